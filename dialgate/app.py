@@ -206,8 +206,8 @@ class App:
     async def _recover(self, store: Shared, now: Instant) -> None:
         """Add the attempts and results in this gate's log to a store that was restored from an older copy.
 
-        The store is accepted some seconds later. Until then, this gate allows no call, because the other gates'
-        attempts may still be missing.
+        The store is accepted some seconds later. Until then, this gate allows no call, because other gates may not
+        have added their attempts yet.
         """
         if store.is_older and (self._recovered_at is None or self._keys.log in store.lacking):
             self._recovered_at = None  # if this fails, the store must not be accepted
@@ -219,7 +219,7 @@ class App:
             self._stops.add(recovered.unentered)
             self._unapplied += recovered.unapplied
             self._recovered_at = self._clock.steady()
-            _log.warning("the store was an older copy; attempts that it lacked have been added from the log")
+            _log.warning("the store was an older copy; the missing attempts have been added from the log")
         if self._unapplied:
             self._unapplied = await apply_results(self._store, self._unapplied)
         if self._recovered_at is None:

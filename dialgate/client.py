@@ -131,7 +131,7 @@ class Dialgate:
     async def _post(self, path: str, body: dict[str, str]) -> tuple[int, bytes]:
         """Send a POST request, and retry it once if the connection was closed.
 
-        A retried check counts only once, because it has a call id.
+        A check that is sent twice counts as one attempt, because both requests have the same call id.
         """
         try:
             return await self._send(path, body)

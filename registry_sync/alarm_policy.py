@@ -38,11 +38,11 @@ def package_alarms(package: Package, settings: QueriedRegistry, now: Instant) ->
 def consultation_alarms(
     newest: Instant, settings: QueriedRegistry, now: Instant, *, under_way: bool
 ) -> Iterator[tuple[Kind, str]]:
-    """Yield an alarm if the last consultation is too old, and one if the enrolment will lapse soon.
+    """Yield an alarm if the last consultation is too old, and another if the enrolment will lapse soon.
 
     `newest` is the time of the last consultation, or 0. L. 5/2018 art. 1 c. 12 requires a consultation every month.
-    A consultation that is `under_way` counts. Under DPR 26/2022 art. 5 c. 2 the operator's enrolment lapses 12
-    months after the last consultation, even if the stored answers are still valid.
+    While a consultation is `under_way`, the first alarm is not raised. Under DPR 26/2022 art. 5 c. 2 the operator's
+    enrolment lapses 12 months after the last consultation, even if the stored answers are still valid.
     """
     since = (
         f"the newest consultation is from {utc(newest)}" if newest else "there has been no consultation yet"

@@ -1,12 +1,12 @@
 """Merging of a registry's new answers for one controller into its published answers.
 
-For each number the newest consultation wins, not the last import. If two consultations have the same time, *listed*
-wins. When a newer answer is *clear*, the number keeps the time of its last *listed* answer, because consents from
-before that time are void (L. 5/2018 art. 1 c. 5).
+For each number the newest consultation wins, even if an older one is imported later. If two consultations have
+the same time, *listed* wins. When a newer answer is *clear*, the number keeps the time of its last *listed* answer,
+because consents from before that time are void (L. 5/2018 art. 1 c. 5).
 
 A state is an answer that many numbers share. A cell is a pair of an old state and a new state; either may be
-absent. The merge computes each number's cell. There are few cells, so the result is computed once per cell, and
-the millions of numbers are only counted and copied.
+absent. The merge computes each number's cell. There are few cells, so the merged state is computed once per cell.
+The millions of numbers are only counted and copied.
 """
 
 from collections import Counter
@@ -53,7 +53,7 @@ class MergedAnswers(NamedTuple):
     """The answers after a merge.
 
     `known` counts the numbers in the new answers that had an answer before. `newly_listed` and `newly_clear`
-    count those whose answer changed.
+    count the numbers whose answer changed to *listed* or *clear*.
     """
 
     contents: Contents
@@ -78,8 +78,8 @@ class _NewStates(NamedTuple):
 class ChangeCounts(NamedTuple):
     """Counts for one consultation.
 
-    `known` counts the consultation's numbers that had an answer before. `newly_listed` and `newly_clear` count those
-    whose answer changes.
+    `known` counts the consultation's numbers that had an answer before. `newly_listed` and `newly_clear` count the
+    numbers whose answer changes to *listed* or *clear*.
     """
 
     known: int
@@ -109,8 +109,8 @@ def correct_date(contents: Contents, at: int, new: Consultation) -> Contents:
     """Return the contents with a corrected date for the consultation at index `at`.
 
     `new` is that consultation with the right date. No other consultation may lie between the old and the new date,
-    so the correction changes times but no answers. `imported_at` keeps the time of the first import, because a
-    corrected date may not be later than that.
+    so the correction changes times but no answers. `imported_at` keeps the time of the first import, because no
+    corrected date may be later than this import.
     """
     misdated = contents.consultations[at]
     wrong, new = misdated.submitted_at, msgspec.structs.replace(new, imported_at=misdated.imported_at)

@@ -34,4 +34,4 @@ def simulate(
     """
     answered = Registry(folder, fault).work()
     packages = "1 package" if answered == 1 else f"{answered} packages"
-    typer.echo(f"{packages} answered with simulated answers. Do not place calls based on them", err=True)
+    typer.echo(f"Wrote simulated answers for {packages}. Do not place calls based on them", err=True)

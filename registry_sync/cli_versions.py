@@ -76,7 +76,11 @@ def release(
     *,
     id_: Annotated[
         str,
-        typer.Argument(metavar="ID", help="Hold ID, from the refused command's message.", show_default=False),
+        typer.Argument(
+            metavar="ID",
+            help="ID of the hold, as printed by the command that was refused. `registry-sync status` lists all holds.",
+            show_default=False,
+        ),
     ],
     actor: Actor,
     registries: RegistriesPath = DEFAULT_REGISTRIES,

@@ -234,14 +234,14 @@ def _validity(gate: Config) -> dict[str, Instant]:
 
 
 def find_registries(path: Path) -> Path:
-    """Return `path` if it is a registries.yaml, or the registries.yaml beside it if it is a dialgate.yaml."""
+    """Return `path` if it is a registries.yaml. For a dialgate.yaml, return the registries.yaml beside it."""
     data = yaml_file.read(path)[0]
     is_own = isinstance(data, dict) and not _OWN_KEYS.isdisjoint(data)
     return path if is_own else path.with_name("registries.yaml")
 
 
 def load_gate(path: Path) -> Config:
-    """Load the gate's configuration from a dialgate.yaml, or from the one that a registries.yaml names.
+    """Load the gate's configuration from a dialgate.yaml, or from the dialgate.yaml that a registries.yaml names.
 
     Raises ConfigError.
     """
@@ -259,7 +259,7 @@ def load_gate(path: Path) -> Config:
 
 
 def _problems_of_gate(path: Path) -> list[str]:
-    """Return the problems in the gate's configuration, to report them with those in registries.yaml."""
+    """Return the problems in the gate's configuration, to report together with the problems in registries.yaml."""
     data = yaml_file.read(path)[0]
     if not isinstance(data, dict):
         return []

@@ -1,8 +1,8 @@
 """Ledger entries for consents that an enrolment voids (L. 5/2018 art. 1 c. 5; DPR 26/2022 art. 7 c. 6 and 7).
 
-Gates do not need the entry: with the snapshot they already treat the consent as void. The entry adds this fact
-to the data subject's history, and remains after the snapshot is gone. Writing is idempotent: a number that already has
-the entry gets no second one.
+Gates do not need this entry, because with the snapshot they already treat the consent as void. The entry records this
+in the data subject's history, and remains there after the snapshot is gone. Writing is idempotent: no number
+gets the same entry twice.
 """
 
 from typing import Final

@@ -16,7 +16,7 @@ def build_consultation(
     receipt: str,
     files: tuple[NumberFile, NumberFile, Answers],
 ) -> Consultation:
-    """Build the record of a consultation. Its id is a hash of the query, its answer and its receipt."""
+    """Build the record of a consultation. Its id is a hash of the query, the answer and the receipt."""
     request, answer, answers = files
     proof = (registry, controller, submitted_at, receipt, request.sha256, answer.sha256)
     listed = int(answers.listed.sum())

@@ -24,7 +24,7 @@ _LATEST: Final = 12 * HOUR  # the latest time zone is UTC-12
 
 
 def since_day(day: date) -> Instant:
-    """Return the time at which a day has begun in every time zone."""
+    """Return the earliest time at which the day has begun in every time zone."""
     return int(datetime(day.year, day.month, day.day, tzinfo=UTC).timestamp()) * SECOND + _LATEST
 
 
@@ -69,8 +69,9 @@ def find_unneeded(numbers: Numbers, consents: Instants, known: PublishedAnswers)
 def find_uncovered(numbers: Numbers, consents: Instants, known: PublishedAnswers) -> Mask:
     """Return a mask of the numbers whose answer does not cover their newest consent.
 
-    An answer covers a consent if its query asked about disconnections since the consent or earlier, and there was
-    none. A disconnected number (`listed`) is always in the mask, although it may need no query (`find_unneeded`).
+    An answer covers a consent if the query asked about disconnections since the consent or an earlier time, and the
+    answer reported none. A disconnected number (`listed`) is always in the mask, even if it needs no query
+    (`find_unneeded`).
     """
     states, consultations = known.contents.states, known.contents.consultations
     since = _by_number(numbers, known, [consultations[state.consultation].asked_since for state in states])

@@ -37,10 +37,10 @@ class Area(NamedTuple):
 
 
 class FullSet(NamedTuple):
-    """All numbers in an area, which replace its old numbers.
+    """All numbers in an area, which replace the area's old numbers.
 
     A dense area has `bits`, one for each number from `begin`. Otherwise the sorted numbers are in `numbers`.
-    `days` contains their registration days, if known.
+    `days` contains the registration days of the numbers, if known.
     """
 
     begin: int
@@ -273,7 +273,7 @@ def read_update(
     old: NumberSet | None,
     read_full: Callable[[Area, File, Path], FileContents],
 ) -> Update:
-    """Read a chain of files, and return what they change in the area. Raises FaultyFile and OSError."""
+    """Read a chain of files, and return the change to the area. Raises FaultyFile and OSError."""
     if files[0][0].since is not None:
         contents = _read_changes(area, files, lambda numbers: _contains(numbers, old))
     else:

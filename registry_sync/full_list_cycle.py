@@ -1,8 +1,8 @@
 """One synchronisation with a registry that publishes full lists (UK TPS and CTPS, US National DNC).
 
-The subscription is divided into areas, each with its own version and age. The age counts from the version's
+The subscription is divided into areas. Each area has a version and an age. The age counts from the version's
 date, not from the import (16 CFR 310.4(b)(3)(iv)). A faulty file, or a gap in the sequence of change files,
-raises an alarm and leaves its area unchanged. The other areas are still updated.
+raises an alarm. Only the earlier files are then applied to this area. The other areas are still updated.
 
 The number set is read and written in chunks, so memory use does not grow with the list.
 """
@@ -99,7 +99,7 @@ class Cycle:
     def _open(self, stack: ExitStack) -> NumberSet | None:
         """Open and verify the published number set.
 
-        Raises DamagedFile, because a damaged set must not be updated.
+        Raises DamagedFile if the set is damaged: a damaged set must not be updated.
         """
         entry = self._entry()
         if entry is None:
@@ -110,7 +110,7 @@ class Cycle:
         return opened
 
     def _plan(self, contents: Contents, names: Iterable[str]) -> Iterator[list[File]]:
-        """Yield, for each area with new files, the chain to apply, oldest first.
+        """Yield the chain of files to apply for each area with new files, oldest file first.
 
         A chain is a full file and the change files after it, or only the change files since the published
         version.
@@ -194,7 +194,7 @@ class Cycle:
         return path
 
     def _record_fault(self, name: str, mark: str, text: str) -> None:
-        """Record why a file is faulty. It is fetched again only if its `mark` changes (see `Source.list_files`)."""
+        """Record why a file is faulty. The file is fetched again only if `mark` changes (see `Source.list_files`)."""
         (self._folder / name).unlink(missing_ok=True)
         write_file(self._folder / (name + FAULT), f"{mark}\n{text}".encode())
 

@@ -1,7 +1,7 @@
 """Checks of the dates, receipt and controller that the operator gives for an import.
 
-Their main purpose is to detect an old answer that is imported as a new one. An answer is valid for only 15 days
-from its consultation (DPR 26/2022 art. 8 c. 2). `formats` checks the contents of the files.
+The main purpose of these checks is to detect an old answer that is imported as a new one. An answer is valid for
+only 15 days from its consultation (DPR 26/2022 art. 8 c. 2). `formats` checks the contents of the files.
 """
 
 from collections.abc import Iterable, Sequence
@@ -40,8 +40,8 @@ def refuse_expired(valid_until: Instant, now: Instant) -> None:
     """
     if valid_until <= now:
         raise Refused(
-            f"this consultation was valid until {utc(valid_until)}; no call may use it. Consult the registry again."
-            " To import it for the numbers it lists, add --expired"
+            f"this answer expired on {utc(valid_until)}, so it permits no calls. Consult the registry again."
+            " To import this answer only to block the numbers that it lists, add --expired"
         )
 
 
@@ -50,8 +50,9 @@ def already_imported(
 ) -> Consultation | None:
     """Return the earlier import of this consultation, or None.
 
-    Raises Refused if the same receipt or the same answer was imported with a different date. `same_answer` permits
-    a repeated answer: the operator states that a new query, with its own receipt, got exactly that answer.
+    Raises Refused if the same receipt was imported with a different date, or the same answer with an earlier date.
+    `same_answer` permits a repeated answer: the operator states that a new query, with a new receipt, got exactly the
+    same answer.
     """
     for known in earlier:
         same_text = known.answer_sha256 == new.answer_sha256
@@ -78,8 +79,8 @@ def refuse_foreign(
 ) -> None:
     """Raise Refused if the consultation was made for another controller.
 
-    `others` pairs each consultation with its controller. Short answers can be identical by chance, so for them only
-    the receipts are compared. With `same_answer`, only the receipts are compared for longer answers too.
+    `others` pairs each consultation with its controller. Short answers can be identical by chance, so answers with
+    fewer than `FEW` lines are not compared. With `same_answer`, no answers are compared. Receipts are always compared.
     """
     for controller, known in others:
         whose = f"the consultation from {utc(known.submitted_at)} for controller {controller}"
@@ -101,7 +102,7 @@ def find_misdated(new: Consultation, earlier: Sequence[Consultation]) -> int:
     Raises Refused in three cases:
 
     - `earlier` does not contain this consultation;
-    - its answer was imported before the new date, which therefore cannot be right and would extend the validity;
+    - its answer was imported before the new date, so the new date cannot be right and would extend the validity;
     - another consultation lies between the two dates, so the answers were merged in the wrong order.
     """
     same = [
@@ -132,10 +133,10 @@ def find_misdated(new: Consultation, earlier: Sequence[Consultation]) -> int:
 
 
 def answer_change_problem(turned: int, known: int, max_change: float, few: int = FEW) -> str:
-    """Return why two people must release the answers before publication, or "" if they need not.
+    """Return why two people must release the answers before publication, or "" if no release is needed.
 
     `turned` counts the answers that changed. `known` counts the numbers that had an answer before, and `max_change`
-    is a percentage of it. If `known` is below `few`, no release is needed.
+    is a percentage of `known`. If `known` is below `few`, no release is needed.
     """
     if known >= few and turned * 100 > max_change * known:
         return (
@@ -146,7 +147,7 @@ def answer_change_problem(turned: int, known: int, max_change: float, few: int =
 
 
 def list_size_problem(added: int, removed: int, before: int, max_added: float, max_removed: float) -> str:
-    """Return why two people must release an update of a full list, or "" if they need not.
+    """Return why two people must release an update of a full list, or "" if no release is needed.
 
     `max_added` and `max_removed` are percentages of `before`, the count of numbers before the update.
     """

@@ -52,9 +52,9 @@ class Order(Struct, frozen=True, kw_only=True):
 class Report(Struct, frozen=True, kw_only=True):
     """The result of an import.
 
-    `known` counts the numbers that had an answer before. `newly_listed` and `newly_clear` count changed
-    answers. `valid_until` is for information only, because the gate applies the limit in its own
-    configuration. `version` is the current publication.
+    `known` counts the numbers that had an answer before. `newly_listed` and `newly_clear` count the numbers whose
+    answer changed to *listed* or *clear*. `valid_until` is for information only, because the gate applies the limit
+    in the gate's configuration. `version` is the current publication.
     """
 
     outcome: Outcome

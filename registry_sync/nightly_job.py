@@ -84,7 +84,7 @@ def publish_target(plan: Plan) -> PublishTarget:
 async def run(
     plan: Plan, progress: Progress, *, dry: bool = False, clock: Callable[[], Instant] = now
 ) -> Run:
-    """Run the job for each registry in turn. If it fails for one, raise an alarm and continue with the others.
+    """Run the job for each registry in turn. If one registry fails, raise an alarm and continue with the others.
 
     With `dry`, nothing is submitted, stored or published. Raises Refused if another run or import is in
     progress, and DamagedFile, Unavailable and OSError.
@@ -176,7 +176,7 @@ def _alarm(summary: Summary, kind: Kind, text: str) -> Alarm:
 async def run_forever(
     plan: Plan, progress: Progress, report: Callable[[Run], None], stop: asyncio.Event
 ) -> None:
-    """Run every `every_minutes` until `stop` is set, for systems without a scheduler.
+    """Run the job every `every_minutes` until `stop` is set, for systems without a scheduler.
 
     Call `report` after each run. Raises the same errors as `run`.
     """

@@ -5,7 +5,7 @@ fsync the folder. The manifest is then written in the same way, and its rename c
 Finally, files that no kept manifest names are deleted. After a crash between any two steps the old
 publication is intact; the next run deletes left-over files.
 
-The earlier manifests are `manifest.<n>.json`; the highest n is the newest. The files they name are kept.
+The earlier manifests are `manifest.<n>.json`; the highest n is the newest. The files named in these manifests are kept.
 """
 
 import os
@@ -86,7 +86,7 @@ def current_manifest(folder: Path) -> Manifest:
 def read_current(folder: Path, registry: str, controller: str) -> PublishedAnswers:
     """Return the registry's published answers for the controller.
 
-    Raises DamagedFile, because a damaged set must not be merged.
+    Raises DamagedFile if the answers are damaged: a damaged set must not be merged.
     """
     if entry := find_entry(current_manifest(folder), registry, controller):
         return read_answers(folder / entry.file)
@@ -94,9 +94,9 @@ def read_current(folder: Path, registry: str, controller: str) -> PublishedAnswe
 
 
 def other_consultations(folder: Path, registry: str, controller: str) -> Iterator[tuple[str, Consultation]]:
-    """Yield the consultations for all other controllers, each with its controller. Raises DamagedFile.
+    """Yield each consultation for another controller, with the name of that controller. Raises DamagedFile.
 
-    They come from all kept publications.
+    The consultations come from all kept publications.
     """
     manifests = [current_manifest(folder), *earlier_manifests(folder)]
     entries = {file.file: file for manifest in manifests for file in manifest.files}
@@ -205,8 +205,8 @@ def adopt_manifest(target: PublishTarget, manifest: Manifest) -> None:
 def sign_current(target: PublishTarget) -> None:
     """Sign the current publication if it is not yet signed with this key.
 
-    Without this, a new signing key would apply only after the next change. Until then the other nodes would
-    refuse the publication. Raises Refused, DamagedFile and OSError.
+    Without this step, a new signing key would apply only after the next change. Until that change, the other nodes
+    would refuse the publication. Raises Refused, DamagedFile and OSError.
     """
     manifest = current_manifest(target.folder)
     if manifest.version and _sign(target, manifest) != manifest:

@@ -50,8 +50,8 @@ class QueryContext(NamedTuple):
 
     - `wanted` contains the numbers on call lists that may be called soon, sorted.
     - `validity` and `next_run` are durations in milliseconds.
-    - `uses_listed_answers` is true if an exception in the law permits calls to listed numbers, so that their
-      answers must also be fresh.
+    - `uses_listed_answers` is true if an exception in the law permits calls to listed numbers. Answers about
+      listed numbers must then also be fresh.
     - `consents` contains the time of the newest consent of each number in `wanted`. It is None if the registry does not
       report disconnections.
     - `voids_consents` is true if an enrolment voids earlier consents.
@@ -199,7 +199,7 @@ class Cycle:
     def _without_data(self) -> Numbers:
         """Return the numbers about which the registry recently had no data.
 
-        They are queried again only after `listed_again_days`, like listed numbers.
+        These numbers are queried again only after `listed_again_days`, like listed numbers.
         """
         layout, rest = self._settings.used_layout, self._settings.listed_again_days * DAY
         if layout is None or not layout.unknown:
@@ -236,7 +236,7 @@ class Cycle:
                 advance(len(numbers))
 
     def _by_since(self, chosen: Numbers) -> Iterator[tuple[Instant, Numbers]]:
-        """Yield the numbers to submit, grouped by the day that their query names.
+        """Yield the numbers to submit, grouped by the day that the query must name.
 
         If the registry does not report disconnections, yield one group with day 0.
         """
@@ -287,7 +287,7 @@ class Cycle:
     def _accept(self, replies: list[Reply], old: PublishedAnswers) -> list[Reply]:
         """Return the replies that may be published, and those that are already published.
 
-        If a reply changes too many earlier answers, two people must release it first. A reply is exempt if fewer than
+        A reply that changes too many earlier answers must be released by two people. A reply is exempt if fewer than
         `import_checks.FEW` of its numbers had an earlier answer, unless all replies together change too many answers.
         """
         counts = [answer_merge.count_changes(old, reply.answered) for reply in replies]
@@ -336,8 +336,8 @@ class Cycle:
     async def _finish(self, reply: Reply, holders: Numbers) -> None:
         """Void consents and close the package after publication.
 
-        Idempotent, because it is repeated after a crash. `holders` are the listed numbers that have a consent given to
-        this controller.
+        This step is idempotent, because it is repeated after a crash. `holders` are the listed numbers that have a
+        consent given to this controller.
         """
         consultation = reply.answered.consultation
         event = ConsentsVoided(

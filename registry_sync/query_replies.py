@@ -61,7 +61,7 @@ class ReplyCollector:
         return replies
 
     async def _read_reply(self, package: Package, files: dict[str, str], source: Source) -> Reply | None:
-        """Return the verified reply. If there is none, record the reason and return None.
+        """Return the verified reply, or None if there is no valid reply. Record a refusal or a fault.
 
         `files` maps file names (without the leading package id) to change marks from `Source.list_files`.
         """
@@ -110,9 +110,10 @@ class ReplyCollector:
         return path
 
     async def _read_first_valid(self, package: Package, names: list[str], source: Source) -> Reply:
-        """Return the valid answer whose file name sorts last, because the names of corrected answers sort later.
+        """Return the valid answer whose file name sorts last.
 
-        Raises FaultyFile if no answer is valid, with the first fault found.
+        The name of a corrected answer sorts after the name of the answer that it replaces. Raises FaultyFile if no
+        answer is valid, with the first fault found.
         """
         fault: FaultyFile | None = None
         for name in sorted(names, reverse=True):
@@ -146,6 +147,6 @@ class ReplyCollector:
 def _fingerprint(files: dict[str, str]) -> str:
     """Return a hash of the file names and their change marks, or "" if a file has no mark.
 
-    A change to a file without a mark would go unnoticed.
+    Without a mark, a change to the file could not be detected.
     """
     return sha256(msgspec.json.encode(sorted(files.items()))).hexdigest() if all(files.values()) else ""

@@ -46,7 +46,7 @@ class ReleaseRequired(Refused):
 
 
 def require_release(folder: Path, subject: tuple[str, ...], why: str, now: Instant) -> None:
-    """Raise ReleaseRequired unless two people have released the change. Create a hold for it if needed.
+    """Raise ReleaseRequired unless two people have released the change. Create a hold for the change if needed.
 
     `subject` is the registry, the controller, and further parts that identify the change.
     """

@@ -23,10 +23,10 @@ _NONE = Entry(registry="", controller="", mode="answers", file="", sha256="", nu
 class Difference(Struct, frozen=True, kw_only=True):
     """The effect of replacing one publication with another, for one registry and controller.
 
-    In a rollback the new publication is the earlier one. `before` and `after` count all numbers in the old and the new
-    publication. `added` counts the numbers that only the new one contains, and `removed` those that only the old one
-    contains. `freed` counts the numbers that are no longer listed: in a full list the `removed` ones, in a set of
-    answers the `newly_clear` ones.
+    In a rollback, the new publication is the one that is published again. `before` and `after` count all numbers in the
+    old and the new publication. `added` counts the numbers that only the new publication contains. `removed` counts the
+    numbers that only the old publication contains. `freed` counts the numbers that are no longer listed: it equals
+    `removed` for a full list, and `newly_clear` for a set of answers.
     """
 
     registry: str

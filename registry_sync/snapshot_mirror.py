@@ -1,12 +1,12 @@
 """A node's local copy of publications. The source is a folder or a server (HTTPS or SFTP).
 
-The manifest is fetched first, then the files in it that the node lacks. A file is accepted only if its hash
+The manifest is fetched first, then the files that it lists and the node lacks. A file is accepted only if its hash
 matches. The manifest is replaced last, so this node's gate never uses a partial copy. A manifest older than
 the local one is refused, because replaying an old signed manifest would permit calls to people who have
 enrolled since.
 
-After each successful pull, `pulled.json` contains `{"at": ms, "version": …}`. With `snapshot_behind_minutes`,
-a gate is not ready when the last successful pull is older than that.
+After each successful pull, `pulled.json` contains `{"at": ms, "version": …}`. If `snapshot_behind_minutes` is set,
+a gate is not ready when the last successful pull is older than this setting allows.
 """
 
 import asyncio

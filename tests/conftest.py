@@ -35,7 +35,7 @@ async def running(tmp_path: Path) -> AsyncIterator[world.World]:
 def small_disk() -> Iterator[Path]:
     """Mount a real disk of 4 MiB.
 
-    It is not in `tmp_path`: if the tests are killed, the mount that they leave must not block the next run.
+    The mount is not in `tmp_path`. Killed tests leave it behind, and it must not block the next run.
     """
     if os.geteuid():
         pytest.skip("mounting needs root")
@@ -74,7 +74,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure() -> None:
     """Restore the default SIGINT handler.
 
-    A shell starts background jobs with SIGINT ignored. The programs that the tests interrupt would inherit that.
+    A shell starts background jobs with SIGINT ignored. The programs that the tests interrupt would inherit this.
     """
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -96,7 +96,7 @@ _TALLY = pytest.StashKey[Tally]()
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """Replay every decision that the tests' gates recorded. Fail the run if one differs.
 
-    With pytest-xdist only the controller replays. Its folder contains those of the workers.
+    With pytest-xdist only the controller replays. The folders of the workers are inside the controller's folder.
     """
     if hasattr(session.config, "workerinput"):
         return

@@ -27,10 +27,10 @@ body as stored, so no byte can be changed or added. The body is a JSON object:
 
 A decision is proved by the first checkpoint that covers it. If a time-stamped checkpoint follows within a day, that one
 is used instead. Entries prove what the log contained when the checkpoint was signed. The bundle proves neither that a
-number in clear text belongs to its record, nor what a receipt contains. For both, the reader must trust the signer,
-because the keys that would prove them also decrypt records about other people. Format 1 contained every configuration
-file. Fields are only appended; any other change increments `format`. `dialgate/tools/verifier/verify_evidence.py`
-checks all of this without this package.
+number in clear text belongs to its record, nor what a receipt contains. The keys that would prove these facts also
+decrypt records about other people, so the bundle does not contain the keys, and the reader must trust the signer.
+Format 1 contained every configuration file. Fields are only appended; any other change increments `format`.
+`dialgate/tools/verifier/verify_evidence.py` checks all of this without this package.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -134,7 +134,7 @@ class Sources(Struct, frozen=True, kw_only=True):
 
 
 class KnownDecision(Struct, frozen=True):
-    """A decision, with its called number if the request contained it.
+    """A decision, with the called number if the request contained that number.
 
     Once the keys for the month are destroyed, the number cannot be read from the record.
     """
@@ -165,7 +165,7 @@ async def of_numbers(
 ) -> bytes:
     """Return the evidence bundle for all decisions about these numbers (E.164) with `since` <= time < `until`.
 
-    It includes decisions from retired months that are under a legal hold, and lists the numbers without a
+    The bundle includes decisions from retired months that are under a legal hold, and lists the numbers without a
     decision. Raises `HoldRefused` and the same errors as `of_decision`.
     """
     number_of = {hashed: number for number in numbers for hashed in sources.keys.hashes(number).values()}
@@ -240,9 +240,9 @@ async def _bundle(sources: Sources, decisions: Sequence[KnownDecision], request:
 
 
 def _elsewhere(chain: Chain, records: Sequence[Record]) -> tuple[str, Proofs] | None:
-    """Return the name of the log in `chain`, and proofs of the outcome reports about these calls in it.
+    """Return the name of the log in `chain`, and proofs of that log's outcome reports about these calls.
 
-    Return None if that log has no such report.
+    Return None if the log has no such report.
     """
     seqs = [seq for reports in _outcomes(chain, records).values() for seq in reports]
     return (chain.log, chain.prove([(seq,) for seq in seqs])) if seqs else None

@@ -40,7 +40,7 @@ class Consulted(Struct, frozen=True, kw_only=True):
     """A registry's answer to one consultation.
 
     `receipt` is empty if the consultation is no longer published. If `blocks` is not empty, the listing bars only the
-    calls described there. `listed_since` is when the person was listed, if the registry says so.
+    calls that `blocks` describes. `listed_since` is when the person was listed, if the registry says so.
     """
 
     registry: str

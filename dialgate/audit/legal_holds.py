@@ -151,7 +151,10 @@ class Holds:
 
 
 def _refuse_number_in(number: str, *texts: str) -> None:
-    """Raise `HoldRefused` if a text contains the last six digits of the number. Texts are stored unencrypted."""
+    """Raise `HoldRefused` if a text contains the last six digits of the number.
+
+    The texts are stored unencrypted.
+    """
     for text in texts:
         if number[-_DIGITS_GIVEN_AWAY:] in "".join(character for character in text if character.isdigit()):
             raise HoldRefused("the reason or the name contains the number. Use the case ID instead.")

@@ -1,7 +1,8 @@
 """The record of look-ups, which shows who read data about a number, and why.
 
-Each look-up is recorded before the data is shown; if it cannot be recorded, no data is shown. GDPR 5(2), 15(1)(c), 32:
-the data subject may ask who saw the data, and after a breach the controller must be able to say who saw it.
+Each look-up is recorded before the data is shown. If the look-up cannot be recorded, no data is shown. GDPR 5(2),
+15(1)(c), 32: the data subject may ask who saw the data, and after a breach the controller must be able to say who saw
+the data.
 
 The record also limits each client's look-ups. By looking up every number, a client could rebuild the registry,
 which the law forbids (D.P.R. 26/2022 art. 8 c. 1 and 3).

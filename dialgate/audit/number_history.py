@@ -31,9 +31,9 @@ _FOR_EVER: Final[Instant] = 1 << 62
 class Visibility(Struct, frozen=True, kw_only=True):
     """A filter for the decisions that a client may see.
 
-    It admits decisions for `controllers` (None for all) with `since` <= time < `until`. A decision about an
-    unknown campaign belongs to no controller. It is admitted if `controllers` is None, or if `client` requested
-    it.
+    The filter admits decisions for `controllers` (None for all) with `since` <= time < `until`. A decision about
+    an unknown campaign belongs to no controller. Such a decision is admitted if `controllers` is None or if
+    `client` requested the decision.
     """
 
     controllers: tuple[str, ...] | None = None

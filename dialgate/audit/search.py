@@ -71,7 +71,7 @@ def _search_chain(chains: Chains, reader: Reader, query: Query, within: Span) ->
 def with_results(
     chains: Chains, reader: Reader, within: Span, matches: Callable[[Record], bool]
 ) -> Iterator[tuple[Record, Result]]:
-    """Yield the matching decisions from one chain, oldest first, each with its call's result.
+    """Yield the matching decisions from one chain, oldest first, each with the result of the call.
 
     The result may have been reported in another chain.
     """

@@ -1,7 +1,7 @@
 """A search for decisions in the logs of all gates on the store.
 
-`audit.number_history.Inquiry` does the same for one data folder. A call's outcome is in the log of the gate to which it
-was reported. Another gate may have made the decision.
+`audit.number_history.Inquiry` does the same for one data folder. A decision and the outcome of the call may be in the
+logs of two gates, because an outcome is in the log of the gate to which the outcome was reported.
 """
 
 import asyncio
@@ -49,7 +49,7 @@ class DecisionSearch:
         return Decisions(found, retired), {**peers.missing, **unasked}
 
     async def one(self, name: str, sees: Visibility) -> tuple[FoundDecision | None, Missing]:
-        """Return a decision by its id. Ask the peers only if this gate does not have it."""
+        """Return a decision by its id. Ask the peers only if this gate does not have the decision."""
         found, missing = await self._one(name, sees)
         if found is None:
             return None, missing
@@ -89,7 +89,7 @@ def about(inquiry: Inquiry, question: FindDecisions) -> Decisions:
 def join_outcomes(found: FoundDecision, reports: Iterable[OutcomeRecord]) -> FoundDecision:
     """Add `reports` to the outcomes that were found with the decision.
 
-    Both are needed, because a gate may have become unreachable between the two searches.
+    The outcomes found earlier are kept, because their gate may not have answered the later search for `reports`.
     """
     unique = {(report.at, report.seq, report.result): report for report in (*found.outcomes, *reports)}
     return structs.replace(found, outcomes=tuple(unique[key] for key in sorted(unique)))

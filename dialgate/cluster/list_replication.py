@@ -47,8 +47,8 @@ def _read_part(folder: Path, question: ReadListFile) -> bytes:
 class ListReplication:
     """A background task that copies missing list files from other gates.
 
-    `part` is the number of bytes per request. A leftover file is kept for `grace` seconds, because the list that uses
-    it may not be recorded yet.
+    `part` is the number of bytes per request. A leftover file is kept for `grace` seconds, because it may
+    belong to a list version that is not recorded yet.
     """
 
     def __init__(self, data: Path, store: CallLists, peers: Peers, changed: asyncio.Event) -> None:
@@ -125,7 +125,7 @@ class ListReplication:
     def _delete_leftovers(self, lists: Iterable[CallList]) -> None:
         """Delete leftover files after the grace period.
 
-        The clock is monotonic, because a time correction must not make a new file look old.
+        The period is measured with a monotonic clock, so that a time correction cannot make a new file look old.
         """
         newest = {f"{record.controller}.{record.id}": record.file for record in lists}
         present = {path.name: path for path in self._folder.iterdir()} if self._folder.is_dir() else {}

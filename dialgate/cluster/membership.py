@@ -1,6 +1,6 @@
 """The gates that share a store, their configurations and versions, and the leader of each exclusive task.
 
-A node is outdated if another live node has a configuration or version that was first seen later than the node's own.
+A node is outdated if another live node has a different configuration or version that was first seen later.
 The comparison of configurations leaves out settings that differ between nodes (name, folders, ports, log).
 """
 
@@ -83,7 +83,8 @@ async def refuse_twins(store: Store, own: Presence, now: Instant) -> None:
     """Raise `StoreUnavailable` if another running gate has the same node or log name.
 
     Two such gates would mistake each other's decisions for their own, and delete each other's attempts from the
-    store. A killed gate is still a member, so this waits for two heartbeats to see whether the other gate is alive.
+    store. The other gate may have been killed but still be recorded as a member. So this function waits for two
+    heartbeats before it raises the error.
     """
     if not isinstance(store, Shared):
         return
@@ -97,7 +98,7 @@ async def refuse_twins(store: Store, own: Presence, now: Instant) -> None:
 
 
 def _twins(members: Members, own: Presence, now: Instant) -> dict[str, Presence]:
-    """Return the recently seen gates that use this gate's name or log name from another data folder."""
+    """Return the recently seen gates with another data folder but the same name or log name as this gate."""
     return {
         gate.node: gate
         for gate in members.present
@@ -111,8 +112,8 @@ def _describe(own: Presence, twin: Presence) -> str:
     if twin.log != own.log:
         return f"a running gate already has the name `{twin.node}`. Give each gate its own `node`"
     return (
-        f"the running gate `{twin.node}` has a log with the same name, {own.log}: one data folder is a copy of the other. Start"
-        " with an empty data folder that contains a copy of `keys.json` without `log` and `months`"
+        f"the running gate `{twin.node}` has a log with the same name, {own.log}: one data folder is a copy of the other. Give"
+        " this gate a new data folder that contains only a copy of `keys.json`, without its fields `log` and `months`"
     )
 
 

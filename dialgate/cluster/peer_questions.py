@@ -36,14 +36,14 @@ class FindDecisions(Question[Decisions], frozen=True, kw_only=True, tag="decisio
 
 
 class FindDecision(Question[list[FoundDecision]], frozen=True, tag="decision"):
-    """A request for one decision. The answer is an empty list if the receiving gate does not have it."""
+    """A request for one decision. The answer is an empty list if the receiving gate does not have the decision."""
 
     id: str
     sees: Visibility
 
 
 class FindOutcomes(Question[list[OutcomeRecord]], frozen=True, tag="outcomes"):
-    """A request for the outcomes of these decisions that were reported to the receiving gate.
+    """A request for the outcomes that were reported to the receiving gate for these decisions.
 
     A different gate may have made the decisions.
     """

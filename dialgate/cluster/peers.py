@@ -1,9 +1,9 @@
 """Requests from one gate to the others on its store: POST to `/peer`, with encrypted request and response bodies.
 
 The cipher is AES-256-GCM with a key derived from the gates' common `keys.json` (`Keys.peers`). An attacker without
-that file can neither read nor forge messages, even over plain HTTP. A request is bound to the name of the gate that it
-is for, and a response is bound to the request that it answers. A request is valid for five minutes, which limits
-replay. Reasons for not using HTTPS: docs/decisions/0012-seal-requests-between-gates.md.
+that file can neither read nor forge messages, even over plain HTTP. Each request is bound to the name of the receiving
+gate, and each response is bound to the request. A request is valid for five minutes, which limits replay. Reasons for
+not using HTTPS: docs/decisions/0012-seal-requests-between-gates.md.
 """
 
 import asyncio
@@ -236,7 +236,7 @@ def _addressed_to(node: str) -> bytes:
 def _in_response_to(request: bytes) -> bytes:
     """Return the context that binds an encrypted answer to its request.
 
-    It contains the request's nonce, so it is unique.
+    The context is unique, because it contains the nonce of the request.
     """
     return b"answer to " + request[:12]
 

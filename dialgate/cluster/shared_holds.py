@@ -85,7 +85,7 @@ class SharedHolds:
         return UnderHold(self._keys, sorted({hold.number for hold in await self._all_or_raise()}))
 
     async def copy_from_peers(self) -> None:
-        """Place the other gates' holds here. Call this before a month's keys are destroyed.
+        """Place the other gates' holds on this gate. Call this before a month's keys are destroyed.
 
         Raises the same errors as `under_everywhere`.
         """

@@ -54,7 +54,7 @@ def content(folder: Path, digest: str) -> bytes:
         raise NotKept(f"{folder / digest}: {error.strerror}") from error
     if sha256(raw).hexdigest() != digest:
         raise NotKept(
-            f"{folder / digest} was modified: its name is not its SHA-256; restore it from a backup"
+            f"{folder / digest} was modified: its SHA-256 differs from its file name; restore it from a backup"
         )
     return raw
 

@@ -44,7 +44,7 @@ _KINDS: Final[tuple[KeptKind, ...]] = ("consents", "contracts", "call_requests")
 
 
 def terms(storage: Storage, laws: Collection[Law], now: Instant) -> Storage:
-    """Return the periods to apply: each is the configured one, or the one in a law if that is longer.
+    """Return the periods to apply: for each kind of data, the configured period or, if longer, the one in a law.
 
     The ledger does not record which country a number belongs to, so every entry is kept for the longest period that
     any callable country requires.

@@ -43,7 +43,7 @@ def faults(terms: Iterable[Retention], countries: Collection[str]) -> Iterator[s
 
 
 def terms(configured: Iterable[Retention], laws: Mapping[str, Law], now: Instant) -> list[Retention]:
-    """Return the period for each country: the configured one, or the one in its law if that is longer."""
+    """Return the period for each country: the configured period or, if longer, the one in the country's law."""
     named = {term.country: term for term in configured}
     named |= {country: Retention(country=country) for country in laws if country not in named}
     return [

@@ -96,9 +96,9 @@ class Uploads(Strict, frozen=True, kw_only=True):
 
 
 class FastAgi(Strict, frozen=True, kw_only=True):
-    """The listener for Asterisk, whose clients are identified by their `sources`.
+    """The listener for Asterisk. Clients are identified by their `sources`.
 
-    Bind it to a private network. A change of address or port needs a restart.
+    Bind the listener to a private network. A change of address or port needs a restart.
     """
 
     host: str = "127.0.0.1"
@@ -135,7 +135,7 @@ class SipTrunk(Strict, frozen=True, kw_only=True):
 class Sip(Strict, frozen=True, kw_only=True):
     """The listener for session border controllers (`deploy/sip-redirect/`), which are identified by their `sources`.
 
-    Bind it to a private network. Changes to any setting except `trunks` need a restart.
+    Bind the listener to a private network. Changes to any setting except `trunks` need a restart.
     """
 
     host: str = "127.0.0.1"

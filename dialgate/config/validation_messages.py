@@ -91,7 +91,7 @@ def plain(text: str, noun: str = "field") -> str:
 
 
 def choices(kind: Any, place: str) -> tuple[str, ...]:
-    """Return the values permitted at a path in a type, such as `.calls[0].purpose`. Empty if the type lists none."""
+    """Return the values that a type lists for a path, such as `.calls[0].purpose`, or () if it lists none."""
     kinds = list(_members(kind))
     for name, _ in re.findall(r"\.([A-Za-z_]+)|(\[)", place):
         kinds = [inner for outer in kinds for part in _inner(outer, name) for inner in _members(part)]

@@ -1,8 +1,8 @@
 """The subscribers to which a gate posts revocations: settings, checks and signatures.
 
 The signature follows Standard Webhooks 1.0, for which libraries exist: HMAC-SHA256 of `ID.TIMESTAMP.BODY` in base64.
-The secret file holds `whsec_` and 24 to 64 bytes in base64. For a dialer's do-not-call list it holds a password, and
-requests have the dialer's format (`dialgate.ledger.dialer_dnc`).
+The secret file holds `whsec_` and 24 to 64 bytes in base64. For a dialer's do-not-call list, the file holds a
+password instead, and requests have the dialer's format (`dialgate.ledger.dialer_dnc`).
 """
 
 import base64

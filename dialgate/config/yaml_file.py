@@ -21,7 +21,7 @@ _LIKE_A_NUMBER = 100_000  # YAML reads +390612345678 without quotes as a number,
 
 
 class _Loader(yaml.CSafeLoader):
-    """A loader that leaves dates as text. Then the schema reports an invalid date together with all other faults."""
+    """A loader that leaves dates as text, so that the schema reports an invalid date with all other faults."""
 
 
 _Loader.yaml_implicit_resolvers = {
@@ -31,7 +31,7 @@ _Loader.yaml_implicit_resolvers = {
 
 
 class ByPlace:
-    """A marker in `stand_ins` for an unreadable name. `salvage` generates a name from its position in the file."""
+    """A marker in `stand_ins` for an unreadable name. `salvage` uses the path of the object instead."""
 
 
 StandIns: TypeAlias = Mapping[tuple[type[Struct], str], Any]

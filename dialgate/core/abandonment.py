@@ -1,6 +1,7 @@
 """The search for an abandoned ("silent") call that was not followed by an answered call.
 
-The frequency rules deny further calls to such a number. The stores keep this attempt longer than others.
+Until a later call to the number is answered, a frequency rule may permit only some call types. So the stores keep the
+abandoned call longer than other attempts.
 """
 
 from collections.abc import Iterable

@@ -1,6 +1,6 @@
 """The current state of a recorded consent, for look-ups.
 
-It is computed by the same functions that the rules use.
+The state is computed by the same functions that the rules use.
 """
 
 from collections.abc import Iterable, Iterator
@@ -31,8 +31,8 @@ class ConsentState(Struct, frozen=True, kw_only=True):
     """The state of a consent at some instant.
 
     `reason` is "" if the consent is in force. Otherwise it is the reason code for denying calls that rely on the
-    consent. `refused_for` lists campaigns within the scope of the consent whose calls are still denied, for example
-    after a revocation for one campaign.
+    consent. `refused_for` lists the campaigns that are within the scope of a consent in force but cannot rely on this
+    consent, for example after a revocation for one campaign.
     """
 
     reason: str = ""

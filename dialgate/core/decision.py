@@ -45,9 +45,9 @@ def decide(facts: Facts, law: Law) -> Decision:
 def lasts_until(facts: Facts, law: Law, decision: Decision) -> Instant:
     """Return the instant until which the same facts give the same decision, or 0 if that is unknown.
 
-    If recommendations apply, it is unknown, because the end of a warning is not recorded. A denial lasts for a known
-    time only if its reasons do not depend on the time, nothing is recorded about the person, and at most one registry
-    applies. With several registries, another denial may replace this one when an answer expires.
+    The instant is unknown if recommendations apply, because the end of a warning is not recorded. For a denial, the
+    instant is known only if the reasons do not depend on the time, nothing is recorded about the person, and at most
+    one registry applies. With several registries, the denial may change when the answer of one registry expires.
     """
     binding = law.binding(facts)
     if binding.advised is not None:

@@ -1,8 +1,9 @@
 """The exemptions that sections of law name in `unless`.
 
-They are evaluated once per call, before the rules. A section to which an exemption applies does not bind the call. An
-exemption's outcome contains its end, so that an allow does not outlast the exemption. For registries,
-`rules/registry.py` evaluates `consent` and `consent_after_listing`, because they depend on the registry's answer.
+They are evaluated once per call, before the rules. A section to which an exemption applies does not bind the call. The
+outcome of an exemption contains the time when the exemption ends, so that no allow ends later than the exemption. For
+registries, `rules/registry.py` evaluates `consent` and `consent_after_listing`, because both depend on the registry's
+answer.
 """
 
 import math
@@ -48,7 +49,7 @@ def lift(facts: Facts, law: Binding) -> Binding:
 
 
 def _has_ground(facts: Facts) -> bool:
-    """Return whether any exemption can apply. This is a quick check, because for most calls none can."""
+    """Return whether any exemption can apply to the call. For most calls, this quick check returns False."""
     known = facts.known
     return bool(
         known.requests

@@ -164,8 +164,8 @@ class Diallable(Restriction, frozen=True, kw_only=True):
 class LegalBasis(Section, frozen=True, kw_only=True):
     """The accepted legal bases for calls.
 
-    Of the sections in scope, only the first applies. If it is uncertain whether that section applies, a basis counts only
-    if the next section accepts it too.
+    Only the first section whose scope includes the call applies. If it is uncertain whether the scope includes the
+    call, the next section must also accept the basis.
     """
 
     accepts: tuple[AcceptedBasis, ...]
@@ -203,9 +203,9 @@ class Contracts(Section, frozen=True, kw_only=True):
 
 
 class Relation(Section, frozen=True, kw_only=True):
-    """A business relationship with the called person that the legal basis and the exemption `relation` accept.
+    """A business relationship with the called person, for the legal basis `relation` and the exemption `relation`.
 
-    The section has no effect on a call that may be outside its scope.
+    The section has no effect if the call may be outside the section's scope.
     """
 
     id: str
@@ -319,7 +319,7 @@ class CallerIds(Restriction, frozen=True, kw_only=True):
 
 
 class ForeignIngress(Restriction, frozen=True, kw_only=True):
-    """Caller IDs of this country that must not enter it from abroad.
+    """Caller IDs of this country that must not be presented by calls from abroad.
 
     The exemption `ingress_proof` permits a caller ID that has a proof in the campaign's `ingress_proofs`.
     """
@@ -367,7 +367,7 @@ class Limit(Restriction, frozen=True, kw_only=True):
 
 
 class Ratio(Restriction, frozen=True, kw_only=True):
-    """A limit on a campaign's abandoned calls. A campaign above it is paused."""
+    """A limit on a campaign's abandoned calls. A campaign above the limit is paused."""
 
     of: Literal["abandoned"] = "abandoned"
     """The calls that are limited."""

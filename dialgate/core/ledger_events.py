@@ -46,8 +46,8 @@ class Lifted(Struct, frozen=True, kw_only=True, omit_defaults=True, tag="lifted"
 class ConsentGiven(Struct, frozen=True, kw_only=True, omit_defaults=True, tag="consent"):
     """A consent, which the controller must be able to demonstrate (GDPR 7(1)).
 
-    It has no effect without `artefact` and the artefact's hash. With double opt-in, it also has no effect until it is
-    confirmed.
+    A consent without `artefact` and the artefact's hash has no effect. With double opt-in, a consent has no effect
+    until the person has confirmed it.
     """
 
     id: str
@@ -128,7 +128,7 @@ class NumberWrong(Struct, frozen=True, kw_only=True, omit_defaults=True, tag="wr
     """A report that the call allowed by `decision` reached a person other than the expected one.
 
     Earlier consents, contracts and requests for the number then have no effect until a `NumberConfirmed` is entered.
-    Newer ones with a proof take effect despite the report.
+    Newer entries with a proof take effect despite the report.
     """
 
     at: Instant

@@ -1,7 +1,7 @@
 """The legal basis for a call: a call request, a contract, a consent or a directory entry.
 
-Several rules and exemptions use these functions, so that they agree. A basis counts only if the law accepts it for the
-call.
+Several rules and exemptions share these functions, so that their results agree. A basis counts only if the law accepts
+it for the call.
 """
 
 from collections.abc import Iterator, Sequence

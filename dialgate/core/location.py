@@ -50,8 +50,9 @@ def locate(
 ) -> tuple[Number, tuple[str, ...]]:
     """Return the number with its possible places, and the possible time zones, given the addresses on file.
 
-    If all addresses agree with the number, they replace its places. Otherwise they are added to its places, because
-    either may be out of date. A place is ignored if neither the table of areas nor the country file contains it.
+    If all addresses agree with the number, the result has only the places of the addresses. Otherwise, it also has the
+    places of the number, because the number or an address may be out of date. A place is ignored if it is neither in
+    the table of areas nor in the country file.
     """
     zones_of = {place: found for place in addresses.places if (found := _zones_of(place, law))}
     own = {place for place in zones_of if place.partition("-")[0] in law.covered}

@@ -4,7 +4,7 @@ Many of these structs are stored for years. Never rename, reorder or remove a fi
 a default, so that old records can be decoded. This module imports nothing from dialgate.
 
 An instant is a Unix time in milliseconds. A day is a local `datetime.date`. `Call` holds the called number; `Facts`
-hold only properties of it.
+hold only properties of the number.
 """
 
 from datetime import date
@@ -171,7 +171,7 @@ Phrase: TypeAlias = Annotated[str, Meta(max_length=256)]
 class Transfer(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A cession of a call list or consent from one company to another.
 
-    `subjects_told` means that the people were informed of it (L. 5/2018 art. 1 c. 8).
+    `subjects_told` means that the data subjects were informed of the cession (L. 5/2018 art. 1 c. 8).
     """
 
     by: Phrase
@@ -195,7 +195,7 @@ class Origin(Struct, frozen=True, kw_only=True, omit_defaults=True):
 class Listing(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A number's entry on a call list.
 
-    `stated` is true if the number's own row has the basis `directory`, and false if only the list as a whole has it.
+    `stated` is true if the number's row has the basis `directory`, and false if only the list has this basis.
     `place` is the subdivision that the row declares as the person's home.
     """
 

@@ -1,7 +1,7 @@
 """Error texts for a called number that is written in the wrong format.
 
 The number may be valid if it is written differently or parsed with a dial region. The texts contain no digits, so they
-can be logged. Never change a text: decision records contain it, and old records are compared with
+can be logged. Never change a text, because old decision records contain the texts and are compared with
 `PROBLEMS_OF_WRITING`.
 """
 

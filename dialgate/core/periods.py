@@ -2,7 +2,7 @@
 
 `h` and `d` are hours and days of 24 hours. `P…M` and `P…Y` are calendar months and years: they end on the same day of
 the month, at the same time in UTC. A period of months that are not whole years ends an hour earlier, so that a switch
-to or from summer time never makes it too long. `wd` are working days.
+to or from summer time never makes the period too long. `wd` are working days.
 """
 
 import calendar

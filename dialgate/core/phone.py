@@ -1,9 +1,11 @@
 """The parser of telephone numbers and caller IDs. No other module imports `phonenumbers`.
 
 The number that is checked must be the number that is dialled. So input is rejected if `phonenumbers` would add, drop or
-translate a digit. Two paths give the same result, as `tests/properties/phone_fast_path.py` checks. `_slow` uses
-`phonenumbers`. `_fast` uses patterns built from its metadata at import, for `+39` and digits; `_fast_unsigned` also
-accepts other forms of Italian numbers if they have only one reading. Numbers are personal data, so they are not cached.
+translate a digit. Numbers are personal data, so they are not cached.
+
+`_slow` uses `phonenumbers`. `_fast` parses `+39` and digits with patterns that are built from the metadata of
+`phonenumbers` at import. `_fast_unsigned` also parses other forms of Italian numbers that have only one reading. All
+paths give the same result, as `tests/properties/phone_fast_path.py` checks.
 """
 
 import re

@@ -31,7 +31,7 @@ class RequestReceived(Struct, frozen=True, kw_only=True, tag="asked"):
 
 
 class Extended(Struct, frozen=True, kw_only=True, tag="extended"):
-    """A two-month extension. The data subject was informed of it and of the reason (GDPR 12(3))."""
+    """A two-month extension. The data subject was informed of the extension and the reason (GDPR 12(3))."""
 
     reason: str
     actor: str
@@ -46,7 +46,7 @@ class Answered(Struct, frozen=True, kw_only=True, tag="answered"):
 
 
 class Refused(Struct, frozen=True, kw_only=True, tag="refused"):
-    """A refusal. The data subject was told why, and about the authority and the courts (GDPR art. 12(4))."""
+    """A refusal. The data subject was informed of the reason and the available remedies (GDPR art. 12(4))."""
 
     reason: str
     actor: str

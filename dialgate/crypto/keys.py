@@ -7,12 +7,12 @@ The key file contains one JSON object. It has mode 0600 and is always replaced a
 
 `log` is the name of the decision log. `subject` is the key for the ledger's pseudonyms. It is never rotated, because a
 revocation must outlive every month. A month (UTC) has one key for pseudonyms in the log and one for encrypted numbers.
-Removing a month retires it: its records remain and can still be verified, but are anonymous (crypto-shredding; GDPR
-art. 5(1)(e) and 17).
+Removing a month from the file retires the month: records of that month remain and can still be verified, but are
+anonymous (crypto-shredding; GDPR art. 5(1)(e) and 17).
 
 A node that shares its ledger starts from a copy of another node's file without `log` and `months`. Each worker of a
 node has its own log, named after `log` and the worker's number (`log_name`). Any change needs a new `format`, which
-older programs reject. If they ignored a new field, they would rewrite the file without it.
+older programs reject. A program that ignored new fields would lose these fields when it rewrites the file.
 """
 
 import fcntl
@@ -55,7 +55,7 @@ class KeysUnusable(Unavailable):
 
 
 class KeyRetired(KeysUnusable):
-    """Raised if the keys for a month were destroyed. Its numbers can no longer be read or linked."""
+    """Raised if the keys for a month were destroyed. Numbers recorded in that month can no longer be read or linked."""
 
 
 class _MonthFile(Struct, frozen=True, forbid_unknown_fields=True):
@@ -111,7 +111,7 @@ class Sealer:
             return self._cipher.decrypt(box[:_NONCE_BYTES], box[_NONCE_BYTES:], None).decode()
         except (InvalidTag, ValueError) as error:
             raise KeysUnusable(
-                "cannot decrypt a number with the key for its month: it was modified, or belongs to another log"
+                "cannot decrypt a number with the key for its month: the number was modified, or is from another log"
             ) from error
 
 
@@ -142,7 +142,7 @@ class KeyedHash:
 
 
 class MonthKeys(Sealer):
-    """The two keys for a month. `pseudonym` identifies a number without revealing it, and `seal` encrypts it."""
+    """The two keys for a month. `pseudonym` identifies a number without revealing it, and `seal` encrypts a number."""
 
     def __init__(self, file: _MonthFile) -> None:
         super().__init__(file.cipher)
@@ -220,7 +220,7 @@ class Keys:
         return self.keyed(controller).digest(content)
 
     def keyed(self, controller: str) -> KeyedHash:
-        """Return the hash function of `named` for one controller."""
+        """Return the hash function that `named` uses for a controller."""
         return self._controllers.get(controller) or self._derive(controller)
 
     def hashes(self, number: str) -> dict[str, bytes]:

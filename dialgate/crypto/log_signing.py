@@ -127,5 +127,7 @@ def _read(path: Path) -> _SigningFile:
     file = read_file(path, _SigningFile)
     newest = file.keys[-1]
     if len(newest.private) != len(newest.public) or _public(newest.private) != newest.public:
-        raise KeysUnusable(f"{path}: its last key cannot sign; restore the file from its backup")
+        raise KeysUnusable(
+            f"{path}: the private and public parts of the last key do not match; restore the file from its backup"
+        )
     return file

@@ -1,9 +1,10 @@
 """The masking of called numbers in request texts, such as ids, file names and remarks.
 
-The number is replaced before a text is stored, so that it never reaches the disk unencrypted. It is replaced by one of
+The number is replaced before a text is stored, so that the number never reaches the disk unencrypted. There are two
+replacements:
 
-    [hidden:<16 hex digits>]   a keyed hash, in ids and other texts that are compared: the same for the same number
-    [sealed:<base64url>]       its ciphertext under the ledger's key, in texts that must be shown unchanged
+    [hidden:<16 hex digits>]   a keyed hash, equal for equal numbers, for ids and other texts that are compared
+    [sealed:<base64url>]       the number encrypted with the ledger's key, for texts that must be shown unchanged
 
 The meaning of both forms never changes. A new form needs a word other than `hidden` and `sealed`.
 """

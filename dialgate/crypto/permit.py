@@ -49,7 +49,7 @@ class Permit(
 def add_permit(answer: Answer, sign: Sign, seconds: int, now: Instant) -> Answer:
     """Add a permit to an allow.
 
-    It is valid for `seconds`, but not longer than the allow. A denial is returned unchanged.
+    The permit is valid for `seconds`, but not longer than the allow. A denial is returned unchanged.
     """
     if answer.decision != "allow" or not answer.decision_id:
         return answer

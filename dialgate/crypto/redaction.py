@@ -46,7 +46,7 @@ def without(text: str, number: str) -> str:
 
 
 def without_raw(text: str, raw: str) -> str:
-    """Replace numbers as `without` does, if the called number `raw` cannot be parsed.
+    """Do the same as `without`, for a called number `raw` that cannot be parsed.
 
     The text counts as containing the number if it contains any seven consecutive digits of `raw`.
     """

@@ -14,8 +14,8 @@ The first line of a segment is its header. It is part of the chain but has no se
 
 An entry is a decision, the grounds of decisions (the facts and law that they share), or the outcome of a call. The
 bodies are defined in `dialgate.core.model`. This package reads three of their fields: `type`, `seq` (1, 2, 3, … across
-all segments) and the `allow` of a decision. A decision id is `<log>-<seq>`. A body contains no line break, because JSON
-encoders write none.
+all segments) and the `allow` of a decision. A decision id is `<log>-<seq>`. A body is compact JSON, so it
+contains no line break.
 
 The format changes only by new fields, appended to the header and to bodies. Any other change is a new `format`, and readers
 refuse an unknown format. Stored lines are never rewritten. Other files in the folder:

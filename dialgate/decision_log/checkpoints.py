@@ -1,4 +1,4 @@
-r"""Signed checkpoints of the log, in a file next to its segments. Decisions do not wait for them.
+r"""Signed checkpoints of the log, in a file next to its segments. Decisions do not wait for checkpoints.
 
 `checkpoints.ndjson` in the log folder, mode 0600. Every line is one JSON object, byte for byte
 
@@ -10,8 +10,9 @@ r"""Signed checkpoints of the log, in a file next to its segments. Decisions do 
 `root` is the Merkle root (`merkle`) of entries 1 to `size`. `head` is the chain hash of entry `size`. `peaks` are the hashes
 of the complete subtrees, largest first; the root can be computed from them. `size` increases from line to line.
 
-A checkpoint covers only entries that are on disk. So if a log has fewer entries than its last checkpoint covers, it was
-truncated. The last entry of each closed segment has a checkpoint. Further ones are written at regular intervals.
+A checkpoint covers only entries that are on disk. So if a log has fewer entries than its last checkpoint covers, the
+log was truncated. The last entry of each closed segment has a checkpoint. Further ones are written at regular
+intervals.
 
 A copy of closed segments may hold `0000000000000001.checkpoints` files instead, one per segment. Concatenated, they are the
 beginning of the original file. New fields may be appended; any other change needs a new `format`. An unfinished
@@ -204,7 +205,7 @@ class Checkpointer:
         return checkpointer
 
     def advance(self, durable: int, now: Instant, *, at_once: bool = False) -> int:
-        """Publish `durable` as the last entry on disk, read up to it, and sign a checkpoint if one is due.
+        """Publish `durable` as the last entry on disk, read up to that entry, and sign a checkpoint if one is due.
 
         Reads at most 100,000 entries. A checkpoint is due at the end of a segment, after the interval, and always with
         `at_once`. Returns the number of entries covered. Raises `LogUnavailable`, `KeysUnusable`.

@@ -5,8 +5,8 @@ r"""The sequence of the last entry known to be on disk, published for other proc
     00000000000000001042 00000000000000001042\n
 
 The writer of the log overwrites it in place about once a second, without syncing. After a crash the number may be too low,
-never too high. Later entries can still be lost and their numbers reused, so a reader that forwards entries stops there. Do
-not copy this file with a log.
+never too high. Later entries can still be lost and their numbers reused, so a reader must not forward entries after
+this number. Do not copy this file with a log.
 """
 
 import os

@@ -85,7 +85,7 @@ class Chain:
     def _best(self, stamped: Collection[str], first: int) -> int:
         """Return the first checkpoint from `first` on that has a time stamp, or `first` if none has one within a day.
 
-        The search is limited because a proof by a later checkpoint has to read all entries up to it.
+        The search is limited because a proof requires reading all entries up to the checkpoint.
         """
         entries = self._stored
         until = entries[first].checkpoint.at + DAY

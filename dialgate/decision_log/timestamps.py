@@ -1,6 +1,6 @@
 """Time stamps for checkpoints, from an external authority (RFC 3161).
 
-They prove that a checkpoint existed at a certain time, even to readers who do not trust the operator.
+A time stamp proves that a checkpoint existed at a certain time, even to readers who do not trust the operator.
 
 `timestamps.ndjson` in the log folder, mode 0600, one line per time stamp:
 
@@ -104,7 +104,7 @@ def stamp_lines(folder: Path, start: int = 0) -> Iterator[tuple[Path, int, bytes
 
 
 def stamp_of(path: Path, offset: int, line: bytes) -> Stamped:
-    """Decode a time stamp, which was read at `offset` of `path`. Raises `LogDamaged`."""
+    """Decode a time stamp that was read at byte `offset` of `path`. Raises `LogDamaged`."""
     try:
         return msgspec.json.decode(line, type=Stamped)
     except UNREADABLE as error:

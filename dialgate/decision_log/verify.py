@@ -95,7 +95,7 @@ def verify(  # noqa: PLR0913 - all but the folder are optional
 class _Selection(Struct):
     """The segments to scan.
 
-    `begins` is true if the log's first segment is among them, `ends` if the last one is.
+    `begins` is true if `segments` includes the first segment of the log, `ends` if it includes the last one.
     """
 
     segments: list[tuple[int, Path]]

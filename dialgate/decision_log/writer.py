@@ -94,8 +94,8 @@ class DecisionLog:
         """Open the log and continue where it ends. Raises `LogUnavailable`, `LogDamaged`.
 
         A segment is full at `segment_bytes`, or `segment_span` ms after it began (0: no time limit). If `gate` differs
-        from that in the last header, a new segment begins. An unfinished last line is moved to a separate file; any
-        other fault in the last segment raises `LogDamaged`.
+        from the field `gate` in the last header, a new segment begins. An unfinished last line is moved to a separate
+        file; any other fault in the last segment raises `LogDamaged`.
         """
         with ExitStack() as undo:
             try:
@@ -246,7 +246,7 @@ class DecisionLog:
     def _begin(self, end: _End, bodies: Sequence[bytes], now: Instant) -> None:
         """Begin a new segment after `end`, with `bodies` as its first entries. The segment is durable on return.
 
-        Replaces a segment that holds only its header, because both would have the same name.
+        If the current segment holds only its header, the new segment has the same file name and replaces it.
         """
         previous = end.head if end.seq > self._first else self._previous
         header = Header(

@@ -1,8 +1,8 @@
 """The campaigns with their call counts, for limits such as the share of abandoned calls.
 
-Upkeep reads the counts from the store once a second. The counts are part of the facts. The log stores equal facts only
-once, so each use of new counts needs a new record. To save records, new counts are used at once only if they can change
-a decision, and otherwise after ten minutes.
+Upkeep reads the counts from the store once a second. The counts are part of the facts, and the log needs a new record
+whenever facts change. To save records, decisions use new counts at once only if these counts can change a decision, and
+otherwise after ten minutes.
 """
 
 from collections import defaultdict
@@ -120,9 +120,9 @@ class CountedCampaigns:
     def _judge(self, campaign: Campaign, today: date) -> tuple[object, ...]:
         """Return the values through which the counts can change a decision.
 
-        They are the time at which a pause was last lifted, and for each limit the first day on which it allows calls.
-        The called person's local date may be a day before or after `today`, so the first day is computed for each of
-        these three dates.
+        The values are the time at which a pause was last lifted, and for each limit the first day on which it allows
+        calls. The called person's local date may be a day before or after `today`, so the first day is computed for
+        each of these three dates.
         """
         days = [today + timedelta(days=shift) for shift in (-1, 0, 1)]
         clear = (

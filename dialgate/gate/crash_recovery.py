@@ -4,9 +4,9 @@ A batch reserves its attempts before it is recorded, so a crash can leave attemp
 them, and adds attempts and answers that only the log holds. It also adds stops (entries that forbid calls) that
 the log proves but the ledger lacks, for example after the store was restored from a backup (see `stop_recovery`).
 
-Recovery reads only the log entries after the position that the store holds. The store writes that position together
-with the ledger, and an outcome is logged after its stop is in the ledger. So the log entry of a missing stop always
-follows that position.
+Recovery reads only the log entries after the position that the store holds, and still finds every missing stop: the
+store saves the position together with the ledger, and an outcome is logged only after its stop is in the ledger. So the
+ledger already holds the stops of all entries up to that position.
 """
 
 import asyncio
@@ -33,9 +33,9 @@ class RecoveryResult(Struct, frozen=True):
 
     `latest` is the time of the newest record, or 0 for an empty log. `unentered` holds the reported opt-outs and wrong
     numbers that cannot be added to the ledger, because this node does not know the called number. `unapplied` holds the
-    results of other gates' calls whose attempts are not in the store, for example because those gates have not added them
-    yet. `is_older` is true if the log held attempts that the store lacked. A gate commits an attempt before it logs it,
-    so the store is then an older copy.
+    call results for which the store has no attempt. These are calls of other gates, which may not have added their
+    attempts yet. `is_older` is true if the log held attempts that the store lacked. The store is then an older copy,
+    because a gate commits an attempt to the store before it writes the log.
     """
 
     latest: Instant
@@ -101,7 +101,10 @@ async def settle(  # noqa: PLR0913, PLR0917 - the parts of a gate
 
 
 async def apply_results(store: RecoveryStore, results: Iterable[OutcomeRecord]) -> list[OutcomeRecord]:
-    """Add results that the store lacks. Return those whose attempts are not in the store. Raises `StoreUnavailable`."""
+    """Add results that the store lacks. Raises `StoreUnavailable`.
+
+    Return the results for which the store has no attempt.
+    """
     unapplied: list[OutcomeRecord] = []
     for result in results:
         attempt = await store.attempt(result.decision, recovering=True)

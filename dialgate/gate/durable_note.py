@@ -1,6 +1,6 @@
-"""Notes in the shared store of how much of this gate's log is on disk.
+"""Notes in the shared store that say up to which entry this gate's log is on disk.
 
-Another gate repeats an answer of this gate only if the answer's log entry is on disk (`Attempts.note_durable`).
+Another gate repeats an answer of this gate only if the answer's log entry is on disk (`Shared.note_durable`).
 """
 
 import asyncio
@@ -36,8 +36,8 @@ class DurableNote:
     def schedule(self) -> None:
         """Schedule a write of the sequence, `NOTE_SECONDS` after the last call of this method.
 
-        Call this after each batch with an answer that may be repeated. Each commit writes the sequence too, so under
-        load there is no other write.
+        Call this after each batch with an answer that may be repeated. Under load, the scheduled write is postponed
+        again and again, but each commit writes the sequence too.
         """
         self._due = self._loop.time() + NOTE_SECONDS
         if self._timer is None and self._store is not None:
@@ -60,7 +60,7 @@ class DurableNote:
             self._written = durable
 
     async def flush(self) -> None:
-        """Write the last sequence, after any write in progress, which may be of an earlier one."""
+        """Wait for any write in progress, which may be of an earlier sequence. Then write the last sequence."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

@@ -156,7 +156,7 @@ class Gatherer:
         return fresh
 
     def prepare(self, at: Instant) -> None:
-        """Precompute the local day of `at` in each country, so that no call has to wait for this."""
+        """Precompute the local day of `at` in each country, so that no call has to wait for the computation."""
         for law in self.config.laws.values():
             self._day(law.zone, law, at)
 
@@ -169,7 +169,7 @@ class Gatherer:
         self._snapshot, self._files = snapshot, {}
 
     def open_lists(self, records: Iterable[CallList], folder: Path) -> Lists:
-        """Open the new lists in `records`, and return all that are not retired.
+        """Open the new lists in `records`, and return all lists that are not retired.
 
         Reading a new file is slow, so call this in a thread. Then call `use_lists` in the event loop. A damaged list is
         left out: its numbers are on no list, so calls to them are denied.

@@ -1,12 +1,12 @@
 """The gate, which decides calls in batches and records each decision before it sends the response.
 
-Read `Gate` from top to bottom to follow a call. `ask` adds it to the queue, and `_run_batch` takes a batch from the
-queue and replies. `_decide_batch` reads the store, decides, commits, writes the log and syncs it. If any step fails,
-every call of the batch is denied.
+Read `Gate` from top to bottom to follow a call. `ask` adds the call to the queue, and `_run_batch` takes a batch from
+the queue and replies. `_decide_batch` reads the store, decides, commits, writes the log and syncs it. If any step
+fails, every call of the batch is denied.
 
-A batch usually needs one store read, one commit and one log sync. A shared store may skip reading numbers that are
-probably new to it. If another gate has changed the state of a number since the read, the gate reads and decides again,
-at most `_COMMIT_TRIES` times.
+A batch usually needs one store read, one commit and one log sync. With a shared store, the read may be skipped if
+the store probably has no data on the numbers. If another gate has changed the state of a number since the read, the
+gate reads and decides again, at most `_COMMIT_TRIES` times.
 """
 
 import asyncio

@@ -54,7 +54,7 @@ class HealthMetrics:
     def _configured(self, gatherer: Gatherer, now: Instant) -> None:
         """Rebuild the time series for the configuration.
 
-        Counters start at 0: Prometheus ignores a rise from nothing to 1.
+        Each counter is created with the value 0. Prometheus would not see an increase if it appeared with the value 1.
         """
         config, metrics, days = gatherer.config, self._metrics, _days(gatherer, now)
         for series in (

@@ -1,8 +1,8 @@
 """Detection of readings that may lack the writes of the previous batch.
 
-A batch may read the store while the previous one commits, so its reading may or may not include those writes. It is
-usable only if the two batches have no called number and no request in common. The commit itself detects writes by
-other gates.
+A batch may read the store while the previous one commits, so its reading may or may not include those writes. The
+reading is usable only if the two batches have no called number and no request in common. The commit itself detects
+writes by other gates.
 """
 
 from typing import NamedTuple
@@ -31,7 +31,7 @@ class Overlap:
         self._committing = batch
 
     def forget(self) -> None:
-        """Record that a commit was rejected. A reading from before it must not be used."""
+        """Record that a commit was rejected. Data that were read before the rejection must not be used."""
         self._committing = self._recorded = None
 
     def complete(self, batch: Batch) -> None:

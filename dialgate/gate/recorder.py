@@ -75,8 +75,8 @@ class LogRecorder:
     def grounds(self, now: Instant) -> dict[bytes, int]:
         """Return the sequences of the grounds entries in the newest log segment, by digest.
 
-        If that segment is full, a new one is begun first. Each segment repeats the grounds of its decisions, so it can
-        usually be read on its own. Raises `LogUnavailable`.
+        If that segment is full, a new one is begun first. Each segment repeats the grounds of its decisions, so that a
+        segment can usually be read on its own. Raises `LogUnavailable`.
         """
         if self.log.is_full(now):
             self._drain()
@@ -86,7 +86,7 @@ class LogRecorder:
         return self._grounds
 
     def write(self, bodies: Sequence[bytes], grounds: dict[bytes, int]) -> None:
-        """Append bodies to the log. `grounds` maps the digests of new grounds among them to their sequences.
+        """Append bodies to the log. `grounds` maps the digest of each new grounds entry in `bodies` to its sequence.
 
         If this raises `LogUnavailable`, the log contains none of the bodies.
         """

@@ -127,10 +127,10 @@ def _event(outcome: OutcomeRecord) -> Revoked | NumberWrong:
 
 
 async def _by_attempt(data: Path, store: RecoveryStore, outcome: OutcomeRecord) -> Stop | None:
-    """Return the stop for a call that another node's gate allowed. Its subject is read from the attempt in the store.
+    """Return the stop for a call that another node's gate allowed.
 
-    Return None if the store lacks the attempt. Also return None if the ledger lacks the stop and the campaign's
-    controller cannot be determined.
+    The subject of the stop is read from the attempt in the store. Return None if the store lacks the attempt. Also
+    return None if the ledger lacks the stop and the campaign's controller cannot be determined.
     """
     row = await store.attempt(outcome.decision, recovering=True)
     if row is None:

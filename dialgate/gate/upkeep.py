@@ -81,9 +81,9 @@ class Pulse:
 class Upkeep:
     """The upkeep of one gate.
 
-    `problems` describes each failed component; the gate is ready while it is empty. `gatherer` is replaced when the
-    configuration changes. `chain` is the log folder. `lacking` names the call-list files that are missing or damaged on
-    this node; it is None while the store is unavailable.
+    `problems` describes each failed component; the gate is ready while `problems` is empty. `gatherer` is replaced when
+    the configuration changes. `chain` is the log folder. `lacking` names the call-list files that are missing or
+    damaged on this node; it is None while the store is unavailable.
     """
 
     gatherer: Gatherer
@@ -153,7 +153,7 @@ class Upkeep:
         self.metrics.ready.labels(component).set(1)
 
     def report(self, component: str, problem: str) -> None:
-        """Set a component's problem. An empty `problem` means that it works."""
+        """Set a component's problem. An empty `problem` means that the component works."""
         if problem:
             self.failed(component, problem)
         else:
@@ -162,7 +162,7 @@ class Upkeep:
     async def round(self, now: Instant, patience: float | None = PATIENCE) -> None:
         """Do one round of upkeep. Expected errors are reported, not raised.
 
-        It waits up to `patience` seconds for each background task.
+        The round waits up to `patience` seconds for each background task.
         """
         self._now = now
         for component in ("gate", "keys"):

@@ -2,8 +2,8 @@
 
 Anyone who can reach a port can open connections and send nothing. A connection belongs to a *stranger* until a
 request on it is admitted by a key, a session or a source address. Strangers may use half of the connections. If that
-half is in use, or no connection is free, a stranger is disconnected for each new connection: the oldest idle one, or
-the oldest if none is idle. Known clients are therefore still served, however many strangers connect.
+half is in use, or no connection is free, one stranger's connection is closed for each new connection: the oldest idle
+one, or the oldest if none is idle. Known clients are therefore still served, however many strangers connect.
 """
 
 import os
@@ -30,7 +30,7 @@ class Place(Protocol):
 class Connections:
     """The open connections to a server, at most `most` of them.
 
-    `count_closed` is called with `evicted` or `refused` for each connection that is closed here.
+    `count_closed` is called with `evicted` or `refused` for each connection that this object closes.
     """
 
     def __init__(self, most: int, count_closed: Callable[[str], None]) -> None:
@@ -64,7 +64,8 @@ class Connections:
 def most(settings: Settings, listener: _Listener) -> int:
     """Return the maximum number of connections to a listener in this process.
 
-    This is the configured number, or the listener's share of the file descriptors if the system allows fewer.
+    The maximum is the configured number. If the file descriptors do not suffice for all listeners, the maximum is the
+    listener's share of them.
     """
     limit = _limit()
     usable = limit - _reserved(limit)

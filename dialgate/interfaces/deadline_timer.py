@@ -38,7 +38,7 @@ class DeadlineTimer:
     def add(self, call: Late, seconds: float) -> int:
         """Add a call that expires in `seconds`, and return its slot for `drop`.
 
-        The recent delay in the event loop is subtracted, as an estimate of how long the call has already waited.
+        The recent delay in the event loop is subtracted from `seconds`, as an estimate of how long the call has waited.
         """
         slot = int((self._clock() + seconds - self.behind) / self._turn)
         self._slots.setdefault(slot, set()).add(call)

@@ -111,7 +111,7 @@ def _lane(
     watch: Callable[[bool], None],
     last: Callable[[], bool],
 ) -> Lane:
-    """Return the fast path for a connection. It caches the last admitted key until the configuration changes."""
+    """Return the fast path for a connection. The last admitted key is cached until the configuration changes."""
     admitted: tuple[bytes, Config, Client] | None = None
 
     def submit(key: bytes, body: bytes, lane: Lane) -> None:

@@ -143,7 +143,7 @@ class LedgerAccess:
 
     @staticmethod
     def past(at: datetime | None, now: Instant, name: str) -> Instant:
-        """Return `at` as an instant, or `now` if it is None. Raises `Refused` if it is in the future."""
+        """Return `at` as an instant, or `now` if `at` is None. Raises `Refused` if `at` is in the future."""
         with refuse_misstated():
             return past(at, now, name)
 

@@ -279,7 +279,7 @@ def _has_id(known: Known, name: str) -> bool:
 
 
 async def _is_newest(store: Ledger, draft: Draft) -> bool:
-    """Return whether the newest ledger entry with the same kind and ID already has the draft's content."""
+    """Return whether the draft equals the newest ledger entry with the same kind and ID."""
     newest: _Event | None = None
     wanted = cast("_Event", draft.event)
     for entry in await store.history(draft.subject):

@@ -23,8 +23,8 @@ AHEAD: Final = 8  # parts in flight: about as many as a shared store receives in
 def in_order(subjects: bytes | bytearray) -> NDArray[np.int64]:
     """Return the indices that sort concatenated subjects as in the store's index.
 
-    The sort is stable. The store then writes each index page only once. In file order, ten million subjects
-    take three times as long.
+    The sort is stable. In this order, the store writes each index page only once. Writing ten million subjects
+    in file order takes three times as long.
     """
     return np.argsort(np.frombuffer(subjects, ">u8")[:: SUBJECT_BYTES // 8].astype(np.uint64), kind="stable")
 
@@ -37,8 +37,8 @@ async def write(
     A part is a list of entries and the number of rows that it covers. Call `done` with that number once the
     part is durable. After an error, the parts that were already written remain.
 
-    Later parts are prepared while earlier ones are being written. A number may therefore occur in several parts
-    only if a repeated entry is harmless.
+    A part is prepared while earlier parts are still being written, so a search of the store may not find the earlier
+    entries. A number may therefore occur in several parts only if a repeated entry is harmless.
     """
     written = 0
     writing: deque[tuple[asyncio.Task[list[int]], int]] = deque()

@@ -47,7 +47,7 @@ class CallLists:
         return await self.load_from(client, ask, list_builder.InProcess(file, hints, note))
 
     async def load_from(self, client: Client, ask: ListRequest, source: list_builder.Source) -> ListReport:
-        """Load a call list completely or not at all. On return, this node's gates use it.
+        """Load a call list completely or not at all. On return, this node's gates use the list.
 
         Rows without a valid number are counted and left out. Raises `Refused` and `Unavailable`.
         """
@@ -213,7 +213,7 @@ class CallLists:
 def _refuse_numbers(ask: ListRequest, path: Path, home: str) -> None:
     """Raise `Refused` if a text field in the request contains a number from the list.
 
-    Decisions would record that number unencrypted.
+    Otherwise decisions would record the number unencrypted.
     """
     texts = {
         "id": ask.id,

@@ -14,7 +14,7 @@ class CallerIds:
         self._access, self._activation = access, activation
 
     async def prove_caller_id(self, client: Client, ask: CallerIdProofRequest) -> ProofReceipt:
-        """Record a call-back proof for a caller ID. On return, this node's gates use it.
+        """Record a call-back proof for a caller ID. On return, this node's gates use the proof.
 
         Raises `Refused` and `Unavailable`.
         """

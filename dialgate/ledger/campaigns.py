@@ -102,7 +102,7 @@ class Campaigns:
         return [campaign for campaign in campaigns if campaign.paused]
 
     async def lift_pause(self, client: Client, campaign: str, ask: PauseLiftRequest) -> PauseReceipt:
-        """Let a paused campaign call again. Calls made so far no longer count.
+        """Let a paused campaign call again. Calls made so far no longer count towards the limits.
 
         Raises `Refused` and `Unavailable`.
         """

@@ -4,8 +4,8 @@ Enrolment voids every consent collected before it, by any controller and in any 
 D.P.R. 26/2022 art. 7 c. 6 and 7). Contracts are not affected.
 
 The rules void the consents as soon as the registry's answer is published. A ledger entry with the receipt
-keeps them void after the answer has expired, and proves the voiding. Write the entry before the answer is
-published. An entry that is too early only denies calls, but one that is too late allows unlawful calls.
+keeps the consents void after the answer has expired, and proves the voiding. Write the entry before the answer
+is published. An early entry only denies calls, but a late entry allows unlawful calls.
 """
 
 from collections.abc import Iterable, Iterator
@@ -35,7 +35,7 @@ class Enrolled(Struct, frozen=True, kw_only=True):
 async def void_consents(store: Ledger, keys: Keys, enrolled: Enrolled, now: Instant) -> int:
     """Void the consents for the enrolled numbers and return how many numbers had consents. Idempotent.
 
-    Raises `StoreUnavailable`. Entries that were already written remain, and a retry writes the others.
+    Raises `StoreUnavailable`. After an error, the entries already written remain, and a retry writes the others.
     """
     voided = 0
     fresh = nonces()

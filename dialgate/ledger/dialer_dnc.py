@@ -1,8 +1,8 @@
 """Requests that add a number to a dialer's do-not-call list.
 
-They use VICIdial's Non-Agent API and GoAutodial's goAPIv2. A number is never removed from the list, because
-another system may have added it too. If a lifted revocation still blocks a call there, this does less harm
-than an unlawful call.
+The requests use VICIdial's Non-Agent API and GoAutodial's goAPIv2. A number is never removed from the list,
+because another system may have added it too. The list may thus block calls after a revocation was lifted, but a
+blocked call does less harm than an unlawful one.
 """
 
 import re

@@ -38,7 +38,7 @@ class Misstated(ValueError):
 def event_of(ask: LedgerRequest, now: Instant, sectors: tuple[str, ...]) -> Event:
     """Return the event for a request. Raises `Misstated`.
 
-    `sectors` contains the sectors that a contract may name, and is empty if it may name any.
+    `sectors` contains the sectors that a contract may name. If it is empty, a contract may name any sector.
     """
     _check_place(ask)
     match ask:
@@ -81,7 +81,7 @@ def _check_place(ask: LedgerRequest) -> None:
 
 
 def past(at: datetime | None, now: Instant, field: str) -> Instant:
-    """Return the time of an event, by default `now`. Raises `Misstated` if it is in the future."""
+    """Return the time of an event, by default `now`. Raises `Misstated` if `at` is in the future."""
     event_at = now if at is None else instant(at, field)
     if event_at > now:
         raise Misstated("This time is in the future. Send the time of the event.", field)

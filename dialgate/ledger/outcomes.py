@@ -1,6 +1,6 @@
 """Call results, as reported by dialers.
 
-For an opt-out, a revocation is also written; for a wrong number, a wrong-number report.
+An opt-out is also recorded as a revocation. A wrong number is also recorded as a wrong-number report.
 """
 
 import asyncio
@@ -72,7 +72,11 @@ class Outcomes:
                     await self._find_call_evenly(ask.decision_id)
             raise _unknown_decision()
         if self._recorder is None:
-            raise Refused("request.invalid", "Send outcomes to a running gate.", "decision_id")
+            raise Refused(
+                "request.invalid",
+                "Only a running gate records outcomes. Send the outcome to it.",
+                "decision_id",
+            )
         subject, attempt = row
         line = self._access.config.lines.get(attempt.campaign)
         owner, number = await self._find_person(client, ask, line)
@@ -93,9 +97,9 @@ class Outcomes:
         return OutcomeReceipt(public_id, ask.outcome, stop, wrong)
 
     async def not_dialled(self, client: Client, decision: str, since: Instant) -> None:
-        """Record that a call was not dialled. Do nothing if it was decided before `since`.
+        """Record that a call was not dialled. Do nothing if the decision is older than `since`.
 
-        A decision from before `since` was already sent in response to an earlier request, and may have led to a call.
+        An older decision was already sent in response to an earlier request, so the call may have been dialled.
         Raises `Refused` and `Unavailable`.
         """
         attempt = await self._access.store.attempt(self._access.ids.inside(client, decision))
@@ -129,7 +133,8 @@ class Outcomes:
     ) -> Receipt:
         """Record a revocation for the called number.
 
-        If `number` is empty, only its hash `subject` is known, and subscribers receive no notice.
+        An empty `number` means that only the hash of the number, `subject`, is known. Subscribers then receive
+        no notice.
         """
         if number:
             stop = RevocationRequest(controller=controller, number=number, channel="call", proof=proof)
@@ -156,9 +161,9 @@ class Outcomes:
         return call
 
     async def _find_call_evenly(self, decision: str) -> tuple[str, str]:
-        """Do the same as `_find_call`, but always perform the same reads.
+        """Do the same as `_find_call`, but always perform all reads.
 
-        Otherwise the response time would reveal whether a record exists.
+        If some reads were skipped, the response time would reveal whether a record exists.
         """
         here, elsewhere = await asyncio.gather(self.called_here(decision), self.elsewhere(decision))
         if call := here or elsewhere:

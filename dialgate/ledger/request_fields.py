@@ -68,7 +68,7 @@ def _read(request: type[Struct], field: inspect.Field) -> Field:
 
 
 def _unwrapped(kind: inspect.Type) -> tuple[inspect.Type, dict[str, Any], dict[str, Any]]:
-    """Return a type without metadata and `None`, then the JSON schema and the extra data from the metadata."""
+    """Strip metadata and `None` from a type. Return the type, and the JSON schema and extra data in the metadata."""
     schema: dict[str, Any] = {}
     extra: dict[str, Any] = {}
     while isinstance(kind, inspect.Metadata | inspect.UnionType):

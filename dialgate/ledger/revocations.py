@@ -56,7 +56,7 @@ class Revocations:
     ) -> RevocationsReport:
         """Write a revocation for each number in a file. Run this in a separate process.
 
-        Call `note` with each invalid row. Call `plan` with the total number of revocations. It returns a
+        Call `note` with each invalid row. Call `plan` with the total number of revocations. `plan` returns a
         progress callback, which is called with the size of each completed part. Raises `Refused` and
         `StoreUnavailable`.
         """
@@ -163,6 +163,6 @@ class Revocations:
 def _campaign(ask: RevocationRequest | RevocationsRequest) -> str:
     """Return the campaign in a request.
 
-    If the scope is not `campaign`, the field is unused and may contain any text, so numbers in it are masked.
+    For any other scope than `campaign`, the field is unused and may contain any text. Numbers in this text are masked.
     """
     return ask.campaign if ask.scope == "campaign" else redaction.blanked(ask.campaign)

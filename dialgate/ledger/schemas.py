@@ -1,10 +1,10 @@
 """The ledger's requests and responses, with one struct per write operation.
 
-Each struct is the only definition of its operation. HTTP bodies are decoded with it. OpenAPI, command options and the
-columns of import files are generated from it and its field descriptions (`request_fields`).
+Each operation is defined only by its struct. HTTP bodies are decoded with the struct. OpenAPI, command options and the
+columns of import files are generated from the fields of the struct and the field descriptions (`request_fields`).
 
 Instants are in RFC 3339 format with an offset, and days in ISO 8601 format. Unknown keys are rejected. Texts
-and lists have a maximum length, because they are stored for years.
+and lists are stored for years, so their length is limited.
 """
 
 from datetime import date, datetime
@@ -72,7 +72,7 @@ class RevocationRequest(Request, frozen=True, kw_only=True):
 
 
 class RevocationsRequest(Request, frozen=True, kw_only=True):
-    """The revocations in a file: one number in each row, and optionally its time in an `at` column."""
+    """The revocations in a file: a number in each row and, optionally, the time of the revocation in an `at` column."""
 
     scope: _Scope = "controller"
     campaign: _Campaign = ""
@@ -87,7 +87,7 @@ class EntriesRequest(Request, frozen=True, kw_only=True):
 
 
 class LiftRequest(Request, frozen=True, kw_only=True):
-    """A request to lift a revocation. For the `everyone` scope, set `controller` to the new consent's controller."""
+    """A request to lift a revocation. For the `everyone` scope, `controller` is the controller of the new consent."""
 
     ground: Annotated[
         Literal["error", "new_consent"],
@@ -108,7 +108,7 @@ class NumberConfirmation(Request, frozen=True, kw_only=True):
 
 
 class ConsentRequest(Request, frozen=True, kw_only=True):
-    """A consent. Without `artefact` and its SHA-256 it is recorded as unproved and has no effect."""
+    """A consent. If `artefact` or its SHA-256 is missing, the consent is recorded as unproved and has no effect."""
 
     number: _Person
     id: _EntryId
@@ -277,14 +277,14 @@ class Receipt(Struct, frozen=True, omit_defaults=True):
 
 
 class ProofReceipt(Struct, frozen=True, omit_defaults=True):
-    """The receipt for a proof: when each node starts to use it, and a `note` if no call can use it yet."""
+    """The receipt for a proof. `in_force` says when nodes start to use the proof, `note` why no call can use it yet."""
 
     in_force: str
     note: str = ""
 
 
 class RevocationsReport(Struct, frozen=True, kw_only=True):
-    """The result of an import. `known` counts the numbers already revoked through this channel, to this scope or more."""
+    """The result of an import. `known` counts the numbers already revoked on this channel for this or a wider scope."""
 
     rows: int
     revoked: int
@@ -296,7 +296,7 @@ class RevocationsReport(Struct, frozen=True, kw_only=True):
 
 
 class EntriesReport(Struct, frozen=True, kw_only=True):
-    """The result of an import. `known` counts the rows whose entry was already in the ledger, which is unchanged."""
+    """The result of an import. `known` counts the rows whose entry was already in the ledger and stays unchanged."""
 
     rows: int
     recorded: int
@@ -370,13 +370,13 @@ class ListInfo(Struct, frozen=True, kw_only=True):
 
 
 class RetiredList(ListInfo, frozen=True, kw_only=True):
-    """A retired call list. `in_force` says when each node stops using it."""
+    """A retired call list. `in_force` says when each node stops using the list."""
 
     in_force: str = ""
 
 
 class ListReport(Struct, frozen=True, kw_only=True):
-    """The result of loading a list. `in_force` says when each node starts to use it.
+    """The result of loading a list. `in_force` says when each node starts to use the list.
 
     `unstated` counts accepted numbers to which the list permits no calls, because their rows do not state the
     `directory` basis. The rows of mobile numbers, for example, must state it.

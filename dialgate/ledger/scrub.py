@@ -1,4 +1,4 @@
-"""Scrubbing of a list, which shows the decision that each number would get if it were called now.
+"""Scrubbing of a list: it shows the decision on each number if the number were called now.
 
 Nothing is reserved or recorded, so each call still needs a check. All rows are decided for the same time,
 with the campaign's first caller ID. A denial is reported as `later` if it will end by itself, without a new ledger

@@ -3,8 +3,8 @@
 It fulfils the duties in GDPR art. 17(2), 19 and 21(3).
 
 Notices are read from the ledger by sequence, so a client that stores the last sequence misses none. They
-contain unencrypted numbers, because a dialer must know which number to remove. A notice is sent only to its
-controller's clients. A notice for all controllers is sent to every client.
+contain unencrypted numbers, because a dialer must know which number to remove. A notice about one
+controller is sent only to the clients of this controller. A notice about all controllers is sent to every client.
 """
 
 import asyncio
@@ -47,7 +47,7 @@ class FeedStore(Ledger, Deliveries, Protocol):
 
 
 class Notices:
-    """The feed of notices from the ledger. It wakes its readers in this process after a write."""
+    """The feed of notices from the ledger. A write in this process wakes waiting readers in this process."""
 
     def __init__(self, store: FeedStore, keys: Keys) -> None:
         self.closing = False
@@ -110,8 +110,8 @@ class Notices:
     async def wait(self, seconds: float, written: int = -1) -> None:
         """Wait up to `seconds` for the next write in this process.
 
-        Return immediately if `written` is given and differs from `self.written`, because a write has happened since the
-        caller read it. Writes by other processes do not end the wait.
+        `written` is the value of `self.written` that the caller last read. If `self.written` has changed, a write has
+        already happened, so return immediately. Writes by other processes do not end the wait.
         """
         if written in {-1, self.written}:
             with suppress(TimeoutError):

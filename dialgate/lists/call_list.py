@@ -44,7 +44,7 @@ class Tally(Struct):
     `problems` contains the first `SHOWN_PROBLEMS` of the `refused` rows. A number's tag is an index into `bases`,
     `stated` and `places`. `stated` is true if the row specifies the basis `directory` explicitly. `places` contains
     the declared place, or "". `unstated` counts the numbers that have `directory` only as the default basis although
-    the law requires their rows to specify it. These numbers do not count as directory entries.
+    the law requires a row to specify `directory`. These numbers do not count as directory entries.
     """
 
     rows: int = 0
@@ -78,10 +78,11 @@ def build(
 
     `basis` applies to rows that specify no basis. Numbers of `stated_kinds` are directory entries only if
     their row specifies `directory`. Call `note` with each rejected row. If a number occurs twice, the first
-    row counts. A number with two different places is rejected, because the law of one place may be stricter.
+    row counts. A number with two different places is rejected: if the wrong place were chosen, a law that is
+    too lenient could be applied.
 
     Tags are indexes into the tally's `bases`, `stated` and `places`. If all numbers would have the same tag,
-    the set has no tags, which makes it smaller and faster.
+    no tags are written, because a set without tags is smaller and faster.
     """
     tally = Tally()
     numbers: dict[int, int] = {}
@@ -148,7 +149,7 @@ def _refuse(tally: Tally, problem: RowProblem, note: Callable[[RowProblem], None
 def _write(path: Path, tag_of: dict[int, int]) -> list[int]:
     """Write the numbers in `tag_of` to a number set, and return their distinct tags.
 
-    The set stores each number's tag as an index into the returned list. If all tags are equal, it stores none.
+    The set stores each number's tag as an index into the returned list. If all tags are equal, the set stores no tags.
     """
     numbers = np.fromiter(tag_of.keys(), np.uint64, len(tag_of))
     used, tags = np.unique(np.fromiter(tag_of.values(), np.uint16, len(tag_of)), return_inverse=True)

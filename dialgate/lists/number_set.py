@@ -111,7 +111,7 @@ class _Body:
 class _Blocks(NamedTuple):
     """The blocks of a sorted array, as parallel arrays.
 
-    For each block they hold its id, first position and number count, and the words of its container.
+    Each block has an id, the position of its first number, a count of numbers, and the size of its container in words.
     """
 
     ids: Numbers
@@ -322,7 +322,7 @@ class NumberSet:
     def count(self, begin: int, end: int) -> int:
         """Count the numbers from `begin` up to but not including `end`, using the index.
 
-        Both must be multiples of 10,000.
+        `begin` and `end` must be multiples of 10,000.
         """
         total = 0
         for span, first in self._supers.items():

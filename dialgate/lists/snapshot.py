@@ -12,10 +12,10 @@ controllers. Both modes have the same file format; the metadata of the number se
 
     answers     the registry's answers to one controller, number by number (Italy: DPR 26/2022 art. 8 c. 3). A number's
                 tag is the index of its `State`. A number that is not in the set was not submitted: unknown.
-    full_list   all listed numbers of the registry. Another number is clear if `coverage`, a list of E.164 prefixes in
-                digits, covers it; otherwise it is uncovered. `covered_by` has the index of the consultation for each
-                prefix; without it, the newest consultation applies to all prefixes. In a set without tags, all numbers
-                are *listed*, according to the consultation for their prefix.
+    full_list   all listed numbers of the registry. Any other number is *clear* if it begins with a prefix in `coverage`
+                (E.164 prefixes in digits), and otherwise *uncovered*. `covered_by` has the index of the consultation
+                for each prefix. If `covered_by` is empty, the newest consultation applies to all prefixes. In a set
+                without tags, all numbers are *listed*, and the consultation is the one for the prefix of the number.
 
 `signature` is the Ed25519 signature of `signed_text` in hexadecimal, if the publisher has a key.
 
@@ -49,9 +49,9 @@ Stamp: TypeAlias = tuple[int, int, int]
 class Consultation(Struct, frozen=True, kw_only=True):
     """One consultation of a registry, with its proof.
 
-    Its validity begins at `submitted_at`, the time of the submission or, for a full list, the time of the
-    list's version. `answered_at` is 0 if unknown. The hashes cover the unpacked texts. `asked_since` is 0 unless the
-    registry was asked which numbers were disconnected since that time.
+    The consultation is valid from `submitted_at`: the time of the submission or, for a full list, the time of
+    the list's version. `answered_at` is 0 if unknown. The hashes cover the unpacked texts. `asked_since` is 0 unless
+    the registry was asked which numbers were disconnected since that time.
     """
 
     id: str
@@ -85,7 +85,7 @@ class State(Struct, frozen=True, kw_only=True):
 class Contents(Struct, frozen=True, kw_only=True):
     """The metadata of a number set.
 
-    Each state is the state of at least one number. There may be consultations to which no state refers.
+    Every state applies to at least one number. Some consultations may have no state that refers to them.
     """
 
     registry: str
@@ -167,7 +167,7 @@ def read_contents(numbers: NumberSet, path: Path) -> Contents:
 def changed(folder: Path, snapshot: "Snapshot | None", key: str = "") -> bool:
     """Return whether the manifest or the required key has changed since `snapshot` was opened.
 
-    This needs one `stat`, so it can run every second.
+    The check makes only one `stat` call, so it can run every second.
     """
     try:
         stat = (folder / MANIFEST).stat()
@@ -256,7 +256,10 @@ class Snapshot:
 
 
 class _OpenFile:
-    """An open number set and its possible answers, which are created in advance because each call needs one."""
+    """An open number set and all answers that it can give.
+
+    Each call needs an answer, so the answers are created when the file is opened.
+    """
 
     def __init__(self, path: Path, numbers: NumberSet, version: str) -> None:
         self.path = path
@@ -300,7 +303,7 @@ class _OpenFile:
         )
 
     def _area(self, at: int) -> tuple[RegistryAnswer, RegistryAnswer]:
-        """Return the answers for numbers outside the set and in the set, from the consultation with index `at`."""
+        """Return two answers of the consultation with index `at`: for numbers outside and inside the set."""
         version = self.contents.consultations[at].submitted_at
         clear = self._answer(State(answer="clear", consultation=at))
         return clear, self._answer(State(answer="listed", consultation=at, listed_at=version))
@@ -353,7 +356,7 @@ def _read_manifest(folder: Path) -> tuple[Manifest, Stamp]:
             manifest = msgspec.json.decode(file.read(), type=Manifest)
     except FileNotFoundError:
         raise SnapshotMissing(
-            f"{folder}: no registry answers have been published here. Run `registry-sync import`, or specify the folder to which it publishes its snapshots"
+            f"{folder}: no registry answers have been published here. Run `registry-sync import`, or specify the snapshot folder that `registry-sync` publishes to"
         ) from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise DamagedFile(str(path), f"not a manifest: {error}") from error

@@ -132,7 +132,7 @@ def _frames(file: IO[bytes], memory: int, seconds: int) -> Generator[_Frame, Non
 
 
 def _on_disk(file: IO[bytes]) -> IO[bytes]:
-    """Return a file that another process can read. Close it after use; `file` stays open."""
+    """Return a file that another process can read. The caller must close the returned file; `file` stays open."""
     try:
         return os.fdopen(os.dup(file.fileno()), "rb")
     except OSError:  # `file` is in memory

@@ -190,7 +190,7 @@ def position_of(header: Iterable[str], names: frozenset[str]) -> int:
 def _is_title(sample: list[tuple[int, list[str]]], number: int, home: str) -> bool:
     """Return whether the first row is a header.
 
-    In a header the number column has no digit, and a later row has a number in this column.
+    The first row is a header if its number column contains no digit and a later row has a number in this column.
     """
     title = _cell(sample[0][1], number)
     return not _DIGIT.search(title) and any(_is_number(_cell(cells, number), home) for _, cells in sample[1:])

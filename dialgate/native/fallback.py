@@ -90,7 +90,7 @@ _FRAME = 83  # {"hash":"<64 hex digits>","entry":<body>}\n
 def chained(head: bytes, bodies: Sequence[bytes]) -> tuple[bytes, bytes]:
     """Return the log lines for `bodies`, and the new head.
 
-    `head` is the SHA-256 of the last line before them.
+    `head` is the SHA-256 of the line before the first body.
     """
     _refuse_if_no_head(head)
     parts: list[bytes] = []

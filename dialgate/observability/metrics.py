@@ -30,7 +30,7 @@ _Bucket: TypeAlias = tuple[str, float] | tuple[str, float, Exemplar]
 class _Waits:
     """The latencies on one interface.
 
-    For each bucket it holds the count, and the newest decision with its latency in seconds.
+    Each bucket has a count, and the newest decision with the latency of that decision in seconds.
     """
 
     __slots__ = ("counts", "newest", "seconds")

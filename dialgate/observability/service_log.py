@@ -1,8 +1,8 @@
 """The service log: one event per line on stderr, coloured on a terminal and otherwise JSON.
 
 No line contains a called number. dialgate never puts one in an event. Messages from libraries and tracebacks may
-quote a dialer's request, so everything in them that looks like a number is blanked. An event about a decision has its
-`decision_id`.
+quote a dialer's request, so everything that looks like a number is blanked in messages and tracebacks. An event about
+a decision contains the `decision_id`.
 """
 
 import logging

@@ -1,7 +1,7 @@
 """A country's law as a readable page: for the terminal, the console and the documentation.
 
-`law_page` turns the sections into lines of text, grouped by subject; the other functions only format these lines. Keys
-that have no wording here are shown by name. A new key in a country file therefore appears without a change here.
+`law_page` turns the sections into lines of text, grouped by subject; the other functions only format these lines. A key
+in a country file that has no wording in this module is shown by name, so new keys need no change to this module.
 """
 
 import calendar
@@ -348,7 +348,7 @@ def notes(page: LawPage) -> Iterator[tuple[str, tuple[str, ...]]]:
 
 
 def markdown(page: LawPage, *, level: int = 2) -> str:
-    """Return the page as Markdown without a title. `level` is its heading level."""
+    """Return the page as Markdown without a title. `level` is the level of all headings."""
     parts = []
     for heading, sentences in notes(page):
         parts.append(

@@ -55,7 +55,7 @@ def sync_file(path: Path) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Sync a folder to make new file names durable, which fsync(2) of a file does not do."""
+    """Sync a folder to make new file names durable. Syncing only the files would not do this (fsync(2))."""
     _sync(folder, os.O_RDONLY | os.O_DIRECTORY)
 
 

@@ -1,4 +1,4 @@
-"""Detection of clock jumps, based on a stored time: when a gate last used the data folder.
+"""Detection of clock jumps, based on the stored time at which a gate last used the data folder.
 
 Without the stored time, a clock set back while a gate is stopped would make an expired registry answer valid
 again. A clock set forward would let retention destroy data too early. The data folder contains two files:
@@ -126,8 +126,8 @@ class KeptInstants:
     def cutoff(self, now: Instant, span: Instant) -> Instant:
         """Return the cutoff for data older than `span`: normally `now - span`. Raises `OSError`.
 
-        Time skipped by an unconfirmed clock jump does not count towards `span`, so after such a jump the cutoff is
-        earlier until `span` has passed.
+        Time that an unconfirmed clock jump skipped does not count towards `span`. The cutoff is therefore earlier
+        than normal until `span` has passed since the jump.
         """
         jump = self.jump()
         if jump is None or now - jump.to >= span:

@@ -17,8 +17,8 @@ _SIZE: Final = re.compile(r"VmSize:\s+(\d+) kB")
 def confine(memory: int, seconds: int) -> None:
     """Limit this process to `memory` additional bytes and `seconds` of processor time.
 
-    The process also writes no core file and is the first to be killed if memory runs out. It ends when its
-    parent or the reader of its output ends.
+    The process also writes no core file and is the first to be killed if memory runs out. It is
+    killed when its parent ends, or when it writes after the reader of its output has ended.
     """
     _lower(resource.RLIMIT_AS, _size() + memory)
     # The hard limit is higher: at the soft limit the kernel sends SIGXCPU, which the parent can recognise.

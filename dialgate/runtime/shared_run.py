@@ -14,7 +14,7 @@ class SharedRun:
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def __call__(self) -> None:
-        """Start a run, or share the next one, and wait until it ends. Raises the exception from that run."""
+        """Wait for a run that starts after this call. Raises the exception from that run."""
         if self._next is None:
             self._next = asyncio.create_task(self._run())
             self._tasks.add(self._next)

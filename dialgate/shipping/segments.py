@@ -93,8 +93,8 @@ class SegmentShipping:
     def _open_chain(self, worker: int, folder: Path) -> "_Chain | None":
         """Open a log, or return None if it is empty.
 
-        The other workers' logs are not opened until the first worker's log has an entry, because the target
-        path contains the name of that log.
+        The target path of every log contains the name of the first worker's log. Therefore the other logs are
+        not opened until the first worker's log has an entry.
         """
         header = first_header(folder)
         if header is None or (worker > 1 and 1 not in self._chains):
@@ -176,7 +176,7 @@ class _Chain:
     def stamps(self) -> Iterator[tuple[Stamped, bytes]]:
         """Yield the new time stamps for shipped checkpoints. Raises `LogDamaged`.
 
-        They are shipped separately, because a time stamp arrives some time after its checkpoint was signed.
+        Time stamps are shipped separately, because a time stamp arrives some time after the checkpoint was signed.
         """
         for path, offset, line in stamp_lines(self._folder, self._stamps):
             stamp = stamp_of(path, offset, line)

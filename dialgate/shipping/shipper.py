@@ -1,6 +1,6 @@
 """The shipping process, which sends segments and records to their targets and writes metrics.
 
-Segments are shipped in a separate thread, because sending to their target may block.
+Segments are shipped in a separate thread, because sending them may block.
 """
 
 import asyncio
@@ -144,7 +144,7 @@ def _url(url: str, file: str, folder: Path) -> str:
 
 @contextmanager
 def shipping_lock(data: Path) -> Iterator[None]:
-    """Hold the lock for shipping this folder. Raises `OSError`, and `Refused` if the lock is taken."""
+    """Hold the lock for shipping this folder. Raises `OSError`, and `Refused` if another process holds the lock."""
     folder = data / "shipping"
     folder.mkdir(mode=0o700, exist_ok=True)
     with hold_lock(folder / ".lock", Refused(f"{data}: another `dialgate ship` is running for this folder")):

@@ -25,7 +25,7 @@ _RETRY_TIMEOUT: Final = timedelta(seconds=60)
 
 
 class TargetFailed(Exception):
-    """Raised if a file cannot be sent now. It is sent again later.
+    """Raised if a file cannot be sent now. Sending is retried later.
 
     The target contains either the whole file or none of it.
     """

@@ -7,8 +7,8 @@ and passes the same contract tests:
 - A commit counts an attempt only if the state that was read is unchanged. Otherwise it reports a stale read.
 - If a store is unreachable, its methods raise `StoreUnavailable` quickly.
 
-Annotate a consumer with the narrowest protocol that it needs. Use `Store` only if it needs three of them,
-closes the store, or tests for `Shared`.
+Annotate a consumer with the narrowest protocol that it needs. Use `Store` only if the consumer needs three
+protocols, closes the store, or tests for `Shared`.
 """
 
 from typing import Protocol

@@ -12,8 +12,8 @@ from dialgate.store.subject_states import Reading, Remembered, SubjectStates
 class Reservation(Struct, frozen=True, gc=False):
     """An attempt to count for `subject`, unless a subject in `watch` has changed since the caller read it.
 
-    `watch` contains the subjects on whose state the decision depends: `subject`, which is the controller's subject for
-    this number, and the subject that all controllers share.
+    The decision depends on the state of the subjects in `watch`. They are `subject`, which belongs to this number and
+    controller, and the subject for this number that all controllers share.
     """
 
     subject: bytes
@@ -24,8 +24,8 @@ class Reservation(Struct, frozen=True, gc=False):
 class Position(Struct, frozen=True):
     """The position of a decision log at a commit, where crash recovery starts.
 
-    A store may keep the position before the commit instead. If the log never records the commit, other decisions reuse
-    its ids. Recovery must then not assume that the store already contains those decisions.
+    If the log never records the commit, other decisions reuse the ids in the commit. Recovery must not assume that the
+    store already contains those other decisions. Therefore a store may keep the position before the commit instead.
 
     `first` and `seq` are the first and last sequences in the commit. If the commit is empty, `first` may be 0, which
     means `seq + 1`. `durable` is the last entry of the log that was on disk when the commit began.
@@ -68,12 +68,12 @@ class Attempts(SubjectStates, Protocol):
     async def release(self, decisions: Sequence[str], position: Position) -> None:
         """Remove the attempts and answers for decisions that could not be recorded, and restore `position`.
 
-        The log will reuse their sequences. If this raises, call `settle` before the log continues. Otherwise
-        answers that were never recorded would be repeated.
+        The log will reuse the sequences of these decisions. If this method raises, call `settle` before the log
+        continues. Otherwise answers that were never recorded would be repeated.
         """
 
     async def positions(self) -> dict[str, int]:
-        """Return each decision log's sequence at its newest commit."""
+        """Return the sequence of each decision log at the newest commit for this log."""
 
     async def settle(
         self,
@@ -97,7 +97,7 @@ class Attempts(SubjectStates, Protocol):
         """
 
     async def result(self, decision: str, result: Result, at: Instant) -> bool:
-        """Record the result of an allowed call. Return False if its attempt is not in the store.
+        """Record the result of an allowed call. Return False if the attempt is not in the store.
 
         Of two results, the one with the later `at` is kept.
         """
@@ -105,8 +105,8 @@ class Attempts(SubjectStates, Protocol):
     async def drop_attempts(self, before: Instant, *, drop: bool) -> int:
         """Count the attempts older than `before`, and delete them if `drop` is set.
 
-        An abandoned call is kept until a later call to the same subject is answered or abandoned. Until then
-        a rule requires that an agent is free.
+        An abandoned call is kept until a later call to the same subject is answered or abandoned. Until then,
+        a frequency rule may permit only some call types to this subject.
         """
 
     def keep_attempts(self, span: Instant) -> None:

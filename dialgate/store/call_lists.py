@@ -83,7 +83,8 @@ def refuse_lost_changes(
 ) -> None:
     """Raise `StoreUnavailable` if `now` lacks a list's retirement or a failed call back that is in `before`.
 
-    The store is then an older copy, which could permit calls again. No log contains the lost changes.
+    The store is then an older copy, which could permit calls again. No log contains the lost changes, so an
+    operator must repeat them.
     """
     retired = {(known.controller, known.id) for known in before[0] if known.retired_at}
     failed = {(proof.controller, proof.caller_id): proof.at for proof in before[1] if not proof.answered}

@@ -21,8 +21,8 @@ _COPY_PATIENCE: Final = 30.0  # seconds
 _LONGEST_LIMIT: Final = 10_001 * DAY  # the longest `ShortPeriod`, plus two days
 _SAMPLE: Final = 100  # ledger entries; nearly all contain a sealed number
 _OTHER_KEYS: Final = (
-    "the store was written with other keys, so no revocation in it would be found. Copy `keys.json` from its first gate here,"
-    " without `log` and `months`, or set `store` to another store"
+    "the store was written with other keys, so no revocation in it would be found. Copy `keys.json` here from a gate"
+    " that uses the store, without its fields `log` and `months`, or set `store` to another store"
 )
 
 

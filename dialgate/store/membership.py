@@ -49,16 +49,16 @@ class Members(Struct, frozen=True):
 class Shared(Protocol):
     """Additional methods of a store that several gates share.
 
-    `ping` sets `is_older` if the store lacks commits or results that it had before, because it was restored from an older
-    copy. The store refuses reads and commits from then on until `accept_restored`. Meanwhile, each `ping` sets `lacking` to
-    the logs whose attempts have not been added yet.
+    If a store lacks commits or results that it had before, it was restored from an older copy. `ping` then sets
+    `is_older`, and the store refuses reads and commits until `accept_restored` is called. Until then, each `ping`
+    also sets `lacking` to the logs whose attempts are still missing from the store.
     """
 
     is_older: bool
     lacking: frozenset[str]
 
     def accept_restored(self) -> None:
-        """Accept the store again, after `settle` has added what it lacked."""
+        """Accept the store again, after `settle` has added the missing data."""
 
     async def members(self, presence: Presence | None = None) -> Members:
         """Record `presence`, if given, and return all gates."""

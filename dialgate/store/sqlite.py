@@ -1,17 +1,17 @@
 """The embedded store: one SQLite file with a write-ahead log, on a local disk.
 
 The *near* connection serves `read` and `commit` on the event loop's thread, because switching to another
-thread would cost more than the query. If the file is locked, it retries instead of blocking that thread. The
-*ledger* connection writes in one thread and the *far* connection reads in another, so that revocations do not
-wait for reads. Acknowledged writes are on disk.
+thread would cost more than the query. If the file is locked, the near connection retries instead of blocking
+the event loop. The *ledger* connection writes in one thread and the *far* connection reads in another, so that
+revocations do not wait for reads. Acknowledged writes are on disk.
 
 Attempts and remembered answers are collected in memory (`write_buffer`). A separate connection writes
-thousands of them at a time, in a thread of lower priority. After a crash, `settle` restores them from the
-decision log. Therefore only the process that writes that log may write them. Any process may write the ledger
-at any time, and its entries take effect at once.
+thousands of rows at a time, in a thread of lower priority. After a crash, `settle` restores lost attempts and
+answers from the decision log. Therefore only the process that writes the decision log may write attempts and
+answers. Any process may write the ledger at any time, and ledger entries take effect at once.
 
-A process that uses this store must not open the file by other means: closing it would release SQLite's locks
-(POSIX). `sqlite_tables` defines the tables.
+A process that uses this store must not open the file by other means: closing such a second file descriptor
+would release SQLite's locks (POSIX). `sqlite_tables` defines the tables.
 """
 
 import asyncio
@@ -232,7 +232,7 @@ class SqliteStore:
         return dict.fromkeys(subjects, nothing) | self._add_buffered(known)
 
     def _add_buffered(self, known: dict[bytes, Known]) -> dict[bytes, Known]:
-        """Add attempts from the buffers, which the database may not contain yet."""
+        """Add the attempts in the buffers, because the database may not contain these attempts yet."""
         for buffer in self._buffers:
             for subject in buffer.attempts.keys() & known.keys():
                 stored = known[subject]

@@ -15,7 +15,8 @@ _WAIT = 10.0  # seconds to wait for a lock
 def copy_database(path: Path, out: Path) -> None:
     """Copy the database to a new file `out`. Raises `FileNotFoundError` and `StoreUnavailable`.
 
-    Do not call this in a process that has the file open: closing it would release SQLite's locks (POSIX).
+    Do not call this in a process that has the database open: when this function closes the file, that process
+    would lose SQLite's locks (POSIX).
     """
     if not path.exists():
         raise FileNotFoundError(path)

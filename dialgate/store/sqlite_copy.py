@@ -77,7 +77,7 @@ class SqliteEnd:
         def newest(db: sqlite3.Connection) -> int:
             if db.execute(_UNSETTLED).fetchone() is not None:
                 raise CopyRefused(
-                    f"{self._path}: its gate was killed. Start and stop the gate once, then copy again"
+                    f"{self._path}: the gate that used this store was killed. Start and stop the gate once, then copy again"
                 )
             return tables.newest(db)
 

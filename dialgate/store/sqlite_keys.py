@@ -1,7 +1,7 @@
 """An in-memory filter for the SQLite store's keys, which avoids queries for most absent keys (ADR 0009).
 
-Only this process writes attempts and answers, and it adds their keys to the filter first. Any process may
-write the ledger, so each read first adds the keys of new ledger entries. The filter is never saved, so an
+Only this process writes attempts and answers. It adds their keys to the filter before it writes them. Any
+process may write the ledger, so each read first adds the keys of new ledger entries. The filter is never saved, so an
 erased number leaves no trace on disk.
 """
 
@@ -24,7 +24,10 @@ _CHUNK = 500  # keys added before the filling thread releases the interpreter
 
 
 class StoredKeys:
-    """A filter that rules out keys not in the store. Until it is filled, and after a fault, it rules out none."""
+    """A filter that rules out keys not in the store.
+
+    A filter that has not been filled, or had a fault, rules out no keys.
+    """
 
     def __init__(self, path: Path) -> None:
         self._connection = Connection(path, wait=WAIT, synchronous="NORMAL")
@@ -36,7 +39,7 @@ class StoredKeys:
         self._added: list[bytes] = []  # keys added while a new filter is being filled
 
     def add(self, keys: Sequence[bytes]) -> None:
-        """Add the keys for attempts and answers. Must be called before they are written."""
+        """Add the keys for attempts and answers. Must be called before the attempts and answers are written."""
         if self._filter is not None:
             self._filter.add(keys)
         if self._filling is not None:
@@ -77,7 +80,7 @@ class StoredKeys:
         return list(dict.fromkeys(keys)) if self._filter is None else self._filter.select(keys)
 
     def start_filling(self, database: sqlite3.Connection | None, unwritten: Iterable[bytes]) -> None:
-        """Start to fill a new filter in a thread, if there is no filter or it is full.
+        """Start to fill a new filter in a thread, if there is no filter or the current one is full.
 
         `unwritten` contains the keys that are not in the database yet.
         """

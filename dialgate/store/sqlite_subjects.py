@@ -145,10 +145,10 @@ class SubjectStore:
     # ---- lookups -----------------------------------------------------------------------------------------------------
 
     async def look_up(self, lookup: Lookup, since: Instant, limit: int) -> Instant | None:
-        """Record a look-up, unless its client has already looked up `limit` other numbers since `since`.
+        """Record a look-up, unless the client has already looked up `limit` other numbers since `since`.
 
-        If the limit is reached, write nothing and return the time of the oldest of those look-ups. The client
-        may look up another number once `since` is later than that time.
+        If the limit is reached, write nothing and return a time. The client may look up another number once
+        `since` has reached the returned time.
         """
 
         def step(db: sqlite3.Connection) -> Instant | None:

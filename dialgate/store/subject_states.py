@@ -45,6 +45,6 @@ class SubjectStates(Protocol):
         Answers before `since` are not returned. The state of an unknown subject is `Known()` with the current
         sequence.
 
-        An answer from another process is returned only once it is on disk in that process's log, because writing it
-        there may still fail. The read waits briefly for such an answer.
+        An answer from another process may still fail to be recorded. Therefore it is returned only once it is on disk
+        in the log of the other process. The read waits briefly for an answer that is not on disk yet.
         """

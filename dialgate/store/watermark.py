@@ -1,8 +1,8 @@
 """The ledger watermark: the newest sequence known to be durable.
 
 The watermark is stored as a decimal number in `ledger.durable` in the data folder. If a ledger ends before the
-watermark, its store was emptied, restored from an older copy or replaced. It may lack revocations, so the store
-is refused. Backups do not contain the file, so a restored folder is accepted.
+watermark, the store was emptied, restored from an older copy or replaced. Such a store may lack revocations, so
+it is refused. Backups do not contain `ledger.durable`, so a data folder restored from a backup is accepted.
 """
 
 import asyncio

@@ -1,8 +1,8 @@
 """A buffer of attempts and answers that are in the decision log but not yet in the database.
 
-Each call adds one attempt and one answer under random keys. Writing them for each call separately would cost
-several page writes per call. The buffer therefore collects them, and they are written together in the
-background. After a crash, `settle` restores them from the log.
+Each call adds one attempt and one answer under random keys, so separate writes would cost several page writes
+per call. The buffer therefore collects these rows, and they are written together in the background. After a
+crash, `settle` restores the unwritten rows from the log.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -15,7 +15,7 @@ _PARTS = 4
 
 
 class BufferPart(NamedTuple):
-    """Attempts by subject, and answers, to write in one transaction.
+    """A part of the buffer that is written in one transaction: attempts with their subjects, and answers.
 
     `last` is true for the last part of a buffer.
     """
@@ -71,7 +71,7 @@ class WriteBuffer:
         return subject, next(attempt for attempt in self.attempts[subject] if attempt.decision == decision)
 
     def parts(self) -> Iterator[BufferPart]:
-        """Yield four parts, sorted by key, so that each database page is written only once."""
+        """Yield the buffer in four parts, in key order, so that each database page is written only once."""
         subjects: list[list[bytes]] = [[] for _ in range(_PARTS)]
         keys: list[list[bytes]] = [[] for _ in range(_PARTS)]
         for subject in self.attempts:

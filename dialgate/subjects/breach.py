@@ -1,8 +1,8 @@
 """The breach report: the personal data exposed by a stolen key or a compromised node.
 
-It provides the content for the notices to the authority within 72 hours (GDPR 33) and to the data subjects
-(GDPR 34). It covers one period, and only the gate's responses. An intruder on the node could also read the
-node's files. In that case the whole `data` folder is exposed.
+The report provides the content for the notices to the authority within 72 hours (GDPR 33) and to the data
+subjects (GDPR 34). It covers one period, and only the data in the gate's responses. If an intruder could read
+the files on the node, the whole `data` folder is exposed.
 """
 
 from collections.abc import Iterable, Iterator
@@ -47,8 +47,9 @@ class Exposure(Struct, frozen=True, kw_only=True):
     """The personal data exposed in a period.
 
     `numbers` contains the E.164 numbers about which the gate returned data. `unreadable` counts the numbers
-    that cannot be read any more because their month's keys are destroyed. `could_look_up` is the maximum
-    number of look-ups that the limit allowed the client in this period, or 0 if its scopes allow no look-ups.
+    that can no longer be decrypted, because the keys for the month are destroyed. `could_look_up` is the maximum
+    number of look-ups that the limit allowed the client in this period. It is 0 if the client's scopes allow no
+    look-ups.
     """
 
     client: str

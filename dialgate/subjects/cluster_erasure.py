@@ -139,7 +139,8 @@ class ClusterErasure(Struct, kw_only=True, eq=False):
     async def _remove_from_all_lists(self, controller: str, number: str) -> tuple[list[str], dict[str, str]]:
         """Remove the number from the lists of all gates.
 
-        Return the names of the lists that contained it, and the reason for each gate that did not respond.
+        Return the names of the lists that contained the number. Also return each gate that did not respond, with the
+        reason.
         """
         names = set(await self.remove_from_lists(controller, number))
         peers = await self.peers.ask(RemoveFromLists(controller, number))
@@ -164,9 +165,9 @@ class ClusterErasure(Struct, kw_only=True, eq=False):
         )
 
     async def remove_from_lists(self, controller: str, number: str) -> list[str]:
-        """Remove the number from this gate's call lists, unless it is under a legal hold here.
+        """Remove the number from this gate's call lists, unless the number is under a legal hold on this gate.
 
-        Return the names of the lists that contained it.
+        Return the names of the lists that contained the number.
         """
         if number in (await self.holds.under()).numbers:
             return []

@@ -129,7 +129,7 @@ class Deadlines:
     async def cases_of(self, subject: bytes) -> list[CaseInfo]:
         """Return all requests about a number.
 
-        The caller must record the look-up first, because sealed numbers in free-text fields are decrypted.
+        The caller must record the look-up first, because this decrypts sealed numbers in free-text fields.
         """
         cases = _cases(await self._file.cases(subject))
         return [self._info(Masker(self._keys, case.controller).shown(case)) for case in cases]

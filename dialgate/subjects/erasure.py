@@ -3,7 +3,7 @@
 - Entries that permit calls are erased. An entry on which an allowed call was based is restricted instead: it is stored
   but not used, until the call can no longer lead to a legal claim.
 - Entries that forbid calls are kept.
-- The decision log is not changed. It contains the number only as a keyed hash and as ciphertext, and the keys for
+- The decision log is not changed. The log contains the number only as a keyed hash and as ciphertext, and the keys for
   each month are destroyed at the end of the retention period.
 """
 

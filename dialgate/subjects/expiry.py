@@ -1,9 +1,9 @@
 """Storage limitation (GDPR 5(1)(e)), which removes data after its retention period.
 
 Entries that permit calls are kept as proof for several years after they end. Entries that forbid calls are kept
-as long as calls may be made: a client may import a withdrawn consent again, and it must stay withdrawn. Entries
-and lists with a number under a legal hold are kept. The decision log is not changed here, because its monthly
-keys are destroyed instead.
+as long as calls may be made. Otherwise a client could import a withdrawn consent again, and the consent would no
+longer be withdrawn. Entries and lists with a number under a legal hold are kept. The decision log is not changed
+here. Instead, its monthly keys are destroyed.
 """
 
 from collections.abc import Iterable
@@ -68,10 +68,10 @@ class RetentionRun:
         ]
 
     async def _ledger(self, bounds: dict[str, Instant], *, drop: bool) -> dict[str, int]:
-        """Count the ledger entries that ended before the bound for their kind. With `drop`, remove them.
+        """Count the ledger entries that ended before the time in `bounds` for each kind of entry.
 
-        Only the oldest part of the ledger is read. An entry that is newer than all `bounds` cannot have ended
-        before one of them.
+        With `drop`, remove these entries. Only the oldest part of the ledger is read, because an entry made after
+        all these times cannot have ended before one of them.
         """
         counts = dict.fromkeys(_KINDS.values(), 0)
         newest, seq = max(bounds[kind] for kind in counts), 0
@@ -90,10 +90,10 @@ class RetentionRun:
         return counts
 
     async def _ended(self, first: Entry, bounds: dict[str, Instant]) -> list[Entry]:
-        """Return a subject's ended entries, if `first` is the subject's oldest entry that permits calls.
+        """Return the ended entries of a subject, if `first` is the subject's oldest entry that permits calls.
 
-        Return an empty list for the subject's other entries, because each subject must be counted only once. Also
-        return an empty list if the subject is under a legal hold.
+        Otherwise return an empty list, because each subject must be counted only once. Also return an empty list if
+        the subject is under a legal hold.
         """
         if self._holds.concerns(first.controller, first.subject):
             return []

@@ -22,7 +22,7 @@ from dialgate.store import CallList
 class Person(NamedTuple):
     """A data subject of one controller.
 
-    `number` is in E.164. `hashes` contains its keyed hash for each month that still has keys.
+    `number` is in E.164. `hashes` contains the keyed hash of the number for each month that still has keys.
     """
 
     config: Config
@@ -34,8 +34,8 @@ class Person(NamedTuple):
 def records(person: Person) -> list[Record]:
     """Return the controller's decisions about the number, newest first.
 
-    A decision about an unknown campaign has no controller. It is included if this is the only controller of the
-    client that made the request.
+    A decision about an unknown campaign has no controller. Such a decision is included if this controller is
+    the only one of the client that made the request.
     """
     controllers_of = {client.name: client.controllers for client in person.config.settings.clients}
     own = (person.controller,)

@@ -23,8 +23,8 @@ async def remove_from_lists(store: CallLists, folder: Path, controller: str, num
 async def _remove(store: CallLists, folder: Path, record: CallList, number: str) -> bool:
     """Remove the number from one list. Retry if another process has replaced the list in the meantime.
 
-    The copy written before a retry is not deleted, because the list may use this file: the other process writes the
-    same file if it removes the same number.
+    The copy written before a retry is not deleted. If the other process removed the same number, it wrote the same
+    file, and the list uses this file.
     """
     key = record.controller, record.id
     while True:

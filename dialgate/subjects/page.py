@@ -45,7 +45,7 @@ class _Page:
         self.parts: list[str] = []
 
     def say(self, key: str) -> str:
-        """Return the translation for `key`, or `key` itself if it has none, such as an id or a name."""
+        """Return the translation for `key`, or `key` itself if it has no translation (an id or a name)."""
         return TEXTS[key][self._at] if key in TEXTS else key
 
     def why(self, why: Why) -> str:
@@ -53,7 +53,7 @@ class _Page:
         return f"{text} ({self._texts.law(why.law)})" if why.law else text
 
     def instant(self, at: str) -> str:
-        """Format the time in the controller's country, to the minute, for example `24/11/2026 10:00 CET`."""
+        """Format an instant as local time in the controller's country, for example `24/11/2026 10:00 CET`."""
         clock = local_time.clock_in(self._zone, datetime.fromisoformat(at))
         return f"{clock:%d/%m/%Y %H:%M} {clock.tzname()}"
 
@@ -154,7 +154,7 @@ def page(report: Report, language: Language) -> str:
 
 
 def _sender(builder: _Page, report: Report) -> str:
-    """Return the controller and the data protection officer with their contacts (GDPR 13(1)(a) and (b))."""
+    """Return the controller and the data protection officer with contact details (GDPR 13(1)(a) and (b))."""
     controller = "\n".join(filter(None, (report.controller_name, report.controller_contact)))
     lines = [f"<strong>{escape(builder.say('controller'))}</strong>: {_breakable(controller)}"]
     if report.officer:

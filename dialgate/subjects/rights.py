@@ -154,9 +154,10 @@ class Subjects:
         return Person(self.config, controller, e164, tuple(self._keys.hashes(e164).values()))
 
     async def record_simulation(self, client: Client, campaign: str, number: str) -> None:
-        """Record a simulation as a look-up, because it shows data about a number and is not in the decision log.
+        """Record a simulation as a look-up.
 
-        A simulation with an invalid number or another client's campaign shows no data, so it is not recorded.
+        A simulation shows data about a number, but is not in the decision log. A simulation with an invalid number or
+        another client's campaign shows no data and is not recorded.
         """
         line = self.config.line_of(campaign, client)
         if line is not None:
@@ -168,7 +169,7 @@ class Subjects:
     async def report(self, client: Client, controller: str, number: str, purpose: str) -> Report:
         """Return the access report (GDPR 15) with the data from all gates that share the store.
 
-        It includes the decisions that can still be linked to the number.
+        The report includes the decisions that can still be linked to the number.
         """
         owner, e164 = await self.look_up(client, controller, number, "everything", purpose)
         peers, own = await asyncio.gather(

@@ -1,7 +1,7 @@
 """Request and response bodies about data subjects.
 
-Instants are in RFC 3339 format. The number is in the URL path. Reports also contain it, because they are sent
-to the data subject.
+Instants are in RFC 3339 format. The number is in the URL path. Reports also contain the number, because they
+are sent to the data subject.
 """
 
 from typing import Annotated, Any, Literal
@@ -44,10 +44,10 @@ class CaseStep(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class RectificationRequest(Request, frozen=True, kw_only=True):
-    """A request to correct an entry, made by the data subject.
+    """A correction of a ledger entry, as requested by the data subject.
 
     `of` is the sequence of the incorrect consent, contract or call request. `fields` contains the correct values
-    by field name, as in the history.
+    under the field names that the history uses.
     """
 
     request: Id
@@ -56,7 +56,7 @@ class RectificationRequest(Request, frozen=True, kw_only=True):
 
 
 class ErasureRequest(Request, frozen=True, kw_only=True):
-    """A request to erase a number's data, as the data subject asked."""
+    """An erasure of the data about a number, as requested by the data subject."""
 
     request: Annotated[Id, about("The id of the data subject's request.")]
 
@@ -69,10 +69,11 @@ class Report(Struct, frozen=True, kw_only=True):
     """The access report (GDPR 15): all data that the gates have about a number, for one controller.
 
     - `restricted` contains ledger entries that are no longer used and are kept only for legal claims.
-    - `days_of_storage` is the retention period of each kind of data, in days after its use ended.
-    - `missing` names the gates that could not be asked, with the reason. Data that only they have is not in the report.
+    - `days_of_storage` is the retention period of each kind of data, in days from the end of its use.
+    - `missing` names the gates that could not be asked, with the reason. Data that only these gates have is not in the
+      report.
     - `controller_contact` and `officer` come from the controller's file.
-    - `zone` is the time zone in the controller's country, in which the page shows times.
+    - `zone` is the time zone of the controller's country. The page shows times in this zone.
     """
 
     number: str
@@ -96,8 +97,7 @@ class Report(Struct, frozen=True, kw_only=True):
 class Portable(Struct, frozen=True, kw_only=True):
     """The data that the data subject provided on the basis of consent or contract (GDPR 20).
 
-    It contains nothing derived from that data. `format` identifies this set of fields, and changes whenever
-    they change.
+    Derived data is not included. `format` identifies this set of fields, and changes whenever a field changes.
     """
 
     format: Literal["dialgate-portability-1"] = "dialgate-portability-1"
@@ -111,10 +111,10 @@ class Portable(Struct, frozen=True, kw_only=True):
 
 
 class Erased(Struct, frozen=True, kw_only=True):
-    """One item in an erasure, with what was done to it.
+    """One item in an erasure, and the action taken on this item.
 
-    A restricted item is not used for calls, and is kept until the time in `until`. If `until` is empty, the item is
-    kept as long as other items of its kind.
+    A restricted item is not used for calls, and is kept until the time in `until`. If a restricted or kept item has
+    no `until`, it is kept as long as other items of its kind.
     """
 
     what: str
@@ -129,8 +129,8 @@ class Erasure(Struct, frozen=True, kw_only=True):
     """The result of an erasure.
 
     `suppression` is the ledger entry that forbids this controller to call the number again. `missing` names
-    the gates that could not be asked, with the reason. If it is not empty, nothing that may be evidence was
-    destroyed and the request stays open, so repeat the erasure.
+    the gates that could not be asked, with the reason. If `missing` is not empty, nothing that may be evidence
+    was destroyed, and the request stays open. Repeat the erasure in this case.
     """
 
     request: str

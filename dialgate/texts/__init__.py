@@ -59,7 +59,8 @@ class Texts(Struct, frozen=True, forbid_unknown_fields=True):
     """All sentences in one language.
 
     `laws` translates the legal sources cited in decisions, and `findings` the texts of rules. In the text of a rule, a
-    placeholder `{name}` matches any text or, if `terms` has that name, only the words listed there.
+    placeholder `{name}` matches any text. If `terms` contains `name`, the placeholder matches only the words listed
+    under this name.
     """
 
     months: tuple[str, ...]
@@ -75,7 +76,7 @@ class Texts(Struct, frozen=True, forbid_unknown_fields=True):
     terms: dict[str, dict[str, str]] = {}
 
     def law(self, stored: str) -> str:
-        """Return the translation of a legal source cited in a decision, or the source itself if there is none."""
+        """Return the translation of a legal source cited in a decision, or the source itself if none exists."""
         return self.laws.get(stored, stored)
 
 
@@ -89,8 +90,7 @@ def finding(language: Language, stored: str, code: str = "") -> str:
     """Translate a rule's finding.
 
     `stored` is the text in the decision, and `code` the reason code of a denial. A text from an older version may match
-    no pattern. Then the sentence for `code` is returned, or the text itself if there is no code or the language is
-    English.
+    no pattern. For such a text, return the sentence for `code`. Without a code, or in English, return `stored` itself.
     """
     text = _translate(language, stored)
     if text is None:

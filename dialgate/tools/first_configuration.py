@@ -77,7 +77,7 @@ class Draft(Struct):
         return self.laws.get(self.get("country")) or next(iter(self.laws.values()))
 
     def with_answer(self, name: str, place: int, text: str) -> dict[str, list[str]]:
-        """Return a copy of all answers with this one set. New campaigns copy the answers from existing ones."""
+        """Return a copy of all answers with this answer set. New campaigns get the answers of existing campaigns."""
         answers = {key: list(values) for key, values in self.answers.items()}
         if name == "country" and name in answers:  # sector and code depend on the law
             answers = {key: values for key, values in answers.items() if key not in {"sector", "code"}}
@@ -236,9 +236,9 @@ def write(draft: Draft, folder: Path, key: str = "") -> list[str]:
 
 
 def install(draft: Draft, folder: Path) -> tuple[str, list[str]]:
-    """Create the folder with all files, or do nothing. Return the client's key and the file names.
+    """Create the folder with all files, or change nothing on failure. Return the client's key and the file names.
 
-    Files that were in the folder are kept in a folder beside it. Raises `OSError`.
+    If the folder already contains files, it is renamed and kept beside the new folder. Raises `OSError`.
     """
     key = secrets.token_urlsafe(32)
     new = folder.with_name(f".{folder.name}.new")
@@ -288,7 +288,7 @@ def _texts(draft: Draft, key: str) -> dict[str, str]:
 
 
 def _filled(name: str, draft: Draft, more: Mapping[str, str] = {}, place: int = 0) -> str:
-    """Return a template filled in with the answers and the values in `more`."""
+    """Fill in a template with the answers and the values in `more`, and return the text."""
     template = Template((_RESOURCES / "first" / name).read_text("utf-8"))
     names = {name for name in template.get_identifiers() if name not in more}
     return template.substitute(

@@ -80,7 +80,7 @@ class Table:
     def is_queryable(self, numbers: Numbers) -> Mask:
         """Return a mask of the E.164 numbers that the registry covers.
 
-        These have the country code of the layout's country, and a length that is valid there.
+        These numbers have the country code of the layout's country, and a length that is valid in this country.
         """
         mask = np.zeros(len(numbers), np.bool_)
         for length in self._plan.lengths:
@@ -90,7 +90,7 @@ class Table:
     def request_text(self, numbers: Numbers, since: date | None = None, /) -> bytes:
         """Return the text of a query about E.164 numbers.
 
-        The query asks which numbers were disconnected on or after `since`, if it is given.
+        If `since` is given, the query asks which numbers were disconnected on or after that day.
         """
         names, layout = self._layout.request, self._layout
         day = since.strftime(layout.date_format) if since else ""

@@ -31,7 +31,7 @@ class FaultyFile(Exception):
 
 
 def size(path: Path) -> int:
-    """Return the length of a file's text in bytes, without unpacking it. Raises FaultyFile and OSError."""
+    """Return the length of a file's text in bytes, without unpacking the file. Raises FaultyFile and OSError."""
     with open_text(path) as (_, length):
         return length
 

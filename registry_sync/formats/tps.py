@@ -76,8 +76,8 @@ def _parse(chunk: bytes, name: str, before: int, *, spaced: bool) -> Numbers:
 def _misplaced(is_digit: "np.ndarray[tuple[int, int], np.dtype[np.bool_]]", *, spaced: bool) -> Mask:
     """Return a mask of the rows with misplaced spaces.
 
-    Digits are left-justified in the layout without spaces, and in the first field of the layout with spaces. No
-    digit may follow a space there. In the second field they are right-justified, so no space may follow a digit.
+    Digits are left-justified in the layout without spaces, and in the first field of the layout with spaces. In these
+    fields no digit may follow a space. In the second field digits are right-justified, so no space may follow a digit.
     """
     rises = is_digit[:, 1:] & ~is_digit[:, :-1]
     if not spaced:

@@ -64,7 +64,7 @@ class Registry:
     def work(self) -> int:
         """Take all packages from the outbox and answer them. Return how many were answered.
 
-        With the fault `late`, none is answered.
+        With the fault `late`, no package is answered.
         """
         for path in (self._folder / "outbox").glob("*.zip"):
             for number in _numbers(path):

@@ -42,14 +42,15 @@ class Source(Protocol):
     async def is_staged(self, name: str) -> bool: ...
 
     async def hand_over(self, name: str, file: Path) -> None:
-        """Hand over the staged file. `file` is its local copy."""
+        """Hand over the staged file. `file` is the local copy."""
 
 
 @asynccontextmanager
 async def open_source(source: source_settings.Source, folder: Path, now: Instant) -> AsyncIterator[Source]:
     """Open a source. Its paths are relative to `folder`.
 
-    This function and the source's methods retry transient failures, and finally raise SourceFailed.
+    This function and the source's methods retry transient failures. After the last attempt they raise
+    SourceFailed.
     """
     match source:
         case source_settings.FolderSource():
@@ -74,7 +75,7 @@ async def retry(
 ) -> _T:
     """Run a step, and repeat it after transient failures.
 
-    Set `transfer` for a step that copies a file, which needs a longer timeout. Raises SourceFailed at once if
+    Set `transfer` for a step that copies a file and needs a longer timeout. Raises SourceFailed at once if
     the failure is permanent, or after the last attempt.
     """
     wait = patience.retry_seconds

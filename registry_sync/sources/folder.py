@@ -20,7 +20,7 @@ class Folder:
         self._settle, self._now = int(source.settle_seconds * SECOND), now
 
     async def list_files(self) -> dict[str, str]:
-        """Return the files, except those changed within `settle_seconds`, which may be incomplete."""
+        """Return the files. Omit files changed within the last `settle_seconds`, because they may be incomplete."""
         try:
             files = {path.name: path.stat() for path in self._inbox.iterdir() if path.is_file()}
         except OSError as error:

@@ -67,7 +67,7 @@ class Https:
         """Do nothing, because the single PUT in `hand_over` is atomic."""
 
     async def is_staged(self, name: str) -> bool:  # noqa: ARG002 - the same for every name
-        """Return True. Handing over a file again has no effect, so this is safe after a crash."""
+        """Return True, so that the file is handed over again after a crash. A second hand-over has no effect."""
         return True
 
     async def hand_over(self, name: str, file: Path) -> None:

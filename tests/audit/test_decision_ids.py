@@ -1,4 +1,4 @@
-"""Decision ids on a gate of several controllers: they reveal no count, and only their owner can use them."""
+"""Decision ids on a gate of several controllers: an id reveals no count, and no other controller can use it."""
 
 import re
 from collections import Counter
@@ -110,7 +110,7 @@ async def test_client_owns_decisions_about_unknown_campaigns(shared: World) -> N
 
 
 class CallCounter:
-    """A proxy that counts the calls to a real object by attribute."""
+    """A proxy of a real object that counts the uses of each attribute."""
 
     def __init__(self, real: Any, counts: Counter[str]) -> None:
         self._real, self._counts = real, counts

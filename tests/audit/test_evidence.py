@@ -215,7 +215,7 @@ async def test_outcome_is_proved_if_a_checkpoint_covers_it(running: World) -> No
 
 
 def report_elsewhere(world: World, decision: str) -> str:
-    """Report outcomes to the second worker and return the name of its log."""
+    """Write outcomes of a decision to the second worker's log. Return the name of that log."""
     data = world.app.config.data
     keys, folder = Keys.open(data / "keys.json", 2), chains.folder(data, 2)
     with closing(DecisionLog.open(folder, log=keys.log, now=NOW, gate={})) as log:
@@ -302,7 +302,7 @@ async def test_held_decision_of_a_retired_month_is_proved_with_its_number(runnin
 
 
 async def test_time_stamp_is_shown_and_checked_up_to_its_root(running: World, authority: Path) -> None:
-    """A decision is proved by the first stamped checkpoint within a day, or else by the first checkpoint."""
+    """The proof uses the first checkpoint, or a time-stamped checkpoint that follows within a day."""
     response = await ask(running)
     await pass_checkpoint_interval(running)
     await ask(running, to=LISTED)

@@ -426,7 +426,7 @@ async def test_command_shows_numbers_only_with_a_purpose(gate: World, tmp_path: 
 
 
 async def test_wrong_time_zone_is_detected(gate: World, tmp_path: Path) -> None:
-    """With usegmtime=yes, times in the file are in UTC. Read as Rome's time, they would be an hour early."""
+    """With usegmtime=yes, the file has times in UTC, but the command gets `--timezone Europe/Rome`."""
     for number in OTHERS[:5]:
         await check_number(gate, number)
     path = tmp_path / "Master.csv"

@@ -123,7 +123,7 @@ def test_changed_or_missing_law_is_reported(data: Path) -> None:
 
 
 def test_suite_replay_finds_a_forged_decision(data: Path) -> None:
-    """The forged log has a valid chain. Its folder is deleted before the replay at the end of this suite."""
+    """The forged log has a valid chain. The test deletes the log before the replay at the end of this suite."""
     with TemporaryDirectory() as beside:
         base = Path(beside)
         shutil.copytree(data, base / "data")
@@ -166,7 +166,7 @@ def test_suite_with_a_forged_decision_fails(shared: tuple[str, ...], data: Path)
 
 
 def _forge(log: Path) -> None:
-    """Rewrite the log with a different outcome of a rule in the first grounds."""
+    """Rewrite the log: in the first grounds, one rule gets a different outcome."""
     bodies = [line.body for line in entries(log)]
     grounds = msgspec.json.decode(bodies[0], type=Grounds)
     outcomes = {**grounds.decision.outcomes, "not_revoked": Pass("indeed")}

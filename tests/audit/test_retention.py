@@ -1,4 +1,4 @@
-"""Key retirement: expired months become anonymous, the chain stays valid, and legal holds keep their decisions."""
+"""Key retirement: expired months become anonymous, the chain stays valid, and decisions under legal hold are kept."""
 
 import json
 from collections.abc import Callable
@@ -131,7 +131,11 @@ def test_invalid_term_is_refused(tmp_path: Path, retention: list[dict[str, Any]]
 
 
 def test_month_is_kept_for_the_longest_term_of_its_decisions(config: Config, keys: Keys) -> None:
-    """January: allowed calls (60 months). February: a denied call (24) and one of a country without a term (120)."""
+    """The longest term in January is 60 months, and in February 120 months.
+
+    January has allowed calls, which are kept for 60 months. February has a denied call (24 months) and a call of a
+    country without a term (120 months).
+    """
     found = months(config, keys, NOW)
     assert found == [
         Month(month="2020-01", allowed=2, refused=1, over_from="2025-02", over=True),

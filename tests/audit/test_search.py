@@ -65,7 +65,7 @@ async def shared(tmp_path: Path) -> AsyncIterator[World]:
 
 
 def inside(gate: World, decision: str) -> str:
-    """Return the log's id for a decision id that clients see."""
+    """Translate a decision id that clients see into the id in the log."""
     return Keys.open(gate.app.config.data / "keys.json").ids.inside(decision)
 
 

@@ -1,6 +1,7 @@
 """Benchmarks for developers: `python -m tests.bench NAME --json`. Benchmarks for users are in `dialgate.tools.bench`.
 
-A benchmark is a module with a generator `run` that yields figures. Its parameters are the options of the benchmark.
+A benchmark is a module with a generator `run` that yields figures. The parameters of `run` are the options of the
+benchmark.
 """
 
 from pathlib import Path

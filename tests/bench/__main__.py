@@ -1,6 +1,6 @@
 """Command line of the benchmarks: `python -m tests.bench NAME [OPTIONS]` prints one JSON object a line.
 
-`python -m tests.bench NAME --help` lists its options.
+`python -m tests.bench NAME --help` lists the options of a benchmark.
 """
 
 import argparse

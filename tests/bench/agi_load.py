@@ -1,8 +1,8 @@
 """A load generator that calls a FastAGI server like Asterisk, in a separate process.
 
 `python -m tests.bench.agi_load PORT CONCURRENT` reads one called number a line on stdin and prints a `Load` as JSON. A call is
-a connection; the next call begins as soon as one ends. To use little processor time it answers every line with `200 result=1`
-and only looks for the word `allow`. The tests check that the gate keeps to the protocol.
+a connection; the next call begins as soon as one ends. To save processor time, the generator answers every line with
+`200 result=1` and only looks for the word `allow`. The tests check that the gate keeps to the protocol.
 """
 
 import asyncio

@@ -1,7 +1,7 @@
 """The effect on one client of another client that floods the gate.
 
-The measured client checks one call at a time and sometimes writes a revocation: first alone, then while another client keeps
-ten batches of 10,000 calls in flight, then while it keeps 400 streams open.
+The measured client checks one call at a time and sometimes writes a revocation: first alone, then while another client
+keeps ten batches of 10,000 calls in flight, then while the other client keeps 400 streams open.
 """
 
 import asyncio

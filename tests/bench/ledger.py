@@ -1,8 +1,8 @@
 """The cost of a long ledger: to import it with the operator's commands, to start with it, and to check calls.
 
-Checks are compared with the same gate before the import. A call list of a million rows is also scrubbed, on one core,
-as if the other cores were busy. On Redis only the revocations and their memory are measured. By default the benchmark
-needs 10 GB of disk and a quarter of an hour.
+The speed of checks is compared with the speed before the import. A call list of a million rows is also scrubbed, on
+one core, as if the other cores were busy. On Redis only the revocations and their memory are measured. By default the
+benchmark needs 10 GB of disk and a quarter of an hour.
 """
 
 import os
@@ -132,7 +132,10 @@ def _import(made: world.World, group: list[str], file: Path, rows: Iterator[str]
 
 
 def _ratios_with_ledger(made: world.World, calls: Iterator[int], requests: int) -> Iterator[float]:
-    """Yield the ratio to an empty handler right after the start, and again after the background work of the start."""
+    """Yield the ratio of the gate's request rate to that of an empty handler, twice.
+
+    The first ratio is measured right after the start, the second after the background work of the start.
+    """
     with servers.bare(http.EMPTY) as theirs, servers.gate(made.config) as ours:
 
         def ratio(rounds: int) -> float:

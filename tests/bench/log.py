@@ -1,8 +1,8 @@
 """The cost of years of decisions: to store and verify them, and to search them for one number.
 
 The product's own code writes and archives two logs: one of the full size and one of a tenth of it. Figures per
-decision include the outcome and the grounds. Three calls in ten are to a number called before, so they do not share
-their grounds with other calls.
+decision include the outcome and the grounds. Three calls in ten are to a number that was called before. Each of
+these calls has separate grounds; the other calls share grounds.
 """
 
 import os

@@ -109,7 +109,7 @@ def _reconcile(file: Path, config: Path) -> tuple[float, int, dict[str, Any]]:
 
 
 def _write(path: Path, made: _Remembering) -> dict[int, str]:
-    """Write the calls in the order of their start. Return the kind of each bypass by its line."""
+    """Write the calls in the order of their start. Return the kind of bypass by line number."""
     draw = random.Random(2)
     rows = [(call.at + draw.randrange(1, 30) * SECOND, call, "") for call in made.calls]
     rows += [(call.at + 40 * SECOND, call, kind) for kind, call in _by_passes(made, draw)]

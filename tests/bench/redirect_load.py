@@ -1,7 +1,8 @@
 """A load generator that sends INVITEs over UDP like a session border controller, in a separate process.
 
-`python -m tests.bench.redirect_load PORT CONCURRENT` reads one called number a line on stdin and prints a `Load` as JSON. It
-acknowledges each final response and sends the next INVITE. An INVITE without a response for two seconds has failed.
+`python -m tests.bench.redirect_load PORT CONCURRENT` reads one called number a line on stdin and prints a `Load` as
+JSON. The generator acknowledges each final response and sends the next INVITE. An INVITE without a response for two
+seconds has failed.
 """
 
 import asyncio

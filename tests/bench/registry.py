@@ -37,8 +37,8 @@ Numbers = NDArray[np.uint64]
 class Job(Struct, frozen=True):
     """One run of the job.
 
-    `processor` is its processor time in seconds, which depends less on other load than `seconds`. `peak` is its peak
-    memory in MB.
+    `seconds` is the elapsed time. `processor` is the processor time in seconds, which depends less on other load than
+    the elapsed time does. `peak` is the peak memory in MB.
     """
 
     seconds: float

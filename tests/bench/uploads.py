@@ -1,7 +1,8 @@
 """The speed of checks while clients upload call lists.
 
-One client checks one call at a time: first alone, then while two others keep eight uploads of 6.5 MB in flight. Meanwhile an
-enrolment is published, a revocation is recorded and a list is retired. Each is timed until a check is denied because of it.
+One client checks one call at a time: first alone, then while two others keep eight uploads of 6.5 MB in flight.
+Meanwhile an enrolment is published, a revocation is recorded and a list is retired. For each change, the benchmark
+measures the time until a check is denied because of it.
 """
 
 import asyncio
@@ -111,7 +112,8 @@ async def _bound(
 ) -> float:
     """Return the seconds until the first denial because of `act`.
 
-    The time starts at the `perf_counter` value that `act` returns, or at the call of `act` if it returns none.
+    The time starts at the `perf_counter` value that `act` returns. If `act` returns no float, it starts when `act` is
+    called.
     """
     begun = time.perf_counter()
     published = await act()

@@ -1,4 +1,4 @@
-"""Gates on one store: each answers about a data subject for all of them, and call lists are replicated."""
+"""Gates on one store: each reports the data of all gates about a data subject, and call lists are replicated."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -99,7 +99,7 @@ def ids(response: Any) -> list[str]:
 
 
 async def command(gates: list[World], gate: World, *words: str) -> tuple[int, str, str]:
-    """Run a command, with the gates set to the real clock that the command uses."""
+    """Set the clocks of the gates to the real time, which commands use. Then run a command."""
     for item in gates:
         item.hand.at = wall_clock()
     process = await asyncio.create_subprocess_exec(
@@ -207,7 +207,7 @@ async def test_gate_that_could_not_be_queried_is_reported(
 
 
 async def test_gate_that_was_shut_down_is_missing(gates: list[World]) -> None:
-    """The gate is reported as missing because no other gate has its log, and it may be started again."""
+    """No other gate has the log of that gate, and the gate may be started again."""
     rome, milan = gates
     remove_peer(milan, "rome")
     rome.app.roster._due = 0
@@ -373,7 +373,7 @@ async def test_leftover_file_is_deleted_after_the_grace_time(
 
 
 async def test_old_version_is_kept_until_the_new_one_is_here(gates: list[World]) -> None:
-    """The old version is the only copy if the gate with the new one is lost."""
+    """If the gate with the new version is lost, the old version is the only copy."""
     rome, milan = gates
     await replicate(milan)
     await erase(milan)

@@ -274,7 +274,7 @@ def test_an_unreadable_required_key_hides_no_other_mistake(folder: Folder) -> No
 def test_a_client_of_an_unknown_controller_is_reported_together_with_an_invalid_file(
     folder: Folder, content: str
 ) -> None:
-    """The id in an invalid file is not reported as unknown."""
+    """A controller with an invalid file is not reported as unknown."""
     folder.files["controllers/two.yaml"] = content
     name = content.split()[1].strip('"')
     folder.change(*gate("clients", 1, to=SWITCH | {"controllers": ["acme", name, "acne"]}))

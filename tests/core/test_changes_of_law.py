@@ -24,7 +24,7 @@ def test_each_change_of_law_has_a_case_in_the_seconds_before_and_after(country: 
 def missing_cases(law: Law, facts_of_cases: list[Facts]) -> list[tuple[str, str, set[bool]]]:
     """Return each change without a case on both sides: its day, the section's source, and the sides that have a case.
 
-    Before the first section no call is allowed. So all sections that begin with it count as one change.
+    Before the first section no call is allowed. So all sections that begin on the first day count as one change.
     """
     sections = [section for name in SECTIONS for section in getattr(law, name)]
     first = min(section.starts for section in sections)
@@ -50,7 +50,7 @@ def _on_day(scope: Scope, day: date) -> Scope:
 
 
 def _changes(section: Section) -> Iterator[tuple[date, bool]]:
-    """Yield the first day of a section with False, and the day after its last one, if any, with True."""
+    """Yield the first day of a section with False. If the section ends, yield the day after its last day with True."""
     yield section.starts, False
     if section.ends is not None:
         yield section.ends + timedelta(days=1), True

@@ -1,4 +1,4 @@
-"""The days of a set that the country file adds to those of the library."""
+"""The days that a country file adds to a set of days from the holiday library."""
 
 import msgspec
 import pytest

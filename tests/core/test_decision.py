@@ -260,7 +260,7 @@ def place(zone: str, day: date) -> Place:
 
 
 def moved(facts: Facts, at: Instant) -> Facts:
-    """Return the facts at another instant, as the gate would gather them then."""
+    """Return the facts as the gate would gather them at another instant."""
     places = tuple(place(item.zone, local_time.day_in(item.zone, at)) for item in facts.places)
     return replace(facts, at=at, today=local_time.day_in(IT.zone, at), places=places)
 
@@ -452,7 +452,7 @@ def test_a_revocation_in_force_denies_and_no_revocation_allows(facts: Facts, sto
 @PROPERTY
 @given(ANY)
 def test_a_decision_replays_from_its_record(facts: Facts) -> None:
-    """The decision is the same from the facts and from their JSON, and under the law and a newly parsed copy of it."""
+    """The facts read from JSON, under a newly parsed law, give the same decision."""
     decision = decide(facts, IT)
     stored = msgspec.json.decode(msgspec.json.encode(facts), type=Facts)
     assert decide(facts, IT) == decision
@@ -516,7 +516,7 @@ def test_a_marketing_call_needs_a_clear_registry_answer_or_an_exemption(facts: F
 def test_a_denial_by_time_ends_at_not_before_and_not_a_second_earlier(
     facts: Facts,
 ) -> None:
-    """At `not_before`, all else equal, hours, frequency and rest no longer deny; one second before, one of them does."""
+    """If nothing else changes, hours, frequency and rest allow a call at `not_before`. One denies a second earlier."""
     decision = decide(facts, IT)
     promised = decision.not_before
     event("allow" if decision.allow else ", ".join(deny.code for deny in decision.reasons))
@@ -607,7 +607,7 @@ def test_a_lasting_decision_is_identical_until_its_end(facts: Facts, permille: i
 
 @pytest.mark.parametrize("ahead", ["request", "consent", "confirmation"])
 def test_an_allow_lasts_at_most_until_a_future_entry_begins(ahead: str) -> None:
-    """From that instant on, the entry is the legal basis of the call, and is recorded."""
+    """When the entry begins, it becomes the legal basis that decisions record."""
     facts = base()
     begins = facts.at + MINUTE
     known = {
@@ -648,7 +648,7 @@ LISTED = [{"registry": "rpo", "answer": "listed", "consulted_at": "-4d", "listed
 
 @pytest.mark.parametrize("basis", ["request", "consent"])
 def test_a_denial_does_not_last_if_a_future_entry_may_allow_the_call(basis: str) -> None:
-    """The reason does not depend on the time, so the denial lasts if nothing is recorded about the person."""
+    """Without any entry, the same denial lasts, because its reason does not depend on the time."""
     facts = base(registries=LISTED, controller={"consent_after_listing": True})
     begins = facts.at + MINUTE
     known = {

@@ -1,7 +1,7 @@
 """The defaults of stored structs and of country files.
 
-Records and country files omit fields with a default value. A changed default would change the meaning of all
-that are already stored.
+Records and country files omit fields with a default value. A changed default would change the meaning
+of the records and files that already exist.
 """
 
 import inspect

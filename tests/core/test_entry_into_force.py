@@ -45,7 +45,7 @@ SHIFTS = [
 
 
 def shifted(kind: str, index: int, key: str, days: int) -> tuple[dict[str, Any], date]:
-    """Return the file with one date moved, and the only day on which it differs from the original."""
+    """Return a copy of the file with one date moved, and the only day on which the copy differs from the file."""
     data: dict[str, Any] = copy.deepcopy(law_data("IT"))
     section = data[kind][index]
     written = section[key]

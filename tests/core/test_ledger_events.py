@@ -300,7 +300,7 @@ def test_a_consent_counts_only_if_collected_after_all_its_withdrawals(
 
 @given(st.lists(revocation_events, max_size=12))
 def test_a_revocation_binds_until_it_is_lifted(events: list[Event]) -> None:
-    """It is never lost. Only a later entry that names it can lift it."""
+    """A revocation is never lost. Only a later entry that names the revocation can lift it."""
     bound = {revocation.seq: revocation.lifted for revocation in fold(entries(events)).revocations}
     for seq, event in enumerate(events, 1):
         assert (seq in bound) == isinstance(event, Revoked)

@@ -54,7 +54,7 @@ def test_any_text_around_the_number_is_restored(keys: Keys, before: str, written
 
 
 def test_an_id_is_always_hidden_in_the_same_way_so_that_it_can_be_ended(keys: Keys) -> None:
-    """Another controller's id is hidden differently. Otherwise the data of both could be joined."""
+    """Each controller hides the same id differently. Otherwise the data of two controllers could be joined."""
     names = [
         Masker(keys, owner).masked(_consent(id=f"form-{NUMBER}"), NUMBER).id
         for owner in ("acme", "acme", "beta")

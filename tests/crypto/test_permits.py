@@ -1,4 +1,4 @@
-"""Tests of permits: content, request, and that Kamailio accepts each once, for its call, until it expires."""
+"""Tests of permits: content, request, and that Kamailio accepts each once, only for its call and before its expiry."""
 
 import asyncio
 import base64
@@ -115,7 +115,7 @@ def now() -> Instant:
 
 @asynccontextmanager
 async def live(folder: Path, gate: str = "", **more: str) -> AsyncIterator[tuple[Sip, World]]:
-    """Run a gate and Kamailio, both with the real clock. `gate`: a different address at which Kamailio expects its gate."""
+    """Run a gate and Kamailio, both with the real clock. `gate`: another URL for Kamailio to ask."""
     hand = Hand(now())
     async with world.running(folder, hand) as made:
         world.publish_answers(folder / "data", {CLEAR: False, LISTED: True}, hand.at - DAY)

@@ -147,7 +147,7 @@ def test_equal_four_byte_prefixes_are_distinguished(folder: Path, keys: Keys) ->
 def test_a_crash_between_any_two_steps_of_a_merge_loses_no_result(
     folder: Path, keys: Keys, tmp_path: Path
 ) -> None:
-    """After the crash the merged index is unfinished, or it is complete and some of the merged ones still exist."""
+    """After the crash, the new index is unfinished, or it is complete and some of the old indexes still exist."""
     before = everything(folder, keys)
     pack_all(folder)
     for path in folder.glob("*.npy"):

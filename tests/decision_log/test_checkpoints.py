@@ -266,7 +266,7 @@ def test_the_newest_checkpoint_of_a_copy_is_in_its_last_part(tmp_path: Path) -> 
 
 
 def test_the_newest_checkpoint_of_a_huge_file_is_read_from_the_end(tmp_path: Path) -> None:
-    """The eight gigabytes before it are too much to read."""
+    """The eight gigabytes before the newest checkpoint are too much to read."""
     folder = tmp_path / "log"
     path, end = folder / CHECKPOINTS, lines(folder)[-1]
     with path.open("wb") as file:
@@ -512,7 +512,7 @@ def test_an_unknown_key_is_named(folder: Path) -> None:
 
 
 def broken_bytes(folder: Path) -> Iterator[tuple[int, int]]:
-    """Change each byte before a line's body in turn. Yield its position and that of the reported fault."""
+    """Change each byte before a line's body in turn. Yield the position of the byte and that of the reported fault."""
     path = folder / SEGMENTS[1]
     data = path.read_bytes()
     start = len(lines_of(path)[0]) + len(lines_of(path)[1])

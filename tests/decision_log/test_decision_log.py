@@ -354,7 +354,10 @@ def test_a_segment_stays_open_while_a_sync_needs_it(tmp_path: Path) -> None:
 
 @pytest.fixture
 def lossy_disk(small_disk: Path) -> Iterator[Path]:
-    """Mount a disk image larger than its backing disk. When that disk is full, a sync fails once and its data is lost."""
+    """Mount a disk image that is larger than the disk below it.
+
+    When the disk below is full, a sync fails once and the unsynced data is lost.
+    """
     image, disk = small_disk / "image", small_disk / "disk"
     disk.mkdir()
     image.touch()

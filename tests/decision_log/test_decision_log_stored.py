@@ -109,7 +109,7 @@ def swap(one: Path, other: Path) -> None:
 
 
 def forge(lines: list[bytes]) -> None:
-    """Change entry 12 and its own hash."""
+    """Change entry 12, and recompute the hash of that entry only."""
     entry = lines[2][83:-2].replace(b'"seq":12', b'"seq":12,"x":1')
     own = sha256(bytes.fromhex(lines[1][9:73].decode()) + entry).hexdigest().encode()
     lines[2] = b'{"hash":"%b","entry":%b}\n' % (own, entry)
@@ -154,7 +154,7 @@ def test_a_damaged_folder_is_detected_and_named(
 
 
 def test_entries_stops_at_an_invalid_line(tmp_path: Path) -> None:
-    """Otherwise a reader would answer an access request incompletely."""
+    """If the line were skipped, the answer to an access request could be incomplete without notice."""
     one, _, _ = three_segments(tmp_path)
     rewrite(one, lambda lines: lines.insert(3, b"\xff\n"))
     with pytest.raises(LogDamaged, match="not a line of the log") as failure:

@@ -1,6 +1,7 @@
 """The alert rules of `deploy/prometheus`: they are valid, use existing metrics and have an entry in the runbook.
 
-Each is tested with and without its fault. A real Prometheus also fires alerts on real faults of a real gate.
+Each alert is tested with and without the fault that it reports. A real Prometheus also fires alerts on real faults of a
+real gate.
 """
 
 import re

@@ -502,5 +502,5 @@ async def test_shipping_stopped_then_behind_then_missed_then_refused(tmp_path: P
 
 
 def test_every_alert_has_a_test_with_a_real_fault() -> None:
-    """The tests here and in `test_alerts.py` declare the alerts they fire, and fail if these do not fire."""
+    """Tests here and in `test_alerts.py` declare alerts. A test fails if an alert that it declares does not fire."""
     assert set(NAMES) == DECLARED

@@ -1,4 +1,4 @@
-"""The files in `deploy` for systemd, containers and Kubernetes: they start existing commands with existing options."""
+"""The files in `deploy` for systemd, containers and Kubernetes: they use only commands and options that exist."""
 
 import asyncio
 import re
@@ -33,7 +33,7 @@ TIMERS = ("reconcile", "backup", "report", "checkpoint")
 
 
 def timer_command(name: str) -> list[str]:
-    """Return the unit's command, without its variables and the shell around it, which only computes the date."""
+    """Return the `dialgate` command of a unit, without variables and without the shell code that computes the date."""
     line = unit(f"dialgate-{name}.service")["Service"]["ExecStart"]
     matches = re.search(r"/opt/dialgate/bin/dialgate [^']*", line)
     assert matches

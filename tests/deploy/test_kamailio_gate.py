@@ -47,7 +47,7 @@ def respond(response: Any, status: str = "200 OK") -> Play:
 
 
 class GateStub:
-    """A stub of a gate on `port`, whose responses `play` creates. `asked`: the checks that it received."""
+    """A stub of a gate on `port`. `play` creates the responses; `asked` contains the received checks."""
 
     def __init__(self) -> None:
         self.play: Play = gates.early

@@ -1,4 +1,4 @@
-"""The files in `deploy` that start the nightly job: they use an existing command with existing options."""
+"""The files in `deploy` that start the nightly job: they use only a command and options that exist."""
 
 import configparser
 import shlex

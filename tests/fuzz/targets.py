@@ -1,7 +1,8 @@
 """Fuzz targets: properties that must hold for any bytes from the network.
 
-A target takes bytes and raises `AssertionError` if its property is violated. It returns what it parsed, which is empty if it parsed
-nothing. Hypothesis (tests/interfaces/test_fuzz.py) and atheris (`make fuzz`) use the same targets.
+A target takes bytes and raises `AssertionError` if its property is violated. It returns the parsed data, or a
+falsy value if nothing was parsed. Hypothesis (tests/interfaces/test_fuzz.py) and atheris (`make fuzz`) use the same
+targets.
 """
 
 import asyncio
@@ -191,7 +192,7 @@ WORDS: Final = (
 def shaped(name: str, data: bytes) -> bytes:
     """Turn fuzzer input into raw bytes, a sequence of words, or a modified seed.
 
-    Coverage guidance does not help with decoders written in C. Words and seeds help the input to get past them.
+    Coverage guidance does not help with decoders written in C. With words and seeds, more inputs pass these decoders.
     """
     kind, rest = data[:1], data[1:]
     if kind < b"\x55":

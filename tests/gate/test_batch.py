@@ -93,7 +93,7 @@ def decide_calls(  # noqa: PLR0913 - all but the calls have defaults
     log_grounds: Mapping[bytes, int] | None = None,
     verdicts: dict[tuple[object, ...], Verdict] | None = None,
 ) -> Batch:
-    """Decide calls. `known` is what the store holds about their numbers for the controller."""
+    """Decide calls. `known`: the ledger state in the store of each called number, for the controller."""
     query = query_of(gatherer, calls, at)
     states = [known or Known(), Known(seq=known.seq if known else 0)] * (len(query.subjects) // 2)
     reading = Reading(query.subjects, states, answers or [None] * len(query.keys))

@@ -1,4 +1,4 @@
-"""Promise: a campaign presents only its own caller IDs as proved, and a number that is not one of them is sealed."""
+"""Promise: only caller IDs of the campaign count as proved, and any other number is sealed."""
 
 from pathlib import Path
 

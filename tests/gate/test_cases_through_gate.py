@@ -117,7 +117,7 @@ def unnamed(facts: Facts) -> Facts:
 
 
 def reserved(shown: CallerId) -> str:
-    """Return the part of an unassigned caller ID that is recorded: the prefix of its class."""
+    """Return the recorded part of an unassigned caller ID: the prefix of a reserved number class, or empty."""
     return shown.number[:7] if shown.number.startswith(("+390843", "+390844")) else ""
 
 

@@ -98,7 +98,7 @@ def write_config(folder: Path, group: list[PreparedCase]) -> Config:
 
 
 def publish(config: Config, case: PreparedCase, lists: dict[str, bytes]) -> None:
-    """Publish the registry answers of a case. A full list replaces that of the case before.
+    """Publish the registry answers of a case. A full list replaces the full list of the previous case.
 
     `lists` holds the last published content of each full list. Hundreds of cases have the same lists, which are not
     published again.
@@ -120,7 +120,7 @@ def publish(config: Config, case: PreparedCase, lists: dict[str, bytes]) -> None
 
 
 def _with_parts(merged: answer_merge.MergedAnswers, answer: RegistryAnswer) -> answer_merge.MergedAnswers:
-    """Add to each listed state which calls it bars, and since when. A file holds the answers of one case."""
+    """Set the barred calls and the time of listing in each listed state. All answers in a file are from one case."""
     states = tuple(
         structs.replace(state, blocks=answer.blocks, since=answer.since)
         if state.answer == "listed"

@@ -1,4 +1,4 @@
-"""How much of a log is on disk reaches the shared store once, shortly after the last batch."""
+"""The note in the shared store of how much of a log is on disk: it is written once, shortly after the last batch."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
@@ -19,14 +19,14 @@ LOG, NAME = "9f2c01ab", "notes"
 
 
 async def elapse(seconds: float) -> None:
-    """Let the timers of the event loop run for some time. The note has no clock of its own."""
+    """Let the timers of the event loop run for some time. The note uses the clock of the event loop."""
     over = asyncio.Event()
     asyncio.get_running_loop().call_later(seconds, over.set)
     await over.wait()
 
 
 class Notes(Struct):
-    """A note of a log in a store on a Redis server of its own."""
+    """A log, and the note about it in a store on a separate Redis server."""
 
     server: Path
     log: DecisionLog
@@ -112,7 +112,7 @@ async def test_a_batch_during_a_write_is_written_after_it(notes: Notes, *, flush
 
 
 def test_the_timer_does_not_fire_again_and_again_on_a_coarse_clock(server: Path) -> None:
-    """The clock of uvloop has whole milliseconds, so a timer may fire when `time` is still before its instant."""
+    """The clock of uvloop has whole milliseconds. So a timer may fire while `time` still returns an earlier instant."""
     fired = 0
 
     class Counted(DurableNote):

@@ -39,7 +39,7 @@ def add_controllers(folder: Path) -> None:
 
 @pytest.fixture(scope="module")
 def sample(tmp_path_factory: pytest.TempPathFactory) -> Gatherer:
-    """A gatherer that no test changes."""
+    """Return a gatherer that no test changes."""
     return world.open_gatherer(tmp_path_factory.mktemp("facts"), add_controllers)
 
 
@@ -179,7 +179,7 @@ def test_a_call_id_keeps_neither_the_called_number_nor_an_unassigned_caller_id(
 
 
 def test_the_day_and_the_places_of_a_call_are_those_of_its_instant(gatherer: Gatherer) -> None:
-    """Both are cached for a day. A change of the clocks and Christmas are between these instants."""
+    """The day and the places are cached for a day. A clock change and Christmas are between the tested instants."""
     question = ask(gatherer)
     law = gatherer.config.laws["IT"]
     shown = CallerId(number=CALLER, form="number")

@@ -461,7 +461,7 @@ async def run(*command: str) -> None:
 
 
 async def denied_for(running: World, component: str) -> Answer:
-    """Check calls until the fault has an effect: cached answers do not need the broken part."""
+    """Check calls until one is denied because of the fault. Cached answers do not need the broken part."""
     for number in range(10_000):
         answer = await ask(running, call_id=f"until-{number}")
         if not answer.decision_id:
@@ -516,7 +516,7 @@ async def test_a_full_disk_is_a_deny_and_recovers(small_disk: Path, tmp_path: Pa
 async def test_a_call_whose_record_was_not_written_is_denied_even_if_the_log_recovers_at_once(
     small_disk: Path, tmp_path: Path
 ) -> None:
-    """Upkeep recovers the log in a thread, so it may do so before the batch of the failed write ends."""
+    """Upkeep recovers the log in a thread, so the log may recover before the batch of the failed write ends."""
     folder = tmp_path / "config"
     folder.mkdir()
     async with world.running(folder, data=str(small_disk / "data")) as running:
@@ -681,7 +681,7 @@ async def test_upkeep_can_be_stopped_at_any_moment_of_a_write(running: World) ->
 
 
 async def test_a_cancelled_call_is_not_decided(running: World) -> None:
-    """The promise holds even if it is the only call of its batch."""
+    """The promise holds even if the call is the only one in its batch."""
     app, client = running.app, running.app.config.settings.clients[0]
     before = app.status().records
     gone = Call(

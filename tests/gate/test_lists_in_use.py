@@ -136,7 +136,7 @@ async def test_a_caller_id_proof_binds_before_it_is_acknowledged(tmp_path: Path)
 
 
 async def test_an_unanswered_call_back_ends_an_earlier_proof(tmp_path: Path) -> None:
-    """An older proof that arrives last changes nothing, even for later gates. Another caller ID keeps its proof."""
+    """An older proof that is stored later changes nothing, even in the store. Another caller ID keeps its proof."""
     async with running(tmp_path) as made:
         made.app.reload(with_caller_id(tmp_path, PROVED, ALSO_PROVED))
         await send(made, "/v1/lists", LIST)
@@ -183,7 +183,7 @@ async def test_a_reload_during_a_refresh_of_the_lists_keeps_no_retired_list(
 
 
 async def test_a_write_that_the_gate_cannot_read_back_is_not_acknowledged(tmp_path: Path) -> None:
-    """The write is recorded, and the client learns that it is not in force yet."""
+    """The write is recorded, and the response says that it is not in force yet."""
     async with running(tmp_path) as made:
         await load_list(made)
 

@@ -1,4 +1,4 @@
-"""Promise: a reading made during a commit is used only if the writes of that commit are irrelevant to it."""
+"""Promise: a reading made during a commit is used only if the writes of that commit are irrelevant to the reading."""
 
 import pytest
 

@@ -206,7 +206,7 @@ class House:
 
 
 class History:
-    """A history in progress, and what clients know of it."""
+    """A history in progress, with the requests of its clients and the responses to them."""
 
     def __init__(self, house: House) -> None:
         self.house = house
@@ -529,7 +529,7 @@ def test_a_gate_on_sqlite_keeps_every_promise_through_any_history(tmp_path: Path
 
 
 async def test_an_answer_that_could_not_be_recorded_is_not_repeated_by_another_gate(tmp_path: Path) -> None:
-    """The deciding gate removes the answer from the store at its next read. Until then another gate finds it there."""
+    """The answer stays in the store until the deciding gate reads again, so the other gate finds the answer there."""
     async with two_gates_on_redis(tmp_path) as house:
         one, two = house.nodes
         assert one.proxy is not None
@@ -551,7 +551,7 @@ class Overlap(Struct, frozen=True):
     """The commit of `first` meets `fault` while `following` is read; then `meanwhile` happens.
 
     A call is named by its number and call id: the number `full` has one attempt left, `fresh` has four. `again`: the gate
-    reads again for `following`. `decisions` are those of both calls.
+    reads again for `following`. `decisions` are the decisions of `first` and `following`.
     """
 
     first: str
@@ -600,7 +600,7 @@ async def test_a_reading_that_overlaps_a_commit_is_used_only_if_the_missed_write
 
 
 async def overlapped(history: History, overlap: Overlap) -> tuple[bool, tuple[str, str]]:
-    """Return whether the gate read again, and both decisions."""
+    """Return whether the gate read again for `following`, and the decisions of `first` and `following`."""
     node, other = history.house.nodes
     assert node.proxy is not None
     # A number without attempts may be assumed to be unknown rather than read.
@@ -648,7 +648,7 @@ async def asked(history: History, node: Node, calls: Sequence[str]) -> list[Chec
 
 
 async def test_calls_whose_facts_are_read_again_are_decided_at_the_later_instant(tmp_path: Path) -> None:
-    """The registry's answer expires while the commit before them is under way."""
+    """The registry's answer expires while the commit before these calls is under way."""
     async with two_gates_on_redis(tmp_path) as house:
         node = house.nodes[0]
         assert node.proxy is not None

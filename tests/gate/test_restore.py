@@ -1,4 +1,4 @@
-"""Tests of restored backups: revocations proved by the log are in force again, each once, on any older ledger."""
+"""Tests of restored backups: each revocation in the log is in force again and recorded once, on any older ledger."""
 
 import asyncio
 import json
@@ -206,7 +206,7 @@ async def test_a_milder_report_of_the_log_does_not_replace_a_stricter_one(house:
 
 @pytest.fixture
 def shared(tmp_path: Path) -> dict[str, Any]:
-    """The `store` setting for a Redis that a test empties."""
+    """Return the `store` setting for a Redis that a test empties."""
     return {"url": redis_servers.alone(), "name": tmp_path.name, "patience": 5}
 
 
@@ -224,7 +224,7 @@ async def opened(path: Path, worker: int = 1, seconds: Hand | None = None) -> Ap
 
 
 async def wait_for_others(app: App, seconds: Hand) -> None:
-    """Let the time pass in which a gate on an older copy waits for other gates to add their attempts."""
+    """Advance the clock past the time that a gate on an older copy waits for the attempts of other gates."""
     seconds.at += 3
     for _ in range(2):
         await app.tick()

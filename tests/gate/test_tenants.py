@@ -54,7 +54,7 @@ steps = st.builds(
 
 
 class Party:
-    """A controller's client, with the ids in its answers so far."""
+    """A controller's client, with the ids that the client has received so far."""
 
     def __init__(self, made: World, owner: str, other: "Party | None") -> None:
         self.made, self.owner, self.other = made, owner, other

@@ -1,4 +1,4 @@
-"""Connections of strangers take nothing from known clients. With real sockets, and a real limit on open files."""
+"""Connections of strangers do not hinder known clients. The tests use real sockets and a real limit on open files."""
 
 import asyncio
 import resource
@@ -80,7 +80,7 @@ def test_known_clients_are_never_closed_for_a_new_connection() -> None:
 
 @contextmanager
 def held(port: int, count: int) -> Iterator[list[socket.socket]]:
-    """Open idle connections, including those closed by the gate at once."""
+    """Open `count` idle connections. The gate may close some of them at once."""
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     sockets: list[socket.socket] = []

@@ -87,7 +87,7 @@ def stored(data: Path) -> dict[str, str]:
 
 
 class Running(Struct, frozen=True):
-    """A running gate. `lines`: its output so far, or all output once the gate has ended."""
+    """A running gate. `lines` contains the output so far; once the gate has ended, all output."""
 
     ready: dict[str, str]
     lines: list[bytes]
@@ -255,7 +255,7 @@ async def _forms(session: ClientSession, number: str, token: str) -> None:
 
 
 async def looked_up(url: str) -> str:
-    """Return the look-up page of a number, which an officer can see and a supervisor cannot."""
+    """Return the page that shows an officer the look-up of a number. A supervisor cannot see that page."""
     jar, headers = CookieJar(unsafe=True), {"Sec-Fetch-Site": "same-origin"}
     async with ClientSession(url, cookie_jar=jar, headers=headers) as session:
         await (await session.post("/console/login", data={"key": "key-officer"})).read()

@@ -1,4 +1,4 @@
-"""The class of a denial, by which a dialer acts: the table, the order of classes, and every format that carries it."""
+"""The class of a denial, which dialers act on: the table, the order of classes, and every format that contains it."""
 
 import re
 from collections.abc import AsyncIterator
@@ -80,7 +80,7 @@ WRITTEN = [
 async def test_only_a_number_that_was_read_becomes_do_not_call(
     tmp_path: Path, to: str, campaign: str, dial_region: str, expected: str
 ) -> None:
-    """A number may be misread if its campaign is unknown or has no dial region, so it must not become do-not-call."""
+    """If the campaign is unknown or has no dial region, the number may be misread. It must not become do-not-call."""
     async with pbx.opened(tmp_path) as asterisk:
         dial_in(asterisk, dial_region)
         asked = {"to": to, "from": CALLER, "campaign": campaign}

@@ -55,7 +55,7 @@ async def until(what: Callable[[], Awaitable[bool]]) -> None:
 
 
 async def in_use(gate: RunningGate) -> bool:
-    """Return whether both workers use the list. Each opens it in its next round of upkeep."""
+    """Return whether both workers use the call list. A worker opens a new list in its next round of upkeep."""
     said = await asyncio.gather(*(ask_anew(gate, CALL, "/v1/simulate") for _ in range(24)))
     return all(line["decision"] == "allow" for line in said)
 

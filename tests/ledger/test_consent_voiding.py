@@ -1,4 +1,4 @@
-"""An answer *listed* voids every earlier consent and no other. The ledger records this with the receipt."""
+"""An answer *listed* voids every earlier consent and no other. The ledger records the receipt of the consultation."""
 
 from collections.abc import AsyncIterator
 from datetime import date

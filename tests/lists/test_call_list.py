@@ -126,7 +126,7 @@ def test_a_later_row_of_a_number_states_its_place(tmp_path: Path) -> None:
     ],
 )
 def test_a_header_in_another_row_is_not_skipped(tmp_path: Path, text: str) -> None:
-    """If the header were skipped, every basis would be lost, and a consent would permit calls as a directory entry."""
+    """If the header were skipped, every basis would be lost, and consents would count as directory entries."""
     with pytest.raises(
         call_list.CallListUnreadable,
         match=r"^Line \d looks like the header, because it contains the column name (basis|base giuridica|place)\.",

@@ -403,7 +403,7 @@ def _exchanged_set(folder: Path) -> tuple[Entry, ...]:
 
 
 def _exchanged_name(folder: Path) -> tuple[Entry, ...]:
-    """Copy a set to another file name, and list it under that name."""
+    """Copy a set to another file, and list the copy in place of the original."""
     rpo, tps = read_manifest(folder).files
     (folder / "copy.numbers").write_bytes((folder / rpo.file).read_bytes())
     return replace(rpo, file="copy.numbers"), tps
@@ -423,7 +423,7 @@ def _other_controller(folder: Path) -> tuple[Entry, ...]:
 
 
 def _one_less(folder: Path) -> tuple[Entry, ...]:
-    """Remove the full list, so that its numbers would be checked against nothing."""
+    """Remove the full list, so that no number would be checked against it."""
     return read_manifest(folder).files[:1]
 
 
@@ -438,7 +438,7 @@ def _other_order(folder: Path) -> tuple[Entry, ...]:
 def test_files_exchanged_under_the_old_signature_are_not_opened(
     folder: Path, exchange: Callable[[Path], tuple[Entry, ...]]
 ) -> None:
-    """Checksums and manifest match, as an attacker with write access to the folder could forge both."""
+    """The checksums match the manifest, because an attacker with write access to the folder could forge both."""
     key = Ed25519PrivateKey.generate()
     public = sign(folder, key)
     assert Snapshot.open(folder, public).answer("rpo", "acme", LISTED).answer == "listed"

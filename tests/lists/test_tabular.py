@@ -300,7 +300,7 @@ BULKY = {
 
 @pytest.mark.parametrize("kind", BULKY)
 def test_a_chunk_of_long_or_wide_rows_has_fewer_rows(kind: str) -> None:
-    """The memory for one chunk is limited for any rows."""
+    """The memory for one chunk is limited, whatever the rows contain."""
     chunks = list(tabular.read(BytesIO(BULKY[kind] * 1_500), "IT").chunks(4_000))
     assert sum(map(len, chunks)) == 1_500
     assert len(chunks) > 2

@@ -284,9 +284,9 @@ def _edited(data: Any, path: _Path, value: Any) -> Any:
 
 
 class Example(NamedTuple):
-    """Facts of a case, or of one combination of a table.
+    """The facts of a case, or of one combination of a table.
 
-    `usual` is the law under which the decision satisfies `is_as_wanted`; `before` is that decision. `own` holds the
+    `before` is the decision under `usual`, the law without a mutant, and satisfies `is_as_wanted`. `own` holds the
     changes that the case makes to the country file.
     """
 
@@ -307,10 +307,11 @@ class Example(NamedTuple):
 
 
 class Notice:
-    """The examples of a country, which detect changes.
+    """The examples of a country, which detect changes to its country file.
 
-    Only examples whose sections have changed are decided again. Those that detected an earlier change, and others of their scope, come
-    first: a few examples detect most changes, and the next change is often in the same section.
+    Only examples to which a changed section applies are decided again. An example that detects a change moves to the
+    front, together with the other examples of its scope: a few examples detect most changes, and the next change is
+    often in the same section.
     """
 
     def __init__(self, country: str) -> None:
@@ -326,7 +327,10 @@ class Notice:
         self._read = _reads(self._usual, facts)
 
     def notices(self, data: dict[str, Any], *, everything: bool = False) -> str:
-        """Return the first example that fails, or an empty string. `everything` includes examples without changed sections."""
+        """Return the first example that fails, or an empty string.
+
+        With `everything`, examples to which no changed section applies are decided too.
+        """
         try:
             law = parse_law(data)
         except LawError as error:
@@ -346,9 +350,10 @@ class Notice:
         return ""
 
     def _same_outcomes(self, law: Law) -> Callable[[Example], bool]:
-        """Return a function that tests whether the rules that read changed sections have the same outcome as before.
+        """Return a quick test of an example: whether its decision under `law` is certainly the same as before.
 
-        If they have, the whole decision is the same. The test takes a third of the time of a decision.
+        The test runs only the rules that read changed sections. If their outcomes are unchanged, the whole decision is
+        unchanged. The test takes a third of the time of a decision.
         """
         names = {name for name in SECTIONS if getattr(law, name) != getattr(self._usual, name)}
         rules = [(name, rule) for name, rule in RULES if self._read[name] & names]
@@ -371,7 +376,7 @@ class Notice:
 
 
 def _reads(law: Law, calls: Iterable[Facts]) -> dict[str, set[str]]:
-    """Return the kinds of section that each rule reads for any of these calls."""
+    """Return, for each rule, the kinds of section that the rule reads for at least one of these calls."""
     kinds: dict[str, set[str]] = {name: set() for name, _ in RULES}
     for facts in calls:
         binding = _Noting(law.binding(facts))
@@ -397,7 +402,7 @@ _Any = TypeVar("_Any")
 
 
 def _concerned(alike: dict[Scope, list[_Any]], usual: Law, law: Law) -> Iterator[list[_Any]]:
-    """Yield the groups to which `law` applies other sections than `usual`. Each group shares one scope."""
+    """Yield the groups whose decisions may differ between `law` and `usual`. Each group shares one scope."""
     differences = [_difference(getattr(law, name), getattr(usual, name)) for name in SECTIONS]
     moved = (law.zone, law.day_sets) != (usual.zone, usual.day_sets)
     for scope, several in alike.items():
@@ -468,8 +473,8 @@ def _placed(facts: Facts, usual: Law, law: Law) -> Facts:
 class Effect(NamedTuple):
     """The effect of a change.
 
-    `LOOSER`: a probe is allowed that was denied; `example` holds its facts. `stricter`: only the reverse happens. `other words`: only
-    texts differ.
+    `LOOSER`: a call that was denied is allowed; `example` holds the facts of the call. `stricter`: calls that were
+    allowed are denied, and none the other way round. `other words`: decisions differ, but no verdict does.
     """
 
     word: Literal["LOOSER", "stricter", "other words", "no effect seen"]
@@ -503,7 +508,10 @@ class Probes:
         self._read = _reads(self._usual, probes)
 
     def is_looser(self, data: dict[str, Any]) -> bool:
-        """Return whether the effect is `LOOSER`. Tries first the rules that denied, which takes a tenth of the time of a decision."""
+        """Return whether the effect is `LOOSER`.
+
+        The rules that denied a call are tried first, because they take a tenth of the time of a decision.
+        """
         law = parse_law(data)
         changed = {name for name in SECTIONS if getattr(law, name) != getattr(self._usual, name)}
         rules = self._affected(law, changed)
@@ -517,7 +525,10 @@ class Probes:
         )
 
     def _affected(self, law: Law, changed: set[str]) -> set[str]:
-        """Return the rules whose outcome the changed sections can change: those that read them, and those with exemptions."""
+        """Return the rules whose outcome may change: those that read a changed section.
+
+        If exemptions may read the changed sections, rules that read a section with an exemption are included.
+        """
         if changed <= _READ_BY_RULES:
             kinds = changed
         else:

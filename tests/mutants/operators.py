@@ -44,9 +44,9 @@ Place: TypeAlias = tuple[tuple[str, int | None], ...]
 class Change(NamedTuple):
     """A mutant with its source.
 
-    `lines` are those of the changed node; a test must execute one of them to notice the change. `in_body`: the change is in a function
-    body. `needs_import`: it is in the body of a class or in a type, so the module must be imported again. `source` is the whole
-    changed file.
+    `lines` are the lines of the changed node; a test must execute one of them to notice the change. `in_body`: the
+    change is in a function body. `needs_import`: the change is in the body of a class or in a type, so the module must
+    be imported again. `source` is the whole changed file.
     """
 
     mutant: Mutant

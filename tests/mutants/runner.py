@@ -2,7 +2,8 @@
 
 Tests are collected once. For a change in a function or a constant the collecting process forks; the child replaces the function's code
 or the constant and runs the tests, which takes milliseconds. Changes in class bodies and types, and survivors, are written to a copy of the
-repository, where pytest starts again. A mutant is killed if a test fails, if it cannot be imported, or on a timeout.
+repository, where pytest starts again. A mutant is killed if a test fails, if the changed module cannot be imported,
+or if a timeout expires.
 """
 
 import functools
@@ -53,7 +54,8 @@ _KEPT = {"law_data"}
 class Outcome(NamedTuple):
     """The result for a mutant.
 
-    `by` is the test that failed, or the reason why no test ran or ended. `tests` are those that execute the changed lines of a survivor.
+    `by` is the test that failed, or the reason why no test ran or ended. For a survivor, `tests` are the tests that
+    execute the changed lines.
     """
 
     status: int
@@ -65,7 +67,10 @@ class Outcome(NamedTuple):
 def run_collected(
     files: list[str], changes: list[Change], root: Path, most_seconds: float = math.inf
 ) -> Iterator[tuple[Change, Outcome]]:
-    """Collect the tests of `files` in a forked process and try each change there with at most `most_seconds` of tests."""
+    """Collect the tests of `files` in a forked process, and try each change there.
+
+    A change is tried with the first tests that together take at most `most_seconds`, and with at least one test.
+    """
     reader, writer = os.pipe()
     child = os.fork()
     if not child:
@@ -160,7 +165,7 @@ def preload() -> None:
 
 
 def _in_child(work: Callable[[int], int], seconds: float) -> Outcome:
-    """Run `work` in a forked process with its own folder and process group, and kill all processes that it leaves.
+    """Run `work` in a forked process with its own folder and process group, then kill the whole group.
 
     The process times out if it neither ends nor begins a step within `seconds`. `work` receives a descriptor, to which
     `begin_step` writes the timeout of the new step.
@@ -351,9 +356,9 @@ class _Forking:
 
 
 class _SharedFixtures:
-    """A plugin that attributes the lines and time of a shared fixture to every test that uses it, not only the first.
+    """A plugin that attributes the lines and time of a shared fixture to all tests that use it, not only to the first.
 
-    `taken` counts the seconds spent in fixtures since it was reset.
+    `taken` counts the seconds spent in fixtures since the last reset.
     """
 
     def __init__(self, watched: coverage.Coverage) -> None:
@@ -408,7 +413,7 @@ def _clear_caches() -> None:
 
 
 def exchange(change: Change, root: Path) -> bool:
-    """Apply a change to its module, which is already imported. Return whether it had an effect there."""
+    """Apply a change to its module, which is already imported. Return whether the module is different now."""
     path = root / change.mutant.file
     module = sys.modules[change.mutant.file.removesuffix(".py").removesuffix("/__init__").replace("/", ".")]
     code = compile(change.source, str(path), "exec", dont_inherit=True)
@@ -434,7 +439,8 @@ def _exchange_code(change: Change, module_code: types.CodeType, module: types.Mo
 def _exchange_values(module_code: types.CodeType, module: types.ModuleType) -> bool:
     """Execute the changed module, and replace the constants that differ, also where they are imported.
 
-    Classes keep their fields and defaults: values of the changed classes would not be instances of those that other modules use.
+    Classes are not replaced: other modules would still use the old class, and instances of the new class would not be
+    instances of the old one.
     """
     values = dict(vars(module))
     with suppress(Exception):  # a copy of the repository shows whether the module can be imported

@@ -18,7 +18,7 @@ from tests.support.paths import ROOT
 
 
 class Group(NamedTuple):
-    """Files with the tests that must notice their mutants, quickest first.
+    """Source files, and the tests that must notice the mutants of these files, quickest first.
 
     `processes` are tests that run the files in child processes. `keywords` selects tests as pytest's `-k` does. `most` limits the
     mutants per file, always to the same ones; 0 means all.

@@ -1,7 +1,7 @@
 """Mutants that no test notices, and their judgements in `survivors.yaml`.
 
-The name of a mutant consists of its file, the qualified name of the function or the section of the law, and the changed text. It does
-not change when lines move.
+The name of a mutant consists of its file, the qualified name of the function or the section of the law, and the changed
+text. The name does not change when lines move.
 """
 
 from collections.abc import Iterable, Iterator
@@ -42,7 +42,10 @@ class Entry(Struct, forbid_unknown_fields=True, kw_only=True):
 
 
 class Difference(NamedTuple):
-    """`unlisted` mutants survive without a judgement. `outdated` ones are listed but no longer exist or survive."""
+    """The difference between a run and the list.
+
+    `unlisted` mutants survive without a judgement. `outdated` mutants are listed, but no longer exist or survive.
+    """
 
     unlisted: list[Mutant]
     outdated: list[Mutant]
@@ -53,7 +56,7 @@ def read(path: Path = FILE) -> dict[str, list[Entry]]:
 
 
 def listed(entries: dict[str, list[Entry]]) -> dict[Mutant, Entry]:
-    """Return the entry of each listed mutant. Raises `ValueError` if one is listed twice or without a reason."""
+    """Return the entry of each listed mutant. Raises `ValueError` if a mutant is listed twice or without a reason."""
     by_mutant: dict[Mutant, Entry] = {}
     for mutant, entry in _pairs(entries):
         if mutant in by_mutant:

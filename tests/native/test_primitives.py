@@ -113,7 +113,7 @@ HEAD = sha256(b"before").digest()
 @BOTH
 @given(bodies=BODIES, most=st.integers(-1, 14), cut=st.integers(0, 60))
 def test_a_chain_is_followed(ways: Ways, bodies: list[bytes], most: int, cut: int) -> None:
-    """The hashes are those of hashlib. No more than the requested lines are read, and no incomplete one."""
+    """The hashes equal those of hashlib. No more lines than requested are read, and no incomplete line."""
     head, expected = HEAD, b""
     heads = [HEAD]
     for body in bodies:
@@ -273,7 +273,7 @@ def test_both_find_the_same_tag_for_every_number_and_its_neighbours(parts: tuple
 
 
 def test_no_look_up_in_a_damaged_file_reads_outside_it(parts: tuple[Parts, list[int]]) -> None:
-    """Change a thousand bytes: each look-up returns a tag or reports the damage, and both versions agree."""
+    """Damage one byte, a thousand times: each look-up returns a tag or reports the damage, in both versions alike."""
     opened_set, numbers = parts
     draw = random.Random(len(numbers))
     _, _, directory, *_ = opened_set.places

@@ -1,8 +1,8 @@
 """Generation of `dialgate/core/phone_areas.py` from `phonenumbers`: `python -m tests.packaging.phone_areas`, or `make lock`.
 
-`phonenumberslite` is `phonenumbers` without its 40 MB of place names and its map of time zones. The table holds the
-part of these that decisions need, corrected by `area_facts.yaml`. Under +1 and +55 it has one row for each area code.
-Longer prefixes belong to exchanges, and a ported or mobile number need not be in the area of its exchange.
+`phonenumberslite` is `phonenumbers` without its 40 MB of place names and its map of time zones. The generated
+tables hold the part of this data that decisions need, corrected by `area_facts.yaml`. Under +1 and +55 each area code
+has one row. Longer prefixes belong to exchanges, and a ported or mobile number need not be in the area of its exchange.
 """
 
 import json
@@ -71,7 +71,7 @@ class Upstream(NamedTuple):
 
 
 def upstream(release: str) -> Upstream:
-    """Return the data of a release of `phonenumbers`. Downloads it with pip."""
+    """Download a release of `phonenumbers` with pip and return its data."""
     with TemporaryDirectory() as folder:
         install = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--only-binary", ":all:"]
         subprocess.run([*install, "--target", folder, f"phonenumbers=={release}"], check=True)
@@ -103,7 +103,7 @@ def _places(names: Mapping[str, str], known: Mapping[str, str]) -> Rows:
 
 
 def _area_codes(prefix: str) -> list[str]:
-    """Return the area codes that a prefix of a country in the table covers: itself, or all that begin with it."""
+    """Return the area codes that a prefix under +1 or +55 covers: the prefix itself, or all that begin with it."""
     length = next((length for code, length in _AREA_CODE.items() if prefix.startswith(code)), 0)
     if len(prefix) == length - 1:
         return [f"{prefix}{digit}" for digit in range(1, 10)]

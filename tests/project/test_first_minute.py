@@ -189,7 +189,7 @@ def page_commands(page: str, port: int) -> list[str]:
 
 
 async def run_line(line: str, folder: Path) -> tuple[int, str]:
-    """Run a line. If it is only a `dialgate` or `registry-sync` command, no shell and no new interpreter is started."""
+    """Run a command line. A plain `dialgate` or `registry-sync` command runs without a shell or a new interpreter."""
     program, *words = shlex.split(line)
     if program not in {".venv/bin/dialgate", ".venv/bin/registry-sync"} or re.search(r"[|<>$;&`~*]", line):
         return await shell(line, folder)

@@ -1,4 +1,4 @@
-"""The glossary matches the code: what it names exists, and the words that it rules out name no module or class."""
+"""The glossary matches the code: every name in it exists, and no module or class name has a word that it rules out."""
 
 import ast
 import pkgutil

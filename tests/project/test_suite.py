@@ -100,8 +100,8 @@ def test_a_skipped_test_is_an_error_in_ci(tmp_path: Path, ci: bool, code: int, w
 def test_a_test_that_never_ends_fails_and_the_others_run(tmp_path: Path) -> None:
     """A signal interrupts a test that waits in Python, and its fixtures clean up.
 
-    A test that blocks in C receives no signal. A thread ends its process; pytest-xdist reports the test as failed and starts
-    another worker.
+    A test that blocks in C receives no signal. A thread ends the process of such a test; pytest-xdist reports the test
+    as failed and starts another worker.
     """
     words = ["--timeout=1", "-o", "faulthandler_timeout=4", "-n", "1"]
     status, output = run(tmp_path, *words, hanging=HANGING.replace("FOLDER", str(tmp_path)))
@@ -155,7 +155,7 @@ def called(call: ast.Call) -> str:
 
 
 def test_every_test_asserts_something_itself_or_by_a_function_of_the_suite() -> None:
-    """Functions are matched by name only, so a test passes if another function of the same name asserts."""
+    """Called functions are matched by name only: a test passes if any function with the same name asserts."""
     checking: set[str] = set()
     calls: dict[tuple[str, str], set[str]] = {}
     for path in (ROOT / "tests").rglob("*.py"):

@@ -4,8 +4,8 @@ Half of the numbers cover every five-digit prefix at every length from 4 to 15 d
 Italy does not depend on later digits, so 2,400,000 numbers are a proof for the installed metadata. The other
 half are one small change away from a valid number.
 
-The slow path here is `_exactly`. For a plus sign and digits it lacks only the refusal texts, which cost four
-times as much. `tests/core/test_phone.py` compares the complete paths.
+The slow path here is `_exactly`. For a plus sign and digits, the complete slow path only adds the refusal texts,
+which cost four times as much. `tests/core/test_phone.py` compares the complete paths.
 """
 
 import random
@@ -68,7 +68,7 @@ def _examples() -> list[str]:
 
 
 def _changed(e164: str, rng: random.Random) -> str:
-    """Return the number with one digit changed by one (mostly an early one), added, removed, or with another tail."""
+    """Return the number with one digit, mostly an early one, removed, inserted, or changed by one."""
     digits = e164[3:]
     place = min(rng.randrange(len(digits)), rng.randrange(len(digits)))
     match rng.randrange(4):

@@ -1,4 +1,4 @@
-"""Tests of the alarm `expiring`: a number has no valid answer, and no query under way or due will give one in time.
+"""Tests of the alarm `expiring`: a number has no valid answer, and no query will return one in time.
 
 The clock is manual; the registry is simulated, on real files.
 """
@@ -18,9 +18,9 @@ FIRST, LATER = NUMBERS[:200], NUMBERS[200:]
 
 
 class Case(NamedTuple):
-    """A registry, and the alarms that its next run must raise.
+    """A scenario, and the alarms that the last run of the job must raise.
 
-    A list is submitted. If `answered`, the registry responds at once, with its `fault` if any, and the job runs again.
+    A list is submitted. If `answered`, the registry responds at once (with `fault`, if set), and the job runs again.
     If `second`, another list is loaded. The last run is `after` milliseconds after the first. `expiring_numbers` is the
     number in the text of the alarm `expiring`.
     """

@@ -87,7 +87,7 @@ async def test_number_is_not_submitted_again_before_its_answer_nears_its_end(job
 
 
 async def test_listed_number_is_submitted_again_at_its_own_interval(job: JobWorld) -> None:
-    """The answer need not be fresh, because no call uses it. It is requested again in case the opposition was withdrawn."""
+    """No call uses the answer, so it need not be fresh. The job asks again in case the opposition was withdrawn."""
     await job.run_once()
     await job.answer_and_run()
     job.clock.at = NOW + 30 * DAY

@@ -239,7 +239,7 @@ def test_answer_is_refused_for_another_controller_after_newer_imports_and_in_ano
 
 
 def test_two_controllers_may_get_the_same_answer(operator: Operator) -> None:
-    """Each has its own receipt. For a long answer the operator must also state that both controllers asked."""
+    """Each controller has its own receipt. For a long answer the operator must also state that both asked."""
     for name in ("acme", "beta"):
         assert operator.import_answers(SHORT, EARLY, "--controller", name)[0] == 0
     assert operator.import_answers(LONG, LATE)[0] == 0
@@ -417,7 +417,7 @@ def test_expired_answer_is_imported_only_with_expired_option(operator: Operator)
 
 
 def test_correct_changes_only_the_date(operator: Operator) -> None:
-    """The date is corrected to an earlier and to a later one. Consents before the right date are void."""
+    """The date is corrected to an earlier date, then to a later one. Consents before the corrected date are void."""
     operator.import_answers(lines(MOBILE + ",1", FIXED + ",0"), LATE, "--receipt", "R")
     for right in (EARLY, LATER):
         again = (lines(MOBILE + ",1", FIXED + ",0"), right, "--receipt", "R", "--correct", "")

@@ -1,7 +1,7 @@
 """The nightly job, killed at random points of submitting, importing and publishing.
 
-After the next run its state equals that of an undisturbed job, and no package was submitted twice. pytest-randomly prints
-the seed; DIALGATE_REGISTRY_KILLS sets the number of kills.
+After the next run the state equals that of an undisturbed job, and no package was submitted twice. pytest-randomly
+prints the seed; DIALGATE_REGISTRY_KILLS sets the number of kills.
 """
 
 import asyncio

@@ -380,7 +380,7 @@ def test_answer_is_imported_by_hand_with_the_layout_of_its_registry(tmp_path: Pa
 
 
 async def test_enrolment_voids_no_consent_where_the_law_says_nothing_of_it(tmp_path: Path) -> None:
-    """In Australia a consent outweighs the register, so an enrolment must not void it in the person's history."""
+    """In Australia a consent outweighs the register, so an enrolment must not void a consent in the history."""
     office = Office(tmp_path, "AU", asked=[WASHED])
     assert config.load(office.path).voiding == frozenset()
 
@@ -598,7 +598,7 @@ def reassigned(office: Office, number: str) -> tuple[str, Instant, Instant]:
 
 
 async def test_disconnection_is_asked_about_since_the_newest_consent(tmp_path: Path) -> None:
-    """A number without data is not asked about again the next day, nor one that was disconnected after its consent."""
+    """A number without data is not submitted again the next day. Nor is one that was disconnected after its consent."""
     office = Office(tmp_path, "US", asked=[REASSIGNED])
     (office.folder / "outbox").mkdir()
     await give_consents(office, NEW_YORK_NOON, KEPT, CHANGED, NO_DATA)

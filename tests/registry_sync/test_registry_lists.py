@@ -220,7 +220,7 @@ DAMAGED: dict[str, tuple[str, str | bytes, str]] = {
 
 @pytest.mark.parametrize("case", DAMAGED)
 async def test_faulty_file_raises_an_alarm_and_leaves_its_area_unchanged(job: ListJob, case: str) -> None:
-    """The number is never shown. The next valid file clears the alarm."""
+    """The alarm never shows a number. The next valid file clears the alarm."""
     await publish_first_lists(job)
     before = job.published_files()
     name, text, fault = DAMAGED[case]

@@ -38,7 +38,7 @@ def make_answer(place: int, batch: Batch) -> AnsweredConsultation:
 
 
 def flatten(current: PublishedAnswers) -> dict[int, tuple[bool, int, int]]:
-    """Return for each number: listed, instant of its consultation, instant of its last listing."""
+    """Return, for each number, whether it is listed, and the instants of its consultation and of its last listing."""
     contents = current.contents
     states = [
         (state.answer == "listed", contents.consultations[state.consultation].submitted_at, state.listed_at)

@@ -165,7 +165,7 @@ async def test_gate_uses_only_publications_signed_with_its_key(tmp_path: Path, j
 
 
 async def test_a_new_snapshot_key_applies_to_the_snapshot_in_use(tmp_path: Path, job: JobWorld) -> None:
-    """The answers stay in use, but the gate is not ready. Otherwise the fault would appear only at the next start."""
+    """The answers stay in use, but the gate is not ready, so that a wrong key is noticed before the next start."""
     home = tmp_path / "gate"
     home.mkdir()
     async with world.running(home) as gate:

@@ -60,7 +60,7 @@ async def attempts(app: App) -> int:
 
 
 async def removed(app: App, at: Instant) -> None:
-    """Run one upkeep round at `at`, and wait for the removal that it may start."""
+    """Run one upkeep round at `at`, and wait for any removal that the round starts."""
     app.hand.at = at  # type: ignore[attr-defined]
     await app.tick()
     if app.subjects._removing is not None:

@@ -3,8 +3,8 @@
 Requests and responses are recorded with their times and checked against these two invariants. No others are
 needed: decisions share only limits and stops, and only a wrong allow can break either.
 
-A violation ends the run with `Violation`. If a new master exists and the gates do not serve, it ends with
-`NotServed`. A round in which the test's servers failed is repeated; if more than one in twenty fail, the run
+A violation ends the run with `Violation`. If a new master exists and the gates do not serve, the run ends with
+`NotServed`. A round in which the test's servers failed is repeated; if more than one round in twenty fails, the run
 ends with `Spoiled`.
 
 `DIALGATE_FAILOVERS`: number of rounds. `DIALGATE_CALLERS`: number of concurrent callers.
@@ -197,7 +197,7 @@ async def served() -> AsyncIterator[None]:
 async def load(place: Site, numbers: list[str]) -> AsyncIterator[list[asyncio.Task[None]]]:
     """Send checks without a pause while half of the data subjects revoke.
 
-    No request is in progress at the end, because a closing gate waits for its answers.
+    All requests are cancelled at the end, because closing a gate waits until all open checks are answered.
     """
     callers = [asyncio.create_task(place.keep_asking(numbers)) for _ in range(CALLERS)]
     sample = random.sample(numbers, len(numbers) // 2)
@@ -273,7 +273,7 @@ async def kill_master(servers: Servers, pair: list[Node]) -> None:
 
 
 async def restore_servers(servers: Servers, pair: list[Node]) -> None:
-    """Restart servers left dead by a spoiled round in their former role.
+    """Restart the servers that a spoiled round has left dead, in their former roles.
 
     Returns once all servers agree on the master and its replica, so that the next kill can lead to a failover.
     Raises `Spoiled` on failure.
@@ -287,7 +287,10 @@ async def restore_servers(servers: Servers, pair: list[Node]) -> None:
 
 
 async def run_rounds(place: Site, servers: Servers, batches: Iterator[list[str]]) -> tuple[list[float], int]:
-    """Return the seconds of each valid round, and the number of spoiled ones. Too many raise the last error."""
+    """Return the seconds of each valid round and the number of spoiled rounds.
+
+    Raises `Spoiled` if too many rounds are spoiled.
+    """
     pair = [node for node in servers.nodes if node.say("--scan")]
     took: list[float] = []
     spoiled = 0

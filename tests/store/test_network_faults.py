@@ -126,7 +126,7 @@ async def test_an_unrecorded_answer_is_never_repeated(line: Line) -> None:
 
 
 async def test_a_doubtful_commit_is_settled_before_the_next_commit(line: Line) -> None:
-    """Otherwise the answers of the next commit would be removed too."""
+    """Undoing the doubtful commit later would also remove the answers of the next commit."""
     line.proxy.fail("lost", COMMIT)
     assert (await ask(line.app, "a", UNLISTED)).decision_id == ""
     line.proxy.heal()
@@ -147,7 +147,7 @@ async def test_attempts_after_a_doubtful_commit_survive_a_power_failure(line: Li
 
 
 async def test_a_read_during_a_failing_commit_is_not_used(line: Line) -> None:
-    """The second half is read while the first half is committed, so it finds answers that are never recorded."""
+    """The second batch is read while the first is committed. So this read finds answers that are never recorded."""
     line.proxy.fail("lost", COMMIT)
     answers = await asyncio.gather(*(ask(line.app, f"q{number % 12}") for number in range(24)))
     assert {(answer.decision, answer.decision_id) for answer in answers} == {("deny", "")}
@@ -188,7 +188,7 @@ async def test_a_read_that_overtakes_a_commit_sees_its_writes(line: Line, before
 
 
 async def test_a_late_commit_counts_nothing(line: Line) -> None:
-    """The gate gave the commit up and may have reused its IDs. No other change for the number shows that it is late."""
+    """The gate gave up the commit and may have reused its IDs. No other change shows that the commit is late."""
     line.proxy.fail("held", COMMIT)
     assert (await ask(line.app, "a")).decision_id == ""
     line.proxy.fault = ""

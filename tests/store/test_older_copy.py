@@ -1,4 +1,4 @@
-"""Gates that find an older copy of their shared store: none allows a call before the lost attempts are back."""
+"""Gates that find an older copy of their shared store: no gate allows a call before the lost attempts are back."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -35,7 +35,7 @@ async def opened(server: Path, node: str, seconds: Hand, clock: Hand | None = No
 
 
 async def gate(server: Path, node: str, seconds: Hand, first: str = "", clock: Hand | None = None) -> App:
-    """Open a new gate. `first`: a gate whose keys and lists it shares."""
+    """Open a new gate. `first`: an existing gate with the keys and lists to share."""
     folder = server / node
     folder.mkdir()
     world.write_folder(folder, store={"url": at(server)}, node=node)
@@ -54,7 +54,7 @@ def restore(server: Path, database: int = 1) -> None:
 
 
 async def recover(seconds: Hand, *apps: App) -> None:
-    """Run upkeep rounds until all gates have recovered, including the time that they wait for each other."""
+    """Run upkeep rounds until all gates have recovered. The clock advances, because gates wait for each other."""
     for _ in range(3):
         for app in apps:
             await app.tick()
@@ -181,7 +181,7 @@ async def test_a_gate_that_starts_on_an_older_copy_waits_for_the_others(server: 
 
 
 async def test_a_reading_from_an_older_copy_is_not_committed_after_recovery(server: Path) -> None:
-    """The subject may lack attempts that another gate has not added yet."""
+    """The reading may lack attempts that another gate has not added yet."""
     store = RedisStore(at(server))
     await store.settle("log", 0, [], [])
     await back_up(server)
@@ -219,7 +219,7 @@ async def test_an_older_copy_appears_again_while_the_gate_waits(server: Path) ->
 
 
 async def test_an_older_copy_appears_during_recovery(server: Path) -> None:
-    """Otherwise the new position would hide that the attempts were added to another copy."""
+    """Recovery must fail: the new position would hide that the attempts were added to another copy."""
     store = RedisStore(at(server))
     await store.settle("log", 0, [], [])
     await back_up(server, 1, 2)
@@ -297,7 +297,7 @@ async def test_a_copy_holds_a_commit_that_was_never_recorded(server: Path) -> No
 
 
 async def test_a_copy_that_lacks_a_retirement_or_a_failed_call_back_is_not_used(server: Path) -> None:
-    """No log contains these, so they must be entered again."""
+    """No log contains retirements or failed call-backs, so they must be entered again."""
     app = await gate(server, "rome", Hand(0))
     client = app.config.settings.clients[0]
     (loaded,) = await app._store.lists()

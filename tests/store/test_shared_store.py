@@ -118,7 +118,7 @@ async def test_a_limit_of_five_holds_over_two_gates(gates: list[App], assuming: 
 
 
 async def test_other_gates_soon_know_that_an_answer_is_on_disk(gates: list[App], tmp_path: Path) -> None:
-    """They need not wait for the next upkeep round: no round runs in this test."""
+    """The other gates need not wait for the next upkeep round: no round runs in this test."""
     answer, gatherer = await ask(gates[0], "a"), gates[0].gate._gatherer
     client = gatherer.config.settings.clients[0]
     call = Call(to=CLEAR, from_=CALLER, campaign="acme-fibre", call_id="a", client=client.name)
@@ -172,7 +172,7 @@ async def test_a_retry_at_another_gate_gets_the_same_decision(gates: list[App], 
 
 
 async def test_the_durable_position_of_a_log_is_not_stored_after_every_batch(gates: list[App]) -> None:
-    """Each commit stores the position too, which is not counted. Other writes are at least `NOTE_SECONDS` apart.
+    """Commits store the position too; these writes are not counted. Other writes are at least `NOTE_SECONDS` apart.
 
     The bound holds on a machine of any speed. It includes one write that may be scheduled before the first check.
     """
@@ -206,7 +206,7 @@ def one_processor() -> Iterator[None]:
 async def test_all_requests_are_batched_when_workers_outnumber_processors(
     tmp_path: Path, workers: int, together: bool
 ) -> None:
-    """With one worker, a batch takes at most half of the requests. They arrive in several turns of the event loop."""
+    """The requests arrive in several turns of the event loop. With one worker, a batch takes at most half of them."""
     app = await gate_on(tmp_path, tmp_path.name, workers=workers)
     checks = []
     for turn in range(3):
@@ -299,7 +299,7 @@ async def test_two_gates_with_the_same_name_or_log_do_not_run_at_once(tmp_path: 
 
 
 async def test_one_of_two_gates_that_open_logs_of_one_name_at_once_gives_up(tmp_path: Path) -> None:
-    """Neither sees the other's presence yet. Each would undo the attempts that the other counts."""
+    """Neither gate sees the presence of the other yet, and each would undo the attempts that the other counts."""
     store = {"url": redis_servers.alone(), "name": tmp_path.name, "patience": 5}
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
@@ -477,7 +477,7 @@ async def test_an_older_copy_under_a_running_gate_accepts_no_stop(
 
 
 async def back_up(folder: Path, *databases: int) -> None:
-    """Copy the server's data to other databases, which SWAPDB can restore under running gates."""
+    """Copy the server's data to other databases. SWAPDB can then restore the copy while gates run."""
     async with Redis(unix_socket_path=str(folder / "socket")) as server:
         for database in databases or (1,):
             for key in await server.keys():
@@ -623,7 +623,7 @@ def test_lock_files_created_by_root_belong_to_the_folders_owner(tmp_path: Path) 
 
 @pytest.mark.parametrize("key", ["store", "node", "listen", "fastagi", "sip"])
 async def test_settings_that_a_running_gate_cannot_change_are_refused(gates: list[App], key: str) -> None:
-    """Otherwise a stop entered by command would go to another store than the gate's."""
+    """Otherwise a stop entered by command would go to a store that the gate does not use."""
     app = gates[0]
     changes = {
         "store": SharedStore(url=redis_servers.alone(), name="another"),
@@ -700,7 +700,7 @@ async def test_a_gate_on_an_old_configuration_is_flagged_until_it_follows(gates:
 
 
 async def beat(*gates: App) -> None:
-    """Let each gate report its presence and then read that of the others."""
+    """Let each gate report its presence, and then read the presence of the others."""
     for _ in range(2):
         for app in gates:
             app._clock._read.at += 2_000  # type: ignore[attr-defined]  # it is a Hand
@@ -742,7 +742,7 @@ def ask_server(folder: Path, *words: str) -> str:
     ],
 )
 async def test_a_store_of_another_version_is_refused(tmp_path: Path, left: tuple[str, ...]) -> None:
-    """Its data subjects would appear unknown, or its attempts could not be removed."""
+    """The data subjects of such a store would appear unknown, or its attempts could not be removed."""
     process = redis_servers.start(tmp_path, unixsocket=str(tmp_path / "socket"))
     ask_server(tmp_path, *left)
     store = RedisStore(at(tmp_path))
@@ -801,7 +801,7 @@ async def test_a_ledger_that_lost_acknowledged_entries_is_not_read(tmp_path: Pat
 
 
 async def test_a_stop_acknowledged_during_a_read_is_not_reported_as_lost(tmp_path: Path) -> None:
-    """A read that was already in progress need not contain it."""
+    """A read that was already in progress need not contain the stop."""
     store = RedisStore(redis_servers.alone(), name=tmp_path.name, patience=5)
 
     async def read_on() -> None:
@@ -896,7 +896,7 @@ async def test_removed_and_added_replicas_are_noticed_at_run_time(tmp_path: Path
 async def test_a_known_replica_is_waited_for_even_if_no_sentinel_answers(
     tmp_path: Path,
 ) -> None:
-    """The Sentinels may still reach each other and promote it."""
+    """The Sentinels may still reach each other and promote the replica."""
     watched = redis_servers.sentinels(1)
     store = RedisStore(watched.url(), name=tmp_path.name, patience=0.5)
     assert await store.surplus_replicas() == 1
@@ -930,9 +930,9 @@ async def test_a_replica_unknown_at_the_start_of_a_cluster_is_waited_for_soon(
 
 
 async def test_sentinels_with_their_own_users(tmp_path: Path) -> None:
-    """The rights in docs/how-to/several-nodes.md are enough. Without them the error is clear.
+    """The rights in docs/how-to/several-nodes.md are enough.
 
-    The error shows no internals of a connection.
+    Without these rights the error is clear, and shows no internals of a connection.
     """
     watched = redis_servers.sentinels(0)
     for port in watched.ports:
@@ -967,7 +967,7 @@ async def test_a_server_that_syncs_every_second_is_waited_for(tmp_path: Path) ->
 async def test_a_subject_with_an_unanswered_silent_call_never_expires(
     own_store: RedisStore, tmp_path: Path
 ) -> None:
-    """PTTL returns the lifetime of a value in ms, or -1. The key of ANNA is her 16 bytes as text."""
+    """PTTL returns the lifetime of a value in ms, or -1 if it never expires. ANNA's key is her 16 bytes as text."""
     results: list[Result] = ["answered", "abandoned", "answered", "no_answer"]
     lives = []
     for seq, result in enumerate(results, 1):

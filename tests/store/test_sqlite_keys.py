@@ -291,7 +291,7 @@ async def test_the_filter_is_not_used_for_a_ledger_that_became_shorter(tmp_path:
 
 
 async def test_keys_are_collected_only_while_a_filter_is_filled(tmp_path: Path) -> None:
-    """Otherwise they would fill the memory."""
+    """Otherwise the keys would fill the memory."""
     store = SqliteStore.open(tmp_path / "store.db")
     stored = store._stored
     stored.add(random_keys(3))

@@ -24,7 +24,7 @@ def drafts(kind: str, count: int) -> list[Draft]:
 
 
 async def test_a_store_with_the_bloom_filter_of_an_earlier_version_opens_without_it(tmp_path: Path) -> None:
-    """The old filter contains bits of the ledger's numbers, and nothing would remove those of an erased number."""
+    """The old filter contains bits of the ledger's numbers. Nothing would remove the bits of an erased number."""
     store = SqliteStore.open(tmp_path / "store.db")
     await store.append(drafts("there", 3))
     await store.close()
@@ -55,7 +55,7 @@ async def test_another_process_reads_what_the_gate_wrote(tmp_path: Path) -> None
 
 
 async def test_a_database_restored_under_an_open_store_is_read(tmp_path: Path) -> None:
-    """Its ledger continues with sequences that the store has seen for other entries."""
+    """The restored ledger reuses sequences under which the store has already read other entries."""
     store, other = (SqliteStore.open(tmp_path / "store.db") for _ in range(2))
     await store.append(drafts("before", 3))
     (subject,) = keys("after", 1)

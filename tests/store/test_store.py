@@ -77,7 +77,7 @@ def sqlite_engine(folder: Path) -> Engine:
 
 
 def on_redis(url: str, folder: Path) -> Engine:
-    """Use one server for all tests, with a separate name for each."""
+    """Use one server for all tests, with a separate store name for each test."""
     elsewhere = (
         "from dialgate.store.redis import RedisStore\n"
         f"store = RedisStore({url!r}, name={folder.name!r}, patience=5)\n"
@@ -218,7 +218,7 @@ async def test_states_are_in_the_requested_order(store: Store) -> None:
 
 
 async def test_the_sequence_is_the_newest_of_the_whole_ledger(store: Store) -> None:
-    """It identifies the state of the ledger, and is the same for all subjects of one read."""
+    """The sequence identifies the state of the ledger, and is the same for all subjects of one read."""
     assert (await store.read([ANNA])).known == [Known()]
     sequences = await store.append([revoked(ANNA), revoked(BRUNO), revoked(BRUNO)])
     assert [state.seq for state in (await store.read([ANNA, BRUNO, EVERYONE])).known] == [sequences[-1]] * 3
@@ -265,7 +265,10 @@ async def test_an_answer_is_returned_only_from_the_requested_instant_on(store: S
 async def test_an_answer_of_another_log_is_returned_once_it_is_on_its_disk(
     store: Store, other: Store
 ) -> None:
-    """Until then its record may be lost. Only the gate of that log may repeat it: that gate removes unrecorded answers."""
+    """Before the record of an answer is on disk, only the gate that writes the log may repeat the answer.
+
+    The record may still be lost. If it is lost, that gate removes the answer from the store.
+    """
     assert isinstance(store, Shared)
     keys, visible = [b"k1", b"k2", b"k3"], []
 
@@ -416,7 +419,7 @@ async def the_request_answered(store: Store, _: Engine) -> None:
 
 
 async def the_request_answered_long_ago(store: Store, engine: Engine) -> None:
-    """Answer the request so early that the answer is no longer repeated. A commit does not check its age."""
+    """Answer the request so early that the answer is no longer repeated. A commit does not check the answer's age."""
     await the_request_answered(store, engine)
     await store.maintain(11)
 
@@ -442,7 +445,7 @@ async def test_an_assumed_reading_is_committed_only_if_all_of_it_is_true(
     happens: Callable[[Store, Engine], Awaitable[None]],
     allowed: bool,
 ) -> None:
-    """All of it includes the subjects of denied calls, which have no reservation."""
+    """The check includes the subjects of denied calls, although a denied call has no reservation."""
     await read_unknown(store)
     reading = store.assume([CARLA, ANNA, EVERYONE], [named(b"asked")])
     if not engine.shared:
@@ -553,7 +556,7 @@ async def test_a_release_removes_attempts_and_answers(store: Store) -> None:
 
 @pytest.mark.parametrize("written", [False, True], ids=["not written down yet", "written down"])
 async def test_a_release_restores_the_position_for_later_starts(engine: Engine, written: bool) -> None:
-    """Otherwise a start would look for records that do not exist. Later commits continue from the restored one."""
+    """Otherwise a start would look for records that do not exist. Later commits continue from the restored position."""
     store = engine.open()
     others = {"other": 9} if engine.shared else {}  # the log of another process
     for log, seq in others.items():
@@ -827,7 +830,7 @@ async def test_attempts_older_than_the_bound_are_dropped(store: Store) -> None:
 
 
 async def test_an_abandoned_call_is_kept_until_a_later_call_is_answered(store: Store) -> None:
-    """No later call to ANNA was answered. One to BRUNO was, so his abandoned call is dropped too."""
+    """No later call to ANNA was answered. A later call to BRUNO was, so his abandoned calls are dropped too."""
     calls: list[tuple[bytes, Result]] = [
         (ANNA, "answered"), (ANNA, "abandoned"), (ANNA, "no_answer"), (ANNA, "abandoned"), (ANNA, "busy"),
         (BRUNO, "abandoned"), (BRUNO, "opt_out"), (BRUNO, "abandoned"), (BRUNO, "answered"),
@@ -968,7 +971,7 @@ async def test_a_full_buffer_is_written(tmp_path: Path) -> None:
 async def test_a_half_written_buffer_is_settled_with_the_log_after_a_crash(
     tmp_path: Path,
 ) -> None:
-    """A buffer is written in parts, and its position with the last part. Attempts that the log lost are removed."""
+    """A buffer is written in parts; the last part includes the position. Attempts that the log lost are removed."""
     await SqliteStore.open(tmp_path / "store.db").close()
     subjects = [bytes([n]) * 16 for n in range(256)]
     attempts = [

@@ -163,7 +163,7 @@ async def test_a_store_in_use_is_refused_as_target(filled: Path, urls: dict[str,
 
 
 async def test_a_claim_of_the_empty_target_is_removed(filled: Path, urls: dict[str, str]) -> None:
-    """A gate with other keys may have been started there by mistake. Its claim would exclude the keys of the source."""
+    """A gate with other keys may have opened the target by mistake. Its claim would exclude the keys of the source."""
     shared = RedisStore(urls["redis"], name=filled.name, patience=5)
     assert await shared.claim("made by mistake")
     await copied(urls, "sqlite", "redis", filled.name)
@@ -181,7 +181,7 @@ async def test_a_file_that_cannot_be_created_is_refused_as_target(filled: Path, 
 async def test_a_source_whose_gate_was_killed_is_refused_until_settled(
     filled: Path, urls: dict[str, str]
 ) -> None:
-    """The attempts in the store may be newer than the log. Only a gate with that log can find out."""
+    """The attempts in the store may be newer than the log. Only a gate with that log can determine this."""
     with closing(sqlite3.connect(filled / "store.db")) as db, db:
         db.execute("UPDATE position SET reached = seq + 1")
     with pytest.raises(CopyRefused, match="Start and stop the gate once"):

@@ -1,8 +1,8 @@
 """Property tests of attempts, answers and ledger: each store agrees with a model after any history.
 
 Two handles use one store. On SQLite only the first counts attempts, like a gate; the second enters
-revocations. Anything may happen between a reading and its commit. A handle is closed, or abandoned as by a
-kill and then settled with its log.
+revocations. Anything may happen between a reading and its commit. A handle is either closed, or abandoned as
+if its process were killed. In the second case the store is then settled with the log.
 
 `DIALGATE_HISTORIES` sets the number of random histories; without it, each run has the same histories.
 """
@@ -152,7 +152,7 @@ class Model:
         return sorted(self.attempts(subject), key=lambda counted: counted.decision), entered
 
     def answer(self, key: bytes, handle: int) -> Remembered | None:
-        """Return what `handle` may repeat: its own answers, and those durable in another log."""
+        """Return the answer that `handle` may repeat: one of its own, or one that is durable in another log."""
         every = (answer for log in self.logs.values() for logged in log for answer in logged.answers)
         newest = max(
             (answer for answer in every if answer.key == key), key=lambda answer: answer.at, default=None

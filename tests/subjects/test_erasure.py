@@ -309,9 +309,9 @@ texts = st.sampled_from(FORMS).map(lambda form: form.format(MOBILE.removeprefix(
 def test_no_file_contains_the_unencrypted_number_after_an_erasure(
     tmp_path_factory: pytest.TempPathFactory, words: list[str]
 ) -> None:
-    """No file contains it before the erasure either.
+    """No file contains the unencrypted number before the erasure either.
 
-    Checks the database, its log and free pages, the decision log and lists.
+    The search covers the decision log, the lists, and the database with its log and free pages.
     """
     asyncio.run(_fill_and_erase(tmp_path_factory.mktemp("life"), words))
 
@@ -347,7 +347,7 @@ async def _fill_and_erase(folder: Path, words: list[str]) -> None:
 
 
 async def test_removed_ledger_entries_are_overwritten(tmp_path: Path) -> None:
-    """After the store is closed no page of the file contains their bytes."""
+    """After the store is closed, no page of the file contains the bytes of a removed entry."""
     store = SqliteStore.open(tmp_path / "store.db", patience=5)
     event = ContractMade(id="SECRET-WORD", starts=date(2026, 1, 1))
     entries = [

@@ -1,4 +1,4 @@
-"""Checks of a case: the decision is as the case demands, and a replay of its record gives it again."""
+"""Checks of a case: the decision is as the case demands, and a replay of the record gives the same decision."""
 
 import msgspec
 
@@ -15,7 +15,7 @@ def name_of(case: Case) -> str:
 
 
 def wrong(case: Case) -> list[str]:
-    """Return what differs between the decision and the one that the case demands."""
+    """Return the differences between the decision and what the case demands."""
     return differences(case.want, decide(facts_of(case), case_law(case)))
 
 

@@ -105,7 +105,7 @@ def worlds(every: list[PreparedCase]) -> list[list[PreparedCase]]:
     """Group the cases that can share a gate, in time order, because a gate's clock never goes back.
 
     Cases in a group have the same law, controller, campaign, caller ID and lists. A full registry list applies to every
-    number, so its cases form separate groups.
+    number, so cases with such a list form separate groups.
     """
     together: defaultdict[bytes, list[PreparedCase]] = defaultdict(list)
     for case in every:

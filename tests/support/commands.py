@@ -1,8 +1,8 @@
 """Commands of dialgate and registry-sync, run in processes that have already imported their modules.
 
-Importing the modules for a command takes half a second of processor time, nearly all that most commands need. The fork
-server of the standard library therefore imports them once. Each command runs in a process forked from that server, with
-its own environment and folder.
+Importing the modules for a command takes half a second of processor time. Most commands need hardly more than that. The
+fork server of the standard library therefore imports the modules once. Each command runs in a process forked from that
+server, with its own environment and folder.
 """
 
 import json

@@ -36,7 +36,7 @@ class GridError(ValueError):
 class Words(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The words on all axes, with their facts.
 
-    `axes` maps axis to word to facts. `usual` holds the default word of each axis.
+    `axes` maps each axis to its words, and each word to its facts. `usual` holds the default word of each axis.
     """
 
     axes: Axes

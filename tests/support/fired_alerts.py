@@ -12,7 +12,7 @@ PENDING_CHECKS: list[Callable[[], Awaitable[None]]] = []  # checks to await when
 
 
 def fires(*names: str) -> Callable[[Callable[P, Awaitable[None]]], Callable[P, Awaitable[None]]]:
-    """Declare the alerts that a test sees firing. The test fails unless each of them was reported while it ran."""
+    """Declare the alerts that must fire during a test. The test fails unless all of them are reported as firing."""
     DECLARED.update(names)
 
     def declare(test: Callable[P, Awaitable[None]]) -> Callable[P, Awaitable[None]]:

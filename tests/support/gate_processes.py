@@ -59,7 +59,7 @@ class CheckResponse(Struct, frozen=True):
 
 
 class Entry(Struct, frozen=True):
-    """A decision in the log. `attempts` are the IDs of earlier decisions that it counted."""
+    """A decision in the log. `attempts` are the IDs of earlier decisions that this one counted."""
 
     id: str
     number: str
@@ -224,7 +224,7 @@ async def _serve(mine: socket.socket, hand: Hand, child: _Child | _LedgerWriter)
 
 
 class Node:
-    """A child process with its configuration file. `proxy` connects it to its store."""
+    """A child process with its configuration file. `proxy`, if any, is between the child and the store."""
 
     def __init__(self, file: Path, hand: Hand, proxy: Proxy | None = None, run: Any = run_gate) -> None:
         self.file, self.hand, self.proxy = file, hand, proxy

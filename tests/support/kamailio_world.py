@@ -225,7 +225,7 @@ class Request(Struct):
         return answer
 
     def within(self, answer: Message, method: str, *, cseq: int = 1, **changes: str) -> "Request":
-        """Build a request that follows a response to this one.
+        """Build a request that follows `answer`, a response to this request.
 
         The ACK for a refusal goes hop by hop. Other requests follow the dialog route.
         """

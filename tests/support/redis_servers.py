@@ -1,6 +1,7 @@
 """Real Redis and Valkey servers on loopback: alone, with TLS, with Sentinels or as a Cluster.
 
-They end with this process. The users of the gate and the shipper have exactly the rights that docs/how-to lists.
+The servers end when this process exits. The users of the gate and the shipper have exactly the rights that
+docs/how-to lists.
 """
 
 import atexit

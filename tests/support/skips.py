@@ -10,7 +10,7 @@ Report = TypeVar("Report", pytest.TestReport, pytest.CollectReport)
 
 
 def _fail_if_skipped(report: Report) -> Report:
-    """Fail a skipped test in CI. An expected failure (`wasxfail`) is also reported as skipped, but is kept."""
+    """Fail a skipped test in CI. An expected failure (`wasxfail`) stays unchanged; pytest reports it as skipped too."""
     if report.skipped and os.environ.get("CI") and not hasattr(report, "wasxfail"):
         reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr
         report.outcome = "failed"

@@ -106,7 +106,7 @@ def confirm_clock(data: Path, at: Instant) -> None:
 
 
 def with_url_file(path: Path, settings: dict[str, Any]) -> dict[str, Any]:
-    """Return Redis settings, with a URL that contains a password moved to `path`."""
+    """Return the Redis settings. A URL that contains a password is moved to a file at `path`."""
     if "@" not in settings.get("url", ""):
         return settings
     path.write_text(settings["url"])

@@ -1,4 +1,4 @@
-"""The emulated Asterisk works with independent FastAGI servers, so its findings about ours can be trusted."""
+"""The emulated Asterisk works with independent FastAGI servers, so its findings about the gate can be trusted."""
 
 import asyncio
 import threading

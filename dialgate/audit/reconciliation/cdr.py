@@ -1,8 +1,8 @@
 """A reader for a trunk's call detail records (CDR).
 
 A file is read completely, which takes about 300 bytes of memory per row. A row with an unreadable number or time is
-kept, because such a call cannot be shown to have been allowed. Messages name files, columns and line numbers, but never
-quote values.
+kept and later reported, because nothing shows that the call was allowed. Messages name files, columns and line numbers,
+but never quote values.
 """
 
 import csv as plain_csv

@@ -127,7 +127,7 @@ def _counted(column: Any) -> Counter[str]:
 
 
 def _locals(table: pa.Table) -> Any:
-    """Return a mask of the rows that dial a Local channel. The channel behind it has its own row."""
+    """Return a mask of the rows that dial a Local channel. The channel behind the Local channel has another row."""
     dialled, argument = table.column("dstchannel"), table.column("lastdata")
     return pc.starts_with(pc.if_else(pc.equal(dialled, ""), argument, dialled), _LOCAL)
 

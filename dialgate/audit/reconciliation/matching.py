@@ -1,8 +1,9 @@
 """Matching of calls with the decisions that allowed them, to find every call that bypassed the gate.
 
-A decision matches a call if it allowed this number and caller ID before the call left, had not expired, and matches no
-other call. If several decisions fit, the one that expires first is used, because this matches as many calls as
-possible. The log contains only a keyed hash of each number, so the calls' numbers are hashed with the month's keys.
+A decision matches a call if the decision allowed the call's number and caller ID before the call left, had not expired
+when the call left, and matches no other call. If several decisions fit, the one that expires first is used, because the
+others can still match later calls. The log contains only a keyed hash of each number, so the calls' numbers are hashed
+with the month's keys.
 `skew` is the allowed difference between the clocks of the trunk and the gate.
 """
 
@@ -51,7 +52,7 @@ _NO_CALLER: Final = -1
 
 
 class Node(Struct, frozen=True):
-    """The log that one of a gate's workers writes, with that worker's keys."""
+    """The decision log of one worker of a gate, with the worker's keys."""
 
     data: Path  # the gate's data folder
     keys: Keys
@@ -59,7 +60,7 @@ class Node(Struct, frozen=True):
 
     @classmethod
     def all(cls, data: Path) -> "list[Node]":
-        """Return a node for each worker that has written a log here. Raises `KeysUnusable`."""
+        """Return a node for each worker that has a log in the folder `data`. Raises `KeysUnusable`."""
         folders = chains.folders(data).items()
         return [cls(data, Keys.open(data / "keys.json", worker), folder) for worker, folder in folders]
 
@@ -239,7 +240,7 @@ class _Reconciliation:
         )  # fmt: skip
 
     def _read(self, node: Node, part: Part, seq: int) -> tuple[int, Instant, Instant]:
-        """Read a grounds record. Return the caller ID (index), when the allow ends, and its longest validity (ms)."""
+        """Read a grounds record. Return the caller ID's index, the end of the allow, and the longest validity (ms)."""
         body = part.bodies.get(seq) or columnar_decisions.body_of(node.log, seq)
         basis = _basis(body)
         key = (node.data, basis.config)

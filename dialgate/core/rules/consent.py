@@ -2,7 +2,7 @@
 
 D.Lgs. 196/2003 art. 130 c. 1: calls without an operator need prior consent. Art. 130 c. 3 and 3-bis: an operator may
 call numbers in the public directory whose holder has not objected; any other number needs consent. GDPR art. 7(1): the
-controller must be able to demonstrate consent. GDPR art. 6(1)(b): calls about a contract, or that the person asked for.
+controller must be able to demonstrate consent. GDPR art. 6(1)(b): calls about a contract, or requested by the person.
 """
 
 from dialgate.core import legal_basis
@@ -40,7 +40,7 @@ CODES: dict[Finding, str] = {
 
 
 def lawful_basis(facts: Facts, law: Binding) -> Outcome:
-    """Pass if the call has a legal basis. `Pass.why` names it and becomes the decision's `basis`."""
+    """Pass if the call has a legal basis. `Pass.why` names the basis and becomes the decision's `basis`."""
     return _find_basis(facts, law) or _explain_deny(law.legal_basis[0], facts, law)
 
 

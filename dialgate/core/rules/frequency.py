@@ -57,7 +57,8 @@ def _denies(limit: Limit, facts: Facts) -> Iterator[Deny]:
 def _counts(limit: Limit, attempt: Attempt, facts: Facts) -> bool:
     """Return whether an attempt counts toward the limit.
 
-    A call without a reported result counts as answered. If the goods of either call are unknown, they count as equal.
+    A call without a reported result counts as answered. If the goods of one of the two calls are unknown, both
+    calls count as calls about the same goods.
     """
     if limit.among == "campaign" and attempt.campaign != facts.campaign.id:
         return False
@@ -80,9 +81,9 @@ def _leaves(limit: Limit, facts: Facts, at: Instant) -> Instant:
 def _midnight_after(facts: Facts, at: Instant, days: int) -> Instant:
     """Return the end of a period of `days` local days, in the place where it ends last.
 
-    The period begins with the day of `at`. The facts may lack the UTC offset that was in force at `at`. It may have
-    been an hour larger than the offset now, so a call in the last hour of a day is counted on the next day. The period
-    may therefore be a day too long, but never too short.
+    The period begins with the day of `at`. The facts may lack the UTC offset that was in force at `at`. That offset
+    may have been an hour larger than the present offset, so a call in the last hour of a day is counted on the next
+    day. The period may therefore be a day too long, but never too short.
     """
     return max(place.instant(place.local(at + HOUR)[0] + days, 0) for place in facts.places or (UTC_PLACE,))
 

@@ -1,7 +1,7 @@
 """The index items of a packed segment: decisions by number, and outcomes by decision.
 
-If a row has a `body`, its item is made from the body and not from the other columns, because the hash chain covers only the
-body.
+If a row has a `body`, its index item is computed from the body and not from the other columns, because the hash chain
+of such a row covers only the body.
 """
 
 from collections.abc import Iterable

@@ -70,7 +70,7 @@ def _prove(unfinished: Path, segment: Path) -> int:
         if line != rebuilt:
             offset = (line or rebuilt)[0]
             raise ArchiveFailed(
-                f"{segment}, byte {offset}: the packed line differs from the original, which is kept unpacked"
+                f"{segment}, byte {offset}: the packed line differs from the original line. The segment stays unpacked"
             )
     return packed.rows
 

@@ -206,7 +206,7 @@ class PackedSegment:
     def _block(self, start: int) -> _Block:
         """Return the hashes and bodies of the block that starts at row `start`.
 
-        The last hash is read from the file, not computed. So if the block was modified, its chain does not verify.
+        The last hash is read from the file, not computed, so the hash chain of a modified block does not verify.
         """
         if start not in self._cached_blocks:
             if len(self._cached_blocks) >= _CACHED:

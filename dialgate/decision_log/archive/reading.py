@@ -53,7 +53,8 @@ def first_header(folder: Path) -> Header | None:
 def segments_to_pack(folder: Path, before: Instant) -> list[Path]:
     """Return the closed segments that may be packed.
 
-    If the log has checkpoints, only segments that they cover may be packed, because signing reads unpacked segments.
+    If the log has checkpoints, a segment may be packed only once a checkpoint covers it, because the code that signs
+    checkpoints reads unpacked segments.
     """
     checkpoint = last_checkpoint(folder)
     return closed_segments(folder, before, checkpoint.checkpoint.size if checkpoint else None)

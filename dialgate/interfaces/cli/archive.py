@@ -181,7 +181,7 @@ def _show_months(all_months: list[Month], *, done: bool) -> None:
 def hold_add(
     number: Number, *, reason: Reason, by: Actor, config: ConfigPath = DEFAULT_CONFIG, as_json: AsJson = False
 ) -> None:
-    """Place a legal hold on a number. Its decisions stay linked to it even after their month is retired.
+    """Place a legal hold on a number. Decisions about the number stay linked to it, even after their month is retired.
 
     Months that were already retired stay anonymous. If gates share a store, all of them place the hold. Exit 1: a gate could
     not be reached. Run the command again later.

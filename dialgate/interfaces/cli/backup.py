@@ -65,7 +65,7 @@ def backup(
         typer.echo(f"{files:,} files copied to {out}; {verdict}, {records:,} records.")
         if newest:
             typer.echo(
-                f"Its ledger ends with entry {newest}. After a restore, record the revocations with a higher `seq` again:"
+                f"The copied ledger ends with entry {newest}. After a restore, record the revocations with a higher `seq` again:"
                 " see docs/how-to/back-up-and-restore.md."
             )
     raise typer.Exit(0 if ok else NO)

@@ -133,8 +133,8 @@ def _show_summary(config: Config, open_always: list[str]) -> None:
     if config.drafts:
         names = ", ".join(f"{law.name} ({country})" for country, law in config.drafts.items())
         typer.echo(
-            f"Drafts: {names}. Calls there are denied, unless `accept_drafts` names the country. `dialgate country show` lists "
-            "the rules that each file does not express."
+            f"Drafts: {names}. Calls to these countries are denied, unless `accept_drafts` names the country. "
+            "`dialgate country show` lists the rules that each file does not express."
         )
     show_table(
         "Campaigns",
@@ -189,7 +189,9 @@ def key(
             raise Failure("key.exists", f"{out} exists. Remove it, or choose another --out") from None
         except OSError as error:
             raise Failure("key.unwritable", f"{error.filename}: {error.strerror}") from None
-    typer.echo(f"{out} contains the key, readable by its owner only. Hand it over to {name}.")
+    typer.echo(
+        f"{out} contains the key. Only the owner of this file can read it. Pass the key to the client {name}."
+    )
     typer.echo(f"In dialgate.yaml, under the client {name}:  key_sha256_file: {hashed.resolve()}")
 
 

@@ -81,7 +81,7 @@ def conformance(  # noqa: PLR0917 - a command has as many parameters as it has o
 
     In the case `allow`, the call must get through. The simulated gate denies a request whose numbers are not those of
     the test call. An emulated dialer runs the configuration file in deploy/, or your own file. With `own`, your real
-    dialer is tested. Without --trunk, its call counts as placed if COMMAND ends with exit code 0.
+    dialer is tested. Without --trunk, the dialer's call counts as placed if COMMAND ends with exit code 0.
 
     An Asterisk file is also searched for a second Dial to the trunk, in any context.
 

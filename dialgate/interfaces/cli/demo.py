@@ -109,7 +109,7 @@ def _summary(seen: DemoFigures) -> dict[str, object]:
 
 
 async def _run(setup: Demo, seen: DemoFigures, rate: float, seconds: float) -> str:
-    """Run the gate and the traffic until a signal. Return the problem that ended them, or an empty string."""
+    """Run the gate and the traffic until a signal, or for `seconds` if not 0. Return the gate's problem, if any."""
     # Handle signals before the gate starts: a signal that ended only this process would leave the gate running.
     stop = _stop_event()
     log = setup.config.parent / "gate.log"

@@ -139,7 +139,7 @@ def show_import(
 def reasons_to(path: Path | None) -> Iterator[Callable[[RowProblem], None]]:
     """Yield a function that writes a skipped row to a CSV file. Raises `Failure`.
 
-    The file gets the line and the problem of the row, but not its phone number.
+    The file contains the line number and the problem of each skipped row, but no phone numbers.
     """
     if path is None:
         yield lambda _: None

@@ -220,7 +220,7 @@ def _show(result: dict[str, Any]) -> None:
     for warning in result["warnings"]:
         _tell(f"Warning: {warning}.")
     typer.echo(
-        f"\nThe key for the client `{result['client']}`, shown only now, because the gate stores its hash:\n\n"
+        f"\nThe key for the client `{result['client']}`. It is shown only once, because the gate stores only its hash:\n\n"
         f"  export DIALGATE_KEY={result['key']}\n\nNext:\n"
     )
     for command in result["next"]:

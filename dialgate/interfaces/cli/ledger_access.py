@@ -58,7 +58,7 @@ async def _write(config: Config, act: Act[T]) -> T:
 
 
 def request(kind: type[R], options: dict[str, Any]) -> R:
-    """Build a request from the options that are named after its fields. Raises `Failure`.
+    """Build a request from the options that have the same names as its fields. Raises `Failure`.
 
     Empty options are omitted.
     """

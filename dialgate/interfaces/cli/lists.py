@@ -116,8 +116,8 @@ def _show_report(report: ListReport) -> None:
     show_fields(f"List {report.info.id}", fields)
     if report.unstated:
         typer.echo(
-            f"{report.unstated:,} numbers, such as mobiles, count as directory numbers only if their own row says so. Add a column"
-            " `basis` with `directory`, or record consents. Until then the list allows no calls to them."
+            f"Numbers to which the list permits no calls yet: {report.unstated:,}. For these numbers, such as mobiles, the row itself"
+            " must state the basis. Add a column `basis` with the value `directory`, or record consents."
         )
     if report.problems:
         rows = [(str(row.line), row.problem) for row in report.problems]

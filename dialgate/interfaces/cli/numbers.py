@@ -24,7 +24,7 @@ def _number() -> None:
 def number_confirm(
     confirmation: NumberConfirmation,
     *,
-    seq: Annotated[int, typer.Argument(metavar="SEQ", min=1, help="`seq` of the report's ledger entry.")],
+    seq: Annotated[int, typer.Argument(metavar="SEQ", min=1, help="`seq` of the wrong-number report.")],
     config: ConfigPath = DEFAULT_CONFIG,
     as_json: AsJson = False,
 ) -> None:

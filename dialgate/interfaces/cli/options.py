@@ -36,10 +36,10 @@ _LINES, _USED, _PENDING = "dialgate.lines", "dialgate.taken", "dialgate.pending"
 
 
 def number_given(ctx: typer.Context, param: typer.CallbackParam, value: str) -> str:
-    """Return the phone number in a parameter, or read it from standard input for `-`. A Typer callback.
+    """Return a parameter's phone number. For `-`, read the number from standard input. A Typer callback.
 
-    Standard input keeps numbers out of `ps`, which shows arguments to every user of the machine. If lines remain
-    unread, the command fails, because ignoring them could lose a revocation.
+    Standard input keeps numbers out of `ps`, which shows arguments to every user of the machine. If standard input has
+    more numbers than the command reads, the command fails, because ignoring a number could lose a revocation.
     """
     if value == _STDIN:
         value = _next_line(ctx)
@@ -57,7 +57,7 @@ def number_given(ctx: typer.Context, param: typer.CallbackParam, value: str) -> 
 
 
 def numbers_given(values: list[str] | None) -> list[str] | None:
-    """Return the phone numbers in a parameter, or read every line of standard input for `-`. A Typer callback."""
+    """Return a parameter's phone numbers. For `-`, read every line of standard input. A Typer callback."""
     return _lines() if values == [_STDIN] else values
 
 

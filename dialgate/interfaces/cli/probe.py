@@ -132,9 +132,9 @@ def caller_id_probe(
     """Call caller IDs through the trunk, and record for each whether it was answered.
 
     The proof contains the call ID and the SHA-256 of the call trace. The trace is stored in `probes` in the data
-    folder. A line that does not answer, is busy or does not exist is recorded as not answered. If the trunk rejects
-    the call, nothing is recorded, because this proves nothing about the line. Numbers with a reserved prefix need no proof,
-    and --all skips them.
+    folder. A line that does not answer, is busy or does not exist is recorded as not answered. If the trunk rejects the
+    call, nothing is recorded, because a rejection proves nothing about the line. Numbers with a reserved prefix need no
+    proof, so --all skips them.
 
     Exit 0: all were answered. 1: some were not, or could not be called.
 

@@ -86,11 +86,11 @@ def log_verify(
     """Verify all workers' decision logs: every byte, the chain and the signed checkpoints. Count the records.
 
     Exit 1: a byte was changed, a record is missing or out of order, or a signature was made with an unknown key. Each fault is
-    reported with file, byte and record. This works while a gate is running. Use --against with a checkpoint that was
+    reported with file, byte and record. Gates may run at the same time. Use --against with a checkpoint that was
     stored elsewhere (`log checkpoint` with --out): otherwise a truncation after the last checkpoint is not detected.
-    Use --data to verify a copy that `dialgate ship` made. No configuration is needed then, but name your keys with
-    --key, because an intruder with access to the copy could also replace the keys in it. Time stamps are verified if
-    `timestamp_roots` or --root is set.
+    Use --data to verify a copy that `dialgate ship` made, without a configuration. Name your keys with --key,
+    because an intruder with access to the copy could replace the keys that the copy contains. Time stamps are
+    verified if `timestamp_roots` or --root is set.
 
     dialgate log verify --against /mnt/elsewhere/checkpoint.json
 
@@ -146,7 +146,7 @@ def _trusted_keys(data: Path, names: list[str]) -> dict[str, bytes]:
 
 
 def _select_logs(data: Path, worker: int | None, *, alone: bool) -> dict[int, Path]:
-    """Return the log folders by worker. Raises `Failure` if `alone` is set and there are several."""
+    """Return the log folders by worker. Raises `Failure` if `alone` is set and there are several logs."""
     logs = chains.folders(data) or {1: data / "log"}
     if worker is not None:
         if worker not in logs:
@@ -231,7 +231,7 @@ def log_checkpoint(
         Path | None, typer.Option(dir_okay=False, help="Write the checkpoint to this file.")
     ] = None,
     new_key: Annotated[
-        bool, typer.Option("--new-key", help="Sign with a new key from now on, in a running gate too.")
+        bool, typer.Option("--new-key", help="Create a new signing key. A running gate signs with it too.")
     ] = False,
     worker: Worker = None,
     config: ConfigPath = DEFAULT_CONFIG,
@@ -239,8 +239,8 @@ def log_checkpoint(
 ) -> None:
     """Show the newest signed checkpoint. If no gate is running, first sign one that covers all records.
 
-    Store the checkpoint, and its key name, where users with write access to the log cannot write. `log verify`
-    with --against then detects whether the log or its end was replaced.
+    Store the checkpoint and the name of the key where users with write access to the log cannot write. `log verify`
+    with --against then detects whether all or the last part of the log was replaced.
 
     dialgate log checkpoint --out /mnt/elsewhere/checkpoint.json
     """
@@ -374,7 +374,7 @@ def _workers_of(config: Config, decision: str) -> list[int]:
 
 
 def _numbers(path: Path) -> list[str]:
-    """Read the numbers in a file. Raises `Failure` for an invalid line, with its line number but not its content."""
+    """Read the numbers in a file. Raises `Failure` with the line number, but not the content, of an invalid line."""
     lines = path.read_text("utf-8").split("\n")
     for place, line in enumerate(lines, 1):
         if line.strip() and not _E164.fullmatch(line.strip()):

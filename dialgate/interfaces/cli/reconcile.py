@@ -122,7 +122,7 @@ def reconcile_files(
     """Find the calls that bypassed the gate.
 
     A call bypassed the gate if it has no decision, if its number or caller ID differs from the decision, or if its allow had
-    expired or was already used. With --trunk, this includes calls sent to the trunk without the dialplan.
+    expired or was already used. With --trunk, calls sent to the trunk without the dialplan are also found.
     Exit 0: every call had an allow. 1: some had none.
 
     dialgate reconcile Master.csv --format asterisk --trunk trunk --incoming dialgate-recall --timezone Europe/Rome
@@ -300,8 +300,8 @@ def _look_up_numbers(
 class _Row(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A finding for output.
 
-    If no controller owns the caller ID, it may be a private person's number, so `caller_id` is `other`. `number` and
-    `call_id` are set only with --show.
+    `caller_id` is `other` if no controller owns the caller ID, because the number may belong to a private person.
+    `number` and `call_id` are set only with --show.
     """
 
     kind: str

@@ -58,11 +58,11 @@ def log_replay(
     config: ConfigPath = DEFAULT_CONFIG,
     as_json: AsJson = False,
 ) -> None:
-    """Repeat each decision with its recorded facts and the law in force then, and compare the results byte by byte.
+    """Repeat decisions with the recorded facts and the law in force at the time, and compare the results byte by byte.
 
     With --law, show what a draft country file would change, by campaign and rule. The draft is applied to the recorded
-    facts. If the draft requires a registry that was not required then, it denies the call, because the registry was
-    not consulted.
+    facts. If the draft requires a registry that was not required at the time, the result is a denial, because the
+    registry was not consulted.
 
     Exit 0: all results are equal. 1: some differ.
 
@@ -86,7 +86,7 @@ def log_replay(
 
 
 def _one(readers: list[Reader], decision: str) -> tuple[list[Reader], Span]:
-    """Return the log that contains a decision, and its position in that log.
+    """Return the log that contains a decision, and the decision's position in that log.
 
     `decision` is a decision ID, or the number of a record in the log.
     """

@@ -33,7 +33,7 @@ def options_of(
     - `fixed`: fields that have a fixed value and no option
     - `annotations`: hand-written options, by field
 
-    If a command declares a parameter with a field's name, it also receives that field's value.
+    A command that declares a parameter with the name of a field also receives the value of that field.
     """
     fields = [field for field in fields_of(kind) if field.name not in fixed]
     fields.sort(key=lambda field: field.name in Request.__struct_fields__)  # common fields last

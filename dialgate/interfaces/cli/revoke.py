@@ -104,7 +104,7 @@ def revoke_add(
 def revoke_lift(
     lifting: LiftRequest,
     *,
-    seq: Annotated[int, typer.Argument(metavar="SEQ", min=1, help="`seq` of the revocation's ledger entry.")],
+    seq: Annotated[int, typer.Argument(metavar="SEQ", min=1, help="`seq` of the revocation.")],
     at: Annotated[str, typer.Option(hidden=True, help="Ignored.")] = "",  # noqa: ARG001
     config: ConfigPath = DEFAULT_CONFIG,
     as_json: AsJson = False,

@@ -61,7 +61,7 @@ def serve(
     ] = None,
     config: ConfigPath = DEFAULT_CONFIG,
 ) -> None:
-    """Run the gate until SIGTERM or SIGINT. Checks in progress are answered before it stops.
+    """Run the gate until SIGTERM or SIGINT. The gate answers checks in progress before it stops.
 
     SIGHUP reloads the configuration and the TLS certificate. If either is invalid, the gate continues with the old
     ones. SIGUSR2 restarts the workers one by one, without refusing calls. The log event "ready" contains the URL.

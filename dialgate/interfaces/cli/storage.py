@@ -121,4 +121,4 @@ def _show_exposure(exposure: Exposure, *, as_json: bool) -> None:
             ],
         )
     if exposure.node:
-        typer.echo("An intruder could read all files of the node: the data folder, with its key file.")
+        typer.echo("An intruder could read all files of the node, including the keys in its data folder.")

@@ -1,8 +1,8 @@
 """The data for the live board: one sample of the gate per second, and one encoded message per set of controllers.
 
 All boards for the same controllers get the same message, and the boards add no work to the call path. A sample compares
-two copies of the counters and reads the last few calls of the newest batches. If a second has more decisions than that,
-the board shows only some of them. If there are several workers, each one samples only its own calls. The worker that
+two copies of the counters and reads the last few calls of the newest batches, so a board does not list every decision
+of a busy second. If there are several workers, each worker samples only the calls that it handled. The worker that
 serves a board fetches the other workers' samples and shows the totals, one second late.
 """
 
@@ -92,9 +92,9 @@ _share_decoder: Final = msgspec.msgpack.Decoder(Share)
 class Message(Struct, frozen=True, kw_only=True):
     """A message to a board.
 
-    Each entry of `seconds` holds the instant, the allowed and denied calls, and the p50 and p99 of the response time. The
-    first message covers the last `SECONDS` seconds, later ones only the newest. `reasons` and `campaigns` are counts over the
-    last `SECONDS` seconds, highest first.
+    Each entry of `seconds` holds the instant, the allowed and denied calls, and the p50 and p99 of the response time.
+    The first message covers the last `SECONDS` seconds, later ones only the newest few. `reasons` and `campaigns` are
+    counts over the last `SECONDS` seconds, highest first.
     """
 
     at: Instant

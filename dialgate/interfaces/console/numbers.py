@@ -179,13 +179,13 @@ def _is_local(visit: Visit, record: Record) -> bool:
 def _sees_whole_gate(visit: Visit) -> bool:
     """Return whether the client has access to all controllers.
 
-    Only then may it see evidence, which contains the whole configuration.
+    Other clients may not see evidence, because evidence contains the whole configuration.
     """
     return set(visit.app.config.controllers) <= set(visit.client.controllers)
 
 
 async def download_evidence(visit: Visit) -> web.StreamResponse:
-    """Return the evidence for a decision. It contains the number, so the download is recorded as a look-up."""
+    """Return the evidence for a decision. Evidence contains the number, so the download is recorded as a look-up."""
     fields = await visit.form()
     if not _sees_whole_gate(visit):
         raise Fault(

@@ -110,7 +110,7 @@ class Visit(Struct, frozen=True):
             raise Fault(403, "console.forged", "The form belongs to another session. Open the page again.")
 
     def show(self, name: str, here: str, /, status: int = 200, **context: Any) -> web.Response:
-        """Return a page. `here` names its entry in the navigation."""
+        """Return the page `name`. `here` is the page's entry in the navigation."""
         return page_response(
             self.request,
             name,
@@ -174,7 +174,7 @@ def is_secure(request: web.Request) -> bool:
 
 
 def is_foreign(request: web.Request) -> bool:
-    """Return whether another site sent the request. Old browsers without Fetch Metadata send `Origin`."""
+    """Return whether another site sent the request. `Origin` is read for browsers without Fetch Metadata."""
     if site := request.headers.get("Sec-Fetch-Site"):
         return site not in {"same-origin", "none"}
     origin = request.headers.get("Origin")

@@ -1,8 +1,8 @@
 """The preview of a call list, made in a separate process.
 
-`python -m dialgate.interfaces.console.previewing CONFIG CLIENT LIST CAMPAIGN AT` writes JSON to standard output: the preview,
-or `{"error": …}`. The process has a low priority: a list of a million numbers occupies one core for a minute, and this must
-not delay calls.
+`python -m dialgate.interfaces.console.previewing CONFIG CLIENT LIST CAMPAIGN AT` writes JSON to standard output: the
+preview, or `{"error": …}`. A list of a million numbers occupies one core for a minute, so the process has a low
+priority and does not delay calls.
 """
 
 import asyncio

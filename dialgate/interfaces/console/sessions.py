@@ -66,8 +66,8 @@ class Sessions:
         """Begin a session and return its name, or None if the key is unknown.
 
         After too many wrong keys from the address, further wrong keys raise `Throttled`. A valid key is still accepted,
-        because many users may share the address of a proxy. The key is looked up by its digest, so timing reveals nothing
-        about it. Raises `OSError`.
+        because many users may share the address of a proxy. Keys are looked up by digest, so timing reveals nothing
+        about a key. Raises `OSError`.
         """
         digest, now = _digest(key.strip()), self._clock()
         client = config.keys.get(digest)
@@ -86,7 +86,7 @@ class Sessions:
     def find(self, name: str, config: Config) -> tuple[Session, Client] | None:
         """Return a session and its client, or None if the session has ended or its key was withdrawn.
 
-        Record the time of this use.
+        Record that the session was used now.
         """
         path, now = self._path(name), self._clock()
         try:

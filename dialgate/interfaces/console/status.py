@@ -23,7 +23,7 @@ from dialgate.store import CallerIdProof
 class RegistryStatus(Struct, frozen=True, kw_only=True):
     """The latest registry consultation for a controller.
 
-    `ends_at` is the time at which its answers expire, or empty if there was no consultation.
+    `ends_at` is the time at which the registry's answers expire, or empty if there was no consultation.
     """
 
     registry: str

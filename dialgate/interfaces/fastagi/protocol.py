@@ -90,9 +90,9 @@ class Listener:
                 yield message
 
     def _reply(self, line: str) -> Reply | None:
-        """Parse one line in a reply. Return None if the reply is not complete yet.
+        """Parse one line of a reply. Return None if the reply is not complete yet.
 
-        A usage text (`520-…` to `520 …`) is one reply. `100 …` announces a reply.
+        A usage text (`520-…` to `520 …`) is one reply. A line `100 …` only announces a reply.
         """
         if self._in_usage:
             self._in_usage = not line.startswith(f"{_USAGE} ")
@@ -151,8 +151,8 @@ def set_variable(name: str, value: str) -> Command:
 def set_variables(values: Iterable[tuple[str, str]]) -> Command:
     """Return the command that sets two or more variables in order. Raises `ValueError`.
 
-    It uses the dialplan function ARRAY(), because commands cannot be pipelined: Asterisk waits for data on its socket,
-    and ignores a line that is already in its stdio buffer until more data arrives (`run_agi` in res_agi.c).
+    The command uses the dialplan function ARRAY(), because two commands cannot be sent at once: Asterisk would leave
+    the second line in the stdio buffer until more data arrives on the socket (`run_agi` in res_agi.c).
     """
     names, texts = zip(*values, strict=True)
     listed = b",".join([_exact(_NAME, name) for name in names])

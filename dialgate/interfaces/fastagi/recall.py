@@ -1,9 +1,10 @@
 """The recall line, to which Asterisk connects people who call back a caller ID.
 
-A call back to a caller ID must be answered (L. 5/2018 art. 2 c. 1), and a machine may answer at any hour (AGCOM 156/18/CIR).
-The line announces the caller and the controller, and records a revocation by key press. The answered call is also a dated
-proof that the caller ID can be called back. Prompts are Asterisk files, `dialgate/LANGUAGE/NAME`; config/prompts/ has the
-texts to record. The operator records `who-CONTROLLER`, which names the controller.
+A call back to a caller ID must be answered (L. 5/2018 art. 2 c. 1), and a machine may answer at any hour (AGCOM
+156/18/CIR). The line announces the controller on whose behalf the call was placed, and records a revocation by key
+press. The answered call is also a dated proof that the caller ID can be called back. Prompts are Asterisk files,
+`dialgate/LANGUAGE/NAME`; config/prompts/ has the texts to record. The operator records `who-CONTROLLER`, which names
+the controller.
 """
 
 from collections.abc import Awaitable, Callable

@@ -6,9 +6,9 @@
     | `vicidial` | to, from, call code, campaign | the same, and for a denial `DIALSTATUS` and `HANGUPCAUSE` |
     | `recall` | optional language (default: the channel's) | nothing; it talks to the caller, see recall.py |
 
-`DG_DECISION`: `allow` or `deny`. `DG_REASON`: the first reason code. `DG_CLASS`: its class (`number`, `call`, `gate`).
-`DG_DECISION_ID`: the decision ID. `DG_NOT_BEFORE`: the time at which the denial ends, or empty if it does not end by
-time alone.
+`DG_DECISION`: `allow` or `deny`. `DG_REASON`: the first reason code. `DG_CLASS`: the reason's class (`number`, `call`,
+`gate`). `DG_DECISION_ID`: the decision ID. `DG_NOT_BEFORE`: the time at which the denial ends, or empty if it does not
+end by time alone.
 
 If a server sends nothing, Asterisk treats this as a success, and waits for a hanging server without limit. This server
 therefore sends `deny` first, while the gate decides. It then sends the answer in one command, with the decision last.
@@ -158,8 +158,8 @@ class FastAgi:
 class CallConnection(asyncio.Protocol):
     """The connection for one call.
 
-    For a check, it first sends `deny`. When the gate has decided and Asterisk has replied, it sends the answer.
-    It closes after the next reply.
+    For a check, `deny` is sent first. The answer is sent once the gate has decided and Asterisk has replied to `deny`.
+    After Asterisk's next reply, the connection is closed.
     """
 
     def __init__(self, server: FastAgi) -> None:
@@ -266,8 +266,8 @@ class CallConnection(asyncio.Protocol):
     def late(self) -> None:
         """Close the connection at the call's deadline.
 
-        If the gate has not decided yet, set the reason `gate.unavailable` first. This is possible only if Asterisk has
-        replied to `deny`.
+        If the gate has not decided yet, set the reason `gate.unavailable` first. Before Asterisk has replied to `deny`,
+        no reason can be set.
         """
         if self._answer is not None and not self._answer.done():
             if not self._awaits_reply:
@@ -339,7 +339,7 @@ def _authorize(client: Client | None, remote: str, *scopes: Scope) -> Client:
 
 
 def _read_call(environment: Environment, script: str, client: Client) -> Call:
-    """Return the call that an environment describes. Missing arguments are empty. Raises `Fault` if one is invalid."""
+    """Return the call that an environment describes. Missing arguments are empty. Raises `Fault` for invalid ones."""
     names = _NAMES.get(script)
     if names is None:
         raise Fault(404, "path.unknown", f"No such script. Use one of {', '.join([*_NAMES, 'recall'])}.")

@@ -1,11 +1,12 @@
 """The fast path for `POST /v1/check`, which dialers send for every call.
 
 For each request, aiohttp creates a request object and a task, and takes four turns of the event loop. This costs several
-times as much as the decision. A lane, the fast path for one connection, avoids this by reading and answering checks itself.
+times as much as the decision. A lane is the fast path for one connection: it reads and answers checks without aiohttp.
 
-It accepts only unambiguous requests: this path, HTTP/1.1, one length, a key, and no header that changes the meaning of a
-request. At the first other request, aiohttp takes over the connection permanently, beginning with all unread bytes. Both
-paths give the same response; tests/interfaces/http/test_http_lane.py compares them.
+A lane accepts only unambiguous requests: this path, HTTP/1.1, one length, a key, and no header that changes the meaning
+of a request. At the first request that the lane does not accept, aiohttp takes over the connection permanently,
+beginning with all unread bytes. Both paths give the same response; tests/interfaces/http/test_http_lane.py compares
+them.
 """
 
 import asyncio
@@ -121,7 +122,7 @@ class Lane:
             self._take(self.unread)
 
     def _wait(self, data: bytes, *, plain: bool) -> None:
-        """Wait for the rest of a request. If it is long, or not `plain`, hand it over to aiohttp instead."""
+        """Wait for the rest of a request. Hand a request that is long, or not `plain`, over to aiohttp instead."""
         if plain and len(data) <= _MOST_BYTES:
             self.unread, self._watched = data, True
             self._watch(True)  # noqa: FBT003 - its only argument

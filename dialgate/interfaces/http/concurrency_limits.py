@@ -21,7 +21,7 @@ class Turns:
 
 
 class Caps:
-    """Limits on open streams or pages. Each one counts against its holder: a client or a controller."""
+    """Limits on the open streams or pages of each holder. A holder is a client or a controller."""
 
     def __init__(self) -> None:
         self._open: Counter[str] = Counter()

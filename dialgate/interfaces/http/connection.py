@@ -1,7 +1,7 @@
 """An HTTP connection: its timeouts, the fast path for checks, and the hand-over to aiohttp.
 
 aiohttp has no timeout for a request head, and quotes malformed requests in its responses. The transport therefore calls
-a `Connection` instead of aiohttp's request handler. The `Connection` forwards bytes and events to such a handler.
+a `Connection`, which forwards bytes and events to aiohttp's request handler.
 aiohttp's request factory and access logger report when a request begins and ends.
 """
 
@@ -264,7 +264,7 @@ class Connection(asyncio.Protocol):
         self._close()
 
     def _end_idle_lane(self) -> None:
-        """Close a connection on the fast path after `idle_seconds`. aiohttp has its own timer."""
+        """Close a connection on the fast path after `idle_seconds`. aiohttp has a timer for the other connections."""
         if self._lane is None:
             return
         now = self._loop.time()

@@ -24,7 +24,8 @@ class Group(Struct, frozen=True):
 class Parameter(Struct, frozen=True, kw_only=True):
     """A parameter in the query or the path.
 
-    If `required` or `schema` is None, the struct of the query determines it. A parameter that is not in the struct is text.
+    If `required` or `schema` is None, the value comes from the query struct. A parameter that is not in the struct is
+    text.
     """
 
     name: str

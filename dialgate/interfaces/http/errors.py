@@ -342,10 +342,10 @@ def encoded(problem: Problem) -> bytes:
 
 
 def decode(decoder: msgspec.json.Decoder[_T], body: bytes | msgspec.Raw, *, depth: int = _MAX_DEPTH) -> _T:
-    """Decode a body. Raises `Fault` if it is invalid, or if an object at most `depth` levels deep repeats a field.
+    """Decode a body. Raises `Fault` for an invalid body, or if an object at most `depth` levels deep repeats a field.
 
-    If a field has two values, another parser may use the other one. The dialled number could then differ from the checked
-    number.
+    If a field is repeated, another parser may use the other value. The dialled number could then differ from the
+    checked number.
     """
     try:
         decoded = decoder.decode(body)

@@ -236,8 +236,8 @@ def _success(endpoint: Endpoint) -> dict[str, Any]:
 def _response_media(name: str) -> str:
     """Return the name of a media type in a response. For a form, the name includes the charset.
 
-    openapi-python-client cannot parse a form in a response, so its configuration selects another parser for this media
-    type. With the charset, the setting does not apply to forms in requests.
+    openapi-python-client cannot parse a form in a response. docs/how-to/generate-a-client.md therefore configures the
+    generator to treat forms with a charset as plain text. Forms in requests have no charset, and are not affected.
     """
     return f"{FORM}; charset=utf-8" if name == FORM else name
 

@@ -1,6 +1,6 @@
 """The endpoint for requests from other gates that share the store (`dialgate.cluster.peers`).
 
-It needs no client key, because only gates can encrypt such a request.
+The endpoint needs no client key, because only gates can encrypt such a request.
 """
 
 from functools import partial

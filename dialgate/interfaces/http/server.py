@@ -24,7 +24,7 @@ _OPERATORS = 64  # connections to the operations listener
 
 
 class Runner:
-    """An HTTP server for one aiohttp application, which it starts and stops. Call `listen` only once."""
+    """An HTTP server that starts and stops one aiohttp application. Call `listen` only once."""
 
     def __init__(
         self,
@@ -65,7 +65,7 @@ class Runner:
             self._listening.append(await loop.create_server(self._connect, host, port, backlog=_BACKLOG))
 
     def renew(self, certificate: Certificate | None) -> None:
-        """Use this certificate for new connections. Open connections keep their old one."""
+        """Use this certificate for new connections. Open connections keep the old certificate."""
         self._certificate = certificate
 
     async def drain(self) -> None:
@@ -120,7 +120,8 @@ async def serve(
 ) -> Runner:
     """Start the API server. Raises `ConfigError` if it cannot listen.
 
-    If there are `sockets`, it listens on them instead of the configured address. `count_closed` is described in connections.py.
+    The server listens on `sockets`, or on the configured address if there are none. `count_closed` is described in
+    connections.py.
     """
     listen = config.settings.listen
     if certificate is not None and not sockets:

@@ -1,7 +1,7 @@
 """A TLS listener for the HTTP server that counts each connection as soon as it is accepted.
 
 asyncio's TLS server reports a connection only after its handshake, so handshakes that never finish would not be
-limited. `loop.start_tls` does not help: under uvloop, it loses bytes that arrived before it was called.
+limited. `loop.start_tls` is not used, because under uvloop it loses bytes that arrived before the call.
 """
 
 import asyncio

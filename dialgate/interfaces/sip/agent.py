@@ -118,7 +118,10 @@ async def probe(
     *,
     local: tuple[str, int] | None,
 ) -> list[Probe]:
-    """Call the numbers one after another, each through its own trunk. Raises `OSError` if a trunk is unreachable."""
+    """Call the numbers one after another, with one entry of `trunks` for each number.
+
+    All entries must have the same host and port. Raises `OSError` if the trunk is unreachable.
+    """
     loop = asyncio.get_running_loop()
     remote = (trunks[0].host, trunks[0].port)
     transport, agent = await loop.create_datagram_endpoint(Agent, local_addr=local, remote_addr=remote)

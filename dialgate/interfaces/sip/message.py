@@ -278,7 +278,7 @@ def _read_via(headers: Headers) -> Via:
 
 
 def _read_parameters(text: str, at: int) -> tuple[Parameters | None, int]:
-    """Return the parameters that begin at `at`, or None if one is repeated, and the position after them."""
+    """Return the parameters that begin at `at` (None if a parameter is repeated), and the position after them."""
     parameters: Parameters = {}
     while parameter := _PARAMETER.match(text, at):
         name = parameter[1].lower()
@@ -295,8 +295,8 @@ def _read_parameters(text: str, at: int) -> tuple[Parameters | None, int]:
 class Reply:
     """The responses to a request from `host` and `port`.
 
-    They differ only in status and fields. All have the same To tag (section 8.2.6.2). It is a keyed hash of the request, so
-    it need not be stored.
+    The responses differ only in status and fields. All have the same To tag (section 8.2.6.2). The tag is a keyed hash
+    of the request, so no tag is stored.
     """
 
     def __init__(self, request: Head, host: str, port: int, secret: bytes) -> None:
@@ -367,7 +367,7 @@ class Stream:
     def feed(self, data: bytes) -> Iterator[tuple[Head, bytes] | None]:
         """Yield complete requests, and None for each ping (two CRLF, RFC 5626 section 4.4.1).
 
-        Raises `NotSip`, `BadRequest`. After that, the connection must be closed.
+        Raises `NotSip`, `BadRequest`. After either error, the connection must be closed.
         """
         self._buffer += data
         while True:

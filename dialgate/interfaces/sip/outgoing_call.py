@@ -39,7 +39,7 @@ State = Literal["calling", "ringing", "cancelling", "talking", "leaving", "done"
 
 
 class CallAddress(Struct, frozen=True, kw_only=True):
-    """The addresses for a call, and its random, unique `name`.
+    """The addresses for a call, and the random, unique `name` of the call.
 
     `uri` is the called address, `caller` the caller ID, and `host` and `port` the local address.
     """

@@ -31,7 +31,10 @@ def _contacts(answer: Answer, trunk: SipTrunk) -> Iterator[tuple[str, str]]:
 
 
 def _reasons(answer: Answer, trunk: SipTrunk) -> Iterator[tuple[str, str]]:
-    """Yield the headers for a denial (RFC 3326, RFC 6432). They name dialgate, because carriers deny calls too."""
+    """Yield the headers for a denial (RFC 3326, RFC 6432).
+
+    The headers name dialgate, so that the denial is not attributed to a carrier.
+    """
     code = answer.reasons[0].code
     yield "Reason", f'Q.850;cause=21;text="dialgate {code}"'
     yield "Reason", f'SIP;cause={trunk.refusal};text="dialgate {code}"'

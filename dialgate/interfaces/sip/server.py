@@ -109,7 +109,7 @@ class SipServer:
         """Listen and return the port, which is the same for UDP and TCP. Raises `ConfigError`.
 
         With `shared`, several workers use the port. The kernel sends all datagrams from an address to the same worker, so
-        retransmissions reach the worker that has their transaction.
+        a retransmission reaches the worker that has the transaction.
         """
         listen = self._listen
         try:

@@ -43,8 +43,8 @@ class Timers(Struct, frozen=True, kw_only=True):
 class Transaction:
     """An INVITE transaction.
 
-    `wake` is the time at which it is next due, and `question` the check in the INVITE. The server attaches its own data as
-    `peer`.
+    `wake` is the time at which the transaction is next due, and `question` the check in the INVITE. `peer` holds data
+    for the server.
     """
 
     def __init__(self, key: Key, reply: Reply, peer: Any, question: object, *, reliable: bool) -> None:
@@ -95,7 +95,7 @@ class Transactions:
         self._wake(transaction, min(now + self.timers.trying, transaction.ends))
 
     def repeat(self, transaction: Transaction) -> bytes:
-        """Return the response to a retransmission: the last response sent, or 100 Trying."""
+        """Return the response to a retransmission: the last one sent, 100 Trying, or empty bytes after the ACK."""
         if transaction.state == "confirmed":
             return b""
         return transaction.last or self._trying(transaction)

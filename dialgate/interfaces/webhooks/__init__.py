@@ -1,1 +1,1 @@
-"""Delivery of revocations to webhooks and to dialers' own lists."""
+"""Delivery of revocations to webhooks and to the do-not-call lists of dialers."""

@@ -1,8 +1,8 @@
 """Delivery of revocations to webhooks, in ledger order, with retries.
 
-Each webhook's position is in the store, so a restart loses nothing. A message may be delivered twice, with the same id.
-If a message cannot be delivered within the configured time, the delivery is abandoned and counted. Its revocations can still
-be read from the stream.
+The store holds the position of each webhook in the ledger, so a restart loses nothing. A message may be delivered
+twice, with the same id. If a message cannot be delivered within the configured time, the delivery is abandoned and
+counted. The revocations in the message can still be read from the stream.
 """
 
 import asyncio

@@ -1,8 +1,8 @@
 """Listening sockets for several processes on one port (SO_REUSEPORT), one socket per process.
 
-The kernel distributes connections over the sockets. The parent keeps all of them open, so connections in a
-socket's queue survive when its worker ends. The worker's replacement inherits the socket and accepts them, so no connection is
-refused.
+The kernel distributes connections over the sockets. The parent keeps all sockets open, so connections that are queued
+in a socket survive the end of a worker. The new worker inherits the socket and accepts the queued connections, so no
+connection is refused.
 """
 
 import socket

@@ -2,7 +2,7 @@
 
 It opens no store and no log, and answers no checks. Each worker is a separate program (worker.py) that writes its own log and
 inherits a socket on each port (listening.py). Each worker has the same number as its log. A rolling restart needs one spare
-number, because the replacement opens its log before the old worker has closed its own.
+number, because a new worker opens a log before the old worker closes its log.
 """
 
 import asyncio
@@ -103,7 +103,7 @@ class Workers:
     def _hang_up(self) -> None:
         """Forward SIGHUP to each ready worker.
 
-        A starting worker gets it once it is ready. Until then, the signal could kill it.
+        A worker that is still starting gets SIGHUP once it is ready, because an earlier SIGHUP could end the process.
         """
         self._hangups += 1
         for slot in self._slots:

@@ -7,9 +7,9 @@ line:
     board SINCE    returns its part of the console board (`console.live.Share`)
     refresh        loads the call lists and proofs from the store, then returns `done`
 
-The worker that receives a request for `/metrics` asks the others, and labels every sample with `worker`. It does not add up
-the samples, because the sum would fall when one worker is restarted, and Prometheus would interpret this as a restart of all
-workers. Use `sum without (worker) (rate(…))`.
+The worker that receives a request for `/metrics` asks the others, and labels every sample with `worker`. The samples
+are not added up, because a sum would fall when one worker is restarted, and Prometheus would interpret the fall as a
+restart of all workers. Use `sum without (worker) (rate(…))`.
 """
 
 import asyncio
@@ -78,7 +78,7 @@ class Siblings:
     async def ask_each(self, request: Callable[[int], str]) -> dict[int, bytes | None]:
         """Send a request to each other worker. Return the responses by worker.
 
-        The response of a worker that does not respond within a second is None.
+        The value is None for a worker that does not respond within a second.
         """
         workers = sorted(_workers(self._folder) - {self._worker})
         replies = await asyncio.gather(

@@ -97,15 +97,15 @@ class RedisAttempts(RedisRecovery):
     async def _read_again(
         self, request: tuple[Any, ...], values_read: Sequence[bytes | None], answers: int
     ) -> tuple[Sequence[bytes | None], dict[str, int]]:
-        """Repeat a read of remembered answers until it is clear whether they were recorded.
+        """Repeat a read of remembered answers until it is clear whether the answers were recorded.
 
         Return the values and, by log, the durable sequences of the other gates' logs. The first answer in
         `values_read` has the index `answers`.
 
-        The durable sequences are read before the answers, and a gate removes unrecorded answers before it
-        reuses their sequences. Therefore an answer up to the durable sequence is recorded. A later answer
-        belongs to a gate that is deciding the same call at this moment. Without a wait, the call would be
-        decided and counted twice. The wait is short, because that gate may have stopped.
+        A gate removes unrecorded answers before it reuses their sequences, and the durable sequences are read
+        before the answers. Therefore an answer is recorded if its sequence is at most the durable sequence. If its
+        sequence is higher, another gate is deciding the same call at this moment. Without a wait, the call would
+        be decided and counted twice. The wait is short, because the other gate may have stopped.
         """
         logs = sorted(
             {log_of(decision_of(value)) for value in values_read[answers:] if value is not None} - self._own

@@ -118,10 +118,10 @@ class RedisCommands:
             )
 
     async def _run_replicated(self, commands: list[tuple[Any, ...]]) -> list[Any]:
-        """Run commands and wait until every required replica has their writes.
+        """Run commands and wait until every required replica has the writes.
 
-        The writes then survive if a replica becomes master. This also detects a former master, which has no
-        replicas any more.
+        The writes then survive if a replica becomes master. The wait also detects a former master, because a
+        former master has no replicas.
         """
         if not self._replicas:
             return await self.together(commands)

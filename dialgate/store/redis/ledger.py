@@ -27,7 +27,7 @@ class RedisLedger(RedisCommands):
         return await self._write(drafts, {}, ()) or []
 
     async def remove(self, seqs: Sequence[int], drafts: Sequence[Draft] = ()) -> list[int]:
-        """Remove entries. Redis's append-only file keeps their bytes until Redis rewrites it."""
+        """Remove entries. Their bytes stay in Redis's append-only file until Redis rewrites this file."""
         while True:
             subject_by_seq = await self._subjects_by_seq(seqs)
             subjects = list(dict.fromkeys(subject_by_seq.values()))
@@ -115,7 +115,7 @@ class RedisLedger(RedisCommands):
     async def _entries_of(self, first: int, raw: bytes) -> list[Entry]:
         """Return the entries from sequence `first` on.
 
-        `raw` contains their subjects, concatenated in order.
+        `raw` contains the subjects of these entries, concatenated in order.
         """
         subjects = [raw[at : at + SUBJECT_BYTES] for at in range(0, len(raw), SUBJECT_BYTES)]
         subject_by_seq = {seq: subject for seq, subject in enumerate(subjects, first) if subject.strip(b"\0")}

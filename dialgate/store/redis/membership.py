@@ -12,7 +12,7 @@ _presence = msgspec.json.Decoder(Presence)
 
 
 class RedisMembership(RedisCommands):
-    """The part of the store that records its gates, the fingerprint of their keys, and the leader for each task."""
+    """The part of the store that records the gates, the fingerprint of the keys, and the leader for each task."""
 
     async def members(self, presence: Presence | None = None) -> Members:
         nodes, seen = self.key("nodes"), self.key("seen")

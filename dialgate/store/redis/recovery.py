@@ -1,7 +1,7 @@
 """Recovery from commits whose outcome is unknown, for example after a timeout.
 
-The decisions of such a commit are never written to the log, so its attempts and answers are removed from the
-store. If the commit reaches Redis late, a fence rejects it.
+The decisions of such a commit are never written to the log, so the attempts and answers in the commit are
+removed from the store. If the commit reaches Redis late, a fence rejects it.
 """
 
 import asyncio
@@ -25,7 +25,7 @@ def top_of(log: str) -> bytes:
 
 
 def is_counter(field: bytes) -> bool:
-    """Return whether a field of the hash of positions only grows."""
+    """Return whether this field, in the hash of positions, has a value that only grows."""
     return field.endswith((TOP, RESULTS, FENCE))
 
 
@@ -66,8 +66,8 @@ class RedisRecovery(RedisCommands):
     async def _note(self, position: Position, committed: int) -> None:
         """Store the position of a log, where crash recovery starts.
 
-        Raises `StoreUnavailable` if the server is an older copy, without the log's sequence `committed` or its newest
-        fence. Otherwise recovery would skip the attempts that the server lacks.
+        Raises `StoreUnavailable` if the server lacks sequence `committed` or the newest fence of the log. The server
+        is then an older copy, and recovery from the new position would skip the attempts that the server lacks.
         """
         log, seq = position.log, position.seq
         fence, none = self._fences.get(log, ""), [0] * 5
@@ -149,7 +149,7 @@ class RedisRecovery(RedisCommands):
     def _mark_commit_unknown(self, position: Position) -> None:
         """Remember that the outcome of a commit is unknown.
 
-        Its decisions will not be written to the log, and their ids will be reused.
+        The decisions in the commit will not be written to the log, and the decision ids will be reused.
         """
         first = position.first or position.seq + 1
         self._unknown_commits[position.log] = min(first, self._unknown_commits.get(position.log, first))
@@ -202,6 +202,6 @@ class RedisRecovery(RedisCommands):
     def _refuse_if_log_is_shared(self) -> None:
         if self._overtaken:
             raise StoreUnavailable(
-                f"another gate is writing a log with the same name, {self._overtaken}: one data folder was copied from the other. Stop both."
-                " Start one with an empty folder that contains a copy of `keys.json` without `log` and `months`"
+                f"another gate is writing a log with the same name, {self._overtaken}: one data folder was copied from the other. Stop both gates."
+                " Give one of them a new data folder that contains only a copy of `keys.json`, without its fields `log` and `months`"
             )

@@ -4,8 +4,8 @@
     redis+sentinel://USER:PASSWORD@HOST:PORT,HOST:PORT/SERVICE?sentinel_username=…&sentinel_password=…
     redis+cluster://USER:PASSWORD@HOST:PORT,HOST:PORT/        (rediss+…:// with TLS; `?ssl_ca_certs=FILE` for a private CA)
 
-All keys of a store are in one slot, so there is one master at a time. It is looked up again when a
-connection fails or when the server replies that it is not the master. A request that may have been executed
+All keys of a store are in one slot, so there is one master at a time. The master is looked up again when a
+connection fails or when a server replies that it is not the master. A request that may have been executed
 is never repeated: the caller gets an error.
 """
 
@@ -201,7 +201,8 @@ class Server:
         """Execute commands in one round trip, on one connection.
 
         `slack` extends the timeout by this many seconds, for commands that wait on the server. Raises
-        `NoScriptError` and `StoreUnavailable`. After the latter, the commands may or may not have been executed.
+        `NoScriptError` and `StoreUnavailable`. After `StoreUnavailable`, the commands may or may not have
+        been executed.
         """
         if self._closed:
             raise StoreUnavailable("the store has been closed")

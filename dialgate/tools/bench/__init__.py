@@ -4,7 +4,7 @@ from msgspec import Struct
 
 
 class Figure(Struct, frozen=True, omit_defaults=True):
-    """One measured value. `ratio` is `value` divided by `baseline`, if there is one."""
+    """One measured value. `ratio` is `value` divided by `baseline`, if the figure has a baseline."""
 
     name: str
     value: float

@@ -22,7 +22,7 @@ _REPEATS = 5
 
 
 def run(countries: Path) -> Iterator[Figure]:
-    """Yield the best time of several runs. The core does no I/O, so slower runs only reflect interference."""
+    """Yield the best time of several runs. The core does no I/O, so only interference makes a run slower."""
     with tempfile.TemporaryDirectory() as folder:
         config = loader.load(world.write_config(Path(folder), countries))
     law = config.laws["IT"]

@@ -66,7 +66,7 @@ def run(countries: Path, requests: int, rounds: int, *, shared: bool = False) ->
 def measure(benched: world.World, numbers: Iterator[int], requests: int, rounds: int) -> list[Round]:
     """Start both servers and return the measured rounds.
 
-    `numbers` must yield `requests` numbers for each round and as many again for a warm-up round.
+    `numbers` must yield `requests` numbers for each round and for one warm-up round.
     """
     with servers.bare(EMPTY) as theirs, servers.gate(benched.config) as ours:
         results = [

@@ -1,11 +1,11 @@
 """A load generator in its own process.
 
-Each of its keep-alive connections sends one request after another. `python -m dialgate.tools.bench.load PORT
+Each keep-alive connection sends one request after another. `python -m dialgate.tools.bench.load PORT
 CONNECTIONS` reads one request body per line from stdin, takes the API key from DIALGATE_KEY and prints a
 `Load` as JSON.
 
-It uses as little processor time as possible, so that it measures the server and not itself. It encodes the
-requests before the clock starts, and reads only a response's status, length and decision.
+To measure the server and not itself, the generator uses as little processor time as possible. It encodes the
+requests before the clock starts, and reads only the status, length and decision of each response.
 """
 
 import asyncio

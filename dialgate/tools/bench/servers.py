@@ -43,7 +43,7 @@ def _clock(pid: int) -> int:
 def bare(program: str, port: int = 0) -> Iterator[Server]:
     """Run the Python source code `program` as a server.
 
-    It receives a port as its argument (0 for any free port), and prints the actual port once it listens.
+    The program receives a port as its argument (0 for any free port). When it listens, it prints the actual port.
     """
     words = [sys.executable, "-c", program, str(port)]
     with subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE) as process:
@@ -56,7 +56,7 @@ def bare(program: str, port: int = 0) -> Iterator[Server]:
 
 @contextmanager
 def gate(config: Path, door: str = "url", workers: int = 1) -> Iterator[Server]:
-    """Run `dialgate serve`. `door` names the field of the log event "ready" that holds the URL with the port."""
+    """Run `dialgate serve`. Read the port from the URL in the field `door` of the log event "ready"."""
     words = [sys.executable, "-m", "dialgate", "serve", "--config", str(config), "--workers", str(workers)]
     with subprocess.Popen(words, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
         try:
@@ -78,9 +78,9 @@ def _port(process: subprocess.Popen[bytes], door: str) -> int:
 
 @contextmanager
 def redis(folder: Path) -> Iterator[str]:
-    """Run a Redis on a socket in the folder, and yield its URL.
+    """Run Redis on a socket in the folder, and yield its URL.
 
-    Its settings are those in docs/how-to/several-nodes.md.
+    The settings are those in docs/how-to/several-nodes.md.
     """
     settings = {"port": "0", "unixsocket": str(folder / "redis.socket"), "dir": str(folder), "save": "",
                 "appendonly": "yes", "appendfsync": "everysec"}  # fmt: skip

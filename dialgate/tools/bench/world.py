@@ -160,7 +160,7 @@ def _command(words: list[str], options: dict[str, object]) -> None:
 
 
 def bodies(numbers: Iterator[int], count: int) -> bytes:
-    """Return `count` request bodies, one per line, each with its own call id."""
+    """Return `count` request bodies, one per line, each with a different call id."""
     return b"".join(
         b'{"to":"+%d","from":"%b","campaign":"%b","call_id":"call-%d"}\n'
         % (number, CALLER_ID.encode(), CAMPAIGN.encode(), number)

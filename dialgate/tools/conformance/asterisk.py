@@ -1,11 +1,11 @@
 """An emulated Asterisk as a FastAGI server sees it: connection, environment, commands and replies.
 
-It is as strict as Asterisk 22.10.1 and records everything that Asterisk could not process. `Quirks` adds
+The emulator is as strict as Asterisk 22.10.1 and records everything that Asterisk could not process. `Quirks` adds
 unusual behaviour. The dialplan decides whether to dial (`dialplan.py`).
 
-AGI() has no time limit of its own. It ends when the server closes the connection. With `AGIEXITONHANGUP` it
-also ends when the caller hangs up or `TIMEOUT(absolute)` expires. While it reads an incomplete line, it
-notices neither.
+AGI() has no time limit. It ends when the server closes the connection. With `AGIEXITONHANGUP` it also ends when
+the caller hangs up or `TIMEOUT(absolute)` expires. While AGI() reads an incomplete line, it detects neither of
+these two events.
 """
 
 import asyncio
@@ -32,7 +32,7 @@ class Quirks(Struct, frozen=True, kw_only=True):
 
     - `extra` contains environment lines from a future version.
     - `arguments_first` puts the arguments before the rest of the environment.
-    - `hangup_before` makes the caller hang up before the reply to this command (1 is the first).
+    - `hangup_before` makes the caller hang up before the reply to the command with this number (1 is the first).
     - `replies` maps the beginning of a command to the reply.
     - `keys` contains the keys that the caller presses, one for each question.
     - `early` maps a file to the keys that the caller presses while it plays.
@@ -54,7 +54,7 @@ class Channel(Struct, kw_only=True):
     - `said` contains every line from the server, and `violations` the lines that Asterisk could not process.
     - `ended` is true after `HANGUP` or after the caller hung up.
     - `presentation` is `CALLERID(pres)`.
-    - `limit` is the loop time at which `TIMEOUT(absolute)` ends the channel, and `expired` is true if it did.
+    - `limit` is the loop time at which `TIMEOUT(absolute)` ends the channel. `expired` is true if this happened.
     """
 
     extension: str

@@ -46,7 +46,7 @@ class CallHanging(DialerFault):
 
 class Dialer(Protocol):
     async def place(self, port: int) -> str:
-        """Place one call with the gate on `port`. Return how it got through, or "" if it did not.
+        """Place one call with the gate on `port`. Return how the call got through, or "" if it did not.
 
         Raises `DialerFault`.
         """
@@ -136,7 +136,7 @@ def _departure(run: dialplan.Run) -> Departure:
 async def _freeswitch(text: str, context: str) -> Departure:
     """Place a call whose dialer has exported a wrong caller ID and a privacy setting.
 
-    The leg must override both. The dialer follows a redirect (302) unless one of the leg's variables forbids it.
+    The leg must override both. The dialer follows a redirect (302) unless one of the leg's variables forbids redirects.
     """
     variables = {"destination_number": TO, "caller_id_number": CALLER, "uuid": "u-1"}
     variables |= {"curl_response_code": "200", "curl_response_data": "allow", "dg_decision": "allow"}

@@ -95,7 +95,7 @@ class Run:
             step = self._steps[self._at]
             self._at += 1
             await self._do(step.application, step.data)
-        raise Unknown("the dialplan does not end")
+        raise Unknown("a dialplan that does not end")
 
     def _expire(self) -> None:
         self.channel.limit, self.channel.expired = None, False

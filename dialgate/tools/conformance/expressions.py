@@ -1,7 +1,7 @@
 """An emulator for Asterisk's `$[…]` expressions, as observed on Asterisk 22.10.1 and 18.26.4.
 
 A syntax error does not make an expression false. The result is the value that the parser had computed before
-the error: `$["a" = "a" & "x" "y" = "z"]` is 1. If it had computed nothing, the result is 0. A character that
+the error: `$["a" = "a" & "x" "y" = "z"]` is 1. If the parser had computed no value, the result is 0. A character that
 begins no token, such as an unclosed quote, is skipped.
 """
 

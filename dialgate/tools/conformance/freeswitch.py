@@ -1,7 +1,7 @@
 """An emulator for the subset of FreeSWITCH's XML dialplan that the shipped dialplans use.
 
-Like FreeSWITCH, it first evaluates all conditions and runs inline actions immediately. It then runs the other
-actions that it found. An unknown element or application ends the run with `Unknown`.
+Like FreeSWITCH, the emulator first evaluates all conditions and runs inline actions immediately. It then runs the
+other actions. An unknown element or application ends the run with `Unknown`.
 """
 
 import math
@@ -119,7 +119,7 @@ def leg_variables(dial_string: str) -> dict[str, str]:
 
 
 async def call(text: str, context: str, variables: Mapping[str, str]) -> str:
-    """Place a call with a dialplan. Return the dial string, or "" if it was not placed.
+    """Place a call with a dialplan. Return the dial string, or "" if the call was not placed.
 
     Raises `Unknown`.
     """

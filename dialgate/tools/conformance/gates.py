@@ -1,7 +1,7 @@
 """Faulty gates: FastAGI and HTTP servers on one port, whose behaviour depends on the test case.
 
 The format of an HTTP response depends on the request path, so a dialer under test needs no special
-configuration. Like a real gate, each faulty gate compares the numbers in a request with those of the call
+configuration. Like a real gate, each faulty gate compares the numbers in a request with the call's numbers
 (`mismatch`).
 """
 
@@ -74,7 +74,7 @@ def same_number(one: str, other: str) -> bool:
 
 
 def _national(number: str) -> str:
-    """Return the number without +39 or 0039, which dialers may omit, or "" if it is not a number."""
+    """Return the number without +39 or 0039 (dialers may omit these), or "" if the text is not a number."""
     plain = re.sub(r"[\s()./-]", "", number)
     return re.sub(r"^(\+|00)?39", "", plain) if re.fullmatch(r"\+?\d{3,15}", plain) else ""
 
@@ -249,7 +249,7 @@ async def frozen(port: int = 0) -> AsyncIterator[int]:
 async def listening(serve: Serve, port: int = 0) -> AsyncIterator[int]:
     """Listen on a local port and run `serve` for each connection. Open connections are aborted at the end.
 
-    asyncio's own server is not used: in Python 3.11 a server that is closed loses the connections that it has
+    This does not use asyncio's server. In Python 3.11, closing that server loses the connections that were
     accepted but not yet served.
     """
     accepted: list[socket.socket] = []

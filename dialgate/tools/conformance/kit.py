@@ -28,7 +28,7 @@ class Case(Struct, frozen=True):
     - `plays` contains the gate's behaviour for each call in turn. It is empty if there is no gate or the gate is
       `frozen`. Only the last call is judged.
     - `through` is true if the call must get through.
-    - `may_hang` accepts a hanging call, because Asterisk itself cannot end it.
+    - `may_hang` accepts a hanging call, because Asterisk cannot end such a call.
     - `redirects` makes the trunk redirect the call (302).
     - `reads_file` places no call. Instead, the dialer's file is searched for unchecked calls to the trunk.
     """
@@ -98,7 +98,7 @@ def cases_for(dialer: Dialer) -> tuple[Case, ...]:
 async def run(dialer: Dialer, port: int = 0, cases: Iterable[Case] = CASES) -> AsyncIterator[Finding]:
     """Run the cases with the dialer and yield the result of each.
 
-    The test gate listens on `port`, or on a free port if it is 0.
+    The test gate listens on `port`, or on a free port if `port` is 0.
     """
     for case in cases:
         yield await _run_case(dialer, case, port)

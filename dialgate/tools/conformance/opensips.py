@@ -1,7 +1,7 @@
 """An emulator for the subset of OpenSIPS that the shipped script uses.
 
-It runs routes on an INVITE until the INVITE is relayed or rejected. An unknown statement, function or
-variable ends the run with `Unknown`. It behaves as observed on OpenSIPS 4.0.1 and 3.6.8. Assigned text is
+The emulator runs routes on an INVITE until the INVITE is relayed or rejected. An unknown statement, function or
+variable ends the run with `Unknown`. The emulator behaves as observed on OpenSIPS 4.0.1 and 3.6.8. Assigned text is
 taken literally, even if it contains `$(rU{rest.escape})`. Variables in a function's argument are expanded.
 With `no_concurrent_connects`, a request fails immediately while another one is connecting to the same host.
 """
@@ -32,7 +32,7 @@ _Value: TypeAlias = str | int
 class Invite(Struct, kw_only=True):
     """A call at OpenSIPS.
 
-    `left` is true if it was relayed. `status` is the status of the reply, and `avps` contains the
+    `left` is true if the call was relayed. `status` is the status of the reply, and `avps` contains the
     transaction's variables.
     """
 

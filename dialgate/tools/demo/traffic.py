@@ -222,7 +222,8 @@ class _Traffic:
     def _result(self, kind: Kind) -> Result:
         """Return a random result.
 
-        Only one in 80 answered calls becomes an abandoned call, so that campaigns stay below the limit for these.
+        Only one in 80 answered calls becomes an abandoned call, so that campaigns stay below the limit for abandoned
+        calls.
         """
         if kind.campaign == "acme-mobile" and not next(self._with_consent):
             return "wrong_number"  # with a later call it shows `consent.wrong_number`, which random results may never show

@@ -61,7 +61,7 @@ class Demo(Struct, frozen=True, kw_only=True):
 
 
 def build(wanted: DemoOptions, now: Instant, tell: Callable[[str], None]) -> Demo:
-    """Set up the demonstration in an empty folder, or replace an earlier one.
+    """Set up the demonstration in an empty folder, or replace an earlier demonstration.
 
     Call `tell` with the console's address and key first, then with a message for each step. Raises `DemoError`.
     """

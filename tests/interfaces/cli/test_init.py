@@ -1,4 +1,4 @@
-"""`dialgate init` as users and programs run it: on a terminal and without one, and a real gate on what it wrote."""
+"""`dialgate init` with and without a terminal, and a real gate that runs with the written configuration."""
 
 import asyncio
 import hashlib
@@ -45,7 +45,7 @@ async def run(folder: Path, *words: object, name: str = "dialgate") -> Done:
 
 
 def init(folder: Path, *words: str, **answers: str) -> Done:
-    """Run `dialgate init` in this process, with an option for each of `ANSWERS` that `answers` does not change."""
+    """Run `dialgate init` in this process with `ANSWERS` and `answers` as options. Empty answers are left out."""
     given = {**ANSWERS, **{name.replace("_", "-"): text for name, text in answers.items()}}
     return invoke(folder, "init", *words, *(f"--{name}={text}" for name, text in given.items() if text))
 
@@ -95,7 +95,7 @@ class Conversation:
 
 
 def by_beginning(answers: dict[str, str]) -> Callable[[str], str]:
-    """Return a function that answers questions by the beginning of their text, and all others with Enter."""
+    """Return a function that finds the answer by the beginning of the question. Other questions get Enter."""
     return lambda prompt: next(
         (
             text

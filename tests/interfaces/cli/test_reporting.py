@@ -1,4 +1,4 @@
-"""The failures of a command: one place gives each its code, its field and its exit status."""
+"""The failures of a command: one function sets the code, the field and the exit status of each."""
 
 import json
 

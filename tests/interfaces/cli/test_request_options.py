@@ -1,4 +1,4 @@
-"""Each field of a ledger request is described once, in its struct. OpenAPI, options and import columns follow it."""
+"""Each field of a ledger request is described once, in its struct. OpenAPI, options and import columns use it."""
 
 import json
 from datetime import UTC, date, datetime

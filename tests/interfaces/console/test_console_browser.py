@@ -222,7 +222,7 @@ async def test_an_officer_looks_up_a_number_and_downloads_the_evidence(screen: S
 
 
 async def test_every_rule_is_on_the_page_of_a_decision(screen: Screen) -> None:
-    """Rules that do not apply are visible too. The CSS class of their rows was once that of the hidden skip link."""
+    """Rules that do not apply are visible too. Their rows once had the same CSS class as the hidden skip link."""
     decision_id = (await check(screen.gate, CLEAR))["decision_id"]
     await screen.gate.app.tick()
     async with opened(screen, OFFICER) as page:

@@ -312,7 +312,7 @@ class Asker:
 
 @pytest.mark.parametrize("behind", [0.0, 0.03])
 async def test_a_deadline_fires_early_by_the_delay_of_the_event_loop(behind: float) -> None:
-    """No denial comes later than 250 ms after the call, although the next turn is 5 ms plus `behind` away."""
+    """The denial is sent at most 250 ms after the call, although the event loop was late by `behind`."""
     now = 0.0
     due = DeadlineTimer(0.25, lambda: now)
     due.add(Asker(), 0.25)

@@ -125,7 +125,7 @@ async def test_another_key_records_nothing(asterisk: Pbx) -> None:
 
 
 async def test_an_answered_call_proves_the_caller_id(asterisk: Pbx) -> None:
-    """Before that, the caller ID is denied. The proof expires as the country file says."""
+    """Before the answered call, checks with this caller ID are denied. The proof expires as the country file says."""
     assert await checked(asterisk, LINE) == ("deny", "caller_id.not_recallable")
     await called_back(asterisk)
     await asterisk.made.app.tick()

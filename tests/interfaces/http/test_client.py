@@ -1,4 +1,4 @@
-"""The Python client: it returns the gate's answer, and nothing else reads as an allow."""
+"""The Python client: it returns the gate's answer, and never takes anything else for an allow."""
 
 import asyncio
 import json

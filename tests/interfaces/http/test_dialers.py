@@ -368,7 +368,7 @@ async def test_a_profile_may_use_forms_and_fixed_values(running: World) -> None:
 
 
 async def test_a_repeated_number_is_refused(running: World) -> None:
-    """It is unclear which one the dialer would call. Fields that the profile does not read may be repeated."""
+    """It is unclear which of the numbers the dialer would call. Fields outside the profile may be repeated."""
     profile = parse_profile(yaml.safe_load(PLAIN))
     running.app.reload(replace(running.app.config, webhooks={"plain": profile}))
     twice = {

@@ -130,7 +130,7 @@ WRONG: list[tuple[str, str, dict[str, Any], str, str]] = [
 async def test_a_wrong_request(
     running: World, method: str, path: str, request_: dict[str, Any], code: str, field: str
 ) -> None:
-    """It gets an error in the common format, with the faulty field."""
+    """The response is an error in the common format, with the faulty field."""
     async with running.client.request(method, path, **request_) as answer:
         problem = shaped(answer.status, await answer.read(), code)
         assert answer.content_type == "application/json"
@@ -219,7 +219,7 @@ RAW: list[tuple[str, bytes, str]] = [
 
 @pytest.mark.parametrize(("sent", "code"), [row[1:] for row in RAW], ids=[row[0] for row in RAW])
 async def test_malformed_http(running: World, sent: bytes, code: str) -> None:
-    """It gets an error in the common format, and the connection is closed."""
+    """The response is an error in the common format, and the connection is closed."""
     reader, writer = await asyncio.open_connection("127.0.0.1", running.port)
     writer.write(sent)
     head, _, body = (await asyncio.wait_for(reader.read(), 5)).partition(b"\r\n\r\n")

@@ -69,7 +69,11 @@ async def test_a_retry_gets_the_same_decision(running: World) -> None:
 
 
 async def test_old_clients_are_answered_too(running: World) -> None:
-    """HTTP/1.0 connections close after the response, unless the client asks for keep-alive. So do HTTP/1.1 ones with `close`."""
+    """The server closes connections as the protocol version requires.
+
+    An HTTP/1.0 connection is closed after the response unless the client asks for keep-alive. An HTTP/1.1 connection is
+    closed if the client sends `Connection: close`.
+    """
     body = msgspec.json.encode(CALL)
     for version, connection in (
         ("1.0", ""),
@@ -519,7 +523,7 @@ async def test_the_docs_page_needs_no_other_server(running: World) -> None:
 
 
 async def test_a_connection_without_a_request_is_closed(tmp_path: Path) -> None:
-    """It gets no response. A connection that has made a request is kept for the next one."""
+    """The client gets no response. A connection that has made a request is kept for the next request."""
     async with world.running(tmp_path, limits={"read_seconds": 0.1}) as made:
         reader, writer = await asyncio.open_connection("127.0.0.1", made.port)
         assert await asyncio.wait_for(reader.read(), 5) == b""

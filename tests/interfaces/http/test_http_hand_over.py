@@ -57,7 +57,7 @@ async def received(reader: asyncio.StreamReader) -> Response:
 
 
 async def exchanged(port: int, parts: list[bytes], count: int) -> list[Response]:
-    """Send the parts one by one, and read this many responses."""
+    """Send the parts one by one, and read `count` responses."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     for part in parts:
@@ -111,7 +111,7 @@ AMBIGUOUS = {
 
 @pytest.mark.parametrize("doubt", AMBIGUOUS)
 async def test_a_request_of_ambiguous_length_ends_the_connection(running: World, doubt: str) -> None:
-    """Requests after it are not served, whether or not a check came before."""
+    """Later requests on the connection are not served, whether or not a check came first."""
     for before in (b"", check(BODY)):
         reader, writer = await asyncio.open_connection("127.0.0.1", running.port)
         writer.write(before + AMBIGUOUS[doubt])

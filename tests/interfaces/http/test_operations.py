@@ -80,7 +80,7 @@ async def test_the_operations_listener_needs_no_key(gate: World) -> None:
 
 @contextmanager
 def in_use(port: int) -> Iterator[None]:
-    """Occupy a port during the `with` block. A gate of another test may hold it, but only for some seconds."""
+    """Occupy a port during the `with` block. Wait if a gate of another test still uses the port."""
     with socket.socket() as taken:
         taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         deadline = time.monotonic() + 60
