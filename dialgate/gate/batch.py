@@ -232,7 +232,7 @@ class Batch:
         return Verdict(references, facts, grounds, digest, until, denial)
 
     def _use(self, verdict: Verdict) -> _UsedVerdict:
-        """Return the verdict with its answer template. Grounds that the log lacks are added to this batch."""
+        """Return the verdict with its answer template. Grounds that are not yet in the log are added to this batch."""
         template = verdict.denial or _make_template(verdict.grounds.decision, verdict.facts, self._most)
         seq = self._log_grounds.get(verdict.digest) or self.grounds.get(verdict.digest)
         if seq is None:

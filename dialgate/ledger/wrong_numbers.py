@@ -40,7 +40,7 @@ class WrongNumbers:
         unknown = Refused("ledger.unknown", "Wrong-number report not found. Check `seq`.", "seq", 404)
         entry, _ = await self._access.entry_to_lift(client, entry_id, NumberWrong, unknown)
         if not ask.reason.strip():
-            raise Refused("request.invalid", "Say why the report is lifted.", "reason")
+            raise Refused("request.invalid", "Give a reason for lifting the report.", "reason")
         ask = self._access.masked_for(entry, ask)
         for earlier in await self._access.store.history(entry.subject):
             if isinstance(earlier.event, NumberConfirmed) and earlier.event.of == entry.seq:

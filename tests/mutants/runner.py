@@ -437,7 +437,7 @@ def _exchange_code(change: Change, module_code: types.CodeType, module: types.Mo
 
 
 def _exchange_values(module_code: types.CodeType, module: types.ModuleType) -> bool:
-    """Execute the changed module, and replace the constants that differ, also where they are imported.
+    """Execute the changed module, and replace the constants that differ, including in modules that import them.
 
     Classes are not replaced: other modules would still use the old class, and instances of the new class would not be
     instances of the old one.

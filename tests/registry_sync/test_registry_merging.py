@@ -1,4 +1,4 @@
-"""Merging in any order and grouping gives each number the same answer as a simple computation."""
+"""However merges are ordered and grouped, each number gets the same answer as from a simple computation."""
 
 from collections.abc import Sequence
 

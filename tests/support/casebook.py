@@ -149,7 +149,7 @@ def facts_of(case: Case) -> Facts:
 def build_facts(data: dict[str, Any], at: str, law: Law) -> Facts:
     """Convert the facts of a case to `Facts` for a call at `at` (RFC 3339).
 
-    Places that lists and ledger entries declare are combined with those derived from the number, as a gate does.
+    Like a gate, combine the places declared by lists and ledger entries with those derived from the number.
     """
     now = instant(at)
     known = {name: value for name, value in data.items() if name != "zones"}

@@ -135,7 +135,7 @@ def _for_finding(case: Case, code: str, finding: str) -> list[Section]:
 
 
 def in_force(case: Case, kind: str) -> list[Section]:
-    """Return the sections of one kind that apply to the case's call on its day, except recommendations."""
+    """Return the sections of one kind, except recommendations, that apply to a case's call on the day of the call."""
     data, facts = modernise(case_law_data(case)), merged(BASE, case.facts)
     today = datetime.fromisoformat(case.at).astimezone(ZoneInfo(data["zone"])).date()
     sections: Iterable[Section] = data.get(kind, ())

@@ -102,7 +102,7 @@ def diff(
         rows = [_change_row(change) for change in changes]
         show_table(law.name, ("day", "", "subject", "who and what", "rule", "source"), rows)
     else:
-        typer.echo(f"The law of {law.name} on file is the same on both days.")
+        typer.echo(f"The country file of {law.name} is the same on both days.")
 
 
 def _show_page(page: LawPage) -> None:

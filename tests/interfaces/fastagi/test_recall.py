@@ -110,7 +110,7 @@ async def test_the_shipped_dialplan_answers_in_italian(asterisk: Pbx, called: st
 
 
 async def test_the_caller_of_a_french_caller_id_is_french(asterisk: Pbx) -> None:
-    """The trunk omits the country code, and the same digits are a landline in Rome."""
+    """The trunk omits the country code. Without it, the digits could also be a landline number in Rome."""
     pbx.present(asterisk.made.app, "+33162123456")
     await called_back(asterisk, "0612345678", "+33162123456", quirks=Quirks(keys=("1",)))
     keys, store = asterisk.made.app.registrar.access.keys, asterisk.made.app._store

@@ -31,7 +31,7 @@ async def open_gate(tmp_path: Path) -> AsyncIterator[World]:
 
 
 def paths(made: World) -> Iterator[str]:
-    """Return a path of every route, for any method."""
+    """Return one example path for each route, whatever its method."""
     for resource in http_application.build(made.app, CollectorRegistry()).router.resources():
         path = resource.canonical
         names = {
