@@ -110,6 +110,7 @@ def build(
             numbers[number] = place_tag + first % _TAGS
         elif place and first // _TAGS * _TAGS != place_tag and number not in doubtful:
             doubtful.add(number)
+            tally.unstated -= kind in stated_kinds and first % _TAGS == BASES.index("directory")
             _refuse(
                 tally, RowProblem(line, "has two different places on the list; correct one of its rows"), note
             )

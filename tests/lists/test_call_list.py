@@ -232,6 +232,8 @@ def test_no_message_contains_a_number_and_the_counts_add_up(
         ("number,basis\n0612345678,directory\n3331234567,directory\n", "consent", ("directory",), (True,), 0),
         ("number,basis\n0612345678,\n3331234567,consent\n", "directory", ("directory", "consent"), (False, False), 0),
         ("3331234567\n", "consent", ("consent",), (False,), 0),
+        # A number that is rejected because of two places counts nowhere.
+        ("number,place\n0612345678,\n3331234567,IT-RM\n3331234567,IT-MI\n", "directory", ("directory",), (False,), 0),
     ],
 )  # fmt: skip
 def test_a_mobile_is_in_the_directory_only_if_its_own_row_says_so(
