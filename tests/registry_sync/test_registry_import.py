@@ -412,7 +412,7 @@ def test_expired_answer_is_imported_only_with_expired_option(operator: Operator)
     command.remove("--expired")
     status, report = operator.run(command)
     assert status == 1
-    assert "valid until 2026-01-25T07:00:00Z" in report["error"]["message"]
+    assert "expired on 2026-01-25T07:00:00Z" in report["error"]["message"]
     assert operator.published_files() == {}
 
 
