@@ -41,8 +41,8 @@ from dialgate.subjects.rights import Subjects
 
 # Seconds between upkeep rounds: a new list or proof must be in use within a second, including the round itself.
 _PERIOD = 0.75
-# Seconds in which the other gates also find that a shared store is an older copy, and usually add their attempts to it;
-# and the most that this gate waits for those that run but have not added theirs.
+# Seconds in which the other gates also find that a shared store is an older copy, and usually add their attempts to it.
+# The second value is the maximum wait for running gates that have not added their attempts.
 _OTHERS_RECOVER, _SLOW_RECOVER = 3.0, 60.0
 # Timeout, in seconds, for a request that asks another gate for a decision's called number.
 _FIND_CALL_TIMEOUT = 2.0

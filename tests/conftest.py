@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 import pytest
 from hypothesis import HealthCheck, settings
 
-from tests.support import world
+from tests.support import redis_servers, world
 from tests.support.ports import free_port
 from tests.support.replay_check import Tally, replay_all
 from tests.support.skips import pytest_make_collect_report, pytest_runtest_makereport  # noqa: F401 - hooks
@@ -29,6 +29,14 @@ async def running(tmp_path: Path) -> AsyncIterator[world.World]:
     async with world.running(tmp_path) as made:
         await world.load_list(made)
         yield made
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Path]:
+    """Run a Redis for one test, on `socket` in the returned folder."""
+    process = redis_servers.start(tmp_path, unixsocket=str(tmp_path / "socket"))
+    yield tmp_path
+    redis_servers.ended(process)
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
 """The note in the shared store of how much of a log is on disk: it is written once, shortly after the last batch."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import closing
 from pathlib import Path
 
@@ -13,7 +13,6 @@ from dialgate.decision_log import DecisionLog
 from dialgate.gate.durable_note import NOTE_SECONDS, DurableNote
 from dialgate.store.redis import RedisStore
 from tests.store.test_shared_store import ask_server, at
-from tests.support import redis_servers
 
 LOG, NAME = "9f2c01ab", "notes"
 
@@ -51,13 +50,6 @@ class Notes(Struct):
                 return True
             await elapse(NOTE_SECONDS)
         return False
-
-
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[Path]:
-    process = redis_servers.start(tmp_path, unixsocket=str(tmp_path / "socket"))
-    yield tmp_path
-    redis_servers.ended(process)
 
 
 @pytest.fixture

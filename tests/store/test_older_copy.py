@@ -1,6 +1,5 @@
 """Gates that find an older copy of their shared store: no gate allows a call before the lost attempts are back."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
@@ -20,13 +19,6 @@ from tests.support import redis_servers, world
 from tests.support.world import CALLER, CLEAR, NOW, Hand
 
 OTHER = "+390612345677"
-
-
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[Path]:
-    process = redis_servers.start(tmp_path, unixsocket=str(tmp_path / "socket"))
-    yield tmp_path
-    redis_servers.ended(process)
 
 
 async def opened(server: Path, node: str, seconds: Hand, clock: Hand | None = None) -> App:
