@@ -206,8 +206,8 @@ class App:
     async def _recover(self, store: Shared, now: Instant) -> None:
         """Add the attempts and results in this gate's log to a store that was restored from an older copy.
 
-        The store is accepted some seconds later. Until then, this gate allows no call, because other gates may not
-        have added their attempts yet.
+        This gate then denies all calls for a few seconds, because other gates may not have added their attempts yet. If
+        another running gate's attempts are missing, it waits for them for up to a minute.
         """
         if store.is_older and (self._recovered_at is None or self._keys.log in store.lacking):
             self._recovered_at = None  # if this fails, the store must not be accepted

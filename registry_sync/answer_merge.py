@@ -109,8 +109,8 @@ def correct_date(contents: Contents, at: int, new: Consultation) -> Contents:
     """Return the contents with a corrected date for the consultation at index `at`.
 
     `new` is that consultation with the right date. No other consultation may lie between the old and the new date,
-    so the correction changes times but no answers. `imported_at` keeps the time of the first import, because no
-    corrected date may be later than this import.
+    so the correction changes times but no answers. `imported_at` keeps the time of the first import. A later correction
+    is checked against this time, because no consultation can be later than the import of its answer.
     """
     misdated = contents.consultations[at]
     wrong, new = misdated.submitted_at, msgspec.structs.replace(new, imported_at=misdated.imported_at)
@@ -169,9 +169,9 @@ def _combine(news: Sequence[AnsweredConsultation], first: int) -> _NewStates:
 
     `first` is the index of `news[0]` among all consultations after the merge.
 
-    Each consultation can give two answers, *clear* and *listed*. All possible answers are sorted by time, and
-    *clear* comes before *listed*. The rank of an answer is its position in this order. For each number, the answer
-    with the highest rank wins.
+    A consultation answers *clear* or *listed* for each number. All possible answers of all consultations are sorted by
+    time. If two answers have the same time, *clear* comes first. The rank of an answer is its position in this order. For each
+    number, the answer with the highest rank wins.
     """
     answers = sorted(
         (answered.consultation.submitted_at, listed, at)

@@ -88,7 +88,7 @@ class QueriedRegistry(Strict, frozen=True, kw_only=True):
 
 
 class FullListRegistry(Strict, frozen=True, kw_only=True):
-    """A registry that publishes full lists. Each entry configures one registry."""
+    """A registry that publishes full lists. Each entry in `listed` configures one registry."""
 
     registry: Part
     """Registry ID from the country's file."""

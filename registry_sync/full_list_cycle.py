@@ -61,7 +61,8 @@ class Cycle:
     async def run(self, source: Source, *, dry: bool = False) -> Summary:
         """Fetch, verify and publish new files. With `dry`, publish nothing.
 
-        Raises Refused, DamagedFile and OSError, after which nothing has been published.
+        Raises Refused, DamagedFile and OSError. After Refused, nothing has been published. The other errors can also
+        occur after the publication, for example while old files are deleted.
         """
         summary = Summary(registry=self._settings.registry, controller="")
         with ExitStack() as stack:

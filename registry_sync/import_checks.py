@@ -15,7 +15,7 @@ FEW = 100
 
 
 class Refused(Exception):
-    """Raised for a refused operation, after which nothing has been published.
+    """Raised if an operation is refused. A refused operation publishes nothing.
 
     The message gives the reason and the remedy.
     """

@@ -53,8 +53,8 @@ class Report(Struct, frozen=True, kw_only=True):
     """The result of an import.
 
     `known` counts the numbers that had an answer before. `newly_listed` and `newly_clear` count the numbers whose
-    answer changed to *listed* or *clear*. `valid_until` is for information only, because the gate applies the limit
-    in the gate's configuration. `version` is the current publication.
+    answer changed to *listed* or *clear*. `valid_until` is for information only, because the gate calculates the expiry
+    from its country file. `version` is the current publication.
     """
 
     outcome: Outcome
@@ -77,7 +77,7 @@ class Report(Struct, frozen=True, kw_only=True):
 def run(order: Order, progress: Progress, now: Instant) -> Report:
     """Import and publish one answer.
 
-    Raises Refused, FaultyFile, DamagedFile and OSError. After an error, nothing has been published.
+    Raises Refused, FaultyFile, DamagedFile and OSError. After Refused or FaultyFile, nothing has been published.
     """
     import_checks.refuse_impossible_times(order.submitted_at, order.answered_at, now)
     if not order.expired:

@@ -2,8 +2,8 @@
 
 The steps are: lock the folder; write, verify and fsync a temporary file; rename it to a name with its hash;
 fsync the folder. The manifest is then written in the same way, and its rename completes the publication.
-Finally, files that no kept manifest names are deleted. After a crash between any two steps the old
-publication is intact; the next run deletes left-over files.
+Finally, number sets that are not listed in any kept manifest are deleted. After a crash before the manifest's rename,
+the old publication is intact. The next run deletes left-over files.
 
 The earlier manifests are `manifest.<n>.json`; the highest n is the newest. The files named in these manifests are kept.
 """

@@ -141,7 +141,7 @@ def find_manifest(folder: Path, version: str) -> Manifest:
     matching = [manifest for manifest in earlier if not version or manifest.version == version]
     if not matching:
         if not earlier:
-            raise Refused("there is no earlier publication yet: this is the first")
+            raise Refused("there is no earlier publication")
         versions = ", ".join(dict.fromkeys(manifest.version for manifest in earlier))
         raise Refused(f"no earlier publication {version!r}. Available versions: {versions}")
     return matching[0]

@@ -1,5 +1,3 @@
-"""Fixtures and hooks of the whole test suite."""
-
 import os
 import signal
 import socket

@@ -80,10 +80,10 @@ class Inquiry:
     def about(
         self, number: str, sees: Visibility, *, before: Position | None = None, most: int | None = None
     ) -> list[FoundDecision]:
-        """Return up to `most` decisions about a number (E.164) from before the position `before`, newest first.
+        """Return up to `most` decisions about a number (E.164), newest first.
 
-        The result includes decisions from retired months that are under a legal hold. Raises `KeysUnusable`,
-        `LogDamaged`, `HoldRefused`.
+        If `before` is given, return only decisions older than this position. The result includes decisions from
+        retired months that are under a legal hold. Raises `KeysUnusable`, `LogDamaged`, `HoldRefused`.
         """
         chains = Chains(self._data)
         merged = merge(

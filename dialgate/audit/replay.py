@@ -50,8 +50,6 @@ class Row(NamedTuple):
 
 
 class Replay(Struct):
-    """The result of a replay."""
-
     records: int = 0
     different: int = 0  # number of records that differ, counted by kind in `verdicts` and `rows`
     beside: int = 0  # records for countries other than the draft's

@@ -1,7 +1,7 @@
-"""A search for decisions in the logs of all gates on the store.
+"""A search for decisions in the logs of all gates that share the store.
 
-`audit.number_history.Inquiry` does the same for one data folder. A decision and the outcome of the call may be in the
-logs of two gates, because an outcome is in the log of the gate to which the outcome was reported.
+`audit.number_history.Inquiry` searches one data folder. A decision and the outcome of its call may be in the logs of
+different gates, because each gate records the outcomes that clients report to it.
 """
 
 import asyncio

@@ -31,8 +31,6 @@ _CLOSING: Final = "this gate is shutting down"
 
 
 class PeerRequest(Struct, frozen=True):
-    """The content of a request from the node `node`."""
-
     at: Instant
     node: str
     question: AnyQuestion

@@ -95,7 +95,6 @@ class Share(Struct, frozen=True, kw_only=True):
 
 
 def merge_shares(shares: Sequence[Share]) -> Share:
-    """Merge several gates' shares into one."""
     # The gates' copies of a snapshot may differ in age, so the newest consultation counts.
     by_age = sorted(_collect(shares, "registries"), key=lambda answer: answer.consulted_at)
     registries = {answer.registry: answer for answer in by_age}

@@ -62,7 +62,7 @@ class SharedHolds:
         if hold is None:
             return False
         if hold.at > change.at:
-            raise HoldRefused("the hold was placed here after this request was made. Request the lift again")
+            raise HoldRefused("the hold is newer than this request. Request the lift again")
         self._holds.lift(change.number, at=change.at, by=change.by, reason=change.reason)
         return True
 

@@ -27,7 +27,7 @@ _WHOLE_DAY: Final = ((0, SECONDS_A_DAY),)
 def warnings(config: Config, registries: Path, now: Instant) -> list[str]:
     """Return a warning for each gap in the configuration.
 
-    Most gaps cause the denial of all calls of a campaign, or remove a limit on its calls. `registries` is the
+    Most gaps make the gate deny every call of a campaign, or leave a legal limit unenforced. `registries` is the
     configuration file of the nightly job (`registry-sync`).
     """
     consulted, faults = _read_consulted(registries)
@@ -160,7 +160,7 @@ def _lacks(config: Config, controller: str, contact: str) -> Iterator[str]:
 
 
 def closes(law: Law, line: Line, now: Instant) -> bool:
-    """Return whether there are times at which the campaign's hours forbid calls."""
+    """Return whether the campaign's hours ever forbid calls."""
     return not all(map(_never_closes, binding(law, line, now).hours))
 
 

@@ -19,7 +19,7 @@ _OFFERS: Final = frozenset({"sale", "advertising"})
 
 
 class CampaignFile(Strict, frozen=True, kw_only=True):
-    """A controller's campaign."""
+    """A set of calls that a controller makes for one purpose and from the listed caller IDs."""
 
     id: Name
     """Id that the dialer sends with each call. It must be unique among the campaigns of all controllers."""

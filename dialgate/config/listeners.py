@@ -10,7 +10,7 @@ from dialgate.config.fields import Seconds, Strict
 
 
 class Listen(Strict, frozen=True, kw_only=True):
-    """The HTTP listener."""
+    """The listener for the HTTP API and the console."""
 
     host: str = "127.0.0.1"
     """Address to listen on. If other machines can reach it, use TLS, here or in a reverse proxy."""

@@ -164,7 +164,7 @@ class _Reader:
         return laws, hashes
 
     def _without_drafts(self, laws: dict[str, Law], accepted: tuple[str, ...]) -> dict[str, Law]:
-        """Return the laws that may decide calls. Store the drafts that are not accepted in `drafts`."""
+        """Return the laws, except drafts that the settings do not accept. Store those drafts in `drafts`."""
         for country in accepted:
             faults = law_faults(country, laws, self.countries_folder, whole=self.laws_whole)
             self.problems.extend(f"{self.path.name}: accept_drafts: {fault}" for fault in faults)

@@ -36,7 +36,7 @@ class SharedStore(Strict, frozen=True, kw_only=True):
 
 
 class Settings(Strict, frozen=True, kw_only=True):
-    """The settings of a gate. Paths are relative to the folder of this file."""
+    """The settings of a gate. Paths are relative to the folder that contains `dialgate.yaml`."""
 
     data: str = "../.data"
     """Folder for all persistent data, on a local disk. One gate per folder."""

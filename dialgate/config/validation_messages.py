@@ -91,7 +91,10 @@ def plain(text: str, noun: str = "field") -> str:
 
 
 def choices(kind: Any, place: str) -> tuple[str, ...]:
-    """Return the values that a type lists for a path, such as `.calls[0].purpose`, or () if it lists none."""
+    """Return the permitted values of a field in the type `kind`, or () if the field has no fixed set of values.
+
+    `place` is the path of the field, such as `.calls[0].purpose`.
+    """
     kinds = list(_members(kind))
     for name, _ in re.findall(r"\.([A-Za-z_]+)|(\[)", place):
         kinds = [inner for outer in kinds for part in _inner(outer, name) for inner in _members(part)]

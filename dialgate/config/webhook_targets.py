@@ -45,8 +45,6 @@ class Webhook(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class Hook(Struct, frozen=True):
-    """A webhook with its secret."""
-
     settings: Webhook
     secret: bytes
 

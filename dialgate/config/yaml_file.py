@@ -31,7 +31,7 @@ _Loader.yaml_implicit_resolvers = {
 
 
 class ByPlace:
-    """A marker in `stand_ins` for an unreadable name. `salvage` uses the path of the object instead."""
+    """A marker in `stand_ins`. `salvage` fills in a name made from the object's path, such as `clients-0`."""
 
 
 StandIns: TypeAlias = Mapping[tuple[type[Struct], str], Any]

@@ -118,9 +118,10 @@ def _add_advice(outcome: Outcome, advice: Outcome) -> Outcome:
 
 
 def _valid_until(outcomes: dict[str, Outcome], facts: Facts, law: Law) -> Instant:
-    """Return when an allow ends: at the earliest end of an outcome, or at the next midnight if that is earlier.
+    """Return when an allow expires. This is the next midnight, unless an outcome expires earlier.
 
-    Laws, campaigns and contracts start and end at midnight, in the law's time zone or where the person may be.
+    Laws, campaigns and contracts start and end at midnight, in the law's time zone or where the person may be. If the
+    facts lack the law's time zone, the allow expires at the next quarter hour at the latest.
     """
     ends = [outcome.until for outcome in outcomes.values() if type(outcome) is Pass and outcome.until]
     midnights = [place.instant(place.local(facts.at)[0] + 1, 0) for place in facts.places]

@@ -1,4 +1,4 @@
-"""The exemptions that sections of law name in `unless`.
+"""The exemptions that a section of law lists under `unless`.
 
 They are evaluated once per call, before the rules. A section to which an exemption applies does not bind the call. The
 outcome of an exemption contains the time when the exemption ends, so that no allow ends later than the exemption. For

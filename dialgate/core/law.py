@@ -158,7 +158,7 @@ class Law(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, dict=Tr
 
     @cached_property
     def barred_prefixes(self) -> tuple[str, ...]:
-        """Return the `not_prefixes` from all sections, including those not in force, the longest first."""
+        """Return the `not_prefixes` from all sections, longest first, including sections that are not in force."""
         prefixes = {prefix for section in self.diallable for prefix in section.not_prefixes}
         return tuple(sorted(prefixes, key=len, reverse=True))
 

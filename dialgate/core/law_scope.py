@@ -26,7 +26,6 @@ class Scope(NamedTuple):
 
     @classmethod
     def of(cls, facts: Facts, sectors: Collection[str]) -> "Scope":
-        """Return the scope of a call under a law with these `sectors`."""
         campaign, controller, number = facts.campaign, facts.controller, facts.number
         days = [facts.today.toordinal() - EPOCH, *local_days(facts)]
         return cls(

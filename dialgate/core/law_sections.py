@@ -249,7 +249,7 @@ class Registry(Restriction, frozen=True, kw_only=True):
 
 
 class Lists(Section, frozen=True, kw_only=True):
-    """Conditions on ceded call lists."""
+    """Conditions on call lists that were acquired from another company."""
 
     ceded_void_by_enrolment: bool = False
     """Whether enrolment with the registry voids the cession."""
@@ -263,7 +263,7 @@ class Directories(Section, frozen=True, kw_only=True):
 
 
 class SectorBan(Restriction, frozen=True, kw_only=True):
-    """A ban on calls in some sectors."""
+    """A ban on all calls that match the section's keys, such as `sectors` and `purposes`."""
 
 
 class CallerIdClass(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -278,7 +278,7 @@ class CallerIdClass(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 
 class ForbiddenCallerIds(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Caller IDs that must not be used for any purpose."""
+    """Numbers that must not be presented as caller ID, selected by class or by prefix."""
 
     kinds: tuple[Kind, ...] = ()
     """Classes of number."""

@@ -108,7 +108,11 @@ def _concerned(facts: Facts, tails: Sequence[str | None]) -> Iterator[Contract]:
 
 
 def is_in_force(deal: Contract, facts: Facts, tails: Sequence[str | None] = ()) -> bool:
-    """Return whether a contract is in force, or ended so recently that none of the periods `tails` is over."""
+    """Return whether a contract is in force, or has ended but every period in `tails` is still running.
+
+    Each period begins at the end of the contract. Without `tails`, or with a None in `tails`, only a contract in
+    force counts.
+    """
     if deal.starts > facts.today:
         return False
     if deal.ends is None or facts.today <= deal.ends:
@@ -148,15 +152,18 @@ def find_change_of_holder(facts: Facts) -> Finding | None:
 def has_marketing_consent(deal: Contract, facts: Facts) -> bool:
     """Return whether the contract includes a consent to marketing that no revocation has withdrawn.
 
-    If a new consent lifts the revocation, the contract's consent still stays withdrawn. A contract that is recorded
-    after the revocation, and begins on a later day, includes a new consent.
+    A separate consent that lifts the revocation does not restore the contract's consent. A contract that begins on a
+    later day than the revocation is not affected by it, unless the contract was recorded before the revocation.
     """
     stopped = _stopped_at(facts)
     return deal.marketing and (stopped < 0 or _is_concluded_after(deal, stopped, facts))
 
 
 def _day(at: Instant, facts: Facts) -> int:
-    """Return the latest local day on which `at` can fall. The UTC offset at `at` may be an hour larger than now."""
+    """Return the latest local day on which `at` can fall.
+
+    Because of daylight saving time, the UTC offset at `at` may be an hour larger than the offset during the call.
+    """
     return max((place.local(at + HOUR)[0] for place in facts.places), default=at // DAY + 1)
 
 
@@ -232,7 +239,9 @@ def _revocations(facts: Facts) -> Iterator[Revocation]:
 def _has_objected(facts: Facts, law: Binding) -> bool:
     """Return whether the person has objected to calls that are not based on consent.
 
-    A revocation counts if a new consent lifted it. A withdrawn consent counts if the law sets `withdrawal_objects`.
+    A revocation that a new consent lifted is still an objection to these calls. A revocation in force is ignored here,
+    because the rule about revocations denies the call. A withdrawn consent is an objection if the law sets
+    `withdrawal_objects`.
     """
     known = facts.known
     if not (known.revocations or known.consents):  # for most people nothing is recorded
@@ -357,7 +366,10 @@ def _lasts(section: Relation, day: date | None, facts: Facts) -> bool:
 
 
 def _first_day(at: Instant, facts: Facts) -> date:
-    """Return the earliest local day on which `at` can fall. The UTC offset at `at` may be an hour smaller than now."""
+    """Return the earliest local day on which `at` can fall.
+
+    Because of daylight saving time, the UTC offset at `at` may be an hour smaller than the offset during the call.
+    """
     days = [place.local(at - HOUR)[0] for place in facts.places]
     return date.fromordinal(EPOCH + min(days, default=at // DAY - 1))
 

@@ -61,7 +61,7 @@ class Call(Struct, frozen=True, kw_only=True, gc=False):
 
 
 class Place(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A time zone that a called number may be in, as plain numbers.
+    """A time zone that the called number may be in, with its UTC offsets and holidays.
 
     Rules and replay therefore need neither a time-zone database nor a holiday library. The values are valid for the
     weeks around the call.
@@ -184,7 +184,7 @@ Transfers: TypeAlias = Annotated[tuple[Transfer, ...], Meta(max_length=64)]
 
 
 class Origin(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """The origin of data: its collection and every later cession, oldest first."""
+    """The origin of a call list or consent, with every later transfer, oldest first."""
 
     collected_by: Phrase
     collected_on: date
@@ -211,7 +211,7 @@ Band: TypeAlias = Annotated[str, Meta(pattern=r"^\d\d:\d\d-\d\d:\d\d$")]
 
 
 class Block(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """The calls that a registry listing bars. An empty field matches every call.
+    """A set of calls that are barred because the number is listed. An empty field matches every call.
 
     `categories` are sectors of the campaign. `holiday` in `days` means the days of the registry's day set. `bands` are
     local times of day, such as `18:00-21:00`.
@@ -364,7 +364,7 @@ class Known(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Facts(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """The input of the rules."""
+    """The input to the rules."""
 
     at: Instant  # when the decision was made
     today: date  # day of `at` in the law's time zone, which selects the sections in force

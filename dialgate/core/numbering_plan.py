@@ -10,8 +10,6 @@ _LONGEST = 15  # E.164
 
 
 class NumberingPlan(NamedTuple):
-    """A country's numbering plan."""
-
     country_code: str
     trunk: str  # prefix that callers in the country dial, such as `0`; may be empty
     written: str  # the trunk prefix if national numbers are usually written with it, else empty

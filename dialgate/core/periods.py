@@ -1,8 +1,9 @@
 """Periods in laws, such as `72h`, `30d`, `P18M`, `P1Y` and `5wd`.
 
-`h` and `d` are hours and days of 24 hours. `P…M` and `P…Y` are calendar months and years: they end on the same day of
-the month, at the same time in UTC. A period of months that are not whole years ends an hour earlier, so that a switch
-to or from summer time never makes the period too long. `wd` are working days.
+`h` and `d` are hours and days of 24 hours. `wd` are working days. `P…M` and `P…Y` are calendar months and years.
+A period in months or years ends on the same day of the month, at the same time in UTC. If the number of months is not a
+multiple of 12, the period ends an hour earlier. The hour allows for a change to or from summer time, which could
+otherwise make the period too long.
 """
 
 import calendar
@@ -38,7 +39,7 @@ _FOUR_YEARS = 1461  # days
 
 
 class Span(NamedTuple):
-    """A parsed period. Only one of its fields is not 0."""
+    """A parsed period. Exactly one field is non-zero."""
 
     length: Instant = 0
     months: int = 0

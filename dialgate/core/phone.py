@@ -67,7 +67,7 @@ _SAN_MARINO = "+390549"
 
 
 def _by_key(table: dict[str, str]) -> dict[str, tuple[str, ...]]:
-    """Invert a table from `phone_areas`. The result maps a prefix or subdivision to its time zones or subdivisions."""
+    """Invert a table from `phone_areas`. For example, `ZONES` becomes a map from each prefix to its time zones."""
     return {key: tuple(values.split()) for values, keys in table.items() for key in keys.split()}
 
 
@@ -139,7 +139,7 @@ def _agcom(raw: str, home: str) -> CallerId | None:
         return None
     # A short `39084…` may also be a mobile with the prefix 390.
     if match[0].startswith("39") and _in_country(match[0], home):
-        raise NotANumber("is either a number with the prefix 0843 or 0844, or a mobile number")
+        raise NotANumber("can be read as a number with the prefix 0843 or 0844, or as a mobile number")
     return CallerId(number="+39" + match["national"], form="number", region="IT")
 
 
@@ -171,7 +171,7 @@ def _only_reading(digits: str, home: str) -> Parsed:
     national = (read(digits, region) for region in home.split() for read in (_in_country, _short))
     readings = {parsed.e164: parsed for parsed in (_exactly("+" + digits), *national) if parsed}
     if not readings:
-        raise NotANumber("is neither a national number nor an international one without its plus sign")
+        raise NotANumber("is not a valid number, with or without a plus sign in front")
     if len(readings) > 1:
         raise NotANumber(TWO_READINGS)
     return next(iter(readings.values()))
@@ -353,7 +353,7 @@ def _fast(raw: str) -> Parsed | None:
 
 
 def _fast_unsigned(raw: str, home: str) -> Parsed | None:
-    """Parse a number that begins with `0039` or, if `home` is Italy, a number of digits only.
+    """Parse a number that begins with `0039`. If `home` is Italy, also parse other numbers that have only digits.
 
     Return the same result as `_slow`, or None if `_slow` must parse the number.
     """

@@ -76,7 +76,7 @@ _STRICTEST_FIRST: Final[tuple[ReasonClass, ...]] = ("number", "call", "gate")
 
 
 def classify(codes: Iterable[str], *, number_read: bool = True) -> ReasonClass | Literal[""]:
-    """Return the strictest class among the reasons for a denial, or "" without reasons.
+    """Return the strictest class among the reasons for a denial, or "" if there are no reasons.
 
     `number_read` is False if the number could not be parsed. A code without a class, such as an error code, has the
     class `gate`.

@@ -28,10 +28,10 @@ def binding(records: Iterable[Records], kind: KeptKind, day: date) -> list[Recor
 
 
 def days(records: Iterable[Records], kind: KeptKind, day: date) -> int:
-    """Return for how many days the law in force on `day` requires records of a kind to be kept, or 0."""
+    """Return the number of days for which the law in force on `day` requires records of a kind to be kept, or 0."""
     return max((periods.most_days(section.keep) for section in binding(records, kind, day)), default=0)
 
 
 def months(records: Iterable[Records], kind: KeptKind, day: date) -> int:
-    """Return the same period as `days`, in months rounded up."""
+    """Return the period that `days()` returns, but in months, rounded up."""
     return max((periods.most_months(section.keep) for section in binding(records, kind, day)), default=0)

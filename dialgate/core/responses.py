@@ -26,7 +26,9 @@ class Reason(Struct, frozen=True):
 
 
 class Answer(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
-    """The answer to a dialer. Without a `decision_id`, the gate made no decision, so retry.
+    """The answer to a dialer.
+
+    If there is no `decision_id`, the gate made no decision. Retry in a few seconds.
 
     Dial `to` and present `from`: these are the numbers that were checked. `valid_until` and `not_before` are in RFC
     3339. After a denial, `reason_class` says what to do. `permit` is for a Kamailio in front of the trunk.
@@ -109,7 +111,7 @@ def decode_answer(encoded: bytes, decision: str, to: str, from_: str) -> Answer:
 
 
 def make_answer(decision: Decision, facts: Facts, most: Instant) -> Answer:
-    """Return the answer for a decision, without its id and called number. An allow ends no later than `most`."""
+    """Return the answer for a decision, without its id and called number. An allow expires at `most` or earlier."""
     if decision.allow:
         return Answer(
             decision="allow",

@@ -159,7 +159,7 @@ class MonthKeys(Sealer):
         month is retired.
         """
         if len(value) != _PSEUDONYM_BYTES:
-            raise ValueError(f"the value must have {_PSEUDONYM_BYTES} bytes")
+            raise ValueError(f"the value must be {_PSEUDONYM_BYTES} bytes long")
         mask = self._keyed.digest(b"mask of " + decision.encode())
         return (int.from_bytes(value) ^ int.from_bytes(mask)).to_bytes(_PSEUDONYM_BYTES)
 

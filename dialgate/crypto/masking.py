@@ -1,10 +1,10 @@
-"""The masking of called numbers in request texts, such as ids, file names and remarks.
+"""The masking of called numbers in request fields, such as ids, file names and remarks.
 
-The number is replaced before a text is stored, so that the number never reaches the disk unencrypted. There are two
+The number is replaced before a field is stored, so that the number never reaches the disk unencrypted. There are two
 replacements:
 
-    [hidden:<16 hex digits>]   a keyed hash, equal for equal numbers, for ids and other texts that are compared
-    [sealed:<base64url>]       the number encrypted with the ledger's key, for texts that must be shown unchanged
+    [hidden:<16 hex digits>]   a keyed hash, equal for equal numbers, for ids and other fields that are compared
+    [sealed:<base64url>]       the number encrypted with the ledger's key, for fields that must be shown unchanged
 
 The meaning of both forms never changes. A new form needs a word other than `hidden` and `sealed`.
 """
@@ -57,7 +57,10 @@ class Masker:
         return taken_out(text, number, self._seal)
 
     def many(self, text: str) -> Callable[[str], str]:
-        """Return a function that masks a number in `text` like `self.text`, but is faster for many numbers."""
+        """Return a function that takes a number and returns `text` with that number masked.
+
+        For many numbers, this function is faster than the method `text`.
+        """
         digits = digits_of(text)
         return lambda number: self.text(text, number) if number[-TAIL:] in digits else text
 

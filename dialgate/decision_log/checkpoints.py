@@ -99,7 +99,8 @@ def signed_text(body: bytes) -> bytes:
 def checkpoint_lines(folder: Path, start: int = 0) -> Iterator[tuple[int, bytes]]:
     """Yield the offset and bytes of each line from byte `start` on, except a torn last line.
 
-    A complete line with a wrong last byte was modified, not torn, and is yielded. Without a file, nothing is yielded.
+    A last line is not torn if only its line break was overwritten with another byte. That line is yielded, so that
+    callers detect the change. Without a file, nothing is yielded. `start` is ignored for `.checkpoints` files.
     """
     file = folder / FILE
     parts = [] if file.exists() else sorted(folder.glob(f"*{PART}"))
@@ -193,7 +194,8 @@ class Checkpointer:
     ) -> "Checkpointer":
         """Open the checkpoints of a log whose last entry on disk is `durable`.
 
-        Raises `LogDamaged` if the last checkpoint covers entries after `durable`: the log was then truncated.
+        Raises `LogDamaged` if the last checkpoint covers entries after `durable`, because the log must have been
+        truncated.
         """
         checkpointer = cls(folder, log, signer, interval)
         if checkpointer.size > durable:

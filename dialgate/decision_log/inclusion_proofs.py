@@ -83,9 +83,10 @@ class Chain:
         return {place: sorted(seqs) for place, seqs in sorted(shared.items())}
 
     def _best(self, stamped: Collection[str], first: int) -> int:
-        """Return the first checkpoint from `first` on that has a time stamp, or `first` if none has one within a day.
+        """Return the index of the first checkpoint with a time stamp, starting the search at index `first`.
 
-        The search is limited because a proof requires reading all entries up to the checkpoint.
+        The search ends a day after the checkpoint at `first`, because a proof requires reading all entries up to the
+        checkpoint. Return `first` if the search finds no time stamp.
         """
         entries = self._stored
         until = entries[first].checkpoint.at + DAY

@@ -39,7 +39,7 @@ _ADVICE = {
 
 
 class LogUnavailable(Unavailable):
-    """The error for a log that cannot be written now. The gate then denies all calls.
+    """The error for a log that cannot currently be written to. The gate then denies all calls.
 
     `cause` is an errno, or 0.
     """

@@ -1,5 +1,3 @@
-"""The writer of a log."""
-
 import os
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress

@@ -75,7 +75,10 @@ class AdmissionQueue:
         return batch
 
     def _next(self, size: int) -> list[CallRequest]:
-        """Take an equal share of each client's calls. Clients left out of a full batch are first in the next one."""
+        """Take up to `size` calls, the same number from each client where possible.
+
+        Clients left out of a full batch are first in the next batch.
+        """
         batch: list[CallRequest] = []
         turns, places = self._turns, size
         while turns and places:

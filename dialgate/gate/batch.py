@@ -56,7 +56,10 @@ class Verdict(Struct, frozen=True):
 
 
 class _UsedVerdict(Struct, frozen=True):
-    """A verdict in one batch, with the log sequence of its grounds. Holding `verdict` prevents the reuse of its id."""
+    """A verdict used in one batch, with the log sequence of its grounds.
+
+    The reference `verdict` keeps the object alive, so that no other object gets the same `id()`.
+    """
 
     verdict: Verdict
     template: _AnswerTemplate

@@ -1,4 +1,4 @@
-"""The choice of the country whose law decides a call."""
+"""The choice of the country whose law governs a call."""
 
 from functools import cache
 
@@ -25,10 +25,10 @@ class BindingLaws:
         }
 
     def country_of(self, region: str, home: str) -> str:
-        """Return the country whose law decides a call to a number in `region`.
+        """Return the country whose law governs a call to a number in `region`.
 
-        This is the called person's country, wherever the caller is. If no law in force covers that region, the law of
-        the controller's country `home` decides, and it denies calls to other countries.
+        This is the called person's country, wherever the caller is. If no law in the configuration covers `region`, the
+        law of `home`, the controller's country, governs the call. That law denies calls to other countries.
         """
         return self._countries.get(region, home)
 

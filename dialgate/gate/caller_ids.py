@@ -71,9 +71,10 @@ class CallerIds:
         return structs.replace(caller_id, proved_at=proof.at, proof=f"{proof.kind}:{proof.evidence}")
 
     def _seal(self, caller_id: CallerId) -> CallerId:
-        """Return the caller ID without its number.
+        """Return the caller ID without the digits that could identify a person.
 
-        A short code is kept, because it identifies a service and not a person.
+        A full number is reduced to the prefix of its reserved number class, if it has one. A short code is kept,
+        because it identifies a service and not a person.
         """
         if caller_id.form != "number":
             return caller_id

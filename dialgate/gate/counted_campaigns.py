@@ -1,8 +1,8 @@
 """The campaigns with their call counts, for limits such as the share of abandoned calls.
 
 Upkeep reads the counts from the store once a second. The counts are part of the facts, and the log needs a new record
-whenever facts change. To save records, decisions use new counts at once only if these counts can change a decision, and
-otherwise after ten minutes.
+whenever facts change. To keep the log small, decisions use new counts at once only if these counts can change a
+decision. Otherwise decisions use the old counts until these have been in use for ten minutes.
 """
 
 from collections import defaultdict
@@ -65,8 +65,8 @@ class StoredCounts:
 class CountedCampaigns:
     """The campaigns in one configuration, with their counts.
 
-    `campaigns` holds the newest counts. `lines` holds the counts that decisions use, which may be some minutes older if
-    the newest ones would not change a decision.
+    `campaigns` holds the newest counts. `lines` holds the counts that decisions use. The counts in `lines` may be up to
+    ten minutes older if the newest counts would not change a decision.
     """
 
     def __init__(self, config: Config, stored: StoredCounts | None = None) -> None:
@@ -87,7 +87,10 @@ class CountedCampaigns:
         return fresh
 
     def update(self, now: Instant) -> None:
-        """Start using the newest counts of each campaign if they may change a decision, or after ten minutes."""
+        """Start using each campaign's newest counts, if they could change a decision.
+
+        Counts that change no decision are replaced every ten minutes.
+        """
         self._updated = now
         for name in tuple(self.stored.changed):
             line = self._config.lines.get(name)
@@ -118,10 +121,10 @@ class CountedCampaigns:
         return structs.replace(campaign, counts=recent, lifted_at=lift.at if lift else 0)
 
     def _judge(self, campaign: Campaign, today: date) -> tuple[object, ...]:
-        """Return the values through which the counts can change a decision.
+        """Return a key for the campaign's counts. Counts with the same key allow and deny the same calls.
 
-        The values are the time at which a pause was last lifted, and for each limit the first day on which it allows
-        calls. The called person's local date may be a day before or after `today`, so the first day is computed for
+        The key contains the time at which a pause was last lifted and, for each limit, the first day on which calls are
+        allowed. The called person's local date may be a day before or after `today`, so the first day is computed for
         each of these three dates.
         """
         days = [today + timedelta(days=shift) for shift in (-1, 0, 1)]

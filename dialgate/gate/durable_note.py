@@ -51,7 +51,10 @@ class DurableNote:
             self.schedule()
 
     async def write(self, patience: float | None) -> None:
-        """Write the sequence, unless a write is in progress, and wait up to `patience` seconds. None means no limit."""
+        """Write the sequence and wait up to `patience` seconds for the write to end. None means no limit.
+
+        If a write is already in progress, do nothing.
+        """
         await self._work.run(patience)
 
     async def _write(self) -> None:
@@ -60,7 +63,10 @@ class DurableNote:
             self._written = durable
 
     async def flush(self) -> None:
-        """Wait for any write in progress, which may be of an earlier sequence. Then write the last sequence."""
+        """Write the last sequence, after any write in progress has ended.
+
+        The write in progress may contain an earlier sequence.
+        """
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

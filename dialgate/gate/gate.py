@@ -98,7 +98,7 @@ class Gate:
         return answer
 
     def ask(self, call: Call, client: Client, answer: AnswerFuture) -> None:
-        """Decide a call and set the result on `answer`, which need not be an asyncio future."""
+        """Queue a call. The gate later sets the result on `answer`, which need not be an asyncio future."""
         self._queue.add(CallRequest(call, client, self._steady(), answer))
         if self._preparing is None:
             self._start_batch()

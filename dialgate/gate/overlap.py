@@ -1,7 +1,7 @@
-"""Detection of readings that may lack the writes of the previous batch.
+"""Detection of reads that may have missed the writes of the previous batch.
 
-A batch may read the store while the previous one commits, so its reading may or may not include those writes. The
-reading is usable only if the two batches have no called number and no request in common. The commit itself detects
+A batch may read the store while the previous batch commits, so the read may or may not include those writes. The result
+of the read is usable only if the two batches have no called number and no request in common. The commit itself detects
 writes by other gates.
 """
 

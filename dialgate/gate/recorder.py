@@ -75,8 +75,8 @@ class LogRecorder:
     def grounds(self, now: Instant) -> dict[bytes, int]:
         """Return the sequences of the grounds entries in the newest log segment, by digest.
 
-        If that segment is full, a new one is begun first. Each segment repeats the grounds of its decisions, so that a
-        segment can usually be read on its own. Raises `LogUnavailable`.
+        If that segment is full, start a new segment first. Each segment repeats the grounds of its decisions, so that
+        a segment can usually be read on its own. Raises `LogUnavailable`.
         """
         if self.log.is_full(now):
             self._drain()

@@ -1,8 +1,8 @@
 """Retries for stops, such as opt-outs, that recovery could not add to the ledger.
 
 An `opt_out` may be reported to a gate that did not allow the call. If the shared store then loses its data, only the
-log of the gate that allowed the call holds the number. Until that gate answers or restarts, upkeep retries and this
-gate denies every call.
+log of the gate that allowed the call holds the number. Until that other gate answers or restarts, the recovering
+gate denies every call. Each upkeep round starts a retry.
 """
 
 import asyncio

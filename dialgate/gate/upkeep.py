@@ -226,7 +226,7 @@ class Upkeep:
         self._uncovered = problem
 
     async def stamp(self, stamper: Stamper, now: Instant) -> None:
-        """Request a time stamp in the background, unless a request is running."""
+        """Request a time stamp in the background, unless an earlier request is still in progress."""
         await self._stamping.run(0, stamper, now)
 
     async def _stamp(self, stamper: Stamper, now: Instant) -> None:

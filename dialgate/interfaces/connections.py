@@ -28,7 +28,7 @@ class Place(Protocol):
 
 
 class Connections:
-    """The open connections to a server, at most `most` of them.
+    """The open connections to a server. `most` is the maximum number of connections.
 
     `count_closed` is called with `evicted` or `refused` for each connection that this object closes.
     """
@@ -64,8 +64,8 @@ class Connections:
 def most(settings: Settings, listener: _Listener) -> int:
     """Return the maximum number of connections to a listener in this process.
 
-    The maximum is the configured number. If the file descriptors do not suffice for all listeners, the maximum is the
-    listener's share of them.
+    The maximum is the configured number. If there are too few file descriptors for all listeners, the maximum is
+    reduced in proportion, but not below 2.
     """
     limit = _limit()
     usable = limit - _reserved(limit)

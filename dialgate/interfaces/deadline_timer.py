@@ -16,7 +16,7 @@ _FORGETS: Final = 0.9  # share of the last delay that still counts a turn later
 
 
 class Late(Protocol):
-    """A call with a deadline."""
+    """A telephone call that must be decided before a deadline."""
 
     def late(self) -> None:
         """Handle the expiry of the deadline."""

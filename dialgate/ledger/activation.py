@@ -1,4 +1,4 @@
-"""Activation of new call lists and caller-ID proofs in this node's gates."""
+"""Activation of new call lists, caller-ID proofs and lifted pauses in this node's gates."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -8,7 +8,7 @@ from dialgate.ledger.access import LedgerAccess
 
 
 class NotInForce(Unavailable):
-    """Raised if a list or proof is recorded, but this gate does not use it yet."""
+    """Raised if an entry is recorded, but this gate does not use it yet."""
 
     component = "gate"
 
@@ -22,7 +22,7 @@ async def _no_workers() -> bool:
 
 
 class Activation:
-    """A component that makes all gates on this node use the newest call lists and caller-ID proofs."""
+    """A component that makes all gates on this node use the newest entries."""
 
     def __init__(self, access: LedgerAccess) -> None:
         self._access = access
@@ -32,7 +32,7 @@ class Activation:
         self.refresh_workers: Callable[[], Awaitable[bool]] = _no_workers
 
     async def put_in_force(self) -> str:
-        """Make every gate on this node use the newest lists and proofs. Raises `NotInForce`.
+        """Make every gate on this node use the newest lists, proofs and lifted pauses. Raises `NotInForce`.
 
         Return a message for the client that says when each node starts to use them.
         """
@@ -40,9 +40,9 @@ class Activation:
             _, confirmed = await asyncio.gather(self.refresh(), self.refresh_workers())
         except (Unavailable, OSError) as error:
             raise NotInForce(
-                f"The list or proof is recorded, but this gate does not use it yet ({error}). The gate retries every second."
+                f"The entry is recorded, but this gate does not use it yet ({error}). The gate retries every second."
             ) from error
         if not confirmed:
-            return "recorded, but some gates on this node do not use it yet and deny the calls that need it"
+            return "recorded, but some gates on this node do not use it yet. Until then, they deny the calls that need it"
         shared = self._access.config.settings.store is not None
         return "now on this node, on other nodes within 1 second" if shared else "now"

@@ -142,8 +142,8 @@ def _parts(keys: Keys, order: Order, stops: Stops) -> Iterator[tuple[list[bytes]
 async def _already_revoked(store: Ledger, order: Order, subjects: list[bytes]) -> set[bytes]:
     """Return the subjects with a revocation in force that has the order's channel and at least the order's scope.
 
-    Revocations from other channels do not count: if such a revocation is lifted as an error, the revocation from
-    the order's channel must remain.
+    Revocations from other channels do not count. If a revocation from another channel proves to be an error and is
+    lifted, the revocation from the order's channel must remain.
     """
     entered = list(await store.subjects_with_entries(subjects))
     states = (await store.read(entered)).known if entered else []

@@ -1,6 +1,7 @@
 """Loading and retirement of call lists, and access to their numbers."""
 
 import secrets
+import string
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -25,7 +26,7 @@ from dialgate.runtime.thread_pool import ThreadPool
 from dialgate.store import CallList
 
 _ID_LENGTH = 64
-_ID_LETTERS = frozenset("abcdefghijklmnopqrstuvwxyz0123456789._-")
+_ID_LETTERS = frozenset(string.ascii_letters + string.digits + "._-")
 
 
 class CallLists:
@@ -86,13 +87,17 @@ class CallLists:
         )
 
     def _check_list(self, ask: ListRequest, controller: ControllerFile) -> None:
-        if not ask.id or len(ask.id) > _ID_LENGTH or not set(ask.id.lower()) <= _ID_LETTERS:
+        if not ask.id or len(ask.id) > _ID_LENGTH or not set(ask.id) <= _ID_LETTERS:
             raise Refused(
-                "request.invalid", "Give 1 to 64 letters, digits, dots, dashes and underscores.", "id"
+                "request.invalid",
+                "The id must have 1 to 64 letters, digits, dots, dashes or underscores.",
+                "id",
             )
         if ask.id in {".", ".."}:
             raise Refused(
-                "request.invalid", "This id would change the path of a URL. Choose another id.", "id"
+                "request.invalid",
+                "The id cannot be `.` or `..`, which have a special meaning in URLs. Choose another id.",
+                "id",
             )
         own = {campaign.id for campaign in controller.campaigns}
         if not ask.campaigns or not set(ask.campaigns) <= own:

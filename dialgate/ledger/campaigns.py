@@ -25,8 +25,6 @@ _log = structlog.get_logger(__name__)
 
 
 class PauseLiftRequest(Request, frozen=True, kw_only=True):
-    """A request to lift a campaign's pause."""
-
     ground: Annotated[
         str,
         Meta(
@@ -40,10 +38,10 @@ class PauseLiftRequest(Request, frozen=True, kw_only=True):
 class CampaignLimit(Struct, frozen=True, kw_only=True):
     """A limit on a campaign's abandoned calls: at most `above` per `out_of` calls.
 
-    `compared` is the number of calls with which the `abandoned` calls are compared. `used` is the share of the
-    limit that is used up. `since` is the beginning of the day on which the campaign exceeded the limit.
-    `not_before` is the time at which the pause ends if no further results are reported. `since` and `not_before`
-    are empty while the campaign is within the limit.
+    `abandoned` is the number of abandoned calls. `compared` is the number of calls in the denominator, as the law
+    counts them. `used` is the share of the limit that is used up. `since` is the beginning of the day on which the campaign
+    exceeded the limit. `not_before` is the time at which the pause ends if no further results are reported. `since`
+    and `not_before` are empty while the campaign is within the limit.
     """
 
     country: str

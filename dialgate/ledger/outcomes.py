@@ -99,7 +99,8 @@ class Outcomes:
     async def not_dialled(self, client: Client, decision: str, since: Instant) -> None:
         """Record that a call was not dialled. Do nothing if the decision is older than `since`.
 
-        An older decision was already sent in response to an earlier request, so the call may have been dialled.
+        `since` is the time at which the client's request arrived. An older decision had already been returned for an
+        earlier request about the same call, so the client may have dialled the call.
         Raises `Refused` and `Unavailable`.
         """
         attempt = await self._access.store.attempt(self._access.ids.inside(client, decision))
@@ -154,7 +155,10 @@ class Outcomes:
         return len(content_store.owners(self._access.config.data / "kept", campaign)) > 1
 
     async def _find_call(self, decision: str) -> tuple[str, str]:
-        """Return the controller and number of a call that any gate on the store decided. Raises `Unavailable`."""
+        """Return the controller and the number of a call.
+
+        Raises `Unavailable` if no reachable gate has a record of the decision.
+        """
         call = await self.called_here(decision) or await self.elsewhere(decision)
         if call is None:
             raise _no_record(decision)

@@ -163,6 +163,6 @@ class Revocations:
 def _campaign(ask: RevocationRequest | RevocationsRequest) -> str:
     """Return the campaign in a request.
 
-    For any other scope than `campaign`, the field is unused and may contain any text. Numbers in this text are masked.
+    For any scope other than `campaign`, the field is unused and may contain any text. Numbers in this text are masked.
     """
     return ask.campaign if ask.scope == "campaign" else redaction.blanked(ask.campaign)

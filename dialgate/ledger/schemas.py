@@ -39,7 +39,9 @@ def about(sentence: str) -> Meta:
 
 
 # Fields that several requests have.
-_Person: TypeAlias = Annotated[Telephone, about("The person's number, preferably as +39…")]
+_Person: TypeAlias = Annotated[
+    Telephone, about("The person's number, preferably with its country code (+39…)")
+]
 _EntryId: TypeAlias = Annotated[Id, about("Your own id for the entry. Use the same id to end it later.")]
 _Scope: TypeAlias = Annotated[
     Literal["campaign", "controller", "everyone"], about("Whose calls the revocation stops.")
@@ -170,8 +172,6 @@ class ConfirmationRequest(Request, frozen=True, kw_only=True):
 
 
 class WithdrawalRequest(Request, frozen=True, kw_only=True):
-    """The withdrawal of a consent."""
-
     number: _Person
     id: _EntryId
     at: _Happened = None
@@ -194,8 +194,6 @@ class ContractRequest(Request, frozen=True, kw_only=True):
 
 
 class ContractEndRequest(Request, frozen=True, kw_only=True):
-    """The end of a contract."""
-
     number: _Person
     id: _EntryId
     ends: Annotated[date, about("The last day of the contract.")]
@@ -224,7 +222,9 @@ class CallRequestRequest(Request, frozen=True, kw_only=True):
 class CallerIdProofRequest(Request, frozen=True, kw_only=True):
     """A proof that a caller ID can, or cannot, be called back. Without `evidence`, `proof` is recorded as evidence."""
 
-    caller_id: Annotated[Telephone, about("The number as it is presented, preferably as +39…")]
+    caller_id: Annotated[
+        Telephone, about("The number as it is presented, preferably with its country code (+39…)")
+    ]
     kind: Annotated[
         Literal["attested", "probe"],
         about("`attested`: a person vouches for it; `probe`: a call back was made."),

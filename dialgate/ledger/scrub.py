@@ -1,4 +1,4 @@
-"""Scrubbing of a list: it shows the decision on each number if the number were called now.
+"""Scrubbing of a call list, which decides for each number whether a call at a given time would be allowed.
 
 Nothing is reserved or recorded, so each call still needs a check. All rows are decided for the same time,
 with the campaign's first caller ID. A denial is reported as `later` if it will end by itself, without a new ledger
@@ -122,9 +122,9 @@ class Judge:
         ]
 
     async def _known(self, subjects: list[bytes]) -> dict[bytes, Known]:
-        """Read the states of subjects in the order of the store's index.
+        """Sort the subjects as the store's index does, then read their states.
 
-        In the order of the list, every read would load another index page.
+        Without the sorting, nearly every subject would load a different page of the index.
         """
         subjects.sort()
         known: dict[bytes, Known] = {}

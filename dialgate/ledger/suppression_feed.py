@@ -1,8 +1,8 @@
-"""The feed of revocations and their ends, for dialers and others that received a number.
+"""The feed of new and lifted revocations, for dialers and others that received a number.
 
-It fulfils the duties in GDPR art. 17(2), 19 and 21(3).
+The feed fulfils the duties in GDPR art. 17(2), 19 and 21(3).
 
-Notices are read from the ledger by sequence, so a client that stores the last sequence misses none. They
+Notices are read from the ledger by sequence, so a client that stores the last sequence misses no notice. Notices
 contain unencrypted numbers, because a dialer must know which number to remove. A notice about one
 controller is sent only to the clients of this controller. A notice about all controllers is sent to every client.
 """

@@ -41,10 +41,14 @@ class RowProblem(Struct, frozen=True):
 class Tally(Struct):
     """The row counts of a loaded call list, and the meaning of its tags.
 
-    `problems` contains the first `SHOWN_PROBLEMS` of the `refused` rows. A number's tag is an index into `bases`,
-    `stated` and `places`. `stated` is true if the row specifies the basis `directory` explicitly. `places` contains
-    the declared place, or "". `unstated` counts the numbers that have `directory` only as the default basis although
-    the law requires a row to specify `directory`. These numbers do not count as directory entries.
+    `problems` contains the first `SHOWN_PROBLEMS` of the `refused` rows.
+
+    Each number has a tag, which is an index into `bases`, `stated` and `places`. `bases[tag]` is the legal basis.
+    `stated[tag]` is true if the row itself specifies the basis `directory`. `places[tag]` is the declared place, or "".
+
+    For some classes of number, the law requires that the row itself specifies `directory`. `unstated` counts the
+    numbers of these classes whose rows rely on the default basis `directory`. These numbers do not count as directory
+    entries.
     """
 
     rows: int = 0

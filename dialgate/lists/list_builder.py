@@ -1,6 +1,6 @@
-"""Building of call lists from files, in a thread (commands) or in a separate process (gates).
+"""The call-list builder, which runs in a thread for commands and in a separate process for gates.
 
-In a separate process, a build does not delay calls. `python -m dialgate.lists.list_builder ORDER` reads the file
+A build in a separate process does not delay calls. `python -m dialgate.lists.list_builder ORDER` reads the file
 from standard input and writes the result to standard output.
 """
 

@@ -50,8 +50,8 @@ class Consultation(Struct, frozen=True, kw_only=True):
     """One consultation of a registry, with its proof.
 
     The consultation is valid from `submitted_at`: the time of the submission or, for a full list, the time of
-    the list's version. `answered_at` is 0 if unknown. The hashes cover the unpacked texts. `asked_since` is 0 unless
-    the registry was asked which numbers were disconnected since that time.
+    the list's version. `answered_at` is 0 if unknown. The hashes cover the unpacked texts. If the registry was asked
+    which numbers had been disconnected since a given time, `asked_since` is that time; otherwise it is 0.
     """
 
     id: str

@@ -228,7 +228,7 @@ def _most(name: str) -> int:
 def _refuse_doctype(part: IO[bytes]) -> None:
     """Raise `Refused` if the part has a DOCTYPE.
 
-    A DOCTYPE precedes the root element, so parsing stops there.
+    A DOCTYPE precedes the root element, so parsing stops at the root element.
     """
     from defusedxml import DefusedXmlException  # noqa: PLC0415 - as above
     from defusedxml.ElementTree import iterparse  # noqa: PLC0415

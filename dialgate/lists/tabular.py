@@ -111,9 +111,7 @@ def of_lines(lines: Iterable[str]) -> IO[bytes]:
     rows = [line.rstrip("\r\n") for line in lines]
     for count, row in enumerate(rows, 1):
         if "\n" in row or "\r" in row:
-            raise Unreadable(
-                f"Line {count} is not CSV (it contains a line end); send each row as a separate item."
-            )
+            raise Unreadable(f"Item {count} contains a line break; send each row as a separate item.")
     return BytesIO("\n".join(rows).encode("utf-8", "replace"))
 
 

@@ -30,7 +30,8 @@ _Bucket: TypeAlias = tuple[str, float] | tuple[str, float, Exemplar]
 class _Waits:
     """The latencies on one interface.
 
-    Each bucket has a count, and the newest decision with the latency of that decision in seconds.
+    `counts` and `newest` have one item per latency bucket. An item in `newest` is the id of the bucket's newest
+    decision and its latency in seconds. `seconds` is the sum of all latencies.
     """
 
     __slots__ = ("counts", "newest", "seconds")

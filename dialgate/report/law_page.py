@@ -158,7 +158,10 @@ class LawPage(Struct, frozen=True, kw_only=True):
 
 
 class Change(Struct, frozen=True, kw_only=True):
-    """A section of the law that begins or ends on `day`. `before` is the section that it replaces, if any."""
+    """A change in the law on `day`. The section in `line` takes effect or ceases to apply.
+
+    If that section replaces an earlier section, `before` is the earlier section.
+    """
 
     day: date
     kind: Literal["begins", "ends", "changes"]

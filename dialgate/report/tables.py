@@ -1,4 +1,4 @@
-"""The content of a report: figures, a chart and tables, with their texts. Page, PDF and CSV share it."""
+"""The figures, the chart and the tables of a report, with their texts, for the page, the PDF and the e-mail."""
 
 from collections.abc import Iterable, Sequence
 from functools import cache

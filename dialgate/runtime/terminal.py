@@ -59,7 +59,7 @@ def show_fields(title: str, fields: Mapping[str, object]) -> None:
 
 
 def console(*, stderr: bool = False) -> Console:
-    """Return a console without markup, which prints texts from laws and users unchanged."""
+    """Return a console without markup, which prints text from laws and users unchanged."""
     return Console(stderr=stderr, markup=False, highlight=False, emoji=False)
 
 

@@ -51,7 +51,7 @@ def open_target(shipping: Shipping, config: Path) -> Target:
 
 
 class Folder:
-    """A folder as target.
+    """A target that is a folder.
 
     `root` is not created, because an unmounted share would then look like an empty target. Files are readable
     by the owner only, as in the log folder.
@@ -91,7 +91,7 @@ def _up_to(folder: Path, root: Path) -> Iterator[Path]:
 
 
 class Objects:
-    """An S3-compatible bucket as target.
+    """A target that is an S3-compatible bucket.
 
     Each file is sent in one conditional request (If-None-Match), which the server rejects if the object exists.
     """

@@ -10,10 +10,11 @@ from dialgate.store.subject_states import Reading, Remembered, SubjectStates
 
 
 class Reservation(Struct, frozen=True, gc=False):
-    """An attempt to count for `subject`, unless a subject in `watch` has changed since the caller read it.
+    """A call attempt that a commit counts for `subject`.
 
-    The decision depends on the state of the subjects in `watch`. They are `subject`, which belongs to this number and
-    controller, and the subject for this number that all controllers share.
+    `watch` contains `subject`, which is the number's subject for this controller, and the number's subject for all
+    controllers. The decision depends on the state of both. The commit is rejected if one of them has changed since the
+    gate read it.
     """
 
     subject: bytes
@@ -22,10 +23,10 @@ class Reservation(Struct, frozen=True, gc=False):
 
 
 class Position(Struct, frozen=True):
-    """The position of a decision log at a commit, where crash recovery starts.
+    """The position of a decision log at a commit. Crash recovery reads the log from this position.
 
-    If the log never records the commit, other decisions reuse the ids in the commit. Recovery must not assume that the
-    store already contains those other decisions. Therefore a store may keep the position before the commit instead.
+    A store may save the position from before the commit. If the log never records the commit, later decisions reuse
+    the sequences of the commit. Recovery must read these later decisions, because the store may lack them.
 
     `first` and `seq` are the first and last sequences in the commit. If the commit is empty, `first` may be 0, which
     means `seq + 1`. `durable` is the last entry of the log that was on disk when the commit began.
@@ -73,7 +74,7 @@ class Attempts(SubjectStates, Protocol):
         """
 
     async def positions(self) -> dict[str, int]:
-        """Return the sequence of each decision log at the newest commit for this log."""
+        """Return, by log name, the last sequence that crash recovery does not have to read."""
 
     async def settle(
         self,

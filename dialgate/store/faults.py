@@ -1,5 +1,3 @@
-"""The errors that a store raises."""
-
 from dialgate.core.faults import Unavailable
 
 

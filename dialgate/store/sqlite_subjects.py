@@ -4,7 +4,7 @@ They are stored in a separate SQLite 3 file, `subjects.db`, with application id 
 counts the scripts of `MIGRATIONS` that have run. Released scripts are never edited: a change is a new script
 at the end. Newer files are refused.
 
-Numbers are stored as the keyed hash of the ledger (`subject`) and as ciphertext (`sealed`). `body` is JSON of
+Numbers are stored as ciphertext (`sealed`) and as the same keyed hash as in the ledger (`subject`). `body` is JSON of
 `dialgate.core.request_deadlines`, or the ciphertext of a restricted entry. Rows are deleted when their
 retention period is over. Triggers prevent every update.
 

@@ -347,8 +347,8 @@ def attempts_before(db: sqlite3.Connection, before: Instant) -> int:
 def drop_attempts(db: sqlite3.Connection, before: Instant) -> int:
     """Delete a batch of old attempts and return how many were deleted.
 
-    An abandoned call can be deleted only while a later answered or abandoned call is stored. Therefore abandoned calls
-    are deleted first.
+    An abandoned call is deleted only if a later answered or abandoned call to the same number is stored. Abandoned
+    calls are deleted first, because the later call may be old enough to be deleted too.
     """
     for kind in _DROPPED:
         old = f"SELECT decision FROM attempt AS old WHERE at < ? AND {kind} LIMIT ?"  # noqa: S608 - constants

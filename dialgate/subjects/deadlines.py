@@ -29,7 +29,7 @@ class Deadlines:
         self._nonces = nonces()
 
     async def ask(self, client: Client, controller: str, number: str, ask: CaseRequest) -> CaseInfo:
-        """Open a request about a number (E.164). The deadline counts from `received_at`."""
+        """Open a request about a number (E.164). The deadline runs from `received_at`."""
         ask = Masker(self._keys, controller).masked(ask, number)
         now = self._clock()
         received = now if ask.received_at is None else instant(ask.received_at)
@@ -60,7 +60,7 @@ class Deadlines:
     async def move(self, client: Client, name: str, step: CaseStep) -> CaseInfo:
         """Answer, refuse or extend a request.
 
-        Raises `Refused` if the request is unknown or closed, or cannot be extended any more.
+        Raises `Refused` if the request is unknown or closed, or if an extension is no longer possible.
         """
         events = await self._file.case(name)
         case = next(iter(_cases(events)), None)

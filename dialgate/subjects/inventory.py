@@ -34,8 +34,8 @@ class Person(NamedTuple):
 def records(person: Person) -> list[Record]:
     """Return the controller's decisions about the number, newest first.
 
-    A decision about an unknown campaign has no controller. Such a decision is included if this controller is
-    the only one of the client that made the request.
+    A decision about an unknown campaign has no controller. The decision is included if the client that requested it
+    may act only for this controller.
     """
     controllers_of = {client.name: client.controllers for client in person.config.settings.clients}
     own = (person.controller,)

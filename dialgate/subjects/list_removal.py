@@ -23,8 +23,8 @@ async def remove_from_lists(store: CallLists, folder: Path, controller: str, num
 async def _remove(store: CallLists, folder: Path, record: CallList, number: str) -> bool:
     """Remove the number from one list. Retry if another process has replaced the list in the meantime.
 
-    The copy written before a retry is not deleted. If the other process removed the same number, it wrote the same
-    file, and the list uses this file.
+    The copy written before a retry is not deleted, because the call list may use it. If the other process removed the
+    same number, its copy has the same contents and file name.
     """
     key = record.controller, record.id
     while True:

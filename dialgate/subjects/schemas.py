@@ -130,7 +130,7 @@ class Erasure(Struct, frozen=True, kw_only=True):
 
     `suppression` is the ledger entry that forbids this controller to call the number again. `missing` names
     the gates that could not be asked, with the reason. If `missing` is not empty, nothing that may be evidence
-    was destroyed, and the request stays open. Repeat the erasure in this case.
+    was destroyed, and the request stays open. In that case, repeat the erasure.
     """
 
     request: str

@@ -77,7 +77,11 @@ class Draft(Struct):
         return self.laws.get(self.get("country")) or next(iter(self.laws.values()))
 
     def with_answer(self, name: str, place: int, text: str) -> dict[str, list[str]]:
-        """Return a copy of all answers with this answer set. New campaigns get the answers of existing campaigns."""
+        """Return a copy of the answers, with `text` as the answer to the question `name`.
+
+        `place` is the index of the campaign. New campaigns get the answers of existing campaigns. If the country
+        changes, the answers that depend on the law are removed.
+        """
         answers = {key: list(values) for key, values in self.answers.items()}
         if name == "country" and name in answers:  # sector and code depend on the law
             answers = {key: values for key, values in answers.items() if key not in {"sector", "code"}}
@@ -261,7 +265,7 @@ def install(draft: Draft, folder: Path) -> tuple[str, list[str]]:
 def _make_boxes(draft: Draft, folder: Path) -> None:
     """Create the outbox and inbox of each registry.
 
-    An absolute data folder belongs to a service, so nothing is created there.
+    A data folder with an absolute path belongs to a service, so nothing is created there.
     """
     data = Path(draft.get("data"))
     boxes = [] if data.is_absolute() else [folder / data / rule.id for rule in _registries(draft)]

@@ -38,7 +38,7 @@ _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d", re.ASCII)
 class FileName(NamedTuple):
     """A parsed file name.
 
-    `prefix` is 1 and the area code. `since` is the version to which a change file applies.
+    `prefix` is 1 followed by the area code. `since` is the version that a change file updates, or None for a full file.
     """
 
     name: str
@@ -65,7 +65,7 @@ class ChangeFile(NamedTuple):
 
 
 def parse_name(name: str) -> FileName | None:
-    """Parse a file name. Return None if the registry does not use such names."""
+    """Parse a file name. Return None if the name is not in the registry's format."""
     match = _NAME.fullmatch(name)
     if match is None:
         return None

@@ -1,4 +1,4 @@
-"""Decision ids on a gate of several controllers: an id reveals no count, and no other controller can use it."""
+"""Decision ids on a gate shared by several controllers. An id reveals no count and works only for its controller."""
 
 import re
 from collections import Counter
@@ -42,7 +42,7 @@ def test_neighbouring_ids_differ_and_log_ids_are_accepted() -> None:
 
 @pytest.fixture
 async def shared(tmp_path: Path) -> AsyncIterator[World]:
-    """Run a gate of two controllers, each with its own client."""
+    """Run a gate shared by two controllers, each with its own client."""
     folder = write_controllers(tmp_path / "owners")
     clients = [
         {**world.client(owner, f"key-of-{owner}", *SCOPES), "controllers": [owner]} for owner in OWNERS

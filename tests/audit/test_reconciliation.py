@@ -1,4 +1,4 @@
-"""Reconciliation: every call that bypassed the gate is found with its kind, in the files of three switches."""
+"""Reconciliation finds and classifies every call that bypassed the gate, in files of different switches."""
 
 import asyncio
 import json

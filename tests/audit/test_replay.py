@@ -1,4 +1,4 @@
-"""Replay: records of any day get the same decisions again, and differences are reported by rule."""
+"""A replay gives the same decision for the records of any day, and reports differences by rule."""
 
 import os
 import shutil
@@ -166,7 +166,7 @@ def test_suite_with_a_forged_decision_fails(shared: tuple[str, ...], data: Path)
 
 
 def _forge(log: Path) -> None:
-    """Rewrite the log: in the first grounds, one rule gets a different outcome."""
+    """Rewrite the log with a valid chain, but with a different outcome for one rule in the first `Grounds` entry."""
     bodies = [line.body for line in entries(log)]
     grounds = msgspec.json.decode(bodies[0], type=Grounds)
     outcomes = {**grounds.decision.outcomes, "not_revoked": Pass("indeed")}

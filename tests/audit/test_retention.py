@@ -131,10 +131,10 @@ def test_invalid_term_is_refused(tmp_path: Path, retention: list[dict[str, Any]]
 
 
 def test_month_is_kept_for_the_longest_term_of_its_decisions(config: Config, keys: Keys) -> None:
-    """The longest term in January is 60 months, and in February 120 months.
+    """The longest term is 60 months in January and 120 months in February.
 
-    January has allowed calls, which are kept for 60 months. February has a denied call (24 months) and a call of a
-    country without a term (120 months).
+    January has allowed calls, which are kept for 60 months. February has a denied call (24 months) and a call to a
+    country without a retention term (120 months).
     """
     found = months(config, keys, NOW)
     assert found == [

@@ -49,7 +49,7 @@ async def about(gate: World, number: str = CLEAR, more: str = "", **headers: str
 
 @pytest.fixture
 async def shared(tmp_path: Path) -> AsyncIterator[World]:
-    """Run a gate of two controllers. The client `tests` belongs to `acme`, the client `other` to `rival`."""
+    """Run a gate with two controllers. The client `tests` belongs to `acme`, and the client `other` to `rival`."""
     rival = yaml.safe_load((world.CONFIG / "controllers/acme.yaml").read_bytes())
     rival |= {"id": "rival", "name": "Rival S.r.l."}
     rival["campaigns"][0] |= {"id": "rival-fibre", "caller_ids": ["+390844999999"]}
@@ -196,7 +196,7 @@ async def test_consent_is_explained_with_collector_and_transfers(running: World)
     response = (await about(running, MOBILE))["decisions"][0]
     assert (response["basis"]["kind"], response["basis"]["id"]) == ("consent", "web-1:a")
     index = response["words"].index(
-        "The legal basis was the consent web-1:a, given on 1 September 2026 and collected by Raccolta S.r.l."
+        "The legal basis was consent web-1:a, given on 1 September 2026 and collected by Raccolta S.r.l."
     )
     assert response["words"][index + 1] == (
         "Raccolta S.r.l. passed the consent on to Acme Telecomunicazioni S.p.A. on 15 September 2026."

@@ -1,7 +1,8 @@
 """The cost of a decision over FastAGI: a real `dialgate serve` against two stubs that decide nothing.
 
-The gate runs with all features on and a synced log. All three servers get the same calls in turns. One stub sets the variables
-one by one, as FastAGI servers usually do; the other sends the same commands as the gate (`same_talk`).
+The gate runs with all features on and a synced log. All three servers get the same calls, one server after another. One
+stub sets the variables one by one, as FastAGI servers usually do. The other stub sends the same commands as the gate
+(`same_talk`).
 """
 
 import subprocess

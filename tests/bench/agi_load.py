@@ -1,8 +1,9 @@
-"""A load generator that calls a FastAGI server like Asterisk, in a separate process.
+"""A load generator that runs in a separate process and connects to the FastAGI server, as Asterisk does.
 
-`python -m tests.bench.agi_load PORT CONCURRENT` reads one called number a line on stdin and prints a `Load` as JSON. A call is
-a connection; the next call begins as soon as one ends. To save processor time, the generator answers every line with
-`200 result=1` and only looks for the word `allow`. The tests check that the gate keeps to the protocol.
+`python -m tests.bench.agi_load PORT CONCURRENT` reads called numbers from stdin, one per line. It prints a `Load` as
+JSON. Each call is one connection, and the next call begins as soon as a call ends. To save processor time, the
+generator answers every command with `200 result=1` and only looks for the word `allow`. Other tests check that the gate
+follows the protocol.
 """
 
 import asyncio

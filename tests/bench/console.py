@@ -1,4 +1,4 @@
-"""The cost of ten open consoles: a gate under the same load with ten live boards and with none, in turns."""
+"""A benchmark of ten open consoles. The same load runs alternately with ten live boards and with none."""
 
 import subprocess
 import sys
@@ -47,7 +47,10 @@ class Round(Struct, frozen=True):
 
 
 def run(requests: int = 20_000, rounds: int = 5, countries: Path = COUNTRIES) -> Iterator[Figure]:
-    """Measure `requests` per turn, after one uncounted round. Linux only."""
+    """Measure checks with open consoles and without, `requests` of each in every round. Linux only.
+
+    An additional first round is a warm-up and is not counted.
+    """
     with tempfile.TemporaryDirectory() as folder:
         made = world.build(Path(folder), countries, 2 * requests * (rounds + 1))
         numbers = iter(made.numbers)

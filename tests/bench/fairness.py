@@ -1,7 +1,7 @@
-"""The effect on one client of another client that floods the gate.
+"""The effect of one client's flood of requests on another client.
 
-The measured client checks one call at a time and sometimes writes a revocation: first alone, then while another client
-keeps ten batches of 10,000 calls in flight, then while the other client keeps 400 streams open.
+The measured client checks one call at a time and sometimes writes a revocation. It is measured three times: alone,
+while the flooding client keeps ten batches of 10,000 calls in flight, and while that client keeps 400 streams open.
 """
 
 import asyncio

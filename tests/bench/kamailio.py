@@ -19,11 +19,11 @@ _PLACES: Final = {"key": r"(?<=Bearer ).*?(?=\", )"}
 
 
 class Site(Struct, frozen=True, kw_only=True):
-    """The values of a site.
+    """The values for the Kamailio configuration of one site.
 
     `sip` is the HOST:PORT to listen on. `trunks` are HOST:PORT, the preferred one first. `values` holds further
-    definitions by name. Upper-case names are in local.cfg, where an empty value only enables the definition. Lower-case
-    names are in dialers.cfg.
+    definitions by name. Upper-case names are set in local.cfg, and lower-case names in dialers.cfg. For an upper-case
+    name with an empty value, local.cfg gets `#!define NAME` without a value.
     """
 
     sip: str

@@ -1,4 +1,4 @@
-"""The cost of a long ledger: to import it with the operator's commands, to start with it, and to check calls.
+"""The cost of a long ledger when the operator's commands import it, when the gate starts, and when calls are checked.
 
 The speed of checks is compared with the speed before the import. A call list of a million rows is also scrubbed, on
 one core, as if the other cores were busy. On Redis only the revocations and their memory are measured. By default the
@@ -134,7 +134,7 @@ def _import(made: world.World, group: list[str], file: Path, rows: Iterator[str]
 def _ratios_with_ledger(made: world.World, calls: Iterator[int], requests: int) -> Iterator[float]:
     """Yield the ratio of the gate's request rate to that of an empty handler, twice.
 
-    The first ratio is measured right after the start, the second after the background work of the start.
+    The first ratio is measured right after startup, the second after the gate's background startup work.
     """
     with servers.bare(http.EMPTY) as theirs, servers.gate(made.config) as ours:
 

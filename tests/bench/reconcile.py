@@ -86,7 +86,7 @@ def run(calls: int = 1_000_000, countries: Path = COUNTRIES) -> Iterator[Figure]
 
 
 def _reconcile(file: Path, config: Path) -> tuple[float, int, dict[str, Any]]:
-    """Return the seconds, the peak memory in KiB and the report."""
+    """Run `dialgate reconcile`. Return the duration in seconds, the peak memory in KiB and the report."""
     words = [
         sys.executable,
         "-m",
@@ -109,7 +109,7 @@ def _reconcile(file: Path, config: Path) -> tuple[float, int, dict[str, Any]]:
 
 
 def _write(path: Path, made: _Remembering) -> dict[int, str]:
-    """Write the calls in the order of their start. Return the kind of bypass by line number."""
+    """Write the calls, ordered by start time. Return the kind of each bypass by line number."""
     draw = random.Random(2)
     rows = [(call.at + draw.randrange(1, 30) * SECOND, call, "") for call in made.calls]
     rows += [(call.at + 40 * SECOND, call, kind) for kind, call in _by_passes(made, draw)]

@@ -1,6 +1,6 @@
 """The cost of a decision in a SIP redirect server: a real `dialgate serve` against a stub that redirects every call.
 
-The gate runs with all features on and a synced log. Both servers get the same INVITEs in turns.
+The gate runs with all features on and a synced log. Both servers get the same INVITEs, one server after the other.
 """
 
 import subprocess

@@ -52,10 +52,11 @@ def run(
     answers: int = 30_000_000,
     countries: Path = COUNTRIES,
 ) -> Iterator[Figure]:
-    """Measure a list of `numbers` with `changes` a day, then `answers` from 20 consultations.
+    """Measure the import of a full list and its daily changes, then the import of answers from 20 consultations.
 
-    A list of 250 million numbers has 160,000 blocks of 10,000 possible numbers. `changes` is capped at a tenth of the
-    list. Each consultation repeats a tenth of the previous one.
+    `numbers` is the size of the list. `changes` is the number of changes per day, at most a tenth of the list.
+    `answers` is the number of different numbers in all consultations. Each consultation repeats a tenth of the
+    previous one. A list of 250 million numbers contains about one in six of the 1.6 billion possible numbers.
     """
     with tempfile.TemporaryDirectory() as folder:
         yield from _list(Path(folder), countries, numbers, min(changes, numbers // 10))

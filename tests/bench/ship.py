@@ -1,8 +1,8 @@
 """The cost of shipping decisions, and its effect on the gate.
 
-A real `dialgate serve` is measured in turns: alone, with a real `dialgate ship`, and with a shipper whose Redis accepts
-connections but never responds. The shipper has the lowest priority, as in its systemd unit. Each turn with a shipper
-starts a new process, which must first catch up with earlier decisions.
+Each round measures a real `dialgate serve` three times: alone, with a real `dialgate ship`, and with a shipper whose
+Redis accepts connections but never responds. The shipper has the lowest priority, as in its systemd unit. Each
+measurement with a shipper starts a new shipper process, which must first catch up with earlier decisions.
 """
 
 import asyncio

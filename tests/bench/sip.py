@@ -1,7 +1,7 @@
 """The cost of the gate for complete calls from SIPp to SIPp through Kamailio.
 
-Kamailio with the shipped configuration and a real gate, with all features on and a synced log, is compared with a Kamailio that
-only relays.
+The baseline is a Kamailio that only relays. The other Kamailio has the shipped configuration and asks a real gate. All
+features are on, and the gate syncs its log.
 """
 
 import csv

@@ -110,10 +110,10 @@ async def _busy(port: int, data: Path) -> tuple[list[float], dict[str, float]]:
 async def _bound(
     session: ClientSession, number: str, code: str, act: Callable[[], Awaitable[object]]
 ) -> float:
-    """Return the seconds until the first denial because of `act`.
+    """Call `act`. Return the seconds until a check of `number` is denied with a reason that begins with `code`.
 
-    The time starts at the `perf_counter` value that `act` returns. If `act` returns no float, it starts when `act` is
-    called.
+    The time is measured from the `perf_counter` value that `act` returns, or from the call to `act` if it returns no
+    float.
     """
     begun = time.perf_counter()
     published = await act()

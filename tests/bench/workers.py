@@ -1,7 +1,7 @@
 """The cost of several workers: processor time per decision, compared with one worker.
 
 An empty handler in as many processes is measured too, because context switches cost time on a machine with fewer cores than
-processes. All servers run during the whole benchmark and are measured in turns, because the speed of a machine drifts.
+processes. All servers run during the whole benchmark. Each round measures them in turn, because the speed of a machine drifts.
 """
 
 import tempfile
@@ -31,8 +31,8 @@ class _Times(Struct, frozen=True):
 def run(requests: int = 6_000, rounds: int = 15, countries: Path = COUNTRIES) -> Iterator[Figure]:
     """Measure `requests` per worker and round, after one uncounted round.
 
-    The store is Redis, whose processor time is not counted. Each worker gets as many connections and calls as the single
-    worker, so that batches have the same size.
+    The store is Redis, whose processor time is not counted. The number of connections and calls grows in proportion to
+    the number of workers, so that batches have the same size.
     """
     measured = {count: _Times([], []) for count in _COUNTS}
     with tempfile.TemporaryDirectory() as folder, ExitStack() as running:

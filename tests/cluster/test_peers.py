@@ -48,7 +48,7 @@ PURPOSE = "purpose=letter+of+24+November"
 
 @pytest.fixture
 async def gates(tmp_path: Path) -> AsyncIterator[list[World]]:
-    """Run two gates on one store: `rome` with a call list, and `milan`, which has only the keys of `rome`."""
+    """Run two gates on one store. `rome` has a call list. `milan` shares the keys of `rome` but has no call list."""
     ports = {"rome": free_port(), "milan": free_port()}
     peers = {name: f"http://127.0.0.1:{port}" for name, port in ports.items()}
     store = {"url": redis_servers.alone(), "name": tmp_path.name, "patience": 5}
@@ -145,7 +145,7 @@ async def test_history_includes_the_decisions_of_every_gate(gates: list[World]) 
 
 
 async def test_pages_continue_across_gates(gates: list[World]) -> None:
-    """The promise holds even if two decisions have the same millisecond."""
+    """The gates make all decisions in the same millisecond, so the time alone does not determine their order."""
     await replicate(gates[1])
     for gate in gates:
         gate.hand.at = NOW + HOUR
@@ -207,7 +207,7 @@ async def test_gate_that_could_not_be_queried_is_reported(
 
 
 async def test_gate_that_was_shut_down_is_missing(gates: list[World]) -> None:
-    """No other gate has the log of that gate, and the gate may be started again."""
+    """Only the stopped gate has its log, so the history is incomplete until the gate is started again."""
     rome, milan = gates
     remove_peer(milan, "rome")
     rome.app.roster._due = 0
@@ -639,7 +639,7 @@ async def test_damaged_file_is_copied_again(gates: list[World]) -> None:
 
 
 async def test_list_is_copied_from_a_gate_that_has_it(gates: list[World]) -> None:
-    """The promise holds even if an unreachable gate is asked first."""
+    """An unreachable gate that is asked first does not prevent the copy."""
     milan = gates[1]
     set_peer(milan, "genoa", f"http://127.0.0.1:{free_port()}")
     config = milan.app.config

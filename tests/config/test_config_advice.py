@@ -1,4 +1,4 @@
-"""Tests of the advice of `config check` about valid configurations with gaps."""
+"""Tests of the warnings that `config check` gives about a valid but incomplete configuration."""
 
 import json
 import shutil

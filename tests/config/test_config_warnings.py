@@ -1,4 +1,4 @@
-"""Tests of warnings: likely mistakes are reported and do not reject the configuration."""
+"""A likely mistake causes a warning, but the configuration is still accepted."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Errors of msgspec reach users in plain English, for every type."""
+"""msgspec's errors are translated into plain English for every type."""
 
 import re
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""The standing of a campaign under the limits on abandoned calls that bind it."""
+"""A campaign's abandoned calls, compared with each limit that applies to the campaign."""
 
 from datetime import date
 from typing import Any

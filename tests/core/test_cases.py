@@ -1,4 +1,4 @@
-"""Every case of the Italian books: `decide` gives the expected decision, and its record replays to the same one."""
+"""Tests with the Italian case books. `decide` gives the decision that each case expects, and a replay repeats it."""
 
 import pytest
 
@@ -24,7 +24,7 @@ def test_every_case_is_decided_as_the_law_says(book: str) -> None:
 @pytest.mark.parametrize("relabelled", [False, True], ids=["as written", "severities exchanged"])
 @pytest.mark.parametrize("book", BOOKS)
 def test_each_denial_cites_the_section_that_denied(book: str, relabelled: bool) -> None:
-    """The promise holds even if no section has the default severity."""
+    """The denial also carries the severity of the cited section, even if it is not the default severity."""
     cases = [case for case in CASES if case.file == book]
     found = {
         name_of(case): _wrong_citations(exchange_severities(case) if relabelled else case) for case in cases

@@ -22,9 +22,10 @@ def test_each_change_of_law_has_a_case_in_the_seconds_before_and_after(country: 
 
 
 def missing_cases(law: Law, facts_of_cases: list[Facts]) -> list[tuple[str, str, set[bool]]]:
-    """Return each change without a case on both sides: its day, the section's source, and the sides that have a case.
+    """Return each change of law that does not have both a case just before it and a case just after it.
 
-    Before the first section no call is allowed. So all sections that begin on the first day count as one change.
+    Each item holds the day, the section's source and the sides that have a case: False is before, True is after.
+    No call is allowed before the first section begins, so all sections that begin on the first day count as one change.
     """
     sections = [section for name in SECTIONS for section in getattr(law, name)]
     first = min(section.starts for section in sections)
@@ -50,17 +51,17 @@ def _on_day(scope: Scope, day: date) -> Scope:
 
 
 def _changes(section: Section) -> Iterator[tuple[date, bool]]:
-    """Yield the first day of a section with False. If the section ends, yield the day after its last day with True."""
+    """Yield the section's first day and the first day after it, each with whether the section has ended."""
     yield section.starts, False
     if section.ends is not None:
         yield section.ends + timedelta(days=1), True
 
 
 def _sides(facts: Facts, law: Law, day: date, *, is_end: bool) -> Iterator[bool]:
-    """Yield True for a call in the second after a change, False for one in the second before, and else nothing.
+    """Yield True for a call in the second after a change, and False for a call in the second before the change.
 
-    Midnight differs between the country's zone and the places where the person may be. A section begins at the earliest
-    midnight and ends at the latest.
+    Yield nothing for other calls. Midnight differs between the country's zone and the places where the person may be. A
+    section begins at the earliest midnight and ends at the latest.
     """
     midnights = [midnight(zone, day) for zone in (law.zone, *(place.zone for place in facts.places))]
     change = max(midnights) if is_end else min(midnights)

@@ -1,4 +1,4 @@
-"""Every case of the countries' books: `decide` gives the expected decision, and its record replays to the same one."""
+"""Tests of the country case books: each case gets the expected decision, and its record replays to that decision."""
 
 import msgspec
 import pytest

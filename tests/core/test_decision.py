@@ -1,4 +1,4 @@
-"""Properties of every decision: each docstring states a promise in one sentence."""
+"""Properties that hold for every decision."""
 
 import calendar
 from datetime import date, timedelta
@@ -516,7 +516,7 @@ def test_a_marketing_call_needs_a_clear_registry_answer_or_an_exemption(facts: F
 def test_a_denial_by_time_ends_at_not_before_and_not_a_second_earlier(
     facts: Facts,
 ) -> None:
-    """If nothing else changes, hours, frequency and rest allow a call at `not_before`. One denies a second earlier."""
+    """At `not_before`, the rules on hours, frequency and rest periods allow the call. A second earlier, at least one denies it."""
     decision = decide(facts, IT)
     promised = decision.not_before
     event("allow" if decision.allow else ", ".join(deny.code for deny in decision.reasons))
@@ -648,7 +648,7 @@ LISTED = [{"registry": "rpo", "answer": "listed", "consulted_at": "-4d", "listed
 
 @pytest.mark.parametrize("basis", ["request", "consent"])
 def test_a_denial_does_not_last_if_a_future_entry_may_allow_the_call(basis: str) -> None:
-    """Without any entry, the same denial lasts, because its reason does not depend on the time."""
+    """An entry dated in the future may permit the call when its date comes, so the denial must not be remembered past it."""
     facts = base(registries=LISTED, controller={"consent_after_listing": True})
     begins = facts.at + MINUTE
     known = {

@@ -1,6 +1,6 @@
-"""Promise: a case fails if a section of a country file is in force a day too early or too late.
+"""Checks that a decision case fails if a section of a country file begins or ends a day too early or too late.
 
-The cases contain the dates. Reading them from the country file would only compare the file with itself.
+The cases contain the expected dates. Dates read from the country file would only be compared with themselves.
 """
 
 import copy

@@ -32,7 +32,7 @@ def of(kind: Kind, *places: str) -> Number:
 
 
 def changed(path: str, value: Any) -> dict[str, Any]:
-    """Return Italy's law with the key at a path, such as `hours.0.weekday`, set or added."""
+    """Return a copy of Italy's country file with `value` at a path such as `hours.0.day_set`."""
     data = copy.deepcopy(law_data("IT"))
     *parents, last = path.split(".")
     at: Any = data
@@ -384,7 +384,7 @@ def test_a_section_binds_only_the_calls_that_it_names(
 def test_a_wider_basis_applies_only_to_calls_that_are_surely_in_its_scope(
     scope: dict[str, Any], sure: dict[str, Any], unsure: dict[str, Any]
 ) -> None:
-    """If a property of the call is unknown, the stricter section applies too, so the gap never allows a call."""
+    """If a call may be outside the scope, the stricter section applies too. An unknown property must never permit a call."""
     common = {"source": "s", "from": date(2020, 1, 1)}
     wide, narrow = {**common, **scope, "accepts": ["directory"]}, {**common, "accepts": ["consent"]}
     law = parse_law({**changed("legal_basis", [wide, narrow]), "regions": REGIONS})

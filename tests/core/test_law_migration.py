@@ -1,7 +1,7 @@
-"""Promise: each older key of a country file becomes the current key with the same meaning.
+"""Each older key of a country file becomes the current key with the same meaning.
 
-`test_same_meaning` compares whole files. Here each key is tested by itself, also with invalid values and beside its
-current key. Data that cannot be translated is kept, so that the check of the file reports it.
+`test_same_meaning` compares whole files. This module tests single keys. The cases include invalid values, and files that
+contain both an older key and the current key. Data that cannot be translated is kept, so that the check of the file reports it.
 """
 
 from datetime import date

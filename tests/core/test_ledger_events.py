@@ -271,7 +271,7 @@ revocation_events = st.one_of(
 
 @given(st.lists(consent_events, max_size=12))
 def test_a_void_affects_only_consents_collected_until_then(events: list[Event]) -> None:
-    """The promise holds for consents, voids and withdrawals in any order and number."""
+    """A consent is voided by the earliest void at or after its collection, whatever the order of the ledger entries."""
     voids = [event.before for event in events if isinstance(event, ConsentsVoided)]
     given = fold(entries(events)).consents
     assert {consent.id for consent in given} == {

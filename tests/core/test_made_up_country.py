@@ -35,7 +35,7 @@ def test_the_cases_are_decided_as_the_page_says() -> None:
 
 
 def test_each_change_of_law_has_a_case() -> None:
-    """The page tells its readers to write such cases."""
+    """The page "Write a country" requires cases for each change of law, so its example must have them."""
     assert (
         missing_cases(LAW, [casebook.build_facts(case.facts, case.at, LAW) for case in CASES if not case.law])
         == []

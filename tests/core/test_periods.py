@@ -1,4 +1,4 @@
-"""Periods of law, to the millisecond and day."""
+"""Periods in laws end at the exact millisecond or on the exact day."""
 
 import os
 import time

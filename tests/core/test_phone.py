@@ -1,4 +1,4 @@
-"""Promises of `dialgate.core.phone`: the number that is checked is the number that is dialled, or it is rejected."""
+"""The number that is checked must be the number that is dialled. Otherwise the input must be rejected."""
 
 import random
 import re
@@ -84,7 +84,7 @@ REFUSED = [
     ("0612345678", "IT FR", "more than one way"),
     ("3931234567", "", "no country code"),
     ("112", "", "no country code"),
-    ("31234567", "IT", "neither a national number"),
+    ("31234567", "IT", "with or without a plus sign"),
     # trap 25: anything that a switch may read differently
     ("", "IT", "is empty"),
     ("0612345678 int. 12", "IT", "letters"),
@@ -120,12 +120,12 @@ REFUSED = [
     # trap 26: prefixes that hide the caller ID or choose a carrier
     ("*67 0612345678", "IT", "service code"),
     ("#31#0612345678", "IT", "service code"),
-    ("10550612345678", "IT", "neither a national number"),
+    ("10550612345678", "IT", "with or without a plus sign"),
     # trap 28: an overseas number does not belong to metropolitan France
-    ("0692123456", "FR", "neither a national number"),
+    ("0692123456", "FR", "with or without a plus sign"),
     # national forms that phonenumbers completes or rewrites by its own rules
-    ("886377", "SM", "neither a national number"),
-    ("011 15-2345-6789", "AR", "neither a national number"),
+    ("886377", "SM", "with or without a plus sign"),
+    ("011 15-2345-6789", "AR", "with or without a plus sign"),
     # no such country, no such length
     ("+9991234567", "IT", "no country's calling code"),
     ("+39", "IT", "too few"),

@@ -112,7 +112,10 @@ def test_a_subdivision_has_the_clock_of_each_of_its_parts(zone: str, comment: st
 
 @pytest.mark.parametrize("country", ["US", "CA", "BR", "AU", "ES", "PT"])
 def test_every_clock_of_a_country_is_that_of_a_subdivision(country: str) -> None:
-    """The table names one of several zones with the same clock. An update may make the clocks of these zones differ."""
+    """If several zones have the same local time, the table may contain only one of them.
+
+    A new release of the time-zone database may separate zones that had the same local time. Then the table lacks one.
+    """
     clocks = [
         _clock(zone)
         for place, zones in ZONES_OF_PLACES.items()

@@ -1,6 +1,6 @@
-"""Promise: a country file with older keys means the same as with the current ones.
+"""Tests that a country file with older keys has the same meaning as the file with the current keys.
 
-`before/it.yaml` is Italy's file before its keys were generalised. It is never changed, except for a change of law.
+`before/it.yaml` is Italy's file before its keys were generalised. Change this file only when the law changes.
 """
 
 from typing import Any

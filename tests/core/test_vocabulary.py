@@ -1,6 +1,7 @@
-"""Every key of the country vocabulary, by cases under small made-up laws.
+"""Tests of every key in the country vocabulary, with small made-up laws.
 
-A file of `tests/cases/vocabulary/` holds a `law`, the `facts` that its cases share, and `cases`. A case may change the law.
+Each file in `tests/cases/vocabulary/` holds a `law`, `cases`, and the `facts` that the cases share. A case may change
+the law and the facts.
 """
 
 from datetime import date

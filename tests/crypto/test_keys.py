@@ -1,4 +1,4 @@
-"""Promise: a called number can be found and read only with the keys of its month, and never after their destruction."""
+"""A called number can be found and decrypted only with the keys for its month, and never after they are destroyed."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""The called number does not reach the disk in texts of requests."""
+"""Tests that the text fields of requests are never stored with the called number in plain text."""
 
 import re
 from datetime import date
@@ -54,7 +54,7 @@ def test_any_text_around_the_number_is_restored(keys: Keys, before: str, written
 
 
 def test_an_id_is_always_hidden_in_the_same_way_so_that_it_can_be_ended(keys: Keys) -> None:
-    """Each controller hides the same id differently. Otherwise the data of two controllers could be joined."""
+    """The masked id is constant for one controller, and differs between controllers so that their data cannot be joined."""
     names = [
         Masker(keys, owner).masked(_consent(id=f"form-{NUMBER}"), NUMBER).id
         for owner in ("acme", "acme", "beta")

@@ -1,4 +1,7 @@
-"""Tests of permits: content, request, and that Kamailio accepts each once, only for its call and before its expiry."""
+"""Tests of permits. An allow contains a permit if the dialer requests one.
+
+Kamailio accepts each permit once, only for the permit's own call, and only before the permit expires.
+"""
 
 import asyncio
 import base64

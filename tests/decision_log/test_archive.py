@@ -1,4 +1,4 @@
-"""A packed log is equivalent to the original: byte for byte, searchable by number, and tamper-evident."""
+"""A packed log unpacks to the original bytes, can be searched by number, and is tamper-evident."""
 
 import os
 import random
@@ -152,7 +152,7 @@ def test_any_entry_is_rebuilt(
 
 
 def test_a_large_segment_is_rebuilt_and_small(tmp_path: Path, keys: Keys) -> None:
-    """The segment is longer than a row group, and than the distance between two stored hashes."""
+    """The first segment spans several row groups and several stored hashes."""
     draw = random.Random(1)
     decisions = [
         SampleDecision(f"+3906{draw.randrange(10**8):08}", NOW + at * 7, call_id=f"{NOW // 1000}.{at}")

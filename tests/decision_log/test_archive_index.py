@@ -131,7 +131,7 @@ def test_the_index_finds_outcomes_too(folder: Path, keys: Keys) -> None:
 
 
 def test_equal_four_byte_prefixes_are_distinguished(folder: Path, keys: Keys) -> None:
-    """A superfluous index entry costs a look-up but gives no wrong result."""
+    """An extra index entry costs a look-up, but never causes a wrong result."""
     before = everything(folder, keys)
     pack_all(folder)
     for entry in index.indexes(folder):

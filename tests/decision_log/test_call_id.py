@@ -1,4 +1,4 @@
-"""The call id of a dialer is stored as sent, unless it would reveal a number that is never stored in clear."""
+"""A dialer's call id is stored as sent, unless it would reveal a number that must not be stored unencrypted."""
 
 import pytest
 from msgspec import Struct
@@ -53,7 +53,7 @@ async def test_a_call_id_is_stored_without_the_numbers_it_reveals(running: World
 
 
 async def test_a_call_id_is_compared_as_it_was_sent(running: World) -> None:
-    """Two call ids that differ only in blanked digits are stored alike, but count as two calls."""
+    """The log removes telephone numbers from call ids. Two call ids that differ only in such a number are still two calls."""
     decision_ids = set()
     for call_id in (f"a {NATIONAL}", f"a {BARE}", f"a {BARE}"):
         body = {"to": CLEAR, "from": CALLER, "campaign": "acme-fibre", "call_id": call_id}

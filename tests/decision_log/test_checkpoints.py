@@ -1,6 +1,6 @@
-"""Entries covered by a signed checkpoint cannot be changed, cut or replaced unnoticed, and each kind of damage is named.
+"""Verification must detect and name every change to entries that a signed checkpoint covers.
 
-`DIALGATE_DAMAGES` sets how many random damages are tried.
+`DIALGATE_DAMAGES` sets how many times a log is damaged at random.
 """
 
 import json
@@ -58,7 +58,7 @@ def append(log: DecisionLog, number: int, text: str = "") -> None:
 
 
 def checkpointer(folder: Path, log: DecisionLog, interval: int = 10**15) -> Checkpointer:
-    """Open the checkpoints with the key next to the folder. By default the interval does not end during a test."""
+    """Open a checkpointer with the key beside the log folder. By default the interval does not end during a test."""
     signing = folder.parent / "signing.json"
     return Checkpointer.open(
         folder, log=LOG, signer=lambda now: Signer.open(signing, now), interval=interval, durable=log.durable
@@ -437,7 +437,7 @@ def delete_segment(folder: Path) -> set[str]:
 
 
 def delete_checkpoint(folder: Path) -> set[str]:
-    """Delete any checkpoint except the last. Only a copy stored elsewhere reveals that the last one is missing."""
+    """Delete a random checkpoint. If the last checkpoint is deleted, only a copy stored elsewhere reveals the loss."""
     at = random.randrange(4)
     rewrite(folder / CHECKPOINTS, lambda lines: lines.pop(at))
     return {"replaced_checkpoint" if at == 3 else "missing_checkpoint"}

@@ -276,9 +276,9 @@ def test_the_key_file_of_another_log_is_refused(tmp_path: Path) -> None:
 
 
 def break_descriptor(log: DecisionLog, device: str) -> None:
-    """Replace the descriptor of the log by a device that cannot be synced.
+    """Replace the log's file descriptor with a descriptor of a device that cannot be synced.
 
-    `/dev/full` refuses writes; `/dev/null` accepts and discards them.
+    `/dev/full` refuses writes. `/dev/null` accepts and discards them.
     """
     other = os.open(device, os.O_WRONLY)
     os.dup2(other, log._fd)

@@ -154,7 +154,7 @@ def test_a_damaged_folder_is_detected_and_named(
 
 
 def test_entries_stops_at_an_invalid_line(tmp_path: Path) -> None:
-    """If the line were skipped, the answer to an access request could be incomplete without notice."""
+    """If the line were skipped, the response to an access request could be silently incomplete."""
     one, _, _ = three_segments(tmp_path)
     rewrite(one, lambda lines: lines.insert(3, b"\xff\n"))
     with pytest.raises(LogDamaged, match="not a line of the log") as failure:

@@ -1,4 +1,4 @@
-"""A part of the log selected by time contains all entries of that time, for any segments, packed or not."""
+"""A time span of the log contains exactly the entries from that time, whether or not the segments are packed."""
 
 from pathlib import Path
 

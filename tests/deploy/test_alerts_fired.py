@@ -1,6 +1,6 @@
-"""Every alert fires on the real fault of a real gate, and no other alert fires with it.
+"""Every alert fires on a real fault in a real gate, and no other alert fires with it.
 
-These tests evaluate real scrapes at chosen times; in `test_alerts.py` a running Prometheus evaluates the rules.
+These tests evaluate real scrapes at chosen times. In `test_alerts.py`, a running Prometheus evaluates the rules.
 """
 
 import asyncio
@@ -97,7 +97,7 @@ class Watch(Struct):
 
 @asynccontextmanager
 async def watching(made: World) -> AsyncIterator[Watch]:
-    """Watch a gate that has worked for 16 minutes without an alert."""
+    """Watch a gate that has been running for 16 minutes without an alert."""
     publish_answers(made.app.config.data, dict.fromkeys(MANY, False), NOW - DAY)
     watch = Watch(made, Scrapes(made.hand.at))
     await watch.post("/v1/lists", LIST | {"numbers": [CLEAR, LISTED, *MANY]}, 201)

@@ -102,7 +102,7 @@ def test_reconcile_writes_its_metric_to_a_writable_folder() -> None:
 
 @pytest.mark.parametrize("name", ["dialgate.yaml", "registry-sync.yaml"])
 def test_mounted_configuration_is_valid(name: str, tmp_path: Path) -> None:
-    """The mounted files, laid out with links as the kubelet does, are a valid configuration."""
+    """The test lays out the mounted files with the same symbolic links as the kubelet."""
     kustomization = yaml.safe_load((DEPLOY / "kubernetes" / "kustomization.yaml").read_text("utf-8"))
     maps = {
         item["name"]: {Path(file).name: file for file in item["files"]}

@@ -132,7 +132,7 @@ async def test_no_call_is_placed_with_any_fault_of_the_gate(tmp_path: Path) -> N
 
 
 async def test_decision_allows_only_one_call(tmp_path: Path) -> None:
-    """The test covers every reason for which the gate may repeat a decision, with the ids of one controller and of a shared gate."""
+    """The cases are decision ids of a gate with one controller and of a gate with several controllers."""
     async with with_stub(tmp_path) as (sip, stub):
         for decision in ("again-7", DecisionIds(bytes(32)).outside([("1f0c9a3e-7", "acme")])[0]):
             stub.play = respond({**ALLOW, "decision_id": decision})
@@ -324,7 +324,7 @@ async def test_every_combination_of_switches_is_a_valid_configuration(
 
 
 async def test_benchmark_with_sipp_loses_no_call() -> None:
-    """A short run of the benchmark: SIPp is dialer and trunk, the gate a separate process."""
+    """SIPp acts as the dialer and as the trunk. The gate is a separate process."""
     figures = await asyncio.to_thread(lambda: list(sip_bench.run(calls=150, rounds=1)))
     response = {figure.name: figure for figure in figures}
     assert (response["sip.lost"].value, response["sip.lost"].baseline) == (0, 0)

@@ -138,12 +138,12 @@ def talk(data: bytes) -> list[bytes]:
 
 
 def form(data: bytes) -> CheckRequest | None:
-    """Check that a form is parsed into a request, or causes an error that repeats no number."""
+    """Check that a form is parsed into a request, or causes an error whose text contains no number."""
     return _request_from(lambda: http_check.from_pairs(body.parameters(data.decode("ascii", "replace"))))
 
 
 def authzen(data: bytes) -> CheckRequest | None:
-    """Check the same as `form` for an AuthZEN request, and that the called number occurs in the data."""
+    """Make the same check as `form` for an AuthZEN request. Also check that the data contains the called number."""
     request = _request_from(lambda: http_authzen.question(data))
     if request is not None and request.to.isascii() and request.to.isalnum() and b"\\" not in data:
         assert request.to.encode() in data

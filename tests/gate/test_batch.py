@@ -93,7 +93,7 @@ def decide_calls(  # noqa: PLR0913 - all but the calls have defaults
     log_grounds: Mapping[bytes, int] | None = None,
     verdicts: dict[tuple[object, ...], Verdict] | None = None,
 ) -> Batch:
-    """Decide calls. `known`: the ledger state in the store of each called number, for the controller."""
+    """Decide calls. `known` is the stored state of every called number for the controller."""
     query = query_of(gatherer, calls, at)
     states = [known or Known(), Known(seq=known.seq if known else 0)] * (len(query.subjects) // 2)
     reading = Reading(query.subjects, states, answers or [None] * len(query.keys))
@@ -394,7 +394,7 @@ def test_each_call_of_a_batch_gets_the_answer_that_it_gets_alone(gatherer: Gathe
 
 
 def test_a_cached_denial_ends_when_a_future_call_request_begins(gatherer: Gatherer) -> None:
-    """All instants use the same objects, because verdicts are cached by identity."""
+    """All decisions use the same question and ledger state, because verdicts are cached by object identity."""
     client = gatherer.config.settings.clients[0]
     question = gatherer.read(Call(to=LISTED, from_=CALLER, campaign="acme-fibre", client=client.name), client)
     begins = NOW + MINUTE
@@ -414,7 +414,7 @@ def test_a_cached_denial_ends_when_a_future_call_request_begins(gatherer: Gather
 
 
 def test_equal_facts_are_decided_once_while_the_decision_holds(gatherer: Gatherer) -> None:
-    """It is unknown how long a denial holds if attempts are recorded, so such a call is decided once per instant."""
+    """A denial with recorded attempts has no known end, so the call is decided again at each instant."""
     client = gatherer.config.settings.clients[0]
     verdicts: dict[tuple[object, ...], Verdict] = {}
     for to, known, held in ((CLEAR, Known(), True), (LISTED, Known(), True), (CLEAR, KNOWN[3], False)):

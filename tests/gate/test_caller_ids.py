@@ -1,4 +1,4 @@
-"""Promise: only caller IDs of the campaign count as proved, and any other number is sealed."""
+"""Only a proof by the campaign's controller proves a caller ID. A number not assigned to the campaign is sealed."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Counts of campaigns: decisions use new counts at once if they can change a decision, otherwise after ten minutes."""
+"""Decisions use a campaign's new counts at once if the counts can change a decision, otherwise after ten minutes."""
 
 import sqlite3
 from contextlib import closing
@@ -83,7 +83,7 @@ async def test_counts_that_change_no_decision_are_used_after_ten_minutes(
 async def test_counts_are_used_at_once_if_they_matter_yesterday_today_or_tomorrow(
     counted: CountedCampaigns, tmp_path: Path, shift: int
 ) -> None:
-    """Only on the day `shift` do the 30 days include all four abandoned calls but not the 200 answered ones."""
+    """On day `shift` (0 is today), the 30-day window contains all four abandoned calls and no answered call. On other days it does not."""
     first = shift - 30
     await read(
         counted,

@@ -108,26 +108,15 @@ def publish(config: Config, case: PreparedCase, lists: dict[str, bytes]) -> None
         if answer.answer == "unknown":
             continue
         if modes[answer.registry] == "full_list":
-            merged = _with_parts(_whole_list(case, answer), answer)
+            merged = _whole_list(case, answer)
             published = msgspec.json.encode((merged.contents, merged.numbers.tolist()))
             if lists.get(answer.registry) == published:
                 continue
             lists[answer.registry] = published
         else:
-            merged = _with_parts(_answers(folder, case, answer), answer)
+            merged = _answers(folder, case, answer)
         with publication.lock_folder(folder):
             publication.publish(folder, merged, answer.consulted_at + HOUR)
-
-
-def _with_parts(merged: answer_merge.MergedAnswers, answer: RegistryAnswer) -> answer_merge.MergedAnswers:
-    """Set the barred calls and the time of listing in each listed state. All answers in a file are from one case."""
-    states = tuple(
-        structs.replace(state, blocks=answer.blocks, since=answer.since)
-        if state.answer == "listed"
-        else state
-        for state in merged.contents.states
-    )
-    return merged._replace(contents=structs.replace(merged.contents, states=states))
 
 
 def _answers(folder: Path, case: PreparedCase, answer: RegistryAnswer) -> answer_merge.MergedAnswers:
@@ -269,9 +258,9 @@ def test_each_case_is_decided_over_http_as_by_the_rules(country: str, tmp_path: 
 
 
 def _is_a_call(case: Case) -> bool:
-    """Return whether the facts of a case are those of a real number.
+    """Return whether a case describes a real call.
 
-    The excluded books vary the facts for each section of a law.
+    Cases in the `shared` and `scopes` books do not. They vary the facts that sections of the law depend on.
     """
     return "/shared/" not in case.file and not case.file.endswith("/scopes")
 

@@ -48,7 +48,7 @@ Body = dict[str, Any]
 def is_reported_on(body: Body) -> bool:
     """Return whether to report the outcome of a call: true for half of the calls.
 
-    An outcome ends the question, so only questions without one are repeated.
+    After an outcome, a request with the same call ID is a new call. So only requests without an outcome are repeated.
     """
     return body["call_id"].startswith("c") and int(body["call_id"][1:]) % 2 == 0
 
@@ -216,7 +216,7 @@ def check_responses_are_logged(witness: Witness, log: Log, first: int) -> None:
 
 
 async def check_attempts_are_logged(data: Path, log: Log, witness: Witness) -> None:
-    """Check that the attempts are exactly the allows of the log, and that each acknowledged result is stored."""
+    """Check that the attempts equal the allows in the log, and that acknowledged results and revocations are stored."""
     store = SqliteStore.open(data / "store.db", patience=5)
     try:
         known = (await store.read([log.keys.subject("acme", number) for number in CALLED])).known

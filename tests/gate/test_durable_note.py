@@ -1,4 +1,7 @@
-"""The note in the shared store of how much of a log is on disk: it is written once, shortly after the last batch."""
+"""A gate records in the shared store how much of its log is on disk.
+
+It must do so once, shortly after the last batch.
+"""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -39,7 +42,7 @@ class Notes(Struct):
         return int(ask_server(self.server, "HGET", f"{{{NAME}}}:recorded", LOG) or 0)
 
     def writes(self) -> int:
-        """Return how often the server has received a note."""
+        """Return the number of notes that the server has received."""
         statistics = ask_server(self.server, "INFO", "commandstats")
         calls = [line for line in statistics.splitlines() if line.startswith("cmdstat_hset:")]
         return int(calls[0].partition("calls=")[2].partition(",")[0]) if calls else 0
@@ -104,7 +107,7 @@ async def test_a_batch_during_a_write_is_written_after_it(notes: Notes, *, flush
 
 
 def test_the_timer_does_not_fire_again_and_again_on_a_coarse_clock(server: Path) -> None:
-    """The clock of uvloop has whole milliseconds. So a timer may fire while `time` still returns an earlier instant."""
+    """The clock of uvloop has a resolution of 1 ms, so when a timer fires, `time` may still be before the timer's deadline."""
     fired = 0
 
     class Counted(DurableNote):

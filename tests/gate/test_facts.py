@@ -1,4 +1,4 @@
-"""Promise: the facts of a call are those of its instant, its number and its controller, regardless of earlier look-ups."""
+"""Tests that the facts of a call match its instant, number and controller, whatever was looked up before."""
 
 from collections.abc import Callable
 from datetime import date
@@ -179,7 +179,7 @@ def test_a_call_id_keeps_neither_the_called_number_nor_an_unassigned_caller_id(
 
 
 def test_the_day_and_the_places_of_a_call_are_those_of_its_instant(gatherer: Gatherer) -> None:
-    """The day and the places are cached for a day. A clock change and Christmas are between the tested instants."""
+    """The day and the places are cached for a day. A clock change and Christmas fall between the tested instants."""
     question = ask(gatherer)
     law = gatherer.config.laws["IT"]
     shown = CallerId(number=CALLER, form="number")

@@ -1,4 +1,4 @@
-"""Promises of the gate under load and faults, with a real store, a real log and real files."""
+"""Guarantees of the gate under load and faults, with a real store, a real log and real files."""
 
 import asyncio
 import gc
@@ -420,7 +420,7 @@ async def test_a_simulation_records_nothing(running: World) -> None:
 
 
 async def test_a_simulation_has_the_reasons_of_the_check(running: World) -> None:
-    """For a call without a number, the store is not read. With one controller, reasons name entries by sequence."""
+    """The cases are a revoked number and a call without a number, for which the store has no data."""
     gate, client = running.app.gate, client_of(running)
     await running.app.registrar.revocations.revoke(client, RevocationRequest(number=CLEAR))
     for number in (CLEAR, "no number"):
@@ -430,7 +430,7 @@ async def test_a_simulation_has_the_reasons_of_the_check(running: World) -> None
 
 
 async def test_a_simulation_ends_when_the_check_would(running: World) -> None:
-    """The cases include five minutes before midnight, when the law ends the allow before the usual fifteen minutes."""
+    """An allow usually ends after fifteen minutes. An allow given five minutes before midnight ends at midnight."""
     client = client_of(running)
     call = Call(to=CLEAR, from_=CALLER, campaign="acme-fibre", client=client.name, interface="test")
     for at, ends in (
@@ -461,7 +461,7 @@ async def run(*command: str) -> None:
 
 
 async def denied_for(running: World, component: str) -> Answer:
-    """Check calls until one is denied because of the fault. Cached answers do not need the broken part."""
+    """Check calls until one is denied because `component` failed. The failure need not affect the first checks."""
     for number in range(10_000):
         answer = await ask(running, call_id=f"until-{number}")
         if not answer.decision_id:
@@ -681,7 +681,7 @@ async def test_upkeep_can_be_stopped_at_any_moment_of_a_write(running: World) ->
 
 
 async def test_a_cancelled_call_is_not_decided(running: World) -> None:
-    """The promise holds even if the call is the only one in its batch."""
+    """The cases include a call that is the only call in its batch."""
     app, client = running.app, running.app.config.settings.clients[0]
     before = app.status().records
     gone = Call(

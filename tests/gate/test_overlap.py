@@ -1,4 +1,4 @@
-"""Promise: a reading made during a commit is used only if the writes of that commit are irrelevant to the reading."""
+"""Data read from the store during a commit are used only if the commit cannot have changed them."""
 
 import pytest
 

@@ -327,7 +327,10 @@ async def test_lifts_are_read_only_when_there_is_a_new_one(tmp_path: Path) -> No
 
 
 async def test_counts_apply_at_once_where_the_day_is_not_over(tmp_path: Path) -> None:
-    """Half an hour after midnight in Rome, the United States still count a day that Italy no longer counts."""
+    """At 00:30 in Rome it is still the previous day in the United States.
+
+    The period of the US limit then includes a day that the period of the Italian limit no longer includes.
+    """
     path = world.write_folder(tmp_path, accept_drafts=["US"])
     shutil.copy(world.CONFIG / "countries/us.yaml", tmp_path / "countries")
     counted = CountedCampaigns(loader.load(path))

@@ -1,11 +1,12 @@
 """Property tests of the pipeline: no fault may allow too many calls, or separate an attempt from its record.
 
-Hypothesis generates histories of calls, revocations, results and faults: stale readings, broken commits, failed writes and syncs of
-the log, kills. Each is played on real gates. Then everything is repaired, and responses, records and attempts are compared. Two
-gates share a Redis, or one gate shares its SQLite file with a process that enters revocations.
+Hypothesis generates histories of calls, revocations, results and faults. The faults are stale reads, broken commits,
+failed writes and syncs of the log, and kills. Each history is played on real gates. Then all faults are repaired, and
+the test compares responses, records and attempts. Either two gates share a Redis server, or one gate shares its SQLite
+file with a process that enters revocations.
 
-A history uses separate numbers and call ids, so the gates serve all histories. DIALGATE_HISTORIES sets the number
-of random histories; without it the histories are the same in each run.
+Each history uses its own numbers and call ids, so the same gates can serve all histories. DIALGATE_HISTORIES sets the
+number of random histories. Without this variable, the histories are the same in each run.
 """
 
 import asyncio
@@ -48,7 +49,7 @@ Calls: TypeAlias = tuple[Call, ...]
 
 
 class Ask(Struct, frozen=True):
-    """Call at one gate, or at both at once."""
+    """Check `calls` at one gate and, at the same time, `other` at the next gate."""
 
     gate: int
     calls: Calls
@@ -56,7 +57,10 @@ class Ask(Struct, frozen=True):
 
 
 class Stop(Struct, frozen=True):
-    """Revoke a number while `calls` are decided. On SQLite, gate 1 is the process beside the gate."""
+    """Revoke a number while `calls` are checked.
+
+    On SQLite, if `gate` is 1, a process that runs no gate records the revocation.
+    """
 
     gate: int
     number: int
@@ -71,11 +75,14 @@ class Report(Struct, frozen=True):
 
 
 class Pass(Struct, frozen=True):
-    """Let the newest allow expire."""
+    """Advance the clock until every allow has expired."""
 
 
 class Stale(Struct, frozen=True):
-    """Let `first` happen between the reading and the commit of `calls`. `following` is read meanwhile."""
+    """Hold the commit of `calls` until the other gate has processed `first`.
+
+    While the commit is held, the gate also reads the facts for `following`.
+    """
 
     gate: int
     calls: Calls
@@ -84,7 +91,10 @@ class Stale(Struct, frozen=True):
 
 
 class CutOff(Struct, frozen=True):
-    """Lose the request or the reply of the commit of `calls`. `following` is read before the gate notices."""
+    """Lose the commit request for `calls` (`dropped`) or the reply to that request (`broken`).
+
+    The gate reads the facts for `following` before the connection is closed.
+    """
 
     gate: int
     fault: Literal["dropped", "broken"]
@@ -93,7 +103,10 @@ class CutOff(Struct, frozen=True):
 
 
 class LogFails(Struct, frozen=True):
-    """Let the log refuse writes, lose them, or accept only `how` bytes; then repair it, or kill the gate."""
+    """Make the log fail and check `calls` twice. Then repair the log, or kill and restart the gate.
+
+    `how`: the device that refuses (`FULL`) or discards (`LOSING`) all writes, or the number of bytes that still fit.
+    """
 
     gate: int
     how: str | int
@@ -102,10 +115,10 @@ class LogFails(Struct, frozen=True):
 
 
 class Kill(Struct, frozen=True):
-    """Kill the gate while it decides `calls`.
+    """Kill the gate while it decides `calls`, then restart the gate.
 
-    `held`: the kill happens before the commit reaches the store, and the commit arrives before or after the restart.
-    `power`: bytes of unsynced log that are lost too.
+    - `held`: whether the commit reaches the store before or after the restart. If empty, the commit is not held.
+    - `power`: the maximum number of bytes of unsynced log that are lost as well
     """
 
     gate: int
@@ -160,12 +173,12 @@ on_sqlite = st.lists(st.one_of(*often * 2, *[stops] * 4, *seldom), min_size=3, m
 
 
 class Question(Struct):
-    """A call id with its content.
+    """The state of a question, which is a call id with its number and campaign.
 
-    `most`: the maximum number of decisions about the question. It is one at first. It grows with each event that ends
-    the last decision, and with each request to a gate that cannot know whether another gate has recorded an answer.
-    `asking`: requests in flight, by gate. `unproved`: gates that may have decided the question without confirming the
-    record.
+    - `most`: the maximum number of decisions about the question, at first 1. Each revocation, result and expiry adds 1.
+      A request to a gate also adds 1 if another gate is deciding the question or is one of the `unproved` gates.
+    - `asking`: the number of requests in flight at each gate
+    - `unproved`: the gates that may have decided the question, but have not confirmed that the record is on disk
     """
 
     number: str
@@ -195,7 +208,7 @@ class Asked(Struct, frozen=True):
 
 
 class House:
-    """The gates, and the process beside them."""
+    """The gates under test. On SQLite, `beside` is a process that runs no gate and records revocations."""
 
     def __init__(self, nodes: Sequence[Node], beside: Node | None, hand: Hand) -> None:
         self.nodes, self.beside, self.hand = nodes, beside, hand
@@ -326,7 +339,10 @@ class History:
 
     @asynccontextmanager
     async def _commit_meets(self, node: Node, fault: str, step: Stale | CutOff) -> AsyncIterator[Proxy]:
-        """Yield once the commit of `calls` has met the fault, and `following` was sent. Then wait for all answers."""
+        """Check `step.calls`, apply the fault to their commit, send `step.following` and yield.
+
+        Afterwards, wait for all answers.
+        """
         assert node.proxy is not None
         node.proxy.fail(fault, COMMIT)
         asking = asyncio.create_task(self.ask(step.gate, step.calls))
@@ -529,7 +545,10 @@ def test_a_gate_on_sqlite_keeps_every_promise_through_any_history(tmp_path: Path
 
 
 async def test_an_answer_that_could_not_be_recorded_is_not_repeated_by_another_gate(tmp_path: Path) -> None:
-    """The answer stays in the store until the deciding gate reads again, so the other gate finds the answer there."""
+    """The commit reaches the store, but its reply is lost. The store then holds an answer that no log contains.
+
+    The answer stays in the store until the first gate undoes the commit. Meanwhile the second gate gets the question.
+    """
     async with two_gates_on_redis(tmp_path) as house:
         one, two = house.nodes
         assert one.proxy is not None
@@ -548,10 +567,14 @@ async def test_an_answer_that_could_not_be_recorded_is_not_repeated_by_another_g
 
 
 class Overlap(Struct, frozen=True):
-    """The commit of `first` meets `fault` while `following` is read; then `meanwhile` happens.
+    """A case of two checks. The gate reads the facts for the second check while the first commit is held or fails.
 
-    A call is named by its number and call id: the number `full` has one attempt left, `fresh` has four. `again`: the gate
-    reads again for `following`. `decisions` are the decisions of `first` and `following`.
+    - `first`, `following`: the checks, each written as in `asked`. The number `full` has one attempt left, and `fresh`
+      has four.
+    - `again`: whether the gate must read the facts for `following` again
+    - `decisions`: the expected decisions on `first` and `following`
+    - `fault`: the fault that affects the commit, as in `Proxy`
+    - `meanwhile`: an event during the commit
     """
 
     first: str
@@ -600,7 +623,7 @@ async def test_a_reading_that_overlaps_a_commit_is_used_only_if_the_missed_write
 
 
 async def overlapped(history: History, overlap: Overlap) -> tuple[bool, tuple[str, str]]:
-    """Return whether the gate read again for `following`, and the decisions of `first` and `following`."""
+    """Run the case. Return the observed values of `again` and `decisions`."""
     node, other = history.house.nodes
     assert node.proxy is not None
     # A number without attempts may be assumed to be unknown rather than read.
@@ -639,7 +662,7 @@ def _after(one: CheckResponse, two: CheckResponse) -> str:
 
 
 async def asked(history: History, node: Node, calls: Sequence[str]) -> list[CheckResponse]:
-    """Check the calls. Each is the name of a number, optionally with a call id."""
+    """Check calls, each written as the name of a number and an optional call id, for example `fresh a`."""
     places = {"full": (0, True), "fresh": (1, True), "strange": (1, False)}
     words = [(*places[name], call_id) for name, _, call_id in (call.partition(" ") for call in calls)]
     return await history.ask(

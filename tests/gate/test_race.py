@@ -1,4 +1,4 @@
-"""Promises under concurrent requests, with a real `dialgate serve` and real sockets."""
+"""Call limits and revocations hold under concurrent requests to a real `dialgate serve` over real sockets."""
 
 import asyncio
 import json
@@ -101,7 +101,7 @@ async def opted_out(gate: RunningGate, allowed: str, _config: Path) -> Body:
 
 
 class Callers:
-    """The requests of 32 connections about one number, mostly repeated ones, and their answers."""
+    """The requests about one number from 32 connections, with the answers. Most requests repeat an earlier request."""
 
     def __init__(self) -> None:
         self.allowed: list[str] = []

@@ -1,4 +1,7 @@
-"""Tests of restored backups: each revocation in the log is in force again and recorded once, on any older ledger."""
+"""Tests of restored backups.
+
+After an older ledger is restored, each revocation in the log is in force again, and the ledger contains it once.
+"""
 
 import asyncio
 import json
@@ -206,7 +209,7 @@ async def test_a_milder_report_of_the_log_does_not_replace_a_stricter_one(house:
 
 @pytest.fixture
 def shared(tmp_path: Path) -> dict[str, Any]:
-    """Return the `store` setting for a Redis that a test empties."""
+    """Return the `store` setting for a Redis whose data the tests delete."""
     return {"url": redis_servers.alone(), "name": tmp_path.name, "patience": 5}
 
 
@@ -224,7 +227,10 @@ async def opened(path: Path, worker: int = 1, seconds: Hand | None = None) -> Ap
 
 
 async def wait_for_others(app: App, seconds: Hand) -> None:
-    """Advance the clock past the time that a gate on an older copy waits for the attempts of other gates."""
+    """Advance the clock past the wait that follows a recovery, and run two rounds of upkeep.
+
+    During this wait, other gates may still add their attempts to a store that was restored from an older copy.
+    """
     seconds.at += 3
     for _ in range(2):
         await app.tick()
@@ -296,7 +302,7 @@ async def test_a_stop_recorded_while_the_log_is_copied_is_in_the_copy(tmp_path: 
         url, stopped = f"{app.ready['url']}/v1/revocations", list[int]()
 
         def stop_once(*_: int) -> None:
-            """Record a revocation once the first file, which belongs to the log, was copied."""
+            """Record a revocation after the first file has been copied. The first file belongs to the log."""
             if not stopped:
                 body = json.dumps({"number": CLEAR}).encode()
                 headers = {"Authorization": f"Bearer {KEY}", "Content-Type": "application/json"}

@@ -164,7 +164,7 @@ def write_controllers(folder: Path) -> Path:
 
 
 async def lived(folder: Path, sequence: list[Step], *, alone: bool) -> list[Answer]:
-    """Send the sequence, without the first controller if `alone`. Return the answers to the second controller."""
+    """Send the requests, but not the first controller's if `alone`. Return the answers to the second controller."""
     others = write_controllers(folder / "owners")
     clients = [
         {**world.client(owner, f"key-of-{owner}", *SCOPES), "controllers": [owner]} for owner in OWNERS

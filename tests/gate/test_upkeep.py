@@ -1,4 +1,4 @@
-"""Promises: a gate denies if upkeep is late, and no other work delays upkeep or a revocation."""
+"""A gate denies calls if upkeep is late, and no other work delays upkeep or a revocation."""
 
 import asyncio
 import os
@@ -32,7 +32,7 @@ BLOCKED = 64  # more than the threads of any default pool
 
 @asynccontextmanager
 async def late_gate(folder: Path, **changes: Any) -> AsyncIterator[tuple[World, "Stopwatch"]]:
-    """Run a gate with a deadline for upkeep, as in `run`. The test calls the rounds of upkeep."""
+    """Run a gate that denies calls if upkeep is late. The test runs the upkeep rounds and sets the stopwatch."""
     async with running(folder, **changes) as made:
         await load_list(made)
         watch = Stopwatch()
@@ -238,7 +238,7 @@ async def test_opening_a_list_delays_no_round_and_no_retirement(tmp_path: Path) 
 
 
 def _end_pipe(path: Path, content: bytes) -> None:
-    """Write the content to the pipe, then replace the pipe by a file, because the list is opened twice."""
+    """Write the content to the pipe, and replace the pipe with a file, because the list is opened twice."""
     fresh = path.with_name("fresh")
     fresh.write_bytes(content)
     with path.open("wb") as pipe:

@@ -1,1 +1,1 @@
-"""Tests of `dialgate.interfaces`. This folder has the tests of several interfaces together."""
+"""Tests of `dialgate.interfaces`. Tests that involve only one interface are in its subfolder."""

@@ -1,4 +1,4 @@
-"""Connections of strangers do not hinder known clients. The tests use real sockets and a real limit on open files."""
+"""Connections from unknown clients do not delay known clients. Some tests use real sockets and limit open files."""
 
 import asyncio
 import resource
@@ -110,7 +110,7 @@ async def checked(gate: RunningGate) -> None:
 
 
 async def test_thousands_of_idle_strangers_delay_no_decision(tmp_path: Path) -> None:
-    """Open connections of clients stay, new ones are served, and a revocation is recorded."""
+    """The open connection of a known client stays open, new connections are served, and a revocation is recorded."""
     async with few_files(tmp_path) as gate:
         before = await asyncio.open_connection("127.0.0.1", port_of(gate))
         assert b'"decision_id"' in await asked(before)

@@ -59,7 +59,7 @@ POOL = [f"+39061234{at:04}" for at in range(100)]
 
 @pytest.fixture
 async def asterisk(tmp_path: Path) -> AsyncIterator[Pbx]:
-    """Run a gate with some hundred numbers that may be called."""
+    """Run a gate with a hundred numbers that may be called."""
     async with pbx.opened(tmp_path, fastagi={"deadline_seconds": 0.3}) as made:
         publish_answers(made.made.app.config.data, dict.fromkeys(POOL, False), NOW - HOUR)
         async with made.made.client.post("/v1/lists", json={**LIST, "id": "pool", "numbers": POOL}) as answer:
@@ -102,7 +102,10 @@ def allows(heard: bytes) -> bool:
 
 
 async def asked(asterisk: Pbx, data: bytes) -> bytes:
-    """Return the response until the listener closes or sends no more. For FastAGI, reply to every command."""
+    """Send the data. Return the bytes that arrive before the listener closes, or within 0.4 seconds.
+
+    Reply to every FastAGI command.
+    """
     agi = data.startswith(b"agi_")
     reader, writer = await asyncio.open_connection("127.0.0.1", asterisk.port if agi else asterisk.made.port)
     writer.write(data)

@@ -156,7 +156,7 @@ async def by_http(url: str) -> None:
 
 
 async def swapped(session: ClientSession, number: str) -> None:
-    """Send calls with the two numbers swapped, and with the number in every text that a client may choose."""
+    """Send requests with the called number and the caller ID swapped, and with the number in free-text fields."""
     mistaken = {**CALL, "to": CALLER, "from": number}
     for text in [number, *written(number)]:
         await (await session.post("/v1/check", json={**mistaken, "call_id": text[:256]})).read()

@@ -1,4 +1,7 @@
-"""The class of a denial, which dialers act on: the table, the order of classes, and every format that contains it."""
+"""Tests of the class of a denial, on which dialers act.
+
+They cover the table in the documentation, the order of the classes, and every response format that contains the class.
+"""
 
 import re
 from collections.abc import AsyncIterator
@@ -80,7 +83,10 @@ WRITTEN = [
 async def test_only_a_number_that_was_read_becomes_do_not_call(
     tmp_path: Path, to: str, campaign: str, dial_region: str, expected: str
 ) -> None:
-    """If the campaign is unknown or has no dial region, the number may be misread. It must not become do-not-call."""
+    """If the campaign is unknown or has no dial region, the number may be misread.
+
+    Dialers must not mark a misread number as do-not-call.
+    """
     async with pbx.opened(tmp_path) as asterisk:
         dial_in(asterisk, dial_region)
         asked = {"to": to, "from": CALLER, "campaign": campaign}

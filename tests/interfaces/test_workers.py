@@ -287,7 +287,7 @@ async def test_idle_workers_are_replaced_too(node: RunningGate) -> None:
 
 
 async def test_a_worker_does_not_start_with_another_store(node: RunningGate, tmp_path: Path) -> None:
-    """Otherwise entries at one worker would not apply at the others."""
+    """Otherwise a revocation that one worker records would not bind the other workers."""
     before = children(node)
     file = tmp_path / "dialgate.yaml"
     response = yaml.safe_load(file.read_text())
@@ -302,7 +302,7 @@ async def keep_asking(
     ask: Callable[[], dict[str, str]],
     hear: Callable[[dict[str, Any], dict[str, Any]], None],
 ) -> None:
-    """Send checks on a kept connection, as dialers do. Raise `AssertionError` if a response is not a 200."""
+    """Send checks on a persistent connection, as dialers do. Raise `AssertionError` if a response status is not 200."""
     async with ClientSession(
         gate.client._base_url, timeout=ClientTimeout(total=10), headers={"Authorization": f"Bearer {KEY}"}
     ) as client:

@@ -200,7 +200,7 @@ async def test_invalid_rows_reject_the_file_and_are_reported_without_their_cells
     reported: list[RowProblem] = []
     with pytest.raises(
         Refused,
-        match=r"6 of 7 rows are invalid, and nothing was written\. Line 3: is neither a national number",
+        match=r"6 of 7 rows are invalid, and nothing was written\. Line 3: is not a valid number, with or without",
     ):
         await registrar.consents.record_all(CRM, ASK, BytesIO(BAD.encode()), note=reported.append)
     assert await registrar.access.store.since(0, 9) == []

@@ -1,4 +1,7 @@
-"""An answer *listed* voids every earlier consent and no other. The ledger records the receipt of the consultation."""
+"""Tests that a *listed* answer voids all earlier consents of the number, but no later consents.
+
+The ledger records the receipt of the consultation.
+"""
 
 from collections.abc import AsyncIterator
 from datetime import date

@@ -195,7 +195,7 @@ async def numbers(gate: World, owner: str, after: int) -> list[str]:
 
 @asynccontextmanager
 async def node(folder: Path, **changes: Any) -> AsyncIterator[World]:
-    """Run a gate of two controllers, each with a client, and a client of both."""
+    """Run a gate shared by two controllers. Each controller has a client, and a third client may act for both."""
     owners = write_controllers(folder / "owners")
     scopes = (*SCOPES, "stream")
     clients = [

@@ -171,6 +171,7 @@ REFUSED: list[tuple[type[Any], dict[str, Any], str, str]] = [
     (ListRequest, UPLOAD, "list.unreadable", "numbers"),
     (ListRequest, UPLOAD | {"id": "a/b"}, "request.invalid", "id"),
     (ListRequest, UPLOAD | {"id": ".."}, "request.invalid", "id"),
+    (ListRequest, UPLOAD | {"id": "\N{KELVIN SIGN}"}, "request.invalid", "id"),  # in lower case an ASCII k
     (ListRequest, UPLOAD | {"campaigns": []}, "campaign.unknown", "campaigns"),
     (ListRequest, UPLOAD | {"collected_by": " "}, "request.invalid", "collected_by"),
 ]  # fmt: skip

@@ -1,4 +1,7 @@
-"""Tests of scrubbing: verdicts equal those of calls, no attempt is reserved, and every export is recorded."""
+"""Tests of scrubbing.
+
+Each row gets the same verdict as a check of its number. No attempt is reserved, and every export is recorded.
+"""
 
 import csv
 import json
@@ -118,7 +121,7 @@ MANY_ENTRIES = """
 
 
 async def revoke_all(gate: World, numbers: list[str]) -> None:
-    """Revoke the numbers, alternately for the controller and for everyone."""
+    """Record a revocation for each number. The scopes `controller` and `everyone` alternate."""
     for number, scope in zip(numbers, cycle(("controller", "everyone")), strict=False):
         stop = convert({"number": number, "scope": scope}, RevocationRequest)
         await gate.app.registrar.revocations.revoke(WHOLE, stop)

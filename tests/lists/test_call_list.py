@@ -193,9 +193,9 @@ def test_an_invalid_file_is_refused_and_nothing_is_written(tmp_path: Path, text:
 
 
 def test_a_line_end_within_a_row_does_not_split_the_row() -> None:
-    """The rows come from a JSON array, so a row may contain a line end."""
+    """The rows come from a JSON array, so a row may contain a line break. The whole list is then refused."""
     for row in ("0612345678\n0298765432", "0612345678\r0298765432"):
-        with pytest.raises(tabular.Unreadable, match="is not CSV"):
+        with pytest.raises(tabular.Unreadable, match="contains a line break"):
             tabular.of_lines([row])
 
 

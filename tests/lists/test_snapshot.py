@@ -393,7 +393,7 @@ def sign(folder: Path, key: Ed25519PrivateKey) -> str:
 
 
 def _exchanged_set(folder: Path) -> tuple[Entry, ...]:
-    """Replace a set, and its checksum in the manifest, so that the listed number is clear."""
+    """Replace a set, and its checksum in the manifest, so that the answer for `LISTED` becomes `clear`."""
     rpo, tps = read_manifest(folder).files
     contents = replace(ANSWERS, states=(State(answer="clear", consultation=1),))
     (folder / "other").mkdir()
@@ -423,7 +423,7 @@ def _other_controller(folder: Path) -> tuple[Entry, ...]:
 
 
 def _one_less(folder: Path) -> tuple[Entry, ...]:
-    """Remove the full list, so that no number would be checked against it."""
+    """Remove the full list from the manifest, so that no number is checked against the list."""
     return read_manifest(folder).files[:1]
 
 

@@ -119,7 +119,7 @@ def changed(part: str, change: Callable[[bytes], bytes]) -> bytes:
 
 
 def bomb() -> bytes:
-    """Return a workbook whose sheet has a comment with 64 MiB of blanks. It compresses to some tens of KiB."""
+    """Return a workbook whose sheet has a comment with 64 MiB of blanks. The compressed file is smaller than 100 KiB."""
     return changed(
         "sheet1.xml", lambda body: body.replace(b"</row>", b"<!--" + b" " * (1 << 26) + b"--></row>", 1)
     )
@@ -250,7 +250,7 @@ except tabular.Unreadable as error:
 def test_the_content_of_a_file_does_not_affect_memory_use(
     tmp_path: Path, made: Callable[[], bytes], expected: str
 ) -> None:
-    """The process may use at most 128 MiB more than after its imports."""
+    """Reading the file may add at most 128 MiB to the memory that the process uses after its imports."""
     file = tmp_path / "list"
     file.write_bytes(made())
     begun = subprocess.run(

@@ -1,7 +1,7 @@
-"""Mutants of country files, and the cases and tables that notice them.
+"""Mutants of country files, and a search for the mutants that no case or decision table detects.
 
-Keys, types and vocabularies come from the `Section` classes, so that new keys are covered automatically. Sources are quotations and
-are not changed.
+Keys, types and vocabularies come from the `Section` classes, so that new keys are covered automatically. Sources are
+quotations and are not changed.
 """
 
 import copy
@@ -65,7 +65,7 @@ class _Edit(NamedTuple):
 
 
 def changes(file: str, data: dict[str, Any]) -> Iterator[Change]:
-    """Yield every change of a country file."""
+    """Yield all mutants of a country file. Raises ValueError if two of them have the same name."""
     names: set[Mutant] = set()
     for where, path, edit in _edits(data):
         mutant = Mutant(file, where, edit.text)
@@ -114,7 +114,7 @@ def _section_class(name: str) -> type[Section]:
 
 
 def _of_keys(kind: type[Struct], values: dict[str, Any], data: dict[str, Any]) -> Iterator[_Edit]:
-    """Yield the changes of each key, including omitted keys with a default.
+    """Yield the changes to each key, including omitted keys with a default.
 
     If a section is only cited, its omitted keys are skipped, because such a section cannot allow a call.
     """
@@ -252,7 +252,7 @@ def _moved_windows(key: str, entries: list[str], window: str) -> Iterator[_Edit]
 
 
 def _inside(name: str, kind: type[Struct], value: dict[str, Any], data: dict[str, Any]) -> Iterator[_Edit]:
-    """Yield the changes of a nested mapping, with paths that begin with its key."""
+    """Yield the changes to the nested mapping at key `name`, with paths that begin with this key."""
     for edit in _of_keys(kind, value, data):
         yield _Edit(f"{name}.{edit.text}", (name, *edit.path), edit.value)
 
@@ -473,8 +473,9 @@ def _placed(facts: Facts, usual: Law, law: Law) -> Facts:
 class Effect(NamedTuple):
     """The effect of a change.
 
-    `LOOSER`: a call that was denied is allowed; `example` holds the facts of the call. `stricter`: calls that were
-    allowed are denied, and none the other way round. `other words`: decisions differ, but no verdict does.
+    - `LOOSER`: a denied call becomes allowed. `example` holds the reasons for the denial and the facts of the call.
+    - `stricter`: an allowed call becomes denied, and no denied call becomes allowed.
+    - `other words`: every verdict stays the same, but other parts of a decision change.
     """
 
     word: Literal["LOOSER", "stricter", "other words", "no effect seen"]
@@ -490,7 +491,7 @@ _RULES = dict(RULES)
 
 
 class Probes:
-    """The facts of the cases under every purpose and call type, with their decisions."""
+    """The facts of the cases, combined with every purpose and call type, and the decision on each combination."""
 
     def __init__(self, country: str) -> None:
         self._usual = casebook.law_of(country)
@@ -508,9 +509,9 @@ class Probes:
         self._read = _reads(self._usual, probes)
 
     def is_looser(self, data: dict[str, Any]) -> bool:
-        """Return whether the effect is `LOOSER`.
+        """Return whether the country file `data` allows a call that the original file denies.
 
-        The rules that denied a call are tried first, because they take a tenth of the time of a decision.
+        The rules that denied a call are run first, because these rules take a tenth of the time of a full decision.
         """
         law = parse_law(data)
         changed = {name for name in SECTIONS if getattr(law, name) != getattr(self._usual, name)}
@@ -601,10 +602,11 @@ class Run(NamedTuple):
 
 
 def run(names: Iterable[str], judged: Collection[Mutant] = ()) -> Run:
-    """Try every change of these country files, except those in `judged`.
+    """Try every mutant of these country files, except the mutants in `judged`.
 
-    The gate denies all calls under a draft until an operator accepts it. Therefore a mutant of a draft counts only if
-    it allows a call of the case book that the draft denies. The calls are tried under every purpose and call type.
+    The gate denies all calls under a draft until an operator accepts the draft. Therefore a mutant of a draft counts as
+    a survivor only if it allows a call that the draft denies. The calls come from the case book, and are tried with
+    every purpose and call type.
     """
     tried: list[Change] = []
     survived: list[Change] = []

@@ -44,9 +44,10 @@ Place: TypeAlias = tuple[tuple[str, int | None], ...]
 class Change(NamedTuple):
     """A mutant with its source.
 
-    `lines` are the lines of the changed node; a test must execute one of them to notice the change. `in_body`: the
-    change is in a function body. `needs_import`: the change is in the body of a class or in a type, so the module must
-    be imported again. `source` is the whole changed file.
+    - `lines` are the lines of the changed node.
+    - `in_body` is true for a change in a function body. Only a test that executes one of the `lines` can detect it.
+    - `needs_import` is true for a change in a class body or a type alias. The module must then be imported again.
+    - `source` is the whole changed file.
     """
 
     mutant: Mutant
@@ -67,7 +68,7 @@ class _Site(NamedTuple):
 
 
 def changes(path: Path, root: Path) -> Iterator[Change]:
-    """Yield every change of a file."""
+    """Yield all mutants of the file `path`. The file names in the mutants are relative to `root`."""
     tree = ast.parse(path.read_text("utf-8"))
     types = {node.lineno for node in tree.body if isinstance(node, ast.AnnAssign) and _is_type(node)}
     times = Counter[Mutant]()
@@ -120,7 +121,10 @@ def _sites(
 
 
 def _inside(node: Node, field: str, where: str, *, in_body: bool) -> tuple[str, bool]:
-    """Return the qualified name of the scope of a field's nodes, and whether they are in a function body."""
+    """Return the scope of the nodes in `field`, and whether these nodes are in a function body.
+
+    The scope is a qualified name, as in `where`.
+    """
     if field != "body" or not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
         return where, in_body
     is_class = isinstance(node, ast.ClassDef)

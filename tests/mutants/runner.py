@@ -1,9 +1,9 @@
-"""The test runner for mutants: it runs the tests that execute a changed line, each mutant in a new process.
+"""The test runner for mutants. Each mutant is tried in a new process, with the tests that execute a changed line.
 
-Tests are collected once. For a change in a function or a constant the collecting process forks; the child replaces the function's code
-or the constant and runs the tests, which takes milliseconds. Changes in class bodies and types, and survivors, are written to a copy of the
-repository, where pytest starts again. A mutant is killed if a test fails, if the changed module cannot be imported,
-or if a timeout expires.
+Tests are collected once. For a change in a function or a constant, the collecting process forks. The child replaces the
+function's code or the constant and runs the tests, which takes milliseconds. A change in a class body or a type is
+written to a copy of the repository, where pytest starts again. `source` also tries unlisted survivors in this copy. A
+mutant is killed if a test fails, if the changed module cannot be imported, or if a timeout expires.
 """
 
 import functools
@@ -54,8 +54,8 @@ _KEPT = {"law_data"}
 class Outcome(NamedTuple):
     """The result for a mutant.
 
-    `by` is the test that failed, or the reason why no test ran or ended. For a survivor, `tests` are the tests that
-    execute the changed lines.
+    `by` is the test that failed, `TIME` after a timeout, or the reason why no test ran. For a survivor, `tests` are the
+    tests that execute the changed lines.
     """
 
     status: int
@@ -93,7 +93,10 @@ def run_collected(
 
 
 class Copy:
-    """A copy of the repository with one changed file at a time, so that child processes of tests run the change too."""
+    """A copy of the repository with one changed file at a time.
+
+    The changed code also runs in the child processes of the tests.
+    """
 
     def __init__(self, root: Path, folder: Path) -> None:
         self._root, self.folder = root, folder
@@ -421,7 +424,6 @@ def exchange(change: Change, root: Path) -> bool:
 
 
 def _exchange_code(change: Change, module_code: types.CodeType, module: types.ModuleType) -> bool:
-    """Replace the code of the changed function."""
     codes = {code.co_qualname: code for code in _codes(module_code)}
     code, found = codes.get(change.function), False
     for function in _functions(vars(module).values(), module.__name__):

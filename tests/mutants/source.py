@@ -18,10 +18,10 @@ from tests.support.paths import ROOT
 
 
 class Group(NamedTuple):
-    """Source files, and the tests that must notice the mutants of these files, quickest first.
+    """Source files, and the tests that must kill every mutant of these files, quickest tests first.
 
-    `processes` are tests that run the files in child processes. `keywords` selects tests as pytest's `-k` does. `most` limits the
-    mutants per file, always to the same ones; 0 means all.
+    `processes` are tests that run the files in child processes. `keywords` selects tests as pytest's `-k` does.
+    `most` is the maximum number of mutants per file, selected by hash; 0 means all.
     """
 
     files: tuple[str, ...]
@@ -200,10 +200,10 @@ def changed_lines(path: Path, since: str) -> set[int]:
 def run(
     changes: list[Change], group: Group, known: Iterable[Mutant], most_seconds: float
 ) -> Iterator[Mutant]:
-    """Yield the survivors.
+    """Yield the surviving mutants.
 
-    Changes that need a new import are tried in a copy of the repository. Unlisted survivors are tried there again,
-    unless `most_seconds` is limited.
+    Changes that need a new import are tried in a copy of the repository. Survivors that are not in `known` are tried
+    again in the copy if `most_seconds` is infinite.
     """
     tests, processes = ([f"tests/{name}.py" for name in names] for names in (group.tests, group.processes))
     again = [(change, tests + processes) for change in changes if change.needs_import]

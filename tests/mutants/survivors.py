@@ -1,7 +1,7 @@
-"""Mutants that no test notices, and their judgements in `survivors.yaml`.
+"""Mutants that survive all tests, and the list of known survivors in `survivors.yaml`.
 
-The name of a mutant consists of its file, the qualified name of the function or the section of the law, and the changed
-text. The name does not change when lines move.
+A mutant's name consists of its file, the function's qualified name or the section of the law, and the changed text. The
+name does not change when lines move.
 """
 
 from collections.abc import Iterable, Iterator
@@ -29,10 +29,11 @@ class Mutant(NamedTuple):
 
 
 class Entry(Struct, forbid_unknown_fields=True, kw_only=True):
-    """Mutants of one place that share a judgement.
+    """Known survivors in the same function or section of law, with the same judgement.
 
-    `equivalent`: no call is decided differently. `over-strict`: the mutant denies calls that the law allows, but allows none that the
-    law denies. `accepted`: anything else; `reason` explains why no test is needed.
+    - `equivalent`: the mutant decides no call differently
+    - `over-strict`: the mutant denies calls that the law allows, but allows none that the law denies
+    - `accepted`: any other mutant; `reason` explains why no test is needed
     """
 
     where: str
@@ -44,7 +45,8 @@ class Entry(Struct, forbid_unknown_fields=True, kw_only=True):
 class Difference(NamedTuple):
     """The difference between a run and the list.
 
-    `unlisted` mutants survive without a judgement. `outdated` mutants are listed, but no longer exist or survive.
+    `unlisted` mutants survived but are not in the list. `outdated` mutants are in the list, but were killed or no
+    longer exist.
     """
 
     unlisted: list[Mutant]
@@ -75,7 +77,10 @@ def _pairs(entries: dict[str, list[Entry]]) -> Iterator[tuple[Mutant, Entry]]:
 
 
 def compare(tried: Iterable[Mutant], survived: Iterable[Mutant], known: Iterable[Mutant]) -> Difference:
-    """Compare a run with the list. Listed mutants of files without a tried mutant are ignored."""
+    """Compare a run with the list.
+
+    A listed mutant is reported as outdated only if at least one mutant in the same file was tried.
+    """
     surviving, names = set(survived), set(known)
     files = {mutant.file for mutant in tried}
     outdated = [mutant for mutant in names - surviving if mutant.file in files]

@@ -84,7 +84,7 @@ def upstream(release: str) -> Upstream:
 
 
 def tables(data: Upstream) -> dict[str, Rows]:
-    """Return the parts of the module: values by prefix or place."""
+    """Return the rows of the generated tables `ZONES`, `PLACES` and `ZONES_OF_PLACES`."""
     facts = yaml.safe_load(_FACTS.read_text("utf-8"))
     places = _places(data.names, facts["places"])
     zones = _zones(data.zones, facts["zones"], places)

@@ -77,7 +77,7 @@ def trees() -> dict[str, ast.Module]:
 
 
 def nodes(*kinds: type[Node]) -> Iterator[tuple[str, Node]]:
-    """Yield each node of these kinds with the name of its module."""
+    """Yield the module name and the node for each syntax-tree node of the given kinds."""
     for name, tree in trees().items():
         yield from ((name, node) for node in ast.walk(tree) if isinstance(node, kinds))
 
@@ -95,7 +95,6 @@ def within(name: str, prefix: str) -> bool:
 
 
 def violations(name: str, source: str, tree: ast.AST) -> list[str]:
-    """Return the rules that a module violates."""
     found = [
         f"{name} must not import {library}"
         for target in imports(tree)

@@ -1,4 +1,4 @@
-"""Tests that every change to a country file makes a case or a table fail, or has a judgement in `survivors.yaml`."""
+"""Tests that every change to a country file makes a case or a table fail, or is explained in `survivors.yaml`."""
 
 import importlib.util
 import subprocess
@@ -31,7 +31,7 @@ class Counter:
 
 @pytest.mark.timeout(300)
 def test_every_mutant_of_a_country_file_is_killed_or_has_a_judgement() -> None:
-    """Drafts, and mutants with a judgement, take the longest. Only `make mutants` tries them."""
+    """Drafts and judged mutants take the longest, so only `make mutants` tries them."""
     known = survivors.listed(survivors.read())
     tried, survived = countries.run(countries.countries(drafts=False), judged=known)
     names = {change.mutant for change in tried}

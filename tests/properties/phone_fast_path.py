@@ -1,11 +1,11 @@
 """Comparison of the fast path of `dialgate.core.phone` with the slow path, including refusals.
 
 Half of the numbers cover every five-digit prefix at every length from 4 to 15 digits. The numbering plan of
-Italy does not depend on later digits, so 2,400,000 numbers are a proof for the installed metadata. The other
+Italy does not depend on later digits, so 2,400,000 numbers cover the whole plan in the installed metadata. The other
 half are one small change away from a valid number.
 
-The slow path here is `_exactly`. For a plus sign and digits, the complete slow path only adds the refusal texts,
-which cost four times as much. `tests/core/test_phone.py` compares the complete paths.
+The slow path here is `_exactly`. All numbers here are a plus sign and digits. For these, the complete slow path adds only
+the refusal texts, which more than double the time. `tests/core/test_phone.py` compares the complete paths.
 """
 
 import random

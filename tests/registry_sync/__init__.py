@@ -1,1 +1,0 @@
-"""Tests of `registry_sync`, the nightly job."""

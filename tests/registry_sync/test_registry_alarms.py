@@ -94,5 +94,5 @@ async def test_expiring_numbers_raise_an_alarm_unless_a_query_is_under_way_or_du
 
 
 def _expiring_counts(part: Summary) -> Iterable[str]:
-    """Return the number that begins the text of the alarm `expiring`."""
+    """Return the number at the start of each `expiring` alarm's text."""
     return [alarm.text.split()[0] for alarm in part.alarms if alarm.kind == "expiring"]

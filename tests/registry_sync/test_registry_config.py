@@ -1,4 +1,4 @@
-"""registries.yaml: the shipped example is valid, and all errors are reported at once, with what to do."""
+"""The shipped registries.yaml is valid, and all errors in a registries.yaml are reported at once."""
 
 import json
 import shutil

@@ -1,6 +1,6 @@
-"""The cycle with a registry that answers queries: what is submitted, accepted, and raised as an alarm.
+"""The cycle with a registry that answers queries: submissions, accepted answers and alarms.
 
-The clock is manual; the registry is simulated, on real files.
+The clock is set by hand. A simulated registry exchanges real files with the job.
 """
 
 import json
@@ -52,7 +52,7 @@ async def test_numbers_on_call_lists_are_submitted_answered_and_published(job: J
 
 
 async def test_age_of_an_answer_counts_from_its_query_and_the_receipt_is_stored(job: JobWorld) -> None:
-    """The time that the registry and the job need is part of the 15 days."""
+    """An answer is valid for 15 days from its query. The processing time is part of these days."""
     await job.run_once()
     job.clock.at += 20 * HOUR
     await job.answer_and_run()

@@ -105,7 +105,7 @@ def many(count: int, listed: Callable[[int], bool]) -> str:
 @pytest.mark.parametrize("suffix", ["txt", "zip"])
 @pytest.mark.parametrize("end", ["\r\n", "\n"])
 def test_an_answer_is_published_with_its_proof(operator: Operator, suffix: str, end: str) -> None:
-    """A leading 0 is kept, a repeated line is counted, and the last line may have no line end."""
+    """A leading 0 is kept, and a repeated line is counted. The last line needs no line ending."""
     request = operator.write(f"request.{suffix}", end.join([FIXED, MOBILE, MOBILE]))
     answer = operator.write(f"answer.{suffix}", end.join([MOBILE + ",1", FIXED + ",0", FIXED + ",0"]))
     status, report = operator.run_process(operator.command(request, answer, EARLY, "--answered-at", LATE))
@@ -121,7 +121,10 @@ def test_an_answer_is_published_with_its_proof(operator: Operator, suffix: str, 
 
 
 def test_newer_consultation_wins_in_any_order_of_imports(operator: Operator) -> None:
-    """A newer *clear* keeps the instant of the last listing, which voids earlier consents."""
+    """A newer *clear* answer keeps the time of the last *listed* answer.
+
+    The rules need this time, because a listing voids the consents given before it.
+    """
     assert operator.import_answers(lines(MOBILE + ",0", FIXED + ",1"), LATE)[0] == 0
     status, report = operator.import_answers(lines(MOBILE + ",1", FIXED + ",0"), EARLY)
     assert (status, report["newly_listed"], report["newly_clear"]) == (0, 0, 0)
@@ -239,7 +242,11 @@ def test_answer_is_refused_for_another_controller_after_newer_imports_and_in_ano
 
 
 def test_two_controllers_may_get_the_same_answer(operator: Operator) -> None:
-    """Each controller has its own receipt. For a long answer the operator must also state that both asked."""
+    """Each controller needs its own receipt.
+
+    If an answer of 100 lines or more equals another controller's answer, the import also needs `--same-answer`. Shorter
+    answers can be identical by chance.
+    """
     for name in ("acme", "beta"):
         assert operator.import_answers(SHORT, EARLY, "--controller", name)[0] == 0
     assert operator.import_answers(LONG, LATE)[0] == 0
@@ -428,7 +435,10 @@ def test_correct_changes_only_the_date(operator: Operator) -> None:
 
 
 def test_correction_does_not_prolong_an_answer(operator: Operator) -> None:
-    """No correction can date a consultation after the first import of its answer, even after earlier corrections."""
+    """The corrected date must not be later than the first import of the answer.
+
+    Earlier corrections do not move this limit.
+    """
     order = manual_import.Order(
         registry="rpo",
         controller="acme",

@@ -1,7 +1,7 @@
-"""The nightly job, killed at random points of submitting, importing and publishing.
+"""The nightly job, killed at random points while it submits, imports and publishes.
 
-After the next run the state equals that of an undisturbed job, and no package was submitted twice. pytest-randomly
-prints the seed; DIALGATE_REGISTRY_KILLS sets the number of kills.
+After two further runs, the state equals that of a job that was never killed, and no package was submitted twice.
+pytest-randomly prints the seed. DIALGATE_REGISTRY_KILLS sets the number of kills.
 """
 
 import asyncio
@@ -29,7 +29,10 @@ def run_job(path: Path, at: Instant, begins: Event) -> None:
 
 
 class Killer:
-    """A runner of the job in a separate process, forked from a server that has the modules loaded."""
+    """A helper that runs the job in a child process and can kill the process.
+
+    The child is forked from a server that has already imported the modules.
+    """
 
     def __init__(self) -> None:
         self._context = multiprocessing.get_context("forkserver")

@@ -104,7 +104,7 @@ class Office:
         await app.tick()
 
     async def decide(self, at: Instant, *numbers: str) -> list[str]:
-        """Return the first reason of the gate's decision about a call to each number, or `allow`."""
+        """Check a call to each number. Return `allow` or the first reason code for each number."""
         loaded = loader.load(self.gate)
         app = await App.open(loaded, registry=CollectorRegistry(), clock=Hand(at))
         try:
@@ -330,7 +330,7 @@ RISKY, WELCOME = "+61291234560", "+61291234561"
 
 
 async def test_washed_list_answers_the_query(tmp_path: Path) -> None:
-    """The register returns only the clear numbers of a query. The others count as listed, so a truncated file denies."""
+    """The register returns only the clear numbers of a query. All others count as listed, even in a truncated file."""
     office = Office(tmp_path, "AU", asked=[WASHED])
     (office.folder / "outbox").mkdir()
     assert await office.decide(TUESDAY, RISKY, WELCOME) == ["registry.unknown"] * 2
@@ -509,7 +509,7 @@ MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
 
 
 def test_format_of_another_country_is_a_mistake(tmp_path: Path) -> None:
-    """The default format is Italian. With it, no number of another country would ever be submitted."""
+    """The default format is for Italian numbers, so the job would never submit a number from another country."""
     office = Office(
         tmp_path, "AU", asked=[{key: WASHED[key] for key in ("registry", "controller", "source")}]
     )

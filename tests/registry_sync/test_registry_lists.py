@@ -88,7 +88,10 @@ async def test_missing_number_is_clear_inside_the_coverage_only(job: ListJob) ->
 
 
 async def test_each_area_has_its_own_age(job: ListJob) -> None:
-    """16 CFR 310.4(b)(3)(iv): the age is that of the version. A new version of one area code does not renew another."""
+    """16 CFR 310.4(b)(3)(iv): the age of a list is that of its version.
+
+    A new version of the list for one area code does not renew the list for a different area code.
+    """
     await publish_first_lists(job)
     job.put("2026-11-25_407_changes-since-2026-11-20.txt", "NoChanges\r\n")
     job.clock.at = DAY_ZERO + 29 * DAY

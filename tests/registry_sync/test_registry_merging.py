@@ -1,4 +1,7 @@
-"""However merges are ordered and grouped, each number gets the same answer as from a simple computation."""
+"""Merging gives each number the answer from its newest consultation.
+
+The order of the consultations and the size of the groups make no difference.
+"""
 
 from collections.abc import Sequence
 

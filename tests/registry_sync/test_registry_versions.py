@@ -65,7 +65,7 @@ async def test_rollback_without_an_earlier_publication_is_refused_and_status_fit
         {
             "error": {
                 "code": "refused",
-                "message": "there is no earlier publication yet: this is the first",
+                "message": "there is no earlier publication",
                 "field": "",
             }
         },

@@ -1,5 +1,3 @@
-"""Tests of the law of a country as a readable page."""
-
 from datetime import date
 from typing import Any, get_args
 

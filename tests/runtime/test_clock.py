@@ -77,7 +77,7 @@ async def test_an_answer_that_expired_while_the_gate_was_idle_stays_expired(conf
 
 
 async def test_an_idle_gate_keeps_the_instant_of_its_upkeep(config: Path) -> None:
-    """The log is empty, so it contains no instant."""
+    """The log is empty, so only the stored time of the last upkeep shows that the clock was set back."""
     async with gate_at(config, NOW):
         pass
     async with gate_at(config, NOW - SECOND) as app:  # a clock that is disciplined steps back by less

@@ -1,4 +1,7 @@
-"""Tests of copies of closed segments at a target: they are complete, can be verified alone, and are never replaced."""
+"""Tests of the copies of closed log segments that are shipped to a target.
+
+The copies are complete, can be verified without the original log, and are never replaced.
+"""
 
 import asyncio
 import json
@@ -465,9 +468,7 @@ def command(config: Path, *words: str) -> tuple[int, Any]:
     return done.exit_code, json.loads(done.output.splitlines()[-1])
 
 
-def test_the_command_ships_to_both_targets_and_anew_repairs_the_copy(
-    data: Path, place: Place, tmp_path: Path
-) -> None:
+def test_the_command_ships_every_worker_and_writes_metrics(data: Path, place: Place, tmp_path: Path) -> None:
     config = config_of(tmp_path / "config", data, **place.to, textfile=str(tmp_path / "ship.prom"))
     code, rows = command(config)
     assert code == 0

@@ -1,11 +1,16 @@
-"""The master is killed repeatedly under load. No number is allowed a call after an acknowledged stop, or a sixth call.
+"""Repeated kills of the master under load.
 
-Requests and responses are recorded with their times and checked against these two invariants. No others are
-needed: decisions share only limits and stops, and only a wrong allow can break either.
+Two invariants must hold:
 
-A violation ends the run with `Violation`. If a new master exists and the gates do not serve, the run ends with
-`NotServed`. A round in which the test's servers failed is repeated; if more than one round in twenty fails, the run
-ends with `Spoiled`.
+- After a stop for a number is acknowledged, no call to the number is allowed.
+- At most five calls to a number are allowed.
+
+Requests and responses are recorded with their times and checked against these two invariants. No other invariants are
+needed, because decisions share only limits and stops, and only a wrong allow can break either.
+
+A violation ends the run with `Violation`. If a master exists but the gates do not allow calls or accept stops in time,
+the run ends with `NotServed`. A round in which the test's Redis servers fail is repeated. If more than one round in
+twenty fails this way, the run ends with `Spoiled`. One such round is always tolerated.
 
 `DIALGATE_FAILOVERS`: number of rounds. `DIALGATE_CALLERS`: number of concurrent callers.
 """
@@ -52,11 +57,11 @@ class Violation(Exception):
 
 
 class NotServed(Exception):
-    """A master exists, but the gates do not serve or do not accept a stop."""
+    """A master exists, but the gates did not allow calls or accept stops in time."""
 
 
 class Spoiled(Exception):
-    """The servers of the test did not work as required."""
+    """The Redis servers of the test did not reach the state that the test needs."""
 
 
 class Check(Struct, frozen=True):
@@ -127,7 +132,7 @@ class Site(Struct):
         return check
 
     async def stop(self, number: str) -> None:
-        """Request a stop for a number until it is acknowledged."""
+        """Keep requesting a stop for a number until a gate acknowledges the stop."""
         request = RevocationRequest(number=number, scope="controller")
         acknowledged = False
         while not acknowledged:
@@ -195,7 +200,7 @@ async def served() -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def load(place: Site, numbers: list[str]) -> AsyncIterator[list[asyncio.Task[None]]]:
-    """Send checks without a pause while half of the data subjects revoke.
+    """Send checks without a pause, and request stops for half of the numbers.
 
     All requests are cancelled at the end, because closing a gate waits until all open checks are answered.
     """

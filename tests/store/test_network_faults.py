@@ -46,7 +46,7 @@ class Line(Struct):
         return [attempt.decision for attempt in known.attempts]
 
     async def read(self) -> None:
-        """Read until the store answers. A successful read resolves doubtful commits."""
+        """Read until the store answers. A successful read undoes all commits with an unknown outcome."""
         async with asyncio.timeout(RECOVERY):
             while True:
                 try:
@@ -136,7 +136,10 @@ async def test_a_doubtful_commit_is_settled_before_the_next_commit(line: Line) -
 
 
 async def test_attempts_after_a_doubtful_commit_survive_a_power_failure(line: Line) -> None:
-    """The log continues where the doubtful batch began, even if the batch begins with a denial."""
+    """The undo sets the log's position in the store to the entry before the batch, where crash recovery starts.
+
+    The batch begins with a denial, which has no attempt in the store.
+    """
     assert (await line.served()).decision == "allow"
     line.proxy.fail("lost", COMMIT)
     answers = await asyncio.gather(ask(line.app, to=UNLISTED), ask(line.app), ask(line.app, "a", UNLISTED))
@@ -188,7 +191,10 @@ async def test_a_read_that_overtakes_a_commit_sees_its_writes(line: Line, before
 
 
 async def test_a_late_commit_counts_nothing(line: Line) -> None:
-    """The gate gave up the commit and may have reused its IDs. No other change shows that the commit is late."""
+    """The gate gave up on the commit and may have reused the decision IDs.
+
+    All values that the commit compares are unchanged, so only the raised fence can reject the commit.
+    """
     line.proxy.fail("held", COMMIT)
     assert (await ask(line.app, "a")).decision_id == ""
     line.proxy.fault = ""

@@ -1,4 +1,7 @@
-"""Gates that find an older copy of their shared store: no gate allows a call before the lost attempts are back."""
+"""Tests of gates that find an older copy of their shared store.
+
+A gate denies calls until the gates have had time to add the lost attempts again.
+"""
 
 from pathlib import Path
 
@@ -173,7 +176,7 @@ async def test_a_gate_that_starts_on_an_older_copy_waits_for_the_others(server: 
 
 
 async def test_a_reading_from_an_older_copy_is_not_committed_after_recovery(server: Path) -> None:
-    """The reading may lack attempts that another gate has not added yet."""
+    """The older copy may lack attempts that another gate has not added again yet."""
     store = RedisStore(at(server))
     await store.settle("log", 0, [], [])
     await back_up(server)
@@ -211,7 +214,10 @@ async def test_an_older_copy_appears_again_while_the_gate_waits(server: Path) ->
 
 
 async def test_an_older_copy_appears_during_recovery(server: Path) -> None:
-    """Recovery must fail: the new position would hide that the attempts were added to another copy."""
+    """Recovery must fail, because the second copy lacks the attempts that were added to the first copy.
+
+    If the second copy stored the new position, a later recovery would skip these attempts.
+    """
     store = RedisStore(at(server))
     await store.settle("log", 0, [], [])
     await back_up(server, 1, 2)

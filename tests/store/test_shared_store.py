@@ -152,7 +152,7 @@ async def test_a_stop_at_one_gate_binds_the_other(gates: list[App], *, assuming:
 
 
 async def test_the_record_of_a_denial_contains_a_stop_of_another_gate(gates: list[App]) -> None:
-    """A denied call has no reservation that would detect the stop."""
+    """The commit must detect a stop from another gate, even though a denied call reserves no attempt."""
     one, other = gates
     always_assume(other)
     stop = RevocationRequest(number=UNLISTED, scope="controller")
@@ -270,7 +270,10 @@ async def test_an_unclaimed_ledger_sealed_by_other_keys_is_refused(tmp_path: Pat
 
 
 async def open_second_gate(running: App, file: Path) -> None:
-    """Open a gate at `file` while another one runs. Raises the error of `App.open`."""
+    """Open and close a gate with the configuration `file`, while the gate `running` runs.
+
+    Raises the same errors as `App.open`.
+    """
     at_work = asyncio.create_task(running.run())
     try:
         await (await App.open(loader.load(file), registry=CollectorRegistry())).close()
@@ -299,7 +302,10 @@ async def test_two_gates_with_the_same_name_or_log_do_not_run_at_once(tmp_path: 
 
 
 async def test_one_of_two_gates_that_open_logs_of_one_name_at_once_gives_up(tmp_path: Path) -> None:
-    """Neither gate sees the presence of the other yet, and each would undo the attempts that the other counts."""
+    """Both gates open before either has announced its presence in the store.
+
+    If both gates kept running, they would undo each other's attempts.
+    """
     store = {"url": redis_servers.alone(), "name": tmp_path.name, "patience": 5}
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
@@ -754,7 +760,7 @@ async def test_a_store_of_another_version_is_refused(tmp_path: Path, left: tuple
 
 
 async def test_the_names_of_neighbouring_decisions_are_stored_together(own_store: RedisStore) -> None:
-    """Names are also tested across chunk boundaries, and releasing one name keeps the others."""
+    """The sequences cross chunk boundaries. Releasing some decisions must not remove the names of their neighbours."""
     seqs = [1, 2, 126, 127, 128, 130, 255, 256, 257]
     subjects = {f"log-{seq}": b"%016d" % seq for seq in seqs}
     reservations = [
@@ -775,7 +781,7 @@ async def test_the_names_of_neighbouring_decisions_are_stored_together(own_store
         if decision not in {"log-127", "log-130", "log-256"}
     }
     short = [Reservation(b"short", attempt("log-300"), (b"short",))]
-    with pytest.raises(ValueError, match="must have 16 bytes"):
+    with pytest.raises(ValueError, match="must be 16 bytes long"):
         await own_store.commit(await own_store.read([b"short"]), short, [], Position("log", 300))
 
 
@@ -930,9 +936,9 @@ async def test_a_replica_unknown_at_the_start_of_a_cluster_is_waited_for_soon(
 
 
 async def test_sentinels_with_their_own_users(tmp_path: Path) -> None:
-    """The rights in docs/how-to/several-nodes.md are enough.
+    """The rights in docs/how-to/several-nodes.md are sufficient for a Sentinel user.
 
-    Without these rights the error is clear, and shows no internals of a connection.
+    Without these rights, the error message is clear and does not contain redis-py's connection arguments.
     """
     watched = redis_servers.sentinels(0)
     for port in watched.ports:
@@ -955,7 +961,7 @@ def ask_port(port: int, *words: str) -> None:
 
 
 async def test_a_server_that_syncs_every_second_is_waited_for(tmp_path: Path) -> None:
-    """An acknowledged stop is on disk. No stop is refused because the server syncs only once a second."""
+    """The store accepts every stop, although the server's sync may take longer than `patience`."""
     process = redis_servers.start(tmp_path, unixsocket=str(tmp_path / "socket"), appendfsync="everysec")
     store = RedisStore(at(tmp_path), patience=0.2)
     await store.refuse_unless_safe()
@@ -967,7 +973,10 @@ async def test_a_server_that_syncs_every_second_is_waited_for(tmp_path: Path) ->
 async def test_a_subject_with_an_unanswered_silent_call_never_expires(
     own_store: RedisStore, tmp_path: Path
 ) -> None:
-    """PTTL returns the lifetime of a value in ms, or -1 if it never expires. ANNA's key is her 16 bytes as text."""
+    """PTTL returns the remaining lifetime of a key in ms, or -1 if the key never expires.
+
+    The subject `ANNA` is ASCII, so its key can be passed to `ask_server` as text.
+    """
     results: list[Result] = ["answered", "abandoned", "answered", "no_answer"]
     lives = []
     for seq, result in enumerate(results, 1):

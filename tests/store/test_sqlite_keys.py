@@ -89,7 +89,7 @@ async def test_a_filled_filter_answers_for_absent_numbers_without_a_lookup(tmp_p
 
 @pytest.mark.parametrize("count", [1, CATCH_UP, CATCH_UP + 1])
 async def test_a_revocation_by_another_process_is_read_at_once(tmp_path: Path, count: int) -> None:
-    """The other process may append more entries than can be added to the filter during a call."""
+    """The other process may append more entries than one read may add to the filter."""
     gate, command = (SqliteStore.open(tmp_path / "store.db") for _ in range(2))
     await command.append(drafts(random_keys(3)))
     await fill(gate)
@@ -121,7 +121,7 @@ async def test_a_commit_notices_a_revocation_after_its_read(tmp_path: Path) -> N
 
 
 async def test_keys_committed_while_the_filter_is_filled_are_in_it(tmp_path: Path) -> None:
-    """Commit before, during and after the filling, then write everything to the database."""
+    """The filter must contain all keys, including those committed while it is being filled."""
     store = SqliteStore.open(tmp_path / "store.db")
     subjects, keys = random_keys(4), random_keys(4)
 
@@ -151,7 +151,7 @@ async def test_keys_committed_while_the_filter_is_filled_are_in_it(tmp_path: Pat
 
 @pytest.mark.parametrize("count", [1, 500, 501, 1_300])
 async def test_any_number_of_unwritten_keys_is_in_the_filter(tmp_path: Path, count: int) -> None:
-    """More than 500 are added in a thread. A missing key would hide an attempt, and so permit one call too many."""
+    """A missing key would hide an attempt and permit one call too many. More than 500 keys are added in a thread."""
     store, keys = SqliteStore.open(tmp_path / "store.db"), random_keys(count)
     await store.ping()
     db = store._near.database
@@ -205,7 +205,7 @@ async def test_calls_are_read_and_committed_while_another_process_writes(tmp_pat
 
 
 async def test_a_commit_on_an_older_reading_is_compared_with_the_state(tmp_path: Path) -> None:
-    """Attempts in memory do not change the version of the file, so every reading except the newest is compared."""
+    """An attempt that is still in memory does not change the database's version. So the version alone cannot show that a reading is stale."""
     store, (subject,) = SqliteStore.open(tmp_path / "store.db"), random_keys(1)
     await fill(store)
     first, second = [await store.read([subject]) for _ in range(2)]

@@ -139,7 +139,7 @@ def attempt(decision: str, at: int = 10) -> Attempt:
 
 
 def named(question: bytes) -> bytes:
-    """Return a key with the length of a request's key."""
+    """Pad `question` to 16 bytes, the length of a request's key."""
     return question.ljust(16, b"-")
 
 
@@ -208,7 +208,7 @@ asyncio.run(store.append([draft]))
 
 
 async def test_states_are_in_the_requested_order(store: Store) -> None:
-    """Subjects may be repeated, and may be more than fit in one query."""
+    """A subject may be repeated, and there may be more subjects than fit in one query."""
     await store.append([revoked(ANNA)])
     crowd = [index.to_bytes(16, "big") for index in range(1_100)]
     known = (await store.read([BRUNO, ANNA, *crowd, ANNA])).known
@@ -419,7 +419,7 @@ async def the_request_answered(store: Store, _: Engine) -> None:
 
 
 async def the_request_answered_long_ago(store: Store, engine: Engine) -> None:
-    """Answer the request so early that the answer is no longer repeated. A commit does not check the answer's age."""
+    """Store an answer that is too old to be repeated. A commit does not check the answer's age."""
     await the_request_answered(store, engine)
     await store.maintain(11)
 
@@ -556,7 +556,7 @@ async def test_a_release_removes_attempts_and_answers(store: Store) -> None:
 
 @pytest.mark.parametrize("written", [False, True], ids=["not written down yet", "written down"])
 async def test_a_release_restores_the_position_for_later_starts(engine: Engine, written: bool) -> None:
-    """Otherwise a start would look for records that do not exist. Later commits continue from the restored position."""
+    """If the position stayed ahead of the log, a restarted gate would look for records that do not exist."""
     store = engine.open()
     others = {"other": 9} if engine.shared else {}  # the log of another process
     for log, seq in others.items():
@@ -830,7 +830,7 @@ async def test_attempts_older_than_the_bound_are_dropped(store: Store) -> None:
 
 
 async def test_an_abandoned_call_is_kept_until_a_later_call_is_answered(store: Store) -> None:
-    """No later call to ANNA was answered. A later call to BRUNO was, so his abandoned calls are dropped too."""
+    """No later call to ANNA was answered. The last call to BRUNO was answered, so all his records are deleted."""
     calls: list[tuple[bytes, Result]] = [
         (ANNA, "answered"), (ANNA, "abandoned"), (ANNA, "no_answer"), (ANNA, "abandoned"), (ANNA, "busy"),
         (BRUNO, "abandoned"), (BRUNO, "opt_out"), (BRUNO, "abandoned"), (BRUNO, "answered"),
@@ -926,7 +926,7 @@ input()
 async def test_a_lock_of_another_process_blocks_commits_until_released(
     tmp_path: Path,
 ) -> None:
-    """Reads are never blocked. Earlier commits wait, and are written when the lock is released."""
+    """Reads are not blocked. An attempt committed before the lock is written to the file once the lock is released."""
     path = tmp_path / "store.db"
     store = SqliteStore.open(path, patience=0.1)
     await reserve(store, ANNA, "log-1")
@@ -1052,7 +1052,7 @@ async def test_commits_wait_when_the_disk_cannot_keep_up(tmp_path: Path) -> None
 
 
 async def test_another_process_can_write_during_heavy_writing(tmp_path: Path) -> None:
-    """A stop does not wait until a gate has nothing more to write, because under load that never happens."""
+    """A revocation must not wait until a gate has written all buffers. Under load, a gate always has more to write."""
     store, beside = (SqliteStore.open(tmp_path / "store.db") for _ in range(2))
     gatherings = 6
     for number in range(gatherings):
@@ -1077,7 +1077,7 @@ async def test_maintenance_does_not_flush_a_buffer_that_fills_quickly(tmp_path: 
 
 
 async def test_the_newest_commit_is_released_without_waiting(tmp_path: Path) -> None:
-    """Otherwise, after a buffer was full, the released attempt would count until the database was read."""
+    """If the release waited until an older, full buffer was written, the attempt would still be counted meanwhile."""
     store = SqliteStore.open(tmp_path / "store.db")
     await store.commit(NOTHING, [], [answer(b"k%d" % n) for n in range(BUFFER_ROWS)], HERE)
     await reserve(store, ANNA, "log-1")

@@ -2,7 +2,7 @@
 
 Two handles use one store. On SQLite only the first counts attempts, like a gate; the second enters
 revocations. Anything may happen between a reading and its commit. A handle is either closed, or abandoned as
-if its process were killed. In the second case the store is then settled with the log.
+if its process were killed. In the second case, the store is then reconciled with the log.
 
 `DIALGATE_HISTORIES` sets the number of random histories; without it, each run has the same histories.
 """
@@ -76,8 +76,8 @@ class Restart(Struct, frozen=True):
 class Commit(Struct, frozen=True):
     """Read, apply `between`, then commit an attempt for each of `reserved` and an answer to each of `answered`.
 
-    `synced`: the commit states that the log is durable to its end. `assumed`: instead of a read, assume that nothing is
-    known, if the store can.
+    If `synced` is set, the commit states that all earlier log entries are durable. If `assumed` is set, the reading is
+    from `Store.assume` instead of `Store.read`, unless `assume` returns None.
     """
 
     handle: int
@@ -165,7 +165,7 @@ class Model:
     # ---- steps -------------------------------------------------------------------------------------------------------
 
     def handle(self, place: int) -> int:
-        """Return the handle, which is always the first if only one may count attempts."""
+        """Return the index of the handle to use. On SQLite only the first handle counts attempts."""
         return place if self.engine.shared else 0
 
     async def play(self, step: Step) -> None:

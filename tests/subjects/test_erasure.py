@@ -1,4 +1,4 @@
-"""Erasure: what is erased, restricted and kept, and that no file contains the unencrypted number."""
+"""Tests of erasure. Data is erased, restricted or kept as required, and no file contains the unencrypted number."""
 
 import asyncio
 import re
@@ -115,7 +115,7 @@ async def test_erased_number_is_denied_even_if_its_consent_is_sent_again(gate: W
 
 
 async def test_new_erasure_suppresses_again_after_a_lift(gate: World) -> None:
-    """The new erasure has the same proof, and the same or a later instant."""
+    """Both new erasures have the same proof as the first. One has the same time, and the other a later time."""
     first = (await erase(gate, proof="letter 7"))["suppression"]["seq"]
     lift = {"ground": "error", "reason": "typed wrong"}
     await send(gate, f"/v1/revocations/{first}/lift", lift)
@@ -177,7 +177,7 @@ def test_attempt_in_the_store_counts_before_its_record_is_logged() -> None:
 
 
 async def test_confirmation_is_erased_with_its_consent(gate: World) -> None:
-    """Otherwise an exported consent would count as confirmed again."""
+    """Otherwise the consent would count as confirmed without a new confirmation if a CRM sent the consent again."""
     await send(gate, "/v1/consents", {**CONSENT, "double_opt_in": True})
     await send(gate, "/v1/consents/confirm", {"number": MOBILE, "id": "form-1"})
     response = await erase(gate)

@@ -1,4 +1,4 @@
-"""Storage limitation to the day, and the preview before anything is removed."""
+"""Data is removed when its retention period ends, and not earlier. A preview shows what would be removed."""
 
 from collections.abc import AsyncIterator
 from datetime import UTC, date, datetime, timedelta
@@ -162,9 +162,10 @@ async def test_law_extends_a_shorter_term(tmp_path: Path) -> None:
 
 
 async def test_items_in_use_and_revocations_are_kept(gate: World) -> None:
-    """A consent without end, a running contract, a retired list's record, and each revocation and withdrawal.
+    """A consent without an end date, a running contract and the record of a retired list are kept.
 
-    A withdrawn consent stays withdrawn even if an export sends it again.
+    Every revocation and every withdrawal is also kept. A withdrawn consent stays withdrawn even if an export sends that
+    consent again.
     """
     await consent_withdrawn(gate)
     await consent(gate, "for-ever")

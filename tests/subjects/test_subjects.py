@@ -1,4 +1,4 @@
-"""The rights of data subjects, exercised over HTTP at a running gate."""
+"""The rights of data subjects, exercised over HTTP against a running gate."""
 
 import re
 import shutil

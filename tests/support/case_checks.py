@@ -1,4 +1,4 @@
-"""Checks of a case: the decision is as the case demands, and a replay of the record gives the same decision."""
+"""Checks of a case: the decision is the one that the case expects, and a replay gives the same decision."""
 
 import msgspec
 

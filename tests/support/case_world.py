@@ -1,4 +1,4 @@
-"""Preparation of gates for decision cases: stores the facts of each case where a gate reads them."""
+"""Gates for decision cases. The facts of each case are written to the files and the store that the gate reads."""
 
 import sqlite3
 from collections import defaultdict

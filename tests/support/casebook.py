@@ -58,7 +58,7 @@ BASE: dict[str, Any] = {
 
 
 class Wanted(Struct, forbid_unknown_fields=True, kw_only=True):
-    """The decision that a case demands.
+    """The expected decision of a case.
 
     `reasons` are in order. `outcomes` maps the rules that matter to `pass`, `skip` or `deny`. Instants are RFC 3339; an
     empty string means that the decision has no such instant. `cites` maps a reason code to a severity and the beginning

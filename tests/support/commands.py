@@ -42,7 +42,7 @@ class Done(NamedTuple):
 def run_command(
     program: str, *words: object, folder: Path = ROOT, environment: Mapping[str, str] = os.environ
 ) -> Done:
-    """Run `dialgate` or `registry-sync` with the given words, without standard input."""
+    """Run `dialgate` or `registry-sync` with `words` as its command-line arguments and without standard input."""
     with TemporaryFile() as out, TemporaryFile() as err:
         process = _SERVER.Process(
             target=_main,

@@ -137,7 +137,7 @@ async def check(made: World, to: str, campaign: str = "acme-fibre", from_: str =
 
 
 async def pause(made: World, campaign: str, numbers: list[str]) -> None:
-    """Report four abandoned calls, which pause a campaign without answered calls."""
+    """Report four abandoned calls. Four are enough to pause a campaign that has no answered calls."""
     for number in numbers[:4]:
         answer = await check(made, number, campaign)
         await post(made, "/v1/outcomes", {"decision_id": answer["decision_id"], "outcome": "abandoned"})

@@ -13,8 +13,8 @@ of its `countries`.
 - `each`: lists of values by fact, such as `campaign.purpose: [sale, advertising]`. The case is repeated for every
   combination of the values. `each` may also be a list of such mappings; each mapping is then combined separately.
 - `want`: `allow`, or the reason codes of the denial, or a mapping like those in `tests/cases/*.yaml`.
-- `pending`: what the vocabulary lacks for this case. A test fails once the decision is as in `want`; then remove
-  `pending`.
+- `pending`: why the country file cannot express the law of this case yet. A test fails once the decision is as in
+  `want`; then remove `pending`.
 """
 
 import itertools

@@ -161,7 +161,7 @@ def table_rows(file: str, table: dict[str, Any], words: Words) -> list[Row]:
 def _words_of(axis: str, named: Any, words: Words) -> list[str]:
     """Return the words that a table names on an axis.
 
-    `all` means every word on the axis. A table with `all` must therefore answer a newly added word.
+    `all` means every word on the axis. If a word is added to the axis, the table's rows must cover the new word too.
     """
     if named == "all":
         return list(words.axes[axis])

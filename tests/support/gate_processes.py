@@ -1,7 +1,8 @@
-"""Gates as child processes, which tests can kill, cut off from their store or give a failing disk.
+"""Gates as child processes. A test can kill a gate, cut its connection to the store, or make its disk fail.
 
-A child receives commands as JSON lines over a socket. It is forked from a server that has already imported the product, so a
-start takes a tenth of a second. Only `_Child`, `_LedgerWriter` and `Node.entries` use the product's classes.
+A child receives commands as JSON lines over a socket. Each child is forked from a server that has already imported the
+product, so a start takes a tenth of a second. Only `_Child`, `_LedgerWriter` and `Node.entries` use the product's
+classes.
 """
 
 import asyncio
@@ -118,9 +119,9 @@ class _Child:
         return self._app.gate.readiness()
 
     async def note_durable(self) -> bool:
-        """Record in the store how far the log is synced, so that other gates may repeat the synced answers.
+        """Store the sequence of the last log entry that is on disk. Return whether the write succeeded.
 
-        Return whether this succeeded.
+        Other gates may repeat the answers up to this sequence.
         """
         note = self._app._upkeep.durable_note
         await note.flush()
@@ -146,7 +147,7 @@ class _Child:
 
 
 class _LedgerWriter:
-    """A process without a gate that writes to the same ledger, like a command-line tool."""
+    """A ledger writer in a child process without a gate, like a command-line tool."""
 
     def __init__(self, registrar: Registrar) -> None:
         self._registrar, self._client = registrar, registrar.config.settings.clients[0]
@@ -276,7 +277,7 @@ class Node:
             self._writer.transport.abort()
 
     def order(self, name: str, *values: Any) -> asyncio.Future[Any]:
-        """Send a command and return its future result, which may fail with `Failed` or `Died`."""
+        """Send a command and return a future for its result. The future may fail with `Failed` or `Died`."""
         ticket = next(self._tickets)
         awaited = self._awaited[ticket] = asyncio.get_running_loop().create_future()
         if self._reading.done():

@@ -1,5 +1,3 @@
-"""Paths in the repository."""
-
 from pathlib import Path
 from typing import Final
 

@@ -57,7 +57,7 @@ class Prometheus(Struct, frozen=True):
         return {sample["metric"]["alertname"] for sample in samples}
 
     async def until(self, condition: Callable[[set[str]], bool], seconds: float = 15) -> set[str]:
-        """Wait until the firing alerts meet the condition or the time is over. Return the firing alerts."""
+        """Wait up to `seconds` until the firing alerts meet the condition. Return the firing alerts."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + seconds
         while True:
@@ -170,7 +170,7 @@ def _text(path: Path) -> str:
 
 @asynccontextmanager
 async def exporter(textfile: Path) -> AsyncIterator[str]:
-    """Serve a text file like the node exporter. Yields `host:port`."""
+    """Serve a text file as the node exporter does. Yields `host:port`."""
 
     async def metrics(_: web.Request) -> web.Response:
         return web.Response(text=_text(textfile))

@@ -27,7 +27,7 @@ _TLS = ("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"
 
 @cache
 def allowed(user: str) -> list[str]:
-    """Return the rights that the guides list for a user, with any store name."""
+    """Return the ACL rules for a user from the guides, with key patterns that match any store name."""
     guides = "\n".join(path.read_text("utf-8") for path in GUIDES.glob("*.md"))
     (line,) = re.findall(rf"^ACL SETUSER {user} on >PASSWORD (.*)$", guides, re.MULTILINE)
     return [word.replace("{dialgate}", "{*}") for word in line.split()]

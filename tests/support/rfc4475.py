@@ -20,7 +20,7 @@ BASE = {
 def message(
     first: str = "INVITE sip:{n}@p.example SIP/2.0", more: str = "", body: str = "", **changes: str
 ) -> str:
-    """Return the base INVITE with `changes` to its headers. An empty string removes a header."""
+    """Return a message with the headers in `BASE`. `changes` replaces headers, and an empty string removes a header."""
     lines = [line for line in (BASE | changes).values() if line]
     return "\r\n".join([first, *lines, *([more] if more else [])]) + "\r\n\r\n" + body
 

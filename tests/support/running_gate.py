@@ -68,7 +68,7 @@ class RunningGate(Struct, frozen=True):
     ready: dict[str, Any]
 
     def port(self, door: str) -> int:
-        """Return the port from a URL in the event `ready`."""
+        """Return the port of the URL `door` in the `ready` event."""
         return int(self.ready[door].rpartition(":")[2])
 
     async def post(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
@@ -111,7 +111,7 @@ class Load:
 
 
 async def _ready(process: asyncio.subprocess.Process) -> dict[str, Any]:
-    """Wait for the event `ready` and return it."""
+    """Wait for the `ready` event and return it."""
     assert process.stderr is not None
     output = b""
     async for line in process.stderr:

@@ -1,6 +1,6 @@
 """A complete test setup: configuration, published registry answers, a gate and a real HTTP server.
 
-Tests set the clock. It starts at Tuesday 2026-11-24, 10:00 in Rome.
+Tests set the clock, which starts on Tuesday 2026-11-24 at 10:00 in Rome.
 """
 
 import hashlib
@@ -78,9 +78,10 @@ def client(name: str, key: str, *scopes: str) -> dict[str, Any]:
 
 
 def write_folder(folder: Path, **changes: Any) -> Path:
-    """Write the sample configuration with `changes` to dialgate.yaml. Return the path of dialgate.yaml.
+    """Write the sample configuration to a folder and return the path of its dialgate.yaml.
 
-    Only Italy's country file and the sample's controller are copied, so other countries have no law.
+    `changes` add or replace settings in dialgate.yaml. Only Italy's country file and the sample's controller are
+    copied, so other countries have no law.
     """
     for name in ("countries/it.yaml", "controllers/acme.yaml"):
         (folder / name).parent.mkdir(parents=True)
@@ -175,7 +176,7 @@ def open_gatherer(folder: Path, prepare: Callable[[Path], None] = lambda _: None
 
 
 def write_list(folder: Path, numbers_on: tuple[str, ...] = (CLEAR, LISTED), **changes: Any) -> CallList:
-    """Write the number set of a call list. Return its record, with `changes`."""
+    """Write a call list's number set and return the list's record. `changes` replace fields of the record."""
     record = CallList(
         id="rome",
         controller="acme",

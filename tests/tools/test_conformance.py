@@ -87,7 +87,10 @@ def test_closing_gate_leaves_no_open_connection(turns: int) -> None:
 
 
 class Lua(Struct, frozen=True):
-    """deploy/freeswitch/dialgate.lua, run in a real Lua on a channel with the variables of an earlier allow."""
+    """A real Lua interpreter that runs deploy/freeswitch/dialgate.lua.
+
+    The FreeSWITCH session is simulated. Its channel still has the variables of an earlier allow.
+    """
 
     folder: Path
 

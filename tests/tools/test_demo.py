@@ -1,4 +1,4 @@
-"""The demonstration shows every reason of a healthy gate and fires no alert.
+"""The demonstration shows every reason code except those in `NOT_SHOWN`, and fires no alert.
 
 DIALGATE_WATCH sets its duration in seconds. Runs of a minute or more use the shipped alert rules, shorter runs use
 faster rules.
@@ -78,7 +78,7 @@ async def wait_until_ready(port: int, process: asyncio.subprocess.Process) -> No
 
 
 async def operations_of(folder: Path, process: asyncio.subprocess.Process) -> str:
-    """Return host and port of the gate's operations listener, from its service log."""
+    """Return the host and port of the gate's operations listener, from the gate's service log."""
     while process.returncode is None:
         for line in (folder / "gate.log").read_text("utf-8").splitlines():
             event = json.loads(line) if line.startswith("{") else {}

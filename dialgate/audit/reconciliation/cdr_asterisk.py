@@ -127,7 +127,7 @@ def _counted(column: Any) -> Counter[str]:
 
 
 def _locals(table: pa.Table) -> Any:
-    """Return a mask of the rows that dial a Local channel. The channel behind the Local channel has another row."""
+    """Return a mask of the rows that dial a Local channel. The call behind a Local channel has its own row."""
     dialled, argument = table.column("dstchannel"), table.column("lastdata")
     return pc.starts_with(pc.if_else(pc.equal(dialled, ""), argument, dialled), _LOCAL)
 
@@ -179,7 +179,7 @@ class _Use(NamedTuple):
 def _originated(
     table: pa.Table, outgoing: Any, dialled_here: Any, called_here: Any, trunks: Trunks
 ) -> list[int]:
-    """Return the rows for calls that were placed through a trunk with Originate: not with Dial, and not incoming."""
+    """Return the rows of calls that Originate placed through a trunk. Dialled and incoming calls are left out."""
     undialled = pc.and_(dialled_here, pc.invert(outgoing))
     named = [table.column("channel").filter(called_here), table.column("dstchannel").filter(undialled)]
     suspects = pc.unique(

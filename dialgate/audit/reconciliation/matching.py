@@ -79,8 +79,6 @@ class Finding(Struct, frozen=True, kw_only=True):
 
 
 class Report(Struct, frozen=True, kw_only=True):
-    """The result of a reconciliation."""
-
     calls: int  # number of calls that left
     legs: int  # rows that continue a call on another trunk, not in `calls`
     own: int  # calls to the controllers' own numbers, for example by probes, not in `calls`
@@ -240,7 +238,7 @@ class _Reconciliation:
         )  # fmt: skip
 
     def _read(self, node: Node, part: Part, seq: int) -> tuple[int, Instant, Instant]:
-        """Read a grounds record. Return the caller ID's index, the end of the allow, and the longest validity (ms)."""
+        """Read a grounds record. Return the caller ID's index, an allow's expiry, and the longest validity in ms."""
         body = part.bodies.get(seq) or columnar_decisions.body_of(node.log, seq)
         basis = _basis(body)
         key = (node.data, basis.config)

@@ -1,11 +1,11 @@
 """The rules about the caller ID, which the called person sees.
 
-L. 5/2018 art. 2 c. 1 and D.P.R. 26/2022 art. 9: the caller ID is presented. It either has a prefix reserved for the
-purpose (0844 commercial, 0843 statistics), or is a line on which the caller can be reached. AGCOM 156/18/CIR:
+L. 5/2018 art. 2 c. 1 and D.P.R. 26/2022 art. 9: the caller ID must be presented. It must have a prefix reserved for
+the purpose (0844 commercial, 0843 statistics), or be a line on which the caller can be reached. AGCOM 156/18/CIR:
 "reached" means that calls to the line are answered. AGCOM 21/26/CIR (2026-04-14): short customer-care codes are
 permitted. AGCOM 106/25/CONS: calls that enter Italy from abroad with an Italian caller ID are blocked, since 2025-08-19
-for fixed numbers and since 2025-11-19 for mobile numbers. D.Lgs. 206/2005 art. 51 c. 8-ter: an energy seller calls from
-a number that identifies only that seller.
+for fixed numbers and since 2025-11-19 for mobile numbers. D.Lgs. 206/2005 art. 51 c. 8-ter: an energy seller must call
+from a number that identifies only that seller.
 """
 
 from dialgate.core import periods

@@ -1,4 +1,4 @@
-"""The rules about the frequency of calls to one number, from the sections `limits` of a law.
+"""The rules about the frequency of calls to one number, from the `limits` sections of a law.
 
 Limits on attempts and answered calls give `frequency.exceeded`; limits on abandoned calls and refusals give
 `frequency.rest`. Unless a section says otherwise, calls by all of the controller's campaigns and call centres count.
@@ -57,8 +57,8 @@ def _denies(limit: Limit, facts: Facts) -> Iterator[Deny]:
 def _counts(limit: Limit, attempt: Attempt, facts: Facts) -> bool:
     """Return whether an attempt counts toward the limit.
 
-    A call without a reported result counts as answered. If the goods of one of the two calls are unknown, both
-    calls count as calls about the same goods.
+    An attempt without a reported result counts as answered. If the goods of the attempt or of the new call are unknown,
+    the goods count as the same.
     """
     if limit.among == "campaign" and attempt.campaign != facts.campaign.id:
         return False
@@ -79,11 +79,11 @@ def _leaves(limit: Limit, facts: Facts, at: Instant) -> Instant:
 
 
 def _midnight_after(facts: Facts, at: Instant, days: int) -> Instant:
-    """Return the end of a period of `days` local days, in the place where it ends last.
+    """Return the end of a period of `days` local days, in the place where the period ends last.
 
-    The period begins with the day of `at`. The facts may lack the UTC offset that was in force at `at`. That offset
-    may have been an hour larger than the present offset, so a call in the last hour of a day is counted on the next
-    day. The period may therefore be a day too long, but never too short.
+    The period begins with the local day of `at`. The facts may lack the UTC offset that was in force at `at`. Because
+    that offset may have been an hour larger than the present offset, one hour is added to `at`. The period may be a day
+    too long, but is never too short.
     """
     return max(place.instant(place.local(at + HOUR)[0] + days, 0) for place in facts.places or (UTC_PLACE,))
 

@@ -1,4 +1,4 @@
-"""The rule about the origin of a number, which needs a call list or a legal basis.
+"""The rule that a number must come from a call list or have a legal basis.
 
 L. 5/2018 art. 1 c. 14: no automatic search for numbers. A number that is on no list and has no legal basis counts as
 generated. Art. 1 c. 5: enrolment with the registry bars the use of numbers that were ceded earlier. Art. 1 c. 8: at

@@ -192,7 +192,7 @@ def _bars(registry: Registry, answer: RegistryAnswer, facts: Facts, law: Binding
 def _windows(block: Block, *, has_holidays: bool) -> Windows:
     """Return the windows in which a block bars calls.
 
-    If the registry has no day set, its holidays are unknown. A block on holidays then applies every day.
+    If the registry's `day_set` is empty, the holidays are unknown. A block on holidays then applies every day.
     """
     is_any_day = not block.days or ("holiday" in block.days and not has_holidays)
     days = ("mon-sun",) if is_any_day else block.days
@@ -210,9 +210,10 @@ def _outside_blocks(registry: Registry, answer: RegistryAnswer, facts: Facts, la
 
 
 def _unbarred_from(registry: Registry, answer: RegistryAnswer, facts: Facts, law: Binding) -> Instant:
-    """Return the first instant from `facts.at` on at which the listing does not bar the call.
+    """Return the earliest instant, at or after `facts.at`, when the listing does not bar the call.
 
-    Return 0 if there is none within `_HORIZON` and before the answer expires, or if the number's time zone is unknown.
+    Return 0 if the listing bars the call until the answer expires or `_HORIZON` ends. Also return 0 if the number's
+    time zone is unknown.
     """
     bars = _bars(registry, answer, facts, law)
     expires = _expiry(registry, answer, facts)

@@ -158,7 +158,7 @@ def prefixes(column: Any) -> Prefixes:
 
 
 def newest_by_call_id(folder: Path, first: int, call_ids: Collection[str]) -> dict[str, int]:
-    """Return the sequence of the newest decision for each call id that has one.
+    """Return the sequence number of the newest decision for each call id. Call ids without a decision are omitted.
 
     The search begins with the segment that holds entry `first`. Raises `LogDamaged`.
     """

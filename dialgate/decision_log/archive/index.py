@@ -49,8 +49,8 @@ class Index(Struct, frozen=True):
 class SearchResult(Struct, frozen=True):
     """The result of a search in all indexes.
 
-    `seqs` are the sequences of possible matches, newest first. `covered` holds the first and last entry of each index that
-    was searched; callers search all other segments themselves.
+    `seqs` are the sequence numbers of possible matches, newest first. `covered` holds the first and last entry of each
+    index that was searched; callers search all other segments themselves.
     """
 
     seqs: list[int]
@@ -118,7 +118,7 @@ def _search(indexes_: Sequence[Index], keys: Collection[bytes]) -> SearchResult:
 
 
 def seqs_of(index: Index, keys: Collection[bytes]) -> list[int]:
-    """Return the sequences of possible matches in one index.
+    """Search one index for `keys`. Return the sequence numbers of possible matches.
 
     Raises `OSError`, or `ValueError` if the index is damaged.
     """

@@ -228,7 +228,7 @@ def hold_list(
     number: Annotated[
         str,
         typer.Argument(
-            help="Only the hold on this number; - reads it from standard input.", callback=number_given
+            help="Only the hold on this number. Use - to read it from standard input.", callback=number_given
         ),
     ] = "",
     *,

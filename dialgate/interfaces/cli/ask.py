@@ -32,7 +32,9 @@ _REFUSED = range(400, 500)
 To: TypeAlias = Annotated[
     str,
     typer.Option(
-        metavar="NUMBER", help="The number to call; - reads it from standard input.", callback=number_given
+        metavar="NUMBER",
+        help="The number to call. Use - to read it from standard input.",
+        callback=number_given,
     ),
 ]
 From: TypeAlias = Annotated[
@@ -40,14 +42,14 @@ From: TypeAlias = Annotated[
     typer.Option(
         "--from",
         metavar="NUMBER",
-        help="The caller ID to show; - reads it from standard input.",
+        help="The caller ID to show. Use - to read it from standard input.",
         callback=number_given,
     ),
 ]
 CampaignId: TypeAlias = Annotated[str, typer.Option(help="Campaign ID.")]
 CallTypeName: TypeAlias = Annotated[
     CallType | None,
-    typer.Option(help="Call type. It can only tighten the campaign's call type."),
+    typer.Option(help="Call type. The gate uses the stricter of this type and the campaign's."),
 ]
 Url: TypeAlias = Annotated[str, typer.Option(help="Gate URL. Default: from the configuration.")]
 KeyFile: TypeAlias = Annotated[

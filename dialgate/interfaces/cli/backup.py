@@ -65,8 +65,8 @@ def backup(
         typer.echo(f"{files:,} files copied to {out}; {verdict}, {records:,} records.")
         if newest:
             typer.echo(
-                f"The copied ledger ends with entry {newest}. After a restore, record the revocations with a higher `seq` again:"
-                " see docs/how-to/back-up-and-restore.md."
+                f"The copied ledger ends with entry {newest}. After a restore, revocations with a higher `seq` are"
+                " missing. To record them again, see docs/how-to/back-up-and-restore.md."
             )
     raise typer.Exit(0 if ok else NO)
 

@@ -40,7 +40,7 @@ def bench_http(
     rounds: Annotated[int, typer.Option(min=1, help="Rounds.")] = 5,
     store: Annotated[
         Literal["embedded", "redis"],
-        typer.Option(help="The store that the gate uses. redis needs an installed redis-server."),
+        typer.Option(help="The store that the gate uses. redis requires redis-server to be installed."),
     ] = "embedded",
     countries: Countries = SHIPPED,
     as_json: AsJson = False,

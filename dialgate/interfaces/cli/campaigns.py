@@ -49,7 +49,7 @@ def campaign_lift(
         show_json(receipt)
     else:
         _show([receipt.campaign])
-        typer.echo(f"lifted; in force: {receipt.in_force}")
+        typer.echo(f"The pause was lifted. In force: {receipt.in_force}")
 
 
 def _show(campaigns: list[CampaignInfo]) -> None:

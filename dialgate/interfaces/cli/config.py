@@ -178,7 +178,7 @@ def key(
     digest = sha256(api_key.encode()).hexdigest()
     if out is None:
         typer.echo(f"key (shown once): {api_key}")
-        typer.echo(f"in dialgate.yaml, under the client {name}:  key_sha256: {digest}")
+        typer.echo(f"Add this line to the client {name} in dialgate.yaml:  key_sha256: {digest}")
         return
     hashed = out.with_name(f"{out.name}.sha256")
     with reporting(as_json=False):
@@ -192,7 +192,7 @@ def key(
     typer.echo(
         f"{out} contains the key. Only the owner of this file can read it. Pass the key to the client {name}."
     )
-    typer.echo(f"In dialgate.yaml, under the client {name}:  key_sha256_file: {hashed.resolve()}")
+    typer.echo(f"Add this line to the client {name} in dialgate.yaml:  key_sha256_file: {hashed.resolve()}")
 
 
 def _write_new(path: Path, text: str) -> None:

@@ -51,7 +51,7 @@ _CallerId: TypeAlias = Annotated[
     str,
     typer.Option(
         metavar="NUMBER",
-        help=f"For {_OWN}: caller ID that your dialer shows; - reads it from standard input. Default: any.",
+        help=f"For {_OWN}: caller ID that your dialer shows. Use - to read it from standard input. Default: any.",
         callback=number_given,
     ),
 ]
@@ -79,15 +79,17 @@ def conformance(  # noqa: PLR0917 - a command has as many parameters as it has o
 ) -> None:
     """Simulate a misbehaving gate for a dialer, and report for each case whether a call got through.
 
-    In the case `allow`, the call must get through. The simulated gate denies a request whose numbers are not those of
-    the test call. An emulated dialer runs the configuration file in deploy/, or your own file. With `own`, your real
-    dialer is tested. Without --trunk, the dialer's call counts as placed if COMMAND ends with exit code 0.
+    The simulated gate denies a request whose numbers are not those of the test call. An emulated dialer runs the
+    configuration file in deploy/, or your own file. With `own`, your real dialer is tested. Without --trunk, the
+    dialer's call counts as placed if COMMAND ends with exit code 0.
 
-    An Asterisk file is also searched for a second Dial to the trunk, in any context.
+    The case `allow` fails if the call does not get through. Every other case fails if the call gets through. A case
+    also fails if the call hangs, goes to a different number, or shows a wrong caller ID. In the case `drip`, the call
+    may hang, because Asterisk cannot end it.
 
-    Exit 0: no call got through, except in the case `allow`. The call in the case `drip` may hang, because Asterisk
-    cannot end it. 1: a call got through in another case or went to another number, a call hung in a case other than
-    `drip`, the call in the case `allow` did not get through, or the file has another Dial to the trunk.
+    An Asterisk file is also searched for a second Dial to the trunk, in any context. A second Dial is a failure.
+
+    Exit 0: no case failed. 1: at least one case failed.
 
     dialgate conformance asterisk
 

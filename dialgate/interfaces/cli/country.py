@@ -65,7 +65,7 @@ def show(
 ) -> None:
     """Show a country's law on a day: each section with its scope, source, severity and dates in force.
 
-    Also shown are the rules that the file does not express yet, and the facts that are not confirmed.
+    The page also lists rules that the country file does not express yet, and facts that are not confirmed.
 
     dialgate country show FR --at 2026-09-01
     """
@@ -159,7 +159,7 @@ def _day(text: str, option: str) -> date:
         return msgspec.convert(text, date)
     except msgspec.ValidationError:
         raise Failure(
-            "request.invalid", "Write a day, for example 2026-09-01.", field=f"--{option}", status=MISUSE
+            "request.invalid", "Enter a date, for example 2026-09-01.", field=f"--{option}", status=MISUSE
         ) from None
 
 

@@ -169,7 +169,7 @@ def log_search(
     number: Annotated[
         str,
         typer.Option(
-            help="Only decisions about this number, newest first; - reads it from standard input.",
+            help="Only decisions about this number, newest first. Use - to read it from standard input.",
             callback=number_given,
         ),
     ] = "",

@@ -35,7 +35,7 @@ Column: TypeAlias = Annotated[
 Yes: TypeAlias = Annotated[bool, typer.Option("--yes", help="Do not ask to confirm the detected layout.")]
 Reasons: TypeAlias = Annotated[
     Path | None,
-    typer.Option(dir_okay=False, help="CSV file for the line number and the problem of each skipped row."),
+    typer.Option(dir_okay=False, help="Write each skipped row's line number and problem to this CSV file."),
 ]
 
 

@@ -122,5 +122,5 @@ def caller_id_prove(
         show_json({**fields, **note_of})
     else:
         result = "answered" if proof.answered else "not answered"
-        typer.echo(f"recorded: calls to {proof.caller_id} are {result}; in force: {receipt.in_force}")
+        typer.echo(f"Recorded: calls to {proof.caller_id} are {result}. In force: {receipt.in_force}")
         show_note(receipt.note)

@@ -1,5 +1,3 @@
-"""`dialgate list`: call lists."""
-
 import re
 from datetime import date
 from pathlib import Path
@@ -116,8 +114,9 @@ def _show_report(report: ListReport) -> None:
     show_fields(f"List {report.info.id}", fields)
     if report.unstated:
         typer.echo(
-            f"Numbers to which the list permits no calls yet: {report.unstated:,}. For these numbers, such as mobiles, the row itself"
-            " must state the basis. Add a column `basis` with the value `directory`, or record consents."
+            f"The list does not yet permit calls to {report.unstated:,} of its numbers. For some kinds of number,"
+            " such as mobiles, the row itself must state the basis. Add a column `basis` with the value `directory`,"
+            " or record consents."
         )
     if report.problems:
         rows = [(str(row.line), row.problem) for row in report.problems]
@@ -135,7 +134,7 @@ def list_show(
     config: ConfigPath = DEFAULT_CONFIG,
     as_json: AsJson = False,
 ) -> None:
-    """Show all lists, including retired ones. Exit 1: there is no list with this ID.
+    """Show one list by its ID, or all lists, including retired ones. Exit 1: no list has this ID.
 
     dialgate list show
     """
@@ -174,7 +173,7 @@ def list_retire(
         show_json(retired)
     else:
         _show_lists([retired])
-        typer.echo(f"in force: {retired.in_force}")
+        typer.echo(f"The list was retired. In force: {retired.in_force}")
 
 
 @list_app.command("preview")

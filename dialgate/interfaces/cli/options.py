@@ -86,14 +86,14 @@ def _lines() -> list[str]:
         return [typer.prompt("Number", hide_input=True, err=True)]
     lines = [line.strip() for line in sys.stdin if line.strip()]
     if not lines:
-        raise typer.BadParameter("standard input has no number. Write one number per line")
+        raise typer.BadParameter("standard input contains no numbers. Write one number per line")
     return lines
 
 
 Number: TypeAlias = Annotated[
     str,
     typer.Argument(
-        help="The data subject's number, preferably as +39…; - reads it from standard input.",
+        help="The data subject's number, preferably with its country code (+39…). Use - to read it from standard input.",
         callback=number_given,
     ),
 ]

@@ -62,7 +62,7 @@ _Shown: TypeAlias = Annotated[
     str,
     typer.Option(
         metavar="NUMBER",
-        help="Caller ID for the probe calls; - reads it from standard input. Default: the called number.",
+        help="Caller ID for the probe calls. Use - to read it from standard input. Default: the called number.",
         callback=number_given,
     ),
 ]
@@ -79,7 +79,7 @@ _Numbers: TypeAlias = Annotated[
     list[str] | None,
     typer.Argument(
         metavar="[NUMBER]...",
-        help="Caller IDs to call; - reads them from standard input.",
+        help="Caller IDs to call. Use - to read them from standard input.",
         callback=numbers_given,
     ),
 ]

@@ -231,7 +231,11 @@ def log_checkpoint(
         Path | None, typer.Option(dir_okay=False, help="Write the checkpoint to this file.")
     ] = None,
     new_key: Annotated[
-        bool, typer.Option("--new-key", help="Create a new signing key. A running gate signs with it too.")
+        bool,
+        typer.Option(
+            "--new-key",
+            help="Create a new signing key. A running gate signs its next checkpoints with the new key.",
+        ),
     ] = False,
     worker: Worker = None,
     config: ConfigPath = DEFAULT_CONFIG,

@@ -87,7 +87,7 @@ def _annotation(field: Field) -> Any:
     match field.shape:
         case "telephone":
             metavar = "NUMBER" if field.name != "number" else None
-            about = f"{about.removesuffix('.')}; - reads it from standard input."
+            about = f"{about.removesuffix('.')}. Use - to read it from standard input."
             return Annotated[str, typer.Argument(metavar=metavar, help=about, callback=number_given)]
         case "instant":
             return Annotated[str, typer.Option(name, metavar="TIME", help=f"{about} {INSTANT_FORM}")]

@@ -50,7 +50,7 @@ def revoke_add(
     number: Annotated[
         str,
         typer.Argument(
-            help="The data subject's number, preferably as +39…; - reads it from standard input.",
+            help="The data subject's number, preferably with its country code (+39…). Use - to read it from standard input.",
             show_default=False,
             callback=number_given,
         ),

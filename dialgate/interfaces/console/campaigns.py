@@ -15,7 +15,7 @@ async def show_campaigns(visit: Visit) -> web.StreamResponse:
 
 
 async def lift(visit: Visit) -> web.StreamResponse:
-    """Lift the pause of a campaign on the ground given in the form."""
+    """Lift a campaign's pause for the reason given in the form."""
     fields = await visit.form()
     name = visit.request.match_info["id"]
     try:

@@ -230,9 +230,10 @@ class Live:
                     self._add_row(request, answer, code, rfc3339(at))
 
     def _add_row(self, request: CallRequest, answer: Answer, code: str, at: str) -> None:
-        """Add a row to the boards of the campaign's controller.
+        """Add a row for the boards that cover the campaign's controller.
 
-        If the campaign does not belong to the client, only boards for all of the client's controllers show the row.
+        If the campaign does not belong to the client, a board shows the row only if the board covers all of the
+        client's controllers.
         """
         line = self._app.config.line_of(request.call.campaign, request.client)
         owner = owner_of(line.controller.id if line else "", request.client.name)

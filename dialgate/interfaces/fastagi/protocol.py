@@ -1,8 +1,9 @@
 """The FastAGI protocol without sockets: a parser for Asterisk's messages, and the commands to send.
 
-Asterisk begins with lines `agi_NAME: VALUE` and an empty line. Each command is one line, and Asterisk replies to it before
-the next one is sent. A line `HANGUP` may arrive between replies; it is not a reply. An invalid command can crash Asterisk
-(asterisk issue 2069), so only `Command` values are written, which cannot contain a line break.
+Asterisk begins with `agi_NAME: VALUE` lines and an empty line. Each command is one line, and the next command is sent
+only after Asterisk has replied. A `HANGUP` line may arrive between replies and is not a reply itself. An invalid
+command can crash Asterisk (asterisk issue 2069), so only `Command` values are written. A `Command` cannot contain a
+line break.
 """
 
 import re

@@ -7,13 +7,13 @@
     | `recall` | optional language (default: the channel's) | nothing; it talks to the caller, see recall.py |
 
 `DG_DECISION`: `allow` or `deny`. `DG_REASON`: the first reason code. `DG_CLASS`: the reason's class (`number`, `call`,
-`gate`). `DG_DECISION_ID`: the decision ID. `DG_NOT_BEFORE`: the time at which the denial ends, or empty if it does not
-end by time alone.
+`gate`). `DG_DECISION_ID`: the decision ID. `DG_NOT_BEFORE`: the time at which the denial ends, or empty if that time
+is unknown.
 
-If a server sends nothing, Asterisk treats this as a success, and waits for a hanging server without limit. This server
-therefore sends `deny` first, while the gate decides. It then sends the answer in one command, with the decision last.
-Asterisk executes the command completely or not at all. A check is denied shortly before its deadline if there is no
-answer, and immediately if earlier checks have waited long.
+If a server closes the connection without a command, Asterisk reports success. If a server hangs, Asterisk waits
+indefinitely. This server therefore sends `deny` before the gate decides. It then sends the answer in one command, with
+the decision last. Asterisk executes the command completely or not at all. A check without an answer is denied shortly
+before its deadline. If earlier checks have been waiting for a long time, a new check is denied immediately.
 """
 
 import asyncio

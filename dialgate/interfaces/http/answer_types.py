@@ -52,7 +52,7 @@ Allow: Final = _form(
 Deny: Final = _form(
     "Deny",
     "deny",
-    "The call must not be placed. `reason_class` says what to do next. Without a `decision_id`, the gate made no decision: retry. "
+    "The call must not be placed. `reason_class` says what to do next. If `decision_id` is missing, the gate made no decision: retry. "
     "`not_before`: the time from which the call may be permitted, if it is known.",
     ("reasons", "reason_class"),
     ("decision_id", "to", "from_", "not_before"),

@@ -8,7 +8,7 @@
     | `context.call_id`, `context.call_type` | the same as for `POST /v1/check`; optional |
 
 All other properties and context fields are ignored, as the standard requires. `decision` is true only if the call is
-allowed and the decision is on the disk.
+allowed and the decision is on disk.
 """
 
 import asyncio

@@ -42,7 +42,7 @@ class Lane:
 
     - `submit`: called with the value of the Authorization header, the body and the lane. It must later pass the answer to the
       lane's `set_result`, or raise one of `FAILURES`
-    - `hand_over`: called once, with all bytes from the first request that aiohttp must serve
+    - `hand_over`: called once, with all unread bytes, beginning with the first request that aiohttp must serve
     - `watch`: called with True when part of a request has arrived, and with False when the request is complete
     - `last`: returns whether the connection must end with the next response
     - `awaited`: whether a response is due
@@ -122,7 +122,7 @@ class Lane:
             self._take(self.unread)
 
     def _wait(self, data: bytes, *, plain: bool) -> None:
-        """Wait for the rest of a request. Hand a request that is long, or not `plain`, over to aiohttp instead."""
+        """Wait for the rest of a request, or hand over the request to aiohttp if it is too long or not `plain`."""
         if plain and len(data) <= _MOST_BYTES:
             self.unread, self._watched = data, True
             self._watch(True)  # noqa: FBT003 - its only argument
@@ -131,7 +131,10 @@ class Lane:
             self._hand_over(data)
 
     def _read(self, head: bytes) -> tuple[bytes, int] | None:
-        """Return the result of `_read_head`. It is cached, because heads from one client differ only in the length."""
+        """Return the result of `_read_head`, from a cache if possible.
+
+        The heads of one client's requests usually differ only in the value of Content-Length.
+        """
         parsed = self._heads.get(head)
         if parsed is None and len(head) <= _MOST_HEAD_BYTES and head.startswith(self._request_line):
             parsed = _read_head(head)

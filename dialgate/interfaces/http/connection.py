@@ -73,7 +73,7 @@ class Handler(web.RequestHandler):
                 Fault(
                     status,
                     "gate.error",
-                    "An unexpected error occurred in the gate. Report the traceback in its service log.",
+                    "An unexpected error occurred. Report the error with the traceback from the gate's service log.",
                 )
             )
         elif isinstance(exc, http_exceptions.LineTooLong):

@@ -112,7 +112,7 @@ async def one_decision(request: web.Request, app: App, client: Client) -> web.St
 
 
 def decision_search(site: web.Application, app: App, client: str) -> DecisionSearch:
-    """Return a search for a client's decisions in the logs of all gates."""
+    """Return the `DecisionSearch` that runs look-ups for a client in the logs of all gates."""
     return DecisionSearch(partial(inquire, site, app, client), app.subjects.peers)
 
 
@@ -171,7 +171,10 @@ def _names(config: Config) -> dict[str, str]:
 
 
 def _number(query: _AboutNumber, client: Client, config: Config) -> str:
-    """Return the number in E.164. A number without a country code belongs to a country that the controller calls."""
+    """Return the number in E.164. Raises `Fault`.
+
+    A number without a country code is assumed to belong to a country that the controller calls.
+    """
     owned = [name for name in client.controllers if query.controller in {"", name}]
     if not owned:
         text = choose("Use one of your controllers", client.controllers)

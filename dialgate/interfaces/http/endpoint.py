@@ -24,8 +24,8 @@ class Group(Struct, frozen=True):
 class Parameter(Struct, frozen=True, kw_only=True):
     """A parameter in the query or the path.
 
-    If `required` or `schema` is None, the value comes from the query struct. A parameter that is not in the struct is
-    text.
+    `required` and `schema` override what the query struct says about the parameter. A parameter that is not in the
+    struct is optional text by default.
     """
 
     name: str

@@ -243,7 +243,7 @@ _CODES: Final[dict[str, tuple[int, str, str]]] = {
     "gate.error": (
         500,
         "An unexpected error occurred in the gate. No call was allowed.",
-        "Report the traceback in the gate's service log.",
+        "Report the error with the traceback from the gate's service log.",
     ),
     "extra.missing": (
         501,
@@ -252,8 +252,8 @@ _CODES: Final[dict[str, tuple[int, str, str]]] = {
     ),
     "upload.full": (
         503,
-        "The gate accepts no more uploads at the moment.",
-        "Send it again later. The settings `uploads.at_once` and `uploads.total_mb` are the limits.",
+        "The gate is not accepting more uploads right now.",
+        "Send the file again later. The settings `uploads.at_once` and `uploads.total_mb` are the limits.",
     ),
     "upload.failed": (
         503,

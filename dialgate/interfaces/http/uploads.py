@@ -190,7 +190,10 @@ class Upload:
 
 def _full() -> Fault:
     return Fault(
-        503, "upload.full", "The gate accepts no more uploads at the moment. Send it later.", headers=_AGAIN
+        503,
+        "upload.full",
+        "The gate is not accepting more uploads right now. Send the file later.",
+        headers=_AGAIN,
     )
 
 

@@ -144,7 +144,7 @@ class Workers:
         if not ready:
             await self._wait(process)
             self._numbers.discard(number)
-            raise NotReady(f"worker {number} did not start. Its log lines above have the reason")
+            raise NotReady(f"worker {number} did not start. See its log lines above for the reason")
         _log.info("worker ready", worker=number, pid=process.pid)
         if self._hangups != hangups:  # the worker may have read the old files
             _send(process, signal.SIGHUP)

@@ -19,7 +19,10 @@ _RECORDING_WAITS: Final = (0.002, 0.004, 0.008, 0.016, 0.032)  # seconds
 
 
 class Seen(Reading, frozen=True, gc=False, kw_only=True):
-    """A reading with the stored value of each subject, and the stored newest sequence of the ledger."""
+    """A reading with the values that a commit compares with Redis.
+
+    `values` maps each subject to its stored value. `end` is the newest sequence in the ledger, as stored.
+    """
 
     values: Mapping[bytes, bytes]
     end: bytes
@@ -99,13 +102,14 @@ class RedisAttempts(RedisRecovery):
     ) -> tuple[Sequence[bytes | None], dict[str, int]]:
         """Repeat a read of remembered answers until it is clear whether the answers were recorded.
 
-        Return the values and, by log, the durable sequences of the other gates' logs. The first answer in
-        `values_read` has the index `answers`.
+        In `values_read`, the remembered answers begin at the index `answers`. Return the values of the last read, and
+        the durable sequence of each log that another gate writes, which is the newest sequence on that gate's disk.
 
         A gate removes unrecorded answers before it reuses their sequences, and the durable sequences are read
-        before the answers. Therefore an answer is recorded if its sequence is at most the durable sequence. If its
-        sequence is higher, another gate is deciding the same call at this moment. Without a wait, the call would
-        be decided and counted twice. The wait is short, because the other gate may have stopped.
+        before the answers. Therefore an answer is recorded if its sequence is not above its log's durable sequence.
+        If its sequence is higher, another gate is deciding the same call at this moment. This gate waits for that
+        decision, so that the call is not decided and counted twice. It does not wait long, because the other gate may
+        have stopped.
         """
         logs = sorted(
             {log_of(decision_of(value)) for value in values_read[answers:] if value is not None} - self._own
@@ -194,7 +198,11 @@ class RedisAttempts(RedisRecovery):
         position: Position,
         committed: int = 0,
     ) -> bool:
-        """Commit unless the store lacks the log's sequence `committed`."""
+        """Write attempts and answers. Return False if a value in `reading` has changed since it was read.
+
+        Raises `StoreUnavailable` if the log's highest sequence in the store is lower than `committed`. The store is
+        then an older copy.
+        """
         seen = reading if isinstance(reading, Seen) else _UNREAD
         self._own.add(position.log)
         command = self._commit_command(seen, reservations, remembered, position, committed)

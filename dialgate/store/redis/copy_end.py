@@ -168,7 +168,9 @@ class RedisEnd:
     async def _swap(self, current: dict[bytes, bytes], new: dict[bytes, bytes]) -> None:
         swaps = [(key, old, new[key]) for key, old in current.items() if new[key] != old]
         if not await self._store.swap(swaps):
-            raise StoreUnavailable("Redis: another program writes to the target: stop it and copy again")
+            raise StoreUnavailable(
+                "Redis: another program is writing to the target; stop that program and copy again"
+            )
 
     def _command(self, row: Row) -> tuple[Any, ...]:
         key = self._store.key

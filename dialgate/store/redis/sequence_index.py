@@ -42,13 +42,13 @@ def chunks(seqs: Iterable[int]) -> dict[bytes, list[int]]:
 def runs(named: Iterable[tuple[int, bytes]]) -> list[Run]:
     """Group pairs of sequence and name into runs of consecutive decisions.
 
-    Raises `ValueError` if a name does not have 16 bytes, because it would overlap the next name.
+    Raises `ValueError` if a name is not 16 bytes long. The names of a run are stored side by side.
     """
     groups: list[tuple[int, list[bytes]]] = []
     follows = 0
     for seq, name in sorted(named):
         if len(name) != BYTES:
-            raise ValueError(f"a subject or an answer's key must have {BYTES} bytes")
+            raise ValueError(f"the hash of a subject or answer must be {BYTES} bytes long")
         if seq == follows and seq % _AT_ONCE:
             groups[-1][1].append(name)
         else:

@@ -82,9 +82,9 @@ class World(Struct, frozen=True):
 
 
 def build(folder: Path, countries: Path, size: int, **settings: Any) -> World:
-    """Set up the gate. Raises `CalledProcessError` if a command fails.
+    """Set up a gate with `size` numbers. Raises `CalledProcessError` if a command fails.
 
-    `countries` is the folder with the operator's laws. `settings` are added to dialgate.yaml.
+    `countries` is the folder with the operator's laws. Other keyword arguments are written to dialgate.yaml.
     """
     config = write_config(folder, countries, **settings)
     draw = random.Random(1)

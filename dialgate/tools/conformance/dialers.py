@@ -244,8 +244,6 @@ class ConfiguredDialer(Struct, frozen=True):
 
 
 class PythonClient(Struct, frozen=True):
-    """The Python client from this package."""
-
     async def place(self, port: int) -> str:
         async with Dialgate(f"http://127.0.0.1:{port}") as gate:
             verdict = await gate.check(to=TO, from_=CALLER, campaign=CAMPAIGN)

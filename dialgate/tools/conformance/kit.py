@@ -25,12 +25,12 @@ from dialgate.tools.conformance.gates import Play, TestCall
 class Case(Struct, frozen=True):
     """One test case.
 
-    - `plays` contains the gate's behaviour for each call in turn. It is empty if there is no gate or the gate is
-      `frozen`. Only the last call is judged.
-    - `through` is true if the call must get through.
-    - `may_hang` accepts a hanging call, because Asterisk cannot end such a call.
-    - `redirects` makes the trunk redirect the call (302).
-    - `reads_file` places no call. Instead, the dialer's file is searched for unchecked calls to the trunk.
+    - `plays`: the gate's behaviour for each call in turn, empty if there is no gate or the gate is `frozen`. Only the
+      last call is judged.
+    - `through`: the call must get through.
+    - `may_hang`: the call may hang, because Asterisk cannot end it.
+    - `redirects`: the trunk redirects the call (302).
+    - `reads_file`: no call is placed. Instead, the dialer's file is searched for unchecked calls to the trunk.
     """
 
     name: str
@@ -86,10 +86,7 @@ class Finding(Struct, frozen=True, kw_only=True):
 
 
 def cases_for(dialer: Dialer) -> tuple[Case, ...]:
-    """Return the cases for this dialer.
-
-    They are `CASES`, `MOVED` if the dialer has a trunk, and `ANOTHER_WAY` if it has a dialplan.
-    """
+    """Return `CASES`, plus `MOVED` if the dialer has a trunk, plus `ANOTHER_WAY` if the dialer has a dialplan."""
     moved = (MOVED,) if isinstance(dialer, HasTrunk) and dialer.has_trunk else ()
     another = (ANOTHER_WAY,) if isinstance(dialer, HasDialplan) and dialer.has_dialplan else ()
     return (*CASES, *moved, *another)

@@ -30,7 +30,7 @@ _Value: TypeAlias = str | int
 
 
 class Invite(Struct, kw_only=True):
-    """A call at OpenSIPS.
+    """An INVITE that the emulated OpenSIPS handles.
 
     `left` is true if the call was relayed. `status` is the status of the reply, and `avps` contains the
     transaction's variables.

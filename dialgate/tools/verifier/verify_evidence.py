@@ -55,9 +55,10 @@ def require_signature(public: bytes, signature: bytes, message: bytes, what: str
 
 
 def merkle_root(body: bytes, leaf: int, size: int, path: list[bytes]) -> bytes | None:
-    """Return the root of a tree of `size` leaves with leaf number `leaf` (RFC 9162, 2.1.3.2).
+    """Compute a Merkle tree's root from one log entry and its audit path (RFC 9162, 2.1.3.2).
 
-    Return None if the length of the path is wrong.
+    The tree has `size` leaves. `body` is the entry, and `leaf` is its index, counted from 0. Return None if `path` has
+    the wrong length.
     """
     node = sha256(b"\0" + body).digest()
     here, last = leaf, size - 1
@@ -126,7 +127,10 @@ def entries(evidence: dict[str, Any], signed: list[dict[str, Any]]) -> Iterator[
 
 
 def require_kept(evidence: dict[str, Any], grounds: dict[str, Any]) -> None:
-    """Check that the bundle contains the law and the configuration that the grounds name."""
+    """Check that the bundle contains the law and the configuration named in the grounds.
+
+    Also check the hash of each text in `kept`.
+    """
     kept = evidence["kept"]
     for digest, text in kept.items():
         require(sha256(text.encode()).hexdigest() == digest, f"a kept text does not have the hash {digest}")

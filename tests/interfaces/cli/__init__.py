@@ -1,1 +1,0 @@
-"""Tests of `dialgate.interfaces.cli`, as real processes."""

@@ -146,7 +146,10 @@ def world(tmp_path: Path, filled: World) -> World:
 
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory, filled: World) -> Iterator[Gate]:
-    """Run one gate for all tests that do not change its configuration. Each test uses other numbers."""
+    """Run one gate for all tests that do not change its configuration.
+
+    A test that changes the state of a number uses a number that no other test uses.
+    """
     gate = Gate(World(tmp_path_factory.mktemp("shared") / "world", filled.folder))
     yield gate
     gate.end()

@@ -1,4 +1,4 @@
-"""Promise: while a gate runs, commands explain, find and replay its decisions."""
+"""Tests of the commands that explain, find and replay decisions while a gate runs."""
 
 import asyncio
 import json

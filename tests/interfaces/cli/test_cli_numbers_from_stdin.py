@@ -1,4 +1,7 @@
-"""Every command that takes a telephone number reads it from standard input for `-`, because `ps` shows arguments."""
+"""Tests that every command reads a telephone number from standard input if the argument is `-`.
+
+Arguments are visible to other users of the machine, for example with `ps`.
+"""
 
 from typing import Any
 
@@ -92,7 +95,7 @@ def test_a_second_number_is_refused_before_the_first_is_recorded(words: list[str
 def test_empty_input_is_misuse() -> None:
     done = CliRunner().invoke(app, ["-"], input=" \n")
     assert done.exit_code == 2
-    assert "standard input has no number" in done.stderr
+    assert "standard input contains no numbers" in done.stderr
 
 
 def test_a_list_of_numbers_reads_all_lines() -> None:

@@ -1,5 +1,3 @@
-"""Tests of `dialgate country`."""
-
 import json
 from pathlib import Path
 from typing import Any
@@ -71,8 +69,8 @@ def test_list_shows_the_state_of_each_file(folder: Path) -> None:
     ("arguments", "message"),
     [
         (["show", "YY"], "has no file for YY. It has: XX."),
-        (["show", "XX", "--at", "yesterday"], "Write a day, for example 2026-09-01."),
-        (["diff", "XX", "--from", "2026-13-01"], "Write a day, for example 2026-09-01."),
+        (["show", "XX", "--at", "yesterday"], "Enter a date, for example 2026-09-01."),
+        (["diff", "XX", "--from", "2026-13-01"], "Enter a date, for example 2026-09-01."),
     ],
 )
 def test_a_wrong_country_or_day_is_refused(folder: Path, arguments: list[str], message: str) -> None:

@@ -20,7 +20,7 @@ SYNC_MODULES = {"dialgate", "dialgate.runtime", "dialgate.runtime.command_group"
 
 
 def imported(package: str) -> set[str]:
-    """Run the help of a program, and return the modules that it imports."""
+    """Run a program with `--help`, and return the modules that the program imports."""
     program = (
         "import atexit, sys; before = set(sys.modules); sys.argv = [sys.argv[1], '--help']\n"
         "atexit.register(lambda: print('\\0', *(set(sys.modules) - before)))\n"

@@ -87,7 +87,10 @@ class Conversation:
             await self.reply(answers(prompt))
 
     async def change(self, label: str, text: str) -> str:
-        """Change the answer with this label. Return the new summary with the text before it."""
+        """Change the answer with this label.
+
+        Return the terminal output since the last answer, which ends with the new summary.
+        """
         (number,) = re.findall(rf"(\d+)  {label}[^\n]*: ", self.terminal.shown)
         await self.reply(number)
         await self.reply(text)

@@ -175,7 +175,7 @@ def test_a_value_out_of_limits_is_misuse_that_names_the_field(changed: tuple[str
 def test_help_shows_each_description_and_form() -> None:
     shown, _ = run("--help")
     assert shown.exit_code == 0
-    for text in ("A number; - reads it from standard", "Which day. As in 2026-11-24.", "b|a", "--no-on"):
+    for text in ("A number. Use - to read it", "Which day. As in 2026-11-24.", "b|a", "--no-on"):
         assert text in shown.output
     assert "--no-off" not in shown.output
     assert "--proof" not in shown.output

@@ -27,7 +27,7 @@ MOMENTS = ("held", "snapshot in use")
 
 
 class Start:
-    """A starting `dialgate serve`, with its log lines so far."""
+    """A `dialgate serve` process that is starting, with the events that it has logged so far."""
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self.process = process

@@ -507,7 +507,7 @@ async def test_a_closed_request_shows_who_when_and_the_response(gate: World) -> 
     async with browser(gate, OFFICER) as session:
         page_text = await get(session, "/console/requests")
         assert "Open: 2" in page_text
-        assert "87 % of the time has elapsed" in page_text
+        assert "87% of the time has elapsed" in page_text
         await send(session, path, 400, outcome="answered", reason="x")
         assert "Open: 2" in await get(session, "/console/requests")
         page_text = await send(
@@ -647,7 +647,7 @@ async def test_boards_of_the_same_controllers_share_one_message(gate: World) -> 
 
 
 async def test_one_tenant_cannot_open_all_boards(gate: World) -> None:
-    """The limit of twenty counts all keys of the same controllers."""
+    """Keys for the same controllers share a limit of twenty boards. Keys for other controllers have their own limit."""
     async with (
         browser(gate, SUPERVISOR) as session,
         browser(gate, OFFICER) as other,

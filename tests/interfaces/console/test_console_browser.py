@@ -1,7 +1,8 @@
-"""The console in a real Chromium: the work of an agent, a supervisor and an officer, with mouse and with keyboard.
+"""Tests of the console in a real Chromium. An agent, a supervisor and an officer work with mouse and keyboard.
 
 One gate and one browser serve all tests. A test fails if its page logs an error or a warning, or requests anything from
-another host. The content security policy forbids evaluated scripts, so the tests evaluate none but axe.
+another host. The content security policy forbids evaluated scripts. Only `check_page` evaluates scripts,
+through the DevTools protocol.
 """
 
 import json

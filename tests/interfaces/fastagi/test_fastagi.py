@@ -139,7 +139,7 @@ async def test_vicidial_keeps_a_lead_without_a_decision(asterisk: Pbx) -> None:
     ("code", "known"), [(CODE, True), ("DC7152252280000844707", True), ("Mario Rossi", False)]
 )
 async def test_vicidials_call_code_is_the_call_id(asterisk: Pbx, code: str, known: bool) -> None:
-    """The same code is the same call on any channel. Other names do not identify a call."""
+    """A repeated call code identifies the same call on any channel. Text that is not a call code identifies no call."""
     channels = [
         await asterisk.checked(CLEAR, code, "acme-fibre", script="vicidial", uniqueid=f"1.{at}")
         for at in range(2)
@@ -179,7 +179,7 @@ async def test_a_channel_with_a_failed_command_is_never_allowed(asterisk: Pbx, q
 
 
 async def test_a_hang_up_during_the_check_leaves_no_allow(asterisk: Pbx) -> None:
-    """The allow was sent already. The shipped dialplans check AGISTATUS, which reports the hang-up."""
+    """The gate has already sent the allow. The shipped dialplans check AGISTATUS, which reports the hang-up."""
     channel = await asterisk.checked(CLEAR, quirks=Quirks(hangup_before=2))
     assert (channel.variables["AGISTATUS"], channel.violations) == ("HANGUP", [])
 
@@ -215,7 +215,7 @@ async def test_replies_in_the_same_segment_as_a_failure_are_ignored(asterisk: Pb
 
 
 async def test_a_half_closed_socket_gets_only_the_denial(asterisk: Pbx) -> None:
-    """Asterisk has sent its environment but replies to no command, so `deny` stays the only command."""
+    """The client sends its environment but never replies to a command, so the gate sends only `deny`."""
     reader, writer = await asyncio.open_connection("127.0.0.1", asterisk.port)
     writer.write(f"agi_network_script: check\nagi_arg_1: {CLEAR}\n\n".encode())
     writer.write_eof()
@@ -446,7 +446,7 @@ def test_an_invalid_reply_ends_the_connection_and_is_not_repeated() -> None:
 
 
 async def test_ten_thousand_idle_connections_do_not_keep_a_call_waiting(tmp_path: Path) -> None:
-    """The gate is a real `dialgate serve`. If fewer files may be opened, there are as many connections as possible."""
+    """The gate is a real `dialgate serve`. If the limit on open files is below 11,000, there are fewer connections."""
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     wanted = min(10_000, hard - 1_000)

@@ -1,4 +1,8 @@
-"""The recall line: it answers calls back, records revocations by key press, and proves that the caller ID can be called back."""
+"""Tests of the recall line.
+
+The line answers people who call back, and records a revocation when a caller presses a key. An answered call proves
+that the caller ID can be called back.
+"""
 
 from collections.abc import AsyncIterator
 from itertools import count

@@ -1,1 +1,1 @@
-"""Tests of `dialgate.interfaces.http` and of the client in Python."""
+"""Tests of `dialgate.interfaces.http` and of the Python client."""

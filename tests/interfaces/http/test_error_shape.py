@@ -33,7 +33,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def running(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World]:
-    """Run a gate with tight limits for all tests, since no failed request changes it."""
+    """Run a gate with tight limits. All tests share the gate, because failed requests do not change its state."""
     clients = [world.client("tests", world.KEY, *world.SCOPES), world.client("narrow", NARROW, "simulate")]
     async with world.running(tmp_path_factory.mktemp("gate"), clients=clients, limits=LIMITS) as made:
         yield made
@@ -50,7 +50,7 @@ def shaped(status: int, body: bytes, code: str) -> Problem:
 
 
 def but(**changes: Any) -> dict[str, Any]:
-    """Return a valid call with changes. None removes a field."""
+    """Return a valid call with these changes. The value `None` removes a field."""
     return {name: value for name, value in (CALL | changes).items() if value is not None}
 
 

@@ -60,7 +60,7 @@ async def post(client: ClientSession, path: str, body: Any) -> Any:
 
 
 async def test_parsing_takes_turns() -> None:
-    """With two requests of one client and one of another, the chunks of the two clients alternate."""
+    """If one client sends two requests and another client sends one, the chunks of the two clients alternate."""
     turns, parsed = Turns(), list[str]()
 
     async def read(client: str, chunks: int) -> None:

@@ -129,7 +129,7 @@ DIALPLANS: list[tuple[str, str, dict[str, Any]]] = [
 async def test_a_dialplan_may_ask_by_query_or_form(
     running: World, method: str, query: str, body: dict[str, Any]
 ) -> None:
-    """The text response is `allow` without a line end. The form response contains the number to dial."""
+    """The text response is `allow` without a trailing newline. The form response contains the number to dial."""
     async with running.client.request(method, f"/v1/check.txt?{query}", **body) as answer:
         assert (answer.status, await answer.read()) == (200, b"allow")
     async with running.client.request(method, f"/v1/check.form?{query}", **body) as answer:
@@ -158,7 +158,7 @@ ILL_FORMED = [
 
 @pytest.mark.parametrize(("query", "code"), ILL_FORMED)
 async def test_a_text_error_begins_with_deny(running: World, query: str, code: str) -> None:
-    """A dialplan that reads only the first word then places no call."""
+    """A dialplan that reads only the first word of an error must not place the call."""
     async with running.client.get(f"/v1/check.txt?{query}") as answer:
         assert answer.status == 400
         assert (await answer.text()).startswith(f"deny {code} ")
@@ -205,7 +205,7 @@ async def test_while_the_clock_steps_back_calls_are_denied_and_revocations_recor
 
 
 async def test_an_unexpected_error_is_reported_without_request_data(running: World) -> None:
-    """The response is a 500 in the common format, without data of the request. The next connection is served."""
+    """The response is a 500 in the common format, without data from the request. The gate answers the next request."""
     keys, running.app.registrar.access.keys = running.app.registrar.access.keys, None  # type: ignore[assignment] # the damage
     async with running.client.post("/v1/revocations", json={"number": CLEAR}) as answer:
         text = await answer.text()

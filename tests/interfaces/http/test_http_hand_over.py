@@ -142,7 +142,7 @@ async def test_a_connection_is_kept_after_a_body_that_was_refused_and_came_late(
 
 
 class Bare(Struct):
-    """A connection whose checks the test answers. `asked` gets the lane of each check."""
+    """A connection whose checks are answered by the test, not by a gate. `asked` receives the lane of each check."""
 
     connection: Connection
     asked: asyncio.Queue[Lane]

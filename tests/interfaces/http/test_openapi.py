@@ -39,7 +39,7 @@ FORM: Final = "application/x-www-form-urlencoded"
 
 
 def conform(value: Any, schema: dict[str, Any]) -> None:
-    """Check a value against a schema of the document, with the formats of instants and days."""
+    """Check a value against a schema of the document, including the formats `date-time` and `date`."""
     checker = Draft202012Validator.FORMAT_CHECKER
     whole = {**schema, "components": DOCUMENT["components"]}
     Draft202012Validator(whole, format_checker=checker).validate(value)
@@ -210,7 +210,10 @@ NDJSON: Final = "\n".join(
 
 
 async def test_every_response_of_a_gate_conforms_to_the_description(tmp_path: Path) -> None:
-    """Ask every operation at least once: allow, deny, errors, a batch, NDJSON, and the rest of the API."""
+    """The test calls every operation except the stream and the peer operation.
+
+    The responses include allows, denials, errors, batches and NDJSON.
+    """
     shutil.copytree(CONFIG / "webhooks", tmp_path / "webhooks")
     clients = [world.client("tests", KEY, *world.SCOPES, "stream", "subjects", "watch", "admin")]
     async with world.running(tmp_path, clients=clients) as running:

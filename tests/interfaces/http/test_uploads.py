@@ -1,4 +1,4 @@
-"""Promise: uploaded files neither delay the gate, nor fill the disk of its log, nor exhaust its memory."""
+"""Uploaded files must not delay the gate, exhaust its memory, or fill the disk that holds its log."""
 
 import asyncio
 import os
@@ -152,7 +152,7 @@ async def test_an_ended_or_cancelled_process_leaves_no_files(tmp_path: Path, how
 
 
 async def test_upkeep_revocations_and_retirements_work_while_lists_are_built(tmp_path: Path) -> None:
-    """No time is measured: each change is in force while at least one upload is still in progress."""
+    """Each change must take effect before the last upload is finished. The test does not measure time."""
     async with running(tmp_path, uploads={"processes": 1, "client_at_once": 8}) as made:
         await load_list(made)
         async with made.client.post("/v1/check", json=CALL) as answer:

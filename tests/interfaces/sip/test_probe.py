@@ -144,7 +144,7 @@ async def test_only_the_response_of_the_trunk_proves_a_line(
 
 @needs_sipp
 async def test_all_skips_numbers_that_need_no_proof(tmp_path: Path, unused_udp_port: int) -> None:
-    """These are a number with the prefix 0844, and a short code."""
+    """Short codes and numbers with the prefix 0844 need no proof."""
     config = configured(tmp_path)
     async with trunk(tmp_path, ANSWERED, unused_udp_port):
         code, response = await probed(config, unused_udp_port, "--all", "--ring", "5")

@@ -158,7 +158,7 @@ CALLERS = [
 
 
 async def test_the_caller_id_must_be_equal_in_all_headers(sips: SipGate) -> None:
-    """The trunk may show the number of any header, so all headers must have the same number."""
+    """The trunk may show the number in any header, so all headers must contain the same number."""
     async with sips.sbc() as sbc:
         for at, (changes, reason) in enumerate(CALLERS):
             response = await sbc.asked(uri=f"sip:{MANY[at]}@h", **changes)

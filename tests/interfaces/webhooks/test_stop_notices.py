@@ -1,4 +1,4 @@
-"""Dialers and webhooks receive every revocation of their controllers, in order, from the position where they stopped."""
+"""Dialers and webhooks receive every revocation that binds their controllers, in order, and resume after a break."""
 
 import asyncio
 import base64
