@@ -206,8 +206,8 @@ class App:
     async def _recover(self, store: Shared, now: Instant) -> None:
         """Add the attempts and results in this gate's log to a store that was restored from an older copy.
 
-        This gate then denies all calls for a few seconds, because other gates may not have added their attempts yet. If
-        another running gate's attempts are missing, it waits for them for up to a minute.
+        For the next few seconds, this gate denies all calls, because other gates might not have added their attempts
+        yet. If attempts from another running gate are still missing, this gate denies calls for up to a minute.
         """
         if store.is_older and (self._recovered_at is None or self._keys.log in store.lacking):
             self._recovered_at = None  # if this fails, the store must not be accepted
@@ -231,9 +231,11 @@ class App:
             store.accept_restored()
 
     async def run(self) -> None:
-        """Run upkeep until cancelled: every `_PERIOD` seconds, and at once after a list has been copied to this node.
+        """Run upkeep until cancelled, with a round every `_PERIOD` seconds.
 
-        Once upkeep runs, the gate denies calls if the last complete round is older than `upkeep_stale_seconds`.
+        A round also starts at once after a call list is copied to this node, or an erasure removes a number from one of
+        the node's call lists. After `run` has started, the gate denies every call if the last complete round is older
+        than `upkeep_stale_seconds`.
         """
         self._upkeep.pulse.start()
         loop = asyncio.get_running_loop()
@@ -274,5 +276,5 @@ class App:
 
 
 def _answer_span(config: Config) -> Instant:
-    """Return the longest validity of an allow, in milliseconds."""
+    """Return the maximum validity of an `allow` response, in milliseconds."""
     return int(config.settings.answer_seconds * SECOND)

@@ -36,11 +36,11 @@ class NotRecorded(Exception):
 
 
 class Verdict(Struct, frozen=True, kw_only=True):
-    """The result of a check. If `allow`, dial exactly `to` and present exactly `from_`.
+    """The result of a check. If `allow` is true, dial exactly `to` and present exactly `from_`.
 
-    If `again`, the gate made no decision, so retry in a few seconds. `reason` is a reason code, or `client.…` if
-    the client got no usable response. Instants are in RFC 3339. For a denial, `reason_class` is `number`, `call` or
-    `gate`.
+    If `again` is true, there is no usable decision: retry in a few seconds. `reason` is a reason code, or `client.…`
+    if the client got no usable response. `valid_until` and `not_before` are in RFC 3339 format. For a denial,
+    `reason_class` is `number`, `call` or `gate`.
     """
 
     allow: bool
@@ -65,8 +65,8 @@ def _failed(reason: str) -> Verdict:
 class Dialgate:
     """A client for one gate. Use it in `async with`.
 
-    `timeout` is the total time of one request, in seconds. `clock` returns the Unix time in seconds, to detect expired
-    allows.
+    `timeout` is the total time of one request, in seconds. `clock` returns the Unix time in seconds. The client uses
+    this time to reject a response after its `valid_until`.
     """
 
     def __init__(
@@ -181,7 +181,7 @@ class Dialgate:
         return msgspec.structs.replace(verdict, allow=not problem, again=bool(problem), **changes)
 
     def _check_allow(self, status: int, answer: Answer, to: str) -> str:
-        """Return "" if the allow in `answer` may be used for the number `to`, otherwise a reason code."""
+        """Return "" if the client can rely on `answer` to call the number `to`, otherwise a reason code."""
         if status != _OK or not answer.decision_id:
             return "client.not_understood"
         if not _same(answer.to, to):

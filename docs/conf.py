@@ -1,7 +1,7 @@
 """The configuration of the documentation site. `make docs` builds it.
 
-The source folder is the whole repository. So the pages in `deploy/`, next to the files that they describe, are part of the site, and
-a link leads to the same place on the site and in the repository.
+The source folder is the whole repository. The site can therefore include the pages in `deploy/`, which lie next to
+the files that they describe. A link leads to the same place on the site and in the repository.
 """
 
 project = "dialgate"

@@ -22,7 +22,10 @@ _BAD_REQUEST = 400
 
 
 class ErrorMessage(NamedTuple):
-    """A message, with its code and status. `field`: the faulty field, `…` if it varies, or empty."""
+    """A message, with its code and status.
+
+    `field` is the name of the faulty field. It is `…` if the field varies, and empty if no field is named.
+    """
 
     code: str
     status: int

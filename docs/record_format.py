@@ -105,7 +105,10 @@ def _default(field: Any) -> str:
 
 
 def _values(annotation: ast.expr) -> str:
-    """Return a description of the values that an annotation admits. Raise `KeyError` for a name that the page does not describe."""
+    """Return a description of the values that an annotation allows.
+
+    Raises `KeyError` for an annotation that the page does not describe.
+    """
     match annotation:
         case ast.Name(id=name):
             sections = {kind.__name__ for kind in PARTS} | ALIASES.keys()

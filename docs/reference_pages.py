@@ -190,7 +190,7 @@ The request fields with a fixed set of allowed values. A message about such a fi
 
 
 def allowed_values() -> Iterator[tuple[Endpoint, str, tuple[str, ...]]]:
-    """Yield each field of a JSON request that has a list of allowed values: endpoint, name and values."""
+    """Yield endpoint, name and allowed values of each JSON request field with a fixed set of values."""
     for endpoint in http_application.EVERY:
         if isinstance(endpoint.ask, type) and issubclass(endpoint.ask, Struct):
             for field in msgspec.structs.fields(endpoint.ask):
@@ -482,7 +482,7 @@ folder uses the new data; `in_force` in their output says so.
 
 
 def _help(name: str, text: str) -> str:
-    """Return a command's help with its examples as blocks."""
+    """Return a command's help as Markdown, with each example in a code block."""
     parts = [" ".join(part.split()) for part in text.replace("\b", "").split("\n\n")]
     shown = []
     for part in parts:

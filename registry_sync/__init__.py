@@ -2,7 +2,7 @@
 
 Registries that answer queries (Italy, Australia):
     query_cycle        one run: submit numbers, collect answers, publish them, raise alarms
-    query_candidates   the numbers on call lists that may be called soon
+    query_candidates   the call-list numbers of campaigns that run now or soon
     query_schedule     the numbers that are due for a query, most urgent first
     query_replies      the files that the registry returns, and their verification
     query_packages     the submitted packages of numbers, and the state of each

@@ -1,4 +1,4 @@
-"""Merging of a registry's new answers for one controller into its published answers.
+"""The merge of new registry answers for one controller with the published answers.
 
 For each number the newest consultation wins, even if an older one is imported later. If two consultations have
 the same time, *listed* wins. When a newer answer is *clear*, the number keeps the time of its last *listed* answer,
@@ -108,9 +108,10 @@ def count_changes(old: PublishedAnswers, new: AnsweredConsultation) -> ChangeCou
 def correct_date(contents: Contents, at: int, new: Consultation) -> Contents:
     """Return the contents with a corrected date for the consultation at index `at`.
 
-    `new` is that consultation with the right date. No other consultation may lie between the old and the new date,
-    so the correction changes times but no answers. `imported_at` keeps the time of the first import. A later correction
-    is checked against this time, because no consultation can be later than the import of its answer.
+    `new` is that consultation with the right date. The caller must check that no other consultation lies between the
+    old and the new date. The correction then changes times but no answers. `imported_at` keeps the time of the first
+    import. A later correction is checked against this time, because no consultation can be later than the import of
+    its answer.
     """
     misdated = contents.consultations[at]
     wrong, new = misdated.submitted_at, msgspec.structs.replace(new, imported_at=misdated.imported_at)

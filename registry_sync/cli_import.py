@@ -78,9 +78,9 @@ class _AnswerTerms(NamedTuple):
 
 
 def _answer_terms(path: Path, registry: str, controller: str, since: date | None) -> _AnswerTerms:
-    """Return the format of a registry's files, the validity of its answers, and `since`.
+    """Return the registry's file format, the validity of its answers, and the start of the period that answers cover.
 
-    `since` is the time from which a disconnection counts, or 0 if the registry is not asked about disconnections.
+    The start is computed from the day `since`. It is 0 if the registry is not asked about disconnections.
     Raises BadParameter.
     """
     if registry == "rpo":
@@ -167,7 +167,7 @@ MaxChange = Annotated[
     typer.Option(
         min=0,
         max=100,
-        help="Require a release by two people if more than this percentage of known answers changes.",
+        help="Two people must release the import if it changes more than this percentage of the earlier answers.",
     ),
 ]
 SameAnswer = Annotated[
@@ -181,18 +181,19 @@ Expired = Annotated[
     bool,
     typer.Option(
         "--expired",
-        help="Import an expired answer. It permits no calls, but the numbers that it lists are blocked.",
+        help="Import the answer even if it has expired. An expired answer blocks the numbers that it lists, but permits no calls.",
     ),
 ]
 Correct = Annotated[
-    bool, typer.Option("--correct", help="Correct the date of an answer that was imported with a wrong date.")
+    bool,
+    typer.Option("--correct", help="Correct the date of an answer that was imported with the wrong date."),
 ]
 Since = Annotated[
     date | None,
     typer.Option(
         parser=_day,
         metavar="DATE",
-        help="Day from which a disconnection counts, the same as in the query. Only for registries that report disconnected numbers.",
+        help="Day named in the query. The answer covers disconnections since this day. Required for registries that report disconnections, not allowed for others.",
     ),
 ]
 SigningKey = Annotated[
@@ -223,10 +224,11 @@ def import_(
     dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
-    """Import one answer from a registry, completely or not at all.
+    """Import one answer from a registry, in full or not at all.
 
-    The answer must contain exactly the numbers in the request, with one status for each. For each number the
-    newest consultation counts, regardless of the import order. Importing the same answer again changes nothing.
+    The answer must contain exactly the numbers in the request, with one status for each. If the file format has no
+    statuses, requested numbers that are missing from the answer are treated as listed. If a number has several answers,
+    the newest consultation decides, regardless of the import order. Importing the same answer again changes nothing.
 
     Example: registry-sync import --registry rpo --controller acme
     --request asked.txt --answer answer.zip --receipt RPO-2026-000123

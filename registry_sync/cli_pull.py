@@ -44,7 +44,11 @@ def pull(
     snapshots: Annotated[Path, typer.Option(file_okay=False, help="Snapshot folder of this node's gate.")],
     key: Annotated[
         str,
-        typer.Option(parser=_key, metavar="HEX", help="Public key that must have signed the publication."),
+        typer.Option(
+            parser=_key,
+            metavar="HEX",
+            help="Public key to check the publication's signature with. Default: the signature is not checked.",
+        ),
     ] = "",
     token_file: Annotated[
         Path | None,

@@ -22,7 +22,8 @@ def run(
     once: Annotated[
         bool,
         typer.Option(
-            "--once", help="Run once and exit, for use with a timer. Default: run every `every_minutes`."
+            "--once",
+            help="Run once and exit, for use with a timer. Default: repeat the run at the interval in `every_minutes`.",
         ),
     ] = False,
     dry_run: Annotated[

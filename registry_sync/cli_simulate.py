@@ -20,7 +20,12 @@ def _fault(text: str) -> str:
 def simulate(
     *,
     folder: Annotated[
-        Path, typer.Argument(file_okay=False, help="Folder with outbox and inbox.", show_default=False)
+        Path,
+        typer.Argument(
+            file_okay=False,
+            help="Folder with the subfolders `outbox` and `inbox`. Missing folders are created.",
+            show_default=False,
+        ),
     ],
     fault: Annotated[
         str, typer.Option(parser=_fault, metavar="FAULT", help=f"Simulate a fault: {', '.join(FAULTS)}.")

@@ -36,7 +36,7 @@ COUNTRY_OF: Final = {"tps": "GB", "tps_spaced": "GB", "us_dnc": "US"}
 
 
 class QueriedRegistry(Strict, frozen=True, kw_only=True):
-    """A registry that answers queries about a controller's numbers. Each entry is for one registry and one controller."""
+    """A registry that answers queries about numbers. Each entry in `asked` configures one registry for one controller."""
 
     registry: Part
     """Registry ID from the country's file, for example `rpo`."""
@@ -83,7 +83,7 @@ class QueriedRegistry(Strict, frozen=True, kw_only=True):
 
     @property
     def used_layout(self) -> Layout | None:
-        """The configured layout, or else the one in `LAYOUTS` for the format. None if there is neither."""
+        """Return the configured layout, or the layout for the format in `LAYOUTS`, or None if neither exists."""
         return self.layout or LAYOUTS.get(self.format)
 
 
@@ -152,7 +152,7 @@ class Plan(Struct, frozen=True, kw_only=True):
     """The loaded and checked configuration.
 
     `validity` maps each registry to the period for which its answers are legally valid, in milliseconds.
-    `zones` maps each registry to the time zone that its law uses. `voiding` contains the registries of
+    `zones` maps each registry to the time zone in its country's file. `voiding` contains the registries of
     countries where enrolment voids earlier consents. `about_disconnection` contains the registries that report
     whether a number was disconnected.
     """

@@ -1,8 +1,8 @@
 """Ledger entries for consents that an enrolment voids (L. 5/2018 art. 1 c. 5; DPR 26/2022 art. 7 c. 6 and 7).
 
-Gates do not need this entry, because with the snapshot they already treat the consent as void. The entry records this
-in the data subject's history, and remains there after the snapshot is gone. Writing is idempotent: no number
-gets the same entry twice.
+While the snapshot contains the enrolment, gates treat the consent as void without the ledger entry. The entry keeps
+the consent void after the snapshot is gone. It also records the voiding in the data subject's history. Writing is
+idempotent: no number gets the same entry twice.
 """
 
 from typing import Final
@@ -20,10 +20,10 @@ BATCH: Final = 10_000  # entries
 
 
 async def find_consent_holders(store: Ledger, keys: Keys, controller: str, listed: Numbers) -> Numbers:
-    """Return the numbers in `listed` for which the ledger contains a consent given to this controller.
+    """Return the numbers in `listed` that have a consent for this controller in the ledger.
 
-    `listed` and the result are sorted. The whole ledger is read instead of looking up each number, because a registry
-    lists millions of numbers and few of them have a consent. Raises StoreUnavailable and KeysUnusable.
+    `listed` and the result are sorted. This function reads the whole ledger. Looking up each number would be slower,
+    because a registry lists millions of numbers and few have a consent. Raises StoreUnavailable and KeysUnusable.
     """
     holders: set[int] = set()
     seq = 0

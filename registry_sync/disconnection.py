@@ -1,7 +1,7 @@
 """Queries that ask whether a number was disconnected since a consent (47 CFR 64.1200(m)).
 
-A query names a day, but no time zone. Its answer therefore covers only the time after the day has begun in every time
-zone. To check a consent, a query names the last day that had begun in every time zone before the consent.
+A query names a day, but no time zone. Its answer covers only the time from the moment when this day has begun in every
+time zone. This moment must not be later than the consent. The query names the last day that meets this condition.
 """
 
 from datetime import UTC, date, datetime
@@ -33,7 +33,7 @@ def day_of(since: Instant) -> date:
 
 
 def last_day_before(at: Instant) -> Instant:
-    """Return the latest result of `since_day` that is not after `at`."""
+    """Return the value of `since_day` for the last day that had begun in every time zone by `at`."""
     return (at - _LATEST) // DAY * DAY + _LATEST
 
 
@@ -58,9 +58,9 @@ async def read_consents(
 
 
 def find_unneeded(numbers: Numbers, consents: Instants, known: PublishedAnswers) -> Mask:
-    """Return a mask of the numbers that were disconnected after their newest consent.
+    """Return a mask of the numbers that were reported as disconnected at or after their newest consent.
 
-    They need no query.
+    The report already voids this consent, so the number needs no query.
     """
     listed_at = _by_number(numbers, known, [state.listed_at for state in known.contents.states])
     return np.asarray(consents <= listed_at)
@@ -80,9 +80,9 @@ def find_uncovered(numbers: Numbers, consents: Instants, known: PublishedAnswers
 
 
 def _by_number(numbers: Numbers, known: PublishedAnswers, values: list[Instant]) -> Instants:
-    """Return, for each number, the element of `values` for its state, or -1 if it has no state.
+    """Return an element of `values` for each number, chosen by the number's state in `known`.
 
-    `values` has one element for each state in `known`.
+    `values` has one element for each state in `known`. The result is -1 for a number without a state.
     """
     found = np.full(len(numbers), -1, np.int64)
     if len(known.numbers):

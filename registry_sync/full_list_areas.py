@@ -186,10 +186,10 @@ def replace_areas(contents: Contents, new: Mapping[str, Update], subscribed: Ite
 
 
 def tag_days(contents: Contents, days: Days, zone: str) -> tuple[Contents, Tags]:
-    """Split the state of a one-area list into one state for each registration day.
+    """Replace the single state of a one-area list with one state for each registration day.
 
-    Return the new contents and each number's tag, which is the index of its state. Raises Refused if there are more
-    days than a 16-bit tag can represent.
+    Return the new contents, and a tag for each number: the index of the number's state. Raises Refused if there are
+    more days than a 16-bit tag can represent.
     """
     distinct_days, tags = np.unique(days, return_inverse=True)
     if len(distinct_days) > MAX_STATES:
@@ -302,8 +302,8 @@ def _read_changes(
 ) -> FileContents:
     """Combine change files into one patch. `contains` returns a mask of the numbers that are listed now.
 
-    For each number the latest change counts, since a file may remove a number and add it again. If an
-    addition and a deletion have the same time, the addition counts, because it forbids calls.
+    The latest change of a number counts, because a file can remove a number and add it again. If an addition and a
+    deletion have the same time, the addition counts, because it forbids calls.
     """
     records = [dnc.read_changes(path, area.prefix) for _, path in files]
     numbers = np.concatenate([file.numbers for file in records])

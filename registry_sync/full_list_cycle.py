@@ -1,8 +1,10 @@
 """One synchronisation with a registry that publishes full lists (UK TPS and CTPS, US National DNC).
 
 The subscription is divided into areas. Each area has a version and an age. The age counts from the version's
-date, not from the import (16 CFR 310.4(b)(3)(iv)). A faulty file, or a gap in the sequence of change files,
-raises an alarm. Only the earlier files are then applied to this area. The other areas are still updated.
+date, not from the import (16 CFR 310.4(b)(3)(iv)).
+
+If an area has a faulty file, or a gap in its change files, the cycle raises an alarm. It applies only that area's
+files before the fault or gap. The other areas are still updated.
 
 The number set is read and written in chunks, so memory use does not grow with the list.
 """
@@ -111,10 +113,10 @@ class Cycle:
         return opened
 
     def _plan(self, contents: Contents, names: Iterable[str]) -> Iterator[list[File]]:
-        """Yield the chain of files to apply for each area with new files, oldest file first.
+        """Yield one chain of files for each area that can be updated.
 
-        A chain is a full file and the change files after it, or only the change files since the published
-        version.
+        A chain contains the files to apply, oldest first. It is a full file and the change files after it, or only the
+        change files since the published version.
         """
         versions = full_list_areas.area_versions(contents)
         files = [file for name in names for file in self._parse_name(name)]
@@ -244,7 +246,7 @@ class Cycle:
             before = self._entry()
             if (before.sha256 if before else "") != (old.sha256 if old else ""):
                 raise Refused(
-                    f"{self._settings.registry}: another import has published in the meantime. Run this command again"
+                    f"{self._settings.registry}: the published number set changed during this run. Run this command again"
                 )
             entry = publication.write_set(self._target.folder, contents, chunks, tags)
             version = publication.publish_entry(self._target, entry, self._clock()).version

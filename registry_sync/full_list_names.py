@@ -1,4 +1,7 @@
-"""The file names of a full list, which contain the version and sometimes the area."""
+"""The parser for the names of the files that a full-list registry publishes.
+
+A file name contains the version date and sometimes the area.
+"""
 
 import re
 from collections.abc import Iterator
@@ -15,8 +18,8 @@ _ANY_NAME = re.compile(rf".*{_DATE}.*\.(?:txt|csv|zip)", re.ASCII)
 def parse_name(name: str, settings: FullListRegistry, zone: str) -> Iterator[File]:
     """Parse a file name, and yield one `File` for each subscribed area that the file contains.
 
-    Yield nothing for a name that the registry does not use. `zone` is the time zone of the dates in the names. It is
-    empty for formats without a layout.
+    Yield nothing for a name that the registry does not use. `zone` is the time zone of the dates in the names, or empty
+    for formats without a layout.
     """
     if settings.format == "us_dnc":
         parsed = dnc.parse_name(name)

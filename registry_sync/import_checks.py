@@ -29,7 +29,7 @@ def refuse_impossible_times(submitted_at: Instant, answered_at: Instant, now: In
             )
     if 0 < answered_at < submitted_at:
         raise Refused(
-            f"the answer time {utc(answered_at)} is before the consultation, at {utc(submitted_at)}. Check both times"
+            f"the answer time {utc(answered_at)} is before the consultation time {utc(submitted_at)}. Check both times"
         )
 
 
@@ -91,13 +91,15 @@ def refuse_foreign(
             )
         if known.answer_sha256 == new.answer_sha256 and new.lines >= FEW and not same_answer:
             raise Refused(
-                f"this is the answer to {whose}, receipt {known.receipt}, and an answer is valid only for the controller"
-                " that asked. If a query for this controller got exactly the same answer, add --same-answer"
+                f"this is the answer to {whose}, receipt {known.receipt}. An answer is valid only for the controller that"
+                " asked. If a query for the controller of this import got exactly the same answer, add --same-answer"
             )
 
 
 def find_misdated(new: Consultation, earlier: Sequence[Consultation]) -> int:
-    """Return the index in `earlier` of the consultation whose wrong date `new` corrects.
+    """Return the index in `earlier` of the consultation that has the wrong date.
+
+    `new` is the same consultation, with the same receipt and answer, and the corrected date.
 
     Raises Refused in three cases:
 
@@ -118,8 +120,8 @@ def find_misdated(new: Consultation, earlier: Sequence[Consultation]) -> int:
     misdated = earlier[same[0]]
     if new.submitted_at > misdated.imported_at:
         raise Refused(
-            f"the answer was imported on {utc(misdated.imported_at)}, so its consultation cannot be from {utc(new.submitted_at)}."
-            " If you consulted the registry again, import that answer with its own receipt"
+            f"the answer was imported on {utc(misdated.imported_at)}, before the new consultation date {utc(new.submitted_at)}."
+            " Check the date. If you consulted the registry again, import the new answer with its own receipt"
         )
     first, last = sorted((misdated.submitted_at, new.submitted_at))
     others = (known for known in earlier if known is not misdated)

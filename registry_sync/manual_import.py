@@ -22,13 +22,17 @@ Outcome: TypeAlias = Literal["published", "already imported", "would be publishe
 
 
 class Order(Struct, frozen=True, kw_only=True):
-    """The files to import, the operator's statements about them, and options.
+    """The files to import, the operator's statements about them, and the import options.
 
-    `answered_at` is 0 if unknown. `validity` is the time for which an answer is valid, in milliseconds. `since` is
-    the time from which a disconnection counts, or 0 if the registry was not asked about disconnections. If more
-    than `max_change` percent of the answers change, two people must release the import. `same_answer` is described
-    in `import_checks.already_imported`. `expired` allows an expired answer, `correct` replaces the wrong date of
-    an earlier import, and `dry` publishes nothing.
+    - `answered_at` is 0 if unknown.
+    - `validity` is how long an answer is valid, in milliseconds.
+    - `since` is the start of the period in which the answer reports disconnections. It is 0 if the registry was not
+      asked about disconnections.
+    - `max_change` is a percentage. If more of the answers change, two people must release the import.
+    - `same_answer` is described in `import_checks.already_imported`.
+    - With `expired`, an expired answer is accepted.
+    - With `correct`, the import corrects the date of an earlier import.
+    - With `dry`, nothing is published.
     """
 
     registry: str

@@ -176,9 +176,9 @@ def _alarm(summary: Summary, kind: Kind, text: str) -> Alarm:
 async def run_forever(
     plan: Plan, progress: Progress, report: Callable[[Run], None], stop: asyncio.Event
 ) -> None:
-    """Run the job every `every_minutes` until `stop` is set, for systems without a scheduler.
+    """Run the job repeatedly until `stop` is set, and wait `every_minutes` between two runs.
 
-    Call `report` after each run. Raises the same errors as `run`.
+    This is for systems without a scheduler. Call `report` after each run. Raises the same errors as `run`.
     """
     while not stop.is_set():
         report(await run(plan, progress))
@@ -212,9 +212,9 @@ def lock_work_folder(work: Path) -> Iterator[None]:
 
 
 def _retention_at(data: Path, now: Instant) -> Instant:
-    """Return the instant at which to evaluate retention.
+    """Return the time at which to evaluate the retention periods of packages.
 
-    It is 0 while a clock jump is unconfirmed, so that nothing expires.
+    Return 0 while a clock jump is unconfirmed, so that no data of an ended package is deleted.
     """
     try:
         KeptInstants(data).refuse_jump(now)
@@ -239,7 +239,7 @@ async def _open_ledger(plan: Plan) -> AsyncIterator[LedgerAccess]:
 
 
 def import_answer(order: manual_import.Order, progress: Progress) -> manual_import.Report:
-    """Import an answer now. Raises the same errors as `manual_import.run`."""
+    """Import an answer. Raises the same errors as `manual_import.run`."""
     return manual_import.run(order, progress, now())
 
 
@@ -258,6 +258,6 @@ def roll_back(target: PublishTarget, version: str) -> tuple[Manifest, list[rollb
 
 
 async def pull(source: source_settings.Source, target: PublishTarget, key: str) -> snapshot_mirror.Pull:
-    """Pull a publication now. Raises the errors in FAULTS."""
+    """Pull a publication from the source. Raises the errors in FAULTS."""
     async with open_source(source, Path.cwd(), now()) as opened:
         return await snapshot_mirror.pull(opened, target, key, now())

@@ -128,7 +128,7 @@ def read_answers(path: Path) -> PublishedAnswers:
         opened.verify()
         numbers, tags = opened.arrays()
         if tags is None:
-            raise DamagedFile(str(path), "the set has no tags, so it contains no answers to merge")
+            raise DamagedFile(str(path), "this number set contains no answers, only numbers")
         return PublishedAnswers(read_contents(opened, path), numbers, tags)
     finally:
         opened.close()
@@ -203,7 +203,7 @@ def adopt_manifest(target: PublishTarget, manifest: Manifest) -> None:
 
 
 def sign_current(target: PublishTarget) -> None:
-    """Sign the current publication if it is not yet signed with this key.
+    """Sign the current publication if it is not yet signed with the key of `target.sign`.
 
     Without this step, a new signing key would apply only after the next change. Until that change, the other nodes
     would refuse the publication. Raises Refused, DamagedFile and OSError.
@@ -256,7 +256,7 @@ def _read_manifest_file(path: Path) -> Manifest:
 
 
 def _kept_manifests(folder: Path) -> list[tuple[int, Path]]:
-    """Return the earlier manifests as pairs of number and path, oldest first."""
+    """Return `n` and the path of each earlier `manifest.<n>.json`, oldest first."""
     numbered = ((path.name.split(".")[1], path) for path in folder.glob("manifest.*.json"))
     return sorted((int(number), path) for number, path in numbered if number.isdecimal())
 

@@ -1,4 +1,4 @@
-"""One run with a registry that answers queries about one controller's numbers (Italy: DPR 26/2022 art. 8).
+"""One run that queries a registry about one controller's numbers (Italy: DPR 26/2022 art. 8).
 
 Each step is durable before the next one starts:
 
@@ -50,8 +50,8 @@ class QueryContext(NamedTuple):
 
     - `wanted` contains the numbers on call lists that may be called soon, sorted.
     - `validity` and `next_run` are durations in milliseconds.
-    - `uses_listed_answers` is true if an exception in the law permits calls to listed numbers. Answers about
-      listed numbers must then also be fresh.
+    - `uses_listed_answers` is true if an exception in the law permits calls to listed numbers. With
+      such an exception, answers about listed numbers must also be fresh.
     - `consents` contains the time of the newest consent of each number in `wanted`. It is None if the registry does not
       report disconnections.
     - `voids_consents` is true if an enrolment voids earlier consents.
@@ -185,9 +185,10 @@ class Cycle:
         return due[:allowed] if now >= next_submission else due[:0]
 
     def _with_consents(self, due: Numbers, consents: disconnection.Instants) -> Numbers:
-        """Add numbers whose answer does not cover their newest consent, and drop disconnected numbers.
+        """Add numbers with an uncovered consent to `due`, and remove numbers that need no query.
 
-        A number that was disconnected after its newest consent needs no query.
+        A number's newest consent is uncovered if the number's answer does not rule out a disconnection since that
+        consent. A number that was disconnected after its newest consent needs no query.
         """
         wanted, known = self._context.wanted, self._published()
         unneeded = wanted[disconnection.find_unneeded(wanted, consents, known)]
@@ -236,9 +237,10 @@ class Cycle:
                 advance(len(numbers))
 
     def _by_since(self, chosen: Numbers) -> Iterator[tuple[Instant, Numbers]]:
-        """Yield the numbers to submit, grouped by the day that the query must name.
+        """Yield the numbers to submit, grouped by the day since which a disconnection counts.
 
-        If the registry does not report disconnections, yield one group with day 0.
+        The day is given as an instant. If the registry does not report disconnections, yield one group with
+        instant 0.
         """
         if self._context.consents is None:
             yield 0, chosen
@@ -285,10 +287,11 @@ class Cycle:
             await self._finish(reply, np.intersect1d(listed, holders))
 
     def _accept(self, replies: list[Reply], old: PublishedAnswers) -> list[Reply]:
-        """Return the replies that may be published, and those that are already published.
+        """Return the replies that can be published or were already published.
 
-        A reply that changes too many earlier answers must be released by two people. A reply is exempt if fewer than
-        `import_checks.FEW` of its numbers had an earlier answer, unless all replies together change too many answers.
+        Two people must release a reply if it changes more than `max_change` % of the earlier answers for its numbers.
+        A reply with fewer than `import_checks.FEW` earlier answers is exempt. If all replies together exceed the
+        limit, no reply is exempt.
         """
         counts = [answer_merge.count_changes(old, reply.answered) for reply in replies]
         known = sum(count.known for count in counts)
@@ -334,10 +337,10 @@ class Cycle:
         return self._settings.registry, self._settings.controller, consultation.id
 
     async def _finish(self, reply: Reply, holders: Numbers) -> None:
-        """Void consents and close the package after publication.
+        """After publication, void consents and close the package.
 
-        This step is idempotent, because it is repeated after a crash. `holders` are the listed numbers that have a
-        consent given to this controller.
+        This step is idempotent, because it is repeated after a crash. `holders` contains the listed numbers whose
+        consents are voided.
         """
         consultation = reply.answered.consultation
         event = ConsentsVoided(

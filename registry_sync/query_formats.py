@@ -13,9 +13,10 @@ from registry_sync.formats.text import Mask, Numbers
 
 
 class QueryFormat(Protocol):
-    """The functions that read and write a format.
+    """The functions that read and write queries and answers in one format.
 
-    Readers call `advance` with the number of bytes just read. They raise FaultyFile and OSError.
+    `read_request` and `read_answer` call `advance` with the number of bytes just read. Both functions raise
+    FaultyFile and OSError.
     """
 
     def is_queryable(self, numbers: Numbers) -> Mask:

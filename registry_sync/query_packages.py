@@ -133,10 +133,11 @@ class PackageStore:
         return np.concatenate([np.empty(0, np.uint64), *parts])
 
     def tidy(self, now: Instant, files_days: int, receipts_days: int) -> None:
-        """Delete incomplete packages left by a crashed run, and data from packages that ended long ago.
+        """Delete incomplete packages left by a crashed run, and old data from packages in a final state.
 
-        Numbers are deleted `files_days` after the end of a package. The whole package, with its receipt, is
-        deleted after `receipts_days`. The registry keeps its own log for 24 months (DPR 26/2022 art. 8 c. 5).
+        Files with numbers are deleted `files_days` days after a package reached its final state. The whole package,
+        with its receipt, is deleted after `receipts_days` days. The registry keeps its own log for 24 months
+        (DPR 26/2022 art. 8 c. 5).
         """
         for incomplete in self._folder.glob("*.new"):
             shutil.rmtree(incomplete)

@@ -1,4 +1,4 @@
-"""A registry's replies to submitted packages, which are fetched, verified and recorded.
+"""Collection and verification of a registry's replies to submitted packages.
 
 The reply to a package NAME.zip consists of files whose names begin with `NAME.`:
 

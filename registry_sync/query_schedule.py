@@ -20,7 +20,7 @@ _AFTER_ALL = np.int64(1) << np.int64(60)  # later than any instant: sorts *liste
 class Terms(NamedTuple):
     """The durations that determine when a number is due, in milliseconds.
 
-    `listed_again` is the age at which a number with a *listed* answer is queried again.
+    `listed_again` is the age of a *listed* answer at which its number is queried again.
     """
 
     validity: int
@@ -62,9 +62,9 @@ def select_expiring(wanted: Numbers, known: PublishedAnswers, terms: Terms, befo
 def _due_instants(
     contents: Contents, terms: Terms
 ) -> tuple[Cells, "np.ndarray[tuple[int], np.dtype[np.bool_]]"]:
-    """Return, for each state, when its numbers are due and whether it is *listed*.
+    """Return two arrays: when the numbers in each state are due, and whether the state's answer is *listed*.
 
-    The last element in each array is for numbers without a state.
+    The last element of each array applies to numbers without an answer, which are due at once.
     """
     times, listed = [], []
     for state in contents.states:

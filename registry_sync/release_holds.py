@@ -60,9 +60,9 @@ def require_release(folder: Path, subject: tuple[str, ...], why: str, now: Insta
 
 
 def approve(folder: Path, name: str, actor: str, now: Instant) -> Hold:
-    """Record that a person approves a hold.
+    """Record one person's approval to release a hold.
 
-    Raises Refused if the hold does not exist, or if this actor has already approved it.
+    Raises Refused if the hold does not exist, or if `actor` has already approved its release.
     """
     hold = _read(folder, name)
     if hold is None:

@@ -143,7 +143,7 @@ def find_manifest(folder: Path, version: str) -> Manifest:
         if not earlier:
             raise Refused("there is no earlier publication")
         versions = ", ".join(dict.fromkeys(manifest.version for manifest in earlier))
-        raise Refused(f"no earlier publication {version!r}. Available versions: {versions}")
+        raise Refused(f"no earlier publication has version {version!r}. Available versions: {versions}")
     return matching[0]
 
 

@@ -41,7 +41,8 @@ def server(tmp_path: Path) -> Iterator[Path]:
 def small_disk() -> Iterator[Path]:
     """Mount a real disk of 4 MiB.
 
-    The mount is not in `tmp_path`. Killed tests leave it behind, and it must not block the next run.
+    The mount is outside `tmp_path`, because a killed test leaves it mounted. Pytest cannot delete an old `tmp_path`
+    that contains a mount.
     """
     if os.geteuid():
         pytest.skip("mounting needs root")

@@ -2,33 +2,37 @@ r"""The evidence bundle: a one-line file with everything needed to check decisio
 
     {"signature":"<128 hex digits>","key":"<64 hex digits>","evidence":<body>}\n
 
-`key` is the raw public key of the log's signing key. The signature is Ed25519 over "dialgate evidence\n" followed by the
-body as stored, so no byte can be changed or added. The body is a JSON object:
+`key` is the raw public key of the log's signing key. The signature is Ed25519 over "dialgate evidence\n" followed by
+the body as stored, so no byte can be changed or added. The body is a JSON object:
 
     log, made_at        the log's name, and when the bundle was made
-    decisions           for each decision: id, sequence, sequence of its grounds, and the called number in clear text
-                        (null if the request did not contain it and the month's keys are destroyed); the registry
-                        consultations and consents that the facts name, with receipt, artefact and hash, if still
-                        stored; the sequences of the entries that report the outcome of the call
+    decisions           for each decision: id, sequence number, sequence number of its grounds, and the called number in
+                        clear text (null if the request did not contain the called number and the month's keys are
+                        destroyed); the registry consultations and consents that the facts name, with receipt, artefact
+                        and hash, if still stored; the sequence numbers of the entries that report the call's outcome
     asked               for a request about numbers: each number with the ids of its decisions
     entries             decisions, grounds and outcome reports as stored in the log, each with the index of its
                         checkpoint and the Merkle path to that checkpoint's root (RFC 6962, 2.1.1)
     checkpoints, keys   checkpoints as stored in the log, and the public keys that signed them, by name
-    kept                texts by their SHA-256: the law and the configuration's file list (`dialgate.config.content_store`) that
-                        the grounds name. The configuration's files are left out, except the law and the controller's own file
+    kept                texts by their SHA-256: the law and the configuration's file list
+                        (`dialgate.config.content_store`) that the grounds name. The configuration's files are left out,
+                        except the law and the controller's own file
     manifest            the manifest of the registry answers, if a decision was made with the answers that are still in
                         use. Files for other controllers are left out. If there are such files, the manifest has no
                         signature
-    covered             the last entry covered by a checkpoint; outcome reports after this entry are not in the bundle
-    elsewhere           outcomes reported to the gate's other logs, with each log's name, entries and checkpoints, as above
+    covered             the sequence number of the last entry that a checkpoint covers; outcome reports after that entry
+                        are not in the bundle
+    elsewhere           outcomes reported to the gate's other logs, with each log's name, entries and checkpoints, as
+                        above
     since, until        for a request about numbers: the requested period of the decisions (since <= time < until)
     stamps              RFC 3161 time stamps (DER, base64), each with the index of its checkpoint. A stamp covers the
                         checkpoint's line, including the line break
 
-A decision is proved by the first checkpoint that covers it. If a time-stamped checkpoint follows within a day, that one
-is used instead. Entries prove what the log contained when the checkpoint was signed. The bundle proves neither that a
-number in clear text belongs to its record, nor what a receipt contains. The keys that would prove these facts also
-decrypt records about other people, so the bundle does not contain the keys, and the reader must trust the signer.
+A decision is proved by the first checkpoint that covers it. If a time-stamped checkpoint follows within a day, the
+time-stamped checkpoint is used instead. Entries prove what the log contained when the checkpoint was signed. The
+bundle proves neither that a number in clear text belongs to its record, nor what a receipt contains. The keys that
+would prove these facts also decrypt records about other people, so the bundle does not contain the keys, and the
+reader must trust the signer.
 Format 1 contained every configuration file. Fields are only appended; any other change increments `format`.
 `dialgate/tools/verifier/verify_evidence.py` checks all of this without this package.
 """
@@ -240,16 +244,16 @@ async def _bundle(sources: Sources, decisions: Sequence[KnownDecision], request:
 
 
 def _elsewhere(chain: Chain, records: Sequence[Record]) -> tuple[str, Proofs] | None:
-    """Return the name of the log in `chain`, and proofs of that log's outcome reports about these calls.
+    """Return the name of the log in `chain`, and proofs of its outcome reports about the decisions in `records`.
 
-    Return None if the log has no such report.
+    Return None if no checkpoint covers an outcome report about any of the decisions.
     """
     seqs = [seq for reports in _outcomes(chain, records).values() for seq in reports]
     return (chain.log, chain.prove([(seq,) for seq in seqs])) if seqs else None
 
 
 def _outcomes(chain: Chain, records: Sequence[Record]) -> dict[str, list[int]]:
-    """Return, for each decision, the sequences of its outcome reports that a checkpoint covers."""
+    """Map decision ids to the sequence numbers of their outcome reports. Skip reports that no checkpoint covers."""
     seqs: dict[str, list[int]] = {}
     for report in sorted(
         Reader(chain.folder).reports({record.id for record in records}), key=attrgetter("seq")

@@ -307,8 +307,8 @@ class _Narrator:
 
 
 def _final_report(outcomes: tuple[OutcomeRecord, ...]) -> OutcomeRecord | None:
-    """Return the outcome report that counts: the latest report with the strictest result."""
-    return max(outcomes, key=lambda report: (RESULT_RANK[report.result], report.seq), default=None)
+    """Return the outcome report with the strictest result, or the newest of several with that result."""
+    return max(outcomes, key=lambda report: (RESULT_RANK[report.result], report.at, report.seq), default=None)
 
 
 def _basis(record: Record) -> Rests | None:

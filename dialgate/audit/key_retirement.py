@@ -6,6 +6,7 @@ but linked to a person only as long as a claim is possible.
 
 from collections import Counter
 from collections.abc import Sequence
+from itertools import product
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -44,9 +45,13 @@ def months(config: Config, keys: Keys, now: Instant) -> list[Month]:
     held = Counter(month_of(record.at) for _, record in chains.about(list(hashes)))
     *past, newest = sorted(keys.hashes("")) or [""]
     terms = decision_retention.terms(config.settings.retention, config.laws, now)
-    result = [_month(terms, name, counts, held[name], now) for name in past]
+    begun = [reader.begun_before(0) for reader in chains.readers.values()]
+    partial = max((month_of(at) for first, at, _ in begun if first > 1), default="")
+    result = [
+        _month(terms, name, counts, held[name], now, whole=name > partial) for name in (*past, newest) if name
+    ]
     if newest:  # the newest month's keys are in use, whatever its age
-        result.append(replace(_month(terms, newest, counts, held[newest], now), over=False))
+        result[-1] = replace(result[-1], over=False)
     return result
 
 
@@ -75,10 +80,14 @@ def _month(
     counts: Counter[tuple[str, str, bool]],
     held: int,
     now: Instant,
+    *,
+    whole: bool,
 ) -> Month:
+    """Return a month with its retention term. `whole`: all of its segments are in the data folder."""
     own = {(country, allow): count for (month, country, allow), count in counts.items() if month == name}
-    # Without decisions from the month here, its segments may be stored elsewhere. Then the longest term applies.
-    groups = own or {("", True): 0}
+    # Segments that are stored elsewhere can hold decisions of any country. Then the longest of all terms applies.
+    countries = ["", *(term.country for term in retention)]
+    groups = own if own and whole else product(countries, (True, False))
     longest = max(decision_retention.months(retention, country, allowed=allow) for country, allow in groups)
     over_from = decision_retention.over_from(name, longest)
     return Month(

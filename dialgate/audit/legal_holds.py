@@ -151,10 +151,12 @@ class Holds:
 
 
 def _refuse_number_in(number: str, *texts: str) -> None:
-    """Raise `HoldRefused` if a text contains the last six digits of the number.
+    """Raise `HoldRefused` if one of `texts` contains the last six digits of the number.
 
-    The texts are stored unencrypted.
+    The holds file stores `texts` unencrypted.
     """
     for text in texts:
         if number[-_DIGITS_GIVEN_AWAY:] in "".join(character for character in text if character.isdigit()):
-            raise HoldRefused("the reason or the name contains the number. Use the case ID instead.")
+            raise HoldRefused(
+                "`--reason` or `--by` contains the last six digits of the number. Use a case ID instead of the number."
+            )

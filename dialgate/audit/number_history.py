@@ -43,7 +43,11 @@ class Visibility(Struct, frozen=True, kw_only=True):
 
     @classmethod
     def of(cls, client: str, controllers: tuple[str, ...], controller: str = "") -> "Visibility":
-        """Return the filter for a client with these controllers, limited to `controller` if that is not empty."""
+        """Return the filter for a client that has access to `controllers`.
+
+        If `controller` is given, the filter admits only decisions for that controller. If the client has no access to
+        that controller, the filter admits nothing.
+        """
         if not controller:
             return cls(controllers=controllers, client=client)
         return cls(controllers=(controller,) if controller in controllers else ())
@@ -162,7 +166,10 @@ _Consultations = dict[tuple[str, str, str], Consultation]
 
 
 def _consultations(folder: Path) -> _Consultations:
-    """Return the published consultations by registry, controller and id, including those from earlier publications."""
+    """Return the published consultations, keyed by registry, controller and id.
+
+    Consultations from earlier publications are included.
+    """
     published: _Consultations = {}
     try:
         for entry in read_manifest(folder).files:

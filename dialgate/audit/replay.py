@@ -1,8 +1,8 @@
-"""Replay of decisions on their recorded facts, under the law in force at the time or under a draft law.
+"""Replay of recorded decisions, under the law that applied to the call or under a draft law.
 
-Under the law in force at the time, every decision must come out as recorded. A draft law is applied only to
-the recorded facts, including the holidays. If the draft requires a registry that was not consulted at the time, the
-call is denied.
+A replay uses only the recorded facts, which include the holidays. Under the law that applied to the call, the result
+must equal the recorded decision. If a draft law requires a registry that was not consulted for the call, the result is
+a denial.
 """
 
 from collections import Counter
@@ -64,7 +64,10 @@ _Compare: TypeAlias = Callable[[Decision, Decision], tuple[Change, ...]]
 
 
 def of_its_day(folder: Path) -> LawOf:
-    """Return a function that reads a record's law from the `kept` folder. It raises `NotKept` if the law is missing."""
+    """Return a function that returns the law under which a record was decided.
+
+    The function reads the archive `folder`. It raises `NotKept` if the law is missing or modified.
+    """
     read = lru_cache(64)(content_store.law)
     return lambda record: read(folder, record.law)
 
@@ -91,7 +94,7 @@ def in_effect(before: Decision, after: Decision) -> tuple[Change, ...]:
 
 
 def replay(entries: Iterable[Record | OutcomeRecord], law_of: LawOf, compare: _Compare) -> Replay:
-    """Decide each record's facts again under the law from `law_of`, and compare the decision with the recorded one.
+    """Decide each record again under the law from `law_of`, and compare the result with the recorded decision.
 
     Memory use does not grow with the log. Raises the same errors as `law_of`.
     """
@@ -110,18 +113,19 @@ def replay(entries: Iterable[Record | OutcomeRecord], law_of: LawOf, compare: _C
 
 
 class _Rejudge:
-    """A replay that decides one record at a time.
+    """A function that decides one record again.
 
-    Records with the same grounds and instant, as in a batch, are decided only once.
+    In a batch, many decisions have the same time and refer to the same grounds entry, so their result is cached. Logs of
+    different workers use the same sequence numbers, so the log is part of the cache key.
     """
 
     def __init__(self, law_of: LawOf, compare: _Compare) -> None:
         self._law_of, self._compare = law_of, compare
-        self._cache: dict[tuple[int, int], _Judgement | None] = {}
+        self._cache: dict[tuple[str, int, int], _Judgement | None] = {}
 
     def __call__(self, record: Record) -> _Judgement | None:
         """Return the new verdict and the differences, or None if the law is for another country."""
-        key = (record.grounds, record.at)
+        key = (record.id.rpartition("-")[0], record.grounds, record.at)
         if key not in self._cache:
             if len(self._cache) >= _CACHED:
                 self._cache.clear()

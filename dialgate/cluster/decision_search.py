@@ -87,9 +87,9 @@ def about(inquiry: Inquiry, question: FindDecisions) -> Decisions:
 
 
 def join_outcomes(found: FoundDecision, reports: Iterable[OutcomeRecord]) -> FoundDecision:
-    """Add `reports` to the outcomes that were found with the decision.
+    """Add `reports` to the outcomes of a decision, without duplicates.
 
-    The outcomes found earlier are kept, because their gate may not have answered the later search for `reports`.
+    The outcomes in `found` are kept, because `reports` lacks the outcomes from gates that did not answer.
     """
     unique = {(report.at, report.seq, report.result): report for report in (*found.outcomes, *reports)}
     return structs.replace(found, outcomes=tuple(unique[key] for key in sorted(unique)))

@@ -64,7 +64,7 @@ class ListReplication:
         """Start a replication round if one is due and none is running.
 
         `lacking` contains the names of recorded files that are missing or damaged here. A round copies these files.
-        It also deletes unfinished copies and old versions, such as those replaced by an erasure. The time between
+        It also deletes unfinished copies, and old list files, such as a file from before an erasure. The time between
         rounds grows while no gate has the missing files.
         """
         if (now < self._due and lacking == self._lacking) or (
@@ -77,7 +77,7 @@ class ListReplication:
         self._task = asyncio.create_task(self._run(lacking))
 
     async def close(self) -> None:
-        """Wait for the running round. Call this after `Peers.close`, which ends the round's requests.
+        """Wait for the current round to finish. Call this after `Peers.close`, which cancels the round's requests.
 
         The round is not cancelled, because a store command must not be interrupted.
         """

@@ -60,7 +60,7 @@ def _seen(members: Members, presence: Presence, name: str) -> Instant:
 
 
 def place(data: Path) -> str:
-    """Return an identifier for the folder that is unique across machines."""
+    """Return an id for the data folder. Folders on different machines have different ids."""
     stat = data.stat()
     text = f"{_BOOT.read_text('ascii')} {stat.st_dev} {stat.st_ino}"
     return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
@@ -98,7 +98,7 @@ async def refuse_twins(store: Store, own: Presence, now: Instant) -> None:
 
 
 def _twins(members: Members, own: Presence, now: Instant) -> dict[str, Presence]:
-    """Return the recently seen gates with another data folder but the same name or log name as this gate."""
+    """Return the recently seen gates that have this gate's name or log name, but a different data folder."""
     return {
         gate.node: gate
         for gate in members.present
@@ -151,7 +151,7 @@ class Roster:
         self._metrics.nodes_outdated.set(sum(text.startswith("on ") for text in self.problems.values()))
 
     def runs(self, log: str, now: Instant) -> bool:
-        """Return whether the gate that writes `log` was seen a short time before `now`."""
+        """Return whether the gate that writes `log` sent a heartbeat less than `SILENT` before `now`."""
         return now - self._seen_at.get(log, 0) < SILENT
 
     def _report_replicas(self, unasked: int) -> None:

@@ -43,9 +43,9 @@ class FindDecision(Question[list[FoundDecision]], frozen=True, tag="decision"):
 
 
 class FindOutcomes(Question[list[OutcomeRecord]], frozen=True, tag="outcomes"):
-    """A request for the outcomes that were reported to the receiving gate for these decisions.
+    """A request for the outcomes of `decisions` that were reported to the receiving gate.
 
-    A different gate may have made the decisions.
+    `decisions` contains decision ids. Other gates might have made the decisions.
     """
 
     decisions: list[str]

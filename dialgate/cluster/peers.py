@@ -75,7 +75,7 @@ class Peers:
 
     @property
     def is_shared(self) -> bool:
-        """Whether other gates may use the same store."""
+        """Whether other gates can use this gate's store."""
         return isinstance(self._store, Shared)
 
     @property

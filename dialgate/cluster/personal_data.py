@@ -1,6 +1,7 @@
 """The personal data that one gate has about a data subject, for the access report and for requests from other gates.
 
-Times in text are in RFC 3339 format. Field names are part of the wire format of `dialgate.cluster.peer_questions`.
+Times in string fields are in RFC 3339 format. Field names are part of the wire format of
+`dialgate.cluster.peer_questions`.
 """
 
 from collections.abc import Iterable, Iterator, Sequence

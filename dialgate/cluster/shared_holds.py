@@ -24,7 +24,7 @@ _log = structlog.get_logger(__name__)
 class SharedHolds:
     """The legal holds on one gate and its peers.
 
-    Methods raise `StoreUnavailable` if holds cannot be read or written. The caller must then destroy no data.
+    Methods raise `StoreUnavailable` if holds cannot be read or written. In that case, the caller must not destroy data.
     """
 
     def __init__(self, holds: Holds, keys: Keys, peers: Peers) -> None:

@@ -77,9 +77,9 @@ def _scopes(config: Config, controller: str) -> set[str]:
 
 
 def _unknown_sector(line: Line, config: Config) -> Iterator[str]:
-    """Yield a warning for each country that has rules for sectors, but does not list the campaign's sector.
+    """Yield a warning for each country whose law has rules for sectors, but does not list the campaign's sector.
 
-    All these rules then apply to the campaign.
+    All sector rules of that country apply to the campaign.
     """
     sector = line.campaign.sector
     for country, law in config.laws.items():
@@ -94,9 +94,10 @@ def _unknown_sector(line: Line, config: Config) -> Iterator[str]:
 
 
 def _given_up(line: Line, law: Law, now: Instant) -> Iterator[str]:
-    """Yield a warning for each caller ID that stops taking return calls too soon.
+    """Yield a warning for each caller ID whose day in `caller_id_ends` is too early.
 
-    The law requires that calls back to a caller ID are answered for some time after each call.
+    That day is the last on which calls back to the caller ID are answered. The law requires answers for a period after
+    each call.
     """
     today = local_time.day_in(law.zone, now)
     terms = [section.answers_for for section in binding(law, line, now).caller_ids if section.answers_for]
@@ -134,7 +135,10 @@ def _draft_warnings(config: Config) -> Iterator[str]:
 
 
 def _extended_terms(config: Config, now: Instant) -> Iterator[str]:
-    """Yield a warning for each configured period that a law extends. Extended defaults are not reported."""
+    """Yield a warning for each storage or retention period in the settings that is shorter than a law requires.
+
+    A storage period with the default value is not reported.
+    """
     settings, defaults = config.settings, structs.asdict(Storage())
     for country, law in config.laws.items():
         required = structs.asdict(data_retention.terms(settings.storage, [law], now))
@@ -165,7 +169,7 @@ def closes(law: Law, line: Line, now: Instant) -> bool:
 
 
 def binding(law: Law, line: Line, now: Instant) -> Binding:
-    """Return the sections that bind the campaign today."""
+    """Return the sections of `law` that apply to the campaign on the local day of `now`."""
     return law.binding(
         Facts(
             at=now,

@@ -46,12 +46,12 @@ class Config(Struct, frozen=True, kw_only=True):
     drafts: dict[str, Law] = {}  # laws that decide no call, because `accept_drafts` does not name them
 
     def storage(self, now: Instant) -> Storage:
-        """Return the storage periods, which the laws may extend."""
+        """Return the configured storage periods, extended where a law requires a longer period."""
         return data_retention.terms(self.settings.storage, self.laws.values(), now)
 
     @property
     def attempts_counted(self) -> Instant:
-        """The longest time for which any country's `limits` count an attempt."""
+        """The maximum age of an attempt that counts: the longest period in any country's `limits`, plus two days."""
         lengths = (periods.parse(limit.per).length for law in self.laws.values() for limit in law.limits)
         return max(lengths, default=0) + 2 * DAY  # whole days begin after the day of the call
 
@@ -66,9 +66,10 @@ class Config(Struct, frozen=True, kw_only=True):
         return line if line is not None and line.controller.id in client.controllers else None
 
     def sectors_of(self, country: str) -> tuple[str, ...]:
-        """Return the sectors that contracts with a controller in `country` may name.
+        """Return the sectors permitted in contracts of a controller whose country is `country`.
 
-        These are the sectors of all country files. If the file of `country` lists no sectors, the result is empty.
+        The result contains the sectors of all country files. If the file of `country` lists no sectors, the result is
+        empty, and a contract can name any sector.
         """
         if not self.laws[country].sectors:
             return ()

@@ -3,10 +3,11 @@
 It is a folder of files, each named by the SHA-256 of its content (64 hexadecimal digits). Files never change, and are
 kept as long as the records.
 
-The hash of a configuration is the hash of a sorted list with one hash per line. Each line is the hash of an entry
-`<file name> <hash>`, in which `<hash>` is the hash of the file. So evidence can show one file and prove that it is part
-of the configuration, without the names or contents of the other files. In evidence up to version 1, the list contained
-the entries themselves.
+A configuration has an entry for each file: the text `<file name> <hash of the content>`. The configuration's list
+contains the hash of each entry, sorted, one per line. The hash of this list is the hash of the configuration.
+
+So evidence can prove that one file is part of a configuration, without the names or contents of the other files. In
+evidence up to version 1, the list contained the entries instead of their hashes.
 """
 
 import os
@@ -62,8 +63,8 @@ def content(folder: Path, digest: str) -> bytes:
 class ConfigFile(Struct, frozen=True):
     """A file in a configuration. `digest` is the hash of its content.
 
-    `entry` is the hash of the line `<name> <digest>`. It is "" if the archived list contains the lines themselves, as
-    in evidence up to version 1.
+    `entry` is the hash of the text `<name> <digest>`. It is "" if the configuration's list contains this text instead
+    of its hash, as in evidence up to version 1.
     """
 
     entry: str

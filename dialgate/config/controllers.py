@@ -203,7 +203,7 @@ def _caller_id_faults(controller: ControllerFile, campaign: CampaignFile) -> Ite
 def _campaign_faults(campaign: CampaignFile, laws: Iterable[Law]) -> Iterator[str]:
     """Yield a message for each problem with a campaign.
 
-    The sector need only be in the `sectors` of one law, because a campaign may call abroad.
+    A sector is valid if the law of any country lists it, because a campaign can call several countries.
     """
     for key in ("trunk_country", "dial_region"):
         value = getattr(campaign, key)

@@ -39,9 +39,9 @@ def convert_law(data: Any) -> tuple[Law | None, list[str]]:
 
 
 def unknown_holidays(law: Law) -> Iterator[str]:
-    """Yield a warning for each day set that the `holidays` library lacks.
+    """Yield a message for each entry of `day_sets` whose country or subdivision is missing from the `holidays` library.
 
-    Slow, because it imports the country's module.
+    This is slow, because the library imports a module for each country.
     """
     for name, days in law.day_sets.items():
         if why := local_time.unknown_library(days):
@@ -62,8 +62,8 @@ def explain_country(value: str) -> str:
 def law_faults(country: str, laws: Mapping[str, Law], folder: str, *, whole: bool) -> Iterator[str]:
     """Yield a message if `country` is not a key of `laws`.
 
-    `whole` means that every file in `folder` is valid. Otherwise an invalid file could define the law, so only an
-    invalid country code is reported.
+    `whole` is true if every file in `folder` is valid. If it is false, an invalid file might contain the missing law,
+    so only an invalid country code is reported.
     """
     if country in laws:
         return

@@ -1,7 +1,10 @@
 """The retention of the link between decisions and called numbers.
 
-All keys of a month are destroyed together, after the longest retention period of its decisions. Legal periods as of
-2026-11: Italy five years for administrative sanctions (L. 689/1981 art. 28), up to ten for civil claims.
+Each month has its own keys for this link. An operator can destroy all keys of a month once the longest retention
+period of its decisions is over.
+
+Legal periods as of 2026-11: Italy five years for administrative sanctions (L. 689/1981 art. 28), up to ten for civil
+claims.
 """
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -20,8 +23,11 @@ Months: TypeAlias = Annotated[int, Meta(ge=1, le=1200)]
 class Retention(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The period in which decisions under a country's law can be linked to the called numbers.
 
-    All keys of a month are destroyed together, after the longest period of its decisions. A country without an entry
-    uses the defaults. If the `records` of a country file require a longer period, that period applies.
+    Each month has its own keys for this link. `dialgate log retire --yes` destroys all keys of a month once the longest
+    period of its decisions is over.
+
+    A country without an entry uses the defaults. If the `records` of a country file require a longer period, that
+    period applies.
     """
 
     country: Annotated[str, Meta(pattern="^[A-Z]{2}$")]
@@ -43,7 +49,10 @@ def faults(terms: Iterable[Retention], countries: Collection[str]) -> Iterator[s
 
 
 def terms(configured: Iterable[Retention], laws: Mapping[str, Law], now: Instant) -> list[Retention]:
-    """Return the period for each country: the configured period or, if longer, the one in the country's law."""
+    """Return the retention periods of each country.
+
+    If a country's law requires a longer period than the configured or default one, the law's period applies.
+    """
     named = {term.country: term for term in configured}
     named |= {country: Retention(country=country) for country in laws if country not in named}
     return [

@@ -50,8 +50,9 @@ class Limits(Strict, frozen=True, kw_only=True):
 class Operations(Strict, frozen=True, kw_only=True):
     """The listener for operators and Prometheus.
 
-    It serves `/metrics`, `/readyz` with details, `/docs` and `/openapi.json` without a key. These pages show the
-    campaigns of every controller, so make the listener reachable only from the operators' network.
+    It serves `/metrics`, `/docs`, `/openapi.json`, and `/readyz` with details. None of them needs a key. The metrics
+    and the details name the campaigns of every controller, so make the listener reachable only from the operators'
+    network.
     """
 
     host: str = "127.0.0.1"
@@ -63,10 +64,11 @@ class Operations(Strict, frozen=True, kw_only=True):
 class Uploads(Strict, frozen=True, kw_only=True):
     """Limits on uploads of call lists as files. Changes need a restart.
 
-    Files are received into a spool and read by separate processes, which are killed when the client disconnects. Each
-    worker counts its uploads separately. If you do not control all clients, put `folder` on a different disk from the
-    decision log, and add it to `ReadWritePaths` of the systemd unit. Files that a crash leaves in the spool are removed at
-    start.
+    Uploaded files are stored in the spool, a folder for temporary files. Separate processes read the files. If a client
+    disconnects, the process that reads its file is killed. The limits apply to each worker separately.
+
+    If you do not control all clients, put `folder` on a different disk from the decision log, and add it to
+    `ReadWritePaths` of the systemd unit. At startup, the gate removes files that a crash left in the spool.
     """
 
     folder: str = ""

@@ -13,10 +13,10 @@ S3: Final = "s3://"
 
 
 class StreamTo(Strict, frozen=True, kw_only=True):
-    """The Redis Streams that get every record, one stream for each log.
+    """The Redis Streams that receive every record, one stream for each log.
 
-    Do not use the gate's own store, because a full Redis would stop the gate. For the Redis user's rights, see
-    `docs/how-to/ship-decisions.md`.
+    Do not use the gate's own store, because a full Redis would stop the gate. For the permissions that the Redis
+    user needs, see `docs/how-to/ship-decisions.md`.
     """
 
     url: str = ""
@@ -51,9 +51,9 @@ class Shipping(Strict, frozen=True, kw_only=True):
 
 
 def faults(shipping: Shipping | None, store_urls: tuple[str, str]) -> Iterator[str]:
-    """Yield a message for each problem.
+    """Yield a message for each problem with the settings of `dialgate ship`.
 
-    `store_urls` are `url` and `url_file` of the gate's store, which the stream must not use.
+    `store_urls` contains `url` and `url_file` of the gate's store. The stream must use a different Redis.
     """
     if shipping is None:
         return

@@ -19,9 +19,10 @@ def warnings(config: Config) -> list[str]:
 
 
 def _proxied_clients(config: Config) -> Iterator[str]:
-    """Yield a warning for each client with a source address from which a reverse proxy may connect.
+    """Yield a warning for each client with a source address from which a reverse proxy might connect.
 
-    A dialer on this host with only the scope `check` is accepted, because deploy/README.md sets up Asterisk like that.
+    A client with only the scope `check` gets no warning, because deploy/README.md sets up Asterisk as such a client.
+    The exception is a source that covers all addresses (prefix length 0).
     """
     proxies = [*_LOOPBACK, *_listening_network(config), *config.proxies]
     for network, client in config.networks:

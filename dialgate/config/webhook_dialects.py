@@ -5,7 +5,8 @@ for a field are searched in order; the first string or number found is used:
 
     body.a.b   in the body, a JSON object or a form      query.name   in the URL      =text   a constant
 
-The body of a reply is JSON. In its strings, a placeholder such as `{reason}` is replaced by that value of the decision.
+The body of a reply is JSON or a form. In its strings, each placeholder, such as `{reason}`, is replaced by the value
+with that name in the decision.
 """
 
 import re

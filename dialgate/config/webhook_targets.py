@@ -52,7 +52,7 @@ class Hook(Struct, frozen=True):
 def fault_of(webhook: Webhook) -> str:
     """Return what is wrong with a webhook's settings, or "".
 
-    Messages contain called numbers, so the URL must use HTTPS or a local address.
+    The requests to a webhook contain called numbers, so the URL must use HTTPS or a local address.
     """
     parts = urlsplit(webhook.url)
     if parts.scheme not in {"https", "http"} or not parts.hostname or parts.username is not None:

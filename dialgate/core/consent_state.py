@@ -28,11 +28,11 @@ _OUTSIDE: frozenset[Finding | None] = frozenset({"scope", "profiling", None})
 
 
 class ConsentState(Struct, frozen=True, kw_only=True):
-    """The state of a consent at some instant.
+    """The state of a consent at a given time.
 
     `reason` is "" if the consent is in force. Otherwise it is the reason code for denying calls that rely on the
-    consent. `refused_for` lists the campaigns that are within the scope of a consent in force but cannot rely on this
-    consent, for example after a revocation for one campaign.
+    consent. For a consent in force, `refused_for` lists the campaigns that the consent covers but that cannot rely on
+    the consent, for example after a revocation for one campaign.
     """
 
     reason: str = ""
@@ -40,7 +40,7 @@ class ConsentState(Struct, frozen=True, kw_only=True):
 
 
 class Situation(Struct, frozen=True, kw_only=True):
-    """The facts about a number and a controller at some instant, independent of any call."""
+    """The facts about a number and a controller at a given time, independent of any call."""
 
     at: Instant
     law: Law

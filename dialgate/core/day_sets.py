@@ -45,7 +45,7 @@ def faults(days: DaySet) -> Iterator[str]:
 
 
 def added_days(days: DaySet, year: int) -> Iterator[date]:
-    """Yield the days in `added` that fall in a year. 29 February exists in leap years only."""
+    """Yield the days in `added` that fall in a year. Skip `02-29` unless the year is a leap year."""
     for text in days.added:
         if text == _LEAP_DAY and not isleap(year):
             continue

@@ -43,11 +43,11 @@ def decide(facts: Facts, law: Law) -> Decision:
 
 
 def lasts_until(facts: Facts, law: Law, decision: Decision) -> Instant:
-    """Return the instant until which the same facts give the same decision, or 0 if that is unknown.
+    """Return the time until which a decision holds if no fact but the time changes, or 0 if unknown.
 
-    The instant is unknown if recommendations apply, because the end of a warning is not recorded. For a denial, the
-    instant is known only if the reasons do not depend on the time, nothing is recorded about the person, and at most
-    one registry applies. With several registries, the denial may change when the answer of one registry expires.
+    The time is unknown if recommendations apply, because a decision does not record when a warning ends. A denial has
+    a known time only if no reason depends on the time, nothing is recorded about the person, and at most one registry
+    applies. With several registries, the denial can change when one registry's answer expires.
     """
     binding = law.binding(facts)
     if binding.advised is not None:
@@ -118,10 +118,10 @@ def _add_advice(outcome: Outcome, advice: Outcome) -> Outcome:
 
 
 def _valid_until(outcomes: dict[str, Outcome], facts: Facts, law: Law) -> Instant:
-    """Return when an allow expires. This is the next midnight, unless an outcome expires earlier.
+    """Return when a decision expires. This is the next midnight, unless one of its `outcomes` expires earlier.
 
-    Laws, campaigns and contracts start and end at midnight, in the law's time zone or where the person may be. If the
-    facts lack the law's time zone, the allow expires at the next quarter hour at the latest.
+    Laws, campaigns and contracts start and end at midnight, in the law's time zone or where the person might be. If the
+    facts lack the law's time zone, the decision expires at the next quarter hour at the latest.
     """
     ends = [outcome.until for outcome in outcomes.values() if type(outcome) is Pass and outcome.until]
     midnights = [place.instant(place.local(facts.at)[0] + 1, 0) for place in facts.places]
@@ -131,7 +131,7 @@ def _valid_until(outcomes: dict[str, Outcome], facts: Facts, law: Law) -> Instan
 
 
 def _not_before(denies: list[Deny], facts: Facts, law: Binding) -> Instant:
-    """Return the first instant in permitted hours at which all reasons for the denial have ended, or 0 if unknown."""
+    """Return the earliest time within permitted hours when no reason for the denial still applies, or 0 if unknown."""
     if not all(deny.not_before for deny in denies):
         return 0
     return next_opening(facts, law, max(deny.not_before for deny in denies))

@@ -1,8 +1,9 @@
 """The decision ids that clients see if several controllers share a gate.
 
-A decision's name, `LOG-SEQ`, would show how many decisions the gate makes for all controllers. So clients get 32
-letters that hold log, sequence and owner, encrypted with AES. All nodes have the key. Decryption yields the owner, so
-another controller's id is rejected without a look-up. Requests may also contain the decision's name instead of the id.
+An internal decision id, `LOG-SEQ`, would show how many decisions the gate makes for all controllers. So clients get 32
+letters: the log, the sequence number and the owner, encrypted with AES. All nodes have the key. Decryption yields the
+owner, so the id of a decision that belongs to another controller is rejected without a look-up. Requests can also
+contain the internal id.
 """
 
 import re
@@ -26,7 +27,7 @@ def owner_of(controller: str, client: str) -> str:
 
 
 class DecisionIds:
-    """A converter between decision names (`LOG-SEQ`) and the decision ids that clients see. Not thread-safe.
+    """A converter between internal decision ids (`LOG-SEQ`) and the decision ids that clients see. Not thread-safe.
 
     `key` is 32 bytes long.
     """
@@ -38,15 +39,16 @@ class DecisionIds:
         self._owners: dict[str, bytes] = {}
 
     def outside(self, decisions: Iterable[tuple[str, str]]) -> list[str]:
-        """Return the ids that clients see for decisions. Each decision is given as a pair (name, owner)."""
+        """Return the ids that clients see for decisions. Each decision is given as a pair (internal id, owner)."""
         blocks = [self._block(name, owner) for name, owner in decisions]
         text = self._encrypt(b"".join(blocks)).hex().translate(_OUT)
         return [text[at : at + 2 * _BLOCK] for at in range(0, len(text), 2 * _BLOCK)]
 
     def inside(self, decision_id: str, owners: Collection[str] | None = None) -> str:
-        """Return the decision name for an id. A name that is passed instead of an id is returned unchanged.
+        """Return the internal id for a decision id that clients see.
 
-        If `owners` is given, return "" for a decision that belongs to any other owner.
+        If `owners` is given, return "" for a decision that belongs to none of them. An internal id is returned
+        unchanged, and its owner is not checked.
         """
         if not _OUTSIDE.fullmatch(decision_id):
             return decision_id

@@ -1,11 +1,11 @@
 """The ledger entry ids that clients see if several controllers share a gate.
 
-A plain ledger sequence would show how many entries all controllers write together. So clients get `2**52` plus a keyed
-permutation of the sequence: an integer below `2**53`, which every JSON parser represents exactly. All nodes have the
-key, so the mapping needs no state. Clients may also send plain sequences.
+A ledger sequence number would show how many entries all controllers write together. So clients get `2**52` plus a keyed
+permutation of the sequence number and a nonce. The result is below `2**53`, so every JSON parser represents it exactly.
+All nodes have the key, so the mapping needs no state. Clients can also send plain sequence numbers.
 
-The permuted value contains the sequence and a nonce. An entry id has nonce 0. A stream cursor has a new nonce each
-time, so that a client cannot see whether other controllers wrote entries.
+An entry id has nonce 0. A stream cursor has a new nonce each time, so that a client cannot see whether other
+controllers wrote entries.
 """
 
 import re
@@ -31,12 +31,12 @@ _ENTRY = re.compile(r"(?<=\(entry )[0-9]{1,18}(?=\)$)")
 
 
 def is_plain(entry_id: int) -> bool:
-    """Return whether an entry id is a plain ledger sequence."""
+    """Return whether an entry id is a plain ledger sequence number."""
     return entry_id < _BASE
 
 
 class EntryIds:
-    """A converter between ledger sequences, entry ids and cursors. `key` is 32 bytes long."""
+    """A converter between ledger sequence numbers, entry ids and cursors. `key` is 32 bytes long."""
 
     def __init__(self, key: bytes) -> None:
         # Copied for each use: creating a keyed hash takes twice as long.
@@ -44,24 +44,24 @@ class EntryIds:
         self._nonces = count(randbelow(_NONCES))
 
     def outside(self, seq: int) -> int:
-        """Return the entry id for the ledger sequence `seq`."""
+        """Return the entry id for the ledger sequence number `seq`."""
         return self._permute(seq, 0)
 
     def cursor(self, seq: int) -> int:
-        """Return a new stream cursor for the ledger sequence `seq`."""
+        """Return a new stream cursor for the ledger sequence number `seq`."""
         return self._permute(seq, 1 + next(self._nonces) % _NONCES)
 
     def inside(self, entry_id: int) -> int:
-        """Return the ledger sequence in an entry id. Plain sequences and cursors are returned unchanged."""
+        """Return the ledger sequence number in an entry id. Sequence numbers and cursors are returned unchanged."""
         seq, nonce = self._decode(entry_id)
         return entry_id if nonce else seq
 
     def position(self, cursor: int) -> int:
-        """Return the ledger sequence in a cursor or an entry id. A plain sequence is returned unchanged."""
+        """Return the ledger sequence number in a cursor or an entry id. A sequence number is returned unchanged."""
         return self._decode(cursor)[0]
 
     def worded(self, reasons: Iterable[Any]) -> list[Any]:
-        """Return the reasons with entry ids instead of ledger sequences in their texts.
+        """Return the reasons, with each ledger sequence number in a reason's text replaced by the entry id.
 
         `reasons` are structs with `code` and `text`.
         """
@@ -77,14 +77,14 @@ class EntryIds:
 
     def _permute(self, seq: int, nonce: int) -> int:
         if not 0 <= seq < _MOST:
-            raise ValueError(f"ledger sequence {seq} is out of range")
+            raise ValueError(f"ledger sequence number {seq} is out of range")
         left, right = divmod(seq << _NONCE_BITS | nonce, 1 << _HALF_BITS)
         for turn in range(_ROUNDS):
             left, right = right, left ^ self._round_bits(turn, right)
         return _BASE + (left << _HALF_BITS | right)
 
     def _decode(self, entry_id: int) -> tuple[int, int]:
-        """Return the ledger sequence and the nonce in an entry id or cursor."""
+        """Return the ledger sequence number and the nonce in an entry id or cursor."""
         if not _BASE <= entry_id < 2 * _BASE:
             return entry_id, 0
         left, right = divmod(entry_id - _BASE, 1 << _HALF_BITS)

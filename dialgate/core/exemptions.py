@@ -1,9 +1,9 @@
-"""The exemptions that a section of law lists under `unless`.
+"""The exemptions that a section of a law lists under `unless`.
 
 They are evaluated once per call, before the rules. A section to which an exemption applies does not bind the call. The
-outcome of an exemption contains the time when the exemption ends, so that no allow ends later than the exemption. For
-registries, `rules/registry.py` evaluates `consent` and `consent_after_listing`, because both depend on the registry's
-answer.
+outcome of an exemption contains the time when the exemption ends, so that no decision stays valid after the exemption.
+For registries, `rules/registry.py` evaluates `consent` and `consent_after_listing`, because both depend on the
+registry's answer.
 """
 
 import math
@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 
 from msgspec import structs
 
-from dialgate.core import legal_basis
+from dialgate.core import business_relation, legal_basis
 from dialgate.core.law import Binding
 from dialgate.core.law_sections import Exemption, Limit, Registry, Restriction
 from dialgate.core.model import CallRequest, Facts, Outcome, Pass, Skip
@@ -64,7 +64,7 @@ def _has_ground(facts: Facts) -> bool:
 def combine(outcome: Outcome, lifted: tuple[Pass | Skip, ...]) -> Outcome:
     """Combine a rule's outcome with the exemptions that lifted some of its sections.
 
-    Return the pass that ends first or, if there is no pass, the first exemption.
+    Return the `Pass` that ends first. If there is no `Pass`, return `lifted[0]`.
     """
     passes = [passed for passed in (*lifted, outcome) if type(passed) is Pass]
     return min(passes, key=lambda passed: passed.until or math.inf, default=lifted[0])
@@ -123,7 +123,7 @@ def _until_its_end(request: CallRequest, facts: Facts, law: Binding) -> Pass:
 
 
 def _relation(_section: Restriction, facts: Facts, law: Binding) -> Pass | None:
-    relation = legal_basis.relation(facts, law)
+    relation = business_relation.relation(facts, law)
     return None if relation is None else Pass(f"relation:{relation.id}")
 
 

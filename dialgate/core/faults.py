@@ -2,9 +2,10 @@
 
 
 class Unavailable(Exception):
-    """A component of the gate does not work. Every call is denied until it works again.
+    """Raised when a component of the gate does not work. The gate denies the calls that need the component.
 
-    The message says what failed and what to do. `component` is the name in metrics and readiness.
+    The message says what failed and what to do. `component` is the component's name in metrics and in the readiness
+    response.
     """
 
     component = "gate"

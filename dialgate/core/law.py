@@ -1,6 +1,7 @@
-"""A country's law, which consists of lists of dated sections, and its construction from plain data.
+"""A country's law as lists of dated sections, and the function that builds the law from plain data.
 
-A section may name only sectors, traits and places that the law defines. A misspelt one would match no call.
+`parse_law` rejects a section that names a sector, trait or place that the law does not define. A misspelt name would
+match no call.
 """
 
 import re
@@ -150,7 +151,7 @@ class Law(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, dict=Tr
 
     @property
     def stated_kinds(self) -> frozenset[Kind]:
-        """Return the kinds of number that count as directory entries only if a number's row in the call list says so.
+        """Return the kinds whose numbers are directory entries only if their call-list row specifies `directory`.
 
         The result includes kinds from sections that are not in force.
         """

@@ -52,7 +52,7 @@ def _adherents(section: dict[str, Any]) -> None:
 def _days(old: str, new: str) -> Callable[[dict[str, Any]], None]:
     """Return a function that replaces the key `old`, a number of days, with the key `new`, a period.
 
-    For `tail`, 0 means no period.
+    If `new` is `tail` and the number is 0, the old key is removed without a replacement.
     """
 
     def translate(section: dict[str, Any]) -> None:

@@ -1,7 +1,8 @@
 """The sections of a country's law, which are dated rules with a source, a severity and a scope.
 
-A section applies to a call that may be in its scope. For example, the sections of every place bind a number whose place
-is unknown. An empty scope means all calls. Unknown keys are rejected, because a misspelt limit would have no effect.
+Except for `Relation`, a section applies to every call that might be in its scope. For example, if only a number's
+region is known, the sections for all places in the region apply. An empty scope means all calls. Unknown keys are
+rejected, because a misspelt limit would have no effect.
 """
 
 from collections.abc import Iterable
@@ -71,7 +72,7 @@ class Dated(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class Section(Dated, frozen=True, kw_only=True):
-    """A dated rule about calls. Every section has these keys."""
+    """A dated rule about calls. All kinds of section have the following keys."""
 
     purposes: tuple[Purpose, ...] = ()
     """Only campaigns with these purposes. Empty: all."""
@@ -97,7 +98,7 @@ class Section(Dated, frozen=True, kw_only=True):
     """Only campaigns that select people by profiling."""
 
     def binds(self, scope: Scope) -> bool:
-        """Return whether the section applies to a call, or may apply if a property of the call is unknown."""
+        """Return whether the section applies to a call, or might apply because a property of the call is unknown."""
         return (
             self.starts.toordinal() - EPOCH <= scope.last
             and (self.ends is None or scope.first <= self.ends.toordinal() - EPOCH)
@@ -114,7 +115,10 @@ class Section(Dated, frozen=True, kw_only=True):
         )
 
     def surely_binds(self, scope: Scope) -> bool:
-        """Return whether the section applies whatever the call's unknown properties are. `binds` must be true."""
+        """Return whether the section applies for every possible value of the call's unknown properties.
+
+        Call this only for a section whose `binds` returned True.
+        """
         return (
             self.starts.toordinal() - EPOCH <= scope.first
             and (self.ends is None or scope.last <= self.ends.toordinal() - EPOCH)
@@ -340,7 +344,10 @@ class Hours(Restriction, frozen=True, kw_only=True, dict=True):
 
     @cached_property
     def windows(self) -> Windows:
-        """Return the windows for each day, in seconds since midnight. Raises `ValueError`."""
+        """Return the windows for each day, in seconds since midnight.
+
+        Raises `ValueError` for an invalid day or window.
+        """
         return parse_days(self.days)
 
 

@@ -46,8 +46,8 @@ class Lifted(Struct, frozen=True, kw_only=True, omit_defaults=True, tag="lifted"
 class ConsentGiven(Struct, frozen=True, kw_only=True, omit_defaults=True, tag="consent"):
     """A consent, which the controller must be able to demonstrate (GDPR 7(1)).
 
-    A consent without `artefact` and the artefact's hash has no effect. With double opt-in, a consent has no effect
-    until the person has confirmed it.
+    A consent has no effect unless both `artefact` and `artefact_sha256` are recorded. With double opt-in, the person
+    must also have confirmed the consent.
     """
 
     id: str
@@ -173,7 +173,7 @@ Event: TypeAlias = (
 
 
 class Draft(Struct, frozen=True, kw_only=True):
-    """A ledger entry without its sequence, which the store assigns."""
+    """A ledger entry without its sequence number, which the store assigns."""
 
     at: Instant
     controller: str
@@ -192,11 +192,11 @@ class Entry(Draft, frozen=True, kw_only=True):
 def fold(entries: Iterable[Entry]) -> Known:
     """Return the state of one number, computed from its entries, oldest first. Attempts are not included.
 
-    Entries may be late or repeated, because a nightly export sends every consent again. If a withdrawn or voided
-    consent is entered again, it stays withdrawn or voided, unless it was collected after the withdrawal or voiding. If
-    an ended contract is entered again, it stays ended, unless it starts after its recorded last day. A confirmation,
-    withdrawal or contract end also has effect if it is entered before its consent or contract. Other entries about
-    unknown items are ignored.
+    Entries can be late or repeated, for example if a client sends all consents every night. Recording a consent again
+    does not undo its withdrawal or voiding, unless the new entry has a later collection time. Recording a contract
+    again does not undo its end, unless the new entry starts after the recorded last day. A confirmation, withdrawal or
+    contract end also takes effect if it is recorded before the consent or contract. An entry that lifts an unknown
+    revocation or cancels an unknown wrong-number report is ignored.
     """
     history = list(entries)
     if not history:

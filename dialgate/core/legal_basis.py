@@ -5,12 +5,11 @@ it for the call.
 """
 
 from collections.abc import Iterator, Sequence
-from datetime import date
 from typing import Literal
 
 from dialgate.core import holder, periods
 from dialgate.core.law import Binding
-from dialgate.core.law_sections import Consents, Finding, Relation
+from dialgate.core.law_sections import Consents, Finding
 from dialgate.core.model import (
     DAY,
     EPOCH,
@@ -86,8 +85,8 @@ def contract(facts: Facts, law: Binding) -> Contract | None:
 def related(facts: Facts, law: Binding) -> Iterator[Contract]:
     """Yield the contracts for the campaign's sector and goods that are in force or ended recently.
 
-    L. 5/2018 art. 1 c. 5. The law's `tail` is the period for which an ended contract still counts. A contract for one
-    product is not a basis for calls about another.
+    An ended contract still counts for the law's `tail` period (L. 5/2018 art. 1 c. 5). A contract for one product is
+    not a basis for calls about another product.
     """
     return _concerned(facts, [section.tail for section in law.contracts])
 
@@ -139,7 +138,11 @@ def _is_concluded_after(deal: Contract, at: Instant, facts: Facts) -> bool:
 
 
 def find_change_of_holder(facts: Facts) -> Finding | None:
-    """Return the event that ended a contract or call request because another person may hold the number, or None."""
+    """Return the event that made a contract or call request ineffective, or None.
+
+    The event is a wrong-number report or a disconnection: another person might hold the number now. If both occurred,
+    return the later event.
+    """
     known, changed = facts.known, holder.changed_at(facts)
     closed = len(list(contracts(facts))) < len(known.contracts) or any(
         not asked.proved or asked.requested_at <= changed for asked in known.requests
@@ -152,8 +155,8 @@ def find_change_of_holder(facts: Facts) -> Finding | None:
 def has_marketing_consent(deal: Contract, facts: Facts) -> bool:
     """Return whether the contract includes a consent to marketing that no revocation has withdrawn.
 
-    A separate consent that lifts the revocation does not restore the contract's consent. A contract that begins on a
-    later day than the revocation is not affected by it, unless the contract was recorded before the revocation.
+    A separate consent that lifts the revocation does not restore the contract's consent. The revocation does not
+    affect a contract that begins on a later day, unless the contract was recorded before the revocation.
     """
     stopped = _stopped_at(facts)
     return deal.marketing and (stopped < 0 or _is_concluded_after(deal, stopped, facts))
@@ -236,7 +239,7 @@ def _revocations(facts: Facts) -> Iterator[Revocation]:
             yield revocation
 
 
-def _has_objected(facts: Facts, law: Binding) -> bool:
+def has_objected(facts: Facts, law: Binding) -> bool:
     """Return whether the person has objected to calls that are not based on consent.
 
     A revocation that a new consent lifted is still an objection to these calls. A revocation in force is ignored here,
@@ -312,71 +315,9 @@ def _separate(law: Binding, use: Literal["profiling", "third_party"]) -> bool:
     return any(use in section.separate for section in law.consents)
 
 
-def relation(facts: Facts, law: Binding) -> Relation | None:
-    """Return the first of the law's `relations` that covers this call, or None."""
-    known = facts.known
-    if not law.relations or not (known.contracts or known.requests) or _has_objected(facts, law):
-        return None
-    return next((section for section in law.relations if _is_related(section, facts)), None)
-
-
-def _is_related(section: Relation, facts: Facts) -> bool:
-    if any(_is_customer(section, deal, facts) for deal in contracts(facts)):
-        return True
-    if section.since not in {"inquiry", "interaction"}:
-        return False
-    wrong = holder.changed_at(facts)
-    return any(
-        wrong < asked.requested_at <= facts.at
-        and (section.goods == "any" or asked.goods in {"", facts.campaign.goods})
-        and _lasts(section, _first_day(asked.requested_at, facts), facts)
-        for asked in facts.known.requests
-    )
-
-
-def _is_customer(section: Relation, deal: Contract, facts: Facts) -> bool:
-    if deal.starts > facts.today or not _covers_goods(section, deal, facts):
-        return False
-    purchased = min(deal.last_purchase or deal.starts, facts.today)
-    is_running = deal.ends is None or facts.today <= deal.ends
-    match section.since:
-        case "contract_end":
-            return is_running or _lasts(section, deal.ends, facts)
-        case "purchase":
-            return _lasts(section, purchased, facts)
-        case "interaction":
-            return is_running or _lasts(section, max(purchased, deal.ends or purchased), facts)
-    return False
-
-
-def _covers_goods(section: Relation, deal: Contract, facts: Facts) -> bool:
-    campaign = facts.campaign
-    match section.goods:
-        case "any":
-            return True
-        case "similar":
-            return deal.sector == campaign.sector
-    return deal.sector == campaign.sector and (not deal.goods or campaign.goods in deal.goods)
-
-
-def _lasts(section: Relation, day: date | None, facts: Facts) -> bool:
-    return (
-        day is not None and section.lasts is not None and facts.today <= periods.last_day(section.lasts, day)
-    )
-
-
-def _first_day(at: Instant, facts: Facts) -> date:
-    """Return the earliest local day on which `at` can fall.
-
-    Because of daylight saving time, the UTC offset at `at` may be an hour smaller than the offset during the call.
-    """
-    days = [place.local(at - HOUR)[0] for place in facts.places]
-    return date.fromordinal(EPOCH + min(days, default=at // DAY - 1))
-
-
 def opposition_only(facts: Facts, law: Binding) -> str:
     """Return the basis for a call that is lawful unless the person has objected, or ""."""
-    if not law.accepted & {"interest", "not_opposed"} or _has_objected(facts, law):
+    if not law.accepted & {"interest", "not_opposed"} or has_objected(facts, law):
         return ""
     if "interest" in law.accepted and facts.campaign.balancing:
         return f"interest:{facts.campaign.balancing}"
@@ -385,7 +326,7 @@ def opposition_only(facts: Facts, law: Binding) -> str:
 
 def directory(facts: Facts, law: Binding) -> Listing | None:
     """Return a call-list entry that makes the public directory the legal basis, if any."""
-    if "directory" not in law.accepted or _has_objected(facts, law):
+    if "directory" not in law.accepted or has_objected(facts, law):
         return None
     unstated = any(facts.number.kind in section.stated_kinds for section in law.directories)
     entries = (on for on in facts.listings if on.basis == "directory" and (on.stated or not unstated))

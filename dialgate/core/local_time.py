@@ -82,9 +82,10 @@ def _offset(info: ZoneInfo, at: Instant) -> int:
 
 
 def _next_offset_change(info: ZoneInfo, start: Instant, end: Instant) -> Instant:
-    """Return the first instant after `start` at which the offset differs, or 0.
+    """Return the instant between `start` and `end` at which the offset changes, or 0 if it does not change.
 
-    Comparing both ends is enough, because no zone changes its offset twice within two weeks.
+    `start` and `end` are `_DAYS_AHEAD` days apart. Comparing their offsets is enough, because no zone changes its
+    offset twice within so few days.
     """
     before = _offset(info, start)
     if _offset(info, end) == before:
@@ -113,7 +114,7 @@ def _days_of(days: DaySet, year: int) -> frozenset[date]:
 
 
 def unknown_library(days: DaySet) -> str:
-    """Return why the `holidays` library cannot supply these days, or ""."""
+    """Return why the `holidays` library cannot supply the days of a day set, or ""."""
     try:
         _days_of(days, 2026)
     except NotImplementedError as error:

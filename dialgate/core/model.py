@@ -81,14 +81,17 @@ class Place(Struct, frozen=True, kw_only=True, omit_defaults=True):
         return day in self.day_sets.get(day_set, self.holidays)
 
     def local(self, at: Instant) -> tuple[int, int]:
-        """Return the local day, counted from 1970-01-01, and the second of that day."""
+        """Return the local day, counted from 1970-01-01, and the local time of day in seconds."""
         offset = self.shift_to if self.shift_at and at >= self.shift_at else self.offset
         if at < self.shifted_at:
             offset = self.shifted_from
         return divmod(at // SECOND + offset, SECONDS_A_DAY)
 
     def instant(self, day: int, second: int) -> Instant:
-        """Return the instant of a local day and second. This is the inverse of `local`."""
+        """Return the instant of a local day and a local time of day in seconds. This is the inverse of `local`.
+
+        The instant must not be before `shifted_at`. If the local time occurs twice, return the first instant.
+        """
         local = day * SECONDS_A_DAY + second
         at = (local - self.offset) * SECOND
         return (local - self.shift_to) * SECOND if self.shift_at and at >= self.shift_at else at
@@ -195,8 +198,8 @@ class Origin(Struct, frozen=True, kw_only=True, omit_defaults=True):
 class Listing(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A number's entry on a call list.
 
-    `stated` is true if the number's row has the basis `directory`, and false if only the list has this basis.
-    `place` is the subdivision that the row declares as the person's home.
+    `stated` is true if the number's row itself specifies the basis `directory`. It is false if the row relies on the
+    list's default basis. `place` is the subdivision that the row declares as the person's home.
     """
 
     list: str
@@ -211,7 +214,7 @@ Band: TypeAlias = Annotated[str, Meta(pattern=r"^\d\d:\d\d-\d\d:\d\d$")]
 
 
 class Block(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A set of calls that are barred because the number is listed. An empty field matches every call.
+    """Calls that a registry's listing bars. An empty field matches every call.
 
     `categories` are sectors of the campaign. `holiday` in `days` means the days of the registry's day set. `bands` are
     local times of day, such as `18:00-21:00`.
@@ -226,8 +229,9 @@ class Block(Struct, frozen=True, kw_only=True, omit_defaults=True):
 class RegistryAnswer(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A registry's answer about a number (DPR 26/2022 art. 8).
 
-    If `asked_since` is not 0, the question was whether the number was disconnected since that instant. Then `listed`
-    means that it was disconnected by `listed_at`, and `clear` means that it was not disconnected.
+    If `asked_since` is not 0, the question was whether the number was disconnected since that instant. The answer
+    `listed` means that the number was disconnected at `listed_at` or earlier. The answer `clear` means that the number
+    was not disconnected.
     """
 
     registry: str

@@ -1,9 +1,9 @@
 """Periods in laws, such as `72h`, `30d`, `P18M`, `P1Y` and `5wd`.
 
-`h` and `d` are hours and days of 24 hours. `wd` are working days. `P…M` and `P…Y` are calendar months and years.
-A period in months or years ends on the same day of the month, at the same time in UTC. If the number of months is not a
-multiple of 12, the period ends an hour earlier. The hour allows for a change to or from summer time, which could
-otherwise make the period too long.
+`h` means hours, `d` means days of 24 hours, and `wd` means working days. `P…M` and `P…Y` mean calendar months and
+years. A period in months or years ends on the same day of the month, at the same time in UTC. If the number of months
+is not a multiple of 12, the period ends an hour earlier. Without this correction, a change to or from summer time
+could make the period too long.
 """
 
 import calendar
@@ -115,10 +115,10 @@ def _later(day: date, months: int) -> date:
 def end_of_working_days(
     period: str, at: Instant, places: Iterable[Place], weekdays: Collection[int], day_set: str
 ) -> Instant:
-    """Return the end of a period of working days after the day of `at`, in the place where it ends first.
+    """Return the end of a period of working days. The first day that can count is the day after `at`.
 
-    `weekdays` are the days of the week that may be working days; Monday is 0. The days of `day_set` are not working
-    days.
+    If the period ends at different instants in `places`, return the earliest. `weekdays` are the days of the week that
+    can be working days; Monday is 0. The days of `day_set` are not working days.
     """
     count = parse(period).working_days
     return min(_working_end(at, place, count, weekdays, day_set) for place in tuple(places) or (UTC_PLACE,))

@@ -3,9 +3,9 @@
 The number that is checked must be the number that is dialled. So input is rejected if `phonenumbers` would add, drop or
 translate a digit. Numbers are personal data, so they are not cached.
 
-`_slow` uses `phonenumbers`. `_fast` parses `+39` and digits with patterns that are built from the metadata of
-`phonenumbers` at import. `_fast_unsigned` also parses other forms of Italian numbers that have only one reading. All
-paths give the same result, as `tests/properties/phone_fast_path.py` checks.
+`_slow` uses `phonenumbers`. `_fast` parses `+39` followed by digits. Its patterns are built at import from the metadata
+of `phonenumbers`. `_fast_unsigned` also parses other forms of Italian numbers that have only one reading. All paths
+give the same result, as `tests/properties/phone_fast_path.py` checks.
 """
 
 import re
@@ -86,7 +86,7 @@ def parse(raw: str, home: str = "") -> Parsed:
     """Parse a called number. Raises `NotANumber`.
 
     `home` is the ISO region for numbers without a country code, or several regions separated by spaces. Such a number
-    is rejected if `home` is empty or the number has two readings. Numbers that exist but may not be called, such as
+    is rejected if `home` is empty or the number has two readings. Numbers that exist but must not be called, such as
     premium or emergency numbers, are returned with their kind.
     """
     return _fast(raw) or _fast_unsigned(raw, home) or _slow(raw, home)
@@ -337,7 +337,7 @@ _ZONES: dict[str | None, tuple[str, ...]] = {f"z{prefix}": _ZONES_OF_PREFIX[pref
 
 
 def _fast(raw: str) -> Parsed | None:
-    """Parse `+39` and digits, with the same result as `_slow`. Return None for other input or an invalid number."""
+    """Parse `+39` followed by digits as `_slow` does. Return None for other input or an invalid number."""
     plan = _PLANS.get(len(raw))
     match = plan.match(raw) if plan else None
     answer = _ANSWERS.get(match.lastgroup) if match else None

@@ -20,8 +20,6 @@ MONTHS, EXTENDED = 1, 3
 
 
 class RequestReceived(Struct, frozen=True, kw_only=True, tag="asked"):
-    """The arrival of a data-subject request."""
-
     kind: Kind
     received_at: Instant
     identified: str  # how the operator verified that the person holds the number (GDPR 12(6))

@@ -30,8 +30,9 @@ class Answer(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
 
     If there is no `decision_id`, the gate made no decision. Retry in a few seconds.
 
-    Dial `to` and present `from`: these are the numbers that were checked. `valid_until` and `not_before` are in RFC
-    3339. After a denial, `reason_class` says what to do. `permit` is for a Kamailio in front of the trunk.
+    Dial `to` and present `from`, because the gate checked exactly these numbers. `valid_until` and `not_before` are
+    RFC 3339 timestamps. After a denial, `reason_class` says what to do. `permit` is for a Kamailio proxy in front of
+    the trunk.
     """
 
     decision: Literal["allow", "deny"]
@@ -111,7 +112,10 @@ def decode_answer(encoded: bytes, decision: str, to: str, from_: str) -> Answer:
 
 
 def make_answer(decision: Decision, facts: Facts, most: Instant) -> Answer:
-    """Return the answer for a decision, without its id and called number. An allow expires at `most` or earlier."""
+    """Return the answer for a decision, without the decision id and the called number.
+
+    `most` is the latest possible `valid_until` of a permitted call.
+    """
     if decision.allow:
         return Answer(
             decision="allow",
@@ -137,7 +141,7 @@ def _class(decision: Decision, facts: Facts) -> ReasonClass | Literal[""]:
 
 
 def make_simulation(decision: Decision, facts: Facts, to: str, from_: str, seconds: float) -> Simulation:
-    """Return the result of a simulation. An allow is valid for at most `seconds`."""
+    """Return the result of a simulation. For a permitted call, `valid_until` is at most `seconds` after `facts.at`."""
     return Simulation(
         decision="allow" if decision.allow else "deny",
         at=when(facts.at),

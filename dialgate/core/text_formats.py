@@ -1,4 +1,4 @@
-"""Types of text fields for instants and codes. They are plain strings whose format appears in the API description."""
+"""Types for string fields that contain a time or a code. Each type adds its format to the API description."""
 
 from typing import Annotated, TypeAlias, get_args
 

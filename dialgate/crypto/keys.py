@@ -207,8 +207,8 @@ class Keys:
     def subject(self, controller: str, number: str) -> bytes:
         """Return the number's key in the ledger, a 16-byte hash.
 
-        The hash differs by controller, so that data of several controllers cannot be joined. The controller `*` is for
-        entries that bind every controller.
+        The hash differs by controller, so that data that belongs to different controllers cannot be joined. The
+        controller `*` is for entries that bind every controller.
         """
         return self.named(controller, number.encode())
 

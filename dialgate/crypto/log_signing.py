@@ -90,7 +90,9 @@ def public_halves(folder: Path) -> Mapping[str, bytes]:
         except ValueError as error:
             raise KeysUnusable(f"{path} is not a public key: {error}") from error
         if not isinstance(key, Ed25519PublicKey) or key_name(key.public_bytes_raw()) != path.stem:
-            raise KeysUnusable(f"{path} contains a key whose name differs from the file name")
+            raise KeysUnusable(
+                f"{path} does not contain the Ed25519 public key that its name identifies; restore the original file"
+            )
         halves[path.stem] = key.public_bytes_raw()
     return halves
 

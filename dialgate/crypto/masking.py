@@ -38,7 +38,7 @@ class Masker:
         self._keys, self._controller = keys, controller
 
     def masked(self, value: S, number: str) -> S:
-        """Return the struct with `number` (E.164) masked in its texts."""
+        """Return the struct with `number` (E.164) masked in its text fields."""
         changes = {
             name: self._field(name, getattr(value, name), number)
             for name in value.__struct_fields__
@@ -59,7 +59,7 @@ class Masker:
     def many(self, text: str) -> Callable[[str], str]:
         """Return a function that takes a number and returns `text` with that number masked.
 
-        For many numbers, this function is faster than the method `text`.
+        With many numbers, the returned function is faster than `Masker.text`.
         """
         digits = digits_of(text)
         return lambda number: self.text(text, number) if number[-TAIL:] in digits else text
@@ -102,7 +102,7 @@ class Masker:
 
 
 def covered(value: Any) -> Any:
-    """Return the value with a placeholder for each sealed part, for clients that may see only the rest."""
+    """Return the value with a placeholder for each sealed part, so that no called number is shown."""
     return _replaced(value, lambda _: "•••")
 
 

@@ -1,12 +1,12 @@
-"""Permits, which are signed proofs of an allow, valid only for the few seconds in which the call is placed.
+"""Permits: signed proofs that the gate permitted a call, valid only for the few seconds in which the call is placed.
 
 A permit is a JSON Web Token (RFC 7519), signed with ES256 (RFC 7518), which Kamailio's modules can verify:
 
     {"alg":"ES256"} . {"jti":"1f0c9a3e-1","to":"+390612345678","from":"+390844123456","iat":1795510800,"exp":1795510810}
 
-`jti` is the decision id. Accept only one permit per decision, and only once. The call must have exactly the numbers
-`to` and `from`, which were checked. `iat` and `exp` are Unix seconds. Claims may be added, because readers ignore
-unknown claims. The meaning of a claim never changes.
+`jti` is the decision id. A verifier must accept only one permit per decision, and only once. It must also check that
+the call uses exactly the numbers `to` and `from`. `iat` and `exp` are Unix seconds. New versions can add claims,
+because readers ignore unknown claims. The meaning of a claim never changes.
 """
 
 import base64
@@ -47,9 +47,9 @@ class Permit(
 
 
 def add_permit(answer: Answer, sign: Sign, seconds: int, now: Instant) -> Answer:
-    """Add a permit to an allow.
+    """Add a permit to an answer that permits a call.
 
-    The permit is valid for `seconds`, but not longer than the allow. A denial is returned unchanged.
+    The permit is valid for `seconds`, but not longer than the answer. A denial is returned unchanged.
     """
     if answer.decision != "allow" or not answer.decision_id:
         return answer

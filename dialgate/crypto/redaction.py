@@ -32,9 +32,9 @@ def blanked(text: str, mark: str = "#", fewest: int = _FEWEST) -> str:
 
 
 def without(text: str, number: str) -> str:
-    """Replace all numbers in a text with `#` if the text contains `number`.
+    """Replace every number in a text with `#` if the text contains `number`.
 
-    Otherwise return the text unchanged, so that ids without the number stay the same.
+    Otherwise return the text unchanged, so that a call id without the number can still be found in the log.
     """
     tail = number[-TAIL:]
     if not tail or not _holds(text, tail):
@@ -83,7 +83,10 @@ def readings(text: str) -> Iterator[str]:
 def _replaced(
     text: str, run: re.Pattern[str], by: Callable[[str], str], is_match: Callable[[str], bool]
 ) -> str:
-    """Replace each match of `run` whose digits satisfy `is_match`."""
+    """Replace each match of the pattern `run` if `is_match` accepts its digits.
+
+    `by` receives the matching part of the text and returns the replacement.
+    """
     plain = text if text.isascii() else _folded(text)
     parts: list[str] = []
     end = 0

@@ -54,7 +54,7 @@ class FoundDecision(Struct, frozen=True):
 
 
 class Chains:
-    """A reader of all chains of a node. Writers may be running."""
+    """A reader of all chains of a node, safe to use while workers write to them."""
 
     def __init__(self, data: Path) -> None:
         self.readers = {worker: Reader(path) for worker, path in folders(data).items()}

@@ -1,6 +1,6 @@
 r"""Signed checkpoints of the log, in a file next to its segments. Decisions do not wait for checkpoints.
 
-`checkpoints.ndjson` in the log folder, mode 0600. Every line is one JSON object, byte for byte
+`checkpoints.ndjson` in the log folder, mode 0600. Every line is one JSON object in exactly this form:
 
     {"signature":"<128 hex digits>","checkpoint":<body>}\n       Ed25519 of "dialgate checkpoint\n", then body as stored
 
@@ -11,7 +11,7 @@ r"""Signed checkpoints of the log, in a file next to its segments. Decisions do 
 of the complete subtrees, largest first; the root can be computed from them. `size` increases from line to line.
 
 A checkpoint covers only entries that are on disk. So if a log has fewer entries than its last checkpoint covers, the
-log was truncated. The last entry of each closed segment has a checkpoint. Further ones are written at regular
+log was truncated. The last entry of each closed segment has a checkpoint. More checkpoints are written at regular
 intervals.
 
 A copy of closed segments may hold `0000000000000001.checkpoints` files instead, one per segment. Concatenated, they are the
@@ -99,8 +99,8 @@ def signed_text(body: bytes) -> bytes:
 def checkpoint_lines(folder: Path, start: int = 0) -> Iterator[tuple[int, bytes]]:
     """Yield the offset and bytes of each line from byte `start` on, except a torn last line.
 
-    A last line is not torn if only its line break was overwritten with another byte. That line is yielded, so that
-    callers detect the change. Without a file, nothing is yielded. `start` is ignored for `.checkpoints` files.
+    A last line is not torn if only its line break was overwritten. Yield this line too, so that callers detect the
+    change. Yield nothing if the folder has no checkpoint file. `start` is ignored for `.checkpoints` files.
     """
     file = folder / FILE
     parts = [] if file.exists() else sorted(folder.glob(f"*{PART}"))
@@ -230,7 +230,7 @@ class Checkpointer:
             pass
 
     def _read(self, durable: int) -> Iterator[bool]:
-        """Read up to entry `durable`. After each segment, yield whether it was read to its end and is closed."""
+        """Read up to entry `durable`. After each segment, yield whether it is closed and was read completely."""
         paths = segments(self._folder)
         # Start with the segment of the last entry read: it may have been closed after that read.
         begin = max(bisect_right(paths, self._span.end, key=itemgetter(0)) - 1, 0)
@@ -316,11 +316,13 @@ class Checkpointer:
 
 
 def make_checkpoint(folder: Path, *, log: str, signer: Signer, now: Instant) -> int:
-    """Sign a checkpoint of the whole log and return the number of entries covered.
+    """Sign a checkpoint of the whole log and return the number of entries covered, 0 if the log is empty.
 
     Raises `LogUnavailable` if a gate is writing the log. A running gate makes its own checkpoints.
     """
     with closed_to_writers(folder):
+        if not segments(folder):
+            return 0
         first, newest = segments(folder)[-1]
         with newest.open("rb") as file:
             os.fsync(file.fileno())

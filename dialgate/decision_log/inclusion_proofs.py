@@ -13,7 +13,7 @@ from dialgate.decision_log.archive import Segments
 
 
 class NoEvidence(Exception):
-    """The error for entries that cannot be proved. The message gives the reason."""
+    """Raised if the evidence for an entry cannot be produced. The message gives the reason."""
 
 
 class Proved(Struct, frozen=True, kw_only=True):
@@ -54,8 +54,8 @@ class Chain:
     def prove(self, together: Iterable[tuple[int, ...]], stamped: Collection[str] = ()) -> Proofs:
         """Return inclusion proofs for groups of entries, with one checkpoint for each group. Raises `NoEvidence`.
 
-        Each group in `together` is an ascending tuple of sequences. `stamped` holds the line hashes of checkpoints with a
-        time stamp; these are preferred.
+        Each group in `together` is a tuple of sequence numbers in ascending order. Checkpoints with a time stamp are
+        preferred; `stamped` holds the hashes of their lines.
         """
         covering = self._covering(together, stamped)
         return Proofs(
@@ -70,13 +70,13 @@ class Chain:
     def _covering(
         self, together: Iterable[tuple[int, ...]], stamped: Collection[str]
     ) -> Mapping[int, list[int]]:
-        """Choose a checkpoint for each group of entries. Return the sequences to prove, by checkpoint index."""
+        """Choose a checkpoint for each group of entries. Return the entries' sequence numbers by checkpoint index."""
         shared: dict[int, set[int]] = {}
         for seqs in together:
             if seqs[-1] > self.covered:
                 raise NoEvidence(
                     f"record {seqs[-1]} is not covered by a signed checkpoint yet: wait for the gate's next checkpoint"
-                    " (`checkpoint_seconds`), or run `dialgate log checkpoint` while no gate runs"
+                    " (`checkpoint_seconds`), or run `dialgate log checkpoint` while no gate is running"
                 )
             place = self._best(stamped, bisect_left(self._sizes, seqs[-1]))
             shared.setdefault(place, set()).update(seqs)

@@ -1,4 +1,4 @@
-"""A reader of unpacked segments. A writer may be running."""
+"""A reader of unpacked segments that also works while a gate is writing to them."""
 
 from bisect import bisect_right
 from collections.abc import Iterator

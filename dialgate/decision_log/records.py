@@ -84,7 +84,7 @@ class Reader:
         )
 
     def about(self, hashes: Collection[bytes]) -> Iterator[tuple[Line, Record]]:
-        """Yield the decisions whose `number` is one of these keyed hashes, newest first. Raises `LogDamaged`."""
+        """Yield the decisions whose keyed hash `number` is in `hashes`, newest first. Raises `LogDamaged`."""
         hashes_ = frozenset(hashes)
         for line in self._segments.about(hashes_):
             entry = _decoded(line)
@@ -138,7 +138,7 @@ class Reader:
             raise LogDamaged(
                 line.segment,
                 line.offset,
-                f"it refers to entry {seq}, which is missing or is not a grounds entry",
+                f"the decision refers to entry {seq}, which is missing or is not a grounds entry",
             )
         self._cache_grounds(entry)
         return entry

@@ -96,9 +96,9 @@ def stored_hash(line: bytes) -> str | None:
 
 
 def last_stored_hash(damaged: bytes) -> bytes | None:
-    """Return the last hash in a damaged line, or None.
+    """Return the last hash in a damaged line, or None if the line contains no hash.
 
-    The damage may be a missing line break, which joins two lines.
+    If a line break is missing, two lines are read as one line with two hashes.
     """
     hashes = _HASH.findall(damaged)
     return unhexlify(hashes[-1]) if hashes else None

@@ -41,8 +41,8 @@ Kind: TypeAlias = Literal[
 class Fault(Struct, frozen=True):
     """The first faulty line of a file: it was modified, or does not follow the line before it.
 
-    `offset` is the position of the line in the file, and `seq` the sequence expected there. `byte` is the position of the
-    first modified byte in the file, as precisely as can be determined.
+    `offset` is the position of the line in the file, and `seq` the sequence number expected there. `byte` is the
+    position of the first modified byte in the file, as precisely as can be determined.
     """
 
     file: str
@@ -65,8 +65,9 @@ class Piece(Struct):
 class SegmentScan(Struct):
     """The result of scanning a segment.
 
-    `last` is the sequence of the last entry, or `first - 1` for an empty segment. `pieces` are the parts of the segment between
-    the marks passed to `scan_segment`. `bytes` is the number of bytes read, and `torn` the length of an unfinished last line.
+    `last` is the sequence number of the last entry, or `first - 1` for an empty segment. `pieces` are the parts of the
+    segment between the marks passed to `scan_segment`. `bytes` is the number of bytes read, and `torn` the length of an
+    unfinished last line.
     """
 
     path: Path
@@ -98,8 +99,8 @@ def scan_segment(
 ) -> SegmentScan:
     """Scan a segment. At most one fault is reported; the entries after it are still counted.
 
-    The result is cut into pieces that end at `marks`, which are ascending sequences. Only the `newest` segment
-    may end in a torn line.
+    The result is cut into pieces that end at `marks`, a list of sequence numbers in ascending order. A torn last line
+    is a fault unless `newest` is true.
     """
     return _Scanner(path, first, marks, open_segment, newest=newest).run()
 
@@ -243,7 +244,8 @@ class _Scanner:
 def _diagnose(head: bytes, due: int, line: bytes, after: Iterator[bytes]) -> tuple[Kind, str, int]:
     """Return the kind of fault, the message, and the position of the first modified byte in the line.
 
-    If the record is at its correct position, it was edited. Otherwise, records are missing or out of order.
+    The kind is `edited_record` if the sequence numbers show that the line is in its correct place. Otherwise, the kind
+    is `reordered_record` or `missing_record`.
     """
     number = _seq_of(line)
     following = [_seq_of(line_) for line_ in after]
@@ -281,9 +283,10 @@ def _seq_of(line: bytes) -> int | None:
 
 
 def _broken_byte(head: bytes, line: bytes) -> int:
-    """Return the position of the first byte that differs from a valid line with the same body.
+    """Return the position of the first modified byte in the line.
 
-    If the rest of the line is intact, return the position of the first byte of the body.
+    The line is compared with a valid line that has the same body. If only the hash differs, in more than one digit, the
+    body was probably modified. The result is the position of the first byte of the body.
     """
     own = sha256(head + line[BODY]).hexdigest().encode()
     frame = b'{"hash":"%b","entry":' % own

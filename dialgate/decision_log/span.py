@@ -1,4 +1,4 @@
-"""Parts of a log, selected by sequence and by time."""
+"""Parts of a log, selected by sequence number and by time."""
 
 from bisect import bisect_left
 from collections.abc import Iterator
@@ -27,7 +27,7 @@ class Span(Struct, frozen=True, kw_only=True):
 
 
 def begin(reader: Reader, span: Span) -> int:
-    """Return the sequence to start reading from. The first entries there may be older than `span.since`."""
+    """Return the sequence number of the first entry to read. This entry can be older than `span.since`."""
     return max(span.first, _first_since(reader, span.since)) if span.since else span.first
 
 
@@ -40,18 +40,18 @@ def within(reader: Reader, span: Span) -> Iterator[tuple[Line, Record | OutcomeR
 
 
 def end(reader: Reader) -> int:
-    """Return an upper bound for the sequences in the log, at most `_STRIDE` above the last one."""
+    """Return an upper bound for the sequence numbers in the log, at most `_STRIDE` above the last one."""
     return _first_since(reader, _NEVER) + _STRIDE
 
 
 def sequence(text: str) -> int | None:
-    """Return the sequence number in a decision id, or None if the text is not such an id."""
+    """Return the sequence number in a decision id, or None if `text` has no valid sequence number."""
     digits = text.rpartition("-")[2]
     return int(digits) if digits.isascii() and digits.isdecimal() and len(digits) <= _DIGITS else None
 
 
 def months(at: Instant) -> Iterator[str]:
-    """Yield month names (`YYYY-MM`, UTC) without end, beginning with the month of `at`."""
+    """Yield month names (`YYYY-MM`, UTC) indefinitely, starting with the month of `at`."""
     day = datetime.fromtimestamp(at // SECOND, UTC)
     for number in count(12 * day.year + day.month - 1):
         yield f"{number // 12:04}-{number % 12 + 1:02}"
@@ -66,7 +66,7 @@ def month(name: str) -> Span:
 
 
 def _first_since(reader: Reader, at: Instant) -> int:
-    """Return the sequence to start reading from to find all entries with time `at` or later.
+    """Return the sequence number from which to read all entries with time `at` or later.
 
     At most about `_STRIDE` older entries are read too. The clock of a gate never goes back, so a binary search within one
     segment is enough. Each probe may read the segment from its start.
@@ -86,7 +86,7 @@ def _doubled(low: int) -> Iterator[int]:
 def has(reader: Reader, span: Span) -> bool:
     """Return whether the log has an entry within the span.
 
-    Usually the start times of the segments are enough to answer this.
+    Entries are read only if the start times of the segments do not give the answer.
     """
     first, previous, _ = reader.begun_before(span.until)
     # Not for the first segment, because its first records may be older than the segment.

@@ -92,7 +92,7 @@ class Stamper:
 def stamp_lines(folder: Path, start: int = 0) -> Iterator[tuple[Path, int, bytes]]:
     """Yield the file, offset and bytes of each complete line.
 
-    `start` is a byte offset in `timestamps.ndjson`. If the folder has no file with time stamps, no line is yielded.
+    `start` is a byte offset in `timestamps.ndjson`. Yield nothing if the folder has no file with time stamps.
     """
     own = folder / FILE
     parts = [] if own.exists() else sorted(folder.glob(f"*{PART}"))

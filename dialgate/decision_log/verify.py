@@ -1,4 +1,4 @@
-"""Verification of a whole log. A writer may be running.
+"""Verification of a whole log, even while a gate is writing to it.
 
 Segments are scanned in parallel. The scans are then joined by the hash chain and the checkpoints.
 """
@@ -166,7 +166,7 @@ def results(tasks: Sequence[Callable[[], _Result]], size: int) -> Iterator[_Resu
 def _checkpoints(
     folder: Path, keys: Mapping[str, bytes] | None
 ) -> tuple[list[StoredCheckpoint], list[Fault]]:
-    """Return the checkpoints before the first invalid one, and the fault of the invalid one, if any."""
+    """Return the valid checkpoints up to the first fault, and a list with that fault (empty if all are valid)."""
     valid: list[StoredCheckpoint] = []
     previous = ZERO.hex()
     for offset, line in checkpoint_lines(folder):
@@ -221,8 +221,8 @@ def _checkpoint_fault(
 class _Joint:
     """The state for joining the scans of consecutive segments.
 
-    It holds the hash and sequence expected next, whether the previous segment was valid, and the Merkle tree. The tree is
-    empty at first, or starts from a signed checkpoint.
+    It holds the hash of the last line, the sequence number expected next, whether the previous segment was valid, and
+    the Merkle tree. The tree is empty at first, or starts from a signed checkpoint.
     """
 
     def __init__(

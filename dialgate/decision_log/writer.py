@@ -33,7 +33,7 @@ _SEGMENT_BYTES = 64 * 1024 * 1024
 
 
 class _End(NamedTuple):
-    """The end of a log: size of the newest segment, sequence of the next entry, raw hash of the last line."""
+    """The end of a log: size of the newest segment, sequence number of the next entry, raw hash of the last line."""
 
     size: int
     seq: int
@@ -118,11 +118,11 @@ class DecisionLog:
 
     @property
     def durable(self) -> int:
-        """The sequence of the last entry on disk."""
+        """The sequence number of the last entry on disk."""
         return self._durable.seq - 1
 
     def write(self, bodies: Sequence[bytes]) -> None:
-        """Append all of `bodies` or none, with sequences from `next_seq` on. They are durable only after a sync."""
+        """Append all of `bodies` or none, numbered from `next_seq`. The entries are durable only after a sync."""
         self._refuse_if_broken()  # before the lock: `recover` may hold it while a bad disk hangs
         with self._chain:
             self._refuse_if_broken()
@@ -134,9 +134,9 @@ class DecisionLog:
     def turn_over(self, now: Instant) -> int:
         """Begin a new segment if the newest is full and has no pending sync.
 
-        Return the first sequence of the newest segment. Before a segment is closed, `end_sync` must have received the
-        result of each of its syncs. Otherwise a damaged segment could count as complete, because the kernel reports a
-        disk error only once and a later sync succeeds.
+        Return the sequence number of the newest segment's first entry. A segment is replaced only after `end_sync` has
+        received the results of all its syncs. The kernel reports a disk error only once, and a later sync succeeds. A
+        damaged segment could therefore count as complete if it were replaced earlier.
         """
         if self.is_full(now) and not self._syncs.get(self._fd):
             self._refuse_if_broken()
@@ -193,8 +193,8 @@ class DecisionLog:
         """Make a failed log usable again without a restart. Raises `LogUnavailable` while the cause persists.
 
         After a failed fsync the kernel may hold pages that it will never write. So the segment is truncated to the
-        synced entries, and a new segment begins with all later entries. A pending `sync` of those entries is therefore
-        still correct.
+        synced entries, and a new segment begins with all later entries. The new segment is on disk when `recover`
+        returns, so a pending sync of its entries counts as successful.
         """
         with self._chain, self._file:
             if self._broken is None:
@@ -312,9 +312,10 @@ class DecisionLog:
 
 
 def _inspect(path: Path, first: int, log: str) -> tuple[Header, _End]:
-    """Return the header of the last segment and the end of its valid lines.
+    """Return the header of the last segment and the end of its last valid line.
 
-    After the valid lines, there may only be a torn last line.
+    An invalid last line is left out, because a crash can leave a line unfinished. Raises `LogDamaged` if any other line
+    is invalid, `LogUnavailable` if the segment belongs to another log.
     """
     lines = lines_of(path)
     _, line = next(lines)
@@ -324,7 +325,8 @@ def _inspect(path: Path, first: int, log: str) -> tuple[Header, _End]:
         raise LogDamaged(path, 0, f"its first line is not a header of format {FORMAT} for this file")
     if header.log != log:
         raise LogUnavailable(
-            f"{path} belongs to log {header.log}, but the key file belongs to log {log}: use this log's key file"
+            f"{path} belongs to log {header.log}, but the key file belongs to log {log}: use the key file"
+            f" of log {header.log}"
         )
     end = _End(len(line), first, head)
     for offset, line in lines:

@@ -33,7 +33,7 @@ class BatchQuery:
 
 
 class _AnswerTemplate(Struct, frozen=True):
-    """An answer and its stored form, without the decision's id and numbers."""
+    """An answer and its stored form, without the decision id, the called number and the full caller ID."""
 
     answer: Answer
     encoded: bytes
@@ -43,8 +43,9 @@ class _AnswerTemplate(Struct, frozen=True):
 class Verdict(Struct, frozen=True):
     """A decision, valid until `until` for every call with the same facts.
 
-    `digest` identifies the grounds in the log. A denial is the same for every call, so `denial` holds a ready-made
-    answer. The cache key consists of object ids; `references` keeps these objects alive, so that no id is reused.
+    `digest` identifies the grounds in the log. For a denial, `denial` holds the answer template, which does not depend
+    on the time of the batch. The cache key consists of object ids. `references` keeps these objects alive, so that no
+    id is reused.
     """
 
     references: tuple[object, ...]
@@ -56,9 +57,9 @@ class Verdict(Struct, frozen=True):
 
 
 class _UsedVerdict(Struct, frozen=True):
-    """A verdict used in one batch, with the log sequence of its grounds.
+    """A verdict used in one batch. `grounds` is the sequence number of the log entry with its grounds.
 
-    The reference `verdict` keeps the object alive, so that no other object gets the same `id()`.
+    The field `verdict` keeps the `Verdict` object alive, so that no other verdict gets the same `id()`.
     """
 
     verdict: Verdict
@@ -67,14 +68,14 @@ class _UsedVerdict(Struct, frozen=True):
 
 
 class Batch:
-    """Calls decided at one instant. The attempts of earlier calls count for later ones.
+    """Calls decided at one instant, in order. Each decision counts the attempts of the earlier calls in the batch.
 
     The log numbers its records from `first`. `answers` and `codes` follow the order of the calls. A code is the first
-    reason code of a denial, "" for an allow, or `REPEATED` for an answer given before.
+    reason code of a denial, "" for a permitted call, or `REPEATED` for an answer given before.
 
     Facts do not contain the number, so most calls have equal facts. They share one decision, cached in `verdicts`, and
-    one record of its grounds in the log. `grounds` maps digests to the sequences of the records in this batch, and
-    `log_grounds` does the same for records already in the log.
+    one record of its grounds in the log. `grounds` maps the digest of each grounds record in this batch to its sequence
+    number. `log_grounds` does the same for grounds records that are already in the log.
     """
 
     def __init__(
@@ -129,8 +130,8 @@ class Batch:
     def public_answers(self) -> Sequence[Answer]:
         """Return the answers as clients receive them.
 
-        If controllers share a gate, decision ids are encrypted. Otherwise consecutive ids would show a controller how
-        many calls the others make.
+        If controllers share a gate, decision ids are encrypted. Plain ids are consecutive, so they would show a
+        controller how many calls the other controllers make.
         """
         if not self._gatherer.config.shared:
             return self.answers
@@ -156,9 +157,9 @@ class Batch:
         `known` holds the state of the called number from the store. `remembered` is the stored answer to an earlier
         request for the same call.
 
-        An earlier denial is repeated. An earlier allow is repeated only if it is still valid, no outcome was reported,
-        and a new decision would allow the call too. So a revocation in the meantime takes effect. Otherwise the request
-        is a new call.
+        An earlier denial is repeated. An earlier `allow` is repeated only if it has not expired, no outcome was
+        reported, and a new decision also permits the call. A revocation since the earlier answer is therefore
+        respected. In all other cases, the request is a new call.
         """
         presentation = self._gatherer.presentation(question)
         earlier = self._answers_by_key.get(question.key)

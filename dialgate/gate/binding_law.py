@@ -1,4 +1,4 @@
-"""The choice of the country whose law governs a call."""
+"""Selection of the country whose law governs a call."""
 
 from functools import cache
 
@@ -27,8 +27,9 @@ class BindingLaws:
     def country_of(self, region: str, home: str) -> str:
         """Return the country whose law governs a call to a number in `region`.
 
-        This is the called person's country, wherever the caller is. If no law in the configuration covers `region`, the
-        law of `home`, the controller's country, governs the call. That law denies calls to other countries.
+        The law of the called person's country applies, wherever the caller is. If no law in the configuration covers
+        `region`, the law of `home`, the controller's country, applies. In that case the rules deny the call, because
+        the law of `home` does not cover `region`.
         """
         return self._countries.get(region, home)
 

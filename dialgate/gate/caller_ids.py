@@ -1,4 +1,4 @@
-"""The check of a call's caller ID against the caller IDs of its campaign."""
+"""Lookup of the caller ID that a call presents, among the caller IDs of its campaign."""
 
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -17,8 +17,9 @@ _REMEMBERED = 10_000
 class Presentation(Struct, frozen=True):
     """The caller ID that a call presents. `number` is the full number; `fact` is what rules and the log receive.
 
-    A number that is not assigned to the campaign may be personal data, for example if a dialer swaps caller and called
-    number. Such a number is removed from `fact`, except for the prefix of a reserved number class, and `sealed` is true.
+    A number that is not assigned to the campaign might be personal data, for example if a dialer swaps caller and
+    called number. `fact` contains at most the reserved prefix of such a number. `sealed` is true if `fact` lacks digits
+    of the full number.
     """
 
     fact: CallerId
@@ -34,7 +35,10 @@ class CallerIds:
         self._presentations: dict[tuple[str, str, str], Presentation] = {}
         self._sealed_facts: dict[CallerId, CallerId] = {}  # one object per fact, so that verdicts are shared
         classes = (class_ for law in laws for section in law.caller_ids for class_ in section.classes)
-        self._prefixes = tuple({prefix for class_ in classes for prefix in class_.prefixes})
+        prefixes = {prefix for class_ in classes for prefix in class_.prefixes}
+        self._prefixes = sorted(
+            prefixes, key=len, reverse=True
+        )  # some contain others: +34400 begins with +34
 
     @property
     def proofs(self) -> Mapping[tuple[str, str], CallerIdProof]:
@@ -73,8 +77,8 @@ class CallerIds:
     def _seal(self, caller_id: CallerId) -> CallerId:
         """Return the caller ID without the digits that could identify a person.
 
-        A full number is reduced to the prefix of its reserved number class, if it has one. A short code is kept,
-        because it identifies a service and not a person.
+        A full number is replaced by its reserved prefix, or by an empty string if it has no reserved prefix. A short
+        code is kept, because it identifies a service and not a person.
         """
         if caller_id.form != "number":
             return caller_id

@@ -1,8 +1,8 @@
 """The campaigns with their call counts, for limits such as the share of abandoned calls.
 
 Upkeep reads the counts from the store once a second. The counts are part of the facts, and the log needs a new record
-whenever facts change. To keep the log small, decisions use new counts at once only if these counts can change a
-decision. Otherwise decisions use the old counts until these have been in use for ten minutes.
+whenever facts change. New counts that could change a decision are used at once. To keep the log small, other new
+counts are used only when the old counts have been in use for ten minutes.
 """
 
 from collections import defaultdict
@@ -89,7 +89,7 @@ class CountedCampaigns:
     def update(self, now: Instant) -> None:
         """Start using each campaign's newest counts, if they could change a decision.
 
-        Counts that change no decision are replaced every ten minutes.
+        Otherwise, keep using the old counts until they have been in use for ten minutes.
         """
         self._updated = now
         for name in tuple(self.stored.changed):
@@ -121,11 +121,11 @@ class CountedCampaigns:
         return structs.replace(campaign, counts=recent, lifted_at=lift.at if lift else 0)
 
     def _judge(self, campaign: Campaign, today: date) -> tuple[object, ...]:
-        """Return a key for the campaign's counts. Counts with the same key allow and deny the same calls.
+        """Return a key for the campaign's counts. Counts with the same key lead to the same decisions.
 
         The key contains the time at which a pause was last lifted and, for each limit, the first day on which calls are
-        allowed. The called person's local date may be a day before or after `today`, so the first day is computed for
-        each of these three dates.
+        allowed. The called person's local date can differ from `today` by a day. The first day is therefore computed
+        for the day before `today`, for `today` and for the day after.
         """
         days = [today + timedelta(days=shift) for shift in (-1, 0, 1)]
         clear = (

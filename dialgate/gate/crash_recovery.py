@@ -1,12 +1,12 @@
 """Crash recovery, which makes the store agree with the decision log.
 
 A batch reserves its attempts before it is recorded, so a crash can leave attempts without a record. Recovery removes
-them, and adds attempts and answers that only the log holds. It also adds stops (entries that forbid calls) that
-the log proves but the ledger lacks, for example after the store was restored from a backup (see `stop_recovery`).
+them, and adds attempts and answers that only the log holds. After the store was restored from a backup, the ledger can
+lack entries that forbid calls, such as revocations. Recovery adds them if the log proves them (see `stop_recovery`).
 
-Recovery reads only the log entries after the position that the store holds, and still finds every missing stop: the
-store saves the position together with the ledger, and an outcome is logged only after its stop is in the ledger. So the
-ledger already holds the stops of all entries up to that position.
+Recovery reads only the log entries after the position that the store holds. No earlier log entry proves a missing
+ledger entry. The store saves the position together with the ledger, and an outcome is logged only after its ledger
+entry is written.
 """
 
 import asyncio
@@ -33,9 +33,9 @@ class RecoveryResult(Struct, frozen=True):
 
     `latest` is the time of the newest record, or 0 for an empty log. `unentered` holds the reported opt-outs and wrong
     numbers that cannot be added to the ledger, because this node does not know the called number. `unapplied` holds the
-    call results for which the store has no attempt. These are calls of other gates, which may not have added their
-    attempts yet. `is_older` is true if the log held attempts that the store lacked. The store is then an older copy,
-    because a gate commits an attempt to the store before it writes the log.
+    call results for which the store has no attempt. These results are for calls through other gates, which might not
+    have added their attempts yet. `is_older` is true if the log held attempts that the store lacked. The store is then
+    an older copy, because a gate commits an attempt to the store before it writes the log.
     """
 
     latest: Instant
@@ -53,9 +53,9 @@ async def settle(  # noqa: PLR0913, PLR0917 - the parts of a gate
     answer_span: Instant,
     now: Instant,
 ) -> RecoveryResult:
-    """Bring the store up to date with the log in `folder`, whose newest record has sequence `head`.
+    """Bring the store up to date with the log in `folder`. `head` is the sequence number of the newest record.
 
-    `answer_span` is the maximum time for which an allow is valid, in milliseconds. Raises `StoreUnavailable`, `LogDamaged`.
+    `answer_span` is the maximum validity of an `allow` answer, in ms. Raises `StoreUnavailable`, `LogDamaged`.
     """
     position = (await store.positions()).get(keys.log, 0)
     attempts: list[tuple[bytes, Attempt]] = []

@@ -1,6 +1,7 @@
-"""Notes in the shared store that say up to which entry this gate's log is on disk.
+"""The sequence number of the last log entry on disk, published in the shared store.
 
-Another gate repeats an answer of this gate only if the answer's log entry is on disk (`Shared.note_durable`).
+Another gate repeats an answer from this gate only if the store shows that the answer's log entry is on disk
+(`Shared.note_durable`).
 """
 
 import asyncio
@@ -16,7 +17,7 @@ _TICK: Final = 0.001
 
 
 class DurableNote:
-    """The last durable sequence of a log, as written to a shared store.
+    """Background work that writes the sequence number of the last log entry on disk to the shared store.
 
     If the store is not shared, nothing is written.
     """
@@ -34,10 +35,10 @@ class DurableNote:
         return self._work.problem
 
     def schedule(self) -> None:
-        """Schedule a write of the sequence, `NOTE_SECONDS` after the last call of this method.
+        """Schedule a write of the sequence number, `NOTE_SECONDS` after the last call of this method.
 
-        Call this after each batch with an answer that may be repeated. Under load, the scheduled write is postponed
-        again and again, but each commit writes the sequence too.
+        Call this after each batch that stored answers for repeated requests. Under load, new calls keep postponing the
+        write, but each commit writes the sequence number too.
         """
         self._due = self._loop.time() + NOTE_SECONDS
         if self._timer is None and self._store is not None:
@@ -51,7 +52,7 @@ class DurableNote:
             self.schedule()
 
     async def write(self, patience: float | None) -> None:
-        """Write the sequence and wait up to `patience` seconds for the write to end. None means no limit.
+        """Write the sequence number and wait up to `patience` seconds for the write to end. None means no limit.
 
         If a write is already in progress, do nothing.
         """
@@ -63,9 +64,9 @@ class DurableNote:
             self._written = durable
 
     async def flush(self) -> None:
-        """Write the last sequence, after any write in progress has ended.
+        """Write the latest sequence number, after any write in progress has ended.
 
-        The write in progress may contain an earlier sequence.
+        The write in progress might contain an earlier sequence number.
         """
         if self._timer is not None:
             self._timer.cancel()

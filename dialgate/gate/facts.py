@@ -172,7 +172,7 @@ class Gatherer:
         """Open the new lists in `records`, and return all lists that are not retired.
 
         Reading a new file is slow, so call this in a thread. Then call `use_lists` in the event loop. A damaged list is
-        left out: its numbers are on no list, so calls to them are denied.
+        skipped. Its numbers are denied unless another list or a legal basis, such as a consent, permits the call.
         """
         lists_in_use, lists, left_out = self._lists, dict[tuple[str, str], _Loaded](), dict[str, str]()
         for record in records:
@@ -326,7 +326,7 @@ class Gatherer:
         return self._caller_ids.of(question.call.from_, question.line)
 
     def registry_answers(self, country: str, controller: str, e164: str) -> tuple[RegistryAnswer, ...]:
-        """Return the answers that a controller got about a number from a country's registries."""
+        """Return the answers that the registries of `country` gave to a controller about a number."""
         if self._snapshot is None:
             return ()
         registries = [self._snapshot.of(name, controller) for name in self._registries[country]]

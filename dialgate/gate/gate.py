@@ -287,7 +287,7 @@ class Gate:
         return self._gatherer.counted
 
     def registry_answers(self, country: str, controller: str, e164: str) -> tuple[RegistryAnswer, ...]:
-        """Return the answers that a controller got about a number from a country's registries."""
+        """Return the answers that the registries of `country` gave to a controller about a number."""
         return self._gatherer.registry_answers(country, controller, e164)
 
     def _use_gatherer(self, gatherer: Gatherer) -> None:

@@ -99,7 +99,7 @@ def _proof_ends(gatherer: Gatherer, days: dict[str, date]) -> Iterator[tuple[tup
 
 
 def _proof_term(law: Law, number: str, today: date) -> Instant:
-    """Return the shortest validity of a proof in the sections in force, or 0 if none requires a proof."""
+    """Return for how many ms the law accepts a call-back proof of `number`. 0 means that it requires no proof."""
     terms = [
         periods.end(validity, 0)
         for section in law.caller_ids

@@ -11,7 +11,7 @@ from dialgate.gate.batch import Batch, BatchQuery
 
 
 class Mark(NamedTuple):
-    """The gate's state when a read begins: the batch whose commit began last, and the next log sequence."""
+    """The gate's state when a read begins: the batch whose commit began last, and the next sequence number."""
 
     batch: Batch | None
     next_seq: int
@@ -40,10 +40,10 @@ class Overlap:
             self._recorded = batch
 
     def may_use(self, mark: Mark, query: BatchQuery, next_seq: int) -> bool:
-        """Return whether data read for `query` since `mark` may be used at log sequence `next_seq`.
+        """Return whether the data read for `query` after `mark` are still valid.
 
-        At most one batch may have been recorded since `mark`, and it must have no called number
-        and no request in common with `query`.
+        `next_seq` is the sequence number of the next log entry. Since `mark`, the log must have gained at most one
+        batch. That batch must have no called number and no request in common with `query`.
         """
         before = mark.batch
         if before is not self._committing or before is not self._recorded:

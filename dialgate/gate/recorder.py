@@ -44,8 +44,8 @@ def _resolve(futures: list[asyncio.Future[None]], fault: LogUnavailable | None =
 class LogRecorder:
     """The writer of the decision log.
 
-    Hold the lock `turn` from reading the log's next sequence until `write` returns. `sync` does not need the lock, so a
-    batch can be decided while another is synced.
+    Callers must acquire the lock `turn` before they read the log's next sequence number, and hold it until `write`
+    returns. `sync` does not need the lock, so one batch can be decided while another is synced.
     """
 
     def __init__(
@@ -73,7 +73,7 @@ class LogRecorder:
         self._threads = ThreadPool("recorder", 2)  # `about` reads the log for each reported stop
 
     def grounds(self, now: Instant) -> dict[bytes, int]:
-        """Return the sequences of the grounds entries in the newest log segment, by digest.
+        """Return the sequence number of each grounds entry in the newest log segment, by digest.
 
         If that segment is full, start a new segment first. Each segment repeats the grounds of its decisions, so that
         a segment can usually be read on its own. Raises `LogUnavailable`.
@@ -86,9 +86,10 @@ class LogRecorder:
         return self._grounds
 
     def write(self, bodies: Sequence[bytes], grounds: dict[bytes, int]) -> None:
-        """Append bodies to the log. `grounds` maps the digest of each new grounds entry in `bodies` to its sequence.
+        """Append bodies to the log.
 
-        If this raises `LogUnavailable`, the log contains none of the bodies.
+        `grounds` maps the digest of each new grounds entry in `bodies` to the sequence number of that entry. If this
+        raises `LogUnavailable`, the log contains none of the bodies.
         """
         self._write(bodies)
         self._grounds |= grounds

@@ -1,9 +1,11 @@
-"""Recovery of stops (entries that forbid calls) that the decision log proves but the ledger lacks.
+"""Recovery of stops that are in the decision log but missing from the ledger.
 
-The ledger can be older than the log after a restore from backup. Two kinds of log entries prove a stop: an outcome
-`opt_out` or `wrong_number`, and a decision whose facts contain a stop. A lost stop allows an unlawful call, while a
-duplicate has no effect. So each stop is added, unless the ledger already holds the same stop (lifted or not) or another
-stop with at least the same effect.
+A stop is an entry that forbids calls: a revocation, a withdrawal of consent or a wrong-number report. The ledger can
+be older than the log after a restore from backup. Recovery finds stops in `opt_out` and `wrong_number` outcomes, and in
+the facts of decisions.
+
+A lost stop allows an unlawful call, while a duplicate has no effect. So recovery adds each stop, with two exceptions:
+the ledger already holds the stop (lifted or not), or it holds another stop with at least the same effect.
 """
 
 from collections.abc import Iterable, Iterator
@@ -28,10 +30,10 @@ _log = structlog.get_logger(__name__)
 
 
 class Stop(Struct, frozen=True, kw_only=True):
-    """A stop to add to the ledger.
+    """A revocation, withdrawal of consent or wrong-number report to add to the ledger.
 
-    `controller` is `*` for every controller, or "" if unknown. `subject` is the number's key in the ledger. `number` is
-    in E.164 format, or "" if only its key is known.
+    `controller` is `*` for every controller, or "" if unknown. `subject` is the keyed hash that identifies the number
+    in the ledger. `number` is in E.164 format, or "" if only the hash is known.
     """
 
     controller: str
@@ -44,7 +46,10 @@ class Stop(Struct, frozen=True, kw_only=True):
 
 
 class KnownStops:
-    """The stops, such as opt-outs, found in the facts of decisions. Stops lifted in a later decision are left out."""
+    """The stops in the facts of decisions.
+
+    A stop is left out if the latest decision that contains the stop shows that it was lifted.
+    """
 
     def __init__(self, keys: Keys) -> None:
         self._keys = keys
@@ -104,7 +109,8 @@ async def enter_opt_outs(
                 stop = await _by_attempt(data, store, outcome)
         except KeyRetired:
             _log.error(
-                "a stop cannot be added to the ledger: the keys for its month are retired",
+                "an opt-out or wrong-number report cannot be added to the ledger: the keys for the month of the call"
+                " were destroyed",
                 decision=outcome.decision,
             )
             continue
@@ -127,10 +133,10 @@ def _event(outcome: OutcomeRecord) -> Revoked | NumberWrong:
 
 
 async def _by_attempt(data: Path, store: RecoveryStore, outcome: OutcomeRecord) -> Stop | None:
-    """Return the stop for a call that another node's gate allowed.
+    """Return the stop for a call that another node's gate allowed, or None if the stop cannot be determined.
 
-    The subject of the stop is read from the attempt in the store. Return None if the store lacks the attempt. Also
-    return None if the ledger lacks the stop and the campaign's controller cannot be determined.
+    `subject` comes from the call's attempt in the store. The result is None if the store lacks this attempt. The result
+    is also None if the stop is not in the ledger and the campaign does not belong to exactly one controller.
     """
     row = await store.attempt(outcome.decision, recovering=True)
     if row is None:
@@ -161,7 +167,7 @@ def _proof(decision: str) -> str:
 
 
 async def enter(store: Ledger, keys: Keys, stops: Iterable[Stop], now: Instant) -> int:
-    """Add the stops that the ledger lacks and return their number. Raises `StoreUnavailable`."""
+    """Add the stops that the ledger lacks, and return how many were added. Raises `StoreUnavailable`."""
     entered, fresh = 0, nonces()
     for stop in stops:
         number, proof = stop.number, stop.proof

@@ -1,8 +1,8 @@
-"""Retries for stops, such as opt-outs, that recovery could not add to the ledger.
+"""Retries for opt-outs and wrong-number reports that recovery could not add to the ledger.
 
-An `opt_out` may be reported to a gate that did not allow the call. If the shared store then loses its data, only the
-log of the gate that allowed the call holds the number. Until that other gate answers or restarts, the recovering
-gate denies every call. Each upkeep round starts a retry.
+Gate A can allow a call, and gate B can record the opt-out. If their shared store loses its data, only the log of gate A
+contains the called number. Gate B then denies all calls until gate A sends the number, or restarts and restores the
+attempt in the store. Each upkeep round starts a retry.
 """
 
 import asyncio
@@ -42,7 +42,10 @@ class StopRetries:
 
     def add(self, unentered: list[OutcomeRecord]) -> None:
         for outcome in unentered:
-            _log.error("a stop in the log is not in the ledger yet", decision=outcome.decision)
+            _log.error(
+                "an opt-out or wrong-number report in the log is not in the ledger yet",
+                decision=outcome.decision,
+            )
         self._unentered += unentered
 
     @property
@@ -57,9 +60,9 @@ class StopRetries:
         )
 
     def refuse_if_unentered(self) -> None:
-        """Raise `StopsUnentered` while a stop is missing from the ledger.
+        """Raise `StopsUnentered` while an opt-out or wrong-number report is missing from the ledger.
 
-        The stop's number is unknown, so any call could be to that number.
+        The called number is unknown, so any call could be to that number.
         """
         if self._unentered:
             raise StopsUnentered(self.problem)

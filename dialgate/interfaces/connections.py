@@ -1,9 +1,10 @@
 """Limits on connections, so that the log and the store always have a free file descriptor.
 
-Anyone who can reach a port can open connections and send nothing. A connection belongs to a *stranger* until a
-request on it is admitted by a key, a session or a source address. Strangers may use half of the connections. If that
-half is in use, or no connection is free, one stranger's connection is closed for each new connection: the oldest idle
-one, or the oldest if none is idle. Known clients are therefore still served, however many strangers connect.
+Anyone who can reach a port can open connections and send nothing. A connection belongs to a *stranger* until the gate
+authenticates a request on it by a key, a session or a source address. Strangers can hold at most half of the
+connections. When they hold half, or when no connection is free, each new connection replaces a stranger's connection:
+the oldest idle connection, or the oldest if none is idle. The gate therefore still serves known clients, however many
+strangers connect.
 """
 
 import os
@@ -19,7 +20,7 @@ _Listener: TypeAlias = Literal["http", "fastagi", "sip"]
 
 
 class Place(Protocol):
-    """The part of a connection that `Connections` uses."""
+    """The methods of a connection that `Connections` calls."""
 
     def is_idle(self) -> bool: ...
 

@@ -19,11 +19,11 @@ class Late(Protocol):
     """A telephone call that must be decided before a deadline."""
 
     def late(self) -> None:
-        """Handle the expiry of the deadline."""
+        """Stop processing the call. `DeadlineTimer` calls this method when the deadline is near."""
 
 
 class DeadlineTimer:
-    """A timer for calls that each have about `seconds` until their deadline."""
+    """A timer for the deadlines of many calls. `seconds` is the usual time between adding a call and its deadline."""
 
     def __init__(self, seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock

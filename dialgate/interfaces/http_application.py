@@ -37,7 +37,7 @@ _COMPRESSED: Final = Fault(
     415, "request.compressed", "The body is compressed. Send it without `Content-Encoding`."
 )
 _NOT_EXPECTED: Final = Fault(
-    417, "request.expectation", "The only `Expect` header allowed is `100-continue`. Leave it out."
+    417, "request.expectation", "The value of the `Expect` header is not `100-continue`. Remove the header."
 )
 
 
@@ -145,7 +145,7 @@ def _add(app: App, resource: web.Resource, endpoints: tuple[Endpoint, ...]) -> N
     fault = Fault(
         405,
         "method.not_allowed",
-        f"This path does not support this method. Use {names}; /docs shows how.",
+        f"This path does not support this method. Use {names}. See /docs.",
         headers={"Allow": names},
     )
     resource.add_route("*", _refusing(fault), expect_handler=_expected)

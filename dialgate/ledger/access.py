@@ -105,10 +105,10 @@ class LedgerAccess:
     async def entry_to_lift(
         self, client: Client, entry_id: int, kind: type[E], unknown: Refused
     ) -> tuple[Entry, E]:
-        """Return the client's ledger entry with this id or sequence, and its event.
+        """Return the client's ledger entry with this id or sequence number, and the event in the entry.
 
-        Raises `StoreUnavailable`. Raises `unknown` if the client has no such entry or if its event is not a
-        `kind`.
+        Raises `StoreUnavailable`. Raises `unknown` if the client has no entry with this id, or if the event is not an
+        instance of `kind`.
         """
         seq = self.ids.entry_seq(entry_id)
         entry = next(iter(await self.store.since(seq - 1, 1)), None)

@@ -34,7 +34,7 @@ class Activation:
     async def put_in_force(self) -> str:
         """Make every gate on this node use the newest lists, proofs and lifted pauses. Raises `NotInForce`.
 
-        Return a message for the client that says when each node starts to use them.
+        Return a message for the client that says when each node uses the new entries.
         """
         try:
             _, confirmed = await asyncio.gather(self.refresh(), self.refresh_workers())
@@ -43,6 +43,6 @@ class Activation:
                 f"The entry is recorded, but this gate does not use it yet ({error}). The gate retries every second."
             ) from error
         if not confirmed:
-            return "recorded, but some gates on this node do not use it yet. Until then, they deny the calls that need it"
+            return "recorded, but some gates on this node do not use it yet; they retry every second"
         shared = self._access.config.settings.store is not None
         return "now on this node, on other nodes within 1 second" if shared else "now"

@@ -140,10 +140,10 @@ def _parts(keys: Keys, order: Order, stops: Stops) -> Iterator[tuple[list[bytes]
 
 
 async def _already_revoked(store: Ledger, order: Order, subjects: list[bytes]) -> set[bytes]:
-    """Return the subjects with a revocation in force that has the order's channel and at least the order's scope.
+    """Return the subjects that already have a revocation in force with the channel and scope of the import.
 
-    Revocations from other channels do not count. If a revocation from another channel proves to be an error and is
-    lifted, the revocation from the order's channel must remain.
+    A revocation with a wider scope counts too. Revocations from other channels do not count: if one of those
+    revocations proves to be an error and is lifted, the imported revocation must remain.
     """
     entered = list(await store.subjects_with_entries(subjects))
     states = (await store.read(entered)).known if entered else []

@@ -93,7 +93,7 @@ class Campaigns:
         return [self._info(lines[name], counted, now) for name in self._access.config.campaigns_of(client)]
 
     def paused(self, client: Client, counted: CountedCampaigns) -> list[CampaignInfo]:
-        """Return the client's paused campaigns. `counted` contains the counts that a gate has already read."""
+        """Return the client's paused campaigns. `counted` holds the call counts that a gate has already read."""
         now, lines = self._access.clock(), self._access.config.lines
         names = counted.campaigns.keys() & self._access.config.campaigns_of(client)
         campaigns = (self._info(lines[name], counted, now) for name in sorted(names))

@@ -1,11 +1,10 @@
-"""The voiding of consents when a number is enrolled in the opposition registry.
+"""Ledger entries that void consents when a number is enrolled in the opposition registry.
 
 Enrolment voids every consent collected before it, by any controller and in any form (L. 5/2018 art. 1 c. 5;
 D.P.R. 26/2022 art. 7 c. 6 and 7). Contracts are not affected.
 
-The rules void the consents as soon as the registry's answer is published. A ledger entry with the receipt
-keeps the consents void after the answer has expired, and proves the voiding. Write the entry before the answer
-is published. An early entry only denies calls, but a late entry allows unlawful calls.
+The rules treat the consents as void as soon as the registry's answer is published. The ledger entry keeps the
+consents void after the answer has expired. It contains the receipt of the registry consultation as proof.
 """
 
 from collections.abc import Iterable, Iterator

@@ -109,10 +109,10 @@ class Consents:
         )
 
     async def _find_ending(self, controller: ControllerFile, number: str, event: Ending) -> Entry | None:
-        """Return an earlier entry that records the same withdrawal, end or confirmation, or None.
+        """Return the earlier entry with the same withdrawal, confirmation or contract end, or None.
 
-        A repeated request can then return the first receipt. Raises `Refused` if the ledger has no consent or
-        contract with this id.
+        If there is an earlier entry, a repeated request returns its receipt and writes nothing. Raises `Refused` if the
+        number has no consent or contract with this id, or if a confirmation is earlier than the consent.
         """
         wanted = ContractMade if isinstance(event, ContractEnded) else ConsentGiven
         history = await self._access.store.history(self._access.keys.subject(controller.id, number))
@@ -123,7 +123,7 @@ class Consents:
         ]
         if not any(isinstance(start, wanted) for start in starts):
             raise Refused(
-                "ledger.unknown", "No entry with this id found for the number. Check `id`.", "id", 404
+                "ledger.unknown", "No entry with this id was found for the number. Check `id`.", "id", 404
             )
         if isinstance(event, ConsentConfirmed) and event.at < max(
             start.collected_at for start in starts if isinstance(start, ConsentGiven)

@@ -36,7 +36,7 @@ _FORMULA: Final = re.compile(r"[=@\t\r]|[+-](?![\d ()./-]*\Z)")
 class Order(Struct, frozen=True, kw_only=True):
     """The parameters for a scrub.
 
-    `at` is the time for which calls are judged, or 0 for now. `proof` states why the list is exported.
+    `at` is the time at which the calls would be made, or 0 for now. `proof` states why the list is exported.
     """
 
     campaign: str
@@ -46,7 +46,10 @@ class Order(Struct, frozen=True, kw_only=True):
 
 
 class Scrubbed(Struct, frozen=True, kw_only=True):
-    """The result of a scrub, with the ledger sequence and the hash of the exported file."""
+    """The result of a scrub.
+
+    `seq` is the id of the ledger entry that records the export. `sha256` is the hash of the exported file.
+    """
 
     campaign: str
     at: str

@@ -25,7 +25,7 @@ _NAME = re.compile("[0-9a-f]{8}-[0-9]{1,18}")
 class ClientIds:
     """A converter between internal ids and the ids that clients see.
 
-    With `shows_sequences`, clients see entry ids as plain ledger sequences, as in the operator's commands.
+    If `shows_sequences` is true, entry ids are plain ledger sequence numbers. The operator's commands use this mode.
     """
 
     def __init__(
@@ -35,7 +35,10 @@ class ClientIds:
         self._shows_sequences = shows_sequences
 
     def outside(self, name: str, owner: str) -> str:
-        """Return the decision id that clients see. Get `owner` from `decision_ids.owner_of`."""
+        """Return the id that clients see for the decision with the internal id `name`.
+
+        `owner` is the owner of the decision, as returned by `decision_ids.owner_of`.
+        """
         if not self._config().shared or not _NAME.fullmatch(name):
             return name
         return self._keys.ids.outside([(name, owner)])[0]
@@ -55,7 +58,7 @@ class ClientIds:
 
     @property
     def _entry_ids(self) -> EntryIds | None:
-        """The converter for entry ids, or None if clients see plain sequences."""
+        """The converter for entry ids, or None if clients see plain sequence numbers."""
         return self._keys.entries if self._config().shared and not self._shows_sequences else None
 
     def entry_id(self, seq: int) -> int:
@@ -63,7 +66,7 @@ class ClientIds:
         return self._entry_ids.outside(seq) if self._entry_ids else seq
 
     def entry_seq(self, entry_id: int) -> int:
-        """Return the sequence of an entry. A plain sequence is returned unchanged."""
+        """Return the ledger sequence number for an entry id. A plain sequence number is returned unchanged."""
         return self._keys.entries.inside(entry_id)
 
     def with_entry_ids(self, entry: N) -> N:
@@ -85,18 +88,20 @@ class ClientIds:
         return self._entry_ids.worded(reasons) if self._entry_ids else list(reasons)
 
     def cursor(self, seq: int) -> int:
-        """Return the stream cursor that clients see for a ledger sequence."""
+        """Return the stream cursor that clients see for a ledger sequence number."""
         return self._entry_ids.cursor(seq) if self._entry_ids else seq
 
     async def position(self, client: Client, cursor: int) -> int:
-        """Return the ledger sequence of `cursor`, the last `seq` that a client received.
+        """Return the ledger sequence number after which a client's stream continues.
 
-        An unknown cursor means the beginning (0), because a repeated revocation does no harm but a missed one
-        does. Raises `StoreUnavailable`.
+        `cursor` is the last `seq` that the client received. Return 0 (the beginning) for a cursor beyond the newest entry,
+        which can come from before a restore, or for a plain sequence number that the client must not use. A repeated
+        revocation does no harm, but a missed revocation does. Raises `StoreUnavailable`.
         """
-        if is_plain(cursor):
-            # The entries after a plain sequence would reveal how many entries for other controllers precede it.
-            everything = set(client.controllers) >= self._config().controllers.keys()
-            return cursor if self._entry_ids is None or everything else 0
-        seq = self._keys.entries.position(cursor)
+        if not is_plain(cursor):
+            seq = self._keys.entries.position(cursor)
+        elif self._entry_ids is None or set(client.controllers) >= self._config().controllers.keys():
+            seq = cursor
+        else:  # the entries after it would reveal how many entries for other controllers precede it
+            seq = 0
         return seq if seq <= await self._notices.head() else 0

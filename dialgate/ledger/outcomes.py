@@ -57,10 +57,11 @@ class Outcomes:
         self.elsewhere: Callable[[str], Awaitable[tuple[str, str] | None]] = _no_peers
 
     async def result(self, client: Client, ask: OutcomeRequest) -> OutcomeReceipt:
-        """Record the result of an allowed call. Raises `Refused` and `Unavailable`.
+        """Record the result of a permitted call. Raises `Refused` and `Unavailable`.
 
-        `opt_out` also writes a revocation for the controller. `wrong_number` also ends the effect of earlier
-        consents, contracts and call requests. Both take effect at once.
+        `opt_out` also writes a revocation for the controller. `wrong_number` also writes a wrong-number report. From
+        then on, calls can no longer rely on earlier consents, contracts and call requests. Both entries take effect at
+        once.
         """
         public_id = ask.decision_id
         ask = structs.replace(ask, decision_id=self._access.ids.inside(client, public_id))
@@ -99,8 +100,8 @@ class Outcomes:
     async def not_dialled(self, client: Client, decision: str, since: Instant) -> None:
         """Record that a call was not dialled. Do nothing if the decision is older than `since`.
 
-        `since` is the time at which the client's request arrived. An older decision had already been returned for an
-        earlier request about the same call, so the client may have dialled the call.
+        `since` is the time at which the client's request arrived. A decision before `since` answered an earlier request
+        about the same call, and the client might have dialled the call after that answer.
         Raises `Refused` and `Unavailable`.
         """
         attempt = await self._access.store.attempt(self._access.ids.inside(client, decision))
@@ -108,10 +109,10 @@ class Outcomes:
             await self.result(client, OutcomeRequest(decision_id=decision, outcome="not_dialled"))
 
     async def _find_person(self, client: Client, ask: OutcomeRequest, line: Line | None) -> tuple[str, str]:
-        """Return a call's controller, and the called number if the result needs a ledger entry.
+        """Return the controller and the called number of a call.
 
-        The number is empty if only an unreachable gate has a record of the call. Raises `Refused` and
-        `Unavailable`.
+        The number can be empty if the result needs no ledger entry, or if no reachable gate has a record of the call.
+        Raises `Refused` and `Unavailable`.
         """
         owner, number = line.controller.id if line else "", ""
         is_own = owner in client.controllers
@@ -165,9 +166,9 @@ class Outcomes:
         return call
 
     async def _find_call_evenly(self, decision: str) -> tuple[str, str]:
-        """Do the same as `_find_call`, but always perform all reads.
+        """Return the same as `_find_call`, but always read both this gate's log and the other gates' logs.
 
-        If some reads were skipped, the response time would reveal whether a record exists.
+        If one of the reads were skipped, the response time would reveal whether a record exists.
         """
         here, elsewhere = await asyncio.gather(self.called_here(decision), self.elsewhere(decision))
         if call := here or elsewhere:

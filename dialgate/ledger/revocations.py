@@ -11,7 +11,6 @@ from dialgate.core import local_time
 from dialgate.core.ledger_events import Entry, Lifted, Revoked, fold
 from dialgate.core.name_suggestions import choose
 from dialgate.core.refusal import Refused
-from dialgate.crypto import redaction
 from dialgate.ledger import bulk_revocation
 from dialgate.ledger.access import LedgerAccess
 from dialgate.ledger.bulk_writes import unfit
@@ -98,7 +97,12 @@ class Revocations:
         self, client: Client, ask: RevocationRequest | RevocationsRequest, controller: ControllerFile
     ) -> None:
         if ask.scope == "everyone" and "admin" not in client.scopes:
-            raise Refused("auth.scope", "The scope `everyone` needs the client scope `admin`.", "scope", 403)
+            raise Refused(
+                "auth.scope",
+                "Only a client with `admin` in its `scopes` can revoke for `everyone`.",
+                "scope",
+                403,
+            )
         if ask.scope == "campaign" and ask.campaign not in {campaign.id for campaign in controller.campaigns}:
             known = (campaign.id for campaign in controller.campaigns)
             raise Refused(
@@ -106,16 +110,16 @@ class Revocations:
             )
 
     async def lift(self, client: Client, entry_id: int, ask: LiftRequest) -> Receipt:
-        """Lift the revocation with this entry id or sequence. A repeated request returns the first receipt.
+        """Lift the revocation with this entry id or sequence number.
 
-        Raises `Refused` and `StoreUnavailable`.
+        A repeated request returns the first receipt. Raises `Refused` and `StoreUnavailable`.
         """
         unknown = Refused(
             "revocation.unknown", "Revocation not found for this client. Check `seq`.", "seq", 404
         )
         entry, revoked = await self._access.entry_to_lift(client, entry_id, Revoked, unknown)
         if not ask.reason.strip():
-            raise Refused("request.invalid", "Say why the revocation is lifted.", "reason")
+            raise Refused("request.invalid", "Give a reason for lifting the revocation.", "reason")
         ask = self._access.masked_for(entry, ask)
         for earlier in await self._access.store.history(entry.subject):
             if isinstance(earlier.event, Lifted) and earlier.event.of == entry.seq:
@@ -130,7 +134,8 @@ class Revocations:
         if event.ground != ask.ground:
             raise Refused(
                 "revocation.lifted",
-                "This revocation was already lifted with a different `ground`. Send that `ground` to get its receipt.",
+                "This revocation was already lifted with a different `ground`. To get the receipt, send the original"
+                " `ground`.",
                 "ground",
                 409,
             )
@@ -161,8 +166,5 @@ class Revocations:
 
 
 def _campaign(ask: RevocationRequest | RevocationsRequest) -> str:
-    """Return the campaign in a request.
-
-    For any scope other than `campaign`, the field is unused and may contain any text. Numbers in this text are masked.
-    """
-    return ask.campaign if ask.scope == "campaign" else redaction.blanked(ask.campaign)
+    """Return the campaign in a request, or "" if the scope is wider than one campaign."""
+    return ask.campaign if ask.scope == "campaign" else ""

@@ -89,7 +89,7 @@ class EntriesRequest(Request, frozen=True, kw_only=True):
 
 
 class LiftRequest(Request, frozen=True, kw_only=True):
-    """A request to lift a revocation. For the `everyone` scope, `controller` is the controller of the new consent."""
+    """A request to lift a revocation. If its scope is `everyone`, set `controller` to the one that has a new consent."""
 
     ground: Annotated[
         Literal["error", "new_consent"],
@@ -100,7 +100,7 @@ class LiftRequest(Request, frozen=True, kw_only=True):
 
 
 class NumberConfirmation(Request, frozen=True, kw_only=True):
-    """The ground on which a wrong-number report is lifted."""
+    """A request to lift a wrong-number report."""
 
     ground: Annotated[
         Literal["error", "confirmed"],
@@ -220,7 +220,7 @@ class CallRequestRequest(Request, frozen=True, kw_only=True):
 
 
 class CallerIdProofRequest(Request, frozen=True, kw_only=True):
-    """A proof that a caller ID can, or cannot, be called back. Without `evidence`, `proof` is recorded as evidence."""
+    """A proof that a caller ID can, or cannot, be called back. If `evidence` is empty, the text of `proof` is used."""
 
     caller_id: Annotated[
         Telephone, about("The number as it is presented, preferably with its country code (+39…)")
@@ -277,7 +277,7 @@ class Receipt(Struct, frozen=True, omit_defaults=True):
 
 
 class ProofReceipt(Struct, frozen=True, omit_defaults=True):
-    """The receipt for a proof. `in_force` says when nodes start to use the proof, `note` why no call can use it yet."""
+    """The receipt for a proof. `in_force` says when each node starts using it, `note` why no call can use it yet."""
 
     in_force: str
     note: str = ""
@@ -296,7 +296,7 @@ class RevocationsReport(Struct, frozen=True, kw_only=True):
 
 
 class EntriesReport(Struct, frozen=True, kw_only=True):
-    """The result of an import. `known` counts the rows whose entry was already in the ledger and stays unchanged."""
+    """The result of an import. `known` counts the rows skipped because the ledger already has an identical entry."""
 
     rows: int
     recorded: int
@@ -330,10 +330,10 @@ class HistoryEntry(Struct, frozen=True, kw_only=True):
 class ConsentStanding(Struct, frozen=True, kw_only=True):
     """The current state of a consent.
 
-    `proved` is true if an artefact and its hash are recorded. Times are empty if the event has not happened.
-    `last_used_at` is the time of the last allowed call based on the consent. `reason` says why a call based on it
-    would be denied now. `refused_for` lists campaigns that the consent covers but that are still denied, for
-    example after a revocation for one campaign. `place` is the subdivision of the declared address.
+    `proved` is true if an artefact and its hash are recorded. Times that are not recorded are empty.
+    `last_used_at` is the time of the last permitted call based on the consent. If a call based on the consent would
+    be denied now, `reason` is the reason code. `refused_for` lists the campaigns that the consent covers but that
+    cannot use it, for example after a revocation for one campaign. `place` is the subdivision of the declared address.
     """
 
     id: str
@@ -376,10 +376,10 @@ class RetiredList(ListInfo, frozen=True, kw_only=True):
 
 
 class ListReport(Struct, frozen=True, kw_only=True):
-    """The result of loading a list. `in_force` says when each node starts to use the list.
+    """The result of loading a call list. `in_force` says when each node starts using the list.
 
-    `unstated` counts accepted numbers to which the list permits no calls, because their rows do not state the
-    `directory` basis. The rows of mobile numbers, for example, must state it.
+    For some kinds of number, such as mobile numbers, the row itself must have the basis `directory`. `unstated`
+    counts the accepted numbers whose rows lack this basis. The list does not permit calls to these numbers.
     """
 
     info: ListInfo = field(name="list")

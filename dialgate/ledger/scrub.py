@@ -1,8 +1,9 @@
-"""Scrubbing of a call list, which decides for each number whether a call at a given time would be allowed.
+"""Call-list scrubbing: deciding for each number whether a call at a given time would be permitted.
 
-Nothing is reserved or recorded, so each call still needs a check. All rows are decided for the same time,
-with the campaign's first caller ID. A denial is reported as `later` if it will end by itself, without a new ledger
-entry. Facts are gathered as for a call, and rows with equal facts share one decision.
+Nothing is reserved or recorded, so each call still needs a check. All decisions assume the same time and the
+campaign's first caller ID. A denial is reported as `later` if it will end without a new ledger entry. Facts are
+gathered in the same way as for a call. Numbers without ledger entries share a cached decision if their facts are
+equal.
 """
 
 from collections.abc import Iterator, Sequence
@@ -36,8 +37,8 @@ Word: TypeAlias = Literal["allow", "later", "deny"]
 class Verdict(Struct, frozen=True):
     """The verdict on a number.
 
-    `code` is the first reason for a denial. An allowed call is lawful until `valid_until`, and a `later` call
-    is lawful from `not_before` on. Both are 0 if unknown.
+    `code` is the first reason for a denial. A permitted call is lawful until `valid_until`. If `word` is `later`,
+    a call becomes lawful at `not_before`. Each of the two times is 0 if it is unknown or does not apply.
     """
 
     word: Word

@@ -1,10 +1,10 @@
-"""The feed of new and lifted revocations, for dialers and others that received a number.
+"""The feed of new and lifted revocations, for dialers and other recipients of numbers.
 
 The feed fulfils the duties in GDPR art. 17(2), 19 and 21(3).
 
-Notices are read from the ledger by sequence, so a client that stores the last sequence misses no notice. Notices
+Notices are sent in ledger order. A client that resumes after the last `seq` it received misses no notice. Notices
 contain unencrypted numbers, because a dialer must know which number to remove. A notice about one
-controller is sent only to the clients of this controller. A notice about all controllers is sent to every client.
+controller is sent only to that controller's clients. A notice about all controllers is sent to every client.
 """
 
 import asyncio
@@ -25,10 +25,11 @@ AT_ONCE = 1_000  # ledger entries
 
 
 class Notice(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A notice about a number.
+    """A notice that a number's revocation was recorded or lifted.
 
-    After `revoked`, do not call `number` for this campaign or, without a campaign, for this controller. The
-    controller `*` means all controllers. `lifted` means that the revocation with sequence `of` has ended.
+    After a `revoked` notice, do not call `number` for `controller`. If `scope` is `campaign`, the revocation covers
+    only `campaign`. The controller `*` means all controllers. A `lifted` notice ends the revocation whose `seq` is
+    in the field `of`.
     """
 
     seq: int
@@ -58,9 +59,10 @@ class Notices:
     async def after(
         self, seq: int, controllers: Sequence[str], limit: int = AT_ONCE
     ) -> tuple[list[Notice], int]:
-        """Return the notices in the next `limit` entries after `seq`, and the last sequence read.
+        """Return the notices in the ledger after `seq`, and the sequence number of the last entry read.
 
-        Only notices for these controllers are returned. Raises `StoreUnavailable` and `KeysUnusable`.
+        At most `limit` entries are read. Only notices about `controllers` or about all controllers are returned.
+        Raises `StoreUnavailable` and `KeysUnusable`.
         """
         entries = await self._store.since(seq, limit)
         return list(self._notices(entries, {*controllers, "*"})), entries[-1].seq if entries else seq
@@ -71,6 +73,8 @@ class Notices:
                 continue
             match entry.event:
                 case Revoked(scope=scope, campaign=campaign):
+                    # An older entry can name a campaign although its scope is wider. A dialer would block too little.
+                    campaign = campaign if scope == "campaign" else ""
                     yield self._notice(entry, "revoked", scope=scope, campaign=campaign)
                 case Lifted(of=of):
                     yield self._notice(entry, "lifted", of=of)

@@ -27,7 +27,7 @@ class LedgerViews:
     ) -> list[HistoryEntry]:
         """Return the ledger entries about a number, oldest first.
 
-        `kinds` limits them to some kinds, such as `revoked` or `consent`.
+        `kinds` are the kinds of entry to return, such as `revoked` and `consent`. If empty, return all kinds.
         """
         owner, e164 = self._access.person(client, controller, number)
         entries: list[Entry] = []
@@ -76,7 +76,7 @@ class LedgerViews:
 
 
 def history_entry(entry: Entry) -> HistoryEntry:
-    """Return an entry for the API. Numbers are not masked."""
+    """Convert a ledger entry to its API form. Numbers are not masked."""
     details = msgspec.to_builtins(entry.event)
     kind = details.pop("type")
     details = {

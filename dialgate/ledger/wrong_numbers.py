@@ -18,8 +18,8 @@ class WrongNumbers:
     ) -> Receipt:
         """Write a wrong-number report about a call and return its receipt.
 
-        `number` is empty if only the `subject` is known. If this decision was already reported, return that
-        report's receipt, even if the report has been lifted.
+        `decision` is the id of the decision that permitted the call. `number` is empty if only the `subject` is
+        known. If the call was already reported, return the first receipt, even if the report was lifted.
         """
         if number:
             subject = self._access.keys.subject(controller, number)
@@ -33,7 +33,7 @@ class WrongNumbers:
         return await self._access.write(structs.replace(draft, sealed=sealed))
 
     async def confirm_number(self, client: Client, entry_id: int, ask: NumberConfirmation) -> Receipt:
-        """Lift the wrong-number report with this entry id or sequence.
+        """Lift the wrong-number report with this entry id or sequence number.
 
         A repeated request returns the first receipt. Raises `Refused` and `StoreUnavailable`.
         """

@@ -1,7 +1,7 @@
 """A converter that turns a file with one number per row into the number set of a call list.
 
-`tabular` finds the column with the number. Two columns are optional: `basis` contains the legal basis of each
-row, and `place` the subdivision in which the person lives.
+`tabular` finds the column with the numbers. Two other columns are optional. `basis` contains the legal basis of
+each row. `place` contains the state or province in which the person lives.
 """
 
 import hashlib
@@ -78,15 +78,15 @@ def build(
     stated_kinds: Collection[Kind] = (),
     note: Callable[[RowProblem], None] = _quiet,
 ) -> Tally:
-    """Write the number set to `path` and return the counts. Raises `tabular.Unreadable`.
+    """Write the number set to `path` and return its tally. Raises `tabular.Unreadable`.
 
     `basis` applies to rows that specify no basis. Numbers of `stated_kinds` are directory entries only if
-    their row specifies `directory`. Call `note` with each rejected row. If a number occurs twice, the first
-    row counts. A number with two different places is rejected: if the wrong place were chosen, a law that is
-    too lenient could be applied.
+    their row specifies `directory`. Call `note` with each rejected or duplicate row. If several rows have the same number, the first row determines the basis, and the first row with a place
+    determines the place. A number with two different places is rejected, because the wrong place could select a
+    law that is too lenient.
 
     Tags are indexes into the tally's `bases`, `stated` and `places`. If all numbers would have the same tag,
-    no tags are written, because a set without tags is smaller and faster.
+    no tags are written, because a number set without tags is smaller and faster.
     """
     tally = Tally()
     numbers: dict[int, int] = {}
@@ -213,9 +213,9 @@ def _why_empty(tally: Tally) -> str:
 
 
 def names_one_of(path: Path, text: str, home: str) -> bool:
-    """Return whether a text contains a number from the list.
+    """Return whether a text contains a number from the call list at `path`.
 
-    Callers reject such a text, because decisions would store the number unencrypted.
+    A request with a listed number in its text is rejected, because decisions would record the number unencrypted.
     """
     numbers = number_set.NumberSet.open(path)
     try:

@@ -33,7 +33,7 @@ class _BuildFailure(Struct, frozen=True, tag=True):
 
 
 class Order(Struct, frozen=True):
-    """The parameters for a build, as for `call_list.build`. The list is written to `path`."""
+    """The arguments that a build passes to `call_list.build`."""
 
     path: str
     home: str

@@ -121,11 +121,11 @@ class _Blocks(NamedTuple):
 
 
 def write(path: Path, chunks: Iterable[Numbers], *, meta: bytes, tags: Tags | None = None) -> None:
-    """Write the set and sync the file. The caller must rename the file and sync its folder.
+    """Write a number set to `path` and sync the file. The caller must rename the file and sync its folder.
 
     The numbers of all chunks must be strictly ascending. `tags` has one entry per number, in the same order.
-    A set without tags needs memory for one chunk and 32 bytes per block. Raises `ValueError`, or
-    `struct.error` for more than 4,294,967,295 numbers or words.
+    Without tags, writing needs memory for one chunk and 32 bytes per block. Raises `ValueError` for invalid
+    numbers or a wrong number of tags. Raises `struct.error` for more than 4,294,967,295 numbers or container words.
     """
     with path.open("wb") as file:
         file.write(bytes(HEADER.size) + meta)

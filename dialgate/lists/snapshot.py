@@ -1,7 +1,7 @@
 """The snapshot of registry answers, published by `registry_sync` and read by the gate.
 
 A published folder contains number sets, whose names contain a hash of their content, and `manifest.json`.
-Replacing the manifest publishes a snapshot. It is one JSON object:
+A new `manifest.json` publishes a new snapshot. The manifest is one JSON object:
 
     {"version": "16 hex digits", "published_at": ms, "files": [
         {"registry": "rpo", "controller": "acme", "mode": "answers", "file": "rpo.acme.0123456789abcdef.numbers",
@@ -85,7 +85,8 @@ class State(Struct, frozen=True, kw_only=True):
 class Contents(Struct, frozen=True, kw_only=True):
     """The metadata of a number set.
 
-    Every state applies to at least one number. Some consultations may have no state that refers to them.
+    In mode `answers`, every state applies to at least one number. A consultation can lack states, for example
+    if later consultations replaced all its answers.
     """
 
     registry: str
@@ -141,7 +142,10 @@ class Part(Struct, frozen=True, kw_only=True):
 
 
 class Pulled(Struct, frozen=True, kw_only=True):
-    """The last successful comparison of this copy with the published snapshot."""
+    """The content of `pulled.json`, which each successful `registry-sync pull` writes into the local copy.
+
+    `at` is the time of the pull. `version` is the version of the snapshot that the pull found.
+    """
 
     at: Instant
     version: str
@@ -256,9 +260,9 @@ class Snapshot:
 
 
 class _OpenFile:
-    """An open number set and all answers that it can give.
+    """An open number set, with a `RegistryAnswer` for every possible result of a look-up.
 
-    Each call needs an answer, so the answers are created when the file is opened.
+    The constructor creates the answers in advance, because every call needs a look-up.
     """
 
     def __init__(self, path: Path, numbers: NumberSet, version: str) -> None:
@@ -303,7 +307,10 @@ class _OpenFile:
         )
 
     def _area(self, at: int) -> tuple[RegistryAnswer, RegistryAnswer]:
-        """Return two answers of the consultation with index `at`: for numbers outside and inside the set."""
+        """Return the answers *clear* and *listed* from the consultation with index `at`.
+
+        A number that is not in the number set gets *clear*. A number in the number set gets *listed*.
+        """
         version = self.contents.consultations[at].submitted_at
         clear = self._answer(State(answer="clear", consultation=at))
         return clear, self._answer(State(answer="listed", consultation=at, listed_at=version))

@@ -217,7 +217,8 @@ def _check_parts(file: BinaryIO) -> None:
 def _most(name: str) -> int:
     """Return the maximum unpacked size of a part, based on its name.
 
-    Pictures may be large, because they are never read. If a name is misleading, the limit on memory still applies.
+    The limit for pictures is high, because pictures are never read. If a name is misleading, the limit on memory still
+    applies.
     """
     if name.endswith("sharedStrings.xml"):
         return _MOST_SHARED

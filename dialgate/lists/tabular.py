@@ -250,7 +250,7 @@ def _lines(text: TextIOWrapper) -> Iterator[str]:
             count += 1
             if len(line) >= _LONGEST_LINE:
                 raise Unreadable(
-                    f"Line {count} has more than {_LONGEST_LINE:,} characters; check that the file is a list."
+                    f"Line {count} has more than {_LONGEST_LINE:,} characters; put each row on its own line."
                 )
             yield line.removeprefix("\ufeff") if count == 1 else line
     finally:

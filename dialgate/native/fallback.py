@@ -101,9 +101,10 @@ def chained(head: bytes, bodies: Sequence[bytes]) -> tuple[bytes, bytes]:
 
 
 def followed(head: bytes, data: bytes, most: int) -> tuple[bytes, list[bytes], int]:
-    """Verify up to `most` complete lines at the beginning of `data` that follow `head`.
+    """Verify the hash chain of up to `most` complete log lines from the beginning of `data`.
 
-    Return the new head, the leaf hashes of these lines (RFC 6962, 2.1), and their length in bytes.
+    `head` is the hash of the line before `data`. Stop at the first invalid line. Return the new head,
+    the leaf hashes of the verified lines (RFC 6962, 2.1), and the length of the verified lines in bytes.
     """
     _refuse_if_no_head(head)
     leaves: list[bytes] = []

@@ -57,9 +57,10 @@ class Calls(Collector):
         self._waits: dict[str, _Waits] = {}
 
     def decided(self, answers: Sequence[_Labels], decisions: Iterable[str]) -> None:
-        """Count decisions. `decisions` holds their ids.
+        """Count a batch of decisions.
 
-        Each answer is a tuple (verdict, first reason code, campaign, interface).
+        Each item in `answers` is a tuple (verdict, first reason code, campaign, interface). `decisions` contains the
+        decision ids in the same order.
         """
         self._decisions.update(answers)
         self._newest.update(zip(answers, decisions, strict=True))
@@ -118,10 +119,10 @@ def _bucket(bound: str, count: float, exemplar: Exemplar | None) -> _Bucket:
 
 
 class Neighbours:
-    """A detector of clients that check generated numbers.
+    """A detector of clients that check generated numbers instead of numbers from a call list.
 
-    It counts successive numbers from a client that differ only in the last two digits and are on no call list. Only one
-    prefix is stored for each client.
+    The detector counts each unlisted number that differs from the client's previous unlisted number only in the last
+    two digits. An unlisted number is on no call list. The detector stores only one prefix for each client.
     """
 
     def __init__(self, counter: Counter) -> None:
@@ -252,7 +253,11 @@ class Metrics:
         self.disk_size = gauge("dialgate_data_size_bytes", "Size of the data folder's disk.")
 
     def snapshot(self, registry: str, controller: str, numbers: int, age: Instant, left: Instant) -> None:
-        """Set the metrics for a registry's snapshot. `age` and `left` are in milliseconds."""
+        """Set the metrics for a registry's snapshot.
+
+        `age` is the age of the newest consultation, in milliseconds. `left` is the time until that consultation
+        expires, in milliseconds. `left` is negative if the consultation has expired.
+        """
         labels = (registry, controller or "everyone")
         self.snapshot_age.labels(*labels).set(age / 1000)
         self.snapshot_left.labels(*labels).set(left / 1000)

@@ -98,7 +98,9 @@ def _overridden(wanted: ServiceLog, text: str) -> ServiceLog:
             {"format": wanted.format, "level": wanted.level, **overrides, "levels": levels}, ServiceLog
         )
     except msgspec.ValidationError as error:
-        raise LogMisset(f"{_ENVIRONMENT}: {error}; write it as `json,info,dialgate.observed=debug`") from None
+        raise LogMisset(
+            f"{_ENVIRONMENT}: {error}; use a value such as `json,info,dialgate.observed=debug`"
+        ) from None
 
 
 def _blank_traceback(_: WrappedLogger, __: str, event: EventDict) -> EventDict:

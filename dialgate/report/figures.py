@@ -219,7 +219,7 @@ async def gather(
 
 
 def _outside_ids(config: Config, controller: str, records: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the ids under which the controller's clients see these decisions. Raises `KeysUnusable`."""
+    """Return the ids that clients see for the controller's decisions in `records`. Raises `KeysUnusable`."""
     if not config.shared or not records:
         return records
     ids = Keys.open(config.data / "keys.json").ids

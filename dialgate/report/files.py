@@ -33,7 +33,10 @@ def spreadsheet(report: Report) -> str:
 
 
 def _safe(cell: object) -> object:
-    """Quote text that a spreadsheet would run as a formula. Clients choose some of the names in a report."""
+    """Quote text that a spreadsheet would run as a formula.
+
+    A report contains names that clients choose, so a client could insert a formula.
+    """
     return f"'{cell}" if isinstance(cell, str) and cell[:1] in {"=", "+", "-", "@", "\t", "\r"} else cell
 
 

@@ -127,9 +127,9 @@ _NOT_SCOPE: Final = frozenset({"source", "starts", "ends", "severity", "cited_fo
 
 
 class LawLine(Struct, frozen=True, kw_only=True):
-    """A section of the law in words.
+    """A section of the law in plain English or Italian.
 
-    `content` is empty for a section that is only cited. `until` is None if the section does not end.
+    `content` is empty for a section that is only cited. `until` is None for a section without an end date.
     """
 
     subject: str
@@ -144,7 +144,8 @@ class LawLine(Struct, frozen=True, kw_only=True):
 class LawPage(Struct, frozen=True, kw_only=True):
     """A country's law on `day`, or on all days if `day` is None.
 
-    `subjects` holds the lines on each subject, and `day_sets` a sentence for each set of days.
+    `subjects` maps each subject to its lines. `day_sets` contains one sentence for each named set of days, such as the
+    public holidays.
     """
 
     country: str

@@ -1,4 +1,4 @@
 """Helpers for the operating system and the event loop: durable files, file locks, threads, background work.
 
-They are independent of calls and law. Code that only one package needs belongs to that package.
+No helper is specific to calls or law. A helper that only one package needs belongs in that package.
 """

@@ -19,7 +19,7 @@ def write_file(path: Path, content: bytes, temporary: Path | None = None) -> Non
 def replace_file(path: Path, temporary: Path | None = None) -> Iterator[BinaryIO]:
     """Open a new private file, which replaces `path` when the block ends without an exception.
 
-    Two processes that may write `path` at the same time need different `temporary` names in the same folder.
+    Processes that can write `path` at the same time must each pass a different `temporary`, in the folder of `path`.
     """
     with remove_on_exit(temporary or path.with_name(f"{path.name}.new")) as new:
         with open_private(new) as file:

@@ -6,8 +6,8 @@ again. A clock set forward would let retention destroy data too early. The data 
     clock.latest   the instant in milliseconds, 20 decimal digits; written durably by upkeep, once a second
     clock.ndjson   one JSON object per line: `jump` (the clock advanced by more than a day at once), `confirmed` (by whom and why)
 
-Retention destroys nothing between a jump and its confirmation. A gate that was off for more than a day also
-records a jump: only a person can distinguish the two cases.
+Retention destroys nothing between a jump and its confirmation. If a gate was off for more than a day,
+its next start records a jump too. Only a person can tell whether the gate was off or the clock was wrong.
 """
 
 import os
@@ -29,22 +29,21 @@ _encode: Final = msgspec.json.Encoder().encode
 
 
 class ClockUnconfirmed(Unavailable):
-    """Raised for an unconfirmed clock jump, which stops retention."""
+    """Raised if expired data must not be destroyed because a clock jump is unconfirmed."""
 
     component = "clock"
 
 
 class Jump(Struct, frozen=True, kw_only=True, tag="jump", tag_field="type"):
-    """A clock jump from `since` to `to`."""
-
     since: Instant
     to: Instant
 
 
 class Confirmed(Struct, frozen=True, kw_only=True, tag="confirmed", tag_field="type"):
-    """A person's confirmation that the clock is right at `at`.
+    """A person's confirmation that the clock showed the right time at the instant `at`.
 
-    `since` is the last instant before the jump.
+    `since` is the last instant that was stored before the clock jump or, if no jump was recorded, before the
+    confirmation.
     """
 
     at: Instant

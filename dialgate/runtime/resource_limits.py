@@ -17,8 +17,8 @@ _SIZE: Final = re.compile(r"VmSize:\s+(\d+) kB")
 def confine(memory: int, seconds: int) -> None:
     """Limit this process to `memory` additional bytes and `seconds` of processor time.
 
-    The process also writes no core file and is the first to be killed if memory runs out. It is
-    killed when its parent ends, or when it writes after the reader of its output has ended.
+    Core files are disabled. If the machine runs out of memory, the kernel kills this process first. The process
+    also ends when its parent ends, or when it writes to a pipe that has no reader.
     """
     _lower(resource.RLIMIT_AS, _size() + memory)
     # The hard limit is higher: at the soft limit the kernel sends SIGXCPU, which the parent can recognise.
@@ -35,7 +35,7 @@ def confine(memory: int, seconds: int) -> None:
 def _lower(limit: int, value: int, more: int = 0) -> None:
     """Set the soft limit to `value` and the hard limit to `value + more`.
 
-    Neither may exceed the current hard limit.
+    Both values are capped at the current hard limit.
     """
     _, hard = resource.getrlimit(limit)
     soft, highest = (

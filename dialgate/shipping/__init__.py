@@ -16,11 +16,11 @@ Layout of a target, where NODE is the node name and LOG the name of the first wo
 `dialgate log verify --data` accepts NODE/LOG as a data folder. A segment that was shipped unpacked is a
 `.ndjson` file. Files are never replaced: an existing file is compared, and a difference is an error.
 
-Keys in Redis, where NAME comes from the settings:
+Keys in Redis, where NAME is the setting `shipping.stream.name`:
 
     {NAME}:decisions           a hash from each log name to the node and worker that write it, for example `gate/2`
-    {NAME}:decisions:LOG       a stream per log. The id of an entry is its sequence, `1042-0`. Its fields are `hash` and `entry`,
-                               both as stored, so the stream contains no unencrypted called number
+    {NAME}:decisions:LOG       a stream per log. Log entry 1042 has the id `1042-0` and the fields `hash` and `entry`,
+                               both as stored in the log, so the stream contains no unencrypted called number
 
 The last id of a stream shows which entries were delivered, so no entry appears twice. A consumer that was
 interrupted continues after the last id that it read. `data/shipping/` stores a cursor per target.

@@ -2,7 +2,7 @@
 
 It is a JSON object in a file with mode 0600, which is always replaced as a whole:
 
-    {"format":1,"to":"<hash of the address>","logs":{"9f2c01ab":{"seq":1042,"hash":"<that entry's>","missed":0}}}
+    {"format":1,"to":"<hash of the address>","logs":{"9f2c01ab":{"seq":1042,"hash":"<hash of entry 1042>","missed":0}}}
 
 If the target's address changes, shipping starts from the beginning. The cursor is only a starting point: the target
 reports which entries it has. If this file is lost, no entry is lost or delivered twice. Every change to the layout

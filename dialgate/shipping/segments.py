@@ -45,7 +45,7 @@ class SegmentShipping:
     def round(self) -> bool:
         """Ship all closed segments of all workers. Return False if a log could not be shipped.
 
-        `standings` then contains the reason.
+        The reason is recorded in `standings`.
         """
         for worker, folder in chains.folders(self._data).items():
             standing = self.standings.setdefault(worker, Standing())

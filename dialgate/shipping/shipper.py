@@ -37,7 +37,8 @@ class Shipper:
     def __init__(self, config: Config, clock: Callable[[], Instant], *, compare_all: bool = False) -> None:
         """Open the targets. Raises `Refused` and `OSError`.
 
-        With `compare_all`, all segments are compared with the copies at the target, not only new ones.
+        With `compare_all`, the first round compares every segment with its copy at the target, even if the segment
+        was shipped before.
         """
         shipping = config.settings.shipping
         if shipping is None:

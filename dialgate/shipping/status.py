@@ -17,9 +17,10 @@ _log = structlog.get_logger(__name__)
 class Standing(Struct):
     """The state of one log at one target.
 
-    `last` is the sequence of the last delivered entry. `behind` counts the entries waiting for delivery, and `since` is
-    the time from which the oldest one has been waiting. `missed` counts the entries deleted before delivery.
-    `problem` says why the last attempt failed, or is empty. `refused` is true if an operator has to act.
+    `last` is the sequence number of the last delivered entry. `behind` counts the entries waiting for delivery.
+    `since` is the time of the oldest waiting entry or, for segments, the modification time of the oldest waiting file.
+    `missed` counts the entries deleted before delivery. `problem` says why the last attempt failed, or is empty.
+    `refused` is true if an operator has to act.
     """
 
     last: int = 0

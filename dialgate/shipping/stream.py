@@ -202,7 +202,7 @@ class _Chain:
         if delivered > self._upto:
             raise Refused(
                 f"the stream for log {self.log} ends at entry {delivered}, but {self._folder} ends at entry {self._upto}: another log with"
-                f" this name was delivered, or this one was truncated. {_ADVICE}"
+                f" the same name was delivered to the stream, or the local log was truncated. {_ADVICE}"
             )
         if delivered < self.delivered:
             _log.warning(

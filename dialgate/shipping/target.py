@@ -179,8 +179,8 @@ def _refuse_unless_same(name: str, existing: bytes, source: _Source) -> None:
     source.seek(0)
     if file_digest(source, "sha256").digest() != existing:
         raise Refused(
-            f"{name} exists at the target and differs from the local log; nothing was replaced. To find which one was modified,"
-            " run `dialgate log verify` here and `dialgate log verify --data` on a copy of the target"
+            f"{name} exists at the target and differs from the local log; nothing was replaced. To find out whether the local"
+            " log or the target was modified, run `dialgate log verify` here and `dialgate log verify --data` on a copy of the target"
         )
 
 

@@ -10,11 +10,10 @@ from dialgate.store.subject_states import Reading, Remembered, SubjectStates
 
 
 class Reservation(Struct, frozen=True, gc=False):
-    """A call attempt that a commit counts for `subject`.
+    """A call attempt that a commit counts for `subject`, the called number's subject for one controller.
 
-    `watch` contains `subject`, which is the number's subject for this controller, and the number's subject for all
-    controllers. The decision depends on the state of both. The commit is rejected if one of them has changed since the
-    gate read it.
+    The decision depends on the states of the subjects in `watch`: `subject`, and the number's subject for all
+    controllers. The store rejects the commit if one of these states has changed since the gate read it.
     """
 
     subject: bytes
@@ -23,13 +22,15 @@ class Reservation(Struct, frozen=True, gc=False):
 
 
 class Position(Struct, frozen=True):
-    """The position of a decision log at a commit. Crash recovery reads the log from this position.
+    """The position of a decision log at a commit. Crash recovery reads the log entries after the stored position.
 
-    A store may save the position from before the commit. If the log never records the commit, later decisions reuse
-    the sequences of the commit. Recovery must read these later decisions, because the store may lack them.
+    `first` and `seq` are the sequence numbers of the first and last log entry in the commit. If the commit has no log
+    entry, `first` can be 0, which means `seq + 1`. `durable` is the sequence number of the last log entry that was on
+    disk when the commit began.
 
-    `first` and `seq` are the first and last sequences in the commit. If the commit is empty, `first` may be 0, which
-    means `seq + 1`. `durable` is the last entry of the log that was on disk when the commit began.
+    A store can save `first - 1`, the position before the commit. If the log fails to record the commit, later log
+    entries get the same sequence numbers. Crash recovery must read those later entries, because the store might lack
+    their decisions.
     """
 
     log: str
@@ -42,10 +43,10 @@ class Attempts(SubjectStates, Protocol):
     """Counted attempts, remembered answers and positions of decision logs."""
 
     def assume(self, subjects: Sequence[bytes], keys: Sequence[bytes] = ()) -> Reading | None:
-        """Return a reading as if no subject were known and no answer remembered, without asking the store.
+        """Return an assumed reading, without a request to the store.
 
-        `commit` compares the whole reading with the store. Return None if such commits would fail too often, or
-        if a read is cheap.
+        The reading assumes that no subject is known and no answer is remembered. `commit` compares the whole reading
+        with the store. Return None if a read is cheap, or if the commit would probably fail.
         """
 
     async def commit(
@@ -57,24 +58,27 @@ class Attempts(SubjectStates, Protocol):
     ) -> bool:
         """Count the attempts, remember the answers and store the position, atomically.
 
-        Return False and write nothing if a watched subject has changed since `reading`, or if `reading` comes
-        from `assume` and anything in it is wrong. `reading` must contain all watched subjects. Reservations in
-        the same commit do not make each other stale, because the batch has already taken them into account.
+        Return False and write nothing if a watched subject has changed since `reading`. If `reading` comes from
+        `assume`, also return False if any of its assumptions is wrong. `reading` must contain all watched subjects.
+        Reservations in the same commit do not conflict, because the batch has already taken them into account.
 
-        Committing the same attempt twice counts it once. A later attempt with the same decision id replaces
-        an earlier one that was never recorded. Of two answers with the same key, the one with the later `at`
-        is kept.
+        An attempt that is committed twice is counted once. A later attempt with the same decision id replaces an
+        earlier attempt that was never recorded. If two answers have the same key, the store keeps the answer with
+        the later `at`.
         """
 
     async def release(self, decisions: Sequence[str], position: Position) -> None:
         """Remove the attempts and answers for decisions that could not be recorded, and restore `position`.
 
-        The log will reuse the sequences of these decisions. If this method raises, call `settle` before the log
-        continues. Otherwise answers that were never recorded would be repeated.
+        The log will give the sequence numbers of these decisions to later entries. If this method raises, call
+        `settle` before the log continues. Otherwise the store might return an answer that was never recorded.
         """
 
     async def positions(self) -> dict[str, int]:
-        """Return, by log name, the last sequence that crash recovery does not have to read."""
+        """Return the stored position of each log as a sequence number, by log name.
+
+        Crash recovery reads only the log entries after this position.
+        """
 
     async def settle(
         self,

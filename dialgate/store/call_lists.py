@@ -12,10 +12,10 @@ from dialgate.store.faults import StoreUnavailable
 class CallList(Struct, frozen=True, kw_only=True):
     """A loaded call list.
 
-    `file` is the name of the number-set file. Each number in it has a tag, which is an index into `bases`,
-    `stated` and `places`. `stated` is true for a tag if the loaded rows gave the basis `directory`
-    explicitly. `places` contains the declared place or "". `stated` and `places` are empty if an earlier
-    version loaded the list.
+    `file` is the name of the number-set file. Each number in this file has a tag, which is an index into
+    `bases`, `stated` and `places`. `stated[tag]` is true if the rows of the list explicitly gave the basis
+    `directory`. `places[tag]` is the place declared in the rows, or "". `stated` and `places` are empty if
+    an earlier version of dialgate loaded the list.
     """
 
     id: str
@@ -81,10 +81,10 @@ def refuse_lost_changes(
     before: tuple[Iterable[CallList], Iterable[CallerIdProof]],
     now: tuple[Iterable[CallList], Iterable[CallerIdProof]],
 ) -> None:
-    """Raise `StoreUnavailable` if `now` lacks a list's retirement or a failed call back that is in `before`.
+    """Raise `StoreUnavailable` if the store has lost the retirement of a call list, or a failed call back.
 
-    The store is then an older copy, which could permit calls again. No log contains the lost changes, so an
-    operator must repeat them.
+    `before` and `now` are the lists and proofs from two reads of the store. A loss shows that the store is an older
+    copy, which could permit calls again. No log contains the lost changes, so an operator must repeat them.
     """
     retired = {(known.controller, known.id) for known in before[0] if known.retired_at}
     failed = {(proof.controller, proof.caller_id): proof.at for proof in before[1] if not proof.answered}

@@ -53,7 +53,7 @@ class CampaignCounts(Protocol):
         """
 
     async def lifts_version(self) -> int:
-        """Return a number that grows when a pause is lifted."""
+        """Return a version number that increases when a pause is lifted."""
 
     async def pause_lifts(self) -> list[PauseLift]:
         """Return all lifted pauses, oldest first."""

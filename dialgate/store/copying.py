@@ -80,7 +80,7 @@ class CopyEnd(Protocol):
     async def write(self, kind: Kind, rows: Sequence[Row]) -> None: ...
 
     async def finish(self, newest: int) -> None:
-        """Mark the copy as complete and let the ledger continue after `newest`."""
+        """Mark the copy as complete. The next ledger entry gets the sequence number `newest + 1`."""
 
     async def close(self) -> None: ...
 
@@ -129,8 +129,8 @@ async def copy(source: CopyEnd, target: CopyEnd, advance: Callable[[int], object
             advance(len(rows))
         if copied != expected[kind]:
             raise CopyRefused(
-                f"the {kind} in the copy differ from those in the source ({len(copied)} and {len(expected[kind])} rows):"
-                " the source may have been written to. Stop its gates and copy again, into an empty store"
+                f"the copy differs from the source in `{kind}` ({len(copied)} rows in the copy, {len(expected[kind])} in the source)."
+                " A gate might have written to the source: stop its gates and copy again into an empty store"
             )
     if await source.newest() != newest:
         raise CopyRefused("the source was written to during the copy: stop its gates and copy again")

@@ -8,11 +8,13 @@ from dialgate.core.model import Instant
 
 
 class Delivery(Struct, frozen=True, kw_only=True):
-    """The cursor of a webhook, which has received the ledger up to entry `seq`.
+    """The delivery state of one webhook.
 
-    `tries` counts the failed attempts to send the next message, and `failing_since` is the time of the first.
-    `dead` counts the messages that are no longer retried. The last of them contained the entries after
-    sequence `dead_after`.
+    The next message starts after the ledger entry with the sequence number `seq`. `tries` counts the failed
+    attempts to send this message. `failing_since` is the time of the first failed attempt.
+
+    `dead` counts the messages that the gate has given up on. The newest of these messages starts after the ledger
+    entry with the sequence number `dead_after`.
     """
 
     webhook: str

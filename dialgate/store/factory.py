@@ -1,5 +1,3 @@
-"""Functions that open the configured store."""
-
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Final

@@ -8,21 +8,21 @@ from dialgate.store.subject_states import SubjectStates
 
 
 class Ledger(SubjectStates, Protocol):
-    """Ledger entries, by sequence and by subject."""
+    """The ledger entries of a store, readable by sequence number and by subject."""
 
     async def append(self, drafts: Sequence[Draft]) -> list[int]:
-        """Append entries durably, all or none, and return their sequences, which always increase.
+        """Append all drafts durably, or none. Return the sequence numbers of the new entries, which always increase.
 
         Other writers wait during an append, so a bulk import should send a few thousand drafts at a time.
 
-        If `drafts` is empty, only wait until every readable entry is durable. An entry may be readable before it
-        is durable, so call this before reporting an entry as already recorded.
+        If `drafts` is empty, only wait until every readable entry is durable. Do this before reporting an entry
+        as already recorded, because an entry can be readable before it is durable.
         """
 
     async def remove(self, seqs: Sequence[int], drafts: Sequence[Draft] = ()) -> list[int]:
-        """Delete entries, overwrite their bytes and append `drafts`, atomically. Return the new sequences.
+        """Delete entries, overwrite their bytes and append `drafts`, atomically.
 
-        Earlier reads of the affected subjects become stale.
+        Return the sequence numbers of the appended entries. Earlier reads of the affected subjects become stale.
         """
 
     async def subjects_with_entries(self, subjects: Sequence[bytes]) -> set[bytes]:

@@ -70,19 +70,19 @@ class Shared(Protocol):
         """
 
     async def dismiss(self, node: str) -> None:
-        """Record that a process stopped normally. It may join again."""
+        """Record that a process stopped normally. The process can join again."""
 
     async def forget(self, gate: str) -> None:
         """Remove a decommissioned gate permanently."""
 
     async def claim(self, mark: str) -> bool:
-        """Claim an unclaimed store for the keys with fingerprint `mark`. Return whether it belongs to these keys."""
+        """Claim the store for the keys with fingerprint `mark`. Return False if other keys have already claimed it."""
 
     async def lead(self, task: str, node: str, span: Instant) -> bool:
         """Acquire or extend the lease on `task` for `span` ms. Return whether `node` holds the lease."""
 
     async def surplus_replicas(self) -> int:
-        """Return how many replicas there are beyond the number in the setting `replicas`.
+        """Return the number of replicas in excess of the setting `replicas`.
 
         Only replicas that can become master count. After this call, each write also waits for the surplus replicas.
         """

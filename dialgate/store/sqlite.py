@@ -232,7 +232,7 @@ class SqliteStore:
         return dict.fromkeys(subjects, nothing) | self._add_buffered(known)
 
     def _add_buffered(self, known: dict[bytes, Known]) -> dict[bytes, Known]:
-        """Add the attempts in the buffers, because the database may not contain these attempts yet."""
+        """Add buffered attempts to the states in `known`, because the database might not contain the attempts yet."""
         for buffer in self._buffers:
             for subject in buffer.attempts.keys() & known.keys():
                 stored = known[subject]
@@ -494,5 +494,8 @@ class SqliteStore:
 
 
 def _is_same_state(now: Known, seen: Known) -> bool:
-    """Compare two states, ignoring the sequence, which also advances with entries about other subjects."""
+    """Return whether two states of a subject are equal, ignoring `seq`.
+
+    Every new ledger entry raises `seq`, even an entry about another subject.
+    """
     return now is seen or structs.replace(now, seq=seen.seq) == seen

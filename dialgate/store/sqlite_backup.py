@@ -37,7 +37,7 @@ def copy_database(path: Path, out: Path) -> None:
 
 
 def newest_entry(path: Path) -> int:
-    """Return the newest ledger sequence in a copied database. Raises `StoreUnavailable`."""
+    """Return the newest sequence number of the ledger in a copied database. Raises `StoreUnavailable`."""
     try:
         with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as db:
             return tables.newest(db)

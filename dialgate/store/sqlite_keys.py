@@ -26,7 +26,7 @@ _CHUNK = 500  # keys added before the filling thread releases the interpreter
 class StoredKeys:
     """A filter that rules out keys not in the store.
 
-    A filter that has not been filled, or had a fault, rules out no keys.
+    No key is ruled out before the filter is filled, or after the database was reopened because of a fault.
     """
 
     def __init__(self, path: Path) -> None:
@@ -48,14 +48,14 @@ class StoredKeys:
     def has_none(self, db: sqlite3.Connection, seq: int, keys: Sequence[bytes]) -> bool:
         """Return True only if none of the keys is in the database or about to be written to it.
 
-        `seq` is the newest ledger sequence that `db` can read.
+        `seq` is the newest sequence number of the ledger that `db` can read.
         """
         if self._filter is None or self._seq != seq or self._database is not db:
             return False
         return not self._filter.select(keys)
 
     def catch_up(self, db: sqlite3.Connection, seq: int) -> None:
-        """Add the keys for all ledger entries up to the newest sequence `seq`.
+        """Add the keys of new ledger entries. `seq` is the newest sequence number in the ledger.
 
         Must be called in the same transaction as the query for keys.
         """
@@ -80,7 +80,7 @@ class StoredKeys:
         return list(dict.fromkeys(keys)) if self._filter is None else self._filter.select(keys)
 
     def start_filling(self, database: sqlite3.Connection | None, unwritten: Iterable[bytes]) -> None:
-        """Start to fill a new filter in a thread, if there is no filter or the current one is full.
+        """Start filling a new filter in a thread, if there is no filter or the current filter is full.
 
         `unwritten` contains the keys that are not in the database yet.
         """

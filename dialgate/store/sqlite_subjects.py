@@ -1,14 +1,14 @@
-"""Records about data subjects outside the ledger: look-ups, data-subject requests and restricted entries.
+"""The store for look-ups, data-subject requests and restricted entries.
 
-They are stored in a separate SQLite 3 file, `subjects.db`, with application id 0x64677375. Its `user_version`
-counts the scripts of `MIGRATIONS` that have run. Released scripts are never edited: a change is a new script
-at the end. Newer files are refused.
+These records are not in the ledger, but in a separate SQLite 3 file, `subjects.db`, with application id 0x64677375.
+The file's `user_version` counts the scripts of `MIGRATIONS` that have run. Never edit a released script: add a new
+script at the end. A file with a higher version is refused.
 
-Numbers are stored as ciphertext (`sealed`) and as the same keyed hash as in the ledger (`subject`). `body` is JSON of
+Numbers are stored as ciphertext (`sealed`) and as the keyed hash that the ledger uses (`subject`). `body` is JSON of
 `dialgate.core.request_deadlines`, or the ciphertext of a restricted entry. Rows are deleted when their
-retention period is over. Triggers prevent every update.
+retention period is over. Triggers prevent updates of these records.
 
-Several processes may open the file. Acknowledged writes are on disk.
+Several processes can open the file. Acknowledged writes are on disk.
 """
 
 import asyncio
@@ -107,7 +107,7 @@ class CaseEvent(Struct, frozen=True):
 class Restricted(Struct, frozen=True):
     """A ledger entry that was taken out of use and is kept only for legal claims (GDPR art. 18).
 
-    `seq` is its sequence in the ledger.
+    `seq` is the entry's sequence number in the ledger.
     """
 
     seq: int
@@ -145,10 +145,11 @@ class SubjectStore:
     # ---- lookups -----------------------------------------------------------------------------------------------------
 
     async def look_up(self, lookup: Lookup, since: Instant, limit: int) -> Instant | None:
-        """Record a look-up, unless the client has already looked up `limit` other numbers since `since`.
+        """Record a look-up and return None, unless the client has reached the limit.
 
-        If the limit is reached, write nothing and return a time. The client may look up another number once
-        `since` has reached the returned time.
+        The limit is reached if the client has looked up `limit` other numbers after `since`. For each number, only the
+        last look-up counts. If the limit is reached, return the time of the oldest look-up that counts.
+        Until `since` reaches this time, the client cannot look up a new number.
         """
 
         def step(db: sqlite3.Connection) -> Instant | None:
@@ -263,7 +264,7 @@ class SubjectStore:
         return await self._write(lambda db: db.execute(query, (job, at, every)).rowcount == 1)
 
     async def note_job(self, job: str, at: Instant) -> None:
-        """Record a run of the job at `at`, replacing the last one."""
+        """Store `at` as the time of the job's last run."""
         query = "INSERT INTO job VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE SET at = ?2"
         await self._write(lambda db: db.execute(query, (job, at)))
 

@@ -156,9 +156,10 @@ def migrate(db: sqlite3.Connection) -> None:
 def run_migrations(
     db: sqlite3.Connection, name: str, application: int, scripts: Sequence[Sequence[str]]
 ) -> None:
-    """Run the scripts that have not run on this file, all or none.
+    """Run every script that has not yet run on this file, in one transaction.
 
-    Raises `StoreUnavailable` if the file is newer or belongs to another program.
+    Raises `StoreUnavailable` if the file has a newer format, belongs to another program, or cannot use a write-ahead
+    log.
     """
     (mode,) = db.execute("PRAGMA journal_mode=WAL").fetchone()
     if mode != "wal":
@@ -188,13 +189,13 @@ def pragma(db: sqlite3.Connection, name: str) -> int:
 
 
 def newest(db: sqlite3.Connection) -> int:
-    """Return the newest sequence that the ledger has ever assigned, even if its entry was erased."""
+    """Return the highest sequence number that the ledger has ever assigned, even if its entry was erased."""
     row: tuple[int] | None = db.execute("SELECT seq FROM sqlite_sequence WHERE name = 'ledger'").fetchone()
     return row[0] if row else 0
 
 
 def state(db: sqlite3.Connection) -> tuple[int, int]:
-    """Return the newest ledger sequence and the database's data version.
+    """Return the ledger's highest sequence number and the database's data version.
 
     The data version changes with every write by another connection.
     """
@@ -300,7 +301,7 @@ def _write(
 def write_part(db: sqlite3.Connection, part: BufferPart, position: Position | None, pause: float) -> None:
     """Write one part of a buffer. `position` is the log's position after the whole buffer.
 
-    Wait `pause` seconds between statements, to leave CPU and disk to other work.
+    Wait `pause` seconds between statements, so that other work can use the CPU and the disk.
     """
     if position is not None:
         db.execute(_REACH, (position.log, position.seq))
@@ -345,10 +346,11 @@ def attempts_before(db: sqlite3.Connection, before: Instant) -> int:
 
 
 def drop_attempts(db: sqlite3.Connection, before: Instant) -> int:
-    """Delete a batch of old attempts and return how many were deleted.
+    """Delete a batch of attempts older than `before`, and return how many were deleted.
 
-    An abandoned call is deleted only if a later answered or abandoned call to the same number is stored. Abandoned
-    calls are deleted first, because the later call may be old enough to be deleted too.
+    An abandoned call is kept until the store contains a newer call to the same number that was answered or abandoned.
+    Abandoned calls are deleted first. Otherwise the newer call could be deleted first, and the abandoned call would be
+    kept.
     """
     for kind in _DROPPED:
         old = f"SELECT decision FROM attempt AS old WHERE at < ? AND {kind} LIMIT ?"  # noqa: S608 - constants

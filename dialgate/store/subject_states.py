@@ -42,9 +42,9 @@ class SubjectStates(Protocol):
     ) -> Reading:
         """Return the state of each subject with its attempts (newest last), and the answers under `keys`.
 
-        Answers before `since` are not returned. The state of an unknown subject is `Known()` with the current
-        sequence.
+        Answers before `since` are not returned. The state of an unknown subject is `Known()` with the ledger's
+        highest sequence number.
 
-        An answer from another process may still fail to be recorded. Therefore it is returned only once it is on disk
-        in the log of the other process. The read waits briefly for an answer that is not on disk yet.
+        An answer from another process is returned only if that process has written the decision to its log on disk.
+        Until then, the write can still fail. The read waits briefly for a write that has not finished.
         """

@@ -1,4 +1,4 @@
-"""The ledger watermark: the newest sequence known to be durable.
+"""The ledger watermark: the highest sequence number known to be durable.
 
 The watermark is stored as a decimal number in `ledger.durable` in the data folder. If a ledger ends before the
 watermark, the store was emptied, restored from an older copy or replaced. Such a store may lack revocations, so

@@ -1,8 +1,8 @@
 """The breach report: the personal data exposed by a stolen key or a compromised node.
 
-The report provides the content for the notices to the authority within 72 hours (GDPR 33) and to the data
-subjects (GDPR 34). It covers one period, and only the data in the gate's responses. If an intruder could read
-the files on the node, the whole `data` folder is exposed.
+Use the report to notify the authority within 72 hours (GDPR 33), and the data subjects (GDPR 34). The report covers
+one period, and contains only data that the gate returned in responses. If an intruder could read the files on the
+node, the whole `data` folder is exposed.
 """
 
 from collections.abc import Iterable, Iterator

@@ -37,7 +37,7 @@ class ErasureStore(Ledger, CallLists, Protocol):
 
 
 class ClusterErasure(Struct, kw_only=True, eq=False):
-    """The service with which one gate runs erasures.
+    """The erasure service of one gate.
 
     `share` returns the data about a number that only this gate has.
     """

@@ -197,7 +197,7 @@ def copy_without(record: CallList, folder: Path, number: str) -> CallList | None
     """
     digits = int(number.removeprefix("+"))
     if call_list.sha256_of(folder / record.file) != record.sha256:
-        raise DamagedFile(record.file, "it differs from the loaded file")  # a copy would get a valid checksum
+        raise DamagedFile(record.file, "SHA-256 differs from the record")  # a copy would get a valid checksum
     old = NumberSet.open(folder / record.file)
     try:
         if old.tag(digits) < 0:

@@ -1,9 +1,9 @@
-"""Storage limitation (GDPR 5(1)(e)), which removes data after its retention period.
+"""Storage limitation (GDPR 5(1)(e)): removal of data after its retention period.
 
-Entries that permit calls are kept as proof for several years after they end. Entries that forbid calls are kept
-as long as calls may be made. Otherwise a client could import a withdrawn consent again, and the consent would no
-longer be withdrawn. Entries and lists with a number under a legal hold are kept. The decision log is not changed
-here. Instead, its monthly keys are destroyed.
+Entries that permit calls are kept as proof for several years after they end. Entries that forbid calls are never
+removed. Otherwise a client could import a withdrawn consent again, and the consent would permit calls again. Entries
+and lists with a number under a legal hold are kept. This module does not change the decision log. Data in the log
+becomes unreadable when the keys of its month are destroyed.
 """
 
 from collections.abc import Iterable
@@ -68,10 +68,10 @@ class RetentionRun:
         ]
 
     async def _ledger(self, bounds: dict[str, Instant], *, drop: bool) -> dict[str, int]:
-        """Count the ledger entries that ended before the time in `bounds` for each kind of entry.
+        """Count the ledger entries of each kind that ended before the time in `bounds` for that kind.
 
-        With `drop`, remove these entries. Only the oldest part of the ledger is read, because an entry made after
-        all these times cannot have ended before one of them.
+        With `drop`, remove the counted entries. Entries made after the latest time in `bounds` are not read. Therefore
+        an entry that had already ended when it was imported is counted late.
         """
         counts = dict.fromkeys(_KINDS.values(), 0)
         newest, seq = max(bounds[kind] for kind in counts), 0
@@ -90,15 +90,17 @@ class RetentionRun:
         return counts
 
     async def _ended(self, first: Entry, bounds: dict[str, Instant]) -> list[Entry]:
-        """Return the ended entries of a subject, if `first` is the subject's oldest entry that permits calls.
+        """Return a subject's entries that ended before the time in `bounds`.
 
-        Otherwise return an empty list, because each subject must be counted only once. Also return an empty list if
-        the subject is under a legal hold.
+        Return an empty list if the subject is under a legal hold. Also return an empty list if `first` is not the
+        subject's oldest entry that permits calls. The caller passes every entry that permits calls, so this check
+        counts each subject only once.
         """
         if self._holds.concerns(first.controller, first.subject):
             return []
         history = await self._store.history(first.subject)
-        if next(entry.seq for entry in history if erasure.basis_of(entry)) != first.seq:
+        oldest = next((entry.seq for entry in history if erasure.basis_of(entry)), 0)  # 0: just erased
+        if oldest != first.seq:
             return []
         known, zone = fold(history), self._zone(first.controller)
         ended = {

@@ -32,10 +32,10 @@ class Person(NamedTuple):
 
 
 def records(person: Person) -> list[Record]:
-    """Return the controller's decisions about the number, newest first.
+    """Return the decisions about calls to the number for the controller, newest first.
 
-    A decision about an unknown campaign has no controller. The decision is included if the client that requested it
-    may act only for this controller.
+    A decision about an unknown campaign has no controller. The decision is included if its client has access to this
+    controller and no other.
     """
     controllers_of = {client.name: client.controllers for client in person.config.settings.clients}
     own = (person.controller,)

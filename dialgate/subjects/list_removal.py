@@ -1,14 +1,18 @@
 """Removal of a number from this node's call lists.
 
-Other processes may remove other numbers at the same time.
+Several processes can remove numbers from the same list at the same time.
 """
 
 import asyncio
 from pathlib import Path
 
+import structlog
+
 from dialgate.lists.number_set import DamagedFile
 from dialgate.store import CallList, CallLists
 from dialgate.subjects import erasure
+
+_log = structlog.get_logger(__name__)
 
 
 async def remove_from_lists(store: CallLists, folder: Path, controller: str, number: str) -> list[str]:
@@ -21,13 +25,15 @@ async def remove_from_lists(store: CallLists, folder: Path, controller: str, num
 
 
 async def _remove(store: CallLists, folder: Path, record: CallList, number: str) -> bool:
-    """Remove the number from one list. Retry if another process has replaced the list in the meantime.
+    """Remove the number from one list, and return whether it was removed.
 
-    The copy written before a retry is not deleted, because the call list may use it. If the other process removed the
-    same number, its copy has the same contents and file name.
+    If another process replaces the list's file in the meantime, try again with the new file. The copy from the failed
+    try is not deleted. If the other process removed the same number, the list uses a file with the same contents and
+    the same name.
     """
     key = record.controller, record.id
     while True:
+        problem = "the list is being replaced"
         try:
             fresh = await asyncio.to_thread(erasure.copy_without, record, folder, number)
             if fresh is None:
@@ -35,9 +41,10 @@ async def _remove(store: CallLists, folder: Path, record: CallList, number: str)
             if await store.replace_list(fresh, record.sha256):
                 await asyncio.to_thread(erasure.delete_file, folder / record.file)
                 return True
-        except (FileNotFoundError, DamagedFile):
-            pass  # the file is missing or damaged, or another process has just replaced it
+        except (FileNotFoundError, DamagedFile) as error:
+            problem = str(error)  # unless another process has just replaced the file
         newest = next(record for record in await store.lists() if (record.controller, record.id) == key)
         if newest.sha256 == record.sha256:
+            _log.error("a number could not be removed from a list", list=record.id, problem=problem)
             return False
         record = newest

@@ -19,7 +19,7 @@ Some = Annotated[str, Meta(min_length=3, max_length=1024)]
 
 
 class CaseRequest(Request, frozen=True, kw_only=True):
-    """A data subject's request."""
+    """A data subject's request to exercise a right (GDPR 15 to 20)."""
 
     kind: Annotated[Kind, about("The right that the data subject exercises.")]
     identified: Annotated[
@@ -46,7 +46,7 @@ class CaseStep(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 class RectificationRequest(Request, frozen=True, kw_only=True):
     """A correction of a ledger entry, as requested by the data subject.
 
-    `of` is the sequence of the incorrect consent, contract or call request. `fields` contains the correct values
+    `of` is the `seq` of the incorrect consent, contract or call request. `fields` contains the correct values
     under the field names that the history uses.
     """
 
@@ -70,7 +70,7 @@ class Report(Struct, frozen=True, kw_only=True):
 
     - `restricted` contains ledger entries that are no longer used and are kept only for legal claims.
     - `days_of_storage` is the retention period of each kind of data, in days from the end of its use.
-    - `missing` names the gates that could not be asked, with the reason. Data that only these gates have is not in the
+    - `missing` contains each gate that did not respond, with the reason. Data that only these gates have is not in the
       report.
     - `controller_contact` and `officer` come from the controller's file.
     - `zone` is the time zone of the controller's country. The page shows times in this zone.
@@ -111,10 +111,10 @@ class Portable(Struct, frozen=True, kw_only=True):
 
 
 class Erased(Struct, frozen=True, kw_only=True):
-    """One item in an erasure, and the action taken on this item.
+    """An item of data, and what the erasure did with the item.
 
     A restricted item is not used for calls, and is kept until the time in `until`. If a restricted or kept item has
-    no `until`, it is kept as long as other items of its kind.
+    no `until`, the normal retention rules for its kind apply.
     """
 
     what: str
@@ -128,8 +128,8 @@ class Erased(Struct, frozen=True, kw_only=True):
 class Erasure(Struct, frozen=True, kw_only=True):
     """The result of an erasure.
 
-    `suppression` is the ledger entry that forbids this controller to call the number again. `missing` names
-    the gates that could not be asked, with the reason. If `missing` is not empty, nothing that may be evidence
+    `suppression` is the ledger entry that blocks this controller's calls to the number. `missing` contains each gate
+    that did not respond, with the reason. If `missing` is not empty, the erasure is incomplete: no possible evidence
     was destroyed, and the request stays open. In that case, repeat the erasure.
     """
 

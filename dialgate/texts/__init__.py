@@ -141,7 +141,7 @@ def _expressions(stored: str, terms: dict[str, dict[str, str]]) -> Iterator[str]
 def preferred(accept: str, default: Language = "en") -> Language:
     """Return the available language that an `Accept-Language` header prefers (RFC 9110, 12.5.4).
 
-    In a tie, the first language wins.
+    In a tie, the first language in the header wins.
     """
     best, chosen = 0.0, default
     for wish in accept.split(","):

@@ -1,4 +1,4 @@
-"""A language's words for the sections of a country's law, read from `law.<language>.yaml`.
+"""The translated words that describe a country's law, read from `law.<language>.yaml`.
 
 English has no file, because the names of keys and values in country files are English. The other English
 words are in `report/law_page.py`.
@@ -19,8 +19,8 @@ class LawWords(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     `scopes` and `contents` map a key of a country file to a text in which `{}` is replaced by the value of
     the key. `keys` maps other keys to their translated names. `units` maps a unit of time to its singular and
-    plural. `counted` maps a way of counting days to the singular and plural of "day". `events` maps the kind
-    of call that a limit counts to the text of the limit.
+    plural. `counted` maps a way of counting days to the singular and plural of "day". `events` contains the
+    wording of a limit for each kind of call, for example for answered calls.
     """
 
     subjects: dict[str, str]

@@ -6,15 +6,15 @@ contains every key that its files need.
     1. the log, which is most of the data; checkpoints before the segments that they sign;
     2. the databases, so that the ledger is as recent as possible;
     3. what was added to the log since step 1, so that each attempt in the copied store has its record;
-    4. the files that the databases name: call lists, snapshots;
+    4. the files to which the databases refer: call lists, snapshots;
     5. the keys.
 
-A gate that starts on the copy recovers as it does after a crash: it counts the attempts and enters the
-revocations that are in the log but not in the store. A revocation made after step 2 is lost unless it is in a
-log. `ledger_end` returns the sequence of the last ledger entry that was copied.
+A gate that starts on the copy recovers as it does after a crash: it adds the attempts and revocations that
+the copied log contains but the copied store lacks. A revocation made after step 2 is lost unless the copied log
+contains it. `ledger_end` returns the sequence number of the last ledger entry in the copy.
 
-A copy contains the keys, so it gives access to the same personal data as the original. When a month is
-retired or a number is erased, remove the same data from the copy (GDPR art. 5(1)(e), 17).
+A copy contains the keys, so it gives access to the same personal data as the original. When the keys
+of a month are destroyed or a number is erased, remove the same data from the copy (GDPR art. 5(1)(e), 17).
 """
 
 import shutil
@@ -38,7 +38,7 @@ class BackupFailed(Exception):
 
 
 def back_up(data: Path, out: Path, progress: Progress) -> int:
-    """Copy the data folder to the new folder `out` durably, and return the number of files.
+    """Copy the data folder to the new folder `out`, and return the number of files. The copy is durable on return.
 
     Call `progress` with the number of bytes copied and the total. Raises `BackupFailed` and `OSError`.
     """
@@ -85,7 +85,7 @@ def _logs(data: Path) -> Iterator[Path]:
 
 
 def ledger_end(out: Path) -> int:
-    """Return the newest ledger sequence in a copy, or 0 if the ledger is in a shared store.
+    """Return the highest sequence number of a copy's ledger, or 0 if the ledger is in a shared store.
 
     Raises `StoreUnavailable`.
     """

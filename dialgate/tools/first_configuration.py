@@ -11,7 +11,7 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from hashlib import sha256
-from itertools import groupby
+from itertools import chain, groupby
 from pathlib import Path
 from string import Template
 from typing import Final, Literal, get_args
@@ -77,10 +77,9 @@ class Draft(Struct):
         return self.laws.get(self.get("country")) or next(iter(self.laws.values()))
 
     def with_answer(self, name: str, place: int, text: str) -> dict[str, list[str]]:
-        """Return a copy of the answers, with `text` as the answer to the question `name`.
+        """Return a copy of the answers, with `text` as the answer to the question `name` about campaign `place`.
 
-        `place` is the index of the campaign. New campaigns get the answers of existing campaigns. If the country
-        changes, the answers that depend on the law are removed.
+        New campaigns get the answers about earlier campaigns. A new country removes the answers that depend on the law.
         """
         answers = {key: list(values) for key, values in self.answers.items()}
         if name == "country" and name in answers:  # sector and code depend on the law
@@ -113,13 +112,13 @@ class Draft(Struct):
 
 
 class Question(Struct, frozen=True, kw_only=True):
-    """A question, which is also a command option.
+    """A question of `dialgate init`. The user can also answer it with a command option.
 
-    - `default` is the answer if the user presses Enter, or None if there must be an answer.
-    - `example` is shown, and used for a missing answer.
+    - `default` is the answer if the user presses Enter. If it is None, the user must type an answer.
+    - `example` is shown as a hint, and replaces a missing answer.
     - `form` is how the answer is written to the configuration.
-    - `of_campaign` asks the question for each campaign.
-    - `stated` makes the option required if there is no terminal, even if the question has a default.
+    - `of_campaign` is true if each campaign has its own answer.
+    - `stated` is true if the option is required when there is no terminal, even if the question has a default.
     """
 
     name: str
@@ -162,14 +161,9 @@ def _no_sector(draft: Draft, place: int) -> str | None:
 
 
 def _codes(draft: Draft) -> list[str]:
-    """Return the country's codes of conduct: the traits of sections with the severity `self_regulation`."""
-    codes = {
-        trait: ""
-        for section in draft.law.hours
-        if section.severity == "self_regulation"
-        for trait in section.traits
-    }
-    return list(codes)
+    """Return the country's codes of conduct: the traits in `hours` sections with the severity `self_regulation`."""
+    codes = (section.traits for section in draft.law.hours if section.severity == "self_regulation")
+    return list(dict.fromkeys(chain.from_iterable(codes)))
 
 
 def _lacks_hours(draft: Draft) -> bool:
@@ -240,9 +234,9 @@ def write(draft: Draft, folder: Path, key: str = "") -> list[str]:
 
 
 def install(draft: Draft, folder: Path) -> tuple[str, list[str]]:
-    """Create the folder with all files, or change nothing on failure. Return the client's key and the file names.
+    """Create the folder with all files, or undo everything. Return the client's key and the file names.
 
-    If the folder already contains files, it is renamed and kept beside the new folder. Raises `OSError`.
+    A folder that already contains files is renamed. Raises `ConfigError` and `OSError`.
     """
     key = secrets.token_urlsafe(32)
     new = folder.with_name(f".{folder.name}.new")
@@ -265,7 +259,7 @@ def install(draft: Draft, folder: Path) -> tuple[str, list[str]]:
 def _make_boxes(draft: Draft, folder: Path) -> None:
     """Create the outbox and inbox of each registry.
 
-    A data folder with an absolute path belongs to a service, so nothing is created there.
+    Do nothing if the data folder has an absolute path, because an installed service owns that folder.
     """
     data = Path(draft.get("data"))
     boxes = [] if data.is_absolute() else [folder / data / rule.id for rule in _registries(draft)]

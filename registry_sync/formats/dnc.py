@@ -7,8 +7,8 @@
 The file may also be a `.zip` that contains only this `.txt`. All lines end in CRLF, or all in LF. Months and
 days may have one digit.
 
-The names of full files are documented. For change files, the sources describe two different layouts, and this
-module reads one of them. Compare this layout with a real change file before you rely on the module.
+The names of full files are documented, but the layout of change files is uncertain. The sources describe two layouts,
+and this module reads the layout above. Compare it with a real change file before you rely on the module.
 """
 
 import re

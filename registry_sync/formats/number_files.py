@@ -1,4 +1,4 @@
-"""The contents of number files, in any format, and the matching of answers to queries."""
+"""The contents of number files in any format, and a function that matches an answer to its request."""
 
 from typing import NamedTuple
 
@@ -26,9 +26,9 @@ class FullFile(NamedTuple):
 class NumberFile(NamedTuple):
     """The contents of a query or an answer. `numbers` contains E.164 numbers as integers, in file order.
 
-    A status is 0 for clear, 1 for listed, and 2 for a number without data. In a query, every status is 0.
-    `first_line` is the line of the first number. `only_clear` is true for an answer that contains only the
-    clear numbers. `days` contains the registration days, if the file has them.
+    A status is 0 for clear, 1 for listed, and 2 if the registry has no data about the number. In a query, every status
+    is 0. `first_line` is the line of the first number. `only_clear` is true if an answer has no statuses, because the
+    registry returned only the clear numbers. `days` contains the registration days, if the file has them.
     """
 
     name: str
@@ -52,9 +52,10 @@ class Answers(NamedTuple):
 
 
 def match(request: NumberFile, answer: NumberFile) -> Answers:
-    """Match an answer to its request. Raises FaultyFile if their numbers differ.
+    """Match an answer to its request.
 
-    If the answer contains only the clear numbers, the other requested numbers are listed.
+    If `answer.only_clear` is true, requested numbers that are missing from the answer are treated as listed.
+    Raises FaultyFile if the numbers otherwise differ, or if a number has two different statuses.
     """
     answers = distinct(answer.numbers * np.uint64(4) + answer.statuses)
     numbers = answers >> np.uint64(2)

@@ -1,7 +1,7 @@
 """Request and answer files for the Italian Registro Pubblico delle Opposizioni (RPO).
 
 A request has one number on each line. Each line of an answer is `number,status`, where 1 means enrolled and 0
-means not enrolled. Numbers are in national form, without +39; landlines have their leading 0. Lines end in
+means not enrolled. Numbers are in national form, without +39. Landline numbers keep their leading 0. Lines end in
 CRLF or LF. A file is a `.txt`, or a `.zip` that contains only this `.txt`.
 
 Only an explicit 0 means that a number is not enrolled (DPR 26/2022 art. 8).

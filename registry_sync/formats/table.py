@@ -78,9 +78,9 @@ class Table:
     # ---- queries and answers -----------------------------------------------------------------------------------------
 
     def is_queryable(self, numbers: Numbers) -> Mask:
-        """Return a mask of the E.164 numbers that the registry covers.
+        """Return, for each E.164 number, whether the registry covers it.
 
-        These numbers have the country code of the layout's country, and a length that is valid in this country.
+        A covered number has the country code of the layout's country and a length that is valid in that country.
         """
         mask = np.zeros(len(numbers), np.bool_)
         for length in self._plan.lengths:

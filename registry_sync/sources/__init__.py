@@ -29,9 +29,10 @@ class SourceFailed(Exception):
 
 class Source(Protocol):
     async def list_files(self) -> dict[str, str]:
-        """Return the available files by name, each with its mark.
+        """Return the names of the available files, mapped to change marks.
 
-        A mark changes when the file's contents change. It is "" if the source has no marks.
+        A file's change mark (for example, its ETag) changes when the contents of the file change. The mark is "" if
+        the source does not provide one.
         """
 
     async def fetch(self, name: str, to: Path) -> None:

@@ -110,7 +110,7 @@ class Https:
 
 
 def _is_safe(name: str) -> bool:
-    """Return whether the name may be used for a local file."""
+    """Return whether `name` is safe to use as a local file name."""
     return bool(name) and not name.startswith(".") and "/" not in name and name != "index.json"
 
 

@@ -1,4 +1,7 @@
-"""Decision ids on a gate shared by several controllers. An id reveals no count and works only for its controller."""
+"""Decision ids on a gate shared by several controllers.
+
+An id must not reveal how many decisions the gate has made. Clients of other controllers must not be able to use the id.
+"""
 
 import re
 from collections import Counter
@@ -110,7 +113,7 @@ async def test_client_owns_decisions_about_unknown_campaigns(shared: World) -> N
 
 
 class CallCounter:
-    """A proxy of a real object that counts the uses of each attribute."""
+    """A proxy that counts the accesses to each attribute of a real object."""
 
     def __init__(self, real: Any, counts: Counter[str]) -> None:
         self._real, self._counts = real, counts

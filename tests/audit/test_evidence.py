@@ -302,7 +302,10 @@ async def test_held_decision_of_a_retired_month_is_proved_with_its_number(runnin
 
 
 async def test_time_stamp_is_shown_and_checked_up_to_its_root(running: World, authority: Path) -> None:
-    """The proof uses the first checkpoint, or a time-stamped checkpoint that follows within a day."""
+    """Each decision is proved by the first checkpoint that covers it.
+
+    If a time-stamped checkpoint follows within a day of that checkpoint, the time-stamped checkpoint is used instead.
+    """
     response = await ask(running)
     await pass_checkpoint_interval(running)
     await ask(running, to=LISTED)
@@ -354,7 +357,7 @@ SHOWN_HASHES = "of 4 configuration files 2 are shown only by their hash"
 async def two_tenants(folder: Path, *, older: bool = False) -> AsyncIterator[World]:
     """Run a gate whose configuration contains another tenant's client and controller.
 
-    `older`: records name the configuration by a list of file names and hashes, as in earlier versions.
+    With `older`, the configuration hash in the records covers a list of file names and hashes, as in earlier versions.
     """
     other = {
         "name": f"dialer-of-{STRANGER}",

@@ -32,7 +32,7 @@ from tests.support.world import CALL, CLEAR, LISTED, NOW, World
 
 @pytest.fixture
 async def data(tmp_path: Path) -> AsyncIterator[Path]:
-    """Return a data folder with two allows, an outcome, and two denies a day after the allows."""
+    """Return a data folder with two allowed calls, an outcome for the first, and two denied calls a day later."""
     async with world.running(tmp_path) as gate:
         await world.load_list(gate)
         allowed = [await _ask(gate, CLEAR) for _ in range(2)]
@@ -120,6 +120,17 @@ def test_changed_or_missing_law_is_reported(data: Path) -> None:
     with pytest.raises(content_store.NotKept, match="is missing"):
         again(data)
     path.write_bytes(sound)  # the replay at the end of the suite reads it too
+
+
+def test_equal_sequence_numbers_of_two_logs_are_replayed_separately(data: Path) -> None:
+    record = next(entry for _, entry in Reader(data / "log").entries() if isinstance(entry, Record))
+    outcomes = {**record.decision.outcomes, "not_revoked": Pass("indeed")}
+    forged = structs.replace(
+        record, id=f"00000000-{record.seq}", decision=structs.replace(record.decision, outcomes=outcomes)
+    )
+    for entries_of_logs in ([record, forged], [forged, record]):
+        report = replay.replay(entries_of_logs, replay.of_its_day(data / "kept"), replay.exact)
+        assert [example.decision for example in report.examples] == [forged.id]
 
 
 def test_suite_replay_finds_a_forged_decision(data: Path) -> None:

@@ -144,14 +144,31 @@ def test_month_is_kept_for_the_longest_term_of_its_decisions(config: Config, key
     ]
 
 
-def test_month_without_local_segments_gets_the_longest_term(tmp_path: Path) -> None:
-    """The month's segments may be on another disk, while its keys are here."""
-    config = loader.load(write_folder(tmp_path, retention=[{**TERM, "allowed_months": 1}]))
+@pytest.mark.parametrize(
+    ("configured", "over_from"),
+    [
+        ({}, ["2030-02", "2036-12"]),
+        ({"allowed_months": 240}, ["2040-02", "2046-12"]),
+        ({"refused_months": 240}, ["2040-02", "2046-12"]),
+    ],
+)
+def test_month_without_local_segments_gets_the_longest_term(
+    tmp_path: Path, configured: dict[str, int], over_from: list[str]
+) -> None:
+    """The month's keys are in the data folder, but its segments might be on another disk."""
+    config = loader.load(write_folder(tmp_path, retention=[{**TERM, "allowed_months": 1, **configured}]))
     (config.data / "log").mkdir(parents=True)
     keys = Keys.open(config.data / "keys.json")
     keys.month(JANUARY)
     keys.month(NOW)
-    assert [month.over_from for month in months(config, keys, NOW)] == ["2030-02", "2036-12"]
+    assert [month.over_from for month in months(config, keys, NOW)] == over_from
+
+
+def test_month_without_all_local_segments_gets_the_longest_term(config: Config, keys: Keys) -> None:
+    """The first segment is on another disk. It could hold decisions of any country."""
+    for path in (config.data / "log").glob("0000000000000001.*"):
+        path.unlink()
+    assert [month.over_from for month in months(config, keys, NOW)] == ["2030-02", "2030-03", "2031-12"]
 
 
 def test_newest_month_is_never_over(config: Config, keys: Keys) -> None:

@@ -96,7 +96,7 @@ NATIONAL = "06 1234 5678"  # CLEAR in national form
 
 
 async def test_number_is_found_in_national_and_international_form(running: World) -> None:
-    """Both a dialer and a data subject may write a number in national form or in E.164."""
+    """A dialer and a data subject can each write a number in national form or in E.164."""
     names = [await ask(running, to) for to in (CLEAR, NATIONAL, NATIONAL.replace(" ", ""))]
     for written in (CLEAR, NATIONAL):
         response = await about(running, written)
@@ -105,6 +105,23 @@ async def test_number_is_found_in_national_and_international_form(running: World
     inquiry = Inquiry(data, Keys.open(data / "keys.json"))
     assert [found.record.id for found in inquiry.about(CLEAR, Visibility())] == names[::-1]
     assert inquiry.about(LISTED, Visibility()) == []
+
+
+async def test_a_national_number_with_two_readings_is_refused(tmp_path: Path) -> None:
+    """NATIONAL is a landline number in Rome and a French mobile number."""
+    french = yaml.safe_load((world.CONFIG / "controllers/acme.yaml").read_bytes())
+    french |= {"id": "french", "name": "French S.r.l."}
+    french["campaigns"][0] |= {"id": "french-fibre", "caller_ids": ["+33162123456"], "dial_region": "FR"}
+    (tmp_path / "both").mkdir()
+    (tmp_path / "both/acme.yaml").write_bytes((world.CONFIG / "controllers/acme.yaml").read_bytes())
+    (tmp_path / "both/french.yaml").write_text(yaml.safe_dump(french))
+    client = {**world.client("tests", KEY, *SCOPES), "controllers": ["acme", "french"]}
+    async with world.running(tmp_path, controllers="both", clients=[client]) as gate:
+        query = f"/v1/decisions?number={quote(NATIONAL)}&purpose=test"
+        async with gate.client.get(query) as answer:
+            assert (answer.status, (await answer.json())["error"]["code"]) == (400, "number.invalid")
+        async with gate.client.get(f"{query}&controller=acme") as answer:
+            assert (answer.status, (await answer.json())["decisions"]) == (200, [])
 
 
 async def test_a_listing_that_bars_a_part_of_the_calls_is_shown_with_it(running: World) -> None:
@@ -207,7 +224,7 @@ BASES = [
     (
         "/v1/contracts",
         {"id": "C-1", "starts": "2025-03-01", "sector": "telecommunications", "marketing": True},
-        "The legal basis was the contract C-1, in force since 1 March 2025.",
+        "The legal basis was contract C-1, in force since 1 March 2025.",
     ),
     (
         "/v1/call-requests",
@@ -341,7 +358,11 @@ async def test_invalid_query_is_refused_without_repeating_the_number(running: Wo
 
 @pytest.fixture
 async def searched(shared: World) -> tuple[World, list[str]]:
-    """Return a gate with three decisions and their ids: an answered allow, a deny, and an allow a day later."""
+    """Return a gate and the ids of three decisions.
+
+    The first decision permits a call, which is answered. The second denies a call. The third permits a call a day
+    later.
+    """
     names = [await ask(shared, call_id="a-1"), await ask(shared, LISTED)]
     await report(shared, names[0], "busy")
     await report(shared, names[0], "answered")

@@ -47,7 +47,7 @@ class Round(Struct, frozen=True):
 
 
 def run(requests: int = 20_000, rounds: int = 5, countries: Path = COUNTRIES) -> Iterator[Figure]:
-    """Measure checks with open consoles and without, `requests` of each in every round. Linux only.
+    """Measure `requests` checks with open consoles and `requests` checks without, in each round. Linux only.
 
     An additional first round is a warm-up and is not counted.
     """

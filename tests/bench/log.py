@@ -1,4 +1,4 @@
-"""The cost of years of decisions: to store and verify them, and to search them for one number.
+"""The cost of storing, verifying and searching years of decisions.
 
 The product's own code writes and archives two logs: one of the full size and one of a tenth of it. Figures per
 decision include the outcome and the grounds. Three calls in ten are to a number that was called before. Each of
@@ -42,8 +42,8 @@ _encode = msgspec.json.Encoder().encode
 class _Measured(Struct, frozen=True):
     """Seconds, bytes and counts of one log.
 
-    `bytes_each` is the archive size per decision. `why` holds the seconds to find every decision about a number, with the
-    files not in the page cache.
+    `bytes_each` is the archive size per decision. `why` holds the seconds of each search for all decisions about
+    one number, with a cold page cache.
     """
 
     decisions: int
@@ -104,7 +104,7 @@ def _measure(folder: Path, countries: Path, records: int, segment_bytes: int) ->
 
 
 def _bytes(folder: Path) -> int:
-    """Return the size of the packed segments with checksums and indexes."""
+    """Return the size of the packed segments, including their checksum and index files."""
     return sum(
         path.stat().st_size for path in folder.iterdir() if path.suffix in {".parquet", ".sha256", ".npy"}
     )
@@ -126,7 +126,7 @@ def _verify(folder: Path) -> tuple[float, int]:
 
 
 def _search_seconds(folder: Path, writing: "Writing", at: int) -> float:
-    """Return the seconds to find the decisions about a sample number, with the log not in the page cache."""
+    """Return the seconds to find the decisions about a sample number, with a cold page cache."""
     for path in folder.iterdir():
         fd = os.open(path, os.O_RDONLY)
         os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)

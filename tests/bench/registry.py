@@ -55,8 +55,10 @@ def run(
     """Measure the import of a full list and its daily changes, then the import of answers from 20 consultations.
 
     `numbers` is the size of the list. `changes` is the number of changes per day, at most a tenth of the list.
-    `answers` is the number of different numbers in all consultations. Each consultation repeats a tenth of the
-    previous one. A list of 250 million numbers contains about one in six of the 1.6 billion possible numbers.
+    By default the list contains about one in six of the 1.6 billion possible numbers.
+
+    `answers` is the maximum number of distinct numbers in all consultations together. Each consultation repeats about a
+    tenth of the previous consultation.
     """
     with tempfile.TemporaryDirectory() as folder:
         yield from _list(Path(folder), countries, numbers, min(changes, numbers // 10))

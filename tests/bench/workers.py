@@ -1,7 +1,8 @@
 """The cost of several workers: processor time per decision, compared with one worker.
 
-An empty handler in as many processes is measured too, because context switches cost time on a machine with fewer cores than
-processes. All servers run during the whole benchmark. Each round measures them in turn, because the speed of a machine drifts.
+The benchmark also measures an empty handler in the same number of processes, because context switches cost time on a
+machine with fewer cores than processes. All servers run during the whole benchmark. Each round measures them in turn,
+because the speed of a machine drifts.
 """
 
 import tempfile

@@ -1,4 +1,4 @@
-"""Gates on one store: each reports the data of all gates about a data subject, and call lists are replicated."""
+"""Tests of gates on one store: requests between peers, and replication of call lists."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -73,7 +73,7 @@ async def gates(tmp_path: Path) -> AsyncIterator[list[World]]:
 
 
 async def replicate(gate: World) -> None:
-    """Run a round of list replication to its end."""
+    """Run one round of list replication and wait until it is complete."""
     gate.hand.at += 11_000
     await gate.app.tick()
     assert gate.app._list_replication._task is not None
@@ -490,7 +490,11 @@ async def test_opt_out_may_be_reported_to_any_gate(gates: list[World]) -> None:
 
 
 async def test_opt_out_binds_even_if_the_deciding_gate_is_missing(gates: list[World]) -> None:
-    """The store has only a keyed hash of the number, so the stream of revocations omits this revocation."""
+    """If the deciding gate is unreachable, an opt-out still blocks later calls on every gate.
+
+    The store then has only a keyed hash of the number. The stream of revocations cannot show the number, so it omits
+    the revocation.
+    """
     rome, milan = gates
     name = await call(rome)
     set_peer(milan, "rome", f"http://127.0.0.1:{free_port()}")
@@ -639,7 +643,7 @@ async def test_damaged_file_is_copied_again(gates: list[World]) -> None:
 
 
 async def test_list_is_copied_from_a_gate_that_has_it(gates: list[World]) -> None:
-    """An unreachable gate that is asked first does not prevent the copy."""
+    """The gate copies the list from a second peer if the first peer is unreachable."""
     milan = gates[1]
     set_peer(milan, "genoa", f"http://127.0.0.1:{free_port()}")
     config = milan.app.config

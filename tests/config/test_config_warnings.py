@@ -45,7 +45,10 @@ def test_a_trusted_proxy_on_another_host_causes_a_warning(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("proxies", [(), ("127.0.0.1/32",)])
 def test_a_local_dialer_that_only_checks_causes_no_warning(tmp_path: Path, proxies: tuple[str, ...]) -> None:
-    """The pages about Asterisk and VICIdial use this setup. Only a source that covers every address gives a warning."""
+    """`deploy/README.md` describes this setup for a dialer on the gate's own machine.
+
+    A client that only checks gets a warning only if one of its `sources` covers every address.
+    """
     assert checked(tmp_path, ["127.0.0.1/32"], ["check"], proxies=proxies) == []
     assert len(checked(tmp_path / "anyone", ["0.0.0.0/0"], ["check"], proxies=proxies)) == 1
 

@@ -435,7 +435,10 @@ def test_unusual_but_valid_settings_are_accepted(folder: Folder, change: Change)
 
 
 def test_a_sector_must_be_in_the_list_of_one_country(folder: Folder) -> None:
-    """An Italian campaign may call abroad; a country without `sectors` has no rule about a sector."""
+    """A sector is valid if any country file lists it, because a campaign can call several countries.
+
+    A country with an empty `sectors` list is ignored.
+    """
     abroad = copy.deepcopy(folder.files["countries/it.yaml"]) | {"country": "FR", "sectors": ["energy"]}
     for name in ("sector_bans", "caller_ids"):
         del abroad[name]

@@ -1,4 +1,4 @@
-"""Each change of a country's law has a case in the second before it and one in the second after it."""
+"""Each change of a country's law has a case in the last second before the change, and one in the first second after."""
 
 from collections.abc import Iterator
 from datetime import date, timedelta
@@ -51,7 +51,7 @@ def _on_day(scope: Scope, day: date) -> Scope:
 
 
 def _changes(section: Section) -> Iterator[tuple[date, bool]]:
-    """Yield the section's first day and the first day after it, each with whether the section has ended."""
+    """Yield the section's first day with False. If the section ends, yield the day after its last day with True."""
     yield section.starts, False
     if section.ends is not None:
         yield section.ends + timedelta(days=1), True

@@ -195,7 +195,7 @@ def test_not_before_is_given_only_if_time_ends_every_denial(facts: dict[str, Any
 
 
 def test_a_law_without_a_kind_of_section_that_came_later_has_no_outcome_for_it() -> None:
-    """Records from before that kind existed replay unchanged."""
+    """A record older than the `ratios` sections must replay without the outcome `ratio_kept`."""
     assert "ratio_kept" in decide(base(), IT).outcomes
     assert "ratio_kept" not in decide(base(), with_law(ratios=[])).outcomes
 
@@ -438,7 +438,10 @@ def time_denies(facts: Facts) -> list[str]:
 @PROPERTY
 @given(ANY, REVOCATIONS)
 def test_a_revocation_in_force_denies_and_no_revocation_allows(facts: Facts, stop: Revocation) -> None:
-    """Adding a revocation in force always denies. Adding any revocation never turns a deny into an allow."""
+    """A revocation must deny the call, unless it is lifted or limited to another campaign.
+
+    Adding a revocation must never change a denial into a permission.
+    """
     stop = shifted(stop, facts.at - AT, 0)
     after = decide(
         replace(facts, known=replace(facts.known, revocations=(*facts.known.revocations, stop))), IT
@@ -463,7 +466,7 @@ def test_a_decision_replays_from_its_record(facts: Facts) -> None:
 @PROPERTY
 @given(ANY)
 def test_no_call_is_allowed_without_a_legal_basis_in_the_facts(facts: Facts) -> None:
-    """An allow names its legal basis, which is recorded, in force, and accepted for such a call."""
+    """For a permitted call, the decision names a legal basis that is recorded, in force and accepted for the call."""
     decision = decide(facts, IT)
     event("allow" if decision.allow else "deny")
     if not decision.allow:
@@ -532,7 +535,7 @@ def test_a_denial_by_time_ends_at_not_before_and_not_a_second_earlier(
 @PROPERTY
 @given(ANY, st.integers(0, 999))
 def test_an_allow_holds_until_valid_until(facts: Facts, permille: int) -> None:
-    """If nothing else changes, the decision is still an allow until the last millisecond before `valid_until`."""
+    """If only the time changes, the call stays permitted until the last millisecond before `valid_until`."""
     decision = decide(facts, IT)
     event("allow" if decision.allow else "deny")
     if not decision.allow:
@@ -648,7 +651,10 @@ LISTED = [{"registry": "rpo", "answer": "listed", "consulted_at": "-4d", "listed
 
 @pytest.mark.parametrize("basis", ["request", "consent"])
 def test_a_denial_does_not_last_if_a_future_entry_may_allow_the_call(basis: str) -> None:
-    """An entry dated in the future may permit the call when its date comes, so the denial must not be remembered past it."""
+    """The gate must not cache a denial beyond the start of a future call request or consent.
+
+    From that time, the call request or consent can permit the call.
+    """
     facts = base(registries=LISTED, controller={"consent_after_listing": True})
     begins = facts.at + MINUTE
     known = {
@@ -666,7 +672,7 @@ def test_a_denial_does_not_last_if_a_future_entry_may_allow_the_call(basis: str)
 
 @pytest.mark.parametrize("day", range(23, 30))
 def test_a_denial_outside_the_hours_names_the_local_day_and_time(day: int) -> None:
-    """The 23rd is a Monday."""
+    """23 November 2026 is a Monday, so the cases cover each day of the week."""
     decision = decide(base(f"2026-11-{day}T03:04:05+01:00", **ADHERENT), IT)
     name, kind = calendar.day_name[day - 23], ("weekday", "saturday", "sunday")[max(day - 27, 0)]
     (reason,) = (reason for reason in decision.reasons if reason.code == "hours.outside")

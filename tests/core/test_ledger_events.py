@@ -285,7 +285,7 @@ def test_a_void_affects_only_consents_collected_until_then(events: list[Event]) 
 def test_a_consent_counts_only_if_collected_after_all_its_withdrawals(
     events: list[Event], order: list[str]
 ) -> None:
-    """Entering every consent again, as an export does, has no effect."""
+    """If a client sends all its consents again, no withdrawn consent becomes valid."""
     known = fold(entries(events))
     withdrawn = [event for event in events if isinstance(event, ConsentWithdrawn)]
     for each in known.consents:

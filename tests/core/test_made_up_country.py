@@ -1,4 +1,4 @@
-"""The made-up country of the page "Write a country": its file is valid, and its cases hold."""
+"""Tests of the example on the page "Write a country": its country file is valid, and its cases pass."""
 
 import re
 from typing import Any

@@ -258,7 +258,7 @@ HOMES = st.sampled_from(["", "IT", "US", "GB", "FR", "SM"])
 @example("112", "IT")
 @example("(" * 16 + "0" * 16, "IT")
 def test_a_parsed_number_parses_to_itself_and_an_error_contains_no_digit(raw: str, home: str) -> None:
-    """For any string, `parse` returns a number that parses to itself, or raises `NotANumber` without a digit."""
+    """For any string, `parse` returns a number that parses to itself, or raises an error whose text has no digits."""
     try:
         parsed = parse(raw, home)
     except NotANumber as refusal:
@@ -291,7 +291,10 @@ def test_any_caller_id_gets_a_form_and_only_a_readable_one_gets_a_number(raw: st
 
 @given(ANYTHING)
 def test_the_fast_path_agrees_with_the_slow_path_on_any_input(raw: str) -> None:
-    """For any string, a fast answer equals the slow answer. For `+39` and digits, the fast path answers if the slow one does."""
+    """For any string, the fast path returns the result of the slow path, or None.
+
+    For a valid number written as `+39` followed only by digits, the fast path must not return None.
+    """
     fast, slow = _fast(raw), _told(_slow, raw, "")
     assert fast == slow or (fast is None and (isinstance(slow, str) or not re.fullmatch(r"\+39[0-9]*", raw)))
 

@@ -64,7 +64,7 @@ def test_an_id_is_always_hidden_in_the_same_way_so_that_it_can_be_ended(keys: Ke
 
 
 def test_a_sector_does_not_hold_the_number(keys: Keys) -> None:
-    """Where a country file lists no sectors, a contract may have any text as its sector."""
+    """If a country file lists no sectors, a contract's sector can be any text, even one that contains the number."""
     contract = ContractRequest(number=NUMBER, id="k", starts=date(2026, 1, 1), sector=f"lead {NUMBER}")
     assert "1234567" not in digits(Masker(keys, "acme").masked(contract, NUMBER).sector)
 

@@ -1,4 +1,4 @@
-"""Tests of permits. An allow contains a permit if the dialer requests one.
+"""Tests of permits. If the dialer requests a permit, the response for a permitted call contains one.
 
 Kamailio accepts each permit once, only for the permit's own call, and only before the permit expires.
 """

@@ -285,6 +285,8 @@ def test_a_checkpoint_is_made_by_hand_only_while_no_gate_writes(tmp_path: Path) 
             make_checkpoint(folder, log=LOG, signer=signer, now=NOW)
     assert make_checkpoint(folder, log=LOG, signer=signer, now=NOW) == 9
     assert verified(folder).covered == 9
+    (tmp_path / "empty").mkdir()
+    assert make_checkpoint(tmp_path / "empty", log=LOG, signer=signer, now=NOW) == 0
 
 
 def test_a_new_key_signs_and_old_signatures_remain_valid(tmp_path: Path) -> None:
@@ -550,7 +552,7 @@ def test_a_range_is_verified_by_its_segments(
 
 
 def test_many_processes_find_the_same_as_one(tmp_path: Path) -> None:
-    """The log is large enough to be shared between processes."""
+    """The log is so large that `verify` scans it in several processes."""
     folder = tmp_path / "log"
     with closing(opened(folder, 9 << 20)) as log:
         checkpoints = checkpointer(folder, log)

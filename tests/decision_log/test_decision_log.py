@@ -221,7 +221,7 @@ def write_until_refused(log: DecisionLog, folder: Path) -> tuple[LogUnavailable,
 
 
 def refuses(log: DecisionLog, *more: Callable[[], object], match: str | None = None) -> None:
-    """Assert that every operation is refused, repeatedly."""
+    """Assert that the log refuses the operations in `more`, a sync, an append, and a second sync."""
     for attempt in (*more, log.sync, lambda: append(log, 1), log.sync):
         with pytest.raises(LogUnavailable, match=match):
             attempt()

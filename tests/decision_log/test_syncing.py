@@ -1,4 +1,4 @@
-"""Background syncing reports when data is on disk, and any error."""
+"""Tests of background syncing, which reports each completed sync and each error."""
 
 import errno
 import os

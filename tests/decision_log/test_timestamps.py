@@ -95,7 +95,7 @@ async def serving(folder: Path, garbage: bytes = b"") -> AsyncIterator[str]:
 
 
 def checkpoints(folder: Path, number: int) -> None:
-    """Append entries, and create `number` more checkpoints."""
+    """Append `number` entries to the log, and create a checkpoint after each entry."""
     with closing(DecisionLog.open(folder / "log", log="9f2c01ab", now=NOW, gate={})) as log:
         checkpointer = Checkpointer.open(
             folder / "log",

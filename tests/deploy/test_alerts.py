@@ -1,7 +1,7 @@
-"""The alert rules of `deploy/prometheus`: they are valid, use existing metrics and have an entry in the runbook.
+"""Tests of the alert rules in `deploy/prometheus`.
 
-Each alert is tested with and without the fault that it reports. A real Prometheus also fires alerts on real faults of a
-real gate.
+The rules are valid and use existing metrics, and each alert has an entry in the runbook. Each alert is tested with and
+without the fault that it reports. One test runs Prometheus and a gate, causes faults, and checks that the alerts fire.
 """
 
 import re
@@ -71,7 +71,6 @@ def test_every_alert_has_a_runbook_entry() -> None:
 
 
 def job_metrics() -> set[str]:
-    """Return the names of the nightly job's metrics."""
     run = Run(at=NOW, version="", dry=False, parts=(Summary(registry="rpo", controller="acme"),))
     return {family.name for family in build_metrics(run).collect()}
 

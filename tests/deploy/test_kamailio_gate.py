@@ -35,7 +35,7 @@ _ids = count(1)
 
 
 def respond(response: Any, status: str = "200 OK") -> Play:
-    """Return a `Play` that sends the same response to every check, but with a new id for each allow."""
+    """Return a `Play` that sends `response` to every check, with a new id in place of the decision id of `ALLOW`."""
     text = response if isinstance(response, str) else json.dumps(response)
 
     async def play(_: bytes, __: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -132,7 +132,7 @@ async def test_no_call_is_placed_with_any_fault_of_the_gate(tmp_path: Path) -> N
 
 
 async def test_decision_allows_only_one_call(tmp_path: Path) -> None:
-    """The cases are decision ids of a gate with one controller and of a gate with several controllers."""
+    """A repeated decision id is refused, whether plain (one controller) or encrypted (several controllers)."""
     async with with_stub(tmp_path) as (sip, stub):
         for decision in ("again-7", DecisionIds(bytes(32)).outside([("1f0c9a3e-7", "acme")])[0]):
             stub.play = respond({**ALLOW, "decision_id": decision})

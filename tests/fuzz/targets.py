@@ -120,7 +120,10 @@ class _Door(FastAgi):
 
 
 def talk(data: bytes) -> list[bytes]:
-    """Check that FastAGI sends only known commands, denies first, and allows only if the gate did. Needs a `Loop`."""
+    """Check that FastAGI sends only known commands. Needs a `Loop`.
+
+    FastAGI sends `allow` only if the gate permitted a call, and only after `deny`.
+    """
     app, transport = _App(), _Transport()
     call = CallConnection(_Door(app))
     call.connection_made(cast("Any", transport))

@@ -1,4 +1,8 @@
-"""Only a proof by the campaign's controller proves a caller ID. A number not assigned to the campaign is sealed."""
+"""Tests of caller IDs and their proofs.
+
+A proof counts only if it belongs to the campaign's controller. The facts contain at most the reserved prefix of a
+phone number that is not assigned to the campaign.
+"""
 
 from pathlib import Path
 
@@ -8,9 +12,11 @@ from msgspec import structs
 from dialgate.config import loader
 from dialgate.config.configuration import Config
 from dialgate.config.controllers import Line
+from dialgate.core.model import CallerId
 from dialgate.gate.caller_ids import CallerIds
 from dialgate.store import CallerIdProof
 from tests.support import world
+from tests.support.casebook import law_of
 from tests.support.world import CALLER, NOW
 
 STRANGER = "+390612345670"  # assigned to no campaign
@@ -50,6 +56,17 @@ def test_only_the_prefix_of_a_reserved_class_is_left_of_a_sealed_number(
     presentation = caller_ids.of("+390844999999", line)
     assert presentation.fact.number == "+390844"
     assert presentation.sealed
+
+
+@pytest.mark.parametrize(
+    ("country", "prefix"), [("ES", "+34400"), ("FR", "+33162"), ("IN", "+91140"), ("BR", "+55303")]
+)
+def test_the_longest_prefix_is_left_of_a_sealed_number(country: str, prefix: str) -> None:
+    """The country files also have classes for the shorter prefixes of these numbers, such as +34."""
+    caller_ids = CallerIds([law_of(country)])
+    assert (
+        caller_ids._seal(CallerId(number=prefix + "123456", form="number", region=country)).number == prefix
+    )
 
 
 def test_a_short_code_is_not_sealed(caller_ids: CallerIds, line: Line) -> None:

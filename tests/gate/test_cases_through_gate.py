@@ -1,7 +1,7 @@
 """Every case through a whole gate, which gathers the facts itself.
 
-The facts of a case are written to configuration files, published registry answers, call lists, ledger, attempts and
-caller-ID proofs. Then a call to a number of the case's kind is checked at the instant of the case.
+The tests write the facts of a case to the configuration files, the published registry answers, the call lists and the
+store. The gate checks a call at the instant of the case, to a number of the kind that the case describes.
 """
 
 import asyncio
@@ -54,7 +54,8 @@ CASES = [case for case in all_cases() if case.about not in ELSEWHERE]
 def expected(prepared: PreparedCase) -> Facts:
     """Return the facts that the gate should gather for a case.
 
-    They have no ledger state, lists or registry answers if the number is invalid or the campaign unknown.
+    If the number is invalid or the campaign is unknown, the facts contain no ledger state, call lists or registry
+    answers.
     """
     facts, law = prepared.facts, case_law(prepared.case)
     said = {answer.registry: answer for answer in facts.registries}
@@ -86,7 +87,7 @@ def expected(prepared: PreparedCase) -> Facts:
 
 
 def unnamed(facts: Facts) -> Facts:
-    """Return the facts in the order of the store, without sequences, consultation ids and decision ids."""
+    """Return the facts in the order of the store, without sequence numbers, consultation ids and decision ids."""
     known, shown = facts.known, facts.caller_id
     return structs.replace(
         facts,

@@ -1,7 +1,9 @@
-"""The cases of a country's case book over HTTP: one of each kind, or all with `DIALGATE_HTTP_CASES=all` (`make torture`).
+"""The cases of each country's case book, checked over HTTP.
 
-One gate decides all cases of a country: each case has its own controller, campaign, list and registry answers, and the clock moves to
-the instant of the case. Cases with a law of their own have a gate for each such law.
+The tests run one case of each kind, or all cases with `DIALGATE_HTTP_CASES=all` (`make torture`).
+
+Cases with the same law and answers from the same registries share a gate. Each case has its own controller, campaign
+and call lists. The clock moves to the instant of each case.
 """
 
 import asyncio
@@ -226,9 +228,10 @@ def name_of(case: Case) -> str:
 
 
 def groups(cases: list[PreparedCase]) -> list[list[PreparedCase]]:
-    """Group the cases by law and published lists, in order of time because a gate's clock never goes back.
+    """Group the cases that can share a gate, in time order, because a gate's clock never goes back.
 
-    A published full list has an answer for every number. So a case whose list was never loaded needs another gate.
+    Cases in a group have the same law and answers from the same registries. A published full list answers for every
+    number, so a case without an answer from that registry needs a gate without the list.
     """
     together: defaultdict[bytes, list[PreparedCase]] = defaultdict(list)
     for case in cases:
@@ -266,9 +269,10 @@ def _is_a_call(case: Case) -> bool:
 
 
 def _kind(case: Case) -> tuple[object, ...]:
-    """Return the kind of a case: the decision with its sources, the bases of the lists, and the registry answers.
+    """Return the kind of a case. Over HTTP, one case of each kind is enough.
 
-    One case of each kind is enough over HTTP.
+    The kind consists of the decision's legal basis, the denial reasons, the bases of the call list entries, and the
+    registry answers.
     """
     facts = facts_of(case)
     decision = decide(facts, case_law(case))

@@ -216,7 +216,10 @@ def check_responses_are_logged(witness: Witness, log: Log, first: int) -> None:
 
 
 async def check_attempts_are_logged(data: Path, log: Log, witness: Witness) -> None:
-    """Check that the attempts equal the allows in the log, and that acknowledged results and revocations are stored."""
+    """Check that the store has one attempt for each permitted call in the log, and no others.
+
+    The store must also contain all acknowledged call outcomes and revocations.
+    """
     store = SqliteStore.open(data / "store.db", patience=5)
     try:
         known = (await store.read([log.keys.subject("acme", number) for number in CALLED])).known

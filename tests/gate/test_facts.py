@@ -179,7 +179,10 @@ def test_a_call_id_keeps_neither_the_called_number_nor_an_unassigned_caller_id(
 
 
 def test_the_day_and_the_places_of_a_call_are_those_of_its_instant(gatherer: Gatherer) -> None:
-    """The day and the places are cached for a day. A clock change and Christmas fall between the tested instants."""
+    """The local date and the offsets of a time zone are cached for a day.
+
+    A clock change and Christmas fall between the tested instants.
+    """
     question = ask(gatherer)
     law = gatherer.config.laws["IT"]
     shown = CallerId(number=CALLER, form="number")
@@ -416,7 +419,7 @@ def test_a_replaced_list_is_used_until_the_new_file_is_open(gatherer: Gatherer) 
 
 
 def test_equal_lists_change_nothing(gatherer: Gatherer) -> None:
-    """Otherwise every round of upkeep would discard the prepared look-ups."""
+    """Each round of upkeep sets the call lists. Unchanged lists must not clear the cached look-ups."""
     lists, facts = gatherer._lists, gatherer.files(ask(gatherer))
     gatherer.use_lists(dict(lists))
     assert gatherer._lists is lists

@@ -174,7 +174,7 @@ async def test_all_calls_that_wait_for_a_stalled_disk_are_answered(running: Worl
 
 
 async def test_a_sync_without_a_write_is_not_timed_from_a_write_long_ago(running: World) -> None:
-    """A repeated answer waits for a sync too. The idle time before it must not count as a slow sync."""
+    """A batch of repeated answers syncs without a write. The time since the last write must not count as sync time."""
     await running.app._recorder.sync()
     took = running.sample("dialgate_log_sync_seconds_sum")
     assert took is not None
@@ -430,7 +430,7 @@ async def test_a_simulation_has_the_reasons_of_the_check(running: World) -> None
 
 
 async def test_a_simulation_ends_when_the_check_would(running: World) -> None:
-    """An allow usually ends after fifteen minutes. An allow given five minutes before midnight ends at midnight."""
+    """The decision ends after fifteen minutes, or at midnight if midnight comes first."""
     client = client_of(running)
     call = Call(to=CLEAR, from_=CALLER, campaign="acme-fibre", client=client.name, interface="test")
     for at, ends in (

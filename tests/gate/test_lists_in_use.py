@@ -99,7 +99,7 @@ def with_caller_id(folder: Path, *caller_ids: str) -> Config:
 
 
 async def codes(made: World, path: str = "/v1/check", **changes: str) -> list[str]:
-    """Return the reason codes of a denial, or an empty list for an allow."""
+    """Return the reason codes of a denial, or an empty list if the call is permitted."""
     async with made.client.post(path, json=CALL | changes) as answer:
         response = await answer.json()
     return [] if response["decision"] == "allow" else [reason["code"] for reason in response["reasons"]]

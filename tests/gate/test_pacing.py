@@ -84,7 +84,7 @@ def codes(answer: Any) -> list[str]:
 
 
 async def pause(made: World) -> None:
-    """Abandon four calls, one more than a campaign with few answered calls may."""
+    """Abandon four calls. The limit is three calls for a campaign with few answered calls."""
     for number in NUMBERS[:4]:
         await call(made, number, "abandoned")
     await made.app.tick()
@@ -132,13 +132,13 @@ async def test_an_officer_lifts_the_pause_with_a_ground(gate: World) -> None:
     ]
     assert [limit["since"] for limit in listed["limits"]] == ["2026-11-23T23:00:00.000Z"]
     path = "/v1/campaigns/acme-fibre/lift"
-    receipt = await post(gate, path, {"ground": "dialler slowed down", "actor": "dpo", "proof": "ticket 7"})
+    receipt = await post(gate, path, {"ground": "dialer slowed down", "actor": "dpo", "proof": "ticket 7"})
     assert receipt["in_force"].startswith("now")
     lifted = receipt["campaign"]
     assert not lifted["paused"]
     assert (lifted["lifted_by"], lifted["ground"], lifted["proof"]) == (
         "dpo",
-        "dialler slowed down",
+        "dialer slowed down",
         "ticket 7",
     )
     assert (await check(gate, NUMBERS[8]))["decision"] == "allow"  # without another round
@@ -202,7 +202,7 @@ async def test_another_gate_on_the_store_pauses_the_campaign_too(tmp_path: Path)
         await pause(first)
         await other.app.tick()
         assert codes(await check(other, NUMBERS[8])) == ["pacing.abandoned"]
-        await post(first, "/v1/campaigns/acme-fibre/lift", {"ground": "dialler slowed down"})
+        await post(first, "/v1/campaigns/acme-fibre/lift", {"ground": "dialer slowed down"})
         await other.app.tick()
         assert (await check(other, NUMBERS[8]))["decision"] == "allow"
 
@@ -301,7 +301,7 @@ def test_commands_show_and_lift_a_pause(tmp_path: Path) -> None:
         return one["paused"], one["limits"][0]["used"], one["lifted_by"]
 
     assert standing() == (True, 1.333, "")
-    lift = ("campaign", "lift", "acme-fibre", "--ground", "dialler slowed down", "--actor", "dpo")
+    lift = ("campaign", "lift", "acme-fibre", "--ground", "dialer slowed down", "--actor", "dpo")
     assert run(*lift).exit_code == 0
     assert standing() == (False, 0.0, "dpo")
     again = run(*lift)
@@ -312,7 +312,7 @@ def test_commands_show_and_lift_a_pause(tmp_path: Path) -> None:
 
 async def test_lifts_are_read_only_when_there_is_a_new_one(tmp_path: Path) -> None:
     store, stored = SqliteStore.open(tmp_path / "store.db"), StoredCounts()
-    lift = PauseLift(campaign="acme-fibre", at=NOW, ground="dialler slowed down", actor="dpo")
+    lift = PauseLift(campaign="acme-fibre", at=NOW, ground="dialer slowed down", actor="dpo")
     await store.lift_pause(lift)
     await stored.read(store)
     with closing(sqlite3.connect(tmp_path / "store.db", isolation_level=None)) as db:

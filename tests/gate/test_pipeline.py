@@ -68,14 +68,14 @@ class Stop(Struct, frozen=True):
 
 
 class Report(Struct, frozen=True):
-    """Report the result of the newest allow."""
+    """Report the result of the newest permitted call."""
 
     gate: int
     outcome: Literal["no_answer", "answered", "opt_out"]
 
 
 class Pass(Struct, frozen=True):
-    """Advance the clock until every allow has expired."""
+    """Advance the clock by `HELD_FOR`, so that every permitted call expires."""
 
 
 class Stale(Struct, frozen=True):
@@ -117,8 +117,9 @@ class LogFails(Struct, frozen=True):
 class Kill(Struct, frozen=True):
     """Kill the gate while it decides `calls`, then restart the gate.
 
-    - `held`: whether the commit reaches the store before or after the restart. If empty, the commit is not held.
-    - `power`: the maximum number of bytes of unsynced log that are lost as well
+    - `held`: whether the held commit reaches the store `before` or `after` the restart. If it is empty, the commit is
+      not held.
+    - `power`: the maximum number of bytes to cut from the unsynced end of the log, as a power failure can
     """
 
     gate: int
@@ -261,7 +262,7 @@ class History:
             question.most += 1
 
     async def ask(self, gate: int, calls: Calls) -> list[CheckResponse]:
-        """Return the answers, or none if the gate was killed."""
+        """Check the calls and return the answers. If the gate was killed, return an empty list."""
         made, answers = [], list[CheckResponse]()
         if not calls:
             return answers
@@ -339,9 +340,9 @@ class History:
 
     @asynccontextmanager
     async def _commit_meets(self, node: Node, fault: str, step: Stale | CutOff) -> AsyncIterator[Proxy]:
-        """Check `step.calls`, apply the fault to their commit, send `step.following` and yield.
+        """Check `step.calls` and apply the fault to the commit. Then check `step.following`, and yield the proxy.
 
-        Afterwards, wait for all answers.
+        When the `async with` block ends, wait for all answers. The block must heal the proxy first.
         """
         assert node.proxy is not None
         node.proxy.fail(fault, COMMIT)
@@ -547,7 +548,7 @@ def test_a_gate_on_sqlite_keeps_every_promise_through_any_history(tmp_path: Path
 async def test_an_answer_that_could_not_be_recorded_is_not_repeated_by_another_gate(tmp_path: Path) -> None:
     """The commit reaches the store, but its reply is lost. The store then holds an answer that no log contains.
 
-    The answer stays in the store until the first gate undoes the commit. Meanwhile the second gate gets the question.
+    The answer stays in the store until the first gate undoes the commit. Meanwhile, the second gate receives the same check.
     """
     async with two_gates_on_redis(tmp_path) as house:
         one, two = house.nodes
@@ -671,7 +672,7 @@ async def asked(history: History, node: Node, calls: Sequence[str]) -> list[Chec
 
 
 async def test_calls_whose_facts_are_read_again_are_decided_at_the_later_instant(tmp_path: Path) -> None:
-    """The registry's answer expires while the commit before these calls is under way."""
+    """The registry answer for the second batch expires while the commit of the first batch is held."""
     async with two_gates_on_redis(tmp_path) as house:
         node = house.nodes[0]
         assert node.proxy is not None

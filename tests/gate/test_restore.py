@@ -302,7 +302,7 @@ async def test_a_stop_recorded_while_the_log_is_copied_is_in_the_copy(tmp_path: 
         url, stopped = f"{app.ready['url']}/v1/revocations", list[int]()
 
         def stop_once(*_: int) -> None:
-            """Record a revocation after the first file has been copied. The first file belongs to the log."""
+            """Record a revocation after the first file, which is a log file, has been copied."""
             if not stopped:
                 body = json.dumps({"number": CLEAR}).encode()
                 headers = {"Authorization": f"Bearer {KEY}", "Content-Type": "application/json"}

@@ -30,7 +30,11 @@ Answer: TypeAlias = tuple[int, str]
 
 
 class Step(Struct, frozen=True):
-    """A request of `owner`. `of` selects the earlier entry that it refers to, counted backwards."""
+    """A request of the controller `owner`.
+
+    If the request needs an id from an earlier answer, `of` selects the id, where 0 is the newest. In other requests,
+    `of` varies the id or the kind.
+    """
 
     owner: str
     kind: str
@@ -164,7 +168,10 @@ def write_controllers(folder: Path) -> Path:
 
 
 async def lived(folder: Path, sequence: list[Step], *, alone: bool) -> list[Answer]:
-    """Send the requests, but not the first controller's if `alone`. Return the answers to the second controller."""
+    """Send the requests to a new gate, and return the answers to the second controller.
+
+    If `alone`, the first controller's requests are left out.
+    """
     others = write_controllers(folder / "owners")
     clients = [
         {**world.client(owner, f"key-of-{owner}", *SCOPES), "controllers": [owner]} for owner in OWNERS

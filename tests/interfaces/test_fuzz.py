@@ -82,7 +82,7 @@ def sound(number: str) -> list[bytes]:
 @settings(max_examples=3, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(damaged([item for number in POOL for item in sound(number)]), min_size=40, max_size=40))
 async def test_no_allow_leaves_the_gate_without_a_full_check(asterisk: Pbx, sent: list[bytes]) -> None:
-    """Every allow in a response is in the log."""
+    """Every permitted call in a response has a record in the decision log."""
     log = asterisk.made.app.config.data / "log"
     before = decision_log.verify(log).allows
     heard = await asyncio.gather(*(asked(asterisk, data) for data in sent))
@@ -93,7 +93,7 @@ async def test_no_allow_leaves_the_gate_without_a_full_check(asterisk: Pbx, sent
 
 
 async def test_a_valid_check_is_allowed_on_each_listener(asterisk: Pbx) -> None:
-    """Otherwise the test above would pass with closed listeners."""
+    """Otherwise `test_no_allow_leaves_the_gate_without_a_full_check` would pass on a gate that denies every call."""
     assert [allows(await asked(asterisk, data)) for data in sound(POOL[0])] == [True, True, True]
 
 

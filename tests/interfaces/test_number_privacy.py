@@ -1,6 +1,7 @@
-"""Called numbers never appear in a log line, a metric or a span, nor on a page without the scope for it.
+"""Called numbers never appear in log lines, metrics, spans, or on any console page except the look-up of a number.
 
-A gate gets numbers of every kind on every listener, and users of every role open its pages. Then all its output is searched.
+The test sends numbers of every kind to every listener, and opens the pages as a user of every role. It then searches
+all output for the numbers.
 """
 
 import asyncio
@@ -77,7 +78,10 @@ def written(number: str) -> list[str]:
 
 
 def stored(data: Path) -> dict[str, str]:
-    """Return every file of the gate except call lists and registry answers, which are sets of numbers."""
+    """Return the text of each file in the data folder, by path.
+
+    Call lists and registry answers are excluded, because they contain numbers by design.
+    """
     found = [
         path for path in data.rglob("*") if path.is_file() and not {"lists", "snapshots"} & set(path.parts)
     ]
@@ -230,7 +234,7 @@ async def by_console(url: str, role: str) -> dict[str, str]:
 
 
 async def _forms(session: ClientSession, number: str, token: str) -> None:
-    """Submit the forms. Their responses may repeat the input to the user who sent it."""
+    """Submit every form. Ignore the responses, because a form can show users their own input."""
     fields = {
         "token": token,
         "number": number,
@@ -255,7 +259,7 @@ async def _forms(session: ClientSession, number: str, token: str) -> None:
 
 
 async def looked_up(url: str) -> str:
-    """Return the page that shows an officer the look-up of a number. A supervisor cannot see that page."""
+    """Look up a number as an officer, and return the result page. The other roles have no access to look-ups."""
     jar, headers = CookieJar(unsafe=True), {"Sec-Fetch-Site": "same-origin"}
     async with ClientSession(url, cookie_jar=jar, headers=headers) as session:
         await (await session.post("/console/login", data={"key": "key-officer"})).read()

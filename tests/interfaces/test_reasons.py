@@ -118,7 +118,10 @@ def dial_in(asterisk: Pbx, region: str) -> None:
 async def test_a_lead_of_an_unknown_campaign_stays_callable(
     asterisk: Pbx, campaign: str, status: str
 ) -> None:
-    """With the shipped carrier entry, an enrolled number becomes do-not-call only if the campaign is known."""
+    """The VICIdial carrier entry marks an enrolled number as do-not-call only if the gate knows the campaign.
+
+    The test runs `deploy/vicidial/carrier-entry.conf`.
+    """
     channel = asterisk.channel(f"9{LISTED.removeprefix('+')}", caller_name="V7152252280000844707")
     channel.variables |= {"CAMPCUST": campaign, "CAMPDTO": "60"}
     entry = (ROOT / "deploy/vicidial/carrier-entry.conf").read_text("utf-8")

@@ -61,7 +61,7 @@ async def in_use(gate: RunningGate) -> bool:
 
 
 async def series(gate: RunningGate, name: str) -> dict[str, float]:
-    """Return the sum of a metric by worker. Either worker may answer at the operations listener."""
+    """Return the sum of a metric for each worker. The response contains both workers, whichever worker sends it."""
     async with gate.client.get(f"{gate.ready['operations']}/metrics") as answer:
         lines = (await answer.text()).splitlines()
     found: dict[str, float] = {}
@@ -157,7 +157,10 @@ async def test_one_scrape_shows_every_worker(node: RunningGate) -> None:
 
 
 async def on_each(node: RunningGate, many: int = 24, **headers: str) -> AsyncIterator[ClientSession]:
-    """Open browsers on new connections, until both workers have served one."""
+    """Yield `many` HTTP sessions, each on a new connection.
+
+    With 24 sessions, each worker almost certainly serves at least one session.
+    """
     for _ in range(many):
         async with ClientSession(node.client._base_url, headers=headers) as browser:
             yield browser
@@ -314,7 +317,11 @@ async def keep_asking(
 
 
 async def said(gate: RunningGate, event: str) -> None:
-    """Wait for a log line. Fail with the output so far if the process ends or is too slow even for a busy machine."""
+    """Wait until the gate logs the event.
+
+    Raise `AssertionError` with the output so far if the process ends first, or after 150 seconds. The timeout is long
+    enough for a busy machine.
+    """
     assert gate.process.stderr is not None
     heard: list[str] = []
     with suppress(TimeoutError):

@@ -1,4 +1,8 @@
-"""Tests of bulk imports: complete or not at all, with a report of invalid rows, and repeatable without harm."""
+"""Tests of bulk imports.
+
+An import with an invalid row writes nothing, unless `skip_bad` is set. Invalid rows are reported. An import can be
+repeated safely.
+"""
 
 import json
 from collections.abc import AsyncIterator, Callable
@@ -96,7 +100,10 @@ def test_fast_check_misses_no_text_with_the_number(masker: Masker, texts: list[s
 
 
 async def test_long_file_is_imported_by_several_processes(registrar: Registrar) -> None:
-    """Line numbers are those of the file, and no two numbers are encrypted with the same nonce."""
+    """Reported line numbers are those of the whole file, although each process handles only a part of the rows.
+
+    No two numbers are encrypted with the same nonce.
+    """
     many = 40_000
     rows = (f"+39333{at:07},web-{at},2026-10-01T10:00:00+02:00,sale,agent\n" for at in range(many))
     head = "number,id,collected_at,purposes,call_types\n"

@@ -195,7 +195,10 @@ async def numbers(gate: World, owner: str, after: int) -> list[str]:
 
 @asynccontextmanager
 async def node(folder: Path, **changes: Any) -> AsyncIterator[World]:
-    """Run a gate shared by two controllers. Each controller has a client, and a third client may act for both."""
+    """Run a gate that two controllers share.
+
+    Each controller has its own client. A third client has access to both controllers.
+    """
     owners = write_controllers(folder / "owners")
     scopes = (*SCOPES, "stream")
     clients = [

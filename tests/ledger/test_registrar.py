@@ -295,7 +295,7 @@ async def test_lift_needs_a_reason(registrar: Registrar) -> None:
     receipt = await registrar.revocations.revoke(
         DIALER, msgspec.convert({"number": CLEAR}, RevocationRequest)
     )
-    with pytest.raises(Refused, match=r"^Say why the revocation is lifted\.$"):
+    with pytest.raises(Refused, match=r"^Give a reason for lifting the revocation\.$"):
         await registrar.revocations.lift(DIALER, receipt.seq, LiftRequest(ground="error", reason="  "))
 
 
@@ -446,7 +446,10 @@ async def test_the_declared_place_is_part_of_the_entry(
 async def test_mobiles_without_directory_in_their_row_are_counted(
     registrar: Registrar,
 ) -> None:
-    """A list from an earlier version does not record which rows state a basis, so it permits no calls to mobiles."""
+    """A call list from an earlier version permits no calls to mobile numbers.
+
+    The record of an earlier list does not state which rows themselves contain the basis `directory`.
+    """
     ask = msgspec.convert({name: value for name, value in LIST.items() if name != "numbers"}, ListRequest)
     rows = ["number,basis", f"{CLEAR},", "+393331234567,", "+393331234568,directory"]
     report = await registrar.call_lists.load_list(registrar.config.settings.clients[0], ask, of_lines(rows))

@@ -1,4 +1,4 @@
-"""Tests of call lists: loaded completely or not at all, every row is counted, and messages contain no number."""
+"""Tests of call lists: every row is counted, an invalid file is refused as a whole, and messages contain no number."""
 
 import re
 from contextlib import closing
@@ -29,7 +29,7 @@ def built(path: Path, text: str, basis: Basis = "directory") -> Tally:
 
 
 def held(path: Path, tally: Tally) -> dict[int, Basis]:
-    """Return the basis of each number in the written set."""
+    """Return the legal basis of each number in the number set that `built` wrote."""
     with closing(NumberSet.open(path / "list.numbers")) as numbers:
         return {int(item): tally.bases[numbers.tag(int(item))] for item in numbers.arrays()[0]}
 
@@ -193,7 +193,7 @@ def test_an_invalid_file_is_refused_and_nothing_is_written(tmp_path: Path, text:
 
 
 def test_a_line_end_within_a_row_does_not_split_the_row() -> None:
-    """The rows come from a JSON array, so a row may contain a line break. The whole list is then refused."""
+    """A row from a JSON array can contain a line break. The whole list must be refused."""
     for row in ("0612345678\n0298765432", "0612345678\r0298765432"):
         with pytest.raises(tabular.Unreadable, match="contains a line break"):
             tabular.of_lines([row])

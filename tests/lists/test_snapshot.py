@@ -306,7 +306,7 @@ def test_a_publication_without_answers_has_parts_of_age_zero(tmp_path: Path) -> 
 
 
 def test_the_stored_format_of_metadata_is_stable(tmp_path: Path) -> None:
-    """The literal stored form: a renamed or removed field breaks this test."""
+    """Stored metadata must stay readable. Unknown fields are ignored, and an absent `coverage` is empty."""
     meta = (
         b'{"registry":"rpo","controller":"acme","mode":"answers","consultations":[{"id":"c","submitted_at":1,'
         b'"answered_at":2,"imported_at":3,"receipt":"T","request_sha256":"r","answer_sha256":"a","lines":4,"listed":5,'
@@ -393,7 +393,7 @@ def sign(folder: Path, key: Ed25519PrivateKey) -> str:
 
 
 def _exchanged_set(folder: Path) -> tuple[Entry, ...]:
-    """Replace a set, and its checksum in the manifest, so that the answer for `LISTED` becomes `clear`."""
+    """Replace a number set so that the answer for `LISTED` becomes `clear`. Return entries with the new checksum."""
     rpo, tps = read_manifest(folder).files
     contents = replace(ANSWERS, states=(State(answer="clear", consultation=1),))
     (folder / "other").mkdir()
@@ -403,7 +403,7 @@ def _exchanged_set(folder: Path) -> tuple[Entry, ...]:
 
 
 def _exchanged_name(folder: Path) -> tuple[Entry, ...]:
-    """Copy a set to another file, and list the copy in place of the original."""
+    """Copy a number set to another file. Return entries that name the copy instead of the original."""
     rpo, tps = read_manifest(folder).files
     (folder / "copy.numbers").write_bytes((folder / rpo.file).read_bytes())
     return replace(rpo, file="copy.numbers"), tps
@@ -416,7 +416,7 @@ def _exchanged_set_and_name(folder: Path) -> tuple[Entry, ...]:
 
 
 def _other_controller(folder: Path) -> tuple[Entry, ...]:
-    """Add a set of another controller."""
+    """Add a number set that belongs to another controller."""
     rpo, tps = read_manifest(folder).files
     entry = add(folder, replace(ANSWERS, controller="beta"), [CLEAR], [1])
     return rpo, entry, tps
@@ -438,7 +438,10 @@ def _other_order(folder: Path) -> tuple[Entry, ...]:
 def test_files_exchanged_under_the_old_signature_are_not_opened(
     folder: Path, exchange: Callable[[Path], tuple[Entry, ...]]
 ) -> None:
-    """The checksums match the manifest, because an attacker with write access to the folder could forge both."""
+    """`Snapshot.open` must reject a forged manifest even if the checksums of all files match.
+
+    An attacker with write access to the folder can replace both a file and its checksum.
+    """
     key = Ed25519PrivateKey.generate()
     public = sign(folder, key)
     assert Snapshot.open(folder, public).answer("rpo", "acme", LISTED).answer == "listed"

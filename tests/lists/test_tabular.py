@@ -157,7 +157,7 @@ SHARED = (
 
 
 def texts(many: int) -> bytes:
-    """Return a workbook with `many` shared texts, which readers hold in memory."""
+    """Return a workbook with `many` shared strings, which readers hold in memory."""
     every = b"".join(b"<si><t>%d</t></si>" % n for n in range(many))
     book = BytesIO(changed("[Content_Types].xml", lambda body: body.replace(b"</Types>", SHARED)))
     with zipfile.ZipFile(book, "a", zipfile.ZIP_DEFLATED) as archive:

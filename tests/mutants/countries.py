@@ -54,7 +54,7 @@ class Change(NamedTuple):
 
 
 class _Edit(NamedTuple):
-    """A replacement of the value at `path`, which is relative to a section or the file."""
+    """A new value and its `path`, relative to the file, a list of sections, or a section."""
 
     text: str
     path: _Path
@@ -350,10 +350,11 @@ class Notice:
         return ""
 
     def _same_outcomes(self, law: Law) -> Callable[[Example], bool]:
-        """Return a quick test of an example: whether its decision under `law` is certainly the same as before.
+        """Return a quick check of whether an example's decision under `law` is unchanged.
 
-        The test runs only the rules that read changed sections. If their outcomes are unchanged, the whole decision is
-        unchanged. The test takes a third of the time of a decision.
+        The check runs only the rules that read changed sections. If their outcomes are unchanged, the whole decision is
+        unchanged. A result of False means only that a full decision is needed. The check takes a third of the time of a
+        full decision.
         """
         names = {name for name in SECTIONS if getattr(law, name) != getattr(self._usual, name)}
         rules = [(name, rule) for name, rule in RULES if self._read[name] & names]
@@ -402,7 +403,10 @@ _Any = TypeVar("_Any")
 
 
 def _concerned(alike: dict[Scope, list[_Any]], usual: Law, law: Law) -> Iterator[list[_Any]]:
-    """Yield the groups whose decisions may differ between `law` and `usual`. Each group shares one scope."""
+    """Yield the lists of calls whose decisions can differ between `law` and `usual`.
+
+    `alike` holds one list for each scope.
+    """
     differences = [_difference(getattr(law, name), getattr(usual, name)) for name in SECTIONS]
     moved = (law.zone, law.day_sets) != (usual.zone, usual.day_sets)
     for scope, several in alike.items():
@@ -460,7 +464,10 @@ def _is_as_wanted(want: Wanted, decision: Decision) -> bool:
 
 
 def _placed(facts: Facts, usual: Law, law: Law) -> Facts:
-    """Return the facts, with day and places recomputed if `law` and `usual` differ in their zone or day sets."""
+    """Return the facts of the call under `law`.
+
+    If `law` and `usual` have a different zone or different day sets, recompute the day and the places.
+    """
     if (law.zone, law.day_sets) == (usual.zone, usual.day_sets):
         return facts
     places = tuple(local_time.place(place.zone, law.day_sets, facts.at) for place in facts.places)
@@ -526,9 +533,10 @@ class Probes:
         )
 
     def _affected(self, law: Law, changed: set[str]) -> set[str]:
-        """Return the rules whose outcome may change: those that read a changed section.
+        """Return the rules whose outcomes can change: those that read a changed section.
 
-        If exemptions may read the changed sections, rules that read a section with an exemption are included.
+        If exemptions can read a changed section, also return the rules that read sections with exemptions. If only the
+        zone or the day sets changed, return all rules.
         """
         if changed <= _READ_BY_RULES:
             kinds = changed

@@ -1,4 +1,4 @@
-"""The compiled primitives return the same as their Python versions, and a gate works without a compiler."""
+"""Tests that the compiled primitives return the same results as the Python fallback, which can be used instead."""
 
 import contextlib
 import json
@@ -113,7 +113,7 @@ HEAD = sha256(b"before").digest()
 @BOTH
 @given(bodies=BODIES, most=st.integers(-1, 14), cut=st.integers(0, 60))
 def test_a_chain_is_followed(ways: Ways, bodies: list[bytes], most: int, cut: int) -> None:
-    """The hashes equal those of hashlib. No more lines than requested are read, and no incomplete line."""
+    """The hashes must equal those of hashlib. `followed` must read at most `most` lines, all of them complete."""
     head, expected = HEAD, b""
     heads = [HEAD]
     for body in bodies:

@@ -147,7 +147,7 @@ def _zones_of_places(zones: Rows, places: Rows, facts: Any) -> Rows:
 
 
 def text(parts: Mapping[str, Rows], release: str) -> str:
-    """Return the source of the module."""
+    """Return the source of `dialgate/core/phone_areas.py`."""
     return _HEAD.format(version=release) + "\n".join(_part(name, rows) for name, rows in parts.items())
 
 

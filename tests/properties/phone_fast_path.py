@@ -4,8 +4,9 @@ Half of the numbers cover every five-digit prefix at every length from 4 to 15 d
 Italy does not depend on later digits, so 2,400,000 numbers cover the whole plan in the installed metadata. The other
 half are one small change away from a valid number.
 
-The slow path here is `_exactly`. All numbers here are a plus sign and digits. For these, the complete slow path adds only
-the refusal texts, which more than double the time. `tests/core/test_phone.py` compares the complete paths.
+This module calls `_exactly` instead of the complete slow path. Every number here is a plus sign followed by digits, so
+the rest of the slow path would only choose the refusal texts. Choosing them would more than double the time.
+`tests/core/test_phone.py` compares the complete paths.
 """
 
 import random

@@ -20,9 +20,10 @@ FIRST, LATER = NUMBERS[:200], NUMBERS[200:]
 class Case(NamedTuple):
     """A scenario, and the alarms that the last run of the job must raise.
 
-    A list is submitted. If `answered`, the registry responds at once (with `fault`, if set), and the job runs again.
-    If `second`, another list is loaded. The last run is `after` milliseconds after the first. `expiring_numbers` is the
-    number in the text of the alarm `expiring`.
+    The first run submits the numbers of a call list. If `answered` is true, the registry responds at once, and the job
+    runs again. `fault` is the fault that the simulated registry makes, if any. If `second` is true, a second call list
+    is loaded. The last run is `after` milliseconds after the first. `expiring_numbers` is the number in the text of the
+    alarm `expiring`.
     """
 
     after: int

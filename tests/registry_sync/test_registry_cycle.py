@@ -52,7 +52,7 @@ async def test_numbers_on_call_lists_are_submitted_answered_and_published(job: J
 
 
 async def test_age_of_an_answer_counts_from_its_query_and_the_receipt_is_stored(job: JobWorld) -> None:
-    """An answer is valid for 15 days from its query. The processing time is part of these days."""
+    """An answer is valid for 15 days from its query. The processing time counts towards the 15 days."""
     await job.run_once()
     job.clock.at += 20 * HOUR
     await job.answer_and_run()
@@ -145,7 +145,7 @@ async def test_only_numbers_that_may_be_called_soon_are_submitted(job: JobWorld,
 
 
 async def test_numbers_outside_the_registry_are_not_submitted(job: JobWorld) -> None:
-    """Foreign numbers, and San Marino's landlines under 0549."""
+    """The registry contains neither foreign numbers nor San Marino's landlines (prefix 0549)."""
     await load_list(job, ["+33612345678", "+390549881234", "+393331234567"], name="more")
     part = await job.run_once()
     assert (part.due, part.foreign) == (301, 2)
@@ -306,7 +306,10 @@ async def test_receipt_of_another_controller_is_refused_until_it_is_corrected(jo
 
 
 async def test_monthly_consultation_and_end_of_enrolment_have_their_own_alarms(job: JobWorld) -> None:
-    """Stored answers may be valid although the registry has cancelled the operator's enrolment."""
+    """Without a call list the job submits nothing.
+
+    In that case no other alarm warns of an overdue consultation or of an enrolment that is about to lapse.
+    """
     await job.run_once()
     await job.answer_and_run()
     async with registrar(job.plan.gate) as (ledger, client):

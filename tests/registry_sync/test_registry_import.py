@@ -464,7 +464,7 @@ def test_correction_does_not_prolong_an_answer(operator: Operator) -> None:
 
 
 def test_date_is_not_corrected_past_another_consultation(operator: Operator) -> None:
-    """With the new date, the consultation between the two dates would have been merged in the wrong order."""
+    """If there is a consultation between the wrong and the corrected date, answers were merged in the wrong order."""
     operator.import_answers(lines(MOBILE + ",1"), EARLY, "--receipt", "first")
     operator.import_answers(lines(MOBILE + ",0"), LATE, "--receipt", "second")
     before = operator.published_files()
@@ -525,7 +525,7 @@ def test_second_import_is_refused_during_an_import_and_a_killed_import_blocks_no
 
 
 def test_damaged_set_is_not_updated(operator: Operator) -> None:
-    """A merge would copy the damage into a set with a valid checksum."""
+    """A merge would copy the damage into a new number set with a valid checksum."""
     operator.import_answers(GOOD, EARLY)
     (path,) = operator.snapshots.glob("*.numbers")
     flip(path, -1)

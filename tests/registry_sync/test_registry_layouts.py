@@ -598,7 +598,10 @@ def reassigned(office: Office, number: str) -> tuple[str, Instant, Instant]:
 
 
 async def test_disconnection_is_asked_about_since_the_newest_consent(tmp_path: Path) -> None:
-    """A number without data is not submitted again the next day. Nor is one that was disconnected after its consent."""
+    """A disconnected number, or a number about which the registry has no data, is not submitted again the next day.
+
+    A newer consent causes a new query, with the collection date of that consent.
+    """
     office = Office(tmp_path, "US", asked=[REASSIGNED])
     (office.folder / "outbox").mkdir()
     await give_consents(office, NEW_YORK_NOON, KEPT, CHANGED, NO_DATA)

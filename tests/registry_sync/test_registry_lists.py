@@ -1,6 +1,6 @@
-"""Registries that publish full lists: both UK layouts, US full and change files, age, coverage, faulty files.
+"""Tests of registries that publish full lists: both UK layouts, and the full files and change files of the US.
 
-The clock is manual; files are real.
+The tests cover the age of a list, its coverage and faulty files. The clock is set by hand; the files are real.
 """
 
 import zipfile
@@ -106,7 +106,10 @@ def changes(*records: str) -> str:
 
 
 async def test_changes_apply_in_order_of_time_not_of_lines(job: ListJob) -> None:
-    """A file may remove a number and add it again. If A and D have the same instant, A counts, because it forbids calls."""
+    """A file can delete a number (D) and add it again (A).
+
+    If both changes have the same time, A wins, because a listed number is not called.
+    """
     await publish_first_lists(job)
     job.put(
         "2026-11-22_407_changes-since-2026-11-20_x1.txt.zip",

@@ -95,7 +95,7 @@ async def test_diff_counts_changed_answers(tmp_path: Path) -> None:
     )
     assert len(difference["consultations"]) == 3
     assert (
-        "no earlier publication 'nothing'. Available versions: "
+        "no earlier publication has version 'nothing'. Available versions: "
         in run_command(job, "diff", "--from", "nothing")[1]["error"]["message"]
     )
     assert run_command(job, "diff", "--from", "nothing")[0] == 1

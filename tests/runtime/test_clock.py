@@ -1,4 +1,7 @@
-"""The clock across restarts: what has expired stays expired, and a jump destroys nothing until a person confirms it."""
+"""Tests of clock jumps, with and without a restart of the gate.
+
+An expired registry answer stays expired. After a clock jump, no data is destroyed until a person confirms the time.
+"""
 
 import json
 from collections.abc import AsyncIterator

@@ -593,7 +593,10 @@ async def test_no_kill_leaves_a_partial_file_or_loses_a_segment(place: Place, tm
 
 
 def faults(copy: Path) -> list[dict[str, Any]]:
-    """Return the faults of the workers with at least one complete segment."""
+    """Verify the copied log of each worker that has a complete segment, and return the faults found.
+
+    Leave out unreadable segments.
+    """
     reported: list[dict[str, Any]] = []
     for worker, folder in ((1, copy / "log"), (2, copy / "log" / "worker-2")):
         if folder.is_dir() and any(folder.glob("*.checkpoints")):

@@ -79,7 +79,7 @@ def consumer(url: str) -> Any:
 
 
 async def stream(url: str, name: str, log: str) -> list[tuple[int, str, bytes]]:
-    """Return sequence, hash and body of the entries that a consumer reads."""
+    """Return the sequence number, hash and body of each entry that a consumer reads."""
     client = consumer(url)
     entries = await client.xrange(f"{{{name}}}:decisions:{log}")
     await client.aclose()
@@ -137,7 +137,7 @@ async def test_the_records_of_a_segment_form_a_chain(data: Path, name: str) -> N
 
 
 async def test_records_not_on_disk_are_not_delivered(data: Path, name: str) -> None:
-    """Such a record could be lost, and its number reused."""
+    """A crash could lose a record that is not on disk, and a new record could get the same sequence number."""
     whole = durable(data / "log")
     publish_durable(data / "log", whole - 7)
     shipper = await deliver_all(data, shipper_url(), name)

@@ -2,15 +2,16 @@
 
 Two invariants must hold:
 
-- After a stop for a number is acknowledged, no call to the number is allowed.
-- At most five calls to a number are allowed.
+- After a revocation for a number is acknowledged, no call to the number is permitted.
+- At most five calls to a number are permitted.
 
 Requests and responses are recorded with their times and checked against these two invariants. No other invariants are
-needed, because decisions share only limits and stops, and only a wrong allow can break either.
+needed. Decisions share only limits and revocations, and only a wrongly permitted call can violate a limit or a
+revocation.
 
-A violation ends the run with `Violation`. If a master exists but the gates do not allow calls or accept stops in time,
-the run ends with `NotServed`. A round in which the test's Redis servers fail is repeated. If more than one round in
-twenty fails this way, the run ends with `Spoiled`. One such round is always tolerated.
+A violation ends the run with `Violation`. If a master exists but the gates do not permit calls or acknowledge
+revocations in time, the run ends with `NotServed`. A round in which the test's Redis servers fail is repeated. If more
+than one round in twenty fails this way, the run ends with `Spoiled`. One such round is always tolerated.
 
 `DIALGATE_FAILOVERS`: number of rounds. `DIALGATE_CALLERS`: number of concurrent callers.
 """
@@ -57,7 +58,7 @@ class Violation(Exception):
 
 
 class NotServed(Exception):
-    """A master exists, but the gates did not allow calls or accept stops in time."""
+    """A master exists, but the gates did not permit calls or acknowledge revocations in time."""
 
 
 class Spoiled(Exception):
@@ -80,7 +81,11 @@ class Stop(Struct, frozen=True):
 
 
 def unlawful(asked: Sequence[Check], stopped: Sequence[Stop]) -> list[str]:
-    """Return the wrong allows: those begun after an acknowledged stop, and those beyond the limit."""
+    """Return a description of each violation.
+
+    A violation is a check that permitted a call although the number's revocation was acknowledged before the check
+    began. More than `LIMIT` permitted calls to a number are a violation too.
+    """
     allowed = {check.decision: check for check in asked if check.verdict == "allow"}.values()
     stops = {stop.number: stop.acknowledged for stop in reversed(stopped)}
     late = [
@@ -112,7 +117,7 @@ def test_the_checker_finds_exactly_the_violations(asked: list[Check], faults: in
 
 
 class Site(Struct):
-    """Two gates on one store, with the checks and stops sent to them.
+    """Two gates on one store, with the completed checks and the acknowledged revocations.
 
     The first gate always assumes that numbers are unknown.
     """
@@ -132,7 +137,7 @@ class Site(Struct):
         return check
 
     async def stop(self, number: str) -> None:
-        """Keep requesting a stop for a number until a gate acknowledges the stop."""
+        """Repeat the revocation request for a number until a gate acknowledges the request."""
         request = RevocationRequest(number=number, scope="controller")
         acknowledged = False
         while not acknowledged:
@@ -200,7 +205,7 @@ async def served() -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def load(place: Site, numbers: list[str]) -> AsyncIterator[list[asyncio.Task[None]]]:
-    """Send checks without a pause, and request stops for half of the numbers.
+    """Send checks without a pause, and request revocations for half of the numbers.
 
     All requests are cancelled at the end, because closing a gate waits until all open checks are answered.
     """
@@ -219,7 +224,10 @@ async def load(place: Site, numbers: list[str]) -> AsyncIterator[list[asyncio.Ta
 
 
 async def round_of(place: Site, numbers: list[str], fail: Callable[[], Awaitable[None]]) -> float:
-    """Kill and replace the master under load. Return the seconds until the gates allow a new number."""
+    """Kill and replace the master under load.
+
+    Return the seconds from the start of the load until the gates permit a call to an unused number.
+    """
     fresh, *others = numbers
     async with load(place, others) as stops:
         begun = time.monotonic()
@@ -261,7 +269,7 @@ async def master_of(pair: list[Node]) -> Node:
 
 
 async def kill_master(servers: Servers, pair: list[Node]) -> None:
-    """Kill the master, wait until the other node is master, and restart the killed one as its replica.
+    """Kill the master, wait until its replica is promoted, and restart the killed node as a replica.
 
     Raises `Spoiled` on failure.
     """

@@ -1,4 +1,7 @@
-"""Network faults between gate and Redis cause no unlawful allow, no hang and no unrecorded attempt."""
+"""Tests of network faults between a gate and Redis.
+
+A fault must not cause an unlawful call, a hang or an unrecorded attempt.
+"""
 
 import asyncio
 import re
@@ -61,7 +64,7 @@ class Line(Struct):
         return [entry.id for _, entry in entries if isinstance(entry, Record) and entry.decision.allow]
 
     async def served(self, call_id: str = "", to: str = CLEAR) -> Answer:
-        """Check until a decision is recorded, and return it."""
+        """Repeat the check until a decision is recorded. Return the answer."""
         async with asyncio.timeout(RECOVERY):
             while True:
                 answer = await ask(self.app, call_id, to)
@@ -136,7 +139,9 @@ async def test_a_doubtful_commit_is_settled_before_the_next_commit(line: Line) -
 
 
 async def test_attempts_after_a_doubtful_commit_survive_a_power_failure(line: Line) -> None:
-    """The undo sets the log's position in the store to the entry before the batch, where crash recovery starts.
+    """Crash recovery starts at the log's position in the store.
+
+    The undo sets this position to the sequence number before the first entry of the batch.
 
     The batch begins with a denial, which has no attempt in the store.
     """
@@ -161,7 +166,7 @@ async def test_a_read_during_a_failing_commit_is_not_used(line: Line) -> None:
 
 
 async def test_an_assumption_from_before_a_failed_commit_is_not_used(line: Line) -> None:
-    """The next batch reuses the log sequences of the failed commit, so the commit must be undone first."""
+    """The next batch reuses the log sequence numbers of the failed commit, so the commit must be undone first."""
     await line.served(to=UNLISTED)  # the server has the script from here on
     line.proxy.fail("broken", COMMIT)
     first = asyncio.create_task(ask(line.app, "a", UNLISTED))
@@ -177,7 +182,7 @@ async def test_an_assumption_from_before_a_failed_commit_is_not_used(line: Line)
 
 @pytest.mark.parametrize("before", [0, 5])
 async def test_a_read_that_overtakes_a_commit_sees_its_writes(line: Line, before: int) -> None:
-    """The read misses neither remembered answers nor attempts."""
+    """The read must return all answers and attempts from the commit."""
     for _ in range(before):
         assert (await line.served()).decision == "allow"
     line.proxy.seconds = PATIENCE / 3

@@ -214,9 +214,9 @@ async def test_an_older_copy_appears_again_while_the_gate_waits(server: Path) ->
 
 
 async def test_an_older_copy_appears_during_recovery(server: Path) -> None:
-    """Recovery must fail, because the second copy lacks the attempts that were added to the first copy.
+    """Recovery must fail if the store is replaced by another older copy, which lacks the attempts just added.
 
-    If the second copy stored the new position, a later recovery would skip these attempts.
+    If that copy contained the new position, a later recovery would skip the lost attempts.
     """
     store = RedisStore(at(server))
     await store.settle("log", 0, [], [])

@@ -152,7 +152,7 @@ async def test_a_stop_at_one_gate_binds_the_other(gates: list[App], *, assuming:
 
 
 async def test_the_record_of_a_denial_contains_a_stop_of_another_gate(gates: list[App]) -> None:
-    """The commit must detect a stop from another gate, even though a denied call reserves no attempt."""
+    """The commit must detect a revocation from another gate, even though a denied call reserves no attempt."""
     one, other = gates
     always_assume(other)
     stop = RevocationRequest(number=UNLISTED, scope="controller")
@@ -172,9 +172,10 @@ async def test_a_retry_at_another_gate_gets_the_same_decision(gates: list[App], 
 
 
 async def test_the_durable_position_of_a_log_is_not_stored_after_every_batch(gates: list[App]) -> None:
-    """Commits store the position too; these writes are not counted. Other writes are at least `NOTE_SECONDS` apart.
+    """Apart from commits, the gate writes the position at most once every `NOTE_SECONDS`.
 
-    The bound holds on a machine of any speed. It includes one write that may be scheduled before the first check.
+    The permitted number of writes depends on the elapsed time, so the test passes on a machine of any speed. The number
+    includes one write that might be scheduled before the first check.
     """
     name = gates[0].config.settings.store.name if gates[0].config.settings.store else ""
     socket = redis_servers.alone().rpartition("@")[2]
@@ -424,7 +425,7 @@ async def test_an_assumed_reading_is_not_committed_to_an_emptied_server(
 
 
 async def test_an_assumed_reading_is_true_on_the_copy_of_an_empty_ledger(tmp_path: Path) -> None:
-    """In such a copy the ledger's sequence is stored as 0."""
+    """A copied store contains 0 as the newest sequence number. An empty store contains no sequence number."""
     store = RedisStore(redis_servers.alone(), name=tmp_path.name)
     await store.script("whole", [store.key("seq"), store.key("copying")], [0])
     await read_unknown(store)
@@ -629,7 +630,7 @@ def test_lock_files_created_by_root_belong_to_the_folders_owner(tmp_path: Path) 
 
 @pytest.mark.parametrize("key", ["store", "node", "listen", "fastagi", "sip"])
 async def test_settings_that_a_running_gate_cannot_change_are_refused(gates: list[App], key: str) -> None:
-    """Otherwise a stop entered by command would go to a store that the gate does not use."""
+    """Otherwise `dialgate revoke` could write a revocation to a store that the running gate does not use."""
     app = gates[0]
     changes = {
         "store": SharedStore(url=redis_servers.alone(), name="another"),
@@ -706,7 +707,7 @@ async def test_a_gate_on_an_old_configuration_is_flagged_until_it_follows(gates:
 
 
 async def beat(*gates: App) -> None:
-    """Let each gate report its presence, and then read the presence of the others."""
+    """Make each gate report its presence and read the presence of the other gates."""
     for _ in range(2):
         for app in gates:
             app._clock._read.at += 2_000  # type: ignore[attr-defined]  # it is a Hand
@@ -760,7 +761,7 @@ async def test_a_store_of_another_version_is_refused(tmp_path: Path, left: tuple
 
 
 async def test_the_names_of_neighbouring_decisions_are_stored_together(own_store: RedisStore) -> None:
-    """The sequences cross chunk boundaries. Releasing some decisions must not remove the names of their neighbours."""
+    """The sequence numbers span several chunks. A release must not remove the hashes of neighbouring decisions."""
     seqs = [1, 2, 126, 127, 128, 130, 255, 256, 257]
     subjects = {f"log-{seq}": b"%016d" % seq for seq in seqs}
     reservations = [
@@ -807,7 +808,7 @@ async def test_a_ledger_that_lost_acknowledged_entries_is_not_read(tmp_path: Pat
 
 
 async def test_a_stop_acknowledged_during_a_read_is_not_reported_as_lost(tmp_path: Path) -> None:
-    """A read that was already in progress need not contain the stop."""
+    """A read might lack a revocation that was acknowledged after the read began."""
     store = RedisStore(redis_servers.alone(), name=tmp_path.name, patience=5)
 
     async def read_on() -> None:
@@ -860,7 +861,7 @@ async def test_an_existing_entry_is_acknowledged_again_only_once_durable(tmp_pat
     await app.registrar.consents.record(client, consent)
     replica.kill()
     for _ in range(2):
-        with pytest.raises(StoreUnavailable, match="0 of 1 replicas"):
+        with pytest.raises(StoreUnavailable, match="replicas: 0 of 1"):
             await app.registrar.consents.record(client, WithdrawalRequest(number=CLEAR, id="web-1"))
     await app.close()
     master.kill()
@@ -890,7 +891,7 @@ async def test_removed_and_added_replicas_are_noticed_at_run_time(tmp_path: Path
             await beat(app)
     assert not app.gate.readiness()
     another.kill()
-    with pytest.raises(StoreUnavailable, match="1 of 2 replicas"):
+    with pytest.raises(StoreUnavailable, match="replicas: 1 of 2"):
         await app.registrar.revocations.revoke(
             app.config.settings.clients[0], RevocationRequest(number=CLEAR, scope="controller")
         )
@@ -912,7 +913,7 @@ async def test_a_known_replica_is_waited_for_even_if_no_sentinel_answers(
     with pytest.raises(StoreUnavailable, match="no Sentinel lists the replicas of `gates`"):
         await store.surplus_replicas()
     watched.nodes[1].kill()
-    with pytest.raises(StoreUnavailable, match="0 of 1 replicas"):
+    with pytest.raises(StoreUnavailable, match="replicas: 0 of 1"):
         await store.append([revoked(ANNA)])
     await store.close()
 
@@ -930,7 +931,7 @@ async def test_a_replica_unknown_at_the_start_of_a_cluster_is_waited_for_soon(
     holding = [node for node in cluster.nodes if tmp_path.name in node.say("--scan")]
     (replica,) = (node for node in holding if node.say("ROLE").startswith("slave"))
     replica.kill()
-    with pytest.raises(StoreUnavailable, match="0 of 1 replicas"):
+    with pytest.raises(StoreUnavailable, match="replicas: 0 of 1"):
         await store.append([revoked(ANNA)])
     await store.close()
 
@@ -961,7 +962,7 @@ def ask_port(port: int, *words: str) -> None:
 
 
 async def test_a_server_that_syncs_every_second_is_waited_for(tmp_path: Path) -> None:
-    """The store accepts every stop, although the server's sync may take longer than `patience`."""
+    """The store accepts every revocation, although the server's sync can take longer than `patience`."""
     process = redis_servers.start(tmp_path, unixsocket=str(tmp_path / "socket"), appendfsync="everysec")
     store = RedisStore(at(tmp_path), patience=0.2)
     await store.refuse_unless_safe()

@@ -1,4 +1,8 @@
-"""The key filter of the embedded store. A key that it reports absent must be absent: an allow may depend on it."""
+"""Tests of the key filter of the embedded store.
+
+A key that the filter reports as absent must be absent. Otherwise a gate could miss a revocation or an attempt and
+permit an unlawful call.
+"""
 
 import asyncio
 import os
@@ -121,7 +125,6 @@ async def test_a_commit_notices_a_revocation_after_its_read(tmp_path: Path) -> N
 
 
 async def test_keys_committed_while_the_filter_is_filled_are_in_it(tmp_path: Path) -> None:
-    """The filter must contain all keys, including those committed while it is being filled."""
     store = SqliteStore.open(tmp_path / "store.db")
     subjects, keys = random_keys(4), random_keys(4)
 

@@ -55,7 +55,7 @@ async def test_another_process_reads_what_the_gate_wrote(tmp_path: Path) -> None
 
 
 async def test_a_database_restored_under_an_open_store_is_read(tmp_path: Path) -> None:
-    """The restored ledger reuses sequences under which the store has already read other entries."""
+    """New entries reuse the sequence numbers of entries that the store read before the restore."""
     store, other = (SqliteStore.open(tmp_path / "store.db") for _ in range(2))
     await store.append(drafts("before", 3))
     (subject,) = keys("after", 1)

@@ -218,7 +218,7 @@ async def test_states_are_in_the_requested_order(store: Store) -> None:
 
 
 async def test_the_sequence_is_the_newest_of_the_whole_ledger(store: Store) -> None:
-    """The sequence identifies the state of the ledger, and is the same for all subjects of one read."""
+    """All states from one read contain the newest sequence number in the whole ledger."""
     assert (await store.read([ANNA])).known == [Known()]
     sequences = await store.append([revoked(ANNA), revoked(BRUNO), revoked(BRUNO)])
     assert [state.seq for state in (await store.read([ANNA, BRUNO, EVERYONE])).known] == [sequences[-1]] * 3
@@ -265,9 +265,9 @@ async def test_an_answer_is_returned_only_from_the_requested_instant_on(store: S
 async def test_an_answer_of_another_log_is_returned_once_it_is_on_its_disk(
     store: Store, other: Store
 ) -> None:
-    """Before the record of an answer is on disk, only the gate that writes the log may repeat the answer.
+    """Until the record of an answer is on disk, the store returns the answer only to the gate that writes the log.
 
-    The record may still be lost. If it is lost, that gate removes the answer from the store.
+    A crash could lose the record. In that case, this gate removes the answer from the store.
     """
     assert isinstance(store, Shared)
     keys, visible = [b"k1", b"k2", b"k3"], []
@@ -514,7 +514,7 @@ async def test_an_attempt_is_counted_once(store: Store) -> None:
 
 
 async def test_a_reused_decision_id_counts_the_later_attempt(store: Store) -> None:
-    """An ID is reused only if the first attempt was never recorded. Neither attempt may hide the other."""
+    """A decision id is reused only if its first attempt was never recorded. The store must return the later attempt."""
     await reserve(store, ANNA, "log-1")
     await store.result("log-1", "busy", 99)
     await reserve(store, BRUNO, "log-1")
@@ -602,7 +602,7 @@ async def test_sequences_grow_over_handles_and_restarts(store: Store, other: Sto
 
 
 async def test_a_removal_appends_atomically_and_makes_readings_stale(store: Store, other: Store) -> None:
-    """Sequences are never reused, and unknown sequences are ignored."""
+    """Sequence numbers are never reused. A removal ignores unknown sequence numbers."""
     await store.append([revoked(ANNA, 1), revoked(ANNA, 2), revoked(BRUNO, 3)])
     reading = await store.read([ANNA])
     assert await other.remove([1, 3, 99], [revoked(ANNA, 4)]) == [4]
@@ -814,7 +814,7 @@ async def test_a_call_list_is_replaced_by_id(store: Store) -> None:
 
 
 async def test_attempts_older_than_the_bound_are_dropped(store: Store) -> None:
-    """Attempts of subjects with ledger entries, and the names of the decisions, are dropped too."""
+    """Attempts of subjects with ledger entries are dropped too. No decision id leads to a dropped attempt."""
     await store.append([revoked(ANNA)])
     for name, at in (("log-1", 10), ("log-2", 20)):
         reading = await store.read([ANNA, BRUNO])
@@ -870,7 +870,10 @@ async def test_the_cursor_of_a_webhook_is_replaced(store: Store, other: Store) -
 
 
 async def test_settling_with_a_log_works_both_ways_and_repeatedly(store: Store) -> None:
-    """Attempts and answers beyond the head are removed, and lost ones are restored. Results and other logs are kept."""
+    """Settling removes the log's attempts and answers after the given position, and restores lost attempts and answers.
+
+    Results are kept. Attempts from other logs are kept too.
+    """
     for other in ("logs", "loh", "lo"):
         await reserve(store, ANNA, f"{other}-99", position=Position(other, 99))
     await reserve(store, ANNA, "log-8", "log-9", "log-10", "log-100")
@@ -1092,7 +1095,10 @@ FEW = 16  # rows of a buffer
 
 
 async def test_a_release_reaches_rows_that_are_still_being_written(tmp_path: Path) -> None:
-    """Otherwise the writer would add them after the release, and a retry would get an allow that no log contains."""
+    """Otherwise the writer would store the released rows after the release.
+
+    A retry would receive a response that no log contains.
+    """
     store = SqliteStore.open(tmp_path / "store.db", buffer_rows=FEW)
     full = [answer(b"k%d" % n, decision=f"log-{n}") for n in range(FEW)]
     counted = Reservation(ANNA, attempt("log-0"), (ANNA,))
@@ -1146,7 +1152,7 @@ async def test_after_a_failed_write_the_next_check_writes_however_many_rows_wait
 
 
 async def test_the_ledger_is_synced_before_a_write_is_acknowledged(tmp_path: Path) -> None:
-    """A power failure would otherwise undo an acknowledged stop."""
+    """A power failure must not undo an acknowledged revocation."""
     store = SqliteStore.open(tmp_path / "store.db")
     await store.append([revoked(ANNA)])
     full = 2

@@ -62,7 +62,7 @@ async def fill(store: Store) -> None:
     assert await store.commit(reading, reservations, answers, Position("log", 40))
     await store.result("log-7", "busy", 99)
     await store.result("log-8", "answered", 99)
-    await store.lift_pause(PauseLift(campaign="spring", at=5, ground="new dialler", actor="dpo"))
+    await store.lift_pause(PauseLift(campaign="spring", at=5, ground="new dialer", actor="dpo"))
     call_list = CallList(
         id="rome",
         controller="acme",
@@ -181,7 +181,7 @@ async def test_a_file_that_cannot_be_created_is_refused_as_target(filled: Path, 
 async def test_a_source_whose_gate_was_killed_is_refused_until_settled(
     filled: Path, urls: dict[str, str]
 ) -> None:
-    """The attempts in the store may be newer than the log. Only a gate with that log can determine this."""
+    """The store might contain attempts that the log lacks. Only a gate with this log can remove these attempts."""
     with closing(sqlite3.connect(filled / "store.db")) as db, db:
         db.execute("UPDATE position SET reached = seq + 1")
     with pytest.raises(CopyRefused, match="Start and stop the gate once"):

@@ -1,8 +1,8 @@
 """Property tests of attempts, answers and ledger: each store agrees with a model after any history.
 
-Two handles use one store. On SQLite only the first counts attempts, like a gate; the second enters
-revocations. Anything may happen between a reading and its commit. A handle is either closed, or abandoned as
-if its process were killed. In the second case, the store is then reconciled with the log.
+Two `Store` objects, called handles, use the same store. On SQLite only the first handle counts attempts. The second
+only enters revocations. Other steps can run between a read and its commit. A handle is either closed, or abandoned as
+if its process had been killed. A handle that replaces an abandoned handle reconciles the store with the log.
 
 `DIALGATE_HISTORIES` sets the number of random histories; without it, each run has the same histories.
 """
@@ -51,7 +51,7 @@ class Write(Struct, frozen=True):
 
 
 class Release(Struct, frozen=True):
-    """Release the newest commit, as if it could not be recorded."""
+    """Undo the newest commit with `Store.release`, as if the log could not record the commit."""
 
     handle: int
 
@@ -65,7 +65,7 @@ class Sync(Struct, frozen=True):
 class Restart(Struct, frozen=True):
     """Open the store again.
 
-    `killed`: without closing it first; the log has lost its last `lost` commits.
+    If `killed` is set, the store is not closed first, and the log loses its last `lost` commits.
     """
 
     handle: int
@@ -74,10 +74,11 @@ class Restart(Struct, frozen=True):
 
 
 class Commit(Struct, frozen=True):
-    """Read, apply `between`, then commit an attempt for each of `reserved` and an answer to each of `answered`.
+    """Read, play the steps in `between`, then commit an attempt for each subject in `reserved`.
 
-    If `synced` is set, the commit states that all earlier log entries are durable. If `assumed` is set, the reading is
-    from `Store.assume` instead of `Store.read`, unless `assume` returns None.
+    The commit also contains an answer for each key in `answered`. If `synced` is set, it also records that all earlier
+    log entries are durable. If `assumed` is set, call `Store.assume` first, and call `Store.read` only if `assume`
+    returns None.
     """
 
     handle: int
@@ -106,7 +107,7 @@ histories = st.lists(steps, min_size=2, max_size=14)
 
 
 class Logged(Struct):
-    """A commit in a log: the sequences from `first` to `last`."""
+    """A commit in a log: the entries with the sequence numbers `first` to `last`."""
 
     first: int
     last: int
@@ -152,7 +153,11 @@ class Model:
         return sorted(self.attempts(subject), key=lambda counted: counted.decision), entered
 
     def answer(self, key: bytes, handle: int) -> Remembered | None:
-        """Return the answer that `handle` may repeat: one of its own, or one that is durable in another log."""
+        """Return the newest answer for `key` if `handle` can read it, otherwise None.
+
+        A handle of a shared store reads only answers from logs that it has written, and answers whose log entry is
+        recorded as durable.
+        """
         every = (answer for log in self.logs.values() for logged in log for answer in logged.answers)
         newest = max(
             (answer for answer in every if answer.key == key), key=lambda answer: answer.at, default=None

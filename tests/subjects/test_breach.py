@@ -29,7 +29,10 @@ async def post(gate: World, path: str, body: dict[str, Any], **headers: str) -> 
 
 
 async def fill(gate: World) -> None:
-    """Make checks at NOW with the client's key and the stolen one, and a look-up with the stolen key an hour later."""
+    """Make checks with the client's key and with the stolen key.
+
+    An hour later, make another check and a look-up with the stolen key.
+    """
     await post(gate, "/v1/check", CALL)
     await post(gate, "/v1/check", CALL, **THIEF)
     await post(gate, "/v1/check", {**CALL, "to": "nonsense"}, **THIEF)

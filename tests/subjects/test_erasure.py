@@ -115,7 +115,7 @@ async def test_erased_number_is_denied_even_if_its_consent_is_sent_again(gate: W
 
 
 async def test_new_erasure_suppresses_again_after_a_lift(gate: World) -> None:
-    """Both new erasures have the same proof as the first. One has the same time, and the other a later time."""
+    """A new erasure appends a new suppression, even with the same proof and time as the lifted suppression."""
     first = (await erase(gate, proof="letter 7"))["suppression"]["seq"]
     lift = {"ground": "error", "reason": "typed wrong"}
     await send(gate, f"/v1/revocations/{first}/lift", lift)
@@ -146,7 +146,7 @@ async def test_revocation_for_one_campaign_is_not_a_suppression(gate: World) -> 
 
 
 async def test_damaged_list_is_not_rewritten_as_valid(gate: World) -> None:
-    """Otherwise a flipped bit, which changes a number's legal basis, would be copied to every gate."""
+    """A rewritten list would have a valid checksum, so gates would use the wrong legal basis in the damaged list."""
     store, folder = gate.app._store, gate.app.config.data / "lists"
     await send(
         gate,
@@ -177,7 +177,7 @@ def test_attempt_in_the_store_counts_before_its_record_is_logged() -> None:
 
 
 async def test_confirmation_is_erased_with_its_consent(gate: World) -> None:
-    """Otherwise the consent would count as confirmed without a new confirmation if a CRM sent the consent again."""
+    """If a CRM sends the consent again, the consent needs a new confirmation."""
     await send(gate, "/v1/consents", {**CONSENT, "double_opt_in": True})
     await send(gate, "/v1/consents/confirm", {"number": MOBILE, "id": "form-1"})
     response = await erase(gate)
@@ -239,7 +239,7 @@ async def test_restricted_data_is_deleted_after_its_term(gate: World) -> None:
 
 
 async def test_nothing_is_erased_under_a_legal_hold_until_it_is_lifted(gate: World) -> None:
-    """Meanwhile the suppression is in force and the entries that permit calls are restricted."""
+    """The hold restricts the consent and the call list. After the hold is lifted, retention removes both."""
     holds = Holds(gate.app.config.data, gate.app.subjects._keys)
     holds.add(MOBILE, at=NOW, by="dpo", reason="case 4711")
     await send(gate, "/v1/consents", CONSENT)
@@ -309,7 +309,7 @@ texts = st.sampled_from(FORMS).map(lambda form: form.format(MOBILE.removeprefix(
 def test_no_file_contains_the_unencrypted_number_after_an_erasure(
     tmp_path_factory: pytest.TempPathFactory, words: list[str]
 ) -> None:
-    """No file contains the unencrypted number before the erasure either.
+    """No file contains the unencrypted number, neither before nor after the erasure.
 
     The search covers the decision log, the lists, and the database with its log and free pages.
     """

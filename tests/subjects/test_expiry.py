@@ -214,7 +214,7 @@ async def test_redis_keeps_attempts_as_long_as_a_limit_counts_them(tmp_path: Pat
 
 
 async def test_all_entries_of_an_id_are_removed_for_every_subject(gate: World) -> None:
-    """The same consent is recorded several times."""
+    """If a consent was recorded several times, retention removes every entry with its ID."""
     for name in ("a", "b"):
         for _ in range(3):
             await consent(gate, name, expires_at=when(NOW))

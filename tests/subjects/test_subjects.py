@@ -233,7 +233,10 @@ async def test_portable_data_is_what_the_person_provided(gate: World) -> None:
 
 
 async def test_client_that_enumerates_numbers_is_blocked_for_an_hour(tmp_path: Path) -> None:
-    """Every endpoint counts. A number that was looked up before does not count again. Other clients are not affected."""
+    """The limit applies to the different numbers that a client looks up through any endpoint.
+
+    The client can look up the same number again. Other clients are not affected.
+    """
     async with world.running(tmp_path, clients=CLIENTS, limits={"lookups_an_hour": 3}) as gate:
         await get(gate, "/v1/revocations?number=%2B390612345670&purpose=abc")
         gate.hand.at += 60_000

@@ -48,7 +48,7 @@ def _instant(text: str | None) -> int | None:
 
 
 def is_replayed(facts: Facts, law: Law) -> bool:
-    """Return whether facts and decision survive JSON, and the stored facts lead to the same decision."""
+    """Return whether the facts and the decision are the same after a JSON round trip and a replay."""
     decision = decide(facts, law)
     stored = msgspec.json.decode(msgspec.json.encode(facts), type=Facts)
     restored = msgspec.json.decode(msgspec.json.encode(decision), type=Decision)

@@ -86,7 +86,7 @@ def order_of_attempts(attempt: Attempt) -> tuple[Instant, str, str]:
 
 
 def prepare(place: int, case: Case) -> PreparedCase:
-    """Prepare a case for a gate: assign a number, and a sector where the case names none."""
+    """Give a case a number to call. Also give its campaign and contracts a sector if they have none."""
     facts = facts_of(case)
     contracts = tuple(
         structs.replace(contract, sector=contract.sector or UNSAID_SECTOR)

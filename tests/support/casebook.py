@@ -1,8 +1,9 @@
-"""The decision cases in `tests/cases/*.yaml`. Each case has a sentence, the facts of a call and the expected decision.
+"""The decision cases in `tests/cases/*.yaml`.
 
-A case starts from `BASE`, an allowed call, and lists only the facts that differ. Instants are written in RFC 3339 or as
-days before the call (`-4d`). `zones` lists the time zones where the called person may be. `law` changes the country file
-for one case: a value that an operator may set, or a section that another country might have.
+Each case has a description (`about`), the facts of a call and the expected decision. A case starts from `BASE`, an
+allowed call, and lists only the facts that differ. Instants are written in RFC 3339 or as days before the call (`-4d`).
+`zones` lists the time zones where the called person might be. `law` changes the country file for one case: a value that
+an operator can set, or a section that another country might have.
 """
 
 import re

@@ -64,7 +64,7 @@ FINDINGS = {
 
 
 def citations(case: Case, code: str) -> list[str]:
-    """Return the citations that a denial for this reason may carry: severity and source, or a severity alone."""
+    """Return the valid citations for a denial with this reason code: severity and source, or a severity alone."""
     if code in WITHOUT_SECTION:
         return [WITHOUT_SECTION[code]]
     facts = merged(BASE, case.facts)

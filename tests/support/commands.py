@@ -1,6 +1,6 @@
 """Commands of dialgate and registry-sync, run in processes that have already imported their modules.
 
-Importing the modules for a command takes half a second of processor time. Most commands need hardly more than that. The
+Importing the modules for a command takes half a second of processor time, most of what a typical command needs. The
 fork server of the standard library therefore imports the modules once. Each command runs in a process forked from that
 server, with its own environment and folder.
 """

@@ -7,14 +7,15 @@ of its `countries`.
 
 - `place`: where the called person is, as an IANA time zone or a region such as `US-CA`. `zones` in base.yaml gives the time
   zone of a region. If `numbers` has an entry named after the place, that number is called. If the region of the number is
-  not known, the call lists declare the place. If the number belongs to another region, the case is an error. Instants
-  without an offset are local time at the place, or in the country's main time zone if there is no `place`.
+  not known, the call lists declare the place. If the number belongs to another region, reading the case raises
+  `ValueError`. Instants without an offset are local time at the place. If there is no `place`, these instants are in
+  the country's main time zone.
 - `declared`: the place that each call list declares for the number.
 - `each`: lists of values by fact, such as `campaign.purpose: [sale, advertising]`. The case is repeated for every
   combination of the values. `each` may also be a list of such mappings; each mapping is then combined separately.
 - `want`: `allow`, or the reason codes of the denial, or a mapping like those in `tests/cases/*.yaml`.
-- `pending`: why the country file cannot express the law of this case yet. A test fails once the decision is as in
-  `want`; then remove `pending`.
+- `pending`: why the country file cannot express the law of this case yet. If the decision matches `want`, a test fails
+  until `pending` is removed.
 """
 
 import itertools

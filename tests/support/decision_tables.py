@@ -73,7 +73,7 @@ class Question(Struct, frozen=True, kw_only=True, dict=True):
 
 
 class Row(Struct, frozen=True, kw_only=True):
-    """A row of a table. `answer` holds the reason codes; it is empty for an allow."""
+    """A row of a table. `answer` holds the reason codes of a denial, and is empty for a permitted call."""
 
     file: str
     table: str
@@ -124,7 +124,11 @@ def _load(text: str) -> Any:
 
 
 def table_rows(file: str, table: dict[str, Any], words: Words) -> list[Row]:
-    """Build one table's rows. Raises `GridError` listing every combination that has no row or several."""
+    """Build the rows of one table.
+
+    Raises `GridError` if a word or an axis is unknown, if a row is invalid, or if a combination has no row or several
+    rows.
+    """
     where = f"{file}: {table['table']}"
     words = words.replaced(table.get("words", {}))
     axes = {axis: _words_of(axis, named, words) for axis, named in table["axes"].items()}

@@ -1,8 +1,8 @@
 """Gates as child processes. A test can kill a gate, cut its connection to the store, or make its disk fail.
 
 A child receives commands as JSON lines over a socket. Each child is forked from a server that has already imported the
-product, so a start takes a tenth of a second. Only `_Child`, `_LedgerWriter` and `Node.entries` use the product's
-classes.
+product, so that a child starts in a tenth of a second. Only `_Child`, `_LedgerWriter` and `Node.entries` use the
+product's classes.
 """
 
 import asyncio
@@ -119,9 +119,9 @@ class _Child:
         return self._app.gate.readiness()
 
     async def note_durable(self) -> bool:
-        """Store the sequence of the last log entry that is on disk. Return whether the write succeeded.
+        """Write the sequence number of the last log entry on disk to the store. Return whether the write succeeded.
 
-        Other gates may repeat the answers up to this sequence.
+        Other gates can repeat the answers of log entries up to this sequence number.
         """
         note = self._app._upkeep.durable_note
         await note.flush()
@@ -322,7 +322,7 @@ class Node:
                 yield Entry(record.id, number, record.call_id, record.decision.allow, attempts)
 
     def cut_power(self, answered: int, cut: int) -> None:
-        """Remove up to `cut` bytes from the end of the log, as a power cut may.
+        """Remove up to `cut` bytes from the end of the log, as a power failure might.
 
         Entries up to `answered` are kept, as are entries that a checkpoint covers.
         """

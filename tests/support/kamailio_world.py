@@ -263,7 +263,7 @@ class Sip(Struct):
         return [invite for trunk in self.trunks for invite in trunk.invites]
 
     def allowed(self) -> dict[str, tuple[str, str]]:
-        """Return the number and caller ID for every allow in the log, by decision ID."""
+        """Return the number and caller ID of every permitted call in the log, by decision ID."""
         keys = Keys.open(self.data / "keys.json")
         return {
             entry.id: (
@@ -275,7 +275,7 @@ class Sip(Struct):
         }
 
     def prove(self) -> None:
-        """Assert that every INVITE at a trunk matches an allow in the log, and that no allow is used twice."""
+        """Assert that each call at a trunk matches a permitted call in the log, and has a decision ID of its own."""
         allowed = self.allowed()
         calls: dict[str, str] = {}
         for invite in self.at_the_trunks:

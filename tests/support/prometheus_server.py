@@ -69,7 +69,7 @@ class Prometheus(Struct, frozen=True):
     async def look(self) -> None:
         """Wait until every target has been scraped again and the rules have been evaluated.
 
-        The first call takes seconds.
+        The first call takes several seconds.
         """
         begun = await self._rounds()
         while await self._rounds() <= begun + 2:

@@ -9,7 +9,9 @@ _CHUNK = 1 << 16
 
 
 class Proxy:
-    """A proxy whose `fault` applies to every request, or only to requests that contain the bytes `only`.
+    """A proxy that injects a fault into requests.
+
+    If `only` is not empty, the fault affects only requests that contain those bytes. `fault` is the kind of fault:
 
     - `delay`: forward each request after `seconds`
     - `half_open`: forward nothing and keep the connection open

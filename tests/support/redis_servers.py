@@ -1,6 +1,6 @@
 """Real Redis and Valkey servers on loopback: alone, with TLS, with Sentinels or as a Cluster.
 
-The servers end when this process exits. The users of the gate and the shipper have exactly the rights that
+The servers end when this process exits. The Redis users `dialgate` and `shipper` have exactly the rights that
 docs/how-to lists.
 """
 
@@ -27,7 +27,7 @@ _TLS = ("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"
 
 @cache
 def allowed(user: str) -> list[str]:
-    """Return the ACL rules for a user from the guides, with key patterns that match any store name."""
+    """Return a Redis user's ACL rules as docs/how-to lists them, with key patterns that match any store name."""
     guides = "\n".join(path.read_text("utf-8") for path in GUIDES.glob("*.md"))
     (line,) = re.findall(rf"^ACL SETUSER {user} on >PASSWORD (.*)$", guides, re.MULTILINE)
     return [word.replace("{dialgate}", "{*}") for word in line.split()]
@@ -67,7 +67,6 @@ def ended(process: subprocess.Popen[str]) -> None:
 
 
 def kill_at_exit(process: subprocess.Popen[str]) -> subprocess.Popen[str]:
-    """Kill the process when this one exits."""
     atexit.register(process.wait)
     atexit.register(process.kill)
     return process
@@ -272,9 +271,12 @@ def sentinels(replicas: int, down_after: int = 1000, info_period: int = 10_000) 
 
     `down_after`: silence after which a node counts as down. `info_period`: interval between queries for the replicas.
 
-    The ping period equals `down_after` by default, but must be shorter: a Sentinel first pings a new master after one
-    period, and would otherwise replace a healthy master. Five ping periods must exceed a second: a Sentinel queries the
-    replicas of a failed master once a second, and does not promote a replica whose last reply is older.
+    The ping period has two limits:
+
+    - It must be shorter than `down_after`. A Sentinel sends its first ping to a new master after one ping period. If
+      both were equal (the default up to a second), the Sentinel would replace a healthy master.
+    - Five ping periods must exceed a second. A Sentinel queries the replicas of a failed master once a second. It does
+      not promote a replica whose last reply is older than five ping periods.
     """
     master = node()
     nodes = [master, *(node(replicaof=f"127.0.0.1 {master.port}") for _ in range(replicas))]

@@ -42,7 +42,7 @@ async def spawn(config: Path, words: Sequence[str] = PROGRAM) -> asyncio.subproc
 
 
 async def kill(process: asyncio.subprocess.Process) -> None:
-    """Kill the process group with SIGKILL, like a power failure: nothing is flushed or closed."""
+    """Kill the process group with SIGKILL, so that the gate cannot flush its buffers or shut down."""
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     await process.communicate()

@@ -29,8 +29,6 @@ NOW: Instant = 1_795_510_800_000  # 2026-11-24T09:00:00Z
 
 
 class SampleDecision(Struct, frozen=True):
-    """One decision to write."""
-
     number: str
     at: Instant = NOW
     country: str = "IT"

@@ -73,7 +73,10 @@ class Scrapes:
             yield f"{name}{{{','.join(filter(None, (labels, target)))}}}", value
 
     def expect(self, *wanted: str, minute: int | None = None) -> None:
-        """Expect exactly these alerts to fire at the last scrape, or at an earlier minute. `judge` checks it."""
+        """Expect exactly the alerts in `wanted` to fire at the last scrape, or at an earlier `minute`.
+
+        `judge` checks the expectation.
+        """
         at = self._minute if minute is None else minute
         names = sorted(set(wanted))
         assert self._expected.setdefault(at, names) == names, f"minute {at} has two expectations"

@@ -1,4 +1,4 @@
-"""Signed logs from two workers to ship, and an S3 server."""
+"""An S3 server and the signed logs of two workers, for tests of shipping."""
 
 import atexit
 import shutil

@@ -81,7 +81,7 @@ def write_folder(folder: Path, **changes: Any) -> Path:
     """Write the sample configuration to a folder and return the path of its dialgate.yaml.
 
     `changes` add or replace settings in dialgate.yaml. Only Italy's country file and the sample's controller are
-    copied, so other countries have no law.
+    copied, so the gate has no law for other countries.
     """
     for name in ("countries/it.yaml", "controllers/acme.yaml"):
         (folder / name).parent.mkdir(parents=True)

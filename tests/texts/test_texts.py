@@ -69,7 +69,7 @@ _ENGLISH = re.compile(r"\b(and|of|or|the|not|are|is|to|with|was|no|number|call|c
 
 
 def found_by_rules() -> set[str]:
-    """Return every text that a rule produces in the cases, and every text about a problem with a number."""
+    """Return all texts that rules produce for the cases in tests/cases, and all texts about problems with a number."""
     decisions = [decide(facts_of(case), case_law(case)) for case in all_cases()]
     outcomes = [outcome for decision in decisions for outcome in decision.outcomes.values()]
     found = {outcome.text if isinstance(outcome, Deny) else outcome.why for outcome in outcomes}

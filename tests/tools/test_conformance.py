@@ -1,4 +1,7 @@
-"""Shipped configurations place no call without an allow, and the kit finds configurations that do."""
+"""Conformance of dialers: a dialer places a call only if the gate permits the call.
+
+Every shipped configuration passes the conformance kit, and the kit detects common mistakes.
+"""
 
 import asyncio
 import gc
@@ -52,7 +55,7 @@ async def failed_cases(dialer: Dialer, among: set[str] | None = None) -> set[str
 
 
 async def finding(dialer: Dialer, case: Case) -> Finding:
-    """Run one case. On a busy machine an allowed call may time out, so it is tried three times."""
+    """Run one case. If the gate permits the call, try up to three times: a busy machine can cause a timeout."""
     for _ in range(3 if case.through else 1):
         (found,) = [item async for item in kit.run(dialer, cases=[case])]
         if found.ok:
@@ -70,7 +73,7 @@ async def test_shipped_configurations_and_client_pass_every_case() -> None:
 
 @pytest.mark.parametrize("turns", range(8))
 def test_closing_gate_leaves_no_open_connection(turns: int) -> None:
-    """Some connections are accepted but not yet served. A leaked socket fails the test."""
+    """A closing gate also closes a connection that it has not yet served. `gc.collect` reveals a leaked socket."""
 
     async def called() -> None:
         async with playing(iter([silent])) as port:
@@ -89,7 +92,7 @@ def test_closing_gate_leaves_no_open_connection(turns: int) -> None:
 class Lua(Struct, frozen=True):
     """A real Lua interpreter that runs deploy/freeswitch/dialgate.lua.
 
-    The FreeSWITCH session is simulated. Its channel still has the variables of an earlier allow.
+    The FreeSWITCH session is simulated. Its channel still contains the `allow` response to an earlier check.
     """
 
     folder: Path
@@ -225,6 +228,15 @@ async def test_unchecked_dial_in_the_file_is_found(beside: str, found: str) -> N
     (seen,) = [item async for item in kit.run(asterisk, cases=[cases_for(asterisk)[-1]])]
     assert (seen.ok, found in seen.note) == (not found, True)
     assert bool(seen.note) is bool(found)
+
+
+async def test_unchecked_dial_is_found_beside_a_conditional_step_that_dials_nothing() -> None:
+    lines = SHIPPED.replace(
+        " same => n,Set(AGIEXITONHANGUP=yes)", " same => n,ExecIf($[1 > 0]?Set(AGIEXITONHANGUP=yes))"
+    )
+    text = f"{lines}\n[phones]\nexten => _X.,1,Dial(PJSIP/${{EXTEN}}@trunk)\n"
+    asterisk = ConfiguredDialer(EMULATED["asterisk"], text, "dialgate-out")
+    assert await failed_cases(asterisk, {"another"}) == {"another"}
 
 
 async def test_unchecked_prefix_in_a_carrier_entry_is_found() -> None:
@@ -379,7 +391,7 @@ async def test_lead_is_closed_only_if_the_number_must_not_be_called(
 
 @pytest.mark.parametrize(("value", "through"), [("0", 20), ("1", 1)])
 async def test_simultaneous_opensips_calls_all_reach_the_gate(value: str, through: int) -> None:
-    """With `no_concurrent_connects`, 97 of 100 calls got status 480."""
+    """With `no_concurrent_connects` 1, OpenSIPS rejects simultaneous calls (status 480). With 0, it rejects none."""
     calls = [Invite(uri=f"sip:{TO}@a", from_uri=f"sip:{CALLER}@a", to_uri=f"sip:{TO}@a") for _ in range(20)]
     async with playing(repeat(allow)) as port:
         text = SIP.replace("127.0.0.1:8080", f"127.0.0.1:{port}").replace(
@@ -531,9 +543,9 @@ SENT = [
     ("+390612345678", "From: <sip:+390844123456@a>", ""),
     ("0612345678", "From: <sip:trunk@a>\\r\\nP-Asserted-Identity: <sip:0844123456@a>", ""),
     ("+390612345679", "From: <sip:+390844123456@a>", "+390612345679, which was not checked"),
-    ("+390612345678", "From: <sip:anonymous@anonymous.invalid>", "differs from the checked one"),
+    ("+390612345678", "From: <sip:anonymous@anonymous.invalid>", "did not get the checked caller ID"),
     ("+390612345678", "From: <sip:+390844123456@a>\\r\\nPrivacy: id", "withheld"),
-    ("+390612345678", "From: <sip:+390699999999@a>", "differs from the checked one"),
+    ("+390612345678", "From: <sip:+390699999999@a>", "did not get the checked caller ID"),
 ]
 
 

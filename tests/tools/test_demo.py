@@ -129,7 +129,7 @@ def test_demo_replaces_only_its_own_folder(tmp_path: Path) -> None:
 
 
 def test_port_in_use_is_refused_before_the_key_is_shown(tmp_path: Path) -> None:
-    """Otherwise a user would send the key to the other program."""
+    """A user must not send the key to the program that already uses the port."""
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
         words = ["demo", "--folder", str(tmp_path / "demo"), "--port", str(port)]

@@ -1,8 +1,8 @@
 """A reader for a trunk's call detail records (CDR).
 
-A file is read completely, which takes about 300 bytes of memory per row. A row with an unreadable number or time is
-kept and later reported, because nothing shows that the call was allowed. Messages name files, columns and line numbers,
-but never quote values.
+The whole file is held in memory, at about 300 bytes per row. A row with an unreadable number or time is kept and later
+reported, because nothing shows that the call was allowed. Messages name files, columns and line numbers, but never
+quote values.
 """
 
 import csv as plain_csv

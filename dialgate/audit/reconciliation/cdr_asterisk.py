@@ -39,7 +39,7 @@ _MANY_DIGITS: Final = re.compile(r"\d{7,}")
 class Trunks(Struct, frozen=True, kw_only=True):
     """The endpoints that are trunks.
 
-    Without `names`, every dialled call counts as having left through a trunk, and no originated call does.
+    If `names` is empty, every dialled call is treated as leaving through a trunk, and originated calls are ignored.
     """
 
     names: tuple[str, ...] = ()  # endpoints, such as `trunk` or `PJSIP/trunk`
@@ -209,7 +209,8 @@ def _originated(
 def _is_incoming(context: str, extension: str, trunks: Trunks) -> bool:
     """Return whether a call on the trunk is incoming.
 
-    An originated call may be in the same context, but with the extension `s`.
+    In an incoming context, a call whose extension is `s` or empty counts as originated. If incoming calls use the
+    extension `s`, `trunks.incoming` must contain both the context and the extension, such as `ivr/s`.
     """
     if f"{context}/{extension}" in trunks.incoming:
         return True

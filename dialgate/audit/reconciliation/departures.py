@@ -71,7 +71,7 @@ class Departures:
 
 
 def _same_calls(order: Longs, call: Longs) -> Iterator[int]:
-    """Yield the rows of every call that has more than one row, and -1 after each such call."""
+    """Yield the rows in `order`, call by call, with -1 after each call. Skip calls that have only one row."""
     keys = call[order]
     ends = np.flatnonzero(np.append(keys[1:] != keys[:-1], True)) if len(keys) else np.empty(0, np.int64)
     begin = 0

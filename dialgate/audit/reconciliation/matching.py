@@ -238,7 +238,7 @@ class _Reconciliation:
         )  # fmt: skip
 
     def _read(self, node: Node, part: Part, seq: int) -> tuple[int, Instant, Instant]:
-        """Read a grounds record. Return the caller ID's index, an allow's expiry, and the longest validity in ms."""
+        """Return a grounds record's caller ID index, its `valid_until`, and the configured `answer_seconds` in ms."""
         body = part.bodies.get(seq) or columnar_decisions.body_of(node.log, seq)
         basis = _basis(body)
         key = (node.data, basis.config)

@@ -1,9 +1,9 @@
 """The rules about the campaign, which must exist and be active, and whose sector must not be banned.
 
 D.Lgs. 206/2005 (Codice del consumo) art. 51 c. 8-bis, in force from 2026-06-19: commercial solicitation of consumers by
-telephone to conclude contracts for electricity or gas is forbidden. Exceptions: (a) the consumer asked that professional
-directly, through the professional's own interfaces; (b) a customer of the professional gave specific consent. The
-burden of proof lies with the professional.
+telephone to conclude contracts for electricity or gas is forbidden. Exceptions: (a) the consumer sent a request
+directly to the professional, through the professional's own interfaces; (b) a customer of the professional gave
+specific consent. The burden of proof lies with the professional.
 """
 
 from dialgate.core.law import Binding

@@ -5,7 +5,7 @@ call numbers in the public directory whose holder has not objected; any other nu
 controller must be able to demonstrate consent. GDPR art. 6(1)(b): calls about a contract, or requested by the person.
 """
 
-from dialgate.core import legal_basis
+from dialgate.core import business_relation, legal_basis
 from dialgate.core.law import Binding
 from dialgate.core.law_sections import Finding, LegalBasis, Section, cited
 from dialgate.core.model import Consent, Deny, Facts, Outcome, Pass
@@ -54,7 +54,7 @@ def _find_basis(facts: Facts, law: Binding) -> Pass | None:
     consent = legal_basis.consent(facts, law)
     if consent is not None:
         return Pass(f"consent:{consent.id}", legal_basis.ends_at(consent, law))
-    relation = legal_basis.relation(facts, law) if "relation" in law.accepted else None
+    relation = business_relation.relation(facts, law) if "relation" in law.accepted else None
     if relation is not None:
         return Pass(f"relation:{relation.id}")
     listing = legal_basis.directory(facts, law)

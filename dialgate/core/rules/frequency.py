@@ -58,7 +58,7 @@ def _counts(limit: Limit, attempt: Attempt, facts: Facts) -> bool:
     """Return whether an attempt counts toward the limit.
 
     An attempt without a reported result counts as answered. If the goods of the attempt or of the new call are unknown,
-    the goods count as the same.
+    both calls are assumed to be about the same goods.
     """
     if limit.among == "campaign" and attempt.campaign != facts.campaign.id:
         return False
@@ -72,7 +72,7 @@ def _counts(limit: Limit, attempt: Attempt, facts: Facts) -> bool:
 
 
 def _leaves(limit: Limit, facts: Facts, at: Instant) -> Instant:
-    """Return when a call made at `at` stops counting."""
+    """Return the instant from which a call made at `at` no longer counts toward the limit."""
     if limit.counting == "rolling":
         return periods.end(limit.per, at)
     return _midnight_after(facts, at, _days(limit.per) + (limit.counting == "whole_days"))
@@ -81,9 +81,9 @@ def _leaves(limit: Limit, facts: Facts, at: Instant) -> Instant:
 def _midnight_after(facts: Facts, at: Instant, days: int) -> Instant:
     """Return the end of a period of `days` local days, in the place where the period ends last.
 
-    The period begins with the local day of `at`. The facts may lack the UTC offset that was in force at `at`. Because
-    that offset may have been an hour larger than the present offset, one hour is added to `at`. The period may be a day
-    too long, but is never too short.
+    The period begins with the local day of `at`. The facts might lack the UTC offset that was in force at `at`. One
+    hour is added to `at`, because that offset might have been one hour ahead of the present offset. The returned period
+    can be a day too long, but is never too short.
     """
     return max(place.instant(place.local(at + HOUR)[0] + days, 0) for place in facts.places or (UTC_PLACE,))
 

@@ -1,8 +1,9 @@
 """The rule about the hours in which the person may be called.
 
-Italy has no general window in statute. The code of conduct (Garante 70/2023 and 148/2024, operative 2024-09-28) binds
-its adherents: Monday to Friday 9-20, Saturdays and days before a holiday 10-19, Sundays and holidays never. The window
-must be open in every time zone the number may be in, both at the decision and when the telephone rings.
+No Italian statute sets general calling hours. The code of conduct (Garante 70/2023 and 148/2024, in effect since
+2024-09-28) binds its adherents: Monday to Friday 9-20, Saturdays and days before a holiday 10-19, Sundays and holidays
+never. The window must be open in every time zone that the number might be in. It must be open both when the gate
+decides and when the telephone rings.
 """
 
 from collections.abc import Mapping
@@ -56,7 +57,7 @@ def _closed(section: Hours, place: Place, facts: Facts, law: Binding) -> Deny:
 
 
 def next_opening(facts: Facts, law: Binding, at: Instant) -> Instant:
-    """Return the first instant, from `at` on, at which every section permits calls in every place.
+    """Return the first instant, at or after `at`, when every section permits calls in every place.
 
     Return 0 if there is none within two weeks, because facts contain the day sets for only two weeks.
     """

@@ -1,11 +1,11 @@
 """The rule that a number must come from a call list or have a legal basis.
 
-L. 5/2018 art. 1 c. 14: no automatic search for numbers. A number that is on no list and has no legal basis counts as
-generated. Art. 1 c. 5: enrolment with the registry bars the use of numbers that were ceded earlier. Art. 1 c. 8: at
-every cession, the data subjects must be told who receives their data.
+L. 5/2018 art. 1 c. 14 forbids the automatic search for numbers. A number that is on no list and has no legal basis
+counts as generated. Art. 1 c. 5: enrolment with the registry bars the use of numbers that were transferred earlier.
+Art. 1 c. 8: at every transfer, the data subjects must be told who receives their data.
 """
 
-from dialgate.core import legal_basis
+from dialgate.core import business_relation, legal_basis
 from dialgate.core.law import Binding
 from dialgate.core.law_sections import Lists, cited
 from dialgate.core.model import Deny, Facts, Outcome, Pass
@@ -21,7 +21,7 @@ def list_origin(facts: Facts, law: Binding) -> Outcome:
         legal_basis.request(facts, law)
         or any(legal_basis.related(facts, law))
         or legal_basis.consent(facts, law)
-        or ("relation" in law.accepted and legal_basis.relation(facts, law))
+        or ("relation" in law.accepted and business_relation.relation(facts, law))
     ):
         return Pass("a basis of its own")
     if problem:

@@ -1,9 +1,9 @@
 """The rule about the called number.
 
 L. 5/2018 art. 1 c. 14 forbids generated numbers. An ambiguous string is therefore denied, because each reading would be
-a guess. Emergency, premium, shared-cost and service numbers have no subscriber, so a campaign must not call them. San
-Marino and the Vatican have numbers with +39 but are not in Italy. Numbers in a country without an accepted law on file
-are denied.
+a guess. Emergency, premium, shared-cost and service numbers have no subscriber, so a campaign must not call them. Some
+numbers in San Marino and the Vatican begin with +39, but these numbers are not in Italy. A call is denied if the gate
+has no law for the number's country, or only a draft that the settings do not accept.
 """
 
 from dialgate.core.law import Binding

@@ -46,7 +46,8 @@ def first_day_within(section: Ratio, counts: Iterable[DayCount], today: date) ->
 def first_day_above(section: Ratio, counts: Iterable[DayCount], today: date) -> date:
     """Return the day on which the campaign last went above the limit.
 
-    The campaign must be above the limit `today`. Results count on the day of the call, not on the day of the report.
+    Call this function only if the campaign is above the limit on `today`. Results count on the day of the call, not on
+    the day of the report.
     """
     day, counted = today, tuple(counts)
     while True:
@@ -66,7 +67,10 @@ def used(section: Ratio, abandoned: int, compared: int) -> float:
 
 
 def totals(section: Ratio, counts: Iterable[DayCount], today: date) -> tuple[int, int]:
-    """Return the abandoned calls and the calls they are compared with, counted over the section's period up to `today`."""
+    """Return the numbers of abandoned and of answered calls in the section's period up to `today`.
+
+    If the section's `to` is `answered_by_person`, the abandoned calls are included in the answered calls.
+    """
     since = today - timedelta(days=days(section))
     abandoned = answered = 0
     for count in counts:

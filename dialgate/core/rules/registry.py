@@ -1,10 +1,11 @@
 """The rule about the opposition registry's answer.
 
 D.P.R. 26/2022 art. 8 c. 2: the controller consults the registry monthly and before every campaign, and a consultation
-is valid for 15 days. The registry publishes no list: it answers each controller about submitted numbers, and only an
-unexpired *not enrolled* permits the call. L. 5/2018 art. 1 c. 5 exempts contracts in force or ended at most 30 days
-ago. Art. 1 c. 6: a consent given after enrolment is valid. The answer has no date of enrolment, so a consent is proved
-to be later than the enrolment only if it was collected after a consultation that answered *enrolled*.
+is valid for 15 days. The registry publishes no list: it answers each controller about submitted numbers. Only the
+answer *not enrolled* permits the call, until the answer expires. L. 5/2018 art. 1 c. 5 exempts contracts in force or
+ended at most 30 days ago. Art. 1 c. 6: a consent given after enrolment is valid. The registry's answer does not contain
+the date of enrolment. A consent is proved to be later than the enrolment only if it was collected after a consultation
+with the answer *enrolled*.
 """
 
 import math
@@ -192,7 +193,8 @@ def _bars(registry: Registry, answer: RegistryAnswer, facts: Facts, law: Binding
 def _windows(block: Block, *, has_holidays: bool) -> Windows:
     """Return the windows in which a block bars calls.
 
-    If the registry's `day_set` is empty, the holidays are unknown. A block on holidays then applies every day.
+    If the registry's `day_set` is empty, the holidays are unknown. A block that includes holidays is therefore applied
+    every day.
     """
     is_any_day = not block.days or ("holiday" in block.days and not has_holidays)
     days = ("mon-sun",) if is_any_day else block.days

@@ -1,7 +1,8 @@
 """The rule about revocations.
 
-GDPR art. 21(2) and (3): a person who objects to direct marketing is no longer called. The objection takes effect at
-once and outweighs every consent, contract, registry answer and earlier allow. Leaving the registry does not lift it.
+GDPR art. 21(2) and (3): a person who objects to direct marketing must no longer be called. The objection takes effect
+at once. Until the objection is lifted, it outweighs every consent, contract, registry answer and earlier decision.
+Leaving the opposition registry does not lift the objection.
 """
 
 from dialgate.core.law import Binding

@@ -5,7 +5,7 @@ A packed segment is stored in the same folder as the segments of `dialgate.decis
     0000000000000001.parquet  the entries in order, one per row (Parquet, zstd, page checksums)
     0000000000000001.sha256   the SHA-256 of that file, in the format that `sha256sum --check` reads
 
-An index file covers one or more packed segments. Its name contains the sequences of its first and last entry:
+An index file covers one or more packed segments. Its name contains the sequence numbers of its first and last entry:
 
     0000000000000001-0000000000420000.index.npy  the positions of decisions and reports (NumPy, uint32 of shape (2, n))
 
@@ -17,23 +17,26 @@ Any Parquet reader can read the columns:
     controller, campaign, country, reason       from the grounds of the decision; `reason` is the first code of a deny
     body                                        the stored entry, if the other columns do not reproduce it
 
-The metadata contains `dialgate.format` (1), `dialgate.header` (the body of the segment header) and `dialgate.hashes` (in hex:
-the hash of the header, of every 1,024th entry and of the last). All other hashes are computed when the segment is read, so a
-modification is detected at the next stored hash.
+The metadata contains `dialgate.format` (1), `dialgate.header` (the body of the segment header) and `dialgate.hashes`:
+in hex, the hashes of the header, of every 1,024th entry and of the last entry. All other hashes are computed when the
+segment is read, so a modification is detected at the next stored hash.
 
 An index is an array. Row 0 holds the first four bytes of each key (big-endian), in ascending order. Row 1 holds the
-sequence of each entry minus the first sequence of the index. The key of a decision is its `number`. The key of a report
-is the SHA-256 of the decision id. The array is followed by a CRC-32 (uint32, little-endian) of each of its 4,096-byte
-pages, which every read checks. The last 32 bytes are the SHA-256 of the file name and all preceding bytes. Four bytes
-are not unique, so readers decode the entries and compare whole keys.
+sequence number of each entry minus that of the first entry of the index. The key of a decision is its `number`. The key
+of a report is the SHA-256 of the decision id. Several keys can begin with the same four bytes, so readers decode the
+entries and compare whole keys.
+
+The array is followed by a CRC-32 (uint32, little-endian) of each of its 4,096-byte pages. A search checks the CRC-32 of
+every page it reads. The last 32 bytes are the SHA-256 of the file name and all preceding bytes.
 
 An index only speeds up searches and is not part of the log. It can be rebuilt from the segments. Without a readable
-index the segments are searched directly. Indexes are merged as their number grows, and an index within the range of
-another is obsolete. Each segment packed by an earlier version has its own `….numbers.npy`, listed in `….sha256`.
+index the segments are searched directly. Indexes are merged as their number grows. An index is obsolete if a larger
+index covers all its entries. Each segment packed by an earlier version has its own `….numbers.npy`, listed in
+`….sha256`.
 
-New columns may be appended. Any other change needs a new `dialgate.format`, and readers refuse an unknown one.
-The Parquet file is published last, after every line was rebuilt from it and compared with the segment. `….new` is an
-unfinished file. `.archiving` is empty; the packing process holds a lock on it.
+A later version can append columns. Any other change needs a new `dialgate.format`, and readers reject an unknown
+format. The Parquet file is published after the `….sha256` file, when every line has been rebuilt from it and compared
+with the segment. `….new` is an unfinished file. `.archiving` is empty; the packing process holds a lock on it.
 """
 
 from dialgate.decision_log.archive.background import Background

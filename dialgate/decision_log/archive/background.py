@@ -16,7 +16,7 @@ class Background:
     """A launcher for packing processes. At most one runs at a time.
 
     The process logs its own failures to the gate's stderr. A failure does not stop the gate, because the log is complete even
-    if its segments are not packed. Without the extra `archive` no segment is packed.
+    if its segments are not packed. If the `archive` extra is not installed, no segment is packed.
     """
 
     def __init__(self, folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""The SHA-256 files of packed segments, which allow a check without decoding."""
+"""The SHA-256 files of packed segments, which detect a modified segment without decoding it."""
 
 import hashlib
 from pathlib import Path
@@ -31,7 +31,7 @@ def check(segment: Path) -> None:
     listed = _sums(segment)
     for path in files_of(segment):
         if path != sums_of(segment) and listed.get(path.name) != digest(path):
-            raise PackedDamaged(path, 0, f"its SHA-256 differs from {sums_of(segment).name}")
+            raise PackedDamaged(path, 0, f"its SHA-256 does not match {sums_of(segment).name}")
 
 
 def files_of(segment: Path) -> list[Path]:

@@ -32,7 +32,8 @@ class Part(Struct, frozen=True):
     """The decisions of one segment, in order, and the grounds stored in the same segment.
 
     `number` holds the first eight bytes of each keyed hash, big-endian. The probability that any two of a
-    million numbers share these bytes is below 10^-7. `bodies` maps sequences to stored grounds.
+    million numbers share these bytes is below 10^-7. `bodies` maps the sequence numbers of the grounds to the
+    bodies of the grounds.
     """
 
     seq: Longs

@@ -1,7 +1,8 @@
-"""The conversion of entries to columns and back, exact to the byte.
+"""The lossless conversion of entries to columns and back.
 
-The text of a decision is formatted here rather than by a JSON encoder, whose output could differ in a later version. An entry
-that this code does not reproduce exactly is stored unchanged in `body`.
+A decision is rebuilt from its columns byte for byte. This module formats the JSON of the decision itself, because the
+output of a JSON encoder could change in a later version of the encoder. An entry that cannot be rebuilt exactly is
+stored unchanged in `body`.
 """
 
 from binascii import b2a_base64
@@ -80,8 +81,8 @@ _decode_type = msgspec.json.Decoder(_Entry).decode
 class ToColumns:
     """A converter of one segment's entries to columns.
 
-    A decision may refer to grounds in another segment. `elsewhere` returns the body of such grounds,
-    given their sequence.
+    A decision can refer to grounds in another segment. `elsewhere` receives the sequence number of those grounds and
+    returns their body, or None if it cannot be read.
     """
 
     def __init__(self, log: str, elsewhere: Callable[[int], bytes | None]) -> None:
@@ -90,7 +91,7 @@ class ToColumns:
         self._bases: dict[int, Basis] = {}
 
     def batch(self, first: int, bodies: Sequence[bytes]) -> pa.Table:
-        """Convert consecutive entries to columns. `first` is the sequence of the first entry."""
+        """Convert consecutive entries to columns. `first` is the sequence number of the first entry."""
         rows = [self._row(seq, body) for seq, body in enumerate(bodies, first)]
         arrays = [
             pa.array(values, field.type)
@@ -159,7 +160,7 @@ def _basis(grounds: Grounds) -> Basis:
 def bodies_of(table: pa.Table, log: str, first: int) -> list[bytes]:
     """Return the entry bodies of `table`, exactly as they were stored.
 
-    `first` is the sequence of the first row.
+    `first` is the sequence number of the first row.
     """
     name = log.encode()
     bodies, *columns = (_values(table.column(column)) for column in COLUMNS_OF_BODY)

@@ -79,7 +79,7 @@ def prefixes(keys: Collection[bytes]) -> NDArray[np.uint32]:
 def indexes(folder: Path) -> list[Index]:
     """Return the indexes in use, oldest first.
 
-    An index within the range of another was merged into it and is omitted.
+    If a larger index covers all entries of an index, the smaller index was merged into the larger one and is omitted.
     """
     paths = (
         Index(path, int(name[1]), int(name[2]))

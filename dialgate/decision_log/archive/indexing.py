@@ -1,8 +1,8 @@
 """Maintenance of the indexes, which keeps their number small.
 
-A new segment gets a small index, which is merged with preceding indexes as long as they are not much larger. So each index is
-less than half as large as the one before it. An item is rewritten about once each time the log doubles in size. A lost index
-is rebuilt from the segments.
+A new segment gets its own index. If the preceding index is at most twice as large, the two indexes are merged. Merging
+continues with older indexes until an index is more than twice as large, or the result would exceed the size limit. So
+an item is rewritten about once each time the log doubles in size. A lost index is rebuilt from the segments.
 """
 
 from itertools import pairwise

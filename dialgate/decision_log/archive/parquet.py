@@ -59,7 +59,7 @@ class _ChainState:
         """Return the body of a line. Raises `LogDamaged` if the line does not follow the previous one."""
         own = follow(self._head, line)
         if own is None:
-            raise LogDamaged(self._segment, self._offset, "this line or the line before it was modified")
+            raise LogDamaged(self._segment, self._offset, "this line or the previous line was modified")
         self._head, self.rows, self._offset = own, self.rows + 1, self._offset + len(line)
         if self.rows % _HASH_EVERY == 0:
             self.hashes.append(own)
@@ -147,7 +147,7 @@ class PackedSegment:
                 yield offset, line
 
     def entries(self, first: int) -> Iterator[Line]:
-        """Yield the entries from sequence `first` on. `Line.offset` is the row number."""
+        """Yield the entries from sequence number `first` on. `Line.offset` is the row number."""
         row = max(first - self.first, 0)
         at = row - row % _HASH_EVERY
         for hashes, bodies in self._blocks(at):

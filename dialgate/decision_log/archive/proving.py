@@ -56,7 +56,11 @@ def _index_faults(folder: Path, listed: list[tuple[int, Path]]) -> list[Fault]:
     firsts = [first for first, path in listed if path.suffix == PACKED]
     indexes = {
         index_.path: Fault(
-            str(index_.path), 0, index_.first, f"it was modified or truncated: {_REBUILD}", "damaged_index"
+            str(index_.path),
+            0,
+            index_.first,
+            f"the index was modified or truncated: {_REBUILD}",
+            "damaged_index",
         )
         for index_ in index.indexes(folder)
         if any(index_.first <= first <= index_.last for first in firsts) and not _is_intact(index_)

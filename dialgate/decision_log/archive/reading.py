@@ -1,4 +1,4 @@
-"""A reader of logs with packed and unpacked segments. Writing and packing processes may be running.
+"""A reader of logs with packed and unpacked segments, safe to use while other processes write or pack the log.
 
 The Parquet code is imported when the first packed segment is read, because the import is slow and a gate seldom reads packed
 segments.
@@ -33,7 +33,10 @@ _NEVER = 1 << 62
 
 
 def segments(folder: Path) -> list[tuple[int, Path]]:
-    """Return the first sequence and the file of each segment, preferring packed files."""
+    """Return each segment as (sequence number of its first entry, path), oldest first.
+
+    If a segment exists both packed and unpacked, the path is that of the packed file.
+    """
     paths = dict(unpacked(folder))  # unpacked first: a segment packed meanwhile is listed twice, not missed
     paths |= {int(path.stem): path for path in folder.iterdir() if _NAME.fullmatch(path.name)}
     return sorted(paths.items())
@@ -51,19 +54,20 @@ def first_header(folder: Path) -> Header | None:
 
 
 def segments_to_pack(folder: Path, before: Instant) -> list[Path]:
-    """Return the closed segments that may be packed.
+    """Return the segments that are ready to pack: unpacked, and closed at or before the time `before`.
 
-    If the log has checkpoints, a segment may be packed only once a checkpoint covers it, because the code that signs
-    checkpoints reads unpacked segments.
+    If the log has checkpoints, a checkpoint must also cover all entries of the segment. The code that signs checkpoints
+    reads only unpacked segments.
     """
     checkpoint = last_checkpoint(folder)
     return closed_segments(folder, before, checkpoint.checkpoint.size if checkpoint else None)
 
 
 def closed_segments(folder: Path, before: Instant, through: int | None = None) -> list[Path]:
-    """Return the unpacked segments that were full by `before`, oldest first. Raises `OSError`.
+    """Return the unpacked segments that were closed at or before the time `before`, oldest first. Raises `OSError`.
 
-    A segment is full once the next one has begun. With `through`, segments with entries after that sequence are omitted.
+    A segment is closed when the next segment is opened. `through` is a sequence number: segments with later entries are
+    omitted.
     """
     return [
         path
@@ -102,8 +106,8 @@ class Segments:
     def lines(self, first: int = 1, after: Line | None = None) -> Iterator[Line]:
         """Yield the entries from `first` on, without headers. Hashes are not checked; `verify` checks them.
 
-        A line that is still being written is not yielded. If `after` is the entry before `first`, reading starts right
-        after it. Raises `LogDamaged`.
+        A line that is still being written is not yielded. `after` only saves time: if it is entry `first - 1` of an
+        unpacked segment, reading starts at the end of that entry. Raises `LogDamaged`.
         """
         paths = segments(self._folder)
         begin = max(bisect_right(paths, first, key=itemgetter(0)) - 1, 0)
@@ -118,8 +122,11 @@ class Segments:
     def begun_before(self, at: Instant) -> tuple[int, Instant, int]:
         """Return the newest segment that began before `at`, or the first segment if none did.
 
-        The result is (sequence of its first entry, start time, first sequence of the next segment or 0). All entries before
-        the returned segment are older than `at`.
+        All entries before the returned segment are older than `at`. The segment is returned as a tuple:
+
+        - the sequence number of its first entry
+        - the time at which it began
+        - the sequence number of the first entry of the next segment, or 0 if there is no next segment
         """
         paths = segments(self._folder)
         place = bisect_left(paths, at, lo=min(1, len(paths)), key=self._begun_at) - 1
@@ -149,8 +156,8 @@ class Segments:
     def about(self, numbers: Collection[bytes]) -> Iterator[Line]:
         """Yield the decisions with one of these keyed hashes, newest first.
 
-        A few other entries are yielded too, so callers must decode each entry and compare `number`. A line from an unpacked
-        segment has sequence 0. Raises `LogDamaged`.
+        A few other entries can be yielded too. Callers must decode each entry and check that its `number` is in
+        `numbers`. `Line.seq` is 0 for an entry from an unpacked segment. Raises `LogDamaged`.
         """
         if numbers:
             hashes = (b2a_base64(number, newline=False) for number in numbers)
@@ -159,7 +166,8 @@ class Segments:
     def reports(self, decisions: Collection[str]) -> Iterator[Line]:
         """Yield the outcomes reported for these decisions, newest first.
 
-        As with `about`, callers must decode each entry and compare `decision`.
+        A few other entries can be yielded too. Callers must decode each entry and check that its `decision` is in
+        `decisions`.
         """
         if decisions:
             names = (decision.encode() for decision in decisions)

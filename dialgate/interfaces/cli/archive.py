@@ -75,8 +75,8 @@ def log_archive(
 ) -> None:
     """Compress every full segment of the log now. A running gate does this automatically.
 
-    Each compressed segment is verified before the original is deleted. A gate may be running. The indexes, which locate the
-    decisions about a number, can be rebuilt from the segments at any time.
+    Each compressed segment is verified before the original is deleted. You can run this command while a gate is
+    running. The indexes, which locate the decisions about a number, can be rebuilt from the segments at any time.
 
     dialgate log archive --json
     """
@@ -271,7 +271,10 @@ def _report(hold: Hold | None, text: str, missing: Mapping[str, str], *, as_json
 
 
 def _change_at_peers(config: Path, change: PlaceHold | LiftHold) -> Answers[bool]:
-    """Change a hold at the other gates. If the store is unavailable, all of them are reported as missing."""
+    """Place or lift a hold at the other gates.
+
+    If the store is unavailable, `missing` in the result has one entry for all other gates.
+    """
     try:
         return act(config, lambda subjects, _: subjects.peers.ask(change))
     except (Refused, Unavailable) as failure:

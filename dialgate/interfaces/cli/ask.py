@@ -137,14 +137,19 @@ def check(
     to: To,
     from_: From,
     campaign: CampaignId,
-    call_id: Annotated[str, typer.Option(help="The dialer's call ID. A repeated check counts once.")] = "",
+    call_id: Annotated[
+        str,
+        typer.Option(
+            help="The dialer's call ID. Until the decision expires, an identical check does not count again."
+        ),
+    ] = "",
     call_type: CallTypeName = None,
     url: Url = "",
     key_file: KeyFile = None,
     config: ConfigPath = DEFAULT_CONFIG,
     as_json: AsJson = False,
 ) -> None:
-    """Check whether a call may be placed now. The decision is recorded, and an allow counts as an attempt.
+    """Check whether a call may be placed now. The decision is recorded, and a permitted call counts as an attempt.
 
     Exit 0: allowed. 1: denied, or the gate cannot be reached.
 

@@ -86,7 +86,7 @@ def bench_numberset(
     numbers: Annotated[int, typer.Option(min=1000, help="How many numbers the file contains.")] = 30_000_000,
     as_json: AsJson = False,
 ) -> None:
-    """Measure a memory-mapped file of numbers: its size, look-ups and opening time, and the memory of a second reader.
+    """Measure a memory-mapped file of numbers: size, opening and look-up times, and memory per reading process.
 
     dialgate bench numberset --numbers 30000000
     """

@@ -42,14 +42,14 @@ def campaign_lift(
 
     A gate on this node applies the change before the command ends. Other nodes follow within a second.
 
-    dialgate campaign lift acme-fibre --ground "dialler set to one line for each agent" --actor dpo
+    dialgate campaign lift acme-fibre --ground "dialer set to one line for each agent" --actor dpo
     """
     receipt = write(config, lambda registrar, client: registrar.campaigns.lift_pause(client, id_, ask))
     if as_json:
         show_json(receipt)
     else:
         _show([receipt.campaign])
-        typer.echo(f"The pause was lifted. In force: {receipt.in_force}")
+        typer.echo(f"The pause was lifted. Change in force: {receipt.in_force}")
 
 
 def _show(campaigns: list[CampaignInfo]) -> None:

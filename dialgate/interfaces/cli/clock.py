@@ -1,4 +1,4 @@
-"""`dialgate clock`: confirmation that the clock is right after a jump."""
+"""`dialgate clock`: confirmation that the clock is correct after a jump."""
 
 from typing import Annotated
 
@@ -19,7 +19,7 @@ from dialgate.runtime.instants import KeptInstants
 from dialgate.runtime.terminal import show_json
 
 app = typer.Typer()
-clock_app = typer.Typer(no_args_is_help=True, help="Confirm a gate's clock after a jump.")
+clock_app = typer.Typer(no_args_is_help=True, help="Confirm that a gate's clock is correct after a jump.")
 app.add_typer(clock_app, name="clock")
 
 
@@ -36,7 +36,7 @@ def clock_confirm(
     config: ConfigPath = DEFAULT_CONFIG,
     as_json: AsJson = False,
 ) -> None:
-    """Confirm that the system clock is right after a jump of more than a day, so that retention continues.
+    """Confirm that the system clock is correct after a jump of more than a day, so that retention continues.
 
     If the gate was off for more than a day, the next start also counts as a jump. If the clock was fast and has been
     corrected, confirm the jump and restart the gate. The confirmation is recorded in `clock.ndjson` in the data folder.

@@ -52,9 +52,9 @@ def config_check(
 ) -> None:
     """Check the configuration as `serve` would read it, and report all problems at once.
 
-    Nothing is changed. Run this before you send SIGHUP to a gate. Likely mistakes are reported as warnings: for example a
-    controller without a client, a contact or a registry entry, a mistake in registries.yaml, or a campaign without calling
-    hours. Warnings alone leave the exit code at 0.
+    Nothing is changed. Run this before you send SIGHUP to a gate. Likely mistakes are reported as warnings. Examples
+    are a controller without a contact, a campaign without calling hours, and a missing or wrong entry in
+    registries.yaml. Warnings alone leave the exit code at 0.
 
     dialgate config check --config /etc/dialgate/dialgate.yaml
     """

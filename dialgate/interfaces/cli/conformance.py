@@ -44,7 +44,7 @@ _GatePort: TypeAlias = Annotated[
     typer.Option(
         min=0,
         max=65_535,
-        help=f"For {_OWN}: port at which your dialer expects its gate. 0: a free port, which your command receives in $DIALGATE_PORT.",
+        help=f"For {_OWN}: gate port in your dialer's configuration. 0: a free port, which your command receives in $DIALGATE_PORT.",
     ),
 ]
 _CallerId: TypeAlias = Annotated[
@@ -66,7 +66,12 @@ def conformance(  # noqa: PLR0917 - a command has as many parameters as it has o
         Path | None,
         typer.Option(exists=True, dir_okay=False, help="Your dialplan. Default: the one in deploy/."),
     ] = None,
-    context: Annotated[str, typer.Option(help="Context of outbound calls in FILE.")] = "",
+    context: Annotated[
+        str,
+        typer.Option(
+            help="Dialplan context for outbound calls, or the route for OpenSIPS. Default: the one in deploy/."
+        ),
+    ] = "",
     place: _Place = "",
     trunk: _TrunkPort = None,
     port: _GatePort = 0,
@@ -85,9 +90,7 @@ def conformance(  # noqa: PLR0917 - a command has as many parameters as it has o
 
     The case `allow` fails if the call does not get through. Every other case fails if the call gets through. A case
     also fails if the call hangs, goes to a different number, or shows a wrong caller ID. In the case `drip`, the call
-    may hang, because Asterisk cannot end it.
-
-    An Asterisk file is also searched for a second Dial to the trunk, in any context. A second Dial is a failure.
+    may hang, because Asterisk cannot end it. An Asterisk file is also searched for a second Dial to the trunk, in any context. A second Dial is a failure.
 
     Exit 0: no case failed. 1: at least one case failed.
 

@@ -50,7 +50,7 @@ _T = TypeVar("_T")
 _ReasonCode: TypeAlias = Annotated[
     str,
     typer.Option(
-        help="Only denials with this reason code, such as registry.listed; registry selects all registry reasons."
+        help="Only denials with this reason code, such as `registry.listed`. `registry` alone selects all codes with that prefix."
     ),
 ]
 ControllerId: TypeAlias = Annotated[str, typer.Option(help="Only decisions for this controller.")]
@@ -264,7 +264,7 @@ def open_keys(config: Config) -> Keys:
     if not path.is_file():  # opening a missing file would create one
         raise Failure(
             "keys.unavailable",
-            f"{path} does not exist, but is needed to find numbers. Restore it from a backup",
+            f"{path}, which holds the log's keys, does not exist. Restore it from a backup",
         )
     return Keys.open(path)
 

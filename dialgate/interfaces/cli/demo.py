@@ -90,8 +90,8 @@ def _reserved(port: int) -> Iterator[None]:
         except OSError as error:
             raise Failure(
                 "demo.failed",
-                f"port {port} on 127.0.0.1 cannot be used: {error.strerror}. Stop the program that uses it, or choose"
-                f" another with `{program_name()} demo --port {port + 1 if port < _LAST_PORT else port - 1}`.",
+                f"port {port} on 127.0.0.1 cannot be used: {error.strerror}. Stop the program that uses the port, or"
+                f" choose another port with `{program_name()} demo --port {port + 1 if port < _LAST_PORT else port - 1}`.",
             ) from None
         yield
 
@@ -109,7 +109,10 @@ def _summary(seen: DemoFigures) -> dict[str, object]:
 
 
 async def _run(setup: Demo, seen: DemoFigures, rate: float, seconds: float) -> str:
-    """Run the gate and the traffic until a signal, or for `seconds` if not 0. Return the gate's problem, if any."""
+    """Run the gate and the traffic until a signal arrives, or for `seconds` if not 0.
+
+    Return an error message if the gate fails, otherwise an empty string.
+    """
     # Handle signals before the gate starts: a signal that ended only this process would leave the gate running.
     stop = _stop_event()
     log = setup.config.parent / "gate.log"

@@ -40,9 +40,10 @@ Reasons: TypeAlias = Annotated[
 
 
 def home_of(config: Path, controller: str) -> str:
-    """Return the countries to which a controller's numbers without a country code may belong, separated by spaces.
+    """Return the countries of a controller and its campaigns, separated by spaces.
 
-    If the name is unknown or empty, use the first controller. The registrar rejects unknown names later.
+    Numbers without a country code are parsed with these countries. If `controller` is unknown or empty, use the first
+    controller. The registrar rejects unknown controllers later.
     """
     controllers = load_config(config).controllers
     owner = controllers.get(controller) or next(iter(controllers.values()))
@@ -52,8 +53,8 @@ def home_of(config: Path, controller: str) -> str:
 def confirm(file: Path, hints: tabular.Hints, home: str, *, ask: bool) -> None:
     """Show the detected layout of a file and let the user confirm it. Raises `Failure`.
 
-    The user is asked only if stdin and stderr are terminals. Otherwise a program that captures the output would wait for
-    ever.
+    The user is asked only if `ask` is true, and stdin and stderr are terminals. A prompt would block a program that
+    captures the output.
     """
     try:
         with file.open("rb") as opened:
@@ -127,7 +128,7 @@ def import_file(options: dict[str, Any], take: Take[T]) -> T:
 def show_import(
     report: EntriesReport | RevocationsReport, title: str, counts: Mapping[str, str], *, as_json: bool
 ) -> None:
-    """Show the report of an import. `counts` maps labels to the fields of the report to show."""
+    """Show an import report. `counts` maps each label to the name of a report field."""
     if as_json:
         show_json(report)
         return

@@ -1,4 +1,4 @@
-"""`dialgate init`: a first configuration, from a dialogue or from options."""
+"""`dialgate init`: a first configuration, built from prompts or options."""
 
 import inspect
 import sys
@@ -37,8 +37,8 @@ def _init(
     """Create the configuration of a new gate: settings, controller, law, registries, and the files for your dialer.
 
     On a terminal, the command asks for everything that no option specifies. You can change every answer before anything is
-    written. Without a terminal, or with --yes or --json, it asks nothing and names all missing options. The result passes
-    `dialgate config check`.
+    written. Without a terminal, or with --yes or --json, the command does not prompt. If options are missing, it lists
+    them and writes nothing. The result passes `dialgate config check`.
 
     dialgate init --name "Zeta Servizi S.r.l." --contact privacy@zeta.example --country IT --campaign zeta-insurance --purpose
     sale --sector insurance --call-type agent --caller-id +390844654321 --dialer asterisk

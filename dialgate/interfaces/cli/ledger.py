@@ -18,10 +18,10 @@ from dialgate.ledger.schemas import (
 from dialgate.runtime.terminal import show_json
 
 app = typer.Typer()
-consent_app = typer.Typer(no_args_is_help=True, help="Record consents to be called.")
+consent_app = typer.Typer(no_args_is_help=True, help="Record data subjects' consents to calls.")
 contract_app = typer.Typer(no_args_is_help=True, help="Record contracts with data subjects.")
-request_app = typer.Typer(no_args_is_help=True, help="Record requests to be called.")
-caller_id_app = typer.Typer(no_args_is_help=True, help="Prove that caller IDs can be called back.")
+request_app = typer.Typer(no_args_is_help=True, help="Record data subjects' requests for a call.")
+caller_id_app = typer.Typer(no_args_is_help=True, help="Record proofs that caller IDs can be called back.")
 app.add_typer(consent_app, name="consent")
 app.add_typer(contract_app, name="contract")
 app.add_typer(request_app, name="request")
@@ -122,5 +122,5 @@ def caller_id_prove(
         show_json({**fields, **note_of})
     else:
         result = "answered" if proof.answered else "not answered"
-        typer.echo(f"Recorded: calls to {proof.caller_id} are {result}. In force: {receipt.in_force}")
+        typer.echo(f"Recorded: calls to {proof.caller_id} are {result}. Takes effect: {receipt.in_force}")
         show_note(receipt.note)

@@ -45,7 +45,8 @@ def _transfer(text: str) -> Transfer:
         on = date.fromisoformat(parts["on"] if parts else "")
     except ValueError:
         raise typer.BadParameter(
-            'write BY>TO@DATE, and +told if the data subjects were informed. Example: "Data Srl>Acme Spa@2026-03-01+told"'
+            "write BY>TO@DATE, where BY transferred the list to TO. Append +told if the data subjects were informed."
+            ' Example: "Data Srl>Acme Spa@2026-03-01+told"'
         ) from None
     assert parts is not None
     return Transfer(by=parts["by"], to=parts["to"], on=on, subjects_told=bool(parts["told"]))
@@ -60,7 +61,8 @@ def _transfer(text: str) -> Transfer:
             "--transfer",
             parser=_transfer,
             metavar="BY>TO@DATE[+told]",
-            help="A transfer of the list. Add +told if data subjects were informed. Repeat for each transfer, oldest first.",
+            help="A transfer of the list from company BY to company TO. Append +told if the data subjects were informed. "
+            "Repeat for each transfer, oldest first.",
         ),
     ],
 )
@@ -173,7 +175,7 @@ def list_retire(
         show_json(retired)
     else:
         _show_lists([retired])
-        typer.echo(f"The list was retired. In force: {retired.in_force}")
+        typer.echo(f"The list was retired. Takes effect: {retired.in_force}")
 
 
 @list_app.command("preview")
@@ -187,7 +189,7 @@ def list_preview(
     config: ConfigPath = DEFAULT_CONFIG,
     as_json: AsJson = False,
 ) -> None:
-    """Count the numbers on a list that may be called, and the denied numbers by reason. Nothing is recorded.
+    """Count the callable numbers on a list, and the denied numbers by reason. Nothing is recorded.
 
     With --json, the output is an object if --campaign is given, otherwise an array.
 

@@ -19,11 +19,11 @@ COMMANDS = {
     "scrub": ("scrub", "Write a copy of a list with a verdict on every row."),
     "revoke": ("revoke", "Record and lift revocations."),
     "number": ("numbers", "Lift wrong-number reports."),
-    "consent": ("ledger", "Record consents to be called."),
+    "consent": ("ledger", "Record data subjects' consents to calls."),
     "contract": ("ledger", "Record contracts with data subjects."),
-    "request": ("ledger", "Record requests to be called."),
+    "request": ("ledger", "Record data subjects' requests for a call."),
     "list": ("lists", "Manage call lists and the origin of their numbers."),
-    "caller-id": ("ledger", "Prove that caller IDs can be called back."),
+    "caller-id": ("ledger", "Record proofs that caller IDs can be called back."),
     "campaign": ("campaigns", "Show the limits on abandoned calls, and lift pauses."),
     "subject": ("subjects", "Handle data-subject requests (GDPR art. 12 to 20)."),
     "retention": ("storage", "Remove data whose retention period is over (GDPR art. 5)."),
@@ -51,7 +51,7 @@ ADDED = {
     "contract": ("imports",),
     "request": ("imports",),
     "caller-id": ("probe",),
-    "log": ("proof", "decisions", "replay", "archive"),
+    "log": ("verification", "proof", "decisions", "replay", "archive"),
 }
 
 

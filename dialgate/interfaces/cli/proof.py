@@ -1,25 +1,24 @@
-"""`dialgate log verify`, `checkpoint` and `evidence`: proofs from the decision log."""
+"""`dialgate log checkpoint` and `evidence`: proofs from the decision log."""
 
 import asyncio
+import errno
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated, NoReturn, TypeAlias
+from typing import Annotated, TypeAlias
 
-import msgspec
 import typer
 
 from dialgate import decision_log
 from dialgate.audit import evidence
 from dialgate.audit.legal_holds import HoldRefused
 from dialgate.config.configuration import Config
-from dialgate.core.faults import Unavailable
 from dialgate.core.model import Instant
 from dialgate.crypto.keys import Keys
-from dialgate.crypto.log_signing import Signer, public_halves, public_keys, renew
-from dialgate.decision_log import archive, chains, timestamps
+from dialgate.crypto.log_signing import Signer, renew
+from dialgate.decision_log import chains
 from dialgate.decision_log.inclusion_proofs import NoEvidence
 from dialgate.interfaces.cli.config import log_app
 from dialgate.interfaces.cli.instants import Since, Until, optional_instant
@@ -32,26 +31,14 @@ from dialgate.interfaces.cli.options import (
     reporting,
 )
 from dialgate.interfaces.cli.subjects import Purpose, act, write_out
+from dialgate.interfaces.cli.verification import Worker, select_logs
 from dialgate.runtime.clock import wall_clock
-from dialgate.runtime.terminal import MISUSE, NO, OF_BYTES, progress, show_fields, show_json, show_table, utc
+from dialgate.runtime.terminal import MISUSE, show_fields, show_json, utc
 from dialgate.store import factory
 
 _E164 = re.compile(r"\+[1-9][0-9]{3,14}")
 _VERIFIER = "verify_evidence.py"
 
-Worker: TypeAlias = Annotated[int | None, typer.Option(min=1, help="Only this worker's log.")]
-
-_First: TypeAlias = Annotated[
-    int,
-    typer.Option("--from", min=1, help="First record to verify. Its file is verified from the beginning."),
-]
-_Last: TypeAlias = Annotated[
-    int | None, typer.Option("--to", min=1, help="Last record to verify. Its file is verified to the end.")
-]
-_Copy: TypeAlias = Annotated[
-    Path | None,
-    typer.Option(exists=True, file_okay=False, help="Copy to verify. Default: the configured data folder."),
-]
 _NumbersFile: TypeAlias = Annotated[
     Path | None,
     typer.Option(
@@ -60,168 +47,6 @@ _NumbersFile: TypeAlias = Annotated[
         help="File with one number per line, for example +390612345678. The evidence covers all decisions about these numbers.",
     ),
 ]
-Roots: TypeAlias = Annotated[
-    Path | None,
-    typer.Option(exists=True, dir_okay=False, help="PEM root certificates for the time stamping authority."),
-]
-
-
-@log_app.command("verify")
-def log_verify(
-    *,
-    first: _First = 1,
-    last: _Last = None,
-    against: Annotated[
-        Path | None, typer.Option(exists=True, dir_okay=False, help="Checkpoint that was stored elsewhere.")
-    ] = None,
-    worker: Worker = None,
-    data: _Copy = None,
-    key: Annotated[
-        list[str], typer.Option(metavar="NAME", help="Trust only signatures by this key. May be repeated.")
-    ] = [],
-    root: Roots = None,
-    config: ConfigPath = DEFAULT_CONFIG,
-    as_json: AsJson = False,
-) -> None:
-    """Verify all workers' decision logs: every byte, the chain and the signed checkpoints. Count the records.
-
-    Exit 1: a byte was changed, a record is missing or out of order, or a signature was made with an unknown key. Each fault is
-    reported with file, byte and record. Gates may run at the same time. Use --against with a checkpoint that was
-    stored elsewhere (`log checkpoint` with --out): otherwise a truncation after the last checkpoint is not detected.
-    Use --data to verify a copy that `dialgate ship` made, without a configuration. Name your keys with --key,
-    because an intruder with access to the copy could replace the keys that the copy contains. Time stamps are
-    verified if `timestamp_roots` or --root is set.
-
-    dialgate log verify --against /mnt/elsewhere/checkpoint.json
-
-    dialgate log verify --data /mnt/elsewhere/gate/9f2c01ab --key 1d2f0c9a3e5b7788
-    """
-    with reporting(as_json=as_json):
-        loaded = load_config(config) if data is None else None
-        root_folder = loaded.data if loaded else data or Path()
-        logs = _select_logs(root_folder, worker, alone=first > 1 or last is not None or against is not None)
-        reports = {}
-        for number, folder in logs.items():
-            try:
-                with _progress("verifying", shown=not as_json) as progress:
-                    reports[number] = report = archive.verify(
-                        folder,
-                        first=first,
-                        last=last,
-                        keys=_trusted_keys(root_folder, key),
-                        against=against.read_bytes() if against else b"",
-                        progress=progress,
-                    )
-                _check_stamps(report, folder, root or _roots(loaded))
-            except OSError as error:
-                raise Failure(
-                    "log.unreadable",
-                    f"{folder}: {error.strerror}. Check --config or --data, or start the gate once",
-                ) from None
-            except Unavailable as error:
-                raise Failure("keys.unusable", str(error)) from None
-    _show_reports(reports, as_json=as_json)
-
-
-def _show_reports(reports: dict[int, decision_log.Report], *, as_json: bool) -> NoReturn:
-    ok = all(report.ok for report in reports.values())
-    if not as_json:
-        for number, report in reports.items():
-            _show_report(report, f" of worker {number}" if len(reports) > 1 else "")
-    elif len(reports) == 1:
-        show_json({"ok": ok, **msgspec.structs.asdict(next(iter(reports.values())))})
-    else:
-        workers = {
-            number: {"ok": report.ok, **msgspec.structs.asdict(report)} for number, report in reports.items()
-        }
-        show_json({"ok": ok, "workers": workers})
-    raise typer.Exit(0 if ok else NO)
-
-
-def _trusted_keys(data: Path, names: list[str]) -> dict[str, bytes]:
-    """Return the public keys by name, or only those in `names` if it is not empty. Raises `KeysUnusable`."""
-    shipped = data / "keys"
-    keys = public_halves(shipped) if shipped.is_dir() else public_keys(data / "signing.json")
-    return {name: public for name, public in keys.items() if not names or name in names}
-
-
-def _select_logs(data: Path, worker: int | None, *, alone: bool) -> dict[int, Path]:
-    """Return the log folders by worker. Raises `Failure` if `alone` is set and there are several logs."""
-    logs = chains.folders(data) or {1: data / "log"}
-    if worker is not None:
-        if worker not in logs:
-            workers = ", ".join(map(str, logs))
-            raise Failure(
-                "log.unreadable", f"worker {worker} has no log here. Choose one of {workers}", status=MISUSE
-            )
-        return {worker: logs[worker]}
-    if alone and len(logs) > 1:
-        raise Failure(
-            "log.misuse", "there are logs of several workers. Choose one with --worker", status=MISUSE
-        )
-    return logs
-
-
-def _roots(config: Config | None) -> Path | None:
-    name = config.settings.timestamp_roots if config else ""
-    return config.folder / name if config and name else None
-
-
-def _check_stamps(report: decision_log.Report, folder: Path, roots: Path | None) -> None:
-    """Add faults in time stamps to the report. Faults in checkpoints are already in the report."""
-    if roots is None:
-        return
-    try:
-        report.stamped, faults = timestamps.verify_timestamps(folder, roots)
-    except decision_log.LogDamaged:
-        return
-    except ValueError as error:
-        raise Failure(
-            "file.unusable",
-            f"{roots} contains no PEM certificates: {error}. Check --root or `timestamp_roots`",
-            status=MISUSE,
-        ) from None
-    report.faults += faults
-
-
-@contextmanager
-def _progress(what: str, *, shown: bool) -> Iterator[decision_log.Progress]:
-    with progress(*OF_BYTES, shown=shown) as bar:
-        task = bar.add_task(what, total=None)
-        yield lambda done, whole: bar.update(task, completed=done, total=whole)
-
-
-def _show_report(report: decision_log.Report, whose: str) -> None:
-    fields = {
-        "segments": report.segments,
-        "records": report.entries,
-        "decisions": report.by_type.get("decision", 0),
-        "allows": report.allows,
-        "denies": report.denies,
-        "outcomes": report.by_type.get("outcome", 0),
-        "incomplete bytes at the end": report.torn_tail,
-        "signed checkpoints": report.signed,
-        "records covered by them": report.covered,
-        "valid time stamps": report.stamped,
-    }
-    counts = {name: f"{value:,}" for name, value in fields.items()}
-    show_fields(f"Decision log{whose}: {_verdict(report)}", counts | {"head": report.head})
-    if report.faults:
-        show_table(
-            "Faults",
-            ("file", "byte", "record", "kind", "what"),
-            [
-                (fault.file, str(fault.byte or fault.offset), str(fault.seq), fault.kind, fault.what)
-                for fault in report.faults
-            ],
-        )
-
-
-def _verdict(report: decision_log.Report) -> str:
-    kinds = {fault.kind for fault in report.faults}
-    if kinds == {"damaged_index"}:
-        return "the chain is valid, but an index is DAMAGED"
-    return "the chain is BROKEN" if kinds else "the chain is valid"
 
 
 @log_app.command("checkpoint")
@@ -241,16 +66,16 @@ def log_checkpoint(
     config: ConfigPath = DEFAULT_CONFIG,
     as_json: AsJson = False,
 ) -> None:
-    """Show the newest signed checkpoint. If no gate is running, first sign one that covers all records.
+    """Show the newest signed checkpoint. If no gate is running, first sign a checkpoint that covers all records.
 
-    Store the checkpoint and the name of the key where users with write access to the log cannot write. `log verify`
-    with --against then detects whether all or the last part of the log was replaced.
+    Store the checkpoint and the key name where users who can write to the log have no write access. `log verify` with
+    --against then detects that records covered by the checkpoint were removed or replaced.
 
     dialgate log checkpoint --out /mnt/elsewhere/checkpoint.json
     """
     with reporting(as_json=as_json), _faults():
         loaded = load_config(config)
-        ((number, folder),) = _select_logs(loaded.data, worker, alone=True).items()
+        ((number, folder),) = select_logs(loaded.data, worker, alone=True).items()
         stored = _newest(loaded, folder, number, new_key=new_key)
         line = (folder / decision_log.CHECKPOINTS).read_bytes()[stored.offset :].split(b"\n", 1)[0]
         if out:
@@ -275,10 +100,9 @@ def _newest(config: Config, folder: Path, worker: int, *, new_key: bool) -> deci
     signer = renew(path, now) if new_key else Signer.open(path, now)
     try:
         decision_log.make_checkpoint(folder, log=keys.log, signer=signer, now=now)
-    except decision_log.LogDamaged:
-        raise
-    except decision_log.LogUnavailable:
-        pass  # a running gate signs its own checkpoints
+    except decision_log.LogUnavailable as error:
+        if error.cause != errno.EWOULDBLOCK:
+            raise  # otherwise a gate is running, which signs its own checkpoints
     stored = decision_log.last_checkpoint(folder)
     if stored is None:
         raise Failure("log.empty", f"{folder} has no records yet, so there is nothing to sign")

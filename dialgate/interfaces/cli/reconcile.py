@@ -37,7 +37,10 @@ _MOST_NAMES = 12
 
 app = typer.Typer()
 _ColumnName = Annotated[
-    str, typer.Option(metavar="COLUMN", help="Column name. Default: the name in the file format.")
+    str,
+    typer.Option(
+        metavar="COLUMN", help="Name of this column in the file. Default: the usual name in this file format."
+    ),
 ]
 
 _Only: TypeAlias = Annotated[
@@ -121,9 +124,9 @@ def reconcile_files(
 ) -> None:
     """Find the calls that bypassed the gate.
 
-    A call bypassed the gate if it has no decision, if its number or caller ID differs from the decision, or if its allow had
-    expired or was already used. With --trunk, calls sent to the trunk without the dialplan are also found.
-    Exit 0: every call had an allow. 1: some had none.
+    A call bypassed the gate if no decision allowed its number and caller ID. A decision that had expired, or that
+    matches another call, does not count. A call with an unreadable number or time is also reported. With --trunk,
+    calls originated through the trunk without Dial are also found. Exit 0: every call was allowed. 1: some were not.
 
     dialgate reconcile Master.csv --format asterisk --trunk trunk --incoming dialgate-recall --timezone Europe/Rome
     --textfile /var/lib/node_exporter/reconcile.prom
@@ -252,7 +255,7 @@ def _reading() -> Iterator[None]:
 
 
 def _write_metrics(report: Report, textfile: Path) -> None:
-    """Write a metrics file for the node exporter. Include every kind of finding, so that resolved kinds return to 0."""
+    """Write a metrics file for the node exporter. Include kinds without findings, so that their count returns to 0."""
     registry = CollectorRegistry()
     Gauge("reconcile_run_timestamp_seconds", "When calls were last reconciled.", registry=registry).set(
         wall_clock() / SECOND
@@ -281,7 +284,7 @@ def _write_metrics(report: Report, textfile: Path) -> None:
 def _look_up_numbers(
     config: Path, findings: list[Finding], home: str, purpose: str
 ) -> dict[tuple[str, int], str]:
-    """Record the look-up, then return the called numbers. Invalid numbers are omitted."""
+    """Record a look-up of each called number, and return the numbers by file and line. Omit invalid numbers."""
     numbers: dict[tuple[str, int], str] = {}
     for finding in findings:
         try:
@@ -298,9 +301,9 @@ def _look_up_numbers(
 
 
 class _Row(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A finding for output.
+    """A finding as the command prints it.
 
-    `caller_id` is `other` if no controller owns the caller ID, because the number may belong to a private person.
+    `caller_id` is `other` if no controller owns the caller ID, because the number could belong to a private person.
     `number` and `call_id` are set only with --show.
     """
 
@@ -343,7 +346,7 @@ def _as_builtins(report: Report, rows: list[_Row], hints: list[str]) -> dict[str
 def _show(report: Report, rows: list[_Row], hints: list[str], limit: int) -> None:
     typer.echo(
         f"{report.calls:,} calls, {report.matched:,} allowed, {len(rows):,} bypassed the gate"
-        f" ({report.legs:,} rows were further legs of a call, {report.own:,} calls to your own numbers)"
+        f" (not counted: {report.legs:,} retries of unanswered calls, {report.own:,} calls to your own numbers)"
     )
     for hint in hints:
         typer.echo(f"Hint: {hint}")

@@ -58,13 +58,14 @@ def log_replay(
     config: ConfigPath = DEFAULT_CONFIG,
     as_json: AsJson = False,
 ) -> None:
-    """Repeat decisions with the recorded facts and the law in force at the time, and compare the results byte by byte.
+    """Evaluate recorded decisions again, under the law in force at the time, and compare the results.
 
-    With --law, show what a draft country file would change, by campaign and rule. The draft is applied to the recorded
-    facts. If the draft requires a registry that was not required at the time, the result is a denial, because the
-    registry was not consulted.
+    The evaluation uses the recorded facts. Without --law, every difference counts, even in wording or validity.
 
-    Exit 0: all results are equal. 1: some differ.
+    With --law, show what a draft country file would change, by campaign and rule. If the draft requires a registry
+    that was not required at the time, the result is a denial, because the registry was not consulted.
+
+    Exit 0: all results match the log. 1: some results differ.
 
     dialgate log replay --since 2026-11-01T00:00:00+01:00 --law draft.yaml
     """
@@ -97,7 +98,7 @@ def _one(readers: list[Reader], decision: str) -> tuple[list[Reader], Span]:
             return [reader], Span(first=record.seq, last=record.seq)
     raise Failure(
         "decision.unknown",
-        "No decision in this log has this id or number. `dialgate log search` lists them.",
+        "No decision has this ID or record number. `dialgate log search` lists the decisions.",
         field="decision",
     )
 
@@ -153,7 +154,7 @@ def _show_replay(report: Replay, *, draft: bool) -> None:
     same = report.records - report.different - report.beside
     typer.echo(f"{report.records:,} decisions, {same:,} the same, {report.different:,} different")
     if report.beside:
-        typer.echo(f"{report.beside:,} were skipped, because the draft is for another country")
+        typer.echo(f"{report.beside:,} decisions were skipped, because the draft is for another country")
     if not report.different:
         return
     verdicts = [(was, becomes, f"{count:,}") for (was, becomes), count in report.verdicts.most_common()]

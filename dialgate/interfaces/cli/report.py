@@ -62,9 +62,9 @@ def report(
 ) -> None:
     """Report on a controller's calls for a day or a month.
 
-    The report contains the checks, the allows, the denials with their reasons, the registry consultations, the
-    revocations with the time until they took effect, and abandoned calls by campaign. Days are in the time zone of
-    the controller's country. An email is written but not sent: pipe it to `sendmail -t`.
+    The report counts checks, permitted calls, and denials by reason. It also shows registry consultations, abandoned
+    calls by campaign, and how long revocations took to take effect. Days are in the time zone of the controller's
+    country. An email is written but not sent: pipe it to `sendmail -t`.
 
     dialgate report --controller acme --month 2026-10 --out october.pdf
     """
@@ -111,7 +111,9 @@ def _period(config: Config, controller: str, day_: str, month_: str, now: Instan
         return day(day_ or (day_in(zone, now) - timedelta(days=1)).isoformat(), zone)
     except ValueError:
         field, form = ("month", "2026-10") if month_ else ("day", "2026-10-31")
-        raise Failure("request.invalid", f"write it like this: {form}", field=field, status=MISUSE) from None
+        raise Failure(
+            "request.invalid", f"not a valid {field}. Example: {form}", field=field, status=MISUSE
+        ) from None
 
 
 def _gathered(config: Config, controller: str, period: Period, now: Instant) -> Report:

@@ -31,9 +31,9 @@ def options_of(
     - `channel`: the default for the option --channel
     - `required`: fields that are required even if they have a default
     - `fixed`: fields that have a fixed value and no option
-    - `annotations`: hand-written options, by field
+    - `annotations`: hand-written annotations, by field name, that replace the generated ones
 
-    A command that declares a parameter with the name of a field also receives the value of that field.
+    If the command has a parameter with the same name as a field, the command also receives the value of that field.
     """
     fields = [field for field in fields_of(kind) if field.name not in fixed]
     fields.sort(key=lambda field: field.name in Request.__struct_fields__)  # common fields last

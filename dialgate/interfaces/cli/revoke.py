@@ -77,11 +77,12 @@ def revoke_add(
     config: ConfigPath = DEFAULT_CONFIG,
     as_json: AsJson = False,
 ) -> None:
-    """Record a revocation: the data subject wants no more calls. Once acknowledged, it overrides every consent.
+    """Record a revocation: the data subject wants no more calls.
+
+    When the command has succeeded, the revocation overrides every consent in its scope. `--lift SEQ` does the same as
+    `dialgate revoke lift SEQ`.
 
     dialgate revoke add +390612345678 --channel letter --proof archive/2026/4711.pdf
-
-    `--lift SEQ` does the same as `dialgate revoke lift SEQ`.
     """
     options = locals()
     with reporting(as_json=as_json):
@@ -146,8 +147,8 @@ def revoke_import(
     """Record the revocations in a file. The optional column `at` holds the time of each revocation.
 
     The whole file is read before anything is written. If a row is invalid, the file is rejected, unless --skip-bad is
-    set. Revocations are written in parts, and each part takes effect immediately. If the import is interrupted, run it
-    again: no revocation is recorded twice.
+    set. Revocations are written in batches, and each batch takes effect immediately. If the import is interrupted, run
+    it again: no revocation is recorded twice.
 
     dialgate revoke import stops.csv --channel crm --proof exports/2026-11-24.csv --reasons bad.csv
     """

@@ -48,9 +48,9 @@ def scrub(
 ) -> None:
     """Write a copy of a list with a verdict on every row: allow, later or deny, with code, valid_until and not_before.
 
-    Check again before each call, even if the verdict is allow, because the data subject may revoke at any time. The
-    law permits an allowed call until valid_until if nothing else changes. The export is recorded in the ledger, with
-    --actor and --proof, before the file appears.
+    Check again before each call, even if the verdict is allow, because the data subject can opt out at any time. If
+    nothing else changes, a call with the verdict allow is lawful until valid_until. The export is recorded in the
+    ledger, with --actor and --proof, before the output file is created.
 
     dialgate scrub november.csv --campaign acme-fibre -o november-scrubbed.csv --proof ticket-4711
     """

@@ -82,7 +82,7 @@ def breach(
 
 
 def _reach(exposure: Exposure) -> str:
-    """Return a text with the number of phone numbers that could have been looked up.
+    """Describe how many phone numbers could have been looked up.
 
     A breach notification must not understate this number.
     """
@@ -121,4 +121,4 @@ def _show_exposure(exposure: Exposure, *, as_json: bool) -> None:
             ],
         )
     if exposure.node:
-        typer.echo("An intruder could read all files of the node, including the keys in its data folder.")
+        typer.echo("An intruder could read all files on the node, including the keys in its data folder.")

@@ -28,7 +28,7 @@ _Url = Annotated[
 
 @store_app.callback()
 def store_commands() -> None:
-    """Keep `copy` a subcommand. Typer would merge a single command into its group."""
+    """Keep `copy` a subcommand if `store_app` is run on its own. Without a callback, Typer drops the name `copy`."""
 
 
 @store_app.command("copy")
@@ -36,8 +36,8 @@ def store_copy(source: _Url, target: _Url, *, as_json: AsJson = False) -> None:
     """Copy a store to another engine, keep its sequence numbers, and compare the two stores row by row.
 
     Stop the gates first. If the copy was interrupted, run the command again to continue. Gates do not open an incomplete
-    copy. To keep a password out of the command, name a file that contains the URL:
-    @/etc/dialgate/redis.url.
+    copy. To keep a password out of the command, write the URL to a file. Then pass @ and the path of the file, as in
+    `@/etc/dialgate/redis.url`.
 
     dialgate store copy sqlite:///var/lib/dialgate/store.db redis://localhost:6379/0
     """

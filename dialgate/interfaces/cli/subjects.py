@@ -46,7 +46,7 @@ subject_app = typer.Typer(no_args_is_help=True, help="Handle data-subject reques
 app.add_typer(subject_app, name="subject")
 
 Purpose: TypeAlias = Annotated[
-    str, typer.Option(help="Reason for the look-up. It is recorded, and the data subject may see it.")
+    str, typer.Option(help="Reason for the look-up. The reason is recorded, and the data subject can see it.")
 ]
 RequestId: TypeAlias = Annotated[
     str,
@@ -58,7 +58,9 @@ Out: TypeAlias = Annotated[
 
 
 def act(path: Path, step: Act[T]) -> T:
-    """Run `step` on data subjects' data, whether or not a gate is running.
+    """Run `step` with the services for data subjects' rights and with the operator as client.
+
+    `path` is the configuration file. A gate can be running at the same time, but is not required.
 
     Raises `Failure`, `Refused`, `Unavailable`.
     """
@@ -204,9 +206,9 @@ def subject_ask(
     config: ConfigPath = DEFAULT_CONFIG,
     as_json: AsJson = False,
 ) -> None:
-    """Record a data-subject request. It is due within a month (GDPR art. 12).
+    """Record a data-subject request. The response is due within one month (GDPR art. 12).
 
-    dialgate subject ask +390612345678 --kind erasure --identified "code read back on a call to it" --channel pec
+    dialgate subject ask +390612345678 --kind erasure --identified "read back a code when called" --channel pec
     """
     case = act(config, lambda subjects, client: subjects.ask(client, number, case_request))
     _show_case(case, as_json=as_json)
@@ -346,4 +348,4 @@ def _show_erasure(erasure: Erasure, *, as_json: bool) -> None:
         [(item.what, item.name, item.done, item.why, item.law, item.until[:10]) for item in erasure.items],
     )
     suppression = erasure.suppression
-    typer.echo(f"The number is suppressed from {suppression.at} on, by entry {suppression.seq}.")
+    typer.echo(f"The number is suppressed as of {suppression.at} (ledger entry {suppression.seq}).")

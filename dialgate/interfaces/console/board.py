@@ -65,7 +65,11 @@ async def _send_messages(visit: Visit, live: Live, response: web.StreamResponse)
 
 
 def _is_authorized(visit: Visit) -> bool:
-    """Return whether the session is still valid, and its key still has the scope `watch` and the same controllers."""
+    """Return whether the visitor can still watch the board.
+
+    The session must be valid and the connection open. The client must have the scope `watch`, and the same
+    controllers as when the stream began.
+    """
     session_and_client = visit.request.app[SESSIONS].find(visit.name, visit.app.config)
     if session_and_client is None or visit.request.transport is None:
         return False

@@ -46,7 +46,7 @@ async def _simulate(visit: Visit, fields: dict[str, str]) -> responses.Simulatio
 
 
 def instant_of(text: str, zone: str) -> Instant | None:
-    """Convert the value from a `datetime-local` field, or return None if it is empty. Raises `Fault`."""
+    """Convert a `datetime-local` value to an instant, or return None if the value is empty. Raises `Fault`."""
     if not text:
         return None
     try:

@@ -1,4 +1,4 @@
-"""The law page, which shows a country's law on a day and the differences between two days."""
+"""The law page, which shows a country's law on a given day and its changes between two days."""
 
 from datetime import date
 

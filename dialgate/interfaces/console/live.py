@@ -171,7 +171,7 @@ class Live:
 
     @asynccontextmanager
     async def watching(self, controllers: View) -> "AsyncIterator[View]":
-        """Keep the data for these controllers up to date until the context ends. Yield the view that boards use."""
+        """Keep a board's data up to date while the context is open. Yield the view to pass to `first` and `message`."""
         view = tuple(sorted(controllers))
         self._watched[view] += 1
         try:
@@ -194,7 +194,7 @@ class Live:
         await self._ticked.wait()
 
     def first(self, view: View) -> bytes:
-        """Return the first message for a board, which covers the last `SECONDS` seconds."""
+        """Return a board's first message, with data for the last `SECONDS` seconds."""
         return _encode(self._message(view, self._total))
 
     def message(self, view: View) -> bytes:
@@ -253,7 +253,7 @@ class Live:
     # ---- several workers ---------------------------------------------------------------------------------------------
 
     def share(self, since: str) -> bytes:
-        """Return this worker's `Share`, encoded. It contains only the seconds after the instant `since`."""
+        """Return this worker's `Share` in MessagePack format, with only the seconds after the instant `since`."""
         seconds = [second for second in self._seconds if second.at > int(since)]
         rows = {view: list(rows) for view, rows in self._rows.items()}
         return _pack(Share(seconds, rows, self._app.gate.readiness()))

@@ -129,7 +129,7 @@ async def _decision_page(visit: Visit, status: int = 200, error: str = "") -> we
 
 
 async def _find_decision(visit: Visit) -> FoundDecision:
-    """Return the decision named in the URL path, for a page that does not show the called number.
+    """Return the decision whose id is in the URL path.
 
     Raises `Fault` if the decision does not exist or the client may not see it.
     """
@@ -140,7 +140,7 @@ async def _find_decision(visit: Visit) -> FoundDecision:
 
 
 def _client_outcomes(visit: Visit, outcomes: Mapping[str, Outcome]) -> dict[str, Outcome]:
-    """Return the outcomes, with ledger entry IDs as the client sees them."""
+    """Replace the ledger entry ids in the texts of denials with the ids that clients see."""
     return {
         rule: visit.app.registrar.ids.worded([outcome])[0] if isinstance(outcome, Deny) else outcome
         for rule, outcome in outcomes.items()
@@ -150,7 +150,8 @@ def _client_outcomes(visit: Visit, outcomes: Mapping[str, Outcome]) -> dict[str,
 def _facts(record: Record, *, shared: bool) -> dict[str, Any]:
     """Return the facts to show.
 
-    With `shared`, the ledger sequence is omitted, because it would reveal how many entries other controllers have.
+    If several controllers share the gate, `seq` is empty, because the ledger sequence number would reveal how many entries
+    other controllers have.
     """
     facts = record.facts
     return {
@@ -163,7 +164,7 @@ def _facts(record: Record, *, shared: bool) -> dict[str, Any]:
         "contracts": len(facts.known.contracts),
         "requests": len(facts.known.requests),
         "revocations": len(facts.known.revocations),
-        "seq": 0 if shared else facts.known.seq,
+        "seq": "" if shared else facts.known.seq,
     }
 
 

@@ -41,7 +41,7 @@ async def record(visit: Visit) -> web.StreamResponse:
 
 
 async def resolve(visit: Visit) -> web.StreamResponse:
-    """Answer, refuse or extend a request."""
+    """Answer or refuse a data-subject request, or extend its deadline."""
     fields = await visit.form()
     name = visit.request.match_info["id"]
     try:

@@ -1,4 +1,4 @@
 """The FastAGI server for Asterisk.
 
-It checks calls, and serves the recall line for people who call back a caller ID.
+It checks outbound calls, and runs the recall line for people who call a caller ID back.
 """

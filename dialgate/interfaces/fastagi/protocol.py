@@ -109,9 +109,9 @@ class Listener:
 
 
 def _check(head: bytes) -> None:
-    """Raise `NotAgi` if the bytes received so far cannot be the start of an AGI environment, or are too many.
+    """Raise `NotAgi` if `head` cannot be the start of an AGI environment or is longer than `MOST_BYTES`.
 
-    Clients other than Asterisk are thus disconnected early.
+    The check does not wait for the whole environment, so that other clients are disconnected early.
     """
     if not (head.startswith(_BEGINS) or _BEGINS.startswith(head)):
         raise NotAgi("the client did not send an AGI environment. Only Asterisk may connect to this port")
@@ -169,7 +169,7 @@ def stream_file(name: str, digits: str = "") -> Command:
 
 
 def get_data(name: str, timeout_ms: int, most: int) -> Command:
-    """Return the command that plays a file and reads at most `most` keys."""
+    """Return the command that plays a file and reads up to `most` key presses."""
     return b'GET DATA "%b" %d %d\n' % (_exact(_VALUE, name), timeout_ms, most)
 
 

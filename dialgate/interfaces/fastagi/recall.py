@@ -1,7 +1,7 @@
-"""The recall line, to which Asterisk connects people who call back a caller ID.
+"""The recall line, to which Asterisk connects people who call a caller ID back.
 
-A call back to a caller ID must be answered (L. 5/2018 art. 2 c. 1), and a machine may answer at any hour (AGCOM
-156/18/CIR). The line announces the controller on whose behalf the call was placed, and records a revocation by key
+Return calls to a caller ID must be answered (L. 5/2018 art. 2 c. 1). AGCOM 156/18/CIR allows a machine to answer them
+at any hour. The line announces the controller on whose behalf the call was placed, and records a revocation by key
 press. The answered call is also a dated proof that the caller ID can be called back. Prompts are Asterisk files,
 `dialgate/LANGUAGE/NAME`; config/prompts/ has the texts to record. The operator records `who-CONTROLLER`, which names
 the controller.
@@ -65,13 +65,17 @@ class Recall:
         if not _worked(await self._say(ANSWER)):
             return
         is_stopped: bool | None = None  # None: no key was pressed
+        played: set[str] = set()
         for prompt in ("welcome", *(f"who-{controller}" for controller in caller_ids)):
             reply = await self._play(language, prompt, _STOP if caller and is_stopped is None else "")
             if prompt == "welcome" and not _worked(reply):
                 return
+            if _worked(reply):
+                played.add(prompt)
             if reply.result == _STOP_CODE:
                 is_stopped = await self._record_stop(caller, caller_ids, evidence)
-        await self._record_proof(caller_ids, evidence)
+        announced = {name: called for name, called in caller_ids.items() if f"who-{name}" in played}
+        await self._record_proof(announced, evidence)
         if is_stopped is None:
             is_stopped = await self._offer(language, caller, caller_ids, evidence)
         if is_stopped is not None:
@@ -80,7 +84,7 @@ class Recall:
         await self._say(HANG_UP)
 
     def _caller_ids(self, called_number: str) -> dict[str, str]:
-        """Return the dialled caller ID as each controller configured it, by controller."""
+        """Return the client's controllers that use the called number, each with the caller ID that it configured."""
         return {
             line.controller.id: caller_id
             for line in self._app.config.lines.values()
@@ -99,7 +103,7 @@ class Recall:
         return reply
 
     async def _record_proof(self, caller_ids: dict[str, str], evidence: str) -> None:
-        """Record the proof that a call back was answered. Call this only after the controller has been announced."""
+        """Record proof that a return call was answered. Call this only after the controller has been announced."""
         for controller, caller_id in caller_ids.items():
             proof = CallerIdProofRequest(
                 controller=controller, caller_id=caller_id, kind="probe", answered=True, evidence=evidence
@@ -114,7 +118,7 @@ class Recall:
     async def _offer(
         self, language: str, caller: str, caller_ids: dict[str, str], evidence: str
     ) -> bool | None:
-        """Read out the menu. Return whether a revocation was recorded, or None if the caller requested none."""
+        """Read out the menu. Return whether all revocations were recorded, or None if the caller did not revoke."""
         if not caller:
             await self._play(language, "withheld")
             return None
@@ -158,7 +162,7 @@ def _parse_number(raw: str) -> str:
 def _in_full(caller: str, caller_id: str) -> str:
     """Return the caller's number in E.164, or unchanged if it is invalid.
 
-    The trunk may omit the country code. The number then belongs to the country of the dialled caller ID.
+    If the trunk omitted the country code, use the region of the dialled caller ID.
     """
     try:
         return phone.parse(caller, phone.parse_caller_id(caller_id).region).e164

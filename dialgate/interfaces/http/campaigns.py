@@ -33,7 +33,7 @@ _CAMPAIGN: Final = {"id": "acme-fibre", "controller": "acme", "paused": True, "l
 _LIFTED: Final = {
     "lifted_at": "2026-11-24T09:00:00.000Z",
     "lifted_by": "dpo",
-    "ground": "dialler set to one line for each agent",
+    "ground": "dialer set to one line for each agent",
     "proof": "",
 }
 

@@ -1,4 +1,4 @@
-"""The HTTP server's TLS certificate. A reload of the configuration loads it again."""
+"""The HTTP server's TLS certificate. It is loaded again when the configuration is reloaded."""
 
 import ssl
 

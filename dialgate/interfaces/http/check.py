@@ -39,8 +39,8 @@ class CheckRequest(
 ):
     """A call to be checked. `to` is the number to dial, and `from` the caller ID to show.
 
-    If a request with a `call_id` is repeated unchanged within a day, it counts once. `call_type` can only be stricter
-    than the campaign's call type.
+    If a request with a `call_id` is repeated unchanged, the gate repeats its decision: a denial for a day, `allow` until
+    it expires or a result is reported. `call_type` can only be stricter than the campaign's call type.
     """
 
     to: _Number
@@ -61,7 +61,7 @@ class SingleRequest(CheckRequest, frozen=True, kw_only=True, gc=False):
 
 
 class SimulateRequest(CheckRequest, frozen=True, kw_only=True, gc=False):
-    """A call to be simulated at the time `at` (RFC 3339), by default now."""
+    """A call to simulate. `at` is the time of the call in RFC 3339 format. Default: now."""
 
     at: Annotated[datetime, Meta(tz=True)] | None = None
 
@@ -106,7 +106,7 @@ async def check(request: web.Request, app: App, client: Client) -> web.StreamRes
 
 
 def submit(body: bytes, app: App, client: Client, answer: AnswerFuture) -> None:
-    """Decode a request and submit its call. The result is set on `answer`. Raises `Fault`."""
+    """Decode a request and submit its call. The gate later sets the result on `answer`. Raises `Fault`."""
     check_request = decode(_single, body)
     if check_request.permit:
         _decide(check_request, app, client, "http").add_done_callback(
@@ -140,7 +140,7 @@ async def simulate(request: web.Request, app: App, client: Client) -> web.Stream
     at = simulate_request.at
     if at is not None and not _FIRST_YEAR <= at.year <= _LAST_YEAR:
         raise Fault(
-            400, "request.invalid", f"`at` must be in the years {_FIRST_YEAR} to {_LAST_YEAR}.", field="at"
+            400, "request.invalid", f"`at` must have a year from {_FIRST_YEAR} to {_LAST_YEAR}.", field="at"
         )
     instant = None if at is None else int(at.timestamp() * 1000)
     await app.subjects.record_simulation(client, simulate_request.campaign, simulate_request.to)
@@ -294,7 +294,7 @@ async def _streamed(request: web.Request, app: App, client: Client) -> web.Strea
 
 
 async def _answer_lines(request: web.Request, response: web.StreamResponse, app: App, client: Client) -> None:
-    """Answer the calls line by line, in order. Reading pauses while the client does not read its answers."""
+    """Answer the calls line by line, in order. If the client stops reading the answers, stop reading its calls."""
     turns, submit_line = request.app[BULK], partial(_submit, app, client)
     async for lines in http_body.lines(request, app.config.settings.limits):
         calls = (line for line in lines if line.strip())

@@ -44,7 +44,7 @@ class Lane:
       lane's `set_result`, or raise one of `FAILURES`
     - `hand_over`: called once, with all unread bytes, beginning with the first request that aiohttp must serve
     - `watch`: called with True when part of a request has arrived, and with False when the request is complete
-    - `last`: returns whether the connection must end with the next response
+    - `last`: returns whether the connection must be closed after the next response
     - `awaited`: whether a response is due
     - `unread`: bytes from the next requests
     """
@@ -122,7 +122,10 @@ class Lane:
             self._take(self.unread)
 
     def _wait(self, data: bytes, *, plain: bool) -> None:
-        """Wait for the rest of a request, or hand over the request to aiohttp if it is too long or not `plain`."""
+        """Wait for the rest of a request, or hand over to aiohttp if the request is too long or not `plain`.
+
+        A request is `plain` if the fast path supports the part that has arrived.
+        """
         if plain and len(data) <= _MOST_BYTES:
             self.unread, self._watched = data, True
             self._watch(True)  # noqa: FBT003 - its only argument

@@ -95,7 +95,7 @@ class _NoteEnd(AbstractAccessLogger):
 
 
 def note_beginnings(server: web.Server) -> None:
-    """Notify the connection whenever aiohttp begins a request on it."""
+    """Make the server notify a connection at the start of each request."""
     make = server.request_factory
 
     def begin(*arguments: Any) -> web.BaseRequest:
@@ -232,7 +232,7 @@ class Connection(asyncio.Protocol):
     # ---- timeouts
 
     def _watch(self, waiting: bool) -> None:  # noqa: FBT001 - its only argument
-        """Start or stop the timeout `read_seconds`. `waiting` is true while a request has arrived only in part."""
+        """Start the timeout `read_seconds` if `waiting` for the rest of a request. Otherwise stop the timeout."""
         if not waiting:
             self._stop_waiting()
             return
@@ -247,7 +247,10 @@ class Connection(asyncio.Protocol):
             self._deadline = None
 
     def _end_if_silent(self) -> None:
-        """Close the connection if no request has begun. Otherwise give the request the rest of `read_seconds`."""
+        """Close the connection if no part of a request has arrived.
+
+        Otherwise wait for the rest of the request until `read_seconds` after the connection opened.
+        """
         left = self._shared.limits.read_seconds - self._shared.limits.first_byte_seconds
         if self._begun and left > 0:
             self._deadline = self._loop.call_later(left, self._end_late)

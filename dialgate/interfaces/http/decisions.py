@@ -173,14 +173,16 @@ def _names(config: Config) -> dict[str, str]:
 def _number(query: _AboutNumber, client: Client, config: Config) -> str:
     """Return the number in E.164. Raises `Fault`.
 
-    A number without a country code is assumed to belong to a country that the controller calls.
+    The country code can be omitted if the number has only one reading in the countries that the controller calls, or that
+    all of the client's controllers call if the query has no `controller`.
     """
     owned = [name for name in client.controllers if query.controller in {"", name}]
     if not owned:
         text = choose("Use one of your controllers", client.controllers)
         raise Fault(404, "controller.unknown", text, field="controller")
+    regions = [config.controllers[name].dial_regions() for name in owned]
     try:
-        return number_history.e164(query.number, config.controllers[owned[0]].dial_regions())
+        return number_history.e164(query.number, " ".join(dict.fromkeys(" ".join(regions).split())))
     except number_history.NumberUnreadable as problem:
         raise Fault(
             400,

@@ -62,7 +62,8 @@ class Endpoint(Struct, frozen=True, kw_only=True):
     - `other_statuses`: JSON or text with another status, each with its meaning, type and example
     - `headers`: response headers
 
-    Examples are written as they are transmitted; a test checks them against the types.
+    Examples use the wire format (`from`, not `from_`). A test checks `ask_example` and `answer_example` against their
+    types.
     """
 
     method: str

@@ -50,7 +50,7 @@ _PARAMETERS: Final = (
     Parameter(name="to", about="Number to dial, in E.164.", example=NUMBER),
     Parameter(name="from", about="Caller ID to show, in E.164.", example=CALLER),
     Parameter(name="campaign", about="Campaign ID.", example="acme-fibre"),
-    Parameter(name="call_id", about="The dialer's call ID. A repeated request counts once.", example="0001"),
+    Parameter(name="call_id", about="The dialer's call ID. A request repeated before its decision expires counts once.", example="0001"),
     Parameter(name="call_type", about="Call type, only if stricter than the campaign's.", example="agent"),
     Parameter(name="permit", about="`true` to get a permit with an allow.", example=False),
 )  # fmt: skip
@@ -66,7 +66,7 @@ def _dialplan(
 ) -> Endpoint:
     """Return an endpoint for dialplans.
 
-    The query may omit any parameter, because a posted form may contain it.
+    For POST, no query parameter is required, because the client can send the parameters in a form instead.
     """
     allow, deny, undecided = (show(examples.answer(example)) for example in (ALLOW, DENY, UNDECIDED))
     is_posted = method == "POST"

@@ -34,7 +34,7 @@ _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z_-]{0,63}[0-9]{0,3}")
 
 
 class Problem(Struct, frozen=True):
-    """An error as the client receives it. `field` is the path of the faulty field or parameter, or empty."""
+    """An error as the client receives it. `field` is the path of the invalid field or parameter, or empty."""
 
     code: Annotated[str, Meta(extra_json_schema={"$ref": "#/components/schemas/ErrorCode"})]
     message: str
@@ -289,7 +289,7 @@ _AGAIN: Final = {"Retry-After": "1"}
 
 
 def fault_of(error: Exception) -> Fault:
-    """Return the response to one of `FAILURES`."""
+    """Return the `Fault` for an exception of a type in `FAILURES`."""
     match error:
         case Fault():
             return error
@@ -319,7 +319,7 @@ def fault_of(error: Exception) -> Fault:
             return too_large()
         case _:
             return Fault(
-                400, "request.broken", "The body is incomplete or its encoding is damaged. Send it again."
+                400, "request.broken", "The body is incomplete, or its encoding is invalid. Send it again."
             )
 
 
@@ -327,7 +327,7 @@ def too_large() -> Fault:
     return Fault(
         413,
         "request.too_large",
-        "The body, or a line of it, exceeds the setting `limits.body_bytes`. Send it in parts.",
+        "The body exceeds the setting `limits.body_bytes`. Split it, or raise the setting.",
     )
 
 
@@ -344,7 +344,7 @@ def encoded(problem: Problem) -> bytes:
 def decode(decoder: msgspec.json.Decoder[_T], body: bytes | msgspec.Raw, *, depth: int = _MAX_DEPTH) -> _T:
     """Decode a body. Raises `Fault` for an invalid body, or if an object at most `depth` levels deep repeats a field.
 
-    If a field is repeated, another parser may use the other value. The dialled number could then differ from the
+    Parsers differ in which value of a repeated field they use. The dialled number could therefore differ from the
     checked number.
     """
     try:
@@ -353,7 +353,7 @@ def decode(decoder: msgspec.json.Decoder[_T], body: bytes | msgspec.Raw, *, dept
     except msgspec.ValidationError as error:
         raise _invalid(error, decoder.type) from None
     except msgspec.DecodeError as error:
-        raise Fault(400, "request.not_json", f"Send one JSON document in UTF-8: {error}.") from None
+        raise Fault(400, "request.not_json", f"{error}. Send one JSON document in UTF-8.") from None
     except UnicodeDecodeError:
         raise Fault(
             400, "request.not_json", "A string is not valid UTF-8. Send one JSON document in UTF-8."

@@ -1,8 +1,9 @@
 """The check for FreeSWITCH. The response is a list of actions for mod_httapi, or a dialplan for mod_xml_curl.
 
 Unless the response is a 200 with XML, FreeSWITCH continues as if there had been no check: mod_httapi returns to the dialplan,
-and mod_xml_curl reads the dialplan files on its disk. Every response here is therefore a 200, and every response except an
-allow hangs up the call, even after an error. The dialplans in deploy/freeswitch/ also hang up if the gate cannot be reached.
+and mod_xml_curl reads the dialplan files on its disk. Every response to a check is therefore a 200 with XML, except
+after an unexpected error. Unless the decision is `allow`, the XML hangs up the call. The dialplans in
+deploy/freeswitch/ also hang up after any other response, or if the gate cannot be reached.
 """
 
 import re
@@ -120,7 +121,7 @@ async def _read_parameters(request: web.Request, app: App) -> dict[str, str]:
 async def _decide(
     parameters: Mapping[str, str], call_id: str, app: App, client: Client, interface: str
 ) -> Answer:
-    """Check the call that the URL describes. If the URL omits a value, the channel variable is used."""
+    """Check a call. Without `to`, `from` or `call_id` in the URL, use the value of the FreeSWITCH channel."""
     fields = {
         "to": parameters.get("to", parameters.get("Caller-Destination-Number", "")),
         "from": parameters.get("from", parameters.get("Caller-Caller-ID-Number", "")),

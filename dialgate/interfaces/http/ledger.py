@@ -55,7 +55,7 @@ class Lists(Struct, frozen=True):
 
 
 class ListUpload(ListRequest, frozen=True, kw_only=True):
-    """A call list with its numbers."""
+    """A call list that is sent as JSON, with its rows in `numbers`."""
 
     numbers: Annotated[
         tuple[str, ...], Meta(description="The rows of a call list, as in a file: one number in each.")
@@ -90,7 +90,7 @@ async def _decode_body(request: web.Request, app: App, decoder: msgspec.json.Dec
 
 
 def history(*kinds: str) -> Serve:
-    """Return a handler that sends the ledger entries of these kinds about the `number` in the query."""
+    """Return a handler that sends the ledger entries of `kinds` for the `number` in the query."""
 
     async def serve(request: web.Request, app: App, client: Client) -> web.StreamResponse:
         query = _history_query(request)

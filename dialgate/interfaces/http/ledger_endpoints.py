@@ -189,9 +189,9 @@ def _written(name: str, path: str, about: str, ask: Any, example: Any, *errors: 
 
 
 def _lifted(name: str, path: str, about: str, select: Any, ask: Any, **more: Any) -> Endpoint:
-    """Return the endpoint `{path}/{seq}/lift`, which lifts one of the entries listed at `path`.
+    """Return the endpoint that lifts a ledger entry, at `{path}/{seq}/lift`.
 
-    `more` holds the scope, an example request and the errors.
+    `more` holds other fields of `Endpoint`: `scope`, `ask_example` and `errors`.
     """
     return Endpoint(
         method="POST",

@@ -202,7 +202,7 @@ def _asks(endpoint: Endpoint) -> dict[str, Any]:
 
 
 def _content(media: Media) -> dict[str, Any]:
-    """Describe a body. NDJSON lines are in `x-item-schema`, because OpenAPI 3.1 has no keyword for them."""
+    """Describe a body. `x-item-schema` describes a line of NDJSON, for which OpenAPI 3.1 has no keyword."""
     lines = [_schema(kind) for kind in media.lines]
     return {"schema": _schema(media.kind)} | ({"x-item-schema": {"anyOf": lines}} if lines else {})
 

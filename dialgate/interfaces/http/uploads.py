@@ -55,7 +55,10 @@ class Pace(Struct, frozen=True):
 
 class Uploads:
     def __init__(self, settings: Settings, data: Path, grace: float) -> None:
-        """Create and empty the spool. An upload ends after `grace` seconds without data. Raises `OSError`."""
+        """Create the spool folder, and delete leftover uploads. Raises `OSError`.
+
+        An upload fails after `grace` seconds without data.
+        """
         self.settings = settings
         self.closed = False
         self._pace = Pace(grace, settings.receive_seconds, settings.bytes_per_second)
@@ -163,7 +166,7 @@ class Uploads:
             raise Fault(
                 429,
                 "upload.busy",
-                f"The uploads of this client exceed {limits.client_mb} MiB. Wait for one to end, "
+                f"This client's uploads exceed {limits.client_mb} MiB in total. Wait for an upload to end, "
                 "or raise the setting `uploads.client_mb`.",
                 headers=_AGAIN,
             )
@@ -174,7 +177,7 @@ class Uploads:
             raise Fault(
                 507,
                 "upload.no_space",
-                "The gate's disk has no space for uploads. Ask its operator to free some, or to move `uploads.folder`.",
+                "The gate's disk is too full for uploads. Ask the operator to free space, or to move `uploads.folder`.",
             )
 
 

@@ -17,7 +17,7 @@ _HASHES: Final[dict[str, Callable[[bytes], "hashlib._Hash"]]] = {
 
 
 class NoDigest(Exception):
-    """The error for a challenge that requires an unsupported algorithm or protection."""
+    """The error for a response in which no challenge is a supported Digest challenge."""
 
 
 class Credentials(Struct, frozen=True):
@@ -34,13 +34,13 @@ def authorization(
     """Return the value of Authorization, or Proxy-Authorization, for the strongest challenge. Raises `NoDigest`."""
     supported = [parameters for text in challenges if _is_supported(parameters := parse_challenge(text))]
     if not supported:
-        raise NoDigest("a Digest challenge with SHA-256 or MD5 and `qop=auth` is required")
+        raise NoDigest("no Digest challenge uses SHA-256 or MD5, and either `qop=auth` or no `qop`")
     strongest = min(supported, key=lambda parameters: list(_HASHES).index(_hash_name(parameters)))
     return _credentials_header(strongest, credentials, method, uri, cnonce)
 
 
 def parse_challenge(text: str) -> dict[str, str]:
-    """Return the parameters of a Digest challenge, or an empty dict if it is malformed or uses another scheme."""
+    """Return the parameters of a Digest challenge, or an empty dict if `text` is malformed or uses another scheme."""
     scheme = _SCHEME.match(text)
     at = scheme.end() if scheme else len(text)
     parameters: dict[str, str] = {}

@@ -68,7 +68,7 @@ class BadRequest(Exception):
 
 
 class Address(Struct, frozen=True):
-    """An entry of From, To, Contact, Record-Route and similar headers: the unchanged URI and the parameters."""
+    """An entry in a From, To, Contact, Record-Route or similar header: the unchanged URI and the parameters."""
 
     uri: str
     parameters: Parameters
@@ -220,7 +220,7 @@ def _split_lines(raw: bytes) -> list[str]:
 
 
 def _read_headers(lines: list[str]) -> tuple[Headers, str]:
-    """Return the well-formed headers, and a description of the malformed ones or an empty string."""
+    """Return the well-formed headers, and an error text, which is empty if no header is malformed."""
     headers: Headers = {}
     fault = ""
     for line in lines:

@@ -62,8 +62,9 @@ class Patience(Struct, frozen=True, kw_only=True):
 class OutgoingCall:
     """An outgoing call.
 
-    `rang_at` and `answered_at` are in ms since the start, or -1 if the call has not rung or been answered. `status` is the
-    last status received, or 0.
+    `rang_at` and `answered_at` are in ms since the start of the call. `rang_at` is -1 until the call rings, and
+    `answered_at` is -1 until the call is answered. `status` is the last final status, or 0. Cancelling the call sets
+    `status` to 487.
     """
 
     def __init__(
@@ -112,7 +113,7 @@ class OutgoingCall:
         return self._persist(write_request(f"INVITE {self._address.uri} SIP/2.0", fields, sdp), now)
 
     def receive(self, data: bytes, now: Ms) -> list[bytes]:
-        """Return the messages to send in response to a received one."""
+        """Process a received message, and return the messages to send."""
         self.trace.append((now - self._start, "<", data))
         try:
             response = read_response(data)
@@ -147,7 +148,10 @@ class OutgoingCall:
         return [self._request]
 
     def _persist(self, data: bytes, now: Ms) -> list[bytes]:
-        """Return `data` to send now. `due` repeats it until a response arrives or the transaction times out."""
+        """Start a client transaction, and return its request `data` to send now.
+
+        `due` retransmits the request until a response arrives or the transaction times out.
+        """
         self._request, self._pause = data, self._timers.t1
         self._resend, self._ends = now + self._pause, now + self._timers.lifetime
         self.wake = self._resend

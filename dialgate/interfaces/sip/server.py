@@ -266,7 +266,11 @@ class SipServer:
         try:
             await self._app.registrar.outcomes.not_dialled(request.client, decision, request.arrived)
         except (Refused, Unavailable) as error:
-            _log.warning("a cancelled call still counts as an attempt", decision=decision, problem=str(error))
+            _log.warning(
+                "cannot report a cancelled call as not dialled; the call still counts as an attempt",
+                decision=decision,
+                problem=str(error),
+            )
 
     def _conclude(self, transaction: Transaction, status: int, phrase: str, fields: Fields) -> None:
         message = self._transactions.answer(transaction, status, phrase, fields, self._now())

@@ -43,8 +43,8 @@ class Timers(Struct, frozen=True, kw_only=True):
 class Transaction:
     """An INVITE transaction.
 
-    `wake` is the time at which the transaction is next due, and `question` the check in the INVITE. `peer` holds data
-    for the server.
+    `wake` is the time of the next timer event, or -1 after the end of the transaction. `question` holds the fields of
+    the check. `peer` holds the server's data about the request; this module does not use `peer`.
     """
 
     def __init__(self, key: Key, reply: Reply, peer: Any, question: object, *, reliable: bool) -> None:
@@ -95,7 +95,11 @@ class Transactions:
         self._wake(transaction, min(now + self.timers.trying, transaction.ends))
 
     def repeat(self, transaction: Transaction) -> bytes:
-        """Return the response to a retransmission: the last one sent, 100 Trying, or empty bytes after the ACK."""
+        """Return the response to a retransmitted INVITE.
+
+        Before the ACK, return the last response sent, or 100 Trying if no response was sent. After the ACK, return
+        empty bytes.
+        """
         if transaction.state == "confirmed":
             return b""
         return transaction.last or self._trying(transaction)

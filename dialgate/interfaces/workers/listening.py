@@ -15,9 +15,10 @@ _BACKLOG = 4096
 
 
 def shared(setting: str, host: str, port: int, count: int) -> list[list[socket.socket]]:
-    """Return, for each of `count` processes, a socket on every address of `host`.
+    """Return a list of listening sockets for each of `count` processes.
 
-    Port 0 picks one free port for all. Raises `ConfigError`, which names the setting `setting`.
+    Each list holds one socket for every address of `host`. If `port` is 0, all sockets share one free port.
+    Raises `ConfigError`; the message begins with `setting`.
     """
     refuse_if_taken(setting, host, port, socket.SOCK_STREAM)
     by_process: list[list[socket.socket]] = [[] for _ in range(count)]
@@ -85,7 +86,10 @@ def _bound(family: int, address: tuple[object, ...]) -> socket.socket:
 
 
 def operations_refused(error: ConfigError) -> str:
-    """Return the warning for an operations listener that is not configured and cannot use the default port."""
+    """Return the warning that the operations listener could not open its default port.
+
+    The default port is used if the setting `operations` is absent.
+    """
     why = "is in use by another program, perhaps another gate" if "in use" in str(error) else "cannot be used"
     return (
         f"port {Operations().port} of the operations listener {why}. This gate serves /metrics and /readyz on its own port only, with a key"

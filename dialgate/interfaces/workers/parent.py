@@ -103,7 +103,8 @@ class Workers:
     def _hang_up(self) -> None:
         """Forward SIGHUP to each ready worker.
 
-        A worker that is still starting gets SIGHUP once it is ready, because an earlier SIGHUP could end the process.
+        A worker that is still starting gets SIGHUP once it is ready. Before a new process blocks SIGHUP, the signal
+        would end it.
         """
         self._hangups += 1
         for slot in self._slots:
@@ -160,7 +161,7 @@ class Workers:
         except ConfigError:
             return  # the worker reports the problem
         if config.settings.store != self._store:
-            raise NotReady("the setting `store` was changed. Stop the gate, and start it again")
+            raise NotReady("the setting `store` has changed. Stop the gate and start it again")
 
     async def _watch(self, slot: _Slot, worker: _Worker) -> None:
         await self._wait(worker.process)

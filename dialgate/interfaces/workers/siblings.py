@@ -39,7 +39,7 @@ _families: Final = msgspec.msgpack.Decoder(list[_Family])
 
 
 class Siblings:
-    """A connection to the other workers of the node. It also answers their requests. Create it with `open`."""
+    """A client and server for requests between this worker and the node's other workers. Create it with `open`."""
 
     def __init__(
         self, folder: int, worker: int, registry: CollectorRegistry, refresh: Callable[[], Awaitable[None]]
@@ -56,7 +56,8 @@ class Siblings:
     ) -> "Siblings":
         """Open this worker's socket. Raises `OSError`.
 
-        `refresh` loads this worker's lists and proofs from the store, and may raise `Unavailable`.
+        `refresh` loads this worker's lists and proofs from the store. If `refresh` raises `Unavailable`, the worker
+        does not confirm the request.
         """
         (data / "run").mkdir(mode=0o700, exist_ok=True)
         siblings = cls(os.open(data / "run", os.O_RDONLY | os.O_DIRECTORY), worker, registry, refresh)
@@ -112,9 +113,10 @@ class Siblings:
 
 
 async def refresh_gates(data: Path) -> bool:
-    """Make the gates that run on a data folder load lists and proofs from the store.
+    """Send `refresh` to every worker that has a socket in the data folder.
 
-    Return whether all of them confirmed. Without a running gate, return True.
+    The workers load lists and proofs from the store. Return whether every running worker confirmed. If no worker is
+    running, return True.
     """
     try:
         folder = os.open(data / "run", os.O_RDONLY | os.O_DIRECTORY)

@@ -21,7 +21,8 @@ from dialgate.config.configuration import Config
 class Post(Struct, frozen=True, kw_only=True):
     """The parameters for a worker.
 
-    `doors` maps the setting of each listener to the descriptors of its inherited sockets.
+    `doors` maps the name of each listener (`listen`, `fastagi`, `operations`) to the descriptors of its inherited
+    sockets.
     """
 
     config: str

@@ -1,26 +1,30 @@
 """The shared store: one Redis or Valkey for any number of gates.
 
-`RedisStore` combines one class per topic. `commands` sends requests; `server` finds the master and executes a round trip. Each step
-that must be atomic is one script in `lua/`.
+`RedisStore` combines one class per topic. `commands` sends requests. `server` finds the master and executes a round
+trip. Each step that must be atomic is one script in `lua/`.
 
-All keys begin with `{NAME}:`, so that a cluster stores them in one slot, where one script can use them all:
+All keys begin with `{NAME}:`. A Redis cluster therefore stores them in one slot, and one script can use all of them:
 
-    {dialgate}:seq                 the ledger's newest sequence
+    {dialgate}:seq                 the newest sequence number in the ledger
     {dialgate}:o:N                 the subjects of ledger entries in order, 16 bytes each; zeros for removed entries
     {dialgate}:s:<16 bytes>        the state of a subject, as lines (`subject_codec`)
     {dialgate}:a:LOG:N             the subjects of counted attempts, in order of decision (`sequence_index`)
     {dialgate}:q:<16 bytes>        a remembered answer: `INSTANT DECISION `, then its bytes
     {dialgate}:g:LOG:N             the keys of remembered answers, in order of decision
-    {dialgate}:positions           a hash from LOG to its position, from `LOG top` to the highest sequence ever
-                                   written, from `LOG results` to the number of results of its attempts, and from
-                                   `LOG fence` to a number that only grows; a commit with a lower fence is refused
-    {dialgate}:recorded            a hash from LOG to the sequence up to which its entries are on disk
+    {dialgate}:positions           a hash with four fields for each log:
+                                     `LOG`          the position where crash recovery starts
+                                     `LOG top`      the highest sequence number ever written to the store
+                                     `LOG results`  the number of results of the log's attempts
+                                     `LOG fence`    a number that only increases; a commit with a lower fence is refused
+    {dialgate}:recorded            a hash from LOG to the sequence number up to which its entries are on disk
     {dialgate}:lists               a hash from controller and id to a call list
     {dialgate}:proofs              a hash from controller and caller ID to the newest proof
     {dialgate}:deliveries          a hash from webhook to its delivery state
     {dialgate}:counts              a hash from hour and campaign to the numbers of answered and of abandoned calls
-    {dialgate}:counts:changes      a hash from the version of a change to the hour and campaign of the count, from `newest` to the
-                                   newest version, and from `lifts` to the number of lifted pauses
+    {dialgate}:counts:changes      a hash with these fields:
+                                     VERSION   the hour and campaign of the count that this version changed
+                                     `newest`  the newest version
+                                     `lifts`   the number of lifted pauses
     {dialgate}:lifts               a hash from campaign and instant to a lifted pause
     {dialgate}:layout              the version of this layout
     {dialgate}:copying             present while a copy into the store is incomplete
@@ -29,10 +33,10 @@ All keys begin with `{NAME}:`, so that a cluster stores them in one slot, where 
     {dialgate}:seen                a hash from configuration, version or node to the time when it was first seen
     {dialgate}:lead:TASK           the node that leads TASK
 
-One MGET reads all values for a batch. A commit sends the values that were read, and writes only if they are unchanged;
-an unknown subject has an empty value. Bodies are structs from `dialgate.core.model` and `dialgate.store`, as JSON. New
-fields go last in these structs, with a default. No key or value contains an unencrypted number. A ledger entry is
-acknowledged once it is on the disk of the master and of as many replicas as the settings require (WAITAOF).
+One MGET reads all values for a batch. A commit sends the values that were read, and writes only if they are unchanged.
+An unknown subject has an empty value. Call lists and other structs are stored as JSON. A new field of such a struct
+goes last, with a default. No key or value contains an unencrypted telephone number. A ledger entry is acknowledged once
+it is on the disks of the master and of as many replicas as the settings require (WAITAOF).
 """
 
 from dialgate.store.redis.store import RedisStore

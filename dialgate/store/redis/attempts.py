@@ -103,13 +103,14 @@ class RedisAttempts(RedisRecovery):
         """Repeat a read of remembered answers until it is clear whether the answers were recorded.
 
         In `values_read`, the remembered answers begin at the index `answers`. Return the values of the last read, and
-        the durable sequence of each log that another gate writes, which is the newest sequence on that gate's disk.
+        the durable number of each log that another gate writes. The durable number of a log is the sequence number of
+        its last entry on disk.
 
-        A gate removes unrecorded answers before it reuses their sequences, and the durable sequences are read
-        before the answers. Therefore an answer is recorded if its sequence is not above its log's durable sequence.
-        If its sequence is higher, another gate is deciding the same call at this moment. This gate waits for that
-        decision, so that the call is not decided and counted twice. It does not wait long, because the other gate may
-        have stopped.
+        A gate removes unrecorded answers before it reuses their sequence numbers, and the durable numbers are read
+        before the answers. An answer is therefore recorded if its sequence number is at most the durable number of its
+        log. If its sequence number is higher, another gate is deciding the same call at this moment. This gate waits
+        for that decision, so that the call is not decided and counted twice. The wait is short, because the other gate
+        might have stopped.
         """
         logs = sorted(
             {log_of(decision_of(value)) for value in values_read[answers:] if value is not None} - self._own
@@ -288,7 +289,7 @@ class RedisAttempts(RedisRecovery):
         return {log.decode(): int(seq) for log, seq in positions.items() if b" " not in log}
 
     async def maintain(self, before: Instant) -> None:
-        """Ignore answers older than `before` from now on. Redis deletes them a little later."""
+        """Stop returning answers older than `before`. Redis deletes them a little later, when they expire."""
         self._since = before
 
 

@@ -114,7 +114,8 @@ class RedisCommands:
     def _refuse_unless_durable(self, here: int, replicas: int) -> None:
         if here < 1 or replicas < self._replicas:
             raise StoreUnavailable(
-                f"Redis: written, but not on disk in time (master: {here}, {replicas} of {self._replicas} replicas)"
+                f"Redis: the write took effect, but did not reach all disks in time (master: {here} of 1, replicas: {replicas} of {self._replicas})."
+                " Check the disks and the replicas"
             )
 
     async def _run_replicated(self, commands: list[tuple[Any, ...]]) -> list[Any]:

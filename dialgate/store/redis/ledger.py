@@ -48,7 +48,7 @@ class RedisLedger(RedisCommands):
         Return None and write nothing if a value has changed.
         """
         if any(len(draft.subject) != SUBJECT_BYTES for draft in drafts):
-            raise ValueError(f"a ledger subject must have {SUBJECT_BYTES} bytes")
+            raise ValueError(f"a ledger subject must be {SUBJECT_BYTES} bytes long")
         keys = [
             self._of_ledger,
             self._of_keys,

@@ -20,17 +20,23 @@ _FENCED: Final = -2
 
 
 def top_of(log: str) -> bytes:
-    """Return the name of the hash field for the highest sequence of a log ever written to the store."""
+    """Return the hash field that contains a log's highest sequence number.
+
+    The value stays the same when decisions are removed from the store.
+    """
     return log.encode() + TOP
 
 
 def is_counter(field: bytes) -> bool:
-    """Return whether this field, in the hash of positions, has a value that only grows."""
+    """Return whether the value of this field in the hash of positions never decreases."""
     return field.endswith((TOP, RESULTS, FENCE))
 
 
 def lost_counters(before: Mapping[bytes, int], positions: Mapping[bytes, bytes]) -> set[bytes]:
-    """Return the counters in `positions` that are lower than in `before`, a copy made before `positions` was read."""
+    """Return the counters that have a lower value in `positions` than in `before`.
+
+    Copy `before` before reading `positions`: otherwise a concurrent commit looks like a lost write.
+    """
     return {field for field, count in before.items() if int(positions.get(field, 0)) < count}
 
 
@@ -64,10 +70,11 @@ class RedisRecovery(RedisCommands):
         self._seen[field] = max(count, self._seen.get(field, 0))
 
     async def _note(self, position: Position, committed: int) -> None:
-        """Store the position of a log, where crash recovery starts.
+        """Store the position of a log. Crash recovery starts at this position.
 
-        Raises `StoreUnavailable` if the server lacks sequence `committed` or the newest fence of the log. The server
-        is then an older copy, and recovery from the new position would skip the attempts that the server lacks.
+        Raises `StoreUnavailable` if the log's highest sequence number on the server is below `committed`, or if the
+        log's fence on the server is not this gate's fence. A lower value shows that the server has an older copy of
+        the store. Recovery from the new position would skip the attempts that the older copy lacks.
         """
         log, seq = position.log, position.seq
         fence, none = self._fences.get(log, ""), [0] * 5
@@ -122,10 +129,10 @@ class RedisRecovery(RedisCommands):
     async def swap(
         self, swaps: Sequence[tuple[bytes, bytes, bytes]], names: Mapping[bytes, Sequence[int]] = {}
     ) -> bool:
-        """Replace values and clear names in one step. Return False and write nothing if a value has changed.
+        """Replace values and clear index hashes in one step. Return False and write nothing if a value has changed.
 
-        Each swap is a tuple of key, old value and new value. `names` maps the key of an index chunk to the
-        sequences whose names are cleared.
+        Each swap is a tuple of key, old value and new value. `names` maps the key of an index chunk to the sequence
+        numbers of the decisions whose hashes are cleared.
         """
         return bool((await self._run_replicated([self._swap_command(swaps, names)]))[0])
 
@@ -140,7 +147,10 @@ class RedisRecovery(RedisCommands):
         return self._script_call("swap", [*(key for key, _, _ in swaps), *names], words)
 
     async def _drop(self, log: str, lowest: int) -> int:
-        """Remove a log's attempts and answers from sequence `lowest` on. Return the highest sequence ever stored."""
+        """Remove the attempts and answers of a log, starting with sequence number `lowest`.
+
+        Return the log's highest sequence number, which a removal does not change.
+        """
         top = int(await self.run("HGET", self._of_positions, top_of(log)) or 0)
         for start in range(lowest, top + 1, _AT_ONCE):
             await self._remove_decisions(log, range(start, min(start + _AT_ONCE, top + 1)))
@@ -190,10 +200,10 @@ class RedisRecovery(RedisCommands):
         self._ceilings.setdefault(log, raised)
 
     def _refuse_if_overtaken(self, log: str, fence: int) -> None:
-        """Raise `StoreUnavailable` if another gate raised the fence since this gate opened the log.
+        """Raise `StoreUnavailable` if another gate has raised the fence since this gate opened the log.
 
-        Two gates with the same log would undo each other's attempts. The gate that opened the log first stops
-        until it is restarted.
+        Two gates with the same log would undo each other's attempts. Therefore the gate that opened the log earlier
+        can no longer commit until it is restarted.
         """
         if fence > self._ceilings.get(log, fence):
             self._overtaken = log
@@ -202,6 +212,6 @@ class RedisRecovery(RedisCommands):
     def _refuse_if_log_is_shared(self) -> None:
         if self._overtaken:
             raise StoreUnavailable(
-                f"another gate is writing a log with the same name, {self._overtaken}: one data folder was copied from the other. Stop both gates."
-                " Give one of them a new data folder that contains only a copy of `keys.json`, without its fields `log` and `months`"
+                f"another gate is writing a log with the same name, {self._overtaken}: one gate's data folder is a copy of the other gate's. Stop both gates."
+                " Give one of them a new data folder that contains only a copy of `keys.json`, without the fields `log` and `months`"
             )

@@ -1,7 +1,8 @@
-"""An index in Redis that maps the sequence of a decision to a name.
+"""Indexes in Redis that map a decision's sequence number in its log to a hash of 16 bytes.
 
-The name is the decision's subject in one index, and the key of its answer in another. Each name is 16 bytes long. Names
-are stored in chunks, in order of sequence. Zeros stand for a missing name.
+The index for attempts contains the hash of the decision's subject. The index for answers contains the key of the
+decision's answer, which is also a hash. The code calls both hashes names. Hashes are stored in chunks, in the order of
+sequence numbers. Zeros stand for a missing hash.
 """
 
 from collections.abc import Iterable
@@ -12,9 +13,10 @@ _AT_ONCE: Final = 128  # names in one chunk, which expires with its newest name
 
 
 class Run(NamedTuple):
-    """The concatenated names for consecutive decisions in one chunk.
+    """The hashes for consecutive decisions in one chunk.
 
-    `chunk` is the key suffix of the chunk. `begins` is the byte offset of the first name in it.
+    `chunk` is the key suffix of the chunk. `begins` is the byte offset of the first hash in the chunk.
+    `names` contains the hashes, without separators.
     """
 
     chunk: bytes
@@ -23,12 +25,12 @@ class Run(NamedTuple):
 
 
 def chunk(seq: int) -> bytes:
-    """Return the Redis key suffix of the chunk for the sequence `seq`."""
+    """Return the Redis key suffix of the chunk for sequence number `seq`."""
     return b"%d" % (seq // _AT_ONCE)
 
 
 def place(seq: int) -> int:
-    """Return the byte offset of a sequence's name in its chunk."""
+    """Return the byte offset, in the chunk, of the hash for sequence number `seq`."""
     return seq % _AT_ONCE * BYTES
 
 
@@ -40,9 +42,9 @@ def chunks(seqs: Iterable[int]) -> dict[bytes, list[int]]:
 
 
 def runs(named: Iterable[tuple[int, bytes]]) -> list[Run]:
-    """Group pairs of sequence and name into runs of consecutive decisions.
+    """Group pairs of sequence number and hash into runs of consecutive decisions.
 
-    Raises `ValueError` if a name is not 16 bytes long. The names of a run are stored side by side.
+    All decisions of a run are in one chunk. Raises `ValueError` if a hash is not 16 bytes long.
     """
     groups: list[tuple[int, list[bytes]]] = []
     follows = 0
@@ -58,6 +60,6 @@ def runs(named: Iterable[tuple[int, bytes]]) -> list[Run]:
 
 
 def read(value: bytes | None, seqs: Iterable[int]) -> list[bytes]:
-    """Return the names for these sequences from the chunk `value`. Sequences without a name are skipped."""
+    """Return the hashes for these sequence numbers from the chunk `value`. Skip missing hashes."""
     found = [(value or b"")[place(seq) : place(seq) + BYTES] for seq in seqs]
     return [name for name in found if name.strip(b"\0")]

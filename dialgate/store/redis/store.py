@@ -58,8 +58,8 @@ class RedisStore(RedisResults, RedisLedger, RedisCallLists, RedisCampaignCounts,
         await self._refuse_another_layout()
         if await self.surplus_replicas():
             raise StoreUnavailable(
-                f"Redis: {self._replicas} replicas can become master, so all of them must have an entry before it is"
-                f" acknowledged: set `replicas` to {self._replicas}"
+                "Redis: `replicas` is lower than the number of replicas that can become master, so an"
+                f" acknowledged entry could be lost: set `replicas` to {self._replicas}"
             )
         try:
             await self.append([])

@@ -73,7 +73,7 @@ def entry_line(draft: Draft, seq: int) -> bytes:
 
 
 def line_after_seq(draft: Draft) -> bytes:
-    """Return the part of an entry's line that follows the sequence. The server assigns the sequence."""
+    """Return the part of an entry's line after the sequence number, which the server assigns."""
     return entry_line(draft, 0)[_PLACE:]
 
 
@@ -151,9 +151,9 @@ def known(value: bytes, seq: int) -> Known:
 
 
 def may_expire(value: bytes) -> bool:
-    """Return whether the value may expire.
+    """Return whether Redis is allowed to expire the value.
 
-    It must not expire if it contains a ledger entry, or an abandoned call after which no call was answered.
+    A value must be kept if it contains a ledger entry, or an abandoned call without a later answered call.
     """
     lines = _decode(value)
     entered = any(isinstance(line, _Written) for line in lines)

@@ -1,6 +1,7 @@
 """A benchmark of `Gate.check` without a server.
 
-It measures full batches of decisions that are reserved, recorded and synced.
+It measures full batches of calls. The gate reserves the attempts in the store, writes the decisions to the log, and
+syncs the log.
 
 The baseline is the request rate of an aiohttp handler that does nothing.
 """

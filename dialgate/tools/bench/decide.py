@@ -22,7 +22,10 @@ _REPEATS = 5
 
 
 def run(countries: Path) -> Iterator[Figure]:
-    """Yield the best time of several runs. The core does no I/O, so only interference makes a run slower."""
+    """Yield the time per decision for an allowed call, and the time for a denied call.
+
+    Each time is the best of several runs. The core does no I/O, so only interference makes a run slower.
+    """
     with tempfile.TemporaryDirectory() as folder:
         config = loader.load(world.write_config(Path(folder), countries))
     law = config.laws["IT"]

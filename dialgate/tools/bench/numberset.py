@@ -40,7 +40,7 @@ print(*(now - then for now, then in zip(resident(), before)))
 
 
 def run(numbers: int) -> Iterator[Figure]:
-    """Measure a set of about `numbers` numbers, two thirds mobile and one third landline. Linux only."""
+    """Measure a number set with about `numbers` entries: two thirds mobile, one third landline. Linux only."""
     random = np.random.default_rng(1)
     present = italian(numbers, random)
     absent = np.setdiff1d(italian(LOOKUPS, random), present)
@@ -82,9 +82,9 @@ def _compared(name: str, value: float, unit: str, baseline: float) -> Figure:
 
 
 def lookup(numbers: NumberSet, wanted: NDArray[np.uint64]) -> float:
-    """Return the processor time per look-up in microseconds.
+    """Return the processor time per look-up in microseconds: the best of five runs.
 
-    It is the best of five runs, without the time of the loop itself.
+    The overhead of the loop is subtracted.
     """
     questions = wanted.tolist()
     best = 1e9

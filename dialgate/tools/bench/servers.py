@@ -56,7 +56,10 @@ def bare(program: str, port: int = 0) -> Iterator[Server]:
 
 @contextmanager
 def gate(config: Path, door: str = "url", workers: int = 1) -> Iterator[Server]:
-    """Run `dialgate serve`. Read the port from the URL in the field `door` of the log event "ready"."""
+    """Run `dialgate serve` and yield the server.
+
+    `door` is the name of a field of the log event "ready". The server's port is read from the address in this field.
+    """
     words = [sys.executable, "-m", "dialgate", "serve", "--config", str(config), "--workers", str(workers)]
     with subprocess.Popen(words, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
         try:

@@ -1,7 +1,8 @@
 """The configuration and data folder for the gate that benchmarks measure.
 
-All features are on, and the folder is created with the operator's commands. Calls are allowed at all hours,
-so that the figures do not depend on the time of day. The rule on calling hours still runs.
+All features are on. The registry answer and the call list are imported with the commands that an operator uses.
+Calls are allowed at all hours, so that the figures do not depend on the time of day. The rule on calling hours
+still runs.
 """
 
 import random

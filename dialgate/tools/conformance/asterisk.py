@@ -114,10 +114,10 @@ class _Session:
         return "HANGUP" if channel.ended or channel.expired else "SUCCESS"
 
     async def _lines(self) -> AsyncIterator[str]:
-        """Yield the lines from the server, at most one after each read from the socket.
+        """Yield the lines from the server, at most one line per read from the socket.
 
-        As in Asterisk's stdio, a line that arrives together with an earlier line is processed only after the
-        next read.
+        If two lines arrive together, Asterisk processes the second line only after its next read. The emulator does
+        the same.
         """
         kept, piece = b"", b"."
         while piece or b"\n" in kept:

@@ -30,7 +30,7 @@ _AFTER_REDIRECT_SECONDS: Final = 1.0
 
 
 class DialerFault(Exception):
-    """Raised for behaviour that is wrong in every case, such as a different caller ID.
+    """Raised for a dialer's fault that fails the test case, such as a different caller ID.
 
     `through` says how the call got through, or is empty if it did not.
     """
@@ -54,7 +54,7 @@ class Dialer(Protocol):
 
 @runtime_checkable
 class HasTrunk(Protocol):
-    """A dialer whose trunk may redirect a call (status 302)."""
+    """A dialer that can be tested with a trunk that redirects the call (status 302)."""
 
     @property
     def has_trunk(self) -> bool: ...
@@ -74,16 +74,16 @@ class HasDialplan(Protocol):
     def has_dialplan(self) -> bool: ...
 
     def unchecked_dials(self) -> list[str]:
-        """Return the steps that dial the trunk without the check. Raises `Unknown`."""
+        """Return every step that dials the trunk, except the step that dials the test call. Raises `Unknown`."""
 
 
 class Departure(Struct, frozen=True, kw_only=True):
-    """A call by an emulated dialer, as it arrives at the trunk.
+    """The outcome of a call by an emulated dialer.
 
-    - `how` is the dial string, or empty if the call did not leave.
-    - `shown` is the caller ID, if the emulator knows it.
+    - `how` is the dial string, or empty if the call did not leave the dialer.
+    - `shown` is the caller ID that the trunk receives, or "anonymous". It has no meaning if `how` is empty.
     - `follows` is true if the dialer follows a redirect (302).
-    - `problem` describes any other fault.
+    - `problem` describes a fault that the other fields do not show, such as an unchecked header.
     """
 
     how: str = ""
@@ -134,9 +134,10 @@ def _departure(run: dialplan.Run) -> Departure:
 
 
 async def _freeswitch(text: str, context: str) -> Departure:
-    """Place a call whose dialer has exported a wrong caller ID and a privacy setting.
+    """Place a call through a dialer that has exported a wrong caller ID and a privacy setting.
 
-    The leg must override both. The dialer follows a redirect (302) unless one of the leg's variables forbids redirects.
+    The leg's variables must override the caller ID and the privacy setting. The dialer follows a redirect (302)
+    unless one of the leg's variables forbids redirects.
     """
     variables = {"destination_number": TO, "caller_id_number": CALLER, "uuid": "u-1"}
     variables |= {"curl_response_code": "200", "curl_response_data": "allow", "dg_decision": "allow"}
@@ -344,7 +345,7 @@ class RealDialer(Struct, frozen=True):
             if invite.to and not same_number(invite.to, TO):
                 raise DialerFault(f"the trunk got a call to {invite.to}, which was not checked", "INVITE")
             if self.caller_id and not any(same_number(shown, self.caller_id) for shown in invite.shown):
-                raise DialerFault("the trunk got a caller ID that differs from the checked one", "INVITE")
+                raise DialerFault("the trunk did not get the checked caller ID", "INVITE")
             if invite.hidden:
                 raise DialerFault("the trunk got a call with a withheld caller ID", "INVITE")
         return "INVITE" if invites else ""

@@ -26,7 +26,7 @@ _EXPIRED: Final = "T"  # the extension that runs when TIMEOUT(absolute) expires
 
 
 class NoExtension(Unknown):
-    """Raised for a dialplan without an extension at which the call can begin."""
+    """Raised if no extension in the chosen context matches the test call's number."""
 
 
 class Step(Struct, frozen=True):

@@ -43,8 +43,8 @@ _FROM_NAMES: Final = ("from", "ani", "caller_id", "Caller-Caller-ID-Number", "su
 class TestCall(Struct, frozen=True):
     """The call that the dialer must place.
 
-    `shown` is its caller ID, or empty if the kit does not know it. `notes` collects the differences found in
-    requests.
+    `shown` is its caller ID, or empty if the kit does not know it. `notes` describes each request whose numbers
+    are wrong.
     """
 
     to: str

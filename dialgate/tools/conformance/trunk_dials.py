@@ -5,7 +5,6 @@ does not cover included files and destinations computed at run time.
 """
 
 import re
-from collections.abc import Iterator
 from typing import Final
 
 from dialgate.tools.conformance import dialplan
@@ -25,31 +24,36 @@ def others(text: str, context: str, extension: str) -> list[str]:
     """
     contexts = dialplan.read(text)
     globals_ = dict(_ASSIGNED.findall("".join(_GLOBAL.findall(text))))
-    checked = next(
-        (step for step in dialplan.matching(contexts.get(context, {}), extension) if _dials(step)), None
+    # A step such as `ExecIf` can come first and dial nothing.
+    dials = (
+        step for step in dialplan.matching(contexts.get(context, {}), extension) if _trunks(step, globals_)
     )
-    trunks = set() if checked is None else set(_trunks(checked, globals_))
+    checked = next(dials, None)
+    trunks = _trunks(checked, globals_) if checked else set[str]()
     return [
         f"[{name}] {pattern} step {at}: {step.application}({step.data})"
         for name, extensions in contexts.items()
         for pattern, steps in extensions.items()
         for at, step in enumerate(steps, 1)
-        if step is not checked and _dials(step) and trunks.intersection(_trunks(step, globals_))
+        if step is not checked and trunks & _trunks(step, globals_)
     ]
 
 
-def _dials(step: Step) -> bool:
-    return step.application.lower() in _DIALLING
+def _trunks(step: Step, globals_: dict[str, str]) -> set[str]:
+    """Return the trunks that the step dials.
 
-
-def _trunks(step: Step, globals_: dict[str, str]) -> Iterator[str]:
-    """Yield the trunks in `PJSIP/NUMBER@TRUNK`, `PJSIP/TRUNK/sip:NUMBER@HOST` and `SIP/TRUNK/NUMBER`."""
+    Destinations have the form `PJSIP/NUMBER@TRUNK`, `PJSIP/TRUNK/sip:NUMBER@HOST` or `SIP/TRUNK/NUMBER`.
+    """
+    if step.application.lower() not in _DIALLING:
+        return set()
     data = re.sub(
         r"\$\{(?:GLOBAL\()?(\w+)\)?\}", lambda match: globals_.get(match[1], match[0]).strip(), step.data
     )
     while (blanked := _INNERMOST.sub("_", data)) != data:  # values that are known only at run time
         data = blanked
+    trunks = set()
     for technology, destination in _DESTINATION.findall(data):
         if technology.lower() != "local":
             first, slash, _ = destination.partition("/")
-            yield (first if slash else destination.rpartition("@")[2]).lower()
+            trunks.add((first if slash else destination.rpartition("@")[2]).lower())
+    return trunks

@@ -1,7 +1,7 @@
 """The simulated dialers: calls of every kind with their outcomes, revocations, and repeated calls.
 
-A few calls of each kind are placed first, so that every reason appears early. After that, the kinds are mixed as on a
-working day.
+A few calls of each kind are placed first, so that every denial reason appears early. After that, the kinds are
+mixed as on a working day.
 """
 
 import asyncio
@@ -38,7 +38,7 @@ _AGES: Final = {"valid": 30, "expired": 3_000, "withdrawn": 30, "other": 30, "un
 
 
 class DemoFigures(Struct):
-    """The demonstration's figures so far. `latest` contains the newest responses, without numbers."""
+    """The demonstration's figures so far. `latest` contains the newest responses, without phone numbers."""
 
     calls: int = 0
     allowed: int = 0

@@ -1,7 +1,7 @@
 """The demonstration folder, with made-up configuration, call lists and registry answers.
 
-Italy's law is changed: today is a holiday, so that one campaign shows the denial on holidays. Britain has a made-up
-law and a full-list registry, so that calls to London show the remaining reasons.
+Italy's law is changed so that today is a holiday, and calls of the campaign `beta-water` are denied. Britain has a
+made-up law and a full-list registry. Calls to British numbers show denial reasons that Italian numbers do not show.
 """
 
 import random
@@ -94,7 +94,7 @@ def _clear(folder: Path) -> None:
 def _draw_numbers(total: int) -> dict[str, list[str]]:
     """Draw the numbers for each group.
 
-    The groups `unasked`, `expired` and `unlisted` are on no call list.
+    The numbers in the groups `unasked`, `expired` and `unlisted` are not on any call list.
     """
     draw = random.Random(1)  # noqa: S311 - made-up numbers
     rome = iter(draw.sample(range(10_000_000), 90_000))

@@ -114,7 +114,7 @@ def checkpoints(evidence: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def entries(evidence: dict[str, Any], signed: list[dict[str, Any]]) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Check each log entry against its checkpoint, and yield its sequence and the entry."""
+    """Check each log entry against its checkpoint. Yield the entry's sequence number and the entry."""
     for stored in evidence["entries"]:
         body, seq, checkpoint = stored["body"].encode(), stored["seq"], signed[stored["checkpoint"]]
         path = [bytes.fromhex(step) for step in stored["path"]]

@@ -17,7 +17,7 @@ from tests.support.world import CALL, CLEAR, LISTED, World
 
 
 class Asked(NamedTuple):
-    """A running gate with two decisions: an allow with an outcome, and a denial."""
+    """A running gate with two decisions: a permitted call with an outcome, and a denied call."""
 
     gate: World
     allowed: str

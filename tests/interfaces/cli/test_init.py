@@ -70,7 +70,7 @@ class Conversation:
         self.prompts: list[str] = []
 
     async def reply(self, text: str) -> str:
-        """Wait for the next question, and answer it with `text`. Return what was shown before."""
+        """Wait for the next question, and answer it with `text`. Return the output since the previous answer."""
         (prompt,) = (await self.terminal.until(r"([^\n]*): \Z")).groups()
         shown, self.terminal.shown = self.terminal.shown, ""
         self.prompts.append(prompt)

@@ -1,4 +1,4 @@
-"""The failures of a command: one function sets the code, the field and the exit status of each."""
+"""Tests that `reporting` gives each failure of a command its code, field and exit status."""
 
 import json
 

@@ -41,7 +41,10 @@ class Start:
             await self.hears(moment)
 
     def _is_held(self) -> bool:
-        """Return whether the gate blocks SIGHUP but not SIGINT. Between fork and exec, all signals are blocked."""
+        """Return whether the gate blocks SIGHUP but not SIGINT.
+
+        A check of SIGHUP alone is not enough, because all signals are blocked between fork and exec.
+        """
         status = Path(f"/proc/{self.process.pid}/status").read_text()
         (mask,) = (line.split()[1] for line in status.splitlines() if line.startswith("SigBlk:"))
         blocked = [bool(int(mask, 16) >> (number - 1) & 1) for number in (signal.SIGHUP, signal.SIGINT)]

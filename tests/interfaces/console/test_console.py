@@ -507,7 +507,7 @@ async def test_a_closed_request_shows_who_when_and_the_response(gate: World) -> 
     async with browser(gate, OFFICER) as session:
         page_text = await get(session, "/console/requests")
         assert "Open: 2" in page_text
-        assert "87% of the time has elapsed" in page_text
+        assert "87% of the time to respond has elapsed" in page_text
         await send(session, path, 400, outcome="answered", reason="x")
         assert "Open: 2" in await get(session, "/console/requests")
         page_text = await send(
@@ -607,7 +607,7 @@ async def test_only_an_officer_of_the_controller_lifts_the_pause_of_a_campaign(g
     await pause(gate, "acme-mobile", NUMBERS)
     async with browser(gate, SUPERVISOR) as session:
         shown = await get(session, "/console/campaigns")
-        assert "4 to 0" in shown
+        assert "4 per 0" in shown
         assert "24/11/2026 00:00" in shown
         assert "/lift" not in shown
         assert "auth.scope" in await send(session, path, 403, ground="corrected")

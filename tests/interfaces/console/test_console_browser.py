@@ -266,7 +266,7 @@ async def test_a_supervisor_loads_a_list_and_sees_the_callable_numbers(
         await screen.gate.app.tick()
         await page.get_by_role("button", name="Preview milan").click()
         await expect(page.get_by_role("heading", level=1)).to_have_text("Preview of milan", timeout=30_000)
-        await expect(page.locator(".figure")).to_contain_text("of 2 may be called now")
+        await expect(page.locator(".figure")).to_contain_text("of 2 can be called now")
         await expect(page.locator(".bars")).to_contain_text("Enrolled with the registry")
 
 

@@ -179,7 +179,7 @@ async def test_a_channel_with_a_failed_command_is_never_allowed(asterisk: Pbx, q
 
 
 async def test_a_hang_up_during_the_check_leaves_no_allow(asterisk: Pbx) -> None:
-    """The gate has already sent the allow. The shipped dialplans check AGISTATUS, which reports the hang-up."""
+    """The gate has already sent `allow`. The shipped dialplans check AGISTATUS, which reports the hang-up."""
     channel = await asterisk.checked(CLEAR, quirks=Quirks(hangup_before=2))
     assert (channel.variables["AGISTATUS"], channel.violations) == ("HANGUP", [])
 

@@ -114,7 +114,7 @@ async def test_the_shipped_dialplan_answers_in_italian(asterisk: Pbx, called: st
 
 
 async def test_the_caller_of_a_french_caller_id_is_french(asterisk: Pbx) -> None:
-    """The trunk omits the country code. Without it, the digits could also be a landline number in Rome."""
+    """The trunk omits the caller's country code. In Italy, the same digits would be a landline number in Rome."""
     pbx.present(asterisk.made.app, "+33162123456")
     await called_back(asterisk, "0612345678", "+33162123456", quirks=Quirks(keys=("1",)))
     keys, store = asterisk.made.app.registrar.access.keys, asterisk.made.app._store
@@ -141,11 +141,15 @@ UNANSWERED: list[dict[str, Any]] = [
     {"replies": {"STREAM FILE": "200 result=-1 endpos=0"}},
     {"replies": {"ANSWER": "511 Command Not Permitted on a dead channel or intercept routine"}},
     {"hangup_before": 1},
+    {"hangup_before": 3},
+    {"replies": {'STREAM FILE "dialgate/it/who-acme"': "200 result=-1 endpos=0"}},  # the file is missing
 ]
 
 
 @pytest.mark.parametrize("quirks", UNANSWERED)
-async def test_an_unanswered_call_proves_nothing(asterisk: Pbx, quirks: dict[str, Any]) -> None:
+async def test_a_call_without_an_announced_controller_proves_nothing(
+    asterisk: Pbx, quirks: dict[str, Any]
+) -> None:
     await called_back(asterisk, quirks=Quirks(**quirks))
     await asterisk.made.app.tick()
     assert await checked(asterisk, LINE) == ("deny", "caller_id.not_recallable")

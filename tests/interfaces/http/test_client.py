@@ -1,4 +1,4 @@
-"""The Python client: it returns the gate's answer, and never takes anything else for an allow."""
+"""Tests of the Python client. It returns the gate's answer, and denies the call if the answer is missing or invalid."""
 
 import asyncio
 import json
@@ -182,7 +182,7 @@ async def test_a_kept_connection_that_was_closed_is_no_denial() -> None:
     )
 )
 def test_no_damaged_answer_reads_as_an_allow(damage: dict[str, Any]) -> None:
-    """A wrong value in any field prevents an allow, except in `decision_id` and `from`."""
+    """A wrong value in any field except `decision_id` and `from` turns the verdict into a denial."""
     body = json.dumps({**TRUE, **damage}).encode()
     verdict = client(1)._verdict(200, body, CLEAR)
     assert not verdict.allow or set(damage) <= {"decision_id", "from"}

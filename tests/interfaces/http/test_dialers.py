@@ -301,7 +301,7 @@ def to_listed(given: Fields) -> Fields:
 
 @pytest.mark.parametrize("name", PROFILES)
 async def test_every_profile_reports_the_decision(running: World, name: str) -> None:
-    """Only an allow is reported as an allow. A denial, a malformed request and an undecided call are not."""
+    """Denied, malformed and undecided calls must not be reported as permitted."""
     given, allows = PROFILES[name]
     path = f"/v1/webhooks/{name}"
     assert allows(await post(running, path, **given))

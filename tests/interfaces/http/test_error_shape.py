@@ -1,6 +1,6 @@
-"""Every failed request gets an error in the common format.
+"""Every failed request gets an error in the common format, `{"error": {"code", "message", "field"}}`.
 
-It is `{"error": {"code", "message", "field"}}`, with a published code, the status of that code, a message, and never the called number.
+The code is published and determines the HTTP status. No error contains the called number.
 """
 
 import asyncio
@@ -50,7 +50,7 @@ def shaped(status: int, body: bytes, code: str) -> Problem:
 
 
 def but(**changes: Any) -> dict[str, Any]:
-    """Return a valid call with these changes. The value `None` removes a field."""
+    """Return a valid call with `changes` applied. The value `None` removes a field."""
     return {name: value for name, value in (CALL | changes).items() if value is not None}
 
 
@@ -195,7 +195,7 @@ async def test_every_error_code_of_the_ledger_is_published() -> None:
 
 
 async def test_a_request_without_a_key(running: World) -> None:
-    """The request comes from an address that no client has."""
+    """The source address is not assigned to any client either."""
     async with (
         ClientSession() as stranger,
         stranger.post(f"http://127.0.0.1:{running.port}/v1/check", json=CALL) as answer,

@@ -1,4 +1,7 @@
-"""Raw bytes on one connection: each response ends where its head says, so no byte of it is read as part of the next one."""
+"""Tests that send raw bytes on one connection.
+
+The body of each response is as long as its headers say, so a client never reads its last bytes as the next response.
+"""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator

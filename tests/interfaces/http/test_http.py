@@ -233,7 +233,10 @@ async def test_a_batch_is_answered_in_order(running: World) -> None:
 
 
 async def test_a_stream_is_answered_while_it_is_sent(running: World) -> None:
-    """The first answers arrive before the last calls are sent. A malformed line gets an error, an empty one nothing."""
+    """The first responses arrive before the last calls are sent.
+
+    A malformed line gets an error response. An empty line gets no response.
+    """
     go_on = asyncio.Event()
 
     async def lines() -> AsyncIterator[bytes]:
@@ -352,7 +355,7 @@ ENTRIES: list[tuple[str, dict[str, Any], str, dict[str, Any], list[str]]] = [
 async def test_ledger_entries_can_be_read(
     running: World, path: str, first: Any, second_path: str, second: Any, kinds: list[str]
 ) -> None:
-    """Each entry has its sequence. A look-up of one kind does not return the others."""
+    """Each entry has the `seq` of its receipt. A look-up of consents does not return revocations."""
     await post(running, "/v1/revocations", {"number": CLEAR})
     receipts = [await post(running, path, first), await post(running, second_path, second)]
     entries = (await get(running, f"{path}?number={quote(CLEAR)}&purpose=test"))["entries"]
@@ -430,7 +433,7 @@ async def test_a_list_of_the_same_id_is_refused(running: World) -> None:
 
 
 async def test_a_client_is_known_by_its_address_unless_it_came_through_a_proxy(tmp_path: Path) -> None:
-    """A wrong key is refused from every address."""
+    """A request with a wrong key is refused, even from an address that needs no key."""
     switch = {"name": "switch", "controllers": ["acme"], "scopes": ["check"], "sources": ["127.0.0.0/8"]}
     async with world.running(tmp_path, clients=[switch]) as made, ClientSession() as plain:
         url = f"http://127.0.0.1:{made.port}/v1/check"
@@ -444,7 +447,10 @@ async def test_a_client_is_known_by_its_address_unless_it_came_through_a_proxy(t
 
 
 async def test_every_path_under_v1_needs_a_key_and_its_scope(running: World) -> None:
-    """The test covers every endpoint of the table. FreeSWITCH gets a 200 with a hang-up instead of an error."""
+    """The test sends a request without a key to every endpoint, and checks that each endpoint declares a scope.
+
+    FreeSWITCH gets a 200 with a hang-up instead of an error.
+    """
     async with ClientSession(f"http://127.0.0.1:{running.port}") as stranger:
         for endpoint in ENDPOINTS:
             path = openapi.plain(endpoint.path).format(seq=1, id="x", profile="x", number="1")

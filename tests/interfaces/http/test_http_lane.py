@@ -270,7 +270,7 @@ async def test_a_client_that_does_not_read_is_disconnected(unread: int) -> None:
     tail=st.binary(max_size=8),
 )
 def test_no_byte_is_lost_or_processed_twice(cut: int, noise: bytes, tail: bytes) -> None:
-    """Invariant: the processed, the unread and the handed-over bytes, in this order, are the bytes that were fed."""
+    """The input must equal the processed bytes, followed by the unread bytes and the bytes handed over."""
 
     async def run() -> None:
         wire = Wire()

@@ -1,4 +1,4 @@
-"""The API description: valid OpenAPI, complete, and true of what a gate really sends."""
+"""Tests that the API description is valid OpenAPI, is complete, and matches the responses of a gate."""
 
 import json
 import re
@@ -212,7 +212,7 @@ NDJSON: Final = "\n".join(
 async def test_every_response_of_a_gate_conforms_to_the_description(tmp_path: Path) -> None:
     """The test calls every operation except the stream and the peer operation.
 
-    The responses include allows, denials, errors, batches and NDJSON.
+    The responses include permitted and denied calls, errors, batches and NDJSON.
     """
     shutil.copytree(CONFIG / "webhooks", tmp_path / "webhooks")
     clients = [world.client("tests", KEY, *world.SCOPES, "stream", "subjects", "watch", "admin")]
@@ -311,12 +311,12 @@ async def _ledger(ask: Described) -> None:
 
 async def _campaigns(ask: Described, running: world.World) -> None:
     place = {"id": "acme-fibre"}
-    await ask("liftPause", 409, {"ground": "new dialler"}, place=place)
-    await ask("liftPause", 404, {"ground": "new dialler"}, place={"id": "another"})
+    await ask("liftPause", 409, {"ground": "new dialer"}, place=place)
+    await ask("liftPause", 404, {"ground": "new dialer"}, place={"id": "another"})
     silent = HourCount(running.hand.at // HOUR, "acme-fibre", 0, 4)
     await running.app._store._write(lambda db: sqlite_counts.put_count(db, silent))  # type: ignore[attr-defined]
     await ask("listCampaigns", 200)
-    await ask("liftPause", 201, {"ground": "new dialler"}, place=place)
+    await ask("liftPause", 201, {"ground": "new dialer"}, place=place)
 
 
 async def _lists(ask: Described) -> None:

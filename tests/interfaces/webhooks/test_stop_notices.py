@@ -88,6 +88,13 @@ async def test_a_stream_resumes_after_the_last_sequence(made: World) -> None:
         assert await line(answer) == {"seq": second}
 
 
+async def test_a_stream_begins_again_after_a_sequence_beyond_the_newest(made: World) -> None:
+    """The sequence is from before the restore of an older backup. The revocations since then have lower ones."""
+    first, second = await revoke(made), await revoke(made, LISTED)
+    async with streamed(made, f"?after={second + 1}") as answer:
+        assert [(await line(answer))["seq"] for _ in range(2)] == [first, second]
+
+
 async def test_revocations_by_another_process_are_sent(made: World) -> None:
     async with streamed(made) as answer:
         await line(answer)
@@ -356,7 +363,7 @@ async def test_a_number_is_added_to_a_dialers_list_until_it_succeeds(
             assert request.query_string == ""
         await revoke(made, scope="campaign", campaign="acme-fibre")  # the number is on the list already
         await asyncio.wait_for(receiver.got.get(), 10)
-        await revoke(made, LISTED)
+        await revoke(made, LISTED, campaign="acme-fibre")  # the default scope is `controller`
         _, body = await asyncio.wait_for(receiver.got.get(), 10)
         everything = dict(parse_qsl(body.decode()))["campaign_id"]
         assert everything == ("SYSTEM_INTERNAL" if kind == "vicidial" else "INTERNAL")
