@@ -68,7 +68,7 @@ def _day(text: str) -> date:
     try:
         return date.fromisoformat(text)
     except ValueError:
-        raise typer.BadParameter("not a date such as 2026-11-20") from None
+        raise typer.BadParameter("enter a date, for example 2026-11-20") from None
 
 
 class _AnswerTerms(NamedTuple):
@@ -159,7 +159,7 @@ ConfigPath = Annotated[
         "--config",
         envvar="DIALGATE_CONFIG",
         dir_okay=False,
-        help="dialgate.yaml, or the registries.yaml that names it; used for the snapshot folder, the controllers, and the file formats of registries other than rpo.",
+        help="Path of dialgate.yaml or registries.yaml. The file gives the snapshot folder, the controllers, and the file formats of registries other than rpo.",
     ),
 ]
 MaxChange = Annotated[

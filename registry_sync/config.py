@@ -65,7 +65,7 @@ class QueriedRegistry(Strict, frozen=True, kw_only=True):
     give_up_hours: Hours = 96
     """Hours without an answer after which the numbers are submitted again."""
     refused_hours: Hours = 24
-    """Hours before the numbers from a refused package are submitted again."""
+    """Hours before the numbers from a refused package are submitted again, at most `files_days`."""
     receipt: Literal["required", "optional"] = "required"
     """`optional` accepts an answer without the registry's receipt."""
     max_change: Percent = 20

@@ -35,7 +35,7 @@ from registry_sync.run_report import Alarm, Kind, Progress, Summary
 from registry_sync.sources import Source, SourceFailed
 
 SHOWN = 5
-FAULT = ".fault"
+MARK = ".mark"  # suffix of a file's record: its change mark, a line feed, and its fault or nothing
 
 
 class Cycle:
@@ -84,6 +84,7 @@ class Cycle:
         updates: list[Update] = []
         try:
             marks = await source.list_files()
+            self._remove_outdated(marks)
             for chain in self._plan(contents, marks):
                 update = await self._update(chain, old, marks, source)
                 if update is not None and (dry or self._is_accepted(update, old)):
@@ -185,21 +186,35 @@ class Cycle:
     async def _fetch(self, name: str, marks: Mapping[str, str], source: Source) -> Path:
         """Fetch a file into the work folder. Raises FaultyFile if the same file was faulty before."""
         path = self._folder / name
-        fault = self._folder / (name + FAULT)
-        if fault.exists() and marks[name]:
-            mark, _, known = fault.read_text("utf-8").partition("\n")
-            if mark == marks[name]:
-                raise FaultyFile(known)
+        if fault := self._read_record(name)[1]:
+            raise FaultyFile(fault)
         if not path.exists():
             with remove_on_exit(self._folder / f".{name}") as new:
                 await source.fetch(name, new)
+                self._write_record(name, marks[name], "")
                 publish_file(new, path)
         return path
+
+    def _remove_outdated(self, marks: Mapping[str, str]) -> None:
+        """Delete the copies and records of files that are gone from the source or may have changed in it."""
+        current = {name for name, mark in marks.items() if mark and self._read_record(name)[0] == mark}
+        for path in self._folder.iterdir():
+            if path.name.removesuffix(MARK) not in current:
+                path.unlink()
+
+    def _read_record(self, name: str) -> tuple[str, str]:
+        """Return the change mark of a fetched file and the file's fault. Each is "" if it is not recorded."""
+        record = self._folder / (name + MARK)
+        mark, _, fault = (record.read_text("utf-8") if record.exists() else "").partition("\n")
+        return mark, fault
 
     def _record_fault(self, name: str, mark: str, text: str) -> None:
         """Record why a file is faulty. The file is fetched again only if `mark` changes (see `Source.list_files`)."""
         (self._folder / name).unlink(missing_ok=True)
-        write_file(self._folder / (name + FAULT), f"{mark}\n{text}".encode())
+        self._write_record(name, mark, text)
+
+    def _write_record(self, name: str, mark: str, fault: str) -> None:
+        write_file(self._folder / (name + MARK), f"{mark}\n{fault}".encode())
 
     def _is_accepted(self, update: Update, old: NumberSet | None) -> bool:
         """Return whether the update is within the configured limits or has been released by two people."""
@@ -219,7 +234,7 @@ class Cycle:
             subject = (self._settings.registry, "", update.prefix, update.consultation.answer_sha256)
             try:
                 release_holds.require_release(
-                    self._target.folder, subject, f"area {update.prefix}: {why}", self._clock()
+                    self._target.folder, subject, f"area {area.prefix}: {why}", self._clock(), area.prefix
                 )
             except release_holds.ReleaseRequired as held:
                 self._alarm("held", str(held))
@@ -250,9 +265,10 @@ class Cycle:
                 )
             entry = publication.write_set(self._target.folder, contents, chunks, tags)
             version = publication.publish_entry(self._target, entry, self._clock()).version
-        release_holds.remove_holds(self._target.folder, self._settings.registry, "")
+        release_holds.remove_holds(self._target.folder, self._settings.registry, new)
         for path in self._folder.iterdir():
-            path.unlink()
+            if path.suffix != MARK:
+                path.unlink()
         return contents, version
 
     # ---- alarms ------------------------------------------------------------------------------------------------------

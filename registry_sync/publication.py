@@ -141,15 +141,11 @@ def merge(old: PublishedAnswers, consultation: Consultation, numbers: Numbers, l
 # ---- publishing ------------------------------------------------------------------------------------------------------
 
 
-def publish(folder: Path, merged: MergedAnswers, now: Instant) -> Manifest:
+def publish_answers(target: PublishTarget, merged: MergedAnswers, now: Instant) -> Manifest:
     """Publish merged answers. The caller must hold `lock_folder`.
 
     Raises OSError, and DamagedFile if the written file is not readable.
     """
-    return publish_answers(PublishTarget(folder=folder), merged, now)
-
-
-def publish_answers(target: PublishTarget, merged: MergedAnswers, now: Instant) -> Manifest:
     chunks = (merged.numbers[at : at + CHUNK] for at in range(0, len(merged.numbers), CHUNK))
     return publish_entry(target, write_set(target.folder, merged.contents, chunks, merged.tags), now)
 

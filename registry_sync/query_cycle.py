@@ -163,7 +163,8 @@ class Cycle:
         pending = [
             package
             for package in packages
-            if package.state in OPEN or alarm_policy.is_resting(package, self._settings, now)
+            if package.state in OPEN
+            or (alarm_policy.is_resting(package, self._settings, now) and self._packages.has_numbers(package))
         ]
         resting = np.append(self._packages.numbers(pending), self._without_data())
         due = query_schedule.select_due(self._context.wanted, resting, self._published(), self._terms, now)

@@ -4,6 +4,7 @@ A hold is a JSON file `held/<id>.json` in the snapshot folder with the fields of
 with a default. The id is a hash of the planned publication, so a release applies only to that publication.
 """
 
+from collections.abc import Collection
 from hashlib import sha256
 from pathlib import Path
 from typing import Final
@@ -30,6 +31,7 @@ class Hold(Struct, frozen=True, kw_only=True):
     why: str
     held_at: Instant
     approvals: tuple[Approval, ...] = ()
+    area: str = ""  # of a full list that is published by area
 
 
 class ReleaseRequired(Refused):
@@ -45,14 +47,15 @@ class ReleaseRequired(Refused):
         self.hold = hold
 
 
-def require_release(folder: Path, subject: tuple[str, ...], why: str, now: Instant) -> None:
+def require_release(folder: Path, subject: tuple[str, ...], why: str, now: Instant, area: str = "") -> None:
     """Raise ReleaseRequired unless two people have released the change. Create a hold for the change if needed.
 
-    `subject` is the registry, the controller, and further parts that identify the change.
+    `subject` is the registry, the controller, and further parts that identify the change. `area` is the area of a full
+    list that the change concerns.
     """
     name = _hold_id(subject)
     hold = _read(folder, name) or Hold(
-        id=name, registry=subject[0], controller=subject[1], why=why, held_at=now
+        id=name, registry=subject[0], controller=subject[1], why=why, held_at=now, area=area
     )
     if len(hold.approvals) < REQUIRED_APPROVALS:
         _write(folder, hold)
@@ -83,10 +86,10 @@ def remove_hold(folder: Path, subject: tuple[str, ...]) -> None:
     _path(folder, _hold_id(subject)).unlink(missing_ok=True)
 
 
-def remove_holds(folder: Path, registry: str, controller: str) -> None:
-    """Delete all holds for a registry and controller, after a newer publication has superseded them."""
+def remove_holds(folder: Path, registry: str, areas: Collection[str]) -> None:
+    """Delete the holds for these areas of a full list, after a publication has superseded them."""
     for hold in list_holds(folder):
-        if (hold.registry, hold.controller) == (registry, controller):
+        if (hold.registry, hold.controller) == (registry, "") and hold.area in {*areas, ""}:
             _path(folder, hold.id).unlink()
 
 

@@ -24,7 +24,7 @@ from dialgate.core.text_formats import Timestamp
 from dialgate.crypto.keys import Keys, nonces
 from dialgate.crypto.masking import Masker
 from dialgate.observability.metrics import Metrics
-from dialgate.store.sqlite_subjects import Lookup, SubjectStore
+from dialgate.store.sqlite_subjects import DISCLOSURE, Lookup, SubjectStore
 
 # The minimum refuses empty reasons; the maximum keeps case files out of the record.
 Reason: TypeAlias = Annotated[str, Meta(min_length=3, max_length=256)]
@@ -85,11 +85,11 @@ class Lookups:
     ) -> None:
         """Record that evidence about these numbers was disclosed.
 
-        The look-up limit does not apply, because an authority may ask about many numbers. Raises
-        `StoreUnavailable`, and `Refused` if `purpose` is empty.
+        The look-up limit does not apply, because an authority may ask about many numbers. Disclosures do not count
+        towards the limit either. Raises `StoreUnavailable`, and `Refused` if `purpose` is empty.
         """
         for number in numbers:
-            lookup = self._lookup(client, node, controller, number, "evidence", purpose)
+            lookup = self._lookup(client, node, controller, number, DISCLOSURE, purpose)
             await self._store.look_up(lookup, lookup.at, _UNBOUNDED)
 
     def _lookup(

@@ -66,6 +66,8 @@ _RULES: Final = tuple(
         (r"Invalid (?:enum )?value .*", "must be one of the permitted values"),
     )
 )
+_ONE: Final = re.compile(r"\b1 (?:characters|entries)")
+_SINGULARS: Final = {"1 characters": "1 character", "1 entries": "1 entry"}
 _TYPE: Final = re.compile(r"Expected `([\w |]+)`, got `(\w+)`")
 _PATTERN: Final = re.compile(r"Expected `str` matching regex (.+)", re.DOTALL)
 _KEY: Final = re.compile(r"Object (contains unknown|missing required) field `(.*)`", re.DOTALL)
@@ -86,7 +88,8 @@ def plain(text: str, noun: str = "field") -> str:
         return f"must be {_pattern(found[1])}"
     for rule, wording in _RULES:
         if found := rule.fullmatch(text):
-            return wording.format(*(group.removesuffix(".0") for group in found.groups()))
+            message = wording.format(*(group.removesuffix(".0") for group in found.groups()))
+            return _ONE.sub(lambda one: _SINGULARS[one[0]], message)
     return text
 
 

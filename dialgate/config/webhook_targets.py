@@ -68,7 +68,7 @@ def secret_of(text: str, kind: str = "webhook") -> bytes:
     """Return the secret in the text of a `secret_file`. Raises `ValueError`."""
     if kind != "webhook":
         if not text.strip():
-            raise ValueError("the secret is empty; write the user's password to the file")
+            raise ValueError("the file with the user's password is empty; write the password to it")
         return text.strip().encode()
     try:
         secret = base64.b64decode(text.strip().removeprefix(_PREFIX), validate=True)

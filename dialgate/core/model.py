@@ -77,7 +77,7 @@ class Place(Struct, frozen=True, kw_only=True, omit_defaults=True):
     day_sets: dict[str, tuple[date, ...]] = {}  # the days in each of the law's day sets
 
     def is_in(self, day_set: str, day: date) -> bool:
-        """Return whether a day belongs to a day set. The day must be in the weeks around the call."""
+        """Return whether a day is in a day set. `day_sets` covers only the weeks around the call for which it was made."""
         return day in self.day_sets.get(day_set, self.holidays)
 
     def local(self, at: Instant) -> tuple[int, int]:

@@ -98,7 +98,7 @@ def _replaced(
 
 
 def _folded(text: str) -> str:
-    """Return the text with every digit converted to 0 to 9. The length stays the same."""
+    """Return the text with every Unicode digit replaced by the ASCII digit. The length stays the same."""
     return "".join(
         str(unicodedata.digit(character)) if character.isdigit() else character for character in text
     )

@@ -32,7 +32,7 @@ class Activation:
         self.refresh_workers: Callable[[], Awaitable[bool]] = _no_workers
 
     async def put_in_force(self) -> str:
-        """Make every gate on this node use the newest lists, proofs and lifted pauses. Raises `NotInForce`.
+        """Make every gate on this node reload lists, caller-ID proofs and pauses. Raises `NotInForce`.
 
         Return a message for the client that says when each node uses the new entries.
         """

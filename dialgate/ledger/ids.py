@@ -47,6 +47,14 @@ class ClientIds:
         """Return the internal id of a decision, or "" if the client must not see the decision."""
         return self._keys.ids.inside(decision_id, (*client.controllers, owner_of("", client.name)))
 
+    def proves_owner(self, client: Client, decision_id: str) -> bool:
+        """Return whether a decision that `inside` found must belong to the client.
+
+        Only the ids that clients see contain the owner. No decision belongs to others if the client has all controllers.
+        """
+        is_internal = _NAME.fullmatch(decision_id) is not None
+        return not is_internal or set(client.controllers) >= self._config().controllers.keys()
+
     def with_decision_ids(self, entry: HistoryEntry) -> HistoryEntry:
         """Return a copy of the entry with the decision ids that clients see."""
         kind, _, name = entry.proof.partition(":")

@@ -80,7 +80,8 @@ class Outcomes:
             )
         subject, attempt = row
         line = self._access.config.lines.get(attempt.campaign)
-        owner, number = await self._find_person(client, ask, line)
+        is_proven = self._access.ids.proves_owner(client, public_id)
+        owner, number = await self._find_person(client, ask, line, is_proven=is_proven)
         stricter = RESULT_RANK[ask.outcome] >= RESULT_RANK[attempt.result]
         if not stricter and ask.outcome not in _IN_LEDGER:
             raise Refused(
@@ -108,9 +109,12 @@ class Outcomes:
         if attempt is not None and attempt[1].at >= since:
             await self.result(client, OutcomeRequest(decision_id=decision, outcome="not_dialled"))
 
-    async def _find_person(self, client: Client, ask: OutcomeRequest, line: Line | None) -> tuple[str, str]:
+    async def _find_person(
+        self, client: Client, ask: OutcomeRequest, line: Line | None, *, is_proven: bool
+    ) -> tuple[str, str]:
         """Return the controller and the called number of a call.
 
+        `is_proven` is true if the decision id that the client sent proves that the decision belongs to the client.
         The number can be empty if the result needs no ledger entry, or if no reachable gate has a record of the call.
         Raises `Refused` and `Unavailable`.
         """
@@ -122,7 +126,7 @@ class Outcomes:
                 find = self._find_call if is_own else self._find_call_evenly
                 owner, number = await find(ask.decision_id)
             except Unavailable:
-                if line and not is_own:
+                if not is_own and not is_proven:
                     raise _unknown_decision() from None  # do not reveal that the decision exists
                 if line is None or await self._threads.run(self._changed_controller, line.campaign.id):
                     raise  # the subject's hash belongs to the former controller

@@ -63,10 +63,11 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
 _LOOKUP = "SELECT at, client, node, controller, subject, sealed, what, purpose, seq FROM lookup "
 _EVENT = "SELECT id, at, controller, subject, sealed, closes, body, seq FROM request "
 _OPEN = "id NOT IN (SELECT id FROM request WHERE closes)"
+DISCLOSURE = "disclosure"  # the `what` of a look-up that does not count towards the limit
 # The number of other subjects that a client has looked up. Only the last look-up of each subject counts.
 _OTHERS = """
     SELECT count(*), min(at) FROM
-        (SELECT max(at) AS at FROM lookup WHERE client = ? AND at > ? AND subject <> ? GROUP BY subject)
+        (SELECT max(at) AS at FROM lookup WHERE client = ? AND at > ? AND subject <> ? AND what <> ? GROUP BY subject)
 """
 _OLD_LOOKUPS = "FROM lookup WHERE at < ?"
 _OLD_REQUESTS = "FROM request WHERE id IN (SELECT id FROM request WHERE closes AND at < ?)"
@@ -148,12 +149,13 @@ class SubjectStore:
         """Record a look-up and return None, unless the client has reached the limit.
 
         The limit is reached if the client has looked up `limit` other numbers after `since`. For each number, only the
-        last look-up counts. If the limit is reached, return the time of the oldest look-up that counts.
-        Until `since` reaches this time, the client cannot look up a new number.
+        last look-up counts. Disclosures do not count. If the limit is reached, return the time of the oldest look-up
+        that counts. The client must wait at least until that look-up is older than `since`.
         """
 
         def step(db: sqlite3.Connection) -> Instant | None:
-            others, oldest = db.execute(_OTHERS, (lookup.client, since, lookup.subject)).fetchone()
+            values = (lookup.client, since, lookup.subject, DISCLOSURE)
+            others, oldest = db.execute(_OTHERS, values).fetchone()
             if others >= limit:
                 return int(oldest)
             db.execute(

@@ -7,21 +7,30 @@ becomes unreadable when the keys of its month are destroyed.
 """
 
 from collections.abc import Iterable
-from datetime import timedelta
+from datetime import date, timedelta
 from pathlib import Path
 
 from msgspec import Struct
 
 from dialgate.audit.legal_holds import UnderHold
 from dialgate.config.configuration import Config
-from dialgate.core.ledger_events import Entry, fold
+from dialgate.core.ledger_events import (
+    CallRequested,
+    ConsentGiven,
+    ConsentsVoided,
+    ConsentWithdrawn,
+    ContractEnded,
+    ContractMade,
+    Entry,
+    fold,
+)
 from dialgate.core.local_time import day_in, rfc3339
 from dialgate.core.model import DAY, Consent, Instant
 from dialgate.store import CallList, Store
 from dialgate.store.sqlite_subjects import SubjectStore
 from dialgate.subjects import erasure, inventory
 
-_BATCH = 2_000  # entries per read, so that other users of the store are not blocked for long
+_BATCH = 512  # entries per read, so that a gate on the same event loop waits usually a few ms
 _KINDS = {"consent": "consents", "contract": "contracts", "request": "call_requests"}
 
 
@@ -70,44 +79,59 @@ class RetentionRun:
     async def _ledger(self, bounds: dict[str, Instant], *, drop: bool) -> dict[str, int]:
         """Count the ledger entries of each kind that ended before the time in `bounds` for that kind.
 
-        With `drop`, remove the counted entries. Entries made after the latest time in `bounds` are not read. Therefore
-        an entry that had already ended when it was imported is counted late.
+        With `drop`, remove the counted entries.
         """
-        counts = dict.fromkeys(_KINDS.values(), 0)
-        newest, seq = max(bounds[kind] for kind in counts), 0
+        counts, seq = dict.fromkeys(_KINDS.values(), 0), 0
         while entries := await self._store.since(seq, _BATCH):
             seq = entries[-1].seq
             ended: list[Entry] = []
             for entry in entries:
-                if entry.at < newest and erasure.basis_of(entry):
+                if self._may_reveal_end(entry, bounds):
                     ended += await self._ended(entry, bounds)
             for entry in ended:
                 counts[_KINDS[erasure.basis_of(entry).partition(":")[0]]] += 1
             if drop and ended:
                 await self._store.remove([entry.seq for entry in ended])
-            if entries[-1].at >= newest:
-                break
         return counts
+
+    def _may_reveal_end(self, entry: Entry, bounds: dict[str, Instant]) -> bool:
+        """Return whether the subject's history must be read because an item may have ended before the time in `bounds`.
+
+        An item entered before the latest of these times can have ended in any way. One entered later has ended only if
+        it was imported with its end. Testing the entry for that costs far less than reading the history of every subject.
+        """
+        if entry.at < max(bounds[kind] for kind in _KINDS.values()):
+            return bool(erasure.basis_of(entry))
+        match entry.event:
+            case ConsentGiven(expires_at=end):
+                return 0 < end < bounds["consents"]
+            case ConsentWithdrawn(at=end) | ConsentsVoided(before=end):
+                return end < bounds["consents"]
+            case ContractMade(ends=date() as day) | ContractEnded(ends=day):
+                return day < self._contract_bound(entry.controller, bounds)
+            case CallRequested(expires_at=end):
+                return end < bounds["call_requests"]
+            case _:
+                return False
 
     async def _ended(self, first: Entry, bounds: dict[str, Instant]) -> list[Entry]:
         """Return a subject's entries that ended before the time in `bounds`.
 
         Return an empty list if the subject is under a legal hold. Also return an empty list if `first` is not the
-        subject's oldest entry that permits calls. The caller passes every entry that permits calls, so this check
-        counts each subject only once.
+        subject's first entry that may reveal an end. The caller passes every such entry, so this check counts each
+        subject only once.
         """
         if self._holds.concerns(first.controller, first.subject):
             return []
         history = await self._store.history(first.subject)
-        oldest = next((entry.seq for entry in history if erasure.basis_of(entry)), 0)  # 0: just erased
-        if oldest != first.seq:
+        revealing = (entry.seq for entry in history if self._may_reveal_end(entry, bounds))
+        if next(revealing, 0) != first.seq:  # 0: just erased
             return []
-        known, zone = fold(history), self._zone(first.controller)
+        known = fold(history)
         ended = {
             f"consent:{consent.id}" for consent in known.consents if 0 < _end(consent) < bounds["consents"]
         }
-        # One day more than the term, because the contract may end in another time zone.
-        day = day_in(zone, bounds["contracts"]) - timedelta(days=1)
+        day = self._contract_bound(first.controller, bounds)
         ended |= {
             f"contract:{contract.id}" for contract in known.contracts if contract.ends and contract.ends < day
         }
@@ -115,9 +139,14 @@ class RetentionRun:
         ended |= {f"request:{request.id}" for request in known.requests if request.expires_at < before}
         return [entry for entry in history if erasure.basis_of(entry) in ended]
 
-    def _zone(self, controller: str) -> str:
+    def _contract_bound(self, controller: str, bounds: dict[str, Instant]) -> date:
+        """Return the day before which a contract must have ended.
+
+        This adds one day to the term, because the contract may end in another time zone.
+        """
         owner = self._config.controllers.get(controller)
-        return self._config.laws[owner.country].zone if owner else "UTC"
+        zone = self._config.laws[owner.country].zone if owner else "UTC"
+        return day_in(zone, bounds["contracts"]) - timedelta(days=1)
 
     async def _lists(self, before: Instant, *, drop: bool) -> int:
         """Count the lists retired before `before` whose files still exist. With `drop`, delete these files.

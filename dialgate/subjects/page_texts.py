@@ -101,6 +101,7 @@ TEXTS: Final[dict[str, tuple[str, str]]] = {
     "everything": ("tutti i dati", "all data"),
     "account": ("decisioni, consensi e opposizioni", "decisions, consents and objections"),
     "evidence": ("prova di una decisione", "evidence of a decision"),
+    "disclosure": ("prove comunicate a terzi", "evidence disclosed to others"),
     "simulation": ("simulazione di una chiamata", "call simulation"),
     "consents": ("consensi", "consents"),
     "contracts": ("contratti", "contracts"),

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator
 from functools import cache
 from importlib import resources
-from typing import Literal, TypeAlias, get_args
+from typing import Final, Literal, TypeAlias, get_args
 
 import msgspec
 import yaml
@@ -19,6 +19,8 @@ from dialgate.core.model import CallType, Purpose, Result
 
 Language: TypeAlias = Literal["it", "en"]
 LANGUAGES: tuple[Language, ...] = get_args(Language)
+# The placeholders in the texts of rules that do not match any text.
+_EXPRESSIONS: Final = {"calls": r"\d+", "period": r"\d+ (?:hour|day|month|year)s?"}
 
 
 class Phrases(Struct, frozen=True, forbid_unknown_fields=True):
@@ -60,7 +62,8 @@ class Texts(Struct, frozen=True, forbid_unknown_fields=True):
 
     `laws` translates the legal sources cited in decisions, and `findings` the texts of rules. In the text of a rule, a
     placeholder `{name}` matches any text. If `terms` contains `name`, the placeholder matches only the words listed
-    under this name.
+    under this name. `{calls}` matches a number and `{period}` a period such as `72 hours`. `units` maps the units of
+    periods to their singular and plural.
     """
 
     months: tuple[str, ...]
@@ -73,6 +76,7 @@ class Texts(Struct, frozen=True, forbid_unknown_fields=True):
     call_types: dict[CallType, str]
     laws: dict[str, str] = {}
     findings: dict[str, str] = {}
+    units: dict[str, tuple[str, str]] = {}
     terms: dict[str, dict[str, str]] = {}
 
     def law(self, stored: str) -> str:
@@ -111,7 +115,15 @@ def _value(language: Language, name: str, value: str) -> str:
         return value.upper()
     if name == "finding":  # a text quoted in another text
         return _translate(language, value) or value
+    if name == "period":
+        return _period(language, value)
     return of(language).terms.get(name, {}).get(value, value)
+
+
+def _period(language: Language, stored: str) -> str:
+    """Translate a period such as `30 days`. One day is stored as `1 days`."""
+    count, unit = stored.split()
+    return f"{count} {of(language).units[unit.removesuffix('s')][count != '1']}"
 
 
 @cache
@@ -135,7 +147,7 @@ def _expressions(stored: str, terms: dict[str, dict[str, str]]) -> Iterator[str]
         elif name in terms:
             yield f"(?P<{name}>{'|'.join(map(re.escape, terms[name]))})"
         else:
-            yield f"(?P<{name}>.*)"
+            yield f"(?P<{name}>{_EXPRESSIONS.get(name, '.*')})"
 
 
 def preferred(accept: str, default: Language = "en") -> Language:

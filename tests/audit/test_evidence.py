@@ -588,7 +588,7 @@ async def test_commands_make_checkpoint_and_evidence(running: World, tmp_path: P
     assert bundle.stat().st_mode & 0o077 == 0, "it contains unencrypted numbers"
     async with Subjects.standalone(running.app.config, lambda: NOW) as subjects:
         lookups = await subjects.lookups.seen("acme", CLEAR)
-    assert [(lookup.what, lookup.purpose) for lookup in lookups] == [("evidence", "Garante, letter 4")] * 2
+    assert [(lookup.what, lookup.purpose) for lookup in lookups] == [("disclosure", "Garante, letter 4")] * 2
     assert f"{CLEAR}: 1 decisions" in verify(bundle.read_bytes())
     list_file.write_text(f"{CLEAR}\n06 87654321\n")
     refused = run("evidence", "--numbers", list_file, "--out", bundle)

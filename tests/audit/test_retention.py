@@ -19,7 +19,8 @@ from dialgate.config.decision_retention import Retention
 from dialgate.core.law import parse_law
 from dialgate.core.model import DAY, Instant
 from dialgate.crypto.keys import KeyRetired, Keys, KeysUnusable
-from dialgate.decision_log import LogDamaged, verify
+from dialgate.crypto.log_signing import Signer
+from dialgate.decision_log import LogDamaged, make_checkpoint, verify
 from dialgate.decision_log.archive import closed_segments
 from dialgate.decision_log.archive.packing import pack
 from dialgate.decision_log.records import Reader, Record
@@ -45,12 +46,17 @@ SAID = [
 
 @pytest.fixture(params=["plain", "packed"])
 def config(request: pytest.FixtureRequest, tmp_path: Path) -> Config:
-    """Return a configuration with a log from January 2020 to November 2026, packed or not."""
+    """Return a configuration with a log from January 2020 to November 2026, packed or not.
+
+    A checkpoint covers the whole log.
+    """
     loaded = loader.load(write_folder(tmp_path, retention=[TERM]))
     loaded.data.mkdir()
-    write(loaded.data / "log", Keys.open(loaded.data / "keys.json"), SAID, segment_bytes=1)
+    folder, keys = loaded.data / "log", Keys.open(loaded.data / "keys.json")
+    write(folder, keys, SAID, segment_bytes=1)
+    make_checkpoint(folder, log=keys.log, signer=Signer.open(loaded.data / "signing.json", NOW), now=NOW)
     if request.param == "packed":
-        for segment in closed_segments(loaded.data / "log", NOW):
+        for segment in closed_segments(folder, NOW):
             pack(segment)
     return loaded
 
@@ -319,9 +325,9 @@ def test_refused_command_does_not_show_the_number(config: Config) -> None:
 
 def test_command_archives_full_segments(config: Config) -> None:
     folder = config.data / "log"
-    waiting = len(list(folder.glob("*.ndjson"))) - 1
+    waiting = len(closed_segments(folder, NOW))
     done = run(config, "archive")
     assert done["segments"] == waiting
-    assert len(list(folder.glob("*.ndjson"))) == 1
+    assert closed_segments(folder, NOW) == []
     assert chain_holds(folder)
     assert run(config, "archive")["segments"] == 0

@@ -1,6 +1,6 @@
 """A load generator that sends INVITEs over UDP like a session border controller, in a separate process.
 
-`python -m tests.bench.redirect_load PORT CONCURRENT` reads one called number a line on stdin and prints a `Load` as
+`python -m tests.bench.redirect_load PORT CONCURRENT` reads one called number per line from stdin and prints a `Load` as
 JSON. The generator acknowledges each final response and sends the next INVITE. An INVITE without a response for two
 seconds has failed.
 """

@@ -523,6 +523,43 @@ async def test_opt_out_is_refused_if_the_controller_is_ambiguous(gates: list[Wor
     await send(milan, "/v1/outcomes", {"decision_id": name, "outcome": "opt_out"}, 200)
 
 
+async def test_only_the_owner_learns_that_the_record_of_a_decision_is_missing(gates: list[World]) -> None:
+    """If the campaign is no longer configured, only the id can show that the client owns the decision.
+
+    An internal id shows the owner only if the gate has one controller.
+    """
+    rome, milan = gates
+    name = await call(rome)
+    set_peer(milan, "rome", f"http://127.0.0.1:{free_port()}")
+    path = milan.folder / "controllers" / "acme.yaml"
+    acme = yaml.safe_load(path.read_text())
+    campaign = acme["campaigns"][0]
+    path.write_text(yaml.safe_dump({**acme, "campaigns": [{**campaign, "id": "another"}]}))
+    reload_controllers(milan)
+    assert await report_opt_out(milan, name, KEY) == 503
+    beta = {**campaign, "id": "beta-fibre", "caller_ids": ["+390844123457"]}
+    path.with_name("beta.yaml").write_text(yaml.safe_dump({**acme, "id": "beta", "campaigns": [beta]}))
+    reload_controllers(milan, {**world.client("beta", "key-of-beta", *world.SCOPES), "controllers": ["beta"]})
+    outside = milan.app.registrar.access.ids.outside(name, "acme")
+    reports = [(name, KEY), (name, "key-of-beta"), (outside, KEY), (outside, "key-of-beta")]
+    assert [await report_opt_out(milan, *row) for row in reports] == [404, 404, 503, 404]
+
+
+def reload_controllers(gate: World, *clients: dict[str, Any]) -> None:
+    """Apply the changed files of controllers and more clients. The peers stay as they are."""
+    path = gate.folder / "dialgate.yaml"
+    settings = yaml.safe_load(path.read_text())
+    path.write_text(yaml.safe_dump({**settings, "clients": [*CLIENTS, *clients]}))
+    config, peers = loader.load(path), gate.app.config.settings.peers
+    gate.app.reload(structs.replace(config, settings=structs.replace(config.settings, peers=peers)))
+
+
+async def report_opt_out(gate: World, decision: str, key: str) -> int:
+    body, headers = {"decision_id": decision, "outcome": "opt_out"}, {"Authorization": f"Bearer {key}"}
+    async with gate.client.post("/v1/outcomes", json=body, headers=headers) as answer:
+        return answer.status
+
+
 async def test_missing_file_is_requested_at_growing_intervals(gates: list[World]) -> None:
     milan = gates[1]
     copies = milan.app._list_replication

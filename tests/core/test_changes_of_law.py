@@ -51,7 +51,7 @@ def _on_day(scope: Scope, day: date) -> Scope:
 
 
 def _changes(section: Section) -> Iterator[tuple[date, bool]]:
-    """Yield the section's first day with False. If the section ends, yield the day after its last day with True."""
+    """Yield (first day, False) and, if the section ends, (day after its last day, True)."""
     yield section.starts, False
     if section.ends is not None:
         yield section.ends + timedelta(days=1), True

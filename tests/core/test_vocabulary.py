@@ -12,9 +12,9 @@ import pytest
 from msgspec import Struct
 
 from dialgate.core.decision import decide
-from dialgate.core.law import parse_law
+from dialgate.core.law import Law, parse_law
 from dialgate.core.law_sections import Ratio
-from dialgate.core.model import DayCount
+from dialgate.core.model import DayCount, Facts
 from dialgate.core.rules import pacing
 from tests.support.case_checks import differences, is_replayed
 from tests.support.casebook import BASE, FOLDER, Wanted, build_facts, load_yaml, merged, plain
@@ -40,13 +40,17 @@ FILES = {
 }
 
 
+def read(file: VocabularyFile, case: VocabularyCase) -> tuple[Facts, Law]:
+    law = parse_law(merged(file.law, case.law))
+    return build_facts(merged(merged(BASE, file.facts), case.facts), case.at, law), law
+
+
 @pytest.mark.parametrize("name", FILES)
 def test_each_key_has_its_meaning(name: str) -> None:
     file = FILES[name]
     found = {}
     for case in file.cases:
-        law = parse_law(merged(file.law, case.law))
-        facts = build_facts(merged(merged(BASE, file.facts), case.facts), case.at, law)
+        facts, law = read(file, case)
         found[case.about] = differences(case.want, decide(facts, law))
         assert is_replayed(facts, law), case.about
     assert {about: several for about, several in found.items() if several} == {}

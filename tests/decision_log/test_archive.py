@@ -22,7 +22,8 @@ from dialgate.app import App
 from dialgate.config.loader import load as settings_of
 from dialgate.core.model import HOUR, Call
 from dialgate.crypto.keys import Keys
-from dialgate.decision_log import DecisionLog, LogDamaged, verify
+from dialgate.crypto.log_signing import Signer
+from dialgate.decision_log import DecisionLog, LogDamaged, make_checkpoint, verify
 from dialgate.decision_log.archive import (
     Background,
     Segments,
@@ -32,6 +33,7 @@ from dialgate.decision_log.archive import (
     open_segment,
     packing,
     segments,
+    segments_to_pack,
 )
 from dialgate.decision_log.archive.checksums import digest, write_sums
 from dialgate.decision_log.archive.packing import ArchiveFailed, archive_lock, pack
@@ -62,6 +64,12 @@ def folder(tmp_path: Path, keys: Keys) -> Path:
 
 def pack_all(folder: Path) -> list[packing.Packed]:
     return [pack(segment) for segment in closed_segments(folder, NOW + HOUR)]
+
+
+def sign_checkpoint(folder: Path, keys: Keys) -> int:
+    """Sign a checkpoint of the whole log. Return the number of entries covered."""
+    signer = Signer.open(folder.parent / "signing.json", NOW)
+    return make_checkpoint(folder, log=keys.log, signer=signer, now=NOW)
 
 
 def content(folder: Path) -> list[tuple[int, bytes]]:
@@ -303,6 +311,13 @@ def test_segments_after_the_given_entry_are_not_packed(folder: Path) -> None:
     assert closed_segments(folder, NOW + HOUR, 10**6) == [one, two]
 
 
+def test_segments_are_not_packed_before_a_checkpoint_covers_them(folder: Path, keys: Keys) -> None:
+    """A checkpoint needs all entries before it, unpacked."""
+    assert segments_to_pack(folder, NOW + HOUR) == []
+    assert sign_checkpoint(folder, keys) > 120
+    assert segments_to_pack(folder, NOW + HOUR) == closed_segments(folder, NOW + HOUR)
+
+
 def test_a_packed_file_with_a_wrong_line_does_not_replace_the_segment(folder: Path, tmp_path: Path) -> None:
     one, two = closed_segments(folder, NOW + HOUR)
     shutil.copy(one, tmp_path / one.name)
@@ -391,7 +406,8 @@ def test_an_edited_record_breaks_the_chain_even_with_new_checksums(folder: Path)
 # ---- in a gate -------------------------------------------------------------------------------------------------------------
 
 
-def test_the_gate_packs_old_segments_in_a_separate_process(folder: Path) -> None:
+def test_the_gate_packs_old_segments_in_a_separate_process(folder: Path, keys: Keys) -> None:
+    sign_checkpoint(folder, keys)
     before, background = content(folder), Background(folder)
     background.round(NOW, HOUR)
     assert len(closed_segments(folder, NOW + HOUR)) == 2
@@ -404,7 +420,8 @@ def test_the_gate_packs_old_segments_in_a_separate_process(folder: Path) -> None
     assert background._process == 0
 
 
-def test_a_failure_to_pack_is_reported_and_the_log_is_unchanged(folder: Path) -> None:
+def test_a_failure_to_pack_is_reported_and_the_log_is_unchanged(folder: Path, keys: Keys) -> None:
+    sign_checkpoint(folder, keys)
     segment = closed_segments(folder, NOW + HOUR)[0]
     segment.write_bytes(segment.read_bytes()[:-20])
     done = subprocess.run(
@@ -433,6 +450,7 @@ async def test_a_gate_packs_its_log_and_continues_it(tmp_path: Path) -> None:
             for at in range(700)
         ]
         answers = [await answer for answer in [world.app.gate.check(call, client) for call in calls]]
+        await world.app.tick()  # signs the checkpoint that packing needs
         world.hand.at += HOUR
         await world.app.tick()
         wait_for_process(world.app._upkeep._archiving)

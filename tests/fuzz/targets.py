@@ -122,7 +122,7 @@ class _Door(FastAgi):
 def talk(data: bytes) -> list[bytes]:
     """Check that FastAGI sends only known commands. Needs a `Loop`.
 
-    FastAGI sends `allow` only if the gate permitted a call, and only after `deny`.
+    Also check that an `allow` follows an initial `deny`, and that the gate really permitted the call.
     """
     app, transport = _App(), _Transport()
     call = CallConnection(_Door(app))

@@ -36,6 +36,7 @@ from dialgate.lists.tabular import of_lines
 from dialgate.store import CallerIdProof
 from dialgate.store.sqlite import SqliteStore
 from registry_sync import answer_merge, publication
+from registry_sync.publication import PublishTarget
 from tests.support import casebook, world
 from tests.support.case_world import SPARE, PreparedCase, consultation, count_calls, remember
 from tests.support.casebook import Case, case_law, facts_of
@@ -118,7 +119,7 @@ def publish(config: Config, case: PreparedCase, lists: dict[str, bytes]) -> None
         else:
             merged = _answers(folder, case, answer)
         with publication.lock_folder(folder):
-            publication.publish(folder, merged, answer.consulted_at + HOUR)
+            publication.publish_answers(PublishTarget(folder=folder), merged, answer.consulted_at + HOUR)
 
 
 def _answers(folder: Path, case: PreparedCase, answer: RegistryAnswer) -> answer_merge.MergedAnswers:

@@ -44,7 +44,7 @@ def test_no_bytes_break_a_promise(name: str) -> None:
 
 @pytest.mark.parametrize("name", TARGETS)
 def test_the_targets_accept_a_valid_check(name: str) -> None:
-    """Otherwise a target that refuses everything would pass."""
+    """A target that refuses every input would pass the other tests."""
 
     async def seeds() -> None:
         read = [TARGETS[name](seed) for seed in SEEDS[name]]

@@ -1,4 +1,4 @@
-"""Tests of the class of a denial, on which dialers act.
+"""Tests of the reason class, which tells a dialer how to handle a denial.
 
 They cover the table in the documentation, the order of the classes, and every response format that contains the class.
 """

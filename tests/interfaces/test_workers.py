@@ -289,6 +289,20 @@ async def test_idle_workers_are_replaced_too(node: RunningGate) -> None:
     await said(node, "rolled")
 
 
+async def test_the_end_of_the_parent_cancels_a_rolling_restart(node: RunningGate) -> None:
+    async def is_starting() -> bool:
+        await asyncio.sleep(0)
+        return len(children(node)) == 3
+
+    node.process.send_signal(signal.SIGUSR2)
+    await until(is_starting)
+    node.process.send_signal(signal.SIGTERM)
+    _, output = await node.process.communicate()
+    assert node.process.returncode == 0, output.decode()
+    assert b"rolling restart stopped" not in output
+    assert b"rolled" not in output
+
+
 async def test_a_worker_does_not_start_with_another_store(node: RunningGate, tmp_path: Path) -> None:
     """Otherwise a revocation that one worker records would not bind the other workers."""
     before = children(node)

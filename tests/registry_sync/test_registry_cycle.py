@@ -367,6 +367,19 @@ async def test_numbers_of_a_refused_package_are_submitted_again_after_a_pause(jo
     assert (await job.run_once()).submitted == 300
 
 
+async def test_numbers_of_a_refused_package_are_submitted_again_after_their_deletion(tmp_path: Path) -> None:
+    job = JobWorld(tmp_path, refused_hours=30 * 24, files_days=15)
+    await load_list(job)
+    job.registry.fault = "refused"
+    await job.run_once()
+    await job.answer_and_run()
+    job.clock.at += 15 * DAY
+    assert (await job.run_once()).submitted == 0
+    job.clock.at += 1
+    part = await job.run_once()
+    assert (part.submitted, "refused" in alarm_kinds(part)) == (300, False)
+
+
 async def test_numbers_are_deleted_after_weeks_and_receipts_after_years(job: JobWorld) -> None:
     """The registry keeps its log for 24 months (DPR 26/2022 art. 8 c. 5). The job keeps numbers for a shorter time."""
     await job.run_once()

@@ -458,7 +458,7 @@ def test_correction_does_not_prolong_an_answer(operator: Operator) -> None:
     run(AT[EARLY], AT[EARLY] + 2, correct=False)
     run(AT[EARLY] - 1, AT[LATE])
     run(AT[EARLY] + 2, AT[LATE])
-    with pytest.raises(Refused, match="was imported on 2026-01-10T07:00:00Z, so"):
+    with pytest.raises(Refused, match="was imported on 2026-01-10T07:00:00Z, before"):
         run(AT[EARLY] + 3, AT[LATE])
     assert operator.answer_for(MOBILE).consulted_at == AT[EARLY] + 2
 

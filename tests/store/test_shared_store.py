@@ -95,7 +95,7 @@ async def gates(tmp_path: Path) -> AsyncIterator[list[App]]:
 
 
 def always_assume(app: App) -> None:
-    """Let the gate assume that every number is unknown, even after wrong assumptions."""
+    """Make the gate skip every read, as if all called numbers were unknown to the store."""
     assert isinstance(app._store, RedisStore)
     app._store.reads_before_assuming = 0
 

@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from dialgate.config import loader
+from dialgate.core.local_time import day_in
 from dialgate.core.model import DAY, Instant
 from dialgate.store import factory
 from dialgate.store.redis import RedisStore
@@ -137,6 +138,56 @@ async def test_item_is_removed_after_its_term_and_not_before(
     assert await counts(gate, after, drop=True) == {kind: 1}
     assert await counts(gate, after, drop=True) == {}
     assert gate.sample("dialgate_retention_removed_total", kind=kind) == 1
+
+
+async def old_consent_expired(gate: World, end: Instant) -> None:
+    await consent(gate, collected_at=when(end - DAY), expires_at=when(end))
+
+
+async def old_consent_withdrawn(gate: World, end: Instant) -> None:
+    await consent(gate, collected_at=when(end - DAY))
+    await send(gate, "/v1/consents/withdraw", {"number": CLEAR, "id": "c", "at": when(end)})
+
+
+async def old_contract_made(gate: World, end: Instant) -> None:
+    body = {"number": CLEAR, "id": "k", "starts": "2026-01-01", "ends": str(day_in("UTC", end - DAY))}
+    await send(gate, "/v1/contracts", body)
+
+
+async def old_contract_ended(gate: World, end: Instant) -> None:
+    await send(gate, "/v1/contracts", {"number": CLEAR, "id": "k", "starts": "2026-01-01"})
+    body = {"number": CLEAR, "id": "k", "ends": str(day_in("UTC", end - DAY))}
+    await send(gate, "/v1/contracts/end", body)
+
+
+async def old_request_expired(gate: World, end: Instant) -> None:
+    body = {"number": CLEAR, "id": "r", "requested_at": when(end - DAY), "expires_at": when(end)}
+    await send(gate, "/v1/call-requests", body)
+
+
+# The import at NOW of an item that ended at a time, its kind in the result, and its retention in days.
+IMPORTS = [
+    (old_consent_expired, "consents", 100),
+    (old_consent_withdrawn, "consents", 100),
+    (old_contract_made, "contracts", 200),
+    (old_contract_ended, "contracts", 200),
+    (old_request_expired, "call_requests", 300),
+]
+
+
+@pytest.mark.parametrize(("enter", "kind", "days"), IMPORTS, ids=[row[0].__name__ for row in IMPORTS])
+async def test_term_of_an_imported_item_begins_at_its_own_end(
+    gate: World, enter: Any, kind: str, days: int
+) -> None:
+    """GDPR art. 5(1)(e): the time of the import does not prolong the term."""
+    await consent(gate, "without-end")
+    await enter(gate, NOW - days * DAY)
+    assert await counts(gate, NOW, drop=True) == {}
+    after = NOW + (DAY if kind == "contracts" else 1)
+    assert await counts(gate, after) == {kind: 1}
+    assert await counts(gate, after, drop=True) == {kind: 1}
+    assert await counts(gate, after, drop=True) == {}
+    assert (await kinds(gate))[0] == "consent"
 
 
 async def test_law_extends_a_shorter_term(tmp_path: Path) -> None:

@@ -259,6 +259,16 @@ async def test_client_that_enumerates_numbers_is_blocked_for_an_hour(tmp_path: P
         await get(gate, "/v1/contracts?number=%2B390612345673&purpose=abc")
 
 
+async def test_disclosed_evidence_does_not_count_towards_the_look_up_limit(tmp_path: Path) -> None:
+    async with world.running(tmp_path, clients=CLIENTS, limits={"lookups_an_hour": 1}) as gate:
+        subjects, client = gate.app.subjects, gate.app.config.settings.clients[0]
+        await subjects.record_disclosure(client, [CLEAR, "+390612345673", "+390612345674"], "case 7")
+        response = await report(gate)
+        assert [lookup["what"] for lookup in response["lookups"]] == ["disclosure", "everything"]
+        await subjects.record_disclosure(client, [CLEAR], "case 8")
+        await get(gate, "/v1/contracts?number=%2B390612345673&purpose=abc", 429)
+
+
 async def test_look_up_limit_survives_a_restart(tmp_path: Path) -> None:
     async with world.running(tmp_path, clients=CLIENTS, limits={"lookups_an_hour": 1}) as gate:
         await report(gate)

@@ -39,6 +39,7 @@ from dialgate.lists.tabular import of_lines
 from dialgate.store import CallerIdProof, HourCount, sqlite_counts
 from dialgate.store.sqlite import SqliteStore
 from registry_sync import answer_merge, publication
+from registry_sync.publication import PublishTarget
 from tests.support import casebook, world
 from tests.support.casebook import Case, case_law, facts_of
 
@@ -169,7 +170,7 @@ def publish_answers(config: Config, group: list[PreparedCase]) -> None:
                 np.array(numbers, np.uint64),
                 np.array([answers[number] for number in numbers], np.bool_),
             )
-            publication.publish(folder, merged, at + HOUR)
+            publication.publish_answers(PublishTarget(folder=folder), merged, at + HOUR)
     return None
 
 
@@ -184,8 +185,8 @@ def publish_whole_list(config: Config, answer: RegistryAnswer) -> None:
     )
     nothing = np.empty(0, np.uint64), np.empty(0, np.uint16)
     with publication.lock_folder(config.data / "snapshots"):
-        publication.publish(
-            config.data / "snapshots",
+        publication.publish_answers(
+            PublishTarget(folder=config.data / "snapshots"),
             answer_merge.MergedAnswers(contents, *nothing, 0, 0, 0),
             answer.consulted_at,
         )

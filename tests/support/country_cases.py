@@ -64,7 +64,7 @@ class _Base(Struct, forbid_unknown_fields=True, kw_only=True):
 
 @cache
 def cases_of(country: str) -> tuple[Case, ...]:
-    """Return every case for a country, one for each combination of `each`."""
+    """Return every case for a country. An entry with `each` becomes one case for each combination of the listed values."""
     folder = FOLDER / country.lower()
     files = {path.stem: _load(path) for path in sorted(folder.glob("*.yaml"))}
     base = files.pop("base", None)

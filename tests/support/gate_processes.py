@@ -60,7 +60,7 @@ class CheckResponse(Struct, frozen=True):
 
 
 class Entry(Struct, frozen=True):
-    """A decision in the log. `attempts` are the IDs of earlier decisions that this one counted."""
+    """A decision in the log. `attempts` are the IDs of the earlier calls that counted towards its limits."""
 
     id: str
     number: str

@@ -52,7 +52,7 @@ def decision_and_reason(channel: Channel) -> tuple[str, str]:
 
 @asynccontextmanager
 async def opened(folder: Path, **changes: Any) -> AsyncIterator[Pbx]:
-    """Run a gate with one call list. `changes` apply to `fastagi` or to other settings by name."""
+    """Run a gate with one call list. `changes` replaces settings of dialgate.yaml, and adds to its `fastagi` section."""
     written = {
         "clients": [world.client("tests", KEY, *SCOPES), PBX],
         "fastagi": {"port": 0, "deadline_seconds": 2, **changes.pop("fastagi", {})},

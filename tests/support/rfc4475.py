@@ -148,7 +148,7 @@ TORTURE: dict[str, str] = {
 
 
 def torture(number: str, sender: str, run: str) -> dict[str, bytes]:
-    """Return each message by its name. `run` makes the ids differ from those of an earlier run."""
+    """Return the messages, keyed by name. `run` makes the ids differ from those of an earlier run."""
     return {
         name: text.replace("{n}", number).replace("{v}", sender).replace("{i}", f"{run}-{at}").encode()
         for at, (name, text) in enumerate(TORTURE.items())

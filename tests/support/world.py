@@ -35,6 +35,7 @@ from dialgate.lists.snapshot import Consultation, Snapshot
 from dialgate.runtime.instants import KeptInstants
 from dialgate.store import CallList
 from registry_sync import publication
+from registry_sync.publication import PublishTarget
 from tests.support.paths import ROOT
 
 CONFIG = ROOT / "config"
@@ -150,7 +151,7 @@ def publish_answers(
             np.array([number for number, _ in pairs], np.uint64),
             np.array([listed for _, listed in pairs], np.bool_),
         )
-        publication.publish(folder, merged, at + 2 * HOUR)
+        publication.publish_answers(PublishTarget(folder=folder), merged, at + 2 * HOUR)
 
 
 LIST = {

@@ -56,11 +56,10 @@ def first_header(folder: Path) -> Header | None:
 def segments_to_pack(folder: Path, before: Instant) -> list[Path]:
     """Return the segments that are ready to pack: unpacked, and closed at or before the time `before`.
 
-    If the log has checkpoints, a checkpoint must also cover all entries of the segment. The code that signs checkpoints
-    reads only unpacked segments.
+    A checkpoint must also cover all entries of the segment, because `Checkpointer` reads only unpacked segments.
     """
     checkpoint = last_checkpoint(folder)
-    return closed_segments(folder, before, checkpoint.checkpoint.size if checkpoint else None)
+    return closed_segments(folder, before, checkpoint.checkpoint.size if checkpoint else 0)
 
 
 def closed_segments(folder: Path, before: Instant, through: int | None = None) -> list[Path]:

@@ -73,7 +73,7 @@ def log_archive(
     config: ConfigPath = DEFAULT_CONFIG,
     as_json: AsJson = False,
 ) -> None:
-    """Compress every full segment of the log now. A running gate does this automatically.
+    """Compress every full segment of the log that a checkpoint covers. A running gate does this automatically.
 
     Each compressed segment is verified before the original is deleted. You can run this command while a gate is
     running. The indexes, which locate the decisions about a number, can be rebuilt from the segments at any time.

@@ -140,7 +140,7 @@ def check(
     call_id: Annotated[
         str,
         typer.Option(
-            help="The dialer's call ID. Until the decision expires, an identical check does not count again."
+            help="The dialer's call ID. A repeated check with the same ID counts as the same call until the decision expires."
         ),
     ] = "",
     call_type: CallTypeName = None,

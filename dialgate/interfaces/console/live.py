@@ -253,7 +253,7 @@ class Live:
     # ---- several workers ---------------------------------------------------------------------------------------------
 
     def share(self, since: str) -> bytes:
-        """Return this worker's `Share` in MessagePack format, with only the seconds after the instant `since`."""
+        """Return this worker's `Share` in MessagePack format, with only the per-second counts after the instant `since`."""
         seconds = [second for second in self._seconds if second.at > int(since)]
         rows = {view: list(rows) for view, rows in self._rows.items()}
         return _pack(Share(seconds, rows, self._app.gate.readiness()))

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
+from itertools import takewhile
 from typing import Final
 from urllib.parse import parse_qsl
 
@@ -34,12 +35,13 @@ async def whole(request: web.Request, limits: Limits) -> bytes:
 
 async def lines(request: web.Request, limits: Limits) -> AsyncIterator[list[bytes]]:
     """Yield complete lines without their line breaks, as they arrive. Raises `Fault`."""
-    rest = b""
+    rest, most = b"", limits.body_bytes
     async for chunk in chunks(request, limits.idle_seconds):
         *complete, rest = (rest + chunk).split(b"\n")
-        if complete:
-            yield complete
-        if len(rest) > limits.body_bytes:
+        permitted = list(takewhile(lambda line: len(line) <= most, complete))
+        if permitted:
+            yield permitted
+        if len(permitted) < len(complete) or len(rest) > most:
             raise Fault(
                 413,
                 "request.too_large",

@@ -137,7 +137,7 @@ class Response(Struct, frozen=True):
 
 
 def read_head(raw: bytes) -> Head:
-    """Read a request up to the empty line. Raises `BadRequest`, and `NotSip` for anything but a request."""
+    """Read a request up to the empty line. Raises `NotSip` if it is no request, `BadRequest` if it is malformed."""
     start_line, *header_lines = _split_lines(raw)
     start = _REQUEST_LINE.fullmatch(start_line)
     headers, header_fault = _read_headers(header_lines)

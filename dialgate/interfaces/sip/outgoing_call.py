@@ -178,7 +178,7 @@ class OutgoingCall:
         if response.status < _REFUSED:
             return self._on_answer(response, now)
         self._ack = self._ack_of_refusal(response)
-        if self._accept_challenge(response):
+        if self.state != "cancelling" and self._accept_challenge(response):
             self.state = "calling"
             return [self._ack, *self._invite(now)]
         self._finish()

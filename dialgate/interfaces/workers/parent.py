@@ -60,6 +60,7 @@ class Workers:
         self._numbers: set[int] = set()  # in use
         self._processes: set[asyncio.subprocess.Process] = set()  # including starting ones
         self._hangups = 0
+        self._rolling: set[asyncio.Task[None]] = set()
         self._stopping = asyncio.Event()
         self._turn = asyncio.Lock()
 
@@ -184,6 +185,8 @@ class Workers:
 
     def _begin_rolling(self) -> None:
         rolling = asyncio.create_task(self._roll())
+        self._rolling.add(rolling)
+        rolling.add_done_callback(self._rolling.discard)
         rolling.add_done_callback(lambda task: task.cancelled() or task.result())
 
     async def _roll(self) -> None:
@@ -208,14 +211,16 @@ class Workers:
 
     async def _end(self) -> None:
         self._stopping.set()
+        # First, so that no task starts a worker after the others got SIGTERM.
+        tasks = [*self._rolling, *(slot.watch for slot in self._slots if slot.watch is not None)]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
         for process in self._processes:
             _send(process, signal.SIGTERM)
         os.close(self._parent)
         for process in list(self._processes):
             await self._wait(process)
-        for slot in self._slots:
-            if slot.watch is not None:
-                slot.watch.cancel()
 
     async def _wait(self, process: asyncio.subprocess.Process) -> None:
         await process.wait()

@@ -46,7 +46,7 @@ class CallHanging(DialerFault):
 
 class Dialer(Protocol):
     async def place(self, port: int) -> str:
-        """Place one call with the gate on `port`. Return how the call got through, or "" if it did not.
+        """Place one call and check it with the gate on `port`. Return how the call got through, or "" if it did not.
 
         Raises `DialerFault`.
         """

@@ -214,7 +214,7 @@ def outcomes(finding: dict[str, Any], by_seq: dict[int, dict[str, Any]]) -> Iter
 
 
 def elsewhere(evidence: dict[str, Any]) -> dict[str, list[str]]:
-    """Check the outcomes from the gate's other logs. Return them as lines of text, by decision id."""
+    """Check the outcomes that other logs of the gate contain. Return the outcomes as text lines, keyed by decision id."""
     ids = {finding["id"] for finding in evidence["decisions"]}
     lines: dict[str, list[str]] = {}
     for part in evidence.get("elsewhere", ()):

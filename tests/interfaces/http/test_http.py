@@ -278,6 +278,18 @@ async def test_a_stream_that_stops_is_ended_with_an_error_line(tmp_path: Path) -
     assert [first_word(entry) for entry in response] == ["deny", "request.timeout"]
 
 
+@pytest.mark.parametrize("end", [b"\n", b""])
+async def test_a_line_over_the_limit_ends_the_stream(tmp_path: Path, end: bytes) -> None:
+    """The limit also applies to a line that arrives completely in one chunk. The calls before it are answered."""
+    call = msgspec.json.encode(CALL)
+    body = b"\n".join([call, call.ljust(1024), call.ljust(1025)]) + end
+    async with world.running(tmp_path, limits={"body_bytes": 1024}) as made:
+        headers = {"Content-Type": "application/x-ndjson"}
+        async with made.client.post("/v1/checks", data=body, headers=headers) as answer:
+            response = [msgspec.json.decode(line) async for line in answer.content]
+    assert [first_word(entry) for entry in response] == ["deny", "deny", "request.too_large"]
+
+
 # ---- the ledger ------------------------------------------------------------------------------------------------------
 
 

@@ -170,8 +170,8 @@ ADDRESS = CallAddress(
 QUICK = Timers(t1=10, t2=40, t4=50)
 
 
-def call() -> OutgoingCall:
-    return OutgoingCall(ADDRESS, QUICK, Patience(ring=1_000, listen=100), None, 0)
+def call(credentials: Credentials | None = None) -> OutgoingCall:
+    return OutgoingCall(ADDRESS, QUICK, Patience(ring=1_000, listen=100), credentials, 0)
 
 
 def reply(sent: bytes, status: str, more: str = "") -> bytes:
@@ -222,6 +222,22 @@ def test_a_call_answered_during_its_cancellation_counts_as_answered() -> None:
     assert cancel.startswith(b"CANCEL ")
     ack, bye = made.receive(reply(sent, "200 OK", "Contact: <sip:x>\r\n"), 1_001)
     assert (ack[:3], bye[:3], made.status, made.answered_at) == (b"ACK", b"BYE", 200, 1_001)
+
+
+@pytest.mark.parametrize(
+    "challenge",
+    ["401 Unauthorized\r\nWWW-Authenticate", "407 Proxy Authentication Required\r\nProxy-Authenticate"],
+)
+def test_a_challenge_during_the_cancellation_ends_the_call(challenge: str) -> None:
+    """Otherwise the call that was cancelled would ring again."""
+    made = call(MUFASA)
+    (sent,) = made.begin(0)
+    made.receive(reply(sent, "180 Ringing"), 5)
+    made.due(1_000)
+    refusal = reply(sent, f"{challenge}: {RFC7616.format('MD5')}")
+    (ack,) = made.receive(refusal, 1_001)
+    assert (ack[:3], made.state, made.answered_at) == (b"ACK", "done", -1)
+    assert made.receive(refusal, 1_002) == [ack]
 
 
 def test_the_other_side_may_hang_up() -> None:
