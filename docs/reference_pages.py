@@ -590,9 +590,10 @@ def _shape(schema: Mapping[str, Any]) -> str:
     return words.get(schema.get("type", ""), "any")
 
 
+@functools.cache
 def read_laws() -> dict[str, law.Law]:
     paths = sorted((ROOT / "config/countries").glob("*.yaml"))
-    return {path.stem: law.parse_law(yaml.safe_load(path.read_text("utf-8"))) for path in paths}
+    return {path.stem: law.parse_law(yaml.load(path.read_text("utf-8"), yaml.CSafeLoader)) for path in paths}
 
 
 def countries() -> str:

@@ -14,6 +14,8 @@ from tests.support.ports import free_port
 from tests.support.replay_check import Tally, replay_all
 from tests.support.skips import pytest_make_collect_report, pytest_runtest_makereport  # noqa: F401 - hooks
 
+# Prometheus collects garbage less often. This saves a third of the processor time of its many short runs.
+os.environ.setdefault("GOGC", "400")
 # No deadline: the time of an example depends more on the machine than on the code.
 settings.register_profile(
     "any machine", settings.default, deadline=None, suppress_health_check=[HealthCheck.too_slow]

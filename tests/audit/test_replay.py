@@ -11,7 +11,6 @@ from tempfile import TemporaryDirectory
 
 import msgspec
 import pytest
-import yaml
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from msgspec import structs
@@ -24,7 +23,7 @@ from dialgate.core.model import DAY, HOUR, SECOND, Grounds, OutcomeRecord, Pass
 from dialgate.decision_log import DecisionLog, entries, span
 from dialgate.decision_log.records import Reader, Record
 from dialgate.decision_log.span import Span
-from tests.support import world
+from tests.support import world, yaml_files
 from tests.support.paths import ROOT
 from tests.support.replay_check import replay_all
 from tests.support.world import CALL, CLEAR, LISTED, NOW, World
@@ -57,7 +56,7 @@ def again(data: Path, chosen: Span | None = None, draft: dict[str, object] | Non
 
 
 def law() -> dict[str, object]:
-    loaded: dict[str, object] = yaml.safe_load((world.CONFIG / "countries/it.yaml").read_bytes())
+    loaded: dict[str, object] = yaml_files.read(world.CONFIG / "countries/it.yaml")
     return loaded
 
 

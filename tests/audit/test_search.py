@@ -6,7 +6,6 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
-import yaml
 from aiohttp import ClientSession
 from msgspec.structs import replace
 
@@ -19,7 +18,7 @@ from dialgate.decision_log.span import Span
 from registry_sync import publication
 from registry_sync.answer_merge import MergedAnswers
 from registry_sync.publication import PublishTarget
-from tests.support import world
+from tests.support import world, yaml_files
 from tests.support.world import CALL, CALLER, CLEAR, KEY, LISTED, NOW, SCOPES, World
 
 OTHER_KEY = "key-of-another-controller"
@@ -51,14 +50,14 @@ async def about(gate: World, number: str = CLEAR, more: str = "", **headers: str
 @pytest.fixture
 async def shared(tmp_path: Path) -> AsyncIterator[World]:
     """Run a gate with two controllers. The client `tests` belongs to `acme`, and the client `other` to `rival`."""
-    rival = yaml.safe_load((world.CONFIG / "controllers/acme.yaml").read_bytes())
+    rival = yaml_files.read(world.CONFIG / "controllers/acme.yaml")
     rival |= {"id": "rival", "name": "Rival S.r.l."}
     rival["campaigns"][0] |= {"id": "rival-fibre", "caller_ids": ["+390844999999"]}
     other = {**world.client("other", OTHER_KEY, *SCOPES), "controllers": ["rival"]}
     folder = tmp_path / "two"
     (folder / "more").mkdir(parents=True)
     (folder / "more/acme.yaml").write_bytes((world.CONFIG / "controllers/acme.yaml").read_bytes())
-    (folder / "more/rival.yaml").write_text(yaml.safe_dump(rival))
+    yaml_files.write(folder / "more/rival.yaml", rival)
     clients = [world.client("tests", KEY, *SCOPES), other]
     async with world.running(folder, controllers="more", clients=clients) as gate:
         await world.load_list(gate)
@@ -110,12 +109,12 @@ async def test_number_is_found_in_national_and_international_form(running: World
 
 async def test_a_national_number_with_two_readings_is_refused(tmp_path: Path) -> None:
     """NATIONAL is a landline number in Rome and a French mobile number."""
-    french = yaml.safe_load((world.CONFIG / "controllers/acme.yaml").read_bytes())
+    french = yaml_files.read(world.CONFIG / "controllers/acme.yaml")
     french |= {"id": "french", "name": "French S.r.l."}
     french["campaigns"][0] |= {"id": "french-fibre", "caller_ids": ["+33162123456"], "dial_region": "FR"}
     (tmp_path / "both").mkdir()
     (tmp_path / "both/acme.yaml").write_bytes((world.CONFIG / "controllers/acme.yaml").read_bytes())
-    (tmp_path / "both/french.yaml").write_text(yaml.safe_dump(french))
+    yaml_files.write(tmp_path / "both/french.yaml", french)
     client = {**world.client("tests", KEY, *SCOPES), "controllers": ["acme", "french"]}
     async with world.running(tmp_path, controllers="both", clients=[client]) as gate:
         query = f"/v1/decisions?number={quote(NATIONAL)}&purpose=test"

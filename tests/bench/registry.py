@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 from msgspec import Struct
 from numpy.typing import NDArray
 
@@ -28,6 +27,7 @@ from registry_sync import config
 from registry_sync.formats import rpo
 from registry_sync.query_packages import PackageStore
 from tests.bench import COUNTRIES
+from tests.support import yaml_files
 
 MOST_AREAS, EXCHANGES, AN_AREA = 200, 800, 1_250_000
 _CALLS = 20_000
@@ -139,7 +139,7 @@ def _configure(folder: Path, areas: int) -> list[str]:
         "coverage": prefixes,
         "max_age_days": 31,
     }
-    (folder / "registries.yaml").write_text(yaml.safe_dump({"work": "work", "listed": [listed]}))
+    yaml_files.write(folder / "registries.yaml", {"work": "work", "listed": [listed]})
     return prefixes
 
 
@@ -194,6 +194,8 @@ NIGHT = """
 import os, resource, sys
 os.nice(10)  # as in its systemd unit, so that the gate has priority
 from registry_sync.cli import app
+from tests.support import yaml_files
+from tests.support import yaml_files
 try:
     app(["run", "--once", "--json", "--registries", sys.argv[1]])
 finally:
@@ -247,7 +249,7 @@ def _answers(folder: Path, countries: Path, answers: int) -> Iterator[Figure]:
         "controller": world.CLIENT,
         "source": {"kind": "folder", "inbox": "inbox", "outbox": "outbox", "settle_seconds": 0},
     }
-    (folder / "registries.yaml").write_text(yaml.safe_dump({"work": "work", "asked": [asked]}))
+    yaml_files.write(folder / "registries.yaml", {"work": "work", "asked": [asked]})
     random = np.random.default_rng(1)
     share = answers // CONSULTATIONS
     every = np.sort(random.permutation(numberset.italian(answers, random)))

@@ -19,7 +19,6 @@ from statistics import median
 from typing import Any
 
 import redis
-import yaml
 from msgspec import Struct
 
 from dialgate.config.shipping import StreamTo
@@ -32,6 +31,7 @@ from dialgate.shipping.target import Folder
 from dialgate.tools.bench import BenchError, Figure, servers, world
 from dialgate.tools.bench.http import Turn, run_turn
 from tests.bench import COUNTRIES
+from tests.support import yaml_files
 
 _NAME, _PATIENCE = "bench", 60.0
 _ELSEWHERE = "/dev/shm"  # in production, targets are on other machines and not on the disk of the log
@@ -81,9 +81,7 @@ def run(requests: int = 15_000, rounds: int = 3, countries: Path = COUNTRIES) ->
 
 def _config(path: Path, shipping: dict[str, Any]) -> Path:
     other = path.with_name("hung.yaml")
-    other.write_text(
-        yaml.safe_dump(yaml.safe_load(path.read_text("utf-8")) | {"shipping": shipping}), "utf-8"
-    )
+    yaml_files.write(other, yaml_files.read(path) | {"shipping": shipping})
     return other
 
 

@@ -8,7 +8,6 @@ from typing import Any
 
 import msgspec
 import pytest
-import yaml
 from msgspec import structs
 from typer.testing import CliRunner
 
@@ -37,7 +36,7 @@ from dialgate.store import StoreUnavailable
 from dialgate.tools.conformance.gates import listening
 from tests.interfaces.console import test_console
 from tests.subjects.test_subjects import CLIENTS, CONSENT, PERSON, ask, get, report, send
-from tests.support import redis_servers, world
+from tests.support import redis_servers, world, yaml_files
 from tests.support.damage import flip
 from tests.support.ports import free_port
 from tests.support.running_gate import program
@@ -514,9 +513,9 @@ async def test_opt_out_is_refused_if_the_controller_is_ambiguous(gates: list[Wor
     name = await call(rome)
     set_peer(milan, "rome", f"http://127.0.0.1:{free_port()}")
     path = milan.folder / "controllers" / "acme.yaml"
-    another = yaml.safe_load(path.read_text()) | {"id": "acme-2"}
+    another = yaml_files.read(path) | {"id": "acme-2"}
     kept = milan.folder / "data" / "kept"
-    (kept / "0").write_text(yaml.safe_dump(another))
+    yaml_files.write(kept / "0", another)
     assert owners(kept, "acme-fibre") == {"acme", "acme-2"}
     await send(milan, "/v1/outcomes", {"decision_id": name, "outcome": "opt_out"}, 503)
     (kept / "0").unlink()
@@ -532,13 +531,13 @@ async def test_only_the_owner_learns_that_the_record_of_a_decision_is_missing(ga
     name = await call(rome)
     set_peer(milan, "rome", f"http://127.0.0.1:{free_port()}")
     path = milan.folder / "controllers" / "acme.yaml"
-    acme = yaml.safe_load(path.read_text())
+    acme = yaml_files.read(path)
     campaign = acme["campaigns"][0]
-    path.write_text(yaml.safe_dump({**acme, "campaigns": [{**campaign, "id": "another"}]}))
+    yaml_files.write(path, {**acme, "campaigns": [{**campaign, "id": "another"}]})
     reload_controllers(milan)
     assert await report_opt_out(milan, name, KEY) == 503
     beta = {**campaign, "id": "beta-fibre", "caller_ids": ["+390844123457"]}
-    path.with_name("beta.yaml").write_text(yaml.safe_dump({**acme, "id": "beta", "campaigns": [beta]}))
+    yaml_files.write(path.with_name("beta.yaml"), {**acme, "id": "beta", "campaigns": [beta]})
     reload_controllers(milan, {**world.client("beta", "key-of-beta", *world.SCOPES), "controllers": ["beta"]})
     outside = milan.app.registrar.access.ids.outside(name, "acme")
     reports = [(name, KEY), (name, "key-of-beta"), (outside, KEY), (outside, "key-of-beta")]
@@ -548,8 +547,8 @@ async def test_only_the_owner_learns_that_the_record_of_a_decision_is_missing(ga
 def reload_controllers(gate: World, *clients: dict[str, Any]) -> None:
     """Apply the changed files of controllers and more clients. The peers stay as they are."""
     path = gate.folder / "dialgate.yaml"
-    settings = yaml.safe_load(path.read_text())
-    path.write_text(yaml.safe_dump({**settings, "clients": [*CLIENTS, *clients]}))
+    settings = yaml_files.read(path)
+    yaml_files.write(path, {**settings, "clients": [*CLIENTS, *clients]})
     config, peers = loader.load(path), gate.app.config.settings.peers
     gate.app.reload(structs.replace(config, settings=structs.replace(config.settings, peers=peers)))
 

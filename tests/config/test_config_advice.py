@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from typer.testing import CliRunner
 
 from dialgate.config import advice, loader
 from dialgate.interfaces.cli import main
+from tests.support import yaml_files
 from tests.support.world import CONFIG, KEY, NOW, client, write_folder
 
 ASKED = {
@@ -23,13 +23,13 @@ ASKED = {
 
 def change(folder: Path, name: str, **changes: Any) -> None:
     path = folder / name
-    path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()) | changes))
+    yaml_files.write(path, yaml_files.read(path) | changes)
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     write_folder(tmp_path)
-    (tmp_path / "registries.yaml").write_text(yaml.safe_dump({"asked": [ASKED]}))
+    yaml_files.write(tmp_path / "registries.yaml", {"asked": [ASKED]})
     return tmp_path
 
 
@@ -74,27 +74,27 @@ def test_binding_hours_close_a_campaign_but_a_recommendation_does_not(folder: Pa
 
 
 def test_a_caller_id_that_is_given_up_too_early_is_reported(folder: Path) -> None:
-    controller = yaml.safe_load((folder / "controllers/acme.yaml").read_text())
+    controller = yaml_files.read(folder / "controllers/acme.yaml")
     (shown, *_) = controller["campaigns"][0]["caller_ids"]
     controller["campaigns"][0]["caller_id_ends"] = {shown: date(2026, 12, 23)}
-    (folder / "controllers/acme.yaml").write_text(yaml.safe_dump(controller))
+    yaml_files.write(folder / "controllers/acme.yaml", controller)
     assert warned(folder) == []
-    law = yaml.safe_load((folder / "countries/it.yaml").read_text())
+    law = yaml_files.read(folder / "countries/it.yaml")
     law["caller_ids"].append({"source": "ours", "from": date(2020, 1, 1), "answers_for": "30d"})
-    (folder / "countries/it.yaml").write_text(yaml.safe_dump(law))
+    yaml_files.write(folder / "countries/it.yaml", law)
     (warning,) = warned(folder)
     assert "are answered only until 2026-12-23, but the law requires a longer time" in warning
     law["caller_ids"][-1]["answers_for"] = "29d"
-    (folder / "countries/it.yaml").write_text(yaml.safe_dump(law))
+    yaml_files.write(folder / "countries/it.yaml", law)
     assert warned(folder) == []
 
 
 def demand_records(folder: Path, *what: str) -> None:
-    law = yaml.safe_load((folder / "countries/it.yaml").read_text())
+    law = yaml_files.read(folder / "countries/it.yaml")
     law["records"] = [
         {"source": "ours", "from": date(2020, 1, 1), "what": [*what], "keep": "P5Y", "since": ["granted"]}
     ]
-    (folder / "countries/it.yaml").write_text(yaml.safe_dump(law))
+    yaml_files.write(folder / "countries/it.yaml", law)
 
 
 def test_a_retention_period_that_the_law_extends_is_reported(folder: Path) -> None:
@@ -127,7 +127,7 @@ def test_a_sector_that_a_country_with_rules_about_sectors_does_not_know_is_repor
     change(folder, "dialgate.yaml", accept_drafts=["DE", "GB"])
     for name in ("de", "gb"):
         shutil.copy(CONFIG / f"countries/{name}.yaml", folder / "countries")
-    acme = yaml.safe_load((folder / "controllers/acme.yaml").read_text())
+    acme = yaml_files.read(folder / "controllers/acme.yaml")
     change(
         folder,
         "controllers/acme.yaml",
@@ -165,9 +165,9 @@ DRAFT = {"country": "GB", "name": "United Kingdom", "zone": "Europe/London", "dr
 
 
 def test_a_campaign_for_a_country_with_a_draft_is_named(folder: Path) -> None:
-    (folder / "countries/gb.yaml").write_text(yaml.safe_dump(DRAFT))
+    yaml_files.write(folder / "countries/gb.yaml", DRAFT)
     assert warned(folder) == []
-    controller = yaml.safe_load((folder / "controllers/acme.yaml").read_text())
+    controller = yaml_files.read(folder / "controllers/acme.yaml")
     controller["campaigns"][0]["dial_region"] = "GB"
     change(folder, "controllers/acme.yaml", campaigns=controller["campaigns"])
     (warning,) = warned(folder)
@@ -175,7 +175,7 @@ def test_a_campaign_for_a_country_with_a_draft_is_named(folder: Path) -> None:
 
 
 def test_an_accepted_draft_is_named_with_what_it_lacks(folder: Path) -> None:
-    (folder / "countries/gb.yaml").write_text(yaml.safe_dump(DRAFT))
+    yaml_files.write(folder / "countries/gb.yaml", DRAFT)
     change(folder, "dialgate.yaml", accept_drafts=["GB"])
     (warning,) = warned(folder)
     assert warning.startswith("United Kingdom (GB): calls are decided under a draft")
@@ -185,7 +185,7 @@ def test_an_accepted_draft_is_named_with_what_it_lacks(folder: Path) -> None:
 
 
 def test_an_unaccepted_draft_decides_nothing_and_is_shown(folder: Path) -> None:
-    (folder / "countries/gb.yaml").write_text(yaml.safe_dump(DRAFT))
+    yaml_files.write(folder / "countries/gb.yaml", DRAFT)
     config = loader.load(folder / "dialgate.yaml")
     assert (list(config.laws), list(config.law_hash), list(config.drafts)) == (["IT"], ["IT"], ["GB"])
     check = [

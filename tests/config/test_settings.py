@@ -10,6 +10,7 @@ import yaml
 
 from dialgate.config import loader
 from dialgate.config.configuration import ConfigError
+from tests.support import yaml_files
 from tests.support.world import CONFIG, KEY, client
 
 SECTORS = "IT: electricity, gas, water, telecommunications, banking, insurance, retail, other"
@@ -27,8 +28,8 @@ class Folder:
         self.path = path
         self.files: dict[str, Any] = {
             "dialgate.yaml": {"data": "data", "clients": [client("tests", KEY, "check")]},
-            "countries/it.yaml": yaml.safe_load((CONFIG / "countries/it.yaml").read_text()),
-            "controllers/acme.yaml": yaml.safe_load((CONFIG / "controllers/acme.yaml").read_text()),
+            "countries/it.yaml": yaml_files.read(CONFIG / "countries/it.yaml"),
+            "controllers/acme.yaml": yaml_files.read(CONFIG / "controllers/acme.yaml"),
         }
 
     def change(self, file: str, keys: tuple[str | int, ...], value: Any) -> None:

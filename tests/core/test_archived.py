@@ -8,14 +8,14 @@ from typing import NamedTuple
 
 import msgspec
 import pytest
-import yaml
 
 from dialgate.core.decision import decide
 from dialgate.core.law import parse_law
 from dialgate.core.model import Decision, Facts
+from tests.support import yaml_files
 
 FOLDER = Path(__file__).parent / "archived"
-LAW = parse_law(yaml.safe_load((FOLDER / "it.yaml").read_text("utf-8")))
+LAW = parse_law(yaml_files.read(FOLDER / "it.yaml"))
 
 
 class Archived(NamedTuple):

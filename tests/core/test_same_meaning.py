@@ -11,12 +11,12 @@ from dialgate.core.decision import decide
 from dialgate.core.law import Law, parse_law
 from dialgate.core.law_migration import modernise
 from dialgate.core.windows import WEEKDAYS
-from tests.support import decision_tables
+from tests.support import decision_tables, yaml_files
 from tests.support.case_checks import name_of
-from tests.support.casebook import all_cases, case_law, facts_of, law_of, load_yaml, merged
+from tests.support.casebook import all_cases, case_law, facts_of, law_of, merged
 from tests.support.paths import ROOT
 
-BEFORE = load_yaml(ROOT / "tests" / "core" / "before" / "it.yaml")
+BEFORE = yaml_files.read(ROOT / "tests" / "core" / "before" / "it.yaml")
 ITALIAN = [case for case in all_cases() if case.country == "IT"]
 
 

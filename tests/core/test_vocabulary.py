@@ -16,8 +16,9 @@ from dialgate.core.law import Law, parse_law
 from dialgate.core.law_sections import Ratio
 from dialgate.core.model import DayCount, Facts
 from dialgate.core.rules import pacing
+from tests.support import yaml_files
 from tests.support.case_checks import differences, is_replayed
-from tests.support.casebook import BASE, FOLDER, Wanted, build_facts, load_yaml, merged, plain
+from tests.support.casebook import BASE, FOLDER, Wanted, build_facts, merged, plain
 
 
 class VocabularyCase(Struct, forbid_unknown_fields=True, kw_only=True):
@@ -35,7 +36,7 @@ class VocabularyFile(Struct, forbid_unknown_fields=True, kw_only=True):
 
 
 FILES = {
-    path.stem: msgspec.convert(plain(load_yaml(path)), VocabularyFile)
+    path.stem: msgspec.convert(plain(yaml_files.read(path)), VocabularyFile)
     for path in sorted((FOLDER / "vocabulary").glob("*.yaml"))
 }
 

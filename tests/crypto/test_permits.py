@@ -14,7 +14,6 @@ from typing import Any
 from urllib.parse import parse_qs
 
 import pytest
-import yaml
 from msgspec.structs import replace
 
 from dialgate.config import loader
@@ -25,7 +24,7 @@ from dialgate.crypto.keys import KeysUnusable
 from dialgate.crypto.permit import Permit, PermitRefused, add_permit, read, token
 from dialgate.crypto.permit_key import PermitKey
 from dialgate.interfaces.webhooks import deliveries
-from tests.support import kamailio_world, world
+from tests.support import kamailio_world, world, yaml_files
 from tests.support.kamailio_world import Sip, user_of
 from tests.support.world import CALL, CALLER, CLEAR, LISTED, NOW, Hand, World
 
@@ -203,7 +202,7 @@ async def subscribed(sip: Sip, made: World) -> AsyncIterator[None]:
     path, url = made.folder / "dialgate.yaml", f"http://127.0.0.1:{sip.operations}/revocations"
     (made.folder / "kamailio.secret").write_text(f"whsec_{base64.b64encode(b'k' * 32).decode()}")
     hook = {"name": "kamailio", "url": url, "controllers": ["acme"], "secret_file": "kamailio.secret"}
-    path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()) | {"subscribers": [hook]}))
+    yaml_files.write(path, yaml_files.read(path) | {"subscribers": [hook]})
     made.app.reload(loader.load(path))
     task = asyncio.create_task(deliveries.run(made.app, now))
     try:

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from aiohttp import ClientSession
 
 from dialgate.config import loader
@@ -21,6 +20,7 @@ from docs.reference_pages import exposed
 from registry_sync.run_report import Alarm, Run, Summary, build_metrics, export_metrics
 from tests.observability.test_metrics import LINE, change_controller
 from tests.project.test_docs import shipping_metrics
+from tests.support import yaml_files
 from tests.support.fired_alerts import fires
 from tests.support.prometheus_server import MACHINE, RULES, exporter, prometheus
 from tests.support.world import CALL, KEY, NOW, SCOPES, World, client, confirm_clock, load_list, running
@@ -30,7 +30,7 @@ CASES = sorted(FOLDER.glob("*.test.yml"))
 
 
 def alerts() -> Iterator[dict[str, Any]]:
-    for group in yaml.safe_load(RULES.read_text("utf-8"))["groups"]:
+    for group in yaml_files.read(RULES)["groups"]:
         yield from (rule for rule in group["rules"] if "alert" in rule)
 
 
@@ -56,7 +56,7 @@ def test_every_alert_has_a_firing_and_a_silent_case() -> None:
     fires: set[str] = set()
     silent: set[str] = set()
     for path in CASES:
-        for case in yaml.safe_load(path.read_text("utf-8"))["tests"]:
+        for case in yaml_files.read(path)["tests"]:
             for test in case["alert_rule_test"]:
                 (fires if test["exp_alerts"] else silent).add(test["alertname"])
     assert fires == silent == set(NAMES)

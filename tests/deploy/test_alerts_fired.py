@@ -18,7 +18,6 @@ from typing import Any
 
 import msgspec
 import pytest
-import yaml
 from msgspec import Struct, structs
 from typer.testing import CliRunner
 
@@ -36,7 +35,7 @@ from tests.deploy.test_alerts import NAMES
 from tests.interfaces.webhooks.test_stop_notices import listening, telling, until
 from tests.observability.test_metrics import LINE, change_controller
 from tests.shipping.test_shipping import shipping
-from tests.support import redis_servers, world
+from tests.support import redis_servers, world, yaml_files
 from tests.support.damage import flip
 from tests.support.fired_alerts import DECLARED, fires
 from tests.support.running_gate import serving
@@ -345,9 +344,9 @@ async def test_deny_share_jumps_after_a_caller_id_is_withheld(watch: Watch) -> N
 @fires("DialgateCampaignSilent")
 async def test_campaign_silent_while_another_campaign_calls(watch: Watch) -> None:
     path = watch.folder / "controllers" / "acme.yaml"
-    settings = yaml.safe_load(path.read_text("utf-8"))
+    settings = yaml_files.read(path)
     settings["campaigns"].append({**settings["campaigns"][0], "id": "acme-mobile"})
-    path.write_text(yaml.safe_dump(settings), "utf-8")
+    yaml_files.write(path, settings)
     watch.made.app.reload(loader.load(watch.folder / "dialgate.yaml"))
     start = watch.made.hand.at
     for day in range(2):

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from prometheus_client import ProcessCollector
 
 from dialgate.config import loader
@@ -17,6 +16,7 @@ from dialgate.core.model import DAY
 from registry_sync.run_report import Alarm, Run, Summary, export_metrics
 from tests.interfaces.webhooks.test_stop_notices import WRITTEN, delivering, hook
 from tests.observability.test_metrics import LINE, change_controller, check
+from tests.support import yaml_files
 from tests.support.paths import ROOT
 from tests.support.prometheus_server import exporter, prometheus
 from tests.support.world import CALLER, CLEAR, KEY, LISTED, NOW, SCOPES, World, client, load_list, running
@@ -48,9 +48,9 @@ def test_provisioning_files_lead_to_the_folder_and_the_data_source_of_the_guide(
     files = {path.parent.name: path for path in FOLDER.glob("provisioning/*/*.yaml")}
     for kind, path in files.items():
         assert f"sudo cp {path.relative_to(ROOT)} /etc/grafana/provisioning/{kind}/" in page
-    (provider,) = yaml.safe_load(files["dashboards"].read_text("utf-8"))["providers"]
+    (provider,) = yaml_files.read(files["dashboards"])["providers"]
     assert f"sudo cp deploy/grafana/*.json {provider['options']['path']}/" in page
-    (source,) = yaml.safe_load(files["datasources"].read_text("utf-8"))["datasources"]
+    (source,) = yaml_files.read(files["datasources"])["datasources"]
     for name in NAMES:
         board = json.loads((FOLDER / f"{name}.json").read_text("utf-8"))
         (variable,) = board["templating"]["list"]

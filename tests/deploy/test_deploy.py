@@ -19,7 +19,7 @@ from dialgate.interfaces.cli.main import app
 from dialgate.interfaces.http.operations import OPERATIONS
 from registry_sync.cli import app as registry_app
 from tests.deploy.test_registry_deploy import DEPLOY, unit
-from tests.support import world
+from tests.support import world, yaml_files
 
 
 def kubernetes() -> dict[str, Any]:
@@ -103,7 +103,7 @@ def test_reconcile_writes_its_metric_to_a_writable_folder() -> None:
 @pytest.mark.parametrize("name", ["dialgate.yaml", "registry-sync.yaml"])
 def test_mounted_configuration_is_valid(name: str, tmp_path: Path) -> None:
     """The test lays out the mounted files with the same symbolic links as the kubelet."""
-    kustomization = yaml.safe_load((DEPLOY / "kubernetes" / "kustomization.yaml").read_text("utf-8"))
+    kustomization = yaml_files.read(DEPLOY / "kubernetes" / "kustomization.yaml")
     maps = {
         item["name"]: {Path(file).name: file for file in item["files"]}
         for item in kustomization["configMapGenerator"]
@@ -229,7 +229,7 @@ async def test_container_is_healthy_while_the_gate_answers(tmp_path: Path) -> No
 
 
 def test_compose_runs_the_image_as_confined_as_the_page_does() -> None:
-    compose = yaml.safe_load((DEPLOY / "container" / "compose.yaml").read_text("utf-8"))
+    compose = yaml_files.read(DEPLOY / "container" / "compose.yaml")
     page = (DEPLOY / "container" / "README.md").read_text("utf-8")
     for service in compose["services"].values():
         assert service["read_only"]
@@ -310,5 +310,5 @@ def test_no_pod_has_a_cluster_token_and_each_has_a_policy() -> None:
 
 def test_every_manifest_is_applied() -> None:
     folder = DEPLOY / "kubernetes"
-    applied = yaml.safe_load((folder / "kustomization.yaml").read_text("utf-8"))["resources"]
+    applied = yaml_files.read(folder / "kustomization.yaml")["resources"]
     assert set(applied) == {path.name for path in folder.glob("*.yaml")} - {"kustomization.yaml"}

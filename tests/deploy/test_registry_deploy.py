@@ -5,10 +5,10 @@ import shlex
 from pathlib import Path
 
 import pytest
-import yaml
 from typer.main import get_command
 
 from registry_sync.cli import app
+from tests.support import yaml_files
 from tests.support.paths import ROOT
 
 DEPLOY = ROOT / "deploy"
@@ -26,7 +26,7 @@ def systemd_command() -> list[str]:
 
 
 def kubernetes_command() -> list[str]:
-    job = yaml.safe_load((DEPLOY / "kubernetes" / "registry-sync.yaml").read_text("utf-8"))
+    job = yaml_files.read(DEPLOY / "kubernetes" / "registry-sync.yaml")
     (container,) = job["spec"]["jobTemplate"]["spec"]["template"]["spec"]["containers"]
     words: list[str] = container["command"]
     return words

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from msgspec import structs
 
 from dialgate.config.clients import Client
@@ -33,7 +32,7 @@ from dialgate.decision_log.records import decode, joined
 from dialgate.gate.batch import REMEMBERED, REPEATED, Batch, BatchQuery, Verdict, decide_all
 from dialgate.gate.facts import Gatherer, Question
 from dialgate.store import Position, Reading, Remembered
-from tests.support import world
+from tests.support import world, yaml_files
 from tests.support.world import CALLER, CLEAR, LISTED, NOW
 
 NUMBERS = (CLEAR, LISTED, "+393331234567", "112", "+33123456789", "nonsense", "0612345678")
@@ -66,11 +65,9 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Gatherer:
 
 def add_controller(folder: Path) -> None:
     path = folder / "controllers/acme.yaml"
-    text = yaml.safe_load(path.read_text())
+    text = yaml_files.read(path)
     campaign = text["campaigns"][0] | {"id": "beta-fibre", "caller_ids": ["+390844123457"]}
-    (folder / "controllers/beta.yaml").write_text(
-        yaml.safe_dump(text | {"id": "beta", "campaigns": [campaign]})
-    )
+    yaml_files.write(folder / "controllers/beta.yaml", text | {"id": "beta", "campaigns": [campaign]})
 
 
 def call(to: str = CLEAR, **changes: Any) -> Call:

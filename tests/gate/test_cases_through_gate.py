@@ -26,6 +26,7 @@ from dialgate.core.model import (
     Pass,
     RegistryAnswer,
 )
+from tests.support.case_checks import naming
 from tests.support.case_world import GateResult, PreparedCase, ask_group, order_of_attempts, prepare, worlds
 from tests.support.casebook import all_cases, case_law, instant
 
@@ -144,29 +145,32 @@ def outcomes_of(decision: Decision) -> dict[str, tuple[str, str, Instant]]:
 
 # ---- facts of the gate -----------------------------------------------------------------------------------------------
 
-PREPARED = [prepare(place, case) for place, case in enumerate(CASES)]
-
 
 @pytest.fixture(scope="module")
-def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, GateResult]:
-    """Return the answer and record of every case, by the sentence that names the case."""
+def results(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[PreparedCase, GateResult]]:
+    """Return every case with its answer and record."""
+    cases = [prepare(place, case) for place, case in enumerate(CASES)]
 
     async def all_of_them() -> dict[str, GateResult]:
         found: dict[str, GateResult] = {}
-        for group in worlds(PREPARED):
+        for group in worlds(cases):
             found.update(await ask_group(tmp_path_factory.mktemp("world"), group))
         return found
 
-    return asyncio.run(all_of_them())
+    found = asyncio.run(all_of_them())
+    return [(prepared, found[prepared.case.about]) for prepared in cases]
 
 
-@pytest.mark.parametrize(
-    "prepared", PREPARED, ids=lambda prepared: f"{prepared.case.file}: {prepared.case.about}"
-)
 def test_the_gate_gathers_the_facts_and_makes_the_wanted_decision(
-    prepared: PreparedCase, results: dict[str, GateResult]
+    results: list[tuple[PreparedCase, GateResult]],
 ) -> None:
-    answer, record = results[prepared.case.about]
+    for prepared, result in results:
+        with naming(prepared.case):
+            check_decision(prepared, result)
+
+
+def check_decision(prepared: PreparedCase, result: GateResult) -> None:
+    answer, record = result
     want, decision = prepared.case.want, record.decision
     assert msgspec.to_builtins(unnamed(record.facts)) == msgspec.to_builtins(expected(prepared))
     assert (answer.decision, [reason.code for reason in answer.reasons]) == (want.decision, want.reasons)
@@ -177,13 +181,16 @@ def test_the_gate_gathers_the_facts_and_makes_the_wanted_decision(
         assert wanted is None or given == (instant(wanted) if wanted else 0)
 
 
-@pytest.mark.parametrize(
-    "prepared", PREPARED, ids=lambda prepared: f"{prepared.case.file}: {prepared.case.about}"
-)
 def test_the_response_matches_the_decision_and_expires_with_it_or_after_a_quarter_hour(
-    prepared: PreparedCase, results: dict[str, GateResult]
+    results: list[tuple[PreparedCase, GateResult]],
 ) -> None:
-    answer, record = results[prepared.case.about]
+    for prepared, result in results:
+        with naming(prepared.case):
+            check_response(prepared, result)
+
+
+def check_response(prepared: PreparedCase, result: GateResult) -> None:
+    answer, record = result
     until = min(record.decision.valid_until, record.at + 900 * SECOND) if record.decision.allow else 0
     # If a case needs a second controller, clients get encrypted ids.
     assert (answer.decision_id == record.id) != prepared.facts.caller_id.shared

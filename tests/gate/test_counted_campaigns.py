@@ -6,14 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from dialgate.config import loader
 from dialgate.core.model import DAY, HOUR, MINUTE, Campaign, DayCount
 from dialgate.gate.counted_campaigns import CountedCampaigns
 from dialgate.store import HourCount, PauseLift, sqlite_counts
 from dialgate.store.sqlite import SqliteStore
-from tests.support import world
+from tests.support import world, yaml_files
 from tests.support.world import NOW
 
 NAME = "acme-fibre"
@@ -23,9 +22,9 @@ LAX = {"source": "lax", "from": "2014-02-20", "above": 100, "out_of": 100, "to":
 def write_ratios(folder: Path, *more: dict[str, Any], keep: bool = True) -> None:
     """Change the limits on abandoned calls in the country file."""
     path = folder / "countries/it.yaml"
-    law = yaml.safe_load(path.read_text("utf-8"))
+    law = yaml_files.read(path)
     law["ratios"] = [*(law["ratios"] if keep else ()), *more]
-    path.write_text(yaml.safe_dump(law), "utf-8")
+    yaml_files.write(path, law)
 
 
 async def read(counted: CountedCampaigns, folder: Path, *written: HourCount | PauseLift) -> None:

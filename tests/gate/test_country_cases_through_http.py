@@ -17,7 +17,6 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
-import yaml
 from aiohttp import ClientSession
 from msgspec import structs
 from prometheus_client import CollectorRegistry
@@ -37,7 +36,7 @@ from dialgate.store import CallerIdProof
 from dialgate.store.sqlite import SqliteStore
 from registry_sync import answer_merge, publication
 from registry_sync.publication import PublishTarget
-from tests.support import casebook, world
+from tests.support import casebook, world, yaml_files
 from tests.support.case_world import SPARE, PreparedCase, consultation, count_calls, remember
 from tests.support.casebook import Case, case_law, facts_of
 from tests.support.country_cases import COUNTRIES, cases_of
@@ -79,7 +78,7 @@ def write_config(folder: Path, group: list[PreparedCase]) -> Config:
     for name in ("countries/it.yaml", "controllers/acme.yaml"):
         (folder / name).unlink()
     law = casebook.case_law_data(group[0].case)
-    (folder / f"countries/{country.lower()}.yaml").write_text(yaml.dump(law, Dumper=yaml.CSafeDumper))
+    yaml_files.write(folder / f"countries/{country.lower()}.yaml", law)
     for case in group:
         facts, shown = case.facts, case.facts.caller_id
         campaign = {
@@ -95,8 +94,7 @@ def write_config(folder: Path, group: list[PreparedCase]) -> Config:
         controller = {
             **structs.asdict(facts.controller), "name": "Acme", "country": country, "campaigns": [campaign],
         }  # fmt: skip
-        written = yaml.dump(msgspec.to_builtins(controller), Dumper=yaml.CSafeDumper)
-        (folder / f"controllers/{facts.controller.id}.yaml").write_text(written)
+        yaml_files.write(folder / f"controllers/{facts.controller.id}.yaml", msgspec.to_builtins(controller))
     return loader.load(path)
 
 

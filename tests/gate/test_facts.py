@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from msgspec import structs
 from structlog.testing import capture_logs
 
@@ -17,7 +16,7 @@ from dialgate.crypto.keys import Keys
 from dialgate.gate.facts import FileFacts, Gatherer, Question, call_id
 from dialgate.lists.snapshot import Snapshot
 from dialgate.store import CallerIdProof, CallList
-from tests.support import world
+from tests.support import world, yaml_files
 from tests.support.world import CALLER, CLEAR, LISTED, NOW, write_folder
 
 MIDNIGHT = NOW + 14 * 60 * MINUTE  # in Rome
@@ -29,12 +28,12 @@ STRANGER = "+390612345670"  # a caller ID that is assigned to no campaign
 def add_controllers(folder: Path) -> None:
     """Add a second campaign, with automated calls, and a second controller."""
     path = folder / "controllers/acme.yaml"
-    text = yaml.safe_load(path.read_text())
+    text = yaml_files.read(path)
     (first,) = text["campaigns"]
     robot = first | {"id": "acme-robot", "call_type": "automated"}
-    path.write_text(yaml.safe_dump(text | {"campaigns": [first, robot]}))
+    yaml_files.write(path, text | {"campaigns": [first, robot]})
     other = first | {"id": "beta-fibre", "caller_ids": ["+390844123457"]}
-    (folder / "controllers/beta.yaml").write_text(yaml.safe_dump(text | {"id": "beta", "campaigns": [other]}))
+    yaml_files.write(folder / "controllers/beta.yaml", text | {"id": "beta", "campaigns": [other]})
 
 
 @pytest.fixture(scope="module")

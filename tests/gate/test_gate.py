@@ -29,7 +29,7 @@ from dialgate.decision_log import LogUnavailable, verify
 from dialgate.decision_log.records import Reader, Record, decode
 from dialgate.ledger.schemas import OutcomeRequest, RevocationRequest
 from dialgate.native import COMPILED
-from tests.support import world
+from tests.support import world, yaml_files
 from tests.support.damage import flip
 from tests.support.world import CALLER, CLEAR, LISTED, NOW, Hand, World
 
@@ -593,7 +593,7 @@ async def test_an_invalid_configuration_leaves_the_previous_one_in_force(running
     assert [line["problem"] for line in said] == list(refused.value.problems) != []
     assert running.sample("dialgate_config_rejected_total") == 1
     assert (await ask(running)).decision == "allow"
-    path.write_text(yaml.safe_dump(yaml.safe_load(whole) | {"data": "elsewhere"}))
+    yaml_files.write(path, yaml.safe_load(whole) | {"data": "elsewhere"})
     with pytest.raises(ConfigError, match="restart"):
         running.app.reload(loader.load(path))
     assert (await ask(running)).decision == "allow"
@@ -778,7 +778,7 @@ async def test_the_gate_shows_its_clock_and_what_its_calls_are_decided_with(runn
 
 async def test_a_reload_shows_the_new_configuration_in_the_metrics(running: World) -> None:
     path = running.folder / "dialgate.yaml"
-    path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()) | {"remember_hours": 25}))
+    yaml_files.write(path, yaml_files.read(path) | {"remember_hours": 25})
     config, before = loader.load(path), running.app.config.hash
     running.app.reload(config)
     labels = {"version": __version__, "compiled": COMPILED}

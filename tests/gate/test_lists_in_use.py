@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from msgspec import structs
 from prometheus_client import CollectorRegistry
 
@@ -23,6 +22,7 @@ from dialgate.runtime.clock import wall_clock
 from dialgate.runtime.shared_run import SharedRun
 from dialgate.store import CallerIdProof, StoreUnavailable
 from dialgate.subjects.list_removal import remove_from_lists
+from tests.support import yaml_files
 from tests.support.running_gate import program, serving
 from tests.support.world import (
     CALL,
@@ -52,10 +52,10 @@ def often() -> Iterator[None]:
 
 def with_campaigns(folder: Path) -> None:
     path = folder / "controllers" / "acme.yaml"
-    written = yaml.safe_load(path.read_text())
+    written = yaml_files.read(path)
     first = written["campaigns"][0]
     written["campaigns"] += [{**first, "id": f"other-{n}"} for n in range(CAMPAIGNS)]
-    path.write_text(yaml.safe_dump(written))
+    yaml_files.write(path, written)
 
 
 @pytest.mark.usefixtures("often")
@@ -92,9 +92,9 @@ OTHER = LISTED  # the second number of the list; here the registry says clear of
 
 def with_caller_id(folder: Path, *caller_ids: str) -> Config:
     path = folder / "controllers" / "acme.yaml"
-    written = yaml.safe_load(path.read_text())
+    written = yaml_files.read(path)
     written["campaigns"][0]["caller_ids"] += caller_ids or [PROVED]
-    path.write_text(yaml.safe_dump(written))
+    yaml_files.write(path, written)
     return loader.load(folder / "dialgate.yaml")
 
 

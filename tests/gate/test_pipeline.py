@@ -538,11 +538,11 @@ def played(house: Any, folder: Path, histories: st.SearchStrategy[list[Step]], m
 
 
 def test_two_gates_on_one_redis_keep_every_promise_through_any_history(tmp_path: Path) -> None:
-    played(two_gates_on_redis, tmp_path, on_redis, 30)
+    played(two_gates_on_redis, tmp_path, on_redis, 16)
 
 
 def test_a_gate_on_sqlite_keeps_every_promise_through_any_history(tmp_path: Path) -> None:
-    played(a_gate_on_sqlite, tmp_path, on_sqlite, 20)
+    played(a_gate_on_sqlite, tmp_path, on_sqlite, 12)
 
 
 async def test_an_answer_that_could_not_be_recorded_is_not_repeated_by_another_gate(tmp_path: Path) -> None:

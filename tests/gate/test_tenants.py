@@ -10,13 +10,12 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import pytest
-import yaml
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from msgspec import Struct
 
 from dialgate.core.model import HOUR, Call
-from tests.support import world
+from tests.support import world, yaml_files
 from tests.support.world import CALLER, CLEAR, LIST, LISTED, NOW, World
 
 SCOPES = (*world.SCOPES, "subjects")
@@ -160,10 +159,10 @@ def pick(found: list[Any], of: int, nobody: Any) -> Any:
 def write_controllers(folder: Path) -> Path:
     """Write the example controller, and a copy with other names."""
     folder.mkdir(parents=True)
-    text = yaml.safe_load((world.CONFIG / "controllers" / "acme.yaml").read_text())
+    text = yaml_files.read(world.CONFIG / "controllers" / "acme.yaml")
     for owner in OWNERS:
         campaign = {**text["campaigns"][0], "id": CAMPAIGNS[owner], "caller_ids": [SHOWN[owner]]}
-        (folder / f"{owner}.yaml").write_text(yaml.safe_dump({**text, "id": owner, "campaigns": [campaign]}))
+        yaml_files.write(folder / f"{owner}.yaml", {**text, "id": owner, "campaigns": [campaign]})
     return folder
 
 

@@ -10,7 +10,6 @@ from urllib.parse import parse_qs
 
 import msgspec
 import pytest
-import yaml
 
 from dialgate.config import loader
 from dialgate.config.listeners import SipTrunk
@@ -20,7 +19,7 @@ from dialgate.core.responses import Answer, Reason
 from dialgate.interfaces.http.errors import CODES
 from dialgate.interfaces.sip.responses import response_for
 from dialgate.tools.conformance import dialplan, vicidial
-from tests.support import pbx
+from tests.support import pbx, yaml_files
 from tests.support.paths import ROOT
 from tests.support.pbx import CAMPAIGN, Pbx
 from tests.support.world import CALL, CALLER, CLEAR, LISTED
@@ -108,9 +107,9 @@ def dial_in(asterisk: Pbx, region: str) -> None:
     """Change the campaign's dial region."""
     app = asterisk.made.app
     path = app.config.folder / "controllers" / "acme.yaml"
-    written = yaml.safe_load(path.read_text())
+    written = yaml_files.read(path)
     written["campaigns"][0]["dial_region"] = region
-    path.write_text(yaml.safe_dump(written))
+    yaml_files.write(path, written)
     app.reload(loader.load(app.config.path))
 
 

@@ -13,14 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from aiohttp import ClientSession, ClientTimeout, TCPConnector
 from typer.testing import CliRunner
 
 from dialgate.core.model import DAY
 from dialgate.interfaces.cli.main import app
 from dialgate.runtime.clock import wall_clock
-from tests.support import redis_servers, world
+from tests.support import redis_servers, world, yaml_files
 from tests.support.running_gate import RunningGate, serving
 from tests.support.world import CALL, CLEAR, KEY, LISTED
 
@@ -141,11 +140,6 @@ async def test_workers_share_the_port_and_count_together(node: RunningGate) -> N
     assert sum(answer["decision"] == "allow" for answer in answers) == 5, answers[0]
     assert len({answer["decision_id"].partition("-")[0] for answer in answers}) == 2
     assert len({answer["decision_id"] for answer in answers}) == 60
-
-
-async def test_workers_do_not_preempt_each_other(node: RunningGate) -> None:
-    policies = {os.sched_getscheduler(int(task.name)) for pid in children(node) for task in tasks(pid)}
-    assert policies == {os.SCHED_BATCH}
 
 
 async def test_one_scrape_shows_every_worker(node: RunningGate) -> None:
@@ -307,8 +301,8 @@ async def test_a_worker_does_not_start_with_another_store(node: RunningGate, tmp
     """Otherwise a revocation that one worker records would not bind the other workers."""
     before = children(node)
     file = tmp_path / "dialgate.yaml"
-    response = yaml.safe_load(file.read_text())
-    file.write_text(yaml.safe_dump({**response, "store": {**response["store"], "name": "another"}}))
+    response = yaml_files.read(file)
+    yaml_files.write(file, {**response, "store": {**response["store"], "name": "another"}})
     node.process.send_signal(signal.SIGUSR2)
     await said(node, "rolling restart stopped; the remaining old workers keep running")
     assert children(node) == before
@@ -347,9 +341,11 @@ async def said(gate: RunningGate, event: str) -> None:
     raise AssertionError(f"the gate did not say {event!r}; it said:\n{''.join(heard)}")
 
 
-async def test_workers_end_with_their_parent(node: RunningGate) -> None:
+async def test_workers_do_not_preempt_each_other_and_end_with_their_parent(node: RunningGate) -> None:
     workers = children(node)
     assert len(workers) == 2
+    policies = {os.sched_getscheduler(int(task.name)) for pid in workers for task in tasks(pid)}
+    assert policies == {os.SCHED_BATCH}
     os.kill(node.process.pid, signal.SIGKILL)
 
     async def ended() -> bool:

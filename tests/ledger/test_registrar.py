@@ -10,7 +10,6 @@ from typing import Any
 
 import msgspec
 import pytest
-import yaml
 from msgspec import structs
 from prometheus_client import CollectorRegistry
 
@@ -43,6 +42,7 @@ from dialgate.ledger.schemas import (
 from dialgate.lists import call_list
 from dialgate.lists.call_list import RowProblem
 from dialgate.lists.tabular import of_lines
+from tests.support import yaml_files
 from tests.support.world import CALLER, CLEAR, LIST, NOW, write_folder
 
 DIALER = Client(name="dialer", controllers=("acme",), scopes=("revoke", "ledger", "lists"))
@@ -192,12 +192,10 @@ async def test_refusal_names_the_field_and_contains_no_number(
 
 async def test_refusal_of_an_unknown_name_lists_only_names_of_this_client(tmp_path: Path) -> None:
     config = write_folder(tmp_path)
-    acme = yaml.safe_load((tmp_path / "controllers/acme.yaml").read_text())
+    acme = yaml_files.read(tmp_path / "controllers/acme.yaml")
     for name in ("beta", "zeta"):
         campaigns = [acme["campaigns"][0] | {"id": f"{name}-{place}"} for place in range(2)]
-        (tmp_path / f"controllers/{name}.yaml").write_text(
-            yaml.safe_dump(acme | {"id": name, "campaigns": campaigns})
-        )
+        yaml_files.write(tmp_path / f"controllers/{name}.yaml", acme | {"id": name, "campaigns": campaigns})
     client = Client(name="two", controllers=("acme", "beta"), scopes=("lists",))
     registrar = await Registrar.open(loader.load(config), lambda: NOW)
     try:
@@ -467,9 +465,9 @@ async def test_mobiles_without_directory_in_their_row_are_counted(
 async def abroad(registrar: Registrar) -> Registrar:
     """Add a campaign that calls France from Italy. Its dialer writes French numbers without a country code."""
     path = registrar.config.folder / "controllers/acme.yaml"
-    written = yaml.safe_load(path.read_text())
+    written = yaml_files.read(path)
     french = written["campaigns"][0] | {"id": "acme-france", "dial_region": "FR"}
-    path.write_text(yaml.safe_dump(written | {"campaigns": [*written["campaigns"], french]}))
+    yaml_files.write(path, written | {"campaigns": [*written["campaigns"], french]})
     registrar.reload(loader.load(registrar.config.folder / "dialgate.yaml"))
     return registrar
 

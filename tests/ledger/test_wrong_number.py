@@ -8,7 +8,6 @@ from urllib.parse import quote
 
 import msgspec
 import pytest
-import yaml
 from typer.testing import CliRunner
 
 from dialgate.app import App
@@ -21,7 +20,7 @@ from tests.gate import test_restore
 from tests.gate.test_restore import House, codes, house
 from tests.store import test_shared_store
 from tests.store.test_shared_store import gates
-from tests.support import world
+from tests.support import world, yaml_files
 from tests.support.world import CALLER, KEY, NOW, World
 
 __all__ = ["gates", "house"]  # fixtures
@@ -234,6 +233,6 @@ async def test_report_in_the_log_takes_effect_on_a_restored_ledger(house: House)
 
 
 async def test_shipped_law_cites_a_source_for_wrong_numbers() -> None:
-    law = yaml.safe_load((world.CONFIG / "countries/it.yaml").read_text())
+    law = yaml_files.read(world.CONFIG / "countries/it.yaml")
     assert [item for item in law["consents"] if "wrong_number" in item.get("cited_for", ())]
     assert NumberConfirmed.__struct_config__.tag == "number_confirmed"

@@ -283,7 +283,7 @@ def _edited(data: Any, path: _Path, value: Any) -> Any:
 # ---- detection -------------------------------------------------------------------------------------------------------
 
 
-class Example(NamedTuple):
+class Example(Struct, frozen=True, dict=True):
     """The facts of a case, or of one combination of a table.
 
     `before` is the decision under `usual`, the law without a mutant, and satisfies `is_as_wanted`. `own` holds the
@@ -296,6 +296,11 @@ class Example(NamedTuple):
     own: dict[str, Any]
     is_as_wanted: Callable[[Decision], bool]
     before: Decision
+
+    @functools.cached_property
+    def is_lifted(self) -> bool:
+        """Whether an exemption lifts a section for this call under the usual law."""
+        return bool(lift(self.facts, self.usual.binding(self.facts)).lifted)
 
     def fails(self, data: dict[str, Any], law: Law) -> bool:
         if self.own:
@@ -362,9 +367,10 @@ class Notice:
             return lambda _: False
 
         def same(example: Example) -> bool:
+            if example.own or example.is_lifted:
+                return False
             binding = lift(example.facts, law.binding(example.facts))
-            usual = lift(example.facts, self._usual.binding(example.facts))
-            if example.own or binding.advised is not None or binding.lifted or usual.lifted:
+            if binding.advised is not None or binding.lifted:
                 return False
             try:
                 return all(
@@ -374,6 +380,11 @@ class Notice:
                 return False
 
         return same
+
+
+@functools.cache
+def notice_of(country: str) -> Notice:
+    return Notice(country)
 
 
 def _reads(law: Law, calls: Iterable[Facts]) -> dict[str, set[str]]:
@@ -620,7 +631,7 @@ def run(names: Iterable[str], judged: Collection[Mutant] = ()) -> Run:
     survived: list[Change] = []
     for country in names:
         data = casebook.law_data(country)
-        notice = Notice(country)
+        notice = notice_of(country)
         failed = notice.notices(data, everything=True)
         if failed:
             raise RuntimeError(f"fails without a mutant: {failed}")

@@ -12,6 +12,8 @@ import msgspec
 import yaml
 from msgspec import Struct
 
+from tests.support import yaml_files
+
 FILE = Path(__file__).parent / "survivors.yaml"
 
 Judgement = Literal["equivalent", "over-strict", "accepted"]
@@ -54,7 +56,7 @@ class Difference(NamedTuple):
 
 
 def read(path: Path = FILE) -> dict[str, list[Entry]]:
-    return msgspec.convert(yaml.safe_load(path.read_text("utf-8")) or {}, dict[str, list[Entry]])
+    return msgspec.convert(yaml_files.read(path) or {}, dict[str, list[Entry]])
 
 
 def listed(entries: dict[str, list[Entry]]) -> dict[Mutant, Entry]:

@@ -4,13 +4,13 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import yaml
 from aiohttp import ClientSession
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 
 from dialgate.config import loader
 from dialgate.core.model import DAY, SECOND
+from tests.support import yaml_files
 from tests.support.world import CALL, CALLER, CLEAR, LISTED, NOW, World, load_list, running
 
 OPEN = {"Accept": "application/openmetrics-text; version=1.0.0"}
@@ -41,9 +41,9 @@ def exemplar(samples: list[Sample], name: str, **labels: str) -> str:
 
 def change_controller(folder: Path, **changes: Any) -> None:
     path = folder / "controllers" / "acme.yaml"
-    response = yaml.safe_load(path.read_text("utf-8"))
+    response = yaml_files.read(path)
     response["campaigns"][0] |= changes
-    path.write_text(yaml.safe_dump(response), "utf-8")
+    yaml_files.write(path, response)
 
 
 async def test_an_exemplar_leads_from_a_count_to_the_newest_decision(tmp_path: Path) -> None:

@@ -16,9 +16,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
-import yaml
-
 from dialgate.core import phone_areas
+from tests.support import yaml_files
 
 _MODULE = Path(phone_areas.__file__)
 _FACTS = Path(__file__).with_name("area_facts.yaml")
@@ -85,7 +84,7 @@ def upstream(release: str) -> Upstream:
 
 def tables(data: Upstream) -> dict[str, Rows]:
     """Return the rows of the generated tables `ZONES`, `PLACES` and `ZONES_OF_PLACES`."""
-    facts = yaml.safe_load(_FACTS.read_text("utf-8"))
+    facts = yaml_files.read(_FACTS)
     places = _places(data.names, facts["places"])
     zones = _zones(data.zones, facts["zones"], places)
     return {"ZONES": zones, "PLACES": places, "ZONES_OF_PLACES": _zones_of_places(zones, places, facts)}

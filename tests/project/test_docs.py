@@ -26,6 +26,7 @@ from docs import reference_pages
 from docs.reference_pages import COMMANDS, PROGRAMS, exposed
 from registry_sync.config import Registries
 from registry_sync.run_report import Kind
+from tests.support import yaml_files
 from tests.support.paths import ROOT
 
 README = (ROOT / "README.md").read_text("utf-8")
@@ -185,7 +186,7 @@ def test_the_changelog_lists_versions_newest_first_with_one_line_for_each_change
 
 
 def test_pre_commit_runs_the_tools_of_make_lint() -> None:
-    hooks = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text("utf-8"))["repos"][0]["hooks"]
+    hooks = yaml_files.read(ROOT / ".pre-commit-config.yaml")["repos"][0]["hooks"]
     recipe = re.search(r"^lint:.*\n((?:\t.+\n)+)", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE)
     assert recipe
     tools = [line.strip().replace("$(BIN)", ".venv/bin") for line in recipe[1].splitlines()]

@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from typer.testing import CliRunner
 
 from dialgate.config.configuration import ConfigError
 from registry_sync import cli, config
 from tests.registry_sync.test_registry_lists import US
+from tests.support import yaml_files
 from tests.support.registry_world import ASKED, JobWorld
 from tests.support.world import CONFIG
 
@@ -27,7 +27,7 @@ def test_shipped_example_is_valid(tmp_path: Path) -> None:
 
 def problems(folder: Path, written: dict[str, Any]) -> str:
     job = JobWorld(folder)
-    job.path.write_text(yaml.safe_dump(written))
+    yaml_files.write(job.path, written)
     with pytest.raises(ConfigError) as refused:
         config.load(job.path)
     return "\n".join(refused.value.problems)
@@ -155,7 +155,7 @@ def test_import_accepts_either_file(tmp_path: Path) -> None:
 
 def test_errors_of_the_gate_are_reported_with_those_of_the_job(tmp_path: Path) -> None:
     job = JobWorld(tmp_path)
-    job.path.write_text(yaml.safe_dump({"kept": 0, "gate": "dialgate.yaml"}))
+    yaml_files.write(job.path, {"kept": 0, "gate": "dialgate.yaml"})
     gate = tmp_path / "dialgate.yaml"
     gate.write_text(gate.read_text() + "answer_seconds: never\n")
     with pytest.raises(ConfigError) as refused:

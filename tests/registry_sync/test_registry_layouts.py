@@ -14,7 +14,6 @@ from typing import Any
 import asyncssh
 import msgspec
 import pytest
-import yaml
 from prometheus_client import CollectorRegistry
 
 from dialgate.app import App
@@ -33,7 +32,7 @@ from registry_sync.formats.text import FaultyFile
 from registry_sync.run_report import Run
 from registry_sync.simulator.servers import PASSWORD, USER, serve_sftp
 from tests.registry_sync.test_registry_sources import secret
-from tests.support import world
+from tests.support import world, yaml_files
 from tests.support.registry_world import no_progress
 from tests.support.world import CONFIG, Hand
 
@@ -68,7 +67,7 @@ class Office:
             "callee": "consumer", "caller_ids": [caller], "trunk_country": country, "dial_region": country, "dial_mode": "manual",
         }  # fmt: skip
         controller = {"id": "acme", "name": "Acme", "country": country, "campaigns": [campaign]}
-        (folder / "controllers/acme.yaml").write_text(yaml.safe_dump(controller))
+        yaml_files.write(folder / "controllers/acme.yaml", controller)
         self.caller = caller
         self.inbox = folder / "inbox"
         self.inbox.mkdir()
@@ -76,7 +75,7 @@ class Office:
         self.configure(**registries)
 
     def configure(self, **registries: Any) -> None:
-        self.path.write_text(yaml.safe_dump({"work": "data/registries", **registries}))
+        yaml_files.write(self.path, {"work": "data/registries", **registries})
 
     def put(self, name: str, *lines: str) -> None:
         (self.inbox / name).write_bytes("".join(f"{line}\r\n" for line in lines).encode())

@@ -45,7 +45,7 @@ from tests.support.sample_log import NOW
 from tests.support.shipping_world import ACCESS, NUMBERS, both, bucket, closed, fetched, files, store, written
 from tests.support.world import write_folder
 
-KILLS = int(os.environ.get("DIALGATE_SHIPPING_KILLS", "5"))
+KILLS = int(os.environ.get("DIALGATE_SHIPPING_KILLS", "3"))
 
 
 class Place(Struct):

@@ -35,7 +35,7 @@ from tests.support.sample_log import NOW
 from tests.support.shipping_world import NUMBERS, both, closed, files, written
 from tests.support.world import CALL, CLEAR, LISTED, World, write_folder
 
-KILLS = int(os.environ.get("DIALGATE_SHIPPING_KILLS", "5"))
+KILLS = int(os.environ.get("DIALGATE_SHIPPING_KILLS", "3"))
 
 
 @pytest.fixture

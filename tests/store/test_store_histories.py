@@ -319,7 +319,7 @@ def folders(folder: Path) -> Iterator[Path]:
         yield path
 
 
-@pytest.mark.parametrize(("engine", "many"), [(sqlite_engine, 60), (redis_engine, 60)])
+@pytest.mark.parametrize(("engine", "many"), [(sqlite_engine, 40), (redis_engine, 40)])
 def test_a_store_agrees_with_its_model_after_any_history(
     engine: Callable[[Path], Engine], many: int, tmp_path: Path
 ) -> None:

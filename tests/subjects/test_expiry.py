@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from dialgate.config import loader
 from dialgate.core.local_time import day_in
@@ -14,7 +13,7 @@ from dialgate.core.model import DAY, Instant
 from dialgate.store import factory
 from dialgate.store.redis import RedisStore
 from dialgate.subjects.expiry import Removal
-from tests.support import redis_servers, world
+from tests.support import redis_servers, world, yaml_files
 from tests.support.world import CALL, CLEAR, LIST, NOW, World
 
 CLIENTS = [world.client("tests", world.KEY, *world.SCOPES, "subjects")]
@@ -200,8 +199,8 @@ async def test_law_extends_a_shorter_term(tmp_path: Path) -> None:
     }
 
     def demand(folder: Path) -> None:
-        law = yaml.safe_load((folder / "countries/it.yaml").read_text())
-        (folder / "countries/it.yaml").write_text(yaml.safe_dump(law | {"records": [rule]}))
+        law = yaml_files.read(folder / "countries/it.yaml")
+        yaml_files.write(folder / "countries/it.yaml", law | {"records": [rule]})
 
     async with world.running(tmp_path, prepare=demand, clients=CLIENTS, storage=DAYS) as gate:
         await consent_withdrawn(gate)
@@ -236,10 +235,10 @@ async def test_items_in_use_and_revocations_are_kept(gate: World) -> None:
 
 def lengthen_limits(gate: World, period: str) -> None:
     file = gate.folder / "countries" / "it.yaml"
-    law = yaml.safe_load(file.read_text())
+    law = yaml_files.read(file)
     for limit in law["limits"]:
         limit["per"] = limit["per"].replace("30d", period)
-    file.write_text(yaml.safe_dump(law))
+    yaml_files.write(file, law)
     gate.app.reload(loader.load(gate.folder / "dialgate.yaml"))
 
 

@@ -1,5 +1,8 @@
 """Checks of a case: the decision is the one that the case expects, and a replay gives the same decision."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import msgspec
 
 from dialgate.core.decision import decide
@@ -12,6 +15,16 @@ from tests.support.citations import matches
 
 def name_of(case: Case) -> str:
     return f"{case.file}: {case.about} at {case.at}"
+
+
+@contextmanager
+def naming(case: Case) -> Iterator[None]:
+    """Add the case to the error if a check in the block fails."""
+    try:
+        yield
+    except AssertionError as error:
+        error.add_note(name_of(case))
+        raise
 
 
 def wrong(case: Case) -> list[str]:

@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
-import yaml
 from msgspec import structs
 from prometheus_client import CollectorRegistry
 
@@ -40,7 +39,7 @@ from dialgate.store import CallerIdProof, HourCount, sqlite_counts
 from dialgate.store.sqlite import SqliteStore
 from registry_sync import answer_merge, publication
 from registry_sync.publication import PublishTarget
-from tests.support import casebook, world
+from tests.support import casebook, world, yaml_files
 from tests.support.casebook import Case, case_law, facts_of
 
 NUMBERS = {
@@ -123,10 +122,10 @@ def configure(folder: Path, of: PreparedCase) -> Config:
     facts, case = of.facts, of.case
     law = dict(casebook.case_law_data(case))
     law["traits"] = sorted({*law["traits"], *facts.controller.adheres_to, *facts.controller.traits})
-    (folder / "countries" / f"{case.country.lower()}.yaml").write_text(yaml.safe_dump(law))
+    yaml_files.write(folder / "countries" / f"{case.country.lower()}.yaml", law)
     if facts.number.problem and facts.number.kind != "invalid":
         draft = law | {"country": facts.number.region, "draft": True}
-        (folder / "countries" / "draft.yaml").write_text(yaml.safe_dump(draft))
+        yaml_files.write(folder / "countries" / "draft.yaml", draft)
     campaign = {
         **{name: value for name, value in structs.asdict(facts.campaign).items() if value is not None},
         "dial_region": case.country,
@@ -143,7 +142,7 @@ def configure(folder: Path, of: PreparedCase) -> Config:
         written.append({**controller, "id": "partner", "campaigns": [{**campaign, "id": "partners"}]})
     for content in written:
         path_of = folder / "controllers" / f"{content['id']}.yaml"
-        path_of.write_text(yaml.safe_dump(msgspec.to_builtins(content)))
+        yaml_files.write(path_of, msgspec.to_builtins(content))
     return loader.load(path)
 
 

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-import yaml
 from aiohttp import ClientSession
 from prometheus_client import CollectorRegistry
 
@@ -18,7 +17,7 @@ from dialgate.app import App
 from dialgate.config import loader
 from dialgate.core.model import DAY, SECOND
 from dialgate.interfaces import http_application
-from tests.support import world
+from tests.support import world, yaml_files
 from tests.support.world import CALLER, CLEAR, KEY, LISTED, NOW, Hand, World
 
 AGENT, SUPERVISOR, OFFICER, STRANGER = "key-agent", "key-supervisor", "key-officer", "key-of-beta"
@@ -74,15 +73,15 @@ def clients() -> list[dict[str, Any]]:
 def write_controllers(folder: Path) -> None:
     """Write the sample controller with more campaigns, and a second controller."""
     path = folder / "controllers" / "acme.yaml"
-    acme = yaml.safe_load(path.read_text())
+    acme = yaml_files.read(path)
     shared = {"trunk_country": "IT", "dial_region": "IT"}
     numbers = ([CALLER, LANDLINE], [BARE])
     acme["campaigns"] += [
         {**campaign, **shared, "caller_ids": shown}
         for campaign, shown in zip(CAMPAIGNS, numbers, strict=True)
     ]
-    path.write_text(yaml.safe_dump(acme))
-    (folder / "controllers" / "beta.yaml").write_text(yaml.safe_dump(BETA))
+    yaml_files.write(path, acme)
+    yaml_files.write(folder / "controllers" / "beta.yaml", BETA)
 
 
 @asynccontextmanager

@@ -30,7 +30,7 @@ import msgspec
 from msgspec import Struct
 
 from dialgate.core import phone
-from tests.support import casebook
+from tests.support import casebook, yaml_files
 from tests.support.casebook import FOLDER, INSTANTS, Case, law_data, merged
 
 # The keys of a case that `each` may name; its other names are paths into the facts.
@@ -95,7 +95,7 @@ def all_country_cases() -> tuple[Case, ...]:
 
 
 def _load(path: Path) -> Any:
-    return casebook.plain(casebook.load_yaml(path), None)
+    return casebook.plain(yaml_files.read(path), None)
 
 
 def _expand(law: dict[str, Any], file: str, base: _Base, written: _Written) -> Iterator[Case]:

@@ -10,17 +10,16 @@ import itertools
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from datetime import date
-from functools import cached_property
+from functools import cached_property, reduce
 from typing import Any
 
-import yaml
 from msgspec import Struct
 
 from dialgate.core.decision import decide
 from dialgate.core.law import Law
 from dialgate.core.local_time import day_in
 from dialgate.core.model import Decision, Facts
-from tests.support import casebook
+from tests.support import casebook, yaml_files
 
 FOLDER = casebook.FOLDER / "grid"
 WORDS = FOLDER / "words.yaml"
@@ -55,10 +54,15 @@ class Words(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class Question(Struct, frozen=True, kw_only=True, dict=True):
-    """One combination of words. `data` holds its facts as parsed from YAML."""
+    """One combination of words. `values` holds the facts for each word, in the order in which they are merged."""
 
     words: dict[str, str]
-    data: dict[str, Any]
+    values: list[dict[str, Any]]
+
+    @cached_property
+    def data(self) -> dict[str, Any]:
+        """The facts, as parsed from YAML."""
+        return reduce(casebook.merged, self.values, casebook.BASE)
 
     @cached_property
     def facts(self) -> Facts:
@@ -105,7 +109,7 @@ def _text(reasons: Iterable[str]) -> str:
 
 
 def read_words() -> Words:
-    data = _load(WORDS.read_text("utf-8"))
+    data = casebook.plain(yaml_files.read(WORDS))
     return Words(axes=data["axes"], usual=data["usual"])
 
 
@@ -114,13 +118,8 @@ def read_rows() -> Iterator[Row]:
     words = read_words()
     for path in sorted(FOLDER.glob("*.yaml")):
         if path != WORDS:
-            for table in _load(path.read_text("utf-8")):
+            for table in casebook.plain(yaml_files.read(path)):
                 yield from table_rows(path.stem, table, words)
-
-
-def _load(text: str) -> Any:
-    # Like `safe_load`, but several times as fast.
-    return casebook.plain(yaml.load(text, Loader=yaml.CSafeLoader))
 
 
 def table_rows(file: str, table: dict[str, Any], words: Words) -> list[Row]:
@@ -176,13 +175,10 @@ def _words_of(axis: str, named: Any, words: Words) -> list[str]:
 
 def _question(chosen: dict[str, str], given: dict[str, str], words: Words) -> Question:
     complete = {**words.usual, **given, **chosen}
-    data: dict[str, Any] = casebook.BASE
-    for axis in words.axes:
-        if axis in complete:
-            data = casebook.merged(data, words.facts(axis, complete.pop(axis)))
+    values = [words.facts(axis, complete.pop(axis)) for axis in words.axes if axis in complete]
     if complete:
         raise GridError(f"{', '.join(complete)}: unknown axis; add it to words.yaml")
-    return Question(words=chosen, data=data)
+    return Question(words=chosen, values=values)
 
 
 def _row_problems(row: dict[str, Any], axes: dict[str, list[str]]) -> Iterator[str]:

@@ -5,7 +5,6 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-import yaml
 from msgspec import Struct
 
 from dialgate.app import App
@@ -13,7 +12,7 @@ from dialgate.config import loader
 from dialgate.config.configuration import Config
 from dialgate.interfaces.fastagi.server import FastAgi
 from dialgate.tools.conformance.asterisk import Channel, Quirks, agi
-from tests.support import world
+from tests.support import world, yaml_files
 from tests.support.world import CALLER, CLEAR, KEY, SCOPES, World
 
 PBX = {
@@ -70,16 +69,16 @@ async def opened(folder: Path, **changes: Any) -> AsyncIterator[Pbx]:
 def reconfigured(config: Config, changes: dict[str, list[str]]) -> Config:
     """Apply `changes` to the client `pbx` and return the reloaded configuration."""
     path = config.folder / "dialgate.yaml"
-    written = yaml.safe_load(path.read_text())
+    written = yaml_files.read(path)
     next(client for client in written["clients"] if client["name"] == "pbx").update(changes)
-    path.write_text(yaml.safe_dump(written))
+    yaml_files.write(path, written)
     return loader.load(path)
 
 
 def present(app: App, caller_id: str) -> None:
     """Assign another caller ID to the campaign."""
     path = app.config.folder / "controllers" / "acme.yaml"
-    written = yaml.safe_load(path.read_text())
+    written = yaml_files.read(path)
     written["campaigns"][0]["caller_ids"].append(caller_id)
-    path.write_text(yaml.safe_dump(written))
+    yaml_files.write(path, written)
     app.reload(loader.load(app.config.folder / "dialgate.yaml"))

@@ -13,6 +13,7 @@ import yaml
 from aiohttp import ClientSession, ClientTimeout, web
 from msgspec import Struct
 
+from tests.support import yaml_files
 from tests.support.fired_alerts import REPORTED
 from tests.support.paths import ROOT
 from tests.support.world import KEY
@@ -82,7 +83,7 @@ class Prometheus(Struct, frozen=True):
 
 def shorten_intervals(rules: Path, hold: str = "400ms") -> dict[str, Any]:
     """Return the rules with every `for` replaced by `hold`, so that alerts fire quickly."""
-    loaded: dict[str, Any] = yaml.safe_load(rules.read_text("utf-8"))
+    loaded: dict[str, Any] = yaml_files.read(rules)
     for group in loaded["groups"]:
         group["interval"] = _EVERY
         for rule in group["rules"]:
@@ -141,7 +142,7 @@ def _configure(folder: Path, targets: Mapping[str, Sequence[str]], *, quick: boo
             for job, hosts in targets.items()
         ],
     }
-    (folder / "prometheus.yml").write_text(yaml.safe_dump(config), "utf-8")
+    yaml_files.write(folder / "prometheus.yml", config)
 
 
 async def _address(process: asyncio.subprocess.Process) -> str:

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-import yaml
 from prometheus_client import CollectorRegistry
 
 from dialgate.config.clients import Client
@@ -25,6 +24,7 @@ from registry_sync import nightly_job
 from registry_sync.query_packages import Package, PackageStore
 from registry_sync.run_report import Run, Summary
 from registry_sync.simulator import Registry
+from tests.support import yaml_files
 from tests.support.world import NOW, Hand, write_folder
 
 # In the simulator some of these are enrolled and most are clear.
@@ -55,7 +55,7 @@ class JobWorld:
 
     def configure(self, **more: Any) -> None:
         settings = {"work": "data/registries", "textfile": "metrics.prom", "asked": [self.asked], **more}
-        self.path.write_text(yaml.safe_dump(settings))
+        yaml_files.write(self.path, settings)
         self.__dict__.pop("plan", None)
 
     @cached_property

@@ -15,7 +15,6 @@ from typing import Any
 
 import msgspec
 import numpy as np
-import yaml
 from aiohttp import ClientSession, ClientTimeout
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -36,6 +35,7 @@ from dialgate.runtime.instants import KeptInstants
 from dialgate.store import CallList
 from registry_sync import publication
 from registry_sync.publication import PublishTarget
+from tests.support import yaml_files
 from tests.support.paths import ROOT
 
 CONFIG = ROOT / "config"
@@ -98,7 +98,7 @@ def write_folder(folder: Path, **changes: Any) -> Path:
     if stream := written.get("shipping", {}).get("stream"):
         written["shipping"] = written["shipping"] | {"stream": with_url_file(folder / "stream.url", stream)}
     path = folder / "dialgate.yaml"
-    path.write_text(yaml.safe_dump(written))
+    yaml_files.write(path, written)
     return path
 
 

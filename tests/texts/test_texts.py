@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import get_args
 
 import pytest
-import yaml
 from msgspec import structs
 
 from dialgate import texts
@@ -23,6 +22,7 @@ from dialgate.texts import LANGUAGES, Language
 from tests.core import test_vocabulary as vocabulary
 from tests.core.test_decision import ALWAYS, BEYOND_THE_CALENDAR, base, with_law
 from tests.core.test_phone import REFUSED
+from tests.support import yaml_files
 from tests.support.casebook import all_cases, case_law, facts_of
 from tests.support.country_cases import all_country_cases
 from tests.support.paths import ROOT
@@ -51,7 +51,7 @@ def sources(part: object) -> Iterator[str]:
 
 def test_each_italian_law_has_a_translation_with_the_same_figures() -> None:
     laws = texts.of("it").laws
-    stored = {*sources(yaml.safe_load((CONFIG / "countries" / "it.yaml").read_text())), revocation._LAW}
+    stored = {*sources(yaml_files.read(CONFIG / "countries" / "it.yaml")), revocation._LAW}
     assert laws.keys() == stored
     for source, text in laws.items():
         assert re.findall(r"\d+", text) == re.findall(r"\d+", source)

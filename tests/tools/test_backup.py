@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from typer.testing import CliRunner
 
 from dialgate.core.model import DAY
@@ -16,7 +15,7 @@ from dialgate.decision_log import archive
 from dialgate.interfaces.cli import main
 from dialgate.runtime.clock import wall_clock
 from dialgate.tools.backup import BackupFailed, back_up
-from tests.support import world
+from tests.support import world, yaml_files
 from tests.support.running_gate import serving
 from tests.support.world import CALLER, write_folder
 
@@ -55,8 +54,8 @@ async def test_gate_on_the_copy_has_all_earlier_decisions(tmp_path: Path) -> Non
     assert (report["ok"], report["records"] >= len(before)) == (True, True)
     modes = {path.stat().st_mode & 0o077 for path in (out, *out.rglob("*"))}
     assert modes == {0}
-    restored = yaml.safe_load(config.read_text()) | {"data": str(out)}
-    config.write_text(yaml.safe_dump(restored))
+    restored = yaml_files.read(config) | {"data": str(out)}
+    yaml_files.write(config, restored)
     async with serving(config) as gate:
         seqs = [int(name.rpartition("-")[2]) for name in before]
         assert max(seqs) <= report["records"]

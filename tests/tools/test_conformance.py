@@ -16,7 +16,6 @@ from itertools import repeat
 from pathlib import Path
 
 import pytest
-import yaml
 from msgspec import Struct
 from typer.testing import CliRunner
 
@@ -39,6 +38,7 @@ from dialgate.tools.conformance.gates import TestCall as PlacedCall
 from dialgate.tools.conformance.gates import allow, frozen, mismatch, playing, silent
 from dialgate.tools.conformance.kit import CASES, MOVED, Case, Finding, cases_for
 from dialgate.tools.conformance.opensips import Invite, OpenSips
+from tests.support import yaml_files
 from tests.support.paths import ROOT
 
 DEPLOY = ROOT / "deploy"
@@ -483,7 +483,7 @@ def test_first_page_lists_every_dialer_folder() -> None:
 def test_genesys_action_matches_its_profile() -> None:
     action = json.loads((DEPLOY / "hosted/genesys-data-action.json").read_text())
     sent = json.loads(re.sub(r"\$\{input\.(\w+)\}", r"\1", action["config"]["request"]["requestTemplate"]))
-    profile = parse_profile(yaml.safe_load((ROOT / "config/webhooks/genesys.yaml").read_text()))
+    profile = parse_profile(yaml_files.read(ROOT / "config/webhooks/genesys.yaml"))
     assert read(profile, sent, {}) == {name: name for name in ("to", "from", "campaign", "call_id")}
     fields = action["contract"]["output"]["successSchema"]["properties"]
     assert set(fields) == set(profile.allow.body) == set(profile.deny.body)

@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-import yaml
 from typer.testing import CliRunner
 
 from dialgate.interfaces.cli import main
-from tests.support import world
+from tests.support import world, yaml_files
 from tests.support.commands import run_command
 from tests.support.world import CALL, CLEAR, LISTED, World
 
@@ -133,8 +132,8 @@ async def test_replay_exits_0_if_all_are_the_same_and_1_with_the_differences(ask
     for name in (asked.denied, asked.denied.rpartition("-")[2]):
         assert asked.run("log", "replay", name) == (0, "1 decisions, 1 the same, 0 different\n")
     draft = asked.gate.folder / "draft.yaml"
-    law = yaml.safe_load((world.CONFIG / "countries/it.yaml").read_bytes())
-    draft.write_text(yaml.safe_dump({**law, "registries": []}))
+    law = yaml_files.read(world.CONFIG / "countries/it.yaml")
+    yaml_files.write(draft, {**law, "registries": []})
     code, shown = asked.run("log", "replay", asked.denied, "--law", draft)
     assert code == 1
     assert "registry_clear" in shown

@@ -3,17 +3,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from typer.testing import CliRunner
 
 from dialgate.interfaces.cli import main
 from tests.report.test_law_page import LAW
+from tests.support import yaml_files
 from tests.support.casebook import COUNTRIES
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    (tmp_path / "xx.yaml").write_text(yaml.safe_dump(LAW))
+    yaml_files.write(tmp_path / "xx.yaml", LAW)
     return tmp_path
 
 

@@ -16,7 +16,6 @@ from typing import Any
 
 import aiohttp
 import pytest
-import yaml
 from typer.testing import CliRunner
 
 from dialgate.interfaces.cli import main
@@ -25,7 +24,7 @@ from dialgate.tools import first_configuration
 from dialgate.tools.first_configuration import Draft
 from tests.project.test_docs import PAGES
 from tests.project.test_first_minute import PATIENCE, Terminal, on_a_terminal, page_commands, shell
-from tests.support import world
+from tests.support import world, yaml_files
 from tests.support.commands import Done, run_command
 from tests.support.paths import ROOT
 from tests.support.ports import free_port
@@ -213,7 +212,7 @@ def test_the_files_of_a_dialer_have_its_own_values(tmp_path: Path, dialer: str) 
     assert [text[:23] for text in done.json["warnings"]] == ["campaign zeta-insurance"] * (
         dialer == "vicidial"
     )
-    settings = yaml.safe_load((tmp_path / "config/dialgate.yaml").read_text())
+    settings = yaml_files.read(tmp_path / "config/dialgate.yaml")
     text = "".join(path.read_text() for path in (tmp_path / "config/dialer").iterdir())
     for sample in ("acme-fibre", "127.0.0.1:8080", "put the key here"):
         assert sample not in text
@@ -239,7 +238,7 @@ async def test_several_campaigns_and_own_certificates(tmp_path: Path) -> None:
         "--tls-key", tls["tls_key"], "--port", str(port),
     )  # fmt: skip
     assert done.code == 0, done
-    controller = yaml.safe_load((tmp_path / "etc/controllers/zeta.yaml").read_text())
+    controller = yaml_files.read(tmp_path / "etc/controllers/zeta.yaml")
     assert [(part["id"], part["sector"], part["purpose"]) for part in controller["campaigns"]] == [
         ("one", "insurance", "sale"),
         ("two", "retail", "sale"),

@@ -13,7 +13,6 @@ from typing import Any, get_args
 
 import msgspec
 import pytest
-import yaml
 from aiohttp import ClientSession, CookieJar, FormData
 from hypothesis import given
 from hypothesis import strategies as st
@@ -34,7 +33,7 @@ from dialgate.interfaces.console.masks import masked
 from dialgate.interfaces.console.sessions import FAILURES, IDLE, LONGEST, OF_ONE, SPAN
 from dialgate.interfaces.http.errors import CODES
 from dialgate.observability.metrics import Calls
-from tests.support import world
+from tests.support import world, yaml_files
 from tests.support.console_world import (
     AGENT,
     MARKUP,
@@ -262,9 +261,9 @@ async def test_a_withdrawn_key_ends_its_sessions(gate: World) -> None:
     async with browser(gate, AGENT) as session:
         await get(session, "/console/try")
         path = gate.folder / "dialgate.yaml"
-        written = yaml.safe_load(path.read_text())
+        written = yaml_files.read(path)
         written["clients"] = [client for client in written["clients"] if client["name"] != "agent-7"]
-        path.write_text(yaml.safe_dump(written))
+        yaml_files.write(path, written)
         gate.app.reload(loader.load(path))
         await get(session, "/console/try", 303)
 

@@ -11,7 +11,6 @@ from shutil import which
 from typing import Any
 
 import pytest
-import yaml
 from typer.testing import CliRunner
 
 from dialgate.config import loader
@@ -21,6 +20,7 @@ from dialgate.interfaces.sip.outgoing_call import CallAddress, OutgoingCall, Pat
 from dialgate.interfaces.sip.transactions import Timers
 from dialgate.store import CallerIdProof
 from dialgate.store.factory import open_store
+from tests.support import yaml_files
 from tests.support.world import write_folder
 
 LINE = "+390612340000"
@@ -99,9 +99,9 @@ def configured(folder: Path) -> Path:
     """Write a configuration with a caller ID that needs a proof."""
     config = write_folder(folder)
     path = folder / "controllers" / "acme.yaml"
-    written = yaml.safe_load(path.read_text())
+    written = yaml_files.read(path)
     written["campaigns"][0]["caller_ids"] += [LINE, "156"]
-    path.write_text(yaml.safe_dump(written))
+    yaml_files.write(path, written)
     loader.load(config).data.mkdir()
     return config
 
