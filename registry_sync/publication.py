@@ -35,10 +35,7 @@ from dialgate.lists.snapshot import (
 )
 from dialgate.runtime.atomic_write import publish_file, remove_on_exit, write_file
 from dialgate.runtime.file_lock import hold_lock
-from registry_sync import answer_merge
 from registry_sync.answer_merge import (
-    AnsweredConsultation,
-    Mask,
     MergedAnswers,
     Numbers,
     PublishedAnswers,
@@ -132,10 +129,6 @@ def read_answers(path: Path) -> PublishedAnswers:
         return PublishedAnswers(read_contents(opened, path), numbers, tags)
     finally:
         opened.close()
-
-
-def merge(old: PublishedAnswers, consultation: Consultation, numbers: Numbers, listed: Mask) -> MergedAnswers:
-    return answer_merge.merge(old, [AnsweredConsultation(consultation, numbers, listed)])
 
 
 # ---- publishing ------------------------------------------------------------------------------------------------------

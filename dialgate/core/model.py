@@ -250,7 +250,7 @@ class RegistryAnswer(Struct, frozen=True, kw_only=True, omit_defaults=True):
 class Revocation(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A person's objection to calls (GDPR 21(2)-(3))."""
 
-    seq: int  # ledger sequence of the entry
+    seq: int  # ledger sequence number of the entry
     at: Instant  # when the person objected
     scope: Literal["campaign", "controller", "everyone"]
     campaign: str = ""
@@ -320,7 +320,7 @@ class CallRequest(Struct, frozen=True, kw_only=True, omit_defaults=True):
 class WrongNumber(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A report that the number does not belong to the person on record."""
 
-    seq: int  # ledger sequence of the entry
+    seq: int  # ledger sequence number of the entry
     at: Instant
     decision: str = ""  # id of the decision that allowed the call
     lifted: bool = False  # an officer has confirmed that the number is that person's
@@ -358,7 +358,7 @@ class Attempt(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
 class Known(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The stored state of a number for one controller."""
 
-    seq: int = 0  # newest ledger sequence in this state, recorded as proof of which revocations were known
+    seq: int = 0  # newest ledger sequence number in this state, recorded as proof of which revocations were known
     revocations: tuple[Revocation, ...] = ()
     consents: tuple[Consent, ...] = ()
     contracts: tuple[Contract, ...] = ()

@@ -35,6 +35,7 @@ from dialgate.lists.tabular import of_lines
 from dialgate.store import CallerIdProof
 from dialgate.store.sqlite import SqliteStore
 from registry_sync import answer_merge, publication
+from registry_sync.answer_merge import AnsweredConsultation
 from registry_sync.publication import PublishTarget
 from tests.support import casebook, world, yaml_files
 from tests.support.case_world import SPARE, PreparedCase, consultation, count_calls, remember
@@ -121,11 +122,15 @@ def publish(config: Config, case: PreparedCase, lists: dict[str, bytes]) -> None
 
 
 def _answers(folder: Path, case: PreparedCase, answer: RegistryAnswer) -> answer_merge.MergedAnswers:
-    merged = publication.merge(
+    merged = answer_merge.merge(
         publication.read_current(folder, answer.registry, case.facts.controller.id),
-        consultation(answer.consulted_at, answer.asked_since),
-        np.array([int(case.to)], np.uint64),
-        np.array([answer.answer == "listed"], np.bool_),
+        [
+            AnsweredConsultation(
+                consultation(answer.consulted_at, answer.asked_since),
+                np.array([int(case.to)], np.uint64),
+                np.array([answer.answer == "listed"], np.bool_),
+            )
+        ],
     )
     states = tuple(
         structs.replace(state, blocks=answer.blocks, since=answer.since) for state in merged.contents.states

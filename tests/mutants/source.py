@@ -36,6 +36,7 @@ GROUPS = (
     Group(
         (
             "dialgate/core/rules/*.py",
+            "dialgate/core/business_relation.py",
             "dialgate/core/exemptions.py",
             "dialgate/core/law.py",
             "dialgate/core/law_scope.py",

@@ -38,6 +38,7 @@ from dialgate.lists.tabular import of_lines
 from dialgate.store import CallerIdProof, HourCount, sqlite_counts
 from dialgate.store.sqlite import SqliteStore
 from registry_sync import answer_merge, publication
+from registry_sync.answer_merge import AnsweredConsultation
 from registry_sync.publication import PublishTarget
 from tests.support import casebook, world, yaml_files
 from tests.support.casebook import Case, case_law, facts_of
@@ -163,11 +164,15 @@ def publish_answers(config: Config, group: list[PreparedCase]) -> None:
     with publication.lock_folder(folder):
         for (at, registry), answers in sorted(by_consultation.items()):
             numbers = sorted(answers)
-            merged = publication.merge(
+            merged = answer_merge.merge(
                 publication.read_current(folder, registry, "acme"),
-                consultation(at),
-                np.array(numbers, np.uint64),
-                np.array([answers[number] for number in numbers], np.bool_),
+                [
+                    AnsweredConsultation(
+                        consultation(at),
+                        np.array(numbers, np.uint64),
+                        np.array([answers[number] for number in numbers], np.bool_),
+                    )
+                ],
             )
             publication.publish_answers(PublishTarget(folder=folder), merged, at + HOUR)
     return None

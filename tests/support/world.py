@@ -33,7 +33,8 @@ from dialgate.lists import call_list, number_set
 from dialgate.lists.snapshot import Consultation, Snapshot
 from dialgate.runtime.instants import KeptInstants
 from dialgate.store import CallList
-from registry_sync import publication
+from registry_sync import answer_merge, publication
+from registry_sync.answer_merge import AnsweredConsultation
 from registry_sync.publication import PublishTarget
 from tests.support import yaml_files
 from tests.support.paths import ROOT
@@ -145,11 +146,15 @@ def publish_answers(
         clear=sum(not listed for _, listed in pairs),
     )
     with publication.lock_folder(folder):
-        merged = publication.merge(
+        merged = answer_merge.merge(
             publication.read_current(folder, "rpo", controller),
-            consultation,
-            np.array([number for number, _ in pairs], np.uint64),
-            np.array([listed for _, listed in pairs], np.bool_),
+            [
+                AnsweredConsultation(
+                    consultation,
+                    np.array([number for number, _ in pairs], np.uint64),
+                    np.array([listed for _, listed in pairs], np.bool_),
+                )
+            ],
         )
         publication.publish_answers(PublishTarget(folder=folder), merged, at + 2 * HOUR)
 

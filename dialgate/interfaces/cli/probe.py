@@ -231,7 +231,7 @@ async def _call(
     """Call a number, up to `tries` times because the line may be busy. Raises `Failure`."""
     for left in reversed(range(tries)):
         try:
-            (probe,) = await agent.probe([number], [trunk], patience, timers, local=local)
+            probe = await agent.probe(number, trunk, patience, timers, local=local)
         except OSError as error:
             raise Failure(
                 "trunk.unreachable",

@@ -111,25 +111,16 @@ class Sound(asyncio.DatagramProtocol):
 
 
 async def probe(
-    numbers: list[str],
-    trunks: list[Trunk],
-    patience: Patience,
-    timers: Timers,
-    *,
-    local: tuple[str, int] | None,
-) -> list[Probe]:
-    """Call the numbers one after another, with one entry of `trunks` for each number.
-
-    All entries must have the same host and port. Raises `OSError` if the trunk is unreachable.
-    """
+    number: str, trunk: Trunk, patience: Patience, timers: Timers, *, local: tuple[str, int] | None
+) -> Probe:
+    """Call a number. Raises `OSError` if the trunk is unreachable."""
     loop = asyncio.get_running_loop()
-    remote = (trunks[0].host, trunks[0].port)
+    remote = (trunk.host, trunk.port)
     transport, agent = await loop.create_datagram_endpoint(Agent, local_addr=local, remote_addr=remote)
     host = transport.get_extra_info("sockname")[0]
     media, sound = await loop.create_datagram_endpoint(Sound, local_addr=(host, 0))
     try:
-        pairs = zip(numbers, trunks, strict=True)
-        return [await agent.place(number, trunk, patience, timers, sound) for number, trunk in pairs]
+        return await agent.place(number, trunk, patience, timers, sound)
     finally:
         transport.close()
         media.close()
