@@ -358,7 +358,7 @@ class Attempt(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
 class Known(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The stored state of a number for one controller."""
 
-    seq: int = 0  # newest ledger sequence number in this state, recorded as proof of which revocations were known
+    seq: int = 0  # newest ledger sequence number in this state; proves which revocations were known
     revocations: tuple[Revocation, ...] = ()
     consents: tuple[Consent, ...] = ()
     contracts: tuple[Contract, ...] = ()
