@@ -125,7 +125,7 @@ class Cycle:
         if alarm not in self._alarms:
             self._alarms.append(alarm)
 
-    def _published(self) -> PublishedAnswers:
+    def _read_old(self) -> PublishedAnswers:
         if self._current is None:
             registry, controller = self._settings.registry, self._settings.controller
             self._current = publication.read_current(self._context.target.folder, registry, controller)
@@ -167,7 +167,7 @@ class Cycle:
             or (alarm_policy.is_resting(package, self._settings, now) and self._packages.has_numbers(package))
         ]
         resting = np.append(self._packages.numbers(pending), self._without_data())
-        due = query_schedule.select_due(self._context.wanted, resting, self._published(), self._terms, now)
+        due = query_schedule.select_due(self._context.wanted, resting, self._read_old(), self._terms, now)
         if self._context.consents is not None:
             due = self._with_consents(due, self._context.consents)
             due = due[~np.isin(due, resting)]
@@ -191,7 +191,7 @@ class Cycle:
         A number's newest consent is uncovered if the number's answer does not rule out a disconnection since that
         consent. A number that was disconnected after its newest consent needs no query.
         """
-        wanted, known = self._context.wanted, self._published()
+        wanted, known = self._context.wanted, self._read_old()
         unneeded = wanted[disconnection.find_unneeded(wanted, consents, known)]
         uncovered = wanted[disconnection.find_uncovered(wanted, consents, known)]
         changed: Numbers = np.setdiff1d(uncovered, due)
@@ -213,7 +213,7 @@ class Cycle:
             and self._context.clock() - package.ended_at < rest
             and self._packages.has_numbers(package)
         ]
-        return np.setdiff1d(self._packages.numbers(answered), self._published().numbers)
+        return np.setdiff1d(self._packages.numbers(answered), self._read_old().numbers)
 
     def _allowance(self, packages: list[Package], now: Instant) -> int:
         spent = sum(
@@ -260,7 +260,7 @@ class Cycle:
     async def _publish(self, replies: list[Reply]) -> None:
         with publication.lock_folder(self._context.target.folder):
             self._current = None
-            old = self._published()
+            old = self._read_old()
             accepted = self._accept(replies, old)
             known = {consultation.id for consultation in old.contents.consultations}
             news = [reply.answered for reply in accepted if reply.answered.consultation.id not in known]
@@ -371,7 +371,7 @@ class Cycle:
         for package in packages:
             for kind, text in alarm_policy.package_alarms(package, self._settings, now):
                 self._alarm(kind, text)
-        published = self._published()
+        published = self._read_old()
         consultations = published.contents.consultations
         newest = max((consultation.submitted_at for consultation in consultations), default=0)
         self._summary = msgspec.structs.replace(
@@ -388,9 +388,7 @@ class Cycle:
 
     def _check_expiring(self, awaited: list[Package], before: Instant) -> None:
         """Raise an alarm if answers expire before `before` and no new query for them is under way."""
-        expiring = query_schedule.select_expiring(
-            self._context.wanted, self._published(), self._terms, before
-        )
+        expiring = query_schedule.select_expiring(self._context.wanted, self._read_old(), self._terms, before)
         if len(expiring):
             under_way = [self._packages.numbers(awaited), self._soon_submitted, self._without_data()]
             expiring = np.setdiff1d(expiring, np.concatenate(under_way))

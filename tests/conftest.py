@@ -36,7 +36,7 @@ def server(tmp_path: Path) -> Iterator[Path]:
     """Run a Redis for one test, on `socket` in the returned folder."""
     process = redis_servers.start(tmp_path, unixsocket=str(tmp_path / "socket"))
     yield tmp_path
-    redis_servers.ended(process)
+    redis_servers.kill(process)
 
 
 @pytest.fixture

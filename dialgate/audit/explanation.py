@@ -188,7 +188,7 @@ class _Narrator:
         yield self._verdict()
         yield from self._campaign()
         if not self._found.record.caller_sealed:  # encrypted: may be a third person's number
-            yield self._shown()
+            yield self._describe_caller_id()
         if self._found.record.decision.allow:
             yield from self._legal_basis()
         yield from self._registries()
@@ -217,7 +217,7 @@ class _Narrator:
         if campaign.goods:
             yield self._phrases.goods.format(goods=campaign.goods)
 
-    def _shown(self) -> str:
+    def _describe_caller_id(self) -> str:
         shown = self._facts.caller_id
         readable = shown.form in {"number", "short"}
         return self._phrases.shown.format(number=shown.number) if readable else self._phrases.withheld

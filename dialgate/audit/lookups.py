@@ -115,9 +115,9 @@ class Lookups:
             _log.warning("a client has reached its look-up limit", client=client.name, limit=limit)
         return TooManyLookups(limit, max(1, -(-left // SECOND)))
 
-    async def seen(self, controller: str, number: str) -> list[Seen]:
+    async def find(self, controller: str, number: str) -> list[Seen]:
         """Return the look-ups about this number, oldest first."""
-        show = Masker(self._keys, controller).shown
+        show = Masker(self._keys, controller).unseal
         return [
             Seen(
                 at=local_time.rfc3339(lookup.at),

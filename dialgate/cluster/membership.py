@@ -41,10 +41,12 @@ def shared_hash(config: Config) -> str:
 def problems(members: Members, now: Instant) -> dict[str, str]:
     """Return the nodes that have a problem, each with its description."""
     live = [gate for gate in members.present if now - gate.at < SILENT]
-    newest = {name: max((_seen(members, gate, name) for gate in live), default=0) for name in _COMPARED}
+    newest = {
+        name: max((_read_first_seen(members, gate, name) for gate in live), default=0) for name in _COMPARED
+    }
     found = {}
     for gate in members.present:
-        old = [name for name in _COMPARED if _seen(members, gate, name) < newest[name]]
+        old = [name for name in _COMPARED if _read_first_seen(members, gate, name) < newest[name]]
         if now - gate.at >= SILENT:
             found[gate.node] = "silent"
         elif old:
@@ -55,7 +57,7 @@ def problems(members: Members, now: Instant) -> dict[str, str]:
 _COMPARED: Final = ("config", "version")
 
 
-def _seen(members: Members, presence: Presence, name: str) -> Instant:
+def _read_first_seen(members: Members, presence: Presence, name: str) -> Instant:
     return members.seen.get(f"{name}:{getattr(presence, name)}", 0)
 
 

@@ -152,7 +152,7 @@ def _faults(data: Any, kind: Any, at: str) -> Iterator[str]:
             advice = _advice(data, plain_kind) if not within else _one_of(kind, within)
             if text.startswith("Invalid enum value") and not within:
                 text = f"{data!r} is not allowed"
-            yield f"{_placed(plain(text, 'key'), at + within)}{advice and f'; {advice}'}"
+            yield f"{_prefix_path(plain(text, 'key'), at + within)}{advice and f'; {advice}'}"
 
 
 def _plain(data: Any, kind: Any) -> Any:
@@ -203,13 +203,13 @@ def _faults_of_keys(data: dict[Any, Any], kind: type[Struct], at: str) -> Iterat
         elif shape.forbid_unknown_fields and name != shape.tag_field:
             near = get_close_matches(str(name), known, 1)
             advice = f"; did you mean `{near[0]}`?" if near else ""
-            yield _placed(f"unknown key `{name}`", at) + advice
+            yield _prefix_path(f"unknown key `{name}`", at) + advice
     for name, field in known.items():
         if name not in data and field.required:
-            yield _placed(f"missing key `{name}`", at)
+            yield _prefix_path(f"missing key `{name}`", at)
 
 
-def _placed(text: str, at: str) -> str:
+def _prefix_path(text: str, at: str) -> str:
     return text if at == "$" else f"{at.removeprefix('$').removeprefix('.')}: {text}"
 
 

@@ -152,7 +152,7 @@ class MonthKeys(Sealer):
         """Return a 16-byte keyed hash. A plain hash could be reversed by trying all 10^10 numbers."""
         return self._keyed.digest(number.encode())
 
-    def masked(self, value: bytes, decision: str) -> bytes:
+    def mask(self, value: bytes, decision: str) -> bytes:
         """Mask `value` (16 bytes) for this decision, by XOR. Masking the result again returns `value`.
 
         Without the mask, anyone with the ledger's key could test guesses against the recorded requests, even after the

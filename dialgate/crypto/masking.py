@@ -37,7 +37,7 @@ class Masker:
     def __init__(self, keys: Keys, controller: str) -> None:
         self._keys, self._controller = keys, controller
 
-    def masked(self, value: S, number: str) -> S:
+    def mask(self, value: S, number: str) -> S:
         """Return the struct with `number` (E.164) masked in its text fields."""
         changes = {
             name: self._field(name, getattr(value, name), number)
@@ -46,7 +46,7 @@ class Masker:
         }
         return structs.replace(value, **changes)
 
-    def shown(self, value: Any) -> Any:
+    def unseal(self, value: Any) -> Any:
         """Return a text, mapping, sequence or struct with its sealed parts decrypted.
 
         The caller must record this access as a look-up.

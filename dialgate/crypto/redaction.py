@@ -21,10 +21,10 @@ _FRAGMENT = re.compile(r"[0-9](?:[^0-9A-Za-z]{0,3}[0-9])*")
 
 def digits_of(text: str) -> str:
     """Return the digits of a text, with digits from other scripts converted to 0 to 9."""
-    return digits(text if text.isascii() else _folded(text))
+    return digits(text if text.isascii() else _fold_digits(text))
 
 
-def blanked(text: str, mark: str = "#", fewest: int = _FEWEST) -> str:
+def blank_numbers(text: str, mark: str = "#", fewest: int = _FEWEST) -> str:
     """Replace each run of at least `fewest` digits with `mark`."""
     if fewest == _FEWEST and text.isascii():  # fast path: many call ids contain the called number
         return _LONG_RUN.sub(mark, text)
@@ -41,7 +41,7 @@ def without(text: str, number: str) -> str:
         return text
     rest = text.replace(number.removeprefix("+"), "#")
     if len(rest) > _FEWEST:  # a shorter rest contains no other number
-        rest = blanked(text)
+        rest = blank_numbers(text)
     return "#" if len(rest) >= TAIL and _holds(rest, tail) else rest
 
 
@@ -53,7 +53,7 @@ def without_raw(text: str, raw: str) -> str:
     own, digits = digits_of(raw), digits_of(text)
     if not any(own[at : at + TAIL] in digits for at in range(len(own) - TAIL + 1)):
         return text
-    rest = blanked(text)
+    rest = blank_numbers(text)
     return "#" if len(digits_of(rest)) >= TAIL else rest
 
 
@@ -68,7 +68,7 @@ def taken_out(text: str, number: str, by: Callable[[str], str]) -> str:
 
 def readings(text: str) -> Iterator[str]:
     """Yield each possible number in a text, joined from neighbouring groups of digits."""
-    for run in _RUN.finditer(text if text.isascii() else _folded(text)):
+    for run in _RUN.finditer(text if text.isascii() else _fold_digits(text)):
         groups = re.findall("[0-9]+", run[0])
         for first in range(len(groups)):
             reading = ""
@@ -87,7 +87,7 @@ def _replaced(
 
     `by` receives the matching part of the text and returns the replacement.
     """
-    plain = text if text.isascii() else _folded(text)
+    plain = text if text.isascii() else _fold_digits(text)
     parts: list[str] = []
     end = 0
     for match in run.finditer(plain):
@@ -97,7 +97,7 @@ def _replaced(
     return "".join((*parts, text[end:])) if parts else text
 
 
-def _folded(text: str) -> str:
+def _fold_digits(text: str) -> str:
     """Return the text with every Unicode digit replaced by the ASCII digit. The length stays the same."""
     return "".join(
         str(unicodedata.digit(character)) if character.isdigit() else character for character in text

@@ -89,7 +89,7 @@ class Reader:
         for line in self._segments.about(hashes_):
             entry = _decoded(line)
             if isinstance(entry, Decided) and entry.number in hashes_:
-                yield structs.replace(line, seq=entry.seq), self._joined(line, entry)
+                yield structs.replace(line, seq=entry.seq), self._join_grounds(line, entry)
 
     def reports(self, decisions: Collection[str]) -> Iterator[OutcomeRecord]:
         """Yield the outcomes reported for these decisions, newest first. Raises `LogDamaged`.
@@ -112,7 +112,7 @@ class Reader:
             if isinstance(entry, Grounds):
                 self._cache_grounds(entry)
             elif isinstance(entry, Decided):
-                record = self._joined(item, entry)
+                record = self._join_grounds(item, entry)
                 counts[month_of(record.at), record.country, entry.allow] += 1
         return counts
 
@@ -126,10 +126,12 @@ class Reader:
     def _whole(self, line: Line, entry: Decided | OutcomeRecord) -> Record | OutcomeRecord:
         if isinstance(entry, OutcomeRecord):
             return entry
-        return self._joined(line, entry)
+        return self._join_grounds(line, entry)
 
-    def _joined(self, line: Line, decision: Decided) -> Record:
-        return joined(decision, self._grounds.get(decision.grounds) or self._look_up(line, decision.grounds))
+    def _join_grounds(self, line: Line, decision: Decided) -> Record:
+        return build_record(
+            decision, self._grounds.get(decision.grounds) or self._look_up(line, decision.grounds)
+        )
 
     def _look_up(self, line: Line, seq: int) -> Grounds:
         grounds_line = self._segments.find(seq)
@@ -153,7 +155,7 @@ def month_of(at: Instant) -> str:
     return f"{datetime.fromtimestamp(at // SECOND, UTC):%Y-%m}"
 
 
-def joined(decision: Decided, grounds: Grounds) -> Record:
+def build_record(decision: Decided, grounds: Grounds) -> Record:
     return Record(
         seq=decision.seq,
         id=decision.id,

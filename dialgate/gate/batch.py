@@ -292,7 +292,7 @@ class Batch:
             client=call.client,
             interface=call.interface,
             call_id=call_id(question, presentation),
-            question=month.masked(question.key, name) if question.key else b"",
+            question=month.mask(question.key, name) if question.key else b"",
             caller=month.pseudonym(presentation.number) if presentation.sealed else b"",
             caller_sealed=month.seal(presentation.number, next(self._nonces)) if presentation.sealed else b"",
         )

@@ -100,7 +100,7 @@ class CountedCampaigns:
     def _take(self, line: Line, now: Instant) -> bool:
         zone, name = self._config.laws[line.home].zone, line.campaign.id
         today = local_time.day_in(zone, now)
-        campaign = self._counted(line.campaign, zone, now)
+        campaign = self._add_counts(line.campaign, zone, now)
         used, self.campaigns[name] = self.lines.get(name), campaign
         if (
             used is not None
@@ -112,7 +112,7 @@ class CountedCampaigns:
         self._renewed[name] = now
         return True
 
-    def _counted(self, campaign: Campaign, zone: str, now: Instant) -> Campaign:
+    def _add_counts(self, campaign: Campaign, zone: str, now: Instant) -> Campaign:
         """Return the campaign with its counts for the longest period that any limit uses."""
         since = local_time.day_in(zone, now - self._longest * DAY)
         lift = self.stored.lifts.get(campaign.id)

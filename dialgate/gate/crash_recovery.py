@@ -78,7 +78,7 @@ async def settle(  # noqa: PLR0913, PLR0917 - the parts of a gate
             attempts.append(_attempt(record, keys, month))
         if record.question:
             answer = make_answer(record.decision, record.facts, record.at + answer_span)
-            question = month.masked(record.question, record.id)
+            question = month.mask(record.question, record.id)
             answers.append(Remembered(question, record.at, encode_answer(answer), record.id))
     # Enter stops before the new position is stored. If this fails, the next start finds the same stops again.
     entered = await stop_recovery.enter(store, keys, stops, now)

@@ -251,7 +251,7 @@ class Gatherer:
         owner = next((self.config.controllers[name] for name in client.controllers), None)
         home = owner.country if owner else next(iter(self.config.laws))
         return Line(
-            campaign=Campaign(id=_printable(redaction.blanked(call.campaign)), known=False),
+            campaign=Campaign(id=_printable(redaction.blank_numbers(call.campaign)), known=False),
             controller=Controller(id=""),
             controller_name="",
             home=home,

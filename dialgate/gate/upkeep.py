@@ -25,7 +25,7 @@ from dialgate.gate.durable_note import DurableNote
 from dialgate.gate.facts import Gatherer
 from dialgate.gate.health_metrics import HealthMetrics
 from dialgate.lists.number_set import DamagedFile
-from dialgate.lists.snapshot import Part, Snapshot, SnapshotMissing, changed, pulled_at
+from dialgate.lists.snapshot import Part, Snapshot, SnapshotMissing, has_changed, pulled_at
 from dialgate.observability.metrics import Metrics
 from dialgate.runtime.background_work import BackgroundWork
 from dialgate.runtime.instants import KeptInstants
@@ -297,7 +297,7 @@ class Upkeep:
 
     async def _renew(self, now: Instant, patience: float | None) -> str:
         folder = self._folder / "snapshots"
-        if changed(folder, self.gatherer.snapshot, self.gatherer.config.settings.snapshot_key):
+        if has_changed(folder, self.gatherer.snapshot, self.gatherer.config.settings.snapshot_key):
             await self._verifying.run(patience, folder)
             if self._verifying.problem:
                 return self._verifying.problem
@@ -313,7 +313,7 @@ class Upkeep:
         """Use the published snapshot if it is intact. Otherwise keep the previous one."""
         try:
             key = self.gatherer.config.settings.snapshot_key
-            snapshot = await self._threads.run(_verified, folder, key)
+            snapshot = await self._threads.run(_open_verified, folder, key)
         except (DamagedFile, SnapshotMissing):
             self.metrics.snapshot_rejected.inc()
             raise
@@ -363,7 +363,7 @@ def _behind(folder: Path, minutes: float, now: Instant) -> str:
     return "this node has not compared its registry answers with the published ones for too long; run `registry-sync pull`"
 
 
-def _verified(folder: Path, key: str) -> Snapshot:
+def _open_verified(folder: Path, key: str) -> Snapshot:
     snapshot = Snapshot.open(folder, key)
     try:
         snapshot.verify()

@@ -125,7 +125,7 @@ class LedgerAccess:
         """Return a copy of the request in which the entry's number is masked in all texts."""
         if not entry.sealed:
             return ask
-        return self.masker(entry.controller).masked(ask, self.keys.ledger.unseal(entry.sealed))
+        return self.masker(entry.controller).mask(ask, self.keys.ledger.unseal(entry.sealed))
 
     async def lift(self, client: Client, entry: Entry, event: Event, ask: Request) -> Receipt:
         """Write the event that lifts an entry. Raises `StoreUnavailable`."""

@@ -154,7 +154,7 @@ class Drafter:
         keys, order, fields, number = self._from
         e164, ask = _row(cells, number, fields, order)
         if may_contain(chain(cells[:number], cells[number + 1 :]), e164):
-            ask = self._masker.masked(ask, e164)
+            ask = self._masker.mask(ask, e164)
         return Draft(
             at=order.now,
             controller=order.controller,

@@ -88,7 +88,7 @@ class Campaigns:
 
     async def standings(self, client: Client) -> list[CampaignInfo]:
         """Return the client's campaigns with their limits on abandoned calls. Raises `StoreUnavailable`."""
-        now, counted = self._access.clock(), await self._counted()
+        now, counted = self._access.clock(), await self._read_counts()
         lines = self._access.config.lines
         return [self._info(lines[name], counted, now) for name in self._access.config.campaigns_of(client)]
 
@@ -105,7 +105,7 @@ class Campaigns:
         Raises `Refused` and `Unavailable`.
         """
         line, now = self._access.line(client, campaign), self._access.clock()
-        counted = await self._counted()
+        counted = await self._read_counts()
         if not self._info(line, counted, now).paused:
             text = "This campaign is not paused for abandoned calls. Check the campaign's id in the path."
             raise Refused("campaign.not_paused", text, "campaign", 409)
@@ -122,9 +122,9 @@ class Campaigns:
         await self._access.store.lift_pause(lift)
         _log.warning("a campaign's pause was lifted", campaign=campaign, actor=lift.actor)
         in_force = await self._activation.put_in_force()
-        return PauseReceipt(campaign=self._info(line, await self._counted(), now), in_force=in_force)
+        return PauseReceipt(campaign=self._info(line, await self._read_counts(), now), in_force=in_force)
 
-    async def _counted(self) -> CountedCampaigns:
+    async def _read_counts(self) -> CountedCampaigns:
         counted = CountedCampaigns(self._access.config)
         await counted.stored.read(self._access.store)
         counted.update(self._access.clock())

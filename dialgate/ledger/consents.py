@@ -42,7 +42,7 @@ class Consents:
         controller = self._access.controller(client, ask.controller)
         number = self._access.number(ask.number, controller)
         now = self._access.clock()
-        ask = self._access.masker(controller.id).masked(ask, number)
+        ask = self._access.masker(controller.id).mask(ask, number)
         event = self._event(ask, controller, now)
         if isinstance(event, Ending):
             earlier = await self._find_ending(controller, number, event)

@@ -38,7 +38,7 @@ class Revocations:
         now = self._access.clock()
         owner = "*" if ask.scope == "everyone" else controller.id
         number = self._access.number(ask.number, controller)
-        ask = self._access.masker(owner).masked(ask, number)
+        ask = self._access.masker(owner).mask(ask, number)
         event = Revoked(at=self._access.past(ask.at, now, "at"), scope=ask.scope, campaign=_campaign(ask))
         receipt = await self._access.append(client, ask, owner, number, event, now)
         self._access.metrics.revocation_seconds.observe(self.steady() - start)

@@ -47,7 +47,7 @@ class LedgerViews:
 
     def show(self, entry: Entry) -> HistoryEntry:
         """Return an entry with masked numbers and with the decision ids that clients see."""
-        shown: HistoryEntry = self._access.masker(entry.controller).shown(history_entry(entry))
+        shown: HistoryEntry = self._access.masker(entry.controller).unseal(history_entry(entry))
         return self._access.ids.with_decision_ids(shown) if self._access.config.shared else shown
 
     async def consents(self, client: Client, controller: str, number: str) -> list[ConsentStanding]:

@@ -168,7 +168,7 @@ def read_contents(numbers: NumberSet, path: Path) -> Contents:
         raise DamagedFile(str(path), f"its metadata does not describe registry answers: {error}") from error
 
 
-def changed(folder: Path, snapshot: "Snapshot | None", key: str = "") -> bool:
+def has_changed(folder: Path, snapshot: "Snapshot | None", key: str = "") -> bool:
     """Return whether the manifest or the required key has changed since `snapshot` was opened.
 
     The check makes only one `stat` call, so it can run every second.

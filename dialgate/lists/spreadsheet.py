@@ -93,7 +93,7 @@ def read(
     first = next(frames)
     if not isinstance(first, _Sheet):
         frames.close()
-        raise _ended()
+        raise _build_refusal()
     return first.title, _rows(frames)
 
 
@@ -103,7 +103,7 @@ def _rows(frames: Iterator[_Frame]) -> Iterator[tuple[int, list[str]]]:
             yield from frame.rows
         elif isinstance(frame, _End):
             return
-    raise _ended()
+    raise _build_refusal()
 
 
 def _frames(file: IO[bytes], memory: int, seconds: int) -> Generator[_Frame, None, None]:
@@ -124,7 +124,7 @@ def _frames(file: IO[bytes], memory: int, seconds: int) -> Generator[_Frame, Non
                 raise Refused(frame.text)
             yield frame
     except (EOFError, msgspec.DecodeError):
-        raise _ended() from None
+        raise _build_refusal() from None
     finally:
         process.kill()
         process.wait()
@@ -157,7 +157,7 @@ def _bytes(pipe: IO[bytes], count: int) -> bytes:
     return bytes(content)
 
 
-def _ended() -> Refused:
+def _build_refusal() -> Refused:
     return Refused("The spreadsheet takes too much memory or time to read; save it as CSV, or split it.")
 
 
@@ -187,7 +187,7 @@ def _main(file: BinaryIO, out: BinaryIO, memory: int, seconds: int) -> None:
     except Refused as refused:
         write(_Refusal(str(refused)))
     except MemoryError:
-        write(_Refusal(str(_ended())))
+        write(_Refusal(str(_build_refusal())))
     except _DAMAGE:
         write(
             _Refusal(

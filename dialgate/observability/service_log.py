@@ -26,8 +26,8 @@ class LogMisset(ValueError):
     """Raised if the environment variable DIALGATE_LOG is invalid. The message shows valid values."""
 
 
-def blanked(text: str) -> str:
-    return redaction.blanked(text, "<number>", _FEWEST)
+def blank_numbers(text: str) -> str:
+    return redaction.blank_numbers(text, "<number>", _FEWEST)
 
 
 def configure(wanted: ServiceLog | None = None, environment: Mapping[str, str] = os.environ) -> None:
@@ -105,12 +105,12 @@ def _overridden(wanted: ServiceLog, text: str) -> ServiceLog:
 
 def _blank_traceback(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
     if "exception" in event:
-        event["exception"] = blanked(event["exception"])
+        event["exception"] = blank_numbers(event["exception"])
     return event
 
 
 def _blank_event(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
-    event["event"] = blanked(str(event["event"]))
+    event["event"] = blank_numbers(str(event["event"]))
     return event
 
 

@@ -63,7 +63,7 @@ class Traces:
         self._provider.shutdown()
 
 
-def opened(wanted: TracesTo | None, node: str) -> Traces | None:
+def open_traces(wanted: TracesTo | None, node: str) -> Traces | None:
     """Return the configured traces, or None if `wanted` is None. Raises `MissingExtra`."""
     if wanted is None:
         return None

@@ -83,12 +83,12 @@ def lay_out(report: Report, language: Language) -> Layout:
         tables=(
             _reasons(report, say, language),
             _campaigns(report, say, language),
-            _counted("outcomes", "outcome", report.outcomes, say, language),
-            _counted("bases", "basis", report.bases, say, language),
-            _counted("caller_ids", "number", report.caller_ids, say, language),
+            _tabulate_counts("outcomes", "outcome", report.outcomes, say, language),
+            _tabulate_counts("bases", "basis", report.bases, say, language),
+            _tabulate_counts("caller_ids", "number", report.caller_ids, say, language),
             _registries(report, say, language),
             _stops(report, say, language),
-            _counted("ledger", "kind", report.ledger, say, language),
+            _tabulate_counts("ledger", "kind", report.ledger, say, language),
             _proof(report, say),
         ),
         nothing=say["nothing"],
@@ -176,7 +176,9 @@ def _campaigns(report: Report, say: dict[str, str], language: Language) -> Table
     )
 
 
-def _counted(title: str, name: str, counts: dict[str, int], say: dict[str, str], language: Language) -> Table:
+def _tabulate_counts(
+    title: str, name: str, counts: dict[str, int], say: dict[str, str], language: Language
+) -> Table:
     total = sum(counts.values())
     return Table(
         title=say[title],

@@ -89,7 +89,7 @@ class KeptInstants:
 
         If the clock jumped, record the jump too.
         """
-        with self._held() as fd:
+        with self._lock_file() as fd:
             latest = _instant(os.pread(fd, _DIGITS, 0))
             if now <= latest:
                 return
@@ -104,7 +104,7 @@ class KeptInstants:
 
         The next jump is measured from `now`.
         """
-        with self._held() as fd:
+        with self._lock_file() as fd:
             jump, latest = self.jump(), _instant(os.pread(fd, _DIGITS, 0))
             confirmed = Confirmed(at=now, since=jump.since if jump else latest, by=by, reason=reason)
             self._note(confirmed)
@@ -134,7 +134,7 @@ class KeptInstants:
         return min(jump.since + (now - jump.to), now) - span
 
     @contextmanager
-    def _held(self) -> Iterator[int]:
+    def _lock_file(self) -> Iterator[int]:
         with hold_lock(self._latest) as fd:
             yield fd
 

@@ -18,7 +18,7 @@ class SharedRun:
         if self._next is None:
             self._next = asyncio.create_task(self._run())
             self._tasks.add(self._next)
-            self._next.add_done_callback(self._ended)
+            self._next.add_done_callback(self._discard)
         await asyncio.shield(self._next)  # a cancelled caller must not cancel it for the others
 
     async def _run(self) -> None:
@@ -26,7 +26,7 @@ class SharedRun:
             self._next = None
             await self._work()
 
-    def _ended(self, run: asyncio.Task[None]) -> None:
+    def _discard(self, run: asyncio.Task[None]) -> None:
         self._tasks.discard(run)
         if not run.cancelled():
             run.exception()  # mark it as retrieved, even if every caller was cancelled

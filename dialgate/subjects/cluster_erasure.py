@@ -147,12 +147,12 @@ class ClusterErasure(Struct, kw_only=True, eq=False):
         return sorted(names.union(*peers.answers.values())), peers.missing
 
     def _name_of(self, entry: Entry) -> str:
-        name: str = Masker(self.keys, entry.controller).shown(getattr(entry.event, "id", ""))
+        name: str = Masker(self.keys, entry.controller).unseal(getattr(entry.event, "id", ""))
         return name or f"entry {self.registrar.ids.entry_id(entry.seq)}"
 
     def _suppression(self, client: Client, controller: str, number: str, ask: ErasureRequest) -> Draft:
         now = self.clock()
-        ask = Masker(self.keys, controller).masked(ask, number)
+        ask = Masker(self.keys, controller).mask(ask, number)
         return Draft(
             at=now,
             controller=controller,

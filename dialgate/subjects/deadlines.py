@@ -30,7 +30,7 @@ class Deadlines:
 
     async def ask(self, client: Client, controller: str, number: str, ask: CaseRequest) -> CaseInfo:
         """Open a request about a number (E.164). The deadline runs from `received_at`."""
-        ask = Masker(self._keys, controller).masked(ask, number)
+        ask = Masker(self._keys, controller).mask(ask, number)
         now = self._clock()
         received = now if ask.received_at is None else instant(ask.received_at)
         if not 0 <= received <= now:
@@ -68,7 +68,7 @@ class Deadlines:
             text = "Request not found for this client. Check `id`, or list the open requests."
             raise Refused("subject.unknown", text, "id", 404)
         if case.closed_at:
-            raise _closed("id")
+            raise _build_refusal("id")
         number = self._keys.ledger.unseal(events[0].sealed)
         reason = Masker(self._keys, case.controller).text(step.reason, number)
         event = await self.add_step(events[0], self._step(case, step, reason, step.actor or client.name))
@@ -113,7 +113,7 @@ class Deadlines:
             text = f"There is no open {kind} request for this number. Open one first."
             raise Refused("subject.unknown", text, "request", 404)
         if case.closed_at:
-            raise _closed("request")
+            raise _build_refusal("request")
         return events[0]
 
     async def open_cases(self, client: Client) -> list[CaseInfo]:
@@ -132,7 +132,7 @@ class Deadlines:
         The caller must record the look-up first, because this decrypts sealed numbers in free-text fields.
         """
         cases = _cases(await self._file.cases(subject))
-        return [self._info(Masker(self._keys, case.controller).shown(case)) for case in cases]
+        return [self._info(Masker(self._keys, case.controller).unseal(case)) for case in cases]
 
     async def count(self, metrics: Metrics, now: Instant) -> None:
         """Set the metrics for open requests.
@@ -156,7 +156,7 @@ class Deadlines:
         return CaseInfo(**fields, days_left=left)
 
 
-def _closed(field: str) -> Refused:
+def _build_refusal(field: str) -> Refused:
     return Refused("subject.closed", "This request is closed. Open a new one.", field, 409)
 
 

@@ -87,7 +87,7 @@ class RetentionRun:
             ended: list[Entry] = []
             for entry in entries:
                 if self._may_reveal_end(entry, bounds):
-                    ended += await self._ended(entry, bounds)
+                    ended += await self._find_ended(entry, bounds)
             for entry in ended:
                 counts[_KINDS[erasure.basis_of(entry).partition(":")[0]]] += 1
             if drop and ended:
@@ -114,7 +114,7 @@ class RetentionRun:
             case _:
                 return False
 
-    async def _ended(self, first: Entry, bounds: dict[str, Instant]) -> list[Entry]:
+    async def _find_ended(self, first: Entry, bounds: dict[str, Instant]) -> list[Entry]:
         """Return a subject's entries that ended before the time in `bounds`.
 
         Return an empty list if the subject is under a legal hold. Also return an empty list if `first` is not the

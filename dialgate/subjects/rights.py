@@ -215,7 +215,7 @@ class Subjects:
             lists=await asyncio.to_thread(inventory.on_lists, person, lists),
             registries=await asyncio.to_thread(inventory.from_registries, person),
             decisions=inventory.decisions(records, known.attempts),
-            lookups=await self.lookups.seen(controller, number),
+            lookups=await self.lookups.find(controller, number),
             requests=await self.deadlines.cases_of(subject),
             used=erasure.last_used(records, known.attempts),
         )

@@ -134,7 +134,7 @@ class Question(Struct, frozen=True, kw_only=True):
     def default_of(self, draft: Draft, place: int) -> str | None:
         return self.default(draft, place) if callable(self.default) else self.default
 
-    def written(self, draft: Draft, place: int) -> str:
+    def render(self, draft: Draft, place: int) -> str:
         text = draft.get(self.name, place)
         match self.form:
             case "list":
@@ -290,7 +290,7 @@ def _filled(name: str, draft: Draft, more: Mapping[str, str] = {}, place: int = 
     template = Template((_RESOURCES / "first" / name).read_text("utf-8"))
     names = {name for name in template.get_identifiers() if name not in more}
     return template.substitute(
-        more, **{name: _BY_NAME[name.replace("_", "-")].written(draft, place) for name in names}
+        more, **{name: _BY_NAME[name.replace("_", "-")].render(draft, place) for name in names}
     )
 
 

@@ -156,7 +156,7 @@ class Table:
                 except _Fault as fault:
                     raise FaultyFile(f"{path.name}, line {reader.line:,}: {fault}") from None
                 advance(len(chunk))
-        numbers, statuses, days = parts.joined()
+        numbers, statuses, days = parts.concatenate()
         if not len(numbers):
             raise FaultyFile(f"{path.name}: the file is empty")
         sample = numbers[:_SAMPLE].tolist()
@@ -181,7 +181,7 @@ class _Parts:
         self._statuses.append(np.fromiter((row.status for row in rows), np.uint8, len(rows)))
         self._days.append(np.fromiter((row.day for row in rows), np.int32, len(rows)))
 
-    def joined(self) -> tuple[Numbers, text.Bytes, Days]:
+    def concatenate(self) -> tuple[Numbers, text.Bytes, Days]:
         if not self._numbers:
             return np.empty(0, np.uint64), np.empty(0, np.uint8), np.empty(0, np.int32)
         return np.concatenate(self._numbers), np.concatenate(self._statuses), np.concatenate(self._days)

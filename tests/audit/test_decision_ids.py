@@ -136,11 +136,11 @@ async def reads(gate: World, decision: str) -> Counter[str]:
         CallCounter(recorder, counts),
     )
 
-    async def counted(name: str) -> tuple[str, str] | None:
+    async def count_call(name: str) -> tuple[str, str] | None:
         counts["elsewhere"] += 1
         return await elsewhere(name)
 
-    registrar.outcomes.elsewhere = counted
+    registrar.outcomes.elsewhere = count_call
     try:
         assert await report(gate, "acme", decision) == 404
     finally:

@@ -40,7 +40,7 @@ from dialgate.subjects.rights import Subjects
 from dialgate.tools.verifier import verify_evidence
 from dialgate.tools.verifier.verify_evidence import Refused, verify
 from tests.decision_log.test_timestamps import authority, serving
-from tests.interfaces.cli.test_cli import command, ended
+from tests.interfaces.cli.test_cli import command, wait_for_end
 from tests.support import sample_log, world
 from tests.support.world import CALL, CLEAR, LISTED, NOW, World
 
@@ -568,7 +568,7 @@ async def test_commands_make_checkpoint_and_evidence(running: World, tmp_path: P
 
     def run(*words: object) -> Any:
         why = ("--purpose", "Garante, letter 4") if words[0] == "evidence" else ()
-        return ended(command("log", *words, *why, DIALGATE_CONFIG=config))
+        return wait_for_end(command("log", *words, *why, DIALGATE_CONFIG=config))
 
     checkpoint, bundle, list_file = (
         tmp_path / name for name in ("checkpoint.json", "evidence.json", "asked.txt")
@@ -587,7 +587,7 @@ async def test_commands_make_checkpoint_and_evidence(running: World, tmp_path: P
     assert run("evidence", "--numbers", list_file, "--out", bundle).code == 0
     assert bundle.stat().st_mode & 0o077 == 0, "it contains unencrypted numbers"
     async with Subjects.standalone(running.app.config, lambda: NOW) as subjects:
-        lookups = await subjects.lookups.seen("acme", CLEAR)
+        lookups = await subjects.lookups.find("acme", CLEAR)
     assert [(lookup.what, lookup.purpose) for lookup in lookups] == [("disclosure", "Garante, letter 4")] * 2
     assert f"{CLEAR}: 1 decisions" in verify(bundle.read_bytes())
     list_file.write_text(f"{CLEAR}\n06 87654321\n")

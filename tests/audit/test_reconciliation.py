@@ -421,7 +421,7 @@ async def test_command_shows_numbers_only_with_a_purpose(gate: World, tmp_path: 
         gate, path, "--format", "csv", "--show", "--purpose", "a by-pass of 24 November"
     )
     assert output["findings"][0]["number"] == LISTED
-    seen = await gate.app.subjects.lookups.seen("acme", LISTED)
+    seen = await gate.app.subjects.lookups.find("acme", LISTED)
     assert [(item.what, item.purpose) for item in seen] == [("reconciliation", "a by-pass of 24 November")]
 
 

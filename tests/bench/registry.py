@@ -75,7 +75,7 @@ def _list(folder: Path, countries: Path, numbers: int, changes: int) -> Iterator
     random = np.random.default_rng(1)
     listed = [_area(folder, prefix, numbers // areas, str(days[0]), random) for prefix in prefixes]
     done = _job(folder)
-    path, total = _published(folder)
+    path, total = _find_snapshot(folder)
     yield Figure("registry.list_numbers", total, "numbers")
     yield Figure("registry.list_import", round(done.seconds, 1), "s", 180, round(done.seconds / 180, 3))
     yield Figure("registry.list_processor", round(done.processor, 1), "s")
@@ -85,14 +85,14 @@ def _list(folder: Path, countries: Path, numbers: int, changes: int) -> Iterator
     yield Figure("registry.list_lookup", _lookup(path, listed, random), "us")
     _changes(folder, prefixes, [some[::2] for some in listed], changes, days[:2], random)
     done = _job(folder)
-    if (changed := _published(folder)[1]) == total:
+    if (changed := _find_snapshot(folder)[1]) == total:
         raise BenchError(f"the day's changes left {total:,} numbers")
     yield Figure("registry.changes_import", round(done.seconds, 1), "s", 20, round(done.seconds / 20, 3))
     yield Figure("registry.changes_processor", round(done.processor, 1), "s")
     yield Figure("registry.changes_peak", round(done.peak), "MB", 1500, round(done.peak / 1500, 3))
     _changes(folder, prefixes, [some[1::2] for some in listed], changes, days[1:], random)
     yield from _beside_a_gate(folder, made)
-    if _published(folder)[1] == changed:
+    if _find_snapshot(folder)[1] == changed:
         raise BenchError(f"the next day's changes left {changed:,} numbers")
 
 
@@ -217,7 +217,7 @@ def _job(folder: Path) -> Job:
     return Job(seconds, float(processor), int(peak) / 1e3)
 
 
-def _published(folder: Path) -> tuple[Path, int]:
+def _find_snapshot(folder: Path) -> tuple[Path, int]:
     path = max((folder / "data" / "snapshots").glob("*.numbers"), key=lambda path: path.stat().st_mtime_ns)
     opened = NumberSet.open(path)
     try:
@@ -260,7 +260,7 @@ def _answers(folder: Path, countries: Path, answers: int) -> Iterator[Figure]:
         lines += len(some)
         _consultation(folder, np.sort(some), wall_clock() - (CONSULTATIONS - at) * HOUR, random)
     done = _job(folder)
-    path, total = _published(folder)
+    path, total = _find_snapshot(folder)
     if total != len(every[: CONSULTATIONS * share]):
         raise BenchError(f"{total:,} numbers were published")
     yield Figure("registry.answers_lines", lines, "lines")

@@ -52,7 +52,7 @@ LAW: dict[str, Any] = {
 }
 
 
-def stopped(campaign: str, at: int = NOW - DAY) -> Known:
+def build_revocation(campaign: str, at: int = NOW - DAY) -> Known:
     return Known(revocations=(Revocation(seq=1, at=at, scope="campaign", campaign=campaign),))
 
 
@@ -78,7 +78,7 @@ STATES: dict[str, tuple[dict[str, Any], dict[str, Any], ConsentState]] = {
     "a wrong number": (
         {}, {"known": Known(wrong_numbers=(WrongNumber(seq=1, at=NOW - DAY),))}, ConsentState(reason="consent.wrong_number"),
     ),
-    "a revocation for one campaign": ({}, {"known": stopped("robot")}, ConsentState(refused_for=("robot",))),
+    "a revocation for one campaign": ({}, {"known": build_revocation("robot")}, ConsentState(refused_for=("robot",))),
 }  # fmt: skip
 
 

@@ -13,7 +13,7 @@ import pytest
 from dialgate.core.decision import decide
 from dialgate.core.law import SECTIONS, parse_law
 from tests.support.case_checks import differences
-from tests.support.casebook import Case, all_cases, facts_of, law_data, merged
+from tests.support.casebook import Case, all_cases, facts_of, law_data, merge_values
 
 ONE_DAY = timedelta(days=1)
 CASES: defaultdict[date, list[Case]] = defaultdict(list)
@@ -59,7 +59,8 @@ def test_a_case_fails_if_a_date_is_off_by_a_day(kind: str, index: int, key: str,
     data, day = shifted(kind, index, key, days)
     affected = [case for case in CASES[day] if kind not in case.law]
     noticed = any(
-        differences(case.want, decide(facts_of(case), parse_law(merged(data, case.law)))) for case in affected
+        differences(case.want, decide(facts_of(case), parse_law(merge_values(data, case.law))))
+        for case in affected
     )
     assert noticed != ((kind, index, key, days) in WITHOUT_EFFECT), (
         f"{kind}[{index}]: add a case on {day} to tests/cases/entry_into_force.yaml"

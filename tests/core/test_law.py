@@ -31,7 +31,7 @@ def of(kind: Kind, *places: str) -> Number:
     return Number(kind=kind, region="IT", places=places)
 
 
-def changed(path: str, value: Any) -> dict[str, Any]:
+def change_law(path: str, value: Any) -> dict[str, Any]:
     """Return a copy of Italy's country file with `value` at a path such as `hours.0.day_set`."""
     data = copy.deepcopy(law_data("IT"))
     *parents, last = path.split(".")
@@ -53,7 +53,7 @@ def changed(path: str, value: Any) -> dict[str, Any]:
 )
 def test_an_unknown_key_is_refused_with_its_path(path: str, where: str) -> None:
     with pytest.raises(LawError, match="unknown field") as refused:
-        parse_law(changed(path, 1))
+        parse_law(change_law(path, 1))
     assert where in str(refused.value)
 
 
@@ -232,25 +232,25 @@ def test_an_unknown_key_is_refused_with_its_path(path: str, where: str) -> None:
 )
 def test_an_invalid_value_is_refused_with_its_path(path: str, value: object, where: str) -> None:
     with pytest.raises(LawError) as refused:
-        parse_law(changed(path, value))
+        parse_law(change_law(path, value))
     assert where in str(refused.value)
 
 
 def test_all_problems_of_a_law_are_named_together() -> None:
     with pytest.raises(LawError) as refused:
-        parse_law({**changed("diallable", []), "regions": ["IT", "rome"]})
+        parse_law({**change_law("diallable", []), "regions": ["IT", "rome"]})
     assert len(refused.value.problems) == 2
     assert str(refused.value) == "; ".join(refused.value.problems)
 
 
 @pytest.mark.parametrize("days", [1, 3660])
 def test_a_limit_counts_over_a_day_or_ten_years(days: int) -> None:
-    assert parse_law(changed("limits.0.per", f"{days}d")).limits[0].per == f"{days}d"
+    assert parse_law(change_law("limits.0.per", f"{days}d")).limits[0].per == f"{days}d"
 
 
 @pytest.mark.parametrize(("counting", "days"), [("earlier", 31), ("rolling", 32)])
 def test_the_validity_of_registry_answers_depends_on_how_it_is_counted(counting: str, days: int) -> None:
-    data = changed("registries.0.counting", counting)
+    data = change_law("registries.0.counting", counting)
     data["registries"][0]["validity"] = f"{days}d"
     assert parse_law(data).registries[0].validity == f"{days}d"
 
@@ -269,13 +269,13 @@ def test_a_law_must_be_a_mapping() -> None:
 
 
 def test_windows_are_seconds_of_the_day_and_may_end_with_it() -> None:
-    law = parse_law(changed("hours.0.days.mon-fri", ["00:00-00:01", "09:30-24:00"]))
+    law = parse_law(change_law("hours.0.days.mon-fri", ["00:00-00:01", "09:30-24:00"]))
     assert law.hours[0].windows["mon"] == law.hours[0].windows["fri"] == ((0, 60), (34_200, 86_400))
     assert law.hours[0].windows["sun"] == ()
 
 
 def test_a_section_may_be_in_force_for_one_day() -> None:
-    law = parse_law(changed("limits", [{**LIMIT, "from": date(2014, 2, 20), "until": date(2014, 2, 20)}]))
+    law = parse_law(change_law("limits", [{**LIMIT, "from": date(2014, 2, 20), "until": date(2014, 2, 20)}]))
     assert not law.binding(facts(today=date(2014, 2, 19))).limits
     assert law.binding(facts(today=date(2014, 2, 20))).limits
     assert not law.binding(facts(today=date(2014, 2, 21))).limits
@@ -358,7 +358,7 @@ def test_a_section_binds_only_the_calls_that_it_names(
     scope: dict[str, Any], inside: dict[str, Any], outside: dict[str, Any] | None
 ) -> None:
     data = {
-        **changed("limits", [{**LIMIT, "from": date(2020, 1, 1), **scope}]),
+        **change_law("limits", [{**LIMIT, "from": date(2020, 1, 1), **scope}]),
         "regions": REGIONS,
     }
     law = parse_law(data)
@@ -387,7 +387,7 @@ def test_a_wider_basis_applies_only_to_calls_that_are_surely_in_its_scope(
     """If a call may be outside the scope, the stricter section applies too. An unknown property must never permit a call."""
     common = {"source": "s", "from": date(2020, 1, 1)}
     wide, narrow = {**common, **scope, "accepts": ["directory"]}, {**common, "accepts": ["consent"]}
-    law = parse_law({**changed("legal_basis", [wide, narrow]), "regions": REGIONS})
+    law = parse_law({**change_law("legal_basis", [wide, narrow]), "regions": REGIONS})
     assert law.binding(facts(**sure)).legal_basis == law.legal_basis[:1]
     assert law.binding(facts(**unsure)).legal_basis == law.legal_basis
 
@@ -399,7 +399,7 @@ NIGHT = 1_786_395_600_000  # 2026-08-10T21:00Z: the 11th in La Réunion
 
 def test_a_section_binds_on_its_days_in_the_laws_zone_or_where_the_person_is() -> None:
     begun, ended = {"from": date(2026, 8, 11)}, {"from": date(2020, 1, 1), "until": date(2026, 8, 10)}
-    law = parse_law(changed("limits", [{**LIMIT, **days} for days in (begun, ended)]))
+    law = parse_law(change_law("limits", [{**LIMIT, **days} for days in (begun, ended)]))
     here = replace(facts(today=date(2026, 8, 10)), at=NIGHT)
     assert law.binding(here).limits == law.limits[1:]
     assert law.binding(replace(here, places=(ABROAD,))).limits == law.limits
@@ -408,7 +408,7 @@ def test_a_section_binds_on_its_days_in_the_laws_zone_or_where_the_person_is() -
 @pytest.mark.parametrize("places", [(ABROAD,), (HOME, ABROAD), (ABROAD, HOME)])
 def test_calls_share_sections_only_if_their_local_days_are_the_same(places: tuple[Place, ...]) -> None:
     begun, ended = {"from": date(2026, 8, 11)}, {"from": date(2020, 1, 1), "until": date(2026, 8, 10)}
-    law = parse_law(changed("limits", [{**LIMIT, **days} for days in (begun, ended)]))
+    law = parse_law(change_law("limits", [{**LIMIT, **days} for days in (begun, ended)]))
     evening = replace(facts(today=date(2026, 8, 10)), at=NIGHT - 2 * HOUR)
     for _ in range(2):
         assert law.binding(replace(evening, places=(HOME,))).limits == law.limits[1:]
@@ -425,7 +425,9 @@ def test_an_allow_ends_at_midnight_where_the_person_is() -> None:
 
 
 def test_a_recommendation_does_not_bind_and_is_kept_as_advice() -> None:
-    law = parse_law(changed("limits", [{**LIMIT, "from": date(2014, 2, 20), "severity": "recommendation"}]))
+    law = parse_law(
+        change_law("limits", [{**LIMIT, "from": date(2014, 2, 20), "severity": "recommendation"}])
+    )
     binding = law.binding(facts())
     assert not binding.limits
     assert binding.advised is not None
@@ -456,7 +458,7 @@ def test_a_cached_binding_equals_a_newly_selected_one(scopes: list[dict[str, Any
 
 def test_the_kinds_that_a_row_must_state_come_from_all_sections() -> None:
     assert IT.stated_kinds == {"mobile"}
-    assert parse_law(changed("directories", [])).stated_kinds == frozenset()
+    assert parse_law(change_law("directories", [])).stated_kinds == frozenset()
 
 
 def test_the_calls_of_one_campaign_and_day_share_one_binding() -> None:
@@ -475,7 +477,7 @@ def test_the_cache_of_bindings_is_bounded_without_changing_results() -> None:
 
 def test_a_section_is_in_force_from_its_first_to_its_last_day() -> None:
     first, last = date(2014, 2, 20), date(2014, 2, 21)
-    data = changed("limits", [{**LIMIT, "from": first, "until": last}, {**LIMIT, "from": first}])
+    data = change_law("limits", [{**LIMIT, "from": first, "until": last}, {**LIMIT, "from": first}])
     dated, lasting = parse_law(data).limits
     days = [first - ONE_DAY, first, last, last + ONE_DAY]
     assert [dated.is_in_force(day) for day in days] == [False, True, True, False]
@@ -485,6 +487,6 @@ def test_a_section_is_in_force_from_its_first_to_its_last_day() -> None:
 def test_longer_prefixes_that_bar_a_number_come_first() -> None:
     section = {"source": "s", "from": date(2020, 1, 1), "allows": ["fixed"]}
     prefixes = [["+3984"], ["+39844", "+3984"]]
-    data = changed("diallable", [{**section, "not_prefixes": several} for several in prefixes])
+    data = change_law("diallable", [{**section, "not_prefixes": several} for several in prefixes])
     assert parse_law(data).barred_prefixes == ("+39844", "+3984")
-    assert parse_law(changed("diallable", [section])).barred_prefixes == ()
+    assert parse_law(change_law("diallable", [section])).barred_prefixes == ()

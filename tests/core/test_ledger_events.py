@@ -62,11 +62,11 @@ def consent(
     )
 
 
-def made(starts: date = MAY, ends: date | None = None) -> ContractMade:
+def make_contract(starts: date = MAY, ends: date | None = None) -> ContractMade:
     return ContractMade(id="k1", starts=starts, ends=ends)
 
 
-def ended(ends: date) -> ContractEnded:
+def end_contract(ends: date) -> ContractEnded:
     return ContractEnded(id="k1", ends=ends)
 
 
@@ -173,8 +173,8 @@ def test_a_double_opt_in_is_confirmed_after_it_was_collected(events: list[Event]
         ([given_at(5), ConsentWithdrawn(id="c1", at=6), given_at(7)], ConsentWithdrawn(id="c1", at=9), None),
         ([doubly(5)], ConsentConfirmed(id="c1", at=6), None),
         ([doubly(5), ConsentConfirmed(id="c1", at=6)], ConsentConfirmed(id="c1", at=7), 2),
-        ([made(), ended(JUNE)], ended(JUNE), 2),
-        ([made(), ended(JUNE)], ended(MAY), None),
+        ([make_contract(), end_contract(JUNE)], end_contract(JUNE), 2),
+        ([make_contract(), end_contract(JUNE)], end_contract(MAY), None),
     ],
 )
 def test_an_entry_that_is_in_force_is_not_recorded_again(
@@ -187,16 +187,19 @@ def test_an_entry_that_is_in_force_is_not_recorded_again(
 @pytest.mark.parametrize(
     ("events", "contracts"),
     [
-        ([made()], [contract()]),
-        ([ended(JUNE)], []),
-        ([made(), ended(JUNE)], [contract(ends=JUNE)]),
-        ([made(), ended(JUNE), ended(JULY)], [contract(ends=JULY)]),
+        ([make_contract()], [contract()]),
+        ([end_contract(JUNE)], []),
+        ([make_contract(), end_contract(JUNE)], [contract(ends=JUNE)]),
+        ([make_contract(), end_contract(JUNE), end_contract(JULY)], [contract(ends=JULY)]),
         # ended, and entered again: only a contract that begins after the end is new
-        ([made(), ended(JUNE), made()], [contract(ends=JUNE)]),
-        ([made(), ended(JUNE), made(ends=JULY)], [contract(ends=JUNE)]),
-        ([made(), ended(JUNE), made(ends=MAY)], [contract(ends=MAY)]),
-        ([made(), ended(JUNE), made(starts=JUNE)], [contract(starts=JUNE, ends=JUNE)]),
-        ([made(), ended(JUNE), made(starts=JULY)], [contract(starts=JULY)]),
+        ([make_contract(), end_contract(JUNE), make_contract()], [contract(ends=JUNE)]),
+        ([make_contract(), end_contract(JUNE), make_contract(ends=JULY)], [contract(ends=JUNE)]),
+        ([make_contract(), end_contract(JUNE), make_contract(ends=MAY)], [contract(ends=MAY)]),
+        (
+            [make_contract(), end_contract(JUNE), make_contract(starts=JUNE)],
+            [contract(starts=JUNE, ends=JUNE)],
+        ),
+        ([make_contract(), end_contract(JUNE), make_contract(starts=JULY)], [contract(starts=JULY)]),
     ],
 )
 def test_an_ended_contract_stays_ended(events: list[Event], contracts: list[Contract]) -> None:
@@ -213,7 +216,7 @@ def test_a_repeated_contract_keeps_the_age_of_its_first_entry(
 ) -> None:
     history = [
         structs.replace(entry, at=at)
-        for entry, at in zip(entries([made(day) for day in starts]), (5, 9), strict=True)
+        for entry, at in zip(entries([make_contract(day) for day in starts]), (5, 9), strict=True)
     ]
     (held,) = fold(history).contracts
     assert (held.starts, held.entered_at) == (starts[1], entered_at)

@@ -153,13 +153,13 @@ def test_a_number_that_could_be_dialled_differently_is_refused(raw: str, home: s
 
 
 def test_only_six_ascii_separators_are_allowed_between_digits() -> None:
-    def taken(character: str) -> bool:
+    def is_accepted(character: str) -> bool:
         try:
             return parse(f"+3906{character}12345678").e164 == "+390612345678"
         except NotANumber:
             return False
 
-    assert {chr(code) for code in range(128) if taken(chr(code))} == set(" -./")
+    assert {chr(code) for code in range(128) if is_accepted(chr(code))} == set(" -./")
     assert parse("+39(06)12345678").e164 == "+390612345678"
 
 
@@ -295,7 +295,7 @@ def test_the_fast_path_agrees_with_the_slow_path_on_any_input(raw: str) -> None:
 
     For a valid number written as `+39` followed only by digits, the fast path must not return None.
     """
-    fast, slow = _fast(raw), _told(_slow, raw, "")
+    fast, slow = _fast(raw), _try_parse(_slow, raw, "")
     assert fast == slow or (fast is None and (isinstance(slow, str) or not re.fullmatch(r"\+39[0-9]*", raw)))
 
 
@@ -310,10 +310,10 @@ ABROAD = st.builds(
 @example("33612345678", "IT")
 def test_the_notation_of_a_number_does_not_change_the_result(raw: str, home: str) -> None:
     """`parse`, with all its shortcuts, gives the same results and errors as the slow path."""
-    assert _told(parse, raw, home) == _told(_slow, raw, home)
+    assert _try_parse(parse, raw, home) == _try_parse(_slow, raw, home)
 
 
-def _told(read: Callable[[str, str], Parsed], raw: str, home: str) -> Parsed | str:
+def _try_parse(read: Callable[[str, str], Parsed], raw: str, home: str) -> Parsed | str:
     try:
         return read(raw, home)
     except NotANumber as refusal:

@@ -13,7 +13,7 @@ from dialgate.core.law_migration import modernise
 from dialgate.core.windows import WEEKDAYS
 from tests.support import decision_tables, yaml_files
 from tests.support.case_checks import name_of
-from tests.support.casebook import all_cases, case_law, facts_of, law_of, merged
+from tests.support.casebook import all_cases, case_law, facts_of, law_of, merge_values
 from tests.support.paths import ROOT
 
 BEFORE = yaml_files.read(ROOT / "tests" / "core" / "before" / "it.yaml")
@@ -45,7 +45,7 @@ def plain_law(law: Law) -> dict[str, Any]:
 def test_every_case_is_decided_alike_under_the_older_file() -> None:
     older, before = modernise(BEFORE), parse_law(BEFORE)
     for case in ITALIAN:
-        law = parse_law(merged(older, case.law)) if case.law else before
+        law = parse_law(merge_values(older, case.law)) if case.law else before
         assert decide(facts_of(case), law) == decide(facts_of(case), case_law(case)), name_of(case)
 
 

@@ -18,7 +18,7 @@ from dialgate.core.model import DayCount, Facts
 from dialgate.core.rules import pacing
 from tests.support import yaml_files
 from tests.support.case_checks import differences, is_replayed
-from tests.support.casebook import BASE, FOLDER, Wanted, build_facts, merged, plain
+from tests.support.casebook import BASE, FOLDER, Wanted, build_facts, merge_values, plain
 
 
 class VocabularyCase(Struct, forbid_unknown_fields=True, kw_only=True):
@@ -42,8 +42,8 @@ FILES = {
 
 
 def read(file: VocabularyFile, case: VocabularyCase) -> tuple[Facts, Law]:
-    law = parse_law(merged(file.law, case.law))
-    return build_facts(merged(merged(BASE, file.facts), case.facts), case.at, law), law
+    law = parse_law(merge_values(file.law, case.law))
+    return build_facts(merge_values(merge_values(BASE, file.facts), case.facts), case.at, law), law
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -101,7 +101,7 @@ def test_a_ban_says_whether_the_law_names_the_sector(law: dict[str, Any], sector
     parsed = parse_law(file)
     campaign = {"sector": sector, "trunk_country": "GB"}
     facts = build_facts(
-        merged(BASE, {"number": {"region": "GB"}, "campaign": campaign}), "2026-11-24T12:00:00Z", parsed
+        merge_values(BASE, {"number": {"region": "GB"}, "campaign": campaign}), "2026-11-24T12:00:00Z", parsed
     )
     (deny,) = [reason for reason in decide(facts, parsed).reasons if reason.code == "campaign.sector_banned"]
     assert text in deny.text

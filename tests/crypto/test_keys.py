@@ -194,14 +194,14 @@ def test_a_masked_value_is_unmasked_only_by_its_month_and_for_its_decision(tmp_p
     keys = Keys.open(tmp_path / "keys.json")
     month, later = keys.month(at(2026, 11)), keys.month(at(2026, 12))
     named = keys.named("?", b"dialer\0call-1\0+390612345678")
-    masked = month.masked(named, "log-1")
-    assert month.masked(masked, "log-1") == named
+    masked = month.mask(named, "log-1")
+    assert month.mask(masked, "log-1") == named
     others = {
         named,
         masked,
-        month.masked(named, "log-2"),
-        later.masked(named, "log-1"),
-        later.masked(masked, "log-1"),
+        month.mask(named, "log-2"),
+        later.mask(named, "log-1"),
+        later.mask(masked, "log-1"),
     }
     assert len(others) == 5
 
@@ -246,10 +246,10 @@ def test_an_invalid_key_or_size_of_a_hash_is_refused(key: bytes, size: int) -> N
 def test_a_mask_is_the_hash_of_its_decision_and_its_own_inverse(value: bytes, decision: str) -> None:
     key = b"h" * 32
     month = MonthKeys(_MonthFile(hash=key, cipher=b"c" * 32))
-    masked = month.masked(value, decision)
-    assert month.masked(masked, decision) == value
+    masked = month.mask(value, decision)
+    assert month.mask(masked, decision) == value
     mask = blake2b(b"mask of " + decision.encode(), key=key, digest_size=16).digest()
-    assert month.masked(bytes(16), decision) == mask
+    assert month.mask(bytes(16), decision) == mask
     for wrong in (value + b"x", value[1:]):
         with pytest.raises(ValueError, match="16 bytes"):
-            month.masked(wrong, decision)
+            month.mask(wrong, decision)

@@ -41,7 +41,7 @@ def test_a_text_is_stored_without_the_number_and_restored_for_display(keys: Keys
     stored = masker.text(text, NUMBER)
     assert "1234567" not in digits(stored)
     assert stored.startswith("recordings/")
-    assert masker.shown(stored) == text
+    assert masker.unseal(stored) == text
 
 
 @given(before=st.text(max_size=20), written=st.sampled_from(WRITTEN), after=st.text(max_size=20))
@@ -50,13 +50,13 @@ def test_any_text_around_the_number_is_restored(keys: Keys, before: str, written
     stored = masker.text(f"{before} {written} {after}", NUMBER)
     assert "1234567" not in digits(stored)
     if "[sealed:" not in before + after:
-        assert masker.shown(stored) == f"{before} {written} {after}"
+        assert masker.unseal(stored) == f"{before} {written} {after}"
 
 
 def test_an_id_is_always_hidden_in_the_same_way_so_that_it_can_be_ended(keys: Keys) -> None:
     """The masked id is constant for one controller, and differs between controllers so that their data cannot be joined."""
     names = [
-        Masker(keys, owner).masked(_consent(id=f"form-{NUMBER}"), NUMBER).id
+        Masker(keys, owner).mask(_consent(id=f"form-{NUMBER}"), NUMBER).id
         for owner in ("acme", "acme", "beta")
     ]
     assert names[0] == names[1] != names[2]
@@ -66,12 +66,12 @@ def test_an_id_is_always_hidden_in_the_same_way_so_that_it_can_be_ended(keys: Ke
 def test_a_sector_does_not_hold_the_number(keys: Keys) -> None:
     """If a country file lists no sectors, a contract's sector can be any text, even one that contains the number."""
     contract = ContractRequest(number=NUMBER, id="k", starts=date(2026, 1, 1), sector=f"lead {NUMBER}")
-    assert "1234567" not in digits(Masker(keys, "acme").masked(contract, NUMBER).sector)
+    assert "1234567" not in digits(Masker(keys, "acme").mask(contract, NUMBER).sector)
 
 
 def test_the_origin_of_a_consent_keeps_its_length_when_the_number_is_removed(keys: Keys) -> None:
     origin = Origin(collected_by=f"{'x' * 244} 3281234567", collected_on="2026-01-01")  # type: ignore[arg-type]  # not looked at
-    masked = Masker(keys, "acme").masked(_consent(id="a", origin=origin), NUMBER)
+    masked = Masker(keys, "acme").mask(_consent(id="a", origin=origin), NUMBER)
     assert masked.origin is not None
     assert len(masked.origin.collected_by) <= 256
     assert "1234567" not in masked.origin.collected_by
@@ -79,13 +79,13 @@ def test_the_origin_of_a_consent_keeps_its_length_when_the_number_is_removed(key
 
 def test_another_controllers_sealed_text_is_not_opened(keys: Keys) -> None:
     stored = Masker(keys, "acme").text(NUMBER, NUMBER)
-    assert Masker(keys, "beta").shown(stored) == stored
-    assert Masker(keys, "acme").shown("[sealed:AAAA]") == "[sealed:AAAA]"
+    assert Masker(keys, "beta").unseal(stored) == stored
+    assert Masker(keys, "acme").unseal("[sealed:AAAA]") == "[sealed:AAAA]"
 
 
 def test_a_checksum_is_never_changed(keys: Keys) -> None:
     sha = "1234567" + "a" * 57
-    assert Masker(keys, "acme").masked(_consent(id="a", artefact_sha256=sha), NUMBER).artefact_sha256 == sha
+    assert Masker(keys, "acme").mask(_consent(id="a", artefact_sha256=sha), NUMBER).artefact_sha256 == sha
 
 
 def test_a_text_without_the_number_is_not_changed(keys: Keys, tmp_path: Path) -> None:

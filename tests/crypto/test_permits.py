@@ -169,7 +169,9 @@ async def test_a_permit_is_valid_only_for_its_own_call(tmp_path: Path) -> None:
         head, claims, _ = shown.split(".")
         for bad in (f"{head}.{claims}.", "..", shown + ".x", "x" * 2000, f"eyJhbGciOiJub25lIn0.{claims}."):
             assert (await sip.dialer.call(X_Dialgate_Permit=bad)).status == 500
-        assert (await sip.dialer.invite(more=f"X-Dialgate-Permit: {shown}\r\n" * 2).answered()).status == 500
+        assert (
+            await sip.dialer.invite(more=f"X-Dialgate-Permit: {shown}\r\n" * 2).send_and_ack()
+        ).status == 500
         assert sip.at_the_trunks == []
         assert (await sip.dialer.call(X_Dialgate_Permit=shown)).status == 200
 

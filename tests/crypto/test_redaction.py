@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as some
 
-from dialgate.crypto.redaction import blanked, digits_of, readings, taken_out, without, without_raw
+from dialgate.crypto.redaction import blank_numbers, digits_of, readings, taken_out, without, without_raw
 
 NUMBER = "+393331234567"
 WRITTEN = [
@@ -28,7 +28,7 @@ WRITTEN = [
 @pytest.mark.parametrize("written", WRITTEN)
 def test_a_number_is_blanked_in_any_notation(written: str) -> None:
     for text in (written, f"lead {written} of May", f"{written}, again {written}"):
-        for left in (blanked(text), without(text, NUMBER), without_raw(text, f"{NUMBER} ext. 5")):
+        for left in (blank_numbers(text), without(text, NUMBER), without_raw(text, f"{NUMBER} ext. 5")):
             assert digits_of(left) == ""
             assert words_of(left) == words_of(text)
         assert digits_of(taken_out(text, NUMBER, lambda _: "[x]")) == ""
@@ -53,9 +53,9 @@ def test_an_id_with_the_digits_of_another_number_is_kept() -> None:
 
 @given(some.text(some.sampled_from(string.printable + "\u200b\u0661\u00b2\uff11"), max_size=40))
 def test_no_run_of_six_digits_is_left_and_blanking_twice_changes_nothing(text: str) -> None:
-    left = blanked(text)
+    left = blank_numbers(text)
     assert not any(readings(left))
-    assert blanked(left) == left
+    assert blank_numbers(left) == left
 
 
 def test_a_reading_joins_neighbouring_groups() -> None:
@@ -66,7 +66,7 @@ def test_a_reading_joins_neighbouring_groups() -> None:
 @given(some.text(some.sampled_from("0123456789 +-._/()ab\n"), max_size=30))
 def test_ascii_text_is_blanked_like_any_other(text: str) -> None:
     """ASCII text has a fast path; a letter of another script at the beginning forces the slow path."""
-    assert "é" + blanked(text) == blanked("é" + text)
+    assert "é" + blank_numbers(text) == blank_numbers("é" + text)
 
 
 EDGES = [

@@ -47,7 +47,7 @@ def pack_all(folder: Path) -> None:
         pack(segment)
 
 
-def packed(folder: Path) -> list[int]:
+def find_packed(folder: Path) -> list[int]:
     return [first for first, path in segments(folder) if path.suffix == ".parquet"]
 
 
@@ -69,7 +69,7 @@ def kinds(folder: Path) -> list[tuple[str, int]]:
 def test_a_log_of_many_segments_has_few_indexes_that_cover_it(folder: Path, keys: Keys) -> None:
     before = everything(folder, keys)
     pack_all(folder)
-    count, entries = len(packed(folder)), index.indexes(folder)
+    count, entries = len(find_packed(folder)), index.indexes(folder)
     assert count > 20
     assert len(entries) <= log2(count) + 1
     assert (entries[0].first, entries[-1].last) == (1, segments(folder)[-1][0] - 1)
@@ -152,7 +152,7 @@ def test_a_crash_between_any_two_steps_of_a_merge_loses_no_result(
     pack_all(folder)
     for path in folder.glob("*.npy"):
         path.unlink()
-    for first in packed(folder):
+    for first in find_packed(folder):
         indexing._index(folder / f"{first:016}.parquet")
     small = index.indexes(folder)
     for entry in small:
@@ -184,7 +184,7 @@ def test_reading_during_a_merge_misses_no_entry(folder: Path, keys: Keys) -> Non
 def test_indexes_of_deleted_segments_are_deleted_and_the_rest_is_found(folder: Path, keys: Keys) -> None:
     pack_all(folder)
     before = everything(folder, keys)
-    *removed, first_kept = packed(folder)
+    *removed, first_kept = find_packed(folder)
     for first in removed:
         for path in folder.glob(f"{first:016}.*"):
             path.unlink()
@@ -200,7 +200,7 @@ def test_indexes_are_not_merged_over_a_gap_so_a_restored_segment_is_found(
 ) -> None:
     pack_all(folder)
     before = everything(folder, keys)
-    absent = packed(folder)[10]
+    absent = find_packed(folder)[10]
     for path in [*folder.glob(f"{absent:016}.*"), *folder.glob("*.npy")]:
         shutil.move(path, tmp_path / path.name)
     indexing.update_indexes(folder)
@@ -217,7 +217,7 @@ def test_an_archive_of_an_earlier_version_is_indexed_and_verified(folder: Path, 
     before = everything(folder, keys)
     for path in folder.glob("*.npy"):
         path.unlink()
-    for first in packed(folder):
+    for first in find_packed(folder):
         segment = folder / f"{first:016}.parquet"
         segment.with_suffix(".numbers.npy").write_bytes(b"an index of its own")
         names = (segment, segment.with_suffix(".numbers.npy"))
@@ -228,7 +228,7 @@ def test_an_archive_of_an_earlier_version_is_indexed_and_verified(folder: Path, 
     assert everything(folder, keys) == before
     assert kinds(folder) == []
     segment.with_suffix(".numbers.npy").write_bytes(b"another")
-    assert kinds(folder)[0] == ("unreadable_segment", packed(folder)[-1])
+    assert kinds(folder)[0] == ("unreadable_segment", find_packed(folder)[-1])
 
 
 def test_a_copy_made_during_a_merge_gives_the_same_results(tmp_path: Path, keys: Keys, folder: Path) -> None:
@@ -342,13 +342,15 @@ def test_a_damaged_segment_is_not_indexed_and_others_are(folder: Path) -> None:
     pack_all(folder)
     for path in folder.glob("*.npy"):
         path.unlink()
-    damaged = packed(folder)[3]
+    damaged = find_packed(folder)[3]
     (folder / f"{damaged:016}.parquet").write_bytes(b"no parquet")
     indexing.update_indexes(folder)
     covered = [
-        first for first in packed(folder) if any(e.first <= first <= e.last for e in index.indexes(folder))
+        first
+        for first in find_packed(folder)
+        if any(e.first <= first <= e.last for e in index.indexes(folder))
     ]
-    assert covered == [first for first in packed(folder) if first != damaged]
+    assert covered == [first for first in find_packed(folder) if first != damaged]
 
 
 def test_the_commands_report_and_rebuild_a_damaged_index(tmp_path: Path, keys: Keys) -> None:

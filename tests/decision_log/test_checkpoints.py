@@ -47,7 +47,7 @@ def body(seq: int, text: str = "") -> bytes:
     return msgspec.json.encode({"type": "decision", "seq": seq, "allow": seq % 2 == 1, "text": text})
 
 
-def opened(folder: Path, segment_bytes: int = 1) -> DecisionLog:
+def open_log(folder: Path, segment_bytes: int = 1) -> DecisionLog:
     return DecisionLog.open(folder, log=LOG, now=NOW, gate={}, segment_bytes=segment_bytes)
 
 
@@ -65,7 +65,7 @@ def checkpointer(folder: Path, log: DecisionLog, interval: int = 10**15) -> Chec
     )
 
 
-def verified(folder: Path, against: bytes = b"") -> Report:
+def verify_log(folder: Path, against: bytes = b"") -> Report:
     return verify(folder, keys=public_keys(folder.parent / "signing.json"), against=against)
 
 
@@ -141,7 +141,7 @@ def test_only_contained_leaves_are_proved_from_any_earlier_state(size: int, data
 def test_every_closed_segment_has_a_checkpoint_of_its_end_despite_restarts(tmp_path: Path) -> None:
     folder = tmp_path / "log"
     for _ in range(4):
-        with closing(opened(folder)) as log:
+        with closing(open_log(folder)) as log:
             checkpoints = checkpointer(folder, log)
             for size in (3, 5, 1):
                 append(log, size)
@@ -149,13 +149,13 @@ def test_every_closed_segment_has_a_checkpoint_of_its_end_despite_restarts(tmp_p
     sizes = [entry.checkpoint.size for entry in signed_checkpoints(folder)]
     begins = sorted(int(path.stem) for path in folder.glob("0*.ndjson"))
     assert sizes == [first - 1 for first in begins[1:]]
-    report = verified(folder)
+    report = verify_log(folder)
     assert (report.faults, report.covered, report.signed) == ([], sizes[-1], len(sizes))
 
 
 def test_a_checkpoint_can_be_recomputed_from_the_entries(tmp_path: Path) -> None:
     folder = tmp_path / "log"
-    with closing(opened(folder)) as log:
+    with closing(open_log(folder)) as log:
         append(log, 13)
         checkpointer(folder, log).finish(log.durable, NOW)
     stored = last_checkpoint(folder)
@@ -169,7 +169,7 @@ def test_a_checkpoint_can_be_recomputed_from_the_entries(tmp_path: Path) -> None
 
 def test_new_entries_are_signed_only_after_the_interval(tmp_path: Path) -> None:
     folder = tmp_path / "log"
-    with closing(opened(folder, 1 << 20)) as log:
+    with closing(open_log(folder, 1 << 20)) as log:
         checkpoints = checkpointer(folder, log, interval=60_000)
         covered = []
         for seconds in (0, 1, 59, 60, 61, 120):
@@ -180,7 +180,7 @@ def test_new_entries_are_signed_only_after_the_interval(tmp_path: Path) -> None:
 
 def test_a_checkpoint_torn_at_any_byte_is_not_a_fault_and_is_repeated(tmp_path: Path) -> None:
     folder = tmp_path / "log"
-    with closing(opened(folder)) as log:
+    with closing(open_log(folder)) as log:
         append(log, 3)
         checkpointer(folder, log).finish(log.durable, NOW)
         path = folder / CHECKPOINTS
@@ -190,14 +190,14 @@ def test_a_checkpoint_torn_at_any_byte_is_not_a_fault_and_is_repeated(tmp_path: 
         whole = path.read_bytes()
         for end in {*range(size, len(whole), 11), len(whole) - 1}:
             path.write_bytes(whole[:end])
-            assert verified(folder).faults == []
+            assert verify_log(folder).faults == []
             checkpointer(folder, log).finish(log.durable, NOW)
             assert path.read_bytes() == whole
 
 
 def test_only_entries_on_disk_are_covered(tmp_path: Path) -> None:
     folder = tmp_path / "log"
-    with closing(opened(folder, 1 << 20)) as log:
+    with closing(open_log(folder, 1 << 20)) as log:
         append(log, 3)
         log.write([body(4)])
         checkpoints = checkpointer(folder, log)
@@ -207,18 +207,18 @@ def test_only_entries_on_disk_are_covered(tmp_path: Path) -> None:
 
 def test_a_log_whose_end_was_cut_off_is_not_continued(tmp_path: Path) -> None:
     folder = tmp_path / "log"
-    with closing(opened(folder)) as log:
+    with closing(open_log(folder)) as log:
         append(log, 9)
         checkpointer(folder, log).finish(log.durable, NOW)
     path = folder / f"{1:016}.ndjson"
     path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[:-1]))
-    with closing(opened(folder)) as log, pytest.raises(LogDamaged, match="covers 9: it was truncated"):
+    with closing(open_log(folder)) as log, pytest.raises(LogDamaged, match="covers 9: it was truncated"):
         checkpointer(folder, log)
 
 
 def test_entries_that_do_not_follow_are_not_signed(tmp_path: Path) -> None:
     folder = tmp_path / "log"
-    with closing(opened(folder, 1 << 20)) as log:
+    with closing(open_log(folder, 1 << 20)) as log:
         append(log, 5)
         path = folder / f"{1:016}.ndjson"
         path.write_bytes(path.read_bytes().replace(b'"seq":4', b'"seq":7'))
@@ -230,7 +230,7 @@ def test_entries_that_do_not_follow_are_not_signed(tmp_path: Path) -> None:
 
 
 def lines(folder: Path) -> list[bytes]:
-    with closing(opened(folder)) as log:
+    with closing(open_log(folder)) as log:
         checkpoints = checkpointer(folder, log)
         for _ in range(6):
             append(log, 3)
@@ -279,19 +279,19 @@ def test_the_newest_checkpoint_of_a_huge_file_is_read_from_the_end(tmp_path: Pat
 
 def test_a_checkpoint_is_made_by_hand_only_while_no_gate_writes(tmp_path: Path) -> None:
     folder, signer = tmp_path / "log", Signer.open(tmp_path / "signing.json", NOW)
-    with closing(opened(folder)) as log:
+    with closing(open_log(folder)) as log:
         append(log, 9)
         with pytest.raises(LogUnavailable, match="another process is writing"):
             make_checkpoint(folder, log=LOG, signer=signer, now=NOW)
     assert make_checkpoint(folder, log=LOG, signer=signer, now=NOW) == 9
-    assert verified(folder).covered == 9
+    assert verify_log(folder).covered == 9
     (tmp_path / "empty").mkdir()
     assert make_checkpoint(tmp_path / "empty", log=LOG, signer=signer, now=NOW) == 0
 
 
 def test_a_new_key_signs_and_old_signatures_remain_valid(tmp_path: Path) -> None:
     folder, signing = tmp_path / "log", tmp_path / "signing.json"
-    with closing(opened(folder)) as log:
+    with closing(open_log(folder)) as log:
         checkpoints = checkpointer(folder, log)
         for _ in range(3):
             append(log, 2)
@@ -305,7 +305,7 @@ def test_a_new_key_signs_and_old_signatures_remain_valid(tmp_path: Path) -> None
         False,
         True,
     ]
-    assert verified(folder).faults == []
+    assert verify_log(folder).faults == []
 
 
 def test_a_signing_key_that_others_can_read_is_refused(tmp_path: Path) -> None:
@@ -319,12 +319,12 @@ def test_a_signing_key_that_others_can_read_is_refused(tmp_path: Path) -> None:
 def test_a_segment_without_entries_contradicts_no_checkpoint(tmp_path: Path) -> None:
     """A new version of the gate begins a new segment, which is empty until the first call."""
     folder = tmp_path / "log"
-    with closing(opened(folder)) as log:
+    with closing(open_log(folder)) as log:
         append(log, 4)
         checkpointer(folder, log).finish(log.durable, NOW)
     with closing(DecisionLog.open(folder, log=LOG, now=NOW, gate={"dialgate": "2"})) as log:
         checkpointer(folder, log).finish(log.durable, NOW)
-        report = verified(folder)
+        report = verify_log(folder)
         assert (report.faults, report.segments, report.covered) == ([], 2, 4)
 
 
@@ -337,7 +337,7 @@ SEGMENTS = [f"{first:016}.ndjson" for first in (1, 11, 21, 31)]
 def valid_log(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Write a log of 40 entries in four segments, with a checkpoint at the end of each."""
     folder = tmp_path_factory.mktemp("valid_log") / "log"
-    with closing(opened(folder)) as log:
+    with closing(open_log(folder)) as log:
         checkpoints = checkpointer(folder, log)
         for _ in SEGMENTS:
             append(log, 10)
@@ -453,12 +453,12 @@ WAYS = [
 
 def test_every_random_damage_is_detected_and_named(valid_log: Path, tmp_path: Path) -> None:
     against = lines_of(valid_log / CHECKPOINTS)[-1]
-    assert verified(valid_log, against).faults == []
+    assert verify_log(valid_log, against).faults == []
     for number in range(DAMAGES):
         folder = copied(valid_log, tmp_path / str(number))
         way = WAYS[number % len(WAYS)]
         expected = way(folder)
-        faults = verified(folder, against).faults
+        faults = verify_log(folder, against).faults
         assert faults, way.__name__
         assert faults[0].kind in expected, (way.__name__, faults)
         shutil.rmtree(folder.parent)
@@ -484,7 +484,7 @@ def forged(folder: Path) -> None:
 def test_a_rewritten_log_contradicts_its_checkpoints(folder: Path) -> None:
     forged(folder)
     assert verify(folder).faults
-    report = verified(folder)
+    report = verify_log(folder)
     assert kinds(report) == ["replaced_checkpoint"]
     assert (report.covered, report.faults[0].seq) == (10, 11)
     (folder / CHECKPOINTS).unlink()
@@ -497,9 +497,9 @@ def test_a_rewritten_log_with_checkpoints_contradicts_the_checkpoint_kept_elsewh
     (folder / CHECKPOINTS).unlink()
     signer = Signer.open(folder.parent / "signing.json", NOW)
     make_checkpoint(folder, log=LOG, signer=signer, now=NOW)
-    assert verified(folder).faults == []
-    assert kinds(verified(folder, against)) == ["replaced_checkpoint"]
-    assert kinds(verified(folder, against[:-9] + b"\n")) == ["replaced_checkpoint"]
+    assert verify_log(folder).faults == []
+    assert kinds(verify_log(folder, against)) == ["replaced_checkpoint"]
+    assert kinds(verify_log(folder, against[:-9] + b"\n")) == ["replaced_checkpoint"]
 
 
 def test_an_unknown_key_is_named(folder: Path) -> None:
@@ -508,7 +508,7 @@ def test_an_unknown_key_is_named(folder: Path) -> None:
     last = last_checkpoint(folder)
     assert last is not None
     assert name != last.checkpoint.key
-    report = verified(folder)
+    report = verify_log(folder)
     assert kinds(report) == ["wrong_key"]
     assert last.checkpoint.key in report.faults[0].what
 
@@ -520,7 +520,7 @@ def broken_bytes(folder: Path) -> Iterator[tuple[int, int]]:
     start = len(lines_of(path)[0]) + len(lines_of(path)[1])
     for at in range(start, start + 83):
         path.write_bytes(data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :])
-        yield at, verified(folder).faults[0].byte
+        yield at, verify_log(folder).faults[0].byte
     path.write_bytes(data)
 
 
@@ -554,7 +554,7 @@ def test_a_range_is_verified_by_its_segments(
 def test_many_processes_find_the_same_as_one(tmp_path: Path) -> None:
     """The log is so large that `verify` scans it in several processes."""
     folder = tmp_path / "log"
-    with closing(opened(folder, 9 << 20)) as log:
+    with closing(open_log(folder, 9 << 20)) as log:
         checkpoints = checkpointer(folder, log)
         for _ in range(36):
             append(log, 1000, "x" * 900)

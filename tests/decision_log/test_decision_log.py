@@ -38,7 +38,7 @@ def body(seq: int, text: str = "") -> bytes:
     return msgspec.json.encode({"type": "outcome", "seq": seq, "text": text})
 
 
-def opened(folder: Path, segment_bytes: int = 1 << 20, version: str = "0.1") -> DecisionLog:
+def open_log(folder: Path, segment_bytes: int = 1 << 20, version: str = "0.1") -> DecisionLog:
     return DecisionLog.open(folder, log=LOG, now=NOW, gate={"dialgate": version}, segment_bytes=segment_bytes)
 
 
@@ -76,7 +76,7 @@ def test_a_segment_ends_after_its_time_span_unless_it_is_empty(tmp_path: Path, o
 
 def test_only_the_owner_can_read_the_log(tmp_path: Path) -> None:
     folder = tmp_path / "log"
-    with closing(opened(folder, segment_bytes=1)) as log:
+    with closing(open_log(folder, segment_bytes=1)) as log:
         append(log, 1)
         append(log, 1)
     assert folder.stat().st_mode & 0o777 == 0o700
@@ -94,12 +94,12 @@ def test_entries_are_read_back_in_order(
 ) -> None:
     """For any grouping, segment size and restarts, all entries are read in order and the chain is valid."""
     folder = tmp_path_factory.mktemp("log")
-    log = opened(folder, segment_bytes)
+    log = open_log(folder, segment_bytes)
     for size in groups:
         append(log, size)
         if restarts:
             log.close()
-            log = opened(folder, segment_bytes)
+            log = open_log(folder, segment_bytes)
     head, total = log.head, sum(groups)
     log.close()
     report = verify(folder)
@@ -112,7 +112,7 @@ def test_entries_are_read_back_in_order(
 
 def test_a_last_line_torn_at_any_byte_is_cut_off_kept_and_written_again(tmp_path: Path) -> None:
     whole = tmp_path / "whole"
-    with closing(opened(whole)) as log:
+    with closing(open_log(whole)) as log:
         append(log, 3)
         size = (whole / ONE).stat().st_size
         append(log, 1)
@@ -124,7 +124,7 @@ def test_a_last_line_torn_at_any_byte_is_cut_off_kept_and_written_again(tmp_path
         path.write_bytes(data[:end])
         report = verify(folder)
         assert (report.ok, report.torn_tail, report.last) == (True, end - size, 3)
-        with closing(opened(folder)) as log:
+        with closing(open_log(folder)) as log:
             assert log.next_seq == 4
             append(log, 1)
         assert path.read_bytes() == data
@@ -140,7 +140,7 @@ def test_a_power_failure_loses_nothing_that_was_synced(
 ) -> None:
     """Wherever the unsynced bytes end or turn to zeros, all synced entries are kept and the chain continues."""
     folder = tmp_path_factory.mktemp("log")
-    with closing(opened(folder)) as log:
+    with closing(open_log(folder)) as log:
         append(log, synced)
         path = next(folder.glob("*.ndjson"))
         size = path.stat().st_size
@@ -148,7 +148,7 @@ def test_a_power_failure_loses_nothing_that_was_synced(
     data = path.read_bytes()
     end = size + int(kept * (len(data) - size))
     path.write_bytes(data[:end] + fill * (len(data) - end))
-    with closing(opened(folder)) as log:
+    with closing(open_log(folder)) as log:
         assert log.next_seq > synced
         append(log, 2)
         last = log.next_seq - 1
@@ -230,7 +230,7 @@ def refuses(log: DecisionLog, *more: Callable[[], object], match: str | None = N
 def test_a_full_disk_stops_the_log_until_space_is_freed(small_disk: Path) -> None:
     folder, ballast = small_disk / "log", small_disk / "ballast"
     ballast.write_bytes(bytes(512 * 1024))
-    with closing(opened(folder)) as log:
+    with closing(open_log(folder)) as log:
         failure, before = write_until_refused(log, folder)
         assert failure.cause == errno.ENOSPC
         assert state(log, folder) == before
@@ -247,13 +247,13 @@ def test_a_full_disk_stops_the_log_until_space_is_freed(small_disk: Path) -> Non
 
 
 def test_a_read_only_disk_is_reported_and_the_lock_released(small_disk: Path) -> None:
-    opened(small_disk / "log").close()
+    open_log(small_disk / "log").close()
     subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
     with pytest.raises(LogUnavailable, match="read-only") as failure:
-        opened(small_disk / "log")
+        open_log(small_disk / "log")
     assert failure.value.cause == errno.EROFS
     subprocess.run(["mount", "-o", "remount,rw", small_disk], check=True)
-    opened(small_disk / "log").close()
+    open_log(small_disk / "log").close()
 
 
 def test_a_second_writer_is_refused_until_the_first_has_closed(tmp_path: Path) -> None:
@@ -263,16 +263,16 @@ def test_a_second_writer_is_refused_until_the_first_has_closed(tmp_path: Path) -
         assert process.stdout
         process.stdout.readline()
         with pytest.raises(LogUnavailable, match="another process is writing this log"):
-            opened(tmp_path)
+            open_log(tmp_path)
         process.kill()
-    opened(tmp_path).close()
+    open_log(tmp_path).close()
 
 
 def test_the_key_file_of_another_log_is_refused(tmp_path: Path) -> None:
-    opened(tmp_path).close()
+    open_log(tmp_path).close()
     with pytest.raises(LogUnavailable, match=f"belongs to log {LOG}"):
         DecisionLog.open(tmp_path, log="00000000", now=NOW, gate={})
-    opened(tmp_path).close()
+    open_log(tmp_path).close()
 
 
 def break_descriptor(log: DecisionLog, device: str) -> None:
@@ -287,7 +287,7 @@ def break_descriptor(log: DecisionLog, device: str) -> None:
 
 def test_recovery_after_a_failed_sync_rewrites_unsynced_entries(tmp_path: Path) -> None:
     """Unsynced entries are written again to a new segment, so the next `sync` makes them durable."""
-    with closing(opened(tmp_path)) as log:
+    with closing(open_log(tmp_path)) as log:
         append(log, 3)
         log.sync()
         append(log, 2)
@@ -315,7 +315,7 @@ def results(under_way: ThreadSyncing, count: int) -> list[SyncResult]:
 
 def test_a_segment_does_not_end_during_a_sync(tmp_path: Path) -> None:
     """The kernel reports a disk error only once: to the sync in progress, and not to a sync of the new segment."""
-    with closing(ThreadSyncing()) as under_way, closing(opened(tmp_path, segment_bytes=1)) as log:
+    with closing(ThreadSyncing()) as under_way, closing(open_log(tmp_path, segment_bytes=1)) as log:
         append(log, 2)
         whole = os.dup(log._fd)
         break_descriptor(log, "/dev/null")
@@ -337,7 +337,7 @@ def test_a_segment_does_not_end_during_a_sync(tmp_path: Path) -> None:
 
 def test_a_segment_stays_open_while_a_sync_needs_it(tmp_path: Path) -> None:
     """Recovery begins another segment during the sync."""
-    with closing(ThreadSyncing()) as under_way, closing(opened(tmp_path)) as log:
+    with closing(ThreadSyncing()) as under_way, closing(open_log(tmp_path)) as log:
         append(log, 1)
         first = log._fd
         written = [log.begin_sync(under_way, ticket) for ticket in range(2)]
@@ -378,7 +378,7 @@ def remount(disk: Path, image: Path) -> None:
 async def test_a_segment_that_fills_up_after_a_failed_sync_loses_no_entry(
     lossy_disk: Path, small_disk: Path, tmp_path: Path, way: Callable[[], Syncing]
 ) -> None:
-    log = opened(lossy_disk, segment_bytes=200_000)
+    log = open_log(lossy_disk, segment_bytes=200_000)
     recorder = LogRecorder(
         tmp_path, log, Keys.open(tmp_path / "keys.json"), lambda: NOW, Metrics(CollectorRegistry())
     )
@@ -414,7 +414,7 @@ def test_recovery_in_another_thread_loses_no_entry(tmp_path: Path) -> None:
         while not over.wait(0.0002):
             log.recover(NOW)
 
-    with closing(opened(tmp_path, segment_bytes=3000)) as log, ThreadPoolExecutor(2) as threads:
+    with closing(open_log(tmp_path, segment_bytes=3000)) as log, ThreadPoolExecutor(2) as threads:
         mending = threads.submit(keep_recovering)
         written = 0
         for turn in range(400):
@@ -438,7 +438,7 @@ def test_recovery_in_another_thread_loses_no_entry(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("synced", [0, 1, 3])
 def test_a_failed_write_keeps_earlier_entries(tmp_path: Path, synced: int) -> None:
-    with closing(opened(tmp_path)) as log:
+    with closing(open_log(tmp_path)) as log:
         append(log, synced)
         log.sync()
         append(log, 3 - synced)
@@ -453,7 +453,7 @@ def test_a_failed_write_keeps_earlier_entries(tmp_path: Path, synced: int) -> No
 
 
 def test_the_log_stops_while_no_segment_can_be_created(tmp_path: Path) -> None:
-    with closing(opened(tmp_path, segment_bytes=1)) as log:
+    with closing(open_log(tmp_path, segment_bytes=1)) as log:
         append(log, 3)
         obstacle = tmp_path / f"{4:016}.ndjson.new"
         obstacle.mkdir()
@@ -468,7 +468,7 @@ def test_the_log_stops_while_no_segment_can_be_created(tmp_path: Path) -> None:
 
 
 def test_a_log_that_lost_synced_bytes_does_not_recover(tmp_path: Path) -> None:
-    log = opened(tmp_path)
+    log = open_log(tmp_path)
     append(log, 3)
     log.sync()
     break_descriptor(log, "/dev/null")
@@ -482,7 +482,7 @@ def test_a_log_that_lost_synced_bytes_does_not_recover(tmp_path: Path) -> None:
 
 
 def test_a_closed_log_does_not_write_to_a_reused_descriptor(tmp_path: Path) -> None:
-    log = opened(tmp_path / "log")
+    log = open_log(tmp_path / "log")
     log.close()
     with (tmp_path / "one").open("wb"), (tmp_path / "two").open("wb"), pytest.raises(LogUnavailable):
         append(log, 1)
@@ -491,7 +491,7 @@ def test_a_closed_log_does_not_write_to_a_reused_descriptor(tmp_path: Path) -> N
 
 async def test_concurrent_syncs_cover_all_earlier_writes(tmp_path: Path) -> None:
     """Each sync covers what was written before it, even across segments."""
-    with closing(opened(tmp_path, segment_bytes=2000)) as log:
+    with closing(open_log(tmp_path, segment_bytes=2000)) as log:
         for _ in range(60):
             append(log, 5)
             covered = log.next_seq - 1
@@ -506,7 +506,7 @@ async def test_concurrent_syncs_cover_all_earlier_writes(tmp_path: Path) -> None
 def test_a_new_version_of_the_gate_begins_a_new_segment(tmp_path: Path) -> None:
     """The versions in a header apply to all entries of its segment. An empty segment is replaced."""
     for version, number in (("0.1", 0), ("0.2", 2), ("0.2", 1), ("0.3", 1)):
-        with closing(opened(tmp_path, version=version)) as log:
+        with closing(open_log(tmp_path, version=version)) as log:
             append(log, number)
     headers = {
         path.name: json.loads(path.read_bytes().splitlines()[0])["entry"]["gate"]["dialgate"]

@@ -17,7 +17,7 @@ NOW = 1_795_500_000_000
 LOG = "9f2c01ab"
 
 
-def opened(folder: Path) -> DecisionLog:
+def open_log(folder: Path) -> DecisionLog:
     return DecisionLog.open(folder, log=LOG, now=NOW, gate={"dialgate": "0.1"}, segment_bytes=1)
 
 
@@ -29,7 +29,7 @@ def body(seq: int) -> bytes:
 
 def three_segments(folder: Path) -> list[Path]:
     """Write 30 entries in three segments."""
-    with closing(opened(folder)) as log:
+    with closing(open_log(folder)) as log:
         for first in (1, 11, 21):
             log.turn_over(NOW)
             log.write([body(seq) for seq in range(first, first + 10)])
@@ -168,7 +168,7 @@ def test_a_folder_without_segments_is_a_fault(tmp_path: Path) -> None:
 
 
 def test_a_wrong_sequence_is_a_fault_even_if_the_chain_is_valid(tmp_path: Path) -> None:
-    with closing(opened(tmp_path)) as log:
+    with closing(open_log(tmp_path)) as log:
         log.write([body(1), body(3), b"[]", body(4)])
     assert [fault.what for fault in verify(tmp_path).faults] == ["its sequence number is 3"]
 
@@ -180,7 +180,7 @@ def test_a_change_before_the_last_line_is_never_repaired(tmp_path: Path, line: i
     lines[line] = lines[line].replace(b'"entry"', b'"Entry"')
     path.write_bytes(b"".join(lines))
     with pytest.raises(LogDamaged) as failure:
-        opened(tmp_path)
+        open_log(tmp_path)
     offset = len(b"".join(lines[:line]))
     assert (failure.value.file, failure.value.offset) == (path, offset)
     assert f"{path}, byte {offset}" in str(failure.value)

@@ -18,9 +18,9 @@ from dialgate.decision_log.timestamps import FILE, NoTimestamp, Stamper, timesta
 from dialgate.shipping.cursor import Cursors
 from dialgate.shipping.segments import SegmentShipping
 from dialgate.shipping.target import Folder
-from tests.interfaces.cli.test_cli import command, ended
+from tests.interfaces.cli.test_cli import command, wait_for_end
 from tests.support import world
-from tests.support.shipping_world import written
+from tests.support.shipping_world import write_log
 
 NOW = 1_795_500_000_000
 HOUR = 3_600_000
@@ -162,8 +162,8 @@ async def test_a_torn_time_stamp_is_cut_off(tmp_path: Path, authority: Path) -> 
     assert [stamp.size for stamp in timestamps(log)] == [1]
 
 
-def verified(copy: Path, *words: object) -> tuple[int, int, list[str]]:
-    done = ended(command("log", "verify", "--data", copy, "--json", *words))
+def run_verify(copy: Path, *words: object) -> tuple[int, int, list[str]]:
+    done = wait_for_end(command("log", "verify", "--data", copy, "--json", *words))
     return done.code, done.json["stamped"], [fault["kind"] for fault in done.json["faults"]]
 
 
@@ -172,7 +172,7 @@ async def test_time_stamps_are_shipped_after_their_checkpoint_and_verified_from_
 ) -> None:
     data, target = tmp_path / "data", tmp_path / "target"
     target.mkdir()
-    log, root = written(data), authority / "root.pem"
+    log, root = write_log(data), authority / "root.pem"
 
     def ship(*, anew: bool = False) -> SegmentShipping:
         (data / "shipping").mkdir(exist_ok=True)
@@ -186,7 +186,7 @@ async def test_time_stamps_are_shipped_after_their_checkpoint_and_verified_from_
         assert await asyncio.to_thread(stamper.stamp, NOW)
         shipping = ship()
         assert list(target.rglob("*.timestamp")) == [], "of the segment that is still open"
-        written(data)
+        write_log(data)
         assert await asyncio.to_thread(stamper.stamp, NOW + HOUR)
     assert shipping.round()
     one, other = timestamps(log)
@@ -195,15 +195,15 @@ async def test_time_stamps_are_shipped_after_their_checkpoint_and_verified_from_
         f"{one.size:016}.timestamp",
         (log / FILE).read_bytes().splitlines(keepends=True)[0],
     )
-    written(data)
+    write_log(data)
     assert not ship().standings[1].problem
     assert sorted(int(path.stem) for path in target.rglob("*.timestamp")) == [one.size, other.size]
     copy = only.parent.parent
-    assert verified(copy, "--root", root) == (0, 2, [])
-    assert verified(copy) == (0, 0, [])
-    assert verified(copy, "--root", authority / "other.pem") == (1, 0, ["broken_timestamp"] * 2)
+    assert run_verify(copy, "--root", root) == (0, 2, [])
+    assert run_verify(copy) == (0, 0, [])
+    assert run_verify(copy, "--root", authority / "other.pem") == (1, 0, ["broken_timestamp"] * 2)
     only.write_bytes(only.read_bytes().replace(b'"size":%d' % one.size, b'"size":%d' % other.size))
-    assert verified(copy, "--root", root) == (1, 1, ["broken_timestamp"])
+    assert run_verify(copy, "--root", root) == (1, 1, ["broken_timestamp"])
     assert "differs from the local log" in ship(anew=True).standings[1].problem
 
 
@@ -257,13 +257,13 @@ async def test_a_gate_stamps_its_log_and_answers_while_the_authority_does_not(
         stamper = Stamper(tmp_path / "data/log", url, authority / "root.pem", HOUR)
         assert await asyncio.to_thread(stamper.stamp, NOW)
     process = command("log", "verify", "--json", DIALGATE_CONFIG=str(tmp_path / "dialgate.yaml"))
-    verified = ended(process)
+    verified = wait_for_end(process)
     assert (verified.code, verified.json["faults"]) == (0, [])
 
 
 def test_unreadable_root_certificates_prevent_the_start(tmp_path: Path) -> None:
     config = world.write_folder(tmp_path, timestamp_url="http://127.0.0.1:9/", timestamp_roots="roots.pem")
     (tmp_path / "roots.pem").write_text("none")
-    started = ended(command("serve", DIALGATE_CONFIG=str(config)))
+    started = wait_for_end(command("serve", DIALGATE_CONFIG=str(config)))
     assert started.code == 1
     assert "timestamp_roots" in started.err

@@ -40,7 +40,7 @@ from tests.support.damage import flip
 from tests.support.fired_alerts import DECLARED, fires
 from tests.support.running_gate import serving
 from tests.support.scrapes import Scrapes
-from tests.support.shipping_world import both, closed, written
+from tests.support.shipping_world import both, list_closed_segments, write_log
 from tests.support.world import (
     CALL,
     CALLER,
@@ -485,18 +485,20 @@ async def test_shipping_stopped_then_behind_then_missed_then_refused(tmp_path: P
     await look(12, "DialgateShippingStopped", works=False)
     await look(13)
     share.rename(tmp_path / "away")
-    written(data)
+    write_log(data)
     for minute in (7 * 60, 7 * 60 + 4):
         await look(minute)
     await look(7 * 60 + 8, "DialgateShippingBehind")
     (tmp_path / "away").rename(share)
     await look(7 * 60 + 9)
-    written(data)
-    written(data)
-    next(path for path in closed(data / "log") if int(path.stem) > made.standings[1].last).unlink()
+    write_log(data)
+    write_log(data)
+    next(
+        path for path in list_closed_segments(data / "log") if int(path.stem) > made.standings[1].last
+    ).unlink()
     await look(7 * 60 + 10, "DialgateShippingMissed")
-    written(data)
-    flip(closed(data / "log")[-1])
+    write_log(data)
+    flip(list_closed_segments(data / "log")[-1])
     await look(7 * 60 + 11, "DialgateShippingMissed", "DialgateShippingRefused")
 
 

@@ -54,7 +54,7 @@ async def test_retransmitted_invite_is_one_call(sip: Sip) -> None:
 async def test_call_forked_upstream_rings_once(sip: Sip) -> None:
     first = sip.dialer.invite()
     other = replace(first, headers=first.headers | {"Via": first.headers["Via"] + "-other"})
-    assert (await first.answered()).status == 200
+    assert (await first.send_and_ack()).status == 200
     other.send()
     merged = await sip.dialer.until(lambda message: message.status == 482)
     assert merged.get("Call-ID") == first.headers["Call-ID"]
@@ -63,18 +63,18 @@ async def test_call_forked_upstream_rings_once(sip: Sip) -> None:
 
 async def test_retried_call_is_another_attempt(sip: Sip) -> None:
     first = sip.dialer.invite()
-    assert (await first.answered()).status == 200
+    assert (await first.send_and_ack()).status == 200
     again = replace(
         first, headers=first.headers | {"CSeq": "2 INVITE", "Via": first.headers["Via"] + "-again"}
     )
-    assert (await again.answered()).status == 200
+    assert (await again.send_and_ack()).status == 200
     assert len(sip.allowed()) == 2
 
 
 async def test_call_cancelled_while_ringing_is_cancelled_at_the_trunk(sip: Sip) -> None:
     sip.trunk.says = ["180 Ringing"]
     request = sip.dialer.invite().send()
-    await sip.dialer.until(lambda message: request.heard(message) and message.status == 180)
+    await sip.dialer.until(lambda message: request.is_answered_by(message) and message.status == 180)
     cancel = replace(request, method="CANCEL", headers=request.headers | {"CSeq": "1 CANCEL"})
     cancel.send()
     assert (await request.final()).status == 487
@@ -178,7 +178,10 @@ async def test_ambiguous_message_is_refused(sip: Sip) -> None:
     requests = [sip.dialer.invite(more=more).send() for more in AMBIGUOUS]
     assert (await sip.dialer.call(LISTED)).status == 608
     assert {
-        message.status for message in sip.dialer.kept for request in requests if request.heard(message)
+        message.status
+        for message in sip.dialer.kept
+        for request in requests
+        if request.is_answered_by(message)
     } == {400}
     assert (sip.at_the_trunks, sip.allowed()) == ([], {})
 
@@ -210,7 +213,7 @@ async def test_forged_dialog_reaches_no_trunk(sip: Sip) -> None:
 
 async def test_active_call_can_be_changed_but_not_redirected(sip: Sip) -> None:
     request = sip.dialer.invite()
-    answer = await request.answered()
+    answer = await request.send_and_ack()
     host, port = sip.trunk.address
     again = request.within(
         answer, "INVITE", cseq=2, uri=f"sip:{LISTED}@{host}:{port}",
@@ -264,7 +267,7 @@ BODIES = [
 async def test_body_with_an_unchecked_number_is_refused(sip: Sip, kind: str, body: str, status: int) -> None:
     request = sip.dialer.invite(**({"Content_Type": kind} if kind else {}))
     request.body = body
-    answer = await request.answered()
+    answer = await request.send_and_ack()
     assert answer.status == status
     assert len(sip.at_the_trunks) == (status == 200)
     if status == 200:
@@ -279,7 +282,7 @@ async def test_requests_before_the_answer_reach_the_ringing_line(
 ) -> None:
     sip.trunk.says = ["183 Session Progress"]
     request = sip.dialer.invite().send()
-    early = await sip.dialer.until(lambda message: request.heard(message) and message.status == 183)
+    early = await sip.dialer.until(lambda message: request.is_answered_by(message) and message.status == 183)
     host, port = sip.trunk.address
     for cseq, method in enumerate(("UPDATE", "PRACK", "INFO", "OPTIONS"), 2):
         inner = request.within(early, method, cseq=cseq, uri=f"sip:{LISTED}@{host}:{port}")
@@ -291,7 +294,7 @@ async def test_requests_before_the_answer_reach_the_ringing_line(
 async def test_invite_within_an_unanswered_call_is_refused(sip: Sip) -> None:
     sip.trunk.says = ["183 Session Progress"]
     request = sip.dialer.invite().send()
-    early = await sip.dialer.until(lambda message: request.heard(message) and message.status == 183)
+    early = await sip.dialer.until(lambda message: request.is_answered_by(message) and message.status == 183)
     host, port = sip.trunk.address
     for tag in ("trunk", "other"):
         inner = request.within(
@@ -318,7 +321,7 @@ async def test_unknown_sources_get_no_response_and_the_trunk_cannot_call_out(sip
     quiet = sip.stranger.invite().send()
     assert (await sip.inbound.call()).status == 403
     assert (await sip.dialer.call(LISTED)).status == 608
-    assert not [message for message in sip.stranger.kept if quiet.heard(message)]
+    assert not [message for message in sip.stranger.kept if quiet.is_answered_by(message)]
     assert sip.at_the_trunks == []
 
 
@@ -328,7 +331,7 @@ async def test_unknown_sources_get_no_response_and_the_trunk_cannot_call_out(sip
 async def test_second_trunk_gets_the_call_if_the_first_fails(sip: Sip) -> None:
     sip.trunk.says = ["503 Service Unavailable"]
     request = sip.dialer.invite(**SPOOFED)
-    answer = await request.answered()
+    answer = await request.send_and_ack()
     assert answer.status == 200
     first, second = (trunk.invites[0] for trunk in sip.trunks)
     assert b"699999999" not in first.raw + second.raw
@@ -419,7 +422,7 @@ def upstream(sip: Sip, invite: Message, cseq: int, method: str) -> Request:
 
 
 async def test_called_side_can_change_and_end_the_call_in_its_dialog(sip: Sip) -> None:
-    await sip.dialer.invite().answered()
+    await sip.dialer.invite().send_and_ack()
     (invite,) = sip.trunk.invites
     await sip.trunk.until(lambda message: message.method == "ACK")
     for cseq, (method, status) in enumerate((("INVITE", 200), ("REFER", 403), ("BYE", 200)), 1):

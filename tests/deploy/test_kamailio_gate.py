@@ -185,7 +185,7 @@ async def test_response_has_the_time_from_which_the_call_may_be_placed(tmp_path:
 
 
 def is_trying(request: Request, message: Message) -> bool:
-    return request.heard(message) and message.status == 100
+    return request.is_answered_by(message) and message.status == 100
 
 
 async def test_call_cancelled_during_the_check_is_never_placed(tmp_path: Path) -> None:
@@ -290,8 +290,8 @@ async def test_announcement_server_gets_the_reason_but_no_number(
         assert (await sip.dialer.call(Feature_Caps="*;+sip.608")).status == 608
         assert announcer.invites == []
         request = sip.dialer.invite()
-        await request.answered()
-        assert [message.status for message in sip.dialer.kept if request.heard(message)] == heard
+        await request.send_and_ack()
+        assert [message.status for message in sip.dialer.kept if request.is_answered_by(message)] == heard
         (invite,) = announcer.invites
         assert user_of(invite.uri) == "refused"
         assert (invite.get("X-Dialgate-Reason"), invite.all("P-Asserted-Identity")) == ("registry.listed", [])

@@ -28,7 +28,7 @@ from dialgate.core.model import (
 )
 from dialgate.core.responses import Answer
 from dialgate.crypto.keys import nonces
-from dialgate.decision_log.records import decode, joined
+from dialgate.decision_log.records import build_record, decode
 from dialgate.gate.batch import REMEMBERED, REPEATED, Batch, BatchQuery, Verdict, decide_all
 from dialgate.gate.facts import Gatherer, Question
 from dialgate.store import Position, Reading, Remembered
@@ -268,7 +268,7 @@ def test_the_record_of_a_call_says_what_was_asked_and_decided(gatherer: Gatherer
     (key,) = query_of(gatherer, [asked]).keys
     assert structs.replace(record, sealed=b"") == Decided(
         seq=42, id=name, at=NOW, number=month.pseudonym(CLEAR), sealed=b"", grounds=41, allow=True,
-        client="tests", interface="http", call_id="crm-#", question=month.masked(key, name),
+        client="tests", interface="http", call_id="crm-#", question=month.mask(key, name),
     )  # fmt: skip
     assert month.unseal(record.sealed) == f"{CLEAR} 06 12345678"
     assert batch.names == [name]
@@ -385,7 +385,7 @@ def test_each_call_of_a_batch_gets_the_answer_that_it_gets_alone(gatherer: Gathe
             grounds = entries[each.grounds]
             assert isinstance(grounds, Grounds)
             assert each.grounds < each.seq
-            record = joined(each, grounds)
+            record = build_record(each, grounds)
             assert decide(record.facts, gatherer.config.laws[record.country]) == record.decision
             assert (record.decision.allow, record.id) == (answer.decision == "allow", answer.decision_id)
 

@@ -27,7 +27,7 @@ def write_ratios(folder: Path, *more: dict[str, Any], keep: bool = True) -> None
     yaml_files.write(path, law)
 
 
-async def read(counted: CountedCampaigns, folder: Path, *written: HourCount | PauseLift) -> None:
+async def read(counted_campaigns: CountedCampaigns, folder: Path, *written: HourCount | PauseLift) -> None:
     """Write counts and lifts to the store, and read the store."""
     await SqliteStore.open(folder / "store.db").close()
     with closing(sqlite3.connect(folder / "store.db", isolation_level=None)) as db:
@@ -37,7 +37,7 @@ async def read(counted: CountedCampaigns, folder: Path, *written: HourCount | Pa
             else:
                 sqlite_counts.lift_pause(db, value)
     store = SqliteStore.open(folder / "store.db")
-    await counted.stored.read(store)
+    await counted_campaigns.stored.read(store)
     await store.close()
 
 
@@ -51,124 +51,134 @@ def sums(campaign: Campaign) -> tuple[int, int]:
 
 
 @pytest.fixture
-def counted(tmp_path: Path) -> CountedCampaigns:
+def counted_campaigns(tmp_path: Path) -> CountedCampaigns:
     path = world.write_folder(tmp_path)
     write_ratios(tmp_path, LAX)
     return CountedCampaigns(loader.load(path))
 
 
 async def test_counts_that_change_no_decision_are_used_after_ten_minutes(
-    counted: CountedCampaigns, tmp_path: Path
+    counted_campaigns: CountedCampaigns, tmp_path: Path
 ) -> None:
-    await read(counted, tmp_path, count(abandoned=3))
-    counted.update(NOW)
-    assert sums(counted.lines[NAME].campaign) == (0, 3), "the first are used at once"
-    await read(counted, tmp_path, count(answered=50, abandoned=3))
+    await read(counted_campaigns, tmp_path, count(abandoned=3))
+    counted_campaigns.update(NOW)
+    assert sums(counted_campaigns.lines[NAME].campaign) == (0, 3), "the first are used at once"
+    await read(counted_campaigns, tmp_path, count(answered=50, abandoned=3))
     used = []
     for at in (NOW + 1, NOW + 10 * MINUTE - 1, NOW + 10 * MINUTE):
-        counted.update(at)
-        assert sums(counted.campaigns[NAME]) == (50, 3)
-        used.append(sums(counted.lines[NAME].campaign))
+        counted_campaigns.update(at)
+        assert sums(counted_campaigns.campaigns[NAME]) == (50, 3)
+        used.append(sums(counted_campaigns.lines[NAME].campaign))
     assert used == [(0, 3), (0, 3), (50, 3)]
-    await read(counted, tmp_path, count(answered=51, abandoned=3))
-    counted.update(NOW + 20 * MINUTE - 1)
-    assert sums(counted.lines[NAME].campaign) == (50, 3), "ten minutes after the last use"
-    assert counted.stored.changed == {NAME}
-    counted.update(NOW + 20 * MINUTE)
-    assert not counted.stored.changed
+    await read(counted_campaigns, tmp_path, count(answered=51, abandoned=3))
+    counted_campaigns.update(NOW + 20 * MINUTE - 1)
+    assert sums(counted_campaigns.lines[NAME].campaign) == (50, 3), "ten minutes after the last use"
+    assert counted_campaigns.stored.changed == {NAME}
+    counted_campaigns.update(NOW + 20 * MINUTE)
+    assert not counted_campaigns.stored.changed
 
 
 @pytest.mark.parametrize("shift", [-1, 0, 1])
 async def test_counts_are_used_at_once_if_they_matter_yesterday_today_or_tomorrow(
-    counted: CountedCampaigns, tmp_path: Path, shift: int
+    counted_campaigns: CountedCampaigns, tmp_path: Path, shift: int
 ) -> None:
     """On day `shift` (0 is today), the 30-day window contains all four abandoned calls and no answered call. On other days it does not."""
     first = shift - 30
     await read(
-        counted,
+        counted_campaigns,
         tmp_path,
         count(answered=200, days=first),
         count(abandoned=1, days=first + 1),
         count(abandoned=2),
     )
-    counted.update(NOW)
-    await read(counted, tmp_path, count(abandoned=3))
-    counted.update(NOW)
-    assert sums(counted.lines[NAME].campaign) == (200, 4)
+    counted_campaigns.update(NOW)
+    await read(counted_campaigns, tmp_path, count(abandoned=3))
+    counted_campaigns.update(NOW)
+    assert sums(counted_campaigns.lines[NAME].campaign) == (200, 4)
 
 
-async def test_a_lifted_pause_is_used_at_once(counted: CountedCampaigns, tmp_path: Path) -> None:
+async def test_a_lifted_pause_is_used_at_once(counted_campaigns: CountedCampaigns, tmp_path: Path) -> None:
     lift = PauseLift(campaign=NAME, at=NOW, ground="g", actor="a", abandoned=4)
-    await read(counted, tmp_path, count(abandoned=4))
-    counted.update(NOW)
-    await read(counted, tmp_path, lift)
-    counted.update(NOW)
-    campaign = counted.lines[NAME].campaign
+    await read(counted_campaigns, tmp_path, count(abandoned=4))
+    counted_campaigns.update(NOW)
+    await read(counted_campaigns, tmp_path, lift)
+    counted_campaigns.update(NOW)
+    campaign = counted_campaigns.lines[NAME].campaign
     assert (sums(campaign), campaign.lifted_at) == ((0, 0), NOW)
 
 
 async def test_a_lift_without_a_change_of_counts_is_used_at_once(
-    counted: CountedCampaigns, tmp_path: Path
+    counted_campaigns: CountedCampaigns, tmp_path: Path
 ) -> None:
-    await read(counted, tmp_path, PauseLift(campaign=NAME, at=NOW, ground="g", actor="a"))
-    counted.update(NOW)
-    await read(counted, tmp_path, PauseLift(campaign=NAME, at=NOW + HOUR, ground="g", actor="a"))
-    counted.update(NOW)
-    campaign = counted.lines[NAME].campaign
+    await read(counted_campaigns, tmp_path, PauseLift(campaign=NAME, at=NOW, ground="g", actor="a"))
+    counted_campaigns.update(NOW)
+    await read(counted_campaigns, tmp_path, PauseLift(campaign=NAME, at=NOW + HOUR, ground="g", actor="a"))
+    counted_campaigns.update(NOW)
+    campaign = counted_campaigns.lines[NAME].campaign
     assert (campaign.counts, campaign.lifted_at) == ((), NOW + HOUR)
 
 
-async def test_the_days_of_the_longest_limit_are_used(counted: CountedCampaigns, tmp_path: Path) -> None:
-    await read(counted, tmp_path, *(count(answered=1, days=days) for days in (-61, -60, -59)))
-    counted.update(NOW)
-    days = [day.day.isoformat() for day in counted.lines[NAME].campaign.counts]
+async def test_the_days_of_the_longest_limit_are_used(
+    counted_campaigns: CountedCampaigns, tmp_path: Path
+) -> None:
+    await read(counted_campaigns, tmp_path, *(count(answered=1, days=days) for days in (-61, -60, -59)))
+    counted_campaigns.update(NOW)
+    days = [day.day.isoformat() for day in counted_campaigns.lines[NAME].campaign.counts]
     assert days == ["2026-09-25", "2026-09-26"]
 
 
 async def test_hours_are_forgotten_when_the_store_deletes_them(
-    counted: CountedCampaigns, tmp_path: Path
+    counted_campaigns: CountedCampaigns, tmp_path: Path
 ) -> None:
-    await read(counted, tmp_path, count(answered=1, days=-62), count(answered=2))
-    assert len(counted.stored.hours(NAME, NOW + HOUR - 1)) == 2
-    assert [hour.answered for hour in counted.stored.hours(NAME, NOW + HOUR).values()] == [2]
-    assert counted.stored.hours("no-such", NOW) == {}
+    await read(counted_campaigns, tmp_path, count(answered=1, days=-62), count(answered=2))
+    assert len(counted_campaigns.stored.hours(NAME, NOW + HOUR - 1)) == 2
+    assert [hour.answered for hour in counted_campaigns.stored.hours(NAME, NOW + HOUR).values()] == [2]
+    assert counted_campaigns.stored.hours("no-such", NOW) == {}
 
 
 async def test_a_new_configuration_uses_the_newest_counts_at_once(
-    counted: CountedCampaigns, tmp_path: Path
+    counted_campaigns: CountedCampaigns, tmp_path: Path
 ) -> None:
     config = loader.load(tmp_path / "dialgate.yaml")
-    await read(counted, tmp_path, count(abandoned=3))
-    counted.update(NOW)
-    assert not counted.stored.changed
-    fresh = counted.configured(config)
+    await read(counted_campaigns, tmp_path, count(abandoned=3))
+    counted_campaigns.update(NOW)
+    assert not counted_campaigns.stored.changed
+    fresh = counted_campaigns.configured(config)
     assert sums(fresh.lines[NAME].campaign) == (0, 3)
-    assert fresh.stored is counted.stored
+    assert fresh.stored is counted_campaigns.stored
     await read(fresh, tmp_path, count(abandoned=3, answered=9))
     fresh.update(NOW + 1)
     assert sums(fresh.lines[NAME].campaign) == (0, 3)
     assert sums(fresh.configured(config).lines[NAME].campaign) == (9, 3)
 
 
-async def test_counts_of_a_removed_campaign_are_not_used(counted: CountedCampaigns, tmp_path: Path) -> None:
-    await read(counted, tmp_path, count(abandoned=4, name="removed"))
-    counted.update(NOW)
-    assert (counted.lines, counted.stored.changed, set(counted.stored.names)) == ({}, set(), {"removed"})
+async def test_counts_of_a_removed_campaign_are_not_used(
+    counted_campaigns: CountedCampaigns, tmp_path: Path
+) -> None:
+    await read(counted_campaigns, tmp_path, count(abandoned=4, name="removed"))
+    counted_campaigns.update(NOW)
+    assert (
+        counted_campaigns.lines,
+        counted_campaigns.stored.changed,
+        set(counted_campaigns.stored.names),
+    ) == ({}, set(), {"removed"})
 
 
 async def test_without_a_limit_counts_are_not_used(tmp_path: Path) -> None:
     path = world.write_folder(tmp_path)
     write_ratios(tmp_path, keep=False)
-    counted = CountedCampaigns(loader.load(path))
-    await read(counted, tmp_path, count(abandoned=4))
-    counted.update(NOW)
-    assert (counted.lines, counted.stored.changed) == ({}, set())
+    counted_campaigns = CountedCampaigns(loader.load(path))
+    await read(counted_campaigns, tmp_path, count(abandoned=4))
+    counted_campaigns.update(NOW)
+    assert (counted_campaigns.lines, counted_campaigns.stored.changed) == ({}, set())
 
 
-async def test_a_day_is_that_of_the_campaigns_country(counted: CountedCampaigns, tmp_path: Path) -> None:
+async def test_a_day_is_that_of_the_campaigns_country(
+    counted_campaigns: CountedCampaigns, tmp_path: Path
+) -> None:
     late = NOW - NOW % DAY - HOUR  # midnight in Rome
-    await read(counted, tmp_path, HourCount(late // HOUR, NAME, 1, 0))
-    counted.update(late)
-    (day,) = counted.lines[NAME].campaign.counts
+    await read(counted_campaigns, tmp_path, HourCount(late // HOUR, NAME, 1, 0))
+    counted_campaigns.update(late)
+    (day,) = counted_campaigns.lines[NAME].campaign.counts
     assert day == DayCount(day.day, 1, 0)
     assert day.day.isoformat() == "2026-11-24"

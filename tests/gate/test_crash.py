@@ -74,7 +74,7 @@ class Witness:
         self.waiting[body["call_id"]] = body
         return body
 
-    def heard(self, body: Body, answer: Body) -> None:
+    def record_answer(self, body: Body, answer: Body) -> None:
         new = self.waiting.pop(body["call_id"], None) is not None
         assert self.responses.setdefault(body["call_id"], (body, answer))[1] == answer
         if new and answer["decision"] == "allow" and is_reported_on(body):
@@ -104,10 +104,10 @@ class Log(Struct):
     allows: defaultdict[str, list[str]] = msgspec.field(default_factory=lambda: defaultdict(list))
     ids: Counter[str] = msgspec.field(default_factory=Counter)
 
-    def called(self, record: Record) -> str:
+    def read_called_number(self, record: Record) -> str:
         return self.keys.month(record.at).unseal(record.sealed)
 
-    def shown(self, record: Record) -> str:
+    def read_caller_id(self, record: Record) -> str:
         sealed = record.caller_sealed
         return self.keys.month(record.at).unseal(sealed) if sealed else record.caller_id
 
@@ -123,7 +123,7 @@ class Log(Struct):
                 assert record.call_id not in self.by_call, "one question was decided twice"
                 self.by_call[record.call_id] = record
                 if record.decision.allow:
-                    self.allows[self.called(record)].append(record.id)
+                    self.allows[self.read_called_number(record)].append(record.id)
 
 
 async def test_every_response_survives_every_kill(tmp_path: Path) -> None:
@@ -148,7 +148,7 @@ async def test_every_response_survives_every_kill(tmp_path: Path) -> None:
             await check_repeated_questions(gate, witness, log, fresh)
             log.read_on()
             fresh = len(witness.responses)
-            if kills >= KILLS and (KILLS < LEAST_PACKED or packed(log) > 1):
+            if kills >= KILLS and (KILLS < LEAST_PACKED or count_packed(log) > 1):
                 break  # a slow machine takes more kills until two segments are packed
             await loaded_and_killed(gate, witness)
     check_responses_are_logged(witness, log, 0)
@@ -157,7 +157,7 @@ async def test_every_response_survives_every_kill(tmp_path: Path) -> None:
     assert proved(data).segments == len(archive.segments(log.folder))
 
 
-def packed(log: Log) -> int:
+def count_packed(log: Log) -> int:
     return sum(path.suffix == ".parquet" for _, path in archive.segments(log.folder))
 
 
@@ -172,7 +172,7 @@ async def cut_short(config: Path) -> None:
 
 
 async def loaded_and_killed(gate: RunningGate, witness: Witness) -> None:
-    load = gate.start_load(witness.question, witness.heard)
+    load = gate.start_load(witness.question, witness.record_answer)
     # Each of their outcomes makes the store write down its attempts, so that it may be ahead of the synced log.
     writers = [asyncio.create_task(witness.writing(gate)) for _ in range(WRITERS)]
     await asyncio.sleep(random.uniform(0, LONGEST))
@@ -210,7 +210,7 @@ def check_responses_are_logged(witness: Witness, log: Log, first: int) -> None:
         assert [reason["code"] for reason in answer.get("reasons", [])] == [
             reason.code for reason in record.decision.reasons
         ]
-        shown = (log.called(record), log.shown(record), record.facts.campaign.id)
+        shown = (log.read_called_number(record), log.read_caller_id(record), record.facts.campaign.id)
         assert shown == (body["to"], body["from"], body["campaign"])
         assert (answer["to"], answer["from"]) == shown[:2]
 
@@ -249,7 +249,7 @@ async def check_repeated_questions(gate: RunningGate, witness: Witness, log: Log
         answer = await gate.post("/v1/check", body)
         if body["call_id"] in log.by_call:
             assert answer["decision_id"] == log.by_call[body["call_id"]].id
-        witness.heard(body, answer)
+        witness.record_answer(body, answer)
     for index, number in enumerate(witness.stopped[-3:]):
         answer = await gate.post("/v1/check", {"to": number, "from": CALLER, "campaign": "acme-fibre", "call_id": f"stopped-{index}-{first}"})  # fmt: skip
         assert answer["reasons"][0]["code"] == "revocation.revoked"

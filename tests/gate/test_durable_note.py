@@ -38,7 +38,7 @@ class Notes(Struct):
         self.log.write([b'{"type":"outcome"}'] * count)
         self.log.sync()
 
-    def written(self) -> int:
+    def read_note(self) -> int:
         return int(ask_server(self.server, "HGET", f"{{{NAME}}}:recorded", LOG) or 0)
 
     def writes(self) -> int:
@@ -49,7 +49,7 @@ class Notes(Struct):
 
     async def is_written(self, sequence: int) -> bool:
         for _ in range(500):
-            if self.written() == sequence:
+            if self.read_note() == sequence:
                 return True
             await elapse(NOTE_SECONDS)
         return False
@@ -87,7 +87,7 @@ async def test_it_is_not_written_again_without_a_new_entry(notes: Notes) -> None
     notes.sync_entries(3)
     for _ in range(3):
         await notes.note.write(None)
-    assert (notes.written(), notes.writes()) == (3, 1)
+    assert (notes.read_note(), notes.writes()) == (3, 1)
 
 
 @pytest.mark.parametrize("flushed", [False, True])
@@ -101,7 +101,7 @@ async def test_a_batch_during_a_write_is_written_after_it(notes: Notes, *, flush
     notes.note.schedule()
     if flushed:
         await notes.note.flush()
-        assert notes.written() == 2
+        assert notes.read_note() == 2
     assert await notes.is_written(2)
     await first
 

@@ -237,7 +237,7 @@ async def test_a_command_does_not_wait_if_no_gate_is_running(tmp_path: Path) -> 
 
 
 async def test_a_gate_that_does_not_confirm_is_reported(tmp_path: Path) -> None:
-    refreshed, failing = list[int](), SharedRun(_refused)
+    refreshed, failing = list[int](), SharedRun(_fail)
 
     async def refresh() -> None:
         refreshed.append(1)
@@ -253,7 +253,7 @@ async def test_a_gate_that_does_not_confirm_is_reported(tmp_path: Path) -> None:
     await bad.close()
 
 
-async def _refused() -> None:
+async def _fail() -> None:
     raise StoreUnavailable("away")
 
 

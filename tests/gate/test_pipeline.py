@@ -74,7 +74,7 @@ class Report(Struct, frozen=True):
     outcome: Literal["no_answer", "answered", "opt_out"]
 
 
-class Pass(Struct, frozen=True):
+class TimePasses(Struct, frozen=True):
     """Advance the clock by `HELD_FOR`, so that every permitted call expires."""
 
 
@@ -90,7 +90,7 @@ class Stale(Struct, frozen=True):
     first: Ask | Stop | Report | None
 
 
-class CutOff(Struct, frozen=True):
+class Interruption(Struct, frozen=True):
     """Lose the commit request for `calls` (`dropped`) or the reply to that request (`broken`).
 
     The gate reads the facts for `following` before the connection is closed.
@@ -128,7 +128,7 @@ class Kill(Struct, frozen=True):
     power: int
 
 
-Step: TypeAlias = Ask | Stop | Report | Pass | Stale | CutOff | LogFails | Kill
+Step: TypeAlias = Ask | Stop | Report | TimePasses | Stale | Interruption | LogFails | Kill
 
 gates = st.integers(0, 1)
 number = st.sampled_from([0, 0, 0, 1])
@@ -153,19 +153,19 @@ stales = st.builds(
     st.one_of(st.just(()), overlapping, overlapping),
     st.one_of(st.none(), asks, asks, stops, reports),
 )
-cut_offs = st.builds(
-    CutOff,
+interruptions = st.builds(
+    Interruption,
     gates,
     st.sampled_from(["dropped", "broken"]),
     calls,
     st.one_of(st.just(()), overlapping, overlapping),
 )
-often = [asks] * 6 + [reports] * 3 + [st.builds(Pass)]
+often = [asks] * 6 + [reports] * 3 + [st.builds(TimePasses)]
 # A new start costs as much as fifty batches.
 seldom = [log_fails, kills]
 
 on_redis = st.lists(
-    st.one_of(*often, stops, *[stales] * 5, *[cut_offs] * 4, *seldom), min_size=3, max_size=16
+    st.one_of(*often, stops, *[stales] * 5, *[interruptions] * 4, *seldom), min_size=3, max_size=16
 )
 on_sqlite = st.lists(st.one_of(*often * 2, *[stops] * 4, *seldom), min_size=3, max_size=16)
 
@@ -200,7 +200,7 @@ class Question(Struct):
             self.unproved.add(gate)
 
 
-class Asked(Struct, frozen=True):
+class Request(Struct, frozen=True):
     number: str
     question: Question | None
     stopped: bool
@@ -208,11 +208,11 @@ class Asked(Struct, frozen=True):
     answer: CheckResponse
 
 
-class House:
-    """The gates under test. On SQLite, `beside` is a process that runs no gate and records revocations."""
+class Cluster:
+    """The gates under test. On SQLite, `revoker` is a process that runs no gate and records revocations."""
 
-    def __init__(self, nodes: Sequence[Node], beside: Node | None, hand: Hand) -> None:
-        self.nodes, self.beside, self.hand = nodes, beside, hand
+    def __init__(self, nodes: Sequence[Node], revoker: Node | None, hand: Hand) -> None:
+        self.nodes, self.revoker, self.hand = nodes, revoker, hand
         self.numbers, self.names = iter(NUMBERS), count()
 
     def gate(self, place: int) -> Node:
@@ -222,17 +222,17 @@ class House:
 class History:
     """A history in progress, with the requests of its clients and the responses to them."""
 
-    def __init__(self, house: House) -> None:
-        self.house = house
-        self.name = next(house.names)
-        self.numbers = [next(house.numbers), next(house.numbers)]
+    def __init__(self, cluster: Cluster) -> None:
+        self.cluster = cluster
+        self.name = next(cluster.names)
+        self.numbers = [next(cluster.numbers), next(cluster.numbers)]
         self.questions: dict[tuple[int, str, bool], Question] = {}
-        self.asked: list[Asked] = []
+        self.requests: list[Request] = []
         self.stopped: set[str] = set()  # a revocation was acknowledged
         self.perhaps: set[str] = set()  # a revocation was requested
         self.over: set[str] = set()  # decisions whose call has a result, or that have expired
         self.disturbed = False
-        self.begins = {node.file: node.newest_entry() for node in house.nodes}
+        self.begins = {node.file: node.newest_entry() for node in cluster.nodes}
 
     # ---- steps -------------------------------------------------------------------------------------------------------
 
@@ -244,20 +244,20 @@ class History:
                 await asyncio.gather(self.stop(step.gate, step.number), self.ask(step.gate, step.calls))
             case Report():
                 await self.report(step)
-            case Pass():
+            case TimePasses():
                 self.let_expire()
             case Stale():
                 await self.stale(step)
-            case CutOff():
-                await self.cut_off(step)
+            case Interruption():
+                await self.interrupt(step)
             case LogFails():
                 await self.log_fails(step)
             case Kill():
                 await self.kill(step)
 
     def let_expire(self) -> None:
-        self.house.hand.at += HELD_FOR * 1000
-        self.over |= {question.answer.id for question in self.asked}
+        self.cluster.hand.at += HELD_FOR * 1000
+        self.over |= {request.answer.id for request in self.requests}
         for question in self.questions.values():
             question.most += 1
 
@@ -272,7 +272,7 @@ class History:
                 name = f"{self.name}-{call_id}"
                 question = self.questions.setdefault((place, name, known), Question(number))
             made.append(((number, name, CAMPAIGN if known else STRANGE), number in self.stopped, question))
-        over, node = set(self.over), self.house.gate(gate)
+        over, node = set(self.over), self.cluster.gate(gate)
         questions = {id(question): question for _, _, question in made if question is not None}.values()
         for question in questions:
             question.begin(node.log)
@@ -281,7 +281,7 @@ class History:
             answers = await node.check(*(words for words, _, _ in made))
             proved = all(answer.id for answer in answers) and await node.order("note_durable")
             for ((number, _, _), stopped, question), answer in zip(made, answers, strict=True):
-                self.asked.append(Asked(number, question, stopped, node.log, answer))
+                self.requests.append(Request(number, question, stopped, node.log, answer))
                 assert answer.decision == "deny" or answer.id not in over, (
                     "an allow was repeated after its end"
                 )
@@ -294,9 +294,11 @@ class History:
     async def stop(self, gate: int, place: int) -> None:
         number = self.numbers[place]
         self.perhaps.add(number)
-        beside = self.house.beside
+        revoker = self.cluster.revoker
         with suppress(Died, Failed):
-            await (beside if beside is not None and gate else self.house.gate(gate)).order("revoke", number)
+            await (revoker if revoker is not None and gate else self.cluster.gate(gate)).order(
+                "revoke", number
+            )
             self.stopped.add(number)
         self._end(number)  # also for questions that were asked first during the revocation
 
@@ -307,7 +309,7 @@ class History:
 
     async def report(self, step: Report) -> None:
         allowed = next(
-            (question for question in reversed(self.asked) if question.answer.decision == "allow"), None
+            (request for request in reversed(self.requests) if request.answer.decision == "allow"), None
         )
         if allowed is None:
             return
@@ -315,13 +317,13 @@ class History:
         if step.outcome == "opt_out":
             self.perhaps.add(allowed.number)
         with suppress(Died, Failed):
-            await self.house.gate(step.gate).order("report", allowed.answer.id, step.outcome)
+            await self.cluster.gate(step.gate).order("report", allowed.answer.id, step.outcome)
             self.over.add(allowed.answer.id)
             if step.outcome == "opt_out":
                 self.stopped.add(allowed.number)
 
     async def stale(self, step: Stale) -> None:
-        node = self.house.gate(step.gate)
+        node = self.cluster.gate(step.gate)
         async with self._commit_meets(node, "held", step) as proxy:
             match step.first:
                 case Ask(_, calls):
@@ -332,14 +334,14 @@ class History:
                     await self.report(Report(step.gate + 1, outcome))
             proxy.heal()
 
-    async def cut_off(self, step: CutOff) -> None:
-        node = self.house.gate(step.gate)
+    async def interrupt(self, step: Interruption) -> None:
+        node = self.cluster.gate(step.gate)
         self.disturbed = True
         async with self._commit_meets(node, step.fault, step) as proxy:
             proxy.heal()
 
     @asynccontextmanager
-    async def _commit_meets(self, node: Node, fault: str, step: Stale | CutOff) -> AsyncIterator[Proxy]:
+    async def _commit_meets(self, node: Node, fault: str, step: Stale | Interruption) -> AsyncIterator[Proxy]:
         """Check `step.calls` and apply the fault to the commit. Then check `step.following`, and yield the proxy.
 
         When the `async with` block ends, wait for all answers. The block must heal the proxy first.
@@ -357,7 +359,7 @@ class History:
         await asyncio.gather(asking, following)
 
     async def log_fails(self, step: LogFails) -> None:
-        node = self.house.gate(step.gate)
+        node = self.cluster.gate(step.gate)
         self.disturbed = True
         if isinstance(step.how, int):
             await node.order("limit_log", step.how)
@@ -373,7 +375,7 @@ class History:
             await node.order("tick")
 
     async def kill(self, step: Kill) -> None:
-        node, proxy = self.house.gate(step.gate), self.house.gate(step.gate).proxy
+        node, proxy = self.cluster.gate(step.gate), self.cluster.gate(step.gate).proxy
         self.disturbed = True
         if proxy is not None and step.held:
             proxy.fail("held", COMMIT)
@@ -396,34 +398,34 @@ class History:
 
     def _newest_known_entry(self, node: Node) -> int:
         """Return the newest entry of the node's log that a client knows of."""
-        ids = (question.answer.id.rpartition("-") for question in self.asked if question.log == node.log)
+        ids = (request.answer.id.rpartition("-") for request in self.requests if request.log == node.log)
         return max([self.begins[node.file], *(int(seq) for name, _, seq in ids if name == node.log)])
 
     # ---- its end -----------------------------------------------------------------------------------------------------
 
     async def end(self) -> None:
         """Repair everything, call each number until it is denied, and compare answers, records and attempts."""
-        for place, node in enumerate(self.house.nodes):
+        for place, node in enumerate(self.cluster.nodes):
             if node.proxy is not None:
                 node.proxy.heal()
             await node.order("tick")
-            await self.served(place, self.numbers[0])
+            await self.call_until_decided(place, self.numbers[0])
         for number in self.numbers:
             for turn in range(LIMIT + 1):
-                await self.served(turn, number)
+                await self.call_until_decided(turn, number)
         self.compare()
 
-    async def served(self, gate: int, number: str) -> None:
+    async def call_until_decided(self, gate: int, number: str) -> None:
         """Call the number until there is a decision."""
         for _ in range(TRIES):
             await self.ask(gate, ((self.numbers.index(number), "", True),))
-            if self.asked[-1].answer.id:
+            if self.requests[-1].answer.id:
                 return
-            await self.house.gate(gate).order("tick")
-        raise AssertionError(f"no decision after everything was repaired: {self.asked[-1]}")
+            await self.cluster.gate(gate).order("tick")
+        raise AssertionError(f"no decision after everything was repaired: {self.requests[-1]}")
 
     def compare(self) -> None:
-        logged = [entry for node in self.house.nodes for entry in node.entries(self.begins[node.file])]
+        logged = [entry for node in self.cluster.nodes for entry in node.entries(self.begins[node.file])]
         recorded = {entry.id: entry for entry in logged}
         self._each_answer_has_its_record(recorded)
         for number in self.numbers:
@@ -439,19 +441,19 @@ class History:
         )
 
     def _each_answer_has_its_record(self, logged: dict[str, Entry]) -> None:
-        for question in self.asked:
-            if not question.answer.id:
-                assert question.answer.codes == ("gate.unavailable",)
+        for request in self.requests:
+            if not request.answer.id:
+                assert request.answer.codes == ("gate.unavailable",)
                 continue
-            allowed = question.answer.decision == "allow"
-            assert not (question.stopped and allowed), "allowed after an acknowledged stop"
-            record = logged[question.answer.id]
-            assert (record.number, record.allow) == (question.number, allowed)
+            allowed = request.answer.decision == "allow"
+            assert not (request.stopped and allowed), "allowed after an acknowledged stop"
+            record = logged[request.answer.id]
+            assert (record.number, record.allow) == (request.number, allowed)
 
     def _attempts_are_records(self, number: str, logged: Sequence[Entry]) -> None:
         allows = [entry.id for entry in logged if entry.allow]
         assert len(allows) <= LIMIT
-        last = next(question for question in reversed(self.asked) if question.number == number)
+        last = next(request for request in reversed(self.requests) if request.number == number)
         (seen,) = (entry.attempts for entry in logged if entry.id == last.answer.id)
         assert sorted(seen) == sorted(allows), "the attempts are not the recorded allows"
         if number in self.stopped:
@@ -460,14 +462,14 @@ class History:
             assert len(allows) == LIMIT, "an attempt was counted without a call"
             assert last.answer.codes == ("frequency.exceeded",)
         if not self.disturbed:
-            assert all(question.answer.id for question in self.asked), "refused without a fault"
+            assert all(request.answer.id for request in self.requests), "refused without a fault"
 
 
-# ---- the houses ------------------------------------------------------------------------------------------------------
+# ---- the clusters ----------------------------------------------------------------------------------------------------
 
 
 @asynccontextmanager
-async def two_gates_on_redis(folder: Path) -> AsyncIterator[House]:
+async def two_gates_on_redis(folder: Path) -> AsyncIterator[Cluster]:
     (target,) = re.findall(r"@(.*)", redis_servers.alone())
     hand, nodes = Hand(), list[Node]()
     async with AsyncExitStack() as opened:
@@ -475,7 +477,7 @@ async def two_gates_on_redis(folder: Path) -> AsyncIterator[House]:
             proxy = await opened.enter_async_context(proxied(Path(target)))
             url = f"redis://{redis_servers.USER}:{redis_servers.PASSWORD}@127.0.0.1:{proxy.port}/0"
             store = {"url": url, "name": folder.name, "patience": 2}
-            node = prepared(folder / name, hand, proxy, store=store)
+            node = prepare_node(folder / name, hand, proxy, store=store)
             if nodes:  # the second has the keys and call lists of the first
                 world.share_keys(folder / "one", folder / "two")
                 shutil.copytree(folder / "one/data/lists", folder / "two/data/lists")
@@ -484,32 +486,34 @@ async def two_gates_on_redis(folder: Path) -> AsyncIterator[House]:
             if not nodes:
                 await node.order("load", NUMBERS)
             nodes.append(node)
-        yield House(nodes, None, hand)
+        yield Cluster(nodes, None, hand)
     assert [node.faults() for node in nodes] == [[], []]
 
 
 @asynccontextmanager
-async def a_gate_on_sqlite(folder: Path) -> AsyncIterator[House]:
+async def a_gate_on_sqlite(folder: Path) -> AsyncIterator[Cluster]:
     hand = Hand()
-    node = prepared(folder / "one", hand)
-    beside = Node(node.file, hand, run=run_beside)
+    node = prepare_node(folder / "one", hand)
+    revoker = Node(node.file, hand, run=run_beside)
     await node.start()
     await node.order("load", NUMBERS)
-    await beside.start()
-    yield House([node], beside, hand)
-    await beside.close()
+    await revoker.start()
+    yield Cluster([node], revoker, hand)
+    await revoker.close()
     await node.close()
     assert node.faults() == []
 
 
-def prepared(folder: Path, hand: Hand, proxy: Proxy | None = None, **changes: Any) -> Node:
+def prepare_node(folder: Path, hand: Hand, proxy: Proxy | None = None, **changes: Any) -> Node:
     folder.mkdir()
     file = world.write_folder(folder, node=folder.name, answer_seconds=HELD_FOR, **changes)
     world.publish_answers(folder / "data", dict.fromkeys(NUMBERS, False), NOW - DAY)
     return Node(file, hand, proxy)
 
 
-def played(house: Any, folder: Path, histories: st.SearchStrategy[list[Step]], many: int) -> None:
+def play_histories(
+    open_cluster: Any, folder: Path, histories: st.SearchStrategy[list[Step]], many: int
+) -> None:
     @settings(
         max_examples=HISTORIES or many,
         derandomize=not HISTORIES,
@@ -530,7 +534,7 @@ def played(house: Any, folder: Path, histories: st.SearchStrategy[list[Step]], m
 
     with asyncio.Runner() as runner:
         entered = AsyncExitStack()
-        opened = runner.run(entered.enter_async_context(house(folder)))
+        opened = runner.run(entered.enter_async_context(open_cluster(folder)))
         try:
             run()
         finally:
@@ -538,11 +542,11 @@ def played(house: Any, folder: Path, histories: st.SearchStrategy[list[Step]], m
 
 
 def test_two_gates_on_one_redis_keep_every_promise_through_any_history(tmp_path: Path) -> None:
-    played(two_gates_on_redis, tmp_path, on_redis, 16)
+    play_histories(two_gates_on_redis, tmp_path, on_redis, 16)
 
 
 def test_a_gate_on_sqlite_keeps_every_promise_through_any_history(tmp_path: Path) -> None:
-    played(a_gate_on_sqlite, tmp_path, on_sqlite, 12)
+    play_histories(a_gate_on_sqlite, tmp_path, on_sqlite, 12)
 
 
 async def test_an_answer_that_could_not_be_recorded_is_not_repeated_by_another_gate(tmp_path: Path) -> None:
@@ -550,8 +554,8 @@ async def test_an_answer_that_could_not_be_recorded_is_not_repeated_by_another_g
 
     The answer stays in the store until the first gate undoes the commit. Meanwhile, the second gate receives the same check.
     """
-    async with two_gates_on_redis(tmp_path) as house:
-        one, two = house.nodes
+    async with two_gates_on_redis(tmp_path) as cluster:
+        one, two = cluster.nodes
         assert one.proxy is not None
         call = (NUMBERS[0], "a", CAMPAIGN)
         await one.check((NUMBERS[1], "", CAMPAIGN))  # the server knows the commit's script from here on
@@ -561,7 +565,7 @@ async def test_an_answer_that_could_not_be_recorded_is_not_repeated_by_another_g
         one.proxy.heal()
         assert [item.id for item in await asking] == [""]
         (repeated,) = await two.check(call)
-        assert repeated.id in [entry.id for node in house.nodes for entry in node.entries()]
+        assert repeated.id in [entry.id for node in cluster.nodes for entry in node.entries()]
 
 
 # ---- readings that overlap a commit ----------------------------------------------------------------------
@@ -570,7 +574,7 @@ async def test_an_answer_that_could_not_be_recorded_is_not_repeated_by_another_g
 class Overlap(Struct, frozen=True):
     """A case of two checks. The gate reads the facts for the second check while the first commit is held or fails.
 
-    - `first`, `following`: the checks, each written as in `asked`. The number `full` has one attempt left, and `fresh`
+    - `first`, `following`: the checks, each written as in `check_calls`. The number `full` has one attempt left, and `fresh`
       has four.
     - `again`: whether the gate must read the facts for `following` again
     - `decisions`: the expected decisions on `first` and `following`
@@ -612,38 +616,38 @@ async def test_a_reading_that_overlaps_a_commit_is_used_only_if_the_missed_write
     tmp_path: Path,
 ) -> None:
     wrong = {}
-    async with two_gates_on_redis(tmp_path) as house:
+    async with two_gates_on_redis(tmp_path) as cluster:
         for situation, overlap in OVERLAPS.items():
-            history = History(house)
+            history = History(cluster)
             async with asyncio.timeout(ENDS):
-                seen = await overlapped(history, overlap)
+                seen = await run_overlap(history, overlap)
             if seen != (overlap.again, overlap.decisions):
                 wrong[situation] = seen
             await history.end()
     assert wrong == {}
 
 
-async def overlapped(history: History, overlap: Overlap) -> tuple[bool, tuple[str, str]]:
+async def run_overlap(history: History, overlap: Overlap) -> tuple[bool, tuple[str, str]]:
     """Run the case. Return the observed values of `again` and `decisions`."""
-    node, other = history.house.nodes
+    node, other = history.cluster.nodes
     assert node.proxy is not None
     # A number without attempts may be assumed to be unknown rather than read.
-    called = (await asked(history, node, ["full"] * (LIMIT - 1) + ["fresh"]))[-1]
+    called = (await check_calls(history, node, ["full"] * (LIMIT - 1) + ["fresh"]))[-1]
     history.disturbed = overlap.fault != "held" or overlap.meanwhile == "the log fails"
     read = node.proxy.reads
     node.proxy.fail(overlap.fault, COMMIT)
-    first = asyncio.create_task(asked(history, node, [overlap.first]))
+    first = asyncio.create_task(check_calls(history, node, [overlap.first]))
     await node.proxy.caught.wait()
     reporting = []
     if overlap.meanwhile == "a result":
         reporting.append(node.order("report", called.id, "no_answer"))
     following = asyncio.create_task(
-        asked(history, node, [overlap.following, *["strange"] * (WORTH_A_BATCH - 1)])
+        check_calls(history, node, [overlap.following, *["strange"] * (WORTH_A_BATCH - 1)])
     )
     await node.proxy.reads_reach(read + 2)
     match overlap.meanwhile:
         case "the other gate calls full":
-            await asked(history, other, ["full"])
+            await check_calls(history, other, ["full"])
         case "the other gate stops fresh":
             await history.stop(1, 1)
         case "the log fails":
@@ -662,19 +666,19 @@ def _after(one: CheckResponse, two: CheckResponse) -> str:
     return "the same" if two.id == one.id else two.decision
 
 
-async def asked(history: History, node: Node, calls: Sequence[str]) -> list[CheckResponse]:
+async def check_calls(history: History, node: Node, calls: Sequence[str]) -> list[CheckResponse]:
     """Check calls, each written as the name of a number and an optional call id, for example `fresh a`."""
     places = {"full": (0, True), "fresh": (1, True), "strange": (1, False)}
     words = [(*places[name], call_id) for name, _, call_id in (call.partition(" ") for call in calls)]
     return await history.ask(
-        history.house.nodes.index(node), tuple((place, call_id, known) for place, known, call_id in words)
+        history.cluster.nodes.index(node), tuple((place, call_id, known) for place, known, call_id in words)
     )
 
 
 async def test_calls_whose_facts_are_read_again_are_decided_at_the_later_instant(tmp_path: Path) -> None:
     """The registry answer for the second batch expires while the commit of the first batch is held."""
-    async with two_gates_on_redis(tmp_path) as house:
-        node = house.nodes[0]
+    async with two_gates_on_redis(tmp_path) as cluster:
+        node = cluster.nodes[0]
         assert node.proxy is not None
         number, name = (NUMBERS[0], "", CAMPAIGN), (NUMBERS[1], "", STRANGE)
         await node.check(number)
@@ -684,7 +688,7 @@ async def test_calls_whose_facts_are_read_again_are_decided_at_the_later_instant
         await node.proxy.caught.wait()
         following = asyncio.create_task(node.check(number, *[name] * (WORTH_A_BATCH - 1)))
         await node.proxy.reads_reach(read + 2)
-        house.hand.at = NOW + 16 * DAY
+        cluster.hand.at = NOW + 16 * DAY
         await node.order("ping")
         node.proxy.heal()
         assert (await first)[0].decision == ALLOWED

@@ -119,7 +119,7 @@ class Callers:
             self._late[id(body)] = body
         return body
 
-    def heard(self, body: Body, answer: Body) -> None:
+    def record_answer(self, body: Body, answer: Body) -> None:
         if id(body) in self._late:
             self.late.append(answer)
         elif answer["decision"] == "allow":
@@ -137,7 +137,7 @@ Revoke: TypeAlias = Callable[[RunningGate, str, Path], Awaitable[Body]]
 async def test_no_call_is_allowed_after_an_acknowledged_revocation(revoke: Revoke, tmp_path: Path) -> None:
     callers = Callers()
     async with gate_on(tmp_path, limit=100_000) as gate:
-        load = gate.start_load(callers.ask, callers.heard)
+        load = gate.start_load(callers.ask, callers.record_answer)
         await callers.enough_before.wait()
         receipt = await revoke(gate, callers.allowed[0], tmp_path / "dialgate.yaml")
         callers.acknowledged = True

@@ -221,7 +221,7 @@ async def emptied(shared: dict[str, Any], *folders: Path) -> None:
         (folder / "data/ledger.durable").unlink(missing_ok=True)
 
 
-async def opened(path: Path, worker: int = 1, seconds: Hand | None = None) -> App:
+async def open_app(path: Path, worker: int = 1, seconds: Hand | None = None) -> App:
     config, steady = loader.load(path), seconds or Hand(0)
     return await App.open(config, registry=CollectorRegistry(), clock=Hand(), steady=steady, worker=worker)
 
@@ -239,7 +239,7 @@ async def wait_for_others(app: App, seconds: Hand) -> None:
 async def test_a_stop_in_the_log_of_another_worker_binds(tmp_path: Path, shared: dict[str, Any]) -> None:
     path = world.write_folder(tmp_path, store=shared)
     world.publish_answers(tmp_path / "data", {CLEAR: False}, NOW - DAY)
-    first, second = await opened(path), await opened(path, 2)
+    first, second = await open_app(path), await open_app(path, 2)
     await load_list(first)
     await first.tick()
     allowed = await ask(first)
@@ -247,7 +247,7 @@ async def test_a_stop_in_the_log_of_another_worker_binds(tmp_path: Path, shared:
     await first.close()
     await second.close()
     await emptied(shared, tmp_path)
-    first, second = await opened(path, 1, seconds := Hand(0)), await opened(path, 2)
+    first, second = await open_app(path, 1, seconds := Hand(0)), await open_app(path, 2)
     await wait_for_others(first, seconds)
     assert "revocation.revoked" in codes(await ask(first))
     await first.close()
@@ -265,7 +265,7 @@ async def test_a_stop_of_a_call_that_another_gate_allowed_is_requested_until_it_
         world.publish_answers(folder / "data", {CLEAR: False}, NOW - DAY)
         if gates:
             world.share_keys(folders[0], folder)
-        gates.append(await opened(folder / "dialgate.yaml"))
+        gates.append(await open_app(folder / "dialgate.yaml"))
     rome, milan = gates
     await load_list(rome)
     await rome.tick()
@@ -274,10 +274,10 @@ async def test_a_stop_of_a_call_that_another_gate_allowed_is_requested_until_it_
     for app in gates:
         await app.close()
     await emptied(shared, *folders)
-    milan = await opened(folders[1] / "dialgate.yaml")
+    milan = await open_app(folders[1] / "dialgate.yaml")
     assert allowed.decision_id in milan.gate.readiness()["ledger"]
     assert codes(await ask(milan)) == ["gate.unavailable"]
-    rome = await opened(
+    rome = await open_app(
         folders[0] / "dialgate.yaml", seconds=(seconds := Hand(0))
     )  # counts its calls again, so that the store contains the person
     await milan.tick()

@@ -49,7 +49,7 @@ class Stopwatch:
         return self.at
 
 
-async def asked(made: World) -> tuple[str, str]:
+async def check_call(made: World) -> tuple[str, str]:
     """Return the decision of a check, and its first reason."""
     async with made.client.post("/v1/check", json=CALL) as answer:
         response = await answer.json()
@@ -59,7 +59,7 @@ async def asked(made: World) -> tuple[str, str]:
 async def test_a_gate_whose_last_round_is_too_old_denies_until_a_round_is_completed(tmp_path: Path) -> None:
     async with late_gate(tmp_path) as (made, watch):
         watch.at = 3.0
-        assert await asked(made) == ("allow", "")
+        assert await check_call(made) == ("allow", "")
         watch.at = 3.1
         assert made.sample("dialgate_ready", component="upkeep") == 0
         assert made.sample("dialgate_upkeep_age_seconds") == pytest.approx(3.1)
@@ -67,23 +67,23 @@ async def test_a_gate_whose_last_round_is_too_old_denies_until_a_round_is_comple
             assert answer.status == 503
             assert "upkeep_stale_seconds" in (await answer.json())["problems"]["upkeep"]
         records = made.app.status().records
-        assert await asked(made) == ("deny", "gate.unavailable")
+        assert await check_call(made) == ("deny", "gate.unavailable")
         assert made.app.status().records == records
         assert made.sample("dialgate_faults_total", component="upkeep") == 1
         await made.app.tick()
         assert made.app.gate.readiness() == {}
         assert made.sample("dialgate_ready", component="upkeep") == 1
-        assert (await asked(made))[0] == "allow"
+        assert (await check_call(made))[0] == "allow"
 
 
 async def test_the_maximum_age_of_a_round_can_be_changed_at_run_time(tmp_path: Path) -> None:
     async with late_gate(tmp_path, upkeep_stale_seconds=8) as (made, watch):
         watch.at = 7.0
-        assert (await asked(made))[0] == "allow"
+        assert (await check_call(made))[0] == "allow"
         path = tmp_path / "dialgate.yaml"
         path.write_text(path.read_text().replace("upkeep_stale_seconds: 8", "upkeep_stale_seconds: 5"))
         made.app.reload(loader.load(path))
-        assert await asked(made) == ("deny", "gate.unavailable")
+        assert await check_call(made) == ("deny", "gate.unavailable")
 
 
 async def test_a_round_that_cannot_read_the_lists_does_not_count(tmp_path: Path) -> None:
@@ -101,7 +101,7 @@ async def test_a_gate_whose_rounds_are_called_by_hand_has_no_deadline(tmp_path: 
     async with late_gate(tmp_path) as (made, watch):
         made.app._upkeep.pulse = Pulse(watch)
         watch.at = 1e6
-        assert (await asked(made))[0] == "allow"
+        assert (await check_call(made))[0] == "allow"
 
 
 async def test_run_watches_over_upkeep(tmp_path: Path) -> None:
@@ -141,9 +141,9 @@ async def test_upkeep_revocations_and_retirements_do_not_wait_for_other_work(tmp
             assert allowed["decision"] == "allow"
             publish_answers(made.app.config.data, {CLEAR: True, LISTED: True}, NOW)
             await made.app.tick()
-            assert (await asked(made))[1] == "registry.listed"
+            assert (await check_call(made))[1] == "registry.listed"
             await send(made, "/v1/outcomes", {"decision_id": allowed["decision_id"], "outcome": "opt_out"})
-            assert (await asked(made))[1].startswith("revocation.")
+            assert (await check_call(made))[1].startswith("revocation.")
             await send(made, "/v1/revocations", {"number": LISTED})
             await send(made, "/v1/lists/rome/retire", {})
 
@@ -230,7 +230,7 @@ async def test_opening_a_list_delays_no_round_and_no_retirement(tmp_path: Path) 
         assert upkeep._opening._task is not None
         await made.app._store.retire_list("acme", "rome", made.hand())
         await made.app.tick(patience=0)
-        assert (await asked(made))[1] == "list.unknown"
+        assert (await check_call(made))[1] == "list.unknown"
         opening = upkeep._opening._task
         await asyncio.to_thread(_end_pipe, files["large"], large)
         await asyncio.wait([opening])

@@ -35,7 +35,7 @@ class Holder:
         self.dropped = True
 
 
-def opened(connections: Connections, count: int, *, idle: bool = True) -> list[Holder]:
+def open_holders(connections: Connections, count: int, *, idle: bool = True) -> list[Holder]:
     holders = [Holder(idle=idle) for _ in range(count)]
     assert all(connections.open(holder) for holder in holders)
     return holders
@@ -44,28 +44,28 @@ def opened(connections: Connections, count: int, *, idle: bool = True) -> list[H
 def test_the_oldest_idle_stranger_is_closed_first() -> None:
     closed: list[str] = []
     connections = Connections(6, closed.append)
-    known = opened(connections, 1)
+    known = open_holders(connections, 1)
     connections.admit(known[0])
-    busy, *idle = opened(connections, 1, idle=False) + opened(connections, 2)
-    opened(connections, 2)
+    busy, *idle = open_holders(connections, 1, idle=False) + open_holders(connections, 2)
+    open_holders(connections, 2)
     assert [holder.dropped for holder in (*known, busy, *idle)] == [False, False, True, True]
     assert closed == ["evicted"] * 2
 
 
 def test_if_all_strangers_are_busy_the_oldest_is_closed() -> None:
     connections = Connections(6, lambda _: None)
-    first, *others = opened(connections, 3, idle=False)
-    opened(connections, 1)
+    first, *others = open_holders(connections, 3, idle=False)
+    open_holders(connections, 1)
     assert [first.dropped, *(holder.dropped for holder in others)] == [True, False, False]
 
 
 def test_known_clients_are_never_closed_for_a_new_connection() -> None:
     closed: list[str] = []
     connections = Connections(6, closed.append)
-    known = opened(connections, 3)
+    known = open_holders(connections, 3)
     for holder in known:
         connections.admit(holder)
-    known += opened(connections, 3)
+    known += open_holders(connections, 3)
     for holder in known:
         connections.admit(holder)
     assert not connections.open(Holder())
@@ -79,7 +79,7 @@ def test_known_clients_are_never_closed_for_a_new_connection() -> None:
 
 
 @contextmanager
-def held(port: int, count: int) -> Iterator[list[socket.socket]]:
+def open_idle_connections(port: int, count: int) -> Iterator[list[socket.socket]]:
     """Open `count` idle connections. The gate may close some of them at once."""
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
@@ -104,7 +104,7 @@ def port_of(gate: RunningGate) -> int:
     return int(gate.ready["url"].rpartition(":")[2])
 
 
-async def checked(gate: RunningGate) -> None:
+async def check_call(gate: RunningGate) -> None:
     answer = await gate.post("/v1/check", {**CALL, "to": "+390612340000"})
     assert answer["decision_id"], answer
 
@@ -113,12 +113,12 @@ async def test_thousands_of_idle_strangers_delay_no_decision(tmp_path: Path) -> 
     """The open connection of a known client stays open, new connections are served, and a revocation is recorded."""
     async with few_files(tmp_path) as gate:
         before = await asyncio.open_connection("127.0.0.1", port_of(gate))
-        assert b'"decision_id"' in await asked(before)
-        with held(port_of(gate), IDLE):
+        assert b'"decision_id"' in await request_check(before)
+        with open_idle_connections(port_of(gate), IDLE):
             for _ in range(20):
-                await asyncio.gather(*(checked(gate) for _ in range(10)))
+                await asyncio.gather(*(check_call(gate) for _ in range(10)))
             await gate.post("/v1/revocations", {"number": CLEAR, "channel": "mail", "proof": "mail/1"})
-            assert b"revocation.revoked" in await asked(before)
+            assert b"revocation.revoked" in await request_check(before)
             async with gate.client.get("/readyz") as answer:
                 assert (await answer.json())["problems"].keys() == {"snapshot"}  # no snapshot was published
             async with gate.client.get("/metrics") as answer:
@@ -126,7 +126,7 @@ async def test_thousands_of_idle_strangers_delay_no_decision(tmp_path: Path) -> 
         before[1].close()
 
 
-async def asked(connection: tuple[asyncio.StreamReader, asyncio.StreamWriter]) -> bytes:
+async def request_check(connection: tuple[asyncio.StreamReader, asyncio.StreamWriter]) -> bytes:
     """Return the response to a check on this connection."""
     reader, writer = connection
     body = msgspec.json.encode(CALL)
@@ -140,7 +140,7 @@ async def test_unfinished_handshakes_delay_no_decision(tmp_path: Path) -> None:
     listen = {"host": "127.0.0.1", "port": 0, **world.write_certificate(tmp_path)}
     context = ssl.create_default_context(cafile=tmp_path / "cert.pem")
     async with few_files(tmp_path, listen=listen) as gate:
-        with held(port_of(gate), IDLE):
+        with open_idle_connections(port_of(gate), IDLE):
             for _ in range(20):
                 headers = {"Authorization": f"Bearer {KEY}"}
                 url = f"https://127.0.0.1:{port_of(gate)}/v1/check"
@@ -151,15 +151,15 @@ async def test_unfinished_handshakes_delay_no_decision(tmp_path: Path) -> None:
 async def test_strangers_at_the_agi_port_delay_no_decision(tmp_path: Path) -> None:
     clients = [world.client("tests", KEY, *SCOPES), pbx.PBX]
     async with few_files(tmp_path, clients=clients, fastagi={"port": 0, "deadline_seconds": 10}) as gate:
-        with held(gate.port("fastagi"), IDLE):
+        with open_idle_connections(gate.port("fastagi"), IDLE):
             for _ in range(20):
-                await checked(gate)
+                await check_call(gate)
 
 
 async def test_strangers_over_http_delay_no_call_over_agi(tmp_path: Path) -> None:
     clients = [world.client("tests", KEY, *SCOPES), pbx.PBX]
     async with few_files(tmp_path, clients=clients, fastagi={"port": 0, "deadline_seconds": 10}) as gate:
-        with held(port_of(gate), IDLE):
+        with open_idle_connections(port_of(gate), IDLE):
             channel = Channel(extension=LISTED, caller=CALLER)
             await agi(channel, f"agi://127.0.0.1:{gate.port('fastagi')}/check", LISTED, CALLER, "acme-fibre")
             assert decision_and_reason(channel)[0] == "deny"

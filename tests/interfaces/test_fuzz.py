@@ -60,7 +60,7 @@ POOL = [f"+39061234{at:04}" for at in range(100)]
 @pytest.fixture
 async def asterisk(tmp_path: Path) -> AsyncIterator[Pbx]:
     """Run a gate with a hundred numbers that may be called."""
-    async with pbx.opened(tmp_path, fastagi={"deadline_seconds": 0.3}) as made:
+    async with pbx.run_gate(tmp_path, fastagi={"deadline_seconds": 0.3}) as made:
         publish_answers(made.made.app.config.data, dict.fromkeys(POOL, False), NOW - HOUR)
         async with made.made.client.post("/v1/lists", json={**LIST, "id": "pool", "numbers": POOL}) as answer:
             assert answer.status == 201
@@ -85,7 +85,7 @@ async def test_no_allow_leaves_the_gate_without_a_full_check(asterisk: Pbx, sent
     """Every permitted call in a response has a record in the decision log."""
     log = asterisk.made.app.config.data / "log"
     before = decision_log.verify(log).allows
-    heard = await asyncio.gather(*(asked(asterisk, data) for data in sent))
+    heard = await asyncio.gather(*(exchange(asterisk, data) for data in sent))
     reply = sum(map(allows, heard))
     report = decision_log.verify(log)
     assert report.ok
@@ -94,14 +94,14 @@ async def test_no_allow_leaves_the_gate_without_a_full_check(asterisk: Pbx, sent
 
 async def test_a_valid_check_is_allowed_on_each_listener(asterisk: Pbx) -> None:
     """Otherwise `test_no_allow_leaves_the_gate_without_a_full_check` would pass on a gate that denies every call."""
-    assert [allows(await asked(asterisk, data)) for data in sound(POOL[0])] == [True, True, True]
+    assert [allows(await exchange(asterisk, data)) for data in sound(POOL[0])] == [True, True, True]
 
 
 def allows(heard: bytes) -> bool:
     return any(sign in heard for sign in (b',allow"\n', b"\r\n\r\nallow", b"decision=allow"))
 
 
-async def asked(asterisk: Pbx, data: bytes) -> bytes:
+async def exchange(asterisk: Pbx, data: bytes) -> bytes:
     """Send the data. Return the bytes that arrive before the listener closes, or within 0.4 seconds.
 
     Reply to every FastAGI command.

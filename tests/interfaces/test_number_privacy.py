@@ -54,7 +54,7 @@ class Collector:
         return "\n".join(str(ExportTraceServiceRequest.FromString(part)) for part in parts)
 
 
-def shown(text: str, number: str) -> bool:
+def has_number(text: str, number: str) -> bool:
     """Return whether the text contains the number, with any separators and in any script."""
     digits = re.sub(r"\D", "", number)[-9:]
     plain = "".join(
@@ -63,7 +63,7 @@ def shown(text: str, number: str) -> bool:
     return digits in re.sub(r"(?<=\d)[\W_]+(?=\d)", "", plain)
 
 
-def written(number: str) -> list[str]:
+def list_spellings(number: str) -> list[str]:
     """Generate the number in the ways that people and programs write it."""
     digits = re.sub(r"\D", "", number)
     parts = [digits[:2], digits[2:5], digits[5:8], digits[8:]]
@@ -156,13 +156,13 @@ async def by_http(url: str) -> None:
             await (await session.post("/v1/revocations", json={"number": number, "channel": "call"})).read()
             await (await session.post("/v1/consents", json={"number": number, "id": number})).read()
             await (await session.get(f"/{number}")).read()
-            await swapped(session, number)
+            await send_swapped(session, number)
 
 
-async def swapped(session: ClientSession, number: str) -> None:
+async def send_swapped(session: ClientSession, number: str) -> None:
     """Send requests with the called number and the caller ID swapped, and with the number in free-text fields."""
     mistaken = {**CALL, "to": CALLER, "from": number}
-    for text in [number, *written(number)]:
+    for text in [number, *list_spellings(number)]:
         await (await session.post("/v1/check", json={**mistaken, "call_id": text[:256]})).read()
         await (await session.post("/v1/check", json={**mistaken, "campaign": text})).read()
         await (await session.post("/v1/check", json={**CALL, "to": number, "call_id": text})).read()
@@ -191,11 +191,11 @@ async def by_sip(port: int) -> None:
     transport, sbc = await loop.create_datagram_endpoint(lambda: Sbc(port), ("127.0.0.1", 0))
     for number in NUMBERS:
         user = number.replace(" ", "%20")
-        response = await sbc.asked(
+        response = await sbc.send_request(
             uri=f"sip:{user}@gate.example", to=f"<sip:{user}@gate.example>", subject=number
         )
         assert response.code >= 300
-        await sbc.asked(
+        await sbc.send_request(
             uri=f"tel:{number.removeprefix('tel:').replace(' ', '-')}", p_asserted_identity=f"<tel:{number}>"
         )
         sbc.say(f"INVITE sip:{number} SIP/2.0\r\nVia: {number}\r\n\r\n".encode())  # malformed
@@ -288,7 +288,7 @@ async def test_called_numbers_are_not_shown_without_permission(tmp_path: Path) -
         for role in ROLES:
             said |= {f"{role}: {path}": text for path, text in (await by_console(url, role)).items()}
         said["metrics"] = await of_operations(url)
-        assert shown(await looked_up(url), CLEAR), "to an officer, who said why"
+        assert has_number(await looked_up(url), CLEAR), "to an officer, who said why"
     await runner.cleanup()
     said |= {"log": b"".join(running.lines).decode(), "traces": collector.exported_spans()}
     for interface in ("http", "fastagi", "sip"):
@@ -296,11 +296,13 @@ async def test_called_numbers_are_not_shown_without_permission(tmp_path: Path) -
     assert said["log"].count('"decided"') > 30
     assert said["traces"].count('name: "check"') > 30
     said |= stored(tmp_path / "data")
-    found = [(where, number) for where, text in said.items() for number in NUMBERS if shown(text, number)]
+    found = [
+        (where, number) for where, text in said.items() for number in NUMBERS if has_number(text, number)
+    ]
     assert found == []
 
 
 def test_a_number_is_found_in_any_notation() -> None:
-    assert shown(f"said {CLEAR[:6]} {CLEAR[6:]} and more", CLEAR)
-    assert all(shown(f"a {text} b", CLEAR) for text in written(CLEAR))
-    assert not shown("4711 and 4712", CLEAR)
+    assert has_number(f"said {CLEAR[:6]} {CLEAR[6:]} and more", CLEAR)
+    assert all(has_number(f"a {text} b", CLEAR) for text in list_spellings(CLEAR))
+    assert not has_number("4711 and 4712", CLEAR)

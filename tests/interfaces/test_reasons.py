@@ -86,7 +86,7 @@ async def test_only_a_number_that_was_read_becomes_do_not_call(
 
     Dialers must not mark a misread number as do-not-call.
     """
-    async with pbx.opened(tmp_path) as asterisk:
+    async with pbx.run_gate(tmp_path) as asterisk:
         dial_in(asterisk, dial_region)
         asked = {"to": to, "from": CALLER, "campaign": campaign}
         client = asterisk.made.client
@@ -143,7 +143,7 @@ def test_an_answer_that_an_earlier_version_stored_gets_its_class() -> None:
 
 @pytest.fixture
 async def asterisk(tmp_path: Path) -> AsyncIterator[Pbx]:
-    async with pbx.opened(tmp_path) as made:
+    async with pbx.run_gate(tmp_path) as made:
         yield made
 
 
@@ -165,7 +165,7 @@ async def test_json_text_and_form_carry_the_class(asterisk: Pbx) -> None:
 
 async def test_agi_sets_the_class_and_an_error_is_of_class_gate(asterisk: Pbx) -> None:
     seen = [
-        (await asterisk.checked(to, script=script)).variables["DG_CLASS"]
+        (await asterisk.run_check(to, script=script)).variables["DG_CLASS"]
         for to, script in ((LISTED, "check"), (CLEAR, "check"), (CLEAR, "elsewhere"))
     ]
     assert seen == ["number", "", "gate"]

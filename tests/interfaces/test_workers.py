@@ -348,8 +348,8 @@ async def test_workers_do_not_preempt_each_other_and_end_with_their_parent(node:
     assert policies == {os.SCHED_BATCH}
     os.kill(node.process.pid, signal.SIGKILL)
 
-    async def ended() -> bool:
+    async def have_ended() -> bool:
         await asyncio.sleep(0)
         return not any(alive(worker) for worker in workers)
 
-    await until(ended)
+    await until(have_ended)

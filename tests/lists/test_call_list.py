@@ -28,7 +28,7 @@ def built(path: Path, text: str, basis: Basis = "directory") -> Tally:
         return call_list.build(table, path / "list.numbers", home="IT", basis=basis)
 
 
-def held(path: Path, tally: Tally) -> dict[int, Basis]:
+def read_bases(path: Path, tally: Tally) -> dict[int, Basis]:
     """Return the legal basis of each number in the number set that `built` wrote."""
     with closing(NumberSet.open(path / "list.numbers")) as numbers:
         return {int(item): tally.bases[numbers.tag(int(item))] for item in numbers.arrays()[0]}
@@ -65,7 +65,7 @@ def test_a_list_is_read_in_the_formats_of_spreadsheets_and_exports(
     tmp_path: Path, text: str, numbers: dict[int, Basis]
 ) -> None:
     tally = built(tmp_path, text)
-    assert held(tmp_path, tally) == numbers
+    assert read_bases(tmp_path, tally) == numbers
     assert (tally.accepted, tally.refused, tally.problems) == (2, 0, [])
 
 
@@ -103,7 +103,7 @@ def test_a_number_with_two_places_is_refused(tmp_path: Path, rows: str) -> None:
     places = rows.split(" ")
     lines = [f"0612345678,{place}" for place in places]
     tally = built(tmp_path, "\n".join(["number,place", "0298765432,US-NY", *lines]))
-    assert list(held(tmp_path, tally)) == [MILAN]
+    assert list(read_bases(tmp_path, tally)) == [MILAN]
     assert (tally.accepted, tally.duplicates, tally.refused) == (1, len(places) - 1, 1)
     assert [problem.problem for problem in tally.problems] == [
         "has two different places on the list; correct one of its rows"
@@ -136,7 +136,7 @@ def test_a_header_in_another_row_is_not_skipped(tmp_path: Path, text: str) -> No
 
 def test_a_repeated_header_is_a_refused_row(tmp_path: Path) -> None:
     tally = built(tmp_path, "number;basis\n0612345678;consent\nnumber;basis\n0298765432;\n")
-    assert (held(tmp_path, tally), tally.refused) == (MIXED, 1)
+    assert (read_bases(tmp_path, tally), tally.refused) == (MIXED, 1)
 
 
 def test_a_list_has_a_limited_number_of_places(tmp_path: Path) -> None:
@@ -165,7 +165,7 @@ def test_a_list_with_one_legal_basis_is_written_without_tags(tmp_path: Path, bas
         assert tally.bases == (basis,)
         with closing(NumberSet.open(tmp_path / "list.numbers")) as numbers:
             assert numbers.arrays()[1] is None
-        assert held(tmp_path, tally) == {ROME: basis, MILAN: basis}
+        assert read_bases(tmp_path, tally) == {ROME: basis, MILAN: basis}
 
 
 @pytest.mark.parametrize(
@@ -219,7 +219,7 @@ def test_no_message_contains_a_number_and_the_counts_add_up(
     else:
         texts = [problem.problem for problem in tally.problems]
         assert tally.rows == tally.accepted + tally.duplicates + tally.refused
-        assert len(held(path, tally)) == tally.accepted
+        assert len(read_bases(path, tally)) == tally.accepted
         assert all(isinstance(problem, RowProblem) for problem in tally.problems)
     assert not any(NUMBER.search(text.replace("131072", "")) for text in texts)
 

@@ -25,7 +25,7 @@ from dialgate.lists.snapshot import (
     Snapshot,
     SnapshotMissing,
     State,
-    changed,
+    has_changed,
     pulled_at,
     read_contents,
     read_manifest,
@@ -162,16 +162,16 @@ def test_the_parts_have_the_age_of_the_answers_in_use(folder: Path) -> None:
 
 def test_an_old_snapshot_is_used_until_the_new_one_is_loaded(folder: Path) -> None:
     old = Snapshot.open(folder)
-    assert changed(folder, None)
-    assert not changed(folder, old)
+    assert has_changed(folder, None)
+    assert not has_changed(folder, old)
     nothing = msgspec.structs.replace(
         ANSWERS, states=(State(answer="listed", consultation=1, listed_at=SECOND),)
     )
     (folder / "rpo.acme.numbers").unlink()
     announce(folder, add(folder, nothing, [CLEAR], [0]))
-    assert changed(folder, old)
+    assert has_changed(folder, old)
     new = Snapshot.open(folder)
-    assert not changed(folder, new)
+    assert not has_changed(folder, new)
     assert new.version != old.version
     assert [snapshot.answer("rpo", "acme", CLEAR).answer for snapshot in (old, new)] == ["clear", "listed"]
     old.close()
@@ -181,7 +181,7 @@ def test_an_old_snapshot_is_used_until_the_new_one_is_loaded(folder: Path) -> No
 
 
 def test_without_a_publication_the_error_says_what_to_do(tmp_path: Path) -> None:
-    assert not changed(tmp_path, None)
+    assert not has_changed(tmp_path, None)
     with pytest.raises(SnapshotMissing):
         read_manifest(tmp_path)
     with pytest.raises(SnapshotMissing, match="Run `registry-sync import`"):

@@ -105,7 +105,7 @@ def test_a_spreadsheet_is_read_like_any_list() -> None:
     ]  # fmt: skip
 
 
-def changed(part: str, change: Callable[[bytes], bytes]) -> bytes:
+def change_part(part: str, change: Callable[[bytes], bytes]) -> bytes:
     """Return a small workbook with one part rewritten."""
     written = BytesIO()
     with (
@@ -120,7 +120,7 @@ def changed(part: str, change: Callable[[bytes], bytes]) -> bytes:
 
 def bomb() -> bytes:
     """Return a workbook whose sheet has a comment with 64 MiB of blanks. The compressed file is smaller than 100 KiB."""
-    return changed(
+    return change_part(
         "sheet1.xml", lambda body: body.replace(b"</row>", b"<!--" + b" " * (1 << 26) + b"--></row>", 1)
     )
 
@@ -142,7 +142,7 @@ DOCTYPE = '<?xml version="1.0" encoding="UTF-16BE"?><!DOCTYPE x><x/>'
 def styles(size: int) -> bytes:
     """Return a workbook with `size` bytes of different cell formats."""
     formats = b"".join(b'<xf numFmtId="%d" fontId="%d"/>' % (n % 997, n) for n in range(size // 32))
-    return changed(
+    return change_part(
         "styles.xml",
         lambda body: re.sub(
             rb"<cellXfs.*?</cellXfs>", b"<cellXfs>" + formats + b"</cellXfs>", body, flags=re.DOTALL
@@ -159,7 +159,7 @@ SHARED = (
 def texts(many: int) -> bytes:
     """Return a workbook with `many` shared strings, which readers hold in memory."""
     every = b"".join(b"<si><t>%d</t></si>" % n for n in range(many))
-    book = BytesIO(changed("[Content_Types].xml", lambda body: body.replace(b"</Types>", SHARED)))
+    book = BytesIO(change_part("[Content_Types].xml", lambda body: body.replace(b"</Types>", SHARED)))
     with zipfile.ZipFile(book, "a", zipfile.ZIP_DEFLATED) as archive:
         names = b'<sst xmlns="http://schemas.openxmlformats.org/spreadsheetml/2006/main">'
         archive.writestr("xl/sharedStrings.xml", names + every + b"</sst>")
@@ -169,19 +169,19 @@ def texts(many: int) -> bytes:
 HOSTILE: list[tuple[str, Callable[[], bytes], str]] = [
     ("cut short", lambda: workbook(ROWS)[:-300], "is damaged, protected or incomplete"),
     ("half", lambda: workbook(ROWS)[:2000], "is damaged, protected or incomplete"),
-    ("a zip of another kind", lambda: changed("workbook.xml", lambda _: b"<x/>"), "is damaged, protected or incomplete"),
-    ("no sheet", lambda: changed("sheet1.xml", lambda _: b""), "is damaged, protected or incomplete"),
-    ("sheet breaks off", lambda: changed("sheet1.xml", lambda body: body[:-60]), "is damaged, protected or incomplete"),
+    ("a zip of another kind", lambda: change_part("workbook.xml", lambda _: b"<x/>"), "is damaged, protected or incomplete"),
+    ("no sheet", lambda: change_part("sheet1.xml", lambda _: b""), "is damaged, protected or incomplete"),
+    ("sheet breaks off", lambda: change_part("sheet1.xml", lambda body: body[:-60]), "is damaged, protected or incomplete"),
     ("zip bomb", bomb, "is too large when unpacked"),
     ("zip bomb that lies", lambda: lying(1000), "is damaged, protected or incomplete"),
-    ("entities", lambda: changed("sheet1.xml", lambda body: ENTITIES + body), "has a DOCTYPE or defines entities"),
-    ("entities in UTF-16", lambda: changed("sheet1.xml", lambda b: (ENTITIES + b).decode().encode("utf-16")), "has a DOCTYPE or defines entities"),
-    ("entities behind a comment of 70 KB", lambda: changed("sheet1.xml", lambda b: b"<!--" + b" " * 70_000 + b"-->" + ENTITIES[21:] + b), "has a DOCTYPE"),
-    ("a DOCTYPE behind one of 70 KB", lambda: changed("styles.xml", lambda b: b"<!--" + b" " * 70_000 + b"--><!DOCTYPE x>" + b), "has a DOCTYPE"),
-    ("a DOCTYPE in UTF-16 without a mark", lambda: changed("workbook.xml", lambda _: DOCTYPE.encode("utf-16-be")), "has a DOCTYPE"),
+    ("entities", lambda: change_part("sheet1.xml", lambda body: ENTITIES + body), "has a DOCTYPE or defines entities"),
+    ("entities in UTF-16", lambda: change_part("sheet1.xml", lambda b: (ENTITIES + b).decode().encode("utf-16")), "has a DOCTYPE or defines entities"),
+    ("entities behind a comment of 70 KB", lambda: change_part("sheet1.xml", lambda b: b"<!--" + b" " * 70_000 + b"-->" + ENTITIES[21:] + b), "has a DOCTYPE"),
+    ("a DOCTYPE behind one of 70 KB", lambda: change_part("styles.xml", lambda b: b"<!--" + b" " * 70_000 + b"--><!DOCTYPE x>" + b), "has a DOCTYPE"),
+    ("a DOCTYPE in UTF-16 without a mark", lambda: change_part("workbook.xml", lambda _: DOCTYPE.encode("utf-16-be")), "has a DOCTYPE"),
     ("styles of 16 MB", lambda: styles(16 << 20), "is too large when unpacked"),
-    ("a theme of 5 MB", lambda: changed("theme1.xml", lambda b: b + random.Random(1).randbytes(5 << 20)), "is too large when unpacked"),
-    ("a cell of 1 MB", lambda: changed("sheet1.xml", lambda body: re.sub(
+    ("a theme of 5 MB", lambda: change_part("theme1.xml", lambda b: b + random.Random(1).randbytes(5 << 20)), "is too large when unpacked"),
+    ("a cell of 1 MB", lambda: change_part("sheet1.xml", lambda body: re.sub(
         rb'<c r="B2".*?</c>', b'<c r="B2" t="inlineStr"><is><t>' + b"9" * (1 << 20) + b"</t></is></c>", body)),
      "Line 2 has a cell with more than 32,767 characters"),
     ("too many columns", lambda: b"1," * 2000, "Line 1 has more than 1,024 columns"),

@@ -35,7 +35,7 @@ from tests.mutants import survivors
 from tests.mutants.survivors import Mutant
 from tests.support import casebook, country_cases, decision_tables
 from tests.support.case_checks import differences
-from tests.support.casebook import Wanted, merged
+from tests.support.casebook import Wanted, merge_values
 
 ONE_DAY = timedelta(days=1)
 # Keys without legal effect.
@@ -305,10 +305,10 @@ class Example(Struct, frozen=True, dict=True):
     def fails(self, data: dict[str, Any], law: Law) -> bool:
         if self.own:
             try:
-                law = parse_law(merged(data, self.own))
+                law = parse_law(merge_values(data, self.own))
             except LawError:
                 return True
-        return not self.is_as_wanted(decide(_placed(self.facts, self.usual, law), law))
+        return not self.is_as_wanted(decide(_recompute_places(self.facts, self.usual, law), law))
 
 
 class Notice:
@@ -474,7 +474,7 @@ def _is_as_wanted(want: Wanted, decision: Decision) -> bool:
     return not differences(want, decision)
 
 
-def _placed(facts: Facts, usual: Law, law: Law) -> Facts:
+def _recompute_places(facts: Facts, usual: Law, law: Law) -> Facts:
     """Return the facts of the call under `law`.
 
     If `law` and `usual` have a different zone or different day sets, recompute the day and the places.
@@ -538,7 +538,7 @@ class Probes:
         return any(
             denying.keys() <= rules
             and (not needs_ground or not denying.keys() <= _OPENED_BY_GROUNDS or _has_ground(facts))
-            and not _any_denies(denying.values(), placed := _placed(facts, self._usual, law), law)
+            and not _any_denies(denying.values(), placed := _recompute_places(facts, self._usual, law), law)
             and decide(placed, law).allow
             for facts, denying in itertools.chain.from_iterable(_concerned(self._denied, self._usual, law))
         )
@@ -564,7 +564,7 @@ class Probes:
         law = parse_law(data)
         is_stricter = is_different = False
         for facts, before in itertools.chain.from_iterable(_concerned(self._alike, self._usual, law)):
-            after = decide(_placed(facts, self._usual, law), law)
+            after = decide(_recompute_places(facts, self._usual, law), law)
             if after.allow and not before.allow:
                 reasons = ", ".join(reason.code for reason in before.reasons)
                 return Effect("LOOSER", f"{reasons}: {_text(facts)}")
@@ -655,7 +655,7 @@ def countries(*, drafts: bool) -> list[str]:
 
 def main() -> int:
     tried, survived = run(sys.argv[1:] or countries(drafts=True))
-    known = survivors.listed(survivors.read())
+    known = survivors.index_entries(survivors.read())
     found = [change.mutant for change in survived]
     unlisted, outdated = survivors.compare([change.mutant for change in tried], found, known)
     print(

@@ -137,7 +137,7 @@ def main() -> int:
     runner.preload()
     survived: list[Mutant] = []
     tried: list[Mutant] = []
-    known = survivors.listed(survivors.read())
+    known = survivors.index_entries(survivors.read())
     for group in GROUPS:
         changes = [
             change

@@ -59,7 +59,7 @@ def read(path: Path = FILE) -> dict[str, list[Entry]]:
     return msgspec.convert(yaml_files.read(path) or {}, dict[str, list[Entry]])
 
 
-def listed(entries: dict[str, list[Entry]]) -> dict[Mutant, Entry]:
+def index_entries(entries: dict[str, list[Entry]]) -> dict[Mutant, Entry]:
     """Return the entry of each listed mutant. Raises `ValueError` if a mutant is listed twice or without a reason."""
     by_mutant: dict[Mutant, Entry] = {}
     for mutant, entry in _pairs(entries):

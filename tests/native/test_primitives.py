@@ -171,15 +171,15 @@ JSON = st.recursive(
 )  # fmt: skip
 
 
-def written(value: object, pad: str, *, ascii_only: bool) -> str:
+def write_json(value: object, pad: str, *, ascii_only: bool) -> str:
     if isinstance(value, Members):
         members = (
-            f"{json.dumps(name, ensure_ascii=ascii_only)}{pad}:{pad}{written(held, pad, ascii_only=ascii_only)}"
+            f"{json.dumps(name, ensure_ascii=ascii_only)}{pad}:{pad}{write_json(held, pad, ascii_only=ascii_only)}"
             for name, held in value
         )
         return "{" + f"{pad},{pad}".join(members) + "}"
     if isinstance(value, list):
-        return "[" + f"{pad},".join(written(item, pad, ascii_only=ascii_only) for item in value) + "]"
+        return "[" + f"{pad},".join(write_json(item, pad, ascii_only=ascii_only) for item in value) + "]"
     return json.dumps(value, ensure_ascii=ascii_only)
 
 
@@ -200,7 +200,7 @@ def repeated_names(value: object, depth: int) -> set[str]:
 def test_exactly_the_repeated_names_are_found(
     ways: Ways, value: object, depth: int, pad: str, ascii_only: bool
 ) -> None:
-    text = written(value, pad, ascii_only=ascii_only)
+    text = write_json(value, pad, ascii_only=ascii_only)
     result, expected = ways.repeated(text.encode(), depth), repeated_names(value, depth)
     assert result in expected if expected else result is None
 

@@ -125,14 +125,14 @@ async def test_a_batch_is_a_span_with_a_child_span_for_each_call(tmp_path: Path)
 
 
 def test_no_traces_are_made_unless_configured() -> None:
-    assert traces.opened(None, "gate") is None
+    assert traces.open_traces(None, "gate") is None
 
 
 def test_traces_without_the_sdk_say_what_to_install() -> None:
     program = (
         "import sys; sys.modules['opentelemetry.sdk'] = None\n"
         "from dialgate.observability import traces; from dialgate.config.log_settings import TracesTo\n"
-        "traces.opened(TracesTo(endpoint='http://127.0.0.1:1/'), 'gate')"
+        "traces.open_traces(TracesTo(endpoint='http://127.0.0.1:1/'), 'gate')"
     )
     done = subprocess_run(program)
     assert "pip install 'dialgate[otel]'" in done

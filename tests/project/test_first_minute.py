@@ -68,7 +68,7 @@ class Terminal:
         except TimeoutError:
             pytest.fail(f"{pattern} did not appear:\n{self.shown}")
 
-    async def ended(self) -> int:
+    async def wait_for_end(self) -> int:
         async with asyncio.timeout(PATIENCE):
             await self._closed
             return await self.process.wait()
@@ -155,7 +155,7 @@ async def test_make_run_allows_and_refuses_as_the_readme_says_untouched(clone: t
         status, text = await shell(verify, folder)
         assert status == 0, text
         terminal.type("\x03")
-        await terminal.ended()
+        await terminal.wait_for_end()
         assert "stopped" in terminal.shown
         assert "Traceback" not in terminal.shown
 
@@ -259,7 +259,7 @@ async def test_the_demo_shows_a_key_at_once_and_decisions_untouched(tmp_path: Pa
         await terminal.until(rf" calls · [^\r]*\r\n[^\r]*{key}[^\r]*\r\n[^\r]*Ctrl-C")
         await terminal.until(r"calls · [1-9]\d*% allowed")
         terminal.type("\x03")
-        assert await terminal.ended() == 0
+        assert await terminal.wait_for_end() == 0
         assert "dialgate log search" in terminal.shown
         assert "Traceback" not in terminal.shown
 
@@ -296,12 +296,12 @@ async def test_a_command_asks_only_where_its_question_can_be_seen(clone: tuple[P
     (folder / ".data/sample.key.sha256").write_text("0" * 64)
     load = "list load config/sample/list.csv --id sample --campaign acme-fibre --basis directory --collected-by me --collected-on 2026-11-02"
     async with on_a_terminal(["sh", "-c", f"{' '.join(program())} {load} 2>errors"], folder) as terminal:
-        assert await terminal.ended() == 0, (folder / "errors").read_text()
+        assert await terminal.wait_for_end() == 0, (folder / "errors").read_text()
     async with on_a_terminal(program(*load.replace("sample -", "again -").split()), folder) as terminal:
         with pytest.raises(AssertionError, match="it asks a question"):
             await terminal.until("never")
         terminal.type("n\n")
-        assert await terminal.ended() == 1
+        assert await terminal.wait_for_end() == 1
 
 
 def _children(path: Path) -> list[ast.Call]:

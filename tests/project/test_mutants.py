@@ -35,7 +35,7 @@ def test_every_mutant_of_a_country_file_is_killed_or_has_a_judgement() -> None:
 
     `make mutants` tries every mutant.
     """
-    known = survivors.listed(survivors.read())
+    known = survivors.index_entries(survivors.read())
     tried, survived = countries.run(countries.countries(drafts=False), judged=known)
     names = {change.mutant for change in tried}
     assert len(names) > 1_000
@@ -144,9 +144,9 @@ def test_a_change_in_a_copy_of_the_repository_reaches_child_processes_and_is_und
 def test_a_list_with_a_mutant_twice_or_without_a_reason_is_refused() -> None:
     entry = Entry(where="f", judgement="equivalent", reason="same", changes=["a  ->  b"])
     with pytest.raises(ValueError, match="twice"):
-        survivors.listed({"x.py": [entry, entry]})
+        survivors.index_entries({"x.py": [entry, entry]})
     with pytest.raises(ValueError, match="no reason"):
-        survivors.listed(
+        survivors.index_entries(
             {"x.py": [Entry(where="f", judgement="equivalent", reason="", changes=["a  ->  b"])]}
         )
 

@@ -146,11 +146,11 @@ WITHOUT_ASSERTION = {"test_invalid_documents_do_no_harm", "test_a_cancelled_requ
 def checks(node: ast.AST) -> bool:
     """Return whether a node is an assertion, expects an exception or is a Playwright expectation."""
     return isinstance(node, ast.Assert) or (
-        isinstance(node, ast.Call) and called(node) in {"raises", "warns", "expect"}
+        isinstance(node, ast.Call) and find_callee(node) in {"raises", "warns", "expect"}
     )
 
 
-def called(call: ast.Call) -> str:
+def find_callee(call: ast.Call) -> str:
     return call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
 
 
@@ -163,7 +163,7 @@ def test_every_test_asserts_something_itself_or_by_a_function_of_the_suite() -> 
             if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef):
                 nodes = list(ast.walk(function))
                 calls[path.name, function.name] = {
-                    called(node) for node in nodes if isinstance(node, ast.Call)
+                    find_callee(node) for node in nodes if isinstance(node, ast.Call)
                 }
                 checking |= {function.name} if any(map(checks, nodes)) else set()
     while more := {name for (_, name), named in calls.items() if named & checking} - checking:

@@ -27,11 +27,11 @@ def disagreements(count: int, seed: int) -> list[str]:
     for raw in _made_numbers(count, random.Random(seed)):
         fast, slow = _fast(raw), _exactly(raw)
         if fast != slow:
-            found.append(f"{raw[:8]:•<{len(raw)}}: fast {_shown(fast)}, slow {_shown(slow)}")
+            found.append(f"{raw[:8]:•<{len(raw)}}: fast {_render_parsed(fast)}, slow {_render_parsed(slow)}")
     return found
 
 
-def _shown(parsed: Parsed | None) -> str:
+def _render_parsed(parsed: Parsed | None) -> str:
     return f"{parsed.kind} {parsed.region} {'+'.join(parsed.zones)}" if parsed else "refused"
 
 
@@ -41,7 +41,7 @@ def _made_numbers(count: int, rng: random.Random) -> Iterator[str]:
     for step in range(start, start + count // 2):
         yield _swept(step, rng)
         place = rng.randrange(len(valid))
-        changed = _changed(valid[place], rng)
+        changed = _change_digit(valid[place], rng)
         yield changed
         if _fast(changed):
             valid[place] = changed
@@ -68,7 +68,7 @@ def _examples() -> list[str]:
     return [*written, "+390549886377", "+3906698123", "+390878123", "+390844123456", "+390843123456"]
 
 
-def _changed(e164: str, rng: random.Random) -> str:
+def _change_digit(e164: str, rng: random.Random) -> str:
     """Return the number with one digit, mostly an early one, removed, inserted, or changed by one."""
     digits = e164[3:]
     place = min(rng.randrange(len(digits)), rng.randrange(len(digits)))

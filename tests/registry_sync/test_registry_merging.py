@@ -59,7 +59,7 @@ def compute_expected(batches: Sequence[Batch]) -> dict[int, tuple[bool, int, int
     return result
 
 
-def merged(batches: Sequence[Batch], groups: int) -> PublishedAnswers:
+def merge_batches(batches: Sequence[Batch], groups: int) -> PublishedAnswers:
     current = empty_answers("rpo", "acme")
     news = [make_answer(place, batch) for place, batch in enumerate(batches)]
     for begin in range(0, len(news), groups):
@@ -71,7 +71,7 @@ def merged(batches: Sequence[Batch], groups: int) -> PublishedAnswers:
 def test_newest_consultation_wins_and_listed_if_the_instants_are_equal(
     batches: list[Batch], groups: int
 ) -> None:
-    current = merged(batches, groups)
+    current = merge_batches(batches, groups)
     assert flatten(current) == compute_expected(batches)
     assert len(current.contents.consultations) == len(batches)
     assert sorted({int(tag) for tag in current.tags}) == [*range(len(current.contents.states))]
@@ -81,7 +81,7 @@ def test_newest_consultation_wins_and_listed_if_the_instants_are_equal(
 def test_changes_are_counted_correctly_before_a_merge(
     batches: list[Batch], statuses: dict[int, bool], at: int
 ) -> None:
-    old = merged(batches, 6)
+    old = merge_batches(batches, 6)
     before, after = compute_expected(batches), compute_expected([*batches, (at, statuses)])
     known, newly_listed, newly_clear = count_changes(old, make_answer(9, (at, statuses)))
     known_before = [number for number in statuses if number in before]
@@ -93,7 +93,7 @@ def test_changes_are_counted_correctly_before_a_merge(
 
 def test_more_consultations_than_the_merge_limit_are_merged_in_groups() -> None:
     batches = [(at % 7, {1: at % 3 == 0, at: True}) for at in range(2, MERGE_LIMIT + 40)]
-    assert flatten(merged(batches, 10_000)) == compute_expected(batches)
+    assert flatten(merge_batches(batches, 10_000)) == compute_expected(batches)
 
 
 @given(BATCHES, st.sets(st.integers(1, 8)), st.sets(st.integers(1, 8)), st.integers(0, 12))
@@ -102,7 +102,7 @@ def test_numbers_without_a_lasting_answer_are_due(
 ) -> None:
     """The most urgent numbers come first and listed numbers last. Pending numbers are left out."""
     terms = Terms(validity=6, look_ahead=2, listed_again=5)
-    known = merged(batches, 6)
+    known = merge_batches(batches, 6)
     numbers, waiting = (np.array(sorted(some), np.uint64) for some in (wanted, pending))
     result = select_due(numbers, waiting, known, terms, now).tolist()
     rank = {}
@@ -122,7 +122,7 @@ def test_numbers_without_a_lasting_answer_are_due(
 
 def test_a_listing_keeps_the_calls_that_it_bars_until_a_newer_answer() -> None:
     blocks = (Block(categories=("banking",)),)
-    current = merged([(1, {1: True, 2: True})], 1)
+    current = merge_batches([(1, {1: True, 2: True})], 1)
     states = tuple(replace(state, blocks=blocks, since=7) for state in current.contents.states)
     current = current._replace(contents=replace(current.contents, states=states))
     current = PublishedAnswers(*merge(current, [make_answer(1, (2, {2: True}))])[:3])

@@ -67,7 +67,7 @@ class ServedJob:
 
 
 @pytest.fixture(params=["sftp", "https"])
-async def served(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[ServedJob]:
+async def served_job(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[ServedJob]:
     job = JobWorld(tmp_path)
     await load_list(job)
     async with AsyncExitStack() as stack:
@@ -90,70 +90,70 @@ async def served(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterato
         yield ServedJob(job, control, source)
 
 
-async def test_packages_go_out_and_answers_come_in(served: ServedJob) -> None:
-    first = await served.job.run_once()
+async def test_packages_go_out_and_answers_come_in(served_job: ServedJob) -> None:
+    first = await served_job.job.run_once()
     assert (first.submitted, first.alarms) == (300, ())
-    second = await served.job.answer_and_run()
+    second = await served_job.job.answer_and_run()
     assert (second.answered, second.alarms) == (300, ())
-    assert set(served.job.registry.submitted.values()) == {1}
+    assert set(served_job.job.registry.submitted.values()) == {1}
 
 
-async def test_transient_failure_is_retried(served: ServedJob) -> None:
-    served.control.failures = 2
-    assert (await served.job.run_once()).submitted == 300
-    served.job.registry.work()
-    assert set(served.job.registry.submitted.values()) == {1}
+async def test_transient_failure_is_retried(served_job: ServedJob) -> None:
+    served_job.control.failures = 2
+    assert (await served_job.job.run_once()).submitted == 300
+    served_job.job.registry.work()
+    assert set(served_job.job.registry.submitted.values()) == {1}
 
 
-async def test_permanent_failure_raises_an_alarm_and_the_next_run_recovers(served: ServedJob) -> None:
-    served.control.failures = 1_000_000
-    part = await served.job.run_once()
+async def test_permanent_failure_raises_an_alarm_and_the_next_run_recovers(served_job: ServedJob) -> None:
+    served_job.control.failures = 1_000_000
+    part = await served_job.job.run_once()
     assert part.submitted == 0
     assert "source_failed" in {alarm.kind for alarm in part.alarms}
-    assert served.job.alarm("source_failed") == 1
-    served.control.failures = 0
-    part = await served.job.run_once()
-    assert (part.submitted, served.job.alarm("source_failed")) == (300, 0)
-    served.job.registry.work()
-    assert set(served.job.registry.submitted.values()) == {1}
+    assert served_job.job.alarm("source_failed") == 1
+    served_job.control.failures = 0
+    part = await served_job.job.run_once()
+    assert (part.submitted, served_job.job.alarm("source_failed")) == (300, 0)
+    served_job.job.registry.work()
+    assert set(served_job.job.registry.submitted.values()) == {1}
 
 
-async def test_refused_credential_is_neither_retried_nor_shown(served: ServedJob) -> None:
-    name = "password_file" if "password_file" in served.source else "token_file"
-    served.use(**{name: secret(served.job.folder / "wrong", "Tr0ub4dor&3")})
-    part = await served.job.run_once()
+async def test_refused_credential_is_neither_retried_nor_shown(served_job: ServedJob) -> None:
+    name = "password_file" if "password_file" in served_job.source else "token_file"
+    served_job.use(**{name: secret(served_job.job.folder / "wrong", "Tr0ub4dor&3")})
+    part = await served_job.job.run_once()
     texts = [alarm.text for alarm in part.alarms if alarm.kind == "source_failed"]
     assert len(texts) in {1, 2}
     assert not any("Tr0ub4dor" in text for text in texts)
-    assert served.control.requests <= 3
+    assert served_job.control.requests <= 3
 
 
-async def test_nothing_is_sent_to_an_unauthenticated_server(served: ServedJob) -> None:
+async def test_nothing_is_sent_to_an_unauthenticated_server(served_job: ServedJob) -> None:
     """The server has a wrong host key, or a certificate from an unknown authority."""
-    if "host_key" in served.source:
+    if "host_key" in served_job.source:
         other = asyncssh.generate_private_key("ssh-ed25519").export_public_key().decode().strip()
-        served.use(host_key=other)
+        served_job.use(host_key=other)
         fault = "the server's key differs from host_key"
     else:
-        (served.job.folder / "elsewhere").mkdir()
-        await asyncio.to_thread(make_certificate, served.job.folder / "elsewhere")
-        served.use(ca_file="elsewhere/ca.pem")
+        (served_job.job.folder / "elsewhere").mkdir()
+        await asyncio.to_thread(make_certificate, served_job.job.folder / "elsewhere")
+        served_job.use(ca_file="elsewhere/ca.pem")
         fault = "certificate verify failed"
-    part = await served.job.run_once()
+    part = await served_job.job.run_once()
     assert part.submitted == 0
     assert any(fault in alarm.text for alarm in part.alarms)
 
 
-async def test_package_handed_over_before_a_crash_is_not_sent_again(served: ServedJob) -> None:
+async def test_package_handed_over_before_a_crash_is_not_sent_again(served_job: ServedJob) -> None:
     """The job was killed after the registry took the package, before the new state was recorded."""
-    await served.job.run_once()
-    served.job.registry.work()
-    for path in served.job.plan.work.glob("rpo.acme/*/package.json"):
+    await served_job.job.run_once()
+    served_job.job.registry.work()
+    for path in served_job.job.plan.work.glob("rpo.acme/*/package.json"):
         path.write_text(path.read_text().replace('"submitted"', '"uploaded"'))
-    part = await served.job.run_once()
+    part = await served_job.job.run_once()
     assert part.answered == 300
-    served.job.registry.work()
-    assert set(served.job.registry.packages.values()) == {1}
+    served_job.job.registry.work()
+    assert set(served_job.job.registry.packages.values()) == {1}
 
 
 async def test_file_that_may_be_incomplete_is_ignored(tmp_path: Path) -> None:

@@ -94,10 +94,10 @@ def test_without_a_day_a_page_holds_every_section_with_its_days() -> None:
 )
 def test_a_change_is_found_on_its_day(since: str, until: str, told: list[tuple[str, ...]]) -> None:
     found = changes(parse_law(LAW), date.fromisoformat(since), date.fromisoformat(until))
-    assert [_told(change) for change in found] == told
+    assert [_describe_change(change) for change in found] == told
 
 
-def _told(change: Change) -> tuple[str, ...]:
+def _describe_change(change: Change) -> tuple[str, ...]:
     before = change.before.source if change.before else ""
     return str(change.day), change.kind, change.line.source, before
 

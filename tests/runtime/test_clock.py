@@ -62,7 +62,7 @@ async def attempts(app: App) -> int:
     return await app._store.drop_attempts(NOW + 10 * YEARS, drop=False)
 
 
-async def removed(app: App, at: Instant) -> None:
+async def run_upkeep(app: App, at: Instant) -> None:
     """Run one upkeep round at `at`, and wait for any removal that the round starts."""
     app.hand.at = at  # type: ignore[attr-defined]
     await app.tick()
@@ -93,12 +93,12 @@ async def test_a_jump_forward_drops_no_attempt_until_it_is_confirmed(config: Pat
     async with gate_at(config, NOW) as app:
         assert (await ask(app)).decision == "allow"
     async with gate_at(config, NOW + YEARS) as app:
-        await removed(app, NOW + YEARS)
+        await run_upkeep(app, NOW + YEARS)
         assert await attempts(app) == 1
         assert app.metrics.retention_unconfirmed._value.get() == 1
         assert app.gate.readiness().keys() == {"snapshot"}, "it is no reason to deny calls"
         KeptInstants(app.config.data).confirm(NOW + YEARS, "anna", "the gate was off")
-        await removed(app, NOW + YEARS + HOUR)
+        await run_upkeep(app, NOW + YEARS + HOUR)
         assert await attempts(app) == 0
         assert app.metrics.retention_unconfirmed._value.get() == 0
 
@@ -106,8 +106,8 @@ async def test_a_jump_forward_drops_no_attempt_until_it_is_confirmed(config: Pat
 async def test_a_running_gate_whose_clock_jumps_drops_nothing(config: Path) -> None:
     async with gate_at(config, NOW) as app:
         assert (await ask(app)).decision == "allow"
-        await removed(app, NOW + YEARS)
-        await removed(app, NOW + YEARS + HOUR)
+        await run_upkeep(app, NOW + YEARS)
+        await run_upkeep(app, NOW + YEARS + HOUR)
         assert await attempts(app) == 1
 
 
@@ -117,7 +117,7 @@ async def test_a_gate_that_keeps_running_removes_expired_data(config: Path) -> N
         kept = KeptInstants(app.config.data)
         for day in range(1, YEARS // DAY):
             kept.advance(NOW + day * DAY)
-        await removed(app, NOW + YEARS)
+        await run_upkeep(app, NOW + YEARS)
         assert await attempts(app) == 0
 
 

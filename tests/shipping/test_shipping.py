@@ -42,7 +42,17 @@ from tests.support import shipping_world as of
 from tests.support.damage import flip
 from tests.support.paths import ROOT
 from tests.support.sample_log import NOW
-from tests.support.shipping_world import ACCESS, NUMBERS, both, bucket, closed, fetched, files, store, written
+from tests.support.shipping_world import (
+    ACCESS,
+    NUMBERS,
+    both,
+    bucket,
+    fetched,
+    files,
+    list_closed_segments,
+    store,
+    write_log,
+)
 from tests.support.world import write_folder
 
 KILLS = int(os.environ.get("DIALGATE_SHIPPING_KILLS", "3"))
@@ -52,7 +62,7 @@ class Place(Struct):
     """A target, and a way to read its content."""
 
     target: Target
-    seen: Callable[[], Path]
+    fetch: Callable[[], Path]
     to: dict[str, Any]
 
 
@@ -75,11 +85,11 @@ def a_bucket(tmp_path: Path) -> Place:
     to = {"to": f"s3://{name}/proofs", "endpoint": of.s3(), "region": "eu-south-1"}
     to |= {"credentials_file": str(secret)}
 
-    def seen() -> Path:
+    def fetch() -> Path:
         shutil.rmtree(tmp_path / "fetched", ignore_errors=True)
         return fetched(name, tmp_path / "fetched") / "proofs"
 
-    return Place(objects(to, tmp_path), seen, to)
+    return Place(objects(to, tmp_path), fetch, to)
 
 
 @pytest.fixture(params=[a_folder, a_bucket], ids=["folder", "objects"])
@@ -115,7 +125,7 @@ def verify_copy(copy: Path, *words: str) -> tuple[int, Any]:
 
 def test_every_closed_segment_of_every_worker_is_verified_from_the_copy(data: Path, place: Place) -> None:
     assert shipping(data, place.target).round()
-    copy = home(place.seen(), data)
+    copy = home(place.fetch(), data)
     code, output = verify_copy(copy)
     assert (code, output["ok"]) == (0, True)
     for worker, folder in ((1, data / "log"), (2, data / "log" / "worker-2")):
@@ -124,13 +134,13 @@ def test_every_closed_segment_of_every_worker_is_verified_from_the_copy(data: Pa
         assert (report["last"], report["covered"], report["segments"]) == (last, last, 2)
         assert report["signed"] > 0
         sent = {name for name in files(copy / folder.relative_to(data)) if "/" not in name}
-        own = [path.stem for path in closed(folder)]
+        own = [path.stem for path in list_closed_segments(folder)]
         assert sent == {f"{stem}{end}" for stem in own for end in (".parquet", ".sha256", ".checkpoints")}
 
 
 def test_only_public_keys_and_no_numbers_are_shipped(data: Path, place: Place) -> None:
     shipping(data, place.target).round()
-    root = place.seen()
+    root = place.fetch()
     signing = json.loads((data / "signing.json").read_bytes())["keys"]
     keys = json.loads((data / "keys.json").read_bytes())
     secrets = [keys["subject"], *(key["private"] for key in signing)]
@@ -145,7 +155,7 @@ def test_only_public_keys_and_no_numbers_are_shipped(data: Path, place: Place) -
 def test_an_unknown_key_is_named_if_the_own_key_is_given(data: Path, tmp_path: Path) -> None:
     place = a_folder(tmp_path)
     shipping(data, place.target).round()
-    copy = home(place.seen(), data)
+    copy = home(place.fetch(), data)
     (name,) = [path.stem for path in (copy / "keys").iterdir()]
     assert verify_copy(copy, "--key", name)[0] == 0
     code, report = verify_copy(copy, "--key", "0" * 16, "--worker", "1")
@@ -166,9 +176,9 @@ def test_a_damaged_copy_is_detected_without_the_original(
 ) -> None:
     place = a_folder(tmp_path)
     shipping(data, place.target).round()
-    copy = home(place.seen(), data)
+    copy = home(place.fetch(), data)
     assert verify_copy(copy)[0] == 0
-    path = copy / "log" / f"{closed(data / 'log')[0].stem}{end}"
+    path = copy / "log" / f"{list_closed_segments(data / 'log')[0].stem}{end}"
     if what == "removed":
         path.unlink()
     else:
@@ -187,7 +197,7 @@ def test_a_former_signing_key_is_shipped_too(data: Path, tmp_path: Path) -> None
     assert done.exit_code == 0, done.output
     both(data)
     assert shipping(data, place.target).round()
-    copy = home(place.seen(), data)
+    copy = home(place.fetch(), data)
     assert len(list((copy / "keys").iterdir())) == 2
     code, report = verify_copy(copy)
     assert (code, report["ok"]) == (0, True)
@@ -197,7 +207,7 @@ def test_a_retired_month_is_anonymous_in_the_copy(data: Path, tmp_path: Path) ->
     """The copy has no keys, so destroying the keys of the month removes every link to a number."""
     place = a_folder(tmp_path)
     shipping(data, place.target).round()
-    copy, keys = home(place.seen(), data), Keys.open(data / "keys.json")
+    copy, keys = home(place.fetch(), data), Keys.open(data / "keys.json")
     before = files(copy)
 
     def count_linked() -> int:
@@ -216,38 +226,40 @@ def test_a_retired_month_is_anonymous_in_the_copy(data: Path, tmp_path: Path) ->
 
 def test_only_new_segments_are_shipped(data: Path, place: Place) -> None:
     assert shipping(data, place.target).round()
-    before = files(place.seen())
+    before = files(place.fetch())
     again = shipping(data, place.target)
     assert again.round()
-    assert files(place.seen()) == before
+    assert files(place.fetch()) == before
     both(data)
     assert again.round()
-    after = files(place.seen())
+    after = files(place.fetch())
     assert before.items() < after.items()
-    assert verify_copy(home(place.seen(), data))[0] == 0
+    assert verify_copy(home(place.fetch(), data))[0] == 0
     assert {standing.behind for standing in again.standings.values()} == {0}
 
 
 def test_a_closed_segment_is_shipped_packed_or_at_once(tmp_path: Path) -> None:
     data, place = tmp_path / "data", a_folder(tmp_path)
-    folder = written(data, packed=False)
+    folder = write_log(data, packed=False)
     waiting = shipping(data, place.target)
     assert waiting.round()
-    assert [name for name in files(place.seen()) if "/log/" in name] == []
+    assert [name for name in files(place.fetch()) if "/log/" in name] == []
     assert waiting.standings[1].behind == archive.segments(folder)[-1][0] - 1
 
     assert shipping(data, place.target, at_once=True).round()
-    names = {path.name for path in (home(place.seen(), data) / "log").iterdir()}
-    assert {name for name in names if name.endswith(".ndjson")} == {path.name for path in closed(folder)}
-    assert verify_copy(home(place.seen(), data))[0] == 0
+    names = {path.name for path in (home(place.fetch(), data) / "log").iterdir()}
+    assert {name for name in names if name.endswith(".ndjson")} == {
+        path.name for path in list_closed_segments(folder)
+    }
+    assert verify_copy(home(place.fetch(), data))[0] == 0
 
-    for segment in closed(folder):
+    for segment in list_closed_segments(folder):
         pack(segment)
-    written(data)
+    write_log(data)
     assert shipping(data, place.target).round()
-    suffixes = {path.suffix for path in (home(place.seen(), data) / "log").iterdir()}
+    suffixes = {path.suffix for path in (home(place.fetch(), data) / "log").iterdir()}
     assert suffixes == {".ndjson", ".parquet", ".sha256", ".checkpoints"}
-    assert verify_copy(home(place.seen(), data))[0] == 0
+    assert verify_copy(home(place.fetch(), data))[0] == 0
 
 
 def test_a_segment_without_a_checkpoint_is_not_shipped(data: Path, tmp_path: Path) -> None:
@@ -261,7 +273,7 @@ def test_a_segment_without_a_checkpoint_is_not_shipped(data: Path, tmp_path: Pat
     checkpoints.write_bytes(content)
     assert late.round()
     assert late.standings[1].last == closed_end(data / "log", 2)
-    assert verify_copy(home(place.seen(), data))[0] == 0
+    assert verify_copy(home(place.fetch(), data))[0] == 0
 
 
 def closed_end(folder: Path, many: int) -> int:
@@ -270,7 +282,7 @@ def closed_end(folder: Path, many: int) -> int:
 
 def test_a_different_file_is_not_replaced_and_other_workers_continue(data: Path, tmp_path: Path) -> None:
     place = a_folder(tmp_path)
-    existing = home(place.seen(), data) / "log" / f"{closed(data / 'log')[1].stem}.parquet"
+    existing = home(place.fetch(), data) / "log" / f"{list_closed_segments(data / 'log')[1].stem}.parquet"
     existing.parent.mkdir(parents=True)
     existing.write_bytes(b"of somebody else")
     shipper = shipping(data, place.target)
@@ -282,14 +294,14 @@ def test_a_different_file_is_not_replaced_and_other_workers_continue(data: Path,
     assert (shipper.standings[2].problem, shipper.standings[2].behind) == ("", 0)
     existing.unlink()
     assert shipper.round()
-    assert verify_copy(home(place.seen(), data))[0] == 0
+    assert verify_copy(home(place.fetch(), data))[0] == 0
 
 
 def test_a_different_object_is_not_replaced(data: Path, tmp_path: Path) -> None:
     place = a_bucket(tmp_path)
     name = place.to["to"].split("/")[2]
     log = Keys.open(data / "keys.json").log
-    object_name = f"proofs/gate/{log}/log/{closed(data / 'log')[0].stem}.parquet"
+    object_name = f"proofs/gate/{log}/log/{list_closed_segments(data / 'log')[0].stem}.parquet"
     obstore.put(store(name), object_name, b"of somebody else")
     shipper = shipping(data, place.target)
     assert not shipper.round()
@@ -299,12 +311,12 @@ def test_a_different_object_is_not_replaced(data: Path, tmp_path: Path) -> None:
 
 def test_a_damaged_segment_is_not_shipped(data: Path, tmp_path: Path) -> None:
     place = a_folder(tmp_path)
-    flip(closed(data / "log")[1])
+    flip(list_closed_segments(data / "log")[1])
     shipper = shipping(data, place.target)
     assert not shipper.round()
     assert shipper.standings[1].refused
     assert shipper.standings[1].last == closed_end(data / "log", 1)
-    assert verify_copy(home(place.seen(), data))[0] == 0, "the first segment is complete"
+    assert verify_copy(home(place.fetch(), data))[0] == 0, "the first segment is complete"
 
 
 def test_segments_deleted_before_shipping_are_reported(data: Path, tmp_path: Path) -> None:
@@ -312,16 +324,16 @@ def test_segments_deleted_before_shipping_are_reported(data: Path, tmp_path: Pat
     first = shipping(data, place.target)
     first.round()
     before = closed_end(data / "log", 2)
-    written(data)
-    written(data)
-    deleted = [path for path in closed(data / "log") if int(path.stem) > before][:2]
+    write_log(data)
+    write_log(data)
+    deleted = [path for path in list_closed_segments(data / "log") if int(path.stem) > before][:2]
     for path in deleted:
         path.unlink()
     assert first.round()
-    remaining = [path for path in closed(data / "log") if int(path.stem) > before]
+    remaining = [path for path in list_closed_segments(data / "log") if int(path.stem) > before]
     assert first.standings[1].missed == int(remaining[0].stem) - before - 1 > 0
     assert shipping(data, place.target).round()
-    assert verify_copy(home(place.seen(), data), "--worker", "1")[0] == 1, "the copy reports it too"
+    assert verify_copy(home(place.fetch(), data), "--worker", "1")[0] == 1, "the copy reports it too"
 
 
 # ---- failing targets -----------------------------------------------------------------------------------------------------
@@ -350,7 +362,7 @@ def test_files_are_readable_by_the_owner_only_despite_the_umask(data: Path, tmp_
         assert shipping(data, place.target).round()
     finally:
         os.umask(umask)
-    modes = {path.name: path.stat().st_mode & 0o777 for path in place.seen().rglob("*") if path.is_file()}
+    modes = {path.name: path.stat().st_mode & 0o777 for path in place.fetch().rglob("*") if path.is_file()}
     assert len(modes) > 4
     assert set(modes.values()) == {0o600}, modes
 
@@ -478,7 +490,7 @@ def test_the_command_ships_every_worker_and_writes_metrics(data: Path, place: Pl
     assert [(standing["to"], standing["worker"], standing["behind"], standing["problem"]) for standing in rows] == [
         ("segments", 1, 0, ""), ("segments", 2, 0, ""),
     ]  # fmt: skip
-    assert verify_copy(home(place.seen(), data))[0] == 0
+    assert verify_copy(home(place.fetch(), data))[0] == 0
     text = (tmp_path / "ship.prom").read_text()
     assert 'dialgate_shipping_behind_records{to="segments",worker="1"} 0.0' in text
     assert "dialgate_shipping_run_timestamp_seconds" in text
@@ -488,13 +500,13 @@ def test_a_file_lost_at_the_target_is_shipped_again_on_request(data: Path, tmp_p
     place = a_folder(tmp_path)
     config = config_of(tmp_path / "config", data, **place.to)
     assert command(config)[0] == 0
-    before = files(place.seen())
-    lost = home(place.seen(), data) / "log" / f"{closed(data / 'log')[0].stem}.parquet"
+    before = files(place.fetch())
+    lost = home(place.fetch(), data) / "log" / f"{list_closed_segments(data / 'log')[0].stem}.parquet"
     lost.unlink()
     assert command(config)[0] == 0
     assert not lost.exists()
     assert command(config, "--anew")[0] == 0
-    assert files(place.seen()) == before
+    assert files(place.fetch()) == before
     flip(lost)
     code, rows = command(config, "--anew")
     assert code == 1
@@ -558,13 +570,13 @@ DIES = """
 import os, random, runpy, signal, sys
 log, left = sys.argv[1], int(sys.argv[2])
 del sys.argv[1:3]
-def seen(event, args):
+def count_event(event, args):
     global left
     if event == "os.rename" or (event == "open" and str(args[0]).startswith(log)):
         left -= 1
         if left == 0:
             signal.setitimer(signal.ITIMER_REAL, random.uniform(1e-6, 2e-3))
-sys.addaudithook(seen)
+sys.addaudithook(count_event)
 runpy.run_module("dialgate", run_name="__main__", alter_sys=True)
 """
 
@@ -581,14 +593,14 @@ async def test_no_kill_leaves_a_partial_file_or_loses_a_segment(place: Place, tm
         words = ["-c", DIES, str(data / "log"), str(moment), "ship", "--once", "--config", str(config)]
         process = await asyncio.create_subprocess_exec(sys.executable, *words, cwd=ROOT, stderr=DEVNULL)
         assert await process.wait() in {-signal.SIGALRM, 0}
-        reached.add(len(files(place.seen())) if place.seen().exists() else 0)
-        copy = home(place.seen(), data)
+        reached.add(len(files(place.fetch())) if place.fetch().exists() else 0)
+        copy = home(place.fetch(), data)
         if copy.exists():
             assert list(differing_files(copy, data)) == []
             assert faults(copy) == []
     assert len(reached) > 1, "no kill came between start and end"
     assert (await asyncio.to_thread(command, config))[0] == 0
-    copy = home(place.seen(), data)
+    copy = home(place.fetch(), data)
     code, report = verify_copy(copy)
     assert (code, report["ok"]) == (0, True)
     for worker, folder in ((1, data / "log"), (2, data / "log" / "worker-2")):

@@ -32,7 +32,7 @@ from tests.support.paths import ROOT
 from tests.support.ports import free_port
 from tests.support.redis_servers import PASSWORD, SHIPPER, Node, node
 from tests.support.sample_log import NOW
-from tests.support.shipping_world import NUMBERS, both, closed, files, written
+from tests.support.shipping_world import NUMBERS, both, files, list_closed_segments, write_log
 from tests.support.world import CALL, CLEAR, LISTED, World, write_folder
 
 KILLS = int(os.environ.get("DIALGATE_SHIPPING_KILLS", "3"))
@@ -170,7 +170,7 @@ async def test_a_gate_publishes_how_far_its_log_is_durable(running: World, name:
 
 
 async def test_the_stream_keeps_about_the_configured_number_of_records(tmp_path: Path, name: str) -> None:
-    written(tmp_path / "data", 3_000)
+    write_log(tmp_path / "data", 3_000)
     await deliver_all(tmp_path / "data", shipper_url(), name, keep=1_000)
     delivered = await stream(shipper_url(), name, log_of(tmp_path / "data"))
     assert 1_000 <= len(delivered) < 1_200
@@ -215,16 +215,16 @@ async def test_a_restart_continues_where_the_stream_ends(data: Path, name: str, 
 
 async def test_a_log_that_is_written_and_packed_concurrently_is_followed(tmp_path: Path, name: str) -> None:
     data = tmp_path / "data"
-    folder = written(data, packed=False)
+    folder = write_log(data, packed=False)
     shipper = new_shipping(data, shipper_url(), name)
     for packing in (False, True, False, True):
         while await shipper.round():
             pass
         if packing:
-            for segment in closed(folder):
+            for segment in list_closed_segments(folder):
                 if segment.suffix == ".ndjson":
                     pack(segment)
-        written(data, 50, packed=False)
+        write_log(data, 50, packed=False)
     while await shipper.round():
         pass
     await shipper.close()
@@ -233,12 +233,12 @@ async def test_a_log_that_is_written_and_packed_concurrently_is_followed(tmp_pat
 
 async def test_delivery_catches_up_after_redis_was_down(tmp_path: Path, name: str, redis: Node) -> None:
     data, url = tmp_path / "data", url_of(redis)
-    written(data)
+    write_log(data)
     shipper = new_shipping(data, url, name)
     while await shipper.round():
         pass
     redis.kill()
-    written(data)
+    write_log(data)
     assert not await shipper.round()
     assert shipper.standings[1].problem
     assert (shipper.standings[1].behind, shipper.standings[1].refused) == (
@@ -278,7 +278,7 @@ async def test_records_lost_in_a_failover_are_delivered_again(data: Path, name: 
     for seq, own, body in whole[:50]:
         await client.xadd(key, {"hash": own, "entry": body}, f"{seq}-0")
     await client.aclose()
-    written(data, 10)
+    write_log(data, 10)
     while await shipper.round():
         pass
     await shipper.close()
@@ -289,14 +289,14 @@ async def test_a_deleted_stream_is_refilled_with_as_many_records_as_it_kept(
     tmp_path: Path, name: str
 ) -> None:
     data = tmp_path / "data"
-    written(data, 2_000)
+    write_log(data, 2_000)
     shipper = new_shipping(data, shipper_url(), name, keep=1_000)
     while await shipper.round():
         pass
     client = consumer(shipper_url())
     await client.delete(f"{{{name}}}:decisions:{log_of(data)}")
     await client.aclose()
-    written(data, 10)
+    write_log(data, 10)
     while await shipper.round():
         pass
     await shipper.close()
@@ -344,7 +344,7 @@ async def test_no_kill_loses_or_duplicates_a_record(tmp_path: Path, name: str) -
 async def test_the_command_follows_a_growing_log_until_it_is_stopped(tmp_path: Path, name: str) -> None:
     data, share = tmp_path / "data", tmp_path / "share"
     share.mkdir()
-    written(data)
+    write_log(data)
     shipping = {"to": str(share), "stream": {"url": shipper_url(), "name": name}, "textfile": "ship.prom"}
     config = write_folder(tmp_path / "config", data=str(data), shipping=shipping)
     words = [sys.executable, "-m", "dialgate", "ship", "--config", str(config)]
@@ -354,7 +354,7 @@ async def test_the_command_follows_a_growing_log_until_it_is_stopped(tmp_path: P
     try:
         for more in (0, 60, 60):
             if more:
-                written(data, more)
+                write_log(data, more)
             while len(seen) < durable(data / "log"):
                 ((_, entries),) = await client.xread({key: f"{seen[-1] if seen else 0}-0"}, block=20_000)
                 seen += [int(entry_id.partition(b"-")[0]) for entry_id, _ in entries]
@@ -384,18 +384,18 @@ async def test_a_truncated_log_is_refused(data: Path, name: str) -> None:
 
 async def test_a_new_log_with_the_same_name_is_refused(tmp_path: Path, name: str) -> None:
     data = tmp_path / "data"
-    written(data)
+    write_log(data)
     await deliver_all(data, shipper_url(), name)
     for path in (data / "log").iterdir():
         path.unlink()
-    written(data, 200)
+    write_log(data, 200)
     shipper = await deliver_all(data, shipper_url(), name)
     assert shipper.standings[1].refused
     assert "was replaced" in shipper.standings[1].problem
     (data / "shipping" / "stream.json").unlink()
     for path in (data / "log").iterdir():
         path.unlink()
-    written(data, 5)
+    write_log(data, 5)
     shipper = await deliver_all(data, shipper_url(), name)
     assert shipper.standings[1].refused, "the stream itself shows it without a cursor"
     assert "the stream for log" in shipper.standings[1].problem
@@ -405,11 +405,11 @@ async def test_records_deleted_before_delivery_are_counted(
     tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     data = tmp_path / "data"
-    written(data)
+    write_log(data)
     await deliver_all(data, shipper_url(), name)
     last = durable(data / "log")
-    written(data, 400)
-    deleted = closed(data / "log")[:3]
+    write_log(data, 400)
+    deleted = list_closed_segments(data / "log")[:3]
     for path in deleted:
         path.unlink()
     first = archive.segments(data / "log")[0][0]

@@ -195,7 +195,7 @@ async def site(folder: Path, url: str, replicas: int, numbers: list[str]) -> Asy
 
 
 @asynccontextmanager
-async def served() -> AsyncIterator[None]:
+async def service_deadline() -> AsyncIterator[None]:
     try:
         async with asyncio.timeout(SERVED_SECONDS):
             yield
@@ -231,10 +231,10 @@ async def round_of(place: Site, numbers: list[str], fail: Callable[[], Awaitable
     fresh, *others = numbers
     async with load(place, others) as stops:
         begun = time.monotonic()
-        async with served():
+        async with service_deadline():
             await asyncio.gather(*stops[: len(stops) // 2])
         await fail()
-        async with served():
+        async with service_deadline():
             verdict = ""
             while verdict != "allow":
                 verdict = (await place.ask(fresh)).verdict

@@ -59,11 +59,11 @@ class Line(Struct):
                 else:
                     return
 
-    def recorded(self) -> list[str]:
+    def read_allowed_ids(self) -> list[str]:
         entries = Reader(self.app.config.data / "log").entries()
         return [entry.id for _, entry in entries if isinstance(entry, Record) and entry.decision.allow]
 
-    async def served(self, call_id: str = "", to: str = CLEAR) -> Answer:
+    async def check_until_recorded(self, call_id: str = "", to: str = CLEAR) -> Answer:
         """Repeat the check until a decision is recorded. Return the answer."""
         async with asyncio.timeout(RECOVERY):
             while True:
@@ -95,7 +95,7 @@ async def line(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[
 async def test_checks_fail_fast_during_a_fault_and_the_count_is_right_after_it(
     line: Line, fault: str, only: bytes
 ) -> None:
-    assert (await line.served()).decision == "allow"
+    assert (await line.check_until_recorded()).decision == "allow"
     line.proxy.fail(fault, only)
     for _ in range(5):
         begun = time.monotonic()
@@ -104,9 +104,9 @@ async def test_checks_fail_fast_during_a_fault_and_the_count_is_right_after_it(
         assert answer.reasons[0].code == "gate.unavailable"
         assert time.monotonic() - begun < 2 * PATIENCE + 0.5, "a read and a commit on a slow machine"
     line.proxy.heal()
-    answers = [await line.served() for _ in range(10)]
+    answers = [await line.check_until_recorded() for _ in range(10)]
     assert [answer.decision for answer in answers].count("allow") == 4, "five in total"
-    assert sorted(await line.attempts()) == sorted(line.recorded())
+    assert sorted(await line.attempts()) == sorted(line.read_allowed_ids())
     assert verify(line.app.config.data / "log").ok
 
 
@@ -123,8 +123,8 @@ async def test_an_unrecorded_answer_is_never_repeated(line: Line) -> None:
     line.proxy.fail("lost", COMMIT)
     assert (await ask(line.app, "a")).decision_id == ""
     line.proxy.heal()
-    answer = await line.served("a")
-    assert line.recorded() == [answer.decision_id]
+    answer = await line.check_until_recorded("a")
+    assert line.read_allowed_ids() == [answer.decision_id]
     assert await line.attempts() == [answer.decision_id]
 
 
@@ -133,7 +133,7 @@ async def test_a_doubtful_commit_is_settled_before_the_next_commit(line: Line) -
     line.proxy.fail("lost", COMMIT)
     assert (await ask(line.app, "a", UNLISTED)).decision_id == ""
     line.proxy.heal()
-    other = await line.served("b", UNLISTED)
+    other = await line.check_until_recorded("b", UNLISTED)
     assert await ask(line.app, "b", UNLISTED) == other
     assert (await ask(line.app, "a", UNLISTED)).decision_id not in {"", other.decision_id}
 
@@ -145,7 +145,7 @@ async def test_attempts_after_a_doubtful_commit_survive_a_power_failure(line: Li
 
     The batch begins with a denial, which has no attempt in the store.
     """
-    assert (await line.served()).decision == "allow"
+    assert (await line.check_until_recorded()).decision == "allow"
     line.proxy.fail("lost", COMMIT)
     answers = await asyncio.gather(ask(line.app, to=UNLISTED), ask(line.app), ask(line.app, "a", UNLISTED))
     assert {answer.decision_id for answer in answers} == {""}
@@ -160,14 +160,14 @@ async def test_a_read_during_a_failing_commit_is_not_used(line: Line) -> None:
     answers = await asyncio.gather(*(ask(line.app, f"q{number % 12}") for number in range(24)))
     assert {(answer.decision, answer.decision_id) for answer in answers} == {("deny", "")}
     line.proxy.heal()
-    answers = [await line.served(f"q{number}") for number in range(12)]
+    answers = [await line.check_until_recorded(f"q{number}") for number in range(12)]
     assert [answer.decision for answer in answers].count("allow") == 5
-    assert sorted(await line.attempts()) == sorted(line.recorded())
+    assert sorted(await line.attempts()) == sorted(line.read_allowed_ids())
 
 
 async def test_an_assumption_from_before_a_failed_commit_is_not_used(line: Line) -> None:
     """The next batch reuses the log sequence numbers of the failed commit, so the commit must be undone first."""
-    await line.served(to=UNLISTED)  # the server has the script from here on
+    await line.check_until_recorded(to=UNLISTED)  # the server has the script from here on
     line.proxy.fail("broken", COMMIT)
     first = asyncio.create_task(ask(line.app, "a", UNLISTED))
     await line.proxy.caught.wait()
@@ -175,23 +175,23 @@ async def test_an_assumption_from_before_a_failed_commit_is_not_used(line: Line)
     await line.app._store.read([])  # meanwhile the gate assumes that their number is unknown
     line.proxy.heal()
     assert (await first).decision_id == ""
-    answers = [await answer for answer in following] + [await line.served() for _ in range(8)]
+    answers = [await answer for answer in following] + [await line.check_until_recorded() for _ in range(8)]
     assert [answer.decision for answer in answers].count("allow") == 5
-    assert sorted(await line.attempts()) == sorted(line.recorded())
+    assert sorted(await line.attempts()) == sorted(line.read_allowed_ids())
 
 
 @pytest.mark.parametrize("before", [0, 5])
 async def test_a_read_that_overtakes_a_commit_sees_its_writes(line: Line, before: int) -> None:
     """The read must return all answers and attempts from the commit."""
     for _ in range(before):
-        assert (await line.served()).decision == "allow"
+        assert (await line.check_until_recorded()).decision == "allow"
     line.proxy.seconds = PATIENCE / 3
     line.proxy.fail("delay", COMMIT)
     answers = await asyncio.gather(*(ask(line.app, f"q{number % 12}") for number in range(24)))
     assert answers[:12] == answers[12:]
     assert len({answer.decision_id for answer in answers}) == 12
     assert [answer.decision for answer in answers[:12]].count("allow") == 5 - before
-    assert sorted(await line.attempts()) == sorted(line.recorded())
+    assert sorted(await line.attempts()) == sorted(line.read_allowed_ids())
     assert verify(line.app.config.data / "log").by_type["decision"] == before + 12
 
 
@@ -207,8 +207,8 @@ async def test_a_late_commit_counts_nothing(line: Line) -> None:
     line.proxy.heal()
     await asyncio.wait_for(line.proxy.arrived.wait(), RECOVERY)
     assert await line.attempts() == []
-    answer = await line.served("a")
-    assert await line.attempts() == line.recorded() == [answer.decision_id]
+    answer = await line.check_until_recorded("a")
+    assert await line.attempts() == line.read_allowed_ids() == [answer.decision_id]
 
 
 async def test_a_stop_refused_because_of_a_lost_reply_never_leads_to_an_allow(line: Line) -> None:
@@ -221,4 +221,4 @@ async def test_a_stop_refused_because_of_a_lost_reply_never_leads_to_an_allow(li
     with pytest.raises(StoreUnavailable, match="did not answer"):
         await line.app.registrar.revocations.revoke(client, stops[1])
     line.proxy.heal()
-    assert (await line.served()).reasons[0].code == "revocation.revoked"
+    assert (await line.check_until_recorded()).reasons[0].code == "revocation.revoked"

@@ -24,7 +24,7 @@ from tests.support.world import CALLER, CLEAR, NOW, Hand
 OTHER = "+390612345677"
 
 
-async def opened(server: Path, node: str, seconds: Hand, clock: Hand | None = None) -> App:
+async def open_app(server: Path, node: str, seconds: Hand, clock: Hand | None = None) -> App:
     config = loader.load(server / node / "dialgate.yaml")
     return await App.open(config, registry=CollectorRegistry(), clock=clock or Hand(), steady=seconds)
 
@@ -37,7 +37,7 @@ async def gate(server: Path, node: str, seconds: Hand, first: str = "", clock: H
     world.publish_answers(folder / "data", {CLEAR: False, OTHER: False}, NOW - DAY)
     if first:
         share(server / first, folder)
-    app = await opened(server, node, seconds, clock)
+    app = await open_app(server, node, seconds, clock)
     if not first:
         await load_numbers(app, [CLEAR, OTHER])
     await app.tick()
@@ -96,7 +96,7 @@ async def test_a_result_waits_for_the_gate_that_adds_its_attempt(server: Path, *
     restore(server)
     if restarted:
         await two.close()
-        two = await opened(server, "two", seconds)
+        two = await open_app(server, "two", seconds)
     await two.tick()
     await recover(seconds, one, two)
     assert await codes(one, 1) == ["frequency.rest"]
@@ -167,7 +167,7 @@ async def test_a_gate_that_starts_on_an_older_copy_waits_for_the_others(server: 
     assert [*await codes(one, 4), *await codes(two, 1)] == ["allow"] * 5
     restore(server)
     await two.close()
-    two = await opened(server, "two", seconds)
+    two = await open_app(server, "two", seconds)
     assert await codes(two, 1) == ["gate.unavailable"]
     await recover(seconds, one, two)
     assert await codes(two, 1) == ["frequency.exceeded"]

@@ -350,7 +350,7 @@ async def test_a_fence_raised_on_an_older_copy_is_not_taken_for_another_gates(tm
         await asyncio.gather(*(handle.settle("log", 0, (), ()) for handle in (store, other)))
     await store.close()
     await other.close()
-    redis_servers.ended(process)
+    redis_servers.kill(process)
 
 
 @pytest.mark.parametrize("assuming", [False, True])
@@ -378,7 +378,7 @@ async def test_an_emptied_redis_allows_nothing_and_accepts_no_stop_until_restore
     assert "store" not in app.gate.readiness()
     assert (await ask(app)).reasons[0].code == "revocation.revoked"
     await app.close()
-    redis_servers.ended(process)
+    redis_servers.kill(process)
 
 
 @pytest.fixture
@@ -388,7 +388,7 @@ async def own_store(tmp_path: Path) -> AsyncIterator[RedisStore]:
     store = RedisStore(at(tmp_path))
     yield store
     await store.close()
-    redis_servers.ended(process)
+    redis_servers.kill(process)
 
 
 async def test_a_commit_is_refused_by_a_server_emptied_since_the_read(
@@ -480,7 +480,7 @@ async def test_an_older_copy_under_a_running_gate_accepts_no_stop(
     await app.tick()
     assert (await ask(app)).reasons[0].code == "revocation.revoked"
     await app.close()
-    redis_servers.ended(process)
+    redis_servers.kill(process)
 
 
 async def back_up(folder: Path, *databases: int) -> None:
@@ -537,7 +537,7 @@ async def test_attempts_missing_from_an_older_copy_are_added_from_the_log(
     await report(app, lost_call, "opt_out")
     assert await codes(app, 1) == ["revocation.revoked"]
     await app.close()
-    redis_servers.ended(process)
+    redis_servers.kill(process)
 
 
 async def test_attempts_are_added_again_if_that_was_interrupted(tmp_path: Path) -> None:
@@ -555,7 +555,7 @@ async def test_attempts_are_added_again_if_that_was_interrupted(tmp_path: Path) 
     assert await store.positions() == {"log": 3}
     assert len((await store.read([ANNA])).known[0].attempts) == 3
     await store.close()
-    redis_servers.ended(process)
+    redis_servers.kill(process)
 
 
 async def test_an_older_copy_that_also_lacks_a_stop_is_not_accepted(tmp_path: Path) -> None:
@@ -575,7 +575,7 @@ async def test_an_older_copy_that_also_lacks_a_stop_is_not_accepted(tmp_path: Pa
         assert "ends at 0, but had reached 1" in app.gate.readiness()["store"]
         assert await codes(app, 1) == ["gate.unavailable"]
     await app.close()
-    redis_servers.ended(process)
+    redis_servers.kill(process)
 
 
 @pytest.mark.parametrize("shared", [True, False])
@@ -599,7 +599,7 @@ async def test_a_store_that_lost_revocations_is_refused(tmp_path: Path, *, share
         await Registrar.open(config, hand)
     (config.data / "ledger.durable").unlink()
     await (await App.open(config, registry=CollectorRegistry(), clock=hand)).close()
-    redis_servers.ended(process)
+    redis_servers.kill(process)
 
 
 async def test_an_empty_watermark_file_after_a_power_failure_is_accepted(tmp_path: Path) -> None:
@@ -660,7 +660,7 @@ async def test_a_server_that_may_lose_writes_is_refused(
     with pytest.raises(StoreUnavailable, match=expected):
         await store.refuse_unless_safe()
     await store.close()
-    redis_servers.ended(process)
+    redis_servers.kill(process)
 
 
 async def test_calls_are_denied_while_the_server_is_down_and_served_at_once_after_it(
@@ -674,13 +674,13 @@ async def test_calls_are_denied_while_the_server_is_down_and_served_at_once_afte
     await load_list(app)
     await app.tick()
     assert (await ask(app)).decision == "allow"
-    redis_servers.ended(process)
+    redis_servers.kill(process)
     denied = await ask(app)
     assert (denied.decision_id, denied.reasons[0].code) == ("", "gate.unavailable")
     process = redis_servers.start(folder, unixsocket=str(folder / "socket"))
     assert (await ask(app)).decision == "allow"
     await app.close()
-    redis_servers.ended(process)
+    redis_servers.kill(process)
 
 
 def at(folder: Path) -> str:
@@ -757,7 +757,7 @@ async def test_a_store_of_another_version_is_refused(tmp_path: Path, left: tuple
         with pytest.raises(StoreUnavailable, match="another version of dialgate wrote this store"):
             await store.refuse_unless_safe()
     await store.close()
-    redis_servers.ended(process)
+    redis_servers.kill(process)
 
 
 async def test_the_names_of_neighbouring_decisions_are_stored_together(own_store: RedisStore) -> None:
@@ -770,13 +770,13 @@ async def test_the_names_of_neighbouring_decisions_are_stored_together(own_store
     reading = await own_store.read(list(subjects.values()))
     assert await own_store.commit(reading, reservations, [], Position("log", 257))
 
-    async def found() -> dict[str, bytes]:
+    async def read_attempts() -> dict[str, bytes]:
         attempts = {f"log-{seq}": await own_store.attempt(f"log-{seq}") for seq in range(300)}
         return {decision: counted[0] for decision, counted in attempts.items() if counted is not None}
 
-    assert await found() == subjects
+    assert await read_attempts() == subjects
     await own_store.release(["log-127", "log-130", "log-256", "log-299"], Position("log", 257))
-    assert await found() == {
+    assert await read_attempts() == {
         decision: subject
         for decision, subject in subjects.items()
         if decision not in {"log-127", "log-130", "log-256"}
@@ -793,7 +793,7 @@ async def test_a_store_is_recognised_by_its_layout(tmp_path: Path) -> None:
         await store.refuse_unless_safe()
         assert await store.commit(NOTHING, [], [], Position("log", 7))
         await store.close()
-    redis_servers.ended(process)
+    redis_servers.kill(process)
 
 
 async def test_a_ledger_that_lost_acknowledged_entries_is_not_read(tmp_path: Path) -> None:
@@ -804,7 +804,7 @@ async def test_a_ledger_that_lost_acknowledged_entries_is_not_read(tmp_path: Pat
     with pytest.raises(StoreUnavailable, match="ends at 0, but had reached 1"):
         await store.read([ANNA])
     await store.close()
-    redis_servers.ended(process)
+    redis_servers.kill(process)
 
 
 async def test_a_stop_acknowledged_during_a_read_is_not_reported_as_lost(tmp_path: Path) -> None:
@@ -837,8 +837,8 @@ async def test_nothing_is_read_from_a_replica(tmp_path: Path) -> None:
         with pytest.raises(StoreUnavailable, match="READONLY"):
             await asking
     await store.close()
-    redis_servers.ended(master)
-    redis_servers.ended(other)
+    redis_servers.kill(master)
+    redis_servers.kill(other)
 
 
 async def test_an_existing_entry_is_acknowledged_again_only_once_durable(tmp_path: Path) -> None:
@@ -968,7 +968,7 @@ async def test_a_server_that_syncs_every_second_is_waited_for(tmp_path: Path) ->
     await store.refuse_unless_safe()
     assert [await store.append([revoked(ANNA)]) for _ in range(3)] == [[1], [2], [3]]
     await store.close()
-    redis_servers.ended(process)
+    redis_servers.kill(process)
 
 
 async def test_a_subject_with_an_unanswered_silent_call_never_expires(

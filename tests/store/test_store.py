@@ -1275,14 +1275,14 @@ def test_processes_that_create_the_file_at_once_wait_for_each_other(
 ) -> None:
     together = Barrier(8)
 
-    def opened(path: Path) -> object:
+    def open_together(path: Path) -> object:
         together.wait()
         return open_(path)
 
     with ThreadPoolExecutor(8) as several:
         for attempt in range(40):
             path = tmp_path / f"{attempt}.db"
-            assert all(several.map(opened, [path] * 8))
+            assert all(several.map(open_together, [path] * 8))
 
 
 async def test_a_missing_folder_is_named(tmp_path: Path) -> None:

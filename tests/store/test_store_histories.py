@@ -115,7 +115,7 @@ class Logged(Struct):
     answers: list[Remembered]
 
 
-def opened(engine: Engine) -> Store:
+def open_store(engine: Engine) -> Store:
     store = engine.open()
     if isinstance(store, RedisStore):
         store.reads_before_assuming = 0
@@ -127,7 +127,7 @@ class Model:
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
-        self.stores: list[Store] = [opened(engine), opened(engine)]
+        self.stores: list[Store] = [open_store(engine), open_store(engine)]
         self.abandoned: list[Store] = []
         self.logs: dict[str, list[Logged]] = {log: [] for log in LOGS}
         self.durable = dict.fromkeys(LOGS, 0)  # as last stored
@@ -221,10 +221,10 @@ class Model:
         self.writes[handle].clear()
         if not step.killed:
             await self.stores[handle].close()
-            self.stores[handle] = opened(self.engine)
+            self.stores[handle] = open_store(self.engine)
             return
         self.abandoned.append(self.stores[handle])
-        store = self.stores[handle] = opened(self.engine)
+        store = self.stores[handle] = open_store(self.engine)
         name, log = LOGS[handle], self.logs[LOGS[handle]]
         for lost in log[len(log) - step.lost :] if step.lost else []:
             log.remove(lost)

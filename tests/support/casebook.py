@@ -125,7 +125,7 @@ def law_of(country: str) -> Law:
 
 def case_law_data(case: Case) -> dict[str, Any]:
     """Return the country file with the changes that the case makes. It is shared: copy it before changing it."""
-    data: dict[str, Any] = merged(law_data(case.country), case.law)
+    data: dict[str, Any] = merge_values(law_data(case.country), case.law)
     return data
 
 
@@ -138,7 +138,7 @@ def instant(text: str) -> int:
 
 
 def facts_of(case: Case) -> Facts:
-    return build_facts(case.facts if case.to else merged(BASE, case.facts), case.at, case_law(case))
+    return build_facts(case.facts if case.to else merge_values(BASE, case.facts), case.at, case_law(case))
 
 
 def build_facts(data: dict[str, Any], at: str, law: Law) -> Facts:
@@ -164,10 +164,10 @@ def _place(zone: str, day_sets: tuple[tuple[str, DaySet], ...], at: int) -> Plac
     return local_time.place(zone, dict(day_sets), at)
 
 
-def merged(base: Any, more: Any) -> Any:
+def merge_values(base: Any, more: Any) -> Any:
     """Merge two values: mappings key by key; any other value of `more` replaces that of `base`."""
     if isinstance(base, dict) and isinstance(more, dict):
-        return {**base, **{key: merged(base.get(key), value) for key, value in more.items()}}
+        return {**base, **{key: merge_values(base.get(key), value) for key, value in more.items()}}
     return more
 
 

@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 from dialgate.core.law import SECTIONS
 from dialgate.core.law_migration import modernise
-from tests.support.casebook import BASE, Case, case_law_data, merged
+from tests.support.casebook import BASE, Case, case_law_data, merge_values
 
 Section: TypeAlias = Mapping[str, Any]
 
@@ -67,7 +67,7 @@ def citations(case: Case, code: str) -> list[str]:
     """Return the valid citations for a denial with this reason code: severity and source, or a severity alone."""
     if code in WITHOUT_SECTION:
         return [WITHOUT_SECTION[code]]
-    facts = merged(BASE, case.facts)
+    facts = merge_values(BASE, case.facts)
     if code == "number.not_diallable" and facts["number"]["region"] != case.country:
         return ["gate"]
     if code in FINDINGS:
@@ -136,7 +136,7 @@ def _for_finding(case: Case, code: str, finding: str) -> list[Section]:
 
 def in_force(case: Case, kind: str) -> list[Section]:
     """Return the sections of one kind, except recommendations, that apply to a case's call on the day of the call."""
-    data, facts = modernise(case_law_data(case)), merged(BASE, case.facts)
+    data, facts = modernise(case_law_data(case)), merge_values(BASE, case.facts)
     today = datetime.fromisoformat(case.at).astimezone(ZoneInfo(data["zone"])).date()
     sections: Iterable[Section] = data.get(kind, ())
     return [section for section in sections if _denies(section, facts, today)]

@@ -31,7 +31,7 @@ from msgspec import Struct
 
 from dialgate.core import phone
 from tests.support import casebook, yaml_files
-from tests.support.casebook import FOLDER, INSTANTS, Case, law_data, merged
+from tests.support.casebook import FOLDER, INSTANTS, Case, law_data, merge_values
 
 # The keys of a case that `each` may name; its other names are paths into the facts.
 _OF_CASE = {"at": "at", "to": "to", "from": "from_", "place": "place", "declared": "declared"}
@@ -102,9 +102,9 @@ def _expand(law: dict[str, Any], file: str, base: _Base, written: _Written) -> I
     for chosen in _combinations(written):
         about = f"{written.about} ({', '.join(map(str, chosen.values()))})" if chosen else written.about
         own = {key: chosen.pop(name) for name, key in _OF_CASE.items() if name in chosen}
-        facts = merged(base.base, written.facts)
+        facts = merge_values(base.base, written.facts)
         for path, value in chosen.items():
-            facts = merged(facts, _nested(path.split("."), value))
+            facts = merge_values(facts, _nested(path.split("."), value))
         yield _case(law, file, base, msgspec.structs.replace(written, about=about, facts=facts, **own))
 
 
@@ -135,7 +135,7 @@ def _case(law: dict[str, Any], file: str, base: _Base, written: _Written) -> Cas
     barred = (prefix for section in law["diallable"] for prefix in section.get("not_prefixes", ()))
     called["prefix"] = next((prefix for prefix in barred if number.e164.startswith(prefix)), "")
     caller = msgspec.to_builtins(phone.parse_caller_id(shown, country)) | {"assigned": True}
-    facts = merged({"number": called, "caller_id": caller, "zones": list(number.zones)}, facts)
+    facts = merge_values({"number": called, "caller_id": caller, "zones": list(number.zones)}, facts)
     if declared:
         facts["listings"] = [{**listing, "place": declared} for listing in facts["listings"]]
     want = written.want

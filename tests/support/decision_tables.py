@@ -62,7 +62,7 @@ class Question(Struct, frozen=True, kw_only=True, dict=True):
     @cached_property
     def data(self) -> dict[str, Any]:
         """The facts, as parsed from YAML."""
-        return reduce(casebook.merged, self.values, casebook.BASE)
+        return reduce(casebook.merge_values, self.values, casebook.BASE)
 
     @cached_property
     def facts(self) -> Facts:
@@ -139,7 +139,7 @@ def table_rows(file: str, table: dict[str, Any], words: Words) -> list[Row]:
     problems, times = [], Counter[str]()
     for place, row in enumerate(table["rows"]):
         problems += [f"{_row_text(row)}: {problem}" for problem in _row_problems(row, axes)]
-        answered[place] = _answered(questions, row)
+        answered[place] = _select_questions(questions, row)
         times.update(map(str, answered[place]))
         if not answered[place]:
             problems.append(f"{_row_text(row)}: answers nothing")
@@ -192,7 +192,7 @@ def _row_problems(row: dict[str, Any], axes: dict[str, list[str]]) -> Iterator[s
         yield "`answer` is missing"
 
 
-def _answered(questions: Iterable[Question], row: dict[str, Any]) -> list[Question]:
+def _select_questions(questions: Iterable[Question], row: dict[str, Any]) -> list[Question]:
     named = {axis: set(_list(words)) for axis, words in row.items() if axis not in _NOT_AXES}
     found = [
         question

@@ -17,7 +17,7 @@ def fires(*names: str) -> Callable[[Callable[P, Awaitable[None]]], Callable[P, A
 
     def declare(test: Callable[P, Awaitable[None]]) -> Callable[P, Awaitable[None]]:
         @wraps(test)
-        async def checked(*args: P.args, **kwargs: P.kwargs) -> None:
+        async def run_and_check(*args: P.args, **kwargs: P.kwargs) -> None:
             REPORTED.clear()
             try:
                 await test(*args, **kwargs)
@@ -27,6 +27,6 @@ def fires(*names: str) -> Callable[[Callable[P, Awaitable[None]]], Callable[P, A
                 PENDING_CHECKS.clear()
             assert set(names) <= REPORTED, f"not reported as firing: {sorted(set(names) - REPORTED)}"
 
-        return checked
+        return run_and_check
 
     return declare

@@ -189,7 +189,7 @@ class Dialer(Endpoint):
 
     async def call(self, uri: str = "", **changes: str) -> Message:
         """Send an INVITE, acknowledge the final response and return it."""
-        return await self.invite(uri, **changes).answered()
+        return await self.invite(uri, **changes).send_and_ack()
 
 
 class Request(Struct):
@@ -208,7 +208,7 @@ class Request(Struct):
         self.dialer.send(self.text())
         return self
 
-    def heard(self, message: Message) -> bool:
+    def is_answered_by(self, message: Message) -> bool:
         return (
             message.status > 0
             and message.get("Call-ID") == self.headers["Call-ID"]
@@ -216,9 +216,11 @@ class Request(Struct):
         )
 
     async def final(self, seconds: float = _PATIENCE) -> Message:
-        return await self.dialer.until(lambda message: self.heard(message) and message.status >= 200, seconds)
+        return await self.dialer.until(
+            lambda message: self.is_answered_by(message) and message.status >= 200, seconds
+        )
 
-    async def answered(self) -> Message:
+    async def send_and_ack(self) -> Message:
         self.send()
         answer = await self.final()
         self.dialer.send(self.within(answer, "ACK").text())

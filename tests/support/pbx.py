@@ -32,7 +32,7 @@ class Pbx(Struct, frozen=True):
     def channel(self, to: str = CLEAR, **changes: Any) -> Channel:
         return Channel(extension=to, caller=CALLER, **changes)
 
-    async def checked(
+    async def run_check(
         self, to: str = CLEAR, *more: str, script: str = "check", quirks: Quirks | None = None, **changes: Any
     ) -> Channel:
         """Run `AGI(agi://…/check,to,from,campaign)` and return the channel, including the variables that the script set."""
@@ -50,7 +50,7 @@ def decision_and_reason(channel: Channel) -> tuple[str, str]:
 
 
 @asynccontextmanager
-async def opened(folder: Path, **changes: Any) -> AsyncIterator[Pbx]:
+async def run_gate(folder: Path, **changes: Any) -> AsyncIterator[Pbx]:
     """Run a gate with one call list. `changes` replaces settings of dialgate.yaml, and adds to its `fastagi` section."""
     written = {
         "clients": [world.client("tests", KEY, *SCOPES), PBX],

@@ -61,7 +61,7 @@ def start_and_wait(what: str, folder: Path, words: list[str]) -> subprocess.Pope
     return process
 
 
-def ended(process: subprocess.Popen[str]) -> None:
+def kill(process: subprocess.Popen[str]) -> None:
     process.kill()
     process.wait()
 
@@ -111,7 +111,7 @@ class Node(Struct):
 
     def kill(self) -> None:
         assert self.process is not None
-        ended(self.process)
+        kill(self.process)
         self.process = None
 
     def restart(self) -> None:

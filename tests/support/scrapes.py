@@ -99,7 +99,7 @@ class Scrapes:
         case = {
             "interval": "1m",
             "input_series": [
-                {"series": name, "values": _written(values)} for name, values in self._values.items()
+                {"series": name, "values": _render_values(values)} for name, values in self._values.items()
             ],
             "promql_expr_test": [
                 {
@@ -119,7 +119,7 @@ class Scrapes:
         return path
 
 
-def _written(values: dict[int, str]) -> str:
+def _render_values(values: dict[int, str]) -> str:
     """Format a series for promtool: one value a minute, `_` for a missing one."""
     words, following = [], 0
     for minute, value in sorted(values.items()):

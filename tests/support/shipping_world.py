@@ -28,7 +28,7 @@ ACCESS = {"access_key_id": "tests", "secret_access_key": "secret"}
 _buckets = count(1)
 
 
-def written(data: Path, decisions: int = 120, *, worker: int = 1, packed: bool = True) -> Path:
+def write_log(data: Path, decisions: int = 120, *, worker: int = 1, packed: bool = True) -> Path:
     """Append decisions in segments of 25,000 bytes, with a checkpoint at the end. Return the log folder."""
     data.mkdir(mode=0o700, exist_ok=True)
     folder, keys = chains.folder(data, worker), Keys.open(data / "keys.json", worker)
@@ -42,10 +42,10 @@ def written(data: Path, decisions: int = 120, *, worker: int = 1, packed: bool =
 
 
 def both(data: Path, decisions: int = 120, *, packed: bool = True) -> list[Path]:
-    return [written(data, decisions, worker=worker, packed=packed) for worker in WORKERS]
+    return [write_log(data, decisions, worker=worker, packed=packed) for worker in WORKERS]
 
 
-def closed(folder: Path) -> list[Path]:
+def list_closed_segments(folder: Path) -> list[Path]:
     return [path for _, path in archive.segments(folder)][:-1]
 
 

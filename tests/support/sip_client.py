@@ -59,7 +59,7 @@ class Sbc(asyncio.DatagramProtocol):
     def invite(self, **changes: str) -> bytes:
         return invite(f"127.0.0.1:{self.own}", **changes)
 
-    async def asked(self, **changes: str) -> Response:
+    async def send_request(self, **changes: str) -> Response:
         """Send a request, acknowledge the final response and return it."""
         sent = self.invite(**changes)
         self.say(sent)
@@ -131,7 +131,7 @@ class SipGate(Struct, frozen=True):
 
 
 @asynccontextmanager
-async def opened(folder: Path, *, timers: Timers | None = None, **changes: Any) -> AsyncIterator[SipGate]:
+async def run_gate(folder: Path, *, timers: Timers | None = None, **changes: Any) -> AsyncIterator[SipGate]:
     """Run a gate with one call list.
 
     `changes` apply to `sip`, to its `trunk`, to the client `sbc`, or to other settings by name.

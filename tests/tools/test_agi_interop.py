@@ -31,7 +31,7 @@ def pystrix(script: Callable[[Any, tuple[str, ...]], None]) -> Iterator[int]:
         serving.join()
 
 
-async def called(port: int, **changes: Any) -> Channel:
+async def place_call(port: int, **changes: Any) -> Channel:
     channel = Channel(extension=TO, caller="+390844123456", **changes)
     await agi(channel, f"agi://127.0.0.1:{port}/check", TO, "a: b")
     return channel
@@ -45,10 +45,10 @@ async def test_emulated_asterisk_works_with_pystrix() -> None:
         agi.execute(core.SetVariable("SEEN", f"{seen}, {agi.get_environment()['agi_extension']}"))
 
     with pystrix(script) as port:
-        channel = await called(port)
+        channel = await place_call(port)
         assert channel.variables["SEEN"] == f"{TO}|a: b, {TO}"
         assert (channel.variables["AGISTATUS"], channel.violations) == ("SUCCESS", [])
-        channel = await called(port, quirks=Quirks(hangup_before=2, extra=("agi_new: x",)))
+        channel = await place_call(port, quirks=Quirks(hangup_before=2, extra=("agi_new: x",)))
         assert channel.variables["SEEN"].endswith(TO), "HANGUP before a reply is not taken as the reply"
 
 
@@ -66,7 +66,7 @@ async def test_emulated_asterisk_works_with_panoramisk() -> None:
     application = fast_agi.Application(loop=asyncio.get_running_loop())
     application.add_route("check", script)
     async with await asyncio.start_server(application.handler, "127.0.0.1", 0) as server:
-        channel = await called(server.sockets[0].getsockname()[1])
+        channel = await place_call(server.sockets[0].getsockname()[1])
     assert channel.variables["SEEN"] == f"{TO} +390844123456"
     assert codes == [200, 200, 510]
     assert channel.violations == ["an unknown command"]

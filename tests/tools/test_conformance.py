@@ -75,7 +75,7 @@ async def test_shipped_configurations_and_client_pass_every_case() -> None:
 def test_closing_gate_leaves_no_open_connection(turns: int) -> None:
     """A closing gate also closes a connection that it has not yet served. `gc.collect` reveals a leaked socket."""
 
-    async def called() -> None:
+    async def close_during_connection() -> None:
         async with playing(iter([silent])) as port:
             caller = socket.create_connection(("127.0.0.1", port))
             for _ in range(turns):
@@ -85,7 +85,7 @@ def test_closing_gate_leaves_no_open_connection(turns: int) -> None:
             with suppress(ConnectionResetError):
                 assert caller.recv(1) == b""
 
-    asyncio.run(called())
+    asyncio.run(close_during_connection())
     gc.collect()
 
 

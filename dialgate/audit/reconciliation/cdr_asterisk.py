@@ -78,7 +78,7 @@ def departed(table: pa.Table, trunks: Trunks) -> tuple[pa.Table, ChannelCounts]:
     table = _answer_retries(table)
     dialled, called = _endpoints(table.column("dstchannel")), _endpoints(table.column("channel"))
     dials = pc.is_in(table.column("lastapp"), pa.array(_DIALS))
-    channels = _counted(dialled) + _counted(called)
+    channels = _count_values(dialled) + _count_values(called)
     if not trunks.names:
         left = table.filter(pc.and_(dials, pc.invert(_locals(table))))
         return _marked(left, _numbers(left, trunks), originated=False), ChannelCounts(channels)
@@ -89,10 +89,10 @@ def departed(table: pa.Table, trunks: Trunks) -> tuple[pa.Table, ChannelCounts]:
     others = table.take(pa.array(_originated(table, outgoing, dialled_here, called_here, trunks), pa.int64()))
     parts = [_marked(left, _numbers(left, trunks), originated=False)]
     parts += [_marked(others, pa.array([""] * len(others), pa.string()), originated=True)]
-    return pa.concat_tables(parts), ChannelCounts(channels, _counted(others.column("dcontext")))
+    return pa.concat_tables(parts), ChannelCounts(channels, _count_values(others.column("dcontext")))
 
 
-def masked(name: str) -> str:
+def mask_numbers(name: str) -> str:
     """Replace everything that may be a telephone number in a channel or context name."""
     return _MANY_DIGITS.sub("…", name)
 
@@ -121,7 +121,7 @@ def _endpoints(column: Any) -> Any:
     return pc.fill_null(pc.binary_join_element_wise(kind, name, "/"), "")
 
 
-def _counted(column: Any) -> Counter[str]:
+def _count_values(column: Any) -> Counter[str]:
     counts = pc.value_counts(column)
     return Counter({row["values"]: row["counts"] for row in counts.to_pylist() if row["values"]})
 

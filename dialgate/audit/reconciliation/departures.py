@@ -26,10 +26,10 @@ class Departures:
         self._files = files
         self._starts = np.cumsum([0, *(len(file.at) for file in files)])
         places: dict[str, int] = {}
-        self.number = _joined([_read_numbers(file, home, places)[file.called] for file in files])
+        self.number = _concatenate([_read_numbers(file, home, places)[file.called] for file in files])
         self.numbers = list(places)
-        self.caller = _joined([_read_callers(file, home, callers)[file.caller] for file in files])
-        self.at = _joined([file.at for file in files])
+        self.caller = _concatenate([_read_callers(file, home, callers)[file.caller] for file in files])
+        self.at = _concatenate([file.at for file in files])
         self.originated = np.concatenate([np.zeros(0, np.bool_), *(file.originated for file in files)])
         called = np.array([number in own for number in self.numbers], np.bool_)
         is_own = (self.number >= 0) & called[self.number] if len(called) else np.zeros(len(self.at), np.bool_)
@@ -82,7 +82,7 @@ def _same_calls(order: Longs, call: Longs) -> Iterator[int]:
         begin = end + 1
 
 
-def _joined(parts: list[Longs]) -> Longs:
+def _concatenate(parts: list[Longs]) -> Longs:
     return np.concatenate([np.empty(0, np.int64), *parts])
 
 

@@ -28,14 +28,14 @@ _RESTS: Final[Mapping[str, str]] = {
 
 
 def frequency_kept(facts: Facts, law: Binding) -> Outcome:
-    return _kept("frequency_kept", facts, law)
+    return _check_limits("frequency_kept", facts, law)
 
 
 def rest_kept(facts: Facts, law: Binding) -> Outcome:
-    return _kept("rest_kept", facts, law)
+    return _check_limits("rest_kept", facts, law)
 
 
-def _kept(rule: str, facts: Facts, law: Binding) -> Outcome:
+def _check_limits(rule: str, facts: Facts, law: Binding) -> Outcome:
     """Return the denial that ends last, or a pass. A denial without a known end counts as the last to end."""
     if not facts.known.attempts:
         return Pass()

@@ -37,7 +37,7 @@ def hours_open(facts: Facts, law: Binding) -> Outcome:
         for place in facts.places:
             end = _open_until(section, place, facts.at)
             if not end:
-                return _closed(section, place, facts, law)
+                return _deny(section, place, facts, law)
             closes = min(closes or end, end)
     return Pass("", closes)
 
@@ -46,7 +46,7 @@ def _open_until(section: Hours, place: Place, at: Instant) -> Instant:
     return end_of_window(section.windows, section.day_set, place, at, section.ring_seconds)
 
 
-def _closed(section: Hours, place: Place, facts: Facts, law: Binding) -> Deny:
+def _deny(section: Hours, place: Place, facts: Facts, law: Binding) -> Deny:
     day, second = place.local(facts.at)
     kind = _KINDS.get(name_of_day(section.windows, section.day_set, place, day), "weekday")
     name = _NAMES[date.fromordinal(EPOCH + day).weekday()]

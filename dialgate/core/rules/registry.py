@@ -53,7 +53,7 @@ def _one(registry: Registry, facts: Facts, law: Binding) -> Outcome:
     match answer.answer:
         case "listed":
             part = _outside_blocks(registry, answer, facts, law) if answer.blocks else None
-            return part or _listed(registry, answer, facts, law)
+            return part or _judge_listing(registry, answer, facts, law)
         case "clear":
             return _clear(registry, answer, facts)
         case "uncovered":
@@ -116,7 +116,7 @@ def _answer(registry: Registry, facts: Facts) -> RegistryAnswer:
     return next((answer for answer in facts.registries if answer.registry == registry.id), _SILENT)
 
 
-def _listed(registry: Registry, answer: RegistryAnswer, facts: Facts, law: Binding) -> Outcome:
+def _judge_listing(registry: Registry, answer: RegistryAnswer, facts: Facts, law: Binding) -> Outcome:
     consent = legal_basis.consent(facts, law)
     if consent is not None and "consent" in registry.unless:
         return Pass(f"consent:{consent.id}", legal_basis.ends_at(consent, law))

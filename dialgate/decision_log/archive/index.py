@@ -213,12 +213,12 @@ def first_missing(index: Index, items: Items, first: int, last: int) -> int | No
     places = np.arange(counts.sum()) + np.repeat(begins - np.cumsum(counts) + counts, counts)
     offsets = indexed[1][places].astype(np.int64) + (index.first - first)
     within = (offsets >= 0) & (offsets <= last - first)
-    items_in_index = _joined(np.repeat(keys, counts)[within], offsets[within])
-    absent = np.setdiff1d(_joined(items[0], items[1]), items_in_index, assume_unique=True)
+    items_in_index = _pack_items(np.repeat(keys, counts)[within], offsets[within])
+    absent = np.setdiff1d(_pack_items(items[0], items[1]), items_in_index, assume_unique=True)
     return first + int((absent & np.uint64(_KEYS - 1)).min()) if len(absent) else None
 
 
-def _joined(keys: NDArray[np.uint32], offsets: NDArray[np.integer]) -> NDArray[np.uint64]:
+def _pack_items(keys: NDArray[np.uint32], offsets: NDArray[np.integer]) -> NDArray[np.uint64]:
     items: NDArray[np.uint64] = keys.astype(np.uint64) << np.uint64(32) | offsets.astype(np.uint64)
     return items
 
@@ -247,18 +247,18 @@ def merge(indexes_: Sequence[Index]) -> None:
     parts = [mapped(index) for index in indexes_]
     count = sum(part.shape[1] for part in parts)
     shifts = [np.uint32(index.first - first) for index in indexes_]
-    _publish(indexes_[0].path.parent, first, last, count, _merged(parts, shifts, 0, _KEYS))
+    _publish(indexes_[0].path.parent, first, last, count, _merge_range(parts, shifts, 0, _KEYS))
     for index in indexes_:
         index.path.unlink()
 
 
-def _merged(parts: Sequence[Items], shifts: Sequence[np.uint32], low: int, high: int) -> Iterator[Items]:
+def _merge_range(parts: Sequence[Items], shifts: Sequence[np.uint32], low: int, high: int) -> Iterator[Items]:
     """Yield the items of all parts with `low <= key < high`, sorted by key, in chunks that fit in memory."""
     cuts = [_between(part[0], low, high) for part in parts]
     if sum(slice_.stop - slice_.start for slice_ in cuts) > _MAX_IN_MEMORY and high - low > 1:
         middle = (low + high) // 2
-        yield from _merged(parts, shifts, low, middle)
-        yield from _merged(parts, shifts, middle, high)
+        yield from _merge_range(parts, shifts, low, middle)
+        yield from _merge_range(parts, shifts, middle, high)
         return
     pairs = zip(parts, cuts, shifts, strict=True)
     items = np.concatenate([_shifted(part[:, slice_], shift) for part, slice_, shift in pairs], axis=1)

@@ -113,7 +113,7 @@ class Segments:
         for start, path in paths[begin:]:
             plain = _open_plain(path)
             if plain is None:
-                yield from self._packed(path).entries(first)
+                yield from self._open_packed(path).entries(first)
             else:
                 last = after if after and after.segment == path and after.seq == first - 1 else None
                 yield from _entries(plain, path, start, first, newest=path == paths[-1][1], after=last)
@@ -139,7 +139,7 @@ class Segments:
         if first not in self._begun:
             plain = _open_plain(path)
             if plain is None:
-                header: Header | None = self._packed(path).header
+                header: Header | None = self._open_packed(path).header
             else:
                 with plain:
                     header = header_of(plain.readline())
@@ -185,9 +185,9 @@ class Segments:
             elif result.covers(first):
                 # Use the index first: opening a segment is slower, and most segments contain no match.
                 for seq in [seq for seq in result.seqs if first <= seq < before]:
-                    yield from self._packed(path).at(seq)
+                    yield from self._open_packed(path).at(seq)
             else:  # without an index: slow
-                yield from self._packed(path).keyed(keys)
+                yield from self._open_packed(path).keyed(keys)
             before = first
 
     def outcomes(self, first: int) -> Iterator[Line]:
@@ -200,7 +200,7 @@ class Segments:
         for _, path in paths[begin:]:
             plain = _open_plain(path)
             if plain is None:
-                yield from self._packed(path).outcomes()
+                yield from self._open_packed(path).outcomes()
             else:
                 yield from _matching(plain, path, _OUTCOME)
 
@@ -213,11 +213,11 @@ class Segments:
         for start, path in paths:
             plain = _open_plain(path)
             if plain is None:
-                yield from self._packed(path).decision_counts()
+                yield from self._open_packed(path).decision_counts()
             else:
                 yield from _entries(plain, path, start, start, newest=path == paths[-1][1])
 
-    def _packed(self, path: Path) -> "PackedSegment":
+    def _open_packed(self, path: Path) -> "PackedSegment":
         path = path.with_suffix(PACKED)
         if path not in self._open:
             if len(self._open) >= _MAX_OPEN:

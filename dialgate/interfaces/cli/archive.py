@@ -102,14 +102,14 @@ def _archive(folders: Iterable[Path], *, rebuild: bool) -> list["Packed"]:
     try:
         for folder in folders:
             with packing.archive_lock(folder):
-                packed += _packed(segments_to_pack(folder, wall_clock()), packing.pack)
+                packed += _pack_segments(segments_to_pack(folder, wall_clock()), packing.pack)
                 indexing.update_indexes(folder, rebuild=rebuild)
     except packing.ArchiveFailed as failure:
         raise Failure("archive.failed", str(failure)) from None
     return packed
 
 
-def _packed(segments: list[Path], pack: Callable[[Path], "Packed"]) -> Iterator["Packed"]:
+def _pack_segments(segments: list[Path], pack: Callable[[Path], "Packed"]) -> Iterator["Packed"]:
     with bars() as bar:
         advance = bar("archiving", sum(path.stat().st_size for path in segments))
         for segment in segments:

@@ -15,7 +15,7 @@ from prometheus_client import CollectorRegistry, Gauge, write_to_textfile
 
 from dialgate.audit.reconciliation import cdr, matching
 from dialgate.audit.reconciliation.cdr import Calls, CdrUnreadable, Columns, Format
-from dialgate.audit.reconciliation.cdr_asterisk import Trunks, masked
+from dialgate.audit.reconciliation.cdr_asterisk import Trunks, mask_numbers
 from dialgate.audit.reconciliation.matching import KINDS, Finding, Node, Report
 from dialgate.config import content_store
 from dialgate.core import phone
@@ -190,7 +190,7 @@ def _check_seen(calls: list[Calls], trunks: Trunks) -> None:
     channels = _channels(calls)
     if trunks.names and not any(trunks.has(name) for name in channels):
         raise CdrUnreadable(
-            f"no call used the trunk {', '.join(trunks.names)}; check --trunk. Channels in these files: {_listed(channels)}"
+            f"no call used the trunk {', '.join(trunks.names)}; check --trunk. Channels in these files: {_render_counts(channels)}"
         )
 
 
@@ -198,8 +198,8 @@ def _channels(calls: list[Calls]) -> Counter[str]:
     return sum((file.seen.channels for file in calls), Counter[str]())
 
 
-def _listed(counts: Counter[str]) -> str:
-    named = [f"{masked(name)} ({count:,})" for name, count in counts.most_common(_MOST_NAMES)]
+def _render_counts(counts: Counter[str]) -> str:
+    named = [f"{mask_numbers(name)} ({count:,})" for name, count in counts.most_common(_MOST_NAMES)]
     return ", ".join(named) or "none"
 
 
@@ -214,13 +214,13 @@ def _hints(report: Report, calls: list[Calls], trunks: Trunks, format_: Format) 
     if format_ == "asterisk" and not trunks.names:
         hints.append(
             "Without --trunk, every Dial counts, even to an extension, and calls originated through the trunk are missed. "
-            f"Channels in these files: {_listed(_channels(calls))}"
+            f"Channels in these files: {_render_counts(_channels(calls))}"
         )
     contexts = sum((file.seen.contexts for file in calls), Counter[str]())
     if contexts:
         hints.append(
             "Calls on the trunk without a Dial were in these contexts: "
-            f"{_listed(contexts)}. If one of them receives incoming calls, name it with --incoming."
+            f"{_render_counts(contexts)}. If one of them receives incoming calls, name it with --incoming."
         )
     return hints
 

@@ -105,12 +105,12 @@ async def _serve(post: Post) -> None:
     registry = CollectorRegistry()
     ProcessCollector(registry=registry)
     async with AsyncExitStack() as closing:
-        service = await _opened(App.open(post.load(), registry=registry, worker=post.worker), stop)
+        service = await _open_app(App.open(post.load(), registry=registry, worker=post.worker), stop)
         if service is None:
             _log.info("stopped")
             return
         closing.push_async_callback(service.close)
-        service.gate.traces = traces.opened(service.config.settings.traces, service.config.settings.node)
+        service.gate.traces = traces.open_traces(service.config.settings.traces, service.config.settings.node)
         if service.gate.traces is not None:
             closing.push_async_callback(asyncio.to_thread, service.gate.traces.close)
         siblings = await Siblings.open(service.config.data, post.worker, registry, service.refresh)
@@ -145,7 +145,7 @@ async def _serve(post: Post) -> None:
     _log.info("stopped")
 
 
-async def _opened(opening: Coroutine[None, None, App], stop: asyncio.Event) -> App | None:
+async def _open_app(opening: Coroutine[None, None, App], stop: asyncio.Event) -> App | None:
     """Return the app, or None if `stop` is set before the app is open."""
     service, stopping = asyncio.create_task(opening), asyncio.create_task(stop.wait())
     await asyncio.wait([service, stopping], return_when=asyncio.FIRST_COMPLETED)

@@ -24,7 +24,7 @@ from dialgate.core.model import SECOND, Instant
 from dialgate.core.responses import Answer
 from dialgate.gate.admission_queue import CallRequest
 from dialgate.gate.batch import REPEATED
-from dialgate.interfaces.console.masks import masked
+from dialgate.interfaces.console.masks import mask_number
 from dialgate.interfaces.console.status import Standing, standing
 from dialgate.observability.metrics import Calls
 
@@ -241,7 +241,7 @@ class Live:
             id=self._app.registrar.ids.outside(answer.decision_id, owner),
             at=at,
             allow=not code,
-            to=masked(answer.to),
+            to=mask_number(answer.to),
             caller_id=request.call.from_ if line and request.call.from_ in line.caller_ids else "",
             campaign=request.call.campaign if line else "",
             code=code,

@@ -4,7 +4,7 @@ _HEAD, _TAIL = 3, 2
 _SHORTEST = 8  # a shorter number would be shown nearly whole
 
 
-def masked(number: str) -> str:
+def mask_number(number: str) -> str:
     """Hide all digits of an E.164 number except the first two and the last two. Hide any other text completely."""
     if len(number) < _SHORTEST or not number.startswith("+"):
         return "•••"

@@ -170,7 +170,7 @@ def _recorder(registrar: Registrar) -> Act[LedgerRequest]:
     return registrar.consents.record
 
 
-def _written(name: str, path: str, about: str, ask: Any, example: Any, *errors: str) -> Endpoint:
+def _declare(name: str, path: str, about: str, ask: Any, example: Any, *errors: str) -> Endpoint:
     return Endpoint(
         method="POST",
         path=path,
@@ -277,7 +277,7 @@ LEDGER_ENDPOINTS: Final = (
     _lifted("liftWrongNumber", "/v1/wrong-numbers", "Lift a wrong-number report. Consents and contracts for the number take effect again.",
             lambda registrar: registrar.wrong_numbers.confirm_number, NumberConfirmation, scope="subjects",
             ask_example={"ground": "confirmed", "reason": "code sent to the number read back", "actor": "dpo"}, errors=_LIFT),
-    _written("addConsent", "/v1/consents", "Record a consent. It has no effect without an `artefact` and its SHA-256.",
+    _declare("addConsent", "/v1/consents", "Record a consent. It has no effect without an `artefact` and its SHA-256.",
              ConsentRequest, _CONSENT),
     Endpoint(
         method="GET",
@@ -296,17 +296,17 @@ LEDGER_ENDPOINTS: Final = (
         answer_example={"entries": [{**_ENTRY, "kind": "consent"}], "consents": [_STANDING]},
         errors=_READ,
     ),
-    _written("confirmConsent", "/v1/consents/confirm", "Confirm a consent by double opt-in. Until then it has no effect.",
+    _declare("confirmConsent", "/v1/consents/confirm", "Confirm a consent by double opt-in. Until then it has no effect.",
              ConfirmationRequest, {"number": NUMBER, "id": "web-2026-000123", "proof": "mail/2026-0418"}, "ledger.unknown"),
-    _written("withdrawConsent", "/v1/consents/withdraw", "Record the withdrawal of a consent. It applies to every decision after the receipt's `at`.",
+    _declare("withdrawConsent", "/v1/consents/withdraw", "Record the withdrawal of a consent. It applies to every decision after the receipt's `at`.",
              WithdrawalRequest, {"number": NUMBER, "id": "web-2026-000123"},
              "ledger.unknown"),
-    _written("addContract", "/v1/contracts", "Record a contract.",
+    _declare("addContract", "/v1/contracts", "Record a contract.",
              ContractRequest, {"number": NUMBER, "id": "C-1001", "starts": "2025-03-01", "sector": "telecommunications", "marketing": True}),
     _history("listContracts", "/v1/contracts", "Return the contracts for a number.", "contract", "contract_ended"),
-    _written("endContract", "/v1/contracts/end", "Record the end of a contract. `ends` is its last day.",
+    _declare("endContract", "/v1/contracts/end", "Record the end of a contract. `ends` is its last day.",
              ContractEndRequest, {"number": NUMBER, "id": "C-1001", "ends": "2026-11-30"}, "ledger.unknown"),
-    _written("addCallRequest", "/v1/call-requests", "Record that the data subject requested a call.",
+    _declare("addCallRequest", "/v1/call-requests", "Record that the data subject requested a call.",
              CallRequestRequest, {"number": NUMBER, "id": "form-77", "requested_at": AT, "expires_at": "2026-12-01T10:00:00+01:00"}),
     _history("listCallRequests", "/v1/call-requests", "Return the call requests for a number.", "call_request"),
     Endpoint(

@@ -71,7 +71,7 @@ def _readiness(app: App, body: Status | dict[str, bool]) -> web.Response:
 async def _metrics(request: web.Request, *_: object) -> web.StreamResponse:
     encode, media = choose_encoder(request.headers.get("Accept", ""))
     siblings = request.app.get(SIBLINGS)
-    registry = await siblings.measured() if siblings else request.app[REGISTRY]
+    registry = await siblings.collect_metrics() if siblings else request.app[REGISTRY]
     return web.Response(body=encode(registry), headers={"Content-Type": media})
 
 

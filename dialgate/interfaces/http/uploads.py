@@ -84,7 +84,7 @@ class Uploads:
         with (
             self._admitted(client),
             TemporaryFile(dir=self._folder, prefix="upload-") as file,
-            self._counted(client) as count,
+            self._byte_counter(client) as count,
         ):
             begun, size = time.monotonic(), 0
             while chunk := await self._next_chunk(read, self._pace.left(time.monotonic() - begun, size)):
@@ -136,7 +136,7 @@ class Uploads:
             self._open[client] -= 1
 
     @contextmanager
-    def _counted(self, client: str) -> Iterator[Callable[[int], None]]:
+    def _byte_counter(self, client: str) -> Iterator[Callable[[int], None]]:
         counted = 0
 
         def count(size: int) -> None:

@@ -42,7 +42,7 @@ async def run(app: App, clock: Callable[[], Instant]) -> None:
     """Deliver until cancelled. Deliveries restart after a configuration change or an unexpected error."""
     async with aiohttp.ClientSession(timeout=_TIMEOUT) as session:
         while True:
-            tasks = [asyncio.create_task(_changed(app))]
+            tasks = [asyncio.create_task(_wait_for_change(app))]
             tasks += [
                 asyncio.create_task(_Deliverer(app, hook, session, clock).run()) for hook in app.config.hooks
             ]
@@ -58,7 +58,7 @@ async def run(app: App, clock: Callable[[], Instant]) -> None:
                     await asyncio.sleep(_LOOK_SECONDS)
 
 
-async def _changed(app: App) -> None:
+async def _wait_for_change(app: App) -> None:
     config = app.config
     while app.config is config:
         await app.registrar.notices.wait(_LOOK_SECONDS)

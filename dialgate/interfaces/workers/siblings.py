@@ -67,7 +67,7 @@ class Siblings:
         siblings._inode = path.stat().st_ino
         return siblings
 
-    async def measured(self) -> Collector:
+    async def collect_metrics(self) -> Collector:
         """Return the metrics of all workers.
 
         `dialgate_worker_up` is 0 for a worker that does not respond within a second.

@@ -211,7 +211,7 @@ class Server:
         seconds = self._patience + slack
         try:
             async with asyncio.timeout(seconds):
-                return await self._ask_with_retry(_packed(commands), len(commands))
+                return await self._ask_with_retry(_encode_commands(commands), len(commands))
         except NoScriptError:
             raise
         except (TimeoutError, RedisTimeout) as late:
@@ -280,7 +280,7 @@ class Server:
         while not self._closed:
             try:
                 async with asyncio.timeout(self._patience):
-                    await self._ask_once(_packed([("PING",)]), 1)
+                    await self._ask_once(_encode_commands([("PING",)]), 1)
                 break
             except (TimeoutError, RedisTimeout):
                 self._forget()
@@ -300,7 +300,7 @@ class Server:
         await self._lookup.close()
 
 
-def _packed(commands: list[tuple[Any, ...]]) -> bytes:
+def _encode_commands(commands: list[tuple[Any, ...]]) -> bytes:
     """Encode commands with hiredis, in C. redis-py's own asyncio connections would encode them in Python."""
     return b"".join(map(hiredis.pack_command, commands))
 

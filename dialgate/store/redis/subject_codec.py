@@ -173,13 +173,13 @@ def old_decisions(value: bytes, before: Instant) -> list[str]:
 def without_attempts(value: bytes, decisions: Collection[str]) -> bytes:
     if not value:
         return b""
-    return _kept(value, lambda line: isinstance(line, _Written) or line.decision not in decisions)
+    return _filter_lines(value, lambda line: isinstance(line, _Written) or line.decision not in decisions)
 
 
 def without_entries(value: bytes, seqs: Collection[int]) -> bytes:
-    return _kept(value, lambda line: not isinstance(line, _Written) or line.seq not in seqs)
+    return _filter_lines(value, lambda line: not isinstance(line, _Written) or line.seq not in seqs)
 
 
-def _kept(value: bytes, keep: Callable[[_Line], bool]) -> bytes:
+def _filter_lines(value: bytes, keep: Callable[[_Line], bool]) -> bytes:
     lines = zip(_decode(value), value.splitlines(keepends=True), strict=True)
     return b"".join(raw for line, raw in lines if keep(line))

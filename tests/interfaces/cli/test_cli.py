@@ -43,7 +43,7 @@ def command(*words: object, module: str = "dialgate", **environment: str) -> sub
     )
 
 
-def ended(process: subprocess.Popen[str]) -> Done:
+def wait_for_end(process: subprocess.Popen[str]) -> Done:
     out, err = process.communicate(timeout=PATIENCE)
     return Done(process.returncode, out, err)
 
@@ -337,7 +337,7 @@ def test_config_check_and_serve_name_every_problem_at_once(tmp_path: Path) -> No
     controller.write_text(controller.read_text().replace("+390844123456", "12ab"))
     (tmp_path / "config/countries/xx.yaml").write_text("country: XX\nhorses: 2\n")
     checking, serving = world.start("config", "check"), world.start("serve", "--port", "0")
-    for done, code in ((ended(checking), 1), (ended(serving), 2)):
+    for done, code in ((wait_for_end(checking), 1), (wait_for_end(serving), 2)):
         assert done.code == code
         for problem in ("sample.key.sha256", "'12ab'", "xx.yaml"):
             assert problem in done.err
@@ -345,7 +345,7 @@ def test_config_check_and_serve_name_every_problem_at_once(tmp_path: Path) -> No
 
 def test_the_error_for_a_port_in_use_says_what_to_do(world: World) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
-        done = ended(world.start("serve", "--port", str(taken.getsockname()[1])))
+        done = wait_for_end(world.start("serve", "--port", str(taken.getsockname()[1])))
     assert done.code == 1
     assert "choose another --port" in done.err
 
@@ -393,7 +393,7 @@ def test_sighup_refuses_an_invalid_configuration_and_loads_a_valid_one(world: Wo
 def test_a_gate_that_cannot_start_reports_the_reason_and_exits_1(shared: Gate, world: World) -> None:
     port = shared.url.rpartition(":")[2]
     starting = [world.start("serve", "--port", port), shared.world.start("serve", "--port", "0")]
-    port_taken, log_taken = map(ended, starting)
+    port_taken, log_taken = map(wait_for_end, starting)
     assert (port_taken.code, log_taken.code) == (1, 1)
     assert f"port {port}" in port_taken.err
     assert "another process is writing this log" in log_taken.err
@@ -476,12 +476,12 @@ def test_every_number_of_seven_digits_is_masked_in_any_notation(
     number: str, separator: str, around: tuple[str, str]
 ) -> None:
     written = separator.join(number)
-    assert written not in service_log.blanked(f"{around[0]}{written}{around[1]}")
+    assert written not in service_log.blank_numbers(f"{around[0]}{written}{around[1]}")
 
 
 @pytest.mark.parametrize("harmless", ["port 8080 of 127.0.0.1", "3 of 100 calls", "file.py, line 123456"])
 def test_other_text_is_not_masked(harmless: str) -> None:
-    assert service_log.blanked(harmless) == harmless
+    assert service_log.blank_numbers(harmless) == harmless
 
 
 # ---- benchmarks ------------------------------------------------------------------------------------------------------
@@ -504,13 +504,13 @@ def test_a_benchmark_that_moved_names_its_new_command(name: str, capsys: pytest.
 
 
 def test_a_benchmark_of_another_name_is_misuse() -> None:
-    done = ended(benchmark("frobnicate"))
+    done = wait_for_end(benchmark("frobnicate"))
     assert done.code == 2
     assert "frobnicate" in done.err
 
 
 def test_bench_prints_one_figure_a_line(world: World) -> None:
-    figures = measured([world.start("bench", "batch", "--calls", "1000", "--json")])
+    figures = read_figures([world.start("bench", "batch", "--calls", "1000", "--json")])
     assert figures["batch.decisions"]["value"] > 0
 
 
@@ -520,17 +520,17 @@ def test_bench_compares_a_gate_with_an_empty_handler(world: World) -> None:
         world.start("bench", "decide", "--json"),
         world.start("bench", "http", "--requests", "200", "--rounds", "1", "--json"),
     ]
-    figures = measured(running)
+    figures = read_figures(running)
     assert {"decide.allow", "http.requests", "http.p99"} <= figures.keys()
     assert figures["http.allowed"]["value"] == pytest.approx(0.9, abs=0.1)
     compared = figures["http.requests"]
     assert compared["ratio"] == pytest.approx(compared["value"] / compared["baseline"], rel=0.01)
 
 
-def measured(running: list[subprocess.Popen[str]]) -> dict[str, Any]:
+def read_figures(running: list[subprocess.Popen[str]]) -> dict[str, Any]:
     figures: dict[str, Any] = {}
     for process in running:
-        done = ended(process)
+        done = wait_for_end(process)
         assert done.code == 0, done
         figures |= {figure["name"]: figure for figure in map(json.loads, done.out.splitlines())}
     return figures
@@ -538,7 +538,7 @@ def measured(running: list[subprocess.Popen[str]]) -> dict[str, Any]:
 
 @pytest.mark.torture
 def test_developer_benchmarks_print_one_figure_a_line() -> None:
-    figures = measured(
+    figures = read_figures(
         [
             benchmark("log", "--records", "10000", "--json"),
             benchmark("ship", "--requests", "1000", "--rounds", "1", "--json"),
@@ -557,7 +557,7 @@ def test_developer_benchmarks_print_one_figure_a_line() -> None:
 
 @pytest.mark.torture
 def test_the_load_of_a_ledger_is_measured_on_redis_too() -> None:
-    done = ended(benchmark("ledger", "--store", "redis", "--revocations", "1000", "--json"))
+    done = wait_for_end(benchmark("ledger", "--store", "redis", "--revocations", "1000", "--json"))
     assert done.code == 0, done
     figures = {figure["name"]: figure["value"] for figure in map(json.loads, done.out.splitlines())}
     assert figures["ledger.shared_revocations"] > 0
@@ -566,7 +566,7 @@ def test_the_load_of_a_ledger_is_measured_on_redis_too() -> None:
 
 @pytest.mark.torture
 def test_each_count_of_workers_is_measured_against_one() -> None:
-    done = ended(benchmark("workers", "--requests", "400", "--rounds", "1", "--json"))
+    done = wait_for_end(benchmark("workers", "--requests", "400", "--rounds", "1", "--json"))
     assert done.code == 0, done
     figures = {figure["name"]: figure for figure in map(json.loads, done.out.splitlines())}
     assert figures.keys() == {

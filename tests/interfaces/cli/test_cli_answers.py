@@ -37,7 +37,7 @@ class Asked(NamedTuple):
 
 
 @pytest.fixture
-async def asked(running: World) -> Asked:
+async def cli(running: World) -> Asked:
     names = []
     for number in (CLEAR, LISTED):
         async with running.client.post("/v1/check", json={**CALL, "to": number}) as answer:
@@ -56,89 +56,89 @@ async def process(*words: str) -> tuple[int, Any]:
     return done.code, [json.loads(line) for line in done.out.splitlines()]
 
 
-async def test_why_explains_in_the_chosen_language(asked: Asked) -> None:
-    code, shown = await asyncio.to_thread(asked.run, "why", LISTED, *WHY, "--language", "it")
+async def test_why_explains_in_the_chosen_language(cli: Asked) -> None:
+    code, shown = await asyncio.to_thread(cli.run, "why", LISTED, *WHY, "--language", "it")
     assert code == 0
-    assert f"{asked.denied}  " in shown
+    assert f"{cli.denied}  " in shown
     assert not re.search(r"\b(deny|allow|refused)\b", shown)
     assert "è stata negata." in shown
     assert "Il numero è iscritto al registro delle opposizioni." in shown
-    code, shown = await asyncio.to_thread(asked.run, "why", "06 1234 5678", *WHY)
+    code, shown = await asyncio.to_thread(cli.run, "why", "06 1234 5678", *WHY)
     assert code == 0
     assert "answered." in shown
-    response = await asyncio.to_thread(asked.run, "why", "+393331234567", *WHY)
+    response = await asyncio.to_thread(cli.run, "why", "+393331234567", *WHY)
     assert response == (1, "No decision about this number is on record.\n")
 
 
-async def test_why_shows_where_the_person_may_have_been(asked: Asked) -> None:
+async def test_why_shows_where_the_person_may_have_been(cli: Asked) -> None:
     number = "+18122345678"
-    async with asked.gate.client.post("/v1/check", json={**CALL, "to": number}) as answer:
+    async with cli.gate.client.post("/v1/check", json={**CALL, "to": number}) as answer:
         assert (await answer.json())["decision"] == "deny"
-    _, shown = await asyncio.to_thread(asked.run, "why", number, *WHY)
+    _, shown = await asyncio.to_thread(cli.run, "why", number, *WHY)
     assert "place: US-IN; time zones: America/Chicago, America/New_York" in shown
-    _, shown = await asyncio.to_thread(asked.run, "why", LISTED, *WHY)
+    _, shown = await asyncio.to_thread(cli.run, "why", LISTED, *WHY)
     assert "place:" not in shown, "no subdivision is known"
 
 
-async def test_why_shows_only_the_given_dates(asked: Asked) -> None:
+async def test_why_shows_only_the_given_dates(cli: Asked) -> None:
     for words, code, response in (
-        (("--since", "2026-11-24T09:00:00+01:00"), 0, asked.denied),
-        (("--until", "2026-11-25T00:00:00+01:00"), 0, asked.denied),
+        (("--since", "2026-11-24T09:00:00+01:00"), 0, cli.denied),
+        (("--until", "2026-11-25T00:00:00+01:00"), 0, cli.denied),
         (("--until", "2026-11-24T09:00:00+01:00"), 1, "on record for these dates"),
         (("--since", "2026-11-25T00:00:00+01:00"), 1, "on record for these dates"),
         (("--since", "yesterday"), 2, "Write the time with its UTC offset"),
     ):
-        done = await asyncio.to_thread(asked.run, "why", LISTED, *WHY, *words)
+        done = await asyncio.to_thread(cli.run, "why", LISTED, *WHY, *words)
         assert (done[0], response in done[1]) == (code, True), words
 
 
-async def test_a_look_up_by_why_is_recorded(asked: Asked) -> None:
+async def test_a_look_up_by_why_is_recorded(cli: Asked) -> None:
     """Look-ups by command and over HTTP are recorded, because the data subject may ask who looked."""
-    await asyncio.to_thread(asked.run, "why", CLEAR, *WHY)
+    await asyncio.to_thread(cli.run, "why", CLEAR, *WHY)
     query = {"number": CLEAR, "purpose": "a letter"}
-    async with asked.gate.client.get("/v1/decisions", params=query) as answer:
+    async with cli.gate.client.get("/v1/decisions", params=query) as answer:
         assert answer.status == 200
-    by_command, over_http = await asked.gate.app.subjects.lookups.seen("acme", CLEAR)
+    by_command, over_http = await cli.gate.app.subjects.lookups.find("acme", CLEAR)
     assert (by_command.what, by_command.purpose) == ("decisions", "a complaint")
     assert by_command.client.startswith("cli:")
     assert (over_http.client, over_http.what, over_http.purpose) == ("tests", "decisions", "a letter")
 
 
-async def test_why_and_http_return_the_same(asked: Asked) -> None:
-    code, response = await process("why", CLEAR, *WHY, "--json", "--config", str(asked.config))
+async def test_why_and_http_return_the_same(cli: Asked) -> None:
+    code, response = await process("why", CLEAR, *WHY, "--json", "--config", str(cli.config))
     assert code == 0
-    async with asked.gate.client.get("/v1/decisions", params={"number": CLEAR, "purpose": "test"}) as answer:
+    async with cli.gate.client.get("/v1/decisions", params={"number": CLEAR, "purpose": "test"}) as answer:
         assert response[0]["decisions"] == (await answer.json())["decisions"]
 
 
-async def test_search_prints_a_line_per_decision_and_exits_1_without_any(asked: Asked) -> None:
-    code, response = await process("log", "search", "--json", "--config", str(asked.config))
+async def test_search_prints_a_line_per_decision_and_exits_1_without_any(cli: Asked) -> None:
+    code, response = await process("log", "search", "--json", "--config", str(cli.config))
     assert code == 0
-    assert [entry["decision_id"] for entry in response] == [asked.allowed, asked.denied]
+    assert [entry["decision_id"] for entry in response] == [cli.allowed, cli.denied]
     assert [entry["outcome"] for entry in response] == ["answered", ""]
-    assert asked.run("log", "search", "--client", "nobody", "--json") == (1, "")
-    code, shown = asked.run("log", "search", "--limit", "1")
-    assert (code, "1 found, and there may be more" in shown, asked.denied in shown) == (0, True, False)
-    about = ("log", "search", "--json", "--number", LISTED, "--config", str(asked.config))
+    assert cli.run("log", "search", "--client", "nobody", "--json") == (1, "")
+    code, shown = cli.run("log", "search", "--limit", "1")
+    assert (code, "1 found, and there may be more" in shown, cli.denied in shown) == (0, True, False)
+    about = ("log", "search", "--json", "--number", LISTED, "--config", str(cli.config))
     code, response = await process(*about, *WHY, "--since", "2026-11-24T09:00:00+01:00")
-    assert (code, [each["decision_id"] for each in response]) == (0, [asked.denied])
+    assert (code, [each["decision_id"] for each in response]) == (0, [cli.denied])
     code, response = await process(*about)
     assert (code, response[0]["error"]["message"]) == (1, "Give the reason for this look-up.")
     assert "612345679" not in shown
 
 
-async def test_replay_exits_0_if_all_are_the_same_and_1_with_the_differences(asked: Asked) -> None:
-    assert asked.run("log", "replay") == (0, "2 decisions, 2 the same, 0 different\n")
-    for name in (asked.denied, asked.denied.rpartition("-")[2]):
-        assert asked.run("log", "replay", name) == (0, "1 decisions, 1 the same, 0 different\n")
-    draft = asked.gate.folder / "draft.yaml"
+async def test_replay_exits_0_if_all_are_the_same_and_1_with_the_differences(cli: Asked) -> None:
+    assert cli.run("log", "replay") == (0, "2 decisions, 2 the same, 0 different\n")
+    for name in (cli.denied, cli.denied.rpartition("-")[2]):
+        assert cli.run("log", "replay", name) == (0, "1 decisions, 1 the same, 0 different\n")
+    draft = cli.gate.folder / "draft.yaml"
     law = yaml_files.read(world.CONFIG / "countries/it.yaml")
     yaml_files.write(draft, {**law, "registries": []})
-    code, shown = asked.run("log", "replay", asked.denied, "--law", draft)
+    code, shown = cli.run("log", "replay", cli.denied, "--law", draft)
     assert code == 1
     assert "registry_clear" in shown
     assert "registry.listed" in shown
-    code, shown = asked.run("log", "replay", "--law", draft, "--json")
+    code, shown = cli.run("log", "replay", "--law", draft, "--json")
     response = json.loads(shown)
     assert (code, response["same"], response["records"], response["different"]) == (1, False, 2, 2)
     assert {"was": "deny", "becomes": "allow", "records": 1} in response["verdicts"]
@@ -158,14 +158,14 @@ MISUSED = [
 ]
 
 
-async def test_misuse_is_refused_with_the_reason(asked: Asked) -> None:
+async def test_misuse_is_refused_with_the_reason(cli: Asked) -> None:
     for words, status, error in MISUSED:
         for more in ((), ("--json",)):
-            code, shown = asked.run(*words, *more)
+            code, shown = cli.run(*words, *more)
             assert code == status, (words, shown)
             assert error in shown
             assert "61234" not in shown
-    response = json.loads(asked.run("log", "replay", "1", "--json")[1])
+    response = json.loads(cli.run("log", "replay", "1", "--json")[1])
     assert response["error"]["code"] == "decision.unknown"
 
 

@@ -55,7 +55,7 @@ def invoke(folder: Path, *words: str) -> Done:
     return Done(result.exit_code, result.stdout, result.stderr)
 
 
-def written(folder: Path) -> dict[str, str]:
+def read_files(folder: Path) -> dict[str, str]:
     """Return the text of each file in a folder, without the key's hash, which differs in each run."""
     texts = {str(path.relative_to(folder)): path.read_text() for path in folder.rglob("*") if path.is_file()}
     return {name: re.sub("[0-9a-f]{64}", "HASH", text) for name, text in texts.items()}
@@ -117,7 +117,7 @@ def test_without_a_terminal_all_missing_options_are_named_at_once(tmp_path: Path
         "--caller-id, --tls-certificate",
         "field": "",
     }
-    assert written(tmp_path) == {}
+    assert read_files(tmp_path) == {}
 
 
 def test_invalid_options_get_the_messages_of_config_check_all_at_once(tmp_path: Path) -> None:
@@ -140,7 +140,7 @@ def test_invalid_options_get_the_messages_of_config_check_all_at_once(tmp_path: 
         done = init(tmp_path, "--json", **answers)
         assert done.code == 2
         assert problem in done.json["error"]["message"]
-    assert written(tmp_path) == {}
+    assert read_files(tmp_path) == {}
 
 
 @pytest.mark.parametrize("is_on_path", [True, False])
@@ -166,7 +166,7 @@ async def test_a_gate_on_the_new_configuration_refuses_then_allows(tmp_path: Pat
     assert result["warnings"] == []
     (hashed,) = re.findall("key_sha256: ([0-9a-f]{64})", (tmp_path / "config/dialgate.yaml").read_text())
     assert hashed == hashlib.sha256(result["key"].encode()).hexdigest()
-    assert not any(result["key"] in text for text in written(tmp_path).values())
+    assert not any(result["key"] in text for text in read_files(tmp_path).values())
     checked = invoke(tmp_path, "config", "check", "--json")
     assert checked.json["warnings"] == []
     serve, load, sync, curl = result["next"]
@@ -325,8 +325,8 @@ async def test_on_a_terminal_each_answer_is_checked_and_can_be_changed(tmp_path:
         assert not (tmp_path / "config").exists()
         await talk.reply("")
         await terminal.until(r"export DIALGATE_KEY=\S+")
-        assert await terminal.ended() == 0
-    assert written(tmp_path / "config") == written(tmp_path / "expected")
+        assert await terminal.wait_for_end() == 0
+    assert read_files(tmp_path / "config") == read_files(tmp_path / "expected")
 
 
 @pytest.mark.parametrize("reply", ["no\n", "\x03"])
@@ -335,9 +335,9 @@ async def test_a_conversation_that_ends_early_leaves_nothing(tmp_path: Path, rep
     async with on_a_terminal(program("init", str(tmp_path / "config"), *options), tmp_path) as terminal:
         await Conversation(terminal).summary(by_beginning({}))
         terminal.type(reply)
-        assert await terminal.ended() == 1
+        assert await terminal.wait_for_end() == 1
         assert "Traceback" not in terminal.shown
-    assert written(tmp_path) == {}
+    assert read_files(tmp_path) == {}
 
 
 def test_files_are_kept_unless_force_moves_them_aside(tmp_path: Path) -> None:
@@ -351,7 +351,7 @@ def test_files_are_kept_unless_force_moves_them_aside(tmp_path: Path) -> None:
     assert (tmp_path / "config/mine").read_text() == "mine"
     assert init(tmp_path, "--force").code == 0
     assert (tmp_path / "config/dialgate.yaml").exists()
-    kept = {name: text for name, text in written(tmp_path).items() if not name.startswith("config/")}
+    kept = {name: text for name, text in read_files(tmp_path).items() if not name.startswith("config/")}
     assert [text for name, text in kept.items() if re.fullmatch(r"config\.\d+/mine", name)] == ["mine"]
     assert len(kept) == 1
 
@@ -363,14 +363,14 @@ def test_nothing_changes_if_a_file_cannot_be_written(tmp_path: Path) -> None:
     failed = init(tmp_path, "--force", "--json")
     assert failed.code == 1
     assert failed.json["error"]["code"] == "init.unwritable"
-    assert {name: text for name, text in written(tmp_path).items() if "new" not in name} == {
+    assert {name: text for name, text in read_files(tmp_path).items() if "new" not in name} == {
         "config/mine": "mine"
     }
     (tmp_path / ".config.new").unlink()
     (tmp_path / "blocked").write_text("a file where the data folder is made")
     failed = init(tmp_path, "--force", "--json", data="../blocked")
     assert failed.json["error"]["code"] == "init.unwritable"
-    assert written(tmp_path) == {"config/mine": "mine", "blocked": "a file where the data folder is made"}
+    assert read_files(tmp_path) == {"config/mine": "mine", "blocked": "a file where the data folder is made"}
     within = init(tmp_path, ".", "--json")
     assert within.json["error"]["code"] == "init.exists"
 
@@ -392,7 +392,7 @@ async def test_tutorial_leads_from_an_empty_folder_to_a_first_call(tmp_path: Pat
             assert any(question in prompt for prompt in talk.prompts), question
         await talk.reply("")
         (key,) = (await terminal.until(r"export DIALGATE_KEY=(\S+)")).groups()
-        assert await terminal.ended() == 0
+        assert await terminal.wait_for_end() == 0
     answers: list[dict[str, Any]] = []
     async with on_a_terminal(serve.split(), tmp_path) as terminal, asyncio.timeout(PATIENCE):
         await terminal.until(rf"ready .*127\.0\.0\.1:{port}|\"event\":\"ready\"")

@@ -133,28 +133,28 @@ async def test_a_reload_uses_a_renewed_certificate_and_refuses_a_bad_pair(
     async with starting(tmp_path, listen=listen) as gate:
         port = int((await gate.hears("ready"))["url"].rpartition(":")[2])
 
-        async def shown() -> str:
+        async def read_certificate() -> str:
             return await asyncio.to_thread(ssl.get_server_certificate, ("127.0.0.1", port))
 
         first = (tmp_path / "cert.pem").read_text()
-        assert await shown() == first
+        assert await read_certificate() == first
         world.write_certificate(tmp_path, days=400)
         second = (tmp_path / "cert.pem").read_text()
-        assert await shown() == first, "not before it is told to"
+        assert await read_certificate() == first, "not before it is told to"
         gate.process.send_signal(signal.SIGHUP)
         await gate.hears("configuration in force")
-        assert await shown() == second
+        assert await read_certificate() == second
         key = (tmp_path / "key.pem").read_bytes()
         world.write_certificate(tmp_path)
         (tmp_path / "key.pem").write_bytes(key)
         gate.process.send_signal(signal.SIGHUP)
         said = await gate.hears("configuration rejected; the previous one stays in use")
         assert "listen.tls_certificate: the key does not belong to the certificate" in said["problem"]
-        assert await shown() == second
+        assert await read_certificate() == second
         (tmp_path / "cert.pem").write_text("no PEM")
         gate.process.send_signal(signal.SIGHUP)
         await gate.hears("configuration rejected; the previous one stays in use")
-        assert await shown() == second
+        assert await read_certificate() == second
 
 
 def test_a_gate_on_sqlite_does_not_load_the_client_of_redis() -> None:

@@ -29,7 +29,7 @@ from dialgate.interfaces import http_application
 from dialgate.interfaces.console import page, routes, words
 from dialgate.interfaces.console.calls import CHANNELS
 from dialgate.interfaces.console.live import Live, Second, Share, WorkerData, quantile
-from dialgate.interfaces.console.masks import masked
+from dialgate.interfaces.console.masks import mask_number
 from dialgate.interfaces.console.sessions import FAILURES, IDLE, LONGEST, OF_ONE, SPAN
 from dialgate.interfaces.http.errors import CODES
 from dialgate.observability.metrics import Calls
@@ -734,7 +734,7 @@ def test_every_code_kind_and_channel_has_a_text() -> None:
 
 @given(st.integers(10**6, 10**14))
 def test_a_masked_number_keeps_five_characters(number: int) -> None:
-    hidden = masked(f"+{number}").replace("•", "").replace(" ", "")
+    hidden = mask_number(f"+{number}").replace("•", "").replace(" ", "")
     assert len(hidden) in {0, 5}
 
 

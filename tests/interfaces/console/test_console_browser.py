@@ -81,7 +81,7 @@ async def screen(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Scre
 
 
 @asynccontextmanager
-async def opened(
+async def open_page(
     screen: Screen, key: str = "", *, size: str = "wide", theme: str = "light", language: str = "en-GB"
 ) -> AsyncIterator[Page]:
     """Open a page in a new browser context; sign in if a key is given."""
@@ -126,7 +126,7 @@ async def simulate(page: Page, screen: Screen, to: str) -> str:
 
 
 async def test_a_supervisor_signs_in_and_sees_live_decisions(screen: Screen) -> None:
-    async with opened(screen, SUPERVISOR) as page:
+    async with open_page(screen, SUPERVISOR) as page:
         await expect(page.get_by_role("heading", level=1)).to_have_text("Live board")
         await expect(page.locator("#state")).to_contain_text("Live")
         before = int((await page.locator("#denied").inner_text()).replace(",", ""))
@@ -147,13 +147,13 @@ async def test_a_supervisor_signs_in_and_sees_live_decisions(screen: Screen) -> 
 
 
 async def test_the_board_does_not_change_while_it_is_paused(screen: Screen) -> None:
-    async with opened(screen, SUPERVISOR) as page:
+    async with open_page(screen, SUPERVISOR) as page:
         await expect(page.locator("#state")).to_contain_text("Live")
         await page.get_by_role("button", name="Pause").click()
         await expect(page.locator("#state")).to_contain_text("Paused")
         shown = await page.locator("#denied").inner_text()
         await check(screen.gate, LISTED)
-        async with opened(
+        async with open_page(
             screen, SUPERVISOR
         ) as other:  # its page shows the call, so the paused page has received it too
             await expect(other.locator("#denied")).not_to_have_text(shown)
@@ -179,7 +179,7 @@ async def test_a_board_reconnects_after_a_restart_of_the_gate(screen: Screen, tm
 
 async def test_an_agent_simulates_a_call_records_an_opt_out_and_sees_its_effect(screen: Screen) -> None:
     number = NUMBERS[0]
-    async with opened(screen, AGENT) as page:
+    async with open_page(screen, AGENT) as page:
         assert await simulate(page, screen, number) == "Allowed"
         await expect(page.locator("table.rules tbody tr")).not_to_have_count(0)
         assert (await check(screen.gate, number))["decision"] == "allow"
@@ -195,7 +195,7 @@ async def test_an_agent_simulates_a_call_records_an_opt_out_and_sees_its_effect(
 
 
 async def test_an_agent_gets_403_on_pages_of_other_roles(screen: Screen) -> None:
-    async with opened(screen, AGENT) as page:
+    async with open_page(screen, AGENT) as page:
         for place in ("/lookup", "/requests", "/lists", "/board"):
             answer = await page.goto(f"{screen.url}{place}")
             assert answer is not None
@@ -209,7 +209,7 @@ async def test_an_agent_gets_403_on_pages_of_other_roles(screen: Screen) -> None
 async def test_an_officer_looks_up_a_number_and_downloads_the_evidence(screen: Screen) -> None:
     await check(screen.gate, CLEAR)
     await screen.gate.app.tick()
-    async with opened(screen, OFFICER) as page:
+    async with open_page(screen, OFFICER) as page:
         await page.get_by_role("link", name="Look up a number").click()
         await page.fill("[name=number]", CLEAR)
         await page.fill("[name=purpose]", "letter of 24 November")
@@ -226,7 +226,7 @@ async def test_every_rule_is_on_the_page_of_a_decision(screen: Screen) -> None:
     """Rules that do not apply are visible too. Their rows once had the same CSS class as the hidden skip link."""
     decision_id = (await check(screen.gate, CLEAR))["decision_id"]
     await screen.gate.app.tick()
-    async with opened(screen, OFFICER) as page:
+    async with open_page(screen, OFFICER) as page:
         await page.goto(f"{screen.url}/decisions/{decision_id}")
         rows = page.locator("table.rules tbody tr")
         boxes = [await row.bounding_box() for row in await rows.all()]
@@ -238,7 +238,7 @@ async def test_every_rule_is_on_the_page_of_a_decision(screen: Screen) -> None:
 async def test_an_officer_closes_a_request(screen: Screen) -> None:
     ask = {"kind": "rectification", "identified": "code read back", "channel": "letter"}
     await post(screen.gate, f"/v1/subjects/{LISTED}/requests", ask)
-    async with opened(screen, OFFICER) as page:
+    async with open_page(screen, OFFICER) as page:
         await page.get_by_role("link", name="Data-subject requests").click()
         case = page.get_by_role("article", name="Rectification")
         await expect(case).to_contain_text("Due by 24/12/2026")
@@ -255,7 +255,7 @@ async def test_a_supervisor_loads_a_list_and_sees_the_callable_numbers(
 ) -> None:
     file = tmp_path / "milan.csv"
     file.write_text(f"number,basis\n{CLEAR},directory\n{LISTED},directory\n12,directory\n")
-    async with opened(screen, SUPERVISOR) as page:
+    async with open_page(screen, SUPERVISOR) as page:
         await page.goto(f"{screen.url}/lists")
         for name, value in {"id": "milan", "collected_by": "Acme", "collected_on": "2026-10-01"}.items():
             await page.fill(f"[name={name}]", value)
@@ -280,7 +280,7 @@ async def test_a_supervisor_loads_a_list_and_sees_the_callable_numbers(
 async def test_an_officer_sees_a_paused_campaign_on_the_board_and_lifts_its_pause(  # noqa: PLR0913, PLR0917 - the parameters
     screen: Screen, language: str, campaign: str, numbers: list[str], shown: str, ground: str, done: str
 ) -> None:
-    async with opened(screen, OFFICER, language=language) as page:
+    async with open_page(screen, OFFICER, language=language) as page:
         await expect(page.locator("#state")).not_to_have_text("")
         await expect(page.locator("#paused")).to_be_hidden()
         await pause(screen.gate, campaign, numbers)
@@ -302,7 +302,7 @@ async def test_an_officer_sees_a_paused_campaign_on_the_board_and_lifts_its_paus
 
 
 async def test_language_and_theme_can_be_switched_and_are_kept(screen: Screen) -> None:
-    async with opened(screen) as page:
+    async with open_page(screen) as page:
         await page.get_by_role("button", name="IT, italiano").click()
         await expect(page.get_by_role("heading", level=1)).to_have_text("Accedi")
         await page.fill("[name=key]", OFFICER)
@@ -317,7 +317,7 @@ async def test_language_and_theme_can_be_switched_and_are_kept(screen: Screen) -
 
 
 async def test_the_console_can_be_used_with_the_keyboard_alone(screen: Screen) -> None:
-    async with opened(screen) as page:
+    async with open_page(screen) as page:
         await expect(page.locator("[name=key]")).to_be_focused()
         await page.keyboard.type(AGENT)
         await page.keyboard.press("Enter")
@@ -342,7 +342,7 @@ async def test_no_page_has_a_serious_accessibility_fault_or_is_wider_than_the_sc
 ) -> None:
     decision_id = (await check(screen.gate, LISTED))["decision_id"]
     language = "it-IT" if theme == "dark" else "en-GB"
-    async with opened(screen, size=size, theme=theme, language=language) as page:
+    async with open_page(screen, size=size, theme=theme, language=language) as page:
         await check_page(page)
         await page.fill("[name=key]", OFFICER)
         await page.keyboard.press("Enter")

@@ -37,7 +37,7 @@ ALLOW, LISTED_DENY = ("allow", ""), ("deny", "registry.listed")
 
 @pytest.fixture
 async def asterisk(tmp_path: Path) -> AsyncIterator[Pbx]:
-    async with pbx.opened(tmp_path) as made:
+    async with pbx.run_gate(tmp_path) as made:
         yield made
 
 
@@ -45,7 +45,7 @@ async def asterisk(tmp_path: Path) -> AsyncIterator[Pbx]:
 
 
 async def test_a_lawful_call_is_allowed_with_the_decision_on_the_channel(asterisk: Pbx) -> None:
-    channel = await asterisk.checked(CLEAR)
+    channel = await asterisk.run_check(CLEAR)
     assert decision_and_reason(channel) == ALLOW
     assert channel.variables["AGISTATUS"] == "SUCCESS"
     assert channel.variables["DG_DECISION_ID"]
@@ -53,14 +53,14 @@ async def test_a_lawful_call_is_allowed_with_the_decision_on_the_channel(asteris
 
 
 async def test_an_unlawful_call_is_denied_with_its_reason(asterisk: Pbx) -> None:
-    channel = await asterisk.checked(LISTED)
+    channel = await asterisk.run_check(LISTED)
     assert decision_and_reason(channel) == LISTED_DENY
     assert (channel.variables["DG_NOT_BEFORE"], channel.violations) == ("", [])
 
 
 async def test_deny_is_sent_first_and_the_decision_last(asterisk: Pbx) -> None:
     """A connection that breaks at any point leaves the channel denied."""
-    channel = await asterisk.checked(CLEAR)
+    channel = await asterisk.run_check(CLEAR)
     first, answer = channel.said
     assert first == 'SET VARIABLE DG_DECISION "deny"'
     name = channel.variables["DG_DECISION_ID"]
@@ -72,21 +72,21 @@ async def test_deny_is_sent_first_and_the_decision_last(asterisk: Pbx) -> None:
 
 async def test_variables_of_an_earlier_call_are_overwritten(asterisk: Pbx) -> None:
     left = {"DG_DECISION": "allow", "DG_REASON": "x", "DG_DECISION_ID": "x", "DG_NOT_BEFORE": "x"}
-    channel = await asterisk.checked(LISTED, variables=left)
+    channel = await asterisk.run_check(LISTED, variables=left)
     assert decision_and_reason(channel) == LISTED_DENY
     assert "x" not in channel.variables.values()
 
 
 async def test_a_repeated_check_of_a_channel_counts_once(asterisk: Pbx) -> None:
     """For example, the first trunk was busy and the dialplan tries the next one."""
-    first, second = [await asterisk.checked(CLEAR) for _ in range(2)]
-    other = await asterisk.checked(CLEAR, uniqueid="1795510800.2")
+    first, second = [await asterisk.run_check(CLEAR) for _ in range(2)]
+    other = await asterisk.run_check(CLEAR, uniqueid="1795510800.2")
     assert first.variables["DG_DECISION_ID"] == second.variables["DG_DECISION_ID"]
     assert other.variables["DG_DECISION_ID"] != first.variables["DG_DECISION_ID"]
 
 
 async def test_a_call_may_be_stricter_than_its_campaign(asterisk: Pbx) -> None:
-    assert decision_and_reason(await asterisk.checked(CLEAR, "ai_voice")) == ("deny", "consent.missing")
+    assert decision_and_reason(await asterisk.run_check(CLEAR, "ai_voice")) == ("deny", "consent.missing")
 
 
 ODD = [
@@ -122,7 +122,7 @@ CODE = "V7152252280000844707"
 
 
 async def test_vicidial_gets_a_denial_as_dialstatus(asterisk: Pbx) -> None:
-    channel = await asterisk.checked(LISTED, CODE, "acme-fibre", script="vicidial")
+    channel = await asterisk.run_check(LISTED, CODE, "acme-fibre", script="vicidial")
     assert decision_and_reason(channel) == LISTED_DENY
     assert (channel.variables["DIALSTATUS"], channel.variables["HANGUPCAUSE"]) == ("DNC", "34")
 
@@ -130,7 +130,7 @@ async def test_vicidial_gets_a_denial_as_dialstatus(asterisk: Pbx) -> None:
 async def test_vicidial_keeps_a_lead_without_a_decision(asterisk: Pbx) -> None:
     """An outage must not mark a lead as do-not-call."""
     await asterisk.made.app._store.close()
-    channel = await asterisk.checked(CLEAR, CODE, "acme-fibre", script="vicidial")
+    channel = await asterisk.run_check(CLEAR, CODE, "acme-fibre", script="vicidial")
     assert decision_and_reason(channel) == ("deny", "gate.unavailable")
     assert channel.variables["DIALSTATUS"] == "CONGESTION"
 
@@ -141,7 +141,7 @@ async def test_vicidial_keeps_a_lead_without_a_decision(asterisk: Pbx) -> None:
 async def test_vicidials_call_code_is_the_call_id(asterisk: Pbx, code: str, known: bool) -> None:
     """A repeated call code identifies the same call on any channel. Text that is not a call code identifies no call."""
     channels = [
-        await asterisk.checked(CLEAR, code, "acme-fibre", script="vicidial", uniqueid=f"1.{at}")
+        await asterisk.run_check(CLEAR, code, "acme-fibre", script="vicidial", uniqueid=f"1.{at}")
         for at in range(2)
     ]
     assert [decision_and_reason(channel) for channel in channels] == [ALLOW, ALLOW]
@@ -168,19 +168,19 @@ FATAL = [
 
 @pytest.mark.parametrize("quirks", HARMLESS)
 async def test_new_variables_and_another_order_are_accepted(asterisk: Pbx, quirks: Quirks) -> None:
-    assert decision_and_reason(await asterisk.checked(CLEAR, quirks=quirks)) == ALLOW
+    assert decision_and_reason(await asterisk.run_check(CLEAR, quirks=quirks)) == ALLOW
 
 
 @pytest.mark.parametrize("quirks", FATAL)
 async def test_a_channel_with_a_failed_command_is_never_allowed(asterisk: Pbx, quirks: Quirks) -> None:
-    channel = await asterisk.checked(CLEAR, quirks=quirks)
+    channel = await asterisk.run_check(CLEAR, quirks=quirks)
     assert (channel.variables.get("DG_DECISION", "deny"), channel.violations) == ("deny", [])
-    assert decision_and_reason(await asterisk.checked(CLEAR)) == ALLOW, "the next call is served"
+    assert decision_and_reason(await asterisk.run_check(CLEAR)) == ALLOW, "the next call is served"
 
 
 async def test_a_hang_up_during_the_check_leaves_no_allow(asterisk: Pbx) -> None:
     """The gate has already sent `allow`. The shipped dialplans check AGISTATUS, which reports the hang-up."""
-    channel = await asterisk.checked(CLEAR, quirks=Quirks(hangup_before=2))
+    channel = await asterisk.run_check(CLEAR, quirks=Quirks(hangup_before=2))
     assert (channel.variables["AGISTATUS"], channel.violations) == ("HANGUP", [])
 
 
@@ -225,7 +225,7 @@ async def test_a_half_closed_socket_gets_only_the_denial(asterisk: Pbx) -> None:
 
 async def test_a_decision_that_asterisk_does_not_read_is_logged(tmp_path: Path) -> None:
     """Asterisk has not replied to the first command by the deadline. The call ends as denied, without a reason on the channel."""
-    async with pbx.opened(tmp_path, fastagi={"deadline_seconds": 0.5}) as asterisk:
+    async with pbx.run_gate(tmp_path, fastagi={"deadline_seconds": 0.5}) as asterisk:
         with capture_logs() as lines:
             reader, writer = await asyncio.open_connection("127.0.0.1", asterisk.port)
             writer.write(f"agi_network_script: check\nagi_arg_1: {CLEAR}\n\n".encode())
@@ -259,12 +259,12 @@ def test_refusals_are_counted_and_logged_once_a_second_per_reason() -> None:
 
 async def test_a_late_gate_denies_at_the_deadline(tmp_path: Path) -> None:
     """The test holds the lock of the log until the response has arrived, so no decision can be written."""
-    async with pbx.opened(tmp_path, fastagi={"deadline_seconds": 2}) as asterisk:
+    async with pbx.run_gate(tmp_path, fastagi={"deadline_seconds": 2}) as asterisk:
         app, loop = asterisk.made.app, asyncio.get_running_loop()
         with capture_logs() as lines:
             async with app._recorder.turn:
                 begun = loop.time()
-                channel = await asterisk.checked(CLEAR)
+                channel = await asterisk.run_check(CLEAR)
                 took = loop.time() - begun
         assert decision_and_reason(channel) == ("deny", "gate.unavailable")
         assert took > 1
@@ -276,12 +276,12 @@ async def test_a_late_gate_denies_at_the_deadline(tmp_path: Path) -> None:
             1,
         )
         assert 1 < line["waited"] <= took
-        assert decision_and_reason(await asterisk.checked(CLEAR, uniqueid="1.2")) == ALLOW
+        assert decision_and_reason(await asterisk.run_check(CLEAR, uniqueid="1.2")) == ALLOW
 
 
 async def test_an_overloaded_gate_denies_new_checks_at_once(tmp_path: Path) -> None:
     """The denial is one command, which overwrites the variables of an earlier call. No decision is made."""
-    async with pbx.opened(tmp_path, fastagi={"deadline_seconds": 1}) as asterisk:
+    async with pbx.run_gate(tmp_path, fastagi={"deadline_seconds": 1}) as asterisk:
         app, waiting = asterisk.made.app, asterisk.server.undecided
         records = app.status().records
         async with app._recorder.turn:
@@ -290,7 +290,7 @@ async def test_an_overloaded_gate_denies_new_checks_at_once(tmp_path: Path) -> N
             assert await reader.readline() == b'SET VARIABLE DG_DECISION "deny"\n'
             waiting.update({call: since - 0.7 for call, since in waiting.items()})
             with capture_logs() as lines:
-                shed = [await asterisk.checked(CLEAR, uniqueid=f"2.{at}") for at in range(3)]
+                shed = [await asterisk.run_check(CLEAR, uniqueid=f"2.{at}") for at in range(3)]
             writer.close()
             while waiting:  # noqa: ASYNC110 - until the server has seen it
                 await asyncio.sleep(0)
@@ -299,7 +299,7 @@ async def test_an_overloaded_gate_denies_new_checks_at_once(tmp_path: Path) -> N
         assert asterisk.made.sample("dialgate_faults_total", component="fastagi") == 3
         refused = [line["reason"] for line in lines if line["event"] == "calls refused"]
         assert set(refused) == {"earlier calls have waited too long for a decision"}
-        assert decision_and_reason(await asterisk.checked(LISTED, uniqueid="3.1")) == LISTED_DENY
+        assert decision_and_reason(await asterisk.run_check(LISTED, uniqueid="3.1")) == LISTED_DENY
         assert app.status().records <= records + 4, "grounds and decision of the last; of the first, if begun"
 
 
@@ -330,23 +330,23 @@ async def test_a_deadline_fires_early_by_the_delay_of_the_event_loop(behind: flo
 
 
 async def test_a_silent_client_is_closed_at_the_deadline(tmp_path: Path) -> None:
-    async with pbx.opened(tmp_path, fastagi={"deadline_seconds": 0.1}) as asterisk:
+    async with pbx.run_gate(tmp_path, fastagi={"deadline_seconds": 0.1}) as asterisk:
         reader, writer = await asyncio.open_connection("127.0.0.1", asterisk.port)
         assert await asyncio.wait_for(reader.read(), 2) == b""
         writer.close()
 
 
 async def test_a_connection_over_the_limit_is_closed(tmp_path: Path) -> None:
-    async with pbx.opened(tmp_path, fastagi={"connections": 1}) as asterisk:
+    async with pbx.run_gate(tmp_path, fastagi={"connections": 1}) as asterisk:
         _, first = await asyncio.open_connection("127.0.0.1", asterisk.port)
         first.write(b"agi_network: yes\n")
-        channel = await asterisk.checked(CLEAR)
+        channel = await asterisk.run_check(CLEAR)
         assert (channel.variables["AGISTATUS"], "DG_DECISION" in channel.variables) == ("SUCCESS", False)
         first.close()
 
 
 async def test_closing_waits_for_checks_in_progress(tmp_path: Path) -> None:
-    async with pbx.opened(tmp_path) as asterisk:
+    async with pbx.run_gate(tmp_path) as asterisk:
         reader, writer = await asyncio.open_connection("127.0.0.1", asterisk.port)
         writer.write(f"agi_network_script: check\nagi_arg_1: {LISTED}\n\n".encode())
         assert await reader.readline() == b'SET VARIABLE DG_DECISION "deny"\n'
@@ -375,22 +375,22 @@ async def test_a_port_in_use_is_a_configuration_error(asterisk: Pbx) -> None:
 async def test_a_client_without_scope_is_denied_with_the_reason(
     tmp_path: Path, changes: dict[str, list[str]], code: str
 ) -> None:
-    async with pbx.opened(tmp_path) as asterisk:
+    async with pbx.run_gate(tmp_path) as asterisk:
         app = asterisk.made.app
         app.reload(pbx.reconfigured(app.config, changes))
-        assert decision_and_reason(await asterisk.checked(CLEAR)) == ("deny", code)
+        assert decision_and_reason(await asterisk.run_check(CLEAR)) == ("deny", code)
 
 
 async def test_a_client_of_another_controller_cannot_use_the_campaign(tmp_path: Path) -> None:
-    async with pbx.opened(tmp_path) as asterisk:
+    async with pbx.run_gate(tmp_path) as asterisk:
         app = asterisk.made.app
         app.reload(pbx.reconfigured(app.config, {"controllers": []}))
-        assert decision_and_reason(await asterisk.checked(CLEAR)) == ("deny", "campaign.unknown")
+        assert decision_and_reason(await asterisk.run_check(CLEAR)) == ("deny", "campaign.unknown")
 
 
 async def test_every_allow_that_was_sent_is_in_the_log(asterisk: Pbx) -> None:
     channels = await asyncio.gather(
-        *(asterisk.checked(to, uniqueid=f"1.{at}") for at in range(3) for to in (CLEAR, LISTED))
+        *(asterisk.run_check(to, uniqueid=f"1.{at}") for at in range(3) for to in (CLEAR, LISTED))
     )
     allowed = sum(decision_and_reason(channel)[0] == "allow" for channel in channels)
     report = decision_log.verify(asterisk.made.app.config.data / "log")

@@ -26,7 +26,7 @@ MENU = 'GET DATA "dialgate/it/menu" 5000 1'
 
 @pytest.fixture
 async def asterisk(tmp_path: Path) -> AsyncIterator[Pbx]:
-    async with pbx.opened(tmp_path) as made:
+    async with pbx.run_gate(tmp_path) as made:
         pbx.present(made.made.app, LINE)
         yield made
 
@@ -47,7 +47,7 @@ async def called_back(
     return channel.said
 
 
-async def checked(asterisk: Pbx, shown: str = CALLER) -> tuple[str, str]:
+async def check_call(asterisk: Pbx, shown: str = CALLER) -> tuple[str, str]:
     """Check a call with the caller ID `shown`, under a new call id."""
     channel = asterisk.channel(CLEAR)
     channel.uniqueid = f"2.{next(ASKED)}"
@@ -69,11 +69,11 @@ async def test_the_recall_line_announces_caller_and_controller(asterisk: Pbx) ->
 
 
 async def test_a_key_press_records_a_revocation(asterisk: Pbx) -> None:
-    assert await checked(asterisk) == ("allow", "")
+    assert await check_call(asterisk) == ("allow", "")
     said = await called_back(asterisk, quirks=Quirks(keys=("1",)))
     assert said.count(MENU) == 1
     assert 'STREAM FILE "dialgate/it/stopped" ""' in said
-    assert await checked(asterisk) == ("deny", "revocation.revoked")
+    assert await check_call(asterisk) == ("deny", "revocation.revoked")
     async with asterisk.made.client.get(
         "/v1/revocations", params={"number": CLEAR, "purpose": "complaint"}
     ) as answer:
@@ -84,7 +84,7 @@ async def test_a_key_press_records_a_revocation(asterisk: Pbx) -> None:
 @pytest.mark.parametrize("during", ["welcome", "who-acme"])
 async def test_a_key_press_before_the_menu_records_a_revocation(asterisk: Pbx, during: str) -> None:
     """The controller is still announced, but the menu is not read out."""
-    assert await checked(asterisk) == ("allow", "")
+    assert await check_call(asterisk) == ("allow", "")
     said = await called_back(asterisk, quirks=Quirks(early={f"dialgate/it/{during}": "1"}))
     keys = '""' if during == "welcome" else '"1"'
     assert said[2:] == [
@@ -93,7 +93,7 @@ async def test_a_key_press_before_the_menu_records_a_revocation(asterisk: Pbx, d
         'STREAM FILE "dialgate/it/goodbye" ""',
         "HANGUP",
     ]
-    assert await checked(asterisk) == ("deny", "revocation.revoked")
+    assert await check_call(asterisk) == ("deny", "revocation.revoked")
 
 
 async def test_an_early_key_press_that_cannot_be_recorded_is_not_confirmed(asterisk: Pbx) -> None:
@@ -125,15 +125,15 @@ async def test_the_caller_of_a_french_caller_id_is_french(asterisk: Pbx) -> None
 async def test_another_key_records_nothing(asterisk: Pbx) -> None:
     said = await called_back(asterisk, quirks=Quirks(keys=("5",)))
     assert said.count(MENU) == 2
-    assert await checked(asterisk) == ("allow", "")
+    assert await check_call(asterisk) == ("allow", "")
 
 
 async def test_an_answered_call_proves_the_caller_id(asterisk: Pbx) -> None:
     """Before the answered call, checks with this caller ID are denied. The proof expires as the country file says."""
-    assert await checked(asterisk, LINE) == ("deny", "caller_id.not_recallable")
+    assert await check_call(asterisk, LINE) == ("deny", "caller_id.not_recallable")
     await called_back(asterisk)
     await asterisk.made.app.tick()
-    assert await checked(asterisk, LINE) == ("allow", "")
+    assert await check_call(asterisk, LINE) == ("allow", "")
 
 
 UNANSWERED: list[dict[str, Any]] = [
@@ -152,7 +152,7 @@ async def test_a_call_without_an_announced_controller_proves_nothing(
 ) -> None:
     await called_back(asterisk, quirks=Quirks(**quirks))
     await asterisk.made.app.tick()
-    assert await checked(asterisk, LINE) == ("deny", "caller_id.not_recallable")
+    assert await check_call(asterisk, LINE) == ("deny", "caller_id.not_recallable")
 
 
 async def test_a_caller_with_withheld_number_hears_other_ways_to_object(asterisk: Pbx) -> None:

@@ -83,11 +83,11 @@ async def test_a_wrong_key_or_a_closed_client_is_a_denial(running: World) -> Non
 
 @asynccontextmanager
 async def answering(serve: Serve) -> AsyncIterator[int]:
-    async def served(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def handle_request(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"}")
         await serve(reader, writer)
 
-    async with listening(served) as port:
+    async with listening(handle_request) as port:
         yield port
 
 
@@ -159,13 +159,13 @@ async def test_a_kept_connection_that_was_closed_is_no_denial() -> None:
     """The check is sent again, with the same call id."""
     bodies: list[bytes] = []
 
-    async def served(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def handle_request(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         bodies.append((await reader.readuntil(b"}")).rpartition(b"\r\n")[2])
         writer.write(raw_answer())
         if len(bodies) == 1:
             bodies.append((await reader.readuntil(b"}")).rpartition(b"\r\n")[2])
 
-    async with listening(served) as port, client(port) as gate:
+    async with listening(handle_request) as port, client(port) as gate:
         for _ in range(2):
             assert await gate.check(**ASKED)
     assert bodies[0] != bodies[1] == bodies[2], "each call has a name of its own, and keeps it"

@@ -87,7 +87,7 @@ async def test_streams_of_checks_are_limited_per_client(two: World) -> None:
         yield LINE
         await end.wait()
 
-    async def opened(session: ClientSession) -> tuple[int, str]:
+    async def open_stream(session: ClientSession) -> tuple[int, str]:
         async with session.post("/v1/checks", data=lines(), headers=NDJSON) as answer:
             if answer.status != 200:
                 return answer.status, (await answer.json())["error"]["code"]
@@ -99,20 +99,20 @@ async def test_streams_of_checks_are_limited_per_client(two: World) -> None:
     running = []
     for session in (two.client, two.client):
         ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        running.append(asyncio.create_task(opened(session)))
+        running.append(asyncio.create_task(open_stream(session)))
         await ready
-    assert await opened(two.client) == (429, "streams.too_many")
+    assert await open_stream(two.client) == (429, "streams.too_many")
     async with ClientSession(f"http://127.0.0.1:{two.port}", headers=key(OTHER)) as other:
         ready = asyncio.get_running_loop().create_future()
-        running.append(asyncio.create_task(opened(other)))
+        running.append(asyncio.create_task(open_stream(other)))
         await ready
         end.set()
         assert await asyncio.gather(*running) == [(200, "")] * 3
     ready = asyncio.get_running_loop().create_future()
-    assert await opened(two.client) == (200, "")
+    assert await open_stream(two.client) == (200, "")
 
 
-async def taken(writer: asyncio.StreamWriter) -> int:
+async def send_until_closed(writer: asyncio.StreamWriter) -> int:
     """Send lines until the connection ends. Return the number of bytes sent."""
     lines, sent = b"%x\r\n%b\r\n" % (len(LINE), LINE) * 1000, 0
     with suppress(ConnectionError):
@@ -126,7 +126,7 @@ async def taken(writer: asyncio.StreamWriter) -> int:
 async def test_the_rest_of_a_refused_stream_is_left_unread(two: World) -> None:
     """The response still arrives, and the connection ends."""
 
-    async def sent() -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    async def start_stream() -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         reader, writer = await asyncio.open_connection("127.0.0.1", two.port)
         head = f"POST /v1/checks HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {KEY}\r\nContent-Type: application/x-ndjson"
         writer.write(
@@ -134,13 +134,13 @@ async def test_the_rest_of_a_refused_stream_is_left_unread(two: World) -> None:
         )
         return reader, writer
 
-    pairs = [await sent() for _ in range(2)]
+    pairs = [await start_stream() for _ in range(2)]
     for reader, _ in pairs:
         assert b" 200 OK" in await reader.readuntil(b"\r\n\r\n")
-    reader, writer = await sent()
+    reader, writer = await start_stream()
     assert b" 429 " in await reader.readuntil(b"\r\n\r\n")
     assert b"streams.too_many" in await reader.readuntil(b"}}")
-    assert await taken(writer) < 16 << 20, "more than what lies in the buffers of both ends"
+    assert await send_until_closed(writer) < 16 << 20, "more than what lies in the buffers of both ends"
     for _, each in (*pairs, (reader, writer)):
         each.close()
 

@@ -228,7 +228,7 @@ async def test_a_spreadsheet_that_would_fill_the_memory_is_refused(tmp_path: Pat
 # ---- the spool ----------------------------------------------------------------------------------------------------------
 
 
-async def refused(uploads: Uploads, client: str, body: bytes) -> tuple[int, str]:
+async def expect_refusal(uploads: Uploads, client: str, body: bytes) -> tuple[int, str]:
     with pytest.raises(Fault) as fault:
         async with uploads.received(client, from_memory(BytesIO(body)), lambda: False):
             raise AssertionError("it was received")
@@ -241,11 +241,11 @@ MIB = b"0" * (1 << 20)
 
 async def test_quotas_per_client_and_in_total_are_released_at_the_end(tmp_path: Path) -> None:
     uploads = Uploads(Settings(client_mb=3, total_mb=4, file_mb=2, free_mb=0), tmp_path, 10.0)
-    assert await refused(uploads, "one", MIB * 3) == (413, "request.too_large")
+    assert await expect_refusal(uploads, "one", MIB * 3) == (413, "request.too_large")
     async with uploads.received("one", from_memory(BytesIO(MIB * 2)), lambda: False):
-        assert await refused(uploads, "one", MIB * 2) == (429, "upload.busy")
+        assert await expect_refusal(uploads, "one", MIB * 2) == (429, "upload.busy")
         async with uploads.received("two", from_memory(BytesIO(MIB * 2)), lambda: False):
-            assert await refused(uploads, "three", MIB) == (503, "upload.full")
+            assert await expect_refusal(uploads, "three", MIB) == (503, "upload.full")
     async with uploads.received("one", from_memory(BytesIO(MIB * 2)), lambda: False):
         pass
 
@@ -253,16 +253,19 @@ async def test_quotas_per_client_and_in_total_are_released_at_the_end(tmp_path: 
 async def test_concurrent_uploads_are_limited_per_client_and_in_total(tmp_path: Path) -> None:
     uploads = Uploads(Settings(client_at_once=1, at_once=2, free_mb=0), tmp_path, 10.0)
     async with uploads.received("one", from_memory(BytesIO(b"1")), lambda: False):
-        assert await refused(uploads, "one", b"1") == (429, "upload.busy")
+        assert await expect_refusal(uploads, "one", b"1") == (429, "upload.busy")
         async with uploads.received("two", from_memory(BytesIO(b"1")), lambda: False):
-            assert await refused(uploads, "three", b"1") == (503, "upload.full")
+            assert await expect_refusal(uploads, "three", b"1") == (503, "upload.full")
 
 
 async def test_nothing_is_received_while_the_disk_is_nearly_full(small_disk: Path, tmp_path: Path) -> None:
     """On a small disk, a tenth must stay free."""
     uploads = Uploads(Settings(folder=str(small_disk / "spool")), tmp_path, 10.0)
     size = os.statvfs(small_disk)
-    assert await refused(uploads, "one", b"0" * (size.f_blocks * size.f_frsize)) == (507, "upload.no_space")
+    assert await expect_refusal(uploads, "one", b"0" * (size.f_blocks * size.f_frsize)) == (
+        507,
+        "upload.no_space",
+    )
     assert os.statvfs(small_disk).f_bavail * 10 >= size.f_bavail * 9  # the space was freed
     async with uploads.received("one", from_memory(BytesIO(b"1")), lambda: False):
         pass

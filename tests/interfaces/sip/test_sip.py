@@ -28,7 +28,7 @@ LOCAL = CLEAR.removeprefix("+39")
 
 @pytest.fixture
 async def sips(tmp_path: Path) -> AsyncIterator[SipGate]:
-    async with sip_client.opened(tmp_path) as made:
+    async with sip_client.run_gate(tmp_path) as made:
         yield made
 
 
@@ -37,7 +37,7 @@ async def sips(tmp_path: Path) -> AsyncIterator[SipGate]:
 
 async def test_a_lawful_call_is_redirected_to_the_trunk_with_the_checked_number(sips: SipGate) -> None:
     async with sips.sbc() as sbc:
-        response = await sbc.asked()
+        response = await sbc.send_request()
     assert response.code == 302
     assert response.headers.getlist("Contact") == [
         f"<sip:{CLEAR}@trunk.example:5080;transport=udp>;q=1.0",
@@ -63,8 +63,8 @@ REFUSALS = [
 async def test_an_unlawful_call_is_refused_with_the_trunks_status(
     tmp_path: Path, trunk: dict[str, str], status: int, phrase: str, link: str | None
 ) -> None:
-    async with sip_client.opened(tmp_path, trunk=trunk) as sips, sips.sbc() as sbc:
-        response = await sbc.asked(uri=f"sip:{LISTED}@gate.example")
+    async with sip_client.run_gate(tmp_path, trunk=trunk) as sips, sips.sbc() as sbc:
+        response = await sbc.send_request(uri=f"sip:{LISTED}@gate.example")
         assert (response.code, response.phrase, response.headers.get("Call-Info")) == (status, phrase, link)
         assert response.headers.getlist("Reason") == [
             'Q.850;cause=21;text="dialgate registry.listed"',
@@ -76,8 +76,8 @@ async def test_an_unlawful_call_is_refused_with_the_trunks_status(
 
 async def test_a_denial_that_ends_by_time_has_the_instant(sips: SipGate) -> None:
     async with sips.sbc() as sbc:
-        codes = [(await sbc.asked()).code for _ in range(5)]
-        response = await sbc.asked()
+        codes = [(await sbc.send_request()).code for _ in range(5)]
+        response = await sbc.send_request()
     assert (codes, response.code) == ([302] * 5, 608)
     assert response.headers["X-Dialgate-Reason"] == "frequency.exceeded"
     assert response.headers["X-Dialgate-Not-Before"] > "2026-12"
@@ -86,7 +86,7 @@ async def test_a_denial_that_ends_by_time_has_the_instant(sips: SipGate) -> None
 async def test_a_gate_that_cannot_record_answers_500_and_never_503(sips: SipGate) -> None:
     await sips.made.app._store.close()
     async with sips.sbc() as sbc:
-        response = await sbc.asked()
+        response = await sbc.send_request()
     assert (response.code, response.headers["Retry-After"]) == (500, "1")
     assert response.headers["X-Dialgate-Reason"] == "gate.unavailable"
 
@@ -126,7 +126,7 @@ def elsewhere(text: str, at: int) -> str:
 async def test_the_number_of_the_request_uri_is_checked(sips: SipGate) -> None:
     async with sips.sbc() as sbc:
         for at, (uri, status, reason) in enumerate(NUMBERS):
-            response = await sbc.asked(uri=elsewhere(uri, at))
+            response = await sbc.send_request(uri=elsewhere(uri, at))
             assert (response.code, response.headers.get("X-Dialgate-Reason") or "") == (status, reason), uri
             if status == 302:
                 assert response.headers["Contact"].partition("@")[0] in {f"<sip:{CLEAR}", f"<sip:{MANY[at]}"}
@@ -161,7 +161,7 @@ async def test_the_caller_id_must_be_equal_in_all_headers(sips: SipGate) -> None
     """The trunk may show the number in any header, so all headers must contain the same number."""
     async with sips.sbc() as sbc:
         for at, (changes, reason) in enumerate(CALLERS):
-            response = await sbc.asked(uri=f"sip:{MANY[at]}@h", **changes)
+            response = await sbc.send_request(uri=f"sip:{MANY[at]}@h", **changes)
             assert response.code == {"": 302, "400": 400}.get(reason, 608), changes
             if response.code == 608:
                 assert response.headers["X-Dialgate-Reason"] == reason
@@ -182,8 +182,8 @@ CAMPAIGNS = [
 async def test_the_campaign_is_from_the_header_or_the_trunk(
     tmp_path: Path, more: str, trunk: dict[str, str], status: int
 ) -> None:
-    async with sip_client.opened(tmp_path, trunk=trunk) as sips, sips.sbc() as sbc:
-        assert (await sbc.asked(more=more)).code == status
+    async with sip_client.run_gate(tmp_path, trunk=trunk) as sips, sips.sbc() as sbc:
+        assert (await sbc.send_request(more=more)).code == status
 
 
 # ---- transactions ----------------------------------------------------------------------------------------------------
@@ -220,7 +220,7 @@ async def test_a_retransmission_during_the_check_gets_100_trying(sips: SipGate) 
 async def test_an_unacknowledged_answer_is_retransmitted_and_given_up(
     tmp_path: Path,
 ) -> None:
-    async with sip_client.opened(tmp_path, timers=QUICK) as sips, sips.sbc() as sbc:
+    async with sip_client.run_gate(tmp_path, timers=QUICK) as sips, sips.sbc() as sbc:
         sbc.say(sbc.invite())
         heard = {(await sbc.final()).code for _ in range(4)}
         assert heard == {302}
@@ -231,8 +231,8 @@ async def test_an_unacknowledged_answer_is_retransmitted_and_given_up(
 
 
 async def test_an_acknowledged_answer_is_not_retransmitted(tmp_path: Path) -> None:
-    async with sip_client.opened(tmp_path, timers=QUICK) as sips, sips.sbc() as sbc:
-        await sbc.asked()
+    async with sip_client.run_gate(tmp_path, timers=QUICK) as sips, sips.sbc() as sbc:
+        await sbc.send_request()
         other = sbc.invite(method="OPTIONS")
         while len(sips.door._transactions):
             sbc.say(other)
@@ -241,7 +241,7 @@ async def test_an_acknowledged_answer_is_not_retransmitted(tmp_path: Path) -> No
 
 async def test_a_late_gate_refuses_at_the_deadline(tmp_path: Path) -> None:
     """The test holds the lock of the log, so no decision can be written."""
-    async with sip_client.opened(tmp_path, timers=QUICK) as sips, sips.sbc() as sbc:
+    async with sip_client.run_gate(tmp_path, timers=QUICK) as sips, sips.sbc() as sbc:
         sent = sbc.invite()
         async with sips.made.app._recorder.turn:
             sbc.say(sent)
@@ -250,7 +250,7 @@ async def test_a_late_gate_refuses_at_the_deadline(tmp_path: Path) -> None:
         assert (response.code, response.headers["Retry-After"]) == (500, "1")
         assert sips.made.sample("dialgate_faults_total", component="sip") == 1
         sbc.say(ack(sent, response))
-        assert (await sbc.asked()).code == 302
+        assert (await sbc.send_request()).code == 302
 
 
 async def test_a_call_cancelled_during_its_check_does_not_count_as_an_attempt(sips: SipGate) -> None:
@@ -269,7 +269,7 @@ async def test_a_call_cancelled_during_its_check_does_not_count_as_an_attempt(si
 async def test_a_cancelled_repetition_does_not_uncount_the_call(sips: SipGate) -> None:
     """The first request for the call was redirected to the trunk, so the call may be on its way."""
     async with sips.sbc() as sbc:
-        assert (await sbc.asked(call_id="one@dialer.example")).code == 302
+        assert (await sbc.send_request(call_id="one@dialer.example")).code == 302
         sips.made.hand.at += 1
         again = sbc.invite(call_id="one@dialer.example", cseq="2 INVITE")
         async with sips.made.app._recorder.turn:
@@ -330,7 +330,7 @@ async def test_a_request_without_the_magic_cookie_is_served_once(sips: SipGate) 
 
 
 async def test_a_transaction_over_the_limit_is_refused_unchecked(tmp_path: Path) -> None:
-    async with sip_client.opened(tmp_path, sip={"transactions": 1}) as sips, sips.sbc() as sbc:
+    async with sip_client.run_gate(tmp_path, sip={"transactions": 1}) as sips, sips.sbc() as sbc:
         sent = sbc.invite()
         sbc.say(sent)
         assert (await sbc.final()).code == 302
@@ -358,7 +358,7 @@ BESIDES = [
 async def test_unsupported_requests_are_refused_as_in_the_standard(sips: SipGate) -> None:
     async with sips.sbc() as sbc:
         for changes, status in BESIDES:
-            response = await sbc.asked(**changes)
+            response = await sbc.send_request(**changes)
             assert response.code == status, changes
             if status in {200, 405}:
                 assert response.headers["Allow"] == "INVITE, ACK, CANCEL, OPTIONS"
@@ -367,7 +367,7 @@ async def test_unsupported_requests_are_refused_as_in_the_standard(sips: SipGate
 async def test_options_reports_readiness(sips: SipGate) -> None:
     sips.made.app._upkeep.failed("log", "a full disk")
     async with sips.sbc() as sbc:
-        response = await sbc.asked(method="OPTIONS")
+        response = await sbc.send_request(method="OPTIONS")
     assert (response.code, response.headers["Retry-After"]) == (500, "1")
 
 
@@ -494,7 +494,7 @@ def test_an_ambiguous_address_is_refused(value: str, wanted: list[tuple[str, dic
 
 
 async def test_connections_over_the_limit_and_of_strangers_are_closed(tmp_path: Path) -> None:
-    async with sip_client.opened(tmp_path, sip={"connections": 1}) as sips:
+    async with sip_client.run_gate(tmp_path, sip={"connections": 1}) as sips:
         _, first = await asyncio.open_connection("127.0.0.1", sips.port)
         first.write(b"\r\n\r\n")
         reader, second = await asyncio.open_connection("127.0.0.1", sips.port)
@@ -509,7 +509,7 @@ async def test_connections_over_the_limit_and_of_strangers_are_closed(tmp_path: 
 
 
 async def test_an_unknown_address_gets_no_response(tmp_path: Path) -> None:
-    async with sip_client.opened(tmp_path, sbc={"sources": ["192.0.2.1/32"]}) as sips, sips.sbc() as sbc:
+    async with sip_client.run_gate(tmp_path, sbc={"sources": ["192.0.2.1/32"]}) as sips, sips.sbc() as sbc:
         sbc.say(sbc.invite())
         sbc.say(sbc.invite(method="OPTIONS"))
         reader, writer = await asyncio.open_connection("127.0.0.1", sips.port)
@@ -525,8 +525,8 @@ async def test_an_unknown_address_gets_no_response(tmp_path: Path) -> None:
     [{"sbc": {"scopes": ["outcome"]}}, {"sip": {"trunks": []}}],
 )
 async def test_a_client_without_scope_or_trunk_is_forbidden(tmp_path: Path, changes: dict[str, Any]) -> None:
-    async with sip_client.opened(tmp_path, **changes) as sips, sips.sbc() as sbc:
-        assert (await sbc.asked()).code == 403
+    async with sip_client.run_gate(tmp_path, **changes) as sips, sips.sbc() as sbc:
+        assert (await sbc.send_request()).code == 403
         assert sips.decisions() == {}
 
 
@@ -620,7 +620,7 @@ async def test_sipp_is_redirected_or_refused_by_udp_and_by_tcp(
     scenario = tmp_path / "asks.xml"
     scenario.write_text(SCENARIO % (wanted | {"caller": CALLER}))
     calls = 5 if number == CLEAR else 40  # more than five to a number are denied
-    async with sip_client.opened(tmp_path) as sips:
+    async with sip_client.run_gate(tmp_path) as sips:
         process = await asyncio.create_subprocess_exec(
             "sipp", f"127.0.0.1:{sips.port}", "-sf", str(scenario), "-s", number, "-t", transport, "-i", "127.0.0.1",
             "-m", str(calls), "-r", "100", "-timeout", "20s", "-timeout_error", "-nostdin",
@@ -659,7 +659,7 @@ def mutated(draw: st.DrawFn) -> bytes:
 async def test_no_bytes_are_redirected_without_a_matching_allow_in_the_log(sips: SipGate) -> None:
     redirected: list[bytes] = []
 
-    async def told(data: bytes) -> None:
+    async def send_data(data: bytes) -> None:
         async with sips.sbc() as sbc:
             sbc.say(data.replace(b"{}", str(sbc.own).encode()))
             raw = b""
@@ -676,7 +676,7 @@ async def test_no_bytes_are_redirected_without_a_matching_allow_in_the_log(sips:
     @settings(max_examples=300, database=None)
     @given(mutated())
     def mutate(data: bytes) -> None:
-        asyncio.run_coroutine_threadsafe(told(data), loop).result(20)
+        asyncio.run_coroutine_threadsafe(send_data(data), loop).result(20)
 
     await asyncio.to_thread(mutate)
     made = sips.decisions()

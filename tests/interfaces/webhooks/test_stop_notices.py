@@ -31,8 +31,8 @@ STREAM = {"Authorization": "Bearer key-of-the-stream"}
 CLIENTS = [world.client("tests", KEY, *world.SCOPES), world.client("dialer", "key-of-the-stream", "stream")]
 
 
-async def revoke(made: World, number: str = CLEAR, **more: Any) -> int:
-    async with made.client.post(
+async def revoke(running: World, number: str = CLEAR, **more: Any) -> int:
+    async with running.client.post(
         "/v1/revocations", json={"number": number, "channel": "call", **more}
     ) as answer:
         assert answer.status == 201, await answer.text()
@@ -43,15 +43,15 @@ async def revoke(made: World, number: str = CLEAR, **more: Any) -> int:
 
 
 @pytest.fixture
-async def made(tmp_path: Path) -> AsyncIterator[World]:
+async def running(tmp_path: Path) -> AsyncIterator[World]:
     limits = {"idle_seconds": 3.0}
     async with world.running(tmp_path, clients=CLIENTS, limits=limits) as running:
         yield running
 
 
 @asynccontextmanager
-async def streamed(made: World, query: str = "") -> AsyncIterator[ClientResponse]:
-    async with made.client.get(f"/v1/revocations/stream{query}", headers=STREAM) as answer:
+async def streamed(running: World, query: str = "") -> AsyncIterator[ClientResponse]:
+    async with running.client.get(f"/v1/revocations/stream{query}", headers=STREAM) as answer:
         assert answer.status == 200, await answer.text()
         yield answer
 
@@ -61,44 +61,44 @@ async def line(answer: ClientResponse) -> dict[str, Any]:
     return response
 
 
-async def test_a_revocation_is_sent_to_all_streams(made: World) -> None:
-    async with streamed(made) as answer:
+async def test_a_revocation_is_sent_to_all_streams(running: World) -> None:
+    async with streamed(running) as answer:
         assert await line(answer) == {"seq": 0}
-        seq = await revoke(made)
+        seq = await revoke(running)
         response = await line(answer)
         assert response.pop("at").startswith("2026-11-24T09:00:00")
         assert response == {
             "seq": seq, "kind": "revoked", "controller": "acme", "number": CLEAR, "scope": "controller", "channel": "call",
         }  # fmt: skip
         lift = {"ground": "error", "reason": "another's"}
-        async with made.client.post(f"/v1/revocations/{seq}/lift", json=lift) as lifted:
+        async with running.client.post(f"/v1/revocations/{seq}/lift", json=lift) as lifted:
             assert lifted.status == 201
         response = await line(answer)
         assert (response["kind"], response["of"], response["number"]) == ("lifted", seq, CLEAR)
 
 
-async def test_a_stream_resumes_after_the_last_sequence(made: World) -> None:
-    first, second = await revoke(made), await revoke(made, LISTED)
-    async with streamed(made, f"?after={first}") as answer:
+async def test_a_stream_resumes_after_the_last_sequence(running: World) -> None:
+    first, second = await revoke(running), await revoke(running, LISTED)
+    async with streamed(running, f"?after={first}") as answer:
         assert (await line(answer))["seq"] == second
         assert await line(answer) == {"seq": second}
-    async with streamed(made, "?after=0") as answer:
+    async with streamed(running, "?after=0") as answer:
         assert [(await line(answer))["seq"] for _ in range(2)] == [first, second]
-    async with streamed(made) as answer:
+    async with streamed(running) as answer:
         assert await line(answer) == {"seq": second}
 
 
-async def test_a_stream_begins_again_after_a_sequence_beyond_the_newest(made: World) -> None:
+async def test_a_stream_begins_again_after_a_sequence_beyond_the_newest(running: World) -> None:
     """The sequence is from before the restore of an older backup. The revocations since then have lower ones."""
-    first, second = await revoke(made), await revoke(made, LISTED)
-    async with streamed(made, f"?after={second + 1}") as answer:
+    first, second = await revoke(running), await revoke(running, LISTED)
+    async with streamed(running, f"?after={second + 1}") as answer:
         assert [(await line(answer))["seq"] for _ in range(2)] == [first, second]
 
 
-async def test_revocations_by_another_process_are_sent(made: World) -> None:
-    async with streamed(made) as answer:
+async def test_revocations_by_another_process_are_sent(running: World) -> None:
+    async with streamed(running) as answer:
         await line(answer)
-        beside = await Registrar.open(made.app.config, lambda: NOW)
+        beside = await Registrar.open(running.app.config, lambda: NOW)
         await beside.revocations.revoke(
             Client(name="c", controllers=("acme",), scopes=()), RevocationRequest(number=CLEAR)
         )
@@ -106,24 +106,24 @@ async def test_revocations_by_another_process_are_sent(made: World) -> None:
         assert (await line(answer))["number"] == CLEAR
 
 
-async def test_a_silent_stream_is_kept_alive(made: World) -> None:
-    async with streamed(made) as answer:
+async def test_a_silent_stream_is_kept_alive(running: World) -> None:
+    async with streamed(running) as answer:
         assert [await line(answer) for _ in range(2)] == [{"seq": 0}] * 2
 
 
-async def test_a_stream_ends_when_its_key_is_removed(made: World) -> None:
-    async with streamed(made) as answer:
+async def test_a_stream_ends_when_its_key_is_removed(running: World) -> None:
+    async with streamed(running) as answer:
         await line(answer)
-        file = made.folder / "dialgate.yaml"
+        file = running.folder / "dialgate.yaml"
         file.write_text(file.read_text().replace("- stream", "- check"))
-        made.app.reload(loader.load(file))
+        running.app.reload(loader.load(file))
         assert (await line(answer))["error"]["code"] == "auth.scope"
         assert await answer.content.readline() == b""
 
 
 async def test_a_stream_ends_when_the_gate_stops(tmp_path: Path) -> None:
-    async with world.running(tmp_path, clients=CLIENTS) as made:
-        answer = await made.client.get("/v1/revocations/stream", headers=STREAM)
+    async with world.running(tmp_path, clients=CLIENTS) as running:
+        answer = await running.client.get("/v1/revocations/stream", headers=STREAM)
         await line(answer)
         stopped = asyncio.get_running_loop().time()
     answer.close()
@@ -132,13 +132,13 @@ async def test_a_stream_ends_when_the_gate_stops(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("query", ["?after=-1", "?after=x", "?since=1"])
-async def test_an_invalid_stream_request_is_refused(made: World, query: str) -> None:
-    async with made.client.get(f"/v1/revocations/stream{query}", headers=STREAM) as answer:
+async def test_an_invalid_stream_request_is_refused(running: World, query: str) -> None:
+    async with running.client.get(f"/v1/revocations/stream{query}", headers=STREAM) as answer:
         assert (answer.status, (await answer.json())["error"]["code"]) == (400, "request.invalid")
 
 
-async def test_a_stream_needs_its_scope(made: World) -> None:
-    async with made.client.get("/v1/revocations/stream") as answer:
+async def test_a_stream_needs_its_scope(running: World) -> None:
+    async with running.client.get("/v1/revocations/stream") as answer:
         assert (answer.status, (await answer.json())["error"]["code"]) == (403, "auth.scope")
 
 
@@ -222,15 +222,15 @@ def hook(url: str, **changes: Any) -> dict[str, Any]:
 @asynccontextmanager
 async def telling(folder: Path, url: str, **changes: Any) -> AsyncIterator[World]:
     (folder / "secret").write_text(WRITTEN)
-    async with world.running(folder, subscribers=[hook(url, **changes)]) as made, delivering(made):
-        yield made
+    async with world.running(folder, subscribers=[hook(url, **changes)]) as running, delivering(running):
+        yield running
 
 
 @asynccontextmanager
-async def delivering(made: World) -> AsyncIterator[None]:
+async def delivering(running: World) -> AsyncIterator[None]:
     """Deliver the revocations that are recorded from now on."""
-    await made.app.registrar.notices.delivery("crm")
-    task = asyncio.create_task(deliveries.run(made.app, made.hand))
+    await running.app.registrar.notices.delivery("crm")
+    task = asyncio.create_task(deliveries.run(running.app, running.hand))
     try:
         yield
     finally:
@@ -238,45 +238,45 @@ async def delivering(made: World) -> AsyncIterator[None]:
         await asyncio.gather(task, return_exceptions=True)
 
 
-async def until(met: Callable[[], bool], made: World) -> None:
+async def until(met: Callable[[], bool], running: World) -> None:
     async with asyncio.timeout(10):
         while not met():
-            await made.app.registrar.notices.wait(0.01)
+            await running.app.registrar.notices.wait(0.01)
 
 
 async def test_a_webhook_gets_signed_revocations_in_order(tmp_path: Path) -> None:
-    async with listening() as (receiver, url), telling(tmp_path, url) as made:
-        await revoke(made)
+    async with listening() as (receiver, url), telling(tmp_path, url) as running:
+        await revoke(running)
         request, body = await receiver.next()
         assert request.method == "POST"
         assert [(revocation["number"], revocation["kind"]) for revocation in body["revocations"]] == [
             (CLEAR, "revoked")
         ]
-        await revoke(made, LISTED)
+        await revoke(running, LISTED)
         assert await receiver.numbers() == [LISTED]
-        await until(lambda: made.sample("dialgate_webhook_behind", webhook="crm") == 0, made)
-        assert made.sample("dialgate_webhook_messages_total", webhook="crm", result="delivered") == 2
+        await until(lambda: running.sample("dialgate_webhook_behind", webhook="crm") == 0, running)
+        assert running.sample("dialgate_webhook_messages_total", webhook="crm", result="delivered") == 2
 
 
 @pytest.mark.parametrize("status", [302, 400, 410, 500, 503])
 async def test_a_message_is_repeated_until_it_is_accepted(tmp_path: Path, status: int) -> None:
-    async with listening() as (receiver, url), telling(tmp_path, url) as made:
+    async with listening() as (receiver, url), telling(tmp_path, url) as running:
         receiver.statuses = [status, status]
-        await revoke(made)
+        await revoke(running)
         sent = [await receiver.next() for _ in range(3)]
         assert len({request.headers["webhook-id"] for request, _ in sent}) == 1
-        await revoke(made, LISTED)
+        await revoke(running, LISTED)
         assert await receiver.numbers() == [LISTED]
-        assert made.sample("dialgate_webhook_messages_total", webhook="crm", result="failed") == 2
+        assert running.sample("dialgate_webhook_messages_total", webhook="crm", result="failed") == 2
 
 
 async def test_the_position_of_a_webhook_survives_a_restart(tmp_path: Path) -> None:
-    async with listening() as (receiver, url), telling(tmp_path, url) as made:
-        await revoke(made)
+    async with listening() as (receiver, url), telling(tmp_path, url) as running:
+        await revoke(running)
         await receiver.next()
-        held = await made.app.registrar.notices.delivery("crm")
+        held = await running.app.registrar.notices.delivery("crm")
         while not held.seq:  # until the position is stored, after the message was received
-            held = await made.app.registrar.notices.delivery("crm")
+            held = await running.app.registrar.notices.delivery("crm")
         assert (held.seq, held.tries, held.dead) == (1, 0, 0)
     beside = await Registrar.open(loader.load(tmp_path / "dialgate.yaml"), lambda: NOW)
     assert (await beside.notices.delivery("crm")).seq == 1
@@ -284,44 +284,47 @@ async def test_the_position_of_a_webhook_survives_a_restart(tmp_path: Path) -> N
 
 
 async def test_a_message_that_is_given_up_is_counted_and_the_next_is_sent(tmp_path: Path) -> None:
-    async with listening() as (receiver, url), telling(tmp_path, url, give_up_hours=1) as made:
+    async with listening() as (receiver, url), telling(tmp_path, url, give_up_hours=1) as running:
         receiver.statuses = [500, 500]
-        await revoke(made)
+        await revoke(running)
         await receiver.next()
         await until(
-            lambda: made.sample("dialgate_webhook_messages_total", webhook="crm", result="failed") == 1, made
+            lambda: running.sample("dialgate_webhook_messages_total", webhook="crm", result="failed") == 1,
+            running,
         )
-        made.hand.at += HOUR
+        running.hand.at += HOUR
         await receiver.next()
-        await revoke(made, LISTED)
+        await revoke(running, LISTED)
         assert LISTED in await receiver.numbers()
-        await until(lambda: made.sample("dialgate_webhook_dead_letters", webhook="crm") == 1, made)
-        held = await made.app.registrar.notices.delivery("crm")
+        await until(lambda: running.sample("dialgate_webhook_dead_letters", webhook="crm") == 1, running)
+        held = await running.app.registrar.notices.delivery("crm")
         assert (held.dead, held.dead_after) == (1, 0)
 
 
 async def test_an_unreachable_webhook_delays_no_other(tmp_path: Path) -> None:
-    async with telling(tmp_path, "http://127.0.0.1:1/") as made:
-        await revoke(made)
+    async with telling(tmp_path, "http://127.0.0.1:1/") as running:
+        await revoke(running)
         await until(
-            lambda: (made.sample("dialgate_webhook_messages_total", webhook="crm", result="failed") or 0) > 1,
-            made,
+            lambda: (
+                (running.sample("dialgate_webhook_messages_total", webhook="crm", result="failed") or 0) > 1
+            ),
+            running,
         )
-        assert made.app.gate.readiness() == {}
-        assert (await made.app.registrar.notices.delivery("crm")).seq == 0
+        assert running.app.gate.readiness() == {}
+        assert (await running.app.registrar.notices.delivery("crm")).seq == 0
 
 
 async def test_a_removed_webhook_gets_no_more_messages(tmp_path: Path) -> None:
-    async with listening() as (receiver, url), telling(tmp_path, url) as made:
-        await revoke(made)
+    async with listening() as (receiver, url), telling(tmp_path, url) as running:
+        await revoke(running)
         await receiver.next()
         file = tmp_path / "dialgate.yaml"
         text = file.read_text()
         file.write_text(text.replace("name: crm", "name: other"))
-        made.app.reload(loader.load(file))
-        made.app.registrar.notices.wake()
-        await until(lambda: made.sample("dialgate_webhook_behind", webhook="other") == 0, made)
-        await revoke(made, LISTED)
+        running.app.reload(loader.load(file))
+        running.app.registrar.notices.wake()
+        await until(lambda: running.sample("dialgate_webhook_behind", webhook="other") == 0, running)
+        await revoke(running, LISTED)
         request, _ = await receiver.next()
         assert request.headers["webhook-id"].startswith("other-")
 
@@ -354,25 +357,25 @@ async def test_a_number_is_added_to_a_dialers_list_until_it_succeeds(
 ) -> None:
     wanted, added, there, refused = DIALERS[kind]
     dialer = {"kind": kind, "user": "api", "cut": "39", "campaigns": {"acme-fibre": "FIBRE"}}
-    async with listening() as (receiver, url), telling(tmp_path, url, **dialer) as made:
+    async with listening() as (receiver, url), telling(tmp_path, url, **dialer) as running:
         receiver.texts = [refused, added, there, added, added]
-        seq = await revoke(made, scope="campaign", campaign="acme-fibre")
+        seq = await revoke(running, scope="campaign", campaign="acme-fibre")
         for _ in range(2):  # refused, then repeated
             request, body = await asyncio.wait_for(receiver.got.get(), 10)
             assert dict(parse_qsl(body.decode())) == wanted
             assert request.query_string == ""
-        await revoke(made, scope="campaign", campaign="acme-fibre")  # the number is on the list already
+        await revoke(running, scope="campaign", campaign="acme-fibre")  # the number is on the list already
         await asyncio.wait_for(receiver.got.get(), 10)
-        await revoke(made, LISTED, campaign="acme-fibre")  # the default scope is `controller`
+        await revoke(running, LISTED, campaign="acme-fibre")  # the default scope is `controller`
         _, body = await asyncio.wait_for(receiver.got.get(), 10)
         everything = dict(parse_qsl(body.decode()))["campaign_id"]
         assert everything == ("SYSTEM_INTERNAL" if kind == "vicidial" else "INTERNAL")
         lift = {"ground": "error", "reason": "another's"}
-        async with made.client.post(f"/v1/revocations/{seq}/lift", json=lift) as lifted:
+        async with running.client.post(f"/v1/revocations/{seq}/lift", json=lift) as lifted:
             assert lifted.status == 201
-        await until(lambda: made.sample("dialgate_webhook_behind", webhook="crm") == 0, made)
+        await until(lambda: running.sample("dialgate_webhook_behind", webhook="crm") == 0, running)
         assert receiver.got.empty(), "what is lifted stays on the dialer's list"
-        assert made.sample("dialgate_webhook_dead_letters", webhook="crm") == 0
+        assert running.sample("dialgate_webhook_dead_letters", webhook="crm") == 0
     assert "0612345678" not in "".join(capsys.readouterr())
 
 
