@@ -43,6 +43,14 @@ def test_every_mutant_of_a_country_file_is_killed_or_has_a_judgement() -> None:
     assert {mutant for mutant in known if mutant.file == "config/countries/it.yaml"} <= names
 
 
+@pytest.mark.torture
+def test_every_judged_mutant_of_python_exists() -> None:
+    known = [mutant for mutant in survivors.index_entries(survivors.read()) if mutant.file.endswith(".py")]
+    files = {mutant.file for mutant in known}
+    names = {change.mutant for file in files for change in operators.changes(ROOT / file, ROOT)}
+    assert [mutant for mutant in known if mutant not in names] == []
+
+
 def test_a_loosened_section_is_noticed() -> None:
     notice, data = countries.notice_of("IT"), law_data("IT")
     registries = [{**data["registries"][0], "purposes": ["sale"]}]
