@@ -14,6 +14,7 @@ from msgspec import Struct
 
 from dialgate.audit.legal_holds import Holds
 from dialgate.core import phone
+from dialgate.core.decision_ids import log_of
 from dialgate.core.model import Instant, OutcomeRecord
 from dialgate.crypto.keys import Keys
 from dialgate.decision_log import Line, span
@@ -151,7 +152,7 @@ class Inquiry:
 
 
 def position(record: Record) -> Position:
-    return record.at, record.id.rpartition("-")[0], record.seq
+    return record.at, log_of(record.id), record.seq
 
 
 def e164(raw: str, home: str) -> str:

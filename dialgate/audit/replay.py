@@ -15,6 +15,7 @@ from msgspec import Struct, field
 
 from dialgate.config import content_store
 from dialgate.core.decision import decide
+from dialgate.core.decision_ids import log_of
 from dialgate.core.law import Law
 from dialgate.core.model import Decision, Deny, Outcome, OutcomeRecord, Pass
 from dialgate.decision_log.records import Record
@@ -125,7 +126,7 @@ class _Rejudge:
 
     def __call__(self, record: Record) -> _Judgement | None:
         """Return the new verdict and the differences, or None if the law is for another country."""
-        key = (record.id.rpartition("-")[0], record.grounds, record.at)
+        key = (log_of(record.id), record.grounds, record.at)
         if key not in self._cache:
             if len(self._cache) >= _CACHED:
                 self._cache.clear()

@@ -7,6 +7,7 @@ from itertools import chain
 from msgspec import Struct
 
 from dialgate.core import local_time
+from dialgate.core.decision_ids import log_of
 from dialgate.core.model import RESULT_RANK, OutcomeRecord, Result
 from dialgate.decision_log import span
 from dialgate.decision_log.chains import Chains
@@ -88,7 +89,7 @@ def with_results(
     results: Results | None = None
     for _, record in chain([first_entry], entries):
         if isinstance(record, Record) and matches(record):
-            results = results or Results(reports, record.id.rpartition("-")[0], first)
+            results = results or Results(reports, log_of(record.id), first)
             yield record, results.of(record.seq)
 
 

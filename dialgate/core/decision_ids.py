@@ -21,6 +21,11 @@ PATTERN = "[0-9a-f]{8}-[0-9]{1,18}|[k-z]{32}"
 _OUTSIDE = re.compile("[k-z]{32}")
 
 
+def log_of(decision: str) -> str:
+    """Return the name of the log in an internal decision id."""
+    return decision.rpartition("-")[0]
+
+
 def owner_of(controller: str, client: str) -> str:
     """Return the owner of a decision: its controller or, if the campaign is unknown, its client."""
     return controller or f"client {client}"

@@ -15,6 +15,7 @@ from typing import Final
 
 from msgspec import Struct
 
+from dialgate.core.decision_ids import log_of
 from dialgate.core.model import OutcomeRecord
 from dialgate.crypto.keys import log_name
 from dialgate.decision_log import Line, span
@@ -101,4 +102,4 @@ class Chains:
 
 def _at(entry: tuple[Line, Record]) -> tuple[int, str, int]:
     record = entry[1]
-    return record.at, record.id.rpartition("-")[0], record.seq
+    return record.at, log_of(record.id), record.seq

@@ -52,8 +52,10 @@ class ClientIds:
 
         Only the ids that clients see contain the owner. No decision belongs to others if the client has all controllers.
         """
-        is_internal = _NAME.fullmatch(decision_id) is not None
-        return not is_internal or set(client.controllers) >= self._config().controllers.keys()
+        return not _NAME.fullmatch(decision_id) or self._has_all_controllers(client)
+
+    def _has_all_controllers(self, client: Client) -> bool:
+        return set(client.controllers) >= self._config().controllers.keys()
 
     def with_decision_ids(self, entry: HistoryEntry) -> HistoryEntry:
         """Return a copy of the entry with the decision ids that clients see."""
@@ -108,7 +110,7 @@ class ClientIds:
         """
         if not is_plain(cursor):
             seq = self._keys.entries.position(cursor)
-        elif self._entry_ids is None or set(client.controllers) >= self._config().controllers.keys():
+        elif self._entry_ids is None or self._has_all_controllers(client):
             seq = cursor
         else:  # the entries after it would reveal how many entries for other controllers precede it
             seq = 0

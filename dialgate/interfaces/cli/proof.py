@@ -15,6 +15,7 @@ from dialgate import decision_log
 from dialgate.audit import evidence
 from dialgate.audit.legal_holds import HoldRefused
 from dialgate.config.configuration import Config
+from dialgate.core.decision_ids import log_of
 from dialgate.core.model import Instant
 from dialgate.crypto.keys import Keys
 from dialgate.crypto.log_signing import Signer, renew
@@ -198,7 +199,7 @@ def _workers_of(config: Config, decision: str) -> list[int]:
     if not decision:
         return list(chains.folders(config.data)) or [1]
     keys = _keys(config, 1)
-    return [chains.worker_of(config.data, keys.log, keys.ids.inside(decision).rpartition("-")[0]) or 1]
+    return [chains.worker_of(config.data, keys.log, log_of(keys.ids.inside(decision))) or 1]
 
 
 def _numbers(path: Path) -> list[str]:

@@ -1,6 +1,5 @@
 """`dialgate log verify`: verification of the decision logs, their checkpoints and time stamps."""
 
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,9 +23,6 @@ from dialgate.interfaces.cli.options import (
     reporting,
 )
 from dialgate.runtime.terminal import MISUSE, NO, OF_BYTES, progress, show_fields, show_json, show_table
-
-_E164 = re.compile(r"\+[1-9][0-9]{3,14}")
-_VERIFIER = "verify_evidence.py"
 
 Worker: TypeAlias = Annotated[int | None, typer.Option(min=1, help="Only this worker's log.")]
 
@@ -52,7 +48,7 @@ _Copy: TypeAlias = Annotated[
         help="Folder to verify, for example a copy made by `dialgate ship`. Default: the configured data folder.",
     ),
 ]
-Roots: TypeAlias = Annotated[
+_Roots: TypeAlias = Annotated[
     Path | None,
     typer.Option(exists=True, dir_okay=False, help="PEM root certificates for the time stamping authority."),
 ]
@@ -76,18 +72,18 @@ def log_verify(
     key: Annotated[
         list[str], typer.Option(metavar="NAME", help="Trust only signatures by this key. May be repeated.")
     ] = [],
-    root: Roots = None,
+    root: _Roots = None,
     config: ConfigPath = DEFAULT_CONFIG,
     as_json: AsJson = False,
 ) -> None:
     """Verify all workers' decision logs: every byte, the chain and the signed checkpoints. Count the records.
 
     Exit 1: a byte was changed, a record is missing or out of order, or a signature was made with an unknown key. The
-    report names the file, byte and record of each fault. Gates can keep running during the verification. Use --against with a checkpoint that was stored elsewhere
-    (`log checkpoint` with --out). Without --against, the removal of the last records and their checkpoints is not
-    detected. Use --data to verify a copy that `dialgate ship` made, without a configuration. Name your keys with --key,
-    because an intruder with access to the copy could replace the keys that the copy contains. Time stamps are
-    verified if `timestamp_roots` or --root is set.
+    report names the file, byte and record of each fault. Gates can keep running during the verification. Use --against
+    with a checkpoint that was stored elsewhere (`log checkpoint` with --out). Without --against, the removal of the last
+    records and their checkpoints is not detected. Use --data to verify a copy that `dialgate ship` made, without a
+    configuration. Name your keys with --key, because an intruder with access to the copy could replace the keys that
+    the copy contains. Time stamps are verified if `timestamp_roots` or --root is set.
 
     dialgate log verify --against /mnt/elsewhere/checkpoint.json
 

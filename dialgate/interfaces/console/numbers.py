@@ -12,6 +12,7 @@ from dialgate.audit.explanation import Account
 from dialgate.audit.lookups import Reason
 from dialgate.audit.number_history import FoundDecision, Visibility
 from dialgate.cluster.peer_questions import FindDecisions
+from dialgate.core.decision_ids import log_of
 from dialgate.core.model import Deny, Outcome
 from dialgate.crypto.keys import Keys
 from dialgate.crypto.log_signing import Signer
@@ -171,7 +172,7 @@ def _facts(record: Record, *, shared: bool) -> dict[str, Any]:
 def _is_local(visit: Visit, record: Record) -> bool:
     """Return whether the record is in this gate's own log. Only the gate that made a decision can prove it."""
     data = visit.app.config.data
-    return chains.worker_of(data, Keys.open(data / "keys.json").log, record.id.rpartition("-")[0]) is not None
+    return chains.worker_of(data, Keys.open(data / "keys.json").log, log_of(record.id)) is not None
 
 
 # ---- evidence --------------------------------------------------------------------------------------------------------
@@ -219,7 +220,7 @@ async def _bundle(visit: Visit, found: FoundDecision, purpose: str) -> bytes:
 
     async def build() -> bytes:
         path, signer = data / "keys.json", Signer.open(data / "signing.json", now)
-        worker = chains.worker_of(data, Keys.open(path).log, record.id.rpartition("-")[0]) or 1
+        worker = chains.worker_of(data, Keys.open(path).log, log_of(record.id)) or 1
         store = await factory.open_store(app.config, patience=5)
         try:
             sources = evidence.Sources.of(

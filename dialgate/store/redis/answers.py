@@ -2,11 +2,8 @@
 
 from collections.abc import Iterable
 
+from dialgate.core.decision_ids import log_of
 from dialgate.store import Remembered
-
-
-def log_of(decision: str) -> str:
-    return decision.rpartition("-")[0]
 
 
 def seq_of(decision: str) -> int:

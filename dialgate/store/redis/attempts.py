@@ -5,10 +5,11 @@ from collections.abc import Collection, Mapping, Sequence
 from itertools import chain
 from typing import Any, Final
 
+from dialgate.core.decision_ids import log_of
 from dialgate.core.model import Instant, Known
 from dialgate.store import Position, Reading, Remembered, Reservation, StoreUnavailable, refuse_if_short
 from dialgate.store.redis import sequence_index, subject_codec
-from dialgate.store.redis.answers import by_log, decision_of, log_of, recalled, seq_of, stored
+from dialgate.store.redis.answers import by_log, decision_of, recalled, seq_of, stored
 from dialgate.store.redis.commands import Options, pairs
 from dialgate.store.redis.recovery import OLDER_COPY, RedisRecovery, top_of
 

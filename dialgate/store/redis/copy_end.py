@@ -6,6 +6,7 @@ The key `{NAME}:copying` marks an incomplete copy, which no gate opens.
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from typing import Any, Final
 
+from dialgate.core.decision_ids import log_of
 from dialgate.core.ledger_events import Entry
 from dialgate.store import (
     CallerIdProof,
@@ -19,7 +20,7 @@ from dialgate.store import (
 )
 from dialgate.store.copying import CopyRefused, CountedAttempt, Kind, Row
 from dialgate.store.redis import sequence_index, subject_codec
-from dialgate.store.redis.answers import log_of, recalled, seq_of, stored
+from dialgate.store.redis.answers import recalled, seq_of, stored
 from dialgate.store.redis.commands import ATTEMPTS_KEPT, encoded
 from dialgate.store.redis.ledger import PLACES, SUBJECT_BYTES
 from dialgate.store.redis.store import LAYOUT, RedisStore
