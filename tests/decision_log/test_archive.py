@@ -104,9 +104,12 @@ def about(folder: Path, keys: Keys, number: str) -> list[int]:
 
 def test_every_line_is_rebuilt_byte_for_byte_and_the_original_is_deleted(folder: Path) -> None:
     before = content(folder)
+    written = {path.stem: path.stat().st_mtime_ns for path in closed_segments(folder, NOW + HOUR)}
     packed = pack_all(folder)
     assert len(packed) == 2
     assert content(folder) == before
+    # The shipper reports the age of what it has not delivered.
+    assert {one.segment.stem: one.segment.stat().st_mtime_ns for one in packed} == written
     assert chain_holds(folder)
     assert len(list(folder.glob("*.ndjson"))) == 1
     assert {path.stat().st_mode & 0o777 for path in folder.iterdir()} == {0o600}

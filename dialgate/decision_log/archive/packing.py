@@ -3,6 +3,7 @@
 A segment is deleted only after all its lines have been rebuilt from the packed copy and compared.
 """
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import zip_longest
@@ -50,14 +51,15 @@ def pack(segment: Path) -> Packed:
         lines = (line for _, line in lines_of(segment))
         parquet.write(unfinished, segment, lines, lambda seq: _body(others, seq))
         rows = _prove(unfinished, segment)
+        written = segment.stat()
+        os.utime(unfinished, ns=(written.st_atime_ns, written.st_mtime_ns))  # the shipper reports its age
         checksums.write_sums(packed, {packed.name: checksums.digest(unfinished)})
         publish_file(unfinished, packed)
     indexing.update_indexes(folder)
-    before = segment.stat().st_size
     segment.unlink()
     sync_folder(folder)
     after = sum(path.stat().st_size for path in checksums.files_of(packed))
-    return Packed(packed, rows, before, after)
+    return Packed(packed, rows, written.st_size, after)
 
 
 def _prove(unfinished: Path, segment: Path) -> int:
