@@ -1,4 +1,4 @@
-"""Writes to the ledger have limits, and a refusal says what to do without repeating a number."""
+"""Writes to the ledger have limits. An error message says what to do, but does not contain the telephone number."""
 
 import re
 import threading

@@ -21,9 +21,9 @@ class Case(NamedTuple):
     """A scenario, and the alarms that the last run of the job must raise.
 
     The first run submits the numbers of a call list. If `answered` is true, the registry responds at once, and the job
-    runs again. `fault` is the fault that the simulated registry makes, if any. If `second` is true, a second call list
-    is loaded. The last run is `after` milliseconds after the first. `expiring_numbers` is the number in the text of the
-    alarm `expiring`.
+    runs again. `fault` is the fault that the simulated registry injects, if any. If `second` is true, a second call
+    list is loaded. The last run is `after` milliseconds after the first. `expiring_numbers` is the count in the text
+    of the alarm `expiring`.
     """
 
     after: int
