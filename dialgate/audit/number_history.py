@@ -8,23 +8,20 @@ from collections.abc import Collection, Iterator
 from heapq import merge
 from itertools import islice, takewhile
 from pathlib import Path
-from typing import Final, TypeAlias
+from typing import Final
 
 from msgspec import Struct
 
 from dialgate.audit.legal_holds import Holds
 from dialgate.core import phone
-from dialgate.core.decision_ids import log_of
 from dialgate.core.model import Instant, OutcomeRecord
 from dialgate.crypto.keys import Keys
 from dialgate.decision_log import Line, span
 from dialgate.decision_log.chains import Chains
-from dialgate.decision_log.records import Record
+from dialgate.decision_log.records import Position, Record, position
 from dialgate.lists.number_set import DamagedFile, NumberSet
 from dialgate.lists.snapshot import Consultation, SnapshotMissing, read_contents, read_manifest
 
-# Orders decisions across gates, oldest first: time, log, sequence in the log.
-Position: TypeAlias = tuple[Instant, str, int]
 BEGINNING: Final[Position] = (0, "", 0)
 _FOR_EVER: Final[Instant] = 1 << 62
 
@@ -149,10 +146,6 @@ class Inquiry:
             FoundDecision(line.hash, record, tuple(outcomes[record.id]), _consultations_of(record, published))
             for line, record in entries
         ]
-
-
-def position(record: Record) -> Position:
-    return record.at, log_of(record.id), record.seq
 
 
 def e164(raw: str, home: str) -> str:

@@ -11,10 +11,11 @@ from typing import Protocol, TypeVar
 
 from msgspec import structs
 
-from dialgate.audit.number_history import FoundDecision, Inquiry, Position, Visibility, position
+from dialgate.audit.number_history import FoundDecision, Inquiry, Visibility
 from dialgate.cluster.peer_questions import Decisions, FindDecision, FindDecisions, FindOutcomes
 from dialgate.cluster.peers import Peers
 from dialgate.core.model import OutcomeRecord
+from dialgate.decision_log.records import Position, position
 
 _T = TypeVar("_T")
 Missing = Mapping[str, str]  # gates that could not be asked, each with the reason

@@ -8,9 +8,10 @@ from typing import Annotated, Any, Generic, TypeAlias, TypeVar, get_args
 
 from msgspec import Meta, Struct
 
-from dialgate.audit.number_history import FoundDecision, Position, Visibility
+from dialgate.audit.number_history import FoundDecision, Visibility
 from dialgate.cluster.personal_data import Share
 from dialgate.core.model import Instant, OutcomeRecord
+from dialgate.decision_log.records import Position
 
 T = TypeVar("T")
 

@@ -15,11 +15,10 @@ from typing import Final
 
 from msgspec import Struct
 
-from dialgate.core.decision_ids import log_of
 from dialgate.core.model import OutcomeRecord
 from dialgate.crypto.keys import log_name
 from dialgate.decision_log import Line, span
-from dialgate.decision_log.records import Reader, Record
+from dialgate.decision_log.records import Reader, Record, position
 
 _WORKER: Final = re.compile(r"worker-([2-9]|[1-9][0-9]{1,2})")
 
@@ -73,7 +72,11 @@ class Chains:
 
     def about(self, hashes: Collection[bytes]) -> Iterator[tuple[Line, Record]]:
         """Yield the decisions whose `number` is one of these keyed hashes, newest first. Raises `LogDamaged`."""
-        return merge(*(reader.about(hashes) for reader in self.readers.values()), key=_at, reverse=True)
+        return merge(
+            *(reader.about(hashes) for reader in self.readers.values()),
+            key=lambda entry: position(entry[1]),
+            reverse=True,
+        )
 
     def outcomes(self, of: Collection[Record]) -> dict[str, list[OutcomeRecord]]:
         """Return the outcomes reported for each decision, oldest first, by decision id. Raises `LogDamaged`."""
@@ -98,8 +101,3 @@ class Chains:
         """Call `select` with each chain's reader, one after another, and yield the results."""
         for reader in self.readers.values():
             yield from select(reader)
-
-
-def _at(entry: tuple[Line, Record]) -> tuple[int, str, int]:
-    record = entry[1]
-    return record.at, log_of(record.id), record.seq

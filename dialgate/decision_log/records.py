@@ -9,11 +9,14 @@ from typing import TypeAlias
 import msgspec
 from msgspec import Struct, structs
 
+from dialgate.core.decision_ids import log_of
 from dialgate.core.model import SECOND, Decided, Decision, Facts, Grounds, Instant, OutcomeRecord
 from dialgate.decision_log import Line, LogDamaged
 from dialgate.decision_log.archive import Segments
 
 Entry: TypeAlias = Decided | Grounds | OutcomeRecord
+# Orders decisions across gates, oldest first: time, log, sequence in the log.
+Position: TypeAlias = tuple[Instant, str, int]
 
 _CACHED_GROUNDS = 4_096
 _OUTCOME = b'{"type":"outcome"'
@@ -153,6 +156,10 @@ class Reader:
 
 def month_of(at: Instant) -> str:
     return f"{datetime.fromtimestamp(at // SECOND, UTC):%Y-%m}"
+
+
+def position(record: Record) -> Position:
+    return record.at, log_of(record.id), record.seq
 
 
 def build_record(decision: Decided, grounds: Grounds) -> Record:

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from dialgate.audit.key_retirement import Month, months, retire
 from dialgate.audit.legal_holds import HoldRefused, Holds
-from dialgate.audit.number_history import Inquiry, Position, Visibility, position
+from dialgate.audit.number_history import Inquiry, Visibility
 from dialgate.config import decision_retention, loader
 from dialgate.config.configuration import Config, ConfigError
 from dialgate.config.decision_retention import Retention
@@ -23,7 +23,7 @@ from dialgate.crypto.log_signing import Signer
 from dialgate.decision_log import LogDamaged, make_checkpoint, verify
 from dialgate.decision_log.archive import closed_segments
 from dialgate.decision_log.archive.packing import pack
-from dialgate.decision_log.records import Reader, Record
+from dialgate.decision_log.records import Position, Reader, Record, position
 from dialgate.interfaces.cli.main import app
 from tests.decision_log.test_archive import chain_holds
 from tests.support.casebook import law_data, law_of
