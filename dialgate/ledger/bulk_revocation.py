@@ -50,8 +50,8 @@ class Stops(Struct, frozen=True):
     `first` is the first invalid row.
     """
 
-    numbers: "NDArray[np.uint64]"
-    at: "NDArray[np.int64]"
+    numbers: NDArray[np.uint64]
+    at: NDArray[np.int64]
     rows: int
     duplicates: int
     problems: int

@@ -21,31 +21,26 @@ Compatibility: the layout of `format` 1 never changes. A different layout gets a
 readers reject. The program that writes the file defines the content of the metadata.
 
 The header's checksum covers the checksums of metadata and body, so it identifies the whole content. It is
-available as `NumberSet.sha256`. Look-ups need neither numpy nor copies. All processes that map the file share
-its pages.
+available as `NumberSet.sha256`. Look-ups copy nothing. All processes that map the file share its pages.
 """
-
-from __future__ import annotations
 
 import mmap
 import os
 import struct
+from collections.abc import Iterable, Iterator
 from hashlib import sha256
-from typing import TYPE_CHECKING, BinaryIO, Final, NamedTuple
+from pathlib import Path
+from typing import BinaryIO, Final, NamedTuple, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
 
 from dialgate.native import Tagger
 from dialgate.runtime.chunked_write import write_in_chunks
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-    from pathlib import Path
-
-    import numpy as np
-    from numpy.typing import NDArray
-
-    Numbers = NDArray[np.uint64]
-    Tags = NDArray[np.uint16]
-    Words = NDArray[np.uint16]
+Numbers: TypeAlias = NDArray[np.uint64]
+Tags: TypeAlias = NDArray[np.uint16]
+Words: TypeAlias = NDArray[np.uint16]
 
 LIMIT: Final = 10**15
 MAGIC: Final = b"\x93NUMSET\n"
@@ -155,8 +150,6 @@ def distinct(numbers: Numbers) -> Numbers:
 
     `np.unique` took 20 times as long for 3 million numbers.
     """
-    import numpy as np  # noqa: PLC0415 - a process that only looks up must stay small
-
     ordered = np.sort(numbers)
     first = np.ones(len(ordered), np.bool_)
     first[1:] = ordered[1:] != ordered[:-1]
@@ -165,8 +158,6 @@ def distinct(numbers: Numbers) -> Numbers:
 
 def _whole_blocks(chunks: Iterable[Numbers]) -> Iterator[Numbers]:
     """Regroup the numbers so that no block of 10,000 is split between two chunks."""
-    import numpy as np  # noqa: PLC0415 - a process that only looks up must stay small
-
     rest = np.empty(0, np.uint64)
     for chunk in chunks:
         run = np.concatenate((rest, chunk))
@@ -181,8 +172,6 @@ def _whole_blocks(chunks: Iterable[Numbers]) -> Iterator[Numbers]:
 
 
 def _write_containers(body: _Body, chunks: Iterable[Numbers]) -> _Blocks:
-    import numpy as np  # noqa: PLC0415 - a process that only looks up must stay small
-
     parts: list[_Blocks] = []
     for run in _whole_blocks(chunks):
         block = run // np.uint64(BLOCK)
@@ -199,8 +188,6 @@ def _write_containers(body: _Body, chunks: Iterable[Numbers]) -> _Blocks:
 
 def _containers(lows: Words, blocks: _Blocks) -> Words:
     """Return the concatenated words of the containers of all blocks."""
-    import numpy as np  # noqa: PLC0415 - a process that only looks up must stay small
-
     dense = blocks.counts >= DENSE
     if not dense.any():
         return lows
@@ -217,8 +204,6 @@ def _containers(lows: Words, blocks: _Blocks) -> Words:
 
 def _bitmaps(bits: NDArray[np.bool_]) -> Words:
     """Return a row of 645 words for each row of 10,000 bits."""
-    import numpy as np  # noqa: PLC0415 - a process that only looks up must stay small
-
     packed = np.packbits(bits, axis=1, bitorder="little")
     counts = np.add.reduceat(np.bitwise_count(packed), np.arange(GROUPS) * 64, axis=1, dtype=np.uint16)
     before = np.cumsum(counts, axis=1, dtype="<u2") - counts
@@ -226,8 +211,6 @@ def _bitmaps(bits: NDArray[np.bool_]) -> Words:
 
 
 def _write_directories(body: _Body, blocks: _Blocks, *, ranked: bool) -> int:
-    import numpy as np  # noqa: PLC0415 - a process that only looks up must stay small
-
     supers, row = np.unique(blocks.ids // BLOCKS, return_inverse=True)
     body.add(supers.astype("<u8").data)
     at = row * BLOCKS + (blocks.ids % BLOCKS).astype(np.int64) + 1
@@ -268,7 +251,7 @@ class NumberSet:
         self.tag = Tagger(data, *self.places)
 
     @classmethod
-    def open(cls, path: Path) -> NumberSet:
+    def open(cls, path: Path) -> "NumberSet":
         """Open a file and verify its header, length and metadata. Raises `DamagedFile` and `OSError`.
 
         `verify` checks the rest.
@@ -280,7 +263,7 @@ class NumberSet:
                 raise DamagedFile(str(path), "metadata checksum differs")
             return cls(str(path), header, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
 
-    def _part(self, kind: str, at: int, items: int) -> memoryview[int]:
+    def _part(self, kind: str, at: int, items: int) -> "memoryview[int]":  # a type of the checker only
         part: memoryview[int] = self._view[at : at + items * struct.calcsize("=" + kind)].cast(kind)  # type: ignore[call-overload]  # kind is H, I or Q
         return part
 
@@ -300,8 +283,6 @@ class NumberSet:
 
     def arrays(self) -> tuple[Numbers, Tags | None]:
         """Return copies of all numbers, in order, and of their tags."""
-        import numpy as np  # noqa: PLC0415 - a process that only looks up must stay small
-
         numbers = np.concatenate([np.empty(0, np.uint64), *self.spans()])
         return numbers, None if self._tags is None else np.array(self._tags, np.uint16)
 
@@ -310,8 +291,6 @@ class NumberSet:
 
         To save memory, each array covers only one super-block.
         """
-        import numpy as np  # noqa: PLC0415 - a process that only looks up must stay small
-
         for span, first in self._supers.items():
             low, high = span * BLOCKS * BLOCK, (span + 1) * BLOCKS * BLOCK
             if low < end and high > begin:
@@ -333,8 +312,6 @@ class NumberSet:
         return total
 
     def _count(self, first: int, last: int) -> int:
-        import numpy as np  # noqa: PLC0415 - a process that only looks up must stay small
-
         begins = np.array(self._directory[first : last + 1], np.int64)
         dense = begins[:-1][(sizes := np.diff(begins)) == DENSE]
         words = np.frombuffer(self._words, "<u2")
@@ -345,8 +322,6 @@ class NumberSet:
         return int(sizes[sizes != DENSE].sum() + before + np.bitwise_count(bits).sum(dtype=np.int64))
 
     def _span(self, low: int, first: int) -> Numbers:
-        import numpy as np  # noqa: PLC0415 - a process that only looks up must stay small
-
         bounds = np.array(self._directory[first : first + BLOCKS + 1], np.int64)
         sizes = np.diff(bounds)
         begin, end = int(bounds[0]), int(bounds[-1])
