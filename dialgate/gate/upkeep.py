@@ -102,7 +102,6 @@ class Upkeep:
         self.metrics = metrics
         self._folder, self._store, self._log = folder, store, log
         self._checkpoints, self._uncovered = checkpoints, ""
-        self._refused: tuple[int, int, int] | None = None
         self.chain = chain
         self.lacking: frozenset[str] | None = None
         self._threads = ThreadPool("upkeep", _THREADS)

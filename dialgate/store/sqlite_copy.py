@@ -48,7 +48,7 @@ _TABLES: Final = ("ledger", "attempt", "answer")
 
 class SqliteEnd:
     def __init__(self, path: Path) -> None:
-        self._path, self._db = path, sqlite3.connect(":memory:")
+        self._path = path
         self._target = False
 
     def _open(self) -> sqlite3.Connection:
@@ -122,7 +122,7 @@ class SqliteEnd:
         self._target = False
 
     async def close(self) -> None:
-        self._db.close()
+        """Do nothing, because each step opens and closes the file."""
 
 
 def _row(kind: Kind, columns: Sequence[Any]) -> Row:
