@@ -290,7 +290,7 @@ def _public_keys(public: Mapping[str, bytes], used: Iterable[StoredCheckpoint]) 
 async def _finding(sources: Sources, known: KnownDecision, outcomes: list[int]) -> Finding:
     record, number = known.record, known.number
     with suppress(KeyRetired):
-        number = number or sources.keys.month(record.at).unseal(record.sealed).split(" ", 1)[0]
+        number = number or sources.keys.month(record.at).called_number(record.sealed)
     ids = {answer.consultation for answer in record.facts.registries}
     return Finding(
         id=record.id,

@@ -152,6 +152,10 @@ class MonthKeys(Sealer):
         """Return a 16-byte keyed hash. A plain hash could be reversed by trying all 10^10 numbers."""
         return self._keyed.digest(number.encode())
 
+    def called_number(self, sealed: bytes) -> str:
+        """Return the called number in a record's `sealed` field, in E.164 format. Raises `KeysUnusable`."""
+        return self.unseal(sealed).split(" ", 1)[0]
+
     def mask(self, value: bytes, decision: str) -> bytes:
         """Mask `value` (16 bytes) for this decision, by XOR. Masking the result again returns `value`.
 

@@ -120,4 +120,4 @@ def _attempt(record: Record, keys: Keys, month: MonthKeys) -> tuple[bytes, Attem
     attempt = Attempt(
         decision=record.id, at=record.at, campaign=campaign.id, basis=basis, goods=campaign.goods
     )
-    return keys.subject(record.facts.controller.id, stop_recovery.dialled(record, month)), attempt
+    return keys.subject(record.facts.controller.id, month.called_number(record.sealed)), attempt

@@ -162,7 +162,7 @@ class LogRecorder:
         entry = Chains(self._data).find(decision)
         if entry is None:
             return None
-        number = self._keys.month(entry.record.at).unseal(entry.record.sealed).split(" ", 1)[0]
+        number = self._keys.month(entry.record.at).called_number(entry.record.sealed)
         return entry.record.facts.controller.id, number
 
     def close(self) -> None:

@@ -59,7 +59,7 @@ class KnownStops:
         known, controller = record.facts.known, record.facts.controller.id
         if not (known.revocations or known.consents or known.wrong_numbers):
             return  # most records: avoid the decryption
-        number, proof = dialled(record, month), _proof(record.id)
+        number, proof = month.called_number(record.sealed), _proof(record.id)
         for revocation in known.revocations:
             owner = "*" if revocation.scope == "everyone" else controller
             revoked = Revoked(at=revocation.at, scope=revocation.scope, campaign=revocation.campaign)
@@ -103,7 +103,7 @@ async def enter_opt_outs(
         decision = chains.find(outcome.decision)
         try:
             if decision:
-                number = dialled(decision.record, keys.month(decision.record.at))
+                number = keys.month(decision.record.at).called_number(decision.record.sealed)
                 stop: Stop | None = opt_out(keys, outcome, decision.record.facts.controller.id, number)
             else:
                 stop = await _by_attempt(data, store, outcome)
@@ -155,11 +155,6 @@ async def _by_attempt(data: Path, store: RecoveryStore, outcome: OutcomeRecord) 
         channel="call",
         proof=proof,
     )
-
-
-def dialled(record: Record, month: MonthKeys) -> str:
-    """Return the called number in a record, in E.164 format."""
-    return month.unseal(record.sealed).split(" ", 1)[0]
 
 
 def _proof(decision: str) -> str:

@@ -94,7 +94,7 @@ def exposure(config: Config, span: Span, lookups: Iterable[Lookup], keys: Keys) 
     unreadable = 0
     for at, sealed in counts.sealed.values():
         try:
-            numbers.add(keys.month(at).unseal(sealed).split(" ", 1)[0])
+            numbers.add(keys.month(at).called_number(sealed))
         except KeyRetired:
             unreadable += 1
     client = next((known for known in config.settings.clients if known.name == span.client), None)

@@ -235,4 +235,4 @@ async def _bundle(visit: Visit, found: FoundDecision, purpose: str) -> bytes:
 
 
 def _number(keys: Keys, record: Record) -> str:
-    return keys.month(record.at).unseal(record.sealed).split(" ", 1)[0]
+    return keys.month(record.at).called_number(record.sealed)
