@@ -25,7 +25,7 @@ from threading import Lock
 from typing import Self, TypeVar
 
 from msgspec import structs
-from msgspec.json import Decoder, encode
+from msgspec.json import decode, encode
 
 from dialgate.core.ledger_events import Draft, Entry
 from dialgate.core.model import Attempt, Instant, Known, Result
@@ -61,9 +61,6 @@ _FEW_ROWS = 4_096  # a buffer with fewer rows is flushed during maintenance
 _YIELD = 0.12  # seconds between parts of a buffer: processes waiting for the lock poll every 0.1 s
 
 T = TypeVar("T")
-_call_list = Decoder(CallList)
-_proof = Decoder(CallerIdProof)
-_delivery = Decoder(Delivery)
 
 
 class SqliteStore:
@@ -343,8 +340,7 @@ class SqliteStore:
         await self._write(lambda db: campaign_counts.lift_pause(db, lift))
 
     async def lists(self) -> list[CallList]:
-        query = "SELECT body FROM call_list ORDER BY controller, id"
-        return await self._in_thread(lambda db: [_call_list.decode(row[0]) for row in db.execute(query)])
+        return await self._in_thread(tables.lists)
 
     async def add_list(self, call_list: CallList) -> bool:
         values = (call_list.controller, call_list.id, encode(call_list).decode())
@@ -357,7 +353,7 @@ class SqliteStore:
             row = db.execute("SELECT body FROM call_list WHERE controller = ? AND id = ?", key).fetchone()
             if row is None:
                 return None
-            call_list = _call_list.decode(row[0])
+            call_list = decode(row[0], type=CallList)
             retired = structs.replace(call_list, retired_at=call_list.retired_at or at)
             values = (encode(retired).decode(), *key)
             db.execute("UPDATE call_list SET body = ? WHERE controller = ? AND id = ?", values)
@@ -366,19 +362,14 @@ class SqliteStore:
         return await self._write(step)
 
     async def proofs(self) -> list[CallerIdProof]:
-        def step(db: sqlite3.Connection) -> list[CallerIdProof]:
-            proofs = (_proof.decode(body) for (body,) in db.execute("SELECT body FROM proof ORDER BY at, id"))
-            return list({(proof.controller, proof.caller_id): proof for proof in proofs}.values())
-
-        return await self._in_thread(step)
+        return await self._in_thread(tables.proofs)
 
     async def put_proof(self, proof: CallerIdProof) -> None:
         values = (proof.at, encode(proof).decode())
         await self._write(lambda db: db.execute("INSERT INTO proof (at, body) VALUES (?, ?)", values))
 
     async def deliveries(self) -> list[Delivery]:
-        query = "SELECT body FROM delivery"
-        return await self._in_thread(lambda db: [_delivery.decode(row[0]) for row in db.execute(query)])
+        return await self._in_thread(tables.deliveries)
 
     async def put_delivery(self, delivery: Delivery) -> None:
         values = (delivery.webhook, encode(delivery).decode())

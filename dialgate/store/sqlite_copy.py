@@ -10,7 +10,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from msgspec.json import Decoder, encode
+from msgspec.json import encode
 
 from dialgate.core.ledger_events import Entry
 from dialgate.store import (
@@ -28,18 +28,19 @@ from dialgate.store.copying import CopyRefused, CountedAttempt, Kind, Row
 
 _T = TypeVar("_T")
 _BATCH_ROWS: Final = 2_000
-_list, _proof, _delivery = Decoder(CallList), Decoder(CallerIdProof), Decoder(Delivery)
-_lift = Decoder(PauseLift)
 _QUERIES: Final[dict[Kind, str]] = {
     "ledger": tables.ENTRY + "WHERE seq > ? ORDER BY seq",
     "attempts": "SELECT at, decision, campaign, basis, result, goods, subject, result_at FROM attempt WHERE ? = 0",
     "answers": "SELECT key, at, answer, decision FROM answer WHERE ? = 0",
     "positions": "SELECT log, seq FROM position WHERE ? = 0",
-    "lists": "SELECT body FROM call_list WHERE ? = 0",
-    "proofs": "SELECT body FROM proof WHERE ? = 0 ORDER BY at, id",
-    "deliveries": "SELECT body FROM delivery WHERE ? = 0",
     "counts": f"{sqlite_counts.COUNTS} WHERE ? = 0",
-    "lifts": f"{sqlite_counts.LIFTS} WHERE ? = 0",
+}
+# Kinds with so few rows that they are read at once.
+_FEW: Final[dict[Kind, Callable[[sqlite3.Connection], Sequence[Row]]]] = {
+    "lists": tables.lists,
+    "proofs": tables.proofs,  # only the newest, because a shared store keeps no earlier ones
+    "deliveries": tables.deliveries,
+    "lifts": sqlite_counts.pause_lifts,
 }
 # Rows that the gate has not yet compared with its log after a crash.
 _UNSETTLED: Final = "SELECT log FROM position WHERE reached > seq LIMIT 1"
@@ -91,10 +92,12 @@ class SqliteEnd:
 
     async def rows(self, kind: Kind, after: int = 0) -> AsyncGenerator[list[Row], None]:
         with self._database_errors(), closing(await asyncio.to_thread(self._open)) as db:
+            if kind in _FEW:
+                yield list(await asyncio.to_thread(_FEW[kind], db))
+                return
             cursor = db.execute(_QUERIES[kind], (after,))
             while batch := await asyncio.to_thread(cursor.fetchmany, _BATCH_ROWS):
-                rows = [_row(kind, columns) for columns in batch]
-                yield list(_newest_proofs(db, rows)) if kind == "proofs" else rows
+                yield [_row(kind, columns) for columns in batch]
 
     async def begin(self) -> None:
         if self._path.exists():
@@ -136,39 +139,14 @@ def _row(kind: Kind, columns: Sequence[Any]) -> Row:
             return Remembered(*columns)
         case "positions":
             return Position(*columns)
-        case "lists":
-            return _list.decode(columns[0])
-        case "proofs":
-            return _proof.decode(columns[0])
-        case "deliveries":
-            return _delivery.decode(columns[0])
-        case "counts":
+        case _:  # counts; the other kinds are in `_FEW`
             return HourCount(*columns)
-        case "lifts":
-            return _lift.decode(columns[0])
-
-
-def _newest_proofs(db: sqlite3.Connection, rows: Sequence[Row]) -> Iterator[Row]:
-    """Yield only the newest proof for each caller ID, because a shared store keeps no earlier ones."""
-    proofs = [_proof.decode(body) for (body,) in db.execute(_QUERIES["proofs"], (0,))]
-    newest = {(proof.controller, proof.caller_id): proof for proof in proofs}
-    yield from (row for row in rows if row in newest.values())
 
 
 def _insert(db: sqlite3.Connection, row: Row) -> None:
     match row:
         case Entry():
-            values = (
-                row.seq,
-                row.subject,
-                row.at,
-                row.controller,
-                row.actor,
-                row.channel,
-                row.proof,
-                row.sealed,
-            )
-            db.execute("INSERT INTO ledger VALUES (?,?,?,?,?,?,?,?,?)", (*values, encode(row.event).decode()))
+            tables.enter(db, row.seq, [row])
         case CountedAttempt(subject, attempt, at):
             attempt_row = (
                 attempt.decision,

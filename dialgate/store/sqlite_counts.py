@@ -10,7 +10,6 @@ from dialgate.store.campaign_counts import HourCount, PauseLift, count_of
 
 _lift = Decoder(PauseLift)
 COUNTS = "SELECT hour, campaign, answered, abandoned FROM hour_count"
-LIFTS = "SELECT body FROM pause_lift"
 _VERSION = "SELECT coalesce(max(version), 0) FROM hour_count"
 _ADD = f"""
     INSERT INTO hour_count VALUES (?, ?, ?, ?, ({_VERSION}) + 1)
@@ -62,7 +61,8 @@ def lifts_version(db: sqlite3.Connection) -> int:
 
 
 def pause_lifts(db: sqlite3.Connection) -> list[PauseLift]:
-    return [_lift.decode(body) for (body,) in db.execute(f"{LIFTS} ORDER BY at, campaign")]
+    query = "SELECT body FROM pause_lift ORDER BY at, campaign"
+    return [_lift.decode(body) for (body,) in db.execute(query)]
 
 
 def lift_pause(db: sqlite3.Connection, lift: PauseLift) -> None:

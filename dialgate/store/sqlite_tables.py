@@ -23,7 +23,7 @@ from msgspec.json import Decoder, encode
 from dialgate.core.abandonment import ANSWERED
 from dialgate.core.ledger_events import Draft, Entry, Event, fold
 from dialgate.core.model import RESULT_RANK, Attempt, Instant, Known
-from dialgate.store import CallList, Position, Remembered, StoreUnavailable
+from dialgate.store import CallerIdProof, CallList, Delivery, Position, Remembered, StoreUnavailable
 from dialgate.store.write_buffer import BufferPart
 
 APPLICATION = 0x64676174
@@ -135,6 +135,7 @@ DROP_ANSWERS = f"DELETE FROM answer WHERE {_NAMED}"  # noqa: S608 - as above
 
 _ONE_ROW = re.compile(r"VALUES (\([?, ]+\))")
 _event = Decoder(Event)
+_call_list, _proof, _delivery = Decoder(CallList), Decoder(CallerIdProof), Decoder(Delivery)
 
 
 @contextmanager
@@ -329,6 +330,21 @@ def remove(db: sqlite3.Connection, seqs: Sequence[int], drafts: Sequence[Draft])
     db.execute("DELETE FROM ledger WHERE seq IN (SELECT value FROM json_each(?))", (encode(seqs).decode(),))
     db.execute("PRAGMA secure_delete=OFF")
     return append(db, drafts)
+
+
+def lists(db: sqlite3.Connection) -> list[CallList]:
+    rows = db.execute("SELECT body FROM call_list ORDER BY controller, id")
+    return [_call_list.decode(body) for (body,) in rows]
+
+
+def proofs(db: sqlite3.Connection) -> list[CallerIdProof]:
+    """Return the newest proof for each pair of controller and caller ID."""
+    every = (_proof.decode(body) for (body,) in db.execute("SELECT body FROM proof ORDER BY at, id"))
+    return list({(proof.controller, proof.caller_id): proof for proof in every}.values())
+
+
+def deliveries(db: sqlite3.Connection) -> list[Delivery]:
+    return [_delivery.decode(body) for (body,) in db.execute("SELECT body FROM delivery")]
 
 
 def replace_list(db: sqlite3.Connection, call_list: CallList, sha256: str) -> bool:
