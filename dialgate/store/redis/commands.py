@@ -1,6 +1,6 @@
 """Commands and scripts for the shared store, with checks of the replies."""
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from hashlib import sha1
 from pathlib import Path
 from typing import Any, Final
@@ -136,6 +136,17 @@ class RedisCommands:
 
     async def run(self, *command: Any) -> Any:
         return (await self.together([command]))[0]
+
+    async def scan(self, kind: str, at_once: int) -> AsyncIterator[list[bytes]]:
+        """Yield all keys of a kind, about `at_once` in a batch. A key may be repeated."""
+        cursor = 0
+        while True:
+            scanned = await self.run("SCAN", cursor, "MATCH", self.key(kind, b"*"), "COUNT", at_once)
+            cursor = int(scanned[0])
+            if scanned[1]:
+                yield list(scanned[1])
+            if not cursor:
+                return
 
     def _ping(self) -> tuple[Any, ...]:
         return ("SET", self.key("ping"), b"")

@@ -3,7 +3,7 @@
 The key `{NAME}:copying` marks an incomplete copy, which no gate opens.
 """
 
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from typing import Any, Final
 
 from dialgate.core.decision_ids import log_of
@@ -49,10 +49,12 @@ class RedisEnd:
             while entries := await self._store.since(after, _AT_ONCE):
                 after = entries[-1].seq
                 yield list(entries)
-        elif kind in {"attempts", "answers"}:
-            pattern = "s:" if kind == "attempts" else "q:"
-            async for keys in self._scan(pattern):
-                yield await (self._attempts(keys) if kind == "attempts" else self._answers(keys))
+        elif kind == "attempts":
+            async for keys in self._store.scan("s:", _AT_ONCE):
+                yield await self._attempts(keys)
+        elif kind == "answers":
+            async for keys in self._store.scan("q:", _AT_ONCE):
+                yield await self._answers(keys)
         else:
             yield list(await self._few(kind))
 
@@ -66,17 +68,6 @@ class RedisEnd:
         if kind == "lifts":
             return await self._store.pause_lifts()
         return await (self._store.proofs() if kind == "proofs" else self._store.deliveries())
-
-    async def _scan(self, kind: str) -> AsyncIterator[list[bytes]]:
-        cursor = 0
-        while True:
-            pattern = self._store.key(kind, b"*")
-            scanned = await self._store.run("SCAN", cursor, "MATCH", pattern, "COUNT", _AT_ONCE)
-            cursor = int(scanned[0])
-            if scanned[1]:
-                yield list(scanned[1])
-            if not cursor:
-                return
 
     async def _attempts(self, keys: list[bytes]) -> list[Row]:
         prefix = len(self._store.key("s:"))
@@ -111,7 +102,7 @@ class RedisEnd:
         )
 
     async def _holds_attempts(self) -> bool:
-        async for _ in self._scan("s:"):
+        async for _ in self._store.scan("s:", _AT_ONCE):
             return True
         return False
 

@@ -42,10 +42,8 @@ class RedisResults(RedisAttempts):
         Redis never expires the attempts of a subject with ledger entries.
         """
         counts: dict[bytes, int] = {}  # a scan may return a key twice
-        cursor = 0
-        while True:
-            scanned = await self.run("SCAN", cursor, "MATCH", self.key("s:", b"*"), "COUNT", _AT_ONCE)
-            cursor, left = int(scanned[0]), list(scanned[1])
+        async for keys in self.scan("s:", _AT_ONCE):
+            left = keys
             while left:
                 values = await self.run("MGET", *left)
                 old = {
@@ -58,8 +56,7 @@ class RedisResults(RedisAttempts):
                 left = await self._drop_from_subjects(old) if drop and old else []
                 for key in left:
                     counts[key] -= len(old[key][1])
-            if not cursor:
-                return sum(counts.values())
+        return sum(counts.values())
 
     async def _drop_from_subjects(self, old: Mapping[bytes, tuple[bytes, list[str]]]) -> list[bytes]:
         """Remove old attempts. Return the keys that were skipped because their value has changed."""
