@@ -329,8 +329,8 @@ class Gatherer:
         """Return the answers that the registries of `country` gave to a controller about a number."""
         if self._snapshot is None:
             return ()
-        registries = [self._snapshot.of(name, controller) for name in self._registries[country]]
-        return tuple(registry.answers[registry.place(int(e164))] for registry in registries)
+        snapshot, number = self._snapshot, int(e164)
+        return tuple(snapshot.answer(name, controller, number) for name in self._registries[country])
 
     def files(self, question: Question) -> FileFacts:
         if not question.subjects:
