@@ -96,7 +96,7 @@ def result_line(decision: str, result: Result, at: Instant) -> bytes:
 
 
 def entries(value: bytes, subject: bytes) -> list[Entry]:
-    lines = [line for line in _decode(value) if isinstance(line, _Written)] if value else []
+    lines = [line for line in _decode(value) if isinstance(line, _Written)]
     return [_entry(line, subject) for line in sorted(lines, key=lambda line: line.seq)]
 
 
@@ -116,7 +116,7 @@ def _entry(line: _Written, subject: bytes) -> Entry:
 
 def attempts(value: bytes) -> list[tuple[Attempt, Instant]]:
     """Return the attempts, oldest first, each with the time of its result (0 if it has none)."""
-    return _attempts(_decode(value)) if value else []
+    return _attempts(_decode(value))
 
 
 def _attempts(lines: Iterable[_Line]) -> list[tuple[Attempt, Instant]]:
@@ -171,8 +171,6 @@ def old_decisions(value: bytes, before: Instant) -> list[str]:
 
 
 def without_attempts(value: bytes, decisions: Collection[str]) -> bytes:
-    if not value:
-        return b""
     return _filter_lines(value, lambda line: isinstance(line, _Written) or line.decision not in decisions)
 
 
