@@ -88,11 +88,6 @@ class StopRetries:
             await stop_recovery.enter(self._store, self._keys, [stop], now)
         return True
 
-    async def wait(self) -> None:
-        """Wait until the current round ends."""
-        if self._task is not None:
-            await self._task
-
     async def close(self) -> None:
         if self._task is not None:
             self._task.cancel()

@@ -281,7 +281,8 @@ async def test_a_stop_of_a_call_that_another_gate_allowed_is_requested_until_it_
         folders[0] / "dialgate.yaml", seconds=(seconds := Hand(0))
     )  # counts its calls again, so that the store contains the person
     await milan.tick()
-    await milan._stops.wait()
+    assert milan._stops._task is not None
+    await milan._stops._task
     await milan.tick()
     assert "ledger" not in milan.gate.readiness()
     await wait_for_others(rome, seconds)
