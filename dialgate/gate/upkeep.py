@@ -74,9 +74,6 @@ class Pulse:
         """The age in seconds."""
         return self._clock() - self._completed if self._started else 0.0
 
-    def is_late(self, seconds: float) -> bool:
-        return self.age > seconds
-
 
 class Upkeep:
     """The upkeep of one gate.
@@ -118,7 +115,7 @@ class Upkeep:
         self.durable_note = DurableNote(store, log)
         self._keeping_clock = BackgroundWork(self._keep_instant, _FAULTS)
         self._covering = BackgroundWork(self._checkpoint, _FAULTS)
-        self._stamping = BackgroundWork(self._stamp, (NoTimestamp, *_FAULTS))
+        self._stamping = BackgroundWork(self._stamp, ())
         for component in COMPONENTS:
             metrics.ready.labels(component).set(1)
             metrics.faults.labels(component)  # start at 0: Prometheus ignores a rise from nothing to 1
@@ -133,7 +130,7 @@ class Upkeep:
 
     @property
     def _late(self) -> bool:
-        return self.pulse.is_late(self.gatherer.config.settings.upkeep_stale_seconds)
+        return self.pulse.age > self.gatherer.config.settings.upkeep_stale_seconds
 
     def refuse_if_late(self) -> None:
         """Raise `UpkeepLate` if the last complete round is too old."""
