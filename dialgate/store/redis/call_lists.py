@@ -31,7 +31,7 @@ class RedisCallLists(RedisCommands):
             fresh = structs.replace(
                 current, file=call_list.file, sha256=call_list.sha256, numbers=call_list.numbers
             )
-            if await self.script("retire", [key], [field, body, encoded(fresh)], durably=True):
+            if await self.script("retire", [key], [field, body, encoded(fresh)]):
                 return True
 
     async def retire_list(self, controller: str, name: str, at: Instant) -> CallList | None:
@@ -42,7 +42,7 @@ class RedisCallLists(RedisCommands):
                 return None
             current = _call_list.decode(body)
             retired = structs.replace(current, retired_at=current.retired_at or at)
-            if await self.script("retire", [key], [field, body, encoded(retired)], durably=True):
+            if await self.script("retire", [key], [field, body, encoded(retired)]):
                 return retired
 
     async def proofs(self) -> list[CallerIdProof]:
@@ -61,7 +61,7 @@ class RedisCallLists(RedisCommands):
                 return
             if body is not None and (
                 _proof.decode(body).at > proof.at
-                or await self.script("retire", [key], [field, body, encoded(proof)], durably=True)
+                or await self.script("retire", [key], [field, body, encoded(proof)])
             ):
                 return
 

@@ -49,8 +49,7 @@ class RedisCampaignCounts(RedisCommands):
     async def lift_pause(self, lift: PauseLift) -> None:
         store = ("HSET", self.key("lifts"), f"{lift.campaign}\0{lift.at}", encoded(lift))
         mark = ("HINCRBY", self.of_changes, _LIFTS, 1)
-        answers = await self.together([store, mark, self._wait_for_disks()], waits=self._disk)
-        self._refuse_unless_durable(*answers[-1])
+        await self._run_durably([store, mark])
 
 
 def _field(count: HourCount) -> str:

@@ -72,23 +72,12 @@ class RedisCommands:
         """Return the time in milliseconds until a subject's value expires, or 0 if it never does."""
         return self.attempts_kept if value and subject_codec.may_expire(value) else 0
 
-    async def script(
-        self, name: str, keys: Sequence[bytes], values: Sequence[Any], *, durably: bool = False
-    ) -> Any:
-        """Run a script in one round trip. With `durably`, return only when its writes are on disk."""
-        commands = [self._script_call(name, keys, values)]
-        if durably:
-            commands.append(self._wait_for_disks())
-        answers = await self.together(commands, waits=self._disk if durably else 0)
-        if durably:
-            self._refuse_unless_durable(*answers[-1])
-        return answers[0]
+    async def script(self, name: str, keys: Sequence[bytes], values: Sequence[Any]) -> Any:
+        """Run a script in one round trip, and return when its writes are on disk."""
+        return (await self._run_durably([self._script_call(name, keys, values)]))[0]
 
     def _script_call(self, name: str, keys: Sequence[bytes], values: Sequence[Any]) -> tuple[Any, ...]:
         return ("EVALSHA", self._scripts[name][1], len(keys), *keys, *values)
-
-    def _wait_for_disks(self) -> tuple[Any, ...]:
-        return ("WAITAOF", 1, self._replicas, int(self._disk * 1000))
 
     async def together(self, commands: list[tuple[Any, ...]], *, waits: float = 0) -> list[Any]:
         """Run commands on the master in one round trip, on one connection.
@@ -111,12 +100,16 @@ class RedisCommands:
         except NoScriptError as fault:
             raise StoreUnavailable(f"Redis: {fault}") from fault
 
-    def _refuse_unless_durable(self, here: int, replicas: int) -> None:
+    async def _run_durably(self, commands: list[tuple[Any, ...]]) -> list[Any]:
+        """Run commands and wait until the writes are on the disks of the master and of every required replica."""
+        wait = ("WAITAOF", 1, self._replicas, int(self._disk * 1000))
+        *answers, (here, replicas) = await self.together([*commands, wait], waits=self._disk)
         if here < 1 or replicas < self._replicas:
             raise StoreUnavailable(
                 f"Redis: the write took effect, but did not reach all disks in time (master: {here} of 1, replicas: {replicas} of {self._replicas})."
                 " Check the disks and the replicas"
             )
+        return answers
 
     async def _run_replicated(self, commands: list[tuple[Any, ...]]) -> list[Any]:
         """Run commands and wait until every required replica has the writes.

@@ -185,9 +185,7 @@ class RedisEnd:
                 raise TypeError(type(row))
 
     async def finish(self, newest: int) -> None:
-        await self._store.script(
-            "whole", [self._store.key("seq"), self._store.key("copying")], [newest], durably=True
-        )
+        await self._store.script("whole", [self._store.key("seq"), self._store.key("copying")], [newest])
 
     async def close(self) -> None:
         await self._store.close()

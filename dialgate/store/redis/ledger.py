@@ -20,9 +20,7 @@ _AT_ONCE: Final = 512
 class RedisLedger(RedisCommands):
     async def append(self, drafts: Sequence[Draft]) -> list[int]:
         if not drafts:
-            self._refuse_unless_durable(
-                *(await self.together([self._ping(), self._wait_for_disks()], waits=self._disk))[1]
-            )
+            await self._run_durably([self._ping()])
             return []
         return await self._write(drafts, {}, ()) or []
 
@@ -65,7 +63,7 @@ class RedisLedger(RedisCommands):
         ]
         for old, new in swaps.values():
             values += (old, new, self.lifetime(new))
-        first = await self.script("ledger", keys, [*values, *removed], durably=True)
+        first = await self.script("ledger", keys, [*values, *removed])
         if first is None:
             return None
         if isinstance(first, list):

@@ -41,9 +41,7 @@ class RedisMembership(RedisCommands):
         await self.run("HDEL", self.key("seen"), f"node:{gate}")
 
     async def claim(self, mark: str) -> bool:
-        commands = [("SET", self._of_keys, mark, "NX"), ("GET", self._of_keys), self._wait_for_disks()]
-        _, owner, durable = await self.together(commands, waits=self._disk)
-        self._refuse_unless_durable(*durable)
+        _, owner = await self._run_durably([("SET", self._of_keys, mark, "NX"), ("GET", self._of_keys)])
         if owner != mark.encode():
             return False
         self._mark = owner

@@ -86,7 +86,7 @@ class RedisResults(RedisAttempts):
         ]
         field = log.encode() + RESULTS
         keys = [self.of_attempt(log, seq), self.of_counts, self.of_changes, self._of_positions]
-        results = int(await self.script("result", keys, [*values, field], durably=True))
+        results = int(await self.script("result", keys, [*values, field]))
         if results:
             self._saw(field, results)
         return results > 0
