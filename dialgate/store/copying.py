@@ -7,7 +7,7 @@ so an interrupted copy can continue after the last ledger entry in the target.
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from hashlib import blake2b
-from typing import Final, Literal, Protocol, TypeAlias
+from typing import Final, Literal, Protocol, TypeAlias, get_args
 
 from msgspec import Struct
 
@@ -19,17 +19,7 @@ from dialgate.store import CallerIdProof, CallList, Delivery, HourCount, PauseLi
 Kind: TypeAlias = Literal[
     "ledger", "attempts", "answers", "positions", "lists", "proofs", "deliveries", "counts", "lifts"
 ]
-KINDS: Final[tuple[Kind, ...]] = (
-    "ledger",
-    "attempts",
-    "answers",
-    "positions",
-    "lists",
-    "proofs",
-    "deliveries",
-    "counts",
-    "lifts",
-)
+KINDS: Final[tuple[Kind, ...]] = get_args(Kind)  # in the order in which they are copied
 
 
 class CountedAttempt(Struct, frozen=True):
