@@ -130,8 +130,7 @@ class RedisEnd:
         for row in rows:
             chunk, at = divmod(row.seq - 1, PLACES)
             order.append(("SETRANGE", key("o:", b"%d" % chunk), at * SUBJECT_BYTES, row.subject))
-        if rows:
-            await self._store.together([*order, ("SET", key("seq"), rows[-1].seq)])
+        await self._store.together([*order, ("SET", key("seq"), rows[-1].seq)])
 
     async def _recount(self, rows: Sequence[CountedAttempt]) -> None:
         key = self._store.key
@@ -149,12 +148,11 @@ class RedisEnd:
             names.append(("SETRANGE", chunk, sequence_index.place(seq), row.subject))
             names.append(("PEXPIRE", chunk, ATTEMPTS_KEPT))
         await self._swap(current, new)
-        if names:
-            await self._store.together(names)
+        await self._store.together(names)
 
     async def _current_values(self, subjects: Sequence[bytes]) -> dict[bytes, bytes]:
         keys = [self._store.key("s:", subject) for subject in dict.fromkeys(subjects)]
-        values = await self._store.run("MGET", *keys) if keys else []
+        values = await self._store.run("MGET", *keys)
         return {key: value or b"" for key, value in zip(keys, values, strict=True)}
 
     async def _swap(self, current: dict[bytes, bytes], new: dict[bytes, bytes]) -> None:
