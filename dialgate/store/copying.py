@@ -75,24 +75,9 @@ class CopyEnd(Protocol):
     async def close(self) -> None: ...
 
 
-class _RowSet:
-    """An unordered set of row hashes, for comparing the content of two stores."""
-
-    def __init__(self) -> None:
-        self._seen: set[int] = set()
-
-    def add(self, rows: Sequence[Row]) -> None:
-        self._seen.update(
-            int.from_bytes(blake2b(repr(row).encode(), digest_size=8).digest(), "big") for row in rows
-        )
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _RowSet) and self._seen == other._seen
-
-    __hash__ = None  # type: ignore[assignment]  # mutable
-
-    def __len__(self) -> int:
-        return len(self._seen)
+def _hashes(rows: Sequence[Row]) -> set[int]:
+    """Return a hash of each row, for comparing the content of two stores."""
+    return {int.from_bytes(blake2b(repr(row).encode(), digest_size=8).digest(), "big") for row in rows}
 
 
 async def copy(source: CopyEnd, target: CopyEnd, advance: Callable[[int], object]) -> dict[Kind, int]:
@@ -104,18 +89,17 @@ async def copy(source: CopyEnd, target: CopyEnd, advance: Callable[[int], object
     newest = await source.newest()
     await target.begin()
     present = await _present_up_to(source, target)
-    expected: dict[Kind, _RowSet] = {}
+    expected: dict[Kind, set[int]] = {kind: set() for kind in KINDS}
     for kind in KINDS:
-        row_set = expected[kind] = _RowSet()
         async for rows in source.rows(kind):
-            row_set.add(rows)
+            expected[kind] |= _hashes(rows)
             new = [row for row in rows if not isinstance(row, Entry) or row.seq > present]
             await target.write(kind, new)
             advance(len(rows))
     for kind in KINDS:
-        copied = _RowSet()
+        copied: set[int] = set()
         async for rows in target.rows(kind):
-            copied.add(rows)
+            copied |= _hashes(rows)
             advance(len(rows))
         if copied != expected[kind]:
             raise CopyRefused(
@@ -125,7 +109,7 @@ async def copy(source: CopyEnd, target: CopyEnd, advance: Callable[[int], object
     if await source.newest() != newest:
         raise CopyRefused("the source was written to during the copy: stop its gates and copy again")
     await target.finish(newest)
-    return {kind: len(row_set) for kind, row_set in expected.items()}
+    return {kind: len(hashes) for kind, hashes in expected.items()}
 
 
 async def _present_up_to(source: CopyEnd, target: CopyEnd) -> int:
