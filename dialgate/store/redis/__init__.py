@@ -20,9 +20,9 @@ All keys begin with `{NAME}:`. A Redis cluster therefore stores them in one slot
     {dialgate}:lists               a hash from controller and id to a call list
     {dialgate}:proofs              a hash from controller and caller ID to the newest proof
     {dialgate}:deliveries          a hash from webhook to its delivery state
-    {dialgate}:counts              a hash from hour and campaign to the numbers of answered and of abandoned calls
+    {dialgate}:counts              a hash from `HOUR CAMPAIGN` to `ANSWERED ABANDONED`, the numbers of calls
     {dialgate}:counts:changes      a hash with these fields:
-                                     VERSION   the hour and campaign of the count that this version changed
+                                     VERSION   the `HOUR CAMPAIGN` that this version changed
                                      `newest`  the newest version
                                      `lifts`   the number of lifted pauses
     {dialgate}:lifts               a hash from campaign and instant to a lifted pause

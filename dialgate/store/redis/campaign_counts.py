@@ -1,13 +1,6 @@
 """Campaign counts and lifted pauses in Redis.
 
-One hash maps `HOUR CAMPAIGN` to `ANSWERED ABANDONED`. Each change of this hash gets a version number. A second hash
-contains:
-
-    VERSION   the `HOUR CAMPAIGN` that changed in this version; only for recent versions
-    newest    the newest version
-    lifts     how many pauses have been lifted
-
-The script `result` writes the counts and their changes.
+The script `result` writes the counts and their changes. Only the newest changes are kept.
 """
 
 from typing import Any, Final

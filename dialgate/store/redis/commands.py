@@ -24,11 +24,7 @@ encoded: Final = msgspec.json.Encoder().encode
 
 
 class Options(Struct, frozen=True, kw_only=True):
-    """The connection settings and limits of a Redis store.
-
-    `patience` limits one round trip, in seconds. A ledger entry is acknowledged once it is on the disks of
-    `replicas` replicas. Answers are remembered for `remember` milliseconds.
-    """
+    """The connection settings and limits of a Redis store, as `RedisStore` describes them."""
 
     url: str
     name: str
