@@ -27,7 +27,7 @@ from dialgate.interfaces.http import body as http_body
 from dialgate.interfaces.http.bulk import BULK, answer_each
 from dialgate.interfaces.http.check import CheckRequest, call
 from dialgate.interfaces.http.concurrency_limits import Turns
-from dialgate.interfaces.http.errors import JSON_HEADERS, Fault, convert, decode
+from dialgate.interfaces.http.errors import Fault, convert, decode
 
 EVALUATION, EVALUATIONS = "/access/v1/evaluation", "/access/v1/evaluations"
 CONFIGURATION: Final = "/.well-known/authzen-configuration"
@@ -135,14 +135,13 @@ async def evaluations(request: web.Request, app: App, client: Client) -> web.Str
         if stop is not None
         else await _at_once(completed, app, client, request.app[BULK])
     )
-    return web.Response(body=msgspec.json.encode(Verdicts(verdicts)), headers=JSON_HEADERS)
+    return http_body.reply_json(Verdicts(verdicts))
 
 
 async def configuration(request: web.Request) -> web.StreamResponse:
     """Respond with the URLs for the AuthZEN endpoints on the host that the client used."""
     base = f"{request.scheme}://{request.host}"
-    urls = Configuration(base, base + EVALUATION, base + EVALUATIONS)
-    return web.Response(body=msgspec.json.encode(urls), headers=JSON_HEADERS)
+    return http_body.reply_json(Configuration(base, base + EVALUATION, base + EVALUATIONS))
 
 
 async def echo_request_id(request: web.Request, response: web.StreamResponse) -> None:
@@ -154,12 +153,8 @@ async def echo_request_id(request: web.Request, response: web.StreamResponse) ->
 
 async def _one(check_request: CheckRequest, app: App, client: Client) -> web.StreamResponse:
     answer = await app.gate.check(call(check_request, client, _INTERFACE), client)
-    decided = bool(answer.decision_id)
-    return web.Response(
-        body=msgspec.json.encode(verdict_of(answer)),
-        status=200 if decided else 503,
-        headers=JSON_HEADERS if decided else {**JSON_HEADERS, **_AGAIN},
-    )
+    verdict = verdict_of(answer)
+    return http_body.reply_json(verdict) if answer.decision_id else http_body.reply_json(verdict, 503, _AGAIN)
 
 
 async def _at_once(

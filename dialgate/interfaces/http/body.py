@@ -3,14 +3,17 @@
 import asyncio
 from collections.abc import AsyncIterator, Mapping
 from itertools import takewhile
-from typing import Final
+from typing import Any, Final, TypeVar
 from urllib.parse import parse_qsl
 
+import msgspec
 from aiohttp import web
 
+from dialgate.app import App
 from dialgate.config.listeners import Limits
-from dialgate.interfaces.http.errors import JSON_HEADERS, Fault, too_large
+from dialgate.interfaces.http.errors import JSON_HEADERS, Fault, decode, too_large
 
+_T = TypeVar("_T")
 _MOST_PARAMETERS: Final = 32
 READ_BYTES: Final = 64 << 10
 
@@ -31,6 +34,11 @@ async def whole(request: web.Request, limits: Limits) -> bytes:
             return await request.read()
     except TimeoutError:
         raise late() from None
+
+
+async def read_json(request: web.Request, app: App, kind: type[_T]) -> _T:
+    """Read a JSON body and decode it as `kind`. Raises `Fault`."""
+    return decode(msgspec.json.Decoder(kind), await whole(request, app.config.settings.limits))
 
 
 async def lines(request: web.Request, limits: Limits) -> AsyncIterator[list[bytes]]:
@@ -82,3 +90,7 @@ def query(request: web.Request) -> list[tuple[str, str]]:
 
 def reply(body: bytes, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:
     return web.Response(body=body, status=status, headers={**JSON_HEADERS, **(headers or {})})
+
+
+def reply_json(value: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:
+    return reply(msgspec.json.encode(value), status, headers)

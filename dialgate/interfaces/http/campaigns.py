@@ -2,7 +2,6 @@
 
 from typing import Final
 
-import msgspec
 from aiohttp import web
 from msgspec import Struct
 
@@ -10,11 +9,8 @@ from dialgate.app import App
 from dialgate.config.clients import Client
 from dialgate.interfaces.http import body
 from dialgate.interfaces.http.endpoint import JSON_ERRORS, Endpoint, Group, Parameter
-from dialgate.interfaces.http.errors import decode
 from dialgate.ledger.campaigns import CampaignInfo, PauseLiftRequest, PauseReceipt
 
-_encode: Final = msgspec.json.Encoder().encode
-_lift: Final = msgspec.json.Decoder(PauseLiftRequest)
 _GROUP: Final = Group("Campaigns", "Watch the share of abandoned calls, and lift a campaign's pause.")
 _LIMIT: Final = {
     "country": "IT",
@@ -43,13 +39,13 @@ class CampaignList(Struct, frozen=True):
 
 
 async def campaigns(_: web.Request, app: App, client: Client) -> web.StreamResponse:
-    return body.reply(_encode(CampaignList(await app.registrar.campaigns.standings(client))))
+    return body.reply_json(CampaignList(await app.registrar.campaigns.standings(client)))
 
 
 async def lift_pause(request: web.Request, app: App, client: Client) -> web.StreamResponse:
-    ask = decode(_lift, await body.whole(request, app.config.settings.limits))
+    ask = await body.read_json(request, app, PauseLiftRequest)
     receipt = await app.registrar.campaigns.lift_pause(client, request.match_info["id"], ask)
-    return body.reply(_encode(receipt), 201)
+    return body.reply_json(receipt, 201)
 
 
 CAMPAIGN_ENDPOINTS: Final = (

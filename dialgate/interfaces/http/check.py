@@ -95,7 +95,6 @@ class Answers(Struct, frozen=True):
 _check: Final = msgspec.json.Decoder(CheckRequest)
 _single: Final = msgspec.json.Decoder(SingleRequest)
 _checks: Final = msgspec.json.Decoder(_RawChecks)
-_simulate: Final = msgspec.json.Decoder(SimulateRequest)
 _encode: Final = msgspec.json.Encoder().encode
 
 
@@ -136,7 +135,7 @@ def encode_answer(answer: Answer) -> tuple[int, bytes, dict[str, str]]:
 
 
 async def simulate(request: web.Request, app: App, client: Client) -> web.StreamResponse:
-    simulate_request = decode(_simulate, await http_body.whole(request, app.config.settings.limits))
+    simulate_request = await http_body.read_json(request, app, SimulateRequest)
     at = simulate_request.at
     if at is not None and not _FIRST_YEAR <= at.year <= _LAST_YEAR:
         raise Fault(
@@ -145,7 +144,7 @@ async def simulate(request: web.Request, app: App, client: Client) -> web.Stream
     instant = None if at is None else int(at.timestamp() * 1000)
     await app.subjects.record_simulation(client, simulate_request.campaign, simulate_request.to)
     simulation = await app.gate.simulate(call(simulate_request, client, "http"), client, instant)
-    return http_body.reply(_encode(simulation))
+    return http_body.reply_json(simulation)
 
 
 def call(check_request: CheckRequest, client: Client, interface: str) -> Call:

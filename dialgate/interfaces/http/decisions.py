@@ -9,7 +9,6 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Annotated, Final, TypeVar
 
-import msgspec
 from aiohttp import web
 from msgspec import Meta, Struct, structs
 
@@ -35,7 +34,6 @@ from dialgate.interfaces.http.subjects import PURPOSE
 from dialgate.texts import Language
 
 _T = TypeVar("_T")
-_encode: Final = msgspec.json.Encoder().encode
 # One look-up at a time, because reading the log must not slow down checks.
 TURN: Final = web.AppKey("TURN", Turns)
 
@@ -98,7 +96,7 @@ async def about_number(request: web.Request, app: App, client: Client) -> web.St
         language=language,
         missing=missing,
     )
-    return body.reply(_encode(answer))
+    return body.reply_json(answer)
 
 
 async def one_decision(request: web.Request, app: App, client: Client) -> web.StreamResponse:
@@ -108,7 +106,7 @@ async def one_decision(request: web.Request, app: App, client: Client) -> web.St
     logs = decision_search(request.app, app, client.name)
     decision, missing = await logs.one(name, sees) if name else (None, {})
     account = client_account(app, require_found(decision, missing), query.language or _preferred(request))
-    return body.reply(_encode(structs.replace(account, missing=missing)))
+    return body.reply_json(structs.replace(account, missing=missing))
 
 
 def decision_search(site: web.Application, app: App, client: str) -> DecisionSearch:

@@ -36,7 +36,6 @@ LIST_FILES: Final = (
 )
 IN_FORCE: Final = "Dialgate-In-Force"  # header for a response without a body
 NOTE: Final = "Dialgate-Note"  # header that says why a proof has no effect yet
-_encode: Final = msgspec.json.Encoder().encode
 CONSENT_KINDS: Final = ("consent", "consent_confirmed", "consent_withdrawn", "consents_voided")
 
 
@@ -64,29 +63,23 @@ class ListUpload(ListRequest, frozen=True, kw_only=True):
 
 def write(kind: type[_T], select: Callable[[Registrar], Act[_T]], status: int = 201) -> Serve:
     """Return a handler that decodes a request of type `kind` and passes it to the selected method of `Registrar`."""
-    decoder = msgspec.json.Decoder(kind)
 
     async def serve(request: web.Request, app: App, client: Client) -> web.StreamResponse:
-        entry = await _decode_body(request, app, decoder)
-        return body.reply(_encode(await select(app.registrar)(client, entry)), status)
+        entry = await body.read_json(request, app, kind)
+        return body.reply_json(await select(app.registrar)(client, entry), status)
 
     return serve
 
 
 def lift(kind: type[_T], select: Callable[[Registrar], Lift[_T]]) -> Serve:
     """Return a handler that lifts the ledger entry whose `seq` is in the path. See `write` for the arguments."""
-    decoder = msgspec.json.Decoder(kind)
 
     async def serve(request: web.Request, app: App, client: Client) -> web.StreamResponse:
-        entry = await _decode_body(request, app, decoder)
+        entry = await body.read_json(request, app, kind)
         receipt = await select(app.registrar)(client, int(request.match_info["seq"]), entry)
-        return body.reply(_encode(receipt), 201)
+        return body.reply_json(receipt, 201)
 
     return serve
-
-
-async def _decode_body(request: web.Request, app: App, decoder: msgspec.json.Decoder[_T]) -> _T:
-    return decode(decoder, await body.whole(request, app.config.settings.limits))
 
 
 def history(*kinds: str) -> Serve:
@@ -96,7 +89,7 @@ def history(*kinds: str) -> Serve:
         query = _history_query(request)
         await app.subjects.look_up(client, query.controller, query.number, kinds[0], query.purpose)
         entries = await app.registrar.views.history(client, query.controller, query.number, kinds)
-        return body.reply(_encode(History(entries)))
+        return body.reply_json(History(entries))
 
     return serve
 
@@ -106,7 +99,7 @@ async def consents(request: web.Request, app: App, client: Client) -> web.Stream
     await app.subjects.look_up(client, query.controller, query.number, "consent", query.purpose)
     states = await app.registrar.views.consents(client, query.controller, query.number)
     entries = await app.registrar.views.history(client, query.controller, query.number, CONSENT_KINDS)
-    return body.reply(_encode(ConsentHistory(entries, states)))
+    return body.reply_json(ConsentHistory(entries, states))
 
 
 def _history_query(request: web.Request) -> "HistoryQuery":
@@ -123,25 +116,22 @@ class HistoryQuery(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     controller: str = ""
 
 
-_proof: Final = msgspec.json.Decoder(CallerIdProofRequest)
-
-
 async def prove_caller_id(request: web.Request, app: App, client: Client) -> web.StreamResponse:
-    receipt = await app.registrar.caller_ids.prove_caller_id(client, await _decode_body(request, app, _proof))
+    proof = await body.read_json(request, app, CallerIdProofRequest)
+    receipt = await app.registrar.caller_ids.prove_caller_id(client, proof)
     headers = {"Cache-Control": "no-store", IN_FORCE: receipt.in_force}
     return web.Response(status=204, headers=headers | ({NOTE: receipt.note} if receipt.note else {}))
 
 
 # ---- call lists ------------------------------------------------------------------------------------------------------
 
-_upload: Final = msgspec.json.Decoder(ListUpload)
 _transfers: Final = msgspec.json.Decoder(tuple[Transfer, ...])
 
 
 async def load_list(request: web.Request, app: App, client: Client) -> web.StreamResponse:
     if request.content_type in LIST_FILES:
         return await _load_file(request, app, client)
-    upload = await _decode_body(request, app, _upload)
+    upload = await body.read_json(request, app, ListUpload)
     return await _load(request, app, client, upload, uploads.from_memory(_rows_of(upload)))
 
 
@@ -163,7 +153,7 @@ async def _load(
     """Receive the whole file, then load it. A list is loaded either completely or not at all."""
     async with request.app[UPLOADS].received(client.name, read, uploads.gone(request)) as upload:
         report = await app.registrar.call_lists.load_from(client, list_request, upload)
-    return body.reply(_encode(report), 201)
+    return body.reply_json(report, 201)
 
 
 def _list_request(request: web.Request) -> ListRequest:
@@ -180,14 +170,14 @@ def _list_request(request: web.Request) -> ListRequest:
 
 
 async def lists(_: web.Request, app: App, client: Client) -> web.StreamResponse:
-    return body.reply(_encode(Lists(await app.registrar.call_lists.lists(client))))
+    return body.reply_json(Lists(await app.registrar.call_lists.lists(client)))
 
 
 async def one_list(request: web.Request, app: App, client: Client) -> web.StreamResponse:
     name = request.match_info["id"]
     for call_list in await app.registrar.call_lists.lists(client):
         if call_list.id == name:
-            return body.reply(_encode(call_list))
+            return body.reply_json(call_list)
     raise Fault(
         404, "list.unknown", "This client has no list with this ID. Use one from `GET /v1/lists`.", field="id"
     )
@@ -195,4 +185,4 @@ async def one_list(request: web.Request, app: App, client: Client) -> web.Stream
 
 async def retire_list(request: web.Request, app: App, client: Client) -> web.StreamResponse:
     name, controller = request.match_info["id"], request.query.get("controller", "")
-    return body.reply(_encode(await app.registrar.call_lists.retire_list(client, name, controller)))
+    return body.reply_json(await app.registrar.call_lists.retire_list(client, name, controller))

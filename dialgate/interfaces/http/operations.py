@@ -8,7 +8,6 @@ controllers. The API description needs a key with any scope.
 from importlib.resources import files
 from typing import Final
 
-import msgspec
 from aiohttp import web
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
@@ -16,8 +15,9 @@ from prometheus_client.exposition import choose_encoder
 from dialgate.app import App, Status
 from dialgate.interfaces.http import authzen
 from dialgate.interfaces.http.access import admit
+from dialgate.interfaces.http.body import reply_json
 from dialgate.interfaces.http.endpoint import Endpoint, Group
-from dialgate.interfaces.http.errors import JSON_HEADERS, Fault
+from dialgate.interfaces.http.errors import Fault
 from dialgate.interfaces.workers.siblings import Siblings
 
 APP: Final = web.AppKey("gate", App)
@@ -65,7 +65,7 @@ async def _ready_in_detail(request: web.Request) -> web.StreamResponse:
 
 def _readiness(app: App, body: Status | dict[str, bool]) -> web.Response:
     status = 503 if app.gate.readiness() else 200
-    return web.Response(body=msgspec.json.encode(body), status=status, headers=JSON_HEADERS)
+    return reply_json(body, status)
 
 
 async def _metrics(request: web.Request, *_: object) -> web.StreamResponse:

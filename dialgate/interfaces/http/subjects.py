@@ -2,7 +2,6 @@
 
 from typing import Any, Final
 
-import msgspec
 from aiohttp import web
 from msgspec import Struct
 
@@ -12,7 +11,7 @@ from dialgate.cluster.personal_data import CaseInfo
 from dialgate.config.clients import Client
 from dialgate.interfaces.http import body as http_body
 from dialgate.interfaces.http.endpoint import JSON_ERRORS, Endpoint, Group, Media, Parameter
-from dialgate.interfaces.http.errors import convert, decode
+from dialgate.interfaces.http.errors import convert
 from dialgate.interfaces.http.examples import AT_UTC, NUMBER
 from dialgate.subjects import page
 from dialgate.subjects.page import LANGUAGES, Language
@@ -28,7 +27,6 @@ from dialgate.subjects.schemas import (
     Report,
 )
 
-_encode: Final = msgspec.json.Encoder().encode
 _PAGE: Final = {
     "Content-Type": "text/html; charset=utf-8",
     "Cache-Control": "no-store",
@@ -51,7 +49,7 @@ async def report(request: web.Request, app: App, client: Client) -> web.StreamRe
     query = convert(dict(http_body.query(request)), _ReportQuery)
     content = await app.subjects.report(client, query.controller, request.match_info["number"], query.purpose)
     if query.language is None and "text/html" not in request.headers.get("Accept", ""):
-        return http_body.reply(_encode(content))
+        return http_body.reply_json(content)
     language = query.language or _preferred(request.headers.get("Accept-Language", ""))
     return web.Response(text=page.page(content, language), headers=_PAGE)
 
@@ -69,41 +67,35 @@ async def portable(request: web.Request, app: App, client: Client) -> web.Stream
     query = convert(dict(http_body.query(request)), _Query)
     number = request.match_info["number"]
     data = await app.subjects.export_portable(client, query.controller, number, query.purpose)
-    return http_body.reply(_encode(data))
-
-
-_case: Final = msgspec.json.Decoder(CaseRequest)
-_step: Final = msgspec.json.Decoder(CaseStep)
-_rectification: Final = msgspec.json.Decoder(RectificationRequest)
-_erasure: Final = msgspec.json.Decoder(ErasureRequest)
+    return http_body.reply_json(data)
 
 
 async def record_request(request: web.Request, app: App, client: Client) -> web.StreamResponse:
-    body = decode(_case, await http_body.whole(request, app.config.settings.limits))
+    body = await http_body.read_json(request, app, CaseRequest)
     case = await app.subjects.ask(client, request.match_info["number"], body)
-    return http_body.reply(_encode(case), 201)
+    return http_body.reply_json(case, 201)
 
 
 async def rectify(request: web.Request, app: App, client: Client) -> web.StreamResponse:
-    body = decode(_rectification, await http_body.whole(request, app.config.settings.limits))
+    body = await http_body.read_json(request, app, RectificationRequest)
     rectified = await app.subjects.rectify(client, request.match_info["number"], body)
-    return http_body.reply(_encode(rectified), 201)
+    return http_body.reply_json(rectified, 201)
 
 
 async def erase(request: web.Request, app: App, client: Client) -> web.StreamResponse:
-    body = decode(_erasure, await http_body.whole(request, app.config.settings.limits))
+    body = await http_body.read_json(request, app, ErasureRequest)
     erasure = await app.subjects.erasing.erase(client, request.match_info["number"], body)
-    return http_body.reply(_encode(erasure))
+    return http_body.reply_json(erasure)
 
 
 async def cases(_: web.Request, app: App, client: Client) -> web.StreamResponse:
-    return http_body.reply(_encode(Cases(await app.subjects.deadlines.open_cases(client))))
+    return http_body.reply_json(Cases(await app.subjects.deadlines.open_cases(client)))
 
 
 async def move(request: web.Request, app: App, client: Client) -> web.StreamResponse:
-    body = decode(_step, await http_body.whole(request, app.config.settings.limits))
+    body = await http_body.read_json(request, app, CaseStep)
     case = await app.subjects.deadlines.move(client, request.match_info["id"], body)
-    return http_body.reply(_encode(case))
+    return http_body.reply_json(case)
 
 
 # ---- descriptions for /openapi.json ------------------------------------------------------------------------------------

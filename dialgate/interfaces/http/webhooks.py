@@ -17,7 +17,7 @@ from dialgate.core.reasons import classify
 from dialgate.core.responses import Answer
 from dialgate.interfaces.http import body as http_body
 from dialgate.interfaces.http.check import CheckRequest, call
-from dialgate.interfaces.http.errors import FAILURES, JSON_HEADERS, Fault, convert, decode, fault_of
+from dialgate.interfaces.http.errors import FAILURES, Fault, convert, decode, fault_of
 
 _MOST: Final = 512
 _FORM: Final = {"Content-Type": "application/x-www-form-urlencoded", "Cache-Control": "no-store"}
@@ -95,6 +95,4 @@ def _reply(template: Reply, decision: str, values: dict[str, str]) -> web.Stream
     again = _AGAIN if template.status == 503 else {}  # noqa: PLR2004 - HTTP's
     if template.form:
         return web.Response(body=urlencode(body).encode(), status=template.status, headers={**_FORM, **again})
-    return web.Response(
-        body=msgspec.json.encode(body), status=template.status, headers={**JSON_HEADERS, **again}
-    )
+    return http_body.reply_json(body, template.status, again)
