@@ -1,7 +1,7 @@
 """Helpers that read request bodies and parameters within limits, and send short responses."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from itertools import takewhile
 from typing import Any, Final, TypeVar
 from urllib.parse import parse_qsl
@@ -86,6 +86,20 @@ def parameters(encoded: str, most: int = _MOST_PARAMETERS) -> list[tuple[str, st
 
 def query(request: web.Request) -> list[tuple[str, str]]:
     return parameters(request.raw_path.partition("?")[2])
+
+
+def query_about_number(request: web.Request) -> dict[str, str]:
+    return {name: restore_plus(text) if name == "number" else text for name, text in query(request)}
+
+
+def restore_plus(number: str) -> str:
+    """Restore the plus at the beginning of a number. If it was not percent-encoded, it arrived as a space."""
+    return f"+{number[1:]}" if number.startswith(" ") else number
+
+
+def require_unique(names: Sequence[str]) -> None:
+    if len(set(names)) < len(names):
+        raise Fault(400, "request.invalid", "A parameter is repeated. Send each parameter only once.")
 
 
 def reply(body: bytes, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:

@@ -229,18 +229,13 @@ async def _from_parameters(request: web.Request, config: Config) -> SingleReques
 
 def from_pairs(pairs: Sequence[tuple[str, str]]) -> SingleRequest:
     """Convert query or form parameters to a request. Raises `Fault`."""
-    # If a dialplan has no value for a parameter, it sends an empty one. A plus that was not percent-encoded arrives as a space.
+    http_body.require_unique([name for name, _ in pairs])
+    # If a dialplan has no value for a parameter, it sends an empty one.
     fields = {
-        name: f"+{value[1:]}" if name in {"to", "from"} and value.startswith(" ") else value
+        name: http_body.restore_plus(value) if name in {"to", "from"} else value
         for name, value in pairs
         if value or name not in {"call_id", "call_type", "permit"}
     }
-    if len({name for name, _ in pairs}) < len(pairs):
-        raise Fault(
-            400,
-            "request.invalid",
-            "A parameter is repeated. Send each parameter only once.",
-        )
     return convert(fields, SingleRequest)
 
 

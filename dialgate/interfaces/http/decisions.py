@@ -69,10 +69,7 @@ class _OneDecision(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
 
 async def about_number(request: web.Request, app: App, client: Client) -> web.StreamResponse:
-    fields = dict(body.query(request))
-    if fields.get("number", "").startswith(" "):  # a plus that was not percent-encoded
-        fields["number"] = f"+{fields['number'][1:]}"
-    query = convert(fields, _AboutNumber)
+    query = convert(body.query_about_number(request), _AboutNumber)
     language = query.language or _preferred(request)
     number = _number(query, client, app.config)
     sees = Visibility.of(client.name, client.controllers, query.controller)

@@ -107,12 +107,7 @@ async def _read_parameters(request: web.Request, app: App) -> dict[str, str]:
     The parameters that describe the check are read only from the URL, so that channel variables cannot replace them.
     """
     url = http_body.parameters(request.raw_path.partition("?")[2], _MOST)
-    if any(len([name for name, _ in url if name == ours]) > 1 for ours in _OURS):
-        raise Fault(
-            400,
-            "request.invalid",
-            "A parameter is repeated. Send each parameter only once.",
-        )
+    http_body.require_unique([name for name, _ in url if name in _OURS])
     body = await http_body.whole(request, app.config.settings.limits)
     form = http_body.parameters(body.decode("ascii", "replace"), _MOST) if body else []
     return {name: value for name, value in form if name not in _OURS} | dict(url)
@@ -123,14 +118,13 @@ async def _decide(
 ) -> Answer:
     """Check a call. Without `to`, `from` or `call_id` in the URL, use the value of the FreeSWITCH channel."""
     fields = {
-        "to": parameters.get("to", parameters.get("Caller-Destination-Number", "")),
-        "from": parameters.get("from", parameters.get("Caller-Caller-ID-Number", "")),
+        "to": http_body.restore_plus(parameters.get("to", parameters.get("Caller-Destination-Number", ""))),
+        "from": http_body.restore_plus(parameters.get("from", parameters.get("Caller-Caller-ID-Number", ""))),
         "campaign": parameters.get("campaign", ""),
         "call_id": parameters.get("call_id") or call_id,
         **({"call_type": parameters["call_type"]} if parameters.get("call_type") else {}),
     }
-    plus = {name: f"+{fields[name][1:]}" for name in ("to", "from") if fields[name].startswith(" ")}
-    return await app.gate.check(call(convert(fields | plus, CheckRequest), client, interface), client)
+    return await app.gate.check(call(convert(fields, CheckRequest), client, interface), client)
 
 
 def _reason(answer: Answer) -> str:

@@ -86,7 +86,7 @@ def history(*kinds: str) -> Serve:
     """Return a handler that sends the ledger entries of `kinds` for the `number` in the query."""
 
     async def serve(request: web.Request, app: App, client: Client) -> web.StreamResponse:
-        query = _history_query(request)
+        query = convert(body.query_about_number(request), HistoryQuery)
         await app.subjects.look_up(client, query.controller, query.number, kinds[0], query.purpose)
         entries = await app.registrar.views.history(client, query.controller, query.number, kinds)
         return body.reply_json(History(entries))
@@ -95,19 +95,11 @@ def history(*kinds: str) -> Serve:
 
 
 async def consents(request: web.Request, app: App, client: Client) -> web.StreamResponse:
-    query = _history_query(request)
+    query = convert(body.query_about_number(request), HistoryQuery)
     await app.subjects.look_up(client, query.controller, query.number, "consent", query.purpose)
     states = await app.registrar.views.consents(client, query.controller, query.number)
     entries = await app.registrar.views.history(client, query.controller, query.number, CONSENT_KINDS)
     return body.reply_json(ConsentHistory(entries, states))
-
-
-def _history_query(request: web.Request) -> "HistoryQuery":
-    fields = dict(body.query(request))
-    number = fields.get("number", "")
-    if number.startswith(" "):  # a plus that was not percent-encoded
-        fields["number"] = f"+{number[1:]}"
-    return convert(fields, HistoryQuery)
 
 
 class HistoryQuery(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -59,13 +59,7 @@ async def _body(request: web.Request, app: App, profile: Profile) -> Any:
 
 
 def _require_unique(pairs: list[tuple[str, str]], profile: Profile) -> dict[str, str]:
-    named = {name for name, _ in pairs if name in profile.names}
-    if len(named) < sum(name in profile.names for name, _ in pairs):
-        raise Fault(
-            400,
-            "request.invalid",
-            "A parameter is repeated. Send each parameter only once.",
-        )
+    http_body.require_unique([name for name, _ in pairs if name in profile.names])
     return dict(pairs)
 
 
