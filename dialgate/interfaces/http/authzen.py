@@ -27,14 +27,13 @@ from dialgate.interfaces.http import body as http_body
 from dialgate.interfaces.http.bulk import BULK, answer_each
 from dialgate.interfaces.http.check import CheckRequest, call
 from dialgate.interfaces.http.concurrency_limits import Turns
-from dialgate.interfaces.http.errors import Fault, convert, decode
+from dialgate.interfaces.http.errors import AGAIN, Fault, convert, decode
 
 EVALUATION, EVALUATIONS = "/access/v1/evaluation", "/access/v1/evaluations"
 CONFIGURATION: Final = "/.well-known/authzen-configuration"
 _INTERFACE: Final = "authzen"
 _REQUEST_ID: Final = "X-Request-ID"
 _LONGEST_ID: Final = 128
-_AGAIN: Final = {"Retry-After": "1"}
 
 Semantic = Literal["execute_all", "deny_on_first_deny", "permit_on_first_permit"]
 
@@ -154,7 +153,7 @@ async def echo_request_id(request: web.Request, response: web.StreamResponse) ->
 async def _one(check_request: CheckRequest, app: App, client: Client) -> web.StreamResponse:
     answer = await app.gate.check(call(check_request, client, _INTERFACE), client)
     verdict = verdict_of(answer)
-    return http_body.reply_json(verdict) if answer.decision_id else http_body.reply_json(verdict, 503, _AGAIN)
+    return http_body.reply_json(verdict) if answer.decision_id else http_body.reply_json(verdict, 503, AGAIN)
 
 
 async def _at_once(

@@ -13,7 +13,7 @@ from aiohttp import web
 
 from dialgate.core.responses import Answer
 from dialgate.interfaces.http.concurrency_limits import Caps, Turns
-from dialgate.interfaces.http.errors import Fault
+from dialgate.interfaces.http.errors import AGAIN, Fault
 
 _T = TypeVar("_T")
 _Out = TypeVar("_Out")
@@ -30,7 +30,7 @@ def too_many_streams(most: int) -> Fault:
         429,
         "streams.too_many",
         f"This client has {most} streams open, which is the maximum. Close one, or raise the setting `limits.streams`.",
-        headers={"Retry-After": "1"},
+        headers=AGAIN,
     )
 
 

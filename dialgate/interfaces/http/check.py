@@ -21,13 +21,12 @@ from dialgate.gate.admission_queue import AnswerFuture
 from dialgate.interfaces.http import body as http_body
 from dialgate.interfaces.http import server
 from dialgate.interfaces.http.bulk import BULK, CHECK_STREAMS, answer_each, too_many_streams
-from dialgate.interfaces.http.errors import FAILURES, Fault, convert, decode, encoded, fault_of
+from dialgate.interfaces.http.errors import AGAIN, FAILURES, Fault, convert, decode, encoded, fault_of
 
 _FIRST_YEAR, _LAST_YEAR = 2000, 2100
 _TEXT: Final = {"Content-Type": "text/plain; charset=utf-8", "Cache-Control": "no-store"}
 _FORM: Final = {"Content-Type": "application/x-www-form-urlencoded", "Cache-Control": "no-store"}
 _NDJSON: Final = {"Content-Type": "application/x-ndjson", "Cache-Control": "no-store"}
-_AGAIN: Final = {"Retry-After": "1"}
 
 # These values are stored with each decision, so their length is limited. Real values are shorter.
 _Number = Annotated[str, Meta(max_length=256)]
@@ -131,7 +130,7 @@ def _decide(check_request: SingleRequest, app: App, client: Client, interface: s
 
 def encode_answer(answer: Answer) -> tuple[int, bytes, dict[str, str]]:
     """Return the status, the body and the additional headers of the response."""
-    return (200, _encode(answer), {}) if answer.decision_id else (503, _encode(answer), _AGAIN)
+    return (200, _encode(answer), {}) if answer.decision_id else (503, _encode(answer), AGAIN)
 
 
 async def simulate(request: web.Request, app: App, client: Client) -> web.StreamResponse:
@@ -199,7 +198,7 @@ def _plain(request: web.Request, text: str, answer: Answer, headers: dict[str, s
     if answer.reason_class:
         headers["Dialgate-Class"] = answer.reason_class
     if not answer.decision_id:
-        return web.Response(body=text.encode(), status=503, headers=headers | _AGAIN)
+        return web.Response(body=text.encode(), status=503, headers=headers | AGAIN)
     refused = request.method == "HEAD" and answer.decision != "allow"
     return web.Response(body=text.encode(), status=403 if refused else 200, headers=headers)
 

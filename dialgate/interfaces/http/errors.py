@@ -23,6 +23,7 @@ from dialgate.runtime.extras import MissingExtra
 _T = TypeVar("_T")
 
 JSON_HEADERS: Final = {"Content-Type": "application/json", "Cache-Control": "no-store"}
+AGAIN: Final = {"Retry-After": "1"}
 
 _MAX_DEPTH: Final = 64
 
@@ -285,7 +286,6 @@ CODES: Final = {code: ErrorCode(*row) for code, row in _CODES.items()}
 FAILURES: Final = (
     Fault, Refused, Unavailable, MissingExtra, web.HTTPRequestEntityTooLarge, web.RequestPayloadError,
 )  # fmt: skip
-_AGAIN: Final = {"Retry-After": "1"}
 
 
 def fault_of(error: Exception) -> Fault:
@@ -302,18 +302,18 @@ def fault_of(error: Exception) -> Fault:
                 503,
                 "store.unavailable",
                 "The store cannot be reached, and nothing was written. Repeat the request in a second.",
-                headers=_AGAIN,
+                headers=AGAIN,
             )
         case MissingExtra():
             return Fault(501, extras.CODE, str(error))
         case NotInForce():
-            return Fault(503, "gate.unavailable", str(error), headers=_AGAIN)
+            return Fault(503, "gate.unavailable", str(error), headers=AGAIN)
         case Unavailable():
             return Fault(
                 503,
                 "gate.unavailable",
                 "The gate is not ready. Repeat the request in a second; `GET /readyz` names the cause.",
-                headers=_AGAIN,
+                headers=AGAIN,
             )
         case web.HTTPRequestEntityTooLarge():
             return too_large()

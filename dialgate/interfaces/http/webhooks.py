@@ -17,11 +17,10 @@ from dialgate.core.reasons import classify
 from dialgate.core.responses import Answer
 from dialgate.interfaces.http import body as http_body
 from dialgate.interfaces.http.check import CheckRequest, call
-from dialgate.interfaces.http.errors import FAILURES, Fault, convert, decode, fault_of
+from dialgate.interfaces.http.errors import AGAIN, FAILURES, Fault, convert, decode, fault_of
 
 _MOST: Final = 512
 _FORM: Final = {"Content-Type": "application/x-www-form-urlencoded", "Cache-Control": "no-store"}
-_AGAIN: Final = {"Retry-After": "1"}
 _json: Final = msgspec.json.Decoder(dict[str, Any])
 
 
@@ -86,7 +85,7 @@ def _values(answer: Answer) -> dict[str, str]:
 
 def _reply(template: Reply, decision: str, values: dict[str, str]) -> web.StreamResponse:
     body = fill(template.body, dict.fromkeys(VALUES, "") | values | {"decision": decision})
-    again = _AGAIN if template.status == 503 else {}  # noqa: PLR2004 - HTTP's
+    again = AGAIN if template.status == 503 else {}  # noqa: PLR2004 - HTTP's
     if template.form:
         return web.Response(body=urlencode(body).encode(), status=template.status, headers={**_FORM, **again})
     return http_body.reply_json(body, template.status, again)
