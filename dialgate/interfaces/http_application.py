@@ -20,6 +20,7 @@ from dialgate.interfaces.http.access import admit, admit_key
 from dialgate.interfaces.http.bulk import BULK, CHECK_STREAMS, FOLLOWERS
 from dialgate.interfaces.http.check_fast_path import Lane
 from dialgate.interfaces.http.concurrency_limits import Caps, Turns
+from dialgate.interfaces.http.connection import connection_of
 from dialgate.interfaces.http.decisions import TURN
 from dialgate.interfaces.http.endpoint import Endpoint
 from dialgate.interfaces.http.endpoints import ENDPOINTS
@@ -157,7 +158,7 @@ def _guarded(app: App, endpoint: Endpoint) -> _Answer:
     async def answer(request: web.Request) -> web.StreamResponse:
         try:
             client = admit(request, app.config, endpoint.scope)
-            server.note_admitted(request)
+            connection_of(request).admit()
             if request.headers.get("Content-Encoding", "identity").lower() != "identity":
                 return refuse(_COMPRESSED)
             return await serve(request, app, client)

@@ -36,8 +36,8 @@ from dialgate.interfaces.console.page_request import (
 )
 from dialgate.interfaces.console.sessions import LONGEST, Sessions, Throttled
 from dialgate.interfaces.http import body as http_body
-from dialgate.interfaces.http import server
 from dialgate.interfaces.http.concurrency_limits import Caps, Turns
+from dialgate.interfaces.http.connection import connection_of
 from dialgate.interfaces.http.errors import FAILURES, Fault, fault_of, response
 from dialgate.interfaces.http.operations import SIBLINGS
 from dialgate.interfaces.source_access import behind_proxies
@@ -134,7 +134,7 @@ def find_visit(request: web.Request) -> Visit | None:
     session_and_client = request.app[SESSIONS].find(name, app.config) if name else None
     if session_and_client is None:
         return None
-    server.note_admitted(request)
+    connection_of(request).admit()
     return Visit(request, app, *session_and_client, name)
 
 

@@ -19,8 +19,8 @@ from dialgate.core.reasons import classify
 from dialgate.core.responses import Answer
 from dialgate.gate.admission_queue import AnswerFuture
 from dialgate.interfaces.http import body as http_body
-from dialgate.interfaces.http import server
 from dialgate.interfaces.http.bulk import BULK, CHECK_STREAMS, answer_each, too_many_streams
+from dialgate.interfaces.http.connection import connection_of
 from dialgate.interfaces.http.errors import AGAIN, FAILURES, Fault, convert, decode, encoded, fault_of
 
 _FIRST_YEAR, _LAST_YEAR = 2000, 2100
@@ -270,7 +270,7 @@ async def _stream(request: web.Request, app: App, client: Client) -> web.StreamR
         with request.app[CHECK_STREAMS].one(client.name, most, too_many_streams(most)):
             return await _streamed(request, app, client)
     except Fault:
-        server.stop_reading(request)  # the body may be endless, and reading it delays other clients
+        connection_of(request).stop_reading()  # the body may be endless, and reading it delays other clients
         raise
 
 

@@ -288,7 +288,7 @@ class Connection(asyncio.Protocol):
     # ---- what the server and endpoints call
 
     def admit(self) -> None:
-        """Mark the connection as belonging to a known client."""
+        """Mark the connection as belonging to a known client; see connections.py."""
         if self._stranger:
             self._stranger = False
             self._shared.connections.admit(self)

@@ -16,7 +16,7 @@ from dialgate.cluster.peers import PATH, PeerRefused
 from dialgate.core.faults import Unavailable
 from dialgate.interfaces.http import body as http_body
 from dialgate.interfaces.http import decisions as http_decisions
-from dialgate.interfaces.http import server
+from dialgate.interfaces.http.connection import connection_of
 from dialgate.interfaces.http.endpoint import BODY_ERRORS, Endpoint, Group, Media
 from dialgate.interfaces.http.errors import FAILURES, Fault, fault_of, response
 from dialgate.interfaces.http.operations import APP
@@ -31,7 +31,7 @@ async def _serve(request: web.Request) -> web.StreamResponse:
     try:
         body = await http_body.whole(request, app.config.settings.limits)
         opened = peers.open_request(body)
-        server.note_admitted(request)
+        connection_of(request).admit()
         kind = str(type(opened.question).__struct_config__.tag)
         metric.labels(kind).inc()
         if isinstance(opened.question, questions.RemoveFromLists | questions.PlaceHold | questions.LiftHold):

@@ -12,7 +12,7 @@ from dialgate.config.configuration import Config, ConfigError
 from dialgate.config.listeners import Limits, Operations
 from dialgate.interfaces.connections import Connections, most
 from dialgate.interfaces.http.certificates import Certificate
-from dialgate.interfaces.http.connection import Connection, OpenLane, Shared, connection_of, note_beginnings
+from dialgate.interfaces.http.connection import Connection, OpenLane, Shared, note_beginnings
 from dialgate.interfaces.http.tls import Handshake, Listener
 from dialgate.interfaces.workers.listening import shared
 
@@ -159,13 +159,3 @@ async def _listen(
             else ""
         )
         raise ConfigError([f"{name}: {host} port {port}: {why}{advice}"]) from error
-
-
-def stop_reading(request: web.Request) -> None:
-    """Leave the rest of the request body unread, and close the connection after the response."""
-    connection_of(request).stop_reading()
-
-
-def note_admitted(request: web.Request) -> None:
-    """Mark the connection as belonging to a known client; see connections.py."""
-    connection_of(request).admit()
