@@ -7,9 +7,7 @@ from dialgate.interfaces.http import ledger, stream
 from dialgate.interfaces.http.endpoint import JSON_ERRORS, NDJSON, Endpoint, Group, Media, Parameter
 from dialgate.interfaces.http.errors import Failed
 from dialgate.interfaces.http.examples import AT, NUMBER, OTHER_NUMBER, RECEIPT
-from dialgate.interfaces.http.ledger import Act
 from dialgate.interfaces.http.subjects import PURPOSE
-from dialgate.ledger.registrar import Registrar
 from dialgate.ledger.request_fields import fields_of
 from dialgate.ledger.schemas import (
     CallerIdProofRequest,
@@ -18,7 +16,6 @@ from dialgate.ledger.schemas import (
     ConsentRequest,
     ContractEndRequest,
     ContractRequest,
-    LedgerRequest,
     LiftRequest,
     ListInfo,
     ListReport,
@@ -162,14 +159,6 @@ _SEQ: Final = Parameter(
 )
 
 
-def _revoker(registrar: Registrar) -> Act[RevocationRequest]:
-    return registrar.revocations.revoke
-
-
-def _recorder(registrar: Registrar) -> Act[LedgerRequest]:
-    return registrar.consents.record
-
-
 def _declare(name: str, path: str, about: str, ask: Any, example: Any, *errors: str) -> Endpoint:
     return Endpoint(
         method="POST",
@@ -177,7 +166,7 @@ def _declare(name: str, path: str, about: str, ask: Any, example: Any, *errors: 
         name=name,
         group=_LEDGER,
         about=about,
-        serve=ledger.write(ask, _recorder),
+        serve=ledger.write(ask, lambda registrar: registrar.consents.record),
         scope="ledger",
         ask=ask,
         ask_example=example,
@@ -233,7 +222,7 @@ LEDGER_ENDPOINTS: Final = (
         name="addRevocation",
         group=_LEDGER,
         about="Record a revocation. It applies to every decision after the receipt's `at`.",
-        serve=ledger.write(RevocationRequest, _revoker),
+        serve=ledger.write(RevocationRequest, lambda registrar: registrar.revocations.revoke),
         scope="revoke",
         ask=RevocationRequest,
         ask_example={"number": NUMBER, "channel": "call", "proof": "recording:2026/11/24/0001.wav", "actor": "agent-17"},
