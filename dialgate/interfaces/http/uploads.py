@@ -81,18 +81,17 @@ class Uploads:
 
         `read` returns the next chunk, or b"" at the end. `gone` returns whether the client has disconnected.
         """
-        with (
-            self._admitted(client),
-            TemporaryFile(dir=self._folder, prefix="upload-") as file,
-            self._byte_counter(client) as count,
-        ):
+        with self._admitted(client), TemporaryFile(dir=self._folder, prefix="upload-") as file:
             begun, size = time.monotonic(), 0
-            while chunk := await self._next_chunk(read, self._pace.left(time.monotonic() - begun, size)):
-                size += len(chunk)
-                count(len(chunk))
-                self._refuse_size(client, size, len(chunk))
-                await self._threads.run(file.write, chunk)
-            yield Upload(self, client, file, gone)
+            try:
+                while chunk := await self._next_chunk(read, self._pace.left(time.monotonic() - begun, size)):
+                    size += len(chunk)
+                    self._bytes[client] += len(chunk)
+                    self._refuse_size(client, size, len(chunk))
+                    await self._threads.run(file.write, chunk)
+                yield Upload(self, client, file, gone)
+            finally:
+                self._bytes[client] -= size
 
     async def build(self, client: str, file: IO[bytes], order: Order, gone: Gone) -> BuildResult:
         """Build a list from a received file. Raises `MissingExtra`, and the errors from `list_builder.Source.build`."""
@@ -134,20 +133,6 @@ class Uploads:
             yield
         finally:
             self._open[client] -= 1
-
-    @contextmanager
-    def _byte_counter(self, client: str) -> Iterator[Callable[[int], None]]:
-        counted = 0
-
-        def count(size: int) -> None:
-            nonlocal counted
-            counted += size
-            self._bytes[client] += size
-
-        try:
-            yield count
-        finally:
-            self._bytes[client] -= counted
 
     def _refuse_size(self, client: str, size: int, chunk: int) -> None:
         """Raise `Fault` if an upload exceeds a quota.
