@@ -6,6 +6,7 @@ in CRLF, and control characters. Text is Latin-1, so that echoed headers keep th
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from hashlib import blake2b
 from typing import Final
 
@@ -37,14 +38,6 @@ _COMPACT: Final = {
     "c": "content-type", "e": "content-encoding", "f": "from", "i": "call-id", "k": "supported", "l": "content-length",
     "m": "contact", "s": "subject", "t": "to", "v": "via", "x": "session-expires", "y": "identity", "r": "refer-to",
     "b": "referred-by",
-}  # fmt: skip
-# The usual spellings, so that most names need no normalisation.
-_NAMES: Final = {
-    name: _COMPACT.get(name.lower(), name.lower())
-    for name in (
-        "Via", "Max-Forwards", "From", "To", "Call-ID", "CSeq", "Contact", "Allow", "Supported", "User-Agent", "Content-Type",
-        "Content-Length", "P-Asserted-Identity", "Privacy", "Date", "Expires", "Route", "v", "f", "t", "i", "m", "l", "c",
-    )
 }  # fmt: skip
 _REQUIRED_ONCE: Final = ("from", "to", "call-id", "cseq")
 _ONCE_AT_MOST: Final = ("max-forwards", "content-type")
@@ -225,7 +218,7 @@ def _read_headers(lines: list[str]) -> tuple[Headers, str]:
     fault = ""
     for line in lines:
         spelling, colon, value = line.partition(":")
-        name = _NAMES.get(spelling) or _normalise_name(spelling)
+        name = _normalise_name(spelling)
         if not colon or not name or (not value.isprintable() and _CONTROL.search(value)):
             fault = "Bad header line"
         else:
@@ -233,6 +226,7 @@ def _read_headers(lines: list[str]) -> tuple[Headers, str]:
     return headers, fault
 
 
+@lru_cache(256)  # messages use few names, in few spellings
 def _normalise_name(spelling: str) -> str:
     name = spelling.rstrip(" \t").lower()
     return _COMPACT.get(name, name) if _NAME.fullmatch(name) else ""
