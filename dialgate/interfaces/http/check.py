@@ -106,26 +106,18 @@ async def check(request: web.Request, app: App, client: Client) -> web.StreamRes
 def submit(body: bytes, app: App, client: Client, answer: AnswerFuture) -> None:
     """Decode a request and submit its call. The gate later sets the result on `answer`. Raises `Fault`."""
     check_request = decode(_single, body)
+    checked_call = call(check_request, client, "http")
     if check_request.permit:
-        _decide(check_request, app, client, "http").add_done_callback(
-            lambda done: answer.set_result(done.result())
+        app.gate.check(checked_call, client).add_done_callback(
+            lambda done: answer.set_result(app.gate.with_permit(done.result()))
         )
     else:
-        app.gate.ask(call(check_request, client, "http"), client, answer)
+        app.gate.ask(checked_call, client, answer)
 
 
-def _decide(check_request: SingleRequest, app: App, client: Client, interface: str) -> asyncio.Future[Answer]:
-    answer = app.gate.check(call(check_request, client, interface), client)
-    if not check_request.permit:
-        return answer
-    with_permit: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-
-    def add_permit(done: asyncio.Future[Answer]) -> None:
-        if not with_permit.done():
-            with_permit.set_result(app.gate.with_permit(done.result()))
-
-    answer.add_done_callback(add_permit)
-    return with_permit
+async def _decide(check_request: SingleRequest, app: App, client: Client, interface: str) -> Answer:
+    answer = await app.gate.check(call(check_request, client, interface), client)
+    return app.gate.with_permit(answer) if check_request.permit else answer
 
 
 def encode_answer(answer: Answer) -> tuple[int, bytes, dict[str, str]]:
