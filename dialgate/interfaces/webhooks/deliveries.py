@@ -111,23 +111,23 @@ class _Deliverer:
 
     async def _deliver(self, batch: list[Notice]) -> str:
         """Deliver a batch. Return the problem, or an empty string."""
-        if self._hook.settings.kind == "webhook":
-            return await self._post(batch)
-        for notice in batch:
-            problem = await self._add(notice) if notice.kind == "revoked" else ""
-            if problem:
-                return problem
+        try:
+            if self._hook.settings.kind == "webhook":
+                return await self._post(batch)
+            for notice in batch:
+                problem = await self._add(notice) if notice.kind == "revoked" else ""
+                if problem:
+                    return problem
+        except (aiohttp.ClientError, TimeoutError) as error:
+            return type(error).__name__
         return ""
 
     async def _add(self, notice: Notice) -> str:
         settings = self._hook.settings
         form = dialer_dnc.form(self._hook, notice.number, notice.campaign)
-        try:
-            async with self._session.post(settings.url, data=form, allow_redirects=False) as response:
-                text = (await response.content.read(_RESPONSE_BYTES)).decode(errors="replace")
-                return dialer_dnc.problem(settings.kind, response.status, text)
-        except (aiohttp.ClientError, TimeoutError) as error:
-            return type(error).__name__
+        async with self._session.post(settings.url, data=form, allow_redirects=False) as response:
+            text = (await response.content.read(_RESPONSE_BYTES)).decode(errors="replace")
+            return dialer_dnc.problem(settings.kind, response.status, text)
 
     async def _post(self, batch: list[Notice]) -> str:
         batch = list(map(self._app.registrar.ids.with_entry_ids, batch))
@@ -135,14 +135,11 @@ class _Deliverer:
         name = f"{self._name}-{batch[0].seq}-{batch[-1].seq}"
         signed = webhook_targets.headers(self._hook.secret, name, self._clock() // SECOND, body)
         headers = {"Content-Type": "application/json", **signed}
-        try:
-            async with self._session.post(
-                self._hook.settings.url, data=body, headers=headers, allow_redirects=False
-            ) as response:
-                is_accepted = HTTPStatus.OK <= response.status < HTTPStatus.MULTIPLE_CHOICES
-                return "" if is_accepted else f"it responded with status {response.status}"
-        except (aiohttp.ClientError, TimeoutError) as error:
-            return type(error).__name__
+        async with self._session.post(
+            self._hook.settings.url, data=body, headers=headers, allow_redirects=False
+        ) as response:
+            is_accepted = HTTPStatus.OK <= response.status < HTTPStatus.MULTIPLE_CHOICES
+            return "" if is_accepted else f"it responded with status {response.status}"
 
     async def _failed(self, state: Delivery, reached: int, problem: str) -> None:
         now = self._clock()
