@@ -24,6 +24,7 @@ from collections.abc import Iterator
 from typing import Final, cast
 
 import structlog
+from msgspec import structs
 
 from dialgate.app import App
 from dialgate.config.clients import Client, Scope
@@ -43,7 +44,7 @@ from dialgate.interfaces.fastagi.protocol import (
     set_variables,
 )
 from dialgate.interfaces.fastagi.recall import Recall
-from dialgate.interfaces.http.check import CheckRequest
+from dialgate.interfaces.http import check as http_check
 from dialgate.interfaces.http.errors import Fault, convert
 from dialgate.interfaces.refusal_log import RefusalLog
 from dialgate.interfaces.source_access import client_at
@@ -345,16 +346,9 @@ def _read_call(environment: Environment, script: str, client: Client) -> Call:
         raise Fault(404, "path.unknown", f"No such script. Use one of {', '.join([*_NAMES, 'recall'])}.")
     arguments = dict(zip(names, environment.arguments, strict=False))
     fields = {name: value for name, value in arguments.items() if value}
-    check = convert({"to": "", "from": "", "campaign": ""} | fields, CheckRequest)
+    check = convert({"to": "", "from": "", "campaign": ""} | fields, http_check.CheckRequest)
     call_id = check.call_id
     if script == "vicidial" and not _CALL_CODE.fullmatch(call_id):
         call_id = ""
-    return Call(
-        to=check.to,
-        from_=check.from_,
-        campaign=check.campaign,
-        call_id=call_id or environment.values.get("uniqueid", "")[:256],
-        call_type=check.call_type,
-        client=client.name,
-        interface="fastagi",
-    )
+    call_id = call_id or environment.values.get("uniqueid", "")[:256]
+    return http_check.call(structs.replace(check, call_id=call_id), client, "fastagi")
