@@ -20,7 +20,7 @@ from dialgate.decision_log import chains
 from dialgate.decision_log.inclusion_proofs import NoEvidence
 from dialgate.decision_log.records import Record
 from dialgate.interfaces.console.page_request import Visit
-from dialgate.interfaces.http.decisions import TURN, client_account, decision_search, require_found
+from dialgate.interfaces.http.decisions import TURN, client_account, decision_search, find_decision
 from dialgate.interfaces.http.errors import FAILURES, Fault, convert, fault_of
 from dialgate.ledger.schemas import ConsentStanding, HistoryEntry
 from dialgate.store import factory
@@ -111,7 +111,7 @@ async def show_decision(visit: Visit) -> web.StreamResponse:
 
 
 async def _decision_page(visit: Visit, status: int = 200, error: str = "") -> web.Response:
-    found = await _find_decision(visit)
+    found, _ = await find_decision(visit.request, visit.app, visit.client)
     account = client_account(visit.app, found, visit.words.language)
     record = found.record
     return visit.show(
@@ -127,17 +127,6 @@ async def _decision_page(visit: Visit, status: int = 200, error: str = "") -> we
         and await asyncio.to_thread(_is_local, visit, record),
         error=error,
     )
-
-
-async def _find_decision(visit: Visit) -> FoundDecision:
-    """Return the decision whose id is in the URL path.
-
-    Raises `Fault` if the decision does not exist or the client may not see it.
-    """
-    sees = Visibility.of(visit.client.name, visit.client.controllers)
-    name = visit.app.registrar.ids.inside(visit.client, visit.request.match_info["id"])
-    logs = decision_search(visit.request.app, visit.app, visit.client.name)
-    return require_found(*await logs.one(name, sees)) if name else require_found(None, {})
 
 
 def _client_outcomes(visit: Visit, outcomes: Mapping[str, Outcome]) -> dict[str, Outcome]:
@@ -195,7 +184,7 @@ async def download_evidence(visit: Visit) -> web.StreamResponse:
             "console.evidence",
             "The evidence would reveal other controllers. Ask the gate's administrator for it.",
         )
-    found = await _find_decision(visit)
+    found, _ = await find_decision(visit.request, visit.app, visit.client)
     if not await asyncio.to_thread(_is_local, visit, found.record):
         return await _decision_page(visit, 409, "console.elsewhere")
     try:

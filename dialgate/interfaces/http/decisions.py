@@ -79,7 +79,7 @@ async def about_number(request: web.Request, app: App, client: Client) -> web.St
     if query.before:
         before, unreachable = await logs.position(app.registrar.ids.inside(client, query.before), sees)
         if before is None and unreachable:
-            require_found(None, unreachable)
+            _require_found(None, unreachable)
         question = structs.replace(question, before=before or BEGINNING)
     decisions, missing = await logs.about(question)
     accounts = [client_account(app, decision, language) for decision in decisions.found[: query.limit]]
@@ -98,12 +98,23 @@ async def about_number(request: web.Request, app: App, client: Client) -> web.St
 
 async def one_decision(request: web.Request, app: App, client: Client) -> web.StreamResponse:
     query = convert(dict(body.query(request)), _OneDecision)
+    decision, missing = await find_decision(request, app, client)
+    account = client_account(app, decision, query.language or _preferred(request))
+    return body.reply_json(structs.replace(account, missing=missing))
+
+
+async def find_decision(
+    request: web.Request, app: App, client: Client
+) -> tuple[FoundDecision, Mapping[str, str]]:
+    """Return the decision whose id is in the path, and the gates that could not be queried, each with the reason.
+
+    Raises `Fault` if the decision does not exist or the client may not see it.
+    """
     sees = Visibility.of(client.name, client.controllers)
     name = app.registrar.ids.inside(client, request.match_info["id"])
     logs = decision_search(request.app, app, client.name)
     decision, missing = await logs.one(name, sees) if name else (None, {})
-    account = client_account(app, require_found(decision, missing), query.language or _preferred(request))
-    return body.reply_json(structs.replace(account, missing=missing))
+    return _require_found(decision, missing), missing
 
 
 def decision_search(site: web.Application, app: App, client: str) -> DecisionSearch:
@@ -129,7 +140,7 @@ def client_account(app: App, decision: FoundDecision, language: Language) -> Acc
     )
 
 
-def require_found(decision: FoundDecision | None, missing: Mapping[str, str]) -> FoundDecision:
+def _require_found(decision: FoundDecision | None, missing: Mapping[str, str]) -> FoundDecision:
     """Return the decision. Raises `Fault` if it is None.
 
     The error names the gates in `missing`, because the decision may be in their logs.
