@@ -198,7 +198,6 @@ CONSENT: Final = {
 }  # fmt: skip
 PERSON: Final = {"number": CLEAR, "purpose": "test of the description"}
 QUERY: Final = {"to": CLEAR, "from": CALLER, "campaign": "acme-fibre"}
-CHANNEL: Final = {**QUERY, "campaign": "acme-fibre"}
 EVALUATION: Final = {
     "subject": {"type": "campaign", "id": "acme-fibre", "properties": {"caller_id": CALLER}},
     "action": {"name": "call"},
