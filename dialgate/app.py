@@ -83,7 +83,7 @@ class App:
         self.registrar.revocations.steady = clock.steady
         self.registrar.outcomes.elsewhere = self._find_call_on_peers
         self.refresh = self.registrar.activation.refresh = upkeep.refresh
-        self.subjects = Subjects(self.registrar, keys, store, clock.at_least, metrics)
+        self.subjects = Subjects(self.registrar)
         self.roster = Roster(store, metrics)
         self._stops = StopRetries(config.data, keys, store, self._find_call_on_peers)
         self.gate = Gate(config, keys, store, self._recorder, upkeep, self._stops, clock)

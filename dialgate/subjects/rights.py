@@ -12,7 +12,6 @@ from typing import Any
 import msgspec
 import structlog
 from msgspec import structs
-from prometheus_client import CollectorRegistry
 
 from dialgate.audit.legal_holds import Holds
 from dialgate.audit.lookups import Lookups
@@ -30,12 +29,9 @@ from dialgate.core.local_time import rfc3339
 from dialgate.core.model import DAY, HOUR, SECOND, Instant
 from dialgate.core.refusal import Refused
 from dialgate.core.request_deadlines import Answered
-from dialgate.crypto.keys import Keys, nonces
 from dialgate.ledger.registrar import Registrar
 from dialgate.ledger.schemas import CallRequestRequest, ConsentRequest, ContractRequest, LedgerRequest
-from dialgate.observability.metrics import Metrics
 from dialgate.runtime.instants import KeptInstants
-from dialgate.store import Store, factory
 from dialgate.store.sqlite_subjects import SubjectStore
 from dialgate.subjects import breach, erasure, inventory
 from dialgate.subjects.cluster_erasure import ClusterErasure
@@ -54,29 +50,22 @@ _log = structlog.get_logger(__name__)
 
 
 class Subjects:
-    def __init__(
-        self,
-        registrar: Registrar,
-        keys: Keys,
-        store: Store,
-        clock: Callable[[], Instant],
-        metrics: Metrics,
-    ) -> None:
-        self._registrar, self._keys, self._store = registrar, keys, store
-        self._clock, self._metrics = clock, metrics
+    def __init__(self, registrar: Registrar) -> None:
+        access = registrar.access
+        self._registrar, self._keys, self._store = registrar, access.keys, access.store
+        self._clock, self._metrics = access.clock, access.metrics
         self._file = SubjectStore.open(registrar.config.data / "subjects.db")
-        self._nonces = nonces()
         self._removing: asyncio.Task[None] | None = None
         self._problem = ""
-        self.peers = Peers(lambda: registrar.config, keys, store, clock)
-        self.holds = SharedHolds(Holds(registrar.config.data, keys), keys, self.peers)
-        self.lookups = Lookups(self._file, keys, clock, metrics)
-        self.deadlines = Deadlines(self._file, keys, clock)
+        self.peers = Peers(lambda: registrar.config, self._keys, self._store, self._clock)
+        self.holds = SharedHolds(Holds(registrar.config.data, self._keys), self._keys, self.peers)
+        self.lookups = Lookups(self._file, self._keys, self._clock, self._metrics)
+        self.deadlines = Deadlines(self._file, self._keys, self._clock)
         self.erasing = ClusterErasure(
             registrar=registrar,
-            keys=keys,
-            store=store,
-            clock=clock,
+            keys=self._keys,
+            store=self._store,
+            clock=self._clock,
             file=self._file,
             deadlines=self.deadlines,
             holds=self.holds,
@@ -91,20 +80,16 @@ class Subjects:
 
         Raises `KeysUnusable` and `StoreUnavailable`.
         """
-        config.data.mkdir(mode=0o700, parents=True, exist_ok=True)
-        keys = Keys.open(config.data / "keys.json")
-        store = await factory.open_store(config, keys, patience=5.0)
-        metrics = Metrics(CollectorRegistry())
+        registrar = await Registrar.open(config, clock)
         try:
-            registrar = Registrar(config, keys, store, clock, metrics)
-            subjects = cls(registrar, keys, store, clock, metrics)
+            subjects = cls(registrar)
             try:
                 yield subjects
             finally:
                 await subjects.close()
-                registrar.close_threads()
         finally:
-            await store.close()
+            registrar.close_threads()
+            await registrar.access.store.close()
 
     @property
     def config(self) -> Config:
