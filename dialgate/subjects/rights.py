@@ -29,8 +29,9 @@ from dialgate.core.local_time import rfc3339
 from dialgate.core.model import DAY, HOUR, SECOND, Instant
 from dialgate.core.refusal import Refused
 from dialgate.core.request_deadlines import Answered
+from dialgate.ledger import bulk_import
 from dialgate.ledger.registrar import Registrar
-from dialgate.ledger.schemas import CallRequestRequest, ConsentRequest, ContractRequest, LedgerRequest
+from dialgate.ledger.schemas import LedgerRequest
 from dialgate.runtime.instants import KeptInstants
 from dialgate.store.sqlite_subjects import SubjectStore
 from dialgate.subjects import breach, erasure, inventory
@@ -40,11 +41,6 @@ from dialgate.subjects.expiry import Removal, RetentionRun
 from dialgate.subjects.inventory import Person
 from dialgate.subjects.schemas import CaseRequest, Portable, RectificationRequest, Rectified, Report
 
-_REQUESTS: dict[str, type[LedgerRequest]] = {
-    "consent": ConsentRequest,
-    "contract": ContractRequest,
-    "call_request": CallRequestRequest,
-}
 _REMOVED = "retention done"
 _log = structlog.get_logger(__name__)
 
@@ -208,8 +204,8 @@ class Subjects:
     async def export_portable(self, client: Client, controller: str, number: str, purpose: str) -> Portable:
         """Return the data that the data subject provided (GDPR 20)."""
         owner, e164 = await self.look_up(client, controller, number, "portability", purpose)
-        entries = await self._registrar.views.history(client, owner, e164, tuple(_REQUESTS))
-        details: dict[str, list[dict[str, Any]]] = {kind: [] for kind in _REQUESTS}
+        entries = await self._registrar.views.history(client, owner, e164, tuple(bulk_import.KINDS))
+        details: dict[str, list[dict[str, Any]]] = {kind: [] for kind in bulk_import.KINDS}
         for entry in entries:
             details[entry.kind].append({"recorded_at": entry.at, **entry.details})
         return Portable(
@@ -244,7 +240,7 @@ class Subjects:
         of = self._registrar.ids.entry_seq(ask.of)
         entry = next((entry for entry in await self._store.history(subject) if entry.seq == of), None)
         wrong = self._registrar.views.show(entry) if entry is not None else None
-        if wrong is None or wrong.kind not in _REQUESTS:
+        if wrong is None or wrong.kind not in bulk_import.KINDS:
             text = (
                 "`of` must be the sequence of a consent, contract or call request for this number."
                 " Withdrawals and ends cannot be corrected."
@@ -325,7 +321,7 @@ def _corrected(
     kind: str, details: dict[str, Any], controller: str, number: str, ask: RectificationRequest
 ) -> LedgerRequest:
     """Return a request that records the entry again, with the corrected fields. Raises `Refused`."""
-    request_type = _REQUESTS[kind]
+    request_type = bulk_import.KINDS[kind]
     names = {name for name in request_type.__struct_fields__ if name not in _NOT_RECTIFIED}
     if not ask.fields or not ask.fields.keys() <= names:
         text = f"`fields` must contain one or more of: {', '.join(sorted(names))}."
