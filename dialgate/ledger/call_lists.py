@@ -3,7 +3,6 @@
 import secrets
 import string
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
@@ -71,8 +70,7 @@ class CallLists:
         except list_builder.BuildEnded as error:
             raise Refused("upload.failed", str(error), status=503) from error
         finally:
-            with suppress(FileNotFoundError):
-                temporary.unlink()
+            temporary.unlink(missing_ok=True)
         tally = built.tally
         return ListReport(
             info=_info(record),

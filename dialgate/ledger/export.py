@@ -10,9 +10,8 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from hashlib import sha256
 from pathlib import Path
-from typing import IO, Any, Final
+from typing import IO, Final
 
 from msgspec import Struct
 
@@ -25,7 +24,7 @@ from dialgate.core.responses import when
 from dialgate.ledger.registrar import Registrar
 from dialgate.ledger.scrub import AT_ONCE, Judge, Verdict
 from dialgate.lists import tabular
-from dialgate.lists.call_list import number_of
+from dialgate.lists.call_list import number_of, sha256_of
 
 COLUMNS: Final = ("verdict", "code", "valid_until", "not_before")
 # Cells that a spreadsheet would evaluate as formulas when it opens the file. A plain number is safe.
@@ -99,7 +98,7 @@ async def scrub(
         table = tabular.read(file, home, hints)
         with fresh.open("w", encoding="utf-8", newline="") as csv_file:
             counts = await _write(judge, table, home, csv_file)
-        digest = _digest(fresh)
+        digest = sha256_of(fresh)
         words = Counter[str]()
         for verdict, rows in counts.items():
             words[verdict.word] += rows
@@ -110,8 +109,7 @@ async def scrub(
         raise Refused("list.unreadable", str(error), "file") from error
     finally:
         judge.close()
-        with suppress(FileNotFoundError):
-            fresh.unlink()
+        fresh.unlink(missing_ok=True)
     return Scrubbed(
         campaign=order.campaign,
         at=when(judge.at),
@@ -163,14 +161,6 @@ def _codes(counts: Counter[Verdict]) -> Iterator[tuple[str, int]]:
         if verdict.code:
             codes[verdict.code] += rows
     yield from codes.most_common()
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        digest: Any = sha256()
-        while chunk := file.read(1 << 20):
-            digest.update(chunk)
-        return str(digest.hexdigest())
 
 
 async def preview(
