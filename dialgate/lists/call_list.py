@@ -6,7 +6,7 @@ each row. `place` contains the state or province in which the person lives.
 
 import hashlib
 from collections.abc import Callable, Collection
-from contextlib import suppress
+from contextlib import closing, suppress
 from itertools import product
 from pathlib import Path
 from typing import get_args
@@ -217,16 +217,13 @@ def names_one_of(path: Path, text: str, home: str) -> bool:
 
     A request with a listed number in its text is rejected, because decisions would record the number unencrypted.
     """
-    numbers = number_set.NumberSet.open(path)
-    try:
+    with closing(number_set.NumberSet.open(path)) as numbers:
         for reading in redaction.readings(text):
             for raw, region in product((f"+{reading}", reading), home.split()):
                 with suppress(phone.NotANumber):
                     if numbers.tag(int(phone.parse(raw, region).e164.removeprefix("+"))) >= 0:
                         return True
-        return False
-    finally:
-        numbers.close()
+    return False
 
 
 def sha256_of(path: Path) -> str:

@@ -5,6 +5,7 @@ loop.
 """
 
 from collections.abc import Iterable
+from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
 
@@ -94,13 +95,10 @@ def tag(path: Path, number: str) -> int:
     Return -1 if the number is not in the file, or if the file is missing or damaged.
     """
     try:
-        numbers = NumberSet.open(path)
+        with closing(NumberSet.open(path)) as numbers:
+            return numbers.tag(int(number.removeprefix("+")))
     except (FileNotFoundError, DamagedFile):
         return -1
-    try:
-        return numbers.tag(int(number.removeprefix("+")))
-    finally:
-        numbers.close()
 
 
 def from_registries(person: Person) -> list[FromRegistry]:
@@ -109,13 +107,11 @@ def from_registries(person: Person) -> list[FromRegistry]:
     except (SnapshotMissing, DamagedFile):
         return []
     names = {rule.id for law in person.config.laws.values() for rule in law.registries}
-    try:
+    with closing(snapshot):
         answers = [
             snapshot.answer(name, person.controller, int(person.number.removeprefix("+")))
             for name in sorted(names)
         ]
-    finally:
-        snapshot.close()
     return [
         FromRegistry(
             registry=answer.registry,
