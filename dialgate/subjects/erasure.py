@@ -9,7 +9,7 @@
 
 import secrets
 from collections.abc import Callable, Iterable
-from contextlib import suppress
+from contextlib import closing
 from itertools import chain
 from pathlib import Path
 
@@ -28,8 +28,6 @@ from dialgate.runtime.atomic_write import publish_file
 from dialgate.store import CallList
 from dialgate.store.sqlite_subjects import Restricted
 from dialgate.subjects.schemas import Erased
-
-PERMITS = (ConsentGiven, ConsentConfirmed, ContractMade, CallRequested)
 
 _ERASED = ("no call that may have to be proved was based on it", "GDPR art. 17(1)(b)-(c)")
 _PROOF = (
@@ -109,7 +107,7 @@ def describe_entries(
     for entry in entries:
         kind = str(type(entry.event).__struct_config__.tag)
         name = name_of(entry)
-        if not isinstance(entry.event, PERMITS):
+        if not basis_of(entry):
             items.append(Erased(what=kind, name=name, done="kept", why=_FORBIDS[0], law=_FORBIDS[1]))
         elif entry.seq in ends:
             why, law = _HELD if is_held else _PROOF
@@ -137,7 +135,7 @@ def describe_postponed(
             law=law,
         )
         for entry in entries
-        if isinstance(entry.event, PERMITS)
+        if basis_of(entry)
     ]
     return items + [Erased(what="call list", name=name, done="kept", why=why, law=law) for name in lists]
 
@@ -198,13 +196,10 @@ def copy_without(record: CallList, folder: Path, number: str) -> CallList | None
     digits = int(number.removeprefix("+"))
     if call_list.sha256_of(folder / record.file) != record.sha256:
         raise DamagedFile(record.file, "SHA-256 differs from the record")  # a copy would get a valid checksum
-    old = NumberSet.open(folder / record.file)
-    try:
+    with closing(NumberSet.open(folder / record.file)) as old:
         if old.tag(digits) < 0:
             return None
         numbers, tags = old.arrays()
-    finally:
-        old.close()
     kept = numbers != digits
     temporary = folder / f"{secrets.token_hex(8)}.new"
     number_set.write(temporary, [numbers[kept]], meta=b"{}", tags=None if tags is None else tags[kept])
@@ -212,8 +207,3 @@ def copy_without(record: CallList, folder: Path, number: str) -> CallList | None
     file = temporary.with_name(f"{record.controller}.{record.id}.{digest[:16]}.numbers")
     publish_file(temporary, file)
     return structs.replace(record, file=file.name, sha256=digest, numbers=int(kept.sum()))
-
-
-def delete_file(file: Path) -> None:
-    with suppress(FileNotFoundError):
-        file.unlink()

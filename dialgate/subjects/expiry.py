@@ -6,7 +6,6 @@ and lists with a number under a legal hold are kept. This module does not change
 becomes unreadable when the keys of its month are destroyed.
 """
 
-from collections.abc import Iterable
 from datetime import date, timedelta
 from pathlib import Path
 
@@ -26,7 +25,7 @@ from dialgate.core.ledger_events import (
 )
 from dialgate.core.local_time import day_in, rfc3339
 from dialgate.core.model import DAY, Consent, Instant
-from dialgate.store import CallList, Store
+from dialgate.store import Store
 from dialgate.store.sqlite_subjects import SubjectStore
 from dialgate.subjects import erasure, inventory
 
@@ -154,18 +153,15 @@ class RetentionRun:
         The lists' records are kept.
         """
         folder = self._config.data / "lists"
-        files = (folder / record.file for record in _retired(await self._store.lists(), before))
+        lists = await self._store.lists()
+        files = (folder / record.file for record in lists if 0 < record.retired_at < before)
         old = [file for file in files if file.exists() and not self._is_evidence(file)]
         for file in old if drop else ():
-            erasure.delete_file(file)
+            file.unlink(missing_ok=True)
         return len(old)
 
     def _is_evidence(self, file: Path) -> bool:
         return any(inventory.tag(file, number) >= 0 for number in self._holds.numbers)
-
-
-def _retired(lists: Iterable[CallList], before: Instant) -> list[CallList]:
-    return [record for record in lists if 0 < record.retired_at < before]
 
 
 def _end(consent: Consent) -> Instant:

@@ -39,7 +39,7 @@ async def _remove(store: CallLists, folder: Path, record: CallList, number: str)
             if fresh is None:
                 return False
             if await store.replace_list(fresh, record.sha256):
-                await asyncio.to_thread(erasure.delete_file, folder / record.file)
+                await asyncio.to_thread((folder / record.file).unlink, missing_ok=True)
                 return True
         except (FileNotFoundError, DamagedFile) as error:
             problem = str(error)  # unless another process has just replaced the file
