@@ -67,32 +67,22 @@ class Exposure(Struct, frozen=True, kw_only=True):
     could_look_up: int
 
 
-class _DecisionCounts:
-    """Counts from the decision log, and one encrypted number for each keyed hash."""
-
-    def __init__(self) -> None:
-        self.decisions = self.allows = 0
-        self.sealed: dict[bytes, tuple[Instant, bytes]] = {}
-
-    def add(self, record: Record) -> None:
-        self.decisions += 1
-        self.allows += record.decision.allow
-        if record.facts.number.kind != "invalid":
-            self.sealed.setdefault(record.number, (record.at, record.sealed))
-
-
 def exposure(config: Config, span: Span, lookups: Iterable[Lookup], keys: Keys) -> Exposure:
     """Return the data exposed in a period. `lookups` are the look-ups in that period.
 
     Raises `LogDamaged`.
     """
-    counts = _DecisionCounts()
+    decisions = allows = 0
+    sealed_numbers: dict[bytes, tuple[Instant, bytes]] = {}  # one for each keyed hash
     for record in _records(config, span):
-        counts.add(record)
+        decisions += 1
+        allows += record.decision.allow
+        if record.facts.number.kind != "invalid":
+            sealed_numbers.setdefault(record.number, (record.at, record.sealed))
     own_lookups = [lookup for lookup in lookups if _concerns(span, lookup.client, lookup.node)]
     numbers = {keys.ledger.unseal(lookup.sealed) for lookup in own_lookups}
     unreadable = 0
-    for at, sealed in counts.sealed.values():
+    for at, sealed in sealed_numbers.values():
         try:
             numbers.add(keys.month(at).called_number(sealed))
         except KeyRetired:
@@ -108,8 +98,8 @@ def exposure(config: Config, span: Span, lookups: Iterable[Lookup], keys: Keys) 
         known=client is not None if span.client else span.node == config.settings.node,
         scopes=client.scopes if client else (),
         controllers=client.controllers if client else tuple(config.controllers),
-        decisions=counts.decisions,
-        allows=counts.allows,
+        decisions=decisions,
+        allows=allows,
         lookups=[_looked_up(lookup) for lookup in own_lookups],
         numbers=sorted(numbers),
         unreadable=unreadable,
