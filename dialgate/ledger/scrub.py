@@ -168,20 +168,11 @@ _NOTHING = Known()
 
 
 def _verdict_of(decision: Decision) -> Verdict:
-    reason = None if decision.allow else decision.reasons[0]
-    return Verdict(
-        _word(allow=decision.allow, later=decision.not_before > 0),
-        reason.code if reason else "",
-        reason.text if reason else "",
-        decision.valid_until,
-        decision.not_before,
-    )
-
-
-def _word(*, allow: bool, later: bool) -> Word:
-    if allow:
-        return "allow"
-    return "later" if later else "deny"
+    if decision.allow:
+        return Verdict("allow", "", "", decision.valid_until, decision.not_before)
+    word: Word = "later" if decision.not_before > 0 else "deny"
+    reason = decision.reasons[0]
+    return Verdict(word, reason.code, reason.text, decision.valid_until, decision.not_before)
 
 
 def numbers_of(call_list: CallList, folder: Path) -> Iterator[list[str]]:
