@@ -6,6 +6,7 @@ The comparison of configurations leaves out settings that differ between nodes (
 
 import asyncio
 import hashlib
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -174,7 +175,5 @@ class Roster:
     async def leave(self) -> None:
         """End this gate's membership when it shuts down."""
         if self._store is not None and self._own is not None:
-            try:
+            with suppress(StoreUnavailable):
                 await self._store.dismiss(self._own.node)
-            except StoreUnavailable:
-                return

@@ -16,10 +16,8 @@ from dialgate.core.ledger_events import (
     ContractMade,
     Ending,
     Entry,
-    Event,
     find_ending,
 )
-from dialgate.core.model import Instant
 from dialgate.core.refusal import Refused
 from dialgate.ledger import bulk_import
 from dialgate.ledger.access import LedgerAccess, refuse_misstated
@@ -39,11 +37,11 @@ class Consents:
 
         Raises `Refused` and `StoreUnavailable`.
         """
-        controller = self._access.controller(client, ask.controller)
-        number = self._access.number(ask.number, controller)
+        controller, number = self._access.person(client, ask.controller, ask.number)
         now = self._access.clock()
         ask = self._access.masker(controller.id).mask(ask, number)
-        event = self._event(ask, controller, now)
+        with refuse_misstated():
+            event = event_of(ask, now, self._access.config.sectors_of(controller.country))
         if isinstance(event, Ending):
             earlier = await self._find_ending(controller, number, event)
             if earlier is not None:
@@ -57,10 +55,6 @@ class Consents:
                 ineffective_entries.find_reason(event, campaigns, now), campaigns
             ),
         )
-
-    def _event(self, ask: LedgerRequest, controller: ControllerFile, now: Instant) -> Event:
-        with refuse_misstated():
-            return event_of(ask, now, self._access.config.sectors_of(controller.country))
 
     async def record_all(
         self,

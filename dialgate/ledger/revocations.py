@@ -103,8 +103,8 @@ class Revocations:
                 "scope",
                 403,
             )
-        if ask.scope == "campaign" and ask.campaign not in {campaign.id for campaign in controller.campaigns}:
-            known = (campaign.id for campaign in controller.campaigns)
+        known = {campaign.id for campaign in controller.campaigns}
+        if ask.scope == "campaign" and ask.campaign not in known:
             raise Refused(
                 "campaign.unknown", choose("Use a campaign of this controller", known), "campaign", 404
             )
