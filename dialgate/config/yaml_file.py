@@ -82,45 +82,34 @@ def salvage(
 
 def remainder(data: Any, kind: Any, stand_ins: StandIns = MappingProxyType({}), name: str = "") -> Any:
     """Return the valid part of faulty data as plain data, or `LOST` if too little is valid (see `salvage`)."""
-    return _Salvage(stand_ins).salvaged(data, kind, name)
+    plain_kind = _plain(data, kind)
+    if isinstance(data, dict) and _is_struct(plain_kind):
+        return _remainder_of_struct(data, plain_kind, stand_ins, name)
+    if isinstance(data, list) and _is_array(plain_kind):
+        inner = get_args(plain_kind)[0]
+        parts = (remainder(part, inner, stand_ins, f"{name}-{place}") for place, part in enumerate(data))
+        return _or_lost([part for part in parts if part is not LOST], kind)
+    if plain_kind is str and isinstance(data, int) and abs(data) >= _LIKE_A_NUMBER:
+        return _or_lost(f"+{data}", kind)
+    return _or_lost(data, kind)
 
 
-class _Salvage:
-    def __init__(self, stand_ins: StandIns) -> None:
-        self._stand_ins = stand_ins
-
-    def salvaged(self, data: Any, kind: Any, at: str) -> Any:
-        plain_kind = _plain(data, kind)
-        if isinstance(data, dict) and isinstance(plain_kind, type) and issubclass(plain_kind, Struct):
-            return self._struct(data, plain_kind, at)
-        if (
-            isinstance(data, list)
-            and get_origin(plain_kind) is tuple
-            and get_args(plain_kind)[-1] is Ellipsis
-        ):
-            inner = get_args(plain_kind)[0]
-            parts = (self.salvaged(part, inner, f"{at}-{place}") for place, part in enumerate(data))
-            return _or_lost([part for part in parts if part is not LOST], kind)
-        if plain_kind is str and isinstance(data, int) and abs(data) >= _LIKE_A_NUMBER:
-            return _or_lost(f"+{data}", kind)
-        return _or_lost(data, kind)
-
-    def _struct(self, data: dict[Any, Any], kind: type[Struct], at: str) -> Any:
-        known = {field.encode_name: field for field in fields(kind)}
-        parts = {
-            name: self.salvaged(value, known[name].type, f"{at}-{name}")
-            for name, value in data.items()
-            if name in known
-        }
-        tag_field = kind.__struct_config__.tag_field
-        if tag_field in data:
-            parts[tag_field] = data[tag_field]
-        parts = {name: part for name, part in parts.items() if part is not LOST}
-        for name, field in known.items():
-            if name not in parts and field.required and (kind, name) in self._stand_ins:
-                value = self._stand_ins[kind, name]
-                parts[name] = at.lstrip("-") if value is ByPlace else value
-        return _or_lost(parts, kind)
+def _remainder_of_struct(data: dict[Any, Any], kind: type[Struct], stand_ins: StandIns, name: str) -> Any:
+    known = {field.encode_name: field for field in fields(kind)}
+    parts = {
+        key: remainder(value, known[key].type, stand_ins, f"{name}-{key}")
+        for key, value in data.items()
+        if key in known
+    }
+    tag_field = kind.__struct_config__.tag_field
+    if tag_field in data:
+        parts[tag_field] = data[tag_field]
+    parts = {key: part for key, part in parts.items() if part is not LOST}
+    for key, field in known.items():
+        if key not in parts and field.required and (kind, key) in stand_ins:
+            value = stand_ins[kind, key]
+            parts[key] = name.lstrip("-") if value is ByPlace else value
+    return _or_lost(parts, kind)
 
 
 def _or_lost(data: Any, kind: Any) -> Any:
@@ -133,14 +122,14 @@ def _or_lost(data: Any, kind: Any) -> Any:
 
 def _faults(data: Any, kind: Any, at: str) -> Iterator[str]:
     plain_kind = _plain(data, kind)
-    if isinstance(data, dict) and isinstance(plain_kind, type) and issubclass(plain_kind, Struct):
+    if isinstance(data, dict) and _is_struct(plain_kind):
         yield from _faults_of_keys(data, plain_kind, at)
     elif isinstance(data, dict) and get_origin(plain_kind) is Mapping:
         of_names, of_values = get_args(plain_kind)
         for name, value in data.items():
             yield from _faults(name, of_names, f"{at}.{name}")
             yield from _faults(value, of_values, f"{at}.{name}")
-    elif isinstance(data, list) and get_origin(plain_kind) is tuple and get_args(plain_kind)[-1] is Ellipsis:
+    elif isinstance(data, list) and _is_array(plain_kind):
         for place, item in enumerate(data):
             yield from _faults(item, get_args(plain_kind)[0], f"{at}[{place}]")
     else:
@@ -162,18 +151,21 @@ def _plain(data: Any, kind: Any) -> Any:
     if get_origin(kind) not in {Union, UnionType}:
         return kind
     kinds = [_plain(data, member) for member in get_args(kind) if member is not type(None)]
-    tagged = [
-        member for member in kinds if isinstance(data, dict) and _tag(member) == data.get(_tag_field(member))
-    ]
+    tagged = [member for member in kinds if isinstance(data, dict) and _has_tag(member, data)]
     return kinds[0] if len(kinds) == 1 else tagged[0] if len(tagged) == 1 else kind
 
 
-def _tag(kind: Any) -> Any:
-    return kind.__struct_config__.tag if isinstance(kind, type) and issubclass(kind, Struct) else None
+def _has_tag(kind: Any, data: dict[Any, Any]) -> bool:
+    shape = kind.__struct_config__ if _is_struct(kind) else None
+    return shape is not None and shape.tag == data.get(shape.tag_field)
 
 
-def _tag_field(kind: Any) -> Any:
-    return kind.__struct_config__.tag_field if isinstance(kind, type) and issubclass(kind, Struct) else None
+def _is_struct(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, Struct)
+
+
+def _is_array(kind: Any) -> bool:
+    return get_origin(kind) is tuple and get_args(kind)[-1] is Ellipsis
 
 
 def _advice(data: Any, kind: Any) -> str:
