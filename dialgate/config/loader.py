@@ -15,7 +15,8 @@ from dialgate.config.countries import convert_law, law_faults, unknown_holidays
 from dialgate.config.settings import Settings, SharedStore
 from dialgate.config.settings import faults as settings_faults
 from dialgate.config.shipping import faults as shipping_faults
-from dialgate.config.webhook_dialects import Profile, WebhookError, parse_profile
+from dialgate.config.webhook_dialects import Profile
+from dialgate.config.webhook_dialects import faults as webhook_faults
 from dialgate.config.webhook_targets import Hook
 from dialgate.core.law import Law
 
@@ -215,14 +216,11 @@ class _Reader:
             if loaded is None:
                 continue
             name = self._displayed_path(path)
-            read, faults = yaml_file.convert(loaded[0] or {}, Profile)
-            if read is None:
-                self.problems.extend(f"{name}: {fault}" for fault in faults)
-                continue
-            try:
-                profile = parse_profile(loaded[0])
-            except WebhookError as error:
-                self.problems.extend(f"{name}: {problem}" for problem in error.problems)
+            profile, faults = yaml_file.convert(loaded[0] or {}, Profile)
+            if profile is not None:
+                faults.extend(webhook_faults(profile))
+            self.problems.extend(f"{name}: {fault}" for fault in faults)
+            if profile is None or faults:
                 continue
             if profile.id in profiles:
                 self.problems.append(f"{name}: another file already defines the profile {profile.id}")

@@ -13,7 +13,6 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-import msgspec
 from msgspec import Struct
 
 FIELDS: Final = ("to", "from", "campaign", "call_id", "call_type")
@@ -33,14 +32,6 @@ _NEEDED: Final = ("to", "from", "campaign")
 _PLACE: Final = re.compile(r"body(\.[A-Za-z0-9_-]+)+|query\.[A-Za-z0-9_-]+|=.*")
 _HOLE: Final = re.compile(r"\{([a-z_]*)\}")
 _LEAST, _MOST = 200, 599
-
-
-class WebhookError(Exception):
-    """Raised for an invalid profile. Each of `problems` is a sentence."""
-
-    def __init__(self, problems: list[str]) -> None:
-        super().__init__("; ".join(problems))
-        self.problems = problems
 
 
 class Reply(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -76,19 +67,8 @@ class Profile(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, ren
         return places
 
 
-def parse_profile(data: Any) -> Profile:
-    """Build a profile from parsed YAML. Raises `WebhookError`."""
-    try:
-        profile = msgspec.convert(data or {}, Profile)
-    except msgspec.ValidationError as error:
-        raise WebhookError([str(error)]) from None
-    problems = list(_problems(profile))
-    if problems:
-        raise WebhookError(problems)
-    return profile
-
-
-def _problems(profile: Profile) -> Iterator[str]:
+def faults(profile: Profile) -> Iterator[str]:
+    """Yield a message for each problem with a profile."""
     if not re.fullmatch("[a-z0-9][a-z0-9_-]{0,63}", profile.id):
         yield f"id {profile.id!r}: use lower-case letters, digits, `_` and `-`, with a letter or a digit first"
     for field in FIELDS:

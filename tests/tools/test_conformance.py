@@ -15,11 +15,12 @@ from contextlib import suppress
 from itertools import repeat
 from pathlib import Path
 
+import msgspec
 import pytest
 from msgspec import Struct
 from typer.testing import CliRunner
 
-from dialgate.config.webhook_dialects import parse_profile, read
+from dialgate.config.webhook_dialects import Profile, read
 from dialgate.interfaces.cli import main
 from dialgate.tools.conformance import dialplan, freeswitch, kit, vicidial
 from dialgate.tools.conformance.asterisk import Channel, agi
@@ -483,7 +484,7 @@ def test_first_page_lists_every_dialer_folder() -> None:
 def test_genesys_action_matches_its_profile() -> None:
     action = json.loads((DEPLOY / "hosted/genesys-data-action.json").read_text())
     sent = json.loads(re.sub(r"\$\{input\.(\w+)\}", r"\1", action["config"]["request"]["requestTemplate"]))
-    profile = parse_profile(yaml_files.read(ROOT / "config/webhooks/genesys.yaml"))
+    profile = msgspec.convert(yaml_files.read(ROOT / "config/webhooks/genesys.yaml"), Profile)
     assert read(profile, sent, {}) == {name: name for name in ("to", "from", "campaign", "call_id")}
     fields = action["contract"]["output"]["successSchema"]["properties"]
     assert set(fields) == set(profile.allow.body) == set(profile.deny.body)
