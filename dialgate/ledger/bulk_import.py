@@ -29,7 +29,7 @@ from dialgate.ledger.event_drafts import Misstated, event_of
 from dialgate.ledger.request_fields import Field, fields_of
 from dialgate.ledger.schemas import CallRequestRequest, ConsentRequest, ContractRequest, Request
 from dialgate.lists.call_list import RowProblem, number_of
-from dialgate.lists.tabular import Table, Unreadable
+from dialgate.lists.tabular import Table, Unreadable, cell, column_name
 from dialgate.runtime.process_pool import spread
 from dialgate.store import Ledger
 
@@ -184,7 +184,7 @@ def columns_by_need(kind: type[Ask]) -> tuple[list[str], list[str]]:
 
 def _columns(table: Table, kind: type[Ask]) -> list[tuple[int, str]]:
     known = columns(kind)
-    names = [re.sub(r"[\s.-]+", "_", name.strip().lower()) for name in table.layout.header]
+    names = [column_name(title) for title in table.layout.header]
     if not names:
         raise Unreadable(
             f"The file has no header. Add a first row with the column names: number, {', '.join(known)}."
@@ -201,24 +201,22 @@ def _columns(table: Table, kind: type[Ask]) -> list[tuple[int, str]]:
 
 
 def _row(cells: Sequence[str], number: int, fields: list[tuple[int, str]], order: Order) -> tuple[str, Ask]:
-    e164 = number_of(cells[number] if number < len(cells) else "", order.home)
+    e164 = number_of(cell(cells, number), order.home)
     values: dict[str, Any] = {
-        name: _value(name, cell, order.kind)
-        for at, name in fields
-        if at < len(cells) and (cell := cells[at].strip())
+        name: _value(name, text, order.kind) for at, name in fields if (text := cell(cells, at).strip())
     }
     values["number"] = e164
     return e164, msgspec.convert(values, order.kind, strict=False)
 
 
-def _value(name: str, cell: str, kind: type[Ask]) -> str | list[str]:
+def _value(name: str, text: str, kind: type[Ask]) -> str | list[str]:
     match _FIELDS[kind][name].shape:
         case "choices":
-            return [word for word in _WORDS.split(cell) if word]
+            return [word for word in _WORDS.split(text) if word]
         case "texts":
-            return [word for part in _PARTS.split(cell) if (word := part.strip())]
+            return [word for part in _PARTS.split(text) if (word := part.strip())]
         case _:
-            return cell
+            return text
 
 
 def _problem(error: ValueError, kind: type[Ask]) -> str:

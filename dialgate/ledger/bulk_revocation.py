@@ -21,7 +21,7 @@ from dialgate.crypto.keys import Keys, nonces
 from dialgate.crypto.masking import Masker
 from dialgate.ledger import bulk_writes
 from dialgate.lists.call_list import RowProblem, number_of
-from dialgate.lists.tabular import Table, Unreadable
+from dialgate.lists.tabular import Table, Unreadable, cell
 from dialgate.store import Ledger
 
 AT_ONCE: Final = 32_768  # entries in one write, which delays other writes by a quarter of a second
@@ -70,8 +70,8 @@ def read(table: Table, home: str, now: Instant, note: Callable[[RowProblem], Non
     for line, cells in table.rows:
         rows += 1
         try:
-            number = number_of(cells[at] if at < len(cells) else "", home)
-            instant = _instant(cells[when_at].strip(), now) if 0 <= when_at < len(cells) else now
+            number = number_of(cell(cells, at), home)
+            instant = _instant(cell(cells, when_at).strip(), now)
         except ValueError as error:
             problems += 1
             note(problem := RowProblem(line, str(error)))

@@ -142,7 +142,7 @@ async def _write(judge: Judge, table: tabular.Table, home: str, file: IO[str]) -
 
 def _number(cells: list[str], at: int, home: str) -> str:
     """Return the number of a row in E.164, or the unchanged cell if it is not a number."""
-    raw = cells[at].strip() if at < len(cells) else ""
+    raw = tabular.cell(cells, at).strip()
     if raw.startswith("+"):
         return raw
     with suppress(ValueError):

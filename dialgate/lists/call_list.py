@@ -18,6 +18,7 @@ from dialgate.core import location, phone
 from dialgate.core.model import Basis, Kind
 from dialgate.crypto import redaction
 from dialgate.lists import number_set, tabular
+from dialgate.lists.tabular import cell
 
 BASES: tuple[Basis, ...] = get_args(Basis)
 _STATED = len(BASES)  # temporary tag of rows whose own `basis` is `directory`
@@ -96,8 +97,8 @@ def build(
     for line, cells in table.rows:
         tally.rows += 1
         try:
-            number, tag, kind = _read(_cell(cells, at), _cell(cells, basis_at), basis, home)
-            place = _place(_cell(cells, place_at), places)
+            number, tag, kind = _read(cell(cells, at), cell(cells, basis_at), basis, home)
+            place = _place(cell(cells, place_at), places)
         except ValueError as error:
             _refuse_late_header(line, cells, table.layout.header)
             _refuse(tally, RowProblem(line, str(error)), note)
@@ -199,10 +200,6 @@ def _parse(raw: str, home: str) -> phone.Parsed:
     if raw.startswith("="):
         raise ValueError("is a formula; save the list with values instead of formulas")
     return phone.parse(raw.strip(), home)
-
-
-def _cell(cells: list[str], at: int) -> str:
-    return cells[at] if 0 <= at < len(cells) else ""
 
 
 def _why_empty(tally: Tally) -> str:

@@ -7,13 +7,13 @@ quote a cell, which may contain a telephone number.
 
 import csv
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from io import SEEK_END, BytesIO, TextIOWrapper
 from itertools import chain, islice
 from typing import IO, Final, Literal
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from dialgate.core import phone
 from dialgate.lists import spreadsheet
@@ -144,21 +144,14 @@ def read(file: IO[bytes], home: str, hints: Hints = NO_HINTS) -> Table:
 def _detect_layout(layout: Layout, rows: Iterator[tuple[int, list[str]]], home: str, hints: Hints) -> Table:
     filled = ((line, cells) for line, cells in rows if any(map(str.strip, cells)))
     sample = list(islice(filled, _SAMPLE_ROWS))
-    names = tuple(cell.strip() for cell in sample[0][1]) if sample else ()
+    names = tuple(map(str.strip, sample[0][1])) if sample else ()
     number = _number_column(names, [cells for _, cells in sample], home, hints)
     is_header = bool(sample) and (
         position_of(names, NUMBER_NAMES) >= 0
         or _is_title(sample, number, home)
         or (bool(hints.column) and hints.column in names)
     )
-    layout = Layout(
-        format=layout.format,
-        encoding=layout.encoding,
-        separator=layout.separator,
-        sheet=layout.sheet,
-        header=names if is_header else (),
-        number=number + 1,
-    )
+    layout = structs.replace(layout, header=names if is_header else (), number=number + 1)
     return Table(layout, chain(sample[is_header:], filled))
 
 
@@ -175,14 +168,18 @@ def _number_column(names: tuple[str, ...], sample: list[list[str]], home: str, h
     if column >= 0:
         return column
     width = max(map(len, sample), default=0)
-    counts = [sum(_is_number(_cell(cells, at), home) for cells in sample) for at in range(width)]
+    counts = [sum(_is_number(cell(cells, at), home) for cells in sample) for at in range(width)]
     return counts.index(max(counts)) if counts else 0
 
 
 def position_of(header: Iterable[str], names: frozenset[str]) -> int:
     """Return the index of the first cell that is one of these names, or -1."""
-    plain = [re.sub(r"[\s.-]+", "_", name.strip().lower()) for name in header]
-    return next((at for at, name in enumerate(plain) if name in names), -1)
+    return next((at for at, name in enumerate(header) if column_name(name) in names), -1)
+
+
+def column_name(title: str) -> str:
+    """Return the name of a column from its cell in the header: in lower case, with `_` for spaces, dots and dashes."""
+    return re.sub(r"[\s.-]+", "_", title.strip().lower())
 
 
 def _is_title(sample: list[tuple[int, list[str]]], number: int, home: str) -> bool:
@@ -190,8 +187,8 @@ def _is_title(sample: list[tuple[int, list[str]]], number: int, home: str) -> bo
 
     The first row is a header if its number column contains no digit and a later row has a number in this column.
     """
-    title = _cell(sample[0][1], number)
-    return not _DIGIT.search(title) and any(_is_number(_cell(cells, number), home) for _, cells in sample[1:])
+    title = cell(sample[0][1], number)
+    return not _DIGIT.search(title) and any(_is_number(cell(cells, number), home) for _, cells in sample[1:])
 
 
 def _is_number(text: str, home: str) -> bool:
@@ -202,8 +199,9 @@ def _is_number(text: str, home: str) -> bool:
     return True
 
 
-def _cell(cells: list[str], at: int) -> str:
-    return cells[at] if at < len(cells) else ""
+def cell(cells: Sequence[str], at: int) -> str:
+    """Return the cell in a column, or "" if the row is shorter or `at` is -1."""
+    return cells[at] if 0 <= at < len(cells) else ""
 
 
 # ---- text ------------------------------------------------------------------------------------------------------------
