@@ -33,7 +33,7 @@ _FRAME: Final = 64 << 20
 _ROWS_AT_ONCE: Final = 500
 _CHARACTERS_AT_ONCE: Final = 1 << 20
 _MOST_COLUMNS: Final = 1_024
-_LONGEST_CELL: Final = 32_767
+_LONGEST_CELL: Final = 32_767  # characters; the limit of the csv module is 131,072
 # Maximum unpacked bytes of an XLSX. Enough for Excel's million rows with a few columns; texts are held in memory.
 _MOST_UNPACKED: Final = 1 << 30
 _MOST_PARTS: Final = 10_000
@@ -53,8 +53,8 @@ _DAMAGE: Final = (
 _TOO_LARGE: Final = "The spreadsheet is too large when unpacked; save it as CSV."
 
 
-class Refused(ValueError):
-    """Raised for a rejected file. The message says why and what to do, and quotes no cell."""
+class Unreadable(ValueError):
+    """Raised for a file that cannot be read as rows. The message says what to do, and quotes no cell."""
 
 
 class _Sheet(Struct, frozen=True, tag=True):
@@ -86,7 +86,7 @@ def read(
 ) -> tuple[str, Iterator[tuple[int, list[str]]]]:
     """Return the title of the first sheet and its rows, each with its line number (from 1).
 
-    Raises `MissingExtra` and, also during iteration, `Refused`.
+    Raises `MissingExtra` and, also during iteration, `Unreadable`.
     """
     require("xlsx", "Reading a spreadsheet")
     frames = _frames(file, memory, seconds)
@@ -121,7 +121,7 @@ def _frames(file: IO[bytes], memory: int, seconds: int) -> Generator[_Frame, Non
             head = _bytes(process.stdout, 4)
             frame = _decode(_bytes(process.stdout, min(int.from_bytes(head, "big"), _FRAME)))
             if isinstance(frame, _Refusal):
-                raise Refused(frame.text)
+                raise Unreadable(frame.text)
             yield frame
     except (EOFError, msgspec.DecodeError):
         raise _build_refusal() from None
@@ -157,8 +157,8 @@ def _bytes(pipe: IO[bytes], count: int) -> bytes:
     return bytes(content)
 
 
-def _build_refusal() -> Refused:
-    return Refused("The spreadsheet takes too much memory or time to read; save it as CSV, or split it.")
+def _build_refusal() -> Unreadable:
+    return Unreadable("The spreadsheet takes too much memory or time to read; save it as CSV, or split it.")
 
 
 # ---- in the reading process ------------------------------------------------------------------------------------------
@@ -184,8 +184,8 @@ def _main(file: BinaryIO, out: BinaryIO, memory: int, seconds: int) -> None:
             for rows in _pieces(sheet):
                 write(_Rows(rows))
         write(_End())
-    except Refused as refused:
-        write(_Refusal(str(refused)))
+    except Unreadable as error:
+        write(_Refusal(str(error)))
     except MemoryError:
         write(_Refusal(str(_build_refusal())))
     except _DAMAGE:
@@ -204,11 +204,11 @@ def _check_parts(file: BinaryIO) -> None:
     with ZipFile(file) as archive:
         parts = archive.infolist()
         if len(parts) > _MOST_PARTS or sum(part.file_size for part in parts) > _MOST_UNPACKED:
-            raise Refused(_TOO_LARGE)
+            raise Unreadable(_TOO_LARGE)
         for part in parts:
             is_bomb = part.file_size > max(_BOMB_BYTES, part.compress_size * _BOMB)
             if is_bomb or part.file_size > _most(part.filename):
-                raise Refused(_TOO_LARGE)
+                raise Unreadable(_TOO_LARGE)
         for part in parts:
             with archive.open(part) as stream:
                 _refuse_doctype(stream)
@@ -227,7 +227,7 @@ def _most(name: str) -> int:
 
 
 def _refuse_doctype(part: IO[bytes]) -> None:
-    """Raise `Refused` if the part has a DOCTYPE.
+    """Raise `Unreadable` if the part has a DOCTYPE.
 
     A DOCTYPE precedes the root element, so parsing stops at the root element.
     """
@@ -238,7 +238,7 @@ def _refuse_doctype(part: IO[bytes]) -> None:
         next(iterparse(part, events=("start",), forbid_dtd=True), None)
     except DefusedXmlException:
         text = "The spreadsheet has a DOCTYPE or defines entities, which Excel never writes; save it as CSV."
-        raise Refused(text) from None
+        raise Unreadable(text) from None
     except (ParseError, UnicodeError, LookupError):
         return  # not XML: a picture, or damage that is reported later
 
@@ -247,7 +247,7 @@ def _pieces(sheet: Any) -> Iterator[list[tuple[int, list[str]]]]:
     rows: list[tuple[int, list[str]]] = []
     characters = 0
     for line, values in enumerate(sheet.iter_rows(values_only=True), 1):
-        cells = _bounded([_text(value) for value in values], line)
+        cells = bounded([_text(value) for value in values], line)
         rows.append((line, cells))
         characters += sum(map(len, cells))
         if len(rows) >= _ROWS_AT_ONCE or characters >= _CHARACTERS_AT_ONCE:
@@ -256,13 +256,14 @@ def _pieces(sheet: Any) -> Iterator[list[tuple[int, list[str]]]]:
     yield rows
 
 
-def _bounded(cells: list[str], line: int) -> list[str]:
+def bounded(cells: list[str], line: int) -> list[str]:
+    """Return the cells of a row. Raises `Unreadable` if they are too many or too long."""
     if len(cells) > _MOST_COLUMNS:
-        raise Refused(
+        raise Unreadable(
             f"Line {line} has more than {_MOST_COLUMNS:,} columns; remove the columns that are not needed."
         )
     if cells and max(map(len, cells)) > _LONGEST_CELL:
-        raise Refused(f"Line {line} has a cell with more than {_LONGEST_CELL:,} characters; shorten it.")
+        raise Unreadable(f"Line {line} has a cell with more than {_LONGEST_CELL:,} characters; shorten it.")
     return cells
 
 

@@ -26,12 +26,9 @@ SEPARATORS: Final = ",;\t|"
 _SAMPLE_BYTES: Final = 1 << 16
 _SAMPLE_ROWS: Final = 50
 _MOST_BYTES: Final = 2 << 30
-# In characters, as in spreadsheets. The limit of the csv module is 131,072.
-LONGEST_CELL: Final = 32_767
 _LONGEST_LINE: Final = 1 << 21
 _MOST_HELD: Final = 1 << 23
 _CELL_OVERHEAD: Final = 16  # memory for an empty cell, in characters
-_MOST_COLUMNS: Final = 1_024
 _MARKS: Final = (
     (b"\xef\xbb\xbf", "utf-8-sig"),
     (b"\xff\xfe\x00\x00", "utf-32"),
@@ -49,8 +46,7 @@ _FOREIGN: Final = (
 _DIGIT: Final = re.compile(r"\d")
 
 
-class Unreadable(ValueError):
-    """Raised for a file that cannot be read as rows. The message contains no telephone number."""
+Unreadable = spreadsheet.Unreadable  # the same error for text files and spreadsheets
 
 
 class Hints(Struct, frozen=True, kw_only=True):
@@ -129,7 +125,7 @@ def read(file: IO[bytes], home: str, hints: Hints = NO_HINTS) -> Table:
         if head.startswith(mark):
             raise Unreadable(f"The file is {what}; save it as XLSX or CSV.")
     if head.startswith(b"PK\x03\x04"):
-        sheet, rows = _sheet(file)
+        sheet, rows = spreadsheet.read(file)
         layout = Layout(format="xlsx", encoding="", separator="", sheet=sheet, header=(), number=0)
     else:
         encoding = hints.encoding or _encoding(head)
@@ -263,36 +259,8 @@ def _cells(lines: Iterator[str], separator: str) -> Iterator[tuple[int, list[str
     reader = csv.reader(lines, delimiter=separator, strict=True)
     try:
         for cells in reader:
-            yield reader.line_num, _bounded(cells, reader.line_num)
+            yield reader.line_num, spreadsheet.bounded(cells, reader.line_num)
     except csv.Error as error:
         raise Unreadable(
             f"Line {reader.line_num} is not CSV ({error}); check for an unclosed quotation mark."
         ) from error
-
-
-def _bounded(cells: list[str], line: int) -> list[str]:
-    if len(cells) > _MOST_COLUMNS:
-        raise Unreadable(
-            f"Line {line} has more than {_MOST_COLUMNS:,} columns; remove the columns that are not needed."
-        )
-    if cells and max(map(len, cells)) > LONGEST_CELL:
-        raise Unreadable(f"Line {line} has a cell with more than {LONGEST_CELL:,} characters; shorten it.")
-    return cells
-
-
-# ---- spreadsheets ----------------------------------------------------------------------------------------------------
-
-
-def _sheet(file: IO[bytes]) -> tuple[str, Iterator[tuple[int, list[str]]]]:
-    try:
-        title, rows = spreadsheet.read(file)
-    except spreadsheet.Refused as refused:
-        raise Unreadable(str(refused)) from None
-    return title, _sheet_rows(rows)
-
-
-def _sheet_rows(rows: Iterator[tuple[int, list[str]]]) -> Iterator[tuple[int, list[str]]]:
-    try:
-        yield from rows
-    except spreadsheet.Refused as refused:
-        raise Unreadable(str(refused)) from None

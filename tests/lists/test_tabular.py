@@ -269,7 +269,7 @@ def test_only_the_reading_process_reaches_the_limits(memory: int, seconds: int) 
     """The file is rejected with a message, and this process grows by less than 16 MiB."""
     book = texts(500_000)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    with pytest.raises(spreadsheet.Refused, match="too much memory or time"):
+    with pytest.raises(spreadsheet.Unreadable, match="too much memory or time"):
         spreadsheet.read(BytesIO(book), memory, seconds)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 16 << 10  # KiB
 
