@@ -128,17 +128,12 @@ def signed_text(manifest: Manifest) -> bytes:
 
 
 class Part(Struct, frozen=True, kw_only=True):
-    """The summary of a snapshot file.
-
-    `newest_consulted_at` and `oldest_consulted_at` are 0 if the file has no answers.
-    """
+    """The summary of a snapshot file. `newest_consulted_at` is 0 if the file has no answers."""
 
     registry: str
     controller: str
-    mode: Mode
     numbers: int
     newest_consulted_at: Instant
-    oldest_consulted_at: Instant
 
 
 class Pulled(Struct, frozen=True, kw_only=True):
@@ -340,14 +335,11 @@ class _OpenFile:
     def part(self) -> Part:
         contents = self.contents
         answers = [self.answers[at] for at in self._areas.values()] if self._full else self._states
-        times = [answer.consulted_at for answer in answers]
         return Part(
             registry=contents.registry,
             controller=contents.controller,
-            mode=contents.mode,
             numbers=len(self.numbers),
-            newest_consulted_at=max(times, default=0),
-            oldest_consulted_at=min(times, default=0),
+            newest_consulted_at=max((answer.consulted_at for answer in answers), default=0),
         )
 
 

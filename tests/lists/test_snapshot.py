@@ -141,22 +141,8 @@ def test_the_parts_have_the_age_of_the_answers_in_use(folder: Path) -> None:
     snapshot.verify()
     assert snapshot.published_at == 5
     assert snapshot.parts() == (
-        Part(
-            registry="rpo",
-            controller="acme",
-            mode="answers",
-            numbers=3,
-            newest_consulted_at=SECOND,
-            oldest_consulted_at=FIRST,
-        ),
-        Part(
-            registry="tps",
-            controller="",
-            mode="full_list",
-            numbers=2,
-            newest_consulted_at=SECOND,
-            oldest_consulted_at=SECOND,
-        ),
+        Part(registry="rpo", controller="acme", numbers=3, newest_consulted_at=SECOND),
+        Part(registry="tps", controller="", numbers=2, newest_consulted_at=SECOND),
     )
 
 
@@ -299,7 +285,7 @@ def test_a_publication_without_answers_has_parts_of_age_zero(tmp_path: Path) -> 
     announce(tmp_path, add(tmp_path, nothing, [], []))
     snapshot = Snapshot.open(tmp_path)
     (part,) = snapshot.parts()
-    assert (part.numbers, part.newest_consulted_at, part.oldest_consulted_at) == (0, 0, 0)
+    assert (part.numbers, part.newest_consulted_at) == (0, 0)
     assert snapshot.answer("rpo", "acme", CLEAR) == RegistryAnswer(
         registry="rpo", answer="unknown", snapshot=snapshot.version
     )
@@ -324,7 +310,7 @@ BY_AREA = msgspec.structs.replace(FULL, covered_by=(0, 1))
 
 
 def test_each_area_of_a_full_list_has_the_age_of_its_own_version(tmp_path: Path) -> None:
-    """A new version of one area leaves the age of others unchanged. `parts` reports the oldest and newest version."""
+    """A new version of one area leaves the age of others unchanged. `parts` reports the newest version."""
     announce(tmp_path, add(tmp_path, BY_AREA, [441300000001, 442000000001]))
     snapshot = Snapshot.open(tmp_path)
     found = [snapshot.answer("tps", "", number) for number in (441300000001, 441300000002, 442000000002)]
@@ -334,7 +320,7 @@ def test_each_area_of_a_full_list_has_the_age_of_its_own_version(tmp_path: Path)
         ("clear", SECOND),
     ]
     (part,) = snapshot.parts()
-    assert (part.oldest_consulted_at, part.newest_consulted_at) == (FIRST, SECOND)
+    assert part.newest_consulted_at == SECOND
 
 
 def test_the_version_of_the_longest_matching_area_applies(tmp_path: Path) -> None:
