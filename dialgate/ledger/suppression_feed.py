@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from typing import Literal, Protocol
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from dialgate.core import local_time
 from dialgate.core.ledger_events import Entry, Lifted, Revoked
@@ -75,31 +75,20 @@ class Notices:
                 case Revoked(scope=scope, campaign=campaign):
                     # An older entry can name a campaign although its scope is wider. A dialer would block too little.
                     campaign = campaign if scope == "campaign" else ""
-                    yield self._notice(entry, "revoked", scope=scope, campaign=campaign)
+                    yield structs.replace(self._notice(entry, "revoked"), scope=scope, campaign=campaign)
                 case Lifted(of=of):
-                    yield self._notice(entry, "lifted", of=of)
+                    yield structs.replace(self._notice(entry, "lifted"), of=of)
                 case _:
                     pass
 
-    def _notice(
-        self,
-        entry: Entry,
-        kind: Literal["revoked", "lifted"],
-        *,
-        scope: str = "",
-        campaign: str = "",
-        of: int = 0,
-    ) -> Notice:
+    def _notice(self, entry: Entry, kind: Literal["revoked", "lifted"]) -> Notice:
         return Notice(
             seq=entry.seq,
             kind=kind,
             at=local_time.rfc3339(entry.at),
             controller=entry.controller,
             number=self._keys.ledger.unseal(entry.sealed),
-            scope=scope,
-            campaign=campaign,
             channel=entry.channel,
-            of=of,
         )
 
     async def head(self) -> int:
