@@ -266,22 +266,18 @@ async def _new(store: Ledger, imported: ImportedRows) -> AsyncIterator[tuple[lis
 
 
 async def _is_entered(store: Ledger, draft: Draft, known: Known | None) -> bool:
-    if known is None or not _has_id(known, cast("_Event", draft.event).id):
-        return False
-    return await _is_newest(store, draft)
-
-
-def _has_id(known: Known, name: str) -> bool:
-    groups = (known.consents, known.contracts, known.requests)
-    return any(item.id == name for group in groups for item in group)
-
-
-async def _is_newest(store: Ledger, draft: Draft) -> bool:
     """Return whether the draft equals the newest ledger entry with the same kind and ID."""
-    newest: _Event | None = None
     wanted = cast("_Event", draft.event)
+    if known is None or not _has_id(known, wanted.id):
+        return False
+    newest: _Event | None = None
     for entry in await store.history(draft.subject):
         event = entry.event
         if isinstance(event, _Event) and type(event) is type(wanted) and event.id == wanted.id:
             newest = event
     return newest == wanted
+
+
+def _has_id(known: Known, name: str) -> bool:
+    groups = (known.consents, known.contracts, known.requests)
+    return any(item.id == name for group in groups for item in group)
