@@ -83,14 +83,11 @@ def fixed_at_start(config: Config) -> dict[str, object]:
     """Return the settings that a gate reads only when it starts."""
     settings = config.settings
     listeners = {"fastagi": settings.fastagi, "sip": settings.sip, "operations": settings.operations}
-    where = {
-        name: (listener.host, listener.port) if listener is not None else None
-        for name, listener in listeners.items()
-    }
-    same = {
+    return {
+        "data": config.data,
         "store": settings.store,
         "node": settings.node,
         "listen": settings.listen,
         "uploads": settings.uploads,
+        **{name: listener and (listener.host, listener.port) for name, listener in listeners.items()},
     }
-    return {"data": config.data, **same, **where}
