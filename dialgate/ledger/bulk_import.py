@@ -246,16 +246,8 @@ def _cell_format(field: Field) -> str:
             return PATTERNS.get(field.pattern, "")
 
 
-async def write(store: Ledger, imported: ImportedRows, done: Callable[[int], None]) -> int:
-    """Write the new entries and return their count. Raises `StoreUnavailable`.
-
-    Entries are written in parts. `done` is called with the number of rows in each part once that part is durable.
-    After an error, the parts already written remain.
-    """
-    return await bulk_writes.write(store, _new(store, imported), done)
-
-
-async def _new(store: Ledger, imported: ImportedRows) -> AsyncIterator[tuple[list[Draft], int]]:
+async def new_entries(store: Ledger, imported: ImportedRows) -> AsyncIterator[tuple[list[Draft], int]]:
+    """Yield the entries that the ledger does not have yet, in parts for `bulk_writes.write`."""
     for part in imported.parts():
         subjects = list(await store.subjects_with_entries([draft.subject for draft in part]))
         known = dict(zip(subjects, (await store.read(subjects)).known, strict=True)) if subjects else {}

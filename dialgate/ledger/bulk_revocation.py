@@ -101,18 +101,10 @@ def _instant(text: str, now: Instant) -> Instant:
     return instant
 
 
-async def write(store: Ledger, keys: Keys, order: Order, stops: Stops, done: Callable[[int], None]) -> int:
-    """Write the new revocations and return their count. Raises `StoreUnavailable`.
-
-    Call `done` with the number of rows in a part once the part is durable. After an error, the parts that
-    were already written remain.
-    """
-    return await bulk_writes.write(store, _entries(store, keys, order, stops), done)
-
-
-async def _entries(
+async def new_entries(
     store: Ledger, keys: Keys, order: Order, stops: Stops
 ) -> AsyncIterator[tuple[list[Draft], int]]:
+    """Yield the revocations that the ledger does not have yet, in parts for `bulk_writes.write`."""
     draft = _drafter(keys, order)
     for subjects, numbers, instants in _parts(keys, order, stops):
         bound = await _already_revoked(store, order, subjects)

@@ -19,9 +19,8 @@ from dialgate.core.ledger_events import (
     find_ending,
 )
 from dialgate.core.refusal import Refused
-from dialgate.ledger import bulk_import
+from dialgate.ledger import bulk_import, bulk_writes
 from dialgate.ledger.access import LedgerAccess, refuse_misstated
-from dialgate.ledger.bulk_writes import unfit
 from dialgate.ledger.event_drafts import event_of
 from dialgate.ledger.schemas import EntriesReport, EntriesRequest, LedgerRequest, Receipt
 from dialgate.lists import tabular
@@ -89,8 +88,10 @@ class Consents:
             except tabular.Unreadable as error:
                 raise Refused("list.unreadable", str(error), "file") from error
             if not len(imported) or (imported.problems and not ask.skip_bad):
-                raise unfit(len(imported), imported.rows, imported.problems, imported.first)
-            recorded = await bulk_import.write(self._access.store, imported, plan(len(imported)))
+                raise bulk_writes.unfit(len(imported), imported.rows, imported.problems, imported.first)
+            store = self._access.store
+            new = bulk_import.new_entries(store, imported)
+            recorded = await bulk_writes.write(store, new, plan(len(imported)))
         self._access.metrics.ledger.labels(ask.kind).inc(recorded)
         self._access.notices.wake()
         return EntriesReport(

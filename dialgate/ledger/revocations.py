@@ -11,9 +11,8 @@ from dialgate.core import local_time
 from dialgate.core.ledger_events import Entry, Lifted, Revoked, fold
 from dialgate.core.name_suggestions import choose
 from dialgate.core.refusal import Refused
-from dialgate.ledger import bulk_revocation
+from dialgate.ledger import bulk_revocation, bulk_writes
 from dialgate.ledger.access import LedgerAccess
-from dialgate.ledger.bulk_writes import unfit
 from dialgate.ledger.schemas import (
     LiftRequest,
     Receipt,
@@ -68,7 +67,7 @@ class Revocations:
         except tabular.Unreadable as error:
             raise Refused("list.unreadable", str(error), "file") from error
         if not len(stops.numbers) or (stops.problems and not ask.skip_bad):
-            raise unfit(len(stops.numbers), stops.rows, stops.problems, stops.first)
+            raise bulk_writes.unfit(len(stops.numbers), stops.rows, stops.problems, stops.first)
         order = bulk_revocation.Order(
             owner="*" if ask.scope == "everyone" else controller.id,
             scope=ask.scope,
@@ -78,9 +77,9 @@ class Revocations:
             actor=ask.actor or client.name,
             now=now,
         )
-        revoked = await bulk_revocation.write(
-            self._access.store, self._access.keys, order, stops, plan(len(stops.numbers))
-        )
+        store = self._access.store
+        new = bulk_revocation.new_entries(store, self._access.keys, order, stops)
+        revoked = await bulk_writes.write(store, new, plan(len(stops.numbers)))
         self._access.metrics.ledger.labels("revoked").inc(revoked)
         self._access.notices.wake()
         return RevocationsReport(
