@@ -10,7 +10,6 @@ because readers ignore unknown claims. The meaning of a claim never changes.
 """
 
 import base64
-import binascii
 from collections.abc import Callable
 from datetime import datetime
 from typing import Final, TypeAlias
@@ -22,13 +21,8 @@ from dialgate.core.model import SECOND, Instant
 from dialgate.core.responses import Answer
 
 Sign: TypeAlias = Callable[[bytes], bytes]  # returns 64 bytes: r and s
-IsSigned: TypeAlias = Callable[[bytes, bytes], bool]
 
 _HEADER: Final = b'{"alg":"ES256"}'
-
-
-class PermitRefused(Exception):
-    """The error for an invalid permit. The message gives the reason and contains no number."""
 
 
 class Permit(
@@ -68,28 +62,5 @@ def token(permit: Permit, sign: Sign) -> str:
     return b".".join((content, _encoded(sign(content)))).decode()
 
 
-def read(text: str, is_signed: IsSigned, now: Instant) -> Permit:
-    """Verify a token and return the permit in it. Raises `PermitRefused`."""
-    content, _, signature = text.rpartition(".")
-    try:
-        header, payload = content.split(".")
-        if _decoded(header) != _HEADER or not is_signed(content.encode(), _decoded(signature)):
-            raise PermitRefused("the permit is not signed by this gate")
-        permit = msgspec.json.decode(_decoded(payload), type=Permit)
-    except (ValueError, msgspec.DecodeError):
-        raise PermitRefused("the text is not a permit") from None
-    if not permit.issued <= now // SECOND < permit.expires:
-        raise PermitRefused("the permit has expired; check the call again")
-    return permit
-
-
 def _encoded(part: bytes) -> bytes:
     return base64.urlsafe_b64encode(part).rstrip(b"=")
-
-
-def _decoded(part: str) -> bytes:
-    """Decode a part of a token. Raises `ValueError`."""
-    try:
-        return base64.b64decode(part + "=" * (-len(part) % 4), b"-_", validate=True)
-    except binascii.Error as error:
-        raise ValueError from error

@@ -14,14 +14,13 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import msgspec
-from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ec import (
     ECDSA,
     SECP256R1,
     EllipticCurvePrivateKey,
     derive_private_key,
 )
-from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature, encode_dss_signature
+from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from msgspec import Meta, Struct
@@ -45,9 +44,8 @@ class PermitKey:
 
     def __init__(self, key: EllipticCurvePrivateKey) -> None:
         self._key = key
-        public = key.public_key()
-        self._public = public
-        self.public = public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
+        public = key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+        self.public = public.decode()
 
     @classmethod
     def open(cls, path: Path, now: Instant) -> "PermitKey":
@@ -69,13 +67,3 @@ class PermitKey:
         """Return a 64-byte signature (RFC 7518 section 3.4)."""
         r, s = decode_dss_signature(self._key.sign(message, ECDSA(SHA256())))
         return r.to_bytes(_BYTES, "big") + s.to_bytes(_BYTES, "big")
-
-    def is_signed(self, message: bytes, signature: bytes) -> bool:
-        if len(signature) != 2 * _BYTES:
-            return False
-        r, s = (int.from_bytes(half, "big") for half in (signature[:_BYTES], signature[_BYTES:]))
-        try:
-            self._public.verify(encode_dss_signature(r, s), message, ECDSA(SHA256()))
-        except InvalidSignature:
-            return False
-        return True
