@@ -9,7 +9,6 @@ change needs a new `format`. To renew the key, remove the file, restart the gate
 overlap is needed, because permits are valid for seconds.
 """
 
-import secrets
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -19,6 +18,7 @@ from cryptography.hazmat.primitives.asymmetric.ec import (
     SECP256R1,
     EllipticCurvePrivateKey,
     derive_private_key,
+    generate_private_key,
 )
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from cryptography.hazmat.primitives.hashes import SHA256
@@ -30,7 +30,6 @@ from dialgate.crypto.keys import KeysUnusable, locked, read_file
 from dialgate.runtime.atomic_write import write_file
 
 _BYTES = 32
-_ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551  # order of P-256 (FIPS 186-5)
 
 
 class _PermitFile(Struct, frozen=True, forbid_unknown_fields=True):
@@ -52,8 +51,8 @@ class PermitKey:
         """Open the key file, and create it if it is missing. Raises `KeysUnusable`."""
         with locked(path):
             if not path.exists():
-                private = (1 + secrets.randbelow(_ORDER - 1)).to_bytes(_BYTES, "big")
-                file = _PermitFile(format=1, private=private, made_at=now)
+                private = generate_private_key(SECP256R1()).private_numbers().private_value
+                file = _PermitFile(format=1, private=private.to_bytes(_BYTES), made_at=now)
                 write_file(path, msgspec.json.encode(file))
             file = read_file(path, _PermitFile)
         try:
