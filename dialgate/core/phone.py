@@ -1,4 +1,4 @@
-"""The parser of telephone numbers and caller IDs. No other module imports `phonenumbers`.
+"""The parser of telephone numbers and caller IDs.
 
 The number that is checked must be the number that is dialled. So input is rejected if `phonenumbers` would add, drop or
 translate a digit. Numbers are personal data, so they are not cached.
@@ -90,16 +90,6 @@ def parse(raw: str, home: str = "") -> Parsed:
     premium or emergency numbers, are returned with their kind.
     """
     return _fast(raw) or _fast_unsigned(raw, home) or _slow(raw, home)
-
-
-def national(e164: str) -> str:
-    """Return the number in the format of the Italian registry's files: without +39, but with a landline's leading zero.
-
-    Raises `NotANumber` for a foreign number, because an Italian subscriber could have the same digits.
-    """
-    if not e164.startswith("+39"):
-        raise NotANumber("has no Italian national form")
-    return e164[3:]
 
 
 # ---- a caller ID -----------------------------------------------------------------------------------------------------

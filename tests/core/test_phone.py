@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from phonenumbers import COUNTRY_CODE_TO_REGION_CODE
 
 from dialgate.core.model import CallerId, Kind
-from dialgate.core.phone import NotANumber, Parsed, _fast, _slow, national, parse, parse_caller_id
+from dialgate.core.phone import NotANumber, Parsed, _fast, _slow, parse, parse_caller_id
 from tests.properties.phone_fast_path import disagreements
 
 ROME = ("Europe/Rome",)
@@ -178,17 +178,6 @@ def test_a_number_one_digit_too_short_or_too_long_is_not_of_that_kind(
 ) -> None:
     kinds = {length: _fast("+39" + f"{beginning}123456789012"[:length]) for length in range(3, 16)}
     assert [length for length, parsed in kinds.items() if parsed and parsed.kind == kind] == list(lengths)
-
-
-def test_the_registry_file_carries_the_national_number_with_its_leading_zero() -> None:
-    assert national("+390612345678") == "0612345678"
-    assert national("+393331234567") == "3331234567"
-
-
-@pytest.mark.parametrize("e164", ["+33612345678", "+3780549886377", "112"])
-def test_another_country_s_number_never_reaches_the_registry_file(e164: str) -> None:
-    with pytest.raises(NotANumber, match="no Italian national form"):
-        national(e164)
 
 
 Form: TypeAlias = Literal["number", "short", "withheld", "invalid"]
