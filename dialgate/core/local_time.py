@@ -5,7 +5,7 @@ Only this module uses the time-zone database and the holiday library. Their vers
 
 import importlib.metadata
 from collections.abc import Mapping
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from functools import cache, lru_cache
 from zoneinfo import ZoneInfo, reset_tzpath
 
@@ -15,7 +15,6 @@ from dialgate.core.day_sets import DaySet, added_days
 from dialgate.core.model import DAY, SECOND, Instant, Place
 
 _DAYS_AHEAD = 16
-DAYS_BACK = 2 * _DAYS_AHEAD
 # Records name the library, whichever package it comes from.
 _PACKAGES = {"tzdata": "tzdata", "holidays": "holidays", "phonenumbers": "phonenumberslite"}
 
@@ -57,13 +56,13 @@ def _to_the_second(second: int) -> str:
 def place(zone: str, day_sets: Mapping[str, DaySet], at: Instant) -> Place:
     """Return a time zone as a `Place` that is valid for the whole local day of `at`."""
     info = ZoneInfo(zone)
-    today = datetime.fromtimestamp(at // SECOND, info).date()
-    start = int(datetime(today.year, today.month, today.day, tzinfo=info).timestamp()) * SECOND
+    today = day_in(zone, at)
+    start = midnight(zone, today)
     offset = _offset(info, start)
     shift_at = _next_offset_change(info, start, start + _DAYS_AHEAD * DAY)
     middle = start - _DAYS_AHEAD * DAY
     shifted_at = _next_offset_change(info, middle, start) or _next_offset_change(
-        info, start - DAYS_BACK * DAY, middle
+        info, middle - _DAYS_AHEAD * DAY, middle
     )
     return Place(
         zone=zone,
@@ -123,7 +122,7 @@ def unknown_library(days: DaySet) -> str:
 
 
 def midnight(zone: str, day: date) -> Instant:
-    return int(datetime(day.year, day.month, day.day, tzinfo=ZoneInfo(zone)).timestamp()) * SECOND
+    return instant_in(zone, datetime.combine(day, time.min))
 
 
 def hour_in(zone: str, at: Instant) -> tuple[date, int]:
