@@ -28,6 +28,8 @@ _RULE_OF = {
     "ratios": "ratio_kept",
 }
 _GUARANTEED = frozenset({"manual", "preview"})
+# In a registry, a consent lifts a listing, but not the duty to consult the registry.
+_OF_LISTINGS: frozenset[Exemption] = frozenset({"consent", "consent_after_listing"})
 
 _Condition: TypeAlias = Callable[[Restriction, Facts, Binding], Pass | Skip | None]
 
@@ -72,7 +74,9 @@ def combine(outcome: Outcome, lifted: tuple[Pass | Skip, ...]) -> Outcome:
 
 def _exempt(section: Restriction, facts: Facts, law: Binding) -> Pass | Skip | None:
     for name in section.unless:
-        reason = (_OF_REGISTRIES if type(section) is Registry else _EXEMPTIONS)[name](section, facts, law)
+        if type(section) is Registry and name in _OF_LISTINGS:
+            continue
+        reason = _EXEMPTIONS[name](section, facts, law)
         if reason is not None:
             return reason
     return None
@@ -152,10 +156,6 @@ def _ingress_proof(_section: Restriction, facts: Facts, _law: Binding) -> Pass |
     return Pass(f"ingress_proof:{proof}") if proof else None
 
 
-def _none(_section: Restriction, _facts: Facts, _law: Binding) -> None:
-    return None
-
-
 _EXEMPTIONS: Mapping[Exemption, _Condition] = {
     "consent": _consent,
     "contract": _contract,
@@ -168,11 +168,4 @@ _EXEMPTIONS: Mapping[Exemption, _Condition] = {
     "guaranteed_agent": _guaranteed_agent,
     "sistan": _sistan,
     "ingress_proof": _ingress_proof,
-}
-
-# In a registry, a consent lifts a listing, but not the duty to consult the registry.
-_OF_REGISTRIES: Mapping[Exemption, _Condition] = {
-    **_EXEMPTIONS,
-    "consent": _none,
-    "consent_after_listing": _none,
 }
