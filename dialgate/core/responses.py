@@ -75,10 +75,6 @@ class Simulation(Struct, frozen=True, kw_only=True):
     places: tuple[str, ...] = ()
 
 
-def unavailable(text: str) -> Answer:
-    return refusal("gate.unavailable", text)
-
-
 def refusal(code: str, text: str = "") -> Answer:
     """Return a denial for a call on which the gate made no decision."""
     return Answer(decision="deny", reasons=[Reason(code, "gate", "", text)], reason_class=classify([code]))

@@ -26,7 +26,7 @@ from dialgate.core.decision import decide
 from dialgate.core.faults import Unavailable
 from dialgate.core.ledger_events import merge
 from dialgate.core.model import HOUR, Call, Instant, Known, RegistryAnswer
-from dialgate.core.responses import Answer, Simulation, make_simulation, unavailable
+from dialgate.core.responses import Answer, Simulation, make_simulation, refusal
 from dialgate.crypto.keys import Keys, nonces
 from dialgate.crypto.permit import add_permit
 from dialgate.crypto.permit_key import PermitKey
@@ -149,9 +149,8 @@ class Gate:
             component, problem = "gate", "an error in the gate; see its service log for the details"
         self._upkeep.failed(component, problem)
         self.metrics.faults.labels(component).inc(len(requests))
-        return [unavailable(f"the gate cannot decide now ({component}); retry in a few seconds")] * len(
-            requests
-        )
+        text = f"the gate cannot decide now ({component}); retry in a few seconds"
+        return [refusal("gate.unavailable", text)] * len(requests)
 
     async def _decide_batch(self, requests: list[CallRequest]) -> Sequence[Answer]:
         """Read, decide, commit and record a batch. If this raises `Unavailable`, no call is allowed.

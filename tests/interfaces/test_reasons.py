@@ -178,7 +178,7 @@ def test_sip_carries_the_class() -> None:
         reason_class="call",
     )  # fmt: skip
     assert dict(response_for(denial, trunk)[2])["X-Dialgate-Class"] == "call"
-    assert dict(response_for(responses.unavailable("x"), trunk)[2])["X-Dialgate-Class"] == "gate"
+    assert dict(response_for(responses.refusal("gate.unavailable"), trunk)[2])["X-Dialgate-Class"] == "gate"
 
 
 VICIDIAL = [
