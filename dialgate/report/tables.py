@@ -2,11 +2,8 @@
 
 from collections.abc import Iterable, Sequence
 from functools import cache
-from importlib import resources
 from typing import Literal, TypeAlias
 
-import msgspec
-import yaml
 from msgspec import Struct
 
 from dialgate import texts
@@ -64,8 +61,7 @@ class Layout(Struct, frozen=True, kw_only=True):
 
 @cache
 def words(language: Language) -> dict[str, str]:
-    raw = resources.files("dialgate.texts").joinpath(f"report.{language}.yaml").read_bytes()
-    return msgspec.convert(yaml.load(raw, Loader=yaml.CSafeLoader), dict[str, str])
+    return texts.load(f"report.{language}.yaml", dict[str, str])
 
 
 def lay_out(report: Report, language: Language) -> Layout:

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator
 from functools import cache
 from importlib import resources
-from typing import Final, Literal, TypeAlias, get_args
+from typing import Final, Literal, TypeAlias, TypeVar, get_args
 
 import msgspec
 import yaml
@@ -19,6 +19,7 @@ from dialgate.core.model import CallType, Purpose, Result
 
 Language: TypeAlias = Literal["it", "en"]
 LANGUAGES: tuple[Language, ...] = get_args(Language)
+_T = TypeVar("_T")
 # The placeholders in the texts of rules that do not match any text.
 _EXPRESSIONS: Final = {"calls": r"\d+", "period": r"\d+ (?:hour|day|month|year)s?"}
 
@@ -86,8 +87,13 @@ class Texts(Struct, frozen=True, forbid_unknown_fields=True):
 
 @cache
 def of(language: Language) -> Texts:
-    raw = resources.files(__name__).joinpath(f"{language}.yaml").read_bytes()
-    return msgspec.convert(yaml.load(raw, Loader=yaml.CSafeLoader), Texts)
+    return load(f"{language}.yaml", Texts)
+
+
+def load(name: str, kind: type[_T]) -> _T:
+    """Read a file in this folder."""
+    raw = resources.files(__name__).joinpath(name).read_bytes()
+    return msgspec.convert(yaml.load(raw, Loader=yaml.CSafeLoader), kind)
 
 
 def finding(language: Language, stored: str, code: str = "") -> str:
@@ -150,12 +156,13 @@ def _expressions(stored: str, terms: dict[str, dict[str, str]]) -> Iterator[str]
             yield f"(?P<{name}>{_EXPRESSIONS.get(name, '.*')})"
 
 
-def preferred(accept: str, default: Language = "en") -> Language:
-    """Return the available language that an `Accept-Language` header prefers (RFC 9110, 12.5.4).
+def preferred(accept: str) -> Language:
+    """Return the available language that an `Accept-Language` header prefers (RFC 9110, 12.5.4), by default English.
 
     In a tie, the first language in the header wins.
     """
-    best, chosen = 0.0, default
+    best: float = 0
+    chosen: Language = "en"
     for wish in accept.split(","):
         tag, _, parameter = wish.partition(";")
         name = tag.strip().lower().partition("-")[0]

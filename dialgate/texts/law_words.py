@@ -5,13 +5,10 @@ words are in `report/law_page.py`.
 """
 
 from functools import cache
-from importlib import resources
 
-import msgspec
-import yaml
 from msgspec import Struct
 
-from dialgate.texts import Language
+from dialgate.texts import Language, load
 
 
 class LawWords(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -40,7 +37,4 @@ class LawWords(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 @cache
 def of(language: Language) -> LawWords | None:
     """Return the translated terms for law sections, or None for English."""
-    if language == "en":
-        return None
-    raw = resources.files(__package__).joinpath(f"law.{language}.yaml").read_bytes()
-    return msgspec.convert(yaml.load(raw, Loader=yaml.CSafeLoader), LawWords)
+    return None if language == "en" else load(f"law.{language}.yaml", LawWords)
