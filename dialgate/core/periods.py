@@ -70,10 +70,18 @@ def end(period: str, at: Instant) -> Instant:
     span = parse(period)
     if not span.months:
         return at + span.length
-    begins = datetime.fromtimestamp(at // SECOND, UTC)
-    day = datetime.combine(_later(begins.date(), span.months), begins.time(), UTC)
     clocks = HOUR if span.months % _MONTHS else 0
-    return int(day.timestamp()) * SECOND + at % SECOND - clocks
+    return add_months(at, span.months) - clocks
+
+
+def add_months(at: Instant, months: int) -> Instant:
+    """Return the instant `months` later, on the same day of the month and at the same time of day in UTC.
+
+    In a shorter month, return the instant on the last day of the month.
+    """
+    begins = datetime.fromtimestamp(at // SECOND, UTC)
+    ends = datetime.combine(_later(begins.date(), months), begins.time(), UTC)
+    return int(ends.timestamp()) * SECOND + at % SECOND
 
 
 def last_day(period: str, day: date) -> date:

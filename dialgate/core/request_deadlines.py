@@ -4,18 +4,18 @@ The state of a request is computed from its events. Events are stored for years 
 end with a default, and never change the meaning of a tag.
 """
 
-from calendar import monthrange
 from collections.abc import Iterable
-from datetime import UTC, datetime
 from typing import Literal, TypeAlias, get_args
 
 from msgspec import Struct, structs
 
-from dialgate.core.model import SECOND, Instant
+from dialgate.core.model import Instant
+from dialgate.core.periods import add_months
 
 Kind: TypeAlias = Literal["access", "portability", "rectification", "erasure"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
-# GDPR 12(3): one month, extended by two if necessary and if the person was informed within the first month.
+# GDPR 12(3): one month, extended by two if necessary and if the person was informed within the first month. `add_months` is never
+# later than the deadline under Regulation 1182/71 art. 3, which does not count the day of the request.
 MONTHS, EXTENDED = 1, 3
 
 
@@ -73,18 +73,6 @@ class Case(Struct, frozen=True, kw_only=True):
     closed_by: str = ""
 
 
-def due(received_at: Instant, months: int) -> Instant:
-    """Return the same day of the month and time of day `months` later, or the last day of a shorter month.
-
-    This is never later than the deadline under Regulation 1182/71 art. 3, which does not count the day of the request.
-    """
-    start = datetime.fromtimestamp(received_at // SECOND, UTC)
-    year, month = divmod(start.year * 12 + start.month - 1 + months, 12)
-    day = min(start.day, monthrange(year, month + 1)[1])
-    end = start.replace(year=year, month=month + 1, day=day)
-    return int(end.timestamp()) * SECOND + received_at % SECOND
-
-
 def fold(name: str, controller: str, steps: Iterable[tuple[Instant, Step]]) -> Case | None:
     """Return the state of a request after its `steps`, oldest first, or None if no step is a `RequestReceived`."""
     case: Case | None = None
@@ -100,7 +88,7 @@ def _open_case(name: str, controller: str, asked: RequestReceived) -> Case:
     return Case(
         id=name,
         controller=controller,
-        due_at=due(asked.received_at, MONTHS),
+        due_at=add_months(asked.received_at, MONTHS),
         **structs.asdict(asked),
     )
 
@@ -108,7 +96,7 @@ def _open_case(name: str, controller: str, asked: RequestReceived) -> Case:
 def _apply(case: Case, at: Instant, step: Extended | Answered | Refused) -> Case:
     match step:
         case Extended():
-            return structs.replace(case, extended_at=at, due_at=due(case.received_at, EXTENDED))
+            return structs.replace(case, extended_at=at, due_at=add_months(case.received_at, EXTENDED))
         case Answered(what=what, actor=actor):
             return structs.replace(case, closed_at=at, outcome=what, closed_by=actor)
         case Refused(reason=reason, actor=actor):

@@ -12,6 +12,7 @@ from dialgate.config.clients import Client
 from dialgate.core import request_deadlines
 from dialgate.core.local_time import rfc3339
 from dialgate.core.model import DAY, SECOND, Instant
+from dialgate.core.periods import add_months
 from dialgate.core.refusal import Refused
 from dialgate.core.request_deadlines import Case, Extended, RequestReceived, Step
 from dialgate.crypto.keys import Keys, nonces
@@ -144,7 +145,7 @@ class Deadlines:
             metrics.open_cases.labels(kind).set(sum(case.kind == kind for case in cases))
         left = min(
             (case.due_at - now for case in cases),
-            default=request_deadlines.due(now, request_deadlines.MONTHS) - now,
+            default=add_months(now, request_deadlines.MONTHS) - now,
         )
         metrics.case_left.set(left / SECOND)
 

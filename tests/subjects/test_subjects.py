@@ -11,7 +11,7 @@ from urllib.parse import quote
 import pytest
 
 from dialgate.core.model import DAY, HOUR
-from dialgate.core.request_deadlines import due
+from dialgate.core.periods import add_months
 from tests.support import world
 from tests.support.world import CALL, CLEAR, World
 
@@ -296,7 +296,7 @@ async def test_look_up_limit_survives_a_restart(tmp_path: Path) -> None:
 def test_deadline_is_the_same_day_or_the_last_day_of_the_month(
     received: str, months: int, until: str
 ) -> None:
-    assert due(instant(received), months) == instant(until)
+    assert add_months(instant(received), months) == instant(until)
 
 
 def instant(day: str) -> int:
