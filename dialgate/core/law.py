@@ -240,33 +240,27 @@ def parse_law(data: Any) -> Law:
         law = msgspec.convert(modernise(data), Law)
     except msgspec.ValidationError as error:
         raise LawError(str(error)) from error
-    problems = [
-        f"regions: {place!r} is not a region or subdivision; write it as RE or US-FL"
-        for place in law.regions
-        if not _PLACE.fullmatch(place)
-    ]
-    if law.country not in law.covered:
-        problems.append(f"regions: {law.country} is missing; add it")
-    problems += [
-        problem
-        for name in SECTIONS
-        for section in getattr(law, name)
-        for problem in _faults(name, section, law)
-    ]
-    problems += [
-        f"day_sets: {name}: {fault}" for name, days in law.day_sets.items() for fault in day_sets.faults(days)
-    ]
-    problems += [
-        problem
-        for name in ALL_SECTIONS
-        for section in getattr(law, name)
-        for problem in _faults_of_term(name, section)
-    ]
-    if not law.diallable or not law.legal_basis:
-        problems.append("a law needs at least one section in each of `diallable` and `legal_basis`")
-    if problems:
+    if problems := list(_faults_of_law(law)):
         raise LawError(*problems)
     return law
+
+
+def _faults_of_law(law: Law) -> Iterator[str]:
+    for place in law.regions:
+        if not _PLACE.fullmatch(place):
+            yield f"regions: {place!r} is not a region or subdivision; write it as RE or US-FL"
+    if law.country not in law.covered:
+        yield f"regions: {law.country} is missing; add it"
+    for name in SECTIONS:
+        for section in getattr(law, name):
+            yield from _faults(name, section, law)
+    for name, days in law.day_sets.items():
+        yield from (f"day_sets: {name}: {fault}" for fault in day_sets.faults(days))
+    for name in ALL_SECTIONS:
+        for section in getattr(law, name):
+            yield from _faults_of_term(name, section)
+    if not law.diallable or not law.legal_basis:
+        yield "a law needs at least one section in each of `diallable` and `legal_basis`"
 
 
 def _faults_of_keys(name: str, section: Section) -> Iterator[str]:
