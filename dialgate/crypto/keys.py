@@ -229,9 +229,7 @@ class Keys:
 
     def hashes(self, number: str) -> dict[str, bytes]:
         """Return the number's pseudonym in each month that is not retired, to find its decisions (GDPR art. 15)."""
-        with locked(self._path):
-            file = _read(self._path)
-        return {name: MonthKeys(month).pseudonym(number) for name, month in file.months.items()}
+        return {name: keys.pseudonym(number) for name, keys in self.live().items()}
 
     def live(self) -> dict[str, MonthKeys]:
         """Return the keys for every month (`YYYY-MM`) that is not retired."""

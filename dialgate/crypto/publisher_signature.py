@@ -8,7 +8,7 @@ from pathlib import Path
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from dialgate.core.faults import Unavailable
 
@@ -20,7 +20,7 @@ class SigningKeyUnusable(Unavailable):
 class Signer:
     def __init__(self, key: Ed25519PrivateKey) -> None:
         self._key = key
-        self.public = key.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw).hex()
+        self.public = key.public_key().public_bytes_raw().hex()
 
     @classmethod
     def open(cls, path: Path) -> "Signer":
