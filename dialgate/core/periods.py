@@ -45,6 +45,10 @@ class Span(NamedTuple):
     months: int = 0
     working_days: int = 0
 
+    @property
+    def days(self) -> int:
+        return self.length // DAY
+
 
 @cache
 def parse(period: str) -> Span:
@@ -92,15 +96,14 @@ def last_day(period: str, day: date) -> date:
     span = parse(period)
     if span.months:
         return _later(day, span.months)
-    days = span.length // DAY
-    return day + timedelta(days=days) if days <= (date.max - day).days else date.max
+    return day + timedelta(days=span.days) if span.days <= (date.max - day).days else date.max
 
 
 def most_days(period: str) -> int:
     """Return the maximum number of days in a period of days, months or years, including leap days."""
     span = parse(period)
     if not span.months:
-        return span.length // DAY
+        return span.days
     years, months = divmod(span.months, _MONTHS)
     return -(-years * _FOUR_YEARS // 4) + months * _LONGEST_MONTH
 

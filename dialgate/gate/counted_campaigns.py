@@ -14,7 +14,7 @@ from msgspec import structs
 
 from dialgate.config.configuration import Config
 from dialgate.config.controllers import Line
-from dialgate.core import local_time
+from dialgate.core import local_time, periods
 from dialgate.core.model import DAY, MINUTE, Campaign, Instant
 from dialgate.core.rules import pacing
 from dialgate.store import CampaignCounts, HourCount, PauseLift
@@ -75,7 +75,7 @@ class CountedCampaigns:
         self.stored = stored or StoredCounts()
         self._config = config
         self._sections = [section for law in config.laws.values() for section in law.ratios]
-        self._longest = max((pacing.days(section) for section in self._sections), default=0)
+        self._longest = max((periods.parse(section.per).days for section in self._sections), default=0)
         self._renewed: dict[str, Instant] = {}
         self._updated: Instant = 0
 

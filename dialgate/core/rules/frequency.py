@@ -12,7 +12,7 @@ from dialgate.core import periods
 from dialgate.core.abandonment import open_silence
 from dialgate.core.law import Binding
 from dialgate.core.law_sections import Limit
-from dialgate.core.model import DAY, HOUR, UTC_PLACE, Attempt, Deny, Facts, Instant, Outcome, Pass
+from dialgate.core.model import HOUR, UTC_PLACE, Attempt, Deny, Facts, Instant, Outcome, Pass
 
 _UNANSWERED = frozenset({"no_answer", "busy"})
 _CODES: Final = {"frequency_kept": "frequency.exceeded", "rest_kept": "frequency.rest"}
@@ -75,7 +75,7 @@ def _leaves(limit: Limit, facts: Facts, at: Instant) -> Instant:
     """Return the instant from which a call made at `at` no longer counts toward the limit."""
     if limit.counting == "rolling":
         return periods.end(limit.per, at)
-    return _midnight_after(facts, at, _days(limit.per) + (limit.counting == "whole_days"))
+    return _midnight_after(facts, at, periods.parse(limit.per).days + (limit.counting == "whole_days"))
 
 
 def _midnight_after(facts: Facts, at: Instant, days: int) -> Instant:
@@ -94,13 +94,9 @@ def _text(limit: Limit, count: int) -> str:
     return f"{_CALLED[limit.among]} {count} times in {_in_words(limit.per)}, {limit.after} are allowed"
 
 
-def _days(period: str) -> int:
-    return periods.parse(period).length // DAY
-
-
 def _in_words(period: str) -> str:
     """Return a period in words. One day is written as `1 days`, because recorded decisions contain this text."""
-    return f"{_days(period)} days" if period.endswith("d") else periods.in_words(period)
+    return f"{periods.parse(period).days} days" if period.endswith("d") else periods.in_words(period)
 
 
 def _needs_another_type(limit: Limit, facts: Facts) -> bool:

@@ -11,7 +11,7 @@ from datetime import date, timedelta
 from dialgate.core import periods
 from dialgate.core.law import Binding
 from dialgate.core.law_sections import Ratio
-from dialgate.core.model import DAY, EPOCH, UTC_PLACE, DayCount, Deny, Facts, Instant, Outcome, Pass
+from dialgate.core.model import EPOCH, UTC_PLACE, DayCount, Deny, Facts, Instant, Outcome, Pass
 
 _ONE_DAY = timedelta(days=1)
 
@@ -27,7 +27,8 @@ def _exceeded(section: Ratio, facts: Facts) -> Iterator[Deny]:
     abandoned, compared = totals(section, facts.campaign.counts, facts.today)
     if used(section, abandoned, compared) > 1:
         clear = first_day_within(section, facts.campaign.counts, facts.today)
-        text = f"{abandoned} abandoned calls to {compared} answered calls in {days(section)} days, "
+        days = periods.parse(section.per).days
+        text = f"{abandoned} abandoned calls to {compared} answered calls in {days} days, "
         text += f"{section.above} to {section.out_of} are allowed"
         yield Deny("pacing.abandoned", text, section.source, section.severity, _begins(clear, facts))
 
@@ -71,18 +72,13 @@ def totals(section: Ratio, counts: Iterable[DayCount], today: date) -> tuple[int
 
     If the section's `to` is `answered_by_person`, the abandoned calls are included in the answered calls.
     """
-    since = today - timedelta(days=days(section))
+    since = today - timedelta(days=periods.parse(section.per).days)
     abandoned = answered = 0
     for count in counts:
         if count.day > since:
             abandoned += count.abandoned
             answered += count.answered
     return abandoned, answered + abandoned if section.to == "answered_by_person" else answered
-
-
-def days(section: Ratio) -> int:
-    """Return the length of the section's period in days."""
-    return periods.parse(section.per).length // DAY
 
 
 def _begins(day: date, facts: Facts) -> Instant:

@@ -77,7 +77,7 @@ def _expiry(registry: Registry, answer: RegistryAnswer, facts: Facts) -> Instant
 
 def _same_time(place: Place, at: Instant, registry: Registry) -> Instant:
     day, second = place.local(at)
-    return place.instant(day + periods.parse(registry.validity).length // DAY, second) + at % SECOND
+    return place.instant(day + periods.parse(registry.validity).days, second) + at % SECOND
 
 
 def _check_age(registry: Registry, answer: RegistryAnswer, facts: Facts, ends: Instant) -> Deny | None:
