@@ -18,7 +18,9 @@ from dialgate.core.model import (
     EPOCH,
     Callee,
     CallType,
+    Deny,
     DialMode,
+    Instant,
     Kind,
     Purpose,
     Severity,
@@ -135,6 +137,10 @@ class Section(Dated, frozen=True, kw_only=True):
             and (not self.dial_modes or bool(scope.dial_mode))
             and (not self.sectors or scope.sector is not None)
         )
+
+    def deny(self, code: str, text: str, not_before: Instant = 0) -> Deny:
+        """Return a denial that cites this section."""
+        return Deny(code, text, self.source, self.severity, not_before)
 
 
 def _disjoint(some: Iterable[str], others: Iterable[str]) -> bool:

@@ -27,8 +27,7 @@ def caller_id_assigned(facts: Facts, law: Binding) -> Outcome:
         return _deny("caller_id.not_assigned", "the caller ID is not assigned to this campaign", law)
     for section in law.caller_ids:
         if section.exclusive and facts.caller_id.shared:
-            text = "the caller ID is shared with another controller"
-            return Deny("caller_id.not_assigned", text, section.source, section.severity)
+            return section.deny("caller_id.not_assigned", "the caller ID is shared with another controller")
     return Pass()
 
 
@@ -38,22 +37,21 @@ def _deny(code: str, text: str, law: Binding) -> Deny:
     Sections with `exclusive` are not cited, because they are about shared numbers.
     """
     section = next((section for section in law.caller_ids if not section.exclusive), None)
-    return Deny(code, text, section.source, section.severity) if section else Deny(code, text)
+    return section.deny(code, text) if section else Deny(code, text)
 
 
 def caller_id_class(facts: Facts, law: Binding) -> Outcome:
     for section in law.caller_ids:
         if _is_forbidden(section, facts):
             text = f"a {facts.caller_id.kind.replace('_', ' ')} number must not be shown"
-            return Deny("caller_id.wrong_class", text, section.source, section.severity)
+            return section.deny("caller_id.wrong_class", text)
         class_ = section.class_of(facts.caller_id.number)
         if class_ is not None and facts.campaign.purpose not in class_.serves:
             text = f"a {class_.name} number must not be used for {facts.campaign.purpose.replace('_', ' ')}"
-            return Deny("caller_id.wrong_class", text, section.source, section.severity)
+            return section.deny("caller_id.wrong_class", text)
         is_short = facts.caller_id.form == "short"
         if is_short and section.proof_validity and facts.caller_id.number not in section.short_codes:
-            text = "this short code is not among those permitted"
-            return Deny("caller_id.wrong_class", text, section.source, section.severity)
+            return section.deny("caller_id.wrong_class", "this short code is not among those permitted")
         problem = _unmet(section, class_, facts, law)
         if problem is not None:
             return problem
@@ -79,7 +77,7 @@ def _unmet(section: CallerIds, class_: CallerIdClass | None, facts: Facts, law: 
         problem = "caller_id.wrong_class", "the caller ID is not in the public directory"
     else:
         return None
-    return Deny(*problem, section.source, section.severity)
+    return section.deny(*problem)
 
 
 def _is_forbidden(section: CallerIds, facts: Facts) -> bool:
@@ -106,14 +104,14 @@ def caller_id_recallable(facts: Facts, law: Binding) -> Outcome:
             text = (
                 f"calls back to the caller ID are answered until {shown.ends}, not for {term} after the call"
             )
-            return Deny("caller_id.not_recallable", text, section.source, section.severity)
+            return section.deny("caller_id.not_recallable", text)
         validity = section.proof_for(shown.number) if shown.form == "number" else None
         if validity is None:
             continue
         ends = periods.end(validity, shown.proved_at)
         if not shown.proved_at <= facts.at < ends:
             text = "no proof, or none recent enough, that a call back to the caller ID is answered"
-            return Deny("caller_id.not_recallable", text, section.source, section.severity)
+            return section.deny("caller_id.not_recallable", text)
         expiries.append(ends)
     return Pass(shown.proof, min(expiries)) if expiries else Skip("needs no call-back proof")
 
@@ -125,5 +123,5 @@ def caller_id_ingress(facts: Facts, law: Binding) -> Outcome:
     for section in law.foreign_ingress:
         if shown.kind in section.bars:
             text = f"a caller ID of {law.country} must not enter through a trunk in {facts.campaign.trunk_country or 'an undeclared country'}"
-            return Deny("caller_id.foreign_ingress", text, section.source, section.severity)
+            return section.deny("caller_id.foreign_ingress", text)
     return Pass()

@@ -39,11 +39,7 @@ def sector_allowed(facts: Facts, law: Binding) -> Outcome:
 def _banned(ban: SectorBan, facts: Facts, law: Binding) -> Deny:
     if ban.sectors and law.sector is None:
         text = f"calls in some sectors are banned, and the law of {law.country} does not name the sector {facts.campaign.sector}"
-        return Deny("campaign.sector_banned", text, ban.source, ban.severity)
-    return Deny(
-        "campaign.sector_banned",
-        f"calls to {facts.campaign.callee}s for {facts.campaign.sector} are banned without the person's own request "
-        "on the controller's interface or an own customer's consent",
-        ban.source,
-        ban.severity,
-    )
+        return ban.deny("campaign.sector_banned", text)
+    text = f"calls to {facts.campaign.callee}s for {facts.campaign.sector} are banned without the person's own request "
+    text += "on the controller's interface or an own customer's consent"
+    return ban.deny("campaign.sector_banned", text)

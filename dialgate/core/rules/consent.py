@@ -71,8 +71,9 @@ def _explain_deny(section: LegalBasis, facts: Facts, law: Binding) -> Deny:
     if finding is None:
         finding = legal_basis.find_change_of_holder(facts)
     if finding is None:  # no consent, or the law does not accept one here
-        return _deny("consent.missing", section)
-    return _deny(CODES[finding], _authority(finding, newest, law) or section)
+        return section.deny("consent.missing", _TEXTS["consent.missing"])
+    code, authority = CODES[finding], _authority(finding, newest, law) or section
+    return authority.deny(code, _TEXTS[code])
 
 
 def _authority(finding: Finding, consent: Consent | None, law: Binding) -> Section | None:
@@ -83,7 +84,3 @@ def _authority(finding: Finding, consent: Consent | None, law: Binding) -> Secti
         limit = legal_basis.age_limit(consent, law)
         return limit if limit is not None and finding in limit.cited_for else None
     return cited(law.consents, finding) or cited(law.lists, finding)
-
-
-def _deny(code: str, section: Section) -> Deny:
-    return Deny(code, _TEXTS[code], section.source, section.severity)

@@ -48,10 +48,10 @@ def _denies(limit: Limit, facts: Facts) -> Iterator[Deny]:
     ends = sorted(end for at in counted if (end := _leaves(limit, facts, at)) > facts.at)
     if len(ends) >= limit.after:
         text = _text(limit, len(ends))
-        yield Deny(_CODES[limit.rule], text, limit.source, limit.severity, ends[-limit.after])
+        yield limit.deny(_CODES[limit.rule], text, ends[-limit.after])
     if _needs_another_type(limit, facts):
         text = f"a silent call was made; until a later call is answered the call type must be {' or '.join(limit.until_answered)}"
-        yield Deny("frequency.rest", text, limit.source, limit.severity)
+        yield limit.deny("frequency.rest", text)
 
 
 def _counts(limit: Limit, attempt: Attempt, facts: Facts) -> bool:

@@ -31,7 +31,7 @@ def hours_open(facts: Facts, law: Binding) -> Outcome:
     if not facts.places:
         section = law.hours[0]
         text = "the called person's time zone is not known"
-        return Deny("hours.outside", text, section.source, section.severity)
+        return section.deny("hours.outside", text)
     closes = 0
     for section in law.hours:
         for place in facts.places:
@@ -53,7 +53,7 @@ def _deny(section: Hours, place: Place, facts: Facts, law: Binding) -> Deny:
     clock = f"{second // 3600:02}:{second // 60 % 60:02}:{second % 60:02}"
     text = f"{name} {clock} in {place.zone} ({kind}) is outside the permitted hours"
     code = "hours.holiday" if kind == "holiday" else "hours.outside"
-    return Deny(code, text, section.source, section.severity, next_opening(facts, law, facts.at))
+    return section.deny(code, text, next_opening(facts, law, facts.at))
 
 
 def next_opening(facts: Facts, law: Binding, at: Instant) -> Instant:

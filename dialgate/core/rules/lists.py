@@ -33,4 +33,4 @@ def list_origin(facts: Facts, law: Binding) -> Outcome:
 def _deny(code: str, text: str, authority: Lists | None, law: Binding) -> Deny:
     """Return a denial that cites `authority` or, if that is None, the first section about lists."""
     authority = authority or next(iter(law.lists), None)
-    return Deny(code, text) if authority is None else Deny(code, text, authority.source, authority.severity)
+    return Deny(code, text) if authority is None else authority.deny(code, text)

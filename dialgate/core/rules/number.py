@@ -24,17 +24,10 @@ def number_valid(facts: Facts, law: Binding) -> Outcome:
         )
     for section in law.diallable:
         if number.kind not in section.allows:
-            return Deny(
-                "number.not_diallable",
-                f"numbers of the class {number.kind.replace('_', ' ')} are no target of a campaign",
-                section.source,
-                section.severity,
-            )
+            class_ = number.kind.replace("_", " ")
+            text = f"numbers of the class {class_} are no target of a campaign"
+            return section.deny("number.not_diallable", text)
         if number.prefix.startswith(section.not_prefixes):
-            return Deny(
-                "number.not_diallable",
-                f"numbers that begin with {number.prefix} are no target of a campaign",
-                section.source,
-                section.severity,
-            )
+            text = f"numbers that begin with {number.prefix} are no target of a campaign"
+            return section.deny("number.not_diallable", text)
     return Pass(number.kind)

@@ -30,7 +30,7 @@ def _exceeded(section: Ratio, facts: Facts) -> Iterator[Deny]:
         days = periods.parse(section.per).days
         text = f"{abandoned} abandoned calls to {compared} answered calls in {days} days, "
         text += f"{section.above} to {section.out_of} are allowed"
-        yield Deny("pacing.abandoned", text, section.source, section.severity, _begins(clear, facts))
+        yield section.deny("pacing.abandoned", text, _begins(clear, facts))
 
 
 def first_day_within(section: Ratio, counts: Iterable[DayCount], today: date) -> date:

@@ -57,10 +57,9 @@ def _one(registry: Registry, facts: Facts, law: Binding) -> Outcome:
         case "clear":
             return _clear(registry, answer, facts)
         case "uncovered":
-            text = f"outside the coverage subscribed with {registry.id}"
-            return Deny("registry.uncovered", text, registry.source, registry.severity)
+            return registry.deny("registry.uncovered", f"outside the coverage subscribed with {registry.id}")
     text = f"{registry.id} was never consulted about this number for this controller"
-    return Deny("registry.unknown", text, registry.source, registry.severity)
+    return registry.deny("registry.unknown", text)
 
 
 def _expiry(registry: Registry, answer: RegistryAnswer, facts: Facts) -> Instant:
@@ -85,7 +84,7 @@ def _check_age(registry: Registry, answer: RegistryAnswer, facts: Facts, ends: I
     if answer.consulted_at <= facts.at < ends:
         return None
     text = f"the answer to {registry.id} consultation {answer.consultation} no longer holds; consult again"
-    return Deny("registry.expired", text, registry.source, registry.severity)
+    return registry.deny("registry.expired", text)
 
 
 def _clear(registry: Registry, answer: RegistryAnswer, facts: Facts, barred_from: Instant = 0) -> Outcome:
@@ -105,7 +104,7 @@ def _connected_since(registry: Registry, answer: RegistryAnswer, facts: Facts, l
     newest = max(consent.collected_at for consent in legal_basis.consents(facts, law))
     if answer.answer != "clear" or not 0 < answer.asked_since <= newest:
         text = f"{registry.id} has not answered whether the number was disconnected since the consent"
-        return Deny("registry.unknown", text, registry.source, registry.severity)
+        return registry.deny("registry.unknown", text)
     return _clear(registry, answer, facts)
 
 
@@ -131,7 +130,7 @@ def _judge_listing(registry: Registry, answer: RegistryAnswer, facts: Facts, law
         return _check_age(registry, answer, facts, expires) or Pass(f"consent:{consent.id}", ends)
     text = f"enrolled, by {registry.id} consultation {answer.consultation}"
     ends = _unbarred_from(registry, answer, facts, law) if answer.blocks else 0
-    return Deny("registry.listed", text, registry.source, registry.severity, ends)
+    return registry.deny("registry.listed", text, ends)
 
 
 def _is_after_listing(consent: Consent, answer: RegistryAnswer, facts: Facts) -> bool:
