@@ -7,10 +7,11 @@ from datetime import date
 from pathlib import Path
 
 import pytest
+from redis.asyncio import Redis
 from typer.testing import CliRunner
 
 from dialgate.core.ledger_events import Draft, Revoked
-from dialgate.core.model import Origin
+from dialgate.core.model import HOUR, Origin
 from dialgate.interfaces.cli.main import app
 from dialgate.store import (
     CallerIdProof,
@@ -110,6 +111,12 @@ async def test_a_copy_to_a_shared_store_and_back_is_identical(filled: Path, urls
     assert [revocation.seq for revocation in anna.revocations] == [1, 3, 4]
     assert [counted.result for counted in bruno.attempts if counted.decision == "log-7"] == ["busy"]
     assert anna.seq == 5, "a sequence is never reused"
+    administrator = urls["redis"].replace(f"{redis_servers.USER}:{redis_servers.PASSWORD}@", "")
+    async with Redis.from_url(administrator) as client:
+        index = await client.pttl(shared.of_attempt("log", 7))
+        assert abs(index - await client.pttl(shared.key("s:", BRUNO))) < HOUR, (
+            "a counted attempt can be found"
+        )
     await shared.close()
     assert await copied(urls, "redis", "back", filled.name) == EVERYTHING
     back = SqliteStore.open(filled / "back.db", patience=5)

@@ -21,7 +21,7 @@ from dialgate.store import (
 from dialgate.store.copying import CopyRefused, CountedAttempt, Kind, Row
 from dialgate.store.redis import sequence_index, subject_codec
 from dialgate.store.redis.answers import recalled, seq_of, stored
-from dialgate.store.redis.commands import ATTEMPTS_KEPT, encoded
+from dialgate.store.redis.commands import encoded
 from dialgate.store.redis.ledger import PLACES, SUBJECT_BYTES
 from dialgate.store.redis.store import LAYOUT, RedisStore
 
@@ -146,7 +146,7 @@ class RedisEnd:
             seq = seq_of(decision)
             chunk = self._store.of_attempt(log_of(decision), seq)
             names.append(("SETRANGE", chunk, sequence_index.place(seq), row.subject))
-            names.append(("PEXPIRE", chunk, ATTEMPTS_KEPT))
+            names.append(("PEXPIRE", chunk, self._store.attempts_kept))
         await self._swap(current, new)
         await self._store.together(names)
 
