@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import date, datetime
 from html import escape
-from typing import Any, Final, Literal, TypeAlias, get_args
+from typing import Any, Final
 
 from dialgate import texts
 from dialgate.cluster.personal_data import Why
@@ -16,9 +16,7 @@ from dialgate.core import local_time
 from dialgate.ledger.schemas import HistoryEntry
 from dialgate.subjects.page_texts import TEXTS
 from dialgate.subjects.schemas import Report
-
-Language: TypeAlias = Literal["it", "en"]
-LANGUAGES: Final[tuple[Language, ...]] = get_args(Language)
+from dialgate.texts import LANGUAGES, Language
 
 # Lines break between words. Only words wider than any column (a hash, an address) are broken.
 _STYLE: Final = (

@@ -156,13 +156,13 @@ def _expressions(stored: str, terms: dict[str, dict[str, str]]) -> Iterator[str]
             yield f"(?P<{name}>{_EXPRESSIONS.get(name, '.*')})"
 
 
-def preferred(accept: str) -> Language:
-    """Return the available language that an `Accept-Language` header prefers (RFC 9110, 12.5.4), by default English.
+def preferred(accept: str, default: Language = "en") -> Language:
+    """Return the available language that an `Accept-Language` header prefers (RFC 9110, 12.5.4).
 
     In a tie, the first language in the header wins.
     """
     best: float = 0
-    chosen: Language = "en"
+    chosen = default
     for wish in accept.split(","):
         tag, _, parameter = wish.partition(";")
         name = tag.strip().lower().partition("-")[0]

@@ -123,6 +123,7 @@ async def test_report_holds_all_data_and_look_ups(gate: World) -> None:
             {"Accept": "text/html", "Accept-Language": "de-DE,en;q=0.8,it;q=0.5"},
             ["Your data held by"],
         ),
+        ("", {"Accept": "text/html", "Accept-Language": "it;q=0, en"}, ["Your data held by"]),
         ("", {"Accept": "text/html"}, ["I Suoi dati presso"]),
     ],
 )

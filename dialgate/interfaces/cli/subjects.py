@@ -27,7 +27,6 @@ from dialgate.interfaces.cli.request_options import options_of
 from dialgate.runtime.clock import wall_clock
 from dialgate.runtime.terminal import NO, show_json, show_table
 from dialgate.subjects import page
-from dialgate.subjects.page import Language
 from dialgate.subjects.rights import Subjects
 from dialgate.subjects.schemas import (
     CaseRequest,
@@ -37,6 +36,7 @@ from dialgate.subjects.schemas import (
     RectificationRequest,
     Report,
 )
+from dialgate.texts import Language
 
 T = TypeVar("T")
 Act: TypeAlias = Callable[[Subjects, Client], Awaitable[T]]

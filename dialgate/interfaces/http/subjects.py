@@ -5,6 +5,7 @@ from typing import Any, Final
 from aiohttp import web
 from msgspec import Struct
 
+from dialgate import texts
 from dialgate.app import App
 from dialgate.audit.lookups import Reason
 from dialgate.cluster.personal_data import CaseInfo
@@ -14,7 +15,6 @@ from dialgate.interfaces.http.endpoint import JSON_ERRORS, Endpoint, Group, Medi
 from dialgate.interfaces.http.errors import convert
 from dialgate.interfaces.http.examples import AT_UTC, NUMBER
 from dialgate.subjects import page
-from dialgate.subjects.page import LANGUAGES, Language
 from dialgate.subjects.schemas import (
     CaseRequest,
     Cases,
@@ -41,7 +41,7 @@ class _Query(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class _ReportQuery(_Query, frozen=True, kw_only=True):
-    language: Language | None = None
+    language: texts.Language | None = None
 
 
 async def report(request: web.Request, app: App, client: Client) -> web.StreamResponse:
@@ -50,17 +50,8 @@ async def report(request: web.Request, app: App, client: Client) -> web.StreamRe
     content = await app.subjects.report(client, query.controller, request.match_info["number"], query.purpose)
     if query.language is None and "text/html" not in request.headers.get("Accept", ""):
         return http_body.reply_json(content)
-    language = query.language or _preferred(request.headers.get("Accept-Language", ""))
+    language = query.language or texts.preferred(request.headers.get("Accept-Language", ""), "it")
     return web.Response(text=page.page(content, language), headers=_PAGE)
-
-
-def _preferred(accepted: str) -> Language:
-    """Return the first supported language of an Accept-Language header, which lists languages by preference."""
-    for part in accepted.lower().split(","):
-        for language in LANGUAGES:
-            if part.strip().startswith(language):
-                return language
-    return "it"
 
 
 async def portable(request: web.Request, app: App, client: Client) -> web.StreamResponse:
