@@ -30,9 +30,9 @@ from registry_sync.formats.layout import LAYOUTS, Layout
 from registry_sync.formats.table import Table
 from registry_sync.formats.text import FaultyFile
 from registry_sync.run_report import Run
-from registry_sync.simulator.servers import PASSWORD, USER, serve_sftp
 from tests.registry_sync.test_registry_sources import secret
 from tests.support import world, yaml_files
+from tests.support.registry_servers import PASSWORD, USER, serve_sftp
 from tests.support.registry_world import no_progress
 from tests.support.world import CONFIG, Hand
 

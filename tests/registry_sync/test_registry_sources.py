@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 
-from registry_sync.simulator.servers import PASSWORD, TOKEN, USER, ServerControl, serve_https, serve_sftp
+from tests.support.registry_servers import PASSWORD, TOKEN, USER, ServerControl, serve_https, serve_sftp
 from tests.support.registry_world import JobWorld, load_list
 
 QUICK = {"timeout_seconds": 5, "attempts": 3, "retry_seconds": 0.001}
