@@ -10,7 +10,7 @@ The number set is read and written in chunks, so memory use does not grow with t
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from functools import lru_cache
 from pathlib import Path
 
@@ -108,8 +108,7 @@ class Cycle:
         entry = self._entry()
         if entry is None:
             return None
-        opened = NumberSet.open(self._target.folder / entry.file)
-        stack.callback(opened.close)
+        opened = stack.enter_context(closing(NumberSet.open(self._target.folder / entry.file)))
         opened.verify()
         return opened
 

@@ -11,7 +11,7 @@ The earlier manifests are `manifest.<n>.json`; the highest n is the newest. The 
 import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from hashlib import sha256
 from pathlib import Path
 from typing import Final
@@ -99,11 +99,8 @@ def other_consultations(folder: Path, registry: str, controller: str) -> Iterato
     entries = {file.file: file for manifest in manifests for file in manifest.files}
     for entry in entries.values():
         if entry.registry == registry and entry.controller not in {controller, ""}:
-            opened = NumberSet.open(folder / entry.file)
-            try:
+            with closing(NumberSet.open(folder / entry.file)) as opened:
                 contents = read_contents(opened, folder / entry.file)
-            finally:
-                opened.close()
             yield from ((entry.controller, consultation) for consultation in contents.consultations)
 
 
@@ -120,15 +117,12 @@ def find_entry(manifest: Manifest, registry: str, controller: str) -> Entry | No
 
 def read_answers(path: Path) -> PublishedAnswers:
     """Read a set of answers after verifying every byte. Raises DamagedFile and OSError."""
-    opened = NumberSet.open(path)
-    try:
+    with closing(NumberSet.open(path)) as opened:
         opened.verify()
         numbers, tags = opened.arrays()
         if tags is None:
             raise DamagedFile(str(path), "this number set contains no answers, only numbers")
         return PublishedAnswers(read_contents(opened, path), numbers, tags)
-    finally:
-        opened.close()
 
 
 # ---- publishing ------------------------------------------------------------------------------------------------------
@@ -158,8 +152,7 @@ def write_set(folder: Path, contents: Contents, chunks: Iterable[Numbers], tags:
     stem = f"{contents.registry}.{contents.controller}"
     with remove_on_exit(folder / f"{stem}.tmp") as temporary:
         write(temporary, chunks, meta=msgspec.json.encode(contents), tags=tags)
-        opened = NumberSet.open(temporary)
-        try:
+        with closing(NumberSet.open(temporary)) as opened:
             opened.verify()
             name = f"{stem}.{opened.sha256[:16]}{SUFFIX}"
             entry = Entry(
@@ -170,8 +163,6 @@ def write_set(folder: Path, contents: Contents, chunks: Iterable[Numbers], tags:
                 sha256=opened.sha256,
                 numbers=len(opened),
             )
-        finally:
-            opened.close()
         publish_file(temporary, folder / name)
     return entry
 
@@ -227,13 +218,10 @@ def republish(target: PublishTarget, manifest: Manifest, now: Instant) -> Manife
     Raises DamagedFile and OSError.
     """
     for entry in manifest.files:
-        opened = NumberSet.open(target.folder / entry.file)
-        try:
+        with closing(NumberSet.open(target.folder / entry.file)) as opened:
             opened.verify()
             if opened.sha256 != entry.sha256:
                 raise DamagedFile(entry.file, "its sha256 differs from the one in the manifest")
-        finally:
-            opened.close()
     return _publish_manifest(target, manifest.files, now)
 
 

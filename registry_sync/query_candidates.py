@@ -4,6 +4,7 @@ Only the campaigns to which the registry applies are considered.
 """
 
 from collections.abc import Iterable
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import NamedTuple
@@ -81,12 +82,9 @@ def _is_covered(config: Config, registry: str, campaign: CampaignFile) -> bool:
 
 
 def _read_numbers(path: Path) -> Numbers:
-    opened = NumberSet.open(path)
-    try:
+    with closing(NumberSet.open(path)) as opened:
         opened.verify()
         return opened.arrays()[0]
-    finally:
-        opened.close()
 
 
 def look_ahead_span(now: Instant, look_ahead_hours: float) -> tuple[Instant, Instant]:

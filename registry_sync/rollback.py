@@ -1,6 +1,7 @@
 """Comparison of two publications, and rollback to an earlier one."""
 
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -121,11 +122,8 @@ def _compare_lists(folder: Path, old: Entry | None, new: Entry | None) -> tuple[
 
 def _spans(folder: Path, entry: Entry | None) -> Iterator[Numbers]:
     if entry is not None:
-        opened = NumberSet.open(folder / entry.file)
-        try:
+        with closing(NumberSet.open(folder / entry.file)) as opened:
             yield from opened.spans()
-        finally:
-            opened.close()
 
 
 def _span_index(run: Numbers | None) -> float:

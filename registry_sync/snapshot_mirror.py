@@ -10,6 +10,7 @@ a gate is not ready when the last successful pull is older than this setting all
 """
 
 import asyncio
+from contextlib import closing
 from pathlib import Path
 
 import msgspec
@@ -82,10 +83,7 @@ async def _fetch(source: Source, folder: Path, entry: Entry) -> None:
 
 
 def _verify(path: Path, entry: Entry) -> None:
-    opened = NumberSet.open(path)
-    try:
+    with closing(NumberSet.open(path)) as opened:
         if opened.sha256 != entry.sha256:
             raise DamagedFile(entry.file, "its sha256 differs from the one in the manifest")
         opened.verify()
-    finally:
-        opened.close()
