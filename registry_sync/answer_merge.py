@@ -92,17 +92,24 @@ def count_changes(old: PublishedAnswers, new: AnsweredConsultation) -> ChangeCou
 
     A published answer from a newer consultation does not change.
     """
-    if not len(old.numbers):
-        return ChangeCounts(0, 0, 0)
-    at = np.minimum(np.searchsorted(old.numbers, new.numbers), len(old.numbers) - 1)
-    has_answer = old.numbers[at] == new.numbers
-    rows, listed = old.tags[at[has_answer]], new.listed[has_answer]
-    was_listed = np.array([state.answer == "listed" for state in old.contents.states])[rows]
-    times = np.array(
-        [old.contents.consultations[state.consultation].submitted_at for state in old.contents.states]
-    )
-    changed = (was_listed != listed) & (times[rows] <= new.consultation.submitted_at)
+    states, consultations = old.contents.states, old.contents.consultations
+    rows = find_states(new.numbers, old)
+    has_answer = rows < len(states)
+    rows, listed = rows[has_answer], new.listed[has_answer]
+    was_listed = np.array([state.answer == "listed" for state in states], np.bool_)[rows]
+    times = np.array([consultations[state.consultation].submitted_at for state in states], np.int64)[rows]
+    changed = (was_listed != listed) & (times <= new.consultation.submitted_at)
     return ChangeCounts(int(has_answer.sum()), int((changed & listed).sum()), int((changed & ~listed).sum()))
+
+
+def find_states(numbers: Numbers, known: PublishedAnswers) -> Cells:
+    """Return the index of each number's state in `known`, or the count of states for a number without a state."""
+    rows = np.full(len(numbers), len(known.contents.states), np.int64)
+    if len(known.numbers):
+        at = np.minimum(np.searchsorted(known.numbers, numbers), len(known.numbers) - 1)
+        has_state = known.numbers[at] == numbers
+        rows[has_state] = known.tags[at[has_state]]
+    return rows
 
 
 def correct_date(contents: Contents, at: int, new: Consultation) -> Contents:

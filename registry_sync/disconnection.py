@@ -14,7 +14,7 @@ from dialgate.core.ledger_events import ConsentGiven
 from dialgate.core.model import DAY, HOUR, SECOND, Instant
 from dialgate.crypto.keys import Keys
 from dialgate.store import Ledger
-from registry_sync.answer_merge import PublishedAnswers
+from registry_sync.answer_merge import PublishedAnswers, find_states
 from registry_sync.formats.text import Mask, Numbers
 
 Instants = NDArray[np.int64]
@@ -84,9 +84,4 @@ def _by_number(numbers: Numbers, known: PublishedAnswers, values: list[Instant])
 
     `values` has one element for each state in `known`. The result is -1 for a number without a state.
     """
-    found = np.full(len(numbers), -1, np.int64)
-    if len(known.numbers):
-        at = np.minimum(np.searchsorted(known.numbers, numbers), len(known.numbers) - 1)
-        has_state = known.numbers[at] == numbers
-        found[has_state] = np.array(values, np.int64)[known.tags[at[has_state]]]
-    return found
+    return np.array([*values, -1], np.int64)[find_states(numbers, known)]

@@ -11,7 +11,7 @@ import numpy as np
 
 from dialgate.core.model import Instant
 from dialgate.lists.snapshot import Contents
-from registry_sync.answer_merge import Cells, PublishedAnswers
+from registry_sync.answer_merge import Cells, PublishedAnswers, find_states
 from registry_sync.formats.text import Numbers
 
 _AFTER_ALL = np.int64(1) << np.int64(60)  # later than any instant: sorts *listed* numbers behind the others
@@ -36,7 +36,7 @@ def select_due(
     `wanted` is sorted. Numbers in `pending` are omitted.
     """
     due_at, listed = _due_instants(known.contents, terms)
-    rows = _state_rows(wanted, known)
+    rows = find_states(wanted, known)
     is_pending = np.isin(wanted, pending)
     chosen = np.flatnonzero((due_at[rows] <= now) & ~is_pending)
     order = np.argsort(due_at[rows[chosen]] + np.where(listed[rows[chosen]], _AFTER_ALL, 0), kind="stable")
@@ -55,7 +55,7 @@ def select_expiring(wanted: Numbers, known: PublishedAnswers, terms: Terms, befo
         else int(_AFTER_ALL)
         for state in known.contents.states
     ]
-    expiring: Numbers = wanted[np.array([*ends, 0], np.int64)[_state_rows(wanted, known)] < before]
+    expiring: Numbers = wanted[np.array([*ends, 0], np.int64)[find_states(wanted, known)] < before]
     return expiring
 
 
@@ -74,13 +74,3 @@ def _due_instants(
         times.append(submitted_at + age)
         listed.append(is_listed)
     return np.array([*times, 0], np.int64), np.array([*listed, False])
-
-
-def _state_rows(wanted: Numbers, known: PublishedAnswers) -> Cells:
-    """Return the index of each number's state, or `len(states)` for a number without a state."""
-    rows = np.full(len(wanted), len(known.contents.states), np.int64)
-    if len(known.numbers):
-        at = np.minimum(np.searchsorted(known.numbers, wanted), len(known.numbers) - 1)
-        has_state = known.numbers[at] == wanted
-        rows[has_state] = known.tags[at[has_state]]
-    return rows
