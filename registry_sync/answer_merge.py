@@ -11,20 +11,15 @@ The millions of numbers are only counted and copied.
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import Final, NamedTuple, TypeAlias
+from typing import Final, NamedTuple
 
 import msgspec
 import numpy as np
-from numpy.typing import NDArray
 
-from dialgate.lists.number_set import distinct
+from dialgate.lists.number_set import Tags, distinct
 from dialgate.lists.snapshot import Consultation, Contents, State
+from registry_sync.formats.text import Integers, Mask, Numbers
 from registry_sync.import_checks import Refused
-
-Numbers: TypeAlias = NDArray[np.uint64]
-Tags: TypeAlias = NDArray[np.uint16]
-Mask: TypeAlias = NDArray[np.bool_]
-Cells: TypeAlias = NDArray[np.int64]
 
 MAX_STATES: Final = 1 << 16
 MERGE_LIMIT: Final = (
@@ -71,7 +66,7 @@ class _NewStates(NamedTuple):
     """
 
     numbers: Numbers
-    state_index: Cells
+    state_index: Integers
     states: list[State]
 
 
@@ -102,7 +97,7 @@ def count_changes(old: PublishedAnswers, new: AnsweredConsultation) -> ChangeCou
     return ChangeCounts(int(has_answer.sum()), int((changed & listed).sum()), int((changed & ~listed).sum()))
 
 
-def find_states(numbers: Numbers, known: PublishedAnswers) -> Cells:
+def find_states(numbers: Numbers, known: PublishedAnswers) -> Integers:
     """Return the index of each number's state in `known`, or the count of states for a number without a state."""
     rows = np.full(len(numbers), len(known.contents.states), np.int64)
     if len(known.numbers):
@@ -207,7 +202,7 @@ def _combine(news: Sequence[AnsweredConsultation], first: int) -> _NewStates:
     return _NewStates(numbers[last], row[code], states)
 
 
-def _newest_listed(ranks: Cells, last: Mask, listed: Mask) -> Cells:
+def _newest_listed(ranks: Integers, last: Mask, listed: Mask) -> Integers:
     """Return, for each number, 1 + the rank of its newest *listed* answer, or 0 if it has none.
 
     `ranks` contains the ranks of all answers, grouped by number and ascending. `last` marks the last rank of each
@@ -216,7 +211,7 @@ def _newest_listed(ranks: Cells, last: Mask, listed: Mask) -> Cells:
     if not len(ranks):
         return ranks
     starts = np.append(0, np.flatnonzero(last)[:-1] + 1)
-    newest: Cells = np.maximum.reduceat(np.where(listed[ranks], ranks + 1, 0), starts)
+    newest: Integers = np.maximum.reduceat(np.where(listed[ranks], ranks + 1, 0), starts)
     return newest
 
 
@@ -229,7 +224,7 @@ def _state(answers: list[tuple[int, bool, int]], first: int, winner: int, newest
     )
 
 
-def _assign_cells(old: MergedAnswers, new: _NewStates) -> tuple[Numbers, Cells]:
+def _assign_cells(old: MergedAnswers, new: _NewStates) -> tuple[Numbers, Integers]:
     """Return all numbers, sorted, and the cell of each.
 
     A cell is `old tag * (1 + count of new states) + 1 + index of the new state`. If a number has no old

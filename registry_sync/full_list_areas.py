@@ -16,9 +16,9 @@ import numpy as np
 from dialgate.core import local_time
 from dialgate.core.model import HOUR, SECOND, Instant
 from dialgate.core.numbering_plan import NumberingPlan
-from dialgate.lists.number_set import NumberSet
+from dialgate.lists.number_set import NumberSet, Tags
 from dialgate.lists.snapshot import Consultation, Contents, State
-from registry_sync.answer_merge import MAX_STATES, Tags
+from registry_sync.answer_merge import MAX_STATES
 from registry_sync.formats import dnc
 from registry_sync.formats.text import Bytes, Days, Mask, Numbers
 from registry_sync.import_checks import Refused, utc

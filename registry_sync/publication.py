@@ -21,7 +21,7 @@ import numpy as np
 from msgspec import Struct
 
 from dialgate.core.model import Instant
-from dialgate.lists.number_set import DamagedFile, NumberSet, write
+from dialgate.lists.number_set import DamagedFile, Numbers, NumberSet, Tags, write
 from dialgate.lists.snapshot import (
     MANIFEST,
     Consultation,
@@ -35,12 +35,7 @@ from dialgate.lists.snapshot import (
 )
 from dialgate.runtime.atomic_write import publish_file, remove_on_exit, write_file
 from dialgate.runtime.file_lock import hold_lock
-from registry_sync.answer_merge import (
-    MergedAnswers,
-    Numbers,
-    PublishedAnswers,
-    Tags,
-)
+from registry_sync.answer_merge import MergedAnswers, PublishedAnswers
 from registry_sync.import_checks import Refused
 
 KEPT: Final = 3

@@ -11,8 +11,8 @@ import numpy as np
 
 from dialgate.core.model import Instant
 from dialgate.lists.snapshot import Contents
-from registry_sync.answer_merge import Cells, PublishedAnswers, find_states
-from registry_sync.formats.text import Numbers
+from registry_sync.answer_merge import PublishedAnswers, find_states
+from registry_sync.formats.text import Integers, Mask, Numbers
 
 _AFTER_ALL = np.int64(1) << np.int64(60)  # later than any instant: sorts *listed* numbers behind the others
 
@@ -59,9 +59,7 @@ def select_expiring(wanted: Numbers, known: PublishedAnswers, terms: Terms, befo
     return expiring
 
 
-def _due_instants(
-    contents: Contents, terms: Terms
-) -> tuple[Cells, "np.ndarray[tuple[int], np.dtype[np.bool_]]"]:
+def _due_instants(contents: Contents, terms: Terms) -> tuple[Integers, Mask]:
     """Return two arrays: when the numbers in each state are due, and whether the state's answer is *listed*.
 
     The last element of each array applies to numbers without an answer, which are due at once.
