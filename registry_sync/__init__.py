@@ -8,7 +8,7 @@ Registries that answer queries (Italy, Australia):
     query_packages     the submitted packages of numbers, and the state of each
     query_formats      the format for queries and answers
     answer_merge       the answers from several consultations, merged into one set
-    consent_voiding    ledger entries for consents that an enrolment voids
+    ledger_consents    the consents in the ledger
     alarm_policy       the alarms about packages and late consultations
 
 Registries that publish full lists (UK, US):

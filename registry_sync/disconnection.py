@@ -10,16 +10,15 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from dialgate.core.ledger_events import ConsentGiven
 from dialgate.core.model import DAY, HOUR, SECOND, Instant
 from dialgate.crypto.keys import Keys
 from dialgate.store import Ledger
 from registry_sync.answer_merge import PublishedAnswers, find_states
 from registry_sync.formats.text import Mask, Numbers
+from registry_sync.ledger_consents import read_consents
 
 Instants = NDArray[np.int64]
 
-BATCH: Final = 10_000  # entries
 _LATEST: Final = 12 * HOUR  # the latest time zone is UTC-12
 
 
@@ -37,22 +36,16 @@ def last_day_before(at: Instant) -> Instant:
     return (at - _LATEST) // DAY * DAY + _LATEST
 
 
-async def read_consents(
+async def read_newest_consents(
     store: Ledger, keys: Keys, controller: str, wanted: Numbers
 ) -> tuple[Numbers, Instants]:
     """Return the numbers in `wanted` with a consent for this controller, and the time of each number's newest consent.
 
-    Both arrays are sorted by number. Like `consent_voiding`, this reads the whole ledger. Raises StoreUnavailable
-    and KeysUnusable.
+    Both arrays are sorted by number. Raises StoreUnavailable and KeysUnusable.
     """
     newest: dict[int, Instant] = {}
-    seq = 0
-    while entries := await store.since(seq, BATCH):
-        seq = entries[-1].seq
-        for entry in entries:
-            if entry.controller == controller and isinstance(entry.event, ConsentGiven) and entry.sealed:
-                number = int(keys.ledger.unseal(entry.sealed)[1:])
-                newest[number] = max(newest.get(number, 0), entry.event.collected_at)
+    async for number, collected_at in read_consents(store, keys, controller):
+        newest[number] = max(newest.get(number, 0), collected_at)
     holders = np.intersect1d(wanted, np.array(sorted(newest), np.uint64))
     return holders, np.array([newest[number] for number in holders.tolist()], np.int64)
 

@@ -127,7 +127,7 @@ async def _run_queries(context: RunContext, settings: QueriedRegistry, ledger: L
         candidates = await asyncio.to_thread(select_candidates, plan.gate, settings, ledger.lists, span)
         wanted, consents = candidates.numbers, None
         if settings.registry in plan.about_disconnection:
-            wanted, consents = await disconnection.read_consents(
+            wanted, consents = await disconnection.read_newest_consents(
                 ledger.store, ledger.keys, settings.controller, wanted
             )
         query = QueryContext(

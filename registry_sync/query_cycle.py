@@ -15,18 +15,18 @@ from typing import Final, NamedTuple
 import msgspec
 import numpy as np
 
-from dialgate.core.ledger_events import ConsentsVoided
 from dialgate.core.model import DAY, HOUR, Instant
 from dialgate.crypto.keys import Keys
+from dialgate.ledger.consent_voiding import Enrolled, void_consents
 from dialgate.lists.number_set import distinct
 from dialgate.lists.snapshot import Consultation
 from dialgate.store import Ledger
 from registry_sync import (
     alarm_policy,
     answer_merge,
-    consent_voiding,
     disconnection,
     import_checks,
+    ledger_consents,
     publication,
     query_schedule,
     release_holds,
@@ -281,7 +281,7 @@ class Cycle:
         holders = np.empty(0, np.uint64)
         if self._context.voids_consents:
             all_listed = distinct(np.concatenate(listed_numbers))
-            holders = await consent_voiding.find_consent_holders(
+            holders = await ledger_consents.find_consent_holders(
                 self._context.store, self._context.keys, self._settings.controller, all_listed
             )
         for reply, listed in zip(accepted, listed_numbers, strict=True):
@@ -344,13 +344,16 @@ class Cycle:
         consents are voided.
         """
         consultation = reply.answered.consultation
-        event = ConsentsVoided(
-            before=consultation.submitted_at, registry=self._settings.registry, receipt=consultation.receipt
+        enrolled = Enrolled(
+            controller=self._settings.controller,
+            registry=self._settings.registry,
+            consulted_at=consultation.submitted_at,
+            receipt=consultation.receipt,
+            actor="registry-sync",
+            numbers=holders.tolist(),
         )
         context, now = self._context, self._context.clock()
-        voided = await consent_voiding.void_consents_of(
-            context.store, context.keys, self._settings.controller, holders, event, now
-        )
+        voided = await void_consents(context.store, context.keys, enrolled, now)
         self._packages.record(reply.package, "answered", ended_at=now, consultation=consultation.id)
         release_holds.remove_hold(context.target.folder, self._subject(consultation))
         self._add(voided=voided, answered=len(reply.answered.numbers))
