@@ -84,19 +84,14 @@ def read_full(path: Path, prefix: str, advance: Callable[[int], None]) -> FullFi
     """
     total, lines = sha256(), 0
     present = np.zeros(AREA, np.bool_)
-    with text.open_text(path) as (file, _):
-        for chunk in text.read_chunks(file):
-            total.update(chunk)
-            rows = _rows(chunk, FULL, path.name, lines)
-            bad = _not_digits(rows, (0, 1, 2, *range(4, FULL))) | (rows[:, 3] != ord(","))
-            _refuse(bad, path.name, lines, "the line is not `AAA,NNNNNNN`")
-            area = np.frombuffer(prefix[1:].encode(), np.uint8)
-            _refuse((rows[:, :3] != area).any(axis=1), path.name, lines, "the number has another area code")
-            present[_value(rows, range(4, FULL))] = True
-            lines += len(rows)
-            advance(len(chunk))
-    if not lines:
-        raise FaultyFile(f"{path.name}: the file is empty")
+    for chunk in text.read_chunks(path, total.update, advance):
+        rows = _rows(chunk, FULL, path.name, lines)
+        bad = _not_digits(rows, (0, 1, 2, *range(4, FULL))) | (rows[:, 3] != ord(","))
+        _refuse(bad, path.name, lines, "the line is not `AAA,NNNNNNN`")
+        area = np.frombuffer(prefix[1:].encode(), np.uint8)
+        _refuse((rows[:, :3] != area).any(axis=1), path.name, lines, "the number has another area code")
+        present[_value(rows, range(4, FULL))] = True
+        lines += len(rows)
     return FullFile(total.hexdigest(), lines, np.packbits(present, bitorder="little"))
 
 

@@ -57,18 +57,13 @@ def _read(path: Path, advance: Callable[[int], None], *, has_status: bool) -> Nu
     numbers: list[Numbers] = []
     statuses: list[Bytes] = []
     lines = 0
-    with text.open_text(path) as (file, _):
-        for chunk in text.read_chunks(file):
-            total.update(chunk)
-            piece_numbers, piece_statuses = _parse(
-                np.frombuffer(chunk, np.uint8), path.name, lines, has_status=has_status
-            )
-            numbers.append(piece_numbers)
-            statuses.append(piece_statuses)
-            lines += len(piece_numbers)
-            advance(len(chunk))
-    if not lines:
-        raise FaultyFile(f"{path.name}: the file is empty")
+    for chunk in text.read_chunks(path, total.update, advance):
+        piece_numbers, piece_statuses = _parse(
+            np.frombuffer(chunk, np.uint8), path.name, lines, has_status=has_status
+        )
+        numbers.append(piece_numbers)
+        statuses.append(piece_statuses)
+        lines += len(piece_numbers)
     return NumberFile(path.name, total.hexdigest(), np.concatenate(numbers), np.concatenate(statuses))
 
 

@@ -148,14 +148,11 @@ class Table:
     ) -> NumberFile:
         total, parts = sha256(), _Parts()
         reader = _Reader(layout, self._plan, version)
-        with text.open_text(path) as (file, _):
-            for chunk in text.read_chunks(file):
-                total.update(chunk)
-                try:
-                    parts.add(reader.read(chunk))
-                except _Fault as fault:
-                    raise FaultyFile(f"{path.name}, line {reader.line:,}: {fault}") from None
-                advance(len(chunk))
+        for chunk in text.read_chunks(path, total.update, advance):
+            try:
+                parts.add(reader.read(chunk))
+            except _Fault as fault:
+                raise FaultyFile(f"{path.name}, line {reader.line:,}: {fault}") from None
         numbers, statuses, days = parts.concatenate()
         if not len(numbers):
             raise FaultyFile(f"{path.name}: the file is empty")
@@ -182,8 +179,6 @@ class _Parts:
         self._days.append(np.fromiter((row.day for row in rows), np.int32, len(rows)))
 
     def concatenate(self) -> tuple[Numbers, text.Bytes, Days]:
-        if not self._numbers:
-            return np.empty(0, np.uint64), np.empty(0, np.uint8), np.empty(0, np.int32)
         return np.concatenate(self._numbers), np.concatenate(self._statuses), np.concatenate(self._days)
 
 

@@ -6,7 +6,7 @@ number.
 
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Final, TypeAlias
@@ -75,8 +75,26 @@ def _sole_text(name: str, archive: zipfile.ZipFile) -> zipfile.ZipInfo:
     return entry
 
 
-def read_chunks(file: IO[bytes]) -> Iterator[bytes]:
-    """Yield the file in chunks of whole lines. The last line may lack its line ending."""
+def read_chunks(
+    path: Path, add_to_hash: Callable[[bytes], object], advance: Callable[[int], None]
+) -> Iterator[bytes]:
+    """Yield a file's text in chunks of whole lines. The last line may lack its line ending.
+
+    Call `add_to_hash` with each chunk, and `advance` with the number of bytes in each processed chunk. Raises
+    OSError, and FaultyFile if the file is empty or cannot be unpacked.
+    """
+    is_empty = True
+    with open_text(path) as (file, _):
+        for chunk in _split(file):
+            is_empty = False
+            add_to_hash(chunk)
+            yield chunk
+            advance(len(chunk))
+    if is_empty:
+        raise FaultyFile(f"{path.name}: the file is empty")
+
+
+def _split(file: IO[bytes]) -> Iterator[bytes]:
     partial_line = b""
     while data := file.read(PIECE_BYTES):
         cut = data.rfind(b"\n") + 1

@@ -33,15 +33,10 @@ def read(path: Path, advance: Callable[[int], None], *, spaced: bool) -> FullFil
     """
     total, lines = sha256(), 0
     parts: list[Numbers] = []
-    with text.open_text(path) as (file, _):
-        for chunk in text.read_chunks(file):
-            total.update(chunk)
-            numbers = _parse(chunk, path.name, lines, spaced=spaced)
-            parts.append(numbers)
-            lines += len(numbers)
-            advance(len(chunk))
-    if not lines:
-        raise FaultyFile(f"{path.name}: the file is empty")
+    for chunk in text.read_chunks(path, total.update, advance):
+        numbers = _parse(chunk, path.name, lines, spaced=spaced)
+        parts.append(numbers)
+        lines += len(numbers)
     return FullFile(total.hexdigest(), lines, distinct(np.concatenate(parts)))
 
 
