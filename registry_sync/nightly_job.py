@@ -41,7 +41,7 @@ from registry_sync.config import FullListRegistry, Plan, QueriedRegistry
 from registry_sync.formats.text import FaultyFile
 from registry_sync.import_checks import Refused
 from registry_sync.publication import PublishTarget
-from registry_sync.query_candidates import look_ahead_span, select_candidates
+from registry_sync.query_candidates import select_candidates
 from registry_sync.query_cycle import QueryContext
 from registry_sync.query_packages import PackageStore
 from registry_sync.release_holds import Hold
@@ -123,8 +123,9 @@ async def _run_queries(context: RunContext, settings: QueriedRegistry, ledger: L
     summary = Summary(registry=settings.registry, controller=settings.controller)
 
     async def run(source: Source) -> Summary:
-        span = look_ahead_span(context.clock(), settings.look_ahead_hours)
-        candidates = await asyncio.to_thread(select_candidates, plan.gate, settings, ledger.lists, span)
+        candidates = await asyncio.to_thread(
+            select_candidates, plan.gate, settings, ledger.lists, context.clock()
+        )
         wanted, consents = candidates.numbers, None
         if settings.registry in plan.about_disconnection:
             wanted, consents = await disconnection.read_newest_consents(

@@ -5,7 +5,7 @@ Only the campaigns to which the registry applies are considered.
 
 from collections.abc import Iterable
 from contextlib import closing
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,7 +13,8 @@ import numpy as np
 
 from dialgate.config.configuration import Config
 from dialgate.config.controllers import CampaignFile
-from dialgate.core.model import HOUR, SECOND, Instant
+from dialgate.core import local_time
+from dialgate.core.model import HOUR, Instant
 from dialgate.lists.number_set import DamagedFile, NumberSet, distinct
 from dialgate.store import CallList
 from registry_sync.config import QueriedRegistry
@@ -37,16 +38,17 @@ def select_candidates(
     config: Config,
     settings: QueriedRegistry,
     lists: Iterable[CallList],
-    look_ahead_span: tuple[Instant, Instant],
+    now: Instant,
 ) -> Candidates:
-    """Select the numbers for all campaigns that run within `look_ahead_span`.
+    """Select the numbers for all campaigns that run within the next `look_ahead_hours`.
 
-    The span begins now. L. 5/2018 art. 1 c. 12 requires a consultation before every campaign.
+    L. 5/2018 art. 1 c. 12 requires a consultation before every campaign.
     """
+    until = now + int(settings.look_ahead_hours * HOUR)
     campaigns = {
         campaign.id
         for campaign in config.controllers[settings.controller].campaigns
-        if _is_running(campaign, look_ahead_span) and _is_covered(config, settings.registry, campaign)
+        if _is_running(campaign, now, until) and _is_covered(config, settings.registry, campaign)
     }
     parts, damaged = [np.empty(0, np.uint64)], []
     for call_list in lists:
@@ -61,13 +63,13 @@ def select_candidates(
     return Candidates(numbers[is_queryable], int((~is_queryable).sum()), tuple(damaged))
 
 
-def _is_running(campaign: CampaignFile, look_ahead_span: tuple[Instant, Instant]) -> bool:
-    """Return whether the campaign runs within the span.
+def _is_running(campaign: CampaignFile, since: Instant, until: Instant) -> bool:
+    """Return whether the campaign runs between two instants.
 
-    Campaign dates are in the local time of the called people. The span is extended by a day on both sides to
+    Campaign dates are in the local time of the called people. The period is extended by a day on both sides to
     cover every time zone.
     """
-    first, last = (datetime.fromtimestamp(at // SECOND, UTC).date() for at in look_ahead_span)
+    first, last = (local_time.day_in("UTC", at) for at in (since, until))
     day = timedelta(days=1)
     return (
         not campaign.paused
@@ -85,7 +87,3 @@ def _read_numbers(path: Path) -> Numbers:
     with closing(NumberSet.open(path)) as opened:
         opened.verify()
         return opened.arrays()[0]
-
-
-def look_ahead_span(now: Instant, look_ahead_hours: float) -> tuple[Instant, Instant]:
-    return now, now + int(look_ahead_hours * HOUR)
