@@ -4,13 +4,14 @@ A query names a day, but no time zone. Its answer covers only the time from the 
 time zone. This moment must not be later than the consent. The query names the last day that meets this condition.
 """
 
-from datetime import UTC, date, datetime
+from datetime import date
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dialgate.core.model import DAY, HOUR, SECOND, Instant
+from dialgate.core import local_time
+from dialgate.core.model import DAY, HOUR, Instant
 from dialgate.crypto.keys import Keys
 from dialgate.store import Ledger
 from registry_sync.answer_merge import PublishedAnswers, find_states
@@ -24,11 +25,11 @@ _LATEST: Final = 12 * HOUR  # the latest time zone is UTC-12
 
 def since_day(day: date) -> Instant:
     """Return the earliest time at which the day has begun in every time zone."""
-    return int(datetime(day.year, day.month, day.day, tzinfo=UTC).timestamp()) * SECOND + _LATEST
+    return local_time.midnight("UTC", day) + _LATEST
 
 
 def day_of(since: Instant) -> date:
-    return datetime.fromtimestamp((since - _LATEST) // SECOND, UTC).date()
+    return local_time.day_in("UTC", since - _LATEST)
 
 
 def last_day_before(at: Instant) -> Instant:

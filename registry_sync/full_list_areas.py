@@ -5,7 +5,7 @@ are pure, apart from reading the registry's files and the published number set.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from datetime import UTC, date, datetime
+from datetime import date
 from hashlib import sha256
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -14,7 +14,7 @@ import msgspec
 import numpy as np
 
 from dialgate.core import local_time
-from dialgate.core.model import HOUR, SECOND, Instant
+from dialgate.core.model import HOUR, Instant
 from dialgate.core.numbering_plan import NumberingPlan
 from dialgate.lists.number_set import NumberSet, Tags
 from dialgate.lists.snapshot import Consultation, Contents, State
@@ -100,7 +100,7 @@ def version_instant(day: date, zone: str = "") -> Instant:
     """
     if zone:
         return local_time.midnight(zone, day)
-    return int(datetime(day.year, day.month, day.day, tzinfo=UTC).timestamp()) * SECOND - HOUR
+    return local_time.midnight("UTC", day) - HOUR
 
 
 def version_day(version: Instant, zone: str = "") -> date:
