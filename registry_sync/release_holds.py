@@ -44,7 +44,6 @@ class ReleaseRequired(Refused):
             f"{hold.why}. Held as {hold.id}. If it is correct, {who} must release it"
             f" (registry-sync release {hold.id} --actor NAME); then run this command again"
         )
-        self.hold = hold
 
 
 def require_release(folder: Path, subject: tuple[str, ...], why: str, now: Instant, area: str = "") -> None:
