@@ -11,7 +11,7 @@ import shlex
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Final, Protocol, cast, runtime_checkable
+from typing import Final, Protocol, cast
 
 from msgspec import Struct
 
@@ -50,31 +50,6 @@ class Dialer(Protocol):
 
         Raises `DialerFault`.
         """
-
-
-@runtime_checkable
-class HasTrunk(Protocol):
-    """A dialer that can be tested with a trunk that redirects the call (status 302)."""
-
-    @property
-    def has_trunk(self) -> bool: ...
-
-    async def place_redirected(self, port: int) -> None:
-        """Place one call and redirect it to `ELSEWHERE`.
-
-        Raises `DialerFault` if the dialer calls that number.
-        """
-
-
-@runtime_checkable
-class HasDialplan(Protocol):
-    """A dialer whose configuration can be searched for unchecked calls to the trunk."""
-
-    @property
-    def has_dialplan(self) -> bool: ...
-
-    def unchecked_dials(self) -> list[str]:
-        """Return every step that dials the trunk, except the step that dials the test call. Raises `Unknown`."""
 
 
 class Departure(Struct, frozen=True, kw_only=True):
@@ -208,15 +183,8 @@ class ConfiguredDialer(Struct, frozen=True):
     text: str
     context: str
 
-    @property
-    def has_trunk(self) -> bool:
-        return True
-
-    @property
-    def has_dialplan(self) -> bool:
-        return bool(self.kind.extension)
-
     def unchecked_dials(self) -> list[str]:
+        """Return every step that dials the trunk, except the step that dials the test call. Raises `Unknown`."""
         return trunk_dials.others(self.text, self.context, self.kind.extension)
 
     async def place(self, port: int) -> str:
@@ -230,6 +198,7 @@ class ConfiguredDialer(Struct, frozen=True):
         return departure.how
 
     async def place_redirected(self, port: int) -> None:
+        """Place one call and redirect it to `ELSEWHERE`. Raises `DialerFault` if the dialer calls that number."""
         if (await self._run(port)).follows:
             raise DialerFault("the dialer follows the trunk's 302 to a number that was not checked")
 
@@ -328,16 +297,13 @@ class RealDialer(Struct, frozen=True):
     trunk: int | None = None
     caller_id: str = ""
 
-    @property
-    def has_trunk(self) -> bool:
-        return self.trunk is not None
-
     async def place(self, port: int) -> str:
         if self.trunk is None:
             return "exit 0" if await self._run_command(port) == 0 else ""
         return self._check_invites(await self._watch_trunk(port, _Trunk))
 
     async def place_redirected(self, port: int) -> None:
+        """Place one call and redirect it. Raises `DialerFault` if the dialer calls `ELSEWHERE`."""
         self._check_invites(await self._watch_trunk(port, _RedirectingTrunk))
 
     def _check_invites(self, invites: list[_TrunkInvite]) -> str:

@@ -14,10 +14,10 @@ from dialgate.tools.conformance.dialers import (
     CALLER,
     TO,
     CallHanging,
+    ConfiguredDialer,
     Dialer,
     DialerFault,
-    HasDialplan,
-    HasTrunk,
+    RealDialer,
 )
 from dialgate.tools.conformance.gates import Play, TestCall
 
@@ -87,9 +87,12 @@ class Finding(Struct, frozen=True, kw_only=True):
 
 def cases_for(dialer: Dialer) -> tuple[Case, ...]:
     """Return `CASES`, plus `MOVED` if the dialer has a trunk, plus `ANOTHER_WAY` if the dialer has a dialplan."""
-    moved = (MOVED,) if isinstance(dialer, HasTrunk) and dialer.has_trunk else ()
-    another = (ANOTHER_WAY,) if isinstance(dialer, HasDialplan) and dialer.has_dialplan else ()
-    return (*CASES, *moved, *another)
+    match dialer:
+        case ConfiguredDialer():
+            return (*CASES, MOVED, ANOTHER_WAY) if dialer.kind.extension else (*CASES, MOVED)
+        case RealDialer() if dialer.trunk is not None:
+            return (*CASES, MOVED)
+    return CASES
 
 
 async def run(dialer: Dialer, port: int = 0, cases: Iterable[Case] = CASES) -> AsyncIterator[Finding]:
@@ -103,7 +106,7 @@ async def run(dialer: Dialer, port: int = 0, cases: Iterable[Case] = CASES) -> A
 
 async def _run_case(dialer: Dialer, case: Case, port: int) -> Finding:
     if case.reads_file:
-        dials = dialer.unchecked_dials() if isinstance(dialer, HasDialplan) else []
+        dials = dialer.unchecked_dials() if isinstance(dialer, ConfiguredDialer) else []
         return Finding(case=case.name, about=case.about, through="", ok=not dials, note="; ".join(dials))
     call = TestCall(TO, getattr(dialer, "caller_id", CALLER))
     through, note, ok = "", "", False
@@ -127,7 +130,7 @@ async def _place(dialer: Dialer, case: Case, port: int, call: TestCall) -> str:
     # One gate per call. If a busy machine ends a call early, the next call must not get the play for that call.
     for play in case.plays:
         async with gates.playing(iter([play]), port, call) as actual_port:
-            if case.redirects and isinstance(dialer, HasTrunk):
+            if case.redirects and isinstance(dialer, ConfiguredDialer | RealDialer):
                 await dialer.place_redirected(actual_port)
             else:
                 through = await dialer.place(actual_port)
