@@ -85,13 +85,13 @@ class Run:
         self._at = 0
         self._curl_seconds = _CURL_SECONDS
 
-    async def run(self) -> str:
-        """Run to the end and return the dial string, or "" if the call was not placed."""
+    async def run(self) -> None:
+        """Run to the end. `placed` is "" if the call was not placed."""
         for _ in range(_MOST_STEPS):
             if self.channel.expired:
                 self._expire()
             if self._at >= len(self._steps) or self.channel.ended or self.placed:
-                return self.placed
+                return
             step = self._steps[self._at]
             self._at += 1
             await self._do(step.application, step.data)
@@ -267,11 +267,3 @@ async def run(text: str, context: str, channel: Channel) -> Run:
     result = Run(channel, extensions)
     await result.run()
     return result
-
-
-async def call(text: str, context: str, channel: Channel) -> str:
-    """Run a dialplan for one call. Return the dial string, or "" if no call was placed.
-
-    Raises `Unknown`.
-    """
-    return (await run(text, context, channel)).placed
