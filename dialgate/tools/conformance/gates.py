@@ -12,7 +12,7 @@ import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, suppress
 from typing import Any, Final, TypeAlias
-from urllib.parse import parse_qsl, unquote_plus
+from urllib.parse import parse_qsl
 
 from msgspec import Struct, field
 
@@ -32,7 +32,6 @@ _DENY: Final = (
     ("CLASS", "number"),
     ("DECISION_ID", "conformance-1"),
 )
-_TO: Final = re.compile(rb'(?:[?&]to=|^to=|"to"\s*:\s*"|"id"\s*:\s*"(?=\+))([^&"\s]+)', re.MULTILINE)
 _LATE_SECONDS: Final = 3.0
 _DRIP_SECONDS: Final = 1.0
 _LONG: Final = b"a" * 4096  # the maximum length of an Asterisk dialplan variable
@@ -58,8 +57,7 @@ def mismatch(request: bytes, call: TestCall) -> str:
     If the kit does not know the caller ID, the request may contain any caller ID or none.
     """
     fields = _fields(request)
-    to = next((fields[name] for name in _TO_NAMES if name in fields), "")
-    shown = next((fields[name] for name in _FROM_NAMES if name in fields), "")
+    to, shown = _first(fields, _TO_NAMES), _first(fields, _FROM_NAMES)
     if not same_number(to, call.to):
         return f"the request was about {to[:64]!r}; the call goes to {call.to}"
     if call.shown and not same_number(shown, call.shown):
@@ -67,6 +65,10 @@ def mismatch(request: bytes, call: TestCall) -> str:
     if shown and not _national(shown):
         return f"the request had the caller ID {shown[:64]!r}, which is not a number"
     return ""
+
+
+def _first(fields: dict[str, str], names: tuple[str, ...]) -> str:
+    return next((fields[name] for name in names if name in fields), "")
 
 
 def same_number(one: str, other: str) -> bool:
@@ -189,8 +191,7 @@ async def drip(request: bytes, _: asyncio.StreamReader, writer: asyncio.StreamWr
 
 def _response(request: bytes, *, allow: bool) -> bytes:
     path = request.split(b" ")[1].split(b"?")[0]
-    match = _TO.search(request)
-    to = "+" + re.sub(r"\D", "", unquote_plus(match[1].decode("latin-1")) if match else "")
+    to = "+" + re.sub(r"\D", "", _first(_fields(request), _TO_NAMES))
     verdict = "allow" if allow else "deny"
     fields = {"decision": verdict, "decision_id": "conformance-1", "to": to, "from": "", "valid_until": _FAR}
     if not allow:
