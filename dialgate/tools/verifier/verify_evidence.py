@@ -75,13 +75,8 @@ def merkle_root(body: bytes, leaf: int, size: int, path: list[bytes]) -> bytes |
     return None if last else node
 
 
-def signer(data: bytes) -> str:
-    frame = BUNDLE.fullmatch(data)
-    return key_name(bytes.fromhex(frame[2].decode())) if frame else ""
-
-
-def read_body(data: bytes, trusted: frozenset[str]) -> dict[str, Any]:
-    """Return the body of a bundle after checking its signature."""
+def read_body(data: bytes, trusted: frozenset[str]) -> tuple[dict[str, Any], list[str]]:
+    """Return the body of a bundle after checking its signature, and the sorted names of all signing keys."""
     frame = BUNDLE.fullmatch(data)
     if frame is None:
         raise Refused("this is not an evidence bundle, or its outer structure was changed")
@@ -93,12 +88,12 @@ def read_body(data: bytes, trusted: frozenset[str]) -> dict[str, Any]:
         evidence["format"] in (1, 2),
         f"format {evidence['format']} is unknown. Use the verifier from the version that made the bundle",
     )
-    names = {key_name(public), *evidence["keys"]}
+    names = sorted({key_name(public), *evidence["keys"]})
     require(
-        not trusted or names <= trusted,
-        f"signed by {', '.join(sorted(names))}, which is not among the keys given with --key",
+        not trusted or trusted.issuperset(names),
+        f"signed by {', '.join(names)}, which is not among the keys given with --key",
     )
-    return evidence
+    return evidence, names
 
 
 def checkpoints(evidence: dict[str, Any]) -> Iterator[dict[str, Any]]:
@@ -427,7 +422,7 @@ def verify(
 ) -> list[str]:
     """Return one line for each fact that the bundle proves. Raises Refused."""
     try:
-        evidence = read_body(data, trusted)
+        evidence, names = read_body(data, trusted)
         signed = list(checkpoints(evidence))
         lines = list(decisions(evidence, dict(entries(evidence, signed))))
         ids = {finding["id"] for finding in evidence["decisions"]}
@@ -439,7 +434,7 @@ def verify(
         without = len(signed) - len({stamp["checkpoint"] for stamp in evidence.get("stamps", ())})
     except (KeyError, IndexError, TypeError, AttributeError, ValueError) as error:
         raise Refused(f"the bundle has the wrong structure: {error!r}") from None
-    by = f"signed by {', '.join(sorted({*evidence['keys'], signer(data)}))}, log {evidence['log']}"
+    by = f"signed by {', '.join(names)}, log {evidence['log']}"
     if evidence["asked"]:
         lines.append("only the signer states that there are no other decisions about these numbers")
     more = f"; {without} of {len(signed)} checkpoints have no time stamp: only the signer states when they were made"
