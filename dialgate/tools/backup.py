@@ -79,9 +79,8 @@ def _in_order(data: Path) -> Iterator[Path]:
 
 def _logs(data: Path) -> Iterator[Path]:
     """Yield the log's files, segments last."""
-    logs = [path for path in _files(data) if path.is_relative_to(data / "log")]
-    yield from (path for path in logs if not path.stem.isdecimal())
-    yield from (path for path in logs if path.stem.isdecimal())
+    logs = (path for path in _files(data) if path.is_relative_to(data / "log"))
+    yield from sorted(logs, key=lambda path: path.stem.isdecimal())
 
 
 def ledger_end(out: Path) -> int:

@@ -119,45 +119,26 @@ def _answer(folder: Path, clear: list[int], listed: list[int]) -> None:
     (folder / "answer.txt").write_text(
         "".join(f"{number},{status}\n" for number, status in national), "ascii"
     )
-    _command(
-        [
-            "-m",
-            "registry_sync.cli",
-            "import",
-            "--registry",
-            "rpo",
-            "--controller",
-            CLIENT,
-            "--receipt",
-            "bench",
-        ],
-        {
-            "--request": folder / "asked.txt",
-            "--answer": folder / "answer.txt",
-            "--consulted-at": local_time.rfc3339(wall_clock() - HOUR),
-            "--snapshots": folder / "data/snapshots",
-        },
+    _run(
+        *("registry_sync.cli", "import", "--registry", "rpo", "--controller", CLIENT, "--receipt", "bench"),
+        *("--request", folder / "asked.txt", "--answer", folder / "answer.txt"),
+        *("--consulted-at", local_time.rfc3339(wall_clock() - HOUR)),
+        *("--snapshots", folder / "data/snapshots"),
     )
 
 
 def _load(folder: Path, config: Path, numbers: list[int]) -> None:
     (folder / "list.csv").write_text("number\n" + "".join(f"+{number}\n" for number in numbers), "ascii")
-    _command(
-        ["-m", "dialgate", "list", "load", str(folder / "list.csv"), "--id", "bench", "--campaign", CAMPAIGN],
-        {
-            "--basis": "directory",
-            "--collected-by": "directory",
-            "--collected-on": "2026-01-01",
-            "--config": config,
-        },
+    _run(
+        *("dialgate", "list", "load", folder / "list.csv", "--id", "bench", "--campaign", CAMPAIGN),
+        *("--basis", "directory", "--collected-by", "directory", "--collected-on", "2026-01-01"),
+        *("--config", config),
     )
 
 
-def _command(words: list[str], options: dict[str, object]) -> None:
-    options_ = [str(part) for option in options.items() for part in option]
-    subprocess.run(
-        [sys.executable, *words, *options_], stdin=subprocess.DEVNULL, check=True, stdout=subprocess.DEVNULL
-    )
+def _run(program: str, *words: str | Path) -> None:
+    command = [sys.executable, "-m", program, *words]
+    subprocess.run(command, stdin=subprocess.DEVNULL, check=True, stdout=subprocess.DEVNULL)
 
 
 def bodies(numbers: Iterator[int], count: int) -> bytes:
