@@ -2,7 +2,7 @@
 
 from datetime import date, datetime
 from pathlib import Path
-from typing import Annotated, NamedTuple
+from typing import Annotated
 
 import typer
 
@@ -71,13 +71,9 @@ def _day(text: str) -> date:
         raise typer.BadParameter("enter a date, for example 2026-11-20") from None
 
 
-class _AnswerTerms(NamedTuple):
-    format: QueryFormat
-    validity: Instant
-    since: Instant
-
-
-def _answer_terms(path: Path, registry: str, controller: str, since: date | None) -> _AnswerTerms:
+def _answer_terms(
+    path: Path, registry: str, controller: str, since: date | None
+) -> tuple[QueryFormat, Instant, Instant]:
     """Return the registry's file format, the validity of its answers, and the start of the period that answers cover.
 
     The start is computed from the day `since`. It is 0 if the registry is not asked about disconnections.
@@ -85,14 +81,14 @@ def _answer_terms(path: Path, registry: str, controller: str, since: date | None
     """
     if registry == "rpo":
         _require_day(since, is_asked=False)
-        return _AnswerTerms(rpo, rpo.VALIDITY, since=0)
+        return rpo, rpo.VALIDITY, 0
     path = find_registries(path)
     plan = load(path, "--config")
     for asked in plan.registries.asked:
         if (asked.registry, asked.controller) == (registry, controller):
             _require_day(since, is_asked=registry in plan.about_disconnection)
             asked_since = disconnection.since_day(since) if since else 0
-            return _AnswerTerms(query_format(asked), plan.validity[registry], asked_since)
+            return query_format(asked), plan.validity[registry], asked_since
     raise typer.BadParameter(
         f"{path.name} has no entry for registry {registry} and controller {controller} under `asked`; add one with its"
         " file format",
@@ -239,7 +235,7 @@ def import_(
             folder=snapshots or _folder_of(config, controller),
             sign=Signer.open(signing_key).sign if signing_key else None,
         )
-        terms = _answer_terms(config, registry, controller, since)
+        format_, validity, asked_since = _answer_terms(config, registry, controller, since)
     order = Order(
         registry=registry,
         controller=controller,
@@ -250,9 +246,9 @@ def import_(
         receipt=receipt,
         target=target,
         max_change=max_change,
-        format=terms.format,
-        validity=terms.validity,
-        since=terms.since,
+        format=format_,
+        validity=validity,
+        since=asked_since,
         same_answer=same_answer,
         expired=expired,
         correct=correct,
