@@ -119,7 +119,13 @@ def build_area(prefix: str, plan: NumberingPlan) -> Area:
 def area_versions(contents: Contents) -> dict[str, Instant]:
     """Return the version of each covered area, by prefix."""
     return {
-        prefix: contents.consultations[at].submitted_at
+        prefix: consultation.submitted_at for prefix, consultation in _area_consultations(contents).items()
+    }
+
+
+def _area_consultations(contents: Contents) -> dict[str, Consultation]:
+    return {
+        prefix: contents.consultations[at]
         for prefix, at in zip(contents.coverage, contents.covered_by, strict=True)
     }
 
@@ -134,14 +140,11 @@ def choose_chain(current: Instant, files: list[File]) -> list[File]:
     chains = [_follow_changes(current, files)] if current else []
     chains += [[full, *_follow_changes(full.version, files)] for full in fulls]
 
-    def preference(chain: list[File]) -> tuple[Instant, int, bool]:
-        return chain[-1].version if chain else current, -len(chain), not _starts_full(chain)
+    def preference(chain: list[File]) -> tuple[Instant, int]:
+        return chain[-1].version if chain else current, -len(chain)
 
+    # `max` returns the first of equal chains, and the chain without a full file is the first of all.
     return max(chains, key=preference, default=[])
-
-
-def _starts_full(chain: list[File]) -> bool:
-    return bool(chain) and chain[0].since is None
 
 
 def _follow_changes(version: Instant, files: list[File]) -> list[File]:
@@ -166,10 +169,8 @@ def replace_areas(contents: Contents, new: Mapping[str, Update], subscribed: Ite
 
     Areas that are no longer subscribed are dropped, and so are consultations that no area uses.
     """
-    by_area = {
-        prefix: contents.consultations[at]
-        for prefix, at in zip(contents.coverage, contents.covered_by, strict=True)
-    } | {prefix: update.consultation for prefix, update in new.items()}
+    updated = {prefix: update.consultation for prefix, update in new.items()}
+    by_area = _area_consultations(contents) | updated
     kept = set(subscribed)
     by_area = {prefix: consultation for prefix, consultation in sorted(by_area.items()) if prefix in kept}
     consultations = tuple(dict.fromkeys(by_area.values()))

@@ -53,9 +53,9 @@ class Cycle:
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._zone = zone if settings.layout else ""
         assert settings.plan is not None, "the configuration was checked"
-        self._areas = [
-            full_list_areas.build_area(prefix, settings.plan) for prefix in sorted(settings.coverage)
-        ]
+        self._areas = {
+            prefix: full_list_areas.build_area(prefix, settings.plan) for prefix in sorted(settings.coverage)
+        }
         # One file may contain several areas; keep its contents while the areas are read.
         self._read_list = lru_cache(maxsize=1)(self._read_list_file)
         self._alarms: list[Alarm] = []
@@ -66,17 +66,15 @@ class Cycle:
         Raises Refused, DamagedFile and OSError. After Refused, nothing has been published. The other errors can also
         occur after the publication, for example while old files are deleted.
         """
-        summary = Summary(registry=self._settings.registry, controller="")
+        version = ""
         with ExitStack() as stack:
             old = self._open(stack)
             contents = _contents(old, self._settings.registry)
             updates = await self._updates(old, contents, source, dry=dry)
-            summary = _count_updates(summary, updates)
             dropped = set(contents.coverage) - set(self._settings.coverage)
             if (updates or dropped) and not dry:
                 contents, version = self._publish(old, contents, updates)
-                summary = msgspec.structs.replace(summary, published=version)
-        return self._complete(summary, contents)
+        return self._summarize(updates, contents, version)
 
     async def _updates(
         self, old: NumberSet | None, contents: Contents, source: Source, *, dry: bool
@@ -120,13 +118,13 @@ class Cycle:
         """
         versions = full_list_areas.area_versions(contents)
         files = [file for name in names for file in self._parse_name(name)]
-        for area in self._areas:
-            area_files = [file for file in files if file.prefix == area.prefix]
-            version = versions.get(area.prefix, 0)
+        for prefix in self._areas:
+            area_files = [file for file in files if file.prefix == prefix]
+            version = versions.get(prefix, 0)
             chain = full_list_areas.choose_chain(version, area_files)
             end = chain[-1].version if chain else version
             if unreachable := [file for file in area_files if file.version > end]:
-                self._alarm("file_faulty", full_list_areas.describe_gap(area.prefix, end, unreachable))
+                self._alarm("file_faulty", full_list_areas.describe_gap(prefix, end, unreachable))
             if chain:
                 yield chain
 
@@ -146,7 +144,7 @@ class Cycle:
 
         The first faulty file and all later files are left out.
         """
-        area = next(area for area in self._areas if area.prefix == chain[0].prefix)
+        area = self._areas[chain[0].prefix]
         while chain:
             try:
                 fetched = [(file, await self._fetch(file.name, marks, source)) for file in chain]
@@ -225,7 +223,7 @@ class Cycle:
                 " area, remove it from `coverage`; if each file has one area, set `file_name`",
             )
             return False
-        area = next(area for area in self._areas if area.prefix == update.prefix)
+        area = self._areas[update.prefix]
         before = sum(old.count(begin, end) for begin, end in area.ranges) if old else 0
         limits = self._settings.max_added, self._settings.max_removed
         why = import_checks.list_size_problem(update.added, update.removed, before, *limits)
@@ -254,7 +252,7 @@ class Cycle:
         total = (len(old) if old else 0) + sum(update.added - update.removed for update in updates)
         advance = self._progress(f"writing {self._settings.registry}", total)
         chunks = _report_progress(
-            full_list_areas.merge_areas(self._areas, old, new, set(contents.coverage)), advance
+            full_list_areas.merge_areas(self._areas.values(), old, new, set(contents.coverage)), advance
         )
         with publication.lock_folder(self._target.folder):
             before = self._entry()
@@ -272,8 +270,8 @@ class Cycle:
 
     # ---- alarms ------------------------------------------------------------------------------------------------------
 
-    def _complete(self, summary: Summary, contents: Contents) -> Summary:
-        """Complete the summary, and raise an alarm if versions are too old."""
+    def _summarize(self, updates: list[Update], contents: Contents, published: str) -> Summary:
+        """Return the summary, and raise an alarm if versions are too old."""
         versions, now = full_list_areas.area_versions(contents), self._clock()
         oldest = min((versions.get(prefix, 0) for prefix in self._settings.coverage), default=0)
         limit = (self._settings.max_age_days - self._settings.warning_days) * DAY
@@ -283,10 +281,15 @@ class Cycle:
             age = f"the oldest version is from {utc(oldest)}" if oldest else "some have no version yet"
             self._alarm("version_old", f"areas {shown}: {age}. Get new files")
         entry = self._entry()
-        return msgspec.structs.replace(
-            summary,
+        return Summary(
+            registry=self._settings.registry,
+            controller="",
             consulted_at=oldest,
             numbers=entry.numbers if entry else 0,
+            refreshed=len(updates),
+            added=sum(update.added for update in updates),
+            removed=sum(update.removed for update in updates),
+            published=published,
             alarms=tuple(self._alarms),
         )
 
@@ -304,12 +307,3 @@ def _report_progress(chunks: Iterable[Numbers], advance: Callable[[int], None]) 
     for chunk in chunks:
         yield chunk
         advance(len(chunk))
-
-
-def _count_updates(summary: Summary, updates: list[Update]) -> Summary:
-    return msgspec.structs.replace(
-        summary,
-        added=sum(update.added for update in updates),
-        removed=sum(update.removed for update in updates),
-        refreshed=len(updates),
-    )
