@@ -9,6 +9,7 @@ absent. The merge computes each number's cell. There are few cells, so the merge
 The millions of numbers are only counted and copied.
 """
 
+import operator
 from collections import Counter
 from collections.abc import Sequence
 from typing import Final, NamedTuple
@@ -44,21 +45,6 @@ class AnsweredConsultation(NamedTuple):
     listed: Mask
 
 
-class MergedAnswers(NamedTuple):
-    """The answers after a merge.
-
-    `known` counts the numbers in the new answers that had an answer before. `newly_listed` and `newly_clear`
-    count the numbers whose answer changed to *listed* or *clear*.
-    """
-
-    contents: Contents
-    numbers: Numbers
-    tags: Tags
-    known: int
-    newly_listed: int
-    newly_clear: int
-
-
 class _NewStates(NamedTuple):
     """The combined answers from new consultations.
 
@@ -71,15 +57,15 @@ class _NewStates(NamedTuple):
 
 
 class ChangeCounts(NamedTuple):
-    """Counts for one consultation.
+    """Counts for new answers.
 
-    `known` counts the consultation's numbers that had an answer before. `newly_listed` and `newly_clear` count the
-    numbers whose answer changes to *listed* or *clear*.
+    `known` counts the numbers that had an answer before. `newly_listed` and `newly_clear` count the numbers whose
+    answer changes to *listed* or *clear*.
     """
 
-    known: int
-    newly_listed: int
-    newly_clear: int
+    known: int = 0
+    newly_listed: int = 0
+    newly_clear: int = 0
 
 
 def count_changes(old: PublishedAnswers, new: AnsweredConsultation) -> ChangeCounts:
@@ -125,18 +111,23 @@ def correct_date(contents: Contents, at: int, new: Consultation) -> Contents:
     return msgspec.structs.replace(contents, consultations=consultations, states=states)
 
 
-def merge(old: PublishedAnswers, news: Sequence[AnsweredConsultation]) -> MergedAnswers:
+def merge(
+    old: PublishedAnswers, news: Sequence[AnsweredConsultation]
+) -> tuple[PublishedAnswers, ChangeCounts]:
     """Merge consultations into the published answers.
 
     Raises Refused if the result has more states than a 16-bit tag can represent.
     """
-    merged = MergedAnswers(*old, 0, 0, 0)
+    merged, counts = old, ChangeCounts()
     for begin in range(0, len(news), MERGE_LIMIT):
-        merged = _merge(merged, news[begin : begin + MERGE_LIMIT])
-    return merged
+        merged, more = _merge(merged, news[begin : begin + MERGE_LIMIT])
+        counts = ChangeCounts(*map(operator.add, counts, more))
+    return merged, counts
 
 
-def _merge(old: MergedAnswers, news: Sequence[AnsweredConsultation]) -> MergedAnswers:
+def _merge(
+    old: PublishedAnswers, news: Sequence[AnsweredConsultation]
+) -> tuple[PublishedAnswers, ChangeCounts]:
     first = len(old.contents.consultations)
     consultations = (*old.contents.consultations, *(answered.consultation for answered in news))
     new = _combine(news, first)
@@ -157,13 +148,10 @@ def _merge(old: MergedAnswers, news: Sequence[AnsweredConsultation]) -> MergedAn
         raise Refused(
             f"{len(states):,} different states exceed the limit of {MAX_STATES:,}. Start with an empty snapshot folder."
         )
-    return MergedAnswers(
-        contents=msgspec.structs.replace(old.contents, consultations=consultations, states=tuple(states)),
-        numbers=union,
-        tags=tag_of.astype(np.uint16)[cell_of],
-        known=old.known + transitions.total(),
-        newly_listed=old.newly_listed + transitions["clear", "listed"],
-        newly_clear=old.newly_clear + transitions["listed", "clear"],
+    contents = msgspec.structs.replace(old.contents, consultations=consultations, states=tuple(states))
+    merged = PublishedAnswers(contents, union, tag_of.astype(np.uint16)[cell_of])
+    return merged, ChangeCounts(
+        transitions.total(), transitions["clear", "listed"], transitions["listed", "clear"]
     )
 
 
@@ -224,7 +212,7 @@ def _state(answers: list[tuple[int, bool, int]], first: int, winner: int, newest
     )
 
 
-def _assign_cells(old: MergedAnswers, new: _NewStates) -> tuple[Numbers, Integers]:
+def _assign_cells(old: PublishedAnswers, new: _NewStates) -> tuple[Numbers, Integers]:
     """Return all numbers, sorted, and the cell of each.
 
     A cell is `old tag * (1 + count of new states) + 1 + index of the new state`. If a number has no old

@@ -10,7 +10,7 @@ from msgspec import Struct
 from dialgate.core.model import Instant
 from dialgate.lists.snapshot import Consultation
 from registry_sync import answer_merge, import_checks, publication, release_holds
-from registry_sync.answer_merge import AnsweredConsultation, MergedAnswers, PublishedAnswers
+from registry_sync.answer_merge import AnsweredConsultation, ChangeCounts, PublishedAnswers
 from registry_sync.consultations import build_consultation
 from registry_sync.formats import rpo, text
 from registry_sync.formats.number_files import match
@@ -92,14 +92,14 @@ def run(order: Order, progress: Progress, now: Instant) -> Report:
         known = _find_earlier(order, new.consultation, old.contents.consultations)
         if known:
             version = publication.current_manifest(order.target.folder).version
-            return _report("already imported", order, known, MergedAnswers(*old, 0, 0, 0), version)
+            return _report("already imported", order, known, old, ChangeCounts(), version)
         if order.correct:
             return _correct(order, old, new.consultation, now)
         others = publication.other_consultations(order.target.folder, order.registry, order.controller)
         import_checks.refuse_foreign(new.consultation, others, same_answer=order.same_answer)
         _require_release(order, old, new, now)
-        merged = answer_merge.merge(old, [new])
-        return _publish(order, new.consultation, merged, now)
+        merged, counts = answer_merge.merge(old, [new])
+        return _publish(order, new.consultation, merged, counts, now)
 
 
 def _read(order: Order, progress: Progress, now: Instant) -> AnsweredConsultation:
@@ -132,16 +132,18 @@ def _require_release(order: Order, old: PublishedAnswers, new: AnsweredConsultat
 def _correct(order: Order, old: PublishedAnswers, new: Consultation, now: Instant) -> Report:
     at = import_checks.find_misdated(new, old.contents.consultations)
     contents = answer_merge.correct_date(old.contents, at, new)
-    return _publish(order, new, MergedAnswers(contents, old.numbers, old.tags, 0, 0, 0), now)
+    return _publish(order, new, old._replace(contents=contents), ChangeCounts(), now)
 
 
-def _publish(order: Order, consultation: Consultation, merged: MergedAnswers, now: Instant) -> Report:
+def _publish(
+    order: Order, consultation: Consultation, answers: PublishedAnswers, counts: ChangeCounts, now: Instant
+) -> Report:
     if order.dry:
         version = publication.current_manifest(order.target.folder).version
-        return _report("would be published", order, consultation, merged, version)
-    version = publication.publish_answers(order.target, merged, now).version
+        return _report("would be published", order, consultation, answers, counts, version)
+    version = publication.publish_answers(order.target, answers, now).version
     release_holds.remove_hold(order.target.folder, _subject(order, consultation))
-    return _report("published", order, consultation, merged, version)
+    return _report("published", order, consultation, answers, counts, version)
 
 
 def _subject(order: Order, consultation: Consultation) -> tuple[str, ...]:
@@ -149,7 +151,12 @@ def _subject(order: Order, consultation: Consultation) -> tuple[str, ...]:
 
 
 def _report(
-    outcome: Outcome, order: Order, consultation: Consultation, merged: MergedAnswers, version: str
+    outcome: Outcome,
+    order: Order,
+    consultation: Consultation,
+    answers: PublishedAnswers,
+    counts: ChangeCounts,
+    version: str,
 ) -> Report:
     return Report(
         outcome=outcome,
@@ -162,9 +169,9 @@ def _report(
         lines=consultation.lines,
         listed=consultation.listed,
         clear=consultation.clear,
-        known=merged.known,
-        newly_listed=merged.newly_listed,
-        newly_clear=merged.newly_clear,
-        numbers=len(merged.numbers),
+        known=counts.known,
+        newly_listed=counts.newly_listed,
+        newly_clear=counts.newly_clear,
+        numbers=len(answers.numbers),
         version=version,
     )

@@ -35,7 +35,7 @@ from dialgate.lists.snapshot import (
 )
 from dialgate.runtime.atomic_write import publish_file, remove_on_exit, write_file
 from dialgate.runtime.file_lock import hold_lock
-from registry_sync.answer_merge import MergedAnswers, PublishedAnswers
+from registry_sync.answer_merge import PublishedAnswers
 from registry_sync.import_checks import Refused
 
 KEPT: Final = 3
@@ -123,13 +123,13 @@ def read_answers(path: Path) -> PublishedAnswers:
 # ---- publishing ------------------------------------------------------------------------------------------------------
 
 
-def publish_answers(target: PublishTarget, merged: MergedAnswers, now: Instant) -> Manifest:
-    """Publish merged answers. The caller must hold `lock_folder`.
+def publish_answers(target: PublishTarget, answers: PublishedAnswers, now: Instant) -> Manifest:
+    """Publish answers. The caller must hold `lock_folder`.
 
     Raises OSError, and DamagedFile if the written file is not readable.
     """
-    chunks = (merged.numbers[at : at + CHUNK] for at in range(0, len(merged.numbers), CHUNK))
-    return publish_entry(target, write_set(target.folder, merged.contents, chunks, merged.tags), now)
+    chunks = (answers.numbers[at : at + CHUNK] for at in range(0, len(answers.numbers), CHUNK))
+    return publish_entry(target, write_set(target.folder, answers.contents, chunks, answers.tags), now)
 
 
 def publish_entry(target: PublishTarget, entry: Entry, now: Instant) -> Manifest:

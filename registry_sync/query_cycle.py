@@ -264,8 +264,8 @@ class Cycle:
             accepted = self._accept(replies, old)
             known = {consultation.id for consultation in old.contents.consultations}
             news = [reply.answered for reply in accepted if reply.answered.consultation.id not in known]
-            merged = answer_merge.merge(old, news)
-            self._add(newly_listed=merged.newly_listed, newly_clear=merged.newly_clear)
+            merged, counts = answer_merge.merge(old, news)
+            self._add(newly_listed=counts.newly_listed, newly_clear=counts.newly_clear)
             if self._dry:
                 self._add(answered=sum(len(answered.numbers) for answered in news))
                 return
@@ -273,7 +273,7 @@ class Cycle:
                 version = publication.publish_answers(
                     self._context.target, merged, self._context.clock()
                 ).version
-                self._current = PublishedAnswers(merged.contents, merged.numbers, merged.tags)
+                self._current = merged
                 self._summary = msgspec.structs.replace(self._summary, published=version)
         if not accepted:
             return

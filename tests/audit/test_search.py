@@ -16,7 +16,6 @@ from dialgate.crypto.keys import Keys
 from dialgate.decision_log.chains import Chains
 from dialgate.decision_log.span import Span
 from registry_sync import publication
-from registry_sync.answer_merge import MergedAnswers
 from registry_sync.publication import PublishTarget
 from tests.support import world, yaml_files
 from tests.support.world import CALL, CALLER, CLEAR, KEY, LISTED, NOW, SCOPES, World
@@ -135,9 +134,7 @@ async def test_a_listing_that_bars_a_part_of_the_calls_is_shown_with_it(running:
             for state in answers.contents.states
         )
         contents = replace(answers.contents, states=states)
-        publication.publish_answers(
-            PublishTarget(folder=folder), MergedAnswers(contents, answers.numbers, answers.tags, 0, 0, 0), NOW
-        )
+        publication.publish_answers(PublishTarget(folder=folder), answers._replace(contents=contents), NOW)
     await running.app.tick()
     await ask(running, LISTED)
     decision = (await about(running, LISTED))["decisions"][0]

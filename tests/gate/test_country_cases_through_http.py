@@ -121,8 +121,8 @@ def publish(config: Config, case: PreparedCase, lists: dict[str, bytes]) -> None
             publication.publish_answers(PublishTarget(folder=folder), merged, answer.consulted_at + HOUR)
 
 
-def _answers(folder: Path, case: PreparedCase, answer: RegistryAnswer) -> answer_merge.MergedAnswers:
-    merged = answer_merge.merge(
+def _answers(folder: Path, case: PreparedCase, answer: RegistryAnswer) -> answer_merge.PublishedAnswers:
+    merged, _ = answer_merge.merge(
         publication.read_current(folder, answer.registry, case.facts.controller.id),
         [
             AnsweredConsultation(
@@ -138,7 +138,7 @@ def _answers(folder: Path, case: PreparedCase, answer: RegistryAnswer) -> answer
     return merged._replace(contents=structs.replace(merged.contents, states=states))
 
 
-def _whole_list(case: PreparedCase, answer: RegistryAnswer) -> answer_merge.MergedAnswers:
+def _whole_list(case: PreparedCase, answer: RegistryAnswer) -> answer_merge.PublishedAnswers:
     listed = [int(case.to)] if answer.answer == "listed" else []
     contents = Contents(
         registry=answer.registry,
@@ -148,8 +148,8 @@ def _whole_list(case: PreparedCase, answer: RegistryAnswer) -> answer_merge.Merg
         states=(_listed_state(answer),) if listed else (),
         coverage=(_ELSEWHERE if answer.answer == "uncovered" else case.to[1:2],),
     )
-    return answer_merge.MergedAnswers(
-        contents, np.array(listed, np.uint64), np.zeros(len(listed), np.uint16), 0, 0, 0
+    return answer_merge.PublishedAnswers(
+        contents, np.array(listed, np.uint64), np.zeros(len(listed), np.uint16)
     )
 
 

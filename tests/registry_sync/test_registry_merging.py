@@ -63,7 +63,7 @@ def merge_batches(batches: Sequence[Batch], groups: int) -> PublishedAnswers:
     current = empty_answers("rpo", "acme")
     news = [make_answer(place, batch) for place, batch in enumerate(batches)]
     for begin in range(0, len(news), groups):
-        current = PublishedAnswers(*merge(current, news[begin : begin + groups])[:3])
+        current, _ = merge(current, news[begin : begin + groups])
     return current
 
 
@@ -125,7 +125,7 @@ def test_a_listing_keeps_the_calls_that_it_bars_until_a_newer_answer() -> None:
     current = merge_batches([(1, {1: True, 2: True})], 1)
     states = tuple(replace(state, blocks=blocks, since=7) for state in current.contents.states)
     current = current._replace(contents=replace(current.contents, states=states))
-    current = PublishedAnswers(*merge(current, [make_answer(1, (2, {2: True}))])[:3])
+    current, _ = merge(current, [make_answer(1, (2, {2: True}))])
     tag_of = dict(zip(current.numbers.tolist(), current.tags.tolist(), strict=True))
     found = [current.contents.states[tag_of[number]] for number in (1, 2)]
     assert [(state.blocks, state.since) for state in found] == [(blocks, 7), ((), 0)]

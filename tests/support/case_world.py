@@ -164,7 +164,7 @@ def publish_answers(config: Config, group: list[PreparedCase]) -> None:
     with publication.lock_folder(folder):
         for (at, registry), answers in sorted(by_consultation.items()):
             numbers = sorted(answers)
-            merged = answer_merge.merge(
+            merged, _ = answer_merge.merge(
                 publication.read_current(folder, registry, "acme"),
                 [
                     AnsweredConsultation(
@@ -191,7 +191,7 @@ def publish_whole_list(config: Config, answer: RegistryAnswer) -> None:
     with publication.lock_folder(config.data / "snapshots"):
         publication.publish_answers(
             PublishTarget(folder=config.data / "snapshots"),
-            answer_merge.MergedAnswers(contents, *nothing, 0, 0, 0),
+            answer_merge.PublishedAnswers(contents, *nothing),
             answer.consulted_at,
         )
 

@@ -146,7 +146,7 @@ def publish_answers(
         clear=sum(not listed for _, listed in pairs),
     )
     with publication.lock_folder(folder):
-        merged = answer_merge.merge(
+        merged, _ = answer_merge.merge(
             publication.read_current(folder, "rpo", controller),
             [
                 AnsweredConsultation(
