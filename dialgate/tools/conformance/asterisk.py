@@ -11,7 +11,7 @@ these two events.
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import suppress
-from typing import Final, TypeAlias
+from typing import Final
 from urllib.parse import urlsplit
 
 from msgspec import Struct, field
@@ -179,7 +179,7 @@ class _Session:
         for prefix, reply in self._channel.quirks.replies.items():
             if line.startswith(prefix):
                 return reply
-        for name, needed, act in _COMMANDS:
+        for name, needed, act in self._COMMANDS:
             if upper == name or upper.startswith(f"{name} "):
                 arguments = words[name.count(" ") + 1 :]
                 if self._channel.ended and name not in _ON_DEAD:
@@ -225,22 +225,20 @@ class _Session:
         self._channel.ended = True
         return "200 result=1"
 
-
-_Act: TypeAlias = Callable[["_Session", list[str]], str]
-# Name, minimum number of arguments, and effect.
-_COMMANDS: Final[tuple[tuple[str, int, _Act], ...]] = (
-    ("SET VARIABLE", 2, _Session._set),  # noqa: SLF001 - the table of the class above
-    ("GET VARIABLE", 1, _Session._get),  # noqa: SLF001 - as above
-    ("GET FULL VARIABLE", 1, _Session._get),  # noqa: SLF001 - as above
-    ("SET CALLERID", 1, _Session._reply_one),  # noqa: SLF001 - as above
-    ("STREAM FILE", 2, _Session._play),  # noqa: SLF001 - as above
-    ("GET DATA", 1, _Session._get_data),  # noqa: SLF001 - as above
-    ("ANSWER", 0, _Session._reply_zero),  # noqa: SLF001 - as above
-    ("EXEC", 1, _Session._reply_zero),  # noqa: SLF001 - as above
-    ("VERBOSE", 1, _Session._reply_one),  # noqa: SLF001 - as above
-    ("NOOP", 0, _Session._reply_zero),  # noqa: SLF001 - as above
-    ("HANGUP", 0, _Session._hang_up),  # noqa: SLF001 - as above
-)
+    # Name, minimum number of arguments, and effect.
+    _COMMANDS: Final[tuple[tuple[str, int, Callable[["_Session", list[str]], str]], ...]] = (
+        ("SET VARIABLE", 2, _set),
+        ("GET VARIABLE", 1, _get),
+        ("GET FULL VARIABLE", 1, _get),
+        ("SET CALLERID", 1, _reply_one),
+        ("STREAM FILE", 2, _play),
+        ("GET DATA", 1, _get_data),
+        ("ANSWER", 0, _reply_zero),
+        ("EXEC", 1, _reply_zero),
+        ("VERBOSE", 1, _reply_one),
+        ("NOOP", 0, _reply_zero),
+        ("HANGUP", 0, _hang_up),
+    )
 
 
 def environment(channel: Channel, url: str, arguments: tuple[str, ...]) -> bytes:

@@ -108,7 +108,7 @@ class Run:
             if condition not in {"", "0"} and inner is not None:
                 await self._do(inner[3], inner[4] or "")
             return
-        act = _APPLICATIONS.get(application)
+        act = self._APPLICATIONS.get(application)
         if act is None:
             raise Unknown(f"the application {application}")
         expanded = await self._expand(data)
@@ -153,6 +153,16 @@ class Run:
     def _ignore(self, _: str) -> None:
         """Ignore an application that only writes to a log on a real Asterisk."""
 
+    _APPLICATIONS: Final[dict[str, Callable[["Run", str], None]]] = {
+        "Set": _set,
+        "GotoIf": _goto_if,
+        "Hangup": _hangup,
+        "Dial": _dial,
+        "NoOp": _ignore,
+        "Log": _ignore,
+        "AGI": _ignore,  # it awaits, so `_do` runs it
+    }
+
     # ---- `${…}` and `$[…]` -------------------------------------------------------------------------------------------
 
     async def _expand(self, text: str) -> str:
@@ -191,17 +201,6 @@ class Run:
         """Return a response body without its final line break, or "" if the body was not complete in time."""
         response = await fetch(url, self._curl_seconds)
         return "" if response is None else response.body.removesuffix("\n")
-
-
-_APPLICATIONS: Final[dict[str, Callable[[Run, str], None]]] = {
-    "Set": Run._set,  # noqa: SLF001 - the table of the class above
-    "GotoIf": Run._goto_if,  # noqa: SLF001 - as above
-    "Hangup": Run._hangup,  # noqa: SLF001 - as above
-    "Dial": Run._dial,  # noqa: SLF001 - as above
-    "NoOp": Run._ignore,  # noqa: SLF001 - as above
-    "Log": Run._ignore,  # noqa: SLF001 - as above
-    "AGI": Run._ignore,  # noqa: SLF001 - as above; it awaits, so `_do` runs it
-}
 
 
 def _filter(data: str) -> str:
