@@ -23,15 +23,15 @@ from dialgate.lists.snapshot import Contents, Entry, read_contents
 from dialgate.runtime.atomic_write import publish_file, remove_on_exit, write_file
 from registry_sync import full_list_areas, import_checks, publication, release_holds
 from registry_sync.config import FullListRegistry
-from registry_sync.formats import dnc, text, tps
+from registry_sync.formats import dnc, tps
 from registry_sync.formats.number_files import FullFile
 from registry_sync.formats.table import Table
-from registry_sync.formats.text import FaultyFile, Numbers
+from registry_sync.formats.text import FaultyFile, Numbers, Progress
 from registry_sync.full_list_areas import Area, File, FileContents, FullSet, Update
 from registry_sync.full_list_names import parse_name
 from registry_sync.import_checks import Refused, utc
 from registry_sync.publication import PublishTarget
-from registry_sync.run_report import Alarm, Kind, Progress, Summary
+from registry_sync.run_report import Alarm, Kind, Summary
 from registry_sync.sources import Source, SourceFailed
 
 SHOWN = 5
@@ -161,8 +161,7 @@ class Cycle:
 
     def _read_full(self, area: Area, file: File, path: Path) -> FileContents:
         if self._settings.format == "us_dnc":
-            advance = self._progress(path.name, text.size(path))
-            dense = dnc.read_full(path, area.prefix, advance)
+            dense = dnc.read_full(path, area.prefix, self._progress)
             bits = FullSet(area.ranges[0][0], dense.bits, full_list_areas.EMPTY)
             return FileContents(bits, [dense.sha256], dense.lines)
         full = self._read_list(path, file.version)
@@ -173,12 +172,10 @@ class Cycle:
         return FileContents(FullSet(0, None, numbers, days), [full.sha256], full.lines)
 
     def _read_list_file(self, path: Path, version: Instant) -> FullFile:
-        advance = self._progress(path.name, text.size(path))
         if self._settings.layout:
-            return Table(self._settings.layout).read_list(
-                path, full_list_areas.version_day(version, self._zone), advance
-            )
-        return tps.read(path, advance, spaced=self._settings.format == "tps_spaced")
+            day = full_list_areas.version_day(version, self._zone)
+            return Table(self._settings.layout).read_list(path, day, self._progress)
+        return tps.read(path, self._progress, spaced=self._settings.format == "tps_spaced")
 
     async def _fetch(self, name: str, marks: Mapping[str, str], source: Source) -> Path:
         """Fetch a file into the work folder. Raises FaultyFile if the same file was faulty before."""

@@ -12,11 +12,11 @@ from dialgate.lists.snapshot import Consultation
 from registry_sync import answer_merge, import_checks, publication, release_holds
 from registry_sync.answer_merge import AnsweredConsultation, ChangeCounts, PublishedAnswers
 from registry_sync.consultations import build_consultation
-from registry_sync.formats import rpo, text
+from registry_sync.formats import rpo
 from registry_sync.formats.number_files import match
+from registry_sync.formats.text import Progress
 from registry_sync.publication import PublishTarget
 from registry_sync.query_formats import QueryFormat
-from registry_sync.run_report import Progress
 
 Outcome: TypeAlias = Literal["published", "already imported", "would be published"]
 
@@ -103,8 +103,8 @@ def run(order: Order, progress: Progress, now: Instant) -> Report:
 
 
 def _read(order: Order, progress: Progress, now: Instant) -> AnsweredConsultation:
-    request = order.format.read_request(order.request, progress(order.request.name, text.size(order.request)))
-    answer = order.format.read_answer(order.answer, progress(order.answer.name, text.size(order.answer)))
+    request = order.format.read_request(order.request, progress)
+    answer = order.format.read_answer(order.answer, progress)
     answers = match(request, answer)
     consultation = build_consultation(
         order.registry, order.controller, order.submitted_at, order.receipt, (request, answer, answers)

@@ -38,14 +38,14 @@ from registry_sync import (
     source_settings,
 )
 from registry_sync.config import FullListRegistry, Plan, QueriedRegistry
-from registry_sync.formats.text import FaultyFile
+from registry_sync.formats.text import FaultyFile, Progress
 from registry_sync.import_checks import Refused
 from registry_sync.publication import PublishTarget
 from registry_sync.query_candidates import select_candidates
 from registry_sync.query_cycle import QueryContext
 from registry_sync.query_packages import PackageStore
 from registry_sync.release_holds import Hold
-from registry_sync.run_report import Alarm, Kind, Progress, Run, Summary
+from registry_sync.run_report import Alarm, Kind, Run, Summary
 from registry_sync.sources import Source, SourceFailed, open_source
 
 PATIENCE = 5.0  # seconds to wait for the store; longer than a gate waits, because no call depends on this job

@@ -33,13 +33,13 @@ from registry_sync import (
 )
 from registry_sync.answer_merge import ChangeCounts, PublishedAnswers
 from registry_sync.config import QueriedRegistry
-from registry_sync.formats.text import Numbers
+from registry_sync.formats.text import Numbers, Progress
 from registry_sync.import_checks import Refused, utc
 from registry_sync.publication import PublishTarget
 from registry_sync.query_packages import OPEN, REQUEST, Package, PackageStore
 from registry_sync.query_replies import Reply, ReplyCollector
 from registry_sync.query_schedule import Terms
-from registry_sync.run_report import Alarm, Kind, Progress, Summary
+from registry_sync.run_report import Alarm, Kind, Summary
 from registry_sync.sources import Source, SourceFailed
 
 YEAR: Final = 365 * DAY

@@ -1,6 +1,5 @@
 """Formats for queries and answers: the Italian registry's format, or a layout in the settings."""
 
-from collections.abc import Callable
 from datetime import date
 from pathlib import Path
 from typing import Protocol
@@ -9,14 +8,13 @@ from registry_sync.config import QueriedRegistry
 from registry_sync.formats import rpo
 from registry_sync.formats.number_files import NumberFile
 from registry_sync.formats.table import Table
-from registry_sync.formats.text import Mask, Numbers
+from registry_sync.formats.text import Mask, Numbers, Progress, no_progress
 
 
 class QueryFormat(Protocol):
     """The functions that read and write queries and answers in one format.
 
-    `read_request` and `read_answer` call `advance` with the number of bytes just read. Both functions raise
-    FaultyFile and OSError.
+    `read_request` and `read_answer` raise FaultyFile and OSError.
     """
 
     def is_queryable(self, numbers: Numbers) -> Mask:
@@ -24,9 +22,9 @@ class QueryFormat(Protocol):
 
     def request_text(self, numbers: Numbers, since: date | None = None, /) -> bytes: ...
 
-    def read_request(self, path: Path, advance: Callable[[int], None]) -> NumberFile: ...
+    def read_request(self, path: Path, progress: Progress = no_progress) -> NumberFile: ...
 
-    def read_answer(self, path: Path, advance: Callable[[int], None]) -> NumberFile: ...
+    def read_answer(self, path: Path, progress: Progress = no_progress) -> NumberFile: ...
 
 
 def query_format(settings: QueriedRegistry) -> QueryFormat:

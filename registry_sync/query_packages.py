@@ -126,10 +126,7 @@ class PackageStore:
 
     def numbers(self, packages: Iterable[Package]) -> Numbers:
         """Return the numbers in these packages, unsorted. Raises FaultyFile and OSError."""
-        parts = [
-            self.format.read_request(self.folder(package) / REQUEST, lambda _: None).numbers
-            for package in packages
-        ]
+        parts = [self.format.read_request(self.folder(package) / REQUEST).numbers for package in packages]
         return np.concatenate([np.empty(0, np.uint64), *parts])
 
     def tidy(self, now: Instant, files_days: int, receipts_days: int) -> None:

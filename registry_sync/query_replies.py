@@ -125,10 +125,10 @@ class ReplyCollector:
         raise fault
 
     def _verify(self, package: Package, path: Path) -> AnsweredConsultation:
-        request = self._packages.format.read_request(self._packages.folder(package) / REQUEST, lambda _: None)
+        request = self._packages.format.read_request(self._packages.folder(package) / REQUEST)
         if request.sha256 != package.sha256:
             raise FaultyFile(f"{package.id}/{REQUEST}: differs from the request that was submitted")
-        answer = self._packages.format.read_answer(path, lambda _: None)
+        answer = self._packages.format.read_answer(path)
         answers = match(request, answer)
         now = self._clock()
         consultation = consultations.build_consultation(

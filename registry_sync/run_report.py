@@ -1,6 +1,5 @@
 """The report on a run: its summaries, its alarms, and its metrics for Prometheus."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Final, Literal, TypeAlias, get_args
 
@@ -14,9 +13,6 @@ Kind: TypeAlias = Literal[
     "expiring", "no_consultation", "enrolment_lapsing", "file_faulty", "version_old", "held", "source_failed", "refused",
 ]  # fmt: skip
 JOB: Final = "registry_sync"
-
-# A function that starts a progress bar with a title and a total. It returns a function that advances the bar by an amount.
-Progress: TypeAlias = Callable[[str, int], Callable[[int], None]]
 
 
 class Alarm(Struct, frozen=True, kw_only=True):

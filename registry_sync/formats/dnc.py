@@ -12,7 +12,6 @@ and this module reads the layout above. Compare it with a real change file befor
 """
 
 import re
-from collections.abc import Callable
 from datetime import date
 from hashlib import sha256
 from pathlib import Path
@@ -77,14 +76,11 @@ def parse_name(name: str) -> FileName | None:
     return FileName(name, f"1{match[4]}", version, since)
 
 
-def read_full(path: Path, prefix: str, advance: Callable[[int], None]) -> FullFile:
-    """Read a full file. Raises FaultyFile and OSError.
-
-    Call `advance` with the number of bytes just read.
-    """
+def read_full(path: Path, prefix: str, progress: text.Progress) -> FullFile:
+    """Read a full file. Raises FaultyFile and OSError."""
     total, lines = sha256(), 0
     present = np.zeros(AREA, np.bool_)
-    for chunk in text.read_chunks(path, total.update, advance):
+    for chunk in text.read_chunks(path, total.update, progress):
         rows = _rows(chunk, FULL, path.name, lines)
         bad = _not_digits(rows, (0, 1, 2, *range(4, FULL))) | (rows[:, 3] != ord(","))
         _refuse(bad, path.name, lines, "the line is not `AAA,NNNNNNN`")

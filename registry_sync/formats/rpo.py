@@ -7,7 +7,6 @@ CRLF or LF. A file is a `.txt`, or a `.zip` that contains only this `.txt`.
 Only an explicit 0 means that a number is not enrolled (DPR 26/2022 art. 8).
 """
 
-from collections.abc import Callable
 from datetime import date
 from hashlib import sha256
 from pathlib import Path
@@ -33,31 +32,25 @@ SAN_MARINO: Final = b"0549"
 COMMA = ord(",")
 
 
-def read_request(path: Path, advance: Callable[[int], None]) -> NumberFile:
-    """Read a request file. Raises FaultyFile and OSError.
-
-    Call `advance` with the number of bytes just read.
-    """
-    return _read(path, advance, has_status=False)
+def read_request(path: Path, progress: text.Progress = text.no_progress) -> NumberFile:
+    """Read a request file. Raises FaultyFile and OSError."""
+    return _read(path, progress, has_status=False)
 
 
-def read_answer(path: Path, advance: Callable[[int], None]) -> NumberFile:
-    """Read an answer file. Raises FaultyFile and OSError.
-
-    Call `advance` with the number of bytes just read.
-    """
-    return _read(path, advance, has_status=True)
+def read_answer(path: Path, progress: text.Progress = text.no_progress) -> NumberFile:
+    """Read an answer file. Raises FaultyFile and OSError."""
+    return _read(path, progress, has_status=True)
 
 
 # ---- reading ---------------------------------------------------------------------------------------------------------
 
 
-def _read(path: Path, advance: Callable[[int], None], *, has_status: bool) -> NumberFile:
+def _read(path: Path, progress: text.Progress, *, has_status: bool) -> NumberFile:
     total = sha256()
     numbers: list[Numbers] = []
     statuses: list[Bytes] = []
     lines = 0
-    for chunk in text.read_chunks(path, total.update, advance):
+    for chunk in text.read_chunks(path, total.update, progress):
         piece_numbers, piece_statuses = _parse(
             np.frombuffer(chunk, np.uint8), path.name, lines, has_status=has_status
         )

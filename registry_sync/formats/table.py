@@ -6,7 +6,7 @@ telephone number.
 
 import csv
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import date, datetime
 from functools import cached_property
 from hashlib import sha256
@@ -63,9 +63,9 @@ class Table:
 
     # ---- full lists --------------------------------------------------------------------------------------------------
 
-    def read_list(self, path: Path, version: date, advance: Callable[[int], None]) -> FullFile:
+    def read_list(self, path: Path, version: date, progress: text.Progress = text.no_progress) -> FullFile:
         """Read a full list with the version date `version`. Raises FaultyFile and OSError."""
-        file = self._read(path, advance, self._layout, version)
+        file = self._read(path, progress, self._layout, version)
         listed = file.statuses == LISTED
         numbers = file.numbers[listed]
         if file.days is None:
@@ -106,17 +106,17 @@ class Table:
             rows.insert(0, _SEPARATOR_OF[self._layout.separator].join(names))
         return "".join(f"{row}\r\n" for row in rows).encode(self._layout.encoding)
 
-    def read_request(self, path: Path, advance: Callable[[int], None]) -> NumberFile:
+    def read_request(self, path: Path, progress: text.Progress = text.no_progress) -> NumberFile:
         """Read a query file. Raises FaultyFile and OSError.
 
         A query has no statuses, so every status in the result is 0.
         """
-        file = self._read(path, advance, self._request_layout)
+        file = self._read(path, progress, self._request_layout)
         return file._replace(statuses=np.zeros_like(file.statuses))
 
-    def read_answer(self, path: Path, advance: Callable[[int], None]) -> NumberFile:
+    def read_answer(self, path: Path, progress: text.Progress = text.no_progress) -> NumberFile:
         """Read an answer file. Raises FaultyFile and OSError."""
-        file = self._read(path, advance, self._layout)
+        file = self._read(path, progress, self._layout)
         if self._layout.status is not None:
             return file
         return file._replace(statuses=np.zeros_like(file.statuses), only_clear=True)
@@ -144,11 +144,11 @@ class Table:
     # ---- reading -----------------------------------------------------------------------------------------------------
 
     def _read(
-        self, path: Path, advance: Callable[[int], None], layout: Layout, version: date | None = None
+        self, path: Path, progress: text.Progress, layout: Layout, version: date | None = None
     ) -> NumberFile:
         total, parts = sha256(), _Parts()
         reader = _Reader(layout, self._plan, version)
-        for chunk in text.read_chunks(path, total.update, advance):
+        for chunk in text.read_chunks(path, total.update, progress):
             try:
                 parts.add(reader.read(chunk))
             except _Fault as fault:

@@ -19,6 +19,8 @@ Integers: TypeAlias = NDArray[np.int64]
 Numbers: TypeAlias = NDArray[np.uint64]
 Mask: TypeAlias = NDArray[np.bool_]
 Days: TypeAlias = NDArray[np.int32]  # ordinals, as of `date.toordinal`
+# A function that starts a progress bar with a title and a total. It returns a function that advances the bar by an amount.
+Progress: TypeAlias = Callable[[str, int], Callable[[int], None]]
 
 MAX_BYTES: Final = 2 << 30
 MAX_RATIO: Final = 200
@@ -30,10 +32,8 @@ class FaultyFile(Exception):
     """Raised for an invalid file. The message is `NAME: FAULT` or `NAME, line N: FAULT`."""
 
 
-def size(path: Path) -> int:
-    """Return the length of a file's text in bytes, without unpacking the file. Raises FaultyFile and OSError."""
-    with open_text(path) as (_, length):
-        return length
+def no_progress(_title: str, _total: int) -> Callable[[int], None]:
+    return lambda _: None
 
 
 @contextmanager
@@ -75,16 +75,14 @@ def _sole_text(name: str, archive: zipfile.ZipFile) -> zipfile.ZipInfo:
     return entry
 
 
-def read_chunks(
-    path: Path, add_to_hash: Callable[[bytes], object], advance: Callable[[int], None]
-) -> Iterator[bytes]:
+def read_chunks(path: Path, add_to_hash: Callable[[bytes], object], progress: Progress) -> Iterator[bytes]:
     """Yield a file's text in chunks of whole lines. The last line may lack its line ending.
 
-    Call `add_to_hash` with each chunk, and `advance` with the number of bytes in each processed chunk. Raises
-    OSError, and FaultyFile if the file is empty or cannot be unpacked.
+    Call `add_to_hash` with each chunk. Raises OSError, and FaultyFile if the file is empty or cannot be unpacked.
     """
     is_empty = True
-    with open_text(path) as (file, _):
+    with open_text(path) as (file, length):
+        advance = progress(path.name, length)
         for chunk in _split(file):
             is_empty = False
             add_to_hash(chunk)

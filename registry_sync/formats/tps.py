@@ -9,7 +9,6 @@ Numbers are national, with their leading 0. (corporate.mpsonline.org.uk/shared/t
 of change files is not published.)
 """
 
-from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
 from typing import Final
@@ -26,14 +25,11 @@ COUNTRY: Final = 44
 MIN_DIGITS, MAX_DIGITS = 9, 10  # digits after the 0
 
 
-def read(path: Path, advance: Callable[[int], None], *, spaced: bool) -> FullFile:
-    """Read a full file. Raises FaultyFile and OSError.
-
-    Call `advance` with the number of bytes just read.
-    """
+def read(path: Path, progress: text.Progress, *, spaced: bool) -> FullFile:
+    """Read a full file. Raises FaultyFile and OSError."""
     total, lines = sha256(), 0
     parts: list[Numbers] = []
-    for chunk in text.read_chunks(path, total.update, advance):
+    for chunk in text.read_chunks(path, total.update, progress):
         numbers = _parse(chunk, path.name, lines, spaced=spaced)
         parts.append(numbers)
         lines += len(numbers)

@@ -390,7 +390,7 @@ BLOCTEL = ("Telephone;Identifiant;Statut", "0612345678;1;OK", "0712345678;2;KO",
 def test_bloctel_permits_a_number_only_with_ok(tmp_path: Path) -> None:
     table = Table(LAYOUTS["bloctel"])
     (tmp_path / "answer.csv").write_text("".join(f"{line}\n" for line in BLOCTEL))
-    answer = table.read_answer(tmp_path / "answer.csv", lambda _: None)
+    answer = table.read_answer(tmp_path / "answer.csv")
     assert dict(zip(answer.numbers.tolist(), answer.statuses.tolist(), strict=True)) == {
         33612345678: 0,
         33712345678: 1,
@@ -420,14 +420,14 @@ def test_forms_of_a_number(tmp_path: Path, case: str) -> None:
     country, form, written, number = FORMS[case]
     (tmp_path / "list.txt").write_text(written + "\n")
     layout = msgspec.convert({"country": country, "numbers": form, "separator": "none"}, Layout)
-    assert Table(layout).read_list(tmp_path / "list.txt", TODAY, lambda _: None).numbers.tolist() == [number]
+    assert Table(layout).read_list(tmp_path / "list.txt", TODAY).numbers.tolist() == [number]
 
 
 def test_foreign_number_in_an_international_list_is_refused(tmp_path: Path) -> None:
     (tmp_path / "list.txt").write_text("+33612345678\n+34612345678\n")
     layout = Layout(country="FR", numbers="international", separator="none")
     with pytest.raises(FaultyFile, match="line 2: the number does not begin with the country code 33"):
-        Table(layout).read_list(tmp_path / "list.txt", TODAY, lambda _: None)
+        Table(layout).read_list(tmp_path / "list.txt", TODAY)
 
 
 UNSURE: dict[str, tuple[dict[str, Any], tuple[str, ...], str]] = {
@@ -456,7 +456,7 @@ def test_list_that_may_lose_a_listed_number_is_refused(tmp_path: Path, case: str
     layout, lines, fault = UNSURE[case]
     (tmp_path / "list.txt").write_text("".join(f"{line}\n" for line in lines))
     with pytest.raises(FaultyFile, match=fault):
-        Table(msgspec.convert(layout, Layout)).read_list(tmp_path / "list.txt", TODAY, lambda _: None)
+        Table(msgspec.convert(layout, Layout)).read_list(tmp_path / "list.txt", TODAY)
 
 
 # ---- settings --------------------------------------------------------------------------------------------------------
