@@ -5,21 +5,17 @@ stub sets the variables one by one, as FastAGI servers usually do. The other stu
 (`same_talk`).
 """
 
-import subprocess
-import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
-from statistics import median
 
-import msgspec
 from msgspec import Struct
 
 from dialgate.tools.bench import BenchError, Figure, servers, world
 from dialgate.tools.bench.load import Load
 from dialgate.tools.bench.servers import Server
-from tests.bench import COUNTRIES, ROOT
+from tests.bench import COUNTRIES, compare, load_generator
 
 _CONCURRENT = (25, 500)
 _ALLOWED_AT_LEAST = 0.8
@@ -73,14 +69,8 @@ def run(calls: int = 3_000, rounds: int = 5, countries: Path = COUNTRIES) -> Ite
 
 
 def _round(servers_: tuple[Server, ...], numbers: Iterator[int], calls: int, concurrent: int) -> _Round:
-    lines = "".join(f"+{number}\n" for number in islice(numbers, calls)).encode()
-    return _Round(*[_turn(server, lines, concurrent) for server in servers_])
-
-
-def _turn(server: Server, lines: bytes, concurrent: int) -> Load:
-    words = [sys.executable, "-m", "tests.bench.agi_load", str(server.port), str(concurrent)]
-    ran = subprocess.run(words, input=lines, check=True, stdout=subprocess.PIPE, cwd=ROOT)
-    return msgspec.json.decode(ran.stdout, type=Load)
+    chosen = list(islice(numbers, calls))
+    return _Round(*[load_generator.run("agi_load", server, concurrent, chosen) for server in servers_])
 
 
 def _figures(rounds: list[_Round], concurrent: int) -> Iterator[Figure]:
@@ -89,22 +79,11 @@ def _figures(rounds: list[_Round], concurrent: int) -> Iterator[Figure]:
         raise BenchError(
             f"only {allowed:.0%} of the calls were allowed, so the figures would not be representative"
         )
-    yield _compared(f"agi.calls_{concurrent}", "1/s", rounds, lambda load: load.requests / load.seconds)
-    same = [_Round(turns.ours, turns.same, turns.same) for turns in rounds]
-    yield _compared(
-        f"agi.calls_{concurrent}_same_talk", "1/s", same, lambda load: load.requests / load.seconds
-    )
-    yield _compared(f"agi.p50_{concurrent}", "us", rounds, lambda load: load.p50)
-    yield _compared(f"agi.p99_{concurrent}", "us", rounds, lambda load: load.p99)
+    rates = [
+        [load.requests / load.seconds for load in (turns.ours, turns.theirs, turns.same)] for turns in rounds
+    ]
+    yield compare(f"agi.calls_{concurrent}", "1/s", [(ours, theirs) for ours, theirs, _ in rates])
+    yield compare(f"agi.calls_{concurrent}_same_talk", "1/s", [(ours, same) for ours, _, same in rates])
+    yield compare(f"agi.p50_{concurrent}", "us", [(turns.ours.p50, turns.theirs.p50) for turns in rounds])
+    yield compare(f"agi.p99_{concurrent}", "us", [(turns.ours.p99, turns.theirs.p99) for turns in rounds])
     yield Figure(f"agi.allowed_{concurrent}", round(allowed, 3), "share")
-
-
-def _compared(name: str, unit: str, rounds: list[_Round], measure: Callable[[Load], float]) -> Figure:
-    pairs = [(measure(turns.ours), measure(turns.theirs)) for turns in rounds]
-    return Figure(
-        name,
-        round(median(ours for ours, _ in pairs), 1),
-        unit,
-        round(median(theirs for _, theirs in pairs), 1),
-        round(median(ours / theirs for ours, theirs in pairs), 3),
-    )

@@ -1,22 +1,19 @@
 """A load generator that runs in a separate process and connects to the FastAGI server, as Asterisk does.
 
-`python -m tests.bench.agi_load PORT CONCURRENT` reads called numbers from stdin, one per line. It prints a `Load` as
-JSON. Each call is one connection, and the next call begins as soon as a call ends. To save processor time, the
-generator answers every command with `200 result=1` and only looks for the word `allow`. Other tests check that the gate
-follows the protocol.
+Each call is one connection, and the next call begins as soon as a call ends. To save processor time, the generator
+answers every command with `200 result=1` and only looks for the word `allow`. Other tests check that the gate follows
+the protocol.
 """
 
 import asyncio
-import sys
 import time
 from collections.abc import Iterator
 from typing import cast
 
-import msgspec
-import uvloop
-
-from dialgate.tools.bench.load import HOST, Load
+from dialgate.tools.bench.load import HOST
 from dialgate.tools.bench.world import CALLER_ID, CAMPAIGN
+from tests.bench import load_generator
+from tests.bench.load_generator import Responses
 
 _ENVIRONMENT = (
     "agi_network: yes\nagi_network_script: check\nagi_request: agi://127.0.0.1/check\nagi_channel: PJSIP/x-1\n"
@@ -46,35 +43,18 @@ class _Call(asyncio.Protocol):
         self.ended.set_result(self._last.endswith(b'allow"\n'))
 
 
-async def _caller(port: int, ahead: Iterator[bytes], waits: list[float], allowed: list[bool]) -> None:
+async def send(port: int, requests: Iterator[bytes], responses: Responses) -> None:
     loop = asyncio.get_running_loop()
-    for environment in ahead:
+    for environment in requests:
         call = _Call(environment)
         await loop.create_connection(lambda call=call: call, HOST, port)  # type: ignore[misc] # bound at once
-        allowed.append(await call.ended)
-        waits.append(time.perf_counter() - call.begun)
+        is_allowed = await call.ended
+        responses.append((time.perf_counter() - call.begun, is_allowed))
 
 
-async def drive(port: int, concurrent: int, numbers: list[str]) -> Load:
-    ahead = iter([_ENVIRONMENT.format(number, CALLER_ID, CAMPAIGN).encode() for number in numbers])
-    waits: list[float] = []
-    allowed: list[bool] = []
-    began = time.perf_counter()
-    await asyncio.gather(*(_caller(port, ahead, waits, allowed) for _ in range(concurrent)))
-    seconds = time.perf_counter() - began
-    waits.sort()
-    return Load(
-        requests=len(waits),
-        failed=0,
-        allowed=sum(allowed),
-        seconds=seconds,
-        p50=waits[len(waits) // 2] * 1e6,
-        p99=waits[len(waits) * 99 // 100] * 1e6,
-        slowest=waits[-1] * 1e6,
-    )
+def prepare(number: str) -> bytes:
+    return _ENVIRONMENT.format(number, CALLER_ID, CAMPAIGN).encode()
 
 
 if __name__ == "__main__":
-    numbers = sys.stdin.read().split()
-    load = uvloop.run(drive(int(sys.argv[1]), int(sys.argv[2]), numbers))
-    sys.stdout.buffer.write(msgspec.json.encode(load))
+    load_generator.main(send, prepare)

@@ -1,20 +1,17 @@
 """A benchmark of ten open consoles. The same load runs alternately with ten live boards and with none."""
 
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
-from statistics import median
 
 from msgspec import Struct
 
-from dialgate.tools.bench import BenchError, Figure, http, servers, world
+from dialgate.tools.bench import Figure, http, servers, world
 from dialgate.tools.bench.http import Turn
 from dialgate.tools.bench.servers import Server
-from tests.bench import COUNTRIES
+from tests.bench import COUNTRIES, background, compare
 
 CONSOLES = 10
 
@@ -63,9 +60,14 @@ def run(requests: int = 20_000, rounds: int = 5, countries: Path = COUNTRIES) ->
             alone = _resting(gate, seconds=rounds)
             with _watching(gate.port, made.key):
                 watched = _resting(gate, seconds=rounds)
-    yield _compared("console.requests", "1/s", done[1:], lambda turn: turn.load.requests / turn.load.seconds)
-    yield _compared("console.p99", "us", done[1:], lambda turn: turn.load.p99)
-    yield _compared("console.server_cpu", "us", done[1:], lambda turn: turn.cpu / turn.load.requests * 1e6)
+    measures: tuple[tuple[str, str, Callable[[Turn], float]], ...] = (
+        ("requests", "1/s", lambda turn: turn.load.requests / turn.load.seconds),
+        ("p99", "us", lambda turn: turn.load.p99),
+        ("server_cpu", "us", lambda turn: turn.cpu / turn.load.requests * 1e6),
+    )
+    for name, unit, measure in measures:
+        pairs = [(measure(turns.watched), measure(turns.alone)) for turns in done[1:]]
+        yield compare(f"console.{name}", unit, pairs)
     yield Figure(
         "console.resting_cpu", round(watched, 1), "ms/s", round(alone, 1), round(watched / (alone or 1), 3)
     )
@@ -89,25 +91,5 @@ def _round(port: int, key: str, turn: Callable[[], Turn], *, first: bool) -> Rou
         return Round(turn(), alone)
 
 
-@contextmanager
-def _watching(port: int, key: str) -> Iterator[None]:
-    words = [sys.executable, "-c", _WATCHING, str(port), key, str(CONSOLES)]
-    with subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE) as process:
-        try:
-            assert process.stdout is not None
-            if process.stdout.readline() != b"watching\n":
-                raise BenchError("the consoles did not open")
-            yield
-        finally:
-            process.kill()
-
-
-def _compared(name: str, unit: str, rounds: list[Round], measure: Callable[[Turn], float]) -> Figure:
-    pairs = [(measure(turns.watched), measure(turns.alone)) for turns in rounds]
-    return Figure(
-        name,
-        round(median(watched for watched, _ in pairs), 1),
-        unit,
-        round(median(alone for _, alone in pairs), 1),
-        round(median(watched / alone for watched, alone in pairs), 3),
-    )
+def _watching(port: int, key: str) -> AbstractContextManager[None]:
+    return background("-c", _WATCHING, str(port), key, str(CONSOLES))

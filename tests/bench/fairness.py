@@ -6,24 +6,21 @@ while the flooding client keeps ten batches of 10,000 calls in flight, and while
 
 import asyncio
 import itertools
-import os
-import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
-from statistics import quantiles
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import msgspec
 from aiohttp import ClientError, ClientSession, ClientTimeout, TCPConnector
 
 from dialgate.tools.bench import Figure, servers, world
 from dialgate.tools.bench.world import CALLER_ID, CAMPAIGN
-from tests.bench import COUNTRIES, ROOT
+from tests.bench import COUNTRIES, background, compare_times
 
 QUIET, FLOOD = "key-quiet", "key-flood"
 BATCHES, BATCH = 10, 10_000
@@ -37,11 +34,13 @@ def run() -> Iterator[Figure]:
         config = world.write_config(Path(folder), COUNTRIES, clients=_clients(), sip=None)
         with servers.gate(config) as gate:
             alone = asyncio.run(_probe(gate.port, SECONDS))
-            yield from _figures("alone", alone, None)
+            for what, times in alone.items():
+                yield from compare_times(f"fairness.alone.{what}", times, None)
             for kind in ("batches", "streams"):
-                with _flood(gate.port, kind):
+                with background("-m", "tests.bench.fairness", str(gate.port), kind):
                     flooded = asyncio.run(_probe(gate.port, SECONDS))
-                yield from _figures(kind, flooded, alone)
+                for what, times in flooded.items():
+                    yield from compare_times(f"fairness.{kind}.{what}", times, alone[what])
 
 
 def _clients() -> list[dict[str, Any]]:
@@ -54,20 +53,6 @@ def _clients() -> list[dict[str, Any]]:
         }
         for name, key in ((world.CLIENT, QUIET), ("flood", FLOOD))
     ]
-
-
-def _figures(
-    kind: str, measured: dict[str, list[float]], alone: dict[str, list[float]] | None
-) -> Iterator[Figure]:
-    for what, times in measured.items():
-        for percent in (50, 99):
-            value, baseline = _quantile(times, percent), _quantile(alone[what], percent) if alone else None
-            ratio = round(value / baseline, 2) if baseline else None
-            yield Figure(f"fairness.{kind}.{what}_p{percent}", value, "ms", baseline, ratio)
-
-
-def _quantile(times: list[float], percent: int) -> float:
-    return round(quantiles(times, n=100, method="inclusive")[percent - 1] * 1000, 2)
 
 
 # ---- measured client -------------------------------------------------------------------------------------------------
@@ -104,18 +89,6 @@ def _call(number: str) -> dict[str, str]:
 
 
 # ---- flooding client, in a separate process --------------------------------------------------------------------------
-
-
-@contextmanager
-def _flood(port: int, kind: Literal["batches", "streams"]) -> Iterator[None]:
-    words = [sys.executable, "-m", "tests.bench.fairness", str(port), kind]
-    with subprocess.Popen(words, stdout=subprocess.PIPE, cwd=ROOT, env=os.environ) as process:
-        try:
-            assert process.stdout is not None
-            process.stdout.readline()
-            yield
-        finally:
-            process.kill()
 
 
 async def _send(port: int, kind: str) -> None:

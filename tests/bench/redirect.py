@@ -3,21 +3,17 @@
 The gate runs with all features on and a synced log. Both servers get the same INVITEs, one server after the other.
 """
 
-import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
-from statistics import median
 
-import msgspec
 from msgspec import Struct
 
 from dialgate.tools.bench import BenchError, Figure, servers, world
 from dialgate.tools.bench.load import Load
 from dialgate.tools.bench.servers import Server
-from tests.bench import COUNTRIES, ROOT
+from tests.bench import COUNTRIES, compare, load_generator
 
 _CONCURRENT = 64
 _ALLOWED_AT_LEAST = 0.8
@@ -65,15 +61,14 @@ def run(calls: int = 10_000, rounds: int = 5, countries: Path = COUNTRIES) -> It
 
 
 def _round(ours: Server, theirs: Server, numbers: Iterator[int], calls: int) -> tuple[_Turn, _Turn]:
-    lines = "".join(f"+{number}\n" for number in islice(numbers, calls)).encode()
-    return _turn(ours, lines), _turn(theirs, lines)
+    chosen = list(islice(numbers, calls))
+    return _turn(ours, chosen), _turn(theirs, chosen)
 
 
-def _turn(server: Server, lines: bytes) -> _Turn:
-    words = [sys.executable, "-m", "tests.bench.redirect_load", str(server.port), str(_CONCURRENT)]
+def _turn(server: Server, numbers: list[int]) -> _Turn:
     before = server.cpu()
-    ran = subprocess.run(words, input=lines, check=True, stdout=subprocess.PIPE, cwd=ROOT)
-    return _Turn(msgspec.json.decode(ran.stdout, type=Load), server.cpu() - before)
+    load = load_generator.run("redirect_load", server, _CONCURRENT, numbers)
+    return _Turn(load, server.cpu() - before)
 
 
 def _figures(done: list[tuple[_Turn, _Turn]]) -> Iterator[Figure]:
@@ -84,21 +79,11 @@ def _figures(done: list[tuple[_Turn, _Turn]]) -> Iterator[Figure]:
         raise BenchError(
             f"{failed} INVITEs got no response and {allowed:.0%} were allowed, so the figures would not be representative"
         )
-    yield _compared("redirect.invites", "1/s", [(ours.rate, theirs.rate) for ours, theirs in done])
+    yield compare("redirect.invites", "1/s", [(ours.rate, theirs.rate) for ours, theirs in done])
     cpu = [
         (ours.load.requests / ours.cpu, theirs.load.requests / max(theirs.cpu, 0.01)) for ours, theirs in done
     ]
-    yield _compared("redirect.invites_a_core", "1/cpu s", cpu)
-    yield _compared("redirect.p50", "us", [(ours.load.p50, theirs.load.p50) for ours, theirs in done])
-    yield _compared("redirect.p99", "us", [(ours.load.p99, theirs.load.p99) for ours, theirs in done])
+    yield compare("redirect.invites_a_core", "1/cpu s", cpu)
+    yield compare("redirect.p50", "us", [(ours.load.p50, theirs.load.p50) for ours, theirs in done])
+    yield compare("redirect.p99", "us", [(ours.load.p99, theirs.load.p99) for ours, theirs in done])
     yield Figure("redirect.allowed", round(allowed, 3), "share")
-
-
-def _compared(name: str, unit: str, pairs: list[tuple[float, float]]) -> Figure:
-    return Figure(
-        name,
-        round(median(ours for ours, _ in pairs), 1),
-        unit,
-        round(median(theirs for _, theirs in pairs), 1),
-        round(median(ours / theirs for ours, theirs in pairs), 3),
-    )

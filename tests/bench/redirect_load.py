@@ -1,20 +1,17 @@
 """A load generator that sends INVITEs over UDP like a session border controller, in a separate process.
 
-`python -m tests.bench.redirect_load PORT CONCURRENT` reads one called number per line from stdin and prints a `Load` as
-JSON. The generator acknowledges each final response and sends the next INVITE. An INVITE without a response for two
-seconds has failed.
+It acknowledges each final response and sends the next INVITE. An INVITE without a response for two seconds has failed.
 """
 
 import asyncio
-import sys
 import time
+from collections.abc import Iterator
 from typing import cast
 
-import msgspec
-import uvloop
-
-from dialgate.tools.bench.load import HOST, Load
+from dialgate.tools.bench.load import HOST
 from dialgate.tools.bench.world import CALLER_ID
+from tests.bench import load_generator
+from tests.bench.load_generator import Responses
 
 _T1, _TRIES = 0.5, 4
 _REQUEST = (
@@ -62,49 +59,23 @@ class _Sbc(asyncio.DatagramProtocol):
         return b""
 
 
-async def _asking(port: int, ahead: "list[str]", waits: list[float], allowed: list[bool]) -> None:
+async def send(port: int, numbers: Iterator[str], responses: Responses) -> None:
     loop = asyncio.get_running_loop()
     transport, sbc = await loop.create_datagram_endpoint(_Sbc, remote_addr=(HOST, port))
-    while ahead:
-        fields = {
-            "to": ahead.pop(),
-            "caller": CALLER_ID,
-            "port": sbc.own,
-            "at": f"{sbc.own}-{len(ahead)}-{time.time_ns()}",
-        }
+    for to in numbers:
+        fields = {"to": to, "caller": CALLER_ID, "port": sbc.own, "at": f"{sbc.own}-{time.time_ns()}"}
         begun = time.perf_counter()
         response = await sbc.response_to(
             (_REQUEST + _MORE).format(method="INVITE", tag="", **fields).encode()
         )
         if not response:
             continue
-        waits.append(time.perf_counter() - begun)
-        allowed.append(response.startswith(b"SIP/2.0 302"))
+        responses.append((time.perf_counter() - begun, response.startswith(b"SIP/2.0 302")))
         transport.sendto(
             (_REQUEST + "Content-Length: 0\r\n\r\n").format(method="ACK", tag=";tag=x", **fields).encode()
         )
     transport.close()
 
 
-async def drive(port: int, concurrent: int, numbers: list[str]) -> Load:
-    waits: list[float] = []
-    allowed: list[bool] = []
-    sent, began = len(numbers), time.perf_counter()
-    await asyncio.gather(*(_asking(port, numbers, waits, allowed) for _ in range(concurrent)))
-    seconds = time.perf_counter() - began
-    waits.sort()
-    return Load(
-        requests=len(waits),
-        failed=sent - len(waits),
-        allowed=sum(allowed),
-        seconds=seconds,
-        p50=waits[len(waits) // 2] * 1e6,
-        p99=waits[len(waits) * 99 // 100] * 1e6,
-        slowest=waits[-1] * 1e6,
-    )
-
-
 if __name__ == "__main__":
-    numbers = sys.stdin.read().split()
-    load = uvloop.run(drive(int(sys.argv[1]), int(sys.argv[2]), numbers))
-    sys.stdout.buffer.write(msgspec.json.encode(load))
+    load_generator.main(send, str)

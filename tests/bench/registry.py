@@ -194,8 +194,6 @@ NIGHT = """
 import os, resource, sys
 os.nice(10)  # as in its systemd unit, so that the gate has priority
 from registry_sync.cli import app
-from tests.support import yaml_files
-from tests.support import yaml_files
 try:
     app(["run", "--once", "--json", "--registries", sys.argv[1]])
 finally:

@@ -30,7 +30,7 @@ from dialgate.shipping.stream import StreamShipping
 from dialgate.shipping.target import Folder
 from dialgate.tools.bench import BenchError, Figure, servers, world
 from dialgate.tools.bench.http import Turn, run_turn
-from tests.bench import COUNTRIES
+from tests.bench import COUNTRIES, compare
 from tests.support import yaml_files
 
 _NAME, _PATIENCE = "bench", 60.0
@@ -127,13 +127,7 @@ def _effect_on_gate(rounds: list[Round]) -> Iterator[Figure]:
     for which in ("shipping", "hung"):
         for name, unit, measure in measures:
             pairs = [(measure(getattr(turns, which)), measure(turns.alone)) for turns in rounds]
-            yield Figure(
-                f"ship.beside_{which}.{name}",
-                round(median(one for one, _ in pairs), 1),
-                unit,
-                round(median(other for _, other in pairs), 1),
-                round(median(one / other for one, other in pairs), 3),
-            )
+            yield compare(f"ship.beside_{which}.{name}", unit, pairs)
     yield Figure("ship.stream.delay", round(median(turns.delay for turns in rounds), 2), "s")
 
 

@@ -11,17 +11,16 @@ import socket
 import subprocess
 import tempfile
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
-from statistics import median
 from typing import Final
 
 from msgspec import Struct
 
 from dialgate.tools.bench import BenchError, Figure, servers, world
-from tests.bench import COUNTRIES, ROOT, kamailio
+from tests.bench import COUNTRIES, ROOT, compare, kamailio
 from tests.bench.kamailio import Site
 
 SHIPPED: Final = ROOT / "deploy" / "kamailio"
@@ -150,6 +149,10 @@ class _Load(Struct, frozen=True):
     lost: int
     seconds: float
 
+    @property
+    def rate(self) -> float:
+        return self.calls / self.seconds
+
 
 class _Round(Struct, frozen=True):
     ours: _Load
@@ -277,21 +280,10 @@ def _turn(folder: Path, port: int, numbers: list[int]) -> _Load:
 
 
 def _figures(rounds: list[_Round]) -> Iterator[Figure]:
-    yield _compared("sip.calls", "1/s", rounds, lambda load: load.calls / load.seconds)
+    yield compare("sip.calls", "1/s", [(turns.ours.rate, turns.theirs.rate) for turns in rounds])
     yield Figure(
         "sip.lost",
         sum(turns.ours.lost for turns in rounds),
         "calls",
         sum(turns.theirs.lost for turns in rounds),
-    )
-
-
-def _compared(name: str, unit: str, rounds: list[_Round], measure: Callable[[_Load], float]) -> Figure:
-    pairs = [(measure(turns.ours), measure(turns.theirs)) for turns in rounds]
-    return Figure(
-        name,
-        round(median(ours for ours, _ in pairs), 1),
-        unit,
-        round(median(theirs for _, theirs in pairs), 1),
-        round(median(ours / theirs for ours, theirs in pairs), 3),
     )

@@ -7,16 +7,13 @@ measures the time until a check is denied because of it.
 
 import asyncio
 import itertools
-import os
-import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager
 from io import BytesIO
 from pathlib import Path
-from statistics import quantiles
 from typing import Any, Final
 
 from aiohttp import ClientSession, ClientTimeout, TCPConnector
@@ -24,7 +21,7 @@ from aiohttp import ClientSession, ClientTimeout, TCPConnector
 from dialgate.core.model import DAY, HOUR
 from dialgate.runtime.clock import wall_clock
 from dialgate.tools.bench import Figure, servers
-from tests.bench import ROOT
+from tests.bench import background, compare_times
 from tests.support.world import CALLER, KEY, SCOPES, client, publish_answers, write_folder
 
 SECONDS: Final = 10.0
@@ -51,24 +48,13 @@ def run() -> Iterator[Figure]:
         )
         with servers.gate(config) as gate:
             alone = asyncio.run(_alone(gate.port))
-            yield from _figures("quiet", alone, None)
-            with _uploading(gate.port):
+            yield from compare_times("uploads.quiet_check", alone, None)
+            with background("-m", "tests.bench.uploads", str(gate.port)):
                 busy, bound = asyncio.run(_busy(gate.port, data))
-            yield from _figures("uploads", busy, alone)
+            yield from compare_times("uploads.uploads_check", busy, alone)
             for what, seconds in bound.items():
                 yield Figure(f"uploads.bind_{what}", round(seconds, 3), "s")
             yield Figure("uploads.gate_memory", _peak(gate.pid), "MB")
-
-
-def _figures(kind: str, measured: list[float], alone: list[float] | None) -> Iterator[Figure]:
-    for percent in (50, 99):
-        value, baseline = _quantile(measured, percent), _quantile(alone, percent) if alone else None
-        ratio = round(value / baseline, 2) if baseline else None
-        yield Figure(f"uploads.{kind}_check_p{percent}", value, "ms", baseline, ratio)
-
-
-def _quantile(times: list[float], percent: int) -> float:
-    return round(quantiles(times, n=100, method="inclusive")[percent - 1] * 1000, 2)
 
 
 def _peak(process: int) -> int:
@@ -154,18 +140,6 @@ def _call(number: str) -> dict[str, str]:
 
 
 # ---- uploads, in a separate process ----------------------------------------------------------------------------------
-
-
-@contextmanager
-def _uploading(port: int) -> Iterator[None]:
-    words = [sys.executable, "-m", "tests.bench.uploads", str(port)]
-    with subprocess.Popen(words, stdout=subprocess.PIPE, cwd=ROOT, env=os.environ) as process:
-        try:
-            assert process.stdout is not None
-            process.stdout.readline()
-            yield
-        finally:
-            process.kill()
 
 
 async def _send(port: int) -> None:

@@ -9,7 +9,6 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from statistics import median
 from typing import Final
 
 from msgspec import Struct
@@ -17,7 +16,7 @@ from msgspec import Struct
 from dialgate.tools.bench import Figure, servers, world
 from dialgate.tools.bench.http import CONNECTIONS, EMPTY, run_turn
 from dialgate.tools.bench.servers import Server
-from tests.bench import COUNTRIES
+from tests.bench import COUNTRIES, compare
 
 _COUNTS: Final = (1, 2, 4)
 
@@ -55,8 +54,8 @@ def run(requests: int = 6_000, rounds: int = 15, countries: Path = COUNTRIES) ->
                 measured[count].empty.append(_processor_time(bare[count], made.key, bodies, connections))
     alone = measured[_COUNTS[0]]
     for count, times in measured.items():
-        yield _compared(f"workers.{count}.server_cpu", times.gate[1:], alone.gate[1:])
-        yield _compared(f"workers.{count}.empty_cpu", times.empty[1:], alone.empty[1:])
+        yield compare(f"workers.{count}.server_cpu", "us", zip(times.gate[1:], alone.gate[1:], strict=True))
+        yield compare(f"workers.{count}.empty_cpu", "us", zip(times.empty[1:], alone.empty[1:], strict=True))
 
 
 def _world(folder: Path, countries: Path, url: str, count: int, size: int) -> world.World:
@@ -75,8 +74,3 @@ def _processor_time(on: list[Server], key: str, bodies: bytes, connections: int)
     before = sum(server.cpu() for server in on)
     load = run_turn(on[0], key, bodies, connections).load
     return (sum(server.cpu() for server in on) - before) / load.requests * 1e6
-
-
-def _compared(name: str, times: list[float], alone: list[float]) -> Figure:
-    ratio = median(one / first for one, first in zip(times, alone, strict=True))
-    return Figure(name, round(median(times), 1), "us", round(median(alone), 1), round(ratio, 3))
