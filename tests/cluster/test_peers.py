@@ -35,7 +35,7 @@ from dialgate.runtime.clock import wall_clock
 from dialgate.store import StoreUnavailable
 from dialgate.tools.conformance.gates import listening
 from tests.interfaces.console import test_console
-from tests.subjects.test_subjects import CLIENTS, CONSENT, PERSON, ask, get, report, send
+from tests.subjects.test_subjects import CLIENTS, CONSENT, PERSON, ask, report
 from tests.support import redis_servers, world, yaml_files
 from tests.support.damage import flip
 from tests.support.ports import free_port
@@ -81,12 +81,12 @@ async def replicate(gate: World) -> None:
 
 
 async def call(gate: World, **changes: Any) -> str:
-    answer = await send(gate, "/v1/check", {**CALL, **changes}, 200)
+    answer = await gate.post("/v1/check", {**CALL, **changes}, 200)
     return str(answer["decision_id"])
 
 
 async def decisions(gate: World, *more: str) -> Any:
-    return await get(gate, f"/v1/decisions?{'&'.join((f'number={PERSON}', PURPOSE, *more))}")
+    return await gate.get(f"/v1/decisions?{'&'.join((f'number={PERSON}', PURPOSE, *more))}")
 
 
 def keys_of(gate: World) -> Keys:
@@ -163,18 +163,18 @@ async def test_unknown_page_start_is_an_error(gates: list[World]) -> None:
     rome, milan = gates
     name = await call(rome)
     set_peer(milan, "rome", f"http://127.0.0.1:{free_port()}")
-    response = await get(milan, f"/v1/decisions?number={PERSON}&{PURPOSE}&before={name}", 503)
+    response = await milan.get(f"/v1/decisions?number={PERSON}&{PURPOSE}&before={name}", 503)
     assert response["error"]["code"] == "peer.unheard"
 
 
 async def test_decision_is_found_at_any_gate(gates: list[World]) -> None:
     rome, milan = gates
     name = await call(rome)
-    assert (await get(milan, f"/v1/decisions/{name}"))["decision_id"] == name
-    unknown = await get(milan, "/v1/decisions/00000000-1", 404)
+    assert (await milan.get(f"/v1/decisions/{name}"))["decision_id"] == name
+    unknown = await milan.get("/v1/decisions/00000000-1", 404)
     assert unknown["error"]["code"] == "decision.unknown"
     set_peer(milan, "rome", f"http://127.0.0.1:{free_port()}")
-    unheard = await get(milan, f"/v1/decisions/{name}", 503)
+    unheard = await milan.get(f"/v1/decisions/{name}", 503)
     assert (unheard["error"]["code"], "rome" in unheard["error"]["message"]) == ("peer.unheard", True)
 
 
@@ -264,7 +264,7 @@ async def test_access_report_covers_every_gate(gates: list[World]) -> None:
 
 async def erase(gate: World) -> Any:
     request = await ask(gate, "erasure")
-    return await send(gate, f"/v1/subjects/{PERSON}/erasure", {"request": request["id"]}, 200)
+    return await gate.post(f"/v1/subjects/{PERSON}/erasure", {"request": request["id"]}, 200)
 
 
 def about(response: Any, what: str) -> dict[str, Any]:
@@ -274,7 +274,7 @@ def about(response: Any, what: str) -> dict[str, Any]:
 
 async def test_consent_used_by_another_gate_is_restricted(gates: list[World]) -> None:
     rome, milan = gates
-    await send(rome, "/v1/consents", CONSENT)
+    await rome.post("/v1/consents", CONSENT)
     await call(rome)
     response = await erase(milan)
     assert about(response, "consent")["done"] == "restricted"
@@ -283,7 +283,7 @@ async def test_consent_used_by_another_gate_is_restricted(gates: list[World]) ->
 
 async def test_consent_used_by_no_gate_is_erased(gates: list[World]) -> None:
     rome, milan = gates
-    await send(rome, "/v1/consents", CONSENT)
+    await rome.post("/v1/consents", CONSENT)
     response = await erase(milan)
     assert (about(response, "consent")["done"], response["missing"]) == ("erased", {})
 
@@ -293,27 +293,27 @@ async def test_erasure_waits_for_a_missing_gate_but_suppresses_at_once(
 ) -> None:
     rome, milan = gates
     await replicate(milan)
-    await send(rome, "/v1/consents", CONSENT)
+    await rome.post("/v1/consents", CONSENT)
     away = f"http://127.0.0.1:{free_port()}"
     set_peer(milan, "rome", away)
     path = f"/v1/subjects/{PERSON}/erasure"
     body = {"request": (await ask(milan, "erasure"))["id"]}
-    response = await send(milan, path, body, 200)
+    response = await milan.post(path, body, 200)
     for what in ("consent", "call list"):
         assert (about(response, what)["done"], "rome" in about(response, what)["why"]) == ("kept", True)
     assert list(response["missing"]) == ["rome"]
-    assert (await send(rome, "/v1/check", CALL, 200))["reasons"][0]["code"] == "revocation.revoked"
+    assert (await rome.post("/v1/check", CALL, 200))["reasons"][0]["code"] == "revocation.revoked"
     code, _, errors = await command(gates, milan, "subject", "erase", CLEAR, "--request", body["request"])
     assert (code, errors) == (0, "")  # the command has rome's URL
     assert [entry["kind"] for entry in (await report(rome))["ledger"]] == ["revoked"]
-    await send(milan, path, body, 409)  # it is closed now
+    await milan.post(path, body, 409)  # it is closed now
 
 
 async def test_request_stays_open_if_a_gate_cannot_clear_its_lists(gates: list[World]) -> None:
     """The lists cleared so far stay cleared. Permissions are erased when all gates are done."""
     rome, milan = gates
     await replicate(milan)
-    await send(rome, "/v1/consents", CONSENT)
+    await rome.post("/v1/consents", CONSENT)
     lost = rome.folder / "lost"
     lost.mkdir()
     (lost / "holds.json").write_text("{")
@@ -321,11 +321,11 @@ async def test_request_stays_open_if_a_gate_cannot_clear_its_lists(gates: list[W
     whole, erasing.holds = erasing.holds, SharedHolds(Holds(lost, keys), keys, erasing.peers)
     request = {"request": (await ask(milan, "erasure"))["id"]}
     path = f"/v1/subjects/{PERSON}/erasure"
-    response = await send(milan, path, request, 200)
+    response = await milan.post(path, request, 200)
     assert list(response["missing"]) == ["rome"]
     assert (about(response, "call list")["done"], about(response, "consent")["done"]) == ("erased", "kept")
     erasing.holds = whole
-    response = await send(milan, path, request, 200)
+    response = await milan.post(path, request, 200)
     assert (response["missing"], about(response, "consent")["done"]) == ({}, "erased")
 
 
@@ -426,7 +426,7 @@ async def test_replayed_hold_request_changes_nothing(gates: list[World]) -> None
 async def test_data_held_by_another_gate_is_not_erased(gates: list[World]) -> None:
     rome, milan = gates
     await replicate(milan)
-    await send(milan, "/v1/consents", CONSENT)
+    await milan.post("/v1/consents", CONSENT)
     Holds(rome.folder / "data", keys_of(rome)).add(CLEAR, at=NOW, by="dpo", reason="case 4711")
     before = {path.name for path in (rome.folder / "data" / "lists").iterdir()}
     response = await erase(milan)
@@ -473,18 +473,18 @@ def test_months_are_not_retired_while_a_gate_is_missing(tmp_path: Path) -> None:
 async def test_outcome_may_be_reported_to_any_gate(gates: list[World]) -> None:
     rome, milan = gates
     name = await call(rome)
-    await send(milan, "/v1/outcomes", {"decision_id": name, "outcome": "answered"}, 200)
+    await milan.post("/v1/outcomes", {"decision_id": name, "outcome": "answered"}, 200)
     for gate in gates:
-        for found in ((await decisions(gate))["decisions"][0], await get(gate, f"/v1/decisions/{name}")):
+        for found in ((await decisions(gate))["decisions"][0], await gate.get(f"/v1/decisions/{name}")):
             assert [outcome["result"] for outcome in found["outcomes"]] == ["answered"]
 
 
 async def test_opt_out_may_be_reported_to_any_gate(gates: list[World]) -> None:
     rome, milan = gates
     name = await call(rome)
-    done = await send(milan, "/v1/outcomes", {"decision_id": name, "outcome": "opt_out"}, 200)
+    done = await milan.post("/v1/outcomes", {"decision_id": name, "outcome": "opt_out"}, 200)
     assert done["revocation"]["seq"] == 1
-    answer = await send(rome, "/v1/check", {**CALL, "call_id": "again"}, 200)
+    answer = await rome.post("/v1/check", {**CALL, "call_id": "again"}, 200)
     assert answer["reasons"][0]["code"] == "revocation.revoked"
 
 
@@ -497,10 +497,10 @@ async def test_opt_out_binds_even_if_the_deciding_gate_is_missing(gates: list[Wo
     rome, milan = gates
     name = await call(rome)
     set_peer(milan, "rome", f"http://127.0.0.1:{free_port()}")
-    done = await send(milan, "/v1/outcomes", {"decision_id": name, "outcome": "opt_out"}, 200)
+    done = await milan.post("/v1/outcomes", {"decision_id": name, "outcome": "opt_out"}, 200)
     assert done["revocation"]["seq"] == 1
     for gate in gates:
-        answer = await send(gate, "/v1/check", {**CALL, "call_id": gate.app.config.settings.node}, 200)
+        answer = await gate.post("/v1/check", {**CALL, "call_id": gate.app.config.settings.node}, 200)
         assert answer["reasons"][0]["code"] == "revocation.revoked"
     (entry,) = (await report(rome))["ledger"]
     assert (entry["kind"], entry["channel"], entry["proof"]) == ("revoked", "call", f"decision:{name}")
@@ -517,9 +517,9 @@ async def test_opt_out_is_refused_if_the_controller_is_ambiguous(gates: list[Wor
     kept = milan.folder / "data" / "kept"
     yaml_files.write(kept / "0", another)
     assert owners(kept, "acme-fibre") == {"acme", "acme-2"}
-    await send(milan, "/v1/outcomes", {"decision_id": name, "outcome": "opt_out"}, 503)
+    await milan.post("/v1/outcomes", {"decision_id": name, "outcome": "opt_out"}, 503)
     (kept / "0").unlink()
-    await send(milan, "/v1/outcomes", {"decision_id": name, "outcome": "opt_out"}, 200)
+    await milan.post("/v1/outcomes", {"decision_id": name, "outcome": "opt_out"}, 200)
 
 
 async def test_only_the_owner_learns_that_the_record_of_a_decision_is_missing(gates: list[World]) -> None:
@@ -576,7 +576,7 @@ async def test_outcome_is_kept_if_its_gate_is_missing_later(
 ) -> None:
     rome = gates[0]
     name = await call(rome)
-    await send(rome, "/v1/outcomes", {"decision_id": name, "outcome": "answered"}, 200)
+    await rome.post("/v1/outcomes", {"decision_id": name, "outcome": "answered"}, 200)
     question = FindDecisions(number=CLEAR, sees=Visibility())
     (found,) = decision_search.about(Inquiry(rome.folder / "data", keys_of(rome)), question).found
     for reports in ((), found.outcomes):
@@ -611,9 +611,9 @@ async def test_removed_gate_can_be_forgotten(gates: list[World]) -> None:
 
 async def test_list_is_replicated_to_every_gate(gates: list[World]) -> None:
     _, milan = gates
-    assert (await send(milan, "/v1/check", CALL, 200))["reasons"][0]["code"] == "list.unknown"
+    assert (await milan.post("/v1/check", CALL, 200))["reasons"][0]["code"] == "list.unknown"
     await replicate(milan)
-    assert (await send(milan, "/v1/check", {**CALL, "call_id": "again"}, 200))["decision"] == "allow"
+    assert (await milan.post("/v1/check", {**CALL, "call_id": "again"}, 200))["decision"] == "allow"
     paths = [next((gate.folder / "data" / "lists").iterdir()) for gate in gates]
     assert paths[0].read_bytes() == paths[1].read_bytes()
 
@@ -660,10 +660,10 @@ async def test_damaged_copy_of_a_peer_is_not_used(gates: list[World]) -> None:
     flip(path)
     await replicate(milan)
     assert list((milan.folder / "data" / "lists").iterdir()) == []
-    assert (await send(milan, "/v1/check", CALL, 200))["reasons"][0]["code"] == "list.unknown"
+    assert (await milan.post("/v1/check", CALL, 200))["reasons"][0]["code"] == "list.unknown"
     path.write_bytes(whole)
     await replicate(milan)
-    assert (await send(milan, "/v1/check", {**CALL, "call_id": "again"}, 200))["decision"] == "allow"
+    assert (await milan.post("/v1/check", {**CALL, "call_id": "again"}, 200))["decision"] == "allow"
 
 
 async def test_damaged_file_is_copied_again(gates: list[World]) -> None:
@@ -675,7 +675,7 @@ async def test_damaged_file_is_copied_again(gates: list[World]) -> None:
     milan.app.gate._gatherer.use_lists({})
     await replicate(milan)
     assert path.read_bytes() == whole
-    assert (await send(milan, "/v1/check", CALL, 200))["decision"] == "allow"
+    assert (await milan.post("/v1/check", CALL, 200))["decision"] == "allow"
 
 
 async def test_list_is_copied_from_a_gate_that_has_it(gates: list[World]) -> None:
@@ -687,7 +687,7 @@ async def test_list_is_copied_from_a_gate_that_has_it(gates: list[World]) -> Non
     milan.app.reload(structs.replace(config, settings=structs.replace(config.settings, peers=peers)))
     assert next(iter(peers)) == "genoa"
     await replicate(milan)
-    assert (await send(milan, "/v1/check", CALL, 200))["decision"] == "allow"
+    assert (await milan.post("/v1/check", CALL, 200))["decision"] == "allow"
 
 
 @pytest.mark.parametrize(

@@ -84,14 +84,11 @@ class Watch(Struct):
     async def ask(self, numbers: Sequence[str], **changes: str) -> list[str]:
         """Check these numbers and return the decision ids."""
         calls = [{**CALL, "to": number, **changes} for number in numbers]
-        async with self.made.client.post("/v1/checks", json={"calls": calls}) as answer:
-            assert answer.status == 200, await answer.text()
-            settings = (await answer.json())["answers"]
-        return [item["decision_id"] for item in settings]
+        response = await self.made.post("/v1/checks", {"calls": calls}, 200)
+        return [item["decision_id"] for item in response["answers"]]
 
     async def post(self, path: str, body: dict[str, Any], status: int = 200) -> None:
-        async with self.made.client.post(path, json=body) as answer:
-            assert answer.status == status, await answer.text()
+        await self.made.post(path, body, status)
 
 
 @asynccontextmanager

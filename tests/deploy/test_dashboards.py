@@ -79,24 +79,22 @@ def test_every_panel_has_a_unique_title_a_unit_and_the_selected_source(name: str
 # ---- every panel with a working gate ---------------------------------------------------------------------------------
 
 
-async def post(world: World, path: str, **body: Any) -> dict[str, Any]:
-    async with world.client.post(path, json=body) as answer:
-        assert answer.status < 300, await answer.text()
-        response: dict[str, Any] = await answer.json() if answer.content_type == "application/json" else {}
-        return response
-
-
 async def use_everything(world: World) -> None:
     """Produce data for every panel."""
     for number in (CLEAR, LISTED, "+390612349912"):
         response = await check(world.client, to=number)
         if response["decision"] == "allow":
-            await post(world, "/v1/outcomes", decision_id=response["decision_id"], outcome="answered")
-    await post(world, "/v1/revocations", number=CLEAR, channel="mail", proof="mail/1")
-    await post(world, f"/v1/subjects/{CLEAR}/requests", kind="access", identified="code", channel="pec")
-    async with world.client.get(f"/v1/subjects/{CLEAR}", params={"purpose": "access"}) as answer:
-        assert answer.status == 200, await answer.text()
-    await post(world, "/v1/caller-ids/proofs", caller_id=LINE, kind="probe", evidence="called back")
+            await world.post(
+                "/v1/outcomes", {"decision_id": response["decision_id"], "outcome": "answered"}, 200
+            )
+    await world.post("/v1/revocations", {"number": CLEAR, "channel": "mail", "proof": "mail/1"})
+    await world.post(
+        f"/v1/subjects/{CLEAR}/requests", {"kind": "access", "identified": "code", "channel": "pec"}
+    )
+    await world.get(f"/v1/subjects/{CLEAR}?purpose=access")
+    await world.post(
+        "/v1/caller-ids/proofs", {"caller_id": LINE, "kind": "probe", "evidence": "called back"}, 204
+    )
     await world.app.tick()
 
 

@@ -60,23 +60,17 @@ async def gate(store: dict[str, Any], tmp_path: Path) -> AsyncIterator[World]:
 
 async def load_list(made: World) -> None:
     world.publish_answers(made.app.config.data, dict.fromkeys(NUMBERS, False), NOW - DAY)
-    await post(made, "/v1/lists", {**world.LIST, "numbers": NUMBERS})
+    await made.post("/v1/lists", {**world.LIST, "numbers": NUMBERS})
     await made.app.tick()
 
 
-async def post(made: World, path: str, body: dict[str, Any], status: int = 201) -> Any:
-    async with made.client.post(path, json=body) as answer:
-        assert answer.status in {status, 200}, await answer.text()
-        return await answer.json()
-
-
 async def check(made: World, to: str) -> Any:
-    return await post(made, "/v1/check", {"to": to, "from": CALLER, "campaign": "acme-fibre"})
+    return await made.post("/v1/check", {"to": to, "from": CALLER, "campaign": "acme-fibre"}, 200)
 
 
 async def call(made: World, to: str, outcome: str) -> None:
     answer = await check(made, to)
-    await post(made, "/v1/outcomes", {"decision_id": answer["decision_id"], "outcome": outcome})
+    await made.post("/v1/outcomes", {"decision_id": answer["decision_id"], "outcome": outcome}, 200)
 
 
 def codes(answer: Any) -> list[str]:
@@ -118,9 +112,9 @@ async def test_answered_calls_keep_the_campaign_within_its_limit(gate: World) ->
 
 async def test_a_call_allowed_before_is_not_repeated_once_the_campaign_is_paused(gate: World) -> None:
     question = {"to": NUMBERS[9], "from": CALLER, "campaign": "acme-fibre", "call_id": "a"}
-    assert (await post(gate, "/v1/check", question))["decision"] == "allow"
+    assert (await gate.post("/v1/check", question, 200))["decision"] == "allow"
     await pause(gate)
-    assert codes(await post(gate, "/v1/check", question)) == ["pacing.abandoned"]
+    assert codes(await gate.post("/v1/check", question, 200)) == ["pacing.abandoned"]
 
 
 async def test_an_officer_lifts_the_pause_with_a_ground(gate: World) -> None:
@@ -132,7 +126,7 @@ async def test_an_officer_lifts_the_pause_with_a_ground(gate: World) -> None:
     ]
     assert [limit["since"] for limit in listed["limits"]] == ["2026-11-23T23:00:00.000Z"]
     path = "/v1/campaigns/acme-fibre/lift"
-    receipt = await post(gate, path, {"ground": "dialer slowed down", "actor": "dpo", "proof": "ticket 7"})
+    receipt = await gate.post(path, {"ground": "dialer slowed down", "actor": "dpo", "proof": "ticket 7"})
     assert receipt["in_force"].startswith("now")
     lifted = receipt["campaign"]
     assert not lifted["paused"]
@@ -202,7 +196,7 @@ async def test_another_gate_on_the_store_pauses_the_campaign_too(tmp_path: Path)
         await pause(first)
         await other.app.tick()
         assert codes(await check(other, NUMBERS[8])) == ["pacing.abandoned"]
-        await post(first, "/v1/campaigns/acme-fibre/lift", {"ground": "dialer slowed down"})
+        await first.post("/v1/campaigns/acme-fibre/lift", {"ground": "dialer slowed down"})
         await other.app.tick()
         assert (await check(other, NUMBERS[8]))["decision"] == "allow"
 

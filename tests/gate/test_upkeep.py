@@ -3,7 +3,7 @@
 import asyncio
 import os
 import threading
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -142,15 +142,12 @@ async def test_upkeep_revocations_and_retirements_do_not_wait_for_other_work(tmp
             publish_answers(made.app.config.data, {CLEAR: True, LISTED: True}, NOW)
             await made.app.tick()
             assert (await check_call(made))[1] == "registry.listed"
-            await send(made, "/v1/outcomes", {"decision_id": allowed["decision_id"], "outcome": "opt_out"})
+            await made.post(
+                "/v1/outcomes", {"decision_id": allowed["decision_id"], "outcome": "opt_out"}, 200
+            )
             assert (await check_call(made))[1].startswith("revocation.")
-            await send(made, "/v1/revocations", {"number": LISTED})
-            await send(made, "/v1/lists/rome/retire", {})
-
-
-async def send(made: World, path: str, body: Mapping[str, Any]) -> None:
-    async with made.client.post(path, json=body) as answer:
-        assert answer.ok, await answer.text()
+            await made.post("/v1/revocations", {"number": LISTED})
+            await made.post("/v1/lists/rome/retire", {}, 200)
 
 
 async def test_work_of_one_purpose_does_not_wait_for_that_of_another() -> None:
@@ -213,7 +210,7 @@ async def test_opening_a_list_delays_no_round_and_no_retirement(tmp_path: Path) 
     """The file is a pipe, so opening it blocks until the other end is opened."""
     async with running(tmp_path) as made:
         await load_list(made)
-        await send(made, "/v1/lists", LIST | {"id": "large"})
+        await made.post("/v1/lists", LIST | {"id": "large"})
         upkeep = made.app._upkeep
         files = {
             call_list.id: tmp_path / "data/lists" / call_list.file

@@ -62,8 +62,7 @@ async def asterisk(tmp_path: Path) -> AsyncIterator[Pbx]:
     """Run a gate with a hundred numbers that may be called."""
     async with pbx.run_gate(tmp_path, fastagi={"deadline_seconds": 0.3}) as made:
         publish_answers(made.made.app.config.data, dict.fromkeys(POOL, False), NOW - HOUR)
-        async with made.made.client.post("/v1/lists", json={**LIST, "id": "pool", "numbers": POOL}) as answer:
-            assert answer.status == 201
+        await made.made.post("/v1/lists", {**LIST, "id": "pool", "numbers": POOL})
         await made.made.app.tick()
         yield made
 

@@ -34,27 +34,19 @@ CLIENTS = [
 async def gate(tmp_path: Path) -> AsyncIterator[World]:
     async with world.running(tmp_path, clients=CLIENTS) as running:
         world.publish_answers(running.app.config.data, {MOBILE: False}, NOW - 2 * HOUR)
-        await post(running, "/v1/lists", {**LIST, "basis": "consent", "numbers": [MOBILE]})
+        await running.post("/v1/lists", {**LIST, "basis": "consent", "numbers": [MOBILE]})
         await running.app.tick()
         yield running
 
 
-async def post(gate: World, path: str, body: dict[str, Any], status: int = 201) -> Any:
-    async with gate.client.post(path, json=body) as answer:
-        assert answer.status == status, await answer.text()
-        return await answer.json()
-
-
 async def check_codes(gate: World) -> list[str]:
     call = {"to": MOBILE, "from": CALLER, "campaign": "acme-fibre"}
-    return [reason["code"] for reason in (await post(gate, "/v1/check", call, 200)).get("reasons", [])]
+    return [reason["code"] for reason in (await gate.post("/v1/check", call, 200)).get("reasons", [])]
 
 
 async def read_state(gate: World) -> Any:
     path = f"/v1/consents?number={quote(MOBILE)}&purpose=case"
-    async with gate.client.get(path) as answer:
-        assert answer.status == 200, await answer.text()
-        return (await answer.json())["consents"][0]
+    return (await gate.get(path))["consents"][0]
 
 
 CASES: list[tuple[str, dict[str, Any], list[tuple[str, dict[str, Any]]]]] = [
@@ -74,13 +66,13 @@ CASES: list[tuple[str, dict[str, Any], list[tuple[str, dict[str, Any]]]]] = [
 async def test_state_equals_the_reason_of_the_next_decision(
     gate: World, reason: str, changes: dict[str, Any], events: list[tuple[str, dict[str, Any]]]
 ) -> None:
-    await post(gate, "/v1/consents", CONSENT | changes)
+    await gate.post("/v1/consents", CONSENT | changes)
     for path, body in events:
         if body.get("consent"):  # the new consent is for other goods, so a call would rely on the old one
             gate.hand.at += 1000
             later = {"id": "new", "collected_at": "2026-11-24T10:00:01+01:00", "goods": ["insurance"]}
-            await post(gate, "/v1/consents", CONSENT | later)
-        await post(gate, path, body)
+            await gate.post("/v1/consents", CONSENT | later)
+        await gate.post(path, body)
     state = await read_state(gate)
     assert (state["reason"], state["refused_for"]) == (reason, [])
     codes = await check_codes(gate)
@@ -89,11 +81,11 @@ async def test_state_equals_the_reason_of_the_next_decision(
 
 
 async def test_look_up_shows_a_consent_as_withdrawn_after_a_revocation(gate: World) -> None:
-    await post(gate, "/v1/consents", CONSENT)
+    await gate.post("/v1/consents", CONSENT)
     query = {"number": MOBILE, "purpose": "a letter", "controller": "acme"}
     async with browser(gate, OFFICER) as session:
         assert ">in force<" in await send(session, "/console/lookup", 200, **query)
-        await post(gate, *STOP)
+        await gate.post(*STOP)
         shown = await send(session, "/console/lookup", 200, **query)
     assert ">in force<" not in shown
     assert ">Consent withdrawn<" in shown
@@ -103,14 +95,14 @@ async def test_look_up_shows_a_consent_as_withdrawn_after_a_revocation(gate: Wor
 
 @pytest.mark.parametrize("scope", ["everyone", "controller"])
 async def test_revocation_for_controller_or_everyone_withdraws_the_consent(gate: World, scope: str) -> None:
-    await post(gate, "/v1/consents", CONSENT)
-    await post(gate, "/v1/revocations", {"number": MOBILE, "scope": scope})
+    await gate.post("/v1/consents", CONSENT)
+    await gate.post("/v1/revocations", {"number": MOBILE, "scope": scope})
     assert (await read_state(gate))["reason"] == "consent.withdrawn"
 
 
 async def test_revocation_for_one_campaign_leaves_the_consent_in_force_for_others(gate: World) -> None:
-    await post(gate, "/v1/consents", CONSENT)
-    await post(gate, "/v1/revocations", {"number": MOBILE, "scope": "campaign", "campaign": "acme-fibre"})
+    await gate.post("/v1/consents", CONSENT)
+    await gate.post("/v1/revocations", {"number": MOBILE, "scope": "campaign", "campaign": "acme-fibre"})
     state = await read_state(gate)
     assert (state["reason"], state["refused_for"]) == ("", ["acme-fibre"])
     async with browser(gate, OFFICER) as session:
@@ -119,7 +111,7 @@ async def test_revocation_for_one_campaign_leaves_the_consent_in_force_for_other
 
 
 async def test_enrolment_in_the_snapshot_voids_the_consent(gate: World) -> None:
-    await post(gate, "/v1/consents", CONSENT)
+    await gate.post("/v1/consents", CONSENT)
     world.publish_answers(gate.app.config.data, {MOBILE: True}, NOW - HOUR)
     await gate.app.tick()
     state = await read_state(gate)
@@ -128,15 +120,15 @@ async def test_enrolment_in_the_snapshot_voids_the_consent(gate: World) -> None:
 
 
 async def test_wrong_number_ends_the_consent(gate: World) -> None:
-    await post(gate, "/v1/consents", CONSENT)
+    await gate.post("/v1/consents", CONSENT)
     call = {"to": MOBILE, "from": CALLER, "campaign": "acme-fibre"}
-    allowed = await post(gate, "/v1/check", call, 200)
+    allowed = await gate.post("/v1/check", call, 200)
     outcome = {"decision_id": allowed["decision_id"], "outcome": "wrong_number"}
-    await post(gate, "/v1/outcomes", outcome, 200)
+    await gate.post("/v1/outcomes", outcome, 200)
     assert (await read_state(gate))["reason"] == "consent.wrong_number"
 
 
 async def test_consent_for_goods_of_no_campaign_is_in_force(gate: World) -> None:
-    await post(gate, "/v1/consents", CONSENT | {"goods": ["insurance"]})
+    await gate.post("/v1/consents", CONSENT | {"goods": ["insurance"]})
     state = await read_state(gate)
     assert (state["reason"], state["refused_for"]) == ("", [])

@@ -38,6 +38,7 @@ CONSENT = {
     "artefact_sha256": "a" * 64,
 }
 AGENT = "agent-key"
+AS_AGENT = {"Authorization": f"Bearer {AGENT}"}
 CLIENTS = [
     world.client("tests", KEY, *world.SCOPES, "subjects"),
     world.client("agents", AGENT, "check", "outcome", "revoke", "ledger", "read"),
@@ -48,21 +49,14 @@ CLIENTS = [
 async def gate(tmp_path: Path) -> AsyncIterator[World]:
     async with world.running(tmp_path, clients=CLIENTS) as running:
         world.publish_answers(running.app.config.data, {MOBILE: False}, NOW - 2 * HOUR)
-        await send(running, "/v1/consents", CONSENT)
-        await send(running, "/v1/lists", {**world.LIST, "basis": "consent", "numbers": [MOBILE]})
+        await running.post("/v1/consents", CONSENT)
+        await running.post("/v1/lists", {**world.LIST, "basis": "consent", "numbers": [MOBILE]})
         await running.app.tick()
         yield running
 
 
-async def send(gate: World, path: str, body: dict[str, Any], status: int = 201, key: str = KEY) -> Any:
-    headers = {"Authorization": f"Bearer {key}"}
-    async with gate.client.post(path, json=body, headers=headers) as answer:
-        assert answer.status == status, await answer.text()
-        return await answer.json()
-
-
 async def check(gate: World) -> Any:
-    return await send(gate, "/v1/check", CALL, 200)
+    return await gate.post("/v1/check", CALL, 200)
 
 
 async def reason(gate: World) -> str:
@@ -75,13 +69,11 @@ async def report(gate: World) -> Any:
     allowed = await check(gate)
     assert allowed["decision"] == "allow"
     outcome_report = {"decision_id": allowed["decision_id"], "outcome": "wrong_number"}
-    return await send(gate, "/v1/outcomes", outcome_report, 200, AGENT)
+    return await gate.post("/v1/outcomes", outcome_report, 200, **AS_AGENT)
 
 
 async def entries(gate: World, path: str = "wrong-numbers") -> Any:
-    async with gate.client.get(f"/v1/{path}?number={PERSON}&purpose=case") as answer:
-        assert answer.status == 200, await answer.text()
-        return (await answer.json())["entries"]
+    return (await gate.get(f"/v1/{path}?number={PERSON}&purpose=case"))["entries"]
 
 
 async def test_next_call_on_the_same_consent_is_denied_with_the_reason(gate: World) -> None:
@@ -110,28 +102,28 @@ async def test_report_outlives_the_attempts(gate: World) -> None:
 async def test_repeated_report_is_one_entry_even_after_a_lift(gate: World) -> None:
     receipt = await report(gate)
     outcome_report = {"decision_id": receipt["decision_id"], "outcome": "wrong_number"}
-    assert (await send(gate, "/v1/outcomes", outcome_report, 200))["wrong_number"]["seq"] == 2
+    assert (await gate.post("/v1/outcomes", outcome_report, 200))["wrong_number"]["seq"] == 2
     lift = {"ground": "error", "reason": "the wrong button"}
-    await send(gate, "/v1/wrong-numbers/2/lift", lift)
-    assert (await send(gate, "/v1/outcomes", outcome_report, 200))["wrong_number"]["seq"] == 2
+    await gate.post("/v1/wrong-numbers/2/lift", lift)
+    assert (await gate.post("/v1/outcomes", outcome_report, 200))["wrong_number"]["seq"] == 2
     assert await reason(gate) == "allow"
 
 
 async def test_officer_lifts_the_report_and_agent_may_not(gate: World) -> None:
     await report(gate)
     lift = {"ground": "confirmed", "reason": "a code sent to the number was read back", "actor": "dpo"}
-    refused = await send(gate, "/v1/wrong-numbers/2/lift", lift, 403, AGENT)
+    refused = await gate.post("/v1/wrong-numbers/2/lift", lift, 403, **AS_AGENT)
     assert refused["error"]["code"] == "auth.scope"
     for seq, ask, code in (
         (1, lift, "ledger.unknown"),
         (9, lift, "ledger.unknown"),
         (2, {**lift, "reason": " "}, ""),
     ):
-        answer = await send(gate, f"/v1/wrong-numbers/{seq}/lift", ask, 404 if code else 400)
+        answer = await gate.post(f"/v1/wrong-numbers/{seq}/lift", ask, 404 if code else 400)
         assert answer["error"]["code"] == (code or "request.invalid")
     assert await reason(gate) == "consent.wrong_number"
-    receipt = await send(gate, "/v1/wrong-numbers/2/lift", lift)
-    assert (await send(gate, "/v1/wrong-numbers/2/lift", lift))["seq"] == receipt["seq"]
+    receipt = await gate.post("/v1/wrong-numbers/2/lift", lift)
+    assert (await gate.post("/v1/wrong-numbers/2/lift", lift))["seq"] == receipt["seq"]
     assert await reason(gate) == "allow"
     _, lifted = await entries(gate)
     assert (lifted["kind"], lifted["actor"], lifted["details"]["ground"]) == (
@@ -159,10 +151,10 @@ async def test_command_lifts_the_report(gate: World) -> None:
 
 async def test_only_a_newer_consent_confirms_the_number(gate: World) -> None:
     await report(gate)
-    await send(gate, "/v1/consents", CONSENT)
+    await gate.post("/v1/consents", CONSENT)
     assert await reason(gate) == "consent.wrong_number"
     gate.hand.at += SECOND
-    await send(gate, "/v1/consents", {**CONSENT, "id": "form-2", "collected_at": "2026-11-24T10:00:01+01:00"})
+    await gate.post("/v1/consents", {**CONSENT, "id": "form-2", "collected_at": "2026-11-24T10:00:01+01:00"})
     assert await reason(gate) == "allow"
 
 
@@ -170,7 +162,7 @@ async def test_wrong_number_is_accepted_after_a_stricter_outcome(gate: World) ->
     allowed = await check(gate)
     for outcome in ("abandoned", "wrong_number"):
         outcome_report = {"decision_id": allowed["decision_id"], "outcome": outcome}
-        receipt = await send(gate, "/v1/outcomes", outcome_report, 200)
+        receipt = await gate.post("/v1/outcomes", outcome_report, 200)
     assert receipt["wrong_number"]["seq"] == 2
     gate.hand.at += 10 * DAY
     world.publish_answers(gate.app.config.data, {MOBILE: False}, gate.hand.at - HOUR)
@@ -180,10 +172,10 @@ async def test_wrong_number_is_accepted_after_a_stricter_outcome(gate: World) ->
 
 async def test_access_report_shows_the_report_and_erasure_keeps_it(gate: World) -> None:
     await report(gate)
-    asked = await send(
-        gate, f"/v1/subjects/{PERSON}/requests", {"kind": "erasure", "identified": "a call back"}
+    asked = await gate.post(
+        f"/v1/subjects/{PERSON}/requests", {"kind": "erasure", "identified": "a call back"}
     )
-    erased = await send(gate, f"/v1/subjects/{PERSON}/erasure", {"request": asked["id"]}, 200)
+    erased = await gate.post(f"/v1/subjects/{PERSON}/erasure", {"request": asked["id"]}, 200)
     done = {item["what"]: item["done"] for item in erased["items"]}
     assert done["wrong_number"] == "kept"
     async with gate.client.get(f"/v1/subjects/{PERSON}?purpose=case") as answer:

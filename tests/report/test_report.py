@@ -20,7 +20,6 @@ from dialgate.report import month
 from dialgate.report.page import axis_end
 from dialgate.report.tables import words
 from dialgate.texts import LANGUAGES
-from tests.deploy.test_dashboards import post
 from tests.observability.test_metrics import check
 from tests.support.world import CLEAR, LISTED, NOW, World, load_list, running
 
@@ -35,11 +34,12 @@ async def fill_day(world: World) -> None:
     await load_list(world)
     for outcome in ("answered", "abandoned"):
         result = await check(world.client, call_id=outcome)
-        await post(world, "/v1/outcomes", decision_id=result["decision_id"], outcome=outcome)
+        await world.post("/v1/outcomes", {"decision_id": result["decision_id"], "outcome": outcome}, 200)
     await check(world.client, to=LISTED)
     await check(world.client, to=UNKNOWN)
     requested_at = "2026-11-24T09:00:00+01:00"
-    await post(world, "/v1/revocations", number=CLEAR, channel="mail", proof="mail/1", at=requested_at)
+    revocation = {"number": CLEAR, "channel": "mail", "proof": "mail/1", "at": requested_at}
+    await world.post("/v1/revocations", revocation)
     world.hand.at = NOW + 14 * HOUR + MINUTE
     await check(world.client, to=LISTED)
 

@@ -4,7 +4,6 @@ import json
 import os
 import pwd
 from pathlib import Path
-from typing import Any
 
 import pytest
 from typer.testing import CliRunner
@@ -22,22 +21,16 @@ CLIENTS = [
 ]
 
 
-async def post(gate: World, path: str, body: dict[str, Any], **headers: str) -> Any:
-    async with gate.client.post(path, json=body, headers=headers) as answer:
-        assert answer.status in {200, 201}, await answer.text()
-        return await answer.json()
-
-
 async def fill(gate: World) -> None:
     """Make checks with the client's key and with the stolen key.
 
     An hour later, make another check and a look-up with the stolen key.
     """
-    await post(gate, "/v1/check", CALL)
-    await post(gate, "/v1/check", CALL, **THIEF)
-    await post(gate, "/v1/check", {**CALL, "to": "nonsense"}, **THIEF)
+    await gate.post("/v1/check", CALL, 200)
+    await gate.post("/v1/check", CALL, 200, **THIEF)
+    await gate.post("/v1/check", {**CALL, "to": "nonsense"}, 200, **THIEF)
     gate.hand.at += HOUR
-    await post(gate, "/v1/check", {**CALL, "to": LISTED}, **THIEF)
+    await gate.post("/v1/check", {**CALL, "to": LISTED}, 200, **THIEF)
     async with gate.client.get("/v1/contracts?number=%2B393281234567&purpose=abc", headers=THIEF) as answer:
         assert answer.status == 200
 

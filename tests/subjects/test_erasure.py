@@ -47,23 +47,15 @@ async def gate(tmp_path: Path) -> AsyncIterator[World]:
         yield running
 
 
-async def send(gate: World, path: str, body: dict[str, Any], status: int = 201) -> Any:
-    async with gate.client.post(path, json=body) as answer:
-        assert answer.status == status, await answer.text()
-        return await answer.json()
-
-
 async def report(gate: World) -> Any:
-    async with gate.client.get(f"/v1/subjects/{PERSON}?purpose=case") as answer:
-        assert answer.status == 200, await answer.text()
-        return await answer.json()
+    return await gate.get(f"/v1/subjects/{PERSON}?purpose=case")
 
 
 async def erase(gate: World, **more: Any) -> Any:
-    case = await send(
-        gate, f"/v1/subjects/{PERSON}/requests", {"kind": "erasure", "identified": f"call back to {MOBILE}"}
+    case = await gate.post(
+        f"/v1/subjects/{PERSON}/requests", {"kind": "erasure", "identified": f"call back to {MOBILE}"}
     )
-    return await send(gate, f"/v1/subjects/{PERSON}/erasure", {"request": case["id"], **more}, 200)
+    return await gate.post(f"/v1/subjects/{PERSON}/erasure", {"request": case["id"], **more}, 200)
 
 
 def outcomes(response: Any) -> list[tuple[str, str, str]]:
@@ -73,15 +65,15 @@ def outcomes(response: Any) -> list[tuple[str, str, str]]:
 async def test_unused_permission_is_erased_used_one_restricted_revocation_kept(
     gate: World,
 ) -> None:
-    await send(gate, "/v1/consents", CONSENT)
-    allowed = await send(gate, "/v1/check", CALL, 200)
+    await gate.post("/v1/consents", CONSENT)
+    allowed = await gate.post("/v1/check", CALL, 200)
     assert allowed["decision"] == "allow"
-    await send(gate, "/v1/consents", {**CONSENT, "id": "form-2"})
-    await send(gate, "/v1/contracts", {"number": MOBILE, "id": "C-1", "starts": "2026-01-01"})
-    revoked = await send(
-        gate, "/v1/revocations", {"number": MOBILE, "scope": "campaign", "campaign": "acme-fibre"}
+    await gate.post("/v1/consents", {**CONSENT, "id": "form-2"})
+    await gate.post("/v1/contracts", {"number": MOBILE, "id": "C-1", "starts": "2026-01-01"})
+    revoked = await gate.post(
+        "/v1/revocations", {"number": MOBILE, "scope": "campaign", "campaign": "acme-fibre"}
     )
-    await send(gate, f"/v1/revocations/{revoked['seq']}/lift", {"ground": "error", "reason": "typed wrong"})
+    await gate.post(f"/v1/revocations/{revoked['seq']}/lift", {"ground": "error", "reason": "typed wrong"})
     response = await erase(gate)
     assert outcomes(response) == [
         ("consent", "form-1", "restricted"),
@@ -104,10 +96,10 @@ async def test_unused_permission_is_erased_used_one_restricted_revocation_kept(
 
 async def test_erased_number_is_denied_even_if_its_consent_is_sent_again(gate: World) -> None:
     """A CRM may export the erased consent again."""
-    await send(gate, "/v1/consents", CONSENT)
+    await gate.post("/v1/consents", CONSENT)
     response = await erase(gate, proof=f"letter of {MOBILE}")
-    await send(gate, "/v1/consents", CONSENT)
-    denied = await send(gate, "/v1/check", CALL, 200)
+    await gate.post("/v1/consents", CONSENT)
+    denied = await gate.post("/v1/check", CALL, 200)
     assert "revocation.revoked" in [reason["code"] for reason in denied["reasons"]]
     suppression = (await report(gate))["ledger"][0]
     assert suppression["seq"] == response["suppression"]["seq"]
@@ -118,19 +110,19 @@ async def test_new_erasure_suppresses_again_after_a_lift(gate: World) -> None:
     """A new erasure appends a new suppression, even with the same proof and time as the lifted suppression."""
     first = (await erase(gate, proof="letter 7"))["suppression"]["seq"]
     lift = {"ground": "error", "reason": "typed wrong"}
-    await send(gate, f"/v1/revocations/{first}/lift", lift)
+    await gate.post(f"/v1/revocations/{first}/lift", lift)
     second = (await erase(gate, proof="letter 7"))["suppression"]["seq"]
-    await send(gate, f"/v1/revocations/{second}/lift", lift)
+    await gate.post(f"/v1/revocations/{second}/lift", lift)
     gate.hand.at += DAY
     third = (await erase(gate, proof="letter 7"))["suppression"]["seq"]
     assert first < second < third
     assert "revocation.revoked" in [
-        reason["code"] for reason in (await send(gate, "/v1/check", CALL, 200))["reasons"]
+        reason["code"] for reason in (await gate.post("/v1/check", CALL, 200))["reasons"]
     ]
 
 
 async def test_revocation_for_one_campaign_is_not_a_suppression(gate: World) -> None:
-    case = await send(gate, f"/v1/subjects/{PERSON}/requests", {"kind": "erasure", "identified": "id card"})
+    case = await gate.post(f"/v1/subjects/{PERSON}/requests", {"kind": "erasure", "identified": "id card"})
     stop = {
         "number": MOBILE,
         "scope": "campaign",
@@ -138,9 +130,9 @@ async def test_revocation_for_one_campaign_is_not_a_suppression(gate: World) -> 
         "channel": "erasure",
         "proof": "letter 7",
     }
-    seq = (await send(gate, "/v1/revocations", stop))["seq"]
-    response = await send(
-        gate, f"/v1/subjects/{PERSON}/erasure", {"request": case["id"], "proof": "letter 7"}, 200
+    seq = (await gate.post("/v1/revocations", stop))["seq"]
+    response = await gate.post(
+        f"/v1/subjects/{PERSON}/erasure", {"request": case["id"], "proof": "letter 7"}, 200
     )
     assert response["suppression"]["seq"] > seq
 
@@ -148,8 +140,7 @@ async def test_revocation_for_one_campaign_is_not_a_suppression(gate: World) -> 
 async def test_damaged_list_is_not_rewritten_as_valid(gate: World) -> None:
     """A rewritten list would have a valid checksum, so gates would use the wrong legal basis in the damaged list."""
     store, folder = gate.app._store, gate.app.config.data / "lists"
-    await send(
-        gate,
+    await gate.post(
         "/v1/lists",
         {**LIST, "id": "mixed", "numbers": ["numero;basis", f"{CLEAR};directory", f"{MOBILE};consent"]},
     )
@@ -163,7 +154,7 @@ async def test_damaged_list_is_not_rewritten_as_valid(gate: World) -> None:
 
 async def test_two_numbers_are_removed_from_a_list_at_once(gate: World) -> None:
     store, folder = gate.app._store, gate.app.config.data / "lists"
-    await send(gate, "/v1/lists", {**LIST, "id": "mixed", "numbers": NUMBERS})
+    await gate.post("/v1/lists", {**LIST, "id": "mixed", "numbers": NUMBERS})
     done = await asyncio.gather(*(remove_from_lists(store, folder, "acme", number) for number in NUMBERS))
     assert all("mixed" in names for names in done)
     assert {call_list.id: call_list.numbers for call_list in await store.lists()}["mixed"] == 0
@@ -178,8 +169,8 @@ def test_attempt_in_the_store_counts_before_its_record_is_logged() -> None:
 
 async def test_confirmation_is_erased_with_its_consent(gate: World) -> None:
     """If a CRM sends the consent again, the consent needs a new confirmation."""
-    await send(gate, "/v1/consents", {**CONSENT, "double_opt_in": True})
-    await send(gate, "/v1/consents/confirm", {"number": MOBILE, "id": "form-1"})
+    await gate.post("/v1/consents", {**CONSENT, "double_opt_in": True})
+    await gate.post("/v1/consents/confirm", {"number": MOBILE, "id": "form-1"})
     response = await erase(gate)
     assert outcomes(response)[:2] == [
         ("consent", "form-1", "erased"),
@@ -192,9 +183,9 @@ async def test_number_is_removed_from_call_lists_and_others_stay(gate: World) ->
     rows = [f"{CLEAR};directory", f"{MOBILE};consent", f"{LISTED};contract"]
     for name in ("mixed", "retired"):
         body = {**LIST, "id": name, "numbers": ["numero;basis", *rows]}
-        await send(gate, "/v1/lists", body)
-    await send(gate, "/v1/lists", {**LIST, "id": "alone", "numbers": [MOBILE]})
-    await send(gate, "/v1/lists/retired/retire", {}, 200)
+        await gate.post("/v1/lists", body)
+    await gate.post("/v1/lists", {**LIST, "id": "alone", "numbers": [MOBILE]})
+    await gate.post("/v1/lists/retired/retire", {}, 200)
     await gate.app.tick()
     response = await erase(gate)
     assert outcomes(response)[:3] == [
@@ -207,7 +198,7 @@ async def test_number_is_removed_from_call_lists_and_others_stay(gate: World) ->
     files = {path.name for path in (gate.app.config.data / "lists").iterdir()}
     assert len(files) == 4
     await gate.app.tick()
-    assert (await send(gate, "/v1/check", {**CALL, "to": CLEAR}, 200))["decision"] == "allow"
+    assert (await gate.post("/v1/check", {**CALL, "to": CLEAR}, 200))["decision"] == "allow"
     async with gate.client.get(f"/v1/subjects/{quote(LISTED)}?purpose=case") as answer:
         bases = {call_list["list"]: call_list["basis"] for call_list in (await answer.json())["lists"]}
     assert bases == {"mixed": "contract", "retired": "contract", "rome": "directory"}
@@ -216,19 +207,19 @@ async def test_number_is_removed_from_call_lists_and_others_stay(gate: World) ->
 async def test_erasure_needs_its_own_request(gate: World) -> None:
     """The request must be open, for erasure, and about this number."""
     path = f"/v1/subjects/{PERSON}/erasure"
-    access = await send(gate, f"/v1/subjects/{PERSON}/requests", {"kind": "access", "identified": "id card"})
-    others = await send(
-        gate, f"/v1/subjects/{quote(CLEAR)}/requests", {"kind": "erasure", "identified": "id card"}
+    access = await gate.post(f"/v1/subjects/{PERSON}/requests", {"kind": "access", "identified": "id card"})
+    others = await gate.post(
+        f"/v1/subjects/{quote(CLEAR)}/requests", {"kind": "erasure", "identified": "id card"}
     )
     for name in (access["id"], others["id"], "none"):
-        assert (await send(gate, path, {"request": name}, 404))["error"]["code"] == "subject.unknown"
+        assert (await gate.post(path, {"request": name}, 404))["error"]["code"] == "subject.unknown"
     done = await erase(gate)
-    assert (await send(gate, path, {"request": done["request"]}, 409))["error"]["code"] == "subject.closed"
+    assert (await gate.post(path, {"request": done["request"]}, 409))["error"]["code"] == "subject.closed"
 
 
 async def test_restricted_data_is_deleted_after_its_term(gate: World) -> None:
-    await send(gate, "/v1/consents", CONSENT)
-    await send(gate, "/v1/check", CALL, 200)
+    await gate.post("/v1/consents", CONSENT)
+    await gate.post("/v1/check", CALL, 200)
     await erase(gate)
     for days, left in ((1826, 1), (1, 0)):
         gate.hand.at += days * DAY
@@ -242,16 +233,16 @@ async def test_nothing_is_erased_under_a_legal_hold_until_it_is_lifted(gate: Wor
     """The hold restricts the consent and the call list. After the hold is lifted, retention removes both."""
     holds = Holds(gate.app.config.data, gate.app.subjects._keys)
     holds.add(MOBILE, at=NOW, by="dpo", reason="case 4711")
-    await send(gate, "/v1/consents", CONSENT)
-    await send(gate, "/v1/lists", {**LIST, "id": "alone", "numbers": [MOBILE]})
+    await gate.post("/v1/consents", CONSENT)
+    await gate.post("/v1/lists", {**LIST, "id": "alone", "numbers": [MOBILE]})
     response = await erase(gate)
     assert [outcome for outcome in outcomes(response) if outcome[0] in {"consent", "call list"}] == [
         ("consent", CONSENT["id"], "restricted"), ("call list", "alone", "restricted")
     ]  # fmt: skip
     assert all("hold" in item["why"] for item in response["items"] if item["done"] == "restricted")
     assert [call_list["list"] for call_list in (await report(gate))["lists"]] == ["alone"]
-    await send(gate, "/v1/check", CALL, 200)
-    await send(gate, "/v1/lists/alone/retire", {}, 200)
+    await gate.post("/v1/check", CALL, 200)
+    await gate.post("/v1/lists/alone/retire", {}, 200)
     gate.hand.at += 4000 * DAY
     world.confirm_clock(gate.app.config.data, gate.hand.at)
 
@@ -265,11 +256,11 @@ async def test_nothing_is_erased_under_a_legal_hold_until_it_is_lifted(gate: Wor
 
 
 async def test_nothing_is_erased_while_holds_are_unreadable(gate: World) -> None:
-    await send(gate, "/v1/consents", CONSENT)
+    await gate.post("/v1/consents", CONSENT)
     body = {"kind": "erasure", "identified": "id card"}
-    name = (await send(gate, f"/v1/subjects/{PERSON}/requests", body))["id"]
+    name = (await gate.post(f"/v1/subjects/{PERSON}/requests", body))["id"]
     (gate.app.config.data / "holds.json").write_text("{")
-    response = await send(gate, f"/v1/subjects/{PERSON}/erasure", {"request": name}, 503)
+    response = await gate.post(f"/v1/subjects/{PERSON}/erasure", {"request": name}, 503)
     assert response["error"]["code"] == "store.unavailable"
     assert [entry["kind"] for entry in (await report(gate))["ledger"]] == ["consent", "revoked"], (
         "the suppression comes first"
@@ -321,19 +312,19 @@ async def _fill_and_erase(folder: Path, words: list[str]) -> None:
     async with world.running(folder, clients=CLIENTS) as gate:
         data = gate.app.config.data
         world.publish_answers(data, {MOBILE: False}, NOW - 2 * HOUR)
-        await send(gate, "/v1/lists", {**LIST, "numbers": [*LIST["numbers"], MOBILE]})
+        await gate.post("/v1/lists", {**LIST, "numbers": [*LIST["numbers"], MOBILE]})
         await gate.app.tick()
         name = next(response)
-        await send(
-            gate, "/v1/consents", {**CONSENT, "id": name, "artefact": next(response), "proof": next(response)}
+        await gate.post(
+            "/v1/consents", {**CONSENT, "id": name, "artefact": next(response), "proof": next(response)}
         )
-        answer = await send(gate, "/v1/check", {**CALL, "call_id": next(response)}, 200)
+        answer = await gate.post("/v1/check", {**CALL, "call_id": next(response)}, 200)
         assert answer["decision"] == "allow"
-        stop = await send(
-            gate, "/v1/revocations", {"number": MOBILE, "proof": next(response), "actor": next(response)}
+        stop = await gate.post(
+            "/v1/revocations", {"number": MOBILE, "proof": next(response), "actor": next(response)}
         )
-        await send(gate, f"/v1/revocations/{stop['seq']}/lift", {"ground": "error", "reason": next(response)})
-        await send(gate, "/v1/consents/withdraw", {"number": MOBILE, "id": name})
+        await gate.post(f"/v1/revocations/{stop['seq']}/lift", {"ground": "error", "reason": next(response)})
+        await gate.post("/v1/consents/withdraw", {"number": MOBILE, "id": name})
         async with gate.client.get(
             f"/v1/consents?number={PERSON}&purpose={quote(next(response))}"
         ) as answer_:

@@ -41,12 +41,6 @@ def when(at: Instant) -> str:
     return (datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=at)).isoformat()
 
 
-async def send(gate: World, path: str, body: dict[str, Any], status: int = 201) -> Any:
-    async with gate.client.post(path, json=body) as answer:
-        assert answer.status == status, await answer.text()
-        return await answer.json()
-
-
 async def counts(gate: World, at: Instant, *, drop: bool = False) -> dict[str, int]:
     if drop:
         world.confirm_clock(gate.app.config.data, at)
@@ -70,12 +64,12 @@ async def consent(gate: World, name: str = "c", **more: Any) -> None:
         "purposes": ["sale"],
         "call_types": ["agent"],
     }
-    await send(gate, "/v1/consents", {**body, **more})
+    await gate.post("/v1/consents", {**body, **more})
 
 
 async def consent_withdrawn(gate: World) -> None:
     await consent(gate)
-    await send(gate, "/v1/consents/withdraw", {"number": CLEAR, "id": "c", "at": when(NOW)})
+    await gate.post("/v1/consents/withdraw", {"number": CLEAR, "id": "c", "at": when(NOW)})
 
 
 async def consent_expired(gate: World) -> None:
@@ -83,33 +77,33 @@ async def consent_expired(gate: World) -> None:
 
 
 async def contract_ended(gate: World) -> None:
-    await send(
-        gate, "/v1/contracts", {"number": CLEAR, "id": "k", "starts": "2026-01-01", "ends": "2026-11-23"}
+    await gate.post(
+        "/v1/contracts", {"number": CLEAR, "id": "k", "starts": "2026-01-01", "ends": "2026-11-23"}
     )
 
 
 async def request_expired(gate: World) -> None:
     body = {"number": CLEAR, "id": "r", "requested_at": when(NOW - DAY), "expires_at": when(NOW)}
-    await send(gate, "/v1/call-requests", body)
+    await gate.post("/v1/call-requests", body)
 
 
 async def list_retired(gate: World) -> None:
-    await send(gate, "/v1/lists/rome/retire", {}, 200)
+    await gate.post("/v1/lists/rome/retire", {}, 200)
 
 
 async def call_attempted(gate: World) -> None:
-    assert (await send(gate, "/v1/check", CALL, 200))["decision"] == "allow"
+    assert (await gate.post("/v1/check", CALL, 200))["decision"] == "allow"
 
 
 async def looked_up(gate: World) -> None:
-    await send(gate, "/v1/simulate", CALL, 200)
+    await gate.post("/v1/simulate", CALL, 200)
 
 
 async def request_closed(gate: World) -> None:
     path = "/v1/subjects/%2B390612345678/requests"
-    case = await send(gate, path, {"kind": "access", "identified": "id card"})
+    case = await gate.post(path, {"kind": "access", "identified": "id card"})
     step = {"outcome": "answered", "reason": "sent"}
-    await send(gate, f"/v1/subject-requests/{case['id']}", step, 200)
+    await gate.post(f"/v1/subject-requests/{case['id']}", step, 200)
 
 
 # The event at NOW, its kind in the result, and its retention in days.
@@ -145,23 +139,23 @@ async def old_consent_expired(gate: World, end: Instant) -> None:
 
 async def old_consent_withdrawn(gate: World, end: Instant) -> None:
     await consent(gate, collected_at=when(end - DAY))
-    await send(gate, "/v1/consents/withdraw", {"number": CLEAR, "id": "c", "at": when(end)})
+    await gate.post("/v1/consents/withdraw", {"number": CLEAR, "id": "c", "at": when(end)})
 
 
 async def old_contract_made(gate: World, end: Instant) -> None:
     body = {"number": CLEAR, "id": "k", "starts": "2026-01-01", "ends": str(day_in("UTC", end - DAY))}
-    await send(gate, "/v1/contracts", body)
+    await gate.post("/v1/contracts", body)
 
 
 async def old_contract_ended(gate: World, end: Instant) -> None:
-    await send(gate, "/v1/contracts", {"number": CLEAR, "id": "k", "starts": "2026-01-01"})
+    await gate.post("/v1/contracts", {"number": CLEAR, "id": "k", "starts": "2026-01-01"})
     body = {"number": CLEAR, "id": "k", "ends": str(day_in("UTC", end - DAY))}
-    await send(gate, "/v1/contracts/end", body)
+    await gate.post("/v1/contracts/end", body)
 
 
 async def old_request_expired(gate: World, end: Instant) -> None:
     body = {"number": CLEAR, "id": "r", "requested_at": when(end - DAY), "expires_at": when(end)}
-    await send(gate, "/v1/call-requests", body)
+    await gate.post("/v1/call-requests", body)
 
 
 # The import at NOW of an item that ended at a time, its kind in the result, and its retention in days.
@@ -219,8 +213,8 @@ async def test_items_in_use_and_revocations_are_kept(gate: World) -> None:
     """
     await consent_withdrawn(gate)
     await consent(gate, "for-ever")
-    await send(gate, "/v1/contracts", {"number": CLEAR, "id": "k", "starts": "2026-01-01"})
-    await send(gate, "/v1/revocations", {"number": CLEAR})
+    await gate.post("/v1/contracts", {"number": CLEAR, "id": "k", "starts": "2026-01-01"})
+    await gate.post("/v1/revocations", {"number": CLEAR})
     await list_retired(gate)
     at = NOW + 10_000 * DAY
     assert await counts(gate, at, drop=True) == {"consents": 1, "lists": 1}
@@ -244,7 +238,7 @@ def lengthen_limits(gate: World, period: str) -> None:
 
 async def test_attempts_are_kept_as_long_as_a_limit_counts_them(gate: World) -> None:
     lengthen_limits(gate, "100d")
-    assert (await send(gate, "/v1/check", CALL, 200))["decision"] == "allow"
+    assert (await gate.post("/v1/check", CALL, 200))["decision"] == "allow"
     assert "attempts" not in await counts(gate, NOW + 101 * DAY)
     assert (await counts(gate, NOW + 103 * DAY))["attempts"] == 1
 
@@ -275,7 +269,7 @@ async def test_all_entries_of_an_id_are_removed_for_every_subject(gate: World) -
         "purposes": ["sale"],
         "call_types": ["agent"],
     }
-    await send(gate, "/v1/consents", {**body, "expires_at": when(NOW)})
+    await gate.post("/v1/consents", {**body, "expires_at": when(NOW)})
     await consent(gate, "still-good")
     at = NOW + 101 * DAY
     assert await counts(gate, at) == {"consents": 7}
@@ -285,7 +279,7 @@ async def test_all_entries_of_an_id_are_removed_for_every_subject(gate: World) -
 
 async def test_gate_runs_retention_once_a_day(tmp_path: Path) -> None:
     async with world.running(tmp_path, clients=CLIENTS, storage={**DAYS, "daily": True}) as gate:
-        await send(gate, "/v1/lists", LIST)
+        await gate.post("/v1/lists", LIST)
         await looked_up(gate)
         gate.hand.at = NOW + 501 * DAY
         world.confirm_clock(gate.app.config.data, gate.hand.at)

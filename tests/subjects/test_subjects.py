@@ -40,35 +40,23 @@ async def gate(tmp_path: Path) -> AsyncIterator[World]:
         yield running
 
 
-async def send(gate: World, path: str, body: dict[str, Any], status: int = 201) -> Any:
-    async with gate.client.post(path, json=body) as answer:
-        assert answer.status == status, await answer.text()
-        return await answer.json()
-
-
-async def get(gate: World, path: str, status: int = 200, **headers: str) -> Any:
-    async with gate.client.get(path, headers=headers) as answer:
-        assert answer.status == status, await answer.text()
-        return await answer.json()
-
-
 async def fill(gate: World) -> None:
     for path, body in (
         ("/v1/consents", CONSENT),
         ("/v1/contracts", CONTRACT),
         ("/v1/call-requests", WISH),
     ):
-        await send(gate, path, body)
+        await gate.post(path, body)
 
 
 async def ask(gate: World, kind: str, **more: Any) -> Any:
     body = {"kind": kind, "identified": "code read back on a call to it", "channel": "pec", **more}
-    return await send(gate, f"/v1/subjects/{PERSON}/requests", body)
+    return await gate.post(f"/v1/subjects/{PERSON}/requests", body)
 
 
 async def report(gate: World, **more: str) -> Any:
     query = "&".join(f"{name}={quote(value)}" for name, value in {"purpose": "case 7", **more}.items())
-    return await get(gate, f"/v1/subjects/{PERSON}?{query}")
+    return await gate.get(f"/v1/subjects/{PERSON}?{query}")
 
 
 # ---- access ----------------------------------------------------------------------------------------------------------
@@ -76,10 +64,10 @@ async def report(gate: World, **more: str) -> Any:
 
 async def test_report_holds_all_data_and_look_ups(gate: World) -> None:
     await fill(gate)
-    allowed = await send(gate, "/v1/check", CALL, 200)
-    await send(gate, "/v1/outcomes", {"decision_id": allowed["decision_id"], "outcome": "answered"}, 200)
-    await send(gate, "/v1/revocations", {"number": CLEAR, "proof": f"call to {CLEAR}"})
-    denied = await send(gate, "/v1/check", CALL, 200)
+    allowed = await gate.post("/v1/check", CALL, 200)
+    await gate.post("/v1/outcomes", {"decision_id": allowed["decision_id"], "outcome": "answered"}, 200)
+    await gate.post("/v1/revocations", {"number": CLEAR, "proof": f"call to {CLEAR}"})
+    denied = await gate.post("/v1/check", CALL, 200)
     await ask(gate, "access")
     response = await report(gate)
     assert [entry["kind"] for entry in response["ledger"]] == [
@@ -132,10 +120,10 @@ async def test_report_page_has_language_and_no_script(
 ) -> None:
     """Text that people entered is escaped."""
     await fill(gate)
-    await send(gate, "/v1/revocations", {"number": CLEAR, "proof": "<script>alert(1)</script>"})
-    await send(gate, "/v1/consents/withdraw", {"number": CLEAR, "id": CONSENT["id"]})
-    await send(gate, "/v1/revocations/4/lift", {"ground": "error", "reason": "typed wrong"})
-    await send(gate, "/v1/check", CALL, 200)
+    await gate.post("/v1/revocations", {"number": CLEAR, "proof": "<script>alert(1)</script>"})
+    await gate.post("/v1/consents/withdraw", {"number": CLEAR, "id": CONSENT["id"]})
+    await gate.post("/v1/revocations/4/lift", {"ground": "error", "reason": "typed wrong"})
+    await gate.post("/v1/check", CALL, 200)
     query = f"purpose=case%207{language and f'&language={language}'}"
     async with gate.client.get(f"/v1/subjects/{PERSON}?{query}", headers=headers) as answer:
         assert answer.content_type == "text/html"
@@ -182,7 +170,7 @@ async def test_page_names_controller_and_officer_and_translates_values(
         "collected_at": "2026-10-20T07:00:00Z",
         "artefact": "recordings/1.wav",
     }
-    await send(gate, "/v1/consents", {**CONSENT, **given, "origin": origin, "third_party": True})
+    await gate.post("/v1/consents", {**CONSENT, **given, "origin": origin, "third_party": True})
     async with gate.client.get(f"/v1/subjects/{PERSON}?purpose=case%207&language={language}") as answer:
         page = await answer.text()
     for line in lines:
@@ -196,16 +184,16 @@ async def test_page_names_controller_and_officer_and_translates_values(
 
 async def test_no_data_is_shown_without_a_purpose(gate: World) -> None:
     for path in (f"/v1/subjects/{PERSON}", f"/v1/revocations?number={PERSON}"):
-        response = await get(gate, path, 400)
+        response = await gate.get(path, 400)
         assert response["error"]["field"] == "purpose"
     assert (await report(gate))["lookups"][0]["what"] == "everything"  # the first recorded look-up
 
 
 async def test_every_kind_of_look_up_is_recorded(gate: World) -> None:
-    await send(gate, "/v1/simulate", CALL, 200)
-    await get(gate, f"/v1/consents?number={PERSON}&purpose=complaint")
-    await get(gate, f"/v1/subjects/{PERSON}/portability?purpose=case%208")
-    await get(gate, f"/v1/decisions?number={PERSON}&purpose=case%209")
+    await gate.post("/v1/simulate", CALL, 200)
+    await gate.get(f"/v1/consents?number={PERSON}&purpose=complaint")
+    await gate.get(f"/v1/subjects/{PERSON}/portability?purpose=case%208")
+    await gate.get(f"/v1/decisions?number={PERSON}&purpose=case%209")
     look_ups = [(lookup["what"], lookup["purpose"]) for lookup in (await report(gate))["lookups"]]
     assert look_ups == [
         ("simulation", "campaign acme-fibre"),
@@ -218,9 +206,9 @@ async def test_every_kind_of_look_up_is_recorded(gate: World) -> None:
 
 async def test_portable_data_is_what_the_person_provided(gate: World) -> None:
     await fill(gate)
-    await send(gate, "/v1/check", CALL, 200)
-    await send(gate, "/v1/revocations", {"number": CLEAR})
-    response = await get(gate, f"/v1/subjects/{PERSON}/portability?purpose=case%207")
+    await gate.post("/v1/check", CALL, 200)
+    await gate.post("/v1/revocations", {"number": CLEAR})
+    response = await gate.get(f"/v1/subjects/{PERSON}/portability?purpose=case%207")
     assert (response["format"], response["number"]) == ("dialgate-portability-1", CLEAR)
     assert [consent["artefact"] for consent in response["consents"]] == [RECORDING]
     assert [contract["id"] for contract in response["contracts"]] == ["C-1"]
@@ -239,25 +227,25 @@ async def test_client_that_enumerates_numbers_is_blocked_for_an_hour(tmp_path: P
     The client can look up the same number again. Other clients are not affected.
     """
     async with world.running(tmp_path, clients=CLIENTS, limits={"lookups_an_hour": 3}) as gate:
-        await get(gate, "/v1/revocations?number=%2B390612345670&purpose=abc")
+        await gate.get("/v1/revocations?number=%2B390612345670&purpose=abc")
         gate.hand.at += 60_000
-        await send(gate, "/v1/simulate", {**CALL, "to": "+390612345671"}, 200)
-        await get(gate, "/v1/subjects/%2B390612345672?purpose=abc")
+        await gate.post("/v1/simulate", {**CALL, "to": "+390612345671"}, 200)
+        await gate.get("/v1/subjects/%2B390612345672?purpose=abc")
         for path in ("/v1/contracts?number=", "/v1/subjects/"):
             glue = "&" if "?" in path else "?"
             async with gate.client.get(f"{path}%2B390612345673{glue}purpose=abc") as answer:
                 assert answer.status == 429
                 assert answer.headers["Retry-After"] == str(59 * 60)
                 assert (await answer.json())["error"]["code"] == "lookup.throttled"
-        await send(gate, "/v1/simulate", {**CALL, "to": "+390612345673"}, 429)
-        await get(gate, "/v1/subjects/%2B390612345670?purpose=abc")
+        await gate.post("/v1/simulate", {**CALL, "to": "+390612345673"}, 429)
+        await gate.get("/v1/subjects/%2B390612345670?purpose=abc")
         assert gate.sample("dialgate_lookups_throttled_total", client="tests") == 3
         async with gate.client.get(
             "/v1/contracts?number=%2B390612345673&purpose=abc", headers={"Authorization": "Bearer other-key"}
         ) as answer:
             assert answer.status == 200
         gate.hand.at += HOUR
-        await get(gate, "/v1/contracts?number=%2B390612345673&purpose=abc")
+        await gate.get("/v1/contracts?number=%2B390612345673&purpose=abc")
 
 
 async def test_disclosed_evidence_does_not_count_towards_the_look_up_limit(tmp_path: Path) -> None:
@@ -267,7 +255,7 @@ async def test_disclosed_evidence_does_not_count_towards_the_look_up_limit(tmp_p
         response = await report(gate)
         assert [lookup["what"] for lookup in response["lookups"]] == ["disclosure", "everything"]
         await subjects.record_disclosure(client, [CLEAR], "case 8")
-        await get(gate, "/v1/contracts?number=%2B390612345673&purpose=abc", 429)
+        await gate.get("/v1/contracts?number=%2B390612345673&purpose=abc", 429)
 
 
 async def test_look_up_limit_survives_a_restart(tmp_path: Path) -> None:
@@ -276,7 +264,7 @@ async def test_look_up_limit_survives_a_restart(tmp_path: Path) -> None:
     for folder in ("countries", "controllers"):
         shutil.rmtree(tmp_path / folder)
     async with world.running(tmp_path, clients=CLIENTS, limits={"lookups_an_hour": 1}) as gate:
-        await get(gate, "/v1/contracts?number=%2B390612345673&purpose=abc", 429)
+        await gate.get("/v1/contracts?number=%2B390612345673&purpose=abc", 429)
         assert len((await report(gate))["lookups"]) == 2
 
 
@@ -308,17 +296,17 @@ async def test_each_open_request_has_a_deadline(gate: World) -> None:
     first = await ask(gate, "access", received_at="2026-11-10T10:00:00+01:00")
     second = await ask(gate, "erasure")
     assert (first["due_at"], first["days_left"]) == ("2026-12-10T09:00:00.000Z", 16)
-    listed = (await get(gate, "/v1/subject-requests"))["requests"]
+    listed = (await gate.get("/v1/subject-requests"))["requests"]
     assert [item["id"] for item in listed] == [first["id"], second["id"]]
     await gate.app.tick()
     assert gate.sample("dialgate_subject_requests_open", kind="access") == 1
     assert gate.sample("dialgate_subject_request_left_seconds") == 16 * 86_400
-    response = await send(
-        gate, f"/v1/subject-requests/{first['id']}", {"outcome": "extended", "reason": "many calls"}, 200
+    response = await gate.post(
+        f"/v1/subject-requests/{first['id']}", {"outcome": "extended", "reason": "many calls"}, 200
     )
     assert response["due_at"] == "2027-02-10T09:00:00.000Z"
-    response = await send(
-        gate, f"/v1/subject-requests/{second['id']}", {"outcome": "refused", "reason": "not theirs"}, 200
+    response = await gate.post(
+        f"/v1/subject-requests/{second['id']}", {"outcome": "refused", "reason": "not theirs"}, 200
     )
     assert response["refused"]
     await gate.app.tick()
@@ -332,23 +320,22 @@ async def test_each_open_request_has_a_deadline(gate: World) -> None:
 async def test_request_is_closed_once_and_extended_once_in_time(gate: World) -> None:
     one = (await ask(gate, "access"))["id"]
     path = f"/v1/subject-requests/{one}"
-    await send(gate, path, {"outcome": "extended", "reason": "many calls"}, 200)
-    again = await send(gate, path, {"outcome": "extended", "reason": "many calls"}, 409)
+    await gate.post(path, {"outcome": "extended", "reason": "many calls"}, 200)
+    again = await gate.post(path, {"outcome": "extended", "reason": "many calls"}, 409)
     assert again["error"]["code"] == "subject.closed"
-    await send(gate, path, {"outcome": "answered", "reason": "sent by pec"}, 200)
-    await send(gate, path, {"outcome": "refused", "reason": "sent by pec"}, 409)
+    await gate.post(path, {"outcome": "answered", "reason": "sent by pec"}, 200)
+    await gate.post(path, {"outcome": "refused", "reason": "sent by pec"}, 409)
     late = (await ask(gate, "access"))["id"]
     gate.hand.at += 40 * DAY
-    await send(gate, f"/v1/subject-requests/{late}", {"outcome": "extended", "reason": "late"}, 409)
-    await send(gate, "/v1/subject-requests/none", {"outcome": "answered", "reason": "sent"}, 404)
+    await gate.post(f"/v1/subject-requests/{late}", {"outcome": "extended", "reason": "late"}, 409)
+    await gate.post("/v1/subject-requests/none", {"outcome": "answered", "reason": "sent"}, 404)
 
 
 async def test_request_needs_identification_and_a_past_date(gate: World) -> None:
     path = f"/v1/subjects/{PERSON}/requests"
-    response = await send(gate, path, {"kind": "access"}, 400)
+    response = await gate.post(path, {"kind": "access"}, 400)
     assert response["error"]["field"] == "identified"
-    response = await send(
-        gate,
+    response = await gate.post(
         path,
         {"kind": "access", "identified": "id card", "received_at": "2026-11-25T10:00:00+01:00"},
         400,
@@ -360,13 +347,12 @@ async def test_request_needs_identification_and_a_past_date(gate: World) -> None
 
 
 async def test_rectification_is_a_later_entry_that_counts(gate: World) -> None:
-    wrong = await send(
-        gate, "/v1/consents", {**CONSENT, "id": "paper-7", "collected_at": "2026-11-02T10:00:00+01:00"}
+    wrong = await gate.post(
+        "/v1/consents", {**CONSENT, "id": "paper-7", "collected_at": "2026-11-02T10:00:00+01:00"}
     )
     case = await ask(gate, "rectification")
     right = {"collected_at": "2026-11-03T10:00:00+01:00", "goods": ["broadband"]}
-    response = await send(
-        gate,
+    response = await gate.post(
         f"/v1/subjects/{PERSON}/rectification",
         {"request": case["id"], "of": wrong["seq"], "fields": right},
     )
@@ -401,11 +387,11 @@ WRONG_RECTIFICATIONS: list[tuple[dict[str, Any], int, str]] = [
 async def test_invalid_rectification_changes_nothing(
     gate: World, body: dict[str, Any], status: int, field: str
 ) -> None:
-    await send(gate, "/v1/consents", CONSENT)
-    await send(gate, "/v1/revocations", {"number": CLEAR})
+    await gate.post("/v1/consents", CONSENT)
+    await gate.post("/v1/revocations", {"number": CLEAR})
     case = await ask(gate, "rectification")
-    response = await send(
-        gate, f"/v1/subjects/{PERSON}/rectification", {"request": case["id"], **body}, status
+    response = await gate.post(
+        f"/v1/subjects/{PERSON}/rectification", {"request": case["id"], **body}, status
     )
     assert response["error"]["field"] == field
     contents = await report(gate)

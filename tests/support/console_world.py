@@ -109,9 +109,9 @@ async def running_console(folder: Path, **changes: Any) -> AsyncIterator[World]:
 async def add_data(made: World) -> None:
     """Add a call list, a caller ID whose proof expires soon, and data-subject requests."""
     rows = {**world.LIST, "numbers": [CLEAR, LISTED, *NUMBERS]}
-    await post(made, "/v1/lists", {**rows, "campaigns": ["acme-fibre", "acme-mobile"]})
+    await made.post("/v1/lists", {**rows, "campaigns": ["acme-fibre", "acme-mobile"]})
     proof = {"caller_id": LANDLINE, "kind": "probe", "evidence": "probe", "at": "2026-10-29T10:00:00+01:00"}
-    await post(made, "/v1/caller-ids/proofs", proof)
+    await made.post("/v1/caller-ids/proofs", proof, 204)
     for kind, received in (("access", "2026-10-28T09:00:00+01:00"), ("erasure", "2026-11-12T09:00:00+01:00")):
         body = {
             "kind": kind,
@@ -119,13 +119,8 @@ async def add_data(made: World) -> None:
             "channel": "pec",
             "received_at": received,
         }
-        await post(made, f"/v1/subjects/{quote(CLEAR)}/requests", body)
+        await made.post(f"/v1/subjects/{quote(CLEAR)}/requests", body)
     await made.app.tick()
-
-
-async def post(made: World, path: str, body: dict[str, Any]) -> None:
-    async with made.client.post(path, json=body) as answer:
-        assert answer.status in {200, 201, 204}, await answer.text()
 
 
 async def check(made: World, to: str, campaign: str = "acme-fibre", from_: str = CALLER) -> dict[str, Any]:
@@ -139,5 +134,5 @@ async def pause(made: World, campaign: str, numbers: list[str]) -> None:
     """Report four abandoned calls. Four are enough to pause a campaign that has no answered calls."""
     for number in numbers[:4]:
         answer = await check(made, number, campaign)
-        await post(made, "/v1/outcomes", {"decision_id": answer["decision_id"], "outcome": "abandoned"})
+        await made.post("/v1/outcomes", {"decision_id": answer["decision_id"], "outcome": "abandoned"}, 200)
     await made.app.tick()

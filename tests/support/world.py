@@ -72,6 +72,17 @@ class World(Struct):
     def sample(self, name: str, **labels: str) -> float | None:
         return self.registry.get_sample_value(name, labels)
 
+    async def get(self, path: str, status: int = 200, **headers: str) -> Any:
+        async with self.client.get(path, headers=headers) as response:
+            assert response.status == status, await response.text()
+            return await response.json()
+
+    async def post(self, path: str, body: Any, status: int = 201, **headers: str) -> Any:
+        """Send JSON and return the JSON response, or None if there is none (204)."""
+        async with self.client.post(path, json=body, headers=headers) as response:
+            assert response.status == status, await response.text()
+            return await response.json() if status != 204 else None
+
 
 def client(name: str, key: str, *scopes: str) -> dict[str, Any]:
     """Return a client entry for dialgate.yaml."""
@@ -237,8 +248,7 @@ async def running(
 
 async def load_list(world: World) -> None:
     """Load `LIST` and wait until the gate uses it."""
-    async with world.client.post("/v1/lists", json=LIST) as answer:
-        assert answer.status == 201, await answer.text()
+    await world.post("/v1/lists", LIST)
     await world.app.tick()
 
 

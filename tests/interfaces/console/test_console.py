@@ -43,7 +43,6 @@ from tests.support.console_world import (
     SUPERVISOR,
     check,
     pause,
-    post,
     running_console,
 )
 from tests.support.paths import ROOT
@@ -351,12 +350,12 @@ async def test_an_asset_is_revalidated_by_its_tag(gate: World) -> None:
 
 async def test_markup_in_entered_data_is_escaped(gate: World) -> None:
     body = {**world.LIST, "id": "marked", "collected_by": MARKUP, "source": MARKUP, "actor": MARKUP}
-    await post(gate, "/v1/lists", body)
-    await post(
-        gate, "/v1/revocations", {"number": LISTED, "proof": MARKUP, "actor": MARKUP, "channel": MARKUP}
+    await gate.post("/v1/lists", body)
+    await gate.post(
+        "/v1/revocations", {"number": LISTED, "proof": MARKUP, "actor": MARKUP, "channel": MARKUP}
     )
     case = {"kind": "access", "identified": MARKUP, "channel": MARKUP}
-    await post(gate, f"/v1/subjects/{LISTED}/requests", case)
+    await gate.post(f"/v1/subjects/{LISTED}/requests", case)
     async with browser(gate, OFFICER) as session:
         pages = [await get(session, path) for path in PAGES]
         pages.append(

@@ -29,7 +29,6 @@ from tests.support.console_world import (
     SUPERVISOR,
     check,
     pause,
-    post,
     running_console,
 )
 from tests.support.ports import free_port
@@ -74,7 +73,7 @@ async def screen(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Scre
         running_console(tmp_path_factory.mktemp("console"), checkpoint_seconds=0.001) as gate,
         async_playwright() as play,
     ):
-        await post(gate, "/v1/lists", {**LIST, "id": "marked", "collected_by": MARKUP, "source": MARKUP})
+        await gate.post("/v1/lists", {**LIST, "id": "marked", "collected_by": MARKUP, "source": MARKUP})
         browser = await play.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         yield Screen(gate, browser)
         await browser.close()
@@ -237,7 +236,7 @@ async def test_every_rule_is_on_the_page_of_a_decision(screen: Screen) -> None:
 
 async def test_an_officer_closes_a_request(screen: Screen) -> None:
     ask = {"kind": "rectification", "identified": "code read back", "channel": "letter"}
-    await post(screen.gate, f"/v1/subjects/{LISTED}/requests", ask)
+    await screen.gate.post(f"/v1/subjects/{LISTED}/requests", ask)
     async with open_page(screen, OFFICER) as page:
         await page.get_by_role("link", name="Data-subject requests").click()
         case = page.get_by_role("article", name="Rectification")

@@ -293,44 +293,30 @@ async def test_a_line_over_the_limit_ends_the_stream(tmp_path: Path, end: bytes)
 # ---- the ledger ------------------------------------------------------------------------------------------------------
 
 
-async def post(made: World, path: str, body: Any, status: int = 201) -> Any:
-    async with made.client.post(path, json=body) as answer:
-        assert answer.status == status, await answer.text()
-        return await answer.json() if status != 204 else None
-
-
-async def get(made: World, path: str) -> Any:
-    async with made.client.get(path) as answer:
-        assert answer.status == 200, await answer.text()
-        return await answer.json()
-
-
 async def decision(made: World, **changes: Any) -> Any:
-    return await post(made, "/v1/check", {**CALL, **changes}, 200)
+    return await made.post("/v1/check", {**CALL, **changes}, 200)
 
 
 async def test_a_revocation_applies_to_the_next_check_until_it_is_lifted(running: World) -> None:
     assert (await decision(running))["decision"] == "allow"
-    receipt = await post(
-        running, "/v1/revocations", {"number": CLEAR, "actor": "agent-17", "channel": "call"}
-    )
+    receipt = await running.post("/v1/revocations", {"number": CLEAR, "actor": "agent-17", "channel": "call"})
     assert [reason["code"] for reason in (await decision(running))["reasons"]] == ["revocation.revoked"]
-    entries = (await get(running, f"/v1/revocations?number={quote(CLEAR)}&purpose=test&controller=acme"))[
+    entries = (await running.get(f"/v1/revocations?number={quote(CLEAR)}&purpose=test&controller=acme"))[
         "entries"
     ]
     assert [(entry["seq"], entry["kind"], entry["actor"]) for entry in entries] == [
         (receipt["seq"], "revoked", "agent-17")
     ]
-    await post(
-        running, f"/v1/revocations/{receipt['seq']}/lift", {"ground": "error", "reason": "wrong number typed"}
+    await running.post(
+        f"/v1/revocations/{receipt['seq']}/lift", {"ground": "error", "reason": "wrong number typed"}
     )
     assert (await decision(running))["decision"] == "allow"
 
 
 async def test_an_opt_out_during_the_call_revokes_at_once(running: World) -> None:
     allowed = await decision(running)
-    response = await post(
-        running, "/v1/outcomes", {"decision_id": allowed["decision_id"], "outcome": "opt_out"}, 200
+    response = await running.post(
+        "/v1/outcomes", {"decision_id": allowed["decision_id"], "outcome": "opt_out"}, 200
     )
     assert response["revocation"]["seq"] > 0
     assert [reason["code"] for reason in (await decision(running))["reasons"]] == ["revocation.revoked"]
@@ -368,9 +354,9 @@ async def test_ledger_entries_can_be_read(
     running: World, path: str, first: Any, second_path: str, second: Any, kinds: list[str]
 ) -> None:
     """Each entry has the `seq` of its receipt. A look-up of consents does not return revocations."""
-    await post(running, "/v1/revocations", {"number": CLEAR})
-    receipts = [await post(running, path, first), await post(running, second_path, second)]
-    entries = (await get(running, f"{path}?number={quote(CLEAR)}&purpose=test"))["entries"]
+    await running.post("/v1/revocations", {"number": CLEAR})
+    receipts = [await running.post(path, first), await running.post(second_path, second)]
+    entries = (await running.get(f"{path}?number={quote(CLEAR)}&purpose=test"))["entries"]
     assert [entry["kind"] for entry in entries] == kinds
     assert [entry["seq"] for entry in entries] == [receipt["seq"] for receipt in receipts]
 
@@ -381,13 +367,13 @@ async def test_the_state_of_a_consent_has_its_last_use(running: World) -> None:
         "artefact": "a.pdf", "artefact_sha256": "0" * 64,
     }  # fmt: skip
     mobile = {"number": "+393281234567"}
-    await post(running, "/v1/consents", given | mobile)
+    await running.post("/v1/consents", given | mobile)
     publish_answers(running.app.config.data, {mobile["number"]: False}, NOW - HOUR)
     await running.app.tick()
     assert (await decision(running, to=mobile["number"]))["reasons"][-1]["code"] == "consent.void"
-    await post(running, "/v1/consents/confirm", {**mobile, "id": "x"})
+    await running.post("/v1/consents/confirm", {**mobile, "id": "x"})
     assert (await decision(running, to=mobile["number"]))["decision"] == "allow"
-    response = await get(running, f"/v1/consents?number={quote(mobile['number'])}&purpose=test")
+    response = await running.get(f"/v1/consents?number={quote(mobile['number'])}&purpose=test")
     assert [entry["kind"] for entry in response["entries"]] == ["consent", "consent_confirmed"]
     assert response["entries"][0]["details"]["collection_channel"] == "form"
     (held,) = response["consents"]
@@ -400,8 +386,8 @@ async def test_the_state_of_a_consent_has_its_last_use(running: World) -> None:
 
 
 async def test_a_caller_id_can_be_proved(running: World) -> None:
-    await post(
-        running, "/v1/caller-ids/proofs", {"caller_id": CALLER, "kind": "probe", "evidence": "probe-1"}, 204
+    await running.post(
+        "/v1/caller-ids/proofs", {"caller_id": CALLER, "kind": "probe", "evidence": "probe-1"}, 204
     )
     proofs = await running.app._store.proofs()
     assert [(proof.caller_id, proof.kind, proof.evidence) for proof in proofs] == [
@@ -431,14 +417,14 @@ async def test_a_list_can_be_loaded_from_a_file_seen_and_retired(running: World)
         "rows": 4, "accepted": 2, "duplicates": 1, "refused": 1,
     }  # fmt: skip
     assert [problem["line"] for problem in report["problems"]] == [4]
-    assert {call_list["id"] for call_list in (await get(running, "/v1/lists"))["lists"]} == {"rome", "file"}
-    assert (await get(running, "/v1/lists/file"))["origin"]["transfers"][0]["by"] == "A"
-    retired = await post(running, "/v1/lists/file/retire", {}, 200)
+    assert {call_list["id"] for call_list in (await running.get("/v1/lists"))["lists"]} == {"rome", "file"}
+    assert (await running.get("/v1/lists/file"))["origin"]["transfers"][0]["by"] == "A"
+    retired = await running.post("/v1/lists/file/retire", {}, 200)
     assert retired["retired_at"] == "2026-11-24T09:00:00.000Z"
 
 
 async def test_a_list_of_the_same_id_is_refused(running: World) -> None:
-    assert (await post(running, "/v1/lists", LIST, 409))["error"]["code"] == "list.exists"
+    assert (await running.post("/v1/lists", LIST, 409))["error"]["code"] == "list.exists"
 
 
 # ---- authorisation ---------------------------------------------------------------------------------------------------
@@ -489,7 +475,7 @@ def _without_clients(folder: Path) -> Path:
 
 
 async def test_readiness_names_the_problems(running: World) -> None:
-    assert (await get(running, "/readyz"))["ready"] is True
+    assert (await running.get("/readyz"))["ready"] is True
     await running.app._store.close()
     await running.app.tick()
     async with running.client.get("/readyz") as answer:
@@ -514,7 +500,7 @@ async def test_metrics_count_decisions_and_hold_no_number(running: World, accept
 
 async def test_the_description_names_every_endpoint_error_and_reason(running: World) -> None:
     """Every example is valid for its type."""
-    response = await get(running, "/openapi.json")
+    response = await running.get("/openapi.json")
     assert sum(len(methods) for methods in response["paths"].values()) == len(http_application.EVERY)
     schemas = response["components"]["schemas"]
     assert {option["const"] for option in schemas["ReasonCode"]["oneOf"]} == set(REASONS)

@@ -171,9 +171,11 @@ async def test_upkeep_revocations_and_retirements_work_while_lists_are_built(tmp
             publish_answers(made.app.config.data, {CLEAR: True, LISTED: True}, NOW)
             await made.app.tick()
             assert await denied(made) == "registry.listed"
-            await post(made, "/v1/outcomes", {"decision_id": allowed["decision_id"], "outcome": "opt_out"})
+            await made.post(
+                "/v1/outcomes", {"decision_id": allowed["decision_id"], "outcome": "opt_out"}, 200
+            )
             assert (await denied(made)).startswith("revocation.")
-            await post(made, "/v1/lists/rome/retire", {})
+            await made.post("/v1/lists/rome/retire", {}, 200)
             assert not all(task.done() for task in sent)
             answers = await asyncio.gather(*sent)
             assert [answer.status for answer in answers] == [201] * 8
@@ -182,11 +184,6 @@ async def test_upkeep_revocations_and_retirements_work_while_lists_are_built(tmp
 async def denied(made: World) -> str:
     async with made.client.post("/v1/check", json=CALL) as answer:
         return str((await answer.json())["reasons"][0]["code"])
-
-
-async def post(made: World, path: str, body: dict[str, Any]) -> None:
-    async with made.client.post(path, json=body) as answer:
-        assert answer.ok, await answer.text()
 
 
 async def test_the_process_of_a_disconnected_client_is_killed(tmp_path: Path) -> None:
