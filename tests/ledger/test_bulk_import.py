@@ -5,7 +5,7 @@ repeated safely.
 """
 
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from datetime import datetime
 from io import BytesIO
 from pathlib import Path
@@ -18,7 +18,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from dialgate.config import loader
 from dialgate.config.clients import Client
 from dialgate.core.ledger_events import CallRequested, ConsentGiven, ContractMade, Event
 from dialgate.core.model import Purpose
@@ -29,7 +28,7 @@ from dialgate.interfaces.cli import main
 from dialgate.ledger.registrar import Registrar
 from dialgate.ledger.schemas import ConsentRequest, EntriesRequest
 from dialgate.lists.call_list import RowProblem
-from tests.support.world import CLEAR, LISTED, NOW, write_folder
+from tests.support.world import CLEAR, LISTED, write_folder
 
 CRM = Client(name="crm", controllers=("acme",), scopes=("ledger",))
 SHA = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
@@ -54,13 +53,6 @@ GIVEN = ConsentGiven(
 @pytest.fixture
 def masker(tmp_path: Path) -> Masker:
     return Masker(Keys.open(tmp_path / "keys.json"), "acme")
-
-
-@pytest.fixture
-async def registrar(tmp_path: Path) -> AsyncIterator[Registrar]:
-    opened = await Registrar.open(loader.load(write_folder(tmp_path)), lambda: NOW)
-    yield opened
-    await opened.close()
 
 
 async def _events(registrar: Registrar) -> dict[str, Event]:

@@ -7,7 +7,7 @@ repeated safely.
 import csv
 import json
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,6 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
-from dialgate.config import loader
 from dialgate.config.clients import Client
 from dialgate.core.ledger_events import Revoked
 from dialgate.core.refusal import Refused
@@ -29,13 +28,6 @@ from tests.support.world import CALL, CLEAR, LISTED, NOW, World, write_folder
 DPO = Client(name="dpo", controllers=("acme",), scopes=("revoke", "admin"))
 FILE = f"numero;at\n{CLEAR};2026-11-20T10:00:00+01:00\n06 12345679;\n{CLEAR};\n"
 GOOD = RevocationsRequest(channel="crm", proof="exports/1.csv", actor="anna")
-
-
-@pytest.fixture
-async def registrar(tmp_path: Path) -> AsyncIterator[Registrar]:
-    opened = await Registrar.open(loader.load(write_folder(tmp_path)), lambda: NOW)
-    yield opened
-    await opened.close()
 
 
 async def test_every_row_becomes_an_entry_with_its_own_instant(registrar: Registrar) -> None:

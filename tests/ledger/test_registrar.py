@@ -2,7 +2,6 @@
 
 import re
 import threading
-from collections.abc import AsyncIterator
 from datetime import date
 from io import BytesIO
 from pathlib import Path
@@ -55,13 +54,6 @@ ASKED = {"number": CLEAR, "id": "r", "requested_at": AT, "expires_at": "2026-12-
 UPLOAD = {key: value for key, value in LIST.items() if key != "numbers"}
 STEP = {"by": "broker", "to": "acme", "on": "2026-11-20", "subjects_told": True}
 ORIGIN = {"collected_by": "broker", "collected_on": "2026-11-01", "transfers": [STEP]}
-
-
-@pytest.fixture
-async def registrar(tmp_path: Path) -> AsyncIterator[Registrar]:
-    opened = await Registrar.open(loader.load(write_folder(tmp_path)), lambda: NOW)
-    yield opened
-    await opened.close()
 
 
 SAMPLES: list[tuple[type[Any], dict[str, Any]]] = [

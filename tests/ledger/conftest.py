@@ -1,0 +1,15 @@
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from dialgate.config import loader
+from dialgate.ledger.registrar import Registrar
+from tests.support.world import NOW, write_folder
+
+
+@pytest.fixture
+async def registrar(tmp_path: Path) -> AsyncIterator[Registrar]:
+    opened = await Registrar.open(loader.load(write_folder(tmp_path)), lambda: NOW)
+    yield opened
+    await opened.close()
