@@ -12,7 +12,7 @@ from dialgate.core.model import CallerId
 from dialgate.crypto.keys import Keys
 from dialgate.decision_log.archive import Segments
 from dialgate.decision_log.archive.columns import ToColumns, bodies_of
-from dialgate.decision_log.records import Reader, Record, decode
+from dialgate.decision_log.records import decode
 from dialgate.interfaces.cli import main
 from tests.support.world import CALL, CALLER, CLEAR, LISTED, World
 
@@ -27,20 +27,14 @@ async def check(world: World, **asked: str) -> dict[str, Any]:
     return body
 
 
-def records(world: World) -> list[Record]:
-    return [
-        entry for _, entry in Reader(world.app.config.data / "log").entries() if isinstance(entry, Record)
-    ]
-
-
 async def test_an_unassigned_caller_id_is_stored_as_pseudonym_and_ciphertext(running: World) -> None:
     for fields in ({}, {"from": "39 333-1234567"}, {"campaign": "a stranger's"}):
         response = await check(running, **fields)
         assert (response["decision"], response["from"]) == ("deny", PERSON)
     data = running.app.config.data
     month = Keys.open(data / "keys.json").month(running.hand.at)
-    assert len(records(running)) == 3
-    for record in records(running):
+    assert len(running.records()) == 3
+    for record in running.records():
         assert record.caller == month.pseudonym(PERSON)
         assert month.unseal(record.caller_sealed) == PERSON
         assert record.caller_id == ""
@@ -58,13 +52,13 @@ async def test_an_assigned_caller_id_a_short_code_and_a_withheld_one_are_stored_
 ) -> None:
     for shown, stored in ((CALLER, CALLER), ("4112", "4112"), ("anonymous", ""), ("333 12", "")):
         await check(running, **{"to": CLEAR, "from": shown})
-        record = records(running)[-1]
+        record = running.records()[-1]
         assert (record.caller_id, record.caller, record.caller_sealed) == (stored, b"", b"")
 
 
 async def test_a_reserved_prefix_is_kept_so_that_its_rule_decides_the_same(running: World) -> None:
     await check(running, **{"to": CLEAR, "from": "+390843999999"})
-    record = records(running)[-1]
+    record = running.records()[-1]
     assert (record.facts.caller_id.number, record.caller_id) == ("+390843", "")
     assert "caller_id.wrong_class" in {reason.code for reason in record.decision.reasons}
 
@@ -72,7 +66,7 @@ async def test_a_reserved_prefix_is_kept_so_that_its_rule_decides_the_same(runni
 async def test_unassigned_caller_ids_share_their_grounds(running: World) -> None:
     first, second = await check(running), await check(running, **{"from": "+393331234568"})
     assert (first["from"], second["from"]) == (PERSON, "+393331234568")
-    one, other = records(running)
+    one, other = running.records()
     assert one.grounds == other.grounds
     assert one.caller != other.caller
 
@@ -92,7 +86,7 @@ async def test_a_call_id_does_not_reveal_either_number(running: World, call_id: 
     await check(running, call_id=call_id, to=PERSON, **{"from": CALLER})
     await check(running, call_id=call_id, to=f"{PERSON} ext. 5", **{"from": CALLER})
     await check(running, call_id=call_id, **{"from": f"{PERSON} ext. 5"})
-    written = [record.call_id for record in records(running)]
+    written = [record.call_id for record in running.records()]
     assert len(written) == 4
     assert all("#" in name and "4567" not in name for name in written)
 

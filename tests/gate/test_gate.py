@@ -26,12 +26,12 @@ from dialgate.core.model import DAY, HOUR, MINUTE, SECOND, Call, Decided, Ground
 from dialgate.core.refusal import Refused
 from dialgate.core.responses import Answer
 from dialgate.decision_log import LogUnavailable, verify
-from dialgate.decision_log.records import Reader, Record, decode
+from dialgate.decision_log.records import Reader, decode
 from dialgate.ledger.schemas import OutcomeRequest, RevocationRequest
 from dialgate.native import COMPILED
 from tests.support import world, yaml_files
 from tests.support.damage import flip
-from tests.support.world import CALLER, CLEAR, LISTED, NOW, Hand, World
+from tests.support.world import CALLER, CLEAR, LISTED, NOW, Hand, World, codes
 
 
 class Ticking(Hand):
@@ -50,15 +50,6 @@ async def ask(running: World, to: str = CLEAR, call_id: str = "", campaign: str 
     client = client_of(running)
     call = Call(to=to, from_=CALLER, campaign=campaign, call_id=call_id, client=client.name, interface="test")
     return await running.app.gate.check(call, client)
-
-
-def records(running: World) -> list[Record]:
-    log = running.app.config.data / "log"
-    return [record for _, record in Reader(log).entries() if isinstance(record, Record)]
-
-
-def codes(answer: Answer) -> list[str]:
-    return [reason.code for reason in answer.reasons]
 
 
 # ---- counting --------------------------------------------------------------------------------------------------------
@@ -83,7 +74,7 @@ async def test_the_same_question_gets_the_same_decision_and_counts_once(running:
 async def test_the_same_question_within_one_batch_counts_once(running: World) -> None:
     answers = await asyncio.gather(*(ask(running, call_id="a") for _ in range(20)))
     assert len({answer.decision_id for answer in answers}) == 1
-    assert len(records(running)) == 1
+    assert len(running.records()) == 1
 
 
 async def test_the_last_call_that_a_limit_allows_is_repeated_without_counting_itself(running: World) -> None:
@@ -134,7 +125,7 @@ async def test_a_repeated_answer_is_sent_only_when_its_record_is_on_disk(running
     first = asyncio.ensure_future(ask(running, call_id="a"))
     for _ in range(100):
         await asyncio.sleep(0)
-    assert records(running)
+    assert running.records()
     again = asyncio.ensure_future(ask(running, call_id="a"))
     for _ in range(100):
         await asyncio.sleep(0)
@@ -348,7 +339,7 @@ async def test_no_allow_is_decided_after_a_revocation_was_acknowledged(tmp_path:
             await ask(running)
         stop.set()
         await asyncio.gather(*hammering)
-        late = [record for record in records(running) if record.at > acknowledged]
+        late = [record for record in running.records() if record.at > acknowledged]
     assert len(late) >= 50
     assert not any(record.decision.allow for record in late)
 
@@ -373,10 +364,10 @@ async def test_every_record_replays_to_its_own_decision(running: World) -> None:
         await ask(running, to=number, campaign="no-such")
     await running.app.registrar.revocations.revoke(client_of(running), RevocationRequest(number=CLEAR))
     await ask(running)
-    for record in records(running):
+    for record in running.records():
         law = content_store.law(running.app.config.data / "kept", record.law)
         assert decide(record.facts, law) == record.decision
-    assert len(records(running)) == 15
+    assert len(running.records()) == 15
 
 
 async def test_the_law_of_a_record_is_kept_after_the_file_has_changed(running: World) -> None:
@@ -386,7 +377,7 @@ async def test_the_law_of_a_record_is_kept_after_the_file_has_changed(running: W
     running.app.reload(loader.load(running.folder / "dialgate.yaml"))
     assert codes(await ask(running)) == ["frequency.exceeded"]
     folder = running.app.config.data / "kept"
-    first, second = records(running)
+    first, second = running.records()
     assert first.law != second.law
     assert decide(first.facts, content_store.law(folder, first.law)).allow
     assert decide(second.facts, content_store.law(folder, second.law)) == second.decision
@@ -416,7 +407,7 @@ async def test_a_simulation_records_nothing(running: World) -> None:
         assert (await running.app.gate.simulate(call, client)).decision == "allow"
     later = await running.app.gate.simulate(call, client, NOW + 30 * DAY)
     assert [reason.code for reason in later.reasons] == ["registry.expired"]
-    assert records(running) == []
+    assert running.records() == []
 
 
 async def test_a_simulation_has_the_reasons_of_the_check(running: World) -> None:
@@ -541,7 +532,7 @@ async def test_a_call_whose_record_was_not_written_is_denied_even_if_the_log_rec
             if failed.is_set():
                 break
         assert (answer.decision, codes(answer), answer.decision_id) == ("deny", ["gate.unavailable"], "")
-        assert (await ask(running, LISTED)).decision_id == records(running)[-1].id
+        assert (await ask(running, LISTED)).decision_id == running.records()[-1].id
 
 
 async def test_a_log_folder_that_cannot_be_written_is_a_deny_and_recovers(
@@ -628,7 +619,7 @@ async def test_an_unexpected_error_denies_every_call_of_the_batch_and_is_reporte
     assert "service log" in running.app.gate.readiness()["gate"]
     assert running.sample("dialgate_faults_total", component="gate") == 3
     assert ("a batch failed", "error") in {(line["event"], line["log_level"]) for line in said}
-    assert records(running) == []
+    assert running.records() == []
 
 
 async def test_a_revocation_is_accepted_even_if_the_clock_is_wrong(running: World) -> None:

@@ -19,9 +19,7 @@ from dialgate.app import App
 from dialgate.audit.replay import exact, of_its_day, replay
 from dialgate.config import loader
 from dialgate.core.local_time import instant_in
-from dialgate.core.model import DAY, HOUR, MINUTE, Call
-from dialgate.core.responses import Answer
-from dialgate.decision_log.records import Reader, Record
+from dialgate.core.model import DAY, HOUR, MINUTE
 from dialgate.gate.counted_campaigns import CountedCampaigns, StoredCounts
 from dialgate.interfaces.cli.main import app as cli
 from dialgate.ledger.schemas import OutcomeRequest
@@ -29,7 +27,7 @@ from dialgate.runtime.clock import wall_clock
 from dialgate.store import HourCount, PauseLift, sqlite_counts
 from dialgate.store.sqlite import SqliteStore
 from tests.support import redis_servers, world
-from tests.support.world import CALLER, NOW, World
+from tests.support.world import CALLER, NOW, World, ask
 
 NUMBERS = [f"+3906123{number:05}" for number in range(40)]
 OFFICER = [*world.SCOPES, "watch", "subjects"]
@@ -214,11 +212,11 @@ async def test_the_pause_survives_a_restart_and_a_restored_database(tmp_path: Pa
         async with reopened(folder) as app:
             if old is None:
                 for number in NUMBERS[2:4]:
-                    answer = await ask(app, number)
+                    answer = await ask(app, to=number)
                     report = OutcomeRequest(decision_id=answer.decision_id, outcome="abandoned")
                     await app.registrar.outcomes.result(app.config.settings.clients[0], report)
                 await app.tick()
-            assert [reason.code for reason in (await ask(app, NUMBERS[8])).reasons] == ["pacing.abandoned"]
+            assert [reason.code for reason in (await ask(app, to=NUMBERS[8])).reasons] == ["pacing.abandoned"]
 
 
 @asynccontextmanager
@@ -229,11 +227,6 @@ async def reopened(folder: Path) -> AsyncIterator[App]:
         yield app
     finally:
         await app.close()
-
-
-async def ask(app: App, to: str) -> Answer:
-    client = app.config.settings.clients[0]
-    return await app.gate.check(Call(to=to, from_=CALLER, campaign="acme-fibre", client=client.name), client)
 
 
 async def test_counts_that_change_no_decision_start_no_new_record_of_facts(tmp_path: Path) -> None:
@@ -251,13 +244,8 @@ async def test_counts_that_change_no_decision_start_no_new_record_of_facts(tmp_p
 
 async def counts_recorded(made: World) -> list[int]:
     await check(made, NUMBERS[9])
-    *_, record = records(made)
+    *_, record = made.records()
     return [count.answered for count in record.facts.campaign.counts]
-
-
-def records(made: World) -> list[Record]:
-    entries = Reader(made.app.config.data / "log").entries()
-    return [record for _, record in entries if isinstance(record, Record)]
 
 
 async def test_the_decisions_replay_from_their_records(tmp_path: Path) -> None:
@@ -265,7 +253,7 @@ async def test_the_decisions_replay_from_their_records(tmp_path: Path) -> None:
         await load_list(made)
         await pause(made)
         await check(made, NUMBERS[8])
-        replayed = replay(records(made), of_its_day(made.app.config.data / "kept"), exact)
+        replayed = replay(made.records(), of_its_day(made.app.config.data / "kept"), exact)
         assert (replayed.records, replayed.different) == (5, 0)
 
 

@@ -20,8 +20,7 @@ from prometheus_client import CollectorRegistry
 from dialgate.app import App
 from dialgate.config import loader
 from dialgate.core.ledger_events import ConsentWithdrawn, Entry, Lifted, Revoked
-from dialgate.core.model import DAY, Call
-from dialgate.core.responses import Answer
+from dialgate.core.model import DAY
 from dialgate.crypto.keys import Keys
 from dialgate.ledger.schemas import (
     ConsentRequest,
@@ -33,20 +32,10 @@ from dialgate.ledger.schemas import (
 from dialgate.runtime.clock import wall_clock
 from dialgate.store.sqlite import SqliteStore
 from dialgate.tools.backup import back_up, ledger_end
-from tests.store.test_shared_store import load_list
 from tests.subjects.test_subjects import CONSENT
 from tests.support import redis_servers, world
 from tests.support.running_gate import serving
-from tests.support.world import CALLER, CLEAR, KEY, LISTED, NOW, Hand
-
-
-async def ask(app: App, to: str = CLEAR) -> Answer:
-    client = app.config.settings.clients[0]
-    return await app.gate.check(Call(to=to, from_=CALLER, campaign="acme-fibre", client=client.name), client)
-
-
-def codes(answer: Answer) -> list[str]:
-    return [reason.code for reason in answer.reasons]
+from tests.support.world import CALLER, CLEAR, KEY, LISTED, NOW, Hand, ask, codes, load_numbers
 
 
 async def opt_out(app: App, decision: str) -> None:
@@ -90,7 +79,7 @@ class House:
 async def house(tmp_path: Path) -> House:
     made = House(tmp_path)
     async with made.open() as app:
-        await load_list(app)
+        await load_numbers(app)
     made.save()
     return made
 
@@ -240,7 +229,7 @@ async def test_a_stop_in_the_log_of_another_worker_binds(tmp_path: Path, shared:
     path = world.write_folder(tmp_path, store=shared)
     world.publish_answers(tmp_path / "data", {CLEAR: False}, NOW - DAY)
     first, second = await open_app(path), await open_app(path, 2)
-    await load_list(first)
+    await load_numbers(first)
     await first.tick()
     allowed = await ask(first)
     await opt_out(second, allowed.decision_id)
@@ -267,7 +256,7 @@ async def test_a_stop_of_a_call_that_another_gate_allowed_is_requested_until_it_
             world.share_keys(folders[0], folder)
         gates.append(await open_app(folder / "dialgate.yaml"))
     rome, milan = gates
-    await load_list(rome)
+    await load_numbers(rome)
     await rome.tick()
     allowed = await ask(rome)
     await opt_out(milan, allowed.decision_id)

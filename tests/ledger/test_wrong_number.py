@@ -16,12 +16,10 @@ from dialgate.core.model import DAY, HOUR, SECOND
 from dialgate.core.responses import Answer
 from dialgate.interfaces.cli import main
 from dialgate.ledger.schemas import ConsentRequest, OutcomeRequest
-from tests.gate import test_restore
-from tests.gate.test_restore import House, codes, house
-from tests.store import test_shared_store
+from tests.gate.test_restore import House, house
 from tests.store.test_shared_store import gates
 from tests.support import world, yaml_files
-from tests.support.world import CALLER, KEY, NOW, World
+from tests.support.world import CALLER, KEY, NOW, World, ask, codes
 
 __all__ = ["gates", "house"]  # fixtures
 
@@ -114,12 +112,12 @@ async def test_officer_lifts_the_report_and_agent_may_not(gate: World) -> None:
     lift = {"ground": "confirmed", "reason": "a code sent to the number was read back", "actor": "dpo"}
     refused = await gate.post("/v1/wrong-numbers/2/lift", lift, 403, **AS_AGENT)
     assert refused["error"]["code"] == "auth.scope"
-    for seq, ask, code in (
+    for seq, body, code in (
         (1, lift, "ledger.unknown"),
         (9, lift, "ledger.unknown"),
         (2, {**lift, "reason": " "}, ""),
     ):
-        answer = await gate.post(f"/v1/wrong-numbers/{seq}/lift", ask, 404 if code else 400)
+        answer = await gate.post(f"/v1/wrong-numbers/{seq}/lift", body, 404 if code else 400)
         assert answer["error"]["code"] == (code or "request.invalid")
     assert await reason(gate) == "consent.wrong_number"
     receipt = await gate.post("/v1/wrong-numbers/2/lift", lift)
@@ -194,12 +192,12 @@ async def test_report_takes_effect_in_the_other_gate(gates: list[App]) -> None:
         await app.tick()
     client = one.config.settings.clients[0]
     await one.registrar.consents.record(client, msgspec.convert(CONSENT, ConsentRequest))
-    allowed = await test_shared_store.ask(one, to=MOBILE)
-    assert (await test_shared_store.ask(other, to=MOBILE)).decision == "allow"
+    allowed = await ask(one, to=MOBILE)
+    assert (await ask(other, to=MOBILE)).decision == "allow"
     await one.registrar.outcomes.result(
         client, OutcomeRequest(decision_id=allowed.decision_id, outcome="wrong_number")
     )
-    denied: Answer = await test_shared_store.ask(other, to=MOBILE)
+    denied: Answer = await ask(other, to=MOBILE)
     assert codes(denied) == ["list.unknown", "consent.wrong_number"]
 
 
@@ -211,14 +209,14 @@ async def test_report_in_the_log_takes_effect_on_a_restored_ledger(house: House)
         await app.registrar.consents.record(client, msgspec.convert(CONSENT, ConsentRequest))
     house.save()
     async with house.open() as app:
-        allowed = await test_restore.ask(app, MOBILE)
+        allowed = await ask(app, to=MOBILE)
         outcome_report = OutcomeRequest(decision_id=allowed.decision_id, outcome="wrong_number")
         await app.registrar.outcomes.result(client, outcome_report)
-        assert codes(await test_restore.ask(app, MOBILE))[-1] == "consent.wrong_number"
+        assert codes(await ask(app, to=MOBILE))[-1] == "consent.wrong_number"
     house.restore()
     for _ in range(2):
         async with house.open() as app:
-            assert codes(await test_restore.ask(app, MOBILE))[-1] == "consent.wrong_number"
+            assert codes(await ask(app, to=MOBILE))[-1] == "consent.wrong_number"
         _, entry = await house.ledger()
         assert isinstance(entry.event, NumberWrong)
         assert entry.event.decision == allowed.decision_id

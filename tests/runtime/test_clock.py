@@ -14,15 +14,13 @@ from typer.testing import CliRunner
 
 from dialgate.app import App
 from dialgate.config import loader
-from dialgate.core.model import DAY, HOUR, MINUTE, SECOND, Call, Instant
-from dialgate.core.responses import Answer
+from dialgate.core.model import DAY, HOUR, MINUTE, SECOND, Instant
 from dialgate.crypto.keys import Keys
 from dialgate.interfaces.cli import main
 from dialgate.runtime.clock import wall_clock
 from dialgate.runtime.instants import ClockUnconfirmed, KeptInstants
-from tests.store.test_shared_store import load_list
 from tests.support import world
-from tests.support.world import CALLER, CLEAR, NOW, Hand
+from tests.support.world import CLEAR, NOW, Hand, ask, codes, load_numbers
 
 YEARS = 6 * 365 * DAY  # longer than attempts are stored
 
@@ -33,7 +31,7 @@ async def config(tmp_path: Path) -> Path:
     path = world.write_folder(tmp_path)
     world.publish_answers(tmp_path / "data", {CLEAR: False}, NOW - DAY)
     async with gate_at(path, NOW - HOUR) as app:
-        await load_list(app)
+        await load_numbers(app)
     return path
 
 
@@ -45,17 +43,6 @@ async def gate_at(path: Path, at: Instant) -> AsyncIterator[App]:
         yield app
     finally:
         await app.close()
-
-
-async def ask(app: App) -> Answer:
-    client = app.config.settings.clients[0]
-    return await app.gate.check(
-        Call(to=CLEAR, from_=CALLER, campaign="acme-fibre", client=client.name), client
-    )
-
-
-def codes(answer: Answer) -> list[str]:
-    return [reason.code for reason in answer.reasons]
 
 
 async def attempts(app: App) -> int:

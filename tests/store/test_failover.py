@@ -38,10 +38,10 @@ from dialgate.decision_log.records import Reader, Record
 from dialgate.ledger.schemas import RevocationRequest
 from dialgate.store import Position, Reading, Remembered, Reservation, StoreUnavailable
 from dialgate.store.redis import RedisStore
-from tests.store.test_shared_store import always_assume, load_numbers, share
+from tests.store.test_shared_store import always_assume, share
 from tests.support import redis_servers, world
 from tests.support.redis_servers import Node
-from tests.support.world import CALLER, NOW, Hand
+from tests.support.world import CALLER, NOW, Hand, load_numbers
 
 ROUNDS = int(os.environ.get("DIALGATE_FAILOVERS", "1"))
 LIMIT = 5

@@ -22,10 +22,10 @@ from dialgate.decision_log.records import Reader, Record
 from dialgate.ledger.schemas import RevocationRequest
 from dialgate.store import StoreUnavailable
 from dialgate.store.redis import RedisStore
-from tests.store.test_shared_store import UNLISTED, always_assume, ask, load_list
+from tests.store.test_shared_store import UNLISTED, always_assume
 from tests.support import redis_servers, world
 from tests.support.proxy import Proxy, proxied
-from tests.support.world import CLEAR, NOW, Hand
+from tests.support.world import CLEAR, NOW, Hand, ask, load_numbers
 
 PATIENCE = 0.3
 # Seconds until a gate counts as not recovering. A busy machine exceeds PATIENCE without a fault.
@@ -81,7 +81,7 @@ async def line(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[
         file = world.write_folder(tmp_path, store=store)
         world.publish_answers(tmp_path / "data", {CLEAR: False}, NOW - DAY)
         app = await App.open(loader.load(file), registry=CollectorRegistry(), clock=Hand())
-        await load_list(app)
+        await load_numbers(app)
         await app.tick()
         if request.param == "assumed":
             always_assume(app)

@@ -16,10 +16,10 @@ from dialgate.config import loader
 from dialgate.core.model import DAY, OutcomeRecord
 from dialgate.store import CallerIdProof, Position, Reservation, StoreUnavailable
 from dialgate.store.redis import RedisStore
-from tests.store.test_shared_store import ask, ask_server, at, back_up, codes, load_numbers, report, share
+from tests.store.test_shared_store import ask_server, at, back_up, codes, report, share
 from tests.store.test_store import ANNA, BRUNO, attempt
 from tests.support import redis_servers, world
-from tests.support.world import CALLER, CLEAR, NOW, Hand
+from tests.support.world import CALLER, CLEAR, NOW, Hand, ask, load_numbers
 
 OTHER = "+390612345677"
 

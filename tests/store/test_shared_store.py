@@ -1,7 +1,6 @@
 """Several gates on one Redis: what one gate acknowledges binds the others, and attempts are counted together."""
 
 import asyncio
-import io
 import os
 import shutil
 import subprocess
@@ -25,7 +24,6 @@ from dialgate.config.configuration import ConfigError
 from dialgate.config.listeners import FastAgi, Listen, Sip
 from dialgate.config.settings import SharedStore
 from dialgate.core.model import DAY, HOUR, Call, Result
-from dialgate.core.responses import Answer
 from dialgate.crypto.keys import KeysUnusable
 from dialgate.decision_log import verify
 from dialgate.gate.durable_note import NOTE_SECONDS
@@ -33,7 +31,6 @@ from dialgate.interfaces.cli import main
 from dialgate.ledger.registrar import Registrar
 from dialgate.ledger.schemas import (
     ConsentRequest,
-    ListRequest,
     OutcomeRequest,
     RevocationRequest,
     WithdrawalRequest,
@@ -44,22 +41,9 @@ from dialgate.store.redis import RedisStore
 from tests.store.test_store import ANNA, NOTHING, attempt, read_unknown, revoked
 from tests.support import redis_servers, world
 from tests.support.ports import free_port
-from tests.support.world import CALLER, CLEAR, LISTED, NOW, Hand
+from tests.support.world import CALLER, CLEAR, LISTED, NOW, Hand, ask, load_numbers
 
 UNLISTED = "+390612999999"  # on no call list and not checked against the registry
-
-
-async def load_list(app: App) -> None:
-    await load_numbers(app, [CLEAR])
-
-
-async def load_numbers(app: App, numbers: list[str]) -> None:
-    list_fields = {name: value for name, value in world.LIST.items() if name != "numbers"}
-    await app.registrar.call_lists.load_list(
-        app.config.settings.clients[0],
-        msgspec.convert(list_fields, ListRequest),
-        io.BytesIO("\n".join(numbers).encode()),
-    )
 
 
 def share(first: Path, folder: Path) -> None:
@@ -77,7 +61,7 @@ async def gate_on(folder: Path, name: str, first: Path | None = None, **changes:
         share(first, folder)
     app = await App.open(loader.load(file), registry=CollectorRegistry(), clock=Hand())
     if first is None:
-        await load_list(app)
+        await load_numbers(app)
     await app.tick()
     return app
 
@@ -98,12 +82,6 @@ def always_assume(app: App) -> None:
     """Make the gate skip every read, as if all called numbers were unknown to the store."""
     assert isinstance(app._store, RedisStore)
     app._store.reads_before_assuming = 0
-
-
-async def ask(app: App, call_id: str = "", to: str = CLEAR) -> Answer:
-    client = app.config.settings.clients[0]
-    call = Call(to=to, from_=CALLER, campaign="acme-fibre", call_id=call_id, client=client.name)
-    return await app.gate.check(call, client)
 
 
 @pytest.mark.parametrize("assuming", [0, 1, 2])
@@ -288,7 +266,7 @@ async def test_two_gates_with_the_same_name_or_log_do_not_run_at_once(tmp_path: 
         (tmp_path / name).mkdir()
     file = world.write_folder(tmp_path / "one", store=store)
     first = await App.open(loader.load(file), registry=CollectorRegistry())
-    await load_list(first)
+    await load_numbers(first)
     namesake = world.write_folder(tmp_path / "two", store=store)
     share(tmp_path / "one", tmp_path / "two")
     with pytest.raises(StoreUnavailable, match="already has the name `gate`"):
@@ -313,7 +291,7 @@ async def test_one_of_two_gates_that_open_logs_of_one_name_at_once_gives_up(tmp_
     files = [world.write_folder(tmp_path / name, store=store, node=name) for name in ("one", "two")]
     world.publish_answers(tmp_path / "one/data", {CLEAR: False}, NOW - DAY)
     first = await App.open(loader.load(files[0]), registry=CollectorRegistry(), clock=Hand())
-    await load_list(first)
+    await load_numbers(first)
     await first.close()
     shutil.copytree(tmp_path / "one/data", tmp_path / "two/data", dirs_exist_ok=True)
     opening = [App.open(loader.load(file), registry=CollectorRegistry(), clock=Hand()) for file in files]
@@ -454,7 +432,7 @@ async def gate_on_own_server(folder: Path, steady: Callable[[], float] = time.mo
     config = loader.load(world.write_folder(folder, store={"url": at(folder)}))
     world.publish_answers(folder / "data", {CLEAR: False}, NOW - DAY)
     app = await App.open(config, registry=CollectorRegistry(), clock=Hand(), steady=steady)
-    await load_list(app)
+    await load_numbers(app)
     await app.tick()
     return app
 
@@ -671,7 +649,7 @@ async def test_calls_are_denied_while_the_server_is_down_and_served_at_once_afte
     file = world.write_folder(tmp_path, store={"url": at(folder), "patience": 5})
     world.publish_answers(tmp_path / "data", {CLEAR: False}, NOW - DAY)
     app = await App.open(loader.load(file), registry=CollectorRegistry(), clock=Hand())
-    await load_list(app)
+    await load_numbers(app)
     await app.tick()
     assert (await ask(app)).decision == "allow"
     redis_servers.kill(process)

@@ -6,7 +6,6 @@ product's classes.
 """
 
 import asyncio
-import io
 import json
 import multiprocessing
 import os
@@ -19,7 +18,6 @@ from pathlib import Path
 from typing import Any, Final, TypeAlias
 
 import holidays.countries  # noqa: F401 - imported once for all children: half the cost of a start
-import msgspec
 from msgspec import Struct
 from prometheus_client import CollectorRegistry
 
@@ -30,10 +28,10 @@ from dialgate.crypto.keys import Keys
 from dialgate.decision_log import archive, last_checkpoint, segments
 from dialgate.decision_log.records import Reader, Record
 from dialgate.ledger.registrar import Registrar
-from dialgate.ledger.schemas import ListRequest, OutcomeRequest, RevocationRequest
+from dialgate.ledger.schemas import OutcomeRequest, RevocationRequest
 from dialgate.observability import service_log
 from tests.support.proxy import Proxy
-from tests.support.world import CALLER, LIST, Hand
+from tests.support.world import CALLER, Hand, load_numbers
 
 CONTEXT: Final = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(["tests.support.gate_processes"])
@@ -107,11 +105,7 @@ class _Child:
 
     async def load(self, numbers: list[str]) -> None:
         """Load a call list with these numbers."""
-        fields = {name: value for name, value in LIST.items() if name != "numbers"}
-        rows = io.BytesIO("\n".join(numbers).encode())
-        await self._app.registrar.call_lists.load_list(
-            self._client, msgspec.convert(fields, ListRequest), rows
-        )
+        await load_numbers(self._app, numbers)
         await self._app.tick(patience=None)
 
     async def tick(self) -> dict[str, str]:

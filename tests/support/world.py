@@ -7,7 +7,7 @@ import hashlib
 import ipaddress
 import shutil
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -25,12 +25,16 @@ from prometheus_client import CollectorRegistry
 
 from dialgate.app import App
 from dialgate.config import loader
-from dialgate.core.model import DAY, HOUR, Instant, Origin
+from dialgate.core.model import DAY, HOUR, Call, Instant, Origin
+from dialgate.core.responses import Answer
 from dialgate.crypto.keys import Keys
+from dialgate.decision_log.records import Reader, Record
 from dialgate.gate.facts import Gatherer
 from dialgate.interfaces import http_application
+from dialgate.ledger.schemas import ListRequest
 from dialgate.lists import call_list, number_set
 from dialgate.lists.snapshot import Consultation, Snapshot
+from dialgate.lists.tabular import of_lines
 from dialgate.runtime.instants import KeptInstants
 from dialgate.store import CallList
 from registry_sync import answer_merge, publication
@@ -71,6 +75,11 @@ class World(Struct):
 
     def sample(self, name: str, **labels: str) -> float | None:
         return self.registry.get_sample_value(name, labels)
+
+    def records(self) -> list[Record]:
+        """Return the decisions in the log."""
+        entries = Reader(self.app.config.data / "log").entries()
+        return [record for _, record in entries if isinstance(record, Record)]
 
     async def get(self, path: str, status: int = 200, **headers: str) -> Any:
         async with self.client.get(path, headers=headers) as response:
@@ -250,6 +259,31 @@ async def load_list(world: World) -> None:
     """Load `LIST` and wait until the gate uses it."""
     await world.post("/v1/lists", LIST)
     await world.app.tick()
+
+
+# ---- a gate without its server ---------------------------------------------------------------------------------------
+
+
+async def ask(app: App, call_id: str = "", to: str = CLEAR) -> Answer:
+    """Check a call of the first client."""
+    client = app.config.settings.clients[0]
+    call = Call(to=to, from_=CALLER, campaign="acme-fibre", call_id=call_id, client=client.name)
+    return await app.gate.check(call, client)
+
+
+def codes(answer: Answer) -> list[str]:
+    return [reason.code for reason in answer.reasons]
+
+
+async def load_numbers(app: App, numbers: Sequence[str] = (CLEAR,)) -> None:
+    """Load `LIST` with other numbers. The gate uses the list from its next tick."""
+    fields = {name: value for name, value in LIST.items() if name != "numbers"}
+    await app.registrar.call_lists.load_list(
+        app.config.settings.clients[0], msgspec.convert(fields, ListRequest), of_lines(numbers)
+    )
+
+
+# ---- certificates ----------------------------------------------------------------------------------------------------
 
 
 def write_certificate(folder: Path, days: int = 36_500) -> dict[str, str]:
