@@ -35,9 +35,9 @@ from dialgate.lists.tabular import of_lines
 from dialgate.store import CallerIdProof
 from dialgate.store.sqlite import SqliteStore
 from registry_sync import answer_merge, publication
-from registry_sync.answer_merge import AnsweredConsultation
 from registry_sync.publication import PublishTarget
 from tests.support import casebook, world, yaml_files
+from tests.support.case_checks import name_of
 from tests.support.case_world import SPARE, PreparedCase, consultation, count_calls, remember
 from tests.support.casebook import Case, case_law, facts_of
 from tests.support.country_cases import COUNTRIES, cases_of
@@ -122,15 +122,12 @@ def publish(config: Config, case: PreparedCase, lists: dict[str, bytes]) -> None
 
 
 def _answers(folder: Path, case: PreparedCase, answer: RegistryAnswer) -> answer_merge.PublishedAnswers:
-    merged, _ = answer_merge.merge(
-        publication.read_current(folder, answer.registry, case.facts.controller.id),
-        [
-            AnsweredConsultation(
-                consultation(answer.consulted_at, answer.asked_since),
-                np.array([int(case.to)], np.uint64),
-                np.array([answer.answer == "listed"], np.bool_),
-            )
-        ],
+    merged = world.merge_answers(
+        folder,
+        {case.to: answer.answer == "listed"},
+        consultation(answer.consulted_at, answer.asked_since),
+        case.facts.controller.id,
+        answer.registry,
     )
     states = tuple(
         structs.replace(state, blocks=answer.blocks, since=answer.since) for state in merged.contents.states
@@ -225,10 +222,6 @@ async def ask_group(folder: Path, group: list[PreparedCase]) -> Iterator[tuple[s
         await runner.cleanup()
         await app.close()
     return zip((name_of(case.case) for case in group), answers, strict=True)
-
-
-def name_of(case: Case) -> str:
-    return f"{case.file}: {case.about} at {case.at}"
 
 
 def groups(cases: list[PreparedCase]) -> list[list[PreparedCase]]:

@@ -38,7 +38,6 @@ from dialgate.lists.tabular import of_lines
 from dialgate.store import CallerIdProof, HourCount, sqlite_counts
 from dialgate.store.sqlite import SqliteStore
 from registry_sync import answer_merge, publication
-from registry_sync.answer_merge import AnsweredConsultation
 from registry_sync.publication import PublishTarget
 from tests.support import casebook, world, yaml_files
 from tests.support.casebook import Case, case_law, facts_of
@@ -148,8 +147,8 @@ def configure(folder: Path, of: PreparedCase) -> Config:
 
 
 def publish_answers(config: Config, group: list[PreparedCase]) -> None:
-    by_consultation: defaultdict[tuple[Instant, str], dict[int, bool]] = defaultdict(dict)
-    by_consultation[group[0].facts.at, "rpo"][int(UNASKED)] = False
+    by_consultation: defaultdict[tuple[Instant, str], dict[str, bool]] = defaultdict(dict)
+    by_consultation[group[0].facts.at, "rpo"][UNASKED] = False
     for case in group:
         for answer in case.facts.registries if case.is_number else ():
             if answer.answer == "uncovered":
@@ -157,23 +156,13 @@ def publish_answers(config: Config, group: list[PreparedCase]) -> None:
             if answer.answer == "unknown":
                 continue
             if answer.listed_at:
-                by_consultation[answer.listed_at, answer.registry][int(case.to)] = True
+                by_consultation[answer.listed_at, answer.registry][case.to] = True
             is_listed = answer.answer == "listed"
-            by_consultation[answer.consulted_at, answer.registry][int(case.to)] = is_listed
+            by_consultation[answer.consulted_at, answer.registry][case.to] = is_listed
     folder = config.data / "snapshots"
     with publication.lock_folder(folder):
         for (at, registry), answers in sorted(by_consultation.items()):
-            numbers = sorted(answers)
-            merged, _ = answer_merge.merge(
-                publication.read_current(folder, registry, "acme"),
-                [
-                    AnsweredConsultation(
-                        consultation(at),
-                        np.array(numbers, np.uint64),
-                        np.array([answers[number] for number in numbers], np.bool_),
-                    )
-                ],
-            )
+            merged = world.merge_answers(folder, answers, consultation(at), registry=registry)
             publication.publish_answers(PublishTarget(folder=folder), merged, at + HOUR)
     return None
 

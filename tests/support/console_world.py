@@ -10,15 +10,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from aiohttp import ClientSession
-from prometheus_client import CollectorRegistry
-
-from dialgate.app import App
-from dialgate.config import loader
 from dialgate.core.model import DAY, SECOND
-from dialgate.interfaces import http_application
 from tests.support import world, yaml_files
-from tests.support.world import CALLER, CLEAR, KEY, LISTED, NOW, Hand, World
+from tests.support.world import CALLER, CLEAR, LISTED, NOW, Hand, World
 
 AGENT, SUPERVISOR, OFFICER, STRANGER = "key-agent", "key-supervisor", "key-officer", "key-of-beta"
 LANDLINE, BARE = "+390245678901", "+390245678902"
@@ -86,24 +80,13 @@ def write_controllers(folder: Path) -> None:
 
 @asynccontextmanager
 async def running_console(folder: Path, **changes: Any) -> AsyncIterator[World]:
-    path = world.write_folder(folder, **{"clients": clients(), "store_patience": 5, **changes})
-    write_controllers(folder)
-    config = loader.load(path)
-    clear = {CLEAR: False, LISTED: True, **dict.fromkeys(NUMBERS, False)}
-    world.publish_answers(config.data, clear, NOW - 3 * DAY)
-    hand, registry = RunningClock(), CollectorRegistry()
-    app = await App.open(config, registry=registry, clock=hand)
-    runner = await http_application.start(app, registry)
-    port = runner.addresses[0][1]
-    headers = {"Authorization": f"Bearer {KEY}"}
-    async with ClientSession(f"http://127.0.0.1:{port}", headers=headers) as session:
-        made = World(folder=folder, app=app, registry=registry, hand=hand, port=port, client=session)
-        try:
-            await add_data(made)
-            yield made
-        finally:
-            await runner.cleanup()
-            await app.close()
+    settings = {"clients": clients(), "store_patience": 5, **changes}
+    answers = {**world.ANSWERS, **dict.fromkeys(NUMBERS, False)}
+    async with world.running(
+        folder, RunningClock(), write_controllers, answers=answers, answered_at=NOW - 3 * DAY, **settings
+    ) as made:
+        await add_data(made)
+        yield made
 
 
 async def add_data(made: World) -> None:

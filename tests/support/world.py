@@ -38,7 +38,7 @@ from dialgate.lists.tabular import of_lines
 from dialgate.runtime.instants import KeptInstants
 from dialgate.store import CallList
 from registry_sync import answer_merge, publication
-from registry_sync.answer_merge import AnsweredConsultation
+from registry_sync.answer_merge import AnsweredConsultation, PublishedAnswers
 from registry_sync.publication import PublishTarget
 from tests.support import yaml_files
 from tests.support.paths import ROOT
@@ -49,6 +49,7 @@ KEY = "key-of-the-tests"
 CALLER = "+390844123456"
 CLEAR = "+390612345678"  # on the call list; clear in the registry
 LISTED = "+390612345679"  # on the call list; enrolled in the registry
+ANSWERS = {CLEAR: False, LISTED: True}
 CALL = {"to": CLEAR, "from": CALLER, "campaign": "acme-fibre"}
 SCOPES = ("check", "simulate", "outcome", "revoke", "ledger", "lists", "read", "metrics")
 
@@ -152,7 +153,7 @@ def publish_answers(
 ) -> None:
     """Publish the result of a consultation at `at`. `answers` maps each number to whether it is enrolled."""
     folder = data / "snapshots"
-    pairs = sorted((int(number.removeprefix("+")), listed) for number, listed in answers.items())
+    listed = sum(answers.values())
     consultation = Consultation(
         id=f"at-{at}",
         submitted_at=at,
@@ -161,22 +162,29 @@ def publish_answers(
         receipt="TICKET-1",
         request_sha256="0" * 64,
         answer_sha256="0" * 64,
-        lines=len(pairs),
-        listed=sum(listed for _, listed in pairs),
-        clear=sum(not listed for _, listed in pairs),
+        lines=len(answers),
+        listed=listed,
+        clear=len(answers) - listed,
     )
     with publication.lock_folder(folder):
-        merged, _ = answer_merge.merge(
-            publication.read_current(folder, "rpo", controller),
-            [
-                AnsweredConsultation(
-                    consultation,
-                    np.array([number for number, _ in pairs], np.uint64),
-                    np.array([listed for _, listed in pairs], np.bool_),
-                )
-            ],
-        )
+        merged = merge_answers(folder, answers, consultation, controller)
         publication.publish_answers(PublishTarget(folder=folder), merged, at + 2 * HOUR)
+
+
+def merge_answers(
+    folder: Path,
+    answers: Mapping[str, bool],
+    consultation: Consultation,
+    controller: str = "acme",
+    registry: str = "rpo",
+) -> PublishedAnswers:
+    """Merge the answers of a consultation with those published in `folder`."""
+    pairs = sorted((int(number.removeprefix("+")), listed) for number, listed in answers.items())
+    numbers = np.array([number for number, _ in pairs], np.uint64)
+    is_listed = np.array([listed for _, listed in pairs], np.bool_)
+    current = publication.read_current(folder, registry, controller)
+    merged, _ = answer_merge.merge(current, [AnsweredConsultation(consultation, numbers, is_listed)])
+    return merged
 
 
 LIST = {
@@ -194,7 +202,7 @@ def open_gatherer(folder: Path, prepare: Callable[[Path], None] = lambda _: None
     path = write_folder(folder)
     prepare(folder)
     config = loader.load(path)
-    publish_answers(config.data, {CLEAR: False, LISTED: True}, NOW - DAY)
+    publish_answers(config.data, ANSWERS, NOW - DAY)
     gatherer = Gatherer(config, Keys.open(config.data / "keys.json"))
     gatherer.snapshot = Snapshot.open(config.data / "snapshots")
     gatherer.use_lists(gatherer.open_lists([write_list(config.data)], config.data))
@@ -228,16 +236,18 @@ async def running(
     hand: Hand | None = None,
     prepare: Callable[[Path], None] = lambda _: None,
     steady: Callable[[], float] = time.monotonic,
+    answers: Mapping[str, bool] = ANSWERS,
+    answered_at: Instant = NOW - DAY,
     **changes: Any,
 ) -> AsyncIterator[World]:
-    """Run a gate and its server, with registry answers from the day before and no call list.
+    """Run a gate and its server, with registry answers and no call list.
 
     `prepare` may change the configuration folder before the start. `steady` is the clock that measures durations.
     """
     path = write_folder(folder, **changes)
     prepare(folder)
     config = loader.load(path)
-    publish_answers(config.data, {CLEAR: False, LISTED: True}, NOW - DAY)
+    publish_answers(config.data, answers, answered_at)
     hand, registry = hand or Hand(), CollectorRegistry()
     app = await App.open(config, registry=registry, clock=hand, steady=steady)
     runner = await http_application.start(app, registry)
