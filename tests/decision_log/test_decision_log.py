@@ -27,6 +27,7 @@ from dialgate.decision_log.syncing import Syncing, SyncResult, ThreadSyncing
 from dialgate.gate.recorder import LogRecorder
 from dialgate.observability.metrics import Metrics
 from tests.decision_log.test_syncing import WAYS
+from tests.support.damage import fill
 from tests.support.paths import ROOT
 
 ONE = "0000000000000001.ndjson"
@@ -197,12 +198,6 @@ def test_a_killed_process_loses_nothing_acknowledged(tmp_path: Path) -> None:
 
 
 # ---- failures of the operating system --------------------------------------------------------------------------------
-
-
-def fill(path: Path) -> None:
-    with path.open("wb", buffering=0) as file, suppress(OSError):
-        while True:
-            file.write(bytes(4096))
 
 
 def state(log: DecisionLog, folder: Path) -> tuple[int, bytes, int]:

@@ -6,7 +6,6 @@ import os
 import subprocess
 import sys
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +29,7 @@ from dialgate.decision_log.records import Reader, decode
 from dialgate.ledger.schemas import OutcomeRequest, RevocationRequest
 from dialgate.native import COMPILED
 from tests.support import world, yaml_files
-from tests.support.damage import flip
+from tests.support.damage import fill, flip
 from tests.support.world import CALLER, CLEAR, LISTED, NOW, Hand, World, codes
 
 
@@ -480,12 +479,6 @@ async def test_a_locked_store_is_a_deny_and_recovers(running: World) -> None:
     await running.app.tick()
     assert running.app.gate.readiness() == {}
     assert (await ask(running)).decision_id
-
-
-def fill(path: Path) -> None:
-    with path.open("wb", buffering=0) as file, suppress(OSError):
-        while True:
-            file.write(bytes(4096))
 
 
 async def test_a_full_disk_is_a_deny_and_recovers(small_disk: Path, tmp_path: Path) -> None:

@@ -18,9 +18,8 @@ from dialgate.lists.number_set import DamagedFile
 from dialgate.runtime.instants import KeptInstants
 from registry_sync import nightly_job
 from registry_sync.import_checks import Refused
-from registry_sync.run_report import Summary
 from registry_sync.simulator import FAULTS, is_enrolled
-from tests.support.registry_world import NUMBERS, JobWorld, load_list, registrar
+from tests.support.registry_world import NUMBERS, JobWorld, alarm_kinds, load_list, registrar
 from tests.support.world import NOW, publish_answers
 
 LISTED = [number for number in NUMBERS if is_enrolled(number[3:])]
@@ -32,10 +31,6 @@ async def job(tmp_path: Path) -> JobWorld:
     world = JobWorld(tmp_path)
     await load_list(world)
     return world
-
-
-def alarm_kinds(part: Summary) -> set[str]:
-    return {alarm.kind for alarm in part.alarms}
 
 
 async def test_numbers_on_call_lists_are_submitted_answered_and_published(job: JobWorld) -> None:

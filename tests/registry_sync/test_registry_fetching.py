@@ -7,7 +7,8 @@ import os
 from pathlib import Path
 
 from registry_sync import release_holds
-from tests.registry_sync.test_registry_lists import ListJob, alarm_kinds, publish_first_lists, us_lines
+from tests.registry_sync.test_registry_lists import ListJob, publish_first_lists, us_lines
+from tests.support.registry_world import alarm_kinds
 
 
 async def test_replaced_file_is_fetched_again_after_a_hold(tmp_path: Path) -> None:

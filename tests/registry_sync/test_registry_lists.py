@@ -16,8 +16,7 @@ from hypothesis import strategies as st
 from dialgate.core.model import DAY, HOUR
 from registry_sync import full_list_areas, nightly_job
 from registry_sync.full_list_areas import Area, FullSet, Patch
-from registry_sync.run_report import Summary
-from tests.support.registry_world import JobWorld
+from tests.support.registry_world import JobWorld, alarm_kinds
 
 DAY_ZERO = int(datetime(2026, 11, 20, tzinfo=UTC).timestamp()) * 1000 - HOUR
 US: dict[str, Any] = {
@@ -64,10 +63,6 @@ def job(tmp_path: Path) -> ListJob:
 
 def us_lines(area: int, *numbers: int) -> str:
     return "".join(f"{area},{number:07}\r\n" for number in numbers)
-
-
-def alarm_kinds(part: Summary) -> set[str]:
-    return {alarm.kind for alarm in part.alarms}
 
 
 async def publish_first_lists(job: ListJob) -> None:

@@ -108,6 +108,10 @@ class JobWorld:
         return self.metric("registry_sync_alarm", alarm=kind, controller=controller, registry=registry)
 
 
+def alarm_kinds(part: Summary) -> set[str]:
+    return {alarm.kind for alarm in part.alarms}
+
+
 @asynccontextmanager
 async def registrar(config: Config) -> AsyncIterator[tuple[Registrar, Client]]:
     config.data.mkdir(exist_ok=True)
