@@ -23,11 +23,6 @@ clock_app = typer.Typer(no_args_is_help=True, help="Confirm that a gate's clock 
 app.add_typer(clock_app, name="clock")
 
 
-@clock_app.callback()
-def _clock() -> None:
-    """Keep `confirm` a subcommand. Typer would merge a single command into its group."""
-
-
 @clock_app.command("confirm")
 def clock_confirm(
     *,

@@ -23,11 +23,6 @@ from dialgate.store import Members, Shared, factory
 app = typer.Typer()
 
 
-@app.callback()
-def nodes_app() -> None:
-    """Keep `nodes` a subcommand. Typer would turn a single command into the whole program."""
-
-
 @app.command()
 def nodes(
     *,

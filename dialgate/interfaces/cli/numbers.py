@@ -14,11 +14,6 @@ number_app = typer.Typer(no_args_is_help=True, help="Lift wrong-number reports."
 app.add_typer(number_app, name="number")
 
 
-@number_app.callback()
-def _number() -> None:
-    """Keep `confirm` a subcommand. Typer would merge a single command into its group."""
-
-
 @number_app.command("confirm")
 @options_of(NumberConfirmation, fixed={"controller": ""})
 def number_confirm(

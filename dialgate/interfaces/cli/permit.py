@@ -18,11 +18,6 @@ permit_app = typer.Typer(
 app.add_typer(permit_app, name="permit")
 
 
-@permit_app.callback()
-def _permit() -> None:
-    """Keep `key` a subcommand. Typer would merge a single command into its group."""
-
-
 @permit_app.command("key")
 def permit_key(
     *,

@@ -26,11 +26,6 @@ _Url = Annotated[
 ]
 
 
-@store_app.callback()
-def store_commands() -> None:
-    """Keep `copy` a subcommand if `store_app` is run on its own. Without a callback, Typer drops the name `copy`."""
-
-
 @store_app.command("copy")
 def store_copy(source: _Url, target: _Url, *, as_json: AsJson = False) -> None:
     """Copy a store to another engine, keep its sequence numbers, and compare the two stores row by row.
