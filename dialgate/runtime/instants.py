@@ -11,8 +11,7 @@ its next start records a jump too. Only a person can tell whether the gate was o
 """
 
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -89,7 +88,7 @@ class KeptInstants:
 
         If the clock jumped, record the jump too.
         """
-        with self._lock_file() as fd:
+        with hold_lock(self._latest) as fd:
             latest = _instant(os.pread(fd, _DIGITS, 0))
             if now <= latest:
                 return
@@ -104,7 +103,7 @@ class KeptInstants:
 
         The next jump is measured from `now`.
         """
-        with self._lock_file() as fd:
+        with hold_lock(self._latest) as fd:
             jump, latest = self.jump(), _instant(os.pread(fd, _DIGITS, 0))
             confirmed = Confirmed(at=now, since=jump.since if jump else latest, by=by, reason=reason)
             self._note(confirmed)
@@ -132,11 +131,6 @@ class KeptInstants:
         if jump is None or now - jump.to >= span:
             return now - span
         return min(jump.since + (now - jump.to), now) - span
-
-    @contextmanager
-    def _lock_file(self) -> Iterator[int]:
-        with hold_lock(self._latest) as fd:
-            yield fd
 
     def _note(self, event: Jump | Confirmed) -> None:
         fd = os.open(self._journal, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
