@@ -145,7 +145,7 @@ def make_simulation(decision: Decision, facts: Facts, to: str, from_: str, secon
         from_=from_,
         basis=decision.basis,
         reasons=reasons(decision),
-        outcomes=[_outcome(rule, outcome) for rule, outcome in decision.outcomes.items()],
+        outcomes=[rule_outcome(rule, outcome) for rule, outcome in decision.outcomes.items()],
         valid_until=_valid_until(decision, facts.at + int(seconds * SECOND)),
         not_before=when(decision.not_before),
         reason_class=_class(decision, facts),
@@ -154,7 +154,7 @@ def make_simulation(decision: Decision, facts: Facts, to: str, from_: str, secon
     )
 
 
-def _outcome(rule: str, outcome: Outcome) -> RuleOutcome:
+def rule_outcome(rule: str, outcome: Outcome) -> RuleOutcome:
     match outcome:
         case Pass(why=why):
             return RuleOutcome(rule, "pass", why)

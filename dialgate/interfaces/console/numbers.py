@@ -1,7 +1,6 @@
 """The pages for looking up a number, showing a decision and downloading its evidence."""
 
 import asyncio
-from collections.abc import Mapping
 from typing import Any, Final
 
 from aiohttp import web
@@ -13,7 +12,7 @@ from dialgate.audit.lookups import Reason
 from dialgate.audit.number_history import FoundDecision, Visibility
 from dialgate.cluster.peer_questions import FindDecisions
 from dialgate.core.decision_ids import log_of
-from dialgate.core.model import Deny, Outcome
+from dialgate.core.responses import rule_outcome
 from dialgate.crypto.keys import Keys
 from dialgate.crypto.log_signing import Signer
 from dialgate.decision_log import chains
@@ -114,12 +113,13 @@ async def _decision_page(visit: Visit, status: int = 200, error: str = "") -> we
     found, _ = await find_decision(visit.request, visit.app, visit.client)
     account = client_account(visit.app, found, visit.words.language)
     record = found.record
+    outcomes = [rule_outcome(rule, outcome) for rule, outcome in record.decision.outcomes.items()]
     return visit.show(
         "decision",
         "",
         status,
         account=account,
-        outcomes=_client_outcomes(visit, record.decision.outcomes),
+        outcomes=visit.app.registrar.ids.worded(outcomes),
         facts=_facts(record, shared=visit.app.config.shared),
         node=record.node,
         provable=visit.may("subjects")
@@ -127,14 +127,6 @@ async def _decision_page(visit: Visit, status: int = 200, error: str = "") -> we
         and await asyncio.to_thread(_is_local, visit, record),
         error=error,
     )
-
-
-def _client_outcomes(visit: Visit, outcomes: Mapping[str, Outcome]) -> dict[str, Outcome]:
-    """Replace the ledger entry ids in the texts of denials with the ids that clients see."""
-    return {
-        rule: visit.app.registrar.ids.worded([outcome])[0] if isinstance(outcome, Deny) else outcome
-        for rule, outcome in outcomes.items()
-    }
 
 
 def _facts(record: Record, *, shared: bool) -> dict[str, Any]:
