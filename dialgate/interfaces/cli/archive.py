@@ -166,9 +166,9 @@ def _show_months(all_months: list[Month], *, done: bool) -> None:
         [
             (
                 month.month,
-                f"{month.allowed:,}",
-                f"{month.refused:,}",
-                f"{month.held:,}",
+                month.allowed,
+                month.refused,
+                month.held,
                 month.over_from,
                 ("retired" if done else "over") if month.over else "",
             )

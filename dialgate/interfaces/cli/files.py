@@ -132,7 +132,7 @@ def show_import(
     if as_json:
         show_json(report)
         return
-    fields = {label: f"{getattr(report, name):,}" for label, name in counts.items()}
+    fields = {label: getattr(report, name) for label, name in counts.items()}
     show_fields(title, fields | {"applies after": report.at})
 
 

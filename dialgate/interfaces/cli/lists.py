@@ -106,13 +106,13 @@ def list_load(
 
 
 def _show_report(report: ListReport) -> None:
-    counts = {
+    fields = {
         "rows": report.rows,
         "accepted": report.accepted,
         "duplicates": report.duplicates,
         "skipped, no valid number": report.refused,
+        "in force": report.in_force,
     }
-    fields = {name: f"{count:,}" for name, count in counts.items()} | {"in force": report.in_force}
     show_fields(f"List {report.info.id}", fields)
     if report.unstated:
         typer.echo(
@@ -217,14 +217,12 @@ def list_preview(
 
 
 def _show_preview(preview: export.Preview) -> None:
-    rows = [("callable now", "", f"{preview.callable:,}")]
-    rows += [(group.code, group.text, f"{group.numbers:,}") for group in preview.groups]
+    rows = [("callable now", "", preview.callable)]
+    rows += [(group.code, group.text, group.numbers) for group in preview.groups]
     title = f"{preview.campaign}: of {preview.numbers:,} numbers, at {preview.at}"
     show_table(title, ("", "", "numbers"), rows)
     if preview.later:
-        show_table(
-            "Callable later", ("from", "numbers"), [(time.at, f"{time.numbers:,}") for time in preview.later]
-        )
+        show_table("Callable later", ("from", "numbers"), [(time.at, time.numbers) for time in preview.later])
 
 
 @list_app.command("exports")
@@ -254,7 +252,7 @@ def _show_lists(lists: list[ListInfo]) -> None:
             (
                 call_list.id,
                 " ".join(call_list.campaigns),
-                f"{call_list.numbers:,}",
+                call_list.numbers,
                 f"{call_list.origin.collected_by}, {call_list.origin.collected_on}",
                 " ".join(f"{step.by}>{step.to}@{step.on}" for step in call_list.origin.transfers),
                 call_list.loaded_at,

@@ -352,7 +352,7 @@ def _show(report: Report, rows: list[_Row], hints: list[str], limit: int) -> Non
         typer.echo(f"Hint: {hint}")
     if not rows:
         return
-    counts = [(kind, f"{count:,}", KINDS[kind]) for kind, count in report.counts.items() if count]
+    counts = [(kind, count, KINDS[kind]) for kind, count in report.counts.items() if count]
     show_table("By kind", ("kind", "calls", ""), counts)
     cells = [
         (f"{row.file}:{row.line}", row.at, row.kind, row.caller_id, row.decision, row.number)

@@ -157,9 +157,9 @@ def _show_replay(report: Replay, *, draft: bool) -> None:
         typer.echo(f"{report.beside:,} decisions were skipped, because the draft is for another country")
     if not report.different:
         return
-    verdicts = [(was, becomes, f"{count:,}") for (was, becomes), count in report.verdicts.most_common()]
+    verdicts = [(was, becomes, count) for (was, becomes), count in report.verdicts.most_common()]
     show_table("Verdicts", ("was", "would be" if draft else "is now", "decisions"), verdicts)
-    rows = [(*row, f"{count:,}") for row, count in report.rows.most_common()]
+    rows = [(*row, count) for row, count in report.rows.most_common()]
     show_table("By campaign and rule", ("campaign", "rule", "was", "becomes", "decisions"), rows)
     examples = [
         (example.decision, utc(example.at), example.was, example.becomes)

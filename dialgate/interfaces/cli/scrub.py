@@ -81,6 +81,5 @@ def scrub(
 
 def _show(scrubbed: export.Scrubbed, out: Path) -> None:
     verdicts = {name: getattr(scrubbed, name) for name in ("rows", "allow", "later", "deny")}
-    fields = {name: f"{count:,}" for name, count in (verdicts | scrubbed.codes).items()}
     entry = {"ledger entry": str(scrubbed.seq), "sha256": scrubbed.sha256}
-    show_fields(f"{out}, at {scrubbed.at}", fields | entry)
+    show_fields(f"{out}, at {scrubbed.at}", verdicts | scrubbed.codes | entry)

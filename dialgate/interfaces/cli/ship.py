@@ -91,9 +91,9 @@ def _show(standings: Standings, *, as_json: bool) -> None:
             (
                 to,
                 str(worker),
-                f"{standing.last:,}",
-                f"{standing.behind:,}",
-                f"{standing.missed:,}",
+                standing.last,
+                standing.behind,
+                standing.missed,
                 standing.problem,
             )
             for (to, worker), standing in standings.items()

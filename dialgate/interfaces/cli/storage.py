@@ -39,7 +39,7 @@ def retention(
     show_table(
         "Removed" if drop else "Would be removed",
         ("kind", "count", "use ended before"),
-        [(kind.kind, f"{kind.count:,}", kind.before[:10]) for kind in kinds],
+        [(kind.kind, kind.count, kind.before[:10]) for kind in kinds],
     )
 
 
@@ -105,9 +105,9 @@ def _show_exposure(exposure: Exposure, *, as_json: bool) -> None:
         "scopes": " ".join(exposure.scopes),
         "controllers": " ".join(exposure.controllers),
         "decisions returned": f"{exposure.decisions:,}, of which {exposure.allows:,} allows",
-        "look-ups": f"{len(exposure.lookups):,}",
-        "exposed numbers": f"{len(exposure.numbers):,}",
-        "decisions from retired months": f"{exposure.unreadable:,}",
+        "look-ups": len(exposure.lookups),
+        "exposed numbers": len(exposure.numbers),
+        "decisions from retired months": exposure.unreadable,
         "could have looked up": _reach(exposure),
     }
     show_fields("Exposed", fields)

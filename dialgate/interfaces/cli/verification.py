@@ -198,9 +198,9 @@ def _show_report(report: decision_log.Report, whose: str) -> None:
         "signed checkpoints": report.signed,
         "records covered by them": report.covered,
         "valid time stamps": report.stamped,
+        "head": report.head,
     }
-    counts = {name: f"{value:,}" for name, value in fields.items()}
-    show_fields(f"Decision log{whose}: {_verdict(report)}", counts | {"head": report.head})
+    show_fields(f"Decision log{whose}: {_verdict(report)}", fields)
     if report.faults:
         show_table(
             "Faults",
