@@ -5,6 +5,7 @@ Both commands read the data folder, whether or not a gate is running.
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
+from itertools import islice
 from pathlib import Path
 from typing import Annotated, Literal, TypeAlias, TypeVar
 
@@ -224,7 +225,7 @@ def _print_json(hits: Iterable[Hit]) -> int:
 
 
 def _show_hits(hits: Iterator[Hit], limit: int) -> int:
-    shown = [hit for hit, _ in zip(hits, range(limit), strict=False)] if limit else list(hits)
+    shown = list(islice(hits, limit or None))
     rows = [
         (
             hit.at,

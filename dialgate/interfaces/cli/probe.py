@@ -3,12 +3,11 @@
 import asyncio
 import os
 from pathlib import Path
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, TypeAlias
 
 import typer
 from msgspec import Struct
 
-from dialgate.config.clients import Client
 from dialgate.config.configuration import Config
 from dialgate.core import phone
 from dialgate.interfaces.cli.ledger import caller_id_app
@@ -28,7 +27,6 @@ from dialgate.interfaces.sip.agent import Probe, Trunk
 from dialgate.interfaces.sip.digest import Credentials
 from dialgate.interfaces.sip.outgoing_call import Patience
 from dialgate.interfaces.sip.transactions import Timers
-from dialgate.ledger.registrar import Registrar
 from dialgate.ledger.schemas import CallerIdProofRequest
 from dialgate.runtime.atomic_write import write_file
 from dialgate.runtime.clock import wall_clock
@@ -252,16 +250,11 @@ def _record(path: Path, config: Config, line: _Line, probe: Probe) -> None:
     write_file(folder / name, probe.trace)
     if probe.outcome == "not_probed":
         return
-    kind: Literal["probe"] = "probe"
     proof = CallerIdProofRequest(
-        controller=line.controller, caller_id=line.number, kind=kind, channel="probe",
+        controller=line.controller, caller_id=line.number, kind="probe", channel="probe",
         answered=probe.outcome == "answered", evidence=f"{probe.evidence} file={name}",
     )  # fmt: skip
-
-    async def prove(registrar: Registrar, client: Client) -> None:
-        await registrar.caller_ids.prove_caller_id(client, proof)
-
-    write(path, prove)
+    write(path, lambda registrar, client: registrar.caller_ids.prove_caller_id(client, proof))
 
 
 def _credentials(user: str, password_file: Path | None) -> Credentials | None:

@@ -1,7 +1,6 @@
 """`dialgate log replay`: re-evaluation of recorded decisions, under the law in force at the time or under a draft."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
 from typing import Annotated, TypeAlias
@@ -77,7 +76,8 @@ def log_replay(
             readers, chosen = _one(readers, open_keys(loaded).ids.inside(decision))
         law_of = replaying.draft(_draft(law)) if law else replaying.of_its_day(loaded.data / "kept")
         compare = replaying.in_effect if law else replaying.exact
-        with _progress(readers, chosen) as entries:
+        with bars() as bar:
+            entries = chain.from_iterable(_entries(bar, reader, chosen) for reader in readers)
             report = replaying.replay(entries, law_of, compare)
     if as_json:
         show_json(_as_builtins(report))
@@ -110,12 +110,6 @@ def _draft(path: Path) -> Law:
         raise Failure(
             "law.invalid", f"{path} is not a valid country file: {error}", field="law", status=MISUSE
         ) from None
-
-
-@contextmanager
-def _progress(readers: list[Reader], chosen: Span) -> Iterator[Iterator[Record | OutcomeRecord]]:
-    with bars() as bar:
-        yield chain.from_iterable(_entries(bar, reader, chosen) for reader in readers)
 
 
 def _entries(bar: Bars, reader: Reader, chosen: Span) -> Iterator[Record | OutcomeRecord]:

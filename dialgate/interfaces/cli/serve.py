@@ -119,9 +119,9 @@ async def _serve(post: Post) -> None:
         with suppress(Unavailable):  # upkeep reports it later
             await service.refresh()  # entries that were written before this worker was reachable
         sockets = inherited(post.doors.get("listen", ()))
-        runner = await http_application.start(service, registry, sockets, siblings if post.doors else None)
-        closing.push_async_callback(runner.cleanup)
         together = siblings if post.doors else None
+        runner = await http_application.start(service, registry, sockets, together)
+        closing.push_async_callback(runner.cleanup)
         doors = await _operations(service, registry, post, together, closing)
         doors |= await _fastagi(service, closing, inherited(post.doors.get("fastagi", ())))
         doors |= await _sip(service, closing, shared=post.workers > 1)
