@@ -35,24 +35,25 @@ class Failed(Struct, frozen=True):
 async def preview(config: Config, client: Client, name: str, campaign: str, at: Instant) -> Preview | Failed:
     """Run the preview in a separate process with the same configuration and data folder."""
     arguments = (str(config.path), client.name, name, campaign, str(at))
+    output = await run_command(sys.executable, "-m", __name__, *arguments)
+    if output is None:
+        return Failed("gate.error")
+    if output.startswith(b'{"error"'):
+        return msgspec.json.decode(output, type=Failed)
+    return msgspec.json.decode(output, type=Preview)
+
+
+async def run_command(*command: str) -> bytes | None:
+    """Run a command and return its standard output, or None if it fails."""
     process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        __name__,
-        *arguments,
-        stdout=asyncio.subprocess.PIPE,
-        stdin=asyncio.subprocess.DEVNULL,
+        *command, stdout=asyncio.subprocess.PIPE, stdin=asyncio.subprocess.DEVNULL
     )
     try:
         output, _ = await process.communicate()
     except asyncio.CancelledError:  # the browser has disconnected
         process.kill()
         raise
-    if process.returncode:
-        return Failed("gate.error")
-    if output.startswith(b'{"error"'):
-        return msgspec.json.decode(output, type=Failed)
-    return msgspec.json.decode(output, type=Preview)
+    return None if process.returncode else output
 
 
 async def _preview(path: Path, name: str, call_list: str, campaign: str, at: Instant) -> Preview | Failed:

@@ -1,6 +1,5 @@
 """The page for downloading a report on a controller's calls for a day or a month."""
 
-import asyncio
 import sys
 from datetime import date, timedelta
 from typing import Any, Final
@@ -10,6 +9,7 @@ from aiohttp import web
 from dialgate.core.local_time import day_in
 from dialgate.core.name_suggestions import choose
 from dialgate.interfaces.console.page_request import PREVIEWING, Visit
+from dialgate.interfaces.console.previewing import run_command
 from dialgate.interfaces.http.errors import Fault
 from dialgate.runtime import extras
 from dialgate.runtime.extras import MissingExtra, require
@@ -36,27 +36,16 @@ async def download(visit: Visit) -> web.StreamResponse:
         return _page(visit, fields, fault.status, error=fault.problem.code)
     except MissingExtra:
         return _page(visit, fields, 501, error=extras.CODE)
-    arguments = ("--controller", owner, *period, "--format", format_, "--language", visit.words.language)
+    command = ("nice", "-n", "10", sys.executable, "-m", "dialgate", "report")
+    source = ("--config", str(visit.app.config.path), "--controller", owner)
+    content = (*period, "--format", format_, "--language", visit.words.language)
     async with visit.request.app[PREVIEWING].of(visit.client.name):
-        body = await _run(str(visit.app.config.path), arguments)
+        body = await run_command(*command, *source, *content)
     if body is None:
         return _page(visit, fields, 503, error="gate.unavailable")
     name = f'attachment; filename="dialgate-{owner}-{period[1]}.{format_}"'
     headers = {"Content-Disposition": name, "Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
     return web.Response(body=body, headers={**headers, "Content-Type": f"{FORMATS[format_]}; charset=utf-8"})
-
-
-async def _run(config: str, arguments: tuple[str, ...]) -> bytes | None:
-    program = ("nice", "-n", "10", sys.executable, "-m", "dialgate", "report", "--config", config)
-    process = await asyncio.create_subprocess_exec(
-        *program, *arguments, stdout=asyncio.subprocess.PIPE, stdin=asyncio.subprocess.DEVNULL
-    )
-    try:
-        output, _ = await process.communicate()
-    except asyncio.CancelledError:  # the browser has disconnected
-        process.kill()
-        raise
-    return None if process.returncode else output
 
 
 def _controller(visit: Visit, fields: dict[str, str]) -> str:
