@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from http import HTTPStatus
-from typing import Any, Final, NamedTuple, TypeAlias, get_args
+from typing import Any, Final, NamedTuple, TypeAlias
 from urllib.parse import urlsplit
 
 from aiohttp import web
@@ -12,13 +12,15 @@ from msgspec import Struct
 from dialgate import __version__, texts
 from dialgate.app import App
 from dialgate.config.clients import Client, Scope
+from dialgate.config.listeners import Limits
 from dialgate.interfaces.console import page, words
 from dialgate.interfaces.console.live import Live
 from dialgate.interfaces.console.sessions import Session, Sessions
-from dialgate.interfaces.console.words import LANGUAGES, Language, Words
+from dialgate.interfaces.console.words import Words
 from dialgate.interfaces.http import body as http_body
 from dialgate.interfaces.http.concurrency_limits import Caps, Turns
 from dialgate.interfaces.http.errors import Fault
+from dialgate.texts import LANGUAGES
 
 ROOT: Final = "/console"
 COOKIE: Final = "dialgate-console"
@@ -42,24 +44,24 @@ _HEADERS: Final = {
 
 
 class NavigationPage(NamedTuple):
-    """A page in the navigation. A client needs at least one of the scopes in `needs`."""
+    """A page in the navigation, and the scope that a client needs for it."""
 
     name: str
     path: str
-    needs: tuple[Scope, ...]
+    need: Scope
 
 
 NAVIGATION: Final = (
-    NavigationPage("board", ROOT, ("watch",)),
-    NavigationPage("try", f"{ROOT}/try", ("simulate",)),
-    NavigationPage("revoke", f"{ROOT}/revoke", ("revoke",)),
-    NavigationPage("lists", f"{ROOT}/lists", ("lists",)),
-    NavigationPage("campaigns", f"{ROOT}/campaigns", ("watch",)),
-    NavigationPage("callers", f"{ROOT}/caller-ids", ("watch",)),
-    NavigationPage("law", f"{ROOT}/law", ("watch",)),
-    NavigationPage("reports", f"{ROOT}/reports", ("watch",)),
-    NavigationPage("lookup", f"{ROOT}/lookup", ("read",)),
-    NavigationPage("requests", f"{ROOT}/requests", ("subjects",)),
+    NavigationPage("board", ROOT, "watch"),
+    NavigationPage("try", f"{ROOT}/try", "simulate"),
+    NavigationPage("revoke", f"{ROOT}/revoke", "revoke"),
+    NavigationPage("lists", f"{ROOT}/lists", "lists"),
+    NavigationPage("campaigns", f"{ROOT}/campaigns", "watch"),
+    NavigationPage("callers", f"{ROOT}/caller-ids", "watch"),
+    NavigationPage("law", f"{ROOT}/law", "watch"),
+    NavigationPage("reports", f"{ROOT}/reports", "watch"),
+    NavigationPage("lookup", f"{ROOT}/lookup", "read"),
+    NavigationPage("requests", f"{ROOT}/requests", "subjects"),
 )
 
 
@@ -85,6 +87,9 @@ class Visit(Struct, frozen=True):
             return "officer"
         return "supervisor" if self.may("watch") else "agent"
 
+    def pages(self) -> list[NavigationPage]:
+        return [entry for entry in NAVIGATION if self.may(entry.need)]
+
     def campaigns(self) -> list[str]:
         lines = self.app.config.lines
         return sorted(name for name, line in lines.items() if line.controller.id in self.client.controllers)
@@ -98,9 +103,8 @@ class Visit(Struct, frozen=True):
         return "UTC"
 
     async def form(self) -> dict[str, str]:
-        """Check the token and return the posted fields. If a field is repeated, the last one wins. Raises `Fault`."""
-        body = await http_body.whole(self.request, self.app.config.settings.limits)
-        fields = dict(http_body.parameters(body.decode("utf-8", "replace")))
+        """Check the token and return the posted fields, without surrounding whitespace. Raises `Fault`."""
+        fields = await posted_fields(self.request, self.app.config.settings.limits)
         self.check(fields.pop(TOKEN, ""))
         return {name: value.strip() for name, value in fields.items()}
 
@@ -117,7 +121,7 @@ class Visit(Struct, frozen=True):
             {
                 "visit": self,
                 "here": here,
-                "places": [entry for entry in NAVIGATION if self.may(*entry.needs)],
+                "places": self.pages(),
                 "token": self.session.token,
                 "zone": self.zone(),
                 "node": self.app.config.settings.node,
@@ -130,6 +134,12 @@ class Visit(Struct, frozen=True):
 
     def fault(self, status: int, code: str) -> web.Response:
         return self.show("fault", "", status, code=code, number=status)
+
+
+async def posted_fields(request: web.Request, limits: Limits) -> dict[str, str]:
+    """Return the fields of a form. If a field is repeated, the last one wins. Raises `Fault`."""
+    body = await http_body.whole(request, limits)
+    return dict(http_body.parameters(body.decode("utf-8", "replace")))
 
 
 Serve: TypeAlias = Callable[[Visit], Awaitable[web.StreamResponse]]
@@ -154,10 +164,8 @@ def redirect(path: str) -> web.Response:
 
 
 def words_for(request: web.Request) -> Words:
-    chosen = request.cookies.get(LANGUAGE, "")
-    if chosen in get_args(Language):
-        return words.of("it" if chosen == "it" else "en")
-    return words.of(texts.preferred(request.headers.get("Accept-Language", "")))
+    chosen = next((language for language in LANGUAGES if language == request.cookies.get(LANGUAGE)), None)
+    return words.of(chosen or texts.preferred(request.headers.get("Accept-Language", "")))
 
 
 def theme(request: web.Request) -> str:
@@ -181,7 +189,3 @@ def is_foreign(request: web.Request) -> bool:
     with suppress(ValueError):
         return origin is not None and urlsplit(origin).netloc != request.headers.get("Host", "")
     return True
-
-
-def first_page(client: Client) -> NavigationPage | None:
-    return next((entry for entry in NAVIGATION if set(entry.needs) & set(client.scopes)), None)

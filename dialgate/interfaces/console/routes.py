@@ -28,14 +28,13 @@ from dialgate.interfaces.console.page_request import (
     THEMES,
     Serve,
     Visit,
-    first_page,
     is_foreign,
     is_secure,
     page_response,
+    posted_fields,
     redirect,
 )
 from dialgate.interfaces.console.sessions import LONGEST, Sessions, Throttled
-from dialgate.interfaces.http import body as http_body
 from dialgate.interfaces.http.concurrency_limits import Caps, Turns
 from dialgate.interfaces.http.connection import connection_of
 from dialgate.interfaces.http.errors import FAILURES, Fault, fault_of, response
@@ -189,10 +188,10 @@ async def _start(request: web.Request) -> web.StreamResponse:
     visit = find_visit(request)
     if visit is None:
         return redirect(f"{ROOT}/login")
-    place = first_page(visit.client)
-    if place is None:
+    pages = visit.pages()
+    if not pages:
         return visit.fault(403, "auth.scope")
-    return await board.board(visit) if place.path == ROOT else redirect(place.path)
+    return await board.board(visit) if pages[0].path == ROOT else redirect(pages[0].path)
 
 
 async def _login(request: web.Request) -> web.StreamResponse:
@@ -206,8 +205,7 @@ async def _log_in(request: web.Request) -> web.StreamResponse:
     forwarded = ",".join(request.headers.getall("X-Forwarded-For", ()))
     address = behind_proxies(request.remote or "", forwarded, app.config)
     try:
-        body = await http_body.whole(request, app.config.settings.limits)
-        fields = dict(http_body.parameters(body.decode("utf-8", "replace")))
+        fields = await posted_fields(request, app.config.settings.limits)
     except Fault as fault:
         return _login_page(request, fault.status, fault.problem.code)
     try:
@@ -238,11 +236,8 @@ async def _log_out(visit: Visit) -> web.StreamResponse:
 
 async def _preferences(request: web.Request) -> web.StreamResponse:
     """Set the language and the theme. No token is needed, so this also works before signing in."""
-    limits = request.app[CONSOLE_APP].config.settings.limits
     try:
-        fields = dict(
-            http_body.parameters((await http_body.whole(request, limits)).decode("ascii", "replace"))
-        )
+        fields = await posted_fields(request, request.app[CONSOLE_APP].config.settings.limits)
     except Fault as fault:
         return _login_page(request, fault.status, fault.problem.code)
     redirection = redirect(f"{ROOT}/login" if find_visit(request) is None else _local(fields.get("next", "")))

@@ -12,7 +12,7 @@ import msgspec
 import yaml
 
 from dialgate import texts
-from dialgate.texts import LANGUAGES, Language, Texts
+from dialgate.texts import Language, Texts
 
 
 class Words:
@@ -46,6 +46,3 @@ class Words:
 def of(language: Language) -> Words:
     raw = files(__package__).joinpath("texts", f"{language}.yaml").read_bytes()
     return Words(language, msgspec.convert(yaml.load(raw, Loader=yaml.CSafeLoader), dict[str, str]))
-
-
-__all__ = ["LANGUAGES", "Language", "Words", "of"]

@@ -33,6 +33,7 @@ from dialgate.interfaces.console.masks import mask_number
 from dialgate.interfaces.console.sessions import FAILURES, IDLE, LONGEST, OF_ONE, SPAN
 from dialgate.interfaces.http.errors import CODES
 from dialgate.observability.metrics import Calls
+from dialgate.texts import Language
 from tests.support import world, yaml_files
 from tests.support.console_world import (
     AGENT,
@@ -711,7 +712,7 @@ def _names(text: str) -> set[str | None]:
     ("en", -2, "2 days overdue"), ("en", -1, "1 day overdue"), ("en", 0, "0 days"), ("en", 1, "1 day"), ("en", 2, "2 days"),
     ("it", -2, "in ritardo di 2 giorni"), ("it", -1, "in ritardo di 1 giorno"), ("it", 1, "1 giorno"), ("it", 2, "2 giorni"),
 ])  # fmt: skip
-def test_one_day_is_in_the_singular(language: words.Language, days_left: int, wanted: str) -> None:
+def test_one_day_is_in_the_singular(language: Language, days_left: int, wanted: str) -> None:
     parts = page._environment().get_template("parts.html").make_module({"say": words.of(language)})
     assert f">{wanted}<" in parts.days(days_left)  # type: ignore[attr-defined]
 
