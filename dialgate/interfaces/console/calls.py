@@ -74,7 +74,7 @@ def _simulation_page(visit: Visit, fields: dict[str, str], status: int = 200, **
         campaigns=campaigns,
         caller_ids=caller_ids,
         call_types=list(STRICTNESS),
-        **{"simulation": None, "error": "", **context},
+        **{"simulation": None, **context},
     )
 
 
@@ -115,5 +115,5 @@ def _opt_out_page(visit: Visit, fields: dict[str, str], status: int = 200, **con
         fields=fields,
         campaigns=visit.campaigns(),
         channels=CHANNELS,
-        **{"receipt": None, "error": "", **context},
+        **{"receipt": None, **context},
     )

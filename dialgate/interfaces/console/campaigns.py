@@ -30,6 +30,4 @@ async def lift(visit: Visit) -> web.StreamResponse:
 
 async def _page(visit: Visit, status: int = HTTPStatus.OK, **context: Any) -> web.Response:
     every = await visit.app.registrar.campaigns.standings(visit.client)
-    return visit.show(
-        "campaigns", "campaigns", status, **{"every": every, "lifted": None, "error": "", **context}
-    )
+    return visit.show("campaigns", "campaigns", status, **{"every": every, "lifted": None, **context})

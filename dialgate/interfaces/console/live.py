@@ -356,10 +356,9 @@ def _count_reasons(counts: Counts) -> list[tuple[str, int]]:
 
 def _count_campaigns(counts: Counts) -> list[tuple[str, int, int]]:
     every: Counter[str] = Counter()
-    for (_, _, campaign), count in counts.items():
-        every[campaign] += count
     denied: Counter[str] = Counter()
     for (verdict, _, campaign), count in counts.items():
+        every[campaign] += count
         denied[campaign] += count if verdict == "deny" else 0
     return [(campaign, count - denied[campaign], denied[campaign]) for campaign, count in every.most_common()]
 

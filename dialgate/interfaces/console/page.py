@@ -5,7 +5,7 @@ import json
 import mimetypes
 from collections.abc import Mapping
 from datetime import datetime
-from functools import cache
+from functools import cache, partial
 from importlib.resources import files
 from typing import Any, Final, NamedTuple
 
@@ -52,7 +52,7 @@ def _environment() -> Environment:
     )
     environment.filters["day"] = day
     environment.filters["count"] = count
-    environment.filters["json"] = _json
+    environment.filters["json"] = partial(json.dumps, ensure_ascii=False)
     return environment
 
 
@@ -62,10 +62,6 @@ def render(name: str, words: Words, context: Mapping[str, Any]) -> str:
         .get_template(f"{name}.html")
         .render({"say": words, "language": words.language, **context})
     )
-
-
-def _json(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False)
 
 
 def day(at: str, zone: str = "UTC") -> str:

@@ -64,7 +64,7 @@ async def _page(visit: Visit, status: int = 200, **context: Any) -> web.Response
         days=_CLOSED_DAYS,
         kinds=KINDS,
         channels=CHANNELS,
-        **{"fields": {}, "changed": None, "error": "", **context},
+        **{"fields": {}, "changed": None, **context},
     )
 
 

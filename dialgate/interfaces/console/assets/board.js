@@ -124,7 +124,7 @@ function campaigns(message) {
 function feed(message) {
   const body = $("rows");
   const shown = new Map([...body.children].map((row) => [row.dataset.id, row]));
-  const focused = document.activeElement?.closest?.("#rows") !== null && document.activeElement?.closest?.("#rows") !== undefined;
+  const focused = body.contains(document.activeElement);
   if (!focused) body.replaceChildren(...message.rows.map((decision) => shown.get(decision.id) ?? row(decision)));
   $("rows-empty").hidden = message.rows.length > 0;
 }
