@@ -38,6 +38,7 @@ class OnDemandGroup(TyperGroup):
             return TyperCommand(cmd_name, short_help=summary)
         modules = [import_module(f"{self.package}.{name}") for name in (own, *self.added.get(cmd_name, ()))]
         command = get_group(modules[0].app).commands[cmd_name]
+        command.help = command.help or summary  # only a group that says more has its own help
         _hide_types_of_flags(command, ctx)
         return command
 

@@ -11,7 +11,7 @@ from dialgate.ledger.campaigns import CampaignInfo, PauseLiftRequest
 from dialgate.runtime.terminal import show_json, show_table
 
 app = typer.Typer()
-campaign_app = typer.Typer(no_args_is_help=True, help="Show the limits on abandoned calls, and lift pauses.")
+campaign_app = typer.Typer(no_args_is_help=True)
 app.add_typer(campaign_app, name="campaign")
 
 

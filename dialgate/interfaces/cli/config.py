@@ -29,10 +29,8 @@ from dialgate.runtime.terminal import NO, show_json, show_table
 from dialgate.store import factory
 
 app = typer.Typer()
-config_app = typer.Typer(no_args_is_help=True, help="Check the configuration.")
-log_app = typer.Typer(
-    no_args_is_help=True, help="Verify, search, replay, archive and retire the decision log."
-)
+config_app = typer.Typer(no_args_is_help=True)
+log_app = typer.Typer(no_args_is_help=True)
 app.add_typer(config_app, name="config")
 app.add_typer(log_app, name="log")
 

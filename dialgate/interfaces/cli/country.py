@@ -18,9 +18,7 @@ from dialgate.runtime.clock import wall_clock
 from dialgate.runtime.terminal import MISUSE, console, show_json, show_table
 
 app = typer.Typer()
-country_app = typer.Typer(
-    no_args_is_help=True, help="Show a country's law on a day, or its changes between two days."
-)
+country_app = typer.Typer(no_args_is_help=True)
 app.add_typer(country_app, name="country")
 
 Folder: TypeAlias = Annotated[

@@ -18,10 +18,10 @@ from dialgate.ledger.schemas import (
 from dialgate.runtime.terminal import show_json
 
 app = typer.Typer()
-consent_app = typer.Typer(no_args_is_help=True, help="Record data subjects' consents to calls.")
-contract_app = typer.Typer(no_args_is_help=True, help="Record contracts with data subjects.")
-request_app = typer.Typer(no_args_is_help=True, help="Record data subjects' requests for a call.")
-caller_id_app = typer.Typer(no_args_is_help=True, help="Record proofs that caller IDs can be called back.")
+consent_app = typer.Typer(no_args_is_help=True)
+contract_app = typer.Typer(no_args_is_help=True)
+request_app = typer.Typer(no_args_is_help=True)
+caller_id_app = typer.Typer(no_args_is_help=True)
 app.add_typer(consent_app, name="consent")
 app.add_typer(contract_app, name="contract")
 app.add_typer(request_app, name="request")

@@ -33,7 +33,7 @@ from dialgate.lists import tabular
 from dialgate.runtime.terminal import progress, show_fields, show_json, show_table
 
 app = typer.Typer()
-list_app = typer.Typer(no_args_is_help=True, help="Manage call lists and the origin of their numbers.")
+list_app = typer.Typer(no_args_is_help=True)
 app.add_typer(list_app, name="list")
 
 _TRANSFER = re.compile(r"(?P<by>[^>]+)>(?P<to>.+)@(?P<on>\d{4}-\d\d-\d\d)(?P<told>\+told)?")

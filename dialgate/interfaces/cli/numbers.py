@@ -10,7 +10,7 @@ from dialgate.interfaces.cli.request_options import options_of
 from dialgate.ledger.schemas import NumberConfirmation
 
 app = typer.Typer()
-number_app = typer.Typer(no_args_is_help=True, help="Lift wrong-number reports.")
+number_app = typer.Typer(no_args_is_help=True)
 app.add_typer(number_app, name="number")
 
 

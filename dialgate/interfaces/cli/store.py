@@ -15,7 +15,7 @@ from dialgate.store import factory
 from dialgate.store.copying import CopyEnd, Kind, copy
 
 app = typer.Typer()
-store_app = typer.Typer(no_args_is_help=True, help="Migrate the store.")
+store_app = typer.Typer(no_args_is_help=True)
 app.add_typer(store_app, name="store")
 
 _Url = Annotated[

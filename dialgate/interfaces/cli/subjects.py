@@ -42,7 +42,7 @@ T = TypeVar("T")
 Act: TypeAlias = Callable[[Subjects, Client], Awaitable[T]]
 
 app = typer.Typer()
-subject_app = typer.Typer(no_args_is_help=True, help="Handle data-subject requests (GDPR art. 12 to 20).")
+subject_app = typer.Typer(no_args_is_help=True)
 app.add_typer(subject_app, name="subject")
 
 Purpose: TypeAlias = Annotated[
