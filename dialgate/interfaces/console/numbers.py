@@ -9,7 +9,7 @@ from msgspec import Struct
 from dialgate.audit import evidence, explanation
 from dialgate.audit.explanation import Account
 from dialgate.audit.lookups import Reason
-from dialgate.audit.number_history import FoundDecision, Visibility
+from dialgate.audit.number_history import Visibility
 from dialgate.cluster.peer_questions import FindDecisions
 from dialgate.core.decision_ids import log_of
 from dialgate.core.responses import rule_outcome
@@ -124,7 +124,7 @@ async def _decision_page(visit: Visit, status: int = 200, error: str = "") -> we
         node=record.node,
         provable=visit.may("subjects")
         and _sees_whole_gate(visit)
-        and await asyncio.to_thread(_is_local, visit, record),
+        and await asyncio.to_thread(_worker_of, visit, record) is not None,
         error=error,
     )
 
@@ -150,10 +150,10 @@ def _facts(record: Record, *, shared: bool) -> dict[str, Any]:
     }
 
 
-def _is_local(visit: Visit, record: Record) -> bool:
-    """Return whether the record is in this gate's own log. Only the gate that made a decision can prove it."""
+def _worker_of(visit: Visit, record: Record) -> int | None:
+    """Return the worker of this gate that made the decision, or None. Only the gate that made a decision can prove it."""
     data = visit.app.config.data
-    return chains.worker_of(data, Keys.open(data / "keys.json").log, log_of(record.id)) is not None
+    return chains.worker_of(data, Keys.open(data / "keys.json").log, log_of(record.id))
 
 
 # ---- evidence --------------------------------------------------------------------------------------------------------
@@ -177,10 +177,11 @@ async def download_evidence(visit: Visit) -> web.StreamResponse:
             "The evidence would reveal other controllers. Ask the gate's administrator for it.",
         )
     found, _ = await find_decision(visit.request, visit.app, visit.client)
-    if not await asyncio.to_thread(_is_local, visit, found.record):
+    worker = await asyncio.to_thread(_worker_of, visit, found.record)
+    if worker is None:
         return await _decision_page(visit, 409, "console.elsewhere")
     try:
-        body = await _bundle(visit, found, fields.get("purpose", ""))
+        body = await _bundle(visit, found.record, worker, fields.get("purpose", ""))
     except NoEvidence:
         return await _decision_page(visit, 409, "console.uncovered")
     except FAILURES as error:
@@ -191,8 +192,8 @@ async def download_evidence(visit: Visit) -> web.StreamResponse:
     return web.Response(body=body, content_type="application/json", headers=headers)
 
 
-async def _bundle(visit: Visit, found: FoundDecision, purpose: str) -> bytes:
-    app, record, data = visit.app, found.record, visit.app.config.data
+async def _bundle(visit: Visit, record: Record, worker: int, purpose: str) -> bytes:
+    app, data = visit.app, visit.app.config.data
     number = await asyncio.to_thread(_number, Keys.open(data / "keys.json"), record)
     owner = record.facts.controller.id or visit.client.controllers[0]
     convert({"number": number, "purpose": purpose}, _LookupRequest)
@@ -201,7 +202,6 @@ async def _bundle(visit: Visit, found: FoundDecision, purpose: str) -> bytes:
 
     async def build() -> bytes:
         path, signer = data / "keys.json", Signer.open(data / "signing.json", now)
-        worker = chains.worker_of(data, Keys.open(path).log, log_of(record.id)) or 1
         store = await factory.open_store(app.config, patience=5)
         try:
             sources = evidence.Sources.of(
