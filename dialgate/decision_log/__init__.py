@@ -40,8 +40,7 @@ from dialgate.decision_log.checkpoints import (
 )
 from dialgate.decision_log.durable import durable
 from dialgate.decision_log.merkle import Span, Tree, leaf_hash
-from dialgate.decision_log.reader import Line, entries, find
-from dialgate.decision_log.segment import LogDamaged, LogUnavailable, lines_of, segments
+from dialgate.decision_log.segment import Line, LogDamaged, LogUnavailable, lines_of, segments
 from dialgate.decision_log.segment_scan import Fault, OpenSegment
 from dialgate.decision_log.syncing import syncing
 from dialgate.decision_log.verify import Progress, Report, verify
@@ -49,6 +48,6 @@ from dialgate.decision_log.writer import DecisionLog, LogPosition
 
 __all__ = [
     "CHECKPOINTS", "Checkpoint", "Checkpointer", "DecisionLog", "Fault", "Line", "LogDamaged", "LogPosition",
-    "LogUnavailable", "OpenSegment", "Progress", "Report", "Span", "StoredCheckpoint", "Tree", "durable", "entries", "find",
+    "LogUnavailable", "OpenSegment", "Progress", "Report", "Span", "StoredCheckpoint", "Tree", "durable",
     "last_checkpoint", "leaf_hash", "lines_of", "make_checkpoint", "segments", "signed_checkpoints", "syncing", "verify",
 ]  # fmt: skip

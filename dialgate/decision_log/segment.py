@@ -82,6 +82,16 @@ class Header(Struct, frozen=True, kw_only=True, tag_field="type", tag="segment")
     gate: dict[str, str]  # versions of the gate and of the libraries whose data decisions use
 
 
+class Line(Struct, frozen=True, gc=False):
+    """One entry and its position. `hash` is in hex; `offset` is the byte position of the line."""
+
+    seq: int
+    hash: str
+    body: bytes
+    segment: Path
+    offset: int
+
+
 def follow(head: bytes, line: bytes) -> bytes | None:
     """Return the raw hash of the line, or None if the line is incomplete or does not follow `head`."""
     own = sha256(head + line[BODY]).digest()

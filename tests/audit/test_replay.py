@@ -20,7 +20,7 @@ from dialgate.audit.replay import Change, Replay, Row
 from dialgate.config import content_store
 from dialgate.core.law import parse_law
 from dialgate.core.model import DAY, HOUR, SECOND, Grounds, OutcomeRecord, Pass
-from dialgate.decision_log import DecisionLog, entries, span
+from dialgate.decision_log import DecisionLog, archive, span
 from dialgate.decision_log.records import Reader, Record
 from dialgate.decision_log.span import Span
 from tests.support import world, yaml_files
@@ -177,7 +177,7 @@ def test_suite_with_a_forged_decision_fails(shared: tuple[str, ...], data: Path)
 
 def _forge(log: Path) -> None:
     """Rewrite the log with a valid chain, but with a different outcome for one rule in the first `Grounds` entry."""
-    bodies = [line.body for line in entries(log)]
+    bodies = [line.body for line in archive.Segments(log).lines()]
     grounds = msgspec.json.decode(bodies[0], type=Grounds)
     outcomes = {**grounds.decision.outcomes, "not_revoked": Pass("indeed")}
     decision = structs.replace(grounds.decision, outcomes=outcomes)

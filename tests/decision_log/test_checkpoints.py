@@ -29,13 +29,13 @@ from dialgate.decision_log import (
     Report,
     Span,
     Tree,
-    entries,
     last_checkpoint,
     leaf_hash,
     make_checkpoint,
     signed_checkpoints,
     verify,
 )
+from dialgate.decision_log.archive import Segments
 from dialgate.tools.verifier.verify_evidence import merkle_root
 
 NOW = 1_795_500_000_000
@@ -160,7 +160,7 @@ def test_a_checkpoint_can_be_recomputed_from_the_entries(tmp_path: Path) -> None
         checkpointer(folder, log).finish(log.durable, NOW)
     stored = last_checkpoint(folder)
     assert stored is not None
-    lines = list(entries(folder))
+    lines = list(Segments(folder).lines())
     assert stored.checkpoint.root == reference_root([line.body for line in lines]).hex()
     assert (stored.checkpoint.size, stored.checkpoint.head) == (13, lines[-1].hash)
     signer = Signer.open(tmp_path / "signing.json", NOW)

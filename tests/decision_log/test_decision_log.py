@@ -22,7 +22,8 @@ from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 
 from dialgate.crypto.keys import Keys
-from dialgate.decision_log import DecisionLog, LogDamaged, LogUnavailable, entries, verify
+from dialgate.decision_log import DecisionLog, LogDamaged, LogUnavailable, verify
+from dialgate.decision_log.archive import Segments
 from dialgate.decision_log.syncing import Syncing, SyncResult, ThreadSyncing
 from dialgate.gate.recorder import LogRecorder
 from dialgate.observability.metrics import Metrics
@@ -49,7 +50,7 @@ def append(log: DecisionLog, number: int, text: str = "") -> None:
 
 
 def seqs(folder: Path) -> list[int]:
-    return [msgspec.json.decode(line.body)["seq"] for line in entries(folder)]
+    return [msgspec.json.decode(line.body)["seq"] for line in Segments(folder).lines()]
 
 
 @pytest.mark.parametrize("opened_anew", [False, True])

@@ -11,7 +11,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from dialgate.decision_log import DecisionLog, LogDamaged, Report, entries, find, verify
+from dialgate.decision_log import DecisionLog, LogDamaged, Report, verify
+from dialgate.decision_log.archive import Segments
 
 NOW = 1_795_500_000_000
 LOG = "9f2c01ab"
@@ -65,11 +66,11 @@ def test_the_stored_format_can_be_checked_with_json_and_sha256(tmp_path: Path) -
 def test_find_returns_the_entry_of_a_sequence_or_none(tmp_path: Path) -> None:
     three_segments(tmp_path)
     for seq in (1, 10, 11, 20, 21, 30):
-        line = find(tmp_path, seq)
+        line = Segments(tmp_path).find(seq)
         assert line is not None
         stored = line.segment.read_bytes()[line.offset :].split(b"\n")[0]
         assert json.loads(stored) == {"hash": line.hash, "entry": {**json.loads(body(seq))}}
-    assert [find(tmp_path, seq) for seq in (0, -1, 31)] == [None, None, None]
+    assert [Segments(tmp_path).find(seq) for seq in (0, -1, 31)] == [None, None, None]
 
 
 def test_verify_counts_the_entries(tmp_path: Path) -> None:
@@ -158,9 +159,9 @@ def test_entries_stops_at_an_invalid_line(tmp_path: Path) -> None:
     one, _, _ = three_segments(tmp_path)
     rewrite(one, lambda lines: lines.insert(3, b"\xff\n"))
     with pytest.raises(LogDamaged, match="not a line of the log") as failure:
-        list(entries(tmp_path))
+        list(Segments(tmp_path).lines())
     assert failure.value.file == one
-    assert [line.seq for line in entries(tmp_path, first=11)] == list(range(11, 31))
+    assert [line.seq for line in Segments(tmp_path).lines(11)] == list(range(11, 31))
 
 
 def test_a_folder_without_segments_is_a_fault(tmp_path: Path) -> None:
