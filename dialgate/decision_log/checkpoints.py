@@ -83,10 +83,14 @@ class StoredCheckpoint(Struct, frozen=True):
     """A checkpoint with the bytes of its line in the file."""
 
     checkpoint: Checkpoint
-    body: bytes
     signature: bytes
     offset: int
+    line: bytes
     line_hash: str
+
+    @property
+    def body(self) -> bytes:
+        return self.line[_BODY]
 
     def is_signed(self, public: bytes) -> bool:
         return is_signed(public, signed_text(self.body), self.signature)
@@ -128,7 +132,7 @@ def parse(offset: int, line: bytes) -> StoredCheckpoint | None:
         return None
     if hexlify(signature) != digits:
         return None
-    return StoredCheckpoint(checkpoint, body, signature, offset, sha256(line).hexdigest())
+    return StoredCheckpoint(checkpoint, signature, offset, line, sha256(line).hexdigest())
 
 
 def last_checkpoint(folder: Path) -> StoredCheckpoint | None:
@@ -182,7 +186,7 @@ class Checkpointer:
         self._span = last.checkpoint.span() if last else Span()
         self._head = bytes.fromhex(last.checkpoint.head) if last else ZERO
         self._previous = last.line_hash if last else ZERO.hex()
-        self._end = last.offset + len(last.body) + _BODY.start - _BODY.stop if last else 0
+        self._end = last.offset + len(last.line) if last else 0
         self._at = last.checkpoint.at if last else 0
         self._lock = Lock()
         self._place: tuple[Path, int] = folder, 0

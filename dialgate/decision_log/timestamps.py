@@ -81,7 +81,7 @@ class Stamper:
         if self._last and self._last.checkpoint == newest.line_hash:
             return False
         self._last_request = now
-        response = _request_stamp(self._url, _line(newest), self._roots)
+        response = _request_stamp(self._url, newest.line, self._roots)
         self._last = Stamped(
             size=newest.checkpoint.size, checkpoint=newest.line_hash, at=now, response=response
         )
@@ -139,7 +139,7 @@ def _fault_of(
         if (
             checkpoint
             and size == checkpoint.checkpoint.size
-            and _is_valid(stamp.response, _line(checkpoint), trusted)
+            and _is_valid(stamp.response, checkpoint.line, trusted)
         ):
             return None
         what = "the time stamp is invalid, or its checkpoint was modified or removed"
@@ -153,10 +153,6 @@ def _newest(path: Path) -> Stamped | None:
         return stamp_of(path, offset, line)
     except (FileNotFoundError, LogDamaged):
         return None
-
-
-def _line(checkpoint: StoredCheckpoint) -> bytes:
-    return b'{"signature":"%b","checkpoint":%b}\n' % (checkpoint.signature.hex().encode(), checkpoint.body)
 
 
 def _request_stamp(url: str, message: bytes, roots: list[Certificate]) -> bytes:

@@ -85,7 +85,7 @@ class SegmentShipping:
                     self._target.put(f"{place}/{path.name}", path)
             except FileNotFoundError:
                 return  # packed meanwhile: ship the packed files in the next round
-            lines = b"".join(chain.line(checkpoint) for checkpoint in checkpoints)
+            lines = b"".join(checkpoint.line for checkpoint in checkpoints)
             self._target.put(f"{place}/{closed.first:016}{PART}", lines)
             chain.shipped(closed, checkpoints[-1], self._cursors)
             _log.info("segment shipped", worker=worker, first=closed.first, last=closed.last)
@@ -161,11 +161,6 @@ class _Chain:
             if stored.checkpoint.size >= closed.first:
                 checkpoints.append(stored)
         return checkpoints if checkpoints and checkpoints[-1].checkpoint.size == closed.last else []
-
-    def line(self, stored: StoredCheckpoint) -> bytes:
-        with (self._folder / FILE).open("rb") as file:
-            file.seek(stored.offset)
-            return file.readline()
 
     def shipped(self, closed: _ClosedSegment, newest: StoredCheckpoint, cursors: Cursors) -> None:
         self._waiting.pop(0)

@@ -78,9 +78,8 @@ def log_checkpoint(
         loaded = load_config(config)
         ((number, folder),) = select_logs(loaded.data, worker, alone=True).items()
         stored = _newest(loaded, folder, number, new_key=new_key)
-        line = (folder / decision_log.CHECKPOINTS).read_bytes()[stored.offset :].split(b"\n", 1)[0]
         if out:
-            out.write_bytes(line + b"\n")
+            out.write_bytes(stored.line)
     checkpoint = stored.checkpoint
     fields = {
         "records": checkpoint.size,
