@@ -22,11 +22,9 @@ last line after a crash is removed, because no reader has relied on it.
 import os
 import time
 from binascii import hexlify
-from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from hashlib import sha256
-from operator import itemgetter
 from pathlib import Path
 from threading import Lock
 from typing import Annotated, BinaryIO, Literal
@@ -47,6 +45,7 @@ from dialgate.decision_log.segment import (
     last_line,
     lines_of,
     segments,
+    segments_from,
     unavailable,
 )
 from dialgate.native import followed
@@ -235,11 +234,10 @@ class Checkpointer:
 
     def _read(self, durable: int) -> Iterator[bool]:
         """Read up to entry `durable`. After each segment, yield whether it is closed and was read completely."""
-        paths = segments(self._folder)
         # Start with the segment of the last entry read: it may have been closed after that read.
-        begin = max(bisect_right(paths, self._span.end, key=itemgetter(0)) - 1, 0)
-        firsts = [first for first, _ in paths[begin:]]
-        for (first, path), following in zip(paths[begin:], [*firsts[1:], 0], strict=True):
+        paths = segments_from(segments(self._folder), self._span.end)
+        followings = [first for first, _ in paths[1:]] + [0]
+        for (first, path), following in zip(paths, followings, strict=True):
             if self._span.end < durable:
                 self._read_segment(path, first, durable)
             yield following == self._span.end + 1

@@ -4,9 +4,11 @@ import errno
 import os
 import re
 from binascii import hexlify, unhexlify
+from bisect import bisect_right
 from collections.abc import Iterator
 from contextlib import contextmanager
 from hashlib import sha256
+from operator import itemgetter
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -123,6 +125,11 @@ def header_of(line: bytes) -> Header | None:
 
 def segments(folder: Path) -> list[tuple[int, Path]]:
     return sorted((int(path.stem), path) for path in folder.iterdir() if _NAME.fullmatch(path.name))
+
+
+def segments_from(paths: list[tuple[int, Path]], seq: int) -> list[tuple[int, Path]]:
+    """Return the segments from the one that holds entry `seq` on."""
+    return paths[max(bisect_right(paths, seq, key=itemgetter(0)) - 1, 0) :]
 
 
 def lines_of(path: Path, offset: int = 0) -> Iterator[tuple[int, bytes]]:

@@ -3,9 +3,7 @@
 It does not check hashes; `verify` does. A packed log is read about twenty times faster than an unpacked one.
 """
 
-from bisect import bisect_right
 from collections.abc import Collection, Iterator
-from operator import itemgetter
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -20,7 +18,7 @@ from dialgate.core.model import Instant
 from dialgate.decision_log import LogDamaged
 from dialgate.decision_log.archive.parquet import PackedSegment
 from dialgate.decision_log.archive.reading import PACKED, Segments, segments
-from dialgate.decision_log.segment import BODY, UNREADABLE
+from dialgate.decision_log.segment import BODY, UNREADABLE, segments_from
 
 Longs: TypeAlias = NDArray[np.int64]
 Prefixes: TypeAlias = NDArray[np.uint64]
@@ -66,14 +64,8 @@ _decode = msgspec.json.Decoder(_Decided | _Grounds | _Outcome).decode
 
 def parts(folder: Path, first: int = 1) -> Iterator[Part]:
     """Yield one part per segment, starting with the segment that holds entry `first`. Raises `LogDamaged`."""
-    for path in _paths(folder, first):
+    for _, path in segments_from(segments(folder), first):
         yield _from_packed(path) if path.suffix == PACKED else _from_plain(path)
-
-
-def _paths(folder: Path, first: int) -> list[Path]:
-    paths = segments(folder)
-    begin = bisect_right(paths, first, key=itemgetter(0)) - 1
-    return [path for _, path in paths[max(begin, 0) :]]
 
 
 def _from_plain(path: Path) -> Part:
@@ -165,7 +157,7 @@ def newest_by_call_id(folder: Path, first: int, call_ids: Collection[str]) -> di
     """
     seqs: dict[str, int] = {}
     names = frozenset(call_ids)
-    for path in _paths(folder, first):
+    for _, path in segments_from(segments(folder), first):
         if path.suffix == PACKED:
             table = PackedSegment(path).columns(["seq", "call_id"])
             table = table.filter(pc.is_in(table.column("call_id"), pa.array(names, pa.string())))

@@ -7,11 +7,10 @@ segments.
 import mmap
 import re
 from binascii import b2a_base64
-from bisect import bisect_left, bisect_right
+from bisect import bisect_left
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import suppress
 from itertools import pairwise
-from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -19,7 +18,7 @@ from dialgate.core.model import Instant
 from dialgate.decision_log import Line, LogDamaged, last_checkpoint
 from dialgate.decision_log.archive.checksums import check
 from dialgate.decision_log.archive.index import report_key, search
-from dialgate.decision_log.segment import BODY, Header, header_of, lines_of, stored_hash
+from dialgate.decision_log.segment import BODY, Header, header_of, lines_of, segments_from, stored_hash
 from dialgate.decision_log.segment import segments as unpacked
 from dialgate.runtime.extras import require
 
@@ -109,8 +108,7 @@ class Segments:
         unpacked segment, reading starts at the end of that entry. Raises `LogDamaged`.
         """
         paths = segments(self._folder)
-        begin = max(bisect_right(paths, first, key=itemgetter(0)) - 1, 0)
-        for start, path in paths[begin:]:
+        for start, path in segments_from(paths, first):
             plain = _open_plain(path)
             if plain is None:
                 yield from self._open_packed(path).entries(first)
@@ -195,9 +193,7 @@ class Segments:
 
         `Line.seq` is 0. Raises `LogDamaged`.
         """
-        paths = segments(self._folder)
-        begin = max(bisect_right(paths, first, key=itemgetter(0)) - 1, 0)
-        for _, path in paths[begin:]:
+        for _, path in segments_from(segments(self._folder), first):
             plain = _open_plain(path)
             if plain is None:
                 yield from self._open_packed(path).outcomes()
