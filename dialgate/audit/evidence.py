@@ -56,8 +56,8 @@ from dialgate.decision_log import StoredCheckpoint, chains
 from dialgate.decision_log.inclusion_proofs import Chain, NoEvidence, Proofs, Proved
 from dialgate.decision_log.records import Reader, Record
 from dialgate.decision_log.timestamps import timestamps
-from dialgate.lists.number_set import DamagedFile, NumberSet
-from dialgate.lists.snapshot import Consultation, Manifest, SnapshotMissing, read_contents, read_manifest
+from dialgate.lists.number_set import DamagedFile
+from dialgate.lists.snapshot import Consultation, Manifest, SnapshotMissing, read_consultations, read_manifest
 from dialgate.store import Ledger
 
 FORMAT: Literal[2] = 2
@@ -333,10 +333,7 @@ def _consultations(folder: Path, registry: str, controller: str) -> Iterator[Con
         manifest = read_manifest(folder)
         for entry in manifest.files:
             if entry.registry == registry and entry.controller in {controller, ""}:
-                path = folder / entry.file
-                numbers = NumberSet.open(path)
-                yield from read_contents(numbers, path).consultations
-                numbers.close()
+                yield from read_consultations(folder / entry.file)
     except (SnapshotMissing, DamagedFile, OSError):
         return  # the receipt is optional: the facts name the consultation anyway
 

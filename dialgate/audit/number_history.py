@@ -19,8 +19,8 @@ from dialgate.crypto.keys import Keys
 from dialgate.decision_log import Line, span
 from dialgate.decision_log.chains import Chains
 from dialgate.decision_log.records import Position, Record, position
-from dialgate.lists.number_set import DamagedFile, NumberSet
-from dialgate.lists.snapshot import Consultation, SnapshotMissing, read_contents, read_manifest
+from dialgate.lists.number_set import DamagedFile
+from dialgate.lists.snapshot import Consultation, SnapshotMissing, read_consultations, read_manifest
 
 BEGINNING: Final[Position] = (0, "", 0)
 _FOR_EVER: Final[Instant] = 1 << 62
@@ -167,15 +167,9 @@ def _consultations(folder: Path) -> _Consultations:
     published: _Consultations = {}
     try:
         for entry in read_manifest(folder).files:
-            path = folder / entry.file
-            numbers = NumberSet.open(path)
-            try:
-                contents = read_contents(numbers, path)
-            finally:
-                numbers.close()
             published |= {
                 (entry.registry, entry.controller, consultation.id): consultation
-                for consultation in contents.consultations
+                for consultation in read_consultations(folder / entry.file)
             }
     except (SnapshotMissing, DamagedFile, FileNotFoundError):
         return published  # a receipt is optional: the record names the consultation anyway

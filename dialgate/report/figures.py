@@ -19,8 +19,8 @@ from dialgate.crypto.keys import Keys
 from dialgate.decision_log.chains import Chains
 from dialgate.decision_log.records import Record
 from dialgate.decision_log.span import Span
-from dialgate.lists.number_set import DamagedFile, NumberSet
-from dialgate.lists.snapshot import Consultation, SnapshotMissing, read_contents, read_manifest
+from dialgate.lists.number_set import DamagedFile
+from dialgate.lists.snapshot import Consultation, SnapshotMissing, read_consultations, read_manifest
 from dialgate.store import Ledger
 
 _HOURS = 24
@@ -313,11 +313,7 @@ def _registries(folder: Path, controller: str, period: Period) -> Iterator[Regis
 
 def _consultations(path: Path) -> tuple[Consultation, ...]:
     try:
-        numbers = NumberSet.open(path)
-        try:
-            return read_contents(numbers, path).consultations
-        finally:
-            numbers.close()
+        return read_consultations(path)
     except (DamagedFile, OSError):
         return ()
 
