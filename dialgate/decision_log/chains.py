@@ -8,7 +8,7 @@ outcome of its call can be in different chains, because any worker may receive t
 """
 
 import re
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection, Iterator
 from heapq import merge
 from pathlib import Path
 from typing import Final
@@ -48,7 +48,6 @@ def worker_of(data: Path, name: str, log: str) -> int | None:
 
 
 class FoundDecision(Struct, frozen=True):
-    reader: Reader
     line: Line
     record: Record
 
@@ -67,7 +66,7 @@ class Chains:
         for reader in self.readers.values():
             line, record = next(reader.entries(first=seq), (None, None))
             if line is not None and isinstance(record, Record) and record.id == decision:
-                return FoundDecision(reader, line, record)
+                return FoundDecision(line, record)
         return None
 
     def about(self, hashes: Collection[bytes]) -> Iterator[tuple[Line, Record]]:
@@ -95,9 +94,7 @@ class Chains:
         for reader in self.readers.values():
             yield from reader.reports(decisions)
 
-    def within(
-        self, select: Callable[[Reader], Iterator[tuple[Line, Record | OutcomeRecord]]]
-    ) -> Iterator[tuple[Line, Record | OutcomeRecord]]:
-        """Call `select` with each chain's reader, one after another, and yield the results."""
+    def entries(self) -> Iterator[tuple[Line, Record | OutcomeRecord]]:
+        """Yield all decisions and outcomes, one chain after another. Raises `LogDamaged`."""
         for reader in self.readers.values():
-            yield from select(reader)
+            yield from reader.entries()

@@ -108,7 +108,7 @@ def exposure(config: Config, span: Span, lookups: Iterable[Lookup], keys: Keys) 
 
 
 def _records(config: Config, span: Span) -> Iterator[Record]:
-    for _, entry in Chains(config.data).within(lambda reader: reader.entries()):
+    for _, entry in Chains(config.data).entries():
         if (
             isinstance(entry, Record)
             and span.start <= entry.at < span.end
