@@ -11,6 +11,7 @@ from typing import Final
 
 import structlog
 
+from dialgate.config import url_secrets
 from dialgate.config.configuration import Config
 from dialgate.core.model import Instant
 from dialgate.runtime.file_lock import hold_lock
@@ -135,10 +136,8 @@ class Shipper:
 
 
 def _url(url: str, file: str, folder: Path) -> str:
-    if not file:
-        return url
     try:
-        return (folder / file).read_text("utf-8").strip()
+        return url_secrets.read_url(url, file, folder)
     except (OSError, UnicodeDecodeError) as error:
         raise Refused(f"shipping: stream: {folder / file} cannot be read: {error}") from None
 
