@@ -145,36 +145,24 @@ def account(found: FoundDecision, language: Language, names: Mapping[str, str]) 
     )
 
 
-def none_found(language: Language, *, dated: bool = False) -> str:
-    """Return the sentence for a search that found no decision.
-
-    `dated` means that the search was limited to certain dates.
-    """
-    phrases = texts.of(language).phrases
-    return phrases.none_dated if dated else phrases.none
-
-
 def notices(
     language: Language, retired: list[str], missing: Mapping[str, str], *, nothing: bool, dated: bool = False
 ) -> list[str]:
     """Return a sentence about each kind of data that is missing from the response.
 
     `nothing` means that no decision was found, and `dated` that the search was limited to certain dates. `retired` are
-    the months whose keys are destroyed. `missing` are the gates that could not be asked.
+    the months (`YYYY-MM`) whose keys are destroyed. `missing` are the gates that could not be asked.
     """
-    sentences = [none_found(language, dated=dated)] if nothing else []
+    text, sentences = texts.of(language), list[str]()
+    phrases = text.phrases
+    if nothing:
+        sentences.append(phrases.none_dated if dated else phrases.none)
     if retired:
-        sentences.append(of_retired(retired, language))
+        months = [f"{text.months[int(month[5:]) - 1]} {month[:4]}" for month in retired]
+        sentences.append(phrases.retired.format(months=", ".join(months)))
     if missing:
-        sentences.append(texts.of(language).phrases.missing.format(nodes=", ".join(sorted(missing))))
+        sentences.append(phrases.missing.format(nodes=", ".join(sorted(missing))))
     return sentences
-
-
-def of_retired(months: list[str], language: Language) -> str:
-    """Return the sentence about months (`YYYY-MM`) whose keys are destroyed."""
-    text = texts.of(language)
-    names = (f"{text.months[int(month) - 1]} {year}" for year, month in (name.split("-") for name in months))
-    return text.phrases.retired.format(months=", ".join(names))
 
 
 class _Narrator:
