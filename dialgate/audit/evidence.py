@@ -48,11 +48,12 @@ from msgspec import Struct, field, structs
 
 from dialgate.audit.legal_holds import Holds
 from dialgate.config import content_store
+from dialgate.core.decision_ids import log_of
 from dialgate.core.ledger_events import ConsentGiven
 from dialgate.core.model import Instant
 from dialgate.crypto.keys import KeyRetired, Keys
 from dialgate.crypto.log_signing import Signer
-from dialgate.decision_log import StoredCheckpoint, chains
+from dialgate.decision_log import StoredCheckpoint, chains, span
 from dialgate.decision_log.inclusion_proofs import Chain, NoEvidence, Proofs, Proved
 from dialgate.decision_log.records import Reader, Record
 from dialgate.decision_log.timestamps import timestamps
@@ -198,10 +199,9 @@ def _under_hold(sources: Sources, numbers: Iterable[str]) -> Iterator[KnownDecis
 
 def _find(sources: Sources, decision: str) -> Record | None:
     decision = sources.keys.ids.inside(decision)
-    log, _, digits = decision.rpartition("-")
-    record = Reader(sources.folder).find(int(digits)) if digits.isdecimal() else None
-    matches = log == sources.keys.log and isinstance(record, Record) and record.id == decision
-    return record if matches and isinstance(record, Record) else None
+    seq = span.sequence(decision) if log_of(decision) == sources.keys.log else None
+    record = Reader(sources.folder).find(seq) if seq is not None else None
+    return record if isinstance(record, Record) and record.id == decision else None
 
 
 def numbers_in(bundle: bytes) -> set[str]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Collection, Iterator
 from heapq import merge
-from itertools import chain
+from itertools import chain, starmap
 
 from msgspec import Struct
 
@@ -61,12 +61,11 @@ def search(chains: Chains, query: Query, within: Span) -> Iterator[Hit]:
     """
     if query.hashes is not None:
         return _search_number(chains, query, query.hashes, within)
-    hits = [_search_chain(chains, reader, query, within) for reader in chains.readers.values()]
+    hits = [
+        starmap(_hit, with_results(chains, reader, within, query.matches))
+        for reader in chains.readers.values()
+    ]
     return merge(*hits, key=lambda hit: (hit.at, hit.seq))
-
-
-def _search_chain(chains: Chains, reader: Reader, query: Query, within: Span) -> Iterator[Hit]:
-    return (_hit(record, result) for record, result in with_results(chains, reader, within, query.matches))
 
 
 def with_results(

@@ -205,7 +205,7 @@ class _Reconciliation:
         return Finding(
             kind=kind, file=file.file, line=int(file.line[at]), at=max(int(rows.at[row]), 0),
             number=file.numbers[file.called[at]], caller_id=file.callers[file.caller[at]],
-            call_id=file.call_ids[file.call[at]] if file.call[at] >= 0 else "", decision=name,
+            call_id=rows.call_id(row), decision=name,
         )  # fmt: skip
 
     # ---- decisions in the period ---------------------------------------------------------------------------------------
