@@ -135,33 +135,14 @@ def _reasons(report: Report, say: dict[str, str], language: Language) -> Table:
 
 def _campaigns(report: Report, say: dict[str, str], language: Language) -> Table:
     verdicts = {"good": say["within_limit"], "warn": say["near_limit"], "bad": say["over_limit"]}
-    columns = (
-        "campaign",
-        "asked",
-        "allowed",
-        "denied",
-        "answered",
-        "abandoned",
-        "opt_outs",
-        "abandoned_share",
-    )
+    numbers = ("asked", "allowed", "denied", "answered", "abandoned", "opt_outs")
     return Table(
         title=say["campaigns"],
-        columns=tuple(say[name] for name in columns),
+        columns=tuple(say[name] for name in ("campaign", *numbers, "abandoned_share")),
         rows=tuple(
             (
                 row.campaign,
-                *(
-                    count(number, language)
-                    for number in (
-                        row.asked,
-                        row.allowed,
-                        row.denied,
-                        row.answered,
-                        row.abandoned,
-                        row.opt_outs,
-                    )
-                ),
+                *(count(getattr(row, name), language) for name in numbers),
                 f"{share(row.abandoned_share, language).removesuffix(' %')} ({verdicts[tone(row.abandoned_share)]})",
             )
             for row in report.campaigns
@@ -193,17 +174,14 @@ def _label(column: str, key: str, say: dict[str, str]) -> str:
 
 
 def _registries(report: Report, say: dict[str, str], language: Language) -> Table:
-    columns = ("registry", "numbers", "consultations", "asked_about", "listed", "newest", "receipts")
+    numbers = ("numbers", "consultations", "asked_about", "listed")
     return Table(
         title=say["registries"],
-        columns=tuple(say[name] for name in columns),
+        columns=tuple(say[name] for name in ("registry", *numbers, "newest", "receipts")),
         rows=tuple(
             (
                 use.registry,
-                *(
-                    count(number, language)
-                    for number in (use.numbers, use.consultations, use.asked_about, use.listed)
-                ),
+                *(count(getattr(use, name), language) for name in numbers),
                 use.newest[:10],
                 _first_of(use.receipts),
             )
