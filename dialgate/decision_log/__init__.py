@@ -41,13 +41,13 @@ from dialgate.decision_log.checkpoints import (
 from dialgate.decision_log.durable import durable
 from dialgate.decision_log.merkle import Span, Tree, leaf_hash
 from dialgate.decision_log.segment import Line, LogDamaged, LogUnavailable, lines_of, segments
-from dialgate.decision_log.segment_scan import Fault, OpenSegment
+from dialgate.decision_log.segment_scan import Fault
 from dialgate.decision_log.syncing import syncing
-from dialgate.decision_log.verify import Progress, Report, verify
+from dialgate.decision_log.verification import Progress, Report, verify
 from dialgate.decision_log.writer import DecisionLog, LogPosition
 
 __all__ = [
     "CHECKPOINTS", "Checkpoint", "Checkpointer", "DecisionLog", "Fault", "Line", "LogDamaged", "LogPosition",
-    "LogUnavailable", "OpenSegment", "Progress", "Report", "Span", "StoredCheckpoint", "Tree", "durable",
+    "LogUnavailable", "Progress", "Report", "Span", "StoredCheckpoint", "Tree", "durable",
     "last_checkpoint", "leaf_hash", "lines_of", "make_checkpoint", "segments", "signed_checkpoints", "syncing", "verify",
 ]  # fmt: skip

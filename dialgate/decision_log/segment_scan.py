@@ -7,7 +7,7 @@ It does not depend on other segments and can run in another process. The result 
 import re
 from binascii import unhexlify
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from hashlib import sha256
 from itertools import islice
 from pathlib import Path
@@ -16,6 +16,7 @@ from typing import Literal, TypeAlias
 import msgspec
 from msgspec import Struct, field
 
+from dialgate.decision_log.archive.reading import open_segment
 from dialgate.decision_log.merkle import Span
 from dialgate.decision_log.segment import (
     BODY,
@@ -30,7 +31,6 @@ from dialgate.decision_log.segment import (
 )
 from dialgate.native import followed
 
-OpenSegment: TypeAlias = Callable[[Path], Iterator[tuple[int, bytes]]]
 Kind: TypeAlias = Literal[
     "edited_record", "missing_record", "reordered_record", "edited_header", "renamed_segment", "missing_segment",
     "cut_segment", "foreign_segment", "unreadable_segment", "cut_end", "edited_checkpoint", "missing_checkpoint",
@@ -94,23 +94,19 @@ _BATCH_LINES = 64
 _decode = msgspec.json.Decoder(_Entry).decode
 
 
-def scan_segment(
-    path: Path, first: int, marks: Sequence[int], open_segment: OpenSegment, *, newest: bool
-) -> SegmentScan:
+def scan_segment(path: Path, first: int, marks: Sequence[int], *, newest: bool) -> SegmentScan:
     """Scan a segment. At most one fault is reported; the entries after it are still counted.
 
     The result is cut into pieces that end at `marks`, a list of sequence numbers in ascending order. A torn last line
     is a fault unless `newest` is true.
     """
-    return _Scanner(path, first, marks, open_segment, newest=newest).run()
+    return _Scanner(path, first, marks, newest=newest).run()
 
 
 class _Scanner:
-    def __init__(
-        self, path: Path, first: int, marks: Sequence[int], open_segment: OpenSegment, *, newest: bool
-    ) -> None:
+    def __init__(self, path: Path, first: int, marks: Sequence[int], *, newest: bool) -> None:
         self._result = SegmentScan(path=path, first=first)
-        self._open, self._newest = open_segment, newest
+        self._newest = newest
         self._marks = iter(marks)
         self._head, self._due = ZERO, first
         self._span, self._mark = Span(first - 1), next(self._marks, 0)
@@ -136,7 +132,7 @@ class _Scanner:
 
     def _scan_lines(self) -> None:
         """Read all lines in batches, for speed. Process a batch with an invalid line one line at a time."""
-        result, lines = self._result, iter(self._open(self._result.path))
+        result, lines = self._result, open_segment(self._result.path)
         for offset, line in islice(lines, 1):
             self._header(line)
             result.bytes = offset + len(line)
@@ -226,7 +222,7 @@ class _Scanner:
         Later lines are not diagnosed, because none of them can be valid.
         """
         if self._result.fault is None:
-            after = (line_ for at, line_ in self._open(self._result.path) if at > offset)
+            after = (line_ for at, line_ in open_segment(self._result.path) if at > offset)
             kind, what, byte = _diagnose(self._head, self._due, line, after)
             self._fail(Fault(str(self._result.path), offset, self._due, what, kind, offset + byte))
         self._head = last_stored_hash(line) or self._head

@@ -3,15 +3,17 @@
 import multiprocessing
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from itertools import islice
+from operator import call
 from typing import Any, Final, TypeVar
 
 from dialgate.core.faults import Unavailable
 
 _HERE: Final = 8  # items that this process handles before it starts other processes
+_WORTH_A_PROCESS: Final = 32 << 20  # bytes; reading less is faster than starting processes
 _AHEAD: Final = 2  # items per process that are queued or finished, which limits memory
 
 T = TypeVar("T")
@@ -44,6 +46,14 @@ def spread(work: Callable[[T], R], items: Iterable[T], here: int = _HERE) -> Ite
         raise WorkerLost(
             "a worker process was killed, probably because memory ran out; free some memory and try again"
         ) from None
+
+
+def run_tasks(tasks: Sequence[Callable[[], R]], size: int) -> Iterator[R]:
+    """Yield the results of the tasks in order, using all cores if that is faster.
+
+    `size` is the number of bytes that the tasks read. Raises the same errors as `spread`.
+    """
+    return spread(call, tasks, len(tasks) if len(tasks) == 1 or size < _WORTH_A_PROCESS else 0)
 
 
 def _run_in_pool(executor: ProcessPoolExecutor, cores: int, first: T, rest: Iterator[T]) -> Iterator[Any]:

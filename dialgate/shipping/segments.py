@@ -14,7 +14,7 @@ from dialgate.core.faults import Unavailable
 from dialgate.core.model import SECOND, Instant
 from dialgate.crypto.log_signing import pem, public_keys
 from dialgate.decision_log import LogDamaged, StoredCheckpoint, chains
-from dialgate.decision_log.archive import first_header, open_segment
+from dialgate.decision_log.archive import first_header
 from dialgate.decision_log.archive import segments as segments_of
 from dialgate.decision_log.archive.checksums import files_of
 from dialgate.decision_log.archive.reading import PACKED
@@ -207,7 +207,7 @@ def _files(segment: Path) -> list[Path]:
 
 def _prove(closed: _ClosedSegment, signed: StoredCheckpoint) -> None:
     """Raise `Refused` unless the whole segment matches its signed checkpoint."""
-    scan = scan_segment(closed.path, closed.first, (), open_segment, newest=False)
+    scan = scan_segment(closed.path, closed.first, (), newest=False)
     if scan.fault is not None:
         raise Refused(
             f"{scan.fault.file}, byte {scan.fault.offset}: {scan.fault.what}. Run `dialgate log verify`"

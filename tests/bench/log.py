@@ -23,8 +23,8 @@ from dialgate.core import local_time
 from dialgate.core.decision import decide
 from dialgate.core.model import DAY, Attempt, Decided, Deny, Grounds, Instant, Known, OutcomeRecord
 from dialgate.crypto.keys import Keys, MonthKeys, nonces
-from dialgate.decision_log import DecisionLog, Line
-from dialgate.decision_log.archive import Segments, closed_segments, verify
+from dialgate.decision_log import DecisionLog, Line, verify
+from dialgate.decision_log.archive import Segments, closed_segments
 from dialgate.decision_log.archive.packing import pack
 from dialgate.decision_log.records import Reader
 from dialgate.runtime.clock import wall_clock

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from dialgate.core.model import HOUR, OutcomeRecord
 from dialgate.crypto.keys import Keys
-from dialgate.decision_log import archive
+from dialgate.decision_log import archive, verify
 from dialgate.decision_log.archive import closed_segments, index, indexing, segments
 from dialgate.decision_log.archive.packing import pack
 from dialgate.decision_log.records import Reader, Record
@@ -60,7 +60,7 @@ def everything(folder: Path, keys: Keys) -> dict[str, list[int]]:
 
 
 def kinds(folder: Path) -> list[tuple[str, int]]:
-    return [(fault.kind, fault.seq) for fault in archive.verify(folder).faults]
+    return [(fault.kind, fault.seq) for fault in verify(folder).faults]
 
 
 # ---- merging -------------------------------------------------------------------------------------------------------------
@@ -326,7 +326,7 @@ def test_a_record_missing_from_an_index_is_detected_even_with_a_new_digest(
     assert index.is_intact(entry)
     assert kinds(folder) == [("damaged_index", hidden)]
     (_, holds), *_ = [(first, path) for first, path in segments(folder) if first > hidden]
-    assert not archive.verify(folder, first=int(holds.stem)).faults
+    assert not verify(folder, first=int(holds.stem)).faults
     indexing.update_indexes(folder, rebuild=True)
     assert kinds(folder) == []
 

@@ -25,7 +25,7 @@ from dialgate.app import App
 from dialgate.config import loader
 from dialgate.core.model import Call, Instant
 from dialgate.crypto.keys import Keys
-from dialgate.decision_log import archive, last_checkpoint, segments
+from dialgate.decision_log import last_checkpoint, segments, verify
 from dialgate.decision_log.records import Reader, Record
 from dialgate.ledger.registrar import Registrar
 from dialgate.ledger.schemas import OutcomeRequest, RevocationRequest
@@ -329,4 +329,4 @@ class Node:
         os.truncate(newest, max(synced, size - cut))
 
     def faults(self) -> list[str]:
-        return [str(fault) for fault in archive.verify(self.data / "log").faults]
+        return [str(fault) for fault in verify(self.data / "log").faults]

@@ -6,7 +6,7 @@ from msgspec import Struct, field
 
 from dialgate.audit import replay
 from dialgate.config import content_store as kept
-from dialgate.decision_log import LogUnavailable, archive, chains
+from dialgate.decision_log import LogUnavailable, chains, verify
 from dialgate.decision_log.records import Reader
 
 
@@ -52,6 +52,6 @@ def _replay_log(data: Path, log: Path, tally: Tally) -> None:
 
 def _is_whole(log: Path) -> bool:
     try:
-        return archive.verify(log).ok
+        return verify(log).ok
     except OSError:
         return False

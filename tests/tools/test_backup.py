@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from dialgate.core.model import DAY
 from dialgate.crypto.log_signing import public_keys
-from dialgate.decision_log import archive
+from dialgate.decision_log import verify
 from dialgate.interfaces.cli import main
 from dialgate.runtime.clock import wall_clock
 from dialgate.tools.backup import BackupFailed, back_up
@@ -62,7 +62,7 @@ async def test_gate_on_the_copy_has_all_earlier_decisions(tmp_path: Path) -> Non
         answer = await gate.post("/v1/check", {"to": CALLED[0], "from": CALLER, "campaign": "acme-fibre"})
         assert answer["reasons"][0]["code"] == "revocation.revoked"
         assert int(answer["decision_id"].rpartition("-")[2]) > report["records"]
-    verified = archive.verify(out / "log", keys=public_keys(out / "signing.json"))
+    verified = verify(out / "log", keys=public_keys(out / "signing.json"))
     assert verified.faults == []
 
 

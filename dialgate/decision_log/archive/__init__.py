@@ -40,7 +40,6 @@ with the segment. `….new` is an unfinished file. `.archiving` is empty; the pa
 """
 
 from dialgate.decision_log.archive.background import Background
-from dialgate.decision_log.archive.proving import verify
 from dialgate.decision_log.archive.reading import (
     Segments,
     closed_segments,
@@ -58,5 +57,4 @@ __all__ = [
     "open_segment",
     "segments",
     "segments_to_pack",
-    "verify",
 ]

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import structlog
 
-from dialgate.decision_log import LogDamaged
 from dialgate.decision_log.archive import segments_to_pack
 from dialgate.decision_log.archive.packing import ArchiveFailed, archive_lock, pack
+from dialgate.decision_log.segment import LogDamaged
 from dialgate.observability import service_log
 
 _LOWEST_PRIORITY = 19

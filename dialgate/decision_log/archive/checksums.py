@@ -3,7 +3,7 @@
 import hashlib
 from pathlib import Path
 
-from dialgate.decision_log import LogDamaged
+from dialgate.decision_log.segment import LogDamaged
 from dialgate.runtime.atomic_write import write_file
 
 

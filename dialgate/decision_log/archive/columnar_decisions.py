@@ -15,10 +15,9 @@ from msgspec import Struct
 from numpy.typing import NDArray
 
 from dialgate.core.model import Instant
-from dialgate.decision_log import LogDamaged
 from dialgate.decision_log.archive.parquet import PackedSegment
 from dialgate.decision_log.archive.reading import PACKED, Segments, segments
-from dialgate.decision_log.segment import BODY, UNREADABLE, segments_from
+from dialgate.decision_log.segment import BODY, UNREADABLE, LogDamaged, segments_from
 
 Longs: TypeAlias = NDArray[np.int64]
 Prefixes: TypeAlias = NDArray[np.uint64]

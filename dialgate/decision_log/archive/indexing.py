@@ -10,12 +10,12 @@ from pathlib import Path
 
 import structlog
 
-from dialgate.decision_log import LogDamaged
 from dialgate.decision_log.archive import index
 from dialgate.decision_log.archive.checksums import check
 from dialgate.decision_log.archive.index import Index
 from dialgate.decision_log.archive.parquet import PackedSegment
 from dialgate.decision_log.archive.reading import PACKED, segments
+from dialgate.decision_log.segment import LogDamaged
 
 _MERGE_RATIO = 2  # merge if the preceding index is at most this many times larger
 _MAX_ENTRIES = 1 << 32  # offsets have four bytes

@@ -11,10 +11,9 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from dialgate.decision_log import LogDamaged
 from dialgate.decision_log.archive import checksums, indexing, parquet
 from dialgate.decision_log.archive.reading import PACKED, Segments
-from dialgate.decision_log.segment import lines_of
+from dialgate.decision_log.segment import LogDamaged, lines_of
 from dialgate.runtime.atomic_write import publish_file, remove_on_exit, sync_folder
 from dialgate.runtime.file_lock import hold_lock
 

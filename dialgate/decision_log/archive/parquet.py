@@ -12,7 +12,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from dialgate.decision_log import Line, LogDamaged
 from dialgate.decision_log.archive.checksums import PackedDamaged
 from dialgate.decision_log.archive.columns import (
     COLUMNS_OF_BODY,
@@ -23,7 +22,7 @@ from dialgate.decision_log.archive.columns import (
 )
 from dialgate.decision_log.archive.index import Items, prefixes
 from dialgate.decision_log.archive.index_entries import items_of
-from dialgate.decision_log.segment import BODY, UNREADABLE, Header, follow, header_of
+from dialgate.decision_log.segment import BODY, UNREADABLE, Header, Line, LogDamaged, follow, header_of
 from dialgate.runtime.atomic_write import open_private
 
 FORMAT = b"1"

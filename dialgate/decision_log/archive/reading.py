@@ -15,10 +15,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from dialgate.core.model import Instant
-from dialgate.decision_log import Line, LogDamaged, last_checkpoint
 from dialgate.decision_log.archive.checksums import check
 from dialgate.decision_log.archive.index import report_key, search
-from dialgate.decision_log.segment import BODY, Header, header_of, lines_of, segments_from, stored_hash
+from dialgate.decision_log.checkpoints import last_checkpoint
+from dialgate.decision_log.segment import (
+    BODY,
+    Header,
+    Line,
+    LogDamaged,
+    header_of,
+    lines_of,
+    segments_from,
+    stored_hash,
+)
 from dialgate.decision_log.segment import segments as unpacked
 from dialgate.runtime.extras import require
 
@@ -88,6 +97,14 @@ def open_segment(path: Path) -> Iterator[tuple[int, bytes]]:
     packed = path.with_suffix(PACKED)
     check(packed)
     yield from open_packed(packed).lines()
+
+
+def size_of(path: Path) -> int:
+    """Return the size of a segment's file, or 0 if it has been packed since the folder was listed."""
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
 
 
 class Segments:

@@ -7,7 +7,7 @@ import typer
 
 from dialgate.core.faults import Unavailable
 from dialgate.crypto.log_signing import public_keys
-from dialgate.decision_log import archive, chains
+from dialgate.decision_log import chains, verify
 from dialgate.interfaces.cli.options import (
     DEFAULT_CONFIG,
     AsJson,
@@ -52,7 +52,7 @@ def backup(
             raise Failure("backup.failed", f"{error.filename}: {error.strerror}") from None
         keys = public_keys(out / "signing.json")
         newest = _ledger_end(out)
-        proofs = [archive.verify(folder, keys=keys) for folder in chains.folders(out).values()]
+        proofs = [verify(folder, keys=keys) for folder in chains.folders(out).values()]
     ok, records = all(proof.ok for proof in proofs), sum(proof.last for proof in proofs)
     if as_json:
         show_json({"ok": ok, "out": str(out), "files": files, "records": records, "ledger": newest})

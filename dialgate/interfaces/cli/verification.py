@@ -12,7 +12,7 @@ from dialgate import decision_log
 from dialgate.config.configuration import Config
 from dialgate.core.faults import Unavailable
 from dialgate.crypto.log_signing import public_halves, public_keys
-from dialgate.decision_log import archive, chains, timestamps
+from dialgate.decision_log import chains, timestamps
 from dialgate.interfaces.cli.config import log_app
 from dialgate.interfaces.cli.options import (
     DEFAULT_CONFIG,
@@ -97,7 +97,7 @@ def log_verify(
         for number, folder in logs.items():
             try:
                 with _progress("verifying", shown=not as_json) as progress:
-                    reports[number] = report = archive.verify(
+                    reports[number] = report = decision_log.verify(
                         folder,
                         first=first,
                         last=last,

@@ -1,54 +1,20 @@
-"""Verification of a log with packed segments and their indexes."""
+"""Verification of the indexes of packed segments."""
 
-from bisect import bisect_right
-from collections.abc import Mapping
-from operator import itemgetter
 from pathlib import Path
 
 from msgspec import Struct
 
-from dialgate.decision_log import Fault, LogDamaged, Progress, Report
-from dialgate.decision_log import verify as verify_log
 from dialgate.decision_log.archive import index
 from dialgate.decision_log.archive.index import Index, Items
-from dialgate.decision_log.archive.reading import PACKED, open_packed, open_segment, segments
-from dialgate.decision_log.verify import results, size_of
+from dialgate.decision_log.archive.reading import PACKED, open_packed, size_of
+from dialgate.decision_log.segment import LogDamaged
+from dialgate.decision_log.segment_scan import Fault
+from dialgate.runtime.process_pool import run_tasks
 
 _REBUILD = "the log is complete; run `dialgate log archive --index` to rebuild the index"
 
 
-def verify(
-    folder: Path,
-    *,
-    first: int = 1,
-    last: int | None = None,
-    keys: Mapping[str, bytes] | None = None,
-    against: bytes = b"",
-    progress: Progress | None = None,
-) -> Report:
-    """Verify a log as `decision_log.verify` does, and include packed segments and their indexes.
-
-    A missing index is not a fault, because its segments can be searched directly.
-    """
-    listed = segments(folder)
-    report = verify_log(
-        folder,
-        first=first,
-        last=last,
-        keys=keys,
-        against=against,
-        open_segment=open_segment,
-        listed=listed,
-        progress=progress,
-    )
-    begin = max(bisect_right(listed, first, key=itemgetter(0)) - 1, 0)
-    end = len(listed) if last is None else bisect_right(listed, last, key=itemgetter(0))
-    broken = {fault.file for fault in report.faults}
-    report.faults += _index_faults(folder, [path for path in listed[begin:end] if str(path[1]) not in broken])
-    return report
-
-
-def _index_faults(folder: Path, listed: list[tuple[int, Path]]) -> list[Fault]:
+def check_indexes(folder: Path, listed: list[tuple[int, Path]]) -> list[Fault]:
     """Check the indexes of the segments in `listed`. Return at most one fault per index.
 
     The segments must already have been verified.
@@ -67,7 +33,7 @@ def _index_faults(folder: Path, listed: list[tuple[int, Path]]) -> list[Fault]:
     }
     tasks = [_Task(folder, first, frozenset(indexes)) for first in firsts]
     size = sum(size_of(path) for _, path in listed)
-    for fault in filter(None, results(tasks, size)):
+    for fault in filter(None, run_tasks(tasks, size)):
         indexes.setdefault(Path(fault.file), fault)
     return list(indexes.values())
 

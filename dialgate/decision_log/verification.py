@@ -6,20 +6,18 @@ Segments are scanned in parallel. The scans are then joined by the hash chain an
 from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from operator import call
 from pathlib import Path
-from typing import TypeVar
 
 from msgspec import Struct, field, structs
 
+from dialgate.decision_log.archive.reading import segments, size_of
 from dialgate.decision_log.checkpoints import FILE, StoredCheckpoint, checkpoint_lines, parse
+from dialgate.decision_log.index_verification import check_indexes
 from dialgate.decision_log.merkle import Span
-from dialgate.decision_log.segment import ZERO, lines_of, segments
-from dialgate.decision_log.segment_scan import Fault, Kind, OpenSegment, Piece, SegmentScan, scan_segment
-from dialgate.runtime.process_pool import spread
+from dialgate.decision_log.segment import ZERO
+from dialgate.decision_log.segment_scan import Fault, Kind, Piece, SegmentScan, scan_segment
+from dialgate.runtime.process_pool import run_tasks
 
-_WORTH_A_PROCESS = 32 << 20  # bytes; scanning less is faster than starting processes
-_Result = TypeVar("_Result")
 Progress = Callable[[int, int], None]  # bytes scanned, total bytes
 
 
@@ -54,29 +52,25 @@ class Report(Struct):
         return not self.faults
 
 
-def verify(  # noqa: PLR0913 - all but the folder are optional
+def verify(
     folder: Path,
     *,
     first: int = 1,
     last: int | None = None,
     keys: Mapping[str, bytes] | None = None,
     against: bytes = b"",
-    open_segment: OpenSegment = lines_of,
-    listed: Sequence[tuple[int, Path]] | None = None,
     progress: Progress | None = None,
 ) -> Report:
-    """Verify the segments that hold entries `first` to `last` (default: all) and the checkpoints.
+    """Verify the segments that hold entries `first` to `last` (default: all), their indexes, and the checkpoints.
 
     At most one fault is reported per segment; the entries after it are still counted.
 
     - `keys`: public keys by name (`crypto.log_signing`); without them no signature is checked
     - `against`: the line of a checkpoint, kept elsewhere, that must still be in the log
-    - `open_segment`: yields the offset and bytes of each line of a segment
-    - `listed`: the segments of the log; without it the folder is listed
 
-    The archive passes `open_segment` and `listed`. Both must be picklable, because several processes may scan.
+    A missing index is not a fault, because its segments can be searched directly.
     """
-    paths = segments(folder) if listed is None else list(listed)
+    paths = segments(folder)
     if not paths:
         return Report(faults=[Fault(str(folder), 0, 1, "the folder contains no segments", "empty_log")])
     selection = _Selection.of(paths, first, last)
@@ -85,10 +79,13 @@ def verify(  # noqa: PLR0913 - all but the folder are optional
     report = Report(segments=len(selection.segments), first=selection.segments[0][0], checkpoints=len(stored))
     report.signed = 0 if keys is None else len(stored)
     joint = _Joint(report, {entry.checkpoint.size: entry for entry in stored}, folder / FILE, selection)
-    for scan in _scans(selection, marks, open_segment, progress):
+    for scan in _scans(selection, marks, progress):
         joint.join(scan)
     joint.finish(stored)
     report.faults += faults or _kept_elsewhere(stored, against, folder / FILE)
+    broken = {fault.file for fault in report.faults}
+    intact = [(first_, path) for first_, path in selection.segments if str(path) not in broken]
+    report.faults += check_indexes(folder, intact)
     return report
 
 
@@ -110,57 +107,37 @@ class _Selection(Struct):
         return cls(paths[begin:end], begin == 0, end == len(paths))
 
 
-def _scans(
-    selection: _Selection, marks: list[int], open_segment: OpenSegment, progress: Progress | None
-) -> Iterator[SegmentScan]:
+def _scans(selection: _Selection, marks: list[int], progress: Progress | None) -> Iterator[SegmentScan]:
     sizes = [size_of(path) for _, path in selection.segments]
     bytes_read, whole = 0, sum(sizes)
-    for scan, size in zip(results(_tasks(selection, marks, open_segment), whole), sizes, strict=True):
+    for scan, size in zip(run_tasks(_tasks(selection, marks), whole), sizes, strict=True):
         bytes_read += size
         if progress:
             progress(bytes_read, whole)
         yield scan
 
 
-def size_of(path: Path) -> int:
-    """Return the size of a file, or 0 if it has been packed since the folder was listed."""
-    try:
-        return path.stat().st_size
-    except FileNotFoundError:
-        return 0
-
-
 class _Task(Struct):
     path: Path
     first: int
     marks: list[int]
-    open_segment: OpenSegment
     newest: bool
 
     def __call__(self) -> SegmentScan:
-        return scan_segment(self.path, self.first, self.marks, self.open_segment, newest=self.newest)
+        return scan_segment(self.path, self.first, self.marks, newest=self.newest)
 
 
-def _tasks(selection: _Selection, marks: list[int], open_segment: OpenSegment) -> list[_Task]:
+def _tasks(selection: _Selection, marks: list[int]) -> list[_Task]:
     ends = [*(first for first, _ in selection.segments[1:]), marks[-1] + 1 if marks else 0]
     return [
         _Task(
             path,
             first,
             marks[bisect_left(marks, first) : bisect_left(marks, end)],
-            open_segment,
             path == selection.segments[-1][1] and selection.ends,
         )
         for (first, path), end in zip(selection.segments, ends, strict=True)
     ]
-
-
-def results(tasks: Sequence[Callable[[], _Result]], size: int) -> Iterator[_Result]:
-    """Yield the results of the tasks in order, using all cores if that is faster.
-
-    `size` is the number of bytes that the tasks read.
-    """
-    return spread(call, tasks, len(tasks) if len(tasks) == 1 or size < _WORTH_A_PROCESS else 0)
 
 
 def _checkpoints(
