@@ -10,6 +10,7 @@ from binascii import b2a_base64
 from bisect import bisect_left
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import suppress
+from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
@@ -94,9 +95,8 @@ def open_segment(path: Path) -> Iterator[tuple[int, bytes]]:
         with suppress(FileNotFoundError):  # packed since the folder was listed
             yield from lines_of(path)
             return
-    packed = path.with_suffix(PACKED)
-    check(packed)
-    yield from open_packed(packed).lines()
+    check(path.with_suffix(PACKED))
+    yield from open_packed(path).lines()
 
 
 def size_of(path: Path) -> int:
@@ -115,7 +115,7 @@ class Segments:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._open: dict[Path, PackedSegment] = {}
+        self._open_packed = lru_cache(_MAX_OPEN)(open_packed)
         self._begun: dict[int, Instant] = {}
 
     def lines(self, first: int = 1, after: Line | None = None) -> Iterator[Line]:
@@ -230,21 +230,13 @@ class Segments:
             else:
                 yield from _entries(plain, path, start, start, newest=path == paths[-1][1])
 
-    def _open_packed(self, path: Path) -> "PackedSegment":
-        path = path.with_suffix(PACKED)
-        if path not in self._open:
-            if len(self._open) >= _MAX_OPEN:
-                del self._open[next(iter(self._open))]
-            self._open[path] = open_packed(path)
-        return self._open[path]
-
 
 def open_packed(path: Path) -> "PackedSegment":
-    """Open a packed segment. Raises `MissingExtra`, `LogDamaged`."""
+    """Open a packed segment, also by the path that it had before packing. Raises `MissingExtra`, `LogDamaged`."""
     require("archive", "Reading a packed segment in the log")
     from dialgate.decision_log.archive.parquet import PackedSegment  # noqa: PLC0415 - see the module docstring
 
-    return PackedSegment(path)
+    return PackedSegment(path.with_suffix(PACKED))
 
 
 def _open_plain(path: Path) -> BinaryIO | None:
