@@ -110,24 +110,24 @@ def _part_of(decisions: list[_Decided], bodies: dict[int, bytes]) -> Part:
 
 
 def _from_packed(path: Path) -> Part:
-    table = PackedSegment(path).columns(["seq", "at", "type", "number", "allow", "grounds", "body"])
+    segment = PackedSegment(path)
+    table = segment.columns(["seq", "at", "type", "number", "allow", "grounds", "body"])
     grounds = table.filter(pc.equal(table.column("type"), "grounds"))
-    seqs, texts = grounds.column("seq").to_pylist(), grounds.column("body").to_pylist()
+    bodies = dict(zip(grounds.column("seq").to_pylist(), grounds.column("body").to_pylist(), strict=True))
     table = table.filter(pc.equal(table.column("type"), "decision"))
     if table.column("number").null_count:  # written by another version: decode the bodies instead
-        return _decoded(path, table, dict(zip(seqs, texts, strict=True)))
+        return _decoded(path, segment, table, bodies)
     return Part(
         _longs(table.column("seq")),
         _longs(table.column("at").cast(pa.int64())),
         prefixes(table.column("number")),
         table.column("allow").to_numpy(zero_copy_only=False),
         _longs(table.column("grounds")),
-        dict(zip(seqs, texts, strict=True)),
+        bodies,
     )
 
 
-def _decoded(path: Path, table: pa.Table, bodies: dict[int, bytes]) -> Part:
-    segment = PackedSegment(path)
+def _decoded(path: Path, segment: PackedSegment, table: pa.Table, bodies: dict[int, bytes]) -> Part:
     decisions: list[_Decided] = []
     for line in segment.entries(int(table.column("seq")[0].as_py())):
         _take(line.body, decisions, bodies, path, line.offset)

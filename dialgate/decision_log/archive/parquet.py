@@ -172,10 +172,7 @@ class PackedSegment:
     def groups(self, names: list[str]) -> Iterator[pa.Table]:
         """Yield the named columns, one row group at a time."""
         for group in range(self._file.num_row_groups):
-            try:
-                yield self._file.read_row_group(group, names, use_threads=False)
-            except (pa.ArrowException, OSError) as error:
-                raise self._damaged(error) from error
+            yield self._read(group, names)
 
     def outcomes(self) -> Iterator[Line]:
         """Yield the outcomes. Their hash is empty, because computing it would need all entries."""
@@ -212,20 +209,24 @@ class PackedSegment:
                 del self._cached_blocks[next(iter(self._cached_blocks))]
             head, last = self._hashes[start // _HASH_EVERY : start // _HASH_EVERY + 2]
             group, skip = divmod(start, _GROUP_ROWS)
-            bodies = bodies_of(self._read(group).slice(skip, _HASH_EVERY), self._log, self.first + start)
+            rows = self._group(group).slice(skip, _HASH_EVERY)
+            bodies = bodies_of(rows, self._log, self.first + start)
             hashes = [head := sha256(head + body).digest() for body in bodies[:-1]]
             self._cached_blocks[start] = [*hashes, last], bodies
         return self._cached_blocks[start]
 
-    def _read(self, group: int) -> pa.Table:
+    def _group(self, group: int) -> pa.Table:
         if group not in self._groups:
             if len(self._groups) >= _CACHED:
                 del self._groups[next(iter(self._groups))]
-            try:
-                self._groups[group] = self._file.read_row_group(group, COLUMNS_OF_BODY, use_threads=False)
-            except (pa.ArrowException, OSError) as error:
-                raise self._damaged(error) from error
+            self._groups[group] = self._read(group, COLUMNS_OF_BODY)
         return self._groups[group]
+
+    def _read(self, group: int, names: list[str]) -> pa.Table:
+        try:
+            return self._file.read_row_group(group, names, use_threads=False)
+        except (pa.ArrowException, OSError) as error:
+            raise self._damaged(error) from error
 
     def columns(self, names: list[str]) -> pa.Table:
         try:
