@@ -40,6 +40,7 @@ from dialgate.decision_log.segment import (
     UNREADABLE,
     ZERO,
     LogDamaged,
+    append_line,
     closed_to_writers,
     follow,
     last_line,
@@ -298,23 +299,11 @@ class Checkpointer:
         )
         signature = hexlify(signer.sign(signed_text(body)))
         line = b'{"signature":"%b","checkpoint":%b}\n' % (signature, body)
-        self._append(line)
-        self._previous, self._end = sha256(line).hexdigest(), self._end + len(line)
-        self._at, self.size = now, span.end
-
-    def _append(self, line: bytes) -> None:
-        path = self._folder / FILE
-        fd = os.open(path, os.O_WRONLY | os.O_CREAT, 0o600)
-        try:
-            os.ftruncate(fd, self._end)  # remove an unfinished line left by a crash or a failed append
-            size = 0
-            while size < len(line):
-                size += os.pwrite(fd, line[size:], self._end + size)
-            os.fsync(fd)
-        finally:
-            os.close(fd)
+        append_line(self._folder / FILE, self._end, line)
         if not self._end:
             sync_folder(self._folder)
+        self._previous, self._end = sha256(line).hexdigest(), self._end + len(line)
+        self._at, self.size = now, span.end
 
 
 def make_checkpoint(folder: Path, *, log: str, signer: Signer, now: Instant) -> int:

@@ -183,6 +183,18 @@ def closed_to_writers(folder: Path) -> Iterator[int]:
         raise unavailable(folder, error) from error
 
 
+def append_line(path: Path, offset: int, line: bytes) -> None:
+    """Write and sync a line at byte `offset`, and remove what a crash or a failed append left there."""
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT, 0o600)
+    try:
+        os.ftruncate(fd, offset)
+        os.lseek(fd, offset, os.SEEK_SET)
+        write_all(fd, line)
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
 def write_all(fd: int, data: bytes) -> None:
     rest = memoryview(data)
     while rest:

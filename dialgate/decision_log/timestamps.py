@@ -11,7 +11,6 @@ may be appended. An unfinished last line after a crash is removed. A copy of clo
 each line in its own file instead, `0000000000000042.timestamp`, where 42 is the checkpoint's size.
 """
 
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from http.client import HTTPException
@@ -38,7 +37,7 @@ from dialgate.decision_log import (
     lines_of,
     signed_checkpoints,
 )
-from dialgate.decision_log.segment import UNREADABLE, last_line
+from dialgate.decision_log.segment import UNREADABLE, append_line, last_line
 
 FILE = "timestamps.ndjson"
 PART = ".timestamp"
@@ -85,7 +84,10 @@ class Stamper:
         self._last = Stamped(
             size=newest.checkpoint.size, checkpoint=newest.line_hash, at=now, response=response
         )
-        _append(self._folder / FILE, msgspec.json.encode(self._last) + b"\n")
+        path = self._folder / FILE
+        path.touch(mode=0o600)
+        offset, whole, _ = last_line(path)
+        append_line(path, offset + len(whole), msgspec.json.encode(self._last) + b"\n")
         return True
 
 
@@ -189,14 +191,3 @@ def _is_valid(response: bytes, message: bytes, roots: list[Certificate]) -> bool
         )
     except (VerificationError, ValueError):
         return False
-
-
-def _append(path: Path, line: bytes) -> None:
-    fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-    with os.fdopen(fd, "r+b") as file:
-        offset, whole, _ = last_line(path)
-        file.seek(offset + len(whole))
-        file.truncate()
-        file.write(line)
-        file.flush()
-        os.fsync(fd)
