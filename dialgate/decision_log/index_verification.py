@@ -29,7 +29,7 @@ def check_indexes(folder: Path, listed: list[tuple[int, Path]]) -> list[Fault]:
             "damaged_index",
         )
         for index_ in index.indexes(folder)
-        if any(index_.first <= first <= index_.last for first in firsts) and not _is_intact(index_)
+        if any(map(index_.covers, firsts)) and not _is_intact(index_)
     }
     tasks = [_Task(folder, first, frozenset(indexes)) for first in firsts]
     size = sum(size_of(path) for _, path in listed)
@@ -65,7 +65,7 @@ class _Task(Struct):
 
     def _missing_entry(self, items: Items, last: int) -> Fault | None:
         for index_ in index.indexes(self.folder):
-            if index_.first <= self.first <= index_.last and index_.path not in self.damaged:
+            if index_.covers(self.first) and index_.path not in self.damaged:
                 try:
                     seq = index.first_missing(index_, items, self.first, last)
                 except FileNotFoundError:  # merged meanwhile

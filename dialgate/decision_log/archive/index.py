@@ -40,6 +40,9 @@ class Index(Struct, frozen=True):
     first: int
     last: int
 
+    def covers(self, seq: int) -> bool:
+        return self.first <= seq <= self.last
+
     def count(self) -> int:
         """Return the number of items. Raises `OSError`, or `ValueError` if the file is not an index."""
         with self.path.open("rb", buffering=0) as file:

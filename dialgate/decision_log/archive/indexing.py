@@ -28,9 +28,9 @@ def update_indexes(folder: Path, *, rebuild: bool = False) -> None:
     With `rebuild`, all existing indexes are discarded first. Raises `OSError`.
     """
     _clear(folder, trusted=not rebuild)
-    covered = index.SearchResult([], [(entry.first, entry.last) for entry in index.indexes(folder)])
+    indexes = index.indexes(folder)
     for first, path in segments(folder):
-        if path.suffix == PACKED and not covered.covers(first):
+        if path.suffix == PACKED and not any(entry.covers(first) for entry in indexes):
             _index(path)
     while run := _indexes_to_merge(index.indexes(folder)):
         damaged = [entry for entry in run if not index.is_intact(entry)]
@@ -74,7 +74,7 @@ def _is_good(entry: Index, packed: list[int]) -> bool:
         entry.count()
     except ValueError:
         return False
-    return any(entry.first <= first <= entry.last for first in packed)
+    return any(entry.covers(first) for first in packed)
 
 
 def _drop(indexes: list[Index]) -> None:
