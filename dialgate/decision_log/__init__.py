@@ -31,7 +31,6 @@ file (module `checkpoints`) reveal both changes if a copy of the last checkpoint
 
 from dialgate.decision_log.checkpoints import FILE as CHECKPOINTS
 from dialgate.decision_log.checkpoints import (
-    Checkpoint,
     Checkpointer,
     StoredCheckpoint,
     last_checkpoint,
@@ -47,7 +46,7 @@ from dialgate.decision_log.verification import Progress, Report, verify
 from dialgate.decision_log.writer import DecisionLog, LogPosition
 
 __all__ = [
-    "CHECKPOINTS", "Checkpoint", "Checkpointer", "DecisionLog", "Fault", "Line", "LogDamaged", "LogPosition",
+    "CHECKPOINTS", "Checkpointer", "DecisionLog", "Fault", "Line", "LogDamaged", "LogPosition",
     "LogUnavailable", "Progress", "Report", "Span", "StoredCheckpoint", "Tree", "durable",
     "last_checkpoint", "leaf_hash", "lines_of", "make_checkpoint", "segments", "signed_checkpoints", "syncing", "verify",
 ]  # fmt: skip
