@@ -41,16 +41,15 @@ def months(config: Config, keys: Keys, now: Instant) -> list[Month]:
         (reader.decision_counts() for reader in chains.readers.values()), Counter[tuple[str, str, bool]]()
     )
     holds = Holds(config.data, keys)
-    hashes = _hashes(keys, holds)
-    held = Counter(month_of(record.at) for _, record in chains.about(list(hashes)))
-    *past, newest = sorted(keys.hashes("")) or [""]
+    hashes = [hashed for number in holds.under().numbers for hashed in keys.hashes(number).values()]
+    held = Counter(month_of(record.at) for _, record in chains.about(hashes))
     terms = decision_retention.terms(config.settings.retention, config.laws, now)
     begun = [reader.begun_before(0) for reader in chains.readers.values()]
     partial = max((month_of(at) for first, at, _ in begun if first > 1), default="")
     result = [
-        _month(terms, name, counts, held[name], now, whole=name > partial) for name in (*past, newest) if name
+        _month(terms, name, counts, held[name], now, whole=name > partial) for name in sorted(keys.hashes(""))
     ]
-    if newest:  # the newest month's keys are in use, whatever its age
+    if result:  # the newest month's keys are in use, whatever its age
         result[-1] = replace(result[-1], over=False)
     return result
 
@@ -68,10 +67,6 @@ def retire(config: Config, keys: Keys, month: str) -> int:
         return [record.id for _, record in chains.about([hashed] if hashed else [])]
 
     return Holds(config.data, keys).keep(records_of, lambda: keys.retire(month))
-
-
-def _hashes(keys: Keys, holds: Holds) -> list[bytes]:
-    return [hashed for number in holds.under().numbers for hashed in keys.hashes(number).values()]
 
 
 def _month(

@@ -89,7 +89,7 @@ class Inquiry:
         """
         chains = Chains(self._data)
         merged = merge(
-            chains.about(set(self._keys.hashes(number).values())),
+            chains.about(self.hashes(number)),
             self._under_hold(chains, number),
             key=lambda line_and_record: position(line_and_record[1]),
             reverse=True,
@@ -104,7 +104,7 @@ class Inquiry:
     def _under_hold(self, chains: Chains, number: str) -> Iterator[tuple[Line, Record]]:
         """Yield the decisions in retired months that only a legal hold still links to `number`, newest first."""
         hold = Holds(self._data, self._keys).find(number)
-        live = set(self._keys.hashes(number).values())
+        live = self.hashes(number)
         entries = filter(None, map(chains.find, hold.records if hold else ()))
         for entry in sorted(entries, key=lambda entry: position(entry.record), reverse=True):
             if entry.record.number not in live:
