@@ -351,17 +351,15 @@ def notes(page: LawPage) -> Iterator[tuple[str, tuple[str, ...]]]:
         yield "Sets of days", page.day_sets
 
 
-def markdown(page: LawPage, *, level: int = 2) -> str:
-    """Return the page as Markdown without a title. `level` is the level of all headings."""
+def markdown(page: LawPage) -> str:
+    """Return the page as Markdown without a title, with headings of level 2."""
     parts = []
     for heading, sentences in notes(page):
-        parts.append(
-            "\n".join([f"{'#' * level} {heading}", "", *(f"- {sentence}" for sentence in sentences)])
-        )
+        parts.append("\n".join([f"## {heading}", "", *(f"- {sentence}" for sentence in sentences)]))
     for subject, lines in page.subjects.items():
         rows = ["| in force | who and what | rule | source | severity |", "| --- | --- | --- | --- | --- |"]
         for line in lines:
             cells = (period(line), line.scope, line.content or "cited in denials", line.source, line.severity)
             rows.append(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |")
-        parts.append("\n".join([f"{'#' * level} {subject}", "", *rows]))
+        parts.append("\n".join([f"## {subject}", "", *rows]))
     return "\n\n".join(parts)
