@@ -13,7 +13,6 @@ from typing import Final
 from msgspec import Struct
 
 from dialgate.audit.legal_holds import Holds
-from dialgate.core import phone
 from dialgate.core.model import Instant, OutcomeRecord
 from dialgate.crypto.keys import Keys
 from dialgate.decision_log import Line, span
@@ -57,10 +56,6 @@ class Visibility(Struct, frozen=True, kw_only=True):
         if self.controllers is None:
             return True
         return owner in self.controllers if owner else bool(self.client) and record.client == self.client
-
-
-class NumberUnreadable(ValueError):
-    """Raised if a number cannot be parsed. The message contains none of its digits."""
 
 
 class FoundDecision(Struct, frozen=True):
@@ -146,14 +141,6 @@ class Inquiry:
             FoundDecision(line.hash, record, tuple(outcomes[record.id]), _consultations_of(record, published))
             for line, record in entries
         ]
-
-
-def e164(raw: str, home: str) -> str:
-    """Return the number in E.164 format. Raises `NumberUnreadable`."""
-    try:
-        return phone.parse(raw, home).e164
-    except phone.NotANumber as problem:
-        raise NumberUnreadable(str(problem)) from problem
 
 
 _Consultations = dict[tuple[str, str, str], Consultation]

@@ -12,7 +12,7 @@ from typing import Annotated, Literal, TypeAlias, TypeVar
 import typer
 from msgspec import structs
 
-from dialgate.audit import explanation, number_history
+from dialgate.audit import explanation
 from dialgate.audit import search as searching
 from dialgate.audit.explanation import Account
 from dialgate.audit.number_history import Inquiry, Visibility
@@ -21,6 +21,7 @@ from dialgate.cluster.decision_search import DecisionSearch, Missing
 from dialgate.cluster.peer_questions import Decisions, FindDecisions
 from dialgate.config.clients import Client
 from dialgate.config.configuration import Config
+from dialgate.core import phone
 from dialgate.core.name_suggestions import choose
 from dialgate.crypto.keys import Keys, KeysUnusable
 from dialgate.decision_log.chains import Chains
@@ -144,8 +145,8 @@ def _number(raw: str, controller: str, config: Config) -> str:
         text = choose("Use one of the configured controllers", config.controllers)
         raise Failure("controller.unknown", text, field="controller")
     try:
-        return number_history.e164(raw, common_country(owners))
-    except number_history.NumberUnreadable as problem:
+        return phone.parse(raw, common_country(owners)).e164
+    except phone.NotANumber as problem:
         raise Failure(
             "number.invalid",
             f"The number {problem}. Write it in E.164: a plus, the country code and the number.",

@@ -14,7 +14,7 @@ from msgspec import Meta, Struct, structs
 
 from dialgate import texts
 from dialgate.app import App
-from dialgate.audit import explanation, number_history
+from dialgate.audit import explanation
 from dialgate.audit.explanation import Account
 from dialgate.audit.lookups import Reason
 from dialgate.audit.number_history import BEGINNING, FoundDecision, Inquiry, Visibility
@@ -22,6 +22,7 @@ from dialgate.cluster.decision_search import DecisionSearch
 from dialgate.cluster.peer_questions import FindDecisions
 from dialgate.config.clients import Client
 from dialgate.config.configuration import Config
+from dialgate.core import phone
 from dialgate.core.decision_ids import PATTERN, owner_of
 from dialgate.core.name_suggestions import choose
 from dialgate.crypto.keys import Keys
@@ -188,8 +189,8 @@ def _number(query: _AboutNumber, client: Client, config: Config) -> str:
         raise Fault(404, "controller.unknown", text, field="controller")
     regions = [config.controllers[name].dial_regions() for name in owned]
     try:
-        return number_history.e164(query.number, " ".join(dict.fromkeys(" ".join(regions).split())))
-    except number_history.NumberUnreadable as problem:
+        return phone.parse(query.number, " ".join(dict.fromkeys(" ".join(regions).split()))).e164
+    except phone.NotANumber as problem:
         raise Fault(
             400,
             "number.invalid",
