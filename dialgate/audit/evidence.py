@@ -47,6 +47,7 @@ import msgspec
 from msgspec import Struct, field, structs
 
 from dialgate.audit.legal_holds import Holds
+from dialgate.audit.number_history import read_consultations
 from dialgate.config import content_store
 from dialgate.core.decision_ids import log_of
 from dialgate.core.ledger_events import ConsentGiven
@@ -58,7 +59,7 @@ from dialgate.decision_log.inclusion_proofs import Chain, NoEvidence, Proofs, Pr
 from dialgate.decision_log.records import Reader, Record
 from dialgate.decision_log.timestamps import timestamps
 from dialgate.lists.number_set import DamagedFile
-from dialgate.lists.snapshot import Consultation, Manifest, SnapshotMissing, read_consultations, read_manifest
+from dialgate.lists.snapshot import Consultation, Manifest, SnapshotMissing, read_manifest
 from dialgate.store import Ledger
 
 FORMAT: Literal[2] = 2

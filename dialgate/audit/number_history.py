@@ -5,6 +5,7 @@ anonymous, and the history reports the month as retired.
 """
 
 from collections.abc import Collection, Iterator
+from contextlib import closing
 from heapq import merge
 from itertools import islice, takewhile
 from pathlib import Path
@@ -18,8 +19,8 @@ from dialgate.crypto.keys import Keys
 from dialgate.decision_log import Line, span
 from dialgate.decision_log.chains import Chains
 from dialgate.decision_log.records import Position, Record, position
-from dialgate.lists.number_set import DamagedFile
-from dialgate.lists.snapshot import Consultation, SnapshotMissing, read_consultations, read_manifest
+from dialgate.lists.number_set import DamagedFile, NumberSet
+from dialgate.lists.snapshot import Consultation, SnapshotMissing, read_contents, read_manifest
 
 BEGINNING: Final[Position] = (0, "", 0)
 _FOR_EVER: Final[Instant] = 1 << 62
@@ -141,6 +142,12 @@ class Inquiry:
             FoundDecision(line.hash, record, tuple(outcomes[record.id]), _consultations_of(record, published))
             for line, record in entries
         ]
+
+
+def read_consultations(path: Path) -> tuple[Consultation, ...]:
+    """Return the consultations of a snapshot file. Raises `DamagedFile`, `OSError`."""
+    with closing(NumberSet.open(path)) as numbers:
+        return read_contents(numbers, path).consultations
 
 
 _Consultations = dict[tuple[str, str, str], Consultation]

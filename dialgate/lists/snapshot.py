@@ -26,7 +26,7 @@ change needs a higher `format` of the manifest, which older programs reject.
 import os
 import re
 from collections.abc import Callable
-from contextlib import ExitStack, closing
+from contextlib import ExitStack
 from itertools import chain
 from pathlib import Path
 from typing import Literal, NamedTuple, TypeAlias
@@ -161,12 +161,6 @@ def read_contents(numbers: NumberSet, path: Path) -> Contents:
         return msgspec.json.decode(numbers.meta, type=Contents)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise DamagedFile(str(path), f"its metadata does not describe registry answers: {error}") from error
-
-
-def read_consultations(path: Path) -> tuple[Consultation, ...]:
-    """Return the consultations of a snapshot file. Raises `DamagedFile`, `OSError`."""
-    with closing(NumberSet.open(path)) as numbers:
-        return read_contents(numbers, path).consultations
 
 
 def has_changed(folder: Path, snapshot: "Snapshot | None", key: str = "") -> bool:

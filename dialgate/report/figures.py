@@ -10,6 +10,7 @@ from typing import TypeAlias
 import msgspec
 from msgspec import Struct
 
+from dialgate.audit.number_history import read_consultations
 from dialgate.audit.search import with_results
 from dialgate.config.configuration import Config
 from dialgate.core import local_time
@@ -20,7 +21,7 @@ from dialgate.decision_log.chains import Chains
 from dialgate.decision_log.records import Record
 from dialgate.decision_log.span import Span
 from dialgate.lists.number_set import DamagedFile
-from dialgate.lists.snapshot import Consultation, SnapshotMissing, read_consultations, read_manifest
+from dialgate.lists.snapshot import Consultation, SnapshotMissing, read_manifest
 from dialgate.store import Ledger
 
 _HOURS = 24
