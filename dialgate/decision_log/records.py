@@ -13,6 +13,7 @@ from dialgate.core.decision_ids import log_of
 from dialgate.core.model import SECOND, Decided, Decision, Facts, Grounds, Instant, OutcomeRecord
 from dialgate.decision_log import Line, LogDamaged
 from dialgate.decision_log.archive import Segments
+from dialgate.decision_log.segment import UNREADABLE
 
 Entry: TypeAlias = Decided | Grounds | OutcomeRecord
 # Orders decisions across gates, oldest first: time, log, sequence in the log.
@@ -189,5 +190,5 @@ def build_record(decision: Decided, grounds: Grounds) -> Record:
 def _decoded(line: Line) -> Entry:
     try:
         return decode(line.body)
-    except msgspec.DecodeError as error:
+    except UNREADABLE as error:
         raise LogDamaged(line.segment, line.offset, f"this version cannot read the entry: {error}") from error

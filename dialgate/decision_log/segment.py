@@ -17,6 +17,7 @@ from msgspec import Meta, Struct
 
 from dialgate.core.faults import Unavailable
 from dialgate.core.model import Instant
+from dialgate.runtime.atomic_write import sync_folder
 from dialgate.runtime.file_lock import hold_lock
 
 FORMAT: Literal[1] = 1
@@ -193,6 +194,8 @@ def append_line(path: Path, offset: int, line: bytes) -> None:
         os.fsync(fd)
     finally:
         os.close(fd)
+    if not offset:
+        sync_folder(path.parent)  # the file may be new
 
 
 def write_all(fd: int, data: bytes) -> None:

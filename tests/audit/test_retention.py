@@ -316,6 +316,13 @@ def test_commands_hold_retire_and_lift(config: Config, keys: Keys) -> None:
     )
 
 
+@pytest.mark.parametrize("words", [("hold", "list"), ("retire",)])
+def test_no_key_file_is_created_in_a_wrong_folder(config: Config, words: tuple[str, ...]) -> None:
+    (config.data / "keys.json").unlink()
+    assert run(config, *words, status=1)["error"]["code"] == "keys.unavailable"
+    assert not (config.data / "keys.json").exists()
+
+
 def test_refused_command_does_not_show_the_number(config: Config) -> None:
     refused = run(config, "hold", "add", "12", "--reason", "case", "--by", "dpo", status=1)["error"]
     assert refused["code"] == "hold.refused"

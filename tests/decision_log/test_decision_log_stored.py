@@ -13,6 +13,7 @@ import pytest
 
 from dialgate.decision_log import DecisionLog, LogDamaged, Report, verify
 from dialgate.decision_log.archive import Segments
+from dialgate.decision_log.records import Reader
 
 NOW = 1_795_500_000_000
 LOG = "9f2c01ab"
@@ -162,6 +163,21 @@ def test_entries_stops_at_an_invalid_line(tmp_path: Path) -> None:
         list(Segments(tmp_path).lines())
     assert failure.value.file == one
     assert [line.seq for line in Segments(tmp_path).lines(11)] == list(range(11, 31))
+
+
+def test_an_entry_that_is_not_utf8_is_reported_as_damage(tmp_path: Path) -> None:
+    with closing(open_log(tmp_path)) as log:
+        log.write([b'{"type":"outcome","seq":1,"at":1,"decision":"x-0","result":"busy","client":"\xff"}'])
+    with pytest.raises(LogDamaged, match="cannot read the entry"):
+        list(Reader(tmp_path).entries())
+
+
+def test_a_segment_without_a_header_yet_has_no_lines(tmp_path: Path) -> None:
+    """A gate that is killed as a segment begins leaves an empty file."""
+    three_segments(tmp_path)
+    (tmp_path / f"{31:016}.ndjson").touch()
+    (reported,) = Segments(tmp_path).reports([f"{LOG}-4"])
+    assert reported.body == body(5)
 
 
 def test_a_folder_without_segments_is_a_fault(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ segments.
 """
 
 import mmap
+import os
 import re
 from binascii import b2a_base64
 from bisect import bisect_left
@@ -271,7 +272,11 @@ def _field(name: str, values: Iterable[bytes]) -> re.Pattern[bytes]:
 
 def _matching(plain: BinaryIO, path: Path, pattern: re.Pattern[bytes]) -> Iterator[Line]:
     """Yield the lines that match `pattern`. The whole file is searched at once, which is faster than line by line."""
-    with plain, mmap.mmap(plain.fileno(), 0, access=mmap.ACCESS_READ) as data:
+    with plain:
+        if not os.fstat(plain.fileno()).st_size:
+            return  # a gate was killed before it wrote the header. An empty file cannot be mapped
+        data = mmap.mmap(plain.fileno(), 0, access=mmap.ACCESS_READ)
+    with data:
         for match in pattern.finditer(data):
             offset, end = data.rfind(b"\n", 0, match.start()) + 1, data.find(b"\n", match.start()) + 1
             if end:

@@ -11,13 +11,12 @@ from dialgate.audit.key_retirement import Month, months, retire
 from dialgate.audit.legal_holds import Hold, HoldRefused, Holds, read_number
 from dialgate.cluster.peer_questions import LiftHold, PlaceHold
 from dialgate.cluster.peers import Answers
-from dialgate.config.configuration import Config
 from dialgate.core.faults import Unavailable
 from dialgate.core.refusal import Refused
-from dialgate.crypto.keys import Keys
 from dialgate.decision_log import chains
 from dialgate.decision_log.archive import segments_to_pack
 from dialgate.interfaces.cli.config import log_app
+from dialgate.interfaces.cli.decisions import open_keys
 from dialgate.interfaces.cli.ledger_access import Actor
 from dialgate.interfaces.cli.options import (
     DEFAULT_CONFIG,
@@ -141,7 +140,7 @@ def log_retire(
     """
     with reporting(as_json=as_json), _failures():
         loaded = load_config(config)
-        keys = _keys(loaded)
+        keys = open_keys(loaded)
         all_months = months(loaded, keys, wall_clock())
         due = [month for month in all_months if month.over]
         if yes:
@@ -284,8 +283,4 @@ def _change_at_peers(config: Path, change: PlaceHold | LiftHold) -> Answers[bool
 def _holds(config: Path, number: str) -> tuple[Holds, str]:
     loaded = load_config(config)
     home = common_country(loaded.controllers.values())
-    return Holds(loaded.data, _keys(loaded)), read_number(number, home) if number else ""
-
-
-def _keys(config: Config) -> Keys:
-    return Keys.open(config.data / "keys.json")
+    return Holds(loaded.data, open_keys(loaded)), read_number(number, home) if number else ""
