@@ -84,8 +84,7 @@ class Subjects:
             finally:
                 await subjects.close()
         finally:
-            registrar.close_threads()
-            await registrar.access.store.close()
+            await registrar.close()
 
     @property
     def config(self) -> Config:
