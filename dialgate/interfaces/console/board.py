@@ -6,8 +6,8 @@ from typing import Final
 from aiohttp import web
 
 from dialgate.interfaces.console.live import SECONDS, Live
-from dialgate.interfaces.console.page_request import BOARDS, LIVE, SESSIONS, Visit
 from dialgate.interfaces.console.status import standing
+from dialgate.interfaces.console.visit import BOARDS, LIVE, SESSIONS, Visit
 from dialgate.interfaces.http.errors import Fault
 
 _HEADERS: Final = {

@@ -8,7 +8,7 @@ from aiohttp import web
 
 from dialgate.core import local_time, responses
 from dialgate.core.model import STRICTNESS, Instant
-from dialgate.interfaces.console.page_request import Visit
+from dialgate.interfaces.console.visit import Visit
 from dialgate.interfaces.http.check import CheckRequest, call
 from dialgate.interfaces.http.errors import FAILURES, Fault, convert, fault_of
 from dialgate.ledger.schemas import RevocationRequest

@@ -5,7 +5,7 @@ from typing import Any
 
 from aiohttp import web
 
-from dialgate.interfaces.console.page_request import Visit
+from dialgate.interfaces.console.visit import Visit
 from dialgate.interfaces.http.errors import FAILURES, convert, fault_of
 from dialgate.ledger.campaigns import PauseLiftRequest
 

@@ -5,7 +5,7 @@ from datetime import date
 from aiohttp import web
 
 from dialgate.core.local_time import day_in
-from dialgate.interfaces.console.page_request import Visit
+from dialgate.interfaces.console.visit import Visit
 from dialgate.report.law_page import changes, law_page, name_of
 
 

@@ -9,7 +9,7 @@ from aiohttp import BodyPartReader, MultipartReader, web
 
 from dialgate.core.model import Basis
 from dialgate.interfaces.console import previewing
-from dialgate.interfaces.console.page_request import PREVIEWING, TOKEN, Visit
+from dialgate.interfaces.console.visit import PREVIEWING, TOKEN, Visit
 from dialgate.interfaces.http import body as http_body
 from dialgate.interfaces.http.errors import FAILURES, Fault, convert, fault_of
 from dialgate.interfaces.http.uploads import UPLOADS, gone

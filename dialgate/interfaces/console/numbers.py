@@ -18,7 +18,7 @@ from dialgate.crypto.log_signing import Signer
 from dialgate.decision_log import chains
 from dialgate.decision_log.inclusion_proofs import NoEvidence
 from dialgate.decision_log.records import Record
-from dialgate.interfaces.console.page_request import Visit
+from dialgate.interfaces.console.visit import Visit
 from dialgate.interfaces.http.decisions import TURN, client_account, decision_search, find_decision
 from dialgate.interfaces.http.errors import FAILURES, Fault, convert, fault_of
 from dialgate.ledger.schemas import ConsentStanding, HistoryEntry

@@ -8,8 +8,8 @@ from aiohttp import web
 
 from dialgate.core.local_time import day_in
 from dialgate.core.name_suggestions import choose
-from dialgate.interfaces.console.page_request import PREVIEWING, Visit
 from dialgate.interfaces.console.previewing import run_command
+from dialgate.interfaces.console.visit import PREVIEWING, Visit
 from dialgate.interfaces.http.errors import Fault
 from dialgate.runtime import extras
 from dialgate.runtime.extras import MissingExtra, require

@@ -11,7 +11,7 @@ from dialgate.core import local_time
 from dialgate.core.model import DAY, Instant
 from dialgate.core.request_deadlines import KINDS
 from dialgate.interfaces.console.calls import instant_of
-from dialgate.interfaces.console.page_request import Visit
+from dialgate.interfaces.console.visit import Visit
 from dialgate.interfaces.http.errors import FAILURES, convert, fault_of
 from dialgate.subjects.schemas import CaseRequest, CaseStep
 

@@ -15,7 +15,8 @@ from dialgate.config.clients import Scope
 from dialgate.core.decision_ids import PATTERN
 from dialgate.interfaces.console import board, calls, campaigns, law, lists, numbers, page, reports, requests
 from dialgate.interfaces.console.live import Live
-from dialgate.interfaces.console.page_request import (
+from dialgate.interfaces.console.sessions import LONGEST, Sessions, Throttled
+from dialgate.interfaces.console.visit import (
     BOARDS,
     CONSOLE_APP,
     COOKIE,
@@ -34,7 +35,6 @@ from dialgate.interfaces.console.page_request import (
     posted_fields,
     redirect,
 )
-from dialgate.interfaces.console.sessions import LONGEST, Sessions, Throttled
 from dialgate.interfaces.http.concurrency_limits import Caps, Turns
 from dialgate.interfaces.http.connection import connection_of
 from dialgate.interfaces.http.errors import FAILURES, Fault, fault_of, response
