@@ -40,7 +40,7 @@ ONLY_IN: dict[str, tuple[str, ...]] = {
     "holidays": ("dialgate.core.local_time",),
     "dateutil": ("dialgate.core.day_sets",),
     "httptools": ("dialgate.interfaces.http.check_fast_path",),
-    "jinja2": ("dialgate.interfaces.console.page",),
+    "jinja2": ("dialgate.interfaces.console.rendering",),
     "openpyxl": ("dialgate.lists.spreadsheet",),
     "defusedxml": ("dialgate.lists.spreadsheet",),
     "zoneinfo": ("dialgate.core.local_time",),

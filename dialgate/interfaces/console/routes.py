@@ -13,7 +13,17 @@ from aiohttp import web
 from dialgate.app import App
 from dialgate.config.clients import Scope
 from dialgate.core.decision_ids import PATTERN
-from dialgate.interfaces.console import board, calls, campaigns, law, lists, numbers, page, reports, requests
+from dialgate.interfaces.console import (
+    board,
+    calls,
+    campaigns,
+    law,
+    lists,
+    numbers,
+    rendering,
+    reports,
+    requests,
+)
 from dialgate.interfaces.console.live import Live
 from dialgate.interfaces.console.sessions import LONGEST, Sessions, Throttled
 from dialgate.interfaces.console.visit import (
@@ -259,7 +269,7 @@ async def _not_found(visit: Visit) -> web.StreamResponse:
 
 
 async def _asset(request: web.Request) -> web.StreamResponse:
-    asset = page.assets().get(request.match_info["name"])
+    asset = rendering.assets().get(request.match_info["name"])
     if asset is None:
         return response(Fault(404, "path.unknown", "The console has no file with this name."))
     headers = {"Cache-Control": "no-cache", "ETag": asset.tag, "X-Content-Type-Options": "nosniff"}

@@ -13,7 +13,7 @@ from dialgate import __version__, texts
 from dialgate.app import App
 from dialgate.config.clients import Client, Scope
 from dialgate.config.listeners import Limits
-from dialgate.interfaces.console import page, words
+from dialgate.interfaces.console import rendering, words
 from dialgate.interfaces.console.live import Live
 from dialgate.interfaces.console.sessions import Session, Sessions
 from dialgate.interfaces.console.words import Words
@@ -34,7 +34,7 @@ PREVIEWING: Final = web.AppKey("previewing", Turns)
 BOARDS: Final = web.AppKey("boards", Caps)  # counted by the controllers shown
 CONSOLE_APP: Final = web.AppKey("console_gate", App)
 _HEADERS: Final = {
-    "Content-Security-Policy": page.POLICY,
+    "Content-Security-Policy": rendering.POLICY,
     "Cache-Control": "no-store",
     "Cross-Origin-Opener-Policy": "same-origin",
     "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
@@ -155,7 +155,7 @@ def page_response(
         "path": request.path,
         **context,
     }
-    body = page.render(name, words_for(request), context)
+    body = rendering.render(name, words_for(request), context)
     return web.Response(text=body, status=status, content_type="text/html", headers=_HEADERS)
 
 

@@ -26,7 +26,7 @@ from dialgate.core.reasons import REASONS
 from dialgate.core.request_deadlines import KINDS
 from dialgate.gate.upkeep import COMPONENTS
 from dialgate.interfaces import http_application
-from dialgate.interfaces.console import page, routes, words
+from dialgate.interfaces.console import rendering, routes, words
 from dialgate.interfaces.console.calls import CHANNELS
 from dialgate.interfaces.console.live import Live, Second, Share, WorkerData, quantile
 from dialgate.interfaces.console.masks import mask_number
@@ -325,7 +325,7 @@ async def test_every_page_loads_only_own_files_and_contains_no_script(gate: Worl
             async with session.get(path) as answer:
                 text = await answer.text()
                 assert answer.status == 200, path
-                assert answer.headers["Content-Security-Policy"] == page.POLICY
+                assert answer.headers["Content-Security-Policy"] == rendering.POLICY
                 assert answer.headers["Cache-Control"] == "no-store"
                 assert answer.headers["X-Content-Type-Options"] == "nosniff"
             assert not re.search(r"<script(?![^>]*\bsrc=)|<style|\son\w+=|\sstyle=", text), path
@@ -337,8 +337,8 @@ async def test_every_page_loads_only_own_files_and_contains_no_script(gate: Worl
 
 async def test_an_asset_is_revalidated_by_its_tag(gate: World) -> None:
     async with browser(gate) as session:
-        assert {Path(name).suffix for name in page.assets()} >= {".css", ".js"}
-        for name, asset in page.assets().items():
+        assert {Path(name).suffix for name in rendering.assets()} >= {".css", ".js"}
+        for name, asset in rendering.assets().items():
             async with session.get(f"/console/assets/{name}") as answer:
                 assert (answer.status, await answer.read()) == (200, asset.body)
             async with session.get(f"/console/assets/{name}", headers={"If-None-Match": asset.tag}) as answer:
@@ -713,7 +713,7 @@ def _names(text: str) -> set[str | None]:
     ("it", -2, "in ritardo di 2 giorni"), ("it", -1, "in ritardo di 1 giorno"), ("it", 1, "1 giorno"), ("it", 2, "2 giorni"),
 ])  # fmt: skip
 def test_one_day_is_in_the_singular(language: Language, days_left: int, wanted: str) -> None:
-    parts = page._environment().get_template("parts.html").make_module({"say": words.of(language)})
+    parts = rendering._environment().get_template("parts.html").make_module({"say": words.of(language)})
     assert f">{wanted}<" in parts.days(days_left)  # type: ignore[attr-defined]
 
 
