@@ -2,7 +2,7 @@
 
 from datetime import date
 
-from dialgate.core import holder, periods
+from dialgate.core import change_of_holder, periods
 from dialgate.core.law import Binding
 from dialgate.core.law_sections import Relation
 from dialgate.core.legal_basis import contracts, has_objected
@@ -22,7 +22,7 @@ def _is_related(section: Relation, facts: Facts) -> bool:
         return True
     if section.since not in {"inquiry", "interaction"}:
         return False
-    wrong = holder.changed_at(facts)
+    wrong = change_of_holder.changed_at(facts)
     return any(
         wrong < asked.requested_at <= facts.at
         and (section.goods == "any" or asked.goods in {"", facts.campaign.goods})

@@ -7,7 +7,7 @@ it for the call.
 from collections.abc import Iterator, Sequence
 from typing import Literal
 
-from dialgate.core import holder, periods
+from dialgate.core import change_of_holder, periods
 from dialgate.core.law import Binding
 from dialgate.core.law_sections import Consents, Finding
 from dialgate.core.model import (
@@ -41,7 +41,7 @@ def request(facts: Facts, law: Binding) -> CallRequest | None:
 
 def requests(facts: Facts, law: Binding) -> Iterator[CallRequest]:
     """Yield the call requests for the campaign's goods that are valid at the time of the call and not yet used."""
-    wrong = holder.changed_at(facts)
+    wrong = change_of_holder.changed_at(facts)
     for call_request in facts.known.requests:
         if (
             max(call_request.requested_at, call_request.begins)
@@ -124,7 +124,7 @@ def is_in_force(deal: Contract, facts: Facts, tails: Sequence[str | None] = ()) 
 
 def contracts(facts: Facts) -> Iterator[Contract]:
     """Yield the recorded contracts, except those made ineffective by a wrong-number report or disconnection."""
-    wrong = holder.changed_at(facts)
+    wrong = change_of_holder.changed_at(facts)
     for deal in facts.known.contracts:
         if wrong < 0 or (deal.proved and _is_concluded_after(deal, wrong, facts)):
             yield deal
@@ -143,13 +143,13 @@ def find_change_of_holder(facts: Facts) -> Finding | None:
     The event is a wrong-number report or a disconnection: another person might hold the number now. If both occurred,
     return the later event.
     """
-    known, changed = facts.known, holder.changed_at(facts)
+    known, changed = facts.known, change_of_holder.changed_at(facts)
     closed = len(list(contracts(facts))) < len(known.contracts) or any(
         not asked.proved or asked.requested_at <= changed for asked in known.requests
     )
     if changed < 0 or not closed:
         return None
-    return "wrong_number" if holder.reported_wrong_at(facts) >= changed else "disconnection"
+    return "wrong_number" if change_of_holder.reported_wrong_at(facts) >= changed else "disconnection"
 
 
 def has_marketing_consent(deal: Contract, facts: Facts) -> bool:
@@ -189,8 +189,12 @@ def find_defect(given: Consent, facts: Facts, law: Binding) -> Finding | None:
         return missing
     if given.withdrawn_at or given.collected_at <= _stopped_at(facts):
         return "withdrawal"
-    if given.collected_at <= holder.changed_at(facts):
-        return "wrong_number" if given.collected_at <= holder.reported_wrong_at(facts) else "disconnection"
+    if given.collected_at <= change_of_holder.changed_at(facts):
+        return (
+            "wrong_number"
+            if given.collected_at <= change_of_holder.reported_wrong_at(facts)
+            else "disconnection"
+        )
     if _voids(law) and (given.voided_at or given.collected_at <= listed_at(facts)):
         return "enrolment"
     if 0 < ends_at(given, law) <= facts.at:

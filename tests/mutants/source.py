@@ -46,7 +46,7 @@ GROUPS = (
             "dialgate/core/legal_basis.py",
             "dialgate/core/abandonment.py",
             "dialgate/core/day_sets.py",
-            "dialgate/core/holder.py",
+            "dialgate/core/change_of_holder.py",
             "dialgate/core/local_time.py",
             "dialgate/core/location.py",
             "dialgate/core/windows.py",
