@@ -3,7 +3,7 @@
 import json
 from typing import Any, Final
 
-from dialgate.interfaces.http import ledger, stream
+from dialgate.interfaces.http import ledger, revocation_stream
 from dialgate.interfaces.http.endpoint import JSON_ERRORS, NDJSON, Endpoint, Group, Media, Parameter
 from dialgate.interfaces.http.errors import Failed
 from dialgate.interfaces.http.examples import AT, NUMBER, OTHER_NUMBER, RECEIPT
@@ -243,15 +243,15 @@ LEDGER_ENDPOINTS: Final = (
             "the connection open. `after` resumes after the last line received. `seq` is opaque: store the last one, and "
             "do not compare values."
         ),
-        serve=stream.stream,
+        serve=revocation_stream.stream,
         scope="stream",
-        query=stream.Query,
+        query=revocation_stream.Query,
         parameters=(_AFTER,),
         also_answers=(
             Media(
                 name=NDJSON,
                 kind=bytes,
-                lines=(Notice, stream.Position, Failed),
+                lines=(Notice, revocation_stream.Position, Failed),
                 example=json.dumps(_NOTICE) + '\n{"seq": 812}\n',
             ),
         ),
