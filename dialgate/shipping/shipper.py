@@ -17,9 +17,9 @@ from dialgate.core.model import Instant
 from dialgate.runtime.file_lock import hold_lock
 from dialgate.shipping import status, target
 from dialgate.shipping.cursor import Cursors
+from dialgate.shipping.redis_stream import StreamShipping
 from dialgate.shipping.segments import SegmentShipping
 from dialgate.shipping.status import Standing
-from dialgate.shipping.stream import StreamShipping
 from dialgate.shipping.target import Refused
 
 _STREAM_INTERVAL: Final = 0.25  # seconds; a gate publishes about once a second how far its log is on disk

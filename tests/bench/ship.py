@@ -25,8 +25,8 @@ from dialgate.config.shipping import StreamTo
 from dialgate.decision_log import archive, durable
 from dialgate.decision_log.archive.packing import pack
 from dialgate.shipping.cursor import Cursors
+from dialgate.shipping.redis_stream import StreamShipping
 from dialgate.shipping.segments import SegmentShipping
-from dialgate.shipping.stream import StreamShipping
 from dialgate.shipping.target import Folder
 from dialgate.tools.bench import BenchError, Figure, servers, world
 from dialgate.tools.bench.http import Turn, run_turn

@@ -25,8 +25,8 @@ from dialgate.decision_log.archive.packing import pack
 from dialgate.decision_log.durable import publish_durable
 from dialgate.observability import service_log
 from dialgate.shipping.cursor import Cursors
+from dialgate.shipping.redis_stream import StreamShipping
 from dialgate.shipping.shipper import Shipper
-from dialgate.shipping.stream import StreamShipping
 from tests.support import redis_servers
 from tests.support.paths import ROOT
 from tests.support.ports import free_port
