@@ -18,7 +18,7 @@ from dialgate.core.local_time import day_in
 from dialgate.core.model import Instant
 from dialgate.interfaces.cli.options import DEFAULT_CONFIG, ConfigPath, Failure, load_config, reporting
 from dialgate.report import Period, RecordWithResult, Report, day, figures, gather, month
-from dialgate.report.files import mail, pdf, spreadsheet
+from dialgate.report.export import mail, pdf, spreadsheet
 from dialgate.report.page import page
 from dialgate.report.tables import lay_out
 from dialgate.runtime.clock import wall_clock
