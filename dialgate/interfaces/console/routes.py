@@ -25,6 +25,7 @@ from dialgate.interfaces.console import (
     requests,
 )
 from dialgate.interfaces.console.live import Live
+from dialgate.interfaces.console.navigation import ROOT
 from dialgate.interfaces.console.sessions import LONGEST, Sessions, Throttled
 from dialgate.interfaces.console.visit import (
     BOARDS,
@@ -33,7 +34,6 @@ from dialgate.interfaces.console.visit import (
     LANGUAGE,
     LIVE,
     PREVIEWING,
-    ROOT,
     SESSIONS,
     THEME,
     THEMES,

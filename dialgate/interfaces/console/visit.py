@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from http import HTTPStatus
-from typing import Any, Final, NamedTuple, TypeAlias
+from typing import Any, Final, TypeAlias
 from urllib.parse import urlsplit
 
 from aiohttp import web
@@ -15,6 +15,7 @@ from dialgate.config.clients import Client, Scope
 from dialgate.config.listeners import Limits
 from dialgate.interfaces.console import rendering, words
 from dialgate.interfaces.console.live import Live
+from dialgate.interfaces.console.navigation import NAVIGATION, NavigationPage
 from dialgate.interfaces.console.sessions import Session, Sessions
 from dialgate.interfaces.console.words import Words
 from dialgate.interfaces.http import body as http_body
@@ -22,7 +23,6 @@ from dialgate.interfaces.http.concurrency_limits import Caps, Turns
 from dialgate.interfaces.http.errors import Fault
 from dialgate.texts import LANGUAGES
 
-ROOT: Final = "/console"
 COOKIE: Final = "dialgate-console"
 LANGUAGE: Final = "dialgate-language"
 THEME: Final = "dialgate-theme"
@@ -41,28 +41,6 @@ _HEADERS: Final = {
     "Referrer-Policy": "same-origin",  # without any, the Origin of a form would be null
     "X-Content-Type-Options": "nosniff",
 }
-
-
-class NavigationPage(NamedTuple):
-    """A page in the navigation, and the scope that a client needs for it."""
-
-    name: str
-    path: str
-    need: Scope
-
-
-NAVIGATION: Final = (
-    NavigationPage("board", ROOT, "watch"),
-    NavigationPage("try", f"{ROOT}/try", "simulate"),
-    NavigationPage("revoke", f"{ROOT}/revoke", "revoke"),
-    NavigationPage("lists", f"{ROOT}/lists", "lists"),
-    NavigationPage("campaigns", f"{ROOT}/campaigns", "watch"),
-    NavigationPage("callers", f"{ROOT}/caller-ids", "watch"),
-    NavigationPage("law", f"{ROOT}/law", "watch"),
-    NavigationPage("reports", f"{ROOT}/reports", "watch"),
-    NavigationPage("lookup", f"{ROOT}/lookup", "read"),
-    NavigationPage("requests", f"{ROOT}/requests", "subjects"),
-)
 
 
 class Visit(Struct, frozen=True):

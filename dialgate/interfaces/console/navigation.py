@@ -1,0 +1,29 @@
+"""The console's menu: its pages in order, each with the scope that a client needs for it."""
+
+from typing import Final, NamedTuple
+
+from dialgate.config.clients import Scope
+
+ROOT: Final = "/console"
+
+
+class NavigationPage(NamedTuple):
+    """A page in the navigation, and the scope that a client needs for it."""
+
+    name: str
+    path: str
+    need: Scope
+
+
+NAVIGATION: Final = (
+    NavigationPage("board", ROOT, "watch"),
+    NavigationPage("try", f"{ROOT}/try", "simulate"),
+    NavigationPage("revoke", f"{ROOT}/revoke", "revoke"),
+    NavigationPage("lists", f"{ROOT}/lists", "lists"),
+    NavigationPage("campaigns", f"{ROOT}/campaigns", "watch"),
+    NavigationPage("callers", f"{ROOT}/caller-ids", "watch"),
+    NavigationPage("law", f"{ROOT}/law", "watch"),
+    NavigationPage("reports", f"{ROOT}/reports", "watch"),
+    NavigationPage("lookup", f"{ROOT}/lookup", "read"),
+    NavigationPage("requests", f"{ROOT}/requests", "subjects"),
+)
