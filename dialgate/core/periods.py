@@ -47,6 +47,7 @@ class Span(NamedTuple):
 
     @property
     def days(self) -> int:
+        """The number of whole days, or 0 for a period in months or working days."""
         return self.length // DAY
 
 

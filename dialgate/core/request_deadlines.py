@@ -14,8 +14,8 @@ from dialgate.core.periods import add_months
 
 Kind: TypeAlias = Literal["access", "portability", "rectification", "erasure"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
-# GDPR 12(3): one month, extended by two if necessary and if the person was informed within the first month. `add_months` is never
-# later than the deadline under Regulation 1182/71 art. 3, which does not count the day of the request.
+# GDPR 12(3): one month, extended by two if necessary and if the person was informed within the first month. A deadline computed
+# by `add_months` is never later than under Regulation 1182/71 art. 3, which does not count the day of the request.
 MONTHS, EXTENDED = 1, 3
 
 

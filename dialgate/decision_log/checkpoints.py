@@ -50,7 +50,6 @@ from dialgate.decision_log.segment import (
     unavailable,
 )
 from dialgate.native import followed
-from dialgate.runtime.atomic_write import sync_folder
 
 FILE = "checkpoints.ndjson"
 PART = ".checkpoints"
@@ -300,8 +299,6 @@ class Checkpointer:
         signature = hexlify(signer.sign(signed_text(body)))
         line = b'{"signature":"%b","checkpoint":%b}\n' % (signature, body)
         append_line(self._folder / FILE, self._end, line)
-        if not self._end:
-            sync_folder(self._folder)
         self._previous, self._end = sha256(line).hexdigest(), self._end + len(line)
         self._at, self.size = now, span.end
 

@@ -129,7 +129,7 @@ def segments(folder: Path) -> list[tuple[int, Path]]:
 
 
 def segments_from(paths: list[tuple[int, Path]], seq: int) -> list[tuple[int, Path]]:
-    """Return the segments from the one that holds entry `seq` on."""
+    """Return the segment that holds entry `seq` and all later segments, or all if `seq` precedes them."""
     return paths[max(bisect_right(paths, seq, key=itemgetter(0)) - 1, 0) :]
 
 
@@ -185,7 +185,10 @@ def closed_to_writers(folder: Path) -> Iterator[int]:
 
 
 def append_line(path: Path, offset: int, line: bytes) -> None:
-    """Write and sync a line at byte `offset`, and remove what a crash or a failed append left there."""
+    """Append a line at byte `offset` and sync it.
+
+    What a crash or a failed append left after `offset` is removed. If `offset` is 0, the folder is synced too.
+    """
     fd = os.open(path, os.O_WRONLY | os.O_CREAT, 0o600)
     try:
         os.ftruncate(fd, offset)
@@ -195,7 +198,7 @@ def append_line(path: Path, offset: int, line: bytes) -> None:
     finally:
         os.close(fd)
     if not offset:
-        sync_folder(path.parent)  # the file may be new
+        sync_folder(path.parent)  # the file can be new
 
 
 def write_all(fd: int, data: bytes) -> None:

@@ -263,7 +263,9 @@ class NumberSet:
                 raise DamagedFile(str(path), "metadata checksum differs")
             return cls(str(path), header, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
 
-    def _part(self, kind: str, at: int, items: int) -> "memoryview[int]":  # a type of the checker only
+    def _part(
+        self, kind: str, at: int, items: int
+    ) -> "memoryview[int]":  # quoted, because only type checkers can subscript it
         part: memoryview[int] = self._view[at : at + items * struct.calcsize("=" + kind)].cast(kind)  # type: ignore[call-overload]  # kind is H, I or Q
         return part
 

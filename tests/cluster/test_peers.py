@@ -463,6 +463,7 @@ def test_months_are_not_retired_while_a_gate_is_missing(tmp_path: Path) -> None:
     store = {"url": redis_servers.alone(), "name": tmp_path.name}
     path = world.write_folder(tmp_path, peers=peers, store=store, node="milan")
     (tmp_path / "data").mkdir()
+    Keys.open(tmp_path / "data/keys.json")
     done = CliRunner().invoke(app, ["log", "retire", "--yes", "--config", str(path)])
     assert (done.exit_code, "nothing is destroyed" in done.output) == (1, True)
 

@@ -172,12 +172,24 @@ def test_an_entry_that_is_not_utf8_is_reported_as_damage(tmp_path: Path) -> None
         list(Reader(tmp_path).entries())
 
 
-def test_a_segment_without_a_header_yet_has_no_lines(tmp_path: Path) -> None:
-    """A gate that is killed as a segment begins leaves an empty file."""
-    three_segments(tmp_path)
-    (tmp_path / f"{31:016}.ndjson").touch()
-    (reported,) = Segments(tmp_path).reports([f"{LOG}-4"])
-    assert reported.body == body(5)
+@pytest.mark.parametrize(
+    "read",
+    [
+        lambda found: list(found.lines()),
+        lambda found: list(found.outcomes(1)),
+        lambda found: list(found.reports([f"{LOG}-4"])),
+        lambda found: list(found.about([bytes(16)])),
+    ],
+)
+def test_an_emptied_segment_is_reported_as_damage(
+    tmp_path: Path, read: Callable[[Segments], list[object]]
+) -> None:
+    """Otherwise the answer to a data subject could lack decisions."""
+    _, two, _ = three_segments(tmp_path)
+    two.write_bytes(b"")
+    with pytest.raises(LogDamaged, match="not a segment header") as failure:
+        read(Segments(tmp_path))
+    assert failure.value.file == two
 
 
 def test_a_folder_without_segments_is_a_fault(tmp_path: Path) -> None:

@@ -233,7 +233,7 @@ class Segments:
 
 
 def open_packed(path: Path) -> "PackedSegment":
-    """Open a packed segment, also by the path that it had before packing. Raises `MissingExtra`, `LogDamaged`."""
+    """Open a packed segment. `path` may be its path before packing. Raises `MissingExtra`, `LogDamaged`."""
     require("archive", "Reading a packed segment in the log")
     from dialgate.decision_log.archive.parquet import PackedSegment  # noqa: PLC0415 - see the module docstring
 
@@ -241,13 +241,20 @@ def open_packed(path: Path) -> "PackedSegment":
 
 
 def _open_plain(path: Path) -> BinaryIO | None:
-    """Open an unpacked segment. Return None if it is packed, or was packed after the folder was listed."""
+    """Open an unpacked segment. Return None if it is packed, or was packed after the folder was listed.
+
+    Raises `LogDamaged` if the file is empty: a segment appears with its header, so it was emptied later.
+    """
     if path.suffix == PACKED:
         return None
     try:
-        return path.open("rb")
+        plain = path.open("rb")
     except FileNotFoundError:
         return None
+    if not os.fstat(plain.fileno()).st_size:
+        plain.close()
+        raise LogDamaged(path, 0, "its first line is not a segment header")
+    return plain
 
 
 def _entries(
@@ -272,11 +279,7 @@ def _field(name: str, values: Iterable[bytes]) -> re.Pattern[bytes]:
 
 def _matching(plain: BinaryIO, path: Path, pattern: re.Pattern[bytes]) -> Iterator[Line]:
     """Yield the lines that match `pattern`. The whole file is searched at once, which is faster than line by line."""
-    with plain:
-        if not os.fstat(plain.fileno()).st_size:
-            return  # a gate was killed before it wrote the header. An empty file cannot be mapped
-        data = mmap.mmap(plain.fileno(), 0, access=mmap.ACCESS_READ)
-    with data:
+    with plain, mmap.mmap(plain.fileno(), 0, access=mmap.ACCESS_READ) as data:
         for match in pattern.finditer(data):
             offset, end = data.rfind(b"\n", 0, match.start()) + 1, data.find(b"\n", match.start()) + 1
             if end:

@@ -16,7 +16,7 @@ from dialgate.core.refusal import Refused
 from dialgate.decision_log import chains
 from dialgate.decision_log.archive import segments_to_pack
 from dialgate.interfaces.cli.config import log_app
-from dialgate.interfaces.cli.decisions import open_keys
+from dialgate.interfaces.cli.decisions import open_key_file
 from dialgate.interfaces.cli.ledger_access import Actor
 from dialgate.interfaces.cli.options import (
     DEFAULT_CONFIG,
@@ -140,7 +140,7 @@ def log_retire(
     """
     with reporting(as_json=as_json), _failures():
         loaded = load_config(config)
-        keys = open_keys(loaded)
+        keys = open_key_file(loaded)
         all_months = months(loaded, keys, wall_clock())
         due = [month for month in all_months if month.over]
         if yes:
@@ -283,4 +283,4 @@ def _change_at_peers(config: Path, change: PlaceHold | LiftHold) -> Answers[bool
 def _holds(config: Path, number: str) -> tuple[Holds, str]:
     loaded = load_config(config)
     home = common_country(loaded.controllers.values())
-    return Holds(loaded.data, open_keys(loaded)), read_number(number, home) if number else ""
+    return Holds(loaded.data, open_key_file(loaded)), read_number(number, home) if number else ""

@@ -262,8 +262,13 @@ def open_chains(config: Config) -> Chains:
 
 def open_keys(config: Config) -> Keys:
     _log(config)
+    return open_key_file(config)
+
+
+def open_key_file(config: Config) -> Keys:
+    """Open the key file. A missing file is an error, because `Keys.open` would create a new one."""
     path = config.data / "keys.json"
-    if not path.is_file():  # opening a missing file would create one
+    if not path.is_file():
         raise Failure(
             "keys.unavailable",
             f"{path}, which holds the log's keys, does not exist. Restore it from a backup",
