@@ -29,7 +29,7 @@ async def read_consents(store: Ledger, keys: Keys, controller: str) -> AsyncIter
 
 
 async def find_consent_holders(store: Ledger, keys: Keys, controller: str, listed: Numbers) -> Numbers:
-    """Return the numbers in `listed` that have a consent for this controller. Both arrays are sorted."""
+    """Return the numbers in `listed` that have a consent for this controller. `listed` and the result are sorted."""
     consents = read_consents(store, keys, controller)
     holders = {number async for number, _ in consents if _contains(listed, number)}
     return np.array(sorted(holders), np.uint64)

@@ -14,7 +14,7 @@ from registry_sync.formats.text import Mask, Numbers, Progress, no_progress
 class QueryFormat(Protocol):
     """The functions that read and write queries and answers in one format.
 
-    `read_request` and `read_answer` raise FaultyFile and OSError.
+    `read_request` and `read_answer` start a progress bar with `progress`. They raise FaultyFile and OSError.
     """
 
     def is_queryable(self, numbers: Numbers) -> Mask:

@@ -78,7 +78,8 @@ def _sole_text(name: str, archive: zipfile.ZipFile) -> zipfile.ZipInfo:
 def read_chunks(path: Path, add_to_hash: Callable[[bytes], object], progress: Progress) -> Iterator[bytes]:
     """Yield a file's text in chunks of whole lines. The last line may lack its line ending.
 
-    Call `add_to_hash` with each chunk. Raises OSError, and FaultyFile if the file is empty or cannot be unpacked.
+    Call `add_to_hash` with each chunk. Raises OSError, and FaultyFile if the file is empty, too large, or cannot be
+    unpacked.
     """
     is_empty = True
     with open_text(path) as (file, length):

@@ -86,7 +86,7 @@ class Run:
         self._curl_seconds = _CURL_SECONDS
 
     async def run(self) -> None:
-        """Run to the end. `placed` is "" if the call was not placed."""
+        """Run the dialplan to its end. `placed` is then the dial string, or "" if no call was placed."""
         for _ in range(_MOST_STEPS):
             if self.channel.expired:
                 self._expire()
