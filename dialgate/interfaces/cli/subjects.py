@@ -97,7 +97,9 @@ def _end(missing: Mapping[str, str]) -> None:
 
 def write_out(path: Path, text: str) -> None:
     try:
-        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+        with os.fdopen(
+            os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8"
+        ) as file:
             file.write(text)
     except OSError as error:
         raise Failure("file.unwritable", f"{path}: {error.strerror}") from None
