@@ -211,7 +211,7 @@ async def ask_group(folder: Path, group: list[PreparedCase]) -> Iterator[tuple[s
                 hand.at = case.facts.at
                 publish(config, case, lists)
                 await load_lists(app, case)
-                await app.tick()
+                await app.tick(patience=None)
                 call = {
                     "to": case.to, "from": case.case.shown, "campaign": case.facts.campaign.id,
                     "call_type": case.facts.call_type,

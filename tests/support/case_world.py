@@ -233,7 +233,7 @@ async def load_lists(app: App, group: list[PreparedCase]) -> None:
         if listing.stated:
             rows = ["number,basis", *(f"{number},{listing.basis}" for number in rows)]
         await app.registrar.call_lists.load_list(app.config.settings.clients[0], ask, of_lines(rows))
-    await app.tick()
+    await app.tick(patience=None)
 
 
 async def remember(store: SqliteStore, keys: Keys, case: PreparedCase) -> None:

@@ -268,7 +268,7 @@ async def running(
 async def load_list(world: World) -> None:
     """Load `LIST` and wait until the gate uses it."""
     await world.post("/v1/lists", LIST)
-    await world.app.tick()
+    await world.app.tick(patience=None)
 
 
 # ---- a gate without its server ---------------------------------------------------------------------------------------
