@@ -176,6 +176,9 @@ AMBIGUOUS = [
 async def test_ambiguous_message_is_refused(sip: Sip) -> None:
     """Kamailio answers with 400, or not at all if the message cannot be answered."""
     requests = [sip.dialer.invite(more=more).send() for more in AMBIGUOUS]
+    with_tab = sip.dialer.invite()
+    sip.dialer.send(with_tab.text().replace(" SIP/2.0", "\t SIP/2.0", 1).encode())
+    requests.append(with_tab)
     assert (await sip.dialer.call(LISTED)).status == 608
     assert {
         message.status
