@@ -159,7 +159,7 @@ def _expressions(stored: str, terms: dict[str, dict[str, str]]) -> Iterator[str]
 def preferred(accept: str, default: Language = "en") -> Language:
     """Return the available language that an `Accept-Language` header prefers (RFC 9110, 12.5.4).
 
-    In a tie, the first language in the header wins.
+    In a tie, the first language in the header wins. Return `default` if the header names no available language.
     """
     best: float = 0
     chosen = default
