@@ -136,8 +136,8 @@ def test_clients_of_a_shared_gate_see_no_sequence(shared: Gatherer) -> None:
     ):
         assert answer.decision_id != name
         assert (inside(answer.decision_id, [owner]), inside(answer.decision_id, ["beta"])) == (name, "")
-    assert "4711" in batch.answers[0].reasons[0].text
-    assert "4711" not in revoked.reasons[0].text
+    assert "(entry 4711)" in batch.answers[0].reasons[0].text
+    assert "(entry 4711)" not in revoked.reasons[0].text
     assert structs.replace(revoked, decision_id="", reasons=[]) == structs.replace(
         batch.answers[0], decision_id="", reasons=[]
     )

@@ -54,7 +54,7 @@ async def run_gate(folder: Path, **changes: Any) -> AsyncIterator[Pbx]:
     """Run a gate with one call list. `changes` replaces settings of dialgate.yaml, and adds to its `fastagi` section."""
     written = {
         "clients": [world.client("tests", KEY, *SCOPES), PBX],
-        "fastagi": {"port": 0, "deadline_seconds": 2, **changes.pop("fastagi", {})},
+        "fastagi": {"port": 0, "deadline_seconds": 10, **changes.pop("fastagi", {})},
         **changes,
     }
     async with world.running(folder, **written) as made:

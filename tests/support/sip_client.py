@@ -139,7 +139,7 @@ async def run_gate(folder: Path, *, timers: Timers | None = None, **changes: Any
     trunk = TRUNK | changes.pop("trunk", {})
     written = {
         "clients": [world.client("tests", KEY, *SCOPES), SBC | changes.pop("sbc", {})],
-        "sip": {"port": 0, "deadline_seconds": 2, "trunks": [trunk], **changes.pop("sip", {})},
+        "sip": {"port": 0, "deadline_seconds": 10, "trunks": [trunk], **changes.pop("sip", {})},
         **changes,
     }
     async with world.running(folder, **written) as made:
