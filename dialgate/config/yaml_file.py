@@ -44,7 +44,7 @@ def read(path: Path) -> tuple[Any, bytes | None, list[str]]:
     """
     try:
         raw = path.read_bytes()
-        data = yaml.load(raw, Loader=_Loader)  # noqa: S506 - a safe loader
+        data, problems = _parse(raw)
     except OSError as error:
         return None, None, [f"cannot be read: {error.strerror}"]
     except yaml.MarkedYAMLError as error:
@@ -54,7 +54,20 @@ def read(path: Path) -> tuple[Any, bytes | None, list[str]]:
     except (yaml.YAMLError, ValueError) as error:  # ValueError: a value that its tag does not allow
         text = " ".join(str(error).split()).replace(' in "<byte string>",', " at")
         return None, None, [f"not YAML: {text}"]
-    return data, raw, list(_duplicate_keys(raw))
+    return data, raw, problems
+
+
+def _parse(raw: bytes) -> tuple[Any, list[str]]:
+    """Return the data and a message for each repeated key. Raises `YAMLError`, `ValueError`."""
+    loader = _Loader(raw)
+    try:
+        node = loader.get_single_node()
+        problems = list(
+            _duplicate_keys(node)
+        )  # before `construct_document`, which changes nodes that merge others
+        return loader.construct_document(node) if node else None, problems
+    finally:
+        loader.dispose()
 
 
 def convert(data: Any, kind: type[_T]) -> tuple[_T | None, list[str]]:
@@ -205,9 +218,9 @@ def _prefix_path(text: str, at: str) -> str:
     return text if at == "$" else f"{at.removeprefix('$').removeprefix('.')}: {text}"
 
 
-def _duplicate_keys(raw: bytes) -> Iterator[str]:
+def _duplicate_keys(root: yaml.Node | None) -> Iterator[str]:
     """Yield a message for each repeated key. YAML uses the last one, so a second `hours` would replace the first."""
-    waiting, seen = [yaml.compose(raw, Loader=_Loader)], set()
+    waiting, seen = [root], set()
     while waiting:
         node = waiting.pop()
         if isinstance(node, yaml.CollectionNode) and node not in seen:

@@ -81,9 +81,9 @@ def serve(
         post = Post(config=str(config), host=host, port=port, workers=count)
         try:
             if count > 1:
-                uvloop.run(Workers(post, post.load()).run())
+                uvloop.run(Workers(post, post.adapt(loaded)).run())
             else:
-                uvloop.run(_serve(post))
+                uvloop.run(_serve(post, post.adapt(loaded)))
         except (ConfigError, NotReady, Unavailable, OSError) as error:
             raise Failure("gate.unavailable", str(error)) from None
 
@@ -92,20 +92,20 @@ def work(post: Post) -> int:
     """Run one worker and return the exit code."""
     service_log.configure()
     try:
-        uvloop.run(_serve(post))
+        uvloop.run(_serve(post, post.load()))
     except (ConfigError, Unavailable, MissingExtra, OSError) as error:
         _log.error("worker cannot serve", worker=post.worker, problem=str(error))
         return 1
     return 0
 
 
-async def _serve(post: Post) -> None:
+async def _serve(post: Post, config: Config) -> None:
     connections.raise_limit()
     stop, hangup, relieve = _signals(post)
     registry = CollectorRegistry()
     ProcessCollector(registry=registry)
     async with AsyncExitStack() as closing:
-        service = await _open_app(App.open(post.load(), registry=registry, worker=post.worker), stop)
+        service = await _open_app(App.open(config, registry=registry, worker=post.worker), stop)
         if service is None:
             _log.info("stopped")
             return

@@ -2,10 +2,12 @@
 
 import inspect
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import cache
 from typing import Any, Final
 
 import msgspec
+from aiohttp import web
 from msgspec import Struct
 
 from dialgate import __version__
@@ -258,8 +260,7 @@ def _add_error(responses: dict[str, Any], code: str, endpoint: Endpoint) -> None
     Unexpected errors are sent by the server, always as JSON.
     """
     row = CODES[code]
-    refuse = response if code == "gate.error" else endpoint.refuse
-    refusal = refuse(Fault(row.status, code, f"{row.meaning} {row.advice}"))
+    refusal = _refusal(response if code == "gate.error" else endpoint.refuse, code)
     entry = responses.setdefault(str(refusal.status), {"description": ""})
     entry["description"] = f"{entry['description']} `{code}`: {row.meaning}".strip()
     assert isinstance(refusal.body, bytes)
@@ -270,6 +271,12 @@ def _add_error(responses: dict[str, Any], code: str, endpoint: Endpoint) -> None
     )
     value = msgspec.json.decode(refusal.body) if is_json else refusal.body.decode()
     content["examples"][code] = {"value": value}
+
+
+@cache
+def _refusal(refuse: Callable[[Fault], web.Response], code: str) -> web.Response:
+    row = CODES[code]
+    return refuse(Fault(row.status, code, f"{row.meaning} {row.advice}"))
 
 
 def _schema(kind: Any) -> dict[str, Any]:

@@ -36,7 +36,10 @@ class Post(Struct, frozen=True, kw_only=True):
 
     def load(self) -> Config:
         """Return this worker's configuration. Raises `ConfigError`."""
-        config = loader.load(Path(self.config))
+        return self.adapt(loader.load(Path(self.config)))
+
+    def adapt(self, config: Config) -> Config:
+        """Return the configuration with this worker's address, port, node name and number of workers."""
         settings = config.settings
         listen = settings.listen
         listen = structs.replace(
