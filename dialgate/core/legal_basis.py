@@ -40,11 +40,18 @@ def request(facts: Facts, law: Binding) -> CallRequest | None:
 
 
 def requests(facts: Facts, law: Binding) -> Iterator[CallRequest]:
-    """Yield the call requests for the campaign's goods that are valid at the time of the call and not yet used."""
+    """Yield the call requests for the campaign's goods that are valid at the time of the call and not yet used.
+
+    A request does not outlive a later revocation, even if a new consent lifted the revocation. A revocation in force is
+    ignored here, because the rule about revocations denies the call.
+    """
     wrong = change_of_holder.changed_at(facts)
+    lifted = (revocation.at for revocation in _revocations(facts) if revocation.lifted == "new_consent")
+    stopped = max(lifted, default=-1)
     for call_request in facts.known.requests:
         if (
-            max(call_request.requested_at, call_request.begins)
+            stopped < call_request.requested_at
+            and max(call_request.requested_at, call_request.begins)
             <= facts.at
             < request_ends(call_request, facts, law)
             and (wrong < 0 or (call_request.proved and call_request.requested_at > wrong))
