@@ -364,10 +364,13 @@ def find_ending(history: list[Entry], event: Ending) -> Entry | None:
 
 def binds(known: Known, scope: str, campaign: str) -> bool:
     """Return whether a revocation in force covers `scope`. `campaign` matters only for the scope `campaign`."""
-    return any(
-        not revocation.lifted
-        and (revocation.scope != "campaign" or (scope == "campaign" and revocation.campaign == campaign))
-        for revocation in known.revocations
+    return any(in_force(revocation, scope, campaign) for revocation in known.revocations)
+
+
+def in_force(revocation: Revocation, scope: str, campaign: str) -> bool:
+    """Return whether a revocation is in force for `scope` (see `binds`)."""
+    return not revocation.lifted and (
+        revocation.scope != "campaign" or (scope == "campaign" and revocation.campaign == campaign)
     )
 
 

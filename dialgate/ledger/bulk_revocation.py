@@ -2,8 +2,8 @@
 
 The whole file is read before anything is written. A file with an invalid row is rejected, unless `skip_bad`
 is set. The revocations are then written in parts, so that gates can write in between. Each part is in force
-once it is on disk. After an interruption, import the same file again. Numbers that are
-already revoked are then skipped.
+once it is on disk. After an interruption, import the same file again. Revocations that are already in the ledger are
+then skipped.
 """
 
 from array import array
@@ -12,11 +12,11 @@ from datetime import datetime
 from typing import Final, Literal
 
 import numpy as np
-from msgspec import Struct, structs
+from msgspec import Struct
 from numpy.typing import NDArray
 
-from dialgate.core.ledger_events import Draft, Revoked, binds
-from dialgate.core.model import Instant, Known
+from dialgate.core.ledger_events import Draft, Revoked, in_force
+from dialgate.core.model import Instant, Revocation
 from dialgate.crypto.keys import Keys, nonces
 from dialgate.crypto.masking import Masker
 from dialgate.ledger import bulk_writes
@@ -45,7 +45,7 @@ class Order(Struct, frozen=True, kw_only=True):
 
 
 class Stops(Struct, frozen=True):
-    """The unique numbers in a file (E.164 digits), with their revocation times.
+    """The unique numbers in a file (E.164 digits), with the latest revocation time of each, or 0 if the file has none.
 
     `first` is the first invalid row.
     """
@@ -59,10 +59,7 @@ class Stops(Struct, frozen=True):
 
 
 def read(table: Table, home: str, now: Instant, note: Callable[[RowProblem], None]) -> Stops:
-    """Read all rows and call `note` with each invalid one. Raises `tabular.Unreadable`.
-
-    If a number occurs twice, the first row counts.
-    """
+    """Read all rows and call `note` with each invalid one. Raises `tabular.Unreadable`."""
     at, when_at = table.layout.number - 1, table.column(_AT_NAMES)
     numbers, instants = array("Q"), array("q")
     rows = problems = 0
@@ -81,14 +78,15 @@ def read(table: Table, home: str, now: Instant, note: Callable[[RowProblem], Non
             raise Unreadable(f"The file has more than {_MOST:,} rows; split it.")
         numbers.append(int(number.removeprefix("+")))
         instants.append(instant)
-    unique, first = np.unique(np.frombuffer(numbers, np.uint64), return_index=True)
-    unique_at = np.frombuffer(instants, np.int64)[first]
-    return Stops(unique, unique_at, rows, len(numbers) - len(unique), problems, bad)
+    in_order = np.argsort(np.frombuffer(numbers, np.uint64))
+    unique, begins = np.unique(np.frombuffer(numbers, np.uint64)[in_order], return_index=True)
+    latest = np.maximum.reduceat(np.frombuffer(instants, np.int64)[in_order], begins) if numbers else begins
+    return Stops(unique, latest, rows, len(numbers) - len(unique), problems, bad)
 
 
 def _instant(text: str, now: Instant) -> Instant:
     if not text:
-        return now
+        return 0
     try:
         at = datetime.fromisoformat(text)
     except ValueError:
@@ -104,15 +102,19 @@ def _instant(text: str, now: Instant) -> Instant:
 async def new_entries(
     store: Ledger, keys: Keys, order: Order, stops: Stops
 ) -> AsyncIterator[tuple[list[Draft], int]]:
-    """Yield the revocations that the ledger does not have yet, in parts for `bulk_writes.write`."""
+    """Yield the revocations that the ledger does not have yet, in parts for `bulk_writes.write`.
+
+    A revocation later than those in the ledger is recorded too. Otherwise a consent that was given before it could lift
+    the earlier ones.
+    """
     draft = _drafter(keys, order)
     for subjects, numbers, instants in _parts(keys, order, stops):
-        bound = await _already_revoked(store, order, subjects)
+        revoked_at = await _revoked_at(store, order, subjects)
         yield (
             [
-                draft(subject, f"+{number}", at)
+                draft(subject, f"+{number}", at or order.now)
                 for subject, number, at in zip(subjects, numbers, instants, strict=True)
-                if subject not in bound
+                if at > revoked_at.get(subject, -1)
             ],
             len(subjects),
         )
@@ -131,8 +133,8 @@ def _parts(keys: Keys, order: Order, stops: Stops) -> Iterator[tuple[list[bytes]
         yield rows[part].tolist(), stops.numbers[part].tolist(), stops.at[part].tolist()
 
 
-async def _already_revoked(store: Ledger, order: Order, subjects: list[bytes]) -> set[bytes]:
-    """Return the subjects that already have a revocation in force with the channel and scope of the import.
+async def _revoked_at(store: Ledger, order: Order, subjects: list[bytes]) -> dict[bytes, Instant]:
+    """Return the time of each subject's latest revocation in force with the channel and scope of the import, or -1.
 
     A revocation with a wider scope counts too. Revocations from other channels do not count: if one of those
     revocations proves to be an error and is lifted, the imported revocation must remain.
@@ -140,15 +142,15 @@ async def _already_revoked(store: Ledger, order: Order, subjects: list[bytes]) -
     entered = list(await store.subjects_with_entries(subjects))
     states = (await store.read(entered)).known if entered else []
     return {
-        subject
+        subject: max(
+            (revocation.at for revocation in state.revocations if _covers(revocation, order)), default=-1
+        )
         for subject, state in zip(entered, states, strict=True)
-        if binds(_from_channel(state, order.channel), order.scope, order.campaign)
     }
 
 
-def _from_channel(state: Known, channel: str) -> Known:
-    revocations = (revocation for revocation in state.revocations if revocation.channel == channel)
-    return structs.replace(state, revocations=tuple(revocations))
+def _covers(revocation: Revocation, order: Order) -> bool:
+    return revocation.channel == order.channel and in_force(revocation, order.scope, order.campaign)
 
 
 def _drafter(keys: Keys, order: Order) -> Callable[[bytes, str, Instant], Draft]:

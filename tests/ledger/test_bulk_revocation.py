@@ -8,6 +8,7 @@ import csv
 import json
 import os
 from collections.abc import Callable
+from datetime import datetime
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -21,11 +22,11 @@ from dialgate.core.refusal import Refused
 from dialgate.interfaces.cli import main
 from dialgate.ledger import bulk_revocation
 from dialgate.ledger.registrar import Registrar
-from dialgate.ledger.schemas import LiftRequest, RevocationRequest, RevocationsRequest
+from dialgate.ledger.schemas import ConsentRequest, LiftRequest, RevocationRequest, RevocationsRequest
 from dialgate.lists.call_list import RowProblem
 from tests.support.world import CALL, CLEAR, LISTED, NOW, World, write_folder
 
-DPO = Client(name="dpo", controllers=("acme",), scopes=("revoke", "admin"))
+DPO = Client(name="dpo", controllers=("acme",), scopes=("revoke", "ledger", "admin"))
 FILE = f"numero;at\n{CLEAR};2026-11-20T10:00:00+01:00\n06 12345679;\n{CLEAR};\n"
 GOOD = RevocationsRequest(channel="crm", proof="exports/1.csv", actor="anna")
 
@@ -76,6 +77,41 @@ async def test_imported_revocation_remains_when_that_of_another_channel_is_lifte
         if not stop.lifted
     ]
     assert [stop.channel for stop in in_force] == ["crm"]
+
+
+JANUARY, MARCH, JUNE = (f"2026-{month:02}-01T10:00:00+01:00" for month in (1, 3, 6))
+
+
+@pytest.mark.parametrize(
+    ("files", "revoked"),
+    [
+        ([[JANUARY], [JUNE], [JANUARY], [JUNE], [""]], [1, 1, 0, 0, 0]),
+        ([[JANUARY, JUNE, ""], [JUNE]], [1, 0]),
+        ([["", JUNE, JANUARY]], [1]),
+        ([[JUNE], [JANUARY]], [1, 0]),
+    ],
+)
+async def test_the_latest_revocation_is_recorded_and_not_lifted_by_an_earlier_consent(
+    registrar: Registrar, files: list[list[str]], revoked: list[int]
+) -> None:
+    reports = [
+        await registrar.revocations.revoke_all(
+            DPO, GOOD, BytesIO(("number,at\n" + "".join(f"{CLEAR},{at}\n" for at in file)).encode())
+        )
+        for file in files
+    ]
+    assert [report.revoked for report in reports] == revoked
+    consent = ConsentRequest(
+        number=CLEAR, id="new", collected_at=datetime.fromisoformat(MARCH), purposes=("sale",), call_types=("agent",),
+        artefact="a.pdf", artefact_sha256="a" * 64,
+    )  # fmt: skip
+    await registrar.consents.record(DPO, consent)
+    lift = LiftRequest(ground="new_consent", reason="form", consent="new")
+    newest = max(
+        entry.seq for entry in await registrar.access.store.since(0, 9) if isinstance(entry.event, Revoked)
+    )
+    with pytest.raises(Refused, match="a consent that was collected after the revocation"):
+        await registrar.revocations.lift(DPO, newest, lift)
 
 
 BAD = "number,at\n0612345678,\n12,\n0612345679,2030-01-01T00:00:00Z\n0612345680,2026-01-01T00:00:00\n0612345681,soon\n"
