@@ -12,7 +12,7 @@ are already in the ledger are not written again.
 import re
 from array import array
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from itertools import chain
+from itertools import chain, groupby
 from mmap import ACCESS_READ, mmap
 from typing import IO, Any, Final, TypeAlias, cast
 
@@ -20,7 +20,7 @@ import msgspec
 from msgspec import Struct
 
 from dialgate.config.validation_messages import PATTERNS
-from dialgate.core.ledger_events import CallRequested, ConsentGiven, ContractMade, Draft
+from dialgate.core.ledger_events import CallRequested, ConsentGiven, ContractMade, Draft, Entry
 from dialgate.core.model import Instant, Known
 from dialgate.crypto.keys import Keys, nonces
 from dialgate.crypto.masking import Masker, may_contain
@@ -102,14 +102,21 @@ class ImportedRows:
         self.rows += len(drafted.ends) + len(drafted.problems)
 
     def parts(self) -> Iterator[list[Draft]]:
+        """Yield the entries in parts, each with all entries about its numbers. The entries about a number are in order."""
+        part: list[Draft] = []
+        for _, drafts in groupby(self._drafts(), key=lambda draft: draft.subject):
+            part += drafts
+            if len(part) >= AT_ONCE:
+                yield part
+                part = []
+        if part:
+            yield part
+
+    def _drafts(self) -> Iterator[Draft]:
         self._spool.flush()
-        places = bulk_writes.in_order(self._subjects)
         with mmap(self._spool.fileno(), 0, access=ACCESS_READ) as data:
-            for start in range(0, len(places), AT_ONCE):
-                yield [
-                    _decode(data[self._ends[at - 1] if at else 0 : self._ends[at]])
-                    for at in places[start : start + AT_ONCE].tolist()
-                ]
+            for at in bulk_writes.in_order(self._subjects).tolist():
+                yield _decode(data[self._ends[at - 1] if at else 0 : self._ends[at]])
 
 
 def read_rows(
@@ -247,27 +254,41 @@ def _cell_format(field: Field) -> str:
 
 
 async def new_entries(store: Ledger, imported: ImportedRows) -> AsyncIterator[tuple[list[Draft], int]]:
-    """Yield the entries that the ledger does not have yet, in parts for `bulk_writes.write`."""
+    """Yield the entries that the ledger does not have yet, in parts for `bulk_writes.write`.
+
+    Of rows with the same number and ID, only the last is entered. Otherwise a repeated import would enter the earlier
+    ones again, after the last.
+    """
     for part in imported.parts():
         subjects = list(await store.subjects_with_entries([draft.subject for draft in part]))
         known = dict(zip(subjects, (await store.read(subjects)).known, strict=True)) if subjects else {}
+        last = {(draft.subject, cast("_Event", draft.event).id): draft for draft in part}
         yield (
-            [draft for draft in part if not await _is_entered(store, draft, known.get(draft.subject))],
+            [
+                draft
+                for draft in last.values()
+                if not await _is_entered(store, draft, known.get(draft.subject))
+            ],
             len(part),
         )
 
 
 async def _is_entered(store: Ledger, draft: Draft, known: Known | None) -> bool:
-    """Return whether the draft equals the newest ledger entry with the same kind and ID."""
+    """Return whether the draft equals the newest ledger entry with the same kind and ID.
+
+    A contract or call request without a proof does not equal one with a proof. The proof of a consent is in its event.
+    """
     wanted = cast("_Event", draft.event)
     if known is None or not _has_id(known, wanted.id):
         return False
-    newest: _Event | None = None
+    newest: Entry | None = None
     for entry in await store.history(draft.subject):
         event = entry.event
         if isinstance(event, _Event) and type(event) is type(wanted) and event.id == wanted.id:
-            newest = event
-    return newest == wanted
+            newest = entry
+    if newest is None or newest.event != wanted:
+        return False
+    return isinstance(wanted, ConsentGiven) or bool(newest.proof) or not draft.proof
 
 
 def _has_id(known: Known, name: str) -> bool:

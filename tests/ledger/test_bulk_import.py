@@ -164,6 +164,35 @@ async def test_repeated_import_adds_only_corrected_rows(
     assert [(item.recorded, item.known) for item in (first, again, mended)] == [(2, 0), (0, 2), (1, 1)]
 
 
+async def test_the_last_row_of_a_consent_stays_in_force_if_the_import_is_repeated(
+    registrar: Registrar,
+) -> None:
+    row = f"{CLEAR},c1,2026-10-01T10:00:00+02:00,%s,sale,agent,a.pdf,{SHA}\n"
+    header = "number,id,collected_at,expires_at,purposes,call_types,artefact,artefact_sha256\n"
+    file = (header + row % "" + row % "2026-11-01T00:00:00+01:00").encode()
+    subject = registrar.access.keys.subject("acme", CLEAR)
+    for recorded in (1, 0):
+        report = await registrar.consents.record_all(CRM, ASK, BytesIO(file))
+        assert (report.recorded, report.known) == (recorded, 2 - recorded)
+        (consent,) = (await registrar.access.store.read([subject])).known[0].consents
+        assert consent.expires_at == 1_793_487_600_000
+
+
+async def test_a_proof_that_an_earlier_import_lacked_is_recorded(registrar: Registrar) -> None:
+    file = f"number,id,requested_at,expires_at,goods\n{CLEAR},r1,2026-11-24T08:00:00Z,2026-11-26T08:00:00Z,fibre\n"
+    subject = registrar.access.keys.subject("acme", CLEAR)
+    for proof, recorded, proved in (
+        ("", 1, False),
+        ("form/17.pdf", 1, True),
+        ("form/17.pdf", 0, True),
+        ("", 0, True),
+    ):
+        ask = EntriesRequest(kind="call_request", proof=proof)
+        report = await registrar.consents.record_all(CRM, ask, BytesIO(file.encode()))
+        (request,) = (await registrar.access.store.read([subject])).known[0].requests
+        assert (report.recorded, request.proved) == (recorded, proved)
+
+
 async def test_existing_entry_is_not_imported_again(registrar: Registrar) -> None:
     by_hand = ConsentRequest(
         number=CLEAR,
