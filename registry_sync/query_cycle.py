@@ -347,7 +347,7 @@ class Cycle:
         enrolled = Enrolled(
             controller=self._settings.controller,
             registry=self._settings.registry,
-            consulted_at=consultation.submitted_at,
+            listed_by=consultation.listed_by,
             receipt=consultation.receipt,
             actor="registry-sync",
             numbers=holders.tolist(),

@@ -238,7 +238,7 @@ class RegistryAnswer(Struct, frozen=True, kw_only=True, omit_defaults=True):
     # `uncovered`: outside the controller's subscription
     answer: Literal["listed", "clear", "unknown", "uncovered"]
     consulted_at: Instant = 0  # when the query was submitted, or the time of the full list's version
-    # newest consultation that answered `listed`, even if a later one answered `clear`
+    # by when the newest consultation that answered `listed` was answered, even if a later one answered `clear`
     listed_at: Instant = 0
     consultation: str = ""  # consultation id
     snapshot: str = ""  # snapshot version

@@ -21,11 +21,14 @@ _AT_ONCE = 1_000  # numbers in one write, which delays commits
 
 
 class Enrolled(Struct, frozen=True, kw_only=True):
-    """The numbers (E.164 digits, as in snapshots) that a registry consultation reported as listed."""
+    """The numbers (E.164 digits, as in snapshots) that a registry consultation reported as listed.
+
+    They were enrolled at `listed_by` at the latest.
+    """
 
     controller: str
     registry: str
-    consulted_at: Instant
+    listed_by: Instant
     receipt: str
     actor: str
     numbers: Iterable[int]
@@ -44,7 +47,7 @@ async def void_consents(store: Ledger, keys: Keys, enrolled: Enrolled, now: Inst
         drafts = [
             _draft(enrolled, subject, keys.ledger.seal(number, next(fresh)), now)
             for number, subject, state in zip(numbers, subjects, known, strict=True)
-            if _has_consent(state, enrolled.consulted_at)
+            if _has_consent(state, enrolled.listed_by)
         ]
         if drafts:
             await store.append(drafts)
@@ -66,9 +69,7 @@ def _draft(enrolled: Enrolled, subject: bytes, sealed: bytes, now: Instant) -> D
         at=now,
         controller=enrolled.controller,
         subject=subject,
-        event=ConsentsVoided(
-            before=enrolled.consulted_at, registry=enrolled.registry, receipt=enrolled.receipt
-        ),
+        event=ConsentsVoided(before=enrolled.listed_by, registry=enrolled.registry, receipt=enrolled.receipt),
         actor=enrolled.actor,
         channel="registry",
         proof=enrolled.receipt,

@@ -34,7 +34,7 @@ from typing import Literal, NamedTuple, TypeAlias
 import msgspec
 from msgspec import Struct
 
-from dialgate.core.model import Block, Instant, RegistryAnswer
+from dialgate.core.model import DAY, Block, Instant, RegistryAnswer
 from dialgate.crypto.publisher_signature import is_signed
 from dialgate.lists.number_set import DamagedFile, NumberSet
 
@@ -66,11 +66,24 @@ class Consultation(Struct, frozen=True, kw_only=True):
     clear: int
     asked_since: Instant = 0
 
+    @property
+    def listed_by(self) -> Instant:
+        """When a number that the answer reports as listed had been listed at the latest.
+
+        The registry may report what happened until it answers: at most 24 hours after the submission (D.P.R. 26/2022
+        art. 8 c. 3), unless the time of the answer is known. For a disconnection it is the submission, because the
+        registry is asked again about a later consent.
+        """
+        if self.asked_since:
+            return self.submitted_at
+        latest = self.answered_at or min(self.imported_at, self.submitted_at + DAY)
+        return max(self.submitted_at, latest)
+
 
 class State(Struct, frozen=True, kw_only=True):
     """An answer that many numbers share. `consultation` is an index into `Contents.consultations`.
 
-    `listed_at` is the time of the newest consultation that answered *listed*. It is kept even if a later
+    `listed_at` is the `submitted_at` of the newest consultation that answered *listed*. It is kept even if a later
     consultation answers *clear*, because earlier consents stay void (L. 5/2018 art. 1 c. 5). `blocks` and `since`
     are as in `RegistryAnswer`.
     """
@@ -266,6 +279,9 @@ class _OpenFile:
         self.contents = contents = read_contents(numbers, path)
         self._full = contents.mode == "full_list"
         self._absent = RegistryAnswer(registry=contents.registry, answer="unknown", snapshot=version)
+        # A full list is complete at the time of its version.
+        by_time = [] if self._full else sorted(contents.consultations, key=lambda asked: asked.listed_by)
+        self._listed_by = {asked.submitted_at: asked.listed_by for asked in by_time}
         self._states = tuple(self._answer(state) for state in contents.states)
         areas = self._opened_areas() if self._full else {}
         first = len(self._states)
@@ -294,7 +310,7 @@ class _OpenFile:
             self._absent,
             answer=state.answer,
             consulted_at=consultation.submitted_at,
-            listed_at=state.listed_at,
+            listed_at=self._listed_by.get(state.listed_at, state.listed_at),
             consultation=consultation.id,
             blocks=state.blocks,
             since=state.since,

@@ -20,7 +20,7 @@ from tests.support.world import NOW
 ASKED = NOW - DAY
 ONE, TWO, OTHER = 390612345678, 393331234567, 390298765432
 ENROLLED = Enrolled(
-    controller="acme", registry="rpo", consulted_at=ASKED, receipt="RPO-1", actor="job", numbers=(ONE, TWO)
+    controller="acme", registry="rpo", listed_by=ASKED, receipt="RPO-1", actor="job", numbers=(ONE, TWO)
 )
 
 
@@ -56,7 +56,7 @@ async def ledger(tmp_path: Path) -> AsyncIterator[LedgerFixture]:
 
 
 @pytest.mark.parametrize(("collected_at", "voided"), [(ASKED - 1, 1), (ASKED, 1), (ASKED + 1, 0)])
-async def test_consents_up_to_the_consultation_are_voided(
+async def test_consents_up_to_the_answer_are_voided(
     ledger: LedgerFixture, collected_at: int, voided: int
 ) -> None:
     await ledger.give(ONE, collected_at)
@@ -83,7 +83,7 @@ async def test_voiding_is_recorded_once_with_its_receipt(ledger: LedgerFixture) 
     assert (newest.actor, newest.channel, newest.proof) == ("job", "registry", "RPO-1")
     assert ledger.keys.ledger.unseal(newest.sealed) == f"+{ONE}"
     await ledger.give(ONE, ASKED + 1, "e")  # a new consent, which a later enrolment voids too
-    assert await ledger.void(structs.replace(ENROLLED, consulted_at=ASKED + 1, receipt="RPO-2")) == 1
+    assert await ledger.void(structs.replace(ENROLLED, listed_by=ASKED + 1, receipt="RPO-2")) == 1
 
 
 async def test_duplicate_numbers_in_several_parts_are_voided_once(ledger: LedgerFixture) -> None:

@@ -11,7 +11,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from msgspec.structs import replace
 
-from dialgate.core.model import Block, RegistryAnswer
+from dialgate.core.model import DAY, Block, RegistryAnswer
 from dialgate.lists.number_set import DamagedFile, NumberSet, write
 from dialgate.lists.snapshot import (
     MANIFEST,
@@ -108,10 +108,10 @@ def folder(tmp_path: Path) -> Path:
 
 
 TABLE = [
-    (("rpo", "acme", LISTED), ("listed", FIRST, FIRST, "old")),
+    (("rpo", "acme", LISTED), ("listed", FIRST, FIRST + 1, "old")),
     (("rpo", "acme", CLEAR), ("clear", SECOND, 0, "new")),
-    # cleared since, yet consents before FIRST are void
-    (("rpo", "acme", AGAIN), ("clear", SECOND, FIRST, "new")),
+    # cleared since, yet consents before the first answer are void
+    (("rpo", "acme", AGAIN), ("clear", SECOND, FIRST + 1, "new")),
     (("rpo", "acme", NEVER), ("unknown", 0, 0, "")),
     (("rpo", "beta", CLEAR), ("unknown", 0, 0, "")),  # acme's answer is never used for beta
     (("rpo", "", CLEAR), ("unknown", 0, 0, "")),
@@ -133,6 +133,25 @@ def test_answers_are_three_valued_and_belong_to_a_controller(
     given = snapshot.answer(*question)
     assert (given.answer, given.consulted_at, given.listed_at, given.consultation) == answer
     assert (given.registry, given.snapshot) == (question[0], snapshot.version)
+
+
+@pytest.mark.parametrize(
+    ("answered_at", "imported_at", "listed_by"),
+    [
+        (FIRST + 2 * DAY, FIRST + 3 * DAY, FIRST + 2 * DAY),
+        (0, FIRST + DAY - 1, FIRST + DAY - 1),
+        (0, FIRST + DAY, FIRST + DAY),
+        (0, FIRST + DAY + 1, FIRST + DAY),
+        (0, 0, FIRST),
+    ],
+)
+def test_an_enrolment_may_be_as_late_as_the_answer(
+    answered_at: int, imported_at: int, listed_by: int
+) -> None:
+    asked = msgspec.structs.replace(
+        consultation("old", FIRST), answered_at=answered_at, imported_at=imported_at
+    )
+    assert asked.listed_by == listed_by
 
 
 def test_the_parts_have_the_age_of_the_answers_in_use(folder: Path) -> None:

@@ -147,7 +147,7 @@ async def test_numbers_outside_the_registry_are_not_submitted(job: JobWorld) -> 
 
 
 async def test_enrolment_voids_earlier_consents_in_the_ledger_once(job: JobWorld) -> None:
-    """Required by L. 5/2018 art. 1 c. 5."""
+    """Required by L. 5/2018 art. 1 c. 5. A consent given before the answer may be earlier than the enrolment."""
     config = job.plan.gate
     async with registrar(config) as (ledger, client):
         for number in (LISTED[0], CLEAR[0]):
@@ -158,13 +158,14 @@ async def test_enrolment_voids_earlier_consents_in_the_ledger_once(job: JobWorld
             }  # fmt: skip
             await ledger.consents.record(client, msgspec.convert(ask, ConsentRequest))
     await job.run_once()
+    job.clock.at += 5 * HOUR
     assert (await job.answer_and_run()).voided == 1
     job.clock.at += 31 * DAY
     await job.run_once()
     assert (await job.answer_and_run()).voided == 0
     async with registrar(config) as (ledger, client):
         entries = await ledger.views.history(client, "acme", LISTED[0], ("consents_voided",))
-        assert [entry.details["before"] for entry in entries] == ["2026-11-24T09:00:00.000Z"]
+        assert [entry.details["before"] for entry in entries] == ["2026-11-24T14:00:00.000Z"]
         assert entries[0].proof.startswith("SIMULATED-")
         assert await ledger.views.history(client, "acme", CLEAR[0], ("consents_voided",)) == []
     assert ConsentsVoided.__struct_config__.tag == "consents_voided"

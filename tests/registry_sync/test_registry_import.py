@@ -16,7 +16,7 @@ import pytest
 from msgspec import structs
 from typer.testing import CliRunner
 
-from dialgate.core.model import RegistryAnswer
+from dialgate.core.model import DAY, RegistryAnswer
 from dialgate.lists.snapshot import Manifest, Snapshot
 from registry_sync import manual_import
 from registry_sync.cli import app
@@ -114,14 +114,14 @@ def test_an_answer_is_published_with_its_proof(operator: Operator, suffix: str, 
     assert report["valid_until"] - report["consulted_at"] == 15 * 24 * 3_600_000
     assert report["consulted_at"] == AT[EARLY]
     listed = operator.answer_for(MOBILE)
-    assert (listed.answer, listed.consulted_at, listed.listed_at) == ("listed", AT[EARLY], AT[EARLY])
+    assert (listed.answer, listed.consulted_at, listed.listed_at) == ("listed", AT[EARLY], AT[LATE])
     assert (listed.consultation, listed.snapshot) == (report["consultation"], report["version"])
     assert operator.answer_for(FIXED).answer == "clear"
     assert operator.answer_for("612345678").answer == "unknown"
 
 
 def test_newer_consultation_wins_in_any_order_of_imports(operator: Operator) -> None:
-    """A newer *clear* answer keeps the time of the last *listed* answer.
+    """A newer *clear* answer keeps the time of the last *listed* answer, which came within a day.
 
     The rules need this time, because a listing voids the consents given before it.
     """
@@ -129,8 +129,8 @@ def test_newer_consultation_wins_in_any_order_of_imports(operator: Operator) -> 
     status, report = operator.import_answers(lines(MOBILE + ",1", FIXED + ",0"), EARLY)
     assert (status, report["newly_listed"], report["newly_clear"]) == (0, 0, 0)
     mobile, fixed = operator.answer_for(MOBILE), operator.answer_for(FIXED)
-    assert (mobile.answer, mobile.consulted_at, mobile.listed_at) == ("clear", AT[LATE], AT[EARLY])
-    assert (fixed.answer, fixed.consulted_at, fixed.listed_at) == ("listed", AT[LATE], AT[LATE])
+    assert (mobile.answer, mobile.consulted_at, mobile.listed_at) == ("clear", AT[LATE], AT[EARLY] + DAY)
+    assert (fixed.answer, fixed.consulted_at, fixed.listed_at) == ("listed", AT[LATE], AT[LATE] + DAY)
 
 
 def test_listed_wins_of_two_answers_with_the_same_instant(operator: Operator) -> None:
@@ -430,7 +430,11 @@ def test_correct_changes_only_the_date(operator: Operator) -> None:
         again = (lines(MOBILE + ",1", FIXED + ",0"), right, "--receipt", "R", "--correct", "")
         assert operator.import_answers(*again)[0] == 0
         answer = operator.answer_for(MOBILE)
-        assert (answer.answer, answer.consulted_at, answer.listed_at) == ("listed", AT[right], AT[right])
+        assert (answer.answer, answer.consulted_at, answer.listed_at) == (
+            "listed",
+            AT[right],
+            AT[right] + DAY,
+        )
         assert operator.import_answers(*again)[1]["outcome"] == "already imported"
 
 
