@@ -14,6 +14,7 @@ from dialgate.audit.number_history import read_consultations
 from dialgate.audit.search import with_results
 from dialgate.config.configuration import Config
 from dialgate.core import local_time
+from dialgate.core.abandonment import ANSWERED
 from dialgate.core.ledger_events import Entry, Revoked
 from dialgate.core.model import Instant, Result
 from dialgate.crypto.keys import Keys
@@ -244,7 +245,7 @@ def _read_log(data: Path, controller: str, period: Period, watch: Progress) -> _
 def _campaigns(tally: _Tally) -> Iterator[CampaignRow]:
     for name in sorted({campaign for campaign, _ in tally.calls}):
         allowed, denied = tally.calls[name, True], tally.calls[name, False]
-        answered = tally.results[name, "answered"] + tally.results[name, "refused"]
+        answered = sum(tally.results[name, result] for result in ANSWERED)
         abandoned = tally.results[name, "abandoned"]
         yield CampaignRow(
             campaign=name,

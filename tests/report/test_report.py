@@ -80,6 +80,17 @@ async def test_figures_count_the_records_of_the_local_day(config: Path) -> None:
     assert result["ledger"] == {"revoked": 1}
 
 
+async def test_share_of_silent_calls_counts_each_call_in_which_an_agent_spoke(tmp_path: Path) -> None:
+    outcomes = ("answered", "refused", "wrong_number", "opt_out", "abandoned")
+    async with running(tmp_path) as world:
+        await load_list(world)
+        calls = [await check(world.client, call_id=outcome) for outcome in outcomes]
+        for call, outcome in zip(calls, outcomes, strict=True):
+            await world.post("/v1/outcomes", {"decision_id": call["decision_id"], "outcome": outcome}, 200)
+    (row,) = (await figures(tmp_path / "dialgate.yaml", "--day", "2026-11-24"))["campaigns"]
+    assert (row["answered"], row["abandoned"], row["abandoned_share"]) == (4, 1, 0.25)
+
+
 async def test_call_after_local_midnight_counts_for_the_next_day(
     config: Path,
 ) -> None:
