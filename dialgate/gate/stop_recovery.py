@@ -5,18 +5,28 @@ be older than the log after a restore from backup. Recovery finds stops in `opt_
 the facts of decisions.
 
 A lost stop allows an unlawful call, while a duplicate has no effect. So recovery adds each stop, with two exceptions:
-the ledger already holds the stop (lifted or not), or it holds another stop with at least the same effect.
+the ledger already holds the stop (lifted or not), or it holds another stop from the same channel with at least the same
+effect.
 """
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 import structlog
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from dialgate.config import content_store
-from dialgate.core.ledger_events import ConsentWithdrawn, Draft, Entry, NumberWrong, Revoked, binds, fold
+from dialgate.core.ledger_events import (
+    ConsentWithdrawn,
+    Draft,
+    Entry,
+    Lifted,
+    NumberWrong,
+    Revoked,
+    binds,
+    fold,
+)
 from dialgate.core.model import Instant, OutcomeRecord
 from dialgate.crypto.keys import KeyRetired, Keys, MonthKeys, nonces
 from dialgate.crypto.masking import Masker
@@ -33,7 +43,8 @@ class Stop(Struct, frozen=True, kw_only=True):
     """A revocation, withdrawal of consent or wrong-number report to add to the ledger.
 
     `controller` is `*` for every controller, or "" if unknown. `subject` is the keyed hash that identifies the number
-    in the ledger. `number` is in E.164 format, or "" if only the hash is known.
+    in the ledger. `number` is in E.164 format, or "" if only the hash is known. `times` is how many equal entries from
+    this channel the ledger had, lifted or not. At least one of them was in force.
     """
 
     controller: str
@@ -43,6 +54,7 @@ class Stop(Struct, frozen=True, kw_only=True):
     actor: str = _ACTOR
     channel: str = "log"
     proof: str = ""
+    times: int = 1
 
 
 class KnownStops:
@@ -60,11 +72,15 @@ class KnownStops:
         if not (known.revocations or known.consents or known.wrong_numbers):
             return  # most records: avoid the decryption
         number, proof = month.called_number(record.sealed), _proof(record.id)
+        equal: dict[tuple[bytes, object], list[bool]] = {}
         for revocation in known.revocations:
             owner = "*" if revocation.scope == "everyone" else controller
             revoked = Revoked(at=revocation.at, scope=revocation.scope, campaign=revocation.campaign)
             stop = _stop(self._keys, owner, number, revoked, channel=revocation.channel, proof=proof)
-            self._stops[stop.subject, revoked] = None if revocation.lifted else stop
+            key = (stop.subject, (revoked, stop.channel))
+            lifted = equal.setdefault(key, [])
+            lifted.append(bool(revocation.lifted))
+            self._stops[key] = None if all(lifted) else structs.replace(stop, times=len(lifted))
         for consent in known.consents:
             if consent.withdrawn_at:
                 withdrawn = ConsentWithdrawn(id=consent.id, at=consent.withdrawn_at)
@@ -79,7 +95,7 @@ class KnownStops:
         return (stop for stop in self._stops.values() if stop is not None)
 
 
-def _stop(keys: Keys, controller: str, number: str, event: StopEvent, **more: str) -> Stop:
+def _stop(keys: Keys, controller: str, number: str, event: StopEvent, **more: Any) -> Stop:
     subject = keys.subject(controller, number)
     return Stop(controller=controller, subject=subject, number=number, event=event, **more)
 
@@ -168,7 +184,7 @@ async def enter(store: Ledger, keys: Keys, stops: Iterable[Stop], now: Instant) 
         number, proof = stop.number, stop.proof
         if number:
             proof = Masker(keys, stop.controller).text(proof, number)
-        if _holds(await store.history(stop.subject), stop.event, proof):
+        if _holds(await store.history(stop.subject), stop, proof):
             continue
         draft = Draft(
             at=now,
@@ -185,7 +201,10 @@ async def enter(store: Ledger, keys: Keys, stops: Iterable[Stop], now: Instant) 
     return entered
 
 
-def _holds(history: list[Entry], event: StopEvent, proof: str) -> bool:
+def _holds(history: list[Entry], stop: Stop, proof: str) -> bool:
+    event = stop.event
+    if isinstance(event, Revoked):
+        return _holds_revocation(history, event, stop, proof)
     if any(entry.event == event for entry in history):
         return True
     if isinstance(event, NumberWrong):
@@ -193,9 +212,23 @@ def _holds(history: list[Entry], event: StopEvent, proof: str) -> bool:
             isinstance(entry.event, NumberWrong) and entry.event.decision == event.decision
             for entry in history
         )
-    if isinstance(event, ConsentWithdrawn):
-        return any(
-            consent.id == event.id and consent.withdrawn_at >= event.at for consent in fold(history).consents
-        )
-    entered = any(isinstance(entry.event, Revoked) and entry.proof == proof for entry in history)
-    return entered or binds(fold(history), event.scope, event.campaign)
+    return any(
+        consent.id == event.id and consent.withdrawn_at >= event.at for consent in fold(history).consents
+    )
+
+
+def _holds_revocation(history: list[Entry], event: Revoked, stop: Stop, proof: str) -> bool:
+    """Return whether the ledger holds the revocation, or one from the same channel with at least the same effect.
+
+    A revocation with the same proof that was lifted before `event` is an earlier one. A revocation from another channel
+    does not count: if it proves to be an error and is lifted, this one must remain.
+    """
+    lifted = {entry.event.of: entry.at for entry in history if isinstance(entry.event, Lifted)}
+    revoked = [entry for entry in history if isinstance(entry.event, Revoked)]
+    if any(entry.proof == proof and lifted.get(entry.seq, event.at) >= event.at for entry in revoked):
+        return True
+    same = [entry for entry in revoked if entry.channel == stop.channel]
+    if sum(entry.event == event for entry in same) >= stop.times:
+        return True
+    in_force = [entry for entry in same if entry.seq not in lifted]
+    return binds(fold(in_force), event.scope, event.campaign)

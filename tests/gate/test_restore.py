@@ -9,6 +9,7 @@ import shutil
 import urllib.request
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from prometheus_client import CollectorRegistry
 from dialgate.app import App
 from dialgate.config import loader
 from dialgate.core.ledger_events import ConsentWithdrawn, Entry, Lifted, Revoked
-from dialgate.core.model import DAY
+from dialgate.core.model import DAY, HOUR, MINUTE, Instant
 from dialgate.crypto.keys import Keys
 from dialgate.ledger.schemas import (
     ConsentRequest,
@@ -52,8 +53,8 @@ class House:
         world.publish_answers(self.data, {CLEAR: False, LISTED: True}, NOW - DAY)
 
     @asynccontextmanager
-    async def open(self) -> AsyncIterator[App]:
-        app = await App.open(loader.load(self.path), registry=CollectorRegistry(), clock=Hand())
+    async def open(self, at: Instant = NOW) -> AsyncIterator[App]:
+        app = await App.open(loader.load(self.path), registry=CollectorRegistry(), clock=Hand(at))
         try:
             yield app
         finally:
@@ -178,6 +179,73 @@ async def test_a_stop_that_was_lifted_is_not_entered_again(house: House) -> None
     async with house.open() as app:
         assert (await ask(app)).decision == "allow"
     assert [type(entry.event) for entry in await house.ledger()] == [Revoked, Lifted]
+
+
+AT = datetime.fromtimestamp((NOW - HOUR) / 1000, UTC)
+
+
+async def revoke(app: App, channel: str) -> None:
+    ask_ = RevocationRequest(number=CLEAR, channel=channel, at=AT)
+    await app.registrar.revocations.revoke(app.config.settings.clients[0], ask_)
+
+
+async def lift(app: App, seq: int) -> None:
+    mistake = LiftRequest(ground="error", reason="another person's letter")
+    await app.registrar.revocations.lift(app.config.settings.clients[0], seq, mistake)
+
+
+async def test_of_two_stops_of_the_same_instant_the_one_that_was_not_lifted_binds(house: House) -> None:
+    async with house.open() as app:
+        await revoke(app, "letter")
+        await revoke(app, "mail")
+        await lift(app, 2)
+        assert codes(await ask(app)) == ["revocation.revoked"]
+    house.restore()
+    async with house.open() as app:
+        assert codes(await ask(app)) == ["revocation.revoked"]
+
+
+async def test_a_stop_entered_again_after_it_was_lifted_binds(house: House) -> None:
+    async with house.open() as app:
+        await revoke(app, "letter")
+        await lift(app, 1)
+    house.save()
+    async with house.open() as app:
+        await revoke(app, "letter")
+        assert codes(await ask(app)) == ["revocation.revoked"]
+    house.restore()
+    for _ in range(2):
+        async with house.open() as app:
+            assert codes(await ask(app)) == ["revocation.revoked"]
+    assert sum(isinstance(entry.event, Revoked) for entry in await house.ledger()) == 2
+
+
+async def test_an_opt_out_reported_again_after_it_was_lifted_binds(house: House) -> None:
+    async with house.open() as app:
+        allowed = await ask(app)
+        await opt_out(app, allowed.decision_id)
+        await lift(app, 1)
+    house.save()
+    async with house.open(NOW + MINUTE) as app:
+        await opt_out(app, allowed.decision_id)
+    house.restore()
+    async with house.open(NOW + 2 * MINUTE) as app:
+        assert codes(await ask(app)) == ["revocation.revoked"]
+
+
+async def test_an_opt_out_binds_although_a_stop_from_another_channel_was_lifted_as_an_error(
+    house: House,
+) -> None:
+    async with house.open() as app:
+        allowed = await ask(app)
+        await revoke(app, "mail")
+    house.save()
+    async with house.open() as app:
+        await opt_out(app, allowed.decision_id)
+    house.restore()
+    async with house.open() as app:
+        await lift(app, 1)
+        assert codes(await ask(app)) == ["revocation.revoked"]
 
 
 async def test_a_milder_report_of_the_log_does_not_replace_a_stricter_one(house: House) -> None:
