@@ -25,7 +25,7 @@ from dialgate.core.faults import Unavailable
 from dialgate.core.model import HOUR, SECOND, Instant, OutcomeRecord
 from dialgate.crypto.keys import Keys
 from dialgate.crypto.log_signing import Signer
-from dialgate.decision_log import Checkpointer, DecisionLog, chains
+from dialgate.decision_log import Checkpointer, DecisionLog, LogUnavailable, chains
 from dialgate.gate.crash_recovery import apply_results, settle
 from dialgate.gate.gate import Gate
 from dialgate.gate.recorder import LogRecorder
@@ -138,6 +138,7 @@ class App:
                 durable=log.durable,
             )
             head = log.next_seq - 1
+            await _refuse_older_log(store, keys.log, head)
             settled = await settle(config.data, folder, keys, store, head, _answer_span(config), clock())
             instants = KeptInstants(config.data)
             instants.advance(settled.latest)
@@ -273,6 +274,19 @@ class App:
         """Return the controller and the called number of a decision made by another gate."""
         peers = self.subjects.peers
         return next(iter(await peers.ask_for_first(FindCall(decision), within=_FIND_CALL_TIMEOUT)), None)
+
+
+async def _refuse_older_log(store: Store, log: str, head: int) -> None:
+    """Raise `LogUnavailable` if the log lacks entries that were on disk before.
+
+    Their calls were made. Recovery would delete the attempts from the shared store.
+    """
+    recorded = await store.recorded(log) if isinstance(store, Shared) else 0
+    if recorded > head:
+        raise LogUnavailable(
+            f"this node's log ends at entry {head}, but had reached {recorded}: it is an older copy, which lacks calls that were"
+            " made. See docs/how-to/back-up-and-restore.md"
+        )
 
 
 def _answer_span(config: Config) -> Instant:

@@ -69,6 +69,9 @@ class Shared(Protocol):
         Another gate may repeat an answer only if the answer's entry in this log is on disk.
         """
 
+    async def recorded(self, log: str) -> int:
+        """Return the last entry of `log` that is known to have been on disk, as a sequence number, or 0."""
+
     async def dismiss(self, node: str) -> None:
         """Record that a process stopped normally. The process can join again."""
 

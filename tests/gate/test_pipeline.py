@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias
 
 import msgspec
+import redis.asyncio
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from msgspec import Struct
@@ -209,11 +210,22 @@ class Request(Struct, frozen=True):
 
 
 class Cluster:
-    """The gates under test. On SQLite, `revoker` is a process that runs no gate and records revocations."""
+    """The gates under test, with their shared store, if any.
 
-    def __init__(self, nodes: Sequence[Node], revoker: Node | None, hand: Hand) -> None:
+    On SQLite, `revoker` is a process that runs no gate and records revocations.
+    """
+
+    def __init__(self, nodes: Sequence[Node], revoker: Node | None, hand: Hand, store: str = "") -> None:
         self.nodes, self.revoker, self.hand = nodes, revoker, hand
         self.numbers, self.names = iter(NUMBERS), count()
+        self._store = store  # its name
+
+    async def recorded(self, node: Node) -> int:
+        """Return the last entry of the node's log that the shared store knows to be on disk."""
+        if not self._store:
+            return 0
+        async with redis.asyncio.from_url(redis_servers.alone()) as client:
+            return int(await client.hget(f"{{{self._store}}}:recorded", node.log) or 0)
 
     def gate(self, place: int) -> Node:
         return self.nodes[place % len(self.nodes)]
@@ -391,7 +403,7 @@ class History:
         await asking
         if proxy is not None and step.held == "before":
             proxy.heal()
-        node.cut_power(self._newest_known_entry(node), step.power)
+        node.cut_power(max(self._newest_known_entry(node), await self.cluster.recorded(node)), step.power)
         await node.start()
         if proxy is not None:
             proxy.heal()
@@ -486,7 +498,7 @@ async def two_gates_on_redis(folder: Path) -> AsyncIterator[Cluster]:
             if not nodes:
                 await node.order("load", NUMBERS)
             nodes.append(node)
-        yield Cluster(nodes, None, hand)
+        yield Cluster(nodes, None, hand, folder.name)
     assert [node.faults() for node in nodes] == [[], []]
 
 

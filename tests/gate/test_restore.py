@@ -23,6 +23,7 @@ from dialgate.config import loader
 from dialgate.core.ledger_events import ConsentWithdrawn, Entry, Lifted, Revoked
 from dialgate.core.model import DAY, HOUR, MINUTE, Instant
 from dialgate.crypto.keys import Keys
+from dialgate.decision_log import LogUnavailable
 from dialgate.ledger.schemas import (
     ConsentRequest,
     LiftRequest,
@@ -309,6 +310,34 @@ async def test_a_stop_in_the_log_of_another_worker_binds(tmp_path: Path, shared:
     assert "revocation.revoked" in codes(await ask(first))
     await first.close()
     await second.close()
+
+
+async def test_a_gate_with_an_older_log_does_not_start_and_its_calls_still_count(
+    tmp_path: Path, shared: dict[str, Any]
+) -> None:
+    path, data = world.write_folder(tmp_path, store=shared), tmp_path / "data"
+    world.publish_answers(data, {CLEAR: False}, NOW - DAY)
+    app = await open_app(path)
+    await load_numbers(app)
+    await app.close()
+    await asyncio.to_thread(back_up, data, tmp_path / "copy", lambda *_: None)
+    app = await open_app(path)
+    allowed = await ask(app)
+    report = OutcomeRequest(decision_id=allowed.decision_id, outcome="abandoned")
+    await app.registrar.outcomes.result(app.config.settings.clients[0], report)
+    assert codes(await ask(app)) == ["frequency.rest"]
+    await app.close()
+    data.rename(tmp_path / "newest")
+    shutil.copytree(tmp_path / "copy", data)
+    with pytest.raises(
+        LogUnavailable, match=r"log ends at entry \d+, but had reached \d+: it is an older copy"
+    ):
+        await open_app(path)
+    shutil.rmtree(data)
+    (tmp_path / "newest").rename(data)
+    app = await open_app(path)
+    assert codes(await ask(app)) == ["frequency.rest"]
+    await app.close()
 
 
 async def test_a_stop_of_a_call_that_another_gate_allowed_is_requested_until_it_is_found(

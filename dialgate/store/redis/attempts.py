@@ -285,6 +285,9 @@ class RedisAttempts(RedisRecovery):
     async def note_durable(self, log: str, seq: int) -> None:
         await self.run("HSET", self._of_recorded, log, seq)
 
+    async def recorded(self, log: str) -> int:
+        return int(await self.run("HGET", self._of_recorded, log) or 0)
+
     async def positions(self) -> dict[str, int]:
         positions = pairs(await self.run("HGETALL", self._of_positions))
         return {log.decode(): int(seq) for log, seq in positions.items() if b" " not in log}
