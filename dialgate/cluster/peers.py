@@ -197,6 +197,11 @@ class Peers:
 
     # ---- answers ---------------------------------------------------------------------------------------------------
 
+    def refuse_without_peers(self) -> None:
+        """Raise `PeerRefused` if this gate has no peers, so that it need not read a request."""
+        if not self._config().settings.peers:
+            raise PeerRefused("`peers` is empty here. Add the requesting gate")
+
     def open_request(self, body: bytes) -> PeerRequest:
         """Decrypt and check a request. Raises `PeerRefused`."""
         try:

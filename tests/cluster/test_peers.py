@@ -764,6 +764,13 @@ async def post(gate: World, body: bytes) -> tuple[int, bytes]:
         return answer.status, await answer.read()
 
 
+async def test_a_gate_without_peers_refuses_a_request_before_its_body_arrives(running: World) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", running.port)
+    writer.write(b"POST /peer HTTP/1.1\r\nHost: gate\r\nContent-Length: 1000000\r\n\r\n")
+    assert await reader.readuntil(b"\r\n") == b"HTTP/1.1 403 Forbidden\r\n"
+    writer.close()
+
+
 async def test_invalid_request_is_refused(gates: list[World]) -> None:
     rome, milan = gates
     right = seal(milan, "rome", PeerRequest(milan.hand.at, "milan", QUESTION))

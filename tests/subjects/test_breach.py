@@ -107,6 +107,7 @@ def test_commands_do_what_the_endpoints_do(tmp_path: Path) -> None:
         'goods=["broadband"]',
     )
     page = tmp_path / "report.html"
+    page.touch(0o644)
     run(config, "subject", "show", CLEAR, "--purpose", "case 7", "--language", "it", "--out", str(page))
     assert CLEAR in page.read_text()
     assert page.stat().st_mode & 0o777 == 0o600

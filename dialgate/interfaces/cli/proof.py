@@ -151,7 +151,7 @@ def log_evidence(
         }
         act(config, lambda subjects, client: subjects.record_disclosure(client, disclosed, purpose))
         for path, bundle in bundles.items():
-            write_out(path, bundle.decode())
+            write_out(path, bundle)
         if with_verifier:
             source = files("dialgate.tools.verifier").joinpath(_VERIFIER).read_bytes()
             out.with_name(_VERIFIER).write_bytes(source)

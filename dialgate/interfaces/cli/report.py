@@ -4,7 +4,6 @@ The command reads the data folder, whether or not a gate is running.
 """
 
 import asyncio
-import os
 import sys
 from collections.abc import Callable, Iterator
 from datetime import timedelta
@@ -17,6 +16,7 @@ from dialgate.config.configuration import Config
 from dialgate.core.local_time import day_in
 from dialgate.core.model import Instant
 from dialgate.interfaces.cli.options import DEFAULT_CONFIG, ConfigPath, Failure, load_config, reporting
+from dialgate.interfaces.cli.subjects import write_out
 from dialgate.report import Period, RecordWithResult, Report, day, figures, gather, month
 from dialgate.report.export import mail, pdf, spreadsheet
 from dialgate.report.page import page
@@ -161,9 +161,5 @@ def _write(out: Path | None, content: bytes) -> None:
         sys.stdout.buffer.write(content)
         sys.stdout.buffer.flush()
         return
-    try:
-        with os.fdopen(os.open(out, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
-            file.write(content)
-    except OSError as error:
-        raise Failure("file.unwritable", f"{out}: {error.strerror}") from None
+    write_out(out, content)
     typer.echo(f"written: {out}", err=True)

@@ -95,12 +95,13 @@ def _end(missing: Mapping[str, str]) -> None:
         raise typer.Exit(NO)
 
 
-def write_out(path: Path, text: str) -> None:
+def write_out(path: Path, content: str | bytes) -> None:
+    """Write a file that only its owner can read, also if the file exists with other rights. Raises `Failure`."""
     try:
-        with os.fdopen(
-            os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8"
-        ) as file:
-            file.write(text)
+        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+            if path.is_file():  # and no device, such as /dev/stdout
+                os.fchmod(file.fileno(), 0o600)
+            file.write(content.encode() if isinstance(content, str) else content)
     except OSError as error:
         raise Failure("file.unwritable", f"{path}: {error.strerror}") from None
 

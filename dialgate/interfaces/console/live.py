@@ -287,6 +287,8 @@ class Live:
         own = {name for name, line in config.lines.items() if line.controller.id in view}
         if config.controllers.keys() <= set(view):
             own.add(_OTHER)
+        else:  # the texts can name files, and so other controllers
+            problems = dict.fromkeys(problems, "")
         counts: Counts = Counter()
         for second in self._total:
             counts.update({key: count for key, count in second.counts.items() if key[2] in own})
@@ -313,13 +315,9 @@ def _figures(second: Second, own: set[str]) -> tuple[Instant, int, int, float, f
     for (verdict, _, campaign), count in second.counts.items():
         if campaign in own:
             verdicts[verdict] += count
-    return (
-        second.at,
-        verdicts["allow"],
-        verdicts["deny"],
-        quantile(second.response_times, 0.5),
-        quantile(second.response_times, 0.99),
-    )
+    # The response times are those of all controllers. Without own calls, they would show that another one is calling.
+    times = second.response_times if verdicts else ()
+    return second.at, verdicts["allow"], verdicts["deny"], quantile(times, 0.5), quantile(times, 0.99)
 
 
 def add_up(workers: Sequence[Sequence[Second]]) -> list[Second]:

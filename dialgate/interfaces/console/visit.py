@@ -116,7 +116,7 @@ class Visit(Struct, frozen=True):
 
 async def posted_fields(request: web.Request, limits: Limits) -> dict[str, str]:
     """Return the fields of a form. If a field is repeated, the last one wins. Raises `Fault`."""
-    body = await http_body.whole(request, limits)
+    body = await http_body.small(request, limits)
     return dict(http_body.parameters(body.decode("utf-8", "replace")))
 
 

@@ -16,6 +16,7 @@ from dialgate.interfaces.http.errors import JSON_HEADERS, Fault, decode, too_lar
 _T = TypeVar("_T")
 _MOST_PARAMETERS: Final = 32
 READ_BYTES: Final = 64 << 10
+_SMALL_BYTES: Final = 64 << 10
 
 
 def late() -> Fault:
@@ -34,6 +35,18 @@ async def whole(request: web.Request, limits: Limits) -> bytes:
             return await request.read()
     except TimeoutError:
         raise late() from None
+
+
+async def small(request: web.Request, limits: Limits) -> bytes:
+    """Return the body of a request that anyone can send, so it must be small. Raises `Fault`."""
+    length = request.content_length
+    if not request.content.is_eof() and (length is None or length > _SMALL_BYTES):
+        raise Fault(
+            413,
+            "request.too_large",
+            f"Without a key, a body has at most {_SMALL_BYTES:,} bytes, and a `Content-Length`.",
+        )
+    return await whole(request, limits)
 
 
 async def read_json(request: web.Request, app: App, kind: type[_T]) -> _T:

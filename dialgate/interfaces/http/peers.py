@@ -29,6 +29,7 @@ async def _serve(request: web.Request) -> web.StreamResponse:
     app = request.app[APP]
     peers, metric = app.subjects.peers, app.metrics.peers
     try:
+        peers.refuse_without_peers()  # before the body is read, because anyone can send one
         body = await http_body.whole(request, app.config.settings.limits)
         opened = peers.open_request(body)
         connection_of(request).admit()

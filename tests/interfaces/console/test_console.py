@@ -631,6 +631,27 @@ async def test_a_board_shows_the_paused_campaigns_of_its_controllers_only(gate: 
             assert [campaign["id"] for campaign in message["standing"]["paused"]] == wanted
 
 
+async def test_a_board_shows_neither_problems_nor_response_times_of_other_controllers(gate: World) -> None:
+    live = Live(gate.app)
+    gate.app.gate._upkeep.failed("snapshot", "rpo.acme.1b339a6b34514bd9.numbers: body checksum differs")
+    async with live.watching(("beta",)) as stranger, live.watching(("acme", "beta")) as owner:
+        await check(gate, CLEAR)
+        await live.tick()
+        seen, whole = json.loads(live.first(stranger)), json.loads(live.first(owner))
+        assert seen["problems"] == {"snapshot": ""}
+        assert "checksum" in whole["problems"]["snapshot"]
+        assert seen["seconds"][-1][1:] == [0, 0, -1, -1]
+        assert (whole["seconds"][-1][1], whole["seconds"][-1][3] >= 0) == (1, True)
+
+
+@pytest.mark.parametrize("path", ["/console/login", "/console/preferences"])
+async def test_a_form_of_a_stranger_is_refused_before_a_large_body_arrives(gate: World, path: str) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", gate.port)
+    writer.write(f"POST {path} HTTP/1.1\r\nHost: gate\r\nContent-Length: 65537\r\n\r\n".encode())
+    assert await reader.readuntil(b"\r\n") == b"HTTP/1.1 413 Request Entity Too Large\r\n"
+    writer.close()
+
+
 async def test_boards_of_the_same_controllers_share_one_message(gate: World) -> None:
     live = Live(gate.app)
     async with live.watching(("acme", "beta")) as view, live.watching(("beta", "acme")) as same:

@@ -21,6 +21,7 @@ from dialgate.config.configuration import ConfigError
 from dialgate.config.listeners import Limits
 from dialgate.config.webhook_dialects import Profile, faults
 from tests.support import pbx, world
+from tests.support.paths import ROOT
 from tests.support.world import CALL, CALLER, CLEAR, CONFIG, KEY, LISTED, World
 
 Fields = dict[str, Any]
@@ -183,6 +184,13 @@ def work(document: ET.Element) -> tuple[str, str]:
 async def test_httapi_continues_after_an_allow_and_hangs_up_otherwise(running: World, method: str) -> None:
     assert work(await xml(running, method, f"{HTTAPI}?{query()}")) == ("break", "allow")
     assert work(await xml(running, method, f"{HTTAPI}?{query(LISTED)}")) == ("hangup", "deny")
+
+
+async def test_the_httapi_profile_permits_each_variable_of_the_answer(running: World) -> None:
+    profile = ET.parse(ROOT / "deploy/freeswitch/httapi.conf.xml")
+    permitted = {variable.get("name") for variable in profile.iter("variable")}
+    answers = [await xml(running, "POST", f"{HTTAPI}?{query(to)}") for to in (CLEAR, LISTED)]
+    assert {variable.tag for answer in answers for variable in answer.findall("variables/*")} == permitted
 
 
 async def test_a_repeated_httapi_request_of_a_channel_counts_once(running: World) -> None:
