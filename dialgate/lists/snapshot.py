@@ -68,16 +68,13 @@ class Consultation(Struct, frozen=True, kw_only=True):
 
     @property
     def listed_by(self) -> Instant:
-        """When a number that the answer reports as listed had been listed at the latest.
+        """By when the numbers that the answer reports as listed had been listed.
 
-        The registry may report what happened until it answers: at most 24 hours after the submission (D.P.R. 26/2022
-        art. 8 c. 3), unless the time of the answer is known. For a disconnection it is the submission, because the
-        registry is asked again about a later consent.
+        The registry answers within 24 hours (D.P.R. 26/2022 art. 8 c. 3) and may report enrolments until then. About
+        disconnections it is asked again after each new consent, so the time of the submission counts.
         """
-        if self.asked_since:
-            return self.submitted_at
         latest = self.answered_at or min(self.imported_at, self.submitted_at + DAY)
-        return max(self.submitted_at, latest)
+        return self.submitted_at if self.asked_since else max(self.submitted_at, latest)
 
 
 class State(Struct, frozen=True, kw_only=True):
