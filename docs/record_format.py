@@ -25,7 +25,7 @@ ENTRIES: tuple[tuple[str, type[Struct]], ...] = (
 PARTS: tuple[type[Struct], ...] = (
     model.Facts, model.Number, model.Controller, model.Campaign, model.DayCount, model.CallerId, model.Place, model.Listing, model.Origin,
     model.Transfer, model.RegistryAnswer, model.Block, model.Known, model.Revocation, model.Consent, model.Contract, model.CallRequest,
-    model.WrongNumber, model.Attempt, model.Decision, model.Pass, model.Skip, model.Deny,
+    model.WrongNumber, model.Objection, model.Attempt, model.Decision, model.Pass, model.Skip, model.Deny,
 )  # fmt: skip
 ALIASES: dict[str, Any] = {
     name: getattr(model, name)

@@ -18,6 +18,7 @@ from dialgate.core.model import (
     Contract,
     Instant,
     Known,
+    Objection,
     Origin,
     Purpose,
     Revocation,
@@ -208,6 +209,7 @@ def fold(entries: Iterable[Entry]) -> Known:
         contracts=_contracts(history),
         requests=_requests(history),
         wrong_numbers=_wrong_numbers(history),
+        objections=_objections(history),
     )
 
 
@@ -239,9 +241,7 @@ def _consents(history: list[Entry]) -> tuple[Consent, ...]:
                 confirmed[key] = max(at, confirmed.get(key, 0))
             case ConsentWithdrawn(id=key, at=at):
                 withdrawn[key] = max(at, withdrawn.get(key, 0))
-                if (
-                    key in consents
-                ):  # even if dated earlier, a withdrawal ends a consent that was entered before it
+                if key in consents:  # entered before the withdrawal, which ends it even if dated earlier
                     withdrawn[key] = max(withdrawn[key], consents[key].collected_at)
                     consents[key] = structs.replace(consents[key], withdrawn_at=withdrawn[key])
             case ConsentsVoided(before=before):
@@ -251,6 +251,24 @@ def _consents(history: list[Entry]) -> tuple[Consent, ...]:
     return tuple(
         _apply_voids(_confirm(consent, confirmed.get(key, 0)), voids) for key, consent in consents.items()
     )
+
+
+def _objections(history: list[Entry]) -> tuple[Objection, ...]:
+    """Return what withdrawn consents covered that were recorded again in another form, or were removed."""
+    made: dict[Objection, None] = {}
+    for place, entry in enumerate(history):
+        if isinstance(withdrawal := entry.event, ConsentWithdrawn):
+            ended = [
+                Objection(purposes=given.purposes, goods=given.goods)
+                for at, other in enumerate(history)
+                if isinstance(given := other.event, ConsentGiven) and given.id == withdrawal.id
+                and (at < place or given.collected_at <= withdrawal.at)
+            ]  # fmt: skip
+            made |= dict.fromkeys(ended or [Objection()])
+    for consent in _consents(history) if made else ():
+        if consent.withdrawn_at:
+            made.pop(Objection(purposes=consent.purposes, goods=consent.goods), None)
+    return tuple(made)
 
 
 def _consent(event: ConsentGiven, withdrawn_at: Instant) -> Consent:
@@ -345,15 +363,14 @@ Ending: TypeAlias = ConsentConfirmed | ConsentWithdrawn | ContractEnded
 def find_ending(history: list[Entry], event: Ending) -> Entry | None:
     """Return the entry in `history` that already has the effect of `event`, or None."""
     known = fold(history)
+    consents = [consent for consent in known.consents if consent.id == event.id]
     match event:
         case ConsentConfirmed():
-            holds = any(consent.id == event.id and consent.confirmed_at for consent in known.consents)
+            holds = any(consent.confirmed_at for consent in consents)
         case ConsentWithdrawn():
-            holds = any(consent.id == event.id and consent.withdrawn_at for consent in known.consents)
+            holds = any(consent.withdrawn_at >= event.at for consent in consents)
         case ContractEnded():
-            holds = any(
-                contract.id == event.id and contract.ends == event.ends for contract in known.contracts
-            )
+            holds = any(deal.id == event.id and deal.ends == event.ends for deal in known.contracts)
     same = (
         entry
         for entry in reversed(history)

@@ -20,6 +20,7 @@ from dialgate.core.model import (
     Facts,
     Instant,
     Listing,
+    Objection,
     Origin,
     Revocation,
 )
@@ -258,11 +259,13 @@ def has_objected(facts: Facts, law: Binding) -> bool:
     `withdrawal_objects`.
     """
     known = facts.known
-    if not (known.revocations or known.consents):  # for most people nothing is recorded
+    if not (known.revocations or known.consents or known.objections):  # for most people nothing is recorded
         return False
-    return any(revocation.lifted == "new_consent" for revocation in _revocations(facts)) or (
-        any(section.withdrawal_objects for section in law.consents)
-        and any(given.withdrawn_at and _is_for(given, facts) for given in known.consents)
+    if any(revocation.lifted == "new_consent" for revocation in _revocations(facts)):
+        return True
+    return any(section.withdrawal_objects for section in law.consents) and (
+        any(given.withdrawn_at and _is_for(given, facts) for given in known.consents)
+        or any(not made.purposes or _is_for(made, facts) for made in known.objections)
     )
 
 
@@ -316,7 +319,7 @@ def _meets(given: Consent, section: Consents) -> bool:
     return stated.issuperset(section.requires)
 
 
-def _is_for(given: Consent, facts: Facts) -> bool:
+def _is_for(given: Consent | Objection, facts: Facts) -> bool:
     return facts.campaign.purpose in given.purposes and (
         not given.goods or facts.campaign.goods in given.goods
     )

@@ -286,6 +286,13 @@ class Consent(Struct, frozen=True, kw_only=True, omit_defaults=True):
     place: str = ""  # subdivision of the declared address, such as `US-FL`
 
 
+class Objection(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a withdrawn consent covered, if no recorded consent shows it. Without `purposes`, it covers all calls."""
+
+    purposes: tuple[Purpose, ...] = ()
+    goods: tuple[str, ...] = ()  # if empty, all goods of the controller
+
+
 class Contract(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A contract with this controller."""
 
@@ -365,6 +372,7 @@ class Known(Struct, frozen=True, kw_only=True, omit_defaults=True):
     requests: tuple[CallRequest, ...] = ()
     attempts: tuple[Attempt, ...] = ()
     wrong_numbers: tuple[WrongNumber, ...] = ()
+    objections: tuple[Objection, ...] = ()
 
 
 class Facts(Struct, frozen=True, kw_only=True, omit_defaults=True):

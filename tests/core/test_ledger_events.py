@@ -25,7 +25,7 @@ from dialgate.core.ledger_events import (
     fold,
     merge,
 )
-from dialgate.core.model import CallRequest, Consent, Contract, Known, Revocation
+from dialgate.core.model import CallRequest, Consent, Contract, Known, Objection, Revocation
 
 MAY, JUNE, JULY = date(2026, 5, 31), date(2026, 6, 30), date(2026, 7, 1)
 
@@ -140,7 +140,28 @@ def test_a_lift_ends_only_the_revocation_that_it_names(
     ],
 )
 def test_a_withdrawn_or_voided_consent_stays_so(events: list[Event], consents: list[Consent]) -> None:
-    assert fold(entries(events)) == Known(seq=len(events), consents=tuple(consents))
+    known = fold(entries(events))
+    assert structs.replace(known, objections=()) == Known(seq=len(events), consents=tuple(consents))
+
+
+SALE, ALL = Objection(purposes=("sale",)), Objection()
+STATISTICS = structs.replace(given_at(5), purposes=("statistics",))
+
+
+@pytest.mark.parametrize(
+    ("events", "objections"),
+    [
+        ([given_at(5), ConsentWithdrawn(id="c1", at=9)], []),  # its consent shows it
+        ([ConsentWithdrawn(id="c1", at=9), given_at(9)], []),
+        ([given_at(9), ConsentWithdrawn(id="c1", at=5)], []),
+        ([given_at(5), ConsentWithdrawn(id="c1", at=9), given_at(10)], [SALE]),
+        ([given_at(5), ConsentWithdrawn(id="c1", at=9), STATISTICS], [SALE]),
+        ([ConsentWithdrawn(id="c1", at=9), given_at(10)], [ALL]),
+        ([ConsentWithdrawn(id="c1", at=9)], [ALL]),  # its consent was removed
+    ],
+)
+def test_a_withdrawal_remains_an_objection(events: list[Event], objections: list[Objection]) -> None:
+    assert list(fold(entries(events)).objections) == objections
 
 
 def doubly(at: int) -> ConsentGiven:
@@ -168,7 +189,8 @@ def test_a_double_opt_in_is_confirmed_after_it_was_collected(events: list[Event]
 @pytest.mark.parametrize(
     ("events", "event", "seq"),
     [
-        ([given_at(5), ConsentWithdrawn(id="c1", at=6)], ConsentWithdrawn(id="c1", at=9), 2),
+        ([given_at(5), ConsentWithdrawn(id="c1", at=6)], ConsentWithdrawn(id="c1", at=6), 2),
+        ([given_at(5), ConsentWithdrawn(id="c1", at=6)], ConsentWithdrawn(id="c1", at=7), None),
         ([given_at(5), ConsentWithdrawn(id="c2", at=6)], ConsentWithdrawn(id="c1", at=9), None),
         ([given_at(5), ConsentWithdrawn(id="c1", at=6), given_at(7)], ConsentWithdrawn(id="c1", at=9), None),
         ([doubly(5)], ConsentConfirmed(id="c1", at=6), None),

@@ -119,6 +119,16 @@ async def test_enrolment_in_the_snapshot_voids_the_consent(gate: World) -> None:
     assert await check_codes(gate) == ["registry.listed", "consent.void"]
 
 
+async def test_a_second_withdrawal_holds_against_a_consent_entered_late(gate: World) -> None:
+    withdrawal = {"number": MOBILE, "id": "form-1"}
+    await gate.post("/v1/consents", CONSENT)
+    await gate.post("/v1/consents/withdraw", withdrawal | {"at": "2026-11-21T10:00:00+01:00"})
+    await gate.post("/v1/consents/withdraw", withdrawal | {"at": "2026-11-23T10:00:00+01:00"})
+    # the nightly export enters what was collected between the two
+    await gate.post("/v1/consents", CONSENT | {"collected_at": "2026-11-22T10:00:00+01:00"})
+    assert await check_codes(gate) == ["consent.withdrawn"]
+
+
 async def test_wrong_number_ends_the_consent(gate: World) -> None:
     await gate.post("/v1/consents", CONSENT)
     call = {"to": MOBILE, "from": CALLER, "campaign": "acme-fibre"}
