@@ -33,7 +33,7 @@ class Storage(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     lists_days: Days = 731
     """Numbers in retired call lists. The record of the list itself is kept."""
     attempts_days: Annotated[int, Meta(ge=60, le=36_525)] = 90
-    """Call attempts. They are kept longer if the `limits` of a country file count them. A silent call is kept until a later call is answered."""
+    """Call attempts. They are kept longer if the `limits` of a country file count them, or if a call request from before them has not expired. A silent call is kept until a later call is answered."""
     lookups_days: Days = 731
     """Records of look-ups: client, time and number."""
     subject_requests_days: Days = 1826

@@ -310,18 +310,20 @@ def _apply_voids(consent: Consent, voids: list[Instant]) -> Consent:
 
 def _contracts(history: list[Entry]) -> tuple[Contract, ...]:
     contracts: dict[str, Contract] = {}
-    last_days: dict[str, date] = {}
+    ended: dict[str, tuple[date, date]] = {}  # the last day, and the day after which another contract begins
     for entry in history:
         match entry.event:
             case ContractMade() as event:
-                contract = _contract(entry, event, last_days.get(event.id))
+                last_day, over = ended.get(event.id, (None, date.min))
+                contract = _contract(entry, event, None if event.starts > over else last_day)
                 earlier = contracts.get(event.id)
                 if earlier is not None and earlier.starts == event.starts:  # the same contract, entered again
                     contract = structs.replace(contract, entered_at=earlier.entered_at)
                 contracts[event.id] = contract
             case ContractEnded(id=key, ends=ends):
-                last_days[key] = ends
-                if key in contracts:
+                ended[key] = ends, ends
+                if key in contracts:  # it may end before it begins
+                    ended[key] = ends, max(ends, contracts[key].starts)
                     contracts[key] = structs.replace(contracts[key], ends=ends)
             case _:
                 pass
@@ -330,9 +332,7 @@ def _contracts(history: list[Entry]) -> tuple[Contract, ...]:
 
 def _contract(entry: Entry, event: ContractMade, last_day: date | None) -> Contract:
     contract = Contract(**structs.asdict(event), proved=bool(entry.proof), entered_at=entry.at)
-    if last_day is None or event.starts > last_day:
-        return contract
-    return structs.replace(contract, ends=min(last_day, event.ends or last_day))
+    return structs.replace(contract, ends=min(last_day, event.ends or last_day)) if last_day else contract
 
 
 def _requests(history: list[Entry]) -> tuple[CallRequest, ...]:

@@ -24,7 +24,7 @@ from dialgate.core.ledger_events import (
     fold,
 )
 from dialgate.core.local_time import day_in, rfc3339
-from dialgate.core.model import DAY, Consent, Instant
+from dialgate.core.model import DAY, Consent, Instant, Known
 from dialgate.store import Store
 from dialgate.store.sqlite_subjects import SubjectStore
 from dialgate.subjects import erasure, inventory
@@ -61,7 +61,9 @@ class RetentionRun:
             "subject_requests": now - days.subject_requests_days * DAY,
             "restricted": now,
         }
-        counts = await self._ledger(bounds, drop=drop)
+        counts, requested_at = await self._ledger(bounds, now, drop=drop)
+        # An attempt shows that a call request is used up, so it is kept until the request expires.
+        bounds["attempts"] = min(bounds["attempts"], requested_at)
         counts["lists"] = await self._lists(bounds["lists"], drop=drop)
         counts["attempts"] = await self._store.drop_attempts(bounds["attempts"], drop=drop)
         counts |= await self._file.count_expired(
@@ -75,23 +77,28 @@ class RetentionRun:
             Removal(kind=kind, count=counts[kind], before=rfc3339(before)) for kind, before in bounds.items()
         ]
 
-    async def _ledger(self, bounds: dict[str, Instant], *, drop: bool) -> dict[str, int]:
+    async def _ledger(
+        self, bounds: dict[str, Instant], now: Instant, *, drop: bool
+    ) -> tuple[dict[str, int], Instant]:
         """Count the ledger entries of each kind that ended before the time in `bounds` for that kind.
 
-        With `drop`, remove the counted entries.
+        With `drop`, remove the counted entries. Also return the time of the oldest call request that has not expired, or
+        `now`.
         """
-        counts, seq = dict.fromkeys(_KINDS.values(), 0), 0
+        counts, seq, requested_at = dict.fromkeys(_KINDS.values(), 0), 0, now
         while entries := await self._store.since(seq, _BATCH):
             seq = entries[-1].seq
             ended: list[Entry] = []
             for entry in entries:
+                if isinstance(entry.event, CallRequested) and entry.event.expires_at > now:
+                    requested_at = min(requested_at, entry.event.requested_at)
                 if self._may_reveal_end(entry, bounds):
                     ended += await self._find_ended(entry, bounds)
             for entry in ended:
                 counts[_KINDS[erasure.basis_of(entry).partition(":")[0]]] += 1
             if drop and ended:
                 await self._store.remove([entry.seq for entry in ended])
-        return counts
+        return counts, requested_at
 
     def _may_reveal_end(self, entry: Entry, bounds: dict[str, Instant]) -> bool:
         """Return whether the subject's history must be read because an item may have ended before the time in `bounds`.
@@ -126,17 +133,25 @@ class RetentionRun:
         revealing = (entry.seq for entry in history if self._may_reveal_end(entry, bounds))
         if next(revealing, 0) != first.seq:  # 0: just erased
             return []
-        known = fold(history)
+        ended = self._ended(fold(history), first.controller, bounds)
+        removed = [entry for entry in history if erasure.basis_of(entry) in ended]
+        kept = [entry for entry in history if erasure.basis_of(entry) not in ended]
+        # An end can be dated before the beginning. If only the end remained, it would not end the item if a client sent that
+        # again. So such an item is kept.
+        ended &= self._ended(fold([*kept, *removed]), first.controller, bounds)
+        return [entry for entry in removed if erasure.basis_of(entry) in ended]
+
+    def _ended(self, known: Known, controller: str, bounds: dict[str, Instant]) -> set[str]:
+        """Return the legal bases that ended before the time in `bounds`."""
         ended = {
             f"consent:{consent.id}" for consent in known.consents if 0 < _end(consent) < bounds["consents"]
         }
-        day = self._contract_bound(first.controller, bounds)
+        day = self._contract_bound(controller, bounds)
         ended |= {
             f"contract:{contract.id}" for contract in known.contracts if contract.ends and contract.ends < day
         }
         before = bounds["call_requests"]
-        ended |= {f"request:{request.id}" for request in known.requests if request.expires_at < before}
-        return [entry for entry in history if erasure.basis_of(entry) in ended]
+        return ended | {f"request:{request.id}" for request in known.requests if request.expires_at < before}
 
     def _contract_bound(self, controller: str, bounds: dict[str, Instant]) -> date:
         """Return the day before which a contract must have ended.

@@ -129,6 +129,23 @@ async def test_a_second_withdrawal_holds_against_a_consent_entered_late(gate: Wo
     assert await check_codes(gate) == ["consent.withdrawn"]
 
 
+async def test_contract_that_ended_before_it_began_stays_ended(gate: World) -> None:
+    sector = gate.app.config.lines["acme-fibre"].campaign.sector
+    deal = {
+        "number": MOBILE,
+        "id": "k",
+        "starts": "2026-11-24",
+        "sector": sector,
+        "marketing": True,
+        "proof": "k.pdf",
+    }
+    await gate.post("/v1/contracts", deal)
+    await gate.post("/v1/contracts/end", {"number": MOBILE, "id": "k", "ends": "2026-10-20"})
+    assert await check_codes(gate) == ["consent.missing"]
+    await gate.post("/v1/contracts", deal)
+    assert await check_codes(gate) == ["consent.missing"]
+
+
 async def test_wrong_number_ends_the_consent(gate: World) -> None:
     await gate.post("/v1/consents", CONSENT)
     call = {"to": MOBILE, "from": CALLER, "campaign": "acme-fibre"}

@@ -290,3 +290,35 @@ async def test_gate_runs_retention_once_a_day(tmp_path: Path) -> None:
         assert gate.sample("dialgate_retention_removed_total", kind="lookups") == 1
         await gate.app.tick()
         assert gate.app.subjects._removing is None
+
+
+async def test_used_call_request_stays_used_until_it_expires(gate: World) -> None:
+    """Most country files have no `max_age` for requests, so a request can outlive the attempt that used it."""
+    file = gate.folder / "countries" / "it.yaml"
+    law = yaml_files.read(file)
+    yaml_files.write(file, law | {"requests": []})
+    gate.app.reload(loader.load(gate.folder / "dialgate.yaml"))
+    mobile = "+393289876543"
+    asked = {"requested_at": when(NOW - DAY), "expires_at": when(NOW + 365 * DAY), "goods": "broadband"}
+    await gate.post("/v1/call-requests", {"number": mobile, "id": "r", **asked})
+    call = {**CALL, "to": mobile}
+    used = await gate.post("/v1/check", call, 200)
+    assert used["decision"] == "allow"
+    await gate.post("/v1/outcomes", {"decision_id": used["decision_id"], "outcome": "answered"}, 200)
+    gate.hand.at = NOW + 91 * DAY
+    await gate.app.tick()
+    assert (await gate.post("/v1/check", call, 200))["decision"] == "deny"
+    await counts(gate, gate.hand.at, drop=True)
+    assert (await gate.post("/v1/check", call, 200))["decision"] == "deny"
+    gate.hand.at = NOW + 366 * DAY
+    assert (await counts(gate, gate.hand.at))["attempts"] == 1
+
+
+async def test_consent_stays_withdrawn_if_the_withdrawal_is_dated_before_it(gate: World) -> None:
+    await consent(gate)
+    await gate.post("/v1/consents/withdraw", {"number": CLEAR, "id": "c", "at": when(NOW - 2 * DAY)})
+    await counts(gate, NOW + 200 * DAY, drop=True)
+    await consent(gate)
+    subject = gate.app.registrar.access.keys.subject("acme", CLEAR)
+    known = (await gate.app._store.read([subject])).known[0]
+    assert [bool(item.withdrawn_at) for item in known.consents] == [True]
