@@ -4,13 +4,15 @@ The files are copied in the order below. In this order, the copy misses as few r
 contains every key that its files need.
 
     1. the log, which is most of the data; checkpoints before the segments that they sign;
-    2. the databases, so that the ledger is as recent as possible;
-    3. what was added to the log since step 1, so that each attempt in the copied store has its record;
-    4. the files to which the databases refer: call lists, snapshots;
-    5. the keys.
+    2. the call lists, because an erasure replaces a list's file;
+    3. the databases, so that the ledger is as recent as possible;
+    4. what was added to the log since step 1, so that each attempt in the copied store has its record;
+    5. the snapshot's manifest, then the files that it names;
+    6. the other files, among them new call lists;
+    7. the keys.
 
 A gate that starts on the copy recovers as it does after a crash: it adds the attempts and revocations that
-the copied log contains but the copied store lacks. A revocation made after step 2 is lost unless the copied log
+the copied log contains but the copied store lacks. A revocation made after step 3 is lost unless the copied log
 contains it. `ledger_end` returns the sequence number of the last ledger entry in the copy.
 
 A copy contains the keys, so it gives access to the same personal data as the original. When the keys
@@ -22,6 +24,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
+from dialgate.lists.snapshot import MANIFEST
 from dialgate.runtime.atomic_write import open_private, sync_file, sync_folder
 from dialgate.store.sqlite_backup import copy_database, newest_entry
 
@@ -70,10 +73,12 @@ def back_up(data: Path, out: Path, progress: Progress) -> int:
 
 def _in_order(data: Path) -> Iterator[Path]:
     yield from _logs(data)
+    yield from (path for path in _files(data) if path.is_relative_to(data / "lists"))
     yield from (path for path in _files(data) if path.suffix == ".db")
     yield from _logs(data)
+    yield from (path for path in _files(data) if path.name == MANIFEST)
     others = (path for path in _files(data) if path.suffix != ".db" and not path.is_relative_to(data / "log"))
-    yield from (path for path in others if path.name not in _LAST)
+    yield from (path for path in others if path.name not in {*_LAST, MANIFEST})
     yield from (data / name for name in _LAST if (data / name).exists())
 
 
@@ -102,7 +107,7 @@ def _is_current(path: Path, copy: Path) -> bool:
     Databases are copied only once. Keys are always copied again.
     """
     return path.suffix == ".db" or (
-        path.name not in _LAST and path.exists() and path.stat().st_size == copy.stat().st_size
+        path.name not in (*_LAST, MANIFEST) and path.exists() and path.stat().st_size == copy.stat().st_size
     )
 
 

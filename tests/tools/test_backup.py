@@ -6,6 +6,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
@@ -14,7 +15,11 @@ from dialgate.crypto.log_signing import public_keys
 from dialgate.decision_log import verify
 from dialgate.interfaces.cli import main
 from dialgate.runtime.clock import wall_clock
+from dialgate.store.sqlite import SqliteStore
+from dialgate.subjects.list_removal import remove_from_lists
 from dialgate.tools.backup import BackupFailed, back_up
+from registry_sync import publication
+from registry_sync.publication import PublishTarget
 from tests.support import world, yaml_files
 from tests.support.running_gate import serving
 from tests.support.world import CALLER, write_folder
@@ -76,3 +81,46 @@ def test_backup_refuses_an_existing_folder_and_an_empty_source(tmp_path: Path) -
     (tmp_path / "data/keys.json").write_text("{}")
     with pytest.raises(BackupFailed, match="already exists"):
         back_up(tmp_path / "data", tmp_path, lambda *_: None)
+
+
+@pytest.mark.parametrize("registry", ["bloctel", "rpo"])  # before and after `manifest.json` in the alphabet
+def test_copied_manifest_names_only_copied_files(tmp_path: Path, registry: str) -> None:
+    data, out = tmp_path / "data", tmp_path / "out"
+    data.mkdir()
+    (data / "keys.json").write_text("{}")
+    target = PublishTarget(folder=data / "snapshots")
+
+    def publish(number: int) -> None:
+        answers = publication.empty_answers(registry, "acme")
+        one = answers._replace(numbers=np.array([number], np.uint64), tags=np.zeros(1, np.uint16))
+        with publication.lock_folder(target.folder):
+            publication.publish_answers(target, one, number)
+
+    publish(1)
+
+    def publish_again(*_: int) -> None:
+        if (out / "snapshots").exists() and publication.current_manifest(target.folder).published_at == 1:
+            publish(2)
+
+    back_up(data, out, publish_again)
+    assert publication.current_manifest(target.folder).published_at == 2
+    named = {entry.file for entry in publication.current_manifest(out / "snapshots").files}
+    assert named <= {path.name for path in (out / "snapshots").iterdir()}
+
+
+def test_list_that_loses_a_number_during_the_backup_is_in_the_copy(tmp_path: Path) -> None:
+    data, out = tmp_path / "data", tmp_path / "out"
+    (data / "lists").mkdir(parents=True)
+    (data / "keys.json").write_text("{}")
+    store = SqliteStore.open(data / "store.db")
+    record = world.write_list(data / "lists")
+    assert asyncio.run(store.add_list(record))
+
+    def erase(*_: int) -> None:
+        if (out / "store.db").exists():
+            asyncio.run(remove_from_lists(store, data / "lists", record.controller, world.CLEAR))
+
+    back_up(data, out, erase)
+    assert not (data / "lists" / record.file).exists()
+    copied = asyncio.run(SqliteStore.open(out / "store.db").lists())
+    assert all((out / "lists" / each.file).exists() for each in copied)
