@@ -119,14 +119,34 @@ class Cycle:
         versions = full_list_areas.area_versions(contents)
         files = [file for name in names for file in self._parse_name(name)]
         for prefix in self._areas:
-            area_files = [file for file in files if file.prefix == prefix]
             version = versions.get(prefix, 0)
+            area_files = self._unambiguous([file for file in files if file.prefix == prefix], version)
             chain = full_list_areas.choose_chain(version, area_files)
             end = chain[-1].version if chain else version
             if unreachable := [file for file in area_files if file.version > end]:
                 self._alarm("file_faulty", full_list_areas.describe_gap(prefix, end, unreachable))
             if chain:
                 yield chain
+
+    def _unambiguous(self, files: list[File], version: Instant) -> list[File]:
+        """Return the files of an area without those that replace each other.
+
+        Two full files with the same date may be parts of one list, a correction, or the lists of two registries. One of
+        them alone would make the other's numbers look clear.
+        """
+        kept: list[File] = []
+        for file in files:
+            same = [
+                other.name for other in files if (other.version, other.since) == (file.version, file.since)
+            ]
+            if len(same) == 1:
+                kept.append(file)
+            elif file.version >= version and file.name == same[0]:
+                self._alarm(
+                    "file_faulty",
+                    f"{file.name}: {same[1]} has the same date and area {file.prefix}. Keep one, with the whole list",
+                )
+        return kept
 
     def _parse_name(self, name: str) -> Iterator[File]:
         for file in parse_name(name, self._settings, self._zone):

@@ -373,3 +373,19 @@ def test_dense_area_has_one_bit_for_each_number() -> None:
     area = Area("1407", ((14070000000, 14080000000),))
     packed = FullSet(area.ranges[0][0], np.packbits(present, bitorder="little"), full_list_areas.EMPTY)
     assert packed.all().tolist() == [14070000000, 14070000007, 14079999999]
+
+
+async def test_full_files_with_the_same_date_are_not_published(tmp_path: Path) -> None:
+    """They may be two parts of a list: one part would make the numbers of the other look clear."""
+    job = ListJob(tmp_path, **UK)
+    job.put("TPS_20261120_part1.txt", uk_lines(*TIGHT[:2]))
+    job.put("TPS_20261120_part2.txt", uk_lines(*TIGHT[2:]))
+    part = await job.run_once()
+    assert (part.published, alarm_kinds(part)) == ("", {"file_faulty", "version_old"})
+    assert "TPS_20261120_part2.txt has the same date and area 44" in part.alarms[0].text
+    (job.folder / "inbox" / "TPS_20261120_part2.txt").unlink()
+    job.put("TPS_20261120_part1.txt", uk_lines(*TIGHT))
+    assert alarm_kinds(await job.run_once()) == set()
+    assert [job.lookup(number, "tps") for number in LISTED_UK] == [("listed", 0)] * 4
+    job.put("TPS_20261120_corrected.txt", uk_lines(*TIGHT, "01234567899 "))
+    assert alarm_kinds(await job.run_once()) == {"file_faulty"}
