@@ -211,6 +211,21 @@ async def test_asterisk_number_is_the_dialled_one(gate: World, tmp_path: Path) -
     assert (kinds(report), report.matched, report.legs) == ([(6, "undecided"), (7, "unreadable")], 3, 1)
 
 
+DESTINATIONS = ["PJSIP/1234#{}@trunk", "DAHDI/g1/ww{}", "PJSIP/trunk/sip:{};npdi@sbc.example", "PJSIP/trunk/tel:{}", "SIP/trunk/*31#{}"]  # fmt: skip
+
+
+@pytest.mark.parametrize("dest", DESTINATIONS)
+async def test_asterisk_number_is_read_behind_a_prefix(gate: World, tmp_path: Path, dest: str) -> None:
+    """The extension may be an allowed number, but another one is dialled."""
+    for number in OTHERS[:2]:
+        await check_number(gate, number)
+    path = tmp_path / "Master.csv"
+    path.write_text(
+        master(OTHERS[0], dest.format(OTHERS[0])) + "\n" + master(OTHERS[1], dest.format(LISTED)) + "\n"
+    )
+    assert kinds(reconcile_file(gate, path, "asterisk", "Europe/Rome")) == [(2, "undecided")]
+
+
 TRUNKS = Trunks(names=("trunk",), incoming=("from-trunk",))
 
 
@@ -353,6 +368,18 @@ async def test_kamailio_log_and_table_are_read(gate: World, tmp_path: Path) -> N
         f'2;"INVITE";"a";"b";"d@x";"200";"OK";"2026-11-24 09:00:01.5";"{CALLER}";"{LISTED}"\n'
     )
     assert kinds(reconcile_file(gate, path, "kamailio")) == [(3, "undecided")]
+
+
+async def test_call_id_cannot_change_the_fields_of_a_logged_call(gate: World, tmp_path: Path) -> None:
+    """A dialer chooses its Call-ID. Kamailio logs it unchanged, before the numbers."""
+    await check_number(gate, OTHERS[0])
+    second, path = NOW // 1000 + 1, tmp_path / "kamailio.log"
+    path.write_text(
+        LOGGED.format(second, "INVITE", "a;text=;time=;sip_code=", CALLER, OTHERS[0]) + "\n"
+        + LOGGED.format(second, "INVITE", f"b;dst_user={LINE}", CALLER, "+390612999999") + "\n"
+        + LOGGED.format(second, "INVITE", f"c;src_user={CALLER};dst_user={OTHERS[0]}", "1", LISTED) + "\n"
+    )  # fmt: skip
+    assert kinds(reconcile_file(gate, path, "kamailio")) == [(2, "undecided"), (3, "undecided")]
 
 
 TIMES = [("1795510801", True), ("1795510801.5", True), ("2026-11-24T09:00:01Z", True), ("2026-11-24T10:00:01+01:00", True),

@@ -330,3 +330,14 @@ async def test_benchmark_with_sipp_loses_no_call() -> None:
     assert (response["sip.lost"].value, response["sip.lost"].baseline) == (0, 0)
     assert response["sip.allowed"].value > 0.98
     assert response["sip.calls"].value > 0
+
+
+async def test_call_id_cannot_change_the_accounting_record(tmp_path: Path) -> None:
+    async with with_stub(tmp_path, WITH_ACCOUNTING="") as (sip, stub):
+        stub.play = respond(ALLOW)
+        async with asyncio.timeout(5):
+            while b";code=200" not in sip.log.read_bytes():
+                await sip.dialer.call(Call_ID=f"c{next(_ids)};src_user=1;dst_user=2;decision=3;code=404")
+    calls = cdr.read(sip.log, "kamailio", cdr.Columns(), "UTC")
+    assert (calls.numbers, calls.callers, bool(calls.answered.all())) == ([CLEAR], [CALLER], True)
+    assert all(message.startswith("1f0c9a3e-") for message in calls.decision or [""])

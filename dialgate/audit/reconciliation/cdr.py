@@ -6,6 +6,7 @@ quote values.
 """
 
 import csv as plain_csv
+import re
 from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias
 
@@ -24,6 +25,7 @@ Longs: TypeAlias = NDArray[np.int64]
 UNREADABLE: Final = -1  # a time that is unreadable
 _SAMPLE: Final = 1 << 14
 _LOGGED: Final = "timestamp=[0-9]+;method="
+_LOGGED_CALL_ID: Final = re.compile(";call_id=.*;code=")
 _ISO: Final = r"^\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d(\.\d{1,6})?$"
 _OFFSET: Final = r"(?:Z|[+-]\d\d:?\d\d)$"
 _EPOCH: Final = r"^\d{9,10}(\.\d+)?$"
@@ -161,11 +163,13 @@ def _kamailio_log(path: Path) -> pa.Table:
         csv.read_csv(path, options, parse, csv.ConvertOptions(column_types={"text": pa.string()})), 1
     )
     table = table.filter(pc.match_substring_regex(table.column("text"), _LOGGED))
-    first = str(table.column("text")[0]) if len(table) else ""
+    first = _LOGGED_CALL_ID.sub(";call_id=;code=", str(table.column("text")[0]) if len(table) else "")
     names = [pair.partition("=")[0].rpartition(" ")[2] for pair in first.split(";")]
     for name in dict.fromkeys(names):
         if name.isidentifier():
-            matches = pc.extract_regex(table.column("text"), rf"(?:^|[ ;]){name}=(?P<value>[^;]*)")
+            # A dialer chooses its Call-ID, which may contain `;dst_user=…`. Only these two fields are logged before it.
+            begin = "(?:^|[ ;])" if name in {"timestamp", "method"} else ".*[ ;]"
+            matches = pc.extract_regex(table.column("text"), rf"{begin}{name}=(?P<value>[^;]*)")
             values = pc.fill_null(pc.struct_field(matches, "value"), "")
             table = table.append_column(name, values)
     return table

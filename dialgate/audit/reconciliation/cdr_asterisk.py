@@ -28,7 +28,8 @@ _DIALS: Final = ("Dial", "RetryDial")
 # A channel's name: technology, endpoint, serial number. DAHDI puts the called number between the last two.
 _CHANNEL: Final = r"^(?P<kind>[A-Za-z0-9_]+)/(?P<name>[^/]+?)(?:/.*)?-[0-9a-f]+$"
 # The number is read from Dial's argument, because the extension may have a prefix. `&` separates destinations.
-_DIALLED: Final = r"^[A-Za-z0-9_]+/(?:[^,&/]*/)?(?:sips?:)?(?P<number>\+?[0-9]+)(?:@[^,&]*)?(?:,|$)"
+# A carrier's prefix ends in `#` or `*`; `w` is a pause.
+_DIALLED: Final = r"^[A-Za-z0-9_]+/(?:[^,&/]*/)?(?:sips?:|tel:)?(?:[0-9]*[#*]|[wW])*(?P<number>\+?[0-9]+)(?:[;@][^,&]*)?(?:,|$)"  # fmt: skip
 # `PJSIP/NUMBER@trunk`, `PJSIP/trunk/sip:NUMBER@host`, `IAX2/user:secret@trunk/NUMBER`
 _DESTINATION: Final = r"(?P<kind>[A-Za-z0-9_]+)/(?:[^@/]*@)?(?:(?P<before>[^/]+)/|(?P<after>[^/]+)$)"
 _LOCAL: Final = "Local/"
