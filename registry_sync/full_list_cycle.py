@@ -129,7 +129,7 @@ class Cycle:
                 yield chain
 
     def _unambiguous(self, files: list[File], version: Instant) -> list[File]:
-        """Return the files of an area without those that replace each other.
+        """Return the files of an area, except full or change files of the same dates.
 
         Two full files with the same date may be parts of one list, a correction, or the lists of two registries. One of
         them alone would make the other's numbers look clear.

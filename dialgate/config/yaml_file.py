@@ -62,9 +62,8 @@ def _parse(raw: bytes) -> tuple[Any, list[str]]:
     loader = _Loader(raw)
     try:
         node = loader.get_single_node()
-        problems = list(
-            _duplicate_keys(node)
-        )  # before `construct_document`, which changes nodes that merge others
+        # Before `construct_document`, which changes nodes that merge others.
+        problems = list(_duplicate_keys(node))
         return loader.construct_document(node) if node else None, problems
     finally:
         loader.dispose()

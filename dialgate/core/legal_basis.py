@@ -47,8 +47,7 @@ def requests(facts: Facts, law: Binding) -> Iterator[CallRequest]:
     ignored here, because the rule about revocations denies the call.
     """
     wrong = change_of_holder.changed_at(facts)
-    lifted = (revocation.at for revocation in _revocations(facts) if revocation.lifted == "new_consent")
-    stopped = max(lifted, default=-1)
+    stopped = max((revocation.at for revocation in _lifted_on_consent(facts)), default=-1)
     for call_request in facts.known.requests:
         if (
             stopped < call_request.requested_at
@@ -251,6 +250,10 @@ def _revocations(facts: Facts) -> Iterator[Revocation]:
             yield revocation
 
 
+def _lifted_on_consent(facts: Facts) -> Iterator[Revocation]:
+    return (revocation for revocation in _revocations(facts) if revocation.lifted == "new_consent")
+
+
 def has_objected(facts: Facts, law: Binding) -> bool:
     """Return whether the person has objected to calls that are not based on consent.
 
@@ -261,7 +264,7 @@ def has_objected(facts: Facts, law: Binding) -> bool:
     known = facts.known
     if not (known.revocations or known.consents or known.objections):  # for most people nothing is recorded
         return False
-    if any(revocation.lifted == "new_consent" for revocation in _revocations(facts)):
+    if any(_lifted_on_consent(facts)):
         return True
     return any(section.withdrawal_objects for section in law.consents) and (
         any(given.withdrawn_at and _is_for(given, facts) for given in known.consents)

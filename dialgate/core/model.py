@@ -287,7 +287,7 @@ class Consent(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Objection(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What a withdrawn consent covered, if no recorded consent shows it. Without `purposes`, it covers all calls."""
+    """The scope of a withdrawn consent that no recorded consent shows any more. Without `purposes`: all calls."""
 
     purposes: tuple[Purpose, ...] = ()
     goods: tuple[str, ...] = ()  # if empty, all goods of the controller

@@ -78,8 +78,9 @@ def read(table: Table, home: str, now: Instant, note: Callable[[RowProblem], Non
             raise Unreadable(f"The file has more than {_MOST:,} rows; split it.")
         numbers.append(int(number.removeprefix("+")))
         instants.append(instant)
-    in_order = np.argsort(np.frombuffer(numbers, np.uint64))
-    unique, begins = np.unique(np.frombuffer(numbers, np.uint64)[in_order], return_index=True)
+    every = np.frombuffer(numbers, np.uint64)
+    in_order = np.argsort(every)
+    unique, begins = np.unique(every[in_order], return_index=True)
     latest = np.maximum.reduceat(np.frombuffer(instants, np.int64)[in_order], begins) if numbers else begins
     return Stops(unique, latest, rows, len(numbers) - len(unique), problems, bad)
 

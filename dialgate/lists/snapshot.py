@@ -68,7 +68,7 @@ class Consultation(Struct, frozen=True, kw_only=True):
 
     @property
     def listed_by(self) -> Instant:
-        """By when the numbers that the answer reports as listed had been listed.
+        """The latest time at which a number that the answer reports as listed was listed.
 
         The registry answers within 24 hours (D.P.R. 26/2022 art. 8 c. 3) and may report enrolments until then. About
         disconnections it is asked again after each new consent, so the time of the submission counts.
