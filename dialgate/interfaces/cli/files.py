@@ -1,6 +1,7 @@
-"""Helpers for commands that import files: confirming the detected layout, and reporting skipped rows."""
+"""The files that commands read and write: confirm a detected layout, report skipped rows, write private output."""
 
 import csv
+import os
 import sys
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -36,6 +37,9 @@ Yes: TypeAlias = Annotated[bool, typer.Option("--yes", help="Do not ask to confi
 Reasons: TypeAlias = Annotated[
     Path | None,
     typer.Option(dir_okay=False, help="Write each skipped row's line number and problem to this CSV file."),
+]
+Out: TypeAlias = Annotated[
+    Path | None, typer.Option(dir_okay=False, help="Write to this file, readable by its owner only.")
 ]
 
 
@@ -154,3 +158,14 @@ def reasons_to(path: Path | None) -> Iterator[Callable[[RowProblem], None]]:
         raise Failure(
             "request.invalid", f"{path}: {error.strerror}", field="reasons", status=MISUSE
         ) from None
+
+
+def write_out(path: Path, content: str | bytes) -> None:
+    """Write a file that only its owner can read, also if the file exists with other rights. Raises `Failure`."""
+    try:
+        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+            if path.is_file():  # and no device, such as /dev/stdout
+                os.fchmod(file.fileno(), 0o600)
+            file.write(content.encode() if isinstance(content, str) else content)
+    except OSError as error:
+        raise Failure("file.unwritable", f"{path}: {error.strerror}") from None

@@ -22,6 +22,7 @@ from dialgate.crypto.log_signing import Signer, renew
 from dialgate.decision_log import chains
 from dialgate.decision_log.inclusion_proofs import NoEvidence
 from dialgate.interfaces.cli.config import log_app
+from dialgate.interfaces.cli.files import write_out
 from dialgate.interfaces.cli.instants import Since, Until, optional_instant
 from dialgate.interfaces.cli.options import (
     DEFAULT_CONFIG,
@@ -31,7 +32,7 @@ from dialgate.interfaces.cli.options import (
     load_config,
     reporting,
 )
-from dialgate.interfaces.cli.subjects import Purpose, act, write_out
+from dialgate.interfaces.cli.subjects import Purpose, act
 from dialgate.interfaces.cli.verification import Worker, select_logs
 from dialgate.runtime.clock import wall_clock
 from dialgate.runtime.terminal import MISUSE, show_fields, show_json, utc

@@ -15,8 +15,8 @@ import typer
 from dialgate.config.configuration import Config
 from dialgate.core.local_time import day_in
 from dialgate.core.model import Instant
+from dialgate.interfaces.cli.files import write_out
 from dialgate.interfaces.cli.options import DEFAULT_CONFIG, ConfigPath, Failure, load_config, reporting
-from dialgate.interfaces.cli.subjects import write_out
 from dialgate.report import Period, RecordWithResult, Report, day, figures, gather, month
 from dialgate.report.export import mail, pdf, spreadsheet
 from dialgate.report.page import page

@@ -6,9 +6,10 @@ from typing import Annotated
 import msgspec
 import typer
 
+from dialgate.interfaces.cli.files import write_out
 from dialgate.interfaces.cli.instants import instant
 from dialgate.interfaces.cli.options import DEFAULT_CONFIG, AsJson, ConfigPath, Failure, reporting
-from dialgate.interfaces.cli.subjects import act, write_out
+from dialgate.interfaces.cli.subjects import act
 from dialgate.runtime.clock import wall_clock
 from dialgate.runtime.terminal import MISUSE, console, show_fields, show_json, show_table
 from dialgate.subjects.breach import Exposure, Span

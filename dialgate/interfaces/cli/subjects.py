@@ -13,12 +13,12 @@ import typer
 from dialgate.cluster.personal_data import CaseInfo
 from dialgate.config.clients import Client, Scope
 from dialgate.config.configuration import Config
+from dialgate.interfaces.cli.files import Out, write_out
 from dialgate.interfaces.cli.ledger_access import Actor, ControllerId, Proof, request
 from dialgate.interfaces.cli.options import (
     DEFAULT_CONFIG,
     AsJson,
     ConfigPath,
-    Failure,
     Number,
     load_config,
     reporting,
@@ -51,9 +51,6 @@ Purpose: TypeAlias = Annotated[
 RequestId: TypeAlias = Annotated[
     str,
     typer.Option("--request", metavar="ID", help="ID of the data-subject request; see `subject requests`."),
-]
-Out: TypeAlias = Annotated[
-    Path | None, typer.Option(dir_okay=False, help="Write to this file, readable by its owner only.")
 ]
 
 
@@ -93,17 +90,6 @@ def _end(missing: Mapping[str, str]) -> None:
     show_missing(missing)
     if missing:
         raise typer.Exit(NO)
-
-
-def write_out(path: Path, content: str | bytes) -> None:
-    """Write a file that only its owner can read, also if the file exists with other rights. Raises `Failure`."""
-    try:
-        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
-            if path.is_file():  # and no device, such as /dev/stdout
-                os.fchmod(file.fileno(), 0o600)
-            file.write(content.encode() if isinstance(content, str) else content)
-    except OSError as error:
-        raise Failure("file.unwritable", f"{path}: {error.strerror}") from None
 
 
 # ---- reading ---------------------------------------------------------------------------------------------------------
