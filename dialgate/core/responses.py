@@ -116,7 +116,7 @@ def make_answer(decision: Decision, facts: Facts, most: Instant) -> Answer:
         return Answer(
             decision="allow",
             from_=facts.caller_id.number,
-            valid_until=_valid_until(decision, most),
+            valid_until=valid_until(decision, most),
         )
     return Answer(
         decision="deny",
@@ -127,7 +127,8 @@ def make_answer(decision: Decision, facts: Facts, most: Instant) -> Answer:
     )
 
 
-def _valid_until(decision: Decision, most: Instant) -> str:
+def valid_until(decision: Decision, most: Instant) -> str:
+    """Return the end of a permitted call's answer, or "" for a denial."""
     return local_time.rfc3339(min(decision.valid_until or most, most)) if decision.allow else ""
 
 
@@ -146,7 +147,7 @@ def make_simulation(decision: Decision, facts: Facts, to: str, from_: str, secon
         basis=decision.basis,
         reasons=reasons(decision),
         outcomes=[rule_outcome(rule, outcome) for rule, outcome in decision.outcomes.items()],
-        valid_until=_valid_until(decision, facts.at + int(seconds * SECOND)),
+        valid_until=valid_until(decision, facts.at + int(seconds * SECOND)),
         not_before=when(decision.not_before),
         reason_class=_class(decision, facts),
         zones=tuple(place.zone for place in facts.places),

@@ -11,7 +11,7 @@ from dialgate.core.decision import decide, lasts_until
 from dialgate.core.decision_ids import owner_of
 from dialgate.core.ledger_events import merge
 from dialgate.core.model import SECOND, Attempt, CallerId, Decided, Decision, Facts, Grounds, Instant, Known
-from dialgate.core.responses import Answer, decode_answer, encode_answer, make_answer
+from dialgate.core.responses import Answer, decode_answer, encode_answer, make_answer, valid_until
 from dialgate.gate.caller_ids import Presentation
 from dialgate.gate.facts import FileFacts, Gatherer, Question, call_id
 from dialgate.store import Position, Reading, Remembered, Reservation
@@ -159,7 +159,7 @@ class Batch:
 
         An earlier denial is repeated. An earlier `allow` is repeated only if it has not expired, no outcome was
         reported, and a new decision also permits the call. A revocation since the earlier answer is therefore
-        respected. In all other cases, the request is a new call.
+        respected, and the answer ends no later than the new decision. In all other cases, the request is a new call.
         """
         presentation = self._gatherer.presentation(question)
         earlier = self._answers_by_key.get(question.key)
@@ -173,7 +173,8 @@ class Batch:
             return self._repeat(earlier)
         verdict = self._judge(question, presentation.fact, self._merge_known(question, known, earlier))
         if earlier is not None and verdict.grounds.decision.allow:
-            return self._repeat(earlier)
+            end = min(earlier.valid_until, valid_until(verdict.grounds.decision, self._most))
+            return self._repeat(structs.replace(earlier, valid_until=end))
         return self._conclude(question, presentation, verdict)
 
     def _is_over(self, earlier: Answer, known: Sequence[Known]) -> bool:

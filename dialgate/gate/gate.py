@@ -22,6 +22,7 @@ from dialgate import __version__
 from dialgate.config import content_store
 from dialgate.config.clients import Client
 from dialgate.config.configuration import Config, ConfigError, fixed_at_start
+from dialgate.core import local_time
 from dialgate.core.decision import decide
 from dialgate.core.faults import Unavailable
 from dialgate.core.ledger_events import merge
@@ -47,6 +48,7 @@ from dialgate.runtime.clock import Clock
 from dialgate.store import Attempts, Reading, StoreUnavailable
 
 _COMMIT_TRIES = 4
+_EXPIRED = "the decision took so long that the call is no longer permitted by it; ask again"
 _MAX_BATCHES, _MAX_CALLS = 32, 4  # recent batches for the console, and calls from each batch
 _log = structlog.get_logger(__name__)
 
@@ -179,7 +181,18 @@ class Gate:
         if batch.remembered:
             self._upkeep.durable_note.schedule()
         self._count(requests, batch)
-        return batch.public_answers()
+        self._upkeep.refuse_if_late()  # again: the process may have stood still since the start of the batch
+        return self._without_expired(batch.public_answers())
+
+    def _without_expired(self, answers: Sequence[Answer]) -> Sequence[Answer]:
+        """Replace each allow that expired before it could be sent by a denial."""
+        time = local_time.rfc3339(self._clock())
+        return [
+            answer
+            if answer.decision == "deny" or answer.valid_until > time
+            else refusal("gate.unavailable", _EXPIRED)
+            for answer in answers
+        ]
 
     async def _commit(self, requests: list[CallRequest], query: BatchQuery, reading: Reading) -> Batch:
         """Decide and commit. If another gate has changed the state since `reading`, read and try again.

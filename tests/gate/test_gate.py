@@ -111,6 +111,30 @@ async def test_an_allow_is_repeated_while_it_holds_and_then_the_call_counts_agai
     assert codes(await ask(running, call_id="a")) == ["frequency.exceeded"]
 
 
+async def test_an_allow_that_expired_before_it_was_sent_is_denied(running: World) -> None:
+    """As after the process stood still, because of a signal, a suspended machine or a stalled disk."""
+    for delay, reasons in ((15 * MINUTE - 1, []), (15 * MINUTE, ["gate.unavailable"])):
+        async with running.app.gate._recorder.turn:
+            call = asyncio.ensure_future(ask(running))
+            for _ in range(100):  # it takes the time, then waits for its turn
+                await asyncio.sleep(0)
+            running.hand.at += delay
+        assert codes(await call) == reasons
+
+
+async def test_a_repeated_allow_ends_with_the_new_decision(running: World) -> None:
+    """The hours were shortened after the first answer."""
+    first = await ask(running, call_id="a")
+    path = running.folder / "countries/it.yaml"
+    shorter = path.read_text().replace('["00:00-24:00"]', '["00:00-10:02"]')
+    path.write_text(shorter)
+    running.app.reload(loader.load(running.folder / "dialgate.yaml"))
+    running.hand.at += MINUTE
+    again = await ask(running, call_id="a")
+    assert again.decision_id == first.decision_id
+    assert (first.valid_until, again.valid_until) == ("2026-11-24T09:15:00.000Z", "2026-11-24T09:02:00.000Z")
+
+
 async def test_a_silent_call_is_not_repeated_under_its_old_allow(running: World) -> None:
     first = await ask(running, call_id="a")
     outcome = OutcomeRequest(decision_id=first.decision_id, outcome="abandoned")
