@@ -285,6 +285,7 @@ _CODES: Final[dict[str, tuple[int, str, str]]] = {
 CODES: Final = {code: ErrorCode(*row) for code, row in _CODES.items()}
 FAILURES: Final = (
     Fault, Refused, Unavailable, MissingExtra, web.HTTPRequestEntityTooLarge, web.RequestPayloadError,
+    ConnectionResetError,  # the client disconnected before its body was complete
 )  # fmt: skip
 
 

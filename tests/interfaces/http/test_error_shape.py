@@ -15,6 +15,7 @@ import pytest
 import pytest_asyncio
 from aiohttp import ClientSession
 from hypothesis import strategies as st
+from structlog.testing import capture_logs
 
 from dialgate import ledger
 from dialgate.interfaces.http.check import SimulateRequest
@@ -224,3 +225,18 @@ async def test_malformed_http(running: World, sent: bytes, code: str) -> None:
     head, _, body = (await asyncio.wait_for(reader.read(), 5)).partition(b"\r\n\r\n")
     writer.close()
     shaped(int(head.split()[1]), body, code)
+
+
+@pytest.mark.parametrize("path", ["/v1/check", "/v1/checks", "/v1/consents"])
+async def test_a_client_that_disconnects_within_a_body_is_no_error_of_the_gate(
+    running: World, path: str
+) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", running.port)
+    head = f"POST {path} HTTP/1.1\r\n".encode() + HEAD + b"Content-Length: 9\r\nExpect: 100-continue\r\n\r\n{"
+    with capture_logs() as lines:
+        writer.write(head)
+        assert await reader.readline() == b"HTTP/1.1 100 Continue\r\n"
+        writer.close()
+        await writer.wait_closed()
+        await running.get("/readyz")  # the gate has noticed it before this response
+    assert lines == []
