@@ -5,7 +5,7 @@ Interfaces get an `App` and use its parts directly.
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from functools import partial
 
@@ -25,8 +25,8 @@ from dialgate.core.faults import Unavailable
 from dialgate.core.model import HOUR, SECOND, Instant, OutcomeRecord
 from dialgate.crypto.keys import Keys
 from dialgate.crypto.log_signing import Signer
-from dialgate.decision_log import Checkpointer, DecisionLog, LogUnavailable, chains
-from dialgate.gate.crash_recovery import apply_results, settle
+from dialgate.decision_log import Checkpointer, DecisionLog, LogUnavailable, chains, make_checkpoint
+from dialgate.gate.crash_recovery import LogEnd, apply_results, settle_all
 from dialgate.gate.gate import Gate
 from dialgate.gate.recorder import LogRecorder
 from dialgate.gate.stop_retries import StopRetries
@@ -76,6 +76,7 @@ class App:
         self._store, self._log, self._upkeep, self._clock = store, log, upkeep, clock
         self._keys = keys
         self._recovered_at: float | None = None
+        self._ended_logs: list[LogEnd] = []
         self._unapplied: list[OutcomeRecord] = []
         self._recovering = BackgroundWork(self._recover, (Unavailable,))
         self._recorder = LogRecorder(config.data, log, keys, clock.at_least, metrics, clock.steady)
@@ -93,7 +94,8 @@ class App:
         self._observing = BackgroundWork(self.subjects.observe, ())
         self._presence = membership.presence(config, keys.log)
         # The node's workers share its list files; the first one copies them.
-        self._is_first_worker = chains.folder(config.data, 1) == upkeep.chain
+        _, first = chains.logs_of(config.data, 1)
+        self._is_first_worker = chains.folder(config.data, first) == upkeep.chain
         self._stamper = stamper_of(config, upkeep.chain)
 
     @classmethod
@@ -112,10 +114,12 @@ class App:
         `KeysUnusable`, `StoreUnavailable`, `LogUnavailable` and `OSError`, because a gate that cannot record must
         not start.
         """
-        folder = chains.folder(config.data, worker)
         config.data.mkdir(mode=0o700, parents=True, exist_ok=True)
         content_store.keep(config.data / "kept", config)
-        keys = Keys.open(config.data / "keys.json", worker)
+        if config.settings.store is None:  # a shared store refuses a log that ends too early
+            chains.begin_restored_log(config.data)
+        ended, worker = chains.logs_of(config.data, worker)
+        folder, keys = chains.folder(config.data, worker), Keys.open(config.data / "keys.json", worker)
         async with AsyncExitStack() as undo:
             # Open the store before the log, so that a gate that is refused here creates no log.
             store = await factory.open_store(config, keys)
@@ -137,16 +141,17 @@ class App:
                 interval=int(config.settings.checkpoint_seconds * SECOND),
                 durable=log.durable,
             )
-            head = log.next_seq - 1
-            await _refuse_older_log(store, keys.log, head)
-            settled = await settle(config.data, folder, keys, store, head, _answer_span(config), clock())
+            logs = [*_ended_logs(config, ended, clock()), LogEnd(folder, keys, log.next_seq - 1)]
+            for end in logs:
+                await _refuse_older_log(store, end.keys.log, end.head)
+            settled = await settle_all(config.data, logs, store, _answer_span(config), clock())
             instants = KeptInstants(config.data)
             instants.advance(settled.latest)
             upkeep = Upkeep(config.data, store, log, checkpoints, Metrics(registry), folder)
             app = cls(config, keys, store, log, upkeep, Clock(clock, instants.latest(), steady))
             app.reload(config)
             app._stops.add(settled.unentered)
-            app._unapplied = settled.unapplied
+            app._unapplied, app._ended_logs = settled.unapplied, logs[:-1]
             if isinstance(store, Shared) and settled.is_older:
                 store.is_older, app._recovered_at = True, steady()
             undo.pop_all()
@@ -214,9 +219,9 @@ class App:
             self._recovered_at = None  # if this fails, the store must not be accepted
             async with self._recorder.turn:
                 await self._recorder.sync()  # other gates may repeat the answers that recovery adds
-                head, span = self._log.next_seq - 1, _answer_span(self.config)
-                data, chain = self.config.data, self._upkeep.chain
-                recovered = await settle(data, chain, self._keys, self._store, head, span, now)
+                own = LogEnd(self._upkeep.chain, self._keys, self._log.next_seq - 1)
+                logs, span = [*self._ended_logs, own], _answer_span(self.config)
+                recovered = await settle_all(self.config.data, logs, self._store, span, now)
             self._stops.add(recovered.unentered)
             self._unapplied += recovered.unapplied
             self._recovered_at = self._clock.steady()
@@ -287,6 +292,19 @@ async def _refuse_older_log(store: Store, log: str, head: int) -> None:
             f"this node's log ends at entry {head}, but had reached {recorded}: it is an older copy, which lacks calls that were"
             " made. See docs/how-to/back-up-and-restore.md"
         )
+
+
+def _ended_logs(config: Config, workers: Sequence[int], now: Instant) -> list[LogEnd]:
+    """Sign the ends of the logs that a restored gate no longer writes. Raises `LogUnavailable`, `KeysUnusable`.
+
+    Logs without entries are left out.
+    """
+    signer, logs = partial(Signer.open, config.data / "signing.json"), []
+    for worker in workers:
+        folder, keys = chains.folder(config.data, worker), Keys.open(config.data / "keys.json", worker)
+        if folder.is_dir() and (head := make_checkpoint(folder, log=keys.log, signer=signer(now), now=now)):
+            logs.append(LogEnd(folder, keys, head))
+    return logs
 
 
 def _answer_span(config: Config) -> Instant:

@@ -2,12 +2,18 @@
 
     log/             the first worker; the only chain of a gate without workers
     log/worker-2/    the second worker; and so on
+    log/restored-N/  the first worker since the node was restored from a backup. N, at least 1000, is random and
+                     serves as the worker's number
+    log/restored/    in a backup: renamed to log/restored-N when the first gate starts on the copy
+
+A restored log lacks the decisions made after the backup. A gate that continued it would give their ids to other calls.
 
 Each chain is a log with its own name, lock, checkpoints and archive. All chains use the same key file. A decision and the
 outcome of its call can be in different chains, because any worker may receive the report.
 """
 
 import re
+import secrets
 from collections.abc import Collection, Iterator
 from heapq import merge
 from pathlib import Path
@@ -19,12 +25,17 @@ from dialgate.core.model import OutcomeRecord
 from dialgate.crypto.keys import log_name
 from dialgate.decision_log import Line, span
 from dialgate.decision_log.records import Reader, Record, position
+from dialgate.runtime.atomic_write import sync_folder, write_file
 
-_WORKER: Final = re.compile(r"worker-([2-9]|[1-9][0-9]{1,2})")
+_NAME: Final = re.compile(r"worker-([2-9]|[1-9][0-9]{1,2})|restored-([1-9][0-9]{3,17})")
+_FIRST_RESTORED: Final = 1_000
+_STEP: Final = 10**9  # so that two gates restored from one backup choose different numbers
 
 
 def folder(data: Path, worker: int) -> Path:
-    return data / "log" if worker == 1 else data / "log" / f"worker-{worker}"
+    if worker == 1:
+        return data / "log"
+    return data / "log" / (f"worker-{worker}" if worker < _FIRST_RESTORED else f"restored-{worker}")
 
 
 def folders(data: Path) -> dict[int, Path]:
@@ -34,9 +45,37 @@ def folders(data: Path) -> dict[int, Path]:
         return {}
     folders_ = {1: first}
     for path in first.iterdir():
-        if match := _WORKER.fullmatch(path.name):
-            folders_[int(match[1])] = path
+        if match := _NAME.fullmatch(path.name):
+            folders_[int(match[1] or match[2])] = path
     return dict(sorted(folders_.items()))
+
+
+def logs_of(data: Path, worker: int) -> tuple[list[int], int]:
+    """Return the numbers of the logs that a worker no longer writes, oldest first, and of the log that it writes.
+
+    Only the first worker can have several logs: those from before each restore of the node.
+    """
+    if worker > 1:
+        return [], worker
+    *ended, current = 1, *(number for number in folders(data) if number >= _FIRST_RESTORED)
+    return ended, current
+
+
+def mark_as_copy(data: Path) -> None:
+    """Make the first gate that starts on this copy of a data folder begin a new log."""
+    mark = data / "log" / "restored"
+    mark.mkdir(mode=0o700, parents=True, exist_ok=True)
+    # A file, because copies to object storage lack empty folders.
+    write_file(mark / "README", b"The first gate that starts on this copy begins a new log in this folder.\n")
+
+
+def begin_restored_log(data: Path) -> None:
+    """Create the folder of a new log if `data` is a copy on which no gate has started yet. Raises `OSError`."""
+    if (data / "log" / "restored").is_dir():
+        _, newest = logs_of(data, 1)
+        number = max(_FIRST_RESTORED, newest + 1) + secrets.randbelow(_STEP)
+        (data / "log" / "restored").rename(folder(data, number))
+        sync_folder(data / "log")
 
 
 def worker_of(data: Path, name: str, log: str) -> int | None:

@@ -306,7 +306,8 @@ class Checkpointer:
 def make_checkpoint(folder: Path, *, log: str, signer: Signer, now: Instant) -> int:
     """Sign a checkpoint of the whole log and return the number of entries covered, 0 if the log is empty.
 
-    Raises `LogUnavailable` if a gate is writing the log. A running gate makes its own checkpoints.
+    The entries are on disk on return, and published as such. Raises `LogUnavailable` if a gate is writing the log. A
+    running gate makes its own checkpoints. Raises `LogDamaged` if the log was truncated.
     """
     with closed_to_writers(folder):
         if not segments(folder):
@@ -314,7 +315,7 @@ def make_checkpoint(folder: Path, *, log: str, signer: Signer, now: Instant) -> 
         first, newest = segments(folder)[-1]
         with newest.open("rb") as file:
             os.fsync(file.fileno())
-        whole = sum(line.endswith(b"\n") for _, line in lines_of(newest))
-        checkpointer = Checkpointer(folder, log, lambda _: signer, 0)
-        checkpointer.finish(first + whole - 2, now)
+        head = first + sum(line.endswith(b"\n") for _, line in lines_of(newest)) - 2
+        checkpointer = Checkpointer.open(folder, log=log, signer=lambda _: signer, interval=0, durable=head)
+        checkpointer.finish(head, now)
         return checkpointer.size

@@ -10,7 +10,7 @@ entry is written.
 """
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import structlog
@@ -42,6 +42,27 @@ class RecoveryResult(Struct, frozen=True):
     unentered: list[OutcomeRecord]
     unapplied: list[OutcomeRecord]
     is_older: bool
+
+
+class LogEnd(Struct, frozen=True):
+    """The folder and the keys of a log, and the sequence number of its newest record."""
+
+    folder: Path
+    keys: Keys
+    head: int
+
+
+async def settle_all(
+    data: Path, logs: Sequence[LogEnd], store: RecoveryStore, answer_span: Instant, now: Instant
+) -> RecoveryResult:
+    """Call `settle` for each log, oldest first, and return the combined result. Raises the same errors."""
+    results = [await settle(data, log.folder, log.keys, store, log.head, answer_span, now) for log in logs]
+    return RecoveryResult(
+        latest=max(result.latest for result in results),
+        unentered=[outcome for result in results for outcome in result.unentered],
+        unapplied=[outcome for result in results for outcome in result.unapplied],
+        is_older=any(result.is_older for result in results),
+    )
 
 
 async def settle(  # noqa: PLR0913, PLR0917 - the parts of a gate

@@ -12,6 +12,7 @@ Layout of a target, where NODE is the node name and LOG the name of the first wo
     NODE/LOG/log/0000000000000001.checkpoints        its signed checkpoints, written last: the segment is complete
     NODE/LOG/log/0000000000000042.timestamp          the time stamp for the checkpoint at entry 42, if it has one
     NODE/LOG/log/worker-2/…                        the files of the second worker, and so on
+    NODE/LOG/log/restored-N/…                      those of the log since the node was restored from a backup
 
 `dialgate log verify --data` accepts NODE/LOG as a data folder. A segment that was shipped unpacked is a
 `.ndjson` file. Files are never replaced: an existing file is compared, and a difference is an error.

@@ -11,9 +11,9 @@ contains every key that its files need.
     6. the other files, among them new call lists;
     7. the keys.
 
-A gate that starts on the copy recovers as it does after a crash: it adds the attempts and revocations that
-the copied log contains but the copied store lacks. A revocation made after step 3 is lost unless the copied log
-contains it. `ledger_end` returns the sequence number of the last ledger entry in the copy.
+A gate that starts on the copy begins a new log (module `chains`) and recovers as it does after a crash: it adds the
+attempts and revocations that the copied log contains but the copied store lacks. A revocation made after step 3 is lost
+unless the copied log contains it. `ledger_end` returns the sequence number of the last ledger entry in the copy.
 
 A copy contains the keys, so it gives access to the same personal data as the original. When the keys
 of a month are destroyed or a number is erased, remove the same data from the copy (GDPR art. 5(1)(e), 17).
@@ -24,6 +24,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
+from dialgate.decision_log import chains
 from dialgate.lists.snapshot import MANIFEST
 from dialgate.runtime.atomic_write import open_private, sync_file, sync_folder
 from dialgate.store.sqlite_backup import copy_database, newest_entry
@@ -66,6 +67,7 @@ def back_up(data: Path, out: Path, progress: Progress) -> int:
             copied.add(name)
             progress(min(done, total), total)
         if not missed:
+            chains.mark_as_copy(out)
             _sync_folders(out)
             return len(copied)
     raise BackupFailed(f"{data} changed too often during the copy. Try again.")

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from dialgate.core.decision_ids import log_of
 from dialgate.core.model import DAY
 from dialgate.crypto.log_signing import public_keys
-from dialgate.decision_log import verify
+from dialgate.decision_log import chains, verify
 from dialgate.interfaces.cli import main
 from dialgate.runtime.clock import wall_clock
 from dialgate.store.sqlite import SqliteStore
@@ -66,9 +67,13 @@ async def test_gate_on_the_copy_has_all_earlier_decisions(tmp_path: Path) -> Non
         assert max(seqs) <= report["records"]
         answer = await gate.post("/v1/check", {"to": CALLED[0], "from": CALLER, "campaign": "acme-fibre"})
         assert answer["reasons"][0]["code"] == "revocation.revoked"
-        assert int(answer["decision_id"].rpartition("-")[2]) > report["records"]
-    verified = verify(out / "log", keys=public_keys(out / "signing.json"))
-    assert verified.faults == []
+        assert log_of(answer["decision_id"]) not in set(map(log_of, before))
+    logs = chains.folders(out)
+    assert len(logs) == 2
+    assert [verify(folder, keys=public_keys(out / "signing.json")).faults for folder in logs.values()] == [
+        [],
+        [],
+    ]
 
 
 def test_backup_refuses_an_existing_folder_and_an_empty_source(tmp_path: Path) -> None:

@@ -33,8 +33,9 @@ def backup(
 
     The copy contains the keys: protect it like the original, and destroy it when a month is retired or a number is
     erased. To restore, stop the original gate permanently, set `data` to the copy and start the gate. It then adds any
-    revocations in the copied log that are missing from the ledger. This command shows the `seq` of the last ledger
-    entry in the copy. After a restore, record the revocations with a higher `seq` by hand.
+    revocations in the copied log that are missing from the ledger, and begins a new log, so that no decision id is given
+    twice. This command shows the `seq` of the last ledger entry in the copy. After a restore, record the revocations with a
+    higher `seq` by hand.
 
     dialgate backup /mnt/elsewhere/2026-11-24
     """

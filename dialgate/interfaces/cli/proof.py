@@ -77,7 +77,7 @@ def log_checkpoint(
     """
     with reporting(as_json=as_json), _faults():
         loaded = load_config(config)
-        ((number, folder),) = select_logs(loaded.data, worker, alone=True).items()
+        ((number, folder),) = select_logs(loaded.data, worker, alone=True, with_ended=False).items()
         stored = _newest(loaded, folder, number, new_key=new_key)
         if out:
             out.write_bytes(stored.line)

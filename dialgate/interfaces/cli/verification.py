@@ -138,9 +138,15 @@ def _trusted_keys(data: Path, names: list[str]) -> dict[str, bytes]:
     return {name: public for name, public in keys.items() if not names or name in names}
 
 
-def select_logs(data: Path, worker: int | None, *, alone: bool) -> dict[int, Path]:
-    """Return the log folders by worker. Raises `Failure` if `alone` is set and there are several logs."""
+def select_logs(data: Path, worker: int | None, *, alone: bool, with_ended: bool = True) -> dict[int, Path]:
+    """Return the log folders by worker. Raises `Failure` if `alone` is set and there are several logs.
+
+    Without `with_ended`, leave out the logs that no worker has written since a restore, unless `worker` selects one.
+    """
     logs = chains.folders(data) or {1: data / "log"}
+    if worker is None and not with_ended:
+        ended, _ = chains.logs_of(data, 1)
+        logs = {number: folder for number, folder in logs.items() if number not in ended}
     if worker is not None:
         if worker not in logs:
             workers = ", ".join(map(str, logs))
@@ -151,7 +157,7 @@ def select_logs(data: Path, worker: int | None, *, alone: bool) -> dict[int, Pat
     if alone and len(logs) > 1:
         raise Failure(
             "log.misuse",
-            "the data folder contains logs from several workers. Choose a worker with --worker",
+            "the data folder contains several logs. Choose one with --worker",
             status=MISUSE,
         )
     return logs
