@@ -91,6 +91,15 @@ class Notices:
             channel=entry.channel,
         )
 
+    async def numbers(self, controllers: Sequence[str]) -> set[str]:
+        """Return the numbers in all notices that a client with access to `controllers` can read."""
+        numbers, seq, reached = set[str](), -1, 0
+        while seq != reached:
+            seq = reached
+            notices, reached = await self.after(seq, controllers)
+            numbers |= {notice.number for notice in notices}
+        return numbers
+
     async def head(self) -> int:
         return (await self._store.read([b""])).known[0].seq
 

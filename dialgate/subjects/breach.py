@@ -5,11 +5,11 @@ one period, and contains only data that the gate returned in responses. If an in
 node, the whole `data` folder is exposed.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 
 from msgspec import Struct
 
-from dialgate.config.clients import Scope
+from dialgate.config.clients import Client, Scope
 from dialgate.config.configuration import Config
 from dialgate.core.local_time import rfc3339
 from dialgate.core.model import HOUR, Instant
@@ -48,8 +48,8 @@ class Exposure(Struct, frozen=True, kw_only=True):
 
     `numbers` contains the E.164 numbers about which the gate returned data. `unreadable` counts the numbers
     that can no longer be decrypted, because the keys for the month are destroyed. `could_look_up` is the maximum
-    number of look-ups that the limit allowed the client in this period. It is 0 if the client's scopes allow no
-    look-ups.
+    number of look-ups that the limit allowed the client in this period. `could_stream` counts the numbers in the
+    stream of revocations. Each is 0 if the client's scopes do not allow it.
     """
 
     client: str
@@ -65,10 +65,15 @@ class Exposure(Struct, frozen=True, kw_only=True):
     numbers: list[str]
     unreadable: int
     could_look_up: int
+    could_stream: int
 
 
-def exposure(config: Config, span: Span, lookups: Iterable[Lookup], keys: Keys) -> Exposure:
-    """Return the data exposed in a period. `lookups` are the look-ups in that period.
+def exposure(
+    config: Config, span: Span, lookups: Iterable[Lookup], keys: Keys, streamed: Collection[str]
+) -> Exposure:
+    """Return the data exposed in a period.
+
+    `lookups` are the look-ups in that period, `streamed` the numbers in the stream that the client could read.
 
     Raises `LogDamaged`.
     """
@@ -87,7 +92,7 @@ def exposure(config: Config, span: Span, lookups: Iterable[Lookup], keys: Keys) 
             numbers.add(keys.month(at).called_number(sealed))
         except KeyRetired:
             unreadable += 1
-    client = next((known for known in config.settings.clients if known.name == span.client), None)
+    client = client_of(config, span)
     reads = client is not None and not _READING.isdisjoint(client.scopes)
     hours = -(-(span.end - span.start) // HOUR)
     return Exposure(
@@ -104,7 +109,13 @@ def exposure(config: Config, span: Span, lookups: Iterable[Lookup], keys: Keys) 
         numbers=sorted(numbers),
         unreadable=unreadable,
         could_look_up=hours * config.settings.limits.lookups_an_hour if reads else 0,
+        could_stream=len(streamed),
     )
+
+
+def client_of(config: Config, span: Span) -> Client | None:
+    """Return the client to report on, or None if it is no longer configured or the report is on a node."""
+    return next((client for client in config.settings.clients if client.name == span.client), None)
 
 
 def _records(config: Config, span: Span) -> Iterator[Record]:

@@ -261,7 +261,10 @@ class Subjects:
         This reads the whole decision log.
         """
         lookups = await self._file.lookups_between(span.start, span.end)
-        return await asyncio.to_thread(breach.exposure, self.config, span, lookups, self._keys)
+        client, streamed = breach.client_of(self.config, span), set[str]()
+        if client is not None and "stream" in client.scopes:
+            streamed = await self._registrar.notices.numbers(client.controllers)
+        return await asyncio.to_thread(breach.exposure, self.config, span, lookups, self._keys, streamed)
 
     # ---- upkeep ------------------------------------------------------------------------------------------------------
 

@@ -1,5 +1,6 @@
 """The breach report for a stolen key, and the commands for data subjects."""
 
+import asyncio
 import json
 import os
 import pwd
@@ -57,6 +58,20 @@ async def test_breach_report_by_key_and_node_within_its_span(tmp_path: Path) -> 
         gate.app._recorder._keys.retire("2026-11")
         retired = await exposed(Span(client="dialer", start=NOW, end=NOW + HOUR + 1))
         assert (retired.numbers, retired.unreadable) == (["+393281234567"], 2)
+
+
+async def test_a_stolen_key_for_the_stream_could_read_every_revoked_number(tmp_path: Path) -> None:
+    clients = [CLIENTS[0], world.client("dialer", "stolen", "stream")]
+    async with world.running(tmp_path, clients=clients) as gate:
+        for number in (CLEAR, LISTED, LISTED):
+            await gate.post("/v1/revocations", {"number": number, "scope": "controller"})
+        exposed = gate.app.subjects.exposure
+        stolen = await exposed(Span(client="dialer", start=NOW, end=NOW + HOUR))
+        assert (stolen.could_stream, stolen.could_look_up) == (2, 0)
+        assert (await exposed(Span(client="tests", start=NOW, end=NOW + HOUR))).could_stream == 0
+    span = ("--from", "2026-11-24T00:00:00Z", "--to", "2026-11-25T00:00:00Z")
+    shown = await asyncio.to_thread(run, tmp_path / "dialgate.yaml", "breach", "--key", "dialer", *span)
+    assert "2 numbers with a revocation" in shown
 
 
 def run(config: Path, *words: str, code: int = 0, columns: int = 200) -> str:

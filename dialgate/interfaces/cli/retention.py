@@ -82,15 +82,15 @@ def breach(
         _show_exposure(exposure, as_json=as_json)
 
 
-def _reach(exposure: Exposure) -> str:
-    """Describe how many phone numbers could have been looked up.
+def _reach(exposure: Exposure, numbers: str) -> str:
+    """Describe how many phone numbers the client or an intruder could have read. `numbers` describes the client's reach.
 
     A breach notification must not understate this number.
     """
     if exposure.node:
         return "every number: an intruder could read the node's files"
     if exposure.known:
-        return f"{exposure.could_look_up:,} numbers at most"
+        return numbers
     return "unknown, because the client is no longer configured"
 
 
@@ -109,7 +109,10 @@ def _show_exposure(exposure: Exposure, *, as_json: bool) -> None:
         "look-ups": len(exposure.lookups),
         "exposed numbers": len(exposure.numbers),
         "decisions from retired months": exposure.unreadable,
-        "could have looked up": _reach(exposure),
+        "could have looked up": _reach(exposure, f"{exposure.could_look_up:,} numbers at most"),
+        "could have read in the stream": _reach(
+            exposure, f"{exposure.could_stream:,} numbers with a revocation"
+        ),
     }
     show_fields("Exposed", fields)
     if exposure.lookups:
