@@ -4,7 +4,7 @@ A month's keys link numbers to the records from that month. Once the keys are de
 anonymous, and the history reports the month as retired.
 """
 
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import closing
 from heapq import merge
 from itertools import islice, takewhile
@@ -76,7 +76,12 @@ class Inquiry:
         self._keys, self._data, self._snapshots = keys, data, data / "snapshots"
 
     def about(
-        self, number: str, sees: Visibility, *, before: Position | None = None, most: int | None = None
+        self,
+        number: str,
+        sees: Callable[[Record], bool],
+        *,
+        before: Position | None = None,
+        most: int | None = None,
     ) -> list[FoundDecision]:
         """Return up to `most` decisions about a number (E.164), newest first.
 

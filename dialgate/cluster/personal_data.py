@@ -83,7 +83,8 @@ class DecisionLine(Struct, frozen=True, kw_only=True):
 class Share(Struct, frozen=True, kw_only=True):
     """The data that only one gate holds about a number, for one controller.
 
-    `used` is the time of the newest allowed call for each legal basis.
+    `used` is the time of the newest allowed call for each legal basis. `retired_months` (`YYYY-MM`) are the months with
+    decisions whose keys are destroyed. An older gate does not send them.
     """
 
     restricted: list[HistoryEntry]
@@ -93,6 +94,7 @@ class Share(Struct, frozen=True, kw_only=True):
     lookups: list[Seen]
     requests: list[CaseInfo]
     used: dict[str, Instant]
+    retired_months: list[str] = []
 
 
 def merge_shares(shares: Sequence[Share]) -> Share:
@@ -113,6 +115,7 @@ def merge_shares(shares: Sequence[Share]) -> Share:
         lookups=sorted(_collect(shares, "lookups"), key=lambda lookup: lookup.at),
         requests=sorted(_collect(shares, "requests"), key=lambda case: case.received_at),
         used=used,
+        retired_months=sorted({*_collect(shares, "retired_months")}),
     )
 
 

@@ -9,43 +9,51 @@ from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
 
+from dialgate.audit.legal_holds import HoldRefused
+from dialgate.audit.number_history import Inquiry
 from dialgate.cluster.personal_data import DecisionLine, FromRegistry, OnList, Why
 from dialgate.config.configuration import Config
 from dialgate.core.local_time import rfc3339
 from dialgate.core.model import Attempt, Result
-from dialgate.decision_log.chains import Chains
+from dialgate.crypto.keys import Keys
 from dialgate.decision_log.records import Record
 from dialgate.lists.number_set import DamagedFile, NumberSet
 from dialgate.lists.snapshot import Snapshot, SnapshotMissing
-from dialgate.store import CallList
+from dialgate.store import CallList, StoreUnavailable
 
 
 class Person(NamedTuple):
-    """A data subject of one controller.
-
-    `number` is in E.164. `hashes` contains the keyed hash of the number for each month that still has keys.
-    """
+    """A data subject of one controller. `number` is in E.164."""
 
     config: Config
     controller: str
     number: str
-    hashes: tuple[bytes, ...]
+    keys: Keys
+
+    @property
+    def inquiry(self) -> Inquiry:
+        return Inquiry(self.config.data, self.keys)
 
 
 def records(person: Person) -> list[Record]:
     """Return the decisions about calls to the number for the controller, newest first.
 
-    A decision about an unknown campaign has no controller. The decision is included if its client has access to this
-    controller and no other.
+    The result includes decisions from retired months that are under a legal hold. A decision about an unknown campaign
+    has no controller. The decision is included if its client has access to this controller and no other.
+
+    Raises `StoreUnavailable` if the legal holds cannot be read, and `LogDamaged`.
     """
     controllers_of = {client.name: client.controllers for client in person.config.settings.clients}
     own = (person.controller,)
-    return [
-        record
-        for _, record in Chains(person.config.data).about(person.hashes)
-        if record.facts.controller.id == person.controller
-        or (not record.facts.controller.id and controllers_of.get(record.client) == own)
-    ]
+
+    def concerns(record: Record) -> bool:
+        owner = record.facts.controller.id
+        return owner == person.controller or (not owner and controllers_of.get(record.client) == own)
+
+    try:
+        return [found.record for found in person.inquiry.about(person.number, concerns)]
+    except HoldRefused as refused:
+        raise StoreUnavailable(f"legal holds: {refused}") from refused
 
 
 def decisions(records: Iterable[Record], attempts: tuple[Attempt, ...]) -> list[DecisionLine]:

@@ -11,6 +11,7 @@ from html import escape
 from typing import Any, Final
 
 from dialgate import texts
+from dialgate.audit import explanation
 from dialgate.cluster.personal_data import Why
 from dialgate.core import local_time
 from dialgate.ledger.schemas import HistoryEntry
@@ -131,7 +132,7 @@ def _breakable(text: str) -> str:
 
 def page(report: Report, language: Language) -> str:
     builder = _Page(language, report.zone)
-    _calls(builder, report)
+    _calls(builder, report, language)
     builder.history("ledger", report.ledger)
     builder.history("restricted", report.restricted)
     _sources(builder, report)
@@ -160,7 +161,7 @@ def _sender(builder: _Page, report: Report) -> str:
     return f"<address>{'<br>'.join(lines)}</address>"
 
 
-def _calls(builder: _Page, report: Report) -> None:
+def _calls(builder: _Page, report: Report, language: Language) -> None:
     say = builder.say
     builder.table(
         "decisions",
@@ -177,6 +178,9 @@ def _calls(builder: _Page, report: Report) -> None:
             for call in report.decisions
         ),
     )
+
+    for notice in explanation.notices(language, report.retired_months, {}, nothing=False):
+        builder.parts.append(f"<p>{escape(notice)}</p>")
 
 
 def _basis(builder: _Page, basis: str) -> str:

@@ -130,9 +130,6 @@ class Subjects:
         for owner in client.controllers:
             await self.lookups.record_disclosure(client, self.config.settings.node, owner, asked, purpose)
 
-    def _person(self, controller: str, e164: str) -> Person:
-        return Person(self.config, controller, e164, tuple(self._keys.hashes(e164).values()))
-
     async def record_simulation(self, client: Client, campaign: str, number: str) -> None:
         """Record a simulation as a look-up.
 
@@ -174,6 +171,7 @@ class Subjects:
                 )
                 for decision in share.decisions
             ],
+            retired_months=share.retired_months,
             lookups=share.lookups,
             requests=share.requests,
             days_of_storage=_days(self.config.storage(self._clock())),
@@ -185,7 +183,7 @@ class Subjects:
 
     async def share(self, controller: str, number: str) -> Share:
         """Return the data about a number (E.164) that only this gate has. Raises `StoreUnavailable`."""
-        person = await asyncio.to_thread(self._person, controller, number)
+        person = Person(self.config, controller, number, self._keys)
         subject = self._keys.subject(controller, number)
         known = (await self._store.read([subject])).known[0]
         lists = await self._store.lists()
@@ -198,6 +196,7 @@ class Subjects:
             lookups=await self.lookups.find(controller, number),
             requests=await self.deadlines.cases_of(subject),
             used=erasure.last_used(records, known.attempts),
+            retired_months=await asyncio.to_thread(person.inquiry.retired),
         )
 
     async def export_portable(self, client: Client, controller: str, number: str, purpose: str) -> Portable:

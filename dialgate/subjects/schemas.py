@@ -69,6 +69,8 @@ class Report(Struct, frozen=True, kw_only=True):
     """The access report (GDPR 15): all data that the gates have about a number, for one controller.
 
     - `restricted` contains ledger entries that are no longer used and are kept only for legal claims.
+    - `retired_months` (`YYYY-MM`) are the months whose decisions are left out, because their keys were destroyed. Decisions
+      under a legal hold are included.
     - `days_of_storage` is the retention period of each kind of data, in days from the end of its use.
     - `missing` contains each gate that did not respond, with the reason. Data that only these gates have is not in the
       report.
@@ -85,6 +87,7 @@ class Report(Struct, frozen=True, kw_only=True):
     lists: list[OnList]
     registries: list[FromRegistry]
     decisions: list[DecisionLine]
+    retired_months: list[str]
     lookups: list[Seen]
     requests: list[CaseInfo]
     days_of_storage: dict[str, int]

@@ -262,6 +262,10 @@ async def test_nothing_is_erased_while_holds_are_unreadable(gate: World) -> None
     (gate.app.config.data / "holds.json").write_text("{")
     response = await gate.post(f"/v1/subjects/{PERSON}/erasure", {"request": name}, 503)
     assert response["error"]["code"] == "store.unavailable"
+    # The report would lack decisions under a hold.
+    response = await gate.get(f"/v1/subjects/{PERSON}?purpose=case%207", 503)
+    assert response["error"]["code"] == "store.unavailable"
+    (gate.app.config.data / "holds.json").unlink()
     assert [entry["kind"] for entry in (await report(gate))["ledger"]] == ["consent", "revoked"], (
         "the suppression comes first"
     )

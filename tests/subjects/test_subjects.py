@@ -1,5 +1,6 @@
 """The rights of data subjects, exercised over HTTP against a running gate."""
 
+import asyncio
 import re
 import shutil
 from collections.abc import AsyncIterator
@@ -10,10 +11,15 @@ from urllib.parse import quote
 
 import msgspec
 import pytest
+from typer.testing import CliRunner
 
+from dialgate.audit.key_retirement import retire
+from dialgate.audit.legal_holds import Holds
 from dialgate.config import loader
 from dialgate.core.model import DAY, HOUR
 from dialgate.core.periods import add_months
+from dialgate.crypto.keys import Keys
+from dialgate.interfaces.cli import main
 from dialgate.ledger.registrar import Registrar
 from dialgate.ledger.schemas import ConsentRequest
 from dialgate.store.watermark import LedgerWatermark
@@ -187,6 +193,25 @@ async def test_page_names_controller_and_officer_and_translates_values(
     # Only a word that is wider than a column may be broken.
     assert "a" * 64 in page
     assert re.findall(r'<span class="long">(.*?)</span>', page) == ["a" * 64]
+
+
+async def test_report_holds_decisions_under_a_hold_and_names_retired_months(gate: World) -> None:
+    held = await gate.post("/v1/check", CALL, 200)
+    config = gate.app.config
+    keys = Keys.open(config.data / "keys.json")
+    Holds(config.data, keys).add(CLEAR, at=world.NOW, by="dpo", reason="case 7")
+    gate.hand.at += 40 * DAY
+    recent = await gate.post("/v1/check", CALL, 200)
+    retire(config, keys, "2026-11")
+    response = await report(gate)
+    ids = [decision["id"] for decision in response["decisions"]]
+    assert ids == [recent["decision_id"], held["decision_id"]]
+    assert response["retired_months"] == ["2026-11"]
+    async with gate.client.get(f"/v1/subjects/{PERSON}?purpose=case%207&language=en") as answer:
+        assert "For November 2026 no answer is possible" in await answer.text()
+    options = ("--purpose", "case 7", "--config", str(gate.folder / "dialgate.yaml"))
+    shown = await asyncio.to_thread(CliRunner().invoke, main.app, ["subject", "show", CLEAR, *options])
+    assert "For November 2026 no answer is possible" in shown.output
 
 
 async def test_no_data_is_shown_without_a_purpose(gate: World) -> None:

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, TypeAlias, TypeVar, get_args
 import msgspec
 import typer
 
+from dialgate.audit import explanation
 from dialgate.cluster.personal_data import CaseInfo
 from dialgate.config.clients import Client, Scope
 from dialgate.config.configuration import Config
@@ -149,6 +150,8 @@ def _show(report: Report, *, as_json: bool) -> None:
             for decision in report.decisions
         ],
     )
+    for notice in explanation.notices("en", report.retired_months, {}, nothing=False):
+        typer.echo(notice)
     show_table(
         "Look-ups",
         ("at", "client", "what", "why"),

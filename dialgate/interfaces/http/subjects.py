@@ -149,6 +149,7 @@ _REPORT: Final = {
     "lists": [],
     "registries": [],
     "decisions": [],
+    "retired_months": [],
     "lookups": [{"at": AT_UTC, "client": "dpo", "what": "everything", "purpose": f"request {_ID}"}],
     "requests": [_CASE],
     "days_of_storage": {"consents": 1826},
