@@ -34,7 +34,7 @@ from dialgate.gate.upkeep import PATIENCE, Upkeep, stamper_of
 from dialgate.ledger.registrar import Registrar
 from dialgate.observability.metrics import Metrics
 from dialgate.runtime.background_work import BackgroundWork
-from dialgate.runtime.clock import Clock, ClockSteppedBack, wall_clock
+from dialgate.runtime.clock import TOLERANCE, Clock, ClockWrong, wall_clock
 from dialgate.runtime.instants import KeptInstants
 from dialgate.store import CallerIdProof, Shared, Store, factory
 from dialgate.subjects.rights import Subjects
@@ -85,7 +85,7 @@ class App:
         self.registrar.outcomes.elsewhere = self._find_call_on_peers
         self.refresh = self.registrar.activation.refresh = upkeep.refresh
         self.subjects = Subjects(self.registrar)
-        self.roster = Roster(store, metrics)
+        self.roster = Roster(store, metrics, clock)
         self._stops = StopRetries(config.data, keys, store, self._find_call_on_peers)
         self.gate = Gate(config, keys, store, self._recorder, upkeep, self._stops, clock)
         self._list_replication = ListReplication(
@@ -110,9 +110,9 @@ class App:
     ) -> "App":
         """Open every part and do the first upkeep round.
 
-        `steady` is the clock for durations, in seconds. `worker` selects the node's decision log. Raises
-        `KeysUnusable`, `StoreUnavailable`, `LogUnavailable` and `OSError`, because a gate that cannot record must
-        not start.
+        A shared store's clock is compared with `clock` if that is the wall clock. `steady` is the clock for
+        durations, in seconds. `worker` selects the node's decision log. Raises `KeysUnusable`, `StoreUnavailable`,
+        `LogUnavailable` and `OSError`, because a gate that cannot record must not start.
         """
         config.data.mkdir(mode=0o700, parents=True, exist_ok=True)
         content_store.keep(config.data / "kept", config)
@@ -148,7 +148,9 @@ class App:
             instants = KeptInstants(config.data)
             instants.advance(settled.latest)
             upkeep = Upkeep(config.data, store, log, checkpoints, Metrics(registry), folder)
-            app = cls(config, keys, store, log, upkeep, Clock(clock, instants.latest(), steady))
+            tolerance = TOLERANCE if isinstance(store, Shared) and clock is wall_clock else None
+            gate_clock = Clock(clock, instants.latest(), steady, tolerance)
+            app = cls(config, keys, store, log, upkeep, gate_clock)
             app.reload(config)
             app._stops.add(settled.unentered)
             app._unapplied, app._ended_logs = settled.unapplied, logs[:-1]
@@ -189,9 +191,11 @@ class App:
 
     async def tick(self, patience: float | None = PATIENCE) -> None:
         """Do one upkeep round. Wait up to `patience` seconds for each background task."""
+        presence = structs.replace(self._presence, at=self._clock.at_least(), laws=self.config.law_hash)
+        await self.roster.tick(presence, self.config)  # first, because it compares the clock
         try:
             now = self._clock()
-        except ClockSteppedBack as error:
+        except ClockWrong as error:
             self._upkeep.failed("clock", str(error))
             return
         await self._upkeep.round(now, patience)
@@ -201,8 +205,6 @@ class App:
                 self._upkeep.failed("store", self._recovering.problem)
         self._stops.look(now)
         self._upkeep.report("ledger", self._stops.problem)
-        presence = structs.replace(self._presence, at=now, laws=self.config.law_hash)
-        await self.roster.tick(presence, self.config)
         await self._observing.run(patience, now)
         if self._is_first_worker and self._upkeep.lacking is not None:
             self._list_replication.tick(self._upkeep.lacking, now)

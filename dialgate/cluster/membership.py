@@ -18,6 +18,7 @@ from dialgate import __version__
 from dialgate.config.configuration import Config
 from dialgate.core.model import SECOND, Instant
 from dialgate.observability.metrics import Metrics
+from dialgate.runtime.clock import Clock
 from dialgate.store import Members, Presence, Shared, Store, StoreUnavailable
 
 SILENT: Final = 15 * SECOND
@@ -121,12 +122,15 @@ def _describe(own: Presence, twin: Presence) -> str:
 
 
 class Roster:
-    """One gate's view of the gates that share its store. A gate with its own store leads every task."""
+    """One gate's view of the gates that share its store. A gate with its own store leads every task.
 
-    def __init__(self, store: Store, metrics: Metrics) -> None:
+    Each heartbeat also compares `clock` with the store's clock.
+    """
+
+    def __init__(self, store: Store, metrics: Metrics, clock: Clock) -> None:
         self._store = store if isinstance(store, Shared) else None
-        self._metrics = metrics
-        self._due: Instant = 0
+        self._metrics, self._clock = metrics, clock
+        self._beat_at: Instant = 0
         self._reported = 0  # replicas in excess of the `replicas` setting
         self._own: Presence | None = None
         self.problems: dict[str, str] = {}
@@ -138,12 +142,14 @@ class Roster:
         Does not raise, because the readiness check reports an unavailable store.
         """
         now = own.at
-        if self._store is None or now < self._due:
+        if self._store is None or abs(now - self._beat_at) < _BEAT:  # a corrected clock may step back
             return
-        self._due = now + _BEAT
+        self._beat_at = now
         own = self._own = structs.replace(own, config=shared_hash(config))
+        asked = self._clock.at_least()
         try:
             members = await self._store.members(own)
+            self._clock.compare(asked, members.at)
             self._report_replicas(await self._store.surplus_replicas())
         except StoreUnavailable:
             return

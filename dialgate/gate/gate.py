@@ -255,7 +255,7 @@ class Gate:
     async def simulate(self, call: Call, client: Client, at: Instant | None = None) -> Simulation:
         """Decide a call as of `at`, with the current attempts and ledger. The decision is not recorded or counted.
 
-        Raises `StoreUnavailable`, `ClockSteppedBack`.
+        Raises `StoreUnavailable`, `ClockWrong`.
         """
         question = self._gatherer.read(call, client)
         known = (await self._store.read(question.subjects)).known

@@ -32,11 +32,12 @@ class Members(Struct, frozen=True):
     """The gate processes that joined and have not left.
 
     `seen` maps each configuration (`config:HASH`), version (`version:V`) and gate (`node:NAME`) to the time
-    at which it was first seen.
+    at which it was first seen. `at` is the store's clock at the reading.
     """
 
     present: list[Presence]
     seen: dict[str, Instant]
+    at: Instant
 
     @property
     def gates(self) -> set[str]:

@@ -17,7 +17,7 @@ from dialgate.config import loader
 from dialgate.core.model import DAY, HOUR, MINUTE, SECOND, Instant
 from dialgate.crypto.keys import Keys
 from dialgate.interfaces.cli import main
-from dialgate.runtime.clock import wall_clock
+from dialgate.runtime.clock import Clock, ClockWrong, wall_clock
 from dialgate.runtime.instants import ClockUnconfirmed, KeptInstants
 from tests.support import world
 from tests.support.world import CLEAR, NOW, Hand, ask, codes, load_numbers
@@ -171,3 +171,25 @@ def test_the_commands_destroy_nothing_after_a_jump_until_it_is_confirmed(tmp_pat
     for words in (["retention"], ["log", "retire", "--yes"]):
         assert run(main.app, [*words, "--config", str(path)]).exit_code == 0
     assert len(keys.live()) == 1
+
+
+@pytest.mark.parametrize(
+    ("store_time", "problem"),
+    [
+        (NOW - 5_000, ""),
+        (NOW - 5_001, "5 s ahead of the store's"),
+        (NOW + 8_000, ""),  # the clock advanced by 3 s between request and answer
+        (NOW + 303_000, "300 s behind the store's, which shows 2026-11-24T09:05:03"),
+    ],
+)
+def test_a_clock_that_differs_from_the_stores_is_refused(store_time: Instant, problem: str) -> None:
+    clock = Clock(hand := Hand(NOW), tolerance=5 * SECOND)
+    with pytest.raises(ClockWrong, match="not been compared"):
+        clock()
+    hand.at += 3 * SECOND
+    clock.compare(NOW, store_time)
+    if problem:
+        with pytest.raises(ClockWrong, match=problem):
+            clock()
+        clock.compare(hand.at, hand.at)
+    assert clock() == hand.at

@@ -23,7 +23,7 @@ from dialgate.config import loader
 from dialgate.config.configuration import ConfigError
 from dialgate.config.listeners import FastAgi, Listen, Sip
 from dialgate.config.settings import SharedStore
-from dialgate.core.model import DAY, HOUR, Call, Result
+from dialgate.core.model import DAY, HOUR, MINUTE, Call, Result
 from dialgate.crypto.keys import KeysUnusable
 from dialgate.decision_log import verify
 from dialgate.gate.durable_note import NOTE_SECONDS
@@ -35,6 +35,7 @@ from dialgate.ledger.schemas import (
     RevocationRequest,
     WithdrawalRequest,
 )
+from dialgate.runtime.clock import wall_clock
 from dialgate.runtime.file_lock import hold_lock
 from dialgate.store import Position, Reservation, StoreUnavailable
 from dialgate.store.redis import RedisStore
@@ -258,6 +259,34 @@ async def open_second_gate(running: App, file: Path) -> None:
         await (await App.open(loader.load(file), registry=CollectorRegistry())).close()
     finally:
         at_work.cancel()
+
+
+async def test_a_gate_whose_clock_differs_from_the_servers_denies_until_it_is_corrected(
+    tmp_path: Path,
+) -> None:
+    store = {"url": redis_servers.alone(), "name": tmp_path.name, "patience": 5}
+    file = world.write_folder(tmp_path, store=store)
+    world.publish_answers(tmp_path / "data", {CLEAR: False}, wall_clock() - HOUR)
+    app = await App.open(loader.load(file), registry=CollectorRegistry())
+    assert app.status().ready
+    app._clock._read = lambda: wall_clock() + 5 * MINUTE
+    await app.tick()
+    assert (await ask(app)).reasons[0].code == "gate.unavailable"
+    assert "this node's clock is 300 s ahead of the store's" in app.status().problems["clock"]
+    app._clock._read = wall_clock
+    await app.tick(patience=None)
+    assert app.status().ready
+    assert (await ask(app)).reasons[0].code == "list.unknown"
+    await app.close()
+
+
+async def test_a_user_that_may_not_read_the_servers_clock_is_refused(tmp_path: Path) -> None:
+    process = redis_servers.start(tmp_path, unixsocket=str(tmp_path / "socket"))
+    ask_server(tmp_path, "ACL", "SETUSER", redis_servers.USER, "-time")
+    file = world.write_folder(tmp_path, store={"url": at(tmp_path)})
+    with pytest.raises(StoreUnavailable, match=r"no permissions to run the 'time' command; .*several-nodes"):
+        await App.open(loader.load(file), registry=CollectorRegistry())
+    redis_servers.kill(process)
 
 
 async def test_two_gates_with_the_same_name_or_log_do_not_run_at_once(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from typing import Any
 
 import msgspec
 
-from dialgate.core.model import Instant
+from dialgate.core.model import SECOND, Instant
 from dialgate.store import Members, Presence
 from dialgate.store.redis.commands import RedisCommands, encoded, pairs, texts
 
@@ -24,11 +24,13 @@ class RedisMembership(RedisCommands):
                 ("HSETNX", seen, f"node:{presence.gate}", presence.at),
                 ("HSET", nodes, presence.node, encoded(presence)),
             ]
-        *_, present, instants = await self.together([*commands, ("HGETALL", nodes), ("HGETALL", seen)])
+        commands += [("HGETALL", nodes), ("HGETALL", seen), ("TIME",)]
+        *_, present, instants, (seconds, micros) = await self.together(commands)
         presences = [_presence.decode(body) for body in pairs(present).values()]
         return Members(
             sorted(presences, key=lambda presence: presence.node),
             {name: int(at) for name, at in texts(instants).items()},
+            int(seconds) * SECOND + int(micros) // 1000,
         )
 
     async def dismiss(self, node: str) -> None:
