@@ -9,14 +9,17 @@ from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
 
+from msgspec import structs
+
 from dialgate.audit.legal_holds import HoldRefused
 from dialgate.audit.number_history import Inquiry
-from dialgate.cluster.personal_data import DecisionLine, FromRegistry, OnList, Why
+from dialgate.cluster.personal_data import DecisionLine, FromRegistry, OnList, Share, Why
 from dialgate.config.configuration import Config
 from dialgate.core.local_time import rfc3339
 from dialgate.core.model import Attempt, Result
 from dialgate.crypto.keys import Keys
 from dialgate.decision_log.records import Record
+from dialgate.ledger.schemas import HistoryEntry
 from dialgate.lists.number_set import DamagedFile, NumberSet
 from dialgate.lists.snapshot import Snapshot, SnapshotMissing
 from dialgate.store import CallList, StoreUnavailable
@@ -33,6 +36,25 @@ class Person(NamedTuple):
     @property
     def inquiry(self) -> Inquiry:
         return Inquiry(self.config.data, self.keys)
+
+
+def reported_wrong_at(history: Iterable[HistoryEntry]) -> str:
+    """Return the time of the last wrong-number report that is in force, or ""."""
+    entries = list(history)
+    lifted = {entry.details["of"] for entry in entries if entry.kind == "number_confirmed"}
+    reports = (entry.at for entry in entries if entry.kind == "wrong_number" and entry.seq not in lifted)
+    return max(reports, default="")
+
+
+def from_time(share: Share, start: str) -> Share:
+    """Return the part of `share` after `start`, with all call lists and registry answers."""
+    return structs.replace(
+        share,
+        restricted=[entry for entry in share.restricted if entry.at > start],
+        decisions=[decision for decision in share.decisions if decision.at > start],
+        lookups=[lookup for lookup in share.lookups if lookup.at > start],
+        requests=[case for case in share.requests if case.received_at > start],
+    )
 
 
 def records(person: Person) -> list[Record]:

@@ -141,6 +141,9 @@ def page(report: Report, language: Language) -> str:
     title = f"{say('title')} {report.controller_name}"
     nodes = ", ".join(sorted(report.missing))
     missing = f"<p><strong>{escape(say('missing'))} {escape(nodes)}.</strong></p>" if nodes else ""
+    if report.holder_changed_at:
+        changed_at = builder.instant(report.holder_changed_at)
+        missing += f"<p>{escape(say('holder_changed'))} {escape(changed_at)}.</p>"
     return (
         f'<!doctype html><html lang="{language}"><head><meta charset="utf-8">'
         f'<meta name="viewport" content="width=device-width"><title>{escape(title)}</title><style>{_STYLE}</style></head>'

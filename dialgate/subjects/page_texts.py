@@ -31,6 +31,10 @@ TEXTS: Final[dict[str, tuple[str, str]]] = {
         "Non è stato possibile consultare tutte le registrazioni. Questi sistemi non hanno risposto:",
         "Some records could not be searched. These systems did not respond:",
     ),
+    "holder_changed": (
+        "Il numero è stato segnalato come di un'altra persona: i dati precedenti non sono indicati. Data della segnalazione:",
+        "The number was reported as another person's: earlier data is left out. Date of the report:",
+    ),
     "nothing": ("Nessun dato.", "No data."),
     "decisions": ("Decisioni sulle chiamate", "Decisions on calls"),
     "ledger": (

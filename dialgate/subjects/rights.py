@@ -146,20 +146,23 @@ class Subjects:
     async def report(self, client: Client, controller: str, number: str, purpose: str) -> Report:
         """Return the access report (GDPR 15) with the data from all gates that share the store.
 
-        The report includes the decisions that can still be linked to the number.
+        The report includes the decisions that can still be linked to the number. Data from before a wrong-number report
+        may be about an earlier holder of the number, and is left out (GDPR 15(4)).
         """
         owner, e164 = await self.look_up(client, controller, number, "everything", purpose)
         peers, own = await asyncio.gather(
             self.peers.ask(FindPersonalData(owner, e164)), self.share(owner, e164)
         )
-        share = merge_shares([own, *peers.answers.values()])
+        history = await self._registrar.views.history(client, owner, e164)
+        start = inventory.reported_wrong_at(history)
+        share = inventory.from_time(merge_shares([own, *peers.answers.values()]), start)
         file = self.config.controllers[owner]
         return Report(
             number=e164,
             controller=owner,
             controller_name=file.name,
             made_at=rfc3339(self._clock()),
-            ledger=await self._registrar.views.history(client, owner, e164),
+            ledger=[entry for entry in history if entry.at >= start],
             restricted=[self._registrar.ids.with_entry_ids(entry) for entry in share.restricted],
             lists=share.lists,
             registries=share.registries,
@@ -176,6 +179,7 @@ class Subjects:
             requests=share.requests,
             days_of_storage=_days(self.config.storage(self._clock())),
             missing=peers.missing,
+            holder_changed_at=start,
             controller_contact=file.contact,
             officer=file.officer,
             zone=self.config.laws[file.country].zone,
@@ -200,12 +204,14 @@ class Subjects:
         )
 
     async def export_portable(self, client: Client, controller: str, number: str, purpose: str) -> Portable:
-        """Return the data that the data subject provided (GDPR 20)."""
+        """Return the data that the data subject provided (GDPR 20), from the last wrong-number report on."""
         owner, e164 = await self.look_up(client, controller, number, "portability", purpose)
-        entries = await self._registrar.views.history(client, owner, e164, tuple(bulk_import.KINDS))
+        entries = await self._registrar.views.history(client, owner, e164)
+        start = inventory.reported_wrong_at(entries)
         details: dict[str, list[dict[str, Any]]] = {kind: [] for kind in bulk_import.KINDS}
         for entry in entries:
-            details[entry.kind].append({"recorded_at": entry.at, **entry.details})
+            if entry.kind in details and entry.at > start:
+                details[entry.kind].append({"recorded_at": entry.at, **entry.details})
         return Portable(
             number=e164,
             controller=owner,

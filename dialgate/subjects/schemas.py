@@ -74,6 +74,8 @@ class Report(Struct, frozen=True, kw_only=True):
     - `days_of_storage` is the retention period of each kind of data, in days from the end of its use.
     - `missing` contains each gate that did not respond, with the reason. Data that only these gates have is not in the
       report.
+    - `holder_changed_at` is the time at which the number was reported as another person's, if the report is in force. Earlier
+      data may be about the previous holder and is left out.
     - `controller_contact` and `officer` come from the controller's file.
     - `zone` is the time zone of the controller's country. The page shows times in this zone.
     """
@@ -95,6 +97,7 @@ class Report(Struct, frozen=True, kw_only=True):
     controller_contact: str = ""
     officer: str = ""
     zone: str = "UTC"
+    holder_changed_at: OptionalTimestamp = ""
 
 
 class Portable(Struct, frozen=True, kw_only=True):

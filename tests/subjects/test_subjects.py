@@ -214,6 +214,33 @@ async def test_report_holds_decisions_under_a_hold_and_names_retired_months(gate
     assert "For November 2026 no answer is possible" in shown.output
 
 
+async def test_a_new_holder_gets_no_data_of_the_previous_one(gate: World) -> None:
+    await fill(gate)
+    await gate.get(f"/v1/consents?number={PERSON}&purpose=complaint")
+    await ask(gate, "access")
+    wrong = await gate.post("/v1/check", CALL, 200)
+    gate.hand.at += HOUR
+    outcome = {"decision_id": wrong["decision_id"], "outcome": "wrong_number"}
+    await gate.post("/v1/outcomes", outcome, 200)
+    gate.hand.at += HOUR
+    await gate.post("/v1/consents", {**CONSENT, "id": "new", "collected_at": "2026-11-24T11:30:00+01:00"})
+    response, path = await report(gate), f"/v1/subjects/{PERSON}/portability?purpose=case%207"
+    assert [entry["kind"] for entry in response["ledger"]] == ["wrong_number", "consent"]
+    assert response["holder_changed_at"] == "2026-11-24T10:00:00.000Z"
+    assert (response["decisions"], response["requests"]) == ([], [])
+    assert [lookup["what"] for lookup in response["lookups"]] == ["everything"]
+    portable = await gate.get(path)
+    assert [consent["id"] for consent in portable["consents"]] == ["new"]
+    assert (portable["contracts"], portable["call_requests"]) == ([], [])
+    async with gate.client.get(f"/v1/subjects/{PERSON}?purpose=case%207&language=en") as answer:
+        assert "left out. Date of the report: 24/11/2026 11:00 CET." in await answer.text()
+    seq = response["ledger"][0]["seq"]
+    await gate.post(f"/v1/wrong-numbers/{seq}/lift", {"ground": "error", "reason": "wrong button"})
+    response = await report(gate)
+    assert (response["holder_changed_at"], len(response["ledger"])) == ("", 6)
+    assert len((await gate.get(path))["contracts"]) == 1
+
+
 async def test_no_data_is_shown_without_a_purpose(gate: World) -> None:
     for path in (f"/v1/subjects/{PERSON}", f"/v1/revocations?number={PERSON}"):
         response = await gate.get(path, 400)

@@ -150,6 +150,11 @@ def _show(report: Report, *, as_json: bool) -> None:
             for decision in report.decisions
         ],
     )
+    if report.holder_changed_at:
+        typer.echo(
+            f"The number was reported as another person's at {report.holder_changed_at}. Earlier data may be about its"
+            " previous holder and is left out. If the report is wrong, lift it with `dialgate number confirm`."
+        )
     for notice in explanation.notices("en", report.retired_months, {}, nothing=False):
         typer.echo(notice)
     show_table(

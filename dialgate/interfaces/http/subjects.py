@@ -157,6 +157,7 @@ _REPORT: Final = {
     "controller_contact": "Via Esempio 1, 00100 Roma, privacy@acme.example",
     "officer": "Dott.ssa Maria Esempio, dpo@acme.example",
     "zone": "Europe/Rome",
+    "holder_changed_at": "",
 }
 _RECEIPT: Final = {"seq": 813, "at": AT_UTC}
 _ERASURE: Final = {
