@@ -34,6 +34,9 @@ AREAS = [
     ("+35312345678", ("Europe/Dublin",), ()),
     ("+353851234567", ("Europe/Dublin",), ()),
     ("+61292345678", ("Australia/Sydney",), ()),
+    ("+61740512345", ("Australia/Brisbane", "Australia/Sydney"), ()),  # Cairns
+    ("+61851205000", ("Australia/Perth",), ()),  # Port Hedland
+    ("+61851350000", ("Australia/Perth", "Indian/Christmas", "Indian/Cocos"), ()),
     ("+390612345678", ("Europe/Rome",), ()),
 ]
 
