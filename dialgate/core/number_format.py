@@ -1,4 +1,4 @@
-"""Error texts for a called number that is written in the wrong format.
+"""Patterns and error texts for a called number that is written in the wrong format.
 
 The number may be valid if it is written differently or parsed with a dial region. The texts contain no digits, so they
 can be logged. Never change a text, because old decision records contain the texts and are compared with
@@ -11,6 +11,17 @@ from typing import Final
 STRAY_SEPARATOR: Final = "has a separator that is not between digits, or brackets that do not pair"
 NO_COUNTRY_CODE: Final = "has no country code, and bare numbers are not accepted here"
 TWO_READINGS: Final = "can be read in more than one way; write it with a plus sign and the country code"
+OTHER_COUNTRY_CODE: Final = (
+    "is in a range that has another country code; write it with a plus sign and that country code"
+)
+# Ranges that a country dials as its own although they have another country code. `phonenumbers` accepts them under both.
+FOREIGN_RANGE: Final = re.compile(
+    # France: Réunion and Mayotte +262, Guadeloupe +590, Guyane +594, Martinique +596, Saint-Pierre-et-Miquelon +508.
+    # ARCEP 2018-0881, annex 1; its list of blocks (MAJNUM) gives 0261 and 09390 to 09394 to European France.
+    r"\+33(?:26[2389]|508|59[0468]|939[5-9]|947|976)"
+    # Ireland dials the landlines of Northern Ireland, +44 28, as 048 (ComReg, numbering conditions).
+    r"|\+35348"
+)
 # The first pattern that matches is reported.
 FOREIGN_MATTER: Final[tuple[tuple[re.Pattern[str], str], ...]] = tuple(
     (re.compile(pattern, re.ASCII | re.IGNORECASE), problem)
@@ -34,5 +45,11 @@ FOREIGN_MATTER: Final[tuple[tuple[re.Pattern[str], str], ...]] = tuple(
     )
 )
 PROBLEMS_OF_WRITING: Final = frozenset(
-    (*(problem for _, problem in FOREIGN_MATTER), STRAY_SEPARATOR, NO_COUNTRY_CODE, TWO_READINGS)
+    (
+        *(problem for _, problem in FOREIGN_MATTER),
+        STRAY_SEPARATOR,
+        NO_COUNTRY_CODE,
+        TWO_READINGS,
+        OTHER_COUNTRY_CODE,
+    )
 )

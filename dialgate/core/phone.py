@@ -27,9 +27,8 @@ from phonenumbers import (
 )
 from phonenumbers.phonemetadata import REGION_CODE_FOR_NON_GEO_ENTITY, PhoneNumberDesc
 
-from dialgate.core import phone_areas
+from dialgate.core import number_format, phone_areas
 from dialgate.core.model import CallerId, Kind
-from dialgate.core.number_format import FOREIGN_MATTER, NO_COUNTRY_CODE, STRAY_SEPARATOR, TWO_READINGS
 
 
 class NotANumber(ValueError):
@@ -153,7 +152,7 @@ def _slow(raw: str, home: str = "") -> Parsed:
             raise NotANumber(_why_not(written))
         return parsed
     if not home:
-        raise NotANumber(NO_COUNTRY_CODE)
+        raise NotANumber(number_format.NO_COUNTRY_CODE)
     return _only_reading(written, home)
 
 
@@ -163,12 +162,15 @@ def _only_reading(digits: str, home: str) -> Parsed:
     if not readings:
         raise NotANumber("is not a valid number, with or without a plus sign in front")
     if len(readings) > 1:
-        raise NotANumber(TWO_READINGS)
+        raise NotANumber(number_format.TWO_READINGS)
     return next(iter(readings.values()))
 
 
 def _exactly(e164: str) -> Parsed | None:
-    """Return the number, or None if it is invalid or `phonenumbers` would change a digit of it."""
+    """Return the number, or None if it is invalid or `phonenumbers` would change a digit of it.
+
+    Raises `NotANumber` if the number has another country code.
+    """
     try:
         number = phonenumbers.parse(e164)
     except NumberParseException:
@@ -177,6 +179,8 @@ def _exactly(e164: str) -> Parsed | None:
     kind = _KINDS.get(number_type)
     if kind is None or phonenumbers.format_number(number, PhoneNumberFormat.E164) != e164:
         return None
+    if number_format.FOREIGN_RANGE.match(e164):
+        raise NotANumber(number_format.OTHER_COUNTRY_CODE)
     if e164.startswith(_SAN_MARINO):
         return Parsed(e164, kind, "SM", _SAN_MARINO_ZONES)
     region = phonenumbers.region_code_for_number(number) or ""
@@ -230,11 +234,11 @@ _LENGTH_PROBLEMS: dict[int, str] = {
 
 
 def _undecorated(raw: str) -> str:
-    for pattern, problem in FOREIGN_MATTER:
+    for pattern, problem in number_format.FOREIGN_MATTER:
         if pattern.search(raw):
             raise NotANumber(problem)
     if not _WRITTEN.fullmatch(raw):
-        raise NotANumber(STRAY_SEPARATOR)
+        raise NotANumber(number_format.STRAY_SEPARATOR)
     return raw.translate(_SEPARATORS)
 
 

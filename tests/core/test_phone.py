@@ -40,6 +40,10 @@ READ: list[tuple[str, str, str, Kind, str, tuple[str, ...]]] = [
     ("020 7946 0000", "GB", "+442079460000", "fixed", "GB", ("Europe/London",)),
     # trap 28: overseas France under its own code
     ("+262692123456", "", "+262692123456", "mobile", "RE", ("Indian/Mayotte", "Indian/Reunion")),
+    ("+596596601234", "", "+596596601234", "fixed", "MQ", ("America/Martinique",)),
+    ("0261001234", "FR", "+33261001234", "fixed", "FR", ("Europe/Paris",)),
+    ("0939012345", "FR", "+33939012345", "voip", "FR", ("Europe/Paris",)),
+    ("+442890123456", "", "+442890123456", "fixed", "GB", ("Europe/London",)),
     # trap 29: enclaves that answer under +39
     ("+390549886377", "", "+390549886377", "fixed", "SM", SAN_MARINO),
     ("0549 886377", "IT", "+390549886377", "fixed", "SM", SAN_MARINO),
@@ -123,6 +127,17 @@ REFUSED = [
     ("10550612345678", "IT", "with or without a plus sign"),
     # trap 28: an overseas number does not belong to metropolitan France
     ("0692123456", "FR", "with or without a plus sign"),
+    # ranges of overseas France and Northern Ireland that phonenumbers also accepts as French and Irish numbers
+    *((national, "FR", "another country code") for national in (
+        "0596601234", "02 69 01 23 45", "0263123456", "0268812345", "0268912345", "0508411234", "0598712345",
+        "0598812345", "0598912345", "0939512345", "0939912345", "0947512345", "0976012345",
+    )),
+    ("+33596601234", "", "another country code"),
+    ("0033976012345", "", "another country code"),
+    ("33596601234", "US", "another country code"),
+    ("33596601234", "IT", "another country code"),
+    ("04890123456", "IE", "another country code"),
+    ("+3534890123456", "", "another country code"),
     # national forms that phonenumbers completes or rewrites by its own rules
     ("886377", "SM", "with or without a plus sign"),
     ("011 15-2345-6789", "AR", "with or without a plus sign"),
@@ -134,7 +149,7 @@ REFUSED = [
     ("+3906123456789012", "IT", "too many"),
     ("000612345678", "IT", "no country's calling code"),
     ("+390844123456", "IT", "numbering plan"),
-]
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(("raw", "home", "e164", "kind", "region", "zones"), READ)
