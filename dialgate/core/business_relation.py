@@ -2,10 +2,10 @@
 
 from datetime import date
 
-from dialgate.core import change_of_holder, periods
+from dialgate.core import periods
 from dialgate.core.law import Binding
 from dialgate.core.law_sections import Relation
-from dialgate.core.legal_basis import contracts, has_objected
+from dialgate.core.legal_basis import contracts, has_objected, holder_requests
 from dialgate.core.model import DAY, EPOCH, HOUR, Contract, Facts, Instant
 
 
@@ -22,12 +22,11 @@ def _is_related(section: Relation, facts: Facts) -> bool:
         return True
     if section.since not in {"inquiry", "interaction"}:
         return False
-    wrong = change_of_holder.changed_at(facts)
     return any(
-        wrong < asked.requested_at <= facts.at
+        asked.requested_at <= facts.at
         and (section.goods == "any" or asked.goods in {"", facts.campaign.goods})
         and _lasts(section, _first_day(asked.requested_at, facts), facts)
-        for asked in facts.known.requests
+        for asked in holder_requests(facts)
     )
 
 

@@ -46,18 +46,24 @@ def requests(facts: Facts, law: Binding) -> Iterator[CallRequest]:
     A request does not outlive a later revocation, even if a new consent lifted the revocation. A revocation in force is
     ignored here, because the rule about revocations denies the call.
     """
-    wrong = change_of_holder.changed_at(facts)
     stopped = max((revocation.at for revocation in _lifted_on_consent(facts)), default=-1)
-    for call_request in facts.known.requests:
+    for call_request in holder_requests(facts):
         if (
             stopped < call_request.requested_at
             and max(call_request.requested_at, call_request.begins)
             <= facts.at
             < request_ends(call_request, facts, law)
-            and (wrong < 0 or (call_request.proved and call_request.requested_at > wrong))
             and call_request.goods == facts.campaign.goods
             and not _is_used(facts, f"request:{call_request.id}")
         ):
+            yield call_request
+
+
+def holder_requests(facts: Facts) -> Iterator[CallRequest]:
+    """Yield the recorded call requests, except those made ineffective by a wrong-number report or disconnection."""
+    wrong = change_of_holder.changed_at(facts)
+    for call_request in facts.known.requests:
+        if wrong < 0 or (call_request.proved and call_request.requested_at > wrong):
             yield call_request
 
 
@@ -151,10 +157,8 @@ def find_change_of_holder(facts: Facts) -> Finding | None:
     return the later event.
     """
     known, changed = facts.known, change_of_holder.changed_at(facts)
-    closed = len(list(contracts(facts))) < len(known.contracts) or any(
-        not asked.proved or asked.requested_at <= changed for asked in known.requests
-    )
-    if changed < 0 or not closed:
+    effective = [*contracts(facts), *holder_requests(facts)]
+    if len(effective) == len(known.contracts) + len(known.requests):
         return None
     return "wrong_number" if change_of_holder.reported_wrong_at(facts) >= changed else "disconnection"
 
