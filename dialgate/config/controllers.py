@@ -10,6 +10,7 @@ from dialgate.config import yaml_file
 from dialgate.config.countries import explain_country
 from dialgate.config.fields import Name, Strict
 from dialgate.core import phone
+from dialgate.core.former_names import CurrentNames
 from dialgate.core.law import Law
 from dialgate.core.model import Callee, CallerId, CallType, Campaign, Controller, DialMode, Phrase, Purpose
 
@@ -22,7 +23,7 @@ class CampaignFile(Strict, frozen=True, kw_only=True):
     """A set of calls that a controller makes for one purpose and from the listed caller IDs."""
 
     id: Name
-    """Id that the dialer sends with each call. It must be unique among the campaigns of all controllers."""
+    """Id that the dialer sends with each call. It must be unique among the campaigns of all controllers. A revocation for an id that the controller no longer has applies to all of the controller's campaigns."""
     purpose: Purpose
     """Purpose of the campaign's calls."""
     trunk_country: str
@@ -32,7 +33,7 @@ class CampaignFile(Strict, frozen=True, kw_only=True):
     sector: str = ""
     """One of the `sectors` of a country file. In a country whose file does not list it, the rules for every sector apply. Required for sale and advertising, because calls of some sectors are banned. A contract permits only calls by campaigns in the contract's sector."""
     goods: str = ""
-    """What the campaign offers. Consents, contracts and call requests must use the same word."""
+    """What the campaign offers. Consents, contracts and call requests must use the same word. The withdrawal of a consent to goods that no campaign has any more applies to all goods."""
     call_type: CallType = "automated"
     """Type of the campaign's calls. A dialer may declare a stricter type for a single call, but not a less strict one."""
     callee: Callee = "consumer"
@@ -117,6 +118,7 @@ class Line(Struct, frozen=True, kw_only=True):
     home: str
     dial_region: str
     caller_ids: dict[str, CallerId]
+    names: CurrentNames = CurrentNames()  # of all the controller's campaigns
 
 
 def build_lines(
@@ -126,12 +128,13 @@ def build_lines(
     lines: dict[str, Line] = {}
     faults: list[str] = []
     for controller in controllers:
+        names = CurrentNames.of(controller.campaigns)
         for campaign in controller.campaigns:
             if campaign.id in lines:
                 faults.append(f"campaign {campaign.id}: is defined twice; give each campaign a unique id")
             found = [*_campaign_faults(campaign, laws), *_caller_id_faults(controller, campaign)]
             faults.extend(f"campaign {campaign.id}: {fault}" for fault in found)
-            lines[campaign.id] = _line(controller, campaign)
+            lines[campaign.id] = _line(controller, campaign, names)
     _mark_shared_caller_ids(lines.values())
     return lines, faults
 
@@ -146,7 +149,7 @@ def _mark_shared_caller_ids(lines: Collection[Line]) -> None:
             line.caller_ids[number] = structs.replace(shown, shared=len(presented[number]) > 1)
 
 
-def _line(controller: ControllerFile, campaign: CampaignFile) -> Line:
+def _line(controller: ControllerFile, campaign: CampaignFile, names: CurrentNames) -> Line:
     fields = {name: getattr(campaign, name) for name in Campaign.__struct_fields__ if hasattr(campaign, name)}
     return Line(
         campaign=Campaign(**fields),
@@ -161,6 +164,7 @@ def _line(controller: ControllerFile, campaign: CampaignFile) -> Line:
         home=controller.country,
         dial_region=campaign.dial_region,
         caller_ids={caller_id.number: caller_id for caller_id in _caller_ids(controller, campaign)},
+        names=names,
     )
 
 

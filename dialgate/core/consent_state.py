@@ -47,6 +47,7 @@ class Situation(Struct, frozen=True, kw_only=True):
     controller: Controller
     known: Known
     registries: tuple[RegistryAnswer, ...]
+    former_campaigns: tuple[str, ...] = ()
 
     def find_defect(self, consent: Consent, campaign: Campaign) -> Finding | None:
         """Return why a call in `campaign` cannot rely on the consent, or None if it can."""
@@ -60,6 +61,7 @@ class Situation(Struct, frozen=True, kw_only=True):
             caller_id=CallerId(number="", form="withheld"),
             known=self.known,
             registries=self.registries,
+            former_campaigns=self.former_campaigns,
         )
         return legal_basis.find_defect(consent, facts, self.law.binding(facts))
 

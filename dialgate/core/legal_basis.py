@@ -214,7 +214,11 @@ def find_defect(given: Consent, facts: Facts, law: Binding) -> Finding | None:
         return "age" if aged else "end"
     if lacking(given, law) is not None:
         return "incomplete"
-    if facts.call_type not in given.call_types or not _is_for(given, facts):
+    if (
+        facts.call_type not in given.call_types
+        or facts.campaign.purpose not in given.purposes
+        or not _covers_goods(given, facts)
+    ):
         return "scope"
     if facts.campaign.profiling and not given.profiling and _separate(law, "profiling"):
         return "profiling"
@@ -243,19 +247,26 @@ def _stopped_at(facts: Facts) -> Instant:
 
     A revocation entered by mistake does not count. Other lifted revocations do: earlier consents stay withdrawn.
     """
-    stops = (revocation.at for revocation in _revocations(facts) if revocation.lifted != "error")
+    stops = (revocation.at for revocation in revocations(facts) if revocation.lifted != "error")
     return max(stops, default=-1)
 
 
-def _revocations(facts: Facts) -> Iterator[Revocation]:
-    """Yield the revocations that concern this campaign, including those that were lifted."""
+def revocations(facts: Facts) -> Iterator[Revocation]:
+    """Yield the revocations that concern this campaign, including those that were lifted.
+
+    A revocation for a former campaign concerns every campaign, because the campaign may have a new id (GDPR art. 21(3)).
+    """
     for revocation in facts.known.revocations:
-        if revocation.scope != "campaign" or revocation.campaign == facts.campaign.id:
+        if (
+            revocation.scope != "campaign"
+            or revocation.campaign == facts.campaign.id
+            or revocation.campaign in facts.former_campaigns
+        ):
             yield revocation
 
 
 def _lifted_on_consent(facts: Facts) -> Iterator[Revocation]:
-    return (revocation for revocation in _revocations(facts) if revocation.lifted == "new_consent")
+    return (revocation for revocation in revocations(facts) if revocation.lifted == "new_consent")
 
 
 def has_objected(facts: Facts, law: Binding) -> bool:
@@ -271,8 +282,18 @@ def has_objected(facts: Facts, law: Binding) -> bool:
     if any(_lifted_on_consent(facts)):
         return True
     return any(section.withdrawal_objects for section in law.consents) and (
-        any(given.withdrawn_at and _is_for(given, facts) for given in known.consents)
-        or any(not made.purposes or _is_for(made, facts) for made in known.objections)
+        any(given.withdrawn_at and _objects(given, facts) for given in known.consents)
+        or any(not made.purposes or _objects(made, facts) for made in known.objections)
+    )
+
+
+def _objects(withdrawn: Consent | Objection, facts: Facts) -> bool:
+    """Return whether a withdrawn consent was for this call.
+
+    A consent to former goods counts for all goods, because the goods may have a new name (GDPR art. 21(3)).
+    """
+    return facts.campaign.purpose in withdrawn.purposes and (
+        _covers_goods(withdrawn, facts) or not set(withdrawn.goods).isdisjoint(facts.former_goods)
     )
 
 
@@ -326,10 +347,8 @@ def _meets(given: Consent, section: Consents) -> bool:
     return stated.issuperset(section.requires)
 
 
-def _is_for(given: Consent | Objection, facts: Facts) -> bool:
-    return facts.campaign.purpose in given.purposes and (
-        not given.goods or facts.campaign.goods in given.goods
-    )
+def _covers_goods(given: Consent | Objection, facts: Facts) -> bool:
+    return not given.goods or facts.campaign.goods in given.goods
 
 
 def _separate(law: Binding, use: Literal["profiling", "third_party"]) -> bool:

@@ -389,6 +389,8 @@ class Facts(Struct, frozen=True, kw_only=True, omit_defaults=True):
     places: tuple[Place, ...] = ()  # time zones that the number may be in
     listings: tuple[Listing, ...] = ()  # entries on call lists
     registries: tuple[RegistryAnswer, ...] = ()
+    former_campaigns: tuple[str, ...] = ()  # campaigns of revocations that the controller no longer has
+    former_goods: tuple[str, ...] = ()  # goods of withdrawn consents that none of its campaigns has any more
 
 
 # ---- decisions -------------------------------------------------------------------------------------------------------

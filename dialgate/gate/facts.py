@@ -43,7 +43,6 @@ from dialgate.lists.number_set import DamagedFile, NumberSet
 from dialgate.lists.snapshot import Snapshot
 from dialgate.store import CallerIdProof, CallList
 
-_REMEMBERED = 10_000
 _RAW_LENGTH = 64
 _log = structlog.get_logger(__name__)
 
@@ -127,8 +126,7 @@ class Gatherer:
     """
 
     def __init__(self, config: Config, keys: Keys) -> None:
-        self.config = config
-        self.keys = keys
+        self.config, self.keys = config, keys
         self._snapshot: Snapshot | None = None
         self._files: dict[tuple[str, str], _Files] = {}
         self._lists: Lists = {}
@@ -302,6 +300,8 @@ class Gatherer:
             places=tuple(self._day(zone, law, at).place for zone in zones),
             listings=file_facts.listings,
             registries=file_facts.registries,
+            former_campaigns=line.names.former_campaigns(known),
+            former_goods=line.names.former_goods(known),
         )
 
     def same_until(self, facts: Facts, law: Law) -> Instant:
@@ -329,8 +329,8 @@ class Gatherer:
         """Return the answers that the registries of `country` gave to a controller about a number."""
         if self._snapshot is None:
             return ()
-        snapshot, number = self._snapshot, int(e164)
-        return tuple(snapshot.answer(name, controller, number) for name in self._registries[country])
+        answer, number = self._snapshot.answer, int(e164)
+        return tuple(answer(name, controller, number) for name in self._registries[country])
 
     def files(self, question: Question) -> FileFacts:
         if not question.subjects:

@@ -8,6 +8,7 @@ from msgspec import structs
 from dialgate.config.clients import Client
 from dialgate.core import consent_state, ineffective_entries, local_time
 from dialgate.core.consent_state import ConsentState
+from dialgate.core.former_names import CurrentNames
 from dialgate.core.ledger_events import ConsentConfirmed, ConsentGiven, Entry, merge
 from dialgate.core.model import Consent, Controller, Instant, RegistryAnswer
 from dialgate.ledger.access import LedgerAccess
@@ -63,6 +64,7 @@ class LedgerViews:
             controller=lines[0].controller if lines else Controller(id=owner.id),
             known=known,
             registries=self.registry_answers(owner.country, owner.id, e164),
+            former_campaigns=CurrentNames.of(owner.campaigns).former_campaigns(known),
         )
         campaigns = [line.campaign for line in lines]
         return [

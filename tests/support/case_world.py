@@ -104,7 +104,7 @@ def prepare(place: int, case: Case) -> PreparedCase:
 def worlds(every: list[PreparedCase]) -> list[list[PreparedCase]]:
     """Group the cases that can share a gate, in time order, because a gate's clock never goes back.
 
-    Cases in a group have the same law, controller, campaign, caller ID and lists. A full registry list applies to every
+    Cases in a group have the same law, controller, campaign, former names, caller ID and lists. A full registry list applies to every
     number, so cases with such a list form separate groups.
     """
     together: defaultdict[bytes, list[PreparedCase]] = defaultdict(list)
@@ -112,14 +112,17 @@ def worlds(every: list[PreparedCase]) -> list[list[PreparedCase]]:
         facts = case.facts
         whole = any(answer.answer == "uncovered" for answer in facts.registries)
         draft = facts.number.problem if facts.number.kind != "invalid" else ""
-        key = (case.case.law, facts.controller, facts.campaign, facts.caller_id, facts.listings, whole, draft)
+        key = (
+            case.case.law, facts.controller, facts.campaign, facts.caller_id, facts.listings, whole, draft,
+            facts.former_campaigns, facts.former_goods,
+        )  # fmt: skip
         together[msgspec.json.encode(key)].append(case)
     return [sorted(group, key=lambda case: case.facts.at) for group in together.values()]
 
 
-def configure(folder: Path, of: PreparedCase) -> Config:
+def configure(folder: Path, group: list[PreparedCase]) -> Config:
     path = world.write_folder(folder)
-    facts, case = of.facts, of.case
+    facts, case = group[0].facts, group[0].case
     law = dict(casebook.case_law_data(case))
     law["traits"] = sorted({*law["traits"], *facts.controller.adheres_to, *facts.controller.traits})
     yaml_files.write(folder / "countries" / f"{case.country.lower()}.yaml", law)
@@ -134,8 +137,11 @@ def configure(folder: Path, of: PreparedCase) -> Config:
     campaign["id"] = campaign["id"] if campaign["known"] else "another"
     for gathered in ("known", "counts", "lifted_at"):
         del campaign[gathered]
+    others = [{**campaign, "id": f"other-{goods}", "goods": goods} for goods in other_goods(group)]
+    others += [{**campaign, "id": name} for name in other_campaigns(group) if name != campaign["id"]]
     controller = {
-        **structs.asdict(facts.controller), "name": "Acme", "country": case.country, "campaigns": [campaign],
+        **structs.asdict(facts.controller), "name": "Acme", "country": case.country,
+        "campaigns": [campaign, *others],
     }  # fmt: skip
     written = [controller]
     if facts.caller_id.shared:
@@ -144,6 +150,18 @@ def configure(folder: Path, of: PreparedCase) -> Config:
         path_of = folder / "controllers" / f"{content['id']}.yaml"
         yaml_files.write(path_of, msgspec.to_builtins(content))
     return loader.load(path)
+
+
+def other_campaigns(group: list[PreparedCase]) -> list[str]:
+    """Return the campaigns of revocations, except former ones."""
+    stops = {stop.campaign for case in group for stop in case.facts.known.revocations if stop.campaign}
+    return sorted(stops - {*group[0].facts.former_campaigns})
+
+
+def other_goods(group: list[PreparedCase]) -> list[str]:
+    """Return the goods of consents, except former ones."""
+    goods = {name for case in group for consent in case.facts.known.consents for name in consent.goods}
+    return sorted(goods - {*group[0].facts.former_goods})
 
 
 def publish_answers(config: Config, group: list[PreparedCase]) -> None:
@@ -290,7 +308,7 @@ def draft(controller: str, subject: bytes, event: Event, proof: str = "", at: In
 
 async def ask_group(folder: Path, group: list[PreparedCase]) -> Iterator[tuple[str, GateResult]]:
     """Run the calls of a group through one gate. Return the name, response and log record of each case."""
-    config = configure(folder, group[0])
+    config = configure(folder, group)
     publish_answers(config, group)
     await fill_store(config, group)
     hand = world.Hand(group[0].facts.at)
