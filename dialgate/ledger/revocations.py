@@ -3,7 +3,9 @@
 import asyncio
 import time
 from collections.abc import Callable
-from typing import IO
+from typing import IO, Final, TypeVar
+
+from msgspec import structs
 
 from dialgate.config.clients import Client
 from dialgate.config.controllers import ControllerFile
@@ -23,6 +25,11 @@ from dialgate.ledger.schemas import (
 from dialgate.lists import tabular
 from dialgate.lists.call_list import RowProblem
 
+_R = TypeVar("_R", RevocationRequest, RevocationsRequest)
+_WIDENED: Final = (
+    "The controller has no campaign with this id. The revocation applies to all campaigns of the controller."
+)
+
 
 class Revocations:
     def __init__(self, access: LedgerAccess) -> None:
@@ -33,7 +40,7 @@ class Revocations:
         """Write a revocation. Raises `Refused` and `StoreUnavailable`."""
         start = self.steady()
         controller = self._access.controller(client, ask.controller)
-        self._check_scope(client, ask, controller)
+        ask, widened = self._in_scope(client, ask, controller)
         now = self._access.clock()
         owner = "*" if ask.scope == "everyone" else controller.id
         number = self._access.number(ask.number, controller)
@@ -41,7 +48,7 @@ class Revocations:
         event = Revoked(at=self._access.past(ask.at, now, "at"), scope=ask.scope, campaign=_campaign(ask))
         receipt = await self._access.append(client, ask, owner, number, event, now)
         self._access.metrics.revocation_seconds.observe(self.steady() - start)
-        return receipt
+        return structs.replace(receipt, note=widened)
 
     async def revoke_all(
         self,
@@ -59,7 +66,7 @@ class Revocations:
         `StoreUnavailable`.
         """
         controller = self._access.controller(client, ask.controller)
-        self._check_scope(client, ask, controller)
+        ask, widened = self._in_scope(client, ask, controller)
         home, now = controller.dial_regions(), self._access.clock()
         try:
             table = tabular.read(file, home, hints)
@@ -90,11 +97,16 @@ class Revocations:
             refused=stops.problems,
             at=local_time.rfc3339(self._access.clock()),
             layout=table.layout,
+            note=widened,
         )
 
-    def _check_scope(
-        self, client: Client, ask: RevocationRequest | RevocationsRequest, controller: ControllerFile
-    ) -> None:
+    @staticmethod
+    def _in_scope(client: Client, ask: _R, controller: ControllerFile) -> tuple[_R, str]:
+        """Return the request, and a note if it now covers more than requested. Raises `Refused`.
+
+        A campaign that the controller does not have may have a new id. The person's objection is recorded for the whole
+        controller instead of being lost (GDPR art. 21(3)).
+        """
         if ask.scope == "everyone" and "admin" not in client.scopes:
             raise Refused(
                 "auth.scope",
@@ -103,10 +115,13 @@ class Revocations:
                 403,
             )
         known = {campaign.id for campaign in controller.campaigns}
-        if ask.scope == "campaign" and ask.campaign not in known:
+        if ask.scope != "campaign" or ask.campaign in known:
+            return ask, ""
+        if not ask.campaign:
             raise Refused(
                 "campaign.unknown", choose("Use a campaign of this controller", known), "campaign", 404
             )
+        return structs.replace(ask, scope="controller"), _WIDENED
 
     async def lift(self, client: Client, entry_id: int, ask: LiftRequest) -> Receipt:
         """Lift the revocation with this entry id or sequence number.

@@ -268,7 +268,8 @@ class ListRequest(Request, frozen=True, kw_only=True):
 class Receipt(Struct, frozen=True, omit_defaults=True):
     """The acknowledgement of ledger entry `seq`. The entry applies to every decision made after `at`.
 
-    If the entry is a legal basis that no call can use yet, `note` says why. Otherwise `note` is absent.
+    If the entry is a legal basis that no call can use yet, `note` says why. If a revocation covers more than requested,
+    `note` says so. Otherwise `note` is absent.
     """
 
     seq: int
@@ -293,6 +294,7 @@ class RevocationsReport(Struct, frozen=True, kw_only=True):
     refused: int
     at: Timestamp
     layout: Layout
+    note: str = ""
 
 
 class EntriesReport(Struct, frozen=True, kw_only=True):

@@ -64,6 +64,15 @@ async def test_number_with_a_revocation_of_this_scope_is_not_revoked_again(regis
     assert (again.revoked, again.known) == (1, 1)
 
 
+async def test_import_for_an_unknown_campaign_revokes_for_the_controller(registrar: Registrar) -> None:
+    renamed = RevocationsRequest(scope="campaign", campaign="acme-fibre-2025")
+    report = await registrar.revocations.revoke_all(DPO, renamed, BytesIO(FILE.encode()))
+    assert "applies to all campaigns of the controller" in report.note
+    entries = await registrar.access.store.since(0, 9)
+    scopes = [(item.event.scope, item.event.campaign) for item in entries if isinstance(item.event, Revoked)]
+    assert scopes == [("controller", "")] * report.revoked
+
+
 async def test_imported_revocation_remains_when_that_of_another_channel_is_lifted(
     registrar: Registrar,
 ) -> None:
@@ -154,7 +163,7 @@ async def test_file_of_5_gb_is_refused_at_once(registrar: Registrar, tmp_path: P
     ("ask", "scopes", "code"),
     [
         (RevocationsRequest(scope="everyone"), ("revoke",), "auth.scope"),
-        (RevocationsRequest(scope="campaign", campaign="another"), ("revoke",), "campaign.unknown"),
+        (RevocationsRequest(scope="campaign"), ("revoke",), "campaign.unknown"),
         (RevocationsRequest(controller="another"), ("revoke",), "controller.unknown"),
     ],
 )

@@ -7,7 +7,16 @@ import typer
 from typer.core import TyperGroup
 
 from dialgate.interfaces.cli.files import Column, Encoding, Reasons, Separator, Yes, import_file, show_import
-from dialgate.interfaces.cli.ledger_access import Actor, Channel, ControllerId, Proof, Time, note, request
+from dialgate.interfaces.cli.ledger_access import (
+    Actor,
+    Channel,
+    ControllerId,
+    Proof,
+    Time,
+    note,
+    request,
+    show_note,
+)
 from dialgate.interfaces.cli.options import (
     DEFAULT_CONFIG,
     AsJson,
@@ -159,3 +168,5 @@ def revoke_import(
         ),
     )
     show_import(report, "Revocations", _COUNTS, as_json=as_json)
+    if not as_json:
+        show_note(report.note)
