@@ -19,7 +19,7 @@ from dialgate.cluster.list_replication import ListReplication
 from dialgate.cluster.membership import Roster
 from dialgate.cluster.peer_questions import FindCall
 from dialgate.config import content_store
-from dialgate.config.configuration import Config
+from dialgate.config.configuration import Config, ConfigError, missing_controllers
 from dialgate.core import local_time
 from dialgate.core.faults import Unavailable
 from dialgate.core.model import HOUR, SECOND, Instant, OutcomeRecord
@@ -112,9 +112,12 @@ class App:
 
         A shared store's clock is compared with `clock` if that is the wall clock. `steady` is the clock for
         durations, in seconds. `worker` selects the node's decision log. Raises `KeysUnusable`, `StoreUnavailable`,
-        `LogUnavailable` and `OSError`, because a gate that cannot record must not start.
+        `LogUnavailable` and `OSError`, because a gate that cannot record must not start, and `ConfigError` if an
+        earlier controller is missing.
         """
         config.data.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if missing := missing_controllers(content_store.controllers(config.data / "kept"), config):
+            raise ConfigError(missing)
         content_store.keep(config.data / "kept", config)
         if config.settings.store is None:  # a shared store refuses a log that ends too early
             chains.begin_restored_log(config.data)

@@ -1,5 +1,6 @@
 """The complete, checked configuration of a gate."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from msgspec import Struct
@@ -77,6 +78,20 @@ class Config(Struct, frozen=True, kw_only=True):
 
     def campaigns_of(self, client: Client) -> list[str]:
         return [name for name, line in self.lines.items() if line.controller.id in client.controllers]
+
+
+def missing_controllers(earlier: Iterable[str], config: Config) -> list[str]:
+    """Return a problem for each earlier controller that is neither configured nor listed in `former_controllers`.
+
+    Revocations are stored under the controller's id. Under a new id they would bind no call (GDPR art. 21(3), L. 5/2018
+    art. 1 c. 11).
+    """
+    missing = {*earlier} - config.controllers.keys() - {*config.settings.former_controllers}
+    return [
+        f"{config.settings.controllers}: controller {name} is missing, so its revocations would bind no call. Restore its"
+        f" file with this `id`. If the controller makes no more calls, add {name} to `former_controllers`"
+        for name in sorted(missing)
+    ]
 
 
 def fixed_at_start(config: Config) -> dict[str, object]:

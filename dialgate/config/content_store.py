@@ -11,9 +11,11 @@ evidence up to version 1, the list contained the entries instead of their hashes
 """
 
 import os
+import re
 from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
+from typing import Final
 
 import msgspec
 import yaml
@@ -24,6 +26,9 @@ from dialgate.config.settings import Settings
 from dialgate.core.law import Law, parse_law
 from dialgate.core.law_sections import LawError
 from dialgate.runtime.atomic_write import write_file
+
+_CAMPAIGNS: Final = re.compile(rb"^campaigns:", re.MULTILINE)  # only a controller's file has them
+_CONTROLLER_ID: Final = re.compile(rb"^id:[ \t]*[\"']?([^\s\"'#]+)", re.MULTILINE)
 
 
 class NotKept(Exception):
@@ -87,6 +92,14 @@ def controller_of(raw: bytes) -> str:
     with suppress(yaml.YAMLError, UnicodeDecodeError, msgspec.ValidationError):
         return msgspec.convert(yaml.load(raw, Loader=yaml.CSafeLoader), _Owner).id
     return ""
+
+
+def controllers(folder: Path) -> set[str]:
+    """Return the ids of the controllers in all archived configurations. Raises `OSError`."""
+    # Parsing the files of several years as YAML would take a minute.
+    files = (path.read_bytes() for path in folder.iterdir()) if folder.exists() else ()
+    found = (_CONTROLLER_ID.search(raw) for raw in files if _CAMPAIGNS.search(raw))
+    return {match[1].decode("utf-8", "replace") for match in found if match}
 
 
 def owners(folder: Path, campaign: str) -> set[str]:

@@ -66,7 +66,7 @@ class ControllerFile(Strict, frozen=True, kw_only=True):
     """A controller (*titolare*), on whose behalf calls are made."""
 
     id: Name
-    """Stable id, to which registry answers, consents and lists belong."""
+    """Stable id. Revocations, consents, registry answers and lists are stored under it, so never change it: under a new id, people who told the caller to stop would be called again."""
     name: str
     """Name by which the public knows the controller."""
     country: str

@@ -46,6 +46,8 @@ class Settings(Strict, frozen=True, kw_only=True):
     """Countries whose law may decide even if its file is a `draft`, for example `[GB]`. Calls under the law of any other draft are denied with `law.draft`."""
     controllers: str = "controllers"
     """Folder with the controllers, one file for each."""
+    former_controllers: tuple[str, ...] = ()
+    """Ids of controllers that make no more calls and whose file is removed. A gate rejects a configuration in which any other earlier controller is missing, because a controller with a new id has none of the revocations made under the old one."""
     webhooks: str = "webhooks"
     """Folder with the webhook profiles, one file for each. The folder need not exist."""
     listen: Listen = Listen()

@@ -21,7 +21,7 @@ from msgspec import structs
 from dialgate import __version__
 from dialgate.config import content_store
 from dialgate.config.clients import Client
-from dialgate.config.configuration import Config, ConfigError, fixed_at_start
+from dialgate.config.configuration import Config, ConfigError, fixed_at_start, missing_controllers
 from dialgate.core import local_time
 from dialgate.core.decision import decide
 from dialgate.core.faults import Unavailable
@@ -308,17 +308,17 @@ class Gate:
     def reload(self, config: Config) -> None:
         """Apply a new configuration, starting with the next batch.
 
-        Raises `ConfigError` if a changed setting needs a restart, `OSError` if the configuration cannot be archived.
+        Raises `ConfigError` if a changed setting needs a restart or a controller is missing, `OSError` if the configuration cannot be archived.
         """
         old, new = fixed_at_start(self.config), fixed_at_start(config)
-        changes = [key for key in new if new[key] != old[key]]
-        if changes:
-            raise ConfigError(
-                [
-                    f"dialgate.yaml: `{key}` cannot be changed while the gate runs; restart it"
-                    for key in changes
-                ]
-            )
+        problems = [
+            f"dialgate.yaml: `{key}` cannot be changed while the gate runs; restart it"
+            for key in new
+            if new[key] != old[key]
+        ]
+        problems += missing_controllers(self.config.controllers, config)
+        if problems:
+            raise ConfigError(problems)
         content_store.keep(config.data / "kept", config)
         self.config = config
         self._verdicts.clear()  # decisions under the old configuration

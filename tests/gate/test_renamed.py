@@ -1,13 +1,17 @@
-"""Stops outlast the renaming of campaigns and goods in the configuration."""
+"""Stops outlast the renaming of campaigns, goods and controllers in the configuration."""
 
 from pathlib import Path
 from urllib.parse import quote
 
 import pytest
+from prometheus_client import CollectorRegistry
 
-from dialgate.config import loader
-from tests.support import world
-from tests.support.world import CALL, CLEAR, KEY, LIST, SCOPES, World
+from dialgate.app import App
+from dialgate.config import content_store, loader
+from dialgate.config.configuration import ConfigError
+from dialgate.interfaces.cli.config import check
+from tests.support import world, yaml_files
+from tests.support.world import CALL, CLEAR, KEY, LIST, NOW, SCOPES, World
 
 STOP = {"number": CLEAR, "scope": "campaign", "campaign": "acme-fibre"}
 CONSENT = {
@@ -73,3 +77,34 @@ async def test_withdrawal_for_renamed_goods_applies_to_the_new_goods(tmp_path: P
         await running.post("/v1/consents/withdraw", {"number": CLEAR, "id": "c1"})
         rename(running, "goods: broadband", "goods: fibre")
         assert await codes(running, "acme-fibre") == ["consent.withdrawn"]
+
+
+RENAMED = ("controllers/acme.yaml", "dialgate.yaml")
+MISSING = r"controller acme is missing.*add acme to `former_controllers`"
+
+
+async def test_reload_without_an_earlier_controller_is_rejected(tmp_path: Path) -> None:
+    async with world.running(tmp_path) as running:
+        await load_list(running, "acme-fibre")
+        allowed = await running.post("/v1/check", CALL, 200)
+        with pytest.raises(ConfigError, match=MISSING):
+            rename(running, "acme\n", "acme2\n", *RENAMED)
+        outcome = {"decision_id": allowed["decision_id"], "outcome": "opt_out"}
+        await running.post("/v1/outcomes", outcome, 200)
+        assert await codes(running, "acme-fibre") == ["revocation.revoked"]
+
+
+async def test_gate_does_not_start_without_an_earlier_controller(tmp_path: Path) -> None:
+    async with world.running(tmp_path) as running:
+        with pytest.raises(ConfigError, match=MISSING):
+            rename(running, "acme\n", "acme2\n", *RENAMED)
+    path = tmp_path / "dialgate.yaml"
+    with pytest.raises(ConfigError, match=MISSING):
+        await App.open(loader.load(path), registry=CollectorRegistry(), clock=world.Hand())
+    with pytest.raises(ConfigError, match=MISSING):
+        check(path, tmp_path / "registries.yaml", NOW)
+    assert content_store.controllers(tmp_path / "data" / "kept") == {"acme"}
+    yaml_files.write(path, yaml_files.read(path) | {"former_controllers": ["acme"]})
+    app = await App.open(loader.load(path), registry=CollectorRegistry(), clock=world.Hand())
+    await app.close()
+    assert content_store.controllers(tmp_path / "data" / "kept") == {"acme", "acme2"}

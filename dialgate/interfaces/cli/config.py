@@ -2,6 +2,7 @@
 
 import os
 import secrets
+from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
 from typing import Annotated
@@ -9,8 +10,8 @@ from typing import Annotated
 import typer
 
 import registry_sync.config
-from dialgate.config import advice, loader, warnings
-from dialgate.config.configuration import Config, ConfigError
+from dialgate.config import advice, content_store, loader, warnings
+from dialgate.config.configuration import Config, ConfigError, missing_controllers
 from dialgate.config.shipping import S3
 from dialgate.core.model import SECOND, Instant
 from dialgate.interfaces.cli.options import (
@@ -79,6 +80,9 @@ def check(path: Path, registries: Path, now: Instant, *, with_tls: bool = True) 
     config = loader.load(path)
     factory.redis(config)
     _require_extras(config)
+    with suppress(OSError):  # the data folder may be readable only for the gate
+        if missing := missing_controllers(content_store.controllers(config.data / "kept"), config):
+            raise ConfigError(missing)
     problems = [
         *warnings.warnings(config),
         *advice.warnings(config, registries, now),
