@@ -32,11 +32,15 @@ class CurrentNames(Struct, frozen=True):
 
     def former_campaigns(self, known: Known) -> tuple[str, ...]:
         """Return the campaigns of revocations that are not among the current ones."""
+        if not known.revocations:
+            return ()
         named = {stop.campaign for stop in known.revocations if stop.scope == "campaign"}
         return tuple(sorted(named - self.campaigns))
 
     def former_goods(self, known: Known) -> tuple[str, ...]:
         """Return the goods of withdrawn consents that are not among the current ones."""
+        if not (known.consents or known.objections):
+            return ()
         withdrawn = {goods for consent in known.consents if consent.withdrawn_at for goods in consent.goods}
         removed = {goods for objection in known.objections for goods in objection.goods}
         return tuple(sorted((withdrawn | removed) - self.goods))
