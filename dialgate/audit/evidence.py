@@ -9,7 +9,9 @@ the body as stored, so no byte can be changed or added. The body is a JSON objec
     decisions           for each decision: id, sequence number, sequence number of its grounds, and the called number in
                         clear text (null if the request did not contain the called number and the month's keys are
                         destroyed); the registry consultations and consents that the facts name, with receipt, artefact
-                        and hash, if still stored; the sequence numbers of the entries that report the call's outcome
+                        and hash, if still stored; for consents, only entries known to the decision, with the time of
+                        entry, including entries that an erasure restricted; the sequence numbers of the entries that
+                        report the call's outcome
     asked               for a request about numbers: each number with the ids of its decisions
     entries             decisions, grounds and outcome reports as stored in the log, each with the index of its
                         checkpoint and the Merkle path to that checkpoint's root (RFC 6962, 2.1.1)
@@ -61,6 +63,7 @@ from dialgate.decision_log.timestamps import timestamps
 from dialgate.lists.number_set import DamagedFile
 from dialgate.lists.snapshot import Consultation, Manifest, SnapshotMissing, read_manifest
 from dialgate.store import Ledger
+from dialgate.store.sqlite_subjects import SubjectStore
 
 FORMAT: Literal[2] = 2
 _NEVER: Instant = 1 << 62
@@ -71,6 +74,7 @@ class Consented(Struct, frozen=True, kw_only=True):
     text_version: str
     artefact: str
     artefact_sha256: str
+    recorded_at: Instant  # when the entry was written, by the gate's clock
 
 
 class Finding(Struct, frozen=True, kw_only=True):
@@ -224,7 +228,7 @@ async def _bundle(sources: Sources, decisions: Sequence[KnownDecision], request:
     used = [*proofs.used, *(checkpoint for _, other in elsewhere for checkpoint in other.used)]
     bundle = structs.replace(
         request,
-        decisions=[await _finding(sources, known, outcomes.get(known.record.id, [])) for known in decisions],
+        decisions=await _findings(sources, decisions, outcomes),
         entries=proofs.entries,
         checkpoints=proofs.checkpoints(),
         keys=_public_keys(sources.signer.public, used),
@@ -288,7 +292,21 @@ def _public_keys(public: Mapping[str, bytes], used: Iterable[StoredCheckpoint]) 
 # ---- what a record refers to -----------------------------------------------------------------------------------------
 
 
-async def _finding(sources: Sources, known: KnownDecision, outcomes: list[int]) -> Finding:
+async def _findings(
+    sources: Sources, decisions: Iterable[KnownDecision], outcomes: Mapping[str, list[int]]
+) -> list[Finding]:
+    subjects = SubjectStore.open(sources.data / "subjects.db")
+    try:
+        return [
+            await _finding(sources, subjects, known, outcomes.get(known.record.id, [])) for known in decisions
+        ]
+    finally:
+        await subjects.close()
+
+
+async def _finding(
+    sources: Sources, subjects: SubjectStore, known: KnownDecision, outcomes: list[int]
+) -> Finding:
     record, number = known.record, known.number
     with suppress(KeyRetired):
         number = number or sources.keys.month(record.at).called_number(record.sealed)
@@ -306,25 +324,34 @@ async def _finding(sources: Sources, known: KnownDecision, outcomes: list[int]) 
             )
             if consultation.id in ids
         ],
-        consents=[] if number is None else await _consents(sources, record, number),
+        consents=[] if number is None else await _consents(sources, subjects, record, number),
         outcomes=outcomes,
     )
 
 
-async def _consents(sources: Sources, record: Record, number: str) -> list[Consented]:
-    ids = {consent.id for consent in record.facts.known.consents}
+async def _consents(sources: Sources, subjects: SubjectStore, record: Record, number: str) -> list[Consented]:
+    """Return the consents that the record names, as recorded before the decision, oldest first.
+
+    These include entries that an erasure on this node restricted (GDPR art. 17(3)(e)).
+    """
+    known = record.facts.known
+    ids = {consent.id for consent in known.consents}
     if not ids:
         return []
-    history = await sources.store.history(sources.keys.subject(record.facts.controller.id, number))
+    subject = sources.keys.subject(record.facts.controller.id, number)
+    history = await sources.store.history(subject)
+    restricted = [row.unseal(sources.keys.ledger) for row in await subjects.restricted(subject)]
+    entries = {entry.seq: entry for entry in (*restricted, *history)}  # an interrupted erasure leaves both
     return [
         Consented(
             id=event.id,
             text_version=event.text_version,
             artefact=event.artefact,
             artefact_sha256=event.artefact_sha256,
+            recorded_at=entry.at,
         )
-        for event in (entry.event for entry in history)
-        if isinstance(event, ConsentGiven) and event.id in ids
+        for seq, entry in sorted(entries.items())
+        if seq <= known.seq and isinstance(event := entry.event, ConsentGiven) and event.id in ids
     ]
 
 

@@ -18,9 +18,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Self, TypeVar
 
+import msgspec
 from msgspec import Struct, structs
 
+from dialgate.core.ledger_events import Entry
 from dialgate.core.model import Instant
+from dialgate.crypto.keys import Sealer
 from dialgate.store import StoreUnavailable
 from dialgate.store.sqlite_connection import WAIT, Connection, open_file
 from dialgate.store.sqlite_tables import run_migrations, transaction
@@ -116,6 +119,14 @@ class Restricted(Struct, frozen=True):
     subject: bytes
     until: Instant
     body: bytes
+
+    @classmethod
+    def seal(cls, entry: Entry, until: Instant, sealer: Sealer, nonce: bytes) -> Self:
+        body = msgspec.json.encode(entry).decode()
+        return cls(entry.seq, entry.controller, entry.subject, until, sealer.seal(body, nonce))
+
+    def unseal(self, sealer: Sealer) -> Entry:
+        return msgspec.json.decode(sealer.unseal(self.body), type=Entry)
 
 
 class SubjectStore:

@@ -25,7 +25,7 @@ from dialgate.crypto.masking import Masker
 from dialgate.ledger.registrar import Registrar
 from dialgate.ledger.schemas import Receipt
 from dialgate.store import CallLists, Ledger
-from dialgate.store.sqlite_subjects import SubjectStore
+from dialgate.store.sqlite_subjects import Restricted, SubjectStore
 from dialgate.subjects import erasure
 from dialgate.subjects.deadlines import Deadlines
 from dialgate.subjects.list_removal import remove_from_lists
@@ -125,12 +125,13 @@ class ClusterErasure(Struct, kw_only=True, eq=False):
         days = self.registrar.config.storage(now).restricted_days
         erased, restricted = erasure.split_entries(entries, share.used, now, days, is_held=is_held)
         await self.file.restrict(
-            [erasure.seal(entry, until, self.keys.ledger, next(self.nonces)) for entry, until in restricted]
+            [
+                Restricted.seal(entry, until, self.keys.ledger, next(self.nonces))
+                for entry, until in restricted
+            ]
         )
         await self.store.remove([entry.seq for entry in (*erased, *(entry for entry, _ in restricted))])
-        before = [
-            (erasure.unseal(row, self.keys.ledger), row.until) for row in await self.file.restricted(subject)
-        ]
+        before = [(row.unseal(self.keys.ledger), row.until) for row in await self.file.restricted(subject)]
         seqs = {entry.seq for entry in entries}
         earlier = [(entry, until) for entry, until in before if entry.seq not in seqs and until > now]
         every = [*(entry for entry, _ in earlier), *entries]

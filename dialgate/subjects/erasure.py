@@ -13,20 +13,17 @@ from contextlib import closing
 from itertools import chain
 from pathlib import Path
 
-import msgspec
 from msgspec import structs
 
 from dialgate.cluster.personal_data import FromRegistry
 from dialgate.core.ledger_events import CallRequested, ConsentConfirmed, ConsentGiven, ContractMade, Entry
 from dialgate.core.local_time import rfc3339
 from dialgate.core.model import DAY, Attempt, Instant
-from dialgate.crypto.keys import Sealer
 from dialgate.decision_log.records import Record
 from dialgate.lists import call_list, number_set
 from dialgate.lists.number_set import DamagedFile, NumberSet
 from dialgate.runtime.atomic_write import publish_file
 from dialgate.store import CallList
-from dialgate.store.sqlite_subjects import Restricted
 from dialgate.subjects.schemas import Erased
 
 _ERASED = ("no call that may have to be proved was based on it", "GDPR art. 17(1)(b)-(c)")
@@ -83,15 +80,6 @@ def split_entries(
             else:
                 erased.append(entry)
     return erased, restricted
-
-
-def seal(entry: Entry, until: Instant, sealer: Sealer, nonce: bytes) -> Restricted:
-    body = msgspec.json.encode(entry).decode()
-    return Restricted(entry.seq, entry.controller, entry.subject, until, sealer.seal(body, nonce))
-
-
-def unseal(row: Restricted, sealer: Sealer) -> Entry:
-    return msgspec.json.decode(sealer.unseal(row.body), type=Entry)
 
 
 def describe_entries(

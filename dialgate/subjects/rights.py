@@ -223,7 +223,7 @@ class Subjects:
         )
 
     async def _restricted(self, subject: bytes) -> list[Entry]:
-        return [erasure.unseal(row, self._keys.ledger) for row in await self._file.restricted(subject)]
+        return [row.unseal(self._keys.ledger) for row in await self._file.restricted(subject)]
 
     # ---- requests ----------------------------------------------------------------------------------------------------
 

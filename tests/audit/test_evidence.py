@@ -17,6 +17,7 @@ from hashlib import sha256
 from importlib.metadata import files
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import msgspec
 import pytest
@@ -28,7 +29,7 @@ from dialgate.audit import evidence
 from dialgate.audit.evidence import Sources
 from dialgate.audit.legal_holds import Holds
 from dialgate.config import content_store
-from dialgate.core.model import DAY
+from dialgate.core.model import DAY, HOUR
 from dialgate.crypto.keys import Keys
 from dialgate.crypto.log_signing import Signer, renew
 from dialgate.decision_log import DecisionLog, chains, last_checkpoint, make_checkpoint, segments
@@ -49,6 +50,7 @@ __all__ = ["authority"]
 
 VERIFIER = Path(verify_evidence.__file__)
 SHOWN = VERIFIER.read_bytes()
+MOBILE = "+393289876543"
 
 
 async def ask(world: World, **changes: str) -> dict[str, Any]:
@@ -104,21 +106,49 @@ async def test_deny_is_proved_with_law_receipt_and_reason(running: World) -> Non
     assert signed.startswith(f"signed by {next(iter(body['keys']))}")
 
 
+CONSENT = {
+    "number": CLEAR, "controller": "acme", "id": "c-1", "collected_at": "2026-11-23T10:00:00Z",
+    "purposes": ["sale"], "call_types": ["agent"], "artefact": "forms/c-1.pdf", "artefact_sha256": "ab" * 32,
+    "proof": "forms/c-1.pdf",
+}  # fmt: skip
+
+
+async def consents_of(world: World, decision: str) -> list[tuple[str, int]]:
+    (finding,) = body_of(await evidence_of(world, decision))["decisions"]
+    return [(consent["artefact"], consent["recorded_at"]) for consent in finding["consents"]]
+
+
 async def test_allow_is_proved_with_its_consent(running: World) -> None:
-    consent = {
-        "number": CLEAR, "controller": "acme", "id": "c-1", "collected_at": "2026-11-23T10:00:00Z",
-        "purposes": ["sale"], "call_types": ["agent"], "artefact": "forms/c-1.pdf", "artefact_sha256": "ab" * 32,
-        "proof": "forms/c-1.pdf",
-    }  # fmt: skip
-    async with running.client.post("/v1/consents", json=consent) as answer:
-        assert answer.status == 201, await answer.text()
+    await running.post("/v1/consents", CONSENT)
     response = await ask(running)
     await pass_checkpoint_interval(running)
     bundle = await evidence_of(running, response["decision_id"])
-    assert "allow" in verify(bundle)[0]
-    assert [
-        (item["artefact"], item["artefact_sha256"]) for item in body_of(bundle)["decisions"][0]["consents"]
-    ] == [("forms/c-1.pdf", "ab" * 32)]
+    (line, _) = verify(bundle)
+    assert "allow" in line
+    assert f"forms/c-1.pdf {'ab' * 32}, recorded 2026-11-24 09:00:00.000+00:00" in line
+    body = body_of(bundle)
+    del body["decisions"][0]["consents"][0]["recorded_at"]
+    (older, _) = verify(sign_as_forger(body))
+    assert older.endswith(f"forms/c-1.pdf {'ab' * 32}")
+
+
+async def test_consent_is_shown_as_it_was_at_the_call_even_after_an_erasure(tmp_path: Path) -> None:
+    clients = [world.client("tests", world.KEY, *world.SCOPES, "subjects")]
+    answers = {MOBILE: False}
+    async with world.running(tmp_path, clients=clients, answers=answers, answered_at=NOW - HOUR) as gate:
+        await gate.post("/v1/lists", {**world.LIST, "numbers": [MOBILE]})
+        await gate.app.tick()
+        await gate.post("/v1/consents", {**CONSENT, "number": MOBILE})
+        call = (await ask(gate, to=MOBILE))["decision_id"]
+        known = [("forms/c-1.pdf", NOW)]
+        gate.hand.at += DAY
+        await gate.post("/v1/consents", {**CONSENT, "number": MOBILE, "artefact": "later.pdf"})
+        await pass_checkpoint_interval(gate)
+        assert await consents_of(gate, call) == known
+        person = f"/v1/subjects/{quote(MOBILE)}"
+        case = await gate.post(f"{person}/requests", {"kind": "erasure", "identified": "code"})
+        await gate.post(f"{person}/erasure", {"request": case["id"]}, 200)
+        assert await consents_of(gate, call) == known
 
 
 async def test_list_of_numbers_includes_those_without_decisions(running: World) -> None:

@@ -238,6 +238,12 @@ def instant(at: int) -> str:
     return datetime.fromtimestamp(at / 1000, timezone.utc).isoformat(sep=" ", timespec="milliseconds")
 
 
+def recorded(consent: dict[str, Any]) -> str:
+    return (
+        f", recorded {instant(consent['recorded_at'])}" if "recorded_at" in consent else ""
+    )  # older bundles
+
+
 def describe(
     finding: dict[str, Any], decision: dict[str, Any], grounds: dict[str, Any], results: list[str]
 ) -> str:
@@ -250,7 +256,7 @@ def describe(
     caller = "an unassigned caller ID" if sealed else grounds["facts"]["caller_id"]["number"]
     receipts = [f"registry receipt {consultation['receipt']}" for consultation in finding["consultations"]]
     consents = [
-        f"consent {consent['id']}: {consent['artefact']} {consent['artefact_sha256']}"
+        f"consent {consent['id']}: {consent['artefact']} {consent['artefact_sha256']}{recorded(consent)}"
         for consent in finding["consents"]
     ]
     return "; ".join(
