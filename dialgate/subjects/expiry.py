@@ -6,7 +6,9 @@ and lists with a number under a legal hold are kept. This module does not change
 becomes unreadable when the keys of its month are destroyed.
 """
 
+from collections.abc import Iterable, Iterator
 from datetime import date, timedelta
+from itertools import pairwise
 from pathlib import Path
 
 from msgspec import Struct
@@ -21,6 +23,7 @@ from dialgate.core.ledger_events import (
     ContractEnded,
     ContractMade,
     Entry,
+    Event,
     fold,
 )
 from dialgate.core.local_time import day_in, rfc3339
@@ -95,7 +98,7 @@ class RetentionRun:
                 if self._may_reveal_end(entry, bounds):
                     ended += await self._find_ended(entry, bounds)
             for entry in ended:
-                counts[_KINDS[erasure.basis_of(entry).partition(":")[0]]] += 1
+                counts[_kind_of(erasure.basis_of(entry))] += 1
             if drop and ended:
                 await self._store.remove([entry.seq for entry in ended])
         return counts, requested_at
@@ -133,16 +136,33 @@ class RetentionRun:
         revealing = (entry.seq for entry in history if self._may_reveal_end(entry, bounds))
         if next(revealing, 0) != first.seq:  # 0: just erased
             return []
-        ended = self._ended(fold(history), first.controller, bounds)
+        ended = self._ended(history, first.controller, bounds)
         removed = [entry for entry in history if erasure.basis_of(entry) in ended]
         kept = [entry for entry in history if erasure.basis_of(entry) not in ended]
         # An end can be dated before the beginning. If only the end remained, it would not end the item if a client sent that
         # again. So such an item is kept.
-        ended &= self._ended(fold([*kept, *removed]), first.controller, bounds)
+        ended &= self._stated_ends(fold([*kept, *removed]), first.controller, bounds)
         return [entry for entry in removed if erasure.basis_of(entry) in ended]
 
-    def _ended(self, known: Known, controller: str, bounds: dict[str, Instant]) -> set[str]:
-        """Return the legal bases that ended before the time in `bounds`."""
+    def _ended(self, history: list[Entry], controller: str, bounds: dict[str, Instant]) -> set[str]:
+        """Return the legal bases on which no call can have been based since the time in `bounds`.
+
+        The end that the ledger states does not suffice. It may have been entered long after its date, and until then
+        calls may have been based on the item.
+        """
+        ended = self._stated_ends(fold(history), controller, bounds)
+        changes = list(_without_repeats(history)) if ended else []
+        for count, (entry, following) in enumerate(pairwise(changes), 1):
+            if entry.at < following.at:  # all entries of an import have the same time
+                former = changes[:count]
+                times = {kind: max(before, entry.at) for kind, before in bounds.items()}
+                over = self._stated_ends(fold(former), controller, times)
+                in_use = ended.intersection(map(erasure.basis_of, former)) - over
+                ended -= {basis for basis in in_use if bounds[_kind_of(basis)] <= following.at}
+        return ended
+
+    def _stated_ends(self, known: Known, controller: str, bounds: dict[str, Instant]) -> set[str]:
+        """Return the legal bases whose stated end is before the time in `bounds`."""
         ended = {
             f"consent:{consent.id}" for consent in known.consents if 0 < _end(consent) < bounds["consents"]
         }
@@ -177,6 +197,23 @@ class RetentionRun:
 
     def _is_evidence(self, file: Path) -> bool:
         return any(inventory.tag(file, number) >= 0 for number in self._holds.numbers)
+
+
+def _kind_of(basis: str) -> str:
+    return _KINDS[basis.partition(":")[0]]
+
+
+def _without_repeats(history: Iterable[Entry]) -> Iterator[Entry]:
+    """Yield the entries that differ from the previous entry of the same type and ID.
+
+    A client may send the same consents every night for years.
+    """
+    newest: dict[tuple[type[Event], str], Event] = {}
+    for entry in history:
+        key = type(entry.event), getattr(entry.event, "id", "")
+        if newest.get(key) != entry.event:
+            newest[key] = entry.event
+            yield entry
 
 
 def _end(consent: Consent) -> Instant:

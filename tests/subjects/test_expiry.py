@@ -183,6 +183,57 @@ async def test_term_of_an_imported_item_begins_at_its_own_end(
     assert (await kinds(gate))[0] == "consent"
 
 
+async def end_consent_late(gate: World) -> None:
+    await consent(gate, expires_at="2021-01-01T00:00:00Z")
+
+
+async def withdraw_consent_late(gate: World) -> None:
+    await gate.post("/v1/consents/withdraw", {"number": CLEAR, "id": "c", "at": when(NOW - 300 * DAY)})
+
+
+async def end_contract_late(gate: World) -> None:
+    await gate.post("/v1/contracts/end", {"number": CLEAR, "id": "c", "ends": "2015-06-30"})
+
+
+async def shorten_request_late(gate: World) -> None:
+    body = {"number": CLEAR, "id": "c", "requested_at": "2021-01-01T00:00:00Z"}
+    await gate.post("/v1/call-requests", {**body, "expires_at": "2021-02-01T00:00:00Z"})
+
+
+# The path of an item entered at NOW, the entry of its earlier end ten days later, its kind in the result, its retention in
+# days, and the number of entries removed.
+LATE_ENDS = [
+    ("consents", end_consent_late, "consents", 100, 4),
+    ("consents", withdraw_consent_late, "consents", 100, 1),
+    ("contracts", end_contract_late, "contracts", 200, 1),
+    ("call-requests", shorten_request_late, "call_requests", 300, 4),
+]
+
+
+@pytest.mark.parametrize(
+    ("path", "end", "kind", "days", "entries"), LATE_ENDS, ids=[row[1].__name__ for row in LATE_ENDS]
+)
+async def test_item_whose_end_is_entered_late_counts_as_in_use_until_then(
+    gate: World, path: str, end: Any, kind: str, days: int, entries: int
+) -> None:
+    """GDPR art. 7(1): until its end is entered, the gate may allow calls on the item, and must be able to prove them."""
+    common = {"number": CLEAR, "id": "c"}
+    bodies: dict[str, dict[str, Any]] = {
+        "consents": {"collected_at": "2020-01-01T00:00:00Z", "purposes": ["sale"], "call_types": ["agent"]},
+        "contracts": {"starts": "2012-01-01"},
+        "call-requests": {"requested_at": "2021-01-01T00:00:00Z", "expires_at": when(NOW + 900 * DAY)},
+    }
+    await gate.post(f"/v1/{path}", {**common, **bodies[path]})
+    gate.hand.at = late = NOW + 10 * DAY
+    await end(gate)
+    gate.hand.at += 5 * DAY
+    if entries > 1:  # sending the ended item again does not extend its term
+        for _ in range(2):
+            await end(gate)
+    assert await counts(gate, late + days * DAY, drop=True) == {}
+    assert await counts(gate, late + days * DAY + 1, drop=True) == {kind: entries}
+
+
 async def test_law_extends_a_shorter_term(tmp_path: Path) -> None:
     rule = {
         "source": "s",
