@@ -625,5 +625,16 @@ async def test_commands_make_checkpoint_and_evidence(running: World, tmp_path: P
     assert refused.code == 2
     assert "line 2" in refused.err
     assert "87654321" not in refused.err
+    list_file.write_text(f"\n{CLEAR[:3]} {CLEAR[3:]}\n{CLEAR}\n")
+    assert run("evidence", "--numbers", list_file, "--out", bundle).code == 0
+    assert [asked["number"] for asked in body_of(bundle.read_bytes())["asked"]] == [CLEAR]
+    bundle.unlink()
+    list_file.write_text(
+        "+330612345678\n"
+    )  # the zero is not dialled from abroad, so no check accepts the number
+    refused = run("evidence", "--numbers", list_file, "--out", bundle)
+    assert (refused.code, bundle.exists()) == (2, False)
+    assert "line 1" in refused.err
+    assert "trunk zero" in refused.err
     assert run("evidence", "--out", bundle).code == 2
     assert run("evidence", "nothing-7", "--out", bundle).code == 1

@@ -2,7 +2,6 @@
 
 import asyncio
 import errno
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.resources import files
@@ -15,6 +14,7 @@ from dialgate import decision_log
 from dialgate.audit import evidence
 from dialgate.audit.legal_holds import HoldRefused
 from dialgate.config.configuration import Config
+from dialgate.core import phone
 from dialgate.core.decision_ids import log_of
 from dialgate.core.model import Instant
 from dialgate.crypto.keys import Keys
@@ -38,7 +38,6 @@ from dialgate.runtime.clock import wall_clock
 from dialgate.runtime.terminal import MISUSE, show_fields, show_json, utc
 from dialgate.store import factory
 
-_E164 = re.compile(r"\+[1-9][0-9]{3,14}")
 _VERIFIER = "verify_evidence.py"
 
 _NumbersFile: TypeAlias = Annotated[
@@ -204,12 +203,15 @@ def _workers_of(config: Config, decision: str) -> list[int]:
 
 def _numbers(path: Path) -> list[str]:
     """Read the numbers in a file. Raises `Failure` with the line number, but not the content, of an invalid line."""
-    lines = path.read_text("utf-8").split("\n")
-    for place, line in enumerate(lines, 1):
-        if line.strip() and not _E164.fullmatch(line.strip()):
-            problem = f"{path}, line {place}: not a number. Write it with country code and without spaces, for example +390612345678"
-            raise Failure("number.invalid", problem, status=MISUSE)
-    return list(dict.fromkeys(line.strip() for line in lines if line.strip()))
+    numbers: dict[str, None] = {}
+    for place, line in enumerate(path.read_text("utf-8").split("\n"), 1):
+        if written := line.strip():
+            try:
+                numbers[phone.parse(written).e164] = None
+            except phone.NotANumber as problem:
+                text = f"{path}, line {place}: the number {problem}. Write it in E.164, for example +390612345678."
+                raise Failure("number.invalid", text, status=MISUSE) from None
+    return list(numbers)
 
 
 def _keys(config: Config, worker: int) -> Keys:
