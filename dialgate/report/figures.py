@@ -19,7 +19,7 @@ from dialgate.core.ledger_events import Entry, Revoked
 from dialgate.core.model import Instant, Result
 from dialgate.crypto.keys import Keys
 from dialgate.decision_log.chains import Chains
-from dialgate.decision_log.records import Record
+from dialgate.decision_log.records import Record, position
 from dialgate.decision_log.span import Span
 from dialgate.lists.number_set import DamagedFile
 from dialgate.lists.snapshot import Consultation, SnapshotMissing, read_manifest
@@ -165,7 +165,7 @@ class _Tally:
         self.bases: Counter[str] = Counter()
         self.caller_ids: Counter[str] = Counter()
         self.laws: set[str] = set()
-        self.records: list[str] = []
+        self.ends: list[Record] = []  # the first and the last decision
         self._period = period
 
     def add(self, record: Record, result: Result) -> None:
@@ -173,7 +173,8 @@ class _Tally:
         self.calls[campaign, decision.allow] += 1
         self.slots[self._period.slot(record.at), decision.allow] += 1
         self.laws.add(f"{record.country} {record.law}")
-        self.records = [*self.records[:1], record.id]
+        ends = [*self.ends, record]
+        self.ends = [min(ends, key=position), max(ends, key=position)]
         if decision.allow:
             self.bases[decision.basis.partition(":")[0]] += 1
             self.caller_ids[record.facts.caller_id.number] += 1
@@ -215,7 +216,7 @@ async def gather(
         registries=tuple(_registries(config.data / "snapshots", controller, period)),
         stops=_stops(entries),
         ledger=dict(Counter(_kind(entry) for entry in entries).most_common()),
-        records=_outside_ids(config, controller, tuple(dict.fromkeys(tally.records))),
+        records=_outside_ids(config, controller, tuple(dict.fromkeys(record.id for record in tally.ends))),
         laws=tuple(sorted(tally.laws)),
     )
 

@@ -14,14 +14,19 @@ from typing import Any, cast
 import pytest
 from typer.testing import CliRunner
 
+from dialgate.config import loader
 from dialgate.core.model import DAY, HOUR, MINUTE
+from dialgate.crypto.keys import Keys
+from dialgate.decision_log import chains
 from dialgate.interfaces.cli import main
 from dialgate.report import month
 from dialgate.report.page import axis_end
 from dialgate.report.tables import words
 from dialgate.texts import LANGUAGES
 from tests.observability.test_metrics import check
-from tests.support.world import CLEAR, LISTED, NOW, World, load_list, running
+from tests.support import sample_log
+from tests.support.sample_log import SampleDecision
+from tests.support.world import CLEAR, LISTED, NOW, World, load_list, running, write_folder
 
 UNKNOWN = "+390612349912"
 
@@ -89,6 +94,20 @@ async def test_share_of_silent_calls_counts_each_call_in_which_an_agent_spoke(tm
             await world.post("/v1/outcomes", {"decision_id": call["decision_id"], "outcome": outcome}, 200)
     (row,) = (await figures(tmp_path / "dialgate.yaml", "--day", "2026-11-24"))["campaigns"]
     assert (row["answered"], row["abandoned"], row["abandoned_share"]) == (4, 1, 0.25)
+
+
+async def test_first_and_last_decision_are_those_of_all_workers(tmp_path: Path) -> None:
+    """Worker 1 decides at hours 2 and 3, worker 2 at hours 0 and 1."""
+    loaded = loader.load(write_folder(tmp_path))
+    loaded.data.mkdir()
+    logs = {}
+    for worker, hours in ((1, (2, 3)), (2, (0, 1))):
+        keys = Keys.open(loaded.data / "keys.json", worker)
+        logs[worker] = keys.log
+        decisions = [SampleDecision(CLEAR, NOW + hour * HOUR, allow=False) for hour in hours]
+        sample_log.write(chains.folder(loaded.data, worker), keys, decisions)
+    result = await figures(tmp_path / "dialgate.yaml", "--day", "2026-11-24")
+    assert result["records"] == [f"{logs[2]}-2", f"{logs[1]}-3"]
 
 
 async def test_call_after_local_midnight_counts_for_the_next_day(
