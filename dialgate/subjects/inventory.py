@@ -16,7 +16,7 @@ from dialgate.audit.number_history import Inquiry
 from dialgate.cluster.personal_data import DecisionLine, FromRegistry, OnList, Share, Why
 from dialgate.config.configuration import Config
 from dialgate.core.local_time import rfc3339
-from dialgate.core.model import Attempt, Result
+from dialgate.core.model import RESULT_RANK, Attempt, OutcomeRecord, Result
 from dialgate.crypto.keys import Keys
 from dialgate.decision_log.records import Record
 from dialgate.ledger.schemas import HistoryEntry
@@ -97,6 +97,18 @@ def _line(record: Record, result: Result | None) -> DecisionLine:
         asked_by=record.client,
         reasons=[Why(code=reason.code, law=reason.law, text=reason.text) for reason in decision.reasons],
     )
+
+
+def add_results(lines: Iterable[DecisionLine], reports: Iterable[OutcomeRecord]) -> list[DecisionLine]:
+    """Return the lines with the results in `reports`, which logs contain longer than the store keeps attempts.
+
+    If several results were reported for a call, the stricter one counts.
+    """
+    results: dict[str, Result] = {}
+    for report in reports:
+        ranked = results.get(report.decision, "pending"), report.result
+        results[report.decision] = max(ranked, key=RESULT_RANK.__getitem__)
+    return [structs.replace(line, result=results.get(line.id, line.result)) for line in lines]
 
 
 def on_lists(person: Person, records: list[CallList]) -> list[OnList]:

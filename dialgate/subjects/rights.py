@@ -7,6 +7,7 @@ data is shown.
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager, suppress
+from itertools import chain
 from typing import Any
 
 import msgspec
@@ -15,9 +16,9 @@ from msgspec import structs
 
 from dialgate.audit.legal_holds import Holds
 from dialgate.audit.lookups import Lookups
-from dialgate.cluster.peer_questions import FindPersonalData
+from dialgate.cluster.peer_questions import FindOutcomes, FindPersonalData
 from dialgate.cluster.peers import Peers
-from dialgate.cluster.personal_data import CaseInfo, Share, merge_shares
+from dialgate.cluster.personal_data import CaseInfo, DecisionLine, Share, merge_shares
 from dialgate.cluster.shared_holds import SharedHolds
 from dialgate.config.clients import Client
 from dialgate.config.configuration import Config
@@ -29,6 +30,7 @@ from dialgate.core.local_time import rfc3339
 from dialgate.core.model import DAY, HOUR, SECOND, Instant
 from dialgate.core.refusal import Refused
 from dialgate.core.request_deadlines import Answered
+from dialgate.decision_log.chains import Chains
 from dialgate.ledger import bulk_import
 from dialgate.ledger.registrar import Registrar
 from dialgate.ledger.schemas import LedgerRequest
@@ -156,6 +158,7 @@ class Subjects:
         history = await self._registrar.views.history(client, owner, e164)
         start = inventory.reported_wrong_at(history)
         share = inventory.from_time(merge_shares([own, *peers.answers.values()]), start)
+        decisions, unasked = await self._with_results(share.decisions)
         file = self.config.controllers[owner]
         return Report(
             number=e164,
@@ -172,18 +175,29 @@ class Subjects:
                     id=self._registrar.ids.outside(decision.id, owner),
                     reasons=self._registrar.ids.worded(decision.reasons),
                 )
-                for decision in share.decisions
+                for decision in decisions
             ],
             retired_months=share.retired_months,
             lookups=share.lookups,
             requests=share.requests,
             days_of_storage=_days(self.config.storage(self._clock())),
-            missing=peers.missing,
+            missing=peers.missing | unasked,
             holder_changed_at=start,
             controller_contact=file.contact,
             officer=file.officer,
             zone=self.config.laws[file.country].zone,
         )
+
+    async def _with_results(self, decisions: list[DecisionLine]) -> tuple[list[DecisionLine], dict[str, str]]:
+        """Add the results in the logs of all gates. Also return each gate that did not respond, with the reason."""
+        names = [decision.id for decision in decisions if decision.decision == "allow"]
+        if not names:
+            return decisions, {}
+        peers, own = await asyncio.gather(
+            self.peers.ask(FindOutcomes(names)),
+            asyncio.to_thread(lambda: list(Chains(self.config.data).reports(names))),
+        )
+        return inventory.add_results(decisions, chain(own, *peers.answers.values())), peers.missing
 
     async def share(self, controller: str, number: str) -> Share:
         """Return the data about a number (E.164) that only this gate has. Raises `StoreUnavailable`."""

@@ -28,7 +28,7 @@ from dialgate.cluster.shared_holds import SharedHolds
 from dialgate.config import loader
 from dialgate.config.configuration import ConfigError
 from dialgate.config.content_store import owners
-from dialgate.core.model import HOUR, MINUTE, SECOND
+from dialgate.core.model import DAY, HOUR, MINUTE, SECOND
 from dialgate.crypto.keys import Keys, nonces
 from dialgate.interfaces.cli.main import app
 from dialgate.runtime.clock import wall_clock
@@ -260,6 +260,18 @@ async def test_access_report_covers_every_gate(gates: list[World]) -> None:
     set_peer(milan, "rome", f"http://127.0.0.1:{free_port()}")
     async with milan.client.get(page) as answer:
         assert "non hanno risposto: rome." in await answer.text()
+
+
+async def test_access_report_holds_results_reported_to_another_gate(gates: list[World]) -> None:
+    rome, milan = gates
+    name = await call(rome)
+    await milan.post("/v1/outcomes", {"decision_id": name, "outcome": "answered"}, 200)
+    for gate in gates:
+        gate.hand.at += 120 * DAY
+        world.confirm_clock(gate.app.config.data, gate.hand.at)
+    await rome.app.subjects.retire(rome.hand.at, drop=True)
+    for gate in gates:
+        assert [decision["result"] for decision in (await report(gate))["decisions"]] == ["answered"]
 
 
 async def erase(gate: World) -> Any:

@@ -114,6 +114,16 @@ async def test_report_holds_all_data_and_look_ups(gate: World) -> None:
     assert response["days_of_storage"]["consents"] == 1826
 
 
+async def test_report_holds_results_older_than_the_attempts(gate: World) -> None:
+    allowed = await gate.post("/v1/check", CALL, 200)
+    for outcome in ("answered", "opt_out"):
+        await gate.post("/v1/outcomes", {"decision_id": allowed["decision_id"], "outcome": outcome}, 200)
+    gate.hand.at += 120 * DAY
+    world.confirm_clock(gate.app.config.data, gate.hand.at)
+    await gate.app.subjects.retire(gate.hand.at, drop=True)
+    assert [decision["result"] for decision in (await report(gate))["decisions"]] == ["opt_out"]
+
+
 @pytest.mark.parametrize(
     ("language", "headers", "words"),
     [
