@@ -141,7 +141,7 @@ class Notices:
 
 def behind(delivery: Delivery, head: int) -> int:
     """Return the number of ledger entries that have not been delivered to a webhook."""
-    return max(0, head - delivery.seq)
+    return max(0, head - delivery.seq) + len(delivery.rejected)
 
 
 def failing(delivery: Delivery, now: Instant) -> Instant:

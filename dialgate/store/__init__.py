@@ -16,7 +16,7 @@ from typing import Protocol
 from dialgate.store.attempts import Attempts, Position, Reservation
 from dialgate.store.call_lists import CallerIdProof, CallList, CallLists
 from dialgate.store.campaign_counts import CampaignCounts, HourCount, PauseLift
-from dialgate.store.deliveries import Deliveries, Delivery
+from dialgate.store.deliveries import Deliveries, Delivery, Rejection
 from dialgate.store.faults import StoreUnavailable, ledger_too_short, refuse_if_short
 from dialgate.store.ledger import Ledger
 from dialgate.store.membership import Members, Presence, Shared
@@ -37,6 +37,7 @@ __all__ = [
     "Position",
     "Presence",
     "Reading",
+    "Rejection",
     "Remembered",
     "Reservation",
     "Shared",

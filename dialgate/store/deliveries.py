@@ -7,6 +7,13 @@ from msgspec import Struct
 from dialgate.core.model import Instant
 
 
+class Rejection(Struct, frozen=True):
+    """A revocation whose number a dialer rejected at `since`. It is sent again while later revocations are delivered."""
+
+    seq: int
+    since: Instant
+
+
 class Delivery(Struct, frozen=True, kw_only=True):
     """The delivery state of one webhook.
 
@@ -23,6 +30,7 @@ class Delivery(Struct, frozen=True, kw_only=True):
     failing_since: Instant = 0
     dead: int = 0
     dead_after: int = 0
+    rejected: tuple[Rejection, ...] = ()
 
 
 class Deliveries(Protocol):

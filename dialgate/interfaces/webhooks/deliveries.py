@@ -3,12 +3,15 @@
 The store holds the position of each webhook in the ledger, so a restart loses nothing. A message may be delivered
 twice, with the same id. If a message cannot be delivered within the configured time, the delivery is abandoned and
 counted. The revocations in the message can still be read from the stream.
+
+A dialer gets one number in a message. If it rejects a number, later numbers are sent meanwhile. Many rejections mean
+that the dialer rejects every number, for example because of a changed password, so delivery then stops.
 """
 
 import asyncio
 from collections.abc import Callable
 from http import HTTPStatus
-from typing import Final
+from typing import Final, NamedTuple
 
 import aiohttp
 import msgspec
@@ -22,9 +25,10 @@ from dialgate.core.faults import Unavailable
 from dialgate.core.model import HOUR, SECOND, Instant
 from dialgate.ledger import dialer_dnc
 from dialgate.ledger.suppression_feed import Notice, Notices, behind, failing
-from dialgate.store import Delivery
+from dialgate.store import Delivery, Rejection
 
 _AT_ONCE: Final = 100  # maximum number of ledger entries in a message
+_MOST_REJECTED: Final = 100
 _LOOK_SECONDS: Final = 1.0
 _TIMEOUT: Final = aiohttp.ClientTimeout(total=10)
 _LONGEST_WAIT: Final = 300.0
@@ -36,6 +40,11 @@ class Message(Struct, frozen=True):
     """The JSON body of a message."""
 
     revocations: list[Notice]
+
+
+class _Problem(NamedTuple):
+    text: str
+    is_rejection: bool = False  # the dialer works, but did not add this number
 
 
 async def run(app: App, clock: Callable[[], Instant]) -> None:
@@ -74,6 +83,7 @@ class _Deliverer:
         self._state: Delivery | None = None
         self._notices: Notices = app.registrar.notices
         self._name = hook.settings.name
+        self._retries, self._retry_at = 0, 0.0  # of rejected numbers; the time of the event loop
 
     async def run(self) -> None:
         while True:
@@ -91,7 +101,11 @@ class _Deliverer:
         metrics, written = self._app.metrics, self._notices.written
         metrics.webhook_behind.labels(self._name).set(behind(state, await self._notices.head()))
         metrics.webhook_dead.labels(self._name).set(state.dead)
+        if state.rejected and asyncio.get_running_loop().time() >= self._retry_at:
+            state = await self._retry_rejected(state)
         batch, reached = await self._notices.after(state.seq, self._hook.settings.controllers, _AT_ONCE)
+        if batch and self._hook.settings.kind != "webhook":
+            batch, reached = batch[:1], batch[0].seq
         if not batch:
             # The position is not stored: reading these entries again after a restart is cheaper than a write.
             self._state = structs.replace(state, seq=reached)
@@ -100,36 +114,65 @@ class _Deliverer:
             return
         problem = await self._deliver(batch)
         metrics.webhook_messages.labels(self._name, "failed" if problem else "delivered").inc()
-        if problem:
-            await self._failed(state, reached, problem)
-        else:
-            await self._keep(structs.replace(state, seq=reached, tries=0, failing_since=0))
+        if problem and problem.is_rejection and len(state.rejected) < _MOST_REJECTED:
+            _log.warning("dialer rejected a number", webhook=self._name, problem=problem.text, seq=reached)
+            self._retries = 0
+            self._retry_at = asyncio.get_running_loop().time() + self._delay(0)
+            state = structs.replace(state, rejected=(*state.rejected, Rejection(reached, self._clock())))
+        elif problem:
+            await self._failed(state, reached, problem.text)
+            return
+        await self._keep(structs.replace(state, seq=reached, tries=0, failing_since=0))
+
+    async def _retry_rejected(self, state: Delivery) -> Delivery:
+        """Send rejected numbers again, and give up those that have been rejected for the configured time."""
+        kept, now = list(state.rejected), self._clock()
+        for rejection in state.rejected:
+            after = rejection.seq - 1
+            batch, _ = await self._notices.after(after, self._hook.settings.controllers, 1)
+            is_there = bool(batch) and batch[0].seq == rejection.seq
+            problem = await self._deliver(batch) if is_there else None
+            if problem and now - rejection.since < self._hook.settings.give_up_hours * HOUR:
+                if problem.is_rejection:
+                    continue
+                break  # the dialer does not respond
+            kept.remove(rejection)
+            if problem:
+                _log.error("webhook gave up", webhook=self._name, problem=problem.text, seq=rejection.seq)
+                state = structs.replace(state, dead=state.dead + 1, dead_after=after)
+        self._retries += 1
+        self._retry_at = asyncio.get_running_loop().time() + self._delay(self._retries)
+        state = structs.replace(state, rejected=tuple(kept))
+        await self._keep(state)
+        return state
+
+    def _delay(self, retries: int) -> float:
+        return min(_LONGEST_WAIT, self._hook.settings.retry_seconds * 2.0 ** min(retries, 30))
 
     async def _keep(self, state: Delivery) -> None:
         await self._notices.delivered(state)
         self._state = state
 
-    async def _deliver(self, batch: list[Notice]) -> str:
-        """Deliver a batch. Return the problem, or an empty string."""
+    async def _deliver(self, batch: list[Notice]) -> _Problem | None:
         try:
             if self._hook.settings.kind == "webhook":
                 return await self._post(batch)
-            for notice in batch:
-                problem = await self._add(notice) if notice.kind == "revoked" else ""
-                if problem:
-                    return problem
+            (notice,) = batch
+            return await self._add(notice) if notice.kind == "revoked" else None
         except (aiohttp.ClientError, TimeoutError) as error:
-            return type(error).__name__
-        return ""
+            return _Problem(type(error).__name__)
 
-    async def _add(self, notice: Notice) -> str:
+    async def _add(self, notice: Notice) -> _Problem | None:
         settings = self._hook.settings
         form = dialer_dnc.form(self._hook, notice.number, notice.campaign)
         async with self._session.post(settings.url, data=form, allow_redirects=False) as response:
             text = (await response.content.read(_RESPONSE_BYTES)).decode(errors="replace")
-            return dialer_dnc.problem(settings.kind, response.status, text)
+            if response.status != HTTPStatus.OK:
+                return _Problem(f"the dialer returned status {response.status}")
+            problem = dialer_dnc.problem(settings.kind, text)
+            return _Problem(problem, is_rejection=True) if problem else None
 
-    async def _post(self, batch: list[Notice]) -> str:
+    async def _post(self, batch: list[Notice]) -> _Problem | None:
         batch = list(map(self._app.registrar.ids.with_entry_ids, batch))
         body = msgspec.json.encode(Message(batch))
         name = f"{self._name}-{batch[0].seq}-{batch[-1].seq}"
@@ -139,7 +182,7 @@ class _Deliverer:
             self._hook.settings.url, data=body, headers=headers, allow_redirects=False
         ) as response:
             is_accepted = HTTPStatus.OK <= response.status < HTTPStatus.MULTIPLE_CHOICES
-            return "" if is_accepted else f"it responded with status {response.status}"
+            return None if is_accepted else _Problem(f"it responded with status {response.status}")
 
     async def _failed(self, state: Delivery, reached: int, problem: str) -> None:
         now = self._clock()
@@ -147,8 +190,9 @@ class _Deliverer:
         if failing(state, now) >= self._hook.settings.give_up_hours * HOUR:
             _log.error("webhook gave up", webhook=self._name, problem=problem, after=state.seq, up_to=reached)
             dead = state.dead + 1
-            await self._keep(Delivery(webhook=self._name, seq=reached, dead=dead, dead_after=state.seq))
+            fresh = structs.replace(state, seq=reached, tries=0, failing_since=0)
+            await self._keep(structs.replace(fresh, dead=dead, dead_after=state.seq))
             return
         _log.warning("webhook failed", webhook=self._name, problem=problem, tries=state.tries)
         await self._keep(state)
-        await asyncio.sleep(min(_LONGEST_WAIT, self._hook.settings.retry_seconds * 2 ** (state.tries - 1)))
+        await asyncio.sleep(self._delay(state.tries - 1))

@@ -178,11 +178,15 @@ class Receiver:
     def __init__(self) -> None:
         self.statuses: list[int] = []
         self.texts: list[str] = []
+        self.rejects = False
         self.got: asyncio.Queue[tuple[web.Request, bytes]] = asyncio.Queue()
 
     async def take(self, request: web.Request) -> web.Response:
         status = self.statuses.pop(0) if self.statuses else 204
-        await self.got.put((request, await request.read()))
+        body = await request.read()
+        await self.got.put((request, body))
+        if self.rejects:
+            return web.Response(text=INVALID if FOREIGN.encode() in body else ADDED)
         if self.texts:
             return web.Response(status=200, text=self.texts.pop(0))
         return web.Response(status=status, headers={"Location": "/elsewhere"} if status == 302 else None)
@@ -377,6 +381,63 @@ async def test_a_number_is_added_to_a_dialers_list_until_it_succeeds(
         assert receiver.got.empty(), "what is lifted stays on the dialer's list"
         assert running.sample("dialgate_webhook_dead_letters", webhook="crm") == 0
     assert "0612345678" not in "".join(capsys.readouterr())
+
+
+FOREIGN = "4930123456"
+VICIDIAL = {"kind": "vicidial", "user": "api", "cut": "39", "give_up_hours": 1}
+INVALID = f"ERROR: add_dnc_phone PHONE NUMBER IS NOT VALID - {FOREIGN}|SYSTEM_INTERNAL|api\n"
+ADDED = DIALERS["vicidial"][1]
+
+
+async def added_number(receiver: Receiver) -> str:
+    _, body = await asyncio.wait_for(receiver.got.get(), 10)
+    return dict(parse_qsl(body.decode()))["phone_number"]
+
+
+async def test_a_rejected_number_delays_no_other_and_is_given_up_alone(tmp_path: Path) -> None:
+    async with listening() as (receiver, url), telling(tmp_path, url, **VICIDIAL) as running:
+        receiver.rejects = True
+        await revoke(running, f"+{FOREIGN}")
+        await revoke(running, CLEAR)
+        numbers = [await added_number(receiver) for _ in range(3)]
+        assert sorted(numbers) == ["0612345678", FOREIGN, FOREIGN]
+        await until(lambda: running.sample("dialgate_webhook_behind", webhook="crm") == 1, running)
+        assert running.sample("dialgate_webhook_dead_letters", webhook="crm") == 0
+        running.hand.at += HOUR
+        await until(lambda: running.sample("dialgate_webhook_dead_letters", webhook="crm") == 1, running)
+        await until(lambda: running.sample("dialgate_webhook_behind", webhook="crm") == 0, running)
+        delivery = await running.app.registrar.notices.delivery("crm")
+        assert (delivery.seq, delivery.rejected, delivery.dead_after) == (2, (), 0)
+
+
+async def test_a_dialer_that_rejects_every_number_stops_the_delivery(tmp_path: Path) -> None:
+    async with listening() as (receiver, url), telling(tmp_path, url, **VICIDIAL) as running:
+        receiver.texts = [DIALERS["vicidial"][3]] * 9_999
+        for place in range(102):
+            await revoke(running, f"+390612340{place:03}")
+        labels = {"webhook": "crm", "result": "failed"}
+        await until(lambda: (running.sample("dialgate_webhook_messages_total", **labels) or 0) > 103, running)
+        delivery = await running.app.registrar.notices.delivery("crm")
+        assert (delivery.seq, len(delivery.rejected)) == (100, 100)
+        receiver.texts = [ADDED] * 9_999
+        await until(lambda: running.sample("dialgate_webhook_behind", webhook="crm") == 0, running)
+        delivery = await running.app.registrar.notices.delivery("crm")
+        assert (delivery.seq, delivery.rejected, delivery.dead) == (102, (), 0)
+
+
+async def test_a_rejected_number_is_kept_while_the_dialer_fails(tmp_path: Path) -> None:
+    async with listening() as (receiver, url), telling(tmp_path, url, **VICIDIAL) as running:
+        receiver.texts = [INVALID]
+        await revoke(running, f"+{FOREIGN}")
+        await added_number(receiver)
+        receiver.statuses = [503] * 5
+        await revoke(running, CLEAR)
+        for _ in range(5):
+            await added_number(receiver)
+        receiver.texts = [ADDED] * 9
+        await until(lambda: running.sample("dialgate_webhook_behind", webhook="crm") == 0, running)
+        delivery = await running.app.registrar.notices.delivery("crm")
+        assert (delivery.rejected, delivery.dead) == ((), 0)
 
 
 @pytest.mark.parametrize(
