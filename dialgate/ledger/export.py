@@ -13,7 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO, Final
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from dialgate.config.clients import Client
 from dialgate.core.ledger_events import Exported
@@ -26,6 +26,7 @@ from dialgate.ledger.scrub import AT_ONCE, Judge, Verdict
 from dialgate.lists import tabular
 from dialgate.lists.call_list import number_of, sha256_of
 
+_FEWEST: Final = 10  # numbers in a group of a shown preview
 COLUMNS: Final = ("verdict", "code", "valid_until", "not_before")
 # Cells that a spreadsheet would evaluate as formulas when it opens the file. A plain number is safe.
 _RISKY: Final = frozenset("=@+-\t\r")
@@ -192,3 +193,18 @@ async def preview(
         groups=tuple(Group(code, REASONS[code], count) for code, count in _codes(counts)),
         later=tuple(Later(when(at), count) for at, count in sorted(later.items())),
     )
+
+
+def merge_small_groups(preview: Preview) -> Preview:
+    """Merge results that fewer than 10 numbers have, including "callable", into one group without a code.
+
+    Otherwise a list of made-up numbers and one real number would reveal the verdict on that number.
+    """
+    few = sum(group.numbers for group in preview.groups if group.numbers < _FEWEST)
+    groups = [group for group in preview.groups if group.numbers >= _FEWEST]
+    can_call = preview.callable if preview.callable >= _FEWEST else 0
+    few += preview.callable - can_call
+    if few:
+        groups.append(Group("", "results with fewer than 10 numbers each", few))
+    later = tuple(time for time in preview.later if time.numbers >= _FEWEST)
+    return structs.replace(preview, callable=can_call, groups=tuple(groups), later=later)

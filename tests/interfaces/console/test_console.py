@@ -10,6 +10,7 @@ from itertools import product
 from pathlib import Path
 from string import Formatter
 from typing import Any, get_args
+from urllib.parse import quote
 
 import msgspec
 import pytest
@@ -46,6 +47,7 @@ from tests.support.console_world import (
     pause,
     running_console,
 )
+from tests.support.console_world import clients as console_clients
 from tests.support.paths import ROOT
 from tests.support.world import CALLER, CLEAR, LISTED, World
 
@@ -84,7 +86,8 @@ async def token(session: ClientSession, path: str = "/console/caller-ids") -> st
 
 
 async def send(session: ClientSession, path: str, status: int, **fields: str) -> str:
-    fields.setdefault("token", await token(session, "/console/try"))
+    if "token" not in fields:
+        fields["token"] = await token(session, "/console/try")
     async with session.post(path, data=fields, allow_redirects=False) as answer:
         assert answer.status == status, (path, answer.status, await answer.text())
         return await answer.text()
@@ -429,6 +432,39 @@ async def test_a_key_sees_only_its_own_controllers(gate: World) -> None:
             assert "acme" not in await get(session, path), path
         await send(session, "/console/lists/rome/preview", 404, campaign="acme-fibre")
         await send(session, "/console/revoke", 404, number=CLEAR, controller="acme")
+
+
+async def test_a_preview_of_a_small_list_counts_as_a_look_up_of_each_number(tmp_path: Path) -> None:
+    loader_key = world.client("loader", "key-loader", "lists", "revoke")
+    every = [*console_clients(), loader_key]
+    async with running_console(tmp_path, clients=every, limits={"lookups_an_hour": 2}) as gate:
+        for name, numbers in {"one": [LISTED], "three": [LISTED, *NUMBERS[:2]]}.items():
+            await gate.post("/v1/lists", {**world.LIST, "id": name, "numbers": numbers})
+        fields = {"campaign": "acme-fibre"}
+        async with browser(gate, "key-loader") as session:
+            fields["token"] = await token(session, "/console/lists")
+            assert "preview" not in await get(session, "/console/lists")
+            assert "registry.listed" not in await send(session, "/console/lists/one/preview", 403, **fields)
+        async with browser(gate, SUPERVISOR) as session:
+            fields["token"] = await token(session, "/console/lists")
+            assert "registry.listed" in await send(session, "/console/lists/one/preview", 200, **fields)
+            page_text = await send(session, "/console/lists/three/preview", 429, **fields)
+            assert "registry.listed" not in page_text
+        report = await gate.get(f"/v1/subjects/{quote(LISTED)}?purpose=case")
+        lookups = [(lookup["client"], lookup["what"]) for lookup in report["lookups"]]
+        assert ("supervisor-2", "simulation") in lookups
+
+
+async def test_a_preview_of_a_large_list_shows_no_small_group(gate: World) -> None:
+    unknown = [f"+390612344{at:03}" for at in range(60)]
+    await gate.post("/v1/lists", {**world.LIST, "id": "large", "numbers": [CLEAR, LISTED, *unknown]})
+    async with browser(gate, SUPERVISOR) as session:
+        page_text = await send(session, "/console/lists/large/preview", 200, campaign="acme-fibre")
+    assert "registry.unknown" in page_text
+    assert "registry.listed" not in page_text
+    assert "Results with fewer than 10 numbers each" in page_text
+    report = await gate.get(f"/v1/subjects/{quote(LISTED)}?purpose=case")
+    assert [lookup["what"] for lookup in report["lookups"]] == ["everything"]
 
 
 async def test_another_clients_check_of_a_campaign_is_not_shown_to_its_controller(gate: World) -> None:
