@@ -5,6 +5,7 @@ has a list's file, it denies calls from that list (`list.unknown`).
 """
 
 import asyncio
+import os
 import re
 import secrets
 import time
@@ -57,7 +58,9 @@ class ListReplication:
         self._due: Instant = 0
         self._lacking: Collection[str] = ()
         self._tries = 0
-        self._leftovers: dict[str, float] = {}  # file name to the time at which the file became a leftover
+        # File name and inode to the time at which the file became a leftover. A repeated load of the same numbers
+        # creates a file with the same name.
+        self._leftovers: dict[tuple[str, int], float] = {}
         self.part, self.grace = _PART, _GRACE
 
     def tick(self, lacking: Collection[str], now: Instant) -> None:
@@ -125,19 +128,24 @@ class ListReplication:
     def _delete_leftovers(self, lists: Iterable[CallList]) -> None:
         """Delete leftover files after the grace period.
 
+        A list file is a leftover if its list has a newer file here, or if its list is not recorded because the store
+        failed during the load. If the store has no lists at all, it may be the wrong store, so unrecorded files are kept.
         The period is measured with a monotonic clock, so that a time correction cannot make a new file look old.
         """
         newest = {f"{record.controller}.{record.id}": record.file for record in lists}
-        present = {path.name: path for path in self._folder.iterdir()} if self._folder.is_dir() else {}
+        present = (
+            {entry.name: entry.inode() for entry in os.scandir(self._folder)} if self._folder.is_dir() else {}
+        )
         now = time.monotonic()
         leftovers = {}
-        for name in present:
+        for name, inode in present.items():
             file = newest.get(name.removesuffix(".numbers").rpartition(".")[0], "")
-            if name.endswith(".new") or (file in present and file != name and name.endswith(".numbers")):
-                leftovers[name] = self._leftovers.get(name, now)
-        for name, since in leftovers.items():
+            is_unused = file in present if file else bool(newest)
+            if name.endswith(".new") or (name.endswith(".numbers") and name != file and is_unused):
+                leftovers[name, inode] = self._leftovers.get((name, inode), now)
+        for (name, _), since in leftovers.items():
             if now - since >= self.grace:
-                present[name].unlink(missing_ok=True)
+                (self._folder / name).unlink(missing_ok=True)
                 _log.info("leftover call list file deleted", file=name)
         self._leftovers = leftovers
 

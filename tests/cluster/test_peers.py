@@ -363,7 +363,7 @@ async def test_erasure_removes_the_number_from_every_gates_lists(gates: list[Wor
     ("name", "is_deleted"),
     [
         ("acme.rome.0123456789abcdef.numbers", True),
-        ("acme.other.0123456789abcdef.numbers", False),  # a list that is being loaded
+        ("acme.other.0123456789abcdef.numbers", True),  # the store failed during the load
         ("0123456789abcdef.new", True),
     ],
 )
@@ -381,6 +381,33 @@ async def test_leftover_file_is_deleted_after_the_grace_time(
     await replicate(rome)
     assert path.exists() is not is_deleted
     assert kept.exists()
+
+
+async def test_repeated_load_of_a_leftover_file_begins_a_new_grace_time(gates: list[World]) -> None:
+    rome = gates[0]
+    replication = rome.app._list_replication
+    leftover = rome.folder / "data" / "lists" / "acme.other.0123456789abcdef.numbers"
+    leftover.write_bytes(b"")
+    for is_loaded_again in (True, False):
+        await replicate(rome)
+        replication._leftovers = {key: since - 3600 for key, since in replication._leftovers.items()}
+        if is_loaded_again:
+            again = leftover.with_name("again")
+            again.write_bytes(b"")
+            again.replace(leftover)
+        await replicate(rome)
+        assert leftover.exists() is is_loaded_again
+
+
+async def test_list_files_are_kept_if_the_store_has_no_lists(tmp_path: Path) -> None:
+    async with world.running(tmp_path) as gate:
+        folder = tmp_path / "data" / "lists"
+        folder.mkdir(exist_ok=True)
+        file = folder / "acme.other.0123456789abcdef.numbers"
+        file.write_bytes(b"")
+        gate.app._list_replication.grace = 0
+        await replicate(gate)
+        assert file.exists()
 
 
 async def test_old_version_is_kept_until_the_new_one_is_here(gates: list[World]) -> None:
