@@ -101,14 +101,15 @@ class ReadListFile(Question[bytes], frozen=True, tag="list"):
     most: Annotated[int, Meta(ge=0)]
 
 
-class RemoveFromLists(Question[list[str]], frozen=True, tag="erase"):
+class RemoveFromLists(Question[list[str]], frozen=True, tag="erase", omit_defaults=True):
     """A request to remove a number (E.164) from the receiving gate's call lists, unless it is on hold.
 
-    The answer names the lists that contained it.
+    If `lists` names lists, the others keep the number. The answer names the lists that contained it.
     """
 
     controller: str
     number: str
+    lists: tuple[str, ...] = ()
 
 
 AnyQuestion: TypeAlias = (

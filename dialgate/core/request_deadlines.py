@@ -41,6 +41,7 @@ class Answered(Struct, frozen=True, kw_only=True, tag="answered"):
     what: str  # the action taken
     actor: str
     entries: tuple[int, ...] = ()  # the ledger entries written
+    lists: tuple[str, ...] = ()  # the call lists that keep the number until a legal hold is lifted
 
 
 class Refused(Struct, frozen=True, kw_only=True, tag="refused"):

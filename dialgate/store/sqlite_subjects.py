@@ -73,8 +73,8 @@ _OTHERS = """
         (SELECT max(at) AS at FROM lookup WHERE client = ? AND at > ? AND subject <> ? AND what <> ? GROUP BY subject)
 """
 _OLD_LOOKUPS = "FROM lookup WHERE at < ?"
-_OLD_REQUESTS = "FROM request WHERE id IN (SELECT id FROM request WHERE closes AND at < ?)"
-_OLD_RESTRICTED = "FROM restricted WHERE until < ?"
+_OLD_REQUESTS = "SELECT DISTINCT id, controller, subject FROM request WHERE id IN (SELECT id FROM request WHERE closes AND at < ?)"
+_OLD_RESTRICTED = "SELECT seq, controller, subject FROM restricted WHERE until < ?"
 
 
 class Lookup(Struct, frozen=True):
@@ -214,6 +214,13 @@ class SubjectStore:
     async def _events(self, where: str, *values: bytes | str | int) -> list[CaseEvent]:
         return await self._read(lambda db: [CaseEvent(*row) for row in db.execute(_EVENT + where, values)])
 
+    async def postponed_erasures(self) -> list[CaseEvent]:
+        """Return the last event of each request whose answer names call lists that still contain the number."""
+        last = "SELECT max(seq) FROM request GROUP BY id"
+        return await self._events(
+            f"WHERE seq IN ({last}) AND json_array_length(body, '$.lists') ORDER BY seq"
+        )
+
     # ---- restricted entries ------------------------------------------------------------------------------------------
 
     async def restrict(self, entries: Sequence[Restricted]) -> None:
@@ -241,27 +248,27 @@ class SubjectStore:
         """Count the expired rows of each kind, and delete them if `drop` is set.
 
         `lookups`, `requests` and `restricted` are times: older rows of that kind have expired. `stays` returns True if
-        the restricted entries of a controller and subject must be kept.
+        the requests and the restricted entries of a controller and subject must be kept.
         """
         kinds = {
-            "lookups": ("seq", _OLD_LOOKUPS, lookups),
-            "subject_requests": ("DISTINCT id", _OLD_REQUESTS, requests),
+            "subject_requests": (_OLD_REQUESTS, requests, "DELETE FROM request WHERE id = ?"),
+            "restricted": (_OLD_RESTRICTED, restricted, "DELETE FROM restricted WHERE seq = ?"),
         }
 
         def step(db: sqlite3.Connection) -> dict[str, int]:
             db.execute("PRAGMA secure_delete=ON")
             counts = {}
-            for kind, (column, where, bound) in kinds.items():
-                (counts[kind],) = db.execute(f"SELECT count({column}) {where}", (bound,)).fetchone()
-                if drop and counts[kind]:
-                    with transaction(db):
-                        db.execute(f"DELETE {where}", (bound,))
-            old = db.execute(f"SELECT seq, controller, subject {_OLD_RESTRICTED}", (restricted,)).fetchall()
-            expired = [(seq,) for seq, *owner in old if not stays(*owner)]
-            counts["restricted"] = len(expired)
-            if drop and expired:
+            (counts["lookups"],) = db.execute(f"SELECT count(seq) {_OLD_LOOKUPS}", (lookups,)).fetchone()
+            if drop and counts["lookups"]:
                 with transaction(db):
-                    db.executemany("DELETE FROM restricted WHERE seq = ?", expired)
+                    db.execute(f"DELETE {_OLD_LOOKUPS}", (lookups,))
+            for kind, (query, bound, delete) in kinds.items():
+                old = db.execute(query, (bound,)).fetchall()
+                expired = [(name,) for name, *owner in old if not stays(*owner)]
+                counts[kind] = len(expired)
+                if drop and expired:
+                    with transaction(db):
+                        db.executemany(delete, expired)
             return counts
 
         return await self._read(step)

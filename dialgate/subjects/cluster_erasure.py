@@ -11,6 +11,7 @@ from weakref import WeakValueDictionary
 
 from msgspec import Struct, field, structs
 
+from dialgate.audit.legal_holds import UnderHold
 from dialgate.cluster.peer_questions import FindPersonalData, RemoveFromLists
 from dialgate.cluster.peers import Peers
 from dialgate.cluster.personal_data import Share, merge_shares
@@ -24,7 +25,7 @@ from dialgate.crypto.keys import Keys, nonces
 from dialgate.crypto.masking import Masker
 from dialgate.ledger.registrar import Registrar
 from dialgate.ledger.schemas import Receipt
-from dialgate.store import CallLists, Ledger
+from dialgate.store import CallLists, Ledger, StoreUnavailable
 from dialgate.store.sqlite_subjects import Restricted, SubjectStore
 from dialgate.subjects import erasure
 from dialgate.subjects.deadlines import Deadlines
@@ -85,16 +86,33 @@ class ClusterErasure(Struct, kw_only=True, eq=False):
             items = erasure.describe_postponed(entries, lists, self._name_of, missing)
             return Erasure(request=ask.request, suppression=shown, items=items, missing=missing)
         if not is_held:
-            lists, missing = await self._remove_from_all_lists(controller, number)
+            lists, missing = await self._remove_from_all_lists(RemoveFromLists(controller, number))
         if missing:
             items = erasure.describe_postponed(entries, (), self._name_of, missing)
         else:
             items = await self._erase_entries(subject, entries, share, is_held=is_held)
         items += erasure.describe_files(lists, share.registries, len(share.decisions), is_held=is_held)
         if not missing:
-            answered = Answered(what=_summary(items), actor=ask.actor or client.name, entries=(receipt.seq,))
+            actor, kept = ask.actor or client.name, tuple(lists) if is_held else ()
+            answered = Answered(what=_summary(items), actor=actor, entries=(receipt.seq,), lists=kept)
             await self.deadlines.add_step(case, answered)
         return Erasure(request=ask.request, suppression=shown, items=items, missing=missing)
+
+    async def finish_postponed(self, holds: UnderHold) -> None:
+        """Remove numbers from the call lists that a legal hold kept during an erasure, if the hold was lifted.
+
+        Raises `StoreUnavailable` if a gate does not respond. The next call repeats the removal.
+        """
+        for event, lists in await self.deadlines.postponed_erasures():
+            if holds.concerns(event.controller, event.subject):
+                continue
+            number = self.keys.ledger.unseal(event.sealed)
+            question = RemoveFromLists(event.controller, number, lists)
+            names, missing = await self._remove_from_all_lists(question)
+            if missing:
+                raise StoreUnavailable(f"a postponed erasure needs these gates: {', '.join(sorted(missing))}")
+            what = f"removed from {len(names)} call lists after the legal hold was lifted"
+            await self.deadlines.add_step(event, Answered(what=what, actor="retention"))
 
     async def _suppress(self, draft: Draft, since: Instant) -> Receipt:
         """Append a suppression, unless one for the same request is already in force.
@@ -133,18 +151,20 @@ class ClusterErasure(Struct, kw_only=True, eq=False):
         await self.store.remove([entry.seq for entry in (*erased, *(entry for entry, _ in restricted))])
         before = [(row.unseal(self.keys.ledger), row.until) for row in await self.file.restricted(subject)]
         seqs = {entry.seq for entry in entries}
-        earlier = [(entry, until) for entry, until in before if entry.seq not in seqs and until > now]
+        earlier = [
+            (entry, until) for entry, until in before if entry.seq not in seqs and (is_held or until > now)
+        ]
         every = [*(entry for entry, _ in earlier), *entries]
         return erasure.describe_entries(every, [*earlier, *restricted], self._name_of, is_held=is_held)
 
-    async def _remove_from_all_lists(self, controller: str, number: str) -> tuple[list[str], dict[str, str]]:
+    async def _remove_from_all_lists(self, question: RemoveFromLists) -> tuple[list[str], dict[str, str]]:
         """Remove the number from the lists of all gates.
 
         Return the names of the lists that contained the number. Also return each gate that did not respond, with the
         reason.
         """
-        names = set(await self.remove_from_lists(controller, number))
-        peers = await self.peers.ask(RemoveFromLists(controller, number))
+        names = set(await self.remove_from_lists(question))
+        peers = await self.peers.ask(question)
         return sorted(names.union(*peers.answers.values())), peers.missing
 
     def _name_of(self, entry: Entry) -> str:
@@ -165,14 +185,20 @@ class ClusterErasure(Struct, kw_only=True, eq=False):
             sealed=self.keys.ledger.seal(number, next(self.nonces)),
         )
 
-    async def remove_from_lists(self, controller: str, number: str) -> list[str]:
+    async def remove_from_lists(self, question: RemoveFromLists) -> list[str]:
         """Remove the number from this gate's call lists, unless the number is under a legal hold on this gate.
 
         Return the names of the lists that contained the number.
         """
-        if number in (await self.holds.under()).numbers:
+        if question.number in (await self.holds.under()).numbers:
             return []
-        names = await remove_from_lists(self.store, self.registrar.config.data / "lists", controller, number)
+        names = await remove_from_lists(
+            self.store,
+            self.registrar.config.data / "lists",
+            question.controller,
+            question.number,
+            question.lists,
+        )
         if names:
             self.registrar.changed.set()
         return names

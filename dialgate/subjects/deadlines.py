@@ -14,7 +14,7 @@ from dialgate.core.local_time import rfc3339
 from dialgate.core.model import DAY, SECOND, Instant
 from dialgate.core.periods import add_months
 from dialgate.core.refusal import Refused
-from dialgate.core.request_deadlines import Case, Extended, RequestReceived, Step
+from dialgate.core.request_deadlines import Answered, Case, Extended, RequestReceived, Step
 from dialgate.crypto.keys import Keys, nonces
 from dialgate.crypto.masking import Masker, covered
 from dialgate.observability.metrics import Metrics
@@ -116,6 +116,12 @@ class Deadlines:
         if case.closed_at:
             raise _build_refusal("request")
         return events[0]
+
+    async def postponed_erasures(self) -> list[tuple[CaseEvent, tuple[str, ...]]]:
+        """Return the last event of each erasure that a legal hold postponed, and the call lists with the number."""
+        events = await self._file.postponed_erasures()
+        steps = ((event, _steps.decode(event.body)) for event in events)
+        return [(event, step.lists) for event, step in steps if isinstance(step, Answered)]
 
     async def open_cases(self, client: Client) -> list[CaseInfo]:
         """Return the open requests that this client may see, ordered by deadline."""

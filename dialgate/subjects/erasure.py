@@ -31,7 +31,10 @@ _PROOF = (
     "a call was based on it and may have to be proved",
     "GDPR art. 17(3)(e), 18(2); L. 689/1981 art. 28",
 )
-_HELD = ("kept as evidence under a legal hold, and not used for calls", "GDPR art. 17(3)(e), 18(2)")
+_HELD = (
+    "kept as evidence under a legal hold, and not used for calls; the daily retention run erases it after the hold is lifted",
+    "GDPR art. 17(3)(e), 18(2)",
+)
 _POSTPONED = "these gates could not be asked whether it is evidence: {nodes}. Repeat the request; the number is already suppressed"
 _FORBIDS = ("it blocks calls that would be permitted without it", "GDPR art. 17(3)(b), 21(3)")
 
@@ -66,16 +69,16 @@ def split_entries(
 ) -> tuple[list[Entry], list[tuple[Entry, Instant]]]:
     """Split the entries that permit calls into those to erase and those to restrict.
 
-    Each restricted entry is returned with the time until which it is kept. Under a legal hold (`is_held`) no
-    entry is erased.
+    Each restricted entry is returned with the time until which it is kept, or 0 if no call was based on it. Under a
+    legal hold (`is_held`) no entry is erased. The hold itself adds no time, because its end is not known.
     """
     erased: list[Entry] = []
     restricted: list[tuple[Entry, Instant]] = []
     for entry in entries:
         if basis := basis_of(entry):
-            last = max(used.get(basis, 0), now if is_held else 0)
+            last = used.get(basis, 0)
             until = last + days * DAY if last else 0
-            if until > now:
+            if is_held or until > now:
                 restricted.append((entry, until))
             else:
                 erased.append(entry)
@@ -99,7 +102,7 @@ def describe_entries(
             items.append(Erased(what=kind, name=name, done="kept", why=_FORBIDS[0], law=_FORBIDS[1]))
         elif entry.seq in ends:
             why, law = _HELD if is_held else _PROOF
-            until = rfc3339(ends[entry.seq])
+            until = rfc3339(ends[entry.seq]) if ends[entry.seq] else ""
             items.append(Erased(what=kind, name=name, done="restricted", why=why, law=law, until=until))
         else:
             items.append(Erased(what=kind, name=name, done="erased", why=_ERASED[0], law=_ERASED[1]))

@@ -1,8 +1,8 @@
 """Storage limitation (GDPR 5(1)(e)): removal of data after its retention period.
 
 Entries that permit calls are kept as proof for several years after they end. Entries that forbid calls are never
-removed. Otherwise a client could import a withdrawn consent again, and the consent would permit calls again. Entries
-and lists with a number under a legal hold are kept. This module does not change the decision log. Data in the log
+removed. Otherwise a client could import a withdrawn consent again, and the consent would permit calls again. Entries,
+requests and lists with a number under a legal hold are kept. This module does not change the decision log. Data in the log
 becomes unreadable when the keys of its month are destroyed.
 """
 

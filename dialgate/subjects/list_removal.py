@@ -4,6 +4,7 @@ Several processes can remove numbers from the same list at the same time.
 """
 
 import asyncio
+from collections.abc import Collection
 from pathlib import Path
 
 import structlog
@@ -15,12 +16,18 @@ from dialgate.subjects import erasure
 _log = structlog.get_logger(__name__)
 
 
-async def remove_from_lists(store: CallLists, folder: Path, controller: str, number: str) -> list[str]:
+async def remove_from_lists(
+    store: CallLists, folder: Path, controller: str, number: str, only: Collection[str] = ()
+) -> list[str]:
     """Remove a number (E.164) from the controller's lists and return the names of the lists that had it.
 
-    Raises `StoreUnavailable` and `OSError`.
+    `only` names the lists; empty means all. Raises `StoreUnavailable` and `OSError`.
     """
-    lists = [record for record in await store.lists() if record.controller == controller]
+    lists = [
+        record
+        for record in await store.lists()
+        if record.controller == controller and (not only or record.id in only)
+    ]
     return [record.id for record in lists if await _remove(store, folder, record, number)]
 
 

@@ -327,11 +327,15 @@ class Subjects:
     async def retire(self, now: Instant, *, drop: bool) -> list[Removal]:
         """Count the data whose retention period is over. With `drop`, remove it before returning.
 
+        With `drop`, also finish erasures that a legal hold postponed.
         Raises `ClockUnconfirmed`, `OSError`, and the same errors as `SharedHolds.under_everywhere`.
         """
         if drop:
             await asyncio.to_thread(KeptInstants(self.config.data).refuse_jump, now)
-        run = RetentionRun(self.config, self._store, self._file, await self.holds.under_everywhere())
+        holds = await self.holds.under_everywhere()
+        if drop:
+            await self.erasing.finish_postponed(holds)
+        run = RetentionRun(self.config, self._store, self._file, holds)
         removals = await run.run(now, drop=drop)
         for removal in removals if drop else ():
             self._metrics.retired.labels(removal.kind).inc(removal.count)

@@ -120,7 +120,8 @@ class Erased(Struct, frozen=True, kw_only=True):
     """An item of data, and what the erasure did with the item.
 
     A restricted item is not used for calls, and is kept until the time in `until`. If a restricted or kept item has
-    no `until`, the normal retention rules for its kind apply.
+    no `until`, the normal retention rules for its kind apply. Under a legal hold (see `why`), it is kept at least
+    until the hold is lifted.
     """
 
     what: str

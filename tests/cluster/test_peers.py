@@ -782,6 +782,10 @@ HOLD: dict[str, Any] = {"number": CLEAR, "at": 5, "by": "dpo", "reason": "case 4
             peer_questions.RemoveFromLists("acme", CLEAR),
             {"type": "erase", "controller": "acme", "number": CLEAR},
         ),
+        (
+            peer_questions.RemoveFromLists("acme", CLEAR, ("rome",)),
+            {"type": "erase", "controller": "acme", "number": CLEAR, "lists": ["rome"]},
+        ),
         (PlaceHold(**HOLD), {"type": "hold", **HOLD}),
         (LiftHold(**HOLD), {"type": "lift", **HOLD}),
         (peer_questions.ListHolds(), {"type": "holds"}),

@@ -255,6 +255,52 @@ async def test_nothing_is_erased_under_a_legal_hold_until_it_is_lifted(gate: Wor
     assert await removed_kinds() == {"restricted", "lists"}
 
 
+async def test_daily_run_finishes_an_erasure_after_the_legal_hold_is_lifted(gate: World) -> None:
+    """An unused consent and the numbers on the lists of that time are erased. A used consent stays for its term."""
+    holds = Holds(gate.app.config.data, gate.app.subjects._keys)
+    await gate.post("/v1/consents", CONSENT)
+    await gate.post("/v1/check", CALL, 200)
+    await gate.post("/v1/consents", {**CONSENT, "id": "unused"})
+    await gate.post("/v1/lists", {**LIST, "id": "alone", "numbers": [MOBILE]})
+    holds.add(MOBILE, at=NOW, by="dpo", reason="case 4711")
+    response = await erase(gate)
+    until = {
+        item["name"]: item.get("until", "") for item in response["items"] if item["done"] == "restricted"
+    }
+    assert (until["unused"], until["alone"], until["form-1"][:4]) == ("", "", "2031")
+    await gate.post("/v1/lists", {**LIST, "id": "later", "numbers": [MOBILE]})
+
+    async def kept_data() -> tuple[list[str], list[str]]:
+        await gate.app.subjects.retire(gate.hand.at, drop=True)
+        seen = await report(gate)
+        consents = [entry["details"]["id"] for entry in seen["restricted"]]
+        return sorted(entry["list"] for entry in seen["lists"]), consents
+
+    assert await kept_data() == (["alone", "later"], ["form-1", "unused"])
+    gate.hand.at += 1000 * DAY
+    world.confirm_clock(gate.app.config.data, gate.hand.at)
+    assert await kept_data() == (["alone", "later"], ["form-1", "unused"])
+    holds.lift(MOBILE, at=gate.hand.at, by="dpo", reason="closed")
+    assert await kept_data() == (["later"], ["form-1"])
+    assert await gate.app.subjects.deadlines.postponed_erasures() == []
+
+
+async def test_request_is_kept_until_the_legal_hold_is_lifted(gate: World) -> None:
+    holds = Holds(gate.app.config.data, gate.app.subjects._keys)
+    holds.add(MOBILE, at=NOW, by="dpo", reason="case 4711")
+    await gate.post("/v1/lists", {**LIST, "id": "alone", "numbers": [MOBILE]})
+    await erase(gate)
+    gate.hand.at += 9000 * DAY
+    world.confirm_clock(gate.app.config.data, gate.hand.at)
+    for is_held in (True, False):
+        if not is_held:
+            holds.lift(MOBILE, at=gate.hand.at, by="dpo", reason="closed")
+        await gate.app.subjects.retire(gate.hand.at, drop=True)
+        assert bool((await report(gate))["lists"]) is is_held
+        subject = gate.app.registrar.access.keys.subject("acme", MOBILE)
+        assert bool(await gate.app.subjects._file.cases(subject)) is is_held
+
+
 async def test_nothing_is_erased_while_holds_are_unreadable(gate: World) -> None:
     await gate.post("/v1/consents", CONSENT)
     body = {"kind": "erasure", "identified": "id card"}

@@ -63,8 +63,8 @@ async def _answer(site: web.Application, app: App, question: questions.AnyQuesti
             return [called] if called is not None else []
         case questions.FindPersonalData(controller=controller, number=number):
             return await app.subjects.share(controller, number)
-        case questions.RemoveFromLists(controller=controller, number=number):
-            return await app.subjects.erasing.remove_from_lists(controller, number)
+        case questions.RemoveFromLists():
+            return await app.subjects.erasing.remove_from_lists(question)
         case questions.PlaceHold() | questions.LiftHold():
             return await app.subjects.holds.change(question)
         case questions.ListHolds():
