@@ -80,6 +80,10 @@ class Reader:
     def begun_before(self, at: Instant) -> tuple[int, Instant, int]:
         return self._segments.begun_before(at)
 
+    def gaps(self) -> Iterator[tuple[Instant, Instant]]:
+        """Yield the periods whose entries can be in missing segments. Raises `LogDamaged`."""
+        return self._segments.gaps()
+
     def find(self, seq: int) -> Record | OutcomeRecord | None:
         line = self._segments.find(seq)
         entry = _decoded(line) if line else None

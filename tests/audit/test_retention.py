@@ -177,6 +177,29 @@ def test_month_without_all_local_segments_gets_the_longest_term(config: Config, 
     assert [month.over_from for month in months(config, keys, NOW)] == ["2030-02", "2030-03", "2031-12"]
 
 
+@pytest.mark.parametrize("missing", ["first", "middle", "all"])
+def test_month_without_all_local_segments_is_kept_while_a_hold_is_in_force(
+    config: Config, keys: Keys, missing: str
+) -> None:
+    """The missing segments could hold decisions about the number. Without its keys they could never be found again."""
+    folder, late = config.data / "log", NOW + 9999 * DAY
+    assert not any(month.partial for month in months(config, keys, late))
+    stems = sorted({path.name[:16] for path in folder.glob("0*") if path.suffix in {".parquet", ".ndjson"}})
+    for stem in {"first": stems[:1], "middle": stems[1:2], "all": stems}[missing]:
+        for path in folder.glob(f"{stem}.*"):
+            path.unlink()
+    assert [month.over for month in months(config, keys, late)] == [True, True, False]
+    holds = Holds(config.data, keys)
+    holds.add(HELD, at=NOW, by="dpo", reason="case 4711")
+    january = months(config, keys, late)[0]
+    assert (january.over, january.partial) == (False, True)
+    with pytest.raises(HoldRefused, match="Bring the segments back"):
+        retire(config, keys, "2020-01")
+    assert "2020-01" in keys.hashes(HELD)
+    holds.lift(HELD, at=NOW, by="dpo", reason="closed")
+    assert retire(config, keys, "2020-01") == 0
+
+
 def test_newest_month_is_never_over(config: Config, keys: Keys) -> None:
     assert not months(config, keys, NOW + 9999 * DAY)[-1].over
     with pytest.raises(KeysUnusable):

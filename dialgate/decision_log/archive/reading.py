@@ -150,6 +150,28 @@ class Segments:
         following = paths[place + 1][0] if place + 1 < len(paths) else 0
         return paths[place][0], self._begun_at(paths[place]), following
 
+    def gaps(self) -> Iterator[tuple[Instant, Instant]]:
+        """Yield the periods, as (begin, end), whose entries can be in segments that are missing from the folder.
+
+        A removed newest segment is not detected. Raises `LogDamaged`.
+        """
+        begun, due = 0, 1
+        for segment in segments(self._folder):
+            begin, begun = begun, self._begun_at(segment)
+            if segment[0] != due:
+                yield begin, begun
+            due = segment[0] + self._count(segment[1])
+        if due == 1:
+            yield 0, _NEVER
+
+    def _count(self, path: Path) -> int:
+        """Return the number of entries in a segment."""
+        plain = _open_plain(path)
+        if plain is None:
+            return self._open_packed(path).rows
+        with plain:
+            return sum(1 for _ in plain) - 1
+
     def _begun_at(self, segment: tuple[int, Path]) -> Instant:
         first, path = segment
         if first not in self._begun:

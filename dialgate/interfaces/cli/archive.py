@@ -169,7 +169,7 @@ def _show_months(all_months: list[Month], *, done: bool) -> None:
                 month.refused,
                 month.held,
                 month.over_from,
-                ("retired" if done else "over") if month.over else "",
+                ("retired" if done else "over") if month.over else "segments missing" * month.partial,
             )
             for month in all_months
         ],
