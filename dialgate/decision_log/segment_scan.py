@@ -83,10 +83,16 @@ class SegmentScan(Struct):
     pieces: list[Piece] = field(default_factory=list)
 
 
+class _Verdict(Struct, gc=False):
+    allow: bool
+
+
 class _Entry(Struct, gc=False):
     type: str
     seq: int
     allow: bool | None = None
+    grounds: int = 0
+    decision: _Verdict | str = ""  # of grounds; the id of a decision in its outcome
 
 
 _DIGITS = range(9, 73)  # position of the hash in a line
@@ -111,6 +117,7 @@ class _Scanner:
         self._head, self._due = ZERO, first
         self._span, self._mark = Span(first - 1), next(self._marks, 0)
         self._leaves: list[bytes] = []
+        self._verdicts: dict[int, bool] = {}  # of the grounds in this segment
 
     def run(self) -> SegmentScan:
         result = self._result
@@ -214,6 +221,11 @@ class _Scanner:
             what = f"its sequence number is {entry.seq}"
             self._fail(Fault(str(self._result.path), offset, self._due, what, "reordered_record", offset))
             return
+        if isinstance(entry.decision, _Verdict):
+            self._verdicts[entry.seq] = entry.decision.allow
+        elif self._verdicts.get(entry.grounds, entry.allow) != entry.allow:
+            what = f"its verdict contradicts its grounds, record {entry.grounds}"
+            self._fail(Fault(str(self._result.path), offset, self._due, what, byte=offset + BODY.start))
         self._result.counts[entry.type, entry.allow] += 1
 
     def _report_broken_line(self, offset: int, line: bytes) -> None:

@@ -8,10 +8,18 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
+import msgspec
 from msgspec import Struct, field, structs
 
-from dialgate.decision_log.archive.reading import segments, size_of
-from dialgate.decision_log.checkpoints import FILE, StoredCheckpoint, checkpoint_lines, parse
+from dialgate.core.model import DAY, HOUR, Instant
+from dialgate.decision_log.archive.reading import Segments, segments, size_of
+from dialgate.decision_log.checkpoints import (
+    FILE,
+    StoredCheckpoint,
+    checkpoint_lines,
+    last_checkpoint,
+    parse,
+)
 from dialgate.decision_log.index_verification import check_indexes
 from dialgate.decision_log.merkle import Span
 from dialgate.decision_log.segment import ZERO
@@ -19,6 +27,10 @@ from dialgate.decision_log.segment_scan import Fault, Kind, Piece, SegmentScan, 
 from dialgate.runtime.process_pool import run_tasks
 
 Progress = Callable[[int, int], None]  # bytes scanned, total bytes
+
+# A gate signs every `checkpoint_seconds`, at most a day, and after a downtime before it decides a call. The hour is for a
+# slow disk and for a copy that reads the checkpoints first.
+_MAX_UNSIGNED: Instant = DAY + HOUR
 
 
 class Report(Struct):
@@ -65,7 +77,7 @@ def verify(
 
     At most one fault is reported per segment; the entries after it are still counted.
 
-    - `keys`: public keys by name (`crypto.log_signing`); without them no signature is checked
+    - `keys`: public keys by name (`crypto.log_signing`); without them no signature is checked, nor that the gate signed
     - `against`: the line of a checkpoint, kept elsewhere, that must still be in the log
 
     A missing index is not a fault, because its segments can be searched directly.
@@ -83,6 +95,8 @@ def verify(
         joint.join(scan)
     joint.finish(stored)
     report.faults += faults or _kept_elsewhere(stored, against, folder / FILE)
+    if keys and selection.ends and not report.faults:
+        report.faults += _unsigned(folder, report.first)
     broken = {fault.file for fault in report.faults}
     intact = [(first_, path) for first_, path in selection.segments if str(path) not in broken]
     report.faults += check_indexes(folder, intact)
@@ -167,6 +181,29 @@ def _kept_elsewhere(stored: Sequence[StoredCheckpoint], against: bytes, file: Pa
     if copy is None:
         what = "the file that was kept elsewhere is not a checkpoint: it was modified"
     return [Fault(str(file), 0, seq, what, "replaced_checkpoint")]
+
+
+class _Timed(Struct):
+    at: Instant = 0  # grounds have no time
+
+
+def _unsigned(folder: Path, first: int) -> list[Fault]:
+    """Return a fault if an entry from `first` on has no checkpoint although the gate must have signed it.
+
+    Such checkpoints were probably removed, to edit the entries without the signing key. The newest checkpoint is read
+    again, because a gate can have signed during the scan.
+    """
+    newest = last_checkpoint(folder)
+    begin = max(newest.checkpoint.size + 1 if newest else 1, first)
+    times = (msgspec.json.decode(line.body, type=_Timed).at for line in Segments(folder).lines(begin))
+    oldest = next(filter(None, times), 0)
+    if all(at - oldest <= _MAX_UNSIGNED for at in times):
+        return []
+    what = (
+        f"no checkpoint covers record {begin} or later records, although a gate signs at least once a day: checkpoints"
+        " were removed, or the gate cannot sign (`checkpoint failed` in its service log)"
+    )
+    return [Fault(str(folder / FILE), 0, begin, what, "missing_checkpoint")]
 
 
 def _checkpoint_fault(

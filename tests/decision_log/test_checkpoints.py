@@ -6,6 +6,7 @@
 import json
 import os
 import random
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -18,7 +19,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dialgate.crypto.keys import KeysUnusable
+from dialgate.core.model import DAY
+from dialgate.crypto.keys import Keys, KeysUnusable
 from dialgate.crypto.log_signing import Signer, public_keys, renew
 from dialgate.decision_log import (
     CHECKPOINTS,
@@ -37,6 +39,7 @@ from dialgate.decision_log import (
 )
 from dialgate.decision_log.archive import Segments
 from dialgate.tools.verifier.verify_evidence import merkle_root
+from tests.support.sample_log import SampleDecision, write
 
 NOW = 1_795_500_000_000
 LOG = "9f2c01ab"
@@ -489,6 +492,45 @@ def test_a_rewritten_log_contradicts_its_checkpoints(folder: Path) -> None:
     assert (report.covered, report.faults[0].seq) == (10, 11)
     (folder / CHECKPOINTS).unlink()
     assert verify(folder).faults == [], "a chain cannot reveal it without a checkpoint"
+
+
+@pytest.fixture
+def daily_log(tmp_path: Path) -> Path:
+    """Write a segment for each of four days, signed when it ends."""
+    folder, keys = tmp_path / "log", Keys.open(tmp_path / "keys.json")
+    for day in range(-4, 0):
+        at = NOW + day * DAY
+        write(folder, keys, [SampleDecision("+390612345678", at)], segment_bytes=1)
+        make_checkpoint(folder, log=keys.log, signer=Signer.open(tmp_path / "signing.json", NOW), now=at)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("kept", "faults"), [(4, []), (3, []), (2, []), (1, ["missing_checkpoint"]), (0, ["missing_checkpoint"])]
+)
+def test_removed_checkpoints_are_detected_without_a_copy(
+    daily_log: Path, kept: int, faults: list[str]
+) -> None:
+    """A gate signs at least once a day, so records of two days without a checkpoint were not left by a crash."""
+    rewrite(daily_log / CHECKPOINTS, lambda lines: lines.__delitem__(slice(kept, None)))
+    report = verify_log(daily_log)
+    assert (kinds(report), report.signed) == (faults, kept)
+    assert all(fault.seq == 3 * kept + 1 for fault in report.faults)
+
+
+def test_a_decision_that_contradicts_its_grounds_is_detected(daily_log: Path) -> None:
+    """The chain is computed again, so only the grounds show it."""
+    path = daily_log / SEGMENTS[0]
+    lines = lines_of(path)
+    head = bytes.fromhex(json.loads(lines[0])["hash"])
+    for place, line in enumerate(lines[1:], 1):
+        body = re.sub(rb'("grounds":1,"allow":)true', rb"\1false", line[83:-2])
+        head = sha256(head + body).digest()
+        lines[place] = b'{"hash":"%b","entry":%b}\n' % (head.hex().encode(), body)
+    path.write_bytes(b"".join(lines))
+    (fault, *_) = verify(daily_log).faults
+    assert (fault.kind, fault.seq) == ("edited_record", 2)
+    assert "contradicts its grounds" in fault.what
 
 
 def test_a_rewritten_log_with_checkpoints_contradicts_the_checkpoint_kept_elsewhere(folder: Path) -> None:
