@@ -34,7 +34,8 @@ from dialgate.native import followed
 Kind: TypeAlias = Literal[
     "edited_record", "missing_record", "reordered_record", "edited_header", "renamed_segment", "missing_segment",
     "cut_segment", "foreign_segment", "unreadable_segment", "cut_end", "edited_checkpoint", "missing_checkpoint",
-    "replaced_checkpoint", "wrong_key", "empty_log", "broken_timestamp", "damaged_index",
+    "replaced_checkpoint", "wrong_key", "empty_log", "broken_timestamp", "missing_timestamp",
+    "damaged_index",
 ]  # fmt: skip
 
 

@@ -28,7 +28,7 @@ from rfc3161_client import (
     decode_timestamp_response,
 )
 
-from dialgate.core.model import Instant
+from dialgate.core.model import DAY, Instant
 from dialgate.decision_log import (
     Fault,
     LogDamaged,
@@ -38,10 +38,14 @@ from dialgate.decision_log import (
     signed_checkpoints,
 )
 from dialgate.decision_log.segment import UNREADABLE, append_line, last_line
+from dialgate.decision_log.verification import spans_more_than
 
 FILE = "timestamps.ndjson"
 PART = ".timestamp"
 _TIMEOUT = 20  # seconds
+_MAX_UNSTAMPED: Instant = (
+    3 * DAY
+)  # three times the longest `timestamp_seconds`, and longer than a weekend without a gate
 _MAX_RESPONSE = 1 << 20  # bytes
 
 
@@ -118,16 +122,26 @@ def timestamps(folder: Path) -> Iterator[Stamped]:
     return (stamp_of(*line) for line in stamp_lines(folder))
 
 
-def verify_timestamps(folder: Path, roots: Path) -> tuple[int, list[Fault]]:
+def verify_timestamps(folder: Path, roots: Path, *, required: bool = False) -> tuple[int, list[Fault]]:
     """Return the number of valid time stamps, and a fault for each invalid one.
 
-    A time stamp is also invalid if its checkpoint is missing or was modified. Raises `OSError`, `LogDamaged` if a line is not
-    a checkpoint, and `ValueError` if `roots` holds no certificates.
+    A time stamp is also invalid if its checkpoint is missing or was modified. If `required`, records of more than three
+    days without a time stamp are a fault. Raises `OSError`, `LogDamaged` if a line is not a checkpoint, and `ValueError`
+    if `roots` holds no certificates.
     """
     trusted = load_pem_x509_certificates(roots.read_bytes())
     checkpoints = {checkpoint.line_hash: checkpoint for checkpoint in signed_checkpoints(folder)}
-    results = [_fault_of(line, checkpoints, trusted) for line in stamp_lines(folder)]
-    return results.count(None), [fault for fault in results if fault]
+    lines = list(stamp_lines(folder))
+    faults = [fault for line in lines if (fault := _fault_of(line, checkpoints, trusted))]
+    if required and not faults:
+        begin = max((stamp_of(*line).size for line in lines), default=0) + 1
+        if spans_more_than(_MAX_UNSTAMPED, folder, begin):
+            what = (
+                f"no time stamp covers record {begin} or later records, which are of more than three days: time stamps"
+                " were removed, or the gate receives none (`time stamp failed` in its service log)"
+            )
+            return len(lines), [Fault(str(folder / FILE), 0, begin, what, "missing_timestamp")]
+    return len(lines) - len(faults), faults
 
 
 def _fault_of(

@@ -195,15 +195,20 @@ def _unsigned(folder: Path, first: int) -> list[Fault]:
     """
     newest = last_checkpoint(folder)
     begin = max(newest.checkpoint.size + 1 if newest else 1, first)
-    times = (msgspec.json.decode(line.body, type=_Timed).at for line in Segments(folder).lines(begin))
-    oldest = next(filter(None, times), 0)
-    if all(at - oldest <= _MAX_UNSIGNED for at in times):
+    if not spans_more_than(_MAX_UNSIGNED, folder, begin):
         return []
     what = (
         f"no checkpoint covers record {begin} or later records, although a gate signs at least once a day: checkpoints"
         " were removed, or the gate cannot sign (`checkpoint failed` in its service log)"
     )
     return [Fault(str(folder / FILE), 0, begin, what, "missing_checkpoint")]
+
+
+def spans_more_than(limit: Instant, folder: Path, begin: int) -> bool:
+    """Return whether a record is more than `limit` ms newer than the first one from `begin` on. Raises `LogDamaged`."""
+    times = (msgspec.json.decode(line.body, type=_Timed).at for line in Segments(folder).lines(begin))
+    oldest = next(filter(None, times), 0)
+    return any(at - oldest > limit for at in times)
 
 
 def _checkpoint_fault(

@@ -12,14 +12,16 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
+from dialgate.crypto.keys import Keys
 from dialgate.crypto.log_signing import Signer
-from dialgate.decision_log import CHECKPOINTS, Checkpointer, DecisionLog, last_checkpoint
+from dialgate.decision_log import CHECKPOINTS, Checkpointer, DecisionLog, last_checkpoint, make_checkpoint
 from dialgate.decision_log.timestamps import FILE, NoTimestamp, Stamper, timestamps, verify_timestamps
 from dialgate.shipping.cursor import Cursors
 from dialgate.shipping.segments import SegmentShipping
 from dialgate.shipping.target import Folder
 from tests.interfaces.cli.test_cli import command, wait_for_end
 from tests.support import world
+from tests.support.sample_log import SampleDecision, write
 from tests.support.shipping_world import write_log
 
 NOW = 1_795_500_000_000
@@ -205,6 +207,29 @@ async def test_time_stamps_are_shipped_after_their_checkpoint_and_verified_from_
     only.write_bytes(only.read_bytes().replace(b'"size":%d' % one.size, b'"size":%d' % other.size))
     assert run_verify(copy, "--root", root) == (1, 1, ["broken_timestamp"])
     assert "differs from the local log" in ship(anew=True).standings[1].problem
+
+
+async def test_removed_time_stamps_are_reported(tmp_path: Path, authority: Path) -> None:
+    """Somebody with the signing key can rewrite and sign the whole log, but cannot obtain stamps of earlier days."""
+    log, keys, root = tmp_path / "log", Keys.open(tmp_path / "keys.json"), authority / "root.pem"
+
+    def sign(days: range) -> None:
+        write(log, keys, [SampleDecision("+390612345678", NOW + day * 24 * HOUR) for day in days])
+        signer = Signer.open(tmp_path / "signing.json", NOW)
+        make_checkpoint(log, log=keys.log, signer=signer, now=NOW)
+
+    sign(range(3))
+    assert run_verify(tmp_path, "--root", root) == (0, 0, []), "three days are not too long"
+    sign(range(3, 9))
+    assert run_verify(tmp_path) == (0, 0, []), "stamps are not configured"
+    assert run_verify(tmp_path, "--root", root) == (1, 0, ["missing_timestamp"])
+    async with serving(authority) as url:
+        assert await asyncio.to_thread(Stamper(log, url, root, HOUR).stamp, NOW)
+    assert run_verify(tmp_path, "--root", root) == (0, 1, [])
+    sign(range(9, 12))
+    assert run_verify(tmp_path, "--root", root) == (0, 1, [])
+    (log / FILE).unlink()
+    assert run_verify(tmp_path, "--root", root) == (1, 0, ["missing_timestamp"])
 
 
 @pytest.mark.parametrize("line", [b"no stamp\n", b'{"size":1}\n'])

@@ -105,7 +105,8 @@ def log_verify(
                         against=against.read_bytes() if against else b"",
                         progress=progress,
                     )
-                _check_stamps(report, folder, root or _roots(loaded))
+                required = report.ok and (root is not None or _is_stamped(loaded))
+                _check_stamps(report, folder, root or _roots(loaded), required=required)
             except OSError as error:
                 raise Failure(
                     "log.unreadable",
@@ -168,12 +169,16 @@ def _roots(config: Config | None) -> Path | None:
     return config.folder / name if config and name else None
 
 
-def _check_stamps(report: decision_log.Report, folder: Path, roots: Path | None) -> None:
+def _is_stamped(config: Config | None) -> bool:
+    return config is not None and bool(config.settings.timestamp_url or config.settings.timestamp_url_file)
+
+
+def _check_stamps(report: decision_log.Report, folder: Path, roots: Path | None, *, required: bool) -> None:
     """Add faults in time stamps to the report. Faults in checkpoints are already in the report."""
     if roots is None:
         return
     try:
-        report.stamped, faults = timestamps.verify_timestamps(folder, roots)
+        report.stamped, faults = timestamps.verify_timestamps(folder, roots, required=required)
     except decision_log.LogDamaged:
         return
     except ValueError as error:
