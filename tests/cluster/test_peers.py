@@ -209,7 +209,7 @@ async def test_gate_that_was_shut_down_is_missing(gates: list[World]) -> None:
     """Only the stopped gate has its log, so the history is incomplete until the gate is started again."""
     rome, milan = gates
     remove_peer(milan, "rome")
-    rome.app.roster._due = 0
+    rome.app.roster._beat_at = 0
     await rome.app.tick()
     await rome.app.roster.leave()
     assert list((await decisions(milan))["missing"]) == ["rome"]
@@ -636,7 +636,6 @@ async def test_removed_gate_can_be_forgotten(gates: list[World]) -> None:
     code, _, errors = await command(gates, milan, *forget)
     assert (code, "Stop it first" in errors) == (1, True)
     rome.hand.at = wall_clock() - HOUR
-    rome.app.roster._due = 0
     await rome.app.roster.tick(structs.replace(rome.app._presence, at=rome.hand.at), rome.app.config)
     remove_peer(milan, "rome")
     assert list((await decisions(milan))["missing"]) == ["rome"]
