@@ -30,9 +30,7 @@ class Month(Struct, frozen=True, kw_only=True):
     over_from: str  # first month (UTC) after the retention term
     over: bool
     held: int = 0  # decisions about numbers under a legal hold, which stay linked to their numbers
-    partial: bool = (
-        False  # segments that can hold its decisions are missing. It is not over while a hold is in force
-    )
+    partial: bool = False  # segments of it can be missing, so it is not over while a hold is in force
 
 
 def months(config: Config, keys: Keys, now: Instant) -> list[Month]:

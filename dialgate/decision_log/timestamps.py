@@ -43,9 +43,8 @@ from dialgate.decision_log.verification import spans_more_than
 FILE = "timestamps.ndjson"
 PART = ".timestamp"
 _TIMEOUT = 20  # seconds
-_MAX_UNSTAMPED: Instant = (
-    3 * DAY
-)  # three times the longest `timestamp_seconds`, and longer than a weekend without a gate
+# Three times the longest `timestamp_seconds`, and longer than a weekend without a gate.
+_MAX_UNSTAMPED: Instant = 3 * DAY
 _MAX_RESPONSE = 1 << 20  # bytes
 
 

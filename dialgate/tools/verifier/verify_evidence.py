@@ -239,9 +239,8 @@ def instant(at: int) -> str:
 
 
 def recorded(consent: dict[str, Any]) -> str:
-    return (
-        f", recorded {instant(consent['recorded_at'])}" if "recorded_at" in consent else ""
-    )  # older bundles
+    """Return the time of entry, which older bundles lack."""
+    return f", recorded {instant(consent['recorded_at'])}" if "recorded_at" in consent else ""
 
 
 def describe(
