@@ -223,8 +223,6 @@ def _revocations(history: list[Entry]) -> tuple[Revocation, ...]:
                 )
             case Lifted(of=of, ground=ground) if of in revocations:
                 revocations[of] = structs.replace(revocations[of], lifted=ground)
-            case _:
-                pass
     return tuple(revocations.values())
 
 
@@ -246,8 +244,6 @@ def _consents(history: list[Entry]) -> tuple[Consent, ...]:
                     consents[key] = structs.replace(consents[key], withdrawn_at=withdrawn[key])
             case ConsentsVoided(before=before):
                 voids.append(before)
-            case _:
-                pass
     return tuple(
         _apply_voids(_confirm(consent, confirmed.get(key, 0)), voids) for key, consent in consents.items()
     )
@@ -255,20 +251,25 @@ def _consents(history: list[Entry]) -> tuple[Consent, ...]:
 
 def _objections(history: list[Entry]) -> tuple[Objection, ...]:
     """Return what withdrawn consents covered that were recorded again in another form, or were removed."""
-    made: dict[Objection, None] = {}
+    made: dict[Objection, Instant] = {}
     for place, entry in enumerate(history):
         if isinstance(withdrawal := entry.event, ConsentWithdrawn):
             ended = [
-                Objection(purposes=given.purposes, goods=given.goods)
-                for at, other in enumerate(history)
+                given for at, other in enumerate(history)
                 if isinstance(given := other.event, ConsentGiven) and given.id == withdrawal.id
                 and (at < place or given.collected_at <= withdrawal.at)
             ]  # fmt: skip
-            made |= dict.fromkeys(ended or [Objection()])
+            ended_at = max([withdrawal.at, *(given.collected_at for given in ended)])
+            for objection in [_objection(given) for given in ended] or [Objection(consent=withdrawal.id)]:
+                made[objection] = max(ended_at, made.get(objection, 0))
     for consent in _consents(history) if made else ():
         if consent.withdrawn_at:
-            made.pop(Objection(purposes=consent.purposes, goods=consent.goods), None)
-    return tuple(made)
+            made.pop(_objection(consent), None)
+    return tuple(structs.replace(objection, at=at) for objection, at in made.items())
+
+
+def _objection(to: ConsentGiven | Consent) -> Objection:
+    return Objection(purposes=to.purposes, goods=to.goods, consent=to.id)
 
 
 def _consent(event: ConsentGiven, withdrawn_at: Instant) -> Consent:
@@ -325,8 +326,6 @@ def _contracts(history: list[Entry]) -> tuple[Contract, ...]:
                 if key in contracts:  # it may end before it begins
                     ended[key] = ends, max(ends, contracts[key].starts)
                     contracts[key] = structs.replace(contracts[key], ends=ends)
-            case _:
-                pass
     return tuple(contracts.values())
 
 
@@ -352,8 +351,6 @@ def _wrong_numbers(history: list[Entry]) -> tuple[WrongNumber, ...]:
                 reports[entry.seq] = WrongNumber(seq=entry.seq, at=at, decision=decision)
             case NumberConfirmed(of=of) if of in reports:
                 reports[of] = structs.replace(reports[of], lifted=True)
-            case _:
-                pass
     return tuple(reports.values())
 
 

@@ -291,6 +291,8 @@ class Objection(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     purposes: tuple[Purpose, ...] = ()
     goods: tuple[str, ...] = ()  # if empty, all goods of the controller
+    consent: str = ""  # id of the withdrawn consent
+    at: Instant = 0  # when it was withdrawn
 
 
 class Contract(Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -5,8 +5,8 @@ be older than the log after a restore from backup. Recovery finds stops in `opt_
 the facts of decisions.
 
 A lost stop allows an unlawful call, while a duplicate has no effect. So recovery adds each stop, with two exceptions:
-the ledger already holds the stop (lifted or not), or it holds another stop from the same channel with at least the same
-effect.
+the ledger already holds the stop (lifted or not), or it holds another stop from the same channel that is not earlier
+and has at least the same effect.
 """
 
 from collections.abc import Iterable, Iterator
@@ -60,7 +60,8 @@ class Stop(Struct, frozen=True, kw_only=True):
 class KnownStops:
     """The stops in the facts of decisions.
 
-    A stop is left out if the latest decision that contains the stop shows that it was lifted.
+    A stop is left out if the latest decision that contains the stop shows that it was lifted. A revocation that a new
+    consent lifted still ends earlier consents and closes the directory, so only one lifted as an error is left out.
     """
 
     def __init__(self, keys: Keys) -> None:
@@ -69,7 +70,7 @@ class KnownStops:
 
     def add(self, record: Record, month: MonthKeys) -> None:
         known, controller = record.facts.known, record.facts.controller.id
-        if not (known.revocations or known.consents or known.wrong_numbers):
+        if not (known.revocations or known.consents or known.wrong_numbers or known.objections):
             return  # most records: avoid the decryption
         number, proof = month.called_number(record.sealed), _proof(record.id)
         equal: dict[tuple[bytes, object], list[bool]] = {}
@@ -79,13 +80,16 @@ class KnownStops:
             stop = _stop(self._keys, owner, number, revoked, channel=revocation.channel, proof=proof)
             key = (stop.subject, (revoked, stop.channel))
             lifted = equal.setdefault(key, [])
-            lifted.append(bool(revocation.lifted))
+            lifted.append(revocation.lifted == "error")
             self._stops[key] = None if all(lifted) else structs.replace(stop, times=len(lifted))
-        for consent in known.consents:
-            if consent.withdrawn_at:
-                withdrawn = ConsentWithdrawn(id=consent.id, at=consent.withdrawn_at)
-                stop = _stop(self._keys, controller, number, withdrawn, proof=proof)
-                self._stops[stop.subject, consent.id] = stop
+        withdrawn = [(objection.consent, objection.at) for objection in known.objections]
+        withdrawn += [(consent.id, consent.withdrawn_at) for consent in known.consents]
+        for consent_id, at in sorted(withdrawn):  # of a consent's withdrawals, the last counts
+            if consent_id and at:
+                stop = _stop(
+                    self._keys, controller, number, ConsentWithdrawn(id=consent_id, at=at), proof=proof
+                )
+                self._stops[stop.subject, consent_id] = stop
         for wrong in known.wrong_numbers:
             reported = NumberWrong(at=wrong.at, decision=wrong.decision)
             stop = _stop(self._keys, controller, number, reported, channel="call", proof=proof)
@@ -212,9 +216,10 @@ def _holds(history: list[Entry], stop: Stop, proof: str) -> bool:
             isinstance(entry.event, NumberWrong) and entry.event.decision == event.decision
             for entry in history
         )
+    known = fold(history)
     return any(
-        consent.id == event.id and consent.withdrawn_at >= event.at for consent in fold(history).consents
-    )
+        consent.id == event.id and consent.withdrawn_at >= event.at for consent in known.consents
+    ) or any(objection.consent == event.id and objection.at >= event.at for objection in known.objections)
 
 
 def _holds_revocation(history: list[Entry], event: Revoked, stop: Stop, proof: str) -> bool:
@@ -230,5 +235,6 @@ def _holds_revocation(history: list[Entry], event: Revoked, stop: Stop, proof: s
     same = [entry for entry in revoked if entry.channel == stop.channel]
     if sum(entry.event == event for entry in same) >= stop.times:
         return True
-    in_force = [entry for entry in same if entry.seq not in lifted]
+    later = [entry for entry in same if isinstance(entry.event, Revoked) and entry.event.at >= event.at]
+    in_force = [entry for entry in later if entry.seq not in lifted]
     return binds(fold(in_force), event.scope, event.campaign)

@@ -144,7 +144,7 @@ def test_a_withdrawn_or_voided_consent_stays_so(events: list[Event], consents: l
     assert structs.replace(known, objections=()) == Known(seq=len(events), consents=tuple(consents))
 
 
-SALE, ALL = Objection(purposes=("sale",)), Objection()
+SALE, ALL = Objection(purposes=("sale",), consent="c1", at=9), Objection(consent="c1", at=9)
 STATISTICS = structs.replace(given_at(5), purposes=("statistics",))
 
 

@@ -9,7 +9,7 @@ import shutil
 import urllib.request
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -247,6 +247,62 @@ async def test_an_opt_out_binds_although_a_stop_from_another_channel_was_lifted_
     async with house.open() as app:
         await lift(app, 1)
         assert codes(await ask(app)) == ["revocation.revoked"]
+
+
+async def consent(app: App, at: Instant) -> None:
+    given = msgspec.convert(CONSENT, ConsentRequest)
+    given = msgspec.structs.replace(given, id="c", collected_at=datetime.fromtimestamp(at / 1000, UTC))
+    await app.registrar.consents.record(app.config.settings.clients[0], given)
+
+
+async def lift_on_consent(app: App, seq: int) -> None:
+    again = LiftRequest(ground="new_consent", reason="a form", consent="c")
+    await app.registrar.revocations.lift(app.config.settings.clients[0], seq, again)
+
+
+async def test_a_stop_that_a_lost_consent_had_lifted_binds_again(house: House) -> None:
+    async with house.open() as app:
+        await revoke(app, "letter")
+        await consent(app, NOW)
+        await lift_on_consent(app, 1)
+        assert (await ask(app)).decision == "allow"
+    house.restore()
+    async with house.open() as app:
+        assert "revocation.revoked" in codes(await ask(app))
+
+
+async def test_a_later_stop_binds_although_the_copy_has_an_earlier_one(house: House) -> None:
+    async with house.open() as app:
+        client = app.config.settings.clients[0]
+        earlier = RevocationRequest(number=CLEAR, channel="letter", at=AT - timedelta(days=2))
+        await app.registrar.revocations.revoke(client, earlier)
+    house.save()
+    async with house.open() as app:
+        await revoke(app, "letter")
+        await ask(app)
+    house.restore()
+    async with house.open() as app:
+        await consent(app, NOW - DAY)  # between the two
+        await lift_on_consent(app, 1)
+        assert "revocation.revoked" in codes(await ask(app))
+
+
+async def test_a_withdrawal_binds_although_the_consent_was_given_again(house: House) -> None:
+    async with house.open() as app:
+        await consent(app, NOW - DAY)
+    house.save()
+    async with house.open() as app:
+        withdrawal = WithdrawalRequest(number=CLEAR, id="c", at=AT)
+        await app.registrar.consents.record(app.config.settings.clients[0], withdrawal)
+        await consent(app, NOW)
+        assert (await ask(app)).decision == "allow"
+    house.restore()
+    for _ in range(2):
+        async with house.open() as app:
+            assert codes(await ask(app)) == ["consent.withdrawn"]
+        assert [entry.event for entry in await house.ledger()][1:] == [
+            ConsentWithdrawn(id="c", at=NOW - HOUR)
+        ]
 
 
 async def test_a_milder_report_of_the_log_does_not_replace_a_stricter_one(house: House) -> None:
