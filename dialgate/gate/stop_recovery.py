@@ -44,7 +44,8 @@ class Stop(Struct, frozen=True, kw_only=True):
 
     `controller` is `*` for every controller, or "" if unknown. `subject` is the keyed hash that identifies the number
     in the ledger. `number` is in E.164 format, or "" if only the hash is known. `times` is how many equal entries from
-    this channel the ledger had, lifted or not. At least one of them was in force.
+    this channel the ledger had, lifted or not. At least one of them was in force. `is_outcome` is true if the stop is an
+    outcome. Otherwise `proof` names a decision that saw the stop, and the decision may have seen several.
     """
 
     controller: str
@@ -55,6 +56,7 @@ class Stop(Struct, frozen=True, kw_only=True):
     channel: str = "log"
     proof: str = ""
     times: int = 1
+    is_outcome: bool = False
 
 
 class KnownStops:
@@ -143,7 +145,7 @@ async def enter_opt_outs(
 
 def opt_out(keys: Keys, outcome: OutcomeRecord, controller: str, number: str) -> Stop:
     more = {"actor": outcome.client or _ACTOR, "channel": "call", "proof": _proof(outcome.decision)}
-    return _stop(keys, controller, number, _event(outcome), **more)
+    return _stop(keys, controller, number, _event(outcome), **more, is_outcome=True)
 
 
 def _event(outcome: OutcomeRecord) -> Revoked | NumberWrong:
@@ -174,6 +176,7 @@ async def _by_attempt(data: Path, store: RecoveryStore, outcome: OutcomeRecord) 
         actor=outcome.client or _ACTOR,
         channel="call",
         proof=proof,
+        is_outcome=True,
     )
 
 
@@ -225,12 +228,13 @@ def _holds(history: list[Entry], stop: Stop, proof: str) -> bool:
 def _holds_revocation(history: list[Entry], event: Revoked, stop: Stop, proof: str) -> bool:
     """Return whether the ledger holds the revocation, or one from the same channel with at least the same effect.
 
-    A revocation with the same proof that was lifted before `event` is an earlier one. A revocation from another channel
+    An outcome's revocation has the same actor and proof. One that was lifted before `event` is an earlier one. A revocation from another channel
     does not count: if it proves to be an error and is lifted, this one must remain.
     """
     lifted = {entry.event.of: entry.at for entry in history if isinstance(entry.event, Lifted)}
     revoked = [entry for entry in history if isinstance(entry.event, Revoked)]
-    if any(entry.proof == proof and lifted.get(entry.seq, event.at) >= event.at for entry in revoked):
+    reported = [entry for entry in revoked if entry.proof == proof and entry.actor == stop.actor]
+    if stop.is_outcome and any(lifted.get(entry.seq, event.at) >= event.at for entry in reported):
         return True
     same = [entry for entry in revoked if entry.channel == stop.channel]
     if sum(entry.event == event for entry in same) >= stop.times:

@@ -287,6 +287,21 @@ async def test_a_later_stop_binds_although_the_copy_has_an_earlier_one(house: Ho
         assert "revocation.revoked" in codes(await ask(app))
 
 
+async def test_each_of_two_stops_that_one_decision_saw_binds(house: House) -> None:
+    async with house.open() as app:
+        client = app.config.settings.clients[0]
+        first = RevocationRequest(number=CLEAR, channel="letter", scope="campaign", campaign="acme-fibre")
+        await app.registrar.revocations.revoke(client, first)
+        await revoke(app, "letter")
+        await ask(app)
+    house.restore()
+    for _ in range(2):
+        async with house.open() as app:
+            await ask(app)
+        found = [entry.event.scope for entry in await house.ledger() if isinstance(entry.event, Revoked)]
+        assert found == ["campaign", "controller"]
+
+
 async def test_a_withdrawal_binds_although_the_consent_was_given_again(house: House) -> None:
     async with house.open() as app:
         await consent(app, NOW - DAY)
