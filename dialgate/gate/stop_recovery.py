@@ -4,9 +4,8 @@ A stop is an entry that forbids calls: a revocation, a withdrawal of consent or 
 be older than the log after a restore from backup. Recovery finds stops in `opt_out` and `wrong_number` outcomes, and in
 the facts of decisions.
 
-A lost stop allows an unlawful call, while a duplicate has no effect. So recovery adds each stop, with two exceptions:
-the ledger already holds the stop (lifted or not), or it holds another stop from the same channel that is not earlier
-and has at least the same effect.
+A lost stop allows an unlawful call, while a duplicate has no effect. So recovery adds each stop, unless the ledger
+already holds that stop (lifted or not).
 """
 
 from collections.abc import Iterable, Iterator
@@ -24,7 +23,6 @@ from dialgate.core.ledger_events import (
     Lifted,
     NumberWrong,
     Revoked,
-    binds,
     fold,
 )
 from dialgate.core.model import Instant, OutcomeRecord
@@ -226,19 +224,17 @@ def _holds(history: list[Entry], stop: Stop, proof: str) -> bool:
 
 
 def _holds_revocation(history: list[Entry], event: Revoked, stop: Stop, proof: str) -> bool:
-    """Return whether the ledger holds the revocation, or one from the same channel with at least the same effect.
+    """Return whether the ledger holds the revocation, lifted or not.
 
-    An outcome's revocation has the same actor and proof. One that was lifted before `event` is an earlier one. A revocation from another channel
-    does not count: if it proves to be an error and is lifted, this one must remain.
+    Another revocation does not count, even with the same effect: if it proves to be an error and is lifted, this one
+    must remain. An outcome's revocation has the same actor and proof, but may be earlier than the outcome. One that was
+    lifted before `event` belongs to an earlier report.
     """
-    lifted = {entry.event.of: entry.at for entry in history if isinstance(entry.event, Lifted)}
     revoked = [entry for entry in history if isinstance(entry.event, Revoked)]
-    reported = [entry for entry in revoked if entry.proof == proof and entry.actor == stop.actor]
-    if stop.is_outcome and any(lifted.get(entry.seq, event.at) >= event.at for entry in reported):
-        return True
+    if stop.is_outcome:
+        lifted = {entry.event.of: entry.at for entry in history if isinstance(entry.event, Lifted)}
+        reported = [entry for entry in revoked if entry.proof == proof and entry.actor == stop.actor]
+        if any(lifted.get(entry.seq, event.at) >= event.at for entry in reported):
+            return True
     same = [entry for entry in revoked if entry.channel == stop.channel]
-    if sum(entry.event == event for entry in same) >= stop.times:
-        return True
-    later = [entry for entry in same if isinstance(entry.event, Revoked) and entry.event.at >= event.at]
-    in_force = [entry for entry in later if entry.seq not in lifted]
-    return binds(fold(in_force), event.scope, event.campaign)
+    return sum(entry.event == event for entry in same) >= stop.times

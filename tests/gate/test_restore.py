@@ -287,6 +287,20 @@ async def test_a_later_stop_binds_although_the_copy_has_an_earlier_one(house: Ho
         assert "revocation.revoked" in codes(await ask(app))
 
 
+async def test_a_stop_binds_although_one_of_the_copy_is_lifted_as_an_error(house: House) -> None:
+    async with house.open() as app:
+        client = app.config.settings.clients[0]
+        await app.registrar.revocations.revoke(client, RevocationRequest(number=CLEAR, channel="letter"))
+    house.save()
+    async with house.open() as app:
+        await revoke(app, "letter")  # dated earlier
+        await ask(app)
+    house.restore()
+    async with house.open() as app:
+        await lift(app, 1)
+        assert codes(await ask(app)) == ["revocation.revoked"]
+
+
 async def test_each_of_two_stops_that_one_decision_saw_binds(house: House) -> None:
     async with house.open() as app:
         client = app.config.settings.clients[0]
