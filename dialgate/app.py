@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from functools import partial
+from pathlib import Path
 
 import structlog
 from msgspec import Struct, structs
@@ -128,14 +129,7 @@ class App:
             store = await factory.open_store(config, keys)
             undo.push_async_callback(store.close)
             await membership.refuse_twins(store, membership.presence(config, keys.log), clock())
-            log = DecisionLog.open(
-                folder,
-                log=keys.log,
-                now=clock(),
-                gate={"dialgate": __version__, **local_time.versions()},
-                segment_bytes=config.settings.log_segment_mb << 20,
-                segment_span=config.settings.log_segment_hours * HOUR,
-            )
+            log = _open_log(config, folder, keys.log, clock())
             undo.callback(log.close)
             checkpoints = Checkpointer.open(
                 folder,
@@ -297,6 +291,17 @@ async def _refuse_older_log(store: Store, log: str, head: int) -> None:
             f"this node's log ends at entry {head}, but had reached {recorded}: it is an older copy, which lacks calls that were"
             " made. See docs/how-to/back-up-and-restore.md"
         )
+
+
+def _open_log(config: Config, folder: Path, name: str, now: Instant) -> DecisionLog:
+    return DecisionLog.open(
+        folder,
+        log=name,
+        now=now,
+        gate={"dialgate": __version__, **local_time.versions()},
+        segment_bytes=config.settings.log_segment_mb << 20,
+        segment_span=config.settings.log_segment_hours * HOUR,
+    )
 
 
 def _ended_logs(config: Config, workers: Sequence[int], now: Instant) -> list[LogEnd]:
