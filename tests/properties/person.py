@@ -60,7 +60,7 @@ class Ledger(Struct):
     """
 
     consents: dict[str, Yes] = {}
-    covered: dict[str, frozenset[str]] = {}  # the campaigns that consents with an id ever covered
+    forms: dict[str, tuple[Yes, ...]] = {}  # every consent recorded with an id
     requests: dict[str, Yes] = {}
     deals: dict[str, Deal] = {}
     over: dict[str, tuple[date, date]] = {}
@@ -86,13 +86,15 @@ class Person:
 
     def consent(self, key: str, word: Yes) -> None:
         self.ledger.consents[key] = word
-        self.ledger.covered[key] = self.ledger.covered.get(key, frozenset()) | set(word.covers)
+        self.ledger.forms[key] = (*self.ledger.forms.get(key, ()), word)
 
     def withdraw(self, key: str, at: Instant) -> None:
-        """Withdraw a consent: what was recorded until now, whatever its date, and what was given until `at`."""
+        """Withdraw a consent: what was given until `at`, and the form recorded last, whatever its date."""
         given = self.ledger.consents[key].at
         self.withdrawn[key] = max(at, given, self.withdrawn.get(key, NEVER))
-        self.objected |= self.ledger.covered[key]
+        for form in self.ledger.forms[key]:
+            if form.at <= self.withdrawn[key]:
+                self.objected.update(form.covers)
 
     def deal(self, key: str, starts: date, now: Instant) -> None:
         last, over = self.ledger.over.get(key, (None, date.min))
