@@ -79,10 +79,12 @@ class ConsentConfirmed(Struct, frozen=True, kw_only=True, omit_defaults=True, ta
 
 
 class ConsentWithdrawn(Struct, frozen=True, kw_only=True, omit_defaults=True, tag="consent_withdrawn"):
-    """The withdrawal of a consent (GDPR 7(3))."""
+    """The withdrawal of a consent (GDPR 7(3)). Crash recovery states what the consent covered."""
 
     id: str
     at: Instant
+    purposes: tuple[Purpose, ...] = ()
+    goods: tuple[str, ...] = ()
 
 
 class ConsentsVoided(Struct, frozen=True, kw_only=True, omit_defaults=True, tag="consents_voided"):
@@ -260,15 +262,16 @@ def _objections(history: list[Entry]) -> tuple[Objection, ...]:
                 and (at < place or given.collected_at <= withdrawal.at)
             ]  # fmt: skip
             ended_at = max([withdrawal.at, *(given.collected_at for given in ended)])
-            for objection in [_objection(given) for given in ended] or [Objection(consent=withdrawal.id)]:
-                made[objection] = max(ended_at, made.get(objection, 0))
+            covered = [_objection(given) for given in ended]
+            covered += [_objection(withdrawal)] if withdrawal.purposes or not ended else []
+            made |= {objection: max(ended_at, made.get(objection, 0)) for objection in covered}
     for consent in _consents(history) if made else ():
         if consent.withdrawn_at:
             made.pop(_objection(consent), None)
     return tuple(structs.replace(objection, at=at) for objection, at in made.items())
 
 
-def _objection(to: ConsentGiven | Consent) -> Objection:
+def _objection(to: ConsentGiven | Consent | ConsentWithdrawn) -> Objection:
     return Objection(purposes=to.purposes, goods=to.goods, consent=to.id)
 
 

@@ -82,14 +82,13 @@ class KnownStops:
             lifted = equal.setdefault(key, [])
             lifted.append(revocation.lifted == "error")
             self._stops[key] = None if all(lifted) else structs.replace(stop, times=len(lifted))
-        withdrawn = [(objection.consent, objection.at) for objection in known.objections]
-        withdrawn += [(consent.id, consent.withdrawn_at) for consent in known.consents]
-        for consent_id, at in sorted(withdrawn):  # of a consent's withdrawals, the last counts
-            if consent_id and at:
-                stop = _stop(
-                    self._keys, controller, number, ConsentWithdrawn(id=consent_id, at=at), proof=proof
-                )
-                self._stops[stop.subject, consent_id] = stop
+        withdrawn = [(item.consent, item.at, item.purposes, item.goods) for item in known.objections]
+        withdrawn += [(item.id, item.withdrawn_at, item.purposes, item.goods) for item in known.consents]
+        for name, at, purposes, goods in withdrawn:
+            if at:
+                event = ConsentWithdrawn(id=name, at=at, purposes=purposes, goods=goods)
+                stop = _stop(self._keys, controller, number, event, proof=proof)
+                self._stops[stop.subject, (name, purposes, goods)] = stop
         for wrong in known.wrong_numbers:
             reported = NumberWrong(at=wrong.at, decision=wrong.decision)
             stop = _stop(self._keys, controller, number, reported, channel="call", proof=proof)
@@ -218,9 +217,14 @@ def _holds(history: list[Entry], stop: Stop, proof: str) -> bool:
             for entry in history
         )
     known = fold(history)
+    wanted = event.id, event.purposes, event.goods
     return any(
-        consent.id == event.id and consent.withdrawn_at >= event.at for consent in known.consents
-    ) or any(objection.consent == event.id and objection.at >= event.at for objection in known.objections)
+        (item.id, item.purposes, item.goods) == wanted and item.withdrawn_at >= event.at
+        for item in known.consents
+    ) or any(
+        (item.consent, item.purposes, item.goods) == wanted and item.at >= event.at
+        for item in known.objections
+    )
 
 
 def _holds_revocation(history: list[Entry], event: Revoked, stop: Stop, proof: str) -> bool:

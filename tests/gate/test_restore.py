@@ -157,7 +157,11 @@ async def test_a_withdrawal_cited_by_a_decision_is_entered_again(house: House) -
         async with house.open() as app:
             await ask(app)
         assert [entry.event for entry in await house.ledger()][1:] == [
-            ConsentWithdrawn(id=(await house.ledger())[0].event.id, at=NOW)  # type: ignore[union-attr]
+            ConsentWithdrawn(
+                id=(await house.ledger())[0].event.id,  # type: ignore[union-attr]
+                at=NOW,
+                purposes=("sale",),
+            )
         ]
 
 
@@ -330,8 +334,25 @@ async def test_a_withdrawal_binds_although_the_consent_was_given_again(house: Ho
         async with house.open() as app:
             assert codes(await ask(app)) == ["consent.withdrawn"]
         assert [entry.event for entry in await house.ledger()][1:] == [
-            ConsentWithdrawn(id="c", at=NOW - HOUR)
+            ConsentWithdrawn(id="c", at=NOW - HOUR, purposes=("sale",))
         ]
+
+
+async def test_a_restored_withdrawal_objects_to_what_a_lost_form_of_the_consent_covered(house: House) -> None:
+    statistics = msgspec.structs.replace(
+        msgspec.convert(CONSENT, ConsentRequest), id="c", purposes=("statistics",)
+    )
+    async with house.open() as app:
+        await app.registrar.consents.record(app.config.settings.clients[0], statistics)
+    house.save()
+    async with house.open() as app:
+        await consent(app, NOW - HOUR)
+        client = app.config.settings.clients[0]
+        await app.registrar.consents.record(client, WithdrawalRequest(number=CLEAR, id="c"))
+        assert codes(await ask(app)) == ["consent.withdrawn"]
+    house.restore()
+    async with house.open() as app:
+        assert (await ask(app)).decision == "deny"
 
 
 async def test_a_milder_report_of_the_log_does_not_replace_a_stricter_one(house: House) -> None:
