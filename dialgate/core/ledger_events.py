@@ -256,14 +256,13 @@ def _objections(history: list[Entry]) -> tuple[Objection, ...]:
     made: dict[Objection, Instant] = {}
     for place, entry in enumerate(history):
         if isinstance(withdrawal := entry.event, ConsentWithdrawn):
-            ended = [
-                given for at, other in enumerate(history)
+            forms = [
+                (at, given) for at, other in enumerate(history)
                 if isinstance(given := other.event, ConsentGiven) and given.id == withdrawal.id
-                and (at < place or given.collected_at <= withdrawal.at)
             ]  # fmt: skip
-            ended_at = max([withdrawal.at, *(given.collected_at for given in ended)])
-            covered = [_objection(given) for given in ended]
-            covered += [_objection(withdrawal)] if withdrawal.purposes or not ended else []
+            ended_at = max([withdrawal.at, *(given.collected_at for at, given in forms if at < place)])
+            covered = [_objection(given) for _, given in forms if given.collected_at <= ended_at]
+            covered += [_objection(withdrawal)] if withdrawal.purposes or not covered else []
             made |= {objection: max(ended_at, made.get(objection, 0)) for objection in covered}
     for consent in _consents(history) if made else ():
         if consent.withdrawn_at:

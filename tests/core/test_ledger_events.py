@@ -156,6 +156,15 @@ STATISTICS = structs.replace(given_at(5), purposes=("statistics",))
         ([given_at(9), ConsentWithdrawn(id="c1", at=5)], []),
         ([given_at(5), ConsentWithdrawn(id="c1", at=9), given_at(10)], [SALE]),
         ([given_at(5), ConsentWithdrawn(id="c1", at=9), STATISTICS], [SALE]),
+        (
+            [
+                given_at(9),
+                ConsentWithdrawn(id="c1", at=4),
+                structs.replace(STATISTICS, collected_at=9),
+                given_at(9),
+            ],
+            [structs.replace(SALE, purposes=("statistics",))],
+        ),  # withdrawn until it was replaced
         ([ConsentWithdrawn(id="c1", at=9), given_at(10)], [ALL]),
         ([ConsentWithdrawn(id="c1", at=9)], [ALL]),  # its consent was removed
     ],
