@@ -266,6 +266,10 @@ async def remember(store: SqliteStore, keys: Keys, case: PreparedCase) -> None:
             lifted = ledger_events.Lifted(of=seq, ground=revoked.lifted, reason="a test")
             await store.append([draft(controller, subject, lifted)])
     events: list[Event] = [event for consent in known.consents for event in events_of(consent)]
+    events += [
+        ledger_events.ConsentWithdrawn(id=made.consent, at=made.at, purposes=made.purposes, goods=made.goods)
+        for made in known.objections
+    ]
     await store.append([draft(controller, own, event) for event in events])
     permits: tuple[Contract | CallRequest, ...] = (*known.contracts, *known.requests)
     for permit in permits:
