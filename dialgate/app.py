@@ -119,7 +119,6 @@ class App:
         config.data.mkdir(mode=0o700, parents=True, exist_ok=True)
         if missing := missing_controllers(content_store.controllers(config.data / "kept"), config):
             raise ConfigError(missing)
-        content_store.keep(config.data / "kept", config)
         if config.settings.store is None:  # a shared store refuses a log that ends too early
             chains.begin_restored_log(config.data)
         ended, worker = chains.logs_of(config.data, worker)

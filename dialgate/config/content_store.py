@@ -27,8 +27,12 @@ from dialgate.core.law import Law, parse_law
 from dialgate.core.law_sections import LawError
 from dialgate.runtime.atomic_write import write_file
 
-_CAMPAIGNS: Final = re.compile(rb"^campaigns:", re.MULTILINE)  # only a controller's file has them
-_CONTROLLER_ID: Final = re.compile(rb"^id:[ \t]*[\"']?([^\s\"'#]+)", re.MULTILINE)
+_CAMPAIGNS: Final = re.compile(
+    rb"""^["']?campaigns["']?[ \t]*:""", re.MULTILINE
+)  # only a controller's file has them
+_CONTROLLER_ID: Final = re.compile(
+    rb"""^(?:\xef\xbb\xbf)?["']?id["']?[ \t]*:[ \t]*["']?([^\s"'#]+)""", re.MULTILINE
+)
 
 
 class NotKept(Exception):

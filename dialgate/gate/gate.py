@@ -180,8 +180,8 @@ class Gate:
         await self._recorder.sync()
         if batch.remembered:
             self._upkeep.durable_note.schedule()
-        self._count(requests, batch)
         self._upkeep.refuse_if_late()  # again: the process may have stood still since the start of the batch
+        self._count(requests, batch)
         return self._without_expired(batch.public_answers())
 
     def _without_expired(self, answers: Sequence[Answer]) -> Sequence[Answer]:

@@ -6,6 +6,7 @@ requests and lists with a number under a legal hold are kept. This module does n
 becomes unreadable when the keys of its month are destroyed.
 """
 
+import asyncio
 from collections.abc import Iterable, Iterator
 from datetime import date, timedelta
 from itertools import pairwise
@@ -136,7 +137,8 @@ class RetentionRun:
         revealing = (entry.seq for entry in history if self._may_reveal_end(entry, bounds))
         if next(revealing, 0) != first.seq:  # 0: just erased
             return []
-        ended = self._ended(history, first.controller, bounds)
+        # In a thread: the history of a number that many people share can take a second.
+        ended = await asyncio.to_thread(self._ended, history, first.controller, bounds)
         removed = [entry for entry in history if erasure.basis_of(entry) in ended]
         kept = [entry for entry in history if erasure.basis_of(entry) not in ended]
         # An end can be dated before the beginning. If only the end remained, it would not end the item if a client sent that
@@ -152,8 +154,9 @@ class RetentionRun:
         """
         ended = self._stated_ends(fold(history), controller, bounds)
         changes = list(_without_repeats(history)) if ended else []
+        oldest = min((bounds[_kind_of(basis)] for basis in ended), default=0)
         for count, (entry, following) in enumerate(pairwise(changes), 1):
-            if entry.at < following.at:  # all entries of an import have the same time
+            if entry.at < following.at >= oldest:  # all entries of an import have the same time
                 former = changes[:count]
                 times = {kind: max(before, entry.at) for kind, before in bounds.items()}
                 over = self._stated_ends(fold(former), controller, times)

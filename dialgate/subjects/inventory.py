@@ -4,7 +4,7 @@ The functions read the decision log, call lists and registry answers from disk. 
 loop.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
@@ -38,20 +38,25 @@ class Person(NamedTuple):
         return Inquiry(self.config.data, self.keys)
 
 
-def reported_wrong_at(history: Iterable[HistoryEntry]) -> str:
-    """Return the time of the last wrong-number report that is in force, or ""."""
-    entries = list(history)
-    lifted = {entry.details["of"] for entry in entries if entry.kind == "number_confirmed"}
-    reports = (entry.at for entry in entries if entry.kind == "wrong_number" and entry.seq not in lifted)
-    return max(reports, default="")
+class NewHolder(NamedTuple):
+    """The time of the last wrong-number report in force, or "", and the ids of the decisions whose calls led to reports."""
+
+    since: str
+    calls: frozenset[str]
+
+
+def new_holder(history: Sequence[HistoryEntry]) -> NewHolder:
+    lifted = {entry.details["of"] for entry in history if entry.kind == "number_confirmed"}
+    reports = [entry for entry in history if entry.kind == "wrong_number" and entry.seq not in lifted]
+    since = max((report.at for report in reports), default="")
+    return NewHolder(since, frozenset(report.details["decision"] for report in reports))
 
 
 def from_time(share: Share, start: str) -> Share:
-    """Return the part of `share` after `start`, with all call lists and registry answers."""
+    """Return the part of `share` after `start`, with all decisions, call lists and registry answers."""
     return structs.replace(
         share,
         restricted=[entry for entry in share.restricted if entry.at > start],
-        decisions=[decision for decision in share.decisions if decision.at > start],
         lookups=[lookup for lookup in share.lookups if lookup.at > start],
         requests=[case for case in share.requests if case.received_at > start],
     )

@@ -149,16 +149,24 @@ class Subjects:
         """Return the access report (GDPR 15) with the data from all gates that share the store.
 
         The report includes the decisions that can still be linked to the number. Data from before a wrong-number report
-        may be about an earlier holder of the number, and is left out (GDPR 15(4)).
+        may be about an earlier holder of the number, and is left out (GDPR 15(4)), except the call that led to the report.
         """
         owner, e164 = await self.look_up(client, controller, number, "everything", purpose)
         peers, own = await asyncio.gather(
             self.peers.ask(FindPersonalData(owner, e164)), self.share(owner, e164)
         )
         history = await self._registrar.views.history(client, owner, e164)
-        start = inventory.reported_wrong_at(history)
+        start, calls = inventory.new_holder(history)
         share = inventory.from_time(merge_shares([own, *peers.answers.values()]), start)
         decisions, unasked = await self._with_results(share.decisions)
+        shown = [
+            structs.replace(
+                decision,
+                id=self._registrar.ids.outside(decision.id, owner),
+                reasons=self._registrar.ids.worded(decision.reasons),
+            )
+            for decision in decisions
+        ]
         file = self.config.controllers[owner]
         return Report(
             number=e164,
@@ -169,14 +177,7 @@ class Subjects:
             restricted=[self._registrar.ids.with_entry_ids(entry) for entry in share.restricted],
             lists=share.lists,
             registries=share.registries,
-            decisions=[
-                structs.replace(
-                    decision,
-                    id=self._registrar.ids.outside(decision.id, owner),
-                    reasons=self._registrar.ids.worded(decision.reasons),
-                )
-                for decision in decisions
-            ],
+            decisions=[decision for decision in shown if decision.at > start or decision.id in calls],
             retired_months=share.retired_months,
             lookups=share.lookups,
             requests=share.requests,
@@ -221,7 +222,7 @@ class Subjects:
         """Return the data that the data subject provided (GDPR 20), from the last wrong-number report on."""
         owner, e164 = await self.look_up(client, controller, number, "portability", purpose)
         entries = await self._registrar.views.history(client, owner, e164)
-        start = inventory.reported_wrong_at(entries)
+        start, _ = inventory.new_holder(entries)
         details: dict[str, list[dict[str, Any]]] = {kind: [] for kind in bulk_import.KINDS}
         for entry in entries:
             if entry.kind in details and entry.at > start:

@@ -177,6 +177,12 @@ def test_month_without_all_local_segments_gets_the_longest_term(config: Config, 
     assert [month.over_from for month in months(config, keys, NOW)] == ["2030-02", "2030-03", "2031-12"]
 
 
+def test_log_without_decisions_lacks_no_segment(config: Config, keys: Keys) -> None:
+    """A worker, or a node restored from its backup, may not have decided a call yet."""
+    write(config.data / "log/worker-2", Keys.open(config.data / "keys.json", 2), [])
+    assert not any(month.partial for month in months(config, keys, NOW))
+
+
 @pytest.mark.parametrize("missing", ["first", "middle", "all"])
 def test_month_without_all_local_segments_is_kept_while_a_hold_is_in_force(
     config: Config, keys: Keys, missing: str

@@ -108,3 +108,10 @@ async def test_gate_does_not_start_without_an_earlier_controller(tmp_path: Path)
     app = await App.open(loader.load(path), registry=CollectorRegistry(), clock=world.Hand())
     await app.close()
     assert content_store.controllers(tmp_path / "data" / "kept") == {"acme", "acme2"}
+
+
+@pytest.mark.parametrize("text", ["id: acme", "\ufeffid: acme", "id : 'acme'", '"id": "acme"  # the first'])
+def test_controllers_of_the_archive_are_found_however_their_id_is_written(tmp_path: Path, text: str) -> None:
+    (tmp_path / "a").write_text(f"{text}\nname: Acme\ncampaigns: []\n")
+    (tmp_path / "b").write_text("id: it\nname: no controller\n")
+    assert content_store.controllers(tmp_path) == {"acme"}

@@ -155,13 +155,13 @@ class Segments:
 
         A removed newest segment is not detected. Raises `LogDamaged`.
         """
-        begun, due = 0, 1
-        for segment in segments(self._folder):
+        begun, due, found = 0, 1, segments(self._folder)
+        for segment in found:
             begin, begun = begun, self._begun_at(segment)
             if segment[0] != due:
                 yield begin, begun
             due = segment[0] + self._count(segment[1])
-        if due == 1:
+        if not found:
             yield 0, _NEVER
 
     def _count(self, path: Path) -> int:

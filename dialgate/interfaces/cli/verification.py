@@ -105,7 +105,7 @@ def log_verify(
                         against=against.read_bytes() if against else b"",
                         progress=progress,
                     )
-                required = report.ok and (root is not None or _is_stamped(loaded))
+                required = report.ok and (root is not None or _is_stamped(loaded, number))
                 _check_stamps(report, folder, root or _roots(loaded), required=required)
             except OSError as error:
                 raise Failure(
@@ -169,8 +169,12 @@ def _roots(config: Config | None) -> Path | None:
     return config.folder / name if config and name else None
 
 
-def _is_stamped(config: Config | None) -> bool:
-    return config is not None and bool(config.settings.timestamp_url or config.settings.timestamp_url_file)
+def _is_stamped(config: Config | None, worker: int) -> bool:
+    """Return whether a gate gets time stamps for the worker's log: not for one that no worker writes any more."""
+    if config is None or not (config.settings.timestamp_url or config.settings.timestamp_url_file):
+        return False
+    _, first = chains.logs_of(config.data, 1)
+    return worker == first or 1 < worker <= config.settings.workers
 
 
 def _check_stamps(report: decision_log.Report, folder: Path, roots: Path | None, *, required: bool) -> None:
