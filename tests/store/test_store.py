@@ -401,6 +401,29 @@ async def test_a_commit_whose_reading_is_stale_writes_nothing(
     assert (await store.positions() == {"log": 9}) == written
 
 
+@pytest.mark.parametrize("changed", [False, True], ids=["unchanged", "the last one changed"])
+@pytest.mark.parametrize("assumed", [False, True], ids=["read", "assumed"])
+async def test_a_batch_of_thousands_is_committed_as_a_whole(
+    store: Store, other: Store, engine: Engine, assumed: bool, changed: bool
+) -> None:
+    numbers = [b"number-%09d" % at for at in range(2_500)]
+    keys = [b"question-%07d" % at for at in range(2_500)]
+    await read_unknown(store)
+    reading = (store.assume(numbers, keys) if assumed else None) or await store.read(numbers, keys)
+    if changed:
+        await reserve(other if engine.shared else store, numbers[-1], "other-7")
+    reservations = [
+        Reservation(number, attempt(f"log-{at}"), (number,)) for at, number in enumerate(numbers, 1)
+    ]
+    answers = [Remembered(key, 10, b"an answer", f"log-{at}") for at, key in enumerate(keys, 1)]
+    is_written = await store.commit(reading, reservations, answers, Position("log", 2_500))
+    assert is_written is not changed
+    after = await store.read([numbers[0], numbers[-1]], [keys[0], keys[-1]])
+    decided = [[each.decision for each in known.attempts] for known in after.known]
+    assert decided == ([[], ["other-7"]] if changed else [["log-1"], ["log-2500"]])
+    assert list(after.answers) == ([None, None] if changed else [answers[0], answers[-1]])
+
+
 CARLA = b"carla---" * 2
 
 

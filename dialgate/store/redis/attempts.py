@@ -1,7 +1,7 @@
 """Counted attempts and remembered answers in Redis. Both are read and written for every call."""
 
 import asyncio
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import chain
 from typing import Any, Final
 
@@ -11,9 +11,9 @@ from dialgate.store import Position, Reading, Remembered, Reservation, StoreUnav
 from dialgate.store.redis import sequence_index, subject_codec
 from dialgate.store.redis.answers import by_log, decision_of, recalled, seq_of, stored
 from dialgate.store.redis.commands import Options, pairs
+from dialgate.store.redis.commit import Commit, pack
 from dialgate.store.redis.recovery import OLDER_COPY, RedisRecovery, top_of
 
-_NONE: Final = (0, b"")
 _ID_IN_USE: Final = [-1]
 _IS_OLDER: Final = [-4]
 _RECORDING_WAITS: Final = (0.002, 0.004, 0.008, 0.016, 0.032)  # seconds
@@ -240,38 +240,48 @@ class RedisAttempts(RedisRecovery):
         log, values = position.log, seen.values
         lines = _lines(values, reservations)
         # An assumption about any number in the batch may be wrong. Otherwise only the state of allowed numbers matters.
-        watched = values if seen.assumed else chain.from_iterable([each.watch for each in reservations])
-        subjects = [*dict.fromkeys(chain(lines, watched))]
-        compared = [self._of_subject + subject for subject in subjects]
-        known = [(at, values[subject]) for at, subject in enumerate(subjects) if values[subject]]
+        watch = values if seen.assumed else chain.from_iterable([each.watch for each in reservations])
+        expected = {self._of_subject + subject: values[subject] for subject in chain(lines, watch)}
+        answers = _newest_by_key(remembered)
         if seen.assumed:
-            fixed = enumerate((self._mark or b"", seen.end), len(compared))
-            known += [(at, value) for at, value in fixed if value]
-            compared += self._of_keys, self._of_ledger, *[self._of_answer + key for key in seen.keys]
+            expected |= {self._of_keys: self._mark or b"", self._of_ledger: seen.end}
+            expected |= {self._of_answer + key: b"" for key in set(seen.keys) - answers.keys()}
         counted = [(seq_of(each.attempt.decision), each.subject) for each in reservations]
         answered = [(seq_of(answer.decision), answer.key) for answer in remembered]
-        attempts, answers = sequence_index.runs(counted), sequence_index.runs(answered)
-        lasting = _newest_by_key(remembered)
-        highest = max(max(counted, default=_NONE)[0], max(answered, default=_NONE)[0], position.seq)
+        attempt_runs, answer_runs = sequence_index.runs(counted), sequence_index.runs(answered)
         attempt_names, answer_names = self._index_prefix("a:", log), self._index_prefix("g:", log)
         keys = [
             self._of_positions,
-            *compared,
-            *[attempt_names + run.chunk for run in attempts],
-            *[answer_names + run.chunk for run in answers],
-            *[self._of_answer + answer.key for answer in lasting],
             self._of_recorded,
+            *expected,
+            *[self._of_answer + key for key in answers],
+            *[attempt_names + run.chunk for run in attempt_runs],
+            *[answer_names + run.chunk for run in answer_runs],
         ]
-        words = [
-            log, position.first - 1 if position.first else position.seq, highest, min(counted)[0] if counted else "",
-            self._fences.get(log, ""), position.durable, committed, self.attempts_kept, self.remembers,
-            len(lines), len(compared), len(attempts), len(answers), len(known),
-            *[word for at, value in known for word in (at, value, int(at < len(lines) and subject_codec.may_expire(value)))],
-            *lines.values(),
-            *[word for run in (*attempts, *answers) for word in (run.begins, run.names)],
-            *map(stored, lasting),
-        ]  # fmt: skip
-        return self._script_call("commit", keys, words)
+        seqs = [seq for seq, _ in counted]
+        commit = Commit(
+            log=log,
+            position=position.first - 1 if position.first else position.seq,
+            lowest=min(seqs, default=0),
+            highest=max(*seqs, *[seq for seq, _ in answered], position.seq, 0),
+            fence=self._fences.get(log, 0),
+            durable=position.durable,
+            committed=committed,
+            attempts_kept=self.attempts_kept,
+            answers_kept=self.remembers,
+            watched=len(expected) + (len(answers) if seen.assumed else 0),
+            known=[
+                (place, value.decode(), place <= len(lines) and subject_codec.may_expire(value))
+                for place, value in enumerate(expected.values(), 1)
+                if value
+            ],
+            lines=[line.decode() for line in lines.values()],
+            answers=len(answers),
+            attempt_runs=[run.begins for run in attempt_runs],
+            answer_runs=[run.begins for run in answer_runs],
+        )
+        names = [run.names for run in (*attempt_runs, *answer_runs)]
+        return self._script_call("commit", keys, [pack(commit), *names, *map(stored, answers.values())])
 
     async def release(self, decisions: Sequence[str], position: Position) -> None:
         try:
@@ -297,13 +307,13 @@ class RedisAttempts(RedisRecovery):
         self._since = before
 
 
-def _newest_by_key(remembered: Sequence[Remembered]) -> Collection[Remembered]:
+def _newest_by_key(remembered: Sequence[Remembered]) -> dict[bytes, Remembered]:
     newest: dict[bytes, Remembered] = {}
     for answer in remembered:
         earlier = newest.get(answer.key)
         if earlier is None or earlier.at <= answer.at:
             newest[answer.key] = answer
-    return newest.values()
+    return newest
 
 
 def _lines(values: Mapping[bytes, bytes], reservations: Sequence[Reservation]) -> dict[bytes, bytes]:

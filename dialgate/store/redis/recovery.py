@@ -12,6 +12,7 @@ from dialgate.store import Position, StoreUnavailable
 from dialgate.store.redis import sequence_index, subject_codec
 from dialgate.store.redis.answers import recalled
 from dialgate.store.redis.commands import Options, RedisCommands, pairs
+from dialgate.store.redis.commit import Commit, pack
 
 _AT_ONCE: Final = 512
 OLDER_COPY: Final = "Redis: this is an older copy of the store, which lacks attempts or results. Each gate adds those in its log"
@@ -77,9 +78,16 @@ class RedisRecovery(RedisCommands):
         the store. Recovery from the new position would skip the attempts that the older copy lacks.
         """
         log, seq = position.log, position.seq
-        fence, none = self._fences.get(log, ""), [0] * 5
-        words = [log, seq, seq, "", fence, 0, committed, self.attempts_kept, self.remembers, *none]
-        command = self._script_call("commit", [self._of_positions, self._of_recorded], words)
+        commit = Commit(
+            log=log,
+            position=seq,
+            highest=seq,
+            fence=self._fences.get(log, 0),
+            committed=committed,
+            attempts_kept=self.attempts_kept,
+            answers_kept=self.remembers,
+        )
+        command = self._script_call("commit", [self._of_positions, self._of_recorded], [pack(commit)])
         if await self._run_commit(log, command):
             raise StoreUnavailable(OLDER_COPY)
 
