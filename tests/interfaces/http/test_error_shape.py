@@ -25,7 +25,7 @@ from tests.support.world import CALL, CLEAR, LIST, LISTED, World
 
 SOURCES = [path.read_text("utf-8") for path in Path(ledger.__path__[0]).glob("*.py")]
 NARROW = "key-with-few-scopes"
-LIMITS = {"body_bytes": 2048, "header_bytes": 2048, "batch_calls": 3, "read_seconds": 0.2, "idle_seconds": 90}
+LIMITS = {"body_bytes": 2048, "header_bytes": 2048, "batch_calls": 3, "read_seconds": 1, "idle_seconds": 90}
 
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
