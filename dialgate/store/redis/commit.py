@@ -8,35 +8,37 @@ from msgspec import Struct
 
 from dialgate.core.model import Instant
 
-# A watched key with a value: its place, beginning with 1; the value that was read; and whether the value may expire.
+# A watched key with a value: its place, beginning with 1; the value; and whether a subject that gets a line may expire.
 KnownValue: TypeAlias = tuple[int, str, bool]
 
 
 class Commit(Struct, frozen=True, kw_only=True):
-    """The first argument: what one commit checks and writes.
+    """The first argument: what one commit checks and writes. Sequences begin with 1.
 
     The script's keys, in this order: the hash of positions, the hash of durable sequences, the watched keys (first the
-    subjects that get `lines`), the keys of the answers, and the index chunks of the attempts and of the answers. With
-    an assumed reading, `watched` includes the answers.
+    subjects that get `lines`), the keys of the answers, and for each run of attempts, then of answers, its index chunk.
+    With an assumed reading, the keys of the answers are the last watched keys.
 
-    The script's other arguments are the hashes for each index chunk, and the values of the answers. They are bytes, and
-    Redis unpacks only text.
+    The script's other arguments are the hashes of each run, and the values of the answers. They are bytes, for which
+    Redis's cmsgpack has no type.
     """
 
     log: str
     position: int  # recovery starts after this sequence
     lowest: int = 0  # of the counted attempts; 0 without attempts
     highest: int  # of everything in the commit
-    fence: int  # 0 if the log has none
+    fence: int  # the fence that this gate has set; 0 if it has set none
     durable: int = 0  # the last sequence on the log's disk
-    committed: int  # the highest sequence that this gate has committed
+    committed: (
+        int  # the highest sequence that this gate has committed; an older copy of the store has a lower one
+    )
     attempts_kept: Instant
     answers_kept: Instant
-    watched: int = 0
+    watched: int = 0  # number of watched keys
     known: Sequence[KnownValue] = ()
     lines: Sequence[str] = ()
-    answers: int = 0
-    attempt_runs: Sequence[int] = ()  # byte offsets in the index chunks
+    answers: int = 0  # number of answers
+    attempt_runs: Sequence[int] = ()  # `Run.begins` of each run
     answer_runs: Sequence[int] = ()
 
 

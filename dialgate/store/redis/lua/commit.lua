@@ -3,7 +3,7 @@
 --   {-2, fence} if the log's fence was raised,
 --   {-3} if a watched value changed since it was read,
 --   {-4} if the server lacks an earlier commit of this gate, because it is an older copy.
--- KEYS and ARGV: see commit.py.
+-- KEYS and ARGV: see `Commit` in dialgate/store/redis/commit.py.
 local call, number = redis.call, tonumber
 local commit = cmsgpack.unpack(ARGV[1])
 local positions, recorded, log = KEYS[1], KEYS[2], commit.log
@@ -19,11 +19,15 @@ local function values(first, last)
     return found
 end
 
+-- Redis 7.2.0 to 7.2.4 write the number 100000000 as 1e+8.
+local function digits(whole) return string.format('%.0f', whole) end
+
 local function instant(value) return number(string.match(value, '^%d+')) end
 
 local seen, read, expires = commit.watched > 0 and values(3, 2 + commit.watched) or {}, {}, {}
 for _, known in ipairs(commit.known) do
-    read[known[1]], expires[known[1]] = known[2], known[3]
+    local place, value, may_expire = unpack(known)
+    read[place], expires[place] = value, may_expire
 end
 for n = 1, commit.watched do
     if seen[n] ~= (read[n] or false) then return {-3} end
@@ -36,12 +40,12 @@ if commit.fence ~= 0 and fence ~= commit.fence then return {-2, fence} end
 if top < commit.committed then return {-4} end
 
 local runs = #commit.attempt_runs + #commit.answer_runs
-local chunk = #KEYS - runs
+local before_chunks = #KEYS - runs
 if commit.lowest > 0 and top >= commit.lowest then
     local nothing = string.rep('\0', 16)
     for n, begins in ipairs(commit.attempt_runs) do
         local names = ARGV[1 + n]
-        local there = call('GETRANGE', KEYS[chunk + n], begins, begins + #names - 1)
+        local there = call('GETRANGE', KEYS[before_chunks + n], begins, begins + #names - 1)
         for at = 1, #there, 16 do
             local name = string.sub(there, at, at + 15)
             if name ~= nothing and name ~= string.sub(names, at, at + 15) then return {-1} end
@@ -49,28 +53,29 @@ if commit.lowest > 0 and top >= commit.lowest then
     end
 end
 
+local attempts_kept, answers_kept = digits(commit.attempts_kept), digits(commit.answers_kept)
 for n, line in ipairs(commit.lines) do
     local subject = KEYS[2 + n]
     if seen[n] then
         call('APPEND', subject, line)
-        if expires[n] then call('PEXPIRE', subject, commit.attempts_kept) end
+        if expires[n] then call('PEXPIRE', subject, attempts_kept) end
     else
-        call('SET', subject, line, 'PX', commit.attempts_kept)
+        call('SET', subject, line, 'PX', attempts_kept)
     end
 end
 local counted = #commit.attempt_runs
 for n = 1, runs do
     local begins = n <= counted and commit.attempt_runs[n] or commit.answer_runs[n - counted]
-    call('SETRANGE', KEYS[chunk + n], begins, ARGV[1 + n])
-    call('PEXPIRE', KEYS[chunk + n], n <= counted and commit.attempts_kept or commit.answers_kept)
+    call('SETRANGE', KEYS[before_chunks + n], begins, ARGV[1 + n])
+    call('PEXPIRE', KEYS[before_chunks + n], n <= counted and attempts_kept or answers_kept)
 end
 
 for n = 1, commit.answers do
-    local answer, new = KEYS[chunk - commit.answers + n], ARGV[1 + runs + n]
-    if not call('SET', answer, new, 'NX', 'PX', commit.answers_kept) and instant(call('GET', answer)) <= instant(new) then
-        call('SET', answer, new, 'PX', commit.answers_kept)
+    local answer, new = KEYS[before_chunks - commit.answers + n], ARGV[1 + runs + n]
+    if not call('SET', answer, new, 'NX', 'PX', answers_kept) and instant(call('GET', answer)) <= instant(new) then
+        call('SET', answer, new, 'PX', answers_kept)
     end
 end
-call('HSET', positions, log, commit.position, log .. ' top', math.max(top, commit.highest))
-if number(call('HGET', recorded, log) or 0) < commit.durable then call('HSET', recorded, log, commit.durable) end
+call('HSET', positions, log, digits(commit.position), log .. ' top', digits(math.max(top, commit.highest)))
+if number(call('HGET', recorded, log) or 0) < commit.durable then call('HSET', recorded, log, digits(commit.durable)) end
 return {}
