@@ -15,7 +15,7 @@ from msgspec import structs
 from dialgate.core import business_relation, legal_basis
 from dialgate.core.law import Binding
 from dialgate.core.law_sections import Exemption, Limit, Registry, Restriction
-from dialgate.core.model import CallRequest, Facts, Outcome, Pass, Skip
+from dialgate.core.model import HOUR, CallRequest, Facts, Outcome, Pass, Skip
 
 # The rule that reports the exemption of a section, by the kind of section. A limit names its own.
 _RULE_OF = {
@@ -28,6 +28,9 @@ _RULE_OF = {
     "ratios": "ratio_kept",
 }
 _GUARANTEED = frozenset({"manual", "preview"})
+_LONGEST_APPOINTMENT = (
+    4 * HOUR
+)  # the laws speak of a date and time; a longer span would open every night in it
 # In a registry, a consent lifts a listing, but not the duty to consult the registry.
 _OF_LISTINGS: frozenset[Exemption] = frozenset({"consent", "consent_after_listing"})
 
@@ -119,7 +122,9 @@ def _request(_section: Restriction, facts: Facts, law: Binding) -> Pass | None:
 
 def _own_request(_section: Restriction, facts: Facts, law: Binding) -> Pass | None:
     request = legal_basis.request(facts, law)
-    return _until_its_end(request, facts, law) if request is not None and request.own_interface else None
+    if request is None or not (request.own_interface and request.proved):
+        return None
+    return _until_its_end(request, facts, law)
 
 
 def _until_its_end(request: CallRequest, facts: Facts, law: Binding) -> Pass:
@@ -134,15 +139,19 @@ def _relation(_section: Restriction, facts: Facts, law: Binding) -> Pass | None:
 def _appointment(_section: Restriction, facts: Facts, law: Binding) -> Pass | None:
     """Return a pass if a proof shows that the person agreed to be called at this time."""
     for request in legal_basis.requests(facts, law):
-        if request.appointment and request.begins and request.proved:
+        is_brief = request.expires_at - request.begins <= _LONGEST_APPOINTMENT
+        if request.appointment and request.begins and is_brief and request.proved:
             return Pass(f"appointment:{request.id}", legal_basis.request_ends(request, facts, law))
     return None
 
 
 def _guaranteed_agent(_section: Restriction, facts: Facts, _law: Binding) -> Pass | None:
-    """Return a pass if an agent is on the line before the number is dialled."""
-    has_agent = facts.call_type == "agent" and facts.campaign.dial_mode in _GUARANTEED
-    return Pass("an agent is guaranteed") if has_agent else None
+    return Pass("an agent is guaranteed") if has_guaranteed_agent(facts) else None
+
+
+def has_guaranteed_agent(facts: Facts) -> bool:
+    """Return whether an agent is on the line before the number is dialled."""
+    return facts.call_type == "agent" and facts.campaign.dial_mode in _GUARANTEED
 
 
 def _sistan(_section: Restriction, facts: Facts, _law: Binding) -> Skip | None:

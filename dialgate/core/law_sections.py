@@ -183,7 +183,9 @@ class LegalBasis(Section, frozen=True, kw_only=True):
 
 
 # Properties and contents that a law may require of a consent.
-Requirement: TypeAlias = Literal["period", "goods", "caller", "third_party", "timestamp", "written"]
+Requirement: TypeAlias = Literal[
+    "period", "goods", "caller", "recipient", "third_party", "timestamp", "written"
+]
 
 
 class Consents(Section, frozen=True, kw_only=True):
@@ -196,7 +198,7 @@ class Consents(Section, frozen=True, kw_only=True):
     renewal: Literal["none", "explicit"] = "none"
     """`explicit`: the maximum age counts from the last express renewal on record. `none`: from the collection."""
     requires: tuple[Requirement, ...] = ()
-    """What a consent must state or be. `period`: until when it is valid. `goods`: what it is about. `caller`, `third_party`: who calls, and to whom it may be ceded. `timestamp`: date and time of its collection. `written`: it is in writing."""
+    """What a consent must state or be. `period`: until when it is valid. `goods`: what it is about. `caller`, `third_party`: who calls, and to whom it may be ceded. `recipient`: who calls, if another company collected it. `timestamp`: date and time of its collection. `written`: it is in writing."""
     void_by_enrolment: bool = False
     """Whether a later enrolment with the registry voids the consent."""
     separate: tuple[Literal["profiling", "third_party"], ...] = ()
@@ -370,8 +372,8 @@ class Limit(Restriction, frozen=True, kw_only=True):
     """`calendar`: the person's local days, including the day of the call. `whole_days`: the local days after the day of the earlier call. `rolling`: hours, or days of 24 hours."""
     among: Literal["controller", "campaign", "goods"] = "controller"
     """`controller`: calls by all of the controller's campaigns and call centres count. `campaign`: only calls in the same campaign. `goods`: only calls about the same or unknown goods."""
-    until_answered: tuple[CallType, ...] = ()
-    """Call types permitted from the end of the period until a later call is answered. Empty: any. Only for `abandoned`."""
+    until_answered: tuple[CallType | Literal["guaranteed_agent"], ...] = ()
+    """Calls permitted from the end of the period until a later call is answered, by call type. `guaranteed_agent`: an agent is on the line before the number is dialled. Empty: any. Only for `abandoned`."""
 
     @property
     def rule(self) -> Literal["frequency_kept", "rest_kept"]:

@@ -343,6 +343,9 @@ def lacking(given: Consent, law: Binding) -> Consents | None:
 
 def _meets(given: Consent, section: Consents) -> bool:
     stated: set[str] = {*given.states, given.form}
+    is_ceded = given.origin is not None and given.origin.transfers
+    if "caller" in stated or not is_ceded:
+        stated.add("recipient")
     stated.update(name for name, held in (("period", given.expires_at), ("goods", given.goods)) if held)
     return stated.issuperset(section.requires)
 

@@ -214,7 +214,10 @@ class CallRequestRequest(Request, frozen=True, kw_only=True):
         When | None, about("The time from which the person may be called. Default: immediately.")
     ] = None
     appointment: Annotated[
-        bool, about("The person agreed to be called between `begins` and `expires_at`, at any hour.")
+        bool,
+        about(
+            "The person agreed to be called between `begins` and `expires_at`, at any hour. Needs a proof, and at most four hours."
+        ),
     ] = False
     place: PlaceCode = ""
 

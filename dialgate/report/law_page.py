@@ -80,6 +80,7 @@ _CONTENTS: Final = {
 }
 _WORDS: Final = {
     "agent": "an agent",
+    "guaranteed_agent": "a guaranteed agent",
     "automated": "a recording",
     "ai_voice": "an AI voice",
     "consumer": "consumers",

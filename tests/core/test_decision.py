@@ -185,7 +185,10 @@ SILENT = {"attempts": [{"decision": "d", "at": "-1d", "campaign": "c", "result":
     ("facts", "not_before"),
     [
         (LATE, OPENS),
-        ({**LATE, "known": SILENT}, "2026-11-30T09:00:00+01:00"),  # from Sunday on, and then Monday's hours
+        (
+            {**LATE, "campaign": {"dial_mode": "manual"}, "known": SILENT},
+            "2026-11-30T09:00:00+01:00",
+        ),  # from Sunday on, and then Monday's hours
         ({**LATE, "registries": []}, ""),
         ({**LATE, "known": {**SILENT, "revocations": [{"seq": 1, "at": "-1d", "scope": "everyone"}]}}, ""),
     ],
@@ -422,7 +425,9 @@ ANY = st.builds(at_some_time, FACTS, st.integers(-200, 200), SECONDS)
 LATE_IN_WINTER = st.builds(
     at_some_time,
     few(ATTEMPTS, 9).map(
-        lambda attempts: replace(base(REFERENCE, **ADHERENT), known=Known(attempts=attempts))
+        lambda attempts: replace(
+            base(REFERENCE, **ADHERENT, campaign={"dial_mode": "manual"}), known=Known(attempts=attempts)
+        )
     ),
     st.integers(170, 250),
     SECONDS,

@@ -60,7 +60,7 @@ def test_a_page_holds_the_sections_of_the_day_in_words() -> None:
         ("by publisher, in XX-A, to mobile numbers", "Monday to Friday 09:00-12:00, 14:00-20:00; closed: Saturday, Sunday, days of feste", "code of conduct"),
         ("all calls", "at most 4 calls in 30 calendar days, answered or not", "statute"),
         ("all calls", "at most 3 answered calls in 1 day; only calls with the same goods count", "statute"),
-        ("all calls", "no call for 72 hours after an abandoned call; unless: guaranteed agent; then, until a later call is answered, only calls by an agent", "statute"),
+        ("all calls", "no call for 72 hours after an abandoned call; unless: a guaranteed agent; then, until a later call is answered, only calls by an agent", "statute"),
         ("all calls", "no call for 60 whole days after a refusal; only after 2 such calls", "statute"),
     ]  # fmt: skip
 

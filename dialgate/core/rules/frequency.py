@@ -10,6 +10,7 @@ from typing import Final
 
 from dialgate.core import periods
 from dialgate.core.abandonment import open_silence
+from dialgate.core.exemptions import has_guaranteed_agent
 from dialgate.core.law import Binding
 from dialgate.core.law_sections import Limit
 from dialgate.core.model import HOUR, UTC_PLACE, Attempt, Deny, Facts, Instant, Outcome, Pass
@@ -50,8 +51,9 @@ def _denies(limit: Limit, facts: Facts) -> Iterator[Deny]:
         text = _text(limit, len(ends))
         yield limit.deny(_CODES[limit.rule], text, ends[-limit.after])
     if _needs_another_type(limit, facts):
-        text = f"a silent call was made; until a later call is answered the call type must be {' or '.join(limit.until_answered)}"
-        yield limit.deny("frequency.rest", text)
+        yield limit.deny(
+            "frequency.rest", f"a silent call was made; until a later call is answered {_demand(limit)}"
+        )
 
 
 def _counts(limit: Limit, attempt: Attempt, facts: Facts) -> bool:
@@ -100,8 +102,16 @@ def _in_words(period: str) -> str:
 
 
 def _needs_another_type(limit: Limit, facts: Facts) -> bool:
+    permitted = limit.until_answered
     return (
-        bool(limit.until_answered)
-        and facts.call_type not in limit.until_answered
+        bool(permitted)
+        and facts.call_type not in permitted
+        and not ("guaranteed_agent" in permitted and has_guaranteed_agent(facts))
         and open_silence(facts.known.attempts) is not None
     )
+
+
+def _demand(limit: Limit) -> str:
+    if "guaranteed_agent" in limit.until_answered:
+        return "an agent must be guaranteed: `call_type: agent`, and a campaign with `dial_mode: manual` or `preview`"
+    return f"the call type must be {' or '.join(limit.until_answered)}"
