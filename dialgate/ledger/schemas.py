@@ -214,10 +214,7 @@ class CallRequestRequest(Request, frozen=True, kw_only=True):
         When | None, about("The time from which the person may be called. Default: immediately.")
     ] = None
     appointment: Annotated[
-        bool,
-        about(
-            "The person agreed to be called between `begins` and `expires_at`, at any hour. Needs a proof, and at most four hours."
-        ),
+        bool, about("The person agreed to a time of at most four hours, at any hour. Needs a proof.")
     ] = False
     place: PlaceCode = ""
 
