@@ -60,15 +60,27 @@ def prepare(place: int, case: Case) -> PreparedCase:
     attempts = tuple(
         structs.replace(attempt, campaign=attempt.campaign or campaign.id) for attempt in facts.known.attempts
     )
-    known = structs.replace(facts.known, attempts=attempts)
+    consents = tuple(
+        structs.replace(consent, origin=_of_controller(consent.origin, controller.id))
+        for consent in facts.known.consents
+    )
+    known = structs.replace(facts.known, attempts=attempts, consents=consents)
     facts = structs.replace(facts, controller=controller, campaign=campaign, listings=listings, known=known)
     return PreparedCase(case, facts, case.to)
 
 
 def _of_controller(origin: Any, controller: str) -> Any:
-    return structs.replace(
-        origin, collected_by=controller if origin.collected_by == "acme" else origin.collected_by
+    if origin is None:
+        return None
+
+    def renamed(name: str) -> str:
+        return controller if name == "acme" else name
+
+    transfers = tuple(
+        structs.replace(transfer, by=renamed(transfer.by), to=renamed(transfer.to))
+        for transfer in origin.transfers
     )
+    return structs.replace(origin, collected_by=renamed(origin.collected_by), transfers=transfers)
 
 
 def write_config(folder: Path, group: list[PreparedCase]) -> Config:
