@@ -28,9 +28,8 @@ _RULE_OF = {
     "ratios": "ratio_kept",
 }
 _GUARANTEED = frozenset({"manual", "preview"})
-_LONGEST_APPOINTMENT = (
-    4 * HOUR
-)  # the laws speak of a date and time; a longer span would open every night in it
+# The laws speak of a date and time. A longer span would open every night in it.
+_LONGEST_APPOINTMENT = 4 * HOUR
 # In a registry, a consent lifts a listing, but not the duty to consult the registry.
 _OF_LISTINGS: frozenset[Exemption] = frozenset({"consent", "consent_after_listing"})
 

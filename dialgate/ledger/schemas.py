@@ -214,7 +214,7 @@ class CallRequestRequest(Request, frozen=True, kw_only=True):
         When | None, about("The time from which the person may be called. Default: immediately.")
     ] = None
     appointment: Annotated[
-        bool, about("The person agreed to a time of at most four hours, at any hour. Needs a proof.")
+        bool, about("The person agreed to this time, of at most four hours, even at night. Needs a proof.")
     ] = False
     place: PlaceCode = ""
 

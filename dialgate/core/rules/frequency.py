@@ -50,10 +50,9 @@ def _denies(limit: Limit, facts: Facts) -> Iterator[Deny]:
     if len(ends) >= limit.after:
         text = _text(limit, len(ends))
         yield limit.deny(_CODES[limit.rule], text, ends[-limit.after])
-    if _needs_another_type(limit, facts):
-        yield limit.deny(
-            "frequency.rest", f"a silent call was made; until a later call is answered {_demand(limit)}"
-        )
+    if _is_barred_until_answered(limit, facts):
+        text = f"a silent call was made; until a later call is answered {_demand(limit)}"
+        yield limit.deny("frequency.rest", text)
 
 
 def _counts(limit: Limit, attempt: Attempt, facts: Facts) -> bool:
@@ -101,7 +100,7 @@ def _in_words(period: str) -> str:
     return f"{periods.parse(period).days} days" if period.endswith("d") else periods.in_words(period)
 
 
-def _needs_another_type(limit: Limit, facts: Facts) -> bool:
+def _is_barred_until_answered(limit: Limit, facts: Facts) -> bool:
     permitted = limit.until_answered
     return (
         bool(permitted)

@@ -263,14 +263,14 @@ class RedisAttempts(RedisRecovery):
             log=log,
             position=position.first - 1 if position.first else position.seq,
             lowest=min(seqs, default=0),
-            highest=max(*seqs, *[seq for seq, _ in answered], position.seq, 0),
+            highest=max([*seqs, *[seq for seq, _ in answered], position.seq]),
             fence=self._fences.get(log, 0),
             durable=position.durable,
             committed=committed,
             attempts_kept=self.attempts_kept,
             answers_kept=self.remembers,
             watched=len(expected) + (len(answers) if seen.assumed else 0),
-            known=[
+            known=[  # the subjects that get lines come first
                 (place, value.decode(), place <= len(lines) and subject_codec.may_expire(value))
                 for place, value in enumerate(expected.values(), 1)
                 if value
