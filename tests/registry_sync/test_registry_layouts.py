@@ -38,7 +38,7 @@ from tests.support.world import CONFIG, Hand
 
 PROGRAM = (sys.executable, "-m", "registry_sync")
 BRUSSELS = "Europe/Brussels"
-TODAY = local_time.day_in(BRUSSELS, time.time_ns() // 1_000_000)
+TODAY = date(2026, 11, 24)
 MIDNIGHT: Instant = local_time.midnight(BRUSSELS, TODAY)
 LISTED, CLEAR, OUTSIDE = "+32470123456", "+32470123457", "+3225123456"
 DNCM: dict[str, Any] = {
@@ -134,13 +134,14 @@ def belgium(tmp_path: Path) -> Office:
 
 def test_list_of_today_decides_calls_through_the_real_command(belgium: Office) -> None:
     """The command reads a file with a date for each number. The gate applies the list until its version expires."""
-    belgium.put(f"dncm_{TODAY:%Y%m%d}.txt", "0470/12.34.56\t01/02/2019", "025123450\t15/07/2021")
+    today = local_time.day_in(BRUSSELS, time.time_ns() // 1_000_000)  # the command has no other clock
+    belgium.put(f"dncm_{today:%Y%m%d}.txt", "0470/12.34.56\t01/02/2019", "025123450\t15/07/2021")
     command = [*PROGRAM, "run", "--once", "--json", "--registries", str(belgium.path)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr  # no alarms
     assert json.loads(done.stdout)["parts"][0]["added"] == 1  # the other is outside the coverage
     numbers = (LISTED, CLEAR, OUTSIDE)
-    at = MIDNIGHT + DAY - 1
+    at = local_time.midnight(BRUSSELS, today) + DAY - 1
     assert asyncio.run(belgium.decide(at, *numbers)) == ["registry.listed", "allow", "registry.uncovered"]
     assert asyncio.run(belgium.decide(at + 1, CLEAR)) == ["registry.expired"]
 

@@ -259,7 +259,7 @@ def test_refusals_are_counted_and_logged_once_a_second_per_reason() -> None:
 
 async def test_a_late_gate_denies_at_the_deadline(tmp_path: Path) -> None:
     """The test holds the lock of the log until the response has arrived, so no decision can be written."""
-    async with pbx.run_gate(tmp_path, fastagi={"deadline_seconds": 2}) as asterisk:
+    async with pbx.run_gate(tmp_path, fastagi={"deadline_seconds": 4}) as asterisk:
         app, loop = asterisk.made.app, asyncio.get_running_loop()
         with capture_logs() as lines:
             async with app._recorder.turn:
