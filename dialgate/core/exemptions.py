@@ -106,7 +106,7 @@ def _own_customer_consent(section: Restriction, facts: Facts, law: Binding) -> P
         for contract in legal_basis.contracts(facts)
         if contract.sector in section.sectors and legal_basis.is_in_force(contract, facts)
     ]
-    if any(legal_basis.has_marketing_consent(contract, facts) for contract in contracts):
+    if any(legal_basis.has_marketing_consent(contract, facts, law) for contract in contracts):
         return Pass("an own customer who consented")
     consent = legal_basis.consent(facts, law) if contracts else None
     if consent is None:

@@ -43,13 +43,12 @@ def request(facts: Facts, law: Binding) -> CallRequest | None:
 def requests(facts: Facts, law: Binding) -> Iterator[CallRequest]:
     """Yield the call requests for the campaign's goods that are valid at the time of the call and not yet used.
 
-    A request does not outlive a later revocation, even if a new consent lifted the revocation. A revocation in force is
-    ignored here, because the rule about revocations denies the call.
+    A request does not outlive a later objection.
     """
-    stopped = max((revocation.at for revocation in _lifted_on_consent(facts)), default=-1)
+    objected = objected_at(facts, law)
     for call_request in holder_requests(facts):
         if (
-            stopped < call_request.requested_at
+            objected < call_request.requested_at
             and max(call_request.requested_at, call_request.begins)
             <= facts.at
             < request_ends(call_request, facts, law)
@@ -91,7 +90,7 @@ def contract(facts: Facts, law: Binding) -> Contract | None:
         return None
     is_about = facts.campaign.purpose in ABOUT_THE_CONTRACT
     return next(
-        (deal for deal in related(facts, law) if is_about or has_marketing_consent(deal, facts)), None
+        (deal for deal in related(facts, law) if is_about or has_marketing_consent(deal, facts, law)), None
     )
 
 
@@ -163,13 +162,13 @@ def find_change_of_holder(facts: Facts) -> Finding | None:
     return "wrong_number" if change_of_holder.reported_wrong_at(facts) >= changed else "disconnection"
 
 
-def has_marketing_consent(deal: Contract, facts: Facts) -> bool:
-    """Return whether the contract includes a consent to marketing that no revocation has withdrawn.
+def has_marketing_consent(deal: Contract, facts: Facts, law: Binding) -> bool:
+    """Return whether the contract includes a consent to marketing, and no later revocation or objection ended it.
 
     A separate consent that lifts the revocation does not restore the contract's consent. The revocation does not
     affect a contract that begins on a later day, unless the contract was recorded before the revocation.
     """
-    stopped = _stopped_at(facts)
+    stopped = max(_stopped_at(facts), objected_at(facts, law))
     return deal.marketing and (stopped < 0 or _is_concluded_after(deal, stopped, facts))
 
 
@@ -269,8 +268,8 @@ def _lifted_on_consent(facts: Facts) -> Iterator[Revocation]:
     return (revocation for revocation in revocations(facts) if revocation.lifted == "new_consent")
 
 
-def has_objected(facts: Facts, law: Binding) -> bool:
-    """Return whether the person has objected to calls that are not based on consent.
+def objected_at(facts: Facts, law: Binding) -> Instant:
+    """Return when the person last objected to calls that are not based on consent, or -1 if never.
 
     A revocation that a new consent lifted is still an objection to these calls. A revocation in force is ignored here,
     because the rule about revocations denies the call. A withdrawn consent is an objection if the law sets
@@ -278,13 +277,17 @@ def has_objected(facts: Facts, law: Binding) -> bool:
     """
     known = facts.known
     if not (known.revocations or known.consents or known.objections):  # for most people nothing is recorded
-        return False
-    if any(_lifted_on_consent(facts)):
-        return True
-    return any(section.withdrawal_objects for section in law.consents) and (
-        any(given.withdrawn_at and _objects(given, facts) for given in known.consents)
-        or any(not made.purposes or _objects(made, facts) for made in known.objections)
-    )
+        return -1
+    objected = [revocation.at for revocation in _lifted_on_consent(facts)]
+    if any(section.withdrawal_objects for section in law.consents):
+        withdrawn = (given for given in known.consents if given.withdrawn_at)
+        objected += [given.withdrawn_at for given in withdrawn if _objects(given, facts)]
+        objected += [made.at for made in known.objections if not made.purposes or _objects(made, facts)]
+    return max(objected, default=-1)
+
+
+def has_objected(facts: Facts, law: Binding) -> bool:
+    return objected_at(facts, law) >= 0
 
 
 def _objects(withdrawn: Consent | Objection, facts: Facts) -> bool:

@@ -59,7 +59,7 @@ _CONTENTS: Final = {
     "max_age": "valid for {}",
     "void_by_enrolment": "void after a later enrolment with the registry",
     "separate": "must name {}",
-    "withdrawal_objects": "after a withdrawal, only a later consent, a contract or a request permits calls",
+    "withdrawal_objects": "after a withdrawal, only a later consent, contract or request permits calls",
     "tail": "still a basis {} after the contract's end",
     "about": "reports whether the number had a {} since the consent",
     "validity": "an answer is valid for {}",
