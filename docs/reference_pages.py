@@ -21,12 +21,12 @@ from typer.main import get_command
 
 from dialgate.config.clients import Client, Scope
 from dialgate.config.controllers import CampaignFile, ControllerFile
-from dialgate.config.data_retention import Storage
 from dialgate.config.decision_retention import Retention
 from dialgate.config.listeners import FastAgi, Limits, Listen, Operations, Sip, SipTrunk, Uploads
 from dialgate.config.log_settings import ServiceLog, TracesTo
 from dialgate.config.settings import Settings, SharedStore
 from dialgate.config.shipping import Shipping, StreamTo
+from dialgate.config.storage import Storage
 from dialgate.config.validation_messages import PATTERNS, TYPES, choices
 from dialgate.config.webhook_targets import Webhook
 from dialgate.core import day_sets, law, law_sections

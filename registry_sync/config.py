@@ -29,8 +29,8 @@ Prefix: TypeAlias = Annotated[str, Meta(pattern=r"^[1-9][0-9]{0,6}$")]
 # Without dots, because a dot separates the parts of a file name.
 Part: TypeAlias = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
 
-QueryFormat: TypeAlias = Literal["rpo", "bloctel", "csv"]
-ListFormat: TypeAlias = Literal["tps", "tps_spaced", "us_dnc", "csv"]
+QueryFormatName: TypeAlias = Literal["rpo", "bloctel", "csv"]
+ListFormatName: TypeAlias = Literal["tps", "tps_spaced", "us_dnc", "csv"]
 # For each format without a layout, the country of its numbers.
 COUNTRY_OF: Final = {"tps": "GB", "tps_spaced": "GB", "us_dnc": "US"}
 
@@ -44,7 +44,7 @@ class QueriedRegistry(Strict, frozen=True, kw_only=True):
     """Controller ID. Answers are valid for this controller only."""
     source: Source
     """Transport for packages and answers."""
-    format: QueryFormat = "rpo"
+    format: QueryFormatName = "rpo"
     """File format. `rpo`: Italy's registry. `bloctel`: France's registry until 2026-08-10. `csv`: the layout in `layout`."""
     layout: Layout | None = None
     """File layout, for `format: csv`."""
@@ -92,7 +92,7 @@ class FullListRegistry(Strict, frozen=True, kw_only=True):
 
     registry: Part
     """Registry ID from the country's file."""
-    format: ListFormat
+    format: ListFormatName
     """File format. `tps`, `tps_spaced`: the UK registers' two layouts. `us_dnc`: the US national register. `csv`: the layout in `layout`."""
     source: Source
     """Transport for its files."""

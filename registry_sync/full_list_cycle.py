@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, closing
 from functools import lru_cache
 from pathlib import Path
+from typing import Final
 
 import msgspec
 import numpy as np
@@ -22,7 +23,7 @@ from dialgate.lists.number_set import NumberSet
 from dialgate.lists.snapshot import Contents, Entry, read_contents
 from dialgate.runtime.atomic_write import publish_file, remove_on_exit, write_file
 from registry_sync import full_list_areas, import_checks, publication, release_holds
-from registry_sync.config import FullListRegistry
+from registry_sync.config import FullListRegistry, ListFormatName
 from registry_sync.formats import dnc, tps
 from registry_sync.formats.number_files import FullFile
 from registry_sync.formats.table import Table
@@ -36,6 +37,7 @@ from registry_sync.sources import Source, SourceFailed
 
 SHOWN = 5
 MARK = ".mark"  # suffix of a file's record: its change mark, a line feed, and its fault or nothing
+_TPS_SPACED: Final[Mapping[ListFormatName, bool]] = {"tps": False, "tps_spaced": True}
 
 
 class Cycle:
@@ -195,7 +197,7 @@ class Cycle:
         if self._settings.layout:
             day = full_list_areas.version_day(version, self._zone)
             return Table(self._settings.layout).read_list(path, day, self._progress)
-        return tps.read(path, self._progress, spaced=self._settings.format == "tps_spaced")
+        return tps.read(path, self._progress, spaced=_TPS_SPACED[self._settings.format])
 
     async def _fetch(self, name: str, marks: Mapping[str, str], source: Source) -> Path:
         """Fetch a file into the work folder. Raises FaultyFile if the same file was faulty before."""

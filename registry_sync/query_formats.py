@@ -1,10 +1,11 @@
 """Formats for queries and answers: the Italian registry's format, or a layout in the settings."""
 
+from collections.abc import Mapping
 from datetime import date
 from pathlib import Path
-from typing import Protocol
+from typing import Final, Protocol
 
-from registry_sync.config import QueriedRegistry
+from registry_sync.config import QueriedRegistry, QueryFormatName
 from registry_sync.formats import rpo
 from registry_sync.formats.number_files import NumberFile
 from registry_sync.formats.table import Table
@@ -27,5 +28,8 @@ class QueryFormat(Protocol):
     def read_answer(self, path: Path, progress: Progress = no_progress) -> NumberFile: ...
 
 
+_WITHOUT_LAYOUT: Final[Mapping[QueryFormatName, QueryFormat]] = {"rpo": rpo}
+
+
 def query_format(settings: QueriedRegistry) -> QueryFormat:
-    return Table(settings.used_layout) if settings.used_layout else rpo
+    return Table(settings.used_layout) if settings.used_layout else _WITHOUT_LAYOUT[settings.format]

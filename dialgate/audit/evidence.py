@@ -63,7 +63,7 @@ from dialgate.decision_log.timestamps import timestamps
 from dialgate.lists.number_set import DamagedFile
 from dialgate.lists.snapshot import Consultation, Manifest, SnapshotMissing, read_manifest
 from dialgate.store import Ledger
-from dialgate.store.sqlite_subjects import SubjectStore
+from dialgate.store.subjects import SubjectStore
 
 FORMAT: Literal[2] = 2
 _NEVER: Instant = 1 << 62

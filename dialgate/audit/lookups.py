@@ -24,7 +24,7 @@ from dialgate.core.text_formats import Timestamp
 from dialgate.crypto.keys import Keys, nonces
 from dialgate.crypto.masking import Masker
 from dialgate.observability.metrics import Metrics
-from dialgate.store.sqlite_subjects import DISCLOSURE, Lookup, SubjectStore
+from dialgate.store.subjects import DISCLOSURE, Lookup, SubjectStore
 
 # The minimum refuses empty reasons; the maximum keeps case files out of the record.
 Reason: TypeAlias = Annotated[str, Meta(min_length=3, max_length=256)]

@@ -9,10 +9,10 @@ from typing import Final, TypeAlias
 
 from msgspec import structs
 
-from dialgate.config import data_retention, decision_retention, yaml_file
+from dialgate.config import decision_retention, storage, yaml_file
 from dialgate.config.configuration import Config
 from dialgate.config.controllers import Line
-from dialgate.config.data_retention import Storage
+from dialgate.config.storage import Storage
 from dialgate.core import local_time, periods
 from dialgate.core.law import SECTIONS, Binding, Law
 from dialgate.core.law_scope import known_sector
@@ -141,7 +141,7 @@ def _extended_terms(config: Config, now: Instant) -> Iterator[str]:
     """
     settings, defaults = config.settings, structs.asdict(Storage())
     for country, law in config.laws.items():
-        required = structs.asdict(data_retention.terms(settings.storage, [law], now))
+        required = structs.asdict(storage.terms(settings.storage, [law], now))
         for name, days in structs.asdict(settings.storage).items():
             if days not in {required[name], defaults[name]}:
                 yield (

@@ -5,12 +5,11 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from dialgate.config import data_retention
 from dialgate.config.clients import Client
 from dialgate.config.controllers import ControllerFile, Line
-from dialgate.config.data_retention import Storage
 from dialgate.config.fields import Network
 from dialgate.config.settings import Settings
+from dialgate.config.storage import Storage, terms
 from dialgate.config.webhook_dialects import Profile
 from dialgate.config.webhook_targets import Hook
 from dialgate.core import periods
@@ -48,7 +47,7 @@ class Config(Struct, frozen=True, kw_only=True):
 
     def storage(self, now: Instant) -> Storage:
         """Return the configured storage periods, extended where a law requires a longer period."""
-        return data_retention.terms(self.settings.storage, self.laws.values(), now)
+        return terms(self.settings.storage, self.laws.values(), now)
 
     @property
     def attempts_counted(self) -> Instant:

@@ -6,12 +6,12 @@ from typing import Annotated
 from msgspec import Meta
 
 from dialgate.config.clients import Client
-from dialgate.config.data_retention import Storage
 from dialgate.config.decision_retention import Retention
 from dialgate.config.fields import Name, Seconds, Strict, Url
 from dialgate.config.listeners import FastAgi, Limits, Listen, Operations, Sip, Uploads, sip_faults
 from dialgate.config.log_settings import ServiceLog, TracesTo
 from dialgate.config.shipping import Shipping
+from dialgate.config.storage import Storage
 from dialgate.config.webhook_targets import Webhook
 
 ONE_PROCESS = "the embedded store works with one process only; set `store` to a Redis, or `workers` to 1"

@@ -9,7 +9,7 @@ from dialgate.crypto.keys import Keys, KeysUnusable
 from dialgate.store import Ledger, Shared, Store
 from dialgate.store.copying import CopyEnd
 from dialgate.store.sqlite import SqliteStore
-from dialgate.store.sqlite_copy import SqliteEnd
+from dialgate.store.sqlite.copy_end import SqliteEnd
 from dialgate.store.watermark import LedgerWatermark
 
 if TYPE_CHECKING:  # importing the Redis client takes 0.1 s, and most commands do not need it

@@ -16,7 +16,7 @@ from dialgate.core.model import HOUR, Instant
 from dialgate.crypto.keys import KeyRetired, Keys
 from dialgate.decision_log.chains import Chains
 from dialgate.decision_log.records import Record
-from dialgate.store.sqlite_subjects import Lookup
+from dialgate.store.subjects import Lookup
 
 # Scopes that allow a client to read data about any of a controller's numbers.
 _READING: frozenset[Scope] = frozenset({"read", "simulate", "subjects"})

@@ -26,7 +26,7 @@ from dialgate.crypto.masking import Masker
 from dialgate.ledger.registrar import Registrar
 from dialgate.ledger.schemas import Receipt
 from dialgate.store import CallLists, Ledger, StoreUnavailable
-from dialgate.store.sqlite_subjects import Restricted, SubjectStore
+from dialgate.store.subjects import Restricted, SubjectStore
 from dialgate.subjects import erasure
 from dialgate.subjects.deadlines import Deadlines
 from dialgate.subjects.list_removal import remove_from_lists

@@ -18,7 +18,7 @@ from dialgate.core.request_deadlines import Answered, Case, Extended, RequestRec
 from dialgate.crypto.keys import Keys, nonces
 from dialgate.crypto.masking import Masker, covered
 from dialgate.observability.metrics import Metrics
-from dialgate.store.sqlite_subjects import CaseEvent, SubjectStore
+from dialgate.store.subjects import CaseEvent, SubjectStore
 from dialgate.subjects.schemas import CaseRequest, CaseStep
 
 _steps: msgspec.json.Decoder[Step] = msgspec.json.Decoder(Step)

@@ -30,7 +30,7 @@ from dialgate.core.ledger_events import (
 from dialgate.core.local_time import day_in, rfc3339
 from dialgate.core.model import DAY, Consent, Instant, Known
 from dialgate.store import Store
-from dialgate.store.sqlite_subjects import SubjectStore
+from dialgate.store.subjects import SubjectStore
 from dialgate.subjects import erasure, inventory
 
 _BATCH = 512  # entries per read, so that a gate on the same event loop waits usually a few ms

@@ -22,7 +22,7 @@ from dialgate.cluster.personal_data import CaseInfo, DecisionLine, Share, merge_
 from dialgate.cluster.shared_holds import SharedHolds
 from dialgate.config.clients import Client
 from dialgate.config.configuration import Config
-from dialgate.config.data_retention import Storage
+from dialgate.config.storage import Storage
 from dialgate.core import phone
 from dialgate.core.faults import Unavailable
 from dialgate.core.ledger_events import Entry
@@ -35,7 +35,7 @@ from dialgate.ledger import bulk_import
 from dialgate.ledger.registrar import Registrar
 from dialgate.ledger.schemas import LedgerRequest
 from dialgate.runtime.instants import KeptInstants
-from dialgate.store.sqlite_subjects import SubjectStore
+from dialgate.store.subjects import SubjectStore
 from dialgate.subjects import breach, erasure, inventory
 from dialgate.subjects.cluster_erasure import ClusterErasure
 from dialgate.subjects.deadlines import Deadlines

@@ -27,7 +27,7 @@ from pathlib import Path
 from dialgate.decision_log import chains
 from dialgate.lists.snapshot import MANIFEST
 from dialgate.runtime.atomic_write import open_private, sync_file, sync_folder
-from dialgate.store.sqlite_backup import copy_database, newest_entry
+from dialgate.store.sqlite.backup import copy_database, newest_entry
 
 _LAST = ("signing.json", "keys.json")
 # Unfinished files, and files that a program recreates when it opens the database or log.

@@ -10,8 +10,8 @@ import pytest
 from dialgate.config import loader
 from dialgate.core.model import DAY, HOUR, MINUTE, Campaign, DayCount
 from dialgate.gate.counted_campaigns import CountedCampaigns
-from dialgate.store import HourCount, PauseLift, sqlite_counts
-from dialgate.store.sqlite import SqliteStore
+from dialgate.store import HourCount, PauseLift
+from dialgate.store.sqlite import SqliteStore, campaign_counts
 from tests.support import world, yaml_files
 from tests.support.world import NOW
 
@@ -33,9 +33,9 @@ async def read(counted_campaigns: CountedCampaigns, folder: Path, *written: Hour
     with closing(sqlite3.connect(folder / "store.db", isolation_level=None)) as db:
         for value in written:
             if isinstance(value, HourCount):
-                sqlite_counts.put_count(db, value)
+                campaign_counts.put_count(db, value)
             else:
-                sqlite_counts.lift_pause(db, value)
+                campaign_counts.lift_pause(db, value)
     store = SqliteStore.open(folder / "store.db")
     await counted_campaigns.stored.read(store)
     await store.close()

@@ -38,14 +38,14 @@ from dialgate.store import (
     Shared,
     Store,
     StoreUnavailable,
-    sqlite_tables,
 )
 from dialgate.store.campaign_counts import COUNTS_KEPT
 from dialgate.store.redis import RedisStore
-from dialgate.store.sqlite import _MAX_BUFFERS, BUFFER_ROWS, SqliteStore
-from dialgate.store.sqlite_subjects import SubjectStore
-from dialgate.store.sqlite_tables import LONG_LOG, MIGRATIONS
-from dialgate.store.write_buffer import WriteBuffer
+from dialgate.store.sqlite import SqliteStore, tables
+from dialgate.store.sqlite.store import _MAX_BUFFERS, BUFFER_ROWS
+from dialgate.store.sqlite.tables import LONG_LOG, MIGRATIONS
+from dialgate.store.sqlite.write_buffer import WriteBuffer
+from dialgate.store.subjects import SubjectStore
 from tests.support import redis_servers
 from tests.support.paths import ROOT
 
@@ -1007,7 +1007,7 @@ async def test_a_half_written_buffer_is_settled_with_the_log_after_a_crash(
     recent.add(attempts, [], Position("log", 256))
     with closing(sqlite3.connect(tmp_path / "store.db", isolation_level=None)) as db:
         first = next(recent.parts())
-        sqlite_tables.write_part(db, first, recent.position, 0)
+        tables.write_part(db, first, recent.position, 0)
     store = SqliteStore.open(tmp_path / "store.db")
     assert (await store.positions()).get("log", 0) == 0
     lost = [(reservation.subject, reservation.attempt) for reservation in attempts[:20]]
@@ -1024,13 +1024,13 @@ async def test_a_store_of_format_2_is_migrated_with_the_reach_of_its_rows(tmp_pa
     with closing(sqlite3.connect(path, isolation_level=None)) as db:
         for script in MIGRATIONS[:2]:
             db.executescript(script)
-        db.execute(f"PRAGMA application_id={sqlite_tables.APPLICATION}")
+        db.execute(f"PRAGMA application_id={tables.APPLICATION}")
         db.execute("PRAGMA user_version=2")
         db.execute("PRAGMA journal_mode=WAL")
         db.execute("INSERT INTO position VALUES ('log', 12)")
         row = "INSERT INTO attempt VALUES (?, ?, 5, 'spring', '', 'answered', 6)"
         db.executemany(row, [(f"log-{seq}", ANNA) for seq in range(9, 13)])
-        sqlite_tables.remember(db, [answer(b"k12", decision="log-12")])
+        tables.remember(db, [answer(b"k12", decision="log-12")])
     store = SqliteStore.open(path)
     await store.settle("log", 10, [], [])
     assert sorted(await decisions(store)) == ["log-10", "log-9"]
@@ -1046,7 +1046,7 @@ async def test_a_store_of_format_3_is_migrated_with_the_counts_of_its_results(tm
     with closing(sqlite3.connect(path, isolation_level=None)) as db:
         for script in MIGRATIONS[:3]:
             db.executescript(script)
-        db.execute(f"PRAGMA application_id={sqlite_tables.APPLICATION}")
+        db.execute(f"PRAGMA application_id={tables.APPLICATION}")
         db.execute("PRAGMA user_version=3")
         db.execute("PRAGMA journal_mode=WAL")
         row = "INSERT INTO attempt VALUES (?, ?, ?, 'spring', '', ?, 6)"
@@ -1179,7 +1179,7 @@ async def test_the_ledger_is_synced_before_a_write_is_acknowledged(tmp_path: Pat
     store = SqliteStore.open(tmp_path / "store.db")
     await store.append([revoked(ANNA)])
     full = 2
-    assert store._ledger_link.run(lambda db: sqlite_tables.pragma(db, "synchronous")) == full
+    assert store._ledger_link.run(lambda db: tables.pragma(db, "synchronous")) == full
     await store.close()
 
 

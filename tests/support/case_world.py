@@ -35,8 +35,8 @@ from dialgate.decision_log.records import Reader, Record
 from dialgate.ledger.schemas import ListRequest
 from dialgate.lists.snapshot import Consultation, Contents
 from dialgate.lists.tabular import of_lines
-from dialgate.store import CallerIdProof, HourCount, sqlite_counts
-from dialgate.store.sqlite import SqliteStore
+from dialgate.store import CallerIdProof, HourCount
+from dialgate.store.sqlite import SqliteStore, campaign_counts
 from registry_sync import answer_merge, publication
 from registry_sync.publication import PublishTarget
 from tests.support import casebook, world, yaml_files
@@ -234,7 +234,7 @@ def count_calls(config: Config, group: list[PreparedCase]) -> None:
             for count in case.facts.campaign.counts:
                 noon = local_time.instant_in(zone, datetime.combine(count.day, time(12)))
                 hour = HourCount(noon // HOUR, case.facts.campaign.id, count.answered, count.abandoned)
-                sqlite_counts.put_count(db, hour)
+                campaign_counts.put_count(db, hour)
 
 
 async def load_lists(app: App, group: list[PreparedCase]) -> None:

@@ -20,7 +20,8 @@ from dialgate.core.responses import Answer
 from dialgate.interfaces import http_application
 from dialgate.interfaces.http import openapi
 from dialgate.interfaces.http.errors import CODES
-from dialgate.store import HourCount, sqlite_counts
+from dialgate.store import HourCount
+from dialgate.store.sqlite import campaign_counts
 from tests.support import world
 from tests.support.world import CALL, CALLER, CLEAR, CONFIG, KEY, LIST, LISTED, World
 
@@ -313,7 +314,7 @@ async def _campaigns(ask: Described, running: world.World) -> None:
     await ask("liftPause", 409, {"ground": "new dialer"}, place=place)
     await ask("liftPause", 404, {"ground": "new dialer"}, place={"id": "another"})
     silent = HourCount(running.hand.at // HOUR, "acme-fibre", 0, 4)
-    await running.app._store._write(lambda db: sqlite_counts.put_count(db, silent))  # type: ignore[attr-defined]
+    await running.app._store._write(lambda db: campaign_counts.put_count(db, silent))  # type: ignore[attr-defined]
     await ask("listCampaigns", 200)
     await ask("liftPause", 201, {"ground": "new dialer"}, place=place)
 

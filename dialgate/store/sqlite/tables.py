@@ -24,7 +24,7 @@ from dialgate.core.abandonment import ANSWERED
 from dialgate.core.ledger_events import Draft, Entry, Event, fold
 from dialgate.core.model import RESULT_RANK, Attempt, Instant, Known
 from dialgate.store import CallerIdProof, CallList, Delivery, Position, Remembered, StoreUnavailable
-from dialgate.store.write_buffer import BufferPart
+from dialgate.store.sqlite.write_buffer import BufferPart
 
 APPLICATION = 0x64676174
 MIGRATIONS: tuple[str, ...] = (

@@ -21,10 +21,9 @@ from dialgate.store import (
     PauseLift,
     Position,
     Remembered,
-    sqlite_counts,
 )
-from dialgate.store import sqlite_tables as tables
 from dialgate.store.copying import CopyRefused, CountedAttempt, Kind, Row
+from dialgate.store.sqlite import campaign_counts, tables
 
 _T = TypeVar("_T")
 _BATCH_ROWS: Final = 2_000
@@ -33,14 +32,14 @@ _QUERIES: Final[dict[Kind, str]] = {
     "attempts": "SELECT at, decision, campaign, basis, result, goods, subject, result_at FROM attempt WHERE ? = 0",
     "answers": "SELECT key, at, answer, decision FROM answer WHERE ? = 0",
     "positions": "SELECT log, seq FROM position WHERE ? = 0",
-    "counts": f"{sqlite_counts.COUNTS} WHERE ? = 0",
+    "counts": f"{campaign_counts.COUNTS} WHERE ? = 0",
 }
 # Kinds with so few rows that they are read at once.
 _FEW: Final[dict[Kind, Callable[[sqlite3.Connection], Sequence[Row]]]] = {
     "lists": tables.lists,
     "proofs": tables.proofs,  # only the newest, because a shared store keeps no earlier ones
     "deliveries": tables.deliveries,
-    "lifts": sqlite_counts.pause_lifts,
+    "lifts": campaign_counts.pause_lifts,
 }
 # Rows that the gate has not yet compared with its log after a crash.
 _UNSETTLED: Final = "SELECT log FROM position WHERE reached > seq LIMIT 1"
@@ -175,8 +174,8 @@ def _insert(db: sqlite3.Connection, row: Row) -> None:
             db.execute("DELETE FROM proof WHERE body = ?", (body,))
             db.execute("INSERT INTO proof (at, body) VALUES (?,?)", (row.at, body))
         case HourCount():
-            sqlite_counts.put_count(db, row)
+            campaign_counts.put_count(db, row)
         case PauseLift():
-            sqlite_counts.lift_pause(db, row)
+            campaign_counts.lift_pause(db, row)
         case Delivery():
             db.execute("INSERT OR REPLACE INTO delivery VALUES (?,?)", (row.webhook, encode(row).decode()))

@@ -25,8 +25,8 @@ from dialgate.core.ledger_events import Entry
 from dialgate.core.model import Instant
 from dialgate.crypto.keys import Sealer
 from dialgate.store import StoreUnavailable
-from dialgate.store.sqlite_connection import WAIT, Connection, open_file
-from dialgate.store.sqlite_tables import run_migrations, transaction
+from dialgate.store.sqlite.connection import WAIT, Connection, open_file
+from dialgate.store.sqlite.tables import run_migrations, transaction
 
 T = TypeVar("T")
 

@@ -10,7 +10,7 @@ from msgspec import DecodeError
 
 from dialgate.runtime.file_lock import hold_lock
 from dialgate.store import StoreUnavailable
-from dialgate.store.sqlite_tables import LONG_LOG
+from dialgate.store.sqlite.tables import LONG_LOG
 
 WAIT = 5.0  # seconds to wait for a lock in a thread: longer than it takes to write a buffer
 

@@ -11,7 +11,7 @@ answers from the decision log. Therefore only the process that writes the decisi
 answers. Any process may write the ledger at any time, and ledger entries take effect at once.
 
 A process that uses this store must not open the file by other means: closing such a second file descriptor
-would release SQLite's locks (POSIX). `sqlite_tables` defines the tables.
+would release SQLite's locks (POSIX). `tables` defines the tables.
 """
 
 import asyncio
@@ -43,12 +43,11 @@ from dialgate.store import (
     StoreUnavailable,
     refuse_if_short,
 )
-from dialgate.store import sqlite_counts as campaign_counts
-from dialgate.store import sqlite_tables as tables
 from dialgate.store.campaign_counts import oldest_hour
-from dialgate.store.sqlite_connection import WAIT, Connection, Step, StoreLocked, open_file
-from dialgate.store.sqlite_keys import StoredKeys
-from dialgate.store.write_buffer import WriteBuffer
+from dialgate.store.sqlite import campaign_counts, tables
+from dialgate.store.sqlite.connection import WAIT, Connection, Step, StoreLocked, open_file
+from dialgate.store.sqlite.stored_keys import StoredKeys
+from dialgate.store.sqlite.write_buffer import WriteBuffer
 
 RETRY = 0.002  # seconds between attempts by the near connection to use a locked file
 BULK = 1_000  # appended entries after which a writer restarts the write-ahead log itself, in case no gate is running

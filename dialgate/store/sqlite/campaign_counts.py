@@ -5,8 +5,8 @@ import sqlite3
 from msgspec.json import Decoder, encode
 
 from dialgate.core.model import Instant, Result
-from dialgate.store import sqlite_tables as tables
 from dialgate.store.campaign_counts import HourCount, PauseLift, count_of
+from dialgate.store.sqlite import tables
 
 _lift = Decoder(PauseLift)
 COUNTS = "SELECT hour, campaign, answered, abandoned FROM hour_count"

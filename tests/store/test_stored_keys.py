@@ -17,10 +17,10 @@ from hypothesis import strategies as st
 from dialgate.core.ledger_events import Draft, Revoked
 from dialgate.core.model import Attempt
 from dialgate.store import Position, Remembered, Reservation, StoreUnavailable
-from dialgate.store.key_filter import KeyFilter
 from dialgate.store.sqlite import SqliteStore
-from dialgate.store.sqlite_connection import Connection
-from dialgate.store.sqlite_keys import CATCH_UP, StoredKeys
+from dialgate.store.sqlite.connection import Connection
+from dialgate.store.sqlite.key_filter import KeyFilter
+from dialgate.store.sqlite.stored_keys import CATCH_UP, StoredKeys
 
 KEYS = st.lists(st.binary(min_size=1, max_size=20), max_size=50)
 

@@ -14,9 +14,9 @@ from pathlib import Path
 
 from dialgate.runtime.thread_pool import lower_priority
 from dialgate.store import StoreUnavailable
-from dialgate.store import sqlite_tables as tables
-from dialgate.store.key_filter import KeyFilter
-from dialgate.store.sqlite_connection import WAIT, Connection
+from dialgate.store.sqlite import tables
+from dialgate.store.sqlite.connection import WAIT, Connection
+from dialgate.store.sqlite.key_filter import KeyFilter
 
 # Maximum ledger entries that a read adds on the event loop. If there are more, a thread fills the filter again.
 CATCH_UP = 10_000

@@ -6,7 +6,7 @@ from contextlib import closing
 from pathlib import Path
 
 from dialgate.store import StoreUnavailable
-from dialgate.store import sqlite_tables as tables
+from dialgate.store.sqlite import tables
 
 _PAGES = 4_096  # pages per step; writers can run between steps
 _WAIT = 10.0  # seconds to wait for a lock
