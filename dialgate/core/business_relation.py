@@ -5,8 +5,9 @@ from datetime import date
 from dialgate.core import periods
 from dialgate.core.law import Binding
 from dialgate.core.law_sections import Relation
-from dialgate.core.legal_basis import contracts, has_objected, holder_requests
+from dialgate.core.legal_basis import contracts, holder_requests
 from dialgate.core.model import DAY, EPOCH, HOUR, Contract, Facts, Instant
+from dialgate.core.objections import has_objected
 
 
 def relation(facts: Facts, law: Binding) -> Relation | None:

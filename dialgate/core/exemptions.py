@@ -121,7 +121,7 @@ def _request(_section: Restriction, facts: Facts, law: Binding) -> Pass | None:
 
 def _own_request(_section: Restriction, facts: Facts, law: Binding) -> Pass | None:
     request = legal_basis.request(facts, law)
-    if request is None or not (request.own_interface and request.proved):
+    if request is None or not legal_basis.is_own_request(request):
         return None
     return _until_its_end(request, facts, law)
 

@@ -204,7 +204,7 @@ class Consents(Section, frozen=True, kw_only=True):
     separate: tuple[Literal["profiling", "third_party"], ...] = ()
     """Uses that a consent covers only if it names them: calls selected by profiling, cession to a third party."""
     withdrawal_objects: bool = False
-    """Whether the withdrawal of a consent counts as an objection to calls for the same purpose and goods. If so, the bases `directory`, `relation`, `interest` and `not_opposed` no longer permit them, nor does an earlier request or a consent within an earlier contract."""
+    """Whether the withdrawal of a consent counts as an objection to calls for the same purpose and goods. If so, the bases `directory`, `relation`, `interest` and `not_opposed` no longer permit them, nor does what the person gave before: another consent, the consent within a contract, a request."""
 
 
 class Contracts(Section, frozen=True, kw_only=True):

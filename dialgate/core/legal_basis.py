@@ -7,7 +7,7 @@ it for the call.
 from collections.abc import Iterator, Sequence
 from typing import Literal
 
-from dialgate.core import change_of_holder, periods
+from dialgate.core import change_of_holder, objections, periods
 from dialgate.core.law import Binding
 from dialgate.core.law_sections import Consents, Finding
 from dialgate.core.model import (
@@ -20,9 +20,7 @@ from dialgate.core.model import (
     Facts,
     Instant,
     Listing,
-    Objection,
     Origin,
-    Revocation,
 )
 
 # Call results that do not use up a call request. An unknown result does.
@@ -34,10 +32,18 @@ ABOUT_THE_CONTRACT = frozenset({"service", "debt"})
 
 
 def request(facts: Facts, law: Binding) -> CallRequest | None:
-    """Return a call request that is a legal basis for this call."""
+    """Return a call request that is a legal basis for this call.
+
+    A request that also lifts a ban on the sector comes first.
+    """
     if not facts.known.requests or "request" not in law.accepted:
         return None
-    return next(requests(facts, law), None)
+    return min(requests(facts, law), key=lambda asked: not is_own_request(asked), default=None)
+
+
+def is_own_request(asked: CallRequest) -> bool:
+    """Return whether the request was made to the controller itself, and a proof shows it."""
+    return asked.own_interface and asked.proved
 
 
 def requests(facts: Facts, law: Binding) -> Iterator[CallRequest]:
@@ -45,7 +51,7 @@ def requests(facts: Facts, law: Binding) -> Iterator[CallRequest]:
 
     A request does not outlive a later objection.
     """
-    objected = objected_at(facts, law)
+    objected = objections.objected_at(facts, law)
     for call_request in holder_requests(facts):
         if (
             objected < call_request.requested_at
@@ -165,11 +171,14 @@ def find_change_of_holder(facts: Facts) -> Finding | None:
 def has_marketing_consent(deal: Contract, facts: Facts, law: Binding) -> bool:
     """Return whether the contract includes a consent to marketing, and no later revocation or objection ended it.
 
-    A separate consent that lifts the revocation does not restore the contract's consent. The revocation does not
-    affect a contract that begins on a later day, unless the contract was recorded before the revocation.
+    That consent does not cover profiling. A separate consent that lifts the revocation does not restore the contract's
+    consent. The revocation does not affect a contract that begins on a later day, unless the contract was recorded
+    before the revocation.
     """
-    stopped = max(_stopped_at(facts), objected_at(facts, law))
-    return deal.marketing and (stopped < 0 or _is_concluded_after(deal, stopped, facts))
+    if not deal.marketing or (facts.campaign.profiling and _separate(law, "profiling")):
+        return False
+    stopped = objections.stopped_at(facts, law)
+    return stopped < 0 or _is_concluded_after(deal, stopped, facts)
 
 
 def _day(at: Instant, facts: Facts) -> int:
@@ -197,7 +206,7 @@ def find_defect(given: Consent, facts: Facts, law: Binding) -> Finding | None:
         return "proof"
     if missing := _lacks_cession(given, facts, law):
         return missing
-    if given.withdrawn_at or given.collected_at <= _stopped_at(facts):
+    if given.withdrawn_at or given.collected_at <= objections.stopped_at(facts, law):
         return "withdrawal"
     if given.collected_at <= change_of_holder.changed_at(facts):
         return (
@@ -216,7 +225,7 @@ def find_defect(given: Consent, facts: Facts, law: Binding) -> Finding | None:
     if (
         facts.call_type not in given.call_types
         or facts.campaign.purpose not in given.purposes
-        or not _covers_goods(given, facts)
+        or not objections.covers_goods(given, facts)
     ):
         return "scope"
     if facts.campaign.profiling and not given.profiling and _separate(law, "profiling"):
@@ -239,65 +248,6 @@ def _lacks_cession(given: Consent, facts: Facts, law: Binding) -> Finding | None
     if not given.third_party and _separate(law, "third_party"):
         return "third_party"
     return "cession" if broken_chain(origin, facts, law) else None
-
-
-def _stopped_at(facts: Facts) -> Instant:
-    """Return when the last revocation for this campaign was made, or -1.
-
-    A revocation entered by mistake does not count. Other lifted revocations do: earlier consents stay withdrawn.
-    """
-    stops = (revocation.at for revocation in revocations(facts) if revocation.lifted != "error")
-    return max(stops, default=-1)
-
-
-def revocations(facts: Facts) -> Iterator[Revocation]:
-    """Yield the revocations that concern this campaign, including those that were lifted.
-
-    A revocation for a former campaign concerns every campaign, because the campaign may have a new id (GDPR art. 21(3)).
-    """
-    for revocation in facts.known.revocations:
-        if (
-            revocation.scope != "campaign"
-            or revocation.campaign == facts.campaign.id
-            or revocation.campaign in facts.former_campaigns
-        ):
-            yield revocation
-
-
-def _lifted_on_consent(facts: Facts) -> Iterator[Revocation]:
-    return (revocation for revocation in revocations(facts) if revocation.lifted == "new_consent")
-
-
-def objected_at(facts: Facts, law: Binding) -> Instant:
-    """Return when the person last objected to calls that are not based on consent, or -1 if never.
-
-    A revocation that a new consent lifted is still an objection to these calls. A revocation in force is ignored here,
-    because the rule about revocations denies the call. A withdrawn consent is an objection if the law sets
-    `withdrawal_objects`.
-    """
-    known = facts.known
-    if not (known.revocations or known.consents or known.objections):  # for most people nothing is recorded
-        return -1
-    objected = [revocation.at for revocation in _lifted_on_consent(facts)]
-    if any(section.withdrawal_objects for section in law.consents):
-        withdrawn = (given for given in known.consents if given.withdrawn_at)
-        objected += [given.withdrawn_at for given in withdrawn if _objects(given, facts)]
-        objected += [made.at for made in known.objections if not made.purposes or _objects(made, facts)]
-    return max(objected, default=-1)
-
-
-def has_objected(facts: Facts, law: Binding) -> bool:
-    return objected_at(facts, law) >= 0
-
-
-def _objects(withdrawn: Consent | Objection, facts: Facts) -> bool:
-    """Return whether a withdrawn consent was for this call.
-
-    A consent to former goods counts for all goods, because the goods may have a new name (GDPR art. 21(3)).
-    """
-    return facts.campaign.purpose in withdrawn.purposes and (
-        _covers_goods(withdrawn, facts) or not set(withdrawn.goods).isdisjoint(facts.former_goods)
-    )
 
 
 def _voids(law: Binding) -> bool:
@@ -353,17 +303,13 @@ def _meets(given: Consent, section: Consents) -> bool:
     return stated.issuperset(section.requires)
 
 
-def _covers_goods(given: Consent | Objection, facts: Facts) -> bool:
-    return not given.goods or facts.campaign.goods in given.goods
-
-
 def _separate(law: Binding, use: Literal["profiling", "third_party"]) -> bool:
     return any(use in section.separate for section in law.consents)
 
 
 def opposition_only(facts: Facts, law: Binding) -> str:
     """Return the basis for a call that is lawful unless the person has objected, or ""."""
-    if not law.accepted & {"interest", "not_opposed"} or has_objected(facts, law):
+    if not law.accepted & {"interest", "not_opposed"} or objections.has_objected(facts, law):
         return ""
     if "interest" in law.accepted and facts.campaign.balancing:
         return f"interest:{facts.campaign.balancing}"
@@ -372,7 +318,7 @@ def opposition_only(facts: Facts, law: Binding) -> str:
 
 def directory(facts: Facts, law: Binding) -> Listing | None:
     """Return a call-list entry that makes the public directory the legal basis, if any."""
-    if "directory" not in law.accepted or has_objected(facts, law):
+    if "directory" not in law.accepted or objections.has_objected(facts, law):
         return None
     unstated = any(facts.number.kind in section.stated_kinds for section in law.directories)
     entries = (on for on in facts.listings if on.basis == "directory" and (on.stated or not unstated))

@@ -178,7 +178,7 @@ async def test_denial_is_explained_in_italian(running: World) -> None:
     assert words[0].endswith("per conto di Acme Telecomunicazioni S.p.A. è stata negata.")
     assert "Motivo: Il numero è iscritto al registro delle opposizioni." in words
     assert (
-        "Norma: D.P.R. 26/2022 art. 8 c. 2: una consultazione vale 15 giorni; L. 5/2018 art. 1 c. 12."
+        "Norma: D.P.R. 26/2022 art. 8 c. 2: una consultazione vale 15 giorni; L. 5/2018 art. 1 c. 5 e 12."
         in words
     )
     assert {"rule": "hours_open", "result": "pass"}.items() <= _check(decision, "hours_open").items()

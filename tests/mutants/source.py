@@ -44,6 +44,7 @@ GROUPS = (
             "dialgate/core/periods.py",
             "dialgate/core/decision.py",
             "dialgate/core/legal_basis.py",
+            "dialgate/core/objections.py",
             "dialgate/core/abandonment.py",
             "dialgate/core/day_sets.py",
             "dialgate/core/change_of_holder.py",

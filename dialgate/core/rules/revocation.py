@@ -5,7 +5,7 @@ at once. Until the objection is lifted, it outweighs every consent, contract, re
 Leaving the opposition registry does not lift the objection.
 """
 
-from dialgate.core import legal_basis
+from dialgate.core import objections
 from dialgate.core.law import Binding
 from dialgate.core.model import Deny, Facts, Outcome, Pass
 
@@ -13,7 +13,7 @@ _LAW = "GDPR art. 21(2) and (3)"
 
 
 def not_revoked(facts: Facts, _law: Binding) -> Outcome:
-    for revocation in legal_basis.revocations(facts):
+    for revocation in objections.revocations(facts):
         if not revocation.lifted:
             return Deny(
                 "revocation.revoked", f"the person told the caller to stop (entry {revocation.seq})", _LAW

@@ -1,0 +1,69 @@
+"""Objections: revocations, and withdrawals of a consent, which a law can count as objections (GDPR art. 21(2) and (3))."""
+
+from collections.abc import Iterator
+
+from dialgate.core.law import Binding
+from dialgate.core.model import Consent, Facts, Instant, Objection, Revocation
+
+
+def revocations(facts: Facts) -> Iterator[Revocation]:
+    """Yield the revocations that concern this campaign, including those that were lifted.
+
+    A revocation for a former campaign concerns every campaign, because the campaign may have a new id (GDPR art. 21(3)).
+    """
+    for revocation in facts.known.revocations:
+        if (
+            revocation.scope != "campaign"
+            or revocation.campaign == facts.campaign.id
+            or revocation.campaign in facts.former_campaigns
+        ):
+            yield revocation
+
+
+def stopped_at(facts: Facts, law: Binding) -> Instant:
+    """Return when the last revocation or objection ended the consents given before it, or -1 if there is none.
+
+    A revocation entered by mistake does not count. Other lifted revocations do: earlier consents stay withdrawn.
+    """
+    stops = (revocation.at for revocation in revocations(facts) if revocation.lifted != "error")
+    return max([objected_at(facts, law), *stops])
+
+
+def objected_at(facts: Facts, law: Binding) -> Instant:
+    """Return when the person last objected to calls that are not based on consent, or -1 if never.
+
+    A revocation that a new consent lifted is still an objection to these calls. A revocation in force is ignored here,
+    because the rule about revocations denies the call. A withdrawn consent is an objection if the law sets
+    `withdrawal_objects`.
+    """
+    known = facts.known
+    if not (known.revocations or known.consents or known.objections):  # for most people nothing is recorded
+        return -1
+    objected = [revocation.at for revocation in _lifted_on_consent(facts)]
+    withdrawn = [given for given in known.consents if given.withdrawn_at]
+    if (withdrawn or known.objections) and any(section.withdrawal_objects for section in law.consents):
+        objected += [given.withdrawn_at for given in withdrawn if _objects(given, facts)]
+        objected += [made.at for made in known.objections if not made.purposes or _objects(made, facts)]
+    return max(objected, default=-1)
+
+
+def has_objected(facts: Facts, law: Binding) -> bool:
+    return objected_at(facts, law) >= 0
+
+
+def _lifted_on_consent(facts: Facts) -> Iterator[Revocation]:
+    return (revocation for revocation in revocations(facts) if revocation.lifted == "new_consent")
+
+
+def _objects(withdrawn: Consent | Objection, facts: Facts) -> bool:
+    """Return whether a withdrawn consent was for this call.
+
+    A consent to former goods counts for all goods, because the goods may have a new name (GDPR art. 21(3)).
+    """
+    return facts.campaign.purpose in withdrawn.purposes and (
+        covers_goods(withdrawn, facts) or not set(withdrawn.goods).isdisjoint(facts.former_goods)
+    )
+
+
+def covers_goods(given: Consent | Objection, facts: Facts) -> bool:
+    return not given.goods or facts.campaign.goods in given.goods
