@@ -22,6 +22,7 @@ for case in all_cases():
 
 # Dates without effect, and why.
 _NO_BASIS = "no legal basis on file accepts any call before 2005-11-30"
+_NO_CONTRACT = "no legal basis accepts a contract before this day"
 _NO_REQUEST = "no legal basis accepts a call request before this day"
 _NO_DIRECTORY = "no legal basis accepts a directory entry before this day"
 _TWO_ALIKE = "the two sections say the same as long as no short code is entered, and the first is cited"
@@ -30,6 +31,7 @@ WITHOUT_EFFECT = {
     ("consents", 1, "from", 1): _NO_BASIS,
     ("consents", 2, "from", -1): _NO_BASIS,
     ("consents", 2, "from", 1): _NO_BASIS,
+    ("contracts", 1, "from", -1): _NO_CONTRACT,
     ("requests", 0, "from", -1): _NO_REQUEST,
     ("directories", 0, "from", -1): _NO_DIRECTORY,
     ("caller_ids", 1, "from", -1): _TWO_ALIKE,
