@@ -7,7 +7,7 @@ from dialgate.core.model import Consent, Facts, Instant, Objection, Revocation
 
 
 def revocations(facts: Facts) -> Iterator[Revocation]:
-    """Yield the revocations that concern this campaign, including those that were lifted.
+    """Yield the revocations that concern this campaign, including lifted ones.
 
     A revocation for a former campaign concerns every campaign, because the campaign may have a new id (GDPR art. 21(3)).
     """
@@ -21,7 +21,7 @@ def revocations(facts: Facts) -> Iterator[Revocation]:
 
 
 def stopped_at(facts: Facts, law: Binding) -> Instant:
-    """Return when the last revocation or objection ended the consents given before it, or -1 if there is none.
+    """Return when the last revocation or objection ended the consents given before it, or -1 if never.
 
     A revocation entered by mistake does not count. Other lifted revocations do: earlier consents stay withdrawn.
     """

@@ -1,4 +1,4 @@
-"""Packed segments: closed segments of the decision log, compressed to a third of their size.
+"""Packed segments: closed segments of the decision log, compressed to a fifth of their size.
 
 A packed segment is stored in the same folder as the segments of `dialgate.decision_log`, with the same stem and mode 0600:
 
