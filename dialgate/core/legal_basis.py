@@ -34,7 +34,7 @@ ABOUT_THE_CONTRACT = frozenset({"service", "debt"})
 def request(facts: Facts, law: Binding) -> CallRequest | None:
     """Return a call request that is a legal basis for this call.
 
-    A request that also lifts a ban on the sector comes first.
+    A request that can also lift a ban on the sector comes first.
     """
     if not facts.known.requests or "request" not in law.accepted:
         return None
@@ -171,9 +171,9 @@ def find_change_of_holder(facts: Facts) -> Finding | None:
 def has_marketing_consent(deal: Contract, facts: Facts, law: Binding) -> bool:
     """Return whether the contract includes a consent to marketing, and no later revocation or objection ended it.
 
-    That consent does not cover profiling. A separate consent that lifts the revocation does not restore the contract's
-    consent. The revocation does not affect a contract that begins on a later day, unless the contract was recorded
-    before the revocation.
+    If the law requires a separate consent to profiling, the contract's does not cover it. A separate consent that lifts
+    the revocation does not restore the contract's consent. The revocation does not affect a contract that begins on a
+    later day, unless the contract was recorded before the revocation.
     """
     if not deal.marketing or (facts.campaign.profiling and _separate(law, "profiling")):
         return False

@@ -30,11 +30,10 @@ def stopped_at(facts: Facts, law: Binding) -> Instant:
 
 
 def objected_at(facts: Facts, law: Binding) -> Instant:
-    """Return when the person last objected to calls that are not based on consent, or -1 if never.
+    """Return when the person last objected to this call, or -1 if never. Only what was given later permits it.
 
-    A revocation that a new consent lifted is still an objection to these calls. A revocation in force is ignored here,
-    because the rule about revocations denies the call. A withdrawn consent is an objection if the law sets
-    `withdrawal_objects`.
+    A revocation that a new consent lifted is still an objection. A revocation in force is ignored here, because the
+    rule about revocations denies the call. A withdrawn consent is an objection if the law sets `withdrawal_objects`.
     """
     known = facts.known
     if not (known.revocations or known.consents or known.objections):  # for most people nothing is recorded
