@@ -7,12 +7,21 @@ from collections.abc import Collection, Sequence
 from typing import Final, Literal, Protocol, TypeAlias
 
 from dialgate.core.ledger_events import CallRequested, ConsentGiven, ContractMade, Event
-from dialgate.core.legal_basis import ABOUT_THE_CONTRACT
+from dialgate.core.legal_basis import ABOUT_THE_CONTRACT, is_cancelled
 from dialgate.core.model import Instant
 from dialgate.core.name_suggestions import choose
 
 IneffectiveReason: TypeAlias = Literal[
-    "", "unproved", "unconfirmed", "expired", "purpose", "sector", "marketing", "goods", "caller_id"
+    "",
+    "unproved",
+    "unconfirmed",
+    "expired",
+    "purpose",
+    "sector",
+    "cancelled",
+    "marketing",
+    "goods",
+    "caller_id",
 ]
 _BECAUSE: Final[dict[IneffectiveReason, str]] = {
     "unproved": "no artefact with its SHA-256 proves it.",
@@ -20,6 +29,7 @@ _BECAUSE: Final[dict[IneffectiveReason, str]] = {
     "expired": "it has expired.",
     "purpose": "no campaign has one of its purposes. Campaigns have",
     "sector": "no campaign is in its sector. Campaigns are in",
+    "cancelled": "the contract ended before its first day.",
     "marketing": "it includes no consent to commercial calls.",
     "goods": "no campaign has its goods. Campaigns have",
     "caller_id": "no campaign shows this caller ID. Campaigns show",
@@ -61,6 +71,8 @@ def _reason_for_consent(consent: ConsentGiven, offers: Sequence[Offer], now: Ins
 
 
 def _reason_for_contract(contract: ContractMade, offers: Sequence[Offer]) -> IneffectiveReason:
+    if is_cancelled(contract.starts, contract.ends):
+        return "cancelled"
     matches = [offer for offer in offers if offer.sector == contract.sector]
     if not matches:
         return "sector"

@@ -5,6 +5,7 @@ it for the call.
 """
 
 from collections.abc import Iterator, Sequence
+from datetime import date
 from typing import Literal
 
 from dialgate.core import change_of_holder, objections, periods
@@ -141,11 +142,23 @@ def is_in_force(deal: Contract, facts: Facts, tails: Sequence[str | None] = ()) 
 
 
 def contracts(facts: Facts) -> Iterator[Contract]:
-    """Yield the recorded contracts, except those made ineffective by a wrong-number report or disconnection."""
+    """Yield the recorded contracts, except those made ineffective by a wrong-number report or disconnection.
+
+    A contract that was cancelled before its first day was never a contract.
+    """
     wrong = change_of_holder.changed_at(facts)
-    for deal in facts.known.contracts:
+    for deal in _begun_or_awaited(facts):
         if wrong < 0 or (deal.proved and _is_concluded_after(deal, wrong, facts)):
             yield deal
+
+
+def _begun_or_awaited(facts: Facts) -> list[Contract]:
+    return [deal for deal in facts.known.contracts if not is_cancelled(deal.starts, deal.ends)]
+
+
+def is_cancelled(starts: date, ends: date | None) -> bool:
+    """Return whether a contract ended before its first day."""
+    return ends is not None and ends < starts
 
 
 def _is_concluded_after(deal: Contract, at: Instant, facts: Facts) -> bool:
@@ -161,9 +174,9 @@ def find_change_of_holder(facts: Facts) -> Finding | None:
     The event is a wrong-number report or a disconnection: another person might hold the number now. If both occurred,
     return the later event.
     """
-    known, changed = facts.known, change_of_holder.changed_at(facts)
+    changed = change_of_holder.changed_at(facts)
     effective = [*contracts(facts), *holder_requests(facts)]
-    if len(effective) == len(known.contracts) + len(known.requests):
+    if len(effective) == len(_begun_or_awaited(facts)) + len(facts.known.requests):
         return None
     return "wrong_number" if change_of_holder.reported_wrong_at(facts) >= changed else "disconnection"
 

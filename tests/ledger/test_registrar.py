@@ -223,6 +223,7 @@ IDLE: list[tuple[type[Any], dict[str, Any], str]] = [
     (ConsentRequest, CONSENT | PROOF | {"goods": ["solar"]}, "no campaign has its goods. Campaigns have: broadband."),
     (ContractRequest, CONTRACT, "no campaign is in its sector. Campaigns are in: telecommunications."),
     (ContractRequest, CONTRACT | {"sector": "telecommunications"}, "it includes no consent to commercial calls."),
+    (ContractRequest, CONTRACT | OURS | {"ends": "2020-01-01"}, "the contract ended before its first day."),
     (ContractRequest, CONTRACT | OURS | {"goods": ["solar"]}, "no campaign has its goods. Campaigns have: broadband."),
     (CallRequestRequest, ASKED | {"goods": "solar"}, "no campaign has its goods. Campaigns have: broadband."),
     (CallRequestRequest, ASKED, "no campaign has its goods. Campaigns have: broadband."),
