@@ -119,7 +119,7 @@ class App:
         config.data.mkdir(mode=0o700, parents=True, exist_ok=True)
         if missing := missing_controllers(content_store.controllers(config.data / "kept"), config):
             raise ConfigError(missing)
-        if config.settings.store is None:  # a shared store refuses a log that ends too early
+        if config.settings.store is None:  # on a shared store, such a node gets an empty data folder
             chains.begin_restored_log(config.data)
         ended, worker = chains.logs_of(config.data, worker)
         folder, keys = chains.folder(config.data, worker), Keys.open(config.data / "keys.json", worker)
@@ -138,8 +138,7 @@ class App:
                 durable=log.durable,
             )
             logs = [*_ended_logs(config, ended, clock()), LogEnd(folder, keys, log.next_seq - 1)]
-            for end in logs:
-                await _refuse_older_log(store, end.keys.log, end.head)
+            await _refuse_older_log(store, keys.log, log.durable)
             settled = await settle_all(config.data, logs, store, _answer_span(config), clock())
             instants = KeptInstants(config.data)
             instants.advance(settled.latest)
@@ -282,9 +281,9 @@ class App:
 async def _refuse_older_log(store: Store, log: str, head: int) -> None:
     """Raise `LogUnavailable` if the log lacks entries that were on disk before.
 
-    Their calls were made. Recovery would delete the attempts from the shared store.
+    Their calls were made. Recovery would delete their attempts, and the gate would give their ids to other calls.
     """
-    recorded = await store.recorded(log) if isinstance(store, Shared) else 0
+    recorded = await store.recorded(log)
     if recorded > head:
         raise LogUnavailable(
             f"this node's log ends at entry {head}, but had reached {recorded}: it is an older copy, which lacks calls that were"

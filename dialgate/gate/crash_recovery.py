@@ -114,7 +114,9 @@ async def settle(  # noqa: PLR0913, PLR0917 - the parts of a gate
     async def complete() -> None:
         unapplied.extend(await apply_results(store, results))
 
-    is_older = await store.settle(keys.log, head, attempts, answers, complete)
+    # The entries that an older log lacks were on its disk: their calls were made, so their attempts stay.
+    last = max(head, await store.recorded(keys.log))
+    is_older = await store.settle(keys.log, last, attempts, answers, complete)
     # The last entries may be grounds whose decisions were never recorded.
     newest = next((entry for seq in range(head, 0, -1) if (entry := reader.find(seq))), None)
     unapplied = [result for result in unapplied if not result.decision.startswith(f"{keys.log}-")]

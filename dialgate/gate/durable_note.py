@@ -1,7 +1,7 @@
-"""The sequence number of the last log entry on disk, published in the shared store.
+"""The sequence number of the last log entry on disk, written to the store.
 
-Another gate repeats an answer from this gate only if the store shows that the answer's log entry is on disk
-(`Shared.note_durable`).
+A gate whose log ends earlier does not start. Another gate on a shared store repeats an answer from this gate only if
+the store shows that the answer's log entry is on disk (`Attempts.note_durable`).
 """
 
 import asyncio
@@ -17,13 +17,14 @@ _TICK: Final = 0.001
 
 
 class DurableNote:
-    """Background work that writes the sequence number of the last log entry on disk to the shared store.
+    """Background work that writes the sequence number of the last log entry on disk to the store.
 
-    If the store is not shared, nothing is written.
+    A shared store gets it soon after each batch, an embedded one in each round of upkeep and at the end.
     """
 
     def __init__(self, store: Store, log: DecisionLog) -> None:
-        self._store, self._log = store if isinstance(store, Shared) else None, log
+        self._store, self._log = store, log
+        self._is_shared = isinstance(store, Shared)
         self._written = 0
         self._work = BackgroundWork(self._write, (StoreUnavailable,))
         self._loop = asyncio.get_running_loop()
@@ -41,7 +42,7 @@ class DurableNote:
         write, but each commit writes the sequence number too.
         """
         self._due = self._loop.time() + NOTE_SECONDS
-        if self._timer is None and self._store is not None:
+        if self._timer is None and self._is_shared:
             self._timer = self._loop.call_at(self._due, self._write_if_due)
 
     def _write_if_due(self) -> None:
@@ -59,7 +60,7 @@ class DurableNote:
         await self._work.run(patience)
 
     async def _write(self) -> None:
-        if self._store is not None and (durable := self._log.durable) > self._written:
+        if (durable := self._log.durable) > self._written:
             await self._store.note_durable(self._log.name, durable)
             self._written = durable
 

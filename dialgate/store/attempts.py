@@ -74,6 +74,16 @@ class Attempts(SubjectStates, Protocol):
         `settle` before the log continues. Otherwise the store might return an answer that was never recorded.
         """
 
+    async def note_durable(self, log: str, seq: int) -> None:
+        """Record that `log` is on disk up to entry `seq`.
+
+        A log that ends before `seq` is an older copy. In a shared store, another gate may repeat an answer only if the
+        answer's entry in this log is on disk.
+        """
+
+    async def recorded(self, log: str) -> int:
+        """Return the last entry of `log` that is known to have been on disk, as a sequence number, or 0."""
+
     async def positions(self) -> dict[str, int]:
         """Return the stored position of each log as a sequence number, by log name.
 

@@ -64,15 +64,6 @@ class Shared(Protocol):
     async def members(self, presence: Presence | None = None) -> Members:
         """Record `presence`, if given, and return all gates."""
 
-    async def note_durable(self, log: str, seq: int) -> None:
-        """Record that `log` is on disk up to entry `seq`.
-
-        Another gate may repeat an answer only if the answer's entry in this log is on disk.
-        """
-
-    async def recorded(self, log: str) -> int:
-        """Return the last entry of `log` that is known to have been on disk, as a sequence number, or 0."""
-
     async def dismiss(self, node: str) -> None:
         """Record that a process stopped normally. The process can join again."""
 

@@ -12,19 +12,22 @@ from typer.testing import CliRunner
 from dialgate.app import App
 from dialgate.audit import replay as replaying
 from dialgate.core.decision_ids import log_of
+from dialgate.core.model import HOUR
 from dialgate.core.refusal import Refused
 from dialgate.crypto.keys import Keys
 from dialgate.crypto.log_signing import public_keys
-from dialgate.decision_log import chains, verify
+from dialgate.decision_log import LogUnavailable, chains, verify
 from dialgate.decision_log.checkpoints import parse
 from dialgate.interfaces.cli import main
 from dialgate.ledger.schemas import RevocationRequest
+from dialgate.store.sqlite import SqliteStore
 from dialgate.tools.backup import back_up
 from dialgate.tools.verifier.verify_evidence import verify as verify_evidence
 from tests.gate.test_restore import House, opt_out
 from tests.support import world
 from tests.support.world import ask, codes, load_numbers
 
+LATER = world.NOW + HOUR
 NUMBERS = [f"+39061234{number}" for number in range(6000, 6003)]
 
 
@@ -152,6 +155,61 @@ async def test_checkpoint_and_evidence_of_a_restored_node(house: House) -> None:
         assert (evidence["log"], evidence["decisions"][0]["id"]) == (log_of(decision), decision)
         (key,) = public_keys(house.data / "signing.json")
         assert verify_evidence(bundle.read_bytes(), frozenset({key}))
+
+
+async def test_a_gate_with_an_older_log_beside_a_newer_store_does_not_start(house: House) -> None:
+    allowed = await calls_after_the_copy(house)
+    start_over_but_keep_the_store(house)
+    (house.data / "log" / "restored" / "README").unlink()
+    (house.data / "log" / "restored").rmdir()
+    for _ in range(2):
+        with pytest.raises(
+            LogUnavailable, match=r"ends at entry \d+, but had reached \d+: it is an older copy"
+        ):
+            async with house.open(LATER):
+                pytest.fail("the gate started")
+    assert await counted(house, allowed) == allowed
+
+
+async def test_an_older_log_marked_as_restored_keeps_the_calls_that_it_lacks(house: House) -> None:
+    allowed = await calls_after_the_copy(house)
+    start_over_but_keep_the_store(house)
+    async with house.open(LATER) as app:
+        assert codes(await ask(app)) == ["frequency.exceeded"]
+        assert log_of((await ids(app))[0]) != log_of(allowed[0])
+    async with house.open(LATER) as app:  # and the next start removes none of them
+        assert codes(await ask(app)) == ["frequency.exceeded"]
+        await opt_out(app, allowed[-1])
+        assert "revocation.revoked" in codes(await ask(app))
+    assert await counted(house, allowed) == allowed
+    assert len(await house.ledger()) == 1
+
+
+async def calls_after_the_copy(house: House) -> list[str]:
+    """Make a call before the copy and others after it, until the frequency limit. Return the allowed decisions."""
+    allowed = []
+    async with house.open() as app:
+        allowed.append((await ask(app)).decision_id)
+    copy(house)
+    async with house.open(LATER) as app:
+        while (answer := await ask(app)).decision == "allow":
+            allowed.append(answer.decision_id)
+    assert len(allowed) > 1
+    return allowed
+
+
+def start_over_but_keep_the_store(house: House) -> None:
+    shutil.rmtree(house.data / "log")
+    shutil.copytree(house.data.parent / "copy" / "log", house.data / "log")
+
+
+async def counted(house: House, decisions: list[str]) -> list[str]:
+    """Return those of the decisions that the store counts as attempts."""
+    store = SqliteStore.open(house.data / "store.db")
+    try:
+        return [decision for decision in decisions if await store.attempt(decision)]
+    finally:
+        await store.close()
 
 
 async def run(*words: object, house: House) -> None:

@@ -602,6 +602,24 @@ async def test_a_release_restores_the_position_for_later_starts(engine: Engine, 
     await again.close()
 
 
+async def test_the_last_durable_entry_of_each_log_is_kept_and_a_release_does_not_lower_it(
+    engine: Engine,
+) -> None:
+    store = engine.open()
+    assert await store.recorded("log") == 0
+    await store.note_durable("log", 7)
+    assert await store.recorded("other") == 0
+    await reserve(store, ANNA, "log-8", position=Position("log", 8))
+    await store.release(["log-8"], Position("log", 7))
+    await store.close()
+    again = engine.open()
+    assert await again.recorded("log") == 7
+    assert (await again.positions())["log"] == 7
+    await again.settle("log", 9, [], [])
+    assert await again.recorded("log") == 9
+    await again.close()
+
+
 # ---- the ledger ------------------------------------------------------------------------------------------------------
 
 

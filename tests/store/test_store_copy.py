@@ -61,6 +61,7 @@ async def fill(store: Store) -> None:
     reservations = [Reservation(BRUNO, attempt(f"log-{n}", n), (BRUNO,)) for n in range(1, 41)]
     answers = [Remembered(b"k%d" % n * 8, NOW, b"{}", f"log-{n}") for n in range(2)]
     assert await store.commit(reading, reservations, answers, Position("log", 40))
+    await store.note_durable("log", 39)
     await store.result("log-7", "busy", 99)
     await store.result("log-8", "answered", 99)
     await store.lift_pause(PauseLift(campaign="spring", at=5, ground="new dialer", actor="dpo"))
@@ -121,6 +122,7 @@ async def test_a_copy_to_a_shared_store_and_back_is_identical(filled: Path, urls
     assert await copied(urls, "redis", "back", filled.name) == EVERYTHING
     back = SqliteStore.open(filled / "back.db", patience=5)
     assert (await back.read([ANNA, BRUNO])).known == [anna, bruno]
+    assert await back.recorded("log") == 39
     assert await back.append([revoked(ANNA)]) == [6]
     await back.close()
 

@@ -60,7 +60,10 @@ class RedisEnd:
 
     async def _few(self, kind: Kind) -> Sequence[Row]:
         if kind == "positions":
-            return [Position(log, seq) for log, seq in (await self._store.positions()).items()]
+            positions = await self._store.positions()
+            return [
+                Position(log, seq, durable=await self._store.recorded(log)) for log, seq in positions.items()
+            ]
         if kind == "lists":
             return await self._store.lists()
         if kind == "counts":
@@ -115,6 +118,9 @@ class RedisEnd:
                 await self._recount([row for row in some if isinstance(row, CountedAttempt)])
             else:
                 await self._store.together([self._command(row) for row in some])
+                for row in some:
+                    if isinstance(row, Position):
+                        await self._store.note_durable(row.log, row.durable)
 
     async def _restore(self, rows: Sequence[Entry]) -> None:
         """Write entries, except those that an interrupted copy has already written."""

@@ -31,7 +31,7 @@ _QUERIES: Final[dict[Kind, str]] = {
     "ledger": tables.ENTRY + "WHERE seq > ? ORDER BY seq",
     "attempts": "SELECT at, decision, campaign, basis, result, goods, subject, result_at FROM attempt WHERE ? = 0",
     "answers": "SELECT key, at, answer, decision FROM answer WHERE ? = 0",
-    "positions": "SELECT log, seq FROM position WHERE ? = 0",
+    "positions": "SELECT log, seq, 0, durable FROM position WHERE ? = 0",
     "counts": f"{campaign_counts.COUNTS} WHERE ? = 0",
 }
 # Kinds with so few rows that they are read at once.
@@ -164,6 +164,7 @@ def _insert(db: sqlite3.Connection, row: Row) -> None:
             db.execute("INSERT INTO answer (key, at, answer, decision) VALUES (?,?,?,?)", answer_row)
         case Position():
             db.execute(tables.NOTE, (row.log, row.seq))
+            db.execute(tables.NOTE_DURABLE, (row.log, row.durable))
         case CallList():
             db.execute(
                 "INSERT OR REPLACE INTO call_list VALUES (?,?,?)",

@@ -375,6 +375,14 @@ class SqliteStore:
         upsert = "INSERT INTO delivery VALUES (?, ?) ON CONFLICT (webhook) DO UPDATE SET body = excluded.body"
         await self._write(lambda db: db.execute(upsert, values))
 
+    async def note_durable(self, log: str, seq: int) -> None:
+        # Without a sync: after a power cut the note is as old as the attempts, which this connection writes too.
+        await self._write(lambda db: db.execute(tables.NOTE_DURABLE, (log, seq)), self._buffer_link)
+
+    async def recorded(self, log: str) -> int:
+        query = "SELECT max(durable) FROM position WHERE log = ?"
+        return await self._in_thread(lambda db: db.execute(query, (log,)).fetchone()[0] or 0)
+
     async def positions(self) -> dict[str, int]:
         await self._flush()
         return await self._in_thread(lambda db: dict(db.execute("SELECT log, seq FROM position").fetchall()))
@@ -417,7 +425,12 @@ class SqliteStore:
         await self._write(step)
         if complete is not None:
             await complete()
-        await self._write(lambda db: db.execute(tables.NOTE, (log, head)))
+
+        def complete_step(db: sqlite3.Connection) -> None:
+            db.execute(tables.NOTE, (log, head))
+            db.execute(tables.NOTE_DURABLE, (log, head))
+
+        await self._write(complete_step)
         return False
 
     # ---- erasure and retention ------------------------------------------------------------------------------------------

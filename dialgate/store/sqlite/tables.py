@@ -63,6 +63,7 @@ MIGRATIONS: tuple[str, ...] = (
         campaign TEXT NOT NULL, at INTEGER NOT NULL, body TEXT NOT NULL, PRIMARY KEY (campaign, at)
     ) STRICT, WITHOUT ROWID
     """,
+    "ALTER TABLE position ADD COLUMN durable INTEGER NOT NULL DEFAULT 0",
 )
 
 MAX_KEYS = 512  # keys per query
@@ -106,6 +107,11 @@ NOTE = """
 """
 _REACH = """
     INSERT INTO position (log, seq, reached) VALUES (?, 0, ?) ON CONFLICT (log) DO UPDATE SET reached = excluded.reached
+"""
+# The last entry of the log that is known to have been on the log's disk. It never decreases.
+NOTE_DURABLE = """
+    INSERT INTO position (log, seq, durable) VALUES (?, 0, ?)
+    ON CONFLICT (log) DO UPDATE SET durable = max(durable, excluded.durable)
 """
 RESULT = """
     UPDATE attempt SET result = iif(:at >= result_at, :result, result), result_at = max(:at, result_at)
