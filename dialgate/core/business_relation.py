@@ -6,7 +6,7 @@ from dialgate.core import periods
 from dialgate.core.law import Binding
 from dialgate.core.law_sections import Relation
 from dialgate.core.legal_basis import contracts, holder_requests
-from dialgate.core.model import DAY, EPOCH, HOUR, Contract, Facts, Instant
+from dialgate.core.model import DAY, EPOCH, Contract, Facts, Instant
 from dialgate.core.objections import has_objected
 
 
@@ -63,9 +63,6 @@ def _lasts(section: Relation, day: date | None, facts: Facts) -> bool:
 
 
 def _first_day(at: Instant, facts: Facts) -> date:
-    """Return the earliest local day on which `at` can fall.
-
-    Because of daylight saving time, the UTC offset at `at` may be an hour smaller than the offset during the call.
-    """
-    days = [place.local(at - HOUR)[0] for place in facts.places]
+    """Return the earliest local day on which `at` can fall."""
+    days = [periods.first_day(at, place) for place in facts.places]
     return date.fromordinal(EPOCH + min(days, default=at // DAY - 1))

@@ -10,7 +10,7 @@ from msgspec import Struct
 from dialgate.core import legal_basis
 from dialgate.core.law import Law
 from dialgate.core.law_sections import Finding
-from dialgate.core.local_time import day_in
+from dialgate.core.local_time import day_in, place
 from dialgate.core.model import (
     CallerId,
     Campaign,
@@ -61,6 +61,7 @@ class Situation(Struct, frozen=True, kw_only=True):
             caller_id=CallerId(number="", form="withheld"),
             known=self.known,
             registries=self.registries,
+            places=(place(self.law.zone, self.law.day_sets, self.at),),
             former_campaigns=self.former_campaigns,
         )
         return legal_basis.find_defect(consent, facts, self.law.binding(facts))

@@ -86,7 +86,9 @@ def _exempt(section: Restriction, facts: Facts, law: Binding) -> Pass | Skip | N
 
 def _consent(_section: Restriction, facts: Facts, law: Binding) -> Pass | None:
     consent = legal_basis.consent(facts, law)
-    return None if consent is None else Pass(f"consent:{consent.id}", legal_basis.ends_at(consent, law))
+    return (
+        None if consent is None else Pass(f"consent:{consent.id}", legal_basis.ends_at(consent, facts, law))
+    )
 
 
 def _contract(_section: Restriction, facts: Facts, law: Binding) -> Pass | None:
@@ -111,7 +113,7 @@ def _own_customer_consent(section: Restriction, facts: Facts, law: Binding) -> P
     consent = legal_basis.consent(facts, law) if contracts else None
     if consent is None:
         return None
-    return Pass("an own customer who consented", legal_basis.ends_at(consent, law))
+    return Pass("an own customer who consented", legal_basis.ends_at(consent, facts, law))
 
 
 def _request(_section: Restriction, facts: Facts, law: Binding) -> Pass | None:

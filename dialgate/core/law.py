@@ -303,6 +303,8 @@ def _faults(name: str, section: Section, law: Law) -> Iterator[str]:
     yield from _faults_of_kind(name, section)
     if isinstance(section, Hours | Registry | Requests):
         yield from _faults_of_days(name, section, law)
+    if isinstance(section, Consents) and section.counting == "calendar":
+        yield from _faults_of_ages(name, section)
 
 
 def _faults_of_days(name: str, section: Hours | Registry | Requests, law: Law) -> Iterator[str]:
@@ -321,6 +323,12 @@ def _faults_of_days(name: str, section: Hours | Registry | Requests, law: Law) -
             yield f"{name}: `{section.max_age}` needs the country's `working_days`; add that key, for example [mon, tue, wed, thu, fri]"
         if not section.day_set:
             yield f"{name}: `{section.max_age}` needs a `day_set`; add it"
+
+
+def _faults_of_ages(name: str, section: Consents) -> Iterator[str]:
+    for age in (section.max_age, section.max_age_unstated):
+        if age is not None and age.endswith("h"):
+            yield f"{name}: `counting: calendar` needs a period in days, months or years, not {age}"
 
 
 def _faults_of_kind(name: str, section: Section) -> Iterator[str]:

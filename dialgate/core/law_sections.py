@@ -195,6 +195,8 @@ class Consents(Section, frozen=True, kw_only=True):
     """Period for which a consent is valid after its collection, such as `730d` or `P2Y`. Without this key, a consent is valid until its own end."""
     max_age_unstated: Period | None = None
     """The same for a consent that states no period."""
+    counting: Literal["rolling", "calendar"] = "rolling"
+    """`rolling`: the maximum ages count from the time of the collection. `calendar`: they are in days where the person may be, and begin with the day of the collection, so they end at midnight."""
     renewal: Literal["none", "explicit"] = "none"
     """`explicit`: the maximum age counts from the last express renewal on record. `none`: from the collection."""
     requires: tuple[Requirement, ...] = ()

@@ -229,9 +229,10 @@ def find_defect(given: Consent, facts: Facts, law: Binding) -> Finding | None:
         )
     if _voids(law) and (given.voided_at or given.collected_at <= listed_at(facts)):
         return "enrolment"
-    if 0 < ends_at(given, law) <= facts.at:
-        limit = age_limit(given, law)
-        aged = limit is not None and _too_old_at(given, limit) == ends_at(given, law)
+    ends = ends_at(given, facts, law)
+    if 0 < ends <= facts.at:
+        limit = age_limit(given, facts, law)
+        aged = limit is not None and _too_old_at(given, limit, facts) == ends
         return "age" if aged else "end"
     if lacking(given, law) is not None:
         return "incomplete"
@@ -276,19 +277,19 @@ def listed_at(facts: Facts) -> Instant:
     return max((answer.since or answer.listed_at for answer in enrolled), default=-1)
 
 
-def ends_at(given: Consent, law: Binding) -> Instant:
+def ends_at(given: Consent, facts: Facts, law: Binding) -> Instant:
     """Return when a consent ends, or 0 if it has no end."""
-    limit = age_limit(given, law)
-    ends = [_too_old_at(given, limit)] if limit is not None else []
+    limit = age_limit(given, facts, law)
+    ends = [_too_old_at(given, limit, facts)] if limit is not None else []
     if given.expires_at:
         ends.append(given.expires_at)
     return min(ends, default=0)
 
 
-def age_limit(given: Consent, law: Binding) -> Consents | None:
+def age_limit(given: Consent, facts: Facts, law: Binding) -> Consents | None:
     """Return the section whose maximum age the consent reaches first, if any."""
     limits = (section for section in law.consents if _max_ages(given, section))
-    return min(limits, key=lambda section: _too_old_at(given, section), default=None)
+    return min(limits, key=lambda section: _too_old_at(given, section, facts), default=None)
 
 
 def _max_ages(given: Consent, limit: Consents) -> list[str]:
@@ -296,9 +297,11 @@ def _max_ages(given: Consent, limit: Consents) -> list[str]:
     return [age for age in ages if age is not None]
 
 
-def _too_old_at(given: Consent, limit: Consents) -> Instant:
+def _too_old_at(given: Consent, limit: Consents, facts: Facts) -> Instant:
     renewed_at = given.renewed_at if limit.renewal == "explicit" else 0
     since = max(given.collected_at, renewed_at)
+    if limit.counting == "calendar":
+        return min(periods.end_of_days(age, since, facts.places) for age in _max_ages(given, limit))
     return min(periods.end(age, since) for age in _max_ages(given, limit))
 
 

@@ -115,6 +115,35 @@ def most_months(period: str) -> int:
     return span.months or -(-span.length // (_SHORTEST_MONTH * DAY))
 
 
+def end_of_days(period: str, at: Instant, places: Iterable[Place]) -> Instant:
+    """Return the end of a period of local days, of which the day of `at` is the first. It ends at midnight.
+
+    The period must be in days, months or years. If it ends at different instants in `places`, return the earliest. If
+    there are none, return an instant that is not later than the end in any time zone.
+    """
+    ends = (place.instant(_first_after(period, first_day(at, place)), 0) for place in places)
+    return min(ends, default=_first_after(period, at // DAY - 1) * DAY)
+
+
+def first_day(at: Instant, place: Place) -> int:
+    """Return the earliest local day, counted from 1970-01-01, on which `at` can fall.
+
+    Because of daylight saving time, the UTC offset at `at` may be an hour smaller than the offset during the call.
+    """
+    return place.local(at - HOUR)[0]
+
+
+def _first_after(period: str, day: int) -> int:
+    """Return the first day after a period that begins with `day`. Both are counted from 1970-01-01."""
+    span = parse(period)
+    if not span.months:
+        return day + span.days
+    begins = date.fromordinal(EPOCH + day)
+    ends = _later(begins, span.months)
+    # Three months from 30 November end with the last day of February.
+    return ends.toordinal() - EPOCH + (ends.day != begins.day)
+
+
 def _later(day: date, months: int) -> date:
     """Return the same day of the month `months` later, or the last day of a shorter month."""
     years, month = divmod(day.month - 1 + months, _MONTHS)

@@ -226,6 +226,11 @@ def test_an_unknown_key_is_refused_with_its_path(path: str, where: str) -> None:
         ("lists.0.cited_for", ["age"], "lists: no denial for 'age' cites a section of this list"),
         ("limits.1.cited_for", ["age"], "limits: no denial for 'age' cites a section of this list"),
         ("consents.0.cited_for", ["age"], "consents: a section cited for 'age' needs `max_age`"),
+        (
+            "consents",
+            [{"source": "s", "from": date(2020, 1, 1), "max_age_unstated": "72h", "counting": "calendar"}],
+            "consents: `counting: calendar` needs a period in days, months or years, not 72h",
+        ),
         ("diallable", [], "each of `diallable`"),
         ("legal_basis", [], "and `legal_basis`"),
     ],

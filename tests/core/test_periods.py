@@ -72,6 +72,42 @@ def test_working_days_end_where_they_end_first() -> None:
     assert periods.end_of_working_days("1wd", begins, [], UNTIL_FRIDAY, "") == instant("2026-11-05T00:00:00Z")
 
 
+SYDNEY = Place(zone="Australia/Sydney", offset=11 * 3600)
+PERTH = Place(zone="Australia/Perth", offset=8 * 3600)
+
+
+@pytest.mark.parametrize(
+    ("period", "begins", "ends"),
+    [
+        ("P3M", "2026-08-27T01:00:00+11:00", "2026-11-27T00:00:00+11:00"),
+        ("P3M", "2026-08-27T23:59:59.999+11:00", "2026-11-27T00:00:00+11:00"),
+        ("P3M", "2026-11-29T12:00:00+11:00", "2027-03-01T00:00:00+11:00"),
+        ("P3M", "2026-11-28T12:00:00+11:00", "2027-02-28T00:00:00+11:00"),
+        ("P1Y", "2024-02-29T12:00:00+11:00", "2025-03-01T00:00:00+11:00"),
+        ("1d", "2026-11-27T12:00:00+11:00", "2026-11-28T00:00:00+11:00"),
+        # In the first hour, the clocks of that time may have shown the day before.
+        ("P3M", "2026-08-27T00:59:59+11:00", "2026-11-26T00:00:00+11:00"),
+    ],
+)
+def test_a_period_of_local_days_ends_at_midnight(period: str, begins: str, ends: str) -> None:
+    assert periods.end_of_days(period, instant(begins), [SYDNEY]) == instant(ends)
+
+
+def test_a_period_of_local_days_ends_at_the_first_midnight() -> None:
+    begins = instant("2026-08-27T12:00:00Z")
+    assert periods.end_of_days("P3M", begins, [PERTH, SYDNEY]) == instant("2026-11-27T00:00:00+11:00")
+
+
+@pytest.mark.parametrize("hour", range(-12, 15))
+@pytest.mark.parametrize("begins", ["2026-08-27T01:00:00Z", "2026-08-27T12:00:00Z", "2026-08-27T23:59:59Z"])
+def test_without_a_known_time_zone_a_period_of_local_days_ends_no_later_than_in_any(
+    hour: int, begins: str
+) -> None:
+    somewhere = Place(zone="", offset=hour * 3600)
+    ends = periods.end_of_days("P3M", instant(begins), [])
+    assert ends <= periods.end_of_days("P3M", instant(begins), [somewhere])
+
+
 @pytest.mark.parametrize(
     ("period", "words"),
     [

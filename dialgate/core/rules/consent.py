@@ -53,7 +53,7 @@ def _find_basis(facts: Facts, law: Binding) -> Pass | None:
         return Pass(f"contract:{contract.id}")
     consent = legal_basis.consent(facts, law)
     if consent is not None:
-        return Pass(f"consent:{consent.id}", legal_basis.ends_at(consent, law))
+        return Pass(f"consent:{consent.id}", legal_basis.ends_at(consent, facts, law))
     relation = business_relation.relation(facts, law) if "relation" in law.accepted else None
     if relation is not None:
         return Pass(f"relation:{relation.id}")
@@ -72,15 +72,15 @@ def _explain_deny(section: LegalBasis, facts: Facts, law: Binding) -> Deny:
         finding = legal_basis.find_change_of_holder(facts)
     if finding is None:  # no consent, or the law does not accept one here
         return section.deny("consent.missing", _TEXTS["consent.missing"])
-    code, authority = CODES[finding], _authority(finding, newest, law) or section
+    code, authority = CODES[finding], _authority(finding, newest, facts, law) or section
     return authority.deny(code, _TEXTS[code])
 
 
-def _authority(finding: Finding, consent: Consent | None, law: Binding) -> Section | None:
+def _authority(finding: Finding, consent: Consent | None, facts: Facts, law: Binding) -> Section | None:
     """Return the section that a denial for `finding` cites."""
     if finding == "incomplete" and consent is not None:
         return legal_basis.lacking(consent, law)
     if finding == "age" and consent is not None:
-        limit = legal_basis.age_limit(consent, law)
+        limit = legal_basis.age_limit(consent, facts, law)
         return limit if limit is not None and finding in limit.cited_for else None
     return cited(law.consents, finding) or cited(law.lists, finding)

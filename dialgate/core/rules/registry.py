@@ -118,7 +118,7 @@ def _answer(registry: Registry, facts: Facts) -> RegistryAnswer:
 def _judge_listing(registry: Registry, answer: RegistryAnswer, facts: Facts, law: Binding) -> Outcome:
     consent = legal_basis.consent(facts, law)
     if consent is not None and "consent" in registry.unless:
-        return Pass(f"consent:{consent.id}", legal_basis.ends_at(consent, law))
+        return Pass(f"consent:{consent.id}", legal_basis.ends_at(consent, facts, law))
     if (
         consent is not None
         and "consent_after_listing" in registry.unless
@@ -126,7 +126,7 @@ def _judge_listing(registry: Registry, answer: RegistryAnswer, facts: Facts, law
     ):
         # The answer must still be valid: the person may have renewed the enrolment after it, which would void the consent.
         expires = _expiry(registry, answer, facts)
-        ends = min(legal_basis.ends_at(consent, law) or expires, expires)
+        ends = min(legal_basis.ends_at(consent, facts, law) or expires, expires)
         return _check_age(registry, answer, facts, expires) or Pass(f"consent:{consent.id}", ends)
     text = f"enrolled, by {registry.id} consultation {answer.consultation}"
     ends = _unbarred_from(registry, answer, facts, law) if answer.blocks else 0
