@@ -200,7 +200,7 @@ class Run:
     async def _fetch(self, url: str) -> str:
         """Return a response body without its final line break, or "" if the body was not complete in time."""
         response = await fetch(url, self._curl_seconds)
-        return "" if response is None else response.body.removesuffix("\n")
+        return response.body.removesuffix("\n") if response and response.whole else ""
 
 
 def _filter(data: str) -> str:

@@ -86,7 +86,7 @@ class Call:
         elif name == "curl":
             limit = self.variables.get("curl_timeout", "")  # no limit without the variable
             response = await fetch(data.partition(" ")[0], float(limit) if limit else math.inf)
-            code, body = (str(response.status), response.body) if response else ("0", "")
+            code, body = (str(response.status), response.body) if response and response.whole else ("0", "")
             self.variables |= {"curl_response_code": code, "curl_response_data": body}
         elif name == "httapi":
             return self._follow(await fetch(data, _PROFILE_SECONDS))
@@ -97,7 +97,7 @@ class Call:
 
         If there is no document, or the status is not 200, the call continues.
         """
-        if response is None or response.status != _OK or "text/xml" not in response.media:
+        if response is None or not response.whole or response.status != _OK or "text/xml" not in response.media:
             return True
         try:
             document = ET.fromstring(response.body)  # noqa: S314 - from the gate under test

@@ -174,6 +174,37 @@ async def long(request: bytes, _: asyncio.StreamReader, writer: asyncio.StreamWr
     await _garbage(request, _LONG, writer)
 
 
+async def wrong_status(request: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Respond with an error whose body would allow the call."""
+    if request.startswith(b"agi_"):
+        await error(request, reader, writer)
+    else:
+        writer.write(_response(request, allow=True).replace(b" 200 OK", b" 500 Internal Server Error", 1))
+
+
+async def cut(request: bytes, _: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Close the connection after an allow, before the announced end of the response."""
+    if request.startswith(b"agi_"):
+        writer.write(b'SET VARIABLE DG_DECISION "allow')
+    else:
+        writer.write(re.sub(rb"(Content-Length: )\d+", rb"\g<1>5000", _response(request, allow=True), count=1))
+
+
+async def newline(request: bytes, _: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Respond with an allow and a line break, which `$` in a regular expression accepts."""
+    await _garbage(request, b"allow\n", writer)
+
+
+async def null(request: bytes, _: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Respond with an allow, a null byte and more, which is only the allow for a dialer written in C."""
+    await _garbage(request, b"allow\0deny", writer)
+
+
+async def upper(request: bytes, _: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Respond with `ALLOW`, which equals `allow` if case is ignored."""
+    await _garbage(request, b"ALLOW", writer)
+
+
 async def _garbage(request: bytes, value: bytes, writer: asyncio.StreamWriter) -> None:
     escaped = value.replace(b'"', b'\\"')
     line = b'SET VARIABLE DG_DECISION "%b"\n' % escaped

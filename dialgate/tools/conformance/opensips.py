@@ -163,7 +163,9 @@ class OpenSips:
             response = await fetch(url, limit)
         finally:
             self._connecting.discard(host)
-        return (_FAILED, 0, "") if response is None else (1, response.status, response.body)
+        if response is None or not response.whole:
+            return _FAILED, 0, ""
+        return 1, response.status, response.body
 
 
 def _read(name: str, invite: Invite) -> _Value:
