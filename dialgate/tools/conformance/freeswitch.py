@@ -97,7 +97,12 @@ class Call:
 
         If there is no document, or the status is not 200, the call continues.
         """
-        if response is None or not response.whole or response.status != _OK or "text/xml" not in response.media:
+        if (
+            response is None
+            or not response.whole
+            or response.status != _OK
+            or "text/xml" not in response.media
+        ):
             return True
         try:
             document = ET.fromstring(response.body)  # noqa: S314 - from the gate under test

@@ -187,7 +187,9 @@ async def cut(request: bytes, _: asyncio.StreamReader, writer: asyncio.StreamWri
     if request.startswith(b"agi_"):
         writer.write(b'SET VARIABLE DG_DECISION "allow')
     else:
-        writer.write(re.sub(rb"(Content-Length: )\d+", rb"\g<1>5000", _response(request, allow=True), count=1))
+        writer.write(
+            re.sub(rb"(Content-Length: )\d+", rb"\g<1>5000", _response(request, allow=True), count=1)
+        )
 
 
 async def newline(request: bytes, _: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
