@@ -9,7 +9,7 @@ from msgspec import Struct, structs
 from dialgate.core import local_time
 from dialgate.core.decision import decide, lasts_until
 from dialgate.core.decision_ids import owner_of
-from dialgate.core.ledger_events import merge
+from dialgate.core.ledger_state import merge
 from dialgate.core.model import SECOND, Attempt, CallerId, Decided, Decision, Facts, Grounds, Instant, Known
 from dialgate.core.responses import Answer, decode_answer, encode_answer, make_answer, valid_until
 from dialgate.gate.caller_ids import Presentation

@@ -25,7 +25,7 @@ from dialgate.config.configuration import Config, ConfigError, fixed_at_start, m
 from dialgate.core import local_time
 from dialgate.core.decision import decide
 from dialgate.core.faults import Unavailable
-from dialgate.core.ledger_events import merge
+from dialgate.core.ledger_state import merge
 from dialgate.core.model import HOUR, Call, Instant, Known, RegistryAnswer
 from dialgate.core.responses import Answer, Simulation, make_simulation, refusal
 from dialgate.crypto.keys import Keys, nonces

@@ -16,15 +16,8 @@ import structlog
 from msgspec import Struct, structs
 
 from dialgate.config import content_store
-from dialgate.core.ledger_events import (
-    ConsentWithdrawn,
-    Draft,
-    Entry,
-    Lifted,
-    NumberWrong,
-    Revoked,
-    fold,
-)
+from dialgate.core.ledger_events import ConsentWithdrawn, Draft, Entry, Lifted, NumberWrong, Revoked
+from dialgate.core.ledger_state import fold
 from dialgate.core.model import Instant, OutcomeRecord
 from dialgate.crypto.keys import KeyRetired, Keys, MonthKeys, nonces
 from dialgate.crypto.masking import Masker

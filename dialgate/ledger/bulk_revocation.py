@@ -15,7 +15,8 @@ import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
-from dialgate.core.ledger_events import Draft, Revoked, in_force
+from dialgate.core.ledger_events import Draft, Revoked
+from dialgate.core.ledger_state import in_force
 from dialgate.core.model import Instant, Revocation
 from dialgate.crypto.keys import Keys, nonces
 from dialgate.crypto.masking import Masker

@@ -14,10 +14,9 @@ from dialgate.core.ledger_events import (
     ConsentGiven,
     ContractEnded,
     ContractMade,
-    Ending,
     Entry,
-    find_ending,
 )
+from dialgate.core.ledger_state import Ending, find_ending
 from dialgate.core.refusal import Refused
 from dialgate.ledger import bulk_import, bulk_writes
 from dialgate.ledger.access import LedgerAccess, refuse_misstated

@@ -10,7 +10,8 @@ from msgspec import structs
 from dialgate.config.clients import Client
 from dialgate.config.controllers import ControllerFile
 from dialgate.core import local_time
-from dialgate.core.ledger_events import Entry, Lifted, Revoked, fold
+from dialgate.core.ledger_events import Entry, Lifted, Revoked
+from dialgate.core.ledger_state import fold
 from dialgate.core.name_suggestions import choose
 from dialgate.core.refusal import Refused
 from dialgate.ledger import bulk_revocation, bulk_writes

@@ -17,7 +17,7 @@ from dialgate.config.clients import Client
 from dialgate.config.configuration import Config
 from dialgate.core.decision import attempts_forbid_nothing, decide
 from dialgate.core.faults import Unavailable
-from dialgate.core.ledger_events import merge
+from dialgate.core.ledger_state import merge
 from dialgate.core.model import Call, Decision, Facts, Instant, Known
 from dialgate.core.responses import when
 from dialgate.crypto.keys import Keys

@@ -9,7 +9,8 @@ from dialgate.config.clients import Client
 from dialgate.core import consent_state, ineffective_entries, local_time
 from dialgate.core.consent_state import ConsentState
 from dialgate.core.former_names import CurrentNames
-from dialgate.core.ledger_events import ConsentConfirmed, ConsentGiven, Entry, merge
+from dialgate.core.ledger_events import ConsentConfirmed, ConsentGiven, Entry
+from dialgate.core.ledger_state import merge
 from dialgate.core.model import Consent, Controller, Instant, RegistryAnswer
 from dialgate.ledger.access import LedgerAccess
 from dialgate.ledger.schemas import ConsentStanding, HistoryEntry

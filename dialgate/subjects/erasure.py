@@ -16,7 +16,13 @@ from pathlib import Path
 from msgspec import structs
 
 from dialgate.cluster.personal_data import FromRegistry
-from dialgate.core.ledger_events import CallRequested, ConsentConfirmed, ConsentGiven, ContractMade, Entry
+from dialgate.core.ledger_events import (
+    CallRequested,
+    ConsentConfirmed,
+    ConsentGiven,
+    ContractMade,
+    Entry,
+)
 from dialgate.core.local_time import rfc3339
 from dialgate.core.model import DAY, Attempt, Instant
 from dialgate.decision_log.records import Record

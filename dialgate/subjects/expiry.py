@@ -25,8 +25,8 @@ from dialgate.core.ledger_events import (
     ContractMade,
     Entry,
     Event,
-    fold,
 )
+from dialgate.core.ledger_state import fold
 from dialgate.core.local_time import day_in, rfc3339
 from dialgate.core.model import DAY, Consent, Instant, Known
 from dialgate.store import Store

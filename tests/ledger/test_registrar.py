@@ -15,7 +15,7 @@ from prometheus_client import CollectorRegistry
 from dialgate.app import App
 from dialgate.config import loader
 from dialgate.config.clients import Client
-from dialgate.core.ledger_events import fold
+from dialgate.core.ledger_state import fold
 from dialgate.core.location import Addresses
 from dialgate.core.model import Origin, Transfer
 from dialgate.core.refusal import Refused

@@ -15,7 +15,8 @@ import msgspec
 from msgspec import Struct, structs
 
 from dialgate.core.abandonment import open_silence
-from dialgate.core.ledger_events import Draft, Entry, Event, fold
+from dialgate.core.ledger_events import Draft, Entry, Event
+from dialgate.core.ledger_state import fold
 from dialgate.core.model import Attempt, Instant, Known, Result
 from dialgate.store import StoreUnavailable
 

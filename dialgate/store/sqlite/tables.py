@@ -21,7 +21,8 @@ from msgspec import structs
 from msgspec.json import Decoder, encode
 
 from dialgate.core.abandonment import ANSWERED
-from dialgate.core.ledger_events import Draft, Entry, Event, fold
+from dialgate.core.ledger_events import Draft, Entry, Event
+from dialgate.core.ledger_state import fold
 from dialgate.core.model import RESULT_RANK, Attempt, Instant, Known
 from dialgate.store import CallerIdProof, CallList, Delivery, Position, Remembered, StoreUnavailable
 from dialgate.store.sqlite.write_buffer import BufferPart
@@ -137,8 +138,6 @@ _DROPPED = (f"result = 'abandoned' AND {_FOLLOWED}", "result <> 'abandoned'")
 _NAMED = "decision IN (SELECT value FROM json_each(?))"
 DROP_ATTEMPTS = f"DELETE FROM attempt WHERE {_NAMED}"  # noqa: S608 - constants
 DROP_ANSWERS = f"DELETE FROM answer WHERE {_NAMED}"  # noqa: S608 - as above
-
-
 _ONE_ROW = re.compile(r"VALUES (\([?, ]+\))")
 _event = Decoder(Event)
 _call_list, _proof, _delivery = Decoder(CallList), Decoder(CallerIdProof), Decoder(Delivery)

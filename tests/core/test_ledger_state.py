@@ -16,15 +16,12 @@ from dialgate.core.ledger_events import (
     ConsentWithdrawn,
     ContractEnded,
     ContractMade,
-    Ending,
     Entry,
     Event,
     Lifted,
     Revoked,
-    find_ending,
-    fold,
-    merge,
 )
+from dialgate.core.ledger_state import Ending, find_ending, fold, merge
 from dialgate.core.model import CallRequest, Consent, Contract, Known, Objection, Revocation
 
 MAY, JUNE, JULY = date(2026, 5, 31), date(2026, 6, 30), date(2026, 7, 1)
