@@ -1,5 +1,6 @@
 """The state of a number, computed from the entries of the ledger about it."""
 
+from bisect import bisect_left
 from collections.abc import Iterable
 from datetime import date
 from typing import TypeAlias
@@ -86,6 +87,7 @@ def _consents(history: list[Entry]) -> tuple[Consent, ...]:
                     consents[key] = structs.replace(consents[key], withdrawn_at=withdrawn[key])
             case ConsentsVoided(before=before):
                 voids.append(before)
+    voids.sort()
     return tuple(
         _apply_voids(_confirm(consent, confirmed.get(key, 0)), voids) for key, consent in consents.items()
     )
@@ -93,17 +95,30 @@ def _consents(history: list[Entry]) -> tuple[Consent, ...]:
 
 def _objections(history: list[Entry]) -> tuple[Objection, ...]:
     """Return what withdrawn consents covered that were recorded again in another form, or were removed."""
+    forms: dict[str, list[ConsentGiven]] = {}
+    newest: dict[str, Instant] = {}  # the last collection time of the forms so far, by consent
+    withdrawals: dict[str, list[tuple[Instant, ConsentWithdrawn]]] = {}  # with the end that each sets
+    for entry in history:
+        match entry.event:
+            case ConsentGiven(id=key) as given:
+                forms.setdefault(key, []).append(given)
+                newest[key] = max(given.collected_at, newest.get(key, given.collected_at))
+            case ConsentWithdrawn(id=key) as withdrawal:
+                ended_at = max(withdrawal.at, newest.get(key, withdrawal.at))
+                withdrawals.setdefault(key, []).append((ended_at, withdrawal))
     made: dict[Objection, Instant] = {}
-    for place, entry in enumerate(history):
-        if isinstance(withdrawal := entry.event, ConsentWithdrawn):
-            forms = [
-                (at, given) for at, other in enumerate(history)
-                if isinstance(given := other.event, ConsentGiven) and given.id == withdrawal.id
-            ]  # fmt: skip
-            ended_at = max([withdrawal.at, *(given.collected_at for at, given in forms if at < place)])
-            covered = [_objection(given) for _, given in forms if given.collected_at <= ended_at]
-            covered += [_objection(withdrawal)] if withdrawal.purposes or not covered else []
-            made |= {objection: max(ended_at, made.get(objection, 0)) for objection in covered}
+    for key, ends in withdrawals.items():
+        given_as = forms.get(key, [])
+        last = max(ended_at for ended_at, _ in ends)
+        first = min((given.collected_at for given in given_as), default=last + 1)
+        covered = [(last, _objection(given)) for given in given_as if given.collected_at <= last]
+        covered += [
+            (ended_at, _objection(withdrawal))
+            for ended_at, withdrawal in ends
+            if withdrawal.purposes or ended_at < first
+        ]
+        for ended_at, objection in covered:
+            made[objection] = max(ended_at, made.get(objection, 0))
     for consent in _consents(history) if made else ():
         if consent.withdrawn_at:
             made.pop(_objection(consent), None)
@@ -147,8 +162,9 @@ def _confirm(consent: Consent, at: Instant) -> Consent:
 
 
 def _apply_voids(consent: Consent, voids: list[Instant]) -> Consent:
-    covering = [before for before in voids if consent.collected_at <= before]
-    return structs.replace(consent, voided_at=min(covering)) if covering else consent
+    """Return the consent as voided by the first of the sorted `voids` that covers it, if any."""
+    first = bisect_left(voids, consent.collected_at)
+    return structs.replace(consent, voided_at=voids[first]) if first < len(voids) else consent
 
 
 def _contracts(history: list[Entry]) -> tuple[Contract, ...]:

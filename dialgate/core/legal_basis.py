@@ -210,16 +210,21 @@ def consent(facts: Facts, law: Binding) -> Consent | None:
 
 def consents(facts: Facts, law: Binding) -> Iterator[Consent]:
     """Yield the consents that this call can rely on, even if the law does not accept consent as a basis."""
-    return (given for given in facts.known.consents if not find_defect(given, facts, law))
+    stopped = objections.stopped_at(facts, law)  # reads every entry, so once for all consents
+    return (given for given in facts.known.consents if not _find_defect(given, stopped, facts, law))
 
 
 def find_defect(given: Consent, facts: Facts, law: Binding) -> Finding | None:
     """Return why this call cannot rely on a consent, or None if it can."""
+    return _find_defect(given, objections.stopped_at(facts, law), facts, law)
+
+
+def _find_defect(given: Consent, stopped: Instant, facts: Facts, law: Binding) -> Finding | None:
     if not given.proved or not _was_given(given, facts):
         return "proof"
     if missing := _lacks_cession(given, facts, law):
         return missing
-    if given.withdrawn_at or given.collected_at <= objections.stopped_at(facts, law):
+    if given.withdrawn_at or given.collected_at <= stopped:
         return "withdrawal"
     if given.collected_at <= change_of_holder.changed_at(facts):
         return (
