@@ -66,7 +66,10 @@ class Why(Struct, frozen=True, kw_only=True):
 
 
 class DecisionLine(Struct, frozen=True, kw_only=True):
-    """A decision about the number. `result` is an allowed call's outcome, if reported."""
+    """A decision about the number. `result` is an allowed call's outcome, if reported.
+
+    `profiling` says whether the campaign selected people by profiling when the decision was made.
+    """
 
     id: str
     at: Timestamp
@@ -78,6 +81,7 @@ class DecisionLine(Struct, frozen=True, kw_only=True):
     result: str
     asked_by: str
     reasons: list[Why]
+    profiling: bool = False
 
 
 class Share(Struct, frozen=True, kw_only=True):

@@ -101,7 +101,19 @@ def _line(record: Record, result: Result | None) -> DecisionLine:
         result=result or "",
         asked_by=record.client,
         reasons=[Why(code=reason.code, law=reason.law, text=reason.text) for reason in decision.reasons],
+        profiling=facts.campaign.profiling,
     )
+
+
+def profiling_campaigns(config: Config, controller: str, share: Share) -> list[str]:
+    """Return the campaigns for which the person was, or can be, selected by profiling (GDPR 15(1)(h)).
+
+    These are the campaigns of the person's decisions and lists for which a record or the configuration says so.
+    """
+    recorded = {line.campaign for line in share.decisions if line.profiling}
+    named = {line.campaign for line in share.decisions}.union(*(entry.campaigns for entry in share.lists))
+    profile = {campaign.id for campaign in config.controllers[controller].campaigns if campaign.profiling}
+    return sorted(recorded | (named & profile))
 
 
 def add_results(lines: Iterable[DecisionLine], reports: Iterable[OutcomeRecord]) -> list[DecisionLine]:

@@ -144,6 +144,10 @@ def page(report: Report, language: Language) -> str:
     if report.holder_changed_at:
         changed_at = builder.instant(report.holder_changed_at)
         missing += f"<p>{escape(say('holder_changed'))} {escape(changed_at)}.</p>"
+    campaigns = ", ".join(report.profiling_campaigns)
+    profiling = (
+        f"<p>{escape(say('profiling'))} <strong>{escape(campaigns)}</strong>.</p>" if campaigns else ""
+    )
     return (
         f'<!doctype html><html lang="{language}"><head><meta charset="utf-8">'
         f'<meta name="viewport" content="width=device-width"><title>{escape(title)}</title><style>{_STYLE}</style></head>'
@@ -151,7 +155,7 @@ def page(report: Report, language: Language) -> str:
         f"<p>{escape(say('intro'))} <strong>{escape(report.number)}</strong>. {escape(say('made'))}"
         f" {escape(builder.instant(report.made_at))}. {escape(say('zone'))} {escape(report.zone)}.</p>"
         f"<p>{escape(say('purpose'))}</p>{missing}"
-        f"{''.join(builder.parts)}<h2>{escape(say('rights_title'))}</h2><p>{escape(say('rights'))}</p></main></body></html>"
+        f"{''.join(builder.parts)}<h2>{escape(say('rights_title'))}</h2><p>{escape(say('rights'))}</p>{profiling}</main></body></html>"
     )
 
 

@@ -5,12 +5,12 @@ from typing import Final
 _RIGHTS_IT: Final = """\
 Può chiedere la rettifica, la cancellazione, la limitazione e la portabilità dei dati (artt. 16-20 GDPR) e opporsi in ogni
 momento alle chiamate (art. 21 GDPR). L'opposizione ha effetto immediato. Può proporre reclamo al Garante per la protezione dei
-dati personali (art. 77 GDPR) o ricorrere al giudice (art. 79 GDPR). Una chiamata è consentita o negata in base a regole di legge
-fisse, indicate per ogni decisione; non viene effettuata alcuna profilazione."""
+dati personali (art. 77 GDPR) o ricorrere al giudice (art. 79 GDPR). Una chiamata è consentita o negata in modo automatizzato, in
+base a regole fisse indicate per ogni decisione."""
 _RIGHTS_EN: Final = """\
 You may ask for rectification, erasure, restriction and portability (GDPR art. 16-20), and object to calls at any time (GDPR
 art. 21). An objection takes effect at once. You may complain to the supervisory authority (GDPR art. 77) or go to court (GDPR
-art. 79). A call is allowed or denied by fixed rules of law, shown for each decision; no profiling takes place."""
+art. 79). A call is allowed or denied automatically, by fixed rules that are shown for each decision."""
 
 # Each text in Italian, then in English.
 TEXTS: Final[dict[str, tuple[str, str]]] = {
@@ -66,6 +66,10 @@ TEXTS: Final[dict[str, tuple[str, str]]] = {
     "origin": ("Origine", "Origin"),
     "until": ("Scadenza", "Due by"),
     "days": ("Giorni", "Days"),
+    "profiling": (
+        "Queste campagne scelgono le persone in base alle loro abitudini o ai loro gusti (profilazione, art. 15 par. 1 GDPR):",
+        "These campaigns select people by their habits or tastes (profiling, GDPR art. 15(1)(h)):",
+    ),
     "rights_title": ("I Suoi diritti", "Your rights"),
     "rights": (_RIGHTS_IT, _RIGHTS_EN),
     "allow": ("consentita", "allowed"),

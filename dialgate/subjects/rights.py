@@ -167,6 +167,7 @@ class Subjects:
             )
             for decision in decisions
         ]
+        current = [decision for decision in shown if decision.at > start or decision.id in calls]
         file = self.config.controllers[owner]
         return Report(
             number=e164,
@@ -177,13 +178,16 @@ class Subjects:
             restricted=[self._registrar.ids.with_entry_ids(entry) for entry in share.restricted],
             lists=share.lists,
             registries=share.registries,
-            decisions=[decision for decision in shown if decision.at > start or decision.id in calls],
+            decisions=current,
             retired_months=share.retired_months,
             lookups=share.lookups,
             requests=share.requests,
             days_of_storage=_days(self.config.storage(self._clock())),
             missing=peers.missing | unasked,
             holder_changed_at=start,
+            profiling_campaigns=inventory.profiling_campaigns(
+                self.config, owner, structs.replace(share, decisions=current)
+            ),
             controller_contact=file.contact,
             officer=file.officer,
             zone=self.config.laws[file.country].zone,

@@ -77,6 +77,8 @@ class Report(Struct, frozen=True, kw_only=True):
     - `holder_changed_at` is the time at which the number was reported as another person's, if the report is in force. Earlier
       data may be about the previous holder and is left out.
     - `controller_contact` and `officer` come from the controller's file.
+    - `profiling_campaigns` are the campaigns that select people by profiling, among those that decided about the number or have
+      a list with it.
     - `zone` is the time zone of the controller's country. The page shows times in this zone.
     """
 
@@ -98,6 +100,7 @@ class Report(Struct, frozen=True, kw_only=True):
     officer: str = ""
     zone: str = "UTC"
     holder_changed_at: OptionalTimestamp = ""
+    profiling_campaigns: list[str] = []
 
 
 class Portable(Struct, frozen=True, kw_only=True):

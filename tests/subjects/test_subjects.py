@@ -25,7 +25,7 @@ from dialgate.ledger.schemas import ConsentRequest
 from dialgate.store.watermark import LedgerWatermark
 from dialgate.subjects.rights import Subjects
 from dialgate.subjects.schemas import CaseRequest, RectificationRequest
-from tests.support import world
+from tests.support import world, yaml_files
 from tests.support.world import CALL, CLEAR, World
 
 SCOPES = (*world.SCOPES, "subjects")
@@ -203,6 +203,41 @@ async def test_page_names_controller_and_officer_and_translates_values(
     # Only a word that is wider than a column may be broken.
     assert "a" * 64 in page
     assert re.findall(r'<span class="long">(.*?)</span>', page) == ["a" * 64]
+
+
+async def test_a_report_states_profiling_only_as_configured_or_recorded(tmp_path: Path) -> None:
+    """GDPR art. 15(1)(h). Without a profiling campaign, the report says nothing of profiling, not that there is none."""
+
+    def profile(folder: Path, *, profiling: bool = True) -> None:
+        owner = yaml_files.read(folder / "controllers/acme.yaml")
+        (fibre,) = owner["campaigns"]
+        changed = [fibre | {"profiling": profiling}]
+        yaml_files.write(folder / "controllers/acme.yaml", owner | {"campaigns": changed})
+
+    async with world.running(tmp_path, prepare=profile, clients=CLIENTS) as gate:
+        await world.load_list(gate)
+        assert (await report(gate))["profiling_campaigns"] == ["acme-fibre"]  # from its list
+        await gate.post("/v1/check", CALL, 200)
+        profile(tmp_path, profiling=False)
+        gate.app.reload(loader.load(tmp_path / "dialgate.yaml"))
+        assert (await report(gate))["profiling_campaigns"] == ["acme-fibre"]  # from the record of the call
+        assert [line["profiling"] for line in (await report(gate))["decisions"]] == [True]
+        for language, sentence in (
+            ("en", "These campaigns select people"),
+            ("it", "Queste campagne scelgono"),
+        ):
+            async with gate.client.get(
+                f"/v1/subjects/{PERSON}?purpose=case%207&language={language}"
+            ) as answer:
+                assert re.search(f"{sentence}[^<]*<strong>acme-fibre</strong>", await answer.text())
+
+
+@pytest.mark.parametrize("language", ["it", "en"])
+async def test_a_report_without_profiling_does_not_mention_it(gate: World, language: str) -> None:
+    assert (await report(gate))["profiling_campaigns"] == []
+    async with gate.client.get(f"/v1/subjects/{PERSON}?purpose=case%207&language={language}") as answer:
+        assert answer.status == 200
+        assert not re.search("profil", await answer.text(), re.IGNORECASE)
 
 
 async def test_report_holds_decisions_under_a_hold_and_names_retired_months(gate: World) -> None:
