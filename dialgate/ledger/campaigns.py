@@ -1,8 +1,7 @@
 """Campaigns and their limits on abandoned calls: which campaigns are paused, and how an officer lifts a pause."""
 
 from collections.abc import Iterator
-from datetime import date
-from typing import Annotated
+from typing import Annotated, Literal, TypeAlias
 
 import structlog
 from msgspec import Meta, Struct
@@ -12,7 +11,7 @@ from dialgate.config.controllers import Line
 from dialgate.core import local_time
 from dialgate.core.campaign_standing import Standing, standings
 from dialgate.core.law import Law
-from dialgate.core.model import HOUR, Campaign, Instant, Severity
+from dialgate.core.model import HOUR, Instant, Severity
 from dialgate.core.refusal import Refused
 from dialgate.core.text_formats import OptionalTimestamp
 from dialgate.gate.counted_campaigns import CountedCampaigns
@@ -21,6 +20,7 @@ from dialgate.ledger.activation import Activation
 from dialgate.ledger.schemas import Request
 from dialgate.store import PauseLift
 
+PauseCause: TypeAlias = Literal["configuration", "abandoned_calls"]
 _log = structlog.get_logger(__name__)
 
 
@@ -39,9 +39,10 @@ class CampaignLimit(Struct, frozen=True, kw_only=True):
     """A limit on a campaign's abandoned calls: at most `above` per `out_of` calls.
 
     `abandoned` is the number of abandoned calls. `compared` is the number of calls in the denominator, as the law
-    counts them. `used` is the share of the limit that is used up. `since` is the beginning of the day on which the campaign
-    exceeded the limit. `not_before` is the time at which the pause ends if no further results are reported. `since`
-    and `not_before` are empty while the campaign is within the limit.
+    counts them. `used` is the share of the limit that is used up. `since` is the time at which the campaign exceeded the
+    limit. After a restart of the gate, it is the beginning of the hour of the call that exceeded the limit. `not_before` is
+    the time at which the pause ends if no further results are reported. `since` and `not_before` are empty while the
+    campaign is within the limit.
     """
 
     country: str
@@ -58,7 +59,10 @@ class CampaignLimit(Struct, frozen=True, kw_only=True):
 
 
 class CampaignInfo(Struct, frozen=True, kw_only=True):
-    """A campaign and its limits on abandoned calls.
+    """A campaign, whether it is paused and why, and its limits on abandoned calls.
+
+    `paused_by` says why the campaign is paused: `configuration` if its controller's file has `paused: true`,
+    `abandoned_calls` if it exceeds a limit.
 
     `limits` contains the limits that the law of the controller's country sets. It also contains other
     countries' limits that the campaign exceeds. `lifted_at`, `lifted_by`, `ground` and `proof` describe the
@@ -68,6 +72,7 @@ class CampaignInfo(Struct, frozen=True, kw_only=True):
     id: str
     controller: str
     paused: bool
+    paused_by: tuple[PauseCause, ...] = ()
     limits: tuple[CampaignLimit, ...]
     lifted_at: OptionalTimestamp = ""
     lifted_by: str = ""
@@ -86,17 +91,22 @@ class Campaigns:
     def __init__(self, access: LedgerAccess, activation: Activation) -> None:
         self._access, self._activation = access, activation
 
-    async def standings(self, client: Client) -> list[CampaignInfo]:
-        """Return the client's campaigns with their limits on abandoned calls. Raises `StoreUnavailable`."""
+    async def standings(self, client: Client, observed: CountedCampaigns | None = None) -> list[CampaignInfo]:
+        """Return the client's campaigns with their limits on abandoned calls. Raises `StoreUnavailable`.
+
+        `observed` holds the counts that a gate has read, and therefore when the gate paused each campaign.
+        """
         now, counted = self._access.clock(), await self._read_counts()
+        if observed is not None:
+            counted.stored.exceeded_at |= observed.stored.exceeded_at
         lines = self._access.config.lines
         return [self._info(lines[name], counted, now) for name in self._access.config.campaigns_of(client)]
 
     def paused(self, client: Client, counted: CountedCampaigns) -> list[CampaignInfo]:
         """Return the client's paused campaigns. `counted` holds the call counts that a gate has already read."""
         now, lines = self._access.clock(), self._access.config.lines
-        names = counted.campaigns.keys() & self._access.config.campaigns_of(client)
-        campaigns = (self._info(lines[name], counted, now) for name in sorted(names))
+        names = sorted(self._access.config.campaigns_of(client))
+        campaigns = (self._info(lines[name], counted, now) for name in names)
         return [campaign for campaign in campaigns if campaign.paused]
 
     async def lift_pause(self, client: Client, campaign: str, ask: PauseLiftRequest) -> PauseReceipt:
@@ -106,8 +116,13 @@ class Campaigns:
         """
         line, now = self._access.line(client, campaign), self._access.clock()
         counted = await self._read_counts()
-        if not self._info(line, counted, now).paused:
-            text = "This campaign is not paused for abandoned calls. Check the campaign's id in the path."
+        if "abandoned_calls" not in (reasons := self._info(line, counted, now).paused_by):
+            text = (
+                "This campaign is paused in the configuration, not for abandoned calls. Remove `paused: true` from its"
+                " controller's file and reload the gate."
+                if reasons
+                else "This campaign is not paused for abandoned calls. Check the campaign's id in the path."
+            )
             raise Refused("campaign.not_paused", text, "campaign", 409)
         hour = counted.stored.hours(campaign, now).get(now // HOUR)
         lift = PauseLift(
@@ -132,12 +147,18 @@ class Campaigns:
 
     def _info(self, line: Line, counted: CountedCampaigns, now: Instant) -> CampaignInfo:
         campaign = counted.campaigns.get(line.campaign.id, line.campaign)
-        limits = tuple(self._limits(line, campaign, now))
+        limits = tuple(self._limits(line, counted, now))
+        causes: dict[PauseCause, bool] = {
+            "configuration": campaign.paused,
+            "abandoned_calls": any(limit.not_before for limit in limits),
+        }
+        paused_by = tuple(cause for cause, is_paused in causes.items() if is_paused)
         lift = counted.stored.lifts.get(campaign.id)
         return CampaignInfo(
             id=campaign.id,
             controller=line.controller.id,
-            paused=any(limit.not_before for limit in limits),
+            paused=bool(paused_by),
+            paused_by=paused_by,
             limits=limits,
             lifted_at=local_time.rfc3339(lift.at) if lift else "",
             lifted_by=lift.actor if lift else "",
@@ -145,17 +166,19 @@ class Campaigns:
             proof=lift.proof if lift else "",
         )
 
-    def _limits(self, line: Line, campaign: Campaign, now: Instant) -> Iterator[CampaignLimit]:
+    def _limits(self, line: Line, counted: CountedCampaigns, now: Instant) -> Iterator[CampaignLimit]:
+        campaign = counted.campaigns.get(line.campaign.id, line.campaign)
         for law in self._access.config.laws.values():
             if not law.ratios:
                 continue
             today = local_time.day_in(law.zone, now)
             for found in standings(campaign, line.controller, law, now, today):
                 if law.country == line.home or found.is_above:
-                    yield _limit(law, found)
+                    since = counted.paused_since(line, found, now) if found.is_above else 0
+                    yield _limit(law, found, since)
 
 
-def _limit(law: Law, found: Standing) -> CampaignLimit:
+def _limit(law: Law, found: Standing, since: Instant) -> CampaignLimit:
     section = found.section
     return CampaignLimit(
         country=law.country,
@@ -167,10 +190,6 @@ def _limit(law: Law, found: Standing) -> CampaignLimit:
         abandoned=found.abandoned,
         compared=found.compared,
         used=round(found.used, 3),
-        not_before=_beginning(law, found.clear) if found.is_above else "",
-        since=_beginning(law, found.since) if found.is_above else "",
+        not_before=local_time.rfc3339(local_time.midnight(law.zone, found.clear)) if since else "",
+        since=local_time.rfc3339(since) if since else "",
     )
-
-
-def _beginning(law: Law, day: date) -> str:
-    return local_time.rfc3339(local_time.midnight(law.zone, day))

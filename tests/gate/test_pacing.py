@@ -26,7 +26,7 @@ from dialgate.ledger.schemas import OutcomeRequest
 from dialgate.runtime.clock import wall_clock
 from dialgate.store import HourCount, PauseLift
 from dialgate.store.sqlite import SqliteStore, campaign_counts
-from tests.support import redis_servers, world
+from tests.support import redis_servers, world, yaml_files
 from tests.support.world import CALLER, NOW, World, ask
 
 NUMBERS = [f"+3906123{number:05}" for number in range(40)]
@@ -122,7 +122,7 @@ async def test_an_officer_lifts_the_pause_with_a_ground(gate: World) -> None:
     assert [(limit["country"], limit["abandoned"], limit["not_before"]) for limit in listed["limits"]] == [
         ("IT", 4, CLEARS)
     ]
-    assert [limit["since"] for limit in listed["limits"]] == ["2026-11-23T23:00:00.000Z"]
+    assert listed["paused_by"] == ["abandoned_calls"]
     path = "/v1/campaigns/acme-fibre/lift"
     receipt = await gate.post(path, {"ground": "dialer slowed down", "actor": "dpo", "proof": "ticket 7"})
     assert receipt["in_force"].startswith("now")
@@ -141,6 +141,42 @@ async def test_an_officer_lifts_the_pause_with_a_ground(gate: World) -> None:
     await call(gate, NUMBERS[13], "abandoned")
     await gate.app.tick()
     assert codes(await check(gate, NUMBERS[6])) == ["pacing.abandoned"]  # calls since the lift count
+
+
+async def test_a_pause_begins_when_the_limit_was_exceeded(gate: World) -> None:
+    gate.hand.at = NOW + 37 * MINUTE + 12_000
+    await pause(gate)
+    gate.hand.at += 2 * HOUR
+    (listed,) = [one for one in (await campaigns(gate)) if one["paused"]]
+    assert [limit["since"] for limit in listed["limits"]] == ["2026-11-24T09:37:12.000Z"]
+    client = gate.app.config.settings.clients[0]
+    (other,) = [one for one in await gate.app.registrar.campaigns.standings(client) if one.paused]
+    assert [limit.since for limit in other.limits] == [
+        "2026-11-24T09:00:00.000Z"
+    ]  # seen by no gate: the hour
+
+
+async def test_a_campaign_that_the_configuration_pauses_is_shown_as_paused(tmp_path: Path) -> None:
+    clients = [world.client("tests", world.KEY, *OFFICER)]
+    async with world.running(tmp_path, prepare=pause_in_configuration, clients=clients) as made:
+        await load_list(made)
+        assert codes(await check(made, NUMBERS[0])) == ["campaign.inactive"]
+        (listed,) = [one for one in (await campaigns(made)) if one["paused"]]
+        assert (listed["id"], listed["paused_by"]) == ("acme-fibre", ["configuration"])
+        board = made.app.registrar.campaigns.paused(
+            made.app.config.settings.clients[0], made.app.gate.counted
+        )
+        assert [campaign.id for campaign in board] == ["acme-fibre"]
+        async with made.client.post("/v1/campaigns/acme-fibre/lift", json={"ground": "g"}) as answer:
+            error = (await answer.json())["error"]
+            assert (answer.status, error["code"]) == (409, "campaign.not_paused")
+            assert "paused: true" in error["message"]
+
+
+def pause_in_configuration(folder: Path) -> None:
+    owner = yaml_files.read(folder / "controllers/acme.yaml")
+    (fibre,) = owner["campaigns"]
+    yaml_files.write(folder / "controllers/acme.yaml", owner | {"campaigns": [fibre | {"paused": True}]})
 
 
 async def campaigns(made: World) -> list[Any]:

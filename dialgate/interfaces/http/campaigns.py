@@ -23,9 +23,15 @@ _LIMIT: Final = {
     "compared": 1000,
     "used": 1.033,
     "not_before": "2026-12-23T23:00:00.000Z",
-    "since": "2026-11-23T23:00:00.000Z",
+    "since": "2026-11-24T08:37:12.000Z",
 }
-_CAMPAIGN: Final = {"id": "acme-fibre", "controller": "acme", "paused": True, "limits": [_LIMIT]}
+_CAMPAIGN: Final = {
+    "id": "acme-fibre",
+    "controller": "acme",
+    "paused": True,
+    "paused_by": ["abandoned_calls"],
+    "limits": [_LIMIT],
+}
 _LIFTED: Final = {
     "lifted_at": "2026-11-24T09:00:00.000Z",
     "lifted_by": "dpo",
@@ -39,7 +45,7 @@ class CampaignList(Struct, frozen=True):
 
 
 async def campaigns(_: web.Request, app: App, client: Client) -> web.StreamResponse:
-    return body.reply_json(CampaignList(await app.registrar.campaigns.standings(client)))
+    return body.reply_json(CampaignList(await app.registrar.campaigns.standings(client, app.gate.counted)))
 
 
 async def lift_pause(request: web.Request, app: App, client: Client) -> web.StreamResponse:
@@ -79,7 +85,7 @@ CAMPAIGN_ENDPOINTS: Final = (
         ask_example={"ground": _LIFTED["ground"], "actor": "dpo"},
         answer=PauseReceipt,
         answer_example={
-            "campaign": {**_CAMPAIGN, **_LIFTED, "paused": False, "limits": []},
+            "campaign": {**_CAMPAIGN, **_LIFTED, "paused": False, "paused_by": [], "limits": []},
             "in_force": "now",
         },
         status=201,

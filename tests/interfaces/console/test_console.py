@@ -643,7 +643,7 @@ async def test_only_an_officer_of_the_controller_lifts_the_pause_of_a_campaign(g
     async with browser(gate, SUPERVISOR) as session:
         shown = await get(session, "/console/campaigns")
         assert "4 per 0" in shown
-        assert "24/11/2026 00:00" in shown
+        assert "24/11/2026 10:00" in shown
         assert "/lift" not in shown
         assert "auth.scope" in await send(session, path, 403, ground="corrected")
     async with browser(gate, STRANGER) as session:
@@ -657,6 +657,21 @@ async def test_only_an_officer_of_the_controller_lifts_the_pause_of_a_campaign(g
         assert "(ticket 7)" in shown
         assert "/lift" not in shown
     assert (await check(gate, NUMBERS[9], "acme-mobile"))["decision"] == "allow"
+
+
+async def test_a_campaign_paused_in_the_configuration_is_shown_and_cannot_be_lifted(gate: World) -> None:
+    owner = yaml_files.read(gate.folder / "controllers/acme.yaml")
+    changed = [campaign | {"paused": campaign["id"] == "acme-mobile"} for campaign in owner["campaigns"]]
+    yaml_files.write(gate.folder / "controllers/acme.yaml", owner | {"campaigns": changed})
+    gate.app.reload(loader.load(gate.folder / "dialgate.yaml"))
+    async with browser(gate, OFFICER) as session:
+        shown = await get(session, "/console/campaigns")
+        assert "Paused in the configuration" in shown
+        assert "/lift" not in shown
+        (message,) = await messages(session, 1)
+        assert [(one["id"], one["paused_by"]) for one in message["standing"]["paused"]] == [
+            ("acme-mobile", ["configuration"])
+        ]
 
 
 async def test_a_board_shows_the_paused_campaigns_of_its_controllers_only(gate: World) -> None:

@@ -82,18 +82,24 @@ function readiness(message) {
 }
 
 function pauses(message) {
-  const limits = message.standing.paused.flatMap((campaign) =>
-    campaign.limits.filter((limit) => limit.not_before).map((limit) => ({ campaign: campaign.id, ...limit })));
-  $("paused").hidden = limits.length === 0;
-  $("paused").querySelector("ul").replaceChildren(...limits.map((limit) => make("li", {}, say("live.campaign_paused", {
-    campaign: limit.campaign,
+  const lines = message.standing.paused.flatMap((campaign) => [
+    ...campaign.paused_by.includes("configuration") ? [say("live.campaign_paused_configured", { campaign: campaign.id })] : [],
+    ...campaign.limits.filter((limit) => limit.not_before).map((limit) => overLimit(campaign.id, limit)),
+  ]);
+  $("paused").hidden = lines.length === 0;
+  $("paused").querySelector("ul").replaceChildren(...lines.map((line) => make("li", {}, line)));
+}
+
+function overLimit(campaign, limit) {
+  return say("live.campaign_paused", {
+    campaign,
     since: day.format(new Date(limit.since)),
     until: day.format(new Date(limit.not_before)),
     abandoned: figures.format(limit.abandoned),
     compared: figures.format(limit.compared),
     above: figures.format(limit.above),
     out_of: figures.format(limit.out_of),
-  }))));
+  });
 }
 
 // ---- lists of bars
