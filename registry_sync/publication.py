@@ -21,6 +21,7 @@ import numpy as np
 from msgspec import Struct
 
 from dialgate.core.model import Instant
+from dialgate.lists.manifest_history import earlier_manifests, kept_manifests, read_manifest_file
 from dialgate.lists.number_set import DamagedFile, Numbers, NumberSet, Tags, write
 from dialgate.lists.snapshot import (
     MANIFEST,
@@ -202,11 +203,6 @@ def _write_manifest(folder: Path, manifest: Manifest) -> None:
 # ---- earlier publications --------------------------------------------------------------------------------------------
 
 
-def earlier_manifests(folder: Path) -> list[Manifest]:
-    """Return the manifests that can be published again, newest first."""
-    return [_read_manifest_file(path) for _, path in reversed(_kept_manifests(folder))]
-
-
 def republish(target: PublishTarget, manifest: Manifest, now: Instant) -> Manifest:
     """Publish an earlier manifest again, after verifying every byte in its files.
 
@@ -220,33 +216,20 @@ def republish(target: PublishTarget, manifest: Manifest, now: Instant) -> Manife
     return _publish_manifest(target, manifest.files, now)
 
 
-def _read_manifest_file(path: Path) -> Manifest:
-    try:
-        return msgspec.json.decode(path.read_bytes(), type=Manifest)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise DamagedFile(str(path), f"not a manifest: {error}") from error
-
-
-def _kept_manifests(folder: Path) -> list[tuple[int, Path]]:
-    """Return `n` and the path of each earlier `manifest.<n>.json`, oldest first."""
-    numbered = ((path.name.split(".")[1], path) for path in folder.glob("manifest.*.json"))
-    return sorted((int(number), path) for number, path in numbered if number.isdecimal())
-
-
 def _keep_manifest(folder: Path) -> None:
-    present, kept = folder / MANIFEST, _kept_manifests(folder)
+    present, kept = folder / MANIFEST, kept_manifests(folder)
     # After a crash immediately after this step, the manifest is already kept.
     if present.exists() and not (kept and kept[-1][1].samefile(present)):
         os.link(present, folder / f"manifest.{kept[-1][0] + 1 if kept else 1}.json")
 
 
 def _remove_unnamed(folder: Path, keep: int) -> None:
-    kept = [path for _, path in _kept_manifests(folder)]
+    kept = [path for _, path in kept_manifests(folder)]
     surplus, remaining = (kept[:-keep], kept[-keep:]) if keep else (kept, [])
     for path in surplus:
         path.unlink()
     manifests = (*remaining, folder / MANIFEST)
-    named = {file.file for path in manifests for file in _read_manifest_file(path).files}
+    named = {file.file for path in manifests for file in read_manifest_file(path).files}
     for path in folder.glob(f"*{SUFFIX}"):
         if path.name not in named:
             path.unlink()

@@ -9,6 +9,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from dialgate.core.model import Instant
+from dialgate.lists.manifest_history import earlier_manifests
 from dialgate.lists.number_set import BLOCK, BLOCKS, NumberSet
 from dialgate.lists.snapshot import Entry, Manifest
 from registry_sync import publication, release_holds
@@ -135,7 +136,7 @@ def find_manifest(folder: Path, version: str) -> Manifest:
 
     If `version` is not empty, only publications with this version are considered.
     """
-    earlier = publication.earlier_manifests(folder)
+    earlier = earlier_manifests(folder)
     matching = [manifest for manifest in earlier if not version or manifest.version == version]
     if not matching:
         if not earlier:

@@ -21,6 +21,7 @@ from dialgate.crypto.keys import Keys
 from dialgate.decision_log.chains import Chains
 from dialgate.decision_log.records import Record, position
 from dialgate.decision_log.span import Span
+from dialgate.lists.manifest_history import manifest_before
 from dialgate.lists.number_set import DamagedFile
 from dialgate.lists.snapshot import Consultation, SnapshotMissing, read_manifest
 from dialgate.store import Ledger
@@ -80,13 +81,15 @@ class CampaignRow(Struct, frozen=True, kw_only=True):
 
 
 class RegistryUse(Struct, frozen=True, kw_only=True):
-    """A registry's consultations in the period. Only those in the published snapshot are counted.
+    """A registry's consultations in the period, and its state at the end of the period.
 
-    `newest` is the time of the newest consultation in RFC 3339 format, even if it is outside the period.
+    Only answers that were imported by then are counted. `numbers` is the number of published answers, or None if that
+    publication is no longer kept. `newest` is the time of the newest consultation in RFC 3339 format, even if it is before
+    the period.
     """
 
     registry: str
-    numbers: int
+    numbers: int | None
     consultations: int
     asked_about: int
     listed: int
@@ -289,23 +292,27 @@ def _stops(entries: Iterable[Entry]) -> Stops:
 
 
 def _registries(folder: Path, controller: str, period: Period) -> Iterator[RegistryUse]:
-    """Yield each registry's consultations, or nothing if the published snapshot cannot be read."""
+    """Yield each registry's state at the end of the period, or nothing if the published snapshot cannot be read."""
     try:
-        files = read_manifest(folder).files
-    except (SnapshotMissing, OSError):
+        files, then = read_manifest(folder).files, manifest_before(folder, period.until)
+    except (SnapshotMissing, DamagedFile, OSError):
         return
+    numbers = {(file.registry, file.controller): file.numbers for file in then.files} if then else {}
     for file in files:
         if file.controller in {controller, ""}:
-            consultations = _consultations(folder / file.file)
-            within = [
+            # The newest file also holds the consultations of earlier publications.
+            consultations = [
                 consultation
-                for consultation in consultations
-                if period.since <= consultation.submitted_at < period.until
+                for consultation in _consultations(folder / file.file)
+                if consultation.imported_at < period.until
+            ]
+            within = [
+                consultation for consultation in consultations if period.since <= consultation.submitted_at
             ]
             newest = max((consultation.submitted_at for consultation in consultations), default=0)
             yield RegistryUse(
                 registry=file.registry,
-                numbers=file.numbers,
+                numbers=numbers.get((file.registry, file.controller), 0) if then else None,
                 consultations=len(within),
                 asked_about=sum(consultation.lines for consultation in within),
                 listed=sum(consultation.listed for consultation in within),

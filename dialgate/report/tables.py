@@ -181,13 +181,17 @@ def _registries(report: Report, say: dict[str, str], language: Language) -> Tabl
         rows=tuple(
             (
                 use.registry,
-                *(count(getattr(use, name), language) for name in numbers),
+                *(_count_or_dash(getattr(use, name), language) for name in numbers),
                 use.newest[:10],
                 _first_of(use.receipts),
             )
             for use in report.registries
         ),
     )
+
+
+def _count_or_dash(number: int | None, language: Language) -> str:
+    return "-" if number is None else count(number, language)
 
 
 def _first_of(names: Sequence[str], shown: int = 3) -> str:

@@ -15,6 +15,7 @@ import pytest
 from typer.testing import CliRunner
 
 from dialgate.config import loader
+from dialgate.core.local_time import rfc3339
 from dialgate.core.model import DAY, HOUR, MINUTE
 from dialgate.crypto.keys import Keys
 from dialgate.decision_log import chains
@@ -23,10 +24,20 @@ from dialgate.report import month
 from dialgate.report.page import axis_end
 from dialgate.report.tables import words
 from dialgate.texts import LANGUAGES
+from registry_sync import publication
 from tests.observability.test_metrics import check
 from tests.support import sample_log
 from tests.support.sample_log import SampleDecision
-from tests.support.world import CLEAR, LISTED, NOW, World, load_list, running, write_folder
+from tests.support.world import (
+    CLEAR,
+    LISTED,
+    NOW,
+    World,
+    load_list,
+    publish_answers,
+    running,
+    write_folder,
+)
 
 UNKNOWN = "+390612349912"
 
@@ -132,6 +143,24 @@ async def test_figures_show_the_registry_consultations(config: Path) -> None:
     (use,) = (await figures(config, "--month", "2026-11"))["registries"]
     assert (use["registry"], use["numbers"], use["consultations"], use["listed"]) == ("rpo", 2, 1, 1)
     assert use["receipts"] == ["TICKET-1"]
+
+
+async def test_a_report_shows_the_registry_as_it_was_at_the_end_of_its_period(tmp_path: Path) -> None:
+    async with running(tmp_path) as world:
+        data = world.app.config.data
+    path, old = tmp_path / "dialgate.yaml", NOW - DAY
+    (before,) = (await figures(path, "--day", "2026-11-24"))["registries"]
+    assert (before["numbers"], before["newest"]) == (2, rfc3339(old))
+    publish_answers(data, {CLEAR: False, UNKNOWN: True}, NOW + 14 * HOUR)  # imported at 01:00 on the next day
+    assert (await figures(path, "--day", "2026-11-24"))["registries"] == [before]
+    (after,) = (await figures(path, "--day", "2026-11-25"))["registries"]
+    assert (after["numbers"], after["newest"], after["consultations"]) == (3, rfc3339(NOW + 14 * HOUR), 1)
+    for days in range(1, publication.KEPT + 1):
+        publish_answers(data, {CLEAR: False}, NOW + days * DAY)
+    (forgotten,) = (await figures(path, "--day", "2026-11-24"))["registries"]
+    assert forgotten == before | {"numbers": None}
+    page = (await run_report(path, "--format", "html", "--day", "2026-11-24")).decode()
+    assert re.search(r"<td[^>]*>-</td>", page)
 
 
 class Page(HTMLParser):
