@@ -117,6 +117,6 @@ async def _ready(process: asyncio.subprocess.Process) -> dict[str, Any]:
     async for line in process.stderr:
         output += line
         event: dict[str, Any] = json.loads(line) if line.startswith(b"{") else {}
-        if event.get("event") == "ready":
+        if event.get("event") in {"ready", "listening"}:
             return event
     raise AssertionError(f"the gate did not start. Its output:\n{output.decode()}")

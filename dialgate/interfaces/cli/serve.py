@@ -5,7 +5,7 @@ import signal
 import socket
 from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack, suppress
-from typing import Annotated
+from typing import Annotated, Any
 
 import structlog
 import typer
@@ -28,7 +28,7 @@ from dialgate.interfaces.workers import held_signals
 from dialgate.interfaces.workers.listening import inherited, operations_refused
 from dialgate.interfaces.workers.parent import NotReady, Workers
 from dialgate.interfaces.workers.siblings import Siblings
-from dialgate.interfaces.workers.worker import Post
+from dialgate.interfaces.workers.worker import Post, log_start
 from dialgate.observability import service_log, traces
 from dialgate.runtime.clock import wall_clock
 from dialgate.runtime.extras import MissingExtra
@@ -36,6 +36,7 @@ from dialgate.runtime.garbage_collection import spare_collector
 from dialgate.runtime.terminal import MISUSE
 
 app = typer.Typer()
+_POLL_SECONDS = 0.1
 _log = structlog.get_logger(__name__)
 
 
@@ -64,7 +65,8 @@ def serve(
     """Run the gate until SIGTERM or SIGINT. The gate answers checks in progress before it stops.
 
     SIGHUP reloads the configuration and the TLS certificate. If either is invalid, the gate continues with the old
-    ones. SIGUSR2 restarts the workers one by one, without refusing calls. The log event "ready" contains the URL.
+    ones. SIGUSR2 restarts the workers one by one, without refusing calls. The log event "ready" contains the
+    URL. If the gate cannot decide yet, the event "listening" contains the URL and the problems, and "ready" follows later.
 
     dialgate serve --config /etc/dialgate/dialgate.yaml --workers 4
     """
@@ -133,11 +135,18 @@ async def _serve(post: Post, config: Config) -> None:
                 tasks.create_task(deliveries.run(service, wall_clock)),
                 tasks.create_task(_relieved(runner, service, relieve, stop)),
             ]
-            ready = {"url": _url(service.config, runner.addresses[0]), "config": service.config.hash, **doors}
+            fields: dict[str, Any] = {
+                "url": _url(service.config, runner.addresses[0]),
+                "config": service.config.hash,
+                **doors,
+            }
+            problems = service.gate.readiness()
             if not post.doors:
                 _warn(service.config)
-                _log.info("ready", **ready)
-            post.say_ready(ready)
+                log_start(fields, problems)
+            if problems:
+                background.append(tasks.create_task(_announce(service, fields)))
+            post.say_ready({**fields, "problems": problems})
             await stop.wait()
             for task in background:
                 task.cancel()
@@ -154,6 +163,13 @@ async def _open_app(opening: Coroutine[None, None, App], stop: asyncio.Event) ->
         service.cancel()
         await asyncio.wait([service])
     return None if service.cancelled() else service.result()
+
+
+async def _announce(service: App, fields: dict[str, Any]) -> None:
+    """Log the event "ready" as soon as `/readyz` reports the gate as ready."""
+    while service.gate.readiness():  # noqa: ASYNC110 - several parts report problems, and none an event
+        await asyncio.sleep(_POLL_SECONDS)
+    log_start(fields, {})
 
 
 async def _relieved(

@@ -20,7 +20,7 @@ from msgspec import Struct, structs
 from dialgate.config.configuration import Config, ConfigError
 from dialgate.config.listeners import Operations
 from dialgate.interfaces.workers import held_signals, listening
-from dialgate.interfaces.workers.worker import Post
+from dialgate.interfaces.workers.worker import Post, log_start
 
 _AGAIN_SECONDS: Final = (0.0, 0.5, 1.0, 2.0, 5.0)
 _READY_SECONDS: Final = 120.0
@@ -34,7 +34,7 @@ class NotReady(Exception):
 class _Worker(Struct):
     number: int
     process: asyncio.subprocess.Process
-    ready: dict[str, str] = {}
+    ready: dict[str, Any] = {}
 
 
 class _Slot:
@@ -72,8 +72,9 @@ class Workers:
         self._listen_to_signals()
         try:
             if await self._start_all():
-                first = self._slots[0].worker
-                _log.info("ready", **(first.ready if first else {}), workers=self._count)
+                events = [slot.worker.ready for slot in self._slots if slot.worker is not None]
+                problems = {name: text for event in events for name, text in event.pop("problems").items()}
+                log_start({**(events[0] if events else {}), "workers": self._count}, problems)
                 await self._stopping.wait()
         finally:
             await self._end()
@@ -260,7 +261,7 @@ def _operations(config: Config, count: int) -> list[list[socket.socket]]:
         return []
 
 
-async def _receive_line(descriptor: int) -> dict[str, str]:
+async def _receive_line(descriptor: int) -> dict[str, Any]:
     """Return the message in which a worker reports that it is ready, or an empty dict if the worker ended first."""
     loop = asyncio.get_running_loop()
     reader = asyncio.StreamReader()
@@ -271,7 +272,7 @@ async def _receive_line(descriptor: int) -> dict[str, str]:
         line = await reader.readline()
     finally:
         transport.close()
-    message: dict[str, str] = msgspec.json.decode(line) if line else {}
+    message: dict[str, Any] = msgspec.json.decode(line) if line else {}
     return message
 
 

@@ -2,20 +2,33 @@
 
     argv[1]   a `Post` in JSON, with the descriptors of inherited sockets and pipes
 
-The process starts in worker_process.py. When it is ready, it writes one line of JSON to the pipe `ready`. When the parent
+The process starts in worker_process.py. When it listens, it writes one line of JSON to the pipe `ready`. When the parent
 ends, the pipe `parent` closes and the worker ends. On SIGTERM it sends the pending responses, and then ends. On SIGUSR1
 it accepts no new connections, closes each open one after its next response, and then ends.
 """
 
 import os
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import msgspec
+import structlog
 from msgspec import Struct, structs
 
 from dialgate.config import loader
 from dialgate.config.configuration import Config
+
+_log = structlog.get_logger(__name__)
+
+
+def log_start(event: Mapping[str, Any], problems: Mapping[str, str]) -> None:
+    """Log the event "ready", or "listening" with the problems if `/readyz` reports the gate as not ready."""
+    if problems:
+        _log.warning("listening", **event, problems=problems)
+    else:
+        _log.info("ready", **event)
 
 
 class Post(Struct, frozen=True, kw_only=True):
@@ -53,7 +66,7 @@ class Post(Struct, frozen=True, kw_only=True):
     def from_argument(cls, text: str) -> "Post":
         return msgspec.json.decode(text, type=cls)
 
-    def say_ready(self, event: dict[str, str]) -> None:
+    def say_ready(self, event: dict[str, Any]) -> None:
         if self.ready >= 0:
             with suppress(BrokenPipeError):  # the parent has ended, which the pipe `parent` also reports
                 os.write(self.ready, msgspec.json.encode(event) + b"\n")

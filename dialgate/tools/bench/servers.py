@@ -58,7 +58,7 @@ def bare(program: str, port: int = 0) -> Iterator[Server]:
 def gate(config: Path, door: str = "url", workers: int = 1) -> Iterator[Server]:
     """Run `dialgate serve` and yield the server.
 
-    `door` is the name of a field of the log event "ready". The server's port is read from the address in this field.
+    `door` is the name of a field of the log event "ready" or "listening". The server's port is read from the address in this field.
     """
     words = [sys.executable, "-m", "dialgate", "serve", "--config", str(config), "--workers", str(workers)]
     with subprocess.Popen(words, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
@@ -74,7 +74,7 @@ def _port(process: subprocess.Popen[bytes], door: str) -> int:
     for line in process.stderr:
         output += line
         event = msgspec.json.decode(line) if line.startswith(b"{") else {}
-        if event.get("event") == "ready":
+        if event.get("event") in {"ready", "listening"}:
             return int(event[door].rpartition(":")[2])
     raise BenchError(f"the gate did not start. Its output:\n{output.decode()}")
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from aiohttp import ClientSession
 
 from dialgate.core.model import DAY
 from dialgate.runtime.clock import wall_clock
@@ -161,3 +162,23 @@ def test_a_gate_on_sqlite_does_not_load_the_client_of_redis() -> None:
     """Loading it takes a tenth of a second per command, and 8 MB per process."""
     said = "import sys, dialgate.interfaces.cli.serve; sys.exit('redis' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", said], check=False).returncode == 0
+
+
+async def test_the_event_ready_follows_readyz(tmp_path: Path, changes: dict[str, Any]) -> None:
+    """A gate without a snapshot listens, and is ready once the nightly job has published one."""
+    process = await spawn(world.write_folder(tmp_path, **changes))
+    try:
+        gate = Start(process)
+        event = await gate.hears("listening")
+        assert "snapshot" in event["problems"]
+        async with ClientSession(event["url"]) as client:
+            async with client.get("/readyz") as answer:
+                assert answer.status == 503
+            assert "ready" not in gate.events
+            world.publish_answers(tmp_path / "data", {CLEAR: False}, wall_clock() - DAY)
+            for _ in range(changes.get("workers", 1)):
+                await gate.hears("ready")
+            async with client.get("/readyz") as answer:
+                assert answer.status == 200
+    finally:
+        await kill(process)
