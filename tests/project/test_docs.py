@@ -169,6 +169,18 @@ def test_readme_is_a_front_page() -> None:
     assert len(README.splitlines()) <= 200
 
 
+def test_the_readme_names_both_commands_and_every_draft() -> None:
+    """A stranger needs both commands, and must know in which countries every call is denied."""
+    assert {"make run", "make test"} <= {
+        line for block in blocks(README, "sh") for line in block.splitlines()
+    }
+    drafts = [
+        path for path in (ROOT / "config/countries").glob("*.yaml") if yaml_files.read(path).get("draft")
+    ]
+    (row,) = [line for line in README.splitlines() if "accept_drafts" in line]
+    assert row.startswith(f"| {len(drafts)} more: ")
+
+
 def test_the_changelog_lists_versions_newest_first_with_one_line_for_each_change() -> None:
     first, *released = re.split(r"^## ", (ROOT / "CHANGELOG.md").read_text("utf-8"), flags=re.MULTILINE)[1:]
     assert first.startswith("Unreleased\n")

@@ -39,7 +39,7 @@ _SIMULATION: Final = {
     "from": CALLER,
     "basis": "",
     "reasons": [REASON],
-    "outcomes": [{"rule": "registry", "result": "deny"} | REASON],
+    "outcomes": [{"rule": "registry_clear", "result": "deny"} | REASON],
     "valid_until": "",
     "not_before": "",
     "reason_class": "number",

@@ -17,6 +17,7 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 from dialgate.core.model import HOUR
 from dialgate.core.reasons import REASONS
 from dialgate.core.responses import Answer
+from dialgate.core.rules import RULES
 from dialgate.interfaces import http_application
 from dialgate.interfaces.http import openapi
 from dialgate.interfaces.http.errors import CODES
@@ -97,6 +98,12 @@ def test_examples_conform_to_their_schemas(name: str) -> None:
     for parameter in operation.get("parameters", ()):
         if parameter["example"] != "":
             conform(parameter["example"], parameter["schema"])
+
+
+def test_examples_name_existing_rules() -> None:
+    named = set(re.findall(r'"rule": "(\w+)"', json.dumps(DOCUMENT)))
+    assert named
+    assert named <= {name for name, _ in RULES}
 
 
 def test_each_error_code_is_described_with_an_example() -> None:
