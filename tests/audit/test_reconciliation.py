@@ -69,9 +69,11 @@ def write_calls(folder: Path, rows: list[Row]) -> Path:
     return path
 
 
-def reconcile_file(gate: World, path: Path, format_: cdr.Format = "csv", zone: str = "UTC") -> Report:
+def reconcile_file(
+    gate: World, path: Path, format_: cdr.Format = "csv", zone: str = "UTC", trunks: Trunks | None = None
+) -> Report:
     data = gate.app.config.data
-    calls = cdr.read(path, format_, Columns(), zone)
+    calls = cdr.read(path, format_, Columns(), zone, "", trunks)
     nodes = Node.all(data)
     own = frozenset({LINE, CALLER})
     return matching.reconcile([calls], nodes, home="IT", own=own, skew=5 * SECOND)
@@ -207,7 +209,7 @@ async def test_asterisk_number_is_the_dialled_one(gate: World, tmp_path: Path) -
         master(OTHERS[3], f"PJSIP/{OTHERS[3]}@trunk&PJSIP/{LISTED}@trunk"),
     ]
     path.write_text("\n".join(lines) + "\n")
-    report = reconcile_file(gate, path, "asterisk", "Europe/Rome")
+    report = reconcile_file(gate, path, "asterisk", "Europe/Rome", Trunks(names=("trunk", "backup")))
     assert (kinds(report), report.matched, report.legs) == ([(6, "undecided"), (7, "unreadable")], 3, 1)
 
 
@@ -223,7 +225,7 @@ async def test_asterisk_number_is_read_behind_a_prefix(gate: World, tmp_path: Pa
     path.write_text(
         master(OTHERS[0], dest.format(OTHERS[0])) + "\n" + master(OTHERS[1], dest.format(LISTED)) + "\n"
     )
-    assert kinds(reconcile_file(gate, path, "asterisk", "Europe/Rome")) == [(2, "undecided")]
+    assert kinds(reconcile_file(gate, path, "asterisk", "Europe/Rome", TRUNKS)) == [(2, "undecided")]
 
 
 TRUNKS = Trunks(names=("trunk",), incoming=("from-trunk",))
@@ -266,6 +268,27 @@ async def test_only_rows_with_the_trunk_are_calls(gate: World, tmp_path: Path) -
         await check_number(gate, number)
     report = reconcile_asterisk(gate, tmp_path / "Master.csv", [*CALLS, *INTERNAL])
     assert (kinds(report), report.calls, report.matched) == ([], 2, 2)
+
+
+# As Asterisk 22.10.1 wrote them with chan_pjsip: a checked call, a call between telephones, and one originated at the trunk.
+MASTER = f"""\
+"","{CALLER}","{OTHERS[0]}","dialgate-out",""\""" <{CALLER}>","Local/{OTHERS[0]}@test-calls-00000001;2","PJSIP/trunk-00000000","Dial","PJSIP/{OTHERS[0]}@trunk,60,i","2026-11-24 09:00:10","2026-11-24 09:00:10","2026-11-24 09:00:11",1,1,"ANSWERED","DOCUMENTATION","1796129290.3"
+"","","1001","int",""\""" <>","Local/1001@int-00000002;2","PJSIP/1001-00000001","Dial","PJSIP/1001,5","2026-11-24 09:00:14","2026-11-24 09:00:14","2026-11-24 09:00:15",1,1,"ANSWERED","DOCUMENTATION","1796129294.6"
+"","","s","from-trunk",""\""" <>","PJSIP/trunk-00000003","","Wait","1","2026-11-24 09:00:22","2026-11-24 09:00:22","2026-11-24 09:00:23",1,1,"ANSWERED","DOCUMENTATION","1796129302.9"
+"""
+
+
+async def test_command_finds_the_originated_call_and_not_the_internal_one(
+    gate: World, tmp_path: Path
+) -> None:
+    """Without the trunk's name neither could be told: an internal call was a bypass, an originated one was missed."""
+    await check_number(gate, OTHERS[0])
+    path = tmp_path / "Master.csv"
+    path.write_text(MASTER)
+    assert (await command(gate, str(path), "--format", "asterisk"))[0] == 2
+    code, output = await command(gate, str(path), "--format", "asterisk", "--trunk", "trunk")
+    found = [(finding["line"], finding["kind"]) for finding in output["findings"]]
+    assert (code, found, output["calls"], output["allowed"]) == (1, [(3, "originated")], 2, 1)
 
 
 BY_PASSES: list[tuple[list[str], list[tuple[int, str]]]] = [
@@ -487,8 +510,10 @@ async def test_command_lists_the_trunks(gate: World, tmp_path: Path) -> None:
     ]  # fmt: skip
     path.write_text("\n".join(rows) + "\n")
     words = (str(path), "--format", "asterisk")
-    _, output = await command(gate, *words)
-    assert "PJSIP/trunk (5), PJSIP/dialer (4), PJSIP/1001 (2)" in output["hints"][0]
+    code, output = await command(gate, *words)
+    assert (code, output["error"]["code"]) == (2, "cdr.unreadable")
+    assert "Name the trunk with --trunk" in output["error"]["message"]
+    assert "PJSIP/trunk (5), PJSIP/dialer (4), PJSIP/1001 (2)" in output["error"]["message"]
     code, output = await command(gate, *words, "--trunk", "tunk")
     assert (code, output["error"]["code"]) == (2, "cdr.unreadable")
     assert "check --trunk" in output["error"]["message"]

@@ -32,16 +32,12 @@ _CHANNEL: Final = r"^(?P<kind>[A-Za-z0-9_]+)/(?P<name>[^/]+?)(?:/.*)?-[0-9a-f]+$
 _DIALLED: Final = r"^[A-Za-z0-9_]+/(?:[^,&/]*/)?(?:sips?:|tel:)?(?:[0-9]*[#*]|[wW])*(?P<number>\+?[0-9]+)(?:[;@][^,&]*)?(?:,|$)"  # fmt: skip
 # `PJSIP/NUMBER@trunk`, `PJSIP/trunk/sip:NUMBER@host`, `IAX2/user:secret@trunk/NUMBER`
 _DESTINATION: Final = r"(?P<kind>[A-Za-z0-9_]+)/(?:[^@/]*@)?(?:(?P<before>[^/]+)/|(?P<after>[^/]+)$)"
-_LOCAL: Final = "Local/"
 _NO_NUMBER: Final = ("", "s")
 _MANY_DIGITS: Final = re.compile(r"\d{7,}")
 
 
 class Trunks(Struct, frozen=True, kw_only=True):
-    """The endpoints that are trunks.
-
-    If `names` is empty, every dialled call is treated as leaving through a trunk, and originated calls are ignored.
-    """
+    """The endpoints that are trunks. If there are none, no call left."""
 
     names: tuple[str, ...] = ()  # endpoints, such as `trunk` or `PJSIP/trunk`
     # contexts that calls from these trunks enter, such as `dialgate-recall` or `ivr/s`
@@ -72,17 +68,11 @@ def column_names(first: Sequence[str]) -> list[str] | None:
 
 
 def departed(table: pa.Table, trunks: Trunks) -> tuple[pa.Table, ChannelCounts]:
-    """Select the calls that left through a trunk, and add the `called` and `originated` columns.
-
-    If `trunks` names no trunk, every dialled call is selected.
-    """
+    """Select the calls that left through a trunk, and add the `called` and `originated` columns."""
     table = _answer_retries(table)
     dialled, called = _endpoints(table.column("dstchannel")), _endpoints(table.column("channel"))
     dials = pc.is_in(table.column("lastapp"), pa.array(_DIALS))
     channels = _count_values(dialled) + _count_values(called)
-    if not trunks.names:
-        left = table.filter(pc.and_(dials, pc.invert(_locals(table))))
-        return _marked(left, _numbers(left, trunks), originated=False), ChannelCounts(channels)
     wanted = pa.array([name for name in channels if trunks.has(name)], pa.string())
     dialled_here, called_here = pc.is_in(dialled, wanted), pc.is_in(called, wanted)
     outgoing = pc.and_(dials, pc.or_(dialled_here, _unconnected(table, trunks)))
@@ -125,12 +115,6 @@ def _endpoints(column: Any) -> Any:
 def _count_values(column: Any) -> Counter[str]:
     counts = pc.value_counts(column)
     return Counter({row["values"]: row["counts"] for row in counts.to_pylist() if row["values"]})
-
-
-def _locals(table: pa.Table) -> Any:
-    """Return a mask of the rows that dial a Local channel. The call behind a Local channel has its own row."""
-    dialled, argument = table.column("dstchannel"), table.column("lastdata")
-    return pc.starts_with(pc.if_else(pc.equal(dialled, ""), argument, dialled), _LOCAL)
 
 
 def _unconnected(table: pa.Table, trunks: Trunks) -> Any:

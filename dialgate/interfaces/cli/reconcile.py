@@ -65,7 +65,7 @@ _TrunkNames: TypeAlias = Annotated[
     typer.Option(
         "--trunk",
         metavar="NAME",
-        help="Asterisk only: endpoint for a trunk, for example `trunk` or `PJSIP/trunk`. Only calls that leave through these endpoints are compared. May be repeated.",
+        help="Asterisk only, and required there: endpoint for a trunk, for example `trunk` or `PJSIP/trunk`. Only calls that leave through these endpoints are compared. May be repeated.",
     ),
 ]
 _Incoming: TypeAlias = Annotated[
@@ -125,8 +125,8 @@ def reconcile_files(
     """Find the calls that bypassed the gate.
 
     A call bypassed the gate if no decision allowed its number and caller ID. A decision that had expired, or that
-    matches another call, does not count. A call with an unreadable number or time is also reported. With --trunk,
-    calls originated through the trunk without Dial are also found. Exit 0: every call was allowed. 1: some were not.
+    matches another call, does not count. A call with an unreadable number or time is also reported, and in Asterisk's
+    files a call originated at the trunk without Dial. Exit 0: every call was allowed. 1: some were not.
 
     dialgate reconcile Master.csv --format asterisk --trunk trunk --incoming dialgate-recall --timezone Europe/Rome
     --textfile /var/lib/node_exporter/reconcile.prom
@@ -143,7 +143,8 @@ def reconcile_files(
         home = home or common_country(loaded.controllers.values())
         nodes = [node for data in (loaded.data, *also) for node in _nodes(data)]
         calls = [cdr.read(path, format_, columns, timezone, strip, trunks) for path in files]
-        _check_seen(calls, trunks)
+        if format_ == "asterisk":
+            _check_seen(calls, trunks)
         own = frozenset(number for line in loaded.lines.values() for number in line.caller_ids)
         report = matching.reconcile(calls, nodes, home=home, own=own, skew=int(skew * SECOND))
         if textfile is not None:
@@ -151,7 +152,7 @@ def reconcile_files(
         shown = report.findings[: None if as_json else limit]
         numbers = _look_up_numbers(config, shown, home, purpose) if show else {}
         rows = [_Row.of(finding, home, own, numbers) for finding in report.findings]
-        hints = _hints(report, calls, trunks, format_)
+        hints = _hints(report, calls, format_)
     if as_json:
         show_json(_as_builtins(report, rows, hints))
     else:
@@ -186,16 +187,19 @@ def _trunks(names: list[str], incoming: list[str], format_: Format) -> Trunks:
 
 
 def _check_seen(calls: list[Calls], trunks: Trunks) -> None:
-    """Raise `CdrUnreadable` if no call used the trunk, because a misspelt trunk name would hide every bypass."""
-    channels = _channels(calls)
-    if trunks.names and not any(trunks.has(name) for name in channels):
-        raise CdrUnreadable(
-            f"no call used the trunk {', '.join(trunks.names)}; check --trunk. Channels in these files: {_render_counts(channels)}"
-        )
+    """Raise `CdrUnreadable` if no call used the trunk, because a misspelt trunk name would hide every bypass.
 
-
-def _channels(calls: list[Calls]) -> Counter[str]:
-    return sum((file.seen.channels for file in calls), Counter[str]())
+    Without the trunk's name, a call to a telephone is a bypass, and one originated at the trunk is none.
+    """
+    channels = sum((file.seen.channels for file in calls), Counter[str]())
+    if any(trunks.has(name) for name in channels):
+        return
+    problem = (
+        f"no call used the trunk {', '.join(trunks.names)}; check --trunk"
+        if trunks.names
+        else "Name the trunk with --trunk: nothing else tells calls to the trunk from calls between telephones"
+    )
+    raise CdrUnreadable(f"{problem}. Channels in these files: {_render_counts(channels)}")
 
 
 def _render_counts(counts: Counter[str]) -> str:
@@ -203,18 +207,13 @@ def _render_counts(counts: Counter[str]) -> str:
     return ", ".join(named) or "none"
 
 
-def _hints(report: Report, calls: list[Calls], trunks: Trunks, format_: Format) -> list[str]:
+def _hints(report: Report, calls: list[Calls], format_: Format) -> list[str]:
     """Return advice about options that seem wrong or missing, with evidence from the files."""
     hints = []
     if report.offset:
         hints.append(
             f"Most of these calls differ by exactly {_span(report.offset)} from an allow. Check --timezone."
             + (" If cdr.conf has usegmtime=yes, leave --timezone out." if format_ == "asterisk" else "")
-        )
-    if format_ == "asterisk" and not trunks.names:
-        hints.append(
-            "Without --trunk, every Dial counts, even to an extension, and calls originated through the trunk are missed. "
-            f"Channels in these files: {_render_counts(_channels(calls))}"
         )
     contexts = sum((file.seen.contexts for file in calls), Counter[str]())
     if contexts:
