@@ -15,6 +15,7 @@ from msgspec import Struct
 MAX_HEAD: Final = 16 << 10  # bytes; a large INVITE has 4 KiB
 MAX_BODY: Final = 64 << 10
 _MAX_LINES: Final = 256
+_MAX_LINE: Final = 4 << 10  # characters of an unfolded header; an Identity header (RFC 8224) has about 1 KiB
 _MAX_CSEQ: Final = 1 << 31
 _TOKEN: Final = r"[A-Za-z0-9\-.!%*_+`'~]+"  # noqa: S105 - a token of the grammar
 _QUOTED: Final = r'"(?:[^"\\]|\\.)*"'
@@ -22,7 +23,8 @@ _REQUEST_LINE: Final = re.compile(rf"({_TOKEN}) (\S+) SIP/(\d+\.\d+)")
 _STATUS_LINE: Final = re.compile(r"SIP/2\.0 ([1-6]\d\d) (.*)")
 _NAME: Final = re.compile(_TOKEN)
 _CONTROL: Final = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
-_FOLD: Final = re.compile(r"[ \t]*\r\n[ \t]+")
+# The look-behind and the possessive quantifiers (`*+`) keep the time linear in the number of blanks.
+_FOLD: Final = re.compile(r"(?<![ \t])[ \t]*+(?:\r\n[ \t]++)++")
 _LENGTH: Final = re.compile(rf"[0-9]{{1,{len(str(MAX_BODY))}}}")
 _CSEQ: Final = re.compile(rf"(\d{{1,10}})[ \t]+({_TOKEN})")
 _VIA: Final = re.compile(
@@ -31,7 +33,7 @@ _VIA: Final = re.compile(
     re.IGNORECASE,
 )
 _PARAMETER: Final = re.compile(rf"[ \t]*;[ \t]*({_TOKEN})(?:[ \t]*=[ \t]*({_QUOTED}|[^\s;,\"<>]+))?")
-_NAME_ADDR: Final = re.compile(rf"[ \t]*(?:{_QUOTED}|[^\"<>,;:]*)[ \t]*<([^<>\s\"]+)>")
+_NAME_ADDR: Final = re.compile(rf"[ \t]*+(?:{_QUOTED}|[^\"<>,;:]*+)[ \t]*+<([^<>\s\"]+)>")
 _ADDR_SPEC: Final = re.compile(r"[ \t]*([^\s<>\",;?]+)")
 _SEPARATOR: Final = re.compile(r"[ \t]*(?:,|$)")
 _COMPACT: Final = {
@@ -219,7 +221,9 @@ def _read_headers(lines: list[str]) -> tuple[Headers, str]:
     for line in lines:
         spelling, colon, value = line.partition(":")
         name = _normalise_name(spelling)
-        if not colon or not name or (not value.isprintable() and _CONTROL.search(value)):
+        if len(line) > _MAX_LINE:
+            fault = "Header too long"
+        elif not colon or not name or (not value.isprintable() and _CONTROL.search(value)):
             fault = "Bad header line"
         else:
             headers.setdefault(name, []).append(value.strip(" \t"))

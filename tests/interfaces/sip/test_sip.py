@@ -3,6 +3,7 @@
 import asyncio
 import re
 import subprocess
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from shutil import which
@@ -386,6 +387,7 @@ HOSTILE = [
     (GOOD.replace("Call-Id:", "Call-Id\0:"), 400),
     (GOOD.replace("Contact: <", "Contact: \x07<"), 400),
     (GOOD.replace("Contact", "Cont act"), 400),
+    (GOOD.replace("Max-Forwards: 70", f"Subject: {'x' * (4096 - 8)}"), 400),
     # A header line that is two lines for a reader that accepts a bare CR or LF as a line end.
     (GOOD.replace("Max-Forwards: 70", f"Subject: x\nFrom: <sip:{CALLER}@h>"), 0),
     (GOOD.replace("Max-Forwards: 70", f"Subject: x\rFrom: <sip:{CALLER}@h>"), 0),
@@ -402,6 +404,8 @@ HOSTILE = [
     (GOOD.replace("To: ", "TO\t : \r\n ").replace("From:", "f :").replace("Max-Forwards: 70", "Max-Forwards: 0068"), 302),
     (GOOD.replace("1 INVITE", "0009\r\n  INVITE").replace("Call-Id", "i").replace("Via: SIP/2.0/UDP", "v: SIP  / 2.0\r\n /UDP"), 302),
     (GOOD.replace("Content-Length: 0", "l: 0") + "and what follows", 302),
+    (GOOD.replace("Max-Forwards: 70", f"Subject: {'x' * (4096 - 9)}"), 302),
+    (GOOD.replace("Max-Forwards: 70", "Subject: a  \r\n  \r\n\t b"), 302),
 ]  # fmt: skip
 
 
@@ -415,6 +419,30 @@ async def test_malformed_messages_get_400_or_no_response_and_no_decision(sips: S
             answers = [(await sbc.final()).code for _ in range(2 if status else 1)]
         assert sorted(answers) == sorted([200, status] if status else [200]), text
         assert len(sips.decisions()) - before == (status == 302), text
+
+
+BLANKS = " " * 13_000
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        GOOD.replace("From: <", f"From: x{BLANKS}x<"),
+        GOOD.replace("Max-Forwards: 70", f"Subject: x{BLANKS}x\r\n y"),
+    ],
+)
+def test_a_header_of_blanks_is_read_in_linear_time(text: str) -> None:
+    """Quadratic expressions took more than 0.2 s of processor time."""
+    begun = time.process_time()
+    with pytest.raises(BadRequest):
+        read_request(text.replace("{}", "5060").encode("latin-1"))
+    assert time.process_time() - begun < 0.05
+
+
+def test_a_display_name_of_blanks_is_read_in_linear_time() -> None:
+    begun = time.process_time()
+    assert parse_addresses(f"x{BLANKS}x") == []
+    assert time.process_time() - begun < 0.05
 
 
 # ---- TCP -------------------------------------------------------------------------------------------------------------
