@@ -17,7 +17,6 @@ if TYPE_CHECKING or _CAN:
         digits,
         followed,
         paired,
-        repeated,
         select_keys,
     )
 else:
@@ -28,7 +27,6 @@ else:
         digits,
         followed,
         paired,
-        repeated,
         select_keys,
     )
 
@@ -42,6 +40,5 @@ __all__ = [
     "digits",
     "followed",
     "paired",
-    "repeated",
     "select_keys",
 ]

@@ -5,7 +5,6 @@ The fallback for syncing the log is in `decision_log/syncing.py`.
 
 from __future__ import annotations
 
-import json
 import re
 import struct
 from binascii import hexlify
@@ -16,8 +15,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from mmap import mmap
-
-    from msgspec import Raw
 
 _DIGITS, _GROUPS = 10_000, 20
 _DENSE = _GROUPS + _DIGITS // 16
@@ -55,32 +52,6 @@ def _mask(field: bytearray) -> int:
     if not field or len(field) & (len(field) - 1):
         raise ValueError("the length of the field is not a power of two")
     return len(field) - 1
-
-
-class _Object(list[tuple[str, object]]):
-    """A JSON object as a list of its names and values, including repeated names."""
-
-
-def repeated(body: bytes | Raw, depth: int) -> str | None:
-    """Return a name that occurs twice in one object of a valid JSON document, or None.
-
-    Objects nested deeper than `depth` are not checked. Parsers disagree about which of two values counts (RFC
-    8259, 4).
-    """
-    # Integers as text, because Python rejects those with thousands of digits.
-    return _repeated(json.loads(bytes(body), object_pairs_hook=_Object, parse_int=str), depth)
-
-
-def _repeated(value: object, depth: int) -> str | None:
-    if isinstance(value, _Object):
-        names = [name for name, _ in value]
-        if depth > 0 and len(set(names)) < len(names):
-            return next(name for name in names if names.count(name) > 1)
-        inner, depth = [item for _, item in value], depth - 1
-    else:
-        inner = value if isinstance(value, list) else []
-    names_below = (_repeated(item, depth) for item in (inner if depth > 0 else ()))
-    return next((name for name in names_below if name is not None), None)
 
 
 _ZERO = bytes(32)

@@ -8,7 +8,6 @@ static PyMethodDef functions[] = {
     {"followed", followed, METH_VARARGS, NULL},
     {"paired", paired, METH_O, NULL},
     {"digits", digits, METH_O, NULL},
-    {"repeated", repeated, METH_VARARGS, NULL},
     {NULL},
 };
 

@@ -17,7 +17,6 @@ PyObject *chained(PyObject *module, PyObject *args);
 PyObject *followed(PyObject *module, PyObject *args);
 PyObject *paired(PyObject *module, PyObject *hashes);
 PyObject *digits(PyObject *module, PyObject *text);
-PyObject *repeated(PyObject *module, PyObject *args);
 
 void choose_hash(void); /* once, before the first hash of a chain */
 

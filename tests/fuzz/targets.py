@@ -11,6 +11,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Final, cast
 
+import msgspec
+
 from dialgate.config.clients import Client
 from dialgate.config.listeners import FastAgi as Listen
 from dialgate.core.model import Call
@@ -21,11 +23,12 @@ from dialgate.interfaces.http import authzen as http_authzen
 from dialgate.interfaces.http import body
 from dialgate.interfaces.http import check as http_check
 from dialgate.interfaces.http.check import CheckRequest
-from dialgate.interfaces.http.errors import Fault
+from dialgate.interfaces.http.errors import Fault, decode
 
 _COMMAND: Final = re.compile(
     rb'(SET VARIABLE (?:[A-Z_]+|ARRAY\([A-Z_,]+,DG_DECISION\)) "[A-Za-z0-9_.,:/+-]*"|ANSWER|HANGUP|STREAM FILE .*|GET DATA .*)\n'
 )
+_evaluation: Final = msgspec.json.Decoder(http_authzen.Evaluation)
 _DIGITS: Final = re.compile(r"[0-9]{6,}")
 _CLIENT: Final = Client(name="fuzz", controllers=(), scopes=("check",), sources=("127.0.0.1/32",))
 _NOT_AGI: Final[list[Any]] = ["not AGI"]
@@ -147,7 +150,7 @@ def form(data: bytes) -> CheckRequest | None:
 
 def authzen(data: bytes) -> CheckRequest | None:
     """Make the same check as `form` for an AuthZEN request. Also check that the data contains the called number."""
-    request = _request_from(lambda: http_authzen.question(data))
+    request = _request_from(lambda: http_authzen.question(decode(_evaluation, data)))
     if request is not None and request.to.isascii() and request.to.isalnum() and b"\\" not in data:
         assert request.to.encode() in data
     return request

@@ -1,7 +1,5 @@
 """Tests that the compiled primitives return the same results as the Python fallback, which can be used instead."""
 
-import contextlib
-import json
 import mmap
 import os
 import random
@@ -42,8 +40,6 @@ class Ways(Protocol):
     def add_keys(self, field: bytearray, keys: list[bytes]) -> None: ...
 
     def select_keys(self, field: bytearray, keys: list[bytes]) -> list[bytes]: ...
-
-    def repeated(self, body: bytes, depth: int) -> str | None: ...
 
 
 BOTH = pytest.mark.parametrize("ways", [native, fallback])
@@ -95,10 +91,6 @@ def test_a_key_without_a_hash_is_refused(ways: Ways) -> None:
     for use in (ways.add_keys, ways.select_keys):
         with pytest.raises(TypeError, match="unhashable"):
             use(bytearray(8), [b"key", []])  # type: ignore[list-item]
-
-
-class Members(list[tuple[str, object]]):
-    """The members of an object: names and values, possibly repeated."""
 
 
 # ---- chain and tree --------------------------------------------------------------------------------------------------
@@ -158,72 +150,6 @@ def test_an_invalid_head_is_refused(ways: Ways) -> None:
         ways.chained(HEAD[1:], [])
     with pytest.raises(ValueError, match="32 bytes"):
         ways.followed(HEAD + b"x", b"", 1)
-
-
-# ---- texts -----------------------------------------------------------------------------------------------------------
-
-NAMES = st.sampled_from(["to", "from", "a", "", 'qu"ote', "back\\slash", "é", "\n", "to\\"])
-JSON = st.recursive(
-    st.one_of(st.none(), st.booleans(), st.integers(), st.floats(allow_nan=False, allow_infinity=False), NAMES,
-              st.sampled_from(['{"to":1,"to":2}', '":{', "}}", ',"to":'])),
-    lambda inner: st.one_of(st.lists(inner, max_size=4), st.lists(st.tuples(NAMES, inner), max_size=5).map(Members)),
-    max_leaves=20,
-)  # fmt: skip
-
-
-def write_json(value: object, pad: str, *, ascii_only: bool) -> str:
-    if isinstance(value, Members):
-        members = (
-            f"{json.dumps(name, ensure_ascii=ascii_only)}{pad}:{pad}{write_json(held, pad, ascii_only=ascii_only)}"
-            for name, held in value
-        )
-        return "{" + f"{pad},{pad}".join(members) + "}"
-    if isinstance(value, list):
-        return "[" + f"{pad},".join(write_json(item, pad, ascii_only=ascii_only) for item in value) + "]"
-    return json.dumps(value, ensure_ascii=ascii_only)
-
-
-def repeated_names(value: object, depth: int) -> set[str]:
-    """Return the names that are repeated in one object, found by a simple search."""
-    repeated = set()
-    if isinstance(value, Members):
-        names = [name for name, _ in value]
-        repeated = {name for name in names if names.count(name) > 1} if depth else set()
-        value, depth = [held for _, held in value], depth - 1
-    if isinstance(value, list) and depth > 0:
-        repeated |= {name for item in value for name in repeated_names(item, depth)}
-    return repeated
-
-
-@BOTH
-@given(value=JSON, depth=st.integers(0, 3), pad=st.sampled_from(["", " ", "\n"]), ascii_only=st.booleans())
-def test_exactly_the_repeated_names_are_found(
-    ways: Ways, value: object, depth: int, pad: str, ascii_only: bool
-) -> None:
-    text = write_json(value, pad, ascii_only=ascii_only)
-    result, expected = ways.repeated(text.encode(), depth), repeated_names(value, depth)
-    assert result in expected if expected else result is None
-
-
-@BOTH
-def test_a_name_with_different_escapes_is_the_same(ways: Ways) -> None:
-    assert ways.repeated(rb'{"to":"+39055","\u0074o":"+39066"}', 1) == "to"
-    assert ways.repeated(b"{%b}" % b",".join(b'"n%d":1' % n for n in (*range(100), 3)), 1) == "n3"
-    assert ways.repeated(b'{"a":' * 40 + b'{"to":1,"to":2}' + b"}" * 40, 64) == "to"
-    assert ways.repeated(b'{"a":' * 40 + b'{"to":1,"to":2}' + b"}" * 40, 40) is None
-    assert ways.repeated(b'{"a":' * 450 + b"1" + b"}" * 450, 64) is None
-
-
-@BOTH
-def test_a_number_may_have_thousands_of_digits(ways: Ways) -> None:
-    assert ways.repeated(b'{"to":%b,"to":1}' % (b"1" * 5_000), 1) == "to"
-
-
-@given(st.binary(max_size=60), st.integers(0, 70))
-def test_invalid_documents_do_no_harm(noise: bytes, depth: int) -> None:
-    for body in (noise, b'{"a":' + noise, noise + b'"', b"{" * 40 + noise + b':"\\'):
-        with contextlib.suppress(ValueError):  # compared with Python
-            native.repeated(body, depth)
 
 
 # ---- look-ups --------------------------------------------------------------------------------------------------------

@@ -27,7 +27,7 @@ from dialgate.interfaces.http import body as http_body
 from dialgate.interfaces.http.bulk import BULK, answer_each
 from dialgate.interfaces.http.check import CheckRequest, call
 from dialgate.interfaces.http.concurrency_limits import Turns
-from dialgate.interfaces.http.errors import AGAIN, Fault, convert, decode
+from dialgate.interfaces.http.errors import AGAIN, Fault, convert
 
 EVALUATION, EVALUATIONS = "/access/v1/evaluation", "/access/v1/evaluations"
 CONFIGURATION: Final = "/.well-known/authzen-configuration"
@@ -104,20 +104,14 @@ _evaluations: Final = msgspec.json.Decoder(Evaluations)
 
 
 async def evaluation(request: web.Request, app: App, client: Client) -> web.StreamResponse:
-    body = await http_body.whole(request, app.config.settings.limits)
-    return await _one(question(body), app, client)
-
-
-def question(body: bytes) -> CheckRequest:
-    """Decode a single evaluation. Raises `Fault`."""
-    return _question(decode(_evaluation, body))
+    return await _one(question(await http_body.read_open(request, app, client, _evaluation)), app, client)
 
 
 async def evaluations(request: web.Request, app: App, client: Client) -> web.StreamResponse:
     limits = app.config.settings.limits
-    whole = decode(_evaluations, await http_body.whole(request, limits))
+    whole = await http_body.read_open(request, app, client, _evaluations)
     if not whole.evaluations:
-        return await _one(_question(convert(_completed({}, whole), Evaluation)), app, client)
+        return await _one(question(convert(_completed({}, whole), Evaluation)), app, client)
     if len(whole.evaluations) > limits.batch_calls:
         raise Fault(
             413,
@@ -185,7 +179,7 @@ async def _in_turn(
 def _submit(app: App, client: Client, fields: dict[str, Any]) -> asyncio.Future[Answer] | Verdict:
     """Submit an evaluation. If it is malformed, return a denial, so that the other evaluations are still decided."""
     try:
-        return app.gate.check(call(_question(convert(fields, Evaluation)), client, _INTERFACE), client)
+        return app.gate.check(call(question(convert(fields, Evaluation)), client, _INTERFACE), client)
     except Fault as fault:
         problem = msgspec.to_builtins(fault.problem)
         return Verdict(decision=False, context={"error": {"status": fault.status, **problem}})
@@ -196,7 +190,8 @@ def _completed(fields: dict[str, Any], whole: Evaluations) -> dict[str, Any]:
     return {name: value for name, value in defaults.items() if value is not None} | fields
 
 
-def _question(request: Evaluation) -> CheckRequest:
+def question(request: Evaluation) -> CheckRequest:
+    """Convert an evaluation to a check. Raises `Fault`."""
     for value, required, field in (
         (request.subject.type, "campaign", "subject.type"),
         (request.action.name, "call", "action.name"),

@@ -10,7 +10,9 @@ import msgspec
 from aiohttp import web
 
 from dialgate.app import App
+from dialgate.config.clients import Client
 from dialgate.config.listeners import Limits
+from dialgate.interfaces.http.bulk import BULK
 from dialgate.interfaces.http.errors import JSON_HEADERS, Fault, decode, too_large
 
 _T = TypeVar("_T")
@@ -47,6 +49,30 @@ async def small(request: web.Request, limits: Limits) -> bytes:
             f"Without a key, a body has at most {_SMALL_BYTES:,} bytes, and a `Content-Length`.",
         )
     return await whole(request, limits)
+
+
+async def read_open(request: web.Request, app: App, client: Client, decoder: msgspec.json.Decoder[_T]) -> _T:
+    """Read and decode a JSON body that may hold any fields. Raises `Fault`."""
+    return await decode_open(request, client, decoder, await whole(request, app.config.settings.limits))
+
+
+async def decode_open(
+    request: web.Request, client: Client, decoder: msgspec.json.Decoder[_T], body: bytes
+) -> _T:
+    """Decode a JSON body that may hold any fields. Raises `Fault`.
+
+    Python compares the names of all its objects. So the body must be small, and clients take turns.
+    """
+    if len(body) > _SMALL_BYTES:
+        raise Fault(
+            413,
+            "request.too_large",
+            f"The body has more than {_SMALL_BYTES:,} bytes, the maximum for this endpoint. Send less, or in parts.",
+        )
+    async with request.app[BULK].of(client.name):
+        decoded = decode(decoder, body)
+        await asyncio.sleep(0)
+    return decoded
 
 
 async def read_json(request: web.Request, app: App, kind: type[_T]) -> _T:

@@ -22,6 +22,7 @@ from dialgate.interfaces.http import body as http_body
 from dialgate.interfaces.http.bulk import BULK, CHECK_STREAMS, answer_each, too_many_streams
 from dialgate.interfaces.http.connection import connection_of
 from dialgate.interfaces.http.errors import AGAIN, FAILURES, Fault, convert, decode, encoded, fault_of
+from dialgate.interfaces.http.repeated_names import find_repeated_at_top
 
 _FIRST_YEAR, _LAST_YEAR = 2000, 2100
 _TEXT: Final = {"Content-Type": "text/plain; charset=utf-8", "Cache-Control": "no-store"}
@@ -239,7 +240,7 @@ async def checks(request: web.Request, app: App, client: Client) -> web.StreamRe
     limits, turns = app.config.settings.limits, request.app[BULK]
     body = await http_body.whole(request, limits)
     async with turns.of(client.name):
-        calls = decode(_checks, body, depth=1).calls
+        calls = decode(_checks, body, find_repeated_at_top).calls
         await asyncio.sleep(0)
     if len(calls) > limits.batch_calls:
         raise Fault(

@@ -132,7 +132,7 @@ DIALERS: Final = (
         path=authzen.EVALUATION,
         name="evaluateCall",
         group=_GROUP,
-        about="Check a call in OpenID AuthZEN 1.0 format. `decision` is true only for an allow that is recorded.",
+        about="Check a call in OpenID AuthZEN 1.0 format. `decision` is true only for an allow that is recorded. The body has at most 64 KiB.",
         serve=authzen.evaluation,
         scope="check",
         ask=authzen.Evaluation,
@@ -150,7 +150,7 @@ DIALERS: Final = (
         group=_GROUP,
         about=(
             "Check many calls in OpenID AuthZEN 1.0 format. The top level holds defaults for each evaluation. A malformed "
-            "evaluation is denied, and the others are answered."
+            "evaluation is denied, and the others are answered. The body has at most 64 KiB."
         ),
         serve=authzen.evaluations,
         scope="check",

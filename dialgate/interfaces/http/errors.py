@@ -4,8 +4,8 @@ A message says what is wrong and what to do. It never repeats the request's data
 """
 
 import re
-from collections.abc import Mapping
-from typing import Annotated, Any, Final, TypeVar
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any, Final, TypeAlias, TypeVar
 
 import msgspec
 from aiohttp import web
@@ -15,17 +15,16 @@ from dialgate.audit.lookups import TooManyLookups
 from dialgate.config.validation_messages import MOST_CHOICES, choices, plain
 from dialgate.core.faults import Unavailable
 from dialgate.core.refusal import Refused
+from dialgate.interfaces.http.repeated_names import find_repeated
 from dialgate.ledger.activation import NotInForce
-from dialgate.native import repeated
 from dialgate.runtime import extras
 from dialgate.runtime.extras import MissingExtra
 
 _T = TypeVar("_T")
+_Body: TypeAlias = bytes | msgspec.Raw
 
 JSON_HEADERS: Final = {"Content-Type": "application/json", "Cache-Control": "no-store"}
 AGAIN: Final = {"Retry-After": "1"}
-
-_MAX_DEPTH: Final = 64
 
 # The position of the fault in msgspec's message. The client chooses field names, which could contain a number. So a message
 # repeats only names that look like names of the API.
@@ -342,15 +341,15 @@ def encoded(problem: Problem) -> bytes:
     return msgspec.json.encode(Failed(problem))
 
 
-def decode(decoder: msgspec.json.Decoder[_T], body: bytes | msgspec.Raw, *, depth: int = _MAX_DEPTH) -> _T:
-    """Decode a body. Raises `Fault` for an invalid body, or if an object at most `depth` levels deep repeats a field.
-
-    Parsers differ in which value of a repeated field they use. The dialled number could therefore differ from the
-    checked number.
-    """
+def decode(
+    decoder: msgspec.json.Decoder[_T],
+    body: _Body,
+    find_repeated: Callable[[_Body], str | None] = find_repeated,
+) -> _T:
+    """Decode a body. Raises `Fault` for an invalid body, or if `find_repeated` finds a repeated field."""
     try:
         decoded = decoder.decode(body)
-        name = repeated(body, depth)
+        name = find_repeated(body)
     except msgspec.ValidationError as error:
         raise _invalid(error, decoder.type) from None
     except msgspec.DecodeError as error:

@@ -2,6 +2,7 @@
 
 from typing import Any, Final
 
+import msgspec
 from aiohttp import web
 from msgspec import Struct
 
@@ -33,6 +34,8 @@ _PAGE: Final = {
     "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'",
     "X-Content-Type-Options": "nosniff",
 }
+
+_rectification: Final = msgspec.json.Decoder(RectificationRequest)
 
 
 class _Query(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -68,7 +71,7 @@ async def record_request(request: web.Request, app: App, client: Client) -> web.
 
 
 async def rectify(request: web.Request, app: App, client: Client) -> web.StreamResponse:
-    body = await http_body.read_json(request, app, RectificationRequest)
+    body = await http_body.read_open(request, app, client, _rectification)
     rectified = await app.subjects.rectify(client, request.match_info["number"], body)
     return http_body.reply_json(rectified, 201)
 

@@ -17,7 +17,7 @@ from dialgate.core.reasons import classify
 from dialgate.core.responses import Answer
 from dialgate.interfaces.http import body as http_body
 from dialgate.interfaces.http.check import CheckRequest, call
-from dialgate.interfaces.http.errors import AGAIN, FAILURES, Fault, convert, decode, fault_of
+from dialgate.interfaces.http.errors import AGAIN, FAILURES, Fault, convert, fault_of
 
 _MOST: Final = 512
 _FORM: Final = {"Content-Type": "application/x-www-form-urlencoded", "Cache-Control": "no-store"}
@@ -36,7 +36,8 @@ async def webhook(request: web.Request, app: App, client: Client) -> web.StreamR
     try:
         query = _require_unique(http_body.query(request), profile)
         check_request = convert(
-            {"to": "", "from": "", "campaign": ""} | read(profile, await _body(request, app, profile), query),
+            {"to": "", "from": "", "campaign": ""}
+            | read(profile, await _body(request, app, client, profile), query),
             CheckRequest,
         )
     except FAILURES as error:
@@ -50,11 +51,11 @@ async def webhook(request: web.Request, app: App, client: Client) -> web.StreamR
     return _reply(_response_for(profile, answer), answer.decision, _values(answer))
 
 
-async def _body(request: web.Request, app: App, profile: Profile) -> Any:
+async def _body(request: web.Request, app: App, client: Client, profile: Profile) -> Any:
     body = await http_body.whole(request, app.config.settings.limits)
     if request.content_type == "application/x-www-form-urlencoded":
         return _require_unique(http_body.parameters(body.decode("ascii", "replace"), _MOST), profile)
-    return decode(_json, body) if body else {}
+    return await http_body.decode_open(request, client, _json, body) if body else {}
 
 
 def _require_unique(pairs: list[tuple[str, str]], profile: Profile) -> dict[str, str]:
