@@ -5,9 +5,11 @@ All functions are pure.
 
 from collections.abc import Iterator
 
+from dialgate.core import local_time
 from dialgate.core.model import DAY, HOUR, Instant
 from registry_sync.config import QueriedRegistry
 from registry_sync.import_checks import utc
+from registry_sync.query_budget import Forecast
 from registry_sync.query_packages import OPEN, Package
 from registry_sync.run_report import Kind
 
@@ -52,3 +54,15 @@ def consultation_alarms(
     lapses = newest + settings.enrolment_days * DAY
     if newest and now > lapses - settings.enrolment_warning_days * DAY:
         yield "enrolment_lapsing", f"{since}: the registry cancels this operator's enrolment at {utc(lapses)}"
+
+
+def band_alarms(forecast: Forecast, zone: str) -> Iterator[tuple[Kind, str]]:
+    """Yield an alarm if the tariff's band does not suffice for the call lists of the year."""
+    if forecast.limit_reached_at:
+        day = local_time.day_in(zone, forecast.limit_reached_at)
+        need = f"your call lists need {forecast.year_needed:,} numbers this year"
+        band = f"numbers_a_year is {forecast.year_limit:,} and ends on {day}"
+        yield (
+            "band_short",
+            f"{need}; {band}. Choose a larger band, or retire call lists that you no longer use",
+        )

@@ -107,6 +107,7 @@ def _show_run(result: Run, *, as_json: bool) -> None:
             f"+{part.newly_listed:,} -{part.newly_clear:,}"
             if part.controller
             else f"+{part.added:,} -{part.removed:,}",
+            f"{part.year_numbers:,} of {part.year_limit:,}" if part.year_limit else f"{part.year_numbers:,}",
         ]
         for part in result.parts
     ]
@@ -119,6 +120,7 @@ def _show_run(result: Run, *, as_json: bool) -> None:
         "waiting",
         "answered",
         "listed",
+        "this year",
     )
     title = (
         f"{'dry run' if result.dry else 'run'} of {utc(result.at)}: publication {result.version or 'none'}"

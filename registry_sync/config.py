@@ -57,7 +57,9 @@ class QueriedRegistry(Strict, frozen=True, kw_only=True):
     numbers_a_run: Count = 0
     """Maximum numbers submitted in one run. 0: no limit."""
     numbers_a_year: Count = 0
-    """Maximum numbers submitted in 365 days, according to your tariff. 0: no limit."""
+    """Maximum distinct numbers submitted in a calendar year, according to your tariff's band. To submit one of them again is free. 0: no limit."""
+    consultations_a_year: Count = 0
+    """Maximum packages submitted in a calendar year, if your tariff limits consultations. 0: no limit."""
     listed_again_days: Annotated[int, Meta(ge=1, le=3650)] = 30
     """Days after which a listed number is submitted again."""
     answer_hours: Hours = 24

@@ -22,14 +22,22 @@ from registry_sync.formats.text import Numbers
 from registry_sync.query_formats import query_format
 
 
+class Planned(NamedTuple):
+    """The numbers on a call list, and when the first of its campaigns needs them."""
+
+    due_at: Instant
+    numbers: Numbers
+
+
 class Candidates(NamedTuple):
     """The candidates for a query. `numbers` are sorted.
 
-    `foreign` counts the numbers that the registry does not cover. `damaged` contains a message for each
-    damaged list. Such lists are left out, and gates ignore them too.
+    `planned` also contains the lists of campaigns that begin later. `foreign` counts the numbers that the registry does not
+    cover. `damaged` contains a message for each damaged list. Such lists are left out, and gates ignore them too.
     """
 
     numbers: Numbers
+    planned: tuple[Planned, ...]
     foreign: int
     damaged: tuple[str, ...]
 
@@ -44,38 +52,49 @@ def select_candidates(
 
     L. 5/2018 art. 1 c. 12 requires a consultation before every campaign.
     """
-    until = now + int(settings.look_ahead_hours * HOUR)
-    campaigns = {
-        campaign.id
+    due_of = {
+        campaign.id: _due_at(campaign, now, int(settings.look_ahead_hours * HOUR))
         for campaign in config.controllers[settings.controller].campaigns
-        if _is_running(campaign, now, until) and _is_covered(config, settings.registry, campaign)
+        if _may_run(campaign, now) and _is_covered(config, settings.registry, campaign)
     }
-    parts, damaged = [np.empty(0, np.uint64)], []
+    is_queryable, foreign = query_format(settings).is_queryable, [np.empty(0, np.uint64)]
+    planned, damaged = list[Planned](), list[str]()
     for call_list in lists:
-        is_active = call_list.controller == settings.controller and not call_list.retired_at
-        if is_active and campaigns & set(call_list.campaigns):
+        campaigns = due_of.keys() & set(call_list.campaigns)
+        if call_list.controller == settings.controller and not call_list.retired_at and campaigns:
+            due_at = min(due_of[campaign] for campaign in campaigns)
             try:
-                parts.append(_read_numbers(config.data / "lists" / call_list.file))
+                numbers = _read_numbers(config.data / "lists" / call_list.file)
             except (DamagedFile, OSError) as error:
                 damaged.append(f"call list {call_list.id}: {error}")
-    numbers = distinct(np.concatenate(parts))
-    is_queryable = query_format(settings).is_queryable(numbers)
-    return Candidates(numbers[is_queryable], int((~is_queryable).sum()), tuple(damaged))
-
-
-def _is_running(campaign: CampaignFile, since: Instant, until: Instant) -> bool:
-    """Return whether the campaign runs between two instants.
-
-    Campaign dates are in the local time of the called people. The period is extended by a day on both sides to
-    cover every time zone.
-    """
-    first, last = (local_time.day_in("UTC", at) for at in (since, until))
-    day = timedelta(days=1)
-    return (
-        not campaign.paused
-        and (campaign.starts is None or campaign.starts <= last + day)
-        and (campaign.ends is None or campaign.ends >= first - day)
+            else:
+                covered = is_queryable(numbers)
+                planned.append(Planned(due_at, numbers[covered]))
+                if due_at <= now:
+                    foreign.append(numbers[~covered])
+    due = [np.empty(0, np.uint64), *(part.numbers for part in planned if part.due_at <= now)]
+    return Candidates(
+        numbers=distinct(np.concatenate(due)),
+        planned=tuple(planned),
+        foreign=len(distinct(np.concatenate(foreign))),
+        damaged=tuple(damaged),
     )
+
+
+def _may_run(campaign: CampaignFile, now: Instant) -> bool:
+    """Return whether the campaign is neither paused nor over.
+
+    Campaign dates are in the local time of the called people, so a day more covers every time zone.
+    """
+    today = local_time.day_in("UTC", now)
+    return not campaign.paused and (campaign.ends is None or campaign.ends >= today - timedelta(days=1))
+
+
+def _due_at(campaign: CampaignFile, now: Instant, look_ahead: Instant) -> Instant:
+    """Return when the answers for a campaign are needed: `look_ahead` and a day before its first day, or now."""
+    if campaign.starts is None:
+        return now
+    return max(now, local_time.midnight("UTC", campaign.starts - timedelta(days=1)) - look_ahead)
 
 
 def _is_covered(config: Config, registry: str, campaign: CampaignFile) -> bool:

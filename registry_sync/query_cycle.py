@@ -10,7 +10,7 @@ After a crash at any point, the next run continues from there.
 """
 
 from collections.abc import Awaitable, Callable, Iterator
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 import numpy as np
@@ -28,6 +28,7 @@ from registry_sync import (
     import_checks,
     ledger_consents,
     publication,
+    query_budget,
     query_schedule,
     release_holds,
 )
@@ -36,25 +37,26 @@ from registry_sync.config import QueriedRegistry
 from registry_sync.formats.text import Numbers, Progress
 from registry_sync.import_checks import Refused, utc
 from registry_sync.publication import PublishTarget
+from registry_sync.query_candidates import Planned
 from registry_sync.query_packages import OPEN, REQUEST, Package, PackageStore
 from registry_sync.query_replies import Reply, ReplyCollector
 from registry_sync.query_schedule import Terms
 from registry_sync.run_report import Alarm, Kind, Summary
 from registry_sync.sources import Source, SourceFailed
 
-YEAR: Final = 365 * DAY
-
 
 class QueryContext(NamedTuple):
     """Everything that a cycle needs.
 
     - `wanted` contains the numbers on call lists that may be called soon, sorted.
+    - `planned` contains the numbers on all call lists that may be called, with when each list is due.
     - `validity` and `next_run` are durations in milliseconds.
     - `uses_listed_answers` is true if an exception in the law permits calls to listed numbers. With
       such an exception, answers about listed numbers must also be fresh.
     - `consents` contains the time of the newest consent of each number in `wanted`. It is None if the registry does not
       report disconnections.
     - `voids_consents` is true if an enrolment voids earlier consents.
+    - `zone` is the time zone of the registry's country, whose calendar year the tariff counts by.
     - `retention_at` is the time at which retention periods are evaluated.
     """
 
@@ -64,11 +66,13 @@ class QueryContext(NamedTuple):
     store: Ledger
     keys: Keys
     wanted: Numbers
+    planned: tuple[Planned, ...]
     consents: disconnection.Instants | None
     validity: Instant
     uses_listed_answers: bool
     voids_consents: bool
     next_run: Instant
+    zone: str
     retention_at: Instant
     clock: Callable[[], Instant]
     progress: Progress
@@ -172,18 +176,24 @@ class Cycle:
             due = self._with_consents(due, self._context.consents)
             due = due[~np.isin(due, resting)]
         self._add(due=len(due))
-        allowed = self._allowance(packages, now)
-        if len(due) > allowed:
+        begins = query_budget.year_begins(now, self._context.zone)
+        budget = query_budget.read_budget(self._packages, self._read_old(), begins)
+        affordable = query_budget.select_affordable(due, budget, self._settings)
+        if len(due) > len(affordable):
             self._alarm(
                 "spending_limit",
-                f"{len(due):,} numbers are due and {allowed:,} may be submitted. Raise numbers_a_run or numbers_a_year,"
-                " or call fewer numbers",
+                f"{len(due):,} numbers are due and {len(affordable):,} may be submitted. Raise numbers_a_run,"
+                " numbers_a_year or consultations_a_year, or call fewer numbers",
             )
+        forecast = query_budget.forecast(self._context.planned, budget, self._settings.numbers_a_year)
+        self._summary = msgspec.structs.replace(self._summary, **forecast._asdict())
+        for kind, text in alarm_policy.band_alarms(forecast, self._context.zone):
+            self._alarm(kind, text)
         newest = max((package.prepared_at for package in packages), default=0)
         next_submission = int(newest + self._settings.submit_every_hours * HOUR)
         if self._dry or now < next_submission <= now + self._context.next_run:
-            self._soon_submitted = due[:allowed]
-        return due[:allowed] if now >= next_submission else due[:0]
+            self._soon_submitted = affordable
+        return affordable if now >= next_submission else due[:0]
 
     def _with_consents(self, due: Numbers, consents: disconnection.Instants) -> Numbers:
         """Add numbers with an uncovered consent to `due`, and remove numbers that need no query.
@@ -214,19 +224,6 @@ class Cycle:
             and self._packages.has_numbers(package)
         ]
         return np.setdiff1d(self._packages.numbers(answered), self._read_old().numbers)
-
-    def _allowance(self, packages: list[Package], now: Instant) -> int:
-        spent = sum(
-            package.numbers
-            for package in packages
-            if package.state != "refused" and now - package.prepared_at < YEAR
-        )
-        limits = [len(self._context.wanted)]
-        if self._settings.numbers_a_run:
-            limits.append(self._settings.numbers_a_run)
-        if self._settings.numbers_a_year:
-            limits.append(max(0, self._settings.numbers_a_year - spent))
-        return min(limits)
 
     async def _submit_new(self, chosen: Numbers, source: Source) -> None:
         size = self._settings.package_numbers

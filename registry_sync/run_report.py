@@ -9,7 +9,7 @@ from prometheus_client import CollectorRegistry, Gauge, pushadd_to_gateway, writ
 from dialgate.core.model import SECOND, Instant
 
 Kind: TypeAlias = Literal[
-    "answer_overdue", "answer_faulty", "receipt_missing", "package_refused", "package_expired", "spending_limit",
+    "answer_overdue", "answer_faulty", "receipt_missing", "package_refused", "package_expired", "spending_limit", "band_short",
     "expiring", "no_consultation", "enrolment_lapsing", "file_faulty", "version_old", "held", "source_failed", "refused",
 ]  # fmt: skip
 JOB: Final = "registry_sync"
@@ -26,7 +26,9 @@ class Summary(Struct, frozen=True, kw_only=True):
     """The result of one run for one registry and controller. `controller` is empty for a full list.
 
     `foreign` counts call-list numbers that the registry does not cover. `due` counts the numbers that were
-    due for a query before this run submitted any. `published` is the version published by this run, or empty.
+    due for a query before this run submitted any. `year_numbers` counts the distinct numbers submitted in this calendar year,
+    `year_needed` those and the numbers on call lists, `year_limit` is the tariff's limit or 0, and `limit_reached_at` is when
+    it will be reached, or 0. `published` is the version published by this run, or empty.
     """
 
     registry: str
@@ -44,6 +46,10 @@ class Summary(Struct, frozen=True, kw_only=True):
     added: int = 0
     removed: int = 0
     voided: int = 0
+    year_numbers: int = 0
+    year_needed: int = 0
+    year_limit: int = 0
+    limit_reached_at: Instant = 0
     published: str = ""
     alarms: tuple[Alarm, ...] = ()
 
@@ -73,6 +79,13 @@ def build_metrics(run: Run) -> CollectorRegistry:
     numbers = gauge("numbers", "Published numbers.")
     due = gauge("due_numbers", "Numbers due for a query.")
     waiting = gauge("waiting_packages", "Packages without an answer.")
+    year = {
+        "year_numbers": gauge("year_numbers", "Distinct numbers submitted in this calendar year."),
+        "year_needed": gauge("year_needed_numbers", "Distinct numbers of this year and of the call lists."),
+        "year_limit": gauge(
+            "year_limit_numbers", "Distinct numbers a year that the tariff permits; 0: no limit."
+        ),
+    }
     for part in run.parts:
         names = (part.registry, part.controller or "everyone")
         active = {alarm.kind for alarm in part.alarms}
@@ -82,6 +95,8 @@ def build_metrics(run: Run) -> CollectorRegistry:
         numbers.labels(*names).set(part.numbers)
         due.labels(*names).set(part.due)
         waiting.labels(*names).set(part.waiting)
+        for field, figure in year.items():
+            figure.labels(*names).set(getattr(part, field))
     return registry
 
 

@@ -58,10 +58,10 @@ CASES = {
         HOUR - SECOND, {"expiring"}, 100, settings={"submit_every_hours": 25}
     ),
     "a second list is loaded; the yearly limit is reached": Case(
-        HOUR, {"expiring", "spending_limit"}, 100, settings={"submit_every_hours": 20, "numbers_a_year": 200}
+        HOUR, {"expiring", "spending_limit", "band_short"}, 100, settings={"submit_every_hours": 20, "numbers_a_year": 200}
     ),
     "a second list is loaded; the yearly limit allows half of it": Case(
-        HOUR, {"expiring", "spending_limit"}, 50, settings={"submit_every_hours": 20, "numbers_a_year": 250}
+        HOUR, {"expiring", "spending_limit", "band_short"}, 50, settings={"submit_every_hours": 20, "numbers_a_year": 250}
     ),
     "a second list is loaded and submitted": Case(21 * HOUR, set(), settings={"submit_every_hours": 20}),
     "a dry run would submit the second list": Case(21 * HOUR, set(), settings={"submit_every_hours": 20}, dry=True),

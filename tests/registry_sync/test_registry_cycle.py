@@ -12,6 +12,7 @@ import msgspec
 import pytest
 
 from dialgate.core.ledger_events import ConsentsVoided
+from dialgate.core.local_time import midnight
 from dialgate.core.model import DAY, HOUR
 from dialgate.ledger.schemas import ConsentRequest
 from dialgate.lists.number_set import DamagedFile
@@ -19,9 +20,11 @@ from dialgate.runtime.instants import KeptInstants
 from registry_sync import nightly_job
 from registry_sync.import_checks import Refused
 from registry_sync.simulator import FAULTS, is_enrolled
+from tests.support import yaml_files
 from tests.support.registry_world import NUMBERS, JobWorld, alarm_kinds, load_list, registrar
 from tests.support.world import NOW, publish_answers
 
+NEW_YEAR = midnight("Europe/Rome", date(2027, 1, 1))
 LISTED = [number for number in NUMBERS if is_enrolled(number[3:])]
 CLEAR = [number for number in NUMBERS if not is_enrolled(number[3:])]
 
@@ -90,19 +93,67 @@ async def test_listed_number_is_submitted_again_at_its_own_interval(job: JobWorl
 
 
 async def test_most_urgent_numbers_come_first_when_a_spending_limit_applies(tmp_path: Path) -> None:
-    job = JobWorld(tmp_path, numbers_a_run=150, numbers_a_year=320)
+    job = JobWorld(tmp_path, numbers_a_run=150)
     await load_list(job)
     for submitted in (150, 150, 0):
         part = await job.answer_and_run()
         assert part.submitted == submitted
     job.clock.at += 12 * DAY + HOUR
     part = await job.answer_and_run()
-    assert (part.due, part.submitted) == (len(CLEAR), 20)
+    assert (part.due, part.submitted) == (len(CLEAR), 150)
     assert "spending_limit" in alarm_kinds(part)
     job.registry.work()
     assert all(job.registry.submitted[number[3:]] == 1 for number in LISTED)
-    job.clock.at += 366 * DAY
-    assert (await job.run_once()).submitted == 150
+
+
+async def test_a_band_counts_the_distinct_numbers_of_the_calendar_year(tmp_path: Path) -> None:
+    """To verify a number again is free. The year is the registry's: it begins at midnight in Rome."""
+    job = JobWorld(tmp_path, numbers_a_year=320)
+    await load_list(job)
+    assert (await job.answer_and_run()).submitted == 300
+    job.clock.at = NOW + 17 * DAY
+    part = await job.answer_and_run()  # publishes the answers, and asks again about the clear ones
+    part = await job.answer_and_run()
+    assert (part.year_numbers, part.year_needed, part.year_limit) == (300, 300, 320)
+    assert job.registry.submitted[CLEAR[0][3:]] == 2
+    assert alarm_kinds(part) == set()
+    await load_list(job, [f"+3902{12340000 + n}" for n in range(50)], name="milan")
+    part = await job.answer_and_run()
+    assert (part.due, part.submitted) == (50, 20)
+    assert alarm_kinds(part) >= {"spending_limit", "band_short"}
+    (text,) = [alarm.text for alarm in part.alarms if alarm.kind == "band_short"]
+    assert "need 350 numbers this year; numbers_a_year is 320 and ends on 2026-12-11" in text
+    job.clock.at = NEW_YEAR - 1
+    part = await job.answer_and_run()
+    assert (part.submitted, part.due - part.submitted) == (len(NUMBERS) + 13, 30)  # 13 of the 20 are clear
+    job.clock.at = NEW_YEAR
+    part = await job.answer_and_run()
+    assert (part.year_numbers, part.submitted) == (0, 30)
+    assert job.metric("registry_sync_year_needed_numbers", controller="acme", registry="rpo") == 350
+
+
+async def test_a_forecast_names_the_day_on_which_a_later_campaign_ends_the_band(job: JobWorld) -> None:
+    """The answers for a campaign are asked three days and one day before it begins."""
+    owner = yaml_files.read(job.folder / "controllers/acme.yaml")
+    (fibre,) = owner["campaigns"]
+    later = fibre | {"id": "acme-later", "starts": date(2026, 12, 20)}
+    yaml_files.write(job.folder / "controllers/acme.yaml", owner | {"campaigns": [fibre, later]})
+    job.asked["numbers_a_year"] = 330
+    job.configure()
+    await load_list(job, [f"+3902{12340000 + n}" for n in range(31)], name="milan", campaigns=["acme-later"])
+    part = await job.run_once()
+    assert (part.submitted, part.year_needed) == (300, 331)
+    (text,) = [alarm.text for alarm in part.alarms if alarm.kind == "band_short"]
+    assert "ends on 2026-12-16" in text
+
+
+async def test_consultations_of_the_year_are_limited(tmp_path: Path) -> None:
+    job = JobWorld(tmp_path, consultations_a_year=2)
+    await load_list(job)
+    part = await job.run_once()
+    assert (part.due, part.submitted) == (300, 200)
+    assert "spending_limit" in alarm_kinds(part)
+    assert (await job.answer_and_run()).submitted == 0
 
 
 LISTS = {
