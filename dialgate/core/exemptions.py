@@ -14,6 +14,7 @@ from msgspec import structs
 
 from dialgate.core import business_relation, legal_basis
 from dialgate.core.law import Binding
+from dialgate.core.law_scope import is_sistan
 from dialgate.core.law_sections import Exemption, Limit, Registry, Restriction
 from dialgate.core.model import HOUR, CallRequest, Facts, Outcome, Pass, Skip
 
@@ -122,10 +123,24 @@ def _request(_section: Restriction, facts: Facts, law: Binding) -> Pass | None:
 
 
 def _own_request(_section: Restriction, facts: Facts, law: Binding) -> Pass | None:
-    request = legal_basis.request(facts, law)
-    if request is None or not legal_basis.is_own_request(request):
-        return None
-    return _until_its_end(request, facts, law)
+    """Return a pass if the person requested the call from the controller itself, whatever its legal basis is."""
+    for request in legal_basis.requests(facts, law):
+        if legal_basis.is_own_request(request) and not _is_spent(request, facts, law):
+            return _until_its_end(request, facts, law)
+    return None
+
+
+def _is_spent(request: CallRequest, facts: Facts, law: Binding) -> bool:
+    """Return whether a call on another basis used up a request that is no basis for such calls.
+
+    A request is for one call. Where it is the basis of the call, the attempt names it.
+    """
+    return "request" not in law.accepted and any(
+        attempt.at >= request.requested_at
+        and attempt.goods in {"", request.goods}
+        and attempt.result not in legal_basis.UNREACHED
+        for attempt in facts.known.attempts
+    )
 
 
 def _until_its_end(request: CallRequest, facts: Facts, law: Binding) -> Pass:
@@ -156,7 +171,7 @@ def has_guaranteed_agent(facts: Facts) -> bool:
 
 
 def _sistan(_section: Restriction, facts: Facts, _law: Binding) -> Skip | None:
-    if facts.controller.sistan and facts.campaign.purpose == "statistics":
+    if is_sistan(facts):
         return Skip("statistics of the national system are exempt")
     return None
 

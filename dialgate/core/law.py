@@ -134,7 +134,7 @@ class Law(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, dict=Tr
         campaign, controller, number, places = facts.campaign, facts.controller, facts.number, facts.places
         key = (
             facts.today, campaign.purpose, facts.call_type, campaign.sector, campaign.callee, campaign.profiling,
-            campaign.dial_mode, controller.adheres_to, controller.traits, number.kind, number.region, number.places,
+            campaign.dial_mode, controller.adheres_to, controller.traits, controller.sistan, number.kind, number.region, number.places,
             None if len(places) == 1 and places[0].zone == self.zone else tuple(local_days(facts)),
         )  # fmt: skip
         binding = self._bindings.get(key)

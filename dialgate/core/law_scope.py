@@ -18,6 +18,7 @@ class Scope(NamedTuple):
     sector: str | None  # None if the law does not list the campaign's sector, which may then be any sector
     callee: Callee
     profiling: bool
+    sistan: bool
     dial_mode: DialMode | Literal[""]
     traits: tuple[str, ...]
     kind: Kind
@@ -36,6 +37,7 @@ class Scope(NamedTuple):
             known_sector(campaign.sector, sectors),
             campaign.callee,
             campaign.profiling,
+            is_sistan(facts),
             campaign.dial_mode,
             (*controller.adheres_to, *controller.traits),
             number.kind,
@@ -57,6 +59,11 @@ class Scope(NamedTuple):
             return _ALL_KINDS
         kinds = frozenset({self.kind})
         return kinds | {"fixed", "mobile"} if self.kind == "fixed_or_mobile" else kinds
+
+
+def is_sistan(facts: Facts) -> bool:
+    """Return whether the call is for statistics of the national statistical system (D.Lgs. 322/1989)."""
+    return facts.controller.sistan and facts.campaign.purpose == "statistics"
 
 
 def known_sector(sector: str, sectors: Collection[str]) -> str | None:

@@ -98,6 +98,8 @@ class Section(Dated, frozen=True, kw_only=True):
     """Findings for which a denial cites this section's source and severity. A finding that no section names has a default citation, which never changes, so that archived files replay to the same text."""
     profiled: bool = False
     """Only campaigns that select people by profiling."""
+    not_sistan: bool = False
+    """Not the statistics of a body of Italy's national statistical system."""
 
     def binds(self, scope: Scope) -> bool:
         """Return whether the section applies to a call, or might apply because a property of the call is unknown."""
@@ -109,6 +111,7 @@ class Section(Dated, frozen=True, kw_only=True):
             and (not self.sectors or scope.sector is None or scope.sector in self.sectors)
             and (not self.callees or scope.callee in self.callees)
             and (not self.profiled or scope.profiling)
+            and not (self.not_sistan and scope.sistan)
             and (not self.traits or not _disjoint(self.traits, scope.traits))
             and _disjoint(self.not_traits, scope.traits)
             and (not self.places or any(scope.may_be_in(place) for place in self.places))

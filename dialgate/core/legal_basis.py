@@ -6,11 +6,11 @@ it for the call.
 
 from collections.abc import Iterator, Sequence
 from datetime import date
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from dialgate.core import change_of_holder, objections, periods
 from dialgate.core.law import Binding
-from dialgate.core.law_sections import Consents, Finding
+from dialgate.core.law_sections import Consents, Finding, Lists, cited
 from dialgate.core.model import (
     DAY,
     EPOCH,
@@ -346,21 +346,37 @@ def directory(facts: Facts, law: Binding) -> Listing | None:
     return next((on for on in entries if not broken_chain(on.origin, facts, law)), None)
 
 
-def broken_chain(origin: Origin, facts: Facts, law: Binding) -> str:
-    """Return the defect in a chain of cessions, or "". Data that was never ceded has no defect.
+class Breach(NamedTuple):
+    """A defect in a chain of cessions, with the section that a denial cites."""
+
+    text: str
+    section: Lists | None
+
+
+def broken_chain(origin: Origin, facts: Facts, law: Binding) -> Breach | None:
+    """Return the defect in a chain of cessions, or None. Data that was never ceded has no defect.
 
     L. 5/2018 art. 1 c. 5: enrolment bars the use of numbers that were ceded earlier. Art. 1 c. 8: the data subjects
     must be informed of every cession.
     """
     if not origin.transfers:
-        return ""
+        return None
+    if text := _missing_link(origin, facts):
+        return Breach(text, cited(law.lists, "cession"))
+    barring = [section for section in law.lists if section.ceded_void_by_enrolment]
+    if not barring or listed_at(facts) < 0:
+        return None
+    section = cited(barring, "cession") or cited(law.lists, "cession")
+    return Breach("the number was ceded, and has been enrolled with the registry", section)
+
+
+def _missing_link(origin: Origin, facts: Facts) -> str:
+    """Return where a chain of cessions does not lead from the collector to this controller, or ""."""
     holder, day = origin.collected_by, origin.collected_on
     for transfer in origin.transfers:
         if transfer.by != holder or not day <= transfer.on <= facts.today or not transfer.subjects_told:
             return f"the chain of origin breaks at the cession to {transfer.to} on {transfer.on}"
         holder, day = transfer.to, transfer.on
-    if holder != facts.controller.id:
-        return f"the last cession was to {holder}, not to this controller"
-    if listed_at(facts) >= 0 and any(section.ceded_void_by_enrolment for section in law.lists):
-        return "the number was ceded, and has been enrolled with the registry"
-    return ""
+    return (
+        "" if holder == facts.controller.id else f"the last cession was to {holder}, not to this controller"
+    )

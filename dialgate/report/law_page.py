@@ -51,6 +51,7 @@ _SCOPES: Final = {
     "kinds": "to {} numbers",
     "dial_modes": "dialled {}",
     "profiled": "to people selected by profiling",
+    "not_sistan": "except statistics of the national statistical system",
 }
 _CONTENTS: Final = {
     "accepts": "accepted: {}",

@@ -199,6 +199,8 @@ def _of_structs(key: str, of: type[Struct], entries: list[Any], data: dict[str, 
 
 _SCOPES = {"purposes", "call_types", "callees"}
 _WRITTEN = {
+    "counting",
+    "not_sistan",
     "not_traits",
     "places",
     "kinds",

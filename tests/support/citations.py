@@ -157,6 +157,9 @@ def _denies(section: Section, facts: Section, today: date) -> bool:
         and ("until" not in section or today <= _day(section["until"]))
         and all(value in section[scope] for scope, value in scopes.items() if section.get(scope))
         and (not section.get("profiled") or campaign.get("profiling", False))
+        and not (
+            section.get("not_sistan") and controller.get("sistan") and campaign["purpose"] == "statistics"
+        )
         and (not section.get("traits") or not traits.isdisjoint(section["traits"]))
     )
 

@@ -83,4 +83,7 @@ def _authority(finding: Finding, consent: Consent | None, facts: Facts, law: Bin
     if finding == "age" and consent is not None:
         limit = legal_basis.age_limit(consent, facts, law)
         return limit if limit is not None and finding in limit.cited_for else None
+    if finding == "cession" and consent is not None and consent.origin is not None:
+        breach = legal_basis.broken_chain(consent.origin, facts, law)
+        return cited(law.consents, finding) or (breach.section if breach else cited(law.lists, finding))
     return cited(law.consents, finding) or cited(law.lists, finding)

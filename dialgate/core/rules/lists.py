@@ -12,10 +12,10 @@ from dialgate.core.model import Deny, Facts, Outcome, Pass
 
 
 def list_origin(facts: Facts, law: Binding) -> Outcome:
-    problem = ""
+    breach = None
     for listing in facts.listings:
-        problem = legal_basis.broken_chain(listing.origin, facts, law)
-        if not problem:
+        breach = legal_basis.broken_chain(listing.origin, facts, law)
+        if breach is None:
             return Pass(f"list:{listing.list}")
     if (
         legal_basis.request(facts, law)
@@ -24,8 +24,8 @@ def list_origin(facts: Facts, law: Binding) -> Outcome:
         or ("relation" in law.accepted and business_relation.relation(facts, law))
     ):
         return Pass("a basis of its own")
-    if problem:
-        return _deny("list.ceded", problem, cited(law.lists, "cession"), law)
+    if breach is not None:
+        return _deny("list.ceded", breach.text, breach.section, law)
     text = "the number is on no list loaded for this campaign"
     return _deny("list.unknown", text, cited(law.lists, "origin"), law)
 
