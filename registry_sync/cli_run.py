@@ -107,7 +107,6 @@ def _show_run(result: Run, *, as_json: bool) -> None:
             f"+{part.newly_listed:,} -{part.newly_clear:,}"
             if part.controller
             else f"+{part.added:,} -{part.removed:,}",
-            f"{part.year_numbers:,} of {part.year_limit:,}" if part.year_limit else f"{part.year_numbers:,}",
         ]
         for part in result.parts
     ]
@@ -120,12 +119,17 @@ def _show_run(result: Run, *, as_json: bool) -> None:
         "waiting",
         "answered",
         "listed",
-        "this year",
     )
     title = (
         f"{'dry run' if result.dry else 'run'} of {utc(result.at)}: publication {result.version or 'none'}"
     )
     show_table(title, columns, rows)
+    if bands := [part for part in result.parts if part.year_limit]:
+        years = [
+            [f"{part.registry} / {part.controller}", part.year_numbers, part.year_needed, part.year_limit]
+            for part in bands
+        ]
+        show_table("numbers of this year", ("registry", "submitted", "with all lists", "limit"), years)
     if result.alarms:
         alarms = [[alarm.registry, alarm.controller, alarm.kind, alarm.text] for alarm in result.alarms]
         show_table("alarms", ("registry", "controller", "alarm", "text"), alarms)

@@ -56,7 +56,7 @@ def release_all(job: JobWorld) -> None:
 async def test_rollback_without_an_earlier_publication_is_refused_and_status_fits_80_columns(
     tmp_path: Path,
 ) -> None:
-    job = JobWorld(tmp_path)
+    job = JobWorld(tmp_path, numbers_a_year=400_000)
     await load_list(job)
     await job.run_once()
     await job.answer_and_run()
@@ -73,6 +73,7 @@ async def test_rollback_without_an_earlier_publication_is_refused_and_status_fit
     shown = CliRunner().invoke(app, ["status", "--registries", str(job.path)], env={"COLUMNS": "80"}).stdout
     heading = ("registry", "consulted", "numbers", "due", "sent", "waiting", "answered", "listed")
     assert any(all(word in line for word in heading) for line in shown.splitlines())
+    assert any(all(word in line for word in ("rpo / acme", "300", "400,000")) for line in shown.splitlines())
 
 
 async def test_diff_counts_changed_answers(tmp_path: Path) -> None:
