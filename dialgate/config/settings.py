@@ -7,7 +7,7 @@ from msgspec import Meta
 
 from dialgate.config.clients import Client
 from dialgate.config.decision_retention import Retention
-from dialgate.config.fields import Name, Seconds, Strict, Url
+from dialgate.config.fields import HostName, Name, Seconds, Strict, Url
 from dialgate.config.listeners import FastAgi, Limits, Listen, Operations, Sip, Uploads, sip_faults
 from dialgate.config.log_settings import ServiceLog, TracesTo
 from dialgate.config.shipping import Shipping
@@ -52,6 +52,8 @@ class Settings(Strict, frozen=True, kw_only=True):
     """Folder with the webhook profiles, one file for each. The folder need not exist."""
     listen: Listen = Listen()
     """The HTTP listener."""
+    hosts: tuple[HostName, ...] = ()
+    """Host names by which clients without a key and Prometheus reach this gate, for example `[gate-1.example]`. They can always use its IP address or `localhost`. A request without a key that names any other host is refused, because a web page may have sent it."""
     limits: Limits = Limits()
     """Limits on one client's requests to the HTTP server."""
     operations: Operations | None = None

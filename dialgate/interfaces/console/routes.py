@@ -39,7 +39,6 @@ from dialgate.interfaces.console.visit import (
     THEMES,
     Serve,
     Visit,
-    is_foreign,
     is_secure,
     page_response,
     posted_fields,
@@ -49,6 +48,7 @@ from dialgate.interfaces.http.concurrency_limits import Caps, Turns
 from dialgate.interfaces.http.connection import connection_of
 from dialgate.interfaces.http.errors import FAILURES, Fault, fault_of, response
 from dialgate.interfaces.http.operations import SIBLINGS
+from dialgate.interfaces.http.web_pages import is_foreign
 from dialgate.interfaces.source_access import behind_proxies
 from dialgate.texts import LANGUAGES
 

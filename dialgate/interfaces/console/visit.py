@@ -1,10 +1,8 @@
 """A request to the console: its session, its client and the client's permissions, and the page to return."""
 
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from http import HTTPStatus
 from typing import Any, Final, TypeAlias
-from urllib.parse import urlsplit
 
 from aiohttp import web
 from msgspec import Struct
@@ -157,13 +155,3 @@ def is_secure(request: web.Request) -> bool:
     X-Forwarded-Proto is accepted from any client, because a client that forges it harms only itself.
     """
     return request.secure or request.headers.get("X-Forwarded-Proto", "") == "https"
-
-
-def is_foreign(request: web.Request) -> bool:
-    """Return whether another site sent the request. `Origin` is read for browsers without Fetch Metadata."""
-    if site := request.headers.get("Sec-Fetch-Site"):
-        return site not in {"same-origin", "none"}
-    origin = request.headers.get("Origin")
-    with suppress(ValueError):
-        return origin is not None and urlsplit(origin).netloc != request.headers.get("Host", "")
-    return True

@@ -12,6 +12,7 @@ from aiohttp import web
 from dialgate.config.clients import Client, Scope
 from dialgate.config.configuration import Config
 from dialgate.interfaces.http.errors import Fault
+from dialgate.interfaces.http.web_pages import refuse_web_pages
 from dialgate.interfaces.source_access import client_at
 
 _IN_URL: Final = frozenset({"key", "token", "api_key", "apikey", "access_token"})
@@ -25,7 +26,8 @@ _FORWARDED: Final = ("Forwarded", "X-Forwarded-For", "X-Real-IP")
 def admit(request: web.Request, config: Config, scope: Scope | None) -> Client:
     """Authenticate the sender of a request and return the client. If `scope` is None, any scope is sufficient.
 
-    Raises `Fault`: 400 for a key in the URL, 401 for an unknown client, 403 for a client without the scope.
+    Raises `Fault`: 400 for a key in the URL, 401 for an unknown client, 403 for a client without the scope, or without a key
+    if a web page may have sent the request.
     """
     if "?" in request.raw_path:
         _refuse_key_in_url(request)
@@ -76,6 +78,7 @@ def _by_address(request: web.Request, config: Config) -> Client:
             f"The request has no key. Send `Authorization: Bearer KEY`.{advice}",
             headers=_CHALLENGE,
         )
+    refuse_web_pages(request, config.settings.hosts)
     return client
 
 

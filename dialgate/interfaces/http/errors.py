@@ -128,6 +128,11 @@ _CODES: Final[dict[str, tuple[int, str, str]]] = {
         "The client lacks the scope that the endpoint needs.",
         "Add the scope named in the message to the client's `scopes` in dialgate.yaml.",
     ),
+    "auth.web_page": (
+        403,
+        "The request has no key, and a web page of another site may have sent it: `Origin` or `Sec-Fetch-Site` names one, or `Host` no name of this gate.",
+        "Send a key, or use the gate's IP address. Names of the gate are in the setting `hosts`.",
+    ),
     "peer.refused": (
         403,
         "The request does not come from a gate with the same keys, `peers` and time.",

@@ -5,8 +5,9 @@ listener, `/metrics` and the details of `/readyz` need a key with the scope `met
 controllers. The API description needs a key with any scope.
 """
 
+from collections.abc import Awaitable, Callable
 from importlib.resources import files
-from typing import Final
+from typing import Final, TypeAlias
 
 from aiohttp import web
 from prometheus_client import CollectorRegistry
@@ -17,7 +18,8 @@ from dialgate.interfaces.http import authzen
 from dialgate.interfaces.http.access import admit
 from dialgate.interfaces.http.body import reply_json
 from dialgate.interfaces.http.endpoint import Endpoint, Group
-from dialgate.interfaces.http.errors import Fault
+from dialgate.interfaces.http.errors import Fault, response
+from dialgate.interfaces.http.web_pages import refuse_web_pages
 from dialgate.interfaces.workers.siblings import Siblings
 
 APP: Final = web.AppKey("gate", App)
@@ -30,6 +32,7 @@ _GROUP: Final = Group(
     "Liveness, readiness, metrics and this description. On the operations listener, they need no key.",
 )
 _METRICS: Final = choose_encoder("")[1]
+_Serve: TypeAlias = Callable[[web.Request], Awaitable[web.StreamResponse]]
 _DOCS: Final = files(__package__).joinpath("docs.html").read_bytes()
 _DOCS_HEADERS: Final = {
     "Content-Type": "text/html; charset=utf-8",
@@ -58,8 +61,12 @@ async def _ready(request: web.Request) -> web.StreamResponse:
     return _readiness(app, app.status())
 
 
-async def _ready_in_detail(request: web.Request) -> web.StreamResponse:
+async def _ready_without_key(request: web.Request) -> web.StreamResponse:
     app = request.app[APP]
+    try:
+        refuse_web_pages(request, app.config.settings.hosts)
+    except Fault:
+        return _readiness(app, {"ready": app.status().ready})
     return _readiness(app, app.status())
 
 
@@ -190,12 +197,24 @@ OPERATIONS: Final = (
     ),
 )
 
+
+def _guarded(serve: _Serve) -> _Serve:
+    async def answer(request: web.Request) -> web.StreamResponse:
+        try:
+            refuse_web_pages(request, request.app[APP].config.settings.hosts)
+        except Fault as fault:
+            return response(fault)
+        return await serve(request)
+
+    return answer
+
+
 # On the operations listener, without a key.
 _OPEN: Final = {
     "/healthz": _alive,
-    "/readyz": _ready_in_detail,
-    "/metrics": _metrics,
-    "/openapi.json": _description,
+    "/readyz": _ready_without_key,
+    "/metrics": _guarded(_metrics),
+    "/openapi.json": _guarded(_description),
     "/docs": _docs,
     "/": _root,
 }
