@@ -14,7 +14,7 @@ from dialgate.audit.lookups import Seen
 from dialgate.core.model import Block, Instant, Origin
 from dialgate.core.request_deadlines import Kind
 from dialgate.core.text_formats import OptionalTimestamp, ReasonCode, Timestamp
-from dialgate.ledger.schemas import HistoryEntry
+from dialgate.ledger.view_schemas import HistoryEntry
 
 
 class CaseInfo(Struct, frozen=True, kw_only=True):

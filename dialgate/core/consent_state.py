@@ -69,6 +69,8 @@ class Situation(Struct, frozen=True, kw_only=True):
 
 def state(consent: Consent, situation: Situation, campaigns: Iterable[Campaign]) -> ConsentState:
     """Return the state of a consent. `campaigns` are all of the controller's campaigns."""
+    if consent.contradicted:
+        return ConsentState(reason=CODES["scope"])
     findings = (situation.find_defect(consent, campaign) for campaign in _campaigns_in_scope(consent))
     defect = next((finding for finding in findings if finding is not None), None)
     if defect is not None:

@@ -54,6 +54,7 @@ class ConsentGiven(Struct, frozen=True, kw_only=True, omit_defaults=True, tag="c
     states: tuple[Stated, ...] = ()
     renewed_at: Instant = 0
     place: str = ""
+    rectify: tuple[str, ...] = ()  # fields that this entry corrects
 
 
 class ConsentConfirmed(Struct, frozen=True, kw_only=True, omit_defaults=True, tag="consent_confirmed"):
@@ -92,6 +93,7 @@ class ContractMade(Struct, frozen=True, kw_only=True, omit_defaults=True, tag="c
     marketing: bool = False
     last_purchase: date | None = None
     place: str = ""
+    rectify: tuple[str, ...] = ()
 
 
 class ContractEnded(Struct, frozen=True, kw_only=True, omit_defaults=True, tag="contract_ended"):
@@ -110,6 +112,7 @@ class CallRequested(Struct, frozen=True, kw_only=True, omit_defaults=True, tag="
     begins: Instant = 0
     appointment: bool = False
     place: str = ""
+    rectify: tuple[str, ...] = ()
 
 
 class NumberWrong(Struct, frozen=True, kw_only=True, omit_defaults=True, tag="wrong_number"):

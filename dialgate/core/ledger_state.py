@@ -3,7 +3,7 @@
 from bisect import bisect_left
 from collections.abc import Iterable
 from datetime import date
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from msgspec import structs
 
@@ -15,7 +15,9 @@ from dialgate.core.ledger_events import (
     ConsentWithdrawn,
     ContractEnded,
     ContractMade,
+    Draft,
     Entry,
+    Event,
     Lifted,
     NumberConfirmed,
     NumberWrong,
@@ -31,16 +33,28 @@ from dialgate.core.model import (
     Revocation,
     WrongNumber,
 )
+from dialgate.core.repetitions import Recorded, T, outranked_fields, record, rectified_fields
+
+Beginning: TypeAlias = ConsentGiven | ContractMade | CallRequested
+_ITEMS: tuple[tuple[type[Beginning], type[Consent | Contract | CallRequest]], ...] = (
+    (ConsentGiven, Consent),
+    (ContractMade, Contract),
+    (CallRequested, CallRequest),
+)
+_STATED = {
+    event: tuple(name for name in event.__struct_fields__ if name in item.__struct_fields__)
+    for event, item in _ITEMS
+}
 
 
 def fold(entries: Iterable[Entry]) -> Known:
     """Return the state of one number, computed from its entries, oldest first. Attempts are not included.
 
-    Entries can be late or repeated, for example if a client sends all consents every night. Recording a consent again
-    does not undo its withdrawal or voiding, unless the new entry has a later collection time. Recording a contract
-    again does not undo its end, unless the new entry starts after the recorded last day. A confirmation, withdrawal or
-    contract end also takes effect if it is recorded before the consent or contract. An entry that lifts an unknown
-    revocation or cancels an unknown wrong-number report is ignored.
+    Entries can be late or repeated, for example if a client sends all consents every night: see `repetitions`.
+    Recording a consent again does not undo its withdrawal or voiding, unless the new entry has a later collection time.
+    Recording a contract again does not undo its end, unless the new entry starts after the recorded last day. A
+    confirmation, withdrawal or contract end also takes effect if it is recorded before the consent or contract. An
+    entry that lifts an unknown revocation or cancels an unknown wrong-number report is ignored.
     """
     history = list(entries)
     if not history:
@@ -70,26 +84,26 @@ def _revocations(history: list[Entry]) -> tuple[Revocation, ...]:
 
 
 def _consents(history: list[Entry]) -> tuple[Consent, ...]:
-    consents: dict[str, Consent] = {}
+    recorded: dict[str, Recorded[Consent]] = {}
     withdrawn: dict[str, Instant] = {}
     confirmed: dict[str, Instant] = {}
     voids: list[Instant] = []
     for entry in history:
         match entry.event:
             case ConsentGiven() as event:
-                consents[event.id] = _consent(event, withdrawn.get(event.id, 0))
+                recorded[event.id] = _record(recorded.get(event.id), entry, event)
             case ConsentConfirmed(id=key, at=at):
                 confirmed[key] = max(at, confirmed.get(key, 0))
             case ConsentWithdrawn(id=key, at=at):
                 withdrawn[key] = max(at, withdrawn.get(key, 0))
-                if key in consents:  # entered before the withdrawal, which ends it even if dated earlier
-                    withdrawn[key] = max(withdrawn[key], consents[key].collected_at)
-                    consents[key] = structs.replace(consents[key], withdrawn_at=withdrawn[key])
+                if key in recorded:  # entered before the withdrawal, which ends it even if dated earlier
+                    withdrawn[key] = max(withdrawn[key], recorded[key].item.collected_at)
             case ConsentsVoided(before=before):
                 voids.append(before)
     voids.sort()
     return tuple(
-        _apply_voids(_confirm(consent, confirmed.get(key, 0)), voids) for key, consent in consents.items()
+        _apply_voids(_confirm(_withdraw(known.item, withdrawn.get(key, 0)), confirmed.get(key, 0)), voids)
+        for key, known in recorded.items()
     )
 
 
@@ -129,25 +143,8 @@ def _objection(to: ConsentGiven | Consent | ConsentWithdrawn) -> Objection:
     return Objection(purposes=to.purposes, goods=to.goods, consent=to.id)
 
 
-def _consent(event: ConsentGiven, withdrawn_at: Instant) -> Consent:
-    return Consent(
-        id=event.id,
-        collected_at=event.collected_at,
-        purposes=event.purposes,
-        call_types=event.call_types,
-        goods=event.goods,
-        proved=bool(event.artefact and event.artefact_sha256),
-        expires_at=event.expires_at,
-        withdrawn_at=withdrawn_at if event.collected_at <= withdrawn_at else 0,
-        origin=event.origin,
-        profiling=event.profiling,
-        third_party=event.third_party,
-        double_opt_in=event.double_opt_in,
-        form=event.form,
-        states=event.states,
-        renewed_at=event.renewed_at,
-        place=event.place,
-    )
+def _withdraw(consent: Consent, at: Instant) -> Consent:
+    return structs.replace(consent, withdrawn_at=at) if 0 < at >= consent.collected_at else consent
 
 
 def _confirm(consent: Consent, at: Instant) -> Consent:
@@ -168,37 +165,70 @@ def _apply_voids(consent: Consent, voids: list[Instant]) -> Consent:
 
 
 def _contracts(history: list[Entry]) -> tuple[Contract, ...]:
-    contracts: dict[str, Contract] = {}
-    ended: dict[str, tuple[date, date]] = {}  # the last day, and the day after which another contract begins
+    recorded: dict[str, Recorded[Contract]] = {}
+    ends: dict[str, set[date]] = {}  # the last days that entries without the contract state
     for entry in history:
         match entry.event:
             case ContractMade() as event:
-                last_day, over = ended.get(event.id, (None, date.min))
-                contract = _contract(entry, event, None if event.starts > over else last_day)
-                earlier = contracts.get(event.id)
-                if earlier is not None and earlier.starts == event.starts:  # the same contract, entered again
-                    contract = structs.replace(contract, entered_at=earlier.entered_at)
-                contracts[event.id] = contract
-            case ContractEnded(id=key, ends=ends):
-                ended[key] = ends, ends
-                if key in contracts:  # it may end before it begins
-                    ended[key] = ends, max(ends, contracts[key].starts)
-                    contracts[key] = structs.replace(contracts[key], ends=ends)
-    return tuple(contracts.values())
+                earlier = recorded.get(event.id)
+                known = _record(earlier, entry, event)
+                last_day = _known_end(known.item.starts, earlier, ends.get(event.id, set()))
+                recorded[event.id] = known if "ends" in known.rectified else _end(known, last_day)
+            case ContractEnded(id=key, ends=last_day):
+                stated = ends.setdefault(key, set())
+                # An end that was rectified does not come back with its repetition.
+                if key in recorded and not ("ends" in recorded[key].rectified and last_day in stated):
+                    recorded[key] = _end(recorded[key], last_day)
+                stated.add(last_day)
+    return tuple(known.item for known in recorded.values())
 
 
-def _contract(entry: Entry, event: ContractMade, last_day: date | None) -> Contract:
-    contract = Contract(**structs.asdict(event), proved=bool(entry.proof), entered_at=entry.at)
-    return structs.replace(contract, ends=min(last_day, event.ends or last_day)) if last_day else contract
+def _known_end(starts: date, earlier: Recorded[Contract] | None, stated: set[date]) -> date | None:
+    """Return the earliest known last day of a contract. One that begins after an end is another contract."""
+    last_days = [day for day in stated if day >= starts]
+    if earlier is not None and earlier.item.ends is not None:
+        over = max(earlier.item.ends, earlier.item.starts)  # it may end before it begins
+        last_days += [earlier.item.ends] if starts <= over else []
+    return min(last_days, default=None)
+
+
+def _end(known: Recorded[Contract], last_day: date | None) -> Recorded[Contract]:
+    if last_day is None or (known.item.ends is not None and known.item.ends <= last_day):
+        return known
+    return structs.replace(known, item=structs.replace(known.item, ends=last_day))
 
 
 def _requests(history: list[Entry]) -> tuple[CallRequest, ...]:
-    requests: dict[str, CallRequest] = {}
+    recorded: dict[str, Recorded[CallRequest]] = {}
     for entry in history:
-        if isinstance(entry.event, CallRequested):
-            request = CallRequest(**structs.asdict(entry.event), proved=bool(entry.proof))
-            requests[request.id] = request
-    return tuple(requests.values())
+        if isinstance(event := entry.event, CallRequested):
+            recorded[event.id] = _record(recorded.get(event.id), entry, event)
+    return tuple(known.item for known in recorded.values())
+
+
+def _record(known: Recorded[T] | None, entry: Entry, event: Beginning) -> Recorded[T]:
+    """Return what is known of an item after an entry about it."""
+    item: Any = item_of(entry, event)
+    rectify = event.rectify
+    if not rectify and known is not None and entry.channel == "rectification":
+        rectify = rectified_fields(known.item, item)  # entries of versions that did not name the fields
+    return record(known, item, rectify)
+
+
+def item_of(entry: Entry | Draft, event: Beginning) -> Consent | Contract | CallRequest:
+    """Return the consent, contract or request that an entry states, without any other entry."""
+    match event:
+        case ConsentGiven():
+            proved = bool(event.artefact and event.artefact_sha256)
+            return Consent(**_fields(event), proved=proved)
+        case ContractMade():
+            return Contract(**_fields(event), proved=bool(entry.proof), entered_at=entry.at)
+        case CallRequested():
+            return CallRequest(**_fields(event), proved=bool(entry.proof))
+
+
+def _fields(event: Beginning) -> dict[str, Any]:
+    return {name: getattr(event, name) for name in _STATED[type(event)]}
 
 
 def _wrong_numbers(history: list[Entry]) -> tuple[WrongNumber, ...]:
@@ -213,6 +243,26 @@ def _wrong_numbers(history: list[Entry]) -> tuple[WrongNumber, ...]:
 
 
 Ending: TypeAlias = ConsentConfirmed | ConsentWithdrawn | ContractEnded
+
+
+def find_outranked(history: list[Entry], event: Event) -> tuple[str, ...]:
+    """Return the fields in which the newest entry of `history`, with this event, is outranked by earlier ones."""
+    known = fold(history)
+    match event:
+        case ConsentGiven() | ContractMade() | CallRequested():
+            stated: Any = item_of(history[-1], event)
+        case ContractEnded(id=key, ends=ends):
+            return tuple("ends" for deal in known.contracts if deal.id == key and deal.ends != ends)
+        case _:
+            return ()
+    items: tuple[Any, ...] = (*known.consents, *known.contracts, *known.requests)
+    item = next(item for item in items if type(item) is type(stated) and item.id == event.id)
+    return outranked_fields(item, stated)
+
+
+def as_entry(draft: Draft, history: list[Entry]) -> Entry:
+    """Return the entry that a draft would be after `history`."""
+    return Entry(**structs.asdict(draft), seq=history[-1].seq + 1 if history else 1)
 
 
 def find_ending(history: list[Entry], event: Ending) -> Entry | None:

@@ -68,9 +68,13 @@ def requests(facts: Facts, law: Binding) -> Iterator[CallRequest]:
 def holder_requests(facts: Facts) -> Iterator[CallRequest]:
     """Yield the recorded call requests, except those made ineffective by a wrong-number report or disconnection."""
     wrong = change_of_holder.changed_at(facts)
-    for call_request in facts.known.requests:
+    for call_request in _usable_requests(facts):
         if wrong < 0 or (call_request.proved and call_request.requested_at > wrong):
             yield call_request
+
+
+def _usable_requests(facts: Facts) -> list[CallRequest]:
+    return [call_request for call_request in facts.known.requests if not call_request.contradicted]
 
 
 def request_ends(call_request: CallRequest, facts: Facts, law: Binding) -> Instant:
@@ -147,13 +151,17 @@ def contracts(facts: Facts) -> Iterator[Contract]:
     A contract that was cancelled before its first day was never a contract.
     """
     wrong = change_of_holder.changed_at(facts)
-    for deal in _begun_or_awaited(facts):
+    for deal in _usable_contracts(facts):
         if wrong < 0 or (deal.proved and _is_concluded_after(deal, wrong, facts)):
             yield deal
 
 
-def _begun_or_awaited(facts: Facts) -> list[Contract]:
-    return [deal for deal in facts.known.contracts if not is_cancelled(deal.starts, deal.ends)]
+def _usable_contracts(facts: Facts) -> list[Contract]:
+    return [
+        deal
+        for deal in facts.known.contracts
+        if not (deal.contradicted or is_cancelled(deal.starts, deal.ends))
+    ]
 
 
 def is_cancelled(starts: date, ends: date | None) -> bool:
@@ -176,7 +184,7 @@ def find_change_of_holder(facts: Facts) -> Finding | None:
     """
     changed = change_of_holder.changed_at(facts)
     effective = [*contracts(facts), *holder_requests(facts)]
-    if len(effective) == len(_begun_or_awaited(facts)) + len(facts.known.requests):
+    if len(effective) == len(_usable_contracts(facts)) + len(_usable_requests(facts)):
         return None
     return "wrong_number" if change_of_holder.reported_wrong_at(facts) >= changed else "disconnection"
 
@@ -242,7 +250,8 @@ def _find_defect(given: Consent, stopped: Instant, facts: Facts, law: Binding) -
     if lacking(given, law) is not None:
         return "incomplete"
     if (
-        facts.call_type not in given.call_types
+        given.contradicted
+        or facts.call_type not in given.call_types
         or facts.campaign.purpose not in given.purposes
         or not objections.covers_goods(given, facts)
     ):
@@ -298,7 +307,8 @@ def age_limit(given: Consent, facts: Facts, law: Binding) -> Consents | None:
 
 
 def _max_ages(given: Consent, limit: Consents) -> list[str]:
-    ages = (limit.max_age, None if given.expires_at else limit.max_age_unstated)
+    states_end = given.expires_at and "expires_at" not in given.supplied
+    ages = (limit.max_age, None if states_end else limit.max_age_unstated)
     return [age for age in ages if age is not None]
 
 
@@ -320,7 +330,10 @@ def _meets(given: Consent, section: Consents) -> bool:
     is_ceded = given.origin is not None and given.origin.transfers
     if "caller" in stated or not is_ceded:
         stated.add("recipient")
-    stated.update(name for name, held in (("period", given.expires_at), ("goods", given.goods)) if held)
+    if given.expires_at and "expires_at" not in given.supplied:
+        stated.add("period")
+    if given.goods and "goods" not in given.supplied:
+        stated.add("goods")
     return stated.issuperset(section.requires)
 
 

@@ -284,6 +284,8 @@ class Consent(Struct, frozen=True, kw_only=True, omit_defaults=True):
     states: tuple[Stated, ...] = ()  # contents of the consent's text
     renewed_at: Instant = 0  # last express renewal
     place: str = ""  # subdivision of the declared address, such as `US-FL`
+    contradicted: tuple[str, ...] = ()  # fields in which its entries contradict each other
+    supplied: tuple[str, ...] = ()  # fields that its first entry left empty and a later one filled
 
 
 class Objection(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -309,6 +311,7 @@ class Contract(Struct, frozen=True, kw_only=True, omit_defaults=True):
     entered_at: Instant = 0  # when it was first recorded; 0 in old records
     last_purchase: date | None = None  # day of the last purchase under the contract, if known
     place: str = ""  # as in `Consent`
+    contradicted: tuple[str, ...] = ()  # as in `Consent`
 
 
 class CallRequest(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -324,6 +327,7 @@ class CallRequest(Struct, frozen=True, kw_only=True, omit_defaults=True):
     begins: Instant = 0  # start of its validity
     appointment: bool = False  # the person agreed to be called between `begins` and `expires_at`
     place: str = ""  # as in `Consent`
+    contradicted: tuple[str, ...] = ()  # as in `Consent`
 
 
 class WrongNumber(Struct, frozen=True, kw_only=True, omit_defaults=True):

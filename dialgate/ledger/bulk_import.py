@@ -17,10 +17,11 @@ from mmap import ACCESS_READ, mmap
 from typing import IO, Any, Final, TypeAlias, cast
 
 import msgspec
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from dialgate.config.validation_messages import PATTERNS
 from dialgate.core.ledger_events import CallRequested, ConsentGiven, ContractMade, Draft, Entry
+from dialgate.core.ledger_state import as_entry, find_outranked, fold
 from dialgate.core.model import Instant, Known
 from dialgate.crypto.keys import Keys, nonces
 from dialgate.crypto.masking import Masker, may_contain
@@ -84,7 +85,7 @@ class ImportedRows:
     """The entries from the valid rows, in an unnamed temporary file, and the count of invalid rows."""
 
     def __init__(self, spool: IO[bytes]) -> None:
-        self.rows = self.problems = 0
+        self.rows = self.problems = self.outranked = 0
         self.first: RowProblem | None = None
         self._spool = spool
         self._subjects, self._ends = bytearray(), array("Q")
@@ -254,41 +255,43 @@ def _cell_format(field: Field) -> str:
 
 
 async def new_entries(store: Ledger, imported: ImportedRows) -> AsyncIterator[tuple[list[Draft], int]]:
-    """Yield the entries that the ledger does not have yet, in parts for `bulk_writes.write`.
-
-    Of rows with the same number and ID, only the last is entered. Otherwise a repeated import would enter the earlier
-    ones again, after the last.
-    """
+    """Yield the entries that the ledger does not have yet, in parts for `bulk_writes.write`."""
     for part in imported.parts():
         subjects = list(await store.subjects_with_entries([draft.subject for draft in part]))
         known = dict(zip(subjects, (await store.read(subjects)).known, strict=True)) if subjects else {}
-        last = {(draft.subject, cast("_Event", draft.event).id): draft for draft in part}
-        yield (
-            [
-                draft
-                for draft in last.values()
-                if not await _is_entered(store, draft, known.get(draft.subject))
-            ],
-            len(part),
-        )
+        new: list[Draft] = []
+        for subject, drafts in groupby(part, key=lambda draft: draft.subject):
+            rows = list(drafts)
+            held = known.get(subject, Known())
+            if len(rows) == 1 and not _has_id(held, cast("_Event", rows[0].event).id):
+                new += rows
+                continue
+            history = await store.history(subject) if subject in known else []
+            for draft in rows:
+                if adds_to(history, draft):
+                    history.append(as_entry(draft, history))
+                    new.append(draft)
+                    imported.outranked += bool(find_outranked(history, draft.event))
+        yield new, len(part)
 
 
-async def _is_entered(store: Ledger, draft: Draft, known: Known | None) -> bool:
-    """Return whether the draft equals the newest ledger entry with the same kind and ID.
+def adds_to(history: list[Entry], draft: Draft) -> bool:
+    """Return whether the ledger lacks the draft: no entry equals it, or it would change the state again.
 
     A contract or call request without a proof does not equal one with a proof. The proof of a consent is in its event.
     """
-    wanted = cast("_Event", draft.event)
-    if known is None or not _has_id(known, wanted.id):
+    equal = [
+        entry
+        for entry in history
+        if entry.event == draft.event
+        and (isinstance(draft.event, ConsentGiven) or entry.proof or not draft.proof)
+    ]
+    if not equal:
+        return True
+    if equal[-1] is history[-1]:
         return False
-    newest: Entry | None = None
-    for entry in await store.history(draft.subject):
-        event = entry.event
-        if isinstance(event, _Event) and type(event) is type(wanted) and event.id == wanted.id:
-            newest = entry
-    if newest is None or newest.event != wanted:
-        return False
-    return isinstance(wanted, ConsentGiven) or bool(newest.proof) or not draft.proof
+    after = as_entry(draft, history)
+    return structs.replace(fold([*history, after]), seq=0) != structs.replace(fold(history), seq=0)
 
 
 def _has_id(known: Known, name: str) -> bool:

@@ -16,7 +16,7 @@ from dialgate.core.ledger_events import (
     ContractMade,
     Entry,
 )
-from dialgate.core.ledger_state import Ending, find_ending
+from dialgate.core.ledger_state import Ending, find_ending, find_outranked
 from dialgate.core.refusal import Refused
 from dialgate.ledger import bulk_import, bulk_writes
 from dialgate.ledger.access import LedgerAccess, refuse_misstated
@@ -47,12 +47,10 @@ class Consents:
                 return self._access.receipt(earlier.seq)
         receipt = await self._access.append(client, ask, controller.id, number, event, now)
         campaigns = controller.campaigns
-        return structs.replace(
-            receipt,
-            note=ineffective_entries.sentence(
-                ineffective_entries.find_reason(event, campaigns, now), campaigns
-            ),
-        )
+        idle = ineffective_entries.sentence(ineffective_entries.find_reason(event, campaigns, now), campaigns)
+        history = await self._access.store.history(self._access.keys.subject(controller.id, number))
+        kept = _about_outranked(find_outranked(history, event))
+        return structs.replace(receipt, note=" ".join(filter(None, (idle, kept))))
 
     async def record_all(
         self,
@@ -97,6 +95,7 @@ class Consents:
             rows=imported.rows,
             recorded=recorded,
             known=len(imported) - recorded,
+            outranked=imported.outranked,
             refused=imported.problems,
             at=local_time.rfc3339(self._access.clock()),
             layout=table.layout,
@@ -125,3 +124,13 @@ class Consents:
             text = "The consent was collected later than this. Send the time of its confirmation."
             raise Refused("request.invalid", text, "at")
         return find_ending(history, event)
+
+
+def _about_outranked(names: tuple[str, ...]) -> str:
+    """Return a note for the client that some values of its entry have no effect, or ""."""
+    if not names:
+        return ""
+    return (
+        f"Earlier entries with this id outrank this one, which must not permit more calls, in: {', '.join(names)}."
+        " To correct these fields, record the consent, contract or request again and name them in `rectify`."
+    )

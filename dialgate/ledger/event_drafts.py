@@ -41,6 +41,7 @@ def event_of(ask: LedgerRequest, now: Instant, sectors: tuple[str, ...]) -> Even
     `sectors` contains the sectors that a contract may name. If it is empty, a contract may name any sector.
     """
     _check_place(ask)
+    _check_rectify(ask)
     match ask:
         case ConsentRequest():
             fields = {name: getattr(ask, name) for name in ConsentGiven.__struct_fields__}
@@ -68,6 +69,7 @@ def event_of(ask: LedgerRequest, now: Instant, sectors: tuple[str, ...]) -> Even
                 begins=instant(ask.begins, "begins") if ask.begins else 0,
                 appointment=ask.appointment,
                 place=ask.place,
+                rectify=ask.rectify,
             )
 
 
@@ -78,6 +80,24 @@ def _check_place(ask: LedgerRequest) -> None:
                 raise Misstated(problem[0].upper() + problem[1:] + ".", "place")
         case _:
             pass
+
+
+_NOT_RECTIFIED = frozenset({"id", "rectify"})
+
+
+def _check_rectify(ask: LedgerRequest) -> None:
+    match ask:
+        case ConsentRequest(rectify=names):
+            event: type[Event] = ConsentGiven
+        case ContractRequest(rectify=names):
+            event = ContractMade
+        case CallRequestRequest(rectify=names):
+            event = CallRequested
+        case _:
+            return
+    known = [name for name in event.__struct_fields__ if name not in _NOT_RECTIFIED]
+    if not set(names).issubset(known):
+        raise Misstated(f"Use names of these fields: {', '.join(known)}.", "rectify")
 
 
 def past(at: datetime | None, now: Instant, field: str) -> Instant:

@@ -14,8 +14,8 @@ from dialgate.config.configuration import Config
 from dialgate.core.decision_ids import owner_of
 from dialgate.core.entry_ids import EntryIds, is_plain
 from dialgate.crypto.keys import Keys
-from dialgate.ledger.schemas import HistoryEntry
 from dialgate.ledger.suppression_feed import Notice, Notices
+from dialgate.ledger.view_schemas import HistoryEntry
 
 N = TypeVar("N", HistoryEntry, Notice)
 R = TypeVar("R")

@@ -4,8 +4,9 @@ from dialgate.config.clients import Client
 from dialgate.core.ledger_events import Draft, Entry, Exported
 from dialgate.core.model import Instant
 from dialgate.ledger.access import LedgerAccess
-from dialgate.ledger.schemas import HistoryEntry, Receipt
+from dialgate.ledger.schemas import Receipt
 from dialgate.ledger.scrub import Judge
+from dialgate.ledger.view_schemas import HistoryEntry
 from dialgate.ledger.views import history_entry
 
 _EXPORTS = "exports"  # replaces the number in the subject of an export's entry

@@ -8,12 +8,12 @@ and lists are stored for years, so their length is limited.
 """
 
 from datetime import date, datetime
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Literal, TypeAlias
 
 from msgspec import Meta, Struct, field
 
-from dialgate.core.model import Basis, CallType, ConsentForm, Origin, Phrase, Purpose, Stated, Transfers
-from dialgate.core.text_formats import OptionalReasonCode, OptionalTimestamp, PlaceCode, Timestamp
+from dialgate.core.model import Basis, CallType, Origin, Phrase, Purpose, Stated, Transfers
+from dialgate.core.text_formats import OptionalTimestamp, PlaceCode, Timestamp
 from dialgate.lists.call_list import RowProblem
 from dialgate.lists.tabular import Layout
 
@@ -48,6 +48,13 @@ _Scope: TypeAlias = Annotated[
 ]
 _Campaign: TypeAlias = Annotated[Name, about("The campaign, if the scope is `campaign`.")]
 _SkipBad: TypeAlias = Annotated[bool, about("Skip invalid rows. Otherwise one invalid row rejects the file.")]
+_Rectify: TypeAlias = Annotated[
+    tuple[Name, ...],
+    Meta(
+        max_length=32,
+        description="The fields that this entry corrects, such as `goods`. Without it, an entry with the same id and date never permits more than the earlier one, and what was corrected stays.",
+    ),
+]
 _Happened: TypeAlias = Annotated[When | None, about("When it happened. Default: now.")]
 _Reason: TypeAlias = Annotated[Words, about("What happened.")]
 
@@ -161,6 +168,7 @@ class ConsentRequest(Request, frozen=True, kw_only=True):
     ] = ()
     renewed_at: Annotated[When | None, about("When the person last renewed the consent expressly.")] = None
     place: PlaceCode = ""
+    rectify: _Rectify = ()
 
 
 class ConfirmationRequest(Request, frozen=True, kw_only=True):
@@ -191,6 +199,7 @@ class ContractRequest(Request, frozen=True, kw_only=True):
         date | None, about("The day of the last purchase under the contract. Default: unknown.")
     ] = None
     place: PlaceCode = ""
+    rectify: _Rectify = ()
 
 
 class ContractEndRequest(Request, frozen=True, kw_only=True):
@@ -217,6 +226,7 @@ class CallRequestRequest(Request, frozen=True, kw_only=True):
         bool, about("The person agreed to this time, of at most four hours, even at night. Needs a proof.")
     ] = False
     place: PlaceCode = ""
+    rectify: _Rectify = ()
 
 
 class CallerIdProofRequest(Request, frozen=True, kw_only=True):
@@ -298,7 +308,12 @@ class RevocationsReport(Struct, frozen=True, kw_only=True):
 
 
 class EntriesReport(Struct, frozen=True, kw_only=True):
-    """The result of an import. `known` counts the rows skipped because the ledger already has an identical entry."""
+    """The result of an import.
+
+    `known` counts the rows skipped because the ledger already has an identical entry. `outranked` counts recorded rows
+    that would permit more than an earlier entry with the same id and date: to correct that one, name the fields in a
+    `rectify` column.
+    """
 
     rows: int
     recorded: int
@@ -306,6 +321,7 @@ class EntriesReport(Struct, frozen=True, kw_only=True):
     refused: int
     at: Timestamp
     layout: Layout
+    outranked: int = 0
 
 
 class OutcomeReceipt(Struct, frozen=True):
@@ -313,51 +329,6 @@ class OutcomeReceipt(Struct, frozen=True):
     outcome: str
     revocation: Receipt | None = None
     wrong_number: Receipt | None = None
-
-
-class HistoryEntry(Struct, frozen=True, kw_only=True):
-    """A ledger entry. If no call can use it as a legal basis, `opens_nothing` says why."""
-
-    seq: int
-    at: Timestamp
-    kind: str
-    controller: str
-    actor: str
-    channel: str
-    proof: str
-    details: dict[str, Any]
-    opens_nothing: str = ""
-
-
-class ConsentStanding(Struct, frozen=True, kw_only=True):
-    """The current state of a consent.
-
-    `proved` is true if an artefact and its hash are recorded. Times that are not recorded are empty.
-    `last_used_at` is the time of the last permitted call based on the consent. If a call based on the consent would
-    be denied now, `reason` is the reason code. `refused_for` lists the campaigns that the consent covers but that
-    cannot use it, for example after a revocation for one campaign. `place` is the subdivision of the declared address.
-    """
-
-    id: str
-    proved: bool
-    purposes: tuple[Purpose, ...]
-    call_types: tuple[CallType, ...]
-    goods: tuple[str, ...]
-    profiling: bool
-    third_party: bool
-    double_opt_in: bool
-    form: ConsentForm | Literal[""]
-    states: tuple[Stated, ...]
-    collected_at: Timestamp
-    confirmed_at: OptionalTimestamp
-    renewed_at: OptionalTimestamp
-    expires_at: OptionalTimestamp
-    withdrawn_at: OptionalTimestamp
-    voided_at: OptionalTimestamp
-    last_used_at: OptionalTimestamp
-    reason: OptionalReasonCode = ""
-    refused_for: tuple[str, ...] = ()
-    place: str = ""
 
 
 class ListInfo(Struct, frozen=True, kw_only=True):

@@ -13,7 +13,7 @@ from dialgate.core.ledger_events import ConsentConfirmed, ConsentGiven, Entry
 from dialgate.core.ledger_state import merge
 from dialgate.core.model import Consent, Controller, Instant, RegistryAnswer
 from dialgate.ledger.access import LedgerAccess
-from dialgate.ledger.schemas import ConsentStanding, HistoryEntry
+from dialgate.ledger.view_schemas import ConsentStanding, HistoryEntry
 
 _INSTANTS = frozenset({"at", "collected_at", "expires_at", "renewed_at", "requested_at", "begins", "before"})
 

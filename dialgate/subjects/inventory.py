@@ -19,7 +19,7 @@ from dialgate.core.local_time import rfc3339
 from dialgate.core.model import RESULT_RANK, Attempt, OutcomeRecord, Result
 from dialgate.crypto.keys import Keys
 from dialgate.decision_log.records import Record
-from dialgate.ledger.schemas import HistoryEntry
+from dialgate.ledger.view_schemas import HistoryEntry
 from dialgate.lists.number_set import DamagedFile, NumberSet
 from dialgate.lists.snapshot import Snapshot, SnapshotMissing
 from dialgate.store import CallList, StoreUnavailable

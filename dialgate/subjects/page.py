@@ -14,7 +14,7 @@ from dialgate import texts
 from dialgate.audit import explanation
 from dialgate.cluster.personal_data import Why
 from dialgate.core import local_time
-from dialgate.ledger.schemas import HistoryEntry
+from dialgate.ledger.view_schemas import HistoryEntry
 from dialgate.subjects.page_texts import TEXTS
 from dialgate.subjects.schemas import Report
 from dialgate.texts import LANGUAGES, Language

@@ -154,6 +154,7 @@ TEXTS: Final[dict[str, tuple[str, str]]] = {
     "detail.begins": ("valida dal", "valid from"),
     "detail.appointment": ("orario concordato", "at an agreed time"),
     "detail.own_interface": ("chiesta direttamente al titolare", "requested directly from the controller"),
+    "detail.rectify": ("dati corretti", "corrected data"),
     "detail.scope": ("ambito", "scope"),
     "detail.campaign": ("campagna", "campaign"),
     "detail.of": ("voce", "entry"),

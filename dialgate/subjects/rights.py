@@ -363,6 +363,7 @@ def _corrected(
         "actor": ask.actor,
         "channel": "rectification",
         "proof": ask.proof or f"request:{ask.request}",
+        "rectify": sorted(ask.fields),
     }
     try:
         return msgspec.convert(merged | own, request_type)
@@ -371,7 +372,7 @@ def _corrected(
         raise Refused("request.invalid", text, "fields") from None
 
 
-_NOT_RECTIFIED = frozenset({"id", "number", "controller", "actor", "channel", "proof"})
+_NOT_RECTIFIED = frozenset({"id", "number", "controller", "actor", "channel", "proof", "rectify"})
 
 
 def _days(storage: Storage) -> dict[str, int]:

@@ -13,7 +13,8 @@ from dialgate.cluster.personal_data import CaseInfo, DecisionLine, FromRegistry,
 from dialgate.core.model import Phrase
 from dialgate.core.request_deadlines import Kind
 from dialgate.core.text_formats import OptionalTimestamp, Timestamp
-from dialgate.ledger.schemas import HistoryEntry, Id, Receipt, Request, When, about
+from dialgate.ledger.schemas import Id, Receipt, Request, When, about
+from dialgate.ledger.view_schemas import HistoryEntry
 
 Some = Annotated[str, Meta(min_length=3, max_length=1024)]
 

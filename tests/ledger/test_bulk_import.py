@@ -164,18 +164,36 @@ async def test_repeated_import_adds_only_corrected_rows(
     assert [(item.recorded, item.known) for item in (first, again, mended)] == [(2, 0), (0, 2), (1, 1)]
 
 
-async def test_the_last_row_of_a_consent_stays_in_force_if_the_import_is_repeated(
+async def test_the_narrower_row_of_a_consent_stays_in_force_if_the_import_is_repeated(
     registrar: Registrar,
 ) -> None:
     row = f"{CLEAR},c1,2026-10-01T10:00:00+02:00,%s,sale,agent,a.pdf,{SHA}\n"
     header = "number,id,collected_at,expires_at,purposes,call_types,artefact,artefact_sha256\n"
     file = (header + row % "" + row % "2026-11-01T00:00:00+01:00").encode()
     subject = registrar.access.keys.subject("acme", CLEAR)
-    for recorded in (1, 0):
+    for recorded in (2, 0):
         report = await registrar.consents.record_all(CRM, ASK, BytesIO(file))
         assert (report.recorded, report.known) == (recorded, 2 - recorded)
         (consent,) = (await registrar.access.store.read([subject])).known[0].consents
         assert consent.expires_at == 1_793_487_600_000
+
+
+async def test_a_row_that_would_permit_more_is_recorded_and_counted(registrar: Registrar) -> None:
+    header = "number,id,collected_at,goods,purposes,call_types,artefact,artefact_sha256,rectify\n"
+    row = f"{CLEAR},c1,2026-10-01T10:00:00+02:00,%s,sale,agent,a.pdf,{SHA},%s\n"
+    subject = registrar.access.keys.subject("acme", CLEAR)
+    for goods, rectify, recorded, outranked, held in (
+        ("broadband", "", 1, 0, ("broadband",)),
+        ("", "", 1, 1, ("broadband",)),
+        ("", "", 0, 0, ("broadband",)),
+        ("", "goods", 1, 0, ()),
+        ("broadband", "", 0, 0, ()),
+        ("", "goods", 0, 0, ()),
+    ):
+        file = header + row % (goods, rectify)
+        report = await registrar.consents.record_all(CRM, ASK, BytesIO(file.encode()))
+        (consent,) = (await registrar.access.store.read([subject])).known[0].consents
+        assert (report.recorded, report.outranked, consent.goods) == (recorded, outranked, held)
 
 
 async def test_a_proof_that_an_earlier_import_lacked_is_recorded(registrar: Registrar) -> None:

@@ -153,6 +153,8 @@ REFUSED: list[tuple[type[Any], dict[str, Any], str, str]] = [
     (ConfirmationRequest, {"number": CLEAR, "id": "c"}, "ledger.unknown", "id"),
     (ContractRequest, CONTRACT | {"sector": "electricty"}, "request.invalid", "sector"),
     (ConsentRequest, CONSENT | {"place": "US-NX"}, "request.invalid", "place"),
+    (ContractRequest, CONTRACT | {"rectify": ["end"]}, "request.invalid", "rectify"),
+    (CallRequestRequest, ASKED | {"rectify": ["id"]}, "request.invalid", "rectify"),
     (ContractRequest, CONTRACT | {"place": "Florida"}, "request.invalid", "place"),
     (CallRequestRequest, ASKED | {"place": "us-fl"}, "request.invalid", "place"),
     (ContractEndRequest, {"number": CLEAR, "id": "k", "ends": "2026-11-24"}, "ledger.unknown", "id"),
@@ -257,6 +259,38 @@ async def test_entry_that_permits_calls_gets_no_note(
     assert msgspec.to_builtins(receipt).keys() == {"seq", "at"}
     (entry,) = await registrar.views.history(DIALER, "", CLEAR)
     assert not entry.opens_nothing
+
+
+WIDER = CONSENT | PROOF | {"goods": ["broadband"]}
+OUTRANKED: list[tuple[type[Any], dict[str, Any], dict[str, Any], str]] = [
+    (ConsentRequest, WIDER, {"goods": []}, "goods"),
+    (ConsentRequest, WIDER, {"double_opt_in": False, "goods": []}, "goods"),
+    (ConsentRequest, WIDER, {"collected_at": "2020-01-01T00:00:00Z"}, "collected_at"),
+    (ConsentRequest, WIDER, {"goods": [], "rectify": ["goods"]}, ""),
+    (ConsentRequest, WIDER, {}, ""),
+    (ContractRequest, CONTRACT | OURS | {"marketing": False}, {"marketing": True}, "marketing"),
+    (ContractRequest, CONTRACT | OURS | {"ends": "2029-01-01"}, {"ends": None}, "ends"),
+    (CallRequestRequest, ASKED | {"goods": "broadband"}, {"own_interface": True}, "own_interface"),
+]
+
+
+@pytest.mark.parametrize(("kind", "first", "changes", "fields"), OUTRANKED)
+async def test_receipt_names_the_fields_that_earlier_entries_outrank(
+    registrar: Registrar, kind: type[Any], first: dict[str, Any], changes: dict[str, Any], fields: str
+) -> None:
+    await registrar.consents.record(DIALER, msgspec.convert(first, kind))
+    receipt = await registrar.consents.record(DIALER, msgspec.convert(first | changes, kind))
+    outranked = f"outrank this one, which must not permit more calls, in: {fields}." in receipt.note
+    assert outranked == bool(fields), receipt.note
+    assert ("name them in `rectify`" in receipt.note) == bool(fields)
+
+
+async def test_a_later_end_of_a_contract_is_recorded_and_has_no_effect(registrar: Registrar) -> None:
+    await registrar.consents.record(DIALER, msgspec.convert(CONTRACT | OURS, ContractRequest))
+    for day, outranked in (("2026-06-30", False), ("2027-06-30", True)):
+        ended = ContractEndRequest(number=CLEAR, id="k", ends=date.fromisoformat(day))
+        receipt = await registrar.consents.record(DIALER, ended)
+        assert ("in: ends." in receipt.note) is outranked
 
 
 async def test_confirmed_consent_permits_calls_and_an_unused_caller_id_gets_a_note(

@@ -55,7 +55,7 @@ def day(at: Instant) -> date:
 class Ledger(Struct):
     """What the controller recorded in favour of calls. An older backup replaces it.
 
-    Of the entries with the same id, the last one counts. `over` has the recorded last day of a contract, and the day
+    Of the entries with the same id, the latest counts, and it never covers more than before. `over` has the recorded last day of a contract, and the day
     after which another contract with the same id must begin.
     """
 
@@ -85,7 +85,7 @@ class Person:
     # ---- words -------------------------------------------------------------------------------------------------------
 
     def consent(self, key: str, word: Yes) -> None:
-        self.ledger.consents[key] = word
+        self.ledger.consents[key] = _repeat(self.ledger.consents.get(key), word)
         self.ledger.forms[key] = (*self.ledger.forms.get(key, ()), word)
 
     def withdraw(self, key: str, at: Instant) -> None:
@@ -96,13 +96,20 @@ class Person:
             if form.at <= self.withdrawn[key]:
                 self.objected.update(form.covers)
 
+    def request(self, key: str, word: Yes) -> None:
+        self.ledger.requests[key] = _repeat(self.ledger.requests.get(key), word)
+
     def deal(self, key: str, starts: date, now: Instant) -> None:
+        known = self.ledger.deals.get(key)
+        if known is not None and starts < known.starts:
+            return
         last, over = self.ledger.over.get(key, (None, date.min))
         entered = self.ledger.entered.setdefault((key, starts), now)
         self.ledger.deals[key] = Deal(starts, entered, None if starts > over else last)
 
     def end_deal(self, key: str, ends: date) -> None:
         deal = self.ledger.deals[key]
+        ends = min(ends, deal.ends or ends)
         self.ledger.over[key] = ends, max(ends, deal.starts)
         self.ledger.deals[key] = structs.replace(deal, ends=ends)
 
@@ -135,6 +142,18 @@ class Person:
             yield campaign == FIBRE and is_later and lasts and deal.starts <= day(now)
         is_open = self.in_directory and not self.is_enrolled and campaign != ROBOT
         yield is_open and stopped == NEVER and campaign not in self.objected
+
+
+def _repeat(known: Yes | None, word: Yes) -> Yes:
+    """Return what counts of two entries with the same id: the later, or the narrower of two with the same time."""
+    if known is None or word.at != known.at:
+        return word if known is None or word.at > known.at else known
+    return Yes(
+        at=word.at,
+        covers=tuple(campaign for campaign in known.covers if campaign in word.covers),
+        expires=min(filter(None, (known.expires, word.expires)), default=0),
+        proved=known.proved or word.proved,
+    )
 
 
 def _lasts(word: Yes, now: Instant) -> bool:

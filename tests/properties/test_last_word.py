@@ -211,7 +211,7 @@ class History:
                 await record(
                     self.house.client, schemas.CallRequestRequest(**common, **times, goods="broadband")
                 )
-                person.ledger.requests[step.id] = Yes(at, (FIBRE,), min(expires, at + REQUEST_LASTS))
+                person.request(step.id, Yes(at, (FIBRE,), min(expires, at + REQUEST_LASTS)))
 
     async def record(self, step: Record) -> None:
         """Record the consents, or import them."""

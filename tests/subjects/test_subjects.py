@@ -468,7 +468,8 @@ async def test_rectification_is_a_later_entry_that_counts(gate: World) -> None:
     ]
     assert ledger[0]["details"]["collected_at"] == "2026-11-02T09:00:00.000Z"
     assert ledger[1]["details"] == {
-        **ledger[0]["details"], "collected_at": "2026-11-03T09:00:00.000Z", "goods": ["broadband"]
+        **ledger[0]["details"], "collected_at": "2026-11-03T09:00:00.000Z", "goods": ["broadband"],
+        "rectify": ["collected_at", "goods"],
     }  # fmt: skip
     subject = gate.app.registrar.access.keys.subject("acme", CLEAR)
     known = (await gate.app._store.read([subject])).known[0]

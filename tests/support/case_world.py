@@ -274,7 +274,7 @@ async def remember(store: SqliteStore, keys: Keys, case: PreparedCase) -> None:
     permits: tuple[Contract | CallRequest, ...] = (*known.contracts, *known.requests)
     for permit in permits:
         kind = ledger_events.ContractMade if isinstance(permit, Contract) else ledger_events.CallRequested
-        fields = {name: getattr(permit, name) for name in kind.__struct_fields__}
+        fields = {name: getattr(permit, name) for name in kind.__struct_fields__ if name != "rectify"}
         at = permit.entered_at if isinstance(permit, Contract) else 0
         await store.append([draft(controller, own, kind(**fields), "archive" if permit.proved else "", at)])
     for wrong in known.wrong_numbers:

@@ -21,7 +21,7 @@ from dialgate.decision_log.records import Record
 from dialgate.interfaces.console.visit import Visit
 from dialgate.interfaces.http.decisions import TURN, client_account, decision_search, find_decision
 from dialgate.interfaces.http.errors import FAILURES, Fault, convert, fault_of
-from dialgate.ledger.schemas import ConsentStanding, HistoryEntry
+from dialgate.ledger.view_schemas import ConsentStanding, HistoryEntry
 from dialgate.store import factory
 
 _MOST: Final = 25

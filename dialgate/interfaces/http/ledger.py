@@ -15,13 +15,8 @@ from dialgate.interfaces.http import body, uploads
 from dialgate.interfaces.http.errors import Fault, convert, decode
 from dialgate.interfaces.http.uploads import UPLOADS
 from dialgate.ledger.registrar import Registrar
-from dialgate.ledger.schemas import (
-    CallerIdProofRequest,
-    ConsentStanding,
-    HistoryEntry,
-    ListInfo,
-    ListRequest,
-)
+from dialgate.ledger.schemas import CallerIdProofRequest, ListInfo, ListRequest
+from dialgate.ledger.view_schemas import ConsentStanding, HistoryEntry
 from dialgate.lists import tabular
 
 Serve: TypeAlias = Callable[[web.Request, App, Client], Awaitable[web.StreamResponse]]
