@@ -68,6 +68,7 @@ _CODES: Final[dict[str, tuple[ReasonClass, str]]] = {
         "The campaign has abandoned too large a share of its calls. It is paused until the share is within the limit again, or an "
         "officer lifts the pause.")),
     "gate.unavailable": ("gate", "The gate cannot decide or cannot record the decision. Retry in a few seconds."),
+    "rate.exceeded": ("gate", "The client made more calls than its `calls_per_second`. Retry in a second."),
     "gate.rule_error": ("gate", "A rule failed because of an error, so the call is denied."),
 }  # fmt: skip
 REASONS: Final = {code: text for code, (_, text) in _CODES.items()}

@@ -93,6 +93,7 @@ class Batch:
         self._questions = query.questions
         self.bodies: list[bytes] = []
         self.names: list[str] = []
+        self.written: dict[str, int] = {}  # bytes of the records, by client
         self.reservations: list[Reservation] = []
         self.remembered: list[Remembered] = []
         self.grounds: dict[bytes, int] = {}
@@ -236,13 +237,13 @@ class Batch:
         denial = None if decision.allow else _make_template(decision, facts, self._most)
         return Verdict(references, facts, grounds, digest, until, denial)
 
-    def _use(self, verdict: Verdict) -> _UsedVerdict:
+    def _use(self, verdict: Verdict, client: str) -> _UsedVerdict:
         """Return the verdict with its answer template. Grounds that are not yet in the log are added to this batch."""
         template = verdict.denial or _make_template(verdict.grounds.decision, verdict.facts, self._most)
         seq = self._log_grounds.get(verdict.digest) or self.grounds.get(verdict.digest)
         if seq is None:
             seq = self.grounds[verdict.digest] = self._first + len(self.bodies)
-            self.bodies.append(_encode(structs.replace(verdict.grounds, seq=seq)))
+            self._append(_encode(structs.replace(verdict.grounds, seq=seq)), client)
         used = self._used[id(verdict)] = _UsedVerdict(verdict, template, seq)
         return used
 
@@ -251,7 +252,7 @@ class Batch:
         self.codes.append(REPEATED)
 
     def _conclude(self, question: Question, presentation: Presentation, verdict: Verdict) -> None:
-        used = self._used.get(id(verdict)) or self._use(verdict)
+        used = self._used.get(id(verdict)) or self._use(verdict, question.call.client)
         template = used.template
         seq = self._first + len(self.bodies)
         name = f"{self._log}-{seq}"
@@ -259,9 +260,8 @@ class Batch:
             template.answer, decision_id=name, to=question.e164, from_=presentation.number
         )
         decision = verdict.grounds.decision
-        self.bodies.append(
-            _encode(self._record(question, presentation, used.grounds, decision.allow, name, seq))
-        )
+        record = self._record(question, presentation, used.grounds, decision.allow, name, seq)
+        self._append(_encode(record), question.call.client)
         self.names.append(name)
         self.answers.append(answer)
         self.codes.append(template.code)
@@ -270,6 +270,10 @@ class Batch:
         if question.key:
             self._answers_by_key[question.key] = answer
             self.remembered.append(Remembered(question.key, self.now, template.encoded, name))
+
+    def _append(self, body: bytes, client: str) -> None:
+        self.bodies.append(body)
+        self.written[client] = self.written.get(client, 0) + len(body)
 
     def _reserve(self, question: Question, basis: str, name: str) -> None:
         subject = question.subjects[0]

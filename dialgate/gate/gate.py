@@ -35,6 +35,7 @@ from dialgate.decision_log import LogUnavailable
 from dialgate.gate import observation
 from dialgate.gate.admission_queue import AdmissionQueue, AnswerFuture, CallRequest, reply
 from dialgate.gate.batch import Batch, BatchQuery, Verdict, decide_all
+from dialgate.gate.client_limits import ClientLimits
 from dialgate.gate.counted_campaigns import CountedCampaigns
 from dialgate.gate.facts import Gatherer
 from dialgate.gate.overlap import Overlap
@@ -72,6 +73,7 @@ class Gate:
         self._store, self._recorder, self._clock = store, recorder, clock
         self._upkeep, self._stops = upkeep, stops
         self._steady = clock.steady
+        self._limits = ClientLimits(clock.steady, upkeep.disk_shares)
         self._nonces = nonces()
         self._verdicts: dict[tuple[object, ...], Verdict] = {}
         self._overlap = Overlap()
@@ -101,6 +103,10 @@ class Gate:
 
     def ask(self, call: Call, client: Client, answer: AnswerFuture) -> None:
         """Queue a call. The gate later sets the result on `answer`, which need not be an asyncio future."""
+        if (denial := self._limits.refuse(client)) is not None:
+            self.metrics.calls_refused.labels(client.name).inc()
+            self._loop.call_soon(_set_answer, answer, denial)
+            return
         self._queue.add(CallRequest(call, client, self._steady(), answer))
         if self._preparing is None:
             self._start_batch()
@@ -234,6 +240,7 @@ class Gate:
             # If the release fails too, the attempts stay counted, which can only deny calls.
             await self._store.release(batch.names, batch.before)
             raise
+        self._upkeep.disk_shares.count(batch.written)
 
     def _count(self, requests: list[CallRequest], batch: Batch) -> None:
         observation.count(self.metrics, [request.call for request in requests], batch)
@@ -337,3 +344,8 @@ class Gate:
         """Wait until all batches have been answered."""
         while self._batches:
             await asyncio.wait(self._batches)
+
+
+def _set_answer(answer: AnswerFuture, denial: Answer) -> None:
+    if not answer.done():
+        answer.set_result(denial)

@@ -20,22 +20,27 @@ class HealthMetrics:
         self._folder, self._metrics = folder, metrics
         self._labels: tuple[object, ...] = ()
 
-    def observe(self, gatherer: Gatherer, now: Instant) -> None:
-        """Update the metrics and remove the time series for entries that are no longer configured."""
-        self._disk()
+    def observe(self, gatherer: Gatherer, now: Instant) -> tuple[int, int]:
+        """Update the metrics and remove the time series for entries that are no longer configured.
+
+        Return the size of the disk and its free space, in bytes.
+        """
+        disk = self._disk()
         labels = (gatherer.config, gatherer.proofs, *_days(gatherer, now).values())
         if labels != self._labels:
             self._labels = labels
             self._configured(gatherer, now)
         self._pace(gatherer, now)
+        return disk
 
-    def _disk(self) -> None:
+    def _disk(self) -> tuple[int, int]:
         try:
             size, _, free = shutil.disk_usage(self._folder)
         except OSError:
             size, free = 1, 0  # an unreadable disk is reported as full
         self._metrics.disk_size.set(size)
         self._metrics.disk_free.set(free)
+        return size, free
 
     def _pace(self, gatherer: Gatherer, now: Instant) -> None:
         """Set the metrics that show how much of its limits each campaign has used.
@@ -74,6 +79,7 @@ class HealthMetrics:
         for client in config.settings.clients:
             metrics.unlisted.labels(client.name)
             metrics.throttled.labels(client.name)
+            metrics.calls_refused.labels(client.name)
         for (controller, number), ends in _proof_ends(gatherer, days):
             metrics.caller_ids.labels(controller, number).set(ends / SECOND)
 

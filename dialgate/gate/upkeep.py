@@ -21,6 +21,7 @@ from dialgate.core.model import HOUR, MINUTE, SECOND, Instant
 from dialgate.decision_log import Checkpointer, DecisionLog
 from dialgate.decision_log.archive import Background
 from dialgate.decision_log.timestamps import NoTimestamp, Stamper
+from dialgate.gate.client_limits import DiskShares
 from dialgate.gate.durable_note import DurableNote
 from dialgate.gate.facts import Gatherer
 from dialgate.gate.health_metrics import HealthMetrics
@@ -106,6 +107,7 @@ class Upkeep:
         self._watermark = LedgerWatermark(folder, self._threads.run)
         self._instants = KeptInstants(folder)
         self._health = HealthMetrics(folder, metrics)
+        self.disk_shares = DiskShares()
         self._now: Instant = 0  # of the last round
         self._records: list[CallList] = []  # the call lists last read from the store
         self._read_again, self._open_again = SharedRun(self._read_lists), SharedRun(self._open_lists)
@@ -178,7 +180,7 @@ class Upkeep:
         if is_read:
             self.report("store", self._store_problem)
         self.metrics.log_records.set(self._log.next_seq - 1)
-        self._health.observe(self.gatherer, now)
+        self.disk_shares.look(*self._health.observe(self.gatherer, now), now)
         await self._covering.run(patience, now)
 
     async def _try(self, component: str, step: Callable[[], Awaitable[str]]) -> bool:

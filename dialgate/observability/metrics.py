@@ -177,6 +177,8 @@ class Metrics:
         self.results = counter("dialgate_outcomes", results, ("campaign", "result"))
 
         self.lookups = counter("dialgate_lookups", "Numbers looked up, by the kind of data shown.", ("what",))
+        refused = "Calls refused because the client exceeded `calls_per_second`, or wrote most while the disk was nearly full."
+        self.calls_refused = counter("dialgate_calls_refused", refused, ("client",))
         throttled = "Look-ups refused because the client has looked up too many numbers."
         self.throttled = counter("dialgate_lookups_throttled", throttled, ("client",))
         self.open_cases = gauge("dialgate_subject_requests_open", "Open data-subject requests.", ("kind",))

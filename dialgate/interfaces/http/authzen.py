@@ -25,7 +25,7 @@ from dialgate.config.clients import Client
 from dialgate.core.responses import Answer
 from dialgate.interfaces.http import body as http_body
 from dialgate.interfaces.http.bulk import BULK, answer_each
-from dialgate.interfaces.http.check import CheckRequest, call
+from dialgate.interfaces.http.check import CheckRequest, call, refuse_throttled
 from dialgate.interfaces.http.concurrency_limits import Turns
 from dialgate.interfaces.http.errors import AGAIN, Fault, convert
 
@@ -146,6 +146,7 @@ async def echo_request_id(request: web.Request, response: web.StreamResponse) ->
 
 async def _one(check_request: CheckRequest, app: App, client: Client) -> web.StreamResponse:
     answer = await app.gate.check(call(check_request, client, _INTERFACE), client)
+    refuse_throttled(answer)
     verdict = verdict_of(answer)
     return http_body.reply_json(verdict) if answer.decision_id else http_body.reply_json(verdict, 503, AGAIN)
 

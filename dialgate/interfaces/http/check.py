@@ -1,7 +1,7 @@
 """The handlers for checks before calls: in JSON, as text for dialplans, in batches and streams, and as simulations."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from functools import partial
 from typing import Annotated, Any, Final
@@ -18,6 +18,7 @@ from dialgate.core.model import Call, CallType
 from dialgate.core.reasons import classify
 from dialgate.core.responses import Answer
 from dialgate.gate.admission_queue import AnswerFuture
+from dialgate.gate.client_limits import THROTTLED
 from dialgate.interfaces.http import body as http_body
 from dialgate.interfaces.http.bulk import BULK, CHECK_STREAMS, answer_each, too_many_streams
 from dialgate.interfaces.http.connection import connection_of
@@ -92,6 +93,9 @@ class Answers(Struct, frozen=True):
     answers: list[_Item]
 
 
+_TOO_MANY: Final = (
+    "This client checks more calls than its setting `calls_per_second`. Repeat the request in a second."
+)
 _check: Final = msgspec.json.Decoder(CheckRequest)
 _single: Final = msgspec.json.Decoder(SingleRequest)
 _checks: Final = msgspec.json.Decoder(_RawChecks)
@@ -118,12 +122,25 @@ def submit(body: bytes, app: App, client: Client, answer: AnswerFuture) -> None:
 
 async def _decide(check_request: SingleRequest, app: App, client: Client, interface: str) -> Answer:
     answer = await app.gate.check(call(check_request, client, interface), client)
+    refuse_throttled(answer)
     return app.gate.with_permit(answer) if check_request.permit else answer
 
 
-def encode_answer(answer: Answer) -> tuple[int, bytes, dict[str, str]]:
+def encode_answer(answer: Answer) -> tuple[int, bytes, Mapping[str, str]]:
     """Return the status, the body and the additional headers of the response."""
-    return (200, _encode(answer), {}) if answer.decision_id else (503, _encode(answer), AGAIN)
+    if answer.decision_id:
+        return 200, _encode(answer), {}
+    try:
+        refuse_throttled(answer)
+    except Fault as fault:
+        return fault.status, encoded(fault.problem), fault.headers
+    return 503, _encode(answer), AGAIN
+
+
+def refuse_throttled(answer: Answer) -> None:
+    """Raise `Fault` if the gate made no decision because the client exceeded `calls_per_second`."""
+    if not answer.decision_id and answer.reasons[0].code == THROTTLED:
+        raise Fault(429, THROTTLED, _TOO_MANY, headers=AGAIN)
 
 
 async def simulate(request: web.Request, app: App, client: Client) -> web.StreamResponse:

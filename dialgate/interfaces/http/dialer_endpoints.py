@@ -141,7 +141,7 @@ DIALERS: Final = (
         answer_example=_verdict(ALLOW),
         denial_example=_verdict(DENY),
         other_statuses=((503, "The gate cannot decide. Do not call; repeat the request.", authzen.Verdict, _verdict(UNDECIDED)),),
-        errors=JSON_ERRORS,
+        errors=(*JSON_ERRORS, "rate.exceeded"),
     ),
     Endpoint(
         method="POST",

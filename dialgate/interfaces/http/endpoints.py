@@ -95,7 +95,7 @@ def _dialplan(
             "Dialgate-Class": "The `reason_class` of a denial.",
         }
         | ({"Dialgate-Permit": "The permit, if requested."} if kind == "txt" else {}),
-        errors=BODY_ERRORS if is_posted else (),
+        errors=(*(BODY_ERRORS if is_posted else ()), "rate.exceeded"),
     )
 
 
@@ -114,7 +114,7 @@ ENDPOINTS: Final = (
         answer_example=ALLOW,
         denial_example=DENY,
         other_statuses=((503, _CANNOT_DECIDE, Deny, UNDECIDED),),
-        errors=JSON_ERRORS,
+        errors=(*JSON_ERRORS, "rate.exceeded"),
     ),
     _dialplan("GET", "checkCallAsText", "txt", check.check_text, check.refuse_text, check.as_text),
     _dialplan("POST", "checkPostedCallAsText", "txt", check.check_text, check.refuse_text, check.as_text),

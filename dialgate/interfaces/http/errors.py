@@ -235,6 +235,11 @@ _CODES: Final[dict[str, tuple[int, str, str]]] = {
         "The client has looked up too many numbers.",
         "Repeat the request after the seconds in the `Retry-After` header.",
     ),
+    "rate.exceeded": (
+        429,
+        "Too many checks per second.",
+        "Wait for `Retry-After`, or raise `calls_per_second`.",
+    ),
     "streams.too_many": (
         429,
         "The client has too many streams open.",
