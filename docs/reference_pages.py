@@ -35,7 +35,7 @@ from dialgate.interfaces import http_application
 from dialgate.interfaces.cli import main
 from dialgate.interfaces.http import openapi
 from dialgate.interfaces.http.endpoint import Endpoint, Media
-from dialgate.interfaces.http.errors import CODES
+from dialgate.interfaces.http.error_codes import CODES
 from dialgate.observability.metrics import Calls, Metrics
 from dialgate.report import law_page
 from docs import error_messages

@@ -16,7 +16,7 @@ from dialgate.config.listeners import SipTrunk
 from dialgate.core import responses
 from dialgate.core.reasons import REASON_CLASSES, REASONS, classify
 from dialgate.core.responses import Answer, Reason
-from dialgate.interfaces.http.errors import CODES
+from dialgate.interfaces.http.error_codes import CODES
 from dialgate.interfaces.sip.responses import response_for
 from dialgate.tools.conformance import dialplan, vicidial
 from tests.support import pbx, yaml_files

@@ -19,7 +19,7 @@ from dialgate.core.model import DayCount, Deny
 from dialgate.core.reasons import REASONS
 from dialgate.interfaces import http_application
 from dialgate.interfaces.http import openapi
-from dialgate.interfaces.http.errors import CODES
+from dialgate.interfaces.http.error_codes import CODES
 from dialgate.interfaces.workers import siblings
 from dialgate.shipping.status import metrics_of
 from docs import reference_pages

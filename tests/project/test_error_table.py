@@ -9,7 +9,8 @@ from msgspec import Struct
 
 from dialgate.config.validation_messages import MOST_CHOICES
 from dialgate.interfaces import http_application
-from dialgate.interfaces.http.errors import CODES, Fault, decode
+from dialgate.interfaces.http.error_codes import CODES
+from dialgate.interfaces.http.errors import Fault, decode
 from docs import error_messages, reference_pages
 
 SECTIONS = dict(reference_pages.SETTINGS)

@@ -16,7 +16,8 @@ from dialgate.core.reasons import REASONS
 from dialgate.core.responses import Answer
 from dialgate.interfaces.http.answer_types import Allow, Deny
 from dialgate.interfaces.http.endpoint import FORM, Endpoint, Media, Parameter
-from dialgate.interfaces.http.errors import CODES, Failed, Fault, response
+from dialgate.interfaces.http.error_codes import CODES
+from dialgate.interfaces.http.errors import Failed, Fault, response
 
 _SCHEMAS: Final = "#/components/schemas/{name}"
 _JSON: Final = "application/json"

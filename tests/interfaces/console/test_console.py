@@ -32,7 +32,7 @@ from dialgate.interfaces.console.calls import CHANNELS
 from dialgate.interfaces.console.live import Live, Second, Share, WorkerData, quantile
 from dialgate.interfaces.console.masks import mask_number
 from dialgate.interfaces.console.sessions import FAILURES, IDLE, LONGEST, OF_ONE, SPAN
-from dialgate.interfaces.http.errors import CODES
+from dialgate.interfaces.http.error_codes import CODES
 from dialgate.observability.metrics import Calls
 from dialgate.texts import Language
 from tests.support import world, yaml_files

@@ -19,7 +19,8 @@ from structlog.testing import capture_logs
 
 from dialgate import ledger
 from dialgate.interfaces.http.check import SimulateRequest
-from dialgate.interfaces.http.errors import CODES, Failed, Fault, Problem, decode
+from dialgate.interfaces.http.error_codes import CODES
+from dialgate.interfaces.http.errors import Failed, Fault, Problem, decode
 from tests.support import world
 from tests.support.world import CALL, CLEAR, LIST, LISTED, World
 

@@ -22,7 +22,8 @@ from dialgate.interfaces import http_application
 from dialgate.interfaces.cli import main
 from dialgate.interfaces.http import certificates, openapi
 from dialgate.interfaces.http.endpoints import ENDPOINTS
-from dialgate.interfaces.http.errors import CODES, Fault
+from dialgate.interfaces.http.error_codes import CODES
+from dialgate.interfaces.http.errors import Fault
 from tests.support import world
 from tests.support.world import CALL, CALLER, CLEAR, LIST, LISTED, NOW, World, publish_answers
 

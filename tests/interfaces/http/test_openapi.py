@@ -20,7 +20,7 @@ from dialgate.core.responses import Answer
 from dialgate.core.rules import RULES
 from dialgate.interfaces import http_application
 from dialgate.interfaces.http import openapi
-from dialgate.interfaces.http.errors import CODES
+from dialgate.interfaces.http.error_codes import CODES
 from dialgate.store import HourCount
 from dialgate.store.sqlite import campaign_counts
 from tests.support import world

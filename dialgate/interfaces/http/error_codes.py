@@ -1,0 +1,236 @@
+"""The table of error codes: what each means and what to do. docs/reference/errors.md is generated from it."""
+
+from typing import Final
+
+from msgspec import Struct
+
+
+class ErrorCode(Struct, frozen=True):
+    """A row in the error code table: HTTP status, what happened, and what to do."""
+
+    status: int
+    meaning: str
+    advice: str
+
+
+_CODES: Final[dict[str, tuple[int, str, str]]] = {
+    "request.not_json": (
+        400,
+        "The body is not one JSON document in UTF-8.",
+        "Send one JSON document in UTF-8, nested at most 64 levels deep.",
+    ),
+    "request.invalid": (
+        400,
+        "A field or parameter is missing, unknown, repeated, of the wrong type or out of range.",
+        "Correct the one named in `field`; /openapi.json has the types, limits and allowed values.",
+    ),
+    "request.broken": (
+        400,
+        "The body is incomplete, or its encoding is damaged.",
+        "Send the request again, with the number of bytes that `Content-Length` says.",
+    ),
+    "request.compressed": (
+        415,
+        "The body is compressed.",
+        "Send the body without `Content-Encoding`.",
+    ),
+    "request.not_http": (400, "The request is not well-formed HTTP.", "Send HTTP/1.1 to this port."),
+    "number.invalid": (
+        400,
+        "`number` is not a telephone number, so nothing can be recorded or looked up for it.",
+        "Send `number` in E.164, for example +390612345678. `POST /v1/check` denies such a number instead.",
+    ),
+    "caller_id.invalid": (
+        400,
+        "`caller_id` is not a telephone number, so nothing can be proved about it.",
+        "Send `caller_id` in E.164, for example +390844123456.",
+    ),
+    "list.unreadable": (
+        400,
+        "The call list is damaged, or no row contains a telephone number.",
+        "Send a text, CSV or XLSX file, or `numbers`, with a telephone number in each row.",
+    ),
+    "auth.in_url": (
+        400,
+        "The URL contains a key. Proxies and servers log URLs, so this key is no longer secret.",
+        "Replace the key with `dialgate key`, and send it as `Authorization: Bearer KEY`.",
+    ),
+    "auth.missing": (
+        401,
+        "The request has no key, and its source address is not in any client's `sources`.",
+        "Send `Authorization: Bearer KEY`, or add the address to the client's `sources`.",
+    ),
+    "auth.unknown": (
+        401,
+        "No client has this key.",
+        "Check the key, and its SHA-256 in `clients` of dialgate.yaml; `dialgate key` creates a new one.",
+    ),
+    "auth.scope": (
+        403,
+        "The client lacks the scope that the endpoint needs.",
+        "Add the scope named in the message to the client's `scopes` in dialgate.yaml.",
+    ),
+    "auth.web_page": (
+        403,
+        "The request has no key, and a web page of another site may have sent it: `Origin` or `Sec-Fetch-Site` names one, or `Host` no name of this gate.",
+        "Send a key, or use the gate's IP address. Names of the gate are in the setting `hosts`.",
+    ),
+    "peer.refused": (
+        403,
+        "The request does not come from a gate with the same keys, `peers` and time.",
+        "Use the same keys.json and `peers` on all gates, and synchronise their clocks.",
+    ),
+    "path.unknown": (404, "No endpoint has this path.", "Check the path; /docs lists all of them."),
+    "controller.unknown": (
+        404,
+        "The controller does not exist, or is not one of this client's.",
+        "Set `controller` to one of the client's `controllers` in dialgate.yaml.",
+    ),
+    "campaign.unknown": (
+        404,
+        "The controller has no such campaign.",
+        "Use a campaign ID from the controller's file, controllers/NAME.yaml.",
+    ),
+    "decision.unknown": (
+        404,
+        "This client has no decision with this ID, or the decision did not allow a call.",
+        "Send the `decision_id` of the check's response.",
+    ),
+    "ledger.unknown": (
+        404,
+        "The ledger has no entry with this id or `seq` for the number.",
+        "Look up the number's entries, for example with `GET /v1/consents?number=…`, and send one of their ids.",
+    ),
+    "list.unknown": (404, "The client has no such call list.", "Use an `id` from `GET /v1/lists`."),
+    "revocation.unknown": (
+        404,
+        "The client has no revocation with this `seq`.",
+        "Use a `seq` from the receipt or from `GET /v1/revocations?number=…`.",
+    ),
+    "subject.unknown": (
+        404,
+        "No open data-subject request has this id, or the request is of another kind or for another number.",
+        "Use an `id` from `GET /v1/subject-requests`.",
+    ),
+    "webhook.unknown": (
+        404,
+        "No webhook profile has this name.",
+        "Use the name of a file in config/webhooks, without `.yaml`.",
+    ),
+    "method.not_allowed": (
+        405,
+        "The path exists, but not with this method.",
+        "Use one of the methods in the `Allow` header.",
+    ),
+    "request.timeout": (
+        408,
+        "The request did not arrive in time.",
+        "Send it again, all at once. The limit is the setting `limits.read_seconds`.",
+    ),
+    "revocation.lifted": (
+        409,
+        "The revocation has already been lifted with a different `ground`, which remains in force.",
+        "Leave it unchanged.",
+    ),
+    "campaign.not_paused": (
+        409,
+        "The campaign is not paused for abandoned calls.",
+        "Check the id. `GET /v1/campaigns` shows which campaigns are paused.",
+    ),
+    "list.exists": (
+        409,
+        "A call list with this `id` exists. Retired lists keep their id.",
+        "Send another `id`.",
+    ),
+    "outcome.known": (
+        409,
+        "The call already has an outcome that is at least as strict. That outcome remains in force.",
+        "Leave it unchanged.",
+    ),
+    "subject.closed": (
+        409,
+        "The data-subject request is closed, or cannot be extended again.",
+        "Record a new request with `POST /v1/subjects/{number}/requests` if the person asked again.",
+    ),
+    "request.too_large": (
+        413,
+        "The body, a line of it, or the file is larger than this gate accepts.",
+        "Send it in parts. The settings `limits.body_bytes` and `uploads.file_mb` are the limits.",
+    ),
+    "batch.too_large": (
+        413,
+        "The batch has more calls than this gate accepts.",
+        "Send fewer at once, or send one per line as application/x-ndjson. The setting `limits.batch_calls` is the limit.",
+    ),
+    "request.expectation": (
+        417,
+        "The `Expect` header is not `100-continue`.",
+        "Leave the `Expect` header out.",
+    ),
+    "request.headers_too_large": (
+        431,
+        "The request line or a header is longer than this gate accepts.",
+        "Shorten it. The setting `limits.header_bytes` is the limit.",
+    ),
+    "lookup.throttled": (
+        429,
+        "The client has looked up too many numbers.",
+        "Repeat the request after the seconds in the `Retry-After` header.",
+    ),
+    "rate.exceeded": (
+        429,
+        "Too many checks per second.",
+        "Wait for `Retry-After`, or raise `calls_per_second`.",
+    ),
+    "streams.too_many": (
+        429,
+        "The client has too many streams open.",
+        "Close a stream first. The setting `limits.streams` is the limit.",
+    ),
+    "upload.busy": (
+        429,
+        "The client has too many uploads in progress, or too many bytes in them.",
+        "Wait for an upload to end. The settings `uploads.client_at_once` and `uploads.client_mb` are the limits.",
+    ),
+    "gate.error": (
+        500,
+        "An unexpected error occurred in the gate. No call was allowed.",
+        "Report the error with the traceback from the gate's service log.",
+    ),
+    "extra.missing": (
+        501,
+        "The gate was installed without the extra that this feature needs.",
+        "Add it with the command in `message`, and restart the gate.",
+    ),
+    "upload.full": (
+        503,
+        "The gate is not accepting more uploads right now.",
+        "Send the file again later. The settings `uploads.at_once` and `uploads.total_mb` are the limits.",
+    ),
+    "upload.failed": (
+        503,
+        "The process that reads the file ended unexpectedly. Nothing was loaded.",
+        "Send the file again. If it fails again, raise the setting `uploads.memory_mb` or split the file.",
+    ),
+    "store.unavailable": (
+        503,
+        "The store cannot be reached. Nothing was written.",
+        "Repeat the request. If it persists, check that Redis is running and `store.url` is correct.",
+    ),
+    "peer.unheard": (
+        503,
+        "This gate does not have the decision, and another gate that may have it cannot be reached.",
+        "Repeat the request when the gates named in `message` are up.",
+    ),
+    "gate.unavailable": (
+        503,
+        "The gate is not ready: its log, its keys or its clock has a problem.",
+        "Repeat the request. If it persists, `GET /readyz` names the cause.",
+    ),
+    "upload.no_space": (
+        507,
+        "The disk for uploads is nearly full. Nothing was loaded.",
+        "Free space in the folder of the setting `uploads.folder`.",
+    ),
+}
+CODES: Final = {code: ErrorCode(*row) for code, row in _CODES.items()}
