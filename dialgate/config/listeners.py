@@ -43,6 +43,8 @@ class Limits(Strict, frozen=True, kw_only=True):
     """Maximum number of HTTP connections to one process. It is lower if the system allows fewer open files."""
     streams: Annotated[int, Meta(ge=1, le=10_000)] = 32
     """Maximum number of check streams per client and process. The same limit applies separately to revocation streams."""
+    lists: Annotated[int, Meta(ge=1, le=100_000)] = 500
+    """Maximum number of call lists in force of one controller. Each check of a campaign searches all of its lists: 500 take about 1 ms, in which no other client is served."""
     lookups_an_hour: Annotated[int, Meta(ge=1, le=1_000_000)] = 200
     """Maximum number of different telephone numbers that a client may look up in an hour, in the ledger or by `simulate`."""
 

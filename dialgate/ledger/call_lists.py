@@ -53,9 +53,12 @@ class CallLists:
         """
         controller = self._access.controller(client, ask.controller)
         self._check_list(ask, controller)
-        for known in await self._access.store.lists():
-            if (known.controller, known.id) == (controller.id, ask.id):
-                raise _exists()
+        own = [known for known in await self._access.store.lists() if known.controller == controller.id]
+        if any(known.id == ask.id for known in own):
+            raise _exists()
+        most = self._access.config.settings.limits.lists
+        if sum(not known.retired_at for known in own) >= most:
+            raise _too_many(most)
         folder = self._access.config.data / "lists"
         folder.mkdir(mode=0o700, exist_ok=True)
         temporary = folder / f"{secrets.token_hex(8)}.new"
@@ -237,6 +240,11 @@ def _refuse_numbers(ask: ListRequest, path: Path, home: str) -> None:
 def _exists() -> Refused:
     text = "A list with this id was loaded before. Ids of retired lists cannot be used again; choose another."
     return Refused("list.exists", text, "id", 409)
+
+
+def _too_many(most: int) -> Refused:
+    text = f"The controller has {most} call lists in force, which is the maximum. Retire one, or raise the setting `limits.lists`."
+    return Refused("list.too_many", text, "id", 409)
 
 
 def _unknown_list() -> Refused:

@@ -137,6 +137,11 @@ _CODES: Final[dict[str, tuple[int, str, str]]] = {
         "The campaign is not paused for abandoned calls.",
         "Check the id. `GET /v1/campaigns` shows which campaigns are paused.",
     ),
+    "list.too_many": (
+        409,
+        "The controller has as many call lists in force as the setting `limits.lists` permits.",
+        "Check which lists are still needed, and retire another. Or raise the setting.",
+    ),
     "list.exists": (
         409,
         "A call list with this `id` exists. Retired lists keep their id.",

@@ -331,7 +331,7 @@ LEDGER_ENDPOINTS: Final = (
         answer_example={"list": _LIST, "rows": 3, "accepted": 2, "duplicates": 0, "refused": 1,
                         "problems": [{"line": 3, "problem": "too few digits"}], "layout": _LAYOUT, "in_force": "now", "unstated": 0},
         status=201,
-        errors=(*JSON_ERRORS, "list.unreadable", "list.exists", "controller.unknown", "campaign.unknown",
+        errors=(*JSON_ERRORS, "list.unreadable", "list.exists", "list.too_many", "controller.unknown", "campaign.unknown",
                 "store.unavailable", "extra.missing", "upload.busy", "upload.full", "upload.failed", "upload.no_space"),
     ),
     Endpoint(

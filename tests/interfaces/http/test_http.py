@@ -428,6 +428,18 @@ async def test_a_list_of_the_same_id_is_refused(running: World) -> None:
     assert (await running.post("/v1/lists", LIST, 409))["error"]["code"] == "list.exists"
 
 
+async def test_a_controller_has_as_many_lists_in_force_as_the_setting_permits(tmp_path: Path) -> None:
+    async with world.running(tmp_path, limits={"lists": 2}) as made:
+        for name in ("one", "two"):
+            await made.post("/v1/lists", {**LIST, "id": name})
+        error = (await made.post("/v1/lists", {**LIST, "id": "three"}, 409))["error"]
+        assert (error["code"], error["field"]) == ("list.too_many", "id")
+        await made.post("/v1/lists/one/retire", {}, 200)
+        await made.post("/v1/lists", {**LIST, "id": "three"})
+        error = (await made.post("/v1/lists", {**LIST, "id": "four"}, 409))["error"]
+        assert error["code"] == "list.too_many"
+
+
 # ---- authorisation ---------------------------------------------------------------------------------------------------
 
 
