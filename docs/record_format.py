@@ -41,6 +41,7 @@ ALIASES: dict[str, Any] = {
         "Purpose",
         "Result",
         "Severity",
+        "StopScope",
     )
 }
 _WORDS = {

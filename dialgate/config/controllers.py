@@ -12,7 +12,17 @@ from dialgate.config.fields import Name, Strict
 from dialgate.core import phone
 from dialgate.core.former_names import CurrentNames
 from dialgate.core.law import Law
-from dialgate.core.model import Callee, CallerId, CallType, Campaign, Controller, DialMode, Phrase, Purpose
+from dialgate.core.model import (
+    Callee,
+    CallerId,
+    CallType,
+    Campaign,
+    Controller,
+    DialMode,
+    Phrase,
+    Purpose,
+    StopScope,
+)
 
 NO_COUNTRY: Final = "ZZ"  # replaces a controller's country that cannot be read
 # Purposes that need a sector. Bans apply to sectors, so no ban would apply to a campaign without a sector.
@@ -60,6 +70,8 @@ class CampaignFile(Strict, frozen=True, kw_only=True):
     """For caller IDs that will be given up, the last day on which calls back to them are answered. Some laws require that they are answered for a period after each call."""
     ingress_proofs: dict[str, Phrase] = field(default_factory=dict)
     """For caller IDs that may enter their country through a trunk abroad, a reference to the proof, for example that the mobile roams. Only for countries whose law has this exception."""
+    stops: StopScope | None = None
+    """Which calls a revocation bars, if not as the controller's `stops` says."""
 
 
 class ControllerFile(Strict, frozen=True, kw_only=True):
@@ -85,6 +97,8 @@ class ControllerFile(Strict, frozen=True, kw_only=True):
     """The data protection officer and how to reach them. Access reports show it (GDPR art. 13(1)(b))."""
     traits: tuple[str, ...] = ()
     """Other properties of the controller, from the country's `traits`. For example, it is a publisher, or a firm above a legal threshold."""
+    stops: StopScope = "all"
+    """Which calls a revocation bars. `all`: every call. `marketing`: what the law bars, such as offers, research and appeals (GDPR art. 21(2) and (3)), but not calls about a contract or a debt under it. These then need a contract, or a consent or request given after the revocation."""
 
     def dial_regions(self, campaigns: Collection[str] = ()) -> str:
         """Return the countries to which a number without a country code may belong, separated by spaces.
@@ -152,7 +166,7 @@ def _mark_shared_caller_ids(lines: Collection[Line]) -> None:
 def _line(controller: ControllerFile, campaign: CampaignFile, names: CurrentNames) -> Line:
     fields = {name: getattr(campaign, name) for name in Campaign.__struct_fields__ if hasattr(campaign, name)}
     return Line(
-        campaign=Campaign(**fields),
+        campaign=Campaign(**{**fields, "stops": campaign.stops or controller.stops}),
         controller=Controller(
             id=controller.id,
             adheres_to=controller.adheres_to,

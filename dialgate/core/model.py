@@ -41,6 +41,9 @@ Kind: TypeAlias = Literal[
     "uan", "voicemail", "short", "emergency", "unknown", "invalid",
 ]  # fmt: skip
 
+# The calls that a revocation bars. `marketing`: those that the law bars. `all`: calls about a contract or a debt, too.
+StopScope: TypeAlias = Literal["all", "marketing"]
+
 # A call may have a stricter type than its campaign declares, never a less strict one.
 STRICTNESS: dict[CallType, int] = {"ai_voice": 2, "automated": 1, "agent": 0}
 
@@ -148,6 +151,7 @@ class Campaign(Struct, frozen=True, kw_only=True, omit_defaults=True):
     balancing: str = ""  # reference to the balancing test for a legitimate interest
     counts: tuple[DayCount, ...] = ()  # oldest day first, without calls before `lifted_at`
     lifted_at: Instant = 0  # when an officer last lifted a pause of the campaign
+    stops: StopScope = "all"  # which calls a revocation bars by the operator's choice
 
 
 class CallerId(Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -20,6 +20,15 @@ def revocations(facts: Facts) -> Iterator[Revocation]:
             yield revocation
 
 
+def stops_bar(facts: Facts, law: Binding) -> bool:
+    """Return whether a revocation in force bars this call.
+
+    It always does by statute. The operator may limit to marketing what bars calls about a contract or a debt, too.
+    """
+    by_choice = bool(law.stops) and all(section.severity == "operator" for section in law.stops)
+    return facts.campaign.stops == "all" or not by_choice
+
+
 def stopped_at(facts: Facts, law: Binding) -> Instant:
     """Return when the last revocation or objection ended the consents given before it, or -1 if never.
 
@@ -32,13 +41,14 @@ def stopped_at(facts: Facts, law: Binding) -> Instant:
 def objected_at(facts: Facts, law: Binding) -> Instant:
     """Return when the person last objected to this call, or -1 if never. Only what was given later permits it.
 
-    A revocation that a new consent lifted is still an objection. A revocation in force is ignored here, because the
-    rule about revocations denies the call. A withdrawn consent is an objection if the law sets `withdrawal_objects`.
+    A revocation that a new consent lifted is still an objection. A revocation in force is ignored here if it bars the
+    call, because the rule about revocations denies it. A withdrawn consent is an objection if the law sets `withdrawal_objects`.
     """
     known = facts.known
     if not (known.revocations or known.consents or known.objections):  # for most people nothing is recorded
         return -1
-    objected = [revocation.at for revocation in _lifted_on_consent(facts)]
+    lifted = {"new_consent"} if stops_bar(facts, law) else {"new_consent", ""}
+    objected = [revocation.at for revocation in revocations(facts) if revocation.lifted in lifted]
     withdrawn = [given for given in known.consents if given.withdrawn_at]
     if (withdrawn or known.objections) and any(section.withdrawal_objects for section in law.consents):
         objected += [given.withdrawn_at for given in withdrawn if _objects(given, facts)]
@@ -48,10 +58,6 @@ def objected_at(facts: Facts, law: Binding) -> Instant:
 
 def has_objected(facts: Facts, law: Binding) -> bool:
     return objected_at(facts, law) >= 0
-
-
-def _lifted_on_consent(facts: Facts) -> Iterator[Revocation]:
-    return (revocation for revocation in revocations(facts) if revocation.lifted == "new_consent")
 
 
 def _objects(withdrawn: Consent | Objection, facts: Facts) -> bool:

@@ -30,6 +30,7 @@ _SUBJECTS: Final = {
     "foreign_ingress": "Caller IDs from abroad",
     "limits": "Calls to one number",
     "ratios": "A campaign's abandoned calls",
+    "stops": "Calls that a stop bars only by the operator's choice",
     "lists": "Call lists",
     "directories": "Public directories",
     "records": "Records to keep",

@@ -57,6 +57,21 @@ class Folder:
         return refused.value.problems
 
 
+def test_a_campaign_may_limit_stops_otherwise_than_its_controller(tmp_path: Path) -> None:
+    folder = Folder(tmp_path)
+    campaigns = folder.files["controllers/acme.yaml"]["campaigns"]
+    campaigns.append({**campaigns[0], "id": "bills", "purpose": "service", "stops": "marketing"})
+    campaigns.append({**campaigns[0], "id": "news", "purpose": "service"})
+    lines = loader.load(folder.write()).lines
+    assert (lines["bills"].campaign.stops, lines["news"].campaign.stops) == ("marketing", "all")
+
+    folder.files["controllers/acme.yaml"]["stops"] = "marketing"
+    campaigns[-1]["stops"] = "all"
+    lines = loader.load(folder.write()).lines
+    assert {line.campaign.stops for name, line in lines.items() if name != "news"} == {"marketing"}
+    assert lines["news"].campaign.stops == "all"
+
+
 @pytest.fixture
 def folder(tmp_path: Path) -> Folder:
     return Folder(tmp_path)

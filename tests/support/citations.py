@@ -19,7 +19,7 @@ Section: TypeAlias = Mapping[str, Any]
 
 _OTHER_SEVERITY = "self_regulation"
 
-# The reasons that do not come from a country file: they come from the gate itself or from EU law.
+# The reasons that do not come from a country file: they come from the gate itself or from EU law. A section of `stops` precedes it.
 WITHOUT_SECTION = {
     "number.invalid": "gate",
     "law.draft": "gate",
@@ -65,6 +65,8 @@ FINDINGS = {
 
 def citations(case: Case, code: str) -> list[str]:
     """Return the valid citations for a denial with this reason code: severity and source, or a severity alone."""
+    if code == "revocation.revoked" and (stops := in_force(case, "stops")):
+        return [cited(section) for section in stops]
     if code in WITHOUT_SECTION:
         return [WITHOUT_SECTION[code]]
     facts = merge_values(BASE, case.facts)
