@@ -140,7 +140,7 @@ _CODES: Final[dict[str, tuple[int, str, str]]] = {
     "list.too_many": (
         409,
         "The controller has as many call lists in force as the setting `limits.lists` permits.",
-        "Check which lists are still needed, and retire another. Or raise the setting.",
+        "Check with `GET /v1/lists` which lists are needed and retire another, or raise the setting.",
     ),
     "list.exists": (
         409,
