@@ -15,12 +15,12 @@ from dialgate.tools.conformance.dialers import (
     ConfiguredDialer,
     Dialer,
     PythonClient,
-    RealDialer,
     read_shipped,
 )
 from dialgate.tools.conformance.dialplan import NoExtension
 from dialgate.tools.conformance.expressions import Unknown
 from dialgate.tools.conformance.kit import Finding
+from dialgate.tools.conformance.real_dialers import RealDialer
 
 app = typer.Typer()
 _DEPLOY = Path("deploy")

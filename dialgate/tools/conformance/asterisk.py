@@ -53,7 +53,8 @@ class Channel(Struct, kw_only=True):
 
     - `said` contains every line from the server, and `violations` the lines that Asterisk could not process.
     - `ended` is true after `HANGUP` or after the caller hung up.
-    - `presentation` is `CALLERID(pres)`.
+    - `presentation` is `CALLERID(pres)`. `redirecting` contains the fields of `REDIRECTING()`, which PJSIP sends as Diversion
+      and History-Info.
     - `limit` is the loop time at which `TIMEOUT(absolute)` ends the channel. `expired` is true if this happened.
     """
 
@@ -67,6 +68,7 @@ class Channel(Struct, kw_only=True):
     violations: list[str] = field(default_factory=list)
     ended: bool = False
     presentation: str = "allowed"
+    redirecting: dict[str, str] = field(default_factory=dict)
     limit: float | None = None
     expired: bool = False
     quirks: Quirks = Quirks()
@@ -114,7 +116,7 @@ class _Session:
         return "HANGUP" if channel.ended or channel.expired else "SUCCESS"
 
     async def _lines(self) -> AsyncIterator[str]:
-        """Yield the lines from the server, at most one line per read from the socket.
+        """Yield the lines from the server, at most one line per read from the socket, and at the end an incomplete one.
 
         If two lines arrive together, Asterisk processes the second line only after its next read. The emulator does
         the same.
@@ -135,8 +137,9 @@ class _Session:
             if kept:
                 self._channel.violations.append("a command before the reply to the previous one")
             yield line.decode("utf-8", "replace")
-        if kept:
+        if kept:  # Asterisk executes it
             self._channel.violations.append("a line without a newline")
+            yield kept.decode("utf-8", "replace")
 
     async def _read(self, *, in_line: bool) -> bytes | None:
         """Read from the server. Return None if AGI() ends because the channel ended.

@@ -19,6 +19,8 @@ from dialgate.tools.conformance.fetching import fetch
 
 _LINE: Final = re.compile(r"(exten|same)\s*=>?\s*(.*)")
 _STEP: Final = re.compile(r"(\w+)(?:\((\w+)\))?,([A-Za-z]\w*)(?:\((.*)\))?")
+_OPTION: Final = re.compile(r"([A-Za-z])(?:\(([^)]*)\))?")
+_CLASSES: Final = {"[:print:]": r"\x20-\x7e", "[:cntrl:]": r"\x00-\x1f\x7f"}
 _CURL_SECONDS: Final = 180.0  # if the dialplan sets no CURLOPT
 _MOST_STEPS: Final = 200
 _BUFFER: Final = 4096  # VAR_BUF_SIZE: capacity of `${…}` and `$[…]`, with the NUL at the end
@@ -71,19 +73,20 @@ def _pattern(pattern: str) -> re.Pattern[str]:
 class Run:
     """One run of a dialplan, for one channel in one context.
 
-    `placed` is the dial string, and `shown` the caller ID that the trunk received. `forwards` is true if
-    Dial() follows a redirect (302) that the trunk's driver passes to Asterisk's core
-    (`redirect_method=uri_core`).
+    `placed` is the dial string, and `shown` the caller ID that the trunk received. `unchecked` names what else the
+    trunk received about the caller. `forwards` is true if Dial() follows a redirect (302) that the trunk's driver
+    passes to Asterisk's core (`redirect_method=uri_core`).
     """
 
     def __init__(self, channel: Channel, extensions: Mapping[str, list[Step]]) -> None:
         self.channel = channel
         self.placed = self.shown = ""
+        self.unchecked: list[str] = []
         self.forwards = False
         self._extensions = extensions
         self._steps = matching(extensions, channel.extension)
         self._at = 0
-        self._curl_seconds = _CURL_SECONDS
+        self._curl_seconds, self._curl_head = _CURL_SECONDS, False
 
     async def run(self) -> None:
         """Run the dialplan to its end. `placed` is then the dial string, or "" if no call was placed."""
@@ -122,13 +125,19 @@ class Run:
         name, _, value = data.partition("=")
         if name == "CURLOPT(httptimeout)":
             self._curl_seconds = float(value)
+        elif name == "CURLOPT(header)":
+            self._curl_head = value == "yes"
         elif name == "CALLERID(num)":
             self.channel.caller = value
+        elif name == "CALLERID(name)":
+            self.channel.caller_name = value
         elif name == "CALLERID(pres)":
             self.channel.presentation = value
         elif name == "TIMEOUT(absolute)":
             now = asyncio.get_running_loop().time()
             self.channel.limit = now + float(value) if float(value) else None
+        elif name.startswith("REDIRECTING("):
+            self.channel.redirecting[name[len("REDIRECTING(") : -1]] = value
         elif "(" not in name:
             self.channel.variables[name.lstrip("_")] = value
         elif not name.startswith("CURLOPT("):
@@ -146,9 +155,23 @@ class Run:
         self.channel.ended = True
 
     def _dial(self, data: str) -> None:
+        channel = self.channel
+        options = _OPTION.findall(data.split(",")[2] if data.count(",") > 1 else "")
+        # f() replaces name, number and presentation on the trunk's channel only.
+        forced = next((argument for option, argument in options if option == "f"), None)
         self.placed = data
-        self.shown = self.channel.caller if self.channel.presentation.startswith("allowed") else "anonymous"
-        self.forwards = "i" not in re.sub(r"\([^)]*\)", "", data.split(",")[2] if data.count(",") > 1 else "")
+        self.shown = channel.caller if channel.presentation.startswith("allowed") else "anonymous"
+        if forced is not None:
+            self.shown = forced
+        redirecting = channel.redirecting
+        self.unchecked = [name for name, leaves in (
+            ("a caller name", channel.caller_name if forced is None else ""),
+            ("Diversion", redirecting.get("count", "0") != "0"),
+            ("History-Info", redirecting.get("from-num") and redirecting.get("from-num-valid") != "no"),
+            ("a name in History-Info", redirecting.get("from-name") and redirecting.get("from-name-valid") != "no"),
+            ("the domain in From", channel.variables.get("SIPFROMDOMAIN")),
+        ) if leaves]  # fmt: skip
+        self.forwards = all(option != "i" for option, _ in options)
 
     def _ignore(self, _: str) -> None:
         """Ignore an application that only writes to a log on a real Asterisk."""
@@ -179,10 +202,10 @@ class Run:
         return done + text
 
     async def _value(self, name: str) -> str:
-        function = re.fullmatch(r"([A-Z]+)\((.*)\)", name, re.DOTALL)
-        if function is not None:
-            return await self._function(function[1], function[2])
-        name, _, cut = name.partition(":")
+        function = re.match(r"([A-Z]+)\((.*)", name, re.DOTALL)
+        if function is not None:  # a value that did not fit the buffer cuts off the bracket
+            return await self._function(function[1], function[2][:-1]) if name.endswith(")") else ""
+        name, _, cut = name.partition(":")  # the first letter, or the number of letters from the end as `-40`
         own = {"EXTEN": self.channel.extension, "UNIQUEID": self.channel.uniqueid}
         value = own.get(name, self.channel.variables.get(name, ""))
         return value[int(cut) :] if cut else value
@@ -198,9 +221,12 @@ class Run:
         return function(data)
 
     async def _fetch(self, url: str) -> str:
-        """Return a response body without its final line break, or "" if the body was not complete in time."""
+        """Return what arrived of a response, whatever its status, up to a null byte and without blanks at the end."""
         response = await fetch(url, self._curl_seconds)
-        return response.body.removesuffix("\n") if response and response.whole else ""
+        if response is None:
+            return ""
+        head = "".join([*response.lines, "\r\n"]) if self._curl_head else ""
+        return (head + response.body).partition("\0")[0].rstrip()
 
 
 def _filter(data: str) -> str:
@@ -209,8 +235,13 @@ def _filter(data: str) -> str:
 
 
 def _regex(data: str) -> str:
+    """Match as POSIX does: `.` and classes match line breaks, and `$` matches only the end."""
     _, pattern, text = data.split('"', 2)
-    return "1" if re.search(pattern, text.removeprefix(" ")) else "0"
+    for name, letters in _CLASSES.items():
+        pattern = pattern.replace(name, letters)
+    if pattern.endswith("$"):
+        pattern = pattern[:-1] + r"\Z"
+    return "1" if re.search(pattern, text.removeprefix(" "), re.DOTALL) else "0"
 
 
 def _if(data: str) -> str:

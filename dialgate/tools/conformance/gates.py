@@ -183,9 +183,12 @@ async def wrong_status(request: bytes, reader: asyncio.StreamReader, writer: asy
 
 
 async def cut(request: bytes, _: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Close the connection after an allow, before the announced end of the response."""
+    """Close the connection after an allow, before the announced end of the response.
+
+    AGI announces no length, and Asterisk executes a command that has no line break, so the word is cut, too.
+    """
     if request.startswith(b"agi_"):
-        writer.write(b'SET VARIABLE DG_DECISION "allow')
+        writer.write(b'SET VARIABLE DG_DECISION "allo')
     else:
         writer.write(
             re.sub(rb"(Content-Length: )\d+", rb"\g<1>5000", _response(request, allow=True), count=1)
@@ -193,13 +196,19 @@ async def cut(request: bytes, _: asyncio.StreamReader, writer: asyncio.StreamWri
 
 
 async def newline(request: bytes, _: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Respond with an allow and a line break, which `$` in a regular expression accepts."""
-    await _garbage(request, b"allow\n", writer)
+    """Respond with an allow and a line break, which `$` in a regular expression accepts.
+
+    In AGI a line break ends the command, so the allow has a blank instead.
+    """
+    await _garbage(request, b"allow " if request.startswith(b"agi_") else b"allow\n", writer)
 
 
 async def null(request: bytes, _: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Respond with an allow, a null byte and more, which is only the allow for a dialer written in C."""
-    await _garbage(request, b"allow\0deny", writer)
+    """Respond with an allow, a null byte and more, which is only the allow for a dialer written in C.
+
+    In AGI the null byte ends the command, so the allow is behind it.
+    """
+    await _garbage(request, b"deny\0allow" if request.startswith(b"agi_") else b"allow\0deny", writer)
 
 
 async def upper(request: bytes, _: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -17,9 +17,9 @@ from dialgate.tools.conformance.dialers import (
     ConfiguredDialer,
     Dialer,
     DialerFault,
-    RealDialer,
 )
 from dialgate.tools.conformance.gates import Play, TestCall
+from dialgate.tools.conformance.real_dialers import RealDialer
 
 
 class Case(Struct, frozen=True):
@@ -31,6 +31,7 @@ class Case(Struct, frozen=True):
     - `may_hang`: the call may hang, because Asterisk cannot end it.
     - `redirects`: the trunk redirects the call (302).
     - `reads_file`: no call is placed. Instead, the dialer's file is searched for unchecked calls to the trunk.
+    - `within`: no new call is placed. Instead, the dialer gets requests within a call.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Case(Struct, frozen=True):
     may_hang: bool = False
     redirects: bool = False
     reads_file: bool = False
+    within: bool = False
 
 
 CASES: Final = (
@@ -62,6 +64,11 @@ CASES: Final = (
     Case("frozen", "accepts connections and never reads, as after SIGSTOP", frozen=True),
     Case("quote", "answers with a quotation mark", (gates.quote,)),
     Case("long", "answers with 4,096 letters", (gates.long,)),
+    Case("status", "answers 500 with the body of an allow", (gates.wrong_status,)),
+    Case("cut", "closes the connection after `allow`, before the announced end", (gates.cut,)),
+    Case("newline", "answers with `allow` and a line break", (gates.newline,)),
+    Case("null", "answers with `allow`, a null byte and more", (gates.null,)),
+    Case("upper", "answers with `ALLOW`", (gates.upper,)),
     Case("drip", "allows, one byte per second", (gates.drip,), may_hang=True),
 )
 MOVED: Final = Case(
@@ -70,6 +77,8 @@ MOVED: Final = Case(
 ANOTHER_WAY: Final = Case(
     "another", "is bypassed: another Dial to the trunk, anywhere in the file", reads_file=True
 )
+
+WITHIN: Final = Case("within", "is bypassed: a request within a call, to another number", within=True)
 
 
 class Finding(Struct, frozen=True, kw_only=True):
@@ -86,10 +95,11 @@ class Finding(Struct, frozen=True, kw_only=True):
 
 
 def cases_for(dialer: Dialer) -> tuple[Case, ...]:
-    """Return `CASES`, plus `MOVED` if the dialer has a trunk, plus `ANOTHER_WAY` if the dialer has a dialplan."""
+    """Return `CASES`, and the cases for a dialer with a trunk, with a dialplan, and for a SIP proxy."""
     match dialer:
         case ConfiguredDialer():
-            return (*CASES, MOVED, ANOTHER_WAY) if dialer.kind.extension else (*CASES, MOVED)
+            another = (ANOTHER_WAY,) if dialer.kind.extension else ()
+            return (*CASES, MOVED, *another, *((WITHIN,) if dialer.kind.within else ()))
         case RealDialer() if dialer.trunk is not None:
             return (*CASES, MOVED)
     return CASES
@@ -105,9 +115,10 @@ async def run(dialer: Dialer, port: int = 0, cases: Iterable[Case] = CASES) -> A
 
 
 async def _run_case(dialer: Dialer, case: Case, port: int) -> Finding:
-    if case.reads_file:
-        dials = dialer.unchecked_dials() if isinstance(dialer, ConfiguredDialer) else []
-        return Finding(case=case.name, about=case.about, through="", ok=not dials, note="; ".join(dials))
+    if case.reads_file or case.within:
+        assert isinstance(dialer, ConfiguredDialer)
+        ways = dialer.unchecked_dials() if case.reads_file else await dialer.unchecked_within()
+        return Finding(case=case.name, about=case.about, through="", ok=not ways, note="; ".join(ways))
     call = TestCall(TO, getattr(dialer, "caller_id", CALLER))
     through, note, ok = "", "", False
     try:

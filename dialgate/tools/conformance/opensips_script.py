@@ -17,12 +17,15 @@ _TOKEN: Final = re.compile(
 )
 
 
+_GLOBAL: Final = re.compile(r"(?m)^[a-z_]+ *=.*$")
+
+
 def read(script: str) -> tuple[Mapping[str, Tree], Mapping[str, str]]:
     """Return the routes by name, and the rest_client parameters. Raises `Unknown`.
 
-    The name of a failure route is `failure:NAME`.
+    The name of a failure route is `failure:NAME`, that of the main route is empty. Global parameters are ignored.
     """
-    reader = _Reader(list(_tokens(script)))
+    reader = _Reader(list(_tokens(_GLOBAL.sub("", script))))
     routes: dict[str, Tree] = {}
     parameters: dict[str, str] = {}
     while reader.has_more:
@@ -34,9 +37,7 @@ def read(script: str) -> tuple[Mapping[str, Tree], Mapping[str, str]]:
                 if module == "rest_client":
                     parameters[name] = value
             case ("route" | "failure_route") as kind:
-                reader.expect("[")
-                name = reader.take()
-                reader.expect("]")
+                name = reader.route_name()
                 routes[name if kind == "route" else f"failure:{name}"] = reader.block()
             case other:
                 raise Unknown(f"the declaration {other}")
@@ -87,6 +88,14 @@ class _Reader:
         value = self.take().strip('"')
         self.expect(")")
         return module, name, value
+
+    def route_name(self) -> str:
+        if self.next != "[":
+            return ""
+        self.take()
+        name = self.take()
+        self.expect("]")
+        return name
 
     def block(self) -> Tree:
         self.expect("{")
