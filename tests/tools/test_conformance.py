@@ -7,7 +7,6 @@ import asyncio
 import gc
 import json
 import re
-import shutil
 import socket
 import subprocess
 import sys
@@ -17,12 +16,11 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from msgspec import Struct
 from typer.testing import CliRunner
 
 from dialgate.config.webhook_dialects import Profile, read
 from dialgate.interfaces.cli import main
-from dialgate.tools.conformance import dialplan, freeswitch, kit, vicidial
+from dialgate.tools.conformance import dialplan, kit, vicidial
 from dialgate.tools.conformance.asterisk import Channel, agi
 from dialgate.tools.conformance.dialers import (
     CALLER,
@@ -35,42 +33,26 @@ from dialgate.tools.conformance.dialers import (
 )
 from dialgate.tools.conformance.expressions import Unknown, evaluate
 from dialgate.tools.conformance.gates import TestCall as PlacedCall
-from dialgate.tools.conformance.gates import allow, frozen, mismatch, playing, silent
-from dialgate.tools.conformance.kit import CASES, MOVED, Case, Finding, cases_for
+from dialgate.tools.conformance.gates import (
+    allow,
+    frozen,
+    mismatch,
+    playing,
+    silent,
+)
+from dialgate.tools.conformance.kit import CASES, MOVED, cases_for
 from dialgate.tools.conformance.opensips import Invite, OpenSips
 from dialgate.tools.conformance.real_dialers import RealDialer
 from tests.support import yaml_files
+from tests.support.conformance import failed_cases, finding
 from tests.support.paths import ROOT
 
 DEPLOY = ROOT / "deploy"
 
 
-async def failed_cases(dialer: Dialer, among: set[str] | None = None) -> set[str]:
-    """Run all cases or those in `among`, each with its own gate, and return the ones that failed."""
-    cases = [case for case in cases_for(dialer) if among is None or case.name in among]
-    return {
-        found.case
-        for found in await asyncio.gather(*(finding(dialer, case) for case in cases))
-        if not found.ok
-    }
-
-
-async def finding(dialer: Dialer, case: Case) -> Finding:
-    """Run one case. If the gate permits the call, try up to three times: a busy machine can cause a timeout."""
-    for _ in range(3 if case.through else 1):
-        (found,) = [item async for item in kit.run(dialer, cases=[case])]
-        if found.ok:
-            break
-    return found
-
-
-STILL_OPEN = {"cut", "newline"}  # in FreeSWITCH's files with mod_curl and Lua
-
-
 async def test_shipped_configurations_and_client_pass_every_case() -> None:
     dialers: list[Dialer] = [*(read_shipped(name, DEPLOY) for name in EMULATED), PythonClient()]
     found = await asyncio.gather(*(failed_cases(dialer) for dialer in dialers))
-    found[[*EMULATED].index("freeswitch")] -= STILL_OPEN
     assert list(zip([*EMULATED, "python"], found, strict=True)) == [
         (name, set()) for name in (*EMULATED, "python")
     ]
@@ -94,49 +76,6 @@ def test_closing_gate_leaves_no_open_connection(turns: int) -> None:
     gc.collect()
 
 
-class Lua(Struct, frozen=True):
-    """A real Lua interpreter that runs deploy/freeswitch/dialgate.lua.
-
-    The FreeSWITCH session is simulated. Its channel still contains the `allow` response to an earlier check.
-    """
-
-    folder: Path
-
-    async def place(self, port: int) -> str:
-        text = (DEPLOY / "freeswitch/dialgate.lua").read_text()
-        here = self.folder / f"at-{port}.lua"
-        here.write_text(text.replace("127.0.0.1:8080", f"127.0.0.1:{port}"))
-        left = ("curl_response_code=200", "curl_response_data=allow")
-        words = (
-            "lua5.4",
-            str(ROOT / "tests/tools/freeswitch_session.lua"),
-            str(here),
-            "acme-fibre",
-            TO,
-            *left,
-        )
-        process = await asyncio.create_subprocess_exec(*words, stdout=asyncio.subprocess.PIPE)
-        return (await process.communicate())[0].decode()
-
-
-async def test_lua_script_forbids_redirects_and_shows_the_caller_id(tmp_path: Path) -> None:
-    if not (shutil.which("lua5.4") and shutil.which("curl")):
-        pytest.skip("needs lua5.4 and curl")
-    async with playing(iter([allow])) as port:
-        dial_string = await Lua(tmp_path).place(port)
-    assert freeswitch.leg_variables(dial_string) == {
-        "outbound_redirect_fatal": "true",
-        "origination_privacy": "screen",
-        "origination_caller_id_number": CALLER,
-    }
-
-
-async def test_lua_script_passes_every_case(tmp_path: Path) -> None:
-    if not (shutil.which("lua5.4") and shutil.which("curl")):
-        pytest.skip("needs lua5.4 and curl")
-    assert await failed_cases(Lua(tmp_path)) - STILL_OPEN == set()
-
-
 SHIPPED = (DEPLOY / "asterisk/dialgate-agi.conf").read_text()
 CURL = (DEPLOY / "asterisk/dialgate-curl.conf").read_text()
 XML = (DEPLOY / "freeswitch/dialgate.xml").read_text()
@@ -149,6 +88,7 @@ LIMIT = "Set(TIMEOUT(absolute)=1.5)"
 SHOWN = "Set(CALLERID(pres)=allowed)"
 HEADER = "Set(CURLOPT(header)=yes)"
 WHOLE = re.search(r"\^HTTP.*allow\$", CURL)[0]  # type: ignore[index]
+PLACED = {"allow", "stale"}
 HELD = {"silent", "slow", "frozen"}
 DEAD = {"down", "early", "half", "nonsense", "error", "empty", "quote", "long"}
 URL = ('"http://127.0.0.1:8080/v1/check.txt?to=" + $(rU{rest.escape}) + "&from=" + $(fU{rest.escape})\n'
@@ -200,11 +140,20 @@ OPEN = [
     ("asterisk-curl", CURL, "ength: 5", "ength: [0-9]+", {"cut", "newline", "null"}),
     ("asterisk-curl", CURL, " 200 ", " [0-9]+ ", {"status"}),
     ("asterisk-curl", CURL, "httptimeout)=0.3", "httptimeout)=4", {"slow"}),
-    ("freeswitch", XML, "^200 allow$", "allow", {"nonsense"}),
-    ("freeswitch", XML, "outbound_redirect_fatal=true", "x=y", {"moved"}),
-    ("freeswitch", XML, "origination_privacy=screen", "x=y", {"allow", "stale"}),
-    ("freeswitch", XML, "origination_caller_id_number", "x", {"allow", "stale"}),
-    ("freeswitch-httapi", HTTAPI, "outbound_redirect_fatal=true", "x=y", {"moved"}),
+    ("freeswitch", XML, 'field="${curl_response_data}" expression="^HTTP/1', 'field="x" expression="^|^HTTP/1', DEAD | HELD | {"deny"}),
+    ("freeswitch", XML, "outbound_redirect_fatal=true,", "", {"moved"}),
+    ("freeswitch", XML, "origination_privacy=screen,", "", PLACED),
+    ("freeswitch", XML, "origination_caller_id_number=${dg_from}", "x=y", PLACED),
+    ("freeswitch", XML, "origination_caller_id_name=_undef_,", "", PLACED),
+    ("freeswitch", XML, 'application="unset" data="export_vars"', 'application="log" data="x"', PLACED),
+    ("freeswitch", XML, "sip_copy_custom_headers=false", "x=y", PLACED),
+    ("freeswitch", XML, "sip_copy_multipart=false", "x=y", PLACED),
+    ("freeswitch", XML, "campon=false", "x=y", PLACED),
+    ("freeswitch", XML, "trunk/${dg_to}", "trunk/${destination_number}", PLACED),
+    ("freeswitch-httapi", HTTAPI, "outbound_redirect_fatal=true,", "", {"moved"}),
+    ("freeswitch-httapi", HTTAPI, 'application="unset" data="export_vars"', 'application="log" data="x"', PLACED),
+    ("freeswitch-httapi", HTTAPI, "trunk/${dg_to}", "trunk/${destination_number}", PLACED),
+    ("freeswitch-httapi", HTTAPI, 'application="set" data="dg_decision="', 'application="log" data="x"', {"empty", "down", "early"}),
 ]  # fmt: skip
 
 

@@ -5,20 +5,21 @@ Emulated dialers run the shipped or the operator's configuration.
 
 import asyncio
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Final, Protocol
 
 from msgspec import Struct
 
 from dialgate.client import Dialgate
-from dialgate.tools.conformance import dialplan, freeswitch, trunk_dials, vicidial
+from dialgate.tools.conformance import dialplan, freeswitch, freeswitch_leg, trunk_dials, vicidial
 from dialgate.tools.conformance.asterisk import Channel
 from dialgate.tools.conformance.opensips import IDENTITIES, Invite, OpenSips, user
 
 TO, CALLER, CAMPAIGN = "+390612345678", "+390844123456", "acme-fibre"
 ELSEWHERE: Final = "+390699999999"  # the number to which a trunk redirects
 _WITH_PREFIX: Final = f"9{TO.removeprefix('+')}"  # the number as VICIdial dials it
+_EARLIER_ALLOW: Final = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nDialgate-Decision: allow\r\n\r\n\nallow"
 _AGI, _HTTP = "127.0.0.1:4573", "127.0.0.1:8080"  # the gate's addresses in the shipped configurations
 _REDIRECTING: Final = {"count": "1", "from-num": ELSEWHERE, "from-name": "Somebody else"}
 _MOST_SECONDS: Final = 4.0  # after this time a call by an emulated dialer counts as hanging
@@ -118,21 +119,55 @@ def _departure(run: dialplan.Run) -> Departure:
 
 
 async def _freeswitch(text: str, context: str) -> Departure:
-    """Place a call through a dialer that has exported a wrong caller ID and a privacy setting.
+    """Place a call through a dialer that has set and exported everything that could replace what is checked."""
+    return departure_of(await freeswitch.call(text, context, freeswitch_channel()))
 
-    The leg's variables must override the caller ID and the privacy setting. The dialer follows a redirect (302)
-    unless one of the leg's variables forbids redirects.
-    """
-    variables = {"destination_number": TO, "caller_id_number": CALLER, "uuid": "u-1"}
-    variables |= {"curl_response_code": "200", "curl_response_data": "allow", "dg_decision": "allow"}
-    how = await freeswitch.call(text, context, variables)
-    leg = freeswitch.leg_variables(how)
-    shown = leg.get("origination_caller_id_number", ELSEWHERE)
+
+def freeswitch_channel() -> freeswitch_leg.Channel:
+    """Return a channel with an earlier allow, foreign variables and the headers of the dialer's INVITE."""
+    other = f"sip:{ELSEWHERE}@pbx"
+    exported = {
+        "sip_invite_req_uri": other, "sip_invite_from_uri": other, "sip_from_uri": other, "sip_route_uri": other,
+        "sip_invite_to_uri": other, "sip_from_display": ELSEWHERE, "sip_h_Privacy": "id",
+        "origination_caller_id_number": ELSEWHERE, "origination_caller_id_name": ELSEWHERE,
+        "origination_privacy": "hide_number", "outbound_redirect_fatal": "false", "originate_retries": "3",
+    }  # fmt: skip
+    copied = {f"sip_h_{name}": f"<{other}>" for name in (*IDENTITIES, "X-Customer")}
+    left = {"curl_response_code": "200", "curl_response_data": _EARLIER_ALLOW, "dg_decision": "allow"}
+    hidden = {
+        "destination_number": ELSEWHERE, "effective_caller_id_number": ELSEWHERE,
+        "effective_caller_id_name": ELSEWHERE, "campon": "true",
+    }  # fmt: skip
+    return freeswitch_leg.Channel(
+        number=TO,
+        caller=CALLER,
+        name=ELSEWHERE,
+        private=True,
+        variables={
+            **exported, **copied, **left, **hidden, "sip_multipart": "application/isup",
+            "export_vars": ",".join(exported), "dialgate_campaign": CAMPAIGN,
+        },
+    )  # fmt: skip
+
+
+def departure_of(invites: Sequence[freeswitch_leg.Invite]) -> Departure:
+    """Return the outcome of a call by FreeSWITCH."""
+    if not invites:
+        return Departure()
+    unchecked = [header for invite in invites for header in invite.rest]
+    unchecked += ["a display name" for invite in invites if invite.name]
+    unchecked += ["another attempt" for invite in invites if invite.repeats]
     return Departure(
-        how=how,
-        shown=shown if leg.get("origination_privacy") == "screen" else "anonymous",
-        follows=bool(how) and leg.get("outbound_redirect_fatal") != "true",
+        how=_other_than(TO, (invite.number for invite in invites)),
+        shown=_other_than(CALLER, ("anonymous" if invite.private else invite.caller for invite in invites)),
+        follows=any(invite.follows for invite in invites),
+        problem=_left_unchecked(unchecked),
     )
+
+
+def _other_than(wanted: str, values: Iterable[str]) -> str:
+    """Return the first value that is not the wanted one, or the wanted one if there is none."""
+    return next((value for value in values if value != wanted), wanted)
 
 
 async def _opensips(text: str, context: str) -> Departure:
@@ -157,8 +192,12 @@ async def _opensips(text: str, context: str) -> Departure:
     ) if wrong]  # fmt: skip
     await switch.redirect(invite)
     follows = 300 <= invite.status < 400  # noqa: PLR2004 - SIP's redirections
-    problem = f"left unchecked: {', '.join(unchecked)}" if unchecked else ""
-    return Departure(how=how, shown=shown, follows=follows, problem=problem)
+    return Departure(how=how, shown=shown, follows=follows, problem=_left_unchecked(unchecked))
+
+
+def _left_unchecked(names: Iterable[str]) -> str:
+    unique = dict.fromkeys(names)
+    return f"left unchecked: {', '.join(unique)}" if unique else ""
 
 
 _TARGET, _OTHER_TARGET = "sip:line@trunk", f"sip:{ELSEWHERE}@trunk"

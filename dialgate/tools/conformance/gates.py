@@ -32,6 +32,7 @@ _DENY: Final = (
     ("CLASS", "number"),
     ("DECISION_ID", "conformance-1"),
 )
+_WORD: Final = b"allow"
 _LATE_SECONDS: Final = 3.0
 _DRIP_SECONDS: Final = 1.0
 _LONG: Final = b"a" * 4096  # the maximum length of an Asterisk dialplan variable
@@ -143,7 +144,7 @@ async def early(_: bytes, __: asyncio.StreamReader, writer: asyncio.StreamWriter
 async def half(request: bytes, _: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     """Close the connection in the middle of a response that allows the call."""
     agi = b'SET VARIABLE DG_DECISION "al'
-    writer.write(agi if request.startswith(b"agi_") else _response(request, allow=True)[:-3])
+    writer.write(agi if request.startswith(b"agi_") else _until_word(_response(request, allow=True))[:-3])
 
 
 async def nonsense(request: bytes, _: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -191,7 +192,9 @@ async def cut(request: bytes, _: asyncio.StreamReader, writer: asyncio.StreamWri
         writer.write(b'SET VARIABLE DG_DECISION "allo')
     else:
         writer.write(
-            re.sub(rb"(Content-Length: )\d+", rb"\g<1>5000", _response(request, allow=True), count=1)
+            re.sub(
+                rb"(Content-Length: )\d+", rb"\g<1>5000", _until_word(_response(request, allow=True)), count=1
+            )
         )
 
 
@@ -247,11 +250,16 @@ def _response(request: bytes, *, allow: bool) -> bytes:
     if path.endswith(b"/httapi"):
         work = "<break/>" if allow else '<hangup cause="CALL_REJECTED"/>'
         variables = f"<variables><dg_decision>{verdict}</dg_decision></variables>"
-        document = f'<document type="xml/freeswitch-httapi">{variables}<work>{work}</work></document>'
+        document = f'<document type="xml/freeswitch-httapi"><work>{work}</work>{variables}</document>'
         return _http("200 OK", "text/xml", document.encode())
     if path.startswith(b"/access/"):
         return _http("200 OK", "application/json", json.dumps({"decision": allow, "context": {}}).encode())
     return _http("200 OK", "application/json", json.dumps(fields).encode())
+
+
+def _until_word(response: bytes) -> bytes:
+    """Return the response up to its decision, because a reader of XML may accept a document without its end."""
+    return response[: response.rfind(_WORD) + len(_WORD)] if response.endswith(b"</document>") else response
 
 
 def _http(status: str, media: str, body: bytes) -> bytes:
