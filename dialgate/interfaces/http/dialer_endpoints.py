@@ -54,6 +54,11 @@ _BRIDGE: Final = Parameter(
     example="sofia/gateway/trunk",
     required=True,
 )
+_CONTEXT: Final = Parameter(
+    name="context",
+    about='Context of outbound calls. A request for another context gets "not found". Default: every context is checked.',
+    example="dialgate",
+)
 _CHANNEL_FORM: Final = (Media(name=FORM, kind=dict, example=_CHANNEL),)
 _PROFILE: Final = Parameter(
     name="profile",
@@ -104,7 +109,7 @@ DIALERS: Final = (
         scope="check",
         media="text/xml; charset=utf-8",
         query=CheckRequest,
-        parameters=(*_PARAMETERS, _BRIDGE),
+        parameters=(*_PARAMETERS, _BRIDGE, _CONTEXT),
         also_asks=_CHANNEL_FORM,
         errors=BODY_ERRORS,
         answer_example=_PLAN.format("bridge", f"sofia/gateway/trunk/{NUMBER}"),

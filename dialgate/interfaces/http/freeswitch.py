@@ -23,9 +23,13 @@ from dialgate.interfaces.http.errors import Fault, convert
 
 _XML: Final = {"Content-Type": "text/xml; charset=utf-8", "Cache-Control": "no-store"}
 _MOST: Final = 2_000  # parameters, because FreeSWITCH sends all variables of the channel
-_OURS: Final = ("to", "from", "campaign", "call_type", "call_id", "bridge")
-# The hangup causes for a denied call and for a call that may be tried again.
-_REFUSED, _AGAIN = "CALL_REJECTED", "NORMAL_TEMPORARY_FAILURE"
+_OURS: Final = ("to", "from", "campaign", "call_type", "call_id", "bridge", "context")
+# Hangup causes by reason class. mod_sofia sends them as 603 and 403.
+_CAUSES: Final = {"number": "CALL_REJECTED", "call": "OUTGOING_CALL_BARRED"}
+# The cause without a decision. mod_sofia sends 503 for it, after which a dialer tries its next server, which could be the trunk.
+_AGAIN: Final = "NORMAL_TEMPORARY_FAILURE"
+# With these variables, mod_sofia sends 500 with `Retry-After` instead. mod_httapi cannot run `respond`.
+_AS_500: Final = {"last_bridge_proto_specific_hangup_cause": "sip:500", "sip_rh_Retry-After": "5"}
 _ANY: Final = "global"  # FreeSWITCH searches this context if its own is missing
 # None of these characters can begin another application or another leg.
 _BRIDGE: Final = re.compile(r"[A-Za-z0-9_.:@/-]{1,128}")
@@ -37,24 +41,22 @@ async def httapi(request: web.Request, app: App, client: Client) -> web.StreamRe
     if "exiting" in parameters:
         return _work("<break/>", {})
     answer = await _decide(parameters, parameters.get("session_id", ""), app, client, "freeswitch.httapi")
-    variables = {
-        "dg_decision": answer.decision,
-        "dg_decision_id": answer.decision_id,
-        "dg_reason": _reason(answer),
-        "dg_class": answer.reason_class,
-    }
     if answer.decision == "allow":
-        return _work("<break/>", variables)
-    return _work(f'<hangup cause="{_cause(answer)}"/>', variables)
+        return _work("<break/>", {"dg_decision_id": answer.decision_id, "dg_decision": "allow"})
+    return _hang_up(_reason(answer), answer.reason_class, answer.decision_id)
 
 
 async def dialplan(request: web.Request, app: App, client: Client) -> web.StreamResponse:
     """Check a call and respond with a dialplan that bridges to the number or hangs up.
 
-    A request for another section gets "not found", and FreeSWITCH then reads its own files.
+    A request for another section, or for a context other than `context` in the URL, gets "not found". FreeSWITCH then
+    reads its own files.
     """
     parameters = await _read_parameters(request, app)
     if parameters.get("section") != "dialplan":
+        return _document("result", '<result status="not found"/>')
+    context = _of_channel(parameters, "Context") or _ANY
+    if parameters.get("context", context) != context:
         return _document("result", '<result status="not found"/>')
     if not _BRIDGE.fullmatch(parameters.get("bridge", "")):
         raise Fault(
@@ -63,42 +65,35 @@ async def dialplan(request: web.Request, app: App, client: Client) -> web.Stream
             "`bridge` is missing or invalid. Send the dial string up to the number, for example bridge=sofia/gateway/trunk.",
             field="bridge",
         )
-    context = parameters.get("Caller-Context", _ANY)
     answer = await _decide(parameters, parameters.get("Unique-ID", ""), app, client, "freeswitch.dialplan")
     if answer.decision != "allow":
-        return _actions(
-            context,
-            ("set", f"dg_reason={_reason(answer)}"),
-            ("set", f"dg_class={answer.reason_class}"),
-            ("hangup", _cause(answer)),
-        )
+        return _refuse(context, _reason(answer), answer.reason_class)
+    # The leg follows no 302, and presents the checked caller ID, without a name.
+    leg = (
+        "outbound_redirect_fatal=true,origination_privacy=screen,origination_caller_id_name=_undef_,"
+        f"origination_caller_id_number={answer.from_}"
+    )
     return _actions(
         context,
         ("set", f"dg_decision_id={answer.decision_id}"),
-        ("set", f"effective_caller_id_number={answer.from_}"),
-        # On the leg to the trunk, follow no 302 to an unchecked number, and do not withhold the caller ID.
-        ("export", "nolocal:outbound_redirect_fatal=true"),
-        ("export", "nolocal:origination_privacy=screen"),
-        ("export", f"nolocal:origination_caller_id_number={answer.from_}"),
-        ("set", "hangup_after_bridge=true"),
-        ("bridge", f"{parameters['bridge']}/{answer.to}"),
+        # Nothing else that the dialer set may reach the trunk: exported variables, SIP headers, parts of a body.
+        ("unset", "export_vars"),
+        ("set", "sip_copy_custom_headers=false"),
+        ("set", "sip_copy_multipart=false"),
+        ("set", "campon=false"),  # it would call again without a check
+        ("bridge", f"[{leg}]{parameters['bridge']}/{answer.to}"),
         ("hangup", ""),
     )
 
 
 def refuse_httapi(fault: Fault) -> web.Response:
-    variables = {
-        "dg_decision": "deny",
-        "dg_reason": fault.problem.code,
-        "dg_class": classify([fault.problem.code]),
-    }
-    return _work(f'<hangup cause="{_REFUSED}"/>', variables)
+    code = fault.problem.code
+    return _hang_up(code, classify([code]), "")
 
 
 def refuse_dialplan(fault: Fault) -> web.Response:
     code = fault.problem.code
-    variables = ("set", f"dg_reason={code}"), ("set", f"dg_class={classify([code])}")
-    return _actions(_ANY, *variables, ("hangup", _REFUSED))
+    return _refuse(_ANY, code, classify([code]))
 
 
 async def _read_parameters(request: web.Request, app: App) -> dict[str, str]:
@@ -118,8 +113,8 @@ async def _decide(
 ) -> Answer:
     """Check a call. Without `to`, `from` or `call_id` in the URL, use the value of the FreeSWITCH channel."""
     fields = {
-        "to": http_body.restore_plus(parameters.get("to", parameters.get("Caller-Destination-Number", ""))),
-        "from": http_body.restore_plus(parameters.get("from", parameters.get("Caller-Caller-ID-Number", ""))),
+        "to": http_body.restore_plus(parameters.get("to", _of_channel(parameters, "Destination-Number"))),
+        "from": http_body.restore_plus(parameters.get("from", _of_channel(parameters, "Caller-ID-Number"))),
         "campaign": parameters.get("campaign", ""),
         "call_id": parameters.get("call_id") or call_id,
         **({"call_type": parameters["call_type"]} if parameters.get("call_type") else {}),
@@ -131,16 +126,40 @@ def _reason(answer: Answer) -> str:
     return answer.reasons[0].code if answer.reasons else ""
 
 
-def _cause(answer: Answer) -> str:
-    return _REFUSED if answer.decision_id else _AGAIN
+def _of_channel(parameters: Mapping[str, str], name: str) -> str:
+    """Return a field of the call. In `Hunt-`, mod_dialplan_xml sends what it searches, also for `execute_extension`."""
+    return parameters.get(f"Hunt-{name}") or parameters.get(f"Caller-{name}", "")
+
+
+def _hang_up(reason: str, reason_class: str, decision_id: str) -> web.Response:
+    variables = {
+        "dg_decision_id": decision_id,
+        "dg_reason": reason,
+        "dg_class": reason_class,
+        "dg_decision": "deny",
+    }
+    cause = _CAUSES.get(reason_class, _AGAIN)
+    return _work(f'<hangup cause="{cause}"/>', (_AS_500 if cause == _AGAIN else {}) | variables)
+
+
+def _refuse(context: str, reason: str, reason_class: str) -> web.Response:
+    variables = ("set", f"dg_reason={reason}"), ("set", f"dg_class={reason_class}")
+    cause = _CAUSES.get(reason_class, _AGAIN)
+    later = (
+        (("set", "sip_rh_Retry-After=5"), ("respond", "500 Server Internal Error")) if cause == _AGAIN else ()
+    )
+    return _actions(context, *variables, *later, ("hangup", cause))
 
 
 def _work(work: str, variables: Mapping[str, str]) -> web.Response:
-    """Return a mod_httapi document. `variables` are the gate's own codes and ids, which need no escaping."""
+    """Return a mod_httapi document. `variables` are the gate's own codes and ids, which need no escaping.
+
+    The decision is last, because mod_httapi also reads a document that was cut off.
+    """
     elements = "".join(f"<{name}>{value}</{name}>" for name, value in variables.items() if value)
     text = (
-        f'<document type="xml/freeswitch-httapi"><variables>{elements}</variables>'
-        f"<work>{work}</work></document>"
+        f'<document type="xml/freeswitch-httapi"><work>{work}</work>'
+        f"<variables>{elements}</variables></document>"
     )
     return web.Response(body=text.encode(), headers=_XML)
 

@@ -20,6 +20,9 @@ from dialgate.config import loader, yaml_file
 from dialgate.config.configuration import ConfigError
 from dialgate.config.listeners import Limits
 from dialgate.config.webhook_dialects import Profile, faults
+from dialgate.tools.conformance.dialers import freeswitch_channel
+from dialgate.tools.conformance.freeswitch import call, read_leniently
+from dialgate.tools.conformance.freeswitch_leg import Invite
 from tests.support import pbx, world
 from tests.support.paths import ROOT
 from tests.support.world import CALL, CALLER, CLEAR, CONFIG, KEY, LISTED, World
@@ -190,7 +193,22 @@ async def test_the_httapi_profile_permits_each_variable_of_the_answer(running: W
     profile = ET.parse(ROOT / "deploy/freeswitch/httapi.conf.xml")
     permitted = {variable.get("name") for variable in profile.iter("variable")}
     answers = [await xml(running, "POST", f"{HTTAPI}?{query(to)}") for to in (CLEAR, LISTED)]
+    answers.append(await xml(running, "POST", f"{HTTAPI}?x=%ff"))
     assert {variable.tag for answer in answers for variable in answer.findall("variables/*")} == permitted
+
+
+async def test_an_httapi_answer_that_is_cut_off_allows_nothing(running: World) -> None:
+    """mod_httapi also reads a document without its end. So an allow needs all of its elements."""
+    async with running.client.post(f"{HTTAPI}?{query()}") as answer:
+        text = await answer.text()
+    whole = text.index("</dg_decision>")
+    allowing = [
+        length
+        for length in range(len(text))
+        if read_leniently(text[:length]).findtext("variables/dg_decision") == "allow"
+    ]
+    assert min(allowing) >= whole
+    assert "<" not in text[whole:].replace("</dg_decision></variables></document>", "")
 
 
 async def test_a_repeated_httapi_request_of_a_channel_counts_once(running: World) -> None:
@@ -221,14 +239,49 @@ async def test_freeswitch_hangs_up_after_any_error(running: World, asked: str, g
     assert work(await xml(running, "POST", f"{HTTAPI}?{asked}", **given)) == ("hangup", "deny")
     url = f"{DIALPLAN}?bridge=sofia/gateway/trunk&{asked}"
     response = actions(await xml(running, "POST", url, data={"section": "dialplan"}, **given))
-    assert response[-1] == ("hangup", "CALL_REJECTED")
+    assert response[-1][0] == "hangup"
     assert "bridge" not in [name for name, _ in response]
 
 
-async def test_freeswitch_may_retry_an_undecided_call(running: World) -> None:
+# The address of a call, and how FreeSWITCH refuses it: the status that mod_sofia sends, or the cause that it maps to one
+# (CALL_REJECTED to 603, OUTGOING_CALL_BARRED to 403, NORMAL_TEMPORARY_FAILURE to 503).
+REFUSED = [
+    (query(LISTED), ("hangup", "CALL_REJECTED")),
+    (query(campaign="no-such"), ("hangup", "OUTGOING_CALL_BARRED")),
+    (query(**{"from": "+390600000000"}), ("hangup", "OUTGOING_CALL_BARRED")),
+    ("x=%ff", ("respond", "500 Server Internal Error")),
+    (f"{query()}&to={quote(LISTED)}", ("respond", "500 Server Internal Error")),
+]
+
+
+@pytest.mark.parametrize(("asked", "refusal"), REFUSED)
+async def test_freeswitch_refuses_according_to_the_reason_class(
+    running: World, asked: str, refusal: tuple[str, str]
+) -> None:
+    url = f"{DIALPLAN}?bridge=sofia/gateway/trunk&{asked}"
+    response = actions(await xml(running, "POST", url, data={"section": "dialplan"}))
+    assert next(action for action in response if action[0] != "set") == refusal
+    document = await xml(running, "POST", f"{HTTAPI}?{asked}")
+    (hangup,) = document.iter("hangup")
+    status = document.findtext("variables/last_bridge_proto_specific_hangup_cause")
+    expected = (refusal[1], None) if refusal[0] == "hangup" else ("NORMAL_TEMPORARY_FAILURE", "sip:500")
+    assert (hangup.get("cause"), status) == expected
+
+
+async def test_freeswitch_may_retry_an_undecided_call_and_never_gets_503(running: World) -> None:
+    """After a 503, a dialer tries its next server, which could be the trunk."""
     await broken(running)
     document = await xml(running, "POST", f"{HTTAPI}?{query()}")
     assert [element.get("cause") for element in document.iter("hangup")] == ["NORMAL_TEMPORARY_FAILURE"]
+    assert document.findtext("variables/last_bridge_proto_specific_hangup_cause") == "sip:500"
+    assert document.findtext("variables/sip_rh_Retry-After") == "5"
+    url = f"{DIALPLAN}?{query()}&bridge=sofia/gateway/trunk"
+    response = actions(await xml(running, "POST", url, data={"section": "dialplan"}))
+    assert response[-3:] == [
+        ("set", "sip_rh_Retry-After=5"),
+        ("respond", "500 Server Internal Error"),
+        ("hangup", "NORMAL_TEMPORARY_FAILURE"),
+    ]
 
 
 def actions(document: ET.Element) -> list[tuple[str, str]]:
@@ -247,20 +300,45 @@ async def test_the_dialplan_bridges_to_the_number_that_was_checked(running: Worl
     }
     document = await xml(running, "POST", url, data=channel)
     assert [element.get("name") for element in document.iter("context")] == ['a"b']
-    response = actions(document)
-    assert ("bridge", f"sofia/gateway/trunk/{CLEAR}") in response
-    assert ("set", f"effective_caller_id_number={CALLER}") in response
-    assert {
-        ("export", "nolocal:outbound_redirect_fatal=true"),
-        ("export", "nolocal:origination_privacy=screen"),
-        ("export", f"nolocal:origination_caller_id_number={CALLER}"),
-    } <= set(response[: response.index(("bridge", f"sofia/gateway/trunk/{CLEAR}"))])
+    dialer = freeswitch_channel()
+    dialer.number, dialer.caller = CLEAR, CALLER
+    async with running.client.post(url, data=channel) as answer:
+        (invite,) = await call(await answer.text(), 'a"b', dialer)
+    assert invite == Invite(CLEAR, CALLER, "", private=False, rest=(), follows=False, repeats=False)
     response = actions(await xml(running, "POST", url, data={**channel, "Caller-Destination-Number": LISTED}))
     assert response == [
         ("set", "dg_reason=registry.listed"),
         ("set", "dg_class=number"),
         ("hangup", "CALL_REJECTED"),
     ]
+
+
+async def test_the_dialplan_is_for_the_context_in_its_url_only(running: World) -> None:
+    """mod_xml_curl asks for every context, also for that of incoming calls."""
+    url = f"{DIALPLAN}?context=dialgate&campaign=acme-fibre&bridge=sofia/gateway/trunk"
+    channel = {"section": "dialplan", "Caller-Destination-Number": CALLER, "Caller-Caller-ID-Number": CLEAR}
+    document = await xml(running, "POST", url, data={**channel, "Caller-Context": "public"})
+    assert [element.get("status") for element in document.iter("result")] == ["not found"]
+    document = await xml(running, "POST", url, data={**channel, "Caller-Context": "dialgate"})
+    assert actions(document)[-1][0] == "hangup"
+    (parameter,) = ET.parse(ROOT / "deploy/freeswitch/xml_curl.conf.xml").iterfind(
+        ".//param[@name='gateway-url']"
+    )
+    assert "context=dialgate&" in (parameter.get("value") or "")
+
+
+async def test_the_dialplan_checks_the_number_that_freeswitch_searches(running: World) -> None:
+    """With `execute_extension`, the searched number and context differ from those of the channel."""
+    url = f"{DIALPLAN}?context=dialgate&campaign=acme-fibre&bridge=sofia/gateway/trunk"
+    channel = {
+        "section": "dialplan", "Caller-Destination-Number": LISTED, "Caller-Context": "default",
+        "Caller-Caller-ID-Number": CALLER, "Hunt-Destination-Number": CLEAR, "Hunt-Context": "dialgate",
+        "Hunt-Caller-ID-Number": CALLER,
+    }  # fmt: skip
+    bridges = [
+        data for name, data in actions(await xml(running, "POST", url, data=channel)) if name == "bridge"
+    ]
+    assert [data.rpartition("/")[2] for data in bridges] == [CLEAR]
 
 
 @pytest.mark.parametrize("bridge", ["", "sofia/gateway/x,sofia/gateway/y", "{a=b}sofia/x", "x'y"])
