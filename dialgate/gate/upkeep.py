@@ -25,10 +25,12 @@ from dialgate.gate.client_limits import DiskShares
 from dialgate.gate.durable_note import DurableNote
 from dialgate.gate.facts import Gatherer
 from dialgate.gate.health_metrics import HealthMetrics
+from dialgate.lists import void_consultations
 from dialgate.lists.number_set import DamagedFile
 from dialgate.lists.snapshot import Part, Snapshot, SnapshotMissing, has_changed, pulled_at
 from dialgate.observability.metrics import Metrics
 from dialgate.runtime.background_work import BackgroundWork
+from dialgate.runtime.clock import TOLERANCE
 from dialgate.runtime.instants import KeptInstants
 from dialgate.runtime.shared_run import SharedRun
 from dialgate.runtime.thread_pool import ThreadPool
@@ -295,7 +297,9 @@ class Upkeep:
 
     async def _renew(self, now: Instant, patience: float | None) -> str:
         folder = self._folder / "snapshots"
-        if has_changed(folder, self.gatherer.snapshot, self.gatherer.config.settings.snapshot_key):
+        snapshot = self.gatherer.snapshot
+        key = self.gatherer.config.settings.snapshot_key
+        if has_changed(folder, snapshot, key) or (snapshot is not None and _is_ahead(snapshot, now)):
             await self._verifying.run(patience, folder)
             if self._verifying.problem:
                 return self._verifying.problem
@@ -311,7 +315,7 @@ class Upkeep:
         """Use the published snapshot if it is intact. Otherwise keep the previous one."""
         try:
             key = self.gatherer.config.settings.snapshot_key
-            snapshot = await self._threads.run(_open_verified, folder, key)
+            snapshot = await self._threads.run(_open_verified, folder, key, self._now)
         except (DamagedFile, SnapshotMissing):
             self.metrics.snapshot_rejected.inc()
             raise
@@ -361,8 +365,13 @@ def _behind(folder: Path, minutes: float, now: Instant) -> str:
     return "this node has not compared its registry answers with the published ones for too long; run `registry-sync pull`"
 
 
-def _open_verified(folder: Path, key: str) -> Snapshot:
-    snapshot = Snapshot.open(folder, key)
+def _is_ahead(snapshot: Snapshot, now: Instant) -> bool:
+    """Return whether an answer is dated after `now`, because a clock was wrong when it was imported."""
+    return any(part.newest_consulted_at > now + TOLERANCE for part in snapshot.parts())
+
+
+def _open_verified(folder: Path, key: str, now: Instant) -> Snapshot:
+    snapshot = Snapshot.open(folder, key, void_consultations.note(folder.parent, folder, now))
     try:
         snapshot.verify()
     except DamagedFile:

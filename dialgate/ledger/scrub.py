@@ -22,6 +22,7 @@ from dialgate.core.model import Call, Decision, Facts, Instant, Known
 from dialgate.core.responses import when
 from dialgate.crypto.keys import Keys
 from dialgate.gate.facts import Gatherer, Question
+from dialgate.lists import void_consultations
 from dialgate.lists.number_set import DamagedFile, NumberSet
 from dialgate.lists.snapshot import Snapshot, SnapshotMissing
 from dialgate.store import CallList, CallLists, CampaignCounts, SubjectStates
@@ -97,7 +98,7 @@ class Judge:
         await gatherer.counted.stored.read(self._store)
         gatherer.counted.update(self.at)
         try:
-            self._snapshot = Snapshot.open(data / "snapshots")
+            self._snapshot = Snapshot.open(data / "snapshots", void=void_consultations.read(data))
             self._snapshot.verify()
         except SnapshotMissing:
             return  # every verdict is then `registry.unknown`

@@ -25,7 +25,7 @@ change needs a higher `format` of the manifest, which older programs reject.
 
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import ExitStack
 from itertools import chain
 from pathlib import Path
@@ -214,25 +214,23 @@ class Snapshot:
     def __init__(
         self, manifest: Manifest, stamp: Stamp, files: "tuple[_OpenFile, ...]", key: str = ""
     ) -> None:
-        self.key = key
-        self.version = manifest.version
-        self.published_at = manifest.published_at
-        self.stamp = stamp
+        self.key, self.stamp = key, stamp
+        self.version, self.published_at = manifest.version, manifest.published_at
         self._files = {(file.contents.registry, file.contents.controller): file for file in files}
 
     @classmethod
-    def open(cls, folder: Path, key: str = "") -> "Snapshot":
+    def open(cls, folder: Path, key: str = "", void: Collection[str] = ()) -> "Snapshot":
         """Open the published snapshot, without reading all of it. Raises `SnapshotMissing` and `DamagedFile`.
 
         The manifest must be signed with the public key `key`, unless `key` is empty. `verify` checks the
-        content of the files.
+        content of the files. Answers from the consultations `void` have expired; see `void_consultations`.
         """
         manifest, stamp = _read_manifest(folder)
         if key and not is_signed(signed_text(manifest), manifest.signature, key):
             raise DamagedFile(str(folder / MANIFEST), "not signed with the key in `snapshot_key`")
         with ExitStack() as on_failure:
             files = tuple(
-                _open_entry(folder, entry, manifest.version, on_failure) for entry in manifest.files
+                _open_entry(folder, entry, manifest.version, void, on_failure) for entry in manifest.files
             )
             on_failure.pop_all()
         return cls(manifest, stamp, files, key)
@@ -270,9 +268,8 @@ class _OpenFile:
     The constructor creates the answers in advance, because every call needs a look-up.
     """
 
-    def __init__(self, path: Path, numbers: NumberSet, version: str) -> None:
-        self.path = path
-        self.numbers = numbers
+    def __init__(self, path: Path, numbers: NumberSet, version: str, void: Collection[str]) -> None:
+        self.path, self.numbers, self._void = path, numbers, void
         self.contents = contents = read_contents(numbers, path)
         self._full = contents.mode == "full_list"
         self._absent = RegistryAnswer(registry=contents.registry, answer="unknown", snapshot=version)
@@ -306,7 +303,7 @@ class _OpenFile:
         return msgspec.structs.replace(
             self._absent,
             answer=state.answer,
-            consulted_at=consultation.submitted_at,
+            consulted_at=0 if consultation.id in self._void else consultation.submitted_at,
             listed_at=self._listed_by.get(state.listed_at, state.listed_at),
             consultation=consultation.id,
             blocks=state.blocks,
@@ -380,7 +377,9 @@ def _read_manifest(folder: Path) -> tuple[Manifest, Stamp]:
     return manifest, stamp
 
 
-def _open_entry(folder: Path, entry: Entry, version: str, on_failure: ExitStack) -> _OpenFile:
+def _open_entry(
+    folder: Path, entry: Entry, version: str, void: Collection[str], on_failure: ExitStack
+) -> _OpenFile:
     path = folder / entry.file
     try:
         numbers = NumberSet.open(path)
@@ -391,7 +390,7 @@ def _open_entry(folder: Path, entry: Entry, version: str, on_failure: ExitStack)
     on_failure.callback(numbers.close)
     if numbers.sha256 != entry.sha256:
         raise DamagedFile(str(path), "its SHA-256 differs from the manifest: import again or roll back")
-    file = _OpenFile(path, numbers, version)
+    file = _OpenFile(path, numbers, version, void)
     holds = (file.contents.registry, file.contents.controller, file.contents.mode)
     if holds != (entry.registry, entry.controller, entry.mode):
         raise DamagedFile(
