@@ -111,11 +111,15 @@ failover: .venv/developing
 kill: .venv/developing
 	DIALGATE_REGISTRY_KILLS=200 $(BIN)/python -m pytest $(HOURS) tests/registry_sync/test_registry_kill.py
 
+# Pinned, so that a new release changes nothing unseen. To renew: set the newest versions here, then `make lock` and the tests.
+PIP := pip==26.3
+UV := uv==0.13.9
+
 # Does not need ensurepip, which Debian has in a separate package: the system's pip installs pip into the environment.
 .venv/bin/pip:
 	$(PYTHON) -m venv --without-pip .venv
-	$(PYTHON) -m pip --python .venv/bin/python install --quiet 'pip>=25.1'
-	-$(BIN)/pip install -qq uv
+	$(PYTHON) -m pip --python .venv/bin/python install --quiet $(PIP)
+	-$(BIN)/pip install -qq $(UV)
 
 # uv takes much less processor time than pip, which installs where there is no uv.
 install = $(BIN)/uv pip install -q --python $(BIN)/python $(1) 2>/dev/null || $(BIN)/pip install -qq --no-compile $(1)
@@ -162,14 +166,14 @@ package: .venv/developing
 # Writes the bill of materials (CycloneDX) of what the container installs. uv runs the tool in an environment of its own.
 sbom: .venv/developing
 	@mkdir -p dist
-	$(BIN)/pip install -qq uv
+	$(BIN)/pip install -qq $(UV)
 	$(BIN)/uv tool run -q --from cyclonedx-bom cyclonedx-py requirements --pyproject pyproject.toml --output-reproducible -o dist/sbom.json requirements/all.txt
 
 # Updates all locked versions, and the table of telephone areas. Run it after a change of dependencies, or to upgrade them;
 # then read the diff and run the tests.
 LOCK := uv pip compile -q --upgrade --universal --generate-hashes --python-version 3.11 --custom-compile-command "make lock"
 lock: | .venv/bin/pip
-	$(BIN)/pip install -qq uv
+	$(BIN)/pip install -qq $(UV)
 	$(BIN)/$(LOCK) --extra all --group dev pyproject.toml -o requirements/dev.txt
 	$(BIN)/$(LOCK) --extra all -c requirements/dev.txt pyproject.toml -o requirements/all.txt
 	$(BIN)/$(LOCK) --group build -o requirements/build.txt

@@ -132,16 +132,18 @@ class ListReplication:
         failed during the load. If the store has no lists at all, it may be the wrong store, so unrecorded files are kept.
         The period is measured with a monotonic clock, so that a time correction cannot make a new file look old.
         """
-        newest = {f"{record.controller}.{record.id}": record.file for record in lists}
+        newest: dict[str, set[str]] = {}  # two lists loaded by an earlier version may share a stem
+        for record in lists:
+            newest.setdefault(call_list.stem_of(record.file), set()).add(record.file)
         present = (
             {entry.name: entry.inode() for entry in os.scandir(self._folder)} if self._folder.is_dir() else {}
         )
         now = time.monotonic()
         leftovers = {}
         for name, inode in present.items():
-            file = newest.get(name.removesuffix(".numbers").rpartition(".")[0], "")
-            is_unused = file in present if file else bool(newest)
-            if name.endswith(".new") or (name.endswith(".numbers") and name != file and is_unused):
+            files = newest.get(call_list.stem_of(name), set())
+            is_unused = files <= present.keys() if files else bool(newest)
+            if name.endswith(".new") or (name.endswith(".numbers") and name not in files and is_unused):
                 leftovers[name, inode] = self._leftovers.get((name, inode), now)
         for (name, _), since in leftovers.items():
             if now - since >= self.grace:

@@ -16,7 +16,7 @@ from dialgate.config.clients import Client
 from dialgate.config.configuration import Config
 from dialgate.interfaces.console import routes
 from dialgate.interfaces.http import authzen, certificates, check, openapi, operations, server
-from dialgate.interfaces.http.access import admit, admit_key
+from dialgate.interfaces.http.access import admit, admit_key, refuse_second_key
 from dialgate.interfaces.http.bulk import BULK, CHECK_STREAMS, FOLLOWERS
 from dialgate.interfaces.http.check_fast_path import Lane
 from dialgate.interfaces.http.concurrency_limits import Caps, Turns
@@ -43,7 +43,9 @@ _NOT_EXPECTED: Final = Fault(
 
 
 def build(app: App, registry: CollectorRegistry) -> web.Application:
-    site = web.Application(client_max_size=app.config.settings.limits.body_bytes)
+    site = web.Application(
+        client_max_size=app.config.settings.limits.body_bytes, middlewares=[refuse_second_key]
+    )
     every = sorted(EVERY, key=lambda endpoint: endpoint.path)
     site[APP], site[REGISTRY] = app, registry
     site[DESCRIPTION] = _described()

@@ -122,7 +122,7 @@ class CallLists:
         """
         await self._threads.run(_refuse_numbers, ask, temporary, controller.dial_regions())
         digest, tally = built.sha256, built.tally
-        file = temporary.with_name(f"{controller.id}.{ask.id}.{digest[:16]}.numbers")
+        file = temporary.with_name(call_list.file_name(controller.id, ask.id, digest))
         await self._threads.run(publish_file, temporary, file)
         record = CallList(
             id=ask.id,

@@ -226,3 +226,17 @@ def names_one_of(path: Path, text: str, home: str) -> bool:
 def sha256_of(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+def file_name(controller: str, name: str, sha256: str) -> str:
+    """Return the file name for a list of a controller.
+
+    Ids may contain dots, so a hash of both keeps lists `a`/`b.c` and `a.b`/`c` apart.
+    """
+    pair = hashlib.sha256(f"{controller}\0{name}".encode()).hexdigest()
+    return f"{controller}.{name}.{pair[:8]}.{sha256[:16]}.numbers"
+
+
+def stem_of(file: str) -> str:
+    """Return a list file's name without the hash of its content, which differs between versions of the list."""
+    return file.removesuffix(".numbers").rpartition(".")[0]
+
+

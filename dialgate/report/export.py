@@ -4,8 +4,6 @@ The CSV has one figure per row: `controller,period,section,name,measure,value`. 
 and do not change; more may be added.
 """
 
-import csv
-import io
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from email.message import EmailMessage
@@ -18,6 +16,7 @@ from dialgate.core.model import SECOND, Instant
 from dialgate.report.figures import Report
 from dialgate.report.page import page
 from dialgate.report.tables import Layout
+from dialgate.runtime import csv_text
 from dialgate.runtime.extras import require
 
 _Row: TypeAlias = tuple[str, str, str, object]
@@ -25,19 +24,8 @@ _HEADER = ("controller", "period", "section", "name", "measure", "value")
 
 
 def spreadsheet(report: Report) -> str:
-    text = io.StringIO()
-    rows = csv.writer(text, lineterminator="\r\n")
-    rows.writerow(_HEADER)
-    rows.writerows((report.controller, report.period.name, *map(_safe, row)) for row in _rows(report))
-    return text.getvalue()
-
-
-def _safe(cell: object) -> object:
-    """Quote text that a spreadsheet would run as a formula.
-
-    A report contains names that clients choose, so a client could insert a formula.
-    """
-    return f"'{cell}" if isinstance(cell, str) and cell[:1] in {"=", "+", "-", "@", "\t", "\r"} else cell
+    rows = ((report.controller, report.period.name, *row) for row in _rows(report))
+    return "".join(f"{csv_text.line(row, ',')}\r\n" for row in (_HEADER, *rows))
 
 
 def _rows(report: Report) -> Iterator[_Row]:

@@ -201,6 +201,6 @@ def copy_without(record: CallList, folder: Path, number: str) -> CallList | None
     temporary = folder / f"{secrets.token_hex(8)}.new"
     number_set.write(temporary, [numbers[kept]], meta=b"{}", tags=None if tags is None else tags[kept])
     digest = call_list.sha256_of(temporary)
-    file = temporary.with_name(f"{record.controller}.{record.id}.{digest[:16]}.numbers")
+    file = temporary.with_name(f"{call_list.stem_of(record.file)}.{digest[:16]}.numbers")
     publish_file(temporary, file)
     return structs.replace(record, file=file.name, sha256=digest, numbers=int(kept.sum()))

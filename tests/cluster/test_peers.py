@@ -31,6 +31,7 @@ from dialgate.config.content_store import owners
 from dialgate.core.model import DAY, HOUR, MINUTE, SECOND
 from dialgate.crypto.keys import Keys, nonces
 from dialgate.interfaces.cli.main import app
+from dialgate.lists import call_list
 from dialgate.runtime.clock import wall_clock
 from dialgate.store import StoreUnavailable
 from dialgate.tools.conformance.gates import listening
@@ -381,6 +382,25 @@ async def test_leftover_file_is_deleted_after_the_grace_time(
     await replicate(rome)
     assert path.exists() is not is_deleted
     assert kept.exists()
+
+
+async def test_two_lists_whose_ids_join_to_the_same_name_both_stay(tmp_path: Path) -> None:
+    """`acme`/`rome.x` and `acme.rome`/`x` are different lists, also if an earlier version gave both the same stem."""
+    async with world.running(tmp_path) as gate:
+        folder = tmp_path / "data" / "lists"
+        folder.mkdir(exist_ok=True)
+        names = [
+            call_list.file_name("acme", "rome.x", "0" * 64),
+            call_list.file_name("acme.rome", "x", "0" * 64),
+        ]
+        assert len(set(names)) == 2
+        names += ["acme.rome.x.0123456789abcdef.numbers", "acme.rome.x.fedcba9876543210.numbers"]
+        for at, name in enumerate(names):
+            record = world.write_list(folder, id=f"l{at}", file=name)
+            await gate.app._store.add_list(record)
+        gate.app._list_replication.grace = 0
+        await replicate(gate)
+        assert {path.name for path in folder.iterdir()} == set(names)
 
 
 async def test_repeated_load_of_a_leftover_file_begins_a_new_grace_time(gates: list[World]) -> None:

@@ -8,10 +8,11 @@ from typing import Final
 from urllib.parse import parse_qsl
 
 from aiohttp import web
+from aiohttp.typedefs import Handler
 
 from dialgate.config.clients import Client, Scope
 from dialgate.config.configuration import Config
-from dialgate.interfaces.http.errors import Fault
+from dialgate.interfaces.http.errors import Fault, response
 from dialgate.interfaces.http.web_pages import refuse_web_pages
 from dialgate.interfaces.source_access import client_at
 
@@ -19,6 +20,12 @@ _IN_URL: Final = frozenset({"key", "token", "api_key", "apikey", "access_token"}
 _CHALLENGE: Final = {"WWW-Authenticate": 'Bearer realm="dialgate"'}
 _IN_A_BROWSER: Final = (
     " In a browser, open /docs on the operations listener, which needs no key. The console is at /console."
+)
+_SECOND_KEY: Final = Fault(
+    400,
+    "request.invalid",
+    "The request has several `Authorization` headers. Send one.",
+    field="Authorization",
 )
 _FORWARDED: Final = ("Forwarded", "X-Forwarded-For", "X-Real-IP")
 
@@ -34,6 +41,14 @@ def admit(request: web.Request, config: Config, scope: Scope | None) -> Client:
     authorization = request.headers.get("Authorization")
     client = _by_address(request, config) if authorization is None else _by_key(authorization, config)
     return _require_scope(client, scope)
+
+
+@web.middleware
+async def refuse_second_key(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Refuse a request with several `Authorization` headers, on every path. A proxy might have checked another one."""
+    if len(request.headers.getall("Authorization", ())) > 1:
+        return response(_SECOND_KEY)
+    return await handler(request)
 
 
 def admit_key(authorization: str, config: Config, scope: Scope) -> Client:

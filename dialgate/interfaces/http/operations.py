@@ -15,7 +15,7 @@ from prometheus_client.exposition import choose_encoder
 
 from dialgate.app import App, Status
 from dialgate.interfaces.http import authzen
-from dialgate.interfaces.http.access import admit
+from dialgate.interfaces.http.access import admit, refuse_second_key
 from dialgate.interfaces.http.body import reply_json
 from dialgate.interfaces.http.endpoint import Endpoint, Group
 from dialgate.interfaces.http.errors import Fault, response
@@ -222,7 +222,7 @@ _OPEN: Final = {
 
 def build(app: App, registry: CollectorRegistry, description: bytes) -> web.Application:
     """Return the application for the operations listener."""
-    site = web.Application()
+    site = web.Application(middlewares=[refuse_second_key])
     site[APP], site[REGISTRY], site[DESCRIPTION] = app, registry, description
     for path, serve in _OPEN.items():
         site.router.add_get(path, serve)

@@ -126,6 +126,17 @@ WRONG: list[tuple[str, str, dict[str, Any], str, str]] = [
 
 
 @pytest.mark.parametrize(
+    "path", ["/v1/check", "/v1/lists", "/v1/nothing", "/peer", "/console", "/console/lists", "/healthz"]
+)
+async def test_two_authorization_headers_are_refused_on_every_path(running: World, path: str) -> None:
+    """A proxy in front might check one of them, and the gate the other."""
+    for second in (world.KEY, NARROW, ""):
+        two = [("Authorization", f"Bearer {world.KEY}"), ("Authorization", f"Bearer {second}")]
+        async with running.client.post(path, json=CALL, headers=two) as answer:
+            assert shaped(answer.status, await answer.read(), "request.invalid").field == "Authorization"
+
+
+@pytest.mark.parametrize(
     ("method", "path", "request_", "code", "field"), WRONG, ids=[f"{row[3]} {row[1][:40]}" for row in WRONG]
 )
 async def test_a_wrong_request(
