@@ -91,6 +91,11 @@ def parse(raw: str, home: str = "") -> Parsed:
     return _fast(raw) or _fast_unsigned(raw, home) or _slow(raw, home)
 
 
+def find(e164: str) -> Parsed | None:
+    """Return the number, or None if it is invalid. Raises `NotANumber` if it has another country code."""
+    return _fast(e164) if e164.startswith("+39") else _exactly(e164)
+
+
 # ---- a caller ID -----------------------------------------------------------------------------------------------------
 
 # Texts that switches and dialers send for a missing caller ID, and dialled prefixes that hide it.

@@ -19,6 +19,7 @@ from dialgate.core.name_suggestions import choose
 from dialgate.core.refusal import Refused
 from dialgate.crypto.keys import Keys, nonces
 from dialgate.crypto.masking import Masker
+from dialgate.ledger import stop_requests
 from dialgate.ledger.event_drafts import Misstated, past
 from dialgate.ledger.ids import ClientIds
 from dialgate.ledger.schemas import Receipt, Request
@@ -77,6 +78,14 @@ class LedgerAccess:
         """Return the number `raw` in E.164 format. Raises `Refused`."""
         try:
             return phone.parse(raw, controller.dial_regions()).e164
+        except phone.NotANumber as problem:
+            raise Refused("number.invalid", f"The number {problem}; send it in E.164.", "number") from problem
+
+    @staticmethod
+    def stopped_numbers(raw: str, controller: ControllerFile) -> list[str]:
+        """Return every number in E.164 format that a request to stop calls can mean. Raises `Refused` if there is none."""
+        try:
+            return sorted(stop_requests.numbers(raw, controller.dial_regions()))
         except phone.NotANumber as problem:
             raise Refused("number.invalid", f"The number {problem}; send it in E.164.", "number") from problem
 

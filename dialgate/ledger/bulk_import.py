@@ -29,6 +29,7 @@ from dialgate.ledger import bulk_writes
 from dialgate.ledger.event_drafts import Misstated, event_of
 from dialgate.ledger.request_fields import Field, fields_of
 from dialgate.ledger.schemas import CallRequestRequest, ConsentRequest, ContractRequest, Request
+from dialgate.lists import lost_zeros
 from dialgate.lists.call_list import RowProblem, number_of
 from dialgate.lists.tabular import Table, Unreadable, cell, column_name
 from dialgate.runtime.process_pool import spread
@@ -79,13 +80,17 @@ class Drafted(Struct, frozen=True):
     entries: bytes
     ends: list[int]
     problems: list[RowProblem]
+    doubtful: list[RowProblem]
 
 
 class ImportedRows:
-    """The entries from the valid rows, in an unnamed temporary file, and the count of invalid rows."""
+    """The entries from the valid rows, in an unnamed temporary file, and the counts of other rows.
+
+    `problems` counts the invalid rows, and `doubtful` those whose number may have lost a zero or a plus.
+    """
 
     def __init__(self, spool: IO[bytes]) -> None:
-        self.rows = self.problems = self.outranked = 0
+        self.rows = self.problems = self.outranked = self.doubtful = 0
         self.first: RowProblem | None = None
         self._spool = spool
         self._subjects, self._ends = bytearray(), array("Q")
@@ -100,7 +105,8 @@ class ImportedRows:
         self._ends.extend([begin + end for end in drafted.ends])
         self.problems += len(drafted.problems)
         self.first = self.first or next(iter(drafted.problems), None)
-        self.rows += len(drafted.ends) + len(drafted.problems)
+        self.doubtful += len(drafted.doubtful)
+        self.rows += len(drafted.ends) + len(drafted.problems) + len(drafted.doubtful)
 
     def parts(self) -> Iterator[list[Draft]]:
         """Yield the entries in parts, each with all entries about its numbers. The entries about a number are in order."""
@@ -127,7 +133,7 @@ def read_rows(
     drafter = Drafter(keys, order, _columns(table, order.kind), table.layout.number - 1)
     for drafted in spread(drafter, table.chunks(_DRAFTED_AT_ONCE)):
         imported.add(drafted)
-        for problem in drafted.problems:
+        for problem in drafted.problems + drafted.doubtful:
             note(problem)
 
 
@@ -146,20 +152,25 @@ class Drafter:
         return Drafter, self._from  # a copy in another process gets new nonces
 
     def __call__(self, rows: Sequence[tuple[int, list[str]]]) -> Drafted:
-        subjects, entries, ends, problems = bytearray(), bytearray(), list[int](), list[RowProblem]()
+        subjects, entries, ends = bytearray(), bytearray(), list[int]()
+        problems, doubtful = list[RowProblem](), list[RowProblem]()
         for line, cells in rows:
             try:
                 draft = self._draft(cells)
+            except lost_zeros.LostDigits as error:
+                doubtful.append(RowProblem(line, str(error)))
+                continue
             except ValueError as error:  # includes msgspec.ValidationError
                 problems.append(RowProblem(line, _problem(error, self._from[1].kind)))
                 continue
             subjects += draft.subject
             entries += _encode(draft)
             ends.append(len(entries))
-        return Drafted(bytes(subjects), bytes(entries), ends, problems)
+        return Drafted(bytes(subjects), bytes(entries), ends, problems, doubtful)
 
     def _draft(self, cells: list[str]) -> Draft:
         keys, order, fields, number = self._from
+        lost_zeros.refuse(cells, number)
         e164, ask = _row(cells, number, fields, order)
         if may_contain(chain(cells[:number], cells[number + 1 :]), e164):
             ask = self._masker.mask(ask, e164)

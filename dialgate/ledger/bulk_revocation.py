@@ -1,14 +1,13 @@
 """Bulk import of revocations, for example from another system or a register.
 
-The whole file is read before anything is written. A file with an invalid row is rejected, unless `skip_bad`
-is set. The revocations are then written in parts, so that gates can write in between. Each part is in force
-once it is on disk. After an interruption, import the same file again. Revocations that are already in the ledger are
-then skipped.
+Every row that contains a number is in force, whatever else is wrong with it (`stop_requests`). Rows without a number are
+skipped and reported. The revocations are written in parts, so that gates can write in between. Each part is in force once it
+is on disk. After an interruption, import the same file again. Revocations that are already in the ledger are then skipped.
 """
 
 from array import array
-from collections.abc import AsyncIterator, Callable, Iterator
-from datetime import datetime
+from collections.abc import AsyncIterator, Callable, Collection, Iterator
+from contextlib import suppress
 from typing import Final, Literal
 
 import numpy as np
@@ -20,7 +19,7 @@ from dialgate.core.ledger_state import in_force
 from dialgate.core.model import Instant, Revocation
 from dialgate.crypto.keys import Keys, nonces
 from dialgate.crypto.masking import Masker
-from dialgate.ledger import bulk_writes
+from dialgate.ledger import bulk_writes, stop_requests
 from dialgate.lists.call_list import RowProblem, number_of
 from dialgate.lists.tabular import Table, Unreadable, cell
 from dialgate.store import Ledger
@@ -48,7 +47,9 @@ class Order(Struct, frozen=True, kw_only=True):
 class Stops(Struct, frozen=True):
     """The unique numbers in a file (E.164 digits), with the latest revocation time of each, or 0 if the file has none.
 
-    `first` is the first invalid row.
+    `problems` counts the rows without a number, and `first` is the first of them. `doubtful` counts the rows with several
+    numbers that they can mean, for example because they may have lost a zero or a plus. `undated` counts the rows whose
+    time cannot be read or lies in the future.
     """
 
     numbers: NDArray[np.uint64]
@@ -57,19 +58,20 @@ class Stops(Struct, frozen=True):
     duplicates: int
     problems: int
     first: RowProblem | None = None
+    doubtful: int = 0
+    undated: int = 0
 
 
 def read(table: Table, home: str, now: Instant, note: Callable[[RowProblem], None]) -> Stops:
-    """Read all rows and call `note` with each invalid one. Raises `tabular.Unreadable`."""
+    """Read all rows and call `note` with each row without a number. Raises `tabular.Unreadable`."""
     at, when_at = table.layout.number - 1, table.column(_AT_NAMES)
     numbers, instants = array("Q"), array("q")
-    rows = problems = 0
+    rows = problems = doubtful = undated = 0
     bad: RowProblem | None = None
     for line, cells in table.rows:
         rows += 1
         try:
-            number = number_of(cell(cells, at), home)
-            instant = _instant(cell(cells, when_at).strip(), now)
+            found = _numbers(cells, at, home)
         except ValueError as error:
             problems += 1
             note(problem := RowProblem(line, str(error)))
@@ -77,28 +79,47 @@ def read(table: Table, home: str, now: Instant, note: Callable[[RowProblem], Non
             continue
         if len(numbers) >= _MOST:
             raise Unreadable(f"The file has more than {_MOST:,} rows; split it.")
-        numbers.append(int(number.removeprefix("+")))
-        instants.append(instant)
+        instant, is_certain = _instant(cell(cells, when_at).strip(), now)
+        numbers.extend(int(number.removeprefix("+")) for number in found)
+        instants.extend([instant] * len(found))
+        doubtful += len(found) > 1
+        undated += not is_certain
     every = np.frombuffer(numbers, np.uint64)
     in_order = np.argsort(every)
     unique, begins = np.unique(every[in_order], return_index=True)
     latest = np.maximum.reduceat(np.frombuffer(instants, np.int64)[in_order], begins) if numbers else begins
-    return Stops(unique, latest, rows, len(numbers) - len(unique), problems, bad)
+    duplicates = len(numbers) - len(unique)
+    return Stops(unique, latest, rows, duplicates, problems, bad, doubtful, undated)
 
 
-def _instant(text: str, now: Instant) -> Instant:
-    if not text:
-        return 0
+def _numbers(cells: list[str], at: int, home: str) -> Collection[str]:
+    """Return all numbers that a row can mean. Raises `ValueError` if there is none.
+
+    If the number column has none, for example in a row that is too short, other cells count.
+    """
     try:
-        at = datetime.fromisoformat(text)
+        return stop_requests.numbers(cell(cells, at), home)
     except ValueError:
-        raise ValueError("the time cannot be read; write it as 2026-11-24T10:00:00+01:00") from None
-    if at.tzinfo is None:
-        raise ValueError("the time has no UTC offset; write it as 2026-11-24T10:00:00+01:00")
-    instant = round(at.timestamp() * 1_000)
-    if not 0 <= instant <= now:
-        raise ValueError("the time is in the future, or before 1970")
-    return instant
+        others = [_certain(text, home) for text in cells]
+        if found := {number for number in others if number}:
+            return found
+        raise
+
+
+def _certain(text: str, home: str) -> str:
+    """Return the number in a cell if it has the usual form and one reading, or ""."""
+    with suppress(ValueError):
+        number = number_of(text, home)
+        return number if number.startswith("+") else ""
+    return ""
+
+
+def _instant(text: str, now: Instant) -> tuple[Instant, bool]:
+    """Return the time of a revocation, or 0 if the cell has none that can be read, and whether the cell is in order."""
+    if not text:
+        return 0, True
+    instant = stop_requests.latest_instant(text, now)
+    return instant, 0 < instant < now
 
 
 async def new_entries(

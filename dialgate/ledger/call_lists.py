@@ -18,7 +18,7 @@ from dialgate.ledger.access import LedgerAccess
 from dialgate.ledger.activation import Activation
 from dialgate.ledger.schemas import ListInfo, ListReport, ListRequest, RetiredList
 from dialgate.ledger.scrub import numbers_of
-from dialgate.lists import call_list, list_builder, tabular
+from dialgate.lists import call_list, list_builder, lost_zeros, tabular
 from dialgate.lists.call_list import RowProblem
 from dialgate.runtime.atomic_write import publish_file
 from dialgate.runtime.thread_pool import ThreadPool
@@ -85,6 +85,8 @@ class CallLists:
             problems=tally.problems,
             layout=built.layout,
             unstated=tally.unstated,
+            doubtful=tally.doubtful,
+            note=lost_zeros.summary(tally.doubtful),
         )
 
     def _check_list(self, ask: ListRequest, controller: ControllerFile) -> None:

@@ -1,8 +1,8 @@
 """Consents, contracts and call requests: recording, bulk import and ending."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from tempfile import TemporaryFile
-from typing import IO
+from typing import IO, Any
 
 from msgspec import structs
 
@@ -18,11 +18,12 @@ from dialgate.core.ledger_events import (
 )
 from dialgate.core.ledger_state import Ending, find_ending, find_outranked
 from dialgate.core.refusal import Refused
-from dialgate.ledger import bulk_import, bulk_writes
+from dialgate.ledger import bulk_import, bulk_writes, stop_requests
 from dialgate.ledger.access import LedgerAccess, refuse_misstated
 from dialgate.ledger.event_drafts import event_of
-from dialgate.ledger.schemas import EntriesReport, EntriesRequest, LedgerRequest, Receipt
-from dialgate.lists import tabular
+from dialgate.ledger.import_reports import EntriesReport
+from dialgate.ledger.schemas import EntriesRequest, LedgerRequest, Receipt, WithdrawalRequest
+from dialgate.lists import lost_zeros, tabular
 from dialgate.lists.call_list import RowProblem
 
 
@@ -30,13 +31,21 @@ class Consents:
     def __init__(self, access: LedgerAccess) -> None:
         self._access = access
 
+    async def withdraw(self, client: Client, fields: Mapping[str, Any]) -> Receipt:
+        """Record a withdrawal from a request whose form may have faults (`stop_requests`). See `record`."""
+        ask, unread = stop_requests.read(WithdrawalRequest, fields)
+        receipt = await self.record(client, ask)
+        return structs.replace(receipt, note=stop_requests.join(receipt.note, unread))
+
     async def record(self, client: Client, ask: LedgerRequest) -> Receipt:
         """Record a consent, contract or call request, or the end of one.
 
         Raises `Refused` and `StoreUnavailable`.
         """
         controller, number = self._access.person(client, ask.controller, ask.number)
-        now = self._access.clock()
+        now, ahead = self._access.clock(), ""
+        if isinstance(ask, WithdrawalRequest):
+            ask, ahead = stop_requests.no_later_than(ask, now)
         ask = self._access.masker(controller.id).mask(ask, number)
         with refuse_misstated():
             event = event_of(ask, now, self._access.config.sectors_of(controller.country))
@@ -44,13 +53,13 @@ class Consents:
             earlier = await self._find_ending(controller, number, event)
             if earlier is not None:
                 await self._access.store.append([])
-                return self._access.receipt(earlier.seq)
+                return structs.replace(self._access.receipt(earlier.seq), note=ahead)
         receipt = await self._access.append(client, ask, controller.id, number, event, now)
         campaigns = controller.campaigns
         idle = ineffective_entries.sentence(ineffective_entries.find_reason(event, campaigns, now), campaigns)
         history = await self._access.store.history(self._access.keys.subject(controller.id, number))
         kept = _about_outranked(find_outranked(history, event))
-        return structs.replace(receipt, note=" ".join(filter(None, (idle, kept))))
+        return structs.replace(receipt, note=stop_requests.join(ahead, idle, kept))
 
     async def record_all(
         self,
@@ -84,6 +93,8 @@ class Consents:
                 bulk_import.read_rows(table, self._access.keys, order, imported, note)
             except tabular.Unreadable as error:
                 raise Refused("list.unreadable", str(error), "file") from error
+            if not len(imported) and not imported.problems and imported.doubtful:
+                raise Refused("list.unreadable", lost_zeros.summary(imported.doubtful), "file")
             if not len(imported) or (imported.problems and not ask.skip_bad):
                 raise bulk_writes.unfit(len(imported), imported.rows, imported.problems, imported.first)
             store = self._access.store
@@ -99,6 +110,8 @@ class Consents:
             refused=imported.problems,
             at=local_time.rfc3339(self._access.clock()),
             layout=table.layout,
+            doubtful=imported.doubtful,
+            note=lost_zeros.summary(imported.doubtful),
         )
 
     async def _find_ending(self, controller: ControllerFile, number: str, event: Ending) -> Entry | None:

@@ -5,8 +5,6 @@ ledger, with its actor and the hash of the file. The file gets its final name on
 written.
 """
 
-import csv
-import re
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -23,14 +21,12 @@ from dialgate.core.refusal import Refused
 from dialgate.core.responses import when
 from dialgate.ledger.registrar import Registrar
 from dialgate.ledger.scrub import AT_ONCE, Judge, Verdict
-from dialgate.lists import tabular
+from dialgate.lists import lost_zeros, tabular
 from dialgate.lists.call_list import number_of, sha256_of
+from dialgate.runtime import csv_text
 
 _FEWEST: Final = 10  # numbers in a group of a shown preview
 COLUMNS: Final = ("verdict", "code", "valid_until", "not_before")
-# Cells that a spreadsheet would evaluate as formulas when it opens the file. A plain number is safe.
-_RISKY: Final = frozenset("=@+-\t\r")
-_FORMULA: Final = re.compile(r"[=@\t\r]|[+-](?![\d ()./-]*\Z)")
 
 
 class Order(Struct, frozen=True, kw_only=True):
@@ -48,7 +44,8 @@ class Order(Struct, frozen=True, kw_only=True):
 class Scrubbed(Struct, frozen=True, kw_only=True):
     """The result of a scrub.
 
-    `seq` is the id of the ledger entry that records the export. `sha256` is the hash of the exported file.
+    `seq` is the id of the ledger entry that records the export. `sha256` is the hash of the exported file. `doubtful`
+    counts the rows that are denied because Excel may have dropped a zero or a plus.
     """
 
     campaign: str
@@ -60,6 +57,8 @@ class Scrubbed(Struct, frozen=True, kw_only=True):
     codes: dict[str, int]
     sha256: str
     seq: int
+    doubtful: int = 0
+    note: str = ""
 
 
 class Group(Struct, frozen=True):
@@ -98,7 +97,7 @@ async def scrub(
     try:
         table = tabular.read(file, home, hints)
         with fresh.open("w", encoding="utf-8", newline="") as csv_file:
-            counts = await _write(judge, table, home, csv_file)
+            counts, doubtful = await _write(judge, table, home, csv_file)
         digest = sha256_of(fresh)
         words = Counter[str]()
         for verdict, rows in counts.items():
@@ -121,38 +120,46 @@ async def scrub(
         codes=dict(_codes(counts)),
         sha256=digest,
         seq=entry.seq,
+        doubtful=doubtful,
+        note=lost_zeros.summary(doubtful),
     )
 
 
-async def _write(judge: Judge, table: tabular.Table, home: str, file: IO[str]) -> Counter[Verdict]:
-    out = csv.writer(file, delimiter=table.layout.separator or ",", lineterminator="\n")
+async def _write(
+    judge: Judge, table: tabular.Table, home: str, file: IO[str]
+) -> tuple[Counter[Verdict], int]:
+    """Write the rows, and return the count of each verdict and of the doubtful cells."""
+    separator = table.layout.separator or ","
     if table.layout.header:
-        out.writerow([*map(_inert, table.layout.header), *COLUMNS])
+        file.write(csv_text.line((*table.layout.header, *COLUMNS), separator) + "\n")
     counts = Counter[Verdict]()
     cached: dict[Verdict, tuple[str, ...]] = {}
-    width, at = len(table.layout.header), table.layout.number - 1
+    width, at, doubtful = len(table.layout.header), table.layout.number - 1, 0
     for rows in table.chunks(AT_ONCE):
         verdicts = await judge.judge([_number(cells, at, home) for _, cells in rows])
         counts.update(verdicts)
+        doubtful += sum(isinstance(tabular.cell(cells, at), lost_zeros.DoubtfulCell) for _, cells in rows)
         for (_, cells), verdict in zip(rows, verdicts, strict=True):
             words = cached.get(verdict) or cached.setdefault(verdict, verdict.cells())
             padding = ("",) * (width - len(cells))
-            out.writerow([*map(_inert, cells), *padding, *words])
-    return counts
+            file.write(csv_text.line((*cells, *padding, *words), separator) + "\n")
+    return counts, doubtful
 
 
 def _number(cells: list[str], at: int, home: str) -> str:
-    """Return the number of a row in E.164, or the unchanged cell if it is not a number."""
-    raw = tabular.cell(cells, at).strip()
+    """Return the number of a row in E.164, or the unchanged cell if it is not a number.
+
+    Return "", which is denied, if the number may have lost a zero or a plus.
+    """
+    raw = tabular.cell(cells, at)
+    if isinstance(raw, lost_zeros.DoubtfulCell):
+        return ""
+    raw = raw.strip()
     if raw.startswith("+"):
         return raw
     with suppress(ValueError):
         return number_of(raw, home)
     return raw
-
-
-def _inert(cell: str) -> str:
-    return f"'{cell}" if cell[:1] in _RISKY and _FORMULA.match(cell) else cell
 
 
 def _codes(counts: Counter[Verdict]) -> Iterator[tuple[str, int]]:

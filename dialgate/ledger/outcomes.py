@@ -4,9 +4,9 @@ An opt-out is also recorded as a revocation. A wrong number is also recorded as 
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
-from typing import Protocol
+from typing import Any, Protocol
 
 import structlog
 from msgspec import structs
@@ -18,6 +18,7 @@ from dialgate.core.faults import Unavailable
 from dialgate.core.ledger_events import Revoked
 from dialgate.core.model import RESULT_RANK, Instant, Result
 from dialgate.core.refusal import Refused
+from dialgate.ledger import stop_requests
 from dialgate.ledger.access import LedgerAccess
 from dialgate.ledger.revocations import Revocations
 from dialgate.ledger.schemas import OutcomeReceipt, OutcomeRequest, Receipt, RevocationRequest
@@ -55,6 +56,15 @@ class Outcomes:
         self._threads, self._recorder = threads, recorder
         # Like `Recorder.about`, for decisions by the other gates on the store.
         self.elsewhere: Callable[[str], Awaitable[tuple[str, str] | None]] = _no_peers
+
+    async def opt_out(self, client: Client, fields: Mapping[str, Any]) -> OutcomeReceipt:
+        """Record an opt-out from a request whose form may have faults (`stop_requests`). See `result`."""
+        ask, unread = stop_requests.read(OutcomeRequest, fields)
+        receipt = await self.result(client, ask)
+        if receipt.revocation is None:
+            return receipt
+        note = stop_requests.join(receipt.revocation.note, unread)
+        return structs.replace(receipt, revocation=structs.replace(receipt.revocation, note=note))
 
     async def result(self, client: Client, ask: OutcomeRequest) -> OutcomeReceipt:
         """Record the result of a permitted call. Raises `Refused` and `Unavailable`.

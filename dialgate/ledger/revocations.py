@@ -2,8 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import Callable
-from typing import IO, Final, TypeVar
+from collections.abc import Callable, Iterator, Mapping
+from typing import IO, Any, Final, TypeVar
 
 from msgspec import structs
 
@@ -12,17 +12,11 @@ from dialgate.config.controllers import ControllerFile
 from dialgate.core import local_time
 from dialgate.core.ledger_events import Entry, Lifted, Revoked
 from dialgate.core.ledger_state import fold
-from dialgate.core.name_suggestions import choose
 from dialgate.core.refusal import Refused
-from dialgate.ledger import bulk_revocation, bulk_writes
+from dialgate.ledger import bulk_revocation, bulk_writes, stop_requests
 from dialgate.ledger.access import LedgerAccess
-from dialgate.ledger.schemas import (
-    LiftRequest,
-    Receipt,
-    RevocationRequest,
-    RevocationsReport,
-    RevocationsRequest,
-)
+from dialgate.ledger.import_reports import RevocationsReport
+from dialgate.ledger.schemas import LiftRequest, Receipt, RevocationRequest, RevocationsRequest
 from dialgate.lists import tabular
 from dialgate.lists.call_list import RowProblem
 
@@ -37,19 +31,32 @@ class Revocations:
         self._access = access
         self.steady: Callable[[], float] = time.monotonic
 
+    async def stop(self, client: Client, fields: Mapping[str, Any]) -> Receipt:
+        """Write a revocation from a request whose form may have faults (`stop_requests`). See `revoke`."""
+        ask, unread = stop_requests.read(RevocationRequest, fields)
+        receipt = await self.revoke(client, ask)
+        return structs.replace(receipt, note=stop_requests.join(receipt.note, unread))
+
     async def revoke(self, client: Client, ask: RevocationRequest) -> Receipt:
-        """Write a revocation. Raises `Refused` and `StoreUnavailable`."""
+        """Write a revocation of each number that the request can mean. Raises `Refused` and `StoreUnavailable`.
+
+        The receipt is that of the last one.
+        """
         start = self.steady()
         controller = self._access.controller(client, ask.controller)
         ask, widened = self._in_scope(client, ask, controller)
         now = self._access.clock()
         owner = "*" if ask.scope == "everyone" else controller.id
-        number = self._access.number(ask.number, controller)
-        ask = self._access.masker(owner).mask(ask, number)
+        numbers = self._access.stopped_numbers(ask.number, controller)
+        ask, ahead = stop_requests.no_later_than(ask, now)
         event = Revoked(at=self._access.past(ask.at, now, "at"), scope=ask.scope, campaign=_campaign(ask))
-        receipt = await self._access.append(client, ask, owner, number, event, now)
+        for number in numbers:
+            ask = self._access.masker(owner).mask(ask, number)
+        for number in numbers:
+            receipt = await self._access.append(client, ask, owner, number, event, now)
         self._access.metrics.revocation_seconds.observe(self.steady() - start)
-        return structs.replace(receipt, note=widened)
+        several = stop_requests.SEVERAL if len(numbers) > 1 else ""
+        return structs.replace(receipt, note=stop_requests.join(widened, ahead, several))
 
     async def revoke_all(
         self,
@@ -70,11 +77,11 @@ class Revocations:
         ask, widened = self._in_scope(client, ask, controller)
         home, now = controller.dial_regions(), self._access.clock()
         try:
-            table = tabular.read(file, home, hints)
+            table = tabular.read(file, home, hints, lenient=True)
             stops = await asyncio.to_thread(bulk_revocation.read, table, home, now, note)
         except tabular.Unreadable as error:
             raise Refused("list.unreadable", str(error), "file") from error
-        if not len(stops.numbers) or (stops.problems and not ask.skip_bad):
+        if not len(stops.numbers):
             raise bulk_writes.unfit(len(stops.numbers), stops.rows, stops.problems, stops.first)
         order = bulk_revocation.Order(
             owner="*" if ask.scope == "everyone" else controller.id,
@@ -98,7 +105,8 @@ class Revocations:
             refused=stops.problems,
             at=local_time.rfc3339(self._access.clock()),
             layout=table.layout,
-            note=widened,
+            doubtful=stops.doubtful,
+            note=stop_requests.join(widened, *_notes(stops)),
         )
 
     @staticmethod
@@ -118,10 +126,6 @@ class Revocations:
         known = {campaign.id for campaign in controller.campaigns}
         if ask.scope != "campaign" or ask.campaign in known:
             return ask, ""
-        if not ask.campaign:
-            raise Refused(
-                "campaign.unknown", choose("Use a campaign of this controller", known), "campaign", 404
-            )
         return structs.replace(ask, scope="controller"), _WIDENED
 
     async def lift(self, client: Client, entry_id: int, ask: LiftRequest) -> Receipt:
@@ -178,6 +182,20 @@ class Revocations:
                 )
             return
         raise Refused("ledger.unknown", "Consent not found. Record the new consent first.", "consent", 404)
+
+
+def _notes(stops: bulk_revocation.Stops) -> Iterator[str]:
+    if stops.doubtful:
+        yield (
+            f"The numbers in {stops.doubtful:,} cells can be read in several ways, for example because Excel dropped a zero or a"
+            " plus: every number that they can mean is revoked."
+        )
+    if stops.undated:
+        yield (
+            f"The times in {stops.undated:,} rows cannot be read or lie in the future: these revocations are in force from now."
+        )
+    if stops.first is not None:
+        yield f"{stops.problems:,} rows have no readable number and were skipped. Line {stops.first.line:,}: {stops.first.problem}."
 
 
 def _campaign(ask: RevocationRequest | RevocationsRequest) -> str:

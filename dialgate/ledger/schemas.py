@@ -72,7 +72,7 @@ class Request(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class RevocationRequest(Request, frozen=True, kw_only=True):
-    """A revocation: the person asked not to be called."""
+    """A revocation: the person asked not to be called. Fields that cannot be read are ignored, except `number`; `note` says which."""
 
     number: _Person
     scope: _Scope = "controller"
@@ -85,7 +85,7 @@ class RevocationsRequest(Request, frozen=True, kw_only=True):
 
     scope: _Scope = "controller"
     campaign: _Campaign = ""
-    skip_bad: _SkipBad = False
+    skip_bad: Annotated[bool, about("No effect: rows without a number are always skipped.")] = False
 
 
 class EntriesRequest(Request, frozen=True, kw_only=True):
@@ -294,36 +294,6 @@ class ProofReceipt(Struct, frozen=True, omit_defaults=True):
     note: str = ""
 
 
-class RevocationsReport(Struct, frozen=True, kw_only=True):
-    """The result of an import. `known` counts the numbers already revoked on this channel for this or a wider scope."""
-
-    rows: int
-    revoked: int
-    known: int
-    duplicates: int
-    refused: int
-    at: Timestamp
-    layout: Layout
-    note: str = ""
-
-
-class EntriesReport(Struct, frozen=True, kw_only=True):
-    """The result of an import.
-
-    `known` counts the rows skipped because the ledger already has an identical entry. `outranked` counts recorded rows
-    that would permit more than an earlier entry with the same id and date: to correct that one, name the fields in a
-    `rectify` column.
-    """
-
-    rows: int
-    recorded: int
-    known: int
-    refused: int
-    at: Timestamp
-    layout: Layout
-    outranked: int = 0
-
-
 class OutcomeReceipt(Struct, frozen=True):
     decision_id: str
     outcome: str
@@ -353,6 +323,7 @@ class ListReport(Struct, frozen=True, kw_only=True):
 
     For some kinds of number, such as mobile numbers, the row itself must have the basis `directory`. `unstated`
     counts the accepted numbers whose rows lack this basis. The list does not permit calls to these numbers.
+    `doubtful` counts the rows skipped because Excel may have dropped a zero or a plus; `note` says what to do.
     """
 
     info: ListInfo = field(name="list")
@@ -364,6 +335,8 @@ class ListReport(Struct, frozen=True, kw_only=True):
     layout: Layout | None = None
     in_force: str = ""
     unstated: int = 0
+    doubtful: int = 0
+    note: str = ""
 
 
 LedgerRequest: TypeAlias = (

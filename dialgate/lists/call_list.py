@@ -17,7 +17,7 @@ from msgspec import Struct
 from dialgate.core import location, phone
 from dialgate.core.model import Basis, Kind
 from dialgate.crypto import redaction
-from dialgate.lists import number_set, tabular
+from dialgate.lists import lost_zeros, number_set, tabular
 from dialgate.lists.tabular import cell
 
 BASES: tuple[Basis, ...] = get_args(Basis)
@@ -42,7 +42,8 @@ class RowProblem(Struct, frozen=True):
 class Tally(Struct):
     """The row counts of a loaded call list, and the meaning of its tags.
 
-    `problems` contains the first `SHOWN_PROBLEMS` of the `refused` rows.
+    `problems` contains the first `SHOWN_PROBLEMS` of the `refused` rows. `doubtful` counts the rows that were skipped
+    because their number may have lost a zero or a plus; they are not counted in `refused`.
 
     Each number has a tag, which is an index into `bases`, `stated` and `places`. `bases[tag]` is the legal basis.
     `stated[tag]` is true if the row itself specifies the basis `directory`. `places[tag]` is the declared place, or "".
@@ -61,6 +62,7 @@ class Tally(Struct):
     stated: tuple[bool, ...] = ()
     unstated: int = 0
     places: tuple[str, ...] = ()
+    doubtful: int = 0
 
 
 class CallListUnreadable(tabular.Unreadable):
@@ -97,8 +99,13 @@ def build(
     for line, cells in table.rows:
         tally.rows += 1
         try:
+            lost_zeros.refuse(cells, at)
             number, tag, kind = _read(cell(cells, at), cell(cells, basis_at), basis, home)
             place = _place(cell(cells, place_at), places)
+        except lost_zeros.LostDigits as error:
+            tally.doubtful += 1
+            note(RowProblem(line, str(error)))
+            continue
         except ValueError as error:
             _refuse_late_header(line, cells, table.layout.header)
             _refuse(tally, RowProblem(line, str(error)), note)
@@ -205,6 +212,8 @@ def _parse(raw: str, home: str) -> phone.Parsed:
 def _why_empty(tally: Tally) -> str:
     if not tally.rows:
         return "The file has no rows; send one number per row."
+    if not tally.problems:
+        return lost_zeros.summary(tally.doubtful)
     first = tally.problems[0]
     return f"No row has a valid telephone number (rows: {tally.rows}). Line {first.line}: {first.problem}."
 
@@ -223,9 +232,6 @@ def names_one_of(path: Path, text: str, home: str) -> bool:
     return False
 
 
-def sha256_of(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 def file_name(controller: str, name: str, sha256: str) -> str:
     """Return the file name for a list of a controller.
 
@@ -240,3 +246,6 @@ def stem_of(file: str) -> str:
     return file.removesuffix(".numbers").rpartition(".")[0]
 
 
+def sha256_of(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

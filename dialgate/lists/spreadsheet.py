@@ -43,6 +43,7 @@ _MOST_OTHER: Final = (
 )  # openpyxl needs up to ninety times as much memory for styles, relations and names
 _BOMB: Final = 500  # compression ratio that no real table has
 _BOMB_BYTES: Final = 1 << 24
+_MOST_INTEGER: Final = 1 << 53  # exact in Excel, and it fits into MessagePack
 # Exceptions that openpyxl and zipfile raise for a damaged or malicious file.
 _DAMAGE: Final = (
     BadZipFile, zlib.error, EOFError, KeyError, ValueError, IndexError, TypeError,
@@ -57,12 +58,18 @@ class Unreadable(ValueError):
     """Raised for a file that cannot be read as rows. The message says what to do, and quotes no cell."""
 
 
+class NumericCell(str):
+    """A cell that the spreadsheet stores as an integer. A telephone number in it may have lost a zero or a plus."""
+
+    __slots__ = ()
+
+
 class _Sheet(Struct, frozen=True, tag=True):
     title: str
 
 
 class _Rows(Struct, frozen=True, tag=True):
-    rows: list[tuple[int, list[str]]]
+    rows: list[tuple[int, list[str | int]]]
 
 
 class _Refusal(Struct, frozen=True, tag=True):
@@ -83,7 +90,7 @@ _decode: Final = msgspec.msgpack.Decoder(_Frame).decode
 
 def read(
     file: IO[bytes], memory: int = MEMORY, seconds: int = SECONDS
-) -> tuple[str, Iterator[tuple[int, list[str]]]]:
+) -> tuple[str, Generator[tuple[int, list[str]], None, None]]:
     """Return the title of the first sheet and its rows, each with its line number (from 1).
 
     Raises `MissingExtra` and, also during iteration, `Unreadable`.
@@ -97,12 +104,14 @@ def read(
     return first.title, _rows(frames)
 
 
-def _rows(frames: Iterator[_Frame]) -> Iterator[tuple[int, list[str]]]:
-    for frame in frames:
-        if isinstance(frame, _Rows):
-            yield from frame.rows
-        elif isinstance(frame, _End):
-            return
+def _rows(frames: Generator[_Frame, None, None]) -> Generator[tuple[int, list[str]], None, None]:
+    with closing(frames):
+        for frame in frames:
+            if isinstance(frame, _Rows):
+                for line, cells in frame.rows:
+                    yield line, [cell if isinstance(cell, str) else NumericCell(cell) for cell in cells]
+            elif isinstance(frame, _End):
+                return
     raise _build_refusal()
 
 
@@ -243,13 +252,14 @@ def _refuse_doctype(part: IO[bytes]) -> None:
         return  # not XML: a picture, or damage that is reported later
 
 
-def _pieces(sheet: Any) -> Iterator[list[tuple[int, list[str]]]]:
-    rows: list[tuple[int, list[str]]] = []
+def _pieces(sheet: Any) -> Iterator[list[tuple[int, list[str | int]]]]:
+    rows: list[tuple[int, list[str | int]]] = []
     characters = 0
     for line, values in enumerate(sheet.iter_rows(values_only=True), 1):
-        cells = bounded([_text(value) for value in values], line)
+        cells = [_text_or_integer(value) for value in values]
+        texts = bounded(list(map(str, cells)), line)
         rows.append((line, cells))
-        characters += sum(map(len, cells))
+        characters += sum(map(len, texts))
         if len(rows) >= _ROWS_AT_ONCE or characters >= _CHARACTERS_AT_ONCE:
             yield rows
             rows, characters = [], 0
@@ -267,11 +277,16 @@ def bounded(cells: list[str], line: int) -> list[str]:
     return cells
 
 
-def _text(value: Any) -> str:
+def cut(cells: list[str]) -> list[str]:
+    """Return as many cells of a row, and as much of each, as `bounded` permits."""
+    return [cell[:_LONGEST_CELL] for cell in cells[:_MOST_COLUMNS]]
+
+
+def _text_or_integer(value: Any) -> str | int:
     if value is None:
         return ""
-    if isinstance(value, float) and value.is_integer():
-        return str(int(value))
+    if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < _MOST_INTEGER:
+        return int(value) if value == int(value) else str(value)
     return str(value)
 
 

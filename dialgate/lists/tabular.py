@@ -5,18 +5,20 @@ is then read row by row, in limited memory. Formulas are never evaluated. Messag
 quote a cell, which may contain a telephone number.
 """
 
+import codecs
 import csv
 import re
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import closing, suppress
 from io import SEEK_END, BytesIO, TextIOWrapper
 from itertools import chain, islice
-from typing import IO, Final, Literal
+from typing import IO, Final, Literal, TypeAlias
 
 from msgspec import Struct, structs
 
-from dialgate.core import phone
-from dialgate.lists import spreadsheet
+from dialgate.core import lost_digits, phone
+from dialgate.lists import lost_zeros, spreadsheet
 
 NUMBER_NAMES: Final = frozenset(
     {"number", "numero", "numero_telefono", "numero_di_telefono", "phone", "phone_number", "telefono", "telephone",
@@ -36,6 +38,11 @@ _MARKS: Final = (
     (b"\xff\xfe", "utf-16"),
     (b"\xfe\xff", "utf-16"),
 )
+# Encodings that a person may choose. Others that Python knows, such as UTF-7, are not used by spreadsheets or CRMs.
+ENCODINGS: Final = (
+    "utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "windows-1252", "iso-8859-1", "iso-8859-15",
+)  # fmt: skip
+_CODECS: Final = frozenset(codecs.lookup(name).name for name in ENCODINGS)
 _FOREIGN: Final = (
     (b"\xd0\xcf\x11\xe0", "an old or protected Excel file"),
     (b"%PDF", "a PDF"),
@@ -46,6 +53,7 @@ _FOREIGN: Final = (
 _DIGIT: Final = re.compile(r"\d")
 
 
+Rows: TypeAlias = Generator[tuple[int, list[str]], None, None]
 Unreadable = spreadsheet.Unreadable  # the same error for text files and spreadsheets
 
 
@@ -111,34 +119,44 @@ def of_lines(lines: Iterable[str]) -> IO[bytes]:
     return BytesIO("\n".join(rows).encode("utf-8", "replace"))
 
 
-def read(file: IO[bytes], home: str, hints: Hints = NO_HINTS) -> Table:
+def read(file: IO[bytes], home: str, hints: Hints = NO_HINTS, *, lenient: bool = False) -> Table:
     """Return the table in a seekable file. Raises `Unreadable`.
 
-    `home` is the country for numbers without a country code.
+    `home` is the country for numbers without a country code. If `lenient`, a text line that is not CSV is a row by itself.
     """
     if file.seek(0, SEEK_END) > _MOST_BYTES:
         raise Unreadable(f"The file has more than {_MOST_BYTES >> 30} GiB; split it.")
     file.seek(0)
     head = file.read(_SAMPLE_BYTES)
-    file.seek(0)
     for mark, what in _FOREIGN:
         if head.startswith(mark):
             raise Unreadable(f"The file is {what}; save it as XLSX or CSV.")
     if head.startswith(b"PK\x03\x04"):
-        sheet, rows = spreadsheet.read(file)
-        layout = Layout(format="xlsx", encoding="", separator="", sheet=sheet, header=(), number=0)
-    else:
-        encoding = hints.encoding or _encoding(head)
-        lines = _lines(_decoding(file, encoding))
-        first = next(lines, "")
-        separator = hints.separator or max(SEPARATORS, key=first.count)
-        rows = _cells(chain([first], lines), separator)
-        layout = Layout(format="text", encoding=encoding, separator=separator, sheet="", header=(), number=0)
-    return _detect_layout(layout, rows, home, hints)
+        return _detect_layout(lambda: _open_sheet(file), home, hints)
+    encoding = _chosen(hints.encoding) or _encoding(head)
+    return _detect_layout(lambda: _open_text(file, encoding, hints.separator, lenient=lenient), home, hints)
 
 
-def _detect_layout(layout: Layout, rows: Iterator[tuple[int, list[str]]], home: str, hints: Hints) -> Table:
-    filled = ((line, cells) for line, cells in rows if any(map(str.strip, cells)))
+def _open_sheet(file: IO[bytes]) -> tuple[Layout, Rows]:
+    file.seek(0)
+    sheet, rows = spreadsheet.read(file)
+    return Layout(format="xlsx", encoding="", separator="", sheet=sheet, header=(), number=0), rows
+
+
+def _open_text(file: IO[bytes], encoding: str, separator: str, *, lenient: bool) -> tuple[Layout, Rows]:
+    file.seek(0)
+    lines = _lines(_decoding(file, encoding))
+    first = next(lines, "")
+    separator = separator or max(SEPARATORS, key=first.count)
+    layout = Layout(format="text", encoding=encoding, separator=separator, sheet="", header=(), number=0)
+    read_cells = _lenient_cells if lenient else _cells
+    return layout, read_cells(chain([first], lines), separator)
+
+
+def _detect_layout(begin: Callable[[], tuple[Layout, Rows]], home: str, hints: Hints) -> Table:
+    """Return the table. `begin` opens the file at its first row, and again if all cells of a column must be compared."""
+    layout, rows = begin()
+    filled = _filled(rows)
     sample = list(islice(filled, _SAMPLE_ROWS))
     names = tuple(map(str.strip, sample[0][1])) if sample else ()
     number = _number_column(names, [cells for _, cells in sample], home, hints)
@@ -148,7 +166,17 @@ def _detect_layout(layout: Layout, rows: Iterator[tuple[int, list[str]]], home: 
         or (bool(hints.column) and hints.column in names)
     )
     layout = structs.replace(layout, header=names if is_header else (), number=number + 1)
+    if lost_digits.has_zero_numbers(home):
+        rows.close()
+        body = lost_zeros.mark(lambda: islice(_filled(begin()[1]), int(is_header), None), number, home)
+        return Table(layout, body)
     return Table(layout, chain(sample[is_header:], filled))
+
+
+def _filled(rows: Rows) -> Rows:
+    """Yield the rows that are not empty."""
+    with closing(rows):
+        yield from (row for row in rows if any(map(str.strip, row[1])))
 
 
 def _number_column(names: tuple[str, ...], sample: list[list[str]], home: str, hints: Hints) -> int:
@@ -224,17 +252,20 @@ def _encoding(head: bytes) -> str:
     return "utf-8"
 
 
+def _chosen(encoding: str) -> str:
+    """Return the encoding that a person chose, or "". Raises `Unreadable` unless it is one of `ENCODINGS`."""
+    with suppress(LookupError):
+        if not encoding or codecs.lookup(encoding).name in _CODECS:
+            return encoding
+    raise Unreadable(f"Unknown encoding; use one of {', '.join(ENCODINGS)}.")
+
+
 def _decoding(file: IO[bytes], encoding: str) -> TextIOWrapper:
     """Return the file as text.
 
     Invalid bytes are replaced, because they occur in names and only the number matters.
     """
-    try:
-        return TextIOWrapper(file, encoding, errors="replace", newline="")
-    except LookupError:
-        raise Unreadable(
-            "Unknown encoding; send utf-8, utf-16, windows-1252 or another encoding that Python knows."
-        ) from None
+    return TextIOWrapper(file, encoding, errors="replace", newline="")
 
 
 def _lines(text: TextIOWrapper) -> Iterator[str]:
@@ -252,9 +283,8 @@ def _lines(text: TextIOWrapper) -> Iterator[str]:
             text.detach()
 
 
-def _cells(lines: Iterator[str], separator: str) -> Iterator[tuple[int, list[str]]]:
-    if len(separator) != 1:
-        raise Unreadable("The separator must be one character, for example `;`.")
+def _cells(lines: Iterator[str], separator: str) -> Rows:
+    _check_separator(separator)
     # Strict: otherwise an unclosed quotation mark would join all rows after it.
     reader = csv.reader(lines, delimiter=separator, strict=True)
     try:
@@ -264,3 +294,32 @@ def _cells(lines: Iterator[str], separator: str) -> Iterator[tuple[int, list[str
         raise Unreadable(
             f"Line {reader.line_num} is not CSV ({error}); check for an unclosed quotation mark."
         ) from error
+
+
+def _lenient_cells(lines: Iterator[str], separator: str) -> Rows:
+    """Yield the rows of a file that may be damaged. A line that is not CSV is split at its separators."""
+    _check_separator(separator)
+    waiting, taken, line = deque[str](), list[str](), 0
+
+    def take() -> Iterator[str]:
+        while (text := waiting.popleft() if waiting else next(lines, None)) is not None:
+            taken.append(text)
+            yield text
+
+    while True:
+        taken.clear()
+        try:
+            cells = next(csv.reader(take(), delimiter=separator, strict=True))
+        except StopIteration:
+            return
+        except csv.Error:
+            waiting.extendleft(reversed(taken[1:]))
+            del taken[1:]
+            cells = taken[0].rstrip("\r\n").replace('"', "").split(separator)
+        line += len(taken)
+        yield line, spreadsheet.cut(cells)
+
+
+def _check_separator(separator: str) -> None:
+    if len(separator) != 1:
+        raise Unreadable("The separator must be one character, for example `;`.")

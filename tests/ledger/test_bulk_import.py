@@ -28,6 +28,7 @@ from dialgate.interfaces.cli import main
 from dialgate.ledger.registrar import Registrar
 from dialgate.ledger.schemas import ConsentRequest, EntriesRequest
 from dialgate.lists.call_list import RowProblem
+from tests.lists.test_tabular import workbook
 from tests.support.world import CLEAR, LISTED, write_folder
 
 CRM = Client(name="crm", controllers=("acme",), scopes=("ledger",))
@@ -320,3 +321,18 @@ def test_command_imports_a_file_and_reports_skipped_rows(
     assert ran.exit_code == 0, ran.output
     reported = json.loads(ran.stdout)
     assert (reported["rows"], reported["recorded"], reported["refused"]) == (2, 1, 1)
+
+
+async def test_row_whose_number_lost_its_zero_is_skipped_and_counted(registrar: Registrar) -> None:
+    """Excel stores 0331 234567 as 331234567, which is also a mobile number of another person."""
+    header = ["number", "id", "collected_at", "purposes", "call_types"]
+    cells = ["2026-10-01T10:00:00+02:00", "sale", "agent"]
+    rows = [
+        [number, f"c{at}", *cells] for at, number in enumerate(["+393331234567", 331234567, 393312345678])
+    ]
+    report = await registrar.consents.record_all(CRM, ASK, BytesIO(workbook([header, *rows])))
+    assert (report.rows, report.recorded, report.refused, report.doubtful) == (3, 2, 0, 1)
+    assert report.note.startswith("Excel dropped the zero or the plus in 1 cells: format the column as text")
+    assert set(await _events(registrar)) == {"+393331234567", "+393312345678"}
+    with pytest.raises(Refused, match="Excel dropped the zero or the plus in 1 cells"):
+        await registrar.consents.record_all(CRM, ASK, BytesIO(workbook([header, rows[1]])))

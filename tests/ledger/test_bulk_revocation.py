@@ -1,7 +1,7 @@
 """Tests of revocation imports.
 
-An import with an invalid row writes nothing, unless `skip_bad` is set. An import takes effect at once and can be
-repeated safely.
+Every row with a number takes effect, whatever else is wrong with it. An import takes effect at once and can be repeated
+safely.
 """
 
 import csv
@@ -18,13 +18,20 @@ from typer.testing import CliRunner, Result
 
 from dialgate.config.clients import Client
 from dialgate.core.ledger_events import Revoked
+from dialgate.core.model import DAY, Instant
 from dialgate.core.refusal import Refused
 from dialgate.interfaces.cli import main
 from dialgate.ledger import bulk_revocation
 from dialgate.ledger.registrar import Registrar
 from dialgate.ledger.schemas import ConsentRequest, LiftRequest, RevocationRequest, RevocationsRequest
 from dialgate.lists.call_list import RowProblem
+from tests.lists.test_tabular import workbook
 from tests.support.world import CALL, CLEAR, LISTED, NOW, World, write_folder
+
+
+def instant(text: str) -> Instant:
+    return round(datetime.fromisoformat(text).timestamp() * 1_000)
+
 
 DPO = Client(name="dpo", controllers=("acme",), scopes=("revoke", "ledger", "admin"))
 FILE = f"numero;at\n{CLEAR};2026-11-20T10:00:00+01:00\n06 12345679;\n{CLEAR};\n"
@@ -123,25 +130,34 @@ async def test_the_latest_revocation_is_recorded_and_not_lifted_by_an_earlier_co
         await registrar.revocations.lift(DPO, newest, lift)
 
 
-BAD = "number,at\n0612345678,\n12,\n0612345679,2030-01-01T00:00:00Z\n0612345680,2026-01-01T00:00:00\n0612345681,soon\n"
+BAD = (
+    "number,at\n0612345678,\n12,\n0612345679,2030-01-01T00:00:00Z\n0612345680,2026-01-01T00:00:00\n0612345681,soon\n"
+    '0612345682\n,0612345683\n"0612345684,\n0612345685" x,\n0612345686,2026-01-01,x,y\ntel:+39 (0)6 12345687,\n'
+)
 
 
-async def test_invalid_row_rejects_the_file_and_is_reported(registrar: Registrar) -> None:
+async def test_no_row_with_a_number_is_lost_and_none_rejects_the_file(registrar: Registrar) -> None:
     reports: list[RowProblem] = []
-    with pytest.raises(
-        Refused,
-        match=r"4 of 5 rows are invalid, and nothing was written\. Line 3: is not a valid number, with or without",
-    ):
-        await registrar.revocations.revoke_all(DPO, GOOD, BytesIO(BAD.encode()), note=reports.append)
-    assert [item.line for item in reports] == [3, 4, 5, 6]
-    assert await registrar.access.store.since(0, 9) == []
-    taken = await registrar.revocations.revoke_all(
-        DPO, RevocationsRequest(skip_bad=True), BytesIO(BAD.encode())
-    )
-    assert (taken.revoked, taken.refused) == (1, 4)
+    report = await registrar.revocations.revoke_all(DPO, GOOD, BytesIO(BAD.encode()), note=reports.append)
+    assert (report.rows, report.revoked, report.refused) == (11, 10, 1)
+    assert [item.line for item in reports] == [3]
+    assert "1 rows have no readable number and were skipped. Line 3: is not a valid number" in report.note
+    assert "The times in 3 rows cannot be read or lie in the future" in report.note
+    keys = registrar.access.keys
+    at = {
+        keys.ledger.unseal(item.sealed): item.event.at
+        for item in await registrar.access.store.since(0, 99)
+        if isinstance(item.event, Revoked)
+    }
+    january = instant("2026-01-01T00:00:00-12:00")
+    assert at == {
+        **{f"+39061234{last}": NOW for last in (5678, 5679, 5681, 5682, 5683, 5684, 5685, 5687)},
+        "+390612345680": january,  # without an offset: the latest time that it can mean
+        "+390612345686": january + DAY,  # a day: its end
+    }
 
 
-@pytest.mark.parametrize("raw", [b"", b"name\nRossi\n", b"PK\x03\x04", b'number\n"0612345678'])
+@pytest.mark.parametrize("raw", [b"", b"name\nRossi\n", b"PK\x03\x04", b'number\n"06'])
 async def test_file_without_revocations_is_rejected(registrar: Registrar, raw: bytes) -> None:
     with pytest.raises(Refused) as refused:
         await registrar.revocations.revoke_all(DPO, RevocationsRequest(skip_bad=True), BytesIO(raw))
@@ -163,7 +179,6 @@ async def test_file_of_5_gb_is_refused_at_once(registrar: Registrar, tmp_path: P
     ("ask", "scopes", "code"),
     [
         (RevocationsRequest(scope="everyone"), ("revoke",), "auth.scope"),
-        (RevocationsRequest(scope="campaign"), ("revoke",), "campaign.unknown"),
         (RevocationsRequest(controller="another"), ("revoke",), "controller.unknown"),
     ],
 )
@@ -209,19 +224,29 @@ def test_command_reports_as_text_as_json_and_for_each_row(tmp_path: Path) -> Non
     write_folder(tmp_path)
     file, reasons = tmp_path / "stops.csv", tmp_path / "reasons.csv"
     file.write_text(BAD)
-    refused = command(tmp_path, "revoke", "import", file, "--reasons", reasons)
-    assert refused.exit_code == 1
-    assert "nothing was written" in refused.output
+    taken = command(tmp_path, "revoke", "import", file, "--reasons", reasons, "--json")
+    assert taken.exit_code == 0
+    assert json.loads(taken.stdout)["revoked"] == 10
     with reasons.open(newline="") as opened:
         written = list(csv.reader(opened))
-    assert [line for line, _ in written] == ["line", "3", "4", "5", "6"]
+    assert [line for line, _ in written] == ["line", "3"]
     assert "0612345" not in reasons.read_text()
-    taken = command(tmp_path, "revoke", "import", file, "--skip-bad", "--json")
-    assert taken.exit_code == 0
-    assert json.loads(taken.stdout)["revoked"] == 1
-    assert "revoked before" in command(tmp_path, "revoke", "import", file, "--skip-bad").output
+    again = command(tmp_path, "revoke", "import", file, "--skip-bad").output
+    assert "revoked before" in again
+    assert "1 rows have no readable number" in again
     assert command(tmp_path, "revoke", "import", file, "--column", "nine").exit_code == 1
     assert command(tmp_path, "revoke", "import", tmp_path / "none.csv").exit_code == 2
     # `add` may be left out
     assert command(tmp_path, "revoke", CLEAR, "--json").exit_code == 0
     assert command(tmp_path, "revoke", "add", CLEAR, "--json").exit_code == 0
+
+
+async def test_doubtful_cell_revokes_every_number_that_it_can_mean(registrar: Registrar) -> None:
+    file = BytesIO(workbook([["number"], [331234567], [393331234567], ["+390612345679"]]))
+    report = await registrar.revocations.revoke_all(DPO, GOOD, file)
+    assert (report.rows, report.revoked, report.refused, report.doubtful) == (3, 4, 0, 1)
+    assert "every number that they can mean is revoked" in report.note
+    keys = registrar.access.keys
+    assert {keys.ledger.unseal(item.sealed) for item in await registrar.access.store.since(0, 9)} == {
+        "+39331234567", "+390331234567", "+393331234567", "+390612345679",
+    }  # fmt: skip

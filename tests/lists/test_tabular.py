@@ -210,11 +210,21 @@ def test_a_hostile_or_damaged_file_is_refused_with_a_message(
     assert not re.search(r"\d{7}", str(refused.value))
 
 
+@pytest.mark.parametrize("name", [*tabular.ENCODINGS, "UTF8", "latin-1", "cp1252"])
+def test_encoding_from_the_short_list_is_used(name: str) -> None:
+    table = tabular.read(BytesIO(TEXT.encode(name, "replace")), "IT", Hints(encoding=name, column="2"))
+    assert [row[1] for _, row in table.rows] == ["0612345678", "0298765432"]
+
+
 @pytest.mark.parametrize(
     ("hints", "expected"),
     [
         (Hints(encoding="klingon"), "Unknown encoding"),
         (Hints(encoding="zip"), "Unknown encoding"),
+        (Hints(encoding="utf-7"), "use one of utf-8, utf-8-sig, utf-16"),
+        (Hints(encoding="punycode"), "Unknown encoding"),
+        (Hints(encoding="unicode_escape"), "Unknown encoding"),
+        (Hints(encoding="../x"), "Unknown encoding"),
         (Hints(separator=";;"), "one character"),
         (Hints(column="cellulare"), "The file has no such column"),
         (Hints(column="3"), "The file has no such column"),

@@ -12,10 +12,10 @@ import typer
 
 from dialgate.config.clients import Client
 from dialgate.core.refusal import Refused
-from dialgate.interfaces.cli.ledger_access import write
+from dialgate.interfaces.cli.ledger_access import show_note, write
 from dialgate.interfaces.cli.options import Failure, load_config
+from dialgate.ledger.import_reports import EntriesReport, RevocationsReport
 from dialgate.ledger.registrar import Registrar
-from dialgate.ledger.schemas import EntriesReport, RevocationsReport
 from dialgate.lists import tabular
 from dialgate.lists.call_list import RowProblem
 from dialgate.runtime.terminal import MISUSE, NO, progress, show_fields, show_json
@@ -23,7 +23,7 @@ from dialgate.runtime.terminal import MISUSE, NO, progress, show_fields, show_js
 T = TypeVar("T")
 
 Encoding: TypeAlias = Annotated[
-    str, typer.Option(help="Encoding, for example utf-8 or windows-1252. Default: detected.")
+    str, typer.Option(help=f"Encoding, one of {', '.join(tabular.ENCODINGS)}. Default: detected.")
 ]
 Separator: TypeAlias = Annotated[str, typer.Option(help="Column separator. Default: detected.")]
 Column: TypeAlias = Annotated[
@@ -54,7 +54,7 @@ def home_of(config: Path, controller: str) -> str:
     return owner.dial_regions()
 
 
-def confirm(file: Path, hints: tabular.Hints, home: str, *, ask: bool) -> None:
+def confirm(file: Path, hints: tabular.Hints, home: str, *, ask: bool, lenient: bool = False) -> None:
     """Show the detected layout of a file and let the user confirm it. Raises `Failure`.
 
     The user is asked only if `ask` is true, and stdin and stderr are terminals. A prompt would block a program that
@@ -62,7 +62,7 @@ def confirm(file: Path, hints: tabular.Hints, home: str, *, ask: bool) -> None:
     """
     try:
         with file.open("rb") as opened:
-            layout = tabular.read(opened, home, hints).layout
+            layout = tabular.read(opened, home, hints, lenient=lenient).layout
     except tabular.Unreadable as error:
         raise Failure("list.unreadable", str(error), field="file") from None
     if ask and sys.stdin.isatty() and sys.stderr.isatty():
@@ -100,15 +100,15 @@ Take: TypeAlias = Callable[
 ]
 
 
-def import_file(options: dict[str, Any], take: Take[T]) -> T:
+def import_file(options: dict[str, Any], take: Take[T], *, lenient: bool = False) -> T:
     """Let the user confirm the layout of a file, then write its rows to the ledger. Raises `Failure`.
 
-    `options` is the `locals()` of the command.
+    `options` is the `locals()` of the command. `lenient` is as for `tabular.read`.
     """
     file, config = options["file"], options["config"]
     hints = tabular.Hints(**{name: options[name] for name in ("encoding", "separator", "column")})
     ask = not (options["yes"] or options["as_json"])
-    confirm(file, hints, home_of(config, options["controller"]), ask=ask)
+    confirm(file, hints, home_of(config, options["controller"]), ask=ask, lenient=lenient)
     with (
         file.open("rb") as opened,
         reasons_to(options["reasons"]) as note,
@@ -137,7 +137,10 @@ def show_import(
         show_json(report)
         return
     fields = {label: getattr(report, name) for label, name in counts.items()}
+    if report.doubtful:
+        fields["doubtful"] = report.doubtful
     show_fields(title, fields | {"applies after": report.at})
+    show_note(report.note)
 
 
 @contextmanager

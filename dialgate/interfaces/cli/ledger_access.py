@@ -57,15 +57,19 @@ async def _write(config: Config, act: Act[T]) -> T:
         await registrar.close()
 
 
+def fields_of(kind: type[Request], options: dict[str, Any]) -> dict[str, Any]:
+    """Return the options that have the same names as the fields of `kind`, without empty ones."""
+    values = {name.rstrip("_"): value for name, value in options.items()}
+    return {name: values[name] for name in kind.__struct_fields__ if values.get(name) not in ("", None, [])}
+
+
 def request(kind: type[R], options: dict[str, Any]) -> R:
     """Build a request from the options that have the same names as its fields. Raises `Failure`.
 
     Empty options are omitted.
     """
-    values = {name.rstrip("_"): value for name, value in options.items()}
-    fields = {name: values[name] for name in kind.__struct_fields__ if values.get(name) not in ("", None, [])}
     try:
-        return msgspec.convert(fields, kind)
+        return msgspec.convert(fields_of(kind, options), kind)
     except msgspec.ValidationError as error:
         wording, _, place = str(error).partition(" - at `$.")
         raise Failure("request.invalid", plain(wording), field=place.rstrip("`"), status=MISUSE) from None

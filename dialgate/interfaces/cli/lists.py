@@ -22,6 +22,7 @@ from dialgate.interfaces.cli.instants import optional_instant
 from dialgate.interfaces.cli.ledger_access import (
     ControllerId,
     Time,
+    show_note,
     write,
 )
 from dialgate.interfaces.cli.options import DEFAULT_CONFIG, AsJson, ConfigPath, Failure, reporting
@@ -111,9 +112,11 @@ def _show_report(report: ListReport) -> None:
         "accepted": report.accepted,
         "duplicates": report.duplicates,
         "skipped, no valid number": report.refused,
+        "skipped, doubtful": report.doubtful,
         "in force": report.in_force,
     }
     show_fields(f"List {report.info.id}", fields)
+    show_note(report.note)
     if report.unstated:
         typer.echo(
             f"The list does not yet permit calls to {report.unstated:,} of its numbers. For some kinds of number,"

@@ -13,9 +13,9 @@ from dialgate.interfaces.cli.ledger_access import (
     ControllerId,
     Proof,
     Time,
+    fields_of,
     note,
     request,
-    show_note,
 )
 from dialgate.interfaces.cli.options import (
     DEFAULT_CONFIG,
@@ -66,7 +66,7 @@ def revoke_add(
     ] = "",
     controller: ControllerId = "",
     scope: Annotated[
-        Literal["campaign", "controller", "everyone"], typer.Option(help="Scope of the revocation.")
+        str, typer.Option(metavar="campaign|controller|everyone", help="Scope of the revocation.")
     ] = "controller",
     campaign: Annotated[str, typer.Option(help="With --scope campaign: the campaign ID.")] = "",
     at: Time = "",
@@ -88,8 +88,8 @@ def revoke_add(
 ) -> None:
     """Record a revocation: the data subject wants no more calls.
 
-    When the command has succeeded, the revocation overrides every consent in its scope. `--lift SEQ` does the same as
-    `dialgate revoke lift SEQ`.
+    When the command has succeeded, the revocation overrides every consent in its scope. Options that cannot be read are
+    ignored, and a time in the future means now; a note says so. `--lift SEQ` does the same as `dialgate revoke lift SEQ`.
 
     dialgate revoke add +390612345678 --channel letter --proof archive/2026/4711.pdf
     """
@@ -98,10 +98,10 @@ def revoke_add(
         if (seq is None) == (not number):
             raise Failure("request.invalid", "give either a NUMBER or --lift SEQ", status=MISUSE)
         if seq is None:
-            revocation = request(RevocationRequest, options)
+            revocation = fields_of(RevocationRequest, options)
             note(
                 config,
-                lambda registrar, client: registrar.revocations.revoke(client, revocation),
+                lambda registrar, client: registrar.revocations.stop(client, revocation),
                 "revoked",
                 as_json=as_json,
             )
@@ -155,9 +155,9 @@ def revoke_import(
 ) -> None:
     """Record the revocations in a file. The optional column `at` holds the time of each revocation.
 
-    The whole file is read before anything is written. If a row is invalid, the file is rejected, unless --skip-bad is
-    set. Revocations are written in batches, and each batch takes effect immediately. If the import is interrupted, run
-    it again: no revocation is recorded twice.
+    Every row with a number is revoked, whatever else is wrong with it. Rows without a number are skipped and reported. A time in
+    the future means now. Revocations are written in batches, and each batch takes effect immediately. If the import is
+    interrupted, run it again: no revocation is recorded twice.
 
     dialgate revoke import stops.csv --channel crm --proof exports/2026-11-24.csv --reasons bad.csv
     """
@@ -166,7 +166,6 @@ def revoke_import(
         lambda registrar, client, *arguments: registrar.revocations.revoke_all(
             client, import_request, *arguments
         ),
+        lenient=True,
     )
     show_import(report, "Revocations", _COUNTS, as_json=as_json)
-    if not as_json:
-        show_note(report.note)

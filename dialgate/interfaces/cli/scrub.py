@@ -8,7 +8,7 @@ import typer
 from dialgate.core.name_suggestions import choose
 from dialgate.interfaces.cli.files import Column, Encoding, Separator, Yes, confirm, reading
 from dialgate.interfaces.cli.instants import optional_instant
-from dialgate.interfaces.cli.ledger_access import Actor, Proof, Time, write
+from dialgate.interfaces.cli.ledger_access import Actor, Proof, Time, show_note, write
 from dialgate.interfaces.cli.options import (
     DEFAULT_CONFIG,
     AsJson,
@@ -83,3 +83,4 @@ def _show(scrubbed: export.Scrubbed, out: Path) -> None:
     verdicts = {name: getattr(scrubbed, name) for name in ("rows", "allow", "later", "deny")}
     entry = {"ledger entry": str(scrubbed.seq), "sha256": scrubbed.sha256}
     show_fields(f"{out}, at {scrubbed.at}", verdicts | scrubbed.codes | entry)
+    show_note(scrubbed.note)

@@ -11,7 +11,6 @@ from dialgate.core.model import STRICTNESS, Instant
 from dialgate.interfaces.console.visit import Visit
 from dialgate.interfaces.http.check import CheckRequest, call
 from dialgate.interfaces.http.errors import FAILURES, Fault, convert, fault_of
-from dialgate.ledger.schemas import RevocationRequest
 
 CHANNELS: Final = ("call", "recall_line", "web_form", "mail", "letter", "shop")
 _FIRST_YEAR, _LAST_YEAR = 2000, 2100
@@ -88,19 +87,16 @@ async def show_opt_out_form(visit: Visit) -> web.StreamResponse:
 async def record_opt_out(visit: Visit) -> web.StreamResponse:
     fields = await visit.form()
     try:
-        request = convert(
-            {
-                "number": fields.get("number", ""),
-                "controller": fields.get("controller", ""),
-                "scope": fields.get("scope", "controller"),
-                "campaign": fields.get("campaign", "") if fields.get("scope") == "campaign" else "",
-                "channel": fields.get("channel", "call"),
-                "proof": fields.get("proof", ""),
-                "actor": fields.get("actor", ""),
-            },
-            RevocationRequest,
-        )
-        receipt = await visit.app.registrar.revocations.revoke(visit.client, request)
+        request = {
+            "number": fields.get("number", ""),
+            "controller": fields.get("controller", ""),
+            "scope": fields.get("scope", "controller"),
+            "campaign": fields.get("campaign", ""),
+            "channel": fields.get("channel", "call"),
+            "proof": fields.get("proof", ""),
+            "actor": fields.get("actor", ""),
+        }
+        receipt = await visit.app.registrar.revocations.stop(visit.client, request)
     except FAILURES as error:
         fault = fault_of(error)
         return _opt_out_page(visit, fields, fault.status, error=fault.problem.code)

@@ -162,7 +162,7 @@ ENDPOINTS: Final = (
             "Report the outcome of an allowed call. `opt_out` records a revocation. `wrong_number` suspends the consents and "
             "contracts of the number."
         ),
-        serve=ledger.write(OutcomeRequest, lambda registrar: registrar.outcomes.result, 200),
+        serve=ledger.report_outcome,
         scope="outcome",
         ask=OutcomeRequest,
         ask_example={"decision_id": "9f2c01ab-4711", "outcome": "opt_out"},

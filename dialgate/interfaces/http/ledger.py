@@ -15,7 +15,7 @@ from dialgate.interfaces.http import body, uploads
 from dialgate.interfaces.http.errors import Fault, convert, decode
 from dialgate.interfaces.http.uploads import UPLOADS
 from dialgate.ledger.registrar import Registrar
-from dialgate.ledger.schemas import CallerIdProofRequest, ListInfo, ListRequest
+from dialgate.ledger.schemas import CallerIdProofRequest, ListInfo, ListRequest, OutcomeRequest
 from dialgate.ledger.view_schemas import ConsentStanding, HistoryEntry
 from dialgate.lists import tabular
 
@@ -64,6 +64,29 @@ def write(kind: type[_T], select: Callable[[Registrar], Act[_T]], status: int = 
         return body.reply_json(await select(app.registrar)(client, entry), status)
 
     return serve
+
+
+_fields: Final = msgspec.json.Decoder(dict[str, Any])
+_outcome: Final = msgspec.json.Decoder(OutcomeRequest)
+
+
+def stop(select: Callable[[Registrar], Act[dict[str, Any]]]) -> Serve:
+    """Return a handler for a request that stops calls, whose form may have faults."""
+
+    async def serve(request: web.Request, app: App, client: Client) -> web.StreamResponse:
+        fields = await body.read_open(request, app, client, _fields)
+        return body.reply_json(await select(app.registrar)(client, fields), 201)
+
+    return serve
+
+
+async def report_outcome(request: web.Request, app: App, client: Client) -> web.StreamResponse:
+    outcomes = app.registrar.outcomes
+    raw = await body.whole(request, app.config.settings.limits)
+    fields = await body.decode_open(request, client, _fields, raw)
+    if fields.get("outcome") == "opt_out":
+        return body.reply_json(await outcomes.opt_out(client, fields))
+    return body.reply_json(await outcomes.result(client, decode(_outcome, raw)))
 
 
 def lift(kind: type[_T], select: Callable[[Registrar], Lift[_T]]) -> Serve:

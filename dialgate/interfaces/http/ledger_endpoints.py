@@ -159,14 +159,16 @@ _SEQ: Final = Parameter(
 )
 
 
-def _declare(name: str, path: str, about: str, ask: Any, example: Any, *errors: str) -> Endpoint:
+def _declare(
+    name: str, path: str, about: str, ask: Any, example: Any, *errors: str, serve: ledger.Serve | None = None
+) -> Endpoint:
     return Endpoint(
         method="POST",
         path=path,
         name=name,
         group=_LEDGER,
         about=about,
-        serve=ledger.write(ask, lambda registrar: registrar.consents.record),
+        serve=serve or ledger.write(ask, lambda registrar: registrar.consents.record),
         scope="ledger",
         ask=ask,
         ask_example=example,
@@ -221,8 +223,11 @@ LEDGER_ENDPOINTS: Final = (
         path="/v1/revocations",
         name="addRevocation",
         group=_LEDGER,
-        about="Record a revocation. It applies to every decision after the receipt's `at`.",
-        serve=ledger.write(RevocationRequest, lambda registrar: registrar.revocations.revoke),
+        about=(
+            "Record a revocation. It applies to every decision after the receipt's `at`. If the number can be read, the revocation is "
+            "in force, whatever is wrong with other fields; `note` names the fields that were ignored. A time in the future means now."
+        ),
+        serve=ledger.stop(lambda registrar: registrar.revocations.stop),
         scope="revoke",
         ask=RevocationRequest,
         ask_example={"number": NUMBER, "channel": "call", "proof": "recording:2026/11/24/0001.wav", "actor": "agent-17"},
@@ -289,7 +294,7 @@ LEDGER_ENDPOINTS: Final = (
              ConfirmationRequest, {"number": NUMBER, "id": "web-2026-000123", "proof": "mail/2026-0418"}, "ledger.unknown"),
     _declare("withdrawConsent", "/v1/consents/withdraw", "Record the withdrawal of a consent. It applies to every decision after the receipt's `at`.",
              WithdrawalRequest, {"number": NUMBER, "id": "web-2026-000123"},
-             "ledger.unknown"),
+             "ledger.unknown", serve=ledger.stop(lambda registrar: registrar.consents.withdraw)),
     _declare("addContract", "/v1/contracts", "Record a contract.",
              ContractRequest, {"number": NUMBER, "id": "C-1001", "starts": "2025-03-01", "sector": "telecommunications", "marketing": True}),
     _history("listContracts", "/v1/contracts", "Return the contracts for a number.", "contract", "contract_ended"),
@@ -329,7 +334,7 @@ LEDGER_ENDPOINTS: Final = (
         parameters=_UPLOADED,
         answer=ListReport,
         answer_example={"list": _LIST, "rows": 3, "accepted": 2, "duplicates": 0, "refused": 1,
-                        "problems": [{"line": 3, "problem": "too few digits"}], "layout": _LAYOUT, "in_force": "now", "unstated": 0},
+                        "problems": [{"line": 3, "problem": "too few digits"}], "layout": _LAYOUT, "in_force": "now", "unstated": 0, "doubtful": 0, "note": ""},
         status=201,
         errors=(*JSON_ERRORS, "list.unreadable", "list.exists", "list.too_many", "controller.unknown", "campaign.unknown",
                 "store.unavailable", "extra.missing", "upload.busy", "upload.full", "upload.failed", "upload.no_space"),
