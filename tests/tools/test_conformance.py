@@ -476,6 +476,8 @@ SAID = [
     ("vicidial", ("DNCCAR", "not a default status", "at most 8 characters", "SIP/CARRIER/", "leading 0",
                   "place-a-call.sh", "SVN 3884", "uri_pjsip", "ADCT")),
     ("opensips", ("4.0.1", "3.6.8", "no_concurrent_connects", "join the parts with")),
+    ("freeswitch", ("caller-id-in-from", "00_dialgate.xml", "external_sip_uri", "set_profile_var", "context=dialgate",
+                    "Retry-After: 5", "1.11.3-dev", "auto-aleg-full")),
     ("kamailio", ("CHANUNAVAIL", "use 603", "6.0.1")),
     ("hosted", ("shortest timeout", "reason_class")),
 ]  # fmt: skip
