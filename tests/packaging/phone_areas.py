@@ -97,7 +97,9 @@ def _places(names: Mapping[str, str], known: Mapping[str, str]) -> Rows:
         for area in _area_codes(prefix)
         if (found := _subdivisions(name)) and len(prefix) <= len(area)
     }
-    places |= {prefix: (place,) for place, prefixes in known.items() for prefix in prefixes.split()}
+    places |= {
+        prefix: tuple(names.split()) for names, prefixes in known.items() for prefix in prefixes.split()
+    }
     return places
 
 
