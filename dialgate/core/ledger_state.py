@@ -265,6 +265,24 @@ def as_entry(draft: Draft, history: list[Entry]) -> Entry:
     return Entry(**structs.asdict(draft), seq=history[-1].seq + 1 if history else 1)
 
 
+def find_repeated(history: list[Entry], draft: Draft) -> Entry | None:
+    """Return the newest entry that equals the draft, or None if there is none, or if the draft would change the state.
+
+    A contract or call request without a proof does not equal one with a proof. The proof of a consent is in its event.
+    """
+    equal = [
+        entry
+        for entry in history
+        if entry.event == draft.event
+        and (isinstance(draft.event, ConsentGiven) or entry.proof or not draft.proof)
+    ]
+    if not equal or equal[-1] is history[-1]:
+        return equal[-1] if equal else None
+    after = as_entry(draft, history)
+    changes = structs.replace(fold([*history, after]), seq=0) != structs.replace(fold(history), seq=0)
+    return None if changes else equal[-1]
+
+
 def find_ending(history: list[Entry], event: Ending) -> Entry | None:
     """Return the entry in `history` that already has the effect of `event`, or None."""
     known = fold(history)

@@ -163,7 +163,12 @@ class LedgerAccess:
 
         `owner` is a controller, or `*` for all controllers.
         """
-        draft = Draft(
+        return await self.write(self.draft(client, ask, owner, number, event, now))
+
+    def draft(
+        self, client: Client, ask: Request, owner: str, number: str, event: Event, now: Instant
+    ) -> Draft:
+        return Draft(
             at=now,
             controller=owner,
             subject=self.keys.subject(owner, number),
@@ -173,7 +178,6 @@ class LedgerAccess:
             proof=ask.proof,
             sealed=self.seal(number),
         )
-        return await self.write(draft)
 
     def call_draft(self, client: Client, controller: str, subject: bytes, event: Event, proof: str) -> Draft:
         return Draft(

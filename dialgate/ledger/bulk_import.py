@@ -17,15 +17,15 @@ from mmap import ACCESS_READ, mmap
 from typing import IO, Any, Final, TypeAlias, cast
 
 import msgspec
-from msgspec import Struct, structs
+from msgspec import Struct
 
 from dialgate.config.validation_messages import PATTERNS
-from dialgate.core.ledger_events import CallRequested, ConsentGiven, ContractMade, Draft, Entry
-from dialgate.core.ledger_state import as_entry, find_outranked, fold
+from dialgate.core.ledger_events import CallRequested, ConsentGiven, ContractMade, Draft
+from dialgate.core.ledger_state import as_entry, find_outranked, find_repeated
 from dialgate.core.model import Instant, Known
 from dialgate.crypto.keys import Keys, nonces
 from dialgate.crypto.masking import Masker, may_contain
-from dialgate.ledger import bulk_writes
+from dialgate.ledger import bulk_writes, entry_limit
 from dialgate.ledger.event_drafts import Misstated, event_of
 from dialgate.ledger.request_fields import Field, fields_of
 from dialgate.ledger.schemas import CallRequestRequest, ConsentRequest, ContractRequest, Request
@@ -90,7 +90,7 @@ class ImportedRows:
     """
 
     def __init__(self, spool: IO[bytes]) -> None:
-        self.rows = self.problems = self.outranked = self.doubtful = 0
+        self.rows = self.problems = self.outranked = self.doubtful = self.over_limit = 0
         self.first: RowProblem | None = None
         self._spool = spool
         self._subjects, self._ends = bytearray(), array("Q")
@@ -274,37 +274,24 @@ async def new_entries(store: Ledger, imported: ImportedRows) -> AsyncIterator[tu
         for subject, drafts in groupby(part, key=lambda draft: draft.subject):
             rows = list(drafts)
             held = known.get(subject, Known())
-            if len(rows) == 1 and not _has_id(held, cast("_Event", rows[0].event).id):
+            if len(rows) == 1 and _is_free(held, cast("_Event", rows[0].event).id):
                 new += rows
                 continue
             history = await store.history(subject) if subject in known else []
             for draft in rows:
-                if adds_to(history, draft):
-                    history.append(as_entry(draft, history))
-                    new.append(draft)
-                    imported.outranked += bool(find_outranked(history, draft.event))
+                if find_repeated(history, draft) is not None:
+                    continue
+                if entry_limit.is_full(history):
+                    imported.over_limit += 1
+                    continue
+                history.append(as_entry(draft, history))
+                new.append(draft)
+                imported.outranked += bool(find_outranked(history, draft.event))
         yield new, len(part)
 
 
-def adds_to(history: list[Entry], draft: Draft) -> bool:
-    """Return whether the ledger lacks the draft: no entry equals it, or it would change the state again.
-
-    A contract or call request without a proof does not equal one with a proof. The proof of a consent is in its event.
-    """
-    equal = [
-        entry
-        for entry in history
-        if entry.event == draft.event
-        and (isinstance(draft.event, ConsentGiven) or entry.proof or not draft.proof)
-    ]
-    if not equal:
-        return True
-    if equal[-1] is history[-1]:
-        return False
-    after = as_entry(draft, history)
-    return structs.replace(fold([*history, after]), seq=0) != structs.replace(fold(history), seq=0)
-
-
-def _has_id(known: Known, name: str) -> bool:
+def _is_free(known: Known, name: str) -> bool:
+    """Return whether an entry with this id can be entered without a look at the number's other entries."""
     groups = (known.consents, known.contracts, known.requests)
-    return any(item.id == name for group in groups for item in group)
+    ids = [item.id for group in groups for item in group]
+    return len(ids) < entry_limit.MOST and name not in ids

@@ -7,7 +7,6 @@ from typing import IO, Any
 from msgspec import structs
 
 from dialgate.config.clients import Client
-from dialgate.config.controllers import ControllerFile
 from dialgate.core import ineffective_entries, local_time
 from dialgate.core.ledger_events import (
     ConsentConfirmed,
@@ -16,9 +15,9 @@ from dialgate.core.ledger_events import (
     ContractMade,
     Entry,
 )
-from dialgate.core.ledger_state import Ending, find_ending, find_outranked
+from dialgate.core.ledger_state import Ending, as_entry, find_ending, find_outranked, find_repeated
 from dialgate.core.refusal import Refused
-from dialgate.ledger import bulk_import, bulk_writes, stop_requests
+from dialgate.ledger import bulk_import, bulk_writes, entry_limit, stop_requests
 from dialgate.ledger.access import LedgerAccess, refuse_misstated
 from dialgate.ledger.event_drafts import event_of
 from dialgate.ledger.import_reports import EntriesReport
@@ -37,10 +36,11 @@ class Consents:
         receipt = await self.record(client, ask)
         return structs.replace(receipt, note=stop_requests.join(receipt.note, unread))
 
-    async def record(self, client: Client, ask: LedgerRequest) -> Receipt:
+    async def record(self, client: Client, ask: LedgerRequest, *, rectifies: bool = False) -> Receipt:
         """Record a consent, contract or call request, or the end of one.
 
-        Raises `Refused` and `StoreUnavailable`.
+        A repetition that changes nothing returns the earlier receipt. `rectifies` is true for a rectification that a
+        person requested. Raises `Refused` and `StoreUnavailable`.
         """
         controller, number = self._access.person(client, ask.controller, ask.number)
         now, ahead = self._access.clock(), ""
@@ -49,15 +49,22 @@ class Consents:
         ask = self._access.masker(controller.id).mask(ask, number)
         with refuse_misstated():
             event = event_of(ask, now, self._access.config.sectors_of(controller.country))
+        draft = self._access.draft(client, ask, controller.id, number, event, now)
+        history = await self._access.store.history(draft.subject)
         if isinstance(event, Ending):
-            earlier = await self._find_ending(controller, number, event)
-            if earlier is not None:
-                await self._access.store.append([])
-                return structs.replace(self._access.receipt(earlier.seq), note=ahead)
-        receipt = await self._access.append(client, ask, controller.id, number, event, now)
+            earlier = self._find_ending(history, event)
+        else:
+            earlier = find_repeated(history, draft)
+        if earlier is not None:
+            await self._access.store.append([])
+            receipt = self._access.receipt(earlier.seq)
+        else:
+            if not (isinstance(event, Ending) or rectifies):
+                entry_limit.refuse_if_full(history)
+            receipt = await self._access.write(draft)
+        history.append(as_entry(draft, history))
         campaigns = controller.campaigns
         idle = ineffective_entries.sentence(ineffective_entries.find_reason(event, campaigns, now), campaigns)
-        history = await self._access.store.history(self._access.keys.subject(controller.id, number))
         kept = _about_outranked(find_outranked(history, event))
         return structs.replace(receipt, note=stop_requests.join(ahead, idle, kept))
 
@@ -105,7 +112,8 @@ class Consents:
         return EntriesReport(
             rows=imported.rows,
             recorded=recorded,
-            known=len(imported) - recorded,
+            known=len(imported) - recorded - imported.over_limit,
+            over_limit=imported.over_limit,
             outranked=imported.outranked,
             refused=imported.problems,
             at=local_time.rfc3339(self._access.clock()),
@@ -114,14 +122,14 @@ class Consents:
             note=lost_zeros.summary(imported.doubtful),
         )
 
-    async def _find_ending(self, controller: ControllerFile, number: str, event: Ending) -> Entry | None:
+    @staticmethod
+    def _find_ending(history: list[Entry], event: Ending) -> Entry | None:
         """Return the earlier entry with the same withdrawal, confirmation or contract end, or None.
 
         If there is an earlier entry, a repeated request returns its receipt and writes nothing. Raises `Refused` if the
         number has no consent or contract with this id, or if a confirmation is earlier than the consent.
         """
         wanted = ContractMade if isinstance(event, ContractEnded) else ConsentGiven
-        history = await self._access.store.history(self._access.keys.subject(controller.id, number))
         starts = [
             entry.event
             for entry in history

@@ -30,6 +30,7 @@ class EntriesReport(Struct, frozen=True, kw_only=True):
     `known` counts the rows skipped because the ledger already has an identical entry. `outranked` counts recorded rows
     that would permit more than an earlier entry with the same id and date: to correct that one, name the fields in a
     `rectify` column. `doubtful` counts the rows skipped because Excel may have dropped a zero or a plus; `note` says what to do.
+    `over_limit` counts the rows skipped because their number has 250 consents, contracts and call requests.
     """
 
     rows: int
@@ -41,3 +42,4 @@ class EntriesReport(Struct, frozen=True, kw_only=True):
     outranked: int = 0
     doubtful: int = 0
     note: str = ""
+    over_limit: int = 0

@@ -270,7 +270,7 @@ class Subjects:
             )
             raise Refused("ledger.unknown", text, "of", 404)
         receipt = await self._registrar.consents.record(
-            client, _corrected(wrong.kind, wrong.details, owner.id, e164, ask)
+            client, _corrected(wrong.kind, wrong.details, owner.id, e164, ask), rectifies=True
         )
         what = f"entry {self._registrar.ids.entry_id(of)} was rectified by entry {receipt.seq}"
         written = (self._registrar.ids.entry_seq(receipt.seq),)

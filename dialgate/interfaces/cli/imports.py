@@ -18,7 +18,13 @@ __all__ = ["app"]
 File: TypeAlias = Annotated[
     Path, typer.Argument(exists=True, dir_okay=False, help="CSV or XLSX file with a header.")
 ]
-_COUNTS = {"rows": "rows", "recorded": "recorded", "recorded before": "known", "skipped": "refused"}
+_COUNTS = {
+    "rows": "rows",
+    "recorded": "recorded",
+    "recorded before": "known",
+    "skipped": "refused",
+    "over the limit of a number": "over_limit",
+}
 _ABOUT = """Record every {what} from a file. Required columns: {required}. Optional columns: {optional}.
 {several}
 

@@ -137,6 +137,11 @@ _CODES: Final[dict[str, tuple[int, str, str]]] = {
         "The campaign is not paused for abandoned calls.",
         "Check the id. `GET /v1/campaigns` shows which campaigns are paused.",
     ),
+    "ledger.full": (
+        409,
+        "The ledger has 250 consents, contracts and call requests for this number.",
+        "Check with `GET /v1/consents` why there are so many. Stops and withdrawals are still recorded.",
+    ),
     "list.too_many": (
         409,
         "The controller has as many call lists in force as the setting `limits.lists` permits.",

@@ -272,7 +272,7 @@ LEDGER_ENDPOINTS: Final = (
             lambda registrar: registrar.wrong_numbers.confirm_number, NumberConfirmation, scope="subjects",
             ask_example={"ground": "confirmed", "reason": "code sent to the number read back", "actor": "dpo"}, errors=_LIFT),
     _declare("addConsent", "/v1/consents", "Record a consent. It has no effect without an `artefact` and its SHA-256.",
-             ConsentRequest, _CONSENT),
+             ConsentRequest, _CONSENT, "ledger.full"),
     Endpoint(
         method="GET",
         path="/v1/consents",
@@ -296,12 +296,12 @@ LEDGER_ENDPOINTS: Final = (
              WithdrawalRequest, {"number": NUMBER, "id": "web-2026-000123"},
              "ledger.unknown", serve=ledger.stop(lambda registrar: registrar.consents.withdraw)),
     _declare("addContract", "/v1/contracts", "Record a contract.",
-             ContractRequest, {"number": NUMBER, "id": "C-1001", "starts": "2025-03-01", "sector": "telecommunications", "marketing": True}),
+             ContractRequest, {"number": NUMBER, "id": "C-1001", "starts": "2025-03-01", "sector": "telecommunications", "marketing": True}, "ledger.full"),
     _history("listContracts", "/v1/contracts", "Return the contracts for a number.", "contract", "contract_ended"),
     _declare("endContract", "/v1/contracts/end", "Record the end of a contract. `ends` is its last day.",
              ContractEndRequest, {"number": NUMBER, "id": "C-1001", "ends": "2026-11-30"}, "ledger.unknown"),
     _declare("addCallRequest", "/v1/call-requests", "Record that the data subject requested a call.",
-             CallRequestRequest, {"number": NUMBER, "id": "form-77", "requested_at": AT, "expires_at": "2026-12-01T10:00:00+01:00"}),
+             CallRequestRequest, {"number": NUMBER, "id": "form-77", "requested_at": AT, "expires_at": "2026-12-01T10:00:00+01:00"}, "ledger.full"),
     _history("listCallRequests", "/v1/call-requests", "Return the call requests for a number.", "call_request"),
     Endpoint(
         method="GET",
