@@ -66,7 +66,11 @@ def revoke_add(
     ] = "",
     controller: ControllerId = "",
     scope: Annotated[
-        str, typer.Option(metavar="campaign|controller|everyone", help="Scope of the revocation.")
+        str,
+        typer.Option(
+            metavar="campaign|controller|everyone",
+            help="Scope of the revocation: campaign, controller or everyone.",
+        ),
     ] = "controller",
     campaign: Annotated[str, typer.Option(help="With --scope campaign: the campaign ID.")] = "",
     at: Time = "",
