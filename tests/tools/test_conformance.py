@@ -245,6 +245,13 @@ async def test_every_request_within_a_call_that_reaches_another_number_is_named(
     assert "an INVITE with a To tag and a Route, but without a call" in found.note
 
 
+async def test_fixed_caller_name_is_no_fault() -> None:
+    text = SHIPPED.replace("Set(CALLERID(name)=)", "Set(CALLERID(name)=Acme)")
+    assert (
+        await failed_cases(ConfiguredDialer(EMULATED["asterisk"], text, "dialgate-out"), {"allow"}) == set()
+    )
+
+
 async def test_another_number_that_contains_the_checked_one_is_found() -> None:
     text = SHIPPED.replace("PJSIP/${DG_TO}@trunk", "PJSIP/${DG_TO}0@trunk")
     assert await failed_cases(ConfiguredDialer(EMULATED["asterisk"], text, "dialgate-out"), {"allow"}) == {
@@ -472,10 +479,13 @@ def test_page_has_its_sections_and_names_its_files(page: Path) -> None:
 # Facts that an administrator needs, by page.
 SAID = [
     ("asterisk", ("from_user", "send_pai=yes", "uri_pjsip", "redirect_method=user", "SIP/CARRIER/", "place-a-call.sh",
-                  "channel originate Local/$DIALGATE_TO@", "22.10.1", "18.26.4", "TIMEOUT(absolute)", "603")),
+                  "channel originate Local/$DIALGATE_TO@", "22.10.1", "18.26.4", "TIMEOUT(absolute)", "603",
+                  "extensions_custom.conf", "SIPRemoveHeader()")),
     ("vicidial", ("DNCCAR", "not a default status", "at most 8 characters", "SIP/CARRIER/", "leading 0",
-                  "place-a-call.sh", "SVN 3884", "uri_pjsip", "ADCT")),
-    ("opensips", ("4.0.1", "3.6.8", "no_concurrent_connects", "join the parts with")),
+                  "place-a-call.sh", "SVN 3884", "uri_pjsip", "ADCT", "ALTER TABLE vicidial_auto_calls", "Use Internal DNC List",
+                  "recycling rule for `NA`", "Modify Lists", "stays\nthere", "Omit Phone Code", "campaign.unknown", "503",
+                  "extensions-vicidial.conf")),
+    ("opensips", ("4.0.1", "3.6.8", "no_concurrent_connects", "join the parts with", "route(WITHIN)", "ignore case")),
     ("freeswitch", ("caller-id-in-from", "00_dialgate.xml", "external_sip_uri", "set_profile_var", "context=dialgate",
                     "Retry-After: 5", "1.11.3-dev", "auto-aleg-full")),
     ("kamailio", ("CHANUNAVAIL", "use 603", "6.0.1")),

@@ -81,6 +81,7 @@ class Run:
     def __init__(self, channel: Channel, extensions: Mapping[str, list[Step]]) -> None:
         self.channel = channel
         self.placed = self.shown = ""
+        self._dialer_name = channel.caller_name
         self.unchecked: list[str] = []
         self.forwards = False
         self._extensions = extensions
@@ -165,7 +166,7 @@ class Run:
             self.shown = forced
         redirecting = channel.redirecting
         self.unchecked = [name for name, leaves in (
-            ("a caller name", channel.caller_name if forced is None else ""),
+            ("the dialer's caller name", channel.caller_name == self._dialer_name != "" and forced is None),
             ("Diversion", redirecting.get("count", "0") != "0"),
             ("History-Info", redirecting.get("from-num") and redirecting.get("from-num-valid") != "no"),
             ("a name in History-Info", redirecting.get("from-name") and redirecting.get("from-name-valid") != "no"),

@@ -11,7 +11,8 @@ _DEAD: Final = re.compile("19|21|34|38|102")
 def lead_status(dial_status: str, hangup_cause: str) -> str:
     """Return the status that VICIdial gives to the lead, or "" if it will call the lead again.
 
-    The setting `Enhanced Disconnect Logging` must be 1 or 2.
+    The setting `Enhanced Disconnect Logging` must be 1 or 2, and the column `vicidial_auto_calls.status` must accept
+    `DNCCAR`. By default it does not, and the lead gets `NA` instead.
     """
     match dial_status:
         case "DNC":
