@@ -30,7 +30,7 @@ class Limits(Strict, frozen=True, kw_only=True):
     body_bytes: Annotated[int, Meta(ge=1024, le=1 << 30)] = 1 << 20
     """Maximum size of a request body, in bytes. For call lists uploaded as files, see `uploads`."""
     header_bytes: Annotated[int, Meta(ge=1024, le=1 << 20)] = 16 << 10
-    """Maximum size of the request line and of each header, in bytes."""
+    """Maximum size of the request line and of each header, in bytes. All together may have twice as many."""
     batch_calls: Annotated[int, Meta(ge=1, le=100_000)] = 10_000
     """Maximum number of calls in one `POST /v1/checks`."""
     first_byte_seconds: Seconds = 5

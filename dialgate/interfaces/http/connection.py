@@ -20,13 +20,16 @@ from dialgate.config.listeners import Limits
 from dialgate.interfaces.connections import Connections
 from dialgate.interfaces.http.check_fast_path import Lane
 from dialgate.interfaces.http.errors import Fault, encoded, response
+from dialgate.interfaces.http.framing import Framing, HeadTooLarge
 from dialgate.interfaces.http.tls import Handshake
 
 _log = structlog.get_logger(__name__)
 
 _LATE = Fault(408, "request.timeout", "The request did not arrive in time. Send it again, all at once.")
 _TOO_LONG = Fault(
-    431, "request.headers_too_large", "The request line or a header is too long. Send a shorter one."
+    431,
+    "request.headers_too_large",
+    "The request line, a header or all of them are too long. Send shorter ones.",
 )
 _NOT_HTTP = Fault(400, "request.not_http", "The request is not well-formed HTTP. Send HTTP/1.1 to this port.")
 
@@ -38,6 +41,7 @@ OpenLane: TypeAlias = Callable[
 # A refused request's body is read for this time, so that the client sees the response. A longer time would delay other clients.
 _LINGER_SECONDS: Final = 2
 _MOST_HEADERS: Final = 64
+_HEAD_OF_HEADERS: Final = 2  # maximum length of a head, in headers of maximum length
 
 
 class Handler(web.RequestHandler):
@@ -80,6 +84,8 @@ class Handler(web.RequestHandler):
             answer = response(_TOO_LONG)
         else:
             answer = response(_NOT_HTTP)
+        if exc is not None:
+            exc.with_traceback(None)  # its frames refer to the exception and to the connection
         answer.headers["Server"] = (
             "dialgate"  # otherwise aiohttp adds its version; the signal that removes it is not sent for these errors
         )
@@ -131,8 +137,9 @@ class Connection(asyncio.Protocol):
         self._loop = asyncio.get_running_loop()
         self._lane: Lane | None = None
         self._handler: Handler | None = None
+        self._framing: Framing | None = None
         self._request: web.BaseRequest | None = None
-        self._serving = self._begun = self._deaf = self._writing_paused = False
+        self._begun = self._deaf = self._writing_paused = self._reading_paused = False
         self._stranger = True
         self._heard = 0.0
         self._deadline: asyncio.TimerHandle | None = None
@@ -170,7 +177,7 @@ class Connection(asyncio.Protocol):
                 self.admit()
         elif self._handler is not None and not self._deaf:
             waiting = not self._is_busy()
-            self._handler.data_received(data)
+            self._receive(data)
             if waiting:  # otherwise this is part of a body, which has its own timeout
                 self._watch(True)  # noqa: FBT003 - its only argument
         elif not self._transport.is_closing():
@@ -199,6 +206,9 @@ class Connection(asyncio.Protocol):
             self._idle.cancel()
         if self._handler is not None:
             self._handler.connection_lost(exc)
+        # The handler, the request and the framing refer to this object. Without these references, all are freed now and
+        # not by the garbage collector, which thousands of connections outrun.
+        self._handler = self._framing = self._request = None
 
     # ---- the lane and aiohttp
 
@@ -207,7 +217,9 @@ class Connection(asyncio.Protocol):
         self._lane = None
         if self._idle is not None:
             self._idle.cancel()
-        self._handler = Handler(self, self._shared.server, self._shared.limits)
+        limits = self._shared.limits
+        self._handler = Handler(self, self._shared.server, limits)
+        self._framing = Framing(self._handler.data_received, _HEAD_OF_HEADERS * limits.header_bytes)
         self._handler.connection_made(self._transport)
         if self._writing_paused:
             self._handler.pause_writing()
@@ -215,19 +227,43 @@ class Connection(asyncio.Protocol):
             self.data_received(data)
 
     def begin_request(self, request: web.BaseRequest) -> None:
-        self._request, self._serving = request, True
+        self._request = request
         self._stop_waiting()
+        if self._framing is not None:
+            self._framing.begin(request)
 
     def end_request(self) -> None:
-        self._serving = False
+        if self._framing is not None:
+            self._framing.end()
+            self._loop.call_soon(self._read_next)
+
+    def _receive(self, data: bytes) -> None:
+        assert self._framing is not None
+        try:
+            self._framing.receive(data)
+        except HeadTooLarge:
+            self._refuse(_TOO_LONG)
+            return
+        if self._framing.is_full:
+            self._reading_paused = True
+            self._transport.pause_reading()
+
+    def _read_next(self) -> None:
+        """Read the next request, which may have arrived before the response to the last one."""
+        if self._handler is None or self._deaf or self._transport.is_closing():
+            return
+        if self._reading_paused:
+            self._reading_paused = False
+            self._handler.resume_reading()
+        self._receive(b"")
 
     def _owes_response(self) -> bool:
         """Return whether the lane has read a request but not yet answered it."""
         return self._lane is not None and self._lane.awaited
 
     def _is_busy(self) -> bool:
-        """Return whether aiohttp is serving a request, or still reading its body."""
-        return self._serving or (self._request is not None and not self._request.content.is_eof())
+        """Return whether aiohttp has the head of a request, and has not read its body and responded."""
+        return self._framing is not None and not self._framing.is_between_requests
 
     # ---- timeouts
 
@@ -258,11 +294,18 @@ class Connection(asyncio.Protocol):
             self._end_late()
 
     def _end_late(self) -> None:
-        if self._begun and not self._transport.is_closing():
-            body = encoded(_LATE.problem)
+        if self._begun:
+            self._refuse(_LATE)
+        else:
+            self._close()
+
+    def _refuse(self, fault: Fault) -> None:
+        """Respond to a request whose head is incomplete, and close the connection."""
+        if not self._transport.is_closing():
+            body = encoded(fault.problem)
             self._transport.write(
-                b"HTTP/1.1 408 Request Timeout\r\nContent-Type: application/json\r\nConnection: close\r\n"
-                b"Content-Length: %d\r\n\r\n%b" % (len(body), body)
+                b"HTTP/1.1 %d %b\r\nContent-Type: application/json\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%b"
+                % (fault.status, HTTPStatus(fault.status).phrase.encode(), len(body), body)
             )
         self._close()
 

@@ -179,8 +179,8 @@ _CODES: Final[dict[str, tuple[int, str, str]]] = {
     ),
     "request.headers_too_large": (
         431,
-        "The request line or a header is longer than this gate accepts.",
-        "Shorten it. The setting `limits.header_bytes` is the limit.",
+        "The request line, a header or all of them together are longer than this gate accepts.",
+        "Shorten them. The setting `limits.header_bytes` is the limit of each, and twice as much of all together.",
     ),
     "lookup.throttled": (
         429,

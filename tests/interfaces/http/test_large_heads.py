@@ -1,0 +1,127 @@
+"""Strangers can make a gate keep at most 32 KiB of a head, and nothing after their connections have closed."""
+
+import asyncio
+import gc
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+import pytest
+
+from dialgate.interfaces.http.connection import Connection, Handler
+from tests.support.world import KEY, World
+
+LIMIT = 32 << 10
+CLOSE = b"Connection: close\r\n"
+BODY = b'{"calls":[]}'
+KEYED = b"Host: gate\r\nAuthorization: Bearer %b\r\n" % KEY.encode()
+BATCH = b"POST /v1/checks HTTP/1.1\r\n" + KEYED
+FIXED = BATCH + b"Content-Length: %d\r\n\r\n" % len(BODY) + BODY
+CHUNKED = BATCH + b"Transfer-Encoding: chunked\r\n\r\n%x\r\n%b\r\n0\r\n\r\n" % (len(BODY), BODY)
+TRAILED = BATCH + (
+    b"Transfer-Encoding: chunked\r\n\r\n1;x=y\r\n%b\r\n%X\r\n%b\r\n000\r\nA: b\r\n\r\n"
+    % (BODY[:1], len(BODY) - 1, BODY[1:])
+)
+FOREIGN_CHUNKS = CHUNKED.replace(KEYED, b"Host: gate\r\n")
+FOREIGN = b"POST /v1/checks HTTP/1.1\r\nHost: gate\r\nContent-Length: %d\r\n\r\n" % len(BODY) + BODY
+
+
+def get(length: int, *, last: bool = True) -> bytes:
+    """Return a request with a head of `length` bytes, in headers of at most 15,000 bytes."""
+    head = b"GET /healthz HTTP/1.1\r\nHost: gate\r\n" + (CLOSE if last else b"")
+    for name in (b"A", b"B", b"C"):
+        size = min(15_000, length - len(head) - len(b"A: \r\n\r\n"))
+        head += name + b": " + b"x" * size + b"\r\n" if size > 0 else b""
+    assert len(head) + 2 == length or length > 40_000
+    return head + b"\r\n"
+
+
+@asynccontextmanager
+async def connected(made: World) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+    reader, writer = await asyncio.open_connection("127.0.0.1", made.port)
+    try:
+        yield reader, writer
+    finally:
+        writer.close()
+        await writer.wait_closed()
+
+
+def statuses(raw: bytes) -> list[int]:
+    return [int(part[:3]) for part in raw.split(b"HTTP/1.1 ")[1:]]
+
+
+SMALL = get(200)
+REQUESTS: list[tuple[list[bytes], list[int]]] = [
+    ([get(LIMIT)], [200]),
+    ([get(LIMIT + 1)], [431]),
+    ([get(LIMIT + 9)[:-4]], [431]),
+    ([b"\r\n\r\n" + get(LIMIT)], [200]),
+    # After another request, sent at once.
+    ([get(200, last=False), get(LIMIT)], [200, 200]),
+    ([get(200, last=False), get(LIMIT + 1)], [200, 431]),
+    ([get(200, last=False)] * 20 + [get(LIMIT + 1)], [200] * 20 + [431]),
+    ([FIXED, get(LIMIT)], [200, 200]),
+    ([FIXED, get(LIMIT + 1)], [200, 431]),
+    ([FOREIGN, get(LIMIT)], [401, 200]),
+    ([FOREIGN, get(LIMIT + 1)], [401, 431]),
+    ([FIXED] * 5 + [SMALL], [200] * 6),
+    ([CHUNKED, SMALL], [200, 200]),
+    ([TRAILED, TRAILED, get(LIMIT)], [200, 200, 200]),
+    ([CHUNKED, get(LIMIT + 1)], [200, 431]),
+    ([FOREIGN_CHUNKS, get(LIMIT + 1)], [401, 431]),
+]
+
+
+@pytest.mark.parametrize(("requests", "wanted"), REQUESTS)
+@pytest.mark.parametrize("size", [1 << 20, 4_001])
+async def test_a_head_has_a_maximum_length(
+    running: World, requests: Sequence[bytes], wanted: list[int], size: int
+) -> None:
+    """The requests arrive at once, or in parts that end within heads and bodies."""
+    sent = b"".join(requests)
+    async with connected(running) as (reader, writer), asyncio.timeout(10):
+        for begin in range(0, len(sent), size):
+            writer.write(sent[begin : begin + size])
+            await asyncio.sleep(0)
+        assert statuses(await reader.read()) == wanted
+
+
+async def test_a_body_is_no_head(running: World) -> None:
+    """A body of 500 KB arrives with its head, or byte by byte after it."""
+    body = b'{"calls":[%b{}]}' % (b" " * 500_000)
+    sent = BATCH + b"Content-Length: %d\r\n\r\n" % len(body) + body + SMALL
+    async with connected(running) as (reader, writer), asyncio.timeout(10):
+        writer.write(sent)
+        assert statuses(await reader.read()) == [200, 200]
+    async with connected(running) as (reader, writer), asyncio.timeout(10):
+        for begin in range(400):
+            writer.write(sent[begin : begin + 1])
+            await asyncio.sleep(0)
+        writer.write(sent[400:])
+        assert statuses(await reader.read()) == [200, 200]
+
+
+def count_connections() -> int:
+    return sum(isinstance(item, Connection | Handler) for item in gc.get_objects())
+
+
+@pytest.mark.parametrize("sent", [SMALL, get(LIMIT)[:-3], FIXED, FOREIGN, b"x", get(200, last=False) * 3])
+async def test_closed_connections_leave_nothing_for_the_garbage_collector(
+    running: World, sent: bytes
+) -> None:
+    """The collector is late while thousands of connections open and close."""
+    gc.collect()
+    gc.disable()
+    try:
+        before = count_connections()
+        for _ in range(20):
+            async with connected(running) as (_, writer):
+                writer.write(sent)
+                await writer.drain()
+                await asyncio.sleep(0)
+        for _ in range(500):
+            if not (left := count_connections() - before):
+                break
+            await asyncio.sleep(0.01)
+        assert left == 0
+    finally:
+        gc.enable()
