@@ -16,6 +16,7 @@ from msgspec import structs
 
 from dialgate.audit.legal_holds import Holds
 from dialgate.audit.lookups import Lookups
+from dialgate.audit.response_slots import whole_slots
 from dialgate.cluster.peer_questions import FindOutcomes, FindPersonalData
 from dialgate.cluster.peers import Peers
 from dialgate.cluster.personal_data import CaseInfo, DecisionLine, Share, merge_shares
@@ -210,7 +211,8 @@ class Subjects:
         subject = self._keys.subject(controller, number)
         known = (await self._store.read([subject])).known[0]
         lists = await self._store.lists()
-        records = await asyncio.to_thread(inventory.records, person)
+        async with whole_slots(shared=self.config.shared):
+            records = await asyncio.to_thread(inventory.records, person)
         return Share(
             restricted=[self._registrar.views.show(entry) for entry in await self._restricted(subject)],
             lists=await asyncio.to_thread(inventory.on_lists, person, lists),

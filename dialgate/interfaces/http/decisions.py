@@ -18,6 +18,7 @@ from dialgate.audit import explanation
 from dialgate.audit.explanation import Account
 from dialgate.audit.lookups import Reason
 from dialgate.audit.number_history import BEGINNING, FoundDecision, Inquiry, Visibility
+from dialgate.audit.response_slots import whole_slots
 from dialgate.cluster.decision_search import DecisionSearch
 from dialgate.cluster.peer_questions import FindDecisions
 from dialgate.config.clients import Client
@@ -165,7 +166,7 @@ async def inquire(site: web.Application, app: App, client: str, look_up: Callabl
     def run() -> _T:
         return look_up(Inquiry(data, Keys.open(data / "keys.json")))
 
-    async with site[TURN].of(client):
+    async with site[TURN].of(client), whole_slots(shared=app.config.shared):
         return await asyncio.to_thread(run)
 
 
