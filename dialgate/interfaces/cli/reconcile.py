@@ -143,8 +143,7 @@ def reconcile_files(
         home = home or common_country(loaded.controllers.values())
         nodes = [node for data in (loaded.data, *also) for node in _nodes(data)]
         calls = [cdr.read(path, format_, columns, timezone, strip, trunks) for path in files]
-        if format_ == "asterisk":
-            _check_seen(calls, trunks)
+        _check_seen(calls, trunks, format_)
         own = frozenset(number for line in loaded.lines.values() for number in line.caller_ids)
         report = matching.reconcile(calls, nodes, home=home, own=own, skew=int(skew * SECOND))
         if textfile is not None:
@@ -186,13 +185,13 @@ def _trunks(names: list[str], incoming: list[str], format_: Format) -> Trunks:
     return Trunks(names=tuple(names), incoming=tuple(incoming))
 
 
-def _check_seen(calls: list[Calls], trunks: Trunks) -> None:
-    """Raise `CdrUnreadable` if no call used the trunk, because a misspelt trunk name would hide every bypass.
+def _check_seen(calls: list[Calls], trunks: Trunks, format_: Format) -> None:
+    """Raise `CdrUnreadable` if no call of an Asterisk used the trunk, because a misspelt trunk name would hide every bypass.
 
     Without the trunk's name, a call to a telephone is a bypass, and one originated at the trunk is none.
     """
     channels = sum((file.seen.channels for file in calls), Counter[str]())
-    if any(trunks.has(name) for name in channels):
+    if format_ != "asterisk" or any(trunks.has(name) for name in channels):
         return
     problem = (
         f"no call used the trunk {', '.join(trunks.names)}; check --trunk"
