@@ -120,10 +120,7 @@ class Section(Dated, frozen=True, kw_only=True):
         )
 
     def surely_binds(self, scope: Scope) -> bool:
-        """Return whether the section applies for every possible value of the call's unknown properties.
-
-        Call this only for a section whose `binds` returned True.
-        """
+        """Return whether a section that `binds` applies whatever the call's unknown properties are."""
         return (
             self.starts.toordinal() - EPOCH <= scope.first
             and (self.ends is None or scope.last <= self.ends.toordinal() - EPOCH)

@@ -27,7 +27,7 @@ from phonenumbers import (
 )
 from phonenumbers.phonemetadata import REGION_CODE_FOR_NON_GEO_ENTITY, PhoneNumberDesc
 
-from dialgate.core import number_format, phone_areas
+from dialgate.core import number_format, numbering_plan, phone_areas
 from dialgate.core.model import CallerId, Kind
 
 
@@ -180,7 +180,8 @@ def _exactly(e164: str) -> Parsed | None:
         number = phonenumbers.parse(e164)
     except NumberParseException:
         return None
-    number_type, country_code = phonenumbers.number_type(number), number.country_code or 0
+    number_type, region = numbering_plan.type_and_region(number)
+    country_code = number.country_code or 0
     kind = _KINDS.get(number_type)
     if kind is None or phonenumbers.format_number(number, PhoneNumberFormat.E164) != e164:
         return None
@@ -188,7 +189,6 @@ def _exactly(e164: str) -> Parsed | None:
         raise NotANumber(number_format.OTHER_COUNTRY_CODE)
     if e164.startswith(_SAN_MARINO):
         return Parsed(e164, kind, "SM", _SAN_MARINO_ZONES)
-    region = phonenumbers.region_code_for_number(number) or ""
     if region == REGION_CODE_FOR_NON_GEO_ENTITY:
         region = ""
     local = e164[1:] if is_number_type_geographical(number_type, country_code) else str(country_code)
@@ -267,22 +267,6 @@ def _why_not(e164: str) -> str:
 # ---- the fast path ---------------------------------------------------------------------------------------------------
 
 
-def _types_in_matching_order(plan: PhoneMetadata) -> tuple[tuple[int, PhoneNumberDesc | None], ...]:
-    """Return the plan's number types in the order in which `phonenumbers` checks them. The first match wins."""
-    return (
-        (PhoneNumberType.PREMIUM_RATE, plan.premium_rate),
-        (PhoneNumberType.TOLL_FREE, plan.toll_free),
-        (PhoneNumberType.SHARED_COST, plan.shared_cost),
-        (PhoneNumberType.VOIP, plan.voip),
-        (PhoneNumberType.PERSONAL_NUMBER, plan.personal_number),
-        (PhoneNumberType.PAGER, plan.pager),
-        (PhoneNumberType.UAN, plan.uan),
-        (PhoneNumberType.VOICEMAIL, plan.voicemail),
-        (PhoneNumberType.FIXED_LINE, plan.fixed_line),
-        (PhoneNumberType.MOBILE, plan.mobile),
-    )
-
-
 def _pattern_of_length(desc: PhoneNumberDesc | None, length: int) -> str:
     """Return the regular expression of `desc`, or "" if it has no numbers of `length` digits."""
     if desc is None or not desc.national_number_pattern:
@@ -294,7 +278,7 @@ def _pattern_of_length(desc: PhoneNumberDesc | None, length: int) -> str:
 
 def _types(plan: PhoneMetadata, length: int) -> Iterator[tuple[int, str]]:
     mobile = _pattern_of_length(plan.mobile, length)
-    for number_type, desc in _types_in_matching_order(plan):
+    for number_type, desc in numbering_plan.types_in_matching_order(plan):
         pattern = _pattern_of_length(desc, length)
         if pattern and mobile and number_type == PhoneNumberType.FIXED_LINE:
             yield PhoneNumberType.FIXED_LINE_OR_MOBILE, f"(?={mobile}){pattern}"

@@ -15,7 +15,7 @@ from dialgate.runtime.terminal import show_json
 from dialgate.tools.bench import BenchError
 
 NAMES: Final = (
-    "agi", "console", "fairness", "ledger", "log", "reconcile", "redirect", "registry", "ship", "sip", "uploads", "workers",
+    "agi", "console", "fairness", "ledger", "log", "numbers", "reconcile", "redirect", "registry", "ship", "sip", "uploads", "workers",
 )  # fmt: skip
 
 
