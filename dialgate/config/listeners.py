@@ -36,13 +36,13 @@ class Limits(Strict, frozen=True, kw_only=True):
     first_byte_seconds: Seconds = 5
     """Maximum seconds until the first byte of a new connection arrives, including the TLS handshake."""
     read_seconds: Seconds = 10
-    """Maximum seconds until a request has arrived completely."""
+    """Maximum seconds until a request has arrived completely. A client that reads less than 16 KiB of waiting responses in this time is disconnected."""
     idle_seconds: Seconds = 90
     """Seconds for which an idle connection is kept open. Set it higher than the idle timeout of your dialer."""
     connections: Annotated[int, Meta(ge=10, le=1_000_000)] = 10_000
     """Maximum number of HTTP connections to one process. It is lower if the system allows fewer open files."""
     streams: Annotated[int, Meta(ge=1, le=10_000)] = 32
-    """Maximum number of check streams per client and process. The same limit applies separately to revocation streams."""
+    """Maximum number of check streams and batches in progress per client and process. The same limit applies separately to revocation streams."""
     lists: Annotated[int, Meta(ge=1, le=100_000)] = 500
     """Maximum number of call lists in force of one controller. Each check of a campaign searches all of its lists: 500 take about 1 ms, in which no other client is served."""
     lookups_an_hour: Annotated[int, Meta(ge=1, le=1_000_000)] = 200

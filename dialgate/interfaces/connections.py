@@ -31,7 +31,7 @@ class Place(Protocol):
 class Connections:
     """The open connections to a server. `most` is the maximum number of connections.
 
-    `count_closed` is called with `evicted` or `refused` for each connection that this object closes.
+    `count_closed` is called with `evicted`, `refused` or `unread` for each connection that this object closes.
     """
 
     def __init__(self, most: int, count_closed: Callable[[str], None]) -> None:
@@ -56,6 +56,11 @@ class Connections:
     def admit(self, place: Place) -> None:
         """Mark the connection as belonging to a known client."""
         self._strangers.pop(place, None)
+
+    def drop_unread(self, place: Place) -> None:
+        """Close a connection whose client does not read its responses."""
+        self._count_closed("unread")
+        place.drop()
 
     def close(self, place: Place) -> None:
         self._places.discard(place)

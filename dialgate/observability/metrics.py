@@ -163,7 +163,7 @@ class Metrics:
             "dialgate_stale_batches",
             "Batches decided again because the state of a number had changed, or was not as assumed.",
         )
-        closed = "HTTP connections closed because of the connection limit: `evicted`, an open connection without an admitted request; `refused`, a new one."
+        closed = "HTTP connections closed because of a limit: `evicted`, an open connection without an admitted request; `refused`, a new one; `unread`, one whose client did not read its responses."
         self.connections_closed = counter("dialgate_connections_closed", closed, ("why",))
         self.sync = histogram("dialgate_log_sync_seconds", "Time to write and sync a batch of decisions.")
         self.log_records = gauge("dialgate_log_records", "Sequence number of the newest record.")

@@ -29,7 +29,7 @@ def too_many_streams(most: int) -> Fault:
     return Fault(
         429,
         "streams.too_many",
-        f"This client has {most} streams open, which is the maximum. Close one, or raise the setting `limits.streams`.",
+        f"This client has {most} streams or batches in progress, which is the maximum. Wait for one, or raise the setting `limits.streams`.",
         headers=AGAIN,
     )
 

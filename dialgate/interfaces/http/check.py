@@ -1,7 +1,7 @@
 """The handlers for checks before calls: in JSON, as text for dialplans, in batches and streams, and as simulations."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import datetime
 from functools import partial
 from typing import Annotated, Any, Final
@@ -22,7 +22,16 @@ from dialgate.gate.client_limits import THROTTLED
 from dialgate.interfaces.http import body as http_body
 from dialgate.interfaces.http.bulk import BULK, CHECK_STREAMS, answer_each, too_many_streams
 from dialgate.interfaces.http.connection import connection_of
-from dialgate.interfaces.http.errors import AGAIN, FAILURES, Fault, convert, decode, encoded, fault_of
+from dialgate.interfaces.http.errors import (
+    AGAIN,
+    FAILURES,
+    JSON_HEADERS,
+    Fault,
+    convert,
+    decode,
+    encoded,
+    fault_of,
+)
 from dialgate.interfaces.http.repeated_names import find_repeated_at_top
 
 _FIRST_YEAR, _LAST_YEAR = 2000, 2100
@@ -96,6 +105,7 @@ class Answers(Struct, frozen=True):
 _TOO_MANY: Final = (
     "This client checks more calls than its setting `calls_per_second`. Repeat the request in a second."
 )
+_PART_BYTES: Final = 64 << 10
 _check: Final = msgspec.json.Decoder(CheckRequest)
 _single: Final = msgspec.json.Decoder(SingleRequest)
 _checks: Final = msgspec.json.Decoder(_RawChecks)
@@ -254,6 +264,16 @@ def from_pairs(pairs: Sequence[tuple[str, str]]) -> SingleRequest:
 async def checks(request: web.Request, app: App, client: Client) -> web.StreamResponse:
     if request.content_type == "application/x-ndjson":
         return await _stream(request, app, client)
+    most = app.config.settings.limits.streams
+    try:
+        with request.app[CHECK_STREAMS].one(client.name, most, too_many_streams(most)):
+            return await _batch(request, app, client)
+    except Fault:
+        connection_of(request).stop_reading()  # of the body, if too many batches wait already
+        raise
+
+
+async def _batch(request: web.Request, app: App, client: Client) -> web.StreamResponse:
     limits, turns = app.config.settings.limits, request.app[BULK]
     body = await http_body.whole(request, limits)
     async with turns.of(client.name):
@@ -266,12 +286,36 @@ async def checks(request: web.Request, app: App, client: Client) -> web.StreamRe
             f"The batch has more than {limits.batch_calls} calls. Send fewer, or send one per line as application/x-ndjson.",
             field="calls",
         )
-    answers = [
-        answer
-        async for chunk in answer_each(turns, client.name, calls, partial(_submit, app, client), _encode)
-        for answer in chunk
-    ]
-    return http_body.reply(b'{"answers":[%b]}' % b",".join(answers))
+    return await _send_batch(
+        request, answer_each(turns, client.name, calls, partial(_submit, app, client), _encode)
+    )
+
+
+async def _send_batch(request: web.Request, chunks: AsyncIterator[list[bytes]]) -> web.StreamResponse:
+    """Send the answers in parts, because 10,000 answers to a client that does not read them take 28 MB.
+
+    A batch with few answers is sent in one part. `write` waits for a client that reads slowly; connection.py closes the
+    connection of a client that does not read.
+    """
+    response, unsent, comma = None, b'{"answers":[', b""
+    try:
+        async for answers in chunks:
+            unsent += comma + b",".join(answers)
+            comma = b","
+            if len(unsent) > _PART_BYTES:
+                if response is None:
+                    response = web.StreamResponse(headers=JSON_HEADERS)
+                    await response.prepare(request)
+                await response.write(unsent)
+                unsent = b""
+    except FAILURES as error:
+        if response is None:
+            raise
+        raise ConnectionError("part of the answers was sent, so no error can be sent") from error
+    if response is None:
+        return http_body.reply(unsent + b"]}")
+    await response.write_eof(unsent + b"]}")
+    return response
 
 
 async def _stream(request: web.Request, app: App, client: Client) -> web.StreamResponse:

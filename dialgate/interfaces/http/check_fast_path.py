@@ -27,7 +27,7 @@ Reply: TypeAlias = tuple[int, bytes, Mapping[str, str]]
 
 _MOST_BYTES: Final = 16 << 10
 _MOST_HEAD_BYTES: Final = 4 << 10
-_MOST_UNREAD: Final = 256 << 10
+_MOST_UNREAD: Final = 64 << 10
 _HEADS: Final = 8  # heads that are cached per connection
 _END: Final = b"\r\n\r\n"
 # Headers that the lane ignores, and headers that it reads, each at most once. aiohttp serves requests with other headers.

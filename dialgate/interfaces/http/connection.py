@@ -41,6 +41,7 @@ OpenLane: TypeAlias = Callable[
 # A refused request's body is read for this time, so that the client sees the response. A longer time would delay other clients.
 _LINGER_SECONDS: Final = 2
 _MOST_HEADERS: Final = 64
+_LEAST_READ: Final = 16 << 10
 _HEAD_OF_HEADERS: Final = 2  # maximum length of a head, in headers of maximum length
 
 
@@ -144,6 +145,7 @@ class Connection(asyncio.Protocol):
         self._heard = 0.0
         self._deadline: asyncio.TimerHandle | None = None
         self._idle: asyncio.TimerHandle | None = None
+        self._unread: asyncio.TimerHandle | None = None
 
     # ---- what the transport calls
 
@@ -189,11 +191,13 @@ class Connection(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         self._writing_paused = True
+        self._expect_reading()
         if self._handler is not None:
             self._handler.pause_writing()
 
     def resume_writing(self) -> None:
         self._writing_paused = False
+        self._stop_expecting()
         if self._handler is not None:
             self._handler.resume_writing()
 
@@ -202,6 +206,7 @@ class Connection(asyncio.Protocol):
         self._shared.opened.discard(self)
         self._lane = None
         self._stop_waiting()
+        self._stop_expecting()
         if self._idle is not None:
             self._idle.cancel()
         if self._handler is not None:
@@ -281,6 +286,22 @@ class Connection(asyncio.Protocol):
         if self._deadline is not None:
             self._deadline.cancel()
             self._deadline = None
+
+    def _expect_reading(self) -> None:
+        """Close the connection if the client reads less than `_LEAST_READ` bytes of its responses in `read_seconds`."""
+        seconds, unsent = self._shared.limits.read_seconds, self._transport.get_write_buffer_size()
+        self._unread = self._loop.call_later(seconds, self._end_unread, unsent)
+
+    def _end_unread(self, unsent: int) -> None:
+        if self._transport.get_write_buffer_size() > unsent - _LEAST_READ:
+            self._shared.connections.drop_unread(self)
+        else:
+            self._expect_reading()
+
+    def _stop_expecting(self) -> None:
+        if self._unread is not None:
+            self._unread.cancel()
+            self._unread = None
 
     def _end_if_silent(self) -> None:
         """Close the connection if no part of a request has arrived.

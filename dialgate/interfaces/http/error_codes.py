@@ -194,8 +194,8 @@ _CODES: Final[dict[str, tuple[int, str, str]]] = {
     ),
     "streams.too_many": (
         429,
-        "The client has too many streams open.",
-        "Close a stream first. The setting `limits.streams` is the limit.",
+        "The client has too many streams or batches in progress.",
+        "Wait for one to end. The setting `limits.streams` is the limit.",
     ),
     "upload.busy": (
         429,

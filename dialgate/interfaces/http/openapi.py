@@ -50,7 +50,7 @@ _LIMITS: Final = {
         f"A client can look up at most {Limits().lookups_an_hour} different numbers per hour "
         "(setting `limits.lookups_an_hour`)."
     ),
-    "streams.too_many": f"A client can have {Limits().streams} streams open (setting `limits.streams`).",
+    "streams.too_many": f"A client can have {Limits().streams} streams or batches in progress (setting `limits.streams`).",
     "upload.busy": (
         f"A file has at most {Uploads().file_mb:,} MiB, and a client can send {Uploads().client_at_once} files at once (settings "
         "`uploads.file_mb` and `uploads.client_at_once`)."

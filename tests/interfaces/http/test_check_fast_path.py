@@ -252,14 +252,14 @@ async def test_ambiguous_requests_are_handed_over_completely(data: bytes) -> Non
         assert wire.handed == data
 
 
-@pytest.mark.parametrize("unread", [256 << 10, (256 << 10) + 1])
+@pytest.mark.parametrize("unread", [64 << 10, (64 << 10) + 1])
 async def test_a_client_that_does_not_read_is_disconnected(unread: int) -> None:
     wire = Wire()
     wire.feed(request() * 2)
     wire.unread = unread
     wire.lane.set_result(Answer(decision="deny"))
     await asyncio.sleep(0)
-    assert wire.aborted == (unread > 256 << 10)
+    assert wire.aborted == (unread > 64 << 10)
     assert len(wire.asked) == (1 if wire.aborted else 2)
 
 

@@ -164,3 +164,63 @@ async def test_a_ledger_write_does_not_wait_for_reads(tmp_path: Path) -> None:
     go_on.set()
     await asyncio.gather(*reads)
     await store.close()
+
+
+# ---- responses that nobody reads -------------------------------------------------------------------------------------
+
+CALLS = 10_000
+
+
+async def send_batch(made: World) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """Send a batch whose answers take more than the buffers of both sockets."""
+    body = msgspec.json.encode({"calls": [{**CALL, "to": f"+39064{number:07}"} for number in range(CALLS)]})
+    reader, writer = await asyncio.open_connection("127.0.0.1", made.port, limit=1 << 10)
+    writer.write(
+        b"POST /v1/checks HTTP/1.1\r\nHost: gate\r\nAuthorization: Bearer %b\r\nConnection: close\r\nContent-Length: %d\r\n\r\n"
+        % (KEY.encode(), len(body))
+    )
+    writer.write(body)
+    await writer.drain()
+    return reader, writer
+
+
+async def test_a_batch_whose_answers_are_not_read_is_ended(tmp_path: Path) -> None:
+    """The gate kept all its answers, 28 MB, for as long as the connection was open."""
+    async with world.running(tmp_path, limits={"read_seconds": 1}) as made:
+        reader, writer = await send_batch(made)
+        async with asyncio.timeout(60):
+            while not made.sample("dialgate_connections_closed_total", why="unread"):  # noqa: ASYNC110 - a metric
+                await asyncio.sleep(0.01)
+            with suppress(ConnectionError):
+                assert not (await reader.read()).endswith(b"]}\r\n0\r\n\r\n")
+        assert 0 < len(made.records()) < CALLS
+        writer.close()
+
+
+async def test_a_batch_whose_answers_are_read_slowly_is_complete(tmp_path: Path) -> None:
+    async with world.running(tmp_path, limits={"read_seconds": 5}) as made:
+        reader, writer = await send_batch(made)
+        async with asyncio.timeout(120):
+            raw = b""
+            while part := await reader.read(1 << 16):
+                raw += part
+                await asyncio.sleep(0)
+        assert (raw.startswith(b"HTTP/1.1 200 OK"), raw.endswith(b"]}\r\n0\r\n\r\n")) == (True, True)
+        assert len(made.records()) == CALLS
+        writer.close()
+
+
+async def test_a_client_has_a_maximum_of_batches(two: World) -> None:
+    """The other client is served."""
+    batches = [await send_batch(two) for _ in range(2)]
+    async with asyncio.timeout(60):
+        while not two.sample("dialgate_batch_calls_count"):  # noqa: ASYNC110 - a metric has no event
+            await asyncio.sleep(0.01)
+        for name, status in ((KEY, 429), (OTHER, 200)):
+            async with (
+                ClientSession(f"http://127.0.0.1:{two.port}", headers=key(name)) as session,
+                session.post("/v1/checks", json={"calls": [CALL]}) as answer,
+            ):
+                assert answer.status == status
+    for _, writer in batches:
+        writer.transport.abort()
