@@ -6,31 +6,18 @@ leading zero belongs to the number, so both are different subscribers.
 
 from collections.abc import Iterator
 from contextlib import suppress
-from functools import cache
-
-import phonenumbers
-from phonenumbers import PhoneNumberType
 
 from dialgate.core import phone
+from dialgate.core.numbering_plan import country_code, example_number
 
 
 def has_zero_numbers(home: str) -> bool:
     """Return whether a leading zero belongs to the numbers of one of the regions in `home`."""
-    return any(_has_zero_numbers(region) for region in home.split())
-
-
-@cache
-def _has_zero_numbers(region: str) -> bool:
     return any(
-        _example(region, kind).startswith("0")
-        for kind in (PhoneNumberType.FIXED_LINE, PhoneNumberType.MOBILE)
+        example_number(region, mobile=mobile).startswith("0")
+        for region in home.split()
+        for mobile in (False, True)
     )
-
-
-@cache
-def _example(region: str, kind: int) -> str:
-    number = phonenumbers.example_number_for_type(region, kind)
-    return phonenumbers.national_significant_number(number) if number else ""
 
 
 def is_international(digits: str, home: str) -> bool:
@@ -40,7 +27,7 @@ def is_international(digits: str, home: str) -> bool:
 
 def with_zero(digits: str, home: str) -> frozenset[str]:
     """Return the E.164 numbers that the digits mean if a leading zero, which belongs to the number, is missing."""
-    return frozenset(_valid(f"+{_code(region)}0{digits}" for region in home.split()))
+    return frozenset(_valid(f"+{country_code(region)}0{digits}" for region in home.split()))
 
 
 def surely_lost_zero(digits: str, home: str) -> bool:
@@ -51,14 +38,14 @@ def surely_lost_zero(digits: str, home: str) -> bool:
     if not with_zero(digits, home):
         return False
     written = _as_written(digits, home)
-    usual = {len(_example(region, PhoneNumberType.MOBILE)) for region in home.split()}
+    usual = {len(example_number(region, mobile=True)) for region in home.split()}
     return not written or (written != f"+{digits}" and len(digits) not in usual)
 
 
 def readings(digits: str, home: str) -> frozenset[str]:
     """Return every E.164 number that the digits mean if a zero, a plus or nothing is missing."""
     written = (_as_written(digits, region) for region in home.split())
-    national = (f"+{_code(region)}{digits}" for region in home.split())
+    national = (f"+{country_code(region)}{digits}" for region in home.split())
     return frozenset(filter(None, written)) | set(_valid((f"+{digits}", *national))) | with_zero(digits, home)
 
 
@@ -67,7 +54,7 @@ def other_zeros(digits: str, home: str) -> frozenset[str]:
     return frozenset(
         _valid(
             f"+{code}{national}"
-            for code in {str(_code(region)) for region in home.split()}
+            for code in {str(country_code(region)) for region in home.split()}
             if digits.startswith(code)
             for rest in (digits.removeprefix(code),)
             for national in (f"0{rest}", rest.removeprefix("0"))
@@ -86,8 +73,3 @@ def _valid(candidates: "Iterator[str] | tuple[str, ...]") -> Iterator[str]:
         with suppress(phone.NotANumber):
             if phone.find(e164):
                 yield e164
-
-
-@cache
-def _code(region: str) -> int:
-    return phonenumbers.country_code_for_region(region)

@@ -57,6 +57,19 @@ def _written_prefix(region: str) -> str:
     return national.removesuffix(phonenumbers.national_significant_number(example))
 
 
+@cache
+def country_code(region: str) -> int:
+    return phonenumbers.country_code_for_region(region)
+
+
+@cache
+def example_number(region: str, *, mobile: bool) -> str:
+    """Return an example of the region's mobiles or landlines, without the country code, or "" if it has none."""
+    kind = PhoneNumberType.MOBILE if mobile else PhoneNumberType.FIXED_LINE
+    number = phonenumbers.example_number_for_type(region, kind)
+    return phonenumbers.national_significant_number(number) if number else ""
+
+
 def is_valid(number: int) -> bool:
     """Return whether a number is valid in any country's plan. `number` is an E.164 number without `+`."""
     try:

@@ -170,7 +170,6 @@ class Drafter:
 
     def _draft(self, cells: list[str]) -> Draft:
         keys, order, fields, number = self._from
-        lost_zeros.refuse(cells, number)
         e164, ask = _row(cells, number, fields, order)
         if may_contain(chain(cells[:number], cells[number + 1 :]), e164):
             ask = self._masker.mask(ask, e164)

@@ -142,7 +142,7 @@ async def _write(
         for (_, cells), verdict in zip(rows, verdicts, strict=True):
             words = cached.get(verdict) or cached.setdefault(verdict, verdict.cells())
             padding = ("",) * (width - len(cells))
-            file.write(csv_text.line((*cells, *padding, *words), separator) + "\n")
+            file.write(csv_text.line((*cells, *padding, *words), separator, keep_numbers=True) + "\n")
     return counts, doubtful
 
 

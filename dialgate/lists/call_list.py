@@ -99,16 +99,11 @@ def build(
     for line, cells in table.rows:
         tally.rows += 1
         try:
-            lost_zeros.refuse(cells, at)
             number, tag, kind = _read(cell(cells, at), cell(cells, basis_at), basis, home)
             place = _place(cell(cells, place_at), places)
-        except lost_zeros.LostDigits as error:
-            tally.doubtful += 1
-            note(RowProblem(line, str(error)))
-            continue
         except ValueError as error:
             _refuse_late_header(line, cells, table.layout.header)
-            _refuse(tally, RowProblem(line, str(error)), note)
+            _leave_out(tally, line, error, note)
             continue
         place_tag = places.setdefault(place, len(places)) * _TAGS
         if number not in numbers:
@@ -150,6 +145,15 @@ def _refuse_late_header(line: int, cells: list[str], header: tuple[str, ...]) ->
             f"Line {line} looks like the header, because it contains the column name {cells[at].strip()}. Remove all rows above it, "
             "and rename the column with the telephone numbers to `number`."
         )
+
+
+def _leave_out(tally: Tally, line: int, error: ValueError, note: Callable[[RowProblem], None]) -> None:
+    problem = RowProblem(line, str(error))
+    if isinstance(error, lost_zeros.LostDigits):
+        tally.doubtful += 1
+        note(problem)
+    else:
+        _refuse(tally, problem, note)
 
 
 def _refuse(tally: Tally, problem: RowProblem, note: Callable[[RowProblem], None]) -> None:
@@ -204,6 +208,8 @@ def number_of(raw: str, home: str) -> str:
 
 
 def _parse(raw: str, home: str) -> phone.Parsed:
+    if isinstance(raw, lost_zeros.DoubtfulCell):
+        raise lost_zeros.LostDigits
     if raw.startswith("="):
         raise ValueError("is a formula; save the list with values instead of formulas")
     return phone.parse(raw.strip(), home)

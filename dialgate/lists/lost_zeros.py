@@ -7,7 +7,7 @@ Where a leading zero belongs to the number (`lost_digits`), a cell is doubtful i
   begins with 0, and one is a number only with a zero or is an unusually short mobile number.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from typing import Final, TypeAlias
 
 from dialgate.core import lost_digits
@@ -72,9 +72,3 @@ def _text_digits(cell: str) -> str:
     """Return the text of a cell that has only digits, and "" for any other cell."""
     text = "" if isinstance(cell, NumericCell) else cell.strip()
     return text if text.isascii() and text.isdigit() else ""
-
-
-def refuse(cells: Sequence[str], column: int) -> None:
-    """Raise `LostDigits` if the cell in the column is doubtful."""
-    if 0 <= column < len(cells) and isinstance(cells[column], DoubtfulCell):
-        raise LostDigits

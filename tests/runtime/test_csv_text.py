@@ -34,10 +34,15 @@ from dialgate.runtime import csv_text
 )
 @pytest.mark.parametrize("separator", [",", ";", "\t", "|"])
 def test_cell_is_no_formula_and_is_not_split_in_any_country(cell: str, expected: str, separator: str) -> None:
-    assert csv_text.line((cell, 1), separator) == f"{expected}{separator}1"
-    (row,) = csv.reader([csv_text.line((cell, 1), separator)], delimiter=separator)
+    text = csv_text.line((cell, 1), separator, keep_numbers=True)
+    assert text == f"{expected}{separator}1"
+    (row,) = csv.reader([text], delimiter=separator)
     assert row[0].removeprefix("'") == cell
 
 
 def test_cell_with_an_unusual_separator_is_quoted() -> None:
     assert csv_text.line(("a:b", "c"), ":") == '"a:b":c'
+
+
+def test_report_keeps_the_plus_of_a_number_and_its_own_figures() -> None:
+    assert csv_text.line(("+390844123456", "-5", -5, 0.5), ",") == "'+390844123456,'-5,-5,0.5"
