@@ -85,6 +85,8 @@ class ControllerFile(Strict, frozen=True, kw_only=True):
     """Country whose law applies to the controller, for example `IT`. The country needs a country file."""
     campaigns: tuple[CampaignFile, ...]
     """Its campaigns."""
+    contract_proofs: Phrase = ""
+    """Where the controller keeps the proofs of the consents to marketing within its contracts, such as an archive. With it, a contract without a `proof` of its own counts as proved. Set it only if there is a proof of each, which the controller must be able to show (GDPR art. 7(1))."""
     adheres_to: tuple[str, ...] = ()
     """Codes of conduct to which the controller adheres, from the country's `traits`."""
     sistan: bool = False
@@ -170,6 +172,7 @@ def _line(controller: ControllerFile, campaign: CampaignFile, names: CurrentName
         controller=Controller(
             id=controller.id,
             adheres_to=controller.adheres_to,
+            contract_proofs=controller.contract_proofs,
             sistan=controller.sistan,
             consent_after_listing=controller.consent_after_listing,
             traits=controller.traits,

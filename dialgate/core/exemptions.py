@@ -16,7 +16,7 @@ from dialgate.core import business_relation, legal_basis
 from dialgate.core.law import Binding
 from dialgate.core.law_scope import is_sistan
 from dialgate.core.law_sections import Exemption, Limit, Registry, Restriction
-from dialgate.core.model import HOUR, CallRequest, Facts, Outcome, Pass, Skip
+from dialgate.core.model import HOUR, CallRequest, Contract, Facts, Outcome, Pass, Skip
 
 # The rule that reports the exemption of a section, by the kind of section. A limit names its own.
 _RULE_OF = {
@@ -93,8 +93,20 @@ def _consent(_section: Restriction, facts: Facts, law: Binding) -> Pass | None:
 
 
 def _contract(_section: Restriction, facts: Facts, law: Binding) -> Pass | None:
-    contract = legal_basis.contract(facts, law)
-    return None if contract is None else Pass(f"contract:{contract.id}")
+    is_about = facts.campaign.purpose in legal_basis.ABOUT_THE_CONTRACT
+    for contract in legal_basis.accepted_contracts(facts, law):
+        if is_about or _is_marketing_proved(contract, facts, law):
+            return Pass(f"contract:{contract.id}")
+    return None
+
+
+def _is_marketing_proved(contract: Contract, facts: Facts, law: Binding) -> bool:
+    """Return whether the consent to marketing within a contract is proved, or the law asks for no proof."""
+    return (
+        contract.proved
+        or bool(facts.controller.contract_proofs)
+        or not any(section.marketing_proof for section in law.contracts)
+    )
 
 
 def _running_contract(_section: Restriction, facts: Facts, _law: Binding) -> Pass | None:
@@ -109,7 +121,10 @@ def _own_customer_consent(section: Restriction, facts: Facts, law: Binding) -> P
         for contract in legal_basis.contracts(facts)
         if contract.sector in section.sectors and legal_basis.is_in_force(contract, facts)
     ]
-    if any(legal_basis.has_marketing_consent(contract, facts, law) for contract in contracts):
+    if any(
+        legal_basis.has_marketing_consent(contract, facts, law) and _is_marketing_proved(contract, facts, law)
+        for contract in contracts
+    ):
         return Pass("an own customer who consented")
     consent = legal_basis.consent(facts, law) if contracts else None
     if consent is None:

@@ -6,6 +6,7 @@ The client that records such an entry gets a warning at once, instead of denials
 from collections.abc import Collection, Sequence
 from typing import Final, Literal, Protocol, TypeAlias
 
+from dialgate.core.law import Law
 from dialgate.core.ledger_events import CallRequested, ConsentGiven, ContractMade, Event
 from dialgate.core.legal_basis import ABOUT_THE_CONTRACT, is_cancelled
 from dialgate.core.model import Instant
@@ -97,3 +98,17 @@ def sentence(why: IneffectiveReason, offers: Sequence[Offer], caller_ids: Collec
     if why in {"purpose", "sector", "goods"}:
         return choose(text, {str(getattr(offer, why)) or "none" for offer in offers})
     return text
+
+
+def unproved_marketing(event: Event, proof: str, law: Law, kept_at: str) -> str:
+    """Return a warning that the consent within a new contract lacks its proof, or "".
+
+    `kept_at` is where the controller keeps such proofs.
+    """
+    is_unproved = isinstance(event, ContractMade) and event.marketing and not (proof or kept_at)
+    if not (is_unproved and any(section.marketing_proof for section in law.contracts)):
+        return ""
+    return (
+        "Without a `proof`, the consent to marketing in this contract permits no call to a number that a registry lists,"
+        " and no call that is banned in its sector. Record the contract again with its proof."
+    )

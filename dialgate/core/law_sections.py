@@ -44,9 +44,7 @@ Exemption: TypeAlias = Literal[
 
 # The legal bases that a law may accept. `relation`: one of the law's `relations` with the person. `interest`: a legitimate interest,
 # for which the campaign names its balancing test. `not_opposed`: no basis beyond the absence of an objection.
-AcceptedBasis: TypeAlias = Literal[
-    "directory", "consent", "contract", "request", "relation", "interest", "not_opposed"
-]
+AcceptedBasis: TypeAlias = Literal["directory", "consent", "contract", "request", "relation", "interest", "not_opposed"]  # fmt: skip
 
 
 class LawError(ValueError):
@@ -183,9 +181,7 @@ class LegalBasis(Section, frozen=True, kw_only=True):
 
 
 # Properties and contents that a law may require of a consent.
-Requirement: TypeAlias = Literal[
-    "period", "goods", "caller", "recipient", "third_party", "timestamp", "written"
-]
+Requirement: TypeAlias = Literal["period", "goods", "caller", "recipient", "third_party", "timestamp", "written"]  # fmt: skip
 
 
 class Consents(Section, frozen=True, kw_only=True):
@@ -214,6 +210,8 @@ class Contracts(Section, frozen=True, kw_only=True):
 
     tail: DayPeriod | None = None
     """Period after a contract's last day for which it is still a legal basis, such as `30d` or `P18M`. Without this key, it is a legal basis only until its last day."""
+    marketing_proof: bool = False
+    """Whether the consent to marketing within a contract counts for the exemptions `contract` and `own_customer_consent` only if a proof is recorded. A controller's `contract_proofs` counts as the proof of all its contracts."""
 
 
 class Relation(Section, frozen=True, kw_only=True):

@@ -97,12 +97,15 @@ def contract(facts: Facts, law: Binding) -> Contract | None:
 
     The call must be about the contract, or the contract must include a consent to marketing.
     """
-    if not facts.known.contracts or "contract" not in law.accepted:
-        return None
-    is_about = facts.campaign.purpose in ABOUT_THE_CONTRACT
-    return next(
-        (deal for deal in related(facts, law) if is_about or has_marketing_consent(deal, facts, law)), None
-    )
+    return next(accepted_contracts(facts, law), None)
+
+
+def accepted_contracts(facts: Facts, law: Binding) -> Iterator[Contract]:
+    if facts.known.contracts and "contract" in law.accepted:
+        is_about = facts.campaign.purpose in ABOUT_THE_CONTRACT
+        yield from (
+            deal for deal in related(facts, law) if is_about or has_marketing_consent(deal, facts, law)
+        )
 
 
 def related(facts: Facts, law: Binding) -> Iterator[Contract]:

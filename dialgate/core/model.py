@@ -122,6 +122,7 @@ class Controller(Struct, frozen=True, kw_only=True, omit_defaults=True):
     sistan: bool = False  # a body of the national statistical system (D.Lgs. 322/1989)
     consent_after_listing: bool = False  # the exception of L. 5/2018 art. 1 c. 6 is enabled
     traits: tuple[str, ...] = ()  # properties that country files define
+    contract_proofs: str = ""  # where the proofs of consents within contracts are kept
 
 
 class DayCount(Struct, frozen=True, array_like=True):

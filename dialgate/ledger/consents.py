@@ -66,7 +66,10 @@ class Consents:
         campaigns = controller.campaigns
         idle = ineffective_entries.sentence(ineffective_entries.find_reason(event, campaigns, now), campaigns)
         kept = _about_outranked(find_outranked(history, event))
-        return structs.replace(receipt, note=stop_requests.join(ahead, idle, kept))
+        unproved = ineffective_entries.unproved_marketing(
+            event, ask.proof, self._access.config.laws[controller.country], controller.contract_proofs
+        )
+        return structs.replace(receipt, note=stop_requests.join(ahead, idle, unproved, kept))
 
     async def record_all(
         self,

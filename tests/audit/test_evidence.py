@@ -108,7 +108,7 @@ async def test_deny_is_proved_with_law_receipt_and_reason(running: World) -> Non
 
 CONSENT = {
     "number": CLEAR, "controller": "acme", "id": "c-1", "collected_at": "2026-11-23T10:00:00Z",
-    "purposes": ["sale"], "call_types": ["agent"], "artefact": "forms/c-1.pdf", "artefact_sha256": "ab" * 32,
+    "purposes": ["sale"], "goods": ["broadband"], "call_types": ["agent"], "artefact": "forms/c-1.pdf", "artefact_sha256": "ab" * 32,
     "proof": "forms/c-1.pdf",
 }  # fmt: skip
 

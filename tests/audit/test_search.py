@@ -200,6 +200,7 @@ async def test_consent_is_explained_with_collector_and_transfers(running: World)
         "id": "web-1:a",
         "collected_at": "2026-09-01T10:00:00+02:00",
         "purposes": ["sale"],
+        "goods": ["broadband"],
         "call_types": ["agent"],
         "artefact": "forms/1.pdf",
         "artefact_sha256": "a" * 64,
@@ -222,7 +223,13 @@ async def test_consent_is_explained_with_collector_and_transfers(running: World)
 BASES = [
     (
         "/v1/contracts",
-        {"id": "C-1", "starts": "2025-03-01", "sector": "telecommunications", "marketing": True},
+        {
+            "id": "C-1",
+            "proof": "scan 7",
+            "starts": "2025-03-01",
+            "sector": "telecommunications",
+            "marketing": True,
+        },
         "The legal basis was contract C-1, in force since 1 March 2025.",
     ),
     (

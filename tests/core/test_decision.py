@@ -50,7 +50,9 @@ CODE = "codice_condotta_telemarketing"
 ADHERENT: dict[str, Any] = {"controller": {"adheres_to": [CODE]}}
 
 
-consent_ahead = partial(Consent, id="ahead", purposes=("sale",), call_types=("agent",), proved=True)
+consent_ahead = partial(
+    Consent, id="ahead", purposes=("sale",), call_types=("agent",), goods=("broadband",), proved=True
+)
 
 
 def base(at: str = "2026-11-24T10:00:00+01:00", **facts: Any) -> Facts:
@@ -106,7 +108,14 @@ RECOMMENDED: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
 ]  # fmt: skip
 CONSENT = {
     "consents": [
-        {"id": "c1", "collected_at": "-9d", "purposes": ["sale"], "call_types": ["agent"], "proved": True}
+        {
+            "id": "c1",
+            "collected_at": "-9d",
+            "purposes": ["sale"],
+            "call_types": ["agent"],
+            "goods": ["broadband"],
+            "proved": True,
+        }
     ]
 }
 

@@ -44,7 +44,14 @@ KNOWN = (
     Known(revocations=(Revocation(seq=1, at=1, scope="controller"),)),
     Known(
         consents=(
-            Consent(id="c", collected_at=NOW - 1, purposes=("sale",), call_types=("agent",), proved=True),
+            Consent(
+                id="c",
+                collected_at=NOW - 1,
+                purposes=("sale",),
+                goods=("broadband",),
+                call_types=("agent",),
+                proved=True,
+            ),
         )
     ),
     Known(attempts=tuple(Attempt(decision=f"x-{n}", at=NOW - n, campaign="acme-fibre") for n in range(5))),

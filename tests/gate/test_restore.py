@@ -161,6 +161,7 @@ async def test_a_withdrawal_cited_by_a_decision_is_entered_again(house: House) -
                 id=(await house.ledger())[0].event.id,  # type: ignore[union-attr]
                 at=NOW,
                 purposes=("sale",),
+                goods=("broadband",),
             )
         ]
 
@@ -334,7 +335,7 @@ async def test_a_withdrawal_binds_although_the_consent_was_given_again(house: Ho
         async with house.open() as app:
             assert codes(await ask(app)) == ["consent.withdrawn"]
         assert [entry.event for entry in await house.ledger()][1:] == [
-            ConsentWithdrawn(id="c", at=NOW - HOUR, purposes=("sale",))
+            ConsentWithdrawn(id="c", at=NOW - HOUR, purposes=("sale",), goods=("broadband",))
         ]
 
 

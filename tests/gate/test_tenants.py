@@ -115,7 +115,13 @@ class Party:
             "lift_foreign": (f"/v1/revocations/{pick(theirs.seqs, of, 10**6)}/lift", mistake),
             "consent": (
                 "/v1/consents",
-                {**named, "collected_at": AT, "purposes": ["sale"], "call_types": ["agent"]},
+                {
+                    **named,
+                    "collected_at": AT,
+                    "purposes": ["sale"],
+                    "goods": ["broadband"],
+                    "call_types": ["agent"],
+                },
             ),
             "withdraw": ("/v1/consents/withdraw", named),
             "contract": ("/v1/contracts", {**named, "starts": "2026-01-01"}),

@@ -118,7 +118,7 @@ async def test_the_latest_revocation_is_recorded_and_not_lifted_by_an_earlier_co
     ]
     assert [report.revoked for report in reports] == revoked
     consent = ConsentRequest(
-        number=CLEAR, id="new", collected_at=datetime.fromisoformat(MARCH), purposes=("sale",), call_types=("agent",),
+        number=CLEAR, id="new", collected_at=datetime.fromisoformat(MARCH), purposes=("sale",), goods=("broadband",), call_types=("agent",),
         artefact="a.pdf", artefact_sha256="a" * 64,
     )  # fmt: skip
     await registrar.consents.record(DPO, consent)

@@ -31,7 +31,9 @@ class LedgerFixture:
         self._nonces = nonces()
 
     async def give(self, number: int, at: int, key: str = "c", controller: str = "acme") -> None:
-        given = ConsentGiven(id=key, collected_at=at, purposes=("sale",), call_types=("agent",))
+        given = ConsentGiven(
+            id=key, collected_at=at, purposes=("sale",), goods=("broadband",), call_types=("agent",)
+        )
         await self.enter(number, given, controller)
 
     async def enter(self, number: int, event: Event, controller: str = "acme") -> None:

@@ -36,7 +36,7 @@ IDS = EntryIds(bytes(32))
 SEQS = some.integers(0, 2**36 - 1)
 MISTAKE = {"ground": "error", "reason": "typed"}
 CONSENT = {
-    "number": CLEAR, "id": "paper-7", "collected_at": "2026-11-20T10:00:00+01:00", "purposes": ["sale"], "call_types": ["agent"],
+    "number": CLEAR, "id": "paper-7", "collected_at": "2026-11-20T10:00:00+01:00", "purposes": ["sale"], "goods": ["broadband"], "call_types": ["agent"],
 }  # fmt: skip
 
 

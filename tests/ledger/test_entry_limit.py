@@ -34,6 +34,7 @@ def consent(key: str, number: str = CLEAR, **changes: Any) -> ConsentRequest:
         "id": key,
         "collected_at": COLLECTED,
         "purposes": ["sale"],
+        "goods": ["broadband"],
         "call_types": ["agent"],
     }
     return msgspec.convert(fields | changes, ConsentRequest)

@@ -46,7 +46,14 @@ from tests.support.world import CALLER, CLEAR, LIST, NOW, write_folder
 
 DIALER = Client(name="dialer", controllers=("acme",), scopes=("revoke", "ledger", "lists"))
 AT = "2026-11-23T10:00:00+01:00"
-CONSENT = {"number": CLEAR, "id": "c", "collected_at": AT, "purposes": ["sale"], "call_types": ["agent"]}
+CONSENT = {
+    "number": CLEAR,
+    "id": "c",
+    "collected_at": AT,
+    "purposes": ["sale"],
+    "goods": ["broadband"],
+    "call_types": ["agent"],
+}
 CONTRACT = {"number": CLEAR, "id": "k", "starts": "2026-01-01"}
 OURS = {"sector": "telecommunications", "marketing": True}
 PROOF = {"artefact": "forms/c.pdf", "artefact_sha256": "0" * 64}
@@ -230,7 +237,7 @@ IDLE: list[tuple[type[Any], dict[str, Any], str]] = [
 OPENING: list[tuple[type[Any], dict[str, Any]]] = [
     (ConsentRequest, CONSENT | PROOF),
     (ConsentRequest, CONSENT | PROOF | {"goods": ["broadband", "solar"]}),
-    (ContractRequest, CONTRACT | OURS),
+    (ContractRequest, CONTRACT | OURS | {"proof": "scan 7"}),
     (CallRequestRequest, ASKED | {"goods": "broadband"}),
 ]
 
@@ -242,7 +249,7 @@ async def test_entry_without_effect_gets_a_note(
     registrar: Registrar, kind: type[Any], sample: dict[str, Any], why: str
 ) -> None:
     receipt = await registrar.consents.record(DIALER, msgspec.convert(sample, kind))
-    assert receipt.note == f"No call can rely on this entry yet, because {why}"
+    assert receipt.note.startswith(f"No call can rely on this entry yet, because {why}")
     (entry,) = await registrar.views.history(DIALER, "", CLEAR)
     assert entry.opens_nothing
 
@@ -255,6 +262,17 @@ async def test_entry_that_permits_calls_gets_no_note(
     assert msgspec.to_builtins(receipt).keys() == {"seq", "at"}
     (entry,) = await registrar.views.history(DIALER, "", CLEAR)
     assert not entry.opens_nothing
+
+
+@pytest.mark.parametrize(
+    ("changes", "is_noted"), [({}, True), ({"proof": "scan 7"}, False), ({"marketing": False}, False)]
+)
+async def test_receipt_of_a_contract_says_that_the_consent_within_it_lacks_a_proof(
+    registrar: Registrar, changes: dict[str, Any], *, is_noted: bool
+) -> None:
+    ask = msgspec.convert(CONTRACT | OURS | changes, ContractRequest)
+    note = (await registrar.consents.record(DIALER, ask)).note
+    assert ("permits no call to a number that a registry lists" in note) is is_noted
 
 
 WIDER = CONSENT | PROOF | {"goods": ["broadband"]}

@@ -174,7 +174,7 @@ async def test_opt_out_with_unknown_fields_is_in_force(running: World) -> None:
 
 async def test_withdrawal_dated_ahead_binds_now(running: World) -> None:
     consent = {
-        "number": CLEAR, "id": "c", "collected_at": when(NOW - SECOND), "purposes": ["sale"], "call_types": ["agent"],
+        "number": CLEAR, "id": "c", "collected_at": when(NOW - SECOND), "purposes": ["sale"], "goods": ["broadband"], "call_types": ["agent"],
     }  # fmt: skip
     await running.post("/v1/consents", consent)
     body = {"number": CLEAR, "id": "c", "at": when(NOW + 900 * SECOND), "colour": "red"}

@@ -31,6 +31,7 @@ CONSENT = {
     "id": "form-1",
     "collected_at": "2026-11-20T10:00:00+01:00",
     "purposes": ["sale"],
+    "goods": ["broadband"],
     "call_types": ["agent"],
     "artefact": "recordings/1.wav",
     "artefact_sha256": "a" * 64,

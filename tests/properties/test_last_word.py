@@ -357,7 +357,7 @@ def consent_fields(consent: Consent, number: str, now: Instant) -> dict[str, str
         "collected_at": when(now - consent.ago * UNIT).isoformat(),
         "purposes": "statistics" if consent.covers == "poll" else "sale",
         "call_types": "agent automated" if consent.covers in {"robot", "unproved"} else "agent",
-        "goods": "insurance" if consent.covers == "other goods" else "",
+        "goods": {"poll": "", "other goods": "insurance"}.get(consent.covers, "broadband"),
         "expires_at": when(now + consent.lasts * UNIT).isoformat() if consent.lasts else "",
         "artefact": "" if consent.covers == "unproved" else "1.wav",
         "artefact_sha256": "a" * 64,

@@ -62,6 +62,7 @@ async def consent(gate: World, name: str = "c", **more: Any) -> None:
         "id": name,
         "collected_at": when(NOW - DAY),
         "purposes": ["sale"],
+        "goods": ["broadband"],
         "call_types": ["agent"],
     }
     await gate.post("/v1/consents", {**body, **more})
@@ -219,7 +220,12 @@ async def test_item_whose_end_is_entered_late_counts_as_in_use_until_then(
     """GDPR art. 7(1): until its end is entered, the gate may allow calls on the item, and must be able to prove them."""
     common = {"number": CLEAR, "id": "c"}
     bodies: dict[str, dict[str, Any]] = {
-        "consents": {"collected_at": "2020-01-01T00:00:00Z", "purposes": ["sale"], "call_types": ["agent"]},
+        "consents": {
+            "collected_at": "2020-01-01T00:00:00Z",
+            "purposes": ["sale"],
+            "goods": ["broadband"],
+            "call_types": ["agent"],
+        },
         "contracts": {"starts": "2012-01-01"},
         "call-requests": {"requested_at": "2021-01-01T00:00:00Z", "expires_at": when(NOW + 900 * DAY)},
     }
@@ -318,6 +324,7 @@ async def test_all_entries_of_an_id_are_removed_for_every_subject(gate: World) -
         "id": "c",
         "collected_at": when(NOW - DAY),
         "purposes": ["sale"],
+        "goods": ["broadband"],
         "call_types": ["agent"],
     }
     await gate.post("/v1/consents", {**body, "expires_at": when(NOW)})

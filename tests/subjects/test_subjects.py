@@ -37,6 +37,7 @@ CONSENT = {
     "id": f"form-{CLEAR}",
     "collected_at": AT,
     "purposes": ["sale"],
+    "goods": ["broadband"],
     "call_types": ["agent"],
     "artefact": RECORDING,
     "artefact_sha256": "a" * 64,
@@ -190,6 +191,7 @@ async def test_page_names_controller_and_officer_and_translates_values(
     given = {
         "id": "c2",
         "purposes": ["sale", "advertising"],
+        "goods": ["broadband"],
         "collected_at": "2026-10-20T07:00:00Z",
         "artefact": "recordings/1.wav",
     }

@@ -146,6 +146,7 @@ class _Traffic:
             "id": f"web-{kind}",
             "collected_at": local_time.rfc3339(now - _AGES[kind] * DAY),
             "purposes": ["debt"] if kind == "other" else ["sale"],
+            "goods": ["broadband"],
             "call_types": ["agent"],
         }
         if kind != "unproved":

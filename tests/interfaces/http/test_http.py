@@ -326,7 +326,7 @@ async def test_an_opt_out_during_the_call_revokes_at_once(running: World) -> Non
 ENTRIES: list[tuple[str, dict[str, Any], str, dict[str, Any], list[str]]] = [
     (
         "/v1/consents",
-        {"number": CLEAR, "id": "x", "collected_at": "2026-01-01T00:00:00Z", "purposes": ["sale"], "call_types": ["agent"]},
+        {"number": CLEAR, "id": "x", "collected_at": "2026-01-01T00:00:00Z", "purposes": ["sale"], "goods": ["broadband"], "call_types": ["agent"]},
         "/v1/consents/withdraw",
         {"number": CLEAR, "id": "x"},
         ["consent", "consent_withdrawn"],

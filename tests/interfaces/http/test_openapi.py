@@ -201,7 +201,7 @@ class Described:
 
 
 CONSENT: Final = {
-    "number": CLEAR, "id": "c-1", "collected_at": "2026-11-01T10:00:00+01:00", "purposes": ["sale"], "call_types": ["agent"],
+    "number": CLEAR, "id": "c-1", "collected_at": "2026-11-01T10:00:00+01:00", "purposes": ["sale"], "goods": ["broadband"], "call_types": ["agent"],
     "double_opt_in": True,
 }  # fmt: skip
 PERSON: Final = {"number": CLEAR, "purpose": "test of the description"}
