@@ -21,6 +21,7 @@ OTHERS: dict[ModuleType, dict[str, Any]] = {
         "Campaign.purpose": "sale",
         "Campaign.call_type": "automated",
         "Campaign.callee": "consumer",
+        "Campaign.stops": "all",
         "CallerId.kind": "unknown",
         "Attempt.result": "pending",
         "Deny.severity": "statute",
@@ -28,6 +29,7 @@ OTHERS: dict[ModuleType, dict[str, Any]] = {
     law: {},
     law_sections: {
         "Dated.severity": "statute",
+        "Consents.counting": "rolling",
         "Consents.renewal": "none",
         "Relation.goods": "same",
         "Registry.counting": "rolling",

@@ -22,17 +22,23 @@ for case in all_cases():
 
 # Dates without effect, and why.
 _NO_BASIS = "no legal basis on file accepts any call before 2005-11-30"
+_NO_OFFER = "no legal basis accepts an offer or an appeal before 2018-09-19"
 _NO_CONTRACT = "no legal basis accepts a contract before this day"
 _NO_REQUEST = "no legal basis accepts a call request before this day"
 _NO_DIRECTORY = "no legal basis accepts a directory entry before this day"
 _NO_SALE = "no legal basis accepts a consent to sales calls before this day"
 _TWO_ALIKE = "the two sections say the same as long as no short code is entered, and the first is cited"
 WITHOUT_EFFECT = {
-    ("consents", 1, "from", -1): _NO_BASIS,
-    ("consents", 1, "from", 1): _NO_BASIS,
     ("consents", 2, "from", -1): _NO_BASIS,
     ("consents", 2, "from", 1): _NO_BASIS,
+    ("consents", 3, "from", -1): _NO_BASIS,
+    ("consents", 3, "from", 1): _NO_BASIS,
     ("consents", 10, "from", -1): _NO_SALE,
+    ("lists", 1, "from", -1): _NO_OFFER,
+    ("lists", 1, "from", 1): _NO_OFFER,
+    ("lists", 2, "from", -1): _NO_OFFER,
+    ("lists", 2, "from", 1): _NO_OFFER,
+    ("stops", 0, "from", -1): _NO_CONTRACT,
     ("contracts", 1, "from", -1): _NO_CONTRACT,
     ("requests", 0, "from", -1): _NO_REQUEST,
     ("directories", 0, "from", -1): _NO_DIRECTORY,
