@@ -642,7 +642,7 @@ def test_an_allow_lasts_at_most_until_a_future_entry_begins(ahead: str) -> None:
 
 
 def test_a_denial_lasts_at_most_as_long_as_the_answer_of_a_registry_that_would_deny_first() -> None:
-    (rpo,) = law_data("IT")["registries"]
+    rpo, *_ = law_data("IT")["registries"]
     law = with_law(registries=[{**rpo, "id": "first"}, rpo])
     facts = base()
     expires = facts.at + HOUR
