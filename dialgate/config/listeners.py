@@ -40,7 +40,7 @@ class Limits(Strict, frozen=True, kw_only=True):
     idle_seconds: Seconds = 90
     """Seconds for which an idle connection is kept open. Set it higher than the idle timeout of your dialer."""
     connections: Annotated[int, Meta(ge=10, le=1_000_000)] = 10_000
-    """Maximum number of HTTP connections to one process. It is lower if the system allows fewer open files."""
+    """Maximum number of HTTP connections to one process. It is lower if the system allows fewer open files. One client can hold half of them."""
     streams: Annotated[int, Meta(ge=1, le=10_000)] = 32
     """Maximum number of check streams and batches in progress per client and process. The same limit applies separately to revocation streams."""
     lists: Annotated[int, Meta(ge=1, le=100_000)] = 500

@@ -4,11 +4,12 @@ Anyone who can reach a port can open connections and send nothing. A connection 
 authenticates a request on it by a key, a session or a source address. Strangers can hold at most half of the
 connections. When they hold half, or when no connection is free, each new connection replaces a stranger's connection:
 the oldest idle connection, or the oldest if none is idle. The gate therefore still serves known clients, however many
-strangers connect.
+strangers connect. A client, too, can hold at most half of the connections; each further one replaces one of its own.
 """
 
 import os
 import resource
+from collections import defaultdict
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Final, Literal, Protocol, TypeAlias
@@ -31,6 +32,8 @@ class Place(Protocol):
 class Connections:
     """The open connections to a server. `most` is the maximum number of connections.
 
+    A connection that a client does not read holds at most 64 KiB of answers, so this also bounds a client's unread bytes.
+
     `count_closed` is called with `evicted`, `refused` or `unread` for each connection that this object closes.
     """
 
@@ -38,24 +41,36 @@ class Connections:
         self._most, self._count_closed = most, count_closed
         self._places: set[Place] = set()
         self._strangers: dict[Place, None] = {}  # in order of arrival
+        self._clients: defaultdict[str, dict[Place, None]] = defaultdict(dict)  # likewise
+        self._client_of: dict[Place, str] = {}
 
     def open(self, place: Place) -> bool:
         """Count a new connection. Return False if it must be closed immediately."""
         if len(self._strangers) >= self._most // 2 or len(self._places) >= self._most or is_scarce():
-            idle = (stranger for stranger in self._strangers if stranger.is_idle())
-            victim = next(idle, None) or next(iter(self._strangers), None)
-            self._count_closed("evicted" if victim else "refused")
-            if victim is None:
+            if not self._strangers:
+                self._count_closed("refused")
                 return False
-            self.close(victim)
-            victim.drop()
+            self._evict(self._strangers)
         self._places.add(place)
         self._strangers[place] = None
         return True
 
-    def admit(self, place: Place) -> None:
-        """Mark the connection as belonging to a known client."""
+    def admit(self, place: Place, client: str) -> None:
+        """Mark the connection as belonging to a known client, and evict one of the client's if it holds half of all."""
         self._strangers.pop(place, None)
+        if place in self._places and place not in self._client_of:
+            held = self._clients[client]
+            if len(held) >= max(1, self._most // 2):
+                self._evict(held)
+            held[place] = None
+            self._client_of[place] = client
+
+    def _evict(self, places: dict[Place, None]) -> None:
+        """Close the oldest idle connection, or the oldest if none is idle. Busy ones cost their own client an answer."""
+        victim = next((place for place in places if place.is_idle()), None) or next(iter(places))
+        self._count_closed("evicted")
+        self.close(victim)
+        victim.drop()
 
     def drop_unread(self, place: Place) -> None:
         """Close a connection whose client does not read its responses."""
@@ -65,6 +80,11 @@ class Connections:
     def close(self, place: Place) -> None:
         self._places.discard(place)
         self._strangers.pop(place, None)
+        if (client := self._client_of.pop(place, None)) is not None:
+            held = self._clients[client]
+            held.pop(place, None)
+            if not held:
+                del self._clients[client]
 
 
 def most(settings: Settings, listener: _Listener) -> int:

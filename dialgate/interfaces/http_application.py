@@ -117,7 +117,7 @@ def _lane(
     """Return the fast path for a connection. The last admitted key is cached until the configuration changes."""
     admitted: tuple[bytes, Config, Client] | None = None
 
-    def submit(key: bytes, body: bytes, lane: Lane) -> None:
+    def submit(key: bytes, body: bytes, lane: Lane) -> str:
         nonlocal admitted
         config = app.config
         if admitted is None or admitted[0] != key or admitted[1] is not config:
@@ -126,6 +126,7 @@ def _lane(
         if len(body) > config.settings.limits.body_bytes:
             raise too_large()
         check.submit(body, app, admitted[2], lane)
+        return admitted[2].name
 
     lane = Lane("/v1/check", transport, submit, check.encode_answer, hand_over, watch)
     lane.last = last
@@ -160,7 +161,7 @@ def _guarded(app: App, endpoint: Endpoint) -> _Answer:
     async def answer(request: web.Request) -> web.StreamResponse:
         try:
             client = admit(request, app.config, endpoint.scope)
-            connection_of(request).admit()
+            connection_of(request).admit(client.name)
             if request.headers.get("Content-Encoding", "identity").lower() != "identity":
                 return refuse(_COMPRESSED)
             return await serve(request, app, client)

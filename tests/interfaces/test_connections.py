@@ -45,7 +45,7 @@ def test_the_oldest_idle_stranger_is_closed_first() -> None:
     closed: list[str] = []
     connections = Connections(6, closed.append)
     known = open_holders(connections, 1)
-    connections.admit(known[0])
+    connections.admit(known[0], "a")
     busy, *idle = open_holders(connections, 1, idle=False) + open_holders(connections, 2)
     open_holders(connections, 2)
     assert [holder.dropped for holder in (*known, busy, *idle)] == [False, False, True, True]
@@ -64,15 +64,35 @@ def test_known_clients_are_never_closed_for_a_new_connection() -> None:
     connections = Connections(6, closed.append)
     known = open_holders(connections, 3)
     for holder in known:
-        connections.admit(holder)
+        connections.admit(holder, "a")
     known += open_holders(connections, 3)
     for holder in known:
-        connections.admit(holder)
+        connections.admit(holder, "b")
     assert not connections.open(Holder())
     assert closed == ["refused"]
     connections.close(known[0])
     assert connections.open(Holder())
     assert not any(holder.dropped for holder in known)
+
+
+def test_a_client_with_half_of_the_connections_replaces_its_own() -> None:
+    closed: list[str] = []
+    connections = Connections(6, closed.append)
+    own = open_holders(connections, 1, idle=False) + open_holders(connections, 1)
+    for holder in own:
+        connections.admit(holder, "a")
+    for _ in range(2):
+        own += open_holders(connections, 1)
+        connections.admit(own[-1], "a")
+        connections.admit(own[-1], "a")  # a later request on the same connection
+    assert [holder.dropped for holder in own] == [False, True, False, False]
+    (other,) = open_holders(connections, 1)
+    connections.admit(other, "b")
+    connections.close(own[0])
+    (more,) = open_holders(connections, 1)
+    connections.admit(more, "a")
+    assert not any(holder.dropped for holder in (other, more))
+    assert closed == ["evicted"]
 
 
 # ---- real sockets ----------------------------------------------------------------------------------------------------

@@ -143,7 +143,7 @@ def find_visit(request: web.Request) -> Visit | None:
     session_and_client = request.app[SESSIONS].find(name, app.config) if name else None
     if session_and_client is None:
         return None
-    connection_of(request).admit()
+    connection_of(request).admit(session_and_client[1].name)
     return Visit(request, app, *session_and_client, name)
 
 

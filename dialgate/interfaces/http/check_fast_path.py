@@ -40,8 +40,8 @@ _PHRASES: Final = {status.value: status.phrase.encode() for status in HTTPStatus
 class Lane:
     """The fast path for one connection.
 
-    - `submit`: called with the value of the Authorization header, the body and the lane. It must later pass the answer to the
-      lane's `set_result`, or raise one of `FAILURES`
+    - `submit`: called with the value of the Authorization header, the body and the lane. It must return the client's
+      name and later pass the answer to the lane's `set_result`, or raise one of `FAILURES`
     - `hand_over`: called once, with all unread bytes, beginning with the first request that aiohttp must serve
     - `watch`: called with True when part of a request has arrived, and with False when the request is complete
     - `last`: returns whether the connection must be closed after the next response
@@ -53,12 +53,13 @@ class Lane:
         self,
         path: str,
         transport: asyncio.Transport,
-        submit: Callable[[bytes, bytes, "Lane"], None],
+        submit: Callable[[bytes, bytes, "Lane"], str],
         encode: Callable[[Answer], Reply],
         hand_over: Callable[[bytes], None],
         watch: Callable[[bool], None],
     ) -> None:
         self.awaited = False
+        self.client = ""  # name of the client of the last request
         self.unread = b""
         self.last: Callable[[], bool] = bool
         self._finished: asyncio.Future[None] | None = None
@@ -91,7 +92,7 @@ class Lane:
         body, self.unread = data[begin : begin + length], data[begin + length :]
         self.awaited = True
         try:
-            self._submit(key, body, self)
+            self.client = self._submit(key, body, self)
         except FAILURES as failure:
             self.awaited = False
             fault = fault_of(failure)

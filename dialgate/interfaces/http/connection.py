@@ -176,7 +176,7 @@ class Connection(asyncio.Protocol):
             self._heard = self._loop.time()
             self._lane.feed(data)
             if self._stranger and self._owes_response():
-                self.admit()
+                self.admit(self._lane.client)
         elif self._handler is not None and not self._deaf:
             waiting = not self._is_busy()
             self._receive(data)
@@ -351,11 +351,11 @@ class Connection(asyncio.Protocol):
 
     # ---- what the server and endpoints call
 
-    def admit(self) -> None:
+    def admit(self, client: str) -> None:
         """Mark the connection as belonging to a known client; see connections.py."""
         if self._stranger:
             self._stranger = False
-            self._shared.connections.admit(self)
+            self._shared.connections.admit(self, client)
 
     def stop_reading(self) -> None:
         """Leave the rest of the request body unread.

@@ -21,7 +21,7 @@ from dialgate.interfaces.http.endpoint import BODY_ERRORS, Endpoint, Group, Medi
 from dialgate.interfaces.http.errors import FAILURES, Fault, fault_of, response
 from dialgate.interfaces.http.operations import APP
 
-_TURN: Final = "another gate"  # cannot be a client's name, because names have no spaces
+_PEER: Final = "another gate"  # cannot be a client's name, because names have no spaces
 _log = structlog.get_logger(__name__)
 
 
@@ -32,7 +32,7 @@ async def _serve(request: web.Request) -> web.StreamResponse:
         peers.refuse_without_peers()  # before the body is read, because anyone can send one
         body = await http_body.whole(request, app.config.settings.limits)
         opened = peers.open_request(body)
-        connection_of(request).admit()
+        connection_of(request).admit(_PEER)
         kind = str(type(opened.question).__struct_config__.tag)
         metric.labels(kind).inc()
         if isinstance(opened.question, questions.RemoveFromLists | questions.PlaceHold | questions.LiftHold):
@@ -49,7 +49,7 @@ async def _serve(request: web.Request) -> web.StreamResponse:
 
 
 async def _answer(site: web.Application, app: App, question: questions.AnyQuestion) -> Any:
-    inquire = partial(http_decisions.inquire, site, app, _TURN)
+    inquire = partial(http_decisions.inquire, site, app, _PEER)
     match question:
         case questions.FindDecisions():
             return await inquire(lambda inquiry: decision_search.about(inquiry, question))
