@@ -31,7 +31,7 @@ sample: .venv/installed
 	    --consulted-at "$$(date +%Y-%m-%dT%H:%M:%S%:z)" --receipt "SAMPLE-$$(date +%s)"
 	@$(BIN)/dialgate list show sample --json >/dev/null 2>&1 || \
 	  $(BIN)/dialgate list load config/sample/list.csv --id sample --controller acme --campaign acme-fibre --basis directory \
-	    --collected-by "the public directory (a sample)" --collected-on 2026-11-02 --yes
+	    --origin public_directory --collected-by "the public directory (a sample)" --collected-on 2026-11-02 --yes
 
 # Each test process takes one file at a time. `make -j2 test` runs the prerequisites in parallel. The core has no compiled part, so its tests
 # prove the same in `branches`, and run only there.

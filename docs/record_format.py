@@ -37,6 +37,7 @@ ALIASES: dict[str, Any] = {
         "ConsentForm",
         "DialMode",
         "Kind",
+        "OriginKind",
         "Stated",
         "Purpose",
         "Result",

@@ -12,6 +12,7 @@ from dialgate.config.fields import Name, Strict
 from dialgate.core import phone
 from dialgate.core.former_names import CurrentNames
 from dialgate.core.law import Law
+from dialgate.core.legal_basis import fold_company
 from dialgate.core.model import (
     Callee,
     CallerId,
@@ -87,6 +88,8 @@ class ControllerFile(Strict, frozen=True, kw_only=True):
     """Its campaigns."""
     contract_proofs: Phrase = ""
     """Where the controller keeps the proofs of the consents to marketing within its contracts, such as an archive. With it, a contract without a `proof` of its own counts as proved. Set it only if there is a proof of each, which the controller must be able to show (GDPR art. 7(1))."""
+    processors: tuple[Phrase, ...] = ()
+    """Names of the processors that collect numbers for the controller (GDPR art. 28), as in `collected_by` of its lists and consents. What they collect counts as the controller's own. Never name a company that sells data: its lists need their transfers."""
     adheres_to: tuple[str, ...] = ()
     """Codes of conduct to which the controller adheres, from the country's `traits`."""
     sistan: bool = False
@@ -101,6 +104,12 @@ class ControllerFile(Strict, frozen=True, kw_only=True):
     """Other properties of the controller, from the country's `traits`. For example, it is a publisher, or a firm above a legal threshold."""
     stops: StopScope = "all"
     """Which calls a revocation bars. `all`: every call. `marketing`: what the law bars, such as offers, research and appeals (GDPR art. 21(2) and (3)), but not calls about a contract or a debt under it. These then need a contract, or a consent or request given after the revocation."""
+
+    def as_fact(self) -> Controller:
+        """Return what the rules may know of the controller."""
+        fields = (name for name in Controller.__struct_fields__ if hasattr(self, name))
+        own = dict.fromkeys(fold_company(name) for name in (self.id, self.name, *self.processors))
+        return Controller(**{name: getattr(self, name) for name in fields}, collectors=tuple(own))
 
     def dial_regions(self, campaigns: Collection[str] = ()) -> str:
         """Return the countries to which a number without a country code may belong, separated by spaces.
@@ -169,14 +178,7 @@ def _line(controller: ControllerFile, campaign: CampaignFile, names: CurrentName
     fields = {name: getattr(campaign, name) for name in Campaign.__struct_fields__ if hasattr(campaign, name)}
     return Line(
         campaign=Campaign(**{**fields, "stops": campaign.stops or controller.stops}),
-        controller=Controller(
-            id=controller.id,
-            adheres_to=controller.adheres_to,
-            contract_proofs=controller.contract_proofs,
-            sistan=controller.sistan,
-            consent_after_listing=controller.consent_after_listing,
-            traits=controller.traits,
-        ),
+        controller=controller.as_fact(),
         controller_name=controller.name,
         home=controller.country,
         dial_region=campaign.dial_region,

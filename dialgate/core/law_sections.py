@@ -265,6 +265,8 @@ class Lists(Section, frozen=True, kw_only=True):
 
     ceded_void_by_enrolment: bool = False
     """Whether enrolment with the registry voids the cession."""
+    origin_stated: bool = False
+    """Whether a list needs its cessions, unless it is from a public directory or was collected by the controller or one of its `processors`."""
 
 
 class Directories(Section, frozen=True, kw_only=True):

@@ -18,6 +18,7 @@ from dialgate.core.model import (
     CallRequest,
     Consent,
     Contract,
+    Controller,
     Facts,
     Instant,
     Listing,
@@ -275,7 +276,7 @@ def _lacks_cession(given: Consent, facts: Facts, law: Binding) -> Finding | None
     if origin is None:
         return None
     if not origin.transfers:
-        return None if origin.collected_by == facts.controller.id else "cession"
+        return None if is_own(origin, facts.controller) else "cession"
     if not given.third_party and _separate(law, "third_party"):
         return "third_party"
     return "cession" if broken_chain(origin, facts, law) else None
@@ -359,7 +360,7 @@ def directory(facts: Facts, law: Binding) -> Listing | None:
         return None
     unstated = any(facts.number.kind in section.stated_kinds for section in law.directories)
     entries = (on for on in facts.listings if on.basis == "directory" and (on.stated or not unstated))
-    return next((on for on in entries if not broken_chain(on.origin, facts, law)), None)
+    return next((on for on in entries if not void_origin(on.origin, facts, law)), None)
 
 
 class Breach(NamedTuple):
@@ -367,6 +368,37 @@ class Breach(NamedTuple):
 
     text: str
     section: Lists | None
+
+
+def void_origin(origin: Origin, facts: Facts, law: Binding) -> Breach | None:
+    """Return the defect in the origin of a call list, or None.
+
+    A list that another company collected was ceded to the controller (GDPR art. 14(2)(f)). Without its chain, it is void.
+    """
+    if origin.transfers:
+        return broken_chain(origin, facts, law)
+    if origin.kind == "public_directory" or is_own(origin, facts.controller):
+        return None
+    stating = [section for section in law.lists if section.origin_stated]
+    if not stating:
+        return None
+    section = cited(stating, "cession") or cited(law.lists, "cession")
+    if origin.kind == "acquired":
+        return Breach("the list was acquired, and states no cession; load it with its transfers", section)
+    text = f"the list was collected by {origin.collected_by}, and states no cession; load it with its origin"
+    return Breach(text, section)
+
+
+def is_own(origin: Origin, controller: Controller) -> bool:
+    """Return whether data that was never ceded was collected by the controller or for it, as its origin says."""
+    return origin.kind in {"", "own"} and (
+        origin.collected_by == controller.id or fold_company(origin.collected_by) in controller.collectors
+    )
+
+
+def fold_company(name: str) -> str:
+    """Return a company's name for comparison, without case and surrounding blanks."""
+    return name.strip().casefold()
 
 
 def broken_chain(origin: Origin, facts: Facts, law: Binding) -> Breach | None:

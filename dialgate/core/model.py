@@ -123,6 +123,8 @@ class Controller(Struct, frozen=True, kw_only=True, omit_defaults=True):
     consent_after_listing: bool = False  # the exception of L. 5/2018 art. 1 c. 6 is enabled
     traits: tuple[str, ...] = ()  # properties that country files define
     contract_proofs: str = ""  # where the proofs of consents within contracts are kept
+    # collectors whose lists and consents are its own, with other names than its id: folded, see `fold_company`
+    collectors: tuple[str, ...] = ()
 
 
 class DayCount(Struct, frozen=True, array_like=True):
@@ -191,6 +193,11 @@ class Transfer(Struct, frozen=True, kw_only=True, omit_defaults=True):
 Transfers: TypeAlias = Annotated[tuple[Transfer, ...], Meta(max_length=64)]
 
 
+# How a controller got its data: collected by it or by one of its processors, taken from a public directory, or acquired from
+# another company.
+OriginKind: TypeAlias = Literal["own", "public_directory", "acquired"]
+
+
 class Origin(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The origin of a call list or consent, with every later transfer, oldest first."""
 
@@ -198,6 +205,7 @@ class Origin(Struct, frozen=True, kw_only=True, omit_defaults=True):
     collected_on: date
     source: Phrase = ""  # where the data came from
     transfers: Transfers = ()
+    kind: OriginKind | Literal[""] = ""  # if empty, the collector decides
 
 
 class Listing(Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -10,7 +10,8 @@ from msgspec import structs
 
 from dialgate.config.clients import Client
 from dialgate.config.controllers import ControllerFile
-from dialgate.core import local_time
+from dialgate.core import legal_basis, local_time
+from dialgate.core.law import Law
 from dialgate.core.model import Origin
 from dialgate.core.name_suggestions import choose
 from dialgate.core.refusal import Refused
@@ -109,6 +110,7 @@ class CallLists:
             )
         if not ask.collected_by.strip():
             raise Refused("request.invalid", "Say who collected the numbers.", "collected_by")
+        _check_origin(ask, controller, self._access.config.laws[controller.country])
 
     async def _publish(
         self,
@@ -133,12 +135,7 @@ class CallLists:
             bases=tally.bases,
             stated=tally.stated,
             places=tally.places,
-            origin=Origin(
-                collected_by=ask.collected_by,
-                collected_on=ask.collected_on,
-                source=ask.source,
-                transfers=ask.transfers,
-            ),
+            origin=_origin(ask),
             file=file.name,
             sha256=digest,
             numbers=tally.accepted,
@@ -216,6 +213,31 @@ class CallLists:
                 404,
             )
         return campaigns
+
+
+def _check_origin(ask: ListRequest, controller: ControllerFile, law: Law) -> None:
+    """Raise `Refused` if the stated origin contradicts itself, or if the law permits no call without one."""
+    origin = _origin(ask)
+    is_own = legal_basis.is_own(origin, controller.as_fact())
+    if ask.origin == "own" and not is_own:
+        text = "The origin `own` needs a `collected_by` that is the controller, or one of the `processors` in its file. Correct it, or send the origin `acquired` with every transfer."
+    elif ask.origin == "acquired" and not ask.transfers:
+        text = "The origin `acquired` needs `transfers`: every cession of the list down to the controller."
+    elif not (ask.origin or ask.transfers or is_own) and any(section.origin_stated for section in law.lists):
+        text = "State `origin`, because another company collected the list: `public_directory`, or `acquired` with every transfer. If it collects for the controller, name it in the setting `processors` of the controller's file."
+    else:
+        return
+    raise Refused("request.invalid", text, "transfers" if ask.origin == "acquired" else "origin")
+
+
+def _origin(ask: ListRequest) -> Origin:
+    return Origin(
+        collected_by=ask.collected_by,
+        collected_on=ask.collected_on,
+        source=ask.source,
+        transfers=ask.transfers,
+        kind=ask.origin,
+    )
 
 
 def _refuse_numbers(ask: ListRequest, path: Path, home: str) -> None:

@@ -273,6 +273,12 @@ class ListRequest(Request, frozen=True, kw_only=True):
     collected_on: Annotated[date, about("When the numbers were collected.")]
     source: Annotated[Phrase, about("The source of the numbers.")] = ""
     transfers: Annotated[Transfers, about("Every later cession of the list, oldest first.")] = ()
+    origin: Annotated[
+        Literal["", "own", "public_directory", "acquired"],
+        about(
+            "How the controller got the list. `own`: collected by the controller or one of its `processors`. `public_directory`: taken from a public directory. `acquired`: from another company; it needs its `transfers`. Required if `collected_by` is another company and `transfers` is empty."
+        ),
+    ] = ""
 
 
 class Receipt(Struct, frozen=True, omit_defaults=True):

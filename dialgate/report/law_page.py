@@ -63,6 +63,7 @@ _CONTENTS: Final = {
     "separate": "must name {}",
     "withdrawal_objects": "after a withdrawal, only a later consent, contract or request permits calls",
     "tail": "still a basis {} after the contract's end",
+    "origin_stated": "what another company collected needs its cessions, unless it is a public directory",
     "marketing_proof": "the consent within it counts against registries and bans only with a proof",
     "about": "reports whether the number had a {} since the consent",
     "validity": "an answer is valid for {}",

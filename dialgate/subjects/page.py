@@ -207,6 +207,7 @@ def _sources(builder: _Page, report: Report) -> None:
                 " → ".join(
                     (
                         f"{entry.origin.collected_by}, {entry.origin.collected_on:%d/%m/%Y} {entry.origin.source}".strip(),
+                        *((builder.say(f"kind.{entry.origin.kind}"),) if entry.origin.kind else ()),
                         *(f"{step.by} → {step.to}, {step.on:%d/%m/%Y}" for step in entry.origin.transfers),
                     )
                 ),

@@ -382,8 +382,8 @@ def next_commands(draft: Draft, program: str, config: Path | None) -> list[str]:
     load = f"{basis} import numbers.csv --proof FILE"
     if basis == "directory":
         load = (
-            f"list load numbers.csv --id first --campaign {line.campaign.id} --basis directory --collected-by NAME"
-            f" --collected-on {day_in(draft.law.zone, draft.now)}"
+            f"list load numbers.csv --id first --campaign {line.campaign.id} --basis directory --origin public_directory"
+            f" --collected-by NAME --collected-on {day_in(draft.law.zone, draft.now)}"
         )
     commands = [f"{program} serve{at}", f"{program} {load}{at}"]
     if _registries(draft):

@@ -54,7 +54,7 @@ async def shared(tmp_path: Path) -> AsyncIterator[World]:
         data = gate.app.config.data
         world.publish_answers(data, {CLEAR: False, LISTED: True}, NOW - HOUR, controller="beta")
         for owner in OWNERS:
-            body = LIST | {"campaigns": [CAMPAIGNS[owner]]}
+            body = LIST | {"origin": "public_directory", "campaigns": [CAMPAIGNS[owner]]}
             assert (await send(gate, owner, "/v1/lists", body))[0] == 201
         await gate.app.tick()
         yield gate

@@ -107,6 +107,7 @@ def write_config(folder: Path, group: list[PreparedCase]) -> Config:
         controller = {
             **structs.asdict(facts.controller), "name": "Acme", "country": country, "campaigns": [campaign],
         }  # fmt: skip
+        controller["processors"] = controller.pop("collectors")
         yaml_files.write(folder / f"controllers/{facts.controller.id}.yaml", msgspec.to_builtins(controller))
     return loader.load(path)
 
@@ -194,12 +195,14 @@ async def fill_store(config: Config, group: list[PreparedCase]) -> None:
 
 async def load_lists(app: App, case: PreparedCase) -> None:
     for listing in case.facts.listings:
+        origin = structs.asdict(listing.origin)
         ask = ListRequest(
             id=listing.list,
             campaigns=(case.facts.campaign.id,),
             controller=case.facts.controller.id,
             basis=listing.basis,
-            **structs.asdict(listing.origin),
+            origin=origin.pop("kind"),
+            **origin,
         )
         rows = ["number,basis,place", f"{case.to},{listing.basis if listing.stated else ''},{listing.place}"]
         await app.registrar.call_lists.load_list(app.config.settings.clients[0], ask, of_lines(rows))

@@ -132,7 +132,13 @@ class Party:
             ),
             "list": (
                 "/v1/lists",
-                {**LIST, "id": f"list-{of}", "campaigns": [campaign], "numbers": [number]},
+                {
+                    **LIST,
+                    "id": f"list-{of}",
+                    "origin": "public_directory",
+                    "campaigns": [campaign],
+                    "numbers": [number],
+                },
             ),
             "lists": ("/v1/lists", None),
             "one_list": (f"/v1/lists/list-{of}", None),

@@ -171,6 +171,9 @@ REFUSED: list[tuple[type[Any], dict[str, Any], str, str]] = [
     (ListRequest, UPLOAD | {"id": "\N{KELVIN SIGN}"}, "request.invalid", "id"),  # in lower case an ASCII k
     (ListRequest, UPLOAD | {"campaigns": []}, "campaign.unknown", "campaigns"),
     (ListRequest, UPLOAD | {"collected_by": " "}, "request.invalid", "collected_by"),
+    (ListRequest, UPLOAD | {"collected_by": "Leads S.r.l."}, "request.invalid", "origin"),
+    (ListRequest, UPLOAD | {"collected_by": "Leads S.r.l.", "origin": "own"}, "request.invalid", "origin"),
+    (ListRequest, UPLOAD | {"origin": "acquired"}, "request.invalid", "transfers"),
 ]  # fmt: skip
 
 

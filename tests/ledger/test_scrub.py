@@ -257,7 +257,7 @@ async def test_list_id_belongs_to_the_controller_of_the_campaign(tmp_path: Path)
     )
     job.configure()
     await load_list(job, NUMBERS[:2], controller="acme")
-    await load_list(job, NUMBERS[:5], controller="beta", campaigns=("beta-fibre",))
+    await load_list(job, NUMBERS[:5], controller="beta", campaigns=("beta-fibre",), origin="public_directory")
     async with registrar(job.plan.gate) as (ledger, client):
         for campaign, numbers in (("acme-fibre", 2), ("beta-fibre", 5)):
             order = Order(campaign=campaign, at=NOW)

@@ -294,7 +294,7 @@ async def test_a_command_asks_only_where_its_question_can_be_seen(clone: tuple[P
     folder, _ = clone
     (folder / ".data").mkdir()
     (folder / ".data/sample.key.sha256").write_text("0" * 64)
-    load = "list load config/sample/list.csv --id sample --campaign acme-fibre --basis directory --collected-by me --collected-on 2026-11-02"
+    load = "list load config/sample/list.csv --id sample --campaign acme-fibre --basis directory --origin public_directory --collected-by me --collected-on 2026-11-02"
     async with on_a_terminal(["sh", "-c", f"{' '.join(program())} {load} 2>errors"], folder) as terminal:
         assert await terminal.wait_for_end() == 0, (folder / "errors").read_text()
     async with on_a_terminal(program(*load.replace("sample -", "again -").split()), folder) as terminal:

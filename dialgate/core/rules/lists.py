@@ -2,7 +2,8 @@
 
 L. 5/2018 art. 1 c. 14 forbids the automatic search for numbers. A number that is on no list and has no legal basis
 counts as generated. Art. 1 c. 5: enrolment with the registry bars the use of numbers that were transferred earlier.
-Art. 1 c. 8: at every transfer, the data subjects must be told who receives their data.
+Art. 1 c. 8: at every transfer, the data subjects must be told who receives their data. So the origin of a list must be
+known (GDPR art. 14(2)(f)).
 """
 
 from dialgate.core import business_relation, legal_basis
@@ -14,7 +15,7 @@ from dialgate.core.model import Deny, Facts, Outcome, Pass
 def list_origin(facts: Facts, law: Binding) -> Outcome:
     breach = None
     for listing in facts.listings:
-        breach = legal_basis.broken_chain(listing.origin, facts, law)
+        breach = legal_basis.void_origin(listing.origin, facts, law)
         if breach is None:
             return Pass(f"list:{listing.list}")
     if (

@@ -89,7 +89,7 @@ def list_load(
     without a valid number are skipped and reported by line.
 
     dialgate list load november.csv --id november --campaign acme-fibre --basis directory
-    --collected-by "Pagine Bianche" --collected-on 2026-11-02
+    --origin public_directory --collected-by "Pagine Bianche" --collected-on 2026-11-02
     """
     hints = tabular.Hints(encoding=encoding, separator=separator, column=column)
     confirm(file, hints, home_of(config, controller), ask=not (yes or as_json))

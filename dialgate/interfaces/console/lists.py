@@ -7,7 +7,7 @@ from typing import Any, Final, get_args
 
 from aiohttp import BodyPartReader, MultipartReader, web
 
-from dialgate.core.model import Basis
+from dialgate.core.model import Basis, OriginKind
 from dialgate.interfaces.console import previewing
 from dialgate.interfaces.console.visit import PREVIEWING, TOKEN, Visit
 from dialgate.interfaces.http import body as http_body
@@ -74,7 +74,7 @@ async def _text(part: BodyPartReader) -> str:
 
 
 def _request(fields: dict[str, str]) -> ListRequest:
-    names = ("id", "basis", "collected_by", "collected_on", "source", "controller")
+    names = ("id", "basis", "collected_by", "collected_on", "source", "origin", "controller")
     values: dict[str, Any] = {name: fields.get(name, "") for name in names}
     campaigns = [fields["campaign"]] if fields.get("campaign") else []
     return convert({**values, "campaigns": campaigns, "channel": "console"}, ListRequest)
@@ -143,6 +143,7 @@ async def _page(
         lists=sorted(infos, key=lambda info: info.loaded_at, reverse=True),
         campaigns=visit.campaigns(),
         bases=get_args(Basis),
+        origins=get_args(OriginKind),
         report=report,
         error=error,
     )

@@ -132,6 +132,7 @@ def _load(folder: Path, config: Path, numbers: list[int]) -> None:
     _run(
         *("dialgate", "list", "load", folder / "list.csv", "--id", "bench", "--campaign", CAMPAIGN),
         *("--basis", "directory", "--collected-by", "directory", "--collected-on", "2026-01-01"),
+        *("--origin", "public_directory"),
         *("--config", config),
     )
 

@@ -283,7 +283,10 @@ def _load(folder: Path, config: Path, call_list: _List) -> None:
     path = folder / f"{call_list.name}.csv"
     path.write_text("number\n" + "".join(f"{number}\n" for number in call_list.numbers), "ascii")
     campaigns = [word for campaign in call_list.campaigns for word in ("--campaign", campaign)]
-    collected = ("--collected-by", "a made-up directory", "--collected-on", "2026-01-01")
+    collected = (
+        *("--origin", "public_directory"),
+        *("--collected-by", "a made-up directory", "--collected-on", "2026-01-01"),
+    )
     words = (
         "list",
         "load",

@@ -82,6 +82,7 @@ class World:
     def load(self, file: Path, name: str, *more: str) -> Done:
         return self.run(
             *("list", "load", file, "--id", name, "--campaign", "acme-fibre", "--basis", "directory"),
+            *("--origin", "public_directory"),
             *("--collected-by", "the directory", "--collected-on", "2026-11-02", *more),
         )
 

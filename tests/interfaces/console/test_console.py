@@ -353,7 +353,14 @@ async def test_an_asset_is_revalidated_by_its_tag(gate: World) -> None:
 
 
 async def test_markup_in_entered_data_is_escaped(gate: World) -> None:
-    body = {**world.LIST, "id": "marked", "collected_by": MARKUP, "source": MARKUP, "actor": MARKUP}
+    body = {
+        **world.LIST,
+        "id": "marked",
+        "origin": "public_directory",
+        "collected_by": MARKUP,
+        "source": MARKUP,
+        "actor": MARKUP,
+    }
     await gate.post("/v1/lists", body)
     await gate.post(
         "/v1/revocations", {"number": LISTED, "proof": MARKUP, "actor": MARKUP, "channel": MARKUP}

@@ -73,7 +73,10 @@ async def screen(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Scre
         running_console(tmp_path_factory.mktemp("console"), checkpoint_seconds=0.001) as gate,
         async_playwright() as play,
     ):
-        await gate.post("/v1/lists", {**LIST, "id": "marked", "collected_by": MARKUP, "source": MARKUP})
+        await gate.post(
+            "/v1/lists",
+            {**LIST, "id": "marked", "origin": "public_directory", "collected_by": MARKUP, "source": MARKUP},
+        )
         browser = await play.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         yield Screen(gate, browser)
         await browser.close()
