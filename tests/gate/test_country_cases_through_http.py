@@ -138,7 +138,7 @@ def _answers(folder: Path, case: PreparedCase, answer: RegistryAnswer) -> answer
     merged = world.merge_answers(
         folder,
         {case.to: answer.answer == "listed"},
-        consultation(answer.consulted_at, answer.asked_since),
+        consultation(answer.consulted_at, answer.asked_since, _name(case, answer)),
         case.facts.controller.id,
         answer.registry,
     )
@@ -148,13 +148,18 @@ def _answers(folder: Path, case: PreparedCase, answer: RegistryAnswer) -> answer
     return merged._replace(contents=structs.replace(merged.contents, states=states))
 
 
+def _name(case: PreparedCase, answer: RegistryAnswer) -> str:
+    """Return a name of its own for a consultation in the future, which is void for good in all later cases."""
+    return "ahead" if answer.consulted_at > case.facts.at else "at"
+
+
 def _whole_list(case: PreparedCase, answer: RegistryAnswer) -> answer_merge.PublishedAnswers:
     listed = [int(case.to)] if answer.answer == "listed" else []
     contents = Contents(
         registry=answer.registry,
         controller="",
         mode="full_list",
-        consultations=(consultation(answer.consulted_at),),
+        consultations=(consultation(answer.consulted_at, name=_name(case, answer)),),
         states=(_listed_state(answer),) if listed else (),
         coverage=(_ELSEWHERE if answer.answer == "uncovered" else case.to[1:2],),
     )

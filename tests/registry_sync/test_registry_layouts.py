@@ -22,7 +22,7 @@ from dialgate.config.configuration import ConfigError
 from dialgate.core import local_time
 from dialgate.core.model import DAY, HOUR, Call, Instant
 from dialgate.interfaces.cli.config import check
-from dialgate.ledger.schemas import ConsentRequest, ListRequest
+from dialgate.ledger.schemas import CallerIdProofRequest, ConsentRequest, ListRequest
 from dialgate.lists.snapshot import Snapshot
 from dialgate.lists.tabular import of_lines
 from registry_sync import config, nightly_job
@@ -100,6 +100,8 @@ class Office:
             collected_on=date(2018, 1, 15),
         )
         await app.registrar.call_lists.load_list(client, ask, of_lines(numbers))
+        proof = CallerIdProofRequest(caller_id=self.caller, kind="attested", evidence="a contract")
+        await app.registrar.caller_ids.prove_caller_id(client, proof)
         await app.tick()
 
     async def decide(self, at: Instant, *numbers: str) -> list[str]:

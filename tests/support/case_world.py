@@ -1,5 +1,6 @@
 """Gates for decision cases. The facts of each case are written to the files and the store that the gate reads."""
 
+import shutil
 import sqlite3
 from collections import defaultdict
 from collections.abc import Iterator
@@ -143,6 +144,7 @@ def configure(folder: Path, group: list[PreparedCase]) -> Config:
         **structs.asdict(facts.controller), "name": "Acme", "country": case.country,
         "campaigns": [campaign, *others],
     }  # fmt: skip
+    controller["processors"] = controller.pop("collectors")
     written = [controller]
     if facts.caller_id.shared:
         written.append({**controller, "id": "partner", "campaigns": [{**campaign, "id": "partners"}]})
@@ -164,25 +166,38 @@ def other_goods(group: list[PreparedCase]) -> list[str]:
     return sorted(goods - {*group[0].facts.former_goods})
 
 
-def publish_answers(config: Config, group: list[PreparedCase]) -> None:
+def publish_answers(
+    config: Config, group: list[PreparedCase], published: set[tuple[Instant, str]], now: Instant
+) -> bool:
+    """Publish the answers that the cases until `now` need, and return whether there are new ones.
+
+    A gate that sees a consultation before its date regards it as void for good.
+    """
     by_consultation: defaultdict[tuple[Instant, str], dict[str, bool]] = defaultdict(dict)
+    ahead: dict[tuple[Instant, str], Instant] = {}
     by_consultation[group[0].facts.at, "rpo"][UNASKED] = False
     for case in group:
         for answer in case.facts.registries if case.is_number else ():
             if answer.answer == "uncovered":
-                return publish_whole_list(config, answer)
+                publish_whole_list(config, answer)
+                return not published
             if answer.answer == "unknown":
                 continue
             if answer.listed_at:
                 by_consultation[answer.listed_at, answer.registry][case.to] = True
+            if answer.consulted_at > case.facts.at:  # in the case itself, too
+                ahead.setdefault((answer.consulted_at, answer.registry), case.facts.at)
             is_listed = answer.answer == "listed"
             by_consultation[answer.consulted_at, answer.registry][case.to] = is_listed
     folder = config.data / "snapshots"
+    new = sorted(key for key in by_consultation if key not in published and ahead.get(key, key[0]) <= now)
     with publication.lock_folder(folder):
-        for (at, registry), answers in sorted(by_consultation.items()):
+        for at, registry in new:
+            answers = by_consultation[at, registry]
             merged = world.merge_answers(folder, answers, consultation(at), registry=registry)
             publication.publish_answers(PublishTarget(folder=folder), merged, at + HOUR)
-    return None
+    published.update(new)
+    return bool(new)
 
 
 def publish_whole_list(config: Config, answer: RegistryAnswer) -> None:
@@ -203,9 +218,9 @@ def publish_whole_list(config: Config, answer: RegistryAnswer) -> None:
         )
 
 
-def consultation(at: Instant, since: Instant = 0) -> Consultation:
+def consultation(at: Instant, since: Instant = 0, name: str = "at") -> Consultation:
     return Consultation(
-        id=f"at-{at}", submitted_at=at, answered_at=at, imported_at=at, receipt="", request_sha256="", answer_sha256="",
+        id=f"{name}-{at}", submitted_at=at, answered_at=at, imported_at=at, receipt="", request_sha256="", answer_sha256="",
         lines=0, listed=0, clear=0, asked_since=since,
     )  # fmt: skip
 
@@ -238,19 +253,32 @@ def count_calls(config: Config, group: list[PreparedCase]) -> None:
 
 
 async def load_lists(app: App, group: list[PreparedCase]) -> None:
-    """Load a group's lists as a client does. Every number is on every list."""
+    """Load a group's lists as a client does. Every number is on every list.
+
+    The origin of a list is that of the case, also if the law of today refuses to load such a list: a list of before stays.
+    """
     numbers = [case.to for case in group if case.is_number]
+    store, folder = app.registrar.access.store, app.config.data / "lists"
     for listing in group[0].facts.listings:
         ask = ListRequest(
-            id=listing.list,
+            id=f"{listing.list}-file",
             campaigns=tuple(campaign.id for campaign in app.config.controllers["acme"].campaigns),
             basis=listing.basis,
-            **structs.asdict(listing.origin),
+            origin="public_directory",
+            collected_by="acme",
+            collected_on=listing.origin.collected_on,
         )
         rows = [*numbers, UNASKED]
         if listing.stated:
             rows = ["number,basis", *(f"{number},{listing.basis}" for number in rows)]
         await app.registrar.call_lists.load_list(app.config.settings.clients[0], ask, of_lines(rows))
+        (loaded,) = (one for one in await store.lists() if one.id == ask.id)
+        earlier = structs.replace(
+            loaded, id=listing.list, origin=listing.origin, file=f"earlier.{loaded.file}"
+        )
+        shutil.copy(folder / loaded.file, folder / earlier.file)
+        assert await store.add_list(earlier)
+        await store.retire_list("acme", ask.id, loaded.loaded_at)
     await app.tick(patience=None)
 
 
@@ -313,7 +341,8 @@ def draft(controller: str, subject: bytes, event: Event, proof: str = "", at: In
 async def ask_group(folder: Path, group: list[PreparedCase]) -> Iterator[tuple[str, GateResult]]:
     """Run the calls of a group through one gate. Return the name, response and log record of each case."""
     config = configure(folder, group)
-    publish_answers(config, group)
+    published = set[tuple[Instant, str]]()
+    publish_answers(config, group, published, group[0].facts.at)
     await fill_store(config, group)
     hand = world.Hand(group[0].facts.at)
     app = await App.open(config, registry=CollectorRegistry(), clock=hand)
@@ -321,6 +350,8 @@ async def ask_group(folder: Path, group: list[PreparedCase]) -> Iterator[tuple[s
     answers = []
     for case in group:
         hand.at = case.facts.at
+        if publish_answers(config, group, published, hand.at):
+            await app.tick(patience=None)
         answers.append(await app.gate.check(call_of(case), config.settings.clients[0]))
     await app.close()
     records = [record for _, record in Reader(config.data / "log").entries() if isinstance(record, Record)]

@@ -25,7 +25,7 @@ from dialgate.tools.demo.world import ACME, BETA, RECALLED, STATISTICS, Demo
 # a whole campaign.
 NOT_SHOWN: Final = frozenset(
     {
-        "gate.unavailable", "gate.rule_error",
+        "gate.unavailable", "gate.rule_error", "rate.exceeded",
         "law.draft", "caller_id.wrong_country", "caller_id.not_callers", "consent.incomplete",
         "consent.reassigned",
         "pacing.abandoned",
@@ -146,7 +146,7 @@ class _Traffic:
             "id": f"web-{kind}",
             "collected_at": local_time.rfc3339(now - _AGES[kind] * DAY),
             "purposes": ["debt"] if kind == "other" else ["sale"],
-            "goods": ["broadband"],
+            "goods": ["mobile"],
             "call_types": ["agent"],
         }
         if kind != "unproved":

@@ -261,7 +261,8 @@ def test_a_consent_allows_calls_to_a_mobile_until_its_withdrawal(shared: Gate) -
     assert shared.decides(number) == "consent.missing"
     added = shared.world.run(
         *("consent", "add", number, "--id", "f-1", "--collected-at", "2026-11-02T10:00:00+01:00"),
-        *("--purpose", "sale", "--call-type", "agent", "--artefact", "f.pdf", "--artefact-sha256", "0" * 64),
+        *("--purpose", "sale", "--goods", "broadband", "--call-type", "agent"),
+        *("--artefact", "f.pdf", "--artefact-sha256", "0" * 64),
     )
     assert added.code == 0, added.err
     assert shared.decides(number) == "allow"

@@ -399,7 +399,7 @@ async def test_tutorial_leads_from_an_empty_folder_to_a_first_call(tmp_path: Pat
         assert await terminal.wait_for_end() == 0
     answers: list[dict[str, Any]] = []
     async with on_a_terminal(serve.split(), tmp_path) as terminal, asyncio.timeout(PATIENCE):
-        await terminal.until(rf"ready .*127\.0\.0\.1:{port}|\"event\":\"ready\"")
+        await terminal.until(rf"listening .*127\.0\.0\.1:{port}|\"event\":\"listening\"")
         for line in lines:
             command = f"export DIALGATE_KEY={key}; {line.replace('127.0.0.1:8080', f'127.0.0.1:{port}')}"
             status, text = await shell(command, tmp_path)
