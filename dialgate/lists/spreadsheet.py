@@ -156,8 +156,12 @@ def _on_disk(file: IO[bytes]) -> IO[bytes]:
 def _bytes(pipe: IO[bytes], count: int) -> bytes:
     """Read `count` bytes. Raises `EOFError` if the process ends early or writes nothing for too long."""
     content = bytearray()
+    waiting = (
+        select.poll()
+    )  # `select.select` fails for descriptors above 1,023, which a gate with many connections has
+    waiting.register(pipe, select.POLLIN)
     while len(content) < count:
-        if not select.select([pipe], [], [], _SILENCE)[0]:
+        if not waiting.poll(_SILENCE * 1_000):
             raise EOFError
         chunk = os.read(pipe.fileno(), count - len(content))
         if not chunk:

@@ -308,7 +308,9 @@ async def test_each_controller_has_its_own_queries_and_answers(job: JobWorld) ->
         other.replace("id: acme", "id: beta").replace('"+390844123456"', '"+390844654321"')
     )
     job.configure()
-    await load_list(job, NUMBERS[:10], name="theirs", controller="beta", campaigns=("beta-fibre",))
+    await load_list(
+        job, NUMBERS[:10], name="theirs", controller="beta", collected_by="beta", campaigns=("beta-fibre",)
+    )
     job.configure(asked=[job.asked, job.asked | {"controller": "beta"}])
     await job.run()
     job.registry.work()
