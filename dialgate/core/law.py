@@ -49,7 +49,7 @@ from dialgate.core.model import (
     Weekday,
 )
 from dialgate.core.record_terms import Records
-from dialgate.core.stop_terms import Stops
+from dialgate.core.stop_terms import StopSection
 
 
 class Binding(Struct, frozen=True, kw_only=True):
@@ -78,7 +78,7 @@ class Binding(Struct, frozen=True, kw_only=True):
     hours: tuple[Hours, ...]
     limits: tuple[Limit, ...]
     ratios: tuple[Ratio, ...]
-    stops: tuple[Stops, ...]
+    stops: tuple[StopSection, ...]
     advised: "Binding | None" = None
     conditional: tuple[str, ...] = ()  # names of the lists that contain a section with `unless`
     # exemptions that lifted sections, by the rule that reports them
@@ -109,7 +109,7 @@ class Law(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, dict=Tr
     hours: tuple[Hours, ...] = ()
     limits: tuple[Limit, ...] = ()
     ratios: tuple[Ratio, ...] = ()
-    stops: tuple[Stops, ...] = ()
+    stops: tuple[StopSection, ...] = ()
     records: tuple[Records, ...] = ()
     sectors: tuple[str, ...] = ()
     """All sectors that a section may name. If a campaign's sector comes from another country file and is not listed here, the sections of every sector apply to the campaign."""

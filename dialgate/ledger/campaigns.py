@@ -105,7 +105,11 @@ class Campaigns:
     def paused(self, client: Client, counted: CountedCampaigns) -> list[CampaignInfo]:
         """Return the client's paused campaigns. `counted` holds the call counts that a gate has already read."""
         now, lines = self._access.clock(), self._access.config.lines
-        names = sorted(self._access.config.campaigns_of(client))
+        names = (
+            name
+            for name in sorted(self._access.config.campaigns_of(client))
+            if name in counted.campaigns or lines[name].campaign.paused
+        )
         campaigns = (self._info(lines[name], counted, now) for name in names)
         return [campaign for campaign in campaigns if campaign.paused]
 
