@@ -5,7 +5,8 @@ Clients send their records again every night, so an entry can be older than what
 - An entry with a later date (`collected_at`, `starts`, `requested_at`) is a new consent, contract or request.
 - An entry with the same date can only narrow what is known. If two entries contradict each other, no call can rely on
   either. Only what happened later is added: a proof, a renewal, a purchase, a new address.
-- An entry with an earlier date changes nothing.
+- An entry with an earlier date changes nothing. Nor does one with the date of an earlier consent, contract or request that
+  was rectified, whatever date it has now.
 - A field that an entry names in `rectify` is corrected, and no repetition changes it again.
 """
 
@@ -36,11 +37,12 @@ _CHANGEABLE: Final = frozenset({"proved", "place", "renewed_at", "last_purchase"
 
 
 class Recorded(Struct, Generic[T], frozen=True):
-    """An item with the dates of its entries and the fields that were rectified."""
+    """An item with the dates of its entries, the fields that were rectified, and the dates of the items before it."""
 
     item: T
     dates: frozenset[int | date]
     rectified: frozenset[str]
+    former: frozenset[int | date] = frozenset()
 
 
 def record(known: Recorded[T] | None, entered: T, rectify: Collection[str] = ()) -> Recorded[T]:
@@ -51,11 +53,11 @@ def record(known: Recorded[T] | None, entered: T, rectify: Collection[str] = ())
     if known is None:
         return Recorded(entered, frozenset({at}), corrected)
     if at not in known.dates and dated not in corrected:
-        is_new = at > getattr(known.item, dated)
-        return Recorded(entered, frozenset({at}), corrected) if is_new else known
+        is_new = at > getattr(known.item, dated) and at not in known.former
+        return Recorded(entered, frozenset({at}), corrected, known.former | known.dates) if is_new else known
     item = _narrow(known.item, entered, known.rectified | corrected)
     item = structs.replace(item, **{name: getattr(entered, name) for name in corrected})
-    return Recorded(item, known.dates | {at}, known.rectified | corrected)
+    return Recorded(item, known.dates | {at}, known.rectified | corrected, known.former)
 
 
 def rectified_fields(known: T, entered: T) -> tuple[str, ...]:

@@ -95,3 +95,14 @@ consents = st.builds(
 def test_how_often_an_entry_is_repeated_does_not_matter(entries: list[Consent], data: st.DataObject) -> None:
     again = data.draw(st.lists(st.sampled_from(entries), max_size=6))
     assert repeat(*entries, *again) == repeat(*entries)
+
+
+def test_the_date_of_a_rectified_entry_never_makes_a_new_one() -> None:
+    """Its date was wrong. Sent again, it would replace what was recorded and rectified since."""
+    recorded = record(None, structs.replace(CONSENT, collected_at=50))
+    recorded = record(recorded, structs.replace(CONSENT, collected_at=5), ["collected_at"])
+    recorded = record(recorded, structs.replace(CONSENT, collected_at=40))
+    recorded = record(recorded, structs.replace(CONSENT, collected_at=40, goods=("gas",)), ["goods"])
+    for again in (50, 5, 40):
+        assert record(recorded, structs.replace(CONSENT, collected_at=again)).item == recorded.item
+    assert record(recorded, structs.replace(CONSENT, collected_at=51)).item.collected_at == 51

@@ -35,6 +35,16 @@ FOUND: Final = {
         "unlisted",
         (Turn(Record((Consent("a", 0, "sale"),))), Turn(Rectify("consent", "a", "goods")), Turn(SendAgain())),
     ),
+    "a consent whose date was rectified was sent again after another": History(
+        "mobile",
+        (
+            Turn(Record((Consent("a", 0, "sale"),))),
+            Turn(Rectify("consent", "a", "earlier")),
+            Turn(Record((Consent("a", 1, "sale"),))),
+            Turn(Rectify("consent", "a", "goods")),
+            Turn(SendAgain()),
+        ),
+    ),
     "a contract was sent again without its end": History(
         "unlisted", (Turn(Sign("a", -3, -1)), Turn(Pass(93)), Turn(Sign("a", -34)))
     ),
