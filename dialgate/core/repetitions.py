@@ -5,8 +5,8 @@ Clients send their records again every night, so an entry can be older than what
 - An entry with a later date (`collected_at`, `starts`, `requested_at`) is a new consent, contract or request.
 - An entry with the same date can only narrow what is known. If two entries contradict each other, no call can rely on
   either. Only what happened later is added: a proof, a renewal, a purchase, a new address.
-- An entry with an earlier date changes nothing. Nor does one with the date of an earlier consent, contract or request that
-  was rectified, whatever date it has now.
+- An entry with an earlier date changes nothing. Nor does an entry with a wrong date that a rectification has corrected since,
+  once another consent, contract or request has followed.
 - A field that an entry names in `rectify` is corrected, and no repetition changes it again.
 """
 

@@ -156,9 +156,8 @@ def _on_disk(file: IO[bytes]) -> IO[bytes]:
 def _bytes(pipe: IO[bytes], count: int) -> bytes:
     """Read `count` bytes. Raises `EOFError` if the process ends early or writes nothing for too long."""
     content = bytearray()
-    waiting = (
-        select.poll()
-    )  # `select.select` fails for descriptors above 1,023, which a gate with many connections has
+    # `select.select` fails for descriptors above 1,023, which a gate with many connections has.
+    waiting = select.poll()
     waiting.register(pipe, select.POLLIN)
     while len(content) < count:
         if not waiting.poll(_SILENCE * 1_000):
