@@ -32,6 +32,7 @@ from dialgate.gate.gate import Gate
 from dialgate.gate.recorder import LogRecorder
 from dialgate.gate.stop_retries import StopRetries
 from dialgate.gate.upkeep import PATIENCE, Upkeep, stamper_of
+from dialgate.ledger.pending_stops import PendingFolder
 from dialgate.ledger.registrar import Registrar
 from dialgate.observability.metrics import Metrics
 from dialgate.runtime.background_work import BackgroundWork
@@ -89,6 +90,8 @@ class App:
         self.roster = Roster(store, metrics, clock)
         self._stops = StopRetries(config.data, keys, store, self._find_call_on_peers)
         self.gate = Gate(config, keys, store, self._recorder, upkeep, self._stops, clock)
+        self._pending = PendingFolder(self.registrar.access, self.registrar.revocations)
+        self._entering = BackgroundWork(self._pending.enter, ())
         self._list_replication = ListReplication(
             config.data, store, self.subjects.peers, self.registrar.changed
         )
@@ -96,7 +99,7 @@ class App:
         self._presence = membership.presence(config, keys.log)
         # The node's workers share its list files; the first one copies them.
         _, first = chains.logs_of(config.data, 1)
-        self._is_first_worker = chains.folder(config.data, first) == upkeep.chain
+        self.is_first_worker = chains.folder(config.data, first) == upkeep.chain
         self._stamper = stamper_of(config, upkeep.chain)
 
     @classmethod
@@ -199,9 +202,11 @@ class App:
             if self._recovering.problem:
                 self._upkeep.failed("store", self._recovering.problem)
         self._stops.look(now)
-        self._upkeep.report("ledger", self._stops.problem)
+        if self.is_first_worker:
+            await self._entering.run(patience)
+        self._upkeep.report("ledger", self._stops.problem or self._pending.problem)
         await self._observing.run(patience, now)
-        if self._is_first_worker and self._upkeep.lacking is not None:
+        if self.is_first_worker and self._upkeep.lacking is not None:
             self._list_replication.tick(self._upkeep.lacking, now)
         if self._stamper:
             await self._upkeep.stamp(self._stamper, now)
@@ -265,6 +270,7 @@ class App:
         await self._recovering.close()
         await self._stops.close()
         await self._observing.close()
+        await self._entering.close()
         await self.subjects.close()
         await self.roster.leave()
         await self._upkeep.rest()

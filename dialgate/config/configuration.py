@@ -2,10 +2,11 @@
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import get_args
 
 from msgspec import Struct
 
-from dialgate.config.clients import Client
+from dialgate.config.clients import Client, Scope
 from dialgate.config.controllers import ControllerFile, Line
 from dialgate.config.fields import Network
 from dialgate.config.settings import Settings
@@ -59,6 +60,10 @@ class Config(Struct, frozen=True, kw_only=True):
     def shared(self) -> bool:
         """Whether several controllers share the gate. If so, no controller may see how many calls the others make."""
         return len(self.controllers) > 1
+
+    def operator(self, name: str) -> Client:
+        """Return the client for a person who may open the data folder: every controller and every scope."""
+        return Client(name=name, controllers=tuple(self.controllers), scopes=get_args(Scope))
 
     def line_of(self, campaign: str, client: Client) -> Line | None:
         """Return the campaign if it exists and belongs to a controller of this client."""

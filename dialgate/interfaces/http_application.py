@@ -13,9 +13,17 @@ from prometheus_client import CollectorRegistry
 
 from dialgate.app import App
 from dialgate.config.clients import Client
-from dialgate.config.configuration import Config
+from dialgate.config.configuration import Config, ConfigError
 from dialgate.interfaces.console import routes
-from dialgate.interfaces.http import authzen, certificates, check, openapi, operations, server
+from dialgate.interfaces.http import (
+    authzen,
+    certificates,
+    check,
+    local_socket,
+    openapi,
+    operations,
+    server,
+)
 from dialgate.interfaces.http.access import admit, admit_key, refuse_second_key
 from dialgate.interfaces.http.bulk import BULK, CHECK_STREAMS, FOLLOWERS
 from dialgate.interfaces.http.check_fast_path import Lane
@@ -84,7 +92,17 @@ async def start(
     certificate = certificates.load(app.config)
     certificates.show(certificate, app.metrics)
     closed = _count_closed(app)
-    return await server.serve(site, app.config, partial(_lane, app), closed, certificate, sockets)
+    runner = await server.serve(site, app.config, partial(_lane, app), closed, certificate, sockets)
+    if not app.is_first_worker:
+        return runner
+    try:
+        await runner.listen_locally(app.config.data)
+    except OSError as error:
+        await runner.cleanup()
+        raise ConfigError(
+            [f"data: the socket {app.config.data / local_socket.NAME} cannot be opened: {error.strerror}"]
+        ) from error
+    return runner
 
 
 async def start_operations(

@@ -80,6 +80,10 @@ class CampaignInfo(Struct, frozen=True, kw_only=True):
     proof: str = ""
 
 
+class CampaignList(Struct, frozen=True):
+    campaigns: list[CampaignInfo]
+
+
 class PauseReceipt(Struct, frozen=True, kw_only=True):
     """The acknowledgement of a lifted pause. `in_force` says when each node lets the campaign call again."""
 

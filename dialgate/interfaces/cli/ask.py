@@ -1,12 +1,7 @@
-"""`dialgate check` and `dialgate simulate`: requests to a running gate over HTTP."""
+"""`dialgate check` and `dialgate simulate`: questions to a running gate about one call."""
 
-import http.client
-import os
-import ssl
 from collections.abc import Iterable
-from pathlib import Path
-from typing import Annotated, TypeAlias
-from urllib.parse import urlsplit
+from typing import Annotated, Final, TypeAlias
 
 import msgspec
 import typer
@@ -14,20 +9,12 @@ from msgspec import Struct
 
 from dialgate.core.model import CallType
 from dialgate.core.responses import Answer, Reason, RuleOutcome, Simulation
-from dialgate.interfaces.cli.options import (
-    DEFAULT_CONFIG,
-    AsJson,
-    ConfigPath,
-    Failure,
-    load_config,
-    number_given,
-    reporting,
-)
-from dialgate.runtime.terminal import MISUSE, NO, console, show_table
+from dialgate.interfaces.cli.gate_client import GateClient, GateUnreachable, asks_gate
+from dialgate.interfaces.cli.options import AsJson, Failure, number_given, reporting
+from dialgate.runtime.terminal import NO, console, show_table
 
 app = typer.Typer()
-_SECONDS = 10
-_REFUSED = range(400, 500)
+_UNDECIDED: Final = 503  # of a check; the body is a denial
 
 To: TypeAlias = Annotated[
     str,
@@ -51,15 +38,6 @@ CallTypeName: TypeAlias = Annotated[
     CallType | None,
     typer.Option(help="Call type. The gate uses the stricter of this type and the campaign's."),
 ]
-Url: TypeAlias = Annotated[str, typer.Option(help="Gate URL. Default: from the configuration.")]
-KeyFile: TypeAlias = Annotated[
-    Path | None,
-    typer.Option(
-        exists=True,
-        dir_okay=False,
-        help="File that contains the API key. Default: the key in the environment variable DIALGATE_KEY.",
-    ),
-]
 
 
 class Question(Struct, omit_defaults=True):
@@ -71,67 +49,8 @@ class Question(Struct, omit_defaults=True):
     at: str = ""
 
 
-class Refusal(Struct):
-    code: str
-    message: str
-    field: str = ""
-
-
-class Refused(Struct):
-    error: Refusal
-
-
-_NO_KEY = "the gate requires a key. Use --key-file, or set DIALGATE_KEY"
-
-
-class Service(Struct, frozen=True):
-    url: str
-    key: str
-
-    def ask(self, path: str, question: Question) -> tuple[int, bytes]:
-        """Send a question and return the status and body. Raises `Failure` if the gate cannot be reached."""
-        headers = {"Content-Type": "application/json"}
-        if self.key:
-            headers["Authorization"] = f"Bearer {self.key}"
-        connection = self._connection()
-        try:
-            connection.request("POST", path, msgspec.json.encode(question), headers)
-            answer = connection.getresponse()
-            return answer.status, answer.read()
-        except (OSError, http.client.HTTPException) as error:
-            raise Failure(
-                "gate.unreachable",
-                f"no response from {self.url}, so the call is not allowed: {error}. Start the gate with `dialgate serve`,"
-                " or set --url.",
-            ) from None
-        finally:
-            connection.close()
-
-    def _connection(self) -> http.client.HTTPConnection:
-        parts = urlsplit(self.url)
-        if parts.scheme not in {"http", "https"} or not parts.hostname:
-            raise Failure(
-                "request.invalid",
-                f"{self.url!r} is not an http:// or https:// URL. Example: http://127.0.0.1:8080",
-                field="url",
-                status=MISUSE,
-            )
-        if parts.scheme == "https":
-            context = ssl.create_default_context()
-            return http.client.HTTPSConnection(parts.hostname, parts.port, timeout=_SECONDS, context=context)
-        return http.client.HTTPConnection(parts.hostname, parts.port, timeout=_SECONDS)
-
-
-def _service(url: str, key_file: Path | None, config: Path) -> Service:
-    key = key_file.read_text("ascii") if key_file else os.environ.get("DIALGATE_KEY", "")
-    if not url:
-        listen = load_config(config).settings.listen
-        host = f"[{listen.host}]" if ":" in listen.host else listen.host
-        url = f"{'https' if listen.tls_certificate else 'http'}://{host}:{listen.port}"
-    return Service(url, key.strip())
-
-
 @app.command()
+@asks_gate
 def check(
     *,
     to: To,
@@ -144,9 +63,7 @@ def check(
         ),
     ] = "",
     call_type: CallTypeName = None,
-    url: Url = "",
-    key_file: KeyFile = None,
-    config: ConfigPath = DEFAULT_CONFIG,
+    gate: GateClient,
     as_json: AsJson = False,
 ) -> None:
     """Check whether a call may be placed now. The decision is recorded, and a permitted call counts as an attempt.
@@ -157,7 +74,7 @@ def check(
     """
     question = Question(to=to, from_=from_, campaign=campaign, call_id=call_id, call_type=call_type)
     with reporting(as_json=as_json):
-        body = _decide(_service(url, key_file, config), "/v1/check", question)
+        body = _decide(gate, "/v1/check", question, _UNDECIDED)
     answer = msgspec.json.decode(body, type=Answer)
     if as_json:
         typer.echo(body)
@@ -171,6 +88,7 @@ def check(
 
 
 @app.command()
+@asks_gate
 def simulate(
     *,
     to: To,
@@ -183,9 +101,7 @@ def simulate(
         ),
     ] = "",
     call_type: CallTypeName = None,
-    url: Url = "",
-    key_file: KeyFile = None,
-    config: ConfigPath = DEFAULT_CONFIG,
+    gate: GateClient,
     as_json: AsJson = False,
 ) -> None:
     """Simulate a check, and show the outcome of every rule. No attempt and no decision is recorded.
@@ -196,7 +112,7 @@ def simulate(
     """
     question = Question(to=to, from_=from_, campaign=campaign, call_type=call_type, at=at)
     with reporting(as_json=as_json):
-        body = _decide(_service(url, key_file, config), "/v1/simulate", question)
+        body = _decide(gate, "/v1/simulate", question)
     simulation = msgspec.json.decode(body, type=Simulation)
     if as_json:
         typer.echo(body)
@@ -205,21 +121,13 @@ def simulate(
     raise typer.Exit(0 if simulation.decision == "allow" else NO)
 
 
-def _decide(service: Service, path: str, question: Question) -> bytes:
+def _decide(gate: GateClient, path: str, question: Question, *accepted: int) -> bytes:
     """Return the response body: a decision, or an error that explains why there is none. Raises `Failure`."""
-    status, body = service.ask(path, question)
     try:
-        error = msgspec.json.decode(body, type=Refused).error
-    except msgspec.DecodeError:
-        if status in {200, 503}:
-            return body
-        raise Failure(
-            "gate.unreachable",
-            f"{service.url} responds with {status}, which is not a dialgate response. Check --url",
-        ) from None
-    code = MISUSE if status in _REFUSED else NO
-    message = _NO_KEY if error.code == "auth.missing" else error.message
-    raise Failure(error.code, message, field=error.field, status=code)
+        with gate.open("POST", path, question, accepted=accepted) as response:
+            return response.read()
+    except GateUnreachable as unreachable:
+        raise Failure(unreachable.code, f"{unreachable} The call is not allowed.") from None
 
 
 def _show_reasons(reasons: list[Reason]) -> None:

@@ -4,10 +4,10 @@ from typing import Annotated
 
 import typer
 
-from dialgate.interfaces.cli.ledger_access import write
-from dialgate.interfaces.cli.options import DEFAULT_CONFIG, AsJson, ConfigPath, reporting
+from dialgate.interfaces.cli.gate_client import GateClient, asks_gate, path_of
+from dialgate.interfaces.cli.options import AsJson, reporting
 from dialgate.interfaces.cli.request_options import options_of
-from dialgate.ledger.campaigns import CampaignInfo, PauseLiftRequest
+from dialgate.ledger.campaigns import CampaignInfo, CampaignList, PauseLiftRequest, PauseReceipt
 from dialgate.runtime.terminal import show_json, show_table
 
 app = typer.Typer()
@@ -16,13 +16,14 @@ app.add_typer(campaign_app, name="campaign")
 
 
 @campaign_app.command("list")
-def campaign_list(*, config: ConfigPath = DEFAULT_CONFIG, as_json: AsJson = False) -> None:
+@asks_gate
+def campaign_list(*, gate: GateClient, as_json: AsJson = False) -> None:
     """Show how much of each limit on abandoned calls the campaigns have used, and which campaigns are paused.
 
     dialgate campaign list
     """
     with reporting(as_json=as_json):
-        campaigns = write(config, lambda registrar, client: registrar.campaigns.standings(client))
+        campaigns = gate.ask("GET", "/v1/campaigns", CampaignList).campaigns
     if as_json:
         show_json(campaigns)
     else:
@@ -31,11 +32,12 @@ def campaign_list(*, config: ConfigPath = DEFAULT_CONFIG, as_json: AsJson = Fals
 
 @campaign_app.command("lift")
 @options_of(PauseLiftRequest, fixed={"controller": "", "channel": "cli"})
+@asks_gate
 def campaign_lift(
     ask: PauseLiftRequest,
     *,
     id_: Annotated[str, typer.Argument(metavar="ID", help="Campaign ID.", show_default=False)],
-    config: ConfigPath = DEFAULT_CONFIG,
+    gate: GateClient,
     as_json: AsJson = False,
 ) -> None:
     """Lift the pause of a campaign. Calls made so far no longer count. The ground and the actor are recorded.
@@ -44,7 +46,7 @@ def campaign_lift(
 
     dialgate campaign lift acme-fibre --ground "dialer set to one line for each agent" --actor dpo
     """
-    receipt = write(config, lambda registrar, client: registrar.campaigns.lift_pause(client, id_, ask))
+    receipt = gate.ask("POST", path_of("/v1/campaigns", id_, "lift"), PauseReceipt, ask)
     if as_json:
         show_json(receipt)
     else:

@@ -1,6 +1,8 @@
 """Ledger access for commands, whether or not a gate is running. New entries take effect immediately."""
 
 import asyncio
+import os
+import pwd
 from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
@@ -12,6 +14,7 @@ import typer
 from dialgate.config.clients import Client, Scope
 from dialgate.config.configuration import Config
 from dialgate.config.validation_messages import plain
+from dialgate.interfaces.cli.gate_client import GateClient
 from dialgate.interfaces.cli.options import Failure, load_config
 from dialgate.interfaces.workers import siblings
 from dialgate.ledger.registrar import Registrar
@@ -23,7 +26,7 @@ T = TypeVar("T")
 R = TypeVar("R", bound=Request)
 Act: TypeAlias = Callable[[Registrar, Client], Awaitable[T]]
 
-ACTOR_VARIABLES = ["DIALGATE_ACTOR", "SUDO_USER", "USER"]
+ACTOR_VARIABLES = ["DIALGATE_ACTOR", "SUDO_USER"]
 INSTANT_FORM, DAY_FORM = "As in 2026-11-24T10:00:00+01:00.", "As in 2026-11-24."
 
 ControllerId: TypeAlias = Annotated[
@@ -75,13 +78,24 @@ def request(kind: type[R], options: dict[str, Any]) -> R:
         raise Failure("request.invalid", plain(wording), field=place.rstrip("`"), status=MISUSE) from None
 
 
-def note(config: Path, act: Act[Receipt], done: str, *, as_json: bool) -> None:
-    receipt = write(config, act)
+def record(gate: GateClient, path: str, entry: Request, done: str, *, as_json: bool) -> None:
+    """Send a ledger entry to the gate and show its receipt."""
+    show_receipt(gate.ask("POST", path, Receipt, entry), done, as_json=as_json)
+
+
+def show_receipt(receipt: Receipt, done: str, *, as_json: bool) -> None:
     if as_json:
         show_json(receipt)
     else:
-        typer.echo(f"{done}: entry {receipt.seq}. It applies to every decision after {receipt.at}.")
+        entry = f"entry {receipt.seq}. It" if receipt.seq else "no gate runs. It"
+        typer.echo(f"{done}: {entry} applies to every decision after {receipt.at}.")
         show_note(receipt.note)
+
+
+def operator_name() -> str:
+    """Return the name of the person who runs the command, for entries that no gate received."""
+    name = next(filter(None, map(os.environ.get, ("DIALGATE_ACTOR", "SUDO_USER"))), "")
+    return name or f"cli:{pwd.getpwuid(os.getuid()).pw_name}"
 
 
 def show_note(text: str) -> None:

@@ -37,7 +37,7 @@ def options_of(
     """
     fields = [field for field in fields_of(kind) if field.name not in fixed]
     fields.sort(key=lambda field: field.name in Request.__struct_fields__)  # common fields last
-    defaults = {"channel": channel, "actor": "cli"}
+    defaults = {"channel": channel}
     parameters = [
         _parameter(field, annotations.get(field.name), defaults, optional=field.name not in required)
         for field in fields

@@ -6,7 +6,9 @@ from typing import Annotated, Any, Literal
 import typer
 from typer.core import TyperGroup
 
+from dialgate.core.local_time import rfc3339
 from dialgate.interfaces.cli.files import Column, Encoding, Reasons, Separator, Yes, import_file, show_import
+from dialgate.interfaces.cli.gate_client import GateClient, GateUnreachable, asks_gate
 from dialgate.interfaces.cli.ledger_access import (
     Actor,
     Channel,
@@ -14,19 +16,25 @@ from dialgate.interfaces.cli.ledger_access import (
     Proof,
     Time,
     fields_of,
-    note,
+    operator_name,
+    record,
     request,
+    show_receipt,
 )
 from dialgate.interfaces.cli.options import (
     DEFAULT_CONFIG,
     AsJson,
     ConfigPath,
     Failure,
+    load_config,
     number_given,
     reporting,
 )
 from dialgate.interfaces.cli.request_options import options_of
-from dialgate.ledger.schemas import LiftRequest, RevocationRequest, RevocationsRequest
+from dialgate.ledger import pending_stops
+from dialgate.ledger.pending_stops import PendingStops
+from dialgate.ledger.schemas import LiftRequest, Receipt, RevocationRequest, RevocationsRequest
+from dialgate.runtime.clock import wall_clock
 from dialgate.runtime.terminal import MISUSE
 
 
@@ -54,6 +62,7 @@ app.add_typer(revoke_app, name="revoke")
 
 
 @revoke_app.command("add")
+@asks_gate
 def revoke_add(
     *,
     number: Annotated[
@@ -76,7 +85,7 @@ def revoke_add(
     at: Time = "",
     channel: Channel = "cli",
     proof: Proof = "",
-    actor: Actor = "cli",
+    actor: Actor = "",
     seq: Annotated[
         int | None,
         typer.Option("--lift", metavar="SEQ", min=1, help="Lift the revocation with this `seq`."),
@@ -87,12 +96,13 @@ def revoke_add(
     ] = None,
     reason: Annotated[str, typer.Option(help="With --lift: why the revocation is lifted.")] = "",
     consent: Annotated[str, typer.Option(help="With --ground new_consent: ID of the new consent.")] = "",
-    config: ConfigPath = DEFAULT_CONFIG,
+    gate: GateClient,
     as_json: AsJson = False,
 ) -> None:
     """Record a revocation: the data subject wants no more calls.
 
-    When the command has succeeded, the revocation overrides every consent in its scope. Options that cannot be read are
+    When the command has succeeded, the revocation overrides every consent in its scope. If no gate runs, the revocation is
+    kept, and in force before the gate decides its next call. Options that cannot be read are
     ignored, and a time in the future means now; a note says so. `--lift SEQ` does the same as `dialgate revoke lift SEQ`.
 
     dialgate revoke add +390612345678 --channel letter --proof archive/2026/4711.pdf
@@ -102,41 +112,50 @@ def revoke_add(
         if (seq is None) == (not number):
             raise Failure("request.invalid", "give either a NUMBER or --lift SEQ", status=MISUSE)
         if seq is None:
-            revocation = fields_of(RevocationRequest, options)
-            note(
-                config,
-                lambda registrar, client: registrar.revocations.stop(client, revocation),
-                "revoked",
-                as_json=as_json,
-            )
+            _stop(gate, fields_of(RevocationRequest, options), as_json=as_json)
         else:
-            _lift(request(LiftRequest, options), seq, config, as_json=as_json)
+            _lift(gate, request(LiftRequest, options), seq, as_json=as_json)
+
+
+def _stop(gate: GateClient, stop: dict[str, Any], *, as_json: bool) -> None:
+    """Record a revocation. If no gate runs, keep it for the next one."""
+    try:
+        receipt = gate.ask("POST", "/v1/revocations", Receipt, stop)
+    except GateUnreachable as unreachable:
+        if gate.url:
+            raise
+        receipt = _keep(gate.config, stop, str(unreachable))
+    show_receipt(receipt, "revoked", as_json=as_json)
+
+
+def _keep(path: Path, stop: dict[str, Any], why: str) -> Receipt:
+    """Keep a revocation for the next gate. Raises `Failure` and `Refused` if a gate could not enter it."""
+    config, at = load_config(path), rfc3339(wall_clock())
+    pending_stops.refuse_unreadable(config, stop.get("controller", ""), str(stop["number"]))
+    pending_stops.keep(config.data, PendingStops(actor=operator_name(), stop={"at": at, **stop}))
+    return Receipt(0, at, f"{why} The revocation is kept, and in force before the gate decides a call.")
 
 
 @revoke_app.command("lift")
 @options_of(LiftRequest)
+@asks_gate
 def revoke_lift(
     lifting: LiftRequest,
     *,
     seq: Annotated[int, typer.Argument(metavar="SEQ", min=1, help="`seq` of the revocation.")],
     at: Annotated[str, typer.Option(hidden=True, help="Ignored.")] = "",  # noqa: ARG001
-    config: ConfigPath = DEFAULT_CONFIG,
+    gate: GateClient,
     as_json: AsJson = False,
 ) -> None:
     """Lift a revocation that was recorded by mistake, or that a later consent supersedes.
 
     dialgate revoke lift 4711 --ground error --reason "another person's letter"
     """
-    _lift(lifting, seq, config, as_json=as_json)
+    _lift(gate, lifting, seq, as_json=as_json)
 
 
-def _lift(lifting: LiftRequest, seq: int, config: Path, *, as_json: bool) -> None:
-    note(
-        config,
-        lambda registrar, client: registrar.revocations.lift(client, seq, lifting),
-        "lifted",
-        as_json=as_json,
-    )
+def _lift(gate: GateClient, lifting: LiftRequest, seq: int, *, as_json: bool) -> None:
+    record(gate, f"/v1/revocations/{seq}/lift", lifting, "lifted", as_json=as_json)
 
 
 @revoke_app.command("import")

@@ -42,7 +42,7 @@ def scrub(
     column: Column = "",
     yes: Yes = False,
     proof: Proof = "",
-    actor: Actor = "cli",
+    actor: Actor = "",
     config: ConfigPath = DEFAULT_CONFIG,
     as_json: AsJson = False,
 ) -> None:

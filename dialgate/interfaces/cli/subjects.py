@@ -252,7 +252,7 @@ def subject_close(
     reason: Annotated[
         str, typer.Option(help="The response to the data subject, and the channel by which it was sent.")
     ],
-    actor: Actor = "cli",
+    actor: Actor = "",
     config: ConfigPath = DEFAULT_CONFIG,
     as_json: AsJson = False,
 ) -> None:
@@ -287,7 +287,7 @@ def subject_rectify(
     ],
     controller: ControllerId = "",
     proof: Proof = "",
-    actor: Actor = "cli",
+    actor: Actor = "",
     config: ConfigPath = DEFAULT_CONFIG,
     as_json: AsJson = False,
 ) -> None:

@@ -1,4 +1,4 @@
-"""Authentication of clients by bearer key or source address, and authorisation by scope.
+"""Authentication of clients by bearer key, local socket or source address, and authorisation by scope.
 
 Source addresses are for clients that cannot send a header.
 """
@@ -13,6 +13,7 @@ from aiohttp.typedefs import Handler
 from dialgate.config.clients import Client, Scope
 from dialgate.config.configuration import Config
 from dialgate.interfaces.http.errors import Fault, response
+from dialgate.interfaces.http.local_socket import local_client
 from dialgate.interfaces.http.web_pages import refuse_web_pages
 from dialgate.interfaces.source_access import client_at
 
@@ -39,7 +40,10 @@ def admit(request: web.Request, config: Config, scope: Scope | None) -> Client:
     if "?" in request.raw_path:
         _refuse_key_in_url(request)
     authorization = request.headers.get("Authorization")
-    client = _by_address(request, config) if authorization is None else _by_key(authorization, config)
+    if authorization is not None:
+        client = _by_key(authorization, config)
+    else:
+        client = local_client(request.transport, config) or _by_address(request, config)
     return _require_scope(client, scope)
 
 

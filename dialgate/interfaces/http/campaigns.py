@@ -3,13 +3,12 @@
 from typing import Final
 
 from aiohttp import web
-from msgspec import Struct
 
 from dialgate.app import App
 from dialgate.config.clients import Client
 from dialgate.interfaces.http import body
 from dialgate.interfaces.http.endpoint import JSON_ERRORS, Endpoint, Group, Parameter
-from dialgate.ledger.campaigns import CampaignInfo, PauseLiftRequest, PauseReceipt
+from dialgate.ledger.campaigns import CampaignList, PauseLiftRequest, PauseReceipt
 
 _GROUP: Final = Group("Campaigns", "Watch the share of abandoned calls, and lift a campaign's pause.")
 _LIMIT: Final = {
@@ -38,10 +37,6 @@ _LIFTED: Final = {
     "ground": "dialer set to one line for each agent",
     "proof": "",
 }
-
-
-class CampaignList(Struct, frozen=True):
-    campaigns: list[CampaignInfo]
 
 
 async def campaigns(_: web.Request, app: App, client: Client) -> web.StreamResponse:

@@ -13,6 +13,7 @@ from dialgate.config.clients import Client
 from dialgate.core.model import Transfer
 from dialgate.interfaces.http import body, uploads
 from dialgate.interfaces.http.errors import Fault, convert, decode
+from dialgate.interfaces.http.headers import IN_FORCE, NOTE
 from dialgate.interfaces.http.uploads import UPLOADS
 from dialgate.ledger.registrar import Registrar
 from dialgate.ledger.schemas import CallerIdProofRequest, ListInfo, ListRequest, OutcomeRequest
@@ -29,8 +30,6 @@ LIST_FILES: Final = (
     "text/plain",
     "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
 )
-IN_FORCE: Final = "Dialgate-In-Force"  # header for a response without a body
-NOTE: Final = "Dialgate-Note"  # header that says why a proof has no effect yet
 CONSENT_KINDS: Final = ("consent", "consent_confirmed", "consent_withdrawn", "consents_voided")
 
 

@@ -7,6 +7,7 @@ from dialgate.interfaces.http import ledger, revocation_stream
 from dialgate.interfaces.http.endpoint import JSON_ERRORS, NDJSON, Endpoint, Group, Media, Parameter
 from dialgate.interfaces.http.errors import Failed
 from dialgate.interfaces.http.examples import AT, NUMBER, OTHER_NUMBER, RECEIPT
+from dialgate.interfaces.http.headers import IN_FORCE, NOTE
 from dialgate.interfaces.http.subjects import PURPOSE
 from dialgate.ledger.request_fields import fields_of
 from dialgate.ledger.schemas import (
@@ -375,7 +376,7 @@ LEDGER_ENDPOINTS: Final = (
         group=_LEDGER,
         about=(
             "Record whether a call to a caller ID was answered. It applies on this node before the response is sent; the header "
-            f"`{ledger.IN_FORCE}` says when it applies on other nodes. If no campaign uses the caller ID, the header `{ledger.NOTE}` says so."
+            f"`{IN_FORCE}` says when it applies on other nodes. If no campaign uses the caller ID, the header `{NOTE}` says so."
         ),
         serve=ledger.prove_caller_id,
         scope="ledger",
@@ -383,8 +384,8 @@ LEDGER_ENDPOINTS: Final = (
         ask_example={"caller_id": "+390299000000", "kind": "probe", "answered": True, "evidence": "probe:2026-11-24"},
         status=204,
         headers={
-            ledger.IN_FORCE: "Where and from when the proof applies.",
-            ledger.NOTE: "Why the proof has no effect yet. Absent if it has an effect.",
+            IN_FORCE: "Where and from when the proof applies.",
+            NOTE: "Why the proof has no effect yet. Absent if it has an effect.",
         },
         errors=(*JSON_ERRORS, "caller_id.invalid", "controller.unknown", "store.unavailable"),
     ),

@@ -4,6 +4,7 @@ import asyncio
 import socket
 from collections.abc import Callable, Sequence
 from errno import EADDRINUSE
+from pathlib import Path
 from typing import Any
 
 from aiohttp import web
@@ -11,6 +12,7 @@ from aiohttp import web
 from dialgate.config.configuration import Config, ConfigError
 from dialgate.config.listeners import Limits, Operations
 from dialgate.interfaces.connections import Connections, most
+from dialgate.interfaces.http import local_socket
 from dialgate.interfaces.http.certificates import Certificate
 from dialgate.interfaces.http.connection import Connection, OpenLane, Shared, note_beginnings
 from dialgate.interfaces.http.tls import Handshake, Listener
@@ -45,7 +47,9 @@ class Runner:
 
     @property
     def addresses(self) -> list[Any]:
-        return [listening.getsockname() for server in self._listening for listening in server.sockets]
+        """The addresses on the network. The local socket has none."""
+        sockets = [listening for server in self._listening for listening in server.sockets]
+        return [sock.getsockname() for sock in sockets if sock.family != socket.AF_UNIX]
 
     async def listen(self, host: str, port: int, sockets: Sequence[socket.socket]) -> None:
         """Listen on the host and port, or on `sockets` if there are any. TLS requires `sockets`. Raises `OSError`."""
@@ -63,6 +67,11 @@ class Runner:
                 self._listening.append(await loop.create_server(self._connect, sock=sock, backlog=_BACKLOG))
         else:
             self._listening.append(await loop.create_server(self._connect, host, port, backlog=_BACKLOG))
+
+    async def listen_locally(self, data: Path) -> None:
+        """Also listen on the socket in the data folder. Call this after `listen`. Raises `OSError`."""
+        loop, sock = asyncio.get_running_loop(), local_socket.bind(data)
+        self._listening.append(await loop.create_unix_server(self._connect, sock=sock, backlog=_BACKLOG))
 
     def renew(self, certificate: Certificate | None) -> None:
         """Use this certificate for new connections. Open connections keep the old certificate."""

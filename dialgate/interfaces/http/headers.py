@@ -1,0 +1,6 @@
+"""Names of response headers that commands read too."""
+
+from typing import Final
+
+IN_FORCE: Final = "Dialgate-In-Force"  # for a response without a body: where and from when it applies
+NOTE: Final = "Dialgate-Note"  # why a proof has no effect yet
