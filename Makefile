@@ -90,19 +90,18 @@ fuzz: .venv/developing
 	$(BIN)/pip install -qq --group fuzz
 	for each in $(FUZZ); do $(BIN)/python -m tests.fuzz $${each%=*} $${each#*=} || exit 1; done
 
-bench: .venv/installed
+bench: .venv/developing
 	$(BIN)/python -m tests.bench agi --json
-	$(BIN)/dialgate bench decide --json
-	$(BIN)/dialgate bench batch --json
-	$(BIN)/dialgate bench http --json
+	$(BIN)/python -m tests.bench decide --json
+	$(BIN)/python -m tests.bench batch --json
+	$(BIN)/python -m tests.bench http --json
 	$(BIN)/python -m tests.bench console --json
-	$(BIN)/dialgate bench numberset --json
+	$(BIN)/python -m tests.bench numberset --json
 	$(BIN)/python -m tests.bench registry --json
 	$(BIN)/python -m tests.bench log --json
 	$(BIN)/python -m tests.bench sip --json
 	$(BIN)/python -m tests.bench redirect --json
 	$(BIN)/python -m tests.bench reconcile --json
-	$(BIN)/python -m tests.bench ship --json
 
 # Kills the master of a Redis Cluster, and of a Sentinel trio, 200 times under load (CI: once). `make failover CALLERS=24` adds load.
 CALLERS := 6

@@ -1,1 +1,1 @@
-"""Tools for use with the gate: demonstration, backup, conformance kit, stand-alone verifier and benchmarks."""
+"""Tools for use with the gate: demonstration, backup, conformance kit and stand-alone verifier."""

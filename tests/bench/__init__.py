@@ -1,7 +1,7 @@
-"""Benchmarks for developers: `python -m tests.bench NAME --json`. Benchmarks for users are in `dialgate.tools.bench`.
+"""Benchmarks: `python -m tests.bench NAME --json`.
 
-A benchmark is a module with a generator `run` that yields figures. The parameters of `run` are the options of the
-benchmark.
+A benchmark is a module with a generator `run` that yields one `Figure` per measurement. The parameters of `run` are the
+options of the benchmark.
 """
 
 import subprocess
@@ -9,13 +9,27 @@ import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from statistics import median, quantiles
+from statistics import median
 from typing import Final
 
-from dialgate.tools.bench import BenchError, Figure
+from msgspec import Struct
 
 ROOT: Final = Path(__file__).parent.parent.parent
 COUNTRIES: Final = ROOT / "config" / "countries"
+
+
+class Figure(Struct, frozen=True, omit_defaults=True):
+    """One measured value. `ratio` is `value` divided by `baseline`, if the figure has a baseline."""
+
+    name: str
+    value: float
+    unit: str
+    baseline: float | None = None
+    ratio: float | None = None
+
+
+class BenchError(Exception):
+    """Raised by a benchmark that did not measure what it should."""
 
 
 def compare(name: str, unit: str, pairs: Iterable[tuple[float, float]]) -> Figure:
@@ -23,18 +37,6 @@ def compare(name: str, unit: str, pairs: Iterable[tuple[float, float]]) -> Figur
     values, baselines = zip(*pairs, strict=True)
     ratio = median(value / baseline for value, baseline in zip(values, baselines, strict=True))
     return Figure(name, round(median(values), 1), unit, round(median(baselines), 1), round(ratio, 3))
-
-
-def compare_times(name: str, times: list[float], baseline: list[float] | None) -> Iterator[Figure]:
-    """Yield the 50th and 99th percentile of `times`, which are in seconds."""
-    for percent in (50, 99):
-        value, usual = _quantile(times, percent), _quantile(baseline, percent) if baseline else None
-        ratio = round(value / usual, 2) if usual else None
-        yield Figure(f"{name}_p{percent}", value, "ms", usual, ratio)
-
-
-def _quantile(times: list[float], percent: int) -> float:
-    return round(quantiles(times, n=100, method="inclusive")[percent - 1] * 1000, 2)
 
 
 @contextmanager

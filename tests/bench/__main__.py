@@ -12,10 +12,10 @@ from typing import Any, Final, get_args
 
 from dialgate.observability import service_log
 from dialgate.runtime.terminal import show_json
-from dialgate.tools.bench import BenchError
+from tests.bench import BenchError
 
 NAMES: Final = (
-    "agi", "console", "fairness", "ledger", "log", "numbers", "reconcile", "redirect", "registry", "ship", "sip", "uploads", "workers",
+    "agi", "batch", "console", "decide", "http", "ledger", "log", "numbers", "numberset", "reconcile", "redirect", "registry", "sip", "workers",
 )  # fmt: skip
 
 

@@ -10,10 +10,10 @@ import time
 from collections.abc import Iterator
 from typing import cast
 
-from dialgate.tools.bench.load import HOST
-from dialgate.tools.bench.world import CALLER_ID, CAMPAIGN
 from tests.bench import load_generator
+from tests.bench.http_load import HOST
 from tests.bench.load_generator import Responses
+from tests.bench.world import CALLER_ID, CAMPAIGN
 
 _ENVIRONMENT = (
     "agi_network: yes\nagi_network_script: check\nagi_request: agi://127.0.0.1/check\nagi_channel: PJSIP/x-1\n"

@@ -8,10 +8,9 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from dialgate.tools.bench import Figure, http, servers, world
-from dialgate.tools.bench.http import Turn
-from dialgate.tools.bench.servers import Server
-from tests.bench import COUNTRIES, background, compare
+from tests.bench import COUNTRIES, Figure, background, compare, http, servers, world
+from tests.bench.http import Turn
+from tests.bench.servers import Server
 
 CONSOLES = 10
 

@@ -11,7 +11,7 @@ from typing import Final
 
 from msgspec import Struct
 
-from dialgate.tools.bench import BenchError
+from tests.bench import BenchError
 
 FILES: Final = ("kamailio.cfg", "local.cfg", "dialers.cfg", "dispatcher.list", "tls.cfg")
 _BEGINS_WITHIN: Final = 10.0  # seconds

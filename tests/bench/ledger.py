@@ -17,8 +17,7 @@ from itertools import cycle, islice
 from pathlib import Path
 from typing import Literal
 
-from dialgate.tools.bench import BenchError, Figure, http, servers, world
-from tests.bench import COUNTRIES
+from tests.bench import COUNTRIES, BenchError, Figure, http, servers, world
 
 _ROUNDS = 3
 _SCRUBBED = 1_000_000

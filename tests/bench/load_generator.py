@@ -10,9 +10,9 @@ from typing import TypeAlias, TypeVar
 import msgspec
 import uvloop
 
-from dialgate.tools.bench.load import Load
-from dialgate.tools.bench.servers import Server
 from tests.bench import ROOT
+from tests.bench.http_load import Load
+from tests.bench.servers import Server
 
 Request = TypeVar("Request")
 Responses: TypeAlias = list[tuple[float, bool]]  # the duration in seconds, and whether the call was allowed

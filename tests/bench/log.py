@@ -28,9 +28,8 @@ from dialgate.decision_log.archive import Segments, closed_segments
 from dialgate.decision_log.archive.packing import pack
 from dialgate.decision_log.records import Reader
 from dialgate.runtime.clock import wall_clock
-from dialgate.tools.bench import BenchError, Figure, world
-from dialgate.tools.bench.decide import facts
-from tests.bench import COUNTRIES
+from tests.bench import COUNTRIES, BenchError, Figure, world
+from tests.bench.decide import facts
 
 _BATCH = 256
 _CALLS_A_NUMBER = 4

@@ -8,7 +8,7 @@ import phonenumbers
 from phonenumbers import PhoneNumberFormat, PhoneNumberType
 
 from dialgate.core import phone
-from dialgate.tools.bench import Figure
+from tests.bench import Figure
 
 _ONE_COUNTRY = ("GB",)
 

@@ -25,8 +25,7 @@ from dialgate.crypto.keys import MonthKeys
 from dialgate.decision_log.archive import closed_segments
 from dialgate.decision_log.archive.packing import pack
 from dialgate.runtime.clock import wall_clock
-from dialgate.tools.bench import BenchError, Figure, world
-from tests.bench import COUNTRIES
+from tests.bench import COUNTRIES, BenchError, Figure, world
 from tests.bench.log import Writing
 
 _EACH = 20

@@ -10,10 +10,9 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from dialgate.tools.bench import BenchError, Figure, servers, world
-from dialgate.tools.bench.load import Load
-from dialgate.tools.bench.servers import Server
-from tests.bench import COUNTRIES, compare, load_generator
+from tests.bench import COUNTRIES, BenchError, Figure, compare, load_generator, servers, world
+from tests.bench.http_load import Load
+from tests.bench.servers import Server
 
 _CONCURRENT = 64
 _ALLOWED_AT_LEAST = 0.8

@@ -8,10 +8,10 @@ import time
 from collections.abc import Iterator
 from typing import cast
 
-from dialgate.tools.bench.load import HOST
-from dialgate.tools.bench.world import CALLER_ID
 from tests.bench import load_generator
+from tests.bench.http_load import HOST
 from tests.bench.load_generator import Responses
+from tests.bench.world import CALLER_ID
 
 _T1, _TRIES = 0.5, 4
 _REQUEST = (

@@ -22,11 +22,10 @@ from numpy.typing import NDArray
 from dialgate.core.model import HOUR
 from dialgate.lists.number_set import NumberSet
 from dialgate.runtime.clock import wall_clock
-from dialgate.tools.bench import BenchError, Figure, http, numberset, servers, world
 from registry_sync import config
 from registry_sync.formats import rpo
 from registry_sync.query_packages import PackageStore
-from tests.bench import COUNTRIES
+from tests.bench import COUNTRIES, BenchError, Figure, http, numberset, servers, world
 from tests.support import yaml_files
 
 MOST_AREAS, EXCHANGES, AN_AREA = 200, 800, 1_250_000

@@ -19,8 +19,7 @@ from typing import Final
 
 from msgspec import Struct
 
-from dialgate.tools.bench import BenchError, Figure, servers, world
-from tests.bench import COUNTRIES, ROOT, compare, kamailio
+from tests.bench import COUNTRIES, ROOT, BenchError, Figure, compare, kamailio, servers, world
 from tests.bench.kamailio import Site
 
 SHIPPED: Final = ROOT / "deploy" / "kamailio"

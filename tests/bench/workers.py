@@ -13,10 +13,9 @@ from typing import Final
 
 from msgspec import Struct
 
-from dialgate.tools.bench import Figure, servers, world
-from dialgate.tools.bench.http import CONNECTIONS, EMPTY, run_turn
-from dialgate.tools.bench.servers import Server
-from tests.bench import COUNTRIES, compare
+from tests.bench import COUNTRIES, Figure, compare, servers, world
+from tests.bench.http import CONNECTIONS, EMPTY, run_turn
+from tests.bench.servers import Server
 
 _COUNTS: Final = (1, 2, 4)
 

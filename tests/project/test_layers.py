@@ -28,7 +28,6 @@ ONLY_IN: dict[str, tuple[str, ...]] = {
         "dialgate.interfaces",
         "dialgate.client",
         "dialgate.cluster.peers",
-        "dialgate.tools.bench",
         "dialgate.tools.demo",
         "registry_sync.sources.https",
     ),
@@ -109,7 +108,6 @@ def test_libraries_and_the_clock_are_used_only_in_listed_modules() -> None:
     found = [
         violation
         for (name, tree), source in zip(trees().items(), TEXTS.values(), strict=True)
-        if not within(name, "dialgate.tools.bench")
         for violation in violations(name, source, tree)
     ]
     assert found == []

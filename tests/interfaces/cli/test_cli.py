@@ -493,13 +493,8 @@ def benchmark(*words: str) -> subprocess.Popen[str]:
     return command(*words, module="tests.bench")
 
 
-@pytest.mark.parametrize(
-    "name", ["agi", "console", "ledger", "log", "reconcile", "redirect", "registry", "ship", "sip", "workers"]
-)
-def test_a_benchmark_that_moved_names_its_new_command(name: str, capsys: pytest.CaptureFixture[str]) -> None:
-    done = CliRunner().invoke(main.app, ["bench", name, "--rounds", "3", "--json"])
-    assert (done.exit_code, json.loads(done.stdout)["error"]["code"]) == (2, "bench.moved")
-    assert f"python -m tests.bench {name} --json" in json.loads(done.stdout)["error"]["message"]
+@pytest.mark.parametrize("name", bench.NAMES)
+def test_every_benchmark_lists_its_options(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match="0"):
         bench.main([name, "--help"])
     assert f"tests.bench {name}" in capsys.readouterr().out
@@ -511,16 +506,16 @@ def test_a_benchmark_of_another_name_is_misuse() -> None:
     assert "frobnicate" in done.err
 
 
-def test_bench_prints_one_figure_a_line(world: World) -> None:
-    figures = read_figures([world.start("bench", "batch", "--calls", "1000", "--json")])
+def test_a_benchmark_prints_one_figure_a_line() -> None:
+    figures = read_figures([benchmark("batch", "--calls", "1000", "--json")])
     assert figures["batch.decisions"]["value"] > 0
 
 
 @pytest.mark.torture
-def test_bench_compares_a_gate_with_an_empty_handler(world: World) -> None:
+def test_a_gate_is_compared_with_an_empty_handler() -> None:
     running = [
-        world.start("bench", "decide", "--json"),
-        world.start("bench", "http", "--requests", "200", "--rounds", "1", "--json"),
+        benchmark("decide", "--json"),
+        benchmark("http", "--requests", "200", "--rounds", "1", "--json"),
     ]
     figures = read_figures(running)
     assert {"decide.allow", "http.requests", "http.p99"} <= figures.keys()
@@ -543,18 +538,11 @@ def test_developer_benchmarks_print_one_figure_a_line() -> None:
     figures = read_figures(
         [
             benchmark("log", "--records", "10000", "--json"),
-            benchmark("ship", "--requests", "1000", "--rounds", "1", "--json"),
             benchmark("ledger", "--revocations", "1000", "--consents", "1000", "--requests", "200", "--json"),
         ]
     )
     assert "log.verify" in figures
     assert figures["log.archive_bytes"]["value"] < 160
-    assert figures["ship.segments.records"]["value"] > 0
-    assert {
-        "ship.beside_shipping.server_cpu",
-        "ship.beside_hung.requests",
-        "ship.stream.delay",
-    } <= figures.keys()
 
 
 @pytest.mark.torture

@@ -25,7 +25,7 @@ def takes_a_number(parameter: Any) -> bool:
 FOUND = [
     (name, parameter)
     for name, command in COMMANDS.items()
-    if name.startswith("dialgate ") and "bench" not in name and name not in FILES_OR_COUNTS
+    if name.startswith("dialgate ") and name not in FILES_OR_COUNTS
     for parameter in command.params
     if takes_a_number(parameter)
 ]

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dialgate.lists.number_set import NumberSet, write
-from dialgate.tools.bench import Figure
+from tests.bench import Figure
 
 LOOKUPS = 200_000
 # Ranges of Italian subscriber numbers: mobiles fill 3[2-9]x thinly, landlines fill some hundred area codes.
@@ -39,7 +39,7 @@ print(*(now - then for now, then in zip(resident(), before)))
 """
 
 
-def run(numbers: int) -> Iterator[Figure]:
+def run(numbers: int = 30_000_000) -> Iterator[Figure]:
     """Measure a number set with about `numbers` entries: two thirds mobile, one third landline. Linux only."""
     random = np.random.default_rng(1)
     present = italian(numbers, random)

@@ -12,14 +12,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 from msgspec import Struct
 
-from dialgate.tools.bench import BenchError, Figure, servers, world
-from dialgate.tools.bench.load import Load
-from dialgate.tools.bench.servers import Server
+from tests.bench import COUNTRIES, BenchError, Figure, servers, world
+from tests.bench.http_load import Load
+from tests.bench.servers import Server
 
 CONNECTIONS = 32
 _MIN_ALLOWED = 0.8
@@ -52,13 +52,15 @@ class Round(Struct, frozen=True):
     theirs: Turn
 
 
-def run(countries: Path, requests: int, rounds: int, *, shared: bool = False) -> Iterator[Figure]:
-    """Measure both servers with `requests` requests per round, after one warm-up round. Linux only.
-
-    With `shared`, the gate uses a Redis store.
-    """
-    with tempfile.TemporaryDirectory() as folder, _store(Path(folder), shared=shared) as store:
-        benched = world.build(Path(folder), countries, requests * (rounds + 1), **store)
+def run(
+    requests: int = 30_000,
+    rounds: int = 5,
+    store: Literal["embedded", "redis"] = "embedded",
+    countries: Path = COUNTRIES,
+) -> Iterator[Figure]:
+    """Measure both servers with `requests` requests per round, after one warm-up round. Linux only."""
+    with tempfile.TemporaryDirectory() as folder, store_settings(Path(folder), store) as settings:
+        benched = world.build(Path(folder), countries, requests * (rounds + 1), **settings)
         results = measure(benched, iter(benched.numbers), requests, rounds)
     yield from _figures(results)
 
@@ -85,8 +87,9 @@ def _rate(turn: Turn) -> float:
 
 
 @contextmanager
-def _store(folder: Path, *, shared: bool) -> Iterator[dict[str, Any]]:
-    if not shared:
+def store_settings(folder: Path, store: Literal["embedded", "redis"]) -> Iterator[dict[str, Any]]:
+    """Yield the settings for a gate with this store."""
+    if store == "embedded":
         yield {}
         return
     with servers.redis(folder) as url:
@@ -99,7 +102,7 @@ def run_round(ours: Server, theirs: Server, key: str, bodies: bytes) -> Round:
 
 def run_turn(server: Server, key: str, bodies: bytes, connections: int = CONNECTIONS) -> Turn:
     before = server.cpu()
-    words = [sys.executable, "-m", "dialgate.tools.bench.load", str(server.port), str(connections)]
+    words = [sys.executable, "-m", "tests.bench.http_load", str(server.port), str(connections)]
     environment = {**os.environ, "DIALGATE_KEY": key}
     process = subprocess.run(words, input=bodies, env=environment, check=True, stdout=subprocess.PIPE)
     load = msgspec.json.decode(process.stdout, type=Load)

@@ -14,14 +14,14 @@ from dialgate.core import local_time
 from dialgate.core.decision import decide
 from dialgate.core.law import Law
 from dialgate.core.model import DAY, Facts, Instant, Listing, Number, Origin, RegistryAnswer
-from dialgate.tools.bench import BenchError, Figure, world
+from tests.bench import COUNTRIES, BenchError, Figure, world
 
 _TUESDAY: Instant = 1_795_514_400_000  # 2026-11-24T10:00:00Z
 _DECISIONS = 5_000
 _REPEATS = 5
 
 
-def run(countries: Path) -> Iterator[Figure]:
+def run(countries: Path = COUNTRIES) -> Iterator[Figure]:
     """Yield the time per decision for an allowed call, and the time for a denied call.
 
     Each time is the best of several runs. The core does no I/O, so only interference makes a run slower.

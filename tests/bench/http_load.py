@@ -1,6 +1,6 @@
 """A load generator in its own process.
 
-Each keep-alive connection sends one request after another. `python -m dialgate.tools.bench.load PORT
+Each keep-alive connection sends one request after another. `python -m tests.bench.http_load PORT
 CONNECTIONS` reads one request body per line from stdin, takes the API key from DIALGATE_KEY and prints a
 `Load` as JSON.
 

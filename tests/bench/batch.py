@@ -21,15 +21,15 @@ from dialgate.config import loader
 from dialgate.core.model import Call
 from dialgate.core.responses import Answer
 from dialgate.runtime.garbage_collection import spare_collector
-from dialgate.tools.bench import BenchError, Figure, world
-from dialgate.tools.bench.http import empty_handler
+from tests.bench import COUNTRIES, BenchError, Figure, world
+from tests.bench.http import empty_handler
 
 _MIN_ALLOWED = 0.8
 _BASELINE_CALLS = 15_000
 _AHEAD = 4
 
 
-def run(countries: Path, batch: int, calls: int) -> Iterator[Figure]:
+def run(batch: int = 256, calls: int = 100_000, countries: Path = COUNTRIES) -> Iterator[Figure]:
     with tempfile.TemporaryDirectory() as folder:
         benched = world.build(Path(folder), countries, calls + batch)
         seconds, processor, allowed = uvloop.run(_measure(benched, batch))

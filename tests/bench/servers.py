@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
-from dialgate.tools.bench import BenchError
+from tests.bench import BenchError
 
 
 class Server(Struct, frozen=True):
