@@ -276,7 +276,7 @@ class App:
         await self._upkeep.rest()
         await self._store.close()
         await self._upkeep.close(self._clock.at_least())
-        self._recorder.close()
+        await self._recorder.close()
 
     async def _find_call_on_peers(self, decision: str) -> tuple[str, str] | None:
         """Return the controller and the called number of a decision made by another gate."""

@@ -24,7 +24,6 @@ from dialgate.decision_log.segment import (
     unavailable,
     write_all,
 )
-from dialgate.decision_log.syncing import Syncing
 from dialgate.native import chained
 from dialgate.runtime.atomic_write import write_file
 from dialgate.runtime.file_lock import acquire_lock
@@ -38,14 +37,6 @@ class _End(NamedTuple):
     size: int
     seq: int
     head: bytes
-
-
-class LogPosition(NamedTuple):
-    """The end of the log when a sync begins. `recoveries` counts the recoveries so far; `fd` is the open segment."""
-
-    recoveries: int
-    end: _End
-    fd: int
 
 
 class DecisionLog:
@@ -72,11 +63,6 @@ class DecisionLog:
         self._fd = -1
         self._unsynced: list[bytes] = []
         self._broken: OSError | None = None
-        self._recoveries = 0
-        # Pending syncs by descriptor. A replaced segment is closed when its last sync has ended.
-        # `_counting` is never held during disk I/O.
-        self._syncs: dict[int, int] = {}
-        self._counting = Lock()
 
     @classmethod
     def open(
@@ -132,13 +118,12 @@ class DecisionLog:
                 raise self._break(error) from error
 
     def turn_over(self, now: Instant) -> int:
-        """Begin a new segment if the newest is full and has no pending sync.
+        """Begin a new segment if the newest is full. Return the sequence number of the newest segment's first entry.
 
-        Return the sequence number of the newest segment's first entry. A segment is replaced only after `end_sync` has
-        received the results of all its syncs. The kernel reports a disk error only once, and a later sync succeeds. A
-        damaged segment could therefore count as complete if it were replaced earlier.
+        Waits for a sync in another thread: the kernel reports a disk error only once, so a later sync of a damaged segment
+        succeeds. The segment could therefore count as complete if it were replaced earlier.
         """
-        if self.is_full(now) and not self._syncs.get(self._fd):
+        if self.is_full(now):
             self._refuse_if_broken()
             with self._chain:
                 self._refuse_if_broken()
@@ -162,39 +147,11 @@ class DecisionLog:
                 raise self._break(error) from error
             self._settle(end)
 
-    def begin_sync(self, syncing: Syncing, ticket: int) -> LogPosition:
-        """Start syncing the entries written so far. The caller must call `end_sync` when `syncing` is done."""
-        self._refuse_if_broken()  # before the lock, as in `write`
-        with self._file:
-            self._refuse_if_broken()
-            position = LogPosition(self._recoveries, self._end, self._fd)
-            try:
-                syncing.begin(self._fd, ticket)
-            except OSError as error:
-                raise self._break(error) from error
-            with self._counting:
-                self._syncs[self._fd] = self._syncs.get(self._fd, 0) + 1
-        return position
-
-    def end_sync(self, position: LogPosition, error: int) -> None:
-        """Record the result of a sync. `error` is an errno, or 0. Raises `LogUnavailable` if it failed."""
-        self._release(position.fd)
-        self._refuse_if_broken()
-        with self._file:
-            if position.recoveries != self._recoveries:
-                return  # `recover` has rewritten and synced these entries
-            if error:
-                raise self._break(OSError(error, os.strerror(error)))
-            self._refuse_if_broken()
-            if position.end.seq > self._durable.seq:
-                self._settle(position.end)
-
     def recover(self, now: Instant) -> None:
         """Make a failed log usable again without a restart. Raises `LogUnavailable` while the cause persists.
 
         After a failed fsync the kernel may hold pages that it will never write. So the segment is truncated to the
-        synced entries, and a new segment begins with all later entries. The new segment is on disk when `recover`
-        returns, so a pending sync of its entries counts as successful.
+        synced entries, and a new segment begins with all later entries. The new segment is on disk when `recover` returns.
         """
         with self._chain, self._file:
             if self._broken is None:
@@ -205,17 +162,14 @@ class DecisionLog:
             except OSError as error:
                 raise self._break(error) from error
             self._broken = None
-            self._recoveries += 1
 
     def close(self) -> None:
         try:
             if self._broken is None:
                 self.sync()
         finally:
-            for fd in {self._fd, *self._syncs}:
-                os.close(fd)
+            os.close(self._fd)
             os.close(self._lock)
-            self._syncs.clear()
             self._fd = -1  # the number may be reused by another file
 
     def _resume(self, now: Instant) -> None:
@@ -258,31 +212,17 @@ class DecisionLog:
         data, head = chained(previous, [msgspec.json.encode(header), *bodies])
         path = self._folder / f"{end.seq:016}.ndjson"
         write_file(path, data)
-        self._replace(os.open(path, os.O_WRONLY | os.O_APPEND))
+        old, self._fd = self._fd, os.open(path, os.O_WRONLY | os.O_APPEND)
+        if old >= 0:
+            os.close(old)
         self._path, self._first, self._previous = path, end.seq, previous
         self._opened_at = now
         self._end = self._durable = _End(len(data), end.seq + len(bodies), head)
         self._unsynced.clear()
 
-    def _replace(self, fd: int) -> None:
-        with self._counting:
-            old, self._fd = self._fd, fd
-            unused = old >= 0 and old not in self._syncs
-        if unused:
-            os.close(old)
-
-    def _release(self, fd: int) -> None:
-        """Record the end of one sync of a segment. Close a replaced segment after its last sync."""
-        with self._counting:
-            count = self._syncs.pop(fd, 0) - 1
-            if count > 0:
-                self._syncs[fd] = count
-            replaced = count == 0 and fd != self._fd
-        if replaced:
-            os.close(fd)
-
     def _rotate(self, now: Instant) -> None:
         with self._file:
+            self._refuse_if_broken()  # by a sync that ended just now
             os.fdatasync(self._fd)
             self._settle(self._end)
             self._begin(self._end, (), now)

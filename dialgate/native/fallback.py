@@ -1,7 +1,4 @@
-"""The pure-Python equivalent of the C code, for machines without a compiler and as a reference in tests.
-
-The fallback for syncing the log is in `decision_log/syncing.py`.
-"""
+"""The pure-Python equivalent of the C code, for machines without a compiler and as a reference in tests."""
 
 from __future__ import annotations
 

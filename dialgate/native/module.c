@@ -25,7 +25,7 @@ PyMODINIT_FUNC PyInit__primitives(void)
         return PyErr_Format(PyExc_ImportError, "compiled for little-endian machines only");
     choose_hash();
     PyObject *made = PyModule_Create(&module);
-    if (made == NULL || PyModule_AddType(made, &tagger_type) < 0 || PyModule_AddType(made, &syncer_type) < 0) {
+    if (made == NULL || PyModule_AddType(made, &tagger_type) < 0) {
         Py_XDECREF(made);
         return NULL;
     }

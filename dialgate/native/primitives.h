@@ -1,5 +1,5 @@
 /* The compiled primitives: the parts of every decision that are only arithmetic on bytes (the look-up in a number set, the
- * chain of the log) and the sync of files.
+ * chain of the log).
  * `fallback.py` is the pure-Python equivalent, for machines without a compiler. tests/native/test_primitives.py compares the
  * two. Nothing here depends on the rules or the law. */
 
@@ -9,7 +9,7 @@
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
-extern PyTypeObject tagger_type, syncer_type;
+extern PyTypeObject tagger_type;
 
 PyObject *add_keys(PyObject *module, PyObject *args);
 PyObject *select_keys(PyObject *module, PyObject *args);

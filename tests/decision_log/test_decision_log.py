@@ -5,7 +5,6 @@ import errno
 import json
 import os
 import random
-import select
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -24,10 +23,8 @@ from prometheus_client import CollectorRegistry
 from dialgate.crypto.keys import Keys
 from dialgate.decision_log import DecisionLog, LogDamaged, LogUnavailable, verify
 from dialgate.decision_log.archive import Segments
-from dialgate.decision_log.syncing import Syncing, SyncResult, ThreadSyncing
 from dialgate.gate.recorder import LogRecorder
 from dialgate.observability.metrics import Metrics
-from tests.decision_log.test_syncing import WAYS
 from tests.support.damage import fill
 from tests.support.paths import ROOT
 
@@ -301,51 +298,20 @@ def test_recovery_after_a_failed_sync_rewrites_unsynced_entries(tmp_path: Path) 
     assert seqs(tmp_path) == list(range(1, 9))
 
 
-def results(under_way: ThreadSyncing, count: int) -> list[SyncResult]:
-    collected: list[SyncResult] = []
-    while len(collected) < count:
-        select.select([under_way.fileno()], [], [])
-        collected += under_way.done()
-    return collected
-
-
-def test_a_segment_does_not_end_during_a_sync(tmp_path: Path) -> None:
+def test_a_segment_does_not_end_with_a_failed_sync(tmp_path: Path) -> None:
     """The kernel reports a disk error only once: to the sync in progress, and not to a sync of the new segment."""
-    with closing(ThreadSyncing()) as under_way, closing(open_log(tmp_path, segment_bytes=1)) as log:
+    with closing(open_log(tmp_path, segment_bytes=1)) as log, ThreadPoolExecutor(1) as threads:
         append(log, 2)
-        whole = os.dup(log._fd)
-        break_descriptor(log, "/dev/null")
-        written = log.begin_sync(under_way, 1)
-        ((_, error),) = results(under_way, 1)
-        os.dup2(whole, log._fd)
-        os.close(whole)
-        assert (log.turn_over(NOW), log.durable) == (1, 0)
-        append(log, 1)
-        with pytest.raises(LogUnavailable, match="Invalid argument"):
-            log.end_sync(written, error)
+        with log._file:  # as a sync does
+            turn_over = threads.submit(log.turn_over, NOW)
+            while not log._chain.locked():
+                pass
+            log._break(OSError(errno.EIO, "the sync failed"))
+        with pytest.raises(LogUnavailable, match="I/O error"):
+            turn_over.result()
         refuses(log)
         log.recover(NOW)
-        assert log.durable == 3
-        written = log.begin_sync(under_way, 2)
-        log.end_sync(written, results(under_way, 1)[0].error)
-        assert log.turn_over(NOW) == 4
-
-
-def test_a_segment_stays_open_while_a_sync_needs_it(tmp_path: Path) -> None:
-    """Recovery begins another segment during the sync."""
-    with closing(ThreadSyncing()) as under_way, closing(open_log(tmp_path)) as log:
-        append(log, 1)
-        first = log._fd
-        written = [log.begin_sync(under_way, ticket) for ticket in range(2)]
-        assert [error for _, error in results(under_way, 2)] == [0, 0]
-        log._break(OSError(5, "a write failed"))
-        log.recover(NOW)
-        assert log._fd != first
-        log.end_sync(written[0], 0)
-        os.fstat(first)
-        log.end_sync(written[1], 0)
-        with pytest.raises(OSError, match="Bad file descriptor"):
-            os.fstat(first)
+        assert (log.turn_over(NOW), log.durable) == (3, 2)
 
 
 @pytest.fixture
@@ -370,33 +336,31 @@ def remount(disk: Path, image: Path) -> None:
     subprocess.run(["mount", "-o", "loop", image, disk], check=True)
 
 
-@pytest.mark.parametrize("way", WAYS)
 async def test_a_segment_that_fills_up_after_a_failed_sync_loses_no_entry(
-    lossy_disk: Path, small_disk: Path, tmp_path: Path, way: Callable[[], Syncing]
+    lossy_disk: Path, small_disk: Path, tmp_path: Path
 ) -> None:
     log = open_log(lossy_disk, segment_bytes=200_000)
     recorder = LogRecorder(
         tmp_path, log, Keys.open(tmp_path / "keys.json"), lambda: NOW, Metrics(CollectorRegistry())
     )
-    recorder._loop.remove_reader(recorder._syncing.fileno())
-    recorder._syncing.close()
-    recorder._syncing = under_way = way()
-    recorder._loop.add_reader(under_way.fileno(), recorder._on_synced)
-    with closing(recorder):
-        with (small_disk / "filling").open("wb", buffering=0) as filling, suppress(OSError):
-            while filling.write(bytes(1 << 12)):
-                pass
-        append(log, 2_500)  # the segment is full
-        synced = recorder.sync()
-        select.select([under_way.fileno()], [], [])  # the result is ready, but the event loop has not read it
-        (small_disk / "filling").unlink()
-        with pytest.raises(LogUnavailable, match="the disk is full"):
-            recorder.grounds(NOW)
-        assert isinstance(synced.exception(), LogUnavailable)
-        log.recover(NOW)
+    with (small_disk / "filling").open("wb", buffering=0) as filling, suppress(OSError):
+        while filling.write(bytes(1 << 12)):
+            pass
+    append(log, 2_500)  # the segment is full
+    synced = recorder.sync()
+    recorder._sync_thread.submit(
+        int
+    ).result()  # the sync has ended, but the event loop has not read its result
+    (small_disk / "filling").unlink()
+    with pytest.raises(LogUnavailable, match="the disk is full"):
         recorder.grounds(NOW)
-        append(log, 1)
-        await recorder.sync()
+    with pytest.raises(LogUnavailable):
+        await synced
+    log.recover(NOW)
+    recorder.grounds(NOW)
+    append(log, 1)
+    await recorder.sync()
+    await recorder.close()
     remount(lossy_disk, small_disk / "image")
     assert verify(lossy_disk).faults == []
     assert seqs(lossy_disk) == list(range(1, 2_502))

@@ -143,18 +143,16 @@ async def test_a_silent_call_is_not_repeated_under_its_old_allow(running: World)
 
 
 async def test_a_repeated_answer_is_sent_only_when_its_record_is_on_disk(running: World) -> None:
-    recorder, loop = running.app._recorder, asyncio.get_running_loop()
-    loop.remove_reader(recorder._syncing.fileno())  # so that finished syncs are not noticed
-    first = asyncio.ensure_future(ask(running, call_id="a"))
-    for _ in range(100):
-        await asyncio.sleep(0)
-    assert running.records()
-    again = asyncio.ensure_future(ask(running, call_id="a"))
-    for _ in range(100):
-        await asyncio.sleep(0)
-    assert not first.done()
-    assert not again.done()
-    loop.add_reader(recorder._syncing.fileno(), recorder._on_synced)
+    with running.app._recorder.log._file:  # so that a sync has to wait
+        first = asyncio.ensure_future(ask(running, call_id="a"))
+        for _ in range(100):
+            await asyncio.sleep(0)
+        assert running.records()
+        again = asyncio.ensure_future(ask(running, call_id="a"))
+        for _ in range(100):
+            await asyncio.sleep(0)
+        assert not first.done()
+        assert not again.done()
     assert await first == await again
 
 
@@ -172,18 +170,13 @@ async def test_a_cancelled_call_during_a_failing_sync_does_not_affect_the_others
             await asyncio.wait_for(waiting, 5)
 
 
-def descriptors() -> int:
-    return sum(1 for _ in Path("/proc/self/fd").iterdir())
-
-
-async def test_all_calls_that_wait_for_a_stalled_disk_are_answered(running: World) -> None:
-    recorder, loop = running.app._recorder, asyncio.get_running_loop()
-    loop.remove_reader(recorder._syncing.fileno())  # so that finished syncs are not noticed
-    held = descriptors()
-    waiting = [recorder.sync() for _ in range(3_000)]
-    assert descriptors() <= held
-    loop.add_reader(recorder._syncing.fileno(), recorder._on_synced)
+async def test_all_calls_that_wait_for_a_stalled_disk_share_the_next_sync(running: World) -> None:
+    recorder, syncs = running.app._recorder, running.sample("dialgate_log_sync_seconds_count")
+    with recorder.log._file:  # so that a sync has to wait
+        waiting = [recorder.sync() for _ in range(3_000)]
     await asyncio.gather(*waiting)
+    assert syncs is not None
+    assert running.sample("dialgate_log_sync_seconds_count") == syncs + 2
     assert running.app.gate.readiness() == {}
 
 
