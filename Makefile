@@ -82,6 +82,7 @@ docs: .venv/developing
 
 # Generates reference pages from the code.
 reference: .venv/developing
+	$(BIN)/python -m tests.support.api_walk
 	$(BIN)/python -m docs.reference_pages
 
 # Ten million inputs in total, most of them for the fastest targets. Findings are written to .fuzz/.

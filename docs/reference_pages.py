@@ -34,8 +34,9 @@ from dialgate.core.reasons import REASON_CLASSES, REASONS
 from dialgate.interfaces import http_application
 from dialgate.interfaces.cli import main
 from dialgate.interfaces.http import openapi
-from dialgate.interfaces.http.endpoint import Endpoint, Media
+from dialgate.interfaces.http.endpoint import FORM, Endpoint
 from dialgate.interfaces.http.error_codes import CODES
+from dialgate.interfaces.http.examples import examples_of
 from dialgate.observability.metrics import Calls, Metrics
 from dialgate.report import law_page
 from docs import error_messages
@@ -549,25 +550,24 @@ def _endpoint(endpoint: Endpoint, path: str, operation: Mapping[str, Any], schem
             for name, field in schema["properties"].items()
         )
         parts.append(table(("field", "values"), rows))
-    for title, example in (
-        ("Request", endpoint.ask_example),
-        *((f"Request as `{media.name}`", _as_text(media)) for media in endpoint.also_asks),
-        ("Answer", endpoint.answer_example),
-        ("Denial", endpoint.denial_example),
-        *((f"Answer as `{media.name}`", _as_text(media)) for media in endpoint.also_answers),
-    ):
-        if example is not None:
-            shown = example.rstrip() if isinstance(example, str) else json.dumps(example, ensure_ascii=False)
-            language = "" if isinstance(example, str) else "json"
-            parts.append(f"{title}:\n\n```{language}\n{shown}\n```")
+    for title, media, example in _shown_examples(endpoint):
+        text = urlencode(example) if media == FORM and isinstance(example, dict) else example
+        shown = text.rstrip() if isinstance(text, str) else json.dumps(text, ensure_ascii=False)
+        kind = "" if media == endpoint.media else f" as `{media}`"
+        parts.append(f"{title}{kind}:\n\n```{'' if isinstance(text, str) else 'json'}\n{shown}\n```")
     if endpoint.errors:
         parts.append(f"Errors: {', '.join(map(code, endpoint.errors))}.")
     return "\n\n".join(parts)
 
 
-def _as_text(media: Media) -> str | None:
-    """Return the example of a body that is not JSON, as it is transmitted."""
-    return urlencode(media.example) if isinstance(media.example, dict) else media.example
+def _shown_examples(endpoint: Endpoint) -> Iterator[tuple[str, str, Any]]:
+    """Yield a title, a media type and a body for each example of an endpoint."""
+    examples = examples_of(endpoint.name)
+    for media, body in examples.requests.items():
+        yield "Request", media, body
+    for media, bodies in examples.responses.get(str(endpoint.status), {}).items():
+        for name, body in bodies.items():
+            yield ("Denial" if name == "deny" else "Answer"), media, body
 
 
 def _shape(schema: Mapping[str, Any]) -> str:

@@ -11,32 +11,6 @@ from dialgate.interfaces.http.endpoint import JSON_ERRORS, Endpoint, Group, Para
 from dialgate.ledger.campaigns import CampaignList, PauseLiftRequest, PauseReceipt
 
 _GROUP: Final = Group("Campaigns", "Watch the share of abandoned calls, and lift a campaign's pause.")
-_LIMIT: Final = {
-    "country": "IT",
-    "source": "Garante, provv. 83 of 2014-02-20",
-    "severity": "statute",
-    "days": "30d",
-    "above": 3,
-    "out_of": 100,
-    "abandoned": 31,
-    "compared": 1000,
-    "used": 1.033,
-    "not_before": "2026-12-23T23:00:00.000Z",
-    "since": "2026-11-24T08:37:12.000Z",
-}
-_CAMPAIGN: Final = {
-    "id": "acme-fibre",
-    "controller": "acme",
-    "paused": True,
-    "paused_by": ["abandoned_calls"],
-    "limits": [_LIMIT],
-}
-_LIFTED: Final = {
-    "lifted_at": "2026-11-24T09:00:00.000Z",
-    "lifted_by": "dpo",
-    "ground": "dialer set to one line for each agent",
-    "proof": "",
-}
 
 
 async def campaigns(_: web.Request, app: App, client: Client) -> web.StreamResponse:
@@ -59,7 +33,6 @@ CAMPAIGN_ENDPOINTS: Final = (
         serve=campaigns,
         scope="watch",
         answer=CampaignList,
-        answer_example={"campaigns": [{**_CAMPAIGN, **dict.fromkeys(_LIFTED, "")}]},
         errors=("store.unavailable",),
     ),
     Endpoint(
@@ -73,16 +46,9 @@ CAMPAIGN_ENDPOINTS: Final = (
         ),
         serve=lift_pause,
         scope="subjects",
-        parameters=(
-            Parameter(name="id", about="Campaign ID.", example="acme-fibre", required=True, place="path"),
-        ),
+        parameters=(Parameter(name="id", about="Campaign ID.", required=True, place="path"),),
         ask=PauseLiftRequest,
-        ask_example={"ground": _LIFTED["ground"], "actor": "dpo"},
         answer=PauseReceipt,
-        answer_example={
-            "campaign": {**_CAMPAIGN, **_LIFTED, "paused": False, "paused_by": [], "limits": []},
-            "in_force": "now",
-        },
         status=201,
         errors=(
             *JSON_ERRORS,

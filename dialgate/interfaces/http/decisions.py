@@ -31,7 +31,6 @@ from dialgate.interfaces.http import body
 from dialgate.interfaces.http.concurrency_limits import Turns
 from dialgate.interfaces.http.endpoint import Endpoint, Group, Parameter
 from dialgate.interfaces.http.errors import Fault, convert
-from dialgate.interfaces.http.examples import AT_UTC, CALLER, CAMPAIGN, DENY, NUMBER, REASON
 from dialgate.interfaces.http.subjects import PURPOSE
 from dialgate.texts import Language
 
@@ -200,49 +199,9 @@ def _number(query: _AboutNumber, client: Client, config: Config) -> str:
         ) from None
 
 
-_EXAMPLE: Final = {
-    "decision_id": DENY["decision_id"],
-    "at": AT_UTC,
-    "decision": "deny",
-    "controller": "acme",
-    "campaign": CAMPAIGN,
-    "caller_id": CALLER,
-    "call_type": "agent",
-    "reasons": [REASON],
-    "basis": None,
-    "registries": [
-        {
-            "registry": "rpo",
-            "answer": "listed",
-            "consulted_at": "2026-11-20T06:00:00.000Z",
-            "consultation": "rpo-2026-11-20",
-            "receipt": "4711",
-        }
-    ],
-    "lists": [],
-    "outcomes": [],
-    "checks": [
-        {
-            "rule": "registry_clear",
-            "about": "The opposition registry was consulted, and the number is not enrolled.",
-            "result": "deny",
-        }
-    ],
-    "client": "dialer-7",
-    "interface": "http",
-    "seq": 4712,
-    "hash": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
-    "law": "5f0c0d2b6f9e7a2f2a0d4c7c8c1e8e5d9a1c3b7f6e5d4c3b2a19080706050403",
-    "config": "0b3a1f5c8e7d6c5b4a392817161514131211100f0e0d0c0b0a09080706050403",
-    "snapshot": "0123456789abcdef",
-    "words": ["On 24 November 2026 at 10:00 (Europe/Rome) a call to this number … was denied."],
-    "zones": ["Europe/Rome"],
-    "places": [],
-}
 _LANGUAGE: Final = Parameter(
     name="language",
     about="Text language, `it` or `en`. Default: from `Accept-Language`.",
-    example="it",
 )
 _GROUP: Final = Group(
     "Decisions", "Look up recorded decisions, with their reasons worded for the data subject."
@@ -263,27 +222,17 @@ DECISIONS: Final = (
         scope="read",
         query=_AboutNumber,
         parameters=(
-            Parameter(name="number", about="The data subject's number, in E.164.", example=NUMBER),
+            Parameter(name="number", about="The data subject's number, in E.164."),
             PURPOSE,
-            Parameter(name="controller", about="Only decisions for this controller.", example="acme"),
+            Parameter(name="controller", about="Only decisions for this controller."),
             _LANGUAGE,
-            Parameter(
-                name="limit", about="Maximum number of decisions, 1 to 1000. Default: 100.", example=100
-            ),
+            Parameter(name="limit", about="Maximum number of decisions, 1 to 1000. Default: 100."),
             Parameter(
                 name="before",
                 about="Only decisions before the one with this ID.",
-                example=DENY["decision_id"],
             ),
         ),
         answer=Accounts,
-        answer_example={
-            "decisions": [_EXAMPLE],
-            "more": False,
-            "retired_months": [],
-            "notices": [],
-            "language": "en",
-        },
         errors=("number.invalid", "controller.unknown", "lookup.throttled", *_ERRORS),
     ),
     Endpoint(
@@ -299,14 +248,12 @@ DECISIONS: Final = (
             Parameter(
                 name="id",
                 about="`decision_id` of the check's response.",
-                example=DENY["decision_id"],
                 required=True,
                 place="path",
             ),
             _LANGUAGE,
         ),
         answer=Account,
-        answer_example=_EXAMPLE,
         errors=("decision.unknown", "peer.unheard", *_ERRORS),
     ),
 )

@@ -1,10 +1,8 @@
 """The table of endpoints for dialers with their own protocol or format."""
 
-from typing import Any, Final
+from typing import Final
 
-import msgspec
-
-from dialgate.interfaces.http import authzen, examples, freeswitch, webhooks
+from dialgate.interfaces.http import authzen, freeswitch, webhooks
 from dialgate.interfaces.http.check import CheckRequest
 from dialgate.interfaces.http.endpoint import (
     BODY_ERRORS,
@@ -15,55 +13,32 @@ from dialgate.interfaces.http.endpoint import (
     Media,
     Parameter,
 )
-from dialgate.interfaces.http.examples import ALLOW, CALL, CALLER, CAMPAIGN, DENY, NUMBER, UNDECIDED
 
 _GROUP: Final = Group(
     "Dialers",
     "The check in a dialer's own format: FreeSWITCH, OpenID AuthZEN, and webhooks that a profile describes.",
 )
-_CHANNEL: Final = {
-    "Unique-ID": "5f0c2a9b",
-    "Caller-Destination-Number": NUMBER,
-    "Caller-Caller-ID-Number": CALLER,
-}
-_WORK: Final = '<document type="xml/freeswitch-httapi">…<work><{}/></work></document>'
-_PLAN: Final = (
-    '<document type="freeswitch/xml"><section name="dialplan">…<action application="{}" data="{}"/>…'
-)
-_EVALUATION: Final = {
-    "subject": {"type": "campaign", "id": CAMPAIGN, "properties": {"caller_id": CALLER}},
-    "action": {"name": "call"},
-    "resource": {"type": "phone_number", "id": NUMBER},
-    "context": {"call_id": CALL["call_id"]},
-}
-
-
-def _verdict(example: dict[str, Any]) -> Any:
-    return msgspec.to_builtins(authzen.verdict_of(examples.answer(example)))
 
 
 _PARAMETERS: Final = (
-    Parameter(name="to", about="Number to dial. Default: the channel's destination number.", example=NUMBER, required=False),
-    Parameter(name="from", about="Caller ID to show. Default: the channel's caller ID.", example=CALLER, required=False),
-    Parameter(name="campaign", about="Campaign ID.", example=CAMPAIGN),
-    Parameter(name="call_type", about="Call type, only if stricter than the campaign's.", example="agent"),
+    Parameter(name="to", about="Number to dial. Default: the channel's destination number.", required=False),
+    Parameter(name="from", about="Caller ID to show. Default: the channel's caller ID.", required=False),
+    Parameter(name="campaign", about="Campaign ID."),
+    Parameter(name="call_type", about="Call type, only if stricter than the campaign's."),
 )  # fmt: skip
 _BRIDGE: Final = Parameter(
     name="bridge",
     about="Start of the dial string. A slash and the checked number are appended.",
-    example="sofia/gateway/trunk",
     required=True,
 )
 _CONTEXT: Final = Parameter(
     name="context",
     about='Context of outbound calls. A request for another context gets "not found". Default: every context is checked.',
-    example="dialgate",
 )
-_CHANNEL_FORM: Final = (Media(name=FORM, kind=dict, example=_CHANNEL),)
+_CHANNEL_FORM: Final = (Media(name=FORM, kind=dict),)
 _PROFILE: Final = Parameter(
     name="profile",
     about="Name of a file in config/webhooks, without `.yaml`.",
-    example="generic",
     required=True,
     place="path",
 )
@@ -87,8 +62,6 @@ def _httapi(method: str, name: str) -> Endpoint:
         parameters=_PARAMETERS,
         also_asks=_CHANNEL_FORM if method == "POST" else (),
         errors=BODY_ERRORS if method == "POST" else (),
-        answer_example=_WORK.format("break"),
-        denial_example=_WORK.format('hangup cause="CALL_REJECTED"'),
     )
 
 
@@ -112,8 +85,6 @@ DIALERS: Final = (
         parameters=(*_PARAMETERS, _BRIDGE, _CONTEXT),
         also_asks=_CHANNEL_FORM,
         errors=BODY_ERRORS,
-        answer_example=_PLAN.format("bridge", f"sofia/gateway/trunk/{NUMBER}"),
-        denial_example=_PLAN.format("hangup", "CALL_REJECTED"),
     ),
     Endpoint(
         method="POST",
@@ -125,11 +96,8 @@ DIALERS: Final = (
         scope="check",
         parameters=(_PROFILE,),
         ask=dict,
-        ask_example=CALL,
-        also_asks=(Media(name=FORM, kind=dict, example=CALL),),
+        also_asks=(Media(name=FORM, kind=dict),),
         answer=dict,
-        answer_example={"allowed": True, "decision": "allow", "decision_id": ALLOW["decision_id"]},
-        denial_example={"allowed": False, "decision": "deny", "reason": "registry.listed", "reason_class": "number"},
         errors=("webhook.unknown",),
     ),
     Endpoint(
@@ -141,11 +109,8 @@ DIALERS: Final = (
         serve=authzen.evaluation,
         scope="check",
         ask=authzen.Evaluation,
-        ask_example=_EVALUATION,
         answer=authzen.Verdict,
-        answer_example=_verdict(ALLOW),
-        denial_example=_verdict(DENY),
-        other_statuses=((503, "The gate cannot decide. Do not call; repeat the request.", authzen.Verdict, _verdict(UNDECIDED)),),
+        other_statuses=((503, "The gate cannot decide. Do not call; repeat the request.", authzen.Verdict),),
         errors=(*JSON_ERRORS, "rate.exceeded"),
     ),
     Endpoint(
@@ -160,9 +125,7 @@ DIALERS: Final = (
         serve=authzen.evaluations,
         scope="check",
         ask=authzen.Evaluations,
-        ask_example={**_EVALUATION, "evaluations": [{"resource": {"type": "phone_number", "id": NUMBER}}]},
         answer=authzen.Verdicts,
-        answer_example={"evaluations": [_verdict(ALLOW)]},
         errors=(*JSON_ERRORS, "batch.too_large"),
     ),
 )  # fmt: skip

@@ -30,7 +30,6 @@ class Parameter(Struct, frozen=True, kw_only=True):
 
     name: str
     about: str
-    example: Any
     required: bool | None = None
     schema: Mapping[str, Any] | None = None
     place: str = "query"
@@ -45,7 +44,6 @@ class Media(Struct, frozen=True, kw_only=True):
 
     name: str
     kind: Any
-    example: Any = None
     lines: tuple[Any, ...] = ()
 
 
@@ -59,11 +57,10 @@ class Endpoint(Struct, frozen=True, kw_only=True):
     - `query`: the struct that decodes the query and gives the parameter types
     - `ask`, `answer`: the types of the JSON bodies; without `answer`, the response is text
     - `also_asks`, `also_answers`: bodies in formats other than JSON
-    - `other_statuses`: JSON or text with another status, each with its meaning, type and example
+    - `other_statuses`: JSON or text with another status, each with its meaning and type
     - `headers`: response headers
 
-    Examples use the wire format (`from`, not `from_`). A test checks `ask_example` and `answer_example` against their
-    types.
+    Examples are in `examples.json`: requests to a gate of the tests, and its answers (`make reference`).
     """
 
     method: str
@@ -81,12 +78,9 @@ class Endpoint(Struct, frozen=True, kw_only=True):
     status: int = 200
     media: str = "application/json"
     parameters: tuple[Parameter, ...] = ()
-    ask_example: Any = None
-    answer_example: Any = None
-    denial_example: Any = None
     also_asks: tuple[Media, ...] = ()
     also_answers: tuple[Media, ...] = ()
-    other_statuses: tuple[tuple[int, str, Any, Any], ...] = ()
+    other_statuses: tuple[tuple[int, str, Any], ...] = ()
     headers: Mapping[str, str] = {}
     errors: tuple[str, ...] = ()
 

@@ -1,13 +1,11 @@
 """The table of endpoints that the server serves and /openapi.json describes."""
 
-import json
-from collections.abc import Callable
 from typing import Any, Final
 
 from msgspec import structs
 
 from dialgate.core.responses import Answer, Simulation
-from dialgate.interfaces.http import check, examples, ledger
+from dialgate.interfaces.http import check, ledger
 from dialgate.interfaces.http.answer_types import Deny
 from dialgate.interfaces.http.campaigns import CAMPAIGN_ENDPOINTS
 from dialgate.interfaces.http.decisions import DECISIONS
@@ -23,7 +21,6 @@ from dialgate.interfaces.http.endpoint import (
     Parameter,
 )
 from dialgate.interfaces.http.errors import Failed
-from dialgate.interfaces.http.examples import ALLOW, CALL, CALLER, DENY, NUMBER, REASON, UNDECIDED
 from dialgate.interfaces.http.ledger_endpoints import LEDGER_ENDPOINTS
 from dialgate.interfaces.http.subjects import SUBJECT_ENDPOINTS
 from dialgate.ledger.schemas import OutcomeReceipt, OutcomeRequest
@@ -32,43 +29,22 @@ _CHECK: Final = Group(
     "The check",
     "Check calls, one at a time or in batches. Simulate calls. Report the outcomes of allowed calls.",
 )
-_SIMULATION: Final = {
-    "decision": "deny",
-    "at": examples.AT_UTC,
-    "to": NUMBER,
-    "from": CALLER,
-    "basis": "",
-    "reasons": [REASON],
-    "outcomes": [{"rule": "registry_clear", "result": "deny"} | REASON],
-    "valid_until": "",
-    "not_before": "",
-    "reason_class": "number",
-    "zones": ["Europe/Rome"],
-    "places": [],
-}
 _PARAMETERS: Final = (
-    Parameter(name="to", about="Number to dial, in E.164.", example=NUMBER),
-    Parameter(name="from", about="Caller ID to show, in E.164.", example=CALLER),
-    Parameter(name="campaign", about="Campaign ID.", example="acme-fibre"),
-    Parameter(name="call_id", about="The dialer's call ID. A request repeated before its decision expires counts once.", example="0001"),
-    Parameter(name="call_type", about="Call type, only if stricter than the campaign's.", example="agent"),
-    Parameter(name="permit", about="`true` to get a permit with an allow.", example=False),
+    Parameter(name="to", about="Number to dial, in E.164."),
+    Parameter(name="from", about="Caller ID to show, in E.164."),
+    Parameter(name="campaign", about="Campaign ID."),
+    Parameter(name="call_id", about="The dialer's call ID. A request repeated before its decision expires counts once."),
+    Parameter(name="call_type", about="Call type, only if stricter than the campaign's."),
+    Parameter(name="permit", about="`true` to get a permit with an allow."),
 )  # fmt: skip
 _CANNOT_DECIDE: Final = "The gate cannot decide. Do not call; repeat the request."
-_NDJSON_CALLS: Final = "".join(
-    json.dumps(call) + "\n" for call in (CALL, {**CALL, "to": examples.OTHER_NUMBER})
-)
-_NDJSON_ANSWERS: Final = "".join(json.dumps(answer) + "\n" for answer in (ALLOW, DENY))
 
 
-def _dialplan(
-    method: str, name: str, kind: str, serve: Any, refuse: Any, show: Callable[[Answer], str]
-) -> Endpoint:
+def _dialplan(method: str, name: str, kind: str, serve: Any, refuse: Any) -> Endpoint:
     """Return an endpoint for dialplans.
 
     For POST, no query parameter is required, because the client can send the parameters in a form instead.
     """
-    allow, deny, undecided = (show(examples.answer(example)) for example in (ALLOW, DENY, UNDECIDED))
     is_posted = method == "POST"
     parameters = tuple(structs.replace(parameter, required=False) for parameter in _PARAMETERS)
     return Endpoint(
@@ -86,10 +62,8 @@ def _dialplan(
         media="text/plain; charset=utf-8" if kind == "txt" else FORM,
         query=check.SingleRequest,
         parameters=parameters if is_posted else _PARAMETERS,
-        also_asks=(Media(name=FORM, kind=check.SingleRequest, example=CALL),) if is_posted else (),
-        answer_example=allow,
-        denial_example=deny,
-        other_statuses=((503, _CANNOT_DECIDE, None, undecided),),
+        also_asks=(Media(name=FORM, kind=check.SingleRequest),) if is_posted else (),
+        other_statuses=((503, _CANNOT_DECIDE, None),),
         headers={
             "Dialgate-Decision": "`allow` or `deny`, also for HEAD, which answers 403 to a denied call.",
             "Dialgate-Class": "The `reason_class` of a denial.",
@@ -109,17 +83,14 @@ ENDPOINTS: Final = (
         serve=check.check,
         scope="check",
         ask=check.SingleRequest,
-        ask_example=CALL,
         answer=Answer,
-        answer_example=ALLOW,
-        denial_example=DENY,
-        other_statuses=((503, _CANNOT_DECIDE, Deny, UNDECIDED),),
+        other_statuses=((503, _CANNOT_DECIDE, Deny),),
         errors=(*JSON_ERRORS, "rate.exceeded"),
     ),
-    _dialplan("GET", "checkCallAsText", "txt", check.check_text, check.refuse_text, check.as_text),
-    _dialplan("POST", "checkPostedCallAsText", "txt", check.check_text, check.refuse_text, check.as_text),
-    _dialplan("GET", "checkCallAsForm", "form", check.check_form, check.refuse_form, check.as_form),
-    _dialplan("POST", "checkPostedCallAsForm", "form", check.check_form, check.refuse_form, check.as_form),
+    _dialplan("GET", "checkCallAsText", "txt", check.check_text, check.refuse_text),
+    _dialplan("POST", "checkPostedCallAsText", "txt", check.check_text, check.refuse_text),
+    _dialplan("GET", "checkCallAsForm", "form", check.check_form, check.refuse_form),
+    _dialplan("POST", "checkPostedCallAsForm", "form", check.check_form, check.refuse_form),
     Endpoint(
         method="POST",
         path="/v1/checks",
@@ -132,11 +103,9 @@ ENDPOINTS: Final = (
         serve=check.checks,
         scope="check",
         ask=check.ChecksRequest,
-        ask_example={"calls": [CALL]},
-        also_asks=(Media(name=NDJSON, kind=bytes, lines=(check.CheckRequest,), example=_NDJSON_CALLS),),
+        also_asks=(Media(name=NDJSON, kind=bytes, lines=(check.CheckRequest,)),),
         answer=check.Answers,
-        answer_example={"answers": [ALLOW, DENY]},
-        also_answers=(Media(name=NDJSON, kind=bytes, lines=(Answer, Failed), example=_NDJSON_ANSWERS),),
+        also_answers=(Media(name=NDJSON, kind=bytes, lines=(Answer, Failed)),),
         errors=(*JSON_ERRORS, "batch.too_large", "streams.too_many"),
     ),
     Endpoint(
@@ -148,9 +117,7 @@ ENDPOINTS: Final = (
         serve=check.simulate,
         scope="simulate",
         ask=check.SimulateRequest,
-        ask_example={**CALL, "at": examples.AT},
         answer=Simulation,
-        answer_example=_SIMULATION,
         errors=(*JSON_ERRORS, "lookup.throttled", "store.unavailable", "gate.unavailable"),
     ),
     Endpoint(
@@ -165,9 +132,7 @@ ENDPOINTS: Final = (
         serve=ledger.report_outcome,
         scope="outcome",
         ask=OutcomeRequest,
-        ask_example={"decision_id": "9f2c01ab-4711", "outcome": "opt_out"},
         answer=OutcomeReceipt,
-        answer_example={"decision_id": "9f2c01ab-4711", "outcome": "opt_out", "revocation": examples.RECEIPT},
         errors=(*JSON_ERRORS, "decision.unknown", "outcome.known", "store.unavailable", "gate.unavailable"),
     ),
     *DECISIONS,

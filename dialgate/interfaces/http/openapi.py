@@ -18,6 +18,7 @@ from dialgate.interfaces.http.answer_types import Allow, Deny
 from dialgate.interfaces.http.endpoint import FORM, Endpoint, Media, Parameter
 from dialgate.interfaces.http.error_codes import CODES
 from dialgate.interfaces.http.errors import Failed, Fault, response
+from dialgate.interfaces.http.examples import examples_of
 
 _SCHEMAS: Final = "#/components/schemas/{name}"
 _JSON: Final = "application/json"
@@ -158,7 +159,8 @@ def _operation(endpoint: Endpoint) -> dict[str, Any]:
     }
     if endpoint.parameters:
         fields = _fields(endpoint.query) if endpoint.query else {}
-        operation["parameters"] = [_parameter(parameter, fields) for parameter in endpoint.parameters]
+        values = examples_of(endpoint.name).parameters
+        operation["parameters"] = [_parameter(parameter, fields, values) for parameter in endpoint.parameters]
     if endpoint.ask is not None or endpoint.also_asks:
         operation["requestBody"] = {"required": endpoint.ask is not None, "content": _asks(endpoint)}
     return operation
@@ -182,25 +184,28 @@ def _as_parameter(schema: dict[str, Any]) -> dict[str, Any]:
     return kept
 
 
-def _parameter(parameter: Parameter, fields: Mapping[str, tuple[dict[str, Any], bool]]) -> dict[str, Any]:
+def _parameter(
+    parameter: Parameter, fields: Mapping[str, tuple[dict[str, Any], bool]], values: Mapping[str, Any]
+) -> dict[str, Any]:
     schema, required = fields.get(parameter.name, ({"type": "string"}, False))
-    return {
+    described = {
         "name": parameter.name,
         "in": parameter.place,
         "required": required if parameter.required is None else parameter.required,
         "description": parameter.about,
         "schema": schema if parameter.schema is None else dict(parameter.schema),
-        "example": parameter.example,
     }
+    return described | ({"example": values[parameter.name]} if parameter.name in values else {})
 
 
 def _asks(endpoint: Endpoint) -> dict[str, Any]:
     content: dict[str, Any] = {}
     if endpoint.ask is not None:
-        content[_JSON] = {"schema": _schema(endpoint.ask), "example": endpoint.ask_example}
+        content[_JSON] = {"schema": _schema(endpoint.ask)}
     for media in endpoint.also_asks:
-        example = {} if media.example is None else {"example": media.example}
-        content[media.name] = _content(media) | example
+        content[media.name] = _content(media)
+    for name, body in examples_of(endpoint.name).requests.items():
+        content[name]["example"] = body
     return content
 
 
@@ -212,8 +217,9 @@ def _content(media: Media) -> dict[str, Any]:
 
 def _responses(endpoint: Endpoint) -> dict[str, Any]:
     responses = {str(endpoint.status): _success(endpoint)}
-    for status, about, kind, example in endpoint.other_statuses:
-        content = {_response_media(endpoint.media): {"schema": _schema(kind), **_examples(example)}}
+    for status, about, kind in endpoint.other_statuses:
+        media = _response_media(endpoint.media)
+        content = {media: {"schema": _schema(kind), **_examples(endpoint, status, media)}}
         responses[str(status)] = {"description": about, "content": content}
     for code in (*(_KEYED if endpoint.keyed else ()), *endpoint.errors):
         _add_error(responses, code, endpoint)
@@ -228,11 +234,11 @@ def _success(endpoint: Endpoint) -> dict[str, Any]:
     if endpoint.headers:
         success["headers"] = _headers(endpoint.headers)
     content: dict[str, Any] = {}
-    if endpoint.answer_example is not None:
-        examples = _examples(endpoint.answer_example, endpoint.denial_example)
-        content[_response_media(endpoint.media)] = {"schema": _schema(endpoint.answer), **examples}
+    if endpoint.answer is not None or endpoint.media != _JSON:
+        name = _response_media(endpoint.media)
+        content[name] = {"schema": _schema(endpoint.answer), **_examples(endpoint, endpoint.status, name)}
     for media in endpoint.also_answers:
-        content[media.name] = _content(media) | _examples(media.example)
+        content[media.name] = _content(media) | _examples(endpoint, endpoint.status, media.name)
     return success | ({"content": content} if content else {})
 
 
@@ -245,10 +251,9 @@ def _response_media(name: str) -> str:
     return f"{FORM}; charset=utf-8" if name == FORM else name
 
 
-def _examples(example: Any, denial: Any = None) -> dict[str, Any]:
-    if denial is None:
-        return {"examples": {"success": {"value": example}}}
-    return {"examples": {"allow": {"value": example}, "deny": {"value": denial}}}
+def _examples(endpoint: Endpoint, status: int, media: str) -> dict[str, Any]:
+    bodies = examples_of(endpoint.name).response(status, media)
+    return {"examples": {name: {"value": body} for name, body in bodies.items()}} if bodies else {}
 
 
 def _headers(headers: Mapping[str, str]) -> dict[str, Any]:
@@ -268,10 +273,10 @@ def _add_error(responses: dict[str, Any], code: str, endpoint: Endpoint) -> None
     media = _response_media(refusal.headers["Content-Type"])
     is_json = media == _JSON
     content = entry.setdefault("content", {}).setdefault(
-        media, {"schema": _schema(Failed if is_json else None), "examples": {}}
+        media, {"schema": _schema(Failed if is_json else None)}
     )
     value = msgspec.json.decode(refusal.body) if is_json else refusal.body.decode()
-    content["examples"][code] = {"value": value}
+    content.setdefault("examples", {})[code] = {"value": value}
 
 
 @cache

@@ -94,18 +94,6 @@ async def _root(_: web.Request) -> web.StreamResponse:
     return web.Response(status=302, headers={"Location": "/docs"})
 
 
-_STATUS: Final = {
-    "ready": True,
-    "problems": {},
-    "node": "gate",
-    "version": "0.2.0",
-    "config": "5f0c…",
-    "laws": {"IT": "9a1b…"},
-    "snapshot": "c3d2…",
-    "records": 4711,
-    "nodes": {"milan/2": "on an old config"},
-}
-
 OPERATIONS: Final = (
     Endpoint(
         method="GET",
@@ -115,7 +103,6 @@ OPERATIONS: Final = (
         about="Report that the process is alive.",
         serve=_alive,
         media="text/plain; charset=utf-8",
-        answer_example="ok",
     ),
     Endpoint(
         method="GET",
@@ -128,15 +115,7 @@ OPERATIONS: Final = (
         ),
         serve=_ready,
         answer=Status,
-        answer_example=_STATUS,
-        other_statuses=(
-            (
-                503,
-                "Not ready.",
-                Status,
-                {**_STATUS, "ready": False, "problems": {"log": "No space left on device"}},
-            ),
-        ),
+        other_statuses=((503, "Not ready.", Status),),
     ),
     Endpoint(
         method="GET",
@@ -147,7 +126,6 @@ OPERATIONS: Final = (
         serve=_metrics,
         scope="metrics",
         media=_METRICS,
-        answer_example='dialgate_ready{component="log"} 1.0\n',
     ),
     Endpoint(
         method="GET",
@@ -157,11 +135,6 @@ OPERATIONS: Final = (
         about="Return the URLs for the AuthZEN endpoints.",
         serve=authzen.configuration,
         answer=authzen.Configuration,
-        answer_example={
-            "policy_decision_point": "http://127.0.0.1:8080",
-            "access_evaluation_endpoint": f"http://127.0.0.1:8080{authzen.EVALUATION}",
-            "access_evaluations_endpoint": f"http://127.0.0.1:8080{authzen.EVALUATIONS}",
-        },
     ),
     Endpoint(
         method="GET",
@@ -172,7 +145,6 @@ OPERATIONS: Final = (
         serve=_description,
         any_key=True,
         answer=dict,
-        answer_example={"openapi": "3.1.0"},
     ),
     Endpoint(
         method="GET",
@@ -183,7 +155,6 @@ OPERATIONS: Final = (
         serve=_docs,
         any_key=True,
         media=_DOCS_HEADERS["Content-Type"],
-        answer_example="<!doctype html>…",
     ),
     Endpoint(
         method="GET",

@@ -73,7 +73,7 @@ async def _answer(site: web.Application, app: App, question: questions.AnyQuesti
             return await list_replication.read_part(app.config.data, question)
 
 
-_SEALED: Final = Media(name="application/octet-stream", kind=bytes, example="…")
+_SEALED: Final = Media(name="application/octet-stream", kind=bytes)
 PEERS: Final = (
     Endpoint(
         method="POST",

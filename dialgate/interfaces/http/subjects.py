@@ -14,7 +14,6 @@ from dialgate.config.clients import Client
 from dialgate.interfaces.http import body as http_body
 from dialgate.interfaces.http.endpoint import JSON_ERRORS, Endpoint, Group, Media, Parameter
 from dialgate.interfaces.http.errors import convert
-from dialgate.interfaces.http.examples import AT_UTC, NUMBER
 from dialgate.subjects import page
 from dialgate.subjects.schemas import (
     CaseRequest,
@@ -98,85 +97,20 @@ _GROUP: Final = Group(
     "Data-subject requests",
     "Access, portability, rectification and erasure of the data about a number, and the deadlines of requests.",
 )
-_ID: Final = "5f0c2a9be41d7703"
 _NUMBER: Final = Parameter(
-    name="number", about="The data subject's number, in E.164.", example=NUMBER, required=True, place="path"
+    name="number", about="The data subject's number, in E.164.", required=True, place="path"
 )
 PURPOSE: Final = Parameter(
     name="purpose",
     about="Reason for the look-up. It is recorded, and the data subject may see it.",
-    example=f"request {_ID}",
 )
 _CONTROLLER: Final = Parameter(
-    name="controller", about="Required only if the client has several controllers.", example="acme"
+    name="controller", about="Required only if the client has several controllers."
 )
 _LANGUAGE: Final = Parameter(
     name="language",
     about="Respond with an HTML page in this language.",
-    example="it",
 )
-_CASE: Final = {
-    "id": _ID,
-    "controller": "acme",
-    "kind": "erasure",
-    "received_at": AT_UTC,
-    "due_at": "2026-12-24T09:00:00.000Z",
-    "days_left": 30,
-    "identified": "code sent to the number and read back",
-    "actor": "dpo",
-    "channel": "pec",
-    "proof": "pec/2026-0417",
-}
-_CONSENT_HELD: Final = {
-    "id": "web-2026-000123",
-    "collected_at": AT_UTC,
-    "purposes": ["sale"],
-    "call_types": ["agent"],
-}
-_HEAD: Final = {"number": NUMBER, "controller": "acme", "controller_name": "Acme S.p.A.", "made_at": AT_UTC}
-_REPORT: Final = {
-    **_HEAD,
-    "ledger": [
-        {
-            "seq": 812,
-            "at": AT_UTC,
-            "kind": "consent",
-            "controller": "acme",
-            "actor": "ops",
-            "channel": "web",
-            "proof": "",
-            "details": _CONSENT_HELD,
-        }
-    ],
-    "restricted": [],
-    "lists": [],
-    "registries": [],
-    "decisions": [],
-    "retired_months": [],
-    "lookups": [{"at": AT_UTC, "client": "dpo", "what": "everything", "purpose": f"request {_ID}"}],
-    "requests": [_CASE],
-    "days_of_storage": {"consents": 1826},
-    "missing": {},
-    "controller_contact": "Via Esempio 1, 00100 Roma, privacy@acme.example",
-    "officer": "Dott.ssa Maria Esempio, dpo@acme.example",
-    "zone": "Europe/Rome",
-    "holder_changed_at": "",
-}
-_RECEIPT: Final = {"seq": 813, "at": AT_UTC}
-_ERASURE: Final = {
-    "request": _ID,
-    "suppression": _RECEIPT,
-    "items": [
-        {
-            "what": "consent",
-            "name": "web-2026-000123",
-            "done": "erased",
-            "why": "no call that may have to be proved was based on it",
-            "law": "GDPR art. 17(1)(b)-(c)",
-            "until": "",
-        }
-    ],
-}
 _LOOKING: Final = (
     "number.invalid",
     "controller.unknown",
@@ -199,35 +133,33 @@ def _of(method: str, path: str, name: str, about: str, serve: Any, **more: Any) 
 SUBJECT_ENDPOINTS: Final = (
     _of("GET", "/v1/subjects/{number}", "getSubjectData",
         "Return all data about a number, and the clients that looked it up (GDPR Article 15). As JSON, or as a page in Italian or English.",
-        report, answer=Report, answer_example=_REPORT, query=_ReportQuery, parameters=(_NUMBER, PURPOSE, _CONTROLLER, _LANGUAGE),
-        also_answers=(Media(name=_PAGE["Content-Type"], kind=None, example="<!doctype html>…"),), errors=_LOOKING),
+        report, answer=Report, query=_ReportQuery, parameters=(_NUMBER, PURPOSE, _CONTROLLER, _LANGUAGE),
+        also_answers=(Media(name=_PAGE["Content-Type"], kind=None),), errors=_LOOKING),
     _of("GET", "/v1/subjects/{number}/portability", "exportSubjectData",
         "Return the data that the data subject provided, for another controller (GDPR Article 20).",
         portable, answer=Portable,
-        answer_example={"format": "dialgate-portability-1", **_HEAD, "consents": [_CONSENT_HELD], "contracts": [], "call_requests": []},
         query=_Query, parameters=(_NUMBER, PURPOSE, _CONTROLLER), errors=_LOOKING),
     _of("POST", "/v1/subjects/{number}/requests", "addSubjectRequest",
         "Record a data-subject request, and how the person's identity was checked. It is due within a month (GDPR Article 12(3)).",
-        record_request, answer=CaseInfo, answer_example=_CASE, parameters=(_NUMBER,), status=201, ask=CaseRequest,
-        ask_example={name: _CASE[name] for name in ("kind", "identified", "channel", "proof")},
+        record_request, answer=CaseInfo, parameters=(_NUMBER,), status=201, ask=CaseRequest,
         errors=(*JSON_ERRORS, "number.invalid", "controller.unknown", "store.unavailable", "gate.unavailable")),
     _of("POST", "/v1/subjects/{number}/rectification", "rectifySubjectData",
         "Correct a consent, contract or call request by adding a new entry (GDPR Article 16). The wrong entry stays in the history.",
-        rectify, answer=Rectified, answer_example={"request": _ID, "of": 812, "receipt": _RECEIPT}, parameters=(_NUMBER,), status=201,
-        ask=RectificationRequest, ask_example={"request": _ID, "of": 812, "fields": {"goods": ["broadband"]}},
+        rectify, answer=Rectified, parameters=(_NUMBER,), status=201,
+        ask=RectificationRequest,
         errors=(*_ACTING, "ledger.unknown")),
     _of("POST", "/v1/subjects/{number}/erasure", "eraseSubjectData",
         "Erase the data about a number, and suppress the number (GDPR Article 17). Data that must be kept is restricted instead. The "
         "response gives the reason for each item.",
-        erase, answer=Erasure, answer_example=_ERASURE, parameters=(_NUMBER,), ask=ErasureRequest, ask_example={"request": _ID},
+        erase, answer=Erasure, parameters=(_NUMBER,), ask=ErasureRequest,
         errors=_ACTING),
     _of("GET", "/v1/subject-requests", "listSubjectRequests", "Return the open data-subject requests, the most urgent first.", cases,
-        answer=Cases, answer_example={"requests": [_CASE]}, errors=("store.unavailable", "gate.unavailable")),
+        answer=Cases, errors=("store.unavailable", "gate.unavailable")),
     _of("POST", "/v1/subject-requests/{id}", "updateSubjectRequest",
         "Close a data-subject request as answered or refused, or extend its deadline by two months. The `reason` records "
         "the response to the person.",
-        move, answer=CaseInfo, answer_example={**_CASE, "closed_at": AT_UTC, "outcome": "sent by pec", "days_left": 0},
-        parameters=(Parameter(name="id", about="Request ID.", example=_ID, required=True, place="path"),),
-        ask=CaseStep, ask_example={"outcome": "answered", "reason": "sent by pec"},
+        move, answer=CaseInfo,
+        parameters=(Parameter(name="id", about="Request ID.", required=True, place="path"),),
+        ask=CaseStep,
         errors=(*JSON_ERRORS, "subject.unknown", "subject.closed", "store.unavailable", "gate.unavailable")),
 )  # fmt: skip

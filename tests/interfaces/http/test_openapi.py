@@ -2,29 +2,24 @@
 
 import json
 import re
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
 import msgspec
 import pytest
-from aiohttp import ClientResponse
 from jsonschema import Draft202012Validator
 from msgspec import structs
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
-from dialgate.core.model import HOUR
 from dialgate.core.reasons import REASONS
 from dialgate.core.responses import Answer
 from dialgate.core.rules import RULES
 from dialgate.interfaces import http_application
 from dialgate.interfaces.http import openapi
 from dialgate.interfaces.http.error_codes import CODES
-from dialgate.store import HourCount
-from dialgate.store.sqlite import campaign_counts
-from tests.support import world
-from tests.support.world import CALL, CALLER, CLEAR, CONFIG, KEY, LIST, LISTED, World
+from dialgate.interfaces.http.examples import examples_of
+from tests.support import api_walk
 
 # As served, because the built document has tuples.
 DOCUMENT: Final = json.loads(msgspec.json.encode(openapi.document(http_application.EVERY)))
@@ -94,9 +89,9 @@ def test_examples_conform_to_their_schemas(name: str) -> None:
         examples = [example["value"] for example in content.get("examples", {}).values()]
         for example in examples or ([content["example"]] if "example" in content else []):
             conform_body(content, example)
-        assert examples or "example" in content or "spreadsheet" in media, media
+        assert examples or "example" in content or "spreadsheet" in media or "octet-stream" in media, media
     for parameter in operation.get("parameters", ()):
-        if parameter["example"] != "":
+        if "example" in parameter:
             conform(parameter["example"], parameter["schema"])
 
 
@@ -168,220 +163,18 @@ def test_limits_are_the_defaults_of_the_settings() -> None:
 # ---- what a gate sends -----------------------------------------------------------------------------------------------
 
 
-async def conforming(name: str, response: ClientResponse) -> Any:
-    """Check a response against the description of its operation, and return its body."""
-    described = OPERATIONS[name][2]["responses"][str(response.status)]
-    body = await response.read()
-    if "content" not in described:
-        assert body == b""
-        return None
-    sent = response.headers["Content-Type"]
-    media = f"{FORM}; charset=utf-8" if sent == FORM else sent
-    value = json.loads(body) if sent == "application/json" else body.decode()
-    conform_body(described["content"][media], value)
-    return value
-
-
-class Described:
-    """A client that sends requests by operationId, and checks each response against the description."""
-
-    def __init__(self, running: World) -> None:
-        self.running = running
-        self.checked: set[tuple[str, int]] = set()
-
-    async def __call__(self, name: str, status: int, json_body: Any = None, **options: Any) -> Any:
-        method, path, _ = OPERATIONS[name]
-        place = options.pop("place", {})
-        async with self.running.client.request(
-            method.upper(), path.format(**place), json=json_body, allow_redirects=False, **options
-        ) as response:
-            assert response.status == status, await response.text()
-            self.checked.add((name, status))
-            return await conforming(name, response)
-
-
-CONSENT: Final = {
-    "number": CLEAR, "id": "c-1", "collected_at": "2026-11-01T10:00:00+01:00", "purposes": ["sale"], "goods": ["broadband"], "call_types": ["agent"],
-    "double_opt_in": True,
-}  # fmt: skip
-PERSON: Final = {"number": CLEAR, "purpose": "test of the description"}
-QUERY: Final = {"to": CLEAR, "from": CALLER, "campaign": "acme-fibre"}
-EVALUATION: Final = {
-    "subject": {"type": "campaign", "id": "acme-fibre", "properties": {"caller_id": CALLER}},
-    "action": {"name": "call"},
-    "resource": {"type": "phone_number", "id": CLEAR},
-}
-NDJSON: Final = "\n".join(
-    json.dumps(call) for call in ({**CALL, "call_id": "n"}, {**CALL, "to": LISTED}, {"to": ""})
-)
-
-
-async def test_every_response_of_a_gate_conforms_to_the_description(tmp_path: Path) -> None:
-    """The test calls every operation except the stream and the peer operation.
-
-    The responses include permitted and denied calls, errors, batches and NDJSON.
-    """
-    shutil.copytree(CONFIG / "webhooks", tmp_path / "webhooks")
-    clients = [world.client("tests", KEY, *world.SCOPES, "stream", "subjects", "watch", "admin")]
-    async with world.running(tmp_path, clients=clients) as running:
-        await world.load_list(running)
-        ask = Described(running)
-        await _checks(ask)
-        await _ledger(ask)
-        await _lists(ask)
-        await _subjects(ask)
-        await _operations(ask)
-        await _campaigns(ask, running)
-        await running.app._store.close()
-        for name in ("checkCall", "evaluateCall"):
-            assert await ask(name, 503, CALL if name == "checkCall" else EVALUATION)
-        await ask("checkCallAsText", 503, params=QUERY)
-        await ask("checkCallAsForm", 503, params=QUERY)
-        await ask("addRevocation", 503, {"number": CLEAR})
-        await running.app.tick()
-        await ask("checkReadiness", 503)
-    succeeded = {name for name, status in ask.checked if status < 400}
-    # The stream does not end, and only gates can write to a peer.
-    assert succeeded == OPERATIONS.keys() - {"streamRevocations", "sendToPeer"}
-
-
-async def _checks(ask: Described) -> None:
-    allow = await ask("checkCall", 200, {**CALL, "permit": True})
-    assert allow["decision"] == "allow"
-    deny = await ask("checkCall", 200, {**CALL, "to": LISTED, "from": "anonymous"})
-    assert deny["reasons"]
-    await ask("checkCall", 200, {**CALL, "to": "nonsense"})
-    await ask("checkCall", 400, {**CALL, "colour": "red"})
-    await ask("checkCall", 400, data="{")
-    await ask("checkCall", 401, CALL, headers={"Authorization": "Bearer wrong"})
-    batch = await ask("checkCalls", 200, {"calls": [CALL, {**CALL, "to": LISTED}, {"to": 1}]})
-    assert [*map(len, batch["answers"])][2] == 1
-    lines = await ask("checkCalls", 200, data=NDJSON, headers={"Content-Type": "application/x-ndjson"})
-    assert len(lines.splitlines()) == 3
-    for to in (CLEAR, LISTED):
-        await ask("simulateCall", 200, {**CALL, "to": to})
-    for name in ("checkCallAsText", "checkCallAsForm"):
-        for to in (CLEAR, LISTED):
-            await ask(name, 200, params={**QUERY, "to": to})
-        await ask(name, 400, params={"to": CLEAR})
-    for name in ("checkPostedCallAsText", "checkPostedCallAsForm"):
-        await ask(name, 200, data=QUERY)
-        await ask(name, 400, data={"to": CLEAR})
-    for name in ("checkCallForHttapi", "checkPostedCallForHttapi"):
-        await ask(name, 200, params=QUERY)
-        await ask(name, 200, params=QUERY, headers={"Authorization": "Bearer wrong"})
-    await ask(
-        "checkCallForDialplan",
-        200,
-        params={**QUERY, "bridge": "sofia/gateway/trunk"},
-        data={"section": "dialplan"},
-    )
-    await ask("checkCallByWebhook", 200, QUERY, place={"profile": "generic"})
-    await ask("evaluateCall", 200, EVALUATION)
-    await ask(
-        "evaluateCalls", 200, {**EVALUATION, "evaluations": [{}, {"resource": {"type": "x", "id": "1"}}]}
-    )
-    wrong = {"decision_id": allow["decision_id"], "outcome": "wrong_number"}
-    await ask("reportOutcome", 200, wrong)
-    await ask("reportOutcome", 409, {**wrong, "outcome": "busy"})
-    await ask("reportOutcome", 404, {"decision_id": "none", "outcome": "answered"})
-    found = await ask("findDecisions", 200, params={**PERSON, "limit": 5})
-    await ask("getDecision", 200, place={"id": found["decisions"][0]["decision_id"]})
-    await ask("getDecision", 404, place={"id": "none"})
-
-
-async def _ledger(ask: Described) -> None:
-    receipt = await ask("addRevocation", 201, {"number": LISTED})
-    await ask("addRevocation", 400, {"number": "none"})
-    await ask("listRevocations", 200, params={**PERSON, "number": LISTED})
-    await ask(
-        "liftRevocation", 201, {"ground": "error", "reason": "typing error"}, place={"seq": receipt["seq"]}
-    )
-    await ask("liftRevocation", 404, {"ground": "error", "reason": "typing error"}, place={"seq": 999})
-    await ask("addConsent", 201, CONSENT)
-    await ask("confirmConsent", 201, {"number": CLEAR, "id": "c-1"})
-    await ask("listConsents", 200, params=PERSON)
-    await ask("listConsents", 400, params={"number": CLEAR})
-    await ask("withdrawConsent", 201, {"number": CLEAR, "id": "c-1"})
-    await ask("listConsents", 200, params=PERSON)
-    await ask("addContract", 201, {"number": CLEAR, "id": "k-1", "starts": "2026-01-01"})
-    await ask("endContract", 201, {"number": CLEAR, "id": "k-1", "ends": "2026-11-01"})
-    await ask("listContracts", 200, params=PERSON)
-    instants = {"requested_at": "2026-11-20T10:00:00Z", "expires_at": "2026-12-20T10:00:00Z"}
-    await ask("addCallRequest", 201, {"number": CLEAR, "id": "r-1", **instants})
-    await ask("listCallRequests", 200, params=PERSON)
-    reports = await ask("listWrongNumbers", 200, params=PERSON)
-    ground = {"ground": "error", "reason": "the right person"}
-    await ask("liftWrongNumber", 201, ground, place={"seq": reports["entries"][0]["seq"]})
-    await ask("addCallerIdProof", 204, {"caller_id": CALLER, "kind": "probe", "evidence": "called back"})
-
-
-async def _campaigns(ask: Described, running: world.World) -> None:
-    place = {"id": "acme-fibre"}
-    await ask("liftPause", 409, {"ground": "new dialer"}, place=place)
-    await ask("liftPause", 404, {"ground": "new dialer"}, place={"id": "another"})
-    silent = HourCount(running.hand.at // HOUR, "acme-fibre", 0, 4)
-    await running.app._store._write(lambda db: campaign_counts.put_count(db, silent))  # type: ignore[attr-defined]
-    await ask("listCampaigns", 200)
-    await ask("liftPause", 201, {"ground": "new dialer"}, place=place)
-
-
-async def _lists(ask: Described) -> None:
-    await ask("loadCallList", 201, {**LIST, "id": "by-json"})
-    query = [(name, value) for name, value in {**LIST, "id": "by-file"}.items() if isinstance(value, str)]
-    query += [("campaigns", campaign) for campaign in LIST["campaigns"]]
-    headers = {"Content-Type": "text/csv"}
-    await ask("loadCallList", 201, params=query, data=f"{CLEAR}\n12\n", headers=headers)
-    await ask("loadCallList", 409, {**LIST, "id": "by-json"})
-    await ask("listCallLists", 200)
-    await ask("getCallList", 200, place={"id": "by-file"})
-    await ask("getCallList", 404, place={"id": "none"})
-    await ask("retireCallList", 200, place={"id": "by-file"})
-
-
-async def _subjects(ask: Described) -> None:
-    place = {"number": CLEAR}
-    case = {"kind": "erasure", "identified": "code read back", "channel": "pec"}
-    case_id = (await ask("addSubjectRequest", 201, case, place=place))["id"]
-    await ask("getSubjectData", 200, params={"purpose": "request"}, place=place)
-    await ask("getSubjectData", 200, params={"purpose": "request", "language": "it"}, place=place)
-    await ask("exportSubjectData", 200, params={"purpose": "request"}, place=place)
-    await ask("listSubjectRequests", 200)
-    history = await ask("listContracts", 200, params=PERSON)
-    wrong = {"kind": "rectification", "identified": "code read back"}
-    wrong_id = (await ask("addSubjectRequest", 201, wrong, place=place))["id"]
-    fields = {"request": wrong_id, "of": history["entries"][0]["seq"], "fields": {"goods": ["broadband"]}}
-    await ask("rectifySubjectData", 201, fields, place=place)
-    await ask(
-        "updateSubjectRequest", 200, {"outcome": "extended", "reason": "many requests"}, place={"id": case_id}
-    )
-    await ask("eraseSubjectData", 200, {"request": case_id}, place=place)
-    await ask("eraseSubjectData", 404, {"request": "none"}, place=place)
-
-
-async def _operations(ask: Described) -> None:
-    for name in (
-        "checkLiveness",
-        "checkReadiness",
-        "getMetrics",
-        "getAuthzenConfiguration",
-        "getApiDescription",
-        "getApiPage",
-    ):
-        await ask(name, 200)
-    await ask("redirectToApiPage", 302)
-    await ask("getMetrics", 401, headers={"Authorization": "Bearer wrong"})
-
-
-async def test_the_lines_of_the_revocation_stream_conform_to_the_description(tmp_path: Path) -> None:
-    clients = [world.client("tests", KEY, *world.SCOPES, "stream")]
-    async with world.running(tmp_path, clients=clients, limits={"idle_seconds": 0.3}) as running:
-        ask = Described(running)
-        await ask("addRevocation", 201, {"number": LISTED})
-        content = OPERATIONS["streamRevocations"][2]["responses"]["200"]["content"]["application/x-ndjson"]
-        async with running.client.get("/v1/revocations/stream", params={"after": 0}) as response:
-            lines = [await response.content.readline() for _ in range(2)]
-    kinds = [json.loads(line).keys() for line in lines]
-    assert any("number" in fields for fields in kinds)
-    for line in lines:
-        conform_body(content, line.decode())
+async def test_the_gate_answers_by_the_description_and_the_examples_are_its_answers(tmp_path: Path) -> None:
+    exchanges = await api_walk.walk(tmp_path)
+    for exchange in exchanges:
+        described = OPERATIONS[exchange.endpoint.name][2]["responses"][str(exchange.status)]
+        if "content" in described:
+            conform_body(described["content"][exchange.media], exchange.response)
+        else:
+            assert exchange.response == ""
+    succeeded = {exchange.endpoint.name for exchange in exchanges if exchange.status < 400}
+    assert succeeded == OPERATIONS.keys() - {"sendToPeer"}  # only gates can write to a peer
+    recorded = api_walk.examples_in(exchanges)
+    stale = [
+        name for name, some in recorded.items() if api_walk.masked(some) != api_walk.masked(examples_of(name))
+    ]
+    assert stale == [], "run `make reference`"
