@@ -162,6 +162,11 @@ class App:
     def config(self) -> Config:
         return self.gate.config
 
+    @property
+    def shared(self) -> Shared | None:
+        """The store, if other gates use it too."""
+        return self._store if isinstance(self._store, Shared) else None
+
     def status(self) -> Status:
         problems, snapshot = self.gate.readiness(), self.gate.snapshot
         return Status(

@@ -408,8 +408,7 @@ On `/metrics`, in Prometheus' format: on the operations listener without a key, 
 
 {table(("metric", "kind", "labels", "meaning"), rows)}
 
-`process_*` shows the resources of the process. With several workers every sample has the label `worker`, and `dialgate_worker_up` is 0 for
-a worker that does not respond.
+`process_*` shows the resources of the process. [Several workers](../how-to/several-workers.md#metrics-of-several-workers) have one port each.
 """
 
 

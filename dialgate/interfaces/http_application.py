@@ -33,10 +33,9 @@ from dialgate.interfaces.http.decisions import TURN
 from dialgate.interfaces.http.endpoint import Endpoint
 from dialgate.interfaces.http.endpoints import ENDPOINTS
 from dialgate.interfaces.http.errors import FAILURES, Fault, fault_of, response, too_large
-from dialgate.interfaces.http.operations import APP, DESCRIPTION, OPERATIONS, REGISTRY, SIBLINGS
+from dialgate.interfaces.http.operations import APP, DESCRIPTION, OPERATIONS, REGISTRY
 from dialgate.interfaces.http.peers import PEERS
 from dialgate.interfaces.http.uploads import UPLOADS, Uploads
-from dialgate.interfaces.workers.siblings import Siblings
 
 _Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -79,16 +78,12 @@ async def start(
     app: App,
     registry: CollectorRegistry,
     sockets: Sequence[socket.socket] = (),
-    siblings: Siblings | None = None,
 ) -> server.Runner:
     """Start the API server. Raises `ConfigError` if it cannot listen.
 
-    The metrics include those of `siblings`, the other workers of the node. `runner.addresses` holds the addresses on which
-    the server listens.
+    `runner.addresses` holds the addresses on which the server listens.
     """
     site = build(app, registry)
-    if siblings is not None:
-        site[SIBLINGS] = siblings
     certificate = certificates.load(app.config)
     certificates.show(certificate, app.metrics)
     closed = _count_closed(app)
@@ -109,12 +104,9 @@ async def start_operations(
     app: App,
     registry: CollectorRegistry,
     sockets: Sequence[socket.socket] = (),
-    siblings: Siblings | None = None,
 ) -> server.Runner:
     """Start the operations listener, which needs no key. See `start` for the arguments and errors."""
     site = operations.build(app, registry, _described())
-    if siblings is not None:
-        site[SIBLINGS] = siblings
     return await server.serve_operations(site, app.config, _count_closed(app), sockets)
 
 

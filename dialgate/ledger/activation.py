@@ -45,4 +45,4 @@ class Activation:
         if not confirmed:
             return "recorded, but some gates on this node do not use it yet; they retry every second"
         shared = self._access.config.settings.store is not None
-        return "now on this node, on other nodes within 1 second" if shared else "now"
+        return "now on this gate, on other gates within 1 second" if shared else "now"

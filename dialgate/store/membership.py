@@ -1,5 +1,6 @@
 """The gates that share a store, and the leases for tasks that only one of them performs."""
 
+from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
 from msgspec import Struct
@@ -75,6 +76,12 @@ class Shared(Protocol):
 
     async def lead(self, task: str, node: str, span: Instant) -> bool:
         """Acquire or extend the lease on `task` for `span` ms. Return whether `node` holds the lease."""
+
+    async def share_second(self, second: Instant, node: str, figures: bytes) -> None:
+        """Store what a process did in a second, for the boards of all gates. It is deleted after some minutes."""
+
+    async def shared_seconds(self, seconds: Sequence[Instant]) -> list[dict[str, bytes]]:
+        """Return what the processes stored for each second, by node."""
 
     async def surplus_replicas(self) -> int:
         """Return the number of replicas in excess of the setting `replicas`.

@@ -12,12 +12,11 @@ from typing import Any
 
 import pytest
 from msgspec import structs
-from prometheus_client import CollectorRegistry
 
 from dialgate.config import loader
 from dialgate.config.configuration import Config
 from dialgate.core.model import DAY, HOUR, Call
-from dialgate.interfaces.workers.siblings import Siblings, refresh_gates
+from dialgate.interfaces.workers.siblings import RefreshSocket, refresh_gates
 from dialgate.runtime.clock import wall_clock
 from dialgate.runtime.shared_run import SharedRun
 from dialgate.store import CallerIdProof, StoreUnavailable
@@ -242,13 +241,11 @@ async def test_a_gate_that_does_not_confirm_is_reported(tmp_path: Path) -> None:
     async def refresh() -> None:
         refreshed.append(1)
 
-    good = await Siblings.open(tmp_path, 1, CollectorRegistry(), refresh)
+    good = await RefreshSocket.open(tmp_path, 1, refresh)
     assert await refresh_gates(tmp_path)
     assert refreshed == [1]
-    bad = await Siblings.open(tmp_path, 2, CollectorRegistry(), failing)
+    bad = await RefreshSocket.open(tmp_path, 2, failing)
     assert not await refresh_gates(tmp_path)
-    assert await bad.refresh_others()
-    assert not await good.refresh_others()
     await good.close()
     await bad.close()
 

@@ -20,7 +20,6 @@ from dialgate.core.reasons import REASONS
 from dialgate.interfaces import http_application
 from dialgate.interfaces.http import openapi
 from dialgate.interfaces.http.error_codes import CODES
-from dialgate.interfaces.workers import siblings
 from dialgate.shipping.status import metrics_of
 from docs import reference_pages
 from docs.reference_pages import COMMANDS, PROGRAMS, exposed
@@ -118,7 +117,6 @@ def test_codes_metrics_and_targets_on_a_page_exist(page: str) -> None:
     metrics = set(re.findall(r"\bdialgate_[a-z_]+(?![a-z_]*[.:/])", text))
     suffixes = re.compile("_(?:bucket|sum|count)$")
     assert {suffixes.sub("", name) for name in metrics} <= exposed().keys() | {
-        siblings.UP,
         "dialgate_reconcile_findings",
         "dialgate_campaign",  # a channel variable of FreeSWITCH
         *shipping_metrics(),

@@ -5,7 +5,6 @@ import pkgutil
 import re
 from pathlib import Path
 
-from dialgate.interfaces.workers import siblings
 from docs.reference_pages import exposed
 from tests.support.paths import ROOT
 
@@ -41,7 +40,7 @@ def test_each_term_is_listed_once_with_a_meaning() -> None:
 def test_each_name_in_the_glossary_exists_in_the_code() -> None:
     named = set(re.findall(r"`(\w+(?:\.\w+)*)`", " ".join(row[3] for row in rows(TERMS))))
     metrics = {name for name in named if name.startswith("dialgate_")}
-    assert metrics <= exposed().keys() | {siblings.UP}
+    assert metrics <= exposed().keys()
     assert len(named - metrics) > 50
     for name in named - metrics:
         pkgutil.resolve_name(name)  # raises where the module or the name is missing

@@ -27,7 +27,7 @@ from dialgate.interfaces.webhooks import deliveries
 from dialgate.interfaces.workers import held_signals
 from dialgate.interfaces.workers.listening import inherited, operations_refused
 from dialgate.interfaces.workers.parent import NotReady, Workers
-from dialgate.interfaces.workers.siblings import Siblings
+from dialgate.interfaces.workers.siblings import RefreshSocket
 from dialgate.interfaces.workers.worker import Post, log_start
 from dialgate.observability import service_log, traces
 from dialgate.runtime.clock import wall_clock
@@ -115,16 +115,14 @@ async def _serve(post: Post, config: Config) -> None:
         service.gate.traces = traces.open_traces(service.config.settings.traces, service.config.settings.node)
         if service.gate.traces is not None:
             closing.push_async_callback(asyncio.to_thread, service.gate.traces.close)
-        siblings = await Siblings.open(service.config.data, post.worker, registry, service.refresh)
-        closing.push_async_callback(siblings.close)
-        service.registrar.activation.refresh_workers = siblings.refresh_others
+        refreshing = await RefreshSocket.open(service.config.data, post.worker, service.refresh)
+        closing.push_async_callback(refreshing.close)
         with suppress(Unavailable):  # upkeep reports it later
             await service.refresh()  # entries that were written before this worker was reachable
         sockets = inherited(post.doors.get("listen", ()))
-        together = siblings if post.doors else None
-        runner = await http_application.start(service, registry, sockets, together)
+        runner = await http_application.start(service, registry, sockets)
         closing.push_async_callback(runner.cleanup)
-        doors = await _operations(service, registry, post, together, closing)
+        doors = await _operations(service, registry, post, closing)
         doors |= await _fastagi(service, closing, inherited(post.doors.get("fastagi", ())))
         doors |= await _sip(service, closing, shared=post.workers > 1)
         spare_collector()
@@ -182,7 +180,7 @@ async def _relieved(
 
 
 async def _operations(
-    service: App, registry: CollectorRegistry, post: Post, siblings: Siblings | None, closing: AsyncExitStack
+    service: App, registry: CollectorRegistry, post: Post, closing: AsyncExitStack
 ) -> dict[str, str]:
     """Start the operations listener and return its URL for the event "ready".
 
@@ -193,7 +191,7 @@ async def _operations(
         return {}
     try:
         runner = await http_application.start_operations(
-            service, registry, inherited(post.doors.get("operations", ())), siblings
+            service, registry, inherited(post.doors.get("operations", ()))
         )
     except ConfigError as error:
         if service.config.settings.operations is not None:

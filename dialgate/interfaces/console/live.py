@@ -2,24 +2,23 @@
 
 All boards for the same controllers get the same message, and the boards add no work to the call path. A sample compares
 two copies of the counters and reads the last few calls of the newest batches, so a board does not list every decision
-of a busy second. If there are several workers, each worker samples only the calls that it handled. The worker that
-serves a board fetches the other workers' samples and shows the totals, one second late.
+of a busy second. On a shared store, each gate stores its sample of each second there. The gate that serves a board reads the
+other gates' samples and shows the totals, one second late.
 """
 
 import asyncio
 from collections import Counter, deque
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager, suppress
 from itertools import chain
-from typing import Final, Protocol, TypeAlias
+from typing import Final, TypeAlias
 
 import msgspec
-from msgspec import Struct, field
+from msgspec import Struct
 
 from dialgate.app import App
 from dialgate.core.decision_ids import owner_of
 from dialgate.core.faults import Unavailable
-from dialgate.core.local_time import rfc3339
 from dialgate.core.model import SECOND, Instant
 from dialgate.core.responses import Answer
 from dialgate.gate.admission_queue import CallRequest
@@ -32,7 +31,7 @@ SECONDS: Final = 300
 ROWS: Final = 14
 STANDING_SECONDS: Final = 5
 _HALF: Final = SECOND // 2
-_REPEATED: Final = 3  # seconds in each message, because data from another worker may arrive late
+_REPEATED: Final = 3  # seconds in each message, because data from another gate may arrive late
 _OTHER: Final = "other"
 
 View: TypeAlias = tuple[str, ...]
@@ -45,7 +44,7 @@ class Row(Struct, frozen=True, kw_only=True):
     """A decision on the board. `caller_id` and `campaign` are empty if the campaign does not belong to the client."""
 
     id: str
-    at: str
+    at: Instant
     allow: bool
     to: str
     caller_id: str
@@ -54,8 +53,7 @@ class Row(Struct, frozen=True, kw_only=True):
     client: str
 
 
-# The names sent are those from earlier versions, because workers of two versions run during an upgrade.
-class Second(Struct, frozen=True, rename={"counts": "grown", "response_times": "took"}):
+class Second(Struct, frozen=True):
     """The decisions made in one second.
 
     `counts` are keyed by verdict, first reason and campaign. `response_times` counts the responses in each bucket of
@@ -67,23 +65,17 @@ class Second(Struct, frozen=True, rename={"counts": "grown", "response_times": "
     response_times: list[int]
 
 
+Rows: TypeAlias = dict[
+    View, list[Row]
+]  # by the controllers that a board must cover to show them; newest last
+
+
 class Share(Struct, frozen=True):
-    """The data that one worker sends to another.
+    """What one gate did in a second, as the boards of other gates read it."""
 
-    `rows` holds the newest decisions, keyed by controllers. A board shows a decision only if the board covers all
-    controllers in the key.
-    """
-
-    seconds: list[Second]
-    rows: dict[View, list[Row]]
+    second: Second
+    rows: Rows
     problems: dict[str, str]
-
-
-class Siblings(Protocol):
-    """The other workers of the node."""
-
-    async def ask_each(self, ask: Callable[[int], str]) -> dict[int, bytes | None]:
-        """Send a request to each worker. Return the responses by worker, or None for a worker that did not respond."""
 
 
 _share_decoder: Final = msgspec.msgpack.Decoder(Share)
@@ -107,36 +99,16 @@ class Message(Struct, frozen=True, kw_only=True):
     standing: Standing
 
 
-class WorkerData(Struct):
-    seconds: deque[Second] = field(default_factory=lambda: deque(maxlen=SECONDS))
-    rows: dict[View, list[Row]] = {}
-    problems: dict[str, str] = {}
-
-    def update(self, response: bytes | None) -> None:
-        """Add the data from a response. A missing or invalid response is recorded as a problem."""
-        try:
-            share = _share_decoder.decode(response or b"")
-        except msgspec.DecodeError:
-            self.problems = {"worker": "does not answer"}
-        else:
-            newest = self.seconds[-1].at if self.seconds else 0  # two requests may have overlapped
-            self.seconds.extend(second for second in share.seconds if second.at > newest)
-            self.rows, self.problems = share.rows, share.problems
-
-
 class Live:
     """The sampler for the live board. `run` samples until it is cancelled."""
 
     def __init__(self, app: App) -> None:
         self.closing = False
-        self.siblings: Siblings | None = None
         self._app = app
         self._decisions, self._response_times = app.metrics.calls.tally()
         self._seconds: deque[Second] = deque(maxlen=SECONDS)
-        self._rows: dict[
-            View, deque[Row]
-        ] = {}  # the keys are the controllers that a board must cover; the newest row is last
-        self._workers: dict[int, WorkerData] = {}
+        self._rows: dict[View, deque[Row]] = {}
+        self._others: dict[Instant, dict[str, Share]] = {}  # by second and node
         self._total: list[Second] = []
         self._ticked = asyncio.Event()
         self._watched: Counter[View] = Counter()
@@ -145,14 +117,15 @@ class Live:
         self._ticks = 0
 
     async def run(self) -> None:
-        """Take a sample in the middle of each second, so that all workers sample the same seconds."""
+        """Take a sample in the middle of each second, so that all gates sample the same seconds."""
         while True:
             await asyncio.sleep((_HALF - self._app.gate.now() % SECOND) % SECOND / SECOND or 1)
             await self.tick()
 
     async def tick(self) -> None:
         """Take one sample and wake the boards."""
-        self._sample(self._app.gate.now())
+        share = self._sample(self._app.gate.now())
+        await self._publish(share)
         self._ticks += 1
         if self._watched:
             await self._fetch()
@@ -211,26 +184,33 @@ class Live:
 
     # ---- sampling ----------------------------------------------------------------------------------------------------
 
-    def _sample(self, now: Instant) -> None:
+    def _sample(self, now: Instant) -> Share:
         decisions, response_times = self._app.metrics.calls.tally()
         counts: Counts = Counter()
         for (verdict, code, campaign, _), count in (decisions - self._decisions).items():
             counts[verdict, code, campaign] += count
         grown = [after - before for after, before in zip(response_times, self._response_times, strict=True)]
-        self._seconds.append(Second(now, counts, grown))
+        second = Second(now, counts, grown)
+        self._seconds.append(second)
         self._decisions, self._response_times = decisions, response_times
-        self._add_rows()
+        return Share(second, self._take_rows(), self._app.gate.readiness())
 
-    def _add_rows(self) -> None:
+    def _take_rows(self) -> Rows:
+        """Return the rows of the newest decisions since the last call, and keep them for this gate's boards."""
         batches = list(self._app.gate.recent)
         self._app.gate.recent.clear()
+        rows: Rows = {}
         for at, batch, answers, codes in batches:
             for request, answer, code in zip(batch, answers, codes, strict=True):
                 if code != REPEATED:
-                    self._add_row(request, answer, code, rfc3339(at))
+                    owners, row = self._row(request, answer, code, at)
+                    rows.setdefault(owners, []).append(row)
+        for owners, newest in rows.items():
+            self._rows.setdefault(owners, deque(maxlen=ROWS)).extend(newest)
+        return {owners: newest[-ROWS:] for owners, newest in rows.items()}
 
-    def _add_row(self, request: CallRequest, answer: Answer, code: str, at: str) -> None:
-        """Add a row for the boards that cover the campaign's controller.
+    def _row(self, request: CallRequest, answer: Answer, code: str, at: Instant) -> tuple[View, Row]:
+        """Return a row for the boards that cover the campaign's controller, and that controller.
 
         If the campaign does not belong to the client, a board shows the row only if the board covers all of the
         client's controllers.
@@ -248,36 +228,42 @@ class Live:
             client=request.client.name,
         )
         owners = (line.controller.id,) if line else request.client.controllers
-        self._rows.setdefault(owners, deque(maxlen=ROWS)).append(row)
+        return owners, row
 
-    # ---- several workers ---------------------------------------------------------------------------------------------
+    # ---- other gates -------------------------------------------------------------------------------------------------
 
-    def share(self, since: str) -> bytes:
-        """Return this worker's `Share` in MessagePack format, with only the per-second counts after the instant `since`."""
-        seconds = [second for second in self._seconds if second.at > int(since)]
-        rows = {view: list(rows) for view, rows in self._rows.items()}
-        return _pack(Share(seconds, rows, self._app.gate.readiness()))
+    async def _publish(self, share: Share) -> None:
+        """Store this gate's second for the boards of the other gates, unless nothing happened."""
+        store = self._app.shared
+        if store is not None and (share.second.counts or share.rows or share.problems):
+            with suppress(Unavailable):  # readiness reports it
+                await store.share_second(
+                    _begin(share.second.at), self._app.config.settings.node, _pack(share)
+                )
 
     async def _fetch(self) -> None:
-        if self.siblings is not None:
-            responses = await self.siblings.ask_each(lambda worker: f"board {self._newest(worker)}")
-            for worker, response in responses.items():
-                self._workers.setdefault(worker, WorkerData()).update(response)
-            for worker in self._workers.keys() - responses.keys():
-                self._workers[worker].problems = {}
-        self._total = add_up([self._seconds, *(data.seconds for data in self._workers.values())])
-
-    def _newest(self, worker: int) -> Instant:
-        data = self._workers.get(worker)
-        return data.seconds[-1].at if data and data.seconds else 0
+        """Read what the other gates did since the last reading, and add everything up."""
+        store = self._app.shared
+        if store is None:
+            self._total = list(self._seconds)
+            return
+        now = _begin(self._app.gate.now())
+        oldest = now - SECONDS * SECOND
+        self._others = {second: shares for second, shares in self._others.items() if second >= oldest}
+        newest = max(self._others, default=oldest)
+        seconds = range(max(oldest, newest - _REPEATED * SECOND), now + SECOND, SECOND)
+        with suppress(Unavailable, msgspec.DecodeError):  # a gate of another version stores another form
+            for second, shares in zip(seconds, await store.shared_seconds(seconds), strict=True):
+                shares.pop(self._app.config.settings.node, None)
+                self._others[second] = {node: _share_decoder.decode(share) for node, share in shares.items()}
+        others = (share.second for shares in self._others.values() for share in shares.values())
+        self._total = add_up(chain(self._seconds, others))
 
     def _problems(self) -> dict[str, str]:
-        """Return all workers' problems. The keys for other workers contain the worker number."""
-        others = {
-            f"{name} ({worker})": text
-            for worker, data in self._workers.items()
-            for name, text in data.problems.items()
-        }
+        """Return the problems of all gates. The keys for other gates contain the node's name."""
+        recent = sorted(self._others)[-_REPEATED:]
+        newest = {node: share.problems for second in recent for node, share in self._others[second].items()}
+        others = {f"{name} ({node})": text for node, texts in newest.items() for name, text in texts.items()}
         return self._app.gate.readiness() | others
 
     # ---- messages ----------------------------------------------------------------------------------------------------
@@ -288,7 +274,7 @@ class Live:
         if config.controllers.keys() <= set(view):
             own.add(_OTHER)
         else:  # the texts can name files, and so other controllers
-            problems = dict.fromkeys(problems, "")
+            problems = {name.partition(" ")[0]: "" for name in problems}
         counts: Counts = Counter()
         for second in self._total:
             counts.update({key: count for key, count in second.counts.items() if key[2] in own})
@@ -305,7 +291,8 @@ class Live:
 
     def _select_rows(self, view: View) -> list[Row]:
         controllers = set(view)
-        every = chain(self._rows.items(), *(data.rows.items() for data in self._workers.values()))
+        shares = chain.from_iterable(shares.values() for shares in self._others.values())
+        every = chain(self._rows.items(), *(share.rows.items() for share in shares))
         rows = chain.from_iterable(reversed(rows) for owners, rows in every if controllers.issuperset(owners))
         return sorted(rows, key=lambda row: row.at, reverse=True)[:ROWS]
 
@@ -320,21 +307,23 @@ def _figures(second: Second, own: set[str]) -> tuple[Instant, int, int, float, f
     return second.at, verdicts["allow"], verdicts["deny"], quantile(times, 0.5), quantile(times, 0.99)
 
 
-def add_up(workers: Sequence[Sequence[Second]]) -> list[Second]:
-    """Return the totals over all workers for each of the last `SECONDS` seconds.
+def add_up(seconds: Iterable[Second]) -> list[Second]:
+    """Return the totals over all gates for each of the last `SECONDS` seconds.
 
-    With several workers, the newest second is left out because some workers may not have reported it yet.
+    The newest second is left out because some gates may not have stored theirs yet.
     """
-    if len(workers) == 1:
-        return list(workers[0])
     sums: dict[Instant, Second] = {}
-    for second in chain.from_iterable(workers):
-        begins = second.at - second.at % SECOND
+    for second in seconds:
+        begins = _begin(second.at)
         total = sums.get(begins)
         sums[begins] = (
             Second(begins, second.counts, second.response_times) if total is None else _sum(total, second)
         )
     return [sums[begins] for begins in sorted(sums)[-SECONDS - 1 : -1]]
+
+
+def _begin(at: Instant) -> Instant:
+    return at - at % SECOND
 
 
 def _sum(one: Second, other: Second) -> Second:

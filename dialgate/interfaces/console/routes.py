@@ -47,7 +47,6 @@ from dialgate.interfaces.console.visit import (
 from dialgate.interfaces.http.concurrency_limits import Caps, Turns
 from dialgate.interfaces.http.connection import connection_of
 from dialgate.interfaces.http.errors import FAILURES, Fault, fault_of, response
-from dialgate.interfaces.http.operations import SIBLINGS
 from dialgate.interfaces.http.web_pages import is_foreign
 from dialgate.interfaces.source_access import behind_proxies
 from dialgate.texts import LANGUAGES
@@ -113,9 +112,6 @@ def add(site: web.Application, app: App) -> None:
 
 
 async def _run_sampling(site: web.Application) -> AsyncIterator[None]:
-    if siblings := site.get(SIBLINGS):
-        siblings.responders["board"] = site[LIVE].share
-        site[LIVE].siblings = siblings
     sampling = asyncio.create_task(site[LIVE].run())
     sampling.add_done_callback(partial(_close_after, site[LIVE]))
     yield

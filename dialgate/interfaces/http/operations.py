@@ -20,11 +20,9 @@ from dialgate.interfaces.http.body import reply_json
 from dialgate.interfaces.http.endpoint import Endpoint, Group
 from dialgate.interfaces.http.errors import Fault, response
 from dialgate.interfaces.http.web_pages import refuse_web_pages
-from dialgate.interfaces.workers.siblings import Siblings
 
 APP: Final = web.AppKey("gate", App)
 REGISTRY: Final = web.AppKey("registry", CollectorRegistry)
-SIBLINGS: Final = web.AppKey("siblings", Siblings)
 DESCRIPTION: Final = web.AppKey("description", bytes)
 
 _GROUP: Final = Group(
@@ -77,9 +75,7 @@ def _readiness(app: App, body: Status | dict[str, bool]) -> web.Response:
 
 async def _metrics(request: web.Request, *_: object) -> web.StreamResponse:
     encode, media = choose_encoder(request.headers.get("Accept", ""))
-    siblings = request.app.get(SIBLINGS)
-    registry = await siblings.collect_metrics() if siblings else request.app[REGISTRY]
-    return web.Response(body=encode(registry), headers={"Content-Type": media})
+    return web.Response(body=encode(request.app[REGISTRY]), headers={"Content-Type": media})
 
 
 async def _description(request: web.Request, *_: object) -> web.StreamResponse:

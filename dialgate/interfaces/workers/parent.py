@@ -11,6 +11,7 @@ import signal
 import socket
 import sys
 from contextlib import suppress
+from itertools import chain
 from typing import Any, Final
 
 import msgspec
@@ -148,7 +149,7 @@ class Workers:
             await self._wait(process)
             self._numbers.discard(number)
             raise NotReady(f"worker {number} did not start. See its log lines above for the reason")
-        _log.info("worker ready", worker=number, pid=process.pid)
+        _log.info("worker ready", worker=number, pid=process.pid, operations=ready.get("operations"))
         if self._hangups != hangups:  # the worker may have read the old files
             _send(process, signal.SIGHUP)
         return _Worker(number, process, ready)
@@ -247,18 +248,24 @@ def _doors(config: Config, count: int) -> list[dict[str, list[socket.socket]]]:
 
 
 def _operations(config: Config, count: int) -> list[list[socket.socket]]:
-    """Return the sockets for the operations listener, by worker. Raises `ConfigError`.
+    """Return the sockets of the operations listeners, by slot: one port for each, counted up from the configured one.
 
-    The list is empty if the listener is not configured and the default port is in use.
+    The list is empty if the listener is not configured and one of the default ports is in use. Raises `ConfigError`.
     """
     where = config.settings.operations or Operations()
+    by_slot: list[list[socket.socket]] = []
     try:
-        return listening.shared("operations", where.host, where.port, count)
+        for slot in range(count):
+            port = where.port + slot if where.port else 0
+            by_slot += listening.shared("operations", where.host, port, 1)
     except ConfigError as error:
+        for sock in chain.from_iterable(by_slot):
+            sock.close()
         if config.settings.operations is not None:
             raise
         _log.warning(listening.operations_refused(error), problem=str(error))
         return []
+    return by_slot
 
 
 async def _receive_line(descriptor: int) -> dict[str, Any]:

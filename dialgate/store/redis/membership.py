@@ -1,5 +1,6 @@
 """The gates that share a Redis store."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -8,6 +9,7 @@ from dialgate.core.model import SECOND, Instant
 from dialgate.store import Members, Presence
 from dialgate.store.redis.commands import RedisCommands, encoded, pairs, texts
 
+_SHARED_SECONDS = 400 * SECOND  # longer than a board shows
 _presence = msgspec.json.Decoder(Presence)
 
 
@@ -55,3 +57,12 @@ class RedisMembership(RedisCommands):
         if holder is None or holder.decode() != node:
             return False
         return bool(await self.run("PEXPIRE", key, span))
+
+    async def share_second(self, second: Instant, node: str, figures: bytes) -> None:
+        key = self.key("board:", b"%d" % second)
+        await self.together([("HSET", key, node, figures), ("PEXPIRE", key, _SHARED_SECONDS)])
+
+    async def shared_seconds(self, seconds: Sequence[Instant]) -> list[dict[str, bytes]]:
+        keys = [self.key("board:", b"%d" % second) for second in seconds]
+        replies = await self.together([("HGETALL", key) for key in keys])
+        return [{node.decode(): figures for node, figures in pairs(reply).items()} for reply in replies]

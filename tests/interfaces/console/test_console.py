@@ -29,7 +29,7 @@ from dialgate.gate.upkeep import COMPONENTS
 from dialgate.interfaces import http_application
 from dialgate.interfaces.console import rendering, routes, words
 from dialgate.interfaces.console.calls import CHANNELS
-from dialgate.interfaces.console.live import Live, Second, Share, WorkerData, quantile
+from dialgate.interfaces.console.live import Live, quantile
 from dialgate.interfaces.console.masks import mask_number
 from dialgate.interfaces.console.sessions import FAILURES, IDLE, LONGEST, OF_ONE, SPAN
 from dialgate.interfaces.http.error_codes import CODES
@@ -804,7 +804,7 @@ def test_every_code_kind_and_channel_has_a_text() -> None:
         *(f"number.{name}" for name in get_args(Kind)),
         *(f"kind.{name}" for name in KINDS),
         *(f"channel.{name}" for name in CHANNELS),
-        *(f"problem.{name}" for name in (*COMPONENTS, "worker")),
+        *(f"problem.{name}" for name in COMPONENTS),
     }
     assert wanted <= texts.keys()
     errors = {key.removeprefix("error.") for key in texts if key.startswith("error.")} - {"other"}
@@ -823,11 +823,3 @@ def test_a_masked_number_keeps_five_characters(number: int) -> None:
 def test_quantile_of_response_times(counts: dict[int, int], share: float, wanted: float) -> None:
     every = [counts.get(at, 0) for at in range(len(Calls.BOUNDS) + 1)]
     assert quantile(every, share) == wanted
-
-
-def test_a_second_received_twice_counts_once() -> None:
-    data = WorkerData()
-    for at in (1_500, 1_500, 2_500):
-        share = Share([Second(at, {("allow", "", "spring"): 2}, [2])], {}, {})
-        data.update(msgspec.msgpack.encode(share))
-    assert [second.at for second in data.seconds] == [1_500, 2_500]

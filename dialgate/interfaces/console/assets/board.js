@@ -136,7 +136,8 @@ function feed(message) {
 }
 
 function row(decision) {
-  const time = make("time", { datetime: decision.at }, clock.format(new Date(decision.at)));
+  const at = new Date(decision.at);
+  const time = make("time", { datetime: at.toISOString() }, clock.format(at));
   const verdict = decision.allow ? "allow" : "deny";
   return make("tr", { "data-id": decision.id, class: verdict },
     make("td", {}, board.dataset.open ? make("a", { href: `/console/decisions/${decision.id}` }, time) : time),
