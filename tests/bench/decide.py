@@ -51,7 +51,9 @@ def facts(config: Config, law: Law) -> Facts:
         places=(local_time.place(law.zone, law.day_sets, _TUESDAY),),
         listings=(
             Listing(
-                list="l", basis="directory", origin=Origin(collected_by=line.controller.id, collected_on=date(2026, 1, 1))
+                list="l",
+                basis="directory",
+                origin=Origin(collected_by=line.controller.id, collected_on=date(2026, 1, 1)),
             ),
         ),
         registries=(RegistryAnswer(registry="rpo", answer="clear", consulted_at=_TUESDAY - DAY),),
