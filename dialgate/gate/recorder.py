@@ -3,16 +3,17 @@
 import asyncio
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from functools import partial
+from contextlib import suppress
 from pathlib import Path
+from queue import SimpleQueue
+from threading import Thread
 
 import msgspec
 
 from dialgate.core import local_time
 from dialgate.core.model import Instant, OutcomeRecord, Result
 from dialgate.crypto.keys import Keys
-from dialgate.decision_log import DecisionLog
+from dialgate.decision_log import DecisionLog, LogUnavailable
 from dialgate.decision_log.chains import Chains
 from dialgate.observability.metrics import Metrics
 from dialgate.runtime.thread_pool import ThreadPool
@@ -44,10 +45,13 @@ class LogRecorder:
         self._data, self._keys, self._clock, self._metrics = data, keys, clock, metrics
         self._steady = steady
         self._loop = asyncio.get_running_loop()
-        self._write_start = 0.0
+        self._write_start = self._sync_start = 0.0
         self._waiting: list[asyncio.Future[None]] = []
-        self._running_sync: asyncio.Future[None] | None = None
-        self._sync_thread = ThreadPoolExecutor(1, thread_name_prefix="log-sync")
+        self._is_syncing = False
+        # Futures that wait for the next sync; None ends the thread. An executor costs a tenth of a check's processor time.
+        self._syncs: SimpleQueue[list[asyncio.Future[None]] | None] = SimpleQueue()
+        self._sync_thread = Thread(target=self._run_syncs, name="log-sync")
+        self._sync_thread.start()
         self._threads = ThreadPool("recorder", 2)  # `about` reads the log for each reported stop
 
     def grounds(self, now: Instant) -> dict[bytes, int]:
@@ -79,23 +83,31 @@ class LogRecorder:
         """Return a future that is done once everything written so far is on disk. It may raise `LogUnavailable`."""
         future: asyncio.Future[None] = self._loop.create_future()
         self._waiting.append(future)
-        if self._running_sync is None:
+        if not self._is_syncing:
             self._begin_sync()
         return future
 
     def _begin_sync(self) -> None:
-        futures, self._waiting = self._waiting, []
+        self._is_syncing = True
         # Without a write since the last sync, only the sync itself is timed.
-        start, self._write_start = self._write_start or self._steady(), 0.0
-        self._running_sync = self._loop.run_in_executor(self._sync_thread, self.log.sync)
-        self._running_sync.add_done_callback(partial(self._end_sync, futures, start))
+        self._sync_start, self._write_start = self._write_start or self._steady(), 0.0
+        self._syncs.put(self._waiting)
+        self._waiting = []
 
-    def _end_sync(
-        self, futures: list[asyncio.Future[None]], start: float, sync: asyncio.Future[None]
-    ) -> None:
-        self._running_sync, fault = None, sync.exception()
+    def _run_syncs(self) -> None:
+        """Sync in a thread until the queue yields None."""
+        while (futures := self._syncs.get()) is not None:
+            fault = None
+            try:
+                self.log.sync()
+            except LogUnavailable as error:
+                fault = error
+            self._loop.call_soon_threadsafe(self._end_sync, futures, fault)
+
+    def _end_sync(self, futures: list[asyncio.Future[None]], fault: LogUnavailable | None) -> None:
+        self._is_syncing = False
         if fault is None:
-            self._metrics.sync.observe(self._steady() - start)
+            self._metrics.sync.observe(self._steady() - self._sync_start)
         for future in futures:
             if future.done():  # cancelled by its caller
                 continue
@@ -132,8 +144,10 @@ class LogRecorder:
         return entry.record.facts.controller.id, number
 
     async def close(self) -> None:
-        while self._running_sync is not None:
-            await asyncio.wait([self._running_sync])
-        self._sync_thread.shutdown()
+        while self._is_syncing:
+            with suppress(LogUnavailable):  # its callers get it
+                await self.sync()
+        self._syncs.put(None)
+        self._sync_thread.join()
         self._threads.close()
         self.log.close()

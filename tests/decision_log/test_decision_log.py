@@ -348,9 +348,8 @@ async def test_a_segment_that_fills_up_after_a_failed_sync_loses_no_entry(
             pass
     append(log, 2_500)  # the segment is full
     synced = recorder.sync()
-    recorder._sync_thread.submit(
-        int
-    ).result()  # the sync has ended, but the event loop has not read its result
+    while log._broken is None:  # the event loop does not read the result yet
+        pass
     (small_disk / "filling").unlink()
     with pytest.raises(LogUnavailable, match="the disk is full"):
         recorder.grounds(NOW)
