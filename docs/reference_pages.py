@@ -43,7 +43,7 @@ from docs import error_messages
 from docs.record_format import record_format
 from registry_sync import cli as sync_cli
 from registry_sync.config import FullListRegistry, QueriedRegistry, Registries
-from registry_sync.formats.layout import Layout
+from registry_sync.formats.layout import FileLayout
 from registry_sync.source_settings import FolderSource, HttpsSource, Patience, SftpSource
 
 ROOT = Path(__file__).parent.parent
@@ -75,7 +75,7 @@ SETTINGS: tuple[tuple[str, type[Struct]], ...] = (
     ("`registries.yaml`", Registries),
     ("`asked`", QueriedRegistry),
     ("`listed`", FullListRegistry),
-    ("`layout`", Layout),
+    ("`layout`", FileLayout),
     ("`source`: a folder", FolderSource),
     ("`source`: SFTP", SftpSource),
     ("`source`: HTTPS", HttpsSource),

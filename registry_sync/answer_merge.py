@@ -20,7 +20,7 @@ import numpy as np
 from dialgate.lists.number_set import Tags, distinct
 from dialgate.lists.snapshot import Consultation, Contents, State
 from registry_sync.formats.text import Integers, Mask, Numbers
-from registry_sync.import_checks import Refused
+from registry_sync.import_checks import ImportRefused
 
 MAX_STATES: Final = 1 << 16
 MERGE_LIMIT: Final = (
@@ -145,7 +145,7 @@ def _merge(
         if old_state is not None and new_state is not None:
             transitions[old_state.answer, state.answer] += int(sizes[cell])
     if len(states) > MAX_STATES:
-        raise Refused(
+        raise ImportRefused(
             f"{len(states):,} different states exceed the limit of {MAX_STATES:,}. Start with an empty snapshot folder."
         )
     contents = msgspec.structs.replace(old.contents, consultations=consultations, states=tuple(states))

@@ -14,7 +14,7 @@ from registry_sync import disconnection, nightly_job
 from registry_sync.cli_options import AsJson, Snapshots, load, reporting
 from registry_sync.config import find_registries, load_gate
 from registry_sync.formats import rpo
-from registry_sync.manual_import import Order, Report
+from registry_sync.manual_import import AnswerImport, AnswerImportReport
 from registry_sync.publication import PublishTarget
 from registry_sync.query_formats import QueryFormat, query_format
 
@@ -236,7 +236,7 @@ def import_(
             sign=Signer.open(signing_key).sign if signing_key else None,
         )
         format_, validity, asked_since = _answer_terms(config, registry, controller, since)
-    order = Order(
+    order = AnswerImport(
         registry=registry,
         controller=controller,
         request=request,
@@ -262,7 +262,7 @@ def import_(
         _show(report, target.folder)
 
 
-def _show(report: Report, folder: Path) -> None:
+def _show(report: AnswerImportReport, folder: Path) -> None:
     show_fields(
         f"{report.registry} / {report.controller}: {report.outcome}",
         {

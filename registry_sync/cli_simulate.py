@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from registry_sync.simulator import FAULTS, Registry
+from registry_sync.simulator import FAULTS, SimulatedRegistry
 
 app = typer.Typer()
 
@@ -37,6 +37,6 @@ def simulate(
 
     Example: registry-sync simulate .data/rpo --fault partial
     """
-    answered = Registry(folder, fault).work()
+    answered = SimulatedRegistry(folder, fault).work()
     packages = "1 package" if answered == 1 else f"{answered} packages"
     typer.echo(f"Wrote simulated answers for {packages}. Do not place calls based on them", err=True)

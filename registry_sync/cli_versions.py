@@ -8,7 +8,7 @@ from dialgate.lists.snapshot import Manifest
 from dialgate.runtime.terminal import show_fields, show_json, show_table, utc
 from registry_sync import nightly_job, publication, rollback
 from registry_sync.cli_options import DEFAULT_REGISTRIES, AsJson, RegistriesPath, Snapshots, reporting, target
-from registry_sync.rollback import Difference
+from registry_sync.rollback import PublicationDifference
 
 app = typer.Typer()
 
@@ -104,7 +104,7 @@ def release(
         show_fields(f"hold {hold.id}", {"reason": hold.why, "since": utc(hold.held_at), "released by": names})
 
 
-def _show(old: Manifest, new: Manifest, differences: list[Difference], *, as_json: bool) -> None:
+def _show(old: Manifest, new: Manifest, differences: list[PublicationDifference], *, as_json: bool) -> None:
     if as_json:
         show_json({"from": old.version, "to": new.version, "differences": differences})
         return

@@ -19,7 +19,7 @@ from dialgate.core.model import HOUR, Instant
 from dialgate.core.numbering_plan import NumberingPlan, numbering_plan
 from registry_sync import source_settings
 from registry_sync.formats import layout as layouts
-from registry_sync.formats.layout import LAYOUTS, Layout
+from registry_sync.formats.layout import LAYOUTS, FileLayout
 from registry_sync.source_settings import Source
 
 Hours: TypeAlias = Annotated[float, Meta(gt=0, le=8760)]
@@ -46,7 +46,7 @@ class QueriedRegistry(Strict, frozen=True, kw_only=True):
     """Transport for packages and answers."""
     format: QueryFormatName = "rpo"
     """File format. `rpo`: Italy's registry. `bloctel`: France's registry until 2026-08-10. `csv`: the layout in `layout`."""
-    layout: Layout | None = None
+    layout: FileLayout | None = None
     """File layout, for `format: csv`."""
     look_ahead_hours: Hours = 72
     """A number on a call list is submitted if its answer is missing or expires within this many hours."""
@@ -84,7 +84,7 @@ class QueriedRegistry(Strict, frozen=True, kw_only=True):
     """Days for which the receipt for an ended package is kept."""
 
     @property
-    def used_layout(self) -> Layout | None:
+    def used_layout(self) -> FileLayout | None:
         """Return the configured layout, or the layout for the format in `LAYOUTS`, or None if neither exists."""
         return self.layout or LAYOUTS.get(self.format)
 
@@ -102,7 +102,7 @@ class FullListRegistry(Strict, frozen=True, kw_only=True):
     """Subscribed prefixes in E.164 digits: `["44"]`, `["1407", "1321"]` (for `us_dnc`: 1 and the area code). Numbers outside these prefixes must not be called."""
     max_age_days: Annotated[int, Meta(ge=1, le=366)]
     """Days for which a version may be used."""
-    layout: Layout | None = None
+    layout: FileLayout | None = None
     """File layout, for `format: csv`."""
     file_name: Annotated[str, Meta(pattern=r"^([^/]*\{date\}[^/]*)?$")] = ""
     """File names. `{date}`: the version date, as YYYYMMDD or YYYY-MM-DD. `{area}`: a prefix of `coverage` without the country code, if each file has one area. `*`: any text. Empty: any .txt, .csv or .zip with a date in its name, which contains all areas. Not for `us_dnc`."""

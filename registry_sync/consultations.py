@@ -6,7 +6,7 @@ import msgspec
 
 from dialgate.core.model import Instant
 from dialgate.lists.snapshot import Consultation
-from registry_sync.formats.number_files import Answers, NumberFile
+from registry_sync.formats.number_files import AnswerFile, NumberFile
 
 
 def build_consultation(
@@ -14,7 +14,7 @@ def build_consultation(
     controller: str,
     submitted_at: Instant,
     receipt: str,
-    files: tuple[NumberFile, NumberFile, Answers],
+    files: tuple[NumberFile, NumberFile, AnswerFile],
 ) -> Consultation:
     """Build the record of a consultation. Its id is a hash of the query, the answer and the receipt."""
     request, answer, answers = files

@@ -21,7 +21,7 @@ from dialgate.lists.snapshot import Consultation, Contents, State
 from registry_sync.answer_merge import MAX_STATES
 from registry_sync.formats import dnc
 from registry_sync.formats.text import Bytes, Days, Mask, Numbers
-from registry_sync.import_checks import Refused, utc
+from registry_sync.import_checks import ImportRefused, utc
 
 EMPTY: Final = np.empty(0, np.uint64)
 
@@ -194,7 +194,7 @@ def tag_days(contents: Contents, days: Days, zone: str) -> tuple[Contents, Tags]
     """
     distinct_days, tags = np.unique(days, return_inverse=True)
     if len(distinct_days) > MAX_STATES:
-        raise Refused(f"{len(distinct_days):,} registration days exceed the limit of {MAX_STATES:,}")
+        raise ImportRefused(f"{len(distinct_days):,} registration days exceed the limit of {MAX_STATES:,}")
     (state,) = contents.states
     ends = (version_instant(date.fromordinal(day + 1), zone) - 1 for day in distinct_days.tolist())
     states = tuple(msgspec.structs.replace(state, since=end) for end in ends)

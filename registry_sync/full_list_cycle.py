@@ -26,11 +26,11 @@ from registry_sync import full_list_areas, import_checks, publication, release_h
 from registry_sync.config import FullListRegistry, ListFormatName
 from registry_sync.formats import dnc, tps
 from registry_sync.formats.number_files import FullFile
-from registry_sync.formats.table import Table
+from registry_sync.formats.table import TableFormat
 from registry_sync.formats.text import FaultyFile, Numbers, Progress
 from registry_sync.full_list_areas import Area, File, FileContents, FullSet, Update
 from registry_sync.full_list_names import parse_name
-from registry_sync.import_checks import Refused, utc
+from registry_sync.import_checks import ImportRefused, utc
 from registry_sync.publication import PublishTarget
 from registry_sync.run_report import Alarm, Kind, Summary
 from registry_sync.sources import Source, SourceFailed
@@ -40,7 +40,7 @@ MARK = ".mark"  # suffix of a file's record: its change mark, a line feed, and i
 _TPS_SPACED: Final[Mapping[ListFormatName, bool]] = {"tps": False, "tps_spaced": True}
 
 
-class Cycle:
+class FullListCycle:
     def __init__(
         self,
         settings: FullListRegistry,
@@ -196,7 +196,7 @@ class Cycle:
     def _read_list_file(self, path: Path, version: Instant) -> FullFile:
         if self._settings.layout:
             day = full_list_areas.version_day(version, self._zone)
-            return Table(self._settings.layout).read_list(path, day, self._progress)
+            return TableFormat(self._settings.layout).read_list(path, day, self._progress)
         return tps.read(path, self._progress, spaced=_TPS_SPACED[self._settings.format])
 
     async def _fetch(self, name: str, marks: Mapping[str, str], source: Source) -> Path:
@@ -276,7 +276,7 @@ class Cycle:
         with publication.lock_folder(self._target.folder):
             before = self._entry()
             if (before.sha256 if before else "") != (old.sha256 if old else ""):
-                raise Refused(
+                raise ImportRefused(
                     f"{self._settings.registry}: the published number set changed during this run. Run this command again"
                 )
             entry = publication.write_set(self._target.folder, contents, chunks, tags)

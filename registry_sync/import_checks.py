@@ -14,7 +14,7 @@ from dialgate.lists.snapshot import Consultation
 FEW = 100
 
 
-class Refused(Exception):
+class ImportRefused(Exception):
     """Raised if an operation is refused. A refused operation publishes nothing.
 
     The message gives the reason and the remedy.
@@ -24,11 +24,11 @@ class Refused(Exception):
 def refuse_impossible_times(submitted_at: Instant, answered_at: Instant, now: Instant) -> None:
     for what, at in (("consulted", submitted_at), ("answered", answered_at)):
         if at > now:
-            raise Refused(
+            raise ImportRefused(
                 f"{what} at {utc(at)} is in the future; the time is now {utc(now)}. Check the date and this machine's clock."
             )
     if 0 < answered_at < submitted_at:
-        raise Refused(
+        raise ImportRefused(
             f"the answer time {utc(answered_at)} is before the consultation time {utc(submitted_at)}. Check both times"
         )
 
@@ -39,7 +39,7 @@ def refuse_expired(valid_until: Instant, now: Instant) -> None:
     The option `--expired` skips this check, because even an expired answer still blocks the numbers that it lists.
     """
     if valid_until <= now:
-        raise Refused(
+        raise ImportRefused(
             f"this answer expired on {utc(valid_until)}, so it permits no calls. Consult the registry again."
             " To import this answer only to block the numbers that it lists, add --expired"
         )
@@ -62,12 +62,12 @@ def already_imported(
                 return known
         elif same_receipt:
             hint = ". If that date was wrong, add --correct" if same_text else ""
-            raise Refused(
+            raise ImportRefused(
                 f"receipt {new.receipt} belongs to the consultation from {utc(known.submitted_at)};"
                 f" importing an answer again does not make it newer{hint}"
             )
         elif same_text and new.submitted_at > known.submitted_at and not same_answer:
-            raise Refused(
+            raise ImportRefused(
                 f"this is the answer to the consultation from {utc(known.submitted_at)}, receipt {known.receipt};"
                 " importing it again does not make it newer. If a new query got exactly the same answer, add --same-answer"
             )
@@ -85,12 +85,12 @@ def refuse_foreign(
     for controller, known in others:
         whose = f"the consultation from {utc(known.submitted_at)} for controller {controller}"
         if known.receipt == new.receipt:
-            raise Refused(
+            raise ImportRefused(
                 f"receipt {new.receipt} belongs to {whose}, and an answer is valid only for the controller that asked."
                 f" Consult the registry for this controller, or import with --controller {controller}"
             )
         if known.answer_sha256 == new.answer_sha256 and new.lines >= FEW and not same_answer:
-            raise Refused(
+            raise ImportRefused(
                 f"this is the answer to {whose}, receipt {known.receipt}. An answer is valid only for the controller that"
                 " asked. If a query for the controller of this import got exactly the same answer, add --same-answer"
             )
@@ -113,13 +113,13 @@ def find_misdated(new: Consultation, earlier: Sequence[Consultation]) -> int:
         if (known.receipt, known.answer_sha256) == (new.receipt, new.answer_sha256)
     ]
     if not same:
-        raise Refused(
+        raise ImportRefused(
             f"receipt {new.receipt} was not imported with this answer file, so there is no date to correct."
             " Check the receipt and the file"
         )
     misdated = earlier[same[0]]
     if new.submitted_at > misdated.imported_at:
-        raise Refused(
+        raise ImportRefused(
             f"the answer was imported on {utc(misdated.imported_at)}, before the new consultation date {utc(new.submitted_at)}."
             " Check the date. If you consulted the registry again, import the new answer with its own receipt"
         )
@@ -127,7 +127,7 @@ def find_misdated(new: Consultation, earlier: Sequence[Consultation]) -> int:
     others = (known for known in earlier if known is not misdated)
     between = [known.receipt for known in others if first <= known.submitted_at <= last]
     if between:
-        raise Refused(
+        raise ImportRefused(
             f"the consultation with receipt {between[0]} lies between the wrong and the corrected date, so the answers were"
             " merged in the wrong order. Roll back to a publication that contains neither consultation, then import both again with the correct dates"
         )

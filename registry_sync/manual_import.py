@@ -21,7 +21,7 @@ from registry_sync.query_formats import QueryFormat
 Outcome: TypeAlias = Literal["published", "already imported", "would be published"]
 
 
-class Order(Struct, frozen=True, kw_only=True):
+class AnswerImport(Struct, frozen=True, kw_only=True):
     """The files to import, the operator's statements about them, and the import options.
 
     - `answered_at` is 0 if unknown.
@@ -53,7 +53,7 @@ class Order(Struct, frozen=True, kw_only=True):
     dry: bool = False
 
 
-class Report(Struct, frozen=True, kw_only=True):
+class AnswerImportReport(Struct, frozen=True, kw_only=True):
     """The result of an import.
 
     `known` counts the numbers that had an answer before. `newly_listed` and `newly_clear` count the numbers whose
@@ -78,7 +78,7 @@ class Report(Struct, frozen=True, kw_only=True):
     version: str
 
 
-def run(order: Order, progress: Progress, now: Instant) -> Report:
+def run(order: AnswerImport, progress: Progress, now: Instant) -> AnswerImportReport:
     """Import and publish one answer.
 
     Raises Refused, FaultyFile, DamagedFile and OSError. After Refused or FaultyFile, nothing has been published.
@@ -102,7 +102,7 @@ def run(order: Order, progress: Progress, now: Instant) -> Report:
         return _publish(order, new.consultation, merged, counts, now)
 
 
-def _read(order: Order, progress: Progress, now: Instant) -> AnsweredConsultation:
+def _read(order: AnswerImport, progress: Progress, now: Instant) -> AnsweredConsultation:
     request = order.format.read_request(order.request, progress)
     answer = order.format.read_answer(order.answer, progress)
     answers = match(request, answer)
@@ -115,13 +115,17 @@ def _read(order: Order, progress: Progress, now: Instant) -> AnsweredConsultatio
     return AnsweredConsultation(dated, answers.numbers, answers.listed)
 
 
-def _find_earlier(order: Order, new: Consultation, earlier: Sequence[Consultation]) -> Consultation | None:
+def _find_earlier(
+    order: AnswerImport, new: Consultation, earlier: Sequence[Consultation]
+) -> Consultation | None:
     if order.correct:
         return next((consultation for consultation in earlier if consultation.id == new.id), None)
     return import_checks.already_imported(new, earlier, same_answer=order.same_answer)
 
 
-def _require_release(order: Order, old: PublishedAnswers, new: AnsweredConsultation, now: Instant) -> None:
+def _require_release(
+    order: AnswerImport, old: PublishedAnswers, new: AnsweredConsultation, now: Instant
+) -> None:
     changes = answer_merge.count_changes(old, new)
     turned = changes.newly_listed + changes.newly_clear
     why = import_checks.answer_change_problem(turned, changes.known, order.max_change)
@@ -129,15 +133,21 @@ def _require_release(order: Order, old: PublishedAnswers, new: AnsweredConsultat
         release_holds.require_release(order.target.folder, _subject(order, new.consultation), why, now)
 
 
-def _correct(order: Order, old: PublishedAnswers, new: Consultation, now: Instant) -> Report:
+def _correct(
+    order: AnswerImport, old: PublishedAnswers, new: Consultation, now: Instant
+) -> AnswerImportReport:
     at = import_checks.find_misdated(new, old.contents.consultations)
     contents = answer_merge.correct_date(old.contents, at, new)
     return _publish(order, new, old._replace(contents=contents), ChangeCounts(), now)
 
 
 def _publish(
-    order: Order, consultation: Consultation, answers: PublishedAnswers, counts: ChangeCounts, now: Instant
-) -> Report:
+    order: AnswerImport,
+    consultation: Consultation,
+    answers: PublishedAnswers,
+    counts: ChangeCounts,
+    now: Instant,
+) -> AnswerImportReport:
     if order.dry:
         version = publication.current_manifest(order.target.folder).version
         return _report("would be published", order, consultation, answers, counts, version)
@@ -146,19 +156,19 @@ def _publish(
     return _report("published", order, consultation, answers, counts, version)
 
 
-def _subject(order: Order, consultation: Consultation) -> tuple[str, ...]:
+def _subject(order: AnswerImport, consultation: Consultation) -> tuple[str, ...]:
     return order.registry, order.controller, consultation.id
 
 
 def _report(
     outcome: Outcome,
-    order: Order,
+    order: AnswerImport,
     consultation: Consultation,
     answers: PublishedAnswers,
     counts: ChangeCounts,
     version: str,
-) -> Report:
-    return Report(
+) -> AnswerImportReport:
+    return AnswerImportReport(
         outcome=outcome,
         registry=order.registry,
         controller=order.controller,

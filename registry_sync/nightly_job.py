@@ -39,17 +39,17 @@ from registry_sync import (
 )
 from registry_sync.config import FullListRegistry, Plan, QueriedRegistry
 from registry_sync.formats.text import FaultyFile, Progress
-from registry_sync.import_checks import Refused
+from registry_sync.import_checks import ImportRefused
 from registry_sync.publication import PublishTarget
 from registry_sync.query_candidates import select_candidates
 from registry_sync.query_cycle import QueryContext
 from registry_sync.query_packages import PackageStore
-from registry_sync.release_holds import Hold
+from registry_sync.release_holds import ReleaseHold
 from registry_sync.run_report import Alarm, Kind, Run, Summary
 from registry_sync.sources import Source, SourceFailed, open_source
 
 PATIENCE = 5.0  # seconds to wait for the store; longer than a gate waits, because no call depends on this job
-FAULTS = (Refused, ConfigError, FaultyFile, DamagedFile, SourceFailed, Unavailable, OSError)
+FAULTS = (ImportRefused, ConfigError, FaultyFile, DamagedFile, SourceFailed, Unavailable, OSError)
 LAST_RUN = "last-run.json"
 _log = structlog.get_logger(__name__)
 
@@ -106,7 +106,7 @@ async def run(
 
 async def _run_full_list(context: RunContext, settings: FullListRegistry) -> Summary:
     plan = context.plan
-    cycle = full_list_cycle.Cycle(
+    cycle = full_list_cycle.FullListCycle(
         settings,
         context.target,
         plan.work,
@@ -149,7 +149,7 @@ async def _run_queries(context: RunContext, settings: QueriedRegistry, ledger: L
             retention_at=_retention_at(plan.gate.data, context.clock()),
             progress=context.progress,
         )
-        result = await query_cycle.Cycle(query).run(source, dry=context.dry)
+        result = await query_cycle.QueryCycle(query).run(source, dry=context.dry)
         damaged = (_alarm(summary, "file_faulty", text) for text in candidates.damaged)
         return msgspec.structs.replace(result, foreign=candidates.foreign, alarms=(*result.alarms, *damaged))
 
@@ -210,7 +210,9 @@ def _store_result(plan: Plan, result: Run) -> None:
 def lock_work_folder(work: Path) -> Iterator[None]:
     """Lock the work folder against other runs. Raises Refused and OSError."""
     work.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with hold_lock(work / ".lock", Refused(f"another run is in progress in {work}. Wait until it ends")):
+    with hold_lock(
+        work / ".lock", ImportRefused(f"another run is in progress in {work}. Wait until it ends")
+    ):
         yield
 
 
@@ -241,17 +243,17 @@ async def _open_ledger(plan: Plan) -> AsyncIterator[LedgerAccess]:
 # ---- commands --------------------------------------------------------------------------------------------------------
 
 
-def import_answer(order: manual_import.Order, progress: Progress) -> manual_import.Report:
+def import_answer(order: manual_import.AnswerImport, progress: Progress) -> manual_import.AnswerImportReport:
     """Import an answer. Raises the same errors as `manual_import.run`."""
     return manual_import.run(order, progress, now())
 
 
-def approve(folder: Path, name: str, actor: str) -> Hold:
+def approve(folder: Path, name: str, actor: str) -> ReleaseHold:
     """Approve a hold. Raises Refused and OSError."""
     return release_holds.approve(folder, name, actor, now())
 
 
-def roll_back(target: PublishTarget, version: str) -> tuple[Manifest, list[rollback.Difference]]:
+def roll_back(target: PublishTarget, version: str) -> tuple[Manifest, list[rollback.PublicationDifference]]:
     """Roll back a publication while holding the snapshot folder's lock.
 
     Raises Refused, DamagedFile and OSError.

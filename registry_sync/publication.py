@@ -37,7 +37,7 @@ from dialgate.lists.snapshot import (
 from dialgate.runtime.atomic_write import publish_file, remove_on_exit, write_file
 from dialgate.runtime.file_lock import hold_lock
 from registry_sync.answer_merge import PublishedAnswers
-from registry_sync.import_checks import Refused
+from registry_sync.import_checks import ImportRefused
 
 KEPT: Final = 3
 CHUNK: Final = 1 << 20
@@ -62,7 +62,9 @@ def lock_folder(folder: Path) -> Iterator[None]:
     The folder is created if it is missing. Files left by a crashed run are deleted.
     """
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with hold_lock(folder / ".lock", Refused(f"another import is running in {folder}. Wait until it ends")):
+    with hold_lock(
+        folder / ".lock", ImportRefused(f"another import is running in {folder}. Wait until it ends")
+    ):
         for leftover in (*folder.glob("*.tmp"), *folder.glob("*.new")):
             shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
         yield

@@ -35,11 +35,11 @@ from registry_sync import (
 from registry_sync.answer_merge import ChangeCounts, PublishedAnswers
 from registry_sync.config import QueriedRegistry
 from registry_sync.formats.text import Numbers, Progress
-from registry_sync.import_checks import Refused, utc
+from registry_sync.import_checks import ImportRefused, utc
 from registry_sync.publication import PublishTarget
 from registry_sync.query_candidates import Planned
 from registry_sync.query_packages import OPEN, REQUEST, Package, PackageStore
-from registry_sync.query_replies import Reply, ReplyCollector
+from registry_sync.query_replies import AnsweredPackage, ReplyCollector
 from registry_sync.query_schedule import Terms
 from registry_sync.run_report import Alarm, Kind, Summary
 from registry_sync.sources import Source, SourceFailed
@@ -78,7 +78,7 @@ class QueryContext(NamedTuple):
     progress: Progress
 
 
-class Cycle:
+class QueryCycle:
     def __init__(self, context: QueryContext) -> None:
         self._context, self._settings, self._packages = context, context.settings, context.packages
         self._replies = ReplyCollector(context.settings, context.packages, context.clock, self._alarm)
@@ -254,7 +254,7 @@ class Cycle:
         if replies := await self._replies.collect(source):
             await self._publish(replies)
 
-    async def _publish(self, replies: list[Reply]) -> None:
+    async def _publish(self, replies: list[AnsweredPackage]) -> None:
         with publication.lock_folder(self._context.target.folder):
             self._current = None
             old = self._read_old()
@@ -284,7 +284,7 @@ class Cycle:
         for reply, listed in zip(accepted, listed_numbers, strict=True):
             await self._finish(reply, np.intersect1d(listed, holders))
 
-    def _accept(self, replies: list[Reply], old: PublishedAnswers) -> list[Reply]:
+    def _accept(self, replies: list[AnsweredPackage], old: PublishedAnswers) -> list[AnsweredPackage]:
         """Return the replies that can be published or were already published.
 
         Two people must release a reply if it changes more than `max_change` % of the earlier answers for its numbers.
@@ -302,7 +302,9 @@ class Cycle:
             if self._is_accepted(reply, old, count, minimum)
         ]
 
-    def _is_accepted(self, reply: Reply, old: PublishedAnswers, count: ChangeCounts, minimum: int) -> bool:
+    def _is_accepted(
+        self, reply: AnsweredPackage, old: PublishedAnswers, count: ChangeCounts, minimum: int
+    ) -> bool:
         package, new = reply.package, reply.answered.consultation
         try:
             # Each query has its own receipt, so an answer with the same text as an earlier one is not that old answer.
@@ -324,7 +326,7 @@ class Cycle:
         except release_holds.ReleaseRequired as held:
             self._alarm("held", str(held))
             self._packages.record(package, package.state, "held")
-        except Refused as refused:
+        except ImportRefused as refused:
             # Without `receipt` the next run reads the receipt file again, which may have been corrected.
             self._packages.record(package, package.state, str(refused), receipt="")
         else:
@@ -334,7 +336,7 @@ class Cycle:
     def _subject(self, consultation: Consultation) -> tuple[str, ...]:
         return self._settings.registry, self._settings.controller, consultation.id
 
-    async def _finish(self, reply: Reply, holders: Numbers) -> None:
+    async def _finish(self, reply: AnsweredPackage, holders: Numbers) -> None:
         """After publication, void consents and close the package.
 
         This step is idempotent, because it is repeated after a crash. `holders` contains the listed numbers whose

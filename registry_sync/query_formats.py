@@ -8,7 +8,7 @@ from typing import Final, Protocol
 from registry_sync.config import QueriedRegistry, QueryFormatName
 from registry_sync.formats import rpo
 from registry_sync.formats.number_files import NumberFile
-from registry_sync.formats.table import Table
+from registry_sync.formats.table import TableFormat
 from registry_sync.formats.text import Mask, Numbers, Progress, no_progress
 
 
@@ -32,4 +32,4 @@ _WITHOUT_LAYOUT: Final[Mapping[QueryFormatName, QueryFormat]] = {"rpo": rpo}
 
 
 def query_format(settings: QueriedRegistry) -> QueryFormat:
-    return Table(settings.used_layout) if settings.used_layout else _WITHOUT_LAYOUT[settings.format]
+    return TableFormat(settings.used_layout) if settings.used_layout else _WITHOUT_LAYOUT[settings.format]

@@ -33,7 +33,7 @@ from dialgate.runtime.atomic_write import sync_folder, write_file
 from registry_sync import disconnection
 from registry_sync.config import QueriedRegistry
 from registry_sync.formats.text import Numbers
-from registry_sync.import_checks import Refused
+from registry_sync.import_checks import ImportRefused
 from registry_sync.query_formats import query_format
 
 State: TypeAlias = Literal["prepared", "uploaded", "submitted", "answered", "refused", "expired"]
@@ -157,7 +157,7 @@ def _read(path: Path) -> Package:
     try:
         return msgspec.json.decode(path.read_bytes(), type=Package)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise Refused(
+        raise ImportRefused(
             f"{path} is unreadable ({error}). Restore the file, or move its folder elsewhere"
         ) from error
 

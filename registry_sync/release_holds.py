@@ -1,6 +1,6 @@
 """Holds on publications that change too many numbers. Two different people must release a hold.
 
-A hold is a JSON file `held/<id>.json` in the snapshot folder with the fields of `Hold`. Append new fields
+A hold is a JSON file `held/<id>.json` in the snapshot folder with the fields of `ReleaseHold`. Append new fields
 with a default. The id is a hash of the planned publication, so a release applies only to that publication.
 """
 
@@ -14,7 +14,7 @@ from msgspec import Struct
 
 from dialgate.core.model import Instant
 from dialgate.runtime.atomic_write import write_file
-from registry_sync.import_checks import Refused
+from registry_sync.import_checks import ImportRefused
 
 REQUIRED_APPROVALS: Final = 2
 
@@ -24,7 +24,7 @@ class Approval(Struct, frozen=True):
     at: Instant
 
 
-class Hold(Struct, frozen=True, kw_only=True):
+class ReleaseHold(Struct, frozen=True, kw_only=True):
     id: str
     registry: str
     controller: str
@@ -34,10 +34,10 @@ class Hold(Struct, frozen=True, kw_only=True):
     area: str = ""  # of a full list that is published by area
 
 
-class ReleaseRequired(Refused):
+class ReleaseRequired(ImportRefused):
     """Raised for a publication that two people must release first."""
 
-    def __init__(self, hold: Hold) -> None:
+    def __init__(self, hold: ReleaseHold) -> None:
         missing = REQUIRED_APPROVALS - len(hold.approvals)
         who = "two people" if missing == REQUIRED_APPROVALS else "one more person"
         super().__init__(
@@ -53,7 +53,7 @@ def require_release(folder: Path, subject: tuple[str, ...], why: str, now: Insta
     list that the change concerns.
     """
     name = _hold_id(subject)
-    hold = _read(folder, name) or Hold(
+    hold = _read(folder, name) or ReleaseHold(
         id=name, registry=subject[0], controller=subject[1], why=why, held_at=now, area=area
     )
     if len(hold.approvals) < REQUIRED_APPROVALS:
@@ -61,22 +61,22 @@ def require_release(folder: Path, subject: tuple[str, ...], why: str, now: Insta
         raise ReleaseRequired(hold)
 
 
-def approve(folder: Path, name: str, actor: str, now: Instant) -> Hold:
+def approve(folder: Path, name: str, actor: str, now: Instant) -> ReleaseHold:
     """Record one person's approval to release a hold.
 
     Raises Refused if the hold does not exist, or if `actor` has already approved its release.
     """
     hold = _read(folder, name)
     if hold is None:
-        raise Refused(f"hold {name} does not exist. `registry-sync status` lists the holds")
+        raise ImportRefused(f"hold {name} does not exist. `registry-sync status` lists the holds")
     if actor in {approval.actor for approval in hold.approvals}:
-        raise Refused(f"{actor} has already released {name}; a second person must release it")
+        raise ImportRefused(f"{actor} has already released {name}; a second person must release it")
     hold = msgspec.structs.replace(hold, approvals=(*hold.approvals, Approval(actor, now)))
     _write(folder, hold)
     return hold
 
 
-def list_holds(folder: Path) -> list[Hold]:
+def list_holds(folder: Path) -> list[ReleaseHold]:
     holds = (_read(folder, path.stem) for path in sorted((folder / "held").glob("*.json")))
     return [hold for hold in holds if hold is not None]
 
@@ -100,19 +100,19 @@ def _path(folder: Path, name: str) -> Path:
     return folder / "held" / f"{name}.json"
 
 
-def _read(folder: Path, name: str) -> Hold | None:
+def _read(folder: Path, name: str) -> ReleaseHold | None:
     if not name.isalnum():
         return None
     try:
-        return msgspec.json.decode(_path(folder, name).read_bytes(), type=Hold)
+        return msgspec.json.decode(_path(folder, name).read_bytes(), type=ReleaseHold)
     except FileNotFoundError:
         return None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise Refused(
+        raise ImportRefused(
             f"{_path(folder, name)} is unreadable ({error}). Delete this file, and release the hold again"
         ) from error
 
 
-def _write(folder: Path, hold: Hold) -> None:
+def _write(folder: Path, hold: ReleaseHold) -> None:
     (folder / "held").mkdir(mode=0o700, exist_ok=True)
     write_file(_path(folder, hold.id), msgspec.json.encode(hold))

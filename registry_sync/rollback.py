@@ -15,14 +15,14 @@ from dialgate.lists.snapshot import Entry, Manifest
 from registry_sync import publication, release_holds
 from registry_sync.answer_merge import PublishedAnswers
 from registry_sync.formats.text import Mask, Numbers
-from registry_sync.import_checks import Refused
+from registry_sync.import_checks import ImportRefused
 from registry_sync.publication import PublishTarget
 
 SPAN = BLOCK * BLOCKS
 _NONE = Entry(registry="", controller="", mode="answers", file="", sha256="", numbers=0)
 
 
-class Difference(Struct, frozen=True, kw_only=True):
+class PublicationDifference(Struct, frozen=True, kw_only=True):
     """The effect of replacing one publication with another, for one registry and controller.
 
     In a rollback, the new publication is the one that is published again. `before` and `after` count all numbers in the
@@ -43,7 +43,7 @@ class Difference(Struct, frozen=True, kw_only=True):
     consultations: tuple[str, ...] = ()
 
 
-def differences(folder: Path, old: Manifest, new: Manifest) -> list[Difference]:
+def differences(folder: Path, old: Manifest, new: Manifest) -> list[PublicationDifference]:
     """Compare two publications. Raises DamagedFile and OSError."""
     names = sorted({(file.registry, file.controller) for manifest in (old, new) for file in manifest.files})
     return [
@@ -52,8 +52,10 @@ def differences(folder: Path, old: Manifest, new: Manifest) -> list[Difference]:
     ]
 
 
-def _difference(folder: Path, name: tuple[str, str], old: Entry | None, new: Entry | None) -> Difference:
-    sizes = Difference(
+def _difference(
+    folder: Path, name: tuple[str, str], old: Entry | None, new: Entry | None
+) -> PublicationDifference:
+    sizes = PublicationDifference(
         registry=name[0],
         controller=name[1],
         before=old.numbers if old else 0,
@@ -140,13 +142,15 @@ def find_manifest(folder: Path, version: str) -> Manifest:
     matching = [manifest for manifest in earlier if not version or manifest.version == version]
     if not matching:
         if not earlier:
-            raise Refused("there is no earlier publication")
+            raise ImportRefused("there is no earlier publication")
         versions = ", ".join(dict.fromkeys(manifest.version for manifest in earlier))
-        raise Refused(f"no earlier publication has version {version!r}. Available versions: {versions}")
+        raise ImportRefused(f"no earlier publication has version {version!r}. Available versions: {versions}")
     return matching[0]
 
 
-def roll_back(target: PublishTarget, version: str, now: Instant) -> tuple[Manifest, list[Difference]]:
+def roll_back(
+    target: PublishTarget, version: str, now: Instant
+) -> tuple[Manifest, list[PublicationDifference]]:
     """Publish an earlier version again. The caller must hold `publication.lock_folder`.
 
     If the rollback would permit calls to numbers that are now listed, two people must release it first.

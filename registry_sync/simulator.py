@@ -43,7 +43,7 @@ FILE_FAULTS: Final = ("", "late", "wrong_encoding", "cut", "no_receipt", "refuse
 FAULTS: Final = (*LINE_FAULTS, *FILE_FAULTS[1:])
 
 
-class Registry:
+class SimulatedRegistry:
     """A simulated registry.
 
     `submitted` counts how often each number was submitted, and `packages` how often each package arrived.

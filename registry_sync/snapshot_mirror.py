@@ -22,7 +22,7 @@ from dialgate.lists.number_set import DamagedFile, NumberSet
 from dialgate.lists.snapshot import MANIFEST, PULLED, Entry, Manifest, Pulled, read_manifest, signed_text
 from dialgate.runtime.atomic_write import publish_file, remove_on_exit, write_file
 from registry_sync import publication
-from registry_sync.import_checks import Refused, utc
+from registry_sync.import_checks import ImportRefused, utc
 from registry_sync.publication import PublishTarget
 from registry_sync.sources import Source
 
@@ -45,7 +45,7 @@ async def pull(source: Source, target: PublishTarget, key: str, now: Instant) ->
         manifest = await _manifest(source, target.folder, key)
         local = publication.current_manifest(target.folder)
         if manifest.published_at < local.published_at:
-            raise Refused(
+            raise ImportRefused(
                 f"the remote manifest from {utc(manifest.published_at)} is older than the local one from"
                 f" {utc(local.published_at)}; an older publication never replaces a newer one"
             )
@@ -68,10 +68,10 @@ async def _manifest(source: Source, folder: Path, key: str) -> Manifest:
         (arriving / MANIFEST).unlink(missing_ok=True)
         arriving.rmdir()
     if key and not is_signed(signed_text(manifest), manifest.signature, key):
-        raise Refused("the remote manifest is not signed with the key in --key; nothing was copied")
+        raise ImportRefused("the remote manifest is not signed with the key in --key; nothing was copied")
     for entry in manifest.files:
         if "/" in entry.file or not entry.file.endswith(publication.SUFFIX):
-            raise Refused("the remote manifest lists a file that is not a number set")
+            raise ImportRefused("the remote manifest lists a file that is not a number set")
     return manifest
 
 

@@ -46,7 +46,7 @@ class FileName(NamedTuple):
     since: date | None
 
 
-class FullFile(NamedTuple):
+class AreaFile(NamedTuple):
     """The contents of a full file. `bits` has one bit for each of the area's 10,000,000 numbers, in order."""
 
     sha256: str
@@ -76,7 +76,7 @@ def parse_name(name: str) -> FileName | None:
     return FileName(name, f"1{match[4]}", version, since)
 
 
-def read_full(path: Path, prefix: str, progress: text.Progress) -> FullFile:
+def read_full(path: Path, prefix: str, progress: text.Progress) -> AreaFile:
     """Read a full file. Raises FaultyFile and OSError."""
     total, lines = sha256(), 0
     present = np.zeros(AREA, np.bool_)
@@ -88,7 +88,7 @@ def read_full(path: Path, prefix: str, progress: text.Progress) -> FullFile:
         _refuse((rows[:, :3] != area).any(axis=1), path.name, lines, "the number has another area code")
         present[_value(rows, range(4, FULL))] = True
         lines += len(rows)
-    return FullFile(total.hexdigest(), lines, np.packbits(present, bitorder="little"))
+    return AreaFile(total.hexdigest(), lines, np.packbits(present, bitorder="little"))
 
 
 def read_changes(path: Path, prefix: str) -> ChangeFile:

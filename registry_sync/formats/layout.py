@@ -19,7 +19,7 @@ Column: TypeAlias = Annotated[int, Meta(ge=1, le=1024)] | Annotated[str, Meta(mi
 _SOME_DAY: Final = date(2026, 11, 27)
 
 
-class Layout(Strict, frozen=True, kw_only=True):
+class FileLayout(Strict, frozen=True, kw_only=True):
     """The columns of a registry's text files (`layout`, for `format: csv`).
 
     A column is a position, counted from 1, or a name from the header.
@@ -57,7 +57,7 @@ class Layout(Strict, frozen=True, kw_only=True):
 LAYOUTS: Final = {
     # Bloctel (France, until 2026-08-10): a query is `Telephone;Identifiant`; in the answer only a third column `OK` permits a call.
     # Source: a client of the service on GitHub, Soxel; the operator's own documentation is no longer available.
-    "bloctel": Layout(
+    "bloctel": FileLayout(
         country="FR",
         separator=";",
         header=True,
@@ -70,7 +70,7 @@ LAYOUTS: Final = {
 }
 
 
-def find_problems(layout: Layout, *, queried: bool) -> Iterator[str]:
+def find_problems(layout: FileLayout, *, queried: bool) -> Iterator[str]:
     """Yield the errors in a layout. Set `queried` for a registry that answers queries."""
     if numbering_plan(layout.country) is None:
         yield f"country {layout.country} is unknown; use an ISO 3166 code, for example BE"
@@ -87,7 +87,7 @@ def find_problems(layout: Layout, *, queried: bool) -> Iterator[str]:
     yield from _request_problems(layout, queried=queried)
 
 
-def _status_problems(layout: Layout) -> Iterator[str]:
+def _status_problems(layout: FileLayout) -> Iterator[str]:
     if layout.status is None and (layout.clear or layout.listed or layout.unknown):
         yield "clear, listed and unknown are values in the `status` column; set `status`"
     if layout.status is not None and not layout.clear:
@@ -100,7 +100,7 @@ def _status_problems(layout: Layout) -> Iterator[str]:
     )
 
 
-def _date_problems(layout: Layout, *, queried: bool) -> Iterator[str]:
+def _date_problems(layout: FileLayout, *, queried: bool) -> Iterator[str]:
     if queried and layout.date is not None and layout.date not in layout.request:
         yield f"date must be one of the columns in `request`, not {layout.date!r}"
     if not queried and layout.unknown:
@@ -113,7 +113,7 @@ def _date_problems(layout: Layout, *, queried: bool) -> Iterator[str]:
         yield f"date_format {layout.date_format!r} must contain the year, the month and the day, for example %d/%m/%Y"
 
 
-def _request_problems(layout: Layout, *, queried: bool) -> Iterator[str]:
+def _request_problems(layout: FileLayout, *, queried: bool) -> Iterator[str]:
     if layout.request and not queried:
         yield "`request` is the header of a query, but this registry publishes full lists; remove it"
     if layout.request and layout.number not in layout.request:

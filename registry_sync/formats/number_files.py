@@ -40,7 +40,7 @@ class NumberFile(NamedTuple):
     days: Days | None = None
 
 
-class Answers(NamedTuple):
+class AnswerFile(NamedTuple):
     """The distinct numbers in an answer, sorted. Numbers about which the registry has no data are left out.
 
     `listed` marks the enrolled numbers. `lines` counts all lines.
@@ -51,7 +51,7 @@ class Answers(NamedTuple):
     lines: int
 
 
-def match(request: NumberFile, answer: NumberFile) -> Answers:
+def match(request: NumberFile, answer: NumberFile) -> AnswerFile:
     """Match an answer to its request.
 
     If `answer.only_clear` is true, requested numbers that are missing from the answer are treated as listed.
@@ -71,13 +71,13 @@ def match(request: NumberFile, answer: NumberFile) -> Answers:
             answer, requested, "this number is not in the request. Is this the answer to another request?"
         )
         if answer.only_clear:
-            return Answers(requested, ~np.isin(requested, numbers), len(answer.numbers))
+            return AnswerFile(requested, ~np.isin(requested, numbers), len(answer.numbers))
         _refuse_strays(
             request, numbers, f"this number has no answer in {answer.name}. Is the answer truncated?"
         )
     statuses = answers & np.uint64(3)
     known = statuses != WITHOUT_DATA
-    return Answers(numbers[known], statuses[known] == LISTED, len(answer.numbers))
+    return AnswerFile(numbers[known], statuses[known] == LISTED, len(answer.numbers))
 
 
 def _lines_with(file: NumberFile, number: np.uint64) -> list[int]:

@@ -18,7 +18,7 @@ import numpy as np
 from dialgate.core.numbering_plan import NumberingPlan, is_valid, numbering_plan
 from dialgate.lists.number_set import distinct
 from registry_sync.formats import text
-from registry_sync.formats.layout import Column, Layout
+from registry_sync.formats.layout import Column, FileLayout
 from registry_sync.formats.number_files import CLEAR, LISTED, WITHOUT_DATA, FullFile, NumberFile
 from registry_sync.formats.text import Days, FaultyFile, Mask, Numbers
 
@@ -52,10 +52,10 @@ class _Row(NamedTuple):
     day: int
 
 
-class Table:
+class TableFormat:
     """A reader and writer for files with a given layout."""
 
-    def __init__(self, layout: Layout) -> None:
+    def __init__(self, layout: FileLayout) -> None:
         self._layout = layout
         plan = numbering_plan(layout.country)
         assert plan is not None, "`layout.find_problems` checks the country"
@@ -122,11 +122,11 @@ class Table:
         return file._replace(statuses=np.zeros_like(file.statuses), only_clear=True)
 
     @cached_property
-    def _request_layout(self) -> Layout:
+    def _request_layout(self) -> FileLayout:
         layout = self._layout
         separator = layout.separator if layout.request else "none"
         number: Column = layout.number if layout.request else 1
-        return Layout(
+        return FileLayout(
             country=layout.country,
             numbers=layout.numbers,
             encoding=layout.encoding,
@@ -144,7 +144,7 @@ class Table:
     # ---- reading -----------------------------------------------------------------------------------------------------
 
     def _read(
-        self, path: Path, progress: text.Progress, layout: Layout, version: date | None = None
+        self, path: Path, progress: text.Progress, layout: FileLayout, version: date | None = None
     ) -> NumberFile:
         total, parts = sha256(), _Parts()
         reader = _Reader(layout, self._plan, version)
@@ -185,7 +185,7 @@ class _Parts:
 class _Reader:
     """A parser for a file's lines. `line` is the number of the last line that it read."""
 
-    def __init__(self, layout: Layout, plan: NumberingPlan, version: date | None) -> None:
+    def __init__(self, layout: FileLayout, plan: NumberingPlan, version: date | None) -> None:
         self.line = 0
         self._layout, self._plan, self._version = layout, plan, version
         self._columns: _Columns | None = None

@@ -31,7 +31,7 @@ SUCCESS, SERVER_ERROR = 2, 5  # first digits of a status
 CHUNK = 1 << 20
 
 
-class Index(Struct):
+class FileIndex(Struct):
     files: tuple[str, ...]
 
 
@@ -42,7 +42,7 @@ class Https:
     async def list_files(self) -> dict[str, str]:
         async def step(response: ClientResponse) -> tuple[str, ...]:
             try:
-                return msgspec.json.decode(await response.read(), type=Index).files
+                return msgspec.json.decode(await response.read(), type=FileIndex).files
             except (msgspec.DecodeError, UnicodeDecodeError) as error:
                 raise SourceFailed(f"{self._source.url}index.json: {error}", transient=False) from error
 

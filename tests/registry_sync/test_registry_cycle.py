@@ -18,7 +18,7 @@ from dialgate.ledger.schemas import ConsentRequest
 from dialgate.lists.number_set import DamagedFile
 from dialgate.runtime.instants import KeptInstants
 from registry_sync import nightly_job
-from registry_sync.import_checks import Refused
+from registry_sync.import_checks import ImportRefused
 from registry_sync.simulator import FAULTS, is_enrolled
 from tests.support import yaml_files
 from tests.support.registry_world import NUMBERS, JobWorld, alarm_kinds, load_list, registrar
@@ -391,7 +391,7 @@ async def test_dry_run_counts_the_numbers_it_would_submit(job: JobWorld) -> None
 async def test_second_run_is_refused_during_a_run(job: JobWorld) -> None:
     with (
         nightly_job.lock_work_folder(job.plan.work),
-        pytest.raises(Refused, match="another run is in progress"),
+        pytest.raises(ImportRefused, match="another run is in progress"),
     ):
         await job.run()
 

@@ -20,7 +20,7 @@ from dialgate.core.model import DAY, RegistryAnswer
 from dialgate.lists.snapshot import Manifest, Snapshot
 from registry_sync import manual_import
 from registry_sync.cli import app
-from registry_sync.import_checks import Refused
+from registry_sync.import_checks import ImportRefused
 from registry_sync.publication import PublishTarget
 from tests.support.damage import flip
 
@@ -443,7 +443,7 @@ def test_correction_does_not_prolong_an_answer(operator: Operator) -> None:
 
     Earlier corrections do not move this limit.
     """
-    order = manual_import.Order(
+    order = manual_import.AnswerImport(
         registry="rpo",
         controller="acme",
         request=operator.write("request.txt", lines(MOBILE)),
@@ -462,7 +462,7 @@ def test_correction_does_not_prolong_an_answer(operator: Operator) -> None:
     run(AT[EARLY], AT[EARLY] + 2, correct=False)
     run(AT[EARLY] - 1, AT[LATE])
     run(AT[EARLY] + 2, AT[LATE])
-    with pytest.raises(Refused, match="was imported on 2026-01-10T07:00:00Z, before"):
+    with pytest.raises(ImportRefused, match="was imported on 2026-01-10T07:00:00Z, before"):
         run(AT[EARLY] + 3, AT[LATE])
     assert operator.answer_for(MOBILE).consulted_at == AT[EARLY] + 2
 

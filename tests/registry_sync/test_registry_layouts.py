@@ -26,8 +26,8 @@ from dialgate.ledger.schemas import CallerIdProofRequest, ConsentRequest, ListRe
 from dialgate.lists.snapshot import Snapshot
 from dialgate.lists.tabular import of_lines
 from registry_sync import config, nightly_job
-from registry_sync.formats.layout import LAYOUTS, Layout
-from registry_sync.formats.table import Table
+from registry_sync.formats.layout import LAYOUTS, FileLayout
+from registry_sync.formats.table import TableFormat
 from registry_sync.formats.text import FaultyFile
 from registry_sync.run_report import Run
 from tests.registry_sync.test_registry_sources import secret
@@ -391,7 +391,7 @@ BLOCTEL = ("Telephone;Identifiant;Statut", "0612345678;1;OK", "0712345678;2;KO",
 
 
 def test_bloctel_permits_a_number_only_with_ok(tmp_path: Path) -> None:
-    table = Table(LAYOUTS["bloctel"])
+    table = TableFormat(LAYOUTS["bloctel"])
     (tmp_path / "answer.csv").write_text("".join(f"{line}\n" for line in BLOCTEL))
     answer = table.read_answer(tmp_path / "answer.csv")
     assert dict(zip(answer.numbers.tolist(), answer.statuses.tolist(), strict=True)) == {
@@ -422,15 +422,15 @@ FORMS = {
 def test_forms_of_a_number(tmp_path: Path, case: str) -> None:
     country, form, written, number = FORMS[case]
     (tmp_path / "list.txt").write_text(written + "\n")
-    layout = msgspec.convert({"country": country, "numbers": form, "separator": "none"}, Layout)
-    assert Table(layout).read_list(tmp_path / "list.txt", TODAY).numbers.tolist() == [number]
+    layout = msgspec.convert({"country": country, "numbers": form, "separator": "none"}, FileLayout)
+    assert TableFormat(layout).read_list(tmp_path / "list.txt", TODAY).numbers.tolist() == [number]
 
 
 def test_foreign_number_in_an_international_list_is_refused(tmp_path: Path) -> None:
     (tmp_path / "list.txt").write_text("+33612345678\n+34612345678\n")
-    layout = Layout(country="FR", numbers="international", separator="none")
+    layout = FileLayout(country="FR", numbers="international", separator="none")
     with pytest.raises(FaultyFile, match="line 2: the number does not begin with the country code 33"):
-        Table(layout).read_list(tmp_path / "list.txt", TODAY)
+        TableFormat(layout).read_list(tmp_path / "list.txt", TODAY)
 
 
 UNSURE: dict[str, tuple[dict[str, Any], tuple[str, ...], str]] = {
@@ -459,7 +459,7 @@ def test_list_that_may_lose_a_listed_number_is_refused(tmp_path: Path, case: str
     layout, lines, fault = UNSURE[case]
     (tmp_path / "list.txt").write_text("".join(f"{line}\n" for line in lines))
     with pytest.raises(FaultyFile, match=fault):
-        Table(msgspec.convert(layout, Layout)).read_list(tmp_path / "list.txt", TODAY)
+        TableFormat(msgspec.convert(layout, FileLayout)).read_list(tmp_path / "list.txt", TODAY)
 
 
 # ---- settings --------------------------------------------------------------------------------------------------------

@@ -19,7 +19,7 @@ from dialgate.lists.number_set import DamagedFile
 from dialgate.lists.snapshot import MANIFEST, PULLED, Pulled, Snapshot, read_manifest
 from dialgate.runtime.atomic_write import write_file
 from registry_sync import nightly_job, source_settings
-from registry_sync.import_checks import Refused
+from registry_sync.import_checks import ImportRefused
 from registry_sync.publication import PublishTarget
 from registry_sync.simulator import is_enrolled
 from tests.registry_sync.test_registry_sources import make_certificate
@@ -102,8 +102,8 @@ def _path_outside(job: JobWorld) -> None:
 SPOILT = {
     _truncate_set: (DamagedFile, "truncated"),
     _replace_set: (DamagedFile, "its sha256 differs"),
-    _change_date: (Refused, "not signed with the key"),
-    _path_outside: (Refused, "not signed with the key"),
+    _change_date: (ImportRefused, "not signed with the key"),
+    _path_outside: (ImportRefused, "not signed with the key"),
     lambda job: (job.plan.snapshots / MANIFEST).write_bytes(b"{"): (DamagedFile, "not a manifest"),
 }
 
@@ -126,7 +126,7 @@ async def test_damaged_or_unsigned_publication_is_refused(job: JobWorld, spoil: 
 
 async def test_manifest_with_a_path_outside_the_folder_is_refused(job: JobWorld) -> None:
     _path_outside(job)
-    with pytest.raises(Refused, match="is not a number set"):
+    with pytest.raises(ImportRefused, match="is not a number set"):
         await Node(job).pull()
 
 
@@ -141,7 +141,7 @@ async def test_older_publication_is_refused(job: JobWorld) -> None:
     before = node.published_files()
     for path, content in old.items():
         path.write_bytes(content)
-    with pytest.raises(Refused, match="an older publication never replaces a newer one"):
+    with pytest.raises(ImportRefused, match="an older publication never replaces a newer one"):
         await node.pull(public(job))
     assert node.published_files() == before
 

@@ -23,7 +23,7 @@ from registry_sync import config as registries
 from registry_sync import nightly_job
 from registry_sync.query_packages import Package, PackageStore
 from registry_sync.run_report import Run, Summary
-from registry_sync.simulator import Registry
+from registry_sync.simulator import SimulatedRegistry
 from tests.support import yaml_files
 from tests.support.world import NOW, Hand, write_folder
 
@@ -51,7 +51,7 @@ class JobWorld:
         self.asked = ASKED | changes
         self.path = folder / "registries.yaml"
         self.configure()
-        self.registry = Registry(folder / "rpo")
+        self.registry = SimulatedRegistry(folder / "rpo")
 
     def configure(self, **more: Any) -> None:
         settings = {"work": "data/registries", "textfile": "metrics.prom", "asked": [self.asked], **more}
