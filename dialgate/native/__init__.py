@@ -12,22 +12,18 @@ _CAN = not os.environ.get("DIALGATE_INTERPRETED") and find_spec("dialgate.native
 if TYPE_CHECKING or _CAN:
     from dialgate.native._primitives import (
         Tagger,
-        add_keys,
         chained,
         digits,
         followed,
         paired,
-        select_keys,
     )
 else:
     from dialgate.native.fallback import (
         Tagger,
-        add_keys,
         chained,
         digits,
         followed,
         paired,
-        select_keys,
     )
 
 COMPILED = "yes" if _CAN else "no"
@@ -35,10 +31,8 @@ COMPILED = "yes" if _CAN else "no"
 __all__ = [
     "COMPILED",
     "Tagger",
-    "add_keys",
     "chained",
     "digits",
     "followed",
     "paired",
-    "select_keys",
 ]

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 
 _DIGITS, _GROUPS = 10_000, 20
 _DENSE = _GROUPS + _DIGITS // 16
-_KEY_BITS = 4  # of each key in a Bloom filter
 
 
 _NOT_DIGITS = re.compile(r"[^0-9]")
@@ -23,32 +22,6 @@ _NOT_DIGITS = re.compile(r"[^0-9]")
 
 def digits(text: str) -> str:
     return _NOT_DIGITS.sub("", text)
-
-
-def add_keys(field: bytearray, keys: Sequence[bytes]) -> None:
-    """Set the four bits of each key in a Bloom filter. The length of `field` must be a power of two."""
-    mask = _mask(field)
-    for key in keys:
-        for bit in _bits(key):
-            field[bit >> 3 & mask] |= 1 << (bit & 7)
-
-
-def select_keys(field: bytearray, keys: Sequence[bytes]) -> list[bytes]:
-    """Return the keys that may be in the Bloom filter `field`, in the given order."""
-    mask = _mask(field)
-    return [key for key in keys if all(field[bit >> 3 & mask] >> (bit & 7) & 1 for bit in _bits(key))]
-
-
-def _bits(key: bytes) -> list[int]:
-    hashed = hash(key)
-    step = hashed >> 32 | 1
-    return [(hashed + number * step) & 0xFFFF_FFFF for number in range(_KEY_BITS)]
-
-
-def _mask(field: bytearray) -> int:
-    if not field or len(field) & (len(field) - 1):
-        raise ValueError("the length of the field is not a power of two")
-    return len(field) - 1
 
 
 _ZERO = bytes(32)

@@ -2,8 +2,6 @@
 #include <stdint.h>
 
 static PyMethodDef functions[] = {
-    {"add_keys", add_keys, METH_VARARGS, NULL},
-    {"select_keys", select_keys, METH_VARARGS, NULL},
     {"chained", chained, METH_VARARGS, NULL},
     {"followed", followed, METH_VARARGS, NULL},
     {"paired", paired, METH_O, NULL},

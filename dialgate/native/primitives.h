@@ -11,8 +11,6 @@
 
 extern PyTypeObject tagger_type;
 
-PyObject *add_keys(PyObject *module, PyObject *args);
-PyObject *select_keys(PyObject *module, PyObject *args);
 PyObject *chained(PyObject *module, PyObject *args);
 PyObject *followed(PyObject *module, PyObject *args);
 PyObject *paired(PyObject *module, PyObject *hashes);

@@ -1,16 +1,12 @@
 """Thread pools, each for one purpose, so that other work cannot use up all the threads."""
 
 import asyncio
-import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
-from threading import get_native_id
 from typing import ParamSpec, TypeVar
 
 P = ParamSpec("P")
 T = TypeVar("T")
-_NICE = 10  # with a higher value, a thread that holds a lock could run too rarely and block others
 
 
 class ThreadPool:
@@ -30,9 +26,3 @@ class ThreadPool:
     def close(self) -> None:
         """Refuse new work. Work in progress runs to completion."""
         self._pool.shutdown(wait=False)
-
-
-def lower_priority() -> None:
-    """Give this thread a lower priority than the thread that decides calls (Linux only)."""
-    with suppress(OSError):
-        os.setpriority(os.PRIO_PROCESS, get_native_id(), _NICE)

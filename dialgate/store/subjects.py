@@ -131,7 +131,7 @@ class Restricted(Struct, frozen=True):
 
 class SubjectStore:
     def __init__(self, path: Path) -> None:
-        self._connection = Connection(path, wait=WAIT, synchronous="FULL")
+        self._connection = Connection(path, wait=WAIT)
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="subjects")
         self._closed = False
 

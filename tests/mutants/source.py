@@ -106,12 +106,8 @@ GROUPS = (
         most=20,
     ),
     Group(
-        ("dialgate/store/sqlite/stored_keys.py", "dialgate/store/sqlite/key_filter.py"),
-        ("store/test_stored_keys", "store/test_sqlite_store"),
-    ),
-    Group(
         ("dialgate/store/sqlite/store.py",),
-        ("store/test_sqlite_store", "store/test_stored_keys", "store/test_store"),
+        ("store/test_sqlite_store", "store/test_store"),
         ("gate/test_pipeline",),
         keywords="not (redis or tls_engine or cluster_engine or sentinel_engine or valkey_engine)",
     ),

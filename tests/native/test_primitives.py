@@ -37,10 +37,6 @@ class Ways(Protocol):
 
     def digits(self, text: str) -> str: ...
 
-    def add_keys(self, field: bytearray, keys: list[bytes]) -> None: ...
-
-    def select_keys(self, field: bytearray, keys: list[bytes]) -> list[bytes]: ...
-
 
 BOTH = pytest.mark.parametrize("ways", [native, fallback])
 
@@ -49,48 +45,6 @@ BOTH = pytest.mark.parametrize("ways", [native, fallback])
 @given(st.text(alphabet=st.one_of(st.characters(), st.sampled_from("0123456789/:+٣"))))
 def test_only_ascii_digits_are_digits(ways: Ways, text: str) -> None:
     assert ways.digits(text) == "".join(character for character in text if character in "0123456789")
-
-
-# ---- key filter ------------------------------------------------------------------------------------------------------
-
-KEYS = st.lists(st.binary(max_size=20), max_size=200)
-
-
-@given(added=KEYS, asked=KEYS, width=st.integers(min_value=0, max_value=12))
-def test_both_set_and_select_the_same_bits(added: list[bytes], asked: list[bytes], width: int) -> None:
-    fields = [bytearray(1 << width) for _ in range(2)]
-    for ways, field in zip((native, fallback), fields, strict=True):
-        ways.add_keys(field, added)
-        assert ways.select_keys(field, added) == added
-    assert fields[0] == fields[1]
-    assert native.select_keys(fields[0], asked) == fallback.select_keys(fields[0], asked)
-
-
-@BOTH
-def test_keys_are_selected_by_all_four_bits(ways: Ways) -> None:
-    field = bytearray(1 << 10)
-    ways.add_keys(field, [b"key"])
-    assert sum(map(int.bit_count, field)) == 4
-    assert ways.select_keys(field, [b"other", b"key", b"key"]) == [b"key", b"key"]
-    for place in (at for at, byte in enumerate(field) if byte):
-        damaged = bytearray(field)
-        damaged[place] &= damaged[place] - 1  # without its lowest bit
-        assert ways.select_keys(damaged, [b"key"]) == []
-
-
-@BOTH
-@pytest.mark.parametrize("length", [0, 3, 12])
-def test_a_field_whose_length_is_not_a_power_of_two_is_refused(ways: Ways, length: int) -> None:
-    for use in (ways.add_keys, ways.select_keys):
-        with pytest.raises(ValueError, match="power of two"):
-            use(bytearray(length), [b"key"])
-
-
-@BOTH
-def test_a_key_without_a_hash_is_refused(ways: Ways) -> None:
-    for use in (ways.add_keys, ways.select_keys):
-        with pytest.raises(TypeError, match="unhashable"):
-            use(bytearray(8), [b"key", []])  # type: ignore[list-item]
 
 
 # ---- chain and tree --------------------------------------------------------------------------------------------------

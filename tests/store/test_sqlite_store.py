@@ -9,6 +9,7 @@ from dialgate.core.ledger_events import Draft, Revoked
 from dialgate.core.model import Attempt, Known
 from dialgate.store import Position, Remembered, Reservation
 from dialgate.store.sqlite import SqliteStore
+from dialgate.store.sqlite.store import VERSIONS
 
 
 def keys(kind: str, count: int) -> list[bytes]:
@@ -23,19 +24,6 @@ def drafts(kind: str, count: int) -> list[Draft]:
     ]
 
 
-async def test_a_store_with_the_bloom_filter_of_an_earlier_version_opens_without_it(tmp_path: Path) -> None:
-    """The old filter contains bits of the ledger's numbers. Nothing would remove the bits of an erased number."""
-    store = SqliteStore.open(tmp_path / "store.db")
-    await store.append(drafts("there", 3))
-    await store.close()
-    (tmp_path / "store.sieve").write_bytes(b'{"format":1,"room":200000}\n' + bytes(1 << 20))
-    store = SqliteStore.open(tmp_path / "store.db")
-    assert not (tmp_path / "store.sieve").exists()
-    known = (await store.read([*keys("there", 3), *keys("absent", 3)])).known
-    assert [len(state.revocations) for state in known] == [1, 1, 1, 0, 0, 0]
-    await store.close()
-
-
 async def test_another_process_reads_what_the_gate_wrote(tmp_path: Path) -> None:
     gate, beside = (SqliteStore.open(tmp_path / "store.db") for _ in range(2))
     await gate.append(drafts("there", 3_000))
@@ -47,8 +35,8 @@ async def test_another_process_reads_what_the_gate_wrote(tmp_path: Path) -> None
     assert await gate.commit(reading, reserved, answers, Position("log", 1))
     await gate.positions()  # write the buffer
     read = [await store.read(subjects, keys("asked", 9)) for store in (beside, gate)]
-    assert read[0] == read[1]
-    assert read[0].answers == answers
+    assert read[0].known == read[1].known
+    assert read[0].answers == read[1].answers == answers
     assert sum(len(known.attempts) for known in read[0].known) == len(called)
     for store in (gate, beside):
         await store.close()
@@ -79,9 +67,24 @@ async def test_after_a_fault_the_current_file_is_read(tmp_path: Path) -> None:
     await other.close()
     (subject,) = keys("others", 1)
     assert (await store.read([subject])).known == [Known(seq=3)]
-    store._near.close()
+    store._reader.close()
     (tmp_path / "other.db").rename(tmp_path / "store.db")
     for name in ("store.db-wal", "store.db-shm"):
         (tmp_path / name).unlink()
     assert len((await store.read([subject])).known[0].revocations) == 1
+    await store.close()
+
+
+async def test_a_change_is_not_forgotten_after_many_others(tmp_path: Path) -> None:
+    """The store keeps the versions of a limited number of subjects."""
+    store = SqliteStore.open(tmp_path / "store.db")
+    (subject, *others) = keys("called", VERSIONS + 1)
+    reading = await store.read([subject])
+    for some in ([subject], others):
+        attempts = [Attempt(decision=f"{some[0]!r}-{at}", at=5, campaign="spring") for at in range(len(some))]
+        reserved = [Reservation(*pair, ()) for pair in zip(some, attempts, strict=True)]
+        assert await store.commit(reading, reserved, [], Position("log", 1))
+    own = Reservation(subject, Attempt(decision="log-9", at=5, campaign="spring"), (subject,))
+    assert not await store.commit(reading, [own], [], Position("log", 2))
+    assert await store.commit(await store.read([subject]), [own], [], Position("log", 2))
     await store.close()

@@ -18,20 +18,20 @@ _ADD = f"""
 """  # noqa: S608 - constants
 
 
-def end_attempt(db: sqlite3.Connection, decision: str, result: Result, at: Instant) -> bool:
-    """Store an attempt's result and update its campaign's count. Return False for an unknown attempt."""
+def end_attempt(db: sqlite3.Connection, decision: str, result: Result, at: Instant) -> bytes | None:
+    """Store an attempt's result and update its campaign's count. Return its subject, or None for an unknown attempt."""
     select = tables.ATTEMPT + "WHERE decision = ?"
     before = next(map(tables.attempt_of, db.execute(select, (decision,))), None)
     if before is None:
-        return False
+        return None
     db.execute(tables.RESULT, {"decision": decision, "result": result, "at": at})
-    _, attempt = tables.attempt_of(db.execute(select, (decision,)).fetchone())
+    subject, attempt = tables.attempt_of(db.execute(select, (decision,)).fetchone())
     was = count_of(attempt.campaign, attempt.at, before[1].result)
     now = count_of(attempt.campaign, attempt.at, attempt.result)
     if was != now:
         changes = now.answered - was.answered, now.abandoned - was.abandoned
         db.execute(_ADD, (now.hour, now.campaign, *changes))
-    return True
+    return subject
 
 
 def counts(db: sqlite3.Connection, after: int) -> tuple[list[HourCount], int]:

@@ -10,9 +10,10 @@ from msgspec import DecodeError
 
 from dialgate.runtime.file_lock import hold_lock
 from dialgate.store import StoreUnavailable
-from dialgate.store.sqlite.tables import LONG_LOG
 
-WAIT = 5.0  # seconds to wait for a lock in a thread: longer than it takes to write a buffer
+WAIT = 5.0  # seconds to wait for a lock in a thread
+CHECKPOINT = 4_096  # pages (16 MiB) of the write-ahead log after which the writer copies them to the database
+_LOG_BYTES = 128 << 20  # a longer write-ahead log is cut
 
 _REASONS = {
     sqlite3.SQLITE_FULL: "the disk is full: free some space",
@@ -21,45 +22,32 @@ _REASONS = {
     sqlite3.SQLITE_IOERR: "the disk reports an I/O error: check the system log",
     sqlite3.SQLITE_CORRUPT: "the file is damaged: stop the gate and restore it from a backup",
     sqlite3.SQLITE_NOTADB: "the file is damaged or not a store: stop the gate and restore it from a backup",
+    sqlite3.SQLITE_BUSY: "the store is locked by another process: stop it",
+    sqlite3.SQLITE_LOCKED: "the store is locked by another process: stop it",
 }
-_BUSY = dict.fromkeys(
-    (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL),
-    "the store is locked by another process or a long write: wait for it or stop it",
-)
-_REASONS |= _BUSY
 
 T = TypeVar("T")
 Step: TypeAlias = Callable[[sqlite3.Connection], T]
 
 
-class StoreLocked(StoreUnavailable):
-    """Another connection holds the lock. A retry may succeed."""
-
-
 class Connection:
-    """An SQLite connection that is opened on demand and reopened after a fault."""
+    """An SQLite connection that is opened on demand and reopened after a fault. Its commits are on disk."""
 
-    def __init__(self, path: Path, *, wait: float, synchronous: str) -> None:
-        """Store the path and options without connecting.
-
-        `wait` is the time in seconds to wait for a lock. `synchronous` is the value of the SQLite pragma.
-        """
-        self._path = path
-        self._wait = wait
-        self._synchronous = synchronous
+    def __init__(self, path: Path, *, wait: float) -> None:
+        """Store the path without connecting. `wait` is the time in seconds to wait for a lock."""
+        self._path, self._wait = path, wait
         self._db: sqlite3.Connection | None = None
 
     def run(self, step: Step[T]) -> T:
-        """Run `step` and return its result. Raises `StoreLocked` and `StoreUnavailable`."""
+        """Run `step` and return its result. Raises `StoreUnavailable`."""
         try:
             return step(self._db or self._connect())
         except sqlite3.DatabaseError as fault:
             code = getattr(fault, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
-            text = f"{self._path}: {_REASONS.get(code, 'SQLite reports an error')} ({fault})"
-            if code in _BUSY:
-                raise StoreLocked(text) from fault
             self.close()
-            raise StoreUnavailable(text) from fault
+            raise StoreUnavailable(
+                f"{self._path}: {_REASONS.get(code, 'SQLite reports an error')} ({fault})"
+            ) from fault
         except DecodeError as fault:
             raise StoreUnavailable(
                 f"{self._path}: a row was written by a newer dialgate: install that version ({fault})"
@@ -68,19 +56,14 @@ class Connection:
             self.close()
             raise
 
-    @property
-    def database(self) -> sqlite3.Connection | None:
-        """The open database, or None. After a fault, the reopened database is a different object."""
-        return self._db
-
     def _connect(self) -> sqlite3.Connection:
         # mode=rw: a missing file is a fault, not an empty store.
         uri = f"{self._path.absolute().as_uri()}?mode=rw"
         db = sqlite3.connect(uri, uri=True, timeout=self._wait, isolation_level=None, check_same_thread=False)
         self._db = db
-        db.execute(f"PRAGMA synchronous={self._synchronous}")
-        db.execute("PRAGMA wal_autocheckpoint=0")  # not during commits; `maintain` does it
-        db.execute(f"PRAGMA journal_size_limit={LONG_LOG * 4_096 * 2}")
+        db.execute("PRAGMA synchronous=FULL")
+        db.execute(f"PRAGMA wal_autocheckpoint={CHECKPOINT}")
+        db.execute(f"PRAGMA journal_size_limit={_LOG_BYTES}")
         db.execute("PRAGMA cache_size=-32768")  # KiB
         return db
 

@@ -1,14 +1,10 @@
-"""The embedded store: one SQLite file with a write-ahead log, on a local disk.
+"""The embedded store: one SQLite file with a write-ahead log, on a local disk, for one gate.
 
-The *near* connection serves `read` and `commit` on the event loop's thread, because switching to another
-thread would cost more than the query. If the file is locked, the near connection retries instead of blocking
-the event loop. The *ledger* connection writes in one thread and the *far* connection reads in another, so that
-revocations do not wait for reads. Acknowledged writes are on disk.
+The reader serves `read` on the event loop's thread, because switching to another thread would cost more than the
+query. The writer does everything else in its own thread, one step after the other. Acknowledged writes are on disk.
 
-Attempts and remembered answers are collected in memory (`write_buffer`). A separate connection writes
-thousands of rows at a time, in a thread of lower priority. After a crash, `settle` restores lost attempts and
-answers from the decision log. Therefore only the process that writes the decision log may write attempts and
-answers. Any process may write the ledger at any time, and ledger entries take effect at once.
+Attempts and remembered answers are collected in memory (`write_buffer`), and written together. After a crash, `settle`
+restores lost attempts and answers from the decision log.
 
 A process that uses this store must not open the file by other means: closing such a second file descriptor
 would release SQLite's locks (POSIX). `tables` defines the tables.
@@ -16,20 +12,19 @@ would release SQLite's locks (POSIX). `tables` defines the tables.
 
 import asyncio
 import sqlite3
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from threading import Lock
-from typing import Self, TypeVar
+from typing import Final, Self, TypeVar
 
 from msgspec import structs
 from msgspec.json import decode, encode
 
 from dialgate.core.ledger_events import Draft, Entry
 from dialgate.core.model import Attempt, Instant, Known, Result
-from dialgate.runtime.thread_pool import lower_priority
+from dialgate.runtime.background_work import BackgroundWork
 from dialgate.store import (
     CallerIdProof,
     CallList,
@@ -45,92 +40,66 @@ from dialgate.store import (
 )
 from dialgate.store.campaign_counts import oldest_hour
 from dialgate.store.sqlite import campaign_counts, tables
-from dialgate.store.sqlite.connection import WAIT, Connection, Step, StoreLocked, open_file
-from dialgate.store.sqlite.stored_keys import StoredKeys
+from dialgate.store.sqlite.connection import WAIT, Connection, Step, open_file
 from dialgate.store.sqlite.write_buffer import WriteBuffer
 
-RETRY = 0.002  # seconds between attempts by the near connection to use a locked file
-BULK = 1_000  # appended entries after which a writer restarts the write-ahead log itself, in case no gate is running
-BUFFER_ROWS = 65_536  # a larger buffer writes fewer pages per row
-
-_PAUSE = 0.002  # seconds between statements of a background write
-_MANY_BUFFERS = 3  # if more buffers are waiting, do not pause
-_MAX_BUFFERS = 8  # in memory, about 20 MB each
-_FEW_ROWS = 4_096  # a buffer with fewer rows is flushed during maintenance
-_YIELD = 0.12  # seconds between parts of a buffer: processes waiting for the lock poll every 0.1 s
+BUFFER_ROWS: Final = 16_384  # a larger buffer writes fewer pages per row, and makes ledger writes wait longer
+_MAX_BUFFERS: Final = 3  # if more are waiting, the disk cannot keep up: commits wait
+VERSIONS: Final = 65_536  # subjects whose last change is kept in memory
 
 T = TypeVar("T")
 
 
+class VersionedReading(Reading, frozen=True, gc=False, kw_only=True):
+    """A reading with the store's version and the newest sequence of the ledger at that time."""
+
+    version: int
+    seq: int
+
+
 class SqliteStore:
     def __init__(self, path: Path, patience: float, buffer_rows: int) -> None:
-        self._path = path
-        self._patience, self._buffer_rows = patience, buffer_rows
-        self._near = Connection(path, wait=0, synchronous="NORMAL")
-        self._far = Connection(path, wait=WAIT, synchronous="FULL")
-        self._ledger_link = Connection(path, wait=WAIT, synchronous="FULL")
-        # Consistent but not durable: a crash loses nothing, because the decision log is durable.
-        self._buffer_link = Connection(path, wait=WAIT, synchronous="NORMAL")
-        # Does not wait for locks: a restart of the write-ahead log blocks all writers until readers finish.
-        self._maintenance = Connection(path, wait=0, synchronous="FULL")
-        self._reader = ThreadPoolExecutor(1, thread_name_prefix="store")
-        self._ledger_writer = ThreadPoolExecutor(1, thread_name_prefix="store-ledger")
-        self._buffer_writer = ThreadPoolExecutor(
-            1, thread_name_prefix="store-aside", initializer=lower_priority
-        )
-        self._write_lock = Lock()
+        self._path, self._buffer_rows = path, buffer_rows
+        self._reader = Connection(path, wait=patience)
+        self._writer = Connection(path, wait=WAIT)
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="store")
         self._closed = False
-        # The newest reading, with its connection and data version; None once it is outdated.
-        self._newest: tuple[Reading, sqlite3.Connection | None, int] | None = None
         self._nothing = Known()
         self._required = 0  # the sequence that the ledger must have reached
+        # The store's version, and for each subject the version of its last change. Others have changed at `_floor` or
+        # earlier.
+        self._version = self._floor = 0
+        self._versions: dict[bytes, int] = {}
         self._buffers = [WriteBuffer()]  # newest last; the others are being written
         self._flushing = asyncio.Lock()
-        self._writing: asyncio.Task[None] | None = None
-        self._unwritten: StoreUnavailable | None = None
-        self._stored = StoredKeys(path)
+        self._writing = BackgroundWork(self._write_full_buffers, (StoreUnavailable,))
+        self._unwritten: StoreUnavailable | None = None  # why the last write of a buffer failed
 
     @classmethod
     def open(cls, path: Path, *, patience: float = 0.1, buffer_rows: int = BUFFER_ROWS) -> Self:
         """Open the file, creating it (mode 0600) or migrating it. Blocks. Raises `StoreUnavailable`.
 
-        A read or commit waits for a lock for at most `patience` seconds. Attempts and answers are written to
-        the database when `buffer_rows` of them have been collected.
+        A read waits for a lock for at most `patience` seconds. Attempts and answers are written to the database when
+        `buffer_rows` of them have been collected, and by `maintain`.
         """
         store = cls(path, patience, buffer_rows)
-        # A Bloom filter written by earlier versions, which may still contain erased numbers.
-        with suppress(OSError):
-            path.with_suffix(".sieve").unlink(missing_ok=True)
-        open_file(path, store._far, tables.migrate)
+        open_file(path, store._writer, tables.migrate)
         return store
 
-    async def _inline(self, step: Step[T]) -> T:
+    def _read_now(self, step: Step[T]) -> T:
         self._refuse_if_closed()
-        with suppress(StoreLocked):
-            return self._near.run(step)
-        try:
-            async with asyncio.timeout(self._patience):
-                while True:
-                    await asyncio.sleep(RETRY)
-                    with suppress(StoreLocked):
-                        return self._near.run(step)
-        except TimeoutError:
-            return self._near.run(step)
+        return self._reader.run(step)
 
-    async def _in_thread(self, step: Step[T], link: Connection | None = None) -> T:
+    async def _in_thread(self, step: Step[T]) -> T:
         self._refuse_if_closed()
-        worker = {self._buffer_link: self._buffer_writer, self._ledger_link: self._ledger_writer}.get(
-            link or self._far, self._reader
-        )
-        return await asyncio.get_running_loop().run_in_executor(worker, (link or self._far).run, step)
+        return await asyncio.get_running_loop().run_in_executor(self._thread, self._writer.run, step)
 
-    async def _write(self, step: Step[T], link: Connection | None = None) -> T:
+    async def _write(self, step: Step[T]) -> T:
         def atomic(db: sqlite3.Connection) -> T:
-            # Writers in this process wait for each other without limit, but for other processes at most `WAIT` seconds.
-            with self._write_lock, tables.transaction(db):
+            with tables.transaction(db):
                 return step(db)
 
-        return await self._in_thread(atomic, link or self._ledger_link)
+        return await self._in_thread(atomic)
 
     def _refuse_if_closed(self) -> None:
         if self._closed:
@@ -141,43 +110,29 @@ class SqliteStore:
     async def read(
         self, subjects: Sequence[bytes], keys: Sequence[bytes] = (), since: Instant = 0
     ) -> Reading:
-        return await self._inline(lambda db: self._read(db, subjects, keys, since))
+        distinct = list(dict.fromkeys(subjects))
 
-    def _read(
-        self, db: sqlite3.Connection, subjects: Sequence[bytes], keys: Sequence[bytes], since: Instant
-    ) -> Reading:
-        seq, version = tables.state(db)
-        if self._stored.has_none(
-            db, seq, [*subjects, *keys]
-        ):  # the usual case: most called numbers are unknown
-            refuse_if_short(seq, self._required)
-            nothing = self._nothing_at(seq)
-            reading = Reading(subjects=subjects, known=[nothing] * len(subjects), answers=[None] * len(keys))
-        else:
+        def step(db: sqlite3.Connection) -> tuple[int, dict[bytes, Known], dict[bytes, Remembered]]:
             with tables.transaction(db, "BEGIN"):
-                version = tables.pragma(db, "data_version")
-                known = self._all_known(db, subjects)
-                possible = self._stored.select(keys)
-                answers = tables.answers_of(db, possible)
-            for buffer in self._buffers:
-                answers |= {key: buffer.answers[key] for key in possible if key in buffer.answers}
-            current = [answers.get(key) for key in keys]
-            reading = Reading(
-                subjects=subjects,
-                known=[known[subject] for subject in subjects],
-                answers=[answer if answer is not None and answer.at >= since else None for answer in current],
-            )
-        self._newest = (reading, db, version)
-        return reading
+                seq = tables.newest(db)
+                return seq, tables.known_of(db, distinct, seq), tables.answers_of(db, keys)
 
-    def _nothing_at(self, seq: int) -> Known:
-        """Return the state of an unknown subject.
-
-        The same object is returned until `seq` changes, so that callers can compare by identity.
-        """
-        if self._nothing.seq != seq:
+        seq, known, answers = self._read_now(step)
+        refuse_if_short(seq, self._required)
+        if self._nothing.seq != seq:  # otherwise the same object, so that callers can compare by identity
             self._nothing = Known(seq=seq)
-        return self._nothing
+        for buffer in self._buffers:
+            for subject in buffer.attempts.keys() & distinct:
+                known[subject] = _with_attempts(known.get(subject, self._nothing), buffer.attempts[subject])
+            answers |= {key: buffer.answers[key] for key in buffer.answers.keys() & keys}
+        current = [answers.get(key) for key in keys]
+        return VersionedReading(
+            subjects=subjects,
+            known=[known.get(subject, self._nothing) for subject in subjects],
+            answers=[answer if answer is not None and answer.at >= since else None for answer in current],
+            version=self._version,
+            seq=seq,
+        )
 
     def assume(self, subjects: Sequence[bytes], keys: Sequence[bytes] = ()) -> Reading | None:  # noqa: ARG002 - a read is as fast
         return None
@@ -189,63 +144,39 @@ class SqliteStore:
         remembered: Sequence[Remembered],
         position: Position,
     ) -> bool:
+        self._refuse_if_closed()
         if self._unwritten is not None:
             raise self._unwritten
-        if len(self._buffers) > _MAX_BUFFERS:  # the disk cannot keep up: limit memory
-            await self._write_oldest()
-        if not await self._inline(lambda db: self._is_current(db, reading, reservations)):
+        if len(self._buffers) > _MAX_BUFFERS:
+            await self._flush()
+        if not self._is_current(reading, {subject for each in reservations for subject in each.watch}):
             return False
-        self._newest = None  # outdated by this commit
         if self._buffers[-1].rows >= self._buffer_rows:
-            self._buffers.append(WriteBuffer())  # before adding: `release` looks in the newest
-            if self._writing is None:
-                self._writing = asyncio.create_task(self._write_buffers())
+            self._buffers.append(WriteBuffer())
+            self._writing.start()
         self._buffers[-1].add(reservations, remembered, position)
-        self._stored.add([reservation.subject for reservation in reservations])
-        self._stored.add([answer.key for answer in remembered])
+        self._note_changes(reservation.subject for reservation in reservations)
         return True
 
-    def _is_current(
-        self, db: sqlite3.Connection, reading: Reading, reservations: Sequence[Reservation]
-    ) -> bool:
-        if self._newest is not None:
-            newest, opened, version = self._newest
-            if newest is reading and opened is db and tables.pragma(db, "data_version") == version:
-                return True
-        seen = dict(zip(reading.subjects, reading.known, strict=True))
-        watched = list({subject for reservation in reservations for subject in reservation.watch})
-        with tables.transaction(db, "BEGIN"):
-            current = self._all_known(db, watched)
-        return all(_is_same_state(known, seen[subject]) for subject, known in current.items())
+    def _is_current(self, reading: Reading, watched: set[bytes]) -> bool:
+        if not isinstance(reading, VersionedReading):
+            return not watched
+        return not any(
+            self._versions.get(subject, self._floor) > reading.version for subject in watched
+        ) and not self._read_now(partial(tables.has_entries_after, seq=reading.seq, subjects=watched))
 
-    def _all_known(self, db: sqlite3.Connection, subjects: Sequence[bytes]) -> dict[bytes, Known]:
-        """Return the states of the subjects. Must be called in a transaction."""
-        seq = tables.newest(db)
-        refuse_if_short(seq, self._required)
-        self._stored.catch_up(db, seq)
-        nothing, possible = self._nothing_at(seq), self._stored.select(subjects)
-        known = dict.fromkeys(possible, nothing) | tables.known_of(db, possible, seq)
-        return dict.fromkeys(subjects, nothing) | self._add_buffered(known)
+    def _note_changes(self, subjects: Iterable[bytes]) -> None:
+        """Make earlier readings of these subjects stale."""
+        self._version += 1
+        self._versions.update(dict.fromkeys(subjects, self._version))
+        if len(self._versions) > VERSIONS:
+            self._note_any_change()
 
-    def _add_buffered(self, known: dict[bytes, Known]) -> dict[bytes, Known]:
-        """Add buffered attempts to the states in `known`, because the database might not contain the attempts yet."""
-        for buffer in self._buffers:
-            for subject in buffer.attempts.keys() & known.keys():
-                stored = known[subject]
-                counted = {attempt.decision: attempt for attempt in buffer.attempts[subject]}
-                counted |= {attempt.decision: attempt for attempt in stored.attempts}
-                attempts = sorted(counted.values(), key=lambda attempt: (attempt.at, attempt.decision))
-                known[subject] = structs.replace(stored, attempts=tuple(attempts))
-        return known
-
-    async def _write_buffers(self) -> None:
-        try:
-            while len(self._buffers) > 1:
-                await self._write_oldest(_YIELD, 0 if len(self._buffers) > _MANY_BUFFERS else _PAUSE)
-        except StoreUnavailable:
-            pass  # recorded in `_unwritten`
-        finally:
-            self._writing = None
+    def _note_any_change(self) -> None:
+        """Make all earlier readings stale."""
+        self._version += 1
+        self._floor = self._version
+        self._versions.clear()
 
     async def _flush(self) -> None:
         """Write all buffers to the database. Raises `StoreUnavailable`.
@@ -254,34 +185,19 @@ class SqliteStore:
         """
         if self._buffers[-1].rows:
             self._buffers.append(WriteBuffer())
-        last = self._buffers[-2] if len(self._buffers) > 1 else None
-        while last in self._buffers[:-1]:
-            await self._write_oldest()
+        await self._write_full_buffers()
 
-    async def _flush_if_few(self) -> None:
-        """Flush the buffer if it has few rows or if a write failed.
-
-        A larger buffer will soon be full, and flushing it then costs less per row.
-        """
-        if self._unwritten is not None or self._buffers[-1].rows < _FEW_ROWS:
-            await self._flush()
-
-    async def _write_oldest(self, turn: float = 0, pause: float = 0) -> None:
+    async def _write_full_buffers(self) -> None:
         async with self._flushing:
-            if len(self._buffers) == 1:
-                return
-            oldest = self._buffers[0]
-            try:
-                for part in await self._in_thread(lambda _: list(oldest.parts()), self._buffer_link):
-                    step = partial(tables.write_part, part=part, position=oldest.position, pause=pause)
-                    await self._write(step, self._buffer_link)
-                    await asyncio.sleep(turn)
-            except StoreUnavailable as fault:
-                self._unwritten = fault
-                raise
-            del self._buffers[0]
-            self._newest = None
-            self._unwritten = None
+            while len(self._buffers) > 1:
+                oldest = self._buffers[0]
+                try:
+                    await self._write(partial(tables.write_buffer, buffer=oldest))
+                except StoreUnavailable as fault:
+                    self._unwritten = fault
+                    raise
+                del self._buffers[0]
+                self._unwritten = None
 
     # ---- the ledger and other data, durable on return ------------------------------------------------------------------
 
@@ -291,13 +207,12 @@ class SqliteStore:
             return tables.append(db, drafts)
 
         seqs = await self._write(step)
-        if len(seqs) >= BULK:
-            await self._in_thread(tables.restart_log, self._maintenance)
+        self._note_changes(draft.subject for draft in drafts)
         return seqs
 
     async def subjects_with_entries(self, subjects: Sequence[bytes]) -> set[bytes]:
-        # On the near connection: the threads are busy during an import.
-        return await self._inline(lambda db: tables.subjects_with_entries(db, list(dict.fromkeys(subjects))))
+        # With the reader: the writer is busy during an import.
+        return self._read_now(lambda db: tables.subjects_with_entries(db, list(dict.fromkeys(subjects))))
 
     async def history(self, subject: bytes) -> list[Entry]:
         return await self._entries("WHERE subject = ? ORDER BY seq", subject)
@@ -324,7 +239,9 @@ class SqliteStore:
     async def result(self, decision: str, result: Result, at: Instant) -> bool:
         if any(decision in buffer.subjects for buffer in self._buffers):
             await self._flush()
-        return await self._write(lambda db: campaign_counts.end_attempt(db, decision, result, at))
+        ended = await self._write(lambda db: campaign_counts.end_attempt(db, decision, result, at))
+        self._note_changes([ended] if ended else [])
+        return ended is not None
 
     async def counts(self, after: int = 0) -> tuple[list[HourCount], int]:
         return await self._in_thread(lambda db: campaign_counts.counts(db, after))
@@ -376,8 +293,7 @@ class SqliteStore:
         await self._write(lambda db: db.execute(upsert, values))
 
     async def note_durable(self, log: str, seq: int) -> None:
-        # Without a sync: after a power cut the note is as old as the attempts, which this connection writes too.
-        await self._write(lambda db: db.execute(tables.NOTE_DURABLE, (log, seq)), self._buffer_link)
+        await self._write(lambda db: db.execute(tables.NOTE_DURABLE, (log, seq)))
 
     async def recorded(self, log: str) -> int:
         query = "SELECT max(durable) FROM position WHERE log = ?"
@@ -392,7 +308,7 @@ class SqliteStore:
         # deleted from the database.
         older = set(decisions) - self._buffers[-1].drop(decisions)
         self._buffers[-1].position = position
-        self._newest = None
+        self._note_any_change()
         if not older:
             return
         await self._flush()
@@ -414,8 +330,6 @@ class SqliteStore:
         complete: Callable[[], Awaitable[None]] | None = None,
     ) -> bool:
         await self._flush()
-        self._stored.add([subject for subject, _ in attempts])
-        self._stored.add([answer.key for answer in answers])
 
         def step(db: sqlite3.Connection) -> None:
             tables.drop_beyond(db, log, head)
@@ -431,6 +345,7 @@ class SqliteStore:
             db.execute(tables.NOTE_DURABLE, (log, head))
 
         await self._write(complete_step)
+        self._note_any_change()
         return False
 
     # ---- erasure and retention ------------------------------------------------------------------------------------------
@@ -440,7 +355,9 @@ class SqliteStore:
             refuse_if_short(tables.newest(db), self._required)
             return tables.remove(db, seqs, drafts)
 
-        return await self._write(step)
+        added = await self._write(step)
+        self._note_any_change()
+        return added
 
     async def replace_list(self, call_list: CallList, sha256: str) -> bool:
         return await self._write(lambda db: tables.replace_list(db, call_list, sha256))
@@ -457,11 +374,13 @@ class SqliteStore:
     # ---- upkeep ------------------------------------------------------------------------------------------------------
 
     async def ping(self) -> int:
-        newest = await self._inline(tables.newest)
+        def step(db: sqlite3.Connection) -> int:
+            # Overwrite the format version with itself: a synced write that changes nothing.
+            db.execute(f"PRAGMA user_version={tables.pragma(db, 'user_version')}")
+            return tables.newest(db)
+
+        newest = await self._write(step)
         refuse_if_short(newest, self._required)
-        await self._flush_if_few()
-        # Overwrite the format version with itself: a synced write that changes nothing.
-        await self._write(lambda db: db.execute(f"PRAGMA user_version={tables.pragma(db, 'user_version')}"))
         return newest
 
     def require_seq(self, seq: int) -> None:
@@ -471,34 +390,25 @@ class SqliteStore:
         """Do nothing, because attempts are kept until `drop_attempts` deletes them."""
 
     async def maintain(self, before: Instant) -> None:
-        await self._flush_if_few()
-        self._stored.start_filling(self._near.database, self._unwritten_keys())
+        await self._flush()
         bounds = (before, tables.FORGET_ROWS)
         while await self._write(lambda db: db.execute(tables.FORGET, bounds).rowcount):
             pass
         await self._write(lambda db: campaign_counts.drop_counts(db, oldest_hour(before)))
-        await self._in_thread(tables.restart_log, self._maintenance)
-
-    def _unwritten_keys(self) -> Iterator[bytes]:
-        for buffer in self._buffers:
-            yield from buffer.attempts
-            yield from buffer.answers
 
     async def close(self) -> None:
         if not self._closed:
-            await self._stored.close()
             with suppress(StoreUnavailable):  # the decision log contains the rows that were not written
                 await self._flush()
+            await self._writing.close()
             self._closed = True
-            for worker in (self._buffer_writer, self._reader, self._ledger_writer):
-                await asyncio.to_thread(worker.shutdown)
-            for link in (self._maintenance, self._near, self._buffer_link, self._far, self._ledger_link):
-                link.close()
+            await asyncio.to_thread(self._thread.shutdown)
+            self._reader.close()
+            self._writer.close()
 
 
-def _is_same_state(now: Known, seen: Known) -> bool:
-    """Return whether two states of a subject are equal, ignoring `seq`.
-
-    Every new ledger entry raises `seq`, even an entry about another subject.
-    """
-    return now is seen or structs.replace(now, seq=seen.seq) == seen
+def _with_attempts(known: Known, unwritten: Sequence[Attempt]) -> Known:
+    """Add attempts from a buffer. The database contains them already if the buffer was written a moment ago."""
+    counted = {attempt.decision: attempt for attempt in (*unwritten, *known.attempts)}
+    attempts = sorted(counted.values(), key=lambda attempt: (attempt.at, attempt.decision))
+    return structs.replace(known, attempts=tuple(attempts))

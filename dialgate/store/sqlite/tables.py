@@ -10,7 +10,6 @@ go last in these structs, with a default.
 
 import re
 import sqlite3
-import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
@@ -24,8 +23,8 @@ from dialgate.core.abandonment import ANSWERED
 from dialgate.core.ledger_events import Draft, Entry, Event
 from dialgate.core.ledger_state import fold
 from dialgate.core.model import RESULT_RANK, Attempt, Instant, Known
-from dialgate.store import CallerIdProof, CallList, Delivery, Position, Remembered, StoreUnavailable
-from dialgate.store.sqlite.write_buffer import BufferPart
+from dialgate.store import CallerIdProof, CallList, Delivery, Remembered, StoreUnavailable
+from dialgate.store.sqlite.write_buffer import WriteBuffer
 
 APPLICATION = 0x64676174
 MIGRATIONS: tuple[str, ...] = (
@@ -71,7 +70,6 @@ MAX_KEYS = 512  # keys per query
 _BATCH_ROWS = 256  # rows per statement: preparing them blocks the thread that decides
 FORGET_ROWS = 1_000  # rows per transaction, so that commits can run in between
 _DROP_ROWS = 20_000  # rows per transaction; each transaction scans the table
-LONG_LOG = 16_384  # pages (64 MiB): a longer write-ahead log is restarted
 
 ENTRY = "SELECT seq, subject, at, controller, actor, channel, proof, sealed, event FROM ledger "
 ATTEMPT = "SELECT at, decision, campaign, basis, result, goods, subject FROM attempt "
@@ -80,12 +78,6 @@ _ENTRIES_OF = ENTRY.replace("FROM", "FROM wanted CROSS JOIN") + "ON subject = on
 _ATTEMPTS_OF = ATTEMPT.replace("FROM", "FROM wanted CROSS JOIN") + "ON subject = one"
 _ENTERED = "SELECT one FROM wanted WHERE EXISTS (SELECT 1 FROM ledger WHERE subject = one)"
 _ANSWERS_OF = "SELECT key, at, answer, decision FROM wanted CROSS JOIN answer ON key = one"
-
-
-# One statement reads both, because a write may occur between two statements.
-_STATE = """
-    SELECT coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'ledger'), 0), data_version FROM pragma_data_version
-"""
 _COUNT = """
     INSERT INTO attempt (decision, subject, at, campaign, basis, result, goods) VALUES (?, ?, ?, ?, ?, ?, ?)
     ON CONFLICT (decision) DO UPDATE SET subject = excluded.subject, at = excluded.at, campaign = excluded.campaign,
@@ -101,13 +93,10 @@ _ENTER = """
     INSERT INTO ledger (seq, subject, at, controller, actor, channel, proof, sealed, event)
     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
-# For each log: all rows up to `seq` are in the database, and none after `reached`.
+# All rows of the log up to `seq` are in the database, and none after `reached`.
 NOTE = """
     INSERT INTO position (log, seq, reached) VALUES (?1, ?2, ?2)
     ON CONFLICT (log) DO UPDATE SET seq = excluded.seq, reached = excluded.reached
-"""
-_REACH = """
-    INSERT INTO position (log, seq, reached) VALUES (?, 0, ?) ON CONFLICT (log) DO UPDATE SET reached = excluded.reached
 """
 # The last entry of the log that is known to have been on the log's disk. It never decreases.
 NOTE_DURABLE = """
@@ -200,15 +189,6 @@ def newest(db: sqlite3.Connection) -> int:
     return row[0] if row else 0
 
 
-def state(db: sqlite3.Connection) -> tuple[int, int]:
-    """Return the ledger's highest sequence number and the database's data version.
-
-    The data version changes with every write by another connection.
-    """
-    row: tuple[int, int] = db.execute(_STATE).fetchone()
-    return row
-
-
 @cache
 def _with_keys(query: str, width: int) -> str:
     return f"WITH wanted(one) AS (VALUES {', '.join(['(?)'] * width)}) {query}"
@@ -230,6 +210,15 @@ def _rows_of(db: sqlite3.Connection, query: str, keys: Sequence[bytes]) -> list[
 
 def subjects_with_entries(db: sqlite3.Connection, subjects: Sequence[bytes]) -> set[bytes]:
     return {subject for (subject,) in _rows_of(db, _ENTERED, subjects)}
+
+
+def has_entries_after(db: sqlite3.Connection, seq: int, subjects: set[bytes]) -> bool:
+    """Return whether one of the subjects got a ledger entry after `seq`, also from another process."""
+    if newest(db) == seq:
+        return False
+    return any(
+        subject in subjects for (subject,) in db.execute("SELECT subject FROM ledger WHERE seq > ?", (seq,))
+    )
 
 
 def known_of(db: sqlite3.Connection, subjects: Sequence[bytes], seq: int) -> dict[bytes, Known]:
@@ -269,19 +258,17 @@ def attempt_of(row: Sequence[Any]) -> tuple[bytes, Attempt]:
     )
 
 
-def count_attempts(
-    db: sqlite3.Connection, attempts: Iterable[tuple[bytes, Attempt]], pause: float = 0
-) -> None:
+def count_attempts(db: sqlite3.Connection, attempts: Iterable[tuple[bytes, Attempt]]) -> None:
     rows = ((a.decision, subject, a.at, a.campaign, a.basis, a.result, a.goods) for subject, a in attempts)
-    _write(db, _COUNT, rows, pause)
+    _write(db, _COUNT, rows)
 
 
 def enter(db: sqlite3.Connection, first: int, drafts: Sequence[Draft]) -> None:
     _write(db, _ENTER, ((seq, *row_of(draft)) for seq, draft in enumerate(drafts, first)))
 
 
-def remember(db: sqlite3.Connection, answers: Iterable[Remembered], pause: float = 0) -> None:
-    _write(db, _REMEMBER, map(structs.astuple, answers), pause)
+def remember(db: sqlite3.Connection, answers: Iterable[Remembered]) -> None:
+    _write(db, _REMEMBER, map(structs.astuple, answers))
 
 
 @cache
@@ -290,9 +277,7 @@ def _batch_insert_statement(insert: str) -> str:
     return f"{before}VALUES {', '.join([row] * _BATCH_ROWS)}{after}"
 
 
-def _write(
-    db: sqlite3.Connection, insert: str, rows: Iterable[tuple[int | str | bytes, ...]], pause: float = 0
-) -> None:
+def _write(db: sqlite3.Connection, insert: str, rows: Iterable[tuple[int | str | bytes, ...]]) -> None:
     # `executemany` takes and releases the interpreter lock for each row; the thread that decides would wait each time.
     iterator = iter(rows)
     while batch := list(islice(iterator, _BATCH_ROWS)):
@@ -300,21 +285,17 @@ def _write(
             db.execute(_batch_insert_statement(insert), tuple(chain.from_iterable(batch)))
         else:
             db.executemany(insert, batch)
-        if pause:
-            time.sleep(pause)
 
 
-def write_part(db: sqlite3.Connection, part: BufferPart, position: Position | None, pause: float) -> None:
-    """Write one part of a buffer. `position` is the log's position after the whole buffer.
-
-    Wait `pause` seconds between statements, so that other work can use the CPU and the disk.
-    """
-    if position is not None:
-        db.execute(_REACH, (position.log, position.seq))
-    count_attempts(db, part.attempts, pause)
-    remember(db, part.answers, pause)
-    if position is not None and part.last:
-        db.execute(NOTE, (position.log, position.seq))
+def write_buffer(db: sqlite3.Connection, buffer: WriteBuffer) -> None:
+    """Write a buffer in key order, so that each database page is written only once."""
+    attempts = (
+        (subject, attempt) for subject in sorted(buffer.attempts) for attempt in buffer.attempts[subject]
+    )
+    count_attempts(db, attempts)
+    remember(db, map(buffer.answers.__getitem__, sorted(buffer.answers)))
+    if buffer.position is not None:
+        db.execute(NOTE, (buffer.position.log, buffer.position.seq))
 
 
 def row_of(draft: Draft) -> tuple[bytes | int | str, ...]:
@@ -387,14 +368,3 @@ def entry_of(row: Sequence[Any]) -> Entry:
         seq=seq, subject=subject, at=at, controller=controller, actor=actor, channel=channel, proof=proof,
         sealed=sealed, event=_event.decode(event),
     )  # fmt: skip
-
-
-def restart_log(db: sqlite3.Connection) -> None:
-    """Restart a long write-ahead log, which SQLite never does by itself under steady load.
-
-    The restart blocks writers. To keep it short, a passive checkpoint first copies pages while writers continue. The
-    file keeps its size, because overwriting is a third faster than extending it.
-    """
-    _, pages, _ = db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
-    if pages >= LONG_LOG:
-        db.execute("PRAGMA wal_checkpoint(RESTART)")
