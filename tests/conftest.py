@@ -69,7 +69,7 @@ LONG = (
     "test_site", "test_uploads", "test_suite", "test_kamailio_gate", "test_connections", "test_dashboards", "test_entry_ids", "test_number_privacy",
     "test_conformance", "test_dialers", "test_kamailio", "test_kamailio_fuzz", "test_sip", "test_tenants", "test_reconciliation",
     "test_registry_kill", "test_network_faults", "test_store_histories", "test_restore", "test_generated_clients", "test_init", "test_registry_layouts",
-    "test_permits", "test_http_hand_over", "test_bulk_import", "test_registry_cycle", "test_span", "test_operations", "test_backup", "test_pacing",
+    "test_http_hand_over", "test_bulk_import", "test_registry_cycle", "test_span", "test_operations", "test_backup", "test_pacing",
     "test_stop_notices", "test_registry_lists", "test_archive", "test_scrub", "test_primitives", "test_grid", "test_decision_log",
     "test_retention", "test_recall", "test_check_fast_path", "test_process_pool", "test_fuzz", "test_search", "test_bulk_revocation", "test_erasure",
     "test_deploy", "test_decision_log_stored", "test_checkpoints", "test_registry_pull",

@@ -1,7 +1,7 @@
 """The schema of dialgate.yaml, and the checks of settings that depend on each other."""
 
 from collections.abc import Iterator, Mapping
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from msgspec import Meta
 
@@ -38,6 +38,10 @@ class SharedStore(Strict, frozen=True, kw_only=True):
 class Settings(Strict, frozen=True, kw_only=True):
     """The settings of a gate. Paths are relative to the folder that contains `dialgate.yaml`."""
 
+    # The advice for each setting of an earlier version.
+    removed: ClassVar[Mapping[str, str]] = {
+        "permit_seconds": "delete it. There are no permits any more: Kamailio checks every call itself (deploy/kamailio)",
+    }
     data: str = "../.data"
     """Folder for all persistent data, on a local disk. One gate per folder."""
     countries: str = "countries"
@@ -76,8 +80,6 @@ class Settings(Strict, frozen=True, kw_only=True):
     """Maximum number of calls decided in one batch, with one sync of the log."""
     answer_seconds: Seconds = 900
     """Maximum seconds for which an allow is valid."""
-    permit_seconds: Annotated[int, Meta(ge=1, le=60)] = 10
-    """Seconds for which a permit is valid."""
     remember_hours: Annotated[int, Meta(ge=24, le=720)] = 24
     """Hours for which a repeated request with the same `call_id` gets the same decision."""
     store: SharedStore | None = None

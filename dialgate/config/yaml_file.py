@@ -201,9 +201,12 @@ def _one_of(kind: Any, place: str) -> str:
 def _faults_of_keys(data: dict[Any, Any], kind: type[Struct], at: str) -> Iterator[str]:
     known = {field.encode_name: field for field in fields(kind)}
     shape = kind.__struct_config__
+    removed: Mapping[str, str] = getattr(kind, "removed", {})
     for name, value in data.items():
         if name in known:
             yield from _faults(value, known[name].type, f"{at}.{name}")
+        elif name in removed:
+            yield _prefix_path(f"`{name}` was removed; {removed[name]}", at)
         elif shape.forbid_unknown_fields and name != shape.tag_field:
             near = get_close_matches(str(name), known, 1)
             advice = f"; did you mean `{near[0]}`?" if near else ""

@@ -31,8 +31,7 @@ class Answer(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     If there is no `decision_id`, the gate made no decision. Retry in a few seconds.
 
     Dial `to` and present `from`, because the gate checked exactly these numbers. `valid_until` and `not_before` are
-    RFC 3339 timestamps. After a denial, `reason_class` says what to do. `permit` is for a Kamailio proxy in front of
-    the trunk.
+    RFC 3339 timestamps. After a denial, `reason_class` says what to do.
     """
 
     decision: Literal["allow", "deny"]
@@ -42,7 +41,6 @@ class Answer(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     reasons: list[Reason] = field(default_factory=list)
     valid_until: Timestamp = ""
     not_before: Timestamp = ""
-    permit: str = ""
     reason_class: ReasonClass | Literal[""] = ""
 
 

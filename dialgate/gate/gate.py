@@ -29,8 +29,6 @@ from dialgate.core.ledger_state import merge
 from dialgate.core.model import HOUR, Call, Instant, Known, RegistryAnswer
 from dialgate.core.responses import Answer, Simulation, make_simulation, refusal
 from dialgate.crypto.keys import Keys, nonces
-from dialgate.crypto.permit import add_permit
-from dialgate.crypto.permit_key import PermitKey
 from dialgate.decision_log import LogUnavailable
 from dialgate.gate import observation
 from dialgate.gate.admission_queue import AdmissionQueue, AnswerFuture, CallRequest, reply
@@ -77,7 +75,6 @@ class Gate:
         self._nonces = nonces()
         self._verdicts: dict[tuple[object, ...], Verdict] = {}
         self._overlap = Overlap()
-        self._permit_key = PermitKey.open(config.data / "permit.json", clock.at_least())
         self._use_gatherer(Gatherer(config, keys))
         self.traces: Traces | None = None
         # Recent batches; the console removes and shows them.
@@ -110,11 +107,6 @@ class Gate:
         self._queue.add(CallRequest(call, client, self._steady(), answer))
         if self._preparing is None:
             self._start_batch()
-
-    def with_permit(self, answer: Answer) -> Answer:
-        """Return an answer from `check` with a permit added."""
-        seconds = self.config.settings.permit_seconds
-        return add_permit(answer, self._permit_key.sign, seconds, self._clock.at_least())
 
     # ---- the path of a call ------------------------------------------------------------------------------------------
 

@@ -16,7 +16,6 @@ from dialgate.config.clients import Client
 from dialgate.config.configuration import Config, ConfigError
 from dialgate.interfaces.console import routes
 from dialgate.interfaces.http import (
-    authzen,
     certificates,
     check,
     local_socket,
@@ -56,7 +55,6 @@ def build(app: App, registry: CollectorRegistry) -> web.Application:
     every = sorted(EVERY, key=lambda endpoint: endpoint.path)
     site[APP], site[REGISTRY] = app, registry
     site[DESCRIPTION] = _described()
-    site.on_response_prepare.append(authzen.echo_request_id)
     site[TURN], site[BULK] = Turns(), Turns()
     settings = app.config.settings
     site[UPLOADS] = Uploads(settings.uploads, app.config.data, settings.limits.read_seconds)

@@ -389,6 +389,10 @@ def test_all_mistakes_in_all_files_are_reported_in_one_run(folder: Folder) -> No
     ("change", "place"),
     [
         (gate("dta", to=1), "unknown key `dta`"),
+        (
+            gate("permit_seconds", to=10),
+            "`permit_seconds` was removed; delete it. There are no permits any more: Kamailio checks every call itself (deploy/kamailio)",
+        ),
         (gate("listen", to={"prot": 1}), "listen: unknown key `prot`"),
         (gate("limits", to={"batch": 1}), "limits: unknown key `batch`"),
         (gate("clients", 0, "scope", to=[]), "clients[0]: unknown key `scope`"),

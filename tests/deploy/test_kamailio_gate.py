@@ -300,9 +300,7 @@ async def test_announcement_server_gets_the_reason_but_no_number(
         assert sip.trunk.invites == []
 
 
-SWITCHES = (
-    "WITH_PERMITS", "PERMIT_ONLY", "WITH_ANNOUNCEMENT", "WITH_TLS", "WITH_ACCOUNTING", "JCARD", "WITH_MODULE_MESSAGES",
-)  # fmt: skip
+SWITCHES = ("WITH_ANNOUNCEMENT", "WITH_TLS", "WITH_ACCOUNTING", "JCARD", "WITH_MODULE_MESSAGES")
 
 
 @pytest.mark.parametrize("switches", [(), *((one,) for one in SWITCHES), SWITCHES])

@@ -11,24 +11,20 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Final, cast
 
-import msgspec
-
 from dialgate.config.clients import Client
 from dialgate.config.listeners import FastAgi as Listen
 from dialgate.core.model import Call
 from dialgate.core.responses import Answer
 from dialgate.interfaces.fastagi.protocol import LONGEST_LINE, MOST_BYTES, Listener, NotAgi
 from dialgate.interfaces.fastagi.server import CallConnection, FastAgi
-from dialgate.interfaces.http import authzen as http_authzen
 from dialgate.interfaces.http import body
 from dialgate.interfaces.http import check as http_check
 from dialgate.interfaces.http.check import CheckRequest
-from dialgate.interfaces.http.errors import Fault, decode
+from dialgate.interfaces.http.errors import Fault
 
 _COMMAND: Final = re.compile(
     rb'(SET VARIABLE (?:[A-Z_]+|ARRAY\([A-Z_,]+,DG_DECISION\)) "[A-Za-z0-9_.,:/+-]*"|ANSWER|HANGUP|STREAM FILE .*|GET DATA .*)\n'
 )
-_evaluation: Final = msgspec.json.Decoder(http_authzen.Evaluation)
 _DIGITS: Final = re.compile(r"[0-9]{6,}")
 _CLIENT: Final = Client(name="fuzz", controllers=(), scopes=("check",), sources=("127.0.0.1/32",))
 _NOT_AGI: Final[list[Any]] = ["not AGI"]
@@ -148,14 +144,6 @@ def form(data: bytes) -> CheckRequest | None:
     return _request_from(lambda: http_check.from_pairs(body.parameters(data.decode("ascii", "replace"))))
 
 
-def authzen(data: bytes) -> CheckRequest | None:
-    """Make the same check as `form` for an AuthZEN request. Also check that the data contains the called number."""
-    request = _request_from(lambda: http_authzen.question(decode(_evaluation, data)))
-    if request is not None and request.to.isascii() and request.to.isalnum() and b"\\" not in data:
-        assert request.to.encode() in data
-    return request
-
-
 def _request_from(read: Callable[[], CheckRequest]) -> CheckRequest | None:
     problem = None
     try:
@@ -171,12 +159,7 @@ TARGETS: Final[dict[str, Callable[[bytes], object]]] = {
     "listener": listener,
     "talk": talk,
     "form": form,
-    "authzen": authzen,
 }
-_EVALUATION: Final = (
-    b'{"subject":{"type":"campaign","id":"x","properties":{"caller_id":"1"}},"action":{"name":"call"},'
-    b'"resource":{"type":"phone_number","id":"390612345678"},"context":{"call_id":"1"}}'
-)
 # The first seed of each target is a complete request.
 SEEDS: Final = {
     "listener": [b"agi_network: yes\nagi_arg_1: a\n\n200 result=1\nHANGUP\n520-x\n520 y\n"],
@@ -184,14 +167,12 @@ SEEDS: Final = {
              b"agi_network_script: check\nagi_arg_1: +390\n\n" + b"200 result=1\n" * 8,
              b"agi_network_script: vicidial\nagi_arg_1: 39\n\nHANGUP\n200 result=1\n"],
     "form": [b"to=%2B390612345678&from=1&campaign=x&call_type=agent"],
-    "authzen": [_EVALUATION],
 }  # fmt: skip
 # Words that mutation alone would hardly find.
 WORDS: Final = (
     b"agi_", b"agi_network_script: check\n", b"agi_network_script: recall\n", b"agi_arg_1: ", b"\n", b"\n\n",
     b"200 result=1\n", b"HANGUP\n", b"511 x\n", b"520-x\n", b"520 x\n", b"to=", b"from=", b"campaign=", b"call_type=agent",
-    b"&", b"%2B", b"%00", b"%ff", b"+", b'{"', b'":"', b'":{"', b"}", b"\\u0000", b"null", b"subject", b"resource", b"context",
-    b"phone_number", b"caller_id", b"+390612345678", b"+390844123456", b"acme-fibre",
+    b"&", b"%2B", b"%00", b"%ff", b"+", b"+390612345678", b"+390844123456", b"acme-fibre",
 )  # fmt: skip
 
 

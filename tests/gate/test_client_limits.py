@@ -47,17 +47,10 @@ def test_a_changed_setting_takes_effect_at_once() -> None:
 
 
 QUERY = urlencode(CALL)
-EVALUATION = {
-    "subject": {"type": "campaign", "id": CALL["campaign"], "properties": {"caller_id": CALL["from"]}},
-    "action": {"name": "call"},
-    "resource": {"type": "phone_number", "id": CLEAR},
-}
 ASKED: list[tuple[str, str, Any]] = [
     ("POST", "/v1/check", CALL),
-    ("POST", "/v1/check", {**CALL, "permit": True}),
     ("GET", f"/v1/check.txt?{QUERY}", None),
     ("GET", f"/v1/check.form?{QUERY}", None),
-    ("POST", "/access/v1/evaluation", EVALUATION),
 ]
 
 

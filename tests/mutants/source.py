@@ -89,7 +89,6 @@ GROUPS = (
         ("dialgate/gate/gate.py",),
         (
             "gate/test_gate",
-            "crypto/test_permits",
             "observability/test_service_log_and_traces",
             "gate/test_restore",
             "gate/test_lists_in_use",

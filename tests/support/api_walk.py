@@ -132,11 +132,6 @@ CHANNEL: Final = {
 # Called once each, because further calls to a number are denied.
 FRESH: Final = tuple(f"+3906123457{place:02}" for place in range(20))
 QUERY: Final = {"to": CLEAR, "from": CALLER, "campaign": "acme-fibre"}
-EVALUATION: Final = {
-    "subject": {"type": "campaign", "id": "acme-fibre", "properties": {"caller_id": CALLER}},
-    "action": {"name": "call"},
-    "resource": {"type": "phone_number", "id": CLEAR},
-}
 LINES: Final = "\n".join(json.dumps(call) for call in ({**CALL, "call_id": "n"}, {**CALL, "to": LISTED}))
 
 
@@ -166,8 +161,7 @@ async def walk(folder: Path) -> list[Exchange]:
 
 
 async def _without_store(ask: Walk) -> None:
-    for name in ("checkCall", "evaluateCall"):
-        assert await ask(name, 503, CALL if name == "checkCall" else EVALUATION)
+    assert await ask("checkCall", 503, CALL)
     for kind in ("Text", "Form"):
         await ask(f"checkCallAs{kind}", 503, params=QUERY)
         await ask(f"checkPostedCallAs{kind}", 503, data=QUERY)
@@ -196,7 +190,7 @@ async def _checks(ask: Walk) -> None:
     deny = await ask("checkCall", 200, {**CALL, "to": LISTED}, label="deny")
     assert deny["reasons"]
     await ask("checkCall", 200, {**CALL, "to": LISTED, "from": "anonymous"})
-    await ask("checkCall", 200, {**CALL, "permit": True})
+    await ask("checkCall", 200, CALL)
     await ask("checkCall", 200, {**CALL, "to": "nonsense"})
     await ask("checkCall", 400, {**CALL, "colour": "red"})
     await ask("checkCall", 400, data="{")
@@ -231,10 +225,6 @@ async def _checks(ask: Walk) -> None:
     for to, label in ask.cases():
         await ask("checkCallByWebhook", 200, {**QUERY, "to": to}, place={"profile": "generic"}, label=label)
     await ask("checkCallByWebhook", 200, data={**QUERY, "to": FRESH[-1]}, place={"profile": "generic"})
-    await ask("evaluateCall", 200, {**EVALUATION, "resource": {"type": "phone_number", "id": FRESH[-3]}})
-    await ask(
-        "evaluateCalls", 200, {**EVALUATION, "evaluations": [{}, {"resource": {"type": "x", "id": "1"}}]}
-    )
     wrong = {"decision_id": allow["decision_id"], "outcome": "wrong_number"}
     await ask("reportOutcome", 200, wrong)
     await ask("reportOutcome", 409, {**wrong, "outcome": "busy"})
@@ -325,7 +315,6 @@ async def _operations(ask: Walk) -> None:
         "checkLiveness",
         "checkReadiness",
         "getMetrics",
-        "getAuthzenConfiguration",
         "getApiDescription",
         "getApiPage",
     ):

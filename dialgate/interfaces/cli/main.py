@@ -34,7 +34,6 @@ COMMANDS = {
     "backup": ("backup", "Copy the data folder, and verify the copied log."),
     "ship": ("ship", "Ship the decision log to other storage."),
     "key": ("config", "Create an API key for a client."),
-    "permit": ("permit", "Manage permits, which prove to the trunk that a call was allowed."),
     "country": ("country", "Show a country's law on a day, or its changes between two days."),
     "config": ("config", "Check the configuration."),
     "log": ("config", "Verify, search, replay, archive and retire the decision log."),

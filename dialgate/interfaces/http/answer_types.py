@@ -11,13 +11,12 @@ from dialgate.core.text_formats import Timestamp
 
 
 class Allow(Struct, frozen=True, kw_only=True, tag_field="decision", tag="allow"):
-    """The call may be placed until `valid_until`. Dial `to` and present `from` exactly. `permit`: only if requested."""
+    """The call may be placed until `valid_until`. Dial `to` and present `from` exactly."""
 
     decision_id: str
     to: str
     from_: str = field(name="from")
     valid_until: Timestamp
-    permit: str | UnsetType = UNSET
 
 
 class Deny(Struct, frozen=True, kw_only=True, tag_field="decision", tag="deny"):

@@ -60,16 +60,6 @@ class CheckRequest(
     call_type: CallType | None = None
 
 
-class SingleRequest(CheckRequest, frozen=True, kw_only=True, gc=False):
-    """A call to be checked, optionally with a permit.
-
-    If `permit` is true and the call is allowed, the answer contains a permit. A Kamailio proxy in front of the trunk
-    accepts each permit only once, and only for a few seconds.
-    """
-
-    permit: bool = False
-
-
 class SimulateRequest(CheckRequest, frozen=True, kw_only=True, gc=False):
     """A call to simulate. `at` is the time of the call in RFC 3339 format. Default: now."""
 
@@ -107,33 +97,25 @@ _TOO_MANY: Final = (
 )
 _PART_BYTES: Final = 64 << 10
 _check: Final = msgspec.json.Decoder(CheckRequest)
-_single: Final = msgspec.json.Decoder(SingleRequest)
 _checks: Final = msgspec.json.Decoder(_RawChecks)
 _encode: Final = msgspec.json.Encoder().encode
 
 
 async def check(request: web.Request, app: App, client: Client) -> web.StreamResponse:
     body = await http_body.whole(request, app.config.settings.limits)
-    status, encoded_answer, headers = encode_answer(await _decide(decode(_single, body), app, client, "http"))
+    status, encoded_answer, headers = encode_answer(await _decide(decode(_check, body), app, client, "http"))
     return http_body.reply(encoded_answer, status, headers)
 
 
 def submit(body: bytes, app: App, client: Client, answer: AnswerFuture) -> None:
     """Decode a request and submit its call. The gate later sets the result on `answer`. Raises `Fault`."""
-    check_request = decode(_single, body)
-    checked_call = call(check_request, client, "http")
-    if check_request.permit:
-        app.gate.check(checked_call, client).add_done_callback(
-            lambda done: answer.set_result(app.gate.with_permit(done.result()))
-        )
-    else:
-        app.gate.ask(checked_call, client, answer)
+    app.gate.ask(call(decode(_check, body), client, "http"), client, answer)
 
 
-async def _decide(check_request: SingleRequest, app: App, client: Client, interface: str) -> Answer:
+async def _decide(check_request: CheckRequest, app: App, client: Client, interface: str) -> Answer:
     answer = await app.gate.check(call(check_request, client, interface), client)
     refuse_throttled(answer)
-    return app.gate.with_permit(answer) if check_request.permit else answer
+    return answer
 
 
 def encode_answer(answer: Answer) -> tuple[int, bytes, Mapping[str, str]]:
@@ -184,8 +166,7 @@ def call(check_request: CheckRequest, client: Client, interface: str) -> Call:
 async def check_text(request: web.Request, app: App, client: Client) -> web.StreamResponse:
     """Respond in plain text, without a line break, because a dialplan compares the whole body with `allow`."""
     answer = await _decide(await _from_parameters(request, app.config), app, client, "http.txt")
-    permit = {"Dialgate-Permit": answer.permit} if answer.permit else {}
-    return _plain(request, as_text(answer), answer, _TEXT | permit)
+    return _plain(request, as_text(answer), answer, _TEXT)
 
 
 def as_text(answer: Answer) -> str:
@@ -206,7 +187,6 @@ def as_form(answer: Answer) -> str:
         "reason": answer.reasons[0].code if answer.reasons else "",
         "valid_until": answer.valid_until,
         "not_before": answer.not_before,
-        "permit": answer.permit,
         "reason_class": answer.reason_class,
     }
     return urlencode({name: value for name, value in fields.items() if value})
@@ -238,7 +218,7 @@ def refuse_form(fault: Fault) -> web.Response:
     )
 
 
-async def _from_parameters(request: web.Request, config: Config) -> SingleRequest:
+async def _from_parameters(request: web.Request, config: Config) -> CheckRequest:
     pairs = http_body.query(request)
     if request.method == "POST":
         body = await http_body.whole(request, config.settings.limits)
@@ -246,16 +226,16 @@ async def _from_parameters(request: web.Request, config: Config) -> SingleReques
     return from_pairs(pairs)
 
 
-def from_pairs(pairs: Sequence[tuple[str, str]]) -> SingleRequest:
+def from_pairs(pairs: Sequence[tuple[str, str]]) -> CheckRequest:
     """Convert query or form parameters to a request. Raises `Fault`."""
     http_body.require_unique([name for name, _ in pairs])
     # If a dialplan has no value for a parameter, it sends an empty one.
     fields = {
         name: http_body.restore_plus(value) if name in {"to", "from"} else value
         for name, value in pairs
-        if value or name not in {"call_id", "call_type", "permit"}
+        if value or name not in {"call_id", "call_type"}
     }
-    return convert(fields, SingleRequest)
+    return convert(fields, CheckRequest)
 
 
 # ---- many at once ----------------------------------------------------------------------------------------------------

@@ -2,12 +2,11 @@
 
 from typing import Final
 
-from dialgate.interfaces.http import authzen, freeswitch, webhooks
+from dialgate.interfaces.http import freeswitch, webhooks
 from dialgate.interfaces.http.check import CheckRequest
 from dialgate.interfaces.http.endpoint import (
     BODY_ERRORS,
     FORM,
-    JSON_ERRORS,
     Endpoint,
     Group,
     Media,
@@ -16,7 +15,7 @@ from dialgate.interfaces.http.endpoint import (
 
 _GROUP: Final = Group(
     "Dialers",
-    "The check in a dialer's own format: FreeSWITCH, OpenID AuthZEN, and webhooks that a profile describes.",
+    "The check in FreeSWITCH's formats, and in others that a webhook profile describes.",
 )
 
 
@@ -99,33 +98,5 @@ DIALERS: Final = (
         also_asks=(Media(name=FORM, kind=dict),),
         answer=dict,
         errors=("webhook.unknown",),
-    ),
-    Endpoint(
-        method="POST",
-        path=authzen.EVALUATION,
-        name="evaluateCall",
-        group=_GROUP,
-        about="Check a call in OpenID AuthZEN 1.0 format. `decision` is true only for an allow that is recorded. The body has at most 64 KiB.",
-        serve=authzen.evaluation,
-        scope="check",
-        ask=authzen.Evaluation,
-        answer=authzen.Verdict,
-        other_statuses=((503, "The gate cannot decide. Do not call; repeat the request.", authzen.Verdict),),
-        errors=(*JSON_ERRORS, "rate.exceeded"),
-    ),
-    Endpoint(
-        method="POST",
-        path=authzen.EVALUATIONS,
-        name="evaluateCalls",
-        group=_GROUP,
-        about=(
-            "Check many calls in OpenID AuthZEN 1.0 format. The top level holds defaults for each evaluation. A malformed "
-            "evaluation is denied, and the others are answered. The body has at most 64 KiB."
-        ),
-        serve=authzen.evaluations,
-        scope="check",
-        ask=authzen.Evaluations,
-        answer=authzen.Verdicts,
-        errors=(*JSON_ERRORS, "batch.too_large"),
     ),
 )  # fmt: skip

@@ -35,7 +35,6 @@ _PARAMETERS: Final = (
     Parameter(name="campaign", about="Campaign ID."),
     Parameter(name="call_id", about="The dialer's call ID. A request repeated before its decision expires counts once."),
     Parameter(name="call_type", about="Call type, only if stricter than the campaign's."),
-    Parameter(name="permit", about="`true` to get a permit with an allow."),
 )  # fmt: skip
 _CANNOT_DECIDE: Final = "The gate cannot decide. Do not call; repeat the request."
 
@@ -60,15 +59,14 @@ def _dialplan(method: str, name: str, kind: str, serve: Any, refuse: Any) -> End
         refuse=refuse,
         scope="check",
         media="text/plain; charset=utf-8" if kind == "txt" else FORM,
-        query=check.SingleRequest,
+        query=check.CheckRequest,
         parameters=parameters if is_posted else _PARAMETERS,
-        also_asks=(Media(name=FORM, kind=check.SingleRequest),) if is_posted else (),
+        also_asks=(Media(name=FORM, kind=check.CheckRequest),) if is_posted else (),
         other_statuses=((503, _CANNOT_DECIDE, None),),
         headers={
             "Dialgate-Decision": "`allow` or `deny`, also for HEAD, which answers 403 to a denied call.",
             "Dialgate-Class": "The `reason_class` of a denial.",
-        }
-        | ({"Dialgate-Permit": "The permit, if requested."} if kind == "txt" else {}),
+        },
         errors=(*(BODY_ERRORS if is_posted else ()), "rate.exceeded"),
     )
 
@@ -82,7 +80,7 @@ ENDPOINTS: Final = (
         about="Check whether a call may be placed. The decision is on disk before the response is sent.",
         serve=check.check,
         scope="check",
-        ask=check.SingleRequest,
+        ask=check.CheckRequest,
         answer=Answer,
         other_statuses=((503, _CANNOT_DECIDE, Deny),),
         errors=(*JSON_ERRORS, "rate.exceeded"),

@@ -14,7 +14,6 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 
 from dialgate.app import App, Status
-from dialgate.interfaces.http import authzen
 from dialgate.interfaces.http.access import admit, refuse_second_key
 from dialgate.interfaces.http.body import reply_json
 from dialgate.interfaces.http.endpoint import Endpoint, Group
@@ -122,15 +121,6 @@ OPERATIONS: Final = (
         serve=_metrics,
         scope="metrics",
         media=_METRICS,
-    ),
-    Endpoint(
-        method="GET",
-        path=authzen.CONFIGURATION,
-        name="getAuthzenConfiguration",
-        group=_GROUP,
-        about="Return the URLs for the AuthZEN endpoints.",
-        serve=authzen.configuration,
-        answer=authzen.Configuration,
     ),
     Endpoint(
         method="GET",

@@ -1,16 +1,13 @@
-"""Dialers with their own formats: AuthZEN, FreeSWITCH modules, and webhooks by profile."""
+"""Dialers with their own formats: FreeSWITCH modules, and webhooks by profile."""
 
-import asyncio
 import re
 import shutil
 from collections.abc import AsyncIterator, Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, quote, urlencode
 from xml.etree import ElementTree as ET
 
-import decern
 import msgspec
 import pytest
 import yaml
@@ -49,117 +46,6 @@ async def post(made: World, path: str, status: int = 200, **given: Any) -> Any:
 async def broken(made: World) -> None:
     """Close the store, so that no further call can be decided."""
     await made.app._store.close()
-
-
-# ---- AuthZEN ---------------------------------------------------------------------------------------------------------
-
-ONE, MANY = "/access/v1/evaluation", "/access/v1/evaluations"
-
-
-def evaluation(to: str = CLEAR, **changes: Any) -> Fields:
-    return {
-        "subject": {"type": "campaign", "id": "acme-fibre", "properties": {"caller_id": CALLER}},
-        "action": {"name": "call"},
-        "resource": {"type": "phone_number", "id": to},
-        **changes,
-    }
-
-
-async def test_authzen_returns_the_gates_decision(running: World) -> None:
-    response = await post(running, ONE, json=evaluation())
-    assert (response["decision"], response["context"]["to"], response["context"]["from"]) == (
-        True,
-        CLEAR,
-        CALLER,
-    )
-    assert response["context"]["decision_id"]
-    response = await post(running, ONE, json=evaluation(LISTED))
-    assert response["decision"] is False
-    assert response["context"]["reasons"][0]["code"] == "registry.listed"
-
-
-async def test_authzen_reads_call_id_and_call_type_from_the_context(running: World) -> None:
-    context = {"call_id": "c-1", "weather": {"sunny": True}}
-    first, second = [await post(running, ONE, json=evaluation(context=context)) for _ in range(2)]
-    assert first["context"]["decision_id"] == second["context"]["decision_id"]
-    response = await post(running, ONE, json=evaluation(context={"call_type": "ai_voice"}))
-    assert response["context"]["reasons"][0]["code"] == "consent.missing"
-
-
-async def test_authzen_returns_503_and_false_if_the_gate_cannot_decide(running: World) -> None:
-    await broken(running)
-    response = await post(running, ONE, 503, json=evaluation())
-    assert (response["decision"], "decision_id" in response["context"]) == (False, False)
-
-
-ILL_FORMED = [
-    ({}, ""),
-    (evaluation(subject={"type": "user", "id": "x"}), "subject.type"),
-    (evaluation(action={"name": "read"}), "action.name"),
-    (evaluation(resource={"type": "document", "id": "1"}), "resource.type"),
-    (evaluation(resource={"type": "phone_number"}), "resource"),
-    (evaluation(resource={"type": "phone_number", "id": 390612345678}), "resource.id"),
-    (evaluation(context={"call_type": "loud"}), "call_type"),
-    (evaluation(subject={"type": "campaign", "id": "x", "properties": {"caller_id": ["x"]}}), "from"),
-]
-
-
-@pytest.mark.parametrize(("body", "field"), ILL_FORMED)
-async def test_authzen_refuses_unknown_types_without_a_decision(
-    running: World, body: Fields, field: str
-) -> None:
-    response = await post(running, ONE, 400, json=body)
-    assert response["error"]["code"] == "request.invalid"
-    assert response["error"]["field"].startswith(field)
-
-
-SEMANTICS = [
-    ("execute_all", [True, False, False, True]),
-    ("deny_on_first_deny", [True, False]),
-    ("permit_on_first_permit", [True]),
-]
-
-
-@pytest.mark.parametrize(("semantic", "decisions"), SEMANTICS)
-async def test_evaluations_use_the_defaults_at_the_top_level(
-    running: World, semantic: str, decisions: list[bool]
-) -> None:
-    """A malformed evaluation is denied with its error, and the others are answered."""
-    each = [{"resource": {"type": "phone_number", "id": to}} for to in (CLEAR, LISTED, CLEAR, CLEAR)]
-    each[2] = {"resource": {"type": "fax"}}
-    body = {**evaluation(), "evaluations": each, "options": {"evaluations_semantic": semantic}}
-    response = (await post(running, MANY, json=body))["evaluations"]
-    assert [one["decision"] for one in response] == decisions
-    if semantic == "execute_all":
-        assert response[2]["context"]["error"]["status"] == 400
-
-
-async def test_a_batch_without_evaluations_is_a_single_one(running: World) -> None:
-    assert (await post(running, MANY, json=evaluation()))["decision"] is True
-
-
-async def test_authzen_publishes_its_urls_and_echoes_the_request_id(running: World) -> None:
-    async with running.client.get("/.well-known/authzen-configuration") as answer:
-        response = await answer.json()
-    assert response["access_evaluation_endpoint"] == f"http://127.0.0.1:{running.port}{ONE}"
-    headers = {"X-Request-ID": "b-17"}
-    for body, key in ((evaluation(), KEY), ({}, KEY), (evaluation(), "wrong")):
-        sent = headers | {"Authorization": f"Bearer {key}"}
-        async with running.client.post(
-            response["access_evaluation_endpoint"], json=body, headers=sent
-        ) as answer:
-            assert answer.headers["X-Request-ID"] == "b-17"
-
-
-async def test_another_projects_authzen_client_works(running: World) -> None:
-    client = decern.Client(f"http://127.0.0.1:{running.port}", token=KEY)
-    subject = evaluation()["subject"]
-    for to, allowed in ((CLEAR, True), (LISTED, False)):
-        ask = partial(client.evaluate, subject, "call", {"type": "phone_number", "id": to})
-        assert (await asyncio.to_thread(ask)).allowed is allowed
-    await broken(running)
-    with pytest.raises(decern.DecernError):
-        await asyncio.to_thread(ask)
 
 
 # ---- FreeSWITCH ------------------------------------------------------------------------------------------------------

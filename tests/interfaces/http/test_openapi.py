@@ -29,7 +29,7 @@ OPERATIONS: Final = {
     for method, operation in operations.items()
 }
 VERBS: Final = {
-    "add", "check", "confirm", "end", "erase", "evaluate", "export", "find", "get", "lift", "list", "load", "rectify", "redirect",
+    "add", "check", "confirm", "end", "erase", "export", "find", "get", "lift", "list", "load", "rectify", "redirect",
     "report", "retire", "send", "simulate", "stream", "update", "withdraw",
 }  # fmt: skip
 FORM: Final = "application/x-www-form-urlencoded"

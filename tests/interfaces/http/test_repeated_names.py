@@ -92,21 +92,13 @@ def members(count: int) -> str:
     return "{" + ",".join(f'"n{number}":0' for number in (*range(count - 1), count - 2)) + "}"
 
 
-def evaluation(properties: str) -> str:
-    return (
-        f'{{"subject":{{"type":"campaign","id":"acme-fibre","properties":{properties}}},"action":{{"name":"call"}},'
-        f'"resource":{{"type":"phone_number","id":"{CALL["to"]}"}}}}'
-    )
-
-
 def deep(levels: int) -> str:
     return '{"a":' * levels + "1" + "}" * levels
 
 
 LARGE = {
-    "many names": ("/access/v1/evaluation", evaluation(members(90_000)), 413),
-    "names of a batch": ("/access/v1/evaluations", f'{{"evaluations":[{members(90_000)}]}}', 413),
-    "the most names": ("/access/v1/evaluation", evaluation(members(5_500)), 400),
+    "many names": ("/v1/revocations", members(90_000), 413),
+    "the most names": ("/v1/revocations", members(5_500), 400),
     "a call of many names": ("/v1/checks", f'{{"calls":[{members(90_000)}]}}', 200),
     "deep calls": ("/v1/checks", f'{{"calls":[{",".join([deep(60)] * 2_000)}]}}', 200),
     "the name of the calls": ("/v1/checks", f'{{"calls":[{",".join(["{}"] * 99)}],"calls":[]}}', 400),
@@ -124,8 +116,8 @@ async def test_a_large_body_does_not_stop_the_gate(running: World, path: str, bo
 
 
 async def test_an_open_ended_body_has_at_most_64_kib(running: World) -> None:
-    for size, status in ((64 << 10, 200), ((64 << 10) + 1, 413)):
-        body = evaluation(json.dumps({"caller_id": CALL["from"]}))
+    for size, status in ((64 << 10, 201), ((64 << 10) + 1, 413)):
+        body = json.dumps({"number": CALL["to"]})
         body += " " * (size - len(body))
-        async with running.client.post("/access/v1/evaluation", data=body) as response:
+        async with running.client.post("/v1/revocations", data=body) as response:
             assert response.status == status, await response.text()
