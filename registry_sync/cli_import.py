@@ -8,7 +8,7 @@ import typer
 
 from dialgate.config.configuration import ConfigError
 from dialgate.core.model import Instant
-from dialgate.crypto.publisher_signature import Signer
+from dialgate.crypto.publisher_signature import SnapshotSigner
 from dialgate.runtime.terminal import bars, show_fields, show_json, utc
 from registry_sync import disconnection, nightly_job
 from registry_sync.cli_options import AsJson, Snapshots, load, reporting
@@ -233,7 +233,7 @@ def import_(
     with reporting(as_json=as_json):
         target = PublishTarget(
             folder=snapshots or _folder_of(config, controller),
-            sign=Signer.open(signing_key).sign if signing_key else None,
+            sign=SnapshotSigner.open(signing_key).sign if signing_key else None,
         )
         format_, validity, asked_since = _answer_terms(config, registry, controller, since)
     order = AnswerImport(

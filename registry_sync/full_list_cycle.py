@@ -20,7 +20,7 @@ import numpy as np
 
 from dialgate.core.model import DAY, Instant
 from dialgate.lists.number_set import NumberSet
-from dialgate.lists.snapshot import Contents, Entry, read_contents
+from dialgate.lists.snapshot import Contents, ManifestEntry, read_contents
 from dialgate.runtime.atomic_write import publish_file, remove_on_exit, write_file
 from registry_sync import full_list_areas, import_checks, publication, release_holds
 from registry_sync.config import FullListRegistry, ListFormatName
@@ -95,7 +95,7 @@ class FullListCycle:
 
     # ---- planning ----------------------------------------------------------------------------------------------------
 
-    def _entry(self) -> Entry | None:
+    def _entry(self) -> ManifestEntry | None:
         return publication.find_entry(
             publication.current_manifest(self._target.folder), self._settings.registry, ""
         )

@@ -18,7 +18,7 @@ from dialgate.config.configuration import ConfigError
 from dialgate.core.faults import Unavailable
 from dialgate.core.model import HOUR, Instant
 from dialgate.crypto.keys import Keys
-from dialgate.crypto.publisher_signature import Signer
+from dialgate.crypto.publisher_signature import SnapshotSigner
 from dialgate.lists.number_set import DamagedFile
 from dialgate.lists.snapshot import Manifest
 from dialgate.runtime.atomic_write import write_file
@@ -77,7 +77,7 @@ def now() -> Instant:
 def publish_target(plan: Plan) -> PublishTarget:
     """Return the configured publication target. Raises Unavailable if the signing key is not usable."""
     key = plan.registries.signing_key_file
-    sign = Signer.open(plan.folder / key).sign if key else None
+    sign = SnapshotSigner.open(plan.folder / key).sign if key else None
     return PublishTarget(folder=plan.snapshots, kept=plan.registries.kept, sign=sign)
 
 

@@ -27,8 +27,8 @@ from dialgate.lists.snapshot import (
     MANIFEST,
     Consultation,
     Contents,
-    Entry,
     Manifest,
+    ManifestEntry,
     SnapshotMissing,
     read_contents,
     read_manifest,
@@ -107,7 +107,7 @@ def empty_answers(registry: str, controller: str) -> PublishedAnswers:
     return PublishedAnswers(contents, np.empty(0, np.uint64), np.empty(0, np.uint16))
 
 
-def find_entry(manifest: Manifest, registry: str, controller: str) -> Entry | None:
+def find_entry(manifest: Manifest, registry: str, controller: str) -> ManifestEntry | None:
     return next(
         (file for file in manifest.files if (file.registry, file.controller) == (registry, controller)), None
     )
@@ -135,7 +135,7 @@ def publish_answers(target: PublishTarget, answers: PublishedAnswers, now: Insta
     return publish_entry(target, write_set(target.folder, answers.contents, chunks, answers.tags), now)
 
 
-def publish_entry(target: PublishTarget, entry: Entry, now: Instant) -> Manifest:
+def publish_entry(target: PublishTarget, entry: ManifestEntry, now: Instant) -> Manifest:
     """Publish a number set, which replaces the current set for its registry and controller."""
     others = [
         file
@@ -145,7 +145,9 @@ def publish_entry(target: PublishTarget, entry: Entry, now: Instant) -> Manifest
     return _publish_manifest(target, (*others, entry), now)
 
 
-def write_set(folder: Path, contents: Contents, chunks: Iterable[Numbers], tags: Tags | None) -> Entry:
+def write_set(
+    folder: Path, contents: Contents, chunks: Iterable[Numbers], tags: Tags | None
+) -> ManifestEntry:
     """Write and verify a number set's file without publishing it. Return its entry for the manifest."""
     stem = f"{contents.registry}.{contents.controller}"
     with remove_on_exit(folder / f"{stem}.tmp") as temporary:
@@ -153,7 +155,7 @@ def write_set(folder: Path, contents: Contents, chunks: Iterable[Numbers], tags:
         with closing(NumberSet.open(temporary)) as opened:
             opened.verify()
             name = f"{stem}.{opened.sha256[:16]}{SUFFIX}"
-            entry = Entry(
+            entry = ManifestEntry(
                 registry=contents.registry,
                 controller=contents.controller,
                 mode=contents.mode,
@@ -165,7 +167,7 @@ def write_set(folder: Path, contents: Contents, chunks: Iterable[Numbers], tags:
     return entry
 
 
-def _publish_manifest(target: PublishTarget, entries: Iterable[Entry], now: Instant) -> Manifest:
+def _publish_manifest(target: PublishTarget, entries: Iterable[ManifestEntry], now: Instant) -> Manifest:
     files = tuple(sorted(entries, key=lambda file: (file.registry, file.controller)))
     version = sha256(msgspec.json.encode(files)).hexdigest()[:16]
     manifest = _sign(target, Manifest(version=version, published_at=now, files=files))

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from dialgate.core.model import Instant
 from dialgate.lists.manifest_history import earlier_manifests
 from dialgate.lists.number_set import BLOCK, BLOCKS, NumberSet
-from dialgate.lists.snapshot import Entry, Manifest
+from dialgate.lists.snapshot import Manifest, ManifestEntry
 from registry_sync import publication, release_holds
 from registry_sync.answer_merge import PublishedAnswers
 from registry_sync.formats.text import Mask, Numbers
@@ -19,7 +19,7 @@ from registry_sync.import_checks import ImportRefused
 from registry_sync.publication import PublishTarget
 
 SPAN = BLOCK * BLOCKS
-_NONE = Entry(registry="", controller="", mode="answers", file="", sha256="", numbers=0)
+_NONE = ManifestEntry(registry="", controller="", mode="answers", file="", sha256="", numbers=0)
 
 
 class PublicationDifference(Struct, frozen=True, kw_only=True):
@@ -53,7 +53,7 @@ def differences(folder: Path, old: Manifest, new: Manifest) -> list[PublicationD
 
 
 def _difference(
-    folder: Path, name: tuple[str, str], old: Entry | None, new: Entry | None
+    folder: Path, name: tuple[str, str], old: ManifestEntry | None, new: ManifestEntry | None
 ) -> PublicationDifference:
     sizes = PublicationDifference(
         registry=name[0],
@@ -82,7 +82,7 @@ def _difference(
     )
 
 
-def _read_answers(folder: Path, name: tuple[str, str], entry: Entry | None) -> PublishedAnswers:
+def _read_answers(folder: Path, name: tuple[str, str], entry: ManifestEntry | None) -> PublishedAnswers:
     return publication.read_answers(folder / entry.file) if entry else publication.empty_answers(*name)
 
 
@@ -103,7 +103,7 @@ def _listed_mask(current: PublishedAnswers) -> Mask:
     return mask
 
 
-def _compare_lists(folder: Path, old: Entry | None, new: Entry | None) -> tuple[int, int]:
+def _compare_lists(folder: Path, old: ManifestEntry | None, new: ManifestEntry | None) -> tuple[int, int]:
     """Return how many numbers are added and removed.
 
     To limit memory, one span of numbers is compared at a time.
@@ -123,7 +123,7 @@ def _compare_lists(folder: Path, old: Entry | None, new: Entry | None) -> tuple[
     return added, removed
 
 
-def _spans(folder: Path, entry: Entry | None) -> Iterator[Numbers]:
+def _spans(folder: Path, entry: ManifestEntry | None) -> Iterator[Numbers]:
     if entry is not None:
         with closing(NumberSet.open(folder / entry.file)) as opened:
             yield from opened.spans()

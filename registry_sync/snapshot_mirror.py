@@ -19,7 +19,15 @@ from msgspec import Struct
 from dialgate.core.model import Instant
 from dialgate.crypto.publisher_signature import is_signed
 from dialgate.lists.number_set import DamagedFile, NumberSet
-from dialgate.lists.snapshot import MANIFEST, PULLED, Entry, Manifest, Pulled, read_manifest, signed_text
+from dialgate.lists.snapshot import (
+    MANIFEST,
+    PULLED,
+    Manifest,
+    ManifestEntry,
+    Pulled,
+    read_manifest,
+    signed_text,
+)
 from dialgate.runtime.atomic_write import publish_file, remove_on_exit, write_file
 from registry_sync import publication
 from registry_sync.import_checks import ImportRefused, utc
@@ -75,14 +83,14 @@ async def _manifest(source: Source, folder: Path, key: str) -> Manifest:
     return manifest
 
 
-async def _fetch(source: Source, folder: Path, entry: Entry) -> None:
+async def _fetch(source: Source, folder: Path, entry: ManifestEntry) -> None:
     with remove_on_exit(folder / f"{entry.file}.tmp") as new:
         await source.fetch(entry.file, new)
         await asyncio.to_thread(_verify, new, entry)
         publish_file(new, folder / entry.file)
 
 
-def _verify(path: Path, entry: Entry) -> None:
+def _verify(path: Path, entry: ManifestEntry) -> None:
     with closing(NumberSet.open(path)) as opened:
         if opened.sha256 != entry.sha256:
             raise DamagedFile(entry.file, "its sha256 differs from the one in the manifest")

@@ -77,7 +77,7 @@ class Consented(Struct, frozen=True, kw_only=True):
     recorded_at: Instant  # when the entry was written, by the gate's clock
 
 
-class Finding(Struct, frozen=True, kw_only=True):
+class EvidencedDecision(Struct, frozen=True, kw_only=True):
     id: str
     seq: int
     grounds: int
@@ -107,7 +107,7 @@ class Bundle(Struct, frozen=True, kw_only=True):
     format: Literal[2] = FORMAT
     log: str
     made_at: Instant
-    decisions: list[Finding] = []
+    decisions: list[EvidencedDecision] = []
     asked: list[NumberDecisions] = []
     entries: list[Proved] = []
     checkpoints: list[dict[str, str]] = []
@@ -294,7 +294,7 @@ def _public_keys(public: Mapping[str, bytes], used: Iterable[StoredCheckpoint]) 
 
 async def _findings(
     sources: Sources, decisions: Iterable[KnownDecision], outcomes: Mapping[str, list[int]]
-) -> list[Finding]:
+) -> list[EvidencedDecision]:
     subjects = SubjectStore.open(sources.data / "subjects.db")
     try:
         return [
@@ -306,12 +306,12 @@ async def _findings(
 
 async def _finding(
     sources: Sources, subjects: SubjectStore, known: KnownDecision, outcomes: list[int]
-) -> Finding:
+) -> EvidencedDecision:
     record, number = known.record, known.number
     with suppress(KeyRetired):
         number = number or sources.keys.month(record.at).called_number(record.sealed)
     ids = {answer.consultation for answer in record.facts.registries}
-    return Finding(
+    return EvidencedDecision(
         id=record.id,
         seq=record.seq,
         grounds=record.grounds,

@@ -43,7 +43,7 @@ def read_number(raw: str, home: str) -> str:
         raise HoldRefused(f"the number {problem}. Write it in E.164, for example +390612345678.") from problem
 
 
-class Hold(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+class LegalHold(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
     id: int
     at: Instant
     by: str
@@ -67,7 +67,7 @@ class UnderHold:
 
 class _File(Struct, kw_only=True, forbid_unknown_fields=True):
     format: Literal[1] = 1
-    holds: tuple[Hold, ...] = ()
+    holds: tuple[LegalHold, ...] = ()
 
 
 class Holds:
@@ -79,7 +79,7 @@ class Holds:
     def __init__(self, folder: Path, keys: Keys) -> None:
         self._path, self._keys = folder / "holds.json", keys
 
-    def all(self) -> tuple[Hold, ...]:
+    def all(self) -> tuple[LegalHold, ...]:
         """Return all holds, including lifted ones, oldest first."""
         try:
             return msgspec.json.decode(self._path.read_bytes(), type=_File).holds
@@ -93,22 +93,22 @@ class Holds:
             self._keys, [self._keys.holds.unseal(hold.number) for hold in self.all() if hold.number]
         )
 
-    def find(self, number: str) -> Hold | None:
+    def find(self, number: str) -> LegalHold | None:
         """Return the hold on this number (E.164), if any."""
         return next((hold for hold in self.all() if hold.number and self._is(hold, number)), None)
 
-    def add(self, number: str, *, at: Instant, by: str, reason: str) -> Hold:
+    def add(self, number: str, *, at: Instant, by: str, reason: str) -> LegalHold:
         with self._lock():
             holds = self.all()
             _refuse_number_in(number, by, reason)
             if self.find(number):
                 raise HoldRefused("this number is already under a legal hold. Lift that hold first.")
             sealed = self._keys.holds.seal(number, next(nonces()))
-            hold = Hold(id=len(holds) + 1, at=at, by=by, reason=reason, number=sealed)
+            hold = LegalHold(id=len(holds) + 1, at=at, by=by, reason=reason, number=sealed)
             self._replace((*holds, hold))
         return hold
 
-    def lift(self, number: str, *, at: Instant, by: str, reason: str) -> Hold:
+    def lift(self, number: str, *, at: Instant, by: str, reason: str) -> LegalHold:
         with self._lock():
             hold = self.find(number)
             if hold is None:
@@ -134,16 +134,16 @@ class Holds:
             then()
         return added
 
-    def _with_records(self, hold: Hold, records_of: Callable[[str], Sequence[str]]) -> Hold:
+    def _with_records(self, hold: LegalHold, records_of: Callable[[str], Sequence[str]]) -> LegalHold:
         if not hold.number:
             return hold
         records = records_of(self._keys.holds.unseal(hold.number))
         return structs.replace(hold, records=tuple(dict.fromkeys((*hold.records, *records))))
 
-    def _is(self, hold: Hold, number: str) -> bool:
+    def _is(self, hold: LegalHold, number: str) -> bool:
         return self._keys.holds.unseal(hold.number) == number
 
-    def _replace(self, holds: Sequence[Hold]) -> None:
+    def _replace(self, holds: Sequence[LegalHold]) -> None:
         write_file(self._path, msgspec.json.encode(_File(holds=tuple(holds))))
 
     def _lock(self) -> AbstractContextManager[int]:

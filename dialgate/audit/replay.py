@@ -41,7 +41,7 @@ class Difference(Struct, frozen=True):
     changes: tuple[Change, ...]
 
 
-class Row(NamedTuple):
+class ReplayRow(NamedTuple):
     """A change in a campaign's decisions. Identical changes are counted together."""
 
     campaign: str
@@ -55,7 +55,7 @@ class Replay(Struct):
     different: int = 0  # number of records that differ, counted by kind in `verdicts` and `rows`
     beside: int = 0  # records for countries other than the draft's
     verdicts: Counter[tuple[str, str]] = field(default_factory=Counter)
-    rows: Counter[Row] = field(default_factory=Counter)
+    rows: Counter[ReplayRow] = field(default_factory=Counter)
     examples: list[Difference] = field(default_factory=list)  # first hundred differences
 
 
@@ -148,7 +148,7 @@ def _count(report: Replay, record: Record, judgement: _Judgement) -> None:
     was, becomes = _verdict(record.decision.allow), _verdict(judgement[0])
     report.different += 1
     report.verdicts[was, becomes] += 1
-    report.rows.update(Row(name, *change) for change in judgement[1])
+    report.rows.update(ReplayRow(name, *change) for change in judgement[1])
     if len(report.examples) < _EXAMPLES:
         report.examples.append(Difference(record.id, record.at, name, was, becomes, judgement[1]))
 

@@ -15,7 +15,7 @@ from dialgate.decision_log.records import Reader, Record
 from dialgate.decision_log.span import Span
 
 
-class Query(Struct, frozen=True, kw_only=True):
+class DecisionQuery(Struct, frozen=True, kw_only=True):
     """Search criteria. An empty criterion matches every record."""
 
     campaign: str = ""
@@ -54,7 +54,7 @@ class Hit(Struct, frozen=True, kw_only=True):
     outcome: str
 
 
-def search(chains: Chains, query: Query, within: Span) -> Iterator[Hit]:
+def search(chains: Chains, query: DecisionQuery, within: Span) -> Iterator[Hit]:
     """Yield the matching decisions from all chains, oldest first, or newest first for a search by number.
 
     Memory use is one byte for each log entry in `within`.
@@ -92,7 +92,9 @@ def with_results(
             yield record, results.of(record.seq)
 
 
-def _search_number(chains: Chains, query: Query, hashes: Collection[bytes], within: Span) -> Iterator[Hit]:
+def _search_number(
+    chains: Chains, query: DecisionQuery, hashes: Collection[bytes], within: Span
+) -> Iterator[Hit]:
     records = [
         record
         for _, record in chains.about(hashes)

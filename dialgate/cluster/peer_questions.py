@@ -16,7 +16,7 @@ from dialgate.decision_log.records import Position
 T = TypeVar("T")
 
 
-class Question(Struct, Generic[T], frozen=True):
+class PeerQuestion(Struct, Generic[T], frozen=True):
     """A question to another gate. Its answer has the type `T`."""
 
 
@@ -27,7 +27,7 @@ class Decisions(Struct, frozen=True):
     retired: list[str]
 
 
-class FindDecisions(Question[Decisions], frozen=True, kw_only=True, tag="decisions"):
+class FindDecisions(PeerQuestion[Decisions], frozen=True, kw_only=True, tag="decisions"):
     """A request for the decisions about a number (E.164), newest first. For the fields, see `Inquiry.about`."""
 
     number: str
@@ -36,14 +36,14 @@ class FindDecisions(Question[Decisions], frozen=True, kw_only=True, tag="decisio
     most: int | None = None
 
 
-class FindDecision(Question[list[FoundDecision]], frozen=True, tag="decision"):
+class FindDecision(PeerQuestion[list[FoundDecision]], frozen=True, tag="decision"):
     """A request for one decision. The answer is an empty list if the receiving gate does not have the decision."""
 
     id: str
     sees: Visibility
 
 
-class FindOutcomes(Question[list[OutcomeRecord]], frozen=True, tag="outcomes"):
+class FindOutcomes(PeerQuestion[list[OutcomeRecord]], frozen=True, tag="outcomes"):
     """A request for the outcomes of `decisions` that were reported to the receiving gate.
 
     `decisions` contains decision ids. Other gates might have made the decisions.
@@ -52,7 +52,7 @@ class FindOutcomes(Question[list[OutcomeRecord]], frozen=True, tag="outcomes"):
     decisions: list[str]
 
 
-class FindCall(Question[list[tuple[str, str]]], frozen=True, tag="called"):
+class FindCall(PeerQuestion[list[tuple[str, str]]], frozen=True, tag="called"):
     """A request for a decision's controller and called number (E.164).
 
     The answer is an empty list if the receiving gate did not make the decision.
@@ -61,14 +61,14 @@ class FindCall(Question[list[tuple[str, str]]], frozen=True, tag="called"):
     decision: str
 
 
-class FindPersonalData(Question[Share], frozen=True, tag="person"):
+class FindPersonalData(PeerQuestion[Share], frozen=True, tag="person"):
     """A request for data that only the receiving gate holds about a number (E.164), for one controller."""
 
     controller: str
     number: str
 
 
-class PlaceHold(Question[bool], frozen=True, tag="hold"):
+class PlaceHold(PeerQuestion[bool], frozen=True, tag="hold"):
     """A request to place a legal hold. The answer is False if the number (E.164) was already on hold."""
 
     number: str
@@ -77,7 +77,7 @@ class PlaceHold(Question[bool], frozen=True, tag="hold"):
     reason: str
 
 
-class LiftHold(Question[bool], frozen=True, tag="lift"):
+class LiftHold(PeerQuestion[bool], frozen=True, tag="lift"):
     """A request to lift a legal hold. The answer says whether the number (E.164) was on hold."""
 
     number: str
@@ -86,11 +86,11 @@ class LiftHold(Question[bool], frozen=True, tag="lift"):
     reason: str
 
 
-class ListHolds(Question[list[PlaceHold]], frozen=True, tag="holds"):
+class ListHolds(PeerQuestion[list[PlaceHold]], frozen=True, tag="holds"):
     """A request for the legal holds in force. Each hold is returned as the `PlaceHold` request that would place it."""
 
 
-class ReadListFile(Question[bytes], frozen=True, tag="list"):
+class ReadListFile(PeerQuestion[bytes], frozen=True, tag="list"):
     """A request for up to `most` bytes of a call list's file.
 
     The answer is empty if the file is missing or ends before `offset`.
@@ -101,7 +101,7 @@ class ReadListFile(Question[bytes], frozen=True, tag="list"):
     most: Annotated[int, Meta(ge=0)]
 
 
-class RemoveFromLists(Question[list[str]], frozen=True, tag="erase", omit_defaults=True):
+class RemoveFromLists(PeerQuestion[list[str]], frozen=True, tag="erase", omit_defaults=True):
     """A request to remove a number (E.164) from the receiving gate's call lists, unless it is on hold.
 
     If `lists` names lists, the others keep the number. The answer names the lists that contained it.
@@ -126,7 +126,7 @@ AnyQuestion: TypeAlias = (
 )
 
 
-def answer_type(question: Question[T]) -> type[T]:
+def answer_type(question: PeerQuestion[T]) -> type[T]:
     """Return the `T` of a `Question[T]`."""
     base: Any = vars(type(question))["__orig_bases__"][0]
     (answer,) = get_args(base)

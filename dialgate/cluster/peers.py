@@ -15,7 +15,7 @@ import msgspec
 from aiohttp import ClientError, ClientResponse, ClientSession, ClientTimeout
 from msgspec import Struct
 
-from dialgate.cluster.peer_questions import AnyQuestion, Question, T, answer_type
+from dialgate.cluster.peer_questions import AnyQuestion, PeerQuestion, T, answer_type
 from dialgate.config.configuration import Config
 from dialgate.core.model import MINUTE, Instant
 from dialgate.crypto.keys import Keys, KeysUnusable, nonces
@@ -36,7 +36,7 @@ class PeerRequest(Struct, frozen=True):
     question: AnyQuestion
 
 
-class Answers(Struct, Generic[T], frozen=True):
+class PeerAnswers(Struct, Generic[T], frozen=True):
     """The answers by gate. `missing` gives the reason for each gate that did not answer."""
 
     answers: dict[str, T]
@@ -98,7 +98,7 @@ class Peers:
 
     # ---- questions ------------------------------------------------------------------------------------------------------
 
-    async def ask(self, question: Question[T]) -> Answers[T]:
+    async def ask(self, question: PeerQuestion[T]) -> PeerAnswers[T]:
         """Ask every other gate at once. Never raises."""
         urls = self.urls
         results = await asyncio.gather(
@@ -109,9 +109,9 @@ class Peers:
         for result in results:
             answers |= result.answers
             missing |= result.missing
-        return Answers(answers, missing)
+        return PeerAnswers(answers, missing)
 
-    async def ask_for_first(self, question: Question[list[T]], *, within: float) -> list[T]:
+    async def ask_for_first(self, question: PeerQuestion[list[T]], *, within: float) -> list[T]:
         """Ask every other gate at once and return the first answer that is not empty.
 
         Return an empty list if no such answer arrives within `within` seconds. Never raises.
@@ -129,7 +129,7 @@ class Peers:
                 task.cancel()
         return []
 
-    async def ask_one(self, node: str, url: str, question: Question[T]) -> T | None:
+    async def ask_one(self, node: str, url: str, question: PeerQuestion[T]) -> T | None:
         """Ask one of the gates in `urls`. Return None if it does not answer. Never raises."""
         return (await self._ask(node, url, question, self.patience)).answers.get(node)
 
@@ -146,7 +146,7 @@ class Peers:
             "it has a log on this store but no URL in `peers`. Add it, or run `dialgate nodes --forget` if the gate was removed",
         )
 
-    async def _ask(self, node: str, url: str, question: Question[T], seconds: float) -> Answers[T]:
+    async def _ask(self, node: str, url: str, question: PeerQuestion[T], seconds: float) -> PeerAnswers[T]:
         content = msgspec.msgpack.encode({"at": self._clock(), "node": self._node, "question": question})
         request = self._envelope.close(content, next(self._nonces), _addressed_to(node))
 
@@ -158,15 +158,15 @@ class Peers:
             response = await self._post(url, request, seconds)
             answer = await self._threads.run(read) if len(response) > _LARGE else read()
         except _NoAnswer as failure:
-            return Answers({}, {node: str(failure)})
+            return PeerAnswers({}, {node: str(failure)})
         except (KeysUnusable, msgspec.DecodeError):
-            return Answers(
+            return PeerAnswers(
                 {},
                 {
                     node: "its answer cannot be decrypted or decoded, because it has other keys or another version"
                 },
             )
-        return Answers({node: answer}, {})
+        return PeerAnswers({node: answer}, {})
 
     async def _post(self, url: str, body: bytes, seconds: float) -> bytes:
         try:

@@ -34,7 +34,7 @@ _HOLE: Final = re.compile(r"\{([a-z_]*)\}")
 _LEAST, _MOST = 200, 599
 
 
-class Reply(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class ReplyTemplate(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A reply to a dialer. If `form` is true, `body` is sent as a form, and all values in `body` are text."""
 
     body: Any
@@ -52,9 +52,9 @@ class Profile(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, ren
     campaign: tuple[str, ...]
     call_id: tuple[str, ...] = ()
     call_type: tuple[str, ...] = ()
-    allow: Reply
-    deny: Reply
-    retry: Reply  # the reply if the gate cannot decide now
+    allow: ReplyTemplate
+    deny: ReplyTemplate
+    retry: ReplyTemplate  # the reply if the gate cannot decide now
 
     @property
     def names(self) -> set[str]:
@@ -85,7 +85,7 @@ def faults(profile: Profile) -> Iterator[str]:
         yield "allow: its body must differ from those of `deny` and `retry`, because some dialers read only the body"
 
 
-def _reply_problems(reply: Reply) -> Iterator[str]:
+def _reply_problems(reply: ReplyTemplate) -> Iterator[str]:
     if not _LEAST <= reply.status <= _MOST:
         yield f"status {reply.status} is not between {_LEAST} and {_MOST}"
     if reply.form and not (

@@ -19,6 +19,7 @@ from dialgate.core.law_scope import Scope, local_days
 from dialgate.core.law_sections import (
     AcceptedBasis,
     CallerIds,
+    CededLists,
     Consents,
     Contracts,
     Dated,
@@ -31,7 +32,6 @@ from dialgate.core.law_sections import (
     LawError,
     LegalBasis,
     Limit,
-    Lists,
     Ratio,
     Registry,
     Relation,
@@ -70,7 +70,7 @@ class Binding(Struct, frozen=True, kw_only=True):
     relations: tuple[Relation, ...]
     requests: tuple[Requests, ...]
     registries: tuple[Registry, ...]
-    lists: tuple[Lists, ...]
+    lists: tuple[CededLists, ...]
     directories: tuple[Directories, ...]
     sector_bans: tuple[SectorBan, ...]
     caller_ids: tuple[CallerIds, ...]
@@ -101,7 +101,7 @@ class Law(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, dict=Tr
     relations: tuple[Relation, ...] = ()
     requests: tuple[Requests, ...] = ()
     registries: tuple[Registry, ...] = ()
-    lists: tuple[Lists, ...] = ()
+    lists: tuple[CededLists, ...] = ()
     directories: tuple[Directories, ...] = ()
     sector_bans: tuple[SectorBan, ...] = ()
     caller_ids: tuple[CallerIds, ...] = ()

@@ -260,7 +260,7 @@ class Registry(Restriction, frozen=True, kw_only=True):
     """What its answers are about. `opposition`: whether the person objected. `disconnection`: whether the number was disconnected since a given day, so that it may belong to another person. A call based on a consent needs the answer that the number was not disconnected since the consent. Consents, contracts and requests from before a disconnection have no effect."""
 
 
-class Lists(Section, frozen=True, kw_only=True):
+class CededLists(Section, frozen=True, kw_only=True):
     """Conditions on call lists that were acquired from another company."""
 
     ceded_void_by_enrolment: bool = False

@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple
 
 from dialgate.core import change_of_holder, objections, periods
 from dialgate.core.law import Binding
-from dialgate.core.law_sections import Consents, Finding, Lists, cited
+from dialgate.core.law_sections import CededLists, Consents, Finding, cited
 from dialgate.core.model import (
     DAY,
     EPOCH,
@@ -367,7 +367,7 @@ class Breach(NamedTuple):
     """A defect in a chain of cessions, with the section that a denial cites."""
 
     text: str
-    section: Lists | None
+    section: CededLists | None
 
 
 def void_origin(origin: Origin, facts: Facts, law: Binding) -> Breach | None:

@@ -44,15 +44,15 @@ class Answered(Struct, frozen=True, kw_only=True, tag="answered"):
     lists: tuple[str, ...] = ()  # the call lists that keep the number until a legal hold is lifted
 
 
-class Refused(Struct, frozen=True, kw_only=True, tag="refused"):
+class RequestRefused(Struct, frozen=True, kw_only=True, tag="refused"):
     """A refusal. The data subject was informed of the reason and the available remedies (GDPR art. 12(4))."""
 
     reason: str
     actor: str
 
 
-Step: TypeAlias = RequestReceived | Extended | Answered | Refused
-CLOSING = (Answered, Refused)
+Step: TypeAlias = RequestReceived | Extended | Answered | RequestRefused
+CLOSING = (Answered, RequestRefused)
 
 
 class Case(Struct, frozen=True, kw_only=True):
@@ -94,11 +94,11 @@ def _open_case(name: str, controller: str, asked: RequestReceived) -> Case:
     )
 
 
-def _apply(case: Case, at: Instant, step: Extended | Answered | Refused) -> Case:
+def _apply(case: Case, at: Instant, step: Extended | Answered | RequestRefused) -> Case:
     match step:
         case Extended():
             return structs.replace(case, extended_at=at, due_at=add_months(case.received_at, EXTENDED))
         case Answered(what=what, actor=actor):
             return structs.replace(case, closed_at=at, outcome=what, closed_by=actor)
-        case Refused(reason=reason, actor=actor):
+        case RequestRefused(reason=reason, actor=actor):
             return structs.replace(case, closed_at=at, outcome=reason, refused=True, closed_by=actor)

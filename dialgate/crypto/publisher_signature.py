@@ -17,13 +17,13 @@ class SigningKeyUnusable(Unavailable):
     component = "signing_key"
 
 
-class Signer:
+class SnapshotSigner:
     def __init__(self, key: Ed25519PrivateKey) -> None:
         self._key = key
         self.public = key.public_key().public_bytes_raw().hex()
 
     @classmethod
-    def open(cls, path: Path) -> "Signer":
+    def open(cls, path: Path) -> "SnapshotSigner":
         """Open a private key file. Raises `SigningKeyUnusable`."""
         try:
             key = load_pem_private_key(path.read_bytes(), password=None)

@@ -40,7 +40,7 @@ from dialgate.gate.overlap import Overlap
 from dialgate.gate.recorder import LogRecorder
 from dialgate.gate.stop_retries import StopRetries
 from dialgate.gate.upkeep import Upkeep
-from dialgate.lists.snapshot import Part, Snapshot
+from dialgate.lists.snapshot import Snapshot, SnapshotPart
 from dialgate.native import COMPILED
 from dialgate.observability.traces import Traces
 from dialgate.runtime.clock import Clock
@@ -289,7 +289,7 @@ class Gate:
     def snapshot(self) -> Snapshot | None:
         return self._gatherer.snapshot
 
-    def snapshot_parts(self) -> tuple[Part, ...]:
+    def snapshot_parts(self) -> tuple[SnapshotPart, ...]:
         return self.snapshot.parts() if self.snapshot else ()
 
     @property

@@ -27,7 +27,7 @@ from dialgate.gate.facts import Gatherer
 from dialgate.gate.health_metrics import HealthMetrics
 from dialgate.lists import void_consultations
 from dialgate.lists.number_set import DamagedFile
-from dialgate.lists.snapshot import Part, Snapshot, SnapshotMissing, has_changed, pulled_at
+from dialgate.lists.snapshot import Snapshot, SnapshotMissing, SnapshotPart, has_changed, pulled_at
 from dialgate.observability.metrics import Metrics
 from dialgate.runtime.background_work import BackgroundWork
 from dialgate.runtime.clock import TOLERANCE
@@ -333,7 +333,7 @@ class Upkeep:
             return ""
         return "all registry answers have expired; consult the registry and import its answer"
 
-    def _observe(self, part: Part, rule: Registry, now: Instant) -> Instant:
+    def _observe(self, part: SnapshotPart, rule: Registry, now: Instant) -> Instant:
         ends = periods.end(rule.validity, part.newest_consulted_at)
         age = now - part.newest_consulted_at
         self.metrics.snapshot(part.registry, part.controller, part.numbers, age, ends - now)

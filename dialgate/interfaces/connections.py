@@ -20,7 +20,7 @@ _RESERVED: Final = 256  # descriptors: half for files opened at the start, half 
 _Listener: TypeAlias = Literal["http", "fastagi", "sip"]
 
 
-class Place(Protocol):
+class OpenConnection(Protocol):
     """The methods of a connection that `Connections` calls."""
 
     def is_idle(self) -> bool: ...
@@ -39,12 +39,12 @@ class Connections:
 
     def __init__(self, most: int, count_closed: Callable[[str], None]) -> None:
         self._most, self._count_closed = most, count_closed
-        self._places: set[Place] = set()
-        self._strangers: dict[Place, None] = {}  # in order of arrival
-        self._clients: defaultdict[str, dict[Place, None]] = defaultdict(dict)  # likewise
-        self._client_of: dict[Place, str] = {}
+        self._places: set[OpenConnection] = set()
+        self._strangers: dict[OpenConnection, None] = {}  # in order of arrival
+        self._clients: defaultdict[str, dict[OpenConnection, None]] = defaultdict(dict)  # likewise
+        self._client_of: dict[OpenConnection, str] = {}
 
-    def open(self, place: Place) -> bool:
+    def open(self, place: OpenConnection) -> bool:
         """Count a new connection. Return False if it must be closed immediately."""
         if len(self._strangers) >= self._most // 2 or len(self._places) >= self._most or is_scarce():
             if not self._strangers:
@@ -55,7 +55,7 @@ class Connections:
         self._strangers[place] = None
         return True
 
-    def admit(self, place: Place, client: str) -> None:
+    def admit(self, place: OpenConnection, client: str) -> None:
         """Mark the connection as belonging to a known client, and evict one of the client's if it holds half of all."""
         self._strangers.pop(place, None)
         if place in self._places and place not in self._client_of:
@@ -65,19 +65,19 @@ class Connections:
             held[place] = None
             self._client_of[place] = client
 
-    def _evict(self, places: dict[Place, None]) -> None:
+    def _evict(self, places: dict[OpenConnection, None]) -> None:
         """Close the oldest idle connection, or the oldest if none is idle. Busy ones cost their own client an answer."""
         victim = next((place for place in places if place.is_idle()), None) or next(iter(places))
         self._count_closed("evicted")
         self.close(victim)
         victim.drop()
 
-    def drop_unread(self, place: Place) -> None:
+    def drop_unread(self, place: OpenConnection) -> None:
         """Close a connection whose client does not read its responses."""
         self._count_closed("unread")
         place.drop()
 
-    def close(self, place: Place) -> None:
+    def close(self, place: OpenConnection) -> None:
         self._places.discard(place)
         self._strangers.pop(place, None)
         if (client := self._client_of.pop(place, None)) is not None:

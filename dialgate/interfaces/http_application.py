@@ -34,7 +34,7 @@ from dialgate.interfaces.http.endpoints import ENDPOINTS
 from dialgate.interfaces.http.errors import FAILURES, Fault, fault_of, response, too_large
 from dialgate.interfaces.http.operations import APP, DESCRIPTION, OPERATIONS, REGISTRY
 from dialgate.interfaces.http.peers import PEERS
-from dialgate.interfaces.http.uploads import UPLOADS, Uploads
+from dialgate.interfaces.http.uploads import UPLOADS, UploadSlots
 
 _Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -57,7 +57,7 @@ def build(app: App, registry: CollectorRegistry) -> web.Application:
     site[DESCRIPTION] = _described()
     site[TURN], site[BULK] = Turns(), Turns()
     settings = app.config.settings
-    site[UPLOADS] = Uploads(settings.uploads, app.config.data, settings.limits.read_seconds)
+    site[UPLOADS] = UploadSlots(settings.uploads, app.config.data, settings.limits.read_seconds)
     site[CHECK_STREAMS], site[FOLLOWERS] = Caps(), Caps()
     for path, endpoints in groupby(every, key=lambda endpoint: endpoint.path):
         _add(app, site.router.add_resource(path), tuple(endpoints))

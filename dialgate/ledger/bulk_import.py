@@ -54,7 +54,7 @@ _FIELD: Final = re.compile(r"\$\.(\w+)")
 _FIELDS: Final = {kind: {field.name: field for field in fields_of(kind)} for kind in KINDS.values()}
 
 
-class Order(Struct, frozen=True, kw_only=True):
+class ImportOrder(Struct, frozen=True, kw_only=True):
     """Values that apply to every row in an import.
 
     `sectors` contains the sectors that a contract may name. `now` is the time at which the file arrived.
@@ -127,7 +127,7 @@ class ImportedRows:
 
 
 def read_rows(
-    table: Table, keys: Keys, order: Order, imported: ImportedRows, note: Callable[[RowProblem], None]
+    table: Table, keys: Keys, order: ImportOrder, imported: ImportedRows, note: Callable[[RowProblem], None]
 ) -> None:
     """Read all rows into `imported` and call `note` with each invalid row. Raises `Unreadable`."""
     drafter = Drafter(keys, order, _columns(table, order.kind), table.layout.number - 1)
@@ -143,7 +143,7 @@ class Drafter:
     `fields` maps column positions to field names. `number` is the position of the number column.
     """
 
-    def __init__(self, keys: Keys, order: Order, fields: list[tuple[int, str]], number: int) -> None:
+    def __init__(self, keys: Keys, order: ImportOrder, fields: list[tuple[int, str]], number: int) -> None:
         self._from = (keys, order, fields, number)
         self._fresh, self._masker = nonces(), Masker(keys, order.controller)
         self._proof = self._masker.many(order.proof)
@@ -218,7 +218,9 @@ def _columns(table: Table, kind: type[Ask]) -> list[tuple[int, str]]:
     return [(at, name) for at, name in enumerate(names) if at != table.layout.number - 1]
 
 
-def _row(cells: Sequence[str], number: int, fields: list[tuple[int, str]], order: Order) -> tuple[str, Ask]:
+def _row(
+    cells: Sequence[str], number: int, fields: list[tuple[int, str]], order: ImportOrder
+) -> tuple[str, Ask]:
     e164 = number_of(cell(cells, number), order.home)
     values: dict[str, Any] = {
         name: _value(name, text, order.kind) for at, name in fields if (text := cell(cells, at).strip())

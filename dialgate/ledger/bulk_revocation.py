@@ -29,7 +29,7 @@ _MOST: Final = 25_000_000  # rows, at about 70 bytes of memory each
 _AT_NAMES: Final = frozenset({"at", "revoked_at"})
 
 
-class Order(Struct, frozen=True, kw_only=True):
+class RevocationOrder(Struct, frozen=True, kw_only=True):
     """Values that apply to every row in an import.
 
     `owner` is a controller, or `*` for all controllers. `now` is the time at which the file arrived.
@@ -123,7 +123,7 @@ def _instant(text: str, now: Instant) -> tuple[Instant, bool]:
 
 
 async def new_entries(
-    store: Ledger, keys: Keys, order: Order, stops: Stops
+    store: Ledger, keys: Keys, order: RevocationOrder, stops: Stops
 ) -> AsyncIterator[tuple[list[Draft], int]]:
     """Yield the revocations that the ledger does not have yet, in parts for `bulk_writes.write`.
 
@@ -143,7 +143,9 @@ async def new_entries(
         )
 
 
-def _parts(keys: Keys, order: Order, stops: Stops) -> Iterator[tuple[list[bytes], list[int], list[Instant]]]:
+def _parts(
+    keys: Keys, order: RevocationOrder, stops: Stops
+) -> Iterator[tuple[list[bytes], list[int], list[Instant]]]:
     """Yield subjects, numbers and revocation times in parts, sorted as in the store's index."""
     subjects = bytearray()
     for start in range(0, len(stops.numbers), AT_ONCE):
@@ -156,7 +158,7 @@ def _parts(keys: Keys, order: Order, stops: Stops) -> Iterator[tuple[list[bytes]
         yield rows[part].tolist(), stops.numbers[part].tolist(), stops.at[part].tolist()
 
 
-async def _revoked_at(store: Ledger, order: Order, subjects: list[bytes]) -> dict[bytes, Instant]:
+async def _revoked_at(store: Ledger, order: RevocationOrder, subjects: list[bytes]) -> dict[bytes, Instant]:
     """Return the time of each subject's latest revocation in force with the channel and scope of the import, or -1.
 
     A revocation with a wider scope counts too. Revocations from other channels do not count: if one of those
@@ -172,11 +174,11 @@ async def _revoked_at(store: Ledger, order: Order, subjects: list[bytes]) -> dic
     }
 
 
-def _covers(revocation: Revocation, order: Order) -> bool:
+def _covers(revocation: Revocation, order: RevocationOrder) -> bool:
     return revocation.channel == order.channel and in_force(revocation, order.scope, order.campaign)
 
 
-def _drafter(keys: Keys, order: Order) -> Callable[[bytes, str, Instant], Draft]:
+def _drafter(keys: Keys, order: RevocationOrder) -> Callable[[bytes, str, Instant], Draft]:
     seal, fresh, proof = keys.ledger.seal, nonces(), Masker(keys, order.owner).many(order.proof)
     now, owner, actor, channel = order.now, order.owner, order.actor, order.channel
     scope, campaign = order.scope, order.campaign

@@ -29,7 +29,7 @@ _ID_LENGTH = 64
 _ID_LETTERS = frozenset(string.ascii_letters + string.digits + "._-")
 
 
-class CallLists:
+class CallListWriter:
     def __init__(self, access: LedgerAccess, activation: Activation, threads: ThreadPool) -> None:
         self._access, self._activation, self._threads = access, activation, threads
 
@@ -47,7 +47,9 @@ class CallLists:
         """
         return await self.load_from(client, ask, list_builder.InProcess(file, hints, note))
 
-    async def load_from(self, client: Client, ask: ListRequest, source: list_builder.Source) -> ListReport:
+    async def load_from(
+        self, client: Client, ask: ListRequest, source: list_builder.ListSource
+    ) -> ListReport:
         """Load a call list completely or not at all. On return, this node's gates use the list.
 
         Rows without a valid number are counted and left out. Raises `Refused` and `Unavailable`.
@@ -66,7 +68,7 @@ class CallLists:
         try:
             kinds = self._access.config.laws[controller.country].stated_kinds
             home = controller.dial_regions(ask.campaigns)
-            order = list_builder.Order(str(temporary), home, ask.basis, kinds)
+            order = list_builder.BuildOrder(str(temporary), home, ask.basis, kinds)
             built = await source.build(order)
             record = await self._publish(client, ask, controller, temporary, built)
         except tabular.Unreadable as error:

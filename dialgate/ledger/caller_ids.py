@@ -9,7 +9,7 @@ from dialgate.ledger.schemas import CallerIdProofRequest, ProofReceipt
 from dialgate.store import CallerIdProof
 
 
-class CallerIds:
+class CallerIdWriter:
     def __init__(self, access: LedgerAccess, activation: Activation) -> None:
         self._access, self._activation = access, activation
 

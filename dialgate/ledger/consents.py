@@ -26,7 +26,7 @@ from dialgate.lists import lost_zeros, tabular
 from dialgate.lists.call_list import RowProblem
 
 
-class Consents:
+class ConsentWriter:
     def __init__(self, access: LedgerAccess) -> None:
         self._access = access
 
@@ -86,7 +86,7 @@ class Consents:
         and `plan`. Raises `Refused` and `StoreUnavailable`.
         """
         controller = self._access.controller(client, ask.controller)
-        order = bulk_import.Order(
+        order = bulk_import.ImportOrder(
             kind=bulk_import.KINDS[ask.kind],
             controller=controller.id,
             home=controller.dial_regions(),

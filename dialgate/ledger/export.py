@@ -20,7 +20,7 @@ from dialgate.core.reasons import REASONS
 from dialgate.core.refusal import Refused
 from dialgate.core.responses import when
 from dialgate.ledger.registrar import Registrar
-from dialgate.ledger.scrub import AT_ONCE, Judge, Verdict
+from dialgate.ledger.scrub import AT_ONCE, Judge, ScrubVerdict
 from dialgate.lists import lost_zeros, tabular
 from dialgate.lists.call_list import number_of, sha256_of
 from dialgate.runtime import csv_text
@@ -29,7 +29,7 @@ _FEWEST: Final = 10  # numbers in a group of a shown preview
 COLUMNS: Final = ("verdict", "code", "valid_until", "not_before")
 
 
-class Order(Struct, frozen=True, kw_only=True):
+class ScrubOrder(Struct, frozen=True, kw_only=True):
     """The parameters for a scrub.
 
     `at` is the time at which the calls would be made, or 0 for now. `proof` states why the list is exported.
@@ -61,7 +61,7 @@ class Scrubbed(Struct, frozen=True, kw_only=True):
     note: str = ""
 
 
-class Group(Struct, frozen=True):
+class ExportGroup(Struct, frozen=True):
     code: str
     text: str
     numbers: int
@@ -80,12 +80,12 @@ class Preview(Struct, frozen=True, kw_only=True):
     at: str
     numbers: int
     callable: int
-    groups: tuple[Group, ...]
+    groups: tuple[ExportGroup, ...]
     later: tuple[Later, ...]
 
 
 async def scrub(
-    registrar: Registrar, client: Client, order: Order, file: IO[bytes], out: Path, hints: tabular.Hints
+    registrar: Registrar, client: Client, order: ScrubOrder, file: IO[bytes], out: Path, hints: tabular.Hints
 ) -> Scrubbed:
     """Write the rows of `file` with their verdicts to `out`, as CSV in UTF-8.
 
@@ -127,13 +127,13 @@ async def scrub(
 
 async def _write(
     judge: Judge, table: tabular.Table, home: str, file: IO[str]
-) -> tuple[Counter[Verdict], int]:
+) -> tuple[Counter[ScrubVerdict], int]:
     """Write the rows, and return the count of each verdict and of the doubtful cells."""
     separator = table.layout.separator or ","
     if table.layout.header:
         file.write(csv_text.line((*table.layout.header, *COLUMNS), separator) + "\n")
-    counts = Counter[Verdict]()
-    cached: dict[Verdict, tuple[str, ...]] = {}
+    counts = Counter[ScrubVerdict]()
+    cached: dict[ScrubVerdict, tuple[str, ...]] = {}
     width, at, doubtful = len(table.layout.header), table.layout.number - 1, 0
     for rows in table.chunks(AT_ONCE):
         verdicts = await judge.judge([_number(cells, at, home) for _, cells in rows])
@@ -162,7 +162,7 @@ def _number(cells: list[str], at: int, home: str) -> str:
     return raw
 
 
-def _codes(counts: Counter[Verdict]) -> Iterator[tuple[str, int]]:
+def _codes(counts: Counter[ScrubVerdict]) -> Iterator[tuple[str, int]]:
     """Yield each reason code with its number of rows, the most frequent first."""
     codes = Counter[str]()
     for verdict, rows in counts.items():
@@ -172,14 +172,14 @@ def _codes(counts: Counter[Verdict]) -> Iterator[tuple[str, int]]:
 
 
 async def preview(
-    registrar: Registrar, client: Client, name: str, order: Order, done: Callable[[int, int], None]
+    registrar: Registrar, client: Client, name: str, order: ScrubOrder, done: Callable[[int, int], None]
 ) -> Preview:
     """Count the verdicts on a loaded list for one campaign. Raises `Refused` and `Unavailable`.
 
     Call `done` after each part with its size and the total.
     """
     judge, _ = await registrar.list_exports.judge(client, order.campaign, order.at)
-    counts = Counter[Verdict]()
+    counts = Counter[ScrubVerdict]()
     try:
         total, numbers = await registrar.call_lists.numbers_of(client, name, order.campaign)
         for part in numbers:
@@ -197,7 +197,7 @@ async def preview(
         at=when(judge.at),
         numbers=counts.total(),
         callable=sum(count for verdict, count in counts.items() if verdict.word == "allow"),
-        groups=tuple(Group(code, REASONS[code], count) for code, count in _codes(counts)),
+        groups=tuple(ExportGroup(code, REASONS[code], count) for code, count in _codes(counts)),
         later=tuple(Later(when(at), count) for at, count in sorted(later.items())),
     )
 
@@ -212,6 +212,6 @@ def merge_small_groups(preview: Preview) -> Preview:
     can_call = preview.callable if preview.callable >= _FEWEST else 0
     few += preview.callable - can_call
     if few:
-        groups.append(Group("", "results with fewer than 10 numbers each", few))
+        groups.append(ExportGroup("", "results with fewer than 10 numbers each", few))
     later = tuple(time for time in preview.later if time.numbers >= _FEWEST)
     return structs.replace(preview, callable=can_call, groups=tuple(groups), later=later)

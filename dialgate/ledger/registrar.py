@@ -12,10 +12,10 @@ from dialgate.core.model import Instant
 from dialgate.crypto.keys import Keys
 from dialgate.ledger.access import LedgerAccess
 from dialgate.ledger.activation import Activation
-from dialgate.ledger.call_lists import CallLists
-from dialgate.ledger.caller_ids import CallerIds
+from dialgate.ledger.call_lists import CallListWriter
+from dialgate.ledger.caller_ids import CallerIdWriter
 from dialgate.ledger.campaigns import Campaigns
-from dialgate.ledger.consents import Consents
+from dialgate.ledger.consents import ConsentWriter
 from dialgate.ledger.list_exports import ListExports
 from dialgate.ledger.outcomes import Outcomes, Recorder
 from dialgate.ledger.revocations import Revocations
@@ -50,12 +50,12 @@ class Registrar:
         self.activation = Activation(access)
         self.revocations = Revocations(access)
         self.wrong_numbers = WrongNumbers(access)
-        self.consents = Consents(access)
+        self.consents = ConsentWriter(access)
         self.views = LedgerViews(access)
         self.outcomes = Outcomes(access, self.revocations, self.wrong_numbers, threads, recorder)
-        self.call_lists = CallLists(access, self.activation, threads)
+        self.call_lists = CallListWriter(access, self.activation, threads)
         self.list_exports = ListExports(access)
-        self.caller_ids = CallerIds(access, self.activation)
+        self.caller_ids = CallerIdWriter(access, self.activation)
         self.campaigns = Campaigns(access, self.activation)
 
     @classmethod

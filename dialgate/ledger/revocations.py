@@ -83,7 +83,7 @@ class Revocations:
             raise Refused("list.unreadable", str(error), "file") from error
         if not len(stops.numbers):
             raise bulk_writes.unfit(len(stops.numbers), stops.rows, stops.problems, stops.first)
-        order = bulk_revocation.Order(
+        order = bulk_revocation.RevocationOrder(
             owner="*" if ask.scope == "everyone" else controller.id,
             scope=ask.scope,
             campaign=_campaign(ask),

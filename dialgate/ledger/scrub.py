@@ -35,7 +35,7 @@ _REMEMBERED = 5_000  # decisions
 Word: TypeAlias = Literal["allow", "later", "deny"]
 
 
-class Verdict(Struct, frozen=True):
+class ScrubVerdict(Struct, frozen=True):
     """The verdict on a number.
 
     `code` is the first reason for a denial. A permitted call is lawful until `valid_until`. If `word` is `later`,
@@ -61,7 +61,7 @@ class AnswersUnusable(Unavailable):
 class _CachedVerdict(Struct, frozen=True):
     """A cached verdict. `references` keeps alive the objects whose ids are part of the cache key."""
 
-    verdict: Verdict
+    verdict: ScrubVerdict
     facts: Facts
     references: tuple[object, ...]
 
@@ -111,7 +111,7 @@ class Judge:
         if self._snapshot is not None:
             self._snapshot.close()
 
-    async def judge(self, numbers: Sequence[str]) -> list[Verdict]:
+    async def judge(self, numbers: Sequence[str]) -> list[ScrubVerdict]:
         """Return the verdict on each number. Raises `StoreUnavailable`."""
         read, client, campaign, shown = self._gatherer.read, self._client, self._line.campaign.id, self._from
         questions = [read(Call(to=number, from_=shown, campaign=campaign), client) for number in numbers]
@@ -135,7 +135,7 @@ class Judge:
             known.update(zip(part, (await self._store.read(part)).known, strict=True))
         return known
 
-    def _verdict(self, question: Question, known: Known) -> Verdict:
+    def _verdict(self, question: Question, known: Known) -> ScrubVerdict:
         default = self._default(question)
         if known == Known(seq=known.seq):
             return default.verdict
@@ -168,12 +168,12 @@ class Judge:
 _NOTHING = Known()
 
 
-def _verdict_of(decision: Decision) -> Verdict:
+def _verdict_of(decision: Decision) -> ScrubVerdict:
     if decision.allow:
-        return Verdict("allow", "", "", decision.valid_until, decision.not_before)
+        return ScrubVerdict("allow", "", "", decision.valid_until, decision.not_before)
     word: Word = "later" if decision.not_before > 0 else "deny"
     reason = decision.reasons[0]
-    return Verdict(word, reason.code, reason.text, decision.valid_until, decision.not_before)
+    return ScrubVerdict(word, reason.code, reason.text, decision.valid_until, decision.not_before)
 
 
 def numbers_of(call_list: CallList, folder: Path) -> Iterator[list[str]]:

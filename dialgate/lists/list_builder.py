@@ -32,7 +32,7 @@ class _BuildFailure(Struct, frozen=True, tag=True):
     text: str
 
 
-class Order(Struct, frozen=True):
+class BuildOrder(Struct, frozen=True):
     """The arguments that a build passes to `call_list.build`."""
 
     path: str
@@ -41,7 +41,7 @@ class Order(Struct, frozen=True):
     stated_kinds: frozenset[Kind] = frozenset()
 
 
-class Limits(Struct, frozen=True):
+class BuildLimits(Struct, frozen=True):
     """The limits for a build.
 
     `memory` is in bytes. `seconds` limits both processor time and elapsed time.
@@ -55,8 +55,8 @@ class BuildEnded(Exception):
     """Raised if a build process ends without a result."""
 
 
-class Source(Protocol):
-    async def build(self, order: Order) -> BuildResult:
+class ListSource(Protocol):
+    async def build(self, order: BuildOrder) -> BuildResult:
         """Write the list to the order's path. Raises `tabular.Unreadable` and `BuildEnded`."""
 
 
@@ -71,10 +71,10 @@ class InProcess:
     ) -> None:
         self._file, self._hints, self._note = file, hints, note
 
-    async def build(self, order: Order) -> BuildResult:
+    async def build(self, order: BuildOrder) -> BuildResult:
         return await asyncio.to_thread(self.build_now, order)
 
-    def build_now(self, order: Order) -> BuildResult:
+    def build_now(self, order: BuildOrder) -> BuildResult:
         table = tabular.read(self._file, order.home, self._hints)
         path = Path(order.path)
         tally = call_list.build(
@@ -93,7 +93,7 @@ _decode: Final[Callable[[bytes], _Result]] = msgspec.json.Decoder(_Result).decod
 
 
 async def build_apart(
-    file: IO[bytes], order: Order, limits: Limits, is_cancelled: Callable[[], bool]
+    file: IO[bytes], order: BuildOrder, limits: BuildLimits, is_cancelled: Callable[[], bool]
 ) -> BuildResult:
     """Build a list in a separate process. Raises the same errors as `Source.build`.
 
@@ -131,12 +131,12 @@ async def build_apart(
     return result
 
 
-def _too_much(limits: Limits) -> str:
+def _too_much(limits: BuildLimits) -> str:
     return f"The file takes more than {limits.memory >> 20} MB of memory or {limits.seconds} seconds to read; split it."
 
 
 def _main() -> None:
-    order, limits = msgspec.json.decode(sys.argv[1], type=tuple[Order, Limits])
+    order, limits = msgspec.json.decode(sys.argv[1], type=tuple[BuildOrder, BuildLimits])
     confine(limits.memory, limits.seconds)
     result: _Result
     try:

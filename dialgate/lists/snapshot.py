@@ -108,7 +108,7 @@ class Contents(Struct, frozen=True, kw_only=True):
     covered_by: tuple[int, ...] = ()
 
 
-class Entry(Struct, frozen=True, kw_only=True):
+class ManifestEntry(Struct, frozen=True, kw_only=True):
     registry: str
     controller: str
     mode: Mode
@@ -120,7 +120,7 @@ class Entry(Struct, frozen=True, kw_only=True):
 class Manifest(Struct, frozen=True, kw_only=True):
     version: str
     published_at: Instant
-    files: tuple[Entry, ...]
+    files: tuple[ManifestEntry, ...]
     format: int = FORMAT
     signature: str = ""
 
@@ -137,7 +137,7 @@ def signed_text(manifest: Manifest) -> bytes:
     return "\n".join(lines).encode()
 
 
-class Part(Struct, frozen=True, kw_only=True):
+class SnapshotPart(Struct, frozen=True, kw_only=True):
     """The summary of a snapshot file. `newest_consulted_at` is 0 if the file has no answers."""
 
     registry: str
@@ -185,7 +185,7 @@ def has_changed(folder: Path, snapshot: "Snapshot | None", key: str = "") -> boo
     return snapshot is None or _stamp(stat) != snapshot.stamp or key != snapshot.key
 
 
-class Answers(NamedTuple):
+class RegistryAnswers(NamedTuple):
     """A registry's answers to one controller.
 
     `place` returns the index of a number's answer in `answers`, or raises `DamagedFile`.
@@ -240,15 +240,15 @@ class Snapshot:
         answers = self.of(registry, controller)
         return answers.answers[answers.place(number)]
 
-    def of(self, registry: str, controller: str) -> "Answers":
+    def of(self, registry: str, controller: str) -> "RegistryAnswers":
         """Return a registry's answers to a controller, for repeated look-ups."""
         file = self._files.get((registry, controller)) or self._files.get((registry, ""))
         if file is not None:
-            return Answers(file.place, file.answers)
+            return RegistryAnswers(file.place, file.answers)
         unknown = RegistryAnswer(registry=registry, answer="unknown", snapshot=self.version)
-        return Answers(lambda _: 0, (unknown,))
+        return RegistryAnswers(lambda _: 0, (unknown,))
 
-    def parts(self) -> tuple[Part, ...]:
+    def parts(self) -> tuple[SnapshotPart, ...]:
         return tuple(file.part() for file in self._files.values())
 
     def verify(self) -> None:
@@ -342,10 +342,10 @@ class _OpenFile:
                 return area
         return -1
 
-    def part(self) -> Part:
+    def part(self) -> SnapshotPart:
         contents = self.contents
         answers = [self.answers[at] for at in self._areas.values()] if self._full else self._states
-        return Part(
+        return SnapshotPart(
             registry=contents.registry,
             controller=contents.controller,
             numbers=len(self.numbers),
@@ -378,7 +378,7 @@ def _read_manifest(folder: Path) -> tuple[Manifest, Stamp]:
 
 
 def _open_entry(
-    folder: Path, entry: Entry, version: str, void: Collection[str], on_failure: ExitStack
+    folder: Path, entry: ManifestEntry, version: str, void: Collection[str], on_failure: ExitStack
 ) -> _OpenFile:
     path = folder / entry.file
     try:

@@ -13,9 +13,9 @@ from typing import TypeAlias
 from msgspec import structs
 
 from dialgate.core.model import SECOND, Instant
-from dialgate.report.figures import Report
+from dialgate.report.figures import CallReport
 from dialgate.report.page import page
-from dialgate.report.tables import Layout
+from dialgate.report.tables import TableLayout
 from dialgate.runtime import csv_text
 from dialgate.runtime.extras import require
 
@@ -23,12 +23,12 @@ _Row: TypeAlias = tuple[str, str, str, object]
 _HEADER = ("controller", "period", "section", "name", "measure", "value")
 
 
-def spreadsheet(report: Report) -> str:
+def spreadsheet(report: CallReport) -> str:
     rows = ((report.controller, report.period.name, *row) for row in _rows(report))
     return "".join(f"{csv_text.line(row, ',')}\r\n" for row in (_HEADER, *rows))
 
 
-def _rows(report: Report) -> Iterator[_Row]:
+def _rows(report: CallReport) -> Iterator[_Row]:
     for measure in ("asked", "allowed", "denied"):
         yield "total", "", measure, getattr(report, measure)
     for section in ("reasons", "outcomes", "bases", "caller_ids", "ledger"):
@@ -48,7 +48,7 @@ def _rows(report: Report) -> Iterator[_Row]:
         yield "stops", channel, "revocations", number
 
 
-def pdf(layout: Layout, made_at: Instant) -> bytes:
+def pdf(layout: TableLayout, made_at: Instant) -> bytes:
     """Return the report as a PDF. Raises `MissingExtra`."""
     require("reports", "A report as PDF")
     from dialgate.report.pdf import pdf as render  # noqa: PLC0415 - in an extra
@@ -56,7 +56,9 @@ def pdf(layout: Layout, made_at: Instant) -> bytes:
     return render(layout, made_at)
 
 
-def mail(report: Report, layout: Layout, made_at: Instant, sender: str, recipients: list[str]) -> bytes:
+def mail(
+    report: CallReport, layout: TableLayout, made_at: Instant, sender: str, recipients: list[str]
+) -> bytes:
     """Return an RFC 5322 message with the figures as text and HTML, and with PDF and CSV attachments."""
     message = EmailMessage()
     message["Subject"] = f"{layout.title}: {layout.subtitle}"

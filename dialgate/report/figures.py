@@ -97,7 +97,7 @@ class RegistryUse(Struct, frozen=True, kw_only=True):
     receipts: tuple[str, ...]
 
 
-class Stops(Struct, frozen=True, kw_only=True):
+class StopFigures(Struct, frozen=True, kw_only=True):
     """The revocations that took effect in the period.
 
     `median_wait` and `longest_wait` are in milliseconds. A wait begins with the data subject's request. It ends
@@ -110,7 +110,7 @@ class Stops(Struct, frozen=True, kw_only=True):
     longest_wait: int
 
 
-class Report(Struct, frozen=True, kw_only=True):
+class CallReport(Struct, frozen=True, kw_only=True):
     """All figures in a report.
 
     `reasons` counts each denied call once, under its first reason. `records` holds the ids of the first and last decision in
@@ -131,7 +131,7 @@ class Report(Struct, frozen=True, kw_only=True):
     bases: dict[str, int]
     caller_ids: dict[str, int]
     registries: tuple[RegistryUse, ...]
-    stops: Stops
+    stops: StopFigures
     ledger: dict[str, int]
     records: tuple[str, ...]
     laws: tuple[str, ...]
@@ -188,7 +188,7 @@ class _Tally:
 
 async def gather(
     config: Config, store: Ledger, controller: str, period: Period, made_at: Instant, watch: Progress
-) -> Report:
+) -> CallReport:
     """Collect the figures for a period. Raises `LogDamaged`, `StoreUnavailable`.
 
     `watch` wraps the iterator over the records, for example to show progress.
@@ -199,7 +199,7 @@ async def gather(
     totals: Counter[str] = Counter()
     for (_, result), count in tally.results.items():
         totals[result] += count
-    return Report(
+    return CallReport(
         controller=controller,
         name=config.controllers[controller].name,
         period=period,
@@ -280,10 +280,10 @@ def _kind(entry: Entry) -> str:
     return str(entry.event.__struct_config__.tag)
 
 
-def _stops(entries: Iterable[Entry]) -> Stops:
+def _stops(entries: Iterable[Entry]) -> StopFigures:
     revoked = [(entry, entry.event) for entry in entries if isinstance(entry.event, Revoked)]
     waits = [max(entry.at - event.at, 0) for entry, event in revoked]
-    return Stops(
+    return StopFigures(
         revocations=len(revoked),
         by_channel=dict(Counter(entry.channel for entry, _ in revoked).most_common()),
         median_wait=int(median(waits)) if waits else 0,
@@ -328,5 +328,5 @@ def _consultations(path: Path) -> tuple[Consultation, ...]:
         return ()
 
 
-def as_json(report: Report) -> bytes:
+def as_json(report: CallReport) -> bytes:
     return msgspec.json.encode(report) + b"\n"

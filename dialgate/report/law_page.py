@@ -163,7 +163,7 @@ class LawPage(Struct, frozen=True, kw_only=True):
     day_sets: tuple[str, ...] = ()
 
 
-class Change(Struct, frozen=True, kw_only=True):
+class LawChange(Struct, frozen=True, kw_only=True):
     """A change in the law on `day`. The section in `line` takes effect or ceases to apply.
 
     If that section replaces an earlier section, `before` is the earlier section.
@@ -208,10 +208,10 @@ def change_days(law: Law) -> list[date]:
     )
 
 
-def changes(law: Law, since: date, until: date, language: Language = "en") -> list[Change]:
+def changes(law: Law, since: date, until: date, language: Language = "en") -> list[LawChange]:
     """Return the differences between the law on `since` and the law on `until`, ordered by day."""
     words = _words(language)
-    found: list[Change] = []
+    found: list[LawChange] = []
     for name in ALL_SECTIONS:
         sections: Sequence[Dated] = getattr(law, name)
         begun = [section for section in sections if since < section.starts <= until]
@@ -221,7 +221,7 @@ def changes(law: Law, since: date, until: date, language: Language = "en") -> li
             if before is not None:
                 ended.remove(before)
             found.append(
-                Change(
+                LawChange(
                     day=section.starts,
                     kind="changes" if before else "begins",
                     line=_line(name, section, words),
@@ -229,7 +229,7 @@ def changes(law: Law, since: date, until: date, language: Language = "en") -> li
                 )
             )
         found += (
-            Change(day=section.ends + _ONE_DAY, kind="ends", line=_line(name, section, words))
+            LawChange(day=section.ends + _ONE_DAY, kind="ends", line=_line(name, section, words))
             for section in ended
             if section.ends
         )

@@ -5,7 +5,7 @@ from html import escape
 from typing import Final
 
 from dialgate.report.figures import Slot
-from dialgate.report.tables import Figure, Layout, Table
+from dialgate.report.tables import Figure, ReportTable, TableLayout
 
 _STYLE: Final = """
 :root{color-scheme:light dark;--ink:#1c2733;--soft:#5b6875;--line:#dfe4ea;--paper:#fff;--tint:#f5f7fa;--good:#1a7f4b;--deny:#c2410c;--warn:#9a6700;--bad:#b42318;--bar:#4a7fb5}
@@ -24,7 +24,7 @@ footer{margin-top:2.5rem;border-top:1px solid var(--line);padding-top:.75rem}@me
 _WIDTH, _HEIGHT, _LEFT, _BELOW, _LINES = 960, 240, 48, 24, 4
 
 
-def page(layout: Layout) -> str:
+def page(layout: TableLayout) -> str:
     tables = "".join(_table(table, layout.nothing) for table in layout.tables)
     return f"""<!doctype html>
 <html lang="{layout.language}"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
@@ -41,7 +41,7 @@ def _figure(figure: Figure) -> str:
     return f'<div><dt>{escape(figure.name)}</dt><dd class="{figure.tone}">{escape(figure.value)}</dd></div>'
 
 
-def _table(table: Table, nothing: str) -> str:
+def _table(table: ReportTable, nothing: str) -> str:
     head = f"<h2>{escape(table.title)}</h2>"
     if not table.rows:
         return f'{head}<p class="soft">{escape(nothing)}</p>'
@@ -54,7 +54,7 @@ def _table(table: Table, nothing: str) -> str:
     return f'{head}<div class="scroll"><table><thead><tr>{columns}</tr></thead><tbody>{rows}</tbody></table></div>{note}'
 
 
-def _rows(table: Table) -> Iterator[str]:
+def _rows(table: ReportTable) -> Iterator[str]:
     most = max(table.weights, default=0)
     for place, row in enumerate(table.rows):
         cells = [
@@ -66,13 +66,13 @@ def _rows(table: Table) -> Iterator[str]:
         yield f"<tr>{''.join(cells)}</tr>"
 
 
-def _align(table: Table, column: int) -> str:
+def _align(table: ReportTable, column: int) -> str:
     if not column:
         return ' class="code"' if table.names else ""
     return ' class="n"' if table.is_number(column) else ""
 
 
-def _bar(table: Table, place: int, most: int) -> str:
+def _bar(table: ReportTable, place: int, most: int) -> str:
     if not table.weights or not most:
         return ""
     return f'<div class="bar{" b" if table.bad else ""}" style="width:{100 * table.weights[place] / most:.1f}%"></div>'
@@ -81,7 +81,7 @@ def _bar(table: Table, place: int, most: int) -> str:
 # ---- the chart -------------------------------------------------------------------------------------------------------
 
 
-def _chart(layout: Layout) -> str:
+def _chart(layout: TableLayout) -> str:
     """Return the chart as SVG, with one column per hour or day: allowed calls below, denied calls on top."""
     top = axis_end(max((slot.allowed + slot.denied for slot in layout.chart), default=0))
     label = f"{layout.chart_title}: {layout.legend[0]}, {layout.legend[1]}"

@@ -10,7 +10,7 @@ from fpdf.fonts import FontFace
 
 from dialgate.core.model import SECOND, Instant
 from dialgate.report.page import axis_end
-from dialgate.report.tables import Figure, Layout, Table, Tone
+from dialgate.report.tables import Figure, ReportTable, TableLayout, Tone
 
 _INK, _SOFT, _LINE, _TINT = (28, 39, 51), (91, 104, 117), (223, 228, 234), (245, 247, 250)
 _GOOD, _DENY = (26, 127, 75), (194, 65, 12)
@@ -24,7 +24,7 @@ _HIGH: Final = 48  # chart size in millimetres
 _LEFT: Final = 12
 
 
-def pdf(layout: Layout, made_at: Instant) -> bytes:
+def pdf(layout: TableLayout, made_at: Instant) -> bytes:
     document = _Document(format="A4")
     document.note, document.page_word = layout.note, layout.subtitle
     document.set_creation_date(datetime.fromtimestamp(made_at // SECOND, UTC))
@@ -64,7 +64,7 @@ def _line(document: FPDF, height: float, text: str) -> None:
     document.multi_cell(0, height, _plain(text), new_x=XPos.LMARGIN, new_y=YPos.NEXT)
 
 
-def _head(document: FPDF, layout: Layout) -> None:
+def _head(document: FPDF, layout: TableLayout) -> None:
     _font(document, 20, bold=True)
     _line(document, 9, layout.title)
     _font(document, 11)
@@ -99,7 +99,7 @@ def _title(document: FPDF, text: str, room: float) -> None:
     _line(document, 7, text)
 
 
-def _chart(document: FPDF, layout: Layout) -> None:
+def _chart(document: FPDF, layout: TableLayout) -> None:
     _title(document, layout.chart_title, _HIGH + 24)
     top = axis_end(max((slot.allowed + slot.denied for slot in layout.chart), default=0))
     begins, floor = document.l_margin + _LEFT, document.y + _HIGH
@@ -138,7 +138,7 @@ def _legend(document: FPDF, y: float, names: tuple[str, str]) -> None:
     document.set_y(y + 2)
 
 
-def _table(document: FPDF, table: Table, nothing: str) -> None:
+def _table(document: FPDF, table: ReportTable, nothing: str) -> None:
     _title(document, table.title, 30)
     _font(document, 8, _SOFT)
     if not table.rows:
@@ -161,6 +161,6 @@ def _table(document: FPDF, table: Table, nothing: str) -> None:
         _line(document, 4, table.note)
 
 
-def _widths(table: Table) -> tuple[float, ...]:
+def _widths(table: ReportTable) -> tuple[float, ...]:
     columns = zip(table.columns, *table.rows, strict=True)
     return tuple(min(max(*map(len, column), 11), 44) for column in columns)

@@ -7,7 +7,7 @@ from typing import Literal, TypeAlias
 from msgspec import Struct
 
 from dialgate import texts
-from dialgate.report.figures import Report, Slot
+from dialgate.report.figures import CallReport, Slot
 from dialgate.texts import Language
 
 Tone: TypeAlias = Literal["", "good", "warn", "bad"]
@@ -21,7 +21,7 @@ class Figure(Struct, frozen=True):
     tone: Tone = ""
 
 
-class Table(Struct, frozen=True, kw_only=True):
+class ReportTable(Struct, frozen=True, kw_only=True):
     """One table in a report.
 
     - `weights`: the length of the bar in each row
@@ -45,7 +45,7 @@ class Table(Struct, frozen=True, kw_only=True):
         return text[:1].isdigit() and len(text) <= _LONGEST_NUMBER
 
 
-class Layout(Struct, frozen=True, kw_only=True):
+class TableLayout(Struct, frozen=True, kw_only=True):
     language: Language
     title: str
     subtitle: str
@@ -54,7 +54,7 @@ class Layout(Struct, frozen=True, kw_only=True):
     chart_title: str
     chart: tuple[Slot, ...]
     legend: tuple[str, str]
-    tables: tuple[Table, ...]
+    tables: tuple[ReportTable, ...]
     nothing: str
     note: str
 
@@ -64,10 +64,10 @@ def words(language: Language) -> dict[str, str]:
     return texts.load(f"report.{language}.yaml", dict[str, str])
 
 
-def lay_out(report: Report, language: Language) -> Layout:
+def lay_out(report: CallReport, language: Language) -> TableLayout:
     say = words(language)
     kind = "day" if report.period.is_day else "month"
-    return Layout(
+    return TableLayout(
         language=language,
         title=say["title"],
         subtitle=f"{report.name} · {say[f'of_{kind}']} {report.period.name}",
@@ -100,7 +100,7 @@ def share(part: float, language: Language) -> str:
     return f"{100 * part:.1f} %".replace(".", "," if language == "it" else ".")
 
 
-def _figures(report: Report, say: dict[str, str], language: Language) -> tuple[Figure, ...]:
+def _figures(report: CallReport, say: dict[str, str], language: Language) -> tuple[Figure, ...]:
     worst = max((row.abandoned_share for row in report.campaigns), default=0.0)
     return (
         Figure(say["asked"], count(report.asked, language)),
@@ -118,9 +118,9 @@ def tone(abandoned_share: float) -> Tone:
     return "warn" if abandoned_share > NEAR else "good"
 
 
-def _reasons(report: Report, say: dict[str, str], language: Language) -> Table:
+def _reasons(report: CallReport, say: dict[str, str], language: Language) -> ReportTable:
     meaning = texts.of(language).reasons
-    return Table(
+    return ReportTable(
         title=say["reasons"],
         columns=(say["reason"], say["meaning"], say["calls"], say["share"]),
         rows=tuple(
@@ -133,10 +133,10 @@ def _reasons(report: Report, say: dict[str, str], language: Language) -> Table:
     )
 
 
-def _campaigns(report: Report, say: dict[str, str], language: Language) -> Table:
+def _campaigns(report: CallReport, say: dict[str, str], language: Language) -> ReportTable:
     verdicts = {"good": say["within_limit"], "warn": say["near_limit"], "bad": say["over_limit"]}
     numbers = ("asked", "allowed", "denied", "answered", "abandoned", "opt_outs")
-    return Table(
+    return ReportTable(
         title=say["campaigns"],
         columns=tuple(say[name] for name in ("campaign", *numbers, "abandoned_share")),
         rows=tuple(
@@ -155,9 +155,9 @@ def _campaigns(report: Report, say: dict[str, str], language: Language) -> Table
 
 def _tabulate_counts(
     title: str, name: str, counts: dict[str, int], say: dict[str, str], language: Language
-) -> Table:
+) -> ReportTable:
     total = sum(counts.values())
-    return Table(
+    return ReportTable(
         title=say[title],
         columns=(say[name], say["calls"] if title != "ledger" else say["ledger"], say["share"]),
         rows=tuple(
@@ -173,9 +173,9 @@ def _label(column: str, key: str, say: dict[str, str]) -> str:
     return text[:1].upper() + text[1:]
 
 
-def _registries(report: Report, say: dict[str, str], language: Language) -> Table:
+def _registries(report: CallReport, say: dict[str, str], language: Language) -> ReportTable:
     numbers = ("numbers", "consultations", "asked_about", "listed")
-    return Table(
+    return ReportTable(
         title=say["registries"],
         columns=tuple(say[name] for name in ("registry", *numbers, "newest", "receipts")),
         rows=tuple(
@@ -199,14 +199,14 @@ def _first_of(names: Sequence[str], shown: int = 3) -> str:
     return ", ".join(names[:shown]) + (f" + {more}" if more > 0 else "")
 
 
-def _stops(report: Report, say: dict[str, str], language: Language) -> Table:
+def _stops(report: CallReport, say: dict[str, str], language: Language) -> ReportTable:
     stops = report.stops
     waits = (
         (say["median_wait"], _seconds(stops.median_wait, say, language)),
         (say["longest_wait"], _seconds(stops.longest_wait, say, language)),
     )
     channels = tuple((name, count(number, language)) for name, number in stops.by_channel.items())
-    return Table(
+    return ReportTable(
         title=say["revocations"],
         columns=(say["channel"], say["stops"]),
         rows=(*channels, *waits) if channels else (),
@@ -218,9 +218,11 @@ def _seconds(wait: int, say: dict[str, str], language: Language) -> str:
     return f"{count(whole, language)}{',' if language == 'it' else '.'}{tenths} {say['seconds']}"
 
 
-def _proof(report: Report, say: dict[str, str]) -> Table:
+def _proof(report: CallReport, say: dict[str, str]) -> ReportTable:
     rows: Iterable[tuple[str, str]] = (
         (say["records"], " … ".join(report.records)),
         *((say["laws"], law) for law in report.laws),
     )
-    return Table(title=say["proof"], columns=(say["kind"], ""), rows=tuple(rows) if report.records else ())
+    return ReportTable(
+        title=say["proof"], columns=(say["kind"], ""), rows=tuple(rows) if report.records else ()
+    )

@@ -16,8 +16,8 @@ from dialgate.core.model import Instant
 from dialgate.decision_log import Line, chains, durable
 from dialgate.decision_log.archive import Segments, first_header
 from dialgate.shipping.cursor import Cursor, Cursors
-from dialgate.shipping.status import Standing
-from dialgate.shipping.target import Refused, TargetFailed
+from dialgate.shipping.status import ShippingStanding
+from dialgate.shipping.target import StorageRefused, TargetFailed
 from dialgate.store import StoreUnavailable
 from dialgate.store.redis.server import Server
 
@@ -66,7 +66,7 @@ class StreamShipping:
         self._decisions = f"{{{to.name}}}:decisions"
         self._server = Server(url, to.patience, f"{{{to.name}}}".encode())
         self._chains: dict[int, _Chain] = {}
-        self.standings: dict[int, Standing] = {}
+        self.standings: dict[int, ShippingStanding] = {}
 
     async def round(self) -> bool:
         """Send one batch per worker. Return whether there is more to send now.
@@ -75,13 +75,13 @@ class StreamShipping:
         """
         more = False
         for worker, folder in chains.folders(self._data).items():
-            standing = self.standings.setdefault(worker, Standing())
+            standing = self.standings.setdefault(worker, ShippingStanding())
             try:
                 more |= await self._send(worker, folder, standing)
                 standing.succeeded()
             except (StoreUnavailable, TargetFailed, OSError) as error:
                 standing.failed("stream", worker, str(error))
-            except (Refused, Unavailable) as refused:
+            except (StorageRefused, Unavailable) as refused:
                 standing.failed("stream", worker, str(refused), refused=True)
         return more
 
@@ -90,7 +90,7 @@ class StreamShipping:
             chain.store_cursor(self._cursors)
         await self._server.close()
 
-    async def _send(self, worker: int, folder: Path, standing: Standing) -> bool:
+    async def _send(self, worker: int, folder: Path, standing: ShippingStanding) -> bool:
         chain = self._chains.get(worker)
         if chain is None:
             chain = _Chain.open(folder, self._cursors)
@@ -132,7 +132,7 @@ class _Chain:
 
     @classmethod
     def open(cls, folder: Path, cursors: Cursors) -> "_Chain | None":
-        """Open a log, or return None if it is empty. Raises `Refused` if the log was replaced."""
+        """Open a log, or return None if it is empty. Raises `StorageRefused` if the log was replaced."""
         header = first_header(folder)
         if header is None:
             return None
@@ -146,15 +146,15 @@ class _Chain:
     def refuse_if_replaced(self) -> None:
         line = self._segments.find(self.seq) if self.seq else None
         if line is not None and self._cursor.hash and line.hash != self._cursor.hash:
-            raise Refused(
+            raise StorageRefused(
                 f"{self._folder}: entry {self.seq} differs from the entry that was delivered: the log was replaced. {_ADVICE}"
             )
 
     def batch(self) -> list[Line]:
-        """Return the next entries that are on disk. Raises `LogDamaged`, `Refused` and `OSError`."""
+        """Return the next entries that are on disk. Raises `LogDamaged`, `StorageRefused` and `OSError`."""
         self._upto = durable(self._folder) or self._upto
         if self._upto < self.seq:
-            raise Refused(
+            raise StorageRefused(
                 f"{self._folder} ends at entry {self._upto}, but entry {self.seq} was already delivered: the log was truncated."
                 f" {_ADVICE}"
             )
@@ -196,11 +196,11 @@ class _Chain:
         """Continue after entry `delivered`, which is the last one in the stream.
 
         Call this if the stream does not end with the expected entry. If the stream is empty (`delivered` is 0),
-        deliver the last `keep` entries again. Raises `Refused` if the stream contains entries that the log does
+        deliver the last `keep` entries again. Raises `StorageRefused` if the stream contains entries that the log does
         not contain.
         """
         if delivered > self._upto:
-            raise Refused(
+            raise StorageRefused(
                 f"the stream for log {self.log} ends at entry {delivered}, but {self._folder} ends at entry {self._upto}: another log with"
                 f" the same name was delivered to the stream, or the local log was truncated. {_ADVICE}"
             )
@@ -219,7 +219,7 @@ class _Chain:
         cursors.store(self.log, self._cursor)
         self._stored_cursor = self._cursor
 
-    def observe(self, standing: Standing, batch: list[Line]) -> None:
+    def observe(self, standing: ShippingStanding, batch: list[Line]) -> None:
         standing.last, standing.missed = self.seq, self._cursor.missed
         standing.behind = self._upto - self.seq
         standing.since = next((at for line in batch if (at := _at(line.body).at)), standing.since)

@@ -23,8 +23,8 @@ from dialgate.decision_log.segment_scan import scan_segment
 from dialgate.decision_log.timestamps import PART as STAMP
 from dialgate.decision_log.timestamps import Stamped, stamp_lines, stamp_of
 from dialgate.shipping.cursor import Cursor, Cursors
-from dialgate.shipping.status import Standing
-from dialgate.shipping.target import Refused, Target, TargetFailed
+from dialgate.shipping.status import ShippingStanding
+from dialgate.shipping.target import StorageRefused, Target, TargetFailed
 
 _log = structlog.get_logger(__name__)
 
@@ -40,7 +40,7 @@ class SegmentShipping:
         self._at_once = at_once
         self._chains: dict[int, _Chain] = {}
         self._keys: set[str] = set()
-        self.standings: dict[int, Standing] = {}
+        self.standings: dict[int, ShippingStanding] = {}
 
     def round(self) -> bool:
         """Ship all closed segments of all workers. Return False if a log could not be shipped.
@@ -48,17 +48,17 @@ class SegmentShipping:
         The reason is recorded in `standings`.
         """
         for worker, folder in chains.folders(self._data).items():
-            standing = self.standings.setdefault(worker, Standing())
+            standing = self.standings.setdefault(worker, ShippingStanding())
             try:
                 self._ship(worker, folder, standing)
                 standing.succeeded()
             except (TargetFailed, OSError) as error:
                 standing.failed("segments", worker, str(error))
-            except (Refused, Unavailable) as refused:
+            except (StorageRefused, Unavailable) as refused:
                 standing.failed("segments", worker, str(refused), refused=True)
         return not any(standing.problem for standing in self.standings.values())
 
-    def _ship(self, worker: int, folder: Path, standing: Standing) -> None:
+    def _ship(self, worker: int, folder: Path, standing: ShippingStanding) -> None:
         chain = self._chains.get(worker) or self._open_chain(worker, folder)
         if chain is None:
             return
@@ -71,7 +71,7 @@ class SegmentShipping:
             chain.shipped_stamp(stamp, self._cursors)
         chain.observe(standing)
 
-    def _ship_closed(self, worker: int, chain: "_Chain", place: str, standing: Standing) -> None:
+    def _ship_closed(self, worker: int, chain: "_Chain", place: str, standing: ShippingStanding) -> None:
         for closed in chain.unshipped():
             chain.observe(standing)
             if closed.path.suffix != PACKED and not self._at_once:
@@ -185,7 +185,7 @@ class _Chain:
         self._cursor = replace(self._cursor, stamped=stamp.size)
         cursors.store(self.log, self._cursor)
 
-    def observe(self, standing: Standing) -> None:
+    def observe(self, standing: ShippingStanding) -> None:
         standing.last, standing.missed = self._cursor.seq, self._cursor.missed
         standing.behind = self._waiting[-1].last - self._cursor.seq if self._waiting else 0
         if self._waiting:
@@ -206,11 +206,11 @@ def _files(segment: Path) -> list[Path]:
 
 
 def _prove(closed: _ClosedSegment, signed: StoredCheckpoint) -> None:
-    """Raise `Refused` unless the whole segment matches its signed checkpoint."""
+    """Raise `StorageRefused` unless the whole segment matches its signed checkpoint."""
     scan = scan_segment(closed.path, closed.first, (), newest=False)
     if scan.fault is not None:
-        raise Refused(
+        raise StorageRefused(
             f"{scan.fault.file}, byte {scan.fault.offset}: {scan.fault.what}. Run `dialgate log verify`"
         )
     if scan.last != closed.last or scan.head.hex() != signed.checkpoint.head:
-        raise Refused(f"{closed.path} differs from its signed checkpoint. Run `dialgate log verify`")
+        raise StorageRefused(f"{closed.path} differs from its signed checkpoint. Run `dialgate log verify`")

@@ -19,8 +19,8 @@ from dialgate.shipping import status, target
 from dialgate.shipping.cursor import Cursors
 from dialgate.shipping.redis_stream import StreamShipping
 from dialgate.shipping.segments import SegmentShipping
-from dialgate.shipping.status import Standing
-from dialgate.shipping.target import Refused
+from dialgate.shipping.status import ShippingStanding
+from dialgate.shipping.target import StorageRefused
 
 _STREAM_INTERVAL: Final = 0.25  # seconds; a gate publishes about once a second how far its log is on disk
 _SEGMENT_INTERVAL: Final = 10.0  # seconds
@@ -36,14 +36,14 @@ class Shipper:
     """
 
     def __init__(self, config: Config, clock: Callable[[], Instant], *, compare_all: bool = False) -> None:
-        """Open the targets. Raises `Refused` and `OSError`.
+        """Open the targets. Raises `StorageRefused` and `OSError`.
 
         With `compare_all`, the first round compares every segment with its copy at the target, even if the segment
         was shipped before.
         """
         shipping = config.settings.shipping
         if shipping is None:
-            raise Refused("`shipping` is not configured: add it to the configuration")
+            raise StorageRefused("`shipping` is not configured: add it to the configuration")
         folder, node = config.data / "shipping", config.settings.node
         self._clock = clock
         self._textfile = config.folder / shipping.textfile if shipping.textfile else None
@@ -61,7 +61,9 @@ class Shipper:
                 cursors = Cursors(folder / "stream.json", url)
                 self._stream = StreamShipping(config.data, node, shipping.stream, url, cursors)
             except ValueError as error:
-                raise Refused(f"shipping: stream: {error}. Use the form `redis://host:6379/0`") from None
+                raise StorageRefused(
+                    f"shipping: stream: {error}. Use the form `redis://host:6379/0`"
+                ) from None
 
     async def once(self) -> bool:
         """Ship everything that is available now. Return False if something failed."""
@@ -93,7 +95,7 @@ class Shipper:
             await self.close()
 
     def standings(self) -> status.Standings:
-        standings: dict[tuple[status.To, int], Standing] = {}
+        standings: dict[tuple[status.To, int], ShippingStanding] = {}
         if self._segments is not None:
             standings |= {("segments", worker): item for worker, item in self._segments.standings.items()}
         if self._stream is not None:
@@ -139,13 +141,15 @@ def _url(url: str, file: str, folder: Path) -> str:
     try:
         return url_secrets.read_url(url, file, folder)
     except (OSError, UnicodeDecodeError) as error:
-        raise Refused(f"shipping: stream: {folder / file} cannot be read: {error}") from None
+        raise StorageRefused(f"shipping: stream: {folder / file} cannot be read: {error}") from None
 
 
 @contextmanager
 def shipping_lock(data: Path) -> Iterator[None]:
-    """Hold the lock for shipping this folder. Raises `OSError`, and `Refused` if another process holds the lock."""
+    """Hold the lock for shipping this folder. Raises `OSError`, and `StorageRefused` if another process holds the lock."""
     folder = data / "shipping"
     folder.mkdir(mode=0o700, exist_ok=True)
-    with hold_lock(folder / ".lock", Refused(f"{data}: another `dialgate ship` is running for this folder")):
+    with hold_lock(
+        folder / ".lock", StorageRefused(f"{data}: another `dialgate ship` is running for this folder")
+    ):
         yield

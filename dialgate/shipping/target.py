@@ -31,7 +31,7 @@ class TargetFailed(Exception):
     """
 
 
-class Refused(Exception):
+class StorageRefused(Exception):
     """Raised for a problem that an operator must solve. There is no retry."""
 
 
@@ -39,7 +39,7 @@ class Target(Protocol):
     def put(self, name: str, content: Content) -> bool:
         """Write a file durably. Return False if the target already has this file with this content.
 
-        `name` may contain slashes. Raises `TargetFailed`, `Refused` if the existing file differs, and
+        `name` may contain slashes. Raises `TargetFailed`, `StorageRefused` if the existing file differs, and
         `FileNotFoundError` if the source file no longer exists.
         """
 
@@ -47,10 +47,10 @@ class Target(Protocol):
 def open_target(shipping: Shipping, config: Path) -> Target:
     if shipping.to.startswith(S3):
         return Objects(shipping, config)
-    return Folder(folder_of(shipping, config))
+    return TargetFolder(folder_of(shipping, config))
 
 
-class Folder:
+class TargetFolder:
     """A target that is a folder.
 
     `root` is not created, because an unmounted share would then look like an empty target. Files are readable
@@ -120,14 +120,14 @@ class Objects:
                 **{name: value for name, value in options.items() if value},
             )
         except obstore.exceptions.BaseError as error:
-            raise Refused(f"{shipping.to}: {_summary(error)}") from error
+            raise StorageRefused(f"{shipping.to}: {_summary(error)}") from error
 
     def put(self, name: str, content: Content) -> bool:
         with _open(content) as source:
             try:
                 created = self._create(name, source)
                 if created and not self._proved and self._create(name, source):
-                    raise Refused(
+                    raise StorageRefused(
                         f"{name}: the server replaced the object despite If-None-Match. Use another server"
                     )
                 self._proved = True
@@ -153,11 +153,11 @@ class Objects:
 
 
 def credentials(path: Path) -> dict[str, str]:
-    """Read a credentials file as written by `aws configure`. Raises `Refused`, without quoting the file."""
+    """Read a credentials file as written by `aws configure`. Raises `StorageRefused`, without quoting the file."""
     read = configparser.ConfigParser(interpolation=None)
     try:
         if path.stat().st_mode & 0o077:
-            raise Refused(f"{path} can be read by users other than its owner: chmod 600 {path}")
+            raise StorageRefused(f"{path} can be read by users other than its owner: chmod 600 {path}")
         read.read_string(path.read_text("utf-8"))
         section = read["default"]
         keys = {
@@ -166,7 +166,7 @@ def credentials(path: Path) -> dict[str, str]:
         }
     except (OSError, ValueError, KeyError, configparser.Error):
         wanted = "a section [default] with aws_access_key_id and aws_secret_access_key"
-        raise Refused(f"{path} cannot be read, or lacks {wanted}") from None
+        raise StorageRefused(f"{path} cannot be read, or lacks {wanted}") from None
     token = section.get("aws_session_token")
     return keys | ({"session_token": token} if token else {})
 
@@ -178,7 +178,7 @@ def _open(content: Content) -> _Source:
 def _refuse_unless_same(name: str, existing: bytes, source: _Source) -> None:
     source.seek(0)
     if file_digest(source, "sha256").digest() != existing:
-        raise Refused(
+        raise StorageRefused(
             f"{name} exists at the target and differs from the local log; nothing was replaced. To find out whether the local"
             " log or the target was modified, run `dialgate log verify` here and `dialgate log verify --data` on a copy of the target"
         )

@@ -22,7 +22,7 @@ from dialgate.store.subjects import Lookup
 _READING: frozenset[Scope] = frozenset({"read", "simulate", "subjects"})
 
 
-class Span(Struct, frozen=True, kw_only=True):
+class BreachPeriod(Struct, frozen=True, kw_only=True):
     """A period, and the client or the node to report on.
 
     The period includes `start` but not `end`. Either `client` or `node` is empty.
@@ -69,7 +69,7 @@ class Exposure(Struct, frozen=True, kw_only=True):
 
 
 def exposure(
-    config: Config, span: Span, lookups: Iterable[Lookup], keys: Keys, streamed: Collection[str]
+    config: Config, span: BreachPeriod, lookups: Iterable[Lookup], keys: Keys, streamed: Collection[str]
 ) -> Exposure:
     """Return the data exposed in a period.
 
@@ -113,12 +113,12 @@ def exposure(
     )
 
 
-def client_of(config: Config, span: Span) -> Client | None:
+def client_of(config: Config, span: BreachPeriod) -> Client | None:
     """Return the client to report on, or None if it is no longer configured or the report is on a node."""
     return next((client for client in config.settings.clients if client.name == span.client), None)
 
 
-def _records(config: Config, span: Span) -> Iterator[Record]:
+def _records(config: Config, span: BreachPeriod) -> Iterator[Record]:
     for _, entry in Chains(config.data).entries():
         if (
             isinstance(entry, Record)
@@ -128,7 +128,7 @@ def _records(config: Config, span: Span) -> Iterator[Record]:
             yield entry
 
 
-def _concerns(span: Span, client: str, node: str) -> bool:
+def _concerns(span: BreachPeriod, client: str, node: str) -> bool:
     return client == span.client if span.client else node.partition("/")[0] == span.node
 
 

@@ -78,7 +78,7 @@ class Deadlines:
     def _step(self, case: Case, step: CaseStep, reason: str, actor: str) -> Step:
         match step.outcome:
             case "refused":
-                return request_deadlines.Refused(reason=reason, actor=actor)
+                return request_deadlines.RequestRefused(reason=reason, actor=actor)
             case "answered":
                 return request_deadlines.Answered(what=reason, actor=actor)
             case "extended":

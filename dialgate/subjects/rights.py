@@ -281,7 +281,7 @@ class Subjects:
         )
         return Rectified(request=ask.request, of=ask.of, receipt=receipt)
 
-    async def exposure(self, span: breach.Span) -> breach.Exposure:
+    async def exposure(self, span: breach.BreachPeriod) -> breach.Exposure:
         """Return the data that a stolen key or a compromised node exposed (GDPR 33).
 
         This reads the whole decision log.

@@ -48,7 +48,7 @@ _LAYOUT: Final = 'number: 1, status: 2, clear: ["0"], listed: ["1"]'
 _CLOSED: Final = "closed"
 
 
-class Draft(Struct):
+class SetupDraft(Struct):
     """The answers so far, by question name.
 
     A question about campaigns has one answer for each campaign. Defaults and examples replace missing
@@ -93,14 +93,14 @@ class Draft(Struct):
             answers |= {key: (answers[key] * count)[:count] for key in about}
         return answers
 
-    def questions(self) -> Iterator[tuple["Question", int]]:
+    def questions(self) -> Iterator[tuple["SetupQuestion", int]]:
         """Yield the questions that apply, each with the index of its campaign."""
         for of_campaign, group in groupby(QUESTIONS, lambda question: question.of_campaign):
             several = list(group)
             for place in range(len(self.parts("campaign")) if of_campaign else 1):
                 yield from ((question, place) for question in several if question.applies(self))
 
-    def unanswered(self) -> Iterator[tuple["Question", int]]:
+    def unanswered(self) -> Iterator[tuple["SetupQuestion", int]]:
         for question, place in self.questions():
             if place >= len(self.answers.get(question.name, [])):
                 yield question, place
@@ -111,7 +111,7 @@ class Draft(Struct):
         return list(build_lines([read], [])[0].values()) if read else []
 
 
-class Question(Struct, frozen=True, kw_only=True):
+class SetupQuestion(Struct, frozen=True, kw_only=True):
     """A question of `dialgate init`. The user can also answer it with a command option.
 
     - `default` is the answer if the user presses Enter. If it is None, the user must type an answer.
@@ -123,18 +123,18 @@ class Question(Struct, frozen=True, kw_only=True):
 
     name: str
     text: str
-    default: str | Callable[[Draft, int], str | None] | None = None
+    default: str | Callable[[SetupDraft, int], str | None] | None = None
     example: str = ""
     form: Literal["text", "number", "list", "file"] = "text"
-    choices: Callable[[Draft], Sequence[str]] = lambda _: ()
-    applies: Callable[[Draft], bool] = lambda _: True
+    choices: Callable[[SetupDraft], Sequence[str]] = lambda _: ()
+    applies: Callable[[SetupDraft], bool] = lambda _: True
     of_campaign: bool = False
     stated: bool = False
 
-    def default_of(self, draft: Draft, place: int) -> str | None:
+    def default_of(self, draft: SetupDraft, place: int) -> str | None:
         return self.default(draft, place) if callable(self.default) else self.default
 
-    def render(self, draft: Draft, place: int) -> str:
+    def render(self, draft: SetupDraft, place: int) -> str:
         text = draft.get(self.name, place)
         match self.form:
             case "list":
@@ -146,31 +146,31 @@ class Question(Struct, frozen=True, kw_only=True):
         return _inline(text)
 
 
-def _first_word(draft: Draft, _: int) -> str:
+def _first_word(draft: SetupDraft, _: int) -> str:
     return re.sub(r"[^a-z0-9]", "", draft.get("name").lower().partition(" ")[0]) or "controller"
 
 
-def _country_of_locale(draft: Draft, _: int) -> str:
+def _country_of_locale(draft: SetupDraft, _: int) -> str:
     country = (os.environ.get("LC_ALL") or os.environ.get("LANG") or "")[3:5]
     return country if country in draft.laws else min(draft.laws, key=lambda name: draft.laws[name].draft)
 
 
-def _no_sector(draft: Draft, place: int) -> str | None:
+def _no_sector(draft: SetupDraft, place: int) -> str | None:
     """Return the default sector: "" (no sector), or None (no default) if the purpose needs a sector."""
     return None if draft.get("purpose", place) in {"sale", "advertising"} else ""
 
 
-def _codes(draft: Draft) -> list[str]:
+def _codes(draft: SetupDraft) -> list[str]:
     """Return the country's codes of conduct: the traits in `hours` sections with the severity `self_regulation`."""
     codes = (section.traits for section in draft.law.hours if section.severity == "self_regulation")
     return list(dict.fromkeys(chain.from_iterable(codes)))
 
 
-def _lacks_hours(draft: Draft) -> bool:
+def _lacks_hours(draft: SetupDraft) -> bool:
     return not all(advice.closes(draft.law, line, draft.now) for line in draft.lines())
 
 
-def _is_exposed(draft: Draft) -> bool:
+def _is_exposed(draft: SetupDraft) -> bool:
     """Return whether other machines can reach the gate."""
     try:
         return not ipaddress.ip_address(draft.get("host")).is_loopback
@@ -179,30 +179,30 @@ def _is_exposed(draft: Draft) -> bool:
 
 
 QUESTIONS: Final = (
-    Question(name="name", text="Name of the controller, on whose behalf you call", example="Zeta Servizi S.r.l."),
-    Question(name="controller", text="Controller ID", default=_first_word),
-    Question(name="contact", text="Contact for requests about personal data", example="privacy@zeta.example"),
-    Question(name="officer", text="Data protection officer and how to reach them; empty if there is none", default=""),
-    Question(name="country", text="Country whose law applies to the controller", default=_country_of_locale, choices=lambda draft: list(draft.laws), stated=True),
-    Question(name="accept-draft", text="The country file is a draft; use it to decide calls anyway", example="yes", choices=lambda _: ("yes", "no"), applies=lambda draft: draft.law.draft),
-    Question(name="code", text="Codes of conduct to which the controller adheres", default="", form="list", choices=_codes, applies=lambda draft: bool(_codes(draft))),
-    Question(name="campaign", text="Campaign ID; separate several with commas", default="campaign-1", stated=True),
-    Question(name="purpose", text="Purpose", default="sale", choices=lambda _: get_args(Purpose), of_campaign=True, stated=True),
-    Question(name="sector", text="Sector", default=_no_sector, choices=lambda draft: draft.law.sectors, applies=lambda draft: bool(draft.law.sectors), of_campaign=True),
-    Question(name="call-type", text="Call type", default="agent", choices=lambda _: get_args(CallType), of_campaign=True, stated=True),
-    Question(name="callee", text="Who is called", default="consumer", choices=lambda _: get_args(Callee), of_campaign=True),
-    Question(name="caller-id", text="Caller IDs; separate several with commas", example="+390844654321", form="list", of_campaign=True),
-    Question(name="weekday-hours", text="Calling hours from Monday to Friday", default="09:00-20:00", form="list", applies=_lacks_hours),
-    Question(name="saturday-hours", text="Calling hours on Saturdays", default="10:00-19:00", form="list", applies=_lacks_hours),
-    Question(name="sunday-hours", text="Calling hours on Sundays and holidays", default=_CLOSED, form="list", applies=_lacks_hours),
-    Question(name="dialer", text="Dialer; http is your own program, webhook a hosted service", default="http", choices=lambda _: list(_DIALERS), stated=True),
-    Question(name="dialer-address", text="Address of the dialer", default="127.0.0.1", form="list", applies=lambda draft: draft.get("dialer") in _WITHOUT_KEY),
-    Question(name="host", text="Address on which the gate listens", default="127.0.0.1"),
-    Question(name="port", text="Port", default="8080", form="number"),
-    Question(name="tls-certificate", text="PEM file with the TLS certificate chain", example="tls.pem", form="file", applies=_is_exposed),
-    Question(name="tls-key", text="PEM file with the certificate's key; empty if both are in one file", default="", example="tls.key", form="file", applies=lambda draft: bool(draft.get("tls-certificate"))),
-    Question(name="redis-url-file", text="File with the URL of a Redis; empty for the embedded store", default="", example="redis.url", form="file"),
-    Question(name="data", text="Folder for all data, relative to the new folder", default="../.data"),
+    SetupQuestion(name="name", text="Name of the controller, on whose behalf you call", example="Zeta Servizi S.r.l."),
+    SetupQuestion(name="controller", text="Controller ID", default=_first_word),
+    SetupQuestion(name="contact", text="Contact for requests about personal data", example="privacy@zeta.example"),
+    SetupQuestion(name="officer", text="Data protection officer and how to reach them; empty if there is none", default=""),
+    SetupQuestion(name="country", text="Country whose law applies to the controller", default=_country_of_locale, choices=lambda draft: list(draft.laws), stated=True),
+    SetupQuestion(name="accept-draft", text="The country file is a draft; use it to decide calls anyway", example="yes", choices=lambda _: ("yes", "no"), applies=lambda draft: draft.law.draft),
+    SetupQuestion(name="code", text="Codes of conduct to which the controller adheres", default="", form="list", choices=_codes, applies=lambda draft: bool(_codes(draft))),
+    SetupQuestion(name="campaign", text="Campaign ID; separate several with commas", default="campaign-1", stated=True),
+    SetupQuestion(name="purpose", text="Purpose", default="sale", choices=lambda _: get_args(Purpose), of_campaign=True, stated=True),
+    SetupQuestion(name="sector", text="Sector", default=_no_sector, choices=lambda draft: draft.law.sectors, applies=lambda draft: bool(draft.law.sectors), of_campaign=True),
+    SetupQuestion(name="call-type", text="Call type", default="agent", choices=lambda _: get_args(CallType), of_campaign=True, stated=True),
+    SetupQuestion(name="callee", text="Who is called", default="consumer", choices=lambda _: get_args(Callee), of_campaign=True),
+    SetupQuestion(name="caller-id", text="Caller IDs; separate several with commas", example="+390844654321", form="list", of_campaign=True),
+    SetupQuestion(name="weekday-hours", text="Calling hours from Monday to Friday", default="09:00-20:00", form="list", applies=_lacks_hours),
+    SetupQuestion(name="saturday-hours", text="Calling hours on Saturdays", default="10:00-19:00", form="list", applies=_lacks_hours),
+    SetupQuestion(name="sunday-hours", text="Calling hours on Sundays and holidays", default=_CLOSED, form="list", applies=_lacks_hours),
+    SetupQuestion(name="dialer", text="Dialer; http is your own program, webhook a hosted service", default="http", choices=lambda _: list(_DIALERS), stated=True),
+    SetupQuestion(name="dialer-address", text="Address of the dialer", default="127.0.0.1", form="list", applies=lambda draft: draft.get("dialer") in _WITHOUT_KEY),
+    SetupQuestion(name="host", text="Address on which the gate listens", default="127.0.0.1"),
+    SetupQuestion(name="port", text="Port", default="8080", form="number"),
+    SetupQuestion(name="tls-certificate", text="PEM file with the TLS certificate chain", example="tls.pem", form="file", applies=_is_exposed),
+    SetupQuestion(name="tls-key", text="PEM file with the certificate's key; empty if both are in one file", default="", example="tls.key", form="file", applies=lambda draft: bool(draft.get("tls-certificate"))),
+    SetupQuestion(name="redis-url-file", text="File with the URL of a Redis; empty for the embedded store", default="", example="redis.url", form="file"),
+    SetupQuestion(name="data", text="Folder for all data, relative to the new folder", default="../.data"),
 )  # fmt: skip
 _BY_NAME: Final = {question.name: question for question in QUESTIONS}
 
@@ -213,7 +213,7 @@ def laws() -> dict[str, Law]:
     return {law.country: law for law, _ in (convert_law(yaml_file.read(path)[0]) for path in paths) if law}
 
 
-def write(draft: Draft, folder: Path, key: str = "") -> list[str]:
+def write(draft: SetupDraft, folder: Path, key: str = "") -> list[str]:
     """Write all files to an empty folder and return their names. Raises `ConfigError`.
 
     `key` is the API key for the `dialer` client.
@@ -233,7 +233,7 @@ def write(draft: Draft, folder: Path, key: str = "") -> list[str]:
     return list(texts)
 
 
-def install(draft: Draft, folder: Path) -> tuple[str, list[str]]:
+def install(draft: SetupDraft, folder: Path) -> tuple[str, list[str]]:
     """Create the folder with all files, or undo everything. Return the client's key and the file names.
 
     A folder that already contains files is renamed. Raises `ConfigError` and `OSError`.
@@ -256,7 +256,7 @@ def install(draft: Draft, folder: Path) -> tuple[str, list[str]]:
     return key, names
 
 
-def _make_boxes(draft: Draft, folder: Path) -> None:
+def _make_boxes(draft: SetupDraft, folder: Path) -> None:
     """Create the outbox and inbox of each registry.
 
     Do nothing if the data folder has an absolute path, because an installed service owns that folder.
@@ -270,7 +270,7 @@ def _make_boxes(draft: Draft, folder: Path) -> None:
 # ---- the files -------------------------------------------------------------------------------------------------------
 
 
-def _texts(draft: Draft, key: str) -> dict[str, str]:
+def _texts(draft: SetupDraft, key: str) -> dict[str, str]:
     dialer = _DIALERS[draft.get("dialer")]
     texts = {
         f"controllers/{re.sub('[^a-z0-9._-]', '-', draft.get('controller'))}.yaml": _controller_text(draft),
@@ -285,7 +285,7 @@ def _texts(draft: Draft, key: str) -> dict[str, str]:
     return texts
 
 
-def _filled(name: str, draft: Draft, more: Mapping[str, str] = {}, place: int = 0) -> str:
+def _filled(name: str, draft: SetupDraft, more: Mapping[str, str] = {}, place: int = 0) -> str:
     """Fill in a template with the answers and the values in `more`, and return the text."""
     template = Template((_RESOURCES / "first" / name).read_text("utf-8"))
     names = {name for name in template.get_identifiers() if name not in more}
@@ -294,7 +294,7 @@ def _filled(name: str, draft: Draft, more: Mapping[str, str] = {}, place: int = 
     )
 
 
-def _settings_text(draft: Draft, key: str) -> str:
+def _settings_text(draft: SetupDraft, key: str) -> str:
     dialer = draft.get("dialer")
     used = {
         "tls": draft.get("tls-certificate"),
@@ -310,7 +310,7 @@ def _settings_text(draft: Draft, key: str) -> str:
     return _filled("dialgate.yaml", draft, comments | more)
 
 
-def _controller_text(draft: Draft) -> str:
+def _controller_text(draft: SetupDraft) -> str:
     campaigns = (
         _filled("campaign.yaml", draft, {"campaign": _inline(campaign)}, place)
         for place, campaign in enumerate(draft.parts("campaign"))
@@ -318,7 +318,7 @@ def _controller_text(draft: Draft) -> str:
     return _filled("controller.yaml", draft) + "".join(campaigns)
 
 
-def _registries_text(draft: Draft) -> str:
+def _registries_text(draft: SetupDraft) -> str:
     data = draft.get("data")
     entries = {"asked": "", "listed": ""}
     for rule in _registries(draft):
@@ -334,14 +334,14 @@ def _registries_text(draft: Draft) -> str:
     return _filled("registries.yaml", draft, {**more, "work": _inline(f"{data}/registries")})
 
 
-def _registries(draft: Draft) -> list[Registry]:
+def _registries(draft: SetupDraft) -> list[Registry]:
     """Return the registries that bind a campaign, except those that publish lists by area."""
     bound = (advice.binding(draft.law, line, draft.now).registries for line in draft.lines())
     rules = {rule.id: rule for rules in bound for rule in rules}
     return [rule for rule in rules.values() if rule.mode == "answers" or rule.id in _WHOLE_COUNTRY]
 
 
-def _law_text(draft: Draft) -> str:
+def _law_text(draft: SetupDraft) -> str:
     """Return the text of the country file, with the operator's calling hours if the draft has any."""
     text = (SHIPPED / f"{draft.law.country.lower()}.yaml").read_text("utf-8")
     if not any(draft.get(f"{day}-hours") for day in ("weekday", "saturday", "sunday")):
@@ -351,7 +351,7 @@ def _law_text(draft: Draft) -> str:
     return f"{head}\nhours:\n{section}{rest}" if hours else f"{text}\nhours:\n{section}"
 
 
-def _with_own_values(text: str, draft: Draft, key: str) -> str:
+def _with_own_values(text: str, draft: SetupDraft, key: str) -> str:
     """Fill in the gate's address, the key and the first campaign in a dialer's configuration file."""
     url = urlsplit(url_of(draft))
     values = {
@@ -364,7 +364,7 @@ def _with_own_values(text: str, draft: Draft, key: str) -> str:
     return re.sub("|".join(map(re.escape, values)), lambda found: values[found[0]], text)
 
 
-def url_of(draft: Draft) -> str:
+def url_of(draft: SetupDraft) -> str:
     """Return the URL at which the dialer reaches the gate."""
     host = draft.get("host")
     if host in {"0.0.0.0", "::"}:  # noqa: S104 - nothing listens here
@@ -373,7 +373,7 @@ def url_of(draft: Draft) -> str:
     return f"{scheme}://{f'[{host}]' if ':' in host else host}:{draft.get('port')}"
 
 
-def next_commands(draft: Draft, program: str, config: Path | None) -> list[str]:
+def next_commands(draft: SetupDraft, program: str, config: Path | None) -> list[str]:
     """Return the commands to run before the first call. `config` is None for the default path."""
     line = draft.lines()[0]
     at = f" --config {config}" if config else ""

@@ -39,7 +39,7 @@ from dialgate.decision_log.timestamps import Stamper
 from dialgate.store.sqlite import SqliteStore
 from dialgate.subjects.rights import Subjects
 from dialgate.tools.verifier import verify_evidence
-from dialgate.tools.verifier.verify_evidence import Refused, verify
+from dialgate.tools.verifier.verify_evidence import EvidenceRefused, verify
 from tests.decision_log.test_timestamps import authority, serving
 from tests.interfaces.cli.test_cli import command, wait_for_end
 from tests.support import sample_log, world
@@ -186,7 +186,7 @@ async def test_old_decision_is_proved_by_the_keys_of_its_day(
     )
     assert newer != older
     assert verify(bundle, frozenset({newer, older}))
-    with pytest.raises(Refused, match="not among the keys"):
+    with pytest.raises(EvidenceRefused, match="not among the keys"):
         verify(bundle, frozenset({newer}))
 
 
@@ -278,12 +278,12 @@ async def test_outcome_in_another_workers_log_is_proved(running: World) -> None:
         ),
     ]
     for changed, why in forgeries:
-        with pytest.raises(Refused, match=why):
+        with pytest.raises(EvidenceRefused, match=why):
             verify(sign_as_forger({**body_of(bundle), "elsewhere": [part | changed]}))
     other = await ask(running, to=LISTED)
     await pass_checkpoint_interval(running)
     body = {**body_of(await evidence_of(running, other["decision_id"])), "elsewhere": [part]}
-    with pytest.raises(Refused, match="belongs to another decision"):
+    with pytest.raises(EvidenceRefused, match="belongs to another decision"):
         verify(sign_as_forger(body))
 
 
@@ -356,17 +356,17 @@ async def test_time_stamp_is_shown_and_checked_up_to_its_root(running: World, au
         load_pem_x509_certificates((authority / f"{name}.pem").read_bytes()) for name in ("root", "other")
     )
     assert "NOT CHECKED" not in verify(bundle, roots=root)[1]
-    with pytest.raises(Refused, match="not issued under any of the roots"):
+    with pytest.raises(EvidenceRefused, match="not issued under any of the roots"):
         verify(bundle, roots=other)
     response = newest["stamps"][0]["response"]
     for other_response, why in ((flip_signature(response), "is not valid"), ("", "wrong structure")):
         forged = newest | {"stamps": [{"checkpoint": 0, "response": other_response}]}
-        with pytest.raises(Refused, match=why):
+        with pytest.raises(EvidenceRefused, match=why):
             verify(sign_as_forger(forged), roots=root)
     without = await evidence_of(running, later["decision_id"])
     assert "1 of 1 checkpoints have no time stamp" in verify(without)[-1]
     body = {**body_of(without), "stamps": newest["stamps"]}
-    with pytest.raises(Refused, match="belongs to another checkpoint"):
+    with pytest.raises(EvidenceRefused, match="belongs to another checkpoint"):
         verify(sign_as_forger(body))
 
 
@@ -452,7 +452,7 @@ async def test_format_1_needs_the_whole_configuration(tmp_path: Path) -> None:
         body = body_of(await evidence_of(gate, response["decision_id"]))
         every = {path.name: path.read_text() for path in (gate.app.config.data / "kept").iterdir()}
     older = {**body, "format": 1}
-    with pytest.raises(Refused, match="a configuration file is missing"):
+    with pytest.raises(EvidenceRefused, match="a configuration file is missing"):
         verify(sign_as_forger(older))
     assert "only by their hash" not in verify(sign_as_forger({**older, "kept": every}))[-1]
 
@@ -463,7 +463,7 @@ async def test_law_outside_the_configuration_is_refused(running: World) -> None:
     body = body_of(await evidence_of(running, response["decision_id"]))
     (entry,) = (digest for digest, text in body["kept"].items() if text.startswith("it.yaml "))
     del body["kept"][entry]
-    with pytest.raises(Refused, match="is not in its configuration"):
+    with pytest.raises(EvidenceRefused, match="is not in its configuration"):
         verify(sign_as_forger(body))
 
 
@@ -491,10 +491,10 @@ async def test_any_changed_byte_is_refused(running: World) -> None:
     for at in places:
         changed = bytearray(bundle)
         changed[at] ^= 1 << random.randrange(8)
-        with pytest.raises(Refused):
+        with pytest.raises(EvidenceRefused):
             verify(bytes(changed))
     for other in (bundle + b"\n", bundle[:-1], b" " + bundle, b"", bundle * 2):
-        with pytest.raises(Refused):
+        with pytest.raises(EvidenceRefused):
             verify(other)
 
 
@@ -546,7 +546,7 @@ async def test_forged_and_signed_bundle_contradicts_itself(running: World, forge
     body = body_of(await evidence_of(running, response["decision_id"]))
     assert verify(sign_as_forger(body))
     forge(body)
-    with pytest.raises(Refused, match=why):
+    with pytest.raises(EvidenceRefused, match=why):
         verify(sign_as_forger(body))
 
 

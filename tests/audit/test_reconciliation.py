@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 from dialgate.audit.reconciliation import cdr, matching
 from dialgate.audit.reconciliation.cdr import CdrUnreadable, Columns
 from dialgate.audit.reconciliation.cdr_asterisk import Trunks
-from dialgate.audit.reconciliation.matching import Finding, Node, Report
+from dialgate.audit.reconciliation.matching import BypassedCall, Node, ReconciliationReport
 from dialgate.config.clients import Client
 from dialgate.core.model import DAY, MINUTE, SECOND, Call
 from dialgate.crypto.keys import KeyRetired, Keys
@@ -71,7 +71,7 @@ def write_calls(folder: Path, rows: list[Row]) -> Path:
 
 def reconcile_file(
     gate: World, path: Path, format_: cdr.Format = "csv", zone: str = "UTC", trunks: Trunks | None = None
-) -> Report:
+) -> ReconciliationReport:
     data = gate.app.config.data
     calls = cdr.read(path, format_, Columns(), zone, "", trunks)
     nodes = Node.all(data)
@@ -79,7 +79,7 @@ def reconcile_file(
     return matching.reconcile([calls], nodes, home="IT", own=own, skew=5 * SECOND)
 
 
-def kinds(report: Report) -> list[tuple[int, str]]:
+def kinds(report: ReconciliationReport) -> list[tuple[int, str]]:
     return [(finding.line, finding.kind) for finding in report.findings]
 
 
@@ -242,7 +242,9 @@ def cdr_row(app: str, data: str, a: str, b: str = "", **others: str) -> str:
     return ",".join('"' + cell.replace('"', '""') + '"' for cell in cells.values())
 
 
-def reconcile_asterisk(gate: World, path: Path, rows: list[str], trunks: Trunks | None = TRUNKS) -> Report:
+def reconcile_asterisk(
+    gate: World, path: Path, rows: list[str], trunks: Trunks | None = TRUNKS
+) -> ReconciliationReport:
     path.write_text("\n".join(rows) + "\n")
     calls = cdr.read(path, "asterisk", Columns(), "UTC", "", trunks)
     nodes = Node.all(gate.app.config.data)
@@ -546,5 +548,5 @@ async def test_command_reports_that_all_calls_were_allowed(gate: World, tmp_path
 
 
 def test_every_kind_has_a_sentence() -> None:
-    assert Finding.__struct_fields__[0] == "kind"
+    assert BypassedCall.__struct_fields__[0] == "kind"
     assert all(text.endswith(".") for text in matching.KINDS.values())

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from msgspec import structs
 
 from dialgate.audit import replay
-from dialgate.audit.replay import Change, Replay, Row
+from dialgate.audit.replay import Change, Replay, ReplayRow
 from dialgate.config import content_store
 from dialgate.core.law import parse_law
 from dialgate.core.model import DAY, HOUR, SECOND, Grounds, OutcomeRecord, Pass
@@ -89,8 +89,8 @@ def test_draft_shows_changes_by_campaign_and_rule(data: Path) -> None:
     report = again(data, draft=draft)
     assert report.different == 4
     assert report.verdicts == {("deny", "allow"): 2, ("allow", "allow"): 2}
-    assert report.rows[Row("acme-fibre", "registry_clear", "registry.listed", "skip")] == 2
-    assert report.rows[Row("acme-fibre", "registry_clear", "pass", "skip")] == 2
+    assert report.rows[ReplayRow("acme-fibre", "registry_clear", "registry.listed", "skip")] == 2
+    assert report.rows[ReplayRow("acme-fibre", "registry_clear", "pass", "skip")] == 2
     assert report.examples[-1].changes == (Change("registry_clear", "registry.listed", "skip"),)
 
 

@@ -10,7 +10,7 @@ from aiohttp import ClientSession
 from msgspec.structs import replace
 
 from dialgate.audit.number_history import Inquiry, Visibility
-from dialgate.audit.search import Hit, Query, search
+from dialgate.audit.search import DecisionQuery, Hit, search
 from dialgate.core.model import DAY, Block
 from dialgate.crypto.keys import Keys
 from dialgate.decision_log.chains import Chains
@@ -377,29 +377,29 @@ async def searched(shared: World) -> tuple[World, list[str]]:
     return shared, [inside(shared, name) for name in names]
 
 
-def hits(gate: World, query: Query | None = None, within: Span | None = None) -> list[Hit]:
-    return list(search(Chains(gate.app.config.data), query or Query(), within or Span()))
+def hits(gate: World, query: DecisionQuery | None = None, within: Span | None = None) -> list[Hit]:
+    return list(search(Chains(gate.app.config.data), query or DecisionQuery(), within or Span()))
 
 
 async def test_search_returns_exactly_the_matching_decisions(searched: tuple[World, list[str]]) -> None:
     gate, (answered, denied, later) = searched
     inquiry = Inquiry(gate.app.config.data, Keys.open(gate.app.config.data / "keys.json"))
-    found: list[tuple[Query, Span, list[str]]] = [
-        (Query(), Span(), [answered, denied, later]),
-        (Query(verdict="allow"), Span(), [answered, later]),
-        (Query(verdict="deny", campaign="acme-fibre"), Span(), [denied]),
-        (Query(code="registry.listed"), Span(), [denied]),
-        (Query(code="registry"), Span(), [denied]),
-        (Query(code="reg"), Span(), []),
-        (Query(campaign="other"), Span(), []),
-        (Query(client="tests", controller="acme"), Span(), [answered, denied, later]),
-        (Query(client="other"), Span(), []),
-        (Query(controller="rival"), Span(), []),
-        (Query(), Span(since=NOW + 1), [later]),
-        (Query(), Span(until=NOW + 1), [answered, denied]),
-        (Query(hashes=inquiry.hashes(CLEAR)), Span(), [later, answered]),
-        (Query(hashes=inquiry.hashes(CLEAR)), Span(until=NOW + DAY), [answered]),
-        (Query(hashes=inquiry.hashes(MOBILE)), Span(), []),
+    found: list[tuple[DecisionQuery, Span, list[str]]] = [
+        (DecisionQuery(), Span(), [answered, denied, later]),
+        (DecisionQuery(verdict="allow"), Span(), [answered, later]),
+        (DecisionQuery(verdict="deny", campaign="acme-fibre"), Span(), [denied]),
+        (DecisionQuery(code="registry.listed"), Span(), [denied]),
+        (DecisionQuery(code="registry"), Span(), [denied]),
+        (DecisionQuery(code="reg"), Span(), []),
+        (DecisionQuery(campaign="other"), Span(), []),
+        (DecisionQuery(client="tests", controller="acme"), Span(), [answered, denied, later]),
+        (DecisionQuery(client="other"), Span(), []),
+        (DecisionQuery(controller="rival"), Span(), []),
+        (DecisionQuery(), Span(since=NOW + 1), [later]),
+        (DecisionQuery(), Span(until=NOW + 1), [answered, denied]),
+        (DecisionQuery(hashes=inquiry.hashes(CLEAR)), Span(), [later, answered]),
+        (DecisionQuery(hashes=inquiry.hashes(CLEAR)), Span(until=NOW + DAY), [answered]),
+        (DecisionQuery(hashes=inquiry.hashes(MOBILE)), Span(), []),
     ]
     for query, within, names in found:
         assert [hit.decision_id for hit in hits(gate, query, within)] == names, (query, within)
@@ -411,6 +411,9 @@ async def test_search_adds_the_strictest_outcome(
     gate, _ = searched
     inquiry = Inquiry(gate.app.config.data, Keys.open(gate.app.config.data / "keys.json"))
     assert [hit.outcome for hit in hits(gate)] == ["answered", "", ""]
-    assert [hit.outcome for hit in hits(gate, Query(hashes=inquiry.hashes(CLEAR)))] == ["", "answered"]
+    assert [hit.outcome for hit in hits(gate, DecisionQuery(hashes=inquiry.hashes(CLEAR)))] == [
+        "",
+        "answered",
+    ]
     first = hits(gate)[0]
     assert (first.call_id, first.caller_id, first.basis) == ("a-1", CALLER, "directory:rome")

@@ -18,7 +18,7 @@ from dialgate.decision_log import CHECKPOINTS, Checkpointer, DecisionLog, last_c
 from dialgate.decision_log.timestamps import FILE, NoTimestamp, Stamper, timestamps, verify_timestamps
 from dialgate.shipping.cursor import Cursors
 from dialgate.shipping.segments import SegmentShipping
-from dialgate.shipping.target import Folder
+from dialgate.shipping.target import TargetFolder
 from tests.interfaces.cli.test_cli import command, wait_for_end
 from tests.support import world
 from tests.support.sample_log import SampleDecision, write
@@ -179,7 +179,7 @@ async def test_time_stamps_are_shipped_after_their_checkpoint_and_verified_from_
     def ship(*, anew: bool = False) -> SegmentShipping:
         (data / "shipping").mkdir(exist_ok=True)
         cursors = Cursors(data / "shipping" / "segments.json", "there", restart=anew)
-        shipping = SegmentShipping(data, "gate", Folder(target), cursors, at_once=False)
+        shipping = SegmentShipping(data, "gate", TargetFolder(target), cursors, at_once=False)
         shipping.round()
         return shipping
 

@@ -30,7 +30,7 @@ from dialgate.interfaces.cli import main
 from dialgate.interfaces.http import certificates
 from dialgate.runtime.clock import wall_clock
 from dialgate.shipping.status import write_metrics
-from dialgate.shipping.target import Folder
+from dialgate.shipping.target import TargetFolder
 from tests.deploy.test_alerts import NAMES
 from tests.interfaces.webhooks.test_stop_notices import listening, telling, until
 from tests.observability.test_metrics import LINE, change_controller
@@ -464,7 +464,7 @@ async def test_shipping_stopped_then_behind_then_missed_then_refused(tmp_path: P
     both(data)
     share.mkdir()
     start = wall_clock()  # the waiting time of a file starts when it is closed
-    scrapes, made = Scrapes(start), shipping(data, Folder(share))
+    scrapes, made = Scrapes(start), shipping(data, TargetFolder(share))
 
     async def look(minute: int, *expected: str, works: bool = True) -> None:
         now = start + minute * MINUTE

@@ -16,7 +16,7 @@ from dialgate.config.listeners import FastAgi as Listen
 from dialgate.core.model import Call
 from dialgate.core.responses import Answer
 from dialgate.interfaces.fastagi.protocol import LONGEST_LINE, MOST_BYTES, Listener, NotAgi
-from dialgate.interfaces.fastagi.server import CallConnection, FastAgi
+from dialgate.interfaces.fastagi.server import CallConnection, FastAgiServer
 from dialgate.interfaces.http import body
 from dialgate.interfaces.http import check as http_check
 from dialgate.interfaces.http.check import CheckRequest
@@ -109,7 +109,7 @@ class _App:
         self.gate = _Gate()
 
 
-class _Door(FastAgi):
+class _Door(FastAgiServer):
     def __init__(self, app: _App) -> None:
         super().__init__(cast("Any", app))
         self._most = 1  # connections; normally set by `start`

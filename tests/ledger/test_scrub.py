@@ -26,7 +26,7 @@ from dialgate.core.refusal import Refused
 from dialgate.core.responses import when
 from dialgate.interfaces.cli import main
 from dialgate.ledger import export
-from dialgate.ledger.export import Order
+from dialgate.ledger.export import ScrubOrder
 from dialgate.ledger.registrar import Registrar
 from dialgate.ledger.schemas import RevocationRequest
 from dialgate.lists.tabular import NO_HINTS
@@ -40,12 +40,12 @@ ANSWER_ENDS = when(NOW + 15 * MINUTE)
 OPERATOR = Client(name="ops", controllers=("acme",), scopes=())
 WHOLE = Client(name="head", controllers=("acme",), scopes=get_args(Scope))
 STRANGER = Client(name="other", controllers=("another",), scopes=())
-ORDER = Order(campaign="acme-fibre", actor="anna", proof="ticket-1")
+ORDER = ScrubOrder(campaign="acme-fibre", actor="anna", proof="ticket-1")
 ASKED, EXPIRED, REVOKED = "+390698765432", "+390698765433", "+390698765434"
 ROWS = [CLEAR, "06 12345679", "12", ASKED, REVOKED, ""]
 
 
-async def scrub_text(gate: World, out: Path, text: str, order: Order = ORDER) -> export.Scrubbed:
+async def scrub_text(gate: World, out: Path, text: str, order: ScrubOrder = ORDER) -> export.Scrubbed:
     return await export.scrub(gate.app.registrar, OPERATOR, order, BytesIO(text.encode()), out, NO_HINTS)
 
 
@@ -140,7 +140,7 @@ async def test_verdicts_are_for_the_requested_instant(tmp_path: Path, at: int, w
     async with world.running(tmp_path / "gate") as gate:
         await world.load_list(gate)
         use_code_of_conduct_hours(gate)
-        await scrub_text(gate, tmp_path / "out.csv", CLEAR, Order(campaign="acme-fibre", at=at))
+        await scrub_text(gate, tmp_path / "out.csv", CLEAR, ScrubOrder(campaign="acme-fibre", at=at))
     ((_, *result),) = read(tmp_path / "out.csv")
     assert result[:2] == [word, code]
     assert bool(result[3]) == (word == "later")
@@ -193,7 +193,7 @@ async def test_failed_ledger_write_leaves_no_file(running: World, tmp_path: Path
     out.write_text("an older one")
     for text, order, code in (
         ('"', ORDER, "list.unreadable"),
-        (CLEAR, Order(campaign="another"), "campaign.unknown"),
+        (CLEAR, ScrubOrder(campaign="another"), "campaign.unknown"),
     ):
         with pytest.raises(Refused) as refused:
             await scrub_text(running, out, text, order)
@@ -238,7 +238,7 @@ async def test_preview_counts_numbers_callable_now_and_later(tmp_path: Path) -> 
 
 
 async def preview(gate: World, at: int) -> export.Preview:
-    order = Order(campaign="acme-fibre", at=at)
+    order = ScrubOrder(campaign="acme-fibre", at=at)
     return await export.preview(gate.app.registrar, OPERATOR, "rome", order, lambda _, __: None)
 
 
@@ -260,7 +260,7 @@ async def test_list_id_belongs_to_the_controller_of_the_campaign(tmp_path: Path)
     await load_list(job, NUMBERS[:5], controller="beta", campaigns=("beta-fibre",), origin="public_directory")
     async with registrar(job.plan.gate) as (ledger, client):
         for campaign, numbers in (("acme-fibre", 2), ("beta-fibre", 5)):
-            order = Order(campaign=campaign, at=NOW)
+            order = ScrubOrder(campaign=campaign, at=NOW)
             assert (
                 await export.preview(ledger, client, "rome", order, lambda _, __: None)
             ).numbers == numbers

@@ -18,12 +18,12 @@ from dialgate.lists.snapshot import (
     PULLED,
     Consultation,
     Contents,
-    Entry,
     Manifest,
-    Part,
+    ManifestEntry,
     Pulled,
     Snapshot,
     SnapshotMissing,
+    SnapshotPart,
     State,
     has_changed,
     pulled_at,
@@ -73,13 +73,13 @@ FULL = Contents(
 )
 
 
-def add(folder: Path, contents: Contents, numbers: list[int], tags: list[int] | None = None) -> Entry:
+def add(folder: Path, contents: Contents, numbers: list[int], tags: list[int] | None = None) -> ManifestEntry:
     path = folder / f"{contents.registry}.{contents.controller}.numbers"
     ordered = np.array(numbers, np.uint64)
     given = None if tags is None else np.array(tags, np.uint16)
     write(path, [ordered], meta=msgspec.json.encode(contents), tags=given)
     opened = NumberSet.open(path)
-    return Entry(
+    return ManifestEntry(
         registry=contents.registry,
         controller=contents.controller,
         mode=contents.mode,
@@ -89,7 +89,7 @@ def add(folder: Path, contents: Contents, numbers: list[int], tags: list[int] | 
     )
 
 
-def announce(folder: Path, *files: Entry) -> Manifest:
+def announce(folder: Path, *files: ManifestEntry) -> Manifest:
     version = sha256(msgspec.json.encode(files)).hexdigest()[:16]
     manifest = Manifest(version=version, published_at=5, files=files)
     (folder / "next").write_bytes(msgspec.json.encode(manifest))
@@ -160,8 +160,8 @@ def test_the_parts_have_the_age_of_the_answers_in_use(folder: Path) -> None:
     snapshot.verify()
     assert snapshot.published_at == 5
     assert snapshot.parts() == (
-        Part(registry="rpo", controller="acme", numbers=3, newest_consulted_at=SECOND),
-        Part(registry="tps", controller="", numbers=2, newest_consulted_at=SECOND),
+        SnapshotPart(registry="rpo", controller="acme", numbers=3, newest_consulted_at=SECOND),
+        SnapshotPart(registry="tps", controller="", numbers=2, newest_consulted_at=SECOND),
     )
 
 
@@ -397,7 +397,7 @@ def sign(folder: Path, key: Ed25519PrivateKey) -> str:
     return key.public_key().public_bytes_raw().hex()
 
 
-def _exchanged_set(folder: Path) -> tuple[Entry, ...]:
+def _exchanged_set(folder: Path) -> tuple[ManifestEntry, ...]:
     """Replace a number set so that the answer for `LISTED` becomes `clear`. Return entries with the new checksum."""
     rpo, tps = read_manifest(folder).files
     contents = replace(ANSWERS, states=(State(answer="clear", consultation=1),))
@@ -407,32 +407,32 @@ def _exchanged_set(folder: Path) -> tuple[Entry, ...]:
     return replace(rpo, sha256=forged.sha256), tps
 
 
-def _exchanged_name(folder: Path) -> tuple[Entry, ...]:
+def _exchanged_name(folder: Path) -> tuple[ManifestEntry, ...]:
     """Copy a number set to another file. Return entries that name the copy instead of the original."""
     rpo, tps = read_manifest(folder).files
     (folder / "copy.numbers").write_bytes((folder / rpo.file).read_bytes())
     return replace(rpo, file="copy.numbers"), tps
 
 
-def _exchanged_set_and_name(folder: Path) -> tuple[Entry, ...]:
+def _exchanged_set_and_name(folder: Path) -> tuple[ManifestEntry, ...]:
     rpo, tps = _exchanged_set(folder)
     (folder / rpo.file).replace(folder / "other.numbers")
     return replace(rpo, file="other.numbers"), tps
 
 
-def _other_controller(folder: Path) -> tuple[Entry, ...]:
+def _other_controller(folder: Path) -> tuple[ManifestEntry, ...]:
     """Add a number set that belongs to another controller."""
     rpo, tps = read_manifest(folder).files
     entry = add(folder, replace(ANSWERS, controller="beta"), [CLEAR], [1])
     return rpo, entry, tps
 
 
-def _one_less(folder: Path) -> tuple[Entry, ...]:
+def _one_less(folder: Path) -> tuple[ManifestEntry, ...]:
     """Remove the full list from the manifest, so that no number is checked against the list."""
     return read_manifest(folder).files[:1]
 
 
-def _other_order(folder: Path) -> tuple[Entry, ...]:
+def _other_order(folder: Path) -> tuple[ManifestEntry, ...]:
     return read_manifest(folder).files[::-1]
 
 
@@ -441,7 +441,7 @@ def _other_order(folder: Path) -> tuple[Entry, ...]:
     [_exchanged_set, _exchanged_name, _exchanged_set_and_name, _other_controller, _one_less, _other_order],
 )
 def test_files_exchanged_under_the_old_signature_are_not_opened(
-    folder: Path, exchange: Callable[[Path], tuple[Entry, ...]]
+    folder: Path, exchange: Callable[[Path], tuple[ManifestEntry, ...]]
 ) -> None:
     """`Snapshot.open` must reject a forged manifest even if the checksums of all files match.
 
@@ -468,10 +468,10 @@ def test_a_signed_manifest_is_of_one_version_and_one_instant(folder: Path, chang
 
 
 def test_every_field_of_a_file_that_a_gate_acts_on_is_signed() -> None:
-    entry = Entry(registry="r", controller="c", mode="answers", file="f", sha256="s", numbers=1)
+    entry = ManifestEntry(registry="r", controller="c", mode="answers", file="f", sha256="s", numbers=1)
     manifest = Manifest(version="v", published_at=1, files=(entry,))
     others = {"registry": "x", "controller": "x", "mode": "full_list", "file": "x", "sha256": "x"}
-    assert set(Entry.__struct_fields__) - others.keys() == {"numbers"}, "which is only shown"
+    assert set(ManifestEntry.__struct_fields__) - others.keys() == {"numbers"}, "which is only shown"
     for field, value in others.items():
         changed_entry = replace(entry, **{field: value})
         assert signed_text(replace(manifest, files=(changed_entry,))) != signed_text(manifest), field

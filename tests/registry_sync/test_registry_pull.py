@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from msgspec import structs
 
 from dialgate.core.model import DAY, MINUTE
-from dialgate.crypto.publisher_signature import Signer
+from dialgate.crypto.publisher_signature import SnapshotSigner
 from dialgate.lists.number_set import DamagedFile
 from dialgate.lists.snapshot import MANIFEST, PULLED, Pulled, Snapshot, read_manifest
 from dialgate.runtime.atomic_write import write_file
@@ -59,7 +59,7 @@ async def job(tmp_path: Path) -> JobWorld:
 
 
 def public(job: JobWorld) -> str:
-    return Signer.open(job.folder / "signing.pem").public
+    return SnapshotSigner.open(job.folder / "signing.pem").public
 
 
 async def test_pull_copies_the_publication_and_fetches_only_new_files(job: JobWorld) -> None:

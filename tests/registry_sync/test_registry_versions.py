@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from typer.testing import CliRunner
 
 from dialgate.core.model import DAY
-from dialgate.crypto.publisher_signature import Signer, SigningKeyUnusable, is_signed
+from dialgate.crypto.publisher_signature import SigningKeyUnusable, SnapshotSigner, is_signed
 from dialgate.lists.snapshot import read_manifest, signed_text
 from registry_sync.cli import app
 from registry_sync.simulator import is_enrolled
@@ -162,11 +162,11 @@ async def test_publication_is_signed_with_the_configured_key(tmp_path: Path) -> 
     job.configure(signing_key_file="signing.pem")
     await publish_twice(job)
     manifest = read_manifest(job.plan.snapshots)
-    public = Signer.open(tmp_path / "signing.pem").public
+    public = SnapshotSigner.open(tmp_path / "signing.pem").public
     assert is_signed(signed_text(manifest), manifest.signature, public)
     assert not is_signed(signed_text(manifest) + b"!", manifest.signature, public)
     assert not is_signed(
-        signed_text(manifest), manifest.signature, Signer.open(write_key(tmp_path / "b")).public
+        signed_text(manifest), manifest.signature, SnapshotSigner.open(write_key(tmp_path / "b")).public
     )
     assert not is_signed(signed_text(manifest), "no signature", public)
 
@@ -182,7 +182,9 @@ async def test_a_new_signing_key_signs_the_current_publication_once(tmp_path: Pa
     assert job.published_files() == before
     await job.run_once()
     signed = read_manifest(job.plan.snapshots)
-    assert is_signed(signed_text(unsigned), signed.signature, Signer.open(tmp_path / "signing.pem").public)
+    assert is_signed(
+        signed_text(unsigned), signed.signature, SnapshotSigner.open(tmp_path / "signing.pem").public
+    )
     assert msgspec.structs.replace(signed, signature="") == unsigned
     after = job.published_files()
     assert {name for name in before if before[name] != after[name]} == {"manifest.json"}
@@ -204,7 +206,7 @@ def test_invalid_signing_key_is_refused_with_a_hint(tmp_path: Path) -> None:
     (tmp_path / "key").write_text("-----BEGIN NOTHING-----")
     for path in (tmp_path / "key", tmp_path / "none"):
         with pytest.raises(SigningKeyUnusable, match="openssl genpkey -algorithm ed25519"):
-            Signer.open(path)
+            SnapshotSigner.open(path)
 
 
 # ---- the commands ----------------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from dialgate.core.law import ALL_SECTIONS, Law, parse_law
 from dialgate.core.law_sections import AcceptedBasis, Exemption, Requirement
 from dialgate.core.model import Callee, CallType, DialMode, Kind, Purpose, Severity
 from dialgate.core.record_terms import KeptKind
-from dialgate.report.law_page import Change, changes, law_page, markdown
+from dialgate.report.law_page import LawChange, changes, law_page, markdown
 from dialgate.texts import law_words
 from tests.support.casebook import COUNTRIES, law_of
 
@@ -97,7 +97,7 @@ def test_a_change_is_found_on_its_day(since: str, until: str, told: list[tuple[s
     assert [_describe_change(change) for change in found] == told
 
 
-def _describe_change(change: Change) -> tuple[str, ...]:
+def _describe_change(change: LawChange) -> tuple[str, ...]:
     before = change.before.source if change.before else ""
     return str(change.day), change.kind, change.line.source, before
 

@@ -36,8 +36,8 @@ from dialgate.interfaces.cli import main
 from dialgate.shipping.cursor import Cursors
 from dialgate.shipping.segments import SegmentShipping
 from dialgate.shipping.shipper import shipping_lock
-from dialgate.shipping.status import Standing, metrics_of
-from dialgate.shipping.target import Folder, Objects, Refused, Target, TargetFailed, credentials
+from dialgate.shipping.status import ShippingStanding, metrics_of
+from dialgate.shipping.target import Objects, StorageRefused, Target, TargetFailed, TargetFolder, credentials
 from tests.support import shipping_world as of
 from tests.support.damage import flip
 from tests.support.paths import ROOT
@@ -69,7 +69,7 @@ class Place(Struct):
 def a_folder(tmp_path: Path) -> Place:
     root = tmp_path / "share"
     root.mkdir()
-    return Place(Folder(root), lambda: root, {"to": str(root)})
+    return Place(TargetFolder(root), lambda: root, {"to": str(root)})
 
 
 def objects(given: dict[str, Any], folder: Path, **changes: Any) -> Objects:
@@ -346,7 +346,7 @@ def test_a_full_target_gets_no_partial_file_and_shipping_continues_once_there_is
     both(data)
     ballast = small_disk / "ballast"
     ballast.write_bytes(bytes((4 << 20) - 20_000))
-    shipper = shipping(data, Folder(small_disk))
+    shipper = shipping(data, TargetFolder(small_disk))
     assert not shipper.round()
     assert "full" in shipper.standings[1].problem
     assert not shipper.standings[1].refused
@@ -371,7 +371,7 @@ async def test_a_partial_file_never_has_its_final_name(tmp_path: Path) -> None:
     """The content comes from a pipe, and only half of it has been read."""
     (tmp_path / "share").mkdir()
     os.mkfifo(tmp_path / "pipe")
-    target, half = Folder(tmp_path / "share"), random.randbytes(3 << 20)
+    target, half = TargetFolder(tmp_path / "share"), random.randbytes(3 << 20)
     putting = asyncio.create_task(asyncio.to_thread(target.put, "log/a", tmp_path / "pipe"))
 
     def write_in_halves() -> list[str]:
@@ -388,7 +388,7 @@ async def test_a_partial_file_never_has_its_final_name(tmp_path: Path) -> None:
 
 
 def test_an_unmounted_share_is_not_taken_for_an_empty_one(data: Path, tmp_path: Path) -> None:
-    shipper = shipping(data, Folder(tmp_path / "share"))
+    shipper = shipping(data, TargetFolder(tmp_path / "share"))
     assert not shipper.round()
     assert "mount" in shipper.standings[1].problem
     assert not (tmp_path / "share").exists()
@@ -435,7 +435,7 @@ async def test_a_server_that_ignores_if_none_match_is_refused(tmp_path: Path) ->
 
     async with server(accept_everything) as url:
         target = objects(place.to, tmp_path, endpoint=url)
-        with pytest.raises(Refused, match="If-None-Match"):
+        with pytest.raises(StorageRefused, match="If-None-Match"):
             await asyncio.to_thread(target.put, "a", b"content")
     assert requests == [("*", True), ("*", True)], "each request has a SHA-256, as object lock requires"
 
@@ -459,14 +459,14 @@ def test_credentials_are_read_from_a_private_file(tmp_path: Path) -> None:
         "[default]\naws_access_key_id = a\naws_secret_access_key = very-secret%\naws_session_token = t\n"
     )
     path.chmod(0o644)
-    with pytest.raises(Refused, match="chmod 600"):
+    with pytest.raises(StorageRefused, match="chmod 600"):
         credentials(path)
     path.chmod(0o600)
     assert credentials(path) == {
         "access_key_id": "a", "secret_access_key": "very-secret%", "session_token": "t",
     }  # fmt: skip
     path.write_text("[other]\naws_secret_access_key = very-secret\n")
-    with pytest.raises(Refused, match="default") as refused:
+    with pytest.raises(StorageRefused, match="default") as refused:
         credentials(path)
     assert "very-secret" not in str(refused.value)
 
@@ -624,8 +624,8 @@ def faults(copy: Path) -> list[dict[str, Any]]:
 
 
 def test_metrics_report_the_delay_in_records_and_seconds() -> None:
-    behind = Standing(last=10, behind=5, since=NOW - 90_000, missed=3, problem="away")
-    registry = metrics_of({("stream", 2): behind, ("segments", 1): Standing(last=7)}, NOW)
+    behind = ShippingStanding(last=10, behind=5, since=NOW - 90_000, missed=3, problem="away")
+    registry = metrics_of({("stream", 2): behind, ("segments", 1): ShippingStanding(last=7)}, NOW)
 
     def value(name: str, to: str, worker: str) -> float | None:
         return registry.get_sample_value(f"dialgate_shipping_{name}", {"to": to, "worker": worker})

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from dialgate.core.model import HOUR
 from dialgate.interfaces.cli import main
-from dialgate.subjects.breach import Span
+from dialgate.subjects.breach import BreachPeriod
 from tests.support import world
 from tests.support.world import CALL, CLEAR, LISTED, NOW, World
 
@@ -41,22 +41,22 @@ async def test_breach_report_by_key_and_node_within_its_span(tmp_path: Path) -> 
         await world.load_list(gate)
         await fill(gate)
         exposed = gate.app.subjects.exposure
-        whole = await exposed(Span(client="dialer", start=NOW, end=NOW + HOUR + 1))
+        whole = await exposed(BreachPeriod(client="dialer", start=NOW, end=NOW + HOUR + 1))
         assert (whole.known, whole.scopes, whole.controllers) == (True, ("check", "read"), ("acme",))
         assert (whole.decisions, whole.allows, len(whole.lookups)) == (3, 1, 1)
         assert whole.numbers == [CLEAR, LISTED, "+393281234567"]
         assert whole.could_look_up == 400
-        first = await exposed(Span(client="dialer", start=NOW, end=NOW + HOUR))
+        first = await exposed(BreachPeriod(client="dialer", start=NOW, end=NOW + HOUR))
         assert (first.decisions, len(first.lookups), first.numbers) == (2, 0, [CLEAR])
-        later = await exposed(Span(client="dialer", start=NOW + 1, end=NOW + HOUR + 1))
+        later = await exposed(BreachPeriod(client="dialer", start=NOW + 1, end=NOW + HOUR + 1))
         assert (later.decisions, len(later.lookups)) == (1, 1)
-        node = await exposed(Span(node="rome-1", start=NOW, end=NOW + HOUR + 1))
+        node = await exposed(BreachPeriod(node="rome-1", start=NOW, end=NOW + HOUR + 1))
         assert (node.known, node.decisions, len(node.lookups)) == (True, 4, 1)
-        other = await exposed(Span(node="rome-2", start=NOW, end=NOW + HOUR + 1))
+        other = await exposed(BreachPeriod(node="rome-2", start=NOW, end=NOW + HOUR + 1))
         assert (other.known, other.decisions, other.numbers) == (False, 0, [])
         gate.app._recorder._keys.month(NOW + 40 * 24 * HOUR)
         gate.app._recorder._keys.retire("2026-11")
-        retired = await exposed(Span(client="dialer", start=NOW, end=NOW + HOUR + 1))
+        retired = await exposed(BreachPeriod(client="dialer", start=NOW, end=NOW + HOUR + 1))
         assert (retired.numbers, retired.unreadable) == (["+393281234567"], 2)
 
 
@@ -66,9 +66,9 @@ async def test_a_stolen_key_for_the_stream_could_read_every_revoked_number(tmp_p
         for number in (CLEAR, LISTED, LISTED):
             await gate.post("/v1/revocations", {"number": number, "scope": "controller"})
         exposed = gate.app.subjects.exposure
-        stolen = await exposed(Span(client="dialer", start=NOW, end=NOW + HOUR))
+        stolen = await exposed(BreachPeriod(client="dialer", start=NOW, end=NOW + HOUR))
         assert (stolen.could_stream, stolen.could_look_up) == (2, 0)
-        assert (await exposed(Span(client="tests", start=NOW, end=NOW + HOUR))).could_stream == 0
+        assert (await exposed(BreachPeriod(client="tests", start=NOW, end=NOW + HOUR))).could_stream == 0
     span = ("--from", "2026-11-24T00:00:00Z", "--to", "2026-11-25T00:00:00Z")
     shown = await asyncio.to_thread(run, tmp_path / "dialgate.yaml", "breach", "--key", "dialer", *span)
     assert "2 numbers with a revocation" in shown

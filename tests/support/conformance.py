@@ -4,7 +4,7 @@ import asyncio
 
 from dialgate.tools.conformance import kit
 from dialgate.tools.conformance.dialers import Dialer
-from dialgate.tools.conformance.kit import Case, Finding, cases_for
+from dialgate.tools.conformance.kit import CaseFinding, ConformanceCase, cases_for
 
 
 async def failed_cases(dialer: Dialer, among: set[str] | None = None) -> set[str]:
@@ -17,7 +17,7 @@ async def failed_cases(dialer: Dialer, among: set[str] | None = None) -> set[str
     }
 
 
-async def finding(dialer: Dialer, case: Case) -> Finding:
+async def finding(dialer: Dialer, case: ConformanceCase) -> CaseFinding:
     """Run one case. If the gate permits the call, try up to three times: a busy machine can cause a timeout."""
     for _ in range(3 if case.through else 1):
         (found,) = [item async for item in kit.run(dialer, cases=[case])]

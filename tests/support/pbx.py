@@ -10,7 +10,7 @@ from msgspec import Struct
 from dialgate.app import App
 from dialgate.config import loader
 from dialgate.config.configuration import Config
-from dialgate.interfaces.fastagi.server import FastAgi
+from dialgate.interfaces.fastagi.server import FastAgiServer
 from dialgate.tools.conformance.asterisk import Channel, Quirks, agi
 from tests.support import world, yaml_files
 from tests.support.world import CALLER, CLEAR, KEY, SCOPES, World
@@ -26,7 +26,7 @@ CAMPAIGN = "acme-fibre"
 
 class Pbx(Struct, frozen=True):
     made: World
-    server: FastAgi
+    server: FastAgiServer
     port: int
 
     def channel(self, to: str = CLEAR, **changes: Any) -> Channel:
@@ -59,7 +59,7 @@ async def run_gate(folder: Path, **changes: Any) -> AsyncIterator[Pbx]:
     }
     async with world.running(folder, **written) as made:
         await world.load_list(made)
-        server = FastAgi(made.app)
+        server = FastAgiServer(made.app)
         try:
             yield Pbx(made, server, await server.start())
         finally:

@@ -22,7 +22,7 @@ from dialgate.tools.conformance.dialers import (
     departure_of,
     freeswitch_channel,
 )
-from dialgate.tools.conformance.freeswitch_leg import Channel, leave
+from dialgate.tools.conformance.freeswitch_leg import FreeswitchChannel, leave
 from dialgate.tools.conformance.gates import (
     allow,
     frozen,
@@ -115,13 +115,15 @@ EXPORTED = [
 def test_exported_variable_changes_the_leg_as_in_freeswitch(
     name: str, value: str, changes: dict[str, object]
 ) -> None:
-    plain, channel = (Channel("1", "1", variables=made) for made in ({}, {name: value, "export_vars": name}))
+    plain, channel = (
+        FreeswitchChannel("1", "1", variables=made) for made in ({}, {name: value, "export_vars": name})
+    )
     (before,), (after,) = leave(plain, OLD_BRIDGE), leave(channel, OLD_BRIDGE)
     assert msgspec.structs.replace(before, **changes) == after
 
 
 def test_header_of_the_dialer_reaches_the_trunk_without_an_export() -> None:
-    channel = Channel("1", "1", variables={"sip_h_Diversion": f"<{OTHER}>"})
+    channel = FreeswitchChannel("1", "1", variables={"sip_h_Diversion": f"<{OTHER}>"})
     assert leave(channel, OLD_BRIDGE)[0].rest == ("Diversion",)
 
 
@@ -141,7 +143,7 @@ async def test_freeswitch_refuses_according_to_the_reason_class(
 
     async with playing(repeat(answers)) as port:
         text = XML.replace("127.0.0.1:8080", f"127.0.0.1:{port}")
-        ran = freeswitch.Call(ET.fromstring(text), freeswitch_channel())
+        ran = freeswitch.FreeswitchCall(ET.fromstring(text), freeswitch_channel())
         assert await ran.run("dialgate") == []
         lines = await Lua(tmp_path).lines(port) if shutil.which("lua5.4") and shutil.which("curl") else []
     assert (ran.response, ran.channel.variables.get("hangup_cause", "")) == (status, cause)
@@ -156,7 +158,7 @@ async def test_freeswitch_answers_500_if_the_gate_is_down() -> None:
     """After a 503, a dialer tries its next server, which could be the trunk."""
     for text, context in ((XML, "dialgate"), (HTTAPI, "dialgate"), (CLOSED, "dialgate")):
         async with frozen() as port:
-            ran = freeswitch.Call(
+            ran = freeswitch.FreeswitchCall(
                 ET.fromstring(text.replace("127.0.0.1:8080", f"127.0.0.1:{port}")), freeswitch_channel()
             )
             assert (await ran.run(context), ran.response) == ([], 500)

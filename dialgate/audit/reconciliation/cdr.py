@@ -78,7 +78,7 @@ _NAMES: Final[dict[Format, tuple[dict[str, tuple[str, ...]], tuple[str, ...]]]] 
 }  # fmt: skip
 
 
-class Calls(Struct, frozen=True, kw_only=True):
+class CallRecords(Struct, frozen=True, kw_only=True):
     """The calls from one file, as columns of equal length."""
 
     file: str
@@ -99,7 +99,7 @@ class Calls(Struct, frozen=True, kw_only=True):
 
 def read(
     path: Path, format_: Format, columns: Columns, zone: str, strip: str = "", trunks: Trunks | None = None
-) -> Calls:
+) -> CallRecords:
     """Read the calls from a file. Raises `CdrUnreadable`, `OSError`.
 
     `zone` is the time zone for times without an offset, such as `Europe/Rome`. `strip` is a prefix that the
@@ -204,7 +204,9 @@ def _column(table: pa.Table, format_: Format, columns: Columns, role: str) -> An
     return None if present is None else table.column(present)
 
 
-def _calls(name: str, table: pa.Table, format_: Format, columns: Columns, zone: str, strip: str) -> Calls:
+def _calls(
+    name: str, table: pa.Table, format_: Format, columns: Columns, zone: str, strip: str
+) -> CallRecords:
     column = {
         role: _column(table, format_, columns, role) for role in Columns.__struct_fields__ if role != "only"
     }
@@ -219,7 +221,7 @@ def _calls(name: str, table: pa.Table, format_: Format, columns: Columns, zone: 
     answered = np.ones(len(table), np.bool_)
     if status is not None:
         answered = pc.is_in(status, pa.array(_NAMES[format_][1])).to_numpy(zero_copy_only=False)
-    return Calls(
+    return CallRecords(
         file=name,
         line=table.column("line ").to_numpy(),
         at=_instants(column["time"], zone),

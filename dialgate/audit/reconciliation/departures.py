@@ -7,7 +7,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from dialgate.audit.reconciliation.cdr import Calls, Longs
+from dialgate.audit.reconciliation.cdr import CallRecords, Longs
 from dialgate.core import phone
 from dialgate.core.model import MINUTE
 
@@ -22,7 +22,9 @@ class Departures:
     - `skipped` marks calls to one of the `own` numbers, and further legs of a call.
     """
 
-    def __init__(self, files: list[Calls], home: str, own: frozenset[str], callers: dict[str, int]) -> None:
+    def __init__(
+        self, files: list[CallRecords], home: str, own: frozenset[str], callers: dict[str, int]
+    ) -> None:
         self._files = files
         self._starts = np.cumsum([0, *(len(file.at) for file in files)])
         places: dict[str, int] = {}
@@ -37,7 +39,7 @@ class Departures:
         self.own, self.legs = int(is_own.sum()), int(is_leg.sum())
         self.skipped = is_own | is_leg
 
-    def file(self, row: int) -> tuple[Calls, int]:
+    def file(self, row: int) -> tuple[CallRecords, int]:
         """Return the file that contains a row, and the index of the row in that file."""
         index = int(np.searchsorted(self._starts, row, "right")) - 1
         return self._files[index], row - int(self._starts[index])
@@ -86,7 +88,7 @@ def _concatenate(parts: list[Longs]) -> Longs:
     return np.concatenate([np.empty(0, np.int64), *parts])
 
 
-def _read_numbers(file: Calls, home: str, places: dict[str, int]) -> Longs:
+def _read_numbers(file: CallRecords, home: str, places: dict[str, int]) -> Longs:
     indexes = [-1] * len(file.numbers)
     for at, number in enumerate(file.numbers):
         try:
@@ -97,7 +99,7 @@ def _read_numbers(file: Calls, home: str, places: dict[str, int]) -> Longs:
     return np.array(indexes, np.int64)
 
 
-def _read_callers(file: Calls, home: str, callers: dict[str, int]) -> Longs:
+def _read_callers(file: CallRecords, home: str, callers: dict[str, int]) -> Longs:
     caller_ids = [phone.parse_caller_id(text, home).number for text in file.callers]
     # Decisions without a caller ID have -1. Calls get -2, because two missing caller IDs must not match.
     return np.array(

@@ -18,7 +18,7 @@ import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
-from dialgate.audit.reconciliation.cdr import UNREADABLE, Calls
+from dialgate.audit.reconciliation.cdr import UNREADABLE, CallRecords
 from dialgate.audit.reconciliation.departures import Departures
 from dialgate.config import content_store
 from dialgate.core.model import DAY, HOUR, MINUTE, SECOND, Instant
@@ -65,7 +65,7 @@ class Node(Struct, frozen=True):
         return [cls(data, Keys.open(data / "keys.json", worker), folder) for worker, folder in folders]
 
 
-class Finding(Struct, frozen=True, kw_only=True):
+class BypassedCall(Struct, frozen=True, kw_only=True):
     """A call that no decision allowed."""
 
     kind: Kind
@@ -78,13 +78,13 @@ class Finding(Struct, frozen=True, kw_only=True):
     decision: str  # id of the nearest decision, or ""
 
 
-class Report(Struct, frozen=True, kw_only=True):
+class ReconciliationReport(Struct, frozen=True, kw_only=True):
     calls: int  # number of calls that left
     legs: int  # rows that continue a call on another trunk, not in `calls`
     own: int  # calls to the controllers' own numbers, for example by probes, not in `calls`
     matched: int  # calls that a decision allowed
     decisions: int
-    findings: list[Finding]
+    findings: list[BypassedCall]
     # time shift under which most findings would match, usually due to a wrong time zone, or 0
     offset: Instant
 
@@ -133,8 +133,8 @@ class _Decisions(Struct):
 
 
 def reconcile(
-    files: Iterable[Calls], nodes: Sequence[Node], *, home: str, own: frozenset[str], skew: Instant
-) -> Report:
+    files: Iterable[CallRecords], nodes: Sequence[Node], *, home: str, own: frozenset[str], skew: Instant
+) -> ReconciliationReport:
     """Match the calls in the files with the nodes' decisions.
 
     `home` is the country for numbers without a country code. `own` are the controllers' numbers, in E.164.
@@ -149,7 +149,7 @@ class _Reconciliation:
         self._callers: dict[str, int] = {}
         self._seconds: dict[tuple[Path, str], int] = {}
 
-    def report(self, files: list[Calls]) -> Report:
+    def report(self, files: list[CallRecords]) -> ReconciliationReport:
         rows = Departures(files, self._home, self._own, self._callers)
         times = rows.at[rows.at != UNREADABLE]
         since, until = (int(times.min()), int(times.max())) if len(times) else (0, 0)
@@ -158,7 +158,7 @@ class _Reconciliation:
         matcher = _Matcher(rows, decisions, self._skew)
         matched, findings = matcher.match_all(of_call, of_decision)
         findings = self._linked_by_id(rows, decisions, findings, since - _BEFORE - self._skew)
-        return Report(
+        return ReconciliationReport(
             calls=len(rows.at) - rows.legs - rows.own,
             legs=rows.legs,
             own=rows.own,
@@ -196,13 +196,13 @@ class _Reconciliation:
 
     def _finding(
         self, rows: Departures, decisions: _Decisions, row: int, kind: Kind, decision: int
-    ) -> Finding:
+    ) -> BypassedCall:
         file, at = rows.file(row)
         name = ""
         if decision >= 0:
             node = self._nodes[int(decisions.log[decision])]
             name = f"{node.keys.log}-{int(decisions.seq[decision])}"
-        return Finding(
+        return BypassedCall(
             kind=kind, file=file.file, line=int(file.line[at]), at=max(int(rows.at[row]), 0),
             number=file.numbers[file.called[at]], caller_id=file.callers[file.caller[at]],
             call_id=rows.call_id(row), decision=name,

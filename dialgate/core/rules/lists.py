@@ -8,7 +8,7 @@ known (GDPR art. 14(2)(f)).
 
 from dialgate.core import business_relation, legal_basis
 from dialgate.core.law import Binding
-from dialgate.core.law_sections import Lists, cited
+from dialgate.core.law_sections import CededLists, cited
 from dialgate.core.model import Deny, Facts, Outcome, Pass
 
 
@@ -31,7 +31,7 @@ def list_origin(facts: Facts, law: Binding) -> Outcome:
     return _deny("list.unknown", text, cited(law.lists, "origin"), law)
 
 
-def _deny(code: str, text: str, authority: Lists | None, law: Binding) -> Deny:
+def _deny(code: str, text: str, authority: CededLists | None, law: Binding) -> Deny:
     """Return a denial that cites `authority` or, if that is None, the first section about lists."""
     authority = authority or next(iter(law.lists), None)
     return Deny(code, text) if authority is None else authority.deny(code, text)

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dialgate.audit.key_retirement import Month, months, retire
-from dialgate.audit.legal_holds import Hold, HoldRefused, Holds, read_number
+from dialgate.audit.legal_holds import HoldRefused, Holds, LegalHold, read_number
 from dialgate.cluster.peer_questions import LiftHold, PlaceHold
-from dialgate.cluster.peers import Answers
+from dialgate.cluster.peers import PeerAnswers
 from dialgate.core.faults import Unavailable
 from dialgate.core.refusal import Refused
 from dialgate.decision_log import chains
@@ -255,11 +255,11 @@ def hold_list(
     )
 
 
-def _as_builtins(hold: Hold) -> dict[str, object]:
-    return {name: getattr(hold, name) for name in Hold.__struct_fields__ if name != "number"}
+def _as_builtins(hold: LegalHold) -> dict[str, object]:
+    return {name: getattr(hold, name) for name in LegalHold.__struct_fields__ if name != "number"}
 
 
-def _report(hold: Hold | None, text: str, missing: Mapping[str, str], *, as_json: bool) -> None:
+def _report(hold: LegalHold | None, text: str, missing: Mapping[str, str], *, as_json: bool) -> None:
     if as_json:
         show_json({**(_as_builtins(hold) if hold else {}), "missing": missing})
     else:
@@ -269,7 +269,7 @@ def _report(hold: Hold | None, text: str, missing: Mapping[str, str], *, as_json
         raise typer.Exit(NO)
 
 
-def _change_at_peers(config: Path, change: PlaceHold | LiftHold) -> Answers[bool]:
+def _change_at_peers(config: Path, change: PlaceHold | LiftHold) -> PeerAnswers[bool]:
     """Place or lift a hold at the other gates.
 
     If the store is unavailable, `missing` in the result has one entry for all other gates.
@@ -277,7 +277,7 @@ def _change_at_peers(config: Path, change: PlaceHold | LiftHold) -> Answers[bool
     try:
         return act(config, lambda subjects, _: subjects.peers.ask(change))
     except (Refused, Unavailable) as failure:
-        return Answers({}, {"the other gates": str(failure)})
+        return PeerAnswers({}, {"the other gates": str(failure)})
 
 
 def _holds(config: Path, number: str) -> tuple[Holds, str]:

@@ -19,7 +19,7 @@ from dialgate.tools.conformance.dialers import (
 )
 from dialgate.tools.conformance.dialplan import NoExtension
 from dialgate.tools.conformance.expressions import Unknown
-from dialgate.tools.conformance.kit import Finding
+from dialgate.tools.conformance.kit import CaseFinding
 from dialgate.tools.conformance.real_dialers import RealDialer
 
 app = typer.Typer()
@@ -146,8 +146,8 @@ def _dialer(client: str, file: Path | None, context: str, real: RealDialer | Non
     return ConfiguredDialer(shipped.kind, shipped.text, context or shipped.context)
 
 
-async def _run(dialer: Dialer, port: int, *, as_json: bool) -> list[Finding]:
-    findings: list[Finding] = []
+async def _run(dialer: Dialer, port: int, *, as_json: bool) -> list[CaseFinding]:
+    findings: list[CaseFinding] = []
     cases = kit.cases_for(dialer)
     with progress(*WITHOUT_END, shown=not as_json) as bar:
         task = bar.add_task(cases[0].about)
@@ -159,7 +159,7 @@ async def _run(dialer: Dialer, port: int, *, as_json: bool) -> list[Finding]:
     return findings
 
 
-def _show(findings: Iterable[Finding]) -> None:
+def _show(findings: Iterable[CaseFinding]) -> None:
     rows = [
         (finding.case, finding.about, _outcome(finding), "ok" if finding.ok else "OPEN")
         for finding in findings
@@ -167,7 +167,7 @@ def _show(findings: Iterable[Finding]) -> None:
     show_table("", ("case", "the gate", "the dialer", ""), rows)
 
 
-def _outcome(finding: Finding) -> str:
+def _outcome(finding: CaseFinding) -> str:
     if finding.case == kit.ANOTHER_WAY.name:
         return f"also dialled by {finding.note}" if finding.note else "none found"
     outcome = f"through: {finding.through}" if finding.through else "no call"

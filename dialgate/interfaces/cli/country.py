@@ -13,7 +13,7 @@ from dialgate.core import local_time
 from dialgate.core.law import ALL_SECTIONS, Law
 from dialgate.interfaces.cli.options import DEFAULT_CONFIG, AsJson, Failure, reporting
 from dialgate.report import law_page
-from dialgate.report.law_page import Change, LawPage
+from dialgate.report.law_page import LawChange, LawPage
 from dialgate.runtime.clock import wall_clock
 from dialgate.runtime.terminal import MISUSE, console, show_json, show_table
 
@@ -128,7 +128,7 @@ def _show_page(page: LawPage) -> None:
         )
 
 
-def _change_row(change: Change) -> tuple[str, ...]:
+def _change_row(change: LawChange) -> tuple[str, ...]:
     line, before = change.line, change.before
     rule = f"{before.content} → {line.content}" if before else line.content
     return str(change.day), change.kind, line.subject, line.scope, rule or "cited in denials", line.source

@@ -16,7 +16,7 @@ from dialgate.audit import explanation
 from dialgate.audit import search as searching
 from dialgate.audit.explanation import Account
 from dialgate.audit.number_history import Inquiry, Visibility
-from dialgate.audit.search import Hit, Query
+from dialgate.audit.search import DecisionQuery, Hit
 from dialgate.cluster.decision_search import DecisionSearch, Missing
 from dialgate.cluster.peer_questions import Decisions, FindDecisions
 from dialgate.config.clients import Client
@@ -204,7 +204,7 @@ def log_search(
                 ),
             )
             hashes = inquiry.hashes(e164)
-        query = Query(
+        query = DecisionQuery(
             campaign=campaign,
             controller=controller,
             verdict=verdict or "",

@@ -14,7 +14,7 @@ from dialgate.interfaces.cli.options import DEFAULT_CONFIG, AsJson, Failure, pro
 from dialgate.runtime.clock import wall_clock
 from dialgate.runtime.terminal import MISUSE, show_json
 from dialgate.tools import first_configuration
-from dialgate.tools.first_configuration import QUESTIONS, Draft, Question
+from dialgate.tools.first_configuration import QUESTIONS, SetupDraft, SetupQuestion
 
 _VICIDIAL_ID = 8  # characters of a campaign's id
 
@@ -45,7 +45,7 @@ def _init(
     """
     with reporting(as_json=as_json):
         _refuse_folder(folder, force=force)
-        draft = Draft(first_configuration.laws(), wall_clock(), _answers(options))
+        draft = SetupDraft(first_configuration.laws(), wall_clock(), _answers(options))
         if sys.stdin.isatty() and sys.stderr.isatty() and not (yes or as_json):
             _refuse_invalid(draft)
             _converse(draft)
@@ -73,7 +73,7 @@ def _init(
         _show(result)
 
 
-def _option(question: Question) -> inspect.Parameter:
+def _option(question: SetupQuestion) -> inspect.Parameter:
     kind: Any = list[str] if question.of_campaign or question.name == "campaign" else str
     about = [question.text]
     if isinstance(question.default, str) and question.default and not question.stated:
@@ -123,7 +123,7 @@ def _refuse_folder(folder: Path, *, force: bool) -> None:
         raise Failure("init.exists", text, field="folder")
 
 
-def _refuse_missing(draft: Draft) -> None:
+def _refuse_missing(draft: SetupDraft) -> None:
     missing = {
         f"--{question.name}": ""
         for question, place in draft.unanswered()
@@ -133,7 +133,7 @@ def _refuse_missing(draft: Draft) -> None:
         raise Failure("init.incomplete", f"missing options: {', '.join(missing)}", status=MISUSE)
 
 
-def _refuse_invalid(draft: Draft) -> list[str]:
+def _refuse_invalid(draft: SetupDraft) -> list[str]:
     """Return the warnings of `dialgate config check`. Raises `Failure` with every problem of an invalid draft."""
     try:
         return _check(draft, with_tls=True)
@@ -142,7 +142,7 @@ def _refuse_invalid(draft: Draft) -> list[str]:
         raise Failure("init.invalid", f"nothing was written:\n{problems}", status=MISUSE) from None
 
 
-def _check(draft: Draft, *, with_tls: bool) -> list[str]:
+def _check(draft: SetupDraft, *, with_tls: bool) -> list[str]:
     """Check the draft as `dialgate config check` does, and return the warnings. Raises `ConfigError`.
 
     Also warn about campaign ids that the dialer does not support.
@@ -160,7 +160,7 @@ def _check(draft: Draft, *, with_tls: bool) -> list[str]:
         ]
 
 
-def _converse(draft: Draft) -> None:
+def _converse(draft: SetupDraft) -> None:
     """Ask the unanswered questions, then let the user change answers until they confirm. Raises `Failure`."""
     _tell(
         "Press Enter to accept the answer in brackets. You can change every answer before anything is written."
@@ -182,7 +182,7 @@ def _converse(draft: Draft) -> None:
             _ask(draft, *questions[int(reply) - 1])
 
 
-def _ask(draft: Draft, question: Question, place: int) -> None:
+def _ask(draft: SetupDraft, question: SetupQuestion, place: int) -> None:
     """Ask one question. Reject an answer that makes the configuration invalid, and show the first problem."""
     given = draft.answers.get(question.name, [])[place:]
     default = given[0] if given else question.default_of(draft, place)
@@ -205,7 +205,7 @@ def _ask(draft: Draft, question: Question, place: int) -> None:
         _tell(f"  {error.problems[0].partition('.yaml: ')[2] or error.problems[0]}")
 
 
-def _label(draft: Draft, question: Question, place: int) -> str:
+def _label(draft: SetupDraft, question: SetupQuestion, place: int) -> str:
     return f"{draft.parts('campaign')[place]}: {question.text}" if question.of_campaign else question.text
 
 

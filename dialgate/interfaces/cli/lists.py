@@ -208,7 +208,7 @@ def list_preview(
 
             async def preview_all(registrar: Registrar, client: Client) -> list[export.Preview]:
                 names = [campaign] if campaign else await registrar.call_lists.campaigns_of(client, id_)
-                orders = [export.Order(campaign=name, at=when) for name in names]
+                orders = [export.ScrubOrder(campaign=name, at=when) for name in names]
                 return [await export.preview(registrar, client, id_, order, done) for order in orders]
 
             previews = write(config, preview_all)

@@ -14,9 +14,9 @@ from msgspec import Struct
 from prometheus_client import CollectorRegistry, Gauge, write_to_textfile
 
 from dialgate.audit.reconciliation import cdr, matching
-from dialgate.audit.reconciliation.cdr import Calls, CdrUnreadable, Columns, Format
+from dialgate.audit.reconciliation.cdr import CallRecords, CdrUnreadable, Columns, Format
 from dialgate.audit.reconciliation.cdr_asterisk import Trunks, mask_numbers
-from dialgate.audit.reconciliation.matching import KINDS, Finding, Node, Report
+from dialgate.audit.reconciliation.matching import KINDS, BypassedCall, Node, ReconciliationReport
 from dialgate.config import content_store
 from dialgate.core import phone
 from dialgate.core.model import HOUR, SECOND, Instant
@@ -185,7 +185,7 @@ def _trunks(names: list[str], incoming: list[str], format_: Format) -> Trunks:
     return Trunks(names=tuple(names), incoming=tuple(incoming))
 
 
-def _check_seen(calls: list[Calls], trunks: Trunks, format_: Format) -> None:
+def _check_seen(calls: list[CallRecords], trunks: Trunks, format_: Format) -> None:
     """Raise `CdrUnreadable` if no call of an Asterisk used the trunk, because a misspelt trunk name would hide every bypass.
 
     Without the trunk's name, a call to a telephone is a bypass, and one originated at the trunk is none.
@@ -206,7 +206,7 @@ def _render_counts(counts: Counter[str]) -> str:
     return ", ".join(named) or "none"
 
 
-def _hints(report: Report, calls: list[Calls], format_: Format) -> list[str]:
+def _hints(report: ReconciliationReport, calls: list[CallRecords], format_: Format) -> list[str]:
     """Return advice about options that seem wrong or missing, with evidence from the files."""
     hints = []
     if report.offset:
@@ -252,7 +252,7 @@ def _reading() -> Iterator[None]:
 # ---- output ----------------------------------------------------------------------------------------------------------
 
 
-def _write_metrics(report: Report, textfile: Path) -> None:
+def _write_metrics(report: ReconciliationReport, textfile: Path) -> None:
     """Write a metrics file for the node exporter. Include kinds without findings, so that their count returns to 0."""
     registry = CollectorRegistry()
     Gauge("reconcile_run_timestamp_seconds", "When calls were last reconciled.", registry=registry).set(
@@ -280,7 +280,7 @@ def _write_metrics(report: Report, textfile: Path) -> None:
 
 
 def _look_up_numbers(
-    config: Path, findings: list[Finding], home: str, purpose: str
+    config: Path, findings: list[BypassedCall], home: str, purpose: str
 ) -> dict[tuple[str, int], str]:
     """Record a look-up of each called number, and return the numbers by file and line. Omit invalid numbers."""
     numbers: dict[tuple[str, int], str] = {}
@@ -316,7 +316,7 @@ class _Row(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     @classmethod
     def of(
-        cls, finding: Finding, home: str, own: frozenset[str], numbers: dict[tuple[str, int], str]
+        cls, finding: BypassedCall, home: str, own: frozenset[str], numbers: dict[tuple[str, int], str]
     ) -> "_Row":
         caller_id = phone.parse_caller_id(finding.caller_id, home).number
         number = numbers.get((finding.file, finding.line), "")
@@ -327,7 +327,7 @@ class _Row(Struct, frozen=True, kw_only=True, omit_defaults=True):
         )  # fmt: skip
 
 
-def _as_builtins(report: Report, rows: list[_Row], hints: list[str]) -> dict[str, object]:
+def _as_builtins(report: ReconciliationReport, rows: list[_Row], hints: list[str]) -> dict[str, object]:
     return {
         "ok": not rows,
         "calls": report.calls,
@@ -341,7 +341,7 @@ def _as_builtins(report: Report, rows: list[_Row], hints: list[str]) -> dict[str
     }
 
 
-def _show(report: Report, rows: list[_Row], hints: list[str], limit: int) -> None:
+def _show(report: ReconciliationReport, rows: list[_Row], hints: list[str], limit: int) -> None:
     typer.echo(
         f"{report.calls:,} calls, {report.matched:,} allowed, {len(rows):,} bypassed the gate"
         f" (not counted: {report.legs:,} retries of unanswered calls, {report.own:,} calls to your own numbers)"

@@ -17,7 +17,7 @@ from dialgate.core.local_time import day_in
 from dialgate.core.model import Instant
 from dialgate.interfaces.cli.files import write_out
 from dialgate.interfaces.cli.options import DEFAULT_CONFIG, ConfigPath, Failure, load_config, reporting
-from dialgate.report import Period, RecordWithResult, Report, day, figures, gather, month
+from dialgate.report import CallReport, Period, RecordWithResult, day, figures, gather, month
 from dialgate.report.export import mail, pdf, spreadsheet
 from dialgate.report.page import page
 from dialgate.report.tables import lay_out
@@ -51,7 +51,7 @@ def report(
     out: Annotated[
         Path | None, typer.Option(dir_okay=False, help="Output file. Default: standard output.")
     ] = None,
-    language: Annotated[Language, typer.Option(help="Report language.")] = "it",
+    language: Annotated[Language, typer.Option(help="CallReport language.")] = "it",
     sender: Annotated[
         str, typer.Option("--from", help="Email sender, with --format eml.")
     ] = "dialgate@localhost",
@@ -116,7 +116,7 @@ def _period(config: Config, controller: str, day_: str, month_: str, now: Instan
         ) from None
 
 
-def _gathered(config: Config, controller: str, period: Period, now: Instant) -> Report:
+def _gathered(config: Config, controller: str, period: Period, now: Instant) -> CallReport:
     if not (config.data / "log").is_dir():
         raise Failure(
             "log.unreadable",
@@ -125,7 +125,7 @@ def _gathered(config: Config, controller: str, period: Period, now: Instant) -> 
     return asyncio.run(_read(config, controller, period, now))
 
 
-async def _read(config: Config, controller: str, period: Period, now: Instant) -> Report:
+async def _read(config: Config, controller: str, period: Period, now: Instant) -> CallReport:
     store = await factory.open_store(config, patience=5.0)
     try:
         return await gather(config, store, controller, period, now, _count)
@@ -143,7 +143,7 @@ def _count(records: Iterator[RecordWithResult]) -> Iterator[RecordWithResult]:
 
 
 def _rendered(
-    content: Report, form: Form, language: Language, now: Instant, post: tuple[str, list[str]]
+    content: CallReport, form: Form, language: Language, now: Instant, post: tuple[str, list[str]]
 ) -> bytes:
     layout = lay_out(content, language)
     forms: dict[Form, Callable[[], bytes]] = {

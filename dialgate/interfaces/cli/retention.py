@@ -12,7 +12,7 @@ from dialgate.interfaces.cli.options import DEFAULT_CONFIG, AsJson, ConfigPath, 
 from dialgate.interfaces.cli.subjects import act
 from dialgate.runtime.clock import wall_clock
 from dialgate.runtime.terminal import MISUSE, console, show_fields, show_json, show_table
-from dialgate.subjects.breach import Exposure, Span
+from dialgate.subjects.breach import BreachPeriod, Exposure
 
 app = typer.Typer()
 
@@ -72,7 +72,7 @@ def breach(
     with reporting(as_json=as_json):
         if bool(key) == bool(node):
             raise Failure("request.invalid", "give either --key NAME or --node NAME", status=MISUSE)
-        span = Span(client=key, node=node, start=instant(since, "--from"), end=instant(until, "--to"))
+        span = BreachPeriod(client=key, node=node, start=instant(since, "--from"), end=instant(until, "--to"))
         if span.end <= span.start:
             raise Failure("request.invalid", "--to must be later than --from", field="--to", status=MISUSE)
         with console(stderr=True).status("reading the decision log"):

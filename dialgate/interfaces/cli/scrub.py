@@ -63,7 +63,9 @@ def scrub(
         hints = tabular.Hints(encoding=encoding, separator=separator, column=column)
         home = line.dial_region or line.home
         confirm(file, hints, home, ask=not (yes or as_json))
-        order = export.Order(campaign=campaign, at=optional_instant(at, "at") or 0, actor=actor, proof=proof)
+        order = export.ScrubOrder(
+            campaign=campaign, at=optional_instant(at, "at") or 0, actor=actor, proof=proof
+        )
         spare_collector()
         try:
             with reading(file) as opened:

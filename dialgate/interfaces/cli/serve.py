@@ -19,7 +19,7 @@ from dialgate.config.settings import ONE_PROCESS
 from dialgate.core.faults import Unavailable
 from dialgate.interfaces import connections, http_application
 from dialgate.interfaces.cli.options import DEFAULT_CONFIG, ConfigPath, Failure, load_config, reporting
-from dialgate.interfaces.fastagi.server import FastAgi
+from dialgate.interfaces.fastagi.server import FastAgiServer
 from dialgate.interfaces.http import certificates
 from dialgate.interfaces.http import server as http_server
 from dialgate.interfaces.sip.server import SipServer
@@ -207,7 +207,7 @@ async def _fastagi(service: App, closing: AsyncExitStack, sockets: list[socket.s
     listen = service.config.settings.fastagi
     if listen is None:
         return {}
-    server = FastAgi(service)
+    server = FastAgiServer(service)
     closing.push_async_callback(server.close)
     return {"fastagi": f"agi://{listen.host}:{await server.start(sockets)}"}
 

@@ -23,7 +23,7 @@ from dialgate.runtime.clock import wall_clock
 from dialgate.runtime.terminal import NO, show_json, show_table
 from dialgate.shipping.shipper import Shipper, shipping_lock
 from dialgate.shipping.status import Standings
-from dialgate.shipping.target import Refused
+from dialgate.shipping.target import StorageRefused
 
 app = typer.Typer()
 _log = structlog.get_logger(__name__)
@@ -56,7 +56,7 @@ def ship(
             with shipping_lock(loaded.data):
                 shipper = Shipper(loaded, wall_clock, compare_all=anew)
                 is_complete = uvloop.run(shipper.once() if once else _run(shipper, loaded))
-        except Refused as refused:
+        except StorageRefused as refused:
             raise Failure("shipping.refused", str(refused)) from None
         except OSError as error:
             raise Failure("file.unusable", f"{error.filename}: {error.strerror}") from None

@@ -24,7 +24,7 @@ from dialgate.core.responses import Answer
 from dialgate.gate.admission_queue import CallRequest
 from dialgate.gate.batch import REPEATED
 from dialgate.interfaces.console.masks import mask_number
-from dialgate.interfaces.console.status import Standing, standing
+from dialgate.interfaces.console.status import NodeStanding, standing
 from dialgate.observability.metrics import Calls
 
 SECONDS: Final = 300
@@ -40,7 +40,7 @@ _encode: Final = msgspec.json.Encoder().encode
 _pack: Final = msgspec.msgpack.Encoder().encode
 
 
-class Row(Struct, frozen=True, kw_only=True):
+class BoardRow(Struct, frozen=True, kw_only=True):
     """A decision on the board. `caller_id` and `campaign` are empty if the campaign does not belong to the client."""
 
     id: str
@@ -66,7 +66,7 @@ class Second(Struct, frozen=True):
 
 
 Rows: TypeAlias = dict[
-    View, list[Row]
+    View, list[BoardRow]
 ]  # by the controllers that a board must cover to show them; newest last
 
 
@@ -95,8 +95,8 @@ class Message(Struct, frozen=True, kw_only=True):
     seconds: list[tuple[Instant, int, int, float, float]]
     reasons: list[tuple[str, int]]
     campaigns: list[tuple[str, int, int]]
-    rows: list[Row]
-    standing: Standing
+    rows: list[BoardRow]
+    standing: NodeStanding
 
 
 class Live:
@@ -107,12 +107,12 @@ class Live:
         self._app = app
         self._decisions, self._response_times = app.metrics.calls.tally()
         self._seconds: deque[Second] = deque(maxlen=SECONDS)
-        self._rows: dict[View, deque[Row]] = {}
+        self._rows: dict[View, deque[BoardRow]] = {}
         self._others: dict[Instant, dict[str, Share]] = {}  # by second and node
         self._total: list[Second] = []
         self._ticked = asyncio.Event()
         self._watched: Counter[View] = Counter()
-        self._standing: dict[View, Standing] = {}
+        self._standing: dict[View, NodeStanding] = {}
         self._messages: dict[View, bytes] = {}
         self._ticks = 0
 
@@ -180,7 +180,7 @@ class Live:
         try:
             self._standing[view] = await standing(self._app, view)
         except Unavailable:  # readiness reports it; the board keeps the last status
-            self._standing.setdefault(view, Standing())
+            self._standing.setdefault(view, NodeStanding())
 
     # ---- sampling ----------------------------------------------------------------------------------------------------
 
@@ -209,7 +209,7 @@ class Live:
             self._rows.setdefault(owners, deque(maxlen=ROWS)).extend(newest)
         return {owners: newest[-ROWS:] for owners, newest in rows.items()}
 
-    def _row(self, request: CallRequest, answer: Answer, code: str, at: Instant) -> tuple[View, Row]:
+    def _row(self, request: CallRequest, answer: Answer, code: str, at: Instant) -> tuple[View, BoardRow]:
         """Return a row for the boards that cover the campaign's controller, and that controller.
 
         If the campaign does not belong to the client, a board shows the row only if the board covers all of the
@@ -217,7 +217,7 @@ class Live:
         """
         line = self._app.config.line_of(request.call.campaign, request.client)
         owner = owner_of(line.controller.id if line else "", request.client.name)
-        row = Row(
+        row = BoardRow(
             id=self._app.registrar.ids.outside(answer.decision_id, owner),
             at=at,
             allow=not code,
@@ -286,10 +286,10 @@ class Live:
             reasons=_count_reasons(counts),
             campaigns=_count_campaigns(counts),
             rows=self._select_rows(view),
-            standing=self._standing.get(view) or Standing(),
+            standing=self._standing.get(view) or NodeStanding(),
         )
 
-    def _select_rows(self, view: View) -> list[Row]:
+    def _select_rows(self, view: View) -> list[BoardRow]:
         controllers = set(view)
         shares = chain.from_iterable(shares.values() for shares in self._others.values())
         every = chain(self._rows.items(), *(share.rows.items() for share in shares))

@@ -20,26 +20,28 @@ from dialgate.core.faults import Unavailable
 from dialgate.core.model import Instant
 from dialgate.core.refusal import Refused
 from dialgate.ledger import export
-from dialgate.ledger.export import Order, Preview
+from dialgate.ledger.export import Preview, ScrubOrder
 from dialgate.ledger.registrar import Registrar
 
 _NICE = 10
 
 
-class Failed(Struct, frozen=True):
+class PreviewFailed(Struct, frozen=True):
     """A failed preview. `error` is an error code from the HTTP interface."""
 
     error: str
 
 
-async def preview(config: Config, client: Client, name: str, campaign: str, at: Instant) -> Preview | Failed:
+async def preview(
+    config: Config, client: Client, name: str, campaign: str, at: Instant
+) -> Preview | PreviewFailed:
     """Run the preview in a separate process with the same configuration and data folder."""
     arguments = (str(config.path), client.name, name, campaign, str(at))
     output = await run_command(sys.executable, "-m", __name__, *arguments)
     if output is None:
-        return Failed("gate.error")
+        return PreviewFailed("gate.error")
     if output.startswith(b'{"error"'):
-        return msgspec.json.decode(output, type=Failed)
+        return msgspec.json.decode(output, type=PreviewFailed)
     return msgspec.json.decode(output, type=Preview)
 
 
@@ -56,21 +58,23 @@ async def run_command(*command: str) -> bytes | None:
     return None if process.returncode else output
 
 
-async def _preview(path: Path, name: str, call_list: str, campaign: str, at: Instant) -> Preview | Failed:
+async def _preview(
+    path: Path, name: str, call_list: str, campaign: str, at: Instant
+) -> Preview | PreviewFailed:
     try:
         config = loader.load(path)
         client = next(client for client in config.settings.clients if client.name == name)
         registrar = await Registrar.open(config, lambda: at)
     except (ConfigError, Unavailable, StopIteration):
-        return Failed("gate.unavailable")
+        return PreviewFailed("gate.unavailable")
     try:
         return await export.preview(
-            registrar, client, call_list, Order(campaign=campaign, at=at), _no_progress
+            registrar, client, call_list, ScrubOrder(campaign=campaign, at=at), _no_progress
         )
     except Refused as refused:
-        return Failed(refused.code)
+        return PreviewFailed(refused.code)
     except Unavailable:
-        return Failed("gate.unavailable")
+        return PreviewFailed("gate.unavailable")
     finally:
         await registrar.close()
 

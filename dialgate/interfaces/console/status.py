@@ -58,7 +58,7 @@ class OpenRequest(Struct, frozen=True, kw_only=True):
     days_left: int
 
 
-class Standing(Struct, frozen=True, kw_only=True):
+class NodeStanding(Struct, frozen=True, kw_only=True):
     registries: tuple[RegistryStatus, ...] = ()
     caller_ids: tuple[CallerIdStatus, ...] = ()
     requests: tuple[OpenRequest, ...] = ()
@@ -68,14 +68,14 @@ class Standing(Struct, frozen=True, kw_only=True):
 SOON = 7  # days
 
 
-async def standing(app: App, controllers: tuple[str, ...]) -> Standing:
+async def standing(app: App, controllers: tuple[str, ...]) -> NodeStanding:
     """Return these controllers' registry consultations, caller IDs, open requests and paused campaigns.
 
     Raises `Unavailable`.
     """
     now, config = app.gate.now(), app.config
     viewer = Client(name="console", controllers=controllers, scopes=())
-    return Standing(
+    return NodeStanding(
         registries=tuple(_registries(app, controllers, now)),
         caller_ids=tuple(caller_ids(config, controllers, await app.proofs(), now)),
         requests=tuple(

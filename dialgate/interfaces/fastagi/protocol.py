@@ -39,7 +39,7 @@ class Environment(Struct, frozen=True):
     arguments: tuple[str, ...]
 
 
-class Reply(Struct, frozen=True):
+class AgiReply(Struct, frozen=True):
     """Asterisk's reply to a command.
 
     `result` is the text after `result=`: for example `1`, `-1` or pressed digits. `value` is the text in parentheses.
@@ -54,7 +54,7 @@ class Hangup(Struct, frozen=True):
     """Asterisk's notice that the call has ended."""
 
 
-Message: TypeAlias = Environment | Reply | Hangup
+Message: TypeAlias = Environment | AgiReply | Hangup
 
 
 class Listener:
@@ -90,14 +90,14 @@ class Listener:
             if message is not None:
                 yield message
 
-    def _reply(self, line: str) -> Reply | None:
+    def _reply(self, line: str) -> AgiReply | None:
         """Parse one line of a reply. Return None if the reply is not complete yet.
 
         A usage text (`520-…` to `520 …`) is one reply. A line `100 …` only announces a reply.
         """
         if self._in_usage:
             self._in_usage = not line.startswith(f"{_USAGE} ")
-            return None if self._in_usage else Reply(_USAGE)
+            return None if self._in_usage else AgiReply(_USAGE)
         if line.startswith(f"{_USAGE}-"):
             self._in_usage = True
             return None
@@ -105,7 +105,7 @@ class Listener:
         if reply is None:
             raise NotAgi("a line is not a reply from Asterisk")
         code, result, value = reply.groups()
-        return None if int(code) < _PROVISIONAL else Reply(int(code), result or "", value or "")
+        return None if int(code) < _PROVISIONAL else AgiReply(int(code), result or "", value or "")
 
 
 def _check(head: bytes) -> None:

@@ -20,9 +20,9 @@ from dialgate.core.refusal import Refused
 from dialgate.interfaces.fastagi.protocol import (
     ANSWER,
     HANG_UP,
+    AgiReply,
     Command,
     Environment,
-    Reply,
     get_data,
     stream_file,
 )
@@ -39,7 +39,7 @@ _ATTEMPTS: Final = 2  # number of times the menu is read out
 _KEY_TIMEOUT_MS: Final = 5_000
 _LONGEST_COUNTRY_CODE: Final = 3
 
-Say = Callable[[Command], Awaitable[Reply]]
+Say = Callable[[Command], Awaitable[AgiReply]]
 
 
 class Recall:
@@ -92,7 +92,7 @@ class Recall:
             if line.controller.id in self._client.controllers and _same(called_number, caller_id)
         }
 
-    async def _play(self, language: str, name: str, keys: str = "") -> Reply:
+    async def _play(self, language: str, name: str, keys: str = "") -> AgiReply:
         """Play a prompt. A key in `keys` ends it; Asterisk ignores other keys."""
         reply = await self._say(stream_file(f"dialgate/{language}/{name}", keys))
         if not _worked(reply):
@@ -150,7 +150,7 @@ class Recall:
         return is_done
 
 
-def _worked(reply: Reply) -> bool:
+def _worked(reply: AgiReply) -> bool:
     return reply.code == _OK and reply.result != "-1"
 
 

@@ -34,12 +34,12 @@ from dialgate.core.responses import Answer, refusal
 from dialgate.interfaces.connections import is_scarce, most, raise_limit
 from dialgate.interfaces.deadline_timer import DeadlineTimer
 from dialgate.interfaces.fastagi.protocol import (
+    AgiReply,
     Command,
     Environment,
     Hangup,
     Listener,
     NotAgi,
-    Reply,
     set_variable,
     set_variables,
 )
@@ -54,7 +54,7 @@ _log = structlog.get_logger(__name__)
 _BACKLOG: Final = 4096
 _MOST_REMEMBERED: Final = 1024  # addresses
 _LONGEST_PROMPT: Final = 120.0  # seconds
-_SET: Final = Reply(200, "1")
+_SET: Final = AgiReply(200, "1")
 _IS_SET: Final = b"200 result=1\n"
 _DENY: Final = set_variable("DG_DECISION", "deny")
 _LONG: Final = 0.6  # of the deadline
@@ -70,7 +70,7 @@ class CallEnded(Exception):
     """Raised if the call has ended, or if Asterisk accepts no more commands."""
 
 
-class FastAgi:
+class FastAgiServer:
     """The FastAGI server.
 
     `undecided` holds the checks without a decision, with their start times, oldest first.
@@ -163,13 +163,13 @@ class CallConnection(asyncio.Protocol):
     After Asterisk's next reply, the connection is closed.
     """
 
-    def __init__(self, server: FastAgi) -> None:
+    def __init__(self, server: FastAgiServer) -> None:
         self._server = server
         self._listener = Listener()
         self._answer: asyncio.Future[Answer] | None = None
         self._vicidial = self._awaits_reply = self._hung_up = False
         self._recall: asyncio.Task[None] | None = None
-        self._reply: asyncio.Future[Reply] | None = None
+        self._reply: asyncio.Future[AgiReply] | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
@@ -202,7 +202,7 @@ class CallConnection(asyncio.Protocol):
                 if self._transport.is_closing():
                     return  # a failure closed the connection, so the rest is ignored
                 match message:
-                    case Reply():
+                    case AgiReply():
                         self._on_reply(message)
                     case Environment():
                         self._begin(message)
@@ -239,7 +239,7 @@ class CallConnection(asyncio.Protocol):
         self._awaits_reply = True
         self._transport.write(command)
 
-    def _on_reply(self, reply: Reply) -> None:
+    def _on_reply(self, reply: AgiReply) -> None:
         if self._reply is not None and not self._reply.done():
             self._reply.set_result(reply)
         elif not self._awaits_reply or reply != _SET:
@@ -299,7 +299,7 @@ class CallConnection(asyncio.Protocol):
         else:
             self._transport.close()
 
-    async def _request_reply(self, command: Command) -> Reply:
+    async def _request_reply(self, command: Command) -> AgiReply:
         """Send a command and return the reply. Raises `CallEnded`, and `TimeoutError` if the reply is late."""
         if self._transport.is_closing():
             raise CallEnded

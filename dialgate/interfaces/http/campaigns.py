@@ -7,10 +7,10 @@ from aiohttp import web
 from dialgate.app import App
 from dialgate.config.clients import Client
 from dialgate.interfaces.http import body
-from dialgate.interfaces.http.endpoint import JSON_ERRORS, Endpoint, Group, Parameter
+from dialgate.interfaces.http.endpoint import JSON_ERRORS, Endpoint, EndpointGroup, Parameter
 from dialgate.ledger.campaigns import CampaignList, PauseLiftRequest, PauseReceipt
 
-_GROUP: Final = Group("Campaigns", "Watch the share of abandoned calls, and lift a campaign's pause.")
+_GROUP: Final = EndpointGroup("Campaigns", "Watch the share of abandoned calls, and lift a campaign's pause.")
 
 
 async def campaigns(_: web.Request, app: App, client: Client) -> web.StreamResponse:

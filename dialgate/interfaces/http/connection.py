@@ -117,7 +117,7 @@ def connection_of(request: web.BaseRequest) -> "Connection":
     return cast("Handler", request.protocol).connection
 
 
-class Shared(Struct, frozen=True):
+class ServerState(Struct, frozen=True):
     """The state that all connections to a server share.
 
     `opened` holds the open connections. `closing` is set when each connection must close after its next response.
@@ -133,7 +133,7 @@ class Shared(Struct, frozen=True):
 
 
 class Connection(asyncio.Protocol):
-    def __init__(self, shared: Shared, handshake: Handshake | None = None) -> None:
+    def __init__(self, shared: ServerState, handshake: Handshake | None = None) -> None:
         self._shared, self._handshake = shared, handshake
         self._loop = asyncio.get_running_loop()
         self._lane: Lane | None = None

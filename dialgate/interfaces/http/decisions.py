@@ -29,7 +29,7 @@ from dialgate.core.name_suggestions import choose
 from dialgate.crypto.keys import Keys
 from dialgate.interfaces.http import body
 from dialgate.interfaces.http.concurrency_limits import Turns
-from dialgate.interfaces.http.endpoint import Endpoint, Group, Parameter
+from dialgate.interfaces.http.endpoint import Endpoint, EndpointGroup, Parameter
 from dialgate.interfaces.http.errors import Fault, convert
 from dialgate.interfaces.http.subjects import PURPOSE
 from dialgate.texts import Language
@@ -203,7 +203,7 @@ _LANGUAGE: Final = Parameter(
     name="language",
     about="Text language, `it` or `en`. Default: from `Accept-Language`.",
 )
-_GROUP: Final = Group(
+_GROUP: Final = EndpointGroup(
     "Decisions", "Look up recorded decisions, with their reasons worded for the data subject."
 )
 _ERRORS: Final = ("gate.unavailable",)

@@ -8,12 +8,12 @@ from dialgate.interfaces.http.endpoint import (
     BODY_ERRORS,
     FORM,
     Endpoint,
-    Group,
+    EndpointGroup,
     Media,
     Parameter,
 )
 
-_GROUP: Final = Group(
+_GROUP: Final = EndpointGroup(
     "Dialers",
     "The check in FreeSWITCH's formats, and in others that a webhook profile describes.",
 )

@@ -16,7 +16,7 @@ BODY_ERRORS: Final = ("request.broken", "request.compressed", "request.too_large
 JSON_ERRORS: Final = ("request.not_json", *BODY_ERRORS)
 
 
-class Group(Struct, frozen=True):
+class EndpointGroup(Struct, frozen=True):
     name: str
     about: str
 
@@ -66,7 +66,7 @@ class Endpoint(Struct, frozen=True, kw_only=True):
     method: str
     path: str
     name: str
-    group: Group
+    group: EndpointGroup
     about: str
     serve: Callable[..., Awaitable[web.StreamResponse]]
     refuse: Callable[[Fault], web.Response] = response

@@ -16,7 +16,7 @@ from dialgate.interfaces.http.endpoint import (
     JSON_ERRORS,
     NDJSON,
     Endpoint,
-    Group,
+    EndpointGroup,
     Media,
     Parameter,
 )
@@ -25,7 +25,7 @@ from dialgate.interfaces.http.ledger_endpoints import LEDGER_ENDPOINTS
 from dialgate.interfaces.http.subjects import SUBJECT_ENDPOINTS
 from dialgate.ledger.schemas import OutcomeReceipt, OutcomeRequest
 
-_CHECK: Final = Group(
+_CHECK: Final = EndpointGroup(
     "The check",
     "Check calls, one at a time or in batches. Simulate calls. Report the outcomes of allowed calls.",
 )

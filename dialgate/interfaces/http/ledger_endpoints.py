@@ -3,7 +3,7 @@
 from typing import Any, Final
 
 from dialgate.interfaces.http import ledger, revocation_stream
-from dialgate.interfaces.http.endpoint import JSON_ERRORS, NDJSON, Endpoint, Group, Media, Parameter
+from dialgate.interfaces.http.endpoint import JSON_ERRORS, NDJSON, Endpoint, EndpointGroup, Media, Parameter
 from dialgate.interfaces.http.errors import Failed
 from dialgate.interfaces.http.headers import IN_FORCE, NOTE
 from dialgate.interfaces.http.subjects import PURPOSE
@@ -27,11 +27,11 @@ from dialgate.ledger.schemas import (
 )
 from dialgate.ledger.suppression_feed import Notice
 
-_LEDGER: Final = Group(
+_LEDGER: Final = EndpointGroup(
     "The ledger",
     "Record and look up revocations, consents, contracts, call requests, wrong numbers and caller-ID proofs.",
 )
-_LISTS: Final = Group("Call lists", "Load and retire call lists, with the origin of their numbers.")
+_LISTS: Final = EndpointGroup("Call lists", "Load and retire call lists, with the origin of their numbers.")
 _AFTER: Final = Parameter(
     name="after",
     about="`seq` of the last line received, or 0 for the beginning. Default: the stream begins with the next entry.",
@@ -162,7 +162,7 @@ LEDGER_ENDPOINTS: Final = (
         ),
         serve=revocation_stream.stream,
         scope="stream",
-        query=revocation_stream.Query,
+        query=revocation_stream.StreamQuery,
         parameters=(_AFTER,),
         also_answers=(
             Media(

@@ -16,7 +16,7 @@ from prometheus_client.exposition import choose_encoder
 from dialgate.app import App, Status
 from dialgate.interfaces.http.access import admit, refuse_second_key
 from dialgate.interfaces.http.body import reply_json
-from dialgate.interfaces.http.endpoint import Endpoint, Group
+from dialgate.interfaces.http.endpoint import Endpoint, EndpointGroup
 from dialgate.interfaces.http.errors import Fault, response
 from dialgate.interfaces.http.web_pages import refuse_web_pages
 
@@ -24,7 +24,7 @@ APP: Final = web.AppKey("gate", App)
 REGISTRY: Final = web.AppKey("registry", CollectorRegistry)
 DESCRIPTION: Final = web.AppKey("description", bytes)
 
-_GROUP: Final = Group(
+_GROUP: Final = EndpointGroup(
     "Operations",
     "Liveness, readiness, metrics and this description. On the operations listener, they need no key.",
 )

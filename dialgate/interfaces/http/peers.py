@@ -17,7 +17,7 @@ from dialgate.core.faults import Unavailable
 from dialgate.interfaces.http import body as http_body
 from dialgate.interfaces.http import decisions as http_decisions
 from dialgate.interfaces.http.connection import connection_of
-from dialgate.interfaces.http.endpoint import BODY_ERRORS, Endpoint, Group, Media
+from dialgate.interfaces.http.endpoint import BODY_ERRORS, Endpoint, EndpointGroup, Media
 from dialgate.interfaces.http.errors import FAILURES, Fault, fault_of, response
 from dialgate.interfaces.http.operations import APP
 
@@ -79,7 +79,7 @@ PEERS: Final = (
         method="POST",
         path=PATH,
         name="sendToPeer",
-        group=Group("Between gates", "Requests between gates that share a store. Not for clients."),
+        group=EndpointGroup("Between gates", "Requests between gates that share a store. Not for clients."),
         about=(
             "Answer a request from another gate that shares the store, for data that only this gate has. Not for clients: both bodies are"
             " encrypted with a key that the gates share."

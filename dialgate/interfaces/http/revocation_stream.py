@@ -23,7 +23,7 @@ _KEPT_ALIVE: Final = 3  # lines sent per `idle_seconds` to keep a silent connect
 _encode: Final = msgspec.json.Encoder().encode
 
 
-class Query(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class StreamQuery(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     after: Annotated[int, Meta(ge=0)] | None = None
 
 
@@ -44,7 +44,7 @@ async def stream(request: web.Request, app: App, client: Client) -> web.StreamRe
 
 
 async def _streamed(request: web.Request, app: App, client: Client) -> web.StreamResponse:
-    query = convert(dict(body.query(request)), Query)
+    query = convert(dict(body.query(request)), StreamQuery)
     notices = app.registrar.notices
     seq = (
         await notices.head() if query.after is None else await app.registrar.ids.position(client, query.after)

@@ -14,8 +14,8 @@ from dialgate.config.listeners import Limits, Operations
 from dialgate.interfaces.connections import Connections, most
 from dialgate.interfaces.http import local_socket
 from dialgate.interfaces.http.certificates import Certificate
-from dialgate.interfaces.http.connection import Connection, OpenLane, Shared, note_beginnings
-from dialgate.interfaces.http.tls import Handshake, Listener
+from dialgate.interfaces.http.connection import Connection, OpenLane, ServerState, note_beginnings
+from dialgate.interfaces.http.tls import Handshake, TlsListener
 from dialgate.interfaces.workers.listening import shared
 
 _BACKLOG = 1024
@@ -40,7 +40,7 @@ class Runner:
         self._limits, self._lane, self._connections = limits, lane, connections
         self._closing = asyncio.Event()
         self._certificate = certificate
-        self._listening: list[asyncio.Server | Listener] = []
+        self._listening: list[asyncio.Server | TlsListener] = []
         self._opened: set[Connection] = set()
         app.on_response_prepare.append(self._finish_head)
         self._runner = web.AppRunner(app, shutdown_timeout=_DRAIN_SECONDS)
@@ -56,12 +56,12 @@ class Runner:
         await self._runner.setup()
         assert self._runner.server is not None
         note_beginnings(self._runner.server)
-        self._shared = Shared(
+        self._shared = ServerState(
             self._runner.server, self._limits, self._connections, self._lane, self._closing, self._opened
         )
         loop = asyncio.get_running_loop()
         if self._certificate is not None:
-            self._listening.append(Listener(sockets, self._secure))
+            self._listening.append(TlsListener(sockets, self._secure))
         elif sockets:
             for sock in sockets:
                 self._listening.append(await loop.create_server(self._connect, sock=sock, backlog=_BACKLOG))

@@ -12,7 +12,7 @@ from dialgate.audit.lookups import Reason
 from dialgate.cluster.personal_data import CaseInfo
 from dialgate.config.clients import Client
 from dialgate.interfaces.http import body as http_body
-from dialgate.interfaces.http.endpoint import JSON_ERRORS, Endpoint, Group, Media, Parameter
+from dialgate.interfaces.http.endpoint import JSON_ERRORS, Endpoint, EndpointGroup, Media, Parameter
 from dialgate.interfaces.http.errors import convert
 from dialgate.subjects import page
 from dialgate.subjects.schemas import (
@@ -93,7 +93,7 @@ async def move(request: web.Request, app: App, client: Client) -> web.StreamResp
 
 # ---- descriptions for /openapi.json ------------------------------------------------------------------------------------
 
-_GROUP: Final = Group(
+_GROUP: Final = EndpointGroup(
     "Data-subject requests",
     "Access, portability, rectification and erasure of the data about a number, and the deadlines of requests.",
 )

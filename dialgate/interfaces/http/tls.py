@@ -57,7 +57,7 @@ class Handshake:
             self._securing.cancel()
 
 
-class Listener:
+class TlsListener:
     """The listening TLS sockets. `accepted` is called with each new connection."""
 
     def __init__(self, sockets: Sequence[socket.socket], accepted: Callable[[socket.socket], None]) -> None:

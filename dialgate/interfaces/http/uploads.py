@@ -23,7 +23,7 @@ from dialgate.config.listeners import Uploads as Settings
 from dialgate.interfaces.http.body import late
 from dialgate.interfaces.http.concurrency_limits import Turns
 from dialgate.interfaces.http.errors import Fault
-from dialgate.lists.list_builder import BuildResult, InProcess, Limits, Order, build_apart
+from dialgate.lists.list_builder import BuildLimits, BuildOrder, BuildResult, InProcess, build_apart
 from dialgate.runtime.extras import require
 from dialgate.runtime.thread_pool import ThreadPool
 
@@ -53,7 +53,7 @@ class Pace(Struct, frozen=True):
         return min(self.grace, due - elapsed, self.total - elapsed)
 
 
-class Uploads:
+class UploadSlots:
     def __init__(self, settings: Settings, data: Path, grace: float) -> None:
         """Create the spool folder, and delete leftover uploads. Raises `OSError`.
 
@@ -93,7 +93,7 @@ class Uploads:
             finally:
                 self._bytes[client] -= size
 
-    async def build(self, client: str, file: IO[bytes], order: Order, gone: Gone) -> BuildResult:
+    async def build(self, client: str, file: IO[bytes], order: BuildOrder, gone: Gone) -> BuildResult:
         """Build a list from a received file. Raises `MissingExtra`, and the errors from `list_builder.Source.build`."""
         size = file.seek(0, SEEK_END)
         file.seek(0)
@@ -103,7 +103,7 @@ class Uploads:
             require("xlsx", "Reading a spreadsheet")
         elif size <= _SMALL:
             return await self._threads.run(InProcess(file).build_now, order)
-        limits = Limits(self.settings.memory_mb * _MB, self.settings.seconds)
+        limits = BuildLimits(self.settings.memory_mb * _MB, self.settings.seconds)
         async with self._turns.of(client):
             return await build_apart(file, order, limits, lambda: self.closed or gone())
 
@@ -169,10 +169,10 @@ class Uploads:
 class Upload:
     """A received file. It implements `list_builder.Source`."""
 
-    def __init__(self, uploads: Uploads, client: str, file: IO[bytes], gone: Gone) -> None:
+    def __init__(self, uploads: UploadSlots, client: str, file: IO[bytes], gone: Gone) -> None:
         self._uploads, self._client, self._file, self._gone = uploads, client, file, gone
 
-    async def build(self, order: Order) -> BuildResult:
+    async def build(self, order: BuildOrder) -> BuildResult:
         return await self._uploads.build(self._client, self._file, order, self._gone)
 
 
@@ -199,4 +199,4 @@ def from_memory(body: IO[bytes]) -> Read:
     return read
 
 
-UPLOADS: Final = web.AppKey("uploads", Uploads)
+UPLOADS: Final = web.AppKey("uploads", UploadSlots)

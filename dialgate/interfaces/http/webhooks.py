@@ -12,7 +12,7 @@ from aiohttp import web
 
 from dialgate.app import App
 from dialgate.config.clients import Client
-from dialgate.config.webhook_dialects import VALUES, Profile, Reply, fill, read
+from dialgate.config.webhook_dialects import VALUES, Profile, ReplyTemplate, fill, read
 from dialgate.core.reasons import classify
 from dialgate.core.responses import Answer
 from dialgate.interfaces.http import body as http_body
@@ -63,7 +63,7 @@ def _require_unique(pairs: list[tuple[str, str]], profile: Profile) -> dict[str,
     return dict(pairs)
 
 
-def _response_for(profile: Profile, answer: Answer) -> Reply:
+def _response_for(profile: Profile, answer: Answer) -> ReplyTemplate:
     if not answer.decision_id:
         return profile.retry
     return profile.allow if answer.decision == "allow" else profile.deny
@@ -84,7 +84,7 @@ def _values(answer: Answer) -> dict[str, str]:
     }
 
 
-def _reply(template: Reply, decision: str, values: dict[str, str]) -> web.StreamResponse:
+def _reply(template: ReplyTemplate, decision: str, values: dict[str, str]) -> web.StreamResponse:
     body = fill(template.body, dict.fromkeys(VALUES, "") | values | {"decision": decision})
     again = AGAIN if template.status == 503 else {}  # noqa: PLR2004 - HTTP's
     if template.form:

@@ -36,7 +36,7 @@ _RESPONSE_BYTES: Final = 4_096  # bytes read from a dialer's response
 _log = structlog.get_logger(__name__)
 
 
-class Message(Struct, frozen=True):
+class DeliveryMessage(Struct, frozen=True):
     """The JSON body of a message."""
 
     revocations: list[Notice]
@@ -174,7 +174,7 @@ class _Deliverer:
 
     async def _post(self, batch: list[Notice]) -> _Problem | None:
         batch = list(map(self._app.registrar.ids.with_entry_ids, batch))
-        body = msgspec.json.encode(Message(batch))
+        body = msgspec.json.encode(DeliveryMessage(batch))
         name = f"{self._name}-{batch[0].seq}-{batch[-1].seq}"
         signed = webhook_targets.headers(self._hook.secret, name, self._clock() // SECOND, body)
         headers = {"Content-Type": "application/json", **signed}

@@ -113,7 +113,7 @@ async def _vicidial(text: str, context: str) -> Departure:
     return departure
 
 
-def _departure(run: dialplan.Run) -> Departure:
+def _departure(run: dialplan.DialplanRun) -> Departure:
     problem = f"left unchecked: {', '.join(run.unchecked)}" if run.unchecked else ""
     return Departure(how=run.placed, shown=run.shown, follows=run.forwards, problem=problem)
 
@@ -123,7 +123,7 @@ async def _freeswitch(text: str, context: str) -> Departure:
     return departure_of(await freeswitch.call(text, context, freeswitch_channel()))
 
 
-def freeswitch_channel() -> freeswitch_leg.Channel:
+def freeswitch_channel() -> freeswitch_leg.FreeswitchChannel:
     """Return a channel with an earlier allow, foreign variables and the headers of the dialer's INVITE."""
     other = f"sip:{ELSEWHERE}@pbx"
     exported = {
@@ -138,7 +138,7 @@ def freeswitch_channel() -> freeswitch_leg.Channel:
         "destination_number": ELSEWHERE, "effective_caller_id_number": ELSEWHERE,
         "effective_caller_id_name": ELSEWHERE, "campon": "true",
     }  # fmt: skip
-    return freeswitch_leg.Channel(
+    return freeswitch_leg.FreeswitchChannel(
         number=TO,
         caller=CALLER,
         name=ELSEWHERE,
@@ -150,7 +150,7 @@ def freeswitch_channel() -> freeswitch_leg.Channel:
     )  # fmt: skip
 
 
-def departure_of(invites: Sequence[freeswitch_leg.Invite]) -> Departure:
+def departure_of(invites: Sequence[freeswitch_leg.FreeswitchInvite]) -> Departure:
     """Return the outcome of a call by FreeSWITCH."""
     if not invites:
         return Departure()

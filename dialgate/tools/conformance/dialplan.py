@@ -70,7 +70,7 @@ def _pattern(pattern: str) -> re.Pattern[str]:
     return re.compile("".join(part if part[0] == "[" else ends.get(part, re.escape(part)) for part in parts))
 
 
-class Run:
+class DialplanRun:
     """One run of a dialplan, for one channel in one context.
 
     `placed` is the dial string, and `shown` the caller ID that the trunk received. `unchecked` names what else the
@@ -177,7 +177,7 @@ class Run:
     def _ignore(self, _: str) -> None:
         """Ignore an application that only writes to a log on a real Asterisk."""
 
-    _APPLICATIONS: Final[dict[str, Callable[["Run", str], None]]] = {
+    _APPLICATIONS: Final[dict[str, Callable[["DialplanRun", str], None]]] = {
         "Set": _set,
         "GotoIf": _goto_if,
         "Hangup": _hangup,
@@ -292,9 +292,9 @@ def _context(
     return patterns
 
 
-async def run(text: str, context: str, channel: Channel) -> Run:
+async def run(text: str, context: str, channel: Channel) -> DialplanRun:
     """Run a dialplan for one call, and return the finished run. Raises `Unknown`."""
     extensions = _context(read(text), context, channel.extension)
-    result = Run(channel, extensions)
+    result = DialplanRun(channel, extensions)
     await result.run()
     return result

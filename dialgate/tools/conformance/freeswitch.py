@@ -14,7 +14,7 @@ from xml.etree import ElementTree as ET
 
 from dialgate.tools.conformance.expressions import Unknown
 from dialgate.tools.conformance.fetching import Response, fetch
-from dialgate.tools.conformance.freeswitch_leg import Channel, Invite, leave
+from dialgate.tools.conformance.freeswitch_leg import FreeswitchChannel, FreeswitchInvite, leave
 
 _VARIABLE: Final = re.compile(r"\$\{([\w-]+)\}")
 _ENCODE: Final = re.compile(r"\$\{url_encode\(([^()]*)\)\}")
@@ -23,15 +23,15 @@ _OK: Final = 200
 _PROFILE_SECONDS: Final = 1.0  # the profile's `timeout` in httapi.conf.xml
 
 
-class Call:
+class FreeswitchCall:
     """One run of a dialplan for one channel. `response` is the SIP status that `respond` sent, or 0."""
 
-    def __init__(self, document: ET.Element, channel: Channel) -> None:
+    def __init__(self, document: ET.Element, channel: FreeswitchChannel) -> None:
         self.channel = channel
         self.response = 0
         self._document = document
 
-    async def run(self, context: str) -> list[Invite]:
+    async def run(self, context: str) -> list[FreeswitchInvite]:
         """Run to the end and return the INVITEs that leave.
 
         Raises `Unknown`.
@@ -157,9 +157,9 @@ def read_leniently(text: str) -> ET.Element:
     return ET.Element("empty")
 
 
-async def call(text: str, context: str, channel: Channel) -> list[Invite]:
+async def call(text: str, context: str, channel: FreeswitchChannel) -> list[FreeswitchInvite]:
     """Place a call with a dialplan. Return the INVITEs that leave: none if the call was not placed.
 
     Raises `Unknown`.
     """
-    return await Call(ET.fromstring(text), channel).run(context)  # noqa: S314 - the operator's own file
+    return await FreeswitchCall(ET.fromstring(text), channel).run(context)  # noqa: S314 - the operator's own file

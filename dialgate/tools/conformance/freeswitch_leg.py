@@ -24,7 +24,7 @@ _ALSO_SENT: Final = frozenset({"sip_route_uri", "sip_invite_to_uri", "sip_multip
 _UNDEFINED: Final = "_undef_"  # FreeSWITCH's word for no name
 
 
-class Channel(Struct):
+class FreeswitchChannel(Struct):
     """The dialer's channel. A variable hides the field of the call that has the same name."""
 
     number: str
@@ -48,7 +48,7 @@ class Channel(Struct):
         return self.variables.get(name) or self.profile.get(name, "")
 
 
-class Invite(Struct, frozen=True):
+class FreeswitchInvite(Struct, frozen=True):
     """An INVITE to the trunk, and what `bridge` does after its response.
 
     `rest` names what else of the dialer reaches the trunk. `follows` is true if a redirect (302) is followed, `repeats` if
@@ -64,7 +64,7 @@ class Invite(Struct, frozen=True):
     repeats: bool
 
 
-def leave(channel: Channel, dial_string: str) -> list[Invite]:
+def leave(channel: FreeswitchChannel, dial_string: str) -> list[FreeswitchInvite]:
     """Return the INVITE of each leg of a dial string. Raises `Unknown`."""
     own = channel.variables
     common = {name.removeprefix(_NOLOCAL): value for name in channel.exports if (value := own.get(name))}
@@ -93,11 +93,11 @@ def _pairs(text: str) -> dict[str, str]:
     return {name: value for name, _, value in pairs if value}
 
 
-def _invite(channel: Channel, leg: Mapping[str, str], number: str) -> Invite:
+def _invite(channel: FreeswitchChannel, leg: Mapping[str, str], number: str) -> FreeswitchInvite:
     own = channel.variables
     name = _first(leg, own, "sip_from_display", "origination_caller_id_name", "effective_caller_id_name")
     privacy = leg.get("origination_privacy")
-    return Invite(
+    return FreeswitchInvite(
         number=_user(leg.get("sip_invite_req_uri")) or number,
         caller=_user(leg.get("sip_invite_from_uri") or leg.get("sip_from_uri"))
         or _first(leg, own, "origination_caller_id_number", "effective_caller_id_number")

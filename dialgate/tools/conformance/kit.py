@@ -22,7 +22,7 @@ from dialgate.tools.conformance.gates import Play, TestCall
 from dialgate.tools.conformance.real_dialers import RealDialer
 
 
-class Case(Struct, frozen=True):
+class ConformanceCase(Struct, frozen=True):
     """One test case.
 
     - `plays`: the gate's behaviour for each call in turn, empty if there is no gate or the gate is `frozen`. Only the
@@ -46,42 +46,44 @@ class Case(Struct, frozen=True):
 
 
 CASES: Final = (
-    Case("allow", "allows", (gates.allow,), through=True),
-    Case("deny", "denies", (gates.deny,)),
-    Case("down", "is down: the port is closed"),
-    Case("silent", "accepts the request and never answers", (gates.silent,)),
-    Case("slow", "allows after three seconds", (gates.slow,)),
-    Case("early", "closes the connection without an answer", (gates.early,)),
-    Case("half", "closes the connection in the middle of an allow", (gates.half,)),
-    Case("nonsense", "answers with garbage", (gates.nonsense,)),
-    Case("error", "answers with an error page", (gates.error,)),
-    Case("empty", "answers with an empty body", (gates.empty,)),
-    Case(
+    ConformanceCase("allow", "allows", (gates.allow,), through=True),
+    ConformanceCase("deny", "denies", (gates.deny,)),
+    ConformanceCase("down", "is down: the port is closed"),
+    ConformanceCase("silent", "accepts the request and never answers", (gates.silent,)),
+    ConformanceCase("slow", "allows after three seconds", (gates.slow,)),
+    ConformanceCase("early", "closes the connection without an answer", (gates.early,)),
+    ConformanceCase("half", "closes the connection in the middle of an allow", (gates.half,)),
+    ConformanceCase("nonsense", "answers with garbage", (gates.nonsense,)),
+    ConformanceCase("error", "answers with an error page", (gates.error,)),
+    ConformanceCase("empty", "answers with an empty body", (gates.empty,)),
+    ConformanceCase(
         "stale",
         "answers with an empty body, after an allow for the previous call",
         (gates.allow, gates.empty),
     ),
-    Case("frozen", "accepts connections and never reads, as after SIGSTOP", frozen=True),
-    Case("quote", "answers with a quotation mark", (gates.quote,)),
-    Case("long", "answers with 4,096 letters", (gates.long,)),
-    Case("status", "answers 500 with the body of an allow", (gates.wrong_status,)),
-    Case("cut", "closes the connection after `allow`, before the announced end", (gates.cut,)),
-    Case("newline", "answers with `allow` and a line break", (gates.newline,)),
-    Case("null", "answers with `allow`, a null byte and more", (gates.null,)),
-    Case("upper", "answers with `ALLOW`", (gates.upper,)),
-    Case("drip", "allows, one byte per second", (gates.drip,), may_hang=True),
+    ConformanceCase("frozen", "accepts connections and never reads, as after SIGSTOP", frozen=True),
+    ConformanceCase("quote", "answers with a quotation mark", (gates.quote,)),
+    ConformanceCase("long", "answers with 4,096 letters", (gates.long,)),
+    ConformanceCase("status", "answers 500 with the body of an allow", (gates.wrong_status,)),
+    ConformanceCase("cut", "closes the connection after `allow`, before the announced end", (gates.cut,)),
+    ConformanceCase("newline", "answers with `allow` and a line break", (gates.newline,)),
+    ConformanceCase("null", "answers with `allow`, a null byte and more", (gates.null,)),
+    ConformanceCase("upper", "answers with `ALLOW`", (gates.upper,)),
+    ConformanceCase("drip", "allows, one byte per second", (gates.drip,), may_hang=True),
 )
-MOVED: Final = Case(
+MOVED: Final = ConformanceCase(
     "moved", "allows, and the trunk redirects to another number", (gates.allow,), redirects=True
 )
-ANOTHER_WAY: Final = Case(
+ANOTHER_WAY: Final = ConformanceCase(
     "another", "is bypassed: another Dial to the trunk, anywhere in the file", reads_file=True
 )
 
-WITHIN: Final = Case("within", "is bypassed: a request within a call, to another number", within=True)
+WITHIN: Final = ConformanceCase(
+    "within", "is bypassed: a request within a call, to another number", within=True
+)
 
 
-class Finding(Struct, frozen=True, kw_only=True):
+class CaseFinding(Struct, frozen=True, kw_only=True):
     """The result of a case.
 
     `through` says how the call got through, and `note` what else was wrong. Both may be empty.
@@ -94,7 +96,7 @@ class Finding(Struct, frozen=True, kw_only=True):
     note: str = ""
 
 
-def cases_for(dialer: Dialer) -> tuple[Case, ...]:
+def cases_for(dialer: Dialer) -> tuple[ConformanceCase, ...]:
     """Return `CASES`, and the cases for a dialer with a trunk, with a dialplan, and for a SIP proxy."""
     match dialer:
         case ConfiguredDialer():
@@ -105,7 +107,9 @@ def cases_for(dialer: Dialer) -> tuple[Case, ...]:
     return CASES
 
 
-async def run(dialer: Dialer, port: int = 0, cases: Iterable[Case] = CASES) -> AsyncIterator[Finding]:
+async def run(
+    dialer: Dialer, port: int = 0, cases: Iterable[ConformanceCase] = CASES
+) -> AsyncIterator[CaseFinding]:
     """Run the cases with the dialer and yield the result of each.
 
     The test gate listens on `port`, or on a free port if `port` is 0.
@@ -114,11 +118,11 @@ async def run(dialer: Dialer, port: int = 0, cases: Iterable[Case] = CASES) -> A
         yield await _run_case(dialer, case, port)
 
 
-async def _run_case(dialer: Dialer, case: Case, port: int) -> Finding:
+async def _run_case(dialer: Dialer, case: ConformanceCase, port: int) -> CaseFinding:
     if case.reads_file or case.within:
         assert isinstance(dialer, ConfiguredDialer)
         ways = dialer.unchecked_dials() if case.reads_file else await dialer.unchecked_within()
-        return Finding(case=case.name, about=case.about, through="", ok=not ways, note="; ".join(ways))
+        return CaseFinding(case=case.name, about=case.about, through="", ok=not ways, note="; ".join(ways))
     call = TestCall(TO, getattr(dialer, "caller_id", CALLER))
     through, note, ok = "", "", False
     try:
@@ -128,10 +132,10 @@ async def _run_case(dialer: Dialer, case: Case, port: int) -> Finding:
         note, through, ok = str(error), error.through, case.may_hang and isinstance(error, CallHanging)
         note += "; Asterisk cannot end such a call, but it does not leave" if ok else ""
     notes = [*dict.fromkeys(call.notes), *([note] if note else [])]
-    return Finding(case=case.name, about=case.about, through=through, ok=ok, note="; ".join(notes))
+    return CaseFinding(case=case.name, about=case.about, through=through, ok=ok, note="; ".join(notes))
 
 
-async def _place(dialer: Dialer, case: Case, port: int, call: TestCall) -> str:
+async def _place(dialer: Dialer, case: ConformanceCase, port: int, call: TestCall) -> str:
     if not case.plays and not case.frozen:
         return await dialer.place(port or _unused())
     if case.frozen:

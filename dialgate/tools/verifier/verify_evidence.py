@@ -34,13 +34,13 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 BUNDLE = re.compile(rb'\{"signature":"([0-9a-f]{128})","key":"([0-9a-f]{64})","evidence":(\{.*\})\}\n')
 
 
-class Refused(Exception):
+class EvidenceRefused(Exception):
     """Raised for an invalid bundle. The message says why."""
 
 
 def require(condition: object, why: str) -> None:
     if not condition:
-        raise Refused(why)
+        raise EvidenceRefused(why)
 
 
 def key_name(public: bytes) -> str:
@@ -51,7 +51,7 @@ def require_signature(public: bytes, signature: bytes, message: bytes, what: str
     try:
         Ed25519PublicKey.from_public_bytes(public).verify(signature, message)
     except (InvalidSignature, ValueError):
-        raise Refused(f"the signature of {what} is not valid") from None
+        raise EvidenceRefused(f"the signature of {what} is not valid") from None
 
 
 def merkle_root(body: bytes, leaf: int, size: int, path: list[bytes]) -> bytes | None:
@@ -79,7 +79,7 @@ def read_body(data: bytes, trusted: frozenset[str]) -> tuple[dict[str, Any], lis
     """Return the body of a bundle after checking its signature, and the sorted names of all signing keys."""
     frame = BUNDLE.fullmatch(data)
     if frame is None:
-        raise Refused("this is not an evidence bundle, or its outer structure was changed")
+        raise EvidenceRefused("this is not an evidence bundle, or its outer structure was changed")
     signature, key, body = frame.groups()
     public = bytes.fromhex(key.decode())
     require_signature(public, bytes.fromhex(signature.decode()), b"dialgate evidence\n" + body, "the bundle")
@@ -438,7 +438,7 @@ def verify(
         hidden = configuration(evidence)
         without = len(signed) - len({stamp["checkpoint"] for stamp in evidence.get("stamps", ())})
     except (KeyError, IndexError, TypeError, AttributeError, ValueError) as error:
-        raise Refused(f"the bundle has the wrong structure: {error!r}") from None
+        raise EvidenceRefused(f"the bundle has the wrong structure: {error!r}") from None
     by = f"signed by {', '.join(names)}, log {evidence['log']}"
     if evidence["asked"]:
         lines.append("only the signer states that there are no other decisions about these numbers")
@@ -459,7 +459,7 @@ def main() -> None:
     try:
         roots = x509.load_pem_x509_certificates(arguments.root.read_bytes()) if arguments.root else []
         lines = verify(arguments.bundle.read_bytes(), frozenset(arguments.key), roots)
-    except (Refused, OSError, ValueError) as refused:
+    except (EvidenceRefused, OSError, ValueError) as refused:
         sys.exit(f"REFUSED: {refused}")
     print(*lines, "The bundle is valid.", sep="\n")
 

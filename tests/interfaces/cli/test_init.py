@@ -21,7 +21,7 @@ from typer.testing import CliRunner
 from dialgate.interfaces.cli import main
 from dialgate.runtime.clock import wall_clock
 from dialgate.tools import first_configuration
-from dialgate.tools.first_configuration import Draft
+from dialgate.tools.first_configuration import SetupDraft
 from tests.project.test_docs import PAGES
 from tests.project.test_first_minute import PATIENCE, Terminal, on_a_terminal, page_commands, shell
 from tests.support import world, yaml_files
@@ -291,7 +291,9 @@ async def test_each_country_gives_a_configuration_without_an_avoidable_warning(
 
 
 def test_hours_are_asked_only_where_the_law_sets_none() -> None:
-    draft = Draft(first_configuration.laws(), wall_clock(), {name: [text] for name, text in ANSWERS.items()})
+    draft = SetupDraft(
+        first_configuration.laws(), wall_clock(), {name: [text] for name, text in ANSWERS.items()}
+    )
     assert "weekday-hours" in [question.name for question, _ in draft.questions()]
     draft.answers["code"] = ["codice_condotta_telemarketing"]
     assert "weekday-hours" not in [question.name for question, _ in draft.questions()]

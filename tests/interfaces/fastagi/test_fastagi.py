@@ -16,15 +16,15 @@ from dialgate.config.configuration import ConfigError
 from dialgate.config.listeners import FastAgi
 from dialgate.interfaces.deadline_timer import DeadlineTimer
 from dialgate.interfaces.fastagi.protocol import (
+    AgiReply,
     Environment,
     Hangup,
     Listener,
     NotAgi,
-    Reply,
     set_variable,
     set_variables,
 )
-from dialgate.interfaces.fastagi.server import FastAgi as Door
+from dialgate.interfaces.fastagi.server import FastAgiServer as Door
 from dialgate.interfaces.refusal_log import RefusalLog
 from dialgate.tools.conformance.asterisk import Channel, Quirks, agi
 from tests.support import pbx
@@ -415,12 +415,12 @@ def test_bytes_may_arrive_in_any_pieces(size: int) -> None:
     assert isinstance(environment, Environment)
     assert (environment.script, environment.arguments) == ("check", ("a: b", ""))
     assert said == [
-        Reply(200, "1"),
+        AgiReply(200, "1"),
         Hangup(),
-        Reply(200, "1", "a (b"),
-        Reply(200, "", "timeout"),
-        Reply(520),
-        Reply(511),
+        AgiReply(200, "1", "a (b"),
+        AgiReply(200, "", "timeout"),
+        AgiReply(520),
+        AgiReply(511),
     ]
 
 

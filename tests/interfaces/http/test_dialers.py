@@ -19,7 +19,7 @@ from dialgate.config.listeners import Limits
 from dialgate.config.webhook_dialects import Profile, faults
 from dialgate.tools.conformance.dialers import freeswitch_channel
 from dialgate.tools.conformance.freeswitch import call, read_leniently
-from dialgate.tools.conformance.freeswitch_leg import Invite
+from dialgate.tools.conformance.freeswitch_leg import FreeswitchInvite
 from tests.support import pbx, world
 from tests.support.paths import ROOT
 from tests.support.world import CALL, CALLER, CLEAR, CONFIG, KEY, LISTED, World
@@ -190,7 +190,7 @@ async def test_the_dialplan_bridges_to_the_number_that_was_checked(running: Worl
     dialer.number, dialer.caller = CLEAR, CALLER
     async with running.client.post(url, data=channel) as answer:
         (invite,) = await call(await answer.text(), 'a"b', dialer)
-    assert invite == Invite(CLEAR, CALLER, "", private=False, rest=(), follows=False, repeats=False)
+    assert invite == FreeswitchInvite(CLEAR, CALLER, "", private=False, rest=(), follows=False, repeats=False)
     response = actions(await xml(running, "POST", url, data={**channel, "Caller-Destination-Number": LISTED}))
     assert response == [
         ("set", "dg_reason=registry.listed"),

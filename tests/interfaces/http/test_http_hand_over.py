@@ -15,7 +15,7 @@ from dialgate.config.listeners import Limits
 from dialgate.core.responses import Answer
 from dialgate.interfaces.connections import Connections
 from dialgate.interfaces.http.check_fast_path import Lane
-from dialgate.interfaces.http.connection import Connection, Shared, note_beginnings
+from dialgate.interfaces.http.connection import Connection, ServerState, note_beginnings
 from tests.support import world
 from tests.support.world import CALL, KEY, LISTED, World
 
@@ -167,7 +167,7 @@ async def bare(limits: Limits) -> AsyncIterator[Bare]:
         return "tests"
 
     note_beginnings(server)
-    shared = Shared(
+    shared = ServerState(
         server=server,
         limits=limits,
         connections=Connections(10, lambda _: None),

@@ -16,8 +16,8 @@ from dialgate.config import loader
 from dialgate.config.configuration import ConfigError
 from dialgate.config.listeners import Uploads as Settings
 from dialgate.interfaces.http.errors import Fault
-from dialgate.interfaces.http.uploads import Pace, Uploads, from_memory
-from dialgate.lists.list_builder import BuildEnded, InProcess, Limits, Order, build_apart
+from dialgate.interfaces.http.uploads import Pace, UploadSlots, from_memory
+from dialgate.lists.list_builder import BuildEnded, BuildLimits, BuildOrder, InProcess, build_apart
 from dialgate.lists.tabular import Unreadable
 from tests.lists.test_tabular import styles
 from tests.support.world import (
@@ -38,11 +38,11 @@ ROWS = "".join(f"+3906{number}\n" for number in range(10_000_000, 10_010_000)).e
 SLOW = "".join(f"+39200{number}\n" for number in range(1_000_000, 1_200_000)).encode()
 FIELDS = {name: value for name, value in LIST.items() if name not in {"id", "numbers"}}
 CSV = {"Content-Type": "text/csv"}
-ENOUGH = Limits(1 << 31, 600)
+ENOUGH = BuildLimits(1 << 31, 600)
 
 
-def order(folder: Path) -> Order:
-    return Order(str(folder / "list.new"), "IT", "directory")
+def order(folder: Path) -> BuildOrder:
+    return BuildOrder(str(folder / "list.new"), "IT", "directory")
 
 
 async def upload(made: World, name: str, body: Any, **headers: str) -> tuple[int, dict[str, Any]]:
@@ -104,13 +104,13 @@ MANY = "".join(f"+3902{number}\n" for number in range(10_000_000, 10_060_000)).e
 @pytest.mark.parametrize(
     ("limits", "rows", "expected"),
     [
-        (Limits(1 << 20, 600), MANY, "more than 1 MB of memory"),
-        (Limits(1 << 31, 1), SLOW, "or 1 seconds to read"),
+        (BuildLimits(1 << 20, 600), MANY, "more than 1 MB of memory"),
+        (BuildLimits(1 << 31, 1), SLOW, "or 1 seconds to read"),
     ],
     ids=["memory", "time"],
 )
 async def test_a_file_that_needs_too_much_is_refused_with_the_reason(
-    tmp_path: Path, limits: Limits, rows: bytes, expected: str
+    tmp_path: Path, limits: BuildLimits, rows: bytes, expected: str
 ) -> None:
     with (tmp_path / "rows").open("w+b") as file:
         file.write(rows)
@@ -225,7 +225,7 @@ async def test_a_spreadsheet_that_would_fill_the_memory_is_refused(tmp_path: Pat
 # ---- the spool ----------------------------------------------------------------------------------------------------------
 
 
-async def expect_refusal(uploads: Uploads, client: str, body: bytes) -> tuple[int, str]:
+async def expect_refusal(uploads: UploadSlots, client: str, body: bytes) -> tuple[int, str]:
     with pytest.raises(Fault) as fault:
         async with uploads.received(client, from_memory(BytesIO(body)), lambda: False):
             raise AssertionError("it was received")
@@ -237,7 +237,7 @@ MIB = b"0" * (1 << 20)
 
 
 async def test_quotas_per_client_and_in_total_are_released_at_the_end(tmp_path: Path) -> None:
-    uploads = Uploads(Settings(client_mb=3, total_mb=4, file_mb=2, free_mb=0), tmp_path, 10.0)
+    uploads = UploadSlots(Settings(client_mb=3, total_mb=4, file_mb=2, free_mb=0), tmp_path, 10.0)
     assert await expect_refusal(uploads, "one", MIB * 3) == (413, "request.too_large")
     async with uploads.received("one", from_memory(BytesIO(MIB * 2)), lambda: False):
         assert await expect_refusal(uploads, "one", MIB * 2) == (429, "upload.busy")
@@ -248,7 +248,7 @@ async def test_quotas_per_client_and_in_total_are_released_at_the_end(tmp_path: 
 
 
 async def test_concurrent_uploads_are_limited_per_client_and_in_total(tmp_path: Path) -> None:
-    uploads = Uploads(Settings(client_at_once=1, at_once=2, free_mb=0), tmp_path, 10.0)
+    uploads = UploadSlots(Settings(client_at_once=1, at_once=2, free_mb=0), tmp_path, 10.0)
     async with uploads.received("one", from_memory(BytesIO(b"1")), lambda: False):
         assert await expect_refusal(uploads, "one", b"1") == (429, "upload.busy")
         async with uploads.received("two", from_memory(BytesIO(b"1")), lambda: False):
@@ -257,7 +257,7 @@ async def test_concurrent_uploads_are_limited_per_client_and_in_total(tmp_path: 
 
 async def test_nothing_is_received_while_the_disk_is_nearly_full(small_disk: Path, tmp_path: Path) -> None:
     """On a small disk, a tenth must stay free."""
-    uploads = Uploads(Settings(folder=str(small_disk / "spool")), tmp_path, 10.0)
+    uploads = UploadSlots(Settings(folder=str(small_disk / "spool")), tmp_path, 10.0)
     size = os.statvfs(small_disk)
     assert await expect_refusal(uploads, "one", b"0" * (size.f_blocks * size.f_frsize)) == (
         507,
@@ -273,11 +273,11 @@ async def test_the_spool_can_be_elsewhere_and_is_emptied_at_the_start(tmp_path: 
     folder.mkdir()
     (folder / "upload-left").write_bytes(b"1")
     (folder / "not-ours").write_bytes(b"1")
-    uploads = Uploads(Settings(folder=str(folder), free_mb=0), tmp_path, 10.0)
+    uploads = UploadSlots(Settings(folder=str(folder), free_mb=0), tmp_path, 10.0)
     assert [path.name for path in folder.iterdir()] == ["not-ours"]
     async with uploads.received("one", from_memory(BytesIO(MIB)), lambda: False):
         assert not (tmp_path / "spool").exists()
-    Uploads(Settings(), tmp_path, 10.0)
+    UploadSlots(Settings(), tmp_path, 10.0)
     assert (tmp_path / "spool").stat().st_mode & 0o777 == 0o700
 
 
