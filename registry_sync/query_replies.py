@@ -15,7 +15,7 @@ from typing import Final, NamedTuple
 import msgspec
 
 from dialgate.core.model import Instant
-from dialgate.observability.service_log import blank_numbers
+from dialgate.crypto.masking import blank_logged
 from dialgate.runtime.atomic_write import publish_file, remove_on_exit
 from registry_sync import consultations
 from registry_sync.answer_merge import AnsweredConsultation
@@ -98,7 +98,7 @@ class ReplyCollector:
 
     async def _record_refusal(self, package: Package, name: str, source: Source) -> None:
         text = await self._read_text(package, name, source)
-        reason = blank_numbers(" ".join(text.split())[:200])
+        reason = blank_logged(" ".join(text.split())[:200])
         self._packages.record(package, "refused", ended_at=self._clock(), fault=reason or "no reason given")
 
     async def _read_text(self, package: Package, name: str, source: Source) -> str:

@@ -1,1 +1,1 @@
-"""Keys and their uses: pseudonyms, encryption, signatures, and the removal of numbers from text."""
+"""Keys and their uses: pseudonyms, encryption, signatures, and the masking of numbers in texts."""

@@ -8,7 +8,7 @@ from dialgate.config.controllers import Line
 from dialgate.core import phone
 from dialgate.core.law import Law
 from dialgate.core.model import CallerId
-from dialgate.crypto import redaction
+from dialgate.crypto import masking
 from dialgate.store import CallerIdProof
 
 _REMEMBERED = 10_000
@@ -86,7 +86,7 @@ class CallerIds:
         fact = structs.replace(
             caller_id,
             number=next((prefix for prefix in self._prefixes if number.startswith(prefix)), ""),
-            proof=redaction.without(caller_id.proof, number),
+            proof=masking.without(caller_id.proof, number),
         )
         if len(self._sealed_facts) >= _REMEMBERED:
             self._sealed_facts.clear()

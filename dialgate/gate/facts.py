@@ -33,7 +33,7 @@ from dialgate.core.model import (
     Place,
     RegistryAnswer,
 )
-from dialgate.crypto import redaction
+from dialgate.crypto import masking
 from dialgate.crypto.keys import Keys
 from dialgate.gate.binding_law import BindingLaws
 from dialgate.gate.caller_ids import CallerIds, Presentation
@@ -249,7 +249,7 @@ class Gatherer:
         owner = next((self.config.controllers[name] for name in client.controllers), None)
         home = owner.country if owner else next(iter(self.config.laws))
         return Line(
-            campaign=Campaign(id=_printable(redaction.blank_numbers(call.campaign)), known=False),
+            campaign=Campaign(id=_printable(masking.blank_numbers(call.campaign)), known=False),
             controller=Controller(id=""),
             controller_name="",
             home=home,
@@ -364,15 +364,15 @@ def call_id(question: Question, presentation: Presentation) -> str:
     """Return the dialer's call id without the called number and any unassigned caller ID, which are personal data."""
     call = question.call
     if question.e164:
-        text = redaction.without(call.call_id, question.e164)
+        text = masking.without(call.call_id, question.e164)
     else:
-        text = redaction.without_raw(call.call_id, call.to)
+        text = masking.without_raw(call.call_id, call.to)
     if presentation.fact.assigned or presentation.fact.form == "short":
         return text
     return (
-        redaction.without(text, presentation.number)
+        masking.without(text, presentation.number)
         if presentation.number
-        else redaction.without_raw(text, call.from_)
+        else masking.without_raw(text, call.from_)
     )
 
 

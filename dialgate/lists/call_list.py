@@ -16,7 +16,7 @@ from msgspec import Struct
 
 from dialgate.core import location, phone
 from dialgate.core.model import Basis, Kind
-from dialgate.crypto import redaction
+from dialgate.crypto import masking
 from dialgate.lists import lost_zeros, number_set, tabular
 from dialgate.lists.tabular import cell
 
@@ -230,7 +230,7 @@ def names_one_of(path: Path, text: str, home: str) -> bool:
     A request with a listed number in its text is rejected, because decisions would record the number unencrypted.
     """
     with closing(number_set.NumberSet.open(path)) as numbers:
-        for reading in redaction.readings(text):
+        for reading in masking.readings(text):
             for raw, region in product((f"+{reading}", reading), home.split()):
                 with suppress(phone.NotANumber):
                     if numbers.tag(int(phone.parse(raw, region).e164.removeprefix("+"))) >= 0:

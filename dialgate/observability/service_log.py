@@ -16,18 +16,13 @@ import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
 from dialgate.config.log_settings import ServiceLog
-from dialgate.crypto import redaction
+from dialgate.crypto import masking
 
 _ENVIRONMENT: Final = "DIALGATE_LOG"
-_FEWEST = 7  # shorter runs of digits may be ports, sizes or line numbers
 
 
 class LogMisset(ValueError):
     """Raised if the environment variable DIALGATE_LOG is invalid. The message shows valid values."""
-
-
-def blank_numbers(text: str) -> str:
-    return redaction.blank_numbers(text, "<number>", _FEWEST)
 
 
 def configure(wanted: ServiceLog | None = None, environment: Mapping[str, str] = os.environ) -> None:
@@ -105,12 +100,12 @@ def _overridden(wanted: ServiceLog, text: str) -> ServiceLog:
 
 def _blank_traceback(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
     if "exception" in event:
-        event["exception"] = blank_numbers(event["exception"])
+        event["exception"] = masking.blank_logged(event["exception"])
     return event
 
 
 def _blank_event(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
-    event["event"] = blank_numbers(str(event["event"]))
+    event["event"] = masking.blank_logged(str(event["event"]))
     return event
 
 

@@ -33,7 +33,6 @@ _DIALLED: Final = r"^[A-Za-z0-9_]+/(?:[^,&/]*/)?(?:sips?:|tel:)?(?:[0-9]*[#*]|[w
 # `PJSIP/NUMBER@trunk`, `PJSIP/trunk/sip:NUMBER@host`, `IAX2/user:secret@trunk/NUMBER`
 _DESTINATION: Final = r"(?P<kind>[A-Za-z0-9_]+)/(?:[^@/]*@)?(?:(?P<before>[^/]+)/|(?P<after>[^/]+)$)"
 _NO_NUMBER: Final = ("", "s")
-_MANY_DIGITS: Final = re.compile(r"\d{7,}")
 
 
 class Trunks(Struct, frozen=True, kw_only=True):
@@ -81,11 +80,6 @@ def departed(table: pa.Table, trunks: Trunks) -> tuple[pa.Table, ChannelCounts]:
     parts = [_marked(left, _numbers(left, trunks), originated=False)]
     parts += [_marked(others, pa.array([""] * len(others), pa.string()), originated=True)]
     return pa.concat_tables(parts), ChannelCounts(channels, _count_values(others.column("dcontext")))
-
-
-def mask_numbers(name: str) -> str:
-    """Replace everything that may be a telephone number in a channel or context name."""
-    return _MANY_DIGITS.sub("…", name)
 
 
 def _answer_retries(table: pa.Table) -> pa.Table:

@@ -15,11 +15,12 @@ from prometheus_client import CollectorRegistry, Gauge, write_to_textfile
 
 from dialgate.audit.reconciliation import cdr, matching
 from dialgate.audit.reconciliation.cdr import CallRecords, CdrUnreadable, Columns, Format
-from dialgate.audit.reconciliation.cdr_asterisk import Trunks, mask_numbers
+from dialgate.audit.reconciliation.cdr_asterisk import Trunks
 from dialgate.audit.reconciliation.matching import KINDS, BypassedCall, Node, ReconciliationReport
 from dialgate.config import content_store
 from dialgate.core import phone
 from dialgate.core.model import HOUR, SECOND, Instant
+from dialgate.crypto.masking import blank_unseparated
 from dialgate.interfaces.cli.options import (
     DEFAULT_CONFIG,
     AsJson,
@@ -202,7 +203,7 @@ def _check_seen(calls: list[CallRecords], trunks: Trunks, format_: Format) -> No
 
 
 def _render_counts(counts: Counter[str]) -> str:
-    named = [f"{mask_numbers(name)} ({count:,})" for name, count in counts.most_common(_MOST_NAMES)]
+    named = [f"{blank_unseparated(name)} ({count:,})" for name, count in counts.most_common(_MOST_NAMES)]
     return ", ".join(named) or "none"
 
 

@@ -21,9 +21,9 @@ from dialgate.core.decision_ids import owner_of
 from dialgate.core.faults import Unavailable
 from dialgate.core.model import SECOND, Instant
 from dialgate.core.responses import Answer
+from dialgate.crypto.masking import mask_number
 from dialgate.gate.admission_queue import CallRequest
 from dialgate.gate.batch import REPEATED
-from dialgate.interfaces.console.masks import mask_number
 from dialgate.interfaces.console.status import NodeStanding, standing
 from dialgate.observability.metrics import Calls
 

@@ -21,8 +21,8 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from dialgate.core.local_time import rfc3339
+from dialgate.crypto import masking
 from dialgate.interfaces.cli import main
-from dialgate.observability import service_log
 from dialgate.runtime.clock import wall_clock
 from tests.bench import __main__ as bench
 from tests.support.commands import PATIENCE, Done, run_command
@@ -478,12 +478,12 @@ def test_every_number_of_seven_digits_is_masked_in_any_notation(
     number: str, separator: str, around: tuple[str, str]
 ) -> None:
     written = separator.join(number)
-    assert written not in service_log.blank_numbers(f"{around[0]}{written}{around[1]}")
+    assert written not in masking.blank_logged(f"{around[0]}{written}{around[1]}")
 
 
 @pytest.mark.parametrize("harmless", ["port 8080 of 127.0.0.1", "3 of 100 calls", "file.py, line 123456"])
 def test_other_text_is_not_masked(harmless: str) -> None:
-    assert service_log.blank_numbers(harmless) == harmless
+    assert masking.blank_logged(harmless) == harmless
 
 
 # ---- benchmarks ------------------------------------------------------------------------------------------------------

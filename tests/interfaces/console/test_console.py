@@ -25,12 +25,12 @@ from dialgate.config.listeners import Listen
 from dialgate.core.model import HOUR, SECOND, Kind, Severity
 from dialgate.core.reasons import REASONS
 from dialgate.core.request_deadlines import KINDS
+from dialgate.crypto.masking import mask_number
 from dialgate.gate.upkeep import COMPONENTS
 from dialgate.interfaces import http_application
 from dialgate.interfaces.console import rendering, routes, words
 from dialgate.interfaces.console.calls import CHANNELS
 from dialgate.interfaces.console.live import Live, quantile
-from dialgate.interfaces.console.masks import mask_number
 from dialgate.interfaces.console.sessions import FAILURES, IDLE, LONGEST, OF_ONE, SPAN
 from dialgate.interfaces.http.error_codes import CODES
 from dialgate.observability.metrics import Calls

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as some
 
-from dialgate.crypto.redaction import blank_numbers, digits_of, readings, taken_out, without, without_raw
+from dialgate.crypto.masking import blank_numbers, digits_of, readings, taken_out, without, without_raw
 
 NUMBER = "+393331234567"
 WRITTEN = [
