@@ -19,6 +19,7 @@ from dialgate.cluster import membership
 from dialgate.cluster.list_replication import ListReplication
 from dialgate.cluster.membership import Roster
 from dialgate.cluster.peer_questions import FindCall
+from dialgate.cluster.peers import Peers
 from dialgate.config import content_store
 from dialgate.config.configuration import Config, ConfigError, missing_controllers
 from dialgate.core import local_time
@@ -28,6 +29,7 @@ from dialgate.crypto.keys import Keys
 from dialgate.crypto.log_signing import Signer
 from dialgate.decision_log import Checkpointer, DecisionLog, LogUnavailable, chains, make_checkpoint
 from dialgate.gate.crash_recovery import LogEnd, apply_results, settle_all
+from dialgate.gate.facts import Gatherer
 from dialgate.gate.gate import Gate
 from dialgate.gate.recorder import LogRecorder
 from dialgate.gate.stop_retries import StopRetries
@@ -35,6 +37,7 @@ from dialgate.gate.upkeep import PATIENCE, Upkeep, stamper_of
 from dialgate.ledger.pending_stops import PendingFolder
 from dialgate.ledger.registrar import Registrar
 from dialgate.observability.metrics import Metrics
+from dialgate.observability.traces import Traces
 from dialgate.runtime.background_work import BackgroundWork
 from dialgate.runtime.clock import TOLERANCE, Clock, ClockWrong, wall_clock
 from dialgate.runtime.instants import KeptInstants
@@ -72,8 +75,9 @@ class App:
     """
 
     def __init__(
-        self, config: Config, keys: Keys, store: Store, log: DecisionLog, upkeep: Upkeep, clock: Clock
+        self, store: Store, log: DecisionLog, upkeep: Upkeep, clock: Clock, traces: Traces | None
     ) -> None:
+        config, keys = upkeep.gatherer.config, upkeep.gatherer.keys
         self.metrics = metrics = upkeep.metrics
         self._store, self._log, self._upkeep, self._clock = store, log, upkeep, clock
         self._keys = keys
@@ -82,19 +86,17 @@ class App:
         self._unapplied: list[OutcomeRecord] = []
         self._recovering = BackgroundWork(self._recover, (Unavailable,))
         self._recorder = LogRecorder(config.data, log, keys, clock.at_least, metrics, clock.steady)
-        self.registrar = Registrar(config, keys, store, clock.at_least, metrics, self._recorder)
-        self.registrar.revocations.steady = clock.steady
-        self.registrar.outcomes.elsewhere = self._find_call_on_peers
-        self.refresh = self.registrar.activation.refresh = upkeep.refresh
-        self.subjects = Subjects(self.registrar)
+        peers = Peers(lambda: self.config, keys, store, clock.at_least)
+        host = _Host(self._recorder, peers, upkeep, clock.steady)
+        self.registrar = Registrar(config, keys, store, clock.at_least, metrics, host)
+        self.refresh = upkeep.refresh
+        self.subjects = Subjects(self.registrar, peers)
         self.roster = Roster(store, metrics, clock)
-        self._stops = StopRetries(config.data, keys, store, self._find_call_on_peers)
-        self.gate = Gate(config, keys, store, self._recorder, upkeep, self._stops, clock)
+        self._stops = StopRetries(config.data, keys, store, host.find_call_elsewhere)
+        self.gate = Gate(store, self._recorder, upkeep, self._stops, clock, traces)
         self._pending = PendingFolder(self.registrar.access, self.registrar.revocations)
         self._entering = BackgroundWork(self._pending.enter, ())
-        self._list_replication = ListReplication(
-            config.data, store, self.subjects.peers, self.registrar.changed
-        )
+        self._list_replication = ListReplication(config.data, store, peers, self.registrar.changed)
         self._observing = BackgroundWork(self.subjects.observe, ())
         self._presence = membership.presence(config, keys.log)
         # The node's workers share its list files; the first one copies them.
@@ -111,6 +113,7 @@ class App:
         clock: Callable[[], Instant] = wall_clock,
         steady: Callable[[], float] = time.monotonic,
         worker: int = 1,
+        traces: Traces | None = None,
     ) -> "App":
         """Open every part and do the first upkeep round.
 
@@ -145,10 +148,11 @@ class App:
             settled = await settle_all(config.data, logs, store, _answer_span(config), clock())
             instants = KeptInstants(config.data)
             instants.advance(settled.latest)
-            upkeep = Upkeep(config.data, store, log, checkpoints, Metrics(registry), folder)
+            gatherer = Gatherer(config, keys)
+            upkeep = Upkeep(gatherer, store, log, checkpoints, Metrics(registry), folder)
             tolerance = TOLERANCE if isinstance(store, Shared) and clock is wall_clock else None
             gate_clock = Clock(clock, instants.latest(), steady, tolerance)
-            app = cls(config, keys, store, log, upkeep, gate_clock)
+            app = cls(store, log, upkeep, gate_clock, traces)
             app.reload(config)
             app._stops.add(settled.unentered)
             app._unapplied, app._ended_logs = settled.unapplied, logs[:-1]
@@ -190,7 +194,6 @@ class App:
         self.gate.reload(config)
         self._store.keep_attempts(config.attempts_counted)
         self.registrar.reload(config)
-        self.registrar.views.registry_answers = self.gate.registry_answers
 
     async def tick(self, patience: float | None = PATIENCE) -> None:
         """Do one upkeep round. Wait up to `patience` seconds for each background task."""
@@ -283,10 +286,21 @@ class App:
         await self._upkeep.close(self._clock.at_least())
         await self._recorder.close()
 
-    async def _find_call_on_peers(self, decision: str) -> tuple[str, str] | None:
-        """Return the controller and the called number of a decision made by another gate."""
-        peers = self.subjects.peers
-        return next(iter(await peers.ask_for_first(FindCall(decision), within=_FIND_CALL_TIMEOUT)), None)
+
+class _Host:
+    """The gate as the ledger sees it (`HostGate`)."""
+
+    def __init__(self, log: LogRecorder, peers: Peers, upkeep: Upkeep, steady: Callable[[], float]) -> None:
+        self.log, self.steady = log, steady
+        self.refresh, self.registry_answers = upkeep.refresh, upkeep.registry_answers
+        self._peers = peers
+
+    async def find_call_elsewhere(self, decision: str) -> tuple[str, str] | None:
+        answers = await self._peers.ask_for_first(FindCall(decision), within=_FIND_CALL_TIMEOUT)
+        return next(iter(answers), None)
+
+    async def refresh_others(self) -> bool:
+        return True  # the upkeep of each other gate reads the store every second
 
 
 async def _refuse_older_log(store: Store, log: str, head: int) -> None:

@@ -46,12 +46,16 @@ class AdmissionQueue:
     """
 
     def __init__(self, most: int, *, crowded: bool) -> None:
-        self.most = most
+        self._most = most
         self._crowded = crowded
         self._queues: dict[str, deque[CallRequest]] = {}  # by client
         self._turns: deque[deque[CallRequest]] = deque()  # the same queues; the first is served next
         self._count = 0
         self._in_batches = 0  # calls taken but not yet answered
+
+    def resize(self, most: int) -> None:
+        """Limit the next batches to `most` calls."""
+        self._most = most
 
     def add(self, request: CallRequest) -> None:
         queue = self._queues.get(request.client.name)
@@ -100,12 +104,12 @@ class AdmissionQueue:
 
     def _batch_size(self, least: int) -> int:
         calls = self._count + self._in_batches
-        return self.most if self._crowded else min(self.most, max(least, calls // 2))
+        return self._most if self._crowded else min(self._most, max(least, calls // 2))
 
     async def _gather_all(self) -> None:
         """Wait until no call arrives during one iteration of the event loop, or a full batch is queued."""
         previous = 0
-        while previous < self._count < self.most:
+        while previous < self._count < self._most:
             previous = self._count
             await asyncio.sleep(0)
 

@@ -162,8 +162,8 @@ class Gatherer:
     def snapshot(self) -> Snapshot | None:
         return self._snapshot
 
-    @snapshot.setter
-    def snapshot(self, snapshot: Snapshot) -> None:
+    def use_snapshot(self, snapshot: Snapshot) -> None:
+        """Use another snapshot from the next batch on."""
         self._snapshot, self._files = snapshot, {}
 
     def open_lists(self, records: Iterable[CallList], folder: Path) -> Lists:

@@ -26,9 +26,9 @@ from dialgate.core import local_time
 from dialgate.core.decision import decide
 from dialgate.core.faults import Unavailable
 from dialgate.core.ledger_state import merge
-from dialgate.core.model import HOUR, Call, Instant, Known, RegistryAnswer
+from dialgate.core.model import HOUR, Call, Instant, Known
 from dialgate.core.responses import Answer, Simulation, make_simulation, refusal
-from dialgate.crypto.keys import Keys, nonces
+from dialgate.crypto.keys import nonces
 from dialgate.decision_log import LogUnavailable
 from dialgate.gate import observation
 from dialgate.gate.admission_queue import AdmissionQueue, AnswerFuture, CallRequest, reply
@@ -55,19 +55,18 @@ _log = structlog.get_logger(__name__)
 class Gate:
     """The decision service. `dialgate.app.App` builds it and runs its upkeep."""
 
-    def __init__(  # noqa: PLR0913, PLR0917 - the parts that `App` builds
+    def __init__(
         self,
-        config: Config,
-        keys: Keys,
         store: Attempts,
         recorder: LogRecorder,
         upkeep: Upkeep,
         stops: StopRetries,
         clock: Clock,
+        traces: Traces | None = None,
     ) -> None:
-        self.config = config
+        self.config = config = upkeep.gatherer.config
         self.metrics = upkeep.metrics
-        self._entry_ids = keys.entries
+        self._entry_ids = upkeep.gatherer.keys.entries
         self._store, self._recorder, self._clock = store, recorder, clock
         self._upkeep, self._stops = upkeep, stops
         self._steady = clock.steady
@@ -75,8 +74,7 @@ class Gate:
         self._nonces = nonces()
         self._verdicts: dict[tuple[object, ...], Verdict] = {}
         self._overlap = Overlap()
-        self._use_gatherer(Gatherer(config, keys))
-        self.traces: Traces | None = None
+        self._traces = traces
         # Recent batches; the console removes and shows them.
         self.recent: deque[tuple[Instant, list[CallRequest], list[Answer], list[str]]] = deque(
             maxlen=_MAX_BATCHES
@@ -129,11 +127,11 @@ class Gate:
             start = self._steady()
             answers = await self._answers(requests)
             reply(zip(requests, answers, strict=True), self.metrics.calls.took, self._steady())
-            if self.traces is not None:
+            if self._traces is not None:
                 calls = [(request.call, request.arrived) for request in requests]
                 span = observation.Span(start, self._steady(), time.time_ns())
                 campaigns = [self._campaign(request) for request in requests]
-                observation.trace(self.traces, campaigns, calls, answers, span)
+                observation.trace(self._traces, campaigns, calls, answers, span)
         finally:
             self._queue.mark_answered(requests)
             self._end_preparing(requests)
@@ -297,12 +295,9 @@ class Gate:
         """The campaigns with their call counts, as last read from the store."""
         return self._gatherer.counted
 
-    def registry_answers(self, country: str, controller: str, e164: str) -> tuple[RegistryAnswer, ...]:
-        """Return the answers that the registries of `country` gave to a controller about a number."""
-        return self._gatherer.registry_answers(country, controller, e164)
-
-    def _use_gatherer(self, gatherer: Gatherer) -> None:
-        self._gatherer = self._upkeep.gatherer = gatherer
+    @property
+    def _gatherer(self) -> Gatherer:
+        return self._upkeep.gatherer
 
     def reload(self, config: Config) -> None:
         """Apply a new configuration, starting with the next batch.
@@ -321,9 +316,8 @@ class Gate:
         content_store.keep(config.data / "kept", config)
         self.config = config
         self._verdicts.clear()  # decisions under the old configuration
-        self._queue.most = config.settings.batch_calls
-        self._use_gatherer(self._gatherer.configured(config))
-        self._upkeep.works("config")
+        self._queue.resize(config.settings.batch_calls)
+        self._upkeep.reload(config)
         self.metrics.info.info({"version": __version__, "compiled": COMPILED, "config": config.hash})
 
     def reject_config(self, error: ConfigError) -> None:

@@ -17,7 +17,7 @@ from dialgate.config.configuration import Config, ConfigError
 from dialgate.core import periods
 from dialgate.core.faults import Unavailable
 from dialgate.core.law_sections import Registry
-from dialgate.core.model import HOUR, MINUTE, SECOND, Instant
+from dialgate.core.model import HOUR, MINUTE, SECOND, Instant, RegistryAnswer
 from dialgate.decision_log import Checkpointer, DecisionLog
 from dialgate.decision_log.archive import Background
 from dialgate.decision_log.timestamps import NoTimestamp, Stamper
@@ -81,16 +81,14 @@ class Pulse:
 class Upkeep:
     """The upkeep of one gate.
 
-    `problems` describes each failed component; the gate is ready while `problems` is empty. `gatherer` is replaced when
-    the configuration changes. `chain` is the log folder. `lacking` names the call-list files that are missing or
-    damaged on this node; it is None while the store is unavailable.
+    `problems` describes each failed component; the gate is ready while `problems` is empty. `reload` replaces `gatherer`.
+    `chain` is the log folder. `lacking` names the call-list files that are missing or damaged on this node; it is None
+    while the store is unavailable.
     """
-
-    gatherer: Gatherer
 
     def __init__(
         self,
-        folder: Path,
+        gatherer: Gatherer,
         store: Store,
         log: DecisionLog,
         checkpoints: Checkpointer,
@@ -99,8 +97,9 @@ class Upkeep:
     ) -> None:
         self._problems: dict[str, str] = {}
         self.pulse = Pulse(time.monotonic)
-        self.metrics = metrics
-        self._folder, self._store, self._log = folder, store, log
+        self.metrics, self.gatherer = metrics, gatherer
+        folder = self._folder = gatherer.config.data
+        self._store, self._log = store, log
         self._checkpoints, self._uncovered = checkpoints, ""
         self.chain = chain
         self.lacking: frozenset[str] | None = None
@@ -158,6 +157,15 @@ class Upkeep:
             self.failed(component, problem)
         else:
             self.works(component)
+
+    def reload(self, config: Config) -> None:
+        """Gather facts by another configuration, from the next batch on."""
+        self.gatherer = self.gatherer.configured(config)
+        self.works("config")
+
+    def registry_answers(self, country: str, controller: str, e164: str) -> tuple[RegistryAnswer, ...]:
+        """Return the answers that the registries of `country` gave to a controller about a number."""
+        return self.gatherer.registry_answers(country, controller, e164)
 
     async def round(self, now: Instant, patience: float | None = PATIENCE) -> None:
         """Do one round of upkeep. Expected errors are reported, not raised.
@@ -319,7 +327,7 @@ class Upkeep:
         except (DamagedFile, SnapshotMissing):
             self.metrics.snapshot_rejected.inc()
             raise
-        self.gatherer.snapshot = snapshot  # the current gatherer: a reload may have replaced it meanwhile
+        self.gatherer.use_snapshot(snapshot)  # the current gatherer: a reload may have replaced it meanwhile
         _log.info("snapshot in use", version=snapshot.version)
 
     def _freshness(self, gatherer: Gatherer, snapshot: Snapshot, now: Instant) -> str:

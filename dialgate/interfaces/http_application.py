@@ -136,9 +136,7 @@ def _lane(
         check.submit(body, app, admitted[2], lane)
         return admitted[2].name
 
-    lane = Lane("/v1/check", transport, submit, check.encode_answer, hand_over, watch)
-    lane.last = last
-    return lane
+    return Lane(transport, submit, check.encode_answer, hand_over, watch, last)
 
 
 @cache

@@ -59,6 +59,9 @@ class LedgerAccess:
         self.ids = ClientIds(keys, self.notices, lambda: self.config, shows_sequences=shows_sequences)
         self._nonces = nonces()
 
+    def reload(self, config: Config) -> None:
+        self.config = config
+
     def controller(self, client: Client, name: str) -> ControllerFile:
         """Return the controller that a request names. Raises `Refused`.
 

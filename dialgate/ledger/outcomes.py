@@ -3,10 +3,8 @@
 An opt-out is also recorded as a revocation. A wrong number is also recorded as a wrong-number report.
 """
 
-import asyncio
-from collections.abc import Awaitable, Callable, Mapping
-from contextlib import suppress
-from typing import Any, Protocol
+from collections.abc import Mapping
+from typing import Any
 
 import structlog
 from msgspec import structs
@@ -16,10 +14,11 @@ from dialgate.config.clients import Client
 from dialgate.config.controllers import Line
 from dialgate.core.faults import Unavailable
 from dialgate.core.ledger_events import Revoked
-from dialgate.core.model import RESULT_RANK, Instant, Result
+from dialgate.core.model import RESULT_RANK, Instant
 from dialgate.core.refusal import Refused
 from dialgate.ledger import stop_requests
 from dialgate.ledger.access import LedgerAccess
+from dialgate.ledger.host_gate import HostGate
 from dialgate.ledger.revocations import Revocations
 from dialgate.ledger.schemas import OutcomeReceipt, OutcomeRequest, Receipt, RevocationRequest
 from dialgate.ledger.wrong_numbers import WrongNumbers
@@ -29,20 +28,6 @@ _IN_LEDGER = frozenset({"opt_out", "wrong_number"})  # results that write a ledg
 _log = structlog.get_logger(__name__)
 
 
-class Recorder(Protocol):
-    """The decision log methods that outcomes need."""
-
-    async def result(self, decision: str, result: Result, client: str) -> None:
-        """Record a call's result durably. Raises `LogUnavailable`."""
-
-    async def about(self, decision: str) -> tuple[str, str] | None:
-        """Return the controller and the E.164 number of a call, or None if the call is not in this log."""
-
-
-async def _no_peers(_: str) -> None:
-    return None
-
-
 class Outcomes:
     def __init__(
         self,
@@ -50,12 +35,10 @@ class Outcomes:
         revocations: Revocations,
         wrong_numbers: WrongNumbers,
         threads: ThreadPool,
-        recorder: Recorder | None,
+        gate: HostGate,
     ) -> None:
         self._access, self._revocations, self._wrong_numbers = access, revocations, wrong_numbers
-        self._threads, self._recorder = threads, recorder
-        # Like `Recorder.about`, for decisions by the other gates on the store.
-        self.elsewhere: Callable[[str], Awaitable[tuple[str, str] | None]] = _no_peers
+        self._threads, self._gate = threads, gate
 
     async def opt_out(self, client: Client, fields: Mapping[str, Any]) -> OutcomeReceipt:
         """Record an opt-out from a request whose form may have faults (`stop_requests`). See `result`."""
@@ -77,12 +60,8 @@ class Outcomes:
         ask = structs.replace(ask, decision_id=self._access.ids.inside(client, public_id))
         row = await self._access.store.attempt(ask.decision_id) if ask.decision_id else None
         if row is None:
-            if ask.decision_id:
-                # Do the same reads as for another client's allow: the response time must not reveal whether the allow exists.
-                with suppress(Unavailable):
-                    await self._find_call_evenly(ask.decision_id)
             raise _unknown_decision()
-        if self._recorder is None:
+        if self._gate.log is None:
             raise Refused(
                 "request.invalid",
                 "Only a running gate records outcomes. Send the outcome to it.",
@@ -104,7 +83,7 @@ class Outcomes:
             wrong = await self._wrong_numbers.report(client, owner, number, subject, ask.decision_id)
         if stricter:
             await self._access.store.result(ask.decision_id, ask.outcome, self._access.clock())
-        await self._recorder.result(ask.decision_id, ask.outcome, client.name)
+        await self._gate.log.result(ask.decision_id, ask.outcome, client.name)
         self._access.metrics.results.labels(line.campaign.id if line else "other", ask.outcome).inc()
         return OutcomeReceipt(public_id, ask.outcome, stop, wrong)
 
@@ -133,8 +112,7 @@ class Outcomes:
         if ask.outcome in _IN_LEDGER or not is_own:
             # The campaign may have a different controller now. The result is for the controller at the time of the call.
             try:
-                find = self._find_call if is_own else self._find_call_evenly
-                owner, number = await find(ask.decision_id)
+                owner, number = await self._find_call(ask.decision_id)
             except Unavailable:
                 if not is_own and not is_proven:
                     raise _unknown_decision() from None  # do not reveal that the decision exists
@@ -174,30 +152,16 @@ class Outcomes:
 
         Raises `Unavailable` if no reachable gate has a record of the decision.
         """
-        call = await self.called_here(decision) or await self.elsewhere(decision)
+        call = await self.called_here(decision) or await self._gate.find_call_elsewhere(decision)
         if call is None:
-            raise _no_record(decision)
+            raise Unavailable(
+                f"no reachable gate has the record of decision {decision}; start the gate that decided it"
+            )
         return call
-
-    async def _find_call_evenly(self, decision: str) -> tuple[str, str]:
-        """Return the same as `_find_call`, but always read both this gate's log and the other gates' logs.
-
-        If one of the reads were skipped, the response time would reveal whether a record exists.
-        """
-        here, elsewhere = await asyncio.gather(self.called_here(decision), self.elsewhere(decision))
-        if call := here or elsewhere:
-            return call
-        raise _no_record(decision)
 
     async def called_here(self, decision: str) -> tuple[str, str] | None:
         """Return the controller and number of the call if this gate made the decision, or None otherwise."""
-        return await self._recorder.about(decision) if self._recorder is not None else None
-
-
-def _no_record(decision: str) -> Unavailable:
-    return Unavailable(
-        f"no reachable gate has the record of decision {decision}; start the gate that decided it"
-    )
+        return await self._gate.log.about(decision) if self._gate.log is not None else None
 
 
 def _unknown_decision() -> Refused:

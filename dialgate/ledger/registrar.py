@@ -16,8 +16,9 @@ from dialgate.ledger.call_lists import CallListWriter
 from dialgate.ledger.caller_ids import CallerIdWriter
 from dialgate.ledger.campaigns import Campaigns
 from dialgate.ledger.consents import ConsentWriter
+from dialgate.ledger.host_gate import HostGate, NoGate
 from dialgate.ledger.list_exports import ListExports
-from dialgate.ledger.outcomes import Outcomes, Recorder
+from dialgate.ledger.outcomes import Outcomes
 from dialgate.ledger.revocations import Revocations
 from dialgate.ledger.views import LedgerViews
 from dialgate.ledger.wrong_numbers import WrongNumbers
@@ -37,29 +38,31 @@ class Registrar:
         store: Store,
         clock: Callable[[], Instant],
         metrics: Metrics,
-        recorder: Recorder | None = None,
+        gate: HostGate,
     ) -> None:
         # Set after a list's file has changed, so that upkeep starts its next round at once.
         self.changed = asyncio.Event()
-        # Commands have no recorder. Only the operator uses them, so they show sequences.
+        # A process without a gate is a command. Only the operator uses them, so they show sequences.
         self.access = access = LedgerAccess(
-            config, keys, store, clock, metrics, shows_sequences=recorder is None
+            config, keys, store, clock, metrics, shows_sequences=gate.log is None
         )
         self.ids, self.notices = access.ids, access.notices
         self._threads = threads = ThreadPool("registrar", 2)
-        self.activation = Activation(access)
-        self.revocations = Revocations(access)
+        self.activation = Activation(access, gate)
+        self.revocations = Revocations(access, gate.steady)
         self.wrong_numbers = WrongNumbers(access)
         self.consents = ConsentWriter(access)
-        self.views = LedgerViews(access)
-        self.outcomes = Outcomes(access, self.revocations, self.wrong_numbers, threads, recorder)
+        self.views = LedgerViews(access, gate.registry_answers)
+        self.outcomes = Outcomes(access, self.revocations, self.wrong_numbers, threads, gate)
         self.call_lists = CallListWriter(access, self.activation, threads)
         self.list_exports = ListExports(access)
         self.caller_ids = CallerIdWriter(access, self.activation)
         self.campaigns = Campaigns(access, self.activation)
 
     @classmethod
-    async def open(cls, config: Config, clock: Callable[[], Instant]) -> "Registrar":
+    async def open(
+        cls, config: Config, clock: Callable[[], Instant], gate: HostGate | None = None
+    ) -> "Registrar":
         """Open the ledger in a process without a gate. A gate may run and write at the same time.
 
         Raises `KeysUnusable` and `StoreUnavailable`.
@@ -67,7 +70,7 @@ class Registrar:
         config.data.mkdir(mode=0o700, parents=True, exist_ok=True)
         keys = Keys.open(config.data / "keys.json")
         store = await factory.open_store(config, keys, patience=5.0)
-        return cls(config, keys, store, clock, Metrics(CollectorRegistry()))
+        return cls(config, keys, store, clock, Metrics(CollectorRegistry()), gate or NoGate())
 
     def close_threads(self) -> None:
         """Stop the threads. Call this instead of `close` if another component owns the store."""
@@ -86,4 +89,4 @@ class Registrar:
         return self.access.config
 
     def reload(self, config: Config) -> None:
-        self.access.config = config
+        self.access.reload(config)

@@ -1,7 +1,6 @@
 """Revocations: recording, bulk import and lifting."""
 
 import asyncio
-import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import IO, Any, Final, TypeVar
 
@@ -27,9 +26,8 @@ _WIDENED: Final = (
 
 
 class Revocations:
-    def __init__(self, access: LedgerAccess) -> None:
-        self._access = access
-        self.steady: Callable[[], float] = time.monotonic
+    def __init__(self, access: LedgerAccess, steady: Callable[[], float]) -> None:
+        self._access, self._steady = access, steady
 
     async def stop(self, client: Client, fields: Mapping[str, Any]) -> Receipt:
         """Write a revocation from a request whose form may have faults (`stop_requests`). See `revoke`."""
@@ -42,7 +40,7 @@ class Revocations:
 
         The receipt is that of the last one.
         """
-        start = self.steady()
+        start = self._steady()
         controller = self._access.controller(client, ask.controller)
         ask, widened = self._in_scope(client, ask, controller)
         now = self._access.clock()
@@ -54,7 +52,7 @@ class Revocations:
             ask = self._access.masker(owner).mask(ask, number)
         for number in numbers:
             receipt = await self._access.append(client, ask, owner, number, event, now)
-        self._access.metrics.revocation_seconds.observe(self.steady() - start)
+        self._access.metrics.revocation_seconds.observe(self._steady() - start)
         several = stop_requests.SEVERAL if len(numbers) > 1 else ""
         return structs.replace(receipt, note=stop_requests.join(widened, ahead, several))
 

@@ -104,7 +104,7 @@ class Judge:
             return  # every verdict is then `registry.unknown`
         except (DamagedFile, OSError) as error:
             raise AnswersUnusable(str(error)) from error
-        gatherer.snapshot = self._snapshot
+        gatherer.use_snapshot(self._snapshot)
 
     def close(self) -> None:
         """Close the snapshot. Do not call `judge` after this."""

@@ -19,10 +19,11 @@ _INSTANTS = frozenset({"at", "collected_at", "expires_at", "renewed_at", "reques
 
 
 class LedgerViews:
-    def __init__(self, access: LedgerAccess) -> None:
+    def __init__(
+        self, access: LedgerAccess, registry_answers: Callable[[str, str, str], tuple[RegistryAnswer, ...]]
+    ) -> None:
         self._access = access
-        # Returns the registries' answers by country, controller and number; empty in a process without a gate.
-        self.registry_answers: Callable[[str, str, str], tuple[RegistryAnswer, ...]] = lambda *_: ()
+        self._registry_answers = registry_answers
 
     async def history(
         self, client: Client, controller: str, number: str, kinds: tuple[str, ...] = ()
@@ -64,7 +65,7 @@ class LedgerViews:
             law=self._access.config.laws[owner.country],
             controller=lines[0].controller if lines else Controller(id=owner.id),
             known=known,
-            registries=self.registry_answers(owner.country, owner.id, e164),
+            registries=self._registry_answers(owner.country, owner.id, e164),
             former_campaigns=CurrentNames.of(owner.campaigns).former_campaigns(known),
         )
         campaigns = [line.campaign for line in lines]

@@ -49,14 +49,14 @@ _log = structlog.get_logger(__name__)
 
 
 class Subjects:
-    def __init__(self, registrar: Registrar) -> None:
+    def __init__(self, registrar: Registrar, peers: Peers) -> None:
         access = registrar.access
         self._registrar, self._keys, self._store = registrar, access.keys, access.store
         self._clock, self._metrics = access.clock, access.metrics
         self._file = SubjectStore.open(registrar.config.data / "subjects.db")
         self._removing: asyncio.Task[None] | None = None
         self._problem = ""
-        self.peers = Peers(lambda: registrar.config, self._keys, self._store, self._clock)
+        self.peers = peers
         self.holds = SharedHolds(Holds(registrar.config.data, self._keys), self._keys, self.peers)
         self.lookups = Lookups(self._file, self._keys, self._clock, self._metrics)
         self.deadlines = Deadlines(self._file, self._keys, self._clock)
@@ -81,7 +81,8 @@ class Subjects:
         """
         registrar = await Registrar.open(config, clock)
         try:
-            subjects = cls(registrar)
+            access = registrar.access
+            subjects = cls(registrar, Peers(lambda: access.config, access.keys, access.store, access.clock))
             try:
                 yield subjects
             finally:

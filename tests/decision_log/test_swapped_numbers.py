@@ -74,9 +74,7 @@ async def test_unassigned_caller_ids_share_their_grounds(running: World) -> None
 async def test_a_repeated_request_gets_the_complete_response(running: World) -> None:
     first = await check(running, call_id="a-1")
     assert await check(running, call_id="a-1") == first
-    running.app.gate._gatherer = running.app.gate._gatherer.configured(
-        running.app.config
-    )  # and from the store alone
+    running.app.gate._upkeep.reload(running.app.config)  # and from the store alone
     assert (await check(running, call_id="a-1"))["from"] == PERSON
 
 

@@ -280,7 +280,7 @@ def test_a_new_snapshot_replaces_the_answers(gatherer: Gatherer) -> None:
     data = gatherer.config.data
     assert gatherer.files(ask(gatherer)).registries[0].answer == "clear"
     world.publish_answers(data, {CLEAR: True}, NOW)
-    gatherer.snapshot = Snapshot.open(data / "snapshots")
+    gatherer.use_snapshot(Snapshot.open(data / "snapshots"))
     assert gatherer.files(ask(gatherer)).registries[0].answer == "listed"
 
 

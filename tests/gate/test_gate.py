@@ -773,7 +773,7 @@ async def test_the_gate_shows_its_clock_and_what_its_calls_are_decided_with(runn
     gate = running.app.gate
     assert gate.now() == running.hand.at
     assert gate.counted is gate._gatherer.counted
-    (answer,) = gate.registry_answers("IT", "acme", LISTED)
+    (answer,) = gate._gatherer.registry_answers("IT", "acme", LISTED)
     assert (answer.answer, answer.consulted_at) == ("listed", NOW - DAY)
 
 

@@ -16,9 +16,14 @@ from msgspec import structs
 from dialgate.config import loader
 from dialgate.config.configuration import Config
 from dialgate.core.model import DAY, HOUR, Call
+from dialgate.interfaces.http.errors import fault_of
 from dialgate.interfaces.workers.siblings import RefreshSocket, refresh_gates
+from dialgate.ledger.activation import Activation, NotInForce
+from dialgate.ledger.call_lists import CallListWriter
+from dialgate.ledger.host_gate import NoGate
 from dialgate.runtime.clock import wall_clock
 from dialgate.runtime.shared_run import SharedRun
+from dialgate.runtime.thread_pool import ThreadPool
 from dialgate.store import CallerIdProof, StoreUnavailable
 from dialgate.subjects.list_removal import remove_from_lists
 from tests.support import yaml_files
@@ -185,19 +190,24 @@ async def test_a_reload_during_a_refresh_of_the_lists_keeps_no_retired_list(
         assert "list.unknown" in await codes(made)
 
 
+class _Unreadable(NoGate):
+    async def refresh(self) -> None:
+        raise StoreUnavailable("the disk is gone")
+
+
 async def test_a_write_that_the_gate_cannot_read_back_is_not_acknowledged(tmp_path: Path) -> None:
     """The write is recorded, and the response says that it is not in force yet."""
     async with running(tmp_path) as made:
         await load_list(made)
-
-        async def failing() -> None:
-            raise StoreUnavailable("the disk is gone")
-
-        made.app.registrar.activation.refresh = failing
-        async with made.client.post("/v1/lists/rome/retire", json={}) as answer:
-            problem = (await answer.json())["error"]
-        assert (answer.status, problem["code"]) == (503, "gate.unavailable")
-        assert "is recorded" in problem["message"]
+        access, threads = made.app.registrar.access, ThreadPool("lists", 1)
+        lists = CallListWriter(access, Activation(access, _Unreadable()), threads)
+        with pytest.raises(NotInForce) as raised:
+            await lists.retire_list(made.app.config.settings.clients[0], "rome")
+        threads.close()
+        fault = fault_of(raised.value)
+        assert (fault.status, fault.problem.code) == (503, "gate.unavailable")
+        assert "is recorded" in fault.problem.message
+        assert [record.retired_at for record in await access.store.lists()] == [NOW]
 
 
 async def test_a_retire_command_waits_until_the_running_gate_stops_using_the_list(

@@ -102,9 +102,8 @@ async def test_every_decision_is_logged_with_its_id_if_configured(
 async def test_a_batch_is_a_span_with_a_child_span_for_each_call(tmp_path: Path) -> None:
     provider, spans = TracerProvider(), InMemorySpanExporter()
     provider.add_span_processor(SimpleSpanProcessor(spans))
-    async with running(tmp_path) as world:
+    async with running(tmp_path, traces=Traces(provider)) as world:
         await load_list(world)
-        world.app.gate.traces = Traces(provider)
         called = ((CLEAR, "acme-fibre"), (LISTED, "acme-fibre"), (CLEAR, "no-such"))
         calls = {"calls": [{**CALL, "to": number, "campaign": name} for number, name in called]}
         async with world.client.post("/v1/checks", json=calls) as answer:

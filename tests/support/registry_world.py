@@ -14,6 +14,7 @@ from dialgate.config.clients import Client
 from dialgate.config.configuration import Config
 from dialgate.core.model import RegistryAnswer
 from dialgate.crypto.keys import Keys
+from dialgate.ledger.host_gate import NoGate
 from dialgate.ledger.registrar import Registrar
 from dialgate.ledger.schemas import ListRequest
 from dialgate.lists.snapshot import Snapshot, SnapshotMissing
@@ -117,7 +118,7 @@ async def registrar(config: Config) -> AsyncIterator[tuple[Registrar, Client]]:
     config.data.mkdir(exist_ok=True)
     store, keys = SqliteStore.open(config.data / "store.db"), Keys.open(config.data / "keys.json")
     try:
-        registrar_ = Registrar(config, keys, store, Hand(NOW), Metrics(CollectorRegistry()))
+        registrar_ = Registrar(config, keys, store, Hand(NOW), Metrics(CollectorRegistry()), NoGate())
         yield registrar_, Client(name="tests", controllers=tuple(config.controllers), scopes=())
     finally:
         await store.close()

@@ -35,6 +35,7 @@ from dialgate.ledger.schemas import ListRequest
 from dialgate.lists import call_list, number_set
 from dialgate.lists.snapshot import Consultation, Snapshot
 from dialgate.lists.tabular import of_lines
+from dialgate.observability.traces import Traces
 from dialgate.runtime.instants import KeptInstants
 from dialgate.store import CallList
 from registry_sync import answer_merge, publication
@@ -204,7 +205,7 @@ def open_gatherer(folder: Path, prepare: Callable[[Path], None] = lambda _: None
     config = loader.load(path)
     publish_answers(config.data, ANSWERS, NOW - DAY)
     gatherer = Gatherer(config, Keys.open(config.data / "keys.json"))
-    gatherer.snapshot = Snapshot.open(config.data / "snapshots")
+    gatherer.use_snapshot(Snapshot.open(config.data / "snapshots"))
     gatherer.use_lists(gatherer.open_lists([write_list(config.data)], config.data))
     return gatherer
 
@@ -231,13 +232,15 @@ def write_list(folder: Path, numbers_on: tuple[str, ...] = (CLEAR, LISTED), **ch
 
 
 @asynccontextmanager
-async def running(
+async def running(  # noqa: PLR0913 - what tests vary
     folder: Path,
     hand: Hand | None = None,
     prepare: Callable[[Path], None] = lambda _: None,
     steady: Callable[[], float] = time.monotonic,
     answers: Mapping[str, bool] = ANSWERS,
     answered_at: Instant = NOW - DAY,
+    *,
+    traces: Traces | None = None,
     **changes: Any,
 ) -> AsyncIterator[World]:
     """Run a gate and its server, with registry answers and no call list.
@@ -249,7 +252,7 @@ async def running(
     config = loader.load(path)
     publish_answers(config.data, answers, answered_at)
     hand, registry = hand or Hand(), CollectorRegistry()
-    app = await App.open(config, registry=registry, clock=hand, steady=steady)
+    app = await App.open(config, registry=registry, clock=hand, steady=steady, traces=traces)
     runner = await http_application.start(app, registry)
     port = runner.addresses[0][1]
     session = ClientSession(

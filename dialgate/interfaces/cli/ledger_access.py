@@ -4,7 +4,6 @@ import asyncio
 import os
 import pwd
 from collections.abc import Awaitable, Callable
-from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, TypeAlias, TypeVar, get_args
 
@@ -17,6 +16,7 @@ from dialgate.config.validation_messages import plain
 from dialgate.interfaces.cli.gate_client import GateClient
 from dialgate.interfaces.cli.options import Failure, load_config
 from dialgate.interfaces.workers import siblings
+from dialgate.ledger.host_gate import NoGate
 from dialgate.ledger.registrar import Registrar
 from dialgate.ledger.schemas import Receipt, Request
 from dialgate.runtime.clock import wall_clock
@@ -49,11 +49,20 @@ def write(config: Path, act: Act[T]) -> T:
     return asyncio.run(_write(load_config(config), act))
 
 
+class _GatesOn(NoGate):
+    """The gates that run on a data folder, to which this command sends a refresh."""
+
+    def __init__(self, config: Config) -> None:
+        self._data = config.data
+
+    async def refresh_others(self) -> bool:
+        return await siblings.refresh_gates(self._data)
+
+
 async def _write(config: Config, act: Act[T]) -> T:
     # The operator can write to the files directly, so the client has all scopes.
     client = Client(name="cli", controllers=tuple(config.controllers), scopes=get_args(Scope))
-    registrar = await Registrar.open(config, wall_clock)
-    registrar.activation.refresh_workers = partial(siblings.refresh_gates, config.data)
+    registrar = await Registrar.open(config, wall_clock, _GatesOn(config))
     try:
         return await act(registrar, client)
     finally:

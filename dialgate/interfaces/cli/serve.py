@@ -107,14 +107,15 @@ async def _serve(post: Post, config: Config) -> None:
     registry = CollectorRegistry()
     ProcessCollector(registry=registry)
     async with AsyncExitStack() as closing:
-        service = await _open_app(App.open(config, registry=registry, worker=post.worker), stop)
+        tracing = traces.open_traces(config.settings.traces, config.settings.node)
+        if tracing is not None:
+            closing.push_async_callback(asyncio.to_thread, tracing.close)
+        opening = App.open(config, registry=registry, worker=post.worker, traces=tracing)
+        service = await _open_app(opening, stop)
         if service is None:
             _log.info("stopped")
             return
         closing.push_async_callback(service.close)
-        service.gate.traces = traces.open_traces(service.config.settings.traces, service.config.settings.node)
-        if service.gate.traces is not None:
-            closing.push_async_callback(asyncio.to_thread, service.gate.traces.close)
         refreshing = await RefreshSocket.open(service.config.data, post.worker, service.refresh)
         closing.push_async_callback(refreshing.close)
         with suppress(Unavailable):  # upkeep reports it later

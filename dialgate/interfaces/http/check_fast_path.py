@@ -25,6 +25,7 @@ from dialgate.runtime.clock import wall_clock
 # Status, body, and additional headers.
 Reply: TypeAlias = tuple[int, bytes, Mapping[str, str]]
 
+_REQUEST_LINE: Final = b"POST /v1/check HTTP/1.1\r\n"
 _MOST_BYTES: Final = 16 << 10
 _MOST_HEAD_BYTES: Final = 4 << 10
 _MOST_UNREAD: Final = 64 << 10
@@ -51,23 +52,21 @@ class Lane:
 
     def __init__(
         self,
-        path: str,
         transport: asyncio.Transport,
         submit: Callable[[bytes, bytes, "Lane"], str],
         encode: Callable[[Answer], Reply],
         hand_over: Callable[[bytes], None],
         watch: Callable[[bool], None],
+        last: Callable[[], bool] = bool,
     ) -> None:
         self.awaited = False
         self.client = ""  # name of the client of the last request
         self.unread = b""
-        self.last: Callable[[], bool] = bool
         self._finished: asyncio.Future[None] | None = None
         self._heads: dict[bytes, tuple[bytes, int]] = {}
         self._watched = True  # the timeout starts when the connection opens
-        self._request_line = f"POST {path} HTTP/1.1\r\n".encode()
         self._transport, self._submit, self._encode = transport, submit, encode
-        self._hand_over, self._watch = hand_over, watch
+        self._hand_over, self._watch, self._last = hand_over, watch, last
 
     def feed(self, data: bytes) -> None:
         if self.awaited:  # a pipelined request, which is read after the response
@@ -79,7 +78,7 @@ class Lane:
     def _take(self, data: bytes) -> None:
         begin = data.find(_END) + len(_END)
         if begin < len(_END):
-            self._wait(data, plain=data.startswith(self._request_line) or self._request_line.startswith(data))
+            self._wait(data, plain=data.startswith(_REQUEST_LINE) or _REQUEST_LINE.startswith(data))
             return
         head = self._read(data[:begin])
         if head is None or len(data) < begin + head[1]:
@@ -140,7 +139,7 @@ class Lane:
         The heads of one client's requests usually differ only in the value of Content-Length.
         """
         parsed = self._heads.get(head)
-        if parsed is None and len(head) <= _MOST_HEAD_BYTES and head.startswith(self._request_line):
+        if parsed is None and len(head) <= _MOST_HEAD_BYTES and head.startswith(_REQUEST_LINE):
             parsed = _read_head(head)
             if parsed is not None:
                 if len(self._heads) >= _HEADS:
@@ -150,7 +149,7 @@ class Lane:
 
     def _answer(self, status: int, body: bytes, more: Mapping[str, str]) -> None:
         transport = self._transport
-        last = not self.unread and self.last()
+        last = not self.unread and self._last()
         if last:
             more = {**more, "Connection": "close"}
         if transport.is_closing():

@@ -209,9 +209,7 @@ class Wire(asyncio.Transport):
         self.handed = b""
         self.left = self.aborted = False
         self.unread = 0
-        self.lane = Lane(
-            "/v1/check", self, self._ask, lambda _: (200, b"{}", {}), self._hand_over, lambda _: None
-        )
+        self.lane = Lane(self, self._ask, lambda _: (200, b"{}", {}), self._hand_over, lambda _: None)
 
     def feed(self, data: bytes) -> None:
         if self.left:

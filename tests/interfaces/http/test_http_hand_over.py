@@ -172,7 +172,7 @@ async def bare(limits: Limits) -> AsyncIterator[Bare]:
         limits=limits,
         connections=Connections(10, lambda _: None),
         open_lane=lambda transport, hand_over, watch, _: Lane(
-            "/v1/check", transport, ask, lambda _: (200, b"{}", {}), hand_over, watch
+            transport, ask, lambda _: (200, b"{}", {}), hand_over, watch
         ),
         closing=asyncio.Event(),
         opened=set(),

@@ -1,0 +1,59 @@
+"""What ledger operations need of the gate in whose process they run."""
+
+import time
+from collections.abc import Callable
+from typing import Protocol
+
+from dialgate.core.model import RegistryAnswer, Result
+
+
+class OutcomeLog(Protocol):
+    """The decision log's methods that outcomes need."""
+
+    async def result(self, decision: str, result: Result, client: str) -> None:
+        """Record a call's result durably. Raises `LogUnavailable`."""
+
+    async def about(self, decision: str) -> tuple[str, str] | None:
+        """Return the controller and the E.164 number of a call, or None if the call is not in this log."""
+
+
+class HostGate(Protocol):
+    """The gate. `log` is None and the rest does nothing in a process without one (`NoGate`)."""
+
+    @property
+    def log(self) -> OutcomeLog | None: ...
+
+    @property
+    def steady(self) -> Callable[[], float]:
+        """The clock for durations, in seconds."""
+
+    async def find_call_elsewhere(self, decision: str) -> tuple[str, str] | None:
+        """Return the same as `OutcomeLog.about`, from the other gates on the store."""
+
+    async def refresh(self) -> None:
+        """Load the current call lists, proofs and pauses from the store. Raises `Unavailable`."""
+
+    async def refresh_others(self) -> bool:
+        """Make the other processes on this data folder refresh. Return whether all of them did."""
+
+    def registry_answers(self, country: str, controller: str, e164: str) -> tuple[RegistryAnswer, ...]:
+        """Return the answers that the registries of `country` gave to a controller about a number."""
+
+
+class NoGate:
+    """A process that opens the ledger without a gate, such as a command."""
+
+    log: OutcomeLog | None = None
+    steady: Callable[[], float] = time.monotonic
+
+    async def find_call_elsewhere(self, _: str, /) -> None:
+        return None
+
+    async def refresh(self) -> None:
+        return None
+
+    async def refresh_others(self) -> bool:
+        return True
+
+    def registry_answers(self, *_: str) -> tuple[()]:
+        return ()
