@@ -1,7 +1,7 @@
 # make run        run a gate on 127.0.0.1:8080 with sample data
 # make test       run all checks of CI
 # make torture    run the tests that take too long for CI
-# make mutants    change the code that decides, and list changes that no test detects
+# make mutants    change the country files, and list changes that no case detects
 # make package    build wheel and sdist, and try them in a new environment
 # Needs Python 3.11, pip, git, make and gcc. `make test` also installs Redis, Kamailio and SIPp with apt-get, if available.
 PYTHON ?= python3
@@ -49,12 +49,9 @@ branches: .venv/developing
 # Some tests take minutes here, so these targets set a longer timeout.
 HOURS := --timeout=7200 -o faulthandler_timeout=7500
 
-# Mutants of the country files, and of the code that decides where it differs from SINCE (ALL=1: all of that code). For each survivor,
-# write a test that detects it, or explain it in tests/mutants/survivors.yaml.
-SINCE ?= $(shell git merge-base HEAD origin/main 2>/dev/null || git rev-parse HEAD~1)
+# Mutants of the country files. For each survivor, write a case that detects it, or explain it in tests/mutants/survivors.yaml.
 mutants: .venv/developing
 	$(BIN)/python -m tests.mutants.countries
-	$(BIN)/python -m tests.mutants.source $(if $(ALL),,--since $(SINCE))
 
 # Tests that take too long for every change: developer benchmarks, the demonstration without a terminal, 300 kills under load,
 # 1,000 damaged logs and 300 damaged indexes, 500 histories of faults, 5,000 histories of two controllers on each store, every byte of an
