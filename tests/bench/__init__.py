@@ -37,17 +37,3 @@ def compare(name: str, unit: str, pairs: Iterable[tuple[float, float]]) -> Figur
     values, baselines = zip(*pairs, strict=True)
     ratio = median(value / baseline for value, baseline in zip(values, baselines, strict=True))
     return Figure(name, round(median(values), 1), unit, round(median(baselines), 1), round(ratio, 3))
-
-
-@contextmanager
-def background(*words: str) -> Iterator[None]:
-    """Run Python with these arguments, from its first line of output to the end of the `with` block."""
-    command = [sys.executable, *words]
-    with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, cwd=ROOT) as process:
-        try:
-            assert process.stdout is not None
-            if not process.stdout.readline():
-                raise BenchError("the background process ended before it was ready")
-            yield
-        finally:
-            process.kill()

@@ -3,7 +3,6 @@
 import asyncio
 import json
 import re
-import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from itertools import product
@@ -48,7 +47,6 @@ from tests.support.console_world import (
     running_console,
 )
 from tests.support.console_world import clients as console_clients
-from tests.support.paths import ROOT
 from tests.support.world import CALLER, CLEAR, LISTED, World
 
 ROUTES = [(route.method, route.path, route.needs) for route in routes._ROUTES]
@@ -756,21 +754,6 @@ async def test_an_open_board_does_not_delay_the_shutdown(tmp_path: Path) -> None
             stream = await watching.enter_async_context(session.get("/console/events"))
             await anext(aiter(stream.content))
         assert b"event: ended" in await stream.content.read()
-
-
-@pytest.mark.torture
-async def test_the_benchmark_of_boards_runs() -> None:
-    words = [sys.executable, "-m", "tests.bench", "console", "--requests", "200", "--rounds", "1"]
-    process = await asyncio.create_subprocess_exec(*words, cwd=ROOT, stdout=asyncio.subprocess.PIPE)
-    output, _ = await process.communicate()
-    assert process.returncode == 0
-    figures = [json.loads(line) for line in output.splitlines()]
-    assert [figure["name"].rpartition(".")[2] for figure in figures] == [
-        "requests",
-        "p99",
-        "server_cpu",
-        "resting_cpu",
-    ]
 
 
 # ---- texts and figures -----------------------------------------------------------------------------------------------
