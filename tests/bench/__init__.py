@@ -4,10 +4,7 @@ A benchmark is a module with a generator `run` that yields one `Figure` per meas
 options of the benchmark.
 """
 
-import subprocess
-import sys
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from pathlib import Path
 from statistics import median
 from typing import Final
