@@ -28,6 +28,7 @@ from dialgate.store import CallList, Ledger, factory
 from registry_sync import (
     disconnection,
     full_list_cycle,
+    gate_requests,
     manual_import,
     publication,
     query_cycle,
@@ -137,6 +138,7 @@ async def _run_queries(context: RunContext, settings: QueriedRegistry, ledger: L
             target=context.target,
             store=ledger.store,
             keys=ledger.keys,
+            gate=gate_requests.gate_address(plan.gate.data),
             wanted=wanted,
             planned=candidates.planned,
             consents=consents,

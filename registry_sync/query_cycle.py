@@ -9,6 +9,7 @@ Each step is durable before the next one starts:
 After a crash at any point, the next run continues from there.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable, Iterator
 from typing import NamedTuple
 
@@ -17,9 +18,9 @@ import numpy as np
 
 from dialgate.core.model import DAY, HOUR, Instant
 from dialgate.crypto.keys import Keys
-from dialgate.ledger.consent_voiding import Enrolled, void_consents
 from dialgate.lists.number_set import distinct
 from dialgate.lists.snapshot import Consultation
+from dialgate.runtime.gate_address import GateAddress
 from dialgate.store import Ledger
 from registry_sync import (
     alarm_policy,
@@ -35,6 +36,7 @@ from registry_sync import (
 from registry_sync.answer_merge import ChangeCounts, PublishedAnswers
 from registry_sync.config import QueriedRegistry
 from registry_sync.formats.text import Numbers, Progress
+from registry_sync.gate_requests import Enrolment, void_consents
 from registry_sync.import_checks import ImportRefused, utc
 from registry_sync.publication import PublishTarget
 from registry_sync.query_candidates import Planned
@@ -65,6 +67,7 @@ class QueryContext(NamedTuple):
     target: PublishTarget
     store: Ledger
     keys: Keys
+    gate: GateAddress
     wanted: Numbers
     planned: tuple[Planned, ...]
     consents: disconnection.Instants | None
@@ -343,16 +346,15 @@ class QueryCycle:
         consents are voided.
         """
         consultation = reply.answered.consultation
-        enrolled = Enrolled(
+        enrolment = Enrolment(
             controller=self._settings.controller,
             registry=self._settings.registry,
             listed_by=consultation.listed_by,
             receipt=consultation.receipt,
-            actor="registry-sync",
             numbers=holders.tolist(),
         )
         context, now = self._context, self._context.clock()
-        voided = await void_consents(context.store, context.keys, enrolled, now)
+        voided = await asyncio.to_thread(void_consents, context.gate, enrolment)
         self._packages.record(reply.package, "answered", ended_at=now, consultation=consultation.id)
         release_holds.remove_hold(context.target.folder, self._subject(consultation))
         self._add(voided=voided, answered=len(reply.answered.numbers))

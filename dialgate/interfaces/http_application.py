@@ -18,7 +18,6 @@ from dialgate.interfaces.console import routes
 from dialgate.interfaces.http import (
     certificates,
     check,
-    local_socket,
     openapi,
     operations,
     server,
@@ -35,6 +34,7 @@ from dialgate.interfaces.http.errors import FAILURES, Fault, fault_of, response,
 from dialgate.interfaces.http.operations import APP, DESCRIPTION, OPERATIONS, REGISTRY
 from dialgate.interfaces.http.peers import PEERS
 from dialgate.interfaces.http.uploads import UPLOADS, UploadSlots
+from dialgate.runtime.gate_address import SOCKET
 
 _Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -93,7 +93,7 @@ async def start(
     except OSError as error:
         await runner.cleanup()
         raise ConfigError(
-            [f"data: the socket {app.config.data / local_socket.NAME} cannot be opened: {error.strerror}"]
+            [f"data: the socket {app.config.data / SOCKET} cannot be opened: {error.strerror}"]
         ) from error
     return runner
 

@@ -19,9 +19,17 @@ from dialgate.core.ledger_state import Ending, as_entry, find_ending, find_outra
 from dialgate.core.refusal import Refused
 from dialgate.ledger import bulk_import, bulk_writes, entry_limit, stop_requests
 from dialgate.ledger.access import LedgerAccess, refuse_misstated
-from dialgate.ledger.event_drafts import event_of
+from dialgate.ledger.consent_voiding import Enrolled, void_consents
+from dialgate.ledger.event_drafts import event_of, past
 from dialgate.ledger.import_reports import EntriesReport
-from dialgate.ledger.schemas import EntriesRequest, LedgerRequest, Receipt, WithdrawalRequest
+from dialgate.ledger.schemas import (
+    EnrolmentRequest,
+    EntriesRequest,
+    LedgerRequest,
+    Receipt,
+    VoidedConsents,
+    WithdrawalRequest,
+)
 from dialgate.lists import lost_zeros, tabular
 from dialgate.lists.call_list import RowProblem
 
@@ -35,6 +43,21 @@ class ConsentWriter:
         ask, unread = stop_requests.read(WithdrawalRequest, fields)
         receipt = await self.record(client, ask)
         return structs.replace(receipt, note=stop_requests.join(receipt.note, unread))
+
+    async def void(self, client: Client, ask: EnrolmentRequest) -> VoidedConsents:
+        """Void the consents of enrolled numbers. A repetition voids nothing more. Raises `Refused` and `StoreUnavailable`."""
+        controller, access = self._access.controller(client, ask.controller), self._access
+        with refuse_misstated():
+            listed_by = past(ask.listed_by, access.clock(), "listed_by")
+        enrolled = Enrolled(
+            controller=controller.id,
+            registry=ask.registry,
+            listed_by=listed_by,
+            receipt=ask.proof,
+            actor=ask.actor or client.name,
+            numbers=[int(access.number(number, controller).removeprefix("+")) for number in ask.numbers],
+        )
+        return VoidedConsents(await void_consents(access.store, access.keys, enrolled, access.clock()))
 
     async def record(self, client: Client, ask: LedgerRequest, *, rectifies: bool = False) -> Receipt:
         """Record a consent, contract or call request, or the end of one.

@@ -95,6 +95,22 @@ class EntriesRequest(Request, frozen=True, kw_only=True):
     skip_bad: _SkipBad = False
 
 
+class EnrolmentRequest(Request, frozen=True, kw_only=True):
+    """Numbers that a registry reported as enrolled. Every consent that was collected up to then is void."""
+
+    registry: Annotated[Name, about("The registry, such as `rpo`.")]
+    numbers: Annotated[
+        tuple[Telephone, ...], Meta(max_length=1_000, description="The enrolled numbers, at most 1,000.")
+    ]
+    listed_by: Annotated[When, about("When the numbers were enrolled at the latest.")]
+
+
+class VoidedConsents(Struct, frozen=True):
+    """How many of the numbers had a consent that is void now."""
+
+    voided: int
+
+
 class LiftRequest(Request, frozen=True, kw_only=True):
     """A request to lift a revocation. If its scope is `everyone`, set `controller` to the one that has a new consent."""
 

@@ -11,9 +11,11 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from dialgate.config.clients import Client
 from dialgate.core.ledger_events import ConsentsVoided
 from dialgate.core.local_time import midnight
 from dialgate.core.model import DAY, HOUR
+from dialgate.ledger.registrar import Registrar
 from dialgate.ledger.schemas import ConsentRequest
 from dialgate.lists.number_set import DamagedFile
 from dialgate.runtime.instants import KeptInstants
@@ -21,7 +23,7 @@ from registry_sync import nightly_job
 from registry_sync.import_checks import ImportRefused
 from registry_sync.simulator import FAULTS, is_enrolled
 from tests.support import yaml_files
-from tests.support.registry_world import NUMBERS, JobWorld, alarm_kinds, load_list, registrar
+from tests.support.registry_world import NUMBERS, JobWorld, alarm_kinds, gate_of, load_list, registrar
 from tests.support.world import NOW, publish_answers
 
 NEW_YEAR = midnight("Europe/Rome", date(2027, 1, 1))
@@ -197,29 +199,49 @@ async def test_numbers_outside_the_registry_are_not_submitted(job: JobWorld) -> 
     assert (part.due, part.foreign) == (301, 2)
 
 
+async def record_consents(ledger: Registrar, client: Client) -> None:
+    for number in (LISTED[0], CLEAR[0]):
+        ask = {
+            "controller": "acme", "number": number, "channel": "web", "id": "c1", "purposes": ["sale"],
+            "call_types": ["agent"], "collected_at": "2026-10-01T10:00:00Z", "artefact": "x",
+            "artefact_sha256": "0" * 64,
+        }  # fmt: skip
+        await ledger.consents.record(client, msgspec.convert(ask, ConsentRequest))
+
+
 async def test_enrolment_voids_earlier_consents_in_the_ledger_once(job: JobWorld) -> None:
     """Required by L. 5/2018 art. 1 c. 5. A consent given before the answer may be earlier than the enrolment."""
-    config = job.plan.gate
-    async with registrar(config) as (ledger, client):
-        for number in (LISTED[0], CLEAR[0]):
-            ask = {
-                "controller": "acme", "number": number, "channel": "web", "id": "c1", "purposes": ["sale"],
-                "call_types": ["agent"], "collected_at": "2026-10-01T10:00:00Z", "artefact": "x",
-                "artefact_sha256": "0" * 64,
-            }  # fmt: skip
-            await ledger.consents.record(client, msgspec.convert(ask, ConsentRequest))
-    await job.run_once()
-    job.clock.at += 5 * HOUR
-    assert (await job.answer_and_run()).voided == 1
-    job.clock.at += 31 * DAY
-    await job.run_once()
-    assert (await job.answer_and_run()).voided == 0
-    async with registrar(config) as (ledger, client):
+    async with gate_of(job) as (ledger, client):
+        await record_consents(ledger, client)
+        await job.run_once()
+        job.clock.at += 5 * HOUR
+        assert (await job.answer_and_run()).voided == 1
+        job.clock.at += 31 * DAY
+        await job.run_once()
+        assert (await job.answer_and_run()).voided == 0
         entries = await ledger.views.history(client, "acme", LISTED[0], ("consents_voided",))
         assert [entry.details["before"] for entry in entries] == ["2026-11-24T14:00:00.000Z"]
         assert entries[0].proof.startswith("SIMULATED-")
+        assert (entries[0].actor, entries[0].channel) == ("registry-sync", "registry")
         assert await ledger.views.history(client, "acme", CLEAR[0], ("consents_voided",)) == []
     assert ConsentsVoided.__struct_config__.tag == "consents_voided"
+
+
+async def test_without_a_gate_the_answers_are_published_and_a_later_run_voids_the_consents(
+    job: JobWorld,
+) -> None:
+    async with gate_of(job) as (ledger, client):
+        await record_consents(ledger, client)
+    await job.run_once()
+    job.clock.at += 5 * HOUR
+    part = await job.answer_and_run()
+    assert (part.voided, alarm_kinds(part)) == (0, {"refused"})
+    assert "Start it; the next run repeats this step" in part.alarms[0].text
+    assert job.answer_for(LISTED[0]).answer == "listed"
+    async with gate_of(job) as (ledger, client):
+        assert (await job.run_once()).voided == 1
+        entries = await ledger.views.history(client, "acme", LISTED[0], ("consents_voided",))
+        assert len(entries) == 1
 
 
 # The alarm for each fault. The first two are unusual but valid.

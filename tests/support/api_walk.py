@@ -249,6 +249,13 @@ async def _ledger(ask: Walk) -> None:
     await ask("listConsents", 400, params={"number": CLEAR})
     await ask("withdrawConsent", 201, {"number": CLEAR, "id": "c-1"})
     await ask("listConsents", 200, params=PERSON)
+    enrolled = {
+        "registry": "rpo",
+        "numbers": [CLEAR],
+        "listed_by": "2026-11-01T00:00:00Z",
+        "proof": "RPO-4711",
+    }
+    await ask("voidConsents", 201, enrolled)
     await ask("addContract", 201, {"number": CLEAR, "id": "k-1", "starts": "2026-01-01"})
     await ask("endContract", 201, {"number": CLEAR, "id": "k-1", "ends": "2026-11-01"})
     await ask("listContracts", 200, params=PERSON)

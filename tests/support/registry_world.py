@@ -10,10 +10,12 @@ from typing import Any
 import msgspec
 from prometheus_client import CollectorRegistry
 
+from dialgate.app import App
 from dialgate.config.clients import Client
 from dialgate.config.configuration import Config
 from dialgate.core.model import RegistryAnswer
 from dialgate.crypto.keys import Keys
+from dialgate.interfaces import http_application
 from dialgate.ledger.host_gate import NoGate
 from dialgate.ledger.registrar import Registrar
 from dialgate.ledger.schemas import ListRequest
@@ -139,3 +141,16 @@ async def load_list(
         await registrar_.call_lists.load_list(
             client, ask, io.BytesIO("".join(f"{number}\n" for number in numbers).encode())
         )
+
+
+@asynccontextmanager
+async def gate_of(job: JobWorld) -> AsyncIterator[tuple[Registrar, Client]]:
+    """Run the gate of the job's configuration, with its socket in the data folder."""
+    config, registry = job.plan.gate, CollectorRegistry()
+    app = await App.open(config, registry=registry, clock=job.clock)
+    runner = await http_application.start(app, registry)
+    try:
+        yield app.registrar, config.operator("tests")
+    finally:
+        await runner.cleanup()
+        await app.close()

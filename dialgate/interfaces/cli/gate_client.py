@@ -7,20 +7,18 @@ from anywhere else with `--url` and a key.
 import http.client
 import inspect
 import os
-import socket
-import ssl
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Annotated, Any, Final, TypeAlias, TypeVar
-from urllib.parse import quote, urlencode, urlsplit
+from urllib.parse import quote, urlencode
 
 import msgspec
 import typer
 from msgspec import Struct
 
 from dialgate.interfaces.cli.options import DEFAULT_CONFIG, ConfigPath, Failure, load_config
-from dialgate.interfaces.http.local_socket import short_path
+from dialgate.runtime.gate_address import GateAddress
 from dialgate.runtime.terminal import MISUSE, NO
 
 T = TypeVar("T")
@@ -107,9 +105,13 @@ class GateClient:
         """
         pairs = query.items() if isinstance(query, Mapping) else query
         parameters = urlencode([(name, value) for name, value in pairs if value not in ("", None)])
-        connection = self._connect(_SECONDS if not hasattr(body, "read") else _LONG_SECONDS)
+        address = self._address()
         try:
-            content, headers = _encode(body), {"Content-Type": media, **self._headers()}
+            connection = address.connection(_SECONDS if not hasattr(body, "read") else _LONG_SECONDS)
+        except ValueError as error:
+            raise Failure("request.invalid", str(error), field="url", status=MISUSE) from None
+        try:
+            content, headers = _encode(body), {"Content-Type": media, **address.headers}
             connection.request(method, f"{path}?{parameters}" if parameters else path, content, headers)
             connection.sock.settimeout(_LONG_SECONDS)
             response = connection.getresponse()
@@ -133,25 +135,10 @@ class GateClient:
             return "Start that gate, or correct --url."
         return f"Start it with `dialgate serve --config {self.config}`, or name another gate with --url."
 
-    def _headers(self) -> dict[str, str]:
+    def _address(self) -> GateAddress:
         key = self._key_file.read_text("ascii") if self._key_file else os.environ.get("DIALGATE_KEY", "")
-        return {"Authorization": f"Bearer {key.strip()}"} if key.strip() else {}
-
-    def _connect(self, seconds: float) -> http.client.HTTPConnection:
-        if not self.url:
-            return _LocalConnection(load_config(self.config).data, seconds)
-        parts = urlsplit(self.url)
-        if parts.scheme not in {"http", "https"} or not parts.hostname:
-            raise Failure(
-                "request.invalid",
-                f"{self.url!r} is not an http:// or https:// URL. Example: http://127.0.0.1:8080",
-                field="url",
-                status=MISUSE,
-            )
-        if parts.scheme == "https":
-            context = ssl.create_default_context()
-            return http.client.HTTPSConnection(parts.hostname, parts.port, timeout=seconds, context=context)
-        return http.client.HTTPConnection(parts.hostname, parts.port, timeout=seconds)
+        data = Path() if self.url else load_config(self.config).data
+        return GateAddress(data, self.url, key.strip())
 
     def _failure(self, response: http.client.HTTPResponse) -> Failure:
         try:
@@ -169,20 +156,6 @@ class GateClient:
             "gate.unreachable",
             f"{self._place} responds with {status}, which is not a dialgate response. Check --url",
         )
-
-
-class _LocalConnection(http.client.HTTPConnection):
-    """A connection to the socket in a data folder."""
-
-    def __init__(self, data: Path, seconds: float) -> None:
-        super().__init__("localhost", timeout=seconds)
-        self._data = data
-
-    def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(self.timeout)
-        with short_path(self._data) as path:
-            self.sock.connect(str(path))
 
 
 def asks_gate(command: Command) -> Command:

@@ -15,6 +15,7 @@ from dialgate.ledger.schemas import (
     ConsentRequest,
     ContractEndRequest,
     ContractRequest,
+    EnrolmentRequest,
     LiftRequest,
     ListInfo,
     ListReport,
@@ -23,6 +24,7 @@ from dialgate.ledger.schemas import (
     Receipt,
     RetiredList,
     RevocationRequest,
+    VoidedConsents,
     WithdrawalRequest,
 )
 from dialgate.ledger.suppression_feed import Notice
@@ -203,6 +205,22 @@ LEDGER_ENDPOINTS: Final = (
              ConfirmationRequest, "ledger.unknown"),
     _declare("withdrawConsent", "/v1/consents/withdraw", "Record the withdrawal of a consent. It applies to every decision after the receipt's `at`.",
              WithdrawalRequest, "ledger.unknown", serve=ledger.stop(lambda registrar: registrar.consents.withdraw)),
+    Endpoint(
+        method="POST",
+        path="/v1/consents/void",
+        name="voidConsents",
+        group=_LEDGER,
+        about=(
+            "Void the consents of numbers that a registry reported as enrolled, with the receipt of the consultation as `proof`. The "
+            "nightly job sends them; repetitions change nothing."
+        ),
+        serve=ledger.write(EnrolmentRequest, lambda registrar: registrar.consents.void),
+        scope="ledger",
+        ask=EnrolmentRequest,
+        answer=VoidedConsents,
+        status=201,
+        errors=_WRITE,
+    ),
     _declare("addContract", "/v1/contracts", "Record a contract.",
              ContractRequest, "ledger.full"),
     _history("listContracts", "/v1/contracts", "Return the contracts for a number.", "contract", "contract_ended"),

@@ -4,19 +4,16 @@ Whoever may open the socket could also read and write the data folder. So the so
 """
 
 import asyncio
-import os
 import pwd
 import socket
 import struct
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
 from dialgate.config.clients import Client
 from dialgate.config.configuration import Config
+from dialgate.runtime.gate_address import short_path
 
-NAME: Final = "gate.sock"
 _CREDENTIALS: Final = struct.Struct("3i")  # process, user and group of the other end
 
 
@@ -35,16 +32,6 @@ def bind(data: Path) -> socket.socket:
         sock.close()
         raise
     return sock
-
-
-@contextmanager
-def short_path(data: Path) -> Iterator[Path]:
-    """Yield a path to the socket that is valid within the block, because paths of sockets are limited to 107 bytes."""
-    folder = os.open(data, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        yield Path(f"/proc/self/fd/{folder}/{NAME}")
-    finally:
-        os.close(folder)
 
 
 def local_client(transport: asyncio.BaseTransport | None, config: Config) -> Client | None:
