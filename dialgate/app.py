@@ -24,15 +24,14 @@ from dialgate.config import content_store
 from dialgate.config.configuration import Config, ConfigError, missing_controllers
 from dialgate.core import local_time
 from dialgate.core.faults import Unavailable
-from dialgate.core.model import HOUR, SECOND, Instant, OutcomeRecord
+from dialgate.core.model import HOUR, SECOND, Instant
 from dialgate.crypto.keys import Keys
 from dialgate.crypto.log_signing import Signer
 from dialgate.decision_log import Checkpointer, DecisionLog, LogUnavailable, chains, make_checkpoint
-from dialgate.gate.crash_recovery import LogEnd, apply_results, settle_all
 from dialgate.gate.facts import Gatherer
 from dialgate.gate.gate import Gate
 from dialgate.gate.recorder import LogRecorder
-from dialgate.gate.stop_retries import StopRetries
+from dialgate.gate.recovery import LogEnd, Recovery
 from dialgate.gate.upkeep import PATIENCE, Upkeep, stamper_of
 from dialgate.ledger.pending_stops import PendingFolder
 from dialgate.ledger.registrar import Registrar
@@ -46,9 +45,6 @@ from dialgate.subjects.rights import Subjects
 
 # Seconds between upkeep rounds: a new list or proof must be in use within a second, including the round itself.
 _PERIOD = 0.75
-# Seconds in which the other gates also find that a shared store is an older copy, and usually add their attempts to it.
-# The second value is the maximum wait for running gates that have not added their attempts.
-_OTHERS_RECOVER, _SLOW_RECOVER = 3.0, 60.0
 # Timeout, in seconds, for a request that asks another gate for a decision's called number.
 _FIND_CALL_TIMEOUT = 2.0
 _log = structlog.get_logger(__name__)
@@ -75,15 +71,18 @@ class App:
     """
 
     def __init__(
-        self, store: Store, log: DecisionLog, upkeep: Upkeep, clock: Clock, traces: Traces | None
+        self,
+        store: Store,
+        log: DecisionLog,
+        upkeep: Upkeep,
+        recovery: Recovery,
+        clock: Clock,
+        traces: Traces | None,
     ) -> None:
         config, keys = upkeep.gatherer.config, upkeep.gatherer.keys
         self.metrics = metrics = upkeep.metrics
         self._store, self._log, self._upkeep, self._clock = store, log, upkeep, clock
-        self._keys = keys
-        self._recovered_at: float | None = None
-        self._ended_logs: list[LogEnd] = []
-        self._unapplied: list[OutcomeRecord] = []
+        self._recovery = recovery
         self._recovering = BackgroundWork(self._recover, (Unavailable,))
         self._recorder = LogRecorder(config.data, log, keys, clock.at_least, metrics, clock.steady)
         peers = Peers(lambda: self.config, keys, store, clock.at_least)
@@ -92,8 +91,7 @@ class App:
         self.refresh = upkeep.refresh
         self.subjects = Subjects(self.registrar, peers)
         self.roster = Roster(store, metrics, clock)
-        self._stops = StopRetries(config.data, keys, store, host.find_call_elsewhere)
-        self.gate = Gate(store, self._recorder, upkeep, self._stops, clock, traces)
+        self.gate = Gate(store, self._recorder, upkeep, recovery, clock, traces)
         self._pending = PendingFolder(self.registrar.access, self.registrar.revocations)
         self._entering = BackgroundWork(self._pending.enter, ())
         self._list_replication = ListReplication(config.data, store, peers, self.registrar.changed)
@@ -143,21 +141,21 @@ class App:
                 interval=int(config.settings.checkpoint_seconds * SECOND),
                 durable=log.durable,
             )
-            logs = [*_ended_logs(config, ended, clock()), LogEnd(folder, keys, log.next_seq - 1)]
+            ends = _ended_logs(config, ended, clock())
             await _refuse_older_log(store, keys.log, log.durable)
-            settled = await settle_all(config.data, logs, store, _answer_span(config), clock())
+            span = int(config.settings.answer_seconds * SECOND)
+            recovery = Recovery(
+                config.data, keys, store, lambda: [*ends, LogEnd(folder, keys, log.next_seq - 1)], span
+            )
             instants = KeptInstants(config.data)
-            instants.advance(settled.latest)
+            instants.advance(await recovery.settle(clock()))
+            await recovery.finish(clock())
             gatherer = Gatherer(config, keys)
             upkeep = Upkeep(gatherer, store, log, checkpoints, Metrics(registry), folder)
             tolerance = TOLERANCE if isinstance(store, Shared) and clock is wall_clock else None
             gate_clock = Clock(clock, instants.latest(), steady, tolerance)
-            app = cls(store, log, upkeep, gate_clock, traces)
+            app = cls(store, log, upkeep, recovery, gate_clock, traces)
             app.reload(config)
-            app._stops.add(settled.unentered)
-            app._unapplied, app._ended_logs = settled.unapplied, logs[:-1]
-            if isinstance(store, Shared) and settled.is_older:
-                store.is_older, app._recovered_at = True, steady()
             undo.pop_all()
         await app.tick(patience=None)
         return app
@@ -205,46 +203,22 @@ class App:
             self._upkeep.failed("clock", str(error))
             return
         await self._upkeep.round(now, patience)
-        if isinstance(self._store, Shared):
-            await self._recovering.run(patience, self._store, now)
-            if self._recovering.problem:
-                self._upkeep.failed("store", self._recovering.problem)
-        self._stops.look(now)
-        if self.is_first_worker:
-            await self._entering.run(patience)
-        self._upkeep.report("ledger", self._stops.problem or self._pending.problem)
+        await self._recovering.run(patience, now)
+        if self._recovering.problem:
+            self._upkeep.failed("store", self._recovering.problem)
+        self._upkeep.report("ledger", self._recovery.problem)
         await self._observing.run(patience, now)
         if self.is_first_worker and self._upkeep.lacking is not None:
             self._list_replication.tick(self._upkeep.lacking, now)
         if self._stamper:
             await self._upkeep.stamp(self._stamper, now)
 
-    async def _recover(self, store: Shared, now: Instant) -> None:
-        """Add the attempts and results in this gate's log to a store that was restored from an older copy.
-
-        For the next few seconds, this gate denies all calls, because other gates might not have added their attempts
-        yet. If attempts from another running gate are still missing, this gate denies calls for up to a minute.
-        """
-        if store.is_older and (self._recovered_at is None or self._keys.log in store.lacking):
-            self._recovered_at = None  # if this fails, the store must not be accepted
+    async def _recover(self, now: Instant) -> None:
+        if self._recovery.is_due:
             async with self._recorder.turn:
                 await self._recorder.sync()  # other gates may repeat the answers that recovery adds
-                own = LogEnd(self._upkeep.chain, self._keys, self._log.next_seq - 1)
-                logs, span = [*self._ended_logs, own], _answer_span(self.config)
-                recovered = await settle_all(self.config.data, logs, self._store, span, now)
-            self._stops.add(recovered.unentered)
-            self._unapplied += recovered.unapplied
-            self._recovered_at = self._clock.steady()
-            _log.warning("the store was an older copy; the missing attempts have been added from the log")
-        if self._unapplied:
-            self._unapplied = await apply_results(self._store, self._unapplied)
-        if self._recovered_at is None:
-            return
-        waited = self._clock.steady() - self._recovered_at
-        others = any(self.roster.runs(log, now) for log in store.lacking)
-        if waited >= (_SLOW_RECOVER if others else _OTHERS_RECOVER):
-            self._recovered_at = None
-            store.accept_restored()
+                await self._recovery.settle(now)
+        await self._recovery.finish(now)
 
     async def run(self) -> None:
         """Run upkeep until cancelled, with a round every `_PERIOD` seconds.
@@ -276,7 +250,6 @@ class App:
         await self.subjects.peers.close()
         await self._list_replication.close()
         await self._recovering.close()
-        await self._stops.close()
         await self._observing.close()
         await self._entering.close()
         await self.subjects.close()
@@ -338,8 +311,3 @@ def _ended_logs(config: Config, workers: Sequence[int], now: Instant) -> list[Lo
         if folder.is_dir() and (head := make_checkpoint(folder, log=keys.log, signer=signer(now), now=now)):
             logs.append(LogEnd(folder, keys, head))
     return logs
-
-
-def _answer_span(config: Config) -> Instant:
-    """Return the maximum validity of an `allow` response, in milliseconds."""
-    return int(config.settings.answer_seconds * SECOND)

@@ -20,8 +20,8 @@ from dialgate.core.model import SECOND, Instant
 from dialgate.observability.metrics import Metrics
 from dialgate.runtime.clock import Clock
 from dialgate.store import Members, Presence, Shared, Store, StoreUnavailable
+from dialgate.store.membership import SILENT
 
-SILENT: Final = 15 * SECOND
 _BEAT: Final = 2 * SECOND
 _LEASE: Final = 10 * SECOND
 _BOOT: Final = Path("/proc/sys/kernel/random/boot_id")
@@ -134,7 +134,6 @@ class Roster:
         self._reported = 0  # replicas in excess of the `replicas` setting
         self._own: Presence | None = None
         self.problems: dict[str, str] = {}
-        self._seen_at: dict[str, Instant] = {}  # by log, also from before an older copy of the store
 
     async def tick(self, own: Presence, config: Config) -> None:
         """Record this gate as a member and check the others.
@@ -154,14 +153,8 @@ class Roster:
         except StoreUnavailable:
             return
         self.problems = problems(members, now)
-        for gate in members.present:
-            self._seen_at[gate.log] = max(gate.at, self._seen_at.get(gate.log, 0))
         self._metrics.nodes.set(sum(now - gate.at < SILENT for gate in members.present))
         self._metrics.nodes_outdated.set(sum(text.startswith("on ") for text in self.problems.values()))
-
-    def runs(self, log: str, now: Instant) -> bool:
-        """Return whether the gate that writes `log` sent a heartbeat less than `SILENT` before `now`."""
-        return now - self._seen_at.get(log, 0) < SILENT
 
     def _report_replicas(self, unasked: int) -> None:
         self._metrics.replicas_unasked.set(unasked)

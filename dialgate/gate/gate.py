@@ -38,7 +38,7 @@ from dialgate.gate.counted_campaigns import CountedCampaigns
 from dialgate.gate.facts import Gatherer
 from dialgate.gate.overlap import Overlap
 from dialgate.gate.recorder import LogRecorder
-from dialgate.gate.stop_retries import StopRetries
+from dialgate.gate.recovery import Recovery
 from dialgate.gate.upkeep import Upkeep
 from dialgate.lists.snapshot import Snapshot, SnapshotPart
 from dialgate.native import COMPILED
@@ -60,7 +60,7 @@ class Gate:
         store: Attempts,
         recorder: LogRecorder,
         upkeep: Upkeep,
-        stops: StopRetries,
+        recovery: Recovery,
         clock: Clock,
         traces: Traces | None = None,
     ) -> None:
@@ -68,7 +68,7 @@ class Gate:
         self.metrics = upkeep.metrics
         self._entry_ids = upkeep.gatherer.keys.entries
         self._store, self._recorder, self._clock = store, recorder, clock
-        self._upkeep, self._stops = upkeep, stops
+        self._upkeep, self._recovery = upkeep, recovery
         self._steady = clock.steady
         self._limits = ClientLimits(clock.steady, upkeep.disk_shares)
         self._nonces = nonces()
@@ -157,7 +157,7 @@ class Gate:
         read while the previous one commits. `Overlap` then checks that the reading is still usable. Only one batch
         reads at a time, and only one commits.
         """
-        self._stops.refuse_if_unentered()
+        self._recovery.refuse_if_unentered()
         self._upkeep.refuse_if_late()
         mark = self._overlap.mark(self._recorder.log.next_seq)
         query = self._query(requests)

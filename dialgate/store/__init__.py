@@ -19,7 +19,7 @@ from dialgate.store.campaign_counts import CampaignCounts, HourCount, PauseLift
 from dialgate.store.deliveries import Deliveries, Delivery, Rejection
 from dialgate.store.faults import StoreUnavailable, ledger_too_short, refuse_if_short
 from dialgate.store.ledger import Ledger
-from dialgate.store.membership import Members, Presence, Shared
+from dialgate.store.membership import Generation, Members, Presence, Shared
 from dialgate.store.subject_states import Reading, Remembered, SubjectStates
 
 __all__ = [
@@ -30,6 +30,7 @@ __all__ = [
     "CampaignCounts",
     "Deliveries",
     "Delivery",
+    "Generation",
     "HourCount",
     "Ledger",
     "Members",

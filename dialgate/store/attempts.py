@@ -58,8 +58,8 @@ class Attempts(SubjectStates, Protocol):
     ) -> bool:
         """Count the attempts, remember the answers and store the position, atomically.
 
-        Return False and write nothing if a watched subject has changed since `reading`. If `reading` comes from
-        `assume`, also return False if any of its assumptions is wrong. `reading` must contain all watched subjects.
+        Return False and write nothing if anything in `reading` has changed: the state of a subject, or a remembered
+        answer. `reading` must contain all watched subjects.
         Reservations in the same commit do not conflict, because the batch has already taken them into account.
 
         An attempt that is committed twice is counted once. A later attempt with the same decision id replaces an
@@ -97,11 +97,11 @@ class Attempts(SubjectStates, Protocol):
         attempts: Sequence[tuple[bytes, Attempt]],
         answers: Sequence[Remembered],
         complete: Callable[[], Awaitable[None]] | None = None,
-    ) -> bool:
+    ) -> None:
         """Make the store agree with `log` after a crash. Idempotent; keeps recorded results.
 
         Drop the log's attempts and answers after `head`, restore missing ones, call `complete`, and then store `head`
-        as the position. A decision id has the form LOG-SEQ. Return whether a shared store lacked attempts.
+        as the position. A decision id has the form LOG-SEQ. If a shared store lacks attempts, this begins a generation.
         """
 
     async def attempt(self, decision: str, *, recovering: bool = False) -> tuple[bytes, Attempt] | None:

@@ -1,11 +1,13 @@
 """The gates that share a store, and the leases for tasks that only one of them performs."""
 
 from collections.abc import Sequence
-from typing import Protocol, runtime_checkable
+from typing import Final, NamedTuple, Protocol, runtime_checkable
 
 from msgspec import Struct
 
-from dialgate.core.model import Instant
+from dialgate.core.model import SECOND, Instant
+
+SILENT: Final = 15 * SECOND  # a gate without a heartbeat for this long does not run
 
 
 class Presence(Struct, frozen=True, kw_only=True):
@@ -33,12 +35,14 @@ class Members(Struct, frozen=True):
     """The gate processes that joined and have not left.
 
     `seen` maps each configuration (`config:HASH`), version (`version:V`) and gate (`node:NAME`) to the time
-    at which it was first seen. `at` is the store's clock at the reading.
+    at which it was first seen. `at` is the store's clock at the reading. `unsettled` has the logs of the gates that have
+    not acknowledged the store's generation.
     """
 
     present: list[Presence]
     seen: dict[str, Instant]
     at: Instant
+    unsettled: frozenset[str] = frozenset()
 
     @property
     def gates(self) -> set[str]:
@@ -47,20 +51,27 @@ class Members(Struct, frozen=True):
         return left | {presence.gate for presence in self.present}
 
 
-@runtime_checkable
-class Shared(Protocol):
-    """Additional methods of a store that several gates share.
+class Generation(NamedTuple):
+    """A generation of a shared store, and the logs of the gates that have not acknowledged it.
 
-    If a store lacks commits or results that it had before, it was restored from an older copy. `ping` then sets
-    `is_older`, and the store refuses reads and commits until `accept_restored` is called. Until then, each `ping`
-    also sets `lacking` to the logs whose attempts are still missing from the store.
+    A generation begins when a gate finds that the store is an older copy, which lacks commits or results. Until every
+    gate has added what its log holds, the store refuses reads and commits.
     """
 
-    is_older: bool
-    lacking: frozenset[str]
+    number: int
+    waiting: frozenset[str]
 
-    def accept_restored(self) -> None:
-        """Accept the store again, after `settle` has added the missing data."""
+
+@runtime_checkable
+class Shared(Protocol):
+    """Additional methods of a store that several gates share."""
+
+    @property
+    def generation(self) -> Generation:
+        """The generation that was last read from the store. Each `ping` reads it."""
+
+    async def acknowledge(self, log: str, number: int) -> None:
+        """Acknowledge the generation `number`, after `settle` has added what the store lacked of `log`."""
 
     async def members(self, presence: Presence | None = None) -> Members:
         """Record `presence`, if given, and return all gates."""
@@ -69,7 +80,10 @@ class Shared(Protocol):
         """Record that a process stopped normally. The process can join again."""
 
     async def forget(self, gate: str) -> None:
-        """Remove a decommissioned gate permanently."""
+        """Remove a decommissioned gate permanently, by its name or by the name of its log.
+
+        The store's generation no longer waits for it.
+        """
 
     async def claim(self, mark: str) -> bool:
         """Claim the store for the keys with fingerprint `mark`. Return False if other keys have already claimed it."""

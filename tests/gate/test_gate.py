@@ -614,10 +614,10 @@ async def test_calls_are_denied_while_the_clock_is_behind(running: World) -> Non
 
 async def test_calls_are_denied_while_a_stop_of_the_log_is_missing_from_the_ledger(running: World) -> None:
     stop = OutcomeRecord(seq=1, at=NOW, time="", decision="another-gates", result="opt_out")
-    running.app._stops.add([stop])
+    running.app._recovery._unentered.append(stop)
     assert codes(await ask(running)) == ["gate.unavailable"]
     assert "another-gates" in running.app.gate.readiness()["ledger"]
-    running.app._stops._unentered.remove(stop)
+    running.app._recovery._unentered.remove(stop)
     assert (await ask(running)).decision == "allow"
 
 

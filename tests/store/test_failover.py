@@ -348,33 +348,37 @@ def allows(folder: Path) -> list[str]:
     return [entry.id for _, entry in entries if isinstance(entry, Record) and entry.decision.allow]
 
 
-class Careless(RedisStore):
-    """A store with a planted fault: it commits against the current state instead of the state that was read.
+def careless_store(name: str, met: asyncio.Barrier) -> RedisStore:
+    """Return a store with a planted fault: it commits against the current state instead of the state that was read.
 
     `met`: the barrier at which the gates wait until all have read.
     """
+    store = RedisStore(redis_servers.alone(), name=name, patience=5)
+    read, commit = store.read, store.commit
 
-    met: asyncio.Barrier
-
-    async def read(
-        self, subjects: Sequence[bytes], keys: Sequence[bytes] = (), since: Instant = 0
+    async def read_together(
+        subjects: Sequence[bytes], keys: Sequence[bytes] = (), since: Instant = 0
     ) -> Reading:
-        reading = await super().read(subjects, keys, since)
-        await self.met.wait()
+        reading = await read(subjects, keys, since)
+        await met.wait()
         return reading
 
-    async def commit(
-        self,
+    async def commit_anyway(
         reading: Reading,
         reservations: Sequence[Reservation],
         remembered: Sequence[Remembered],
         position: Position,
+        *,
+        recovering: bool = False,
     ) -> bool:
-        written = False
-        while not written:
-            now = await super().read(reading.subjects)
-            written = await super().commit(now, reservations, remembered, position)
-        return written
+        while not await commit(
+            await read(reading.subjects), reservations, remembered, position, recovering=recovering
+        ):
+            pass
+        return True
+
+    store.read, store.commit = read_together, commit_anyway
+    return store
 
 
 async def test_the_checker_catches_a_store_that_does_not_detect_stale_reads(tmp_path: Path) -> None:
@@ -383,10 +387,7 @@ async def test_the_checker_catches_a_store_that_does_not_detect_stale_reads(tmp_
     async with site(tmp_path, redis_servers.alone(), 0, numbers) as place:
         for app in place.gates:
             await app._store.close()
-            app._store = app.gate._store = careless = Careless(
-                redis_servers.alone(), name=tmp_path.name, patience=5
-            )
-            careless.met = met
+            app._store = app.gate._store = careless_store(tmp_path.name, met)
         for _ in range(LIMIT):
             await asyncio.gather(*(place.ask(number, app) for app in place.gates))
     assert place.violations() == ["6 calls to one number"]

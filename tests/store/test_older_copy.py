@@ -1,20 +1,22 @@
 """Tests of gates that find an older copy of their shared store.
 
-A gate denies calls until the gates have had time to add the lost attempts again.
+Every gate denies calls until all gates have added the lost attempts again.
 """
 
+import asyncio
 from pathlib import Path
 
 import msgspec
 import pytest
 from msgspec import structs
 from prometheus_client import CollectorRegistry
+from typer.testing import CliRunner
 
 from dialgate.app import App
-from dialgate.cluster.membership import SILENT
 from dialgate.config import loader
 from dialgate.core.model import DAY, OutcomeRecord
-from dialgate.store import CallerIdProof, Position, Reservation, StoreUnavailable
+from dialgate.interfaces.cli import main
+from dialgate.store import CallerIdProof, Generation, Position, Reservation, StoreUnavailable
 from dialgate.store.redis import RedisStore
 from tests.store.test_shared_store import ask_server, at, back_up, codes, report, share
 from tests.store.test_store import ANNA, BRUNO, attempt
@@ -48,31 +50,28 @@ def restore(server: Path, database: int = 1) -> None:
     ask_server(server, "SWAPDB", "0", str(database))
 
 
-async def recover(seconds: Hand, *apps: App) -> None:
-    """Run upkeep rounds until all gates have recovered. The clock advances, because gates wait for each other."""
+async def recover(*apps: App) -> None:
+    """Run upkeep rounds until all gates have recovered."""
     for _ in range(3):
         for app in apps:
             await app.tick()
-        seconds.at += 3
     assert ["store" in app.gate.readiness() for app in apps] == [False] * len(apps)
 
 
 async def test_a_copy_that_lacks_only_a_result_is_found(server: Path) -> None:
-    app = await gate(server, "one", seconds := Hand(0))
+    app = await gate(server, "one", Hand(0))
     allowed = await ask(app)
     await back_up(server)
     await report(app, allowed.decision_id, "abandoned")
     assert await codes(app, 1) == ["frequency.rest"]
     restore(server)
-    await app.tick()
-    assert await codes(app, 1) == ["gate.unavailable"]
-    await recover(seconds, app)
+    await recover(app)
     assert await codes(app, 1) == ["frequency.rest"]
     await app.close()
 
 
 async def test_results_are_added_again_if_that_was_interrupted(server: Path) -> None:
-    app = await gate(server, "one", seconds := Hand(0))
+    app = await gate(server, "one", Hand(0))
     await back_up(server)
     for number in (CLEAR, OTHER):
         await report(app, (await ask(app, to=number)).decision_id, "abandoned")
@@ -81,7 +80,7 @@ async def test_results_are_added_again_if_that_was_interrupted(server: Path) -> 
     await app.tick()
     assert "NOPERM" in app.gate.readiness()["store"]
     ask_server(server, "ACL", "SETUSER", redis_servers.USER, "+waitaof")
-    await recover(seconds, app)
+    await recover(app)
     for number in (CLEAR, OTHER):
         assert [reason.code for reason in (await ask(app, to=number)).reasons] == ["frequency.rest"]
     await app.close()
@@ -98,7 +97,7 @@ async def test_a_result_waits_for_the_gate_that_adds_its_attempt(server: Path, *
         await two.close()
         two = await open_app(server, "two", seconds)
     await two.tick()
-    await recover(seconds, one, two)
+    await recover(one, two)
     assert await codes(one, 1) == ["frequency.rest"]
     await one.close()
     await two.close()
@@ -106,13 +105,13 @@ async def test_a_result_waits_for_the_gate_that_adds_its_attempt(server: Path, *
 
 async def test_a_result_of_a_lost_attempt_is_not_refused_as_unknown(server: Path) -> None:
     """The client would not report a refused result again."""
-    app = await gate(server, "one", seconds := Hand(0))
+    app = await gate(server, "one", Hand(0))
     await back_up(server)
     allowed = await ask(app)
     restore(server)
     with pytest.raises(StoreUnavailable, match="older copy"):
         await report(app, allowed.decision_id, "opt_out")
-    await recover(seconds, app)
+    await recover(app)
     await report(app, allowed.decision_id, "opt_out")
     assert await codes(app, 1) == ["revocation.revoked"]
     await app.close()
@@ -127,37 +126,67 @@ async def test_a_gate_that_lost_nothing_finds_what_another_lost(server: Path) ->
     restore(server)
     await two.tick()
     assert await codes(two, 1) == ["gate.unavailable"]
-    await recover(seconds, one, two)
+    await recover(one, two)
     assert await codes(two, 1) == ["frequency.exceeded"]
     await one.close()
     await two.close()
 
 
-@pytest.mark.parametrize("then", ["it adds its attempts", "it is silent", "it takes too long"])
-async def test_a_gate_waits_for_a_running_one_to_add_its_attempts(server: Path, then: str) -> None:
+@pytest.mark.parametrize("then", ["it adds its attempts", "it starts again", "it is removed"])
+async def test_a_gate_waits_for_every_other_one_to_add_its_attempts(server: Path, then: str) -> None:
     one = await gate(server, "one", seconds := Hand(0))
-    two = await gate(server, "two", seconds, "one", clock := Hand())
+    two = await gate(server, "two", seconds, "one")
+    await two.tick()
     await back_up(server)
     assert await codes(one, 5) == ["allow"] * 5
     await two.tick()
     restore(server)
     for _ in range(5):
         await two.tick()
-        seconds.at += 3
+        seconds.at += 600
     assert await codes(two, 1) == ["gate.unavailable"]
+    log = one.gate._gatherer.keys.log
+    assert f"These logs have not been added yet: {log}." in two.gate.readiness()["store"]
     if then == "it adds its attempts":
         await one.tick()
-    elif then == "it is silent":
-        clock.at += SILENT
+    elif then == "it starts again":
+        await one.close()
+        one = await open_app(server, "one", seconds)
     else:
-        seconds.at += 60
+        store = RedisStore(at(server))
+        assert (await store.members()).unsettled == {log}
+        await store.forget("one")
+        await store.close()
     await two.tick()
-    await two.tick()
-    await two.tick()
-    expected = "frequency.exceeded" if then == "it adds its attempts" else "allow"
+    expected = "allow" if then == "it is removed" else "frequency.exceeded"
     assert await codes(two, 1) == [expected]
     await one.close()
     await two.close()
+
+
+async def test_a_removed_gate_may_be_named_by_its_log(server: Path) -> None:
+    """A copy from before a gate joined does not know the gate's name."""
+    one = await gate(server, "one", seconds := Hand(0))
+    await back_up(server)
+    two = await gate(server, "two", seconds, "one")
+    assert await codes(two, 1) == ["allow"]
+    await one.tick()
+    await two.close()
+    restore(server)
+    await one.tick()
+    command = [
+        "nodes",
+        "--forget",
+        two.gate._gatherer.keys.log,
+        "--config",
+        str(server / "one/dialgate.yaml"),
+    ]
+    forgotten = await asyncio.to_thread(CliRunner().invoke, main.app, command)
+    assert "silent" in forgotten.output, "by the clock of the test"
+    for _ in range(2):
+        await one.tick()
+    assert await codes(one, 1) == ["allow"]
+    await one.close()
 
 
 async def test_a_gate_that_starts_on_an_older_copy_waits_for_the_others(server: Path) -> None:
@@ -169,7 +198,7 @@ async def test_a_gate_that_starts_on_an_older_copy_waits_for_the_others(server: 
     await two.close()
     two = await open_app(server, "two", seconds)
     assert await codes(two, 1) == ["gate.unavailable"]
-    await recover(seconds, one, two)
+    await recover(one, two)
     assert await codes(two, 1) == ["frequency.exceeded"]
     await one.close()
     await two.close()
@@ -185,32 +214,38 @@ async def test_a_reading_from_an_older_copy_is_not_committed_after_recovery(serv
     assert await store.commit(reading, [Reservation(BRUNO, lost, (BRUNO,))], [], Position("log", 1))
     restore(server)
     reading = await store.read([ANNA])
-    with pytest.raises(StoreUnavailable, match="older copy"):
+    with pytest.raises(StoreUnavailable, match="not been added yet: log"):
         await store.ping()
+    assert store.generation == Generation(1, frozenset({"log"}))
     await store.settle("log", 1, [(BRUNO, lost)], [])
     reservations = [Reservation(ANNA, attempt("log-2"), (ANNA,))]
-    with pytest.raises(StoreUnavailable, match="older copy"):
-        await store.commit(reading, reservations, [], Position("log", 2))
-    store.accept_restored()
-    assert await store.commit(reading, reservations, [], Position("log", 2))
+    for _ in range(2):
+        assert not await store.commit(reading, reservations, [], Position("log", 2))
+        with pytest.raises(StoreUnavailable, match="older copy"):
+            await store.read([ANNA])
+        await store.acknowledge("log", 2)  # which has not begun
+    await store.acknowledge("log", 1)
+    assert not await store.commit(reading, reservations, [], Position("log", 2))
+    assert await store.commit(await store.read([ANNA]), reservations, [], Position("log", 2))
     await store.close()
 
 
-async def test_an_older_copy_appears_again_while_the_gate_waits(server: Path) -> None:
-    app = await gate(server, "one", seconds := Hand(0))
+async def test_an_older_copy_appears_again_while_the_gates_wait(server: Path) -> None:
+    """A gate that has acknowledged the generation must add its attempts to the second copy too."""
+    one = await gate(server, "one", seconds := Hand(0))
+    two = await gate(server, "two", seconds, "one")
+    await one.tick()
     await back_up(server, 1, 2)
-    assert await codes(app, 5) == ["allow"] * 5
+    assert await codes(one, 5) == ["allow"] * 5
     restore(server)
-    await app.tick()
-    seconds.at += 2
+    await one.tick()
     restore(server, 2)
-    await app.tick()
-    seconds.at += 2
-    await app.tick()
-    assert await codes(app, 1) == ["gate.unavailable"]
-    await recover(seconds, app)
-    assert await codes(app, 1) == ["frequency.exceeded"]
-    await app.close()
+    await one.tick()
+    assert await codes(one, 1) == ["gate.unavailable"]
+    await recover(one, two)
+    assert await codes(two, 1) == ["frequency.exceeded"]
+    await one.close()
+    await two.close()
 
 
 async def test_an_older_copy_appears_during_recovery(server: Path) -> None:
@@ -230,7 +265,10 @@ async def test_an_older_copy_appears_during_recovery(server: Path) -> None:
     with pytest.raises(StoreUnavailable, match="too late"):
         await store.settle("log", 1, lost, [], complete)
     assert await store.positions() == {"log": 0}
+    with pytest.raises(StoreUnavailable, match="not been added yet: log"):
+        await store.ping()
     await store.settle("log", 1, lost, [])
+    await store.acknowledge("log", 2)
     assert len((await store.read([ANNA])).known[0].attempts) == 1
     await store.close()
 
@@ -253,22 +291,25 @@ async def test_recovery_notes_only_records_that_are_on_disk(server: Path) -> Non
 
 async def test_the_newer_copy_returns_with_a_commit_that_was_never_recorded(server: Path) -> None:
     """Meanwhile, the log has used the commit's id for another call."""
-    app = await gate(server, "one", seconds := Hand(0))
+    app = await gate(server, "one", Hand(0))
     store = app._store
     assert isinstance(store, RedisStore)
     await back_up(server)
     assert await codes(app, 1) == ["allow"]
     log, last = app.gate._gatherer.keys.log, app.status().records
     unknown = Position(log, last + 2, last + 1)
-    reservation, seen = Reservation(ANNA, attempt(f"{log}-{last + 1}"), (ANNA,)), store._seen.copy()
+    reservation, seen = (
+        Reservation(ANNA, attempt(f"{log}-{last + 1}"), (ANNA,)),
+        store._generations._seen.copy(),
+    )
     assert await store.commit(await store.read([ANNA]), [reservation], [], unknown)
-    store._seen = seen  # as if the reply had been lost
-    store._mark_commit_unknown(unknown)
+    store._generations._seen = seen  # as if the reply had been lost
+    store.undo.mark_unknown(unknown)
     restore(server)
-    await recover(seconds, app)
+    await recover(app)
     assert (await ask(app, to=OTHER)).decision_id == reservation.attempt.decision
     restore(server)
-    await recover(seconds, app)
+    await recover(app)
     assert [(await ask(app, to=OTHER)).decision for _ in range(5)] == ["allow"] * 4 + ["deny"]
     assert (await store.read([ANNA])).known[0].attempts == ()
     await app.close()
@@ -276,20 +317,23 @@ async def test_the_newer_copy_returns_with_a_commit_that_was_never_recorded(serv
 
 async def test_a_copy_holds_a_commit_that_was_never_recorded(server: Path) -> None:
     """The copy was made before the gate undid the commit. Then the log used the commit's id for another call."""
-    app = await gate(server, "one", seconds := Hand(0))
+    app = await gate(server, "one", Hand(0))
     store = app._store
     assert isinstance(store, RedisStore)
     assert await codes(app, 1) == ["allow"]
     log, last = app.gate._gatherer.keys.log, app.status().records
-    reservation, seen = Reservation(ANNA, attempt(f"{log}-{last + 2}"), (ANNA,)), store._seen.copy()
+    reservation, seen = (
+        Reservation(ANNA, attempt(f"{log}-{last + 2}"), (ANNA,)),
+        store._generations._seen.copy(),
+    )
     unknown = Position(log, last + 2, last + 1)
     assert await store.commit(await store.read([ANNA]), [reservation], [], unknown)
-    store._seen = seen  # as if the reply had been lost
-    store._mark_commit_unknown(unknown)
+    store._generations._seen = seen  # as if the reply had been lost
+    store.undo.mark_unknown(unknown)
     await back_up(server)
     assert (await ask(app)).decision_id == reservation.attempt.decision
     restore(server)
-    await recover(seconds, app)
+    await recover(app)
     assert await codes(app, 4) == ["allow"] * 3 + ["frequency.exceeded"]
     await app.close()
 

@@ -23,8 +23,8 @@ end}
 async def test_a_commit_passes_large_numbers_to_redis_as_text(tmp_path: Path) -> None:
     store = RedisStore(redis_servers.alone(), name=tmp_path.name, patience=5, remember=250 * HOUR)
     store.keep_attempts(500 * DAY)
-    source = WITHOUT_LARGE_NUMBERS + store._scripts["commit"][0]
-    store._scripts["commit"] = source, sha1(source).hexdigest()
+    source = WITHOUT_LARGE_NUMBERS + store.commands.scripts["commit"][0]
+    store.commands.scripts["commit"] = source, sha1(source).hexdigest()
     for seq in (100_000_000, 200_000_000):
         reading = await store.read([ANNA])
         reservation = Reservation(ANNA, attempt(f"log-{seq}"), (ANNA,))

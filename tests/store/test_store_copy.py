@@ -114,8 +114,8 @@ async def test_a_copy_to_a_shared_store_and_back_is_identical(filled: Path, urls
     assert anna.seq == 5, "a sequence is never reused"
     administrator = urls["redis"].replace(f"{redis_servers.USER}:{redis_servers.PASSWORD}@", "")
     async with Redis.from_url(administrator) as client:
-        index = await client.pttl(shared.of_attempt("log", 7))
-        assert abs(index - await client.pttl(shared.key("s:", BRUNO))) < HOUR, (
+        index = await client.pttl(shared.results.of_attempt("log", 7))
+        assert abs(index - await client.pttl(shared.commands.key("s:", BRUNO))) < HOUR, (
             "a counted attempt can be found"
         )
     await shared.close()

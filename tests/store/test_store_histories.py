@@ -118,7 +118,7 @@ class Logged(Struct):
 def open_store(engine: Engine) -> Store:
     store = engine.open()
     if isinstance(store, RedisStore):
-        store.reads_before_assuming = 0
+        store.attempts.reads_before_assuming = 0
     return store
 
 

@@ -305,12 +305,12 @@ async def test_redis_keeps_attempts_as_long_as_a_limit_counts_them(tmp_path: Pat
     async with world.running(tmp_path / "one", store=shared) as gate:
         store = gate.app._store
         assert isinstance(store, RedisStore)
-        assert store.attempts_kept == 400 * DAY
+        assert store.commands.attempts_kept == 400 * DAY
         lengthen_limits(gate, "500d")
-        assert store.attempts_kept == 502 * DAY
+        assert store.commands.attempts_kept == 502 * DAY
         opened = await factory.open_store(gate.app.config)
         assert isinstance(opened, RedisStore)
-        assert opened.attempts_kept == 502 * DAY
+        assert opened.commands.attempts_kept == 502 * DAY
         await opened.close()
 
 

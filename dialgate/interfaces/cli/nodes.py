@@ -19,6 +19,7 @@ from dialgate.interfaces.cli.options import (
 from dialgate.runtime.clock import wall_clock
 from dialgate.runtime.terminal import MISUSE, NO, show_json, show_table, utc
 from dialgate.store import Members, Shared, factory
+from dialgate.store.membership import SILENT
 
 app = typer.Typer()
 
@@ -27,15 +28,19 @@ app = typer.Typer()
 def nodes(
     *,
     forget: Annotated[
-        str, typer.Option(metavar="NODE", help="Remove a decommissioned node permanently.")
+        str,
+        typer.Option(
+            metavar="NODE",
+            help="Remove a decommissioned node permanently, by its name or the name of its log.",
+        ),
     ] = "",
     config: ConfigPath = DEFAULT_CONFIG,
     as_json: AsJson = False,
 ) -> None:
     """Show the gates that share the store, with their versions, configurations and problems.
 
-    After --forget, reports about data subjects no longer list the removed node as missing. Keep that node's log where
-    it can be searched.
+    After --forget, reports about data subjects no longer list the removed node as missing, and an older copy of the store
+    no longer waits for its log. Keep that log where it can be searched.
 
     Exit 0: no problem. 1: a node is silent, or has a different configuration or version.
 
@@ -81,7 +86,7 @@ async def _members(config: Config, forget: str) -> Members:
 
 async def _forget(store: Shared, name: str) -> None:
     members = await store.members()
-    if name not in members.gates:
+    if name not in members.gates | members.unsettled:
         raise Failure(
             "node.unknown",
             "The store has no node with this name. `dialgate nodes` lists them.",
@@ -89,6 +94,6 @@ async def _forget(store: Shared, name: str) -> None:
             status=MISUSE,
         )
     workers = (node for node in members.present if node.gate == name)
-    if any(wall_clock() - node.at < membership.SILENT for node in workers):
+    if any(wall_clock() - node.at < SILENT for node in workers):
         raise Failure("node.at_work", "The node is running. Stop it first.", field="forget")
     await store.forget(name)

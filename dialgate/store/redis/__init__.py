@@ -1,7 +1,8 @@
 """The shared store: one Redis or Valkey for any number of gates.
 
-`RedisStore` combines one class per topic. `commands` sends requests. `server` finds the master and executes a round
-trip. Each step that must be atomic is one script in `lua/`.
+`RedisStore` combines one part per topic. `commands`, which all parts share, has the keys and sends requests. `server`
+finds the master and executes a round trip. Each step that must be atomic is one script in `lua/`. `generations` detects
+an older copy of the store, and `undo` removes what a failed commit may have written.
 
 All keys begin with `{NAME}:`. A Redis cluster therefore stores them in one slot, and one script can use all of them:
 
@@ -16,6 +17,7 @@ All keys begin with `{NAME}:`. A Redis cluster therefore stores them in one slot
                                      `LOG top`      the highest sequence number ever written to the store
                                      `LOG results`  the number of results of the log's attempts
                                      `LOG fence`    a number that only increases; a commit with a lower fence is refused
+    {dialgate}:generation          the generation's number, and the logs that have not acknowledged it (`generations`)
     {dialgate}:recorded            a hash from LOG to the sequence number up to which its entries are on disk
     {dialgate}:lists               a hash from controller and id to a call list
     {dialgate}:proofs              a hash from controller and caller ID to the newest proof

@@ -5,89 +5,109 @@ from collections.abc import Mapping, Sequence
 from itertools import chain
 from typing import Any, Final
 
+from msgspec import structs
+
 from dialgate.core.decision_ids import log_of
 from dialgate.core.model import Instant, Known
 from dialgate.store import Position, Reading, Remembered, Reservation, StoreUnavailable, refuse_if_short
 from dialgate.store.redis import sequence_index, subject_codec
-from dialgate.store.redis.answers import by_log, decision_of, recalled, seq_of, stored
-from dialgate.store.redis.commands import Options, pairs
-from dialgate.store.redis.commit import Commit, pack
-from dialgate.store.redis.recovery import OLDER_COPY, RedisRecovery, top_of
+from dialgate.store.redis.answers import decision_of, recalled, seq_of
+from dialgate.store.redis.answers import stored as encode
+from dialgate.store.redis.commands import RedisCommands, pairs
+from dialgate.store.redis.commit import Commit
+from dialgate.store.redis.generations import OLDER_COPY, Generations, top_of
+from dialgate.store.redis.undo import Undo
 
 _ID_IN_USE: Final = [-1]
 _IS_OLDER: Final = [-4]
+_FIRST: Final = 3  # the place of the first subject in a reading
 _RECORDING_WAITS: Final = (0.002, 0.004, 0.008, 0.016, 0.032)  # seconds
 
 
 class Seen(Reading, frozen=True, gc=False, kw_only=True):
     """A reading with the values that a commit compares with Redis.
 
-    `values` maps each subject to its stored value. `end` is the newest sequence in the ledger, as stored.
+    `values` maps each subject to its stored value, and `stored` each key in `keys` to its stored answer. `end` is the
+    newest sequence in the ledger, and `generation` the store's generation, as stored; None if any will do.
     """
 
     values: Mapping[bytes, bytes]
     end: bytes
     keys: Sequence[bytes]
+    stored: Mapping[bytes, bytes]
+    generation: bytes | None
 
     @property
     def seq(self) -> int:
         return int(self.end or 0)
 
 
-_UNREAD: Final = Seen((), (), (), values={}, end=b"", keys=())
+_UNREAD: Final = Seen((), (), (), values={}, end=b"", keys=(), stored={}, generation=None)
 
 
-class RedisAttempts(RedisRecovery):
-    def __init__(self, options: Options) -> None:
-        super().__init__(options)
+class RedisAttempts:
+    def __init__(self, commands: RedisCommands, generations: Generations, undo: Undo) -> None:
+        self._commands, self._generations, self._undo = commands, generations, undo
         self._since: Instant = 0
         # The ledger's newest sequence as last read, and the state of unknown subjects, reused while it is unchanged.
         self._end, self._nothing = b"", Known()
         self._reads_of_unknown = 0  # in a row
         # A wrong assumption costs a round trip. After four such reads it is rarely wrong.
         self.reads_before_assuming = 4
-        self._own: set[str] = set()  # the logs that this process writes
+        self.own: set[str] = set()  # the logs that this process writes
 
     async def read(
         self, subjects: Sequence[bytes], keys: Sequence[bytes] = (), since: Instant = 0
     ) -> Reading:
-        self._refuse_if_older()
-        if self._unknown_commits:
-            await self._undo_unknown_commits()
-        return await self._read(subjects, keys, since)
+        if self._undo.unknown:
+            await self._undo.undo_unknown()
+        return await self.read_any(subjects, keys, since, recovering=False)
 
-    async def _read(
-        self, subjects: Sequence[bytes], keys: Sequence[bytes] = (), since: Instant = 0
+    async def read_any(
+        self,
+        subjects: Sequence[bytes],
+        keys: Sequence[bytes] = (),
+        since: Instant = 0,
+        *,
+        recovering: bool = True,
     ) -> Reading:
-        durable = self._durable  # taken before the read, which may lack entries acknowledged during it
+        """Read as `read` does. With `recovering`, also read from an older copy."""
+        durable = (
+            self._commands.durable
+        )  # taken before the read, which may lack entries acknowledged during it
         distinct = list(dict.fromkeys(subjects))
         request = (
             "MGET",
-            self._of_ledger,
-            self._of_keys,
-            *[self._of_subject + subject for subject in distinct],
-            *[self._of_answer + key for key in keys],
+            self._commands.of_ledger,
+            self._commands.of_keys,
+            self._commands.of_generation,
+            *[self._commands.of_subject + subject for subject in distinct],
+            *[self._commands.of_answer + key for key in keys],
         )
-        values_read = await self.run(*request)
+        values_read = await self._commands.run(*request)
         durable_logs: dict[str, int] = {}
-        if any(value is not None for value in values_read[2 + len(distinct) :]):
-            values_read, durable_logs = await self._read_again(request, values_read, 2 + len(distinct))
+        if any(value is not None for value in values_read[_FIRST + len(distinct) :]):
+            values_read, durable_logs = await self._read_again(request, values_read, _FIRST + len(distinct))
         reading = self._reading(subjects, distinct, keys, max(since, self._since), values_read, durable_logs)
-        self._refuse_unless_claimed(values_read[1])
+        self._commands.refuse_unless_claimed(values_read[1])
+        if not recovering:
+            self._generations.check(values_read[2])
         refuse_if_short(reading.seq, durable)
         return reading
 
     def assume(self, subjects: Sequence[bytes], keys: Sequence[bytes] = ()) -> Seen | None:
         if (
             self._reads_of_unknown < self.reads_before_assuming
-            or self.is_older
-            or self._unknown_commits
-            or self._nothing.seq < self._durable
+            or self._generations.stored is None
+            or self._undo.unknown
+            or self._nothing.seq < self._commands.durable
         ):
             return None
-        return self._without_known(subjects, keys, assumed=True)
+        return self._without_known(subjects, keys, self._generations.stored, assumed=True)
 
-    def _without_known(self, subjects: Sequence[bytes], keys: Sequence[bytes], *, assumed: bool) -> Seen:
+    def _without_known(
+        self, subjects: Sequence[bytes], keys: Sequence[bytes], generation: bytes | None, *, assumed: bool
+    ) -> Seen:
         return Seen(
             subjects=subjects,
             known=[self._nothing] * len(subjects),
@@ -96,6 +116,8 @@ class RedisAttempts(RedisRecovery):
             values=dict.fromkeys(subjects, b""),
             end=self._end,
             keys=keys,
+            stored={},
+            generation=generation,
         )
 
     async def _read_again(
@@ -114,18 +136,18 @@ class RedisAttempts(RedisRecovery):
         might have stopped.
         """
         logs = sorted(
-            {log_of(decision_of(value)) for value in values_read[answers:] if value is not None} - self._own
+            {log_of(decision_of(value)) for value in values_read[answers:] if value is not None} - self.own
         )
         commands: list[tuple[Any, ...]] = [request]
         if logs:
-            commands.insert(0, ("HMGET", self._of_recorded, *logs))
-        if self._replicas:
+            commands.insert(0, ("HMGET", self._commands.of_recorded, *logs))
+        if self._commands.replicas:
             # A repeated answer needs no commit, which would show whether this server is still the master.
-            commands.insert(0, self._ping())
+            commands.insert(0, self._commands.ping())
         if len(commands) == 1:
             return values_read, {}
         for wait in (*_RECORDING_WAITS, 0):
-            replies = await self._run_replicated(commands)
+            replies = await self._commands.run_replicated(commands)
             bounds = replies[-2] if logs else ()
             durable_logs = {log: int(seq or 0) for log, seq in zip(logs, bounds, strict=True)}
             decisions = [decision_of(value) for value in replies[-1][answers:] if value is not None]
@@ -143,25 +165,27 @@ class RedisAttempts(RedisRecovery):
         values_read: Sequence[bytes | None],
         durable_logs: Mapping[str, int],
     ) -> Seen:
+        generation = values_read[2] or b""
         end = values_read[0] or b""
         if self._end != end:
             self._end, self._nothing = end, Known(seq=int(end or 0))
-        if not any(values_read[2:]):  # the usual case
+        if not any(values_read[_FIRST:]):  # the usual case
             self._reads_of_unknown += any(subjects)
-            return self._without_known(subjects, keys, assumed=False)
+            return self._without_known(subjects, keys, generation, assumed=False)
         self._reads_of_unknown = 0
         values: dict[bytes, bytes] = {}
         known = dict.fromkeys(distinct, self._nothing)
-        for subject, value in zip(distinct, values_read[2:], strict=False):
+        for subject, value in zip(distinct, values_read[_FIRST:], strict=False):
             if value is None:
                 values[subject] = b""
             else:
                 values[subject] = value
                 known[subject] = subject_codec.known(value, self._nothing.seq)
         answers: list[Remembered | None] = [None] * len(keys)
-        for at, value in enumerate(values_read[2 + len(distinct) :]):
+        stored: dict[bytes, bytes] = {}
+        for at, value in enumerate(values_read[_FIRST + len(distinct) :]):
             if value is not None:
-                answer = recalled(keys[at], value)
+                stored[keys[at]], answer = value, recalled(keys[at], value)
                 if answer.at >= since and self._is_recorded(answer.decision, durable_logs):
                     answers[at] = answer
         return Seen(
@@ -171,6 +195,8 @@ class RedisAttempts(RedisRecovery):
             values=values,
             end=end,
             keys=keys,
+            stored=stored,
+            generation=generation,
         )
 
     def _is_recorded(self, decision: str, durable_logs: Mapping[str, int]) -> bool:
@@ -179,7 +205,7 @@ class RedisAttempts(RedisRecovery):
         Return True for a log of this process, because unrecorded answers were removed from the store before this read.
         """
         log = log_of(decision)
-        return log in self._own or seq_of(decision) <= durable_logs.get(log, 0)
+        return log in self.own or seq_of(decision) <= durable_logs.get(log, 0)
 
     async def commit(
         self,
@@ -187,76 +213,79 @@ class RedisAttempts(RedisRecovery):
         reservations: Sequence[Reservation],
         remembered: Sequence[Remembered],
         position: Position,
-    ) -> bool:
-        self._refuse_if_older()  # `reading` may be from before this was noticed
-        committed = self._seen.get(top_of(position.log), 0)
-        return await self._commit(reading, reservations, remembered, position, committed)
-
-    async def _commit(
-        self,
-        reading: Reading,
-        reservations: Sequence[Reservation],
-        remembered: Sequence[Remembered],
-        position: Position,
-        committed: int = 0,
+        *,
+        recovering: bool = False,
     ) -> bool:
         """Write attempts and answers. Return False if a value in `reading` has changed since it was read.
 
-        Raises `StoreUnavailable` if the log's highest sequence in the store is lower than `committed`. The store is
-        then an older copy.
+        Raises `StoreUnavailable` if the log's highest sequence in the store is lower than this gate has committed. The
+        store is then an older copy.
         """
         seen = reading if isinstance(reading, Seen) else _UNREAD
-        self._own.add(position.log)
-        command = self._commit_command(seen, reservations, remembered, position, committed)
+        log, top = position.log, top_of(position.log)
+        self.own.add(log)
+        if self._undo.unknown and not recovering:
+            return False  # the reading may contain a commit that is undone before the next read
+        if recovering:
+            seen = structs.replace(seen, generation=None)
+        committed = 0 if recovering else self._generations.seen(top)
+        keys, commit, values = self._arguments(seen, reservations, remembered, position, committed)
         try:
-            outcome = await self._run_commit(position.log, command)
+            outcome = await self._undo.run_commit(log, keys, commit, *values)
             while outcome == _ID_IN_USE:  # a decision that was never recorded uses the id
-                names = [reservation.attempt.decision for reservation in reservations] + [
-                    answer.decision for answer in remembered
+                names = [each.attempt.decision for each in reservations] + [
+                    each.decision for each in remembered
                 ]
-                await self._remove_decisions(position.log, map(seq_of, names))
-                outcome = await self._run_commit(position.log, command)
+                await self._undo.remove(log, map(seq_of, names))
+                outcome = await self._undo.run_commit(log, keys, commit, *values)
         except StoreUnavailable:
-            self._mark_commit_unknown(position)
+            self._undo.mark_unknown(position)
             raise
         if outcome == _IS_OLDER:
             raise StoreUnavailable(OLDER_COPY)
         if outcome:
             self._reads_of_unknown = 0
             return False
-        self._saw(top_of(position.log), position.seq)
-        if self._replicas:
-            self._durable = max(self._durable, seen.seq)
+        self._generations.saw(top, position.seq)
+        if self._commands.replicas:
+            self._commands.require_seq(seen.seq)
         return True
 
-    def _commit_command(
+    def _arguments(
         self,
         seen: Seen,
         reservations: Sequence[Reservation],
         remembered: Sequence[Remembered],
         position: Position,
         committed: int,
-    ) -> tuple[Any, ...]:
-        log, values = position.log, seen.values
-        lines = _lines(values, reservations)
-        # An assumption about any number in the batch may be wrong. Otherwise only the state of allowed numbers matters.
-        watch = values if seen.assumed else chain.from_iterable([each.watch for each in reservations])
-        expected = {self._of_subject + subject: values[subject] for subject in chain(lines, watch)}
-        answers = _newest_by_key(remembered)
+    ) -> tuple[list[bytes], Commit, list[bytes]]:
+        """Return the keys and the arguments of the script `commit`."""
+        log, values, of_answer = position.log, seen.values, self._commands.of_answer
+        lines, answers = _lines(values, reservations), _newest_by_key(remembered)
+        expected = {self._commands.of_subject + subject: values[subject] for subject in chain(lines, values)}
+        if seen.generation is not None:
+            expected[self._commands.of_generation] = seen.generation
         if seen.assumed:
-            expected |= {self._of_keys: self._mark or b"", self._of_ledger: seen.end}
-            expected |= {self._of_answer + key: b"" for key in set(seen.keys) - answers.keys()}
+            expected |= {
+                self._commands.of_keys: self._commands.mark or b"",
+                self._commands.of_ledger: seen.end,
+            }
+        expected |= {of_answer + key: seen.stored.get(key, b"") for key in seen.keys if key not in answers}
+        # The answers that are replaced are compared too. Their keys follow.
+        keys_read = set(seen.keys)
+        replaced = [key for key in answers if key in keys_read]
+        answers = {key: answers[key] for key in chain(replaced, answers)}
+        compared = [*expected.values(), *(seen.stored.get(key, b"") for key in replaced)]
         counted = [(seq_of(each.attempt.decision), each.subject) for each in reservations]
         answered = [(seq_of(answer.decision), answer.key) for answer in remembered]
         attempt_runs, answer_runs = sequence_index.runs(counted), sequence_index.runs(answered)
-        attempt_names, answer_names = self._index_prefix("a:", log), self._index_prefix("g:", log)
         keys = [
-            self._of_positions,
-            self._of_recorded,
+            self._commands.of_positions,
+            self._commands.of_recorded,
             *expected,
-            *[self._of_answer + key for key in answers],
-            *[attempt_names + run.chunk for run in attempt_runs],
-            *[answer_names + run.chunk for run in answer_runs],
+            *[of_answer + key for key in answers],
+            *[self._undo.index("a:", log, run.chunk) for run in attempt_runs],
+            *[self._undo.index("g:", log, run.chunk) for run in answer_runs],
         ]
         seqs = [seq for seq, _ in counted]
         commit = Commit(
@@ -264,15 +293,15 @@ class RedisAttempts(RedisRecovery):
             position=position.first - 1 if position.first else position.seq,
             lowest=min(seqs, default=0),
             highest=max([*seqs, *[seq for seq, _ in answered], position.seq]),
-            fence=self._fences.get(log, 0),
+            fence=self._undo.fence(log),
             durable=position.durable,
             committed=committed,
-            attempts_kept=self.attempts_kept,
-            answers_kept=self.remembers,
-            watched=len(expected) + (len(answers) if seen.assumed else 0),
+            attempts_kept=self._commands.attempts_kept,
+            answers_kept=self._undo.remembers,
+            watched=len(compared),
             known=[  # the subjects that get lines come first
-                (place, value.decode(), place <= len(lines) and subject_codec.may_expire(value))
-                for place, value in enumerate(expected.values(), 1)
+                (place, place <= len(lines) and subject_codec.may_expire(value))
+                for place, value in enumerate(compared, 1)
                 if value
             ],
             lines=[line.decode() for line in lines.values()],
@@ -281,28 +310,19 @@ class RedisAttempts(RedisRecovery):
             answer_runs=[run.begins for run in answer_runs],
         )
         names = [run.names for run in (*attempt_runs, *answer_runs)]
-        return self._script_call("commit", keys, [pack(commit), *names, *map(stored, answers.values())])
-
-    async def release(self, decisions: Sequence[str], position: Position) -> None:
-        try:
-            for log, seqs in by_log(decisions).items():
-                await self._remove_decisions(log, seqs)
-            await self._note(position, self._seen.get(top_of(position.log), 0))
-        except StoreUnavailable:
-            self._mark_commit_unknown(position)
-            raise
+        return keys, commit, [*names, *map(encode, answers.values()), *filter(None, compared)]
 
     async def note_durable(self, log: str, seq: int) -> None:
-        await self.run("HSET", self._of_recorded, log, seq)
+        await self._commands.run("HSET", self._commands.of_recorded, log, seq)
 
     async def recorded(self, log: str) -> int:
-        return int(await self.run("HGET", self._of_recorded, log) or 0)
+        return int(await self._commands.run("HGET", self._commands.of_recorded, log) or 0)
 
     async def positions(self) -> dict[str, int]:
-        positions = pairs(await self.run("HGETALL", self._of_positions))
+        positions = pairs(await self._commands.run("HGETALL", self._commands.of_positions))
         return {log.decode(): int(seq) for log, seq in positions.items() if b" " not in log}
 
-    async def maintain(self, before: Instant) -> None:
+    def forget_answers(self, before: Instant) -> None:
         """Stop returning answers older than `before`. Redis deletes them a little later, when they expire."""
         self._since = before
 

@@ -3,7 +3,7 @@
 The script `result` writes the counts and their changes. Only the newest changes are kept.
 """
 
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
@@ -15,34 +15,38 @@ _LIFTS: Final = "lifts"
 _lift = msgspec.json.Decoder(PauseLift)
 
 
-class RedisCampaignCounts(RedisCommands):
+class RedisCampaignCounts:
+    def __init__(self, commands: RedisCommands) -> None:
+        self._commands = commands
+
     async def counts(self, after: int = 0) -> tuple[list[HourCount], int]:
-        keys = [self.of_counts, self.of_changes]
-        read = self._script_call("counts", keys, [after, CHANGES_KEPT - 1])
+        keys = [self._commands.of_counts, self._commands.of_changes]
+        read = self._commands.script_call("counts", keys, [after, CHANGES_KEPT - 1])
         # Only a master accepts a DEL. A replica could return stale counts.
-        (newest, changed), _ = await self.together([read, ("DEL", self._never_set)])
+        (newest, changed), _ = await self._commands.together([read, self._commands.require_master()])
         return [_count(field, value) for field, value in pairs(changed).items()], int(newest)
 
     async def drop_counts(self, before: int) -> None:
         counts, _ = await self.counts()
         if old := [_field(count) for count in counts if count.hour < before]:
-            await self.run("HDEL", self.of_counts, *old)
-
-    def put_count(self, count: HourCount) -> tuple[Any, ...]:
-        """Return the command that stores an hourly count. Use it only while no gate has the store open."""
-        return ("HSET", self.of_counts, _field(count), f"{count.answered} {count.abandoned}")
+            await self._commands.run("HDEL", self._commands.of_counts, *old)
 
     async def lifts_version(self) -> int:
-        return int(await self.run("HGET", self.of_changes, _LIFTS) or 0)
+        return int(await self._commands.run("HGET", self._commands.of_changes, _LIFTS) or 0)
 
     async def pause_lifts(self) -> list[PauseLift]:
-        bodies = pairs(await self.run("HGETALL", self.key("lifts")))
+        bodies = pairs(await self._commands.run("HGETALL", self._commands.key("lifts")))
         return sorted(map(_lift.decode, bodies.values()), key=lambda lift: (lift.at, lift.campaign))
 
     async def lift_pause(self, lift: PauseLift) -> None:
-        store = ("HSET", self.key("lifts"), f"{lift.campaign}\0{lift.at}", encoded(lift))
-        mark = ("HINCRBY", self.of_changes, _LIFTS, 1)
-        await self._run_durably([store, mark])
+        store = ("HSET", self._commands.key("lifts"), f"{lift.campaign}\0{lift.at}", encoded(lift))
+        mark = ("HINCRBY", self._commands.of_changes, _LIFTS, 1)
+        await self._commands.run_durably([store, mark])
+
+
+def count_pair(count: HourCount) -> tuple[str, str]:
+    """Return the field and the value of an hourly count."""
+    return _field(count), f"{count.answered} {count.abandoned}"
 
 
 def _field(count: HourCount) -> str:

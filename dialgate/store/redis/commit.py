@@ -8,8 +8,8 @@ from msgspec import Struct
 
 from dialgate.core.model import Instant
 
-# A watched key with a value: its place, beginning with 1; the value; and whether a subject that gets a line may expire.
-KnownValue: TypeAlias = tuple[int, str, bool]
+# A watched key with a value: its place, beginning with 1, and whether a subject that gets a line may expire.
+KnownValue: TypeAlias = tuple[int, bool]
 
 
 class Commit(Struct, frozen=True, kw_only=True):
@@ -17,10 +17,10 @@ class Commit(Struct, frozen=True, kw_only=True):
 
     The script's keys, in this order: the hash of positions, the hash of durable sequences, the watched keys (first the
     subjects that get `lines`), the keys of the answers, and for each run of attempts, then of answers, its index chunk.
-    With an assumed reading, the keys of the answers are the last watched keys.
+    Answers that replace what was read are watched too: their keys are the last watched keys and the first of the answers.
 
-    The script's other arguments are the hashes of each run, and the values of the answers. They are bytes, for which
-    Redis's cmsgpack has no type.
+    The script's other arguments are the hashes of each run, the values of the answers, and the known values. They are
+    bytes, for which Redis's cmsgpack has no type.
     """
 
     log: str

@@ -17,10 +17,13 @@ SUBJECT_BYTES: Final = 16
 _AT_ONCE: Final = 512
 
 
-class RedisLedger(RedisCommands):
+class RedisLedger:
+    def __init__(self, commands: RedisCommands) -> None:
+        self._commands = commands
+
     async def append(self, drafts: Sequence[Draft]) -> list[int]:
         if not drafts:
-            await self._run_durably([self._ping()])
+            await self._commands.run_durably([self._commands.ping()])
             return []
         return await self._write(drafts, {}, ()) or []
 
@@ -29,7 +32,7 @@ class RedisLedger(RedisCommands):
         while True:
             subject_by_seq = await self._subjects_by_seq(seqs)
             subjects = list(dict.fromkeys(subject_by_seq.values()))
-            values = await self._values(subjects)
+            values = await self._commands.values(subjects)
             swaps = {
                 subject: (value, subject_codec.without_entries(value, subject_by_seq.keys()))
                 for subject, value in zip(subjects, values, strict=True)
@@ -48,35 +51,40 @@ class RedisLedger(RedisCommands):
         if any(len(draft.subject) != SUBJECT_BYTES for draft in drafts):
             raise ValueError(f"a ledger subject must be {SUBJECT_BYTES} bytes long")
         keys = [
-            self._of_ledger,
-            self._of_keys,
-            *map(self._subject, chain((draft.subject for draft in drafts), swaps)),
+            self._commands.of_ledger,
+            self._commands.of_keys,
+            *(self._commands.of_subject + of for of in chain((draft.subject for draft in drafts), swaps)),
         ]
-        known = self._durable
+        known = self._commands.durable
         values: list[Any] = [
-            self._mark or b"",
+            self._commands.mark or b"",
             known,
-            self.key("o:"),
+            self._commands.key("o:"),
             PLACES,
             len(drafts),
             *map(subject_codec.line_after_seq, drafts),
         ]
         for old, new in swaps.values():
-            values += (old, new, self.lifetime(new))
-        first = await self.script("ledger", keys, [*values, *removed])
+            values += (old, new, self._commands.lifetime(new))
+        first = await self._commands.script("ledger", keys, [*values, *removed])
         if first is None:
             return None
         if isinstance(first, list):
             raise ledger_too_short(first[0], known)
-        self._durable = max(self._durable, first + len(drafts) - 1)
+        self._commands.require_seq(first + len(drafts) - 1)
         return list(range(first, first + len(drafts)))
 
     async def _subjects_by_seq(self, seqs: Sequence[int]) -> dict[int, bytes]:
         """Return the subject for each sequence that has an entry."""
         places = [(seq, *divmod(seq - 1, PLACES)) for seq in seqs if seq > 0]
-        chunks = await self.together(
+        chunks = await self._commands.together(
             [
-                ("GETRANGE", self.key("o:", b"%d" % chunk), at * SUBJECT_BYTES, (at + 1) * SUBJECT_BYTES - 1)
+                (
+                    "GETRANGE",
+                    self._commands.key("o:", b"%d" % chunk),
+                    at * SUBJECT_BYTES,
+                    (at + 1) * SUBJECT_BYTES - 1,
+                )
                 for _, chunk, at in places
             ]
             or [("PING",)]
@@ -89,23 +97,24 @@ class RedisLedger(RedisCommands):
         with_entry: set[bytes] = set()
         for start in range(0, len(subjects), _AT_ONCE):
             batch = subjects[start : start + _AT_ONCE]
-            values = zip(batch, await self._values(batch), strict=True)
+            values = zip(batch, await self._commands.values(batch), strict=True)
             with_entry.update(subject for subject, value in values if subject_codec.entries(value, subject))
         return with_entry
 
     async def history(self, subject: bytes) -> list[Entry]:
-        (value,) = await self._values([subject])
+        (value,) = await self._commands.values([subject])
         return subject_codec.entries(value, subject)
 
     async def since(self, seq: int, limit: int) -> list[Entry]:
-        newest, entries = int(await self.run("GET", self.key("seq")) or 0), list[Entry]()
+        newest, entries = int(await self._commands.run("GET", self._commands.key("seq")) or 0), list[Entry]()
         seq = max(seq, 0)
         while seq < newest and len(entries) < limit:
             chunk, at = divmod(seq, PLACES)
             span = min(PLACES - at, newest - seq, max(limit - len(entries), _AT_ONCE))
             first, last = at * SUBJECT_BYTES, (at + span) * SUBJECT_BYTES - 1
             entries += await self._entries_of(
-                seq + 1, await self.run("GETRANGE", self.key("o:", b"%d" % chunk), first, last)
+                seq + 1,
+                await self._commands.run("GETRANGE", self._commands.key("o:", b"%d" % chunk), first, last),
             )
             seq += span
         return entries[:limit]
@@ -119,9 +128,6 @@ class RedisLedger(RedisCommands):
         subject_by_seq = {seq: subject for seq, subject in enumerate(subjects, first) if subject.strip(b"\0")}
         distinct = list(dict.fromkeys(subject_by_seq.values()))
         found: dict[int, Entry] = {}
-        for subject, value in zip(distinct, await self._values(distinct), strict=True):
+        for subject, value in zip(distinct, await self._commands.values(distinct), strict=True):
             found |= {entry.seq: entry for entry in subject_codec.entries(value, subject)}
         return [found[seq] for seq in subject_by_seq if seq in found]
-
-    def require_seq(self, seq: int) -> None:
-        self._durable = max(self._durable, seq)

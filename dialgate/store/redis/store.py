@@ -3,22 +3,24 @@
 from typing import Final
 
 from dialgate.core.model import DAY, Instant
-from dialgate.store import StoreUnavailable, refuse_if_short
+from dialgate.store import Generation, StoreUnavailable
 from dialgate.store.campaign_counts import oldest_hour
+from dialgate.store.redis.attempts import RedisAttempts
 from dialgate.store.redis.call_lists import RedisCallLists
 from dialgate.store.redis.campaign_counts import RedisCampaignCounts
-from dialgate.store.redis.commands import Options, pairs, texts
+from dialgate.store.redis.commands import RedisCommands, texts
+from dialgate.store.redis.generations import Generations
 from dialgate.store.redis.ledger import RedisLedger
 from dialgate.store.redis.membership import RedisMembership
-from dialgate.store.redis.recovery import FENCE, TOP, is_counter, lost_counters
 from dialgate.store.redis.results import RedisResults
+from dialgate.store.redis.undo import Undo
 
 LAYOUT: Final = b"2"
 _COUNTS_DROPPED_EVERY: Final = 24  # hours, because it reads all counts
 
 
-class RedisStore(RedisResults, RedisLedger, RedisCallLists, RedisCampaignCounts, RedisMembership):
-    """A store in Redis that several gates share.
+class RedisStore:
+    """A store in Redis that several gates share, combined from one part for each topic.
 
     `patience` limits one round trip, in seconds. A ledger entry is acknowledged once it is on the disks of
     `replicas` replicas. Answers are remembered for `remember` milliseconds.
@@ -34,8 +36,49 @@ class RedisStore(RedisResults, RedisLedger, RedisCallLists, RedisCampaignCounts,
         remember: Instant = DAY,
     ) -> None:
         """Parse the options without connecting. Raises `ValueError`."""
-        super().__init__(Options(url=url, name=name, patience=patience, replicas=replicas, remember=remember))
+        self.commands = commands = RedisCommands(url, name=name, patience=patience, replicas=replicas)
+        self.keep_attempts, self.require_seq = commands.keep_attempts, commands.require_seq
+        self.claim, self.surplus_replicas = commands.claim, commands.surplus_replicas
+        self.close = commands.server.close
+
+        self._generations = generations = Generations(commands)
+        self.undo = undo = Undo(commands, generations, remember)
+        self.acknowledge, self.release = generations.acknowledge, undo.release
+
+        self.attempts = attempts = RedisAttempts(commands, generations, undo)
+        self.read, self.assume, self.commit = attempts.read, attempts.assume, attempts.commit
+        self.note_durable, self.recorded = attempts.note_durable, attempts.recorded
+        self.positions = attempts.positions
+
+        self.results = results = RedisResults(commands, generations, undo, attempts)
+        self.attempt, self.result = results.attempt, results.result
+        self.settle, self.drop_attempts = results.settle, results.drop_attempts
+
+        self.ledger = ledger = RedisLedger(commands)
+        self.append, self.remove, self.since = ledger.append, ledger.remove, ledger.since
+        self.history, self.subjects_with_entries = ledger.history, ledger.subjects_with_entries
+
+        lists = RedisCallLists(commands)
+        self.lists, self.add_list, self.replace_list = lists.lists, lists.add_list, lists.replace_list
+        self.retire_list, self.proofs, self.put_proof = lists.retire_list, lists.proofs, lists.put_proof
+        self.deliveries, self.put_delivery = lists.deliveries, lists.put_delivery
+
+        self._counts = counts = RedisCampaignCounts(commands)
         self._counts_from = 0  # the hour before which counts were last deleted
+        self.counts, self.lifts_version = counts.counts, counts.lifts_version
+        self.pause_lifts, self.lift_pause = counts.pause_lifts, counts.lift_pause
+
+        members = RedisMembership(commands, generations)
+        self.members, self.dismiss, self.forget = members.members, members.dismiss, members.forget
+        self.lead, self.share_second, self.shared_seconds = (
+            members.lead,
+            members.share_second,
+            members.shared_seconds,
+        )
+
+    @property
+    def generation(self) -> Generation:
+        return self._generations.current
 
     async def refuse_unless_safe(self) -> None:
         """Raise `StoreUnavailable` if the server could lose acknowledged writes.
@@ -47,19 +90,19 @@ class RedisStore(RedisResults, RedisLedger, RedisCallLists, RedisCampaignCounts,
             "appendfsync": ("everysec", "always"),
             "maxmemory-policy": ("noeviction",),
         }
-        settings = texts(await self.run("CONFIG", "GET", *required))
+        settings = texts(await self.commands.run("CONFIG", "GET", *required))
         for name, good in required.items():
             if settings.get(name) not in good:
                 raise StoreUnavailable(
                     f"Redis: `{name}` is {settings.get(name)!r}; set it to {' or '.join(f'`{value}`' for value in good)}"
                 )
-        if await self.run("GET", self.key("copying")) is not None:
+        if await self.commands.run("GET", self.commands.key("copying")) is not None:
             raise StoreUnavailable("Redis: the store is an incomplete copy: run `dialgate store copy` again")
         await self._refuse_another_layout()
         if await self.surplus_replicas():
             raise StoreUnavailable(
                 "Redis: `replicas` is lower than the number of replicas that can become master, so an"
-                f" acknowledged entry could be lost: set `replicas` to {self._replicas}"
+                f" acknowledged entry could be lost: set `replicas` to {self.commands.replicas}"
             )
         try:
             await self.append([])
@@ -75,9 +118,9 @@ class RedisStore(RedisResults, RedisLedger, RedisCallLists, RedisCampaignCounts,
 
         With another layout, this version would not find the stored subjects and could not remove stored attempts.
         """
-        layout = await self.run("GET", self.of_layout)
+        layout = await self.commands.run("GET", self.commands.of_layout)
         if layout is None and not await self._is_early():
-            await self.run("SET", self.of_layout, LAYOUT, "NX")
+            await self.commands.run("SET", self.commands.of_layout, LAYOUT, "NX")
         elif layout != LAYOUT:
             raise StoreUnavailable(
                 "Redis: another version of dialgate wrote this store. With that version, run `dialgate store copy` to copy it to `sqlite://…`. With this"
@@ -86,50 +129,22 @@ class RedisStore(RedisResults, RedisLedger, RedisCallLists, RedisCampaignCounts,
 
     async def _is_early(self) -> bool:
         try:
-            await self.run("GET", self.key("ledger"))
+            await self.commands.run("GET", self.commands.key("ledger"))
         except StoreUnavailable as fault:
             if "WRONGTYPE" not in str(fault):
                 raise
             return True
         return bool(await self.positions())
 
-    async def surplus_replicas(self) -> int:
-        self._replicas = max(await self._server.replicas(), self._required_replicas)
-        return self._replicas - self._required_replicas
-
     async def ping(self) -> int:
-        """Test a write and a read, and wait for as many replicas as a commit does.
-
-        This detects a missing replica before a call is denied because of it.
-        """
-        self._refuse_if_log_is_shared()
-        durable = self._durable  # as in `read`
-        before = self._seen.copy()
-        reads = [("MGET", self._of_ledger, self._of_keys), ("HGETALL", self._of_positions)]
-        # The first write shows that this is the master. After the last one, the replicas have everything that was read.
-        _, (seq, mark), flat, _ = await self._run_replicated([self._ping(), *reads, self._ping()])
-        self._refuse_unless_claimed(mark)
-        newest = int(seq or 0)
-        refuse_if_short(newest, durable)  # first, because a log does not have all entries of the ledger
-        positions = pairs(flat)
-        lost = lost_counters(before, positions)
-        self.lacking = frozenset(field[: -len(TOP)].decode() for field in lost if field.endswith(TOP))
-        self.is_older = self.is_older or bool(lost)
-        self._refuse_if_older()
-        for field in filter(is_counter, positions):
-            self._saw(field, int(positions[field]))
+        self.undo.refuse_if_log_is_shared()
+        newest = await self._generations.ping()
+        if self.attempts.own:  # other users of the store may enter stops meanwhile
+            self._generations.refuse_if_waiting()
         return newest
 
-    def accept_restored(self) -> None:
-        own = {log.encode() + kind for log in self._own for kind in (TOP, FENCE)}
-        self._seen = {field: count for field, count in self._seen.items() if field in own}
-        self.is_older = False
-
     async def maintain(self, before: Instant) -> None:
-        await super().maintain(before)
+        self.attempts.forget_answers(before)
         if oldest_hour(before) >= self._counts_from + _COUNTS_DROPPED_EVERY:
             self._counts_from = oldest_hour(before)
-            await self.drop_counts(self._counts_from)
-
-    async def close(self) -> None:
-        await self._server.close()
+            await self._counts.drop_counts(self._counts_from)

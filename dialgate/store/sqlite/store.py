@@ -328,7 +328,7 @@ class SqliteStore:
         attempts: Sequence[tuple[bytes, Attempt]],
         answers: Sequence[Remembered],
         complete: Callable[[], Awaitable[None]] | None = None,
-    ) -> bool:
+    ) -> None:
         await self._flush()
 
         def step(db: sqlite3.Connection) -> None:
@@ -346,7 +346,6 @@ class SqliteStore:
 
         await self._write(complete_step)
         self._note_any_change()
-        return False
 
     # ---- erasure and retention ------------------------------------------------------------------------------------------
 

@@ -25,9 +25,9 @@ local function digits(whole) return string.format('%.0f', whole) end
 local function instant(value) return number(string.match(value, '^%d+')) end
 
 local seen, read, expires = commit.watched > 0 and values(3, 2 + commit.watched) or {}, {}, {}
-for _, known in ipairs(commit.known) do
-    local place, value, may_expire = unpack(known)
-    read[place], expires[place] = value, may_expire
+local before_known = 1 + #commit.attempt_runs + #commit.answer_runs + commit.answers
+for n, known in ipairs(commit.known) do
+    read[known[1]], expires[known[1]] = ARGV[before_known + n], known[2]
 end
 for n = 1, commit.watched do
     if seen[n] ~= (read[n] or false) then return {-3} end
