@@ -22,7 +22,7 @@ from typer.main import get_command
 from dialgate.config.clients import Client, Scope
 from dialgate.config.controllers import CampaignFile, ControllerFile
 from dialgate.config.decision_retention import Retention
-from dialgate.config.listeners import FastAgi, Limits, Listen, Operations, Sip, SipTrunk, Uploads
+from dialgate.config.listeners import FastAgi, Limits, Listen, Operations, Uploads
 from dialgate.config.log_settings import ServiceLog, TracesTo
 from dialgate.config.settings import Settings, SharedStore
 from dialgate.config.shipping import Shipping, StreamTo
@@ -63,8 +63,6 @@ SETTINGS: tuple[tuple[str, type[Struct]], ...] = (
     ("`shipping`", Shipping),
     ("`stream` of `shipping`", StreamTo),
     ("`fastagi`", FastAgi),
-    ("`sip`", Sip),
-    ("`trunks` of `sip`", SipTrunk),
     ("`clients`", Client),
     ("`subscribers`", Webhook),
     ("`retention`", Retention),

@@ -67,7 +67,7 @@ LONG = (
     "test_alerts", "test_evidence", "test_tabular", "test_race", "test_streaming", "test_console", "test_shared_store", "test_lists_in_use",
     "test_cases_through_gate", "test_replay", "test_timestamps", "test_gate", "test_registry_import", "test_fastagi", "test_cli_answers",
     "test_site", "test_uploads", "test_suite", "test_kamailio_gate", "test_connections", "test_dashboards", "test_entry_ids", "test_number_privacy",
-    "test_conformance", "test_dialers", "test_kamailio", "test_kamailio_fuzz", "test_sip", "test_tenants", "test_reconciliation",
+    "test_conformance", "test_dialers", "test_kamailio", "test_kamailio_fuzz", "test_sip_redirect", "test_tenants", "test_reconciliation",
     "test_registry_kill", "test_network_faults", "test_store_histories", "test_restore", "test_generated_clients", "test_init", "test_registry_layouts",
     "test_http_hand_over", "test_bulk_import", "test_registry_cycle", "test_span", "test_operations", "test_backup", "test_pacing",
     "test_stop_notices", "test_registry_lists", "test_archive", "test_scrub", "test_primitives", "test_grid", "test_decision_log",

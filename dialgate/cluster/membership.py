@@ -27,7 +27,7 @@ _LEASE: Final = 10 * SECOND
 _BOOT: Final = Path("/proc/sys/kernel/random/boot_id")
 _OWN: Final = frozenset(
     {"data", "countries", "controllers", "webhooks", "node", "workers", "store", "store_patience"}
-    | {"listen", "operations", "fastagi", "sip", "uploads", "snapshot_behind_minutes"}
+    | {"listen", "operations", "fastagi", "uploads", "snapshot_behind_minutes"}
     | {"batch_calls", "log_segment_mb", "log_segment_hours", "log_archive_hours", "checkpoint_seconds"}
 )  # fmt: skip
 _encode: Final = msgspec.json.Encoder(order="deterministic").encode

@@ -101,7 +101,7 @@ def missing_controllers(earlier: Iterable[str], config: Config) -> list[str]:
 def fixed_at_start(config: Config) -> dict[str, object]:
     """Return the settings that a gate reads only when it starts."""
     settings = config.settings
-    listeners = {"fastagi": settings.fastagi, "sip": settings.sip, "operations": settings.operations}
+    listeners = {"fastagi": settings.fastagi, "operations": settings.operations}
     return {
         "data": config.data,
         "store": settings.store,

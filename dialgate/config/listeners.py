@@ -1,8 +1,6 @@
-"""The settings of the listeners: HTTP, operations, uploads, FastAGI, SIP."""
+"""The settings of the listeners: HTTP, operations, uploads, FastAGI."""
 
-import re
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Annotated, Final, Literal
+from typing import Annotated
 
 from msgspec import Meta
 
@@ -113,65 +111,3 @@ class FastAgi(Strict, frozen=True, kw_only=True):
     """Maximum seconds from the connection to the answer. If there is no decision by then, the answer is a denial."""
     connections: Annotated[int, Meta(ge=1, le=60_000)] = 12_000
     """Maximum number of simultaneous calls. Further connections are closed, which the dialplan treats as a denial."""
-
-
-_CONTACT: Final = re.compile(
-    r"sips?:\{number\}@(?:[A-Za-z0-9.\-]+|\[[0-9A-Fa-f:.]+\])(?::\d{1,5})?(?:;[A-Za-z0-9\-]+(?:=[A-Za-z0-9.\-]+)?)*"
-)
-_LINK: Final = re.compile(r"https://[^\s<>\"\\]+", re.ASCII)
-
-
-class SipTrunk(Strict, frozen=True, kw_only=True):
-    """The destination for one client's calls."""
-
-    client: str
-    """Name of one of the `clients`."""
-    contacts: tuple[str, ...]
-    """Destinations for the calls, tried in this order, for example `sip:{number}@trunk.example:5060;transport=udp`."""
-    campaign: str = ""
-    """Campaign for an INVITE without `X-Dialgate-Campaign`."""
-    refusal: Literal[608, 603, 403] = 608
-    """SIP status for a denial. Choose a status after which the dialer does not try the next trunk."""
-    call_info: str = ""
-    """https address of a signed jCard with a contact for complaints, sent with a denial (RFC 8688)."""
-
-
-class Sip(Strict, frozen=True, kw_only=True):
-    """The listener for session border controllers (`deploy/sip-redirect/`), which are identified by their `sources`.
-
-    Bind the listener to a private network. Changes to any setting except `trunks` need a restart.
-    """
-
-    host: str = "127.0.0.1"
-    """Address to listen on."""
-    port: Annotated[int, Meta(ge=0, le=65_535)] = 5060
-    """Port, the same for UDP and TCP. 0 picks a free one."""
-    udp: bool = True
-    """Listen on UDP."""
-    tcp: bool = True
-    """Listen on TCP."""
-    deadline_seconds: Annotated[float, Meta(ge=0.02, le=10)] = 0.4
-    """Maximum seconds from an INVITE to its answer. If there is no decision by then, the answer is a 500."""
-    transactions: Annotated[int, Meta(ge=1, le=1_000_000)] = 60_000
-    """Maximum number of simultaneous INVITEs. Each counts for at most 32 seconds. Further ones are refused."""
-    connections: Annotated[int, Meta(ge=1, le=60_000)] = 1_000
-    """Maximum number of TCP connections. Further ones are closed."""
-    trunks: tuple[SipTrunk, ...] = ()
-    """Destinations for each client's calls. A client without a trunk is refused."""
-
-
-def sip_faults(sip: Sip | None, sources: Mapping[str, Sequence[str]]) -> Iterator[str]:
-    """Yield a message for each problem with the SIP trunks. `sources` are the networks of each client."""
-    for trunk in sip.trunks if sip else ():
-        place = f"sip: trunk of {trunk.client}"
-        if not sources.get(trunk.client):
-            yield f"{place}: no client with this name has `sources`; add them, because they identify SIP clients"
-        if sip and [other.client for other in sip.trunks].count(trunk.client) > 1:
-            yield f"{place} is defined twice; keep one"
-        if not trunk.contacts:
-            yield f"{place}: contacts is empty; add the destinations for its calls"
-        for contact in trunk.contacts:
-            if not _CONTACT.fullmatch(contact):
-                yield f"{place}: contact {contact!r} is not of the form sip:{{number}}@trunk.example:5060;transport=udp"
-        if trunk.call_info and not _LINK.fullmatch(trunk.call_info):
-            yield f"{place}: call_info is not an https URL"

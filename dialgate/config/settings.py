@@ -8,7 +8,7 @@ from msgspec import Meta
 from dialgate.config.clients import Client
 from dialgate.config.decision_retention import Retention
 from dialgate.config.fields import HostName, Name, Seconds, Strict, Url
-from dialgate.config.listeners import FastAgi, Limits, Listen, Operations, Sip, Uploads, sip_faults
+from dialgate.config.listeners import FastAgi, Limits, Listen, Operations, Uploads
 from dialgate.config.log_settings import ServiceLog, TracesTo
 from dialgate.config.shipping import Shipping
 from dialgate.config.storage import Storage
@@ -41,6 +41,7 @@ class Settings(Strict, frozen=True, kw_only=True):
     # The advice for each setting of an earlier version.
     removed: ClassVar[Mapping[str, str]] = {
         "permit_seconds": "delete it. There are no permits any more: Kamailio checks every call itself (deploy/kamailio)",
+        "sip": "delete it, and redirect calls with Kamailio (deploy/sip-redirect)",
     }
     data: str = "../.data"
     """Folder for all persistent data, on a local disk. One gate per folder."""
@@ -66,8 +67,6 @@ class Settings(Strict, frozen=True, kw_only=True):
     """Limits on call-list uploads."""
     fastagi: FastAgi | None = None
     """The listener for Asterisk. Default: none."""
-    sip: Sip | None = None
-    """The listener for session border controllers. Default: none."""
     clients: tuple[Client, ...] = ()
     """The clients, with their keys and scopes."""
     subscribers: tuple[Webhook, ...] = ()
@@ -127,7 +126,6 @@ def faults(settings: Settings) -> Iterator[str]:
     """Yield a message for each contradiction between settings."""
     if settings.listen.tls_key and not settings.listen.tls_certificate:
         yield "listen: tls_key is set without tls_certificate, so the gate would use plain HTTP; set both"
-    yield from sip_faults(settings.sip, {client.name: client.sources for client in settings.clients})
     if settings.workers > 1 and settings.store is None:
         yield f"workers: {ONE_PROCESS}"
     if settings.peers and settings.store is None:

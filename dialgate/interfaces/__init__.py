@@ -1,4 +1,4 @@
-"""The app's interfaces: HTTP, FastAGI, SIP, webhooks, the command line and the console.
+"""The app's interfaces: HTTP, FastAGI, webhooks, the command line and the console.
 
 This package applies no legal rules.
 """

@@ -17,7 +17,7 @@ from typing import Final, Literal, Protocol, TypeAlias
 from dialgate.config.settings import Settings
 
 _RESERVED: Final = 256  # descriptors: half for files opened at the start, half for later ones
-_Listener: TypeAlias = Literal["http", "fastagi", "sip"]
+_Listener: TypeAlias = Literal["http", "fastagi"]
 
 
 class OpenConnection(Protocol):
@@ -98,8 +98,6 @@ def most(settings: Settings, listener: _Listener) -> int:
     wanted = {"http": settings.limits.connections}
     if settings.fastagi is not None:
         wanted["fastagi"] = settings.fastagi.connections
-    if settings.sip is not None and settings.sip.tcp:
-        wanted["sip"] = settings.sip.connections
     every = sum(wanted.values())
     return wanted[listener] if every <= usable else max(2, wanted[listener] * usable // every)
 

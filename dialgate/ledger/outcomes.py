@@ -14,7 +14,7 @@ from dialgate.config.clients import Client
 from dialgate.config.controllers import Line
 from dialgate.core.faults import Unavailable
 from dialgate.core.ledger_events import Revoked
-from dialgate.core.model import RESULT_RANK, Instant
+from dialgate.core.model import RESULT_RANK
 from dialgate.core.refusal import Refused
 from dialgate.ledger import stop_requests
 from dialgate.ledger.access import LedgerAccess
@@ -86,17 +86,6 @@ class Outcomes:
         await self._gate.log.result(ask.decision_id, ask.outcome, client.name)
         self._access.metrics.results.labels(line.campaign.id if line else "other", ask.outcome).inc()
         return OutcomeReceipt(public_id, ask.outcome, stop, wrong)
-
-    async def not_dialled(self, client: Client, decision: str, since: Instant) -> None:
-        """Record that a call was not dialled. Do nothing if the decision is older than `since`.
-
-        `since` is the time at which the client's request arrived. A decision before `since` answered an earlier request
-        about the same call, and the client might have dialled the call after that answer.
-        Raises `Refused` and `Unavailable`.
-        """
-        attempt = await self._access.store.attempt(self._access.ids.inside(client, decision))
-        if attempt is not None and attempt[1].at >= since:
-            await self.result(client, OutcomeRequest(decision_id=decision, outcome="not_dialled"))
 
     async def _find_person(
         self, client: Client, ask: OutcomeRequest, line: Line | None, *, is_proven: bool

@@ -13,7 +13,6 @@ from msgspec import Struct
 
 from tests.bench import BenchError
 
-FILES: Final = ("kamailio.cfg", "local.cfg", "dialers.cfg", "dispatcher.list", "tls.cfg")
 _BEGINS_WITHIN: Final = 10.0  # seconds
 _PLACES: Final = {"key": r"(?<=Bearer ).*?(?=\", )"}
 
@@ -21,7 +20,7 @@ _PLACES: Final = {"key": r"(?<=Bearer ).*?(?=\", )"}
 class Site(Struct, frozen=True, kw_only=True):
     """The values for the Kamailio configuration of one site.
 
-    `sip` is the HOST:PORT to listen on. `trunks` are HOST:PORT, the preferred one first. `values` holds further
+    `sip` is the HOST:PORT to listen on. `trunks` are HOST:PORT, the preferred one first; a redirect server has none. `values` holds further
     definitions by name. Upper-case names are set in local.cfg, and lower-case names in dialers.cfg. For an upper-case
     name with an empty value, local.cfg gets `#!define NAME` without a value.
     """
@@ -31,18 +30,21 @@ class Site(Struct, frozen=True, kw_only=True):
     gate: str
     dialer: str
     key: str
-    trunks: tuple[str, ...]
+    trunks: tuple[str, ...] = ()
     announcements: str = ""
     values: Mapping[str, str] = {}
 
 
 def configure(shipped: Path, folder: Path, site: Site) -> Path:
-    """Copy the shipped files with the values of a site. Raises `BenchError` if the files have no place for a value."""
+    """Copy the shipped files with the values of a site, and return the main file.
+
+    Raises `BenchError` if the files have no place for a value.
+    """
     folder.mkdir(exist_ok=True)
-    for name in FILES:
-        shutil.copy(shipped / name, folder)
+    for path in (*shipped.glob("*.cfg"), *shipped.glob("*.list")):
+        shutil.copy(path, folder)
     local = (folder / "local.cfg").read_text("utf-8")
-    local = local.replace("udp:127.0.0.1:5060", f"udp:{site.sip}")
+    local = re.sub(r"(?<=listen=)(udp|tcp):127\.0\.0\.1:5060", rf"\1:{site.sip}", local)
     local = local.replace("tcp:127.0.0.1:9060", f"tcp:127.0.0.1:{site.operations}")
     dialers = (folder / "dialers.cfg").read_text("utf-8")
     for name, value in _values(folder, site).items():
@@ -52,17 +54,18 @@ def configure(shipped: Path, folder: Path, site: Site) -> Path:
             dialers = _set(dialers, name, _PLACES.get(name, rf"(?<=::{name}\) = ).*(?=;)"), value)
     (folder / "local.cfg").write_text(local, "utf-8")
     (folder / "dialers.cfg").write_text(dialers.replace("127.0.0.1", site.dialer), "utf-8")
-    trunks = [f"1 sip:{trunk} 0 {50 - at}\n" for at, trunk in enumerate(site.trunks)]
-    if site.announcements:
-        trunks.append(f"2 sip:{site.announcements}\n")
-    (folder / "dispatcher.list").write_text("".join(trunks), "ascii")
-    return folder / "kamailio.cfg"
+    if site.trunks:
+        trunks = [f"1 sip:{trunk} 0 {50 - at}\n" for at, trunk in enumerate(site.trunks)]
+        if site.announcements:
+            trunks.append(f"2 sip:{site.announcements}\n")
+        (folder / "dispatcher.list").write_text("".join(trunks), "ascii")
+    return folder / ("kamailio.cfg" if site.trunks else "redirect.cfg")
 
 
 def _values(folder: Path, site: Site) -> dict[str, str]:
     return {
         "GATE_URL": f'"{site.gate}/v1/check"',
-        "DISPATCHER_LIST": f'"{folder}/dispatcher.list"',
+        **({"DISPATCHER_LIST": f'"{folder}/dispatcher.list"'} if site.trunks else {}),
         "OPERATIONS_PORT": str(site.operations),
         "key": site.key,
         **site.values,

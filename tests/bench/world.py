@@ -31,10 +31,6 @@ _SETTINGS = {
     "controllers": "controllers",
     "listen": {"port": 0},
     "fastagi": {"port": 0},
-    "sip": {
-        "port": 0,
-        "trunks": [{"client": CLIENT, "campaign": CAMPAIGN, "contacts": ["sip:{number}@trunk.example"]}],
-    },
     "clients": [
         {
             "name": CLIENT,

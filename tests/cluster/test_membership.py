@@ -24,7 +24,6 @@ def hash_with(folder: Path, line: str) -> str:
     [
         ("node: milan", True),
         ("operations: {host: 10.0.0.6}", True),
-        ("sip: {host: 10.0.0.6}", True),
         ("uploads: {folder: /srv/spool}", True),
         ("snapshot_behind_minutes: 30", True),  # a publisher does not pull
         ("answer_seconds: 60", False),

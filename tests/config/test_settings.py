@@ -390,6 +390,10 @@ def test_all_mistakes_in_all_files_are_reported_in_one_run(folder: Folder) -> No
     [
         (gate("dta", to=1), "unknown key `dta`"),
         (
+            gate("sip", to={"port": 5060}),
+            "`sip` was removed; delete it, and redirect calls with Kamailio (deploy/sip-redirect)",
+        ),
+        (
             gate("permit_seconds", to=10),
             "`permit_seconds` was removed; delete it. There are no permits any more: Kamailio checks every call itself (deploy/kamailio)",
         ),

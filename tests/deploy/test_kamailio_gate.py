@@ -18,7 +18,6 @@ from dialgate.audit.reconciliation import cdr
 from dialgate.core.decision_ids import DecisionIds
 from dialgate.tools.conformance import gates
 from dialgate.tools.conformance.gates import Play
-from tests.bench import kamailio
 from tests.bench import sip as sip_bench
 from tests.support import kamailio_world
 from tests.support.kamailio_world import Message, Request, Sip, user_of
@@ -307,8 +306,7 @@ SWITCHES = ("WITH_ANNOUNCEMENT", "WITH_TLS", "WITH_ACCOUNTING", "JCARD", "WITH_M
 async def test_every_combination_of_switches_is_a_valid_configuration(
     tmp_path: Path, switches: tuple[str, ...]
 ) -> None:
-    for name in kamailio.FILES:
-        shutil.copy(kamailio_world.SHIPPED / name, tmp_path)
+    shutil.copytree(kamailio_world.SHIPPED, tmp_path, dirs_exist_ok=True)
     local = tmp_path / "local.cfg"
     for switch in switches:
         text = local.read_text()

@@ -11,7 +11,7 @@ import pytest
 from dialgate.config.clients import Client
 from dialgate.core.model import HOUR
 from dialgate.gate.client_limits import RESERVE, CallRates, DiskShares
-from tests.support import pbx, sip_client, world
+from tests.support import pbx, world
 from tests.support.world import CALL, CLEAR, KEY, NOW, SCOPES, Hand, World
 
 LIMITED = {**world.client("tests", KEY, *SCOPES), "calls_per_second": 1}
@@ -92,15 +92,6 @@ async def test_asterisk_places_no_call_over_the_limit(tmp_path: Path) -> None:
             channels.append(await asterisk.run_check(CLEAR))
         assert pbx.decision_and_reason(channels[-1]) == ("deny", "rate.exceeded")
         assert channels[-1].variables["DG_CLASS"] == "gate"
-
-
-async def test_a_session_border_controller_gets_500_over_the_limit(tmp_path: Path) -> None:
-    clients = [world.client("tests", KEY, *SCOPES), sip_client.SBC | {"calls_per_second": 1}]
-    async with sip_client.run_gate(tmp_path, clients=clients) as sips, sips.sbc() as sbc:
-        replies = [(await sbc.send_request()).code for _ in range(5)]
-        assert replies[0] == 302
-        assert 500 in replies
-        assert set(replies) == {302, 500}
 
 
 # ---- the last space --------------------------------------------------------------------------------------------------

@@ -25,7 +25,6 @@ from dialgate.runtime.clock import wall_clock
 from dialgate.tools.conformance.asterisk import Channel, agi
 from tests.observability.test_metrics import OPEN, check
 from tests.support.paths import ROOT
-from tests.support.sip_client import TRUNK, Sbc
 from tests.support.world import CALL, CALLER, KEY, LIST, SCOPES, client, publish_answers, write_folder
 
 CLEAR, LISTED = "+390687651204", "+390687651205"  # numbers that no example has
@@ -113,7 +112,6 @@ async def gate(folder: Path, traces_to: str) -> AsyncIterator[Running]:
         service_log={"format": "json", "level": "debug"},
         traces={"endpoint": traces_to, "share": 1.0},
         fastagi={"port": 0, "deadline_seconds": 5},
-        sip={"port": 0, "deadline_seconds": 5, "trunks": [TRUNK]},
         checkpoint_seconds=0.001,
     )
     publish_answers(folder / "data", {CLEAR: False, LISTED: True}, wall_clock() - DAY)
@@ -184,22 +182,6 @@ async def by_agi(port: int) -> None:
         for script, more in (("check", ("acme-fibre",)), ("check", (number,)), ("revoke", ()), (number, ())):
             channel = Channel(extension=number, caller=CALLER)
             await agi(channel, f"agi://127.0.0.1:{port}/{script}", number, CALLER, *more)
-
-
-async def by_sip(port: int) -> None:
-    loop = asyncio.get_running_loop()
-    transport, sbc = await loop.create_datagram_endpoint(lambda: Sbc(port), ("127.0.0.1", 0))
-    for number in NUMBERS:
-        user = number.replace(" ", "%20")
-        response = await sbc.send_request(
-            uri=f"sip:{user}@gate.example", to=f"<sip:{user}@gate.example>", subject=number
-        )
-        assert response.code >= 300
-        await sbc.send_request(
-            uri=f"tel:{number.removeprefix('tel:').replace(' ', '-')}", p_asserted_identity=f"<tel:{number}>"
-        )
-        sbc.say(f"INVITE sip:{number} SIP/2.0\r\nVia: {number}\r\n\r\n".encode())  # malformed
-    transport.close()
 
 
 async def by_console(url: str, role: str) -> dict[str, str]:
@@ -283,7 +265,6 @@ async def test_called_numbers_are_not_shown_without_permission(tmp_path: Path) -
         url = running.ready["url"]
         await by_http(url)
         await by_agi(running.port("fastagi"))
-        await by_sip(running.port("sip"))
         said: dict[str, str] = {}
         for role in ROLES:
             said |= {f"{role}: {path}": text for path, text in (await by_console(url, role)).items()}
@@ -291,7 +272,7 @@ async def test_called_numbers_are_not_shown_without_permission(tmp_path: Path) -
         assert has_number(await looked_up(url), CLEAR), "to an officer, who said why"
     await runner.cleanup()
     said |= {"log": b"".join(running.lines).decode(), "traces": collector.exported_spans()}
-    for interface in ("http", "fastagi", "sip"):
+    for interface in ("http", "fastagi"):
         assert f'interface="{interface}"' in said["metrics"], "it was asked by this door"
     assert said["log"].count('"decided"') > 30
     assert said["traces"].count('name: "check"') > 30

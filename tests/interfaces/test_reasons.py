@@ -12,12 +12,9 @@ import msgspec
 import pytest
 
 from dialgate.config import loader
-from dialgate.config.listeners import SipTrunk
 from dialgate.core import responses
 from dialgate.core.reasons import REASON_CLASSES, REASONS, classify
-from dialgate.core.responses import Answer, Reason
 from dialgate.interfaces.http.error_codes import CODES
-from dialgate.interfaces.sip.responses import response_for
 from dialgate.tools.conformance import dialplan, vicidial
 from tests.support import pbx, yaml_files
 from tests.support.paths import ROOT
@@ -169,16 +166,6 @@ async def test_agi_sets_the_class_and_an_error_is_of_class_gate(asterisk: Pbx) -
         for to, script in ((LISTED, "check"), (CLEAR, "check"), (CLEAR, "elsewhere"))
     ]
     assert seen == ["number", "", "gate"]
-
-
-def test_sip_carries_the_class() -> None:
-    trunk = SipTrunk(client="c", campaign="acme-fibre", contacts=("sip:{number}@t",), refusal=603)
-    denial = Answer(
-        decision="deny", decision_id="a-1", reasons=[Reason("hours.outside", "statute", "", "")],
-        reason_class="call",
-    )  # fmt: skip
-    assert dict(response_for(denial, trunk)[2])["X-Dialgate-Class"] == "call"
-    assert dict(response_for(responses.refusal("gate.unavailable"), trunk)[2])["X-Dialgate-Class"] == "gate"
 
 
 VICIDIAL = [

@@ -4,7 +4,6 @@ import asyncio
 import json
 import os
 import signal
-import socket
 import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -121,20 +120,6 @@ async def test_the_port_of_another_gate_is_not_shared(node: RunningGate, tmp_pat
     _, said = await second.communicate()
     assert second.returncode == 1
     assert b"Stop the program that listens there, or choose another port" in said
-
-
-@pytest.mark.parametrize("kind", [socket.SOCK_DGRAM, socket.SOCK_STREAM])
-def test_the_sip_port_of_another_gate_is_not_shared(tmp_path: Path, kind: socket.SocketKind) -> None:
-    with socket.socket(socket.AF_INET, kind) as other:
-        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        other.bind(("127.0.0.1", 0))
-        if kind == socket.SOCK_STREAM:
-            other.listen()
-        port = other.getsockname()[1]
-        file = write(tmp_path, listen={"port": 0}, sip={"port": port})
-        refused = CliRunner().invoke(app, ["serve", "--config", str(file)])
-    assert refused.exit_code == 1
-    assert f"sip: 127.0.0.1 port {port}: Address already in use. Stop the" in refused.output
 
 
 async def test_workers_share_the_port_and_count_together(node: RunningGate) -> None:

@@ -26,9 +26,10 @@ from tests.support.paths import ROOT
 from tests.support.ports import free_port
 from tests.support.world import CALLER, CLEAR, KEY
 
-SHIPPED = ROOT / "deploy" / "kamailio"
+SHIPPED, REDIRECT = ROOT / "deploy" / "kamailio", ROOT / "deploy" / "sip-redirect"
 DIALER, TRUNK, SECOND, STRANGER, PROXY = (f"127.0.0.{last}" for last in (2, 3, 4, 5, 6))
 DOMAIN = "gate.example"
+_TRUNK_VALUES = {"OUR_DOMAIN": f'"{DOMAIN}"', "TRUNK_PATIENCE": "3500"}
 _PATIENCE = 20  # seconds for a message on a busy machine; less than the 32 s after which SIP itself gives up
 COMPACT = {"v": "Via", "f": "From", "t": "To", "i": "Call-ID", "m": "Contact", "l": "Content-Length"}
 _names = count(1)
@@ -316,11 +317,15 @@ async def end(process: asyncio.subprocess.Process) -> None:
 
 
 @asynccontextmanager
-async def standing(folder: Path, gate: str, data: Path, **more: str) -> AsyncIterator[Sip]:
+async def standing(
+    folder: Path, gate: str, data: Path, shipped: Path = SHIPPED, /, **more: str
+) -> AsyncIterator[Sip]:
     """Run Kamailio in front of `gate` (http://host:port) and wait until it is ready.
 
-    `more` is passed on as `Site.values`. With WITH_ANNOUNCEMENT the second trunk is the announcement server.
+    `more` is passed on as `Site.values`. With WITH_ANNOUNCEMENT the second trunk is the announcement server. `shipped` is the
+    folder of the configuration; a redirect server calls no trunk.
     """
+    relays = shipped == SHIPPED
     port, operations = free_port(PROXY, SOCK_DGRAM), free_port()
     proxy, log = (PROXY, port), folder / "sip" / "kamailio.log"
     async with AsyncExitStack() as stack:
@@ -336,11 +341,11 @@ async def standing(folder: Path, gate: str, data: Path, **more: str) -> AsyncIte
             gate=gate,
             dialer=DIALER,
             key=KEY,
-            trunks=tuple(addresses[:1] if announcing else addresses),
+            trunks=tuple(addresses[:1] if announcing else addresses) if relays else (),
             announcements=addresses[1] if announcing else "",
-            values={"OUR_DOMAIN": f'"{DOMAIN}"', "GATE_PATIENCE": "3000", "TRUNK_PATIENCE": "3500"} | more,
+            values=(_TRUNK_VALUES if relays else {}) | {"GATE_PATIENCE": "3000"} | more,
         )
-        config = kamailio.configure(SHIPPED, folder / "sip", site)
+        config = kamailio.configure(shipped, folder / "sip", site)
         made = Sip(await start(config, log), port, operations, dialer, stranger, inbound, trunks, data, log)
         try:
             await ready(made)

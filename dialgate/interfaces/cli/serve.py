@@ -22,7 +22,6 @@ from dialgate.interfaces.cli.options import DEFAULT_CONFIG, ConfigPath, Failure,
 from dialgate.interfaces.fastagi.server import FastAgiServer
 from dialgate.interfaces.http import certificates
 from dialgate.interfaces.http import server as http_server
-from dialgate.interfaces.sip.server import SipServer
 from dialgate.interfaces.webhooks import deliveries
 from dialgate.interfaces.workers import held_signals
 from dialgate.interfaces.workers.listening import inherited, operations_refused
@@ -125,7 +124,6 @@ async def _serve(post: Post, config: Config) -> None:
         closing.push_async_callback(runner.cleanup)
         doors = await _operations(service, registry, post, closing)
         doors |= await _fastagi(service, closing, inherited(post.doors.get("fastagi", ())))
-        doors |= await _sip(service, closing, shared=post.workers > 1)
         spare_collector()
         async with asyncio.TaskGroup() as tasks:
             background = [
@@ -211,15 +209,6 @@ async def _fastagi(service: App, closing: AsyncExitStack, sockets: list[socket.s
     server = FastAgiServer(service)
     closing.push_async_callback(server.close)
     return {"fastagi": f"agi://{listen.host}:{await server.start(sockets)}"}
-
-
-async def _sip(service: App, closing: AsyncExitStack, *, shared: bool) -> dict[str, str]:
-    listen = service.config.settings.sip
-    if listen is None:
-        return {}
-    server = SipServer(service)
-    closing.push_async_callback(server.close)
-    return {"sip": f"sip:{listen.host}:{await server.start(shared=shared)}"}
 
 
 def _signals(post: Post) -> tuple[asyncio.Event, asyncio.Event, asyncio.Event]:

@@ -20,10 +20,10 @@ def shared(setting: str, host: str, port: int, count: int) -> list[list[socket.s
     Each list holds one socket for every address of `host`. If `port` is 0, all sockets share one free port.
     Raises `ConfigError`; the message begins with `setting`.
     """
-    refuse_if_taken(setting, host, port, socket.SOCK_STREAM)
+    _refuse_if_taken(setting, host, port)
     by_process: list[list[socket.socket]] = [[] for _ in range(count)]
     try:
-        for family, address in _addresses(host, port, socket.SOCK_STREAM):
+        for family, address in _addresses(host, port):
             for sockets in by_process:
                 sock = _bound(family, (address[0], port, *address[2:]))
                 port = port or sock.getsockname()[1]
@@ -35,30 +35,29 @@ def shared(setting: str, host: str, port: int, count: int) -> list[list[socket.s
     return by_process
 
 
-def refuse_if_taken(setting: str, host: str, port: int, *kinds: socket.SocketKind) -> None:
+def _refuse_if_taken(setting: str, host: str, port: int) -> None:
     """Raise `ConfigError` if another process listens on the port.
 
     With SO_REUSEPORT, the workers of two gates would otherwise share the port and receive each other's checks.
     """
     try:
-        for kind in kinds:
-            for family, address in _addresses(host, port, kind):
-                _bind_alone(family, kind, address)
+        for family, address in _addresses(host, port):
+            _bind_alone(family, address)
     except OSError as error:
         raise _config_error(setting, host, port, error) from error
 
 
-def _bind_alone(family: int, kind: socket.SocketKind, address: tuple[object, ...]) -> None:
-    with socket.socket(family, kind) as alone:
-        if kind == socket.SOCK_STREAM:  # otherwise old connections in TIME_WAIT would block the port
-            alone.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+def _bind_alone(family: int, address: tuple[object, ...]) -> None:
+    with socket.socket(family, socket.SOCK_STREAM) as alone:
+        # Otherwise old connections in TIME_WAIT would block the port.
+        alone.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:
             alone.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         alone.bind(address)
 
 
-def _addresses(host: str, port: int, kind: socket.SocketKind) -> list[tuple[int, tuple[object, ...]]]:
-    infos = socket.getaddrinfo(host or None, port, type=kind, flags=socket.AI_PASSIVE)
+def _addresses(host: str, port: int) -> list[tuple[int, tuple[object, ...]]]:
+    infos = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     return [(family, address) for family, _, _, _, address in infos]
 
 

@@ -230,10 +230,6 @@ class Workers:
 
 
 def _doors(config: Config, count: int) -> list[dict[str, list[socket.socket]]]:
-    sip = config.settings.sip  # each worker opens its own SIP sockets
-    if sip is not None:
-        kinds = {socket.SOCK_DGRAM: sip.udp, socket.SOCK_STREAM: sip.tcp}
-        listening.refuse_if_taken("sip", sip.host, sip.port, *(kind for kind in kinds if kinds[kind]))
     per_worker: list[dict[str, list[socket.socket]]] = [{} for _ in range(count)]
     for name in ("listen", "fastagi"):
         where = getattr(config.settings, name)
