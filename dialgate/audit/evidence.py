@@ -136,7 +136,9 @@ class Sources(Struct, frozen=True, kw_only=True):
     others: tuple[Path, ...]  # folders of the node's other logs
 
     @classmethod
-    def of(cls, data: Path, *, keys: Keys, signer: Signer, store: Ledger, worker: int = 1) -> "Sources":
+    def from_folder(
+        cls, data: Path, *, keys: Keys, signer: Signer, store: Ledger, worker: int = 1
+    ) -> "Sources":
         """Return the sources of the log that `worker` writes. `keys` must be that worker's keys."""
         folder = chains.folder(data, worker)
         others = tuple(path for path in chains.folders(data).values() if path != folder)
@@ -153,7 +155,7 @@ class KnownDecision(Struct, frozen=True):
     number: str | None = None
 
 
-async def of_decision(sources: Sources, decision: str, now: Instant) -> bytes:
+async def bundle_decision(sources: Sources, decision: str, now: Instant) -> bytes:
     """Return the evidence bundle for one decision.
 
     Raises `NoEvidence`, `LogDamaged`, `KeysUnusable`, `StoreUnavailable`.
@@ -166,7 +168,7 @@ async def of_decision(sources: Sources, decision: str, now: Instant) -> bytes:
     return await _bundle(sources, [KnownDecision(record)], Bundle(log=sources.keys.log, made_at=now))
 
 
-async def of_numbers(
+async def bundle_numbers(
     sources: Sources,
     numbers: Sequence[str],
     now: Instant,
@@ -176,7 +178,7 @@ async def of_numbers(
     """Return the evidence bundle for all decisions about these numbers (E.164) with `since` <= time < `until`.
 
     The bundle includes decisions from retired months that are under a legal hold, and lists the numbers without a
-    decision. Raises `HoldRefused` and the same errors as `of_decision`.
+    decision. Raises `HoldRefused` and the same errors as `bundle_decision`.
     """
     number_of = {hashed: number for number in numbers for hashed in sources.keys.hashes(number).values()}
     records = [record for _, record in Reader(sources.folder).about(frozenset(number_of))]

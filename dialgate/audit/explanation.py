@@ -107,7 +107,7 @@ class Account(Struct, frozen=True, kw_only=True):
 
 def account(found: FoundDecision, language: Language, names: Mapping[str, str]) -> Account:
     """Explain a decision. `names` maps controller ids to names."""
-    record, text = found.record, texts.of(language)
+    record, text = found.record, texts.texts_in(language)
     facts, decision = record.facts, record.decision
     return Account(
         decision_id=record.id,
@@ -153,7 +153,7 @@ def notices(
     `nothing` means that no decision was found, and `dated` that the search was limited to certain dates. `retired` are
     the months (`YYYY-MM`) whose keys are destroyed. `missing` are the gates that could not be asked.
     """
-    text, sentences = texts.of(language), list[str]()
+    text, sentences = texts.texts_in(language), list[str]()
     phrases = text.phrases
     if nothing:
         sentences.append(phrases.none_dated if dated else phrases.none)

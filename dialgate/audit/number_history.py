@@ -40,7 +40,7 @@ class Visibility(Struct, frozen=True, kw_only=True):
     until: Instant = _FOR_EVER
 
     @classmethod
-    def of(cls, client: str, controllers: tuple[str, ...], controller: str = "") -> "Visibility":
+    def for_client(cls, client: str, controllers: tuple[str, ...], controller: str = "") -> "Visibility":
         """Return the filter for a client that has access to `controllers`.
 
         If `controller` is given, the filter admits only decisions for that controller. If the client has no access to
@@ -75,7 +75,7 @@ class Inquiry:
     def __init__(self, data: Path, keys: Keys) -> None:
         self._keys, self._data, self._snapshots = keys, data, data / "snapshots"
 
-    def about(
+    def find(
         self,
         number: str,
         sees: Callable[[Record], bool],

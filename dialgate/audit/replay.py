@@ -64,7 +64,7 @@ _Judgement: TypeAlias = tuple[bool, tuple[Change, ...]]
 _Compare: TypeAlias = Callable[[Decision, Decision], tuple[Change, ...]]
 
 
-def of_its_day(folder: Path) -> LawOf:
+def read_kept_laws(folder: Path) -> LawOf:
     """Return a function that returns the law under which a record was decided.
 
     The function reads the archive `folder`. It raises `NotKept` if the law is missing or modified.

@@ -89,7 +89,7 @@ def with_results(
     for _, record in chain([first_entry], entries):
         if isinstance(record, Record) and matches(record):
             results = results or Results(reports, log_of(record.id), first)
-            yield record, results.of(record.seq)
+            yield record, results.result_of(record.seq)
 
 
 def _search_number(
@@ -123,7 +123,7 @@ class Results:
             if name == log and index >= 0:
                 self._set(index, outcome.result)
 
-    def of(self, seq: int) -> Result:
+    def result_of(self, seq: int) -> Result:
         """Return a call's result, or `pending` if no result was reported."""
         index = seq - self._first
         return _RESULTS[self._results[index]] if index < len(self._results) else "pending"

@@ -36,10 +36,10 @@ class DecisionSearch:
     def __init__(self, own: Inquire, peers: Peers) -> None:
         self._own, self._peers = own, peers
 
-    async def about(self, question: FindDecisions) -> tuple[Decisions, Missing]:
+    async def find(self, question: FindDecisions) -> tuple[Decisions, Missing]:
         """Return the decisions about a number, newest first."""
         peers, own = await asyncio.gather(
-            self._peers.ask(question), self._own(lambda inquiry: about(inquiry, question))
+            self._peers.ask(question), self._own(lambda inquiry: search_here(inquiry, question))
         )
         results = [own, *peers.answers.values()]
         # A gate may have started with a copy of another gate's log.
@@ -81,9 +81,9 @@ class DecisionSearch:
         return [join_outcomes(found, reports.get(found.record.id, [])) for found in decisions], peers.missing
 
 
-def about(inquiry: Inquiry, question: FindDecisions) -> Decisions:
+def search_here(inquiry: Inquiry, question: FindDecisions) -> Decisions:
     """Return this gate's own decisions about the number in `question`."""
-    found = inquiry.about(question.number, question.sees, before=question.before, most=question.most)
+    found = inquiry.find(question.number, question.sees, before=question.before, most=question.most)
     return Decisions(found, inquiry.retired())
 
 

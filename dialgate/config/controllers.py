@@ -153,7 +153,7 @@ def build_lines(
     lines: dict[str, Line] = {}
     faults: list[str] = []
     for controller in controllers:
-        names = CurrentNames.of(controller.campaigns)
+        names = CurrentNames.from_campaigns(controller.campaigns)
         for campaign in controller.campaigns:
             if campaign.id in lines:
                 faults.append(f"campaign {campaign.id}: is defined twice; give each campaign a unique id")

@@ -26,7 +26,7 @@ class CurrentNames(Struct, frozen=True):
     goods: frozenset[str] = frozenset()
 
     @classmethod
-    def of(cls, campaigns: Iterable[_Campaign]) -> "CurrentNames":
+    def from_campaigns(cls, campaigns: Iterable[_Campaign]) -> "CurrentNames":
         pairs = [(campaign.id, campaign.goods) for campaign in campaigns]
         return cls(frozenset(name for name, _ in pairs), frozenset(goods for _, goods in pairs))
 

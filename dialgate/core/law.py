@@ -144,7 +144,7 @@ class Law(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, dict=Tr
         if binding is None:
             if len(self._bindings) >= _MEMORY:
                 self._bindings.clear()
-            binding = self._bindings[key] = self._select(Scope.of(facts, self.sectors))
+            binding = self._bindings[key] = self._select(Scope.from_facts(facts, self.sectors))
         return binding
 
     @property

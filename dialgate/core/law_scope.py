@@ -26,7 +26,7 @@ class Scope(NamedTuple):
     places: tuple[str, ...]
 
     @classmethod
-    def of(cls, facts: Facts, sectors: Collection[str]) -> "Scope":
+    def from_facts(cls, facts: Facts, sectors: Collection[str]) -> "Scope":
         campaign, controller, number = facts.campaign, facts.controller, facts.number
         days = [facts.today.toordinal() - EPOCH, *local_days(facts)]
         return cls(

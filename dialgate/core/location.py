@@ -28,7 +28,7 @@ class Addresses(Struct, frozen=True):
     doubted: bool  # a wrong number was reported
 
     @classmethod
-    def of(cls, listings: Iterable[Listing], known: Known) -> "Addresses":
+    def from_listings(cls, listings: Iterable[Listing], known: Known) -> "Addresses":
         entries: Iterable[Listing | Consent | Contract | CallRequest] = chain(
             listings, known.consents, known.contracts, known.requests
         )

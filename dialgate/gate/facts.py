@@ -285,7 +285,7 @@ class Gatherer:
     ) -> Facts:
         law = self.config.laws[question.country]
         line, number, zones = question.line, question.number, question.zones
-        addresses = Addresses.of(file_facts.listings, known)
+        addresses = Addresses.from_listings(file_facts.listings, known)
         if addresses.places:
             number, zones = locate(number, zones, addresses, law)
         return Facts(
@@ -344,7 +344,7 @@ class Gatherer:
     def _files_of(self, line: Line, country: str) -> _Files:
         lists = self._by_campaign.get(line.campaign.id, ())
         registries = (
-            [self._snapshot.of(name, line.controller.id) for name in self._registries[country]]
+            [self._snapshot.answers_for(name, line.controller.id) for name in self._registries[country]]
             if self._snapshot
             else []
         )

@@ -33,21 +33,23 @@ Goods: TypeAlias = Annotated[
 When: TypeAlias = Annotated[datetime, Meta(tz=True)]
 
 
-def about(sentence: str) -> Meta:
+def described(sentence: str) -> Meta:
     """Return field metadata with a description, for OpenAPI and for command help."""
     return Meta(description=sentence)
 
 
 # Fields that several requests have.
 _Person: TypeAlias = Annotated[
-    Telephone, about("The person's number, preferably with its country code (+39…)")
+    Telephone, described("The person's number, preferably with its country code (+39…)")
 ]
-_EntryId: TypeAlias = Annotated[Id, about("Your own id for the entry. Use the same id to end it later.")]
+_EntryId: TypeAlias = Annotated[Id, described("Your own id for the entry. Use the same id to end it later.")]
 _Scope: TypeAlias = Annotated[
-    Literal["campaign", "controller", "everyone"], about("Whose calls the revocation stops.")
+    Literal["campaign", "controller", "everyone"], described("Whose calls the revocation stops.")
 ]
-_Campaign: TypeAlias = Annotated[Name, about("The campaign, if the scope is `campaign`.")]
-_SkipBad: TypeAlias = Annotated[bool, about("Skip invalid rows. Otherwise one invalid row rejects the file.")]
+_Campaign: TypeAlias = Annotated[Name, described("The campaign, if the scope is `campaign`.")]
+_SkipBad: TypeAlias = Annotated[
+    bool, described("Skip invalid rows. Otherwise one invalid row rejects the file.")
+]
 _Rectify: TypeAlias = Annotated[
     tuple[Name, ...],
     Meta(
@@ -55,20 +57,24 @@ _Rectify: TypeAlias = Annotated[
         description="The fields that this entry corrects, such as `goods`. Without it, an entry with the same id and date never permits more than the earlier one, and what was corrected stays.",
     ),
 ]
-_Happened: TypeAlias = Annotated[When | None, about("When it happened. Default: now.")]
-_Reason: TypeAlias = Annotated[Words, about("What happened.")]
+_Happened: TypeAlias = Annotated[When | None, described("When it happened. Default: now.")]
+_Reason: TypeAlias = Annotated[Words, described("What happened.")]
 
 
 class Request(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The fields that all write operations share."""
 
-    controller: Annotated[Name, about("The controller. Optional if the client has only one.")] = ""
+    controller: Annotated[Name, described("The controller. Optional if the client has only one.")] = ""
     actor: Annotated[
         Phrase,
-        about("The person or system that makes this request, for the record. Default: the client's name."),
+        described(
+            "The person or system that makes this request, for the record. Default: the client's name."
+        ),
     ] = ""
-    channel: Annotated[Name, about("Channel by which the request arrived: call, letter, web, pec…")] = "api"
-    proof: Annotated[Words, about("Reference to the evidence: a file, a ticket, a recording.")] = ""
+    channel: Annotated[Name, described("Channel by which the request arrived: call, letter, web, pec…")] = (
+        "api"
+    )
+    proof: Annotated[Words, described("Reference to the evidence: a file, a ticket, a recording.")] = ""
 
 
 class RevocationRequest(Request, frozen=True, kw_only=True):
@@ -85,13 +91,15 @@ class RevocationsRequest(Request, frozen=True, kw_only=True):
 
     scope: _Scope = "controller"
     campaign: _Campaign = ""
-    skip_bad: Annotated[bool, about("No effect: rows without a number are always skipped.")] = False
+    skip_bad: Annotated[bool, described("No effect: rows without a number are always skipped.")] = False
 
 
 class EntriesRequest(Request, frozen=True, kw_only=True):
     """The consents, contracts or call requests in a file. A `proof` in a row overrides the `proof` of the request."""
 
-    kind: Annotated[Literal["consent", "contract", "call_request"], about("The kind of entry in the rows.")]
+    kind: Annotated[
+        Literal["consent", "contract", "call_request"], described("The kind of entry in the rows.")
+    ]
     skip_bad: _SkipBad = False
 
 
@@ -116,10 +124,10 @@ class LiftRequest(Request, frozen=True, kw_only=True):
 
     ground: Annotated[
         Literal["error", "new_consent"],
-        about("`error`: entered by mistake; `new_consent`: the person consented again."),
+        described("`error`: entered by mistake; `new_consent`: the person consented again."),
     ]
     reason: _Reason
-    consent: Annotated[Name, about("The id of the new consent, if the ground is `new_consent`.")] = ""
+    consent: Annotated[Name, described("The id of the new consent, if the ground is `new_consent`.")] = ""
 
 
 class NumberConfirmation(Request, frozen=True, kw_only=True):
@@ -127,7 +135,9 @@ class NumberConfirmation(Request, frozen=True, kw_only=True):
 
     ground: Annotated[
         Literal["error", "confirmed"],
-        about("`error`: the report was a mistake; `confirmed`: the person showed that the number is theirs."),
+        described(
+            "`error`: the report was a mistake; `confirmed`: the person showed that the number is theirs."
+        ),
     ]
     reason: _Reason
 
@@ -137,7 +147,7 @@ class ConsentRequest(Request, frozen=True, kw_only=True):
 
     number: _Person
     id: _EntryId
-    collected_at: Annotated[When, about("When the person gave the consent.")]
+    collected_at: Annotated[When, described("When the person gave the consent.")]
     purposes: Annotated[
         tuple[Purpose, ...],
         Meta(min_length=1, max_length=16, description="The purposes of calls that the consent permits."),
@@ -147,33 +157,33 @@ class ConsentRequest(Request, frozen=True, kw_only=True):
         Meta(min_length=1, max_length=16, description="The call types that the consent permits."),
     ]
     goods: Goods = ()
-    expires_at: Annotated[When | None, about("When the consent expires. Default: never.")] = None
-    text_version: Annotated[Phrase, about("The version of the wording that the person agreed to.")] = ""
-    artefact: Annotated[Words, about("Reference to the signed form or the recording.")] = ""
+    expires_at: Annotated[When | None, described("When the consent expires. Default: never.")] = None
+    text_version: Annotated[Phrase, described("The version of the wording that the person agreed to.")] = ""
+    artefact: Annotated[Words, described("Reference to the signed form or the recording.")] = ""
     artefact_sha256: Annotated[
         Sha256,
-        about(
+        described(
             "SHA-256 of the artefact, in hexadecimal. Without an artefact and its SHA-256, the consent has no effect."
         ),
     ] = ""
     origin: Annotated[
         Origin | None,
-        about(
+        described(
             "For a consent that another party collected: that party, and every cession since. The last one names this controller's id. Needs `third_party`."
         ),
     ] = None
-    collection_channel: Annotated[Name, about("How the person gave the consent: form, call, shop…")] = ""
-    profiling: Annotated[bool, about("The person separately consented to profiling that selects calls.")] = (
-        False
-    )
+    collection_channel: Annotated[Name, described("How the person gave the consent: form, call, shop…")] = ""
+    profiling: Annotated[
+        bool, described("The person separately consented to profiling that selects calls.")
+    ] = False
     third_party: Annotated[
-        bool, about("The person separately consented to the cession of the consent to others.")
+        bool, described("The person separately consented to the cession of the consent to others.")
     ] = False
     double_opt_in: Annotated[
-        bool, about("The consent has no effect until it is confirmed (double opt-in).")
+        bool, described("The consent has no effect until it is confirmed (double opt-in).")
     ] = False
     form: Annotated[
-        Literal["", "oral", "written"], about("`written` on paper or by electronic means, or `oral`.")
+        Literal["", "oral", "written"], described("`written` on paper or by electronic means, or `oral`.")
     ] = ""
     states: Annotated[
         tuple[Stated, ...],
@@ -182,7 +192,9 @@ class ConsentRequest(Request, frozen=True, kw_only=True):
             description="What the consent's text states: who calls, to whom it may be ceded, when it was given.",
         ),
     ] = ()
-    renewed_at: Annotated[When | None, about("When the person last renewed the consent expressly.")] = None
+    renewed_at: Annotated[When | None, described("When the person last renewed the consent expressly.")] = (
+        None
+    )
     place: PlaceCode = ""
     rectify: _Rectify = ()
 
@@ -206,13 +218,15 @@ class ContractRequest(Request, frozen=True, kw_only=True):
 
     number: _Person
     id: _EntryId
-    starts: Annotated[date, about("The first day of the contract.")]
-    ends: Annotated[date | None, about("The last day of the contract. Default: none.")] = None
-    sector: Annotated[Name, about("One of the sectors of a country file, named as in the campaigns.")] = ""
+    starts: Annotated[date, described("The first day of the contract.")]
+    ends: Annotated[date | None, described("The last day of the contract. Default: none.")] = None
+    sector: Annotated[Name, described("One of the sectors of a country file, named as in the campaigns.")] = (
+        ""
+    )
     goods: Goods = ()
-    marketing: Annotated[bool, about("The contract includes a consent to commercial calls.")] = False
+    marketing: Annotated[bool, described("The contract includes a consent to commercial calls.")] = False
     last_purchase: Annotated[
-        date | None, about("The day of the last purchase under the contract. Default: unknown.")
+        date | None, described("The day of the last purchase under the contract. Default: unknown.")
     ] = None
     place: PlaceCode = ""
     rectify: _Rectify = ()
@@ -221,7 +235,7 @@ class ContractRequest(Request, frozen=True, kw_only=True):
 class ContractEndRequest(Request, frozen=True, kw_only=True):
     number: _Person
     id: _EntryId
-    ends: Annotated[date, about("The last day of the contract.")]
+    ends: Annotated[date, described("The last day of the contract.")]
 
 
 class CallRequestRequest(Request, frozen=True, kw_only=True):
@@ -229,17 +243,18 @@ class CallRequestRequest(Request, frozen=True, kw_only=True):
 
     number: _Person
     id: _EntryId
-    requested_at: Annotated[When, about("When the person asked.")]
-    expires_at: Annotated[When, about("The time until which the person may be called.")]
-    goods: Annotated[Name, about("The goods that the call is about, named as in the campaigns.")] = ""
-    own_interface: Annotated[bool, about("The request was made on the controller's own web site or app.")] = (
-        False
-    )
+    requested_at: Annotated[When, described("When the person asked.")]
+    expires_at: Annotated[When, described("The time until which the person may be called.")]
+    goods: Annotated[Name, described("The goods that the call is about, named as in the campaigns.")] = ""
+    own_interface: Annotated[
+        bool, described("The request was made on the controller's own web site or app.")
+    ] = False
     begins: Annotated[
-        When | None, about("The time from which the person may be called. Default: immediately.")
+        When | None, described("The time from which the person may be called. Default: immediately.")
     ] = None
     appointment: Annotated[
-        bool, about("The person agreed to this time, of at most four hours, even at night. Needs a proof.")
+        bool,
+        described("The person agreed to this time, of at most four hours, even at night. Needs a proof."),
     ] = False
     place: PlaceCode = ""
     rectify: _Rectify = ()
@@ -249,49 +264,51 @@ class CallerIdProofRequest(Request, frozen=True, kw_only=True):
     """A proof that a caller ID can, or cannot, be called back. If `evidence` is empty, the text of `proof` is used."""
 
     caller_id: Annotated[
-        Telephone, about("The number as it is presented, preferably with its country code (+39…)")
+        Telephone, described("The number as it is presented, preferably with its country code (+39…)")
     ]
     kind: Annotated[
         Literal["attested", "probe"],
-        about("`attested`: a person vouches for it; `probe`: a call back was made."),
+        described("`attested`: a person vouches for it; `probe`: a call back was made."),
     ]
     at: _Happened = None
-    answered: Annotated[bool, about("Whether the call back was answered.")] = True
-    evidence: Annotated[Words, about("Reference to the evidence.")] = ""
+    answered: Annotated[bool, described("Whether the call back was answered.")] = True
+    evidence: Annotated[Words, described("Reference to the evidence.")] = ""
 
 
 class OutcomeRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The result of an allowed call. A refused offer (`refused`) is not a revocation."""
 
-    decision_id: Annotated[Id, about("The `decision_id` of the allow.")]
+    decision_id: Annotated[Id, described("The `decision_id` of the allow.")]
     outcome: Annotated[
         Literal[
             "not_dialled", "no_answer", "busy", "answered", "refused", "abandoned", "opt_out", "wrong_number"
         ],
-        about("`opt_out` revokes at once; `wrong_number` ends the effect of earlier consents and contracts."),
+        described(
+            "`opt_out` revokes at once; `wrong_number` ends the effect of earlier consents and contracts."
+        ),
     ]
 
 
 class ListRequest(Request, frozen=True, kw_only=True):
     """A call list, with the origin of its numbers."""
 
-    id: Annotated[Id, about("Your own name for the list.")]
+    id: Annotated[Id, described("Your own name for the list.")]
     campaigns: Annotated[
         tuple[Name, ...], Meta(max_length=1024, description="The campaigns that may call its numbers.")
     ]
     basis: Annotated[
         Basis,
-        about(
+        described(
             "The legal basis for the rows. In the file, a `basis` column may set the basis for a row. A `place` column may set the person's state or province, such as US-FL. A mobile number from the directory must have `directory` in the `basis` column."
         ),
     ]
-    collected_by: Annotated[Phrase, about("Who collected the numbers.")]
-    collected_on: Annotated[date, about("When the numbers were collected.")]
-    source: Annotated[Phrase, about("The source of the numbers.")] = ""
-    transfers: Annotated[Transfers, about("Every later cession of the list, oldest first.")] = ()
+    collected_by: Annotated[Phrase, described("Who collected the numbers.")]
+    collected_on: Annotated[date, described("When the numbers were collected.")]
+    source: Annotated[Phrase, described("The source of the numbers.")] = ""
+    transfers: Annotated[Transfers, described("Every later cession of the list, oldest first.")] = ()
     origin: Annotated[
         Literal["", "own", "public_directory", "acquired"],
-        about(
+        described(
             "How the controller got the list. `own`: collected by the controller or one of its `processors`. `public_directory`: taken from a public directory. `acquired`: from another company; it needs its `transfers`. Required if `collected_by` is another company and `transfers` is empty."
         ),
     ] = ""

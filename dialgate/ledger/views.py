@@ -66,7 +66,7 @@ class LedgerViews:
             controller=lines[0].controller if lines else Controller(id=owner.id),
             known=known,
             registries=self._registry_answers(owner.country, owner.id, e164),
-            former_campaigns=CurrentNames.of(owner.campaigns).former_campaigns(known),
+            former_campaigns=CurrentNames.from_campaigns(owner.campaigns).former_campaigns(known),
         )
         campaigns = [line.campaign for line in lines]
         return [

@@ -237,10 +237,10 @@ class Snapshot:
 
     def answer(self, registry: str, controller: str, number: int) -> RegistryAnswer:
         """Return the answer for a number (E.164 digits). Raises `DamagedFile`."""
-        answers = self.of(registry, controller)
+        answers = self.answers_for(registry, controller)
         return answers.answers[answers.place(number)]
 
-    def of(self, registry: str, controller: str) -> "RegistryAnswers":
+    def answers_for(self, registry: str, controller: str) -> "RegistryAnswers":
         """Return a registry's answers to a controller, for repeated look-ups."""
         file = self._files.get((registry, controller)) or self._files.get((registry, ""))
         if file is not None:

@@ -110,7 +110,7 @@ class Table(Struct, frozen=True):
         return position_of(self.layout.header, names)
 
 
-def of_lines(lines: Iterable[str]) -> IO[bytes]:
+def from_lines(lines: Iterable[str]) -> IO[bytes]:
     """Return a client's list of lines as a file with one row per line. Raises `Unreadable`."""
     rows = [line.rstrip("\r\n") for line in lines]
     for count, row in enumerate(rows, 1):

@@ -248,7 +248,7 @@ def _is_replaced(old: Dated, new: Dated) -> bool:
 
 
 def _words(language: Language) -> LawWords:
-    return law_words.of(language) or _ENGLISH
+    return law_words.words_in(language) or _ENGLISH
 
 
 def _line(name: str, section: Dated, words: LawWords) -> LawLine:

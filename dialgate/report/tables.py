@@ -119,7 +119,7 @@ def tone(abandoned_share: float) -> Tone:
 
 
 def _reasons(report: CallReport, say: dict[str, str], language: Language) -> ReportTable:
-    meaning = texts.of(language).reasons
+    meaning = texts.texts_in(language).reasons
     return ReportTable(
         title=say["reasons"],
         columns=(say["reason"], say["meaning"], say["calls"], say["share"]),

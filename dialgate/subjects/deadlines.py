@@ -29,7 +29,9 @@ class Deadlines:
         self._file, self._keys, self._clock = file, keys, clock
         self._nonces = nonces()
 
-    async def ask(self, client: Client, controller: str, number: str, ask: CaseRequest) -> CaseInfo:
+    async def record_request(
+        self, client: Client, controller: str, number: str, ask: CaseRequest
+    ) -> CaseInfo:
         """Open a request about a number (E.164). The deadline runs from `received_at`."""
         ask = Masker(self._keys, controller).mask(ask, number)
         now = self._clock()

@@ -78,7 +78,7 @@ def records(person: Person) -> list[Record]:
         return owner == person.controller or (not owner and controllers_of.get(record.client) == own)
 
     try:
-        return [found.record for found in person.inquiry.about(person.number, concerns)]
+        return [found.record for found in person.inquiry.find(person.number, concerns)]
     except HoldRefused as refused:
         raise StoreUnavailable(f"legal holds: {refused}") from refused
 

@@ -39,7 +39,7 @@ _STORED: Final = {"restricted": "restricted_days", "lists": "lists_days", "looku
 class _Page:
     def __init__(self, language: Language, zone: str) -> None:
         self._at = LANGUAGES.index(language)
-        self._texts = texts.of(language)
+        self._texts = texts.texts_in(language)
         self._zone = zone
         self.parts: list[str] = []
 

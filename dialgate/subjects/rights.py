@@ -249,9 +249,9 @@ class Subjects:
 
     # ---- requests ----------------------------------------------------------------------------------------------------
 
-    async def ask(self, client: Client, number: str, ask: CaseRequest) -> CaseInfo:
+    async def record_request(self, client: Client, number: str, ask: CaseRequest) -> CaseInfo:
         owner, e164 = self._registrar.access.person(client, ask.controller, number)
-        return await self.deadlines.ask(client, owner.id, e164, ask)
+        return await self.deadlines.record_request(client, owner.id, e164, ask)
 
     # ---- rectification -----------------------------------------------------------------------------------------------
 

@@ -13,7 +13,7 @@ from dialgate.cluster.personal_data import CaseInfo, DecisionLine, FromRegistry,
 from dialgate.core.model import Phrase
 from dialgate.core.request_deadlines import Kind
 from dialgate.core.text_formats import OptionalTimestamp, Timestamp
-from dialgate.ledger.schemas import Id, Receipt, Request, When, about
+from dialgate.ledger.schemas import Id, Receipt, Request, When, described
 from dialgate.ledger.view_schemas import HistoryEntry
 
 Some = Annotated[str, Meta(min_length=3, max_length=1024)]
@@ -22,13 +22,13 @@ Some = Annotated[str, Meta(min_length=3, max_length=1024)]
 class CaseRequest(Request, frozen=True, kw_only=True):
     """A data subject's request to exercise a right (GDPR 15 to 20)."""
 
-    kind: Annotated[Kind, about("The right that the data subject exercises.")]
+    kind: Annotated[Kind, described("The right that the data subject exercises.")]
     identified: Annotated[
         Some,
-        about("How the data subject proved that the number is theirs: a call back, a code, a document."),
+        described("How the data subject proved that the number is theirs: a call back, a code, a document."),
     ]
     received_at: Annotated[
-        When | None, about("When the request arrived; the deadline is one month later. Default: now.")
+        When | None, described("When the request arrived; the deadline is one month later. Default: now.")
     ] = None
 
 
@@ -59,7 +59,7 @@ class RectificationRequest(Request, frozen=True, kw_only=True):
 class ErasureRequest(Request, frozen=True, kw_only=True):
     """An erasure of the data about a number, as requested by the data subject."""
 
-    request: Annotated[Id, about("The id of the data subject's request.")]
+    request: Annotated[Id, described("The id of the data subject's request.")]
 
 
 class Cases(Struct, frozen=True):

@@ -86,7 +86,7 @@ class Texts(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 @cache
-def of(language: Language) -> Texts:
+def texts_in(language: Language) -> Texts:
     return load(f"{language}.yaml", Texts)
 
 
@@ -104,7 +104,7 @@ def finding(language: Language, stored: str, code: str = "") -> str:
     """
     text = _translate(language, stored)
     if text is None:
-        text = stored if language == "en" or not code else of(language).reasons[code]
+        text = stored if language == "en" or not code else texts_in(language).reasons[code]
     return text[:1].upper() + text[1:]
 
 
@@ -123,18 +123,18 @@ def _value(language: Language, name: str, value: str) -> str:
         return _translate(language, value) or value
     if name == "period":
         return _period(language, value)
-    return of(language).terms.get(name, {}).get(value, value)
+    return texts_in(language).terms.get(name, {}).get(value, value)
 
 
 def _period(language: Language, stored: str) -> str:
     """Translate a period such as `30 days`. One day is stored as `1 days`."""
     count, unit = stored.split()
-    return f"{count} {of(language).units[unit.removesuffix('s')][count != '1']}"
+    return f"{count} {texts_in(language).units[unit.removesuffix('s')][count != '1']}"
 
 
 @cache
 def _patterns(language: Language) -> tuple[tuple[re.Pattern[str], str], ...]:
-    texts = of(language)
+    texts = texts_in(language)
     return tuple(
         (re.compile("".join(_expressions(stored, texts.terms))), sentence)
         for stored, sentence in texts.findings.items()

@@ -35,6 +35,6 @@ class LawWords(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 @cache
-def of(language: Language) -> LawWords | None:
+def words_in(language: Language) -> LawWords | None:
     """Return the translated terms for law sections, or None for English."""
     return None if language == "en" else load(f"law.{language}.yaml", LawWords)

@@ -101,7 +101,8 @@ async def test_log_id_is_accepted_and_gives_the_same_evidence(shared: World) -> 
     await shared.app.tick()
     async with sources(shared) as opened:
         bundles = [
-            await evidence.of_decision(opened, decision, NOW) for decision in (name, response["decision_id"])
+            await evidence.bundle_decision(opened, decision, NOW)
+            for decision in (name, response["decision_id"])
         ]
     assert bundles[0] == bundles[1]
 

@@ -71,19 +71,19 @@ async def sources(world: World) -> AsyncIterator[Sources]:
     store = SqliteStore.open(data / "store.db", patience=5)
     signer = Signer.open(data / "signing.json", NOW)
     try:
-        yield Sources.of(data, keys=Keys.open(data / "keys.json"), signer=signer, store=store)
+        yield Sources.from_folder(data, keys=Keys.open(data / "keys.json"), signer=signer, store=store)
     finally:
         await store.close()
 
 
 async def evidence_of(world: World, decision: str) -> bytes:
     async with sources(world) as opened:
-        return await evidence.of_decision(opened, decision, NOW)
+        return await evidence.bundle_decision(opened, decision, NOW)
 
 
 async def evidence_about(world: World, *numbers: str) -> bytes:
     async with sources(world) as opened:
-        return await evidence.of_numbers(opened, numbers, NOW)
+        return await evidence.bundle_numbers(opened, numbers, NOW)
 
 
 def body_of(bundle: bytes) -> dict[str, Any]:
@@ -309,7 +309,7 @@ async def test_list_of_numbers_is_limited_to_the_dates(running: World) -> None:
 
 
 async def evidence_between(opened: Sources, since: int | None, until: int | None) -> bytes:
-    return await evidence.of_numbers(opened, [CLEAR], NOW, since, until)
+    return await evidence.bundle_numbers(opened, [CLEAR], NOW, since, until)
 
 
 async def test_held_decision_of_a_retired_month_is_proved_with_its_number(running: World) -> None:

@@ -247,10 +247,10 @@ def test_decisions_of_a_held_number_are_in_order(config: Config, keys: Keys) -> 
     Holds(config.data, keys).add(HELD, at=NOW, by="dpo", reason="case 4711")
     retire(config, keys, "2020-02")  # the month before still has its keys
     inquiry = Inquiry(config.data, Keys.open(config.data / "keys.json"))
-    every = [position(item.record) for item in inquiry.about(HELD, Visibility())]
+    every = [position(item.record) for item in inquiry.find(HELD, Visibility())]
     assert (len(every), every) == (4, sorted(every, reverse=True))
     seen: list[Position] = []
-    while page := inquiry.about(HELD, Visibility(), before=seen[-1] if seen else None, most=1):
+    while page := inquiry.find(HELD, Visibility(), before=seen[-1] if seen else None, most=1):
         seen += [position(item.record) for item in page]
     assert seen == every
 

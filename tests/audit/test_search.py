@@ -102,8 +102,8 @@ async def test_number_is_found_in_national_and_international_form(running: World
         assert [decision["decision_id"] for decision in response["decisions"]] == names[::-1]
     data = running.app.config.data
     inquiry = Inquiry(data, Keys.open(data / "keys.json"))
-    assert [found.record.id for found in inquiry.about(CLEAR, Visibility())] == names[::-1]
-    assert inquiry.about(LISTED, Visibility()) == []
+    assert [found.record.id for found in inquiry.find(CLEAR, Visibility())] == names[::-1]
+    assert inquiry.find(LISTED, Visibility()) == []
 
 
 async def test_a_national_number_with_two_readings_is_refused(tmp_path: Path) -> None:

@@ -183,7 +183,7 @@ async def test_other_client_gets_nothing_through_a_peer(gates: list[World]) -> N
     rome, milan = gates
     name = await call(rome)
     stranger = structs.replace(milan.app.config.settings.clients[0], name="stranger", controllers=())
-    sees = Visibility.of(stranger.name, stranger.controllers)
+    sees = Visibility.for_client(stranger.name, stranger.controllers)
     response = await milan.app.subjects.peers.ask(FindDecision(name, sees))
     assert response.answers == {"rome": []}
 
@@ -638,7 +638,7 @@ async def test_outcome_is_kept_if_its_gate_is_missing_later(
     name = await call(rome)
     await rome.post("/v1/outcomes", {"decision_id": name, "outcome": "answered"}, 200)
     question = FindDecisions(number=CLEAR, sees=Visibility())
-    (found,) = decision_search.about(Inquiry(rome.folder / "data", keys_of(rome)), question).found
+    (found,) = decision_search.search_here(Inquiry(rome.folder / "data", keys_of(rome)), question).found
     for reports in ((), found.outcomes):
         assert [outcome.result for outcome in decision_search.join_outcomes(found, reports).outcomes] == [
             "answered"

@@ -29,7 +29,7 @@ def missing_cases(law: Law, facts_of_cases: list[Facts]) -> list[tuple[str, str,
     """
     sections = [section for name in SECTIONS for section in getattr(law, name)]
     first = min(section.starts for section in sections)
-    calls = [(facts, Scope.of(facts, law.sectors)) for facts in facts_of_cases]
+    calls = [(facts, Scope.from_facts(facts, law.sectors)) for facts in facts_of_cases]
     covered: dict[date, set[bool]] = {first: set()}
     missing: list[tuple[str, str, set[bool]]] = []
     for section in sections:

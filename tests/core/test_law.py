@@ -458,7 +458,7 @@ _SCOPES = st.fixed_dictionaries(
 @given(st.lists(_SCOPES, min_size=1, max_size=8))
 def test_a_cached_binding_equals_a_newly_selected_one(scopes: list[dict[str, Any]]) -> None:
     for scope in scopes:
-        assert IT.binding(facts(**scope)) == IT._select(Scope.of(facts(**scope), IT.sectors))
+        assert IT.binding(facts(**scope)) == IT._select(Scope.from_facts(facts(**scope), IT.sectors))
 
 
 def test_the_kinds_that_a_row_must_state_come_from_all_sections() -> None:

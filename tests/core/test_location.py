@@ -71,9 +71,11 @@ def test_the_addresses_are_those_of_lists_consents_contracts_and_requests() -> N
         requests=(CallRequest(id="r", requested_at=1, expires_at=2, place="US-HI"),),
         wrong_numbers=(WrongNumber(seq=1, at=1, lifted=True),),
     )
-    assert Addresses.of(listings, known) == Addresses(frozenset({"US-FL", "US-NY", "US-TX", "US-HI"}), False)
+    assert Addresses.from_listings(listings, known) == Addresses(
+        frozenset({"US-FL", "US-NY", "US-TX", "US-HI"}), False
+    )
     doubted = Known(wrong_numbers=(WrongNumber(seq=1, at=1, lifted=True), WrongNumber(seq=2, at=1)))
-    assert Addresses.of([], doubted) == Addresses(frozenset(), True)
+    assert Addresses.from_listings([], doubted) == Addresses(frozenset(), True)
 
 
 @pytest.mark.parametrize(

@@ -31,7 +31,7 @@ from dialgate.crypto.keys import Keys
 from dialgate.interfaces import http_application
 from dialgate.ledger.schemas import ListRequest
 from dialgate.lists.snapshot import Contents, State
-from dialgate.lists.tabular import of_lines
+from dialgate.lists.tabular import from_lines
 from dialgate.store import CallerIdProof
 from dialgate.store.sqlite import SqliteStore
 from registry_sync import answer_merge, publication
@@ -210,7 +210,7 @@ async def load_lists(app: App, case: PreparedCase) -> None:
             **origin,
         )
         rows = ["number,basis,place", f"{case.to},{listing.basis if listing.stated else ''},{listing.place}"]
-        await app.registrar.call_lists.load_list(app.config.settings.clients[0], ask, of_lines(rows))
+        await app.registrar.call_lists.load_list(app.config.settings.clients[0], ask, from_lines(rows))
 
 
 async def ask_group(folder: Path, group: list[PreparedCase]) -> Iterator[tuple[str, Any]]:

@@ -40,7 +40,7 @@ from dialgate.ledger.schemas import (
 )
 from dialgate.lists import call_list
 from dialgate.lists.call_list import RowProblem
-from dialgate.lists.tabular import of_lines
+from dialgate.lists.tabular import from_lines
 from tests.support import yaml_files
 from tests.support.world import CALLER, CLEAR, LIST, NOW, write_folder
 
@@ -125,7 +125,7 @@ async def act(registrar: Registrar, ask: Request | OutcomeRequest) -> None:
         case LiftRequest():
             await registrar.revocations.lift(DIALER, 1, ask)
         case ListRequest():
-            await registrar.call_lists.load_list(DIALER, ask, of_lines(["12"]))
+            await registrar.call_lists.load_list(DIALER, ask, from_lines(["12"]))
         case CallerIdProofRequest():
             await registrar.caller_ids.prove_caller_id(DIALER, ask)
         case OutcomeRequest():
@@ -209,7 +209,7 @@ async def test_refusal_of_an_unknown_name_lists_only_names_of_this_client(tmp_pa
         ):
             with pytest.raises(Refused) as refused:
                 await registrar.call_lists.load_list(
-                    client, msgspec.convert(UPLOAD | ask, ListRequest), of_lines(["1"])
+                    client, msgspec.convert(UPLOAD | ask, ListRequest), from_lines(["1"])
                 )
             assert refused.value.message == reported
         with pytest.raises(Refused, match=r"^Use one of your campaigns: acme-fibre, beta-0, beta-1\.$"):
@@ -217,7 +217,7 @@ async def test_refusal_of_an_unknown_name_lists_only_names_of_this_client(tmp_pa
         nobody = Client(name="none", controllers=(), scopes=("lists",))
         with pytest.raises(Refused, match=r"^Use one of your controllers: none available\.$"):
             await registrar.call_lists.load_list(
-                nobody, msgspec.convert(UPLOAD, ListRequest), of_lines(["1"])
+                nobody, msgspec.convert(UPLOAD, ListRequest), from_lines(["1"])
             )
     finally:
         await registrar.close()
@@ -443,7 +443,7 @@ async def test_unreadable_list_changes_nothing(registrar: Registrar, raw: bytes)
 
 async def test_skipped_rows_are_reported_with_their_lines(registrar: Registrar) -> None:
     reported: list[RowProblem] = []
-    rows = of_lines(["number", CLEAR, "12", CLEAR, '=A1&"1"'])
+    rows = from_lines(["number", CLEAR, "12", CLEAR, '=A1&"1"'])
     ask = msgspec.convert(UPLOAD, ListRequest)
     report = await registrar.call_lists.load_list(DIALER, ask, rows, note=reported.append)
     assert [item.line for item in reported] == [3, 4, 5]
@@ -458,7 +458,7 @@ async def test_skipped_rows_are_reported_with_their_lines(registrar: Registrar) 
 async def test_list_stores_the_legal_bases_of_its_rows(registrar: Registrar) -> None:
     for name, row in (("one", CLEAR), ("two", "number,basis\n06 12345679,consent\n0612345678,")):
         ask = msgspec.convert(UPLOAD | {"id": name}, ListRequest)
-        await registrar.call_lists.load_list(DIALER, ask, of_lines(row.splitlines()))
+        await registrar.call_lists.load_list(DIALER, ask, from_lines(row.splitlines()))
     assert {item.id: item.bases for item in await registrar.access.store.lists()} == {
         "one": ("directory",),
         "two": ("directory", "consent"),
@@ -467,7 +467,7 @@ async def test_list_stores_the_legal_bases_of_its_rows(registrar: Registrar) -> 
 
 async def test_list_stores_the_places_of_its_rows(registrar: Registrar) -> None:
     rows = ["number,place", "+12122345678,us-fl", "+13052345678,", f"{CLEAR},DE-BY"]
-    await registrar.call_lists.load_list(DIALER, msgspec.convert(UPLOAD, ListRequest), of_lines(rows))
+    await registrar.call_lists.load_list(DIALER, msgspec.convert(UPLOAD, ListRequest), from_lines(rows))
     (stored,) = await registrar.access.store.lists()
     assert sorted(stored.places) == ["", "DE-BY", "US-FL"]
     assert stored.bases == ("directory",) * 3
@@ -482,7 +482,7 @@ async def test_the_declared_place_is_part_of_the_entry(
     await act(registrar, msgspec.convert(sample | {"place": "US-FL"}, kind))
     subject = registrar.access.keys.subject("acme", CLEAR)
     (known,) = (await registrar.access.store.read([subject])).known
-    assert Addresses.of((), known).places == {"US-FL"}
+    assert Addresses.from_listings((), known).places == {"US-FL"}
 
 
 async def test_mobiles_without_directory_in_their_row_are_counted(
@@ -494,7 +494,7 @@ async def test_mobiles_without_directory_in_their_row_are_counted(
     """
     ask = msgspec.convert({name: value for name, value in LIST.items() if name != "numbers"}, ListRequest)
     rows = ["number,basis", f"{CLEAR},", "+393331234567,", "+393331234568,directory"]
-    report = await registrar.call_lists.load_list(registrar.config.settings.clients[0], ask, of_lines(rows))
+    report = await registrar.call_lists.load_list(registrar.config.settings.clients[0], ask, from_lines(rows))
     assert (report.accepted, report.unstated) == (3, 1)
     (record,) = await registrar.access.store.lists()
     folder = registrar.config.data / "lists"
@@ -562,7 +562,7 @@ async def test_numbers_of_a_list_belong_to_its_campaign(
     abroad: Registrar, campaign: str, number: str
 ) -> None:
     ask = msgspec.convert(UPLOAD | {"campaigns": [campaign]}, ListRequest)
-    await abroad.call_lists.load_list(DIALER, ask, of_lines([TWO_COUNTRIES]))
+    await abroad.call_lists.load_list(DIALER, ask, from_lines([TWO_COUNTRIES]))
     (record,) = await abroad.access.store.lists()
     assert call_list.names_one_of(abroad.config.data / "lists" / record.file, number, "IT")
 
@@ -577,7 +577,7 @@ async def test_closing_the_owner_ends_the_registrars_threads(tmp_path: Path, own
     else:
         app = await App.open(config, registry=CollectorRegistry(), clock=lambda: NOW)
         registrar, close = app.registrar, app.close
-    await registrar.call_lists.load_list(DIALER, msgspec.convert(UPLOAD, ListRequest), of_lines([CLEAR]))
+    await registrar.call_lists.load_list(DIALER, msgspec.convert(UPLOAD, ListRequest), from_lines([CLEAR]))
     threads = [thread for thread in threading.enumerate() if thread.name.startswith("registrar")]
     threads = [thread for thread in threads if thread not in earlier]
     assert threads

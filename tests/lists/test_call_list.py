@@ -196,7 +196,7 @@ def test_a_line_end_within_a_row_does_not_split_the_row() -> None:
     """A row from a JSON array can contain a line break. The whole list must be refused."""
     for row in ("0612345678\n0298765432", "0612345678\r0298765432"):
         with pytest.raises(tabular.Unreadable, match="contains a line break"):
-            tabular.of_lines([row])
+            tabular.from_lines([row])
 
 
 _CELL = st.one_of(

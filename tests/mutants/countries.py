@@ -329,7 +329,9 @@ class Notice:
             if example.own:
                 self._own.append(example)
             else:
-                self._alike.setdefault(Scope.of(example.facts, self._usual.sectors), []).append(example)
+                self._alike.setdefault(Scope.from_facts(example.facts, self._usual.sectors), []).append(
+                    example
+                )
         facts = (example.facts for example in itertools.chain.from_iterable(self._alike.values()))
         self._read = _reads(self._usual, facts)
 
@@ -351,7 +353,7 @@ class Notice:
                 if not same(example) and example.fails(data, law):
                     examples.insert(0, examples.pop(index))
                     if not example.own:
-                        scope = Scope.of(example.facts, self._usual.sectors)
+                        scope = Scope.from_facts(example.facts, self._usual.sectors)
                         self._alike = {scope: self._alike[scope], **self._alike}
                     return example.about
         return ""
@@ -519,7 +521,7 @@ class Probes:
         self._denied: dict[Scope, list[tuple[Facts, dict[str, Rule]]]] = {}
         probes = list(_probes(country))
         for facts in probes:
-            scope, decision = Scope.of(facts, self._usual.sectors), decide(facts, self._usual)
+            scope, decision = Scope.from_facts(facts, self._usual.sectors), decide(facts, self._usual)
             self._alike.setdefault(scope, []).append((facts, decision))
             if not decision.allow:
                 denying = {

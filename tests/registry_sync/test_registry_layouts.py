@@ -24,7 +24,7 @@ from dialgate.core.model import DAY, HOUR, Call, Instant
 from dialgate.interfaces.cli.config import check
 from dialgate.ledger.schemas import CallerIdProofRequest, ConsentRequest, ListRequest
 from dialgate.lists.snapshot import Snapshot
-from dialgate.lists.tabular import of_lines
+from dialgate.lists.tabular import from_lines
 from registry_sync import config, nightly_job
 from registry_sync.formats.layout import LAYOUTS, FileLayout
 from registry_sync.formats.table import TableFormat
@@ -99,7 +99,7 @@ class Office:
             collected_by="acme",
             collected_on=date(2018, 1, 15),
         )
-        await app.registrar.call_lists.load_list(client, ask, of_lines(numbers))
+        await app.registrar.call_lists.load_list(client, ask, from_lines(numbers))
         proof = CallerIdProofRequest(caller_id=self.caller, kind="attested", evidence="a contract")
         await app.registrar.caller_ids.prove_caller_id(client, proof)
         await app.tick()

@@ -515,7 +515,9 @@ async def test_a_write_without_a_gate_advances_the_watermark(tmp_path: Path) -> 
     await writer.consents.record(client, msgspec.convert(CONSENT, ConsentRequest))
     await writer.close()
     async with Subjects.standalone(config, world.Hand()) as subjects:
-        case = await subjects.ask(client, CLEAR, CaseRequest(kind="rectification", identified="by code"))
+        case = await subjects.record_request(
+            client, CLEAR, CaseRequest(kind="rectification", identified="by code")
+        )
         wish = RectificationRequest(request=case.id, of=1, fields={"goods": ["broadband"]})
         written = await subjects.rectify(client, CLEAR, wish)
     assert LedgerWatermark(config.data).read() == written.receipt.seq

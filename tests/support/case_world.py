@@ -35,7 +35,7 @@ from dialgate.crypto.keys import Keys
 from dialgate.decision_log.records import Reader, Record
 from dialgate.ledger.schemas import ListRequest
 from dialgate.lists.snapshot import Consultation, Contents
-from dialgate.lists.tabular import of_lines
+from dialgate.lists.tabular import from_lines
 from dialgate.store import CallerIdProof, HourCount
 from dialgate.store.sqlite import SqliteStore, campaign_counts
 from registry_sync import answer_merge, publication
@@ -271,7 +271,7 @@ async def load_lists(app: App, group: list[PreparedCase]) -> None:
         rows = [*numbers, UNASKED]
         if listing.stated:
             rows = ["number,basis", *(f"{number},{listing.basis}" for number in rows)]
-        await app.registrar.call_lists.load_list(app.config.settings.clients[0], ask, of_lines(rows))
+        await app.registrar.call_lists.load_list(app.config.settings.clients[0], ask, from_lines(rows))
         (loaded,) = (one for one in await store.lists() if one.id == ask.id)
         earlier = structs.replace(
             loaded, id=listing.list, origin=listing.origin, file=f"earlier.{loaded.file}"

@@ -151,7 +151,7 @@ def build_facts(data: dict[str, Any], at: str, law: Law) -> Facts:
     today = local_time.day_in(law.zone, now).isoformat()
     facts = msgspec.convert({**_instants(known, now), "at": now, "today": today}, Facts)
     number, zones = facts.number, tuple(data["zones"])
-    addresses = Addresses.of(facts.listings, facts.known)
+    addresses = Addresses.from_listings(facts.listings, facts.known)
     if addresses.places:
         number, zones = locate(number, zones, addresses, law)
     day_sets = tuple(law.day_sets.items())

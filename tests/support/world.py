@@ -34,7 +34,7 @@ from dialgate.interfaces import http_application
 from dialgate.ledger.schemas import ListRequest
 from dialgate.lists import call_list, number_set
 from dialgate.lists.snapshot import Consultation, Snapshot
-from dialgate.lists.tabular import of_lines
+from dialgate.lists.tabular import from_lines
 from dialgate.observability.traces import Traces
 from dialgate.runtime.instants import KeptInstants
 from dialgate.store import CallList
@@ -292,7 +292,7 @@ async def load_numbers(app: App, numbers: Sequence[str] = (CLEAR,)) -> None:
     """Load `LIST` with other numbers. The gate uses the list from its next tick."""
     fields = {name: value for name, value in LIST.items() if name != "numbers"}
     await app.registrar.call_lists.load_list(
-        app.config.settings.clients[0], msgspec.convert(fields, ListRequest), of_lines(numbers)
+        app.config.settings.clients[0], msgspec.convert(fields, ListRequest), from_lines(numbers)
     )
 
 

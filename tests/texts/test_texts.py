@@ -31,7 +31,7 @@ from tests.support.world import CONFIG
 
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_every_code_rule_and_result_has_a_sentence(language: Language) -> None:
-    translation = texts.of(language)
+    translation = texts.texts_in(language)
     assert list(translation.reasons) == list(REASONS)
     assert list(translation.rules) == [name for name, _ in RULES]
     assert translation.results.keys() == RESULT_RANK.keys()
@@ -50,7 +50,7 @@ def sources(part: object) -> Iterator[str]:
 
 
 def test_each_italian_law_has_a_translation_with_the_same_figures() -> None:
-    laws = texts.of("it").laws
+    laws = texts.texts_in("it").laws
     stored = {*sources(yaml_files.read(CONFIG / "countries" / "it.yaml")), revocation._LAW}
     assert laws.keys() == stored
     for source, text in laws.items():
@@ -60,7 +60,7 @@ def test_each_italian_law_has_a_translation_with_the_same_figures() -> None:
 
 def test_all_languages_use_the_same_names_in_braces() -> None:
     def names(language: Language) -> dict[str, list[str]]:
-        phrases = structs.asdict(texts.of(language).phrases)
+        phrases = structs.asdict(texts.texts_in(language).phrases)
         return {key: sorted(re.findall(r"\{(\w+)\}", phrase)) for key, phrase in phrases.items()}
 
     assert names("it") == names("en")
@@ -68,7 +68,7 @@ def test_all_languages_use_the_same_names_in_braces() -> None:
 
 def test_no_two_codes_have_the_same_sentence() -> None:
     for language in LANGUAGES:
-        reasons = texts.of(language).reasons
+        reasons = texts.texts_in(language).reasons
         codes = {text: [code for code in reasons if reasons[code] == text] for text in reasons.values()}
         assert [same for same in codes.values() if len(same) > 1] == []
 
@@ -166,7 +166,7 @@ def test_findings_are_in_italian_on_italian_pages() -> None:
 
 
 def test_there_are_words_for_every_kind_purpose_and_callee() -> None:
-    terms = texts.of("en").terms
+    terms = texts.texts_in("en").terms
     for name, values in (("kind", get_args(Kind)), ("purpose", get_args(Purpose))):
         stored = {*values, *(value.replace("_", " ") for value in values)} - {"invalid"}
         assert terms[name].keys() >= stored
@@ -174,7 +174,7 @@ def test_there_are_words_for_every_kind_purpose_and_callee() -> None:
 
 
 def test_all_languages_translate_the_same_findings_with_the_same_names() -> None:
-    english, italian = texts.of("en"), texts.of("it")
+    english, italian = texts.texts_in("en"), texts.texts_in("it")
     assert list(english.findings) == list(italian.findings)
     for stored in english.findings:
         names = set(re.findall(r"\{(\w+)\}", stored))

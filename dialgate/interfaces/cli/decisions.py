@@ -96,7 +96,7 @@ def why_number(
 
         async def look_up(subjects: Subjects, client: Client) -> tuple[Decisions, Missing]:
             await subjects.record_lookup(client, controller, e164, "decisions", purpose)
-            return await DecisionSearch(own, subjects.peers).about(question)
+            return await DecisionSearch(own, subjects.peers).find(question)
 
         decisions, missing = act(config, look_up)
         accounts = [

@@ -180,13 +180,13 @@ async def _evidence(
     bundles: dict[Path, bytes] = {}
     try:
         for worker in _workers_of(config, decision):
-            sources = evidence.Sources.of(
+            sources = evidence.Sources.from_folder(
                 config.data, keys=_keys(config, worker), signer=signer, store=store, worker=worker
             )
             if decision:
-                bundle = await evidence.of_decision(sources, decision, now)
+                bundle = await evidence.bundle_decision(sources, decision, now)
             else:
-                bundle = await evidence.of_numbers(sources, numbers, now, *span)
+                bundle = await evidence.bundle_numbers(sources, numbers, now, *span)
             bundles[out.with_stem(f"{out.stem}-{worker}") if bundles else out] = bundle
     finally:
         await store.close()

@@ -74,7 +74,7 @@ def log_replay(
         chosen = read_span(since, until, first, last)
         if decision:
             readers, chosen = _one(readers, open_keys(loaded).ids.inside(decision))
-        law_of = replaying.draft(_draft(law)) if law else replaying.of_its_day(loaded.data / "kept")
+        law_of = replaying.draft(_draft(law)) if law else replaying.read_kept_laws(loaded.data / "kept")
         compare = replaying.in_effect if law else replaying.exact
         with bars() as bar:
             entries = chain.from_iterable(_entries(bar, reader, chosen) for reader in readers)

@@ -207,7 +207,7 @@ def subject_ask(
 
     dialgate subject ask +390612345678 --kind erasure --identified "read back a code when called" --channel pec
     """
-    case = act(config, lambda subjects, client: subjects.ask(client, number, case_request))
+    case = act(config, lambda subjects, client: subjects.record_request(client, number, case_request))
     _show_case(case, as_json=as_json)
 
 

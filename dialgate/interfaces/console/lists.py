@@ -105,7 +105,7 @@ async def show_preview(visit: Visit) -> web.StreamResponse:
     except FAILURES as error:
         fault = fault_of(error)
         return await _page(visit, {}, fault.status, error=fault.problem.code)
-    async with visit.request.app[PREVIEWING].of(visit.client.name):
+    async with visit.request.app[PREVIEWING].hold(visit.client.name):
         preview = await previewing.preview(
             visit.app.config, visit.client, name, campaign, visit.app.gate.now()
         )

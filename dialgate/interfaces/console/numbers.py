@@ -87,9 +87,9 @@ async def _history(visit: Visit, request: _LookupRequest) -> NumberHistory:
     owner, number = await app.subjects.look_up(
         client, request.controller, request.number, "account", request.purpose
     )
-    sees = Visibility.of(client.name, client.controllers, owner)
+    sees = Visibility.for_client(client.name, client.controllers, owner)
     question = FindDecisions(number=number, sees=sees, most=_MOST + 1)
-    decisions, missing = await decision_search(visit.request.app, app, client.name).about(question)
+    decisions, missing = await decision_search(visit.request.app, app, client.name).find(question)
     found, language = decisions.found, visit.words.language
     return NumberHistory(
         number=number,
@@ -204,14 +204,14 @@ async def _bundle(visit: Visit, record: Record, worker: int, purpose: str) -> by
         path, signer = data / "keys.json", Signer.open(data / "signing.json", now)
         store = await factory.open_store(app.config, patience=5)
         try:
-            sources = evidence.Sources.of(
+            sources = evidence.Sources.from_folder(
                 data, keys=Keys.open(path, worker), signer=signer, store=store, worker=worker
             )
-            return await evidence.of_decision(sources, record.id, now)
+            return await evidence.bundle_decision(sources, record.id, now)
         finally:
             await store.close()
 
-    async with visit.request.app[TURN].of(visit.client.name):
+    async with visit.request.app[TURN].hold(visit.client.name):
         return await asyncio.to_thread(lambda: asyncio.run(build()))
 
 

@@ -39,7 +39,7 @@ async def download(visit: Visit) -> web.StreamResponse:
     command = ("nice", "-n", "10", sys.executable, "-m", "dialgate", "report")
     source = ("--config", str(visit.app.config.path), "--controller", owner)
     content = (*period, "--format", format_, "--language", visit.words.language)
-    async with visit.request.app[PREVIEWING].of(visit.client.name):
+    async with visit.request.app[PREVIEWING].hold(visit.client.name):
         body = await run_command(*command, *source, *content)
     if body is None:
         return _page(visit, fields, 503, error="gate.unavailable")

@@ -33,7 +33,7 @@ async def record(visit: Visit) -> web.StreamResponse:
         at = instant_of(fields.get("received_at", ""), visit.zone())
         values |= {"received_at": local_time.rfc3339(at)} if at is not None else {}
         request = convert({**values, "controller": fields.get("controller", "")}, CaseRequest)
-        case = await visit.app.subjects.ask(visit.client, fields.get("number", ""), request)
+        case = await visit.app.subjects.record_request(visit.client, fields.get("number", ""), request)
     except FAILURES as error:
         fault = fault_of(error)
         return await _page(visit, fault.status, fields=fields, error=fault.problem.code)

@@ -141,7 +141,7 @@ def redirect(path: str) -> web.Response:
 
 def words_for(request: web.Request) -> Words:
     chosen = next((language for language in LANGUAGES if language == request.cookies.get(LANGUAGE)), None)
-    return words.of(chosen or texts.preferred(request.headers.get("Accept-Language", "")))
+    return words.words_in(chosen or texts.preferred(request.headers.get("Accept-Language", "")))
 
 
 def theme(request: web.Request) -> str:

@@ -31,7 +31,7 @@ class Words:
     @property
     def sentences(self) -> Texts:
         """The sentences for the called person, in this language."""
-        return texts.of(self.language)
+        return texts.texts_in(self.language)
 
     def finding(self, stored: str, code: str = "") -> str:
         """Translate a rule's stored finding. `code` is the reason code for a denial."""
@@ -43,6 +43,6 @@ class Words:
 
 
 @cache
-def of(language: Language) -> Words:
+def words_in(language: Language) -> Words:
     raw = files(__package__).joinpath("texts", f"{language}.yaml").read_bytes()
     return Words(language, msgspec.convert(yaml.load(raw, Loader=yaml.CSafeLoader), dict[str, str]))

@@ -69,7 +69,7 @@ async def decode_open(
             "request.too_large",
             f"The body has more than {_SMALL_BYTES:,} bytes, the maximum for this endpoint. Send less, or in parts.",
         )
-    async with request.app[BULK].of(client.name):
+    async with request.app[BULK].hold(client.name):
         decoded = decode(decoder, body)
         await asyncio.sleep(0)
     return decoded

@@ -52,7 +52,7 @@ async def answer_each(
     left = iter(items)
     ahead: deque[list[asyncio.Future[Answer] | _Out]] = deque()
     while True:
-        async with turns.of(client):
+        async with turns.hold(client):
             chunk = [submit(item) for item in islice(left, _CHUNK)]
             if len(chunk) == _CHUNK:
                 await asyncio.sleep(0)

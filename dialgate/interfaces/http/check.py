@@ -256,7 +256,7 @@ async def checks(request: web.Request, app: App, client: Client) -> web.StreamRe
 async def _batch(request: web.Request, app: App, client: Client) -> web.StreamResponse:
     limits, turns = app.config.settings.limits, request.app[BULK]
     body = await http_body.whole(request, limits)
-    async with turns.of(client.name):
+    async with turns.hold(client.name):
         calls = decode(_checks, body, find_repeated_at_top).calls
         await asyncio.sleep(0)
     if len(calls) > limits.batch_calls:

@@ -14,7 +14,7 @@ class Turns:
         self._own: dict[str, asyncio.Lock] = {}
 
     @asynccontextmanager
-    async def of(self, client: str) -> AsyncIterator[None]:
+    async def hold(self, client: str) -> AsyncIterator[None]:
         """Wait for a turn. Each client has at most one request in the queue, so no client can crowd out the others."""
         async with self._own.setdefault(client, asyncio.Lock()), self._slots:
             yield

@@ -69,11 +69,11 @@ class _OneDecision(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     language: Language | None = None
 
 
-async def about_number(request: web.Request, app: App, client: Client) -> web.StreamResponse:
+async def find_decisions(request: web.Request, app: App, client: Client) -> web.StreamResponse:
     query = convert(body.query_about_number(request), _AboutNumber)
     language = query.language or _preferred(request)
     number = _number(query, client, app.config)
-    sees = Visibility.of(client.name, client.controllers, query.controller)
+    sees = Visibility.for_client(client.name, client.controllers, query.controller)
     await app.subjects.record_lookup(client, query.controller, number, "decisions", query.purpose)
     logs = decision_search(request.app, app, client.name)
     question = FindDecisions(number=number, sees=sees, most=query.limit + 1)
@@ -82,7 +82,7 @@ async def about_number(request: web.Request, app: App, client: Client) -> web.St
         if before is None and unreachable:
             _require_found(None, unreachable)
         question = structs.replace(question, before=before or BEGINNING)
-    decisions, missing = await logs.about(question)
+    decisions, missing = await logs.find(question)
     accounts = [client_account(app, decision, language) for decision in decisions.found[: query.limit]]
     answer = Accounts(
         decisions=accounts,
@@ -111,7 +111,7 @@ async def find_decision(
 
     Raises `Fault` if the decision does not exist or the client may not see it.
     """
-    sees = Visibility.of(client.name, client.controllers)
+    sees = Visibility.for_client(client.name, client.controllers)
     name = app.registrar.ids.inside(client, request.match_info["id"])
     logs = decision_search(request.app, app, client.name)
     decision, missing = await logs.one(name, sees) if name else (None, {})
@@ -165,7 +165,7 @@ async def inquire(site: web.Application, app: App, client: str, look_up: Callabl
     def run() -> _T:
         return look_up(Inquiry(data, Keys.open(data / "keys.json")))
 
-    async with site[TURN].of(client), whole_slots(shared=app.config.shared):
+    async with site[TURN].hold(client), whole_slots(shared=app.config.shared):
         return await asyncio.to_thread(run)
 
 
@@ -218,7 +218,7 @@ DECISIONS: Final = (
             "Return all decisions about a number, newest first, worded for the data subject. Includes those of retired lists and "
             "past campaigns. Excludes months whose keys were destroyed, and lists these months."
         ),
-        serve=about_number,
+        serve=find_decisions,
         scope="read",
         query=_AboutNumber,
         parameters=(

@@ -146,7 +146,7 @@ async def load_list(request: web.Request, app: App, client: Client) -> web.Strea
 
 def _rows_of(upload: ListUpload) -> IO[bytes]:
     try:
-        return tabular.of_lines(upload.numbers)
+        return tabular.from_lines(upload.numbers)
     except tabular.Unreadable as error:
         raise Fault(400, "list.unreadable", str(error), field="numbers") from None
 

@@ -52,7 +52,7 @@ async def _answer(site: web.Application, app: App, question: questions.AnyQuesti
     inquire = partial(http_decisions.inquire, site, app, _PEER)
     match question:
         case questions.FindDecisions():
-            return await inquire(lambda inquiry: decision_search.about(inquiry, question))
+            return await inquire(lambda inquiry: decision_search.search_here(inquiry, question))
         case questions.FindDecision(id=name, sees=sees):
             decision = await inquire(lambda inquiry: inquiry.one(name, sees))
             return [decision] if decision is not None else []

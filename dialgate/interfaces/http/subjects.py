@@ -65,7 +65,7 @@ async def portable(request: web.Request, app: App, client: Client) -> web.Stream
 
 async def record_request(request: web.Request, app: App, client: Client) -> web.StreamResponse:
     body = await http_body.read_json(request, app, CaseRequest)
-    case = await app.subjects.ask(client, request.match_info["number"], body)
+    case = await app.subjects.record_request(client, request.match_info["number"], body)
     return http_body.reply_json(case, 201)
 
 
@@ -124,38 +124,38 @@ _ACTING: Final = (
 )  # fmt: skip
 
 
-def _of(method: str, path: str, name: str, about: str, serve: Any, **more: Any) -> Endpoint:
+def _endpoint(method: str, path: str, name: str, about: str, serve: Any, **more: Any) -> Endpoint:
     return Endpoint(
         method=method, path=path, name=name, group=_GROUP, about=about, serve=serve, scope="subjects", **more
     )
 
 
 SUBJECT_ENDPOINTS: Final = (
-    _of("GET", "/v1/subjects/{number}", "getSubjectData",
+    _endpoint("GET", "/v1/subjects/{number}", "getSubjectData",
         "Return all data about a number, and the clients that looked it up (GDPR Article 15). As JSON, or as a page in Italian or English.",
         report, answer=Report, query=_ReportQuery, parameters=(_NUMBER, PURPOSE, _CONTROLLER, _LANGUAGE),
         also_answers=(Media(name=_PAGE["Content-Type"], kind=None),), errors=_LOOKING),
-    _of("GET", "/v1/subjects/{number}/portability", "exportSubjectData",
+    _endpoint("GET", "/v1/subjects/{number}/portability", "exportSubjectData",
         "Return the data that the data subject provided, for another controller (GDPR Article 20).",
         portable, answer=Portable,
         query=_Query, parameters=(_NUMBER, PURPOSE, _CONTROLLER), errors=_LOOKING),
-    _of("POST", "/v1/subjects/{number}/requests", "addSubjectRequest",
+    _endpoint("POST", "/v1/subjects/{number}/requests", "addSubjectRequest",
         "Record a data-subject request, and how the person's identity was checked. It is due within a month (GDPR Article 12(3)).",
         record_request, answer=CaseInfo, parameters=(_NUMBER,), status=201, ask=CaseRequest,
         errors=(*JSON_ERRORS, "number.invalid", "controller.unknown", "store.unavailable", "gate.unavailable")),
-    _of("POST", "/v1/subjects/{number}/rectification", "rectifySubjectData",
+    _endpoint("POST", "/v1/subjects/{number}/rectification", "rectifySubjectData",
         "Correct a consent, contract or call request by adding a new entry (GDPR Article 16). The wrong entry stays in the history.",
         rectify, answer=Rectified, parameters=(_NUMBER,), status=201,
         ask=RectificationRequest,
         errors=(*_ACTING, "ledger.unknown")),
-    _of("POST", "/v1/subjects/{number}/erasure", "eraseSubjectData",
+    _endpoint("POST", "/v1/subjects/{number}/erasure", "eraseSubjectData",
         "Erase the data about a number, and suppress the number (GDPR Article 17). Data that must be kept is restricted instead. The "
         "response gives the reason for each item.",
         erase, answer=Erasure, parameters=(_NUMBER,), ask=ErasureRequest,
         errors=_ACTING),
-    _of("GET", "/v1/subject-requests", "listSubjectRequests", "Return the open data-subject requests, the most urgent first.", cases,
+    _endpoint("GET", "/v1/subject-requests", "listSubjectRequests", "Return the open data-subject requests, the most urgent first.", cases,
         answer=Cases, errors=("store.unavailable", "gate.unavailable")),
-    _of("POST", "/v1/subject-requests/{id}", "updateSubjectRequest",
+    _endpoint("POST", "/v1/subject-requests/{id}", "updateSubjectRequest",
         "Close a data-subject request as answered or refused, or extend its deadline by two months. The `reason` records "
         "the response to the person.",
         move, answer=CaseInfo,

@@ -104,7 +104,7 @@ class UploadSlots:
         elif size <= _SMALL:
             return await self._threads.run(InProcess(file).build_now, order)
         limits = BuildLimits(self.settings.memory_mb * _MB, self.settings.seconds)
-        async with self._turns.of(client):
+        async with self._turns.hold(client):
             return await build_apart(file, order, limits, lambda: self.closed or gone())
 
     async def _next_chunk(self, read: Read, seconds: float) -> bytes:

@@ -760,7 +760,7 @@ async def test_an_open_board_does_not_delay_the_shutdown(tmp_path: Path) -> None
 
 
 def test_both_languages_have_the_same_keys_and_names() -> None:
-    english, italian = (words.of(language).texts for language in ("en", "it"))
+    english, italian = (words.words_in(language).texts for language in ("en", "it"))
     assert english.keys() == italian.keys()
     for key, text in english.items():
         assert _names(text) == _names(italian[key]), key
@@ -775,12 +775,12 @@ def _names(text: str) -> set[str | None]:
     ("it", -2, "in ritardo di 2 giorni"), ("it", -1, "in ritardo di 1 giorno"), ("it", 1, "1 giorno"), ("it", 2, "2 giorni"),
 ])  # fmt: skip
 def test_one_day_is_in_the_singular(language: Language, days_left: int, wanted: str) -> None:
-    parts = rendering._environment().get_template("parts.html").make_module({"say": words.of(language)})
+    parts = rendering._environment().get_template("parts.html").make_module({"say": words.words_in(language)})
     assert f">{wanted}<" in parts.days(days_left)  # type: ignore[attr-defined]
 
 
 def test_every_code_kind_and_channel_has_a_text() -> None:
-    texts = words.of("en").texts
+    texts = words.words_in("en").texts
     wanted = {
         *(f"code.{code}" for code in REASONS),
         *(f"severity.{name}" for name in get_args(Severity)),

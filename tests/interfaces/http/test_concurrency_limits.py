@@ -10,7 +10,7 @@ async def test_clients_take_turns_with_one_request_at_a_time() -> None:
 
     async def ask(client: str) -> None:
         nonlocal under_way
-        async with turns.of(client):
+        async with turns.hold(client):
             under_way += 1
             assert under_way == 1
             order.append(client)
@@ -25,12 +25,12 @@ async def test_clients_take_turns_with_one_request_at_a_time() -> None:
 
 async def test_a_cancelled_request_delays_no_other() -> None:
     turns = Turns()
-    async with turns.of("one"):
-        waiting = [asyncio.create_task(turns.of(name).__aenter__()) for name in ("one", "two")]
+    async with turns.hold("one"):
+        waiting = [asyncio.create_task(turns.hold(name).__aenter__()) for name in ("one", "two")]
         await asyncio.sleep(0)
         for task in waiting:
             task.cancel()
         await asyncio.wait(waiting)
     for name in ("one", "two"):
-        async with asyncio.timeout(1), turns.of(name):
+        async with asyncio.timeout(1), turns.hold(name):
             pass
