@@ -106,11 +106,11 @@ class EntriesRequest(Request, frozen=True, kw_only=True):
 class EnrolmentRequest(Request, frozen=True, kw_only=True):
     """Numbers that a registry reported as enrolled. Every consent that was collected up to then is void."""
 
-    registry: Annotated[Name, about("The registry, such as `rpo`.")]
+    registry: Annotated[Name, described("The registry, such as `rpo`.")]
     numbers: Annotated[
         tuple[Telephone, ...], Meta(max_length=1_000, description="The enrolled numbers, at most 1,000.")
     ]
-    listed_by: Annotated[When, about("When the numbers were enrolled at the latest.")]
+    listed_by: Annotated[When, described("When the numbers were enrolled at the latest.")]
 
 
 class VoidedConsents(Struct, frozen=True):
