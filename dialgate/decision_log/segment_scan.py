@@ -16,7 +16,8 @@ from typing import Literal, TypeAlias
 import msgspec
 from msgspec import Struct, field
 
-from dialgate.decision_log.archive.reading import open_segment
+from dialgate.decision_log.archive import index
+from dialgate.decision_log.archive.reading import PACKED, has_wrong_index, open_segment
 from dialgate.decision_log.merkle import Span
 from dialgate.decision_log.segment import (
     BODY,
@@ -68,7 +69,7 @@ class SegmentScan(Struct):
 
     `last` is the sequence number of the last entry, or `first - 1` for an empty segment. `pieces` are the parts of the
     segment between the marks passed to `scan_segment`. `bytes` is the number of bytes read, and `torn` the length of an
-    unfinished last line.
+    unfinished last line. `index_fault` does not concern the log itself.
     """
 
     path: Path
@@ -81,6 +82,7 @@ class SegmentScan(Struct):
     torn: int = 0
     counts: Counter[tuple[str, bool | None]] = field(default_factory=Counter)
     fault: Fault | None = None
+    index_fault: Fault | None = None
     pieces: list[Piece] = field(default_factory=list)
 
 
@@ -98,6 +100,7 @@ class _Entry(Struct, gc=False):
 
 _DIGITS = range(9, 73)  # position of the hash in a line
 _BATCH_LINES = 64
+_WRONG_INDEX = "the index differs from the log, which is complete: delete the index and run `dialgate log archive`, which writes it again"
 _decode = msgspec.json.Decoder(_Entry).decode
 
 
@@ -124,6 +127,10 @@ class _Scanner:
         result = self._result
         try:
             self._scan_lines()
+            if result.path.suffix == PACKED and has_wrong_index(result.path):
+                result.index_fault = Fault(
+                    str(index.path_of(result.path)), 0, result.first, _WRONG_INDEX, "damaged_index"
+                )
         except (OSError, ValueError) as error:  # ValueError: a packed segment that cannot be unpacked
             self._fail(
                 Fault(

@@ -20,7 +20,6 @@ from dialgate.decision_log.checkpoints import (
     last_checkpoint,
     parse,
 )
-from dialgate.decision_log.index_verification import check_indexes
 from dialgate.decision_log.merkle import Span
 from dialgate.decision_log.segment import ZERO
 from dialgate.decision_log.segment_scan import Fault, Kind, Piece, SegmentScan, scan_segment
@@ -91,15 +90,15 @@ def verify(
     report = Report(segments=len(selection.segments), first=selection.segments[0][0], checkpoints=len(stored))
     report.signed = 0 if keys is None else len(stored)
     joint = _Joint(report, {entry.checkpoint.size: entry for entry in stored}, folder / FILE, selection)
+    index_faults: list[Fault] = []
     for scan in _scans(selection, marks, progress):
         joint.join(scan)
+        index_faults += filter(None, [scan.index_fault])
     joint.finish(stored)
     report.faults += faults or _kept_elsewhere(stored, against, folder / FILE)
     if keys and selection.ends and not report.faults:
         report.faults += _unsigned(folder, report.first)
-    broken = {fault.file for fault in report.faults}
-    intact = [(first_, path) for first_, path in selection.segments if str(path) not in broken]
-    report.faults += check_indexes(folder, intact)
+    report.faults += index_faults
     return report
 
 

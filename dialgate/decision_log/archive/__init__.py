@@ -2,12 +2,9 @@
 
 A packed segment is stored in the same folder as the segments of `dialgate.decision_log`, with the same stem and mode 0600:
 
-    0000000000000001.parquet  the entries in order, one per row (Parquet, zstd, page checksums)
-    0000000000000001.sha256   the SHA-256 of that file, in the format that `sha256sum --check` reads
-
-An index file covers one or more packed segments. Its name contains the sequence numbers of its first and last entry:
-
-    0000000000000001-0000000000420000.index.npy  the positions of decisions and reports (NumPy, uint32 of shape (2, n))
+    0000000000000001.parquet   the entries in order, one per row (Parquet, zstd, page checksums)
+    0000000000000001.sha256    the SHA-256 of that file, in the format that `sha256sum --check` reads
+    0000000000000001.index.npy the rows of decisions and reports (NumPy, uint32 of shape (2, n))
 
 Any Parquet reader can read the columns:
 
@@ -16,23 +13,21 @@ Any Parquet reader can read the columns:
     grounds, allow, client, interface, call_id  as in `dialgate.core.model.Decided`
     controller, campaign, country, reason       from the grounds of the decision; `reason` is the first code of a deny
     body                                        the stored entry, if the other columns do not reproduce it
+    rest                                        the other fields of the decision, as JSON (from format 2 on)
 
-The metadata contains `dialgate.format` (1), `dialgate.header` (the body of the segment header) and `dialgate.hashes`:
+The metadata contains `dialgate.format` (2), `dialgate.header` (the body of the segment header) and `dialgate.hashes`:
 in hex, the hashes of the header, of every 1,024th entry and of the last entry. All other hashes are computed when the
 segment is read, so a modification is detected at the next stored hash.
 
 An index is an array. Row 0 holds the first four bytes of each key (big-endian), in ascending order. Row 1 holds the
-sequence number of each entry minus that of the first entry of the index. The key of a decision is its `number`. The key
-of a report is the SHA-256 of the decision id. Several keys can begin with the same four bytes, so readers decode the
-entries and compare whole keys.
+row of each entry in the segment. The key of a decision is its `number`. The key of a report is the SHA-256 of the
+decision id. Several keys can begin with the same four bytes, so readers decode the entries and compare whole keys.
 
 The array is followed by a CRC-32 (uint32, little-endian) of each of its 4,096-byte pages. A search checks the CRC-32 of
-every page it reads. The last 32 bytes are the SHA-256 of the file name and all preceding bytes.
+every page it reads. `verify` compares the whole file with the entries.
 
-An index only speeds up searches and is not part of the log. It can be rebuilt from the segments. Without a readable
-index the segments are searched directly. Indexes are merged as their number grows. An index is obsolete if a larger
-index covers all its entries. Each segment packed by an earlier version has its own `….numbers.npy`, listed in
-`….sha256`.
+An index only speeds up searches and is not part of the log. Without a readable index the segment is searched directly.
+Each packing writes the missing ones.
 
 A later version can append columns. Any other change needs a new `dialgate.format`, and readers reject an unknown
 format. The Parquet file is published after the `….sha256` file, when every line has been rebuilt from it and compared

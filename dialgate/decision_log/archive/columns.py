@@ -1,17 +1,16 @@
 """The lossless conversion of entries to columns and back.
 
-A decision is rebuilt from its columns byte for byte. This module formats the JSON of the decision itself, because the
-output of a JSON encoder could change in a later version of the encoder. An entry that cannot be rebuilt exactly is
-stored unchanged in `body`.
+A decision is rebuilt from its columns byte for byte. Fields without a column of their own are stored together in `rest`, so a
+new field of `Decided` needs no change here. An entry that cannot be rebuilt exactly is stored unchanged in `body`.
 """
 
-from binascii import b2a_base64
 from collections.abc import Callable, Sequence
+from itertools import repeat
 from typing import Any, NamedTuple, TypeAlias
 
 import msgspec
 import pyarrow as pa
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from dialgate.core.model import Decided, Grounds, Instant, OutcomeRecord
 from dialgate.decision_log.segment import UNREADABLE
@@ -38,6 +37,7 @@ SCHEMA = pa.schema(
         ("country", _WORD),
         ("reason", _WORD),
         ("body", pa.binary()),
+        ("rest", pa.binary()),
     ]
 )
 _FEW_VALUES = ["type", "grounds", "client", "interface", "controller", "campaign", "country", "reason"]
@@ -56,7 +56,20 @@ WRITER_OPTIONS: dict[str, Any] = {
     "write_statistics": ["seq", "at", "allow", "controller", "campaign", "country", "reason"],
     "write_page_checksum": True,
 }
-COLUMNS_OF_BODY = ["body", "at", "number", "nonce", "sealed", "grounds", "allow", "client", "interface", "call_id", "question"]  # fmt: skip
+COLUMNS_OF_BODY = ["body", "at", "number", "nonce", "sealed", "grounds", "allow", "client", "interface", "call_id", "question", "rest"]  # fmt: skip
+_OWN_COLUMNS = {
+    "seq",
+    "id",
+    "at",
+    "number",
+    "sealed",
+    "grounds",
+    "allow",
+    "client",
+    "interface",
+    "call_id",
+    "question",
+}
 
 
 class Basis(NamedTuple):
@@ -76,6 +89,17 @@ class _Entry(Struct):
 _Stored: TypeAlias = Decided | Grounds | OutcomeRecord
 _decode = msgspec.json.Decoder(_Stored).decode
 _decode_type = msgspec.json.Decoder(_Entry).decode
+_encode = msgspec.json.Encoder().encode
+_Rest = msgspec.defstruct(
+    "_Rest",
+    [
+        (field.name, field.type, field.default)
+        for field in structs.fields(Decided)
+        if field.name not in _OWN_COLUMNS
+    ],
+    omit_defaults=True,
+)
+_decode_rest = msgspec.json.Decoder(_Rest).decode
 
 
 class ToColumns:
@@ -86,7 +110,7 @@ class ToColumns:
     """
 
     def __init__(self, log: str, elsewhere: Callable[[int], bytes | None]) -> None:
-        self._id = log.encode()
+        self._log = log
         self._elsewhere = elsewhere
         self._bases: dict[int, Basis] = {}
 
@@ -104,35 +128,36 @@ class ToColumns:
             record = _decode(body)
         except UNREADABLE:
             entry = _decode_type(body)
-            return (seq, entry.at, entry.type, *_NOTHING, body)
+            return (seq, entry.at, entry.type, *_NOTHING, body, None)
         if isinstance(record, Decided) and len(record.number) == NUMBER_BYTES:
             return self._decision(seq, record, body)
         if isinstance(record, Grounds):
             self._bases[seq] = _basis(record)
-            return (seq, None, "grounds", *_NOTHING, body)
+            return (seq, None, "grounds", *_NOTHING, body, None)
         return (
             seq,
             record.at,
             "outcome" if isinstance(record, OutcomeRecord) else "decision",
             *_NOTHING,
             body,
+            None,
         )
 
     def _decision(self, seq: int, decision: Decided, body: bytes) -> tuple[object, ...]:
         nonce, box, question = decision.sealed[:NONCE_BYTES], decision.sealed[NONCE_BYTES:], decision.question
-        exact = len(nonce) == NONCE_BYTES and len(question) in {0, NUMBER_BYTES}
+        exact = (
+            len(nonce) == NONCE_BYTES
+            and len(question) in {0, NUMBER_BYTES}
+            and (decision.seq, decision.id) == (seq, f"{self._log}-{seq}")
+            and _encode(decision) == body
+        )
+        rest = _encode(_Rest(*[getattr(decision, name) for name in _Rest.__struct_fields__]))
         return (
             seq, decision.at, "decision", decision.number,
             nonce if exact else None, box if exact else None, question if exact and question else None,
             decision.grounds, decision.allow, decision.client, decision.interface, decision.call_id,
             *self._basis(decision.grounds),
-            None if exact and self._rebuilt(seq, decision) == body else body,
-        )  # fmt: skip
-
-    def _rebuilt(self, seq: int, decision: Decided) -> bytes:
-        return _text(
-            self._id, seq, decision.at, decision.number, b"", decision.sealed, decision.grounds, decision.allow,
-            decision.client.encode(), decision.interface.encode(), decision.call_id.encode(), decision.question,
+            *((None, None if rest == b"{}" else rest) if exact else (body, None)),
         )  # fmt: skip
 
     def _basis(self, seq: int) -> Basis | tuple[None, None, None, None]:
@@ -149,7 +174,7 @@ class ToColumns:
         return basis
 
 
-_NOTHING = (None,) * (len(SCHEMA) - 4)
+_NOTHING = (None,) * (len(SCHEMA) - 5)
 
 
 def _basis(grounds: Grounds) -> Basis:
@@ -162,33 +187,29 @@ def bodies_of(table: pa.Table, log: str, first: int) -> list[bytes]:
 
     `first` is the sequence number of the first row.
     """
-    name = log.encode()
-    bodies, *columns = (_values(table.column(column)) for column in COLUMNS_OF_BODY)
-    rows = zip(bodies, zip(*columns, strict=True), strict=True)
-    return [_text(name, seq, *row) if body is None else body for seq, (body, row) in enumerate(rows, first)]
+    bodies, *columns = (
+        _values(table.column(name)) if name in table.column_names else repeat(None)
+        for name in COLUMNS_OF_BODY
+    )
+    rows = zip(bodies, zip(*columns, strict=False), strict=False)  # `repeat` has no end
+    return [_rebuilt(log, seq, *row) if body is None else body for seq, (body, row) in enumerate(rows, first)]
 
 
 def _values(column: pa.ChunkedArray) -> list[Any]:
-    """Return a column as a list, with text as bytes and times in ms. This is faster than `to_pylist`."""
+    """Return a column as a list, with times in ms. This is faster than `to_pylist`."""
     if pa.types.is_timestamp(column.type) or pa.types.is_integer(column.type):
         return list(column.cast(pa.int64()).fill_null(0).to_numpy().tolist())
-    if pa.types.is_string(column.type):
-        column = column.cast(pa.binary())
     return list(column.to_numpy(zero_copy_only=False).tolist())
 
 
-def _text(  # noqa: PLR0913, PLR0917 - the fields of a decision, in the order in which it is written
-    log: bytes, seq: int, at: int, number: bytes, nonce: bytes, sealed: bytes, grounds: int, allow: bool,  # noqa: FBT001 - as it is stored
-    client: bytes, interface: bytes, call_id: bytes, question: bytes | None,
+def _rebuilt(  # noqa: PLR0913, PLR0917 - the columns of a decision
+    log: str, seq: int, at: int, number: bytes, nonce: bytes, sealed: bytes, grounds: int, allow: bool,  # noqa: FBT001 - as it is stored
+    client: str, interface: str, call_id: str, question: bytes | None, rest: bytes | None,
 ) -> bytes:  # fmt: skip
-    return (
-        b'{"type":"decision","seq":%d,"id":"%b-%d","at":%d,"number":"%b","sealed":"%b","grounds":%d,"allow":%b%b%b%b%b}'
-        % (
-            seq, log, seq, at, b2a_base64(number, newline=False), b2a_base64(nonce + sealed, newline=False), grounds,
-            b"true" if allow else b"false",
-            b',"client":"%b"' % client if client else b"",
-            b',"interface":"%b"' % interface if interface else b"",
-            b',"call_id":"%b"' % call_id if call_id else b"",
-            b',"question":"%b"' % b2a_base64(question, newline=False) if question else b"",
+    others = structs.asdict(_decode_rest(rest)) if rest else {}
+    return _encode(
+        Decided(
+            seq=seq, id=f"{log}-{seq}", at=at, number=number, sealed=nonce + sealed, grounds=grounds, allow=allow,
+            client=client, interface=interface, call_id=call_id, question=question or b"", **others,
         )
     )  # fmt: skip

@@ -9,13 +9,16 @@ from contextlib import contextmanager
 from itertools import zip_longest
 from pathlib import Path
 
+import structlog
 from msgspec import Struct
 
-from dialgate.decision_log.archive import checksums, indexing, parquet
-from dialgate.decision_log.archive.reading import PACKED, Segments
+from dialgate.decision_log.archive import checksums, index, parquet
+from dialgate.decision_log.archive.reading import PACKED, Segments, segments
 from dialgate.decision_log.segment import LogDamaged, lines_of
-from dialgate.runtime.atomic_write import publish_file, remove_on_exit, sync_folder
+from dialgate.runtime.atomic_write import publish_file, remove_on_exit, sync_folder, write_file
 from dialgate.runtime.file_lock import hold_lock
+
+_log = structlog.get_logger("dialgate.archive")
 
 
 class ArchiveFailed(Exception):
@@ -52,13 +55,27 @@ def pack(segment: Path) -> Packed:
         rows = _prove(unfinished, segment)
         written = segment.stat()
         os.utime(unfinished, ns=(written.st_atime_ns, written.st_mtime_ns))  # the shipper reports its age
-        checksums.write_sums(packed, {packed.name: checksums.digest(unfinished)})
+        checksums.write_sum(packed, checksums.digest(unfinished))
         publish_file(unfinished, packed)
-    indexing.update_indexes(folder)
+    write_indexes(folder)
     segment.unlink()
     sync_folder(folder)
     after = sum(path.stat().st_size for path in checksums.files_of(packed))
     return Packed(packed, rows, written.st_size, after)
+
+
+def write_indexes(folder: Path) -> None:
+    """Write the missing indexes of packed segments. The caller must hold `archive_lock`. Raises `OSError`."""
+    for path in folder.glob("*-*.index.npy"):  # of several segments each, written by 0.2.0
+        path.unlink()
+    for _, path in segments(folder):
+        if path.suffix == PACKED and not index.path_of(path).exists():
+            try:
+                items = parquet.PackedSegment(path).index_items()
+            except LogDamaged as error:  # search this segment directly, and index the others
+                _log.error("segment not indexed", file=str(path), problem=str(error))
+            else:
+                write_file(index.path_of(path), index.encode(items))
 
 
 def _prove(unfinished: Path, segment: Path) -> int:

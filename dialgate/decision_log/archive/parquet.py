@@ -21,15 +21,19 @@ from dialgate.decision_log.archive.columns import (
     bodies_of,
 )
 from dialgate.decision_log.archive.index import Items, prefixes
-from dialgate.decision_log.archive.index_entries import items_of
+from dialgate.decision_log.archive.index_items import items_of, key_of
 from dialgate.decision_log.segment import BODY, UNREADABLE, Header, Line, LogDamaged, follow, header_of
 from dialgate.runtime.atomic_write import open_private
 
-FORMAT = b"1"
+FORMAT = b"2"
+_READABLE = {b"1", FORMAT}  # 1: without the column `rest`, written by 0.2.0
 _HASH_EVERY = 1_024
 _GROUP_ROWS = 8 * _HASH_EVERY
 _HASH_BYTES = 32
 _CACHED = 2  # row groups and blocks to cache: one for a decision and one for its grounds
+
+# What pyarrow and the conversion raise for a file whose bytes changed, in its footer too, which has no checksum.
+_DAMAGED = (pa.ArrowException, OSError, KeyError, TypeError, UnicodeDecodeError)
 
 _Block: TypeAlias = tuple[list[bytes], list[bytes]]  # hashes and bodies of entries
 
@@ -123,8 +127,8 @@ class PackedSegment:
             raise self._damaged(error) from error
         metadata = self._file.metadata.metadata or {}
         self.rows: int = self._file.metadata.num_rows
-        if metadata.get(b"dialgate.format") != FORMAT:
-            raise PackedDamaged(path, 0, f"not a packed segment of format {FORMAT.decode()}")
+        if metadata.get(b"dialgate.format") not in _READABLE:
+            raise PackedDamaged(path, 0, f"not a packed segment of format 1 to {FORMAT.decode()}")
         try:
             self._header = metadata[b"dialgate.header"]
             hashes = bytes.fromhex(metadata[b"dialgate.hashes"].decode())
@@ -162,8 +166,19 @@ class PackedSegment:
     def keyed(self, keys: Collection[bytes]) -> Iterator[Line]:
         """Yield the entries that may match `keys`, newest first, without using an index."""
         items = self.index_items()
-        for row in sorted(items[1][np.isin(items[0], prefixes(keys))].tolist(), reverse=True):
-            yield from self.at(self.first + row)
+        yield from self.at_rows(
+            sorted(items[1][np.isin(items[0], prefixes(keys))].tolist(), reverse=True), keys
+        )
+
+    def at_rows(self, rows: Iterable[int], keys: Collection[bytes]) -> Iterator[Line]:
+        """Yield the entries in `rows`. Raises `PackedDamaged` if one does not begin with the prefix of any of `keys`."""
+        wanted = prefixes(keys)
+        for row in rows:
+            line = next(self.at(self.first + row), None)
+            key = key_of(line.body) if line else None
+            if line is None or key is None or prefixes([key])[0] not in wanted:
+                raise PackedDamaged(self._path, 0, f"row {row} is not the entry that was indexed")
+            yield line
 
     def index_items(self) -> Items:
         """Return the index items of this segment. Offsets are row numbers."""
@@ -210,7 +225,10 @@ class PackedSegment:
             head, last = self._hashes[start // _HASH_EVERY : start // _HASH_EVERY + 2]
             group, skip = divmod(start, _GROUP_ROWS)
             rows = self._group(group).slice(skip, _HASH_EVERY)
-            bodies = bodies_of(rows, self._log, self.first + start)
+            try:
+                bodies = bodies_of(rows, self._log, self.first + start)
+            except _DAMAGED as error:
+                raise self._damaged(error) from error
             hashes = [head := sha256(head + body).digest() for body in bodies[:-1]]
             self._cached_blocks[start] = [*hashes, last], bodies
         return self._cached_blocks[start]
@@ -219,19 +237,21 @@ class PackedSegment:
         if group not in self._groups:
             if len(self._groups) >= _CACHED:
                 del self._groups[next(iter(self._groups))]
-            self._groups[group] = self._read(group, COLUMNS_OF_BODY)
+            self._groups[group] = self._read(
+                group, [name for name in COLUMNS_OF_BODY if name in self._file.schema_arrow.names]
+            )
         return self._groups[group]
 
     def _read(self, group: int, names: list[str]) -> pa.Table:
         try:
             return self._file.read_row_group(group, names, use_threads=False)
-        except (pa.ArrowException, OSError) as error:
+        except _DAMAGED as error:
             raise self._damaged(error) from error
 
     def columns(self, names: list[str]) -> pa.Table:
         try:
             return self._file.read(names, use_threads=False)
-        except (pa.ArrowException, OSError) as error:
+        except _DAMAGED as error:
             raise self._damaged(error) from error
 
     def _damaged(self, error: Exception) -> PackedDamaged:

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from dialgate.core.model import Instant
+from dialgate.decision_log.archive import index
 from dialgate.decision_log.archive.checksums import check
-from dialgate.decision_log.archive.index import report_key, search
 from dialgate.decision_log.checkpoints import last_checkpoint
 from dialgate.decision_log.segment import (
     BODY,
@@ -98,6 +98,15 @@ def open_segment(path: Path) -> Iterator[tuple[int, bytes]]:
             return
     check(path.with_suffix(PACKED))
     yield from open_packed(path).lines()
+
+
+def has_wrong_index(segment: Path) -> bool:
+    """Return whether a packed segment has an index that differs from its entries. Raises `LogDamaged`, `OSError`."""
+    try:
+        written = index.path_of(segment).read_bytes()
+    except FileNotFoundError:  # the segment is then searched directly
+        return False
+    return written != index.encode(open_packed(segment).index_items())
 
 
 def size_of(path: Path) -> int:
@@ -209,24 +218,24 @@ class Segments:
         if decisions:
             names = (decision.encode() for decision in decisions)
             yield from self._keyed(
-                [report_key(decision) for decision in decisions], _field("decision", names)
+                [index.report_key(decision) for decision in decisions], _field("decision", names)
             )
 
     def _keyed(self, keys: Collection[bytes], pattern: re.Pattern[bytes]) -> Iterator[Line]:
         """Yield the entries with one of these keys. `pattern` finds them in an unpacked segment."""
-        result = search(self._folder, keys)
-        before = _NEVER
-        for first, path in reversed(segments(self._folder)):
+        for _, path in reversed(segments(self._folder)):
             plain = _open_plain(path)
             if plain is not None:
                 yield from reversed(list(_matching(plain, path, pattern)))
-            elif result.covers(first):
+                continue
+            try:
                 # Use the index first: opening a segment is slower, and most segments contain no match.
-                for seq in [seq for seq in result.seqs if first <= seq < before]:
-                    yield from self._open_packed(path).at(seq)
-            else:  # without an index: slow
+                rows = index.search(index.path_of(path), keys)
+            except (OSError, ValueError):  # without an index: slow
                 yield from self._open_packed(path).keyed(keys)
-            before = first
+            else:
+                if rows:
+                    yield from self._open_packed(path).at_rows(rows, keys)
 
     def outcomes(self, first: int) -> Iterator[Line]:
         """Yield the outcomes, oldest first, starting with the segment that holds entry `first`.

@@ -68,20 +68,19 @@ def _failures() -> Iterator[None]:
 @log_app.command("archive")
 def log_archive(
     *,
-    index: Annotated[bool, typer.Option("--index", help="Also rebuild the indexes.")] = False,
     config: ConfigPath = DEFAULT_CONFIG,
     as_json: AsJson = False,
 ) -> None:
     """Compress every full segment of the log that a checkpoint covers. A running gate does this automatically.
 
     Each compressed segment is verified before the original is deleted. You can run this command while a gate is
-    running. The indexes, which locate the decisions about a number, can be rebuilt from the segments at any time.
+    running. Missing indexes, which locate the decisions about a number, are written again.
 
     dialgate log archive --json
     """
     with reporting(as_json=as_json), _failures():
         data = load_config(config).data
-        packed = _archive(chains.folders(data).values() or [data / "log"], rebuild=index)
+        packed = _archive(chains.folders(data).values() or [data / "log"])
     entries, before, after = (
         sum(getattr(segment, name) for segment in packed) for name in ("entries", "before", "after")
     )
@@ -93,16 +92,16 @@ def log_archive(
         )
 
 
-def _archive(folders: Iterable[Path], *, rebuild: bool) -> list["Packed"]:
+def _archive(folders: Iterable[Path]) -> list["Packed"]:
     require("archive", "Packing the log")
-    from dialgate.decision_log.archive import indexing, packing  # noqa: PLC0415 - in an extra
+    from dialgate.decision_log.archive import packing  # noqa: PLC0415 - in an extra
 
     packed: list[Packed] = []
     try:
         for folder in folders:
             with packing.archive_lock(folder):
                 packed += _pack_segments(segments_to_pack(folder, wall_clock()), packing.pack)
-                indexing.update_indexes(folder, rebuild=rebuild)
+                packing.write_indexes(folder)
     except packing.ArchiveFailed as failure:
         raise Failure("archive.failed", str(failure)) from None
     return packed

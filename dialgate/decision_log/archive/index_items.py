@@ -1,8 +1,4 @@
-"""The index items of a packed segment: decisions by number, and outcomes by decision.
-
-If a row has a `body`, its index item is computed from the body and not from the other columns, because the hash chain
-of such a row covers only the body.
-"""
+"""The items of a packed segment's index: decisions by number, and outcomes by decision."""
 
 from collections.abc import Iterable
 
@@ -32,7 +28,11 @@ _decode = msgspec.json.Decoder(_Decision | _Outcome).decode
 
 
 def items_of(tables: Iterable[pa.Table]) -> Items:
-    """Return the index items of tables with the columns `number` and `body`. Offsets are row numbers."""
+    """Return the items of a segment from its columns `number` and `body`.
+
+    If a row has a `body`, its item is computed from the body and not from the other columns, because the hash chain of
+    such a row covers only the body.
+    """
     items = [np.empty((2, 0), np.uint32)]
     row = 0
     for table in tables:
@@ -52,13 +52,13 @@ def _by_number(table: pa.Table, first: int) -> Items:
 def _by_body(table: pa.Table, first: int) -> Items:
     body = table.column("body")
     mask = pc.fill_null(pc.invert(pc.starts_with(body, _GROUNDS)), False)  # noqa: FBT003 - signature of pyarrow
-    keys = [_key(body_) for body_ in body.filter(mask).to_pylist()]
+    keys = [key_of(body_) for body_ in body.filter(mask).to_pylist()]
     has_key = np.array([key is not None for key in keys], np.bool_)
     items = _items(prefixes([key or b"" for key in keys]), mask, first)
     return items[:, has_key]
 
 
-def _key(body: bytes) -> bytes | None:
+def key_of(body: bytes) -> bytes | None:
     """Return the index key of an entry, or None for entries that are not indexed."""
     try:
         entry = _decode(body)
