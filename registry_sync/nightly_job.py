@@ -65,7 +65,7 @@ class RunContext(NamedTuple):
     dry: bool
 
 
-class LedgerAccess(NamedTuple):
+class OpenedLedger(NamedTuple):
     store: Ledger
     keys: Keys
     lists: Sequence[CallList]
@@ -119,7 +119,7 @@ async def _run_full_list(context: RunContext, settings: FullListRegistry) -> Sum
     return await _run_part(context, settings.source, Summary(registry=settings.registry, controller=""), run)
 
 
-async def _run_queries(context: RunContext, settings: QueriedRegistry, ledger: LedgerAccess) -> Summary:
+async def _run_queries(context: RunContext, settings: QueriedRegistry, ledger: OpenedLedger) -> Summary:
     plan = context.plan
     summary = Summary(registry=settings.registry, controller=settings.controller)
 
@@ -232,12 +232,12 @@ def _retention_at(data: Path, now: Instant) -> Instant:
 
 
 @asynccontextmanager
-async def _open_ledger(plan: Plan) -> AsyncIterator[LedgerAccess]:
+async def _open_ledger(plan: Plan) -> AsyncIterator[OpenedLedger]:
     data = plan.gate.data
     data.mkdir(mode=0o700, parents=True, exist_ok=True)
     store = await factory.open_store(plan.gate, patience=PATIENCE)
     try:
-        yield LedgerAccess(store, Keys.open(data / "keys.json"), await store.lists())
+        yield OpenedLedger(store, Keys.open(data / "keys.json"), await store.lists())
     finally:
         await store.close()
 

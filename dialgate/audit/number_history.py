@@ -16,7 +16,7 @@ from msgspec import Struct
 from dialgate.audit.legal_holds import Holds
 from dialgate.core.model import Instant, OutcomeRecord
 from dialgate.crypto.keys import Keys
-from dialgate.decision_log import Line, span
+from dialgate.decision_log import LogLine, span
 from dialgate.decision_log.chains import Chains
 from dialgate.decision_log.records import Position, Record, position
 from dialgate.lists.number_set import DamagedFile, NumberSet
@@ -102,7 +102,7 @@ class Inquiry:
         )
         return self._with_outcomes(chains, list(islice(visible, most)))
 
-    def _under_hold(self, chains: Chains, number: str) -> Iterator[tuple[Line, Record]]:
+    def _under_hold(self, chains: Chains, number: str) -> Iterator[tuple[LogLine, Record]]:
         """Yield the decisions in retired months that only a legal hold still links to `number`, newest first."""
         hold = Holds(self._data, self._keys).find(number)
         live = self.hashes(number)
@@ -138,7 +138,9 @@ class Inquiry:
         missing = takewhile(lambda name: name < max(live), past)
         return [name for name in missing if any(span.has(reader, span.month(name)) for reader in readers)]
 
-    def _with_outcomes(self, chains: Chains, entries: Collection[tuple[Line, Record]]) -> list[FoundDecision]:
+    def _with_outcomes(
+        self, chains: Chains, entries: Collection[tuple[LogLine, Record]]
+    ) -> list[FoundDecision]:
         if not entries:
             return []
         outcomes = chains.outcomes([record for _, record in entries])

@@ -12,7 +12,7 @@ from dialgate.core.model import RESULT_RANK, OutcomeRecord, Result
 from dialgate.decision_log import span
 from dialgate.decision_log.chains import Chains
 from dialgate.decision_log.records import Reader, Record
-from dialgate.decision_log.span import Span
+from dialgate.decision_log.span import LogSpan
 
 
 class DecisionQuery(Struct, frozen=True, kw_only=True):
@@ -54,7 +54,7 @@ class Hit(Struct, frozen=True, kw_only=True):
     outcome: str
 
 
-def search(chains: Chains, query: DecisionQuery, within: Span) -> Iterator[Hit]:
+def search(chains: Chains, query: DecisionQuery, within: LogSpan) -> Iterator[Hit]:
     """Yield the matching decisions from all chains, oldest first, or newest first for a search by number.
 
     Memory use is one byte for each log entry in `within`.
@@ -69,7 +69,7 @@ def search(chains: Chains, query: DecisionQuery, within: Span) -> Iterator[Hit]:
 
 
 def with_results(
-    chains: Chains, reader: Reader, within: Span, matches: Callable[[Record], bool]
+    chains: Chains, reader: Reader, within: LogSpan, matches: Callable[[Record], bool]
 ) -> Iterator[tuple[Record, Result]]:
     """Yield the matching decisions from one chain, oldest first, each with the result of the call.
 
@@ -79,7 +79,7 @@ def with_results(
     first_entry = next(entries, None)
     if first_entry is None:
         return
-    first, since = first_entry[0].seq, Span(since=first_entry[1].at)
+    first, since = first_entry[0].seq, LogSpan(since=first_entry[1].at)
     reports = (
         outcome
         for reporting in chains.readers.values()
@@ -93,7 +93,7 @@ def with_results(
 
 
 def _search_number(
-    chains: Chains, query: DecisionQuery, hashes: Collection[bytes], within: Span
+    chains: Chains, query: DecisionQuery, hashes: Collection[bytes], within: LogSpan
 ) -> Iterator[Hit]:
     records = [
         record

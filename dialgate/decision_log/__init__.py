@@ -38,14 +38,31 @@ from dialgate.decision_log.checkpoints import (
     signed_checkpoints,
 )
 from dialgate.decision_log.durable import durable
-from dialgate.decision_log.merkle import Span, Tree, leaf_hash
-from dialgate.decision_log.segment import Line, LogDamaged, LogUnavailable, lines_of, segments
-from dialgate.decision_log.segment_scan import Fault
-from dialgate.decision_log.verification import Progress, Report, verify
+from dialgate.decision_log.merkle import MerkleSpan, Tree, leaf_hash
+from dialgate.decision_log.segment import LogDamaged, LogLine, LogUnavailable, lines_of, segments
+from dialgate.decision_log.segment_scan import SegmentFault
+from dialgate.decision_log.verification import Progress, VerificationReport, verify
 from dialgate.decision_log.writer import DecisionLog
 
 __all__ = [
-    "CHECKPOINTS", "Checkpointer", "DecisionLog", "Fault", "Line", "LogDamaged", "LogUnavailable",
-    "Progress", "Report", "Span", "StoredCheckpoint", "Tree", "durable", "last_checkpoint", "leaf_hash", "lines_of",
-    "make_checkpoint", "segments", "signed_checkpoints", "verify",
+    "CHECKPOINTS",
+    "Checkpointer",
+    "DecisionLog",
+    "LogDamaged",
+    "LogLine",
+    "LogUnavailable",
+    "MerkleSpan",
+    "Progress",
+    "SegmentFault",
+    "StoredCheckpoint",
+    "Tree",
+    "VerificationReport",
+    "durable",
+    "last_checkpoint",
+    "leaf_hash",
+    "lines_of",
+    "make_checkpoint",
+    "segments",
+    "signed_checkpoints",
+    "verify",
 ]  # fmt: skip

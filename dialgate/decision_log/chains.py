@@ -23,7 +23,7 @@ from msgspec import Struct
 
 from dialgate.core.model import OutcomeRecord
 from dialgate.crypto.keys import log_name
-from dialgate.decision_log import Line, span
+from dialgate.decision_log import LogLine, span
 from dialgate.decision_log.records import Reader, Record, position
 from dialgate.runtime.atomic_write import sync_folder, write_file
 
@@ -86,8 +86,8 @@ def worker_of(data: Path, name: str, log: str) -> int | None:
     return next((worker for worker in folders(data) if log_name(name, worker) == log), None)
 
 
-class FoundDecision(Struct, frozen=True):
-    line: Line
+class LoggedDecision(Struct, frozen=True):
+    line: LogLine
     record: Record
 
 
@@ -97,7 +97,7 @@ class Chains:
     def __init__(self, data: Path) -> None:
         self.readers = {worker: Reader(path) for worker, path in folders(data).items()}
 
-    def find(self, decision: str) -> FoundDecision | None:
+    def find(self, decision: str) -> LoggedDecision | None:
         """Return a decision by its id. Raises `LogDamaged`."""
         seq = span.sequence(decision)
         if seq is None:
@@ -105,10 +105,10 @@ class Chains:
         for reader in self.readers.values():
             line, record = next(reader.entries(first=seq), (None, None))
             if line is not None and isinstance(record, Record) and record.id == decision:
-                return FoundDecision(line, record)
+                return LoggedDecision(line, record)
         return None
 
-    def about(self, hashes: Collection[bytes]) -> Iterator[tuple[Line, Record]]:
+    def about(self, hashes: Collection[bytes]) -> Iterator[tuple[LogLine, Record]]:
         """Yield the decisions whose `number` is one of these keyed hashes, newest first. Raises `LogDamaged`."""
         return merge(
             *(reader.about(hashes) for reader in self.readers.values()),
@@ -133,7 +133,7 @@ class Chains:
         for reader in self.readers.values():
             yield from reader.reports(decisions)
 
-    def entries(self) -> Iterator[tuple[Line, Record | OutcomeRecord]]:
+    def entries(self) -> Iterator[tuple[LogLine, Record | OutcomeRecord]]:
         """Yield all decisions and outcomes, one chain after another. Raises `LogDamaged`."""
         for reader in self.readers.values():
             yield from reader.entries()

@@ -35,7 +35,7 @@ from msgspec import Meta, Struct
 from dialgate.core.model import Instant
 from dialgate.crypto.log_signing import Signer, is_signed
 from dialgate.decision_log.durable import publish_durable
-from dialgate.decision_log.merkle import Span
+from dialgate.decision_log.merkle import MerkleSpan
 from dialgate.decision_log.segment import (
     UNREADABLE,
     ZERO,
@@ -73,9 +73,9 @@ class Checkpoint(Struct, frozen=True, kw_only=True):
     previous: _Hash  # SHA-256 of the previous checkpoint's line; zeros for the first
     peaks: list[_Hash]  # hashes of the complete subtrees, largest first
 
-    def span(self) -> Span:
+    def span(self) -> MerkleSpan:
         """Return the Merkle tree of the covered entries. Raises `ValueError` if `peaks` do not fit `size`."""
-        return Span.of_peaks(self.size, [bytes.fromhex(peak) for peak in self.peaks])
+        return MerkleSpan.of_peaks(self.size, [bytes.fromhex(peak) for peak in self.peaks])
 
 
 class StoredCheckpoint(Struct, frozen=True):
@@ -182,7 +182,7 @@ class Checkpointer:
         """Continue after the last checkpoint. `interval` is in ms. Raises `LogDamaged`."""
         self._folder, self._log, self._signer, self._interval = folder, log, signer, interval
         last = last_checkpoint(folder)
-        self._span = last.checkpoint.span() if last else Span()
+        self._span = last.checkpoint.span() if last else MerkleSpan()
         self._head = bytes.fromhex(last.checkpoint.head) if last else ZERO
         self._previous = last.line_hash if last else ZERO.hex()
         self._end = last.offset + len(last.line) if last else 0

@@ -8,7 +8,7 @@ from pathlib import Path
 from msgspec import Struct
 
 from dialgate.core.model import DAY
-from dialgate.decision_log import Span, StoredCheckpoint, Tree, leaf_hash, signed_checkpoints
+from dialgate.decision_log import MerkleSpan, StoredCheckpoint, Tree, leaf_hash, signed_checkpoints
 from dialgate.decision_log.archive import Segments
 
 
@@ -101,7 +101,7 @@ class Chain:
         """
         checkpoint = self._stored[place].checkpoint
         before = bisect_left(self._sizes, seqs[0]) - 1
-        tree = Tree(self._stored[before].checkpoint.span() if before >= 0 else Span())
+        tree = Tree(self._stored[before].checkpoint.span() if before >= 0 else MerkleSpan())
         numbers, bodies = frozenset(seqs), dict[int, bytes]()
         for line in Segments(self.folder).lines(tree.size + 1):
             tree.add(leaf_hash(line.body))

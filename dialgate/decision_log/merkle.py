@@ -1,6 +1,6 @@
 """The Merkle tree of RFC 6962 (2.1) over the bodies of entries. Entry 1 is leaf 0.
 
-A `Span` is a "compact range": it stores the leaves `begin` to `end` as their largest complete subtrees, which are only a few
+A `MerkleSpan` is a "compact range": it stores the leaves `begin` to `end` as their largest complete subtrees, which are only a few
 hashes. The next leaf or span can be appended without reading earlier leaves. So the cost of a checkpoint depends only on the new
 entries. Processes can scan segments in parallel, and a proof needs no leaf before the last checkpoint.
 """
@@ -19,7 +19,7 @@ def _node_hash(left: bytes, right: bytes) -> bytes:
     return sha256(b"\1" + left + right).digest()
 
 
-class Span:
+class MerkleSpan:
     """The leaves from `begin` to `end`, stored as complete subtrees.
 
     `nodes` holds the level (0 for a leaf) and hash of each subtree, from left to right.
@@ -33,7 +33,7 @@ class Span:
         self.begin, self.end, self.nodes = begin, begin if end is None else end, list(nodes)
 
     @classmethod
-    def of_peaks(cls, size: int, peaks: Sequence[bytes]) -> "Span":
+    def of_peaks(cls, size: int, peaks: Sequence[bytes]) -> "MerkleSpan":
         """Return the tree of `size` leaves from its complete subtrees, one per set bit of `size`.
 
         Raises `ValueError` if the number of peaks is wrong.
@@ -68,7 +68,7 @@ class Span:
                 hashes = paired(hashes)
             self.add(hashes[0], level)
 
-    def join(self, following: "Span") -> None:
+    def join(self, following: "MerkleSpan") -> None:
         for level, digest in following.nodes:
             self.add(digest, level)
 
@@ -85,7 +85,7 @@ class Span:
 class Tree:
     """The part of a Merkle tree needed to prove the leaves that follow `base`."""
 
-    def __init__(self, base: Span) -> None:
+    def __init__(self, base: MerkleSpan) -> None:
         self._cache: dict[tuple[int, int], bytes] = {}
         self.size = base.end
         start = 0

@@ -11,7 +11,7 @@ from msgspec import Struct, structs
 
 from dialgate.core.decision_ids import log_of
 from dialgate.core.model import SECOND, Decided, Decision, Facts, Grounds, Instant, OutcomeRecord
-from dialgate.decision_log import Line, LogDamaged
+from dialgate.decision_log import LogDamaged, LogLine
 from dialgate.decision_log.archive import Segments
 from dialgate.decision_log.segment import UNREADABLE
 
@@ -68,7 +68,7 @@ class Reader:
         self._segments = Segments(folder)
         self._grounds: dict[int, Grounds] = {}
 
-    def entries(self, *, first: int = 1) -> Iterator[tuple[Line, Record | OutcomeRecord]]:
+    def entries(self, *, first: int = 1) -> Iterator[tuple[LogLine, Record | OutcomeRecord]]:
         """Yield decisions and outcomes from `first` on. Raises `LogDamaged`."""
         for line in self._segments.lines(first):
             entry = _decoded(line)
@@ -91,7 +91,7 @@ class Reader:
             None if line is None or entry is None or isinstance(entry, Grounds) else self._whole(line, entry)
         )
 
-    def about(self, hashes: Collection[bytes]) -> Iterator[tuple[Line, Record]]:
+    def about(self, hashes: Collection[bytes]) -> Iterator[tuple[LogLine, Record]]:
         """Yield the decisions whose keyed hash `number` is in `hashes`, newest first. Raises `LogDamaged`."""
         hashes_ = frozenset(hashes)
         for line in self._segments.about(hashes_):
@@ -113,7 +113,7 @@ class Reader:
         """Count the decisions by month (`YYYY-MM`, UTC), the law's country, and verdict. Raises `LogDamaged`."""
         counts: Counter[tuple[str, str, bool]] = Counter()
         for item in self._segments.entries_or_counts():
-            if not isinstance(item, Line):
+            if not isinstance(item, LogLine):
                 counts[item[:3]] += item[3]
                 continue
             entry = _decoded(item)
@@ -131,17 +131,17 @@ class Reader:
             if isinstance(entry, OutcomeRecord) and entry.seq >= first:
                 yield entry
 
-    def _whole(self, line: Line, entry: Decided | OutcomeRecord) -> Record | OutcomeRecord:
+    def _whole(self, line: LogLine, entry: Decided | OutcomeRecord) -> Record | OutcomeRecord:
         if isinstance(entry, OutcomeRecord):
             return entry
         return self._join_grounds(line, entry)
 
-    def _join_grounds(self, line: Line, decision: Decided) -> Record:
+    def _join_grounds(self, line: LogLine, decision: Decided) -> Record:
         return build_record(
             decision, self._grounds.get(decision.grounds) or self._look_up(line, decision.grounds)
         )
 
-    def _look_up(self, line: Line, seq: int) -> Grounds:
+    def _look_up(self, line: LogLine, seq: int) -> Grounds:
         grounds_line = self._segments.find(seq)
         entry = _decoded(grounds_line) if grounds_line else None
         if not isinstance(entry, Grounds):
@@ -191,7 +191,7 @@ def build_record(decision: Decided, grounds: Grounds) -> Record:
     )
 
 
-def _decoded(line: Line) -> Entry:
+def _decoded(line: LogLine) -> Entry:
     try:
         return decode(line.body)
     except UNREADABLE as error:

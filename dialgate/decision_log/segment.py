@@ -85,7 +85,7 @@ class Header(Struct, frozen=True, kw_only=True, tag_field="type", tag="segment")
     gate: dict[str, str]  # versions of the gate and of the libraries whose data decisions use
 
 
-class Line(Struct, frozen=True, gc=False):
+class LogLine(Struct, frozen=True, gc=False):
     """One entry and its position. `hash` is in hex; `offset` is the byte position of the line."""
 
     seq: int

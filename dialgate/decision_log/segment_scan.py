@@ -18,7 +18,7 @@ from msgspec import Struct, field
 
 from dialgate.decision_log.archive import index
 from dialgate.decision_log.archive.reading import PACKED, has_wrong_index, open_segment
-from dialgate.decision_log.merkle import Span
+from dialgate.decision_log.merkle import MerkleSpan
 from dialgate.decision_log.segment import (
     BODY,
     FORMAT,
@@ -40,7 +40,7 @@ Kind: TypeAlias = Literal[
 ]  # fmt: skip
 
 
-class Fault(Struct, frozen=True):
+class SegmentFault(Struct, frozen=True):
     """The first faulty line of a file: it was modified, or does not follow the line before it.
 
     `offset` is the position of the line in the file, and `seq` the sequence number expected there. `byte` is the
@@ -56,7 +56,7 @@ class Fault(Struct, frozen=True):
 
 
 class Piece(Struct):
-    """The entries from `begin` to `end` as a `merkle.Span`, with the raw hash of the last line."""
+    """The entries from `begin` to `end` as a `merkle.MerkleSpan`, with the raw hash of the last line."""
 
     begin: int
     end: int
@@ -81,8 +81,8 @@ class SegmentScan(Struct):
     bytes: int = 0
     torn: int = 0
     counts: Counter[tuple[str, bool | None]] = field(default_factory=Counter)
-    fault: Fault | None = None
-    index_fault: Fault | None = None
+    fault: SegmentFault | None = None
+    index_fault: SegmentFault | None = None
     pieces: list[Piece] = field(default_factory=list)
 
 
@@ -119,7 +119,7 @@ class _Scanner:
         self._newest = newest
         self._marks = iter(marks)
         self._head, self._due = ZERO, first
-        self._span, self._mark = Span(first - 1), next(self._marks, 0)
+        self._span, self._mark = MerkleSpan(first - 1), next(self._marks, 0)
         self._leaves: list[bytes] = []
         self._verdicts: dict[int, bool] = {}  # of the grounds in this segment
 
@@ -128,12 +128,12 @@ class _Scanner:
         try:
             self._scan_lines()
             if result.path.suffix == PACKED and has_wrong_index(result.path):
-                result.index_fault = Fault(
+                result.index_fault = SegmentFault(
                     str(index.path_of(result.path)), 0, result.first, _WRONG_INDEX, "damaged_index"
                 )
         except (OSError, ValueError) as error:  # ValueError: a packed segment that cannot be unpacked
             self._fail(
-                Fault(
+                SegmentFault(
                     str(result.path),
                     0,
                     self._due,
@@ -193,7 +193,7 @@ class _Scanner:
         self._cut_piece()
         self._mark = next(self._marks, 0)
 
-    def _fail(self, fault: Fault) -> None:
+    def _fail(self, fault: SegmentFault) -> None:
         self._result.fault = self._result.fault or fault
 
     def _is_torn(self, line: bytes) -> bool:
@@ -216,24 +216,30 @@ class _Scanner:
         elif header.first != result.first:
             what, kind = f"the file was renamed: its first entry is {header.first}", "renamed_segment"
         if what:
-            self._fail(Fault(str(result.path), 0, result.first, what, kind))
+            self._fail(SegmentFault(str(result.path), 0, result.first, what, kind))
 
     def _count_entry(self, offset: int, body: bytes) -> None:
         try:
             entry = _decode(body)
         except UNREADABLE as error:
             what = f"not a valid entry: {error}"
-            self._fail(Fault(str(self._result.path), offset, self._due, what, byte=offset + BODY.start))
+            self._fail(
+                SegmentFault(str(self._result.path), offset, self._due, what, byte=offset + BODY.start)
+            )
             return
         if entry.seq != self._due:
             what = f"its sequence number is {entry.seq}"
-            self._fail(Fault(str(self._result.path), offset, self._due, what, "reordered_record", offset))
+            self._fail(
+                SegmentFault(str(self._result.path), offset, self._due, what, "reordered_record", offset)
+            )
             return
         if isinstance(entry.decision, _Verdict):
             self._verdicts[entry.seq] = entry.decision.allow
         elif self._verdicts.get(entry.grounds, entry.allow) != entry.allow:
             what = f"its verdict contradicts its grounds, record {entry.grounds}"
-            self._fail(Fault(str(self._result.path), offset, self._due, what, byte=offset + BODY.start))
+            self._fail(
+                SegmentFault(str(self._result.path), offset, self._due, what, byte=offset + BODY.start)
+            )
         self._result.counts[entry.type, entry.allow] += 1
 
     def _report_broken_line(self, offset: int, line: bytes) -> None:
@@ -244,7 +250,7 @@ class _Scanner:
         if self._result.fault is None:
             after = (line_ for at, line_ in open_segment(self._result.path) if at > offset)
             kind, what, byte = _diagnose(self._head, self._due, line, after)
-            self._fail(Fault(str(self._result.path), offset, self._due, what, kind, offset + byte))
+            self._fail(SegmentFault(str(self._result.path), offset, self._due, what, kind, offset + byte))
         self._head = last_stored_hash(line) or self._head
 
     def _cut_piece(self) -> None:
@@ -254,7 +260,7 @@ class _Scanner:
         span.extend(self._leaves)
         self._leaves.clear()
         self._result.pieces.append(Piece(span.begin, end, span.nodes, self._head))
-        self._span = Span(end)
+        self._span = MerkleSpan(end)
 
 
 def _diagnose(head: bytes, due: int, line: bytes, after: Iterator[bytes]) -> tuple[Kind, str, int]:

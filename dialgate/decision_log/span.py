@@ -8,7 +8,7 @@ from itertools import count
 from msgspec import Struct
 
 from dialgate.core.model import SECOND, Instant, OutcomeRecord
-from dialgate.decision_log import Line
+from dialgate.decision_log import LogLine
 from dialgate.decision_log.records import Reader, Record
 
 _NEVER: Instant = 1 << 62
@@ -17,7 +17,7 @@ _STRIDE = 4_096
 _DIGITS = 18
 
 
-class Span(Struct, frozen=True, kw_only=True):
+class LogSpan(Struct, frozen=True, kw_only=True):
     """The limits of a part of the log. `first`, `last` and `since` are inclusive, `until` is exclusive."""
 
     first: int = 1
@@ -26,12 +26,12 @@ class Span(Struct, frozen=True, kw_only=True):
     until: Instant = _NEVER
 
 
-def begin(reader: Reader, span: Span) -> int:
+def begin(reader: Reader, span: LogSpan) -> int:
     """Return the sequence number of the first entry to read. This entry can be older than `span.since`."""
     return max(span.first, _first_since(reader, span.since)) if span.since else span.first
 
 
-def within(reader: Reader, span: Span) -> Iterator[tuple[Line, Record | OutcomeRecord]]:
+def within(reader: Reader, span: LogSpan) -> Iterator[tuple[LogLine, Record | OutcomeRecord]]:
     for line, entry in reader.entries(first=begin(reader, span)):
         if line.seq > span.last or entry.at >= span.until:
             return
@@ -57,12 +57,12 @@ def months(at: Instant) -> Iterator[str]:
         yield f"{number // 12:04}-{number % 12 + 1:02}"
 
 
-def month(name: str) -> Span:
+def month(name: str) -> LogSpan:
     """Return the span of a month (`YYYY-MM`, UTC)."""
     year, number = map(int, name.split("-"))
     begins = datetime(year, number, 1, tzinfo=UTC)
     ends = datetime(year + number // 12, number % 12 + 1, 1, tzinfo=UTC)
-    return Span(since=int(begins.timestamp()) * SECOND, until=int(ends.timestamp()) * SECOND)
+    return LogSpan(since=int(begins.timestamp()) * SECOND, until=int(ends.timestamp()) * SECOND)
 
 
 def _first_since(reader: Reader, at: Instant) -> int:
@@ -83,7 +83,7 @@ def _doubled(low: int) -> Iterator[int]:
     return (low + (_STRIDE << power) for power in count())
 
 
-def has(reader: Reader, span: Span) -> bool:
+def has(reader: Reader, span: LogSpan) -> bool:
     """Return whether the log has an entry within the span.
 
     Entries are read only if the start times of the segments do not give the answer.

@@ -30,8 +30,8 @@ from rfc3161_client import (
 
 from dialgate.core.model import DAY, Instant
 from dialgate.decision_log import (
-    Fault,
     LogDamaged,
+    SegmentFault,
     StoredCheckpoint,
     last_checkpoint,
     lines_of,
@@ -121,7 +121,7 @@ def timestamps(folder: Path) -> Iterator[Stamped]:
     return (stamp_of(*line) for line in stamp_lines(folder))
 
 
-def verify_timestamps(folder: Path, roots: Path, *, required: bool = False) -> tuple[int, list[Fault]]:
+def verify_timestamps(folder: Path, roots: Path, *, required: bool = False) -> tuple[int, list[SegmentFault]]:
     """Return the number of valid time stamps, and a fault for each invalid one.
 
     A time stamp is also invalid if its checkpoint is missing or was modified. If `required`, records of more than three
@@ -139,13 +139,13 @@ def verify_timestamps(folder: Path, roots: Path, *, required: bool = False) -> t
                 f"no time stamp covers record {begin} or later records, which are of more than three days: time stamps"
                 " were removed, or the gate receives none (`time stamp failed` in its service log)"
             )
-            return len(lines), [Fault(str(folder / FILE), 0, begin, what, "missing_timestamp")]
+            return len(lines), [SegmentFault(str(folder / FILE), 0, begin, what, "missing_timestamp")]
     return len(lines) - len(faults), faults
 
 
 def _fault_of(
     at: tuple[Path, int, bytes], checkpoints: Mapping[str, StoredCheckpoint], trusted: list[Certificate]
-) -> Fault | None:
+) -> SegmentFault | None:
     path, offset, line = at
     size, what = 0, "not a time stamp: the line was modified"
     with suppress(LogDamaged):
@@ -158,7 +158,7 @@ def _fault_of(
         ):
             return None
         what = "the time stamp is invalid, or its checkpoint was modified or removed"
-    return Fault(str(path), offset, size, what, "broken_timestamp", offset)
+    return SegmentFault(str(path), offset, size, what, "broken_timestamp", offset)
 
 
 def _newest(path: Path) -> Stamped | None:

@@ -20,9 +20,9 @@ from dialgate.decision_log.checkpoints import (
     last_checkpoint,
     parse,
 )
-from dialgate.decision_log.merkle import Span
+from dialgate.decision_log.merkle import MerkleSpan
 from dialgate.decision_log.segment import ZERO
-from dialgate.decision_log.segment_scan import Fault, Kind, Piece, SegmentScan, scan_segment
+from dialgate.decision_log.segment_scan import Kind, Piece, SegmentFault, SegmentScan, scan_segment
 from dialgate.runtime.process_pool import run_tasks
 
 Progress = Callable[[int, int], None]  # bytes scanned, total bytes
@@ -32,7 +32,7 @@ Progress = Callable[[int, int], None]  # bytes scanned, total bytes
 _MAX_UNSIGNED: Instant = DAY + HOUR
 
 
-class Report(Struct):
+class VerificationReport(Struct):
     """The result of `verify`.
 
     - `head`: hash of the last line, in hex
@@ -52,7 +52,7 @@ class Report(Struct):
     last: int = 0
     head: str = ZERO.hex()
     torn_tail: int = 0
-    faults: list[Fault] = field(default_factory=list)
+    faults: list[SegmentFault] = field(default_factory=list)
     checkpoints: int = 0
     signed: int = 0
     covered: int = 0
@@ -71,7 +71,7 @@ def verify(
     keys: Mapping[str, bytes] | None = None,
     against: bytes = b"",
     progress: Progress | None = None,
-) -> Report:
+) -> VerificationReport:
     """Verify the segments that hold entries `first` to `last` (default: all), their indexes, and the checkpoints.
 
     At most one fault is reported per segment; the entries after it are still counted.
@@ -83,14 +83,18 @@ def verify(
     """
     paths = segments(folder)
     if not paths:
-        return Report(faults=[Fault(str(folder), 0, 1, "the folder contains no segments", "empty_log")])
+        return VerificationReport(
+            faults=[SegmentFault(str(folder), 0, 1, "the folder contains no segments", "empty_log")]
+        )
     selection = _Selection.of(paths, first, last)
     stored, faults = _checkpoints(folder, keys)
     marks = [entry.checkpoint.size for entry in stored]
-    report = Report(segments=len(selection.segments), first=selection.segments[0][0], checkpoints=len(stored))
+    report = VerificationReport(
+        segments=len(selection.segments), first=selection.segments[0][0], checkpoints=len(stored)
+    )
     report.signed = 0 if keys is None else len(stored)
     joint = _Joint(report, {entry.checkpoint.size: entry for entry in stored}, folder / FILE, selection)
-    index_faults: list[Fault] = []
+    index_faults: list[SegmentFault] = []
     for scan in _scans(selection, marks, progress):
         joint.join(scan)
         index_faults += filter(None, [scan.index_fault])
@@ -155,7 +159,7 @@ def _tasks(selection: _Selection, marks: list[int]) -> list[_Task]:
 
 def _checkpoints(
     folder: Path, keys: Mapping[str, bytes] | None
-) -> tuple[list[StoredCheckpoint], list[Fault]]:
+) -> tuple[list[StoredCheckpoint], list[SegmentFault]]:
     """Return the valid checkpoints up to the first fault, and a list with that fault (empty if all are valid)."""
     valid: list[StoredCheckpoint] = []
     previous = ZERO.hex()
@@ -165,13 +169,13 @@ def _checkpoints(
         fault = _checkpoint_fault(stored, previous, size, valid[0] if valid else stored, keys)
         if stored is None or fault:
             what, kind = fault or ("not a checkpoint: the line was modified", "edited_checkpoint")
-            return valid, [Fault(str(folder / FILE), offset, size + 1, what, kind, offset)]
+            return valid, [SegmentFault(str(folder / FILE), offset, size + 1, what, kind, offset)]
         valid.append(stored)
         previous = stored.line_hash
     return valid, []
 
 
-def _kept_elsewhere(stored: Sequence[StoredCheckpoint], against: bytes, file: Path) -> list[Fault]:
+def _kept_elsewhere(stored: Sequence[StoredCheckpoint], against: bytes, file: Path) -> list[SegmentFault]:
     copy = parse(0, against)
     if not against or (copy and any(copy.line_hash == checkpoint.line_hash for checkpoint in stored)):
         return []
@@ -179,14 +183,14 @@ def _kept_elsewhere(stored: Sequence[StoredCheckpoint], against: bytes, file: Pa
     what = f"the checkpoint of record {seq} that was kept elsewhere is missing here: the log was truncated or replaced"
     if copy is None:
         what = "the file that was kept elsewhere is not a checkpoint: it was modified"
-    return [Fault(str(file), 0, seq, what, "replaced_checkpoint")]
+    return [SegmentFault(str(file), 0, seq, what, "replaced_checkpoint")]
 
 
 class _Timed(Struct):
     at: Instant = 0  # grounds have no time
 
 
-def _unsigned(folder: Path, first: int) -> list[Fault]:
+def _unsigned(folder: Path, first: int) -> list[SegmentFault]:
     """Return a fault if an entry from `first` on has no checkpoint although the gate must have signed it.
 
     Such checkpoints were probably removed, to edit the entries without the signing key. The newest checkpoint is read
@@ -200,7 +204,7 @@ def _unsigned(folder: Path, first: int) -> list[Fault]:
         f"no checkpoint covers record {begin} or later records, although a gate signs at least once a day: checkpoints"
         " were removed, or the gate cannot sign (`checkpoint failed` in its service log)"
     )
-    return [Fault(str(folder / FILE), 0, begin, what, "missing_checkpoint")]
+    return [SegmentFault(str(folder / FILE), 0, begin, what, "missing_checkpoint")]
 
 
 def spans_more_than(limit: Instant, folder: Path, begin: int) -> bool:
@@ -244,12 +248,16 @@ class _Joint:
     """
 
     def __init__(
-        self, report: Report, marks: Mapping[int, StoredCheckpoint], file: Path, selection: _Selection
+        self,
+        report: VerificationReport,
+        marks: Mapping[int, StoredCheckpoint],
+        file: Path,
+        selection: _Selection,
     ) -> None:
         self._report, self._marks, self._file = report, marks, file
         self._whole = selection.ends
         self._head, self._due, self._log, self._is_valid = ZERO, 1, "", True
-        self._tree: Span | None = Span()
+        self._tree: MerkleSpan | None = MerkleSpan()
         self._contradicted = False
         self._counts: Counter[tuple[str, bool | None]] = Counter()
         if not selection.begins:
@@ -271,7 +279,7 @@ class _Joint:
         self._grow(scan)
         self._head, self._due, self._end = scan.head, scan.last + 1, (scan.path, scan.bytes)
 
-    def _link_fault(self, scan: SegmentScan) -> Fault | None:
+    def _link_fault(self, scan: SegmentScan) -> SegmentFault | None:
         """Return a fault if the segment does not continue where the previous one ended."""
         header, due = scan.header, self._due
         if header is None:
@@ -301,8 +309,8 @@ class _Joint:
             scan, f"{absent} are missing before it: the previous segment was truncated", "cut_segment"
         )
 
-    def _at(self, scan: SegmentScan, what: str, kind: Kind) -> Fault:
-        return Fault(str(scan.path), 0, self._due, what, kind)
+    def _at(self, scan: SegmentScan, what: str, kind: Kind) -> SegmentFault:
+        return SegmentFault(str(scan.path), 0, self._due, what, kind)
 
     def _grow(self, scan: SegmentScan) -> None:
         """Extend the Merkle tree by a segment.
@@ -313,7 +321,7 @@ class _Joint:
             self._tree = None
         for piece in scan.pieces:
             if self._tree is not None:
-                self._tree.join(Span(piece.begin, piece.end, piece.nodes))
+                self._tree.join(MerkleSpan(piece.begin, piece.end, piece.nodes))
                 self._compare(piece)
             elif self._is_valid:
                 self._adopt(piece.end)
@@ -335,7 +343,7 @@ class _Joint:
         self._contradicted = True
         what = f"the log up to record {piece.end} does not match this checkpoint: one of the two was replaced"
         self._report.faults.append(
-            Fault(
+            SegmentFault(
                 str(self._file),
                 entry.offset,
                 self._report.covered + 1,
@@ -356,4 +364,4 @@ class _Joint:
         if self._whole and stored and stored[-1].checkpoint.size > report.last:
             path, size = self._end
             what = f"the log ends at record {report.last}, but its last checkpoint covers {stored[-1].checkpoint.size}"
-            report.faults.append(Fault(str(path), size, report.last + 1, what, "cut_end", size))
+            report.faults.append(SegmentFault(str(path), size, report.last + 1, what, "cut_end", size))

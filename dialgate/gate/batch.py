@@ -14,7 +14,7 @@ from dialgate.core.model import SECOND, Attempt, CallerId, Decided, Decision, Fa
 from dialgate.core.responses import Answer, decode_answer, encode_answer, make_answer, valid_until
 from dialgate.gate.caller_ids import Presentation
 from dialgate.gate.facts import FileFacts, Gatherer, Question, call_id
-from dialgate.store import Position, Reading, Remembered, Reservation
+from dialgate.store import AttemptPosition, Reading, Remembered, Reservation
 
 REPEATED = "="
 REMEMBERED = 4_096
@@ -111,13 +111,13 @@ class Batch:
         self._used: dict[int, _UsedVerdict] = {}  # by the verdict's object id
 
     @property
-    def position(self) -> Position:
+    def position(self) -> AttemptPosition:
         """The log's position after the batch is recorded."""
-        return Position(self._log, self._first + len(self.bodies) - 1, self._first)
+        return AttemptPosition(self._log, self._first + len(self.bodies) - 1, self._first)
 
     @property
-    def before(self) -> Position:
-        return Position(self._log, self._first - 1)
+    def before(self) -> AttemptPosition:
+        return AttemptPosition(self._log, self._first - 1)
 
     @property
     def campaigns(self) -> list[str]:

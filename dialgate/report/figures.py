@@ -20,7 +20,7 @@ from dialgate.core.model import Instant, Result
 from dialgate.crypto.keys import Keys
 from dialgate.decision_log.chains import Chains
 from dialgate.decision_log.records import Record, position
-from dialgate.decision_log.span import Span
+from dialgate.decision_log.span import LogSpan
 from dialgate.lists.manifest_history import manifest_before
 from dialgate.lists.number_set import DamagedFile
 from dialgate.lists.snapshot import Consultation, SnapshotMissing, read_manifest
@@ -233,7 +233,7 @@ def _outside_ids(config: Config, controller: str, records: tuple[str, ...]) -> t
 
 
 def _read_log(data: Path, controller: str, period: Period, watch: Progress) -> _Tally:
-    chains, within = Chains(data), Span(since=period.since, until=period.until)
+    chains, within = Chains(data), LogSpan(since=period.since, until=period.until)
     tally = _Tally(period)
     decisions = (
         decision

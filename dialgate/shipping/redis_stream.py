@@ -13,7 +13,7 @@ from msgspec import Struct
 from dialgate.config.shipping import StreamTo
 from dialgate.core.faults import Unavailable
 from dialgate.core.model import Instant
-from dialgate.decision_log import Line, chains, durable
+from dialgate.decision_log import LogLine, chains, durable
 from dialgate.decision_log.archive import Segments, first_header
 from dialgate.shipping.cursor import Cursor, Cursors
 from dialgate.shipping.status import ShippingStanding
@@ -127,7 +127,7 @@ class _Chain:
         self._segments = Segments(folder)
         self._cursor = self._stored_cursor = cursor
         self.seq, self.delivered = cursor.seq, delivered
-        self._last: Line | None = None
+        self._last: LogLine | None = None
         self._upto = cursor.seq
 
     @classmethod
@@ -150,7 +150,7 @@ class _Chain:
                 f"{self._folder}: entry {self.seq} differs from the entry that was delivered: the log was replaced. {_ADVICE}"
             )
 
-    def batch(self) -> list[Line]:
+    def batch(self) -> list[LogLine]:
         """Return the next entries that are on disk. Raises `LogDamaged`, `StorageRefused` and `OSError`."""
         self._upto = durable(self._folder) or self._upto
         if self._upto < self.seq:
@@ -168,7 +168,7 @@ class _Chain:
             self._note_missing(batch[0].seq)
         return batch
 
-    def _next_lines(self) -> Iterator[Line]:
+    def _next_lines(self) -> Iterator[LogLine]:
         """Yield consecutive durable entries, ending at the first gap."""
         due = 0
         for line in self._segments.lines(self.seq + 1, self._last):
@@ -185,7 +185,7 @@ class _Chain:
         self._cursor = Cursor(first - 1, missed=self._cursor.missed + absent)
         self.seq = first - 1
 
-    def record_sent(self, batch: list[Line], cursors: Cursors) -> None:
+    def record_sent(self, batch: list[LogLine], cursors: Cursors) -> None:
         self._last = batch[-1]
         self.seq = self.delivered = self._last.seq
         self._cursor = Cursor(self.seq, self._last.hash, self._cursor.missed)
@@ -219,7 +219,7 @@ class _Chain:
         cursors.store(self.log, self._cursor)
         self._stored_cursor = self._cursor
 
-    def observe(self, standing: ShippingStanding, batch: list[Line]) -> None:
+    def observe(self, standing: ShippingStanding, batch: list[LogLine]) -> None:
         standing.last, standing.missed = self.seq, self._cursor.missed
         standing.behind = self._upto - self.seq
         standing.since = next((at for line in batch if (at := _at(line.body).at)), standing.since)

@@ -13,7 +13,7 @@ protocols, closes the store, or tests for `Shared`.
 
 from typing import Protocol
 
-from dialgate.store.attempts import Attempts, Position, Reservation
+from dialgate.store.attempts import AttemptPosition, Attempts, Reservation
 from dialgate.store.call_lists import CallerIdProof, CallList, CallLists
 from dialgate.store.campaign_counts import CampaignCounts, HourCount, PauseLift
 from dialgate.store.deliveries import Deliveries, Delivery, Rejection
@@ -23,6 +23,7 @@ from dialgate.store.membership import Generation, Members, Presence, Shared
 from dialgate.store.subject_states import Reading, Remembered, SubjectStates
 
 __all__ = [
+    "AttemptPosition",
     "Attempts",
     "CallList",
     "CallLists",
@@ -35,7 +36,6 @@ __all__ = [
     "Ledger",
     "Members",
     "PauseLift",
-    "Position",
     "Presence",
     "Reading",
     "Rejection",

@@ -21,7 +21,7 @@ class Reservation(Struct, frozen=True, gc=False):
     watch: tuple[bytes, ...]
 
 
-class Position(Struct, frozen=True):
+class AttemptPosition(Struct, frozen=True):
     """The position of a decision log at a commit. Crash recovery reads the log entries after the stored position.
 
     `first` and `seq` are the sequence numbers of the first and last log entry in the commit. If the commit has no log
@@ -54,7 +54,7 @@ class Attempts(SubjectStates, Protocol):
         reading: Reading,
         reservations: Sequence[Reservation],
         remembered: Sequence[Remembered],
-        position: Position,
+        position: AttemptPosition,
     ) -> bool:
         """Count the attempts, remember the answers and store the position, atomically.
 
@@ -67,7 +67,7 @@ class Attempts(SubjectStates, Protocol):
         the later `at`.
         """
 
-    async def release(self, decisions: Sequence[str], position: Position) -> None:
+    async def release(self, decisions: Sequence[str], position: AttemptPosition) -> None:
         """Remove the attempts and answers for decisions that could not be recorded, and restore `position`.
 
         The log will give the sequence numbers of these decisions to later entries. If this method raises, call

@@ -14,7 +14,15 @@ from msgspec import Struct
 from dialgate.core.faults import Unavailable
 from dialgate.core.ledger_events import Entry
 from dialgate.core.model import Attempt, Instant
-from dialgate.store import CallerIdProof, CallList, Delivery, HourCount, PauseLift, Position, Remembered
+from dialgate.store import (
+    AttemptPosition,
+    CallerIdProof,
+    CallList,
+    Delivery,
+    HourCount,
+    PauseLift,
+    Remembered,
+)
 
 Kind: TypeAlias = Literal[
     "ledger", "attempts", "answers", "positions", "lists", "proofs", "deliveries", "counts", "lifts"
@@ -34,7 +42,7 @@ Row: TypeAlias = (
     Entry
     | CountedAttempt
     | Remembered
-    | Position
+    | AttemptPosition
     | CallList
     | CallerIdProof
     | Delivery

@@ -25,7 +25,7 @@ from dialgate.core.ledger_events import Entry
 from dialgate.core.model import Instant
 from dialgate.crypto.keys import Sealer
 from dialgate.store import StoreUnavailable
-from dialgate.store.sqlite.connection import WAIT, Connection, open_file
+from dialgate.store.sqlite.connection import WAIT, SqliteConnection, open_file
 from dialgate.store.sqlite.tables import run_migrations, transaction
 
 T = TypeVar("T")
@@ -131,7 +131,7 @@ class Restricted(Struct, frozen=True):
 
 class SubjectStore:
     def __init__(self, path: Path) -> None:
-        self._connection = Connection(path, wait=WAIT)
+        self._connection = SqliteConnection(path, wait=WAIT)
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="subjects")
         self._closed = False
 

@@ -22,7 +22,7 @@ from dialgate.core.law import parse_law
 from dialgate.core.model import DAY, HOUR, SECOND, Grounds, OutcomeRecord, Pass
 from dialgate.decision_log import DecisionLog, archive, span
 from dialgate.decision_log.records import Reader, Record
-from dialgate.decision_log.span import Span
+from dialgate.decision_log.span import LogSpan
 from tests.support import world, yaml_files
 from tests.support.paths import ROOT
 from tests.support.replay_check import replay_all
@@ -48,8 +48,8 @@ async def _ask(gate: World, to: str) -> str:
         return str((await answer.json())["decision_id"])
 
 
-def again(data: Path, chosen: Span | None = None, draft: dict[str, object] | None = None) -> Replay:
-    within = span.within(Reader(data / "log"), chosen or Span())
+def again(data: Path, chosen: LogSpan | None = None, draft: dict[str, object] | None = None) -> Replay:
+    within = span.within(Reader(data / "log"), chosen or LogSpan())
     law_of = replay.draft(parse_law(draft)) if draft else replay.read_kept_laws(data / "kept")
     compare = replay.in_effect if draft else replay.exact
     return replay.replay((entry for _, entry in within), law_of, compare)
@@ -66,15 +66,15 @@ def test_every_record_is_decided_the_same_again(data: Path) -> None:
 
 
 RANGES = [
-    (Span(since=NOW + HOUR), 2),
-    (Span(until=NOW + HOUR), 2),
-    (Span(since=NOW, until=NOW + DAY), 2),
-    (Span(since=NOW + DAY, until=NOW + DAY + 1), 2),
-    (Span(since=NOW + 2 * DAY), 0),
-    (Span(until=NOW), 0),
-    (Span(first=2, last=2), 1),
-    (Span(first=1, last=1), 0),  # grounds are not a decision
-    (Span(first=1 << 20), 0),
+    (LogSpan(since=NOW + HOUR), 2),
+    (LogSpan(until=NOW + HOUR), 2),
+    (LogSpan(since=NOW, until=NOW + DAY), 2),
+    (LogSpan(since=NOW + DAY, until=NOW + DAY + 1), 2),
+    (LogSpan(since=NOW + 2 * DAY), 0),
+    (LogSpan(until=NOW), 0),
+    (LogSpan(first=2, last=2), 1),
+    (LogSpan(first=1, last=1), 0),  # grounds are not a decision
+    (LogSpan(first=1 << 20), 0),
 ]
 
 
@@ -217,7 +217,7 @@ def _reported(seq: int) -> bytes:
 @example(second=409, seconds=2)  # at the end of a stride
 @example(second=819, seconds=2)
 def test_time_span_is_found_anywhere_in_a_long_log(long_log: Reader, second: int, seconds: int) -> None:
-    chosen = Span(since=NOW + second * SECOND, until=NOW + (second + seconds) * SECOND)
+    chosen = LogSpan(since=NOW + second * SECOND, until=NOW + (second + seconds) * SECOND)
     found = [line.seq for line, _ in span.within(long_log, chosen)]
     assert found == [seq for seq in range(1, 10_001) if second <= seq // 10 < second + seconds]
 

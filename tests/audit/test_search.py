@@ -14,7 +14,7 @@ from dialgate.audit.search import DecisionQuery, Hit, search
 from dialgate.core.model import DAY, Block
 from dialgate.crypto.keys import Keys
 from dialgate.decision_log.chains import Chains
-from dialgate.decision_log.span import Span
+from dialgate.decision_log.span import LogSpan
 from registry_sync import publication
 from registry_sync.publication import PublishTarget
 from tests.support import world, yaml_files
@@ -377,29 +377,29 @@ async def searched(shared: World) -> tuple[World, list[str]]:
     return shared, [inside(shared, name) for name in names]
 
 
-def hits(gate: World, query: DecisionQuery | None = None, within: Span | None = None) -> list[Hit]:
-    return list(search(Chains(gate.app.config.data), query or DecisionQuery(), within or Span()))
+def hits(gate: World, query: DecisionQuery | None = None, within: LogSpan | None = None) -> list[Hit]:
+    return list(search(Chains(gate.app.config.data), query or DecisionQuery(), within or LogSpan()))
 
 
 async def test_search_returns_exactly_the_matching_decisions(searched: tuple[World, list[str]]) -> None:
     gate, (answered, denied, later) = searched
     inquiry = Inquiry(gate.app.config.data, Keys.open(gate.app.config.data / "keys.json"))
-    found: list[tuple[DecisionQuery, Span, list[str]]] = [
-        (DecisionQuery(), Span(), [answered, denied, later]),
-        (DecisionQuery(verdict="allow"), Span(), [answered, later]),
-        (DecisionQuery(verdict="deny", campaign="acme-fibre"), Span(), [denied]),
-        (DecisionQuery(code="registry.listed"), Span(), [denied]),
-        (DecisionQuery(code="registry"), Span(), [denied]),
-        (DecisionQuery(code="reg"), Span(), []),
-        (DecisionQuery(campaign="other"), Span(), []),
-        (DecisionQuery(client="tests", controller="acme"), Span(), [answered, denied, later]),
-        (DecisionQuery(client="other"), Span(), []),
-        (DecisionQuery(controller="rival"), Span(), []),
-        (DecisionQuery(), Span(since=NOW + 1), [later]),
-        (DecisionQuery(), Span(until=NOW + 1), [answered, denied]),
-        (DecisionQuery(hashes=inquiry.hashes(CLEAR)), Span(), [later, answered]),
-        (DecisionQuery(hashes=inquiry.hashes(CLEAR)), Span(until=NOW + DAY), [answered]),
-        (DecisionQuery(hashes=inquiry.hashes(MOBILE)), Span(), []),
+    found: list[tuple[DecisionQuery, LogSpan, list[str]]] = [
+        (DecisionQuery(), LogSpan(), [answered, denied, later]),
+        (DecisionQuery(verdict="allow"), LogSpan(), [answered, later]),
+        (DecisionQuery(verdict="deny", campaign="acme-fibre"), LogSpan(), [denied]),
+        (DecisionQuery(code="registry.listed"), LogSpan(), [denied]),
+        (DecisionQuery(code="registry"), LogSpan(), [denied]),
+        (DecisionQuery(code="reg"), LogSpan(), []),
+        (DecisionQuery(campaign="other"), LogSpan(), []),
+        (DecisionQuery(client="tests", controller="acme"), LogSpan(), [answered, denied, later]),
+        (DecisionQuery(client="other"), LogSpan(), []),
+        (DecisionQuery(controller="rival"), LogSpan(), []),
+        (DecisionQuery(), LogSpan(since=NOW + 1), [later]),
+        (DecisionQuery(), LogSpan(until=NOW + 1), [answered, denied]),
+        (DecisionQuery(hashes=inquiry.hashes(CLEAR)), LogSpan(), [later, answered]),
+        (DecisionQuery(hashes=inquiry.hashes(CLEAR)), LogSpan(until=NOW + DAY), [answered]),
+        (DecisionQuery(hashes=inquiry.hashes(MOBILE)), LogSpan(), []),
     ]
     for query, within, names in found:
         assert [hit.decision_id for hit in hits(gate, query, within)] == names, (query, within)

@@ -23,7 +23,7 @@ from dialgate.core import local_time
 from dialgate.core.decision import decide
 from dialgate.core.model import DAY, Attempt, Decided, Deny, Grounds, Instant, Known, OutcomeRecord
 from dialgate.crypto.keys import Keys, MonthKeys, nonces
-from dialgate.decision_log import DecisionLog, Line, verify
+from dialgate.decision_log import DecisionLog, LogLine, verify
 from dialgate.decision_log.archive import Segments, closed_segments
 from dialgate.decision_log.archive.packing import pack
 from dialgate.decision_log.records import Reader
@@ -111,7 +111,7 @@ def _bytes(folder: Path) -> int:
 
 def _decisions(folder: Path) -> int:
     """Return the number of decisions in the packed segments."""
-    return sum(item[3] for item in Segments(folder).entries_or_counts() if not isinstance(item, Line))
+    return sum(item[3] for item in Segments(folder).entries_or_counts() if not isinstance(item, LogLine))
 
 
 def _verify(folder: Path) -> tuple[float, int]:

@@ -28,9 +28,9 @@ from dialgate.decision_log import (
     DecisionLog,
     LogDamaged,
     LogUnavailable,
-    Report,
-    Span,
+    MerkleSpan,
     Tree,
+    VerificationReport,
     last_checkpoint,
     leaf_hash,
     make_checkpoint,
@@ -68,11 +68,11 @@ def checkpointer(folder: Path, log: DecisionLog, interval: int = 10**15) -> Chec
     )
 
 
-def verify_log(folder: Path, against: bytes = b"") -> Report:
+def verify_log(folder: Path, against: bytes = b"") -> VerificationReport:
     return verify(folder, keys=public_keys(folder.parent / "signing.json"), against=against)
 
 
-def kinds(report: Report) -> list[str]:
+def kinds(report: VerificationReport) -> list[str]:
     return [fault.kind for fault in report.faults]
 
 
@@ -102,7 +102,7 @@ def test_the_root_matches_the_example_of_certificate_transparency() -> None:
         "5051525354555657",
         "606162636465666768696a6b6c6d6e6f",
     ]
-    span = Span()
+    span = MerkleSpan()
     for leaf in leaves:
         span.add(leaf_hash(bytes.fromhex(leaf)))
     assert span.root().hex() == "5dc9da79a70659a9ad559cb701ded9a2ab9d823aad2f4960cfe370eff4604328"
@@ -111,21 +111,21 @@ def test_the_root_matches_the_example_of_certificate_transparency() -> None:
 @given(cuts=st.lists(st.integers(0, 70), min_size=1, max_size=6).map(sorted))
 def test_spans_joined_at_any_cut_give_the_same_tree(cuts: list[int]) -> None:
     leaves = [bytes([number]) for number in range(cuts[-1])]
-    joined = Span()
+    joined = MerkleSpan()
     for begin, end in pairwise([0, *cuts]):
-        span = Span(begin)
+        span = MerkleSpan(begin)
         for leaf in leaves[begin:end]:
             span.add(leaf_hash(leaf))
         joined.join(span)
     assert joined.root() == reference_root(leaves)
-    assert Span.of_peaks(joined.end, joined.peaks).root() == joined.root()
+    assert MerkleSpan.of_peaks(joined.end, joined.peaks).root() == joined.root()
 
 
 @given(size=st.integers(1, 70), data=st.data())
 def test_only_contained_leaves_are_proved_from_any_earlier_state(size: int, data: st.DataObject) -> None:
     leaves = [bytes([number]) for number in range(size)]
     leaf = data.draw(st.integers(0, size - 1))
-    base = Span()
+    base = MerkleSpan()
     for content in leaves[: data.draw(st.integers(0, leaf))]:
         base.add(leaf_hash(content))
     tree = Tree(base)

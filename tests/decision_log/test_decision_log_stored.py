@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from dialgate.decision_log import DecisionLog, LogDamaged, Report, verify
+from dialgate.decision_log import DecisionLog, LogDamaged, VerificationReport, verify
 from dialgate.decision_log.archive import Segments
 from dialgate.decision_log.records import Reader
 
@@ -38,7 +38,7 @@ def three_segments(folder: Path) -> list[Path]:
     return sorted(folder.glob("*.ndjson"))
 
 
-def faults(report: Report) -> list[tuple[str, int, int]]:
+def faults(report: VerificationReport) -> list[tuple[str, int, int]]:
     return [(Path(fault.file).name, fault.offset, fault.seq) for fault in report.faults]
 
 

@@ -10,7 +10,7 @@ from dialgate.decision_log import span
 from dialgate.decision_log.archive import closed_segments, segments
 from dialgate.decision_log.archive.packing import pack
 from dialgate.decision_log.records import Reader
-from dialgate.decision_log.span import Span
+from dialgate.decision_log.span import LogSpan
 from tests.support.sample_log import NOW, SampleDecision, write
 
 NUMBERS = [f"+39061234{at:04}" for at in range(9)]
@@ -39,7 +39,7 @@ def test_a_span_between_any_two_instants_is_complete(folder: Path) -> None:
     edges = sorted({instant + by for _, instant in every[::37] for by in (-1, 0, 1)} | {0, NOW + 99 * HOUR})
     for since in edges[::4]:
         for until in edges[::5]:
-            reader, part = Reader(folder), Span(since=since, until=until)
+            reader, part = Reader(folder), LogSpan(since=since, until=until)
             expected = [seq for seq, instant in every if since <= instant < until]
             assert [line.seq for line, _ in span.within(reader, part)] == expected
             assert span.has(reader, part) == bool(expected), part
@@ -47,4 +47,4 @@ def test_a_span_between_any_two_instants_is_complete(folder: Path) -> None:
 
 def test_an_empty_log_has_no_entries(tmp_path: Path) -> None:
     (tmp_path / "log").mkdir()
-    assert not span.has(Reader(tmp_path / "log"), Span(since=NOW))
+    assert not span.has(Reader(tmp_path / "log"), LogSpan(since=NOW))

@@ -31,7 +31,7 @@ from dialgate.crypto.keys import nonces
 from dialgate.decision_log.records import build_record, decode
 from dialgate.gate.batch import REMEMBERED, REPEATED, Batch, BatchQuery, Verdict, decide_all
 from dialgate.gate.facts import Gatherer, Question
-from dialgate.store import Position, Reading, Remembered
+from dialgate.store import AttemptPosition, Reading, Remembered
 from tests.support import world, yaml_files
 from tests.support.world import CALLER, CLEAR, LISTED, NOW
 
@@ -318,13 +318,13 @@ def test_grounds_are_recorded_unless_the_log_contains_them(gatherer: Gatherer) -
     assert [entry.grounds for entry in decided] == [7, 7, 10]
     assert [entry.seq for entry in grounds] == [7, 10]
     assert (batch.position, batch.before) == (
-        Position(gatherer.keys.log, 11, 7),
-        Position(gatherer.keys.log, 6),
+        AttemptPosition(gatherer.keys.log, 11, 7),
+        AttemptPosition(gatherer.keys.log, 6),
     )
     later = decide_calls(gatherer, call(LISTED), call(), first=12, log_grounds=batch.grounds)
     decided, grounds = records(later)
     assert ([entry.grounds for entry in decided], grounds, later.grounds) == ([7, 10], [], {})
-    assert later.position == Position(gatherer.keys.log, 13, 12)
+    assert later.position == AttemptPosition(gatherer.keys.log, 13, 12)
 
 
 def test_grounds_before_the_first_snapshot_name_none(tmp_path: Path) -> None:

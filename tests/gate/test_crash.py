@@ -20,7 +20,7 @@ from dialgate.core.ledger_events import Revoked
 from dialgate.core.model import DAY
 from dialgate.crypto.keys import Keys
 from dialgate.crypto.log_signing import public_keys
-from dialgate.decision_log import Report, archive, last_checkpoint, segments, verify
+from dialgate.decision_log import VerificationReport, archive, last_checkpoint, segments, verify
 from dialgate.decision_log.records import Reader, Record
 from dialgate.runtime.clock import wall_clock
 from dialgate.store.sqlite import SqliteStore
@@ -161,7 +161,7 @@ def count_packed(log: Log) -> int:
     return sum(path.suffix == ".parquet" for _, path in archive.segments(log.folder))
 
 
-def proved(data: Path) -> Report:
+def proved(data: Path) -> VerificationReport:
     return verify(data / "log", keys=public_keys(data / "signing.json"))
 
 

@@ -36,7 +36,7 @@ from dialgate.core.model import DAY, Call, Instant
 from dialgate.decision_log import verify
 from dialgate.decision_log.records import Reader, Record
 from dialgate.ledger.schemas import RevocationRequest
-from dialgate.store import Position, Reading, Remembered, Reservation, StoreUnavailable
+from dialgate.store import AttemptPosition, Reading, Remembered, Reservation, StoreUnavailable
 from dialgate.store.redis import RedisStore
 from tests.store.test_shared_store import always_assume, share
 from tests.support import redis_servers, world
@@ -367,7 +367,7 @@ def careless_store(name: str, met: asyncio.Barrier) -> RedisStore:
         reading: Reading,
         reservations: Sequence[Reservation],
         remembered: Sequence[Remembered],
-        position: Position,
+        position: AttemptPosition,
         *,
         recovering: bool = False,
     ) -> bool:

@@ -16,7 +16,7 @@ from dialgate.app import App
 from dialgate.config import loader
 from dialgate.core.model import DAY, OutcomeRecord
 from dialgate.interfaces.cli import main
-from dialgate.store import CallerIdProof, Generation, Position, Reservation, StoreUnavailable
+from dialgate.store import AttemptPosition, CallerIdProof, Generation, Reservation, StoreUnavailable
 from dialgate.store.redis import RedisStore
 from tests.store.test_shared_store import ask_server, at, back_up, codes, report, share
 from tests.store.test_store import ANNA, BRUNO, attempt
@@ -211,7 +211,7 @@ async def test_a_reading_from_an_older_copy_is_not_committed_after_recovery(serv
     await back_up(server)
     lost = attempt("log-1")
     reading = await store.read([BRUNO])
-    assert await store.commit(reading, [Reservation(BRUNO, lost, (BRUNO,))], [], Position("log", 1))
+    assert await store.commit(reading, [Reservation(BRUNO, lost, (BRUNO,))], [], AttemptPosition("log", 1))
     restore(server)
     reading = await store.read([ANNA])
     with pytest.raises(StoreUnavailable, match="not been added yet: log"):
@@ -220,13 +220,13 @@ async def test_a_reading_from_an_older_copy_is_not_committed_after_recovery(serv
     await store.settle("log", 1, [(BRUNO, lost)], [])
     reservations = [Reservation(ANNA, attempt("log-2"), (ANNA,))]
     for _ in range(2):
-        assert not await store.commit(reading, reservations, [], Position("log", 2))
+        assert not await store.commit(reading, reservations, [], AttemptPosition("log", 2))
         with pytest.raises(StoreUnavailable, match="older copy"):
             await store.read([ANNA])
         await store.acknowledge("log", 2)  # which has not begun
     await store.acknowledge("log", 1)
-    assert not await store.commit(reading, reservations, [], Position("log", 2))
-    assert await store.commit(await store.read([ANNA]), reservations, [], Position("log", 2))
+    assert not await store.commit(reading, reservations, [], AttemptPosition("log", 2))
+    assert await store.commit(await store.read([ANNA]), reservations, [], AttemptPosition("log", 2))
     await store.close()
 
 
@@ -297,7 +297,7 @@ async def test_the_newer_copy_returns_with_a_commit_that_was_never_recorded(serv
     await back_up(server)
     assert await codes(app, 1) == ["allow"]
     log, last = app.gate._gatherer.keys.log, app.status().records
-    unknown = Position(log, last + 2, last + 1)
+    unknown = AttemptPosition(log, last + 2, last + 1)
     reservation, seen = (
         Reservation(ANNA, attempt(f"{log}-{last + 1}"), (ANNA,)),
         store._generations._seen.copy(),
@@ -326,7 +326,7 @@ async def test_a_copy_holds_a_commit_that_was_never_recorded(server: Path) -> No
         Reservation(ANNA, attempt(f"{log}-{last + 2}"), (ANNA,)),
         store._generations._seen.copy(),
     )
-    unknown = Position(log, last + 2, last + 1)
+    unknown = AttemptPosition(log, last + 2, last + 1)
     assert await store.commit(await store.read([ANNA]), [reservation], [], unknown)
     store._generations._seen = seen  # as if the reply had been lost
     store.undo.mark_unknown(unknown)

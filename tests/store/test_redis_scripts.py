@@ -4,7 +4,7 @@ from hashlib import sha1
 from pathlib import Path
 
 from dialgate.core.model import DAY, HOUR
-from dialgate.store import Position, Remembered, Reservation
+from dialgate.store import AttemptPosition, Remembered, Reservation
 from dialgate.store.redis import RedisStore
 from tests.store.test_store import ANNA, attempt, decisions, named
 from tests.support import redis_servers
@@ -29,7 +29,7 @@ async def test_a_commit_passes_large_numbers_to_redis_as_text(tmp_path: Path) ->
         reading = await store.read([ANNA])
         reservation = Reservation(ANNA, attempt(f"log-{seq}"), (ANNA,))
         answer = Remembered(named(b"a request"), seq, b"an answer", f"log-{seq}")
-        assert await store.commit(reading, [reservation], [answer], Position("log", seq, durable=seq))
+        assert await store.commit(reading, [reservation], [answer], AttemptPosition("log", seq, durable=seq))
         assert (await store.positions(), await store.recorded("log")) == ({"log": seq}, seq)
     assert await decisions(store) == ["log-100000000", "log-200000000"]
     await store.close()

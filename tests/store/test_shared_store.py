@@ -37,7 +37,7 @@ from dialgate.ledger.schemas import (
 )
 from dialgate.runtime.clock import wall_clock
 from dialgate.runtime.file_lock import hold_lock
-from dialgate.store import Position, Reservation, StoreUnavailable
+from dialgate.store import AttemptPosition, Reservation, StoreUnavailable
 from dialgate.store.redis import RedisStore
 from tests.store.test_store import ANNA, NOTHING, attempt, read_unknown, revoked
 from tests.support import redis_servers, world
@@ -408,11 +408,11 @@ async def test_a_commit_is_refused_by_a_server_emptied_since_the_read(
     ask_server(tmp_path, "SWAPDB", "0", "1")
     reservations = [Reservation(ANNA, attempt("log-1"), (ANNA,))]
     with pytest.raises(StoreUnavailable, match="a commit arrived too late"):
-        await own_store.commit(reading, reservations, [], Position("log", 1))
+        await own_store.commit(reading, reservations, [], AttemptPosition("log", 1))
     assert ask_server(tmp_path, "DBSIZE") == "0"
     ask_server(tmp_path, "SWAPDB", "0", "1")
     reading = await own_store.read([ANNA])
-    assert await own_store.commit(reading, reservations, [], Position("log", 1))
+    assert await own_store.commit(reading, reservations, [], AttemptPosition("log", 1))
 
 
 async def test_an_assumed_reading_is_not_committed_to_an_emptied_server(
@@ -425,10 +425,10 @@ async def test_an_assumed_reading_is_not_committed_to_an_emptied_server(
     assert reading is not None
     ask_server(tmp_path, "SWAPDB", "0", "1")
     reservations = [Reservation(ANNA, attempt("log-1"), (ANNA,))]
-    assert not await own_store.commit(reading, reservations, [], Position("log", 1))
+    assert not await own_store.commit(reading, reservations, [], AttemptPosition("log", 1))
     assert ask_server(tmp_path, "DBSIZE") == "0"
     ask_server(tmp_path, "SWAPDB", "0", "1")
-    assert await own_store.commit(reading, reservations, [], Position("log", 1))
+    assert await own_store.commit(reading, reservations, [], AttemptPosition("log", 1))
 
 
 async def test_an_assumed_reading_is_true_on_the_copy_of_an_empty_ledger(tmp_path: Path) -> None:
@@ -439,7 +439,7 @@ async def test_an_assumed_reading_is_true_on_the_copy_of_an_empty_ledger(tmp_pat
     await read_unknown(store)
     reading = store.assume([ANNA])
     assert reading is not None
-    assert await store.commit(reading, [], [], Position("log", 1))
+    assert await store.commit(reading, [], [], AttemptPosition("log", 1))
     await store.close()
 
 
@@ -447,7 +447,7 @@ async def test_a_doubtful_commit_is_settled_only_on_its_own_server(
     own_store: RedisStore, tmp_path: Path
 ) -> None:
     assert await own_store.claim("ours")
-    own_store.undo.mark_unknown(Position("log", 1))
+    own_store.undo.mark_unknown(AttemptPosition("log", 1))
     ask_server(tmp_path, "SWAPDB", "0", "1")
     with pytest.raises(StoreUnavailable, match="emptied"):
         await own_store.read([ANNA])
@@ -526,7 +526,7 @@ async def test_attempts_missing_from_an_older_copy_are_added_from_the_log(
     with pytest.raises(StoreUnavailable, match="older copy"):
         await report(app, lost_call, "opt_out")
     if lost == "before the reply to a commit":
-        app._store.undo.mark_unknown(Position(app.gate._gatherer.keys.log, app.status().records + 1))  # type: ignore[attr-defined]
+        app._store.undo.mark_unknown(AttemptPosition(app.gate._gatherer.keys.log, app.status().records + 1))  # type: ignore[attr-defined]
     assert await codes(app, 3) == ["gate.unavailable"] * 3
     if restarted:
         await app.close()
@@ -770,14 +770,14 @@ async def test_the_names_of_neighbouring_decisions_are_stored_together(own_store
         Reservation(subject, attempt(decision), (subject,)) for decision, subject in subjects.items()
     ]
     reading = await own_store.read(list(subjects.values()))
-    assert await own_store.commit(reading, reservations, [], Position("log", 257))
+    assert await own_store.commit(reading, reservations, [], AttemptPosition("log", 257))
 
     async def read_attempts() -> dict[str, bytes]:
         attempts = {f"log-{seq}": await own_store.attempt(f"log-{seq}") for seq in range(300)}
         return {decision: counted[0] for decision, counted in attempts.items() if counted is not None}
 
     assert await read_attempts() == subjects
-    await own_store.release(["log-127", "log-130", "log-256", "log-299"], Position("log", 257))
+    await own_store.release(["log-127", "log-130", "log-256", "log-299"], AttemptPosition("log", 257))
     assert await read_attempts() == {
         decision: subject
         for decision, subject in subjects.items()
@@ -785,7 +785,7 @@ async def test_the_names_of_neighbouring_decisions_are_stored_together(own_store
     }
     short = [Reservation(b"short", attempt("log-300"), (b"short",))]
     with pytest.raises(ValueError, match="must be 16 bytes long"):
-        await own_store.commit(await own_store.read([b"short"]), short, [], Position("log", 300))
+        await own_store.commit(await own_store.read([b"short"]), short, [], AttemptPosition("log", 300))
 
 
 async def test_a_store_is_recognised_by_its_layout(tmp_path: Path) -> None:
@@ -793,7 +793,7 @@ async def test_a_store_is_recognised_by_its_layout(tmp_path: Path) -> None:
     for _ in range(2):
         store = RedisStore(at(tmp_path))
         await store.refuse_unless_safe()
-        assert await store.commit(NOTHING, [], [], Position("log", 7))
+        assert await store.commit(NOTHING, [], [], AttemptPosition("log", 7))
         await store.close()
     redis_servers.kill(process)
 
@@ -986,7 +986,7 @@ async def test_a_subject_with_an_unanswered_silent_call_never_expires(
         counted = msgspec.structs.replace(attempt(f"log-{seq}"), at=seq)
         reading = await own_store.read([ANNA])
         assert await own_store.commit(
-            reading, [Reservation(ANNA, counted, (ANNA,))], [], Position("log", seq)
+            reading, [Reservation(ANNA, counted, (ANNA,))], [], AttemptPosition("log", seq)
         )
         assert await own_store.result(counted.decision, result, seq)
         lives.append(int(ask_server(tmp_path, "PTTL", own_store.commands.key("s:", ANNA).decode())))
@@ -1001,7 +1001,7 @@ async def test_attempts_are_kept_as_long_as_a_limit_counts_them(
     own_store.keep_attempts(counted)
     reading = await own_store.read([ANNA])
     assert await own_store.commit(
-        reading, [Reservation(ANNA, attempt("log-1"), (ANNA,))], [], Position("log", 1)
+        reading, [Reservation(ANNA, attempt("log-1"), (ANNA,))], [], AttemptPosition("log", 1)
     )
     left = int(ask_server(tmp_path, "PTTL", own_store.commands.key("s:", ANNA).decode()))
     assert 0 <= kept - left < HOUR

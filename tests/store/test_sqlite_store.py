@@ -7,7 +7,7 @@ from pathlib import Path
 
 from dialgate.core.ledger_events import Draft, Revoked
 from dialgate.core.model import Attempt, Known
-from dialgate.store import Position, Remembered, Reservation
+from dialgate.store import AttemptPosition, Remembered, Reservation
 from dialgate.store.sqlite import SqliteStore
 from dialgate.store.sqlite.store import VERSIONS
 
@@ -32,7 +32,7 @@ async def test_another_process_reads_what_the_gate_wrote(tmp_path: Path) -> None
     attempts = [Attempt(decision=f"log-{at}", at=5, campaign="spring") for at in range(len(called))]
     reading = await gate.read(called)
     reserved = [Reservation(*pair, ()) for pair in zip(called, attempts, strict=True)]
-    assert await gate.commit(reading, reserved, answers, Position("log", 1))
+    assert await gate.commit(reading, reserved, answers, AttemptPosition("log", 1))
     await gate.positions()  # write the buffer
     read = [await store.read(subjects, keys("asked", 9)) for store in (beside, gate)]
     assert read[0].known == read[1].known
@@ -83,8 +83,8 @@ async def test_a_change_is_not_forgotten_after_many_others(tmp_path: Path) -> No
     for some in ([subject], others):
         attempts = [Attempt(decision=f"{some[0]!r}-{at}", at=5, campaign="spring") for at in range(len(some))]
         reserved = [Reservation(*pair, ()) for pair in zip(some, attempts, strict=True)]
-        assert await store.commit(reading, reserved, [], Position("log", 1))
+        assert await store.commit(reading, reserved, [], AttemptPosition("log", 1))
     own = Reservation(subject, Attempt(decision="log-9", at=5, campaign="spring"), (subject,))
-    assert not await store.commit(reading, [own], [], Position("log", 2))
-    assert await store.commit(await store.read([subject]), [own], [], Position("log", 2))
+    assert not await store.commit(reading, [own], [], AttemptPosition("log", 2))
+    assert await store.commit(await store.read([subject]), [own], [], AttemptPosition("log", 2))
     await store.close()

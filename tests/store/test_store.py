@@ -26,12 +26,12 @@ from msgspec import Struct, structs
 from dialgate.core.ledger_events import ConsentGiven, Draft, Entry, Event, Lifted, Revoked
 from dialgate.core.model import DAY, HOUR, Attempt, Known, Origin, Result
 from dialgate.store import (
+    AttemptPosition,
     CallerIdProof,
     CallList,
     Delivery,
     HourCount,
     PauseLift,
-    Position,
     Reading,
     Remembered,
     Reservation,
@@ -50,7 +50,7 @@ from tests.support import redis_servers
 from tests.support.paths import ROOT
 
 ANNA, BRUNO, EVERYONE = b"anna" * 4, b"bruno---" * 2, b"everyone" * 2
-HERE = Position("log", 0)
+HERE = AttemptPosition("log", 0)
 NOTHING = Reading((), (), ())
 LIMIT = 5
 
@@ -156,7 +156,7 @@ async def reserve_at(store: Store, subject: bytes, counted: Attempt) -> None:
     assert await store.commit(reading, [Reservation(subject, counted, (subject,))], [], HERE)
 
 
-async def reserve(store: Store, subject: bytes, *decisions: str, position: Position = HERE) -> None:
+async def reserve(store: Store, subject: bytes, *decisions: str, position: AttemptPosition = HERE) -> None:
     reading = await store.read([subject])
     reservations = [Reservation(subject, attempt(decision), (subject,)) for decision in decisions]
     assert await store.commit(reading, reservations, [], position)
@@ -278,18 +278,18 @@ async def test_an_answer_of_another_log_is_returned_once_it_is_on_its_disk(
     await store.settle("log", 0, [], [])
     for seq, durable in ((1, 0), (2, 1)):
         remembered = answer(b"k%d" % seq, decision=f"log-{seq}")
-        await store.commit(NOTHING, [], [remembered], Position("log", seq, seq, durable))
+        await store.commit(NOTHING, [], [remembered], AttemptPosition("log", seq, seq, durable))
         await look()
     await store.note_durable("log", 2)
     await look()
     # A commit that overlaps the note has an older bound.
-    await store.commit(NOTHING, [], [answer(b"k3", decision="log-3")], Position("log", 3, 3, 1))
+    await store.commit(NOTHING, [], [answer(b"k3", decision="log-3")], AttemptPosition("log", 3, 3, 1))
     await look()
     assert None not in await recalled(store, keys, 0), "its own log needs no proof"
     await store.settle(
         "log", 1, [], []
     )  # as after a crash or a restored backup: sequences from 2 on are reused
-    await store.commit(NOTHING, [], [answer(b"k3", decision="log-2")], Position("log", 2, 2, 1))
+    await store.commit(NOTHING, [], [answer(b"k3", decision="log-2")], AttemptPosition("log", 2, 2, 1))
     await look()
     assert visible == [
         [False, False, False],
@@ -394,7 +394,7 @@ async def test_a_commit_whose_reading_is_stale_writes_nothing(
         Reservation(b"carla---" * 2, attempt("log-1"), (b"carla---" * 2, EVERYONE)),
         Reservation(ANNA, attempt("log-2"), (ANNA, EVERYONE)),
     ]
-    assert await store.commit(reading, reservations, [answer(b"k")], Position("log", 9)) == written
+    assert await store.commit(reading, reservations, [answer(b"k")], AttemptPosition("log", 9)) == written
     assert (await decisions(store, b"carla---" * 2) == ["log-1"]) == written
     assert ("log-2" in await decisions(store)) == written
     assert (await recalled(store, [b"k"], 0) != [None]) == written
@@ -416,7 +416,7 @@ async def test_a_batch_of_thousands_is_committed_as_a_whole(
         Reservation(number, attempt(f"log-{at}"), (number,)) for at, number in enumerate(numbers, 1)
     ]
     answers = [Remembered(key, 10, b"an answer", f"log-{at}") for at, key in enumerate(keys, 1)]
-    is_written = await store.commit(reading, reservations, answers, Position("log", 2_500))
+    is_written = await store.commit(reading, reservations, answers, AttemptPosition("log", 2_500))
     assert is_written is not changed
     after = await store.read([numbers[0], numbers[-1]], [keys[0], keys[-1]])
     decided = [[each.decision for each in known.attempts] for known in after.known]
@@ -479,7 +479,7 @@ async def test_an_assumed_reading_is_committed_only_if_all_of_it_is_true(
     await happens(other, engine)
     reservations = [Reservation(CARLA, attempt("log-1"), (CARLA, EVERYONE))] if allowed else []
     is_true = happens is nothing
-    assert await store.commit(reading, reservations, [answer(b"k")], Position("log", 9)) == is_true
+    assert await store.commit(reading, reservations, [answer(b"k")], AttemptPosition("log", 9)) == is_true
     assert (store.assume([CARLA]) is not None) == is_true, "after a wrong assumption it reads again"
     assert (await store.positions()).get("log", 0) == 9 * is_true
     assert await decisions(other, CARLA) == ["log-1"] * (is_true and allowed)
@@ -556,7 +556,7 @@ async def take_what_is_left(store: Store, name: str) -> int:
             return got
         await run_other_tasks()
         reservations = [Reservation(ANNA, attempt(f"{name}-{got}"), (ANNA,))]
-        got += await store.commit(reading, reservations, [], Position(name, got))
+        got += await store.commit(reading, reservations, [], AttemptPosition(name, got))
 
 
 async def test_a_hundred_concurrent_calls_reach_a_limit_of_five_exactly(
@@ -571,7 +571,7 @@ async def test_a_hundred_concurrent_calls_reach_a_limit_of_five_exactly(
 async def test_a_release_removes_attempts_and_answers(store: Store) -> None:
     await reserve(store, ANNA, "log-1", "log-2")
     await store.commit(NOTHING, [], [answer(b"k1", decision="log-1"), answer(b"k2", decision="log-2")], HERE)
-    await store.release(["log-2", "log-3"], Position("log", 1))
+    await store.release(["log-2", "log-3"], AttemptPosition("log", 1))
     assert await decisions(store) == ["log-1"]
     assert [item is None for item in await recalled(store, [b"k1", b"k2"], 0)] == [False, True]
     assert await store.positions() == {"log": 1}, "the log will reuse sequences from 2 on"
@@ -583,12 +583,12 @@ async def test_a_release_restores_the_position_for_later_starts(engine: Engine, 
     store = engine.open()
     others = {"other": 9} if engine.shared else {}  # the log of another process
     for log, seq in others.items():
-        await reserve(store, BRUNO, f"{log}-{seq}", position=Position(log, seq))
-    await reserve(store, ANNA, "log-1", position=Position("log", 1))
-    await reserve(store, ANNA, "log-2", "log-3", position=Position("log", 7))
+        await reserve(store, BRUNO, f"{log}-{seq}", position=AttemptPosition(log, seq))
+    await reserve(store, ANNA, "log-1", position=AttemptPosition("log", 1))
+    await reserve(store, ANNA, "log-2", "log-3", position=AttemptPosition("log", 7))
     if written:
         assert await store.positions() == {"log": 7, **others}
-    await store.release(["log-2", "log-3"], Position("log", 1))
+    await store.release(["log-2", "log-3"], AttemptPosition("log", 1))
     assert await decisions(store) == ["log-1"]
     if written:
         assert await store.positions() == {"log": 1, **others}
@@ -596,7 +596,7 @@ async def test_a_release_restores_the_position_for_later_starts(engine: Engine, 
     again = engine.open()
     assert await again.positions() == {"log": 1, **others}
     assert await decisions(again) == ["log-1"]
-    await reserve(again, ANNA, "log-2", position=Position("log", 3))
+    await reserve(again, ANNA, "log-2", position=AttemptPosition("log", 3))
     assert await again.positions() == {"log": 3, **others}
     assert await decisions(again) == ["log-1", "log-2"]
     await again.close()
@@ -609,8 +609,8 @@ async def test_the_last_durable_entry_of_each_log_is_kept_and_a_release_does_not
     assert await store.recorded("log") == 0
     await store.note_durable("log", 7)
     assert await store.recorded("other") == 0
-    await reserve(store, ANNA, "log-8", position=Position("log", 8))
-    await store.release(["log-8"], Position("log", 7))
+    await reserve(store, ANNA, "log-8", position=AttemptPosition("log", 8))
+    await store.release(["log-8"], AttemptPosition("log", 7))
     await store.close()
     again = engine.open()
     assert await again.recorded("log") == 7
@@ -916,11 +916,11 @@ async def test_settling_with_a_log_works_both_ways_and_repeatedly(store: Store) 
     Results are kept. Attempts from other logs are kept too.
     """
     for other in ("logs", "loh", "lo"):
-        await reserve(store, ANNA, f"{other}-99", position=Position(other, 99))
+        await reserve(store, ANNA, f"{other}-99", position=AttemptPosition(other, 99))
     await reserve(store, ANNA, "log-8", "log-9", "log-10", "log-100")
     await store.result("log-9", "busy", 11)
     dropped, remaining = answer(b"k10", decision="log-10"), answer(b"k9", decision="log-9")
-    await store.commit(NOTHING, [], [dropped, remaining], Position("log", 100))
+    await store.commit(NOTHING, [], [dropped, remaining], AttemptPosition("log", 100))
     lost = [(ANNA, attempt("log-9")), (BRUNO, attempt("log-7"))]
     for _ in range(2):
         await store.settle("log", 9, lost, [answer(b"k7", decision="log-7")])
@@ -1004,8 +1004,10 @@ async def test_a_lock_of_another_process_blocks_commits_until_released(
 
 async def test_a_full_buffer_is_written(tmp_path: Path) -> None:
     store, beside = (SqliteStore.open(tmp_path / "store.db") for _ in range(2))
-    await store.commit(NOTHING, [], [answer(b"k%d" % n) for n in range(BUFFER_ROWS)], Position("log", 7))
-    await store.commit(NOTHING, [], [answer(b"next")], Position("log", 8))
+    await store.commit(
+        NOTHING, [], [answer(b"k%d" % n) for n in range(BUFFER_ROWS)], AttemptPosition("log", 7)
+    )
+    await store.commit(NOTHING, [], [answer(b"next")], AttemptPosition("log", 8))
     while (await beside.positions()).get("log") != 7:
         await run_other_tasks()
     assert None not in await recalled(beside, [b"k0", b"k%d" % (BUFFER_ROWS - 1)], 0)
@@ -1063,7 +1065,7 @@ async def test_commits_wait_when_the_disk_cannot_keep_up(tmp_path: Path) -> None
     ) as beside:  # a read here would not let the writer run
         for number in range(1, _MAX_BUFFERS + 4):
             answers = [answer(b"%d-%d" % (number, n)) for n in range(BUFFER_ROWS)]
-            await store.commit(NOTHING, [], answers, Position("log", number))
+            await store.commit(NOTHING, [], answers, AttemptPosition("log", number))
             (written,) = beside.execute("SELECT ifnull(max(seq), 0) FROM position").fetchone()
             if number <= _MAX_BUFFERS + 1:
                 assert written == 0
@@ -1078,7 +1080,7 @@ async def test_a_revocation_does_not_wait_until_every_buffer_is_written(tmp_path
     store = SqliteStore.open(tmp_path / "store.db")
     for number in range(1, _MAX_BUFFERS + 2):
         answers = [answer(b"%d-%d" % (number, n)) for n in range(BUFFER_ROWS)]
-        await store.commit(NOTHING, [], answers, Position("log", number))
+        await store.commit(NOTHING, [], answers, AttemptPosition("log", number))
     await run_other_tasks()  # the first is being written
     assert await store.append([revoked(ANNA)]) == [1]
     assert len(store._buffers) > 1
@@ -1108,9 +1110,9 @@ async def test_a_release_reaches_rows_that_are_still_being_written(tmp_path: Pat
     store = SqliteStore.open(tmp_path / "store.db", buffer_rows=FEW)
     full = [answer(b"k%d" % n, decision=f"log-{n}") for n in range(FEW)]
     counted = Reservation(ANNA, attempt("log-0"), (ANNA,))
-    await store.commit(await store.read([ANNA]), [counted], full, Position("log", FEW))
-    await store.commit(NOTHING, [], [answer(b"next")], Position("log", FEW + 1))
-    await store.release(["log-0", "log-9"], Position("log", 8))
+    await store.commit(await store.read([ANNA]), [counted], full, AttemptPosition("log", FEW))
+    await store.commit(NOTHING, [], [answer(b"next")], AttemptPosition("log", FEW + 1))
+    await store.release(["log-0", "log-9"], AttemptPosition("log", 8))
     await store.positions()
     assert await decisions(store) == []
     assert await recalled(store, [b"k0", b"k9"], 0) == [None, None]
@@ -1121,8 +1123,8 @@ async def test_a_result_reaches_an_attempt_of_an_older_buffer(tmp_path: Path) ->
     store = SqliteStore.open(tmp_path / "store.db", buffer_rows=FEW)
     full = [answer(b"k%d" % n) for n in range(FEW)]
     counted = Reservation(ANNA, attempt("log-0"), (ANNA,))
-    await store.commit(await store.read([ANNA]), [counted], full, Position("log", 1))
-    await store.commit(NOTHING, [], [answer(b"next")], Position("log", 2))
+    await store.commit(await store.read([ANNA]), [counted], full, AttemptPosition("log", 1))
+    await store.commit(NOTHING, [], [answer(b"next")], AttemptPosition("log", 2))
     assert await store.result("log-0", "abandoned", 20)
     await store.close()
 
@@ -1131,7 +1133,7 @@ async def test_a_flush_writes_every_buffer(tmp_path: Path) -> None:
     store = SqliteStore.open(tmp_path / "store.db", buffer_rows=FEW)
     for number in range(3):
         answers = [answer(b"%d-%d" % (number, n)) for n in range(FEW)]
-        await store.commit(NOTHING, [], answers, Position("log", number))
+        await store.commit(NOTHING, [], answers, AttemptPosition("log", number))
     assert await store.positions() == {"log": 2}
     await store.close()
 

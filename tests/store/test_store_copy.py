@@ -14,11 +14,11 @@ from dialgate.core.ledger_events import Draft, Revoked
 from dialgate.core.model import HOUR, Origin
 from dialgate.interfaces.cli.main import app
 from dialgate.store import (
+    AttemptPosition,
     CallerIdProof,
     CallList,
     Delivery,
     PauseLift,
-    Position,
     Remembered,
     Reservation,
     Store,
@@ -60,7 +60,7 @@ async def fill(store: Store) -> None:
     reading = await store.read([BRUNO])
     reservations = [Reservation(BRUNO, attempt(f"log-{n}", n), (BRUNO,)) for n in range(1, 41)]
     answers = [Remembered(b"k%d" % n * 8, NOW, b"{}", f"log-{n}") for n in range(2)]
-    assert await store.commit(reading, reservations, answers, Position("log", 40))
+    assert await store.commit(reading, reservations, answers, AttemptPosition("log", 40))
     await store.note_durable("log", 39)
     await store.result("log-7", "busy", 99)
     await store.result("log-8", "answered", 99)

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from msgspec import Struct, structs
 
 from dialgate.core.model import Attempt, Known
-from dialgate.store import Position, Remembered, Reservation, Shared, Store
+from dialgate.store import AttemptPosition, Remembered, Reservation, Shared, Store
 from dialgate.store.redis import RedisStore
 from tests.store.test_store import Engine, redis_engine, revoked, sqlite_engine
 
@@ -208,7 +208,7 @@ class Model:
         names = [f"{LOGS[handle]}-{seq}" for seq in range(logged.first, logged.last + 1)]
         for name in names:
             self.results.pop(name, None)
-        await self.stores[handle].release(names, Position(LOGS[handle], logged.first - 1))
+        await self.stores[handle].release(names, AttemptPosition(LOGS[handle], logged.first - 1))
 
     async def sync(self, step: Sync) -> None:
         store, name = self.stores[step.handle], LOGS[step.handle]
@@ -252,7 +252,7 @@ class Model:
         first = log[-1].last + 1 if log else 1
         logged = self._logged(name, first, step, keys)
         reserved = [Reservation(whose, attempt, (whose, SUBJECTS[2])) for whose, attempt in logged.attempts]
-        position = Position(name, logged.last, first, first - 1 if step.synced else 0)
+        position = AttemptPosition(name, logged.last, first, first - 1 if step.synced else 0)
         self.writes[handle].add(name)
         is_true = reading.known[0].seq == len(self.entries) and not any(
             any(self.state(subject)) for subject in subjects

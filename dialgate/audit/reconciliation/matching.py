@@ -178,7 +178,7 @@ class _Reconciliation:
         call_ids = {call_id for _, call_id, _ in lost if call_id}
         places: dict[int, int] = {}
         for place, node in enumerate(self._nodes if lost else ()):
-            first = span.begin(Reader(node.log), span.Span(since=max(since, 1)))
+            first = span.begin(Reader(node.log), span.LogSpan(since=max(since, 1)))
             seqs = columnar_decisions.newest_by_call_id(node.log, first, call_ids) if call_ids else {}
             for row, call_id, decision in lost:
                 name = node.keys.ids.inside(decision)
@@ -370,7 +370,7 @@ def _groups(keys: Longs, rows: Longs) -> Iterator[tuple[int, list[int]]]:
 
 def _parts(node: Node, since: Instant) -> Iterator[Part]:
     folder = node.log
-    return columnar_decisions.parts(folder, span.begin(Reader(folder), span.Span(since=max(since, 1))))
+    return columnar_decisions.parts(folder, span.begin(Reader(folder), span.LogSpan(since=max(since, 1))))
 
 
 def _months(node: Node, times: Longs, since: Instant, until: Instant) -> Iterator[MonthKeys]:

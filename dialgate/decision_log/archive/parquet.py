@@ -22,7 +22,7 @@ from dialgate.decision_log.archive.columns import (
 )
 from dialgate.decision_log.archive.index import Items, prefixes
 from dialgate.decision_log.archive.index_items import items_of, key_of
-from dialgate.decision_log.segment import BODY, UNREADABLE, Header, Line, LogDamaged, follow, header_of
+from dialgate.decision_log.segment import BODY, UNREADABLE, Header, LogDamaged, LogLine, follow, header_of
 from dialgate.runtime.atomic_write import open_private
 
 FORMAT = b"2"
@@ -149,28 +149,28 @@ class PackedSegment:
                 line = _line(own, body)
                 yield offset, line
 
-    def entries(self, first: int) -> Iterator[Line]:
-        """Yield the entries from sequence number `first` on. `Line.offset` is the row number."""
+    def entries(self, first: int) -> Iterator[LogLine]:
+        """Yield the entries from sequence number `first` on. `LogLine.offset` is the row number."""
         row = max(first - self.first, 0)
         at = row - row % _HASH_EVERY
         for hashes, bodies in self._blocks(at):
             for own, body in zip(hashes, bodies, strict=True):
                 if at >= row:
-                    yield Line(self.first + at, own.hex(), body, self._path, at)
+                    yield LogLine(self.first + at, own.hex(), body, self._path, at)
                 at += 1
 
-    def at(self, seq: int) -> Iterator[Line]:
+    def at(self, seq: int) -> Iterator[LogLine]:
         if self.first <= seq < self.first + self.rows:
             yield next(self.entries(seq))
 
-    def keyed(self, keys: Collection[bytes]) -> Iterator[Line]:
+    def keyed(self, keys: Collection[bytes]) -> Iterator[LogLine]:
         """Yield the entries that may match `keys`, newest first, without using an index."""
         items = self.index_items()
         yield from self.at_rows(
             sorted(items[1][np.isin(items[0], prefixes(keys))].tolist(), reverse=True), keys
         )
 
-    def at_rows(self, rows: Iterable[int], keys: Collection[bytes]) -> Iterator[Line]:
+    def at_rows(self, rows: Iterable[int], keys: Collection[bytes]) -> Iterator[LogLine]:
         """Yield the entries in `rows`. Raises `PackedDamaged` if one does not begin with the prefix of any of `keys`."""
         wanted = prefixes(keys)
         for row in rows:
@@ -189,12 +189,12 @@ class PackedSegment:
         for group in range(self._file.num_row_groups):
             yield self._read(group, names)
 
-    def outcomes(self) -> Iterator[Line]:
+    def outcomes(self) -> Iterator[LogLine]:
         """Yield the outcomes. Their hash is empty, because computing it would need all entries."""
         table = self.columns(["type", "body"])
         outcomes_ = table.filter(pc.equal(table.column("type"), "outcome"))
         for body in outcomes_.column("body"):
-            yield Line(0, "", body.as_py(), self._path, 0)
+            yield LogLine(0, "", body.as_py(), self._path, 0)
 
     def decision_counts(self) -> Iterator[tuple[str, str, bool, int]]:
         """Yield the number of decisions by month, country and verdict, as (`YYYY-MM`, country, allow, count)."""

@@ -23,8 +23,8 @@ from dialgate.decision_log.checkpoints import last_checkpoint
 from dialgate.decision_log.segment import (
     BODY,
     Header,
-    Line,
     LogDamaged,
+    LogLine,
     header_of,
     lines_of,
     segments_from,
@@ -128,7 +128,7 @@ class Segments:
         self._open_packed = lru_cache(_MAX_OPEN)(open_packed)
         self._begun: dict[int, Instant] = {}
 
-    def lines(self, first: int = 1, after: Line | None = None) -> Iterator[Line]:
+    def lines(self, first: int = 1, after: LogLine | None = None) -> Iterator[LogLine]:
         """Yield the entries from `first` on, without headers. Hashes are not checked; `verify` checks them.
 
         A line that is still being written is not yielded. `after` only saves time: if it is entry `first - 1` of an
@@ -195,11 +195,11 @@ class Segments:
             self._begun[first] = header.opened_at
         return self._begun[first]
 
-    def find(self, seq: int) -> Line | None:
+    def find(self, seq: int) -> LogLine | None:
         line = next(self.lines(seq), None)
         return line if line is not None and line.seq == seq else None
 
-    def about(self, numbers: Collection[bytes]) -> Iterator[Line]:
+    def about(self, numbers: Collection[bytes]) -> Iterator[LogLine]:
         """Yield the decisions with one of these keyed hashes, newest first.
 
         A few other entries can be yielded too. Callers must decode each entry and check that its `number` is in
@@ -209,7 +209,7 @@ class Segments:
             hashes = (b2a_base64(number, newline=False) for number in numbers)
             yield from self._keyed(numbers, _field("number", hashes))
 
-    def reports(self, decisions: Collection[str]) -> Iterator[Line]:
+    def reports(self, decisions: Collection[str]) -> Iterator[LogLine]:
         """Yield the outcomes reported for these decisions, newest first.
 
         A few other entries can be yielded too. Callers must decode each entry and check that its `decision` is in
@@ -221,7 +221,7 @@ class Segments:
                 [index.report_key(decision) for decision in decisions], _field("decision", names)
             )
 
-    def _keyed(self, keys: Collection[bytes], pattern: re.Pattern[bytes]) -> Iterator[Line]:
+    def _keyed(self, keys: Collection[bytes], pattern: re.Pattern[bytes]) -> Iterator[LogLine]:
         """Yield the entries with one of these keys. `pattern` finds them in an unpacked segment."""
         for _, path in reversed(segments(self._folder)):
             plain = _open_plain(path)
@@ -237,7 +237,7 @@ class Segments:
                 if rows:
                     yield from self._open_packed(path).at_rows(rows, keys)
 
-    def outcomes(self, first: int) -> Iterator[Line]:
+    def outcomes(self, first: int) -> Iterator[LogLine]:
         """Yield the outcomes, oldest first, starting with the segment that holds entry `first`.
 
         `Line.seq` is 0. Raises `LogDamaged`.
@@ -249,7 +249,7 @@ class Segments:
             else:
                 yield from _matching(plain, path, _OUTCOME)
 
-    def entries_or_counts(self) -> Iterator[tuple[str, str, bool, int] | Line]:
+    def entries_or_counts(self) -> Iterator[tuple[str, str, bool, int] | LogLine]:
         """Yield decision counts for packed segments, and every entry for unpacked ones.
 
         A count is a tuple (month, country, verdict, number of decisions).
@@ -289,8 +289,8 @@ def _open_plain(path: Path) -> BinaryIO | None:
 
 
 def _entries(
-    plain: BinaryIO, path: Path, start: int, first: int, *, newest: bool, after: Line | None = None
-) -> Iterator[Line]:
+    plain: BinaryIO, path: Path, start: int, first: int, *, newest: bool, after: LogLine | None = None
+) -> Iterator[LogLine]:
     with plain:
         offset = len(plain.readline())
         if after is not None:
@@ -308,7 +308,7 @@ def _field(name: str, values: Iterable[bytes]) -> re.Pattern[bytes]:
     return re.compile(b'"%b":"(?:%b)"' % (name.encode(), b"|".join(map(re.escape, values))))
 
 
-def _matching(plain: BinaryIO, path: Path, pattern: re.Pattern[bytes]) -> Iterator[Line]:
+def _matching(plain: BinaryIO, path: Path, pattern: re.Pattern[bytes]) -> Iterator[LogLine]:
     """Yield the lines that match `pattern`. The whole file is searched at once, which is faster than line by line."""
     with plain, mmap.mmap(plain.fileno(), 0, access=mmap.ACCESS_READ) as data:
         for match in pattern.finditer(data):
@@ -320,8 +320,8 @@ def _matching(plain: BinaryIO, path: Path, pattern: re.Pattern[bytes]) -> Iterat
 _OUTCOME = re.compile(rb'"entry":\{"type":"outcome"')
 
 
-def _line(seq: int, line: bytes, path: Path, offset: int) -> Line:
+def _line(seq: int, line: bytes, path: Path, offset: int) -> LogLine:
     own = stored_hash(line)
     if own is None:
         raise LogDamaged(path, offset, "not a line of the log")
-    return Line(seq, own, line[BODY], path, offset)
+    return LogLine(seq, own, line[BODY], path, offset)

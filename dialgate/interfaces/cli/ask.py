@@ -40,7 +40,7 @@ CallTypeName: TypeAlias = Annotated[
 ]
 
 
-class Question(Struct, omit_defaults=True):
+class CallQuestion(Struct, omit_defaults=True):
     to: str
     from_: str = msgspec.field(name="from")
     campaign: str
@@ -72,7 +72,7 @@ def check(
 
     dialgate check --to +390612345678 --from +390844123456 --campaign acme-fibre --key-file .data/sample.key
     """
-    question = Question(to=to, from_=from_, campaign=campaign, call_id=call_id, call_type=call_type)
+    question = CallQuestion(to=to, from_=from_, campaign=campaign, call_id=call_id, call_type=call_type)
     with reporting(as_json=as_json):
         body = _decide(gate, "/v1/check", question, _UNDECIDED)
     answer = msgspec.json.decode(body, type=Answer)
@@ -110,7 +110,7 @@ def simulate(
 
     dialgate simulate --to +390612345678 --from +390844123456 --campaign acme-fibre --at 2026-12-25T10:00:00+01:00
     """
-    question = Question(to=to, from_=from_, campaign=campaign, call_type=call_type, at=at)
+    question = CallQuestion(to=to, from_=from_, campaign=campaign, call_type=call_type, at=at)
     with reporting(as_json=as_json):
         body = _decide(gate, "/v1/simulate", question)
     simulation = msgspec.json.decode(body, type=Simulation)
@@ -121,7 +121,7 @@ def simulate(
     raise typer.Exit(0 if simulation.decision == "allow" else NO)
 
 
-def _decide(gate: GateClient, path: str, question: Question, *accepted: int) -> bytes:
+def _decide(gate: GateClient, path: str, question: CallQuestion, *accepted: int) -> bytes:
     """Return the response body: a decision, or an error that explains why there is none. Raises `Failure`."""
     try:
         with gate.open("POST", path, question, accepted=accepted) as response:

@@ -26,7 +26,7 @@ from dialgate.core.name_suggestions import choose
 from dialgate.crypto.keys import Keys, KeysUnusable
 from dialgate.decision_log.chains import Chains
 from dialgate.decision_log.records import Record
-from dialgate.decision_log.span import Span
+from dialgate.decision_log.span import LogSpan
 from dialgate.interfaces.cli.ask import whereabouts
 from dialgate.interfaces.cli.config import log_app
 from dialgate.interfaces.cli.instants import Since, Until, optional_instant
@@ -276,11 +276,11 @@ def open_key_file(config: Config) -> Keys:
     return Keys.open(path)
 
 
-def read_span(since: str, until: str, first: int = 1, last: int | None = None) -> Span:
+def read_span(since: str, until: str, first: int = 1, last: int | None = None) -> LogSpan:
     limits: Mapping[str, int | None] = {
         "since": optional_instant(since, "since"),
         "until": optional_instant(until, "until"),
         "first": first,
         "last": last,
     }
-    return Span(**{name: value for name, value in limits.items() if value is not None})
+    return LogSpan(**{name: value for name, value in limits.items() if value is not None})

@@ -15,7 +15,7 @@ from dialgate.core.law_sections import LawError
 from dialgate.core.model import OutcomeRecord
 from dialgate.decision_log import span
 from dialgate.decision_log.records import Reader, Record
-from dialgate.decision_log.span import Span
+from dialgate.decision_log.span import LogSpan
 from dialgate.interfaces.cli.config import log_app
 from dialgate.interfaces.cli.decisions import open_chains, open_keys, read_span
 from dialgate.interfaces.cli.instants import Since, Until
@@ -86,7 +86,7 @@ def log_replay(
     raise typer.Exit(NO if report.different else 0)
 
 
-def _one(readers: list[Reader], decision: str) -> tuple[list[Reader], Span]:
+def _one(readers: list[Reader], decision: str) -> tuple[list[Reader], LogSpan]:
     """Return the log that contains a decision, and the decision's position in that log.
 
     `decision` is a decision ID, or the number of a record in the log.
@@ -95,7 +95,7 @@ def _one(readers: list[Reader], decision: str) -> tuple[list[Reader], Span]:
     for reader in readers:
         record = reader.find(seq) if seq is not None else None
         if isinstance(record, Record) and decision in {str(seq), record.id}:
-            return [reader], Span(first=record.seq, last=record.seq)
+            return [reader], LogSpan(first=record.seq, last=record.seq)
     raise Failure(
         "decision.unknown",
         "No decision has this ID or record number. `dialgate log search` lists the decisions.",
@@ -112,7 +112,7 @@ def _draft(path: Path) -> Law:
         ) from None
 
 
-def _entries(bar: Bars, reader: Reader, chosen: Span) -> Iterator[Record | OutcomeRecord]:
+def _entries(bar: Bars, reader: Reader, chosen: LogSpan) -> Iterator[Record | OutcomeRecord]:
     at, end = span.begin(reader, chosen), min(span.end(reader), chosen.last + 1)
     advance = bar("replaying", max(end - at, 1))
     for number, (line, entry) in enumerate(span.within(reader, chosen)):

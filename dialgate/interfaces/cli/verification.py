@@ -117,7 +117,7 @@ def log_verify(
     _show_reports(reports, as_json=as_json)
 
 
-def _show_reports(reports: dict[int, decision_log.Report], *, as_json: bool) -> NoReturn:
+def _show_reports(reports: dict[int, decision_log.VerificationReport], *, as_json: bool) -> NoReturn:
     ok = all(report.ok for report in reports.values())
     if not as_json:
         for number, report in reports.items():
@@ -177,7 +177,9 @@ def _is_stamped(config: Config | None, worker: int) -> bool:
     return worker == first or 1 < worker <= config.settings.workers
 
 
-def _check_stamps(report: decision_log.Report, folder: Path, roots: Path | None, *, required: bool) -> None:
+def _check_stamps(
+    report: decision_log.VerificationReport, folder: Path, roots: Path | None, *, required: bool
+) -> None:
     """Add faults in time stamps to the report. Faults in checkpoints are already in the report."""
     if roots is None:
         return
@@ -201,7 +203,7 @@ def _progress(what: str, *, shown: bool) -> Iterator[decision_log.Progress]:
         yield lambda done, whole: bar.update(task, completed=done, total=whole)
 
 
-def _show_report(report: decision_log.Report, whose: str) -> None:
+def _show_report(report: decision_log.VerificationReport, whose: str) -> None:
     fields = {
         "segments": report.segments,
         "records": report.entries,
@@ -227,7 +229,7 @@ def _show_report(report: decision_log.Report, whose: str) -> None:
         )
 
 
-def _verdict(report: decision_log.Report) -> str:
+def _verdict(report: decision_log.VerificationReport) -> str:
     kinds = {fault.kind for fault in report.faults}
     if kinds == {"damaged_index"}:
         return "the chain is valid, but an index is DAMAGED"

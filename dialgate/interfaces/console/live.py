@@ -70,7 +70,7 @@ Rows: TypeAlias = dict[
 ]  # by the controllers that a board must cover to show them; newest last
 
 
-class Share(Struct, frozen=True):
+class BoardShare(Struct, frozen=True):
     """What one gate did in a second, as the boards of other gates read it."""
 
     second: Second
@@ -78,7 +78,7 @@ class Share(Struct, frozen=True):
     problems: dict[str, str]
 
 
-_share_decoder: Final = msgspec.msgpack.Decoder(Share)
+_share_decoder: Final = msgspec.msgpack.Decoder(BoardShare)
 
 
 class Message(Struct, frozen=True, kw_only=True):
@@ -108,7 +108,7 @@ class Live:
         self._decisions, self._response_times = app.metrics.calls.tally()
         self._seconds: deque[Second] = deque(maxlen=SECONDS)
         self._rows: dict[View, deque[BoardRow]] = {}
-        self._others: dict[Instant, dict[str, Share]] = {}  # by second and node
+        self._others: dict[Instant, dict[str, BoardShare]] = {}  # by second and node
         self._total: list[Second] = []
         self._ticked = asyncio.Event()
         self._watched: Counter[View] = Counter()
@@ -184,7 +184,7 @@ class Live:
 
     # ---- sampling ----------------------------------------------------------------------------------------------------
 
-    def _sample(self, now: Instant) -> Share:
+    def _sample(self, now: Instant) -> BoardShare:
         decisions, response_times = self._app.metrics.calls.tally()
         counts: Counts = Counter()
         for (verdict, code, campaign, _), count in (decisions - self._decisions).items():
@@ -193,7 +193,7 @@ class Live:
         second = Second(now, counts, grown)
         self._seconds.append(second)
         self._decisions, self._response_times = decisions, response_times
-        return Share(second, self._take_rows(), self._app.gate.readiness())
+        return BoardShare(second, self._take_rows(), self._app.gate.readiness())
 
     def _take_rows(self) -> Rows:
         """Return the rows of the newest decisions since the last call, and keep them for this gate's boards."""
@@ -232,7 +232,7 @@ class Live:
 
     # ---- other gates -------------------------------------------------------------------------------------------------
 
-    async def _publish(self, share: Share) -> None:
+    async def _publish(self, share: BoardShare) -> None:
         """Store this gate's second for the boards of the other gates, unless nothing happened."""
         store = self._app.shared
         if store is not None and (share.second.counts or share.rows or share.problems):

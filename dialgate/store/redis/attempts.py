@@ -9,7 +9,14 @@ from msgspec import structs
 
 from dialgate.core.decision_ids import log_of
 from dialgate.core.model import Instant, Known
-from dialgate.store import Position, Reading, Remembered, Reservation, StoreUnavailable, refuse_if_short
+from dialgate.store import (
+    AttemptPosition,
+    Reading,
+    Remembered,
+    Reservation,
+    StoreUnavailable,
+    refuse_if_short,
+)
 from dialgate.store.redis import sequence_index, subject_codec
 from dialgate.store.redis.answers import decision_of, recalled, seq_of
 from dialgate.store.redis.answers import stored as encode
@@ -24,7 +31,7 @@ _FIRST: Final = 3  # the place of the first subject in a reading
 _RECORDING_WAITS: Final = (0.002, 0.004, 0.008, 0.016, 0.032)  # seconds
 
 
-class Seen(Reading, frozen=True, gc=False, kw_only=True):
+class AttemptsSeen(Reading, frozen=True, gc=False, kw_only=True):
     """A reading with the values that a commit compares with Redis.
 
     `values` maps each subject to its stored value, and `stored` each key in `keys` to its stored answer. `end` is the
@@ -42,7 +49,7 @@ class Seen(Reading, frozen=True, gc=False, kw_only=True):
         return int(self.end or 0)
 
 
-_UNREAD: Final = Seen((), (), (), values={}, end=b"", keys=(), stored={}, generation=None)
+_UNREAD: Final = AttemptsSeen((), (), (), values={}, end=b"", keys=(), stored={}, generation=None)
 
 
 class RedisAttempts:
@@ -95,7 +102,7 @@ class RedisAttempts:
         refuse_if_short(reading.seq, durable)
         return reading
 
-    def assume(self, subjects: Sequence[bytes], keys: Sequence[bytes] = ()) -> Seen | None:
+    def assume(self, subjects: Sequence[bytes], keys: Sequence[bytes] = ()) -> AttemptsSeen | None:
         if (
             self._reads_of_unknown < self.reads_before_assuming
             or self._generations.stored is None
@@ -107,8 +114,8 @@ class RedisAttempts:
 
     def _without_known(
         self, subjects: Sequence[bytes], keys: Sequence[bytes], generation: bytes | None, *, assumed: bool
-    ) -> Seen:
-        return Seen(
+    ) -> AttemptsSeen:
+        return AttemptsSeen(
             subjects=subjects,
             known=[self._nothing] * len(subjects),
             answers=[None] * len(keys),
@@ -164,7 +171,7 @@ class RedisAttempts:
         since: Instant,
         values_read: Sequence[bytes | None],
         durable_logs: Mapping[str, int],
-    ) -> Seen:
+    ) -> AttemptsSeen:
         generation = values_read[2] or b""
         end = values_read[0] or b""
         if self._end != end:
@@ -188,7 +195,7 @@ class RedisAttempts:
                 stored[keys[at]], answer = value, recalled(keys[at], value)
                 if answer.at >= since and self._is_recorded(answer.decision, durable_logs):
                     answers[at] = answer
-        return Seen(
+        return AttemptsSeen(
             subjects=subjects,
             known=[known[subject] for subject in subjects],
             answers=answers,
@@ -212,7 +219,7 @@ class RedisAttempts:
         reading: Reading,
         reservations: Sequence[Reservation],
         remembered: Sequence[Remembered],
-        position: Position,
+        position: AttemptPosition,
         *,
         recovering: bool = False,
     ) -> bool:
@@ -221,7 +228,7 @@ class RedisAttempts:
         Raises `StoreUnavailable` if the log's highest sequence in the store is lower than this gate has committed. The
         store is then an older copy.
         """
-        seen = reading if isinstance(reading, Seen) else _UNREAD
+        seen = reading if isinstance(reading, AttemptsSeen) else _UNREAD
         log, top = position.log, top_of(position.log)
         self.own.add(log)
         if self._undo.unknown and not recovering:
@@ -253,10 +260,10 @@ class RedisAttempts:
 
     def _arguments(
         self,
-        seen: Seen,
+        seen: AttemptsSeen,
         reservations: Sequence[Reservation],
         remembered: Sequence[Remembered],
-        position: Position,
+        position: AttemptPosition,
         committed: int,
     ) -> tuple[list[bytes], Commit, list[bytes]]:
         """Return the keys and the arguments of the script `commit`."""

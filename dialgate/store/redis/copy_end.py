@@ -9,12 +9,12 @@ from typing import Any, Final
 from dialgate.core.decision_ids import log_of
 from dialgate.core.ledger_events import Entry
 from dialgate.store import (
+    AttemptPosition,
     CallerIdProof,
     CallList,
     Delivery,
     HourCount,
     PauseLift,
-    Position,
     Remembered,
     StoreUnavailable,
 )
@@ -63,7 +63,8 @@ class RedisEnd:
         if kind == "positions":
             positions = await self._store.positions()
             return [
-                Position(log, seq, durable=await self._store.recorded(log)) for log, seq in positions.items()
+                AttemptPosition(log, seq, durable=await self._store.recorded(log))
+                for log, seq in positions.items()
             ]
         if kind == "lists":
             return await self._store.lists()
@@ -120,7 +121,7 @@ class RedisEnd:
             else:
                 await self._store.commands.together([self._command(row) for row in some])
                 for row in some:
-                    if isinstance(row, Position):
+                    if isinstance(row, AttemptPosition):
                         await self._store.note_durable(row.log, row.durable)
 
     async def _restore(self, rows: Sequence[Entry]) -> None:
@@ -174,7 +175,7 @@ class RedisEnd:
         match row:
             case Remembered():
                 return ("SET", key("q:", row.key), stored(row), "PX", self._store.undo.remembers)
-            case Position():
+            case AttemptPosition():
                 return ("HSET", key("positions"), row.log, row.seq)
             case CallList():
                 return ("HSET", key("lists"), f"{row.controller}\0{row.id}", encoded(row))

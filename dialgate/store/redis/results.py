@@ -6,7 +6,7 @@ from typing import Final
 from dialgate.core.abandonment import ANSWERED
 from dialgate.core.decision_ids import log_of
 from dialgate.core.model import Attempt, Instant, Result
-from dialgate.store import Position, Remembered, Reservation, StoreUnavailable
+from dialgate.store import AttemptPosition, Remembered, Reservation, StoreUnavailable
 from dialgate.store.redis import sequence_index, subject_codec
 from dialgate.store.redis.answers import by_log, seq_of
 from dialgate.store.redis.attempts import RedisAttempts
@@ -120,7 +120,7 @@ class RedisResults:
             await self._add_missing(log, attempts, answers)
             if complete is not None:
                 await complete()
-            await self._undo.note(Position(log, head), committed=0)
+            await self._undo.note(AttemptPosition(log, head), committed=0)
             self._generations.saw(top_of(log), head)
 
     async def _add_missing(
@@ -130,7 +130,7 @@ class RedisResults:
 
         The log's position is not advanced, so that an interrupted recovery starts again from the same position.
         """
-        position = Position(log, (await self._attempts.positions()).get(log, 0))
+        position = AttemptPosition(log, (await self._attempts.positions()).get(log, 0))
         for start in range(0, max(len(attempts), len(answers)), _AT_ONCE):
             batch = attempts[start : start + _AT_ONCE]
             reading = await self._attempts.read_any([subject for subject, _ in batch])

@@ -12,7 +12,7 @@ BYTES: Final = 16
 _AT_ONCE: Final = 128  # names in one chunk, which expires with its newest name
 
 
-class Run(NamedTuple):
+class SequenceRun(NamedTuple):
     """The hashes for consecutive decisions in one chunk.
 
     `chunk` is the key suffix of the chunk. `begins` is the byte offset of the first hash in the chunk.
@@ -41,7 +41,7 @@ def chunks(seqs: Iterable[int]) -> dict[bytes, list[int]]:
     return grouped
 
 
-def runs(named: Iterable[tuple[int, bytes]]) -> list[Run]:
+def runs(named: Iterable[tuple[int, bytes]]) -> list[SequenceRun]:
     """Group pairs of sequence number and hash into runs of consecutive decisions.
 
     All decisions of a run are in one chunk. Raises `ValueError` if a hash is not 16 bytes long.
@@ -56,7 +56,7 @@ def runs(named: Iterable[tuple[int, bytes]]) -> list[Run]:
         else:
             groups.append((seq, [name]))
         follows = seq + 1
-    return [Run(chunk(seq), place(seq), b"".join(names)) for seq, names in groups]
+    return [SequenceRun(chunk(seq), place(seq), b"".join(names)) for seq, names in groups]
 
 
 def read(value: bytes | None, seqs: Iterable[int]) -> list[bytes]:

@@ -42,7 +42,7 @@ _NOT_MASTER: Final = (MovedError, ReadOnlyError, ClusterDownError, BusyLoadingEr
 _Node: TypeAlias = dict[str, Any]  # keyword arguments of a connection: host and port, or path
 
 
-class Lookup(Protocol):
+class MasterLookup(Protocol):
     """A lookup of the master and its replicas. Raises `RedisError`."""
 
     async def master(self) -> _Node: ...
@@ -310,7 +310,7 @@ def _describe(fault: Exception) -> str:
     return f"{code} {fault}" if code else str(fault)
 
 
-def _parse(url: str, patience: float, tag: bytes) -> tuple[Callable[..., AbstractConnection], Lookup]:
+def _parse(url: str, patience: float, tag: bytes) -> tuple[Callable[..., AbstractConnection], MasterLookup]:
     """Parse a store URL. Return a factory for connections to a node, and the lookup of the master.
 
     Raises `ValueError`.

@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from dialgate.core.model import Instant
-from dialgate.store import Position, StoreUnavailable
+from dialgate.store import AttemptPosition, StoreUnavailable
 from dialgate.store.redis import sequence_index, subject_codec
 from dialgate.store.redis.answers import by_log, recalled
 from dialgate.store.redis.commands import RedisCommands
@@ -51,7 +51,7 @@ class Undo:
             raise StoreUnavailable("Redis: a commit arrived too late and was refused")
         return outcome
 
-    async def note(self, position: Position, committed: int) -> None:
+    async def note(self, position: AttemptPosition, committed: int) -> None:
         """Store the position of a log. Crash recovery starts at this position.
 
         Raises `StoreUnavailable` if the log's highest sequence number on the server is below `committed`, or if the
@@ -71,7 +71,7 @@ class Undo:
         if await self.run_commit(log, [self._commands.of_positions, self._commands.of_recorded], commit):
             raise StoreUnavailable(OLDER_COPY)
 
-    async def release(self, decisions: Sequence[str], position: Position) -> None:
+    async def release(self, decisions: Sequence[str], position: AttemptPosition) -> None:
         try:
             for log, seqs in by_log(decisions).items():
                 await self.remove(log, seqs)
@@ -80,7 +80,7 @@ class Undo:
             self.mark_unknown(position)
             raise
 
-    def mark_unknown(self, position: Position) -> None:
+    def mark_unknown(self, position: AttemptPosition) -> None:
         """Note that the outcome of a commit is unknown. Its decision ids will be used again."""
         first = position.first or position.seq + 1
         self.unknown[position.log] = min(first, self.unknown.get(position.log, first))
@@ -96,7 +96,7 @@ class Undo:
             for log, lowest in list(self.unknown.items()):
                 await self.raise_fence(log)
                 await self.drop(log, lowest)
-                await self.note(Position(log, lowest - 1), self._generations.seen(top_of(log)))
+                await self.note(AttemptPosition(log, lowest - 1), self._generations.seen(top_of(log)))
                 del self.unknown[log]
 
     # ---- fences ------------------------------------------------------------------------------------------------------

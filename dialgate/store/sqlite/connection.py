@@ -30,7 +30,7 @@ T = TypeVar("T")
 Step: TypeAlias = Callable[[sqlite3.Connection], T]
 
 
-class Connection:
+class SqliteConnection:
     """An SQLite connection that is opened on demand and reopened after a fault. Its commits are on disk."""
 
     def __init__(self, path: Path, *, wait: float) -> None:
@@ -73,7 +73,7 @@ class Connection:
         self._db = None
 
 
-def open_file(path: Path, connection: Connection, migrate: Step[None]) -> None:
+def open_file(path: Path, connection: SqliteConnection, migrate: Step[None]) -> None:
     """Create the file (mode 0600) if it is missing, and migrate it. Raises `StoreUnavailable`.
 
     A lock file makes other processes wait, because SQLite does not wait when the journal mode changes.

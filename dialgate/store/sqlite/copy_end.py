@@ -14,12 +14,12 @@ from msgspec.json import encode
 
 from dialgate.core.ledger_events import Entry
 from dialgate.store import (
+    AttemptPosition,
     CallerIdProof,
     CallList,
     Delivery,
     HourCount,
     PauseLift,
-    Position,
     Remembered,
 )
 from dialgate.store.copying import CopyRefused, CountedAttempt, Kind, Row
@@ -137,7 +137,7 @@ def _row(kind: Kind, columns: Sequence[Any]) -> Row:
         case "answers":
             return Remembered(*columns)
         case "positions":
-            return Position(*columns)
+            return AttemptPosition(*columns)
         case _:  # counts; the other kinds are in `_FEW`
             return HourCount(*columns)
 
@@ -162,7 +162,7 @@ def _insert(db: sqlite3.Connection, row: Row) -> None:
             db.execute("DELETE FROM answer WHERE key = ?", (row.key,))
             answer_row = (row.key, row.at, row.answer, row.decision)
             db.execute("INSERT INTO answer (key, at, answer, decision) VALUES (?,?,?,?)", answer_row)
-        case Position():
+        case AttemptPosition():
             db.execute(tables.NOTE, (row.log, row.seq))
             db.execute(tables.NOTE_DURABLE, (row.log, row.durable))
         case CallList():

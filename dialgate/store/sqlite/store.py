@@ -26,12 +26,12 @@ from dialgate.core.ledger_events import Draft, Entry
 from dialgate.core.model import Attempt, Instant, Known, Result
 from dialgate.runtime.background_work import BackgroundWork
 from dialgate.store import (
+    AttemptPosition,
     CallerIdProof,
     CallList,
     Delivery,
     HourCount,
     PauseLift,
-    Position,
     Reading,
     Remembered,
     Reservation,
@@ -40,7 +40,7 @@ from dialgate.store import (
 )
 from dialgate.store.campaign_counts import oldest_hour
 from dialgate.store.sqlite import campaign_counts, tables
-from dialgate.store.sqlite.connection import WAIT, Connection, Step, open_file
+from dialgate.store.sqlite.connection import WAIT, SqliteConnection, Step, open_file
 from dialgate.store.sqlite.write_buffer import WriteBuffer
 
 BUFFER_ROWS: Final = 16_384  # a larger buffer writes fewer pages per row, and makes ledger writes wait longer
@@ -60,8 +60,8 @@ class VersionedReading(Reading, frozen=True, gc=False, kw_only=True):
 class SqliteStore:
     def __init__(self, path: Path, patience: float, buffer_rows: int) -> None:
         self._path, self._buffer_rows = path, buffer_rows
-        self._reader = Connection(path, wait=patience)
-        self._writer = Connection(path, wait=WAIT)
+        self._reader = SqliteConnection(path, wait=patience)
+        self._writer = SqliteConnection(path, wait=WAIT)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="store")
         self._closed = False
         self._nothing = Known()
@@ -142,7 +142,7 @@ class SqliteStore:
         reading: Reading,
         reservations: Sequence[Reservation],
         remembered: Sequence[Remembered],
-        position: Position,
+        position: AttemptPosition,
     ) -> bool:
         self._refuse_if_closed()
         if self._unwritten is not None:
@@ -303,7 +303,7 @@ class SqliteStore:
         await self._flush()
         return await self._in_thread(lambda db: dict(db.execute("SELECT log, seq FROM position").fetchall()))
 
-    async def release(self, decisions: Sequence[str], position: Position) -> None:
+    async def release(self, decisions: Sequence[str], position: AttemptPosition) -> None:
         # Rows in the newest buffer are dropped before the first await. Older rows may already be written, so they are
         # deleted from the database.
         older = set(decisions) - self._buffers[-1].drop(decisions)

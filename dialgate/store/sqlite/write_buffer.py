@@ -7,7 +7,7 @@ restores the lost rows from the log.
 from collections.abc import Iterable, Sequence
 
 from dialgate.core.model import Attempt
-from dialgate.store import Position, Remembered, Reservation
+from dialgate.store import AttemptPosition, Remembered, Reservation
 
 
 class WriteBuffer:
@@ -15,11 +15,11 @@ class WriteBuffer:
         self.attempts: dict[bytes, list[Attempt]] = {}
         self.subjects: dict[str, bytes] = {}  # by decision, for the attempts
         self.answers: dict[bytes, Remembered] = {}
-        self.position: Position | None = None
+        self.position: AttemptPosition | None = None
         self.rows = 0
 
     def add(
-        self, reservations: Sequence[Reservation], remembered: Sequence[Remembered], position: Position
+        self, reservations: Sequence[Reservation], remembered: Sequence[Remembered], position: AttemptPosition
     ) -> None:
         for reservation in reservations:
             self.attempts.setdefault(reservation.subject, []).append(reservation.attempt)

@@ -15,7 +15,7 @@ _MEDIA: Final = re.compile(rb"(?im)^content-type: *([^\r\n]*)\r$")
 _MOST_BYTES: Final = 1 << 20
 
 
-class Response(Struct, frozen=True):
+class FetchedResponse(Struct, frozen=True):
     """A response. `whole` is false if the connection or the time ended before the announced length.
 
     `lines` are the status line and the headers, each with its line break.
@@ -28,7 +28,7 @@ class Response(Struct, frozen=True):
     lines: tuple[str, ...] = ()
 
 
-async def fetch(url: str, seconds: float) -> Response | None:
+async def fetch(url: str, seconds: float) -> FetchedResponse | None:
     """Send a GET request. Return None if no complete head arrives in time.
 
     Like libcurl, return what arrived of the body if the rest does not.
@@ -41,7 +41,7 @@ async def fetch(url: str, seconds: float) -> Response | None:
     if not head or (status := _HEAD.match(head[0])) is None:
         return None
     length, media = _LENGTH.search(head[0]), _MEDIA.search(head[0])
-    return Response(
+    return FetchedResponse(
         status=int(status[1]),
         media=media[1].decode() if media else "",
         body=body.decode("utf-8", "replace"),

@@ -13,7 +13,7 @@ from urllib.parse import quote
 from xml.etree import ElementTree as ET
 
 from dialgate.tools.conformance.expressions import Unknown
-from dialgate.tools.conformance.fetching import Response, fetch
+from dialgate.tools.conformance.fetching import FetchedResponse, fetch
 from dialgate.tools.conformance.freeswitch_leg import FreeswitchChannel, FreeswitchInvite, leave
 
 _VARIABLE: Final = re.compile(r"\$\{([\w-]+)\}")
@@ -129,7 +129,7 @@ class FreeswitchCall:
         code = str(response.status) if response else "0"
         self.channel.variables |= {"curl_response_code": code, "curl_response_data": body}
 
-    def _follow(self, response: Response | None) -> bool:
+    def _follow(self, response: FetchedResponse | None) -> bool:
         """Apply the XML document in a response. Return False if the call has ended.
 
         If there is no document, or the status is not 200, the call continues. A document may be cut off.
