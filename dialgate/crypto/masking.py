@@ -21,7 +21,6 @@ from typing import Any, TypeVar
 from msgspec import Struct, structs
 
 from dialgate.crypto.keys import Keys, KeysUnusable
-from dialgate.native import digits
 
 S = TypeVar("S", bound=Struct)
 
@@ -37,6 +36,7 @@ _COMPARED = frozenset({"id", "goods", "consent", "sector"})
 TAIL = 7  # the last digits of a number, which identify it with any prefix
 _FEWEST = 6  # digits of a person's shortest possible number
 _MOST = 17  # digits of the longest number in E.164, after 00
+_NOT_DIGITS = re.compile(r"[^0-9]")
 _RUN = re.compile(r"\+?[0-9](?:[\W_]*[0-9])*")
 _LONG_RUN = re.compile(rf"\+?[0-9](?:[\W_]*+[0-9]){{{_FEWEST - 1},}}+")
 _UNSEPARATED = re.compile(rf"\d{{{TAIL},}}")
@@ -47,7 +47,7 @@ _FRAGMENT = re.compile(r"[0-9](?:[^0-9A-Za-z]{0,3}[0-9])*")
 
 def digits_of(text: str) -> str:
     """Return the digits of a text, with digits from other scripts converted to 0 to 9."""
-    return digits(text if text.isascii() else _fold_digits(text))
+    return _NOT_DIGITS.sub("", text if text.isascii() else _fold_digits(text))
 
 
 def blank_numbers(text: str, mark: str = "#", fewest: int = _FEWEST) -> str:
@@ -137,7 +137,7 @@ def _replaced(
     parts: list[str] = []
     end = 0
     for match in run.finditer(plain):
-        if is_match(digits(match[0])):
+        if is_match(_NOT_DIGITS.sub("", match[0])):
             parts += text[end : match.start()], by(text[match.start() : match.end()])
             end = match.end()
     return "".join((*parts, text[end:])) if parts else text

@@ -35,6 +35,7 @@ from msgspec import Meta, Struct
 from dialgate.core.model import Instant
 from dialgate.crypto.log_signing import Signer, is_signed
 from dialgate.decision_log.durable import publish_durable
+from dialgate.decision_log.hash_chain import followed
 from dialgate.decision_log.merkle import MerkleSpan
 from dialgate.decision_log.segment import (
     UNREADABLE,
@@ -49,7 +50,6 @@ from dialgate.decision_log.segment import (
     segments_from,
     unavailable,
 )
-from dialgate.native import followed
 
 FILE = "checkpoints.ndjson"
 PART = ".checkpoints"

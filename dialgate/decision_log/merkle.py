@@ -8,8 +8,6 @@ entries. Processes can scan segments in parallel, and a proof needs no leaf befo
 from collections.abc import Iterable, Sequence
 from hashlib import sha256
 
-from dialgate.native import paired
-
 
 def leaf_hash(body: bytes) -> bytes:
     return sha256(b"\0" + body).digest()
@@ -65,7 +63,7 @@ class MerkleSpan:
             hashes = leaves[at : at + (1 << level)]
             at += 1 << level
             for _ in range(level):
-                hashes = paired(hashes)
+                hashes = [_node_hash(*pair) for pair in zip(hashes[::2], hashes[1::2], strict=True)]
             self.add(hashes[0], level)
 
     def join(self, following: "MerkleSpan") -> None:

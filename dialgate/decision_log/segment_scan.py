@@ -18,6 +18,7 @@ from msgspec import Struct, field
 
 from dialgate.decision_log.archive import index
 from dialgate.decision_log.archive.reading import PACKED, has_wrong_index, open_segment
+from dialgate.decision_log.hash_chain import followed
 from dialgate.decision_log.merkle import MerkleSpan
 from dialgate.decision_log.segment import (
     BODY,
@@ -30,7 +31,6 @@ from dialgate.decision_log.segment import (
     last_stored_hash,
     stored_hash,
 )
-from dialgate.native import followed
 
 Kind: TypeAlias = Literal[
     "edited_record", "missing_record", "reordered_record", "edited_header", "renamed_segment", "missing_segment",

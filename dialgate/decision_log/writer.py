@@ -9,6 +9,7 @@ from typing import NamedTuple
 import msgspec
 
 from dialgate.core.model import Instant
+from dialgate.decision_log.hash_chain import chained
 from dialgate.decision_log.segment import (
     FORMAT,
     ZERO,
@@ -24,7 +25,6 @@ from dialgate.decision_log.segment import (
     unavailable,
     write_all,
 )
-from dialgate.native import chained
 from dialgate.runtime.atomic_write import write_file
 from dialgate.runtime.file_lock import acquire_lock
 

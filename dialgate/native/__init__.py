@@ -1,4 +1,4 @@
-"""The compiled primitives, or their pure-Python fallback with about half the throughput.
+"""The compiled look-up in a number set, or its pure-Python fallback.
 
 `DIALGATE_INTERPRETED=1` in the environment selects the fallback.
 """
@@ -10,29 +10,10 @@ from typing import TYPE_CHECKING
 _CAN = not os.environ.get("DIALGATE_INTERPRETED") and find_spec("dialgate.native._primitives") is not None
 
 if TYPE_CHECKING or _CAN:
-    from dialgate.native._primitives import (
-        Tagger,
-        chained,
-        digits,
-        followed,
-        paired,
-    )
+    from dialgate.native._primitives import Tagger
 else:
-    from dialgate.native.fallback import (
-        Tagger,
-        chained,
-        digits,
-        followed,
-        paired,
-    )
+    from dialgate.native.fallback import Tagger
 
 COMPILED = "yes" if _CAN else "no"
 
-__all__ = [
-    "COMPILED",
-    "Tagger",
-    "chained",
-    "digits",
-    "followed",
-    "paired",
-]
+__all__ = ["COMPILED", "Tagger"]

@@ -2,77 +2,15 @@
 
 from __future__ import annotations
 
-import re
 import struct
-from binascii import hexlify
 from bisect import bisect_left
-from hashlib import sha256
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from mmap import mmap
 
 _DIGITS, _GROUPS = 10_000, 20
 _DENSE = _GROUPS + _DIGITS // 16
-
-
-_NOT_DIGITS = re.compile(r"[^0-9]")
-
-
-def digits(text: str) -> str:
-    return _NOT_DIGITS.sub("", text)
-
-
-_ZERO = bytes(32)
-_FRAME = 83  # {"hash":"<64 hex digits>","entry":<body>}\n
-
-
-def chained(head: bytes, bodies: Sequence[bytes]) -> tuple[bytes, bytes]:
-    """Return the log lines for `bodies`, and the new head.
-
-    `head` is the SHA-256 of the line before the first body.
-    """
-    _refuse_if_no_head(head)
-    parts: list[bytes] = []
-    for body in bodies:
-        head = sha256(head + body).digest()
-        parts += (b'{"hash":"', hexlify(head), b'","entry":', body, b"}\n")
-    return b"".join(parts), head
-
-
-def followed(head: bytes, data: bytes, most: int) -> tuple[bytes, list[bytes], int]:
-    """Verify the hash chain of up to `most` complete log lines from the beginning of `data`.
-
-    `head` is the hash of the line before `data`. Stop at the first invalid line. Return the new head,
-    the leaf hashes of the verified lines (RFC 6962, 2.1), and the length of the verified lines in bytes.
-    """
-    _refuse_if_no_head(head)
-    leaves: list[bytes] = []
-    taken = 0
-    while len(leaves) < most and (end := data.find(b"\n", taken)) != -1:
-        line = data[taken : end + 1]
-        body = line[_FRAME:-2]
-        own = sha256(head + body).digest()
-        if line != b'{"hash":"%b","entry":%b}\n' % (hexlify(own), body):
-            break
-        head, taken = own, end + 1
-        leaves.append(sha256(b"\0" + body).digest())
-    return head, leaves, taken
-
-
-def paired(hashes: Sequence[bytes]) -> list[bytes]:
-    """Return the parent nodes of a level of the tree (RFC 6962, 2.1)."""
-    if len(hashes) % 2 or any(len(value) != len(_ZERO) for value in hashes):
-        raise ValueError("expected pairs of hashes, of 32 bytes each")
-    return [
-        sha256(b"\1" + left + right).digest() for left, right in zip(hashes[::2], hashes[1::2], strict=True)
-    ]
-
-
-def _refuse_if_no_head(head: bytes) -> None:
-    if len(head) != len(_ZERO):
-        raise ValueError("`head` must have 32 bytes")
 
 
 class Tagger:

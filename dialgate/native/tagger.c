@@ -1,6 +1,9 @@
-/* Tagger: a look-up in a number set. lists/number_set.py describes the file format. */
+/* Tagger: a look-up in a number set. lists/number_set.py describes the file format.
+ * `fallback.py` is the pure-Python equivalent, for machines without a compiler. tests/native/test_primitives.py compares the
+ * two. Nothing here depends on the rules or the law. */
 
-#include "primitives.h"
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
 #include <stdint.h>
 #include <string.h>
 
@@ -157,7 +160,7 @@ static PyMethodDef tagger_methods[] = {
     {NULL},
 };
 
-PyTypeObject tagger_type = {
+static PyTypeObject tagger_type = {
     PyVarObject_HEAD_INIT(NULL, 0).tp_name = "dialgate.native._primitives.Tagger",
     .tp_basicsize = sizeof(Tagger),
     .tp_flags = Py_TPFLAGS_DEFAULT,
@@ -166,3 +169,22 @@ PyTypeObject tagger_type = {
     .tp_call = (ternaryfunc)tagger_call,
     .tp_methods = tagger_methods,
 };
+
+static struct PyModuleDef module = {
+    PyModuleDef_HEAD_INIT,
+    .m_name = "dialgate.native._primitives",
+    .m_size = -1,
+};
+
+PyMODINIT_FUNC PyInit__primitives(void)
+{
+    const uint16_t order = 1;
+    if (*(const uint8_t *)&order != 1) /* files are mapped and read without conversion */
+        return PyErr_Format(PyExc_ImportError, "compiled for little-endian machines only");
+    PyObject *made = PyModule_Create(&module);
+    if (made == NULL || PyModule_AddType(made, &tagger_type) < 0) {
+        Py_XDECREF(made);
+        return NULL;
+    }
+    return made;
+}

@@ -5,18 +5,12 @@ import os
 import random
 import subprocess
 import sys
-import sysconfig
 from collections.abc import Callable
-from hashlib import sha256
-from importlib.machinery import ExtensionFileLoader
-from importlib.util import module_from_spec, spec_from_loader
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 import pytest
-from hypothesis import assume, given
-from hypothesis import strategies as st
 
 from dialgate import native
 from dialgate.lists import number_set
@@ -29,81 +23,8 @@ START = 393_330_000_000
 class Ways(Protocol):
     Tagger: type[fallback.Tagger]
 
-    def chained(self, head: bytes, bodies: list[bytes]) -> tuple[bytes, bytes]: ...
-
-    def followed(self, head: bytes, data: bytes, most: int) -> tuple[bytes, list[bytes], int]: ...
-
-    def paired(self, hashes: list[bytes]) -> list[bytes]: ...
-
-    def digits(self, text: str) -> str: ...
-
 
 BOTH = pytest.mark.parametrize("ways", [native, fallback])
-
-
-@BOTH
-@given(st.text(alphabet=st.one_of(st.characters(), st.sampled_from("0123456789/:+٣"))))
-def test_only_ascii_digits_are_digits(ways: Ways, text: str) -> None:
-    assert ways.digits(text) == "".join(character for character in text if character in "0123456789")
-
-
-# ---- chain and tree --------------------------------------------------------------------------------------------------
-
-BODIES = st.lists(
-    st.one_of(st.binary(max_size=300), st.integers(0, 260).map(bytes)).map(lambda body: body.replace(b"\n", b"")),
-    max_size=12,
-)  # fmt: skip
-HEAD = sha256(b"before").digest()
-
-
-@BOTH
-@given(bodies=BODIES, most=st.integers(-1, 14), cut=st.integers(0, 60))
-def test_a_chain_is_followed(ways: Ways, bodies: list[bytes], most: int, cut: int) -> None:
-    """The hashes must equal those of hashlib. `followed` must read at most `most` lines, all of them complete."""
-    head, expected = HEAD, b""
-    heads = [HEAD]
-    for body in bodies:
-        head = sha256(head + body).digest()
-        heads.append(head)
-        expected += b'{"hash":"%b","entry":%b}\n' % (head.hex().encode(), body)
-    lines, end = ways.chained(HEAD, bodies)
-    assert (lines, end) == (expected, head)
-    data = lines[: len(lines) - cut]
-    whole = data.count(b"\n")
-    count = max(min(whole, most), 0)
-    new_head, leaves, length = ways.followed(HEAD, data, most)
-    assert leaves == [sha256(b"\0" + body).digest() for body in bodies[:count]]
-    assert (new_head, length) == (heads[count], sum(len(body) + 85 for body in bodies[:count]))
-
-
-@given(bodies=BODIES, at=st.integers(0, 4_000), byte=st.integers(0, 255))
-def test_both_stop_at_a_changed_byte(bodies: list[bytes], at: int, byte: int) -> None:
-    lines, _ = native.chained(HEAD, bodies)
-    assume(at < len(lines) and lines[at] != byte)
-    damaged = lines[:at] + bytes([byte]) + lines[at + 1 :]
-    head, leaves, length = native.followed(HEAD, damaged, 100)
-    assert (head, leaves, length) == fallback.followed(HEAD, damaged, 100)
-    assert len(leaves) == lines[:at].count(b"\n")
-    assert length <= at
-
-
-@BOTH
-@given(count=st.integers(0, 20))
-def test_both_compute_the_same_nodes_of_a_tree(ways: Ways, count: int) -> None:
-    hashes = [sha256(b"%d" % number).digest() for number in range(count * 2)]
-    nodes = [sha256(b"\1" + hashes[at] + hashes[at + 1]).digest() for at in range(0, count * 2, 2)]
-    assert ways.paired(hashes) == nodes
-    for wrong in ([*hashes, HEAD], [*hashes, HEAD, HEAD[1:]]):
-        with pytest.raises(ValueError, match="pairs of hashes"):
-            ways.paired(wrong)
-
-
-@BOTH
-def test_an_invalid_head_is_refused(ways: Ways) -> None:
-    with pytest.raises(ValueError, match="32 bytes"):
-        ways.chained(HEAD[1:], [])
-    with pytest.raises(ValueError, match="32 bytes"):
-        ways.followed(HEAD + b"x", b"", 1)
 
 
 # ---- look-ups --------------------------------------------------------------------------------------------------------
@@ -227,23 +148,7 @@ def test_a_closed_tagger_finds_nothing_and_releases_the_file(ways: Ways, tmp_pat
     parts.file.close()
 
 
-# ---- on another processor, and without a compiler ----------------------------------------------------------------------
-
-
-def test_the_hash_is_the_same_without_processor_extensions(tmp_path: Path) -> None:
-    built = tmp_path / f"_primitives{sysconfig.get_config_var('EXT_SUFFIX')}"
-    sources = sorted(Path(native.__file__).parent.glob("*.c"))
-    subprocess.run(
-        ["gcc", "-shared", "-fPIC", "-O2", "-D_GNU_SOURCE", "-DPLAIN", f"-I{sysconfig.get_path('include')}", *sources, "-o", built],
-        check=True,
-    )  # fmt: skip
-    loader = ExtensionFileLoader("_primitives", str(built))
-    spec = spec_from_loader("_primitives", loader)
-    assert spec
-    plain = module_from_spec(spec)
-    loader.exec_module(plain)
-    bodies = [bytes(range(256))[:size] for size in range(256)] + [bytes(100_000)]
-    assert plain.chained(HEAD, bodies) == fallback.chained(HEAD, bodies) == native.chained(HEAD, bodies)
+# ---- without a compiler ---------------------------------------------------------------------------------------------------
 
 
 def test_the_compiled_version_is_used_unless_disabled() -> None:
