@@ -1,0 +1,135 @@
+"""A cached decision is the decision at every instant before its end, in every country and under random laws.
+
+A gate uses a decision again for calls with equal facts, until the instant that `lasts_until` names or a local date changes
+(`Batch._decide`). A rule that does not name the end of its outcome would let a call pass after its hours.
+"""
+
+import random
+from collections.abc import Iterator
+from functools import cache
+from typing import Any
+
+import msgspec
+import pytest
+from msgspec.structs import replace
+
+from dialgate.core import decision as core_decision
+from dialgate.core.decision import decide, lasts_until
+from dialgate.core.law import Binding, Law, parse_law
+from dialgate.core.model import HOUR, MINUTE, Facts, Instant, Outcome, Pass
+from dialgate.core.rules import RULES, Rule
+from tests.support.casebook import all_cases, case_law, facts_of, law_data
+from tests.support.country_cases import COUNTRIES, all_country_cases
+
+LAWS = 150
+SHARES = (0.0, 0.1, 0.35, 0.7, 1.0)
+
+
+@cache
+def situations(country: str) -> tuple[tuple[Facts, Law], ...]:
+    """Return the facts and the law of every case of a country, each at four times of its day."""
+    cases = [case for case in (*all_cases(), *all_country_cases()) if case.country == country]
+    pairs = [(facts_of(case), case_law(case)) for case in cases]
+    return tuple(
+        (replace(facts, at=at), law)
+        for facts, law in pairs
+        for at in (facts.at, *(facts.at + hours * HOUR for hours in (-3, 2, 5)))
+        if at < _midnight(facts, law) and at - facts.at > -_since_midnight(facts)
+    )
+
+
+def _since_midnight(facts: Facts) -> Instant:
+    seconds = [place.local(facts.at)[1] for place in facts.places] or [facts.at // 1000 % 86_400]
+    return min(seconds) * 1000
+
+
+def _midnight(facts: Facts, law: Law) -> Instant:
+    """Return the first instant at which the facts themselves would change, because a local date does."""
+    places = [place for place in facts.places if place.zone == law.zone] and facts.places
+    ends = [place.instant(place.local(facts.at)[0] + 1, 0) for place in facts.places]
+    return min(ends) if places else facts.at + 15 * MINUTE
+
+
+def first_change(facts: Facts, law: Law) -> Instant:
+    """Return an instant before the end of a decision at which the decision is another one, or 0."""
+    made = decide(facts, law)
+    end = min(lasts_until(facts, law, made), _midnight(facts, law))
+    if end <= facts.at + 1:
+        return 0
+    for share in SHARES:
+        at = facts.at + int((end - 1 - facts.at) * share)
+        if decide(replace(facts, at=at), law) != made:
+            return at
+    return 0
+
+
+@pytest.mark.parametrize("country", sorted({"IT", *COUNTRIES}))
+def test_a_decision_holds_until_its_end_in_each_country(country: str) -> None:
+    changes = [(facts, at) for facts, law in situations(country) if (at := first_change(facts, law))]
+    assert changes == []
+    assert any(lasts_until(facts, law, decide(facts, law)) for facts, law in situations(country))
+
+
+def random_laws() -> Iterator[tuple[str, Law]]:
+    """Yield laws of the sections of all countries: some left out, some of others added, hours and limits moved."""
+    draw = random.Random(43)
+    countries = sorted({"IT", *COUNTRIES})
+    while True:
+        country = draw.choice(countries)
+        law: dict[str, Any] = dict(law_data(country))
+        for kind in (
+            "hours",
+            "limits",
+            "ratios",
+            "sector_bans",
+            "registries",
+            "relations",
+            "requests",
+            "consents",
+        ):
+            other = law_data(draw.choice(countries)).get(kind, [])
+            sections = [section for section in (*law.get(kind, []), *other) if draw.random() < 0.7]
+            law[kind] = [_moved(section, draw) for section in sections]
+        try:
+            yield country, parse_law(law)
+        except (msgspec.ValidationError, ValueError):
+            continue  # such as two registries with one name
+
+
+def _moved(section: dict[str, Any], draw: random.Random) -> dict[str, Any]:
+    changed = {name: value for name, value in section.items() if name not in {"from", "until"}}
+    if isinstance(days := changed.get("days"), dict):
+        changed["days"] = {day: [_band(draw)] if bands else bands for day, bands in days.items()}
+    if "after" in changed:
+        changed["after"] = draw.randrange(1, 4)
+    return {**changed, **({"from": section["from"]} if "from" in section else {})}
+
+
+def _band(draw: random.Random) -> str:
+    first, last = sorted(draw.sample(range(96), 2))
+    return f"{first // 4:02}:{first % 4 * 15:02}-{last // 4:02}:{last % 4 * 15:02}"
+
+
+def test_a_decision_holds_until_its_end_under_random_laws() -> None:
+    draw, laws = random.Random(7), random_laws()
+    for _ in range(LAWS):
+        country, law = next(laws)
+        for facts, _ in draw.sample(situations(country), 25):
+            assert first_change(facts, law) == 0, facts
+
+
+def without_ends(rule: Rule) -> Rule:
+    def forgetful(facts: Facts, law: Binding) -> Outcome:
+        outcome = rule(facts, law)
+        return replace(outcome, until=0) if isinstance(outcome, Pass) else outcome
+
+    return forgetful
+
+
+@pytest.mark.parametrize("name", ["caller_id_recallable", "hours_open", "lawful_basis", "registry_clear"])
+def test_a_rule_that_forgets_its_end_is_detected(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    rules = tuple((each, without_ends(rule) if each == name else rule) for each, rule in RULES)
+    monkeypatch.setattr(core_decision, "RULES", rules)
+    assert any(
+        first_change(facts, law) for country in ("IT", *COUNTRIES) for facts, law in situations(country)
+    )
