@@ -15,6 +15,7 @@ from dialgate.core.day_sets import DaySet, added_days
 from dialgate.core.model import DAY, SECOND, Instant, Place
 
 _DAYS_AHEAD = 16
+_EPOCH, _MILLISECOND = datetime(1970, 1, 1, tzinfo=UTC), timedelta(milliseconds=1)
 # Records name the library, whichever package it comes from.
 _PACKAGES = {"tzdata": "tzdata", "holidays": "holidays", "phonenumbers": "phonenumberslite"}
 
@@ -46,6 +47,11 @@ def rfc3339(at: Instant) -> str:
     """Format an instant in UTC, with milliseconds."""
     second, millisecond = divmod(at, SECOND)
     return f"{_to_the_second(second)}.{millisecond:03}Z"
+
+
+def instant_of(text: str) -> Instant:
+    """Return the instant that `rfc3339` formatted."""
+    return (datetime.fromisoformat(text) - _EPOCH) // _MILLISECOND
 
 
 @lru_cache(1024)

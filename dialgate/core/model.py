@@ -48,16 +48,22 @@ StopScope: TypeAlias = Literal["all", "marketing"]
 STRICTNESS: dict[CallType, int] = {"ai_voice": 2, "automated": 1, "agent": 0}
 
 
-class Call(Struct, frozen=True, kw_only=True, gc=False):
-    """A dialer's request, as received."""
+# These values are stored with each decision, so their length is limited. Real values are shorter.
+_GivenNumber: TypeAlias = Annotated[str, Meta(max_length=256)]
 
-    to: str  # the called number
-    from_: str  # the caller ID
-    campaign: str
-    call_id: str = ""
+
+class Call(Struct, frozen=True, kw_only=True, gc=False, forbid_unknown_fields=True, rename={"from_": "from"}):
+    """A call to be checked. `to` is the number to dial, and `from` the caller ID to show.
+
+    If a request with a `call_id` is repeated unchanged, the gate repeats its decision: a denial for a day, `allow` until
+    it expires or a result is reported. `call_type` can only be stricter than the campaign's call type.
+    """
+
+    to: _GivenNumber
+    from_: _GivenNumber
+    campaign: Annotated[str, Meta(max_length=128)]
+    call_id: Annotated[str, Meta(max_length=256)] = ""
     call_type: CallType | None = None
-    client: str = ""  # name of the API key
-    interface: str = ""  # the protocol, such as `http`
 
 
 # ---- facts -----------------------------------------------------------------------------------------------------------

@@ -105,16 +105,13 @@ def decode_answer(encoded: bytes, decision: str, to: str, from_: str) -> Answer:
     return structs.replace(answer, decision_id=decision, to=to, from_=from_, reason_class=class_)
 
 
-def make_answer(decision: Decision, facts: Facts, most: Instant) -> Answer:
-    """Return the answer for a decision, without the decision id and the called number.
-
-    `most` is the latest possible `valid_until` of a permitted call.
-    """
+def make_answer(decision: Decision, facts: Facts, ends: Instant = 0) -> Answer:
+    """Return the answer for a decision, without the decision id and the called number. `ends` is the end of an allow."""
     if decision.allow:
         return Answer(
             decision="allow",
             from_=facts.caller_id.number,
-            valid_until=valid_until(decision, most),
+            valid_until=when(ends),
         )
     return Answer(
         decision="deny",
@@ -125,9 +122,9 @@ def make_answer(decision: Decision, facts: Facts, most: Instant) -> Answer:
     )
 
 
-def valid_until(decision: Decision, most: Instant) -> str:
-    """Return the end of a permitted call's answer, or "" for a denial."""
-    return local_time.rfc3339(min(decision.valid_until or most, most)) if decision.allow else ""
+def end_of(decision: Decision, most: Instant) -> Instant:
+    """Return the end of a permitted call's answer, at most `most`, or 0 for a denial."""
+    return min(decision.valid_until or most, most) if decision.allow else 0
 
 
 def _class(decision: Decision, facts: Facts) -> ReasonClass | Literal[""]:
@@ -145,7 +142,7 @@ def make_simulation(decision: Decision, facts: Facts, to: str, from_: str, secon
         basis=decision.basis,
         reasons=reasons(decision),
         outcomes=[rule_outcome(rule, outcome) for rule, outcome in decision.outcomes.items()],
-        valid_until=valid_until(decision, facts.at + int(seconds * SECOND)),
+        valid_until=when(end_of(decision, facts.at + int(seconds * SECOND))),
         not_before=when(decision.not_before),
         reason_class=_class(decision, facts),
         zones=tuple(place.zone for place in facts.places),

@@ -30,11 +30,12 @@ class AnswerFuture(Protocol):
     def set_result(self, answer: Answer, /) -> None: ...
 
 
-class CallRequest(Struct, gc=False):
-    """A queued call. `arrived` is its arrival time on the monotonic clock, in seconds."""
+class QueuedCall(Struct, gc=False):
+    """A call in the queue. `interface` is the protocol, such as `http`. `arrived` is its arrival time on the monotonic clock, in seconds."""
 
     call: Call
     client: Client
+    interface: str
     arrived: float
     answer: AnswerFuture
 
@@ -48,8 +49,8 @@ class AdmissionQueue:
     def __init__(self, most: int, *, crowded: bool) -> None:
         self._most = most
         self._crowded = crowded
-        self._queues: dict[str, deque[CallRequest]] = {}  # by client
-        self._turns: deque[deque[CallRequest]] = deque()  # the same queues; the first is served next
+        self._queues: dict[str, deque[QueuedCall]] = {}  # by client
+        self._turns: deque[deque[QueuedCall]] = deque()  # the same queues; the first is served next
         self._count = 0
         self._in_batches = 0  # calls taken but not yet answered
 
@@ -57,7 +58,7 @@ class AdmissionQueue:
         """Limit the next batches to `most` calls."""
         self._most = most
 
-    def add(self, request: CallRequest) -> None:
+    def add(self, request: QueuedCall) -> None:
         queue = self._queues.get(request.client.name)
         if queue is None:
             queue = self._queues[request.client.name] = deque()
@@ -70,7 +71,7 @@ class AdmissionQueue:
         """Whether a batch should start. One call is enough if no batch is in flight."""
         return self._count >= (self._batch_size(_MIN_START) if self._in_batches else 1)
 
-    async def take(self) -> list[CallRequest]:
+    async def take(self) -> list[QueuedCall]:
         """Remove and return the next batch, without cancelled calls. Call `mark_answered` when it is done."""
         if self._crowded:
             await self._gather_all()
@@ -78,12 +79,12 @@ class AdmissionQueue:
         self._in_batches += len(batch)
         return batch
 
-    def _next(self, size: int) -> list[CallRequest]:
+    def _next(self, size: int) -> list[QueuedCall]:
         """Take up to `size` calls, the same number from each client where possible.
 
         Clients left out of a full batch are first in the next batch.
         """
-        batch: list[CallRequest] = []
+        batch: list[QueuedCall] = []
         turns, places = self._turns, size
         while turns and places:
             share = max(1, places // len(turns))
@@ -99,7 +100,7 @@ class AdmissionQueue:
         self._count -= len(batch)
         return batch
 
-    def mark_answered(self, batch: Sequence[CallRequest]) -> None:
+    def mark_answered(self, batch: Sequence[QueuedCall]) -> None:
         self._in_batches -= len(batch)
 
     def _batch_size(self, least: int) -> int:
@@ -115,7 +116,7 @@ class AdmissionQueue:
 
 
 def reply(
-    answers: Iterator[tuple[CallRequest, Answer]], observe: Callable[[str, float, str], None], end: float
+    answers: Iterator[tuple[QueuedCall, Answer]], observe: Callable[[str, float, str], None], end: float
 ) -> None:
     """Set each call's answer.
 
@@ -124,7 +125,7 @@ def reply(
     is_complete = False
     try:
         for request, answer in answers:
-            observe(request.call.interface, end - request.arrived, answer.decision_id)
+            observe(request.interface, end - request.arrived, answer.decision_id)
             if not request.answer.done():  # the client may have disconnected
                 request.answer.set_result(answer)
         is_complete = True

@@ -1,4 +1,4 @@
-"""Decisions on the calls in a batch, made from facts and stored state. No I/O, and no access to the clock."""
+"""Decisions on the calls in a batch: a pure function of what was looked up and of the stored state."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from hashlib import blake2b
@@ -6,14 +6,13 @@ from hashlib import blake2b
 import msgspec
 from msgspec import Struct, structs
 
-from dialgate.core import local_time
 from dialgate.core.decision import decide, lasts_until
 from dialgate.core.decision_ids import owner_of
 from dialgate.core.ledger_state import merge
-from dialgate.core.model import SECOND, Attempt, CallerId, Decided, Decision, Facts, Grounds, Instant, Known
-from dialgate.core.responses import Answer, decode_answer, encode_answer, make_answer, valid_until
-from dialgate.gate.caller_ids import Presentation
-from dialgate.gate.facts import FileFacts, Gatherer, Question, call_id
+from dialgate.core.local_time import instant_of, rfc3339
+from dialgate.core.model import SECOND, Attempt, Decided, Facts, Grounds, Instant, Known
+from dialgate.core.responses import Answer, decode_answer, encode_answer, end_of, make_answer
+from dialgate.gate.question import BatchQuery, Question
 from dialgate.store import AttemptPosition, Reading, Remembered, Reservation
 
 REPEATED = "="
@@ -21,31 +20,12 @@ REMEMBERED = 4_096
 _encode = msgspec.json.Encoder().encode
 
 
-class BatchQuery:
-    """A batch's questions and the keys to read from the store. Answers given before `since` are ignored."""
-
-    def __init__(
-        self, gatherer: Gatherer, now: Instant, since: Instant, questions: Sequence[Question]
-    ) -> None:
-        self.gatherer, self.now, self.since, self.questions = gatherer, now, since, questions
-        self.subjects = [subject for question in questions for subject in question.subjects]
-        self.keys = [question.key for question in questions if question.key]
-
-
-class _AnswerTemplate(Struct, frozen=True):
-    """An answer and its stored form, without the decision id, the called number and the full caller ID."""
-
-    answer: Answer
-    encoded: bytes
-    code: str
-
-
 class Verdict(Struct, frozen=True):
     """A decision, valid until `until` for every call with the same facts.
 
-    `digest` identifies the grounds in the log. For a denial, `denial` holds the answer template, which does not depend
-    on the time of the batch. The cache key consists of object ids. `references` keeps these objects alive, so that no
-    id is reused.
+    `digest` identifies the grounds in the log. For a denial, `denial` holds the answer without the decision id and the
+    numbers; it does not depend on the time of the batch. The cache key consists of object ids. `references` keeps these
+    objects alive, so that no id is reused.
     """
 
     references: tuple[object, ...]
@@ -53,25 +33,39 @@ class Verdict(Struct, frozen=True):
     grounds: Grounds
     digest: bytes
     until: Instant
-    denial: _AnswerTemplate | None = None
+    denial: Answer | None = None
 
 
-class _UsedVerdict(Struct, frozen=True):
-    """A verdict used in one batch. `grounds` is the sequence number of the log entry with its grounds.
+class _UsedVerdict(Struct):
+    """A verdict used in one batch, with its answer, which lacks the decision id and the numbers.
 
-    The field `verdict` keeps the `Verdict` object alive, so that no other verdict gets the same `id()`.
+    `grounds` is the sequence number of the log entry with its grounds. `ends` is the end of an allow, otherwise 0. The
+    field `verdict` keeps the `Verdict` object alive, so that no other verdict gets the same `id()`.
     """
 
     verdict: Verdict
-    template: _AnswerTemplate
+    answer: Answer
+    ends: Instant
     grounds: int
+    _encoded: bytes = b""
+
+    @property
+    def code(self) -> str:
+        return self.answer.reasons[0].code if self.answer.reasons else ""
+
+    def encoded(self) -> bytes:
+        """Return the answer's stored form, which only calls with an id need."""
+        if not self._encoded:
+            self._encoded = encode_answer(self.answer)
+        return self._encoded
 
 
 class Batch:
     """Calls decided at one instant, in order. Each decision counts the attempts of the earlier calls in the batch.
 
-    The log numbers its records from `first`. `answers` and `codes` follow the order of the calls. A code is the first
-    reason code of a denial, "" for a permitted call, or `REPEATED` for an answer given before.
+    The log numbers its records from `first`. `answers`, `codes` and `ends` follow the order of the calls. A code is the
+    first reason code of a denial, "" for a permitted call, or `REPEATED` for an answer given before. `ends` holds the
+    end of each allow, and 0 for denials.
 
     Facts do not contain the number, so most calls have equal facts. They share one decision, cached in `verdicts`, and
     one record of its grounds in the log. `grounds` maps the digest of each grounds record in this batch to its sequence
@@ -86,25 +80,24 @@ class Batch:
         log_grounds: Mapping[bytes, int],
         verdicts: dict[tuple[object, ...], Verdict],
     ) -> None:
-        gatherer, now = query.gatherer, query.now
+        now = query.now
         self.now = now
         self.answers: list[Answer] = []
         self.codes: list[str] = []
-        self._questions = query.questions
+        self.ends: list[Instant] = []
+        self._query, self.questions, self._terms = query, query.questions, query.terms
+        config = query.terms.config
         self.bodies: list[bytes] = []
         self.names: list[str] = []
         self.written: dict[str, int] = {}  # bytes of the records, by client
         self.reservations: list[Reservation] = []
         self.remembered: list[Remembered] = []
         self.grounds: dict[bytes, int] = {}
-        self._gatherer = gatherer
         self._first = first
         self._nonces = nonces
         self._log_grounds = log_grounds
-        self._time = local_time.rfc3339(now)
-        self._most = now + int(gatherer.config.settings.answer_seconds * SECOND)
-        self._month = gatherer.keys.month(now)
-        self._log = gatherer.keys.log
+        self._most = now + int(config.settings.answer_seconds * SECOND)
+        self._month, self._log = query.month, query.node_keys.log
         self._attempts: dict[bytes, list[Attempt]] = {}
         self._answers_by_key: dict[bytes, Answer] = {}
         self._verdicts = verdicts
@@ -125,7 +118,7 @@ class Batch:
 
         The owner of a campaign must not see other clients' requests.
         """
-        lines = (question.line.campaign for question in self._questions)
+        lines = (question.line.campaign for question in self.questions)
         return [campaign.id if campaign.known else "other" for campaign in lines]
 
     def public_answers(self) -> Sequence[Answer]:
@@ -134,11 +127,11 @@ class Batch:
         If controllers share a gate, decision ids are encrypted. Plain ids are consecutive, so they would show a
         controller how many calls the other controllers make.
         """
-        if not self._gatherer.config.shared:
+        if not self._terms.config.shared:
             return self.answers
         names = [answer.decision_id for answer in self.answers]
-        owners = [owner_of(question.line.controller.id, question.call.client) for question in self._questions]
-        keys = self._gatherer.keys
+        owners = [owner_of(question.line.controller.id, question.client) for question in self.questions]
+        keys = self._query.node_keys
         ids = keys.ids.outside(zip(names, owners, strict=True))
         return [
             structs.replace(answer, decision_id=id_, reasons=keys.entries.worded(answer.reasons))
@@ -162,24 +155,24 @@ class Batch:
         reported, and a new decision also permits the call. A revocation since the earlier answer is therefore
         respected, and the answer ends no later than the new decision. In all other cases, the request is a new call.
         """
-        presentation = self._gatherer.presentation(question)
         earlier = self._answers_by_key.get(question.key)
         if earlier is None and remembered is not None:
             earlier = decode_answer(
-                remembered.answer, remembered.decision, question.e164, presentation.number
+                remembered.answer, remembered.decision, question.e164, question.presentation.number
             )
-        if earlier is not None and earlier.decision == "allow" and self._is_over(earlier, known):
+        ends = instant_of(earlier.valid_until) if earlier is not None and earlier.valid_until else 0
+        if earlier is not None and earlier.decision == "allow" and self._is_over(earlier, ends, known):
             earlier = None
         if earlier is not None and earlier.decision == "deny":
-            return self._repeat(earlier)
-        verdict = self._judge(question, presentation.fact, self._merge_known(question, known, earlier))
+            return self._repeat(earlier, 0)
+        verdict = self._judge(question, self._merge_known(question, known, earlier))
         if earlier is not None and verdict.grounds.decision.allow:
-            end = min(earlier.valid_until, valid_until(verdict.grounds.decision, self._most))
-            return self._repeat(structs.replace(earlier, valid_until=end))
-        return self._conclude(question, presentation, verdict)
+            ends = min(ends, end_of(verdict.grounds.decision, self._most))
+            return self._repeat(structs.replace(earlier, valid_until=rfc3339(ends)), ends)
+        return self._conclude(question, verdict)
 
-    def _is_over(self, earlier: Answer, known: Sequence[Known]) -> bool:
-        return earlier.valid_until <= self._time or any(
+    def _is_over(self, earlier: Answer, ends: Instant, known: Sequence[Known]) -> bool:
+        return ends <= self.now or any(
             attempt.decision == earlier.decision_id and attempt.result != "pending"
             for state in known
             for attempt in state.attempts
@@ -199,26 +192,24 @@ class Batch:
             attempts = tuple(attempt for attempt in attempts if attempt.decision != earlier.decision_id)
         return structs.replace(merged, attempts=attempts)
 
-    def _judge(self, question: Question, caller_id: CallerId, known: Known) -> Verdict:
-        file_facts = self._gatherer.files(question)
+    def _judge(self, question: Question, known: Known) -> Verdict:
+        caller_id, files = question.presentation.fact, question.files
         # Compare by identity, which is fast. Equal objects that are not identical only cost another decision.
         key = (
-            id(question.line), id(question.number), id(question.zones), id(caller_id), id(known), id(file_facts),
+            id(question.line), id(question.number), id(question.zones), id(caller_id), id(known), id(files),
             question.call_type,
         )  # fmt: skip
         verdict = self._verdicts.get(key)
         if verdict is None or verdict.until <= self.now:
             if len(self._verdicts) >= REMEMBERED:
                 self._verdicts.clear()
-            verdict = self._verdicts[key] = self._decide(question, caller_id, known, file_facts)
+            verdict = self._verdicts[key] = self._decide(question, known)
         return verdict
 
-    def _decide(
-        self, question: Question, caller_id: CallerId, known: Known, file_facts: FileFacts
-    ) -> Verdict:
-        gatherer = self._gatherer
-        config, law = gatherer.config, gatherer.config.laws[question.country]
-        facts = gatherer.facts(question, caller_id, known, file_facts, self.now)
+    def _decide(self, question: Question, known: Known) -> Verdict:
+        config = self._terms.config
+        law = config.laws[question.country]
+        facts = self._terms.facts(question, known, self.now)
         decision = decide(facts, law)
         grounds = Grounds(
             seq=0,
@@ -227,49 +218,52 @@ class Batch:
             country=question.country,
             law=config.law_hash[question.country],
             config=config.hash,
-            snapshot=gatherer.snapshot.version if gatherer.snapshot else "",
+            snapshot=self._query.snapshot,
             node=config.settings.node,
         )
-        ends = min(lasts_until(facts, law, decision), gatherer.same_until(facts, law))
+        ends = min(lasts_until(facts, law, decision), self._terms.same_until(facts, law))
         until = max(self.now + 1, ends)
-        references = (question.line, question.number, question.zones, caller_id, known, file_facts)
+        caller_id, files = question.presentation.fact, question.files
+        references = (question.line, question.number, question.zones, caller_id, known, files)
         digest = blake2b(_encode(grounds), digest_size=16).digest()
-        denial = None if decision.allow else _make_template(decision, facts, self._most)
+        denial = None if decision.allow else make_answer(decision, facts)
         return Verdict(references, facts, grounds, digest, until, denial)
 
     def _use(self, verdict: Verdict, client: str) -> _UsedVerdict:
-        """Return the verdict with its answer template. Grounds that are not yet in the log are added to this batch."""
-        template = verdict.denial or _make_template(verdict.grounds.decision, verdict.facts, self._most)
+        """Return the verdict with its answer. Grounds that are not yet in the log are added to this batch."""
+        ends = end_of(verdict.grounds.decision, self._most)
+        answer = verdict.denial or make_answer(verdict.grounds.decision, verdict.facts, ends)
         seq = self._log_grounds.get(verdict.digest) or self.grounds.get(verdict.digest)
         if seq is None:
             seq = self.grounds[verdict.digest] = self._first + len(self.bodies)
             self._append(_encode(structs.replace(verdict.grounds, seq=seq)), client)
-        used = self._used[id(verdict)] = _UsedVerdict(verdict, template, seq)
+        used = self._used[id(verdict)] = _UsedVerdict(verdict, answer, ends, seq)
         return used
 
-    def _repeat(self, earlier: Answer) -> None:
+    def _repeat(self, earlier: Answer, ends: Instant) -> None:
         self.answers.append(earlier)
         self.codes.append(REPEATED)
+        self.ends.append(ends)
 
-    def _conclude(self, question: Question, presentation: Presentation, verdict: Verdict) -> None:
-        used = self._used.get(id(verdict)) or self._use(verdict, question.call.client)
-        template = used.template
+    def _conclude(self, question: Question, verdict: Verdict) -> None:
+        used = self._used.get(id(verdict)) or self._use(verdict, question.client)
         seq = self._first + len(self.bodies)
         name = f"{self._log}-{seq}"
         answer = structs.replace(
-            template.answer, decision_id=name, to=question.e164, from_=presentation.number
+            used.answer, decision_id=name, to=question.e164, from_=question.presentation.number
         )
         decision = verdict.grounds.decision
-        record = self._record(question, presentation, used.grounds, decision.allow, name, seq)
-        self._append(_encode(record), question.call.client)
+        record = self._record(question, used.grounds, decision.allow, name, seq)
+        self._append(_encode(record), question.client)
         self.names.append(name)
         self.answers.append(answer)
-        self.codes.append(template.code)
+        self.codes.append(used.code)
+        self.ends.append(used.ends)
         if decision.allow:
             self._reserve(question, decision.basis, name)
         if question.key:
             self._answers_by_key[question.key] = answer
-            self.remembered.append(Remembered(question.key, self.now, template.encoded, name))
+            self.remembered.append(Remembered(question.key, self.now, used.encoded(), name))
 
     def _append(self, body: bytes, client: str) -> None:
         self.bodies.append(body)
@@ -283,9 +277,9 @@ class Batch:
         self.reservations.append(Reservation(subject, attempt, question.subjects))
 
     def _record(
-        self, question: Question, presentation: Presentation, grounds: int, allow: bool, name: str, seq: int  # noqa: FBT001 - a field of the record
+        self, question: Question, grounds: int, allow: bool, name: str, seq: int  # noqa: FBT001 - a field of the record
     ) -> Decided:  # fmt: skip
-        call, month = question.call, self._month
+        month, presentation = self._month, question.presentation
         return Decided(
             seq=seq,
             id=name,
@@ -294,9 +288,9 @@ class Batch:
             sealed=month.seal(question.spoken, next(self._nonces)),
             grounds=grounds,
             allow=allow,
-            client=call.client,
-            interface=call.interface,
-            call_id=call_id(question, presentation),
+            client=question.client,
+            interface=question.interface,
+            call_id=question.call_id,
             question=month.mask(question.key, name) if question.key else b"",
             caller=month.pseudonym(presentation.number) if presentation.sealed else b"",
             caller_sealed=month.seal(presentation.number, next(self._nonces)) if presentation.sealed else b"",
@@ -318,11 +312,6 @@ def decide_all(
         states = (next(known), next(known)) if question.subjects else ()
         batch.add(question, states, next(answers) if question.key else None)
     return batch
-
-
-def _make_template(decision: Decision, facts: Facts, most: Instant) -> _AnswerTemplate:
-    answer = make_answer(decision, facts, most)
-    return _AnswerTemplate(answer, encode_answer(answer), answer.reasons[0].code if answer.reasons else "")
 
 
 _NOTHING = Known()

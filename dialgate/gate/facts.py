@@ -4,9 +4,8 @@ Facts are looked up before the rules run. This module decides nothing and does n
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import date
 from pathlib import Path
-from typing import NamedTuple, TypeAlias
+from typing import TypeAlias
 
 import structlog
 from msgspec import Struct
@@ -14,30 +13,24 @@ from msgspec import Struct
 from dialgate.config.clients import Client
 from dialgate.config.configuration import Config
 from dialgate.config.controllers import Line
-from dialgate.core import local_time, phone
-from dialgate.core.law import Law
-from dialgate.core.location import Addresses, locate
+from dialgate.core import phone
 from dialgate.core.model import (
-    EPOCH,
     STRICTNESS,
     Call,
-    CallerId,
     CallType,
     Campaign,
     Controller,
-    Facts,
     Instant,
-    Known,
     Listing,
     Number,
-    Place,
     RegistryAnswer,
 )
 from dialgate.crypto import masking
 from dialgate.crypto.keys import Keys
 from dialgate.gate.binding_law import BindingLaws
-from dialgate.gate.caller_ids import CallerIds, Presentation
+from dialgate.gate.caller_ids import CallerIds
 from dialgate.gate.counted_campaigns import CountedCampaigns
+from dialgate.gate.question import BatchQuery, FileFacts, Question, Terms
 from dialgate.lists import call_list
 from dialgate.lists.number_set import DamagedFile, NumberSet
 from dialgate.lists.snapshot import Snapshot
@@ -45,32 +38,6 @@ from dialgate.store import CallerIdProof, CallList
 
 _RAW_LENGTH = 64
 _log = structlog.get_logger(__name__)
-
-
-class Question(Struct, frozen=True, gc=False):
-    """A call with its number parsed and its campaign looked up.
-
-    `spoken` is the text that the log stores encrypted: the E.164 number, followed by the received text if it differs.
-    `subjects` holds the number's two keys in the ledger: one for this controller, one for all controllers.
-    """
-
-    call: Call
-    line: Line
-    e164: str
-    spoken: str
-    number: Number
-    zones: tuple[str, ...]
-    country: str
-    call_type: CallType
-    subjects: tuple[bytes, ...]
-    key: bytes
-
-
-class FileFacts(Struct, frozen=True):
-    """The call lists that contain a number, and each registry's answer about it."""
-
-    listings: tuple[Listing, ...]
-    registries: tuple[RegistryAnswer, ...]
 
 
 class _Files(Struct, frozen=True):
@@ -107,15 +74,6 @@ class _Loaded(Struct, frozen=True):
     listings: tuple[Listing, ...]
 
 
-class _LocalDay(NamedTuple):
-    """A calendar day in a time zone. `place` converts instants of that day to local times."""
-
-    start: Instant
-    end: Instant
-    date: date
-    place: Place
-
-
 Lists: TypeAlias = Mapping[tuple[str, str], _Loaded]  # by controller and id
 
 
@@ -127,6 +85,7 @@ class Gatherer:
 
     def __init__(self, config: Config, keys: Keys) -> None:
         self.config, self.keys = config, keys
+        self.terms = Terms(config)
         self._snapshot: Snapshot | None = None
         self._files: dict[tuple[str, str], _Files] = {}
         self._lists: Lists = {}
@@ -134,7 +93,6 @@ class Gatherer:
         self._by_campaign: dict[str, tuple[_Loaded, ...]] = {}
         self._caller_ids = CallerIds(config.laws.values())
         self.counted = CountedCampaigns(config)
-        self._days: dict[tuple[str, str], _LocalDay] = {}  # by time zone and country of the law
         self._laws = BindingLaws(config)
         self._hashes = {name: keys.keyed(name) for name in config.controllers}
         self._hash_for_all, self._hash_of_requests = keys.keyed("*"), keys.keyed("?")
@@ -152,11 +110,6 @@ class Gatherer:
         fresh._index_by_campaign()
         fresh.counted = self.counted.configured(config)
         return fresh
-
-    def prepare(self, at: Instant) -> None:
-        """Precompute the local day of `at` in each country, so that no call has to wait for the computation."""
-        for law in self.config.laws.values():
-            self._day(law.zone, law, at)
 
     @property
     def snapshot(self) -> Snapshot | None:
@@ -220,24 +173,51 @@ class Gatherer:
 
     # ---- one question ------------------------------------------------------------------------------------------------
 
-    def read(self, call: Call, client: Client) -> Question:
+    def query(self, now: Instant, since: Instant, questions: Sequence[Question]) -> BatchQuery:
+        """Return the values from which a batch is decided at `now`. Raises `KeyRetired` and `KeysUnusable`."""
+        snapshot = self._snapshot.version if self._snapshot else ""
+        return BatchQuery(questions, now, since, self.terms, snapshot, self.keys, self.keys.month(now))
+
+    def read(self, call: Call, client: Client, interface: str = "") -> Question:
         own = self.config.line_of(call.campaign, client)
         line = self.counted.lines.get(call.campaign, own) if own else self._substitute_campaign(call, client)
+        shown, key = self._caller_ids.of(call.from_, line), self._key(call, client.name)
+        call_type = _stricter(call.call_type, line.campaign.call_type)
         try:
             number = phone.parse(call.to, line.dial_region)
         except phone.NotANumber as problem:
-            return self._unreadable(call, line, str(problem))
+            return Question(
+                call=call,
+                client=client.name,
+                interface=interface,
+                line=line,
+                presentation=shown,
+                e164="",
+                spoken=_printable(call.to),
+                number=Number(kind="invalid", problem=str(problem)),
+                zones=(),
+                country=line.home,
+                call_type=call_type,
+                files=_NO_FACTS,
+                subjects=(),
+                key=key,
+            )
+        country = self._laws.country_of(number.region, line.home)
         return Question(
             call=call,
+            client=client.name,
+            interface=interface,
             line=line,
+            presentation=shown,
             e164=number.e164,
             spoken=number.e164 if number.e164 == call.to else f"{number.e164} {_printable(call.to)}",
             number=self._laws.number(number),
             zones=number.zones,
-            country=self._laws.country_of(number.region, line.home),
-            call_type=_stricter(call.call_type, line.campaign.call_type),
+            country=country,
+            call_type=call_type,
+            files=self._look_up(line, country, number.e164) if own else _NO_FACTS,
             subjects=self._subjects(line, number.e164) if own else (),
-            key=self._key(call),
+            key=key,
         )
 
     def _subjects(self, line: Line, e164: str) -> tuple[bytes, ...]:
@@ -257,73 +237,12 @@ class Gatherer:
             caller_ids={},
         )
 
-    def _unreadable(self, call: Call, line: Line, problem: str) -> Question:
-        return Question(
-            call=call,
-            line=line,
-            e164="",
-            spoken=_printable(call.to),
-            number=Number(kind="invalid", problem=problem),
-            zones=(),
-            country=line.home,
-            call_type=_stricter(call.call_type, line.campaign.call_type),
-            subjects=(),
-            key=self._key(call),
-        )
-
-    def _key(self, call: Call) -> bytes:
+    def _key(self, call: Call, client: str) -> bytes:
         """Return a keyed hash that identifies repetitions of a request, or b"" if the call has no id."""
         if not call.call_id:
             return b""
-        parts = (call.client, call.call_id, call.to, call.from_, call.campaign, call.call_type or "")
+        parts = (client, call.call_id, call.to, call.from_, call.campaign, call.call_type or "")
         return self._hash_of_requests.digest("\0".join(parts).encode("utf-8", "backslashreplace"))
-
-    # ---- its facts ---------------------------------------------------------------------------------------------------
-
-    def facts(
-        self, question: Question, caller_id: CallerId, known: Known, file_facts: FileFacts, at: Instant
-    ) -> Facts:
-        law = self.config.laws[question.country]
-        line, number, zones = question.line, question.number, question.zones
-        addresses = Addresses.from_listings(file_facts.listings, known)
-        if addresses.places:
-            number, zones = locate(number, zones, addresses, law)
-        return Facts(
-            at=at,
-            today=self.today(law, at),
-            number=number,
-            controller=line.controller,
-            campaign=line.campaign,
-            call_type=question.call_type,
-            caller_id=caller_id,
-            known=known,
-            places=tuple(self._day(zone, law, at).place for zone in zones),
-            listings=file_facts.listings,
-            registries=file_facts.registries,
-            former_campaigns=line.names.former_campaigns(known),
-            former_goods=line.names.former_goods(known),
-        )
-
-    def same_until(self, facts: Facts, law: Law) -> Instant:
-        """Return the first instant at which a local date in these facts changes."""
-        zones = (law.zone, *[place.zone for place in facts.places])
-        return min(self._day(zone, law, facts.at).end for zone in zones)
-
-    def today(self, law: Law, at: Instant) -> date:
-        return self._day(law.zone, law, at).date
-
-    def _day(self, zone: str, law: Law, at: Instant) -> _LocalDay:
-        key = (zone, law.country)
-        day = self._days.get(key)
-        if day is None or not day.start <= at < day.end:
-            place = local_time.place(zone, law.day_sets, at)
-            number, _ = place.local(at)
-            start, end = place.instant(number, 0), place.instant(number + 1, 0)
-            day = self._days[key] = _LocalDay(start, end, date.fromordinal(EPOCH + number), place)
-        return day
-
-    def presentation(self, question: Question) -> Presentation:
-        return self._caller_ids.of(question.call.from_, question.line)
 
     def registry_answers(self, country: str, controller: str, e164: str) -> tuple[RegistryAnswer, ...]:
         """Return the answers that the registries of `country` gave to a controller about a number."""
@@ -332,14 +251,12 @@ class Gatherer:
         answer, number = self._snapshot.answer, int(e164)
         return tuple(answer(name, controller, number) for name in self._registries[country])
 
-    def files(self, question: Question) -> FileFacts:
-        if not question.subjects:
-            return _NO_FACTS
-        key = (question.line.campaign.id, question.country)
+    def _look_up(self, line: Line, country: str, e164: str) -> FileFacts:
+        key = (line.campaign.id, country)
         files = self._files.get(key)
         if files is None:
-            files = self._files[key] = self._files_of(question.line, question.country)
-        return files.look_up(int(question.e164))
+            files = self._files[key] = self._files_of(line, country)
+        return files.look_up(int(e164))
 
     def _files_of(self, line: Line, country: str) -> _Files:
         lists = self._by_campaign.get(line.campaign.id, ())
@@ -358,22 +275,6 @@ class Gatherer:
 def _stricter(requested: CallType | None, declared: CallType) -> CallType:
     """Return the stricter call type. A call may tighten its campaign's type but not relax it."""
     return requested if requested is not None and STRICTNESS[requested] > STRICTNESS[declared] else declared
-
-
-def call_id(question: Question, presentation: Presentation) -> str:
-    """Return the dialer's call id without the called number and any unassigned caller ID, which are personal data."""
-    call = question.call
-    if question.e164:
-        text = masking.without(call.call_id, question.e164)
-    else:
-        text = masking.without_raw(call.call_id, call.to)
-    if presentation.fact.assigned or presentation.fact.form == "short":
-        return text
-    return (
-        masking.without(text, presentation.number)
-        if presentation.number
-        else masking.without_raw(text, call.from_)
-    )
 
 
 def _printable(text: str) -> str:

@@ -22,7 +22,6 @@ from dialgate import __version__
 from dialgate.config import content_store
 from dialgate.config.clients import Client
 from dialgate.config.configuration import Config, ConfigError, fixed_at_start, missing_controllers
-from dialgate.core import local_time
 from dialgate.core.decision import decide
 from dialgate.core.faults import Unavailable
 from dialgate.core.ledger_state import merge
@@ -31,12 +30,13 @@ from dialgate.core.responses import Answer, Simulation, make_simulation, refusal
 from dialgate.crypto.keys import nonces
 from dialgate.decision_log import LogUnavailable
 from dialgate.gate import observation
-from dialgate.gate.admission_queue import AdmissionQueue, AnswerFuture, CallRequest, reply
-from dialgate.gate.batch import Batch, BatchQuery, Verdict, decide_all
+from dialgate.gate.admission_queue import AdmissionQueue, AnswerFuture, QueuedCall, reply
+from dialgate.gate.batch import Batch, Verdict, decide_all
 from dialgate.gate.client_limits import ClientLimits
 from dialgate.gate.counted_campaigns import CountedCampaigns
 from dialgate.gate.facts import Gatherer
 from dialgate.gate.overlap import Overlap
+from dialgate.gate.question import BatchQuery
 from dialgate.gate.recorder import LogRecorder
 from dialgate.gate.recovery import Recovery
 from dialgate.gate.upkeep import Upkeep
@@ -76,33 +76,33 @@ class Gate:
         self._overlap = Overlap()
         self._traces = traces
         # Recent batches; the console removes and shows them.
-        self.recent: deque[tuple[Instant, list[CallRequest], list[Answer], list[str]]] = deque(
+        self.recent: deque[tuple[Instant, list[QueuedCall], list[Answer], list[str]]] = deque(
             maxlen=_MAX_BATCHES
         )
         self._loop = asyncio.get_running_loop()
         crowded = 1 < config.settings.workers >= len(os.sched_getaffinity(0))
         self._queue = AdmissionQueue(config.settings.batch_calls, crowded=crowded)
         self._batches: set[asyncio.Task[None]] = set()
-        self._preparing: list[CallRequest] | None = None  # the batch whose commit has not begun
+        self._preparing: list[QueuedCall] | None = None  # the batch whose commit has not begun
 
     # ---- requests ----------------------------------------------------------------------------------------------------
 
-    def check(self, call: Call, client: Client) -> asyncio.Future[Answer]:
+    def check(self, call: Call, client: Client, interface: str = "") -> asyncio.Future[Answer]:
         """Return a future for the answer, which is set once the decision is recorded.
 
         If the gate fails, the answer is a denial without a decision id.
         """
         answer: asyncio.Future[Answer] = self._loop.create_future()
-        self.ask(call, client, answer)
+        self.ask(call, client, interface, answer)
         return answer
 
-    def ask(self, call: Call, client: Client, answer: AnswerFuture) -> None:
+    def ask(self, call: Call, client: Client, interface: str, answer: AnswerFuture) -> None:
         """Queue a call. The gate later sets the result on `answer`, which need not be an asyncio future."""
         if (denial := self._limits.refuse(client)) is not None:
             self.metrics.calls_refused.labels(client.name).inc()
             self._loop.call_soon(_set_answer, answer, denial)
             return
-        self._queue.add(CallRequest(call, client, self._steady(), answer))
+        self._queue.add(QueuedCall(call, client, interface, self._steady(), answer))
         if self._preparing is None:
             self._start_batch()
 
@@ -115,20 +115,20 @@ class Gate:
             self._batches.add(batch)
             batch.add_done_callback(self._batches.discard)
 
-    def _end_preparing(self, requests: list[CallRequest]) -> None:
+    def _end_preparing(self, requests: list[QueuedCall]) -> None:
         """Let the next batch start. Called when the batch of `requests` begins to commit, or is done."""
         if self._preparing is requests:
             self._preparing = None
         self._start_batch()
 
-    async def _run_batch(self, requests: list[CallRequest]) -> None:
+    async def _run_batch(self, requests: list[QueuedCall]) -> None:
         try:
             requests += await self._queue.take()
             start = self._steady()
             answers = await self._answers(requests)
             reply(zip(requests, answers, strict=True), self.metrics.calls.took, self._steady())
             if self._traces is not None:
-                calls = [(request.call, request.arrived) for request in requests]
+                calls = [(request.interface, request.arrived) for request in requests]
                 span = observation.Span(start, self._steady(), time.time_ns())
                 campaigns = [self._campaign(request) for request in requests]
                 observation.trace(self._traces, campaigns, calls, answers, span)
@@ -136,7 +136,7 @@ class Gate:
             self._queue.mark_answered(requests)
             self._end_preparing(requests)
 
-    async def _answers(self, requests: list[CallRequest]) -> Sequence[Answer]:
+    async def _answers(self, requests: list[QueuedCall]) -> Sequence[Answer]:
         """Decide a batch, or deny all of its calls if the gate fails. Never raises."""
         try:
             return await self._decide_batch(requests)
@@ -150,7 +150,7 @@ class Gate:
         text = f"the gate cannot decide now ({component}); retry in a few seconds"
         return [refusal("gate.unavailable", text)] * len(requests)
 
-    async def _decide_batch(self, requests: list[CallRequest]) -> Sequence[Answer]:
+    async def _decide_batch(self, requests: list[QueuedCall]) -> Sequence[Answer]:
         """Read, decide, commit and record a batch. If this raises `Unavailable`, no call is allowed.
 
         A round trip is the main cost of a shared store, so the read may be skipped (`Attempts.assume`), and a batch may
@@ -178,19 +178,17 @@ class Gate:
             self._upkeep.durable_note.schedule()
         self._upkeep.refuse_if_late()  # again: the process may have stood still since the start of the batch
         self._count(requests, batch)
-        return self._without_expired(batch.public_answers())
+        return self._without_expired(batch)
 
-    def _without_expired(self, answers: Sequence[Answer]) -> Sequence[Answer]:
-        """Replace each allow that expired before it could be sent by a denial."""
-        time = local_time.rfc3339(self._clock())
+    def _without_expired(self, batch: Batch) -> Sequence[Answer]:
+        """Return the answers for clients. Replace each allow that expired before it could be sent by a denial."""
+        now = self._clock()
         return [
-            answer
-            if answer.decision == "deny" or answer.valid_until > time
-            else refusal("gate.unavailable", _EXPIRED)
-            for answer in answers
+            answer if answer.decision == "deny" or ends > now else refusal("gate.unavailable", _EXPIRED)
+            for answer, ends in zip(batch.public_answers(), batch.ends, strict=True)
         ]
 
-    async def _commit(self, requests: list[CallRequest], query: BatchQuery, reading: Reading) -> Batch:
+    async def _commit(self, requests: list[QueuedCall], query: BatchQuery, reading: Reading) -> Batch:
         """Decide and commit. If another gate has changed the state since `reading`, read and try again.
 
         Raises `StoreUnavailable`.
@@ -212,12 +210,12 @@ class Gate:
                 reading = await self._read(query)
         raise StoreUnavailable("too many concurrent updates for this number")
 
-    def _query(self, requests: list[CallRequest]) -> BatchQuery:
+    def _query(self, requests: list[QueuedCall]) -> BatchQuery:
         gatherer, now = self._gatherer, self._clock()
         since = now - self.config.settings.remember_hours * HOUR
-        return BatchQuery(
-            gatherer, now, since, [gatherer.read(request.call, request.client) for request in requests]
-        )
+        read = gatherer.read
+        questions = [read(request.call, request.client, request.interface) for request in requests]
+        return gatherer.query(now, since, questions)
 
     async def _read(self, query: BatchQuery) -> Reading:
         return await self._store.read(query.subjects, query.keys, query.since)
@@ -232,14 +230,14 @@ class Gate:
             raise
         self._upkeep.disk_shares.count(batch.written)
 
-    def _count(self, requests: list[CallRequest], batch: Batch) -> None:
-        observation.count(self.metrics, [request.call for request in requests], batch)
+    def _count(self, requests: list[QueuedCall], batch: Batch) -> None:
+        observation.count(self.metrics, batch)
         # Keep only some calls: freeing an object late is slow, because it has left the processor's caches by then.
         self.recent.append(
             (batch.now, requests[-_MAX_CALLS:], batch.answers[-_MAX_CALLS:], batch.codes[-_MAX_CALLS:])
         )
 
-    def _campaign(self, request: CallRequest) -> str:
+    def _campaign(self, request: QueuedCall) -> str:
         """Return the campaign's label in traces: `other` if it belongs to another client.
 
         The owner of a campaign must not see other clients' requests for it.
@@ -256,17 +254,11 @@ class Gate:
         """
         question = self._gatherer.read(call, client)
         known = (await self._store.read(question.subjects)).known
-        presentation = self._gatherer.presentation(question)
-        facts = self._gatherer.facts(
-            question,
-            presentation.fact,
-            merge(*known) if known else Known(),
-            self._gatherer.files(question),
-            self._clock() if at is None else at,
-        )
+        at = self._clock() if at is None else at
+        facts = self._gatherer.terms.facts(question, merge(*known) if known else Known(), at)
         decision = decide(facts, self.config.laws[question.country])
         seconds = self.config.settings.answer_seconds
-        simulation = make_simulation(decision, facts, question.e164, presentation.number, seconds)
+        simulation = make_simulation(decision, facts, question.e164, question.presentation.number, seconds)
         if not self.config.shared:
             return simulation
         worded = self._entry_ids.worded

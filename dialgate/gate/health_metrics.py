@@ -85,7 +85,7 @@ class HealthMetrics:
 
 
 def _days(gatherer: Gatherer, now: Instant) -> dict[str, date]:
-    return {country: gatherer.today(law, now) for country, law in gatherer.config.laws.items()}
+    return {country: gatherer.terms.today(law, now) for country, law in gatherer.config.laws.items()}
 
 
 def _is_open(campaign: Campaign, today: date) -> bool:

@@ -7,9 +7,9 @@ from typing import Final
 import structlog
 from msgspec import Struct
 
-from dialgate.core.model import Call
 from dialgate.core.responses import Answer
 from dialgate.gate.batch import REPEATED, Batch
+from dialgate.gate.question import Question
 from dialgate.observability.metrics import Metrics
 from dialgate.observability.traces import TracedCall, Traces
 
@@ -31,7 +31,8 @@ class Span(Struct, frozen=True):
         return self.end_at - int((self.end - moment) * 1e9)
 
 
-def count(metrics: Metrics, calls: Sequence[Call], batch: Batch) -> None:
+def count(metrics: Metrics, batch: Batch) -> None:
+    calls = batch.questions
     metrics.batch.observe(len(calls))
     labels = [
         (answer.decision, code, campaign, call.interface)
@@ -49,7 +50,7 @@ def count(metrics: Metrics, calls: Sequence[Call], batch: Batch) -> None:
         _log_decisions(labels, batch.names)
 
 
-def _note(metrics: Metrics, calls: Sequence[Call], batch: Batch) -> None:
+def _note(metrics: Metrics, calls: Sequence[Question], batch: Batch) -> None:
     for call, answer, code in zip(calls, batch.answers, batch.codes, strict=True):
         if code in _UNLISTED and any(reason.code == "list.unknown" for reason in answer.reasons):
             metrics.neighbours.unlisted(call.client, answer.to)
@@ -72,20 +73,20 @@ def _log_decisions(labels: Sequence[tuple[str, str, str, str]], ids: Sequence[st
 def trace(
     traces: Traces,
     campaigns: Sequence[str],
-    calls: Sequence[tuple[Call, float]],
+    calls: Sequence[tuple[str, float]],
     answers: Sequence[Answer],
     span: Span,
 ) -> None:
-    """Send the traces for a batch. `calls` pairs each call with its arrival time on the monotonic clock."""
+    """Send the traces for a batch. `calls` pairs each interface with the time of arrival on the monotonic clock."""
     traced_calls = (
         TracedCall(
             span.at(arrived),
-            call.interface,
+            interface,
             campaign,
             answer.decision,
             answer.reasons[0].code if answer.reasons else "",
             answer.decision_id,
         )
-        for (call, arrived), campaign, answer in zip(calls, campaigns, answers, strict=True)
+        for (interface, arrived), campaign, answer in zip(calls, campaigns, answers, strict=True)
     )
     traces.batch(span.at(span.start), span.end_at, len(calls), traced_calls)

@@ -7,7 +7,8 @@ writes by other gates.
 
 from typing import NamedTuple
 
-from dialgate.gate.batch import Batch, BatchQuery
+from dialgate.gate.batch import Batch
+from dialgate.gate.question import BatchQuery
 
 
 class Mark(NamedTuple):

@@ -23,7 +23,7 @@ from msgspec import Struct
 from dialgate.core.decision_ids import log_of
 from dialgate.core.faults import Unavailable
 from dialgate.core.model import RESULT_RANK, Attempt, Instant, OutcomeRecord
-from dialgate.core.responses import encode_answer, make_answer
+from dialgate.core.responses import encode_answer, end_of, make_answer
 from dialgate.crypto.keys import KeyRetired, Keys, MonthKeys
 from dialgate.decision_log.records import Reader, Record
 from dialgate.gate import stop_recovery
@@ -138,7 +138,8 @@ class Recovery:
             if record.decision.allow:
                 attempts.append(_attempt(record, keys, month))
             if record.question:
-                answer = make_answer(record.decision, record.facts, record.at + self._answer_span)
+                ends = end_of(record.decision, record.at + self._answer_span)
+                answer = make_answer(record.decision, record.facts, ends)
                 question = month.mask(record.question, record.id)
                 answers.append(Remembered(question, record.at, encode_answer(answer), record.id))
         # Enter stops before the new position is stored. If this fails, the next start finds the same stops again.

@@ -175,7 +175,7 @@ class Upkeep:
         self._now = now
         for component in ("gate", "keys"):
             self.works(component)  # the next batch that fails reports the problem again
-        self.gatherer.prepare(now)
+        self.gatherer.terms.prepare(now)
         is_read = await self._try("store", lambda: self._look_up(patience))
         await self._try("snapshot", lambda: self._renew(now, patience))
         if is_read:  # if the read failed, another node may have retired a list

@@ -21,7 +21,8 @@ from dialgate.core.ledger_state import merge
 from dialgate.core.model import Call, Decision, Facts, Instant, Known
 from dialgate.core.responses import when
 from dialgate.crypto.keys import Keys
-from dialgate.gate.facts import Gatherer, Question
+from dialgate.gate.facts import Gatherer
+from dialgate.gate.question import Question
 from dialgate.lists import void_consultations
 from dialgate.lists.number_set import DamagedFile, NumberSet
 from dialgate.lists.snapshot import Snapshot, SnapshotMissing
@@ -92,7 +93,7 @@ class Judge:
         Raises `StoreUnavailable` and `AnswersUnusable`.
         """
         gatherer, data = self._gatherer, self._config.data
-        gatherer.prepare(self.at)
+        gatherer.terms.prepare(self.at)
         gatherer.use_lists(gatherer.open_lists(await self._store.lists(), data / "lists"))
         gatherer.load_proofs(await self._store.proofs())
         await gatherer.counted.stored.read(self._store)
@@ -144,25 +145,19 @@ class Judge:
         if known == Known(seq=known.seq, attempts=known.attempts):
             facts = structs.replace(default.facts, known=known)
             return default.verdict if attempts_forbid_nothing(facts, law) else _verdict_of(decide(facts, law))
-        return _verdict_of(decide(self._facts(question, known), law))
+        return _verdict_of(decide(self._gatherer.terms.facts(question, known, self.at), law))
 
     def _default(self, question: Question) -> _CachedVerdict:
         """Return the verdict for a number that has no ledger entries or attempts."""
-        file_facts = self._gatherer.files(question)
-        key = (question.number.problem or id(question.number), question.zones, id(file_facts))
+        key = (question.number.problem or id(question.number), question.zones, id(question.files))
         judged = self._judged.get(key)
         if judged is None:
             if len(self._judged) >= _REMEMBERED:
                 self._judged.clear()
-            facts = self._facts(question, _NOTHING)
+            facts = self._gatherer.terms.facts(question, _NOTHING, self.at)
             verdict = _verdict_of(decide(facts, self._config.laws[question.country]))
-            judged = self._judged[key] = _CachedVerdict(verdict, facts, (question.number, file_facts))
+            judged = self._judged[key] = _CachedVerdict(verdict, facts, (question.number, question.files))
         return judged
-
-    def _facts(self, question: Question, known: Known) -> Facts:
-        gatherer = self._gatherer
-        shown, file_facts = gatherer.presentation(question), gatherer.files(question)
-        return gatherer.facts(question, shown.fact, known, file_facts, self.at)
 
 
 _NOTHING = Known()

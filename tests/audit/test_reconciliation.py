@@ -55,7 +55,7 @@ async def check_number(gate: World, to: str, *, after: int = 0, call_id: str = "
     """Decide on a number `after` seconds from NOW and return the decision id."""
     gate.hand.at = NOW + after * SECOND
     client = Client(name="tests", controllers=("acme",), scopes=("check",))
-    call = Call(to=to, from_=CALLER, campaign="acme-fibre", call_id=call_id, client="tests", interface="http")
+    call = Call(to=to, from_=CALLER, campaign="acme-fibre", call_id=call_id)
     return (await gate.app.gate.check(call, client)).decision_id
 
 

@@ -77,6 +77,4 @@ def _call(to: str, at: int) -> Call:
         from_=world.CALLER_ID,
         campaign=world.CAMPAIGN,
         call_id=str(at),
-        client=world.CLIENT,
-        interface="http",
     )

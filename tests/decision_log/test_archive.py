@@ -463,8 +463,6 @@ async def test_a_gate_packs_its_log_and_continues_it(tmp_path: Path) -> None:
                 from_=CALLER,
                 campaign="acme-fibre",
                 call_id=f"{at:2000}",
-                client="tests",
-                interface="http",
             )
             for at in range(700)
         ]

@@ -19,7 +19,6 @@ from dialgate.interfaces.fastagi.protocol import LONGEST_LINE, MOST_BYTES, Liste
 from dialgate.interfaces.fastagi.server import CallConnection, FastAgiServer
 from dialgate.interfaces.http import body
 from dialgate.interfaces.http import check as http_check
-from dialgate.interfaces.http.check import CheckRequest
 from dialgate.interfaces.http.errors import Fault
 
 _COMMAND: Final = re.compile(
@@ -139,12 +138,12 @@ def talk(data: bytes) -> list[bytes]:
     return allows
 
 
-def form(data: bytes) -> CheckRequest | None:
+def form(data: bytes) -> Call | None:
     """Check that a form is parsed into a request, or causes an error whose text contains no number."""
     return _request_from(lambda: http_check.from_pairs(body.parameters(data.decode("ascii", "replace"))))
 
 
-def _request_from(read: Callable[[], CheckRequest]) -> CheckRequest | None:
+def _request_from(read: Callable[[], Call]) -> Call | None:
     problem = None
     try:
         return read()

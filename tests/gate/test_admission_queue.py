@@ -8,9 +8,9 @@ import pytest
 from dialgate.config.clients import Client
 from dialgate.core.model import Call
 from dialgate.core.responses import Answer
-from dialgate.gate.admission_queue import AdmissionQueue, CallRequest, reply
+from dialgate.gate.admission_queue import AdmissionQueue, QueuedCall, reply
 
-CALL = Call(to="+390612345678", from_="+390684400000", campaign="c", client="dialer", interface="http")
+CALL = Call(to="+390612345678", from_="+390684400000", campaign="c")
 
 
 class Line:
@@ -33,7 +33,7 @@ async def test_a_call_that_cannot_be_answered_does_not_affect_the_others() -> No
     lines = [Line(kind) for kind in ("", "broken", "", "gone", "broken", "")]
     answers = [Answer(decision="deny", decision_id=f"log-{number}") for number in range(len(lines))]
     client = Client(name="dialer", key_sha256="", controllers=(), scopes=())
-    asked = [CallRequest(CALL, client, 0.0, line) for line in lines]
+    asked = [QueuedCall(CALL, client, "http", 0.0, line) for line in lines]
     timed: list[str] = []
     faults: list[str] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, said: faults.append(str(said["exception"])))
@@ -72,7 +72,7 @@ def queued(arriving: str) -> AdmissionQueue:
     queue = AdmissionQueue(8, crowded=True)
     for place, name in enumerate(arriving):
         client = Client(name=name, key_sha256="", controllers=(), scopes=())
-        queue.add(CallRequest(CALL, client, float(place), Line()))
+        queue.add(QueuedCall(CALL, client, "http", float(place), Line()))
     return queue
 
 
@@ -94,6 +94,6 @@ async def test_clients_take_turns(name: str) -> None:
 async def test_cancelled_calls_are_left_out() -> None:
     queue = queued("ab")
     client = Client(name="a", key_sha256="", controllers=(), scopes=())
-    queue.add(CallRequest(CALL, client, 9.0, Line("gone")))
+    queue.add(QueuedCall(CALL, client, "http", 9.0, Line("gone")))
     assert [asked.client.name for asked in await queue.take()] == ["a", "b"]
     assert (await queue.take(), queue.ready) == ([], False)

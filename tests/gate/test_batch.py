@@ -29,8 +29,9 @@ from dialgate.core.model import (
 from dialgate.core.responses import Answer
 from dialgate.crypto.keys import nonces
 from dialgate.decision_log.records import build_record, decode
-from dialgate.gate.batch import REMEMBERED, REPEATED, Batch, BatchQuery, Verdict, decide_all
-from dialgate.gate.facts import Gatherer, Question
+from dialgate.gate.batch import REMEMBERED, REPEATED, Batch, Verdict, decide_all
+from dialgate.gate.facts import Gatherer
+from dialgate.gate.question import BatchQuery, Question
 from dialgate.store import AttemptPosition, Reading, Remembered
 from tests.support import world, yaml_files
 from tests.support.world import CALLER, CLEAR, LISTED, NOW
@@ -78,13 +79,13 @@ def add_controller(folder: Path) -> None:
 
 
 def call(to: str = CLEAR, **changes: Any) -> Call:
-    call = Call(to=to, from_=CALLER, campaign="acme-fibre", client="tests", interface="http")
+    call = Call(to=to, from_=CALLER, campaign="acme-fibre")
     return structs.replace(call, **changes)
 
 
 def query_of(gatherer: Gatherer, calls: Sequence[Call], at: int = NOW) -> BatchQuery:
     (client,) = gatherer.config.settings.clients
-    return BatchQuery(gatherer, at, at - DAY, [gatherer.read(call, client) for call in calls])
+    return gatherer.query(at, at - DAY, [gatherer.read(call, client, "http") for call in calls])
 
 
 def decide_calls(  # noqa: PLR0913 - all but the calls have defaults
@@ -348,8 +349,6 @@ def questions(gatherer: Gatherer, client: Client, seed: int) -> Iterator[tuple[Q
             from_=draw.choice((CALLER, "anonymous", "0612345678") if seed % 2 == 0 else (CALLER,)),
             campaign=draw.choice(campaigns),
             call_type=draw.choice((None, "agent", "automated")) if seed % 2 == 0 else None,
-            client=client.name,
-            interface="test",
         )
         question = gatherer.read(call, client)
         # New objects each time: a reused id of a deleted object would match an earlier verdict.
@@ -369,16 +368,16 @@ def test_each_call_of_a_batch_gets_the_answer_that_it_gets_alone(gatherer: Gathe
     judged: dict[tuple[object, ...], Verdict] = {}
     for seed in range(12):
         now = NOW + seed * 53 * MINUTE  # from 10:00 until after the permitted hours
-        gatherer.prepare(now)
+        gatherer.terms.prepare(now)
         # So that the cache of verdicts is cleared in the middle of a batch.
         judged.update(
             {(seed, n): Verdict((), nothing, nothing, b"", 0) for n in range(REMEMBERED - len(judged) - 9)}
         )
-        together = Batch(BatchQuery(gatherer, now, now, []), 1, nonces(), {}, judged)
+        together = Batch(gatherer.query(now, now, []), 1, nonces(), {}, judged)
         alone = []
         for question, known in questions(gatherer, client, seed):
             reserved = together._attempts.get(question.subjects[0], []) if question.subjects else []
-            one = Batch(BatchQuery(gatherer, now, now, []), 1, nonces(), {}, {})
+            one = Batch(gatherer.query(now, now, []), 1, nonces(), {}, {})
             if reserved:
                 one._attempts[question.subjects[0]] = list(reserved)
             one.add(question, known, None)
@@ -400,7 +399,7 @@ def test_each_call_of_a_batch_gets_the_answer_that_it_gets_alone(gatherer: Gathe
 def test_a_cached_denial_ends_when_a_future_call_request_begins(gatherer: Gatherer) -> None:
     """All decisions use the same question and ledger state, because verdicts are cached by object identity."""
     client = gatherer.config.settings.clients[0]
-    question = gatherer.read(Call(to=LISTED, from_=CALLER, campaign="acme-fibre", client=client.name), client)
+    question = gatherer.read(Call(to=LISTED, from_=CALLER, campaign="acme-fibre"), client)
     begins = NOW + MINUTE
     ahead = CallRequest(id="r", requested_at=begins, expires_at=begins + MINUTE, goods="broadband")
     assert question.line.campaign.goods == ahead.goods
@@ -408,7 +407,7 @@ def test_a_cached_denial_ends_when_a_future_call_request_begins(gatherer: Gather
     judged: dict[tuple[object, ...], Verdict] = {}
 
     def decided(at: int) -> str:
-        batch = Batch(BatchQuery(gatherer, at, at, []), 1, nonces(), {}, judged)
+        batch = Batch(gatherer.query(at, at, []), 1, nonces(), {}, judged)
         batch.add(question, known, None)
         return batch.answers[0].decision
 
@@ -425,7 +424,7 @@ def test_equal_facts_are_decided_once_while_the_decision_holds(gatherer: Gathere
         question = gatherer.read(call(to), client)
         made = []
         for at in (NOW, NOW, NOW + 1):
-            batch = Batch(BatchQuery(gatherer, at, at, []), 1, nonces(), {}, verdicts)
+            batch = Batch(gatherer.query(at, at, []), 1, nonces(), {}, verdicts)
             batch.add(question, [known, Known()], None)
             made.append(list(verdicts.values())[-1])
         assert (made[1] is made[0], made[2] is made[0]) == (True, held)

@@ -11,9 +11,10 @@ from structlog.testing import capture_logs
 
 from dialgate.config import loader
 from dialgate.core import local_time
-from dialgate.core.model import DAY, HOUR, MINUTE, SECOND, Attempt, Call, CallerId, CallType, Facts, Known
+from dialgate.core.model import DAY, HOUR, MINUTE, SECOND, Attempt, Call, CallType, Facts, Known
 from dialgate.crypto.keys import Keys
-from dialgate.gate.facts import FileFacts, Gatherer, Question, call_id
+from dialgate.gate.facts import Gatherer
+from dialgate.gate.question import FileFacts, Question
 from dialgate.lists.snapshot import Snapshot
 from dialgate.store import CallerIdProof, CallList
 from tests.support import world, yaml_files
@@ -48,13 +49,13 @@ def gatherer(tmp_path: Path) -> Gatherer:
 
 
 def ask(gatherer: Gatherer, to: str = CLEAR, **changes: Any) -> Question:
-    call = Call(to=to, from_=CALLER, campaign="acme-fibre", client="tests")
+    call = Call(to=to, from_=CALLER, campaign="acme-fibre")
     (client,) = gatherer.config.settings.clients
     return gatherer.read(structs.replace(call, **changes), client)
 
 
 def lists_of(gatherer: Gatherer, to: str = CLEAR, campaign: str = "acme-fibre") -> list[str]:
-    return [listing.list for listing in gatherer.files(ask(gatherer, to, campaign=campaign)).listings]
+    return [listing.list for listing in ask(gatherer, to, campaign=campaign).files.listings]
 
 
 # ---- questions -------------------------------------------------------------------------------------------------------
@@ -104,7 +105,7 @@ def test_a_campaign_that_is_not_the_clients_is_replaced_by_an_unknown_one(
     assert (line.campaign.id, line.campaign.known, line.campaign.call_type) == (name, False, "automated")
     assert (line.controller.id, line.controller_name, line.home, line.caller_ids) == ("", "", "IT", {})
     assert (question.e164, question.subjects) == (CLEAR, ())
-    assert sample.files(question) == FileFacts((), ())
+    assert question.files == FileFacts((), ())
     assert ask(sample, "0612345678", campaign=campaign).number.kind == "invalid", "it has no dial region"
 
 
@@ -142,12 +143,15 @@ def test_a_call_can_only_tighten_the_call_type_of_its_campaign(sample: Gatherer)
 def test_the_key_of_a_question_depends_on_all_of_it(sample: Gatherer) -> None:
     first = {"call_id": "a"}
     changes: tuple[dict[str, Any], ...] = (
-        {"call_id": "b"}, {"client": "x"}, {"to": LISTED}, {"from_": STRANGER}, {"campaign": "acme-robot"},
-        {"call_type": "agent"}, {"call_id": "\udcff"}, {"interface": "sip"},
+        {"call_id": "b"}, {"to": LISTED}, {"from_": STRANGER}, {"campaign": "acme-robot"},
+        {"call_type": "agent"}, {"call_id": "\udcff"},
     )  # fmt: skip
     keys = [ask(sample, **(first | change)).key for change in ({}, *changes)]
-    assert len(set(keys)) == len(changes)
-    assert keys[-1] == keys[0] == ask(sample, **first).key, "the interface is no part of a question"
+    (client,) = sample.config.settings.clients
+    call = Call(to=CLEAR, from_=CALLER, campaign="acme-fibre", call_id="a")
+    keys.append(sample.read(call, structs.replace(client, name="x")).key)
+    assert len(set(keys)) == len(changes) + 2
+    assert sample.read(call, client, "sip").key == keys[0], "the interface is no part of a question"
     text = f"tests\0a\0{CLEAR}\0{CALLER}\0acme-fibre\0"
     assert keys[0] == sample.keys.named("?", text.encode()), "stored answers are found after an update"
     assert ask(sample).key == b""
@@ -171,7 +175,7 @@ def test_a_call_id_keeps_neither_the_called_number_nor_an_unassigned_caller_id(
     sample: Gatherer, to: str, from_: str, text: str, left: str
 ) -> None:
     question = ask(sample, to, from_=from_, call_id=text)
-    assert call_id(question, sample.presentation(question)) == left
+    assert question.call_id == left
 
 
 # ---- days ------------------------------------------------------------------------------------------------------------
@@ -184,15 +188,14 @@ def test_the_day_and_the_places_of_a_call_are_those_of_its_instant(gatherer: Gat
     """
     question = ask(gatherer)
     law = gatherer.config.laws["IT"]
-    shown = CallerId(number=CALLER, form="number")
     later = (MIDNIGHT + days * DAY for days in (1, 20, 31, 150))
     for at in (NOW, MIDNIGHT - 1, MIDNIGHT, *later, NOW - 200 * DAY, NOW):
-        facts = gatherer.facts(question, shown, Known(), FileFacts((), ()), at)
+        facts = gatherer.terms.facts(question, Known(), at)
         day = local_time.day_in(law.zone, at)
         places = (local_time.place("Europe/Rome", law.day_sets, at),)
         assert (facts.at, facts.today, facts.places) == (at, day, places)
         ends = places[0].instant(places[0].local(at)[0] + 1, 0)
-        assert gatherer.same_until(facts, law) == ends
+        assert gatherer.terms.same_until(facts, law) == ends
 
 
 @pytest.mark.parametrize(
@@ -203,10 +206,9 @@ def test_the_calendar_changes_at_the_first_midnight_of_the_law_and_of_the_number
     sample: Gatherer, to: str, ends: int
 ) -> None:
     question, law = ask(sample, to), sample.config.laws["IT"]
-    shown = CallerId(number=CALLER, form="number")
 
     def same_until(at: int) -> int:
-        return sample.same_until(sample.facts(question, shown, Known(), FileFacts((), ()), at), law)
+        return sample.terms.same_until(sample.terms.facts(question, Known(), at), law)
 
     assert [same_until(at) for at in (NOW, ends - 1)] == [ends, ends]
     assert same_until(ends) > ends
@@ -215,33 +217,32 @@ def test_the_calendar_changes_at_the_first_midnight_of_the_law_and_of_the_number
 def test_a_day_is_computed_once(gatherer: Gatherer) -> None:
     law = gatherer.config.laws["IT"]
     start = MIDNIGHT - DAY
-    gatherer.prepare(start)
-    prepared = dict(gatherer._days)
+    gatherer.terms.prepare(start)
+    prepared = dict(gatherer.terms._days)
     assert prepared.keys() == {("Europe/Rome", "IT")}
     for at in (start, MIDNIGHT - 1):
-        assert gatherer.today(law, at) == date(2026, 11, 24)
-    assert gatherer._days["Europe/Rome", "IT"] is prepared["Europe/Rome", "IT"]
+        assert gatherer.terms.today(law, at) == date(2026, 11, 24)
+    assert gatherer.terms._days["Europe/Rome", "IT"] is prepared["Europe/Rome", "IT"]
 
 
 def test_the_facts_of_a_call_are_what_was_looked_up(sample: Gatherer) -> None:
     question = ask(sample, SPANISH, call_type="automated")
-    shown, file_facts = CallerId(number=CALLER, form="number"), sample.files(ask(sample))
     known = Known(attempts=(Attempt(decision="x-1", at=NOW, campaign="acme-fibre"),))
     law, line = sample.config.laws["IT"], question.line
-    assert sample.facts(question, shown, known, file_facts, NOW) == Facts(
+    assert sample.terms.facts(question, known, NOW) == Facts(
         at=NOW,
         today=date(2026, 11, 24),
         number=question.number,
         controller=line.controller,
         campaign=line.campaign,
         call_type="automated",
-        caller_id=shown,
+        caller_id=question.presentation.fact,
         known=known,
         places=tuple(
             local_time.place(zone, law.day_sets, NOW) for zone in ("Atlantic/Canary", "Europe/Madrid")
         ),
-        listings=file_facts.listings,
-        registries=file_facts.registries,
+        listings=question.files.listings,
+        registries=question.files.registries,
     )
 
 
@@ -269,7 +270,7 @@ def test_a_law_covers_the_numbers_of_its_regions(tmp_path: Path) -> None:
 def test_registry_answers_are_those_to_the_controller(gatherer: Gatherer) -> None:
     expected = {CLEAR: "clear", LISTED: "listed", OTHER: "unknown", "112": "unknown"}
     for number, answer in expected.items():
-        answers = gatherer.files(ask(gatherer, number)).registries
+        answers = ask(gatherer, number).files.registries
         assert [(found.registry, found.answer) for found in answers] == [("rpo", answer)]
         assert gatherer.registry_answers("IT", "acme", number) == answers
     (theirs,) = gatherer.registry_answers("IT", "beta", CLEAR)
@@ -278,26 +279,26 @@ def test_registry_answers_are_those_to_the_controller(gatherer: Gatherer) -> Non
 
 def test_a_new_snapshot_replaces_the_answers(gatherer: Gatherer) -> None:
     data = gatherer.config.data
-    assert gatherer.files(ask(gatherer)).registries[0].answer == "clear"
+    assert ask(gatherer).files.registries[0].answer == "clear"
     world.publish_answers(data, {CLEAR: True}, NOW)
     gatherer.use_snapshot(Snapshot.open(data / "snapshots"))
-    assert gatherer.files(ask(gatherer)).registries[0].answer == "listed"
+    assert ask(gatherer).files.registries[0].answer == "listed"
 
 
 def test_without_a_snapshot_there_are_no_answers(gatherer: Gatherer) -> None:
     config = gatherer.config
     empty = Gatherer(config, gatherer.keys)
-    assert empty.files(ask(empty)) == FileFacts((), ())
+    assert ask(empty).files == FileFacts((), ())
     empty.use_lists(gatherer._lists)
     assert empty.snapshot is None
     assert empty.registry_answers("IT", "acme", CLEAR) == ()
-    assert empty.files(ask(empty)) == FileFacts(gatherer.files(ask(gatherer)).listings, ())
+    assert ask(empty).files == FileFacts(ask(gatherer).files.listings, ())
 
 
 def test_equal_facts_of_two_numbers_share_one_object(sample: Gatherer) -> None:
     """The cache of verdicts compares facts by identity."""
-    first, second = (sample.files(ask(sample, number)) for number in (OTHER, "+390698765431"))
-    assert first is second is not sample.files(ask(sample))
+    first, second = (ask(sample, number).files for number in (OTHER, "+390698765431"))
+    assert first is second is not ask(sample).files
 
 
 # ---- call lists ------------------------------------------------------------------------------------------------------
@@ -330,7 +331,7 @@ def test_a_list_serves_its_own_campaigns_of_its_own_controller(gatherer: Gathere
         (LISTED, "acme-robot"): ["two"],
     }
     assert lists_of(gatherer, OTHER) == []
-    answers = [gatherer.files(ask(gatherer, to)).registries[0].answer for to in (CLEAR, LISTED)]
+    answers = [ask(gatherer, to).files.registries[0].answer for to in (CLEAR, LISTED)]
     assert answers == ["clear", "listed"], "lists do not move the answers"
 
 
@@ -338,7 +339,7 @@ def test_a_row_has_its_own_basis(gatherer: Gatherer) -> None:
     record = write(gatherer, bases=("consent", "directory"))
     for stated, flags in (((False, True), (False, True)), ((), (False, False))):
         use(gatherer, structs.replace(record, stated=stated))
-        listings = [gatherer.files(ask(gatherer, number)).listings for number in (CLEAR, LISTED)]
+        listings = [ask(gatherer, number).files.listings for number in (CLEAR, LISTED)]
         assert [(each.list, each.basis, each.origin, each.stated) for (each,) in listings] == [
             ("rome", "consent", record.origin, flags[0]),
             ("rome", "directory", record.origin, flags[1]),
@@ -350,8 +351,7 @@ def test_a_call_may_be_where_a_row_says_that_the_person_lives(gatherer: Gatherer
     zones = {}
     for number in (CLEAR, LISTED):
         question = ask(gatherer, number)
-        shown = CallerId(number=CALLER, form="number")
-        facts = gatherer.facts(question, shown, Known(), gatherer.files(question), NOW)
+        facts = gatherer.terms.facts(question, Known(), NOW)
         zones[number] = [place.zone for place in facts.places]
     assert zones == {
         CLEAR: ["Europe/Rome"],
@@ -419,10 +419,10 @@ def test_a_replaced_list_is_used_until_the_new_file_is_open(gatherer: Gatherer) 
 
 def test_equal_lists_change_nothing(gatherer: Gatherer) -> None:
     """Each round of upkeep sets the call lists. Unchanged lists must not clear the cached look-ups."""
-    lists, facts = gatherer._lists, gatherer.files(ask(gatherer))
+    lists, facts = gatherer._lists, ask(gatherer).files
     gatherer.use_lists(dict(lists))
     assert gatherer._lists is lists
-    assert gatherer.files(ask(gatherer)) is facts
+    assert ask(gatherer).files is facts
 
 
 # ---- another configuration -------------------------------------------------------------------------------------------
@@ -438,7 +438,7 @@ def test_a_new_configuration_keeps_answers_lists_and_proofs(gatherer: Gatherer) 
     fresh = gatherer.configured(config)
     assert (fresh.config, fresh.keys, fresh.snapshot) == (config, gatherer.keys, gatherer.snapshot)
     assert fresh.proofs == gatherer.proofs == {("acme", CALLER): proof}
-    assert fresh.presentation(ask(fresh)).fact.proved_at == proof.at
+    assert ask(fresh).presentation.fact.proved_at == proof.at
     assert lists_of(gatherer, campaign="acme-late") == []
     assert lists_of(fresh, campaign="acme-late") == ["rome"]
-    assert fresh.files(ask(fresh)) == gatherer.files(ask(gatherer))
+    assert ask(fresh).files == ask(gatherer).files

@@ -47,7 +47,7 @@ def client_of(running: World) -> Client:
 
 async def ask(running: World, to: str = CLEAR, call_id: str = "", campaign: str = "acme-fibre") -> Answer:
     client = client_of(running)
-    call = Call(to=to, from_=CALLER, campaign=campaign, call_id=call_id, client=client.name, interface="test")
+    call = Call(to=to, from_=CALLER, campaign=campaign, call_id=call_id)
     return await running.app.gate.check(call, client)
 
 
@@ -190,7 +190,7 @@ async def test_a_sync_without_a_write_is_not_timed_from_a_write_long_ago(running
 
 async def test_a_strangers_check_does_not_affect_the_answer_to_the_owner(running: World) -> None:
     stranger = msgspec.structs.replace(client_of(running), name="stranger", controllers=())
-    call = Call(to=CLEAR, from_=CALLER, campaign="acme-fibre", client="stranger", interface="test")
+    call = Call(to=CLEAR, from_=CALLER, campaign="acme-fibre")
     await running.app.gate.check(call, stranger)
     assert (await ask(running)).decision == "allow"
 
@@ -218,7 +218,7 @@ async def test_a_call_list_is_not_used_for_a_campaign_that_moved_to_another_cont
     running.app.reload(loader.load(running.folder / "dialgate.yaml"))
     await running.app.tick()
     client = msgspec.structs.replace(client_of(running), controllers=("beta",))
-    call = Call(to=CLEAR, from_=CALLER, campaign="acme-fibre", client=client.name, interface="test")
+    call = Call(to=CLEAR, from_=CALLER, campaign="acme-fibre")
     answer = await running.app.gate.check(call, client)
     assert codes(answer) == ["list.unknown", "consent.missing"]
 
@@ -418,7 +418,7 @@ async def test_no_file_contains_a_called_number_in_plain_text(running: World) ->
 
 async def test_a_simulation_records_nothing(running: World) -> None:
     client = client_of(running)
-    call = Call(to=CLEAR, from_=CALLER, campaign="acme-fibre", client=client.name, interface="test")
+    call = Call(to=CLEAR, from_=CALLER, campaign="acme-fibre")
     for _ in range(10):
         assert (await running.app.gate.simulate(call, client)).decision == "allow"
     later = await running.app.gate.simulate(call, client, NOW + 30 * DAY)
@@ -431,7 +431,7 @@ async def test_a_simulation_has_the_reasons_of_the_check(running: World) -> None
     gate, client = running.app.gate, client_of(running)
     await running.app.registrar.revocations.revoke(client, RevocationRequest(number=CLEAR))
     for number in (CLEAR, "no number"):
-        call = Call(to=number, from_=CALLER, campaign="acme-fibre", client=client.name, interface="test")
+        call = Call(to=number, from_=CALLER, campaign="acme-fibre")
         simulated, checked = await gate.simulate(call, client), await gate.check(call, client)
         assert simulated.reasons == checked.reasons != []
 
@@ -439,7 +439,7 @@ async def test_a_simulation_has_the_reasons_of_the_check(running: World) -> None
 async def test_a_simulation_ends_when_the_check_would(running: World) -> None:
     """The decision ends after fifteen minutes, or at midnight if midnight comes first."""
     client = client_of(running)
-    call = Call(to=CLEAR, from_=CALLER, campaign="acme-fibre", client=client.name, interface="test")
+    call = Call(to=CLEAR, from_=CALLER, campaign="acme-fibre")
     for at, ends in (
         (NOW, "2026-11-24T09:15:00.000Z"),
         (NOW + 14 * HOUR - 5 * MINUTE, "2026-11-24T23:00:00.000Z"),
@@ -658,7 +658,7 @@ async def test_an_expired_snapshot_makes_the_gate_unready_and_every_number_unkno
 
 async def test_a_client_sees_no_campaign_of_another_controller(running: World) -> None:
     stranger = msgspec.structs.replace(client_of(running), controllers=())
-    call = Call(to=CLEAR, from_=CALLER, campaign="acme-fibre", client="stranger", interface="test")
+    call = Call(to=CLEAR, from_=CALLER, campaign="acme-fibre")
     assert codes(await running.app.gate.check(call, stranger)) == ["campaign.unknown"]
 
 
@@ -691,8 +691,6 @@ async def test_a_cancelled_call_is_not_decided(running: World) -> None:
         campaign="acme-fibre",
         call_id="",
         call_type=None,
-        client=client.name,
-        interface="http",
     )
     app.gate.check(gone, client).cancel()
     for _ in range(3):
@@ -709,8 +707,7 @@ async def test_grounds_are_written_once_per_segment(tmp_path: Path) -> None:
         asked = 0
         while len(list((tmp_path / "data/log").glob("*.ndjson"))) < 3:
             calls = [
-                Call(to=CLEAR, from_=CALLER, campaign="no-such", call_id=str(asked + n), client=client.name)
-                for n in range(500)
+                Call(to=CLEAR, from_=CALLER, campaign="no-such", call_id=str(asked + n)) for n in range(500)
             ]
             await asyncio.gather(*(running.app.gate.check(call, client) for call in calls))
             asked += len(calls)
@@ -727,7 +724,7 @@ async def test_grounds_are_written_once_per_segment(tmp_path: Path) -> None:
 async def test_a_gate_that_closes_answers_its_calls_without_an_error(running: World) -> None:
     errors: list[Any] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: errors.append(context))
-    call = Call(to=CLEAR, from_=CALLER, campaign="acme-fibre", client="tests", interface="test")
+    call = Call(to=CLEAR, from_=CALLER, campaign="acme-fibre")
     answer = running.app.gate.check(call, client_of(running))
     await running.app.gate.close()
     assert answer.result().decision == "allow"

@@ -71,15 +71,16 @@ async def test_a_retired_list_permits_no_call_even_under_concurrent_checks(
         made.app.reload(loader.load(tmp_path / "dialgate.yaml"))
         await load_list(made)
         gatherer = made.app.gate._gatherer
-        question = gatherer.read(
-            Call(to=CLEAR, from_=CALLER, campaign="acme-fibre"), made.app.config.settings.clients[0]
+        call, client = (
+            Call(to=CLEAR, from_=CALLER, campaign="acme-fibre"),
+            made.app.config.settings.clients[0],
         )
-        assert gatherer.files(question).listings
+        assert gatherer.read(call, client).files.listings
         async with made.client.post("/v1/lists/rome/retire", json={}) as answer:
             assert answer.status == 200
         looking = asyncio.create_task(made.app.tick())
         while not looking.done():
-            gatherer.files(question)
+            gatherer.read(call, client)
             await asyncio.sleep(0)
         async with made.client.post("/v1/check", json=CALL) as answer:
             response = await answer.json()

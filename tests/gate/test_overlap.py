@@ -4,9 +4,10 @@ import pytest
 
 from dialgate.core.model import Call
 from dialgate.crypto.keys import nonces
-from dialgate.gate.batch import Batch, BatchQuery
+from dialgate.gate.batch import Batch
 from dialgate.gate.facts import Gatherer
 from dialgate.gate.overlap import Overlap
+from dialgate.gate.question import BatchQuery
 from tests.support import world
 from tests.support.world import CALLER, CLEAR, LISTED, NOW
 
@@ -21,8 +22,8 @@ class Calls:
         (self._client,) = gatherer.config.settings.clients
 
     def inquiry(self, to: str, call_id: str = "") -> BatchQuery:
-        call = Call(to=to, from_=CALLER, campaign="acme-fibre", call_id=call_id, client=self._client.name)
-        return BatchQuery(self._gatherer, NOW, NOW, [self._gatherer.read(call, self._client)])
+        call = Call(to=to, from_=CALLER, campaign="acme-fibre", call_id=call_id)
+        return self._gatherer.query(NOW, NOW, [self._gatherer.read(call, self._client)])
 
     def batch(self, to: str, call_id: str = "", first: int = FIRST) -> Batch:
         query = self.inquiry(to, call_id)

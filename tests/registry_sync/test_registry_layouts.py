@@ -112,9 +112,7 @@ class Office:
             await self._load_list(app, numbers, at)
             client = app.config.settings.clients[0]
             answers = [
-                await app.gate.check(
-                    Call(to=to, from_=self.caller, campaign="fibre", client=client.name), client
-                )
+                await app.gate.check(Call(to=to, from_=self.caller, campaign="fibre"), client)
                 for to in numbers
             ]
             return [answer.reasons[0].code if answer.reasons else answer.decision for answer in answers]

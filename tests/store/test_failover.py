@@ -129,7 +129,7 @@ class Site(Struct):
     async def ask(self, number: str, app: App | None = None) -> Check:
         app = app or random.choice(self.gates)
         client = app.config.settings.clients[0]
-        call = Call(to=number, from_=CALLER, campaign="acme-fibre", call_id="", client=client.name)
+        call = Call(to=number, from_=CALLER, campaign="acme-fibre", call_id="")
         begun = time.monotonic()
         answer = await app.gate.check(call, client)
         check = Check(number, begun, time.monotonic(), answer.decision, answer.decision_id)

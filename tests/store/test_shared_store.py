@@ -100,7 +100,7 @@ async def test_other_gates_soon_know_that_an_answer_is_on_disk(gates: list[App],
     """The other gates need not wait for the next upkeep round: no round runs in this test."""
     answer, gatherer = await ask(gates[0], "a"), gates[0].gate._gatherer
     client = gatherer.config.settings.clients[0]
-    call = Call(to=CLEAR, from_=CALLER, campaign="acme-fibre", call_id="a", client=client.name)
+    call = Call(to=CLEAR, from_=CALLER, campaign="acme-fibre", call_id="a")
     store, key = RedisStore(redis_servers.alone(), name=tmp_path.name), gatherer.read(call, client).key
     async with asyncio.timeout(10):
         while (found := (await store.read([], [key])).answers[0]) is None:

@@ -362,6 +362,4 @@ async def ask_group(folder: Path, group: list[PreparedCase]) -> Iterator[tuple[s
 def call_of(case: PreparedCase) -> Call:
     shown, facts = case.facts.caller_id, case.facts
     from_ = SHOWN.get(shown.form, shown.number)
-    return Call(
-        to=case.to, from_=from_, campaign=facts.campaign.id, call_type=facts.call_type, client="tests"
-    )
+    return Call(to=case.to, from_=from_, campaign=facts.campaign.id, call_type=facts.call_type)

@@ -80,7 +80,7 @@ class _Child:
         """Check all calls in one turn of the event loop, so that they form as few batches as possible."""
         asked = [
             self._app.gate.check(
-                Call(to=to, from_=CALLER, campaign=campaign, call_id=call_id, client=self._client.name),
+                Call(to=to, from_=CALLER, campaign=campaign, call_id=call_id),
                 self._client,
             )
             for to, call_id, campaign in calls

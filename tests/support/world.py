@@ -280,7 +280,7 @@ async def load_list(world: World) -> None:
 async def ask(app: App, call_id: str = "", to: str = CLEAR) -> Answer:
     """Check a call of the first client."""
     client = app.config.settings.clients[0]
-    call = Call(to=to, from_=CALLER, campaign="acme-fibre", call_id=call_id, client=client.name)
+    call = Call(to=to, from_=CALLER, campaign="acme-fibre", call_id=call_id)
     return await app.gate.check(call, client)
 
 

@@ -7,9 +7,8 @@ from typing import Any, Final
 from aiohttp import web
 
 from dialgate.core import local_time, responses
-from dialgate.core.model import STRICTNESS, Instant
+from dialgate.core.model import STRICTNESS, Call, Instant
 from dialgate.interfaces.console.visit import Visit
-from dialgate.interfaces.http.check import CheckRequest, call
 from dialgate.interfaces.http.errors import FAILURES, Fault, convert, fault_of
 
 CHANNELS: Final = ("call", "recall_line", "web_form", "mail", "letter", "shop")
@@ -38,10 +37,10 @@ async def _simulate(visit: Visit, fields: dict[str, str]) -> responses.Simulatio
     values = {name: fields.get(name, "") for name in ("to", "from", "campaign")}
     if fields.get("call_type"):
         values["call_type"] = fields["call_type"]
-    request = convert(values, CheckRequest)
+    call = convert(values, Call)
     at = instant_of(fields.get("at", ""), visit.zone())
-    await visit.app.subjects.record_simulation(visit.client, request.campaign, request.to)
-    return await visit.app.gate.simulate(call(request, visit.client, "console"), visit.client, at)
+    await visit.app.subjects.record_simulation(visit.client, call.campaign, call.to)
+    return await visit.app.gate.simulate(call, visit.client, at)
 
 
 def instant_of(text: str, zone: str) -> Instant | None:

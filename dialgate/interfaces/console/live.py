@@ -22,7 +22,7 @@ from dialgate.core.faults import Unavailable
 from dialgate.core.model import SECOND, Instant
 from dialgate.core.responses import Answer
 from dialgate.crypto.masking import mask_number
-from dialgate.gate.admission_queue import CallRequest
+from dialgate.gate.admission_queue import QueuedCall
 from dialgate.gate.batch import REPEATED
 from dialgate.interfaces.console.status import NodeStanding, standing
 from dialgate.observability.metrics import Calls
@@ -209,7 +209,7 @@ class Live:
             self._rows.setdefault(owners, deque(maxlen=ROWS)).extend(newest)
         return {owners: newest[-ROWS:] for owners, newest in rows.items()}
 
-    def _row(self, request: CallRequest, answer: Answer, code: str, at: Instant) -> tuple[View, BoardRow]:
+    def _row(self, request: QueuedCall, answer: Answer, code: str, at: Instant) -> tuple[View, BoardRow]:
         """Return a row for the boards that cover the campaign's controller, and that controller.
 
         If the campaign does not belong to the client, a board shows the row only if the board covers all of the

@@ -44,7 +44,6 @@ from dialgate.interfaces.fastagi.protocol import (
     set_variables,
 )
 from dialgate.interfaces.fastagi.recall import Recall
-from dialgate.interfaces.http import check as http_check
 from dialgate.interfaces.http.errors import Fault, convert
 from dialgate.interfaces.refusal_log import RefusalLog
 from dialgate.interfaces.source_access import client_at
@@ -225,13 +224,13 @@ class CallConnection(asyncio.Protocol):
                 self._recall = asyncio.create_task(self._run_recall(recall, environment))
                 return
             client = _authorize(server.client(remote), remote, "check")
-            call = _read_call(environment, script, client)
+            call = _read_call(environment, script)
             server.admit()
         except Fault as fault:
             self._say(self._final_command(refusal(fault.problem.code)))
         else:
             self._say(_DENY)
-            self._answer = server.app.gate.check(call, client)
+            self._answer = server.app.gate.check(call, client, "fastagi")
             server.undecided[self] = time.monotonic()
             self._answer.add_done_callback(self._on_answer)
 
@@ -339,16 +338,16 @@ def _authorize(client: Client | None, remote: str, *scopes: Scope) -> Client:
     return client
 
 
-def _read_call(environment: Environment, script: str, client: Client) -> Call:
+def _read_call(environment: Environment, script: str) -> Call:
     """Return the call that an environment describes. Missing arguments are empty. Raises `Fault` for invalid ones."""
     names = _NAMES.get(script)
     if names is None:
         raise Fault(404, "path.unknown", f"No such script. Use one of {', '.join([*_NAMES, 'recall'])}.")
     arguments = dict(zip(names, environment.arguments, strict=False))
     fields = {name: value for name, value in arguments.items() if value}
-    check = convert({"to": "", "from": "", "campaign": ""} | fields, http_check.CheckRequest)
-    call_id = check.call_id
+    call = convert({"to": "", "from": "", "campaign": ""} | fields, Call)
+    call_id = call.call_id
     if script == "vicidial" and not _CALL_CODE.fullmatch(call_id):
         call_id = ""
     call_id = call_id or environment.values.get("uniqueid", "")[:256]
-    return http_check.call(structs.replace(check, call_id=call_id), client, "fastagi")
+    return structs.replace(call, call_id=call_id)

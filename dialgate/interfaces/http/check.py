@@ -14,7 +14,7 @@ from msgspec import Meta, Struct
 from dialgate.app import App
 from dialgate.config.clients import Client
 from dialgate.config.configuration import Config
-from dialgate.core.model import Call, CallType
+from dialgate.core.model import Call
 from dialgate.core.reasons import classify
 from dialgate.core.responses import Answer
 from dialgate.gate.admission_queue import AnswerFuture
@@ -39,35 +39,15 @@ _TEXT: Final = {"Content-Type": "text/plain; charset=utf-8", "Cache-Control": "n
 _FORM: Final = {"Content-Type": "application/x-www-form-urlencoded", "Cache-Control": "no-store"}
 _NDJSON: Final = {"Content-Type": "application/x-ndjson", "Cache-Control": "no-store"}
 
-# These values are stored with each decision, so their length is limited. Real values are shorter.
-_Number = Annotated[str, Meta(max_length=256)]
-_Name = Annotated[str, Meta(max_length=128)]
 
-
-class CheckRequest(
-    Struct, frozen=True, kw_only=True, gc=False, forbid_unknown_fields=True, rename={"from_": "from"}
-):
-    """A call to be checked. `to` is the number to dial, and `from` the caller ID to show.
-
-    If a request with a `call_id` is repeated unchanged, the gate repeats its decision: a denial for a day, `allow` until
-    it expires or a result is reported. `call_type` can only be stricter than the campaign's call type.
-    """
-
-    to: _Number
-    from_: _Number
-    campaign: _Name
-    call_id: Annotated[str, Meta(max_length=256)] = ""
-    call_type: CallType | None = None
-
-
-class SimulateRequest(CheckRequest, frozen=True, kw_only=True, gc=False):
+class SimulateRequest(Call, frozen=True, kw_only=True, gc=False):
     """A call to simulate. `at` is the time of the call in RFC 3339 format. Default: now."""
 
     at: Annotated[datetime, Meta(tz=True)] | None = None
 
 
 class ChecksRequest(Struct, frozen=True, forbid_unknown_fields=True):
-    calls: list[CheckRequest]
+    calls: list[Call]
 
 
 class _RawChecks(Struct, frozen=True, forbid_unknown_fields=True):
@@ -96,7 +76,7 @@ _TOO_MANY: Final = (
     "This client checks more calls than its setting `calls_per_second`. Repeat the request in a second."
 )
 _PART_BYTES: Final = 64 << 10
-_check: Final = msgspec.json.Decoder(CheckRequest)
+_check: Final = msgspec.json.Decoder(Call)
 _checks: Final = msgspec.json.Decoder(_RawChecks)
 _encode: Final = msgspec.json.Encoder().encode
 
@@ -109,11 +89,11 @@ async def check(request: web.Request, app: App, client: Client) -> web.StreamRes
 
 def submit(body: bytes, app: App, client: Client, answer: AnswerFuture) -> None:
     """Decode a request and submit its call. The gate later sets the result on `answer`. Raises `Fault`."""
-    app.gate.ask(call(decode(_check, body), client, "http"), client, answer)
+    app.gate.ask(decode(_check, body), client, "http", answer)
 
 
-async def _decide(check_request: CheckRequest, app: App, client: Client, interface: str) -> Answer:
-    answer = await app.gate.check(call(check_request, client, interface), client)
+async def _decide(call: Call, app: App, client: Client, interface: str) -> Answer:
+    answer = await app.gate.check(call, client, interface)
     refuse_throttled(answer)
     return answer
 
@@ -144,20 +124,8 @@ async def simulate(request: web.Request, app: App, client: Client) -> web.Stream
         )
     instant = None if at is None else int(at.timestamp() * 1000)
     await app.subjects.record_simulation(client, simulate_request.campaign, simulate_request.to)
-    simulation = await app.gate.simulate(call(simulate_request, client, "http"), client, instant)
+    simulation = await app.gate.simulate(simulate_request, client, instant)
     return http_body.reply_json(simulation)
-
-
-def call(check_request: CheckRequest, client: Client, interface: str) -> Call:
-    return Call(
-        to=check_request.to,
-        from_=check_request.from_,
-        campaign=check_request.campaign,
-        call_id=check_request.call_id,
-        call_type=check_request.call_type,
-        client=client.name,
-        interface=interface,
-    )
 
 
 # ---- dialplans -------------------------------------------------------------------------------------------------------
@@ -218,7 +186,7 @@ def refuse_form(fault: Fault) -> web.Response:
     )
 
 
-async def _from_parameters(request: web.Request, config: Config) -> CheckRequest:
+async def _from_parameters(request: web.Request, config: Config) -> Call:
     pairs = http_body.query(request)
     if request.method == "POST":
         body = await http_body.whole(request, config.settings.limits)
@@ -226,7 +194,7 @@ async def _from_parameters(request: web.Request, config: Config) -> CheckRequest
     return from_pairs(pairs)
 
 
-def from_pairs(pairs: Sequence[tuple[str, str]]) -> CheckRequest:
+def from_pairs(pairs: Sequence[tuple[str, str]]) -> Call:
     """Convert query or form parameters to a request. Raises `Fault`."""
     http_body.require_unique([name for name, _ in pairs])
     # If a dialplan has no value for a parameter, it sends an empty one.
@@ -235,7 +203,7 @@ def from_pairs(pairs: Sequence[tuple[str, str]]) -> CheckRequest:
         for name, value in pairs
         if value or name not in {"call_id", "call_type"}
     }
-    return convert(fields, CheckRequest)
+    return convert(fields, Call)
 
 
 # ---- many at once ----------------------------------------------------------------------------------------------------
@@ -332,6 +300,6 @@ async def _answer_lines(request: web.Request, response: web.StreamResponse, app:
 def _submit(app: App, client: Client, raw: bytes | msgspec.Raw) -> asyncio.Future[Answer] | bytes:
     """Submit a call. If it is malformed, return the encoded error, so that the other calls are still decided."""
     try:
-        return app.gate.check(call(decode(_check, raw), client, "http"), client)
+        return app.gate.check(decode(_check, raw), client, "http")
     except Fault as fault:
         return encoded(fault.problem)

@@ -2,8 +2,8 @@
 
 from typing import Final
 
+from dialgate.core.model import Call
 from dialgate.interfaces.http import freeswitch, webhooks
-from dialgate.interfaces.http.check import CheckRequest
 from dialgate.interfaces.http.endpoint import (
     BODY_ERRORS,
     FORM,
@@ -57,7 +57,7 @@ def _httapi(method: str, name: str) -> Endpoint:
         refuse=freeswitch.refuse_httapi,
         scope="check",
         media="text/xml; charset=utf-8",
-        query=CheckRequest,
+        query=Call,
         parameters=_PARAMETERS,
         also_asks=_CHANNEL_FORM if method == "POST" else (),
         errors=BODY_ERRORS if method == "POST" else (),
@@ -80,7 +80,7 @@ DIALERS: Final = (
         refuse=freeswitch.refuse_dialplan,
         scope="check",
         media="text/xml; charset=utf-8",
-        query=CheckRequest,
+        query=Call,
         parameters=(*_PARAMETERS, _BRIDGE, _CONTEXT),
         also_asks=_CHANNEL_FORM,
         errors=BODY_ERRORS,

@@ -4,6 +4,7 @@ from typing import Any, Final
 
 from msgspec import structs
 
+from dialgate.core.model import Call
 from dialgate.core.responses import Answer, Simulation
 from dialgate.interfaces.http import check, ledger
 from dialgate.interfaces.http.answer_types import Deny
@@ -59,9 +60,9 @@ def _dialplan(method: str, name: str, kind: str, serve: Any, refuse: Any) -> End
         refuse=refuse,
         scope="check",
         media="text/plain; charset=utf-8" if kind == "txt" else FORM,
-        query=check.CheckRequest,
+        query=Call,
         parameters=parameters if is_posted else _PARAMETERS,
-        also_asks=(Media(name=FORM, kind=check.CheckRequest),) if is_posted else (),
+        also_asks=(Media(name=FORM, kind=Call),) if is_posted else (),
         other_statuses=((503, _CANNOT_DECIDE, None),),
         headers={
             "Dialgate-Decision": "`allow` or `deny`, also for HEAD, which answers 403 to a denied call.",
@@ -80,7 +81,7 @@ ENDPOINTS: Final = (
         about="Check whether a call may be placed. The decision is on disk before the response is sent.",
         serve=check.check,
         scope="check",
-        ask=check.CheckRequest,
+        ask=Call,
         answer=Answer,
         other_statuses=((503, _CANNOT_DECIDE, Deny),),
         errors=(*JSON_ERRORS, "rate.exceeded"),
@@ -101,7 +102,7 @@ ENDPOINTS: Final = (
         serve=check.checks,
         scope="check",
         ask=check.ChecksRequest,
-        also_asks=(Media(name=NDJSON, kind=bytes, lines=(check.CheckRequest,)),),
+        also_asks=(Media(name=NDJSON, kind=bytes, lines=(Call,)),),
         answer=check.Answers,
         also_answers=(Media(name=NDJSON, kind=bytes, lines=(Answer, Failed)),),
         errors=(*JSON_ERRORS, "batch.too_large", "streams.too_many"),

@@ -15,10 +15,10 @@ from aiohttp import web
 
 from dialgate.app import App
 from dialgate.config.clients import Client
+from dialgate.core.model import Call
 from dialgate.core.reasons import classify
 from dialgate.core.responses import Answer
 from dialgate.interfaces.http import body as http_body
-from dialgate.interfaces.http.check import CheckRequest, call
 from dialgate.interfaces.http.errors import Fault, convert
 
 _XML: Final = {"Content-Type": "text/xml; charset=utf-8", "Cache-Control": "no-store"}
@@ -119,7 +119,7 @@ async def _decide(
         "call_id": parameters.get("call_id") or call_id,
         **({"call_type": parameters["call_type"]} if parameters.get("call_type") else {}),
     }
-    return await app.gate.check(call(convert(fields, CheckRequest), client, interface), client)
+    return await app.gate.check(convert(fields, Call), client, interface)
 
 
 def _reason(answer: Answer) -> str:

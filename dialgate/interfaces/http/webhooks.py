@@ -13,10 +13,10 @@ from aiohttp import web
 from dialgate.app import App
 from dialgate.config.clients import Client
 from dialgate.config.webhook_dialects import VALUES, Profile, ReplyTemplate, fill, read
+from dialgate.core.model import Call
 from dialgate.core.reasons import classify
 from dialgate.core.responses import Answer
 from dialgate.interfaces.http import body as http_body
-from dialgate.interfaces.http.check import CheckRequest, call
 from dialgate.interfaces.http.errors import AGAIN, FAILURES, Fault, convert, fault_of
 
 _MOST: Final = 512
@@ -35,10 +35,10 @@ async def webhook(request: web.Request, app: App, client: Client) -> web.StreamR
         )
     try:
         query = _require_unique(http_body.query(request), profile)
-        check_request = convert(
+        call = convert(
             {"to": "", "from": "", "campaign": ""}
             | read(profile, await _body(request, app, client, profile), query),
-            CheckRequest,
+            Call,
         )
     except FAILURES as error:
         problem = fault_of(error).problem
@@ -47,7 +47,7 @@ async def webhook(request: web.Request, app: App, client: Client) -> web.StreamR
             "deny",
             {"reason": problem.code, "text": problem.message, "reason_class": classify([problem.code])},
         )
-    answer = await app.gate.check(call(check_request, client, f"webhook.{profile.id}"), client)
+    answer = await app.gate.check(call, client, f"webhook.{profile.id}")
     return _reply(_response_for(profile, answer), answer.decision, _values(answer))
 
 
