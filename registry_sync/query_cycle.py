@@ -41,7 +41,7 @@ from registry_sync.import_checks import ImportRefused, utc
 from registry_sync.publication import PublishTarget
 from registry_sync.query_candidates import Planned
 from registry_sync.query_packages import OPEN, REQUEST, Package, PackageStore
-from registry_sync.query_replies import AnsweredPackage, ReplyCollector
+from registry_sync.query_replies import QueryReply, ReplyCollector
 from registry_sync.query_schedule import Terms
 from registry_sync.run_report import Alarm, Kind, Summary
 from registry_sync.sources import Source, SourceFailed
@@ -257,7 +257,7 @@ class QueryCycle:
         if replies := await self._replies.collect(source):
             await self._publish(replies)
 
-    async def _publish(self, replies: list[AnsweredPackage]) -> None:
+    async def _publish(self, replies: list[QueryReply]) -> None:
         with publication.lock_folder(self._context.target.folder):
             self._current = None
             old = self._read_old()
@@ -287,7 +287,7 @@ class QueryCycle:
         for reply, listed in zip(accepted, listed_numbers, strict=True):
             await self._finish(reply, np.intersect1d(listed, holders))
 
-    def _accept(self, replies: list[AnsweredPackage], old: PublishedAnswers) -> list[AnsweredPackage]:
+    def _accept(self, replies: list[QueryReply], old: PublishedAnswers) -> list[QueryReply]:
         """Return the replies that can be published or were already published.
 
         Two people must release a reply if it changes more than `max_change` % of the earlier answers for its numbers.
@@ -305,9 +305,7 @@ class QueryCycle:
             if self._is_accepted(reply, old, count, minimum)
         ]
 
-    def _is_accepted(
-        self, reply: AnsweredPackage, old: PublishedAnswers, count: ChangeCounts, minimum: int
-    ) -> bool:
+    def _is_accepted(self, reply: QueryReply, old: PublishedAnswers, count: ChangeCounts, least: int) -> bool:
         package, new = reply.package, reply.answered.consultation
         try:
             # Each query has its own receipt, so an answer with the same text as an earlier one is not that old answer.
@@ -318,9 +316,7 @@ class QueryCycle:
             )
             import_checks.refuse_foreign(new, others, same_answer=True)
             changed = count.newly_listed + count.newly_clear
-            why = import_checks.answer_change_problem(
-                changed, count.known, self._settings.max_change, minimum
-            )
+            why = import_checks.answer_change_problem(changed, count.known, self._settings.max_change, least)
             if why and not self._dry:
                 why = f"{package.id}: {why}"
                 release_holds.require_release(
@@ -339,7 +335,7 @@ class QueryCycle:
     def _subject(self, consultation: Consultation) -> tuple[str, ...]:
         return self._settings.registry, self._settings.controller, consultation.id
 
-    async def _finish(self, reply: AnsweredPackage, holders: Numbers) -> None:
+    async def _finish(self, reply: QueryReply, holders: Numbers) -> None:
         """After publication, void consents and close the package.
 
         This step is idempotent, because it is repeated after a crash. `holders` contains the listed numbers whose

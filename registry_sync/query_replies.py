@@ -30,7 +30,7 @@ RECEIPT: Final = "receipt.txt"
 MAX_RECEIPT_LENGTH: Final = 256
 
 
-class AnsweredPackage(NamedTuple):
+class QueryReply(NamedTuple):
     package: Package
     answered: AnsweredConsultation
 
@@ -45,7 +45,7 @@ class ReplyCollector:
     ) -> None:
         self._settings, self._packages, self._clock, self._alarm = settings, packages, clock, alarm
 
-    async def collect(self, source: Source) -> list[AnsweredPackage]:
+    async def collect(self, source: Source) -> list[QueryReply]:
         """Return the verified replies in the source. Record refusals and faults in the packages' records."""
         marks = await source.list_files()
         replies = []
@@ -60,9 +60,7 @@ class ReplyCollector:
                     replies.append(reply)
         return replies
 
-    async def _read_reply(
-        self, package: Package, files: dict[str, str], source: Source
-    ) -> AnsweredPackage | None:
+    async def _read_reply(self, package: Package, files: dict[str, str], source: Source) -> QueryReply | None:
         """Return the verified reply, or None if there is no valid reply. Record a refusal or a fault.
 
         `files` maps file names (without the leading package id) to change marks from `Source.list_files`.
@@ -111,7 +109,7 @@ class ReplyCollector:
             publish_file(new, path)
         return path
 
-    async def _read_first_valid(self, package: Package, names: list[str], source: Source) -> AnsweredPackage:
+    async def _read_first_valid(self, package: Package, names: list[str], source: Source) -> QueryReply:
         """Return the valid answer whose file name sorts last.
 
         The name of a corrected answer sorts after the name of the answer that it replaces. Raises FaultyFile if no
@@ -120,9 +118,7 @@ class ReplyCollector:
         fault: FaultyFile | None = None
         for name in sorted(names, reverse=True):
             try:
-                return AnsweredPackage(
-                    package, self._verify(package, await self._fetch(package, name, source))
-                )
+                return QueryReply(package, self._verify(package, await self._fetch(package, name, source)))
             except FaultyFile as error:
                 fault = fault or error
         assert fault is not None, "there is at least one name"

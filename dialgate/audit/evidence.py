@@ -77,7 +77,7 @@ class Consented(Struct, frozen=True, kw_only=True):
     recorded_at: Instant  # when the entry was written, by the gate's clock
 
 
-class EvidencedDecision(Struct, frozen=True, kw_only=True):
+class ProvedCall(Struct, frozen=True, kw_only=True):
     id: str
     seq: int
     grounds: int
@@ -107,7 +107,7 @@ class Bundle(Struct, frozen=True, kw_only=True):
     format: Literal[2] = FORMAT
     log: str
     made_at: Instant
-    decisions: list[EvidencedDecision] = []
+    decisions: list[ProvedCall] = []
     asked: list[NumberDecisions] = []
     entries: list[Proved] = []
     checkpoints: list[dict[str, str]] = []
@@ -185,12 +185,8 @@ async def bundle_numbers(
     by_id = {record.id: KnownDecision(record, number_of[record.number]) for record in records}
     by_id |= {known.record.id: known for known in _under_hold(sources, numbers)}
     decisions = [known for known in by_id.values() if (since or 0) <= known.record.at < (until or _NEVER)]
-    asked = [
-        NumberDecisions(
-            number=number, decisions=[known.record.id for known in decisions if known.number == number]
-        )
-        for number in numbers
-    ]
+    ids = {number: [call.record.id for call in decisions if call.number == number] for number in numbers}
+    asked = [NumberDecisions(number=number, decisions=of_number) for number, of_number in ids.items()]
     body = Bundle(log=sources.keys.log, made_at=now, asked=asked, since=since, until=until)
     return await _bundle(sources, decisions, body)
 
@@ -296,7 +292,7 @@ def _public_keys(public: Mapping[str, bytes], used: Iterable[StoredCheckpoint]) 
 
 async def _findings(
     sources: Sources, decisions: Iterable[KnownDecision], outcomes: Mapping[str, list[int]]
-) -> list[EvidencedDecision]:
+) -> list[ProvedCall]:
     subjects = SubjectStore.open(sources.data / "subjects.db")
     try:
         return [
@@ -308,12 +304,12 @@ async def _findings(
 
 async def _finding(
     sources: Sources, subjects: SubjectStore, known: KnownDecision, outcomes: list[int]
-) -> EvidencedDecision:
+) -> ProvedCall:
     record, number = known.record, known.number
     with suppress(KeyRetired):
         number = number or sources.keys.month(record.at).called_number(record.sealed)
     ids = {answer.consultation for answer in record.facts.registries}
-    return EvidencedDecision(
+    return ProvedCall(
         id=record.id,
         seq=record.seq,
         grounds=record.grounds,
