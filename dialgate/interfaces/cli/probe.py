@@ -22,11 +22,14 @@ from dialgate.interfaces.cli.options import (
     numbers_given,
     reporting,
 )
-from dialgate.interfaces.sip import agent
-from dialgate.interfaces.sip.agent import Probe, Trunk
-from dialgate.interfaces.sip.digest import Credentials
-from dialgate.interfaces.sip.outgoing_call import Patience
-from dialgate.interfaces.sip.transactions import Timers
+from dialgate.interfaces.cli.probe_call import (
+    Credentials,
+    Patience,
+    Probe,
+    ProbeFailed,
+    ProbeTrunk,
+    call_number,
+)
 from dialgate.ledger.schemas import CallerIdProofRequest
 from dialgate.runtime.atomic_write import write_file
 from dialgate.runtime.clock import wall_clock
@@ -34,7 +37,7 @@ from dialgate.runtime.terminal import MISUSE, NO, console, show_json, show_table
 
 app = caller_id_app
 _SIP_PORT = 5060
-_TIMERS = Timers()
+_T1 = 500
 _WORDS: dict[str, str] = {
     "answered": "answered: recorded as proof",
     "not_answered": "not answered: recorded, so calls with it are denied from now on",
@@ -90,7 +93,7 @@ _TrunkAt: TypeAlias = Annotated[
 _Local: TypeAlias = Annotated[
     str, typer.Option(metavar="ADDRESS[:PORT]", help="Local address to call from. Default: any.")
 ]
-_T1: TypeAlias = Annotated[
+_Timer: TypeAlias = Annotated[
     int,
     typer.Option(
         "--t1",
@@ -123,11 +126,11 @@ def caller_id_probe(
     pause: Annotated[
         float, typer.Option(min=0, max=3600, help="Seconds between calls to the same number.")
     ] = 60,
-    t1: _T1 = _TIMERS.t1,
+    t1: _Timer = _T1,
     config: ConfigPath = DEFAULT_CONFIG,
     as_json: AsJson = False,
 ) -> None:
-    """Call caller IDs through the trunk, and record for each whether it was answered.
+    """Call caller IDs through the trunk with SIPp (package sip-tester), and record for each whether it was answered.
 
     The proof contains the call ID and the SHA-256 of the call trace. The trace is stored in `probes` in the data
     folder. A line that does not answer, is busy or does not exist is recorded as not answered. If the trunk rejects the
@@ -143,17 +146,16 @@ def caller_id_probe(
         lines = _lines(loaded, numbers or [], controller, every=every)
         host, port = _address(trunk, _SIP_PORT, "trunk")
         credentials = _credentials(user, password_file)
+        source = _address(local, 0, "local") if local else None
+        patience = Patience(ring=int(ring * 1000), listen=int(listen * 1000), t1=t1)
         results: list[tuple[_Line, Probe]] = []
         with console(stderr=True).status("calling") as status:
             for line in lines:
                 status.update(f"calling {line.number}")
-                sip_trunk = Trunk(host=host, port=port, caller=show or line.number, credentials=credentials)
-                patience = Patience(ring=int(ring * 1000), listen=int(listen * 1000))
-                source = _address(local, 0, "local") if local else None
-                timers = Timers(t1=t1)
-                probe = asyncio.run(
-                    _call(line.number, sip_trunk, patience, timers, local=source, tries=tries, pause=pause)
+                sip_trunk = ProbeTrunk(
+                    host=host, port=port, caller=show or line.number, local=source, credentials=credentials
                 )
+                probe = asyncio.run(_call(line.number, sip_trunk, patience, tries=tries, pause=pause))
                 _record(config, loaded, line, probe)
                 results.append((line, probe))
     if as_json:
@@ -216,20 +218,13 @@ def _reserved(config: Config, number: str, home: str) -> bool:
     return any(section.class_of(number) for section in sections)
 
 
-async def _call(
-    number: str,
-    trunk: Trunk,
-    patience: Patience,
-    timers: Timers,
-    *,
-    local: tuple[str, int] | None,
-    tries: int,
-    pause: float,
-) -> Probe:
+async def _call(number: str, trunk: ProbeTrunk, patience: Patience, *, tries: int, pause: float) -> Probe:
     """Call a number, up to `tries` times because the line may be busy. Raises `Failure`."""
     for left in reversed(range(tries)):
         try:
-            probe = await agent.probe(number, trunk, patience, timers, local=local)
+            probe = await call_number(number, trunk, patience)
+        except ProbeFailed as error:
+            raise Failure("probe.failed", str(error)) from None
         except OSError as error:
             raise Failure(
                 "trunk.unreachable",
