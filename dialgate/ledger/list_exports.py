@@ -32,16 +32,26 @@ class ListExports:
     async def exported(self, client: Client, event: Exported, actor: str, proof: str) -> Receipt:
         """Record that a list was exported with verdicts. Raises `Refused` and `StoreUnavailable`."""
         owner = self._access.line(client, event.campaign).controller.id
-        draft = Draft(
+        return await self._access.write(self._draft(owner, event, actor or client.name, proof))
+
+    async def exported_ledger(self, client: Client) -> None:
+        """Record, for each controller, that the ledger was exported with clear numbers. Raises `StoreUnavailable`."""
+        rows = await self._access.store.ping()
+        event = Exported(campaign="", rows=rows, allowed=0, sha256="")
+        await self._access.store.append(
+            [self._draft(owner, event, client.name, "ledger") for owner in client.controllers]
+        )
+
+    def _draft(self, owner: str, event: Exported, actor: str, proof: str) -> Draft:
+        return Draft(
             at=self._access.clock(),
             controller=owner,
             subject=self._access.keys.subject(owner, _EXPORTS),
             event=event,
-            actor=actor or client.name,
+            actor=actor,
             channel="export",
             proof=proof,
         )
-        return await self._access.write(draft)
 
     async def exports(self, client: Client) -> list[HistoryEntry]:
         entries: list[Entry] = []

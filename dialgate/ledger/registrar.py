@@ -1,15 +1,18 @@
 """The entry point to all ledger operations, for a gate, a command or a job."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
 from contextlib import suppress
 
 from prometheus_client import CollectorRegistry
 
+from dialgate.config.clients import Client
 from dialgate.config.configuration import Config
 from dialgate.core.faults import Unavailable
 from dialgate.core.model import Instant
+from dialgate.core.refusal import Refused
 from dialgate.crypto.keys import Keys
+from dialgate.ledger import ledger_file
 from dialgate.ledger.access import LedgerAccess
 from dialgate.ledger.activation import Activation
 from dialgate.ledger.call_lists import CallListWriter
@@ -83,6 +86,21 @@ class Registrar:
         with suppress(Unavailable, OSError):  # the writes are durable; a gate stores the watermark too
             await LedgerWatermark(self.config.data).advance(store)
         await store.close()
+
+    async def export(self, client: Client, *, numbers: bool = False) -> AsyncGenerator[bytes]:
+        """Return the lines of an export of the store. With `numbers`, record the export in the ledger first.
+
+        Raises `Refused` and `StoreUnavailable`.
+        """
+        if set(self.config.controllers) - set(client.controllers):
+            raise Refused(
+                "auth.scope",
+                "An export holds every controller's entries, and this client lacks some. Ask the gate's administrator.",
+                status=403,
+            )
+        if numbers:
+            await self.list_exports.exported_ledger(client)
+        return ledger_file.export(self.access.store, self.access.keys, numbers=numbers)
 
     @property
     def config(self) -> Config:

@@ -13,7 +13,7 @@ protocols, closes the store, or tests for `Shared`.
 
 from typing import Protocol
 
-from dialgate.store.attempts import AttemptPosition, Attempts, Reservation
+from dialgate.store.attempts import AttemptPosition, Attempts, CountedAttempt, Reservation
 from dialgate.store.call_lists import CallerIdProof, CallList, CallLists
 from dialgate.store.campaign_counts import CampaignCounts, HourCount, PauseLift
 from dialgate.store.deliveries import Deliveries, Delivery, Rejection
@@ -29,6 +29,7 @@ __all__ = [
     "CallLists",
     "CallerIdProof",
     "CampaignCounts",
+    "CountedAttempt",
     "Deliveries",
     "Delivery",
     "Generation",

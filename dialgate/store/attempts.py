@@ -1,6 +1,6 @@
 """Counted attempts and remembered answers. Both are read and written for every call."""
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from typing import Protocol
 
 from msgspec import Struct
@@ -19,6 +19,14 @@ class Reservation(Struct, frozen=True, gc=False):
     subject: bytes
     attempt: Attempt
     watch: tuple[bytes, ...]
+
+
+class CountedAttempt(Struct, frozen=True):
+    """An attempt with its subject. `result_at` is the time of its result, or 0 if there is none."""
+
+    subject: bytes
+    attempt: Attempt
+    result_at: Instant
 
 
 class AttemptPosition(Struct, frozen=True):
@@ -116,6 +124,12 @@ class Attempts(SubjectStates, Protocol):
 
         Of two results, the one with the later `at` is kept.
         """
+
+    def counted_attempts(self) -> AsyncGenerator[list[CountedAttempt]]:
+        """Yield all counted attempts, for an export. An attempt may be repeated."""
+
+    def remembered_answers(self) -> AsyncGenerator[list[Remembered]]:
+        """Yield all remembered answers, for an export. An answer may be repeated."""
 
     async def drop_attempts(self, before: Instant, *, drop: bool) -> int:
         """Count the attempts older than `before`, and delete them if `drop` is set.

@@ -1,6 +1,6 @@
 """Hourly counts of call results for each campaign, and the records of lifted pauses."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import date
 from functools import lru_cache
 from typing import Final, Protocol
@@ -51,6 +51,9 @@ class CampaignCounts(Protocol):
         Each count is the total for its hour, so it replaces an earlier count for the same hour. Counts are kept
         for `COUNTS_KEPT`.
         """
+
+    async def put_counts(self, counts: Sequence[HourCount]) -> None:
+        """Replace the counts of some hours. Only for an import, while no gate has the store open."""
 
     async def lifts_version(self) -> int:
         """Return a version number that increases when a pause is lifted."""

@@ -4,19 +4,15 @@ from typing import TYPE_CHECKING, Final
 
 from dialgate.config import url_secrets
 from dialgate.config.configuration import Config, ConfigError
-from dialgate.core.model import DAY, HOUR, Instant
+from dialgate.core.model import HOUR
 from dialgate.crypto.keys import Keys, KeysUnusable
 from dialgate.store import Ledger, Shared, Store
-from dialgate.store.copying import CopyEnd
 from dialgate.store.sqlite import SqliteStore
-from dialgate.store.sqlite.copy_end import SqliteEnd
 from dialgate.store.watermark import LedgerWatermark
 
 if TYPE_CHECKING:  # importing the Redis client takes 0.1 s, and most commands do not need it
     from dialgate.store.redis import RedisStore
 
-_COPY_PATIENCE: Final = 30.0  # seconds
-_LONGEST_LIMIT: Final = 10_001 * DAY  # the longest `ShortPeriod`, plus two days
 _SAMPLE: Final = 100  # ledger entries; nearly all contain a sealed number
 _OTHER_KEYS: Final = (
     "the store was written with other keys, so no revocation in it would be found. Copy `keys.json` here from a gate"
@@ -24,17 +20,20 @@ _OTHER_KEYS: Final = (
 )
 
 
-async def open_store(config: Config, keys: Keys | None = None, *, patience: float | None = None) -> Store:
+async def open_store(
+    config: Config, keys: Keys | None = None, *, patience: float | None = None, empty: bool = False
+) -> Store:
     """Open the configured store and check that it is usable.
 
     If `keys` is given, check that the store was written with these keys. `patience` overrides the configured
-    timeout, in seconds. Raises `StoreUnavailable`, `ConfigError`, `KeysUnusable` and `OSError`.
+    timeout, in seconds. With `empty`, for an import, the ledger may end before its watermark. Raises `StoreUnavailable`, `ConfigError`, `KeysUnusable` and `OSError`.
     """
     async with AsyncExitStack() as undo:
         store = await _open(config, patience)
         undo.push_async_callback(store.close)
         store.keep_attempts(config.attempts_counted)
-        await _refuse_lost(store, config.data)
+        if not empty:
+            await _refuse_lost(store, config.data)
         if keys is not None:
             await _refuse_other_keys(store, keys)
         undo.pop_all()
@@ -94,16 +93,3 @@ def redis(config: Config, patience: float | None = None) -> "RedisStore | None":
         )
     except (OSError, ValueError) as error:
         raise ConfigError([f"store: {error}. Use the form `redis://host:6379/0`"]) from error
-
-
-def copy_end(url: str, name: str, now: Instant) -> CopyEnd:
-    """Return the store at `url` as the source or target of a copy. Raises `ValueError`."""
-    scheme, _, path = url.partition("://")
-    if scheme == "sqlite":
-        return SqliteEnd(Path(path))
-    from dialgate.store.redis import RedisStore  # noqa: PLC0415 - see above
-    from dialgate.store.redis.copy_end import RedisEnd  # noqa: PLC0415
-
-    store = RedisStore(url, name=name, patience=_COPY_PATIENCE)
-    store.keep_attempts(_LONGEST_LIMIT)  # a copy has no access to the limits in country files
-    return RedisEnd(store, now)

@@ -14,7 +14,7 @@ def ledger_too_short(newest: int, known: int) -> StoreUnavailable:
     """
     return StoreUnavailable(
         f"the ledger ends at {newest}, but had reached {known}: the store was emptied, restored from an older copy or replaced."
-        " Restore its newest data, or copy it with `dialgate store copy`. If you accept the loss of the missing entries, delete"
+        " Restore its newest data, or import an export with `dialgate ledger import`. If you accept the loss of the missing entries, delete"
         " `ledger.durable` in the data folder and start again"
     )
 

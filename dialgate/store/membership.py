@@ -102,3 +102,8 @@ class Shared(Protocol):
 
         Only replicas that can become master count. After this call, each write also waits for the surplus replicas.
         """
+
+    async def begin_import(self) -> None:
+        """Prevent gates from opening the store until `end_import`, and remove the claim on the empty store."""
+
+    async def end_import(self) -> None: ...

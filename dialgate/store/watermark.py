@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final, TypeAlias
 
 from dialgate.runtime.file_lock import hold_lock
-from dialgate.store import Ledger, StoreUnavailable
+from dialgate.store import Ledger, StoreUnavailable, ledger_too_short
 
 InThread: TypeAlias = Callable[[Callable[[int], None], int], Awaitable[None]]
 _DIGITS: Final = 20
@@ -38,6 +38,15 @@ class LedgerWatermark:
             raise StoreUnavailable(
                 f"{self._path}: the content is not a number. If the `store` setting is correct, delete this file"
             ) from None
+
+    async def expect(self, seq: int) -> None:
+        """Set the watermark before an import, so that no gate opens a store whose ledger ends before `seq`.
+
+        Raises `StoreUnavailable` if the watermark is higher, and `OSError`.
+        """
+        if (known := self.read()) > seq:
+            raise ledger_too_short(seq, known)
+        await self._in_thread(self._write, seq)
 
     async def advance(self, store: Ledger) -> None:
         """Make all readable entries durable and set the watermark to the newest.

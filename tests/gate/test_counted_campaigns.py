@@ -33,7 +33,7 @@ async def read(counted_campaigns: CountedCampaigns, folder: Path, *written: Hour
     with closing(sqlite3.connect(folder / "store.db", isolation_level=None)) as db:
         for value in written:
             if isinstance(value, HourCount):
-                campaign_counts.put_count(db, value)
+                campaign_counts.put_counts(db, [value])
             else:
                 campaign_counts.lift_pause(db, value)
     store = SqliteStore.open(folder / "store.db")

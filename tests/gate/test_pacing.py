@@ -309,7 +309,7 @@ def test_commands_show_and_lift_a_pause(tmp_path: Path) -> None:
     data.mkdir()
     asyncio.run(SqliteStore.open(data / "store.db").close())
     with closing(sqlite3.connect(data / "store.db", isolation_level=None)) as db:
-        campaign_counts.put_count(db, HourCount(wall_clock() // HOUR, "acme-fibre", 50, 4))
+        campaign_counts.put_counts(db, [HourCount(wall_clock() // HOUR, "acme-fibre", 50, 4)])
 
     def run(*words: str) -> Result:
         return CliRunner().invoke(cli, [*words, "--config", str(path), "--json"])
@@ -357,7 +357,7 @@ async def test_counts_apply_at_once_where_the_day_is_not_over(tmp_path: Path) ->
     for at, abandoned, total in ((first, 3, 3), (now, 1, 4)):
         await SqliteStore.open(tmp_path / "store.db").close()
         with closing(sqlite3.connect(tmp_path / "store.db", isolation_level=None)) as db:
-            campaign_counts.put_count(db, HourCount(at // HOUR, "acme-fibre", 0, abandoned))
+            campaign_counts.put_counts(db, [HourCount(at // HOUR, "acme-fibre", 0, abandoned)])
         store = SqliteStore.open(tmp_path / "store.db")
         await counted.stored.read(store)
         await store.close()

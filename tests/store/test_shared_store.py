@@ -431,18 +431,6 @@ async def test_an_assumed_reading_is_not_committed_to_an_emptied_server(
     assert await own_store.commit(reading, reservations, [], AttemptPosition("log", 1))
 
 
-async def test_an_assumed_reading_is_true_on_the_copy_of_an_empty_ledger(tmp_path: Path) -> None:
-    """A copied store contains 0 as the newest sequence number. An empty store contains no sequence number."""
-    store = RedisStore(redis_servers.alone(), name=tmp_path.name)
-    keys = store.commands
-    await keys.script("whole", [keys.of_ledger, keys.key("copying")], [0])
-    await read_unknown(store)
-    reading = store.assume([ANNA])
-    assert reading is not None
-    assert await store.commit(reading, [], [], AttemptPosition("log", 1))
-    await store.close()
-
-
 async def test_a_doubtful_commit_is_settled_only_on_its_own_server(
     own_store: RedisStore, tmp_path: Path
 ) -> None:

@@ -249,7 +249,7 @@ def count_calls(config: Config, group: list[PreparedCase]) -> None:
             for count in case.facts.campaign.counts:
                 noon = local_time.instant_in(zone, datetime.combine(count.day, time(12)))
                 hour = HourCount(noon // HOUR, case.facts.campaign.id, count.answered, count.abandoned)
-                campaign_counts.put_count(db, hour)
+                campaign_counts.put_counts(db, [hour])
 
 
 async def load_lists(app: App, group: list[PreparedCase]) -> None:

@@ -30,7 +30,7 @@ COMMANDS = {
     "breach": ("retention", "Show the data that a breach exposed (GDPR art. 33)."),
     "clock": ("clock", "Confirm a gate's clock after a jump."),
     "nodes": ("nodes", "Show the gates that share the store."),
-    "store": ("store", "Migrate the store."),
+    "ledger": ("ledger_files", "Export the ledger, or import it into another store."),
     "backup": ("backup", "Copy the data folder, and verify the copied log."),
     "ship": ("ship", "Ship the decision log to other storage."),
     "key": ("config", "Create an API key for a client."),

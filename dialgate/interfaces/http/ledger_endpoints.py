@@ -2,11 +2,12 @@
 
 from typing import Any, Final
 
-from dialgate.interfaces.http import ledger, revocation_stream
+from dialgate.interfaces.http import ledger, ledger_export, revocation_stream
 from dialgate.interfaces.http.endpoint import JSON_ERRORS, NDJSON, Endpoint, EndpointGroup, Media, Parameter
 from dialgate.interfaces.http.errors import Failed
 from dialgate.interfaces.http.headers import IN_FORCE, NOTE
 from dialgate.interfaces.http.subjects import PURPOSE
+from dialgate.ledger import ledger_file
 from dialgate.ledger.request_fields import fields_of
 from dialgate.ledger.schemas import (
     CallerIdProofRequest,
@@ -172,6 +173,29 @@ LEDGER_ENDPOINTS: Final = (
                 kind=bytes,
                 lines=(Notice, revocation_stream.Position, Failed),
             ),
+        ),
+        errors=("streams.too_many", "store.unavailable", "gate.unavailable"),
+    ),
+    Endpoint(
+        method="GET",
+        path="/v1/ledger/export",
+        name="exportLedger",
+        group=_LEDGER,
+        about=(
+            "Export the ledger with call lists, caller-ID proofs and counted attempts, as NDJSON. The first line says to which "
+            "entry the ledger reaches. The last has the kind `end` and the number of rows; if it is missing, the export is "
+            "incomplete. Called numbers are keyed hashes and ciphertexts, which `dialgate ledger import` reads with the same "
+            "`keys.json`. With `numbers=true`, each ledger entry also has the number in clear, and the ledger records the "
+            "export. Only for clients with every controller."
+        ),
+        serve=ledger_export.export,
+        scope="admin",
+        query=ledger_export.Query,
+        parameters=(
+            Parameter(name="numbers", about="Whether ledger entries have the number in clear."),
+        ),
+        also_answers=(
+            Media(name=NDJSON, kind=bytes, lines=(ledger_file.Header, ledger_file.Line, Failed)),
         ),
         errors=("streams.too_many", "store.unavailable", "gate.unavailable"),
     ),

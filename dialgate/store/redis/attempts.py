@@ -1,7 +1,7 @@
 """Counted attempts and remembered answers in Redis. Both are read and written for every call."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from itertools import chain
 from typing import Any, Final
 
@@ -25,6 +25,7 @@ from dialgate.store.redis.commit import Commit
 from dialgate.store.redis.generations import OLDER_COPY, Generations, top_of
 from dialgate.store.redis.undo import Undo
 
+_PAGE_KEYS: Final = 1_000
 _ID_IN_USE: Final = [-1]
 _IS_OLDER: Final = [-4]
 _FIRST: Final = 3  # the place of the first subject in a reading
@@ -328,6 +329,12 @@ class RedisAttempts:
     async def positions(self) -> dict[str, int]:
         positions = pairs(await self._commands.run("HGETALL", self._commands.of_positions))
         return {log.decode(): int(seq) for log, seq in positions.items() if b" " not in log}
+
+    async def remembered_answers(self) -> AsyncGenerator[list[Remembered]]:
+        prefix = len(self._commands.key("q:"))
+        async for keys in self._commands.scan("q:", _PAGE_KEYS):
+            values = await self._commands.run("MGET", *keys)
+            yield [recalled(key[prefix:], value) for key, value in zip(keys, values, strict=True) if value]
 
     def forget_answers(self, before: Instant) -> None:
         """Stop returning answers older than `before`. Redis deletes them a little later, when they expire."""

@@ -3,6 +3,8 @@
 The script `result` writes the counts and their changes. Only the newest changes are kept.
 """
 
+from collections.abc import Sequence
+from itertools import chain
 from typing import Final
 
 import msgspec
@@ -31,6 +33,11 @@ class RedisCampaignCounts:
         if old := [_field(count) for count in counts if count.hour < before]:
             await self._commands.run("HDEL", self._commands.of_counts, *old)
 
+    async def put_counts(self, counts: Sequence[HourCount]) -> None:
+        values = [(_field(count), f"{count.answered} {count.abandoned}") for count in counts]
+        if values:
+            await self._commands.run("HSET", self._commands.of_counts, *chain.from_iterable(values))
+
     async def lifts_version(self) -> int:
         return int(await self._commands.run("HGET", self._commands.of_changes, _LIFTS) or 0)
 
@@ -42,11 +49,6 @@ class RedisCampaignCounts:
         store = ("HSET", self._commands.key("lifts"), f"{lift.campaign}\0{lift.at}", encoded(lift))
         mark = ("HINCRBY", self._commands.of_changes, _LIFTS, 1)
         await self._commands.run_durably([store, mark])
-
-
-def count_pair(count: HourCount) -> tuple[str, str]:
-    """Return the field and the value of an hourly count."""
-    return _field(count), f"{count.answered} {count.abandoned}"
 
 
 def _field(count: HourCount) -> str:

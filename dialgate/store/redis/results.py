@@ -1,12 +1,12 @@
 """Results of attempts, deletion of old attempts, and crash recovery. No call waits for these operations."""
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from typing import Final
 
 from dialgate.core.abandonment import ANSWERED
 from dialgate.core.decision_ids import log_of
 from dialgate.core.model import Attempt, Instant, Result
-from dialgate.store import AttemptPosition, Remembered, Reservation, StoreUnavailable
+from dialgate.store import AttemptPosition, CountedAttempt, Remembered, Reservation, StoreUnavailable
 from dialgate.store.redis import sequence_index, subject_codec
 from dialgate.store.redis.answers import by_log, seq_of
 from dialgate.store.redis.attempts import RedisAttempts
@@ -41,6 +41,17 @@ class RedisResults:
     def of_attempt(self, log: str, seq: int) -> bytes:
         """Return the key of the index chunk that contains this attempt's subject."""
         return self._undo.index("a:", log, sequence_index.chunk(seq))
+
+    async def counted_attempts(self) -> AsyncGenerator[list[CountedAttempt]]:
+        prefix = len(self._commands.of_subject)
+        async for keys in self._commands.scan("s:", _AT_ONCE):
+            values = await self._commands.run("MGET", *keys)
+            yield [
+                CountedAttempt(key[prefix:], attempt, at)
+                for key, value in zip(keys, values, strict=True)
+                if value
+                for attempt, at in subject_codec.attempts(value)
+            ]
 
     async def drop_attempts(self, before: Instant, *, drop: bool) -> int:
         """Count the attempts older than `before`, and delete them if `drop` is set.

@@ -53,6 +53,8 @@ class RedisStore:
         self.results = results = RedisResults(commands, generations, undo, attempts)
         self.attempt, self.result = results.attempt, results.result
         self.settle, self.drop_attempts = results.settle, results.drop_attempts
+        self.counted_attempts = results.counted_attempts
+        self.remembered_answers = attempts.remembered_answers
 
         self.ledger = ledger = RedisLedger(commands)
         self.append, self.remove, self.since = ledger.append, ledger.remove, ledger.since
@@ -67,6 +69,7 @@ class RedisStore:
         self._counts_from = 0  # the hour before which counts were last deleted
         self.counts, self.lifts_version = counts.counts, counts.lifts_version
         self.pause_lifts, self.lift_pause = counts.pause_lifts, counts.lift_pause
+        self.put_counts = counts.put_counts
 
         members = RedisMembership(commands, generations)
         self.members, self.dismiss, self.forget = members.members, members.dismiss, members.forget
@@ -97,7 +100,9 @@ class RedisStore:
                     f"Redis: `{name}` is {settings.get(name)!r}; set it to {' or '.join(f'`{value}`' for value in good)}"
                 )
         if await self.commands.run("GET", self.commands.key("copying")) is not None:
-            raise StoreUnavailable("Redis: the store is an incomplete copy: run `dialgate store copy` again")
+            raise StoreUnavailable(
+                "Redis: an import into the store was interrupted: use another `name`, and import again"
+            )
         await self._refuse_another_layout()
         if await self.surplus_replicas():
             raise StoreUnavailable(
@@ -123,8 +128,8 @@ class RedisStore:
             await self.commands.run("SET", self.commands.of_layout, LAYOUT, "NX")
         elif layout != LAYOUT:
             raise StoreUnavailable(
-                "Redis: another version of dialgate wrote this store. With that version, run `dialgate store copy` to copy it to `sqlite://…`. With this"
-                " version, copy the SQLite file to a Redis store that has a different `name`"
+                "Redis: another version of dialgate wrote this store. With that version, export it (`dialgate ledger export`; version"
+                " 0.2: `dialgate store copy` to `sqlite://…`). With this version, import it into a store with a different `name`"
             )
 
     async def _is_early(self) -> bool:
@@ -135,6 +140,13 @@ class RedisStore:
                 raise
             return True
         return bool(await self.positions())
+
+    async def begin_import(self) -> None:
+        mark = ("SET", self.commands.key("copying"), b"1")
+        await self.commands.together([mark, ("DEL", self.commands.of_keys)])
+
+    async def end_import(self) -> None:
+        await self.commands.run("DEL", self.commands.key("copying"))
 
     async def ping(self) -> int:
         self.undo.refuse_if_log_is_shared()

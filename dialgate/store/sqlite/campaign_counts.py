@@ -1,6 +1,7 @@
 """SQL for the campaign counts and lifted pauses of the embedded store."""
 
 import sqlite3
+from collections.abc import Sequence
 
 from msgspec.json import Decoder, encode
 
@@ -40,9 +41,9 @@ def counts(db: sqlite3.Connection, after: int) -> tuple[list[HourCount], int]:
     return [HourCount(*row) for row in changed], newest
 
 
-def put_count(db: sqlite3.Connection, count: HourCount) -> None:
-    row = (count.hour, count.campaign, count.answered, count.abandoned)
-    db.execute(f"INSERT OR REPLACE INTO hour_count VALUES (?, ?, ?, ?, ({_VERSION}) + 1)", row)  # noqa: S608 - constants
+def put_counts(db: sqlite3.Connection, counts: Sequence[HourCount]) -> None:
+    rows = [(count.hour, count.campaign, count.answered, count.abandoned) for count in counts]
+    db.executemany(f"INSERT OR REPLACE INTO hour_count VALUES (?, ?, ?, ?, ({_VERSION}) + 1)", rows)  # noqa: S608 - constants
 
 
 def drop_counts(db: sqlite3.Connection, before: int) -> int:

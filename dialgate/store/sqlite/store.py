@@ -12,7 +12,7 @@ would release SQLite's locks (POSIX). `tables` defines the tables.
 
 import asyncio
 import sqlite3
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
@@ -29,6 +29,7 @@ from dialgate.store import (
     AttemptPosition,
     CallerIdProof,
     CallList,
+    CountedAttempt,
     Delivery,
     HourCount,
     PauseLift,
@@ -246,6 +247,9 @@ class SqliteStore:
     async def counts(self, after: int = 0) -> tuple[list[HourCount], int]:
         return await self._in_thread(lambda db: campaign_counts.counts(db, after))
 
+    async def put_counts(self, counts: Sequence[HourCount]) -> None:
+        await self._write(partial(campaign_counts.put_counts, counts=counts))
+
     async def lifts_version(self) -> int:
         return await self._in_thread(campaign_counts.lifts_version)
 
@@ -346,6 +350,20 @@ class SqliteStore:
 
         await self._write(complete_step)
         self._note_any_change()
+
+    async def counted_attempts(self) -> AsyncGenerator[list[CountedAttempt]]:
+        await self._flush()
+        last = ""
+        while rows := await self._in_thread(partial(tables.attempts_after, decision=last)):
+            yield rows
+            last = rows[-1].attempt.decision
+
+    async def remembered_answers(self) -> AsyncGenerator[list[Remembered]]:
+        await self._flush()
+        last = b""
+        while rows := await self._in_thread(partial(tables.answers_after, key=last)):
+            yield rows
+            last = rows[-1].key
 
     # ---- erasure and retention ------------------------------------------------------------------------------------------
 

@@ -23,7 +23,7 @@ from dialgate.core.abandonment import ANSWERED
 from dialgate.core.ledger_events import Draft, Entry, Event
 from dialgate.core.ledger_state import fold
 from dialgate.core.model import RESULT_RANK, Attempt, Instant, Known
-from dialgate.store import CallerIdProof, CallList, Delivery, Remembered, StoreUnavailable
+from dialgate.store import CallerIdProof, CallList, CountedAttempt, Delivery, Remembered, StoreUnavailable
 from dialgate.store.sqlite.write_buffer import WriteBuffer
 
 APPLICATION = 0x64676174
@@ -68,6 +68,7 @@ MIGRATIONS: tuple[str, ...] = (
 
 MAX_KEYS = 512  # keys per query
 _BATCH_ROWS = 256  # rows per statement: preparing them blocks the thread that decides
+_PAGE_ROWS = 2_000  # rows of an export that are read at once
 FORGET_ROWS = 1_000  # rows per transaction, so that commits can run in between
 _DROP_ROWS = 20_000  # rows per transaction; each transaction scans the table
 
@@ -256,6 +257,20 @@ def attempt_of(row: Sequence[Any]) -> tuple[bytes, Attempt]:
     return subject, Attempt(
         decision=decision, at=at, campaign=campaign, basis=basis, result=result, goods=goods
     )
+
+
+def attempts_after(db: sqlite3.Connection, decision: str) -> list[CountedAttempt]:
+    query = ATTEMPT.replace(" FROM", ", result_at FROM") + "WHERE decision > ? ORDER BY decision LIMIT ?"
+    rows = [(*attempt_of(row), result_at) for *row, result_at in db.execute(query, (decision, _PAGE_ROWS))]
+    return [
+        CountedAttempt(subject, attempt, 0 if attempt.result == "pending" else result_at)
+        for subject, attempt, result_at in rows
+    ]
+
+
+def answers_after(db: sqlite3.Connection, key: bytes) -> list[Remembered]:
+    query = "SELECT key, at, answer, decision FROM answer WHERE key > ? ORDER BY key LIMIT ?"
+    return [Remembered(*row) for row in db.execute(query, (key, _PAGE_ROWS))]
 
 
 def count_attempts(db: sqlite3.Connection, attempts: Iterable[tuple[bytes, Attempt]]) -> None:

@@ -1,0 +1,130 @@
+"""`dialgate ledger`: a store's content as a file, to move to another store or to another program."""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
+
+from dialgate.config.configuration import Config
+from dialgate.core.faults import Unavailable
+from dialgate.crypto.keys import Keys
+from dialgate.decision_log import chains
+from dialgate.decision_log.segment import closed_to_writers
+from dialgate.interfaces.cli.gate_client import GateClient, GateUnreachable, asks_gate
+from dialgate.interfaces.cli.options import (
+    DEFAULT_CONFIG,
+    AsJson,
+    ConfigPath,
+    Failure,
+    load_config,
+    reporting,
+)
+from dialgate.ledger import ledger_file
+from dialgate.ledger.ledger_file import Kind
+from dialgate.runtime.atomic_write import replace_file
+from dialgate.runtime.clock import wall_clock
+from dialgate.runtime.terminal import show_fields, show_json
+from dialgate.store import factory
+from dialgate.store.watermark import LedgerWatermark
+
+app = typer.Typer()
+ledger_app = typer.Typer(no_args_is_help=True)
+app.add_typer(ledger_app, name="ledger")
+
+_PATIENCE: Final = 30.0  # seconds
+_CHUNK: Final = 1 << 20
+
+
+@ledger_app.command("export")
+@asks_gate
+def ledger_export(
+    out: Annotated[Path, typer.Argument(dir_okay=False, help="File to write. Only you can read it.")],
+    *,
+    numbers: Annotated[
+        bool,
+        typer.Option(
+            "--numbers", help="Add the called numbers in clear, for another program. The export is recorded."
+        ),
+    ] = False,
+    gate: GateClient,
+    as_json: AsJson = False,
+) -> None:
+    """Write the ledger, call lists, proofs and counted attempts to a file, one JSON object per line.
+
+    If no gate runs on this machine, the command reads the store itself. To move to another store, stop the gate first, so
+    that nothing is written after the export.
+
+    dialgate ledger export /var/lib/dialgate/ledger
+    """
+    with reporting(as_json=as_json), replace_file(out) as file:
+        try:
+            with gate.open("GET", "/v1/ledger/export", query={"numbers": "true" if numbers else ""}) as sent:
+                while chunk := sent.read(_CHUNK):
+                    file.write(chunk)
+        except GateUnreachable:
+            if gate.url or numbers:  # the record of the export needs a gate
+                raise
+            file.truncate(0)
+            asyncio.run(_read_store(load_config(gate.config), file.write))
+        file.seek(0)
+        (last,) = deque(file, maxlen=1) or (b"",)
+        rows = ledger_file.count_of(last)
+    if as_json:
+        show_json({"out": str(out), "rows": rows})
+    else:
+        typer.echo(f"{rows:,} rows written to {out}. An import needs the same keys.json.")
+
+
+@ledger_app.command("import")
+def ledger_import(
+    file: Annotated[
+        Path, typer.Argument(exists=True, dir_okay=False, help="File of `dialgate ledger export`.")
+    ],
+    *,
+    config: ConfigPath = DEFAULT_CONFIG,
+    as_json: AsJson = False,
+) -> None:
+    """Import an export into an empty store, and compare the store with it.
+
+    Stop the gate first: without its ledger, it could permit calls to people who revoked. No gate opens a store whose import
+    is incomplete.
+
+    dialgate ledger import /var/lib/dialgate/ledger
+    """
+    with reporting(as_json=as_json):
+        try:
+            rows = asyncio.run(_load(load_config(config), file))
+        except (Unavailable, OSError) as error:
+            raise Failure("ledger.not_imported", str(error)) from None
+    if as_json:
+        show_json(rows)
+    else:
+        show_fields("Imported and compared", {name: f"{count:,}" for name, count in rows.items()})
+
+
+async def _read_store(config: Config, write: Callable[[bytes], object]) -> None:
+    keys = Keys.open(config.data / "keys.json")
+    store = await factory.open_store(config, keys, patience=_PATIENCE)
+    try:
+        async for lines in ledger_file.export(store, keys):
+            write(lines)
+        await LedgerWatermark(config.data).advance(store)  # so that no older export is imported here
+    finally:
+        await store.close()
+
+
+async def _load(config: Config, path: Path) -> dict[Kind, int]:
+    config.data.mkdir(mode=0o700, parents=True, exist_ok=True)
+    _, worker = chains.logs_of(config.data, 1)
+    folder = chains.folder(config.data, worker)
+    folder.mkdir(mode=0o700, exist_ok=True)
+    with closed_to_writers(folder), path.open("rb") as file:
+        store = await factory.open_store(config, patience=_PATIENCE, empty=True)
+        try:
+            keys, watermark = Keys.open(config.data / "keys.json"), LedgerWatermark(config.data)
+            return await ledger_file.load(store, keys, watermark, file, wall_clock())
+        finally:
+            await store.close()
