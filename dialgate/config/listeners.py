@@ -65,7 +65,8 @@ class Uploads(Strict, frozen=True, kw_only=True):
     """Limits on uploads of call lists as files. Changes need a restart.
 
     Uploaded files are stored in the spool, a folder for temporary files. Separate processes read the files. If a client
-    disconnects, the process that reads its file is killed. The limits apply to each worker separately.
+    disconnects, the process that reads its file is killed. A worker receives at most 32 files at once, 8 from one client, and
+    none while less than 1 GiB, or a tenth of the disk, is free.
 
     If you do not control all clients, put `folder` on a different disk from the decision log, and add it to
     `ReadWritePaths` of the systemd unit. At startup, the gate removes files that a crash left in the spool.
@@ -75,22 +76,8 @@ class Uploads(Strict, frozen=True, kw_only=True):
     """Folder of the spool, relative to the data folder. Default: `spool` in the data folder."""
     processes: Annotated[int, Meta(ge=0, le=64)] = 0
     """Maximum number of files that are read simultaneously, at most one per client. 0: half the number of processors, at least one."""
-    at_once: Annotated[int, Meta(ge=1, le=1_000)] = 32
-    """Maximum number of simultaneous uploads from all clients, including waiting ones. Further ones get 503, `upload.full`."""
-    client_at_once: Annotated[int, Meta(ge=1, le=1_000)] = 8
-    """Maximum number of simultaneous uploads from one client. Further ones get 429, `upload.busy`."""
     file_mb: Annotated[int, Meta(ge=1, le=2_048)] = 1_024
     """Maximum size of one file, in MiB."""
-    client_mb: Annotated[int, Meta(ge=1, le=1 << 20)] = 2_048
-    """Maximum size of all uploads from one client together, in MiB."""
-    total_mb: Annotated[int, Meta(ge=1, le=1 << 20)] = 4_096
-    """Maximum size of all uploads together, in MiB."""
-    free_mb: Annotated[int, Meta(ge=0, le=1 << 20)] = 1_024
-    """MiB that must stay free on the spool's disk, or a tenth of the disk if that is less. Otherwise uploads get 507, `upload.no_space`."""
-    bytes_per_second: Annotated[int, Meta(ge=1, le=1 << 30)] = 16_384
-    """Minimum bytes per second, measured after the first `limits.read_seconds`. Slower uploads get 408."""
-    receive_seconds: Seconds = 3_600
-    """Maximum seconds until a file has arrived completely."""
     seconds: Annotated[int, Meta(ge=1, le=86_400)] = 600
     """Maximum seconds for reading a file. The limit applies to processor time and to elapsed time."""
     memory_mb: Annotated[int, Meta(ge=64, le=1 << 20)] = 1_024

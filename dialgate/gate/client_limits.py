@@ -14,7 +14,7 @@ from dialgate.core.model import HOUR, Instant
 from dialgate.core.responses import Answer, refusal
 
 THROTTLED: Final = "rate.exceeded"
-# Below this, calls are refused. Uploads stop earlier (`uploads.free_mb`), and alerts are raised much earlier.
+# Below this, calls are refused. Uploads stop earlier, and alerts are raised much earlier.
 RESERVE: Final = 512 << 20  # bytes, or
 _PART: Final = 20  # this part of the disk, if that is less
 _SPACE: Final = "the gate's disk is nearly full, and this client wrote most of the last hour's records; ask the operator to free space"

@@ -199,8 +199,8 @@ _CODES: Final[dict[str, tuple[int, str, str]]] = {
     ),
     "upload.busy": (
         429,
-        "The client has too many uploads in progress, or too many bytes in them.",
-        "Wait for an upload to end. The settings `uploads.client_at_once` and `uploads.client_mb` are the limits.",
+        "The client has too many uploads in progress.",
+        "Wait for an upload to end.",
     ),
     "gate.error": (
         500,
@@ -215,7 +215,7 @@ _CODES: Final[dict[str, tuple[int, str, str]]] = {
     "upload.full": (
         503,
         "The gate is not accepting more uploads right now.",
-        "Send the file again later. The settings `uploads.at_once` and `uploads.total_mb` are the limits.",
+        "Send the file again later.",
     ),
     "upload.failed": (
         503,

@@ -53,8 +53,7 @@ _LIMITS: Final = {
     ),
     "streams.too_many": f"A client can have {Limits().streams} streams or batches in progress (setting `limits.streams`).",
     "upload.busy": (
-        f"A file has at most {Uploads().file_mb:,} MiB, and a client can send {Uploads().client_at_once} files at once (settings "
-        "`uploads.file_mb` and `uploads.client_at_once`)."
+        f"A file has at most {Uploads().file_mb:,} MiB (setting `uploads.file_mb`), and a client can send eight files at once."
     ),
 }
 _ERROR_HEADERS: Final = {

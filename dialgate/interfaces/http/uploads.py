@@ -29,6 +29,12 @@ from dialgate.runtime.thread_pool import ThreadPool
 
 # Bytes of a text file that this process reads itself, because starting another process would take a hundred times as long.
 _SMALL: Final = 4 << 10
+# Of one worker. A client whose files are read slowly leaves room for others.
+_AT_ONCE: Final = 32
+_CLIENT_AT_ONCE: Final = 8
+_FREE: Final = 1 << 30  # bytes that must stay free on the disk of the spool
+_SECONDS: Final = 3_600.0  # until a file has arrived
+_BYTES_PER_SECOND: Final = 16_384  # on average, after the first `limits.read_seconds`
 _ZIP: Final = b"PK"
 _AGAIN: Final = {"Retry-After": "10"}
 _MB: Final = 1 << 20
@@ -61,9 +67,9 @@ class UploadSlots:
         """
         self.settings = settings
         self.closed = False
-        self._pace = Pace(grace, settings.receive_seconds, settings.bytes_per_second)
+        self._pace = Pace(grace, _SECONDS, _BYTES_PER_SECOND)
         self._turns = Turns(settings.processes or max(1, len(os.sched_getaffinity(0)) // 2))
-        self._open, self._bytes = Counter[str](), Counter[str]()
+        self._open = Counter[str]()
         self._threads = ThreadPool("uploads", 2)
         self._folder = data / (settings.folder or "spool")
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -83,15 +89,11 @@ class UploadSlots:
         """
         with self._admitted(client), TemporaryFile(dir=self._folder, prefix="upload-") as file:
             begun, size = time.monotonic(), 0
-            try:
-                while chunk := await self._next_chunk(read, self._pace.left(time.monotonic() - begun, size)):
-                    size += len(chunk)
-                    self._bytes[client] += len(chunk)
-                    self._refuse_size(client, size, len(chunk))
-                    await self._threads.run(file.write, chunk)
-                yield Upload(self, client, file, gone)
-            finally:
-                self._bytes[client] -= size
+            while chunk := await self._next_chunk(read, self._pace.left(time.monotonic() - begun, size)):
+                size += len(chunk)
+                self._refuse_size(size, len(chunk))
+                await self._threads.run(file.write, chunk)
+            yield Upload(self, client, file, gone)
 
     async def build(self, client: str, file: IO[bytes], order: BuildOrder, gone: Gone) -> BuildResult:
         """Build a list from a received file. Raises `MissingExtra`, and the errors from `list_builder.Source.build`."""
@@ -118,15 +120,14 @@ class UploadSlots:
 
     @contextmanager
     def _admitted(self, client: str) -> Iterator[None]:
-        if self._open[client] >= self.settings.client_at_once:
+        if self._open[client] >= _CLIENT_AT_ONCE:
             raise Fault(
                 429,
                 "upload.busy",
-                f"This client has {self.settings.client_at_once} uploads in progress, which is the maximum. "
-                "Wait for one to end, or raise the setting `uploads.client_at_once`.",
+                f"This client has {_CLIENT_AT_ONCE} uploads in progress, which is the maximum. Wait for one to end.",
                 headers=_AGAIN,
             )
-        if self._open.total() >= self.settings.at_once or self.closed:
+        if self._open.total() >= _AT_ONCE or self.closed:
             raise _full()
         self._open[client] += 1
         try:
@@ -134,7 +135,7 @@ class UploadSlots:
         finally:
             self._open[client] -= 1
 
-    def _refuse_size(self, client: str, size: int, chunk: int) -> None:
+    def _refuse_size(self, size: int, chunk: int) -> None:
         """Raise `Fault` if an upload exceeds a quota.
 
         `size` is the size of the upload with its next chunk, and `chunk` the size of that chunk. A chunk is counted before it
@@ -147,18 +148,8 @@ class UploadSlots:
                 "request.too_large",
                 f"The file exceeds {limits.file_mb} MiB. Split it, or raise the setting `uploads.file_mb`.",
             )
-        if self._bytes[client] > limits.client_mb * _MB:
-            raise Fault(
-                429,
-                "upload.busy",
-                f"This client's uploads exceed {limits.client_mb} MiB in total. Wait for an upload to end, "
-                "or raise the setting `uploads.client_mb`.",
-                headers=_AGAIN,
-            )
-        if self._bytes.total() > limits.total_mb * _MB:
-            raise _full()
         disk = shutil.disk_usage(self._folder)
-        if disk.free - chunk < min(limits.free_mb * _MB, disk.total // 10):
+        if disk.free - chunk < min(_FREE, disk.total // 10):
             raise Fault(
                 507,
                 "upload.no_space",

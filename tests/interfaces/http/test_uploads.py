@@ -4,7 +4,7 @@ import asyncio
 import os
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -153,7 +153,7 @@ async def test_an_ended_or_cancelled_process_leaves_no_files(tmp_path: Path, how
 
 async def test_upkeep_revocations_and_retirements_work_while_lists_are_built(tmp_path: Path) -> None:
     """Each change must take effect before the last upload is finished. The test does not measure time."""
-    async with running(tmp_path, uploads={"processes": 1, "client_at_once": 8}) as made:
+    async with running(tmp_path, uploads={"processes": 1}) as made:
         await load_list(made)
         async with made.client.post("/v1/check", json=CALL) as answer:
             allowed = await answer.json()
@@ -236,23 +236,25 @@ async def expect_refusal(uploads: UploadSlots, client: str, body: bytes) -> tupl
 MIB = b"0" * (1 << 20)
 
 
-async def test_quotas_per_client_and_in_total_are_released_at_the_end(tmp_path: Path) -> None:
-    uploads = UploadSlots(Settings(client_mb=3, total_mb=4, file_mb=2, free_mb=0), tmp_path, 10.0)
+async def test_a_file_has_a_size_limit(tmp_path: Path) -> None:
+    uploads = UploadSlots(Settings(file_mb=2), tmp_path, 10.0)
     assert await expect_refusal(uploads, "one", MIB * 3) == (413, "request.too_large")
-    async with uploads.received("one", from_memory(BytesIO(MIB * 2)), lambda: False):
-        assert await expect_refusal(uploads, "one", MIB * 2) == (429, "upload.busy")
-        async with uploads.received("two", from_memory(BytesIO(MIB * 2)), lambda: False):
-            assert await expect_refusal(uploads, "three", MIB) == (503, "upload.full")
     async with uploads.received("one", from_memory(BytesIO(MIB * 2)), lambda: False):
         pass
 
 
 async def test_concurrent_uploads_are_limited_per_client_and_in_total(tmp_path: Path) -> None:
-    uploads = UploadSlots(Settings(client_at_once=1, at_once=2, free_mb=0), tmp_path, 10.0)
-    async with uploads.received("one", from_memory(BytesIO(b"1")), lambda: False):
-        assert await expect_refusal(uploads, "one", b"1") == (429, "upload.busy")
-        async with uploads.received("two", from_memory(BytesIO(b"1")), lambda: False):
-            assert await expect_refusal(uploads, "three", b"1") == (503, "upload.full")
+    uploads = UploadSlots(Settings(), tmp_path, 10.0)
+    async with AsyncExitStack() as received:
+        for client in ("one", "two", "three", "four"):
+            for _ in range(8):
+                byte = from_memory(BytesIO(b"1"))
+                await received.enter_async_context(uploads.received(client, byte, lambda: False))
+            if client == "one":
+                assert await expect_refusal(uploads, "one", b"1") == (429, "upload.busy")
+        assert await expect_refusal(uploads, "five", b"1") == (503, "upload.full")
+    async with uploads.received("five", from_memory(BytesIO(b"1")), lambda: False):
+        pass
 
 
 async def test_nothing_is_received_while_the_disk_is_nearly_full(small_disk: Path, tmp_path: Path) -> None:
@@ -273,7 +275,7 @@ async def test_the_spool_can_be_elsewhere_and_is_emptied_at_the_start(tmp_path: 
     folder.mkdir()
     (folder / "upload-left").write_bytes(b"1")
     (folder / "not-ours").write_bytes(b"1")
-    uploads = UploadSlots(Settings(folder=str(folder), free_mb=0), tmp_path, 10.0)
+    uploads = UploadSlots(Settings(folder=str(folder)), tmp_path, 10.0)
     assert [path.name for path in folder.iterdir()] == ["not-ours"]
     async with uploads.received("one", from_memory(BytesIO(MIB)), lambda: False):
         assert not (tmp_path / "spool").exists()
