@@ -162,6 +162,7 @@ class SqliteStore:
     def _is_current(self, reading: Reading, watched: set[bytes]) -> bool:
         if not isinstance(reading, VersionedReading):
             return not watched
+        # The second condition is for commands that write to the ledger beside a gate.
         return not any(
             self._versions.get(subject, self._floor) > reading.version for subject in watched
         ) and not self._read_now(partial(tables.has_entries_after, seq=reading.seq, subjects=watched))

@@ -1,6 +1,6 @@
 """A buffer of attempts and answers that are in the decision log but not yet in the database.
 
-A transaction for each batch would cost half of the processor time of a check again (ADR 0009). After a crash, `settle`
+A transaction for each batch would cost a check 30 % more processor time (ADR 0009). After a crash, `settle`
 restores the lost rows from the log.
 """
 
