@@ -20,7 +20,7 @@ REMEMBERED = 4_096
 _encode = msgspec.json.Encoder().encode
 
 
-class Verdict(Struct, frozen=True):
+class CallVerdict(Struct, frozen=True):
     """A decision, valid until `until` for every call with the same facts.
 
     `digest` identifies the grounds in the log. For a denial, `denial` holds the answer without the decision id and the
@@ -40,10 +40,10 @@ class _UsedVerdict(Struct):
     """A verdict used in one batch, with its answer, which lacks the decision id and the numbers.
 
     `grounds` is the sequence number of the log entry with its grounds. `ends` is the end of an allow, otherwise 0. The
-    field `verdict` keeps the `Verdict` object alive, so that no other verdict gets the same `id()`.
+    field `verdict` keeps the `CallVerdict` object alive, so that no other verdict gets the same `id()`.
     """
 
-    verdict: Verdict
+    verdict: CallVerdict
     answer: Answer
     ends: Instant
     grounds: int
@@ -78,7 +78,7 @@ class Batch:
         first: int,
         nonces: Iterator[bytes],
         log_grounds: Mapping[bytes, int],
-        verdicts: dict[tuple[object, ...], Verdict],
+        verdicts: dict[tuple[object, ...], CallVerdict],
     ) -> None:
         now = query.now
         self.now = now
@@ -192,7 +192,7 @@ class Batch:
             attempts = tuple(attempt for attempt in attempts if attempt.decision != earlier.decision_id)
         return structs.replace(merged, attempts=attempts)
 
-    def _judge(self, question: Question, known: Known) -> Verdict:
+    def _judge(self, question: Question, known: Known) -> CallVerdict:
         caller_id, files = question.presentation.fact, question.files
         # Compare by identity, which is fast. Equal objects that are not identical only cost another decision.
         key = (
@@ -206,7 +206,7 @@ class Batch:
             verdict = self._verdicts[key] = self._decide(question, known)
         return verdict
 
-    def _decide(self, question: Question, known: Known) -> Verdict:
+    def _decide(self, question: Question, known: Known) -> CallVerdict:
         config = self._terms.config
         law = config.laws[question.country]
         facts = self._terms.facts(question, known, self.now)
@@ -227,9 +227,9 @@ class Batch:
         references = (question.line, question.number, question.zones, caller_id, known, files)
         digest = blake2b(_encode(grounds), digest_size=16).digest()
         denial = None if decision.allow else make_answer(decision, facts)
-        return Verdict(references, facts, grounds, digest, until, denial)
+        return CallVerdict(references, facts, grounds, digest, until, denial)
 
-    def _use(self, verdict: Verdict, client: str) -> _UsedVerdict:
+    def _use(self, verdict: CallVerdict, client: str) -> _UsedVerdict:
         """Return the verdict with its answer. Grounds that are not yet in the log are added to this batch."""
         ends = end_of(verdict.grounds.decision, self._most)
         answer = verdict.denial or make_answer(verdict.grounds.decision, verdict.facts, ends)
@@ -245,7 +245,7 @@ class Batch:
         self.codes.append(REPEATED)
         self.ends.append(ends)
 
-    def _conclude(self, question: Question, verdict: Verdict) -> None:
+    def _conclude(self, question: Question, verdict: CallVerdict) -> None:
         used = self._used.get(id(verdict)) or self._use(verdict, question.client)
         seq = self._first + len(self.bodies)
         name = f"{self._log}-{seq}"
@@ -303,7 +303,7 @@ def decide_all(
     first: int,
     nonces: Iterator[bytes],
     log_grounds: Mapping[bytes, int],
-    verdicts: dict[tuple[object, ...], Verdict],
+    verdicts: dict[tuple[object, ...], CallVerdict],
 ) -> Batch:
     """Decide the calls of `query` in order, from the state in `reading`. For the other arguments, see `Batch`."""
     batch = Batch(query, first, nonces, log_grounds, verdicts)

@@ -27,7 +27,7 @@ class Presentation(Struct, frozen=True):
     sealed: bool
 
 
-class CallerIds:
+class CallerIdFacts:
     """The caller IDs in one configuration, with their call-back proofs."""
 
     def __init__(self, laws: Iterable[Law]) -> None:

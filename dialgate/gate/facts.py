@@ -28,9 +28,9 @@ from dialgate.core.model import (
 from dialgate.crypto import masking
 from dialgate.crypto.keys import Keys
 from dialgate.gate.binding_law import BindingLaws
-from dialgate.gate.caller_ids import CallerIds
+from dialgate.gate.caller_ids import CallerIdFacts
 from dialgate.gate.counted_campaigns import CountedCampaigns
-from dialgate.gate.question import BatchQuery, FileFacts, Question, Terms
+from dialgate.gate.question import BatchQuery, CallTerms, FileFacts, Question
 from dialgate.lists import call_list
 from dialgate.lists.number_set import DamagedFile, NumberSet
 from dialgate.lists.snapshot import Snapshot
@@ -85,13 +85,13 @@ class Gatherer:
 
     def __init__(self, config: Config, keys: Keys) -> None:
         self.config, self.keys = config, keys
-        self.terms = Terms(config)
+        self.terms = CallTerms(config)
         self._snapshot: Snapshot | None = None
         self._files: dict[tuple[str, str], _Files] = {}
         self._lists: Lists = {}
         self._left_out: dict[str, str] = {}
         self._by_campaign: dict[str, tuple[_Loaded, ...]] = {}
-        self._caller_ids = CallerIds(config.laws.values())
+        self._caller_ids = CallerIdFacts(config.laws.values())
         self.counted = CountedCampaigns(config)
         self._laws = BindingLaws(config)
         self._hashes = {name: keys.keyed(name) for name in config.controllers}

@@ -31,7 +31,7 @@ from dialgate.crypto.keys import nonces
 from dialgate.decision_log import LogUnavailable
 from dialgate.gate import observation
 from dialgate.gate.admission_queue import AdmissionQueue, AnswerFuture, QueuedCall, reply
-from dialgate.gate.batch import Batch, Verdict, decide_all
+from dialgate.gate.batch import Batch, CallVerdict, decide_all
 from dialgate.gate.client_limits import ClientLimits
 from dialgate.gate.counted_campaigns import CountedCampaigns
 from dialgate.gate.facts import Gatherer
@@ -72,7 +72,7 @@ class Gate:
         self._steady = clock.steady
         self._limits = ClientLimits(clock.steady, upkeep.disk_shares)
         self._nonces = nonces()
-        self._verdicts: dict[tuple[object, ...], Verdict] = {}
+        self._verdicts: dict[tuple[object, ...], CallVerdict] = {}
         self._overlap = Overlap()
         self._traces = traces
         # Recent batches; the console removes and shows them.
@@ -129,7 +129,7 @@ class Gate:
             reply(zip(requests, answers, strict=True), self.metrics.calls.took, self._steady())
             if self._traces is not None:
                 calls = [(request.interface, request.arrived) for request in requests]
-                span = observation.Span(start, self._steady(), time.time_ns())
+                span = observation.TraceSpan(start, self._steady(), time.time_ns())
                 campaigns = [self._campaign(request) for request in requests]
                 observation.trace(self._traces, campaigns, calls, answers, span)
         finally:

@@ -20,7 +20,7 @@ NAME: Final = "dialgate.observed"  # stable: operators set its level
 _log, _logger = structlog.get_logger(NAME), logging.getLogger(NAME)
 
 
-class Span(Struct, frozen=True):
+class TraceSpan(Struct, frozen=True):
     """The time span of a batch, in seconds on the monotonic clock. `end_at` is its end in Unix nanoseconds."""
 
     start: float
@@ -75,7 +75,7 @@ def trace(
     campaigns: Sequence[str],
     calls: Sequence[tuple[str, float]],
     answers: Sequence[Answer],
-    span: Span,
+    span: TraceSpan,
 ) -> None:
     """Send the traces for a batch. `calls` pairs each interface with the time of arrival on the monotonic clock."""
     traced_calls = (

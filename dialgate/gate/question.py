@@ -79,7 +79,7 @@ class _LocalDay(NamedTuple):
     place: Place
 
 
-class Terms:
+class CallTerms:
     """The laws of one configuration and the local days in them, each computed once. Reads no file but the time zones'."""
 
     def __init__(self, config: Config) -> None:
@@ -144,7 +144,7 @@ class BatchQuery:
         questions: Sequence[Question],
         now: Instant,
         since: Instant,
-        terms: Terms,
+        terms: CallTerms,
         snapshot: str,
         node_keys: Keys,
         month: MonthKeys,

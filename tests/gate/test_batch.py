@@ -29,7 +29,7 @@ from dialgate.core.model import (
 from dialgate.core.responses import Answer
 from dialgate.crypto.keys import nonces
 from dialgate.decision_log.records import build_record, decode
-from dialgate.gate.batch import REMEMBERED, REPEATED, Batch, Verdict, decide_all
+from dialgate.gate.batch import REMEMBERED, REPEATED, Batch, CallVerdict, decide_all
 from dialgate.gate.facts import Gatherer
 from dialgate.gate.question import BatchQuery, Question
 from dialgate.store import AttemptPosition, Reading, Remembered
@@ -96,7 +96,7 @@ def decide_calls(  # noqa: PLR0913 - all but the calls have defaults
     answers: Sequence[Remembered | None] = (),
     first: int = 1,
     log_grounds: Mapping[bytes, int] | None = None,
-    verdicts: dict[tuple[object, ...], Verdict] | None = None,
+    verdicts: dict[tuple[object, ...], CallVerdict] | None = None,
 ) -> Batch:
     """Decide calls. `known` is the stored state of every called number for the controller."""
     query = query_of(gatherer, calls, at)
@@ -365,13 +365,16 @@ nothing: Any = None
 
 def test_each_call_of_a_batch_gets_the_answer_that_it_gets_alone(gatherer: Gatherer) -> None:
     client = gatherer.config.settings.clients[0]
-    judged: dict[tuple[object, ...], Verdict] = {}
+    judged: dict[tuple[object, ...], CallVerdict] = {}
     for seed in range(12):
         now = NOW + seed * 53 * MINUTE  # from 10:00 until after the permitted hours
         gatherer.terms.prepare(now)
         # So that the cache of verdicts is cleared in the middle of a batch.
         judged.update(
-            {(seed, n): Verdict((), nothing, nothing, b"", 0) for n in range(REMEMBERED - len(judged) - 9)}
+            {
+                (seed, n): CallVerdict((), nothing, nothing, b"", 0)
+                for n in range(REMEMBERED - len(judged) - 9)
+            }
         )
         together = Batch(gatherer.query(now, now, []), 1, nonces(), {}, judged)
         alone = []
@@ -404,7 +407,7 @@ def test_a_cached_denial_ends_when_a_future_call_request_begins(gatherer: Gather
     ahead = CallRequest(id="r", requested_at=begins, expires_at=begins + MINUTE, goods="broadband")
     assert question.line.campaign.goods == ahead.goods
     known = [Known(requests=(ahead,)), Known()]
-    judged: dict[tuple[object, ...], Verdict] = {}
+    judged: dict[tuple[object, ...], CallVerdict] = {}
 
     def decided(at: int) -> str:
         batch = Batch(gatherer.query(at, at, []), 1, nonces(), {}, judged)
@@ -419,7 +422,7 @@ def test_a_cached_denial_ends_when_a_future_call_request_begins(gatherer: Gather
 def test_equal_facts_are_decided_once_while_the_decision_holds(gatherer: Gatherer) -> None:
     """A denial with recorded attempts has no known end, so the call is decided again at each instant."""
     client = gatherer.config.settings.clients[0]
-    verdicts: dict[tuple[object, ...], Verdict] = {}
+    verdicts: dict[tuple[object, ...], CallVerdict] = {}
     for to, known, held in ((CLEAR, Known(), True), (LISTED, Known(), True), (CLEAR, KNOWN[3], False)):
         question = gatherer.read(call(to), client)
         made = []
@@ -431,7 +434,7 @@ def test_equal_facts_are_decided_once_while_the_decision_holds(gatherer: Gathere
 
 
 def test_a_cached_allow_is_valid_from_its_own_instant(gatherer: Gatherer) -> None:
-    verdicts: dict[tuple[object, ...], Verdict] = {}
+    verdicts: dict[tuple[object, ...], CallVerdict] = {}
     known = Known()
     for at in (NOW, NOW + MINUTE):
         batch = decide_calls(gatherer, call(), at=at, known=known, verdicts=verdicts)
@@ -439,8 +442,8 @@ def test_a_cached_allow_is_valid_from_its_own_instant(gatherer: Gatherer) -> Non
 
 
 def test_the_cache_holds_at_most_4096_verdicts(gatherer: Gatherer) -> None:
-    verdicts: dict[tuple[object, ...], Verdict] = {
-        (n,): Verdict((), nothing, nothing, b"", 0) for n in range(4_095)
+    verdicts: dict[tuple[object, ...], CallVerdict] = {
+        (n,): CallVerdict((), nothing, nothing, b"", 0) for n in range(4_095)
     }
     sizes = []
     for to in (CLEAR, LISTED):
