@@ -90,7 +90,7 @@ class _Gate:
         self.calls: list[Call] = []
         self.allowed = False
 
-    def check(self, call: Call, _: Client) -> asyncio.Future[Answer]:
+    def check(self, call: Call, _: Client, __: str) -> asyncio.Future[Answer]:
         self.calls.append(call)
         answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         if len(call.to) % 2:
