@@ -24,9 +24,9 @@ from dialgate.interfaces.cli.options import (
 )
 from dialgate.interfaces.cli.probe_call import (
     Credentials,
-    Patience,
     Probe,
     ProbeFailed,
+    ProbeTimes,
     ProbeTrunk,
     call_number,
 )
@@ -147,7 +147,7 @@ def caller_id_probe(
         host, port = _address(trunk, _SIP_PORT, "trunk")
         credentials = _credentials(user, password_file)
         source = _address(local, 0, "local") if local else None
-        patience = Patience(ring=int(ring * 1000), listen=int(listen * 1000), t1=t1)
+        patience = ProbeTimes(ring=int(ring * 1000), listen=int(listen * 1000), t1=t1)
         results: list[tuple[_Line, Probe]] = []
         with console(stderr=True).status("calling") as status:
             for line in lines:
@@ -218,7 +218,7 @@ def _reserved(config: Config, number: str, home: str) -> bool:
     return any(section.class_of(number) for section in sections)
 
 
-async def _call(number: str, trunk: ProbeTrunk, patience: Patience, *, tries: int, pause: float) -> Probe:
+async def _call(number: str, trunk: ProbeTrunk, patience: ProbeTimes, *, tries: int, pause: float) -> Probe:
     """Call a number, up to `tries` times because the line may be busy. Raises `Failure`."""
     for left in reversed(range(tries)):
         try:

@@ -82,7 +82,7 @@ class ProbeTrunk(Struct, frozen=True, kw_only=True):
     credentials: Credentials | None = None
 
 
-class Patience(Struct, frozen=True, kw_only=True):
+class ProbeTimes(Struct, frozen=True, kw_only=True):
     """Times in milliseconds: for ringing, for listening after the answer, and SIP's timer T1."""
 
     ring: int
@@ -128,7 +128,7 @@ class _Sound(asyncio.DatagramProtocol):
         self.packets += 1
 
 
-async def call_number(number: str, trunk: ProbeTrunk, patience: Patience) -> Probe:
+async def call_number(number: str, trunk: ProbeTrunk, patience: ProbeTimes) -> Probe:
     """Call a number. Raises `OSError` if the trunk has no route, `ProbeFailed` if SIPp cannot run."""
     program = shutil.which("sipp")
     if program is None:
@@ -196,7 +196,7 @@ async def _run(program: str, words: list[str], folder: Path, longest: int) -> st
 
 
 def _words(
-    number: str, trunk: ProbeTrunk, patience: Patience, local: tuple[str, int], name: str
+    number: str, trunk: ProbeTrunk, patience: ProbeTimes, local: tuple[str, int], name: str
 ) -> list[str]:
     return [
         "-sf", "scenario.xml", "-m", "1", "-nostdin", "-aa", "-skip_rlimit", "-i", local[0], *(["-p", str(local[1])] if local[1] else []),
@@ -207,7 +207,9 @@ def _words(
     ]  # fmt: skip
 
 
-def _values(number: str, trunk: ProbeTrunk, patience: Patience, host: str, media_port: int) -> dict[str, str]:
+def _values(
+    number: str, trunk: ProbeTrunk, patience: ProbeTimes, host: str, media_port: int
+) -> dict[str, str]:
     """Return the values for the scenario, by the names that stand between two @ in it."""
     return {
         "HEADERS": f"{_VIA}\n{_FROM}",
