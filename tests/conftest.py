@@ -73,6 +73,7 @@ LONG = (
     "test_stop_notices", "test_registry_lists", "test_archive", "test_scrub", "test_primitives", "test_grid", "test_decision_log",
     "test_retention", "test_recall", "test_check_fast_path", "test_process_pool", "test_fuzz", "test_search", "test_bulk_revocation", "test_erasure",
     "test_deploy", "test_decision_log_stored", "test_checkpoints", "test_registry_pull",
+    "test_lost_zeros", "test_same_meaning", "test_changes_of_law", "test_large_heads", "test_openapi", "test_error_table",
 )  # fmt: skip
 
 

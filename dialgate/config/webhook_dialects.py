@@ -15,7 +15,8 @@ from typing import Any, Final
 
 from msgspec import Struct
 
-FIELDS: Final = ("to", "from", "campaign", "call_id", "call_type")
+from dialgate.core.model import CALL_FIELDS
+
 VALUES: Final = (
     "decision",
     "decision_id",
@@ -59,7 +60,7 @@ class Profile(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, ren
     @property
     def names(self) -> set[str]:
         """The top-level names of all fields that the profile reads from the query or body."""
-        places = [place for field in FIELDS for place in self.places(field)]
+        places = [place for field in CALL_FIELDS for place in self.places(field)]
         return {place.split(".")[1] for place in places if not place.startswith("=")}
 
     def places(self, field: str) -> tuple[str, ...]:
@@ -71,7 +72,7 @@ def faults(profile: Profile) -> Iterator[str]:
     """Yield a message for each problem with a profile."""
     if not re.fullmatch("[a-z0-9][a-z0-9_-]{0,63}", profile.id):
         yield f"id {profile.id!r}: use lower-case letters, digits, `_` and `-`, with a letter or a digit first"
-    for field in FIELDS:
+    for field in CALL_FIELDS:
         for place in profile.places(field):
             if not _PLACE.fullmatch(place):
                 yield f"{field}: {place!r} is not of the form body.NAME, query.NAME or =TEXT"
@@ -111,7 +112,7 @@ def _holes(body: Any) -> Iterator[str]:
 
 def read(profile: Profile, body: Any, query: Mapping[str, str]) -> dict[str, str]:
     """Return the fields of a request. Values other than text and whole numbers are ignored."""
-    values = {field: _first(profile.places(field), body, query) for field in FIELDS}
+    values = {field: _first(profile.places(field), body, query) for field in CALL_FIELDS}
     return {field: text for field, text in values.items() if text}
 
 

@@ -8,9 +8,9 @@ hold only properties of the number.
 """
 
 from datetime import date
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, Final, Literal, TypeAlias
 
-from msgspec import Meta, Struct
+from msgspec import Meta, Struct, structs
 
 Instant: TypeAlias = int
 
@@ -48,10 +48,6 @@ StopScope: TypeAlias = Literal["all", "marketing"]
 STRICTNESS: dict[CallType, int] = {"ai_voice": 2, "automated": 1, "agent": 0}
 
 
-# These values are stored with each decision, so their length is limited. Real values are shorter.
-_GivenNumber: TypeAlias = Annotated[str, Meta(max_length=256)]
-
-
 class Call(Struct, frozen=True, kw_only=True, gc=False, forbid_unknown_fields=True, rename={"from_": "from"}):
     """A call to be checked. `to` is the number to dial, and `from` the caller ID to show.
 
@@ -59,11 +55,25 @@ class Call(Struct, frozen=True, kw_only=True, gc=False, forbid_unknown_fields=Tr
     it expires or a result is reported. `call_type` can only be stricter than the campaign's call type.
     """
 
-    to: _GivenNumber
-    from_: _GivenNumber
-    campaign: Annotated[str, Meta(max_length=128)]
-    call_id: Annotated[str, Meta(max_length=256)] = ""
-    call_type: CallType | None = None
+    # These values are stored with each decision, so their length is limited. Real values are shorter.
+    to: Annotated[str, Meta(max_length=256, description="Number to dial, in E.164.")]
+    from_: Annotated[str, Meta(max_length=256, description="Caller ID to show, in E.164.")]
+    campaign: Annotated[str, Meta(max_length=128, description="Campaign ID.")]
+    call_id: Annotated[
+        str,
+        Meta(
+            max_length=256,
+            description="The dialer's call ID. A request repeated before its decision expires counts once.",
+        ),
+    ] = ""
+    call_type: Annotated[
+        CallType | None, Meta(description="Call type, only if stricter than the campaign's.")
+    ] = None
+
+
+# The names of a call's fields in requests, and of those that may be left out.
+CALL_FIELDS: Final = tuple(field.encode_name for field in structs.fields(Call))
+OPTIONAL_CALL_FIELDS: Final = tuple(field.encode_name for field in structs.fields(Call) if not field.required)
 
 
 # ---- facts -----------------------------------------------------------------------------------------------------------

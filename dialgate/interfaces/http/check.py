@@ -14,7 +14,7 @@ from msgspec import Meta, Struct
 from dialgate.app import App
 from dialgate.config.clients import Client
 from dialgate.config.configuration import Config
-from dialgate.core.model import Call
+from dialgate.core.model import OPTIONAL_CALL_FIELDS, Call
 from dialgate.core.reasons import classify
 from dialgate.core.responses import Answer
 from dialgate.gate.admission_queue import AnswerFuture
@@ -201,7 +201,7 @@ def from_pairs(pairs: Sequence[tuple[str, str]]) -> Call:
     fields = {
         name: http_body.restore_plus(value) if name in {"to", "from"} else value
         for name, value in pairs
-        if value or name not in {"call_id", "call_type"}
+        if value or name not in OPTIONAL_CALL_FIELDS
     }
     return convert(fields, Call)
 

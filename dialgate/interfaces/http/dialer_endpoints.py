@@ -2,6 +2,8 @@
 
 from typing import Final
 
+from msgspec import structs
+
 from dialgate.core.model import Call
 from dialgate.interfaces.http import freeswitch, webhooks
 from dialgate.interfaces.http.endpoint import (
@@ -11,6 +13,7 @@ from dialgate.interfaces.http.endpoint import (
     EndpointGroup,
     Media,
     Parameter,
+    parameters_of,
 )
 
 _GROUP: Final = EndpointGroup(
@@ -19,12 +22,17 @@ _GROUP: Final = EndpointGroup(
 )
 
 
-_PARAMETERS: Final = (
-    Parameter(name="to", about="Number to dial. Default: the channel's destination number.", required=False),
-    Parameter(name="from", about="Caller ID to show. Default: the channel's caller ID.", required=False),
-    Parameter(name="campaign", about="Campaign ID."),
-    Parameter(name="call_type", about="Call type, only if stricter than the campaign's."),
-)  # fmt: skip
+_OF_CHANNEL: Final = {
+    "to": "Number to dial. Default: the channel's destination number.",
+    "from": "Caller ID to show. Default: the channel's caller ID.",
+    "call_id": "The dialer's call ID. Default: the channel's unique ID.",
+}
+_PARAMETERS: Final = tuple(
+    structs.replace(parameter, about=_OF_CHANNEL[parameter.name], required=False)
+    if parameter.name in _OF_CHANNEL
+    else parameter
+    for parameter in parameters_of(Call)
+)
 _BRIDGE: Final = Parameter(
     name="bridge",
     about="Start of the dial string. A slash and the checked number are appended.",

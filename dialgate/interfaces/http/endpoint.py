@@ -3,6 +3,7 @@
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
 
+import msgspec
 from aiohttp import web
 from msgspec import Struct
 
@@ -33,6 +34,13 @@ class Parameter(Struct, frozen=True, kw_only=True):
     required: bool | None = None
     schema: Mapping[str, Any] | None = None
     place: str = "query"
+
+
+def parameters_of(query: type[Struct]) -> tuple[Parameter, ...]:
+    """Return a parameter for each field of a struct, with the field's description."""
+    _, components = msgspec.json.schema_components([query])
+    fields = components[query.__name__]["properties"]
+    return tuple(Parameter(name=name, about=field["description"]) for name, field in fields.items())
 
 
 class Media(Struct, frozen=True, kw_only=True):

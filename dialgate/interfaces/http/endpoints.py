@@ -19,7 +19,7 @@ from dialgate.interfaces.http.endpoint import (
     Endpoint,
     EndpointGroup,
     Media,
-    Parameter,
+    parameters_of,
 )
 from dialgate.interfaces.http.errors import Failed
 from dialgate.interfaces.http.ledger_endpoints import LEDGER_ENDPOINTS
@@ -30,13 +30,7 @@ _CHECK: Final = EndpointGroup(
     "The check",
     "Check calls, one at a time or in batches. Simulate calls. Report the outcomes of allowed calls.",
 )
-_PARAMETERS: Final = (
-    Parameter(name="to", about="Number to dial, in E.164."),
-    Parameter(name="from", about="Caller ID to show, in E.164."),
-    Parameter(name="campaign", about="Campaign ID."),
-    Parameter(name="call_id", about="The dialer's call ID. A request repeated before its decision expires counts once."),
-    Parameter(name="call_type", about="Call type, only if stricter than the campaign's."),
-)  # fmt: skip
+_PARAMETERS: Final = parameters_of(Call)
 _CANNOT_DECIDE: Final = "The gate cannot decide. Do not call; repeat the request."
 
 

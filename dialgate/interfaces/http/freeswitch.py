@@ -15,7 +15,7 @@ from aiohttp import web
 
 from dialgate.app import App
 from dialgate.config.clients import Client
-from dialgate.core.model import Call
+from dialgate.core.model import CALL_FIELDS, OPTIONAL_CALL_FIELDS, Call
 from dialgate.core.reasons import classify
 from dialgate.core.responses import Answer
 from dialgate.interfaces.http import body as http_body
@@ -23,7 +23,7 @@ from dialgate.interfaces.http.errors import Fault, convert
 
 _XML: Final = {"Content-Type": "text/xml; charset=utf-8", "Cache-Control": "no-store"}
 _MOST: Final = 2_000  # parameters, because FreeSWITCH sends all variables of the channel
-_OURS: Final = ("to", "from", "campaign", "call_type", "call_id", "bridge", "context")
+_OURS: Final = (*CALL_FIELDS, "bridge", "context")
 # Hangup causes by reason class. mod_sofia sends them as 603 and 403.
 _CAUSES: Final = {"number": "CALL_REJECTED", "call": "OUTGOING_CALL_BARRED"}
 # The cause without a decision. mod_sofia sends 503 for it, after which a dialer tries its next server, which could be the trunk.
@@ -116,8 +116,8 @@ async def _decide(
         "to": http_body.restore_plus(parameters.get("to", _of_channel(parameters, "Destination-Number"))),
         "from": http_body.restore_plus(parameters.get("from", _of_channel(parameters, "Caller-ID-Number"))),
         "campaign": parameters.get("campaign", ""),
-        "call_id": parameters.get("call_id") or call_id,
-        **({"call_type": parameters["call_type"]} if parameters.get("call_type") else {}),
+        "call_id": call_id,
+        **{name: parameters[name] for name in OPTIONAL_CALL_FIELDS if parameters.get(name)},
     }
     return await app.gate.check(convert(fields, Call), client, interface)
 
