@@ -138,13 +138,6 @@ class Batch:
             for answer, id_ in zip(self.answers, ids, strict=True)
         ]
 
-    def concerns(self, query: BatchQuery) -> bool:
-        """Return whether this batch writes an attempt or answer that `query` reads."""
-        return not (
-            self._attempts.keys().isdisjoint(query.subjects)
-            and self._answers_by_key.keys().isdisjoint(query.keys)
-        )
-
     def add(self, question: Question, known: Sequence[Known], remembered: Remembered | None) -> None:
         """Decide the next call.
 

@@ -5,8 +5,8 @@ the queue and replies. `_decide_batch` reads the store, decides, commits, writes
 fails, every call of the batch is denied.
 
 A batch usually needs one store read, one commit and one log sync. With a shared store, the read may be skipped if
-the store probably has no data on the numbers. If another gate has changed the state of a number since the read, the
-gate reads and decides again, at most `_COMMIT_TRIES` times.
+the store probably has no data on the numbers. If the state of a number has changed since the read, the gate reads and
+decides again, at most `_COMMIT_TRIES` times.
 """
 
 import asyncio
@@ -35,7 +35,6 @@ from dialgate.gate.batch import Batch, CallVerdict, decide_all
 from dialgate.gate.client_limits import ClientLimits
 from dialgate.gate.counted_campaigns import CountedCampaigns
 from dialgate.gate.facts import Gatherer
-from dialgate.gate.overlap import Overlap
 from dialgate.gate.question import BatchQuery
 from dialgate.gate.recorder import LogRecorder
 from dialgate.gate.recovery import Recovery
@@ -46,7 +45,7 @@ from dialgate.observability.traces import Traces
 from dialgate.runtime.clock import Clock
 from dialgate.store import Attempts, Reading, StoreUnavailable
 
-_COMMIT_TRIES = 4
+_COMMIT_TRIES = 5
 _EXPIRED = "the decision took so long that the call is no longer permitted by it; ask again"
 _MAX_BATCHES, _MAX_CALLS = 32, 4  # recent batches for the console, and calls from each batch
 _log = structlog.get_logger(__name__)
@@ -73,7 +72,6 @@ class Gate:
         self._limits = ClientLimits(clock.steady, upkeep.disk_shares)
         self._nonces = nonces()
         self._verdicts: dict[tuple[object, ...], CallVerdict] = {}
-        self._overlap = Overlap()
         self._traces = traces
         # Recent batches; the console removes and shows them.
         self.recent: deque[tuple[Instant, list[QueuedCall], list[Answer], list[str]]] = deque(
@@ -154,22 +152,17 @@ class Gate:
         """Read, decide, commit and record a batch. If this raises `Unavailable`, no call is allowed.
 
         A round trip is the main cost of a shared store, so the read may be skipped (`Attempts.assume`), and a batch may
-        read while the previous one commits. `Overlap` then checks that the reading is still usable. Only one batch
-        reads at a time, and only one commits.
+        read while the previous one commits. The commit refuses a reading that has changed since. Only one batch reads at
+        a time, and only one commits.
         """
         self._recovery.refuse_if_unentered()
         self._upkeep.refuse_if_late()
-        mark = self._overlap.mark(self._recorder.log.next_seq)
         query = self._query(requests)
         reading = self._store.assume(query.subjects, query.keys) or await self._read(query)
         async with self._recorder.turn:
-            if not self._overlap.may_use(mark, query, self._recorder.log.next_seq):
-                query = self._query(requests)
-                reading = await self._read(query)
             batch = await self._commit(requests, query, reading)
             if batch.bodies:
                 await self._record(batch)
-            self._overlap.complete(batch)
         self._end_preparing(requests)  # a batch without a commit has not done this yet
         # Sync even if this batch wrote nothing: the record of a repeated answer may not be on the disk yet. If the sync
         # fails, the records and their attempts are kept, and recovery completes the log.
@@ -189,24 +182,22 @@ class Gate:
         ]
 
     async def _commit(self, requests: list[QueuedCall], query: BatchQuery, reading: Reading) -> Batch:
-        """Decide and commit. If another gate has changed the state since `reading`, read and try again.
+        """Decide and commit. If another batch or gate has changed the state since `reading`, read and try again.
 
+        A batch without writes is committed too, because its reading may contain what another batch failed to record.
         Raises `StoreUnavailable`.
         """
         log_grounds = self._recorder.grounds(query.now)
         first = self._recorder.log.next_seq  # constant here: the holder of the log's turn is its only writer
         for tries_left in reversed(range(_COMMIT_TRIES)):
             batch = decide_all(query, reading, first, self._nonces, log_grounds, self._verdicts)
-            if not (batch.reservations or batch.remembered or reading.assumed):
-                return batch
-            self._overlap.begin(batch)
             self._end_preparing(requests)
             position = structs.replace(batch.position, durable=self._recorder.log.durable)
             if await self._store.commit(reading, batch.reservations, batch.remembered, position):
                 return batch
-            self._overlap.forget()
             self.metrics.stale.inc()
             if tries_left:
+                query = self._query(requests)
                 reading = await self._read(query)
         raise StoreUnavailable("too many concurrent updates for this number")
 

@@ -76,14 +76,14 @@ async def test_after_a_fault_the_current_file_is_read(tmp_path: Path) -> None:
 
 
 async def test_a_change_is_not_forgotten_after_many_others(tmp_path: Path) -> None:
-    """The store keeps the versions of a limited number of subjects."""
+    """The store keeps the versions of a limited number of subjects and answers."""
     store = SqliteStore.open(tmp_path / "store.db")
     (subject, *others) = keys("called", VERSIONS + 1)
     reading = await store.read([subject])
     for some in ([subject], others):
         attempts = [Attempt(decision=f"{some[0]!r}-{at}", at=5, campaign="spring") for at in range(len(some))]
         reserved = [Reservation(*pair, ()) for pair in zip(some, attempts, strict=True)]
-        assert await store.commit(reading, reserved, [], AttemptPosition("log", 1))
+        assert await store.commit(await store.read([]), reserved, [], AttemptPosition("log", 1))
     own = Reservation(subject, Attempt(decision="log-9", at=5, campaign="spring"), (subject,))
     assert not await store.commit(reading, [own], [], AttemptPosition("log", 2))
     assert await store.commit(await store.read([subject]), [own], [], AttemptPosition("log", 2))

@@ -146,23 +146,18 @@ class RedisAttempts:
         logs = sorted(
             {log_of(decision_of(value)) for value in values_read[answers:] if value is not None} - self.own
         )
-        commands: list[tuple[Any, ...]] = [request]
-        if logs:
-            commands.insert(0, ("HMGET", self._commands.of_recorded, *logs))
-        if self._commands.replicas:
-            # A repeated answer needs no commit, which would show whether this server is still the master.
-            commands.insert(0, self._commands.ping())
-        if len(commands) == 1:
-            return values_read, {}
+        durable_logs: dict[str, int] = {}
+        if not logs:
+            return values_read, durable_logs
+        durable = ("HMGET", self._commands.of_recorded, *logs)
         for wait in (*_RECORDING_WAITS, 0):
-            replies = await self._commands.run_replicated(commands)
-            bounds = replies[-2] if logs else ()
+            bounds, values_read = await self._commands.together([durable, request])
             durable_logs = {log: int(seq or 0) for log, seq in zip(logs, bounds, strict=True)}
-            decisions = [decision_of(value) for value in replies[-1][answers:] if value is not None]
+            decisions = [decision_of(value) for value in values_read[answers:] if value is not None]
             if all(self._is_recorded(decision, durable_logs) for decision in decisions):
                 break
             await asyncio.sleep(wait)
-        return replies[-1], durable_logs
+        return values_read, durable_logs
 
     def _reading(
         self,

@@ -46,14 +46,18 @@ from dialgate.store.sqlite.write_buffer import WriteBuffer
 
 BUFFER_ROWS: Final = 16_384  # a larger buffer writes fewer pages per row, and makes ledger writes wait longer
 _MAX_BUFFERS: Final = 3  # if more are waiting, the disk cannot keep up: commits wait
-VERSIONS: Final = 65_536  # subjects whose last change is kept in memory
+VERSIONS: Final = 65_536  # subjects and answers whose last change is kept in memory
 
 T = TypeVar("T")
 
 
 class VersionedReading(Reading, frozen=True, gc=False, kw_only=True):
-    """A reading with the store's version and the newest sequence of the ledger at that time."""
+    """A reading with the store's version and the newest sequence of the ledger at that time.
 
+    `keys` are the subjects, and the keys of answers, that a commit compares.
+    """
+
+    keys: Sequence[bytes]
     version: int
     seq: int
 
@@ -131,6 +135,7 @@ class SqliteStore:
             subjects=subjects,
             known=[known.get(subject, self._nothing) for subject in subjects],
             answers=[answer if answer is not None and answer.at >= since else None for answer in current],
+            keys=(*distinct, *keys),
             version=self._version,
             seq=seq,
         )
@@ -150,27 +155,32 @@ class SqliteStore:
             raise self._unwritten
         if len(self._buffers) > _MAX_BUFFERS:
             await self._flush()
-        if not self._is_current(reading, {subject for each in reservations for subject in each.watch}):
+        if isinstance(reading, VersionedReading):
+            if not self._is_current(reading):
+                return False
+        elif reservations:
             return False
         if self._buffers[-1].rows >= self._buffer_rows:
             self._buffers.append(WriteBuffer())
             self._writing.start()
         self._buffers[-1].add(reservations, remembered, position)
         self._note_changes(reservation.subject for reservation in reservations)
+        self._note_changes(answer.key for answer in remembered)
         return True
 
-    def _is_current(self, reading: Reading, watched: set[bytes]) -> bool:
-        if not isinstance(reading, VersionedReading):
-            return not watched
-        # The second condition is for commands that write to the ledger beside a gate.
-        return not any(
-            self._versions.get(subject, self._floor) > reading.version for subject in watched
-        ) and not self._read_now(partial(tables.has_entries_after, seq=reading.seq, subjects=watched))
+    def _is_current(self, reading: VersionedReading) -> bool:
+        if self._version > reading.version and any(
+            self._versions.get(key, self._floor) > reading.version for key in reading.keys
+        ):
+            return False
+        # For commands that write to the ledger beside a gate.
+        entered = partial(tables.has_entries_after, seq=reading.seq, subjects=frozenset(reading.keys))
+        return not self._read_now(entered)
 
-    def _note_changes(self, subjects: Iterable[bytes]) -> None:
-        """Make earlier readings of these subjects stale."""
+    def _note_changes(self, keys: Iterable[bytes]) -> None:
+        """Make earlier readings of these subjects and answers stale."""
         self._version += 1
-        self._versions.update(dict.fromkeys(subjects, self._version))
+        self._versions.update(dict.fromkeys(keys, self._version))
         if len(self._versions) > VERSIONS:
             self._note_any_change()
 
@@ -325,6 +335,7 @@ class SqliteStore:
             db.execute(tables.NOTE, (position.log, position.seq))  # an empty buffer would not write it
 
         await self._write(step)
+        self._note_any_change()  # again: a read in the meantime may have found the removed rows
 
     async def settle(
         self,

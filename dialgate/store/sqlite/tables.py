@@ -10,7 +10,7 @@ go last in these structs, with a default.
 
 import re
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from itertools import chain, islice, repeat
@@ -213,7 +213,7 @@ def subjects_with_entries(db: sqlite3.Connection, subjects: Sequence[bytes]) -> 
     return {subject for (subject,) in _rows_of(db, _ENTERED, subjects)}
 
 
-def has_entries_after(db: sqlite3.Connection, seq: int, subjects: set[bytes]) -> bool:
+def has_entries_after(db: sqlite3.Connection, seq: int, subjects: Collection[bytes]) -> bool:
     """Return whether one of the subjects got a ledger entry after `seq`, also from another process."""
     if newest(db) == seq:
         return False
