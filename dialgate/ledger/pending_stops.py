@@ -4,9 +4,9 @@ A stop must never be lost because the gate is down. So `dialgate revoke` writes 
 the ledger before it is ready. This is the only way in beside the gate's endpoints.
 """
 
-import time
 from io import BytesIO
 from pathlib import Path
+from secrets import token_hex
 from typing import Any, Final
 
 import msgspec
@@ -24,6 +24,7 @@ from dialgate.ledger.revocations import Revocations
 from dialgate.ledger.schemas import RevocationsRequest
 from dialgate.lists.tabular import Hints
 from dialgate.runtime.atomic_write import sync_folder, write_file
+from dialgate.runtime.clock import wall_clock
 
 FOLDER: Final = "pending"
 _SUFFIX: Final = ".stop"
@@ -61,7 +62,7 @@ def keep(data: Path, stops: PendingStops) -> Path:
     folder = data / FOLDER
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     sync_folder(data)
-    path = folder / f"{time.time_ns()}{_SUFFIX}"
+    path = folder / f"{wall_clock():013}-{token_hex(4)}{_SUFFIX}"
     write_file(path, msgspec.msgpack.encode(stops))
     return path
 
