@@ -17,21 +17,27 @@ WORKERS := $(shell echo $$(($$(nproc) + 2)))
 # A test run starts a hundred processes. Without compiled files, each would compile all modules again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: run sample demo test test-fast branches mutants torture watch lint docs reference bench failover fuzz kill dist package sbom lock clean forget system
+.PHONY: run answers sample demo test test-fast branches mutants torture watch lint docs reference bench failover fuzz kill dist package sbom lock clean forget system
 
 run: sample
 	exec $(BIN)/dialgate serve
 
+# Only a gate writes to its data folder, so a gate runs while the list is loaded.
+sample: answers
+	@test -n "$$(ls $(DATA)/lists 2>/dev/null)" || { \
+	  $(BIN)/dialgate serve >$(DATA)/sample.log 2>&1 & gate=$$!; \
+	  until $(BIN)/dialgate list show >/dev/null 2>&1; do kill -0 $$gate 2>/dev/null || { cat $(DATA)/sample.log; exit 1; }; sleep 0.2; done; \
+	  $(BIN)/dialgate list load config/sample/list.csv --id sample --controller acme --campaign acme-fibre --basis directory \
+	    --origin public_directory --collected-by "the public directory (a sample)" --collected-on 2026-11-02 --yes; \
+	  loaded=$$?; kill $$gate; wait $$gate; exit $$loaded; }
+
 # Imports the sample answers again each day, so they never expire.
-sample: .venv/installed
+answers: .venv/installed
 	@test -f $(DATA)/sample.key || $(BIN)/dialgate key sample --out $(DATA)/sample.key >/dev/null
 	@test -n "$$(find $(DATA)/snapshots/manifest.json -mtime -1 2>/dev/null)" || \
 	  $(BIN)/registry-sync import --registry rpo --controller acme --same-answer \
 	    --request config/sample/rpo-request.txt --answer config/sample/rpo-answer.txt \
 	    --consulted-at "$$(date +%Y-%m-%dT%H:%M:%S%:z)" --receipt "SAMPLE-$$(date +%s)"
-	@$(BIN)/dialgate list show sample --json >/dev/null 2>&1 || \
-	  $(BIN)/dialgate list load config/sample/list.csv --id sample --controller acme --campaign acme-fibre --basis directory \
-	    --origin public_directory --collected-by "the public directory (a sample)" --collected-on 2026-11-02 --yes
 
 # Each test process takes one file at a time. `make -j2 test` runs the prerequisites in parallel. The core has no compiled part, so its tests
 # prove the same in `branches`, and run only there.

@@ -206,7 +206,9 @@ class App:
         await self._recovering.run(patience, now)
         if self._recovering.problem:
             self._upkeep.failed("store", self._recovering.problem)
-        self._upkeep.report("ledger", self._recovery.problem)
+        if self.is_first_worker:
+            await self._entering.run(patience)
+        self._upkeep.report("ledger", self._recovery.problem or self._pending.problem)
         await self._observing.run(patience, now)
         if self.is_first_worker and self._upkeep.lacking is not None:
             self._list_replication.tick(self._upkeep.lacking, now)
@@ -262,6 +264,8 @@ class App:
 
 class _Host:
     """The gate as the ledger sees it (`HostGate`)."""
+
+    append = None
 
     def __init__(self, log: LogRecorder, peers: Peers, upkeep: Upkeep, steady: Callable[[], float]) -> None:
         self.log, self.steady = log, steady

@@ -473,7 +473,9 @@ If a command takes a telephone number, `-` reads it from standard input, because
 you are prompted for the number, and it is not shown. Each `-` takes one line. If more lines follow, the command refuses them all (exit 2) and does
 nothing.
 
-Changes are in force on a running gate at once. `list load`, `list retire` and `caller-id prove` return when every gate that runs on this data
+Commands that write or ask are clients of the running gate: they use its socket in the data folder of `--config`, or `--url` and a key.
+
+Changes are in force at once. `list load`, `list retire` and `caller-id prove` return when every gate that runs on this data
 folder uses the new data; `in_force` in their output says so.
 
 """ + "\n\n".join(pages)

@@ -4,7 +4,8 @@ Every write names its actor and is durable when it is acknowledged. A client can
 other clients' controllers. Responses do not reveal that such entries exist.
 """
 
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from typing import TypeVar
@@ -20,6 +21,7 @@ from dialgate.core.refusal import Refused
 from dialgate.crypto.keys import Keys, nonces
 from dialgate.crypto.masking import Masker
 from dialgate.ledger import stop_requests
+from dialgate.ledger.bulk_writes import Append
 from dialgate.ledger.event_drafts import Misstated, past
 from dialgate.ledger.ids import ClientIds
 from dialgate.ledger.schemas import Receipt, Request
@@ -50,13 +52,14 @@ class LedgerAccess:
         store: Store,
         clock: Callable[[], Instant],
         metrics: Metrics,
-        *,
-        shows_sequences: bool,
+        append_all: Append | None = None,
     ) -> None:
+        """Open the ledger. Entries are written with `append_all`, or to the store if there is none."""
         self.config = config
         self.keys, self.store, self.clock, self.metrics = keys, store, clock, metrics
         self.notices = Notices(store, keys)
-        self.ids = ClientIds(keys, self.notices, lambda: self.config, shows_sequences=shows_sequences)
+        self._append: Append = append_all or store.append
+        self.ids = ClientIds(keys, self.notices, lambda: self.config)
         self._nonces = nonces()
 
     def reload(self, config: Config) -> None:
@@ -195,11 +198,15 @@ class LedgerAccess:
 
     async def write(self, draft: Draft) -> Receipt:
         """Append an entry durably and return its receipt. Raises `StoreUnavailable`."""
-        seq = (await self.store.append([draft]))[0]
-        kind = str(type(draft.event).__struct_config__.tag)
-        self.metrics.ledger.labels(kind).inc()
+        return self.receipt((await self.append_all([draft]))[0])
+
+    async def append_all(self, drafts: Sequence[Draft]) -> Sequence[int]:
+        """Append entries durably and return their sequence numbers. Raises `StoreUnavailable`."""
+        seqs = await self._append(drafts)
+        for kind, count in Counter(str(type(draft.event).__struct_config__.tag) for draft in drafts).items():
+            self.metrics.ledger.labels(kind).inc(count)
         self.notices.wake()
-        return self.receipt(seq)
+        return seqs
 
     def receipt(self, seq: int) -> Receipt:
         return Receipt(self.ids.entry_id(seq), local_time.rfc3339(self.clock()))

@@ -35,7 +35,6 @@ from dialgate.lists.tabular import Table, Unreadable, cell, column_name
 from dialgate.runtime.process_pool import spread
 from dialgate.store import Ledger
 
-AT_ONCE: Final = 8_192  # entries in one write, which delays other writes
 _DRAFTED_AT_ONCE: Final = 4_096  # rows
 Ask: TypeAlias = ConsentRequest | ContractRequest | CallRequestRequest
 _Event: TypeAlias = ConsentGiven | ContractMade | CallRequested
@@ -113,7 +112,7 @@ class ImportedRows:
         part: list[Draft] = []
         for _, drafts in groupby(self._drafts(), key=lambda draft: draft.subject):
             part += drafts
-            if len(part) >= AT_ONCE:
+            if len(part) >= bulk_writes.AT_ONCE:
                 yield part
                 part = []
         if part:

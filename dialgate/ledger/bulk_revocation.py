@@ -24,7 +24,7 @@ from dialgate.lists.call_list import RowProblem, number_of
 from dialgate.lists.tabular import Table, Unreadable, cell
 from dialgate.store import Ledger
 
-AT_ONCE: Final = 32_768  # entries in one write, which delays other writes by a quarter of a second
+_READ_AT_ONCE: Final = 32_768  # numbers hashed, and looked up, together
 _MOST: Final = 25_000_000  # rows, at about 70 bytes of memory each
 _AT_NAMES: Final = frozenset({"at", "revoked_at"})
 
@@ -148,13 +148,13 @@ def _parts(
 ) -> Iterator[tuple[list[bytes], list[int], list[Instant]]]:
     """Yield subjects, numbers and revocation times in parts, sorted as in the store's index."""
     subjects = bytearray()
-    for start in range(0, len(stops.numbers), AT_ONCE):
-        for number in stops.numbers[start : start + AT_ONCE].tolist():
+    for start in range(0, len(stops.numbers), _READ_AT_ONCE):
+        for number in stops.numbers[start : start + _READ_AT_ONCE].tolist():
             subjects += keys.subject(order.owner, f"+{number}")
     places = bulk_writes.in_order(subjects)
     rows = np.frombuffer(subjects, np.dtype((np.void, bulk_writes.SUBJECT_BYTES)))
-    for start in range(0, len(places), AT_ONCE):
-        part = places[start : start + AT_ONCE]
+    for start in range(0, len(places), bulk_writes.AT_ONCE):
+        part = places[start : start + bulk_writes.AT_ONCE]
         yield rows[part].tolist(), stops.numbers[part].tolist(), stops.at[part].tolist()
 
 

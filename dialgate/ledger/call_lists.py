@@ -45,14 +45,20 @@ class CallListWriter:
 
         Call `note` with each row that is left out.
         """
-        return await self.load_from(client, ask, list_builder.InProcess(file, hints, note))
+        return await self.load_from(client, ask, list_builder.InProcess(file, note), hints)
 
     async def load_from(
-        self, client: Client, ask: ListRequest, source: list_builder.ListSource
+        self,
+        client: Client,
+        ask: ListRequest,
+        source: list_builder.ListSource,
+        hints: tabular.Hints = tabular.NO_HINTS,
+        skipped: str = "",
     ) -> ListReport:
         """Load a call list completely or not at all. On return, this node's gates use the list.
 
-        Rows without a valid number are counted and left out. Raises `Refused` and `Unavailable`.
+        Rows without a valid number are counted and left out, and written to the file `skipped` if there is one. Raises
+        `Refused` and `Unavailable`.
         """
         controller = self._access.controller(client, ask.controller)
         self._check_list(ask, controller)
@@ -68,7 +74,7 @@ class CallListWriter:
         try:
             kinds = self._access.config.laws[controller.country].stated_kinds
             home = controller.dial_regions(ask.campaigns)
-            order = list_builder.BuildOrder(str(temporary), home, ask.basis, kinds)
+            order = list_builder.BuildOrder(str(temporary), home, ask.basis, kinds, hints, skipped)
             built = await source.build(order)
             record = await self._publish(client, ask, controller, temporary, built)
         except tabular.Unreadable as error:

@@ -105,7 +105,7 @@ class ConsentWriter:
     ) -> EntriesReport:
         """Record all consents, contracts or call requests in a file.
 
-        This blocks the event loop, so run it in a separate process. `Revocations.revoke_all` describes `note`
+        This blocks the event loop, so gates use `file_jobs`. `Revocations.revoke_all` describes `note`
         and `plan`. Raises `Refused` and `StoreUnavailable`.
         """
         controller = self._access.controller(client, ask.controller)
@@ -132,9 +132,7 @@ class ConsentWriter:
                 raise bulk_writes.unfit(len(imported), imported.rows, imported.problems, imported.first)
             store = self._access.store
             new = bulk_import.new_entries(store, imported)
-            recorded = await bulk_writes.write(store, new, plan(len(imported)))
-        self._access.metrics.ledger.labels(ask.kind).inc(recorded)
-        self._access.notices.wake()
+            recorded = await bulk_writes.write(self._access.append_all, new, plan(len(imported)))
         return EntriesReport(
             rows=imported.rows,
             recorded=recorded,

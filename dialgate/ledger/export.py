@@ -6,7 +6,7 @@ written.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import IO, Final
@@ -19,6 +19,7 @@ from dialgate.core.model import Instant
 from dialgate.core.reasons import REASONS
 from dialgate.core.refusal import Refused
 from dialgate.core.responses import when
+from dialgate.core.text_formats import OptionalReasonCode, Timestamp
 from dialgate.ledger.registrar import Registrar
 from dialgate.ledger.scrub import AT_ONCE, Judge, ScrubVerdict
 from dialgate.lists import lost_zeros, tabular
@@ -49,7 +50,7 @@ class Scrubbed(Struct, frozen=True, kw_only=True):
     """
 
     campaign: str
-    at: str
+    at: Timestamp
     rows: int
     allow: int
     later: int
@@ -62,7 +63,7 @@ class Scrubbed(Struct, frozen=True, kw_only=True):
 
 
 class ExportGroup(Struct, frozen=True):
-    code: str
+    code: OptionalReasonCode
     text: str
     numbers: int
 
@@ -70,18 +71,22 @@ class ExportGroup(Struct, frozen=True):
 class Later(Struct, frozen=True):
     """The number of calls that become lawful at time `at`, if nothing else changes."""
 
-    at: str
+    at: Timestamp
     numbers: int
 
 
 class Preview(Struct, frozen=True, kw_only=True):
     list: str
     campaign: str
-    at: str
+    at: Timestamp
     numbers: int
     callable: int
     groups: tuple[ExportGroup, ...]
     later: tuple[Later, ...]
+
+
+class Previews(Struct, frozen=True):
+    previews: list[Preview]
 
 
 async def scrub(
@@ -171,20 +176,14 @@ def _codes(counts: Counter[ScrubVerdict]) -> Iterator[tuple[str, int]]:
     yield from codes.most_common()
 
 
-async def preview(
-    registrar: Registrar, client: Client, name: str, order: ScrubOrder, done: Callable[[int, int], None]
-) -> Preview:
-    """Count the verdicts on a loaded list for one campaign. Raises `Refused` and `Unavailable`.
-
-    Call `done` after each part with its size and the total.
-    """
+async def preview(registrar: Registrar, client: Client, name: str, order: ScrubOrder) -> Preview:
+    """Count the verdicts on a loaded list for one campaign. Raises `Refused` and `Unavailable`."""
     judge, _ = await registrar.list_exports.judge(client, order.campaign, order.at)
     counts = Counter[ScrubVerdict]()
     try:
-        total, numbers = await registrar.call_lists.numbers_of(client, name, order.campaign)
-        for part in numbers:
+        _, parts = await registrar.call_lists.numbers_of(client, name, order.campaign)
+        for part in parts:
             counts.update(await judge.judge(part))
-            done(len(part), total)
     finally:
         judge.close()
     later = Counter[Instant]()

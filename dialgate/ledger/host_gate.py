@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from dialgate.core.model import RegistryAnswer, Result
+from dialgate.ledger.bulk_writes import Append
 
 
 class OutcomeLog(Protocol):
@@ -24,6 +25,10 @@ class HostGate(Protocol):
     def log(self) -> OutcomeLog | None: ...
 
     @property
+    def append(self) -> Append | None:
+        """The function that appends entries to the ledger, or None for the store's."""
+
+    @property
     def steady(self) -> Callable[[], float]:
         """The clock for durations, in seconds."""
 
@@ -41,10 +46,13 @@ class HostGate(Protocol):
 
 
 class NoGate:
-    """A process that opens the ledger without a gate, such as a command."""
+    """A process that opens the ledger without a gate, such as a job. `append` is as in `HostGate`."""
 
     log: OutcomeLog | None = None
     steady: Callable[[], float] = time.monotonic
+
+    def __init__(self, append: Append | None = None) -> None:
+        self.append = append
 
     async def find_call_elsewhere(self, _: str, /) -> None:
         return None

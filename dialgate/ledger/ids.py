@@ -23,16 +23,10 @@ _NAME = re.compile("[0-9a-f]{8}-[0-9]{1,18}")
 
 
 class ClientIds:
-    """A converter between internal ids and the ids that clients see.
+    """A converter between internal ids and the ids that clients see."""
 
-    If `shows_sequences` is true, entry ids are plain ledger sequence numbers. The operator's commands use this mode.
-    """
-
-    def __init__(
-        self, keys: Keys, notices: Notices, config: Callable[[], Config], *, shows_sequences: bool
-    ) -> None:
+    def __init__(self, keys: Keys, notices: Notices, config: Callable[[], Config]) -> None:
         self._keys, self._notices, self._config = keys, notices, config
-        self._shows_sequences = shows_sequences
 
     def outside(self, name: str, owner: str) -> str:
         """Return the id that clients see for the decision with the internal id `name`.
@@ -69,7 +63,7 @@ class ClientIds:
     @property
     def _entry_ids(self) -> EntryIds | None:
         """The converter for entry ids, or None if clients see plain sequence numbers."""
-        return self._keys.entries if self._config().shared and not self._shows_sequences else None
+        return self._keys.entries if self._config().shared else None
 
     def entry_id(self, seq: int) -> int:
         """Return the id under which clients see a ledger entry."""

@@ -14,6 +14,7 @@ import structlog
 from msgspec import Struct
 
 from dialgate.config.configuration import Config
+from dialgate.config.controllers import ControllerFile
 from dialgate.core import phone
 from dialgate.core.faults import Unavailable
 from dialgate.core.name_suggestions import choose
@@ -46,15 +47,21 @@ _decoder: Final = msgspec.msgpack.Decoder(PendingStops)
 
 def refuse_unreadable(config: Config, controller: str, number: str) -> None:
     """Raise `Refused` if a gate with this configuration could not enter a revocation."""
+    owner = refuse_unknown(config, controller)
+    try:
+        stop_requests.numbers(number, owner.dial_regions())
+    except phone.NotANumber as problem:
+        raise Refused("number.invalid", f"The number {problem}; write it in E.164.", "number") from problem
+
+
+def refuse_unknown(config: Config, controller: str) -> ControllerFile:
+    """Return the controller that a revocation names. Raises `Refused`."""
     owner = config.controllers.get(controller or next(iter(config.controllers), ""))
     if owner is None or (not controller and config.shared):
         raise Refused(
             "controller.unknown", choose("Use one of your controllers", config.controllers), "controller"
         )
-    try:
-        stop_requests.numbers(number, owner.dial_regions())
-    except phone.NotANumber as problem:
-        raise Refused("number.invalid", f"The number {problem}; write it in E.164.", "number") from problem
+    return owner
 
 
 def keep(data: Path, stops: PendingStops) -> Path:

@@ -45,10 +45,7 @@ class Registrar:
     ) -> None:
         # Set after a list's file has changed, so that upkeep starts its next round at once.
         self.changed = asyncio.Event()
-        # A process without a gate is a command. Only the operator uses them, so they show sequences.
-        self.access = access = LedgerAccess(
-            config, keys, store, clock, metrics, shows_sequences=gate.log is None
-        )
+        self.access = access = LedgerAccess(config, keys, store, clock, metrics, gate.append)
         self.ids, self.notices = access.ids, access.notices
         self._threads = threads = ThreadPool("registrar", 2)
         self.activation = Activation(access, gate)

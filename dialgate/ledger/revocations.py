@@ -65,7 +65,7 @@ class Revocations:
         note: Callable[[RowProblem], None] = lambda _: None,
         plan: Callable[[int], Callable[[int], None]] = lambda _: lambda _: None,
     ) -> RevocationsReport:
-        """Write a revocation for each number in a file. Run this in a separate process.
+        """Write a revocation for each number in a file. For a large file, use `file_jobs`.
 
         Call `note` with each invalid row. Call `plan` with the total number of revocations. `plan` returns a
         progress callback, which is called with the size of each completed part. Raises `Refused` and
@@ -92,9 +92,7 @@ class Revocations:
         )
         store = self._access.store
         new = bulk_revocation.new_entries(store, self._access.keys, order, stops)
-        revoked = await bulk_writes.write(store, new, plan(len(stops.numbers)))
-        self._access.metrics.ledger.labels("revoked").inc(revoked)
-        self._access.notices.wake()
+        revoked = await bulk_writes.write(self._access.append_all, new, plan(len(stops.numbers)))
         return RevocationsReport(
             rows=stops.rows,
             revoked=revoked,

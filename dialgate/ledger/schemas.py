@@ -98,9 +98,30 @@ class EntriesRequest(Request, frozen=True, kw_only=True):
     """The consents, contracts or call requests in a file. A `proof` in a row overrides the `proof` of the request."""
 
     kind: Annotated[
-        Literal["consent", "contract", "call_request"], described("The kind of entry in the rows.")
-    ]
+        Literal["consent", "contract", "call_request"],
+        described("The kind of entry in the rows. The path of the request says it."),
+    ] = "consent"
     skip_bad: _SkipBad = False
+
+
+class ScrubRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A copy of a list with a verdict on each row. It is recorded, with `actor` and `proof`."""
+
+    campaign: Annotated[Name, described("The campaign that would call the numbers.")]
+    at: Annotated[When | None, described("When the calls would be made. Default: now.")] = None
+    actor: Annotated[
+        Phrase, described("The person or system that receives the copy. Default: the client's name.")
+    ] = ""
+    proof: Annotated[Words, described("Why the copy is made: a ticket, a contract.")] = ""
+
+
+class PreviewRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A count of the callable numbers on a list."""
+
+    campaign: Annotated[
+        str, described("The campaign that would call the list. Default: all campaigns of the list.")
+    ] = ""
+    at: Annotated[When | None, described("When the calls would be made. Default: now.")] = None
 
 
 class EnrolmentRequest(Request, frozen=True, kw_only=True):
@@ -349,6 +370,10 @@ class ListInfo(Struct, frozen=True, kw_only=True):
     loaded_at: Timestamp
     actor: str
     retired_at: OptionalTimestamp = ""
+
+
+class Lists(Struct, frozen=True):
+    lists: list[ListInfo]
 
 
 class RetiredList(ListInfo, frozen=True, kw_only=True):

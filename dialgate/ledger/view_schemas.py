@@ -22,6 +22,12 @@ class HistoryEntry(Struct, frozen=True, kw_only=True):
     opens_nothing: str = ""
 
 
+class Exports(Struct, frozen=True):
+    """The recorded copies of lists with verdicts."""
+
+    exports: list[HistoryEntry]
+
+
 class ConsentStanding(Struct, frozen=True, kw_only=True):
     """The current state of a consent.
 

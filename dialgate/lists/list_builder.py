@@ -7,7 +7,8 @@ from standard input and writes the result to standard output.
 import asyncio
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Final, Protocol, TypeAlias
 
@@ -33,12 +34,17 @@ class _BuildFailure(Struct, frozen=True, tag=True):
 
 
 class BuildOrder(Struct, frozen=True):
-    """The arguments that a build passes to `call_list.build`."""
+    """The arguments that a build passes to `call_list.build`.
+
+    `skipped` is the file for the rows that are left out, as lines of JSON. If it is empty, they are only counted.
+    """
 
     path: str
     home: str
     basis: Basis
     stated_kinds: frozenset[Kind] = frozenset()
+    hints: tabular.Hints = tabular.NO_HINTS
+    skipped: str = ""
 
 
 class BuildLimits(Struct, frozen=True):
@@ -63,29 +69,44 @@ class ListSource(Protocol):
 class InProcess:
     """A source whose list is built in a thread of this process. Calls `note` with each rejected row."""
 
-    def __init__(
-        self,
-        file: IO[bytes],
-        hints: tabular.Hints = tabular.NO_HINTS,
-        note: Callable[[RowProblem], None] = lambda _: None,
-    ) -> None:
-        self._file, self._hints, self._note = file, hints, note
+    def __init__(self, file: IO[bytes], note: Callable[[RowProblem], None] = lambda _: None) -> None:
+        self._file, self._note = file, note
 
     async def build(self, order: BuildOrder) -> BuildResult:
         return await asyncio.to_thread(self.build_now, order)
 
     def build_now(self, order: BuildOrder) -> BuildResult:
-        table = tabular.read(self._file, order.home, self._hints)
+        table = tabular.read(self._file, order.home, order.hints)
         path = Path(order.path)
-        tally = call_list.build(
-            table,
-            path,
-            home=order.home,
-            basis=order.basis,
-            stated_kinds=order.stated_kinds,
-            note=self._note,
-        )
+        with written_to(order.skipped) as write:
+
+            def note(problem: RowProblem) -> None:
+                self._note(problem)
+                write(problem)
+
+            tally = call_list.build(
+                table,
+                path,
+                home=order.home,
+                basis=order.basis,
+                stated_kinds=order.stated_kinds,
+                note=note,
+            )
         return BuildResult(table.layout, tally, call_list.sha256_of(path))
+
+
+@contextmanager
+def written_to(path: str) -> Iterator[Callable[[RowProblem], None]]:
+    """Yield a function that writes a skipped row to a file as a line of JSON, or does nothing without a file."""
+    if not path:
+        yield lambda _: None
+        return
+    with Path(path).open("wb") as file:
+
+        def write(problem: RowProblem) -> None:
+            file.write(msgspec.json.encode(problem) + b"\n")
+
+        yield write
 
 
 _Result: TypeAlias = BuildResult | _BuildFailure

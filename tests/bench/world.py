@@ -20,6 +20,7 @@ from msgspec import Struct
 from dialgate.core import local_time
 from dialgate.core.model import HOUR
 from dialgate.runtime.clock import wall_clock
+from tests.bench import servers
 
 CAMPAIGN, CALLER_ID, CLIENT = "bench-fibre", "+390844999999", "bench"
 _KEY = "bench-key"
@@ -125,12 +126,13 @@ def _answer(folder: Path, clear: list[int], listed: list[int]) -> None:
 
 def _load(folder: Path, config: Path, numbers: list[int]) -> None:
     (folder / "list.csv").write_text("number\n" + "".join(f"+{number}\n" for number in numbers), "ascii")
-    _run(
-        *("dialgate", "list", "load", folder / "list.csv", "--id", "bench", "--campaign", CAMPAIGN),
-        *("--basis", "directory", "--collected-by", "directory", "--collected-on", "2026-01-01"),
-        *("--origin", "public_directory"),
-        *("--config", config),
-    )
+    with servers.gate(config):
+        _run(
+            *("dialgate", "list", "load", folder / "list.csv", "--id", "bench", "--campaign", CAMPAIGN),
+            *("--basis", "directory", "--collected-by", "directory", "--collected-on", "2026-01-01"),
+            *("--origin", "public_directory"),
+            *("--config", config),
+        )
 
 
 def _run(program: str, *words: str | Path) -> None:

@@ -4,7 +4,6 @@ An import with an invalid row writes nothing, unless `skip_bad` is set. Invalid 
 repeated safely.
 """
 
-import json
 from collections.abc import Callable
 from datetime import datetime
 from io import BytesIO
@@ -16,7 +15,6 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from typer.testing import CliRunner
 
 from dialgate.config.clients import Client
 from dialgate.core.ledger_events import CallRequested, ConsentGiven, ContractMade, Event
@@ -24,12 +22,11 @@ from dialgate.core.model import Purpose
 from dialgate.core.refusal import Refused
 from dialgate.crypto.keys import Keys
 from dialgate.crypto.masking import Masker, may_contain
-from dialgate.interfaces.cli import main
 from dialgate.ledger.registrar import Registrar
 from dialgate.ledger.schemas import ConsentRequest, EntriesRequest
 from dialgate.lists.call_list import RowProblem
 from tests.lists.test_tabular import workbook
-from tests.support.world import CLEAR, LISTED, write_folder
+from tests.support.world import CLEAR, LISTED, World
 
 CRM = Client(name="crm", controllers=("acme",), scopes=("ledger",))
 SHA = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
@@ -307,20 +304,18 @@ async def test_import_for_the_controller_of_another_client_is_refused(registrar:
         ),
     ],
 )
-def test_command_imports_a_file_and_reports_skipped_rows(
-    tmp_path: Path, command: str, header: str, row: str
+async def test_command_imports_a_file_and_reports_skipped_rows(
+    running: World, tmp_path: Path, command: str, header: str, row: str
 ) -> None:
-    config = write_folder(tmp_path)
     file, reasons = tmp_path / "export.csv", tmp_path / "bad.csv"
     file.write_text(f"{header}\n{row}\n12,,,,\n")
-    words = [command, "import", str(file), "--config", str(config), "--reasons", str(reasons), "--json"]
-    ran = CliRunner().invoke(main.app, words)
-    assert (ran.exit_code, json.loads(ran.stdout)["error"]["code"]) == (1, "list.unreadable")
+    words = (command, "import", file, "--reasons", reasons, "--json")
+    refused = await running.command(*words)
+    assert (refused.code, refused.json["error"]["code"]) == (1, "list.unreadable")
     assert reasons.read_text().splitlines()[1].startswith("3,")
-    ran = CliRunner().invoke(main.app, [*words, "--skip-bad"])
-    assert ran.exit_code == 0, ran.output
-    reported = json.loads(ran.stdout)
-    assert (reported["rows"], reported["recorded"], reported["refused"]) == (2, 1, 1)
+    done = await running.command(*words, "--skip-bad")
+    assert done.code == 0, done
+    assert (done.json["rows"], done.json["recorded"], done.json["refused"]) == (2, 1, 1)
 
 
 async def test_row_whose_number_lost_its_zero_is_skipped_and_counted(registrar: Registrar) -> None:

@@ -14,19 +14,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from typer.testing import CliRunner, Result
 
 from dialgate.config.clients import Client
 from dialgate.core.ledger_events import Revoked
 from dialgate.core.model import DAY, Instant
 from dialgate.core.refusal import Refused
-from dialgate.interfaces.cli import main
-from dialgate.ledger import bulk_revocation
+from dialgate.ledger import bulk_writes
 from dialgate.ledger.registrar import Registrar
 from dialgate.ledger.schemas import ConsentRequest, LiftRequest, RevocationRequest, RevocationsRequest
 from dialgate.lists.call_list import RowProblem
 from tests.lists.test_tabular import workbook
-from tests.support.world import CALL, CLEAR, LISTED, NOW, World, write_folder
+from tests.support.world import CALL, CLEAR, LISTED, NOW, World
 
 
 def instant(text: str) -> Instant:
@@ -194,7 +192,7 @@ async def test_client_cannot_revoke_beyond_its_scope(
 
 async def test_import_in_several_parts_takes_effect_in_a_running_gate(running: World) -> None:
     """The import uses another connection to the store, and revokes for every controller."""
-    count = bulk_revocation.AT_ONCE * 2 + 10
+    count = bulk_writes.AT_ONCE * 3 + 10
     rows = "".join(f"+3906{number:08}\n" for number in range(12_340_000, 12_340_000 + count))
     beside = await Registrar.open(running.app.config, lambda: NOW)
     everyone = RevocationsRequest(scope="everyone")
@@ -214,31 +212,25 @@ async def test_revocation_from_every_channel_takes_effect(running: World, channe
     assert running.sample("dialgate_revocation_effect_seconds_count") == 1
 
 
-def command(folder: Path, *words: object) -> Result:
-    return CliRunner().invoke(
-        main.app, [*map(str, words)], env={"DIALGATE_CONFIG": str(folder / "dialgate.yaml"), "COLUMNS": "200"}
-    )
-
-
-def test_command_reports_as_text_as_json_and_for_each_row(tmp_path: Path) -> None:
-    write_folder(tmp_path)
+async def test_command_reports_as_text_as_json_and_for_each_row(running: World, tmp_path: Path) -> None:
+    command = running.command
     file, reasons = tmp_path / "stops.csv", tmp_path / "reasons.csv"
     file.write_text(BAD)
-    taken = command(tmp_path, "revoke", "import", file, "--reasons", reasons, "--json")
-    assert taken.exit_code == 0
-    assert json.loads(taken.stdout)["revoked"] == 10
+    taken = await command("revoke", "import", file, "--reasons", reasons, "--json")
+    assert taken.code == 0
+    assert json.loads(taken.out)["revoked"] == 10
     with reasons.open(newline="") as opened:
         written = list(csv.reader(opened))
     assert [line for line, _ in written] == ["line", "3"]
     assert "0612345" not in reasons.read_text()
-    again = command(tmp_path, "revoke", "import", file, "--skip-bad").output
-    assert "revoked before" in again
-    assert "1 rows have no readable number" in again
-    assert command(tmp_path, "revoke", "import", file, "--column", "nine").exit_code == 1
-    assert command(tmp_path, "revoke", "import", tmp_path / "none.csv").exit_code == 2
+    again = await command("revoke", "import", file, "--skip-bad")
+    assert "revoked before" in again.out
+    assert "1 rows have no readable number" in again.err
+    assert (await command("revoke", "import", file, "--column", "nine")).code == 1
+    assert (await command("revoke", "import", tmp_path / "none.csv")).code == 2
     # `add` may be left out
-    assert command(tmp_path, "revoke", CLEAR, "--json").exit_code == 0
-    assert command(tmp_path, "revoke", "add", CLEAR, "--json").exit_code == 0
+    assert (await command("revoke", CLEAR, "--json")).code == 0
+    assert (await command("revoke", "add", CLEAR, "--json")).code == 0
 
 
 async def test_doubtful_cell_revokes_every_number_that_it_can_mean(registrar: Registrar) -> None:

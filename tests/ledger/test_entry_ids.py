@@ -19,8 +19,6 @@ from dialgate.core.entry_ids import EntryIds, is_plain
 from dialgate.core.responses import Reason
 from dialgate.crypto.keys import Keys
 from dialgate.decision_log.records import Reader, Record
-from dialgate.interfaces.cli.ledger_access import write
-from dialgate.ledger.schemas import LiftRequest, RevocationRequest
 from dialgate.subjects.rights import Subjects
 from tests.audit.test_decision_ids import check, send
 from tests.audit.test_decision_ids import shared as shared  # noqa: PLC0414 - a fixture
@@ -266,28 +264,22 @@ async def test_webhook_messages_contain_ids(tmp_path: Path) -> None:
 # ---- where sequences are shown --------------------------------------------------------------------------------------------
 
 
-async def test_commands_show_sequences_and_accept_both(shared: World) -> None:
+async def test_commands_see_the_ids_that_clients_see(shared: World) -> None:
     stop = (await post_ok(shared, "beta", "/v1/revocations", {"number": CLEAR}))["seq"]
-    path = shared.app.config.path
-    ask = RevocationRequest(controller="beta", number=LISTED)
-    receipt = await asyncio.to_thread(
-        write, path, lambda registrar, client: registrar.revocations.revoke(client, ask)
-    )
-    assert receipt.seq == 2
-    undo = LiftRequest(ground="error", reason="typed")
-    lifts = [
-        await asyncio.to_thread(
-            write,
-            path,
-            lambda registrar, client, given=given: registrar.revocations.lift(client, given, undo),
-        )
+    assert not is_plain(stop)
+    revoked = await shared.command("revoke", CLEAR, "--controller", "beta", "--json")
+    lifted = [
+        (
+            await shared.command("revoke", "lift", given, "--ground", "error", "--reason", "typed", "--json")
+        ).json["seq"]
         for given in (stop, 1)
     ]
-    assert [lift.seq for lift in lifts] == [3, 3]
+    ids = keys(shared).entries
+    assert (ids.inside(revoked.json["seq"]), [ids.inside(seq) for seq in lifted]) == (2, [3, 3])
     async with Subjects.standalone(shared.app.config, lambda: NOW) as beside:
         client = shared.app.config.settings.clients[1]
         found = await beside.report(client, "beta", CLEAR, "abc")
-    assert [entry.seq for entry in found.ledger] == [1, 3]
+    assert [ids.inside(entry.seq) for entry in found.ledger] == [1, 2, 3]
 
 
 async def test_decision_record_contains_the_sequence(shared: World) -> None:

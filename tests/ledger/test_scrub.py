@@ -16,7 +16,6 @@ from typing import Any, get_args
 
 import pytest
 from msgspec import convert
-from typer.testing import CliRunner, Result
 
 from dialgate.config import loader
 from dialgate.config.clients import Client, Scope
@@ -24,7 +23,6 @@ from dialgate.core.local_time import rfc3339
 from dialgate.core.model import DAY, HOUR, MINUTE, Call
 from dialgate.core.refusal import Refused
 from dialgate.core.responses import when
-from dialgate.interfaces.cli import main
 from dialgate.ledger import export
 from dialgate.ledger.export import ScrubOrder
 from dialgate.ledger.registrar import Registrar
@@ -32,7 +30,7 @@ from dialgate.ledger.schemas import RevocationRequest
 from dialgate.lists.tabular import NO_HINTS
 from tests.support import world
 from tests.support.registry_world import NUMBERS, JobWorld, load_list, registrar
-from tests.support.world import CALL, CALLER, CLEAR, LISTED, NOW, World, publish_answers, write_folder
+from tests.support.world import CALL, CALLER, CLEAR, LISTED, NOW, World, publish_answers
 
 # A row states the end set by law. The answer to a check is valid for at most 15 minutes.
 ANSWER_ENDS = when(NOW + 15 * MINUTE)
@@ -239,13 +237,13 @@ async def test_preview_counts_numbers_callable_now_and_later(tmp_path: Path) -> 
 
 async def preview(gate: World, at: int) -> export.Preview:
     order = ScrubOrder(campaign="acme-fibre", at=at)
-    return await export.preview(gate.app.registrar, OPERATOR, "rome", order, lambda _, __: None)
+    return await export.preview(gate.app.registrar, OPERATOR, "rome", order)
 
 
 async def test_list_of_another_client_is_not_found(running: World) -> None:
     for client, name, code in ((STRANGER, "rome", "campaign.unknown"), (OPERATOR, "none", "list.unknown")):
         with pytest.raises(Refused) as refused:
-            await export.preview(running.app.registrar, client, name, ORDER, lambda _, __: None)
+            await export.preview(running.app.registrar, client, name, ORDER)
         assert refused.value.code == code
 
 
@@ -261,9 +259,7 @@ async def test_list_id_belongs_to_the_controller_of_the_campaign(tmp_path: Path)
     async with registrar(job.plan.gate) as (ledger, client):
         for campaign, numbers in (("acme-fibre", 2), ("beta-fibre", 5)):
             order = ScrubOrder(campaign=campaign, at=NOW)
-            assert (
-                await export.preview(ledger, client, "rome", order, lambda _, __: None)
-            ).numbers == numbers
+            assert (await export.preview(ledger, client, "rome", order)).numbers == numbers
         assert await ledger.call_lists.campaigns_of(client, "rome") == ["acme-fibre", "beta-fibre"]
         with pytest.raises(Refused, match="Set `controller` to one of them") as refused:
             await ledger.call_lists.retire_list(client, "rome")
@@ -272,15 +268,13 @@ async def test_list_id_belongs_to_the_controller_of_the_campaign(tmp_path: Path)
         assert [bool(item.retired_at) for item in await ledger.call_lists.lists(client)] == [False, True]
 
 
-def command(folder: Path, *words: object) -> Result:
-    return CliRunner().invoke(
-        main.app, [*map(str, words)], env={"DIALGATE_CONFIG": str(folder / "dialgate.yaml"), "COLUMNS": "200"}
-    )
+async def test_commands_report_as_text_and_json(tmp_path: Path) -> None:
+    async with world.running(tmp_path / "gate") as gate:
+        await report_as_text_and_json(gate, tmp_path)
 
 
-def test_commands_report_as_text_and_json(tmp_path: Path) -> None:
-    config = loader.load(write_folder(tmp_path))
-    publish_answers(config.data, {CLEAR: False}, NOW - DAY)
+async def report_as_text_and_json(gate: World, tmp_path: Path) -> None:
+    command = gate.command
     file, out = tmp_path / "list.csv", tmp_path / "out.csv"
     file.write_text(f"number\n{CLEAR}\n12\n")
     load = (
@@ -293,23 +287,20 @@ def test_commands_report_as_text_and_json(tmp_path: Path) -> None:
         "--collected-on",
         "2026-10-01",
     )
-    assert command(tmp_path, "list", "load", file, "--id", "rome", *load).exit_code == 0
+    assert (await command("list", "load", file, "--id", "rome", *load)).code == 0
     scrub: tuple[Any, ...] = ("scrub", file, "--campaign", "acme-fibre", "-o", out, "--at", rfc3339(NOW))
-    result = json.loads(command(tmp_path, *scrub, "--json").stdout)
+    result = json.loads((await command(*scrub, "--json")).out)
     assert (result["allow"], result["codes"]) == (1, {"number.invalid": 1})
-    assert "number.invalid" in command(tmp_path, *scrub).stdout
-    assert len(json.loads(command(tmp_path, "list", "exports", "--json").stdout)) == 2
-    assert "acme-fibre" in command(tmp_path, "list", "exports").stdout
+    assert "number.invalid" in (await command(*scrub)).out
+    assert len(json.loads((await command("list", "exports", "--json")).out)) == 2
+    assert "acme-fibre" in (await command("list", "exports")).out
     preview: tuple[Any, ...] = ("list", "preview", "rome", "--campaign", "acme-fibre", "--at", rfc3339(NOW))
-    assert json.loads(command(tmp_path, *preview, "--json").stdout)["callable"] == 1
-    assert "callable now" in command(tmp_path, *preview).stdout
-    (every,) = json.loads(command(tmp_path, "list", "preview", "rome", *preview[-2:], "--json").stdout)
+    assert json.loads((await command(*preview, "--json")).out)["callable"] == 1
+    assert "callable now" in (await command(*preview)).out
+    (every,) = json.loads((await command("list", "preview", "rome", *preview[-2:], "--json")).out)
     assert (every["campaign"], every["callable"]) == ("acme-fibre", 1)
-    assert "acme-fibre: of 1 numbers" in command(tmp_path, "list", "preview", "rome", *preview[-2:]).stdout
-    assert "list.unknown" in command(tmp_path, "list", "preview", "none").stderr
-    assert command(tmp_path, *scrub[:-1], "yesterday").exit_code == 2
-    assert command(tmp_path, "scrub", file, "--campaign", "none", "-o", out).exit_code == 1
-    assert (
-        command(tmp_path, "scrub", file, "--campaign", "acme-fibre", "-o", tmp_path / "no" / "out").exit_code
-        == 2
-    )
+    assert "acme-fibre: of 1 numbers" in (await command("list", "preview", "rome", *preview[-2:])).out
+    assert "list.unknown" in (await command("list", "preview", "none")).err
+    assert (await command(*scrub[:-1], "yesterday")).code == 2
+    assert (await command("scrub", file, "--campaign", "none", "-o", out)).code == 1
+    assert (await command("scrub", file, "--campaign", "acme-fibre", "-o", tmp_path / "no" / "out")).code == 2

@@ -3,22 +3,19 @@
 import random
 from datetime import UTC, datetime, timedelta
 from io import BytesIO
-from pathlib import Path
 from typing import Any
 
 import pytest
-from typer.testing import CliRunner
 
 from dialgate.config.clients import Client
 from dialgate.core.ledger_events import Revoked
 from dialgate.core.model import SECOND, Instant
 from dialgate.core.phone import NotANumber
-from dialgate.interfaces.cli import main
 from dialgate.ledger import stop_requests
 from dialgate.ledger.registrar import Registrar
 from dialgate.ledger.schemas import RevocationsRequest
 from tests.support import world
-from tests.support.world import CALL, CLEAR, NOW, World, write_folder
+from tests.support.world import CALL, CLEAR, NOW, World
 
 DPO = Client(name="dpo", controllers=("acme",), scopes=("revoke", "ledger", "admin"))
 AHEAD = "lies in the future or cannot be used: the entry is in force from now"
@@ -189,10 +186,9 @@ async def test_withdrawal_dated_ahead_binds_now(running: World) -> None:
     ("options", "note"),
     [(["--at", "soon"], "`at` cannot be read"), (["--at", when(NOW + 10**10)], AHEAD), (["--scope", "planet"], "`scope` cannot be read")],
 )  # fmt: skip
-def test_command_records_a_revocation_with_a_faulty_option(
-    tmp_path: Path, options: list[str], note: str
+async def test_command_records_a_revocation_with_a_faulty_option(
+    running: World, options: list[str], note: str
 ) -> None:
-    environment = {"DIALGATE_CONFIG": str(write_folder(tmp_path)), "COLUMNS": "200"}
-    result = CliRunner().invoke(main.app, ["revoke", "add", world.CLEAR, *options], env=environment)
-    assert result.exit_code == 0
-    assert note in result.output
+    done = await running.command("revoke", "add", world.CLEAR, *options)
+    assert done.code == 0
+    assert note in done.out + done.err

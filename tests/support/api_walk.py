@@ -114,7 +114,7 @@ def _parameters(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
         if name == "campaigns":
             sent.setdefault(name, []).append(value)
         else:
-            sent[name] = value
+            sent[name] = True if value == "true" else value
     return sent
 
 
@@ -266,6 +266,7 @@ async def _ledger(ask: Walk) -> None:
     ground = {"ground": "error", "reason": "the right person"}
     await ask("liftWrongNumber", 201, ground, place={"seq": reports["entries"][0]["seq"]})
     await _export(ask)
+    await _files(ask)
     await ask("addCallerIdProof", 204, {"caller_id": CALLER, "kind": "probe", "evidence": "called back"})
 
 
@@ -278,6 +279,20 @@ async def _export(ask: Walk) -> None:
     ask.exchanges[-1] = structs.replace(
         ask.exchanges[-1], parameters={"numbers": True}, response=first + last
     )
+
+
+async def _files(ask: Walk) -> None:
+    """Send a file of each kind, as CSV, as text, and with an answer in lines."""
+    contents = {
+        "importRevocations": f"number\n{FRESH[0]}\n12\n",
+        "importConsents": f"number,id,collected_at,purposes,call_types\n{FRESH[0]},f-1,2026-11-01T10:00:00Z,sale,agent\n12,f-2,,,\n",
+        "importContracts": f"number,id,starts\n{FRESH[0]},f-3,2026-01-01\n12,f-4,2026-01-01\n",
+        "importCallRequests": f"number,id,requested_at,expires_at\n{FRESH[0]},f-5,2026-11-20T10:00:00Z,2026-12-20T10:00:00Z\n12,f-6,,\n",
+    }
+    for name, data in contents.items():
+        skipping = {"skip_bad": "true", "channel": "crm", "proof": "exports/2026-11-24.csv"}
+        for media, more in (("text/csv", {}), ("text/plain", {}), ("text/csv", {"skipped": "true"})):
+            await ask(name, 201, params=skipping | more, data=data, headers={"Content-Type": media})
 
 
 async def _campaigns(ask: Walk, running: world.World) -> None:
@@ -297,6 +312,19 @@ async def _lists(ask: Walk) -> None:
         query += [("campaigns", campaign) for campaign in LIST["campaigns"]]
         headers = {"Content-Type": media}
         await ask("loadCallList", 201, params=query, data=f"{CLEAR}\n12\n", headers=headers)
+        await ask("scrubList", 200, params={"campaign": "acme-fibre"}, data=f"{CLEAR}\n12\n", headers=headers)
+    await ask(
+        "loadCallList",
+        201,
+        params=[
+            *((field, f"{value}-again" if field == "id" else value) for field, value in query),
+            ("skipped", "true"),
+        ],
+        data=f"{CLEAR}\n12\n",
+        headers=headers,
+    )
+    await ask("listExports", 200)
+    await ask("previewCallList", 200, {"campaign": "acme-fibre"}, place={"id": "by-file"})
     await ask("loadCallList", 409, {**LIST, "id": "by-json"})
     await ask("listCallLists", 200)
     await ask("getCallList", 200, place={"id": "by-file"})

@@ -3,8 +3,10 @@
 Tests set the clock, which starts on Tuesday 2026-11-24 at 10:00 in Rome.
 """
 
+import asyncio
 import hashlib
 import ipaddress
+import os
 import shutil
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -42,6 +44,7 @@ from registry_sync import answer_merge, publication
 from registry_sync.answer_merge import AnsweredConsultation, PublishedAnswers
 from registry_sync.publication import PublishTarget
 from tests.support import yaml_files
+from tests.support.commands import Done, run_command
 from tests.support.paths import ROOT
 
 CONFIG = ROOT / "config"
@@ -87,6 +90,12 @@ class World(Struct):
         async with self.client.get(path, headers=headers) as response:
             assert response.status == status, await response.text()
             return await response.json()
+
+    async def command(self, *words: object, **environment: str) -> Done:
+        """Run a `dialgate` command as a process, with this gate's configuration."""
+        here = {"DIALGATE_CONFIG": str(self.folder / "dialgate.yaml"), "COLUMNS": "200", "NO_COLOR": "1"}
+        variables = {**os.environ, **here, **environment}
+        return await asyncio.to_thread(run_command, "dialgate", *words, environment=variables)
 
     async def post(self, path: str, body: Any, status: int = 201, **headers: str) -> Any:
         """Send JSON and return the JSON response, or None if there is none (204)."""

@@ -1,21 +1,22 @@
 """The files that commands read and write: confirm a detected layout, report skipped rows, write private output."""
 
 import csv
+import mimetypes
 import os
 import sys
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Annotated, Any, TypeAlias, TypeVar
 
+import msgspec
 import typer
+from msgspec import Struct
 
-from dialgate.config.clients import Client
-from dialgate.core.refusal import Refused
-from dialgate.interfaces.cli.ledger_access import show_note, write
+from dialgate.interfaces.cli.gate_client import GateClient
+from dialgate.interfaces.cli.ledger_access import show_note
 from dialgate.interfaces.cli.options import Failure, load_config
 from dialgate.ledger.import_reports import EntriesReport, RevocationsReport
-from dialgate.ledger.registrar import Registrar
 from dialgate.lists import tabular
 from dialgate.lists.call_list import RowProblem
 from dialgate.runtime.terminal import MISUSE, NO, progress, show_fields, show_json
@@ -43,13 +44,13 @@ Out: TypeAlias = Annotated[
 ]
 
 
-def home_of(config: Path, controller: str) -> str:
+def home_of(gate: GateClient, controller: str) -> str:
     """Return the countries of a controller and its campaigns, separated by spaces.
 
     Numbers without a country code are parsed with these countries. If `controller` is unknown or empty, use the first
-    controller. The registrar rejects unknown controllers later.
+    controller. The gate rejects unknown controllers later.
     """
-    controllers = load_config(config).controllers
+    controllers = load_config(gate.config).controllers
     owner = controllers.get(controller) or next(iter(controllers.values()))
     return owner.dial_regions()
 
@@ -88,45 +89,71 @@ def _describe(layout: tabular.Layout) -> dict[str, str]:
     return {name: value for name, value in fields.items() if value}
 
 
+def send_file(
+    gate: GateClient,
+    path: str,
+    kind: type[T],
+    request: Struct,
+    options: dict[str, Any],
+    *,
+    lenient: bool = False,
+) -> T:
+    """Let the user confirm the layout of a file, send it to the gate and return the report. Raises `Failure`.
+
+    `request` goes into the query. `options` is the `locals()` of the command; `lenient` is as for `tabular.read`. The layout is
+    confirmed only with a gate here, because it depends on the configuration.
+    """
+    file, hints = options["file"], hints_of(options)
+    if not gate.url:
+        ask = not (options["yes"] or options["as_json"])
+        confirm(file, hints, home_of(gate, options["controller"]), ask=ask, lenient=lenient)
+    query = [*query_of(request), *query_of(hints), ("skipped", "true" if options["reasons"] else "")]
+    try:
+        with (
+            reasons_to(options["reasons"]) as note,
+            reading(file) as body,
+            gate.open(
+                "POST", path, body, query=query, media=media_of(file), accepted=range(400, 600)
+            ) as response,
+        ):
+            last = b""
+            for line in response:
+                if last:
+                    note(msgspec.json.decode(last, type=RowProblem))
+                last = line
+            return gate.decode(response.status, last, kind)
+    except Failure as failure:
+        if failure.code != "list.unreadable" or options["reasons"]:
+            raise
+        text = f"{failure} --reasons FILE lists the invalid rows; --skip-bad skips them."
+        raise Failure(failure.code, text, field=failure.field) from None
+
+
+def hints_of(options: dict[str, Any]) -> tabular.Hints:
+    return tabular.Hints(**{name: options[name] for name in tabular.Hints.__struct_fields__})
+
+
+def query_of(request: Struct) -> Iterator[tuple[str, str]]:
+    """Yield the fields of a request as parameters of a query, without empty ones."""
+    for name, value in msgspec.to_builtins(request).items():
+        if isinstance(value, bool):
+            yield name, "true" if value else ""
+        elif isinstance(value, (list, tuple)) and value and not isinstance(value[0], str):
+            yield name, msgspec.json.encode(value).decode()
+        elif isinstance(value, (list, tuple)):
+            yield from ((name, item) for item in value)
+        elif value:
+            yield name, str(value)
+
+
+def media_of(file: Path) -> str:
+    return mimetypes.types_map[".xlsx"] if file.suffix.lower() == ".xlsx" else "text/csv"
+
+
 @contextmanager
 def reading(file: Path) -> Iterator[IO[bytes]]:
     with progress() as bar, bar.open(file, "rb", description=file.name) as opened:
         yield opened
-
-
-Plan: TypeAlias = Callable[[int], Callable[[int], None]]
-Take: TypeAlias = Callable[
-    [Registrar, Client, IO[bytes], tabular.Hints, Callable[[RowProblem], None], Plan], Awaitable[T]
-]
-
-
-def import_file(options: dict[str, Any], take: Take[T], *, lenient: bool = False) -> T:
-    """Let the user confirm the layout of a file, then write its rows to the ledger. Raises `Failure`.
-
-    `options` is the `locals()` of the command. `lenient` is as for `tabular.read`.
-    """
-    file, config = options["file"], options["config"]
-    hints = tabular.Hints(**{name: options[name] for name in ("encoding", "separator", "column")})
-    ask = not (options["yes"] or options["as_json"])
-    confirm(file, hints, home_of(config, options["controller"]), ask=ask, lenient=lenient)
-    with (
-        file.open("rb") as opened,
-        reasons_to(options["reasons"]) as note,
-        progress() as bar,
-    ):
-        task = bar.add_task(file.name, total=None)
-
-        def plan(total: int) -> Callable[[int], None]:
-            bar.update(task, total=total)
-            return lambda done: bar.advance(task, done)
-
-        try:
-            return write(config, lambda registrar, client: take(registrar, client, opened, hints, note, plan))
-        except Refused as refused:
-            if refused.code != "list.unreadable" or options["reasons"]:
-                raise
-            text = f"{refused.message} --reasons FILE lists the invalid rows; --skip-bad skips them."
-            raise Failure(refused.code, text, field=refused.field) from None
 
 
 def show_import(

@@ -81,11 +81,16 @@ class GateClient:
     ) -> T:
         """Send a request and return the response as `kind`. Raises `Failure`, with the error that the gate sent."""
         with self.open(method, path, body, query=query, media=media) as response:
-            content = response.read()
+            return self.decode(response.status, response.read(), kind)
+
+    def decode(self, status: int, content: bytes, kind: type[T]) -> T:
+        """Return a body as `kind`. Raises `Failure`, with the error that the gate sent."""
+        if status not in _OK:
+            raise self._failure(status, content)
         try:
             return msgspec.json.decode(content or b"null", type=kind)
         except msgspec.DecodeError:
-            raise self._strange(response.status) from None
+            raise self._strange(status) from None
 
     @contextmanager
     def open(
@@ -116,7 +121,7 @@ class GateClient:
             connection.sock.settimeout(_LONG_SECONDS)
             response = connection.getresponse()
             if response.status not in _OK and response.status not in accepted:
-                raise self._failure(response)
+                raise self._failure(response.status, response.read())
             yield response
         except (OSError, http.client.HTTPException) as error:
             raise GateUnreachable(
@@ -140,16 +145,16 @@ class GateClient:
         data = Path() if self.url else load_config(self.config).data
         return GateAddress(data, self.url, key.strip())
 
-    def _failure(self, response: http.client.HTTPResponse) -> Failure:
+    def _failure(self, status: int, content: bytes) -> Failure:
         try:
-            error = msgspec.json.decode(response.read(), type=_Failed).error
+            error = msgspec.json.decode(content, type=_Failed).error
         except msgspec.DecodeError:
-            return self._strange(response.status)
+            return self._strange(status)
         message = error.message
         if error.code == "auth.missing":
             message = "the gate requires a key. Use --key-file, or set DIALGATE_KEY"
-        status = MISUSE if error.code.startswith(_MISUSES) else NO
-        return Failure(error.code, message, field=error.field, status=status)
+        code = MISUSE if error.code.startswith(_MISUSES) else NO
+        return Failure(error.code, message, field=error.field, status=code)
 
     def _strange(self, status: int) -> Failure:
         return Failure(

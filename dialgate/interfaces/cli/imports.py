@@ -5,11 +5,13 @@ from typing import Annotated, TypeAlias
 
 import typer
 
-from dialgate.interfaces.cli.files import Column, Encoding, Reasons, Separator, Yes, import_file, show_import
+from dialgate.interfaces.cli.files import Column, Encoding, Reasons, Separator, Yes, send_file, show_import
+from dialgate.interfaces.cli.gate_client import GateClient, asks_gate
 from dialgate.interfaces.cli.ledger import app, consent_app, contract_app, request_app
-from dialgate.interfaces.cli.options import DEFAULT_CONFIG, AsJson, ConfigPath
+from dialgate.interfaces.cli.options import AsJson
 from dialgate.interfaces.cli.request_options import options_of
 from dialgate.ledger import bulk_import
+from dialgate.ledger.import_reports import EntriesReport
 from dialgate.ledger.request_fields import fields_of
 from dialgate.ledger.schemas import EntriesRequest
 
@@ -41,7 +43,7 @@ def _several(kind: str) -> str:
     return f"In {', '.join(names)}, several values are separated by `;` or `|`.\n" if names else ""
 
 
-def _add_import(group: typer.Typer, kind: str, example: str) -> None:
+def _add_import(group: typer.Typer, kind: str, path: str, example: str) -> None:
     required, optional = bulk_import.columns_by_need(bulk_import.KINDS[kind])
     about = _ABOUT.format(
         what=kind.replace("_", " "),
@@ -53,6 +55,7 @@ def _add_import(group: typer.Typer, kind: str, example: str) -> None:
 
     @group.command("import", help=about)
     @options_of(EntriesRequest, channel="crm", fixed={"kind": kind})
+    @asks_gate
     def run(
         import_request: EntriesRequest,
         *,
@@ -63,26 +66,28 @@ def _add_import(group: typer.Typer, kind: str, example: str) -> None:
         column: Column = "",
         yes: Yes = False,
         reasons: Reasons = None,
-        config: ConfigPath = DEFAULT_CONFIG,
+        gate: GateClient,
         as_json: AsJson = False,
     ) -> None:
-        report = import_file(
-            locals(),
-            lambda registrar, client, *arguments: registrar.consents.record_all(
-                client, import_request, *arguments
-            ),
-        )
+        report = send_file(gate, f"{path}/import", EntriesReport, import_request, locals())
         show_import(report, "Entries", _COUNTS, as_json=as_json)
 
 
 _add_import(
     consent_app,
     "consent",
+    "/v1/consents",
     "dialgate consent import consents.csv --proof exports/2026-11-24.csv --reasons bad.csv",
 )
-_add_import(contract_app, "contract", "dialgate contract import contracts.csv --proof exports/2026-11-24.csv")
+_add_import(
+    contract_app,
+    "contract",
+    "/v1/contracts",
+    "dialgate contract import contracts.csv --proof exports/2026-11-24.csv",
+)
 _add_import(
     request_app,
     "call_request",
+    "/v1/call-requests",
     "dialgate request import leads.csv --channel web --proof exports/2026-11-24.csv",
 )

@@ -1,30 +1,21 @@
-"""Ledger access for commands, whether or not a gate is running. New entries take effect immediately."""
+"""What commands about the ledger share: options, requests and receipts."""
 
-import asyncio
 import os
 import pwd
-from collections.abc import Awaitable, Callable
-from pathlib import Path
-from typing import Annotated, Any, TypeAlias, TypeVar, get_args
+from typing import Annotated, Any, TypeAlias, TypeVar
 
 import msgspec
 import typer
+from msgspec import Struct
 
-from dialgate.config.clients import Client, Scope
-from dialgate.config.configuration import Config
 from dialgate.config.validation_messages import plain
 from dialgate.interfaces.cli.gate_client import GateClient
-from dialgate.interfaces.cli.options import Failure, load_config
-from dialgate.interfaces.workers import siblings
-from dialgate.ledger.host_gate import NoGate
-from dialgate.ledger.registrar import Registrar
+from dialgate.interfaces.cli.options import Failure
 from dialgate.ledger.schemas import Receipt, Request
-from dialgate.runtime.clock import wall_clock
 from dialgate.runtime.terminal import MISUSE, show_json
 
 T = TypeVar("T")
-R = TypeVar("R", bound=Request)
-Act: TypeAlias = Callable[[Registrar, Client], Awaitable[T]]
+R = TypeVar("R", bound=Struct)
 
 ACTOR_VARIABLES = ["DIALGATE_ACTOR", "SUDO_USER"]
 INSTANT_FORM, DAY_FORM = "As in 2026-11-24T10:00:00+01:00.", "As in 2026-11-24."
@@ -44,32 +35,7 @@ Time: TypeAlias = Annotated[
 ]
 
 
-def write(config: Path, act: Act[T]) -> T:
-    """Run `act` on the ledger of the configured gate. Raises `Failure`, `Refused`, `Unavailable`."""
-    return asyncio.run(_write(load_config(config), act))
-
-
-class _GatesOn(NoGate):
-    """The gates that run on a data folder, to which this command sends a refresh."""
-
-    def __init__(self, config: Config) -> None:
-        self._data = config.data
-
-    async def refresh_others(self) -> bool:
-        return await siblings.refresh_gates(self._data)
-
-
-async def _write(config: Config, act: Act[T]) -> T:
-    # The operator can write to the files directly, so the client has all scopes.
-    client = Client(name="cli", controllers=tuple(config.controllers), scopes=get_args(Scope))
-    registrar = await Registrar.open(config, wall_clock, _GatesOn(config))
-    try:
-        return await act(registrar, client)
-    finally:
-        await registrar.close()
-
-
-def fields_of(kind: type[Request], options: dict[str, Any]) -> dict[str, Any]:
+def fields_of(kind: type[Struct], options: dict[str, Any]) -> dict[str, Any]:
     """Return the options that have the same names as the fields of `kind`, without empty ones."""
     values = {name.rstrip("_"): value for name, value in options.items()}
     return {name: values[name] for name in kind.__struct_fields__ if values.get(name) not in ("", None, [])}

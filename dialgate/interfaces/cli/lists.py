@@ -1,3 +1,5 @@
+"""`dialgate list`: call lists, with the origin of their numbers."""
+
 import re
 from datetime import date
 from pathlib import Path
@@ -5,33 +7,16 @@ from typing import Annotated
 
 import typer
 
-from dialgate.config.clients import Client
 from dialgate.core.model import Transfer
-from dialgate.interfaces.cli.files import (
-    Column,
-    Encoding,
-    Reasons,
-    Separator,
-    Yes,
-    confirm,
-    home_of,
-    reading,
-    reasons_to,
-)
-from dialgate.interfaces.cli.instants import optional_instant
-from dialgate.interfaces.cli.ledger_access import (
-    ControllerId,
-    Time,
-    show_note,
-    write,
-)
-from dialgate.interfaces.cli.options import DEFAULT_CONFIG, AsJson, ConfigPath, Failure, reporting
+from dialgate.interfaces.cli.files import Column, Encoding, Reasons, Separator, Yes, send_file
+from dialgate.interfaces.cli.gate_client import GateClient, asks_gate, path_of
+from dialgate.interfaces.cli.ledger_access import ControllerId, Time, request, show_note
+from dialgate.interfaces.cli.options import AsJson, Failure, reporting
 from dialgate.interfaces.cli.request_options import options_of
 from dialgate.ledger import export
-from dialgate.ledger.registrar import Registrar
-from dialgate.ledger.schemas import ListInfo, ListReport, ListRequest
-from dialgate.lists import tabular
-from dialgate.runtime.terminal import progress, show_fields, show_json, show_table
+from dialgate.ledger.schemas import ListInfo, ListReport, ListRequest, Lists, PreviewRequest, RetiredList
+from dialgate.ledger.view_schemas import Exports
+from dialgate.runtime.terminal import console, show_fields, show_json, show_table
 
 app = typer.Typer()
 list_app = typer.Typer(no_args_is_help=True)
@@ -67,6 +52,7 @@ def _transfer(text: str) -> Transfer:
         ),
     ],
 )
+@asks_gate
 def list_load(
     list_request: ListRequest,
     *,
@@ -80,7 +66,7 @@ def list_load(
     column: Column = "",
     yes: Yes = False,
     reasons: Reasons = None,
-    config: ConfigPath = DEFAULT_CONFIG,
+    gate: GateClient,
     as_json: AsJson = False,
 ) -> None:
     """Load a call list. A number may be called only if it is on a list or has another legal basis.
@@ -91,15 +77,7 @@ def list_load(
     dialgate list load november.csv --id november --campaign acme-fibre --basis directory
     --origin public_directory --collected-by "Pagine Bianche" --collected-on 2026-11-02
     """
-    hints = tabular.Hints(encoding=encoding, separator=separator, column=column)
-    confirm(file, hints, home_of(config, controller), ask=not (yes or as_json))
-    with reading(file) as opened, reasons_to(reasons) as note:
-        report = write(
-            config,
-            lambda registrar, client: registrar.call_lists.load_list(
-                client, list_request, opened, hints, note
-            ),
-        )
+    report = send_file(gate, "/v1/lists", ListReport, list_request, locals())
     if as_json:
         show_json(report)
     else:
@@ -133,10 +111,11 @@ def _show_report(report: ListReport) -> None:
 
 
 @list_app.command("show")
+@asks_gate
 def list_show(
     *,
     id_: Annotated[str, typer.Argument(metavar="[ID]", help="Only this list.", show_default=False)] = "",
-    config: ConfigPath = DEFAULT_CONFIG,
+    gate: GateClient,
     as_json: AsJson = False,
 ) -> None:
     """Show one list by its ID, or all lists, including retired ones. Exit 1: no list has this ID.
@@ -144,7 +123,7 @@ def list_show(
     dialgate list show
     """
     with reporting(as_json=as_json):
-        lists = write(config, lambda registrar, client: registrar.call_lists.lists(client))
+        lists = gate.ask("GET", "/v1/lists", Lists).lists
         shown = [call_list for call_list in lists if id_ in {"", call_list.id}]
         if id_ and not shown:
             raise Failure(
@@ -157,11 +136,12 @@ def list_show(
 
 
 @list_app.command("retire")
+@asks_gate
 def list_retire(
     *,
     id_: Annotated[str, typer.Argument(metavar="ID", help="List ID.", show_default=False)],
     controller: ControllerId = "",
-    config: ConfigPath = DEFAULT_CONFIG,
+    gate: GateClient,
     as_json: AsJson = False,
 ) -> None:
     """Retire a list, so that it no longer permits any calls. It stays on record.
@@ -171,9 +151,8 @@ def list_retire(
     dialgate list retire november
     """
     with reporting(as_json=as_json):
-        retired = write(
-            config, lambda registrar, client: registrar.call_lists.retire_list(client, id_, controller)
-        )
+        path = path_of("/v1/lists", id_, "retire")
+        retired = gate.ask("POST", path, RetiredList, query={"controller": controller})
     if as_json:
         show_json(retired)
     else:
@@ -182,6 +161,7 @@ def list_retire(
 
 
 @list_app.command("preview")
+@asks_gate
 def list_preview(
     *,
     id_: Annotated[str, typer.Argument(metavar="ID", help="List ID.", show_default=False)],
@@ -189,7 +169,7 @@ def list_preview(
         str, typer.Option(help="The campaign that would call the list. Default: all campaigns of the list.")
     ] = "",
     at: Time = "",
-    config: ConfigPath = DEFAULT_CONFIG,
+    gate: GateClient,
     as_json: AsJson = False,
 ) -> None:
     """Count the callable numbers on a list, and the denied numbers by reason. Nothing is recorded.
@@ -199,19 +179,9 @@ def list_preview(
     dialgate list preview november --campaign acme-fibre
     """
     with reporting(as_json=as_json):
-        when = optional_instant(at, "at") or 0
-        with progress() as bar:
-            task = bar.add_task(id_, total=None)
-
-            def done(some: int, total: int) -> None:
-                bar.update(task, total=total, advance=some)
-
-            async def preview_all(registrar: Registrar, client: Client) -> list[export.Preview]:
-                names = [campaign] if campaign else await registrar.call_lists.campaigns_of(client, id_)
-                orders = [export.ScrubOrder(campaign=name, at=when) for name in names]
-                return [await export.preview(registrar, client, id_, order, done) for order in orders]
-
-            previews = write(config, preview_all)
+        ask = request(PreviewRequest, {"campaign": campaign, "at": at})
+        with console(stderr=True).status("previewing"):
+            previews = gate.ask("POST", path_of("/v1/lists", id_, "preview"), export.Previews, ask).previews
     if as_json:
         show_json(previews[0] if campaign else previews)
     else:
@@ -229,13 +199,14 @@ def _show_preview(preview: export.Preview) -> None:
 
 
 @list_app.command("exports")
-def list_exports(*, config: ConfigPath = DEFAULT_CONFIG, as_json: AsJson = False) -> None:
+@asks_gate
+def list_exports(*, gate: GateClient, as_json: AsJson = False) -> None:
     """Show the exports made by `dialgate scrub`: copies of lists with a verdict on every row.
 
     dialgate list exports
     """
     with reporting(as_json=as_json):
-        exports = write(config, lambda registrar, client: registrar.list_exports.exports(client))
+        exports = gate.ask("GET", "/v1/exports", Exports).exports
     if as_json:
         show_json(exports)
         return

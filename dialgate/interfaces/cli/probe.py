@@ -10,12 +10,10 @@ from msgspec import Struct
 
 from dialgate.config.configuration import Config
 from dialgate.core import phone
+from dialgate.interfaces.cli.gate_client import GateClient, asks_gate
 from dialgate.interfaces.cli.ledger import caller_id_app
-from dialgate.interfaces.cli.ledger_access import write
 from dialgate.interfaces.cli.options import (
-    DEFAULT_CONFIG,
     AsJson,
-    ConfigPath,
     Failure,
     load_config,
     number_given,
@@ -105,6 +103,7 @@ _Timer: TypeAlias = Annotated[
 
 
 @caller_id_app.command("probe")
+@asks_gate
 def caller_id_probe(
     numbers: _Numbers = None,
     *,
@@ -127,7 +126,7 @@ def caller_id_probe(
         float, typer.Option(min=0, max=3600, help="Seconds between calls to the same number.")
     ] = 60,
     t1: _Timer = _T1,
-    config: ConfigPath = DEFAULT_CONFIG,
+    gate: GateClient,
     as_json: AsJson = False,
 ) -> None:
     """Call caller IDs through the trunk with SIPp (package sip-tester), and record for each whether it was answered.
@@ -142,7 +141,7 @@ def caller_id_probe(
     dialgate caller-id probe --all --trunk sbc.example:5060 --user acme --password-file /etc/dialgate/trunk.password
     """
     with reporting(as_json=as_json):
-        loaded = load_config(config)
+        loaded = load_config(gate.config)
         lines = _lines(loaded, numbers or [], controller, every=every)
         host, port = _address(trunk, _SIP_PORT, "trunk")
         credentials = _credentials(user, password_file)
@@ -156,7 +155,7 @@ def caller_id_probe(
                     host=host, port=port, caller=show or line.number, local=source, credentials=credentials
                 )
                 probe = asyncio.run(_call(line.number, sip_trunk, patience, tries=tries, pause=pause))
-                _record(config, loaded, line, probe)
+                _record(gate, loaded, line, probe)
                 results.append((line, probe))
     if as_json:
         show_json([_as_builtins(*result) for result in results])
@@ -237,7 +236,7 @@ async def _call(number: str, trunk: ProbeTrunk, patience: ProbeTimes, *, tries: 
     raise AssertionError("`tries` must be at least 1")
 
 
-def _record(path: Path, config: Config, line: _Line, probe: Probe) -> None:
+def _record(gate: GateClient, config: Config, line: _Line, probe: Probe) -> None:
     """Write the trace of the call, then the proof that refers to it."""
     folder = config.data / "probes"
     folder.mkdir(mode=0o700, exist_ok=True)
@@ -249,7 +248,8 @@ def _record(path: Path, config: Config, line: _Line, probe: Probe) -> None:
         controller=line.controller, caller_id=line.number, kind="probe", channel="probe",
         answered=probe.outcome == "answered", evidence=f"{probe.evidence} file={name}",
     )  # fmt: skip
-    write(path, lambda registrar, client: registrar.caller_ids.prove_caller_id(client, proof))
+    with gate.open("POST", "/v1/caller-ids/proofs", proof):
+        pass
 
 
 def _credentials(user: str, password_file: Path | None) -> Credentials | None:

@@ -7,7 +7,16 @@ import typer
 from typer.core import TyperGroup
 
 from dialgate.core.local_time import rfc3339
-from dialgate.interfaces.cli.files import Column, Encoding, Reasons, Separator, Yes, import_file, show_import
+from dialgate.interfaces.cli.files import (
+    Column,
+    Encoding,
+    Reasons,
+    Separator,
+    Yes,
+    hints_of,
+    send_file,
+    show_import,
+)
 from dialgate.interfaces.cli.gate_client import GateClient, GateUnreachable, asks_gate
 from dialgate.interfaces.cli.ledger_access import (
     Actor,
@@ -22,9 +31,7 @@ from dialgate.interfaces.cli.ledger_access import (
     show_receipt,
 )
 from dialgate.interfaces.cli.options import (
-    DEFAULT_CONFIG,
     AsJson,
-    ConfigPath,
     Failure,
     load_config,
     number_given,
@@ -32,10 +39,11 @@ from dialgate.interfaces.cli.options import (
 )
 from dialgate.interfaces.cli.request_options import options_of
 from dialgate.ledger import pending_stops
+from dialgate.ledger.import_reports import RevocationsReport
 from dialgate.ledger.pending_stops import PendingStops
 from dialgate.ledger.schemas import LiftRequest, Receipt, RevocationRequest, RevocationsRequest
 from dialgate.runtime.clock import wall_clock
-from dialgate.runtime.terminal import MISUSE
+from dialgate.runtime.terminal import MISUSE, show_json
 
 
 class _Revoke(TyperGroup):
@@ -160,6 +168,7 @@ def _lift(gate: GateClient, lifting: LiftRequest, seq: int, *, as_json: bool) ->
 
 @revoke_app.command("import")
 @options_of(RevocationsRequest, channel="crm")
+@asks_gate
 def revoke_import(
     import_request: RevocationsRequest,
     *,
@@ -173,7 +182,7 @@ def revoke_import(
     column: Column = "",
     yes: Yes = False,
     reasons: Reasons = None,
-    config: ConfigPath = DEFAULT_CONFIG,
+    gate: GateClient,
     as_json: AsJson = False,
 ) -> None:
     """Record the revocations in a file. The optional column `at` holds the time of each revocation.
@@ -184,11 +193,30 @@ def revoke_import(
 
     dialgate revoke import stops.csv --channel crm --proof exports/2026-11-24.csv --reasons bad.csv
     """
-    report = import_file(
-        locals(),
-        lambda registrar, client, *arguments: registrar.revocations.revoke_all(
-            client, import_request, *arguments
-        ),
-        lenient=True,
+    options = locals()
+    try:
+        report = send_file(
+            gate, "/v1/revocations/import", RevocationsReport, import_request, options, lenient=True
+        )
+    except GateUnreachable as unreachable:
+        if gate.url:
+            raise
+        _keep_file(gate, import_request, options, str(unreachable))
+    else:
+        show_import(report, "Revocations", _COUNTS, as_json=as_json)
+
+
+def _keep_file(
+    gate: GateClient, import_request: RevocationsRequest, options: dict[str, Any], why: str
+) -> None:
+    """Keep a file of revocations for the next gate. Raises `Refused` if a gate could not enter it."""
+    config, hints = load_config(gate.config), hints_of(options)
+    pending_stops.refuse_unknown(config, import_request.controller)
+    stops = PendingStops(
+        actor=operator_name(), request=import_request, hints=hints, rows=options["file"].read_bytes()
     )
-    show_import(report, "Revocations", _COUNTS, as_json=as_json)
+    kept = pending_stops.keep(config.data, stops)
+    if options["as_json"]:
+        show_json({"kept": str(kept)})
+    else:
+        typer.echo(f"{why} The file is kept, and in force before the gate decides a call.")

@@ -1,31 +1,38 @@
 """`dialgate scrub`: a verdict for every number in a file."""
 
+import shutil
 from pathlib import Path
-from typing import Annotated
+from typing import IO, Annotated
 
+import msgspec
 import typer
 
 from dialgate.core.name_suggestions import choose
-from dialgate.interfaces.cli.files import Column, Encoding, Separator, Yes, confirm, reading
-from dialgate.interfaces.cli.instants import optional_instant
-from dialgate.interfaces.cli.ledger_access import Actor, Proof, Time, show_note, write
-from dialgate.interfaces.cli.options import (
-    DEFAULT_CONFIG,
-    AsJson,
-    ConfigPath,
-    Failure,
-    load_config,
-    reporting,
+from dialgate.interfaces.cli.files import (
+    Column,
+    Encoding,
+    Separator,
+    Yes,
+    confirm,
+    hints_of,
+    media_of,
+    query_of,
+    reading,
 )
+from dialgate.interfaces.cli.gate_client import GateClient, asks_gate
+from dialgate.interfaces.cli.ledger_access import Actor, Proof, Time, request, show_note
+from dialgate.interfaces.cli.options import AsJson, Failure, load_config, reporting
+from dialgate.interfaces.http.headers import SCRUBBED
 from dialgate.ledger import export
-from dialgate.lists import tabular
-from dialgate.runtime.garbage_collection import spare_collector
+from dialgate.ledger.schemas import ScrubRequest
+from dialgate.lists.call_list import sha256_of
 from dialgate.runtime.terminal import MISUSE, show_fields, show_json
 
 app = typer.Typer()
 
 
 @app.command()
+@asks_gate
 def scrub(
     *,
     file: Annotated[
@@ -43,7 +50,7 @@ def scrub(
     yes: Yes = False,
     proof: Proof = "",
     actor: Actor = "",
-    config: ConfigPath = DEFAULT_CONFIG,
+    gate: GateClient,
     as_json: AsJson = False,
 ) -> None:
     """Write a copy of a list with a verdict on every row: allow, later or deny, with code, valid_until and not_before.
@@ -54,31 +61,42 @@ def scrub(
 
     dialgate scrub november.csv --campaign acme-fibre -o november-scrubbed.csv --proof ticket-4711
     """
+    options = locals()
     with reporting(as_json=as_json):
-        lines = load_config(config).lines
-        line = lines.get(campaign)
-        if line is None:
-            text = choose("Use one of the configured campaigns", lines)
-            raise Failure("campaign.unknown", text, field="campaign")
-        hints = tabular.Hints(encoding=encoding, separator=separator, column=column)
-        home = line.dial_region or line.home
-        confirm(file, hints, home, ask=not (yes or as_json))
-        order = export.ScrubOrder(
-            campaign=campaign, at=optional_instant(at, "at") or 0, actor=actor, proof=proof
-        )
-        spare_collector()
-        try:
-            with reading(file) as opened:
-                scrubbed = write(
-                    config,
-                    lambda registrar, client: export.scrub(registrar, client, order, opened, out, hints),
-                )
-        except OSError as error:
-            raise Failure("request.invalid", f"{out}: {error.strerror}", field="out", status=MISUSE) from None
+        hints = hints_of(options)
+        ask = request(ScrubRequest, options)
+        if not gate.url:
+            line = load_config(gate.config).lines.get(campaign)
+            if line is None:
+                text = choose("Use one of the configured campaigns", load_config(gate.config).lines)
+                raise Failure("campaign.unknown", text, field="campaign")
+            confirm(file, hints, line.dial_region or line.home, ask=not (yes or as_json))
+        query = [*query_of(ask), *query_of(hints)]
+        with (
+            reading(file) as body,
+            gate.open("POST", "/v1/scrub", body, query=query, media=media_of(file)) as response,
+        ):
+            scrubbed = msgspec.json.decode(response.headers[SCRUBBED], type=export.Scrubbed)
+            _receive(response, out, scrubbed.sha256)
     if as_json:
         show_json(scrubbed)
     else:
         _show(scrubbed, out)
+
+
+def _receive(response: IO[bytes], out: Path, sha256: str) -> None:
+    """Write the copy to its file, completely or not at all. Raises `Failure`."""
+    fresh = out.with_name(f"{out.name}.new")
+    try:
+        with fresh.open("wb") as file:
+            shutil.copyfileobj(response, file)
+        if sha256_of(fresh) != sha256:
+            raise Failure("gate.unreachable", "the copy arrived incomplete. Run the command again")
+        fresh.replace(out)
+    except OSError as error:
+        raise Failure("request.invalid", f"{out}: {error.strerror}", field="out", status=MISUSE) from None
+    finally:
+        fresh.unlink(missing_ok=True)
 
 
 def _show(scrubbed: export.Scrubbed, out: Path) -> None:

@@ -5,15 +5,16 @@ from functools import partial
 from http import HTTPStatus
 from typing import Any, Final, get_args
 
+import msgspec
 from aiohttp import BodyPartReader, MultipartReader, web
 
 from dialgate.core.model import Basis, OriginKind
-from dialgate.interfaces.console import previewing
-from dialgate.interfaces.console.visit import PREVIEWING, TOKEN, Visit
+from dialgate.interfaces.console.visit import TOKEN, Visit
 from dialgate.interfaces.http import body as http_body
 from dialgate.interfaces.http.errors import FAILURES, Fault, convert, fault_of
 from dialgate.interfaces.http.uploads import UPLOADS, gone
 from dialgate.ledger.export import Preview, merge_small_groups
+from dialgate.ledger.file_jobs import PreviewList
 from dialgate.ledger.schemas import ListInfo, ListReport, ListRequest
 
 _FIELD_BYTES: Final = 4 << 10
@@ -102,15 +103,12 @@ async def show_preview(visit: Visit) -> web.StreamResponse:
         )
     try:
         is_small = await _record_small_list(visit, name, campaign)
+        job = PreviewList(name, (campaign,), 0)
+        report = await visit.request.app[UPLOADS].run(visit.app, visit.client, job, gone=gone(visit.request))
     except FAILURES as error:
         fault = fault_of(error)
         return await _page(visit, {}, fault.status, error=fault.problem.code)
-    async with visit.request.app[PREVIEWING].hold(visit.client.name):
-        preview = await previewing.preview(
-            visit.app.config, visit.client, name, campaign, visit.app.gate.now()
-        )
-    if not isinstance(preview, Preview):
-        return await _page(visit, {}, HTTPStatus.SERVICE_UNAVAILABLE, error=preview.error)
+    (preview,) = msgspec.json.decode(report, type=list[Preview])
     shown = preview if is_small else merge_small_groups(preview)
     return visit.show("preview", "lists", preview=shown, info=info)
 

@@ -1,5 +1,6 @@
 """The page for downloading a report on a controller's calls for a day or a month."""
 
+import asyncio
 import sys
 from datetime import date, timedelta
 from typing import Any, Final
@@ -8,7 +9,6 @@ from aiohttp import web
 
 from dialgate.core.local_time import day_in
 from dialgate.core.name_suggestions import choose
-from dialgate.interfaces.console.previewing import run_command
 from dialgate.interfaces.console.visit import PREVIEWING, Visit
 from dialgate.interfaces.http.errors import Fault
 from dialgate.runtime import extras
@@ -40,7 +40,7 @@ async def download(visit: Visit) -> web.StreamResponse:
     source = ("--config", str(visit.app.config.path), "--controller", owner)
     content = (*period, "--format", format_, "--language", visit.words.language)
     async with visit.request.app[PREVIEWING].hold(visit.client.name):
-        body = await run_command(*command, *source, *content)
+        body = await _run_command(*command, *source, *content)
     if body is None:
         return _page(visit, fields, 503, error="gate.unavailable")
     name = f'attachment; filename="dialgate-{owner}-{period[1]}.{format_}"'
@@ -78,3 +78,16 @@ def _page(visit: Visit, fields: dict[str, str], status: int = 200, **context: An
     yesterday = day_in(visit.zone(), visit.app.gate.now()) - timedelta(days=1)
     values = {"day": yesterday.isoformat(), "span": "day", "form": "pdf", **fields}
     return visit.show("reports", "reports", status, fields=values, formats=list(FORMATS), **context)
+
+
+async def _run_command(*command: str) -> bytes | None:
+    """Run a command and return its standard output, or None if it fails."""
+    process = await asyncio.create_subprocess_exec(
+        *command, stdout=asyncio.subprocess.PIPE, stdin=asyncio.subprocess.DEVNULL
+    )
+    try:
+        output, _ = await process.communicate()
+    except asyncio.CancelledError:  # the browser has disconnected
+        process.kill()
+        raise
+    return None if process.returncode else output

@@ -10,13 +10,12 @@ from msgspec import Meta, Struct
 from dialgate.app import App
 from dialgate.audit.lookups import Reason
 from dialgate.config.clients import Client
-from dialgate.core.model import Transfer
-from dialgate.interfaces.http import body, uploads
+from dialgate.interfaces.http import body, file_requests, uploads
 from dialgate.interfaces.http.errors import Fault, convert, decode
 from dialgate.interfaces.http.headers import IN_FORCE, NOTE
 from dialgate.interfaces.http.uploads import UPLOADS
 from dialgate.ledger.registrar import Registrar
-from dialgate.ledger.schemas import CallerIdProofRequest, ListInfo, ListRequest, OutcomeRequest
+from dialgate.ledger.schemas import CallerIdProofRequest, ListRequest, Lists, OutcomeRequest
 from dialgate.ledger.view_schemas import ConsentStanding, HistoryEntry
 from dialgate.lists import tabular
 
@@ -41,10 +40,6 @@ class ConsentHistory(History, frozen=True):
     """The ledger entries about a number's consents, with the current state of each consent."""
 
     consents: list[ConsentStanding]
-
-
-class Lists(Struct, frozen=True):
-    lists: list[ListInfo]
 
 
 class ListUpload(ListRequest, frozen=True, kw_only=True):
@@ -134,8 +129,6 @@ async def prove_caller_id(request: web.Request, app: App, client: Client) -> web
 
 # ---- call lists ------------------------------------------------------------------------------------------------------
 
-_transfers: Final = msgspec.json.Decoder(tuple[Transfer, ...])
-
 
 async def load_list(request: web.Request, app: App, client: Client) -> web.StreamResponse:
     if request.content_type in LIST_FILES:
@@ -152,30 +145,22 @@ def _rows_of(upload: ListUpload) -> IO[bytes]:
 
 
 async def _load_file(request: web.Request, app: App, client: Client) -> web.StreamResponse:
-    list_request = _list_request(request)
-    return await _load(request, app, client, list_request, lambda: request.content.read(body.READ_BYTES))
+    """Receive the whole file, then load it. A list is loaded either completely or not at all."""
+    query = file_requests.read_query(request, ListRequest)
+
+    async def load(upload: uploads.Upload, skipped: str) -> bytes:
+        lists = app.registrar.call_lists
+        return msgspec.json.encode(await lists.load_from(client, query.request, upload, query.hints, skipped))
+
+    return await file_requests.answer(request, client, load, 201, with_skipped=query.skipped)
 
 
 async def _load(
     request: web.Request, app: App, client: Client, list_request: ListRequest, read: uploads.Read
 ) -> web.StreamResponse:
-    """Receive the whole file, then load it. A list is loaded either completely or not at all."""
     async with request.app[UPLOADS].received(client.name, read, uploads.gone(request)) as upload:
         report = await app.registrar.call_lists.load_from(client, list_request, upload)
     return body.reply_json(report, 201)
-
-
-def _list_request(request: web.Request) -> ListRequest:
-    """Convert the query to a request. `campaigns` may be repeated, and `transfers` is a JSON array."""
-    fields: dict[str, Any] = {}
-    for name, value in body.query(request):
-        if name == "campaigns":
-            fields.setdefault(name, []).append(value)
-        elif name == "transfers":
-            fields[name] = decode(_transfers, value.encode())
-        else:
-            fields[name] = value
-    return convert(fields, ListRequest)
 
 
 async def lists(_: web.Request, app: App, client: Client) -> web.StreamResponse:

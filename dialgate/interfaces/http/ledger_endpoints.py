@@ -2,12 +2,23 @@
 
 from typing import Any, Final
 
-from dialgate.interfaces.http import ledger, ledger_export, revocation_stream
-from dialgate.interfaces.http.endpoint import JSON_ERRORS, NDJSON, Endpoint, EndpointGroup, Media, Parameter
+from dialgate.config.clients import Scope
+from dialgate.interfaces.http import file_requests, ledger, ledger_export, revocation_stream
+from dialgate.interfaces.http.endpoint import (
+    BODY_ERRORS,
+    JSON_ERRORS,
+    NDJSON,
+    Endpoint,
+    EndpointGroup,
+    Media,
+    Parameter,
+)
 from dialgate.interfaces.http.errors import Failed
-from dialgate.interfaces.http.headers import IN_FORCE, NOTE
+from dialgate.interfaces.http.headers import IN_FORCE, NOTE, SCRUBBED
 from dialgate.interfaces.http.subjects import PURPOSE
 from dialgate.ledger import ledger_file
+from dialgate.ledger.export import Previews
+from dialgate.ledger.import_reports import EntriesReport, RevocationsReport
 from dialgate.ledger.request_fields import fields_of
 from dialgate.ledger.schemas import (
     CallerIdProofRequest,
@@ -17,18 +28,25 @@ from dialgate.ledger.schemas import (
     ContractEndRequest,
     ContractRequest,
     EnrolmentRequest,
+    EntriesRequest,
     LiftRequest,
     ListInfo,
     ListReport,
     ListRequest,
+    Lists,
     NumberConfirmation,
+    PreviewRequest,
     Receipt,
     RetiredList,
     RevocationRequest,
+    RevocationsRequest,
+    ScrubRequest,
     VoidedConsents,
     WithdrawalRequest,
 )
 from dialgate.ledger.suppression_feed import Notice
+from dialgate.ledger.view_schemas import Exports
+from dialgate.lists.call_list import RowProblem
 
 _LEDGER: Final = EndpointGroup(
     "The ledger",
@@ -51,15 +69,38 @@ _WHOSE_LIST: Final = Parameter(
 )
 _LIST_FILES: Final = tuple(Media(name=name, kind=bytes) for name in ledger.LIST_FILES)
 _TRANSFERS: Final = {"type": "string", "contentMediaType": "application/json"}
-_UPLOADED: Final = tuple(
-    Parameter(
-        name=field.name,
-        about=f"{field.description} Only for a list that is sent as a file.",
-        required=False,
-        schema=_TRANSFERS if field.name == "transfers" else None,
-    )
-    for field in fields_of(ListRequest)
+_SKIPPED: Final = Parameter(
+    name="skipped",
+    about="`true`: the answer is NDJSON, with a line for each row that is left out. Its last line is the report, or the error.",
+    required=False,
+    schema={"type": "boolean"},
 )
+_HINTS: Final = (
+    Parameter(name="encoding", about="Encoding of the file. Default: detected.", required=False),
+    Parameter(name="separator", about="Column separator of the file. Default: detected.", required=False),
+    Parameter(
+        name="column",
+        about="Column with the number, by name, or by position from 1. Default: detected.",
+        required=False,
+    ),
+)
+_UPLOADED: Final = (
+    *(
+        Parameter(
+            name=field.name,
+            about=f"{field.description} Only for a list that is sent as a file.",
+            required=False,
+            schema=_TRANSFERS if field.name == "transfers" else None,
+        )
+        for field in fields_of(ListRequest)
+    ),
+    *_HINTS,
+    _SKIPPED,
+)
+_UPLOAD_ERRORS: Final = (
+    *BODY_ERRORS, "list.unreadable", "controller.unknown", "store.unavailable", "gate.unavailable", "extra.missing", "upload.busy", "upload.full",
+    "upload.failed", "upload.no_space",
+)  # fmt: skip
 _WRITE: Final = (
     *JSON_ERRORS,
     "number.invalid",
@@ -95,6 +136,34 @@ def _declare(
         answer=Receipt,
         status=201,
         errors=(*_WRITE, *errors),
+    )
+
+
+def _import(name: str, path: str, about: str, scope: Scope, query: Any, serve: ledger.Serve) -> Endpoint:
+    report = RevocationsReport if query is RevocationsRequest else EntriesReport
+    return Endpoint(
+        method="POST",
+        path=f"{path}/import",
+        name=name,
+        group=_LEDGER,
+        about=f"{about} The body is a text, CSV or XLSX file. The other fields are in the query.",
+        serve=serve,
+        scope=scope,
+        query=query,
+        parameters=(
+            *(
+                Parameter(name=field.name, about=field.description, required=False)
+                for field in fields_of(query)
+                if field.name != "kind"
+            ),
+            *_HINTS,
+            _SKIPPED,
+        ),
+        also_asks=_LIST_FILES,
+        answer=report,
+        also_answers=(Media(name=NDJSON, kind=bytes, lines=(RowProblem, report, Failed)),),
+        status=201,
+        errors=_UPLOAD_ERRORS,
     )
 
 
@@ -253,6 +322,56 @@ LEDGER_ENDPOINTS: Final = (
     _declare("addCallRequest", "/v1/call-requests", "Record that the data subject requested a call.",
              CallRequestRequest, "ledger.full"),
     _history("listCallRequests", "/v1/call-requests", "Return the call requests for a number.", "call_request"),
+    _import("importRevocations", "/v1/revocations", "Record a revocation for each number in a file. Every row with a number is revoked.",
+            "revoke", RevocationsRequest, file_requests.import_revocations),
+    _import("importConsents", "/v1/consents", "Record a consent for each row of a file.", "ledger", EntriesRequest,
+            file_requests.import_entries("consent")),
+    _import("importContracts", "/v1/contracts", "Record a contract for each row of a file.", "ledger", EntriesRequest,
+            file_requests.import_entries("contract")),
+    _import("importCallRequests", "/v1/call-requests", "Record a call request for each row of a file.", "ledger", EntriesRequest,
+            file_requests.import_entries("call_request")),
+    Endpoint(
+        method="POST",
+        path="/v1/scrub",
+        name="scrubList",
+        group=_LISTS,
+        about=(
+            "Return a copy of a list with a verdict on each row. The body is a text, CSV or XLSX file. The copy is recorded before"
+            " it is sent."
+        ),
+        serve=file_requests.scrub,
+        scope="admin",
+        query=ScrubRequest,
+        parameters=(*(Parameter(name=field.name, about=field.description) for field in fields_of(ScrubRequest)), *_HINTS),
+        also_asks=_LIST_FILES,
+        media="text/csv; charset=utf-8",
+        headers={SCRUBBED: "The counts of verdicts, and the ledger entry, as JSON."},
+        errors=(*_UPLOAD_ERRORS, "campaign.unknown"),
+    ),
+    Endpoint(
+        method="GET",
+        path="/v1/exports",
+        name="listExports",
+        group=_LISTS,
+        about="Return the recorded copies of lists with verdicts.",
+        serve=file_requests.exports,
+        scope="lists",
+        answer=Exports,
+        errors=("store.unavailable",),
+    ),
+    Endpoint(
+        method="POST",
+        path="/v1/lists/{id}/preview",
+        name="previewCallList",
+        group=_LISTS,
+        about="Count the callable numbers on a call list, and the denied numbers by reason. Nothing is recorded.",
+        serve=file_requests.preview,
+        scope="admin",
+        parameters=(_ID,),
+        ask=PreviewRequest,
+        answer=Previews,
+        errors=(*JSON_ERRORS, "list.unknown", "campaign.unknown", "store.unavailable", "gate.unavailable", "upload.failed"),
+    ),
     Endpoint(
         method="GET",
         path="/v1/lists",
@@ -261,7 +380,7 @@ LEDGER_ENDPOINTS: Final = (
         about="Return the call lists of the client's controllers.",
         serve=ledger.lists,
         scope="lists",
-        answer=ledger.Lists,
+        answer=Lists,
         errors=("store.unavailable",),
     ),
     Endpoint(
@@ -281,6 +400,7 @@ LEDGER_ENDPOINTS: Final = (
         query=ListRequest,
         parameters=_UPLOADED,
         answer=ListReport,
+        also_answers=(Media(name=NDJSON, kind=bytes, lines=(RowProblem, ListReport, Failed)),),
         status=201,
         errors=(*JSON_ERRORS, "list.unreadable", "list.exists", "list.too_many", "controller.unknown", "campaign.unknown",
                 "store.unavailable", "extra.missing", "upload.busy", "upload.full", "upload.failed", "upload.no_space"),

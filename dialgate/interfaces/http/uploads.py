@@ -6,6 +6,7 @@ log. The limits keep clients from filling the decision log's disk, whether with 
 
 import asyncio
 import os
+import secrets
 import shutil
 import time
 from collections import Counter
@@ -19,10 +20,14 @@ from typing import IO, Final, TypeAlias
 from aiohttp import web
 from msgspec import Struct
 
+from dialgate.app import App
+from dialgate.config.clients import Client
 from dialgate.config.listeners import Uploads as Settings
 from dialgate.interfaces.http.body import late
 from dialgate.interfaces.http.concurrency_limits import Turns
 from dialgate.interfaces.http.errors import Fault
+from dialgate.ledger import bulk_writes
+from dialgate.ledger.file_jobs import Job, JobLimits, JobRunner
 from dialgate.lists.list_builder import BuildLimits, BuildOrder, BuildResult, InProcess, build_apart
 from dialgate.runtime.extras import require
 from dialgate.runtime.thread_pool import ThreadPool
@@ -38,6 +43,7 @@ _BYTES_PER_SECOND: Final = 16_384  # on average, after the first `limits.read_se
 _ZIP: Final = b"PK"
 _AGAIN: Final = {"Retry-After": "10"}
 _MB: Final = 1 << 20
+_JOB_SECONDS: Final = 86_400  # of processor time: ten million rows take minutes on each processor
 Read: TypeAlias = Callable[[], Awaitable[bytes]]
 Gone: TypeAlias = Callable[[], bool]
 
@@ -109,6 +115,38 @@ class UploadSlots:
         async with self._turns.hold(client):
             return await build_apart(file, order, limits, lambda: self.closed or gone())
 
+    async def run(
+        self,
+        app: App,
+        client: Client,
+        job: Job,
+        file: IO[bytes] | None = None,
+        *,
+        gone: Gone = lambda: False,
+        skipped: str = "",
+    ) -> bytes:
+        """Run a job when it is the client's turn. Raises the errors of `JobRunner.run`."""
+        if file is not None:
+            await self._threads.run(file.flush)
+        is_shared = app.config.settings.store is not None
+        limits = JobLimits(
+            self.settings.memory_mb * _MB, _JOB_SECONDS, at_once=bulk_writes.AHEAD if is_shared else 1
+        )
+        access = app.registrar.access
+        async with self._turns.hold(client.name):
+            return await JobRunner(app.config, access.append_all, access.clock, limits).run(
+                client, job, file, skipped=skipped, is_cancelled=lambda: self.closed or gone()
+            )
+
+    @contextmanager
+    def temporary(self) -> Iterator[str]:
+        """Yield the path of a file that may be created in the spool folder within the block, and delete it afterwards."""
+        path = self._folder / f"upload-{secrets.token_hex(8)}"
+        try:
+            yield str(path)
+        finally:
+            path.unlink(missing_ok=True)
+
     async def _next_chunk(self, read: Read, seconds: float) -> bytes:
         try:
             async with asyncio.timeout(seconds):
@@ -158,13 +196,17 @@ class UploadSlots:
 
 
 class Upload:
-    """A received file. It implements `list_builder.Source`."""
+    """A received file. It implements `list_builder.ListSource`."""
 
     def __init__(self, uploads: UploadSlots, client: str, file: IO[bytes], gone: Gone) -> None:
         self._uploads, self._client, self._file, self._gone = uploads, client, file, gone
 
     async def build(self, order: BuildOrder) -> BuildResult:
         return await self._uploads.build(self._client, self._file, order, self._gone)
+
+    async def run(self, app: App, client: Client, job: Job, skipped: str = "") -> bytes:
+        """Run a job on the file and return its report as JSON. Raises the errors of `JobRunner.run`."""
+        return await self._uploads.run(app, client, job, self._file, gone=self._gone, skipped=skipped)
 
 
 def _full() -> Fault:

@@ -9,7 +9,8 @@ import secrets
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import date, timedelta
 from hashlib import sha256
 from pathlib import Path
@@ -72,8 +73,9 @@ def build(wanted: DemoOptions, now: Instant, tell: Callable[[str], None]) -> Dem
     tell("writing the configuration …")
     config = _write_config(folder, wanted.countries, now, port, key)
     tell(f"loading {wanted.numbers:,} numbers as call lists …")
-    for call_list in _lists(numbers):
-        _load(folder, config, call_list)
+    with _gate(config):
+        for call_list in _lists(numbers):
+            _load(folder, config, call_list)
     tell("asking the simulated registry …")
     _consult_registry(folder, config, numbers, now)
     return Demo(config=config, textfile=folder / "registry_sync.prom", port=port, key=key, numbers=numbers)
@@ -277,6 +279,23 @@ def _lists(numbers: dict[str, list[str]]) -> tuple[_List, ...]:
             numbers=[*numbers["london"], *numbers["manchester"]],
         ),
     )
+
+
+@contextmanager
+def _gate(config: Path) -> Iterator[None]:
+    """Run a gate within the block, because only a gate writes to its data folder. Raises `DemoError`."""
+    words = [sys.executable, "-m", "dialgate"]
+    process = subprocess.Popen(  # noqa: S603 - our own program
+        [*words, "serve", "--config", str(config)], stdin=subprocess.DEVNULL, stderr=subprocess.PIPE
+    )
+    with process:
+        try:
+            assert process.stderr is not None
+            if not any(line.startswith(b"{") and b'"url"' in line for line in process.stderr):
+                raise DemoError("the gate that loads the call lists did not start. Is its port in use?")
+            yield
+        finally:
+            process.terminate()
 
 
 def _load(folder: Path, config: Path, call_list: _List) -> None:

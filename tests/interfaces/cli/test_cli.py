@@ -56,7 +56,7 @@ class World:
         self.config = folder / "config/dialgate.yaml"
         shutil.copytree(of / "config", folder / "config")
         if of != ROOT:
-            shutil.copytree(of / ".data", folder / ".data")
+            shutil.copytree(of / ".data", folder / ".data", ignore=shutil.ignore_patterns("gate.sock"))
 
     def run(self, *words: object, **environment: str) -> Done:
         environment = {**os.environ, **ENVIRONMENT, "DIALGATE_CONFIG": str(self.config), **environment}
@@ -76,8 +76,10 @@ class World:
             *("--request", sample / "rpo-request.txt", "--answer", sample / "rpo-answer.txt"),
             *("--consulted-at", consulted, "--snapshots", self.folder / ".data/snapshots"),
         )
+        assert imported.code == 0
+        gate = Gate(self)
         loaded = self.load(sample / "list.csv", "sample")
-        assert (loaded.code, imported.code) == (0, 0), loaded.err
+        assert (loaded.code, gate.end()) == (0, 0), loaded.err
 
     def load(self, file: Path, name: str, *more: str) -> Done:
         return self.run(
@@ -294,7 +296,8 @@ def test_every_kind_of_entry_is_written_or_refused_with_an_exit_code(shared: Gat
         assert number.removeprefix("+39") not in done.output
 
 
-def test_a_list_is_reported_row_by_row_without_numbers(world: World) -> None:
+def test_a_list_is_reported_row_by_row_without_numbers(shared: Gate) -> None:
+    world = shared.world
     file = world.folder / "list.csv"
     file.write_bytes(b"Nome;Telefono\nRossi;+390612340001\nNicol\xf2;0612340001\nBianchi;+39061234000A\n")
     loaded = world.load(file, "november", "--json", "--transfer", "Data Srl>Acme Spa@2026-03-01+told")
@@ -314,7 +317,8 @@ def test_a_list_is_reported_row_by_row_without_numbers(world: World) -> None:
     assert world.run("list", "retire", "november", "--json").json["retired_at"]
 
 
-def test_the_error_for_an_unknown_controller_or_campaign_lists_the_choices(world: World) -> None:
+def test_the_error_for_an_unknown_controller_or_campaign_lists_the_choices(shared: Gate) -> None:
+    world = shared.world
     sample = world.folder / "config/sample/list.csv"
     refused = world.load(sample, "x", "--controller", "beta")
     assert refused.err.startswith("controller.unknown: --controller: Use one of your controllers: acme.")

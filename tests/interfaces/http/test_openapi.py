@@ -29,8 +29,8 @@ OPERATIONS: Final = {
     for method, operation in operations.items()
 }
 VERBS: Final = {
-    "add", "check", "confirm", "end", "erase", "export", "find", "get", "lift", "list", "load", "rectify", "redirect",
-    "report", "retire", "send", "simulate", "stream", "update", "withdraw",
+    "add", "check", "confirm", "end", "erase", "export", "find", "get", "import", "lift", "list", "load", "preview",
+    "rectify", "redirect", "report", "retire", "scrub", "send", "simulate", "stream", "update", "void", "withdraw",
 }  # fmt: skip
 FORM: Final = "application/x-www-form-urlencoded"
 

@@ -1,0 +1,302 @@
+"""Work on large files in a separate process, whose ledger entries the gate writes.
+
+Reading a file of a million rows, or judging its numbers, occupies a core for a minute. So a job has a process of its own, with
+a low priority. It reads the store itself. Its entries go to the gate, which is the store's only writer, in parts that are small
+enough for calls in between.
+
+`python -m dialgate.ledger.file_jobs TASK` runs a job. It writes frames to standard output, and reads from standard input the
+sequence numbers that the gate gave to its entries.
+"""
+
+import asyncio
+import os
+import struct
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import IO, Final, TypeAlias
+
+import msgspec
+from msgspec import Struct
+
+from dialgate.config import loader
+from dialgate.config.clients import Client, Scope
+from dialgate.config.configuration import Config, ConfigError
+from dialgate.core.faults import Unavailable
+from dialgate.core.ledger_events import Draft
+from dialgate.core.model import Instant
+from dialgate.core.refusal import Refused
+from dialgate.ledger import export
+from dialgate.ledger.bulk_writes import Append
+from dialgate.ledger.export import ScrubOrder
+from dialgate.ledger.host_gate import NoGate
+from dialgate.ledger.registrar import Registrar
+from dialgate.ledger.schemas import EntriesRequest, RevocationsRequest
+from dialgate.lists.list_builder import written_to
+from dialgate.lists.tabular import NO_HINTS, Hints
+from dialgate.runtime import extras
+from dialgate.runtime.extras import MissingExtra
+from dialgate.runtime.resource_limits import confine
+
+_POLL: Final = 0.5  # seconds between checks whether the client has disconnected
+_LENGTH: Final = struct.Struct(">I")
+
+
+class JobLimits(Struct, frozen=True):
+    """The limits of a job.
+
+    `memory` is in bytes, without mapped files. `seconds` limits the processor time. `at_once` is the number of parts that may wait
+    to be written: one in a store that is written by one thread, because calls wait behind them.
+    """
+
+    memory: int
+    seconds: int
+    at_once: int = 1
+
+
+class ImportRevocations(Struct, frozen=True, tag=True):
+    request: RevocationsRequest
+    hints: Hints = NO_HINTS
+
+
+class ImportEntries(Struct, frozen=True, tag=True):
+    request: EntriesRequest
+    hints: Hints = NO_HINTS
+
+
+class Scrub(Struct, frozen=True, tag=True):
+    """A copy of the file with verdicts, written to `out`."""
+
+    order: ScrubOrder
+    out: str
+    hints: Hints = NO_HINTS
+
+
+class PreviewList(Struct, frozen=True, tag=True):
+    """A preview of a loaded list for each of `campaigns`. The job has no file."""
+
+    list: str
+    campaigns: tuple[str, ...]
+    at: Instant
+
+
+Job: TypeAlias = ImportRevocations | ImportEntries | Scrub | PreviewList
+
+
+class _Task(Struct, frozen=True):
+    """A job with its circumstances. `file` is an open file descriptor, or -1. `skipped` is as in `BuildOrder`."""
+
+    config: str
+    client: str
+    controllers: tuple[str, ...]
+    scopes: tuple[Scope, ...]
+    now: Instant
+    limits: JobLimits
+    job: Job
+    file: int = -1
+    skipped: str = ""
+
+
+class _Entries(Struct, frozen=True, tag=True):
+    drafts: Sequence[Draft]
+
+
+class _Report(Struct, frozen=True, tag=True):
+    """The end of a job, with its report as JSON."""
+
+    report: bytes
+
+
+class _Problem(Struct, frozen=True, tag=True):
+    """The end of a job that was refused. The fields are those of `Refused`."""
+
+    code: str
+    message: str
+    field: str
+    status: int
+
+
+_encode: Final = msgspec.msgpack.Encoder().encode
+_decode_frame: Final = msgspec.msgpack.Decoder(_Entries | _Report | _Problem).decode
+_decode_seqs: Final = msgspec.msgpack.Decoder(list[int]).decode
+
+
+class JobRunner:
+    """Runs the jobs of one gate."""
+
+    def __init__(
+        self, config: Config, append: Append, clock: Callable[[], Instant], limits: JobLimits
+    ) -> None:
+        self._config, self._append, self._clock, self._limits = config, append, clock, limits
+
+    async def run(
+        self,
+        client: Client,
+        job: Job,
+        file: IO[bytes] | None = None,
+        *,
+        skipped: str = "",
+        is_cancelled: Callable[[], bool] = lambda: False,
+    ) -> bytes:
+        """Run a job and return its report as JSON. Raises `Refused` and `Unavailable`.
+
+        The process is killed if `is_cancelled()` returns True, or if this coroutine is cancelled. Parts that are already written
+        stay, and the same file can be sent again.
+        """
+        task = _Task(
+            config=str(self._config.path),
+            client=client.name,
+            controllers=client.controllers,
+            scopes=client.scopes,
+            now=self._clock(),
+            limits=self._limits,
+            job=job,
+            file=file.fileno() if file is not None else -1,
+            skipped=skipped,
+        )
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            *("-m", __name__, msgspec.json.encode(task).decode()),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            pass_fds=() if file is None else (file.fileno(),),
+        )
+        serving = asyncio.create_task(self._serve(process))
+        try:
+            while not serving.done():
+                await asyncio.wait([serving], timeout=_POLL)
+                if is_cancelled():
+                    raise _ended("The client has disconnected.")
+            return serving.result()
+        finally:
+            if process.returncode is None:
+                process.kill()
+            serving.cancel()
+            await asyncio.wait([serving])
+            await process.wait()
+
+    async def _serve(self, process: asyncio.subprocess.Process) -> bytes:
+        """Write the entries of a job's process until it ends, and return its report."""
+        assert process.stdin is not None
+        assert process.stdout is not None
+        writing: deque[asyncio.Future[Sequence[int]]] = deque()
+
+        async def answer_first() -> None:
+            assert process.stdin is not None
+            body = _encode(list(await writing.popleft()))
+            process.stdin.write(_LENGTH.pack(len(body)) + body)
+
+        try:
+            while True:
+                frame = _decode_frame(await _read_frame(process.stdout))
+                if isinstance(frame, _Report):
+                    return frame.report
+                if isinstance(frame, _Problem):
+                    raise Refused(frame.code, frame.message, frame.field, frame.status)
+                writing.append(asyncio.ensure_future(self._append(frame.drafts)))
+                while writing and (len(writing) >= self._limits.at_once or writing[0].done()):
+                    await answer_first()
+        except (asyncio.IncompleteReadError, ConnectionError):
+            raise _ended(f"It ended unexpectedly ({await process.wait()}).") from None
+        finally:
+            if writing:
+                await asyncio.wait(writing)
+
+
+async def _read_frame(stream: asyncio.StreamReader) -> bytes:
+    (length,) = _LENGTH.unpack(await stream.readexactly(_LENGTH.size))
+    return await stream.readexactly(length)
+
+
+def _ended(why: str) -> Refused:
+    text = f"The process that read the file has ended. {why} Send the file again; entries that are recorded are not repeated."
+    return Refused("upload.failed", text, status=503)
+
+
+# ---- the process of a job --------------------------------------------------------------------------------------------
+
+
+class _GateAppends:
+    """Appends entries through the gate, in order."""
+
+    def __init__(self, answers: asyncio.StreamReader) -> None:
+        self._waiting: deque[asyncio.Future[Sequence[int]]] = deque()
+        self._reading = asyncio.create_task(self._read(answers))
+
+    async def append(self, drafts: Sequence[Draft]) -> Sequence[int]:
+        waiting: asyncio.Future[Sequence[int]] = asyncio.get_running_loop().create_future()
+        self._waiting.append(waiting)
+        _send(_Entries(drafts))
+        return await waiting
+
+    async def close(self) -> None:
+        self._reading.cancel()
+        await asyncio.wait([self._reading])
+
+    async def _read(self, answers: asyncio.StreamReader) -> None:
+        with suppress(asyncio.IncompleteReadError):  # the gate ended, and this process ends with it
+            while True:
+                seqs = _decode_seqs(await _read_frame(answers))
+                self._waiting.popleft().set_result(seqs)
+
+
+def _send(frame: _Entries | _Report | _Problem) -> None:
+    body = _encode(frame)
+    sys.stdout.buffer.write(_LENGTH.pack(len(body)) + body)
+    sys.stdout.buffer.flush()
+
+
+async def _run(task: _Task, config: Config) -> bytes:
+    loop, answers = asyncio.get_running_loop(), asyncio.StreamReader()
+    await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(answers), sys.stdin.buffer)
+    gate, begun = _GateAppends(answers), time.monotonic()
+
+    def clock() -> Instant:
+        return task.now + int((time.monotonic() - begun) * 1_000)
+
+    registrar = await Registrar.open(config, clock, NoGate(gate.append))
+    client = Client(name=task.client, controllers=task.controllers, scopes=task.scopes)
+    try:
+        return msgspec.json.encode(await _do(task, registrar, client))
+    finally:
+        await registrar.close()
+        await gate.close()
+
+
+async def _do(task: _Task, registrar: Registrar, client: Client) -> object:
+    job = task.job
+    if isinstance(job, PreviewList):
+        orders = [ScrubOrder(campaign=campaign, at=job.at or task.now) for campaign in job.campaigns]
+        return [await export.preview(registrar, client, job.list, order) for order in orders]
+    with os.fdopen(task.file, "rb") as file, written_to(task.skipped) as note:
+        file.seek(0)
+        if isinstance(job, Scrub):
+            return await export.scrub(registrar, client, job.order, file, Path(job.out), job.hints)
+        if isinstance(job, ImportRevocations):
+            return await registrar.revocations.revoke_all(client, job.request, file, job.hints, note)
+        return await registrar.consents.record_all(client, job.request, file, job.hints, note)
+
+
+def _main() -> None:
+    task = msgspec.json.decode(sys.argv[1], type=_Task)
+    try:
+        config = loader.load(Path(task.config))
+        mapped = (path for name in ("snapshots", "lists") for path in (config.data / name).rglob("*"))
+        confine(task.limits.memory + sum(path.stat().st_size for path in mapped), task.limits.seconds)
+        _send(_Report(asyncio.run(_run(task, config))))
+    except Refused as refused:
+        _send(_Problem(refused.code, refused.message, refused.field, refused.status))
+    except MissingExtra as missing:
+        _send(_Problem(extras.CODE, str(missing), "", 501))
+    except MemoryError:
+        text = "The file takes too much memory to read. Split it, or raise the setting `uploads.memory_mb`."
+        _send(_Problem("list.unreadable", text, "file", 400))
+    except (ConfigError, Unavailable) as error:
+        _send(_Problem("gate.unavailable", f"The file was not read: {error}", "", 503))
+
+
+if __name__ == "__main__":
+    _main()

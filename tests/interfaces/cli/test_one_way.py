@@ -1,0 +1,335 @@
+"""Commands as clients of a gate: over its socket, with a key, and with no gate at all."""
+
+import asyncio
+import multiprocessing
+import os
+import pwd
+import signal
+from multiprocessing.synchronize import Event
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dialgate.config import loader
+from dialgate.core.model import DAY
+from dialgate.interfaces.cli.gate_client import GateClient, GateUnreachable
+from dialgate.ledger import pending_stops
+from dialgate.ledger.pending_stops import PendingStops
+from dialgate.ledger.registrar import Registrar
+from dialgate.ledger.schemas import Receipt, RevocationsRequest
+from tests.support import redis_servers, world
+from tests.support.commands import run_command
+from tests.support.running_gate import kill, serving, spawn
+from tests.support.world import CLEAR, KEY, LISTED, NOW, World
+
+USER = pwd.getpwuid(os.getuid()).pw_name
+REVOKED = "revocation.revoked"
+
+
+async def entries(running: World) -> list[tuple[str, str]]:
+    """Return the actor of each ledger entry, and its kind."""
+    found = await running.app.registrar.access.store.since(0, 100)
+    return [(entry.actor, str(type(entry.event).__struct_config__.tag)) for entry in found]
+
+
+async def decides(running: World, number: str = CLEAR) -> str:
+    answer = await world.ask(running.app, to=number)
+    return answer.reasons[0].code if answer.reasons else "allow"
+
+
+# ---- with a gate -----------------------------------------------------------------------------------------------------
+
+
+async def test_the_socket_is_for_the_owner_of_the_folder_however_long_its_path(tmp_path: Path) -> None:
+    folder = tmp_path / ("long" * 30)
+    folder.mkdir()
+    async with world.running(folder) as made:
+        socket = made.app.config.data / "gate.sock"
+        assert len(str(socket)) > 107
+        assert socket.is_socket()
+        assert socket.stat().st_mode & 0o777 == 0o600
+        assert (await made.command("revoke", CLEAR)).code == 0
+        assert await decides(made) == REVOKED
+
+
+@pytest.mark.parametrize(
+    ("words", "environment", "actor"),
+    [
+        ((), {}, f"cli:{USER}"),
+        ((), {"SUDO_USER": "anna"}, "anna"),
+        ((), {"SUDO_USER": "anna", "DIALGATE_ACTOR": "berta"}, "berta"),
+        (("--actor", "carla"), {"DIALGATE_ACTOR": "berta"}, "carla"),
+        ((), {"DIALGATE_KEY": KEY}, "tests"),
+    ],
+)
+async def test_the_actor_is_the_user_of_the_socket_or_the_client_of_the_key(
+    running: World, words: tuple[str, ...], environment: dict[str, str], actor: str
+) -> None:
+    assert (await running.command("revoke", CLEAR, *words, **environment)).code == 0
+    assert await entries(running) == [(actor, "revoked")]
+
+
+async def test_the_client_of_a_key_has_only_its_scopes(running: World) -> None:
+    everyone = ("revoke", CLEAR, "--scope", "everyone", "--json")
+    refused = await running.command(*everyone, DIALGATE_KEY=KEY)
+    assert (refused.code, refused.json["error"]["code"]) == (2, "auth.scope")
+    assert (await running.command(*everyone)).code == 0
+
+
+async def test_commands_reach_a_gate_elsewhere_with_a_key(running: World, tmp_path: Path) -> None:
+    url, key = f"http://127.0.0.1:{running.port}", tmp_path / "tests.key"
+    key.write_text(KEY)
+    there = {"DIALGATE_URL": url, "DIALGATE_CONFIG": "/nowhere.yaml"}
+    assert (await running.command("revoke", LISTED, "--key-file", key, **there)).code == 0
+    file = tmp_path / "rows.csv"
+    file.write_text(f"number\n{CLEAR}\n12\n")
+    load = ("list", "load", file, "--id", "there", "--campaign", "acme-fibre", "--basis", "directory")
+    origin = ("--collected-by", "Acme", "--collected-on", "2026-10-01", "--json")
+    loaded = await running.command(
+        *load, *origin, "--url", url, **{**there, "DIALGATE_URL": "", "DIALGATE_KEY": KEY}
+    )
+    assert loaded.code == 0, loaded
+    assert loaded.json["accepted"] == 1
+    shown = await running.command("list", "show", "there", "--json", "--key-file", key, **there)
+    assert [call_list["id"] for call_list in shown.json] == ["there"]
+    assert await entries(running) == [("tests", "revoked")]
+
+
+async def test_skipped_rows_are_reported_by_line_and_entries_by_count(running: World, tmp_path: Path) -> None:
+    stops, reasons = tmp_path / "stops.csv", tmp_path / "reasons.csv"
+    stops.write_text("number\n" + "".join(f"+3906123{place:05}\n" for place in range(5_000)) + "12\nnone\n")
+    imported = await running.command("revoke", "import", stops, "--reasons", reasons, "--json")
+    assert imported.code == 0, imported
+    assert (imported.json["revoked"], imported.json["refused"]) == (5_000, 2)
+    assert [row.partition(",")[0] for row in reasons.read_text().splitlines()] == ["line", "5002", "5003"]
+    assert await decides(running, "+390612304999") == REVOKED
+    assert running.sample("dialgate_ledger_entries_total", kind="revoked") == 5_000
+    again = await running.command("revoke", "import", stops, "--json")
+    assert (again.json["revoked"], again.json["known"]) == (0, 5_000)
+
+
+async def test_a_file_with_an_invalid_row_is_refused_with_all_its_reasons(
+    running: World, tmp_path: Path
+) -> None:
+    file, reasons = tmp_path / "contracts.csv", tmp_path / "reasons.csv"
+    valid = "".join(f"{CLEAR},c-{place},2026-01-01\n" for place in range(5))
+    file.write_text(f"number,id,starts\n{valid}{CLEAR},b,soon\n12,c,2026-01-01\n")
+    refused = await running.command("contract", "import", file, "--reasons", reasons)
+    assert (refused.code, refused.err.partition(":")[0]) == (1, "list.unreadable")
+    assert [row.partition(",")[0] for row in reasons.read_text().splitlines()] == ["line", "7", "8"]
+    assert await entries(running) == []
+    skipping = await running.command("contract", "import", file, "--skip-bad", "--json")
+    assert (skipping.code, skipping.json["recorded"]) == (0, 5)
+
+
+async def test_calls_are_decided_while_a_file_is_entered(running: World, tmp_path: Path) -> None:
+    stops = tmp_path / "stops.csv"
+    stops.write_text("number\n" + "".join(f"+3906123{place:05}\n" for place in range(40_000)))
+    importing = asyncio.create_task(running.command("revoke", "import", stops, "--json"))
+    longest = 0.0
+    while not importing.done():
+        begun = asyncio.get_running_loop().time()
+        assert await decides(running) in {"allow", REVOKED, "frequency.exceeded"}
+        longest = max(longest, asyncio.get_running_loop().time() - begun)
+        await asyncio.sleep(0)
+    assert importing.result().json["revoked"] == 40_000
+    assert longest < 1, "a check waited for the import"
+
+
+# ---- without a gate --------------------------------------------------------------------------------------------------
+
+
+def stopped_folder(folder: Path, **changes: Any) -> Path:
+    path = world.write_folder(folder, **changes)
+    world.publish_answers(folder / "data", world.ANSWERS, NOW - DAY)
+    return path
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("check", "--to", CLEAR, "--from", "+390844123456", "--campaign", "acme-fibre"),
+        ("list", "show"),
+        ("campaign", "list"),
+        ("revoke", "lift", "1", "--ground", "error", "--reason", "x"),
+        ("contract", "add", CLEAR, "--id", "c", "--starts", "2026-01-01"),
+    ],
+)
+def test_without_a_gate_the_error_says_how_to_start_one(tmp_path: Path, words: tuple[str, ...]) -> None:
+    path = stopped_folder(tmp_path)
+    done = run_command("dialgate", *words, "--config", path)
+    assert (done.code, done.err.partition(":")[0]) == (1, "gate.unreachable")
+    assert f"dialgate serve --config {path}" in done.err.replace("\n", " ")
+    assert not (tmp_path / "data/pending").exists()
+
+
+async def test_stops_entered_without_a_gate_are_in_force_before_it_is_ready(tmp_path: Path) -> None:
+    path = stopped_folder(tmp_path)
+    file = tmp_path / "stops.csv"
+    file.write_text(f"number\n{LISTED}\n")
+    kept = await asyncio.to_thread(run_command, "dialgate", "revoke", CLEAR, "--json", "--config", path)
+    imported = await asyncio.to_thread(
+        run_command, "dialgate", "revoke", "import", file, "--json", "--config", path
+    )
+    assert (kept.code, imported.code) == (0, 0), (kept, imported)
+    assert len([*(tmp_path / "data/pending").iterdir()]) == 2
+    async with serving(path) as gate:
+        answer = await gate.post("/v1/check", {**world.CALL, "to": CLEAR})
+        assert REVOKED in [reason["code"] for reason in answer["reasons"]]
+        answer = await gate.post("/v1/check", {**world.CALL, "to": LISTED})
+        assert REVOKED in [reason["code"] for reason in answer["reasons"]]
+        assert [*(tmp_path / "data/pending").iterdir()] == []
+
+
+async def test_a_stop_for_a_gate_that_starts_is_not_lost(tmp_path: Path) -> None:
+    path = stopped_folder(tmp_path)
+    process = await spawn(path)
+    try:
+        stopped = await asyncio.to_thread(run_command, "dialgate", "revoke", CLEAR, "--config", path)
+        assert stopped.code == 0
+    finally:
+        await kill(process)
+    async with serving(path) as gate:
+        answer = await gate.post("/v1/check", {**world.CALL, "to": CLEAR})
+        assert REVOKED in [reason["code"] for reason in answer["reasons"]]
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        (("revoke", "+39"), "number.invalid"),
+        (("revoke", CLEAR, "--controller", "nobody"), "controller.unknown"),
+        (("revoke", "import", "FILE", "--controller", "nobody"), "controller.unknown"),
+    ],
+)
+def test_a_stop_that_no_gate_could_enter_is_refused_at_once(
+    tmp_path: Path, words: tuple[str, ...], code: str
+) -> None:
+    path, file = stopped_folder(tmp_path), tmp_path / "stops.csv"
+    file.write_text(f"number\n{CLEAR}\n")
+    done = run_command(
+        "dialgate", *(str(file) if word == "FILE" else word for word in words), "--config", path
+    )
+    assert (done.code, done.err.partition(":")[0]) == (1, code)
+    assert not (tmp_path / "data/pending").exists()
+
+
+async def test_a_gate_with_a_stop_that_it_cannot_enter_allows_no_call(tmp_path: Path) -> None:
+    path = stopped_folder(tmp_path)
+    unknown = RevocationsRequest(controller="nobody")
+    left = pending_stops.keep(
+        tmp_path / "data", PendingStops(actor="anna", request=unknown, rows=CLEAR.encode())
+    )
+    async with serving(path) as gate:
+        assert gate.ready["event"] == "listening"
+        assert str(left) in str(gate.ready["problems"])
+    assert left.exists()
+
+
+async def test_a_stop_that_was_entered_before_a_kill_is_entered_again(tmp_path: Path) -> None:
+    """A gate that is killed after the entry and before the file is deleted finds the file again."""
+    async with world.running(tmp_path) as made:
+        stops = PendingStops(actor="anna", stop={"number": CLEAR})
+        pending_stops.keep(made.app.config.data, stops)
+        (file,) = (made.app.config.data / "pending").iterdir()
+        content = file.read_bytes()
+        await made.app.tick(patience=None)
+        assert not file.exists()
+        assert await decides(made) == REVOKED
+        file.write_bytes(content)
+        await made.app.tick(patience=None)
+        assert not file.exists()
+        assert made.app.status().ready
+        assert {actor for actor, _ in await entries(made)} == {"anna"}
+
+
+async def test_one_of_several_workers_enters_the_stops_for_all(tmp_path: Path) -> None:
+    store = {"url": redis_servers.alone(), "name": tmp_path.name, "patience": 5}
+    path = stopped_folder(tmp_path, workers=2, store=store)
+    pending_stops.keep(tmp_path / "data", PendingStops(actor="anna", stop={"number": CLEAR}))
+    async with serving(path) as gate:
+        for _ in range(20):
+            answer = await gate.post("/v1/check", {**world.CALL, "to": CLEAR})
+            assert answer["decision"] == "deny"
+        done = await asyncio.to_thread(run_command, "dialgate", "revoke", LISTED, "--config", path)
+        assert done.code == 0, done
+        gate.process.send_signal(signal.SIGTERM)
+
+
+# ---- several writers -------------------------------------------------------------------------------------------------
+
+
+def write_many(config: Path, writer: int, count: int, out: Path, halfway: Event, restarted: Event) -> None:
+    """Send `count` mixed writes from this process, and write the numbers and kinds of the acknowledged ones to `out`.
+
+    A stop that no gate receives is kept for the next one, as by the command. Every other write is repeated.
+    """
+    gate, written = GateClient(config), list[str]()
+    for place in range(count):
+        if place == count // 2:
+            halfway.set()
+        number = f"+3906{writer}2{place:06}"
+        kind, path, fields = KINDS[place % len(KINDS)]
+        while True:
+            try:
+                gate.ask("POST", path, Receipt, {"number": number, **fields})
+            except GateUnreachable:
+                if kind == "revoked":
+                    stops = PendingStops(actor="anna", stop={"number": number})
+                    pending_stops.keep(loader.load(config).data, stops)
+                else:
+                    restarted.wait()
+                    continue
+            written.append(f"{number} {kind}\n")
+            break
+    out.write_text("".join(written))
+
+
+KINDS: tuple[tuple[str, str, dict[str, Any]], ...] = (
+    ("revoked", "/v1/revocations", {}),
+    ("contract", "/v1/contracts", {"id": "c", "starts": "2026-01-01"}),
+    (
+        "consent",
+        "/v1/consents",
+        {"id": "k", "collected_at": "2026-11-01T10:00:00Z", "purposes": ["sale"], "call_types": ["agent"]},
+    ),
+)
+
+
+@pytest.mark.parametrize("count", [30, pytest.param(500, marks=pytest.mark.torture)])
+async def test_nothing_is_lost_of_two_writers_while_the_gate_is_killed_and_restarted(
+    tmp_path: Path, count: int
+) -> None:
+    path = stopped_folder(tmp_path)
+    outs = [tmp_path / f"writer-{writer}" for writer in range(2)]
+    context = multiprocessing.get_context("spawn")
+    halfway, restarted = context.Event(), context.Event()
+    writers = [
+        context.Process(target=write_many, args=(path, writer, count, out, halfway, restarted))
+        for writer, out in enumerate(outs)
+    ]
+    async with serving(path):
+        for writer in writers:
+            writer.start()
+        await asyncio.to_thread(halfway.wait)
+    async with serving(path):  # the first was killed
+        restarted.set()
+        for writer in writers:
+            await asyncio.to_thread(writer.join)
+            assert writer.exitcode == 0
+    async with serving(path) as gate:
+        gate.process.terminate()
+        await gate.process.wait()
+    assert [*(tmp_path / "data/pending").glob("*")] == []
+    wanted = {line for out in outs for line in out.read_text().splitlines()}
+    assert len(wanted) == 2 * count
+    registrar = await Registrar.open(loader.load(path), lambda: NOW)
+    try:
+        found = set[str]()
+        for entry in await registrar.access.store.since(0, 10 * count):
+            number = registrar.access.keys.ledger.unseal(entry.sealed)
+            found.add(f"{number} {type(entry.event).__struct_config__.tag}")
+    finally:
+        await registrar.close()
+    assert wanted <= found
