@@ -1151,7 +1151,7 @@ async def test_after_a_failed_write_the_next_maintenance_writes_the_rows(tmp_pat
     """Otherwise commits would be refused until a restart."""
     store = SqliteStore.open(tmp_path / "store.db")
     await store.commit(NOTHING, [], [answer(b"k%d" % n) for n in range(BUFFER_ROWS // 2)], HERE)
-    store._unwritten = StoreUnavailable("the disk was full")
+    store._fault = StoreUnavailable("the disk was full")
     with pytest.raises(StoreUnavailable, match="was full"):
         await reserve(store, ANNA, "log-1")
     await store.maintain(0)

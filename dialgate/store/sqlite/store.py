@@ -78,7 +78,7 @@ class SqliteStore:
         self._buffers = [WriteBuffer()]  # newest last; the others are being written
         self._flushing = asyncio.Lock()
         self._writing = BackgroundWork(self._write_full_buffers, (StoreUnavailable,))
-        self._unwritten: StoreUnavailable | None = None  # why the last write of a buffer failed
+        self._fault: StoreUnavailable | None = None  # why the last write failed; until one succeeds, no call is decided
 
     @classmethod
     def open(cls, path: Path, *, patience: float = 0.1, buffer_rows: int = BUFFER_ROWS) -> Self:
@@ -104,7 +104,13 @@ class SqliteStore:
             with tables.transaction(db):
                 return step(db)
 
-        return await self._in_thread(atomic)
+        try:
+            done = await self._in_thread(atomic)
+        except StoreUnavailable as fault:
+            self._fault = fault
+            raise
+        self._fault = None
+        return done
 
     def _refuse_if_closed(self) -> None:
         if self._closed:
@@ -151,8 +157,8 @@ class SqliteStore:
         position: AttemptPosition,
     ) -> bool:
         self._refuse_if_closed()
-        if self._unwritten is not None:
-            raise self._unwritten
+        if self._fault is not None:
+            raise self._fault
         if len(self._buffers) > _MAX_BUFFERS:
             await self._flush()
         if isinstance(reading, VersionedReading):
@@ -193,7 +199,7 @@ class SqliteStore:
     async def _flush(self) -> None:
         """Write all buffers to the database. Raises `StoreUnavailable`.
 
-        After a failure the buffers are kept, and commits are refused until a later flush succeeds.
+        After a failure the buffers are kept.
         """
         if self._buffers[-1].rows:
             self._buffers.append(WriteBuffer())
@@ -202,14 +208,8 @@ class SqliteStore:
     async def _write_full_buffers(self) -> None:
         async with self._flushing:
             while len(self._buffers) > 1:
-                oldest = self._buffers[0]
-                try:
-                    await self._write(partial(tables.write_buffer, buffer=oldest))
-                except StoreUnavailable as fault:
-                    self._unwritten = fault
-                    raise
+                await self._write(partial(tables.write_buffer, buffer=self._buffers[0]))
                 del self._buffers[0]
-                self._unwritten = None
 
     # ---- the ledger and other data, durable on return ------------------------------------------------------------------
 
