@@ -227,6 +227,7 @@ A revocation that binds every controller needs `admin` in addition to `revoke`.
 | the data-protection officer | also `read`, `subjects` |
 | the CRM | `ledger`, `revoke` |
 | Prometheus, where it cannot reach the operations listener | `metrics` |
+| commands on another machine (`--url`) that concern the whole gate | all scopes, and every controller |
 """
 
 

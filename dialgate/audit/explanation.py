@@ -105,6 +105,23 @@ class Account(Struct, frozen=True, kw_only=True):
     places: tuple[str, ...] = ()
 
 
+class Accounts(Struct, frozen=True, kw_only=True):
+    """Decisions by all gates that share the store, newest first.
+
+    - `more`: whether there are older decisions, which can be requested with `before`
+    - `retired_months`: months whose decisions are left out, because their keys were destroyed
+    - `missing`: gates that could not be queried, each with the reason
+    - `notices`: sentences about missing data
+    """
+
+    decisions: list[Account]
+    more: bool
+    retired_months: list[str]
+    notices: list[str]
+    language: Language
+    missing: Mapping[str, str] = {}
+
+
 def account(found: FoundDecision, language: Language, names: Mapping[str, str]) -> Account:
     """Explain a decision. `names` maps controller ids to names."""
     record, text = found.record, texts.texts_in(language)

@@ -33,12 +33,12 @@ class Month(Struct, frozen=True, kw_only=True):
     partial: bool = False  # segments of it can be missing, so it is not over while a hold is in force
 
 
-def months(config: Config, keys: Keys, now: Instant) -> list[Month]:
+def months(config: Config, now: Instant) -> list[Month]:
     """Return the months that have keys, oldest first. The newest month is never over, because its keys are in use.
 
     Raises `LogDamaged`, `KeysUnusable`, `OSError`, `HoldRefused`.
     """
-    chains = Chains(config.data)
+    chains, keys = Chains(config.data), Keys.open(config.data / "keys.json")
     counts = sum(
         (reader.decision_counts() for reader in chains.readers.values()), Counter[tuple[str, str, bool]]()
     )

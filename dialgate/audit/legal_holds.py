@@ -19,7 +19,6 @@ from typing import Literal
 import msgspec
 from msgspec import Struct, structs
 
-from dialgate.core import phone
 from dialgate.core.model import Instant
 from dialgate.crypto.keys import Keys, nonces
 from dialgate.runtime.atomic_write import write_file
@@ -30,17 +29,6 @@ _DIGITS_GIVEN_AWAY = 6
 
 class HoldRefused(Exception):
     """Raised if a hold cannot be placed, lifted or read. The message says what to do."""
-
-
-def read_number(raw: str, home: str) -> str:
-    """Return the number in E.164 format. `home` is the country for numbers without a country code, or "".
-
-    Raises `HoldRefused`.
-    """
-    try:
-        return phone.parse(raw, home).e164
-    except phone.NotANumber as problem:
-        raise HoldRefused(f"the number {problem}. Write it in E.164, for example +390612345678.") from problem
 
 
 class LegalHold(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):

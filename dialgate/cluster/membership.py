@@ -17,6 +17,7 @@ from msgspec import structs
 from dialgate import __version__
 from dialgate.config.configuration import Config
 from dialgate.core.model import SECOND, Instant
+from dialgate.core.refusal import Refused
 from dialgate.observability.metrics import Metrics
 from dialgate.runtime.clock import Clock
 from dialgate.store import Members, Presence, Shared, Store, StoreUnavailable
@@ -164,6 +165,26 @@ class Roster:
                 more=unasked,
             )
         self._reported = unasked
+
+    async def members(self) -> Members:
+        """Return the gates that share the store. Raises `Refused` if it is embedded, and `StoreUnavailable`."""
+        return await self._shared().members()
+
+    async def forget(self, name: str, now: Instant) -> None:
+        """Remove a decommissioned gate. Raises `Refused` if it is unknown or runs, and `StoreUnavailable`."""
+        members = await self.members()
+        if name not in members.gates | members.unsettled:
+            text = "The store has no node with this name. `dialgate nodes` lists them."
+            raise Refused("node.unknown", text, "node", 404)
+        if any(now - node.at < SILENT for node in members.present if node.gate == name):
+            raise Refused("node.at_work", "The node is running. Stop it first.", "node", 409)
+        await self._shared().forget(name)
+
+    def _shared(self) -> Shared:
+        if self._store is None:
+            text = "The store is embedded, so there are no other nodes. To use a shared store, set `store`."
+            raise Refused("store.embedded", text, status=409)
+        return self._store
 
     async def leads(self, task: str) -> bool:
         """Return whether this gate leads `task` for the next few seconds. Raises `StoreUnavailable`."""

@@ -11,7 +11,7 @@ from typing import TypeVar
 
 import structlog
 
-from dialgate.audit.legal_holds import HoldRefused, Holds, UnderHold
+from dialgate.audit.legal_holds import HoldRefused, Holds, LegalHold, UnderHold
 from dialgate.cluster.peer_questions import LiftHold, ListHolds, PlaceHold
 from dialgate.cluster.peers import Peers
 from dialgate.crypto.keys import Keys
@@ -49,7 +49,7 @@ class SharedHolds:
             return False
         if any(hold.lifted_at >= change.at for hold in self._holds.all()):
             raise HoldRefused("a hold was lifted here after this request was made. Request the hold again")
-        self._holds.add(change.number, at=change.at, by=change.by, reason=change.reason)
+        self._add(change)
         return True
 
     def _lift(self, change: LiftHold) -> bool:
@@ -65,6 +65,45 @@ class SharedHolds:
             raise HoldRefused("the hold is newer than this request. Request the lift again")
         self._holds.lift(change.number, at=change.at, by=change.by, reason=change.reason)
         return True
+
+    async def place_everywhere(self, change: PlaceHold) -> tuple[LegalHold, dict[str, str]]:
+        """Place a hold on all gates. Return it, and the reason for each gate that could not be asked.
+
+        Raises `HoldRefused` if every gate already has the number on hold, or if the texts contain the number.
+        """
+        hold, is_new = await asyncio.to_thread(self._find_or_add, change)
+        peers = await self._peers.ask(change)
+        if not (is_new or peers.missing or any(peers.answers.values())):
+            raise HoldRefused("this number is already under a legal hold. Lift that hold first.")
+        return hold, peers.missing
+
+    async def lift_everywhere(self, change: LiftHold) -> tuple[LegalHold | None, dict[str, str]]:
+        """Lift a hold on all gates. Return this gate's hold, and the reason for each gate that could not be asked.
+
+        Raises `HoldRefused` if no gate has the number on hold, or if the texts contain the number.
+        """
+        hold = await asyncio.to_thread(self._find_and_lift, change)
+        peers = await self._peers.ask(change)
+        if not (hold or peers.missing or any(peers.answers.values())):
+            raise HoldRefused("this number is not under a legal hold.")
+        return hold, peers.missing
+
+    async def list_holds(self, number: str = "") -> list[LegalHold]:
+        """Return this gate's holds, including lifted ones, or only the hold in force on `number` (E.164)."""
+        holds = await _run_in_thread(lambda: (self._holds.find(number),) if number else self._holds.all())
+        return [hold for hold in holds if hold is not None]
+
+    def _find_or_add(self, change: PlaceHold) -> tuple[LegalHold, bool]:
+        existing = self._holds.find(change.number)
+        return existing or self._add(change), existing is None
+
+    def _find_and_lift(self, change: LiftHold) -> LegalHold | None:
+        if self._holds.find(change.number) is None:
+            return None
+        return self._holds.lift(change.number, at=change.at, by=change.by, reason=change.reason)
+
+    def _add(self, change: PlaceHold) -> LegalHold:
+        return self._holds.add(change.number, at=change.at, by=change.by, reason=change.reason)
 
     async def find_here(self) -> list[PlaceHold]:
         """Return the holds in force on this gate."""
@@ -104,7 +143,7 @@ class SharedHolds:
     def _copy(self, holds: Iterable[PlaceHold]) -> None:
         for hold in holds:
             if self._holds.find(hold.number) is None:
-                placed = self._holds.add(hold.number, at=hold.at, by=hold.by, reason=hold.reason)
+                placed = self._add(hold)
                 _log.warning("hold copied from another gate", hold=placed.id, by=placed.by)
 
 

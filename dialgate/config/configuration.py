@@ -65,6 +65,10 @@ class Config(Struct, frozen=True, kw_only=True):
         """Return the client for a person who may open the data folder: every controller and every scope."""
         return Client(name=name, controllers=tuple(self.controllers), scopes=get_args(Scope))
 
+    def is_administrator(self, client: Client) -> bool:
+        """Return whether a client may act on the gate as a whole: its log, its keys and the data of every controller."""
+        return "admin" in client.scopes and set(self.controllers) <= set(client.controllers)
+
     def line_of(self, campaign: str, client: Client) -> Line | None:
         """Return the campaign if it exists and belongs to a controller of this client."""
         line = self.lines.get(campaign)

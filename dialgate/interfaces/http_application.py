@@ -32,6 +32,7 @@ from dialgate.interfaces.http.endpoint import Endpoint
 from dialgate.interfaces.http.endpoints import ENDPOINTS
 from dialgate.interfaces.http.errors import FAILURES, Fault, fault_of, response, too_large
 from dialgate.interfaces.http.operations import APP, DESCRIPTION, OPERATIONS, REGISTRY
+from dialgate.interfaces.http.own_processes import HEAVY
 from dialgate.interfaces.http.peers import PEERS
 from dialgate.interfaces.http.uploads import UPLOADS, UploadSlots
 from dialgate.runtime.gate_address import SOCKET
@@ -55,7 +56,7 @@ def build(app: App, registry: CollectorRegistry) -> web.Application:
     every = sorted(EVERY, key=lambda endpoint: endpoint.path)
     site[APP], site[REGISTRY] = app, registry
     site[DESCRIPTION] = _described()
-    site[TURN], site[BULK] = Turns(), Turns()
+    site[TURN], site[BULK], site[HEAVY] = Turns(), Turns(), Turns()
     settings = app.config.settings
     site[UPLOADS] = UploadSlots(settings.uploads, app.config.data, settings.limits.read_seconds)
     site[CHECK_STREAMS], site[FOLLOWERS] = Caps(), Caps()

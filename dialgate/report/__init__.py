@@ -3,6 +3,6 @@
 A report contains no called number. It names only the controller's own campaigns, caller IDs and clients.
 """
 
-from dialgate.report.figures import CallReport, Period, RecordWithResult, day, gather, month
+from dialgate.report.figures import CallReport, Period, day, gather, month
 
-__all__ = ["CallReport", "Period", "RecordWithResult", "day", "gather", "month"]
+__all__ = ["CallReport", "Period", "day", "gather", "month"]

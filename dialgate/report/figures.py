@@ -1,11 +1,10 @@
 """The figures in a report. They depend only on the records, not on when the report is made."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import date, timedelta
 from pathlib import Path
 from statistics import median
-from typing import TypeAlias
 
 import msgspec
 from msgspec import Struct
@@ -28,8 +27,6 @@ from dialgate.store import Ledger
 
 _HOURS = 24
 _ENTRIES = 4_096  # ledger entries per read
-RecordWithResult: TypeAlias = tuple[Record, Result]
-Progress: TypeAlias = Callable[[Iterator[RecordWithResult]], Iterator[RecordWithResult]]
 
 
 class Period(Struct, frozen=True, kw_only=True):
@@ -187,13 +184,10 @@ class _Tally:
 
 
 async def gather(
-    config: Config, store: Ledger, controller: str, period: Period, made_at: Instant, watch: Progress
+    config: Config, store: Ledger, controller: str, period: Period, made_at: Instant
 ) -> CallReport:
-    """Collect the figures for a period. Raises `LogDamaged`, `StoreUnavailable`.
-
-    `watch` wraps the iterator over the records, for example to show progress.
-    """
-    tally = _read_log(config.data, controller, period, watch)
+    """Collect the figures for a period. Raises `LogDamaged`, `StoreUnavailable`."""
+    tally = _read_log(config.data, controller, period)
     entries = await _entries(store, controller, period)
     campaigns = tuple(_campaigns(tally))
     totals: Counter[str] = Counter()
@@ -232,7 +226,7 @@ def _outside_ids(config: Config, controller: str, records: tuple[str, ...]) -> t
     return tuple(ids.outside((name, controller) for name in records))
 
 
-def _read_log(data: Path, controller: str, period: Period, watch: Progress) -> _Tally:
+def _read_log(data: Path, controller: str, period: Period) -> _Tally:
     chains, within = Chains(data), LogSpan(since=period.since, until=period.until)
     tally = _Tally(period)
     decisions = (
@@ -240,7 +234,7 @@ def _read_log(data: Path, controller: str, period: Period, watch: Progress) -> _
         for reader in chains.readers.values()
         for decision in with_results(chains, reader, within, lambda _: True)
     )
-    for record, result in watch(decisions):
+    for record, result in decisions:
         if record.facts.controller.id == controller:
             tally.add(record, result)
     return tally

@@ -26,7 +26,7 @@ class Clock:
     """A clock that never goes back.
 
     Backward steps of up to a second are hidden; larger ones raise `ClockWrong`. `steady` is the monotonic
-    clock for durations, in seconds. With a `tolerance` in milliseconds, the clock also raises `ClockWrong` until
+    clock for durations, in seconds. `read` returns the system time as it is. With a `tolerance` in milliseconds, the clock also raises `ClockWrong` until
     `compare` has found that it differs from the store's clock by no more than that.
     """
 
@@ -38,11 +38,11 @@ class Clock:
         tolerance: Instant | None = None,
     ) -> None:
         self.latest, self.steady = latest, steady
-        self._read, self._tolerance = read, tolerance
+        self.read, self._tolerance = read, tolerance
         self._difference = "" if tolerance is None else "the clock has not been compared with the store's yet"
 
     def __call__(self) -> Instant:
-        now = self._read()
+        now = self.read()
         if now < self.latest - _SLACK:
             raise ClockWrong(
                 f"the clock stepped back from {when(self.latest)} to {when(now)}; correct the system time"
@@ -69,4 +69,4 @@ class Clock:
 
         Use this for revocations and call outcomes, which must be accepted even if the clock is wrong.
         """
-        return max(self._read(), self.latest)
+        return max(self.read(), self.latest)

@@ -5,7 +5,7 @@ one period, and contains only data that the gate returned in responses. If an in
 node, the whole `data` folder is exposed.
 """
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 
 from msgspec import Struct
 
@@ -13,6 +13,7 @@ from dialgate.config.clients import Client, Scope
 from dialgate.config.configuration import Config
 from dialgate.core.local_time import rfc3339
 from dialgate.core.model import HOUR, Instant
+from dialgate.core.text_formats import Timestamp
 from dialgate.crypto.keys import KeyRetired, Keys
 from dialgate.decision_log.chains import Chains
 from dialgate.decision_log.records import Record
@@ -35,7 +36,7 @@ class BreachPeriod(Struct, frozen=True, kw_only=True):
 
 
 class LookedUp(Struct, frozen=True, kw_only=True):
-    at: str
+    at: Timestamp
     client: str
     node: str
     controller: str
@@ -54,8 +55,8 @@ class Exposure(Struct, frozen=True, kw_only=True):
 
     client: str
     node: str
-    start: str
-    end: str
+    start: Timestamp
+    end: Timestamp
     known: bool
     scopes: tuple[str, ...]
     controllers: tuple[str, ...]
@@ -68,15 +69,12 @@ class Exposure(Struct, frozen=True, kw_only=True):
     could_stream: int
 
 
-def exposure(
-    config: Config, span: BreachPeriod, lookups: Iterable[Lookup], keys: Keys, streamed: Collection[str]
-) -> Exposure:
-    """Return the data exposed in a period.
+def exposure(config: Config, span: BreachPeriod, lookups: Iterable[Lookup], could_stream: int) -> Exposure:
+    """Return the data exposed in a period. This reads the whole decision log.
 
-    `lookups` are the look-ups in that period, `streamed` the numbers in the stream that the client could read.
-
-    Raises `LogDamaged`.
+    `lookups` are the look-ups in that period. Raises `LogDamaged`, `KeysUnusable`.
     """
+    keys = Keys.open(config.data / "keys.json")
     decisions = allows = 0
     sealed_numbers: dict[bytes, tuple[Instant, bytes]] = {}  # one for each keyed hash
     for record in _records(config, span):
@@ -109,7 +107,7 @@ def exposure(
         numbers=sorted(numbers),
         unreadable=unreadable,
         could_look_up=hours * config.settings.limits.lookups_an_hour if reads else 0,
-        could_stream=len(streamed),
+        could_stream=could_stream,
     )
 
 

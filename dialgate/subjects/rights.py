@@ -5,8 +5,9 @@ data is shown.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Iterable
+from contextlib import suppress
+from functools import partial
 from itertools import chain
 from typing import Any
 
@@ -36,6 +37,7 @@ from dialgate.ledger import bulk_import
 from dialgate.ledger.registrar import Registrar
 from dialgate.ledger.schemas import LedgerRequest
 from dialgate.runtime.instants import KeptInstants
+from dialgate.runtime.own_process import run_apart
 from dialgate.store.subjects import SubjectStore
 from dialgate.subjects import breach, erasure, inventory
 from dialgate.subjects.cluster_erasure import ClusterErasure
@@ -71,24 +73,6 @@ class Subjects:
             peers=self.peers,
             share=self.share,
         )
-
-    @classmethod
-    @asynccontextmanager
-    async def standalone(cls, config: Config, clock: Callable[[], Instant]) -> "AsyncIterator[Subjects]":
-        """Open the services for one command, with or without a running gate.
-
-        Raises `KeysUnusable` and `StoreUnavailable`.
-        """
-        registrar = await Registrar.open(config, clock)
-        try:
-            access = registrar.access
-            subjects = cls(registrar, Peers(lambda: access.config, access.keys, access.store, access.clock))
-            try:
-                yield subjects
-            finally:
-                await subjects.close()
-        finally:
-            await registrar.close()
 
     @property
     def config(self) -> Config:
@@ -285,13 +269,13 @@ class Subjects:
     async def exposure(self, span: breach.BreachPeriod) -> breach.Exposure:
         """Return the data that a stolen key or a compromised node exposed (GDPR 33).
 
-        This reads the whole decision log.
+        Another process reads the whole decision log for that.
         """
-        lookups = await self._file.lookups_between(span.start, span.end)
+        lookups = list(await self._file.lookups_between(span.start, span.end))
         client, streamed = breach.client_of(self.config, span), set[str]()
         if client is not None and "stream" in client.scopes:
             streamed = await self._registrar.notices.numbers(client.controllers)
-        return await asyncio.to_thread(breach.exposure, self.config, span, lookups, self._keys, streamed)
+        return await run_apart(partial(breach.exposure, self.config, span, lookups, len(streamed)))
 
     # ---- upkeep ------------------------------------------------------------------------------------------------------
 

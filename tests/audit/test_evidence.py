@@ -37,12 +37,11 @@ from dialgate.decision_log.inclusion_proofs import NoEvidence
 from dialgate.decision_log.records import Reader, Record
 from dialgate.decision_log.timestamps import Stamper
 from dialgate.store.sqlite import SqliteStore
-from dialgate.subjects.rights import Subjects
 from dialgate.tools.verifier import verify_evidence
 from dialgate.tools.verifier.verify_evidence import EvidenceRefused, verify
 from tests.decision_log.test_timestamps import authority, serving
-from tests.interfaces.cli.test_cli import command, wait_for_end
 from tests.support import sample_log, world
+from tests.support.commands import run_command
 from tests.support.world import CALL, CLEAR, LISTED, NOW, World
 
 FLIPS = int(os.environ.get("DIALGATE_FLIPS", "1500"))
@@ -594,47 +593,46 @@ async def test_verifier_needs_only_python_and_cryptography(running: World, tmp_p
 async def test_commands_make_checkpoint_and_evidence(running: World, tmp_path: Path) -> None:
     response = await ask(running)
     await pass_checkpoint_interval(running)
-    config = str(tmp_path / "dialgate.yaml")
+    environment = {**os.environ, "DIALGATE_CONFIG": str(tmp_path / "dialgate.yaml")}
 
-    def run(*words: object) -> Any:
+    async def run(*words: object) -> Any:
         why = ("--purpose", "Garante, letter 4") if words[0] == "evidence" else ()
-        return wait_for_end(command("log", *words, *why, DIALGATE_CONFIG=config))
+        return await asyncio.to_thread(run_command, "dialgate", "log", *words, *why, environment=environment)
 
     checkpoint, bundle, list_file = (
         tmp_path / name for name in ("checkpoint.json", "evidence.json", "asked.txt")
     )
-    shown = run("checkpoint", "--out", checkpoint, "--json")
+    shown = await run("checkpoint", "--out", checkpoint, "--json")
     newest = last_checkpoint(running.app.config.data / "log")
     assert newest is not None
     assert (shown.code, shown.json["root"]) == (0, newest.checkpoint.root)
-    verified = run("verify", "--against", checkpoint, "--json")
+    verified = await run("verify", "--against", checkpoint, "--json")
     assert (verified.code, verified.json["ok"], verified.json["covered"]) == (0, True, newest.checkpoint.size)
-    written = run("evidence", response["decision_id"], "--out", bundle, "--with-verifier", "--json")
+    written = await run("evidence", response["decision_id"], "--out", bundle, "--with-verifier", "--json")
     assert written.code == 0, written.out
     assert verify(bundle.read_bytes(), frozenset({written.json["key"]}))
     assert (tmp_path / VERIFIER.name).read_bytes() == SHOWN
     list_file.write_text(f"{CLEAR}\n")
-    assert run("evidence", "--numbers", list_file, "--out", bundle).code == 0
+    assert (await run("evidence", "--numbers", list_file, "--out", bundle)).code == 0
     assert bundle.stat().st_mode & 0o077 == 0, "it contains unencrypted numbers"
-    async with Subjects.standalone(running.app.config, lambda: NOW) as subjects:
-        lookups = await subjects.lookups.find("acme", CLEAR)
+    lookups = await running.app.subjects.lookups.find("acme", CLEAR)
     assert [(lookup.what, lookup.purpose) for lookup in lookups] == [("disclosure", "Garante, letter 4")] * 2
     assert f"{CLEAR}: 1 decisions" in verify(bundle.read_bytes())
     list_file.write_text(f"{CLEAR}\n06 87654321\n")
-    refused = run("evidence", "--numbers", list_file, "--out", bundle)
+    refused = await run("evidence", "--numbers", list_file, "--out", bundle)
     assert refused.code == 2
     assert "line 2" in refused.err
     assert "87654321" not in refused.err
     list_file.write_text(f"\n{CLEAR[:3]} {CLEAR[3:]}\n{CLEAR}\n")
-    assert run("evidence", "--numbers", list_file, "--out", bundle).code == 0
+    assert (await run("evidence", "--numbers", list_file, "--out", bundle)).code == 0
     assert [asked["number"] for asked in body_of(bundle.read_bytes())["asked"]] == [CLEAR]
     bundle.unlink()
     list_file.write_text(
         "+330612345678\n"
     )  # the zero is not dialled from abroad, so no check accepts the number
-    refused = run("evidence", "--numbers", list_file, "--out", bundle)
+    refused = await run("evidence", "--numbers", list_file, "--out", bundle)
     assert (refused.code, bundle.exists()) == (2, False)
     assert "line 1" in refused.err
     assert "trunk zero" in refused.err
-    assert run("evidence", "--out", bundle).code == 2
-    assert run("evidence", "nothing-7", "--out", bundle).code == 1
+    assert (await run("evidence", "--out", bundle)).code == 2
+    assert (await run("evidence", "nothing-7", "--out", bundle)).code == 1

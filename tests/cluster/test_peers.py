@@ -9,7 +9,6 @@ from typing import Any
 import msgspec
 import pytest
 from msgspec import structs
-from typer.testing import CliRunner
 
 from dialgate.audit.legal_holds import Holds
 from dialgate.audit.number_history import Inquiry, Visibility
@@ -30,9 +29,7 @@ from dialgate.config.configuration import ConfigError
 from dialgate.config.content_store import owners
 from dialgate.core.model import DAY, HOUR, MINUTE, SECOND
 from dialgate.crypto.keys import Keys, nonces
-from dialgate.interfaces.cli.main import app
 from dialgate.lists import call_list
-from dialgate.runtime.clock import wall_clock
 from dialgate.store import StoreUnavailable
 from dialgate.tools.conformance.gates import listening
 from tests.interfaces.console import test_console
@@ -40,7 +37,6 @@ from tests.subjects.test_subjects import CLIENTS, CONSENT, PERSON, ask, report
 from tests.support import redis_servers, world, yaml_files
 from tests.support.damage import flip
 from tests.support.ports import free_port
-from tests.support.running_gate import program
 from tests.support.world import CALL, CLEAR, KEY, NOW, World
 
 PURPOSE = "purpose=letter+of+24+November"
@@ -98,19 +94,6 @@ def ids(response: Any) -> list[str]:
     return [decision["decision_id"] for decision in response["decisions"]]
 
 
-async def command(gates: list[World], gate: World, *words: str) -> tuple[int, str, str]:
-    """Set the clocks of the gates to the real time, which commands use. Then run a command."""
-    for item in gates:
-        item.hand.at = wall_clock()
-    process = await asyncio.create_subprocess_exec(
-        *program(*words, "--config", str(gate.folder / "dialgate.yaml")),
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    output, errors = await process.communicate()
-    return process.returncode or 0, output.decode(), errors.decode()
-
-
 def remove_peer(gate: World, name: str) -> None:
     config = gate.app.config
     peers = {node: url for node, url in config.settings.peers.items() if node != name}
@@ -137,10 +120,8 @@ async def test_history_includes_the_decisions_of_every_gate(gates: list[World]) 
     for gate in gates:
         response = await decisions(gate)
         assert (ids(response), response["missing"], response["notices"]) == (expected[::-1], {}, [])
-    code, output, _ = await command(
-        gates, milan, "why", CLEAR, "--purpose", "letter of 24 November", "--json"
-    )
-    assert (code, ids(msgspec.json.decode(output))) == (0, expected[::-1])
+    output = await milan.output("why", CLEAR, "--purpose", "letter of 24 November", "--json")
+    assert ids(msgspec.json.decode(output)) == expected[::-1]
     assert rome.sample("dialgate_peer_questions_total", kind="decisions") == 2
 
 
@@ -316,8 +297,8 @@ async def test_erasure_waits_for_a_missing_gate_but_suppresses_at_once(
         assert (about(response, what)["done"], "rome" in about(response, what)["why"]) == ("kept", True)
     assert list(response["missing"]) == ["rome"]
     assert (await rome.post("/v1/check", CALL, 200))["reasons"][0]["code"] == "revocation.revoked"
-    code, _, errors = await command(gates, milan, "subject", "erase", CLEAR, "--request", body["request"])
-    assert (code, errors) == (0, "")  # the command has rome's URL
+    set_peer(milan, "rome", f"http://127.0.0.1:{rome.port}")
+    await milan.output("subject", "erase", CLEAR, "--request", body["request"])
     assert [entry["kind"] for entry in (await report(rome))["ledger"]] == ["revoked"]
     await milan.post(path, body, 409)  # it is closed now
 
@@ -446,17 +427,17 @@ async def test_hold_is_placed_and_lifted_at_every_gate(gates: list[World]) -> No
     rome, milan = gates
     both = [Holds(gate.folder / "data", keys_of(gate)) for gate in gates]
     words = ["log", "hold", "add", CLEAR, "--reason", "Garante, case 4711", "--by", "dpo"]
-    code, _, errors = await command(gates, milan, *words)
-    assert (code, errors) == (0, "")
+    await milan.output(*words)
     assert [holds.find(CLEAR) is not None for holds in both] == [True, True]
-    assert (await command(gates, milan, *words))[0] == 1  # already on hold
+    assert "already" in await milan.output(*words, code=1)
     both[0].lift(CLEAR, at=NOW, by="dpo", reason="by mistake, at one gate alone")
-    code, output, _ = await command(gates, milan, *words)
-    assert (code, "in force" in output, both[0].find(CLEAR) is not None) == (0, True, True)
+    milan.hand.at += MINUTE
+    assert "in force" in await milan.output(*words)
+    assert both[0].find(CLEAR) is not None
     lift = ["log", "hold", "lift", CLEAR, "--reason", "closed", "--by", "dpo"]
-    assert (await command(gates, rome, *lift))[0] == 0
+    await rome.output(*lift)
     assert [holds.find(CLEAR) for holds in both] == [None, None]
-    assert (await command(gates, rome, *lift))[0] == 1  # not on hold
+    assert "not under a legal hold" in await rome.output(*lift, code=1)
 
 
 async def test_replayed_hold_request_changes_nothing(gates: list[World]) -> None:
@@ -497,8 +478,8 @@ async def test_data_held_by_another_gate_is_not_erased(gates: list[World]) -> No
 async def test_holds_are_copied_before_keys_are_destroyed(gates: list[World]) -> None:
     rome, milan = gates
     Holds(rome.folder / "data", keys_of(rome)).add(CLEAR, at=NOW, by="dpo", reason="case 4711")
-    world.confirm_clock(milan.folder / "data", wall_clock())
-    assert (await command(gates, milan, "log", "retire", "--yes"))[0] == 0
+    world.confirm_clock(milan.folder / "data", NOW)
+    await milan.output("log", "retire", "--yes")
     assert Holds(milan.folder / "data", keys_of(milan)).find(CLEAR) is not None
 
 
@@ -517,14 +498,9 @@ async def test_retention_waits_for_a_missing_gate_and_retries_hourly(
             await subjects._removing
 
 
-def test_months_are_not_retired_while_a_gate_is_missing(tmp_path: Path) -> None:
-    peers = {"rome": f"http://127.0.0.1:{free_port()}"}
-    store = {"url": redis_servers.alone(), "name": tmp_path.name}
-    path = world.write_folder(tmp_path, peers=peers, store=store, node="milan")
-    (tmp_path / "data").mkdir()
-    Keys.open(tmp_path / "data/keys.json")
-    done = CliRunner().invoke(app, ["log", "retire", "--yes", "--config", str(path)])
-    assert (done.exit_code, "nothing is destroyed" in done.output) == (1, True)
+async def test_months_are_not_retired_while_a_gate_is_missing(gates: list[World]) -> None:
+    set_peer(gates[1], "rome", f"http://127.0.0.1:{free_port()}")
+    assert "nothing is destroyed" in await gates[1].output("log", "retire", "--yes", code=1)
 
 
 # ---- outcomes --------------------------------------------------------------------------------------------------------
@@ -651,18 +627,15 @@ async def test_outcome_is_kept_if_its_gate_is_missing_later(
 async def test_removed_gate_can_be_forgotten(gates: list[World]) -> None:
     rome, milan = gates
     forget = ["nodes", "--forget", "rome"]
-    rome.hand.at = wall_clock()
     await rome.app.tick()
-    code, _, errors = await command(gates, milan, *forget)
-    assert (code, "Stop it first" in errors) == (1, True)
-    rome.hand.at = wall_clock() - HOUR
+    assert "Stop it first" in await milan.output(*forget, code=1)
+    rome.hand.at = NOW - HOUR
     await rome.app.roster.tick(structs.replace(rome.app._presence, at=rome.hand.at), rome.app.config)
     remove_peer(milan, "rome")
     assert list((await decisions(milan))["missing"]) == ["rome"]
-    code, output, _ = await command([milan], milan, *forget)
-    assert "rome" not in output
+    assert "rome" not in await milan.output(*forget)
     assert (await decisions(milan))["missing"] == {}
-    assert (await command([milan], milan, *forget))[0] == 2
+    await milan.output(*forget, code=2)
 
 
 # ---- call lists ------------------------------------------------------------------------------------------------------

@@ -11,6 +11,8 @@ from typer.testing import CliRunner
 
 from dialgate.app import App
 from dialgate.audit import replay as replaying
+from dialgate.audit.evidence_files import EvidenceOrder, make_evidence
+from dialgate.config import loader
 from dialgate.core.decision_ids import log_of
 from dialgate.core.model import HOUR
 from dialgate.core.refusal import Refused
@@ -149,12 +151,12 @@ async def test_checkpoint_and_evidence_of_a_restored_node(house: House) -> None:
     assert stored is not None
     assert stored.checkpoint.log == log_of(second)
     for decision in (first, second):
-        bundle = house.data.parent / f"{decision}.json"
-        await run("log", "evidence", decision, "--out", bundle, "--purpose", "test", house=house)
-        evidence = json.loads(bundle.read_bytes())["evidence"]
+        order = EvidenceOrder(decision=decision)
+        (bundle,), _ = await asyncio.to_thread(make_evidence, loader.load(house.path), order, world.NOW)
+        evidence = json.loads(bundle)["evidence"]
         assert (evidence["log"], evidence["decisions"][0]["id"]) == (log_of(decision), decision)
         (key,) = public_keys(house.data / "signing.json")
-        assert verify_evidence(bundle.read_bytes(), frozenset({key}))
+        assert verify_evidence(bundle, frozenset({key}))
 
 
 async def test_a_gate_with_an_older_log_beside_a_newer_store_does_not_start(house: House) -> None:

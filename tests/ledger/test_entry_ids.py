@@ -19,7 +19,6 @@ from dialgate.core.entry_ids import EntryIds, is_plain
 from dialgate.core.responses import Reason
 from dialgate.crypto.keys import Keys
 from dialgate.decision_log.records import Reader, Record
-from dialgate.subjects.rights import Subjects
 from tests.audit.test_decision_ids import check, send
 from tests.audit.test_decision_ids import shared as shared  # noqa: PLC0414 - a fixture
 from tests.gate.test_tenants import CAMPAIGNS, OWNERS, SCOPES, write_controllers
@@ -27,7 +26,7 @@ from tests.interfaces.console.test_console import browser
 from tests.interfaces.console.test_console import send as send_form
 from tests.interfaces.webhooks.test_stop_notices import delivering, hook, line, listening
 from tests.support import redis_servers, world
-from tests.support.world import CLEAR, LISTED, NOW, World
+from tests.support.world import CLEAR, LISTED, World
 
 BASE = 2**52
 IDS = EntryIds(bytes(32))
@@ -276,9 +275,8 @@ async def test_commands_see_the_ids_that_clients_see(shared: World) -> None:
     ]
     ids = keys(shared).entries
     assert (ids.inside(revoked.json["seq"]), [ids.inside(seq) for seq in lifted]) == (2, [3, 3])
-    async with Subjects.standalone(shared.app.config, lambda: NOW) as beside:
-        client = shared.app.config.settings.clients[1]
-        found = await beside.report(client, "beta", CLEAR, "abc")
+    client = shared.app.config.settings.clients[1]
+    found = await shared.app.subjects.report(client, "beta", CLEAR, "abc")
     assert [ids.inside(entry.seq) for entry in found.ledger] == [1, 2, 3]
 
 

@@ -121,7 +121,8 @@ async def test_the_base_decides_calls_and_names_a_missing_extra(programs: Path, 
     sheet = Workbook()
     sheet.active.append(["number"])  # type: ignore[union-attr]  # a new workbook has a sheet
     sheet.save(book)
-    async with serving(config, ["env", "PYTHONSAFEPATH=1", str(programs / "dialgate")]) as gate:
+    dialgate = programs / "dialgate"
+    async with serving(config, ["env", "PYTHONSAFEPATH=1", str(dialgate)]) as gate:
         await gate.post("/v1/lists", world.LIST)
         answers = [await check(gate, number) for number in (CLEAR, LISTED)]
         while "list.unknown" in str(answers):  # until the gate has taken up the list
@@ -134,17 +135,16 @@ async def test_the_base_decides_calls_and_names_a_missing_extra(programs: Path, 
             "/v1/lists", params=query, data=book.read_bytes(), headers=headers
         ) as response:
             assert (response.status, (await response.json())["error"]["code"]) == (501, "extra.missing")
-    dialgate = programs / "dialgate"
-    await asyncio.to_thread(run, dialgate, "log", "verify", "--config", config)
-    for words, extra in {
-        ("log", "archive"): "archive",
-        ("reconcile", "--help"): "archive",
-        ("report", "--out", str(tmp_path / "report.pdf")): "reports",
-    }.items():
-        options = () if "--help" in words else ("--config", str(config))
-        said = await asyncio.to_thread(run, dialgate, *words, *options, status=2)
-        assert said.startswith("extra.missing: ")
-        assert f"pip install 'dialgate[{extra}]'" in said
+        await asyncio.to_thread(run, dialgate, "log", "verify", "--config", config)
+        for words, extra in {
+            ("log", "archive"): "archive",
+            ("reconcile", "--help"): "archive",
+            ("report", "--out", str(tmp_path / "report.pdf")): "reports",
+        }.items():
+            options = () if "--help" in words else ("--config", str(config))
+            said = await asyncio.to_thread(run, dialgate, *words, *options, status=2)
+            assert said.startswith("extra.missing: ")
+            assert f"pip install 'dialgate[{extra}]'" in said
 
 
 def test_laws_are_shown_without_a_configuration(programs: Path, tmp_path: Path) -> None:

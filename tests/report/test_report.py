@@ -11,28 +11,32 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any, cast
 
+import msgspec
 import pytest
-from typer.testing import CliRunner
 
 from dialgate.config import loader
 from dialgate.core.local_time import rfc3339
 from dialgate.core.model import DAY, HOUR, MINUTE
 from dialgate.crypto.keys import Keys
 from dialgate.decision_log import chains
-from dialgate.interfaces.cli import main
+from dialgate.interfaces.http.reports import period_of
 from dialgate.report import month
 from dialgate.report.page import axis_end
+from dialgate.report.rendering import Form, ReportOrder, make_report
 from dialgate.report.tables import words
-from dialgate.texts import LANGUAGES
+from dialgate.texts import LANGUAGES, Language
 from registry_sync import publication
 from tests.observability.test_metrics import check
 from tests.support import sample_log
 from tests.support.sample_log import SampleDecision
 from tests.support.world import (
     CLEAR,
+    KEY,
     LISTED,
     NOW,
+    SCOPES,
     World,
+    client,
     load_list,
     publish_answers,
     running,
@@ -73,10 +77,18 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 async def run_report(config: Path, *words: str) -> bytes:
-    words_ = ["report", *words, "--config", str(config)]
-    done = await asyncio.to_thread(CliRunner().invoke, main.app, words_)
-    assert done.exit_code == 0, done.output
-    return done.stdout_bytes
+    """Return the report that `dialgate report` gets from a gate with these options."""
+    given, loaded = dict(zip(words[::2], words[1::2], strict=True)), loader.load(config)
+    period = period_of(loaded, "acme", given.get("--day", ""), given.get("--month", ""), NOW)
+    order = ReportOrder(
+        controller="acme",
+        period=period,
+        form=msgspec.convert(given.get("--format", "html"), Form),
+        language=msgspec.convert(given.get("--language", "it"), Language),
+        made_at=NOW,
+        recipients=(given.get("--to", ""),),
+    )
+    return await asyncio.to_thread(make_report, loaded, order)
 
 
 async def figures(config: Path, *words: str) -> dict[str, Any]:
@@ -223,8 +235,8 @@ async def test_mail_contains_page_pdf_and_csv(config: Path) -> None:
 
 async def test_pdf_has_the_same_content(config: Path, tmp_path: Path) -> None:
     out = tmp_path / "report.pdf"
-    await run_report(config, "--month", "2026-11", "--out", str(out), "--language", "en")
-    assert out.stat().st_mode & 0o777 == 0o600
+    words = ("--month", "2026-11", "--format", "pdf", "--language", "en")
+    out.write_bytes(await run_report(config, *words))
     assert out.read_bytes().startswith(b"%PDF-")
     done = await asyncio.create_subprocess_exec("pdftotext", "-layout", out, "-", stdout=subprocess.PIPE)
     text = (await done.communicate())[0].decode()
@@ -245,20 +257,25 @@ async def test_no_format_contains_a_called_number(config: Path, form: str) -> No
         assert number[1:].encode() not in digits
 
 
-@pytest.mark.parametrize(
-    ("words", "title"),
-    [
-        (("--day", "24-11-2026"), "2026-10-31"),
-        (("--month", "2026-13"), "2026-10"),
-        (("--day", "2026-11-24", "--month", "2026-11"), "either --day or --month"),
-        (("--controller", "nobody"), "acme"),
-        (("--day", "2026-11-24", "--format", "eml"), "--to"),
-    ],
-)
-async def test_misuse_is_explained(config: Path, words: tuple[str, ...], title: str) -> None:
-    done = await asyncio.to_thread(CliRunner().invoke, main.app, ["report", *words, "--config", str(config)])
-    assert done.exit_code == 2
-    assert title in done.output
+MISUSES = [
+    (("--day", "24-11-2026"), "2026-10-31"),
+    (("--month", "2026-13"), "2026-10"),
+    (("--day", "2026-11-24", "--month", "2026-11"), "either `day` or `month`"),
+    (("--controller", "nobody"), "acme"),
+    (("--day", "2026-11-24", "--format", "eml"), "`to`"),
+]
+
+
+async def test_command_gets_a_report_and_explains_misuse(tmp_path: Path) -> None:
+    clients = [client("tests", KEY, *SCOPES), client("agent", "agent-key", "check")]
+    out = tmp_path / "report.csv"
+    async with running(tmp_path, clients=clients) as world:
+        await world.output("report", "--day", "2026-11-24", "--out", out)
+        for words, advice in MISUSES:
+            assert advice in await world.output("report", *words, code=2)
+        await world.get("/v1/report", 403, Authorization="Bearer agent-key")
+    assert out.stat().st_mode & 0o777 == 0o600
+    assert out.read_text().startswith("controller,period,section,name,measure,value")
 
 
 def test_each_language_has_the_same_keys() -> None:

@@ -10,14 +10,12 @@ from pathlib import Path
 
 import pytest
 from prometheus_client import CollectorRegistry
-from typer.testing import CliRunner
 
 from dialgate.app import App
 from dialgate.config import loader
 from dialgate.core.model import DAY, HOUR, MINUTE, SECOND, Instant
 from dialgate.crypto.keys import Keys
-from dialgate.interfaces.cli import main
-from dialgate.runtime.clock import Clock, ClockWrong, wall_clock
+from dialgate.runtime.clock import Clock, ClockWrong
 from dialgate.runtime.instants import ClockUnconfirmed, KeptInstants
 from tests.support import world
 from tests.support.world import CLEAR, NOW, Hand, ask, codes, load_numbers
@@ -150,26 +148,22 @@ def test_a_jump_is_found_again_if_a_crash_truncated_its_record(tmp_path: Path) -
     assert kept.jump() == jump, "the first of two binds"
 
 
-def test_the_commands_destroy_nothing_after_a_jump_until_it_is_confirmed(tmp_path: Path) -> None:
-    path = world.write_folder(tmp_path)
+async def test_the_commands_destroy_nothing_after_a_jump_until_it_is_confirmed(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     keys, kept = Keys.open(tmp_path / "data/keys.json"), KeptInstants(tmp_path / "data")
     keys.month(NOW - 5 * YEARS)
     keys.month(NOW)
-    kept.advance(wall_clock() - 2 * DAY)
-    run = CliRunner().invoke
-    for words in (["retention"], ["log", "retire", "--yes"]):
-        refused = run(main.app, [*words, "--config", str(path)])
-        assert (refused.exit_code, "dialgate clock confirm" in refused.output) == (1, True), refused.output
-    assert len(keys.live()) == 2
-    unsaid = run(main.app, ["clock", "confirm", "--by", "anna", "--reason", " ", "--config", str(path)])
-    assert unsaid.exit_code != 0
-    words = ["clock", "confirm", "--by", "anna", "--reason", "off for two days", "--config", str(path)]
-    assert run(main.app, words).exit_code == 0
-    noted = json.loads((tmp_path / "data/clock.ndjson").read_text().splitlines()[-1])
-    assert (noted["type"], noted["by"], noted["reason"]) == ("confirmed", "anna", "off for two days")
-    for words in (["retention"], ["log", "retire", "--yes"]):
-        assert run(main.app, [*words, "--config", str(path)]).exit_code == 0
+    kept.advance(NOW - 2 * DAY)
+    async with world.running(tmp_path) as gate:
+        for words in (["retention"], ["log", "retire", "--yes"]):
+            assert "dialgate clock confirm" in await gate.output(*words, code=1)
+        assert len(keys.live()) == 2
+        await gate.output("clock", "confirm", "--by", "anna", "--reason", " ", code=2)
+        await gate.output("clock", "confirm", "--by", "anna", "--reason", "off for two days")
+        noted = json.loads((tmp_path / "data/clock.ndjson").read_text().splitlines()[-1])
+        assert (noted["type"], noted["by"], noted["reason"]) == ("confirmed", "anna", "off for two days")
+        for words in (["retention"], ["log", "retire", "--yes"]):
+            await gate.output(*words)
     assert len(keys.live()) == 1
 
 

@@ -269,11 +269,11 @@ async def test_a_gate_whose_clock_differs_from_the_servers_denies_until_it_is_co
     world.publish_answers(tmp_path / "data", {CLEAR: False}, wall_clock() - HOUR)
     app = await App.open(loader.load(file), registry=CollectorRegistry())
     assert app.status().ready
-    app._clock._read = lambda: wall_clock() + 5 * MINUTE
+    app._clock.read = lambda: wall_clock() + 5 * MINUTE
     await app.tick()
     assert (await ask(app)).reasons[0].code == "gate.unavailable"
     assert "this node's clock is 300 s ahead of the store's" in app.status().problems["clock"]
-    app._clock._read = wall_clock
+    app._clock.read = wall_clock
     await app.tick(patience=None)
     assert app.status().ready
     assert (await ask(app)).reasons[0].code == "list.unknown"
@@ -700,7 +700,7 @@ async def beat(*gates: App) -> None:
     """Make each gate report its presence and read the presence of the other gates."""
     for _ in range(2):
         for app in gates:
-            app._clock._read.at += 2_000  # type: ignore[attr-defined]  # it is a Hand
+            app._clock.read.at += 2_000  # type: ignore[attr-defined]  # it is a Hand
             await app.tick()
 
 

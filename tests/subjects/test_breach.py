@@ -1,20 +1,17 @@
 """The breach report for a stolen key, and the commands for data subjects."""
 
-import asyncio
 import json
 import os
 import pwd
 from pathlib import Path
-
-import pytest
-from typer.testing import CliRunner
+from typing import Any
 
 from dialgate.core.model import HOUR
-from dialgate.interfaces.cli import main
 from dialgate.subjects.breach import BreachPeriod
 from tests.support import world
 from tests.support.world import CALL, CLEAR, LISTED, NOW, World
 
+ACTOR = f"cli:{pwd.getpwuid(os.getuid()).pw_name}"
 THIEF = {"Authorization": "Bearer stolen"}
 CLIENTS = [
     world.client("tests", world.KEY, *world.SCOPES, "subjects"),
@@ -69,110 +66,70 @@ async def test_a_stolen_key_for_the_stream_could_read_every_revoked_number(tmp_p
         stolen = await exposed(BreachPeriod(client="dialer", start=NOW, end=NOW + HOUR))
         assert (stolen.could_stream, stolen.could_look_up) == (2, 0)
         assert (await exposed(BreachPeriod(client="tests", start=NOW, end=NOW + HOUR))).could_stream == 0
-    span = ("--from", "2026-11-24T00:00:00Z", "--to", "2026-11-25T00:00:00Z")
-    shown = await asyncio.to_thread(run, tmp_path / "dialgate.yaml", "breach", "--key", "dialer", *span)
+        span = ("--from", "2026-11-24T00:00:00Z", "--to", "2026-11-25T00:00:00Z")
+        shown = await gate.output("breach", "--key", "dialer", *span)
     assert "2 numbers with a revocation" in shown
 
 
-def run(config: Path, *words: str, code: int = 0, columns: int = 200) -> str:
-    done = CliRunner().invoke(
-        main.app,
-        words,
-        env={"DIALGATE_CONFIG": str(config), "COLUMNS": str(columns), "DIALGATE_ACTOR": "dpo"},
-    )
-    assert done.exit_code == code, done.output
-    return done.output
+async def test_commands_do_what_the_endpoints_do(tmp_path: Path) -> None:
+    async with world.running(tmp_path, clients=CLIENTS) as gate:
+        await _exercise_rights(gate)
+        await _breaches(gate)
 
 
-def test_commands_do_what_the_endpoints_do(tmp_path: Path) -> None:
-    config = world.write_folder(tmp_path, clients=CLIENTS)
-    consent = (
-        "--id",
-        "c",
-        "--collected-at",
-        "2026-01-02T10:00:00+01:00",
-        "--purpose",
-        "sale",
-        "--call-type",
-        "agent",
-    )
-    entry = json.loads(run(config, "consent", "add", CLEAR, *consent, "--json"))["seq"]
+async def _exercise_rights(gate: World) -> None:
+    subject, run = ("subject",), gate.output
+
+    async def result(*words: object) -> Any:
+        return json.loads(await run(*words, "--json"))
+
+    consent = ("--collected-at", "2026-01-02T10:00:00+01:00", "--purpose", "sale", "--call-type", "agent")
+    entry = (await result("consent", "add", CLEAR, "--id", "c", *consent))["seq"]
     cases = [
-        json.loads(run(config, "subject", "ask", CLEAR, "--kind", kind, "--identified", "id card", "--json"))[
-            "id"
-        ]
+        (await result(*subject, "ask", CLEAR, "--kind", kind, "--identified", "id card"))["id"]
         for kind in ("access", "rectification", "erasure")
     ]
     # Ids must not be wrapped on a narrow terminal, because users copy them.
-    assert all(name in run(config, "subject", "requests", columns=70) for name in cases)
-    short = run(config, "subject", "ask", CLEAR, "--kind", "access", "--identified", "id", code=2)
+    narrow = await run(*subject, "requests", COLUMNS="70")
+    assert all(name in narrow for name in cases)
+    short = await run(*subject, "ask", CLEAR, "--kind", "access", "--identified", "id", code=2)
     assert short == "request.invalid: identified: must have at least 3 characters\n"
-    result = json.loads(run(config, "subject", "requests", "--json"))["requests"]
-    assert [item["kind"] for item in result] == ["access", "rectification", "erasure"]
-    run(
-        config,
-        "subject",
-        "rectify",
-        CLEAR,
-        "--request",
-        cases[1],
-        "--of",
-        str(entry),
-        "--set",
-        'goods=["broadband"]',
-    )
-    page = tmp_path / "report.html"
+    listed = (await result(*subject, "requests"))["requests"]
+    assert [item["kind"] for item in listed] == ["access", "rectification", "erasure"]
+    goods = ("--of", entry, "--set", 'goods=["broadband"]')
+    await run(*subject, "rectify", CLEAR, "--request", cases[1], *goods)
+    page, show = gate.folder / "report.html", (*subject, "show", CLEAR, "--purpose", "case 7")
     page.touch(0o644)
-    run(config, "subject", "show", CLEAR, "--purpose", "case 7", "--language", "it", "--out", str(page))
+    await run(*show, "--language", "it", "--out", page)
     assert CLEAR in page.read_text()
     assert page.stat().st_mode & 0o777 == 0o600
-    report = json.loads(run(config, "subject", "show", CLEAR, "--purpose", "case 7", "--json"))
+    report = await result(*show)
     assert [item["details"].get("goods") for item in report["ledger"]] == [None, ["broadband"]]
-    assert "consent" in run(config, "subject", "show", CLEAR, "--purpose", "case 7")
-    portable = json.loads(run(config, "subject", "export", CLEAR, "--purpose", "case 7"))
+    assert {item["client"] for item in report["lookups"]} == {ACTOR}
+    assert "consent" in await run(*show)
+    portable = json.loads(await run(*subject, "export", CLEAR, "--purpose", "case 7"))
     assert portable["format"] == "dialgate-portability-1"
-    run(config, "subject", "close", cases[0], "--outcome", "answered", "--reason", "report sent")
-    assert "erased" in run(config, "subject", "erase", CLEAR, "--request", cases[2])
-    assert "subject.closed" in run(config, "subject", "erase", CLEAR, "--request", cases[2], code=1)
-    assert json.loads(run(config, "subject", "requests", "--json")) == {"requests": []}
-    assert "Would be removed" in run(config, "retention", "--dry-run")
-    assert json.loads(run(config, "retention", "--json"))["removed"] is True
-    numbers = tmp_path / "numbers.txt"
+    await run(*subject, "close", cases[0], "--outcome", "answered", "--reason", "report sent")
+    assert "erased" in await run(*subject, "erase", CLEAR, "--request", cases[2])
+    assert "subject.closed" in await run(*subject, "erase", CLEAR, "--request", cases[2], code=1)
+    assert await result(*subject, "requests") == {"requests": []}
+    assert "Would be removed" in await run("retention", "--dry-run")
+    assert (await result("retention"))["removed"] is True
+    overdue = ("--kind", "access", "--identified", "id card", "--received-at", "2020-01-01T00:00:00Z")
+    await run(*subject, "ask", CLEAR, *overdue)
+    await run(*subject, "requests", code=1)
+
+
+async def _breaches(gate: World) -> None:
+    numbers, run = gate.folder / "numbers.txt", gate.output
     span = ("--from", "2020-01-01T00:00:00Z", "--to", "2099-01-01T00:00:00Z")
-    result = json.loads(run(config, "breach", "--key", "cli:dpo", *span, "--out", str(numbers), "--json"))
+    result = json.loads(await run("breach", "--key", ACTOR, *span, "--out", numbers, "--json"))
     assert (result["numbers"], result["known"]) == (1, False)
     assert numbers.read_text() == f"{CLEAR}\n"
-    shown = run(config, "breach", "--key", "cli:dpo", *span)
+    shown = await run("breach", "--key", ACTOR, *span)
     assert CLEAR not in shown
     # A removed key may have had any scope, so "0 numbers" would be wrong.
     assert "unknown, because the client" in shown
-    assert "every number: an intruder could read" in run(config, "breach", "--node", "gate", *span)
-    run(config, "breach", *span, code=2)
-    run(config, "breach", "--key", "cli", "--from", "yesterday", "--to", "2099-01-01T00:00:00Z", code=2)
-
-
-def test_overdue_request_sets_the_exit_code(tmp_path: Path) -> None:
-    config = world.write_folder(tmp_path, clients=CLIENTS)
-    words = ("--kind", "access", "--identified", "id card", "--received-at", "2020-01-01T00:00:00Z")
-    run(config, "subject", "ask", CLEAR, *words)
-    run(config, "subject", "requests", code=1)
-
-
-@pytest.mark.parametrize(
-    ("named", "who"), [({}, "account"), ({"USER": "maria"}, "maria"), ({"SUDO_USER": "dpo"}, "dpo")]
-)
-def test_look_up_names_the_user_even_without_a_variable(
-    tmp_path: Path, named: dict[str, str], who: str
-) -> None:
-    config = world.write_folder(tmp_path, clients=CLIENTS)
-    environment = {
-        "DIALGATE_CONFIG": str(config),
-        "DIALGATE_ACTOR": None,
-        "SUDO_USER": None,
-        "USER": None,
-    } | named
-    for _ in range(2):
-        words = ["subject", "show", CLEAR, "--purpose", "case 7", "--json"]
-        done = CliRunner().invoke(main.app, words, env=environment)
-    account = pwd.getpwuid(os.getuid()).pw_name if who == "account" else who
-    assert f'"cli:{account}"' in done.stdout
+    assert "every number: an intruder could read" in await run("breach", "--node", "gate", *span)
+    await run("breach", *span, code=2)
+    await run("breach", "--key", "cli", "--from", "yesterday", "--to", "2099-01-01T00:00:00Z", code=2)

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-import msgspec
 import pytest
 from typer.testing import CliRunner
 
@@ -20,11 +19,6 @@ from dialgate.core.model import DAY, HOUR
 from dialgate.core.periods import add_months
 from dialgate.crypto.keys import Keys
 from dialgate.interfaces.cli import main
-from dialgate.ledger.registrar import Registrar
-from dialgate.ledger.schemas import ConsentRequest
-from dialgate.store.watermark import LedgerWatermark
-from dialgate.subjects.rights import Subjects
-from dialgate.subjects.schemas import CaseRequest, RectificationRequest
 from tests.support import world, yaml_files
 from tests.support.world import CALL, CLEAR, World
 
@@ -505,22 +499,6 @@ async def test_invalid_rectification_changes_nothing(
     contents = await report(gate)
     assert len(contents["ledger"]) == 2
     assert not contents["requests"][0]["closed_at"]
-
-
-async def test_a_write_without_a_gate_advances_the_watermark(tmp_path: Path) -> None:
-    """Otherwise the next start would not notice that the store lost it."""
-    config = loader.load(world.write_folder(tmp_path, clients=CLIENTS))
-    client = config.settings.clients[0]
-    writer = await Registrar.open(config, world.Hand())
-    await writer.consents.record(client, msgspec.convert(CONSENT, ConsentRequest))
-    await writer.close()
-    async with Subjects.standalone(config, world.Hand()) as subjects:
-        case = await subjects.record_request(
-            client, CLEAR, CaseRequest(kind="rectification", identified="by code")
-        )
-        wish = RectificationRequest(request=case.id, of=1, fields={"goods": ["broadband"]})
-        written = await subjects.rectify(client, CLEAR, wish)
-    assert LedgerWatermark(config.data).read() == written.receipt.seq
 
 
 async def test_client_without_the_scope_is_refused(gate: World) -> None:

@@ -17,7 +17,7 @@ import msgspec
 from aiohttp import ClientResponse
 from msgspec import Struct, structs
 
-from dialgate.core.model import HOUR
+from dialgate.core.model import HOUR, MINUTE
 from dialgate.interfaces import http_application
 from dialgate.interfaces.http import examples, openapi
 from dialgate.interfaces.http.endpoint import FORM, NDJSON, Endpoint
@@ -155,6 +155,8 @@ async def walk(folder: Path) -> list[Exchange]:
         await _subjects(ask)
         await _operations(ask)
         await _campaigns(ask, running)
+        await _reports(ask, running)
+        await _administration(ask)
         await running.app._store.close()
         await _without_store(ask)
     return ask.exchanges
@@ -355,6 +357,36 @@ async def _subjects(ask: Walk) -> None:
     )
     await ask("eraseSubjectData", 200, {"request": case_id}, place=place)
     await ask("eraseSubjectData", 404, {"request": "none"}, place=place)
+
+
+async def _reports(ask: Walk, running: world.World) -> None:
+    for form in ("html", "json"):
+        query = {"controller": "acme", "day": "2026-11-24", "format": form, "language": "en"}
+        await ask("getReport", 200, params=query)
+    await ask("getReport", 400, params={"day": "yesterday"})
+    decision = (await ask("findDecisions", 200, params={**PERSON, "limit": 1}))["decisions"][0]["decision_id"]
+    await ask("exportEvidence", 409, {"decision": decision, "purpose": "Garante, case 4711"})
+    running.hand.at += MINUTE
+    await running.app.tick(patience=None)  # signs a checkpoint
+    await ask("exportEvidence", 200, {"decision": decision, "purpose": "Garante, case 4711"})
+
+
+async def _administration(ask: Walk) -> None:
+    await ask("removeExpiredData", 200, {"dry_run": True})
+    span = {"since": "2026-11-24T00:00:00+01:00", "until": "2026-11-25T00:00:00+01:00"}
+    await ask("findExposedData", 200, params={**span, "client": "tests"})
+    await ask("findExposedData", 400, params=span)
+    hold = {"number": CLEAR, "reason": "Garante, case 4711", "by": "dpo"}
+    await ask("addHold", 201, hold)
+    await ask("addHold", 409, hold)
+    await ask("listHolds", 200, params={"number": CLEAR})
+    await ask("liftHold", 201, {**hold, "reason": "case closed"})
+    await ask("retireMonths", 200, {"dry_run": True})
+    await ask("renewSigningKey", 201)
+    await ask("listNodes", 409)
+    await ask("forgetNode", 409, place={"node": "milan"})
+    await ask("confirmClock", 201, {"by": "anna", "reason": "the gate was off for a week"})
+    await ask("addLookups", 204, {"numbers": [CLEAR], "purpose": "a bypass of 24 November"})
 
 
 async def _operations(ask: Walk) -> None:

@@ -97,6 +97,12 @@ class World(Struct):
         variables = {**os.environ, **here, **environment}
         return await asyncio.to_thread(run_command, "dialgate", *words, environment=variables)
 
+    async def output(self, *words: object, code: int = 0, **environment: str) -> str:
+        """Return what a command writes, with its errors. `code` is the exit code that it must have."""
+        done = await self.command(*words, **environment)
+        assert done.code == code, done
+        return done.out + done.err
+
     async def post(self, path: str, body: Any, status: int = 201, **headers: str) -> Any:
         """Send JSON and return the JSON response, or None if there is none (204)."""
         async with self.client.post(path, json=body, headers=headers) as response:

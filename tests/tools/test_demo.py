@@ -20,8 +20,12 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+from dialgate.config import loader
 from dialgate.core.reasons import REASONS
 from dialgate.interfaces.cli import main
+from dialgate.interfaces.http.reports import period_of
+from dialgate.report.rendering import ReportOrder, make_report
+from dialgate.runtime.clock import wall_clock
 from dialgate.tools.demo import NOT_SHOWN, DemoError, DemoOptions, build
 from tests.support.paths import ROOT
 from tests.support.ports import free_port
@@ -107,9 +111,10 @@ async def test_demo_shows_every_reason_and_fires_no_alert(tmp_path: Path) -> Non
     assert fired - (MACHINE if QUICK else set()) <= (
         {"DialgateDown"} if QUICK else set()
     )  # after the gate has ended
-    words = ["report", "--config", str(folder / "dialgate.yaml"), "--controller", "acme", "--format", "json"]
-    found = await asyncio.to_thread(CliRunner().invoke, main.app, [*words, "--month", month(folder)])
-    assert json.loads(found.stdout)["asked"] > 0
+    config, now = loader.load(folder / "dialgate.yaml"), wall_clock()
+    period = period_of(config, "acme", "", month(folder), now)
+    order = ReportOrder(controller="acme", period=period, form="json", language="en", made_at=now)
+    assert json.loads(await asyncio.to_thread(make_report, config, order))["asked"] > 0
 
 
 def month(folder: Path) -> str:

@@ -1,22 +1,18 @@
 """`dialgate log archive`, `retire` and `hold`: compression, retention and legal holds for the decision log."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
+from msgspec import to_builtins
 
-from dialgate.audit.key_retirement import Month, months, retire
-from dialgate.audit.legal_holds import HoldRefused, Holds, LegalHold, read_number
-from dialgate.cluster.peer_questions import LiftHold, PlaceHold
-from dialgate.cluster.peers import PeerAnswers
-from dialgate.core.faults import Unavailable
-from dialgate.core.refusal import Refused
+from dialgate.audit.key_retirement import Month
 from dialgate.decision_log import chains
 from dialgate.decision_log.archive import segments_to_pack
 from dialgate.interfaces.cli.config import log_app
-from dialgate.interfaces.cli.decisions import open_key_file
+from dialgate.interfaces.cli.gate_client import GateClient, asks_gate
 from dialgate.interfaces.cli.ledger_access import Actor
 from dialgate.interfaces.cli.options import (
     DEFAULT_CONFIG,
@@ -24,20 +20,26 @@ from dialgate.interfaces.cli.options import (
     ConfigPath,
     Failure,
     Number,
-    common_country,
     load_config,
     number_given,
     reporting,
 )
-from dialgate.interfaces.cli.subjects import act, show_missing
+from dialgate.interfaces.cli.subjects import show_missing
+from dialgate.interfaces.http.administration_schemas import (
+    HoldChange,
+    HoldList,
+    HoldRequest,
+    Retirement,
+    RetirementRequest,
+)
 from dialgate.runtime.clock import wall_clock
 from dialgate.runtime.extras import require
-from dialgate.runtime.instants import KeptInstants
-from dialgate.runtime.terminal import NO, bars, show_json, show_table, utc
+from dialgate.runtime.terminal import NO, bars, show_json, show_table
 
 if TYPE_CHECKING:
     from dialgate.decision_log.archive.packing import Packed
 
+_HOLDS: Final = "/v1/holds"
 hold_app = typer.Typer(
     no_args_is_help=True,
     help="Manage legal holds. `log retire` does not anonymise decisions about numbers under a hold.",
@@ -56,8 +58,6 @@ Reason = Annotated[
 def _failures() -> Iterator[None]:
     try:
         yield
-    except HoldRefused as refused:
-        raise Failure("hold.refused", str(refused)) from None
     except OSError as error:
         raise Failure(
             "log.unreadable",
@@ -117,6 +117,7 @@ def _pack_segments(segments: list[Path], pack: Callable[[Path], "Packed"]) -> It
 
 
 @log_app.command("retire")
+@asks_gate
 def log_retire(
     *,
     yes: Annotated[
@@ -126,7 +127,7 @@ def log_retire(
             help="Destroy the keys. Without this option, only list the months and whether they are due.",
         ),
     ] = False,
-    config: ConfigPath = DEFAULT_CONFIG,
+    gate: GateClient,
     as_json: AsJson = False,
 ) -> None:
     """Destroy the keys for months whose retention period is over (setting `retention`).
@@ -137,21 +138,13 @@ def log_retire(
 
     dialgate log retire --yes
     """
-    with reporting(as_json=as_json), _failures():
-        loaded = load_config(config)
-        keys = open_key_file(loaded)
-        all_months = months(loaded, keys, wall_clock())
-        due = [month for month in all_months if month.over]
-        if yes:
-            KeptInstants(loaded.data).refuse_jump(wall_clock())
-            act(config, lambda subjects, _: subjects.holds.copy_from_peers())
-            for month in due:
-                retire(loaded, keys, month.month)
+    with reporting(as_json=as_json):
+        result = gate.ask("POST", "/v1/log/retire", Retirement, RetirementRequest(dry_run=not yes))
     if as_json:
-        show_json({"retired": yes, "months": due, "kept": [month for month in all_months if not month.over]})
+        show_json(result)
         return
-    _show_months(all_months, done=yes)
-    if due and not yes:
+    _show_months(sorted((*result.months, *result.kept), key=lambda month: month.month), done=yes)
+    if result.months and not yes:
         typer.echo(
             "Nothing was destroyed. Use --yes to destroy the keys for the months whose retention period is over."
         )
@@ -176,9 +169,8 @@ def _show_months(all_months: list[Month], *, done: bool) -> None:
 
 
 @hold_app.command("add")
-def hold_add(
-    number: Number, *, reason: Reason, by: Actor, config: ConfigPath = DEFAULT_CONFIG, as_json: AsJson = False
-) -> None:
+@asks_gate
+def hold_add(number: Number, *, reason: Reason, by: Actor, gate: GateClient, as_json: AsJson = False) -> None:
     """Place a legal hold on a number. Decisions about the number stay linked to it, even after their month is retired.
 
     Months that were already retired stay anonymous. If gates share a store, all of them place the hold. Exit 1: a gate could
@@ -186,19 +178,15 @@ def hold_add(
 
     dialgate log hold add +390612345678 --reason "Garante, case 4711" --by dpo
     """
-    with reporting(as_json=as_json), _failures():
-        holds, e164 = _holds(config, number)
-        existing = holds.find(e164)
-        hold = existing or holds.add(e164, at=wall_clock(), by=by, reason=reason)
-        reply = _change_at_peers(config, PlaceHold(e164, wall_clock(), by, reason))
-        if existing is not None and not reply.missing and not any(reply.answers.values()):
-            raise HoldRefused("this number is already under a legal hold. Lift that hold first.")
-    _report(hold, f"Hold {hold.id} is in force.", reply.missing, as_json=as_json)
+    with reporting(as_json=as_json):
+        change = gate.ask("POST", _HOLDS, HoldChange, HoldRequest(number=number, reason=reason, by=by))
+    _report(change, "is in force", as_json=as_json)
 
 
 @hold_app.command("lift")
+@asks_gate
 def hold_lift(
-    number: Number, *, reason: Reason, by: Actor, config: ConfigPath = DEFAULT_CONFIG, as_json: AsJson = False
+    number: Number, *, reason: Reason, by: Actor, gate: GateClient, as_json: AsJson = False
 ) -> None:
     """Lift a legal hold. Decisions from retired months can then no longer be linked to the number.
 
@@ -206,22 +194,14 @@ def hold_lift(
 
     dialgate log hold lift +390612345678 --reason "case 4711 closed" --by dpo
     """
-    with reporting(as_json=as_json), _failures():
-        holds, e164 = _holds(config, number)
-        existing = holds.find(e164)
-        lifted = holds.lift(e164, at=wall_clock(), by=by, reason=reason) if existing else None
-        reply = _change_at_peers(config, LiftHold(e164, wall_clock(), by, reason))
-        if lifted is None and not reply.missing and not any(reply.answers.values()):
-            raise HoldRefused("this number is not under a legal hold.")
-    _report(
-        lifted,
-        f"Hold {lifted.id} is lifted." if lifted else "The hold was lifted at the other gates.",
-        reply.missing,
-        as_json=as_json,
-    )
+    with reporting(as_json=as_json):
+        lift = HoldRequest(number=number, reason=reason, by=by)
+        change = gate.ask("POST", f"{_HOLDS}/lift", HoldChange, lift)
+    _report(change, "is lifted", as_json=as_json)
 
 
 @hold_app.command("list")
+@asks_gate
 def hold_list(
     number: Annotated[
         str,
@@ -230,56 +210,34 @@ def hold_list(
         ),
     ] = "",
     *,
-    config: ConfigPath = DEFAULT_CONFIG,
+    gate: GateClient,
     as_json: AsJson = False,
 ) -> None:
     """Show all legal holds, including lifted ones, without their numbers. With NUMBER, show only the hold on that number.
 
     dialgate log hold list --json
     """
-    with reporting(as_json=as_json), _failures():
-        holds, e164 = _holds(config, number)
-        single = holds.find(e164) if number else None
-        shown = holds.all() if not number else (single,) if single else ()
+    with reporting(as_json=as_json):
+        holds = gate.ask("GET", _HOLDS, HoldList, query={"number": number}).holds
     if as_json:
-        show_json([_as_builtins(hold) for hold in shown])
+        show_json(holds)
         return
     show_table(
         "Legal holds",
         ("hold", "since", "by", "reason", "lifted", "decisions from retired months"),
         [
-            (str(hold.id), utc(hold.at), hold.by, hold.reason, utc(hold.lifted_at), "\n".join(hold.records))
-            for hold in shown
+            (str(hold.id), hold.at, hold.by, hold.reason, hold.lifted_at, "\n".join(hold.records))
+            for hold in holds
         ],
     )
 
 
-def _as_builtins(hold: LegalHold) -> dict[str, object]:
-    return {name: getattr(hold, name) for name in LegalHold.__struct_fields__ if name != "number"}
-
-
-def _report(hold: LegalHold | None, text: str, missing: Mapping[str, str], *, as_json: bool) -> None:
+def _report(change: HoldChange, what: str, *, as_json: bool) -> None:
+    hold = change.hold
     if as_json:
-        show_json({**(_as_builtins(hold) if hold else {}), "missing": missing})
+        show_json({**(to_builtins(hold) if hold else {}), "missing": change.missing})
     else:
-        typer.echo(text)
-        show_missing(missing)
-    if missing:
+        typer.echo(f"Hold {hold.id} {what}." if hold else f"The hold at the other gates {what}.")
+        show_missing(change.missing)
+    if change.missing:
         raise typer.Exit(NO)
-
-
-def _change_at_peers(config: Path, change: PlaceHold | LiftHold) -> PeerAnswers[bool]:
-    """Place or lift a hold at the other gates.
-
-    If the store is unavailable, `missing` in the result has one entry for all other gates.
-    """
-    try:
-        return act(config, lambda subjects, _: subjects.peers.ask(change))
-    except (Refused, Unavailable) as failure:
-        return PeerAnswers({}, {"the other gates": str(failure)})
-
-
-def _holds(config: Path, number: str) -> tuple[Holds, str]:
-    loaded = load_config(config)
-    home = common_country(loaded.controllers.values())
-    return Holds(loaded.data, open_key_file(loaded)), read_number(number, home) if number else ""

@@ -4,18 +4,10 @@ from typing import Annotated
 
 import typer
 
-from dialgate.core.responses import when
+from dialgate.interfaces.cli.gate_client import GateClient, asks_gate
 from dialgate.interfaces.cli.ledger_access import Actor
-from dialgate.interfaces.cli.options import (
-    DEFAULT_CONFIG,
-    AsJson,
-    ConfigPath,
-    Failure,
-    load_config,
-    reporting,
-)
-from dialgate.runtime.clock import wall_clock
-from dialgate.runtime.instants import KeptInstants
+from dialgate.interfaces.cli.options import AsJson, reporting
+from dialgate.interfaces.http.administration_schemas import ClockConfirmation, ConfirmedClock
 from dialgate.runtime.terminal import show_json
 
 app = typer.Typer()
@@ -24,11 +16,12 @@ app.add_typer(clock_app, name="clock")
 
 
 @clock_app.command("confirm")
+@asks_gate
 def clock_confirm(
     *,
     by: Actor,
     reason: Annotated[str, typer.Option(help="Why the clock jumped, such as 'the gate was off for a week'.")],
-    config: ConfigPath = DEFAULT_CONFIG,
+    gate: GateClient,
     as_json: AsJson = False,
 ) -> None:
     """Confirm that the system clock is correct after a jump of more than a day, so that retention continues.
@@ -39,17 +32,10 @@ def clock_confirm(
     dialgate clock confirm --by anna --reason 'the gate was off for a week'
     """
     with reporting(as_json=as_json):
-        if not by.strip() or not reason.strip():
-            raise Failure(
-                "request.invalid", "--by and --reason must not be empty. Enter your name and the reason"
-            )
-        try:
-            confirmed = KeptInstants(load_config(config).data).confirm(wall_clock(), by, reason)
-        except OSError as error:
-            raise Failure("clock.unwritable", f"{error.filename}: {error.strerror}") from None
+        confirmed = gate.ask("POST", "/v1/clock/confirm", ConfirmedClock, ClockConfirmation(by, reason))
     if as_json:
-        show_json({"since": when(confirmed.since), "at": when(confirmed.at)})
+        show_json(confirmed)
     else:
         typer.echo(
-            f"Confirmed: the clock jumped from {when(confirmed.since)} to {when(confirmed.at)}. Retention continues."
+            f"Confirmed: the clock jumped from {confirmed.since} to {confirmed.at}. Retention continues."
         )

@@ -1,34 +1,28 @@
 """`dialgate why` and `dialgate log search`: finding and explaining decisions.
 
-Both commands read the data folder, whether or not a gate is running.
+`log search` reads the data folder, whether or not a gate is running. A search by number needs one, which records it.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
-from typing import Annotated, Literal, TypeAlias, TypeVar
+from typing import Annotated, Final, Literal, TypeAlias
 
 import typer
-from msgspec import structs
 
-from dialgate.audit import explanation
 from dialgate.audit import search as searching
-from dialgate.audit.explanation import Account
-from dialgate.audit.number_history import Inquiry, Visibility
+from dialgate.audit.explanation import Account, Accounts
+from dialgate.audit.number_history import Inquiry
 from dialgate.audit.search import DecisionQuery, Hit
-from dialgate.cluster.decision_search import DecisionSearch, Missing
-from dialgate.cluster.peer_questions import Decisions, FindDecisions
-from dialgate.config.clients import Client
 from dialgate.config.configuration import Config
 from dialgate.core import phone
 from dialgate.core.name_suggestions import choose
-from dialgate.crypto.keys import Keys, KeysUnusable
+from dialgate.crypto.keys import Keys
 from dialgate.decision_log.chains import Chains
-from dialgate.decision_log.records import Record
 from dialgate.decision_log.span import LogSpan
 from dialgate.interfaces.cli.ask import whereabouts
 from dialgate.interfaces.cli.config import log_app
+from dialgate.interfaces.cli.gate_client import GateClient, asks_gate, misuse_of
 from dialgate.interfaces.cli.instants import Since, Until, optional_instant
 from dialgate.interfaces.cli.options import (
     DEFAULT_CONFIG,
@@ -41,13 +35,12 @@ from dialgate.interfaces.cli.options import (
     number_given,
     reporting,
 )
-from dialgate.interfaces.cli.subjects import Purpose, act, show_missing
+from dialgate.interfaces.cli.subjects import Purpose, record_lookups, show_missing
 from dialgate.runtime.terminal import MISUSE, NO, console, show_json, show_table
-from dialgate.subjects.rights import Subjects
 from dialgate.texts import Language
 
 app = typer.Typer()
-_T = TypeVar("_T")
+_PAGE: Final = 1_000  # decisions per request
 
 _ReasonCode: TypeAlias = Annotated[
     str,
@@ -62,6 +55,7 @@ ControllerId: TypeAlias = Annotated[str, typer.Option(help="Only decisions for t
 
 
 @app.command(name="why")
+@asks_gate
 def why_number(
     *,
     number: Number,
@@ -70,7 +64,7 @@ def why_number(
     since: Since = "",
     until: Until = "",
     controller: ControllerId = "",
-    config: ConfigPath = DEFAULT_CONFIG,
+    gate: GateClient,
     as_json: AsJson = False,
 ) -> None:
     """Show all decisions about a number, newest first, with their reasons worded for the data subject.
@@ -81,49 +75,25 @@ def why_number(
 
     dialgate why +390612345678 --purpose "letter of 24 November" --language it --since 2026-11-01T00:00:00+01:00
     """
-    with reporting(as_json=as_json):
-        loaded, within = load_config(config), read_span(since, until)
-        keys = open_keys(loaded)
-        names = {owner.id: owner.name for owner in loaded.controllers.values()}
-        e164 = _number(number, controller, loaded)
-        sees = Visibility(
-            controllers=(controller,) if controller else None, since=within.since, until=within.until
-        )
-        question = FindDecisions(number=e164, sees=sees)
-
-        async def own(look_up: Callable[[Inquiry], _T], /) -> _T:
-            return look_up(Inquiry(loaded.data, keys))
-
-        async def look_up(subjects: Subjects, client: Client) -> tuple[Decisions, Missing]:
-            await subjects.record_lookup(client, controller, e164, "decisions", purpose)
-            return await DecisionSearch(own, subjects.peers).find(question)
-
-        decisions, missing = act(config, look_up)
-        accounts = [
-            structs.replace(
-                explanation.account(decision, language, names), caller_id=_caller_id(decision.record, keys)
-            )
-            for decision in decisions.found
-        ]
-    notices = explanation.notices(
-        language, decisions.retired, missing, nothing=not accounts, dated=bool(since or until)
-    )
+    with reporting(as_json=as_json), misuse_of("number.invalid"):
+        read_span(since, until)  # checks the times
+        query = {"number": number, "purpose": purpose, "controller": controller, "language": language,
+                 "since": since, "until": until, "limit": _PAGE}  # fmt: skip
+        page = gate.ask("GET", "/v1/decisions", Accounts, query=query)
+        accounts, missing = page.decisions, dict(page.missing)
+        notices = page.notices
+        while page.more:
+            before = {"before": accounts[-1].decision_id}
+            page = gate.ask("GET", "/v1/decisions", Accounts, query={**query, **before})
+            accounts += page.decisions
+            missing |= page.missing
     if as_json:
-        show_json({"decisions": accounts, "retired_months": decisions.retired, "notices": notices, "language": language,
+        show_json({"decisions": accounts, "retired_months": page.retired_months, "notices": notices, "language": language,
                    "missing": missing})  # fmt: skip
     else:
         _show_accounts(accounts, notices)
         show_missing(missing)
     raise typer.Exit(NO if missing or not accounts else 0)
-
-
-def _caller_id(record: Record, keys: Keys) -> str:
-    """Return the caller ID. Decrypt it with `keys` if it is encrypted; return "" if that key is missing."""
-    if not record.caller_sealed:
-        return record.caller_id
-    with suppress(KeysUnusable):
-        return keys.month(record.at).unseal(record.caller_sealed)
-    return ""
 
 
 def _show_accounts(accounts: list[Account], notices: list[str]) -> None:
@@ -196,14 +166,9 @@ def log_search(
         loaded = load_config(config)
         hashes = None
         if number:
-            inquiry, e164 = Inquiry(loaded.data, open_keys(loaded)), _number(number, controller, loaded)
-            act(
-                config,
-                lambda subjects, client: subjects.record_lookup(
-                    client, controller, e164, "decisions", purpose
-                ),
-            )
-            hashes = inquiry.hashes(e164)
+            e164 = _number(number, controller, loaded)
+            hashes = Inquiry(loaded.data, open_keys(loaded)).hashes(e164)
+            record_lookups(GateClient(config), [e164], purpose, "decisions", controller)
         query = DecisionQuery(
             campaign=campaign,
             controller=controller,

@@ -185,6 +185,16 @@ def _option(name: str, annotation: Any, default: Any) -> inspect.Parameter:
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
 
 
+@contextmanager
+def misuse_of(*codes: str) -> Iterator[None]:
+    """Let errors with these codes end the command as a misuse."""
+    try:
+        yield
+    except Failure as failure:
+        failure.status = MISUSE if failure.code in codes else failure.status
+        raise
+
+
 def path_of(*parts: str) -> str:
     """Return an endpoint's path. Parts that a user typed are escaped."""
     return "/".join(quote(part, safe="/" if place == 0 else "") for place, part in enumerate(parts))

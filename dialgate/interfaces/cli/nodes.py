@@ -1,30 +1,19 @@
 """`dialgate nodes`: the gates that share a store."""
 
-import asyncio
 from typing import Annotated
 
 import typer
 
-from dialgate.cluster import membership
-from dialgate.config.configuration import Config, ConfigError
-from dialgate.core.faults import Unavailable
-from dialgate.interfaces.cli.options import (
-    DEFAULT_CONFIG,
-    AsJson,
-    ConfigPath,
-    Failure,
-    load_config,
-    reporting,
-)
-from dialgate.runtime.clock import wall_clock
-from dialgate.runtime.terminal import MISUSE, NO, show_json, show_table, utc
-from dialgate.store import Members, Shared, factory
-from dialgate.store.membership import SILENT
+from dialgate.interfaces.cli.gate_client import GateClient, asks_gate, misuse_of, path_of
+from dialgate.interfaces.cli.options import AsJson, reporting
+from dialgate.interfaces.http.administration_schemas import NodeList
+from dialgate.runtime.terminal import NO, show_json, show_table
 
 app = typer.Typer()
 
 
 @app.command()
+@asks_gate
 def nodes(
     *,
     forget: Annotated[
@@ -34,7 +23,7 @@ def nodes(
             help="Remove a decommissioned node permanently, by its name or the name of its log.",
         ),
     ] = "",
-    config: ConfigPath = DEFAULT_CONFIG,
+    gate: GateClient,
     as_json: AsJson = False,
 ) -> None:
     """Show the gates that share the store, with their versions, configurations and problems.
@@ -46,54 +35,17 @@ def nodes(
 
     dialgate nodes --json
     """
-    with reporting(as_json=as_json):
-        try:
-            members = asyncio.run(_members(load_config(config), forget))
-        except (ConfigError, Unavailable) as error:
-            raise Failure("store.unavailable", str(error)) from None
-    problems = membership.problems(members, wall_clock())
+    with reporting(as_json=as_json), misuse_of("store.embedded", "node.unknown"):
+        if forget:
+            found = gate.ask("POST", path_of("/v1/nodes", forget, "forget"), NodeList)
+        else:
+            found = gate.ask("GET", "/v1/nodes", NodeList)
     if as_json:
-        rows = [{"node": node.node, "problem": problems.get(node.node, ""), "version": node.version,
-                 "config": node.config, "laws": node.laws, "at": node.at} for node in members.present]  # fmt: skip
-        show_json({"ok": not problems, "nodes": rows})
+        show_json(found)
     else:
         show_table(
             "",
             ("node", "version", "shared configuration", "last heard (UTC)", ""),
-            [
-                (node.node, node.version, node.config[:12], utc(node.at), problems.get(node.node, ""))
-                for node in members.present
-            ],
+            [(node.node, node.version, node.config[:12], node.at, node.problem) for node in found.nodes],
         )
-    raise typer.Exit(NO if problems else 0)
-
-
-async def _members(config: Config, forget: str) -> Members:
-    store = await factory.open_store(config)
-    try:
-        if not isinstance(store, Shared):
-            raise Failure(
-                "store.embedded",
-                "The store is embedded, so there are no other nodes. To use a shared store, set `store`.",
-                status=MISUSE,
-            )
-        if forget:
-            await _forget(store, forget)
-        return await store.members()
-    finally:
-        await store.close()
-
-
-async def _forget(store: Shared, name: str) -> None:
-    members = await store.members()
-    if name not in members.gates | members.unsettled:
-        raise Failure(
-            "node.unknown",
-            "The store has no node with this name. `dialgate nodes` lists them.",
-            field="forget",
-            status=MISUSE,
-        )
-    workers = (node for node in members.present if node.gate == name)
-    if any(wall_clock() - node.at < SILENT for node in workers):
-        raise Failure("node.at_work", "The node is running. Stop it first.", field="forget")
-    await store.forget(name)
+    raise typer.Exit(0 if found.ok else NO)

@@ -1,42 +1,28 @@
 """`dialgate log checkpoint` and `evidence`: proofs from the decision log."""
 
-import asyncio
-import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, TypeAlias
 
+import msgspec
 import typer
+from msgspec import Struct
 
 from dialgate import decision_log
-from dialgate.audit import evidence
-from dialgate.audit.legal_holds import HoldRefused
-from dialgate.config.configuration import Config
 from dialgate.core import phone
-from dialgate.core.decision_ids import log_of
-from dialgate.core.model import Instant
-from dialgate.crypto.keys import Keys
-from dialgate.crypto.log_signing import Signer, renew
-from dialgate.decision_log import chains
-from dialgate.decision_log.inclusion_proofs import NoEvidence
+from dialgate.crypto.log_signing import key_name
 from dialgate.interfaces.cli.config import log_app
 from dialgate.interfaces.cli.files import write_out
-from dialgate.interfaces.cli.instants import Since, Until, optional_instant
-from dialgate.interfaces.cli.options import (
-    DEFAULT_CONFIG,
-    AsJson,
-    ConfigPath,
-    Failure,
-    load_config,
-    reporting,
-)
-from dialgate.interfaces.cli.subjects import Purpose, act
+from dialgate.interfaces.cli.gate_client import GateClient, asks_gate
+from dialgate.interfaces.cli.instants import Since, Until, instant
+from dialgate.interfaces.cli.options import AsJson, Failure, load_config, reporting
+from dialgate.interfaces.cli.subjects import Purpose
 from dialgate.interfaces.cli.verification import Worker, select_logs
-from dialgate.runtime.clock import wall_clock
+from dialgate.interfaces.http.administration_schemas import EvidenceRequest, SigningKey
 from dialgate.runtime.terminal import MISUSE, show_fields, show_json, utc
-from dialgate.store import factory
 
 _VERIFIER = "verify_evidence.py"
 
@@ -51,6 +37,7 @@ _NumbersFile: TypeAlias = Annotated[
 
 
 @log_app.command("checkpoint")
+@asks_gate
 def log_checkpoint(
     *,
     out: Annotated[
@@ -64,10 +51,10 @@ def log_checkpoint(
         ),
     ] = False,
     worker: Worker = None,
-    config: ConfigPath = DEFAULT_CONFIG,
+    gate: GateClient,
     as_json: AsJson = False,
 ) -> None:
-    """Show the newest signed checkpoint. If no gate is running, first sign a checkpoint that covers all records.
+    """Show the newest signed checkpoint. A gate signs one at intervals, and one that covers all records when it stops.
 
     Store the checkpoint and the key name where users who can write to the log have no write access. `log verify` with
     --against then detects that records covered by the checkpoint were removed or replaced.
@@ -75,9 +62,13 @@ def log_checkpoint(
     dialgate log checkpoint --out /mnt/elsewhere/checkpoint.json
     """
     with reporting(as_json=as_json), _faults():
-        loaded = load_config(config)
-        ((number, folder),) = select_logs(loaded.data, worker, alone=True, with_ended=False).items()
-        stored = _newest(loaded, folder, number, new_key=new_key)
+        if new_key:
+            gate.ask("POST", "/v1/log/signing-key", SigningKey)
+        data = load_config(gate.config).data
+        ((_, folder),) = select_logs(data, worker, alone=True, with_ended=False).items()
+        stored = decision_log.last_checkpoint(folder)
+        if stored is None:
+            raise Failure("log.empty", f"{folder} has no checkpoint yet. The gate signs one at intervals")
         if out:
             out.write_bytes(stored.line)
     checkpoint = stored.checkpoint
@@ -94,22 +85,8 @@ def log_checkpoint(
         show_fields(title, {name: str(value) for name, value in fields.items()})
 
 
-def _newest(config: Config, folder: Path, worker: int, *, new_key: bool) -> decision_log.StoredCheckpoint:
-    path, now = config.data / "signing.json", wall_clock()
-    keys = _keys(config, worker)
-    signer = renew(path, now) if new_key else Signer.open(path, now)
-    try:
-        decision_log.make_checkpoint(folder, log=keys.log, signer=signer, now=now)
-    except decision_log.LogUnavailable as error:
-        if error.cause != errno.EWOULDBLOCK:
-            raise  # otherwise a gate is running, which signs its own checkpoints
-    stored = decision_log.last_checkpoint(folder)
-    if stored is None:
-        raise Failure("log.empty", f"{folder} has no records yet, so there is nothing to sign")
-    return stored
-
-
 @log_app.command("evidence")
+@asks_gate
 def log_evidence(
     decision: Annotated[str, typer.Argument(help="Decision ID.", show_default=False)] = "",
     *,
@@ -122,7 +99,7 @@ def log_evidence(
         bool,
         typer.Option("--with-verifier", help=f"Also write {_VERIFIER}, which verifies the bundle."),
     ] = False,
-    config: ConfigPath = DEFAULT_CONFIG,
+    gate: GateClient,
     as_json: AsJson = False,
 ) -> None:
     """Write evidence for a decision, or for all decisions about a list of numbers, for independent verification.
@@ -141,67 +118,48 @@ def log_evidence(
             raise Failure("evidence.misuse", "give either a DECISION or --numbers FILE", status=MISUSE)
         if decision and (since or until):
             raise Failure("evidence.misuse", "--since and --until need --numbers", status=MISUSE)
-        loaded = load_config(config)
-        requested = _numbers(numbers) if numbers else []
-        span = optional_instant(since, "since"), optional_instant(until, "until")
-        bundles = asyncio.run(_evidence(loaded, decision, requested, span, out))
-        disclosed = {
-            *requested,
-            *(number for bundle in bundles.values() for number in evidence.numbers_in(bundle)),
-        }
-        act(config, lambda subjects, client: subjects.record_disclosure(client, disclosed, purpose))
-        for path, bundle in bundles.items():
-            write_out(path, bundle)
+        requested = EvidenceRequest(
+            purpose=purpose,
+            decision=decision or None,
+            numbers=_numbers(numbers) if numbers else (),
+            since=_time(since, "since"),
+            until=_time(until, "until"),
+        )
+        with gate.open("POST", "/v1/evidence", requested) as response:
+            paths = [_write_bundle(out, number, bundle) for number, bundle in enumerate(response, 1)]
         if with_verifier:
             source = files("dialgate.tools.verifier").joinpath(_VERIFIER).read_bytes()
             out.with_name(_VERIFIER).write_bytes(source)
-        signer = Signer.open(loaded.data / "signing.json", wall_clock())
+        key = key_name(bytes.fromhex(msgspec.json.decode(out.read_bytes(), type=_Signed).key))
     if as_json:
-        more = {"files": [str(path) for path in bundles]} if len(bundles) > 1 else {}
-        size = sum(path.stat().st_size for path in bundles)
-        show_json({"file": str(out), "bytes": size, "key": signer.name, **more})
+        more = {"files": [str(path) for path in paths]} if len(paths) > 1 else {}
+        size = sum(path.stat().st_size for path in paths)
+        show_json({"file": str(out), "bytes": size, "key": key, **more})
     else:
-        for path in bundles:
+        for path in paths:
             size = path.stat().st_size
-            typer.echo(
-                f"{path}: {size:,} bytes, signed by key {signer.name}. Send the name of the key separately."
-            )
+            typer.echo(f"{path}: {size:,} bytes, signed by key {key}. Send the name of the key separately.")
 
 
-async def _evidence(
-    config: Config, decision: str, numbers: list[str], span: tuple[Instant | None, Instant | None], out: Path
-) -> dict[Path, bytes]:
-    """Return the evidence bundle for each output file. The first bundle goes to `out`.
-
-    A decision has one bundle. For `numbers`, there is one bundle for each worker's log.
-    """
-    now, signer = wall_clock(), Signer.open(config.data / "signing.json", wall_clock())
-    store = await factory.open_store(config, patience=5)
-    bundles: dict[Path, bytes] = {}
-    try:
-        for worker in _workers_of(config, decision):
-            sources = evidence.Sources.from_folder(
-                config.data, keys=_keys(config, worker), signer=signer, store=store, worker=worker
-            )
-            if decision:
-                bundle = await evidence.bundle_decision(sources, decision, now)
-            else:
-                bundle = await evidence.bundle_numbers(sources, numbers, now, *span)
-            bundles[out.with_stem(f"{out.stem}-{worker}") if bundles else out] = bundle
-    finally:
-        await store.close()
-    return bundles
+class _Signed(Struct):
+    key: str
 
 
-def _workers_of(config: Config, decision: str) -> list[int]:
-    """Return the worker that made the decision, or all workers if `decision` is empty."""
-    if not decision:
-        return list(chains.folders(config.data)) or [1]
-    keys = _keys(config, 1)
-    return [chains.worker_of(config.data, keys.log, log_of(keys.ids.inside(decision))) or 1]
+def _write_bundle(out: Path, number: int, bundle: bytes) -> Path:
+    """Write a bundle. The first is written to `out`, and those from other logs of the node beside it."""
+    path = out if number == 1 else out.with_stem(f"{out.stem}-{number}")
+    write_out(path, bundle)
+    return path
 
 
-def _numbers(path: Path) -> list[str]:
+def _time(text: str, option: str) -> datetime | None:
+    if not text:
+        return None
+    instant(text, option)  # explains an invalid time
+    return datetime.fromisoformat(text)
+
+
+def _numbers(path: Path) -> tuple[str, ...]:
     """Read the numbers in a file. Raises `Failure` with the line number, but not the content, of an invalid line."""
     numbers: dict[str, None] = {}
     for place, line in enumerate(path.read_text("utf-8").split("\n"), 1):
@@ -211,21 +169,12 @@ def _numbers(path: Path) -> list[str]:
             except phone.NotANumber as problem:
                 text = f"{path}, line {place}: the number {problem}. Write it in E.164, for example +390612345678."
                 raise Failure("number.invalid", text, status=MISUSE) from None
-    return list(numbers)
-
-
-def _keys(config: Config, worker: int) -> Keys:
-    path = config.data / "keys.json"
-    if not path.exists():
-        raise Failure("keys.missing", f"{path} does not exist. Check --config, or restore it from its backup")
-    return Keys.open(path, worker)
+    return tuple(numbers)
 
 
 @contextmanager
 def _faults() -> Iterator[None]:
     try:
         yield
-    except (NoEvidence, HoldRefused) as error:
-        raise Failure("evidence.missing", str(error)) from None
     except OSError as error:
         raise Failure("file.unusable", f"{error.filename}: {error.strerror}") from None

@@ -1,13 +1,13 @@
 """`dialgate reconcile`: comparison of placed calls with allowed calls.
 
-The command reads the data folder, whether or not a gate is running.
+The command reads the data folder, whether or not a gate is running. To show numbers, it needs a gate, which records that.
 """
 
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, TypeAlias
+from typing import Annotated, TypeAlias
 
 import typer
 from msgspec import Struct
@@ -21,6 +21,7 @@ from dialgate.config import content_store
 from dialgate.core import phone
 from dialgate.core.model import HOUR, SECOND, Instant
 from dialgate.crypto.masking import blank_unseparated
+from dialgate.interfaces.cli.gate_client import GateClient
 from dialgate.interfaces.cli.options import (
     DEFAULT_CONFIG,
     AsJson,
@@ -30,7 +31,7 @@ from dialgate.interfaces.cli.options import (
     load_config,
     reporting,
 )
-from dialgate.interfaces.cli.subjects import Purpose, act
+from dialgate.interfaces.cli.subjects import Purpose, record_lookups
 from dialgate.runtime.clock import wall_clock
 from dialgate.runtime.terminal import MISUSE, NO, console, show_json, show_table, utc
 
@@ -291,11 +292,8 @@ def _look_up_numbers(
         except phone.NotANumber:
             continue
 
-    async def note(subjects: Any, client: Any) -> None:
-        for number in dict.fromkeys(numbers.values()):
-            await subjects.record_lookup(client, "", number, "reconciliation", purpose)
-
-    act(config, note)
+    if numbers:
+        record_lookups(GateClient(config), [*dict.fromkeys(numbers.values())], purpose, "reconciliation")
     return numbers
 
 

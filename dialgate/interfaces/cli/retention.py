@@ -7,44 +7,44 @@ import msgspec
 import typer
 
 from dialgate.interfaces.cli.files import write_out
+from dialgate.interfaces.cli.gate_client import GateClient, asks_gate
 from dialgate.interfaces.cli.instants import instant
-from dialgate.interfaces.cli.options import DEFAULT_CONFIG, AsJson, ConfigPath, Failure, reporting
-from dialgate.interfaces.cli.subjects import act
-from dialgate.runtime.clock import wall_clock
+from dialgate.interfaces.cli.options import AsJson, Failure, reporting
+from dialgate.interfaces.http.administration_schemas import RetentionRequest, RetentionResult
 from dialgate.runtime.terminal import MISUSE, console, show_fields, show_json, show_table
-from dialgate.subjects.breach import BreachPeriod, Exposure
+from dialgate.subjects.breach import Exposure
 
 app = typer.Typer()
 
 
 @app.command()
+@asks_gate
 def retention(
     *,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show what would be removed, and remove nothing.")
     ] = False,
-    config: ConfigPath = DEFAULT_CONFIG,
+    gate: GateClient,
     as_json: AsJson = False,
 ) -> None:
     """Remove data whose retention period is over, as the gate does once a day (GDPR art. 5).
 
     dialgate retention --dry-run
     """
-    with reporting(as_json=as_json):
-        drop = not dry_run
-        with console(stderr=True).status("searching for expired data"):
-            kinds = act(config, lambda subjects, _: subjects.retire(wall_clock(), drop=drop))
+    with reporting(as_json=as_json), console(stderr=True).status("searching for expired data"):
+        result = gate.ask("POST", "/v1/retention", RetentionResult, RetentionRequest(dry_run))
     if as_json:
-        show_json({"removed": drop, "kinds": kinds})
+        show_json(result)
         return
     show_table(
-        "Removed" if drop else "Would be removed",
+        "Removed" if result.removed else "Would be removed",
         ("kind", "count", "use ended before"),
-        [(kind.kind, kind.count, kind.before[:10]) for kind in kinds],
+        [(kind.kind, kind.count, kind.before[:10]) for kind in result.kinds],
     )
 
 
 @app.command()
+@asks_gate
 def breach(
     *,
     since: Annotated[
@@ -62,7 +62,7 @@ def breach(
             dir_okay=False, help="Write the exposed numbers to this file, readable by its owner only."
         ),
     ] = None,
-    config: ConfigPath = DEFAULT_CONFIG,
+    gate: GateClient,
     as_json: AsJson = False,
 ) -> None:
     """Show the data that a stolen key or a compromised node exposed, for the notification within 72 hours (GDPR art. 33).
@@ -72,11 +72,11 @@ def breach(
     with reporting(as_json=as_json):
         if bool(key) == bool(node):
             raise Failure("request.invalid", "give either --key NAME or --node NAME", status=MISUSE)
-        span = BreachPeriod(client=key, node=node, start=instant(since, "--from"), end=instant(until, "--to"))
-        if span.end <= span.start:
+        if instant(until, "--to") <= instant(since, "--from"):
             raise Failure("request.invalid", "--to must be later than --from", field="--to", status=MISUSE)
+        query = {"client": key, "node": node, "since": since, "until": until}
         with console(stderr=True).status("reading the decision log"):
-            exposure = act(config, lambda subjects, _: subjects.exposure(span))
+            exposure = gate.ask("GET", "/v1/exposure", Exposure, query=query)
         if out is not None:
             write_out(out, "".join(f"{number}\n" for number in exposure.numbers))
         _show_exposure(exposure, as_json=as_json)

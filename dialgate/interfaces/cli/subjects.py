@@ -1,50 +1,38 @@
 """`dialgate subject`: data-subject requests."""
 
-import asyncio
-import os
-import pwd
-from collections.abc import Awaitable, Callable, Mapping
-from pathlib import Path
-from typing import Annotated, Any, Literal, TypeAlias, TypeVar, get_args
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Literal, TypeAlias
 
 import msgspec
 import typer
 
 from dialgate.audit import explanation
 from dialgate.cluster.personal_data import CaseInfo
-from dialgate.config.clients import Client, Scope
-from dialgate.config.configuration import Config
 from dialgate.interfaces.cli.files import Out, write_out
+from dialgate.interfaces.cli.gate_client import GateClient, asks_gate, path_of
 from dialgate.interfaces.cli.ledger_access import Actor, ControllerId, Proof, request
-from dialgate.interfaces.cli.options import (
-    DEFAULT_CONFIG,
-    AsJson,
-    ConfigPath,
-    Number,
-    load_config,
-    reporting,
-)
+from dialgate.interfaces.cli.options import AsJson, Number, reporting
 from dialgate.interfaces.cli.request_options import options_of
-from dialgate.runtime.clock import wall_clock
+from dialgate.interfaces.http.administration_schemas import LookupKind, LookupsRequest
 from dialgate.runtime.terminal import NO, show_json, show_table
 from dialgate.subjects import page
-from dialgate.subjects.rights import Subjects
 from dialgate.subjects.schemas import (
     CaseRequest,
+    Cases,
     CaseStep,
     Erasure,
     ErasureRequest,
+    Portable,
     RectificationRequest,
+    Rectified,
     Report,
 )
 from dialgate.texts import Language
 
-T = TypeVar("T")
-Act: TypeAlias = Callable[[Subjects, Client], Awaitable[T]]
-
 app = typer.Typer()
 subject_app = typer.Typer(no_args_is_help=True)
 app.add_typer(subject_app, name="subject")
+_SUBJECTS, _REQUESTS = "/v1/subjects", "/v1/subject-requests"
 
 Purpose: TypeAlias = Annotated[
     str, typer.Option(help="Reason for the look-up. The reason is recorded, and the data subject can see it.")
@@ -55,31 +43,13 @@ RequestId: TypeAlias = Annotated[
 ]
 
 
-def act(path: Path, step: Act[T]) -> T:
-    """Run `step` with the services for data subjects' rights and with the operator as client.
-
-    `path` is the configuration file. A gate can be running at the same time, but is not required.
-
-    Raises `Failure`, `Refused`, `Unavailable`.
-    """
-    return asyncio.run(_act(load_config(path), step))
-
-
-async def _act(config: Config, step: Act[T]) -> T:
-    # The operator can read the files directly, so the client has all scopes. Look-ups are still recorded under the operator's name.
-    client = Client(name=f"cli:{_operator()}", controllers=tuple(config.controllers), scopes=get_args(Scope))
-    async with Subjects.standalone(config, wall_clock) as subjects:
-        return await step(subjects, client)
-
-
-def _operator() -> str:
-    name = next(filter(None, map(os.environ.get, ("DIALGATE_ACTOR", "SUDO_USER", "USER"))), "")
-    if name:
-        return name
-    try:
-        return pwd.getpwuid(os.getuid()).pw_name  # timers and containers have no USER
-    except KeyError:
-        return f"uid-{os.getuid()}"
+def record_lookups(
+    gate: GateClient, numbers: Sequence[str], purpose: str, what: LookupKind, controller: str = ""
+) -> None:
+    """Record that the user sees data about numbers (E.164) that a command reads from files."""
+    request_ = LookupsRequest(numbers=tuple(numbers), purpose=purpose, what=what, controller=controller)
+    with gate.open("POST", "/v1/lookups", request_):
+        pass
 
 
 def show_missing(missing: Mapping[str, str]) -> None:
@@ -97,6 +67,7 @@ def _end(missing: Mapping[str, str]) -> None:
 
 
 @subject_app.command("show")
+@asks_gate
 def subject_show(
     *,
     number: Number,
@@ -107,7 +78,7 @@ def subject_show(
         typer.Option(help="Write an HTML page in this language. Default: a summary, or JSON with --json."),
     ] = None,
     out: Out = None,
-    config: ConfigPath = DEFAULT_CONFIG,
+    gate: GateClient,
     as_json: AsJson = False,
 ) -> None:
     """Show all data about a number, and the clients that looked the number up (GDPR art. 15).
@@ -117,7 +88,8 @@ def subject_show(
     dialgate subject show +390612345678 --purpose "request 5f0c2a9b" --language it --out report.html
     """
     with reporting(as_json=as_json):
-        report = act(config, lambda subjects, client: subjects.report(client, controller, number, purpose))
+        query = {"purpose": purpose, "controller": controller}
+        report = gate.ask("GET", path_of(_SUBJECTS, number), Report, query=query)
         text = page.page(report, language) if language else f"{msgspec.json.encode(report).decode()}\n"
         if out is not None:
             write_out(out, text)
@@ -168,22 +140,22 @@ def _show(report: Report, *, as_json: bool) -> None:
 
 
 @subject_app.command("export")
+@asks_gate
 def subject_export(
     *,
     number: Number,
     purpose: Purpose,
     controller: ControllerId = "",
     out: Out = None,
-    config: ConfigPath = DEFAULT_CONFIG,
+    gate: GateClient,
 ) -> None:
     """Write the data that the data subject provided, as JSON for another controller (GDPR art. 20).
 
     dialgate subject export +390612345678 --purpose "request 5f0c2a9b" --out portable.json
     """
     with reporting(as_json=out is None):
-        data = act(
-            config, lambda subjects, client: subjects.export_portable(client, controller, number, purpose)
-        )
+        query = {"purpose": purpose, "controller": controller}
+        data = gate.ask("GET", path_of(_SUBJECTS, number, "portability"), Portable, query=query)
         text = msgspec.json.format(msgspec.json.encode(data)).decode()
         if out is None:
             typer.echo(text)
@@ -196,29 +168,31 @@ def subject_export(
 
 @subject_app.command("ask")
 @options_of(CaseRequest)
+@asks_gate
 def subject_ask(
     case_request: CaseRequest,
     *,
     number: Number,
-    config: ConfigPath = DEFAULT_CONFIG,
+    gate: GateClient,
     as_json: AsJson = False,
 ) -> None:
     """Record a data-subject request. The response is due within one month (GDPR art. 12).
 
     dialgate subject ask +390612345678 --kind erasure --identified "read back a code when called" --channel pec
     """
-    case = act(config, lambda subjects, client: subjects.record_request(client, number, case_request))
+    case = gate.ask("POST", path_of(_SUBJECTS, number, "requests"), CaseInfo, case_request)
     _show_case(case, as_json=as_json)
 
 
 @subject_app.command("requests")
-def subject_requests(*, config: ConfigPath = DEFAULT_CONFIG, as_json: AsJson = False) -> None:
+@asks_gate
+def subject_requests(*, gate: GateClient, as_json: AsJson = False) -> None:
     """Show the open data-subject requests, ordered by deadline. Exit 1: a request is overdue.
 
     dialgate subject requests --json
     """
     with reporting(as_json=as_json):
-        cases = act(config, lambda subjects, client: subjects.deadlines.open_cases(client))
+        cases = gate.ask("GET", _REQUESTS, Cases).requests
     if as_json:
         show_json({"requests": cases})
     else:
@@ -242,6 +216,7 @@ def subject_requests(*, config: ConfigPath = DEFAULT_CONFIG, as_json: AsJson = F
 
 
 @subject_app.command("close")
+@asks_gate
 def subject_close(
     *,
     name: Annotated[str, typer.Argument(metavar="ID", help="Request ID.")],
@@ -253,7 +228,7 @@ def subject_close(
         str, typer.Option(help="The response to the data subject, and the channel by which it was sent.")
     ],
     actor: Actor = "",
-    config: ConfigPath = DEFAULT_CONFIG,
+    gate: GateClient,
     as_json: AsJson = False,
 ) -> None:
     """Close a data-subject request as answered or refused, or extend its deadline by two months.
@@ -262,8 +237,8 @@ def subject_close(
     """
     with reporting(as_json=as_json):
         step = CaseStep(outcome=outcome, reason=reason, actor=actor)
-        case = act(config, lambda subjects, client: subjects.deadlines.move(client, name, step))
-        _show_case(case, as_json=as_json)
+        case = gate.ask("POST", path_of(_REQUESTS, name), CaseInfo, step)
+    _show_case(case, as_json=as_json)
 
 
 def _show_case(case: CaseInfo, *, as_json: bool) -> None:
@@ -276,6 +251,7 @@ def _show_case(case: CaseInfo, *, as_json: bool) -> None:
 
 
 @subject_app.command("rectify")
+@asks_gate
 def subject_rectify(
     *,
     number: Number,
@@ -288,7 +264,7 @@ def subject_rectify(
     controller: ControllerId = "",
     proof: Proof = "",
     actor: Actor = "",
-    config: ConfigPath = DEFAULT_CONFIG,
+    gate: GateClient,
     as_json: AsJson = False,
 ) -> None:
     """Correct a consent, contract or call request by adding a new entry (GDPR art. 16).
@@ -298,7 +274,8 @@ def subject_rectify(
     options = locals()
     with reporting(as_json=as_json):
         rectification = request(RectificationRequest, {**options, "fields": dict(map(_pair, fields))})
-        rectified = act(config, lambda subjects, client: subjects.rectify(client, number, rectification))
+        path = path_of(_SUBJECTS, number, "rectification")
+        rectified = gate.ask("POST", path, Rectified, rectification)
     if as_json:
         show_json(rectified)
     else:
@@ -316,11 +293,12 @@ def _pair(text: str) -> tuple[str, Any]:
 
 @subject_app.command("erase")
 @options_of(ErasureRequest, fixed={"channel": ""}, request=RequestId)
+@asks_gate
 def subject_erase(
     erasure_request: ErasureRequest,
     *,
     number: Number,
-    config: ConfigPath = DEFAULT_CONFIG,
+    gate: GateClient,
     as_json: AsJson = False,
 ) -> None:
     """Erase the data about a number, and suppress the number (GDPR art. 17). This cannot be undone.
@@ -330,7 +308,7 @@ def subject_erase(
 
     dialgate subject erase +390612345678 --request 5f0c2a9be41d7703
     """
-    erasure = act(config, lambda subjects, client: subjects.erasing.erase(client, number, erasure_request))
+    erasure = gate.ask("POST", path_of(_SUBJECTS, number, "erasure"), Erasure, erasure_request)
     _show_erasure(erasure, as_json=as_json)
     _end(erasure.missing)
 

@@ -6,7 +6,8 @@ from typing import Any, Final
 from aiohttp import web
 from msgspec import Struct
 
-from dialgate.audit import evidence, explanation
+from dialgate.audit import explanation
+from dialgate.audit.evidence_files import EvidenceOrder
 from dialgate.audit.explanation import Account
 from dialgate.audit.lookups import Reason
 from dialgate.audit.number_history import Visibility
@@ -14,15 +15,13 @@ from dialgate.cluster.peer_questions import FindDecisions
 from dialgate.core.decision_ids import log_of
 from dialgate.core.responses import rule_outcome
 from dialgate.crypto.keys import Keys
-from dialgate.crypto.log_signing import Signer
 from dialgate.decision_log import chains
-from dialgate.decision_log.inclusion_proofs import NoEvidence
 from dialgate.decision_log.records import Record
 from dialgate.interfaces.console.visit import Visit
-from dialgate.interfaces.http.decisions import TURN, client_account, decision_search, find_decision
+from dialgate.interfaces.http.decisions import client_account, decision_search, find_decision
 from dialgate.interfaces.http.errors import FAILURES, Fault, convert, fault_of
+from dialgate.interfaces.http.reports import make_bundles
 from dialgate.ledger.view_schemas import ConsentStanding, HistoryEntry
-from dialgate.store import factory
 
 _MOST: Final = 25
 _KINDS: Final = (
@@ -177,42 +176,27 @@ async def download_evidence(visit: Visit) -> web.StreamResponse:
             "The evidence would reveal other controllers. Ask the gate's administrator for it.",
         )
     found, _ = await find_decision(visit.request, visit.app, visit.client)
-    worker = await asyncio.to_thread(_worker_of, visit, found.record)
-    if worker is None:
+    if await asyncio.to_thread(_worker_of, visit, found.record) is None:
         return await _decision_page(visit, 409, "console.elsewhere")
     try:
-        body = await _bundle(visit, found.record, worker, fields.get("purpose", ""))
-    except NoEvidence:
-        return await _decision_page(visit, 409, "console.uncovered")
+        body = await _bundle(visit, found.record, fields.get("purpose", ""))
     except FAILURES as error:
         fault = fault_of(error)
-        return await _decision_page(visit, fault.status, _code(fault))
+        code = "console.uncovered" if fault.problem.code == "evidence.missing" else _code(fault)
+        return await _decision_page(visit, fault.status, code)
     name = f'attachment; filename="evidence-{visit.request.match_info["id"]}.json"'
     headers = {"Content-Disposition": name, "Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
     return web.Response(body=body, content_type="application/json", headers=headers)
 
 
-async def _bundle(visit: Visit, record: Record, worker: int, purpose: str) -> bytes:
-    app, data = visit.app, visit.app.config.data
-    number = await asyncio.to_thread(_number, Keys.open(data / "keys.json"), record)
+async def _bundle(visit: Visit, record: Record, purpose: str) -> bytes:
+    app = visit.app
+    number = await asyncio.to_thread(_number, Keys.open(app.config.data / "keys.json"), record)
     owner = record.facts.controller.id or visit.client.controllers[0]
     convert({"number": number, "purpose": purpose}, _LookupRequest)
     await app.subjects.record_lookup(visit.client, owner, number, "evidence", purpose)
-    now = app.gate.now()
-
-    async def build() -> bytes:
-        path, signer = data / "keys.json", Signer.open(data / "signing.json", now)
-        store = await factory.open_store(app.config, patience=5)
-        try:
-            sources = evidence.Sources.from_folder(
-                data, keys=Keys.open(path, worker), signer=signer, store=store, worker=worker
-            )
-            return await evidence.bundle_decision(sources, record.id, now)
-        finally:
-            await store.close()
-
-    async with visit.request.app[TURN].hold(visit.client.name):
-        return await asyncio.to_thread(lambda: asyncio.run(build()))
+    (bundle,), _ = await make_bundles(visit.request, app, visit.client, EvidenceOrder(decision=record.id))
+    return bundle
 
 
 def _number(keys: Keys, record: Record) -> str:

@@ -1,20 +1,17 @@
 """The page for downloading a report on a controller's calls for a day or a month."""
 
-import asyncio
-import sys
 from datetime import date, timedelta
 from typing import Any, Final
 
 from aiohttp import web
 
 from dialgate.core.local_time import day_in
-from dialgate.core.name_suggestions import choose
-from dialgate.interfaces.console.visit import PREVIEWING, Visit
-from dialgate.interfaces.http.errors import Fault
-from dialgate.runtime import extras
-from dialgate.runtime.extras import MissingExtra, require
+from dialgate.interfaces.console.visit import Visit
+from dialgate.interfaces.http.errors import FAILURES, Fault, fault_of
+from dialgate.interfaces.http.reports import controller_of, period_of, render
+from dialgate.report.rendering import MEDIA, Form, ReportOrder
 
-FORMATS: Final = {"pdf": "application/pdf", "html": "text/html", "csv": "text/csv"}
+FORMATS: Final[tuple[Form, ...]] = ("pdf", "html", "csv")
 
 
 async def show_form(visit: Visit) -> web.StreamResponse:
@@ -22,72 +19,48 @@ async def show_form(visit: Visit) -> web.StreamResponse:
 
 
 async def download(visit: Visit) -> web.StreamResponse:
-    """Return the report that `dialgate report` writes.
-
-    The command runs in a low-priority process, because reading a month of the log takes a while.
-    """
+    """Return a report as a file. It is made in a process of its own, because reading a month of the log takes a while."""
     fields = await visit.form()
     try:
-        owner, format_ = _controller(visit, fields), _format(fields)
-        period = _period(fields)
-        if format_ == "pdf":
-            require("reports", "A report as PDF")
-    except Fault as fault:
+        order = _order(visit, fields)
+        body = await render(visit.request, visit.app, visit.client, order)
+    except FAILURES as error:
+        fault = fault_of(error)
         return _page(visit, fields, fault.status, error=fault.problem.code)
-    except MissingExtra:
-        return _page(visit, fields, 501, error=extras.CODE)
-    command = ("nice", "-n", "10", sys.executable, "-m", "dialgate", "report")
-    source = ("--config", str(visit.app.config.path), "--controller", owner)
-    content = (*period, "--format", format_, "--language", visit.words.language)
-    async with visit.request.app[PREVIEWING].hold(visit.client.name):
-        body = await _run_command(*command, *source, *content)
-    if body is None:
-        return _page(visit, fields, 503, error="gate.unavailable")
-    name = f'attachment; filename="dialgate-{owner}-{period[1]}.{format_}"'
+    name = f'attachment; filename="dialgate-{order.controller}-{order.period.name}.{order.form}"'
     headers = {"Content-Disposition": name, "Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
-    return web.Response(body=body, headers={**headers, "Content-Type": f"{FORMATS[format_]}; charset=utf-8"})
+    return web.Response(body=body, headers={**headers, "Content-Type": MEDIA[order.form]})
 
 
-def _controller(visit: Visit, fields: dict[str, str]) -> str:
-    controllers = visit.client.controllers
-    name = fields.get("controller", "") or (controllers[0] if len(controllers) == 1 else "")
-    if name not in controllers:
-        raise Fault(
-            404, "controller.unknown", choose("Use one of your controllers", controllers), field="controller"
-        )
-    return name
+def _order(visit: Visit, fields: dict[str, str]) -> ReportOrder:
+    owner, now = controller_of(fields.get("controller", ""), visit.client), visit.app.gate.now()
+    form = _format(fields)
+    return ReportOrder(
+        controller=owner,
+        period=period_of(visit.app.config, owner, *_period(fields), now),
+        form=form,
+        language=visit.words.language,
+        made_at=now,
+    )
 
 
-def _format(fields: dict[str, str]) -> str:
-    format_ = fields.get("form", "")
-    if format_ not in FORMATS:
-        raise Fault(400, "request.invalid", f"Choose one of {', '.join(FORMATS)}.", field="form")
-    return format_
+def _format(fields: dict[str, str]) -> Form:
+    for form in FORMATS:
+        if form == fields.get("form"):
+            return form
+    raise Fault(400, "request.invalid", f"Choose one of {', '.join(FORMATS)}.", field="form")
 
 
 def _period(fields: dict[str, str]) -> tuple[str, str]:
-    """Return the period as a command-line option and its value: a day (2026-11-24) or a month (2026-11)."""
+    """Return the day (2026-11-24) and the month (2026-11) of the report. One of them is empty."""
     try:
         day = date.fromisoformat(fields.get("day", "")).isoformat()
     except ValueError:
         raise Fault(400, "request.invalid", "Enter a day, such as 2026-11-24.", field="day") from None
-    return ("--month", day[:7]) if fields.get("span") == "month" else ("--day", day)
+    return ("", day[:7]) if fields.get("span") == "month" else (day, "")
 
 
 def _page(visit: Visit, fields: dict[str, str], status: int = 200, **context: Any) -> web.Response:
     yesterday = day_in(visit.zone(), visit.app.gate.now()) - timedelta(days=1)
     values = {"day": yesterday.isoformat(), "span": "day", "form": "pdf", **fields}
     return visit.show("reports", "reports", status, fields=values, formats=list(FORMATS), **context)
-
-
-async def _run_command(*command: str) -> bytes | None:
-    """Run a command and return its standard output, or None if it fails."""
-    process = await asyncio.create_subprocess_exec(
-        *command, stdout=asyncio.subprocess.PIPE, stdin=asyncio.subprocess.DEVNULL
-    )
-    try:
-        output, _ = await process.communicate()
-    except asyncio.CancelledError:  # the browser has disconnected
-        process.kill()
-        raise
-    return None if process.returncode else output

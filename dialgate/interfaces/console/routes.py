@@ -33,7 +33,6 @@ from dialgate.interfaces.console.visit import (
     COOKIE,
     LANGUAGE,
     LIVE,
-    PREVIEWING,
     SESSIONS,
     THEME,
     THEMES,
@@ -44,7 +43,7 @@ from dialgate.interfaces.console.visit import (
     posted_fields,
     redirect,
 )
-from dialgate.interfaces.http.concurrency_limits import Caps, Turns
+from dialgate.interfaces.http.concurrency_limits import Caps
 from dialgate.interfaces.http.connection import connection_of
 from dialgate.interfaces.http.errors import FAILURES, Fault, fault_of, response
 from dialgate.interfaces.http.web_pages import is_foreign
@@ -94,7 +93,7 @@ _ROUTES: Final = (
 
 def add(site: web.Application, app: App) -> None:
     site[CONSOLE_APP], site[SESSIONS], site[LIVE] = app, Sessions(app.config.data, app.gate.now), Live(app)
-    site[PREVIEWING], site[BOARDS] = Turns(), Caps()
+    site[BOARDS] = Caps()
     site.cleanup_ctx.append(_run_sampling)
     site.on_shutdown.append(_close_boards)
     router = site.router

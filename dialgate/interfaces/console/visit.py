@@ -17,7 +17,7 @@ from dialgate.interfaces.console.navigation import NAVIGATION, NavigationPage
 from dialgate.interfaces.console.sessions import Session, Sessions
 from dialgate.interfaces.console.words import Words
 from dialgate.interfaces.http import body as http_body
-from dialgate.interfaces.http.concurrency_limits import Caps, Turns
+from dialgate.interfaces.http.concurrency_limits import Caps
 from dialgate.interfaces.http.errors import Fault
 from dialgate.texts import LANGUAGES
 
@@ -28,7 +28,6 @@ THEMES: Final = ("auto", "light", "dark")
 TOKEN: Final = "token"  # noqa: S105 - the name of the field
 SESSIONS: Final = web.AppKey("sessions", Sessions)
 LIVE: Final = web.AppKey("live", Live)
-PREVIEWING: Final = web.AppKey("previewing", Turns)
 BOARDS: Final = web.AppKey("boards", Caps)  # counted by the controllers shown
 CONSOLE_APP: Final = web.AppKey("console_gate", App)
 _HEADERS: Final = {

@@ -5,9 +5,11 @@ other decisions are reported as unknown.
 """
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from datetime import datetime
 from functools import partial
-from typing import Annotated, Final, TypeVar
+from typing import Annotated, Final, TypeAlias, TypeVar
 
 from aiohttp import web
 from msgspec import Meta, Struct, structs
@@ -15,8 +17,8 @@ from msgspec import Meta, Struct, structs
 from dialgate import texts
 from dialgate.app import App
 from dialgate.audit import explanation
-from dialgate.audit.explanation import Account
-from dialgate.audit.lookups import Reason
+from dialgate.audit.explanation import Account, Accounts
+from dialgate.audit.lookups import Reason, instant
 from dialgate.audit.number_history import BEGINNING, FoundDecision, Inquiry, Visibility
 from dialgate.audit.response_slots import whole_slots
 from dialgate.cluster.decision_search import DecisionSearch
@@ -26,7 +28,7 @@ from dialgate.config.configuration import Config
 from dialgate.core import phone
 from dialgate.core.decision_ids import PATTERN, owner_of
 from dialgate.core.name_suggestions import choose
-from dialgate.crypto.keys import Keys
+from dialgate.crypto.keys import Keys, KeysUnusable
 from dialgate.interfaces.http import body
 from dialgate.interfaces.http.concurrency_limits import Turns
 from dialgate.interfaces.http.endpoint import Endpoint, EndpointGroup, Parameter
@@ -39,27 +41,15 @@ _T = TypeVar("_T")
 TURN: Final = web.AppKey("TURN", Turns)
 
 
-class Accounts(Struct, frozen=True, kw_only=True):
-    """Decisions by all gates that share the store, newest first.
-
-    - `more`: whether there are older decisions, which can be requested with `before`
-    - `retired_months`: months whose decisions are left out, because their keys were destroyed
-    - `missing`: gates that could not be queried, each with the reason
-    - `notices`: sentences about missing data
-    """
-
-    decisions: list[Account]
-    more: bool
-    retired_months: list[str]
-    notices: list[str]
-    language: Language
-    missing: Mapping[str, str] = {}
+_When: TypeAlias = Annotated[datetime, Meta(tz=True)]
 
 
 class _AboutNumber(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     number: str
     purpose: Reason
     controller: str = ""
+    since: _When | None = None
+    until: _When | None = None
     language: Language | None = None
     limit: Annotated[int, Meta(ge=1, le=1000)] = 100
     before: Annotated[str, Meta(pattern=f"^({PATTERN})?$")] = ""
@@ -73,7 +63,7 @@ async def find_decisions(request: web.Request, app: App, client: Client) -> web.
     query = convert(body.query_about_number(request), _AboutNumber)
     language = query.language or _preferred(request)
     number = _number(query, client, app.config)
-    sees = Visibility.for_client(client.name, client.controllers, query.controller)
+    sees = _visible(query, client, app.config)
     await app.subjects.record_lookup(client, query.controller, number, "decisions", query.purpose)
     logs = decision_search(request.app, app, client.name)
     question = FindDecisions(number=number, sees=sees, most=query.limit + 1)
@@ -83,13 +73,20 @@ async def find_decisions(request: web.Request, app: App, client: Client) -> web.
             _require_found(None, unreachable)
         question = structs.replace(question, before=before or BEGINNING)
     decisions, missing = await logs.find(question)
-    accounts = [client_account(app, decision, language) for decision in decisions.found[: query.limit]]
+    accounts = [
+        _with_caller_id(client_account(app, decision, language), decision, app, client)
+        for decision in decisions.found[: query.limit]
+    ]
     answer = Accounts(
         decisions=accounts,
         more=len(decisions.found) > query.limit,
         retired_months=decisions.retired,
         notices=explanation.notices(
-            language, decisions.retired, missing, nothing=not accounts and not query.before
+            language,
+            decisions.retired,
+            missing,
+            nothing=not accounts and not query.before,
+            dated=bool(query.since or query.until),
         ),
         language=language,
         missing=missing,
@@ -141,6 +138,25 @@ def client_account(app: App, decision: FoundDecision, language: Language) -> Acc
     )
 
 
+def _visible(query: _AboutNumber, client: Client, config: Config) -> Visibility:
+    sees = Visibility.for_client(client.name, client.controllers, query.controller)
+    if config.is_administrator(client) and not query.controller:
+        sees = Visibility()  # also calls for unknown campaigns, which belong to no controller
+    span = {"since": query.since, "until": query.until}
+    return structs.replace(sees, **{name: instant(at) for name, at in span.items() if at is not None})
+
+
+def _with_caller_id(account: Account, decision: FoundDecision, app: App, client: Client) -> Account:
+    """Add an encrypted caller ID, which may be a private person's number, for the gate's administrator only."""
+    sealed = decision.record.caller_sealed
+    if not sealed or not app.config.is_administrator(client):
+        return account
+    with suppress(KeysUnusable):
+        keys = Keys.open(app.config.data / "keys.json").month(decision.record.at)
+        return structs.replace(account, caller_id=keys.unseal(sealed))
+    return account
+
+
 def _require_found(decision: FoundDecision | None, missing: Mapping[str, str]) -> FoundDecision:
     """Return the decision. Raises `Fault` if it is None.
 
@@ -187,9 +203,14 @@ def _number(query: _AboutNumber, client: Client, config: Config) -> str:
     if not owned:
         text = choose("Use one of your controllers", client.controllers)
         raise Fault(404, "controller.unknown", text, field="controller")
-    regions = [config.controllers[name].dial_regions() for name in owned]
+    return parse_number(query.number, config, owned)
+
+
+def parse_number(number: str, config: Config, controllers: Iterable[str]) -> str:
+    """Return the number in E.164, as these controllers dial it. Raises `Fault`."""
+    regions = [config.controllers[name].dial_regions() for name in controllers]
     try:
-        return phone.parse(query.number, " ".join(dict.fromkeys(" ".join(regions).split()))).e164
+        return phone.parse(number, " ".join(dict.fromkeys(" ".join(regions).split()))).e164
     except phone.NotANumber as problem:
         raise Fault(
             400,
@@ -225,6 +246,8 @@ DECISIONS: Final = (
             Parameter(name="number", about="The data subject's number, in E.164."),
             PURPOSE,
             Parameter(name="controller", about="Only decisions for this controller."),
+            Parameter(name="since", about="Only decisions at this time or later."),
+            Parameter(name="until", about="Only decisions before this time."),
             _LANGUAGE,
             Parameter(name="limit", about="Maximum number of decisions, 1 to 1000. Default: 100."),
             Parameter(

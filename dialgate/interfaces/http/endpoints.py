@@ -7,6 +7,7 @@ from msgspec import structs
 from dialgate.core.model import Call
 from dialgate.core.responses import Answer, Simulation
 from dialgate.interfaces.http import check, ledger
+from dialgate.interfaces.http.administration import ADMINISTRATION
 from dialgate.interfaces.http.answer_types import Deny
 from dialgate.interfaces.http.campaigns import CAMPAIGN_ENDPOINTS
 from dialgate.interfaces.http.decisions import DECISIONS
@@ -23,6 +24,7 @@ from dialgate.interfaces.http.endpoint import (
 )
 from dialgate.interfaces.http.errors import Failed
 from dialgate.interfaces.http.ledger_endpoints import LEDGER_ENDPOINTS
+from dialgate.interfaces.http.reports import REPORTS
 from dialgate.interfaces.http.subjects import SUBJECT_ENDPOINTS
 from dialgate.ledger.schemas import OutcomeReceipt, OutcomeRequest
 
@@ -132,5 +134,7 @@ ENDPOINTS: Final = (
     *LEDGER_ENDPOINTS,
     *CAMPAIGN_ENDPOINTS,
     *SUBJECT_ENDPOINTS,
+    *REPORTS,
+    *ADMINISTRATION,
     *DIALERS,
 )  # fmt: skip

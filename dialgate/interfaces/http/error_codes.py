@@ -112,6 +112,7 @@ _CODES: Final[dict[str, tuple[int, str, str]]] = {
         "No open data-subject request has this id, or the request is of another kind or for another number.",
         "Use an `id` from `GET /v1/subject-requests`.",
     ),
+    "node.unknown": (404, "The store has no node with this name.", "Use a name from `GET /v1/nodes`."),
     "webhook.unknown": (
         404,
         "No webhook profile has this name.",
@@ -131,6 +132,22 @@ _CODES: Final[dict[str, tuple[int, str, str]]] = {
         409,
         "The revocation has already been lifted with a different `ground`, which remains in force.",
         "Leave it unchanged.",
+    ),
+    "hold.refused": (
+        409,
+        "The legal hold cannot be placed or lifted: the number has one already, or none, or `reason` contains the number.",
+        "Check with `GET /v1/holds?number=…`, and name the case instead of the number.",
+    ),
+    "store.embedded": (
+        409,
+        "The gate has a store of its own, so there are no other nodes.",
+        "Set `store` to use a shared store.",
+    ),
+    "node.at_work": (409, "The node is running.", "Check with `GET /v1/nodes`, and stop it first."),
+    "evidence.missing": (
+        409,
+        "There is no evidence: no such decision in this gate's logs, or no checkpoint covers it yet.",
+        "Check `decision`. After a new decision, repeat the request when the next checkpoint is signed.",
     ),
     "campaign.not_paused": (
         409,

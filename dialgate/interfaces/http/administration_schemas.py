@@ -1,0 +1,122 @@
+"""Request and response bodies of the administration of a gate."""
+
+from typing import Annotated, Literal, TypeAlias
+
+from msgspec import Meta, Struct
+
+from dialgate.audit.key_retirement import Month
+from dialgate.audit.legal_holds import LegalHold
+from dialgate.audit.lookups import Reason
+from dialgate.core.model import Phrase
+from dialgate.core.responses import when
+from dialgate.core.text_formats import OptionalTimestamp, Timestamp
+from dialgate.ledger.schemas import Id, Telephone, When, Words, described
+from dialgate.subjects.expiry import Removal
+
+LookupKind: TypeAlias = Literal["decisions", "reconciliation"]
+_Some: TypeAlias = Annotated[str, Meta(min_length=1, max_length=1024)]
+
+
+class RetentionRequest(Struct, frozen=True, forbid_unknown_fields=True):
+    dry_run: Annotated[bool, described("Show what would be removed, and remove nothing.")] = False
+
+
+class RetentionResult(Struct, frozen=True):
+    removed: bool
+    kinds: list[Removal]
+
+
+class HoldRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    number: Telephone
+    reason: Words
+    by: Phrase = ""
+
+
+class HoldInfo(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A legal hold, without its number. `records` are the number's decisions in months that were retired meanwhile."""
+
+    id: int
+    at: Timestamp
+    by: str
+    reason: str
+    records: tuple[str, ...] = ()
+    lifted_at: OptionalTimestamp = ""
+    lifted_by: str = ""
+    lifted_because: str = ""
+
+    @classmethod
+    def from_hold(cls, hold: LegalHold) -> "HoldInfo":
+        fields = {name: getattr(hold, name) for name in cls.__struct_fields__}
+        return cls(**fields | {"at": when(hold.at), "lifted_at": when(hold.lifted_at)})
+
+
+class HoldList(Struct, frozen=True):
+    holds: list[HoldInfo]
+
+
+class HoldChange(Struct, frozen=True):
+    """A changed hold, or null if only other gates had it. `missing` names the gates that could not be asked."""
+
+    hold: HoldInfo | None
+    missing: dict[str, str]
+
+
+class RetirementRequest(Struct, frozen=True, forbid_unknown_fields=True):
+    dry_run: Annotated[bool, described("Show which months are over, and destroy nothing.")] = False
+
+
+class Retirement(Struct, frozen=True):
+    """The months whose retention period is over, and those that are kept. `retired`: the keys of `months` are destroyed."""
+
+    retired: bool
+    months: list[Month]
+    kept: list[Month]
+
+
+class SigningKey(Struct, frozen=True):
+    key: str
+
+
+class NodeInfo(Struct, frozen=True, kw_only=True):
+    """A gate on the store. `at` is when it was last heard. `problem` is empty, or `silent` or `on an old …`."""
+
+    node: str
+    problem: str
+    version: str
+    config: str
+    laws: dict[str, str]
+    at: Timestamp
+
+
+class NodeList(Struct, frozen=True):
+    ok: bool
+    nodes: list[NodeInfo]
+
+
+class ClockConfirmation(Struct, frozen=True, forbid_unknown_fields=True):
+    by: _Some
+    reason: _Some
+
+
+class ConfirmedClock(Struct, frozen=True):
+    since: OptionalTimestamp
+    at: Timestamp
+
+
+class LookupsRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Numbers whose data the client reads outside the gate, for example in files."""
+
+    numbers: Annotated[tuple[Telephone, ...], Meta(min_length=1)]
+    purpose: Reason
+    what: LookupKind = "reconciliation"
+    controller: str = ""
+
+
+class EvidenceRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A request for evidence about one `decision`, or about `numbers`. `since` and `until` need `numbers`."""
+
+    purpose: Reason
+    decision: Id | None = None
+    numbers: tuple[Telephone, ...] = ()
+    since: When | None = None
+    until: When | None = None

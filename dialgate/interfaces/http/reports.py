@@ -1,0 +1,187 @@
+"""The endpoints that return files made from the log: reports on a controller's calls, and evidence for decisions."""
+
+from datetime import timedelta
+from functools import partial
+from typing import Final
+
+import msgspec
+from aiohttp import web
+from msgspec import Struct
+
+from dialgate.app import App
+from dialgate.audit.evidence_files import EvidenceOrder, make_evidence
+from dialgate.audit.legal_holds import HoldRefused
+from dialgate.audit.lookups import instant
+from dialgate.config.clients import Client
+from dialgate.config.configuration import Config
+from dialgate.core.local_time import day_in
+from dialgate.core.model import Instant
+from dialgate.core.name_suggestions import choose
+from dialgate.decision_log.inclusion_proofs import NoEvidence
+from dialgate.interfaces.http import body as http_body
+from dialgate.interfaces.http.administration import administering
+from dialgate.interfaces.http.administration_schemas import EvidenceRequest
+from dialgate.interfaces.http.decisions import parse_number
+from dialgate.interfaces.http.endpoint import JSON_ERRORS, NDJSON, Endpoint, EndpointGroup, Media, Parameter
+from dialgate.interfaces.http.errors import Fault, convert
+from dialgate.interfaces.http.own_processes import run_for
+from dialgate.report import Period, day, month
+from dialgate.report.rendering import MEDIA, Form, ReportOrder, make_report
+from dialgate.runtime.extras import MissingExtra, require
+from dialgate.texts import Language
+
+_GROUP: Final = EndpointGroup(
+    "Reports", "Reports on a controller's calls, and evidence for recorded decisions."
+)
+
+
+class _ReportQuery(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    controller: str = ""
+    day: str = ""
+    month: str = ""
+    form: Form = msgspec.field(default="html", name="format")
+    language: Language = "it"
+    sender: str = msgspec.field(default="dialgate@localhost", name="from")
+    to: tuple[str, ...] = ()
+
+
+async def report(request: web.Request, app: App, client: Client) -> web.StreamResponse:
+    """Return a report, as a file. `to` may be repeated."""
+    pairs = http_body.query(request)
+    recipients = tuple(value for name, value in pairs if name == "to")
+    query = convert({**dict(pairs), "to": recipients}, _ReportQuery)
+    owner = controller_of(query.controller, client)
+    if query.form == "eml" and not recipients:
+        raise Fault(400, "request.invalid", "An e-mail needs a recipient. Send `to`.", field="to")
+    now = app.gate.now()
+    order = ReportOrder(
+        controller=owner,
+        period=period_of(app.config, owner, query.day, query.month, now),
+        form=query.form,
+        language=query.language,
+        made_at=now,
+        sender=query.sender,
+        recipients=recipients,
+    )
+    headers = {"Content-Type": MEDIA[query.form], "Cache-Control": "no-store"}
+    return web.Response(body=await render(request, app, client, order), headers=headers)
+
+
+async def render(request: web.Request, app: App, client: Client, order: ReportOrder) -> bytes:
+    if order.form in {"pdf", "eml"}:
+        require("reports", "A report as PDF")  # before a process is started
+    return await run_for(request, client, partial(make_report, app.config, order), MissingExtra)
+
+
+def period_of(config: Config, controller: str, day_: str, month_: str, now: Instant) -> Period:
+    """Return a day or a month in the controller's country, or yesterday if both are empty. Raises `Fault`."""
+    zone = config.laws[config.controllers[controller].country].zone
+    if day_ and month_:
+        raise Fault(400, "request.invalid", "Send either `day` or `month`.", field="month")
+    try:
+        if month_:
+            return month(month_, zone)
+        return day(day_ or (day_in(zone, now) - timedelta(days=1)).isoformat(), zone)
+    except ValueError:
+        field, example = ("month", "2026-10") if month_ else ("day", "2026-10-31")
+        raise Fault(
+            400, "request.invalid", f"This is not a valid {field}. Example: {example}", field=field
+        ) from None
+
+
+def controller_of(name: str, client: Client) -> str:
+    """Return the controller to report on. An empty `name` means the client's only one. Raises `Fault`."""
+    names = client.controllers
+    name = name or (names[0] if len(names) == 1 else "")
+    if name not in names:
+        raise Fault(
+            404, "controller.unknown", choose("Use one of your controllers", names), field="controller"
+        )
+    return name
+
+
+# ---- evidence --------------------------------------------------------------------------------------------------------
+
+
+async def evidence(request: web.Request, app: App, client: Client) -> web.StreamResponse:
+    """Return one bundle per line: one for a decision, or one for each log of the node.
+
+    A bundle contains numbers in clear text, so the disclosure is recorded before it is sent.
+    """
+    asked = await http_body.read_json(request, app, EvidenceRequest)
+    if bool(asked.decision) == bool(asked.numbers):
+        raise Fault(400, "request.invalid", "Send either `decision` or `numbers`.", field="decision")
+    if asked.decision and (asked.since or asked.until):
+        raise Fault(400, "request.invalid", "`since` and `until` need `numbers`.", field="since")
+    order = EvidenceOrder(
+        decision=asked.decision or "",
+        numbers=tuple(
+            dict.fromkeys(parse_number(raw, app.config, client.controllers) for raw in asked.numbers)
+        ),
+        since=instant(asked.since) if asked.since else None,
+        until=instant(asked.until) if asked.until else None,
+    )
+    bundles, numbers = await make_bundles(request, app, client, order)
+    await app.subjects.record_disclosure(client, {*order.numbers, *numbers}, asked.purpose)
+    return web.Response(body=b"".join(bundles), headers={"Content-Type": NDJSON, "Cache-Control": "no-store"})
+
+
+async def make_bundles(
+    request: web.Request, app: App, client: Client, order: EvidenceOrder
+) -> tuple[list[bytes], set[str]]:
+    """Return evidence bundles, and the called numbers in them. Raises `Fault` if there is no evidence."""
+    work = partial(make_evidence, app.config, order, app.gate.now())
+    try:
+        return await run_for(request, client, work, NoEvidence, HoldRefused)
+    except (NoEvidence, HoldRefused) as error:
+        raise Fault(409, "evidence.missing", str(error)) from None
+
+
+def _parameters(**abouts: str) -> tuple[Parameter, ...]:
+    return tuple(Parameter(name=name.rstrip("_"), about=text) for name, text in abouts.items())
+
+
+REPORTS: Final[tuple[Endpoint, ...]] = (
+    Endpoint(
+        method="GET",
+        path="/v1/report",
+        name="getReport",
+        group=_GROUP,
+        about=(
+            "Return a report on a controller's calls for a day or a month: checks, permitted calls, denials by reason, registry "
+            "consultations, abandoned calls and revocations. It contains no called number."
+        ),
+        serve=report,
+        scope="watch",
+        query=_ReportQuery,
+        parameters=_parameters(
+            controller="Required only if the client has several controllers.",
+            day="Day to report on. Default: yesterday.",
+            month="Month to report on, instead of a day.",
+            format="Format. `eml` is an e-mail with html, pdf and csv.",
+            language="Report language.",
+            from_="Sender of the e-mail.",
+            to="Recipient of the e-mail. May be repeated.",
+        ),
+        also_answers=tuple(
+            Media(name=name, kind=dict if form == "json" else bytes if form == "pdf" else None)
+            for form, name in MEDIA.items()
+        ),
+        errors=("controller.unknown", "extra.missing", "store.unavailable", "gate.unavailable"),
+    ),
+    Endpoint(
+        method="POST",
+        path="/v1/evidence",
+        name="exportEvidence",
+        group=_GROUP,
+        about=(
+            "Return signed evidence for a decision, or for all decisions about numbers, one bundle per line. It contains the called "
+            "numbers, so the disclosure is recorded. `verify_evidence.py` verifies it without a gate. Needs a client with every controller."
+        ),
+        serve=administering(evidence),
+        scope="admin",
+        ask=EvidenceRequest,
+        also_answers=(Media(name=NDJSON, kind=bytes),),
+        errors=(*JSON_ERRORS, "number.invalid", "evidence.missing", "store.unavailable", "gate.unavailable"),
+    ),
+)  # fmt: skip

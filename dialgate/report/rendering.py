@@ -1,0 +1,63 @@
+"""A report in one of its formats, for a process of its own: reading a month of the log takes a while."""
+
+import asyncio
+from typing import Final, Literal, TypeAlias
+
+from msgspec import Struct
+
+from dialgate.config.configuration import Config
+from dialgate.core.model import Instant
+from dialgate.report import figures
+from dialgate.report.export import mail, pdf, spreadsheet
+from dialgate.report.figures import Period
+from dialgate.report.page import page
+from dialgate.report.tables import lay_out
+from dialgate.store import factory
+from dialgate.texts import Language
+
+Form: TypeAlias = Literal["html", "pdf", "csv", "eml", "json"]
+MEDIA: Final[dict[Form, str]] = {
+    "html": "text/html; charset=utf-8",
+    "pdf": "application/pdf",
+    "csv": "text/csv; charset=utf-8",
+    "eml": "message/rfc822",
+    "json": "application/json",
+}
+_PATIENCE: Final = 5.0
+
+
+class ReportOrder(Struct, frozen=True, kw_only=True):
+    """What a report is about, and its format. `sender` and `recipients` are for an e-mail."""
+
+    controller: str
+    period: Period
+    form: Form
+    language: Language
+    made_at: Instant
+    sender: str = ""
+    recipients: tuple[str, ...] = ()
+
+
+def make_report(config: Config, order: ReportOrder) -> bytes:
+    """Return a report as a file. Raises `LogDamaged`, `StoreUnavailable`, `MissingExtra`."""
+    content = asyncio.run(_gather(config, order))
+    layout = lay_out(content, order.language)
+    match order.form:
+        case "html":
+            return page(layout).encode()
+        case "pdf":
+            return pdf(layout, order.made_at)
+        case "csv":
+            return spreadsheet(content).encode()
+        case "eml":
+            return mail(content, layout, order.made_at, order.sender, list(order.recipients))
+        case "json":
+            return figures.as_json(content)
+
+
+async def _gather(config: Config, order: ReportOrder) -> figures.CallReport:
+    store = await factory.open_store(config, patience=_PATIENCE)
+    try:
+        return await figures.gather(config, store, order.controller, order.period, order.made_at)
+    finally:
+        await store.close()
