@@ -16,7 +16,7 @@ from msgspec import Struct
 from dialgate.core.faults import Unavailable
 from dialgate.core.local_time import rfc3339
 from dialgate.core.model import Instant
-from dialgate.ledger.schemas import VoidedConsents
+from dialgate.ledger.consent_voiding import VoidedConsents
 from dialgate.runtime.gate_address import GateAddress
 
 _SECONDS: Final = 60.0

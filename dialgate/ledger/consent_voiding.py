@@ -9,15 +9,33 @@ consents void after the answer has expired. It contains the receipt of the regis
 
 from collections.abc import Iterable, Iterator
 from itertools import islice
+from typing import Annotated
 
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from dialgate.core.ledger_events import ConsentsVoided, Draft
 from dialgate.core.model import Instant, Known
 from dialgate.crypto.keys import Keys, nonces
+from dialgate.ledger.schemas import Name, Request, Telephone, When, described
 from dialgate.store import Ledger
 
 _AT_ONCE = 1_000  # numbers in one write, which delays commits
+
+
+class EnrolmentRequest(Request, frozen=True, kw_only=True):
+    """Numbers that a registry reported as enrolled. Every consent that was collected up to then is void."""
+
+    registry: Annotated[Name, described("The registry, such as `rpo`.")]
+    numbers: Annotated[
+        tuple[Telephone, ...], Meta(max_length=1_000, description="The enrolled numbers, at most 1,000.")
+    ]
+    listed_by: Annotated[When, described("When the numbers were enrolled at the latest.")]
+
+
+class VoidedConsents(Struct, frozen=True):
+    """How many of the numbers had a consent that is void now."""
+
+    voided: int
 
 
 class Enrolled(Struct, frozen=True, kw_only=True):

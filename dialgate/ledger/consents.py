@@ -19,15 +19,13 @@ from dialgate.core.ledger_state import Ending, as_entry, find_ending, find_outra
 from dialgate.core.refusal import Refused
 from dialgate.ledger import bulk_import, bulk_writes, entry_limit, stop_requests
 from dialgate.ledger.access import LedgerAccess, refuse_misstated
-from dialgate.ledger.consent_voiding import Enrolled, void_consents
+from dialgate.ledger.consent_voiding import Enrolled, EnrolmentRequest, VoidedConsents, void_consents
 from dialgate.ledger.event_drafts import event_of, past
 from dialgate.ledger.import_reports import EntriesReport
 from dialgate.ledger.schemas import (
-    EnrolmentRequest,
     EntriesRequest,
     LedgerRequest,
     Receipt,
-    VoidedConsents,
     WithdrawalRequest,
 )
 from dialgate.lists import lost_zeros, tabular

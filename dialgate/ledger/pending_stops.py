@@ -59,7 +59,7 @@ def refuse_unknown(config: Config, controller: str) -> ControllerFile:
     owner = config.controllers.get(controller or next(iter(config.controllers), ""))
     if owner is None or (not controller and config.shared):
         raise Refused(
-            "controller.unknown", choose("Use one of your controllers", config.controllers), "controller"
+            "controller.unknown", choose("Use one of your controllers", config.controllers), "controller", 404
         )
     return owner
 

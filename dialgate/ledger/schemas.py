@@ -124,22 +124,6 @@ class PreviewRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     at: Annotated[When | None, described("When the calls would be made. Default: now.")] = None
 
 
-class EnrolmentRequest(Request, frozen=True, kw_only=True):
-    """Numbers that a registry reported as enrolled. Every consent that was collected up to then is void."""
-
-    registry: Annotated[Name, described("The registry, such as `rpo`.")]
-    numbers: Annotated[
-        tuple[Telephone, ...], Meta(max_length=1_000, description="The enrolled numbers, at most 1,000.")
-    ]
-    listed_by: Annotated[When, described("When the numbers were enrolled at the latest.")]
-
-
-class VoidedConsents(Struct, frozen=True):
-    """How many of the numbers had a consent that is void now."""
-
-    voided: int
-
-
 class LiftRequest(Request, frozen=True, kw_only=True):
     """A request to lift a revocation. If its scope is `everyone`, set `controller` to the one that has a new consent."""
 

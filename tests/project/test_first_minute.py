@@ -22,7 +22,7 @@ from tests.project.test_docs import PAGES, README, blocks
 from tests.support.commands import run_command
 from tests.support.paths import ROOT
 from tests.support.ports import free_port
-from tests.support.running_gate import kill, program
+from tests.support.running_gate import kill, program, ready, spawn
 
 # Gives the program a controlling terminal, like a login shell, so that Ctrl-C reaches every process on it.
 _ON_A_TERMINAL = "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); os.execvp(sys.argv[1], sys.argv[1:])"
@@ -294,14 +294,19 @@ async def test_a_command_asks_only_where_its_question_can_be_seen(clone: tuple[P
     folder, _ = clone
     (folder / ".data").mkdir()
     (folder / ".data/sample.key.sha256").write_text("0" * 64)
+    gate = await spawn(folder / "config/dialgate.yaml")
+    await ready(gate)
     load = "list load config/sample/list.csv --id sample --campaign acme-fibre --basis directory --origin public_directory --collected-by me --collected-on 2026-11-02"
-    async with on_a_terminal(["sh", "-c", f"{' '.join(program())} {load} 2>errors"], folder) as terminal:
-        assert await terminal.wait_for_end() == 0, (folder / "errors").read_text()
-    async with on_a_terminal(program(*load.replace("sample -", "again -").split()), folder) as terminal:
-        with pytest.raises(AssertionError, match="it asks a question"):
-            await terminal.until("never")
-        terminal.type("n\n")
-        assert await terminal.wait_for_end() == 1
+    try:
+        async with on_a_terminal(["sh", "-c", f"{' '.join(program())} {load} 2>errors"], folder) as terminal:
+            assert await terminal.wait_for_end() == 0, (folder / "errors").read_text()
+        async with on_a_terminal(program(*load.replace("sample -", "again -").split()), folder) as terminal:
+            with pytest.raises(AssertionError, match="it asks a question"):
+                await terminal.until("never")
+            terminal.type("n\n")
+            assert await terminal.wait_for_end() == 1
+    finally:
+        await kill(gate)
 
 
 def _children(path: Path) -> list[ast.Call]:

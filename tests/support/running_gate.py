@@ -52,12 +52,12 @@ async def kill(process: asyncio.subprocess.Process) -> None:
 async def serving(config: Path, words: Sequence[str] = PROGRAM) -> AsyncIterator["RunningGate"]:
     process = await spawn(config, words)
     try:
-        ready = await _ready(process)
-        url = str(ready["url"])
+        event = await ready(process)
+        url = str(event["url"])
         connector = TCPConnector(limit=0)
         headers, timeout = {"Authorization": f"Bearer {KEY}"}, ClientTimeout(total=10)
         async with ClientSession(url, headers=headers, timeout=timeout, connector=connector) as client:
-            yield RunningGate(process, client, ready)
+            yield RunningGate(process, client, event)
     finally:
         await kill(process)
 
@@ -110,7 +110,7 @@ class Load:
         await self.wait()
 
 
-async def _ready(process: asyncio.subprocess.Process) -> dict[str, Any]:
+async def ready(process: asyncio.subprocess.Process) -> dict[str, Any]:
     """Wait for the `ready` event and return it."""
     assert process.stderr is not None
     output = b""

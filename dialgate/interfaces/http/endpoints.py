@@ -9,6 +9,7 @@ from dialgate.core.responses import Answer, Simulation
 from dialgate.interfaces.http import check, ledger
 from dialgate.interfaces.http.administration import ADMINISTRATION
 from dialgate.interfaces.http.answer_types import Deny
+from dialgate.interfaces.http.call_list_endpoints import CALL_LIST_ENDPOINTS
 from dialgate.interfaces.http.campaigns import CAMPAIGN_ENDPOINTS
 from dialgate.interfaces.http.decisions import DECISIONS
 from dialgate.interfaces.http.dialer_endpoints import DIALERS
@@ -132,6 +133,7 @@ ENDPOINTS: Final = (
     ),
     *DECISIONS,
     *LEDGER_ENDPOINTS,
+    *CALL_LIST_ENDPOINTS,
     *CAMPAIGN_ENDPOINTS,
     *SUBJECT_ENDPOINTS,
     *REPORTS,

@@ -217,7 +217,7 @@ _CODES: Final[dict[str, tuple[int, str, str]]] = {
     "upload.busy": (
         429,
         "The client has too many uploads in progress.",
-        "Wait for an upload to end.",
+        "Wait for an upload to end, or at least as long as `Retry-After` says.",
     ),
     "gate.error": (
         500,

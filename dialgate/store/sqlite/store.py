@@ -78,7 +78,9 @@ class SqliteStore:
         self._buffers = [WriteBuffer()]  # newest last; the others are being written
         self._flushing = asyncio.Lock()
         self._writing = BackgroundWork(self._write_full_buffers, (StoreUnavailable,))
-        self._fault: StoreUnavailable | None = None  # why the last write failed; until one succeeds, no call is decided
+        self._fault: StoreUnavailable | None = (
+            None  # why the last write failed; until one succeeds, no call is decided
+        )
 
     @classmethod
     def open(cls, path: Path, *, patience: float = 0.1, buffer_rows: int = BUFFER_ROWS) -> Self:
