@@ -50,7 +50,8 @@ class LogRecorder:
         self._is_syncing = False
         # Futures that wait for the next sync; None ends the thread. An executor costs a tenth of a check's processor time.
         self._syncs: SimpleQueue[list[asyncio.Future[None]] | None] = SimpleQueue()
-        self._sync_thread = Thread(target=self._run_syncs, name="log-sync")
+        # A daemon, so that a process ends whose gate is refused at its start. `close` waits for the last sync.
+        self._sync_thread = Thread(target=self._run_syncs, name="log-sync", daemon=True)
         self._sync_thread.start()
         self._threads = ThreadPool("recorder", 2)  # `about` reads the log for each reported stop
 

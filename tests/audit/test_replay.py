@@ -136,7 +136,7 @@ def test_suite_replay_finds_a_forged_decision(data: Path) -> None:
     """The forged log has a valid chain. The test deletes the log before the replay at the end of this suite."""
     with TemporaryDirectory() as beside:
         base = Path(beside)
-        shutil.copytree(data, base / "data")
+        shutil.copytree(data, base / "data", ignore=shutil.ignore_patterns("*.sock"))
         assert (replay_all(base).records, replay_all(base).different) == (4, [])
         _forge(base / "data/log")
         tally = replay_all(base)
@@ -151,7 +151,7 @@ def test_suite_replay_finds_a_forged_decision(data: Path) -> None:
 def test_suite_with_a_forged_decision_fails(shared: tuple[str, ...], data: Path) -> None:
     with TemporaryDirectory() as beside:
         base = Path(beside)
-        shutil.copytree(data, base / "data")
+        shutil.copytree(data, base / "data", ignore=shutil.ignore_patterns("*.sock"))
         (base / "test_it.py").write_text(
             "import shutil\n"
             f"def test_it(tmp_path): shutil.copytree({str(base / 'data')!r}, tmp_path / 'data')\n"

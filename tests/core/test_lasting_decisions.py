@@ -54,7 +54,7 @@ def first_change(facts: Facts, law: Law, *, forgetful: str = "") -> Instant:
     The rule `forgetful` is taken to state no end.
     """
     made = decide(facts, law)
-    end = min(lasts_until(facts, law, _without_end(made, forgetful)), _midnight(facts, law))
+    end = min(lasts_until(facts, law, _without_end(made, forgetful, facts, law)), _midnight(facts, law))
     if end <= facts.at + 1:
         return 0
     for share in SHARES:
@@ -64,13 +64,18 @@ def first_change(facts: Facts, law: Law, *, forgetful: str = "") -> Instant:
     return 0
 
 
-def _without_end(made: Decision, name: str) -> Decision:
+def _without_end(made: Decision, name: str, facts: Facts, law: Law) -> Decision:
+    """Return a decision as it would be if the rule `name` stated no end."""
     outcome = made.outcomes.get(name)
-    return (
-        replace(made, outcomes=made.outcomes | {name: replace(outcome, until=0)})
-        if isinstance(outcome, Pass)
-        else made
-    )
+    if not isinstance(outcome, Pass) or not outcome.until:
+        return made
+    ends = [
+        other.until
+        for rule, other in made.outcomes.items()
+        if rule != name and isinstance(other, Pass) and other.until
+    ]
+    until = min([*ends, _midnight(facts, law)]) if made.allow else made.valid_until
+    return replace(made, outcomes=made.outcomes | {name: replace(outcome, until=0)}, valid_until=until)
 
 
 @pytest.mark.parametrize("country", sorted({"IT", *COUNTRIES}))

@@ -37,7 +37,7 @@ KeyFile: TypeAlias = Annotated[
     typer.Option(
         exists=True,
         dir_okay=False,
-        help="File with the API key of the client as which the command asks. Default: the key in the environment variable DIALGATE_KEY. The local socket needs none.",
+        help="File with the API key of the client as which the command asks. With --url, the default is the key in the environment variable DIALGATE_KEY. The local socket needs none.",
     ),
 ]
 JSON: Final = "application/json"
@@ -141,7 +141,9 @@ class GateClient:
         return f"Start it with `dialgate serve --config {self.config}`, or name another gate with --url."
 
     def _address(self) -> GateAddress:
-        key = self._key_file.read_text("ascii") if self._key_file else os.environ.get("DIALGATE_KEY", "")
+        key = os.environ.get("DIALGATE_KEY", "") if self.url else ""
+        if self._key_file:
+            key = self._key_file.read_text("ascii")
         data = Path() if self.url else load_config(self.config).data
         return GateAddress(data, self.url, key.strip())
 

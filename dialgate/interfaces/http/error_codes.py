@@ -232,7 +232,7 @@ _CODES: Final[dict[str, tuple[int, str, str]]] = {
     "upload.full": (
         503,
         "The gate is not accepting more uploads right now.",
-        "Send the file again later.",
+        "Send the file again after the seconds in `Retry-After`.",
     ),
     "upload.failed": (
         503,

@@ -14,7 +14,7 @@ from dialgate.interfaces.cli.options import number_given, numbers_given
 from docs.reference_pages import COMMANDS
 
 OTHERS = {"column"}
-FILES_OR_COUNTS = {"dialgate log evidence", "dialgate demo"}
+FILES_OR_COUNTS = {"dialgate log evidence", "dialgate demo", "dialgate ledger export"}
 
 
 def takes_a_number(parameter: Any) -> bool:

@@ -60,7 +60,7 @@ async def test_the_socket_is_for_the_owner_of_the_folder_however_long_its_path(t
         ((), {"SUDO_USER": "anna"}, "anna"),
         ((), {"SUDO_USER": "anna", "DIALGATE_ACTOR": "berta"}, "berta"),
         (("--actor", "carla"), {"DIALGATE_ACTOR": "berta"}, "carla"),
-        ((), {"DIALGATE_KEY": KEY}, "tests"),
+        ((), {"DIALGATE_KEY": KEY}, f"cli:{USER}"),  # of a dialer, for --url
     ],
 )
 async def test_the_actor_is_the_user_of_the_socket_or_the_client_of_the_key(
@@ -70,9 +70,10 @@ async def test_the_actor_is_the_user_of_the_socket_or_the_client_of_the_key(
     assert await entries(running) == [(actor, "revoked")]
 
 
-async def test_the_client_of_a_key_has_only_its_scopes(running: World) -> None:
-    everyone = ("revoke", CLEAR, "--scope", "everyone", "--json")
-    refused = await running.command(*everyone, DIALGATE_KEY=KEY)
+async def test_the_client_of_a_key_has_only_its_scopes(running: World, tmp_path: Path) -> None:
+    everyone, key = ("revoke", CLEAR, "--scope", "everyone", "--json"), tmp_path / "tests.key"
+    key.write_text(KEY)
+    refused = await running.command(*everyone, "--key-file", key)
     assert (refused.code, refused.json["error"]["code"]) == (2, "auth.scope")
     assert (await running.command(*everyone)).code == 0
 

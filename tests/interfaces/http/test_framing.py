@@ -39,6 +39,7 @@ def paths(made: World) -> Iterator[str]:
         path = resource.canonical
         names = {
             "id": "x",
+            "node": "x",
             "seq": "1",
             "profile": "generic",
             "number": CLEAR,
