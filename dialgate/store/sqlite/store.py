@@ -1,7 +1,8 @@
 """The embedded store: one SQLite file with a write-ahead log, on a local disk, for one gate.
 
 The reader serves `read` on the event loop's thread, because switching to another thread would cost more than the
-query. The writer does everything else in its own thread, one step after the other. Acknowledged writes are on disk.
+query. Longer look-ups have a thread and a connection of their own, so that a stop does not wait for them. The writer does
+everything else in its own thread, one step after the other. Acknowledged writes are on disk.
 
 Attempts and remembered answers are collected in memory (`write_buffer`), and written together. After a crash, `settle`
 restores lost attempts and answers from the decision log.
@@ -68,6 +69,8 @@ class SqliteStore:
         self._reader = SqliteConnection(path, wait=patience)
         self._writer = SqliteConnection(path, wait=WAIT)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="store")
+        self._lookups = SqliteConnection(path, wait=WAIT)
+        self._lookup_thread = ThreadPoolExecutor(1, thread_name_prefix="store-lookup")
         self._closed = False
         self._nothing = Known()
         self._required = 0  # the sequence that the ledger must have reached
@@ -97,17 +100,19 @@ class SqliteStore:
         self._refuse_if_closed()
         return self._reader.run(step)
 
-    async def _in_thread(self, step: Step[T]) -> T:
+    async def _look_up(self, step: Step[T]) -> T:
+        """Read in a thread of its own, so that a long look-up delays neither a call nor a stop."""
         self._refuse_if_closed()
-        return await asyncio.get_running_loop().run_in_executor(self._thread, self._writer.run, step)
+        return await asyncio.get_running_loop().run_in_executor(self._lookup_thread, self._lookups.run, step)
 
     async def _write(self, step: Step[T]) -> T:
         def atomic(db: sqlite3.Connection) -> T:
             with tables.transaction(db):
                 return step(db)
 
+        self._refuse_if_closed()
         try:
-            done = await self._in_thread(atomic)
+            done = await asyncio.get_running_loop().run_in_executor(self._thread, self._writer.run, atomic)
         except StoreUnavailable as fault:
             self._fault = fault
             raise
@@ -235,7 +240,7 @@ class SqliteStore:
         return await self._entries("WHERE seq > ? ORDER BY seq LIMIT ?", seq, limit)
 
     async def _entries(self, where: str, *values: bytes | int) -> list[Entry]:
-        return await self._in_thread(
+        return await self._look_up(
             lambda db: [tables.entry_of(row) for row in db.execute(tables.ENTRY + where, values)]
         )
 
@@ -246,7 +251,7 @@ class SqliteStore:
             if (counted := buffer.attempt(decision)) is not None:
                 return counted
         query = tables.ATTEMPT + "WHERE decision = ?"
-        return await self._in_thread(
+        return await self._look_up(
             lambda db: next(map(tables.attempt_of, db.execute(query, (decision,))), None)
         )
 
@@ -258,22 +263,22 @@ class SqliteStore:
         return ended is not None
 
     async def counts(self, after: int = 0) -> tuple[list[HourCount], int]:
-        return await self._in_thread(lambda db: campaign_counts.counts(db, after))
+        return await self._look_up(lambda db: campaign_counts.counts(db, after))
 
     async def put_counts(self, counts: Sequence[HourCount]) -> None:
         await self._write(partial(campaign_counts.put_counts, counts=counts))
 
     async def lifts_version(self) -> int:
-        return await self._in_thread(campaign_counts.lifts_version)
+        return await self._look_up(campaign_counts.lifts_version)
 
     async def pause_lifts(self) -> list[PauseLift]:
-        return await self._in_thread(campaign_counts.pause_lifts)
+        return await self._look_up(campaign_counts.pause_lifts)
 
     async def lift_pause(self, lift: PauseLift) -> None:
         await self._write(lambda db: campaign_counts.lift_pause(db, lift))
 
     async def lists(self) -> list[CallList]:
-        return await self._in_thread(tables.lists)
+        return await self._look_up(tables.lists)
 
     async def add_list(self, call_list: CallList) -> bool:
         values = (call_list.controller, call_list.id, encode(call_list).decode())
@@ -295,14 +300,14 @@ class SqliteStore:
         return await self._write(step)
 
     async def proofs(self) -> list[CallerIdProof]:
-        return await self._in_thread(tables.proofs)
+        return await self._look_up(tables.proofs)
 
     async def put_proof(self, proof: CallerIdProof) -> None:
         values = (proof.at, encode(proof).decode())
         await self._write(lambda db: db.execute("INSERT INTO proof (at, body) VALUES (?, ?)", values))
 
     async def deliveries(self) -> list[Delivery]:
-        return await self._in_thread(tables.deliveries)
+        return await self._look_up(tables.deliveries)
 
     async def put_delivery(self, delivery: Delivery) -> None:
         values = (delivery.webhook, encode(delivery).decode())
@@ -314,11 +319,11 @@ class SqliteStore:
 
     async def recorded(self, log: str) -> int:
         query = "SELECT max(durable) FROM position WHERE log = ?"
-        return await self._in_thread(lambda db: db.execute(query, (log,)).fetchone()[0] or 0)
+        return await self._look_up(lambda db: db.execute(query, (log,)).fetchone()[0] or 0)
 
     async def positions(self) -> dict[str, int]:
         await self._flush()
-        return await self._in_thread(lambda db: dict(db.execute("SELECT log, seq FROM position").fetchall()))
+        return await self._look_up(lambda db: dict(db.execute("SELECT log, seq FROM position").fetchall()))
 
     async def release(self, decisions: Sequence[str], position: AttemptPosition) -> None:
         # Rows in the newest buffer are dropped before the first await. Older rows may already be written, so they are
@@ -368,14 +373,14 @@ class SqliteStore:
     async def counted_attempts(self) -> AsyncGenerator[list[CountedAttempt]]:
         await self._flush()
         last = ""
-        while rows := await self._in_thread(partial(tables.attempts_after, decision=last)):
+        while rows := await self._look_up(partial(tables.attempts_after, decision=last)):
             yield rows
             last = rows[-1].attempt.decision
 
     async def remembered_answers(self) -> AsyncGenerator[list[Remembered]]:
         await self._flush()
         last = b""
-        while rows := await self._in_thread(partial(tables.answers_after, key=last)):
+        while rows := await self._look_up(partial(tables.answers_after, key=last)):
             yield rows
             last = rows[-1].key
 
@@ -396,7 +401,7 @@ class SqliteStore:
     async def drop_attempts(self, before: Instant, *, drop: bool) -> int:
         await self._flush()
         if not drop:
-            return await self._in_thread(lambda db: tables.attempts_before(db, before))
+            return await self._look_up(lambda db: tables.attempts_before(db, before))
         dropped = 0
         while count := await self._write(lambda db: tables.drop_attempts(db, before)):
             dropped += count
@@ -434,6 +439,8 @@ class SqliteStore:
             await self._writing.close()
             self._closed = True
             await asyncio.to_thread(self._thread.shutdown)
+            await asyncio.to_thread(self._lookup_thread.shutdown)
+            self._lookups.close()
             self._reader.close()
             self._writer.close()
 
