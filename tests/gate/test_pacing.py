@@ -303,29 +303,39 @@ async def test_a_reload_keeps_the_counts(tmp_path: Path) -> None:
         assert codes(await check(made, NUMBERS[8])) == ["pacing.abandoned"]
 
 
-def test_commands_show_and_lift_a_pause(tmp_path: Path) -> None:
+async def test_commands_show_and_lift_a_pause(tmp_path: Path) -> None:
     path = world.write_folder(tmp_path / "one")
     data = loader.load(path).data
     data.mkdir()
-    asyncio.run(SqliteStore.open(data / "store.db").close())
+    await SqliteStore.open(data / "store.db").close()
     with closing(sqlite3.connect(data / "store.db", isolation_level=None)) as db:
         campaign_counts.put_counts(db, [HourCount(wall_clock() // HOUR, "acme-fibre", 50, 4)])
 
-    def run(*words: str) -> Result:
-        return CliRunner().invoke(cli, [*words, "--config", str(path), "--json"])
+    async def run(*words: str) -> Result:
+        return await asyncio.to_thread(CliRunner().invoke, cli, [*words, "--config", str(path)])
 
-    def standing() -> tuple[bool, float, str]:
-        (one,) = [one for one in json.loads(run("campaign", "list").stdout) if one["id"] == "acme-fibre"]
+    async def standing() -> tuple[bool, float, str]:
+        campaigns = json.loads((await run("campaign", "list", "--json")).stdout)
+        (one,) = [one for one in campaigns if one["id"] == "acme-fibre"]
         return one["paused"], one["limits"][0]["used"], one["lifted_by"]
 
-    assert standing() == (True, 1.333, "")
-    lift = ("campaign", "lift", "acme-fibre", "--ground", "dialer slowed down", "--actor", "dpo")
-    assert run(*lift).exit_code == 0
-    assert standing() == (False, 0.0, "dpo")
-    again = run(*lift)
-    assert (again.exit_code, json.loads(again.stdout)["error"]["code"]) == (1, "campaign.not_paused")
-    shown = CliRunner().invoke(cli, ["campaign", "list", "--config", str(path)])
-    assert "slowed" in shown.stdout
+    async with world.serving(path):
+        assert await standing() == (True, 1.333, "")
+        lift = (
+            "campaign",
+            "lift",
+            "acme-fibre",
+            "--ground",
+            "dialer slowed down",
+            "--actor",
+            "dpo",
+            "--json",
+        )
+        assert (await run(*lift)).exit_code == 0
+        assert await standing() == (False, 0.0, "dpo")
+        again = await run(*lift)
+        assert (again.exit_code, json.loads(again.stdout)["error"]["code"]) == (1, "campaign.not_paused")
+        assert "slowed" in (await run("campaign", "list")).stdout
 
 
 async def test_lifts_are_read_only_when_there_is_a_new_one(tmp_path: Path) -> None:

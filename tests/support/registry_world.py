@@ -10,12 +10,10 @@ from typing import Any
 import msgspec
 from prometheus_client import CollectorRegistry
 
-from dialgate.app import App
 from dialgate.config.clients import Client
 from dialgate.config.configuration import Config
 from dialgate.core.model import RegistryAnswer
 from dialgate.crypto.keys import Keys
-from dialgate.interfaces import http_application
 from dialgate.ledger.host_gate import NoGate
 from dialgate.ledger.registrar import Registrar
 from dialgate.ledger.schemas import ListRequest
@@ -28,7 +26,7 @@ from registry_sync.query_packages import Package, PackageStore
 from registry_sync.run_report import Run, Summary
 from registry_sync.simulator import SimulatedRegistry
 from tests.support import yaml_files
-from tests.support.world import NOW, Hand, write_folder
+from tests.support.world import NOW, Hand, serving, write_folder
 
 # In the simulator some of these are enrolled and most are clear.
 NUMBERS = [f"+3906{12340000 + n}" for n in range(300)]
@@ -146,11 +144,5 @@ async def load_list(
 @asynccontextmanager
 async def gate_of(job: JobWorld) -> AsyncIterator[tuple[Registrar, Client]]:
     """Run the gate of the job's configuration, with its socket in the data folder."""
-    config, registry = job.plan.gate, CollectorRegistry()
-    app = await App.open(config, registry=registry, clock=job.clock)
-    runner = await http_application.start(app, registry)
-    try:
-        yield app.registrar, config.operator("tests")
-    finally:
-        await runner.cleanup()
-        await app.close()
+    async with serving(job.plan.gate.path, job.clock) as app:
+        yield app.registrar, app.config.operator("tests")

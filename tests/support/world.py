@@ -38,6 +38,7 @@ from dialgate.lists import call_list, number_set
 from dialgate.lists.snapshot import Consultation, Snapshot
 from dialgate.lists.tabular import from_lines
 from dialgate.observability.traces import Traces
+from dialgate.runtime.clock import wall_clock
 from dialgate.runtime.instants import KeptInstants
 from dialgate.store import CallList
 from registry_sync import answer_merge, publication
@@ -108,6 +109,27 @@ class World(Struct):
         async with self.client.post(path, json=body, headers=headers) as response:
             assert response.status == status, await response.text()
             return await response.json() if status != 204 else None
+
+
+@asynccontextmanager
+async def listening(app: App) -> AsyncIterator[App]:
+    """Serve a gate, so that commands find its socket in the data folder."""
+    runner = await http_application.start(app, CollectorRegistry())
+    try:
+        yield app
+    finally:
+        await runner.cleanup()
+
+
+@asynccontextmanager
+async def serving(config: Path, hand: Callable[[], Instant] = wall_clock) -> AsyncIterator[App]:
+    """Run the gate of a configuration."""
+    app = await App.open(loader.load(config), registry=CollectorRegistry(), clock=hand)
+    try:
+        async with listening(app):
+            yield app
+    finally:
+        await app.close()
 
 
 def client(name: str, key: str, *scopes: str) -> dict[str, Any]:

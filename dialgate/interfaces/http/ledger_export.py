@@ -28,6 +28,8 @@ async def export(request: web.Request, app: App, client: Client) -> web.StreamRe
         response = web.StreamResponse(headers=_HEADERS)
         async with aclosing(lines):
             await response.prepare(request)
+            if request.method == "HEAD":
+                return response
             try:
                 async for some in lines:
                     await response.write(some)

@@ -18,7 +18,7 @@ from dialgate.interfaces.cli import main
 from dialgate.store import CallerIdProof
 from dialgate.store.factory import open_store
 from tests.support import yaml_files
-from tests.support.world import write_folder
+from tests.support.world import serving, write_folder
 
 LINE = "+390612340000"
 PASSWORD = 's3[cr]e;"t\\x41\u00e9'  # SIPp interprets brackets and `\\x41`; fields of its files end with `;`
@@ -126,7 +126,8 @@ async def trunk(folder: Path, scenario: list[str], port: int) -> AsyncIterator[a
 async def probed(config: Path, port: int, *words: str, **variables: str) -> tuple[int, Any]:
     given = ["caller-id", "probe", *words, "--trunk", f"127.0.0.1:{port}", "--config", str(config), "--json"]
     run = CliRunner(env={"DIALGATE_PROBE_PASSWORD": PASSWORD, **variables}).invoke
-    done = await asyncio.to_thread(run, main.app, [*given, "--tries", "1", "--listen", "0.1"])
+    async with serving(config):
+        done = await asyncio.to_thread(run, main.app, [*given, "--tries", "1", "--listen", "0.1"])
     return done.exit_code, json.loads(done.stdout)
 
 
