@@ -71,14 +71,15 @@ async def summary_of(process: asyncio.subprocess.Process) -> dict[str, Any]:
     return summary
 
 
-async def wait_until_ready(port: int, process: asyncio.subprocess.Process) -> None:
-    while process.returncode is None:
-        with suppress(OSError):
-            _, writer = await asyncio.open_connection("127.0.0.1", port)
-            writer.close()
-            return
-        await asyncio.to_thread(signal.sigtimedwait, [], 0.1)
-    raise AssertionError("the demonstration ended before its gate was ready")
+async def wait_until_ready(process: asyncio.subprocess.Process) -> str:
+    """Wait for the gate that serves the calls: an earlier one on its port loads the call lists. Return the output."""
+    assert process.stderr is not None
+    output = ""
+    async for line in process.stderr:
+        output += line.decode()
+        if line.startswith(b"ready:"):
+            return output
+    raise AssertionError(f"the demonstration ended before its gate was ready: {output}")
 
 
 async def operations_of(folder: Path, process: asyncio.subprocess.Process) -> str:
@@ -95,10 +96,8 @@ async def operations_of(folder: Path, process: asyncio.subprocess.Process) -> st
 async def test_demo_shows_every_reason_and_fires_no_alert(tmp_path: Path) -> None:
     port, folder = free_port(), tmp_path / "demo"
     async with running_demo(folder, port) as process, exporter(folder / "registry_sync.prom") as node:
-        assert process.stderr is not None
-        first = (await process.stderr.readline()).decode()
-        assert re.search(rf"http://127\.0\.0\.1:{port}/console .*key: \S+", first)
-        await wait_until_ready(port, process)
+        output = await wait_until_ready(process)
+        assert re.match(rf"http://127\.0\.0\.1:{port}/console .*key: \S+", output)
         targets = {"dialgate": [await operations_of(folder, process)], "node": [node]}
         async with prometheus(tmp_path / "prometheus", targets, quick=QUICK) as watcher:
             summary = await summary_of(process)
@@ -148,15 +147,32 @@ def test_port_in_use_is_refused_before_the_key_is_shown(tmp_path: Path) -> None:
     assert not (tmp_path / "demo").exists()
 
 
-def test_interrupt_during_loading_is_no_error(tmp_path: Path) -> None:
-    words = ("demo", "--folder", str(tmp_path / "demo"), "--port", str(free_port()))
+def wait_until_listening(port: int, tries: int = 300) -> None:
+    for _ in range(tries):
+        with suppress(OSError), socket.create_connection(("127.0.0.1", port)):
+            return
+        signal.sigtimedwait([], 0.1)
+    raise AssertionError("nothing listens on the port")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signal_during_loading_stops_all_processes_without_an_error(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    """A gate that went on would hold the output open, and `communicate` would not return."""
+    words = ("demo", "--folder", str(tmp_path / "demo"), "--port", str(port := free_port()))
     with subprocess.Popen(
         [sys.executable, "-m", "dialgate", *words],
-        cwd=ROOT, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True,
+        cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        start_new_session=True,
     ) as process:  # fmt: skip
         assert process.stderr is not None
         while "loading" not in process.stderr.readline():
             assert process.poll() is None
-        os.killpg(process.pid, signal.SIGINT)
-        _, said = process.communicate()
+        wait_until_listening(port)
+        if number == signal.SIGINT:
+            os.killpg(process.pid, number)  # as a terminal does
+        else:
+            process.send_signal(number)
+        _, said = process.communicate(timeout=60)
     assert (process.returncode, said.strip()) == (0, "stopped before the gate was started")

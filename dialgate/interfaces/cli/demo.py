@@ -56,6 +56,9 @@ def demo(
 
     dialgate demo --rate 100
     """
+    # A signal that ended this process at once would leave the gate that loads the call lists running.
+    for number in (signal.SIGHUP, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
     with reporting(as_json=as_json):
         try:
             wanted = DemoOptions(folder=folder, countries=countries, port=port, numbers=numbers)
