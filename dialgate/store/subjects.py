@@ -306,4 +306,4 @@ class SubjectStore:
 
 
 def _migrate(db: sqlite3.Connection) -> None:
-    run_migrations(db, "subjects.db", APPLICATION, MIGRATIONS)
+    run_migrations(db, "subjects.db", APPLICATION, MIGRATIONS, oldest=1)

@@ -44,7 +44,7 @@ from dialgate.store.redis import RedisStore
 from dialgate.store.sqlite import SqliteStore, tables
 from dialgate.store.sqlite.connection import CHECKPOINT
 from dialgate.store.sqlite.store import _MAX_BUFFERS, BUFFER_ROWS
-from dialgate.store.sqlite.tables import MIGRATIONS
+from dialgate.store.sqlite.tables import MIGRATIONS, OLDEST
 from dialgate.store.subjects import SubjectStore
 from tests.support import redis_servers
 from tests.support.paths import ROOT
@@ -1016,34 +1016,11 @@ async def test_a_full_buffer_is_written(tmp_path: Path) -> None:
     await beside.close()
 
 
-async def test_a_store_of_format_2_is_migrated_with_the_reach_of_its_rows(tmp_path: Path) -> None:
-    """Attempts that the log lost in a power failure before the upgrade are removed, as in the old version."""
-    path = tmp_path / "store.db"
-    with closing(sqlite3.connect(path, isolation_level=None)) as db:
-        for script in MIGRATIONS[:2]:
-            db.executescript(script)
-        db.execute(f"PRAGMA application_id={tables.APPLICATION}")
-        db.execute("PRAGMA user_version=2")
-        db.execute("PRAGMA journal_mode=WAL")
-        db.execute("INSERT INTO position VALUES ('log', 12)")
-        row = "INSERT INTO attempt VALUES (?, ?, 5, 'spring', '', 'answered', 6)"
-        db.executemany(row, [(f"log-{seq}", ANNA) for seq in range(9, 13)])
-        tables.remember(db, [answer(b"k12", decision="log-12")])
-    store = SqliteStore.open(path)
-    await store.settle("log", 10, [], [])
-    assert sorted(await decisions(store)) == ["log-10", "log-9"]
-    old = Attempt(decision="log-9", at=5, campaign="spring", result="answered")
-    assert await store.attempt("log-9") == (ANNA, old)
-    assert await recalled(store, [b"k12"], 0) == [None]
-    await store.close()
-
-
 async def test_a_store_of_format_3_is_migrated_with_the_counts_of_its_results(tmp_path: Path) -> None:
     path = tmp_path / "store.db"
     results = ("pending", "busy", "answered", "opt_out", "wrong_number", "abandoned")
     with closing(sqlite3.connect(path, isolation_level=None)) as db:
-        for script in MIGRATIONS[:3]:
-            db.executescript(script)
+        db.executescript(MIGRATIONS[0])
         db.execute(f"PRAGMA application_id={tables.APPLICATION}")
         db.execute("PRAGMA user_version=3")
         db.execute("PRAGMA journal_mode=WAL")
@@ -1224,11 +1201,12 @@ async def test_a_damaged_file_is_reported_and_the_store_works_once_it_is_repaire
 @pytest.mark.parametrize(
     ("sql", "refusal"),
     [
-        (f"PRAGMA user_version={len(MIGRATIONS) + 1}", "install a newer dialgate"),
+        (f"PRAGMA user_version={OLDEST + len(MIGRATIONS)}", "install a newer dialgate"),
+        ("PRAGMA user_version=2", "format 2, from before dialgate 0.2.0: open it once with version 0.2"),
         ("PRAGMA application_id=1", "belongs to another program"),
     ],
 )
-async def test_a_newer_or_foreign_file_is_refused(tmp_path: Path, sql: str, refusal: str) -> None:
+async def test_a_newer_foreign_or_much_older_file_is_refused(tmp_path: Path, sql: str, refusal: str) -> None:
     path = tmp_path / "store.db"
     await SqliteStore.open(path).close()
     with sqlite3.connect(path) as db:

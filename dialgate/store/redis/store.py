@@ -123,23 +123,16 @@ class RedisStore:
 
         With another layout, this version would not find the stored subjects and could not remove stored attempts.
         """
-        layout = await self.commands.run("GET", self.commands.of_layout)
-        if layout is None and not await self._is_early():
-            await self.commands.run("SET", self.commands.of_layout, LAYOUT, "NX")
-        elif layout != LAYOUT:
+        commands, of_layout = self.commands, self.commands.of_layout
+        if await commands.run("GET", of_layout) is None and not [
+            keys async for keys in commands.scan("", 1_000)
+        ]:
+            await commands.run("SET", of_layout, LAYOUT, "NX")
+        if await commands.run("GET", of_layout) != LAYOUT:
             raise StoreUnavailable(
                 "Redis: another version of dialgate wrote this store. With that version, export it (`dialgate ledger export`; version"
                 " 0.2: `dialgate store copy` to `sqlite://…`). With this version, import it into a store with a different `name`"
             )
-
-    async def _is_early(self) -> bool:
-        try:
-            await self.commands.run("GET", self.commands.key("ledger"))
-        except StoreUnavailable as fault:
-            if "WRONGTYPE" not in str(fault):
-                raise
-            return True
-        return bool(await self.positions())
 
     async def begin_import(self) -> None:
         mark = ("SET", self.commands.key("copying"), b"1")

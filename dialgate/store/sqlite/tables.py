@@ -1,8 +1,8 @@
 """The tables of the embedded store, and functions that read and write their rows.
 
-The file is an SQLite 3 database with application id 0x64676174. Its `user_version` counts the scripts of
-`MIGRATIONS` that have run. These scripts define the tables. Released scripts are never edited: a change is a
-new script at the end. Newer files are refused, and older files are migrated.
+The file is an SQLite 3 database with application id 0x64676174. Its `user_version` is the format. The first script of
+`MIGRATIONS` creates the format of dialgate 0.2.0, `OLDEST`, and each further script the next format. Released scripts are
+never edited: a change is a new script at the end. Newer files are refused, and older files are migrated.
 
 `event` and `body` contain tagged structs from `dialgate.core.ledger_events` and `dialgate.store`, as JSON. New fields
 go last in these structs, with a default.
@@ -27,6 +27,7 @@ from dialgate.store import CallerIdProof, CallList, CountedAttempt, Delivery, Re
 from dialgate.store.sqlite.write_buffer import WriteBuffer
 
 APPLICATION = 0x64676174
+OLDEST = 3
 MIGRATIONS: tuple[str, ...] = (
     """
     CREATE TABLE ledger (
@@ -42,14 +43,15 @@ MIGRATIONS: tuple[str, ...] = (
     CREATE TABLE answer (
         id INTEGER PRIMARY KEY, key BLOB NOT NULL UNIQUE, at INTEGER NOT NULL, answer BLOB NOT NULL, decision TEXT NOT NULL
     ) STRICT;
-    CREATE TABLE position (log TEXT PRIMARY KEY, seq INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+    CREATE TABLE position (
+        log TEXT PRIMARY KEY, seq INTEGER NOT NULL, reached INTEGER NOT NULL DEFAULT 0
+    ) STRICT, WITHOUT ROWID;
     CREATE TABLE call_list (
         controller TEXT NOT NULL, id TEXT NOT NULL, body TEXT NOT NULL, PRIMARY KEY (controller, id)
     ) STRICT, WITHOUT ROWID;
-    CREATE TABLE proof (id INTEGER PRIMARY KEY, at INTEGER NOT NULL, body TEXT NOT NULL) STRICT
+    CREATE TABLE proof (id INTEGER PRIMARY KEY, at INTEGER NOT NULL, body TEXT NOT NULL) STRICT;
+    CREATE TABLE delivery (webhook TEXT PRIMARY KEY, body TEXT NOT NULL) STRICT, WITHOUT ROWID
     """,
-    "CREATE TABLE delivery (webhook TEXT PRIMARY KEY, body TEXT NOT NULL) STRICT, WITHOUT ROWID",
-    "ALTER TABLE position ADD COLUMN reached INTEGER NOT NULL DEFAULT 0; UPDATE position SET reached = seq",
     "ALTER TABLE attempt ADD COLUMN goods TEXT NOT NULL DEFAULT ''",
     """
     CREATE TABLE hour_count (
@@ -146,16 +148,16 @@ def transaction(db: sqlite3.Connection, begin: str = "BEGIN IMMEDIATE") -> Itera
 
 
 def migrate(db: sqlite3.Connection) -> None:
-    run_migrations(db, "the store", APPLICATION, [script.split(";") for script in MIGRATIONS])
+    run_migrations(db, "the store", APPLICATION, [script.split(";") for script in MIGRATIONS], OLDEST)
 
 
 def run_migrations(
-    db: sqlite3.Connection, name: str, application: int, scripts: Sequence[Sequence[str]]
+    db: sqlite3.Connection, name: str, application: int, scripts: Sequence[Sequence[str]], oldest: int
 ) -> None:
-    """Run every script that has not yet run on this file, in one transaction.
+    """Run every script that has not yet run on this file, in one transaction. The first creates the format `oldest`.
 
-    Raises `StoreUnavailable` if the file has a newer format, belongs to another program, or cannot use a write-ahead
-    log.
+    Raises `StoreUnavailable` if the file has a newer format or one from before 0.2.0, belongs to another program, or cannot
+    use a write-ahead log.
     """
     (mode,) = db.execute("PRAGMA journal_mode=WAL").fetchone()
     if mode != "wal":
@@ -163,7 +165,7 @@ def run_migrations(
             "SQLite cannot use a write-ahead log here: move the data folder to a local disk"
         )
     with transaction(db):
-        version, known = pragma(db, "user_version"), len(scripts)
+        version, known = pragma(db, "user_version"), oldest + len(scripts) - 1
         if version and pragma(db, "application_id") != application:
             raise StoreUnavailable(
                 f"the database file of {name} belongs to another program: move it, or use another data folder"
@@ -172,7 +174,11 @@ def run_migrations(
             raise StoreUnavailable(
                 f"{name} has format {version}, but this version supports only {known} and older: install a newer dialgate"
             )
-        for script in scripts[version:]:
+        if 0 < version < oldest:
+            raise StoreUnavailable(
+                f"{name} has format {version}, from before dialgate 0.2.0: open it once with version 0.2, which converts it"
+            )
+        for script in scripts[max(version - oldest + 1, 0) :]:
             for statement in script:
                 db.execute(statement)
         db.execute(f"PRAGMA application_id={application}")
