@@ -416,7 +416,7 @@ def test_times_are_read_in_the_formats_of_switches(tmp_path: Path, time: str, kn
     path = tmp_path / "x.csv"
     path.write_text(f"start,dst,cli\n{time},1,2\n")
     names = Columns(time="start", called="dst", caller="cli")
-    (at,) = cdr.read(path, "csv", names, "UTC").at.tolist()
+    (at,) = (call.at for call in cdr.read(path, "csv", names, "UTC").calls)
     assert (at // SECOND == NOW // SECOND + 1) == known
     assert known or at == cdr.UNREADABLE
 
@@ -428,6 +428,7 @@ UNREADABLE: list[tuple[cdr.Format, str, str, Columns]] = [
     ("csv", "time,called,caller\n2026-11-24 09:00:01,+39061234,1\n", "Europe/Atlantis", Columns()),
     ("csv", "time,called,caller\n1,+39061234,3\n", "UTC", Columns(called="number")),
     ("csv", "time,called,caller\n1,+39061234,3\n", "UTC", Columns(only=(("trunk", "x"),))),
+    ("csv", 'time,called,caller\n1,"+39061234,3\n1,+39061234,3\n1,2",3\n', "UTC", Columns()),  # hides a row
     ("asterisk", "time,called,caller\n1,2,3\n", "UTC", Columns()),
     ("asterisk", ",".join(["+39061234"] * 22), "UTC", Columns()),
 ]

@@ -50,7 +50,7 @@ ONLY_IN: dict[str, tuple[str, ...]] = {
         "dialgate.interfaces.http.certificates",
         "dialgate.tools.verifier",
     ),
-    "pyarrow": ("dialgate.decision_log.archive", "dialgate.audit.reconciliation"),
+    "pyarrow": ("dialgate.decision_log.archive",),
     "obstore": ("dialgate.shipping.target",),
     "rfc3161_client": ("dialgate.decision_log.timestamps",),
     "rich": ("dialgate.runtime.terminal", "dialgate.interfaces.cli.demo"),

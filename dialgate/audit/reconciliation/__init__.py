@@ -1,5 +1,1 @@
-"""Comparison of the calls that left through a trunk with the decisions that allowed them."""
-
-from dialgate.runtime.extras import require
-
-require("archive", "`dialgate reconcile`")  # its modules import pyarrow
+"""Reconciliation of a trunk's call detail records with the log, to find every call that bypassed the gate."""

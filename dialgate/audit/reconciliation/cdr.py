@@ -1,34 +1,31 @@
 """A reader for a trunk's call detail records (CDR).
 
-The whole file is held in memory, at about 300 bytes per row. A row with an unreadable number or time is kept and later
-reported, because nothing shows that the call was allowed. Messages name files, columns and line numbers, but never
-quote values.
+A row with an unreadable number or time is kept and later reported, because nothing shows that the call was allowed. Messages
+name files, columns and line numbers, but never quote values.
 """
 
-import csv as plain_csv
+import csv
 import re
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime
+from itertools import chain
 from pathlib import Path
-from typing import Any, Final, Literal, TypeAlias
+from typing import Final, Literal, TypeAlias
 
-import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
-from msgspec import Struct, structs
-from numpy.typing import NDArray
-from pyarrow import csv
+from msgspec import Struct
 
-from dialgate.audit.reconciliation.cdr_asterisk import ANSWERED, ChannelCounts, Trunks, column_names, departed
+from dialgate.audit.reconciliation import cdr_asterisk
+from dialgate.audit.reconciliation.cdr_asterisk import ANSWERED, Cells, ChannelCounts, Trunks
+from dialgate.core import local_time
+from dialgate.core.model import SECOND, Instant
 
 Format: TypeAlias = Literal["kamailio", "asterisk", "csv"]
-Longs: TypeAlias = NDArray[np.int64]
 
 UNREADABLE: Final = -1  # a time that is unreadable
 _SAMPLE: Final = 1 << 14
-_LOGGED: Final = "timestamp=[0-9]+;method="
-_LOGGED_CALL_ID: Final = re.compile(";call_id=.*;code=")
-_ISO: Final = r"^\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d(\.\d{1,6})?$"
-_OFFSET: Final = r"(?:Z|[+-]\d\d:?\d\d)$"
-_EPOCH: Final = r"^\d{9,10}(\.\d+)?$"
+_LOGGED: Final = re.compile("timestamp=(?P<timestamp>[0-9]+);method=(?P<method>[^;]*)")
+_ISO: Final = re.compile(r"\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d(\.\d{1,6})?(?P<offset>Z|[+-]\d\d:?\d\d)?")
+_EPOCH: Final = re.compile(r"\d{9,10}(\.\d+)?")
 
 
 class CdrUnreadable(Exception):
@@ -78,23 +75,29 @@ _NAMES: Final[dict[Format, tuple[dict[str, tuple[str, ...]], tuple[str, ...]]]] 
 }  # fmt: skip
 
 
-class CallRecords(Struct, frozen=True, kw_only=True):
-    """The calls from one file, as columns of equal length."""
+class PlacedCall(Struct, frozen=True, kw_only=True, gc=False):
+    """One row of a file: a call that left, with its texts as in the file."""
 
     file: str
-    line: Longs  # in the file, from 1
-    at: Longs  # in ms, or `UNREADABLE`
-    called: Longs  # index into `numbers`, which holds the texts from the file
-    numbers: list[str]
-    caller: Longs  # index into `callers`, which holds the texts from the file
-    callers: list[str]
-    call: Longs  # index into `call_ids`, the same for all legs of a call; -1 without a call id
-    call_ids: list[str]
-    decision: list[str] | None
-    answered: NDArray[np.bool_]  # true if the file does not say
-    # the call was placed through the trunk without Dial, so the row has no called number
-    originated: NDArray[np.bool_]
-    seen: ChannelCounts = ChannelCounts()  # endpoints and contexts in an Asterisk file
+    line: int
+    at: Instant  # or `UNREADABLE`
+    called: str
+    caller: str
+    call_id: str
+    decision: str
+    is_answered: bool  # also if the file does not say
+    # The call was placed through the trunk without Dial, so the row has no called number.
+    is_originated: bool
+
+
+class CallRecords(Struct, frozen=True):
+    """The calls from one file, in its order, and what an Asterisk file says of channels and contexts."""
+
+    calls: list[PlacedCall]
+    seen: ChannelCounts
+
+
+_Rows: TypeAlias = Iterable[tuple[int, Cells]]
 
 
 def read(
@@ -105,168 +108,151 @@ def read(
     `zone` is the time zone for times without an offset, such as `Europe/Rome`. `strip` is a prefix that the
     trunk adds to each number. `trunks` is for Asterisk only.
     """
-    try:
-        table = _table(path, format_)
-        seen = ChannelCounts()
-        if format_ == "asterisk":
-            table, seen = departed(table, trunks or Trunks())
-        calls = _calls(path.name, _filter(table, format_, columns), format_, columns, zone, strip)
-        return structs.replace(calls, seen=seen)
-    except pa.ArrowInvalid as error:
-        reason = str(error).partition(":")[0].partition("\n")[0]
-        raise CdrUnreadable(f"{path.name} cannot be read as {format_}: {reason}") from None
-
-
-def _table(path: Path, format_: Format) -> pa.Table:
-    with path.open("rb") as file:
-        head = file.read(_SAMPLE)
-    if format_ == "kamailio" and b";method=" in head:
-        return _kamailio_log(path)
-    if not head.strip():
-        raise CdrUnreadable(f"{path.name} is empty")
+    seen = ChannelCounts()
+    names, rows = _table(path, format_)
     if format_ == "asterisk":
-        return _with_line_numbers(_parsed(path, ",", _columns_of(path)), 1)
-    line = head.partition(b"\n")[0]
-    delimiter = max(",;\t|", key=lambda candidate: line.count(candidate.encode()))
-    return _with_line_numbers(_parsed(path, delimiter, None), 2)
+        names = [*names, *cdr_asterisk.ADDED]
+        rows = cdr_asterisk.departed(rows, trunks or Trunks(), seen)
+    only = columns.only + ((("method", "INVITE"),) if format_ == "kamailio" and "method" in names else ())
+    for name, _ in only:
+        if name not in names:
+            raise CdrUnreadable(f"there is no column {name}. The columns are: {', '.join(names)}.")
+    roles = {role: _column(names, format_, columns, role) for role in _NAMES[format_][0]}
+    layout = _Layout(path.name, roles, _NAMES[format_][1], strip, _checked_zone(zone))
+    calls = [
+        layout.call(line, cells)
+        for line, cells in rows
+        if all(cells.get(name) == value for name, value in only)
+    ]
+    return CallRecords(sorted(calls, key=lambda call: call.line), seen)
 
 
-def _columns_of(path: Path) -> list[str]:
-    with path.open(newline="", encoding="utf-8", errors="replace") as file:
-        first = next(plain_csv.reader(file), [])
-    names = column_names(first)
-    if names is None:
-        raise CdrUnreadable(
-            f"{path.name} is not an Asterisk Master.csv: its first row has {len(first)} cells, not 16 to 21"
+class _Layout(Struct, frozen=True):
+    """The meaning of a file's columns: their names by role, and the values of an answered call's status."""
+
+    file: str
+    roles: dict[str, str]
+    answered: tuple[str, ...]
+    strip: str
+    zone: str
+
+    def call(self, line: int, cells: Cells) -> PlacedCall:
+        texts = {role: cells.get(name, "") if name else "" for role, name in self.roles.items()}
+        return PlacedCall(
+            file=self.file,
+            line=line,
+            at=_instant(texts["time"], self.zone),
+            called=texts["called"].strip().removeprefix(self.strip),
+            caller=texts["caller"],
+            call_id=texts["call_id"],
+            decision=texts["decision"],
+            is_answered=not self.roles["status"] or texts["status"] in self.answered,
+            is_originated="originated" in cells,
         )
-    return names
 
 
-def _parsed(path: Path, delimiter: str, names: list[str] | None) -> pa.Table:
-    read_options = csv.ReadOptions(column_names=names, block_size=1 << 24)
-    with path.open("rb") as file:
-        header = file.readline().decode("utf-8", "replace").strip().lstrip("\ufeff")
-    every = names or [name.strip().strip('"') for name in header.split(delimiter)]
-    convert = csv.ConvertOptions(column_types=dict.fromkeys(every, pa.string()), strings_can_be_null=False)
-    return csv.read_csv(path, read_options, csv.ParseOptions(delimiter=delimiter), convert)
-
-
-def _with_line_numbers(table: pa.Table, first: int) -> pa.Table:
-    return table.append_column("line ", pa.array(np.arange(first, first + len(table))))
-
-
-def _kamailio_log(path: Path) -> pa.Table:
-    """Read the lines that `acc` logged: `ACC: …: timestamp=…;method=INVITE;…`. Other lines are skipped."""
-    options = csv.ReadOptions(column_names=["text"], block_size=1 << 24)
-    parse = csv.ParseOptions(delimiter="\x01", quote_char=False)
-    table = _with_line_numbers(
-        csv.read_csv(path, options, parse, csv.ConvertOptions(column_types={"text": pa.string()})), 1
-    )
-    table = table.filter(pc.match_substring_regex(table.column("text"), _LOGGED))
-    first = _LOGGED_CALL_ID.sub(";call_id=;code=", str(table.column("text")[0]) if len(table) else "")
-    names = [pair.partition("=")[0].rpartition(" ")[2] for pair in first.split(";")]
-    for name in dict.fromkeys(names):
-        if name.isidentifier():
-            # A dialer chooses its Call-ID, which may contain `;dst_user=…`. Only these two fields are logged before it.
-            begin = "(?:^|[ ;])" if name in {"timestamp", "method"} else ".*[ ;]"
-            matches = pc.extract_regex(table.column("text"), rf"{begin}{name}=(?P<value>[^;]*)")
-            values = pc.fill_null(pc.struct_field(matches, "value"), "")
-            table = table.append_column(name, values)
-    return table
-
-
-def _filter(table: pa.Table, format_: Format, columns: Columns) -> pa.Table:
-    only = columns.only + (
-        (("method", "INVITE"),) if format_ == "kamailio" and "method" in table.column_names else ()
-    )
-    for name, value in only:
-        if name not in table.column_names:
-            raise CdrUnreadable(
-                f"there is no column {name}. The columns are: {', '.join(table.column_names[:-1])}."
-            )
-        table = table.filter(pc.equal(table.column(name), value))
-    return table
-
-
-def _column(table: pa.Table, format_: Format, columns: Columns, role: str) -> Any:
-    """Return the column with this role, or None if it is optional and absent.
+def _column(names: Sequence[str], format_: Format, columns: Columns, role: str) -> str:
+    """Return the name of the column with this role, or an empty string if it is optional and absent.
 
     Raises `CdrUnreadable` if a required column or one named in `columns` is missing.
     """
     name = getattr(columns, role)
     candidates = (name,) if name else _NAMES[format_][0][role]
-    present = next((candidate for candidate in candidates if candidate in table.column_names), None)
-    if present is None and (name or role in {"time", "called", "caller"}):
-        names = ", ".join(name for name in table.column_names if name.isidentifier())
+    present = next((candidate for candidate in candidates if candidate in names), "")
+    if not present and (name or role in {"time", "called", "caller"}):
+        known = ", ".join(name for name in names if name.isidentifier())
         raise CdrUnreadable(
-            f"there is no column for {role}. Set --{role.replace('_', '-')} to one of: {names}."
+            f"there is no column for {role}. Set --{role.replace('_', '-')} to one of: {known}."
         )
-    return None if present is None else table.column(present)
+    return present
 
 
-def _calls(
-    name: str, table: pa.Table, format_: Format, columns: Columns, zone: str, strip: str
-) -> CallRecords:
-    column = {
-        role: _column(table, format_, columns, role) for role in Columns.__struct_fields__ if role != "only"
-    }
-    called, numbers = _encoded(column["called"])
-    caller, callers = _encoded(column["caller"])
-    call, call_ids = (
-        _encoded(column["call_id"]) if column["call_id"] else (np.full(len(table), -1, np.int64), [])
-    )
-    if "" in call_ids:
-        call = np.where(call == call_ids.index(""), -1, call)
-    status = column["status"]
-    answered = np.ones(len(table), np.bool_)
-    if status is not None:
-        answered = pc.is_in(status, pa.array(_NAMES[format_][1])).to_numpy(zero_copy_only=False)
-    return CallRecords(
-        file=name,
-        line=table.column("line ").to_numpy(),
-        at=_instants(column["time"], zone),
-        called=called,
-        numbers=[number.strip().removeprefix(strip) for number in numbers],
-        caller=caller,
-        callers=callers,
-        call=call,
-        call_ids=call_ids,
-        decision=None if column["decision"] is None else column["decision"].to_pylist(),
-        answered=answered,
-        originated=_originated(table),
-    )
+# ---- rows ------------------------------------------------------------------------------------------------------------
 
 
-def _originated(table: pa.Table) -> NDArray[np.bool_]:
-    if "originated" not in table.column_names:
-        return np.zeros(len(table), np.bool_)
-    return np.asarray(table.column("originated"))
+def _table(path: Path, format_: Format) -> tuple[list[str], _Rows]:
+    """Return the column names of a file and its rows, each with its line number."""
+    with path.open("rb") as file:
+        head = file.read(_SAMPLE)
+    if format_ == "kamailio" and b";method=" in head:
+        rows = list(_kamailio_log(path))
+        return list(rows[0][1]) if rows else [], rows
+    if not head.strip():
+        raise CdrUnreadable(f"{path.name} is empty")
+    line = head.partition(b"\n")[0].decode(errors="replace")
+    lines = _lines(path, "," if format_ == "asterisk" else max(",;\t|", key=line.count))
+    first = next(lines, (1, []))
+    if format_ != "asterisk":
+        names = [name.strip() for name in first[1]]
+        return names, _rows(path, names, lines)
+    names = cdr_asterisk.column_names(first[1])
+    if not names:
+        raise CdrUnreadable(
+            f"{path.name} is not an Asterisk Master.csv: its first row has {len(first[1])} cells, not 16 to 21"
+        )
+    return names, _rows(path, names, chain([first], lines))
 
 
-def _encoded(column: Any) -> tuple[Longs, list[str]]:
-    whole = pa.chunked_array(column).combine_chunks().dictionary_encode()
-    return whole.indices.to_numpy().astype(np.int64), whole.dictionary.to_pylist()
+def _lines(path: Path, delimiter: str) -> Iterator[tuple[int, list[str]]]:
+    """Yield the cells of each line that is not empty.
 
-
-def _instants(column: Any, zone: str) -> Longs:
-    """Parse times: epoch seconds, or ISO 8601 with or without an offset."""
-    at = np.full(len(column), UNREADABLE, np.int64)
-    epoch = pc.match_substring_regex(column, _EPOCH)
-    local = pc.match_substring_regex(column, _ISO)
-    offset = pc.and_(pc.match_substring_regex(column, _OFFSET), pc.invert(pc.or_(epoch, local)))
-    if pc.any(epoch).as_py():
-        seconds = pc.filter(column, epoch).cast(pa.float64()).to_numpy()
-        at[epoch.to_numpy()] = np.rint(seconds * 1000).astype(np.int64)
-    if pc.any(local).as_py():
-        naive = pc.filter(column, local).cast(pa.timestamp("us"))
+    Raises `CdrUnreadable` at a row of several lines: a stray quotation mark, which a dialer can send in a name, would hide the
+    rows up to the next one.
+    """
+    with path.open(newline="", encoding="utf-8-sig", errors="replace") as file:
+        rows, before = csv.reader(file, delimiter=delimiter), 0
         try:
-            zoned = pc.assume_timezone(naive, zone, ambiguous="earliest", nonexistent="earliest")
-        except (pa.ArrowInvalid, OSError):
-            raise CdrUnreadable(
-                f"unknown time zone {zone!r}. Use an IANA name such as Europe/Rome."
-            ) from None
-        at[local.to_numpy()] = zoned.cast(pa.int64()).to_numpy() // 1000
-    if pc.any(offset).as_py():
-        zoned = pc.filter(column, offset).cast(pa.timestamp("us", "UTC"))
-        at[offset.to_numpy()] = zoned.cast(pa.int64()).to_numpy() // 1000
-    return at
+            for cells in rows:
+                if rows.line_num != before + 1:
+                    raise CdrUnreadable(f"{path.name}, line {before + 1}: a quotation mark is not closed")
+                before = rows.line_num
+                if cells:
+                    yield before, cells
+        except csv.Error as error:
+            raise CdrUnreadable(f"{path.name}, line {before + 1}: {error}") from None
+
+
+def _rows(path: Path, names: list[str], lines: Iterator[tuple[int, list[str]]]) -> _Rows:
+    for line, cells in lines:
+        if len(cells) != len(names):
+            raise CdrUnreadable(f"{path.name}, line {line}: {len(cells)} cells instead of {len(names)}")
+        yield line, dict(zip(names, cells, strict=True))
+
+
+def _kamailio_log(path: Path) -> _Rows:
+    """Read the lines that `acc` logged: `ACC: …: timestamp=…;method=INVITE;…`. Other lines are skipped.
+
+    A dialer chooses its Call-ID, which may contain `;dst_user=…`. It is logged before `code`, the other fields after it.
+    """
+    with path.open(encoding="utf-8", errors="replace") as file:
+        for line, text in enumerate(file, 1):
+            if logged := _LOGGED.search(text):
+                before, has_code, after = text[logged.end() :].rstrip("\n").rpartition(";code=")
+                pairs = (pair.partition("=")[::2] for pair in f"code={after}".split(";")) if has_code else ()
+                call_id = before.partition(";call_id=")[2]
+                yield line, dict(pairs) | logged.groupdict() | {"call_id": call_id}
+
+
+# ---- times -----------------------------------------------------------------------------------------------------------
+
+
+def _checked_zone(zone: str) -> str:
+    try:
+        local_time.day_in(zone, 0)
+    except (KeyError, ValueError, OSError):
+        raise CdrUnreadable(f"unknown time zone {zone!r}. Use an IANA name such as Europe/Rome.") from None
+    return zone
+
+
+def _instant(text: str, zone: str) -> Instant:
+    """Parse a time: epoch seconds, or ISO 8601 with or without an offset."""
+    if _EPOCH.fullmatch(text):
+        return round(float(text) * SECOND)
+    iso = _ISO.fullmatch(text)
+    if iso is None:
+        return UNREADABLE
+    try:
+        clock = datetime.fromisoformat(text)
+    except ValueError:  # such as a month 13
+        return UNREADABLE
+    return round(clock.timestamp() * SECOND) if iso["offset"] else local_time.instant_in(zone, clock)

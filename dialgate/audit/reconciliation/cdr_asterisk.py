@@ -8,12 +8,9 @@ Asterisk 22.10.1.
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Sequence
-from typing import Any, Final, NamedTuple
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Final, NamedTuple, TypeAlias
 
-import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 from msgspec import Struct, field
 
 _COLUMNS: Final = (
@@ -22,17 +19,24 @@ _COLUMNS: Final = (
 )  # fmt: skip
 _IDENTIFIERS: Final = ("uniqueid", "userfield")  # written if loguniqueid, loguserfield are on
 _NEW: Final = ("peeraccount", "linkedid", "sequence")  # written if newcdrcolumns is on
+ADDED: Final = ["called"]  # by `departed`
 _UNIQUEID: Final = re.compile(r"(.*-)?\d+\.\d+")
 ANSWERED: Final = "ANSWERED"
 _DIALS: Final = ("Dial", "RetryDial")
 # A channel's name: technology, endpoint, serial number. DAHDI puts the called number between the last two.
-_CHANNEL: Final = r"^(?P<kind>[A-Za-z0-9_]+)/(?P<name>[^/]+?)(?:/.*)?-[0-9a-f]+$"
+_CHANNEL: Final = re.compile(r"(?P<kind>[A-Za-z0-9_]+)/(?P<name>[^/]+?)(?:/.*)?-[0-9a-f]+")
 # The number is read from Dial's argument, because the extension may have a prefix. `&` separates destinations.
 # A carrier's prefix ends in `#` or `*`; `w` is a pause.
-_DIALLED: Final = r"^[A-Za-z0-9_]+/(?:[^,&/]*/)?(?:sips?:|tel:)?(?:[0-9]*[#*]|[wW])*(?P<number>\+?[0-9]+)(?:[;@][^,&]*)?(?:,|$)"  # fmt: skip
+_DIALLED: Final = re.compile(
+    r"[A-Za-z0-9_]+/(?:[^,&/]*/)?(?:sips?:|tel:)?(?:[0-9]*[#*]|[wW])*(?P<number>\+?[0-9]+)(?:[;@][^,&]*)?(?:,|$)"
+)
 # `PJSIP/NUMBER@trunk`, `PJSIP/trunk/sip:NUMBER@host`, `IAX2/user:secret@trunk/NUMBER`
-_DESTINATION: Final = r"(?P<kind>[A-Za-z0-9_]+)/(?:[^@/]*@)?(?:(?P<before>[^/]+)/|(?P<after>[^/]+)$)"
+_DESTINATION: Final = re.compile(
+    r"(?P<kind>[A-Za-z0-9_]+)/(?:[^@/]*@)?(?:(?P<before>[^/]+)/|(?P<after>[^/]+)$)"
+)
 _NO_NUMBER: Final = ("", "s")
+
+Cells: TypeAlias = dict[str, str]  # of a row, by column
 
 
 class Trunks(Struct, frozen=True, kw_only=True):
@@ -53,11 +57,20 @@ class ChannelCounts(Struct, frozen=True):
     contexts: Counter[str] = field(default_factory=Counter[str])
 
 
-def column_names(first: Sequence[str]) -> list[str] | None:
-    """Return the column names for a file with this first row, or None if it is not a Master.csv."""
+class _Use(NamedTuple):
+    """A row that names a trunk's channel. `call` is empty if the row alone explains the channel."""
+
+    start: str
+    end: str
+    line: int
+    call: Cells
+
+
+def column_names(first: Sequence[str]) -> list[str]:
+    """Return the column names for a file with this first row, or an empty list if it is not a Master.csv."""
     extra = len(first) - len(_COLUMNS)
     if extra not in range(len(_IDENTIFIERS) + len(_NEW) + 1):
-        return None
+        return []
     new = _NEW if extra >= len(_NEW) else ()
     identifiers = extra - len(new)
     if identifiers == 1:
@@ -66,58 +79,56 @@ def column_names(first: Sequence[str]) -> list[str] | None:
     return [*_COLUMNS, *_IDENTIFIERS[:identifiers], *new]
 
 
-def departed(table: pa.Table, trunks: Trunks) -> tuple[pa.Table, ChannelCounts]:
-    """Select the calls that left through a trunk, and add the `called` and `originated` columns."""
-    table = _answer_retries(table)
-    dialled, called = _endpoints(table.column("dstchannel")), _endpoints(table.column("channel"))
-    dials = pc.is_in(table.column("lastapp"), pa.array(_DIALS))
-    channels = _count_values(dialled) + _count_values(called)
-    wanted = pa.array([name for name in channels if trunks.has(name)], pa.string())
-    dialled_here, called_here = pc.is_in(dialled, wanted), pc.is_in(called, wanted)
-    outgoing = pc.and_(dials, pc.or_(dialled_here, _unconnected(table, trunks)))
-    left = table.filter(outgoing)
-    others = table.take(pa.array(_originated(table, outgoing, dialled_here, called_here, trunks), pa.int64()))
-    parts = [_marked(left, _numbers(left, trunks), originated=False)]
-    parts += [_marked(others, pa.array([""] * len(others), pa.string()), originated=True)]
-    return pa.concat_tables(parts), ChannelCounts(channels, _count_values(others.column("dcontext")))
+def departed(
+    rows: Iterable[tuple[int, Cells]], trunks: Trunks, seen: ChannelCounts
+) -> Iterator[tuple[int, Cells]]:
+    """Yield the rows of calls that left through a trunk, with the cell `called`. Count all channels in `seen`.
+
+    The calls that Originate placed through a trunk come last, with the cell `originated`.
+    """
+    uses: dict[str, list[_Use]] = defaultdict(list)
+    for line, cells in rows:
+        dialled, caller = _endpoint_of_channel(cells["dstchannel"]), _endpoint_of_channel(cells["channel"])
+        seen.channels.update(filter(None, (dialled, caller)))
+        is_here = trunks.has(dialled)
+        # A call that ended before a channel existed shows the trunk only in Dial's argument.
+        is_unconnected = not cells["dstchannel"] and bool(_at_trunk(cells["lastdata"], trunks))
+        is_dialled = cells["lastapp"] in _DIALS and (is_here or is_unconnected)
+        if is_dialled:
+            yield line, _answer_retries(cells) | {"called": _number(cells, trunks)}
+        use = _Use(cells["start"], cells["end"], line, cells)
+        if is_here:
+            uses[cells["dstchannel"]].append(use._replace(call={}) if is_dialled else use)
+        if trunks.has(caller):
+            uses[cells["channel"]].append(use._replace(call={}) if _is_incoming(cells, trunks) else use)
+    for line, cells in _originated(uses.values()):
+        seen.contexts[cells["dcontext"]] += 1
+        yield line, cells | {"called": "", "originated": ""}
 
 
-def _answer_retries(table: pa.Table) -> pa.Table:
+def _originated(uses: Iterable[list[_Use]]) -> Iterator[tuple[int, Cells]]:
+    """Yield the row that first names each channel, unless the row dialled the channel or is an incoming call."""
+    for channel_uses in uses:
+        until = ""
+        for use in sorted(channel_uses, key=lambda use: use[:3]):
+            is_further, until = use.start <= until, max(until, use.end)
+            if use.call and not is_further:
+                yield use.line, use.call
+
+
+def _answer_retries(cells: Cells) -> Cells:
     """Mark RetryDial's rows as answered.
 
     When RetryDial calls a person again, that is a new call. If the first row were unanswered, the next row would be
     treated as the same call, tried again on another trunk.
     """
-    retried = pc.equal(table.column("lastapp"), "RetryDial")
-    at = table.column_names.index("disposition")
-    disposition = pc.if_else(retried, ANSWERED, table.column("disposition"))
-    return table.set_column(at, "disposition", disposition)
+    return cells | {"disposition": ANSWERED} if cells["lastapp"] == "RetryDial" else cells
 
 
-def _marked(table: pa.Table, called: Any, *, originated: bool) -> pa.Table:
-    flags = pa.array(np.full(len(table), originated, np.bool_))
-    return table.append_column("called", called).append_column("originated", flags)
-
-
-def _endpoints(column: Any) -> Any:
-    """Return the endpoint of each channel, such as `PJSIP/trunk`, or "" for a Local channel or no channel."""
-    parts = pc.extract_regex(column, _CHANNEL)
-    kind, name = pc.struct_field(parts, "kind"), pc.struct_field(parts, "name")
-    return pc.fill_null(pc.binary_join_element_wise(kind, name, "/"), "")
-
-
-def _count_values(column: Any) -> Counter[str]:
-    counts = pc.value_counts(column)
-    return Counter({row["values"]: row["counts"] for row in counts.to_pylist() if row["values"]})
-
-
-def _unconnected(table: pa.Table, trunks: Trunks) -> Any:
-    """Return a mask of the calls to a trunk that ended before a channel existed."""
-    here = np.zeros(len(table), np.bool_)
-    rows = np.flatnonzero(pc.equal(table.column("dstchannel"), "").to_numpy())
-    arguments = table.column("lastdata").take(pa.array(rows)).to_pylist()
-    here[rows] = [bool(_at_trunk(argument, trunks)) for argument in arguments]
-    return pa.array(here)
+def _endpoint_of_channel(channel: str) -> str:
+    """Return the endpoint of a channel, such as `PJSIP/trunk`, or "" for a Local channel or no channel."""
+    match = _CHANNEL.fullmatch(channel)
+    return f"{match['kind']}/{match['name']}" if match else ""
 
 
 def _at_trunk(argument: str, trunks: Trunks) -> list[str]:
@@ -126,71 +137,28 @@ def _at_trunk(argument: str, trunks: Trunks) -> list[str]:
 
 
 def _endpoint(destination: str) -> str:
-    match = re.match(_DESTINATION, destination)
+    match = _DESTINATION.match(destination)
     return f"{match['kind']}/{match['before'] or match['after']}" if match else ""
 
 
-def _numbers(table: pa.Table, trunks: Trunks) -> Any:
-    """Return the dialled number of each row, or "" if the row does not show which of several destinations was used."""
-    argument = table.column("lastdata")
-    number = pc.struct_field(pc.extract_regex(argument, _DIALLED), "number")
-    called = pc.coalesce(number, table.column("dst"))
-    several = np.flatnonzero(pc.match_substring(argument, "&").to_numpy())
-    if not len(several):
-        return called
-    numbers = called.to_pylist()
-    for row in several.tolist():
-        here = _at_trunk(str(argument[row]), trunks)
-        dialled = re.match(_DIALLED, here[0]) if len(here) == 1 else None
-        numbers[row] = dialled["number"] if dialled else ""
-    return pa.array(numbers, pa.string())
+def _number(cells: Cells, trunks: Trunks) -> str:
+    """Return the dialled number, or "" if the row does not show which of several destinations was used."""
+    argument = cells["lastdata"]
+    if "&" in argument:
+        here = _at_trunk(argument, trunks)
+        dialled = _DIALLED.match(here[0]) if len(here) == 1 else None
+        return dialled["number"] if dialled else ""
+    dialled = _DIALLED.match(argument)
+    return dialled["number"] if dialled else cells["dst"]
 
 
-class _Use(NamedTuple):
-    """A row that names a trunk's channel: in `channel` if `is_caller` is true, otherwise in `dstchannel`."""
-
-    start: str
-    end: str
-    row: int
-    is_caller: bool
-
-
-def _originated(
-    table: pa.Table, outgoing: Any, dialled_here: Any, called_here: Any, trunks: Trunks
-) -> list[int]:
-    """Return the rows of calls that Originate placed through a trunk. Dialled and incoming calls are left out."""
-    undialled = pc.and_(dialled_here, pc.invert(outgoing))
-    named = [table.column("channel").filter(called_here), table.column("dstchannel").filter(undialled)]
-    suspects = pc.unique(
-        pa.chunked_array([chunk for column in named for chunk in column.chunks], pa.string())
-    )
-    touched = pc.or_(called_here, pc.and_(dialled_here, pc.is_in(table.column("dstchannel"), suspects)))
-    rows = np.flatnonzero(np.asarray(touched))
-    by_dial, called, dialled = (np.asarray(flags)[rows] for flags in (outgoing, called_here, dialled_here))
-    columns = table.select(["start", "end", "dcontext", "dst", "channel", "dstchannel"]).take(pa.array(rows))
-    starts, ends, contexts, extensions, *channels = (column.to_pylist() for column in columns.columns)
-    uses: dict[str, list[_Use]] = defaultdict(list)
-    for names, here, is_caller in zip(channels, (called, dialled), (True, False), strict=True):
-        for row in np.flatnonzero(here).tolist():
-            uses[names[row]].append(_Use(starts[row], ends[row], row, is_caller))
-    originated: list[int] = []
-    for channel_uses in uses.values():
-        until = ""
-        for use in sorted(channel_uses):
-            is_further, until = use.start <= until, max(until, use.end)
-            is_dialled = by_dial[use.row] and not use.is_caller
-            came_in = use.is_caller and _is_incoming(contexts[use.row], extensions[use.row], trunks)
-            if not (is_further or is_dialled or came_in):
-                originated.append(use.row)
-    return sorted(rows[originated].tolist())
-
-
-def _is_incoming(context: str, extension: str, trunks: Trunks) -> bool:
+def _is_incoming(cells: Cells, trunks: Trunks) -> bool:
     """Return whether a call on the trunk is incoming.
 
     In an incoming context, a call whose extension is `s` or empty counts as originated. If incoming calls use the
     extension `s`, `trunks.incoming` must contain both the context and the extension, such as `ivr/s`.
     """
+    context, extension = cells["dcontext"], cells["dst"]
     if f"{context}/{extension}" in trunks.incoming:
         return True
     return context in trunks.incoming and extension not in _NO_NUMBER
