@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
@@ -11,22 +12,22 @@ from msgspec import to_builtins
 from dialgate.audit.key_retirement import Month
 from dialgate.decision_log import chains
 from dialgate.decision_log.archive import segments_to_pack
+from dialgate.interfaces.cli.command import command, show_rows
 from dialgate.interfaces.cli.config import log_app
-from dialgate.interfaces.cli.gate_client import GateClient, asks_gate
+from dialgate.interfaces.cli.gate_client import GateClient
 from dialgate.interfaces.cli.ledger_access import Actor
 from dialgate.interfaces.cli.options import (
     DEFAULT_CONFIG,
-    AsJson,
     ConfigPath,
     Failure,
     Number,
     load_config,
     number_given,
-    reporting,
 )
 from dialgate.interfaces.cli.subjects import show_missing
 from dialgate.interfaces.http.administration_schemas import (
     HoldChange,
+    HoldInfo,
     HoldList,
     HoldRequest,
     Retirement,
@@ -34,7 +35,7 @@ from dialgate.interfaces.http.administration_schemas import (
 )
 from dialgate.runtime.clock import wall_clock
 from dialgate.runtime.extras import require
-from dialgate.runtime.terminal import NO, bars, show_json, show_table
+from dialgate.runtime.terminal import bars
 
 if TYPE_CHECKING:
     from dialgate.decision_log.archive.packing import Packed
@@ -65,12 +66,16 @@ def _failures() -> Iterator[None]:
         ) from None
 
 
+def _show_archived(sizes: dict[str, int]) -> None:
+    typer.echo(
+        f"{sizes['segments']} segments archived: {sizes['entries']:,} entries, {sizes['bytes_before']:,} bytes reduced to"
+        f" {sizes['bytes_after']:,}."
+    )
+
+
 @log_app.command("archive")
-def log_archive(
-    *,
-    config: ConfigPath = DEFAULT_CONFIG,
-    as_json: AsJson = False,
-) -> None:
+@command(_show_archived)
+def log_archive(*, config: ConfigPath = DEFAULT_CONFIG) -> dict[str, int]:
     """Compress every full segment of the log that a checkpoint covers. A running gate does this automatically.
 
     Each compressed segment is verified before the original is deleted. You can run this command while a gate is
@@ -78,18 +83,12 @@ def log_archive(
 
     dialgate log archive --json
     """
-    with reporting(as_json=as_json), _failures():
+    with _failures():
         data = load_config(config).data
         packed = _archive(chains.folders(data).values() or [data / "log"])
-    entries, before, after = (
-        sum(getattr(segment, name) for segment in packed) for name in ("entries", "before", "after")
-    )
-    if as_json:
-        show_json({"segments": len(packed), "entries": entries, "bytes_before": before, "bytes_after": after})
-    else:
-        typer.echo(
-            f"{len(packed)} segments archived: {entries:,} entries, {before:,} bytes reduced to {after:,}."
-        )
+    sizes = {"entries": "entries", "bytes_before": "before", "bytes_after": "after"}
+    sums = {name: sum(getattr(segment, of) for segment in packed) for name, of in sizes.items()}
+    return {"segments": len(packed), **sums}
 
 
 def _archive(folders: Iterable[Path]) -> list["Packed"]:
@@ -116,8 +115,33 @@ def _pack_segments(segments: list[Path], pack: Callable[[Path], "Packed"]) -> It
             yield done
 
 
+def _show_retirement(result: Retirement) -> None:
+    def state(month: Month) -> str:
+        if month.over:
+            return "retired" if result.retired else "over"
+        return "segments missing" * month.partial
+
+    all_months = sorted((*result.months, *result.kept), key=lambda month: month.month)
+    show_rows(
+        "Months with keys",
+        all_months,
+        {
+            "month": "month",
+            "allowed": "allowed",
+            "denied": "refused",
+            "of these under hold": "held",
+            "until": "over_from",
+            "": state,
+        },
+    )
+    if result.months and not result.retired:
+        typer.echo(
+            "Nothing was destroyed. Use --yes to destroy the keys for the months whose retention period is over."
+        )
+
+
 @log_app.command("retire")
-@asks_gate
+@command(_show_retirement)
 def log_retire(
     *,
     yes: Annotated[
@@ -128,8 +152,7 @@ def log_retire(
         ),
     ] = False,
     gate: GateClient,
-    as_json: AsJson = False,
-) -> None:
+) -> Retirement:
     """Destroy the keys for months whose retention period is over (setting `retention`).
 
     The records of these months stay and the chain stays valid, but the records become anonymous: they can never again
@@ -138,39 +161,26 @@ def log_retire(
 
     dialgate log retire --yes
     """
-    with reporting(as_json=as_json):
-        result = gate.ask("POST", "/v1/log/retire", Retirement, RetirementRequest(dry_run=not yes))
-    if as_json:
-        show_json(result)
-        return
-    _show_months(sorted((*result.months, *result.kept), key=lambda month: month.month), done=yes)
-    if result.months and not yes:
-        typer.echo(
-            "Nothing was destroyed. Use --yes to destroy the keys for the months whose retention period is over."
-        )
+    return gate.ask("POST", "/v1/log/retire", Retirement, RetirementRequest(dry_run=not yes))
 
 
-def _show_months(all_months: list[Month], *, done: bool) -> None:
-    show_table(
-        "Months with keys",
-        ("month", "allowed", "denied", "of these under hold", "until", ""),
-        [
-            (
-                month.month,
-                month.allowed,
-                month.refused,
-                month.held,
-                month.over_from,
-                ("retired" if done else "over") if month.over else "segments missing" * month.partial,
-            )
-            for month in all_months
-        ],
-    )
+def _show_change(what: str, change: HoldChange) -> None:
+    hold = change.hold
+    typer.echo(f"Hold {hold.id} {what}." if hold else f"The hold at the other gates {what}.")
+    show_missing(change.missing)
+
+
+def _change_as_builtins(change: HoldChange) -> dict[str, object]:
+    return {**(to_builtins(change.hold) if change.hold else {}), "missing": change.missing}
+
+
+def _is_everywhere(change: HoldChange) -> bool:
+    return not change.missing
 
 
 @hold_app.command("add")
-@asks_gate
-def hold_add(number: Number, *, reason: Reason, by: Actor, gate: GateClient, as_json: AsJson = False) -> None:
+@command(partial(_show_change, "is in force"), data=_change_as_builtins, ok=_is_everywhere)
+def hold_add(number: Number, *, reason: Reason, by: Actor, gate: GateClient) -> HoldChange:
     """Place a legal hold on a number. Decisions about the number stay linked to it, even after their month is retired.
 
     Months that were already retired stay anonymous. If gates share a store, all of them place the hold. Exit 1: a gate could
@@ -178,30 +188,38 @@ def hold_add(number: Number, *, reason: Reason, by: Actor, gate: GateClient, as_
 
     dialgate log hold add +390612345678 --reason "Garante, case 4711" --by dpo
     """
-    with reporting(as_json=as_json):
-        change = gate.ask("POST", _HOLDS, HoldChange, HoldRequest(number=number, reason=reason, by=by))
-    _report(change, "is in force", as_json=as_json)
+    return gate.ask("POST", _HOLDS, HoldChange, HoldRequest(number=number, reason=reason, by=by))
 
 
 @hold_app.command("lift")
-@asks_gate
-def hold_lift(
-    number: Number, *, reason: Reason, by: Actor, gate: GateClient, as_json: AsJson = False
-) -> None:
+@command(partial(_show_change, "is lifted"), data=_change_as_builtins, ok=_is_everywhere)
+def hold_lift(number: Number, *, reason: Reason, by: Actor, gate: GateClient) -> HoldChange:
     """Lift a legal hold. Decisions from retired months can then no longer be linked to the number.
 
     If gates share a store, all of them lift the hold. Exit 1: a gate could not be reached. Run the command again later.
 
     dialgate log hold lift +390612345678 --reason "case 4711 closed" --by dpo
     """
-    with reporting(as_json=as_json):
-        lift = HoldRequest(number=number, reason=reason, by=by)
-        change = gate.ask("POST", f"{_HOLDS}/lift", HoldChange, lift)
-    _report(change, "is lifted", as_json=as_json)
+    return gate.ask("POST", f"{_HOLDS}/lift", HoldChange, HoldRequest(number=number, reason=reason, by=by))
+
+
+def _show_holds(holds: list[HoldInfo]) -> None:
+    show_rows(
+        "Legal holds",
+        holds,
+        {
+            "hold": lambda hold: str(hold.id),
+            "since": "at",
+            "by": "by",
+            "reason": "reason",
+            "lifted": "lifted_at",
+            "decisions from retired months": lambda hold: "\n".join(hold.records),
+        },
+    )
 
 
 @hold_app.command("list")
-@asks_gate
+@command(_show_holds)
 def hold_list(
     number: Annotated[
         str,
@@ -211,33 +229,9 @@ def hold_list(
     ] = "",
     *,
     gate: GateClient,
-    as_json: AsJson = False,
-) -> None:
+) -> list[HoldInfo]:
     """Show all legal holds, including lifted ones, without their numbers. With NUMBER, show only the hold on that number.
 
     dialgate log hold list --json
     """
-    with reporting(as_json=as_json):
-        holds = gate.ask("GET", _HOLDS, HoldList, query={"number": number}).holds
-    if as_json:
-        show_json(holds)
-        return
-    show_table(
-        "Legal holds",
-        ("hold", "since", "by", "reason", "lifted", "decisions from retired months"),
-        [
-            (str(hold.id), hold.at, hold.by, hold.reason, hold.lifted_at, "\n".join(hold.records))
-            for hold in holds
-        ],
-    )
-
-
-def _report(change: HoldChange, what: str, *, as_json: bool) -> None:
-    hold = change.hold
-    if as_json:
-        show_json({**(to_builtins(hold) if hold else {}), "missing": change.missing})
-    else:
-        typer.echo(f"Hold {hold.id} {what}." if hold else f"The hold at the other gates {what}.")
-        show_missing(change.missing)
-    if change.missing:
-        raise typer.Exit(NO)
+    return gate.ask("GET", _HOLDS, HoldList, query={"number": number}).holds

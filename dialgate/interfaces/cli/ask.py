@@ -8,10 +8,11 @@ import typer
 from msgspec import Struct
 
 from dialgate.core.model import CallType
-from dialgate.core.responses import Answer, Reason, RuleOutcome, Simulation
-from dialgate.interfaces.cli.gate_client import GateClient, GateUnreachable, asks_gate
-from dialgate.interfaces.cli.options import AsJson, Failure, number_given, reporting
-from dialgate.runtime.terminal import NO, console, show_table
+from dialgate.core.responses import Answer, RuleOutcome, Simulation
+from dialgate.interfaces.cli.command import command, show_rows
+from dialgate.interfaces.cli.gate_client import GateClient, GateUnreachable
+from dialgate.interfaces.cli.options import Failure, number_given
+from dialgate.runtime.terminal import console
 
 app = typer.Typer()
 _UNDECIDED: Final = 503  # of a check; the body is a denial
@@ -49,8 +50,51 @@ class CallQuestion(Struct, omit_defaults=True):
     at: str = ""
 
 
+class _Verdict(Struct):
+    decision: str
+
+
+def _show_answer(body: msgspec.Raw) -> None:
+    answer = msgspec.json.decode(body, type=Answer)
+    until = f", until {answer.valid_until}" if answer.valid_until else ""
+    again = f", not before {answer.not_before}" if answer.not_before else ""
+    recorded = f"decision {answer.decision_id}" if answer.decision_id else "no decision was recorded"
+    typer.echo(f"{answer.decision}{until}{again}   ({recorded})")
+    if answer.reasons:
+        show_rows(
+            "", answer.reasons, {"reason": "code", "severity": "severity", "text": "text", "law": "law"}
+        )
+
+
+def _show_simulation(body: msgspec.Raw) -> None:
+    simulation = msgspec.json.decode(body, type=Simulation)
+    times = f"valid until {simulation.valid_until}" if simulation.valid_until else ""
+    if simulation.not_before:
+        times = f"not before {simulation.not_before}"
+    console().print(
+        ", ".join(filter(None, (simulation.decision, f"at {simulation.at}", simulation.basis, times)))
+    )
+    if simulation.places or simulation.zones:
+        console().print(whereabouts(simulation.places, simulation.zones))
+    show_rows("", simulation.outcomes, {"rule": "rule", "result": "result", "why": _why})
+
+
+def _is_allowed(body: msgspec.Raw) -> bool:
+    return msgspec.json.decode(body, type=_Verdict).decision == "allow"
+
+
+def whereabouts(places: Iterable[str], zones: Iterable[str]) -> str:
+    """Return a line with the places and time zones in which the called person may be."""
+    return f"place: {', '.join(places) or 'not known'}; time zones: {', '.join(zones) or 'not known'}"
+
+
+def _why(outcome: RuleOutcome) -> str:
+    law = f" ({outcome.law})" if outcome.law else ""
+    return f"{outcome.code}: {outcome.text}{law}" if outcome.code else outcome.text
+
+
 @app.command()
-@asks_gate
+@command(_show_answer, ok=_is_allowed)
 def check(
     *,
     to: To,
@@ -64,8 +108,7 @@ def check(
     ] = "",
     call_type: CallTypeName = None,
     gate: GateClient,
-    as_json: AsJson = False,
-) -> None:
+) -> msgspec.Raw:
     """Check whether a call may be placed now. The decision is recorded, and a permitted call counts as an attempt.
 
     Exit 0: allowed. 1: denied, or the gate cannot be reached.
@@ -73,22 +116,11 @@ def check(
     dialgate check --to +390612345678 --from +390844123456 --campaign acme-fibre --key-file .data/sample.key
     """
     question = CallQuestion(to=to, from_=from_, campaign=campaign, call_id=call_id, call_type=call_type)
-    with reporting(as_json=as_json):
-        body = _decide(gate, "/v1/check", question, _UNDECIDED)
-    answer = msgspec.json.decode(body, type=Answer)
-    if as_json:
-        typer.echo(body)
-    else:
-        until = f", until {answer.valid_until}" if answer.valid_until else ""
-        again = f", not before {answer.not_before}" if answer.not_before else ""
-        recorded = f"decision {answer.decision_id}" if answer.decision_id else "no decision was recorded"
-        typer.echo(f"{answer.decision}{until}{again}   ({recorded})")
-        _show_reasons(answer.reasons)
-    raise typer.Exit(0 if answer.decision == "allow" else NO)
+    return _decide(gate, "/v1/check", question, _UNDECIDED)
 
 
 @app.command()
-@asks_gate
+@command(_show_simulation, ok=_is_allowed)
 def simulate(
     *,
     to: To,
@@ -102,8 +134,7 @@ def simulate(
     ] = "",
     call_type: CallTypeName = None,
     gate: GateClient,
-    as_json: AsJson = False,
-) -> None:
+) -> msgspec.Raw:
     """Simulate a check, and show the outcome of every rule. No attempt and no decision is recorded.
 
     Exit 0: the call would be allowed. 1: it would be denied.
@@ -111,52 +142,13 @@ def simulate(
     dialgate simulate --to +390612345678 --from +390844123456 --campaign acme-fibre --at 2026-12-25T10:00:00+01:00
     """
     question = CallQuestion(to=to, from_=from_, campaign=campaign, call_type=call_type, at=at)
-    with reporting(as_json=as_json):
-        body = _decide(gate, "/v1/simulate", question)
-    simulation = msgspec.json.decode(body, type=Simulation)
-    if as_json:
-        typer.echo(body)
-    else:
-        _show_simulation(simulation)
-    raise typer.Exit(0 if simulation.decision == "allow" else NO)
+    return _decide(gate, "/v1/simulate", question)
 
 
-def _decide(gate: GateClient, path: str, question: CallQuestion, *accepted: int) -> bytes:
+def _decide(gate: GateClient, path: str, question: CallQuestion, *accepted: int) -> msgspec.Raw:
     """Return the response body: a decision, or an error that explains why there is none. Raises `Failure`."""
     try:
         with gate.open("POST", path, question, accepted=accepted) as response:
-            return response.read()
+            return msgspec.Raw(response.read())
     except GateUnreachable as unreachable:
         raise Failure(unreachable.code, f"{unreachable} The call is not allowed.") from None
-
-
-def _show_reasons(reasons: list[Reason]) -> None:
-    if reasons:
-        rows = [(reason.code, reason.severity, reason.text, reason.law) for reason in reasons]
-        show_table("", ("reason", "severity", "text", "law"), rows)
-
-
-def _show_simulation(simulation: Simulation) -> None:
-    times = f"valid until {simulation.valid_until}" if simulation.valid_until else ""
-    if simulation.not_before:
-        times = f"not before {simulation.not_before}"
-    console().print(
-        ", ".join(filter(None, (simulation.decision, f"at {simulation.at}", simulation.basis, times)))
-    )
-    if simulation.places or simulation.zones:
-        console().print(whereabouts(simulation.places, simulation.zones))
-    show_table(
-        "",
-        ("rule", "result", "why"),
-        [(outcome.rule, outcome.result, _why(outcome)) for outcome in simulation.outcomes],
-    )
-
-
-def whereabouts(places: Iterable[str], zones: Iterable[str]) -> str:
-    """Return a line with the places and time zones in which the called person may be."""
-    return f"place: {', '.join(places) or 'not known'}; time zones: {', '.join(zones) or 'not known'}"
-
-
-def _why(outcome: RuleOutcome) -> str:
-    law = f" ({outcome.law})" if outcome.law else ""
-    return f"{outcome.code}: {outcome.text}{law}" if outcome.code else outcome.text

@@ -4,54 +4,15 @@ from typing import Annotated
 
 import typer
 
-from dialgate.interfaces.cli.gate_client import GateClient, asks_gate, path_of
-from dialgate.interfaces.cli.options import AsJson, reporting
+from dialgate.interfaces.cli.command import command
+from dialgate.interfaces.cli.gate_client import GateClient, path_of
 from dialgate.interfaces.cli.request_options import options_of
 from dialgate.ledger.campaigns import CampaignInfo, CampaignList, PauseLiftRequest, PauseReceipt
-from dialgate.runtime.terminal import show_json, show_table
+from dialgate.runtime.terminal import show_table
 
 app = typer.Typer()
 campaign_app = typer.Typer(no_args_is_help=True)
 app.add_typer(campaign_app, name="campaign")
-
-
-@campaign_app.command("list")
-@asks_gate
-def campaign_list(*, gate: GateClient, as_json: AsJson = False) -> None:
-    """Show how much of each limit on abandoned calls the campaigns have used, and which campaigns are paused.
-
-    dialgate campaign list
-    """
-    with reporting(as_json=as_json):
-        campaigns = gate.ask("GET", "/v1/campaigns", CampaignList).campaigns
-    if as_json:
-        show_json(campaigns)
-    else:
-        _show(campaigns)
-
-
-@campaign_app.command("lift")
-@options_of(PauseLiftRequest, fixed={"controller": "", "channel": "cli"})
-@asks_gate
-def campaign_lift(
-    ask: PauseLiftRequest,
-    *,
-    id_: Annotated[str, typer.Argument(metavar="ID", help="Campaign ID.", show_default=False)],
-    gate: GateClient,
-    as_json: AsJson = False,
-) -> None:
-    """Lift the pause of a campaign. Calls made so far no longer count. The ground and the actor are recorded.
-
-    A gate on this node applies the change before the command ends. Other nodes follow within a second.
-
-    dialgate campaign lift acme-fibre --ground "dialer set to one line for each agent" --actor dpo
-    """
-    receipt = gate.ask("POST", path_of("/v1/campaigns", id_, "lift"), PauseReceipt, ask)
-    if as_json:
-        show_json(receipt)
-    else:
-        _show([receipt.campaign])
-        typer.echo(f"The pause was lifted. Change in force: {receipt.in_force}")
 
 
 def _show(campaigns: list[CampaignInfo]) -> None:
@@ -72,3 +33,36 @@ def _show(campaigns: list[CampaignInfo]) -> None:
         ("campaign", "law, period", "abandoned to answered", "limit", "", "last lifted"),
         rows,
     )
+
+
+def _show_lifted(receipt: PauseReceipt) -> None:
+    _show([receipt.campaign])
+    typer.echo(f"The pause was lifted. Change in force: {receipt.in_force}")
+
+
+@campaign_app.command("list")
+@command(_show)
+def campaign_list(*, gate: GateClient) -> list[CampaignInfo]:
+    """Show how much of each limit on abandoned calls the campaigns have used, and which campaigns are paused.
+
+    dialgate campaign list
+    """
+    return gate.ask("GET", "/v1/campaigns", CampaignList).campaigns
+
+
+@campaign_app.command("lift")
+@command(_show_lifted)
+@options_of(PauseLiftRequest, fixed={"controller": "", "channel": "cli"})
+def campaign_lift(
+    pause_lift: PauseLiftRequest,
+    *,
+    id_: Annotated[str, typer.Argument(metavar="ID", help="Campaign ID.", show_default=False)],
+    gate: GateClient,
+) -> PauseReceipt:
+    """Lift the pause of a campaign. Calls made so far no longer count. The ground and the actor are recorded.
+
+    A gate on this node applies the change before the command ends. Other nodes follow within a second.
+
+    dialgate campaign lift acme-fibre --ground "dialer set to one line for each agent" --actor dpo
+    """
+    return gate.ask("POST", path_of("/v1/campaigns", id_, "lift"), PauseReceipt, pause_lift)

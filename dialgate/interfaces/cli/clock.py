@@ -4,26 +4,28 @@ from typing import Annotated
 
 import typer
 
-from dialgate.interfaces.cli.gate_client import GateClient, asks_gate
+from dialgate.interfaces.cli.command import command
+from dialgate.interfaces.cli.gate_client import GateClient
 from dialgate.interfaces.cli.ledger_access import Actor
-from dialgate.interfaces.cli.options import AsJson, reporting
 from dialgate.interfaces.http.administration_schemas import ClockConfirmation, ConfirmedClock
-from dialgate.runtime.terminal import show_json
 
 app = typer.Typer()
 clock_app = typer.Typer(no_args_is_help=True, help="Confirm that a gate's clock is correct after a jump.")
 app.add_typer(clock_app, name="clock")
 
 
+def _show(confirmed: ConfirmedClock) -> None:
+    typer.echo(f"Confirmed: the clock jumped from {confirmed.since} to {confirmed.at}. Retention continues.")
+
+
 @clock_app.command("confirm")
-@asks_gate
+@command(_show)
 def clock_confirm(
     *,
     by: Actor,
     reason: Annotated[str, typer.Option(help="Why the clock jumped, such as 'the gate was off for a week'.")],
     gate: GateClient,
-    as_json: AsJson = False,
-) -> None:
+) -> ConfirmedClock:
     """Confirm that the system clock is correct after a jump of more than a day, so that retention continues.
 
     If the gate was off for more than a day, the next start also counts as a jump. If the clock was fast and has been
@@ -31,11 +33,4 @@ def clock_confirm(
 
     dialgate clock confirm --by anna --reason 'the gate was off for a week'
     """
-    with reporting(as_json=as_json):
-        confirmed = gate.ask("POST", "/v1/clock/confirm", ConfirmedClock, ClockConfirmation(by, reason))
-    if as_json:
-        show_json(confirmed)
-    else:
-        typer.echo(
-            f"Confirmed: the clock jumped from {confirmed.since} to {confirmed.at}. Retention continues."
-        )
+    return gate.ask("POST", "/v1/clock/confirm", ConfirmedClock, ClockConfirmation(by, reason))

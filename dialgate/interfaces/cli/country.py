@@ -6,16 +6,18 @@ from typing import Annotated, TypeAlias
 
 import msgspec
 import typer
+from msgspec import Struct
 
 from dialgate.config import yaml_file
 from dialgate.config.countries import SHIPPED, convert_law
 from dialgate.core import local_time
 from dialgate.core.law import ALL_SECTIONS, Law
-from dialgate.interfaces.cli.options import DEFAULT_CONFIG, AsJson, Failure, reporting
+from dialgate.interfaces.cli.command import command, show_rows
+from dialgate.interfaces.cli.options import DEFAULT_CONFIG, Failure
 from dialgate.report import law_page
 from dialgate.report.law_page import LawChange, LawPage
 from dialgate.runtime.clock import wall_clock
-from dialgate.runtime.terminal import MISUSE, console, show_json, show_table
+from dialgate.runtime.terminal import MISUSE, console, show_table
 
 app = typer.Typer()
 country_app = typer.Typer(no_args_is_help=True)
@@ -34,73 +36,17 @@ _OWN = DEFAULT_CONFIG.parent / "countries"
 _FOLDER = _OWN if _OWN.is_dir() else SHIPPED
 
 
-@country_app.command("list")
-def list_(*, countries: Folder = _FOLDER, as_json: AsJson = False) -> None:
-    """List the country files. For each, show whether it is a draft, how many sections are in force and when it next changes.
+class LawChanges(Struct, frozen=True):
+    country: str
+    changes: list[LawChange]
 
-    dialgate country list
-    """
-    with reporting(as_json=as_json):
-        rows = [_summary(law) for law in _laws(countries)]
-    if as_json:
-        show_json(rows)
-        return
+
+def _show_summaries(rows: list[dict[str, object]]) -> None:
     show_table(
         "Countries",
         ("country", "name", "state", "sections in force", "next change", "not expressed", "not confirmed"),
         [tuple(row.values()) for row in rows],
     )
-
-
-@country_app.command()
-def show(
-    *,
-    country: Country,
-    at: Annotated[str, typer.Option(metavar="DAY", help="Day, for example 2026-09-01. Default: today.")] = "",
-    countries: Folder = _FOLDER,
-    as_markdown: Annotated[bool, typer.Option("--markdown", help="Print the page as Markdown.")] = False,
-    as_json: AsJson = False,
-) -> None:
-    """Show a country's law on a day: each section with its scope, source, severity and dates in force.
-
-    The page also lists rules that the country file does not express yet, and facts that are not confirmed.
-
-    dialgate country show FR --at 2026-09-01
-    """
-    with reporting(as_json=as_json):
-        law = _law(countries, country)
-        page = law_page.law_page(law, _day(at, "at") if at else _today(law))
-    if as_json:
-        show_json(page)
-    elif as_markdown:
-        typer.echo(f"# {page.name} on {page.day}\n\n{law_page.markdown(page)}")
-    else:
-        _show_page(page)
-
-
-@country_app.command()
-def diff(
-    *,
-    country: Country,
-    since: Annotated[str, typer.Option("--from", metavar="DAY", help="First day, for example 2026-08-01.")],
-    until: Annotated[str, typer.Option("--to", metavar="DAY", help="Second day. Default: today.")] = "",
-    countries: Folder = _FOLDER,
-    as_json: AsJson = False,
-) -> None:
-    """Compare a country's law on two days: show the sections that begin, end or change.
-
-    dialgate country diff FR --from 2026-08-01 --to 2026-09-01
-    """
-    with reporting(as_json=as_json):
-        law = _law(countries, country)
-        changes = law_page.changes(law, _day(since, "from"), _day(until, "to") if until else _today(law))
-    if as_json:
-        show_json(changes)
-    elif changes:
-        rows = [_change_row(change) for change in changes]
-        show_table(law.name, ("day", "", "subject", "who and what", "rule", "source"), rows)
-    else:
-        typer.echo(f"The country file of {law.name} is the same on both days.")
 
 
 def _show_page(page: LawPage) -> None:
@@ -112,26 +58,82 @@ def _show_page(page: LawPage) -> None:
             out.print(f"- {sentence}")
     for subject, lines in page.subjects.items():
         out.print()
-        show_table(
+        show_rows(
             subject,
-            ("in force", "who and what", "rule", "source", "severity"),
-            [
-                (
-                    law_page.period(line),
-                    line.scope,
-                    line.content or "cited in denials",
-                    line.source,
-                    line.severity,
-                )
-                for line in lines
-            ],
+            lines,
+            {
+                "in force": law_page.period,
+                "who and what": "scope",
+                "rule": lambda line: line.content or "cited in denials",
+                "source": "source",
+                "severity": "severity",
+            },
         )
+
+
+def _show_changes(law: LawChanges) -> None:
+    if law.changes:
+        rows = [_change_row(change) for change in law.changes]
+        show_table(law.country, ("day", "", "subject", "who and what", "rule", "source"), rows)
+    else:
+        typer.echo(f"The country file of {law.country} is the same on both days.")
 
 
 def _change_row(change: LawChange) -> tuple[str, ...]:
     line, before = change.line, change.before
     rule = f"{before.content} → {line.content}" if before else line.content
     return str(change.day), change.kind, line.subject, line.scope, rule or "cited in denials", line.source
+
+
+@country_app.command("list")
+@command(_show_summaries)
+def list_(*, countries: Folder = _FOLDER) -> list[dict[str, object]]:
+    """List the country files. For each, show whether it is a draft, how many sections are in force and when it next changes.
+
+    dialgate country list
+    """
+    return [_summary(law) for law in _laws(countries)]
+
+
+@country_app.command()
+@command(_show_page)
+def show(
+    *,
+    country: Country,
+    at: Annotated[str, typer.Option(metavar="DAY", help="Day, for example 2026-09-01. Default: today.")] = "",
+    countries: Folder = _FOLDER,
+    as_markdown: Annotated[bool, typer.Option("--markdown", help="Print the page as Markdown.")] = False,
+) -> LawPage | None:
+    """Show a country's law on a day: each section with its scope, source, severity and dates in force.
+
+    The page also lists rules that the country file does not express yet, and facts that are not confirmed.
+
+    dialgate country show FR --at 2026-09-01
+    """
+    law = _law(countries, country)
+    page = law_page.law_page(law, _day(at, "at") if at else _today(law))
+    if not as_markdown:
+        return page
+    typer.echo(f"# {page.name} on {page.day}\n\n{law_page.markdown(page)}")
+    return None
+
+
+@country_app.command()
+@command(_show_changes, data=lambda law: law.changes)
+def diff(
+    *,
+    country: Country,
+    since: Annotated[str, typer.Option("--from", metavar="DAY", help="First day, for example 2026-08-01.")],
+    until: Annotated[str, typer.Option("--to", metavar="DAY", help="Second day. Default: today.")] = "",
+    countries: Folder = _FOLDER,
+) -> LawChanges:
+    """Compare a country's law on two days: show the sections that begin, end or change.
+
+    dialgate country diff FR --from 2026-08-01 --to 2026-09-01
+    """
+    law = _law(countries, country)
+    changes = law_page.changes(law, _day(since, "from"), _day(until, "to") if until else _today(law))
+    return LawChanges(law.name, changes)
 
 
 def _summary(law: Law) -> dict[str, object]:

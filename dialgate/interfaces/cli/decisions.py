@@ -6,12 +6,12 @@
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
-from typing import Annotated, Final, Literal, TypeAlias
+from typing import Annotated, Any, Final, Literal, TypeAlias
 
 import typer
 
 from dialgate.audit import search as searching
-from dialgate.audit.explanation import Account, Accounts
+from dialgate.audit.explanation import Accounts
 from dialgate.audit.number_history import Inquiry
 from dialgate.audit.search import DecisionQuery, Hit
 from dialgate.config.configuration import Config
@@ -21,12 +21,12 @@ from dialgate.crypto.keys import Keys
 from dialgate.decision_log.chains import Chains
 from dialgate.decision_log.span import LogSpan
 from dialgate.interfaces.cli.ask import whereabouts
+from dialgate.interfaces.cli.command import command
 from dialgate.interfaces.cli.config import log_app
-from dialgate.interfaces.cli.gate_client import GateClient, asks_gate, misuse_of
+from dialgate.interfaces.cli.gate_client import GateClient
 from dialgate.interfaces.cli.instants import Since, Until, optional_instant
 from dialgate.interfaces.cli.options import (
     DEFAULT_CONFIG,
-    AsJson,
     ConfigPath,
     Failure,
     Number,
@@ -54,8 +54,25 @@ ControllerId: TypeAlias = Annotated[str, typer.Option(help="Only decisions for t
 # ---- why -------------------------------------------------------------------------------------------------------------
 
 
+def _show_history(history: dict[str, Any]) -> None:
+    out = console()
+    for account in history["decisions"]:
+        out.print(f"{account.decision_id}  {account.at}", style="bold")
+        out.print("\n".join(f"  {sentence}" for sentence in account.words))
+        if account.places:
+            out.print(f"  {whereabouts(account.places, account.zones)}")
+        out.print()
+    for notice in history["notices"]:
+        out.print(notice)
+    show_missing(history["missing"])
+
+
 @app.command(name="why")
-@asks_gate
+@command(
+    _show_history,
+    ok=lambda history: history["decisions"] and not history["missing"],
+    misuses=("number.invalid",),
+)
 def why_number(
     *,
     number: Number,
@@ -65,8 +82,7 @@ def why_number(
     until: Until = "",
     controller: ControllerId = "",
     gate: GateClient,
-    as_json: AsJson = False,
-) -> None:
+) -> dict[str, Any]:
     """Show all decisions about a number, newest first, with their reasons worded for the data subject.
 
     If gates share a store, the output includes decisions by all of them.
@@ -75,37 +91,18 @@ def why_number(
 
     dialgate why +390612345678 --purpose "letter of 24 November" --language it --since 2026-11-01T00:00:00+01:00
     """
-    with reporting(as_json=as_json), misuse_of("number.invalid"):
-        read_span(since, until)  # checks the times
-        query = {"number": number, "purpose": purpose, "controller": controller, "language": language,
-                 "since": since, "until": until, "limit": _PAGE}  # fmt: skip
-        page = gate.ask("GET", "/v1/decisions", Accounts, query=query)
-        accounts, missing = page.decisions, dict(page.missing)
-        notices = page.notices
-        while page.more:
-            before = {"before": accounts[-1].decision_id}
-            page = gate.ask("GET", "/v1/decisions", Accounts, query={**query, **before})
-            accounts += page.decisions
-            missing |= page.missing
-    if as_json:
-        show_json({"decisions": accounts, "retired_months": page.retired_months, "notices": notices, "language": language,
-                   "missing": missing})  # fmt: skip
-    else:
-        _show_accounts(accounts, notices)
-        show_missing(missing)
-    raise typer.Exit(NO if missing or not accounts else 0)
-
-
-def _show_accounts(accounts: list[Account], notices: list[str]) -> None:
-    out = console()
-    for account in accounts:
-        out.print(f"{account.decision_id}  {account.at}", style="bold")
-        out.print("\n".join(f"  {sentence}" for sentence in account.words))
-        if account.places:
-            out.print(f"  {whereabouts(account.places, account.zones)}")
-        out.print()
-    for notice in notices:
-        out.print(notice)
+    read_span(since, until)  # checks the times
+    query = {"number": number, "purpose": purpose, "controller": controller, "language": language,
+             "since": since, "until": until, "limit": _PAGE}  # fmt: skip
+    page = gate.ask("GET", "/v1/decisions", Accounts, query=query)
+    accounts, missing, notices = page.decisions, dict(page.missing), page.notices
+    while page.more:
+        before = {"before": accounts[-1].decision_id}
+        page = gate.ask("GET", "/v1/decisions", Accounts, query={**query, **before})
+        accounts += page.decisions
+        missing |= page.missing
+    return {"decisions": accounts, "retired_months": page.retired_months, "notices": notices, "language": language,
+            "missing": missing}  # fmt: skip
 
 
 def _number(raw: str, controller: str, config: Config) -> str:

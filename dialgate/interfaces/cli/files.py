@@ -19,7 +19,7 @@ from dialgate.interfaces.cli.options import Failure, load_config
 from dialgate.ledger.import_reports import EntriesReport, RevocationsReport
 from dialgate.lists import tabular
 from dialgate.lists.call_list import RowProblem
-from dialgate.runtime.terminal import MISUSE, NO, progress, show_fields, show_json
+from dialgate.runtime.terminal import MISUSE, NO, progress, show_fields
 
 T = TypeVar("T")
 
@@ -156,13 +156,8 @@ def reading(file: Path) -> Iterator[IO[bytes]]:
         yield opened
 
 
-def show_import(
-    report: EntriesReport | RevocationsReport, title: str, counts: Mapping[str, str], *, as_json: bool
-) -> None:
+def show_import(title: str, counts: Mapping[str, str], report: EntriesReport | RevocationsReport) -> None:
     """Show an import report. `counts` maps each label to the name of a report field."""
-    if as_json:
-        show_json(report)
-        return
     fields = {label: getattr(report, name) for label, name in counts.items()}
     if report.doubtful:
         fields["doubtful"] = report.doubtful

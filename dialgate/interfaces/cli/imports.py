@@ -1,12 +1,14 @@
 """`dialgate consent import`, `contract import` and `request import`: ledger entries from a file."""
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated, TypeAlias
 
 import typer
 
+from dialgate.interfaces.cli.command import command
 from dialgate.interfaces.cli.files import Column, Encoding, Reasons, Separator, Yes, send_file, show_import
-from dialgate.interfaces.cli.gate_client import GateClient, asks_gate
+from dialgate.interfaces.cli.gate_client import GateClient
 from dialgate.interfaces.cli.ledger import app, consent_app, contract_app, request_app
 from dialgate.interfaces.cli.options import AsJson
 from dialgate.interfaces.cli.request_options import options_of
@@ -54,8 +56,8 @@ def _add_import(group: typer.Typer, kind: str, path: str, example: str) -> None:
     )
 
     @group.command("import", help=about)
+    @command(partial(show_import, "Entries", _COUNTS))
     @options_of(EntriesRequest, channel="crm", fixed={"kind": kind})
-    @asks_gate
     def run(
         import_request: EntriesRequest,
         *,
@@ -68,9 +70,8 @@ def _add_import(group: typer.Typer, kind: str, path: str, example: str) -> None:
         reasons: Reasons = None,
         gate: GateClient,
         as_json: AsJson = False,
-    ) -> None:
-        report = send_file(gate, f"{path}/import", EntriesReport, import_request, locals())
-        show_import(report, "Entries", _COUNTS, as_json=as_json)
+    ) -> EntriesReport:
+        return send_file(gate, f"{path}/import", EntriesReport, import_request, locals())
 
 
 _add_import(

@@ -9,12 +9,10 @@ import typer
 from msgspec import Struct
 
 from dialgate.config.validation_messages import plain
-from dialgate.interfaces.cli.gate_client import GateClient
 from dialgate.interfaces.cli.options import Failure
-from dialgate.ledger.schemas import Receipt, Request
-from dialgate.runtime.terminal import MISUSE, show_json
+from dialgate.ledger.schemas import Receipt
+from dialgate.runtime.terminal import MISUSE
 
-T = TypeVar("T")
 R = TypeVar("R", bound=Struct)
 
 ACTOR_VARIABLES = ["DIALGATE_ACTOR", "SUDO_USER"]
@@ -53,18 +51,10 @@ def request(kind: type[R], options: dict[str, Any]) -> R:
         raise Failure("request.invalid", plain(wording), field=place.rstrip("`"), status=MISUSE) from None
 
 
-def record(gate: GateClient, path: str, entry: Request, done: str, *, as_json: bool) -> None:
-    """Send a ledger entry to the gate and show its receipt."""
-    show_receipt(gate.ask("POST", path, Receipt, entry), done, as_json=as_json)
-
-
-def show_receipt(receipt: Receipt, done: str, *, as_json: bool) -> None:
-    if as_json:
-        show_json(receipt)
-    else:
-        entry = f"entry {receipt.seq}. It" if receipt.seq else "no gate runs. It"
-        typer.echo(f"{done}: {entry} applies to every decision after {receipt.at}.")
-        show_note(receipt.note)
+def show_receipt(done: str, receipt: Receipt) -> None:
+    entry = f"entry {receipt.seq}. It" if receipt.seq else "no gate runs. It"
+    typer.echo(f"{done}: {entry} applies to every decision after {receipt.at}.")
+    show_note(receipt.note)
 
 
 def operator_name() -> str:

@@ -4,7 +4,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 import typer
 
@@ -13,20 +13,14 @@ from dialgate.core.faults import Unavailable
 from dialgate.crypto.keys import Keys
 from dialgate.decision_log import chains
 from dialgate.decision_log.segment import closed_to_writers
-from dialgate.interfaces.cli.gate_client import GateClient, GateUnreachable, asks_gate
-from dialgate.interfaces.cli.options import (
-    DEFAULT_CONFIG,
-    AsJson,
-    ConfigPath,
-    Failure,
-    load_config,
-    reporting,
-)
+from dialgate.interfaces.cli.command import command
+from dialgate.interfaces.cli.gate_client import GateClient, GateUnreachable
+from dialgate.interfaces.cli.options import DEFAULT_CONFIG, ConfigPath, Failure, load_config
 from dialgate.ledger import ledger_file
 from dialgate.ledger.ledger_file import Kind
 from dialgate.runtime.atomic_write import replace_file
 from dialgate.runtime.clock import wall_clock
-from dialgate.runtime.terminal import show_fields, show_json
+from dialgate.runtime.terminal import show_fields
 from dialgate.store import factory
 from dialgate.store.watermark import LedgerWatermark
 
@@ -38,8 +32,12 @@ _PATIENCE: Final = 30.0  # seconds
 _CHUNK: Final = 1 << 20
 
 
+def _show_export(export: dict[str, Any]) -> None:
+    typer.echo(f"{export['rows']:,} rows written to {export['out']}. An import needs the same keys.json.")
+
+
 @ledger_app.command("export")
-@asks_gate
+@command(_show_export)
 def ledger_export(
     out: Annotated[Path, typer.Argument(dir_okay=False, help="File to write. Only you can read it.")],
     *,
@@ -50,8 +48,7 @@ def ledger_export(
         ),
     ] = False,
     gate: GateClient,
-    as_json: AsJson = False,
-) -> None:
+) -> dict[str, Any]:
     """Write the ledger, call lists, proofs and counted attempts to a file, one JSON object per line.
 
     If no gate runs on this machine, the command reads the store itself. To move to another store, stop the gate first, so
@@ -59,7 +56,7 @@ def ledger_export(
 
     dialgate ledger export /var/lib/dialgate/ledger
     """
-    with reporting(as_json=as_json), replace_file(out) as file:
+    with replace_file(out) as file:
         try:
             with gate.open("GET", "/v1/ledger/export", query={"numbers": "true" if numbers else ""}) as sent:
                 while chunk := sent.read(_CHUNK):
@@ -72,21 +69,22 @@ def ledger_export(
         file.seek(0)
         (last,) = deque(file, maxlen=1) or (b"",)
         rows = ledger_file.count_of(last)
-    if as_json:
-        show_json({"out": str(out), "rows": rows})
-    else:
-        typer.echo(f"{rows:,} rows written to {out}. An import needs the same keys.json.")
+    return {"out": str(out), "rows": rows}
+
+
+def _show_import(rows: dict[Kind, int]) -> None:
+    show_fields("Imported and compared", {name: f"{count:,}" for name, count in rows.items()})
 
 
 @ledger_app.command("import")
+@command(_show_import)
 def ledger_import(
     file: Annotated[
         Path, typer.Argument(exists=True, dir_okay=False, help="File of `dialgate ledger export`.")
     ],
     *,
     config: ConfigPath = DEFAULT_CONFIG,
-    as_json: AsJson = False,
-) -> None:
+) -> dict[Kind, int]:
     """Import an export into an empty store, and compare the store with it.
 
     Stop the gate first: without its ledger, it could permit calls to people who revoked. No gate opens a store whose import
@@ -94,15 +92,10 @@ def ledger_import(
 
     dialgate ledger import /var/lib/dialgate/ledger
     """
-    with reporting(as_json=as_json):
-        try:
-            rows = asyncio.run(_load(load_config(config), file))
-        except (Unavailable, OSError) as error:
-            raise Failure("ledger.not_imported", str(error)) from None
-    if as_json:
-        show_json(rows)
-    else:
-        show_fields("Imported and compared", {name: f"{count:,}" for name, count in rows.items()})
+    try:
+        return asyncio.run(_load(load_config(config), file))
+    except (Unavailable, OSError) as error:
+        raise Failure("ledger.not_imported", str(error)) from None
 
 
 async def _read_store(config: Config, write: Callable[[bytes], object]) -> None:

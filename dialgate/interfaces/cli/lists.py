@@ -8,15 +8,16 @@ from typing import Annotated
 import typer
 
 from dialgate.core.model import Transfer
+from dialgate.interfaces.cli.command import command, show_rows
 from dialgate.interfaces.cli.files import Column, Encoding, Reasons, Separator, Yes, send_file
-from dialgate.interfaces.cli.gate_client import GateClient, asks_gate, path_of
+from dialgate.interfaces.cli.gate_client import GateClient, path_of
 from dialgate.interfaces.cli.ledger_access import ControllerId, Time, request, show_note
-from dialgate.interfaces.cli.options import AsJson, Failure, reporting
+from dialgate.interfaces.cli.options import AsJson, Failure
 from dialgate.interfaces.cli.request_options import options_of
-from dialgate.ledger import export
+from dialgate.ledger.export import Preview, Previews
 from dialgate.ledger.schemas import ListInfo, ListReport, ListRequest, Lists, PreviewRequest, RetiredList
-from dialgate.ledger.view_schemas import Exports
-from dialgate.runtime.terminal import console, show_fields, show_json, show_table
+from dialgate.ledger.view_schemas import Exports, HistoryEntry
+from dialgate.runtime.terminal import console, show_fields, show_table
 
 app = typer.Typer()
 list_app = typer.Typer(no_args_is_help=True)
@@ -36,52 +37,6 @@ def _transfer(text: str) -> Transfer:
         ) from None
     assert parts is not None
     return Transfer(by=parts["by"], to=parts["to"], on=on, subjects_told=bool(parts["told"]))
-
-
-@list_app.command("load")
-@options_of(
-    ListRequest,
-    transfers=Annotated[
-        list[Transfer],
-        typer.Option(
-            "--transfer",
-            parser=_transfer,
-            metavar="BY>TO@DATE[+told]",
-            help="A transfer of the list from company BY to company TO. Append +told if the data subjects were informed. "
-            "Repeat for each transfer, oldest first.",
-        ),
-    ],
-)
-@asks_gate
-def list_load(
-    list_request: ListRequest,
-    *,
-    file: Annotated[
-        Path,
-        typer.Argument(exists=True, dir_okay=False, help="Text, CSV or XLSX file with one number per row."),
-    ],
-    controller: str,
-    encoding: Encoding = "",
-    separator: Separator = "",
-    column: Column = "",
-    yes: Yes = False,
-    reasons: Reasons = None,
-    gate: GateClient,
-    as_json: AsJson = False,
-) -> None:
-    """Load a call list. A number may be called only if it is on a list or has another legal basis.
-
-    The encoding, the separator and the number column are detected. On a terminal, you are asked to confirm them. Rows
-    without a valid number are skipped and reported by line.
-
-    dialgate list load november.csv --id november --campaign acme-fibre --basis directory
-    --origin public_directory --collected-by "Pagine Bianche" --collected-on 2026-11-02
-    """
-    report = send_file(gate, "/v1/lists", ListReport, list_request, locals())
-    if as_json:
-        show_json(report)
-    else:
-        _show_report(report)
 
 
 def _show_report(report: ListReport) -> None:
@@ -110,106 +65,41 @@ def _show_report(report: ListReport) -> None:
         )
 
 
-@list_app.command("show")
-@asks_gate
-def list_show(
-    *,
-    id_: Annotated[str, typer.Argument(metavar="[ID]", help="Only this list.", show_default=False)] = "",
-    gate: GateClient,
-    as_json: AsJson = False,
-) -> None:
-    """Show one list by its ID, or all lists, including retired ones. Exit 1: no list has this ID.
-
-    dialgate list show
-    """
-    with reporting(as_json=as_json):
-        lists = gate.ask("GET", "/v1/lists", Lists).lists
-        shown = [call_list for call_list in lists if id_ in {"", call_list.id}]
-        if id_ and not shown:
-            raise Failure(
-                "list.unknown", f"there is no list {id_}. `dialgate list show` lists all of them", field="id"
-            )
-    if as_json:
-        show_json(shown)
-    else:
-        _show_lists(shown)
+def _show_lists(lists: list[ListInfo]) -> None:
+    show_rows(
+        "",
+        lists,
+        {
+            "list": "id",
+            "campaigns": lambda info: " ".join(info.campaigns),
+            "numbers": "numbers",
+            "collected": lambda info: f"{info.origin.collected_by}, {info.origin.collected_on}",
+            "transferred": lambda info: " ".join(
+                f"{step.by}>{step.to}@{step.on}" for step in info.origin.transfers
+            ),
+            "loaded": "loaded_at",
+            "by": "actor",
+            "retired": "retired_at",
+        },
+    )
 
 
-@list_app.command("retire")
-@asks_gate
-def list_retire(
-    *,
-    id_: Annotated[str, typer.Argument(metavar="ID", help="List ID.", show_default=False)],
-    controller: ControllerId = "",
-    gate: GateClient,
-    as_json: AsJson = False,
-) -> None:
-    """Retire a list, so that it no longer permits any calls. It stays on record.
-
-    A gate on this node applies the change before the command ends. Other nodes follow within a second.
-
-    dialgate list retire november
-    """
-    with reporting(as_json=as_json):
-        path = path_of("/v1/lists", id_, "retire")
-        retired = gate.ask("POST", path, RetiredList, query={"controller": controller})
-    if as_json:
-        show_json(retired)
-    else:
-        _show_lists([retired])
-        typer.echo(f"The list was retired. Takes effect: {retired.in_force}")
+def _show_retired(retired: RetiredList) -> None:
+    _show_lists([retired])
+    typer.echo(f"The list was retired. Takes effect: {retired.in_force}")
 
 
-@list_app.command("preview")
-@asks_gate
-def list_preview(
-    *,
-    id_: Annotated[str, typer.Argument(metavar="ID", help="List ID.", show_default=False)],
-    campaign: Annotated[
-        str, typer.Option(help="The campaign that would call the list. Default: all campaigns of the list.")
-    ] = "",
-    at: Time = "",
-    gate: GateClient,
-    as_json: AsJson = False,
-) -> None:
-    """Count the callable numbers on a list, and the denied numbers by reason. Nothing is recorded.
-
-    With --json, the output is an object if --campaign is given, otherwise an array.
-
-    dialgate list preview november --campaign acme-fibre
-    """
-    with reporting(as_json=as_json):
-        ask = request(PreviewRequest, {"campaign": campaign, "at": at})
-        with console(stderr=True).status("previewing"):
-            previews = gate.ask("POST", path_of("/v1/lists", id_, "preview"), export.Previews, ask).previews
-    if as_json:
-        show_json(previews[0] if campaign else previews)
-    else:
-        for preview in previews:
-            _show_preview(preview)
+def _show_previews(previews: Preview | list[Preview]) -> None:
+    for preview in previews if isinstance(previews, list) else [previews]:
+        rows = [("callable now", "", preview.callable)]
+        rows += [(group.code, group.text, group.numbers) for group in preview.groups]
+        title = f"{preview.campaign}: of {preview.numbers:,} numbers, at {preview.at}"
+        show_table(title, ("", "", "numbers"), rows)
+        if preview.later:
+            show_rows("Callable later", preview.later, {"from": "at", "numbers": "numbers"})
 
 
-def _show_preview(preview: export.Preview) -> None:
-    rows = [("callable now", "", preview.callable)]
-    rows += [(group.code, group.text, group.numbers) for group in preview.groups]
-    title = f"{preview.campaign}: of {preview.numbers:,} numbers, at {preview.at}"
-    show_table(title, ("", "", "numbers"), rows)
-    if preview.later:
-        show_table("Callable later", ("from", "numbers"), [(time.at, time.numbers) for time in preview.later])
-
-
-@list_app.command("exports")
-@asks_gate
-def list_exports(*, gate: GateClient, as_json: AsJson = False) -> None:
-    """Show the exports made by `dialgate scrub`: copies of lists with a verdict on every row.
-
-    dialgate list exports
-    """
-    with reporting(as_json=as_json):
-        exports = gate.ask("GET", "/v1/exports", Exports).exports
-    if as_json:
-        show_json(exports)
-        return
+def _show_exports(exports: list[HistoryEntry]) -> None:
     names = ("campaign", "rows", "allowed", "sha256")
     rows = [
         (entry.at, entry.actor, entry.proof, *(str(entry.details[name]) for name in names))
@@ -218,21 +108,115 @@ def list_exports(*, gate: GateClient, as_json: AsJson = False) -> None:
     show_table("", ("at", "by", "proof", *names), rows)
 
 
-def _show_lists(lists: list[ListInfo]) -> None:
-    show_table(
-        "",
-        ("list", "campaigns", "numbers", "collected", "transferred", "loaded", "by", "retired"),
-        [
-            (
-                call_list.id,
-                " ".join(call_list.campaigns),
-                call_list.numbers,
-                f"{call_list.origin.collected_by}, {call_list.origin.collected_on}",
-                " ".join(f"{step.by}>{step.to}@{step.on}" for step in call_list.origin.transfers),
-                call_list.loaded_at,
-                call_list.actor,
-                call_list.retired_at,
-            )
-            for call_list in lists
-        ],
+@list_app.command("load")
+@command(_show_report)
+@options_of(
+    ListRequest,
+    transfers=Annotated[
+        list[Transfer],
+        typer.Option(
+            "--transfer",
+            parser=_transfer,
+            metavar="BY>TO@DATE[+told]",
+            help="A transfer of the list from company BY to company TO. Append +told if the data subjects were informed. "
+            "Repeat for each transfer, oldest first.",
+        ),
+    ],
+)
+def list_load(
+    list_request: ListRequest,
+    *,
+    file: Annotated[
+        Path,
+        typer.Argument(exists=True, dir_okay=False, help="Text, CSV or XLSX file with one number per row."),
+    ],
+    controller: str,
+    encoding: Encoding = "",
+    separator: Separator = "",
+    column: Column = "",
+    yes: Yes = False,
+    reasons: Reasons = None,
+    gate: GateClient,
+    as_json: AsJson = False,
+) -> ListReport:
+    """Load a call list. A number may be called only if it is on a list or has another legal basis.
+
+    The encoding, the separator and the number column are detected. On a terminal, you are asked to confirm them. Rows
+    without a valid number are skipped and reported by line.
+
+    dialgate list load november.csv --id november --campaign acme-fibre --basis directory
+    --origin public_directory --collected-by "Pagine Bianche" --collected-on 2026-11-02
+    """
+    return send_file(gate, "/v1/lists", ListReport, list_request, locals())
+
+
+@list_app.command("show")
+@command(_show_lists)
+def list_show(
+    *,
+    id_: Annotated[str, typer.Argument(metavar="[ID]", help="Only this list.", show_default=False)] = "",
+    gate: GateClient,
+) -> list[ListInfo]:
+    """Show one list by its ID, or all lists, including retired ones. Exit 1: no list has this ID.
+
+    dialgate list show
+    """
+    lists = gate.ask("GET", "/v1/lists", Lists).lists
+    shown = [call_list for call_list in lists if id_ in {"", call_list.id}]
+    if id_ and not shown:
+        raise Failure(
+            "list.unknown", f"there is no list {id_}. `dialgate list show` lists all of them", field="id"
+        )
+    return shown
+
+
+@list_app.command("retire")
+@command(_show_retired)
+def list_retire(
+    *,
+    id_: Annotated[str, typer.Argument(metavar="ID", help="List ID.", show_default=False)],
+    controller: ControllerId = "",
+    gate: GateClient,
+) -> RetiredList:
+    """Retire a list, so that it no longer permits any calls. It stays on record.
+
+    A gate on this node applies the change before the command ends. Other nodes follow within a second.
+
+    dialgate list retire november
+    """
+    return gate.ask(
+        "POST", path_of("/v1/lists", id_, "retire"), RetiredList, query={"controller": controller}
     )
+
+
+@list_app.command("preview")
+@command(_show_previews)
+def list_preview(
+    *,
+    id_: Annotated[str, typer.Argument(metavar="ID", help="List ID.", show_default=False)],
+    campaign: Annotated[
+        str, typer.Option(help="The campaign that would call the list. Default: all campaigns of the list.")
+    ] = "",
+    at: Time = "",
+    gate: GateClient,
+) -> Preview | list[Preview]:
+    """Count the callable numbers on a list, and the denied numbers by reason. Nothing is recorded.
+
+    With --json, the output is an object if --campaign is given, otherwise an array.
+
+    dialgate list preview november --campaign acme-fibre
+    """
+    preview_request = request(PreviewRequest, {"campaign": campaign, "at": at})
+    with console(stderr=True).status("previewing"):
+        previews = gate.ask("POST", path_of("/v1/lists", id_, "preview"), Previews, preview_request).previews
+    return previews[0] if campaign else previews
+
+
+@list_app.command("exports")
+@command(_show_exports)
+def list_exports(*, gate: GateClient) -> list[HistoryEntry]:
+    """Show the exports made by `dialgate scrub`: copies of lists with a verdict on every row.
+
+    dialgate list exports
+    """
+    return gate.ask("GET", "/v1/exports", Exports).exports

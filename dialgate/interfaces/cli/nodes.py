@@ -4,16 +4,24 @@ from typing import Annotated
 
 import typer
 
-from dialgate.interfaces.cli.gate_client import GateClient, asks_gate, misuse_of, path_of
-from dialgate.interfaces.cli.options import AsJson, reporting
+from dialgate.interfaces.cli.command import command
+from dialgate.interfaces.cli.gate_client import GateClient, path_of
 from dialgate.interfaces.http.administration_schemas import NodeList
-from dialgate.runtime.terminal import NO, show_json, show_table
+from dialgate.runtime.terminal import show_table
 
 app = typer.Typer()
 
 
+def _show(nodes: NodeList) -> None:
+    show_table(
+        "",
+        ("node", "version", "shared configuration", "last heard (UTC)", ""),
+        [(node.node, node.version, node.config[:12], node.at, node.problem) for node in nodes.nodes],
+    )
+
+
 @app.command()
-@asks_gate
+@command(_show, ok=lambda nodes: nodes.ok, misuses=("store.embedded", "node.unknown"))
 def nodes(
     *,
     forget: Annotated[
@@ -24,8 +32,7 @@ def nodes(
         ),
     ] = "",
     gate: GateClient,
-    as_json: AsJson = False,
-) -> None:
+) -> NodeList:
     """Show the gates that share the store, with their versions, configurations and problems.
 
     After --forget, reports about data subjects no longer list the removed node as missing, and an older copy of the store
@@ -35,17 +42,6 @@ def nodes(
 
     dialgate nodes --json
     """
-    with reporting(as_json=as_json), misuse_of("store.embedded", "node.unknown"):
-        if forget:
-            found = gate.ask("POST", path_of("/v1/nodes", forget, "forget"), NodeList)
-        else:
-            found = gate.ask("GET", "/v1/nodes", NodeList)
-    if as_json:
-        show_json(found)
-    else:
-        show_table(
-            "",
-            ("node", "version", "shared configuration", "last heard (UTC)", ""),
-            [(node.node, node.version, node.config[:12], node.at, node.problem) for node in found.nodes],
-        )
-    raise typer.Exit(0 if found.ok else NO)
+    if forget:
+        return gate.ask("POST", path_of("/v1/nodes", forget, "forget"), NodeList)
+    return gate.ask("GET", "/v1/nodes", NodeList)

@@ -1,14 +1,15 @@
 """`dialgate number`: wrong-number reports."""
 
+from functools import partial
 from typing import Annotated
 
 import typer
 
-from dialgate.interfaces.cli.gate_client import GateClient, asks_gate
-from dialgate.interfaces.cli.ledger_access import record
-from dialgate.interfaces.cli.options import AsJson
+from dialgate.interfaces.cli.command import command
+from dialgate.interfaces.cli.gate_client import GateClient
+from dialgate.interfaces.cli.ledger_access import show_receipt
 from dialgate.interfaces.cli.request_options import options_of
-from dialgate.ledger.schemas import NumberConfirmation
+from dialgate.ledger.schemas import NumberConfirmation, Receipt
 
 app = typer.Typer()
 number_app = typer.Typer(no_args_is_help=True)
@@ -16,17 +17,16 @@ app.add_typer(number_app, name="number")
 
 
 @number_app.command("confirm")
+@command(partial(show_receipt, "lifted"))
 @options_of(NumberConfirmation, fixed={"controller": ""})
-@asks_gate
 def number_confirm(
     confirmation: NumberConfirmation,
     *,
     seq: Annotated[int, typer.Argument(metavar="SEQ", min=1, help="`seq` of the wrong-number report.")],
     gate: GateClient,
-    as_json: AsJson = False,
-) -> None:
+) -> Receipt:
     """Lift a wrong-number report. Consents, contracts and call requests for the number take effect again.
 
     dialgate number confirm 4711 --ground confirmed --reason "read back a code sent to the number" --actor dpo
     """
-    record(gate, f"/v1/wrong-numbers/{seq}/lift", confirmation, "lifted", as_json=as_json)
+    return gate.ask("POST", f"/v1/wrong-numbers/{seq}/lift", Receipt, confirmation)

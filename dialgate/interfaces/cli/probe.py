@@ -10,15 +10,14 @@ from msgspec import Struct
 
 from dialgate.config.configuration import Config
 from dialgate.core import phone
-from dialgate.interfaces.cli.gate_client import GateClient, asks_gate
+from dialgate.interfaces.cli.command import command, show_rows
+from dialgate.interfaces.cli.gate_client import GateClient
 from dialgate.interfaces.cli.ledger import caller_id_app
 from dialgate.interfaces.cli.options import (
-    AsJson,
     Failure,
     load_config,
     number_given,
     numbers_given,
-    reporting,
 )
 from dialgate.interfaces.cli.probe_call import (
     Credentials,
@@ -31,7 +30,7 @@ from dialgate.interfaces.cli.probe_call import (
 from dialgate.ledger.schemas import CallerIdProofRequest
 from dialgate.runtime.atomic_write import write_file
 from dialgate.runtime.clock import wall_clock
-from dialgate.runtime.terminal import MISUSE, NO, console, show_json, show_table
+from dialgate.runtime.terminal import MISUSE, console
 
 app = caller_id_app
 _SIP_PORT = 5060
@@ -102,8 +101,51 @@ _Timer: TypeAlias = Annotated[
 ]
 
 
+_Results: TypeAlias = list[tuple[_Line, Probe]]
+
+
+def _show(results: _Results) -> None:
+    show_rows(
+        "",
+        results,
+        {
+            "caller ID": lambda result: result[0].number,
+            "controller": lambda result: result[0].controller,
+            "result": lambda result: _WORDS[result[1].outcome],
+            "response": lambda result: ": ".join(filter(None, (_response(result[1]), _why(result[1])))),
+        },
+    )
+
+
+def _response(probe: Probe) -> str:
+    return f"{probe.status} {probe.phrase}".strip() if probe.status else ""
+
+
+def _why(probe: Probe) -> str:
+    return _WHY.get(probe.status, "") if probe.outcome == "not_probed" else ""
+
+
+def _as_builtins(line: _Line, probe: Probe) -> dict[str, object]:
+    return {
+        "caller_id": line.number,
+        "controller": line.controller,
+        "outcome": probe.outcome,
+        "status": probe.status,
+        "said": probe.phrase,
+        "why": _why(probe),
+        "rang_ms": probe.rang,
+        "answered_ms": probe.answered,
+        "packets": probe.packets,
+        "evidence": probe.evidence,
+    }
+
+
 @caller_id_app.command("probe")
-@asks_gate
+@command(
+    _show,
+    data=lambda results: [_as_builtins(*result) for result in results],
+    ok=lambda results: all(probe.outcome == "answered" for _, probe in results),
+)
 def caller_id_probe(
     numbers: _Numbers = None,
     *,
@@ -127,8 +169,7 @@ def caller_id_probe(
     ] = 60,
     t1: _Timer = _T1,
     gate: GateClient,
-    as_json: AsJson = False,
-) -> None:
+) -> _Results:
     """Call caller IDs through the trunk with SIPp (package sip-tester), and record for each whether it was answered.
 
     The proof contains the call ID and the SHA-256 of the call trace. The trace is stored in `probes` in the data
@@ -140,49 +181,23 @@ def caller_id_probe(
 
     dialgate caller-id probe --all --trunk sbc.example:5060 --user acme --password-file /etc/dialgate/trunk.password
     """
-    with reporting(as_json=as_json):
-        loaded = load_config(gate.config)
-        lines = _lines(loaded, numbers or [], controller, every=every)
-        host, port = _address(trunk, _SIP_PORT, "trunk")
-        credentials = _credentials(user, password_file)
-        source = _address(local, 0, "local") if local else None
-        patience = ProbeTimes(ring=int(ring * 1000), listen=int(listen * 1000), t1=t1)
-        results: list[tuple[_Line, Probe]] = []
-        with console(stderr=True).status("calling") as status:
-            for line in lines:
-                status.update(f"calling {line.number}")
-                sip_trunk = ProbeTrunk(
-                    host=host, port=port, caller=show or line.number, local=source, credentials=credentials
-                )
-                probe = asyncio.run(_call(line.number, sip_trunk, patience, tries=tries, pause=pause))
-                _record(gate, loaded, line, probe)
-                results.append((line, probe))
-    if as_json:
-        show_json([_as_builtins(*result) for result in results])
-    else:
-        _show(results)
-    raise typer.Exit(0 if all(probe.outcome == "answered" for _, probe in results) else NO)
-
-
-def _show(results: list[tuple[_Line, Probe]]) -> None:
-    rows = [
-        (
-            line.number,
-            line.controller,
-            _WORDS[probe.outcome],
-            ": ".join(filter(None, (_response(probe), _why(probe)))),
-        )
-        for line, probe in results
-    ]
-    show_table("", ("caller ID", "controller", "result", "response"), rows)
-
-
-def _response(probe: Probe) -> str:
-    return f"{probe.status} {probe.phrase}".strip() if probe.status else ""
-
-
-def _why(probe: Probe) -> str:
-    return _WHY.get(probe.status, "") if probe.outcome == "not_probed" else ""
+    loaded = load_config(gate.config)
+    lines = _lines(loaded, numbers or [], controller, every=every)
+    host, port = _address(trunk, _SIP_PORT, "trunk")
+    credentials = _credentials(user, password_file)
+    source = _address(local, 0, "local") if local else None
+    patience = ProbeTimes(ring=int(ring * 1000), listen=int(listen * 1000), t1=t1)
+    results: _Results = []
+    with console(stderr=True).status("calling") as status:
+        for line in lines:
+            status.update(f"calling {line.number}")
+            sip_trunk = ProbeTrunk(
+                host=host, port=port, caller=show or line.number, local=source, credentials=credentials
+            )
+            probe = asyncio.run(_call(line.number, sip_trunk, patience, tries=tries, pause=pause))
+            _record(gate, loaded, line, probe)
+            results.append((line, probe))
+    return results
 
 
 def _lines(config: Config, numbers: list[str], controller: str, *, every: bool) -> list[_Line]:
@@ -275,18 +290,3 @@ def _address(text: str, default: int, option: str) -> tuple[str, int]:
     if not port.isdecimal():
         raise Failure("request.invalid", "Write it like this: sbc.example:5060.", field=option, status=MISUSE)
     return host.strip("[]"), int(port)
-
-
-def _as_builtins(line: _Line, probe: Probe) -> dict[str, object]:
-    return {
-        "caller_id": line.number,
-        "controller": line.controller,
-        "outcome": probe.outcome,
-        "status": probe.status,
-        "said": probe.phrase,
-        "why": _why(probe),
-        "rang_ms": probe.rang,
-        "answered_ms": probe.answered,
-        "packets": probe.packets,
-        "evidence": probe.evidence,
-    }

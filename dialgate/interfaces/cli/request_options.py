@@ -2,16 +2,17 @@
 
 import inspect
 from collections.abc import Callable, Collection, Mapping
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Any, Literal, TypeVar
 
 import typer
 
+from dialgate.interfaces.cli.command import Ask
 from dialgate.interfaces.cli.ledger_access import ACTOR_VARIABLES, DAY_FORM, INSTANT_FORM, R, request
-from dialgate.interfaces.cli.options import number_given, reporting
+from dialgate.interfaces.cli.options import number_given
 from dialgate.ledger.request_fields import Field, fields_of
 from dialgate.ledger.schemas import Request
 
-Command: TypeAlias = Callable[..., None]
+T = TypeVar("T")
 # Names of options that may be repeated, in the singular.
 _SINGULAR = {"purposes": "purpose", "call_types": "call-type", "campaigns": "campaign"}
 _MORE = "May be repeated."
@@ -25,15 +26,15 @@ def options_of(
     required: Collection[str] = (),
     fixed: Mapping[str, Any] = {},
     **annotations: Any,
-) -> Callable[[Command], Command]:
-    """Return a decorator that adds an option for each field of a request and calls the command with the request.
+) -> Callable[[Ask[T]], Ask[T]]:
+    """Return a decorator that adds an option for each field of a request, and passes the request to the function.
 
     - `channel`: the default for the option --channel
     - `required`: fields that are required even if they have a default
     - `fixed`: fields that have a fixed value and no option
     - `annotations`: hand-written annotations, by field name, that replace the generated ones
 
-    If the command has a parameter with the same name as a field, the command also receives the value of that field.
+    If the function has a parameter with the same name as a field, it also receives the value of that field.
     """
     fields = [field for field in fields_of(kind) if field.name not in fixed]
     fields.sort(key=lambda field: field.name in Request.__struct_fields__)  # common fields last
@@ -45,17 +46,15 @@ def options_of(
     ]
     names = {parameter.name for parameter in parameters}
 
-    def decorate(command: Command) -> Command:
-        _, *own = inspect.signature(command).parameters.values()
+    def decorate(ask: Ask[T]) -> Ask[T]:
+        _, *own = inspect.signature(ask).parameters.values()
 
-        def run(**options: Any) -> None:
+        def run(**options: Any) -> T:
             values = {**{name: options[name] for name in names}, **fixed}
-            with reporting(as_json=options["as_json"]):
-                command(
-                    request(kind, values), **{parameter.name: options[parameter.name] for parameter in own}
-                )
+            own_values = {parameter.name: options[parameter.name] for parameter in own}
+            return ask(request(kind, values), **own_values)
 
-        run.__doc__ = command.__doc__
+        run.__name__, run.__doc__ = ask.__name__, ask.__doc__
         generated = [parameter for parameter in own if parameter.name not in names]
         run.__signature__ = inspect.Signature([*parameters, *generated])  # type: ignore[attr-defined]
         return run

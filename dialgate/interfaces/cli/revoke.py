@@ -1,12 +1,15 @@
 """`dialgate revoke`: revocations, entered individually or imported from a file."""
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
+from msgspec import Struct
 from typer.core import TyperGroup
 
 from dialgate.core.local_time import rfc3339
+from dialgate.interfaces.cli.command import command
 from dialgate.interfaces.cli.files import (
     Column,
     Encoding,
@@ -17,7 +20,7 @@ from dialgate.interfaces.cli.files import (
     send_file,
     show_import,
 )
-from dialgate.interfaces.cli.gate_client import GateClient, GateUnreachable, asks_gate
+from dialgate.interfaces.cli.gate_client import GateClient, GateUnreachable
 from dialgate.interfaces.cli.ledger_access import (
     Actor,
     Channel,
@@ -26,24 +29,24 @@ from dialgate.interfaces.cli.ledger_access import (
     Time,
     fields_of,
     operator_name,
-    record,
     request,
     show_receipt,
 )
-from dialgate.interfaces.cli.options import (
-    AsJson,
-    Failure,
-    load_config,
-    number_given,
-    reporting,
-)
+from dialgate.interfaces.cli.options import AsJson, Failure, load_config, number_given
 from dialgate.interfaces.cli.request_options import options_of
 from dialgate.ledger import pending_stops
 from dialgate.ledger.import_reports import RevocationsReport
 from dialgate.ledger.pending_stops import PendingStops
 from dialgate.ledger.schemas import LiftRequest, Receipt, RevocationRequest, RevocationsRequest
 from dialgate.runtime.clock import wall_clock
-from dialgate.runtime.terminal import MISUSE, show_json
+from dialgate.runtime.terminal import MISUSE
+
+
+class KeptFile(Struct, frozen=True):
+    """A file of revocations that waits for the next gate, and why it waits."""
+
+    kept: str
+    why: str
 
 
 class _Revoke(TyperGroup):
@@ -69,8 +72,12 @@ revoke_app = typer.Typer(
 app.add_typer(revoke_app, name="revoke")
 
 
+def _show(done: tuple[str, Receipt]) -> None:
+    show_receipt(*done)
+
+
 @revoke_app.command("add")
-@asks_gate
+@command(_show, data=lambda done: done[1])
 def revoke_add(
     *,
     number: Annotated[
@@ -105,8 +112,7 @@ def revoke_add(
     reason: Annotated[str, typer.Option(help="With --lift: why the revocation is lifted.")] = "",
     consent: Annotated[str, typer.Option(help="With --ground new_consent: ID of the new consent.")] = "",
     gate: GateClient,
-    as_json: AsJson = False,
-) -> None:
+) -> tuple[str, Receipt]:
     """Record a revocation: the data subject wants no more calls.
 
     When the command has succeeded, the revocation overrides every consent in its scope. If no gate runs, the revocation is
@@ -116,24 +122,25 @@ def revoke_add(
     dialgate revoke add +390612345678 --channel letter --proof archive/2026/4711.pdf
     """
     options = locals()
-    with reporting(as_json=as_json):
-        if (seq is None) == (not number):
-            raise Failure("request.invalid", "give either a NUMBER or --lift SEQ", status=MISUSE)
-        if seq is None:
-            _stop(gate, fields_of(RevocationRequest, options), as_json=as_json)
-        else:
-            _lift(gate, request(LiftRequest, options), seq, as_json=as_json)
+    if (seq is None) == (not number):
+        raise Failure("request.invalid", "give either a NUMBER or --lift SEQ", status=MISUSE)
+    if seq is None:
+        return "revoked", _stop(gate, fields_of(RevocationRequest, options))
+    return "lifted", _lift(gate, seq, request(LiftRequest, options))
 
 
-def _stop(gate: GateClient, stop: dict[str, Any], *, as_json: bool) -> None:
+def _stop(gate: GateClient, stop: dict[str, Any]) -> Receipt:
     """Record a revocation. If no gate runs, keep it for the next one."""
     try:
-        receipt = gate.ask("POST", "/v1/revocations", Receipt, stop)
+        return gate.ask("POST", "/v1/revocations", Receipt, stop)
     except GateUnreachable as unreachable:
         if gate.url:
             raise
-        receipt = _keep(gate.config, stop, str(unreachable))
-    show_receipt(receipt, "revoked", as_json=as_json)
+        return _keep(gate.config, stop, str(unreachable))
+
+
+def _lift(gate: GateClient, seq: int, lifting: LiftRequest) -> Receipt:
+    return gate.ask("POST", f"/v1/revocations/{seq}/lift", Receipt, lifting)
 
 
 def _keep(path: Path, stop: dict[str, Any], why: str) -> Receipt:
@@ -145,30 +152,32 @@ def _keep(path: Path, stop: dict[str, Any], why: str) -> Receipt:
 
 
 @revoke_app.command("lift")
+@command(partial(show_receipt, "lifted"))
 @options_of(LiftRequest)
-@asks_gate
 def revoke_lift(
     lifting: LiftRequest,
     *,
     seq: Annotated[int, typer.Argument(metavar="SEQ", min=1, help="`seq` of the revocation.")],
     at: Annotated[str, typer.Option(hidden=True, help="Ignored.")] = "",  # noqa: ARG001
     gate: GateClient,
-    as_json: AsJson = False,
-) -> None:
+) -> Receipt:
     """Lift a revocation that was recorded by mistake, or that a later consent supersedes.
 
     dialgate revoke lift 4711 --ground error --reason "another person's letter"
     """
-    _lift(gate, lifting, seq, as_json=as_json)
+    return _lift(gate, seq, lifting)
 
 
-def _lift(gate: GateClient, lifting: LiftRequest, seq: int, *, as_json: bool) -> None:
-    record(gate, f"/v1/revocations/{seq}/lift", lifting, "lifted", as_json=as_json)
+def _show_import(report: RevocationsReport | KeptFile) -> None:
+    if isinstance(report, KeptFile):
+        typer.echo(f"{report.why} The file is kept, and in force before the gate decides a call.")
+    else:
+        show_import("Revocations", _COUNTS, report)
 
 
 @revoke_app.command("import")
+@command(_show_import, data=lambda report: {"kept": report.kept} if isinstance(report, KeptFile) else report)
 @options_of(RevocationsRequest, channel="crm")
-@asks_gate
 def revoke_import(
     import_request: RevocationsRequest,
     *,
@@ -184,7 +193,7 @@ def revoke_import(
     reasons: Reasons = None,
     gate: GateClient,
     as_json: AsJson = False,
-) -> None:
+) -> RevocationsReport | KeptFile:
     """Record the revocations in a file. The optional column `at` holds the time of each revocation.
 
     Every row with a number is revoked, whatever else is wrong with it. Rows without a number are skipped and reported. A time in
@@ -195,28 +204,23 @@ def revoke_import(
     """
     options = locals()
     try:
-        report = send_file(
+        return send_file(
             gate, "/v1/revocations/import", RevocationsReport, import_request, options, lenient=True
         )
     except GateUnreachable as unreachable:
         if gate.url:
             raise
-        _keep_file(gate, import_request, options, str(unreachable))
-    else:
-        show_import(report, "Revocations", _COUNTS, as_json=as_json)
+        return _keep_file(gate.config, import_request, options, str(unreachable))
 
 
-def _keep_file(
-    gate: GateClient, import_request: RevocationsRequest, options: dict[str, Any], why: str
-) -> None:
+def _keep_file(path: Path, import_request: RevocationsRequest, options: dict[str, Any], why: str) -> KeptFile:
     """Keep a file of revocations for the next gate. Raises `Refused` if a gate could not enter it."""
-    config, hints = load_config(gate.config), hints_of(options)
+    config = load_config(path)
     pending_stops.refuse_unknown(config, import_request.controller)
     stops = PendingStops(
-        actor=operator_name(), request=import_request, hints=hints, rows=options["file"].read_bytes()
+        actor=operator_name(),
+        request=import_request,
+        hints=hints_of(options),
+        rows=options["file"].read_bytes(),
     )
-    kept = pending_stops.keep(config.data, stops)
-    if options["as_json"]:
-        show_json({"kept": str(kept)})
-    else:
-        typer.echo(f"{why} The file is kept, and in force before the gate decides a call.")
+    return KeptFile(str(pending_stops.keep(config.data, stops)), why)

@@ -8,6 +8,7 @@ import msgspec
 import typer
 
 from dialgate.core.name_suggestions import choose
+from dialgate.interfaces.cli.command import command
 from dialgate.interfaces.cli.files import (
     Column,
     Encoding,
@@ -19,20 +20,28 @@ from dialgate.interfaces.cli.files import (
     query_of,
     reading,
 )
-from dialgate.interfaces.cli.gate_client import GateClient, asks_gate
+from dialgate.interfaces.cli.gate_client import GateClient
 from dialgate.interfaces.cli.ledger_access import Actor, Proof, Time, request, show_note
-from dialgate.interfaces.cli.options import AsJson, Failure, load_config, reporting
+from dialgate.interfaces.cli.options import AsJson, Failure, load_config
 from dialgate.interfaces.http.headers import SCRUBBED
 from dialgate.ledger import export
 from dialgate.ledger.schemas import ScrubRequest
 from dialgate.lists.call_list import sha256_of
-from dialgate.runtime.terminal import MISUSE, show_fields, show_json
+from dialgate.runtime.terminal import MISUSE, show_fields
 
 app = typer.Typer()
 
 
+def _show(copy: tuple[Path, export.Scrubbed]) -> None:
+    out, scrubbed = copy
+    verdicts = {name: getattr(scrubbed, name) for name in ("rows", "allow", "later", "deny")}
+    entry = {"ledger entry": str(scrubbed.seq), "sha256": scrubbed.sha256}
+    show_fields(f"{out}, at {scrubbed.at}", verdicts | scrubbed.codes | entry)
+    show_note(scrubbed.note)
+
+
 @app.command()
-@asks_gate
+@command(_show, data=lambda done: done[1])
 def scrub(
     *,
     file: Annotated[
@@ -52,7 +61,7 @@ def scrub(
     actor: Actor = "",
     gate: GateClient,
     as_json: AsJson = False,
-) -> None:
+) -> tuple[Path, export.Scrubbed]:
     """Write a copy of a list with a verdict on every row: allow, later or deny, with code, valid_until and not_before.
 
     Check again before each call, even if the verdict is allow, because the data subject can opt out at any time. If
@@ -62,26 +71,22 @@ def scrub(
     dialgate scrub november.csv --campaign acme-fibre -o november-scrubbed.csv --proof ticket-4711
     """
     options = locals()
-    with reporting(as_json=as_json):
-        hints = hints_of(options)
-        ask = request(ScrubRequest, options)
-        if not gate.url:
-            line = load_config(gate.config).lines.get(campaign)
-            if line is None:
-                text = choose("Use one of the configured campaigns", load_config(gate.config).lines)
-                raise Failure("campaign.unknown", text, field="campaign")
-            confirm(file, hints, line.dial_region or line.home, ask=not (yes or as_json))
-        query = [*query_of(ask), *query_of(hints)]
-        with (
-            reading(file) as body,
-            gate.open("POST", "/v1/scrub", body, query=query, media=media_of(file)) as response,
-        ):
-            scrubbed = msgspec.json.decode(response.headers[SCRUBBED], type=export.Scrubbed)
-            _receive(response, out, scrubbed.sha256)
-    if as_json:
-        show_json(scrubbed)
-    else:
-        _show(scrubbed, out)
+    hints = hints_of(options)
+    ask = request(ScrubRequest, options)
+    if not gate.url:
+        line = load_config(gate.config).lines.get(campaign)
+        if line is None:
+            text = choose("Use one of the configured campaigns", load_config(gate.config).lines)
+            raise Failure("campaign.unknown", text, field="campaign")
+        confirm(file, hints, line.dial_region or line.home, ask=not (yes or as_json))
+    query = [*query_of(ask), *query_of(hints)]
+    with (
+        reading(file) as body,
+        gate.open("POST", "/v1/scrub", body, query=query, media=media_of(file)) as response,
+    ):
+        scrubbed = msgspec.json.decode(response.headers[SCRUBBED], type=export.Scrubbed)
+        _receive(response, out, scrubbed.sha256)
+    return out, scrubbed
 
 
 def _receive(response: IO[bytes], out: Path, sha256: str) -> None:
@@ -97,10 +102,3 @@ def _receive(response: IO[bytes], out: Path, sha256: str) -> None:
         raise Failure("request.invalid", f"{out}: {error.strerror}", field="out", status=MISUSE) from None
     finally:
         fresh.unlink(missing_ok=True)
-
-
-def _show(scrubbed: export.Scrubbed, out: Path) -> None:
-    verdicts = {name: getattr(scrubbed, name) for name in ("rows", "allow", "later", "deny")}
-    entry = {"ledger entry": str(scrubbed.seq), "sha256": scrubbed.sha256}
-    show_fields(f"{out}, at {scrubbed.at}", verdicts | scrubbed.codes | entry)
-    show_note(scrubbed.note)

@@ -7,20 +7,14 @@ from typing import Annotated
 import structlog
 import typer
 import uvloop
-from msgspec import structs
+from msgspec import Struct, structs
 
 from dialgate.config.configuration import Config
-from dialgate.interfaces.cli.options import (
-    DEFAULT_CONFIG,
-    AsJson,
-    ConfigPath,
-    Failure,
-    load_config,
-    reporting,
-)
+from dialgate.interfaces.cli.command import command
+from dialgate.interfaces.cli.options import DEFAULT_CONFIG, ConfigPath, Failure, load_config
 from dialgate.observability import service_log
 from dialgate.runtime.clock import wall_clock
-from dialgate.runtime.terminal import NO, show_json, show_table
+from dialgate.runtime.terminal import show_table
 from dialgate.shipping.shipper import Shipper, shipping_lock
 from dialgate.shipping.status import Standings
 from dialgate.shipping.target import StorageRefused
@@ -29,7 +23,28 @@ app = typer.Typer()
 _log = structlog.get_logger(__name__)
 
 
+class Shipped(Struct, frozen=True):
+    complete: bool
+    standings: Standings
+
+
+def _as_builtins(shipped: Shipped) -> list[dict[str, object]]:
+    return [
+        {"to": to, "worker": worker, **structs.asdict(standing)}
+        for (to, worker), standing in shipped.standings.items()
+    ]
+
+
+def _show(shipped: Shipped) -> None:
+    rows = [
+        (to, str(worker), standing.last, standing.behind, standing.missed, standing.problem)
+        for (to, worker), standing in shipped.standings.items()
+    ]
+    show_table("Shipped", ("to", "worker", "up to record", "behind", "missed", ""), rows)
+
+
 @app.command("ship")
+@command(_show, data=_as_builtins, ok=lambda shipped: shipped.complete)
 def ship(
     *,
     once: Annotated[
@@ -39,8 +54,7 @@ def ship(
         bool, typer.Option("--anew", help="Compare every shipped file with the log, and ship missing files.")
     ] = False,
     config: ConfigPath = DEFAULT_CONFIG,
-    as_json: AsJson = False,
-) -> None:
+) -> Shipped | None:
     """Ship the decision log to the targets in the setting `shipping`.
 
     Closed log files go to a folder or to object storage, and records go to a Redis Stream as they are written. The command
@@ -49,53 +63,25 @@ def ship(
 
     dialgate ship --once --anew
     """
-    with reporting(as_json=as_json):
-        loaded = load_config(config)
-        service_log.configure(loaded.settings.service_log)
-        try:
-            with shipping_lock(loaded.data):
-                shipper = Shipper(loaded, wall_clock, compare_all=anew)
-                is_complete = uvloop.run(shipper.once() if once else _run(shipper, loaded))
-        except StorageRefused as refused:
-            raise Failure("shipping.refused", str(refused)) from None
-        except OSError as error:
-            raise Failure("file.unusable", f"{error.filename}: {error.strerror}") from None
-    if once:
-        _show(shipper.standings(), as_json=as_json)
-    raise typer.Exit(0 if is_complete else NO)
+    loaded = load_config(config)
+    service_log.configure(loaded.settings.service_log)
+    try:
+        with shipping_lock(loaded.data):
+            shipper = Shipper(loaded, wall_clock, compare_all=anew)
+            if not once:
+                uvloop.run(_run(shipper, loaded))
+                return None
+            return Shipped(uvloop.run(shipper.once()), shipper.standings())
+    except StorageRefused as refused:
+        raise Failure("shipping.refused", str(refused)) from None
+    except OSError as error:
+        raise Failure("file.unusable", f"{error.filename}: {error.strerror}") from None
 
 
-async def _run(shipper: Shipper, config: Config) -> bool:
+async def _run(shipper: Shipper, config: Config) -> None:
     stop, loop = asyncio.Event(), asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     _log.info("shipping", data=str(config.data))
     await shipper.run(stop)
     _log.info("stopped")
-    return True
-
-
-def _show(standings: Standings, *, as_json: bool) -> None:
-    if as_json:
-        show_json(
-            [
-                {"to": to, "worker": worker, **structs.asdict(standing)}
-                for (to, worker), standing in standings.items()
-            ]
-        )
-        return
-    show_table(
-        "Shipped",
-        ("to", "worker", "up to record", "behind", "missed", ""),
-        [
-            (
-                to,
-                str(worker),
-                standing.last,
-                standing.behind,
-                standing.missed,
-                standing.problem,
-            )
-            for (to, worker), standing in standings.items()
-        ],
-    )

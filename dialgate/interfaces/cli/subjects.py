@@ -7,14 +7,15 @@ import msgspec
 import typer
 
 from dialgate.audit import explanation
-from dialgate.cluster.personal_data import CaseInfo
+from dialgate.cluster.personal_data import CaseInfo, DecisionLine
+from dialgate.interfaces.cli.command import command, show_rows
 from dialgate.interfaces.cli.files import Out, write_out
 from dialgate.interfaces.cli.gate_client import GateClient, asks_gate, path_of
 from dialgate.interfaces.cli.ledger_access import Actor, ControllerId, Proof, request
-from dialgate.interfaces.cli.options import AsJson, Number, reporting
+from dialgate.interfaces.cli.options import Number, reporting
 from dialgate.interfaces.cli.request_options import options_of
 from dialgate.interfaces.http.administration_schemas import LookupKind, LookupsRequest
-from dialgate.runtime.terminal import NO, show_json, show_table
+from dialgate.runtime.terminal import NO
 from dialgate.subjects import page
 from dialgate.subjects.schemas import (
     CaseRequest,
@@ -57,17 +58,44 @@ def show_missing(missing: Mapping[str, str]) -> None:
         typer.echo(f"{node} could not be queried: {why}.", err=True)
 
 
-def _end(missing: Mapping[str, str]) -> None:
-    show_missing(missing)
-    if missing:
-        raise typer.Exit(NO)
-
-
 # ---- reading ---------------------------------------------------------------------------------------------------------
 
 
+def _show_data(report: Report) -> None:
+    def why(decision: DecisionLine) -> str:
+        return " ".join(reason.code for reason in decision.reasons) or decision.basis
+
+    show_rows(
+        "Ledger",
+        report.ledger,
+        {
+            "entry": lambda entry: str(entry.seq),
+            "at": "at",
+            "what": "kind",
+            "by": "actor",
+            "channel": "channel",
+        },
+    )
+    show_rows(
+        "Decisions",
+        report.decisions,
+        {"at": "at", "decision": "decision", "campaign": "campaign", "why": why},
+    )
+    if report.holder_changed_at:
+        typer.echo(
+            f"The number was reported as another person's at {report.holder_changed_at}. Earlier data may be about its"
+            " previous holder and is left out. If the report is wrong, lift it with `dialgate number confirm`."
+        )
+    for notice in explanation.notices("en", report.retired_months, {}, nothing=False):
+        typer.echo(notice)
+    show_rows("Look-ups", report.lookups, {"at": "at", "client": "client", "what": "what", "why": "purpose"})
+    restricted = f"{len(report.restricted)} restricted entries"
+    lists = ", ".join(listing.list for listing in report.lists) or "none"
+    typer.echo(f"On lists: {lists}. {restricted}. `--language it` or `--json` shows all data.")
+
+
 @subject_app.command("show")
-@asks_gate
+@command(_show_data, ok=lambda report: not report.missing)
 def subject_show(
     *,
     number: Number,
@@ -79,64 +107,23 @@ def subject_show(
     ] = None,
     out: Out = None,
     gate: GateClient,
-    as_json: AsJson = False,
-) -> None:
+) -> Report | None:
     """Show all data about a number, and the clients that looked the number up (GDPR art. 15).
 
     If gates share a store, the report includes data from all of them. Exit 1: a gate could not be queried.
 
     dialgate subject show +390612345678 --purpose "request 5f0c2a9b" --language it --out report.html
     """
-    with reporting(as_json=as_json):
-        query = {"purpose": purpose, "controller": controller}
-        report = gate.ask("GET", path_of(_SUBJECTS, number), Report, query=query)
-        text = page.page(report, language) if language else f"{msgspec.json.encode(report).decode()}\n"
-        if out is not None:
-            write_out(out, text)
-        elif language is None:
-            _show(report, as_json=as_json)
-        else:
-            typer.echo(text)
-    _end(report.missing)
-
-
-def _show(report: Report, *, as_json: bool) -> None:
-    if as_json:
-        show_json(report)
-        return
-    show_table(
-        "Ledger",
-        ("entry", "at", "what", "by", "channel"),
-        [(str(entry.seq), entry.at, entry.kind, entry.actor, entry.channel) for entry in report.ledger],
-    )
-    show_table(
-        "Decisions",
-        ("at", "decision", "campaign", "why"),
-        [
-            (
-                decision.at,
-                decision.decision,
-                decision.campaign,
-                " ".join(reason.code for reason in decision.reasons) or decision.basis,
-            )
-            for decision in report.decisions
-        ],
-    )
-    if report.holder_changed_at:
-        typer.echo(
-            f"The number was reported as another person's at {report.holder_changed_at}. Earlier data may be about its"
-            " previous holder and is left out. If the report is wrong, lift it with `dialgate number confirm`."
-        )
-    for notice in explanation.notices("en", report.retired_months, {}, nothing=False):
-        typer.echo(notice)
-    show_table(
-        "Look-ups",
-        ("at", "client", "what", "why"),
-        [(lookup.at, lookup.client, lookup.what, lookup.purpose) for lookup in report.lookups],
-    )
-    restricted = f"{len(report.restricted)} restricted entries"
-    lists = ", ".join(listing.list for listing in report.lists) or "none"
-    typer.echo(f"On lists: {lists}. {restricted}. `--language it` or `--json` shows all data.")
+    query = {"purpose": purpose, "controller": controller}
+    report = gate.ask("GET", path_of(_SUBJECTS, number), Report, query=query)
+    show_missing(report.missing)
+    if out is None and language is None:
+        return report
+    text = page.page(report, language) if language else f"{msgspec.json.encode(report).decode()}\n"
+    write_out(out, text) if out else typer.echo(text)
+    if report.missing:
+        raise typer.Exit(NO)
+    return None
 
 
 @subject_app.command("export")
@@ -166,57 +153,61 @@ def subject_export(
 # ---- requests --------------------------------------------------------------------------------------------------------
 
 
+def _show_case(case: CaseInfo) -> None:
+    if case.closed_at:
+        typer.echo(f"request {case.id}: closed")
+    else:
+        typer.echo(f"request {case.id}: due on {case.due_at} ({case.days_left} days left)")
+
+
+def _show_cases(cases: list[CaseInfo]) -> None:
+    show_rows(
+        "Open requests",
+        cases,
+        {
+            "id": "id",
+            "controller": "controller",
+            "kind": "kind",
+            "received": lambda case: case.received_at[:10],
+            "due": lambda case: case.due_at[:10],
+            "days left": lambda case: str(case.days_left),
+        },
+        whole=1,
+    )
+
+
 @subject_app.command("ask")
+@command(_show_case)
 @options_of(CaseRequest)
-@asks_gate
 def subject_ask(
     case_request: CaseRequest,
     *,
     number: Number,
     gate: GateClient,
-    as_json: AsJson = False,
-) -> None:
+) -> CaseInfo:
     """Record a data-subject request. The response is due within one month (GDPR art. 12).
 
     dialgate subject ask +390612345678 --kind erasure --identified "read back a code when called" --channel pec
     """
-    case = gate.ask("POST", path_of(_SUBJECTS, number, "requests"), CaseInfo, case_request)
-    _show_case(case, as_json=as_json)
+    return gate.ask("POST", path_of(_SUBJECTS, number, "requests"), CaseInfo, case_request)
 
 
 @subject_app.command("requests")
-@asks_gate
-def subject_requests(*, gate: GateClient, as_json: AsJson = False) -> None:
+@command(
+    _show_cases,
+    data=lambda cases: {"requests": cases},
+    ok=lambda cases: all(case.days_left >= 0 for case in cases),
+)
+def subject_requests(*, gate: GateClient) -> list[CaseInfo]:
     """Show the open data-subject requests, ordered by deadline. Exit 1: a request is overdue.
 
     dialgate subject requests --json
     """
-    with reporting(as_json=as_json):
-        cases = gate.ask("GET", _REQUESTS, Cases).requests
-    if as_json:
-        show_json({"requests": cases})
-    else:
-        show_table(
-            "Open requests",
-            ("id", "controller", "kind", "received", "due", "days left"),
-            [
-                (
-                    case.id,
-                    case.controller,
-                    case.kind,
-                    case.received_at[:10],
-                    case.due_at[:10],
-                    str(case.days_left),
-                )
-                for case in cases
-            ],
-            whole=1,
-        )
-    raise typer.Exit(NO if any(case.days_left < 0 for case in cases) else 0)
+    return gate.ask("GET", _REQUESTS, Cases).requests
 
 
 @subject_app.command("close")
-@asks_gate
+@command(_show_case)
 def subject_close(
     *,
     name: Annotated[str, typer.Argument(metavar="ID", help="Request ID.")],
@@ -229,29 +220,21 @@ def subject_close(
     ],
     actor: Actor = "",
     gate: GateClient,
-    as_json: AsJson = False,
-) -> None:
+) -> CaseInfo:
     """Close a data-subject request as answered or refused, or extend its deadline by two months.
 
     dialgate subject close 5f0c2a9be41d7703 --outcome answered --reason "report sent by pec"
     """
-    with reporting(as_json=as_json):
-        step = CaseStep(outcome=outcome, reason=reason, actor=actor)
-        case = gate.ask("POST", path_of(_REQUESTS, name), CaseInfo, step)
-    _show_case(case, as_json=as_json)
+    step = CaseStep(outcome=outcome, reason=reason, actor=actor)
+    return gate.ask("POST", path_of(_REQUESTS, name), CaseInfo, step)
 
 
-def _show_case(case: CaseInfo, *, as_json: bool) -> None:
-    if as_json:
-        show_json(case)
-    elif case.closed_at:
-        typer.echo(f"request {case.id}: closed")
-    else:
-        typer.echo(f"request {case.id}: due on {case.due_at} ({case.days_left} days left)")
+def _show_rectified(rectified: Rectified) -> None:
+    typer.echo(f"entry {rectified.of} was corrected by entry {rectified.receipt.seq}")
 
 
 @subject_app.command("rectify")
-@asks_gate
+@command(_show_rectified)
 def subject_rectify(
     *,
     number: Number,
@@ -265,21 +248,14 @@ def subject_rectify(
     proof: Proof = "",
     actor: Actor = "",
     gate: GateClient,
-    as_json: AsJson = False,
-) -> None:
+) -> Rectified:
     """Correct a consent, contract or call request by adding a new entry (GDPR art. 16).
 
     dialgate subject rectify +390612345678 --request 5f0c2a9b --of 812 --set goods=["broadband"]
     """
     options = locals()
-    with reporting(as_json=as_json):
-        rectification = request(RectificationRequest, {**options, "fields": dict(map(_pair, fields))})
-        path = path_of(_SUBJECTS, number, "rectification")
-        rectified = gate.ask("POST", path, Rectified, rectification)
-    if as_json:
-        show_json(rectified)
-    else:
-        typer.echo(f"entry {rectified.of} was corrected by entry {rectified.receipt.seq}")
+    rectification = request(RectificationRequest, {**options, "fields": dict(map(_pair, fields))})
+    return gate.ask("POST", path_of(_SUBJECTS, number, "rectification"), Rectified, rectification)
 
 
 def _pair(text: str) -> tuple[str, Any]:
@@ -291,16 +267,32 @@ def _pair(text: str) -> tuple[str, Any]:
         return name, value
 
 
+def _show_erasure(erasure: Erasure) -> None:
+    show_rows(
+        "Erasure",
+        erasure.items,
+        {
+            "what": "what",
+            "name": "name",
+            "result": "done",
+            "why": "why",
+            "law": "law",
+            "until": lambda item: item.until[:10],
+        },
+    )
+    suppression = erasure.suppression
+    typer.echo(f"The number is suppressed as of {suppression.at} (ledger entry {suppression.seq}).")
+
+
 @subject_app.command("erase")
+@command(_show_erasure, ok=lambda erasure: not erasure.missing)
 @options_of(ErasureRequest, fixed={"channel": ""}, request=RequestId)
-@asks_gate
 def subject_erase(
     erasure_request: ErasureRequest,
     *,
     number: Number,
     gate: GateClient,
-    as_json: AsJson = False,
-) -> None:
+) -> Erasure:
     """Erase the data about a number, and suppress the number (GDPR art. 17). This cannot be undone.
 
     Data that must be kept is restricted instead. If gates share a store, all of them erase their data. Exit 1: a gate
@@ -309,18 +301,5 @@ def subject_erase(
     dialgate subject erase +390612345678 --request 5f0c2a9be41d7703
     """
     erasure = gate.ask("POST", path_of(_SUBJECTS, number, "erasure"), Erasure, erasure_request)
-    _show_erasure(erasure, as_json=as_json)
-    _end(erasure.missing)
-
-
-def _show_erasure(erasure: Erasure, *, as_json: bool) -> None:
-    if as_json:
-        show_json(erasure)
-        return
-    show_table(
-        "Erasure",
-        ("what", "name", "result", "why", "law", "until"),
-        [(item.what, item.name, item.done, item.why, item.law, item.until[:10]) for item in erasure.items],
-    )
-    suppression = erasure.suppression
-    typer.echo(f"The number is suppressed as of {suppression.at} (ledger entry {suppression.seq}).")
+    show_missing(erasure.missing)
+    return erasure

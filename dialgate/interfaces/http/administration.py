@@ -94,9 +94,9 @@ async def _expose(request: web.Request, app: App, _: Client) -> web.StreamRespon
         client=query.client, node=query.node, start=instant(query.since), end=instant(query.until)
     )
     if bool(period.client) == bool(period.node):
-        raise Fault(400, "request.invalid", "Send either `client` or `node`.", field="client")
+        raise Fault(400, "request.invalid", "Name either a client or a node.", field="client")
     if period.end <= period.start:
-        raise Fault(400, "request.invalid", "`until` must be later than `since`.", field="until")
+        raise Fault(400, "request.invalid", "The end must be later than the start.", field="until")
     return http_body.reply_json(await app.subjects.exposure(period))
 
 

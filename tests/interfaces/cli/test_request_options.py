@@ -11,7 +11,7 @@ from typer.main import get_command
 from typer.testing import CliRunner
 
 from dialgate.interfaces.cli import main
-from dialgate.interfaces.cli.options import AsJson
+from dialgate.interfaces.cli.command import command
 from dialgate.interfaces.cli.request_options import options_of
 from dialgate.interfaces.http.endpoints import ENDPOINTS
 from dialgate.interfaces.http.openapi import document
@@ -112,8 +112,9 @@ def run(*words: str) -> Any:
     app, received = typer.Typer(), []
 
     @app.command()
+    @command()
     @options_of(Sample, channel="crm", required={"evidence"}, fixed={"proof": "fixed"})
-    def write(ask: Sample, *, controller: str, as_json: AsJson = False) -> None:  # noqa: ARG001
+    def write(ask: Sample, *, controller: str) -> None:
         received.append((ask, controller))
 
     shown = CliRunner().invoke(app, list(words), env={"COLUMNS": "200", "DIALGATE_ACTOR": "anna"})
