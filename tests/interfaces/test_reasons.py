@@ -15,7 +15,8 @@ from dialgate.config import loader
 from dialgate.core import responses
 from dialgate.core.reasons import REASON_CLASSES, REASONS, classify
 from dialgate.interfaces.http.error_codes import CODES
-from dialgate.tools.conformance import dialplan, vicidial
+from dialgate.tools.conformance import dialplan
+from dialgate.tools.conformance.dialers import lead_status
 from tests.support import pbx, yaml_files
 from tests.support.paths import ROOT
 from tests.support.pbx import CAMPAIGN, Pbx
@@ -123,7 +124,7 @@ async def test_a_lead_of_an_unknown_campaign_stays_callable(
     entry = (ROOT / "deploy/vicidial/carrier-entry.conf").read_text("utf-8")
     await dialplan.run(entry.replace("127.0.0.1:4573", f"127.0.0.1:{asterisk.port}"), "", channel)
     found = channel.variables["DIALSTATUS"], channel.variables["HANGUPCAUSE"]
-    assert vicidial.lead_status(*found) == status
+    assert lead_status(*found) == status
 
 
 @pytest.mark.parametrize("code", sorted(set(CODES) - set(REASONS)))

@@ -7,27 +7,13 @@ import asyncio
 import shutil
 from itertools import repeat
 from pathlib import Path
-from xml.etree import ElementTree as ET
 
-import msgspec
 import pytest
 from msgspec import Struct
 
-from dialgate.tools.conformance import freeswitch
-from dialgate.tools.conformance.dialers import (
-    CALLER,
-    EMULATED,
-    TO,
-    DialerFault,
-    departure_of,
-    freeswitch_channel,
-)
-from dialgate.tools.conformance.freeswitch_leg import FreeswitchChannel, leave
-from dialgate.tools.conformance.gates import (
-    allow,
-    frozen,
-    playing,
-)
+from dialgate.tools.conformance.freeswitch import FreeswitchCall, dialers_variables, leave
+from dialgate.tools.conformance.gates import frozen, playing
+from dialgate.tools.conformance.model import CALLER, TO, Departure
 from tests.support.conformance import failed_cases
 from tests.support.paths import ROOT
 
@@ -50,9 +36,8 @@ class Lua(Struct, frozen=True):
         text = (DEPLOY / "freeswitch/dialgate.lua").read_text()
         here = self.folder / f"at-{port}.lua"
         here.write_text(text.replace("127.0.0.1:8080", f"127.0.0.1:{port}"))
-        channel = freeswitch_channel()
         # The session's getVariable() reads the called number from the same place as the script's bridge.
-        variables = channel.variables | {"destination_number": TO, "caller_id_number": CALLER}
+        variables = dialers_variables() | {"destination_number": TO, "caller_id_number": CALLER}
         words = ("lua5.4", str(ROOT / "tests/tools/freeswitch_session.lua"), str(here), "acme-fibre")
         process = await asyncio.create_subprocess_exec(
             *words, *(f"{name}={value}" for name, value in variables.items()), stdout=asyncio.subprocess.PIPE
@@ -64,16 +49,11 @@ class Lua(Struct, frozen=True):
         dials = [line.removeprefix("bridge ") for line in lines if line.startswith("bridge ")]
         if not dials:
             return ""
-        channel = freeswitch_channel()
         pairs = (
             line.removeprefix("variable ").partition("=") for line in lines if line.startswith("variable ")
         )
-        channel.variables = {name: value for name, _, value in pairs}
-        departure = departure_of(leave(channel, dials[0]))
-        assert (departure.shown, departure.follows) == (CALLER, False)
-        if departure.problem or departure.how != TO:
-            raise DialerFault(departure.problem or departure.how, departure.how)
-        return departure.how
+        assert leave({name: value for name, _, value in pairs}, dials[0]) == Departure(how=TO)
+        return TO
 
 
 needs_lua = pytest.mark.skipif(
@@ -84,47 +64,6 @@ needs_lua = pytest.mark.skipif(
 @needs_lua
 async def test_lua_script_passes_every_case(tmp_path: Path) -> None:
     assert await failed_cases(Lua(tmp_path)) == set()
-
-
-@pytest.mark.parametrize("name", ["freeswitch", "freeswitch-httapi"])
-async def test_freeswitch_reaches_the_trunk_with_what_was_checked_only(name: str) -> None:
-    kind = EMULATED[name]
-    async with playing(repeat(allow)) as port:
-        text = (DEPLOY / kind.file).read_text().replace("127.0.0.1:8080", f"127.0.0.1:{port}")
-        (invite,) = await freeswitch.call(text, kind.context, freeswitch_channel())
-    assert msgspec.structs.asdict(invite) == {
-        "number": TO, "caller": CALLER, "name": "", "private": False, "rest": (), "follows": False, "repeats": False,
-    }  # fmt: skip
-
-
-# A call that exports or sets one variable, as observed on FreeSWITCH 1.11.3-dev with the files of 2026-11-27.
-OLD_BRIDGE = "[outbound_redirect_fatal=true,origination_privacy=screen,origination_caller_id_number=1]sofia/gateway/t/1"
-OTHER = "sip:9@trunk"
-EXPORTED = [
-    ("sip_invite_req_uri", OTHER, {"number": "9"}), ("sip_invite_from_uri", OTHER, {"caller": "9"}),
-    ("sip_from_uri", OTHER, {"caller": "9"}), ("sip_from_display", "9", {"name": "9"}),
-    ("sip_h_Privacy", "id", {"rest": ("Privacy",)}), ("sip_route_uri", OTHER, {"rest": ("sip_route_uri",)}),
-    ("origination_caller_id_number", "9", {}), ("origination_privacy", "hide_number", {}),
-    ("effective_caller_id_number", "9", {}), ("outbound_redirect_fatal", "false", {}),
-    ("sip_req_uri", OTHER, {}), ("sip_to_uri", OTHER, {}), ("absolute_codec_string", "PCMA", {}), ("sip_rh_X-A", "1", {}),
-    ("sip_ph_X-A", "1", {}),
-]  # fmt: skip
-
-
-@pytest.mark.parametrize(("name", "value", "changes"), EXPORTED)
-def test_exported_variable_changes_the_leg_as_in_freeswitch(
-    name: str, value: str, changes: dict[str, object]
-) -> None:
-    plain, channel = (
-        FreeswitchChannel("1", "1", variables=made) for made in ({}, {name: value, "export_vars": name})
-    )
-    (before,), (after,) = leave(plain, OLD_BRIDGE), leave(channel, OLD_BRIDGE)
-    assert msgspec.structs.replace(before, **changes) == after
-
-
-def test_header_of_the_dialer_reaches_the_trunk_without_an_export() -> None:
-    channel = FreeswitchChannel("1", "1", variables={"sip_h_Diversion": f"<{OTHER}>"})
-    assert leave(channel, OLD_BRIDGE)[0].rest == ("Diversion",)
 
 
 @pytest.mark.parametrize(
@@ -143,10 +82,10 @@ async def test_freeswitch_refuses_according_to_the_reason_class(
 
     async with playing(repeat(answers)) as port:
         text = XML.replace("127.0.0.1:8080", f"127.0.0.1:{port}")
-        ran = freeswitch.FreeswitchCall(ET.fromstring(text), freeswitch_channel())
-        assert await ran.run("dialgate") == []
+        ran = FreeswitchCall(text, dialers_variables())
+        assert await ran.run("dialgate") == Departure()
         lines = await Lua(tmp_path).lines(port) if shutil.which("lua5.4") and shutil.which("curl") else []
-    assert (ran.response, ran.channel.variables.get("hangup_cause", "")) == (status, cause)
+    assert (ran.response, ran.variables.get("hangup_cause", "")) == (status, cause)
     if lines:
         assert [line for line in lines if line.startswith("respond")] == [
             "respond 500 Server Internal Error"
@@ -158,7 +97,5 @@ async def test_freeswitch_answers_500_if_the_gate_is_down() -> None:
     """After a 503, a dialer tries its next server, which could be the trunk."""
     for text, context in ((XML, "dialgate"), (HTTAPI, "dialgate"), (CLOSED, "dialgate")):
         async with frozen() as port:
-            ran = freeswitch.FreeswitchCall(
-                ET.fromstring(text.replace("127.0.0.1:8080", f"127.0.0.1:{port}")), freeswitch_channel()
-            )
-            assert (await ran.run(context), ran.response) == ([], 500)
+            ran = FreeswitchCall(text.replace("127.0.0.1:8080", f"127.0.0.1:{port}"), dialers_variables())
+            assert (await ran.run(context), ran.response) == (Departure(), 500)

@@ -18,8 +18,8 @@ from dialgate.tools.conformance.dialers import (
     read_shipped,
 )
 from dialgate.tools.conformance.dialplan import NoExtension
-from dialgate.tools.conformance.expressions import Unknown
 from dialgate.tools.conformance.kit import CaseFinding
+from dialgate.tools.conformance.model import Unknown
 from dialgate.tools.conformance.real_dialers import RealDialer
 
 app = typer.Typer()
@@ -105,9 +105,7 @@ def conformance(  # noqa: PLR0917 - a command has as many parameters as it has o
         except NoExtension as error:
             raise Failure("conformance.unknown", str(error), field="context", status=MISUSE) from None
         except Unknown as error:
-            raise Failure(
-                "conformance.unknown", f"this emulator does not support {error}", status=MISUSE
-            ) from None
+            raise Failure("conformance.unknown", f"the kit does not support {error}", status=MISUSE) from None
         except OSError as error:
             raise Failure(
                 "conformance.port",

@@ -9,7 +9,8 @@ these two events.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
+import shlex
+from collections.abc import AsyncIterator, Mapping
 from contextlib import suppress
 from typing import Final
 from urllib.parse import urlsplit
@@ -23,6 +24,12 @@ _MOST_WORDS: Final = 128
 _UNKNOWN: Final = "510 Invalid or unknown command"
 _DEAD: Final = "511 Command Not Permitted on a dead channel or intercept routine"
 _USAGE: Final = "520-Invalid command syntax.  Proper usage follows:\nUsage: {word}\n520 End of proper usage."
+# Minimum number of arguments, and the reply of commands without an effect.
+_COMMANDS: Final = {
+    "SET VARIABLE": (2, ""), "GET VARIABLE": (1, ""), "GET FULL VARIABLE": (1, ""), "STREAM FILE": (2, ""),
+    "GET DATA": (1, ""), "HANGUP": (0, ""), "SET CALLERID": (1, "200 result=1"), "VERBOSE": (1, "200 result=1"),
+    "ANSWER": (0, "200 result=0"), "EXEC": (1, "200 result=0"), "NOOP": (0, "200 result=0"),
+}  # fmt: skip
 # Commands that are permitted on a dead channel.
 _ON_DEAD: Final = ("SET VARIABLE", "GET VARIABLE", "GET FULL VARIABLE", "EXEC", "VERBOSE", "NOOP", "DATABASE")
 
@@ -53,8 +60,6 @@ class Channel(Struct, kw_only=True):
 
     - `said` contains every line from the server, and `violations` the lines that Asterisk could not process.
     - `ended` is true after `HANGUP` or after the caller hung up.
-    - `presentation` is `CALLERID(pres)`. `redirecting` contains the fields of `REDIRECTING()`, which PJSIP sends as Diversion
-      and History-Info.
     - `limit` is the loop time at which `TIMEOUT(absolute)` ends the channel. `expired` is true if this happened.
     """
 
@@ -67,8 +72,6 @@ class Channel(Struct, kw_only=True):
     said: list[str] = field(default_factory=list)
     violations: list[str] = field(default_factory=list)
     ended: bool = False
-    presentation: str = "allowed"
-    redirecting: dict[str, str] = field(default_factory=dict)
     limit: float | None = None
     expired: bool = False
     quirks: Quirks = Quirks()
@@ -182,18 +185,37 @@ class _Session:
         for prefix, reply in self._channel.quirks.replies.items():
             if line.startswith(prefix):
                 return reply
-        for name, needed, act in self._COMMANDS:
+        for name, (needed, reply) in _COMMANDS.items():
             if upper == name or upper.startswith(f"{name} "):
                 arguments = words[name.count(" ") + 1 :]
                 if self._channel.ended and name not in _ON_DEAD:
                     return _DEAD
-                return act(self, arguments) if len(arguments) >= needed else _USAGE.format(word=name)
+                if len(arguments) < needed:
+                    return _USAGE.format(word=name)
+                return reply or self._act(name, arguments)
         self._channel.violations.append("an unknown command")
         return _UNKNOWN
 
-    def _set(self, arguments: list[str]) -> str:
+    def _act(self, name: str, arguments: list[str]) -> str:
+        match name:
+            case "SET VARIABLE":
+                self._set(*arguments[:2])
+            case "GET VARIABLE" | "GET FULL VARIABLE":
+                value = self._channel.variables.get(arguments[0].removeprefix("${").removesuffix("}"))
+                return "200 result=0" if value is None else f"200 result=1 ({value})"
+            case "STREAM FILE":  # a key among the escape digits stops the playback; other keys are lost
+                key = self._channel.quirks.early.get(arguments[0], "")
+                has_stopped = key and key in arguments[1]
+                return f"200 result={ord(key)} endpos=4000" if has_stopped else "200 result=0 endpos=8000"
+            case "GET DATA":
+                pressed = next(self._keys, "")
+                return f"200 result={pressed}" if pressed else "200 result= (timeout)"
+            case "HANGUP":
+                self._channel.ended = True
+        return "200 result=1"
+
+    def _set(self, name: str, value: str) -> None:
         """Set a variable. Asterisk reports success even for an unknown function."""
-        name, value = arguments[:2]
         if name.startswith("ARRAY(") and name.endswith(")"):
             names = name[len("ARRAY(") : -1].split(",")
             values = value.split(",") + [""] * len(names)
@@ -202,46 +224,6 @@ class _Session:
             self._channel.violations.append("a function that cannot be set")
         else:
             self._channel.variables[name] = value
-        return "200 result=1"
-
-    def _get(self, arguments: list[str]) -> str:
-        value = self._channel.variables.get(arguments[0].removeprefix("${").removesuffix("}"))
-        return "200 result=0" if value is None else f"200 result=1 ({value})"
-
-    def _reply_zero(self, _: list[str]) -> str:
-        return "200 result=0"
-
-    def _reply_one(self, _: list[str]) -> str:
-        return "200 result=1"
-
-    def _play(self, arguments: list[str]) -> str:
-        """Play a file. A key among the escape digits stops the playback; other keys are lost."""
-        name, escapes = arguments[:2]
-        key = self._channel.quirks.early.get(name, "")
-        return f"200 result={ord(key)} endpos=4000" if key and key in escapes else "200 result=0 endpos=8000"
-
-    def _get_data(self, _: list[str]) -> str:
-        pressed = next(self._keys, "")
-        return f"200 result={pressed}" if pressed else "200 result= (timeout)"
-
-    def _hang_up(self, _: list[str]) -> str:
-        self._channel.ended = True
-        return "200 result=1"
-
-    # Name, minimum number of arguments, and effect.
-    _COMMANDS: Final[tuple[tuple[str, int, Callable[["_Session", list[str]], str]], ...]] = (
-        ("SET VARIABLE", 2, _set),
-        ("GET VARIABLE", 1, _get),
-        ("GET FULL VARIABLE", 1, _get),
-        ("SET CALLERID", 1, _reply_one),
-        ("STREAM FILE", 2, _play),
-        ("GET DATA", 1, _get_data),
-        ("ANSWER", 0, _reply_zero),
-        ("EXEC", 1, _reply_zero),
-        ("VERBOSE", 1, _reply_one),
-        ("NOOP", 0, _reply_zero),
-        ("HANGUP", 0, _hang_up),
-    )
 
 
 def environment(channel: Channel, url: str, arguments: tuple[str, ...]) -> bytes:
@@ -267,21 +249,10 @@ def _fields(channel: Channel, url: str) -> list[tuple[str, str]]:
 
 
 def _words(line: str) -> list[str]:
-    """Split a line as Asterisk does.
-
-    Blanks separate words, quotes group them, and a backslash escapes one character.
-    """
-    words, word, quoted, escaped, begun = [], "", False, False, False
-    for letter in line:
-        if escaped:
-            word, escaped = word + letter, False
-        elif letter == "\\":
-            escaped = begun = True
-        elif letter == '"':
-            quoted, begun = not quoted, True
-        elif letter in " \t" and not quoted:
-            words += [word] if begun else []
-            word, begun = "", False
-        else:
-            word, begun = word + letter, True
-    return words + ([word] if begun else [])
+    """Split a line as Asterisk does: blanks separate words, quotes group them, and a backslash escapes a character."""
+    lexer = shlex.shlex(line, posix=True)
+    lexer.whitespace_split, lexer.commenters, lexer.quotes, lexer.whitespace = True, "", '"', " \t"
+    try:
+        return list(lexer)
+    except ValueError:  # an unclosed quote, which Asterisk closes at the end
+        return _words(f'{line}"')

@@ -1,8 +1,7 @@
-"""An emulator for the subset of Asterisk's dialplan language that the shipped dialplans use.
+"""A reader of Asterisk's dialplan language: what the shipped dialplans use, as observed on Asterisk 22.10.1 and 18.26.4.
 
-It runs extensions.conf on a channel until the call ends. An unknown application or function ends the run with
-`Unknown`, because a dialplan that the emulator does not understand must not pass the test. It behaves as
-observed on Asterisk 22.10.1 and 18.26.4. Expressions are in `expressions.py`.
+It runs extensions.conf on a channel until the call ends. `$[…]` is refused: after a syntax error, which an external
+value can cause, Asterisk takes the text before the error for the result, and that is true. `REGEX()` has no such trap.
 """
 
 import asyncio
@@ -14,16 +13,17 @@ from urllib.parse import quote
 from msgspec import Struct
 
 from dialgate.tools.conformance.asterisk import Channel, agi
-from dialgate.tools.conformance.expressions import Unknown, evaluate
-from dialgate.tools.conformance.fetching import fetch
+from dialgate.tools.conformance.model import Departure, Unknown, expand, fetch
 
 _LINE: Final = re.compile(r"(exten|same)\s*=>?\s*(.*)")
 _STEP: Final = re.compile(r"(\w+)(?:\((\w+)\))?,([A-Za-z]\w*)(?:\((.*)\))?")
 _OPTION: Final = re.compile(r"([A-Za-z])(?:\(([^)]*)\))?")
+_SETTABLE: Final = re.compile(
+    r"\w+|CALLERID\((num|name|pres)\)|REDIRECTING\([a-z-]+\)|TIMEOUT\(absolute\)|CURLOPT\([a-z]+\)"
+)
 _CLASSES: Final = {"[:print:]": r"\x20-\x7e", "[:cntrl:]": r"\x00-\x1f\x7f"}
-_CURL_SECONDS: Final = 180.0  # if the dialplan sets no CURLOPT
+_CURL_SECONDS: Final = "180"  # if the dialplan sets no CURLOPT
 _MOST_STEPS: Final = 200
-_BUFFER: Final = 4096  # VAR_BUF_SIZE: capacity of `${…}` and `$[…]`, with the NUL at the end
 _EXPIRED: Final = "T"  # the extension that runs when TIMEOUT(absolute) expires
 
 
@@ -57,7 +57,7 @@ def read(text: str) -> dict[str, dict[str, list[Step]]]:
     return contexts
 
 
-def matching(extensions: Mapping[str, list[Step]], extension: str) -> list[Step]:
+def _matching(extensions: Mapping[str, list[Step]], extension: str) -> list[Step]:
     for pattern, steps in extensions.items():
         if pattern == extension or (pattern.startswith("_") and _pattern(pattern).fullmatch(extension)):
             return steps
@@ -70,164 +70,124 @@ def _pattern(pattern: str) -> re.Pattern[str]:
     return re.compile("".join(part if part[0] == "[" else ends.get(part, re.escape(part)) for part in parts))
 
 
-class DialplanRun:
-    """One run of a dialplan, for one channel in one context.
+def _context(
+    contexts: Mapping[str, dict[str, list[Step]]], name: str, extension: str
+) -> dict[str, list[Step]]:
+    """Return the context in which a call begins. Raises `NoExtension`."""
+    where = f"context [{name}]" if name else "carrier entry (lines before the first context)"
+    patterns = contexts.get(name)
+    if patterns is None:
+        known = (
+            ", ".join(f"[{context}]" for context, extensions in contexts.items() if extensions)
+            or "no context with extensions"
+        )
+        raise NoExtension(f"the file has no {where}; it has {known}. Name the context with --context.")
+    if not _matching(patterns, extension):
+        known = ", ".join(patterns) or "none"
+        raise NoExtension(
+            f"no pattern in the {where} matches {extension}, the test call's number; the patterns are: {known}."
+            " Add one, or name another context with --context. `include =>` is not followed."
+        )
+    return patterns
 
-    `placed` is the dial string, and `shown` the caller ID that the trunk received. `unchecked` names what else the
-    trunk received about the caller. `forwards` is true if Dial() follows a redirect (302) that the trunk's driver
-    passes to Asterisk's core (`redirect_method=uri_core`).
-    """
 
-    def __init__(self, channel: Channel, extensions: Mapping[str, list[Step]]) -> None:
-        self.channel = channel
-        self.placed = self.shown = ""
-        self._dialer_name = channel.caller_name
-        self.unchecked: list[str] = []
-        self.forwards = False
-        self._extensions = extensions
-        self._steps = matching(extensions, channel.extension)
-        self._at = 0
-        self._curl_seconds, self._curl_head = _CURL_SECONDS, False
+async def run(text: str, context: str, channel: Channel) -> Departure:
+    """Run a dialplan for one call until it is placed or ends. Raises `Unknown`."""
+    extensions = _context(read(text), context, channel.extension)
+    channel.variables |= {
+        "EXTEN": channel.extension, "UNIQUEID": channel.uniqueid,
+        "CALLERID(num)": channel.caller, "CALLERID(name)": channel.caller_name,
+    }  # fmt: skip
+    steps, at = _matching(extensions, channel.extension), 0
+    for _ in range(_MOST_STEPS):
+        if channel.expired:
+            channel.limit, channel.expired = None, False
+            steps, at = extensions.get(_EXPIRED, []), 0
+        if at >= len(steps) or channel.ended:
+            return Departure()
+        step, at = steps[at], at + 1
+        if "$[" in step.data:
+            raise Unknown(f"$[…] in {step.application}({step.data}): compare with REGEX()")
+        data = await expand(step.data, lambda name: _value(name, channel))
+        if step.application == "Dial":
+            return _dial(data, channel)
+        if step.application == "GotoIf" and (label := _choose(data)):
+            at = next(place for place, other in enumerate(steps) if other.label == label)
+        await _execute(step.application, data, channel)
+    raise Unknown("a dialplan that does not end")
 
-    async def run(self) -> None:
-        """Run the dialplan to its end. `placed` is then the dial string, or "" if no call was placed."""
-        for _ in range(_MOST_STEPS):
-            if self.channel.expired:
-                self._expire()
-            if self._at >= len(self._steps) or self.channel.ended or self.placed:
-                return
-            step = self._steps[self._at]
-            self._at += 1
-            await self._do(step.application, step.data)
-        raise Unknown("a dialplan that does not end")
 
-    def _expire(self) -> None:
-        self.channel.limit, self.channel.expired = None, False
-        self._steps, self._at = self._extensions.get(_EXPIRED, []), 0
-
-    async def _do(self, application: str, data: str) -> None:
-        if application == "ExecIf":
-            condition, _, then = (await self._expand(data)).partition("?")
-            inner = _STEP.fullmatch(f"1,{then}")
-            if condition not in {"", "0"} and inner is not None:
-                await self._do(inner[3], inner[4] or "")
-            return
-        act = self._APPLICATIONS.get(application)
-        if act is None:
+async def _execute(application: str, data: str, channel: Channel) -> None:
+    match application:
+        case "AGI":
+            url, *arguments = data.split(",")
+            await agi(channel, url, *arguments)
+        case "Hangup":
+            channel.variables["HANGUPCAUSE"] = data or "16"
+            channel.ended = True
+        case "Set":
+            _set(data, channel)
+        case _ if application not in {"GotoIf", "NoOp", "Log"}:
             raise Unknown(f"the application {application}")
-        expanded = await self._expand(data)
-        if application == "AGI":
-            url, *arguments = expanded.split(",")
-            await agi(self.channel, url, *arguments)
-        else:
-            act(self, expanded)
 
-    def _set(self, data: str) -> None:
-        name, _, value = data.partition("=")
-        if name == "CURLOPT(httptimeout)":
-            self._curl_seconds = float(value)
-        elif name == "CURLOPT(header)":
-            self._curl_head = value == "yes"
-        elif name == "CALLERID(num)":
-            self.channel.caller = value
-        elif name == "CALLERID(name)":
-            self.channel.caller_name = value
-        elif name == "CALLERID(pres)":
-            self.channel.presentation = value
-        elif name == "TIMEOUT(absolute)":
-            now = asyncio.get_running_loop().time()
-            self.channel.limit = now + float(value) if float(value) else None
-        elif name.startswith("REDIRECTING("):
-            self.channel.redirecting[name[len("REDIRECTING(") : -1]] = value
-        elif "(" not in name:
-            self.channel.variables[name.lstrip("_")] = value
-        elif not name.startswith("CURLOPT("):
-            raise Unknown(f"the function {name}")
 
-    def _goto_if(self, data: str) -> None:
-        condition, _, labels = data.partition("?")
-        yes, _, no = labels.partition(":")
-        label = no if condition in {"", "0"} else yes
-        if label:
-            self._at = next(at for at, step in enumerate(self._steps) if step.label == label)
+def _set(data: str, channel: Channel) -> None:
+    name, _, value = data.partition("=")
+    if not _SETTABLE.fullmatch(name):
+        raise Unknown(f"the function {name}")
+    channel.variables[name.lstrip("_")] = value
+    if name == "TIMEOUT(absolute)":
+        channel.limit = asyncio.get_running_loop().time() + float(value) if float(value) else None
 
-    def _hangup(self, data: str) -> None:
-        self.channel.variables["HANGUPCAUSE"] = data or "16"
-        self.channel.ended = True
 
-    def _dial(self, data: str) -> None:
-        channel = self.channel
-        options = _OPTION.findall(data.split(",")[2] if data.count(",") > 1 else "")
-        # f() replaces name, number and presentation on the trunk's channel only.
-        forced = next((argument for option, argument in options if option == "f"), None)
-        self.placed = data
-        self.shown = channel.caller if channel.presentation.startswith("allowed") else "anonymous"
-        if forced is not None:
-            self.shown = forced
-        redirecting = channel.redirecting
-        self.unchecked = [name for name, leaves in (
-            ("the dialer's caller name", channel.caller_name == self._dialer_name != "" and forced is None),
-            ("Diversion", redirecting.get("count", "0") != "0"),
-            ("History-Info", redirecting.get("from-num") and redirecting.get("from-num-valid") != "no"),
-            ("a name in History-Info", redirecting.get("from-name") and redirecting.get("from-name-valid") != "no"),
-            ("the domain in From", channel.variables.get("SIPFROMDOMAIN")),
-        ) if leaves]  # fmt: skip
-        self.forwards = all(option != "i" for option, _ in options)
+def _dial(data: str, channel: Channel) -> Departure:
+    variables = channel.variables
+    options = dict(_OPTION.findall(data.split(",")[2] if data.count(",") > 1 else ""))
+    presented = variables.get("CALLERID(pres)", "allowed").startswith("allowed")
+    name = variables["CALLERID(name)"]
+    # f() replaces name, number and presentation on the trunk's channel only.
+    leaves = (
+        ("the dialer's caller name", "f" not in options and name and name == channel.caller_name),
+        ("Diversion", variables.get("REDIRECTING(count)", "0") != "0"),
+        ("History-Info", variables.get("REDIRECTING(from-num)") and variables.get("REDIRECTING(from-num-valid)") != "no"),
+        ("a name in History-Info", variables.get("REDIRECTING(from-name)") and variables.get("REDIRECTING(from-name-valid)") != "no"),
+        ("the domain in From", variables.get("SIPFROMDOMAIN")),
+    )  # fmt: skip
+    return Departure(
+        how=data,
+        shown=options.get("f", variables["CALLERID(num)"] if presented else "anonymous"),
+        follows="i" not in options,
+        unchecked=tuple(name for name, has_left in leaves if has_left),
+    )
 
-    def _ignore(self, _: str) -> None:
-        """Ignore an application that only writes to a log on a real Asterisk."""
 
-    _APPLICATIONS: Final[dict[str, Callable[["DialplanRun", str], None]]] = {
-        "Set": _set,
-        "GotoIf": _goto_if,
-        "Hangup": _hangup,
-        "Dial": _dial,
-        "NoOp": _ignore,
-        "Log": _ignore,
-        "AGI": _ignore,  # it awaits, so `_do` runs it
-    }
-
-    # ---- `${…}` and `$[…]` -------------------------------------------------------------------------------------------
-
-    async def _expand(self, text: str) -> str:
-        done = ""
-        while (begin := text.find("$")) >= 0 and begin + 1 < len(text):
-            if text[begin + 1] not in "{[":
-                done, text = done + text[: begin + 1], text[begin + 1 :]
-                continue
-            end = _closing(text, begin + 1)
-            inner = await self._expand(text[begin + 2 : end])
-            inner = inner[: _BUFFER - 1]
-            value = await self._value(inner) if text[begin + 1] == "{" else evaluate(inner)
-            done, text = done + text[:begin] + value, text[end + 1 :]
-        return done + text
-
-    async def _value(self, name: str) -> str:
-        function = re.match(r"([A-Z]+)\((.*)", name, re.DOTALL)
-        if function is not None:  # a value that did not fit the buffer cuts off the bracket
-            return await self._function(function[1], function[2][:-1]) if name.endswith(")") else ""
+async def _value(name: str, channel: Channel) -> str:
+    function = re.fullmatch(r"([A-Z]+)\((.*)\)", name, re.DOTALL)
+    if name in channel.variables or function is None:
         name, _, cut = name.partition(":")  # the first letter, or the number of letters from the end as `-40`
-        own = {"EXTEN": self.channel.extension, "UNIQUEID": self.channel.uniqueid}
-        value = own.get(name, self.channel.variables.get(name, ""))
+        value = channel.variables.get(name, "")
         return value[int(cut) :] if cut else value
+    if function[1] == "CURL":
+        return await _fetch(function[2], channel.variables)
+    if function[1] not in _FUNCTIONS:
+        raise Unknown(f"the function {function[1]}")
+    return _FUNCTIONS[function[1]](function[2])
 
-    async def _function(self, name: str, data: str) -> str:
-        if name == "CURL":
-            return await self._fetch(data)
-        if name == "CALLERID":
-            return {"num": self.channel.caller, "name": self.channel.caller_name}[data]
-        function = _FUNCTIONS.get(name)
-        if function is None:
-            raise Unknown(f"the function {name}")
-        return function(data)
 
-    async def _fetch(self, url: str) -> str:
-        """Return what arrived of a response, whatever its status, up to a null byte and without blanks at the end."""
-        response = await fetch(url, self._curl_seconds)
-        if response is None:
-            return ""
-        head = "".join([*response.lines, "\r\n"]) if self._curl_head else ""
-        return (head + response.body).partition("\0")[0].rstrip()
+async def _fetch(url: str, variables: Mapping[str, str]) -> str:
+    """Return what arrived of a response, whatever its status, up to a null byte and without blanks at the end."""
+    response = await fetch(url, float(variables.get("CURLOPT(httptimeout)", _CURL_SECONDS)))
+    if response is None:
+        return ""
+    head = response.head if variables.get("CURLOPT(header)") == "yes" else ""
+    return (head + response.body).partition("\0")[0].rstrip()
+
+
+def _choose(data: str) -> str:
+    """Return the first or the second value of `CONDITION?FIRST:SECOND`."""
+    condition, _, values = data.partition("?")
+    yes, _, no = values.partition(":")
+    return no if condition.strip() in {"", "0"} else yes
 
 
 def _filter(data: str) -> str:
@@ -245,56 +205,57 @@ def _regex(data: str) -> str:
     return "1" if re.search(pattern, text.removeprefix(" "), re.DOTALL) else "0"
 
 
-def _if(data: str) -> str:
-    condition, _, values = data.partition("?")
-    yes, _, no = values.partition(":")
-    return no if condition.strip() in {"", "0"} else yes
-
-
 _FUNCTIONS: Final[dict[str, Callable[[str], str]]] = {
     "FILTER": _filter,
-    "IF": _if,
+    "IF": _choose,
     "REGEX": _regex,
     "URIENCODE": lambda data: quote(data, safe=""),
     "TOLOWER": str.lower,
 }
 
+# ---- other steps that dial the trunk ---------------------------------------------------------------------------------
 
-def _closing(text: str, begin: int) -> int:
-    opening = text[begin]
-    closing = {"{": "}", "[": "]"}[opening]
-    depth = 0
-    for at in range(begin, len(text)):
-        depth += (text[at] == opening) - (text[at] == closing)
-        if not depth:
-            return at
-    raise Unknown(f"unclosed bracket: {text}")
+_DIALLING: Final = frozenset({"dial", "retrydial", "originate", "page", "execif", "exec", "tryexec"})
+_GLOBAL: Final = re.compile(r"\[globals\](?P<lines>[^\[]*)")
+_ASSIGNED: Final = re.compile(r"^\s*(\w+)\s*=>?\s*([^;\n]*)", re.MULTILINE)
+_INNERMOST: Final = re.compile(r"\$(?:\{[^${}\[\]]*\}|\[[^${}\[\]]*\])")
+_DESTINATION: Final = re.compile(r"\b([A-Za-z]\w*)/([^,&?)]+)")
 
 
-def _context(
-    contexts: Mapping[str, dict[str, list[Step]]], name: str, extension: str
-) -> dict[str, list[Step]]:
-    """Return the context in which a call begins. Raises `NoExtension`."""
-    where = f"context [{name}]" if name else "carrier entry (lines before the first context)"
-    patterns = contexts.get(name)
-    if patterns is None:
-        known = (
-            ", ".join(f"[{context}]" for context, extensions in contexts.items() if extensions)
-            or "no context with extensions"
-        )
-        raise NoExtension(f"the file has no {where}; it has {known}. Name the context with --context.")
-    if not matching(patterns, extension):
-        known = ", ".join(patterns) or "none"
-        raise NoExtension(
-            f"no pattern in the {where} matches {extension}, the test call's number; the patterns are: {known}."
-            " Add one, or name another context with --context. `include =>` is not followed."
-        )
-    return patterns
+def other_dials(text: str, context: str, extension: str) -> list[str]:
+    """Return the other steps in the file that dial the same trunk as `extension` in `context`. Raises `Unknown`.
+
+    `run` follows one context, so it misses others. Included files and destinations computed at run time are not covered.
+    """
+    contexts = read(text)
+    globals_ = dict(_ASSIGNED.findall("".join(_GLOBAL.findall(text))))
+    steps = _matching(contexts.get(context, {}), extension)
+    checked = next((step for step in steps if _trunks(step, globals_)), None)
+    trunks = _trunks(checked, globals_) if checked else set[str]()
+    return [
+        f"[{name}] {pattern} step {at}: {step.application}({step.data})"
+        for name, extensions in contexts.items()
+        for pattern, steps in extensions.items()
+        for at, step in enumerate(steps, 1)
+        if step is not checked and trunks & _trunks(step, globals_)
+    ]
 
 
-async def run(text: str, context: str, channel: Channel) -> DialplanRun:
-    """Run a dialplan for one call, and return the finished run. Raises `Unknown`."""
-    extensions = _context(read(text), context, channel.extension)
-    result = DialplanRun(channel, extensions)
-    await result.run()
-    return result
+def _trunks(step: Step, globals_: Mapping[str, str]) -> set[str]:
+    """Return the trunks that the step dials.
+
+    Destinations have the form `PJSIP/NUMBER@TRUNK`, `PJSIP/TRUNK/sip:NUMBER@HOST` or `SIP/TRUNK/NUMBER`.
+    """
+    if step.application.lower() not in _DIALLING:
+        return set()
+    data = re.sub(
+        r"\$\{(?:GLOBAL\()?(\w+)\)?\}", lambda match: globals_.get(match[1], match[0]).strip(), step.data
+    )
+    while (blanked := _INNERMOST.sub("_", data)) != data:  # values that are known only at run time
+        data = blanked
+    trunks = set()
+    for technology, destination in _DESTINATION.findall(data):
+        if technology.lower() != "local":
+            first, slash, _ = destination.partition("/")
+            trunks.add((first if slash else destination.rpartition("@")[2]).lower())
+    return trunks

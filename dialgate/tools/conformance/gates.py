@@ -11,7 +11,7 @@ import re
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, suppress
-from typing import Any, Final, TypeAlias
+from typing import Final, TypeAlias
 from urllib.parse import parse_qsl
 
 from msgspec import Struct, field
@@ -32,12 +32,13 @@ _DENY: Final = (
     ("CLASS", "number"),
     ("DECISION_ID", "conformance-1"),
 )
+_AGI: Final = b"agi_"
 _WORD: Final = b"allow"
 _LATE_SECONDS: Final = 3.0
 _DRIP_SECONDS: Final = 1.0
 _LONG: Final = b"a" * 4096  # the maximum length of an Asterisk dialplan variable
-_TO_NAMES: Final = ("to", "dnis", "phone_number", "number", "Caller-Destination-Number", "resource.id")
-_FROM_NAMES: Final = ("from", "ani", "caller_id", "Caller-Caller-ID-Number", "subject.properties.caller_id")
+_TO_NAMES: Final = ("to", "dnis", "phone_number", "number", "Caller-Destination-Number")
+_FROM_NAMES: Final = ("from", "ani", "caller_id", "Caller-Caller-ID-Number")
 
 
 class TestCall(Struct, frozen=True):
@@ -85,7 +86,7 @@ def _national(number: str) -> str:
 def _fields(request: bytes) -> dict[str, str]:
     """Return a request's fields by name: AGI arguments, or the fields in a URL, a form or JSON."""
     text = request.decode("utf-8", "replace")
-    if text.startswith("agi_"):
+    if request.startswith(_AGI):
         values = dict(re.findall(r"^agi_([^:\n]*): ?([^\n]*)$", text, re.MULTILINE))
         return {"to": values.get("arg_1", ""), "from": values.get("arg_2", "")}
     head, _, body = text.partition("\r\n\r\n")
@@ -94,25 +95,18 @@ def _fields(request: bytes) -> dict[str, str]:
         content = json.loads(body) if body else {}
     except ValueError:
         return dict(parse_qsl(body)) | query
-    return dict(_leaves(content)) | query
-
-
-def _leaves(value: Any, path: str = "") -> Iterator[tuple[str, str]]:
-    if isinstance(value, dict):
-        for name, inner in value.items():
-            yield from _leaves(inner, f"{path}.{name}" if path else name)
-    elif isinstance(value, str):
-        yield path, value
+    texts = content.items() if isinstance(content, dict) else ()
+    return {name: value for name, value in texts if isinstance(value, str)} | query
 
 
 async def _decide(
     request: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, allow: bool
 ) -> None:
-    if not request.startswith(b"agi_"):
+    if not request.startswith(_AGI):
         writer.write(_response(request, allow=allow))
         return
     for name, value in _ALLOW if allow else _DENY:
-        writer.write(f'SET VARIABLE DG_{name} "{value}"\n'.encode())
+        writer.write(_set(name, value.encode()))
         await reader.readline()
 
 
@@ -137,124 +131,39 @@ async def slow(request: bytes, reader: asyncio.StreamReader, writer: asyncio.Str
         await allow(request, reader, writer)
 
 
-async def early(_: bytes, __: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    writer.close()
-
-
-async def half(request: bytes, _: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Close the connection in the middle of a response that allows the call."""
-    agi = b'SET VARIABLE DG_DECISION "al'
-    writer.write(agi if request.startswith(b"agi_") else _until_word(_response(request, allow=True))[:-3])
-
-
-async def nonsense(request: bytes, _: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    body = b'\x00\xffallow? <html>{"decision": "allow"'
-    writer.write(body + b"\n" if request.startswith(b"agi_") else _http("200 OK", "text/html", body))
-
-
-async def error(request: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Respond with an error page that contains no decision, as a proxy might."""
-    if request.startswith(b"agi_"):
-        writer.write(b'SET VARIABLE DG_REASON "gate.error"\n')
-        await reader.readline()
-    else:
-        writer.write(_http("500 Internal Server Error", "text/plain", b"Internal Server Error"))
-
-
-async def empty(request: bytes, _: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    writer.write(b"" if request.startswith(b"agi_") else _http("200 OK", "text/plain", b""))
-
-
-async def quote(request: bytes, _: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Respond with a quotation mark, which breaks an expression in a dialplan."""
-    await _garbage(request, b'"', writer)
-
-
-async def long(request: bytes, _: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Respond with more text than a dialplan variable can hold."""
-    await _garbage(request, _LONG, writer)
-
-
-async def wrong_status(request: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Respond with an error whose body would allow the call."""
-    if request.startswith(b"agi_"):
-        await error(request, reader, writer)
-    else:
-        writer.write(_response(request, allow=True).replace(b" 200 OK", b" 500 Internal Server Error", 1))
-
-
-async def cut(request: bytes, _: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Close the connection after an allow, before the announced end of the response.
-
-    AGI announces no length, and Asterisk executes a command that has no line break, so the word is cut, too.
-    """
-    if request.startswith(b"agi_"):
-        writer.write(b'SET VARIABLE DG_DECISION "allo')
-    else:
-        writer.write(
-            re.sub(
-                rb"(Content-Length: )\d+", rb"\g<1>5000", _until_word(_response(request, allow=True)), count=1
-            )
-        )
-
-
-async def newline(request: bytes, _: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Respond with an allow and a line break, which `$` in a regular expression accepts.
-
-    In AGI a line break ends the command, so the allow has a blank instead.
-    """
-    await _garbage(request, b"allow " if request.startswith(b"agi_") else b"allow\n", writer)
-
-
-async def null(request: bytes, _: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Respond with an allow, a null byte and more, which is only the allow for a dialer written in C.
-
-    In AGI the null byte ends the command, so the allow is behind it.
-    """
-    await _garbage(request, b"deny\0allow" if request.startswith(b"agi_") else b"allow\0deny", writer)
-
-
-async def upper(request: bytes, _: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Respond with `ALLOW`, which equals `allow` if case is ignored."""
-    await _garbage(request, b"ALLOW", writer)
-
-
-async def _garbage(request: bytes, value: bytes, writer: asyncio.StreamWriter) -> None:
-    escaped = value.replace(b'"', b'\\"')
-    line = b'SET VARIABLE DG_DECISION "%b"\n' % escaped
-    writer.write(line if request.startswith(b"agi_") else _http("200 OK", "text/plain", value))
-
-
 async def drip(request: bytes, _: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     """Allow the call, but send only one byte per second."""
-    agi = b'SET VARIABLE DG_DECISION "allow"\n'
-    for byte in agi if request.startswith(b"agi_") else _response(request, allow=True):
+    agi = _set("DECISION", _WORD)
+    for byte in agi if request.startswith(_AGI) else _response(request, allow=True):
         writer.write(bytes([byte]))
         await writer.drain()
         await asyncio.sleep(_DRIP_SECONDS)
 
 
-def _response(request: bytes, *, allow: bool) -> bytes:
-    path = request.split(b" ")[1].split(b"?")[0]
-    to = "+" + re.sub(r"\D", "", _first(_fields(request), _TO_NAMES))
-    verdict = "allow" if allow else "deny"
-    fields = {"decision": verdict, "decision_id": "conformance-1", "to": to, "from": "", "valid_until": _FAR}
-    if not allow:
-        fields |= {"valid_until": "", "reason": "registry.listed", "reason_class": "number"}
-    if path.endswith(b".txt"):
-        return _http("200 OK", "text/plain", (verdict if allow else "deny registry.listed").encode())
-    if path.endswith(b".form"):
-        return _http(
-            "200 OK", "application/x-www-form-urlencoded", f"decision={verdict}&decision_id=c-1".encode()
-        )
-    if path.endswith(b"/httapi"):
-        work = "<break/>" if allow else '<hangup cause="CALL_REJECTED"/>'
-        variables = f"<variables><dg_decision>{verdict}</dg_decision></variables>"
-        document = f'<document type="xml/freeswitch-httapi"><work>{work}</work>{variables}</document>'
-        return _http("200 OK", "text/xml", document.encode())
-    if path.startswith(b"/access/"):
-        return _http("200 OK", "application/json", json.dumps({"decision": allow, "context": {}}).encode())
-    return _http("200 OK", "application/json", json.dumps(fields).encode())
+def _set(name: str, value: bytes) -> bytes:
+    return b'SET VARIABLE DG_%b "%b"\n' % (name.encode(), value.replace(b'"', b'\\"'))
+
+
+def _respond(agi: bytes, http: bytes | Callable[[bytes], bytes]) -> Play:
+    """Return a gate that sends `agi` to AGI, and `http` to HTTP: a response, or what to make of the allow."""
+
+    async def play(request: bytes, _: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if request.startswith(_AGI):
+            writer.write(agi)
+        else:
+            writer.write(http if isinstance(http, bytes) else http(_response(request, allow=True)))
+
+    return play
+
+
+def _word(agi: bytes, http: bytes) -> Play:
+    """Return a gate that responds with one of the texts in place of the decision."""
+    return _respond(_set("DECISION", agi), _http("200 OK", "text/plain", http))
+
+
+def _http(status: str, media: str, body: bytes) -> bytes:
+    head = f"HTTP/1.1 {status}\r\nContent-Type: {media}\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+    return head.encode() + body
 
 
 def _until_word(response: bytes) -> bytes:
@@ -262,9 +171,47 @@ def _until_word(response: bytes) -> bytes:
     return response[: response.rfind(_WORD) + len(_WORD)] if response.endswith(b"</document>") else response
 
 
-def _http(status: str, media: str, body: bytes) -> bytes:
-    head = f"HTTP/1.1 {status}\r\nContent-Type: {media}\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
-    return head.encode() + body
+_PAGE_ONLY: Final = _set("REASON", b"gate.error")
+_ERROR: Final = "500 Internal Server Error"
+_PAGE: Final = b'\x00\xffallow? <html>{"decision": "allow"'
+# AGI announces no length, and Asterisk executes a command that has no line break. So `half` and `cut` cut the word there.
+early: Final = _respond(b"", b"")
+half: Final = _respond(b'SET VARIABLE DG_DECISION "al', lambda response: _until_word(response)[:-3])
+cut: Final = _respond(
+    b'SET VARIABLE DG_DECISION "allo',
+    lambda response: re.sub(rb"(Content-Length: )\d+", rb"\g<1>5000", _until_word(response), count=1),
+)
+nonsense: Final = _respond(_PAGE + b"\n", _http("200 OK", "text/html", _PAGE))
+error: Final = _respond(_PAGE_ONLY, _http(_ERROR, "text/plain", _ERROR.encode()))
+wrong_status: Final = _respond(_PAGE_ONLY, lambda response: response.replace(b"200 OK", _ERROR.encode(), 1))
+empty: Final = _respond(b"", _http("200 OK", "text/plain", b""))
+quote: Final = _word(b'"', b'"')  # breaks an expression in a dialplan
+long: Final = _word(_LONG, _LONG)
+newline: Final = _word(b"allow ", b"allow\n")  # which `$` in a regular expression accepts
+null: Final = _word(
+    b"deny\0allow", b"allow\0deny"
+)  # only the allow for a dialer written in C; in AGI a null ends the command
+upper: Final = _word(b"ALLOW", b"ALLOW")
+
+
+def _response(request: bytes, *, allow: bool) -> bytes:
+    path = request.split(b" ")[1].split(b"?")[0]
+    to = "+" + re.sub(r"\D", "", _first(_fields(request), _TO_NAMES))
+    verdict = "allow" if allow else "deny"
+    if path.endswith(b".txt"):
+        return _http("200 OK", "text/plain", (verdict if allow else "deny registry.listed").encode())
+    if path.endswith(b".form"):
+        form = f"decision={verdict}&decision_id=c-1".encode()
+        return _http("200 OK", "application/x-www-form-urlencoded", form)
+    if path.endswith(b"/httapi"):
+        work = "<break/>" if allow else '<hangup cause="CALL_REJECTED"/>'
+        variables = f"<variables><dg_decision>{verdict}</dg_decision></variables>"
+        document = f'<document type="xml/freeswitch-httapi"><work>{work}</work>{variables}</document>'
+        return _http("200 OK", "text/xml", document.encode())
+    fields = {"decision": verdict, "decision_id": "conformance-1", "to": to, "from": "", "valid_until": _FAR}
+    if not allow:
+        fields |= {"valid_until": "", "reason": "registry.listed", "reason_class": "number"}
+    return _http("200 OK", "application/json", json.dumps(fields).encode())
 
 
 @asynccontextmanager
@@ -342,7 +289,7 @@ async def listening(serve: Serve, port: int = 0) -> AsyncIterator[int]:
 async def _read_request(reader: asyncio.StreamReader) -> bytes:
     """Read the AGI environment, or an HTTP request with its body."""
     start = await reader.readexactly(4)
-    if start == b"agi_":
+    if start == _AGI:
         return start + await reader.readuntil(b"\n\n")
     head = start + await reader.readuntil(b"\r\n\r\n")
     length = re.search(rb"(?i)content-length: *(\d+)", head)

@@ -11,14 +11,13 @@ from msgspec import Struct
 
 from dialgate.tools.conformance import gates
 from dialgate.tools.conformance.dialers import (
-    CALLER,
-    TO,
     CallHanging,
     ConfiguredDialer,
     Dialer,
     DialerFault,
 )
 from dialgate.tools.conformance.gates import Play, TestCall
+from dialgate.tools.conformance.model import CALLER, TO
 from dialgate.tools.conformance.real_dialers import RealDialer
 
 
@@ -30,8 +29,7 @@ class ConformanceCase(Struct, frozen=True):
     - `through`: the call must get through.
     - `may_hang`: the call may hang, because Asterisk cannot end it.
     - `redirects`: the trunk redirects the call (302).
-    - `reads_file`: no call is placed. Instead, the dialer's file is searched for unchecked calls to the trunk.
-    - `within`: no new call is placed. Instead, the dialer gets requests within a call.
+    - `bypass`: no call is placed. Instead, the ways to the trunk without a check are sought.
     """
 
     name: str
@@ -41,8 +39,7 @@ class ConformanceCase(Struct, frozen=True):
     frozen: bool = False
     may_hang: bool = False
     redirects: bool = False
-    reads_file: bool = False
-    within: bool = False
+    bypass: bool = False
 
 
 CASES: Final = (
@@ -75,11 +72,11 @@ MOVED: Final = ConformanceCase(
     "moved", "allows, and the trunk redirects to another number", (gates.allow,), redirects=True
 )
 ANOTHER_WAY: Final = ConformanceCase(
-    "another", "is bypassed: another Dial to the trunk, anywhere in the file", reads_file=True
+    "another", "is bypassed: another Dial to the trunk, anywhere in the file", bypass=True
 )
-
-WITHIN: Final = ConformanceCase(
-    "within", "is bypassed: a request within a call, to another number", within=True
+_BYPASSES: Final = (
+    ANOTHER_WAY,
+    ConformanceCase("within", "is bypassed: a request within a call, to another number", bypass=True),
 )
 
 
@@ -100,8 +97,7 @@ def cases_for(dialer: Dialer) -> tuple[ConformanceCase, ...]:
     """Return `CASES`, and the cases for a dialer with a trunk, with a dialplan, and for a SIP proxy."""
     match dialer:
         case ConfiguredDialer():
-            another = (ANOTHER_WAY,) if dialer.kind.extension else ()
-            return (*CASES, MOVED, *another, *((WITHIN,) if dialer.kind.within else ()))
+            return (*CASES, MOVED, *(case for case in _BYPASSES if case.name == dialer.kind.bypass))
         case RealDialer() if dialer.trunk is not None:
             return (*CASES, MOVED)
     return CASES
@@ -119,9 +115,9 @@ async def run(
 
 
 async def _run_case(dialer: Dialer, case: ConformanceCase, port: int) -> CaseFinding:
-    if case.reads_file or case.within:
+    if case.bypass:
         assert isinstance(dialer, ConfiguredDialer)
-        ways = dialer.unchecked_dials() if case.reads_file else await dialer.unchecked_within()
+        ways = await dialer.bypasses()
         return CaseFinding(case=case.name, about=case.about, through="", ok=not ways, note="; ".join(ways))
     call = TestCall(TO, getattr(dialer, "caller_id", CALLER))
     through, note, ok = "", "", False

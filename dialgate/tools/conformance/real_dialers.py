@@ -9,8 +9,9 @@ from typing import Final, cast
 
 from msgspec import Struct
 
-from dialgate.tools.conformance.dialers import ELSEWHERE, TO, DialerFault
+from dialgate.tools.conformance.dialers import DialerFault
 from dialgate.tools.conformance.gates import same_number
+from dialgate.tools.conformance.model import ELSEWHERE, TO
 
 _AFTER_REDIRECT_SECONDS: Final = 1.0
 # Headers that show the caller ID, and further headers that name a person.
@@ -34,12 +35,10 @@ class _TrunkInvite(Struct, frozen=True):
 
 
 class _Trunk(asyncio.DatagramProtocol):
-    """A SIP trunk that declines every call and records the INVITEs."""
+    """A SIP trunk that records the INVITEs, and declines every call or redirects it to another number."""
 
-    redirects = False
-    _refusal = b"SIP/2.0 603 Decline"
-
-    def __init__(self) -> None:
+    def __init__(self, *, redirects: bool) -> None:
+        self.redirects = redirects
         self.invites: list[_TrunkInvite] = []
         self.invited: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -55,25 +54,15 @@ class _Trunk(asyncio.DatagramProtocol):
             return
         copied = (b"via", b"v", b"from", b"f", b"to", b"t", b"call-id", b"i", b"cseq")
         lines = [line for line in data.split(b"\r\n") if line.partition(b":")[0].strip().lower() in copied]
-        reply = b"\r\n".join([self._refusal, *self._extra(), *lines, b"Content-Length: 0", b"", b""])
+        first = [b"SIP/2.0 603 Decline"]
+        if self.redirects:
+            port = self._transport.get_extra_info("sockname")[1]
+            contact = f"Contact: <sip:{ELSEWHERE}@127.0.0.1:{port}>".encode()
+            first = [b"SIP/2.0 302 Moved Temporarily", contact]
         self.invites.append(_read_invite(data))
-        self._transport.sendto(reply, addr)
+        self._transport.sendto(b"\r\n".join([*first, *lines, b"Content-Length: 0", b"", b""]), addr)
         if not self.invited.done():
             self.invited.set_result(None)
-
-    def _extra(self) -> list[bytes]:
-        return []
-
-
-class _RedirectingTrunk(_Trunk):
-    """A trunk that redirects every call to another number at the same trunk."""
-
-    redirects = True
-    _refusal = b"SIP/2.0 302 Moved Temporarily"
-
-    def _extra(self) -> list[bytes]:
-        port = self._transport.get_extra_info("sockname")[1]
-        return [f"Contact: <sip:{ELSEWHERE}@127.0.0.1:{port}>".encode()]
 
 
 def _read_invite(data: bytes) -> _TrunkInvite:
@@ -117,11 +106,11 @@ class RealDialer(Struct, frozen=True):
     async def place(self, port: int) -> str:
         if self.trunk is None:
             return "exit 0" if await self._run_command(port) == 0 else ""
-        return self._check_invites(await self._watch_trunk(port, _Trunk))
+        return self._check_invites(await self._watch_trunk(port, redirects=False))
 
     async def place_redirected(self, port: int) -> None:
         """Place one call and redirect it. Raises `DialerFault` if the dialer calls `ELSEWHERE`."""
-        self._check_invites(await self._watch_trunk(port, _RedirectingTrunk))
+        self._check_invites(await self._watch_trunk(port, redirects=True))
 
     def _check_invites(self, invites: list[_TrunkInvite]) -> str:
         for invite in invites:
@@ -146,14 +135,16 @@ class RealDialer(Struct, frozen=True):
         if invite.names:
             raise DialerFault("the trunk got a caller name, which was not checked", "INVITE")
 
-    async def _watch_trunk(self, port: int, trunk: type[_Trunk]) -> list[_TrunkInvite]:
+    async def _watch_trunk(self, port: int, *, redirects: bool) -> list[_TrunkInvite]:
         assert self.trunk is not None
         loop = asyncio.get_running_loop()
-        transport, protocol = await loop.create_datagram_endpoint(trunk, local_addr=("127.0.0.1", self.trunk))
+        transport, protocol = await loop.create_datagram_endpoint(
+            lambda: _Trunk(redirects=redirects), local_addr=("127.0.0.1", self.trunk)
+        )
         try:
             running = asyncio.create_task(self._run_command(port))
             await asyncio.wait([protocol.invited], timeout=self.patience)
-            if protocol.redirects and protocol.invited.done():
+            if redirects and protocol.invited.done():
                 # The command may end long before its call.
                 await asyncio.sleep(_AFTER_REDIRECT_SECONDS)
             running.cancel()

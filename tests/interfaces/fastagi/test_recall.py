@@ -108,7 +108,7 @@ async def test_the_shipped_dialplan_answers_in_italian(asterisk: Pbx, called: st
     """The cases include a default Asterisk, whose channels are in English."""
     text = DIALPLAN.read_text().replace("127.0.0.1:4573", f"127.0.0.1:{asterisk.port}")
     channel = asterisk.channel(called, language="en")
-    assert (await dialplan.run(text, "dialgate-recall", channel)).placed == ""
+    assert (await dialplan.run(text, "dialgate-recall", channel)).how == ""
     assert channel.said[:2] == ["ANSWER", 'STREAM FILE "dialgate/it/welcome" "1"']
     assert channel.ended
 

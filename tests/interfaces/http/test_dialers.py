@@ -17,9 +17,8 @@ from dialgate.config import loader, yaml_file
 from dialgate.config.configuration import ConfigError
 from dialgate.config.listeners import Limits
 from dialgate.config.webhook_dialects import Profile, faults
-from dialgate.tools.conformance.dialers import freeswitch_channel
-from dialgate.tools.conformance.freeswitch import call, read_leniently
-from dialgate.tools.conformance.freeswitch_leg import FreeswitchInvite
+from dialgate.tools.conformance.freeswitch import FreeswitchCall, dialers_variables, read_leniently
+from dialgate.tools.conformance.model import Departure
 from tests.support import pbx, world
 from tests.support.paths import ROOT
 from tests.support.world import CALL, CALLER, CLEAR, CONFIG, KEY, LISTED, World
@@ -186,11 +185,9 @@ async def test_the_dialplan_bridges_to_the_number_that_was_checked(running: Worl
     }
     document = await xml(running, "POST", url, data=channel)
     assert [element.get("name") for element in document.iter("context")] == ['a"b']
-    dialer = freeswitch_channel()
-    dialer.number, dialer.caller = CLEAR, CALLER
     async with running.client.post(url, data=channel) as answer:
-        (invite,) = await call(await answer.text(), 'a"b', dialer)
-    assert invite == FreeswitchInvite(CLEAR, CALLER, "", private=False, rest=(), follows=False, repeats=False)
+        call = FreeswitchCall(await answer.text(), dialers_variables())
+    assert await call.run('a"b') == Departure(how=CLEAR)
     response = actions(await xml(running, "POST", url, data={**channel, "Caller-Destination-Number": LISTED}))
     assert response == [
         ("set", "dg_reason=registry.listed"),
