@@ -1,13 +1,12 @@
-"""The areas of a full list, and the functions that choose the files for an area and read its new numbers.
+"""The areas of a full list, and the functions that compute their new contents.
 
 An area is the range of numbers under one prefix of E.164 digits; each area has its own version. The functions
 are pure, apart from reading the registry's files and the published number set.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import date
 from hashlib import sha256
-from pathlib import Path
 from typing import Final, NamedTuple
 
 import msgspec
@@ -19,9 +18,8 @@ from dialgate.core.numbering_plan import NumberingPlan
 from dialgate.lists.number_set import NumberSet, Tags
 from dialgate.lists.snapshot import Consultation, Contents, State
 from registry_sync.answer_merge import MAX_STATES
-from registry_sync.formats import dnc
-from registry_sync.formats.text import Bytes, Days, Mask, Numbers
-from registry_sync.import_checks import ImportRefused, utc
+from registry_sync.formats.text import Bytes, Days, Numbers
+from registry_sync.import_checks import ImportRefused
 
 EMPTY: Final = np.empty(0, np.uint64)
 
@@ -60,13 +58,6 @@ class FullSet(NamedTuple):
         return offsets + np.uint64(self.begin)
 
 
-class Patch(NamedTuple):
-    """Numbers to add and to remove, both sorted and disjoint."""
-
-    added: Numbers
-    removed: Numbers
-
-
 class Update(NamedTuple):
     """A change to one area, with the consultation record for its new version.
 
@@ -75,21 +66,18 @@ class Update(NamedTuple):
 
     prefix: str
     consultation: Consultation
-    change: FullSet | Patch
+    new: FullSet
     added: int
     removed: int
 
 
 class File(NamedTuple):
-    """A file in the source.
-
-    `since` is the version to which a change file applies, and None for a full file.
-    """
+    """A file in the source. `is_change` is true for a file of changes, which is not read."""
 
     name: str
     prefix: str
     version: Instant
-    since: Instant | None
+    is_change: bool = False
 
 
 def version_instant(day: date, zone: str = "") -> Instant:
@@ -128,40 +116,6 @@ def _area_consultations(contents: Contents) -> dict[str, Consultation]:
         prefix: contents.consultations[at]
         for prefix, at in zip(contents.coverage, contents.covered_by, strict=True)
     }
-
-
-def choose_chain(current: Instant, files: list[File]) -> list[File]:
-    """Return the files that lead from the `current` version to the newest one.
-
-    Of two chains to the same version, the one with fewer files wins. If both are equally long, the one
-    without a full file wins.
-    """
-    fulls = [file for file in files if file.since is None and file.version > current]
-    chains = [_follow_changes(current, files)] if current else []
-    chains += [[full, *_follow_changes(full.version, files)] for full in fulls]
-
-    def preference(chain: list[File]) -> tuple[Instant, int]:
-        return chain[-1].version if chain else current, -len(chain)
-
-    # `max` returns the first of equal chains, and the chain without a full file is the first of all.
-    return max(chains, key=preference, default=[])
-
-
-def _follow_changes(version: Instant, files: list[File]) -> list[File]:
-    chain: list[File] = []
-    while applicable := [
-        file for file in files if file.since is not None and file.since <= version < file.version
-    ]:
-        chain.append(max(applicable, key=lambda file: file.version))
-        version = chain[-1].version
-    return chain
-
-
-def describe_gap(prefix: str, end: Instant, unreachable: list[File]) -> str:
-    first = min(unreachable, key=lambda file: file.version)
-    if not end:
-        return f"{first.name}: there is no full file to which the changes for area {prefix} apply. Get a full file"
-    return f"{first.name}: a gap in the changes for area {prefix} after {utc(end)}. Get a full file"
 
 
 def replace_areas(contents: Contents, new: Mapping[str, Update], subscribed: Iterable[str]) -> Contents:
@@ -221,11 +175,10 @@ def merge_areas(
         (begin, end, area.prefix) for area in areas if area.prefix in covered for begin, end in area.ranges
     )
     for begin, end, prefix in bounds:
-        change = new[prefix].change if prefix in new else Patch(EMPTY, EMPTY)
-        if isinstance(change, FullSet):
-            yield slice_between(change.all(), begin, end)
-        else:
-            yield from _patch_range(begin, end, old, change)
+        if prefix in new:
+            yield slice_between(new[prefix].new.all(), begin, end)
+        elif old is not None:
+            yield from old.spans(begin, end)
 
 
 def slice_between(numbers: Numbers, begin: int, end: int) -> Numbers:
@@ -233,116 +186,34 @@ def slice_between(numbers: Numbers, begin: int, end: int) -> Numbers:
     return numbers[first:last]
 
 
-def _patch_range(begin: int, end: int, old: NumberSet | None, patch: Patch) -> Iterator[Numbers]:
-    """Patch the old numbers in a range, and yield the new numbers in sorted chunks."""
-    at = begin
-    for run in old.spans(begin, end) if old is not None else ():
-        if len(run):
-            until = int(run[-1]) + 1
-            yield apply_patch(
-                run, slice_between(patch.added, at, until), slice_between(patch.removed, at, until)
-            )
-            at = until
-    yield slice_between(patch.added, at, end)
-
-
-def apply_patch(run: Numbers, added: Numbers, removed: Numbers) -> Numbers:
-    if len(removed):
-        run = np.delete(run, np.searchsorted(run, removed))
-    if len(added):
-        run = np.insert(run, np.searchsorted(run, added), added)
-    return run
-
-
 # ---- reading ---------------------------------------------------------------------------------------------------------
 
 
 class FileContents(NamedTuple):
-    """The contents of an area's files.
+    """The contents of an area's file. `sha256` is the hash of its text, and `lines` counts its lines."""
 
-    `sums` contains the SHA-256 of each file's text, and `lines` counts the lines of all files.
-    """
-
-    change: FullSet | Patch
-    sums: list[str]
+    numbers: FullSet
+    sha256: str
     lines: int
 
 
-def read_update(
-    area: Area,
-    files: list[tuple[File, Path]],
-    old: NumberSet | None,
-    read_full: Callable[[Area, File, Path], FileContents],
+def build_update(
+    area: Area, file: File, contents: FileContents, old: NumberSet | None, now: Instant
 ) -> Update:
-    """Read a chain of files, and return the change to the area. Raises FaultyFile and OSError."""
-    if files[0][0].since is not None:
-        contents = _read_changes(area, files, lambda numbers: _contains(numbers, old))
-    else:
-        contents = read_full(area, *files[0])
-        if files[1:]:
-            contents = _apply_changes(area, contents, files[1:])
-    change = contents.change
-    if isinstance(change, Patch):
-        added, removed = len(change.added), len(change.removed)
-    else:
-        added, removed = _count_added_and_removed(area, old, change)
-    return Update(area.prefix, _build_consultation(area, files[-1][0], contents), change, added, removed)
-
-
-def _apply_changes(area: Area, full: FileContents, files: list[tuple[File, Path]]) -> FileContents:
-    assert isinstance(full.change, FullSet), "read from a full file"
-    base = full.change.all()
-    changes = _read_changes(area, files, lambda numbers: np.isin(numbers, base))
-    assert isinstance(changes.change, Patch), "read from change files"
-    now = FullSet(0, None, apply_patch(base, *changes.change))
-    return FileContents(now, full.sums + changes.sums, full.lines + changes.lines)
-
-
-def _read_changes(
-    area: Area, files: list[tuple[File, Path]], contains: Callable[[Numbers], Mask]
-) -> FileContents:
-    """Combine change files into one patch. `contains` returns a mask of the numbers that are listed now.
-
-    The latest change of a number counts, because a file can remove a number and add it again. If an addition and a
-    deletion have the same time, the addition counts, because it forbids calls.
-    """
-    records = [dnc.read_changes(path, area.prefix) for _, path in files]
-    numbers = np.concatenate([file.numbers for file in records])
-    times = np.concatenate([file.times for file in records])
-    added = np.concatenate([file.added for file in records])
-    order = np.lexsort((added, times, numbers))
-    numbers, added = numbers[order], added[order]
-    last = np.ones(len(numbers), np.bool_)
-    last[:-1] = numbers[1:] != numbers[:-1]
-    numbers, added = numbers[last], added[last]
-    is_listed = contains(numbers)
-    patch = Patch(numbers[added & ~is_listed], numbers[~added & is_listed])
-    return FileContents(patch, [file.sha256 for file in records], len(times))
-
-
-def _contains(numbers: Numbers, old: NumberSet | None) -> Mask:
-    return np.array([old is not None and number in old for number in numbers.tolist()], np.bool_)
-
-
-def _count_added_and_removed(area: Area, old: NumberSet | None, new: FullSet) -> tuple[int, int]:
+    """Return the change to the area that its new file makes."""
     before = np.concatenate([EMPTY, *old_numbers(area, old)])
+    new = contents.numbers
     stay = len(np.intersect1d(before, new.all(), assume_unique=True)) if len(before) else 0
-    return new.total() - stay, len(before) - stay
-
-
-def _build_consultation(area: Area, last: File, contents: FileContents) -> Consultation:
-    digest = (
-        contents.sums[0] if len(contents.sums) == 1 else sha256("\n".join(contents.sums).encode()).hexdigest()
-    )
-    return Consultation(
-        id=sha256(f"{area.prefix}\n{last.version}\n{digest}".encode()).hexdigest()[:16],
-        submitted_at=last.version,
+    consultation = Consultation(
+        id=sha256(f"{area.prefix}\n{file.version}\n{contents.sha256}".encode()).hexdigest()[:16],
+        submitted_at=file.version,
         answered_at=0,
-        imported_at=0,
-        receipt=last.name,
+        imported_at=now,
+        receipt=file.name,
         request_sha256="",
-        answer_sha256=digest,
+        answer_sha256=contents.sha256,
         lines=contents.lines,
         listed=0,
         clear=0,
     )
+    return Update(area.prefix, consultation, new, new.total() - stay, len(before) - stay)

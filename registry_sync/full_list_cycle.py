@@ -3,8 +3,8 @@
 The subscription is divided into areas. Each area has a version and an age. The age counts from the version's
 date, not from the import (16 CFR 310.4(b)(3)(iv)).
 
-If an area has a faulty file, or a gap in its change files, the cycle raises an alarm. It applies only that area's
-files before the fault or gap. The other areas are still updated.
+If an area has a faulty file, the cycle raises an alarm and leaves this area as it is. The other areas are still
+updated.
 
 The number set is read and written in chunks, so memory use does not grow with the list.
 """
@@ -15,7 +15,6 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Final
 
-import msgspec
 import numpy as np
 
 from dialgate.core.model import DAY, Instant
@@ -85,8 +84,8 @@ class FullListCycle:
         try:
             marks = await source.list_files()
             self._remove_outdated(marks)
-            for chain in self._plan(contents, marks):
-                update = await self._update(chain, old, marks, source)
+            for file in self._plan(contents, marks):
+                update = await self._update(file, old, marks, source)
                 if update is not None and (dry or self._is_accepted(update, old)):
                     updates.append(update)
         except SourceFailed as failed:
@@ -112,35 +111,31 @@ class FullListCycle:
         opened.verify()
         return opened
 
-    def _plan(self, contents: Contents, names: Iterable[str]) -> Iterator[list[File]]:
-        """Yield one chain of files for each area that can be updated.
-
-        A chain contains the files to apply, oldest first. It is a full file and the change files after it, or only the
-        change files since the published version.
-        """
+    def _plan(self, contents: Contents, names: Iterable[str]) -> Iterator[File]:
+        """Yield the newest file of each area for which there is a newer one than the published version."""
         versions = full_list_areas.area_versions(contents)
         files = [file for name in names for file in self._parse_name(name)]
         for prefix in self._areas:
             version = versions.get(prefix, 0)
-            area_files = self._unambiguous([file for file in files if file.prefix == prefix], version)
-            chain = full_list_areas.choose_chain(version, area_files)
-            end = chain[-1].version if chain else version
-            if unreachable := [file for file in area_files if file.version > end]:
-                self._alarm("file_faulty", full_list_areas.describe_gap(prefix, end, unreachable))
-            if chain:
-                yield chain
+            fulls = [file for file in files if file.prefix == prefix and not file.is_change]
+            newest = max(self._unambiguous(fulls, version), key=lambda file: file.version, default=None)
+            end = max(version, newest.version if newest else 0)
+            if changes := [
+                file.name for file in files if file.prefix == prefix and file.version > end and file.is_change
+            ]:
+                self._alarm("file_faulty", f"{changes[0]}: change files are not read. Download the full list")
+            if newest is not None and newest.version > version:
+                yield newest
 
     def _unambiguous(self, files: list[File], version: Instant) -> list[File]:
-        """Return the files of an area, except full or change files of the same dates.
+        """Return the files of an area, except those of the same date.
 
-        Two full files with the same date may be parts of one list, a correction, or the lists of two registries. One of
+        Two files with the same date may be parts of one list, a correction, or the lists of two registries. One of
         them alone would make the other's numbers look clear.
         """
         kept: list[File] = []
         for file in files:
-            same = [
-                other.name for other in files if (other.version, other.since) == (file.version, file.since)
-            ]
+            same = [other.name for other in files if other.version == file.version]
             if len(same) == 1:
                 kept.append(file)
             elif file.version >= version and file.name == same[0]:
@@ -160,38 +155,29 @@ class FullListCycle:
     # ---- reading -----------------------------------------------------------------------------------------------------
 
     async def _update(
-        self, chain: list[File], old: NumberSet | None, marks: Mapping[str, str], source: Source
+        self, file: File, old: NumberSet | None, marks: Mapping[str, str], source: Source
     ) -> Update | None:
-        """Return the area's update, or None if the first file is faulty.
-
-        The first faulty file and all later files are left out.
-        """
-        area = self._areas[chain[0].prefix]
-        while chain:
-            try:
-                fetched = [(file, await self._fetch(file.name, marks, source)) for file in chain]
-                update = full_list_areas.read_update(area, fetched, old, self._read_full)
-            except FaultyFile as error:
-                self._alarm("file_faulty", str(error))
-                at = [str(error).startswith(file.name) for file in chain].index(True)
-                self._record_fault(chain[at].name, marks[chain[at].name], str(error))
-                chain = chain[:at]
-            else:
-                dated = msgspec.structs.replace(update.consultation, imported_at=self._clock())
-                return update._replace(consultation=dated)
-        return None
+        """Return the area's update, or None if the file is faulty."""
+        area = self._areas[file.prefix]
+        try:
+            contents = self._read_full(area, file, await self._fetch(file.name, marks, source))
+        except FaultyFile as error:
+            self._alarm("file_faulty", str(error))
+            self._record_fault(file.name, marks[file.name], str(error))
+            return None
+        return full_list_areas.build_update(area, file, contents, old, self._clock())
 
     def _read_full(self, area: Area, file: File, path: Path) -> FileContents:
         if self._settings.format == "us_dnc":
             dense = dnc.read_full(path, area.prefix, self._progress)
             bits = FullSet(area.ranges[0][0], dense.bits, full_list_areas.EMPTY)
-            return FileContents(bits, [dense.sha256], dense.lines)
+            return FileContents(bits, dense.sha256, dense.lines)
         full = self._read_list(path, file.version)
         numbers = np.concatenate(
             [full_list_areas.slice_between(full.numbers, begin, end) for begin, end in area.ranges]
         )
         days = None if full.days is None else full.days[np.searchsorted(full.numbers, numbers)]
-        return FileContents(FullSet(0, None, numbers, days), [full.sha256], full.lines)
+        return FileContents(FullSet(0, None, numbers, days), full.sha256, full.lines)
 
     def _read_list_file(self, path: Path, version: Instant) -> FullFile:
         if self._settings.layout:
@@ -234,7 +220,7 @@ class FullListCycle:
 
     def _is_accepted(self, update: Update, old: NumberSet | None) -> bool:
         """Return whether the update is within the configured limits or has been released by two people."""
-        if isinstance(update.change, FullSet) and not update.change.total():
+        if not update.new.total():
             # A file of another area would make every number of this area look clear.
             self._alarm(
                 "file_faulty",
@@ -266,8 +252,8 @@ class FullListCycle:
         contents = full_list_areas.replace_areas(contents, new, self._settings.coverage)
         tags = None
         for update in updates:  # a list with days has one area
-            if isinstance(update.change, FullSet) and update.change.days is not None:
-                contents, tags = full_list_areas.tag_days(contents, update.change.days, self._zone)
+            if update.new.days is not None:
+                contents, tags = full_list_areas.tag_days(contents, update.new.days, self._zone)
         total = (len(old) if old else 0) + sum(update.added - update.removed for update in updates)
         advance = self._progress(f"writing {self._settings.registry}", total)
         chunks = _report_progress(

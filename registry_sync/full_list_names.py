@@ -24,8 +24,7 @@ def parse_name(name: str, settings: FullListRegistry, zone: str) -> Iterator[Fil
     if settings.format == "us_dnc":
         parsed = dnc.parse_name(name)
         if parsed and parsed.prefix in settings.coverage:
-            since = version_instant(parsed.since) if parsed.since else None
-            yield File(name, parsed.prefix, version_instant(parsed.version), since)
+            yield File(name, parsed.prefix, version_instant(parsed.version), is_change=parsed.is_change)
         return
     match = _pattern(settings).fullmatch(name)
     if match is None:
@@ -37,7 +36,7 @@ def parse_name(name: str, settings: FullListRegistry, zone: str) -> Iterator[Fil
     area = match.groupdict().get("area")
     for prefix in settings.coverage:
         if area is None or prefix == f"{_country_code(settings)}{area}":
-            yield File(name, prefix, version_instant(version, zone), None)
+            yield File(name, prefix, version_instant(version, zone))
 
 
 def _pattern(settings: FullListRegistry) -> re.Pattern[str]:

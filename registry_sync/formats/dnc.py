@@ -1,14 +1,9 @@
 """Files from the US National Do Not Call Registry, one for each area code.
 
-    YYYY-M-D_AAA[_ID].txt                    full file: lines `AAA,NNNNNNN`
-    YYYY-M-D_AAA_changes-since-YYYY-M-D[_ID].txt   changes: lines `AAANNNNNNN,YYYY-MM-DDTHH:MM:SS,A` (added) or `…,D`
-                                             (deleted), or the single line `NoChanges`
+    YYYY-M-D_AAA[_ID].txt      lines `AAA,NNNNNNN`
 
 The file may also be a `.zip` that contains only this `.txt`. All lines end in CRLF, or all in LF. Months and
-days may have one digit.
-
-The names of full files are documented, but the layout of change files is uncertain. The sources describe two layouts,
-and this module reads the layout above. Compare it with a real change file before you rely on the module.
+days may have one digit. The registry's change files are not read, because their layout is not documented.
 """
 
 import re
@@ -21,29 +16,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from registry_sync.formats import text
-from registry_sync.formats.text import CR, LF, NINE, ZERO, Bytes, FaultyFile, Mask, Numbers
+from registry_sync.formats.text import CR, LF, NINE, ZERO, Bytes, FaultyFile, Mask
 
 AREA: Final = 10_000_000  # numbers
 FULL: Final = len("AAA,NNNNNNN")
-CHANGE: Final = len("AAANNNNNNN,YYYY-MM-DDTHH:MM:SS,A")
-NO_CHANGES: Final = b"NoChanges"
 _DATE = r"(\d{4})-(\d{1,2})-(\d{1,2})"
-_NAME = re.compile(
-    rf"{_DATE}_(\d{{3}})(?:_changes-since-{_DATE})?(?:_[0-9A-Za-z-]+)?\.txt(?:\.zip)?", re.ASCII
-)
-_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d", re.ASCII)
+_NAME = re.compile(rf"{_DATE}_(\d{{3}})(_changes-since-{_DATE})?(?:_[0-9A-Za-z-]+)?\.txt(?:\.zip)?", re.ASCII)
 
 
 class FileName(NamedTuple):
-    """A parsed file name.
+    """A parsed file name. `prefix` is 1 followed by the area code. `is_change` is true for a change file."""
 
-    `prefix` is 1 followed by the area code. `since` is the version that a change file updates, or None for a full file.
-    """
-
-    name: str
     prefix: str
     version: date
-    since: date | None
+    is_change: bool
 
 
 class AreaFile(NamedTuple):
@@ -54,15 +40,6 @@ class AreaFile(NamedTuple):
     bits: Bytes
 
 
-class ChangeFile(NamedTuple):
-    """The contents of a change file. `times` are in seconds. `added` is True for A and False for D."""
-
-    sha256: str
-    numbers: Numbers
-    times: NDArray[np.int64]
-    added: Mask
-
-
 def parse_name(name: str) -> FileName | None:
     """Parse a file name. Return None if the name is not in the registry's format."""
     match = _NAME.fullmatch(name)
@@ -70,10 +47,9 @@ def parse_name(name: str) -> FileName | None:
         return None
     try:
         version = date(*map(int, match.group(1, 2, 3)))
-        since = date(*map(int, match.group(5, 6, 7))) if match[5] else None
     except ValueError:
         return None
-    return FileName(name, f"1{match[4]}", version, since)
+    return FileName(f"1{match[4]}", version, bool(match[5]))
 
 
 def read_full(path: Path, prefix: str, progress: text.Progress) -> AreaFile:
@@ -81,7 +57,7 @@ def read_full(path: Path, prefix: str, progress: text.Progress) -> AreaFile:
     total, lines = sha256(), 0
     present = np.zeros(AREA, np.bool_)
     for chunk in text.read_chunks(path, total.update, progress):
-        rows = _rows(chunk, FULL, path.name, lines)
+        rows = _rows(chunk, path.name, lines)
         bad = _not_digits(rows, (0, 1, 2, *range(4, FULL))) | (rows[:, 3] != ord(","))
         _refuse(bad, path.name, lines, "the line is not `AAA,NNNNNNN`")
         area = np.frombuffer(prefix[1:].encode(), np.uint8)
@@ -91,45 +67,12 @@ def read_full(path: Path, prefix: str, progress: text.Progress) -> AreaFile:
     return AreaFile(total.hexdigest(), lines, np.packbits(present, bitorder="little"))
 
 
-def read_changes(path: Path, prefix: str) -> ChangeFile:
-    """Read a change file. Raises FaultyFile and OSError."""
-    with text.open_text(path) as (file, _):
-        content = file.read()
-    digest = sha256(content).hexdigest()
-    if content.strip() == NO_CHANGES:
-        return ChangeFile(digest, np.empty(0, np.uint64), np.empty(0, np.int64), np.empty(0, np.bool_))
-    if not content:
-        # A truncated file must not count as "no changes" and make the list look fresh.
-        raise FaultyFile(
-            f"{path.name}: the file is empty. If there are no changes, it must contain the single line NoChanges"
-        )
-    rows = _rows(content, CHANGE, path.name, 0)
-    action = rows[:, CHANGE - 1]
-    bad = _not_digits(rows, range(10)) | ~np.isin(action, [ord("A"), ord("D")])
-    bad |= (rows[:, 10] != ord(",")) | (rows[:, CHANGE - 2] != ord(","))
-    _refuse(bad, path.name, 0, "the line is not `AAANNNNNNN,YYYY-MM-DDTHH:MM:SS,A` (or D)")
-    area = np.frombuffer(prefix[1:].encode(), np.uint8)
-    _refuse((rows[:, :3] != area).any(axis=1), path.name, 0, "the number has another area code")
-    numbers = _value(rows, range(3, 10)).astype(np.uint64) + np.uint64(int(prefix) * AREA)
-    return ChangeFile(digest, numbers, _times(rows[:, 11 : CHANGE - 2], path.name), action == ord("A"))
-
-
-def _times(rows: Bytes, name: str) -> NDArray[np.int64]:
-    stamps = np.ascontiguousarray(rows).view("S19").ravel().astype("U19")
-    invalid = np.array([_TIME.fullmatch(stamp) is None for stamp in stamps.tolist()])
-    _refuse(invalid, name, 0, "the time is not YYYY-MM-DDTHH:MM:SS")
-    try:
-        return stamps.astype("datetime64[s]").astype(np.int64)
-    except ValueError:
-        raise FaultyFile(f"{name}: the file contains a time that does not exist") from None
-
-
-def _rows(content: bytes, width: int, name: str, before: int) -> Bytes:
-    """Split the contents into lines of the given width, without their line endings.
+def _rows(content: bytes, name: str, before: int) -> Bytes:
+    """Split the contents into lines, without their line endings.
 
     `before` is the number of earlier lines in the file, used for line numbers in errors.
     """
-    data = np.frombuffer(content, np.uint8)
+    data, width = np.frombuffer(content, np.uint8), FULL
     end = 2 if len(data) > width and data[width] == CR else 1
     whole = len(data) // (width + end) * (width + end)
     rest = bytes(data[whole:])

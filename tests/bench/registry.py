@@ -1,4 +1,4 @@
-"""The cost of the nightly job: a full American list with a day of changes, and Italian answers from many consultations.
+"""The cost of the nightly job: a full American list, and Italian answers from many consultations.
 
 Each run of the job is a separate process, as in production. The time to generate the files is not measured. Linux only; needs
 5 GB of disk.
@@ -11,7 +11,7 @@ import time
 import zipfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -47,32 +47,30 @@ class Job(Struct, frozen=True):
 
 def run(
     numbers: int = 250_000_000,
-    changes: int = 300_000,
     answers: int = 30_000_000,
     countries: Path = COUNTRIES,
 ) -> Iterator[Figure]:
-    """Measure the import of a full list and its daily changes, then the import of answers from 20 consultations.
+    """Measure the import of a full list, alone and beside a gate, then that of answers from 20 consultations.
 
-    `numbers` is the size of the list. `changes` is the number of changes per day, at most a tenth of the list.
-    By default the list contains about one in six of the 1.6 billion possible numbers.
+    `numbers` is the size of the list. By default it contains about one in six of the 1.6 billion possible numbers.
 
     `answers` is the maximum number of distinct numbers in all consultations together. Each consultation repeats about a
     tenth of the previous consultation.
     """
     with tempfile.TemporaryDirectory() as folder:
-        yield from _list(Path(folder), countries, numbers, min(changes, numbers // 10))
+        yield from _list(Path(folder), countries, numbers)
     with tempfile.TemporaryDirectory() as folder:
         yield from _answers(Path(folder), countries, answers)
 
 
-def _list(folder: Path, countries: Path, numbers: int, changes: int) -> Iterator[Figure]:
+def _list(folder: Path, countries: Path, numbers: int) -> Iterator[Figure]:
     today = datetime.now(UTC).date()
-    days = (today - timedelta(days=2), today - timedelta(days=1), today)
+    yesterday = today - timedelta(days=1)
     areas = max(2, min(MOST_AREAS, numbers // AN_AREA))
     made = world.build(folder, countries, min(_CALLS, numbers // 100))
     prefixes = _configure(folder, areas)
     random = np.random.default_rng(1)
-    listed = [_area(folder, prefix, numbers // areas, str(days[0]), random) for prefix in prefixes]
+    listed = [_area(folder, prefix, numbers // areas, str(yesterday), random) for prefix in prefixes]
     done = _job(folder)
     path, total = _find_snapshot(folder)
     yield Figure("registry.list_numbers", total, "numbers")
@@ -82,17 +80,12 @@ def _list(folder: Path, countries: Path, numbers: int, changes: int) -> Iterator
     size = path.stat().st_size / total
     yield Figure("registry.list_size", round(size, 3), "bytes/number", 1.1, round(size / 1.1, 3))
     yield Figure("registry.list_lookup", _lookup(path, listed, random), "us")
-    _changes(folder, prefixes, [some[::2] for some in listed], changes, days[:2], random)
-    done = _job(folder)
-    if (changed := _find_snapshot(folder)[1]) == total:
-        raise BenchError(f"the day's changes left {total:,} numbers")
-    yield Figure("registry.changes_import", round(done.seconds, 1), "s", 20, round(done.seconds / 20, 3))
-    yield Figure("registry.changes_processor", round(done.processor, 1), "s")
-    yield Figure("registry.changes_peak", round(done.peak), "MB", 1500, round(done.peak / 1500, 3))
-    _changes(folder, prefixes, [some[1::2] for some in listed], changes, days[1:], random)
+    for path, prefix in zip(sorted((folder / "inbox").iterdir()), prefixes, strict=True):
+        path.unlink()
+        _area(folder, prefix, numbers // areas, str(today), random)
     yield from _beside_a_gate(folder, made)
-    if _find_snapshot(folder)[1] == changed:
-        raise BenchError(f"the next day's changes left {changed:,} numbers")
+    if _find_snapshot(folder)[1] == total:
+        raise BenchError(f"the next day's list left {total:,} numbers")
 
 
 def _beside_a_gate(folder: Path, made: world.World) -> Iterator[Figure]:
@@ -116,18 +109,6 @@ def _beside_a_gate(folder: Path, made: world.World) -> Iterator[Figure]:
         yield Figure(f"registry.swap_{name}", round(then, 1), "ms", round(before, 1), round(then / before, 2))
 
 
-def _changes(
-    folder: Path,
-    prefixes: list[str],
-    listed: list[Numbers],
-    count: int,
-    days: tuple[date, date],
-    random: np.random.Generator,
-) -> None:
-    for prefix, some in zip(prefixes, listed, strict=True):
-        _change(folder, prefix, some, count // len(prefixes), days, random)
-
-
 def _configure(folder: Path, areas: int) -> list[str]:
     prefixes = [f"1{area}" for area in range(201, 201 + areas)]
     (folder / "inbox").mkdir()
@@ -137,6 +118,8 @@ def _configure(folder: Path, areas: int) -> list[str]:
         "source": {"kind": "folder", "inbox": "inbox", "settle_seconds": 0},
         "coverage": prefixes,
         "max_age_days": 31,
+        "max_added": 100,
+        "max_removed": 100,
     }
     yaml_files.write(folder / "registries.yaml", {"work": "work", "listed": [listed]})
     return prefixes
@@ -166,26 +149,6 @@ def _lines(start: str, numbers: NDArray[np.int64], digits: int, end: bytes) -> b
         rows[:, column] = digit + ord("0")
     rows[:, len(head) + digits :] = np.frombuffer(end, np.uint8)
     return rows.tobytes()
-
-
-def _change(
-    folder: Path,
-    prefix: str,
-    listed: Numbers,
-    count: int,
-    days: tuple[date, date],
-    random: np.random.Generator,
-) -> None:
-    """Write a file of changes: a third are removals, two thirds additions."""
-    gone = random.choice(listed, count // 3, replace=False).tolist()
-    come = (random.integers(2_000_000, 10_000_000, count - count // 3) + int(prefix) * 10_000_000).tolist()
-    rows = [
-        f"{str(number)[1:]},{days[0]}T10:00:00,{word}\r\n"
-        for some, word in ((gone, "D"), (come, "A"))
-        for number in some
-    ]
-    name = f"{days[1]}_{prefix[1:]}_changes-since-{days[0]}.txt"
-    (folder / "inbox" / name).write_text("".join(rows), "ascii")
 
 
 # The job reports its own peak memory: the value that the system reports for a child includes memory of its parent.

@@ -1,4 +1,4 @@
-"""Tests of registries that publish full lists: both UK layouts, and the full files and change files of the US.
+"""Tests of registries that publish full lists: both UK layouts, and the full files of the US.
 
 The tests cover the age of a list, its coverage and faulty files. The clock is set by hand; the files are real.
 """
@@ -10,12 +10,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from dialgate.core.model import DAY, HOUR
 from registry_sync import full_list_areas, nightly_job
-from registry_sync.full_list_areas import Area, FullSet, Patch
+from registry_sync.full_list_areas import Area, FullSet
 from tests.support.registry_world import JobWorld, alarm_kinds
 
 DAY_ZERO = int(datetime(2026, 11, 20, tzinfo=UTC).timestamp()) * 1000 - HOUR
@@ -88,7 +86,7 @@ async def test_each_area_has_its_own_age(job: ListJob) -> None:
     A new version of the list for one area code does not renew the list for a different area code.
     """
     await publish_first_lists(job)
-    job.put("2026-11-25_407_changes-since-2026-11-20.txt", "NoChanges\r\n")
+    job.put("2026-11-25_407_ab-13.txt", us_lines(407, *range(5550000, 5550010)))
     job.clock.at = DAY_ZERO + 29 * DAY
     part = await job.run_once()
     assert job.lookup(14075559999) == ("clear", 5)
@@ -96,80 +94,28 @@ async def test_each_area_has_its_own_age(job: ListJob) -> None:
     assert [(alarm.kind, "areas 1321:" in alarm.text) for alarm in part.alarms] == [("version_old", True)]
 
 
-def changes(*records: str) -> str:
-    return "".join(f"{record}\r\n" for record in records)
-
-
-async def test_changes_apply_in_order_of_time_not_of_lines(job: ListJob) -> None:
-    """A file can delete a number (D) and add it again (A).
-
-    If both changes have the same time, A wins, because a listed number is not called.
-    """
+async def test_newest_full_file_is_read_and_a_change_file_raises_an_alarm(job: ListJob) -> None:
     await publish_first_lists(job)
-    job.put(
-        "2026-11-22_407_changes-since-2026-11-20_x1.txt.zip",
-        changes(
-            "4075550001,2026-11-21T10:00:00,A",
-            "4075550001,2026-11-21T09:00:00,D",
-            "4075550002,2026-11-21T09:00:00,D",
-            "4075550003,2026-11-21T09:00:00,D",
-            "4075550003,2026-11-21T09:00:00,A",
-            "4075559990,2026-11-21T09:00:00,A",
-            "4075559991,2026-11-21T09:00:00,D",
-        ),
-    )
-    job.clock.at += DAY
+    job.put("2026-11-21_407_a.txt", us_lines(407, 5550001))
+    job.put("2026-11-22_407_a.txt", us_lines(407, 5550002))
+    job.put("2026-11-23_407_changes-since-2026-11-22.txt", "4075550003,2026-11-23T09:00:00,A\r\n")
+    job.clock.at += 3 * DAY
     part = await job.run_once()
-    assert (part.added, part.removed, alarm_kinds(part)) == (1, 1, set())
-    answers = job.answers_for([f"+{number}" for number in range(14075550000, 14075560000)], registry="us_dnc")
-    listed = {int(number) for number, answer in answers.items() if answer.answer == "listed"}
-    assert listed == {*range(14075550000, 14075550010), 14075559990} - {14075550002}
-
-
-async def test_chain_of_changes_is_applied_up_to_a_gap(job: ListJob) -> None:
-    await publish_first_lists(job)
-    job.put("2026-11-21_407_changes-since-2026-11-20.txt", changes("4075551111,2026-11-20T09:00:00,A"))
-    job.put("2026-11-22_407_changes-since-2026-11-21.txt", changes("4075551111,2026-11-21T09:00:00,D"))
-    job.put("2026-11-24_407_changes-since-2026-11-23.txt", changes("4075552222,2026-11-23T09:00:00,A"))
-    job.clock.at = DAY_ZERO + 4 * DAY
-    part = await job.run_once()
-    assert job.lookup(14075551111) == ("clear", 2)
-    assert job.lookup(14075552222) == ("clear", 2)
-    assert [alarm.kind for alarm in part.alarms] == ["file_faulty"]
-    assert "a gap in the changes for area 1407" in part.alarms[0].text
-    job.put("2026-11-23_407_zz.txt", us_lines(407, 5550000))
-    part = await job.run_once()
-    assert job.lookup(14075552222) == ("listed", 4)
-    assert (alarm_kinds(part), job.lookup(14075550009)) == (set(), ("clear", 4))
-
-
-async def test_files_of_a_chain_before_a_faulty_one_are_applied(job: ListJob) -> None:
-    """A corrected file with the same name is accepted later."""
-    job.put("2026-11-20_321_a.txt", us_lines(321, 1))
-    job.put("2026-11-20_407_a.txt", us_lines(407, 5550000))
-    job.put("2026-11-21_407_changes-since-2026-11-20.txt", "cut")
-    part = await job.run_once()
-    assert (alarm_kinds(part), job.lookup(14075551111)) == ({"file_faulty"}, ("clear", 0))
-    job.put("2026-11-21_407_changes-since-2026-11-20.txt", changes("4075551111,2026-11-20T09:00:00,A"))
-    part = await job.run_once()
-    assert (alarm_kinds(part), job.lookup(14075551111), job.lookup(14075550000)) == (
-        set(),
-        ("listed", 1),
-        ("listed", 1),
-    )
-
-
-async def test_changes_without_a_full_file_are_not_published(job: ListJob) -> None:
-    job.put("2026-11-21_407_changes-since-2026-11-20.txt", changes("4075551111,2026-11-20T09:00:00,A"))
-    part = await job.run_once()
-    assert part.published == ""
-    assert alarm_kinds(part) == {"file_faulty", "version_old"}
-    assert "no full file to which the changes" in part.alarms[0].text
+    assert [job.lookup(number) for number in (14075550001, 14075550002, 14075550003)] == [
+        ("clear", 2),
+        ("listed", 2),
+        ("clear", 2),
+    ]
+    assert [(alarm.kind, "change files are not read" in alarm.text) for alarm in part.alarms] == [
+        ("file_faulty", True)
+    ]
+    job.put("2026-11-23_407_a.txt", us_lines(407, 5550003))
+    assert alarm_kinds(await job.run_once()) == set()
+    assert job.lookup(14075550003) == ("listed", 3)
 
 
 GOOD = us_lines(407, *range(5550000, 5550010))
 LATER = "2026-11-21_407_zz.txt"
-CHANGED = "2026-11-21_407_changes-since-2026-11-20.txt"
 DAMAGED: dict[str, tuple[str, str | bytes, str]] = {
     "cut in a line": (
         LATER,
@@ -189,33 +135,6 @@ DAMAGED: dict[str, tuple[str, str | bytes, str]] = {
         "line 1: the file begins with a byte order mark",
     ),
     "a cut zip": (LATER + ".zip", b"PK\x03\x04 cut", "the zip is damaged"),
-    "changes: empty": (CHANGED, "", "If there are no changes, it must contain the single line NoChanges"),
-    "changes: unknown action": (
-        CHANGED,
-        changes("4075551111,2026-11-20T09:00:00,X"),
-        "line 1: the line is not `AAANNNNNNN,",
-    ),
-    "changes: impossible date": (
-        CHANGED,
-        changes("4075551111,2026-02-30T09:00:00,A"),
-        "a time that does not exist",
-    ),
-    "changes: invalid time": (
-        CHANGED,
-        changes("4075551111,2026-02-20 09:00:00,A"),
-        "line 1: the time is not",
-    ),
-    "changes: cut": (
-        CHANGED,
-        changes("4075551111,2026-11-20T09:00:00,A")[:-6],
-        "line 1: the line has a different length",
-    ),
-    "changes: another area": (
-        CHANGED,
-        changes("3215551111,2026-11-20T09:00:00,A"),
-        "the number has another area code",
-    ),
-    "changes: request pending": (CHANGED, "RequestPending", "line 1: the line has a different length"),
 }
 
 
@@ -337,34 +256,6 @@ async def test_faulty_uk_file_is_refused(tmp_path: Path, case: str) -> None:
 
 
 # ---- areas -----------------------------------------------------------------------------------------------------------
-
-
-@given(
-    st.sets(st.integers(0, 300)),
-    st.sets(st.integers(0, 300)),
-    st.sets(st.integers(0, 300)),
-    st.integers(0, 300),
-)
-def test_patched_area_equals_set_arithmetic(
-    old: set[int], added: set[int], removed: set[int], bound: int
-) -> None:
-    """Covers additions and removals at the edges of a range."""
-    to_add, to_remove = sorted(added - old), sorted((removed & old) - added)
-    patch = Patch(np.array(to_add, np.uint64), np.array(to_remove, np.uint64))
-    patched = [
-        number for run in ([*range(bound)], [*range(bound, 301)]) for number in _patched(old, run, patch)
-    ]
-    assert patched == sorted((old | set(to_add)) - set(to_remove))
-
-
-def _patched(old: set[int], run: list[int], patch: Patch) -> list[int]:
-    run_numbers = np.array(sorted(old & set(run)), np.uint64)
-    if not run:
-        return []
-    begin, end = run[0], run[-1] + 1
-    run_patch = [full_list_areas.slice_between(part, begin, end) for part in patch]
-    patched: list[int] = full_list_areas.apply_patch(run_numbers, *run_patch).tolist()
-    return patched
 
 
 def test_dense_area_has_one_bit_for_each_number() -> None:
