@@ -26,7 +26,6 @@ from dialgate.config.settings import SharedStore
 from dialgate.core.model import DAY, HOUR, MINUTE, Call, Result
 from dialgate.crypto.keys import KeysUnusable
 from dialgate.decision_log import verify
-from dialgate.gate.durable_note import NOTE_SECONDS
 from dialgate.interfaces.cli import main
 from dialgate.ledger.registrar import Registrar
 from dialgate.ledger.schemas import (
@@ -150,29 +149,6 @@ async def test_a_retry_at_another_gate_gets_the_same_decision(gates: list[App], 
     assert await ask(gates[1], "a") == first
 
 
-async def test_the_durable_position_of_a_log_is_not_stored_after_every_batch(gates: list[App]) -> None:
-    """Apart from commits, the gate writes the position at most once every `NOTE_SECONDS`.
-
-    The permitted number of writes depends on the elapsed time, so the test passes on a machine of any speed. The number
-    includes one write that might be scheduled before the first check.
-    """
-    name = gates[0].config.settings.store.name if gates[0].config.settings.store else ""
-    socket = redis_servers.alone().rpartition("@")[2]
-    async with Redis(unix_socket_path=socket) as client, client.monitor() as monitor:
-        loop = asyncio.get_running_loop()
-        begun = loop.time()
-        for place in range(20):
-            await ask(gates[0], f"call {place}")
-        most = (loop.time() - begun) / NOTE_SECONDS + 2
-        await client.set(f"{{{name}}}:none", "end")
-        stored = 0
-        while not (command := (await monitor.next_command()))["command"].endswith(":none end"):
-            stored += command["client_type"] != "lua" and command["command"].startswith(
-                f"HSET {{{name}}}:recorded"
-            )
-    assert stored <= most
-
-
 @pytest.fixture
 def one_processor() -> Iterator[None]:
     allowed = os.sched_getaffinity(0)
@@ -280,13 +256,11 @@ async def test_a_gate_whose_clock_differs_from_the_servers_denies_until_it_is_co
     await app.close()
 
 
-async def test_a_user_that_may_not_read_the_servers_clock_is_refused(tmp_path: Path) -> None:
-    process = redis_servers.start(tmp_path, unixsocket=str(tmp_path / "socket"))
-    ask_server(tmp_path, "ACL", "SETUSER", redis_servers.USER, "-time")
-    file = world.write_folder(tmp_path, store={"url": at(tmp_path)})
+async def test_a_user_that_may_not_read_the_servers_clock_is_refused(server: Path) -> None:
+    ask_server(server, "ACL", "SETUSER", redis_servers.USER, "-time")
+    file = world.write_folder(server, store={"url": at(server)})
     with pytest.raises(StoreUnavailable, match=r"no permissions to run the 'time' command; .*several-nodes"):
         await App.open(loader.load(file), registry=CollectorRegistry())
-    redis_servers.kill(process)
 
 
 async def test_two_gates_with_the_same_name_or_log_do_not_run_at_once(tmp_path: Path) -> None:
@@ -340,109 +314,83 @@ async def test_one_of_two_gates_that_open_logs_of_one_name_at_once_gives_up(tmp_
         await app.close()
 
 
-async def test_a_fence_raised_on_an_older_copy_is_not_taken_for_another_gates(tmp_path: Path) -> None:
-    process = redis_servers.start(tmp_path, unixsocket=str(tmp_path / "socket"))
-    store = RedisStore(at(tmp_path))
+async def test_a_fence_raised_on_an_older_copy_is_not_taken_for_another_gates(server: Path) -> None:
+    store = RedisStore(at(server))
     for _ in range(3):
         await store.settle("log", 0, (), ())
-    ask_server(tmp_path, "SWAPDB", "0", "1")
+    ask_server(server, "SWAPDB", "0", "1")
     await store.settle("log", 0, (), ())
-    ask_server(tmp_path, "SWAPDB", "0", "1")
+    ask_server(server, "SWAPDB", "0", "1")
     for _ in range(2):
         await store.settle("log", 0, (), ())
         await store.ping()
-    other = RedisStore(at(tmp_path))
+    other = RedisStore(at(server))
     await other.settle("log", 0, (), ())
     with pytest.raises(StoreUnavailable, match="another gate is writing a log with the same name, log"):
         await asyncio.gather(*(handle.settle("log", 0, (), ()) for handle in (store, other)))
     await store.close()
     await other.close()
-    redis_servers.kill(process)
 
 
 @pytest.mark.parametrize("assuming", [False, True])
 async def test_an_emptied_redis_allows_nothing_and_accepts_no_stop_until_restored(
-    tmp_path: Path, *, assuming: bool
+    server: Path, *, assuming: bool
 ) -> None:
-    process = redis_servers.start(tmp_path, unixsocket=str(tmp_path / "socket"))
-    file = world.write_folder(tmp_path, store={"url": at(tmp_path)})
-    world.publish_answers(tmp_path / "data", {CLEAR: False}, NOW - DAY)
+    file = world.write_folder(server, store={"url": at(server)})
+    world.publish_answers(server / "data", {CLEAR: False}, NOW - DAY)
     app = await App.open(loader.load(file), registry=CollectorRegistry(), clock=Hand())
     stop = RevocationRequest(number=CLEAR, scope="controller")
     await app.registrar.revocations.revoke(app.config.settings.clients[0], stop)
     if assuming:
         await app._store.read([ANNA])
         always_assume(app)
-    ask_server(tmp_path, "SWAPDB", "0", "1")
+    ask_server(server, "SWAPDB", "0", "1")
     assert (await ask(app)).reasons[0].code == "gate.unavailable"
     with pytest.raises(StoreUnavailable, match="emptied"):
         await app.registrar.revocations.revoke(app.config.settings.clients[0], stop)
-    assert ask_server(tmp_path, "DBSIZE") == "0", "a gate that starts there finds no data"
+    assert ask_server(server, "DBSIZE") == "0", "a gate that starts there finds no data"
     await app.tick()
     assert "emptied" in app.gate.readiness()["store"]
-    ask_server(tmp_path, "SWAPDB", "0", "1")
+    ask_server(server, "SWAPDB", "0", "1")
     await app.tick()
     assert "store" not in app.gate.readiness()
     assert (await ask(app)).reasons[0].code == "revocation.revoked"
     await app.close()
-    redis_servers.kill(process)
 
 
 @pytest.fixture
-async def own_store(tmp_path: Path) -> AsyncIterator[RedisStore]:
+async def own_store(server: Path) -> AsyncIterator[RedisStore]:
     """Open a store on a server that no other test uses."""
-    process = redis_servers.start(tmp_path, unixsocket=str(tmp_path / "socket"))
-    store = RedisStore(at(tmp_path))
+    store = RedisStore(at(server))
     yield store
     await store.close()
-    redis_servers.kill(process)
 
 
-async def test_a_commit_is_refused_by_a_server_emptied_since_the_read(
-    own_store: RedisStore, tmp_path: Path
+@pytest.mark.parametrize("step", ["commit", "commit of an assumption", "undo"])
+async def test_nothing_is_written_to_an_emptied_server(
+    own_store: RedisStore, server: Path, step: str
 ) -> None:
     """The ledger may have been empty before, so its length does not show that the server was emptied."""
+    position, reservations = AttemptPosition("log", 1), [Reservation(ANNA, attempt("log-1"), (ANNA,))]
     assert await own_store.claim("ours")
     await own_store.settle("log", 0, (), ())
-    reading = await own_store.read([ANNA])
-    ask_server(tmp_path, "SWAPDB", "0", "1")
-    reservations = [Reservation(ANNA, attempt("log-1"), (ANNA,))]
-    with pytest.raises(StoreUnavailable, match="a commit arrived too late"):
-        await own_store.commit(reading, reservations, [], AttemptPosition("log", 1))
-    assert ask_server(tmp_path, "DBSIZE") == "0"
-    ask_server(tmp_path, "SWAPDB", "0", "1")
-    reading = await own_store.read([ANNA])
-    assert await own_store.commit(reading, reservations, [], AttemptPosition("log", 1))
-
-
-async def test_an_assumed_reading_is_not_committed_to_an_emptied_server(
-    own_store: RedisStore, tmp_path: Path
-) -> None:
-    """The ledger may have been empty before, so its length does not show that the server was emptied."""
-    assert await own_store.claim("ours")
     await read_unknown(own_store)
-    reading = own_store.assume([ANNA])
+    reading = own_store.assume([ANNA]) if step == "commit of an assumption" else await own_store.read([ANNA])
     assert reading is not None
-    ask_server(tmp_path, "SWAPDB", "0", "1")
-    reservations = [Reservation(ANNA, attempt("log-1"), (ANNA,))]
-    assert not await own_store.commit(reading, reservations, [], AttemptPosition("log", 1))
-    assert ask_server(tmp_path, "DBSIZE") == "0"
-    ask_server(tmp_path, "SWAPDB", "0", "1")
-    assert await own_store.commit(reading, reservations, [], AttemptPosition("log", 1))
-
-
-async def test_a_doubtful_commit_is_settled_only_on_its_own_server(
-    own_store: RedisStore, tmp_path: Path
-) -> None:
-    assert await own_store.claim("ours")
-    own_store.undo.mark_unknown(AttemptPosition("log", 1))
-    ask_server(tmp_path, "SWAPDB", "0", "1")
-    with pytest.raises(StoreUnavailable, match="emptied"):
-        await own_store.read([ANNA])
-    assert ask_server(tmp_path, "DBSIZE") == "0"
-    ask_server(tmp_path, "SWAPDB", "0", "1")
-    await own_store.read([ANNA])
-    assert await own_store.positions() == {"log": 1}
+    if step == "undo":
+        own_store.undo.mark_unknown(position)
+    ask_server(server, "SWAPDB", "0", "1")
+    if step == "undo":
+        with pytest.raises(StoreUnavailable, match="emptied"):
+            await own_store.read([ANNA])
+    elif reading.assumed:
+        assert not await own_store.commit(reading, reservations, [], position)
+    else:
+        with pytest.raises(StoreUnavailable, match="a commit arrived too late"):
+            await own_store.commit(reading, reservations, [], position)
+    assert ask_server(server, "DBSIZE") == "0"
+    ask_server(server, "SWAPDB", "0", "1")
+    assert await own_store.commit(await own_store.read([ANNA]), reservations, [], position)
 
 
 async def gate_on_own_server(folder: Path, steady: Callable[[], float] = time.monotonic) -> App:
@@ -456,27 +404,25 @@ async def gate_on_own_server(folder: Path, steady: Callable[[], float] = time.mo
 
 
 async def test_an_older_copy_under_a_running_gate_accepts_no_stop(
-    tmp_path: Path,
+    server: Path,
 ) -> None:
     """New entries would soon hide that the ledger lacks earlier ones."""
-    process = redis_servers.start(tmp_path, unixsocket=str(tmp_path / "socket"))
-    app = await gate_on_own_server(tmp_path)
+    app = await gate_on_own_server(server)
     config = app.config
     for key in ("{dialgate}:keys", "{dialgate}:positions", "{dialgate}:lists"):
-        ask_server(tmp_path, "COPY", key, key, "DB", "1")
+        ask_server(server, "COPY", key, key, "DB", "1")
     client = config.settings.clients[0]
     await app.registrar.revocations.revoke(client, RevocationRequest(number=CLEAR, scope="controller"))
-    ask_server(tmp_path, "SWAPDB", "0", "1")
+    ask_server(server, "SWAPDB", "0", "1")
     with pytest.raises(StoreUnavailable, match="ends at 0, but had reached 1"):
         await app.registrar.revocations.revoke(client, RevocationRequest(number=LISTED, scope="controller"))
     assert (await ask(app)).reasons[0].code == "gate.unavailable"
     await app.tick()
     assert "ends at 0" in app.gate.readiness()["store"]
-    ask_server(tmp_path, "SWAPDB", "0", "1")
+    ask_server(server, "SWAPDB", "0", "1")
     await app.tick()
     assert (await ask(app)).reasons[0].code == "revocation.revoked"
     await app.close()
-    redis_servers.kill(process)
 
 
 async def back_up(folder: Path, *databases: int) -> None:
@@ -500,17 +446,16 @@ async def report(app: App, decision: str, result: Literal["abandoned", "opt_out"
 @pytest.mark.parametrize("lost", ["before a commit", "before the reply to a commit"])
 @pytest.mark.parametrize("restarted", [True, False])
 async def test_attempts_missing_from_an_older_copy_are_added_from_the_log(
-    tmp_path: Path, lost: str, *, restarted: bool
+    server: Path, lost: str, *, restarted: bool
 ) -> None:
     """The copy has the same ledger, so it differs from the newest store only in its attempts."""
-    process = redis_servers.start(tmp_path, unixsocket=str(tmp_path / "socket"))
     seconds = Hand(0)
-    app = await gate_on_own_server(tmp_path, seconds)
+    app = await gate_on_own_server(server, seconds)
     assert await codes(app, 1) == ["allow"]
-    await back_up(tmp_path)
+    await back_up(server)
     assert await codes(app, 2) == ["allow"] * 2
     lost_call = (await ask(app)).decision_id
-    ask_server(tmp_path, "SWAPDB", "0", "1")
+    ask_server(server, "SWAPDB", "0", "1")
     with pytest.raises(StoreUnavailable, match="older copy"):
         await report(app, lost_call, "opt_out")
     if lost == "before the reply to a commit":
@@ -527,60 +472,36 @@ async def test_attempts_missing_from_an_older_copy_are_added_from_the_log(
     await report(app, lost_call, "opt_out")
     assert await codes(app, 1) == ["revocation.revoked"]
     await app.close()
-    redis_servers.kill(process)
 
 
-async def test_attempts_are_added_again_if_that_was_interrupted(tmp_path: Path) -> None:
-    process = redis_servers.start(tmp_path, unixsocket=str(tmp_path / "socket"))
-    store = RedisStore(at(tmp_path))
+async def test_attempts_are_added_again_if_that_was_interrupted(server: Path) -> None:
+    store = RedisStore(at(server))
     lost = [(ANNA, attempt(decision=f"log-{seq}")) for seq in range(1, 4)]
     ask_server(
-        tmp_path, "HSET", "{dialgate}:a:log:0", "not", "a string"
+        server, "HSET", "{dialgate}:a:log:0", "not", "a string"
     )  # the script cannot index the attempts
     with pytest.raises(StoreUnavailable, match="WRONGTYPE"):
         await store.settle("log", 3, lost, [])
     assert await store.positions() == {}
-    ask_server(tmp_path, "DEL", "{dialgate}:a:log:0")
+    ask_server(server, "DEL", "{dialgate}:a:log:0")
     await store.settle("log", 3, lost, [])
     await store.acknowledge("log", store.generation.number)
     assert await store.positions() == {"log": 3}
     assert len((await store.read([ANNA])).known[0].attempts) == 3
     await store.close()
-    redis_servers.kill(process)
-
-
-async def test_an_older_copy_that_also_lacks_a_stop_is_not_accepted(tmp_path: Path) -> None:
-    process = redis_servers.start(tmp_path, unixsocket=str(tmp_path / "socket"))
-    seconds = Hand(0)
-    app = await gate_on_own_server(tmp_path, seconds)
-    assert await codes(app, 1) == ["allow"]
-    await back_up(tmp_path)
-    assert await codes(app, 1) == ["allow"]
-    client = app.config.settings.clients[0]
-    await app.registrar.revocations.revoke(client, RevocationRequest(number=LISTED, scope="controller"))
-    await app.tick()
-    ask_server(tmp_path, "SWAPDB", "0", "1")
-    for _ in range(3):
-        await app.tick()
-        seconds.at += 3
-        assert "ends at 0, but had reached 1" in app.gate.readiness()["store"]
-        assert await codes(app, 1) == ["gate.unavailable"]
-    await app.close()
-    redis_servers.kill(process)
 
 
 @pytest.mark.parametrize("shared", [True, False])
-async def test_a_store_that_lost_revocations_is_refused(tmp_path: Path, *, shared: bool) -> None:
-    process = redis_servers.start(tmp_path, unixsocket=str(tmp_path / "socket"))
-    store = {"url": at(tmp_path)} if shared else None
-    config = loader.load(world.write_folder(tmp_path, store=store))
+async def test_a_store_that_lost_revocations_is_refused(server: Path, *, shared: bool) -> None:
+    store = {"url": at(server)} if shared else None
+    config = loader.load(world.write_folder(server, store=store))
     app = await App.open(config, registry=CollectorRegistry(), clock=(hand := Hand()))
     stop = RevocationRequest(number=CLEAR, scope="controller")
     await app.registrar.revocations.revoke(config.settings.clients[0], stop)
     await app.tick()
     await app.close()
     if shared:
-        ask_server(tmp_path, "FLUSHALL")
+        ask_server(server, "FLUSHALL")
     else:
         (config.data / "store.db").unlink()
     lost = r"ends at 0, but had reached 1: .*delete `ledger\.durable`"
@@ -590,7 +511,6 @@ async def test_a_store_that_lost_revocations_is_refused(tmp_path: Path, *, share
         await Registrar.open(config, hand)
     (config.data / "ledger.durable").unlink()
     await (await App.open(config, registry=CollectorRegistry(), clock=hand)).close()
-    redis_servers.kill(process)
 
 
 async def test_an_empty_watermark_file_after_a_power_failure_is_accepted(tmp_path: Path) -> None:
@@ -598,18 +518,6 @@ async def test_an_empty_watermark_file_after_a_power_failure_is_accepted(tmp_pat
     config.data.mkdir(exist_ok=True)
     (config.data / "ledger.durable").touch()
     await (await App.open(config, registry=CollectorRegistry(), clock=Hand())).close()
-
-
-async def test_a_lost_stop_entered_by_command_is_noticed_without_a_gate(tmp_path: Path) -> None:
-    config = loader.load(world.write_folder(tmp_path))
-    writer = await Registrar.open(config, Hand())
-    await writer.revocations.revoke(
-        config.settings.clients[0], RevocationRequest(number=CLEAR, scope="controller")
-    )
-    await writer.close()
-    (config.data / "store.db").unlink()
-    with pytest.raises(StoreUnavailable, match="but had reached 1"):
-        await App.open(config, registry=CollectorRegistry(), clock=Hand())
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
@@ -741,16 +649,14 @@ def ask_server(folder: Path, *words: str) -> str:
         ("SET", "{dialgate}:layout", "3"),
     ],
 )
-async def test_a_store_of_another_version_is_refused(tmp_path: Path, left: tuple[str, ...]) -> None:
+async def test_a_store_of_another_version_is_refused(server: Path, left: tuple[str, ...]) -> None:
     """The data subjects of such a store would appear unknown, or its attempts could not be removed."""
-    process = redis_servers.start(tmp_path, unixsocket=str(tmp_path / "socket"))
-    ask_server(tmp_path, *left)
-    store = RedisStore(at(tmp_path))
+    ask_server(server, *left)
+    store = RedisStore(at(server))
     for _ in range(2):  # checking it must not mark it as valid
         with pytest.raises(StoreUnavailable, match="another version of dialgate wrote this store"):
             await store.refuse_unless_safe()
     await store.close()
-    redis_servers.kill(process)
 
 
 async def test_the_names_of_neighbouring_decisions_are_stored_together(own_store: RedisStore) -> None:
@@ -779,25 +685,12 @@ async def test_the_names_of_neighbouring_decisions_are_stored_together(own_store
         await own_store.commit(await own_store.read([b"short"]), short, [], AttemptPosition("log", 300))
 
 
-async def test_a_store_is_recognised_by_its_layout(tmp_path: Path) -> None:
-    process = redis_servers.start(tmp_path, unixsocket=str(tmp_path / "socket"))
+async def test_a_store_is_recognised_by_its_layout(server: Path) -> None:
     for _ in range(2):
-        store = RedisStore(at(tmp_path))
+        store = RedisStore(at(server))
         await store.refuse_unless_safe()
         assert await store.commit(NOTHING, [], [], AttemptPosition("log", 7))
         await store.close()
-    redis_servers.kill(process)
-
-
-async def test_a_ledger_that_lost_acknowledged_entries_is_not_read(tmp_path: Path) -> None:
-    process = redis_servers.start(tmp_path, unixsocket=str(tmp_path / "socket"))
-    store = RedisStore(at(tmp_path))
-    await store.append([revoked(ANNA)])
-    ask_server(tmp_path, "FLUSHALL")
-    with pytest.raises(StoreUnavailable, match="ends at 0, but had reached 1"):
-        await store.read([ANNA])
-    await store.close()
-    redis_servers.kill(process)
 
 
 async def test_a_stop_acknowledged_during_a_read_is_not_reported_as_lost(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from dialgate.core.ledger_events import Draft, Revoked
 from dialgate.core.model import Attempt, Known
-from dialgate.store import AttemptPosition, Remembered, Reservation
+from dialgate.store import AttemptPosition, Reservation
 from dialgate.store.sqlite import SqliteStore
 from dialgate.store.sqlite.store import VERSIONS
 
@@ -22,24 +22,6 @@ def drafts(kind: str, count: int) -> list[Draft]:
         Draft(at=1, controller="acme", subject=subject, event=revoked, actor="a", channel="c")
         for subject in keys(kind, count)
     ]
-
-
-async def test_another_process_reads_what_the_gate_wrote(tmp_path: Path) -> None:
-    gate, beside = (SqliteStore.open(tmp_path / "store.db") for _ in range(2))
-    await gate.append(drafts("there", 3_000))
-    subjects = [*keys("there", 3_000), *keys("absent", 3_000)]
-    called, answers = subjects[::7], [Remembered(key, 5, b"allow", "log-1") for key in keys("asked", 9)]
-    attempts = [Attempt(decision=f"log-{at}", at=5, campaign="spring") for at in range(len(called))]
-    reading = await gate.read(called)
-    reserved = [Reservation(*pair, ()) for pair in zip(called, attempts, strict=True)]
-    assert await gate.commit(reading, reserved, answers, AttemptPosition("log", 1))
-    await gate.positions()  # write the buffer
-    read = [await store.read(subjects, keys("asked", 9)) for store in (beside, gate)]
-    assert read[0].known == read[1].known
-    assert read[0].answers == read[1].answers == answers
-    assert sum(len(known.attempts) for known in read[0].known) == len(called)
-    for store in (gate, beside):
-        await store.close()
 
 
 async def test_a_database_restored_under_an_open_store_is_read(tmp_path: Path) -> None:

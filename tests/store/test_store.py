@@ -16,7 +16,6 @@ from contextlib import closing
 from datetime import date
 from pathlib import Path
 from threading import Barrier
-from typing import cast
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -52,7 +51,6 @@ from tests.support.paths import ROOT
 ANNA, BRUNO, EVERYONE = b"anna" * 4, b"bruno---" * 2, b"everyone" * 2
 HERE = AttemptPosition("log", 0)
 NOTHING = Reading((), (), ())
-LIMIT = 5
 
 
 class Engine(Struct):
@@ -217,13 +215,6 @@ async def test_states_are_in_the_requested_order(store: Store) -> None:
     assert list((await store.read([])).known) == []
 
 
-async def test_the_sequence_is_the_newest_of_the_whole_ledger(store: Store) -> None:
-    """All states from one read contain the newest sequence number in the whole ledger."""
-    assert (await store.read([ANNA])).known == [Known()]
-    sequences = await store.append([revoked(ANNA), revoked(BRUNO), revoked(BRUNO)])
-    assert [state.seq for state in (await store.read([ANNA, BRUNO, EVERYONE])).known] == [sequences[-1]] * 3
-
-
 async def test_a_ledger_that_ends_before_its_known_end_is_refused(
     store: Store,
 ) -> None:
@@ -244,14 +235,6 @@ async def test_a_ledger_that_ends_before_its_known_end_is_refused(
     with pytest.raises(StoreUnavailable, match=lost):
         await store.remove([newest], [revoked(BRUNO)])
     assert [entry.seq for entry in await store.since(0, 9)] == [newest]
-
-
-async def test_attempts_are_newest_last(store: Store) -> None:
-    reading = await store.read([ANNA])
-    reservations = [Reservation(ANNA, attempt(f"log-{at}", at), (ANNA,)) for at in (30, 10, 20)]
-    assert await store.commit(reading, reservations, [], HERE)
-    (known,) = (await store.read([ANNA])).known
-    assert known.attempts == tuple(attempt(f"log-{at}", at) for at in (10, 20, 30))
 
 
 async def test_an_answer_is_returned_only_from_the_requested_instant_on(store: Store) -> None:
@@ -307,14 +290,16 @@ async def test_the_later_of_two_answers_is_kept(store: Store) -> None:
     assert await recalled(store, [b"k"], 0) == [later]
 
 
-async def test_many_answers_may_be_replaced_at_once(store: Store) -> None:
-    keys = [b"k%d" % n for n in range(600)]
+async def test_many_answers_may_be_replaced_and_deleted_at_once(store: Store) -> None:
+    keys = [b"k%d" % n for n in range(1_200)]
     for at in (10, 20):
         await store.commit(NOTHING, [], [answer(key, at) for key in keys], HERE)
         await store.positions()
     assert await recalled(store, keys, 20) == [answer(key, 20) for key in keys]
+    newer = answer(b"newer", 21)
+    await store.commit(NOTHING, [], [newer], HERE)
     await store.maintain(21)
-    assert await recalled(store, keys, 0) == [None] * 600
+    assert await recalled(store, [*keys, b"newer"], 0) == [*[None] * 1_200, newer]
 
 
 # ---- commits ---------------------------------------------------------------------------------------------------------
@@ -516,26 +501,6 @@ async def test_nothing_is_assumed_while_a_commit_is_unknown(store: Store) -> Non
     assert store.assume([ANNA]) is not None
 
 
-async def test_reservations_of_one_commit_do_not_make_each_other_stale(store: Store) -> None:
-    await reserve(store, ANNA, "log-1", "log-2")
-    assert await decisions(store) == ["log-1", "log-2"]
-
-
-async def test_of_two_commits_on_one_reading_the_second_is_stale(store: Store) -> None:
-    reading = await store.read([ANNA])
-    first, second = (Reservation(ANNA, attempt(decision), (ANNA,)) for decision in ("log-1", "log-2"))
-    assert await store.commit(reading, [first], [], HERE)
-    assert not await store.commit(reading, [second], [], HERE)
-
-
-async def test_an_attempt_is_counted_once(store: Store) -> None:
-    await reserve(store, ANNA, "log-1")
-    await store.result("log-1", "busy", 11)
-    await reserve(store, ANNA, "log-1")
-    (known,) = (await store.read([ANNA])).known
-    assert known.attempts == (structs.replace(attempt("log-1"), result="busy"),)
-
-
 async def test_a_reused_decision_id_counts_the_later_attempt(store: Store) -> None:
     """A decision id is reused only if its first attempt was never recorded. The store must return the later attempt."""
     await reserve(store, ANNA, "log-1")
@@ -545,36 +510,6 @@ async def test_a_reused_decision_id_counts_the_later_attempt(store: Store) -> No
     await store.positions()  # the buffer is written by then; until then the first counts too
     assert await decisions(store, ANNA) == []
     assert await store.attempt("log-1") == (BRUNO, attempt("log-1"))
-
-
-async def take_what_is_left(store: Store, name: str) -> int:
-    """Read, let other tasks run, and commit until the limit is reached. Return the number of attempts counted."""
-    got = 0
-    while True:
-        reading = await store.read([ANNA])
-        if len(reading.known[0].attempts) >= LIMIT:
-            return got
-        await run_other_tasks()
-        reservations = [Reservation(ANNA, attempt(f"{name}-{got}"), (ANNA,))]
-        got += await store.commit(reading, reservations, [], AttemptPosition(name, got))
-
-
-async def test_a_hundred_concurrent_calls_reach_a_limit_of_five_exactly(
-    store: Store, other: Store, engine: Engine
-) -> None:
-    handles = [store, other if engine.shared else store] * 50
-    got = await asyncio.gather(*(take_what_is_left(handle, f"task{n}") for n, handle in enumerate(handles)))
-    assert sum(got) == LIMIT
-    assert len(await decisions(store)) == LIMIT
-
-
-async def test_a_release_removes_attempts_and_answers(store: Store) -> None:
-    await reserve(store, ANNA, "log-1", "log-2")
-    await store.commit(NOTHING, [], [answer(b"k1", decision="log-1"), answer(b"k2", decision="log-2")], HERE)
-    await store.release(["log-2", "log-3"], AttemptPosition("log", 1))
-    assert await decisions(store) == ["log-1"]
-    assert [item is None for item in await recalled(store, [b"k1", b"k2"], 0)] == [False, True]
-    assert await store.positions() == {"log": 1}, "the log will reuse sequences from 2 on"
 
 
 @pytest.mark.parametrize("written", [False, True], ids=["not written down yet", "written down"])
@@ -629,17 +564,6 @@ async def test_an_append_is_atomic(store: Store) -> None:
         await store.append([revoked(ANNA), bad])
     assert await store.history(ANNA) == []
     assert await store.append([revoked(ANNA)]) == [1]
-
-
-async def test_sequences_grow_over_handles_and_restarts(store: Store, other: Store, engine: Engine) -> None:
-    first = await store.append([revoked(ANNA), revoked(BRUNO)])
-    second = await other.append([revoked(ANNA)])
-    await store.close()
-    reopened = engine.open()
-    third = await reopened.append([])
-    fourth = await reopened.append([revoked(ANNA)])
-    await reopened.close()
-    assert [*first, *second, *third, *fourth] == [1, 2, 3, 4]
 
 
 async def test_a_removal_appends_atomically_and_makes_readings_stale(store: Store, other: Store) -> None:
@@ -736,73 +660,56 @@ def hours(counts: list[HourCount]) -> dict[tuple[int, str], tuple[int, int]]:
     return {(count.hour, count.campaign): (count.answered, count.abandoned) for count in counts}
 
 
-async def test_each_result_is_counted_for_the_hour_of_its_call(store: Store, other: Store) -> None:
-    calls = [
-        ("log-1", 0, "answered"), ("log-2", 1, "opt_out"), ("log-3", HOUR - 1, "wrong_number"),
-        ("log-4", 2, "abandoned"), ("log-5", HOUR, "abandoned"), ("log-6", 3, "busy"), ("log-7", 4, "no_answer"),
-    ]  # fmt: skip
-    for number, (decision, at, result) in enumerate(calls):
-        await reserve_at(store, b"%d" % number * 16, attempt(decision, at))
-        assert await store.result(decision, cast("Result", result), 9 * HOUR)
+@pytest.mark.parametrize(
+    ("results", "expected"),
+    [
+        (
+            [
+                (0, "answered", 9),
+                (1, "opt_out", 9),
+                (2, "wrong_number", 9),
+                (3, "abandoned", 9),
+                (4, "abandoned", 9),
+            ],
+            {(0, "spring"): (3, 1), (1, "spring"): (0, 1)},
+        ),
+        ([(0, "busy", 9), (1, "no_answer", 9)], {}),
+        ([(0, "abandoned", 20), (0, "answered", 19), (0, "abandoned", 20)], {(0, "spring"): (0, 1)}),
+        ([(0, "abandoned", 20), (0, "answered", 21)], {(0, "spring"): (1, 0)}),
+    ],
+    ids=["kinds that count", "kinds that do not count", "an older and a repeated result", "a later result"],
+)
+async def test_results_are_counted_for_the_hour_of_their_call(
+    engine: Engine,
+    store: Store,
+    other: Store,
+    results: list[tuple[int, Result, int]],
+    expected: dict[tuple[int, str], tuple[int, int]],
+) -> None:
+    """The counts outlast the attempts. Handles that report results take turns."""
+    for number, at in enumerate((0, 1, HOUR - 1, 2, HOUR)):
+        await reserve_at(store, b"%d" % number * 16, attempt(f"log-{number}", at))
+    await store.positions()  # writes the buffer of SQLite, so that the other handle finds the attempts
+    for turn, (number, result, at) in enumerate(results):
+        assert await (store, other)[turn % 2].result(f"log-{number}", result, at)
+    assert not await store.result("log-99", "abandoned", 20), "there is no such attempt"
     counts, newest = await other.counts()
-    assert hours(counts) == {(0, "spring"): (3, 1), (1, "spring"): (0, 1)}
-    assert newest == 5  # results that do not count change nothing
-    assert await other.counts(newest) == ([], newest)
-
-
-async def test_only_counts_that_changed_since_a_version_are_returned(store: Store) -> None:
-    for number in range(3):
-        await reserve_at(store, b"%d" % number * 16, attempt(f"log-{number}", number * HOUR))
-        await store.result(f"log-{number}", "answered", 1)
-    _, seen = await store.counts()
-    await store.result("log-1", "abandoned", 2)
-    counts, newest = await store.counts(seen)
-    assert hours(counts) == {(1, "spring"): (0, 1)}
-    assert newest > seen
-
-
-async def test_a_count_follows_the_later_of_two_results(store: Store) -> None:
-    await reserve_at(store, ANNA, attempt("log-1"))
-    await store.result("log-1", "abandoned", 20)
-    await store.result("log-1", "answered", 19)  # older, so it changes nothing
-    assert hours((await store.counts())[0]) == {(0, "spring"): (0, 1)}
-    await store.result("log-1", "abandoned", 20)
-    assert hours((await store.counts())[0]) == {(0, "spring"): (0, 1)}
-    await store.result("log-1", "answered", 21)
-    assert hours((await store.counts())[0]) == {(0, "spring"): (1, 0)}
-
-
-async def test_a_result_of_an_unknown_decision_counts_nothing(store: Store) -> None:
-    assert not await store.result("log-1", "abandoned", 20)
-    assert await store.counts() == ([], 0)
-
-
-async def test_counts_outlast_the_attempts_and_a_restart(engine: Engine) -> None:
-    store = engine.open()
-    await reserve_at(store, ANNA, attempt("log-1"))
-    await store.result("log-1", "answered", 20)
-    assert await store.drop_attempts(1_000, drop=True) == 1
-    await store.close()
+    assert (hours(counts), await other.counts(newest)) == (expected, ([], newest))
+    await store.drop_attempts(2 * HOUR, drop=True)
     reopened = engine.open()
-    assert hours((await reopened.counts())[0]) == {(0, "spring"): (1, 0)}
+    assert hours((await reopened.counts())[0]) == expected
     await reopened.close()
 
 
-async def test_concurrent_results_are_all_counted(store: Store, other: Store) -> None:
-    for number in range(20):
-        await reserve_at(store, b"%02d" % number * 8, attempt(f"log-{number}"))
-    await store.positions()  # writes the buffer of SQLite, so that the other handle finds the attempts
-    ends = [
-        (store, other)[n % 2].result(f"log-{n}", "abandoned" if n % 4 else "answered", 20) for n in range(20)
-    ]
-    assert all(await asyncio.gather(*ends))
-    assert hours((await other.counts())[0]) == {(0, "spring"): (5, 15)}
-
-
-async def test_counts_are_kept_for_two_months(store: Store) -> None:
+async def test_only_changed_counts_are_returned_and_old_ones_are_deleted(store: Store) -> None:
+    seen = 0
     for number, at in enumerate((0, HOUR, 90 * DAY)):
         await reserve_at(store, b"%d" % number * 16, attempt(f"log-{number}", at))
         await store.result(f"log-{number}", "abandoned", at)
+        counts, newest = await store.counts(seen)
+        assert hours(counts) == {(at // HOUR, "spring"): (0, 1)}
+        assert newest > seen
+        seen = newest
     await store.maintain(0)
     assert len((await store.counts())[0]) == 3
     await store.maintain(2 * DAY + COUNTS_KEPT)
@@ -937,17 +844,6 @@ async def test_settling_with_a_log_works_both_ways_and_repeatedly(store: Store) 
         assert (await store.positions())["log"] == 9
 
 
-async def test_maintenance_deletes_answers_older_than_the_bound(store: Store) -> None:
-    many = [answer(b"old%d" % n, 9) for n in range(2_500)]
-    await store.commit(NOTHING, [], [*many, answer(b"new", 10)], HERE)
-    await store.maintain(10)
-    assert [item is None for item in await recalled(store, [b"old0", b"old2499", b"new"], 0)] == [
-        True,
-        True,
-        False,
-    ]
-
-
 async def test_a_closed_store_refuses(store: Store) -> None:
     await store.ping()
     await store.close()
@@ -1076,63 +972,21 @@ async def test_the_newest_commit_is_released_without_waiting(tmp_path: Path) -> 
     await store.close()
 
 
-FEW = 16  # rows of a buffer
-
-
 async def test_a_release_reaches_rows_that_are_still_being_written(tmp_path: Path) -> None:
     """Otherwise the writer would store the released rows after the release.
 
     A retry would receive a response that no log contains.
     """
-    store = SqliteStore.open(tmp_path / "store.db", buffer_rows=FEW)
-    full = [answer(b"k%d" % n, decision=f"log-{n}") for n in range(FEW)]
+    few = 16
+    store = SqliteStore.open(tmp_path / "store.db", buffer_rows=few)
+    full = [answer(b"k%d" % n, decision=f"log-{n}") for n in range(few)]
     counted = Reservation(ANNA, attempt("log-0"), (ANNA,))
-    await store.commit(await store.read([ANNA]), [counted], full, AttemptPosition("log", FEW))
-    await store.commit(NOTHING, [], [answer(b"next")], AttemptPosition("log", FEW + 1))
+    await store.commit(await store.read([ANNA]), [counted], full, AttemptPosition("log", few))
+    await store.commit(NOTHING, [], [answer(b"next")], AttemptPosition("log", few + 1))
     await store.release(["log-0", "log-9"], AttemptPosition("log", 8))
     await store.positions()
     assert await decisions(store) == []
     assert await recalled(store, [b"k0", b"k9"], 0) == [None, None]
-    await store.close()
-
-
-async def test_a_result_reaches_an_attempt_of_an_older_buffer(tmp_path: Path) -> None:
-    store = SqliteStore.open(tmp_path / "store.db", buffer_rows=FEW)
-    full = [answer(b"k%d" % n) for n in range(FEW)]
-    counted = Reservation(ANNA, attempt("log-0"), (ANNA,))
-    await store.commit(await store.read([ANNA]), [counted], full, AttemptPosition("log", 1))
-    await store.commit(NOTHING, [], [answer(b"next")], AttemptPosition("log", 2))
-    assert await store.result("log-0", "abandoned", 20)
-    await store.close()
-
-
-async def test_a_flush_writes_every_buffer(tmp_path: Path) -> None:
-    store = SqliteStore.open(tmp_path / "store.db", buffer_rows=FEW)
-    for number in range(3):
-        answers = [answer(b"%d-%d" % (number, n)) for n in range(FEW)]
-        await store.commit(NOTHING, [], answers, AttemptPosition("log", number))
-    assert await store.positions() == {"log": 2}
-    await store.close()
-
-
-async def test_two_flushes_at_once_keep_later_attempts(tmp_path: Path) -> None:
-    store = SqliteStore.open(tmp_path / "store.db")
-    await reserve(store, ANNA, "log-1")
-    await asyncio.gather(store.positions(), store.positions())
-    await reserve(store, ANNA, "log-2")
-    assert await decisions(store) == ["log-1", "log-2"]
-    await store.close()
-
-
-async def test_after_a_failed_write_the_next_maintenance_writes_the_rows(tmp_path: Path) -> None:
-    """Otherwise commits would be refused until a restart."""
-    store = SqliteStore.open(tmp_path / "store.db")
-    await store.commit(NOTHING, [], [answer(b"k%d" % n) for n in range(BUFFER_ROWS // 2)], HERE)
-    store._fault = StoreUnavailable("the disk was full")
-    with pytest.raises(StoreUnavailable, match="was full"):
-        await reserve(store, ANNA, "log-1")
-    await store.maintain(0)
-    await reserve(store, ANNA, "log-1")
     await store.close()
 
 
@@ -1216,33 +1070,23 @@ async def test_a_newer_foreign_or_much_older_file_is_refused(tmp_path: Path, sql
         SqliteStore.open(path)
 
 
-async def test_an_event_of_a_newer_version_makes_the_store_unavailable(tmp_path: Path) -> None:
-    """The event may be a revocation, so no call to its subject is allowed. Other subjects can be read."""
+@pytest.mark.parametrize(
+    "sql",
+    ["""UPDATE ledger SET event = '{"type":"forbidden"}'""", "UPDATE attempt SET result = 'forbidden'"],
+)
+async def test_a_row_of_a_newer_version_makes_its_subject_unavailable(tmp_path: Path, sql: str) -> None:
+    """The row may be a revocation, so no call to its subject is allowed."""
     path = tmp_path / "store.db"
     store = SqliteStore.open(path)
     await store.append([revoked(ANNA)])
+    await reserve(store, ANNA, "log-1")
     await store.close()
-    with sqlite3.connect(path) as db:
-        db.execute("""UPDATE ledger SET event = '{"type":"forbidden"}'""")
-    db.close()
+    with closing(sqlite3.connect(path, isolation_level=None)) as db:
+        db.execute(sql)
     store = SqliteStore.open(path)
     with pytest.raises(StoreUnavailable, match="newer dialgate"):
         await store.read([ANNA])
     assert (await store.read([BRUNO])).known == [Known(seq=1)]
-    await store.close()
-
-
-async def test_an_unknown_result_makes_the_store_unavailable(tmp_path: Path) -> None:
-    path = tmp_path / "store.db"
-    store = SqliteStore.open(path)
-    await reserve(store, ANNA, "log-1")
-    await store.close()
-    with sqlite3.connect(path) as db:
-        db.execute("UPDATE attempt SET result = 'forbidden'")
-    db.close()
-    store = SqliteStore.open(path)
-    with pytest.raises(StoreUnavailable, match="newer dialgate"):
-        await store.read([ANNA])
     await store.close()
 
 
