@@ -75,7 +75,7 @@ class Checkpoint(Struct, frozen=True, kw_only=True):
 
     def span(self) -> MerkleSpan:
         """Return the Merkle tree of the covered entries. Raises `ValueError` if `peaks` do not fit `size`."""
-        return MerkleSpan.of_peaks(self.size, [bytes.fromhex(peak) for peak in self.peaks])
+        return MerkleSpan(self.size, [bytes.fromhex(peak) for peak in self.peaks])
 
 
 class StoredCheckpoint(Struct, frozen=True):

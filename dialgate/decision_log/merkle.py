@@ -1,11 +1,11 @@
 """The Merkle tree of RFC 6962 (2.1) over the bodies of entries. Entry 1 is leaf 0.
 
-A `MerkleSpan` is a "compact range": it stores the leaves `begin` to `end` as their largest complete subtrees, which are only a few
-hashes. The next leaf or span can be appended without reading earlier leaves. So the cost of a checkpoint depends only on the new
+A `MerkleSpan` stores all leaves so far as their largest complete subtrees, which are only a few hashes and part of each
+checkpoint. The next leaf can be appended without reading earlier leaves. So the cost of a checkpoint depends only on the new
 entries. Processes can scan segments in parallel, and a proof needs no leaf before the last checkpoint.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from hashlib import sha256
 
 
@@ -18,26 +18,20 @@ def _node_hash(left: bytes, right: bytes) -> bytes:
 
 
 class MerkleSpan:
-    """The leaves from `begin` to `end`, stored as complete subtrees.
+    """The first `end` leaves, stored as complete subtrees.
 
     `nodes` holds the level (0 for a leaf) and hash of each subtree, from left to right.
     """
 
-    __slots__ = ("begin", "end", "nodes")
+    __slots__ = ("end", "nodes")
 
-    def __init__(
-        self, begin: int = 0, end: int | None = None, nodes: Iterable[tuple[int, bytes]] = ()
-    ) -> None:
-        self.begin, self.end, self.nodes = begin, begin if end is None else end, list(nodes)
-
-    @classmethod
-    def of_peaks(cls, size: int, peaks: Sequence[bytes]) -> "MerkleSpan":
-        """Return the tree of `size` leaves from its complete subtrees, one per set bit of `size`.
+    def __init__(self, end: int = 0, peaks: Sequence[bytes] = ()) -> None:
+        """Restore the tree of `end` leaves from its complete subtrees, one per set bit of `end`.
 
         Raises `ValueError` if the number of peaks is wrong.
         """
-        levels = [level for level in reversed(range(size.bit_length())) if size >> level & 1]
-        return cls(0, size, zip(levels, peaks, strict=True))
+        levels = [level for level in reversed(range(end.bit_length())) if end >> level & 1]
+        self.end, self.nodes = end, list(zip(levels, peaks, strict=True))
 
     @property
     def peaks(self) -> list[bytes]:
@@ -47,7 +41,7 @@ class MerkleSpan:
         """Append a leaf, or a complete subtree of the given level, by its hash. This is a hot path."""
         nodes, index = self.nodes, self.end >> level
         self.end += 1 << level
-        while index & 1 and nodes and nodes[-1][0] == level:
+        while index & 1:
             leaf = sha256(b"\1" + nodes.pop()[1] + leaf).digest()
             index >>= 1
             level += 1
@@ -66,12 +60,7 @@ class MerkleSpan:
                 hashes = [_node_hash(*pair) for pair in zip(hashes[::2], hashes[1::2], strict=True)]
             self.add(hashes[0], level)
 
-    def join(self, following: "MerkleSpan") -> None:
-        for level, digest in following.nodes:
-            self.add(digest, level)
-
     def root(self) -> bytes:
-        """Return the root hash. The span must begin with leaf 0."""
         if not self.nodes:
             return sha256(b"").digest()
         *others, (_, root) = self.nodes

@@ -158,7 +158,7 @@ def _fault_of(
         ):
             return None
         what = "the time stamp is invalid, or its checkpoint was modified or removed"
-    return SegmentFault(str(path), offset, size, what, "broken_timestamp", offset)
+    return SegmentFault(str(path), offset, size, what, "broken_timestamp")
 
 
 def _newest(path: Path) -> Stamped | None:

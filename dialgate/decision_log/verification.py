@@ -5,7 +5,8 @@ Segments are scanned in parallel. The scans are then joined by the hash chain an
 
 from bisect import bisect_left, bisect_right
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -20,9 +21,8 @@ from dialgate.decision_log.checkpoints import (
     last_checkpoint,
     parse,
 )
-from dialgate.decision_log.merkle import MerkleSpan
 from dialgate.decision_log.segment import ZERO
-from dialgate.decision_log.segment_scan import Kind, Piece, SegmentFault, SegmentScan, scan_segment
+from dialgate.decision_log.segment_scan import Kind, SegmentFault, SegmentScan, scan_segment
 from dialgate.runtime.process_pool import run_tasks
 
 Progress = Callable[[int, int], None]  # bytes scanned, total bytes
@@ -88,21 +88,18 @@ def verify(
         )
     selection = _Selection.of(paths, first, last)
     stored, faults = _checkpoints(folder, keys)
-    marks = [entry.checkpoint.size for entry in stored]
     report = VerificationReport(
         segments=len(selection.segments), first=selection.segments[0][0], checkpoints=len(stored)
     )
     report.signed = 0 if keys is None else len(stored)
-    joint = _Joint(report, {entry.checkpoint.size: entry for entry in stored}, folder / FILE, selection)
-    index_faults: list[SegmentFault] = []
-    for scan in _scans(selection, marks, progress):
+    joint = _Joint(report, {entry.checkpoint.size for entry in stored}, selection)
+    for scan in _scans(selection, stored, progress):
         joint.join(scan)
-        index_faults += filter(None, [scan.index_fault])
     joint.finish(stored)
     report.faults += faults or _kept_elsewhere(stored, against, folder / FILE)
     if keys and selection.ends and not report.faults:
         report.faults += _unsigned(folder, report.first)
-    report.faults += index_faults
+    report.faults += joint.index_faults
     return report
 
 
@@ -124,34 +121,28 @@ class _Selection(Struct):
         return cls(paths[begin:end], begin == 0, end == len(paths))
 
 
-def _scans(selection: _Selection, marks: list[int], progress: Progress | None) -> Iterator[SegmentScan]:
+def _scans(
+    selection: _Selection, stored: list[StoredCheckpoint], progress: Progress | None
+) -> Iterator[SegmentScan]:
     sizes = [size_of(path) for _, path in selection.segments]
     bytes_read, whole = 0, sum(sizes)
-    for scan, size in zip(run_tasks(_tasks(selection, marks), whole), sizes, strict=True):
+    for scan, size in zip(run_tasks(_tasks(selection, stored), whole), sizes, strict=True):
         bytes_read += size
         if progress:
             progress(bytes_read, whole)
         yield scan
 
 
-class _Task(Struct):
-    path: Path
-    first: int
-    marks: list[int]
-    newest: bool
-
-    def __call__(self) -> SegmentScan:
-        return scan_segment(self.path, self.first, self.marks, newest=self.newest)
-
-
-def _tasks(selection: _Selection, marks: list[int]) -> list[_Task]:
+def _tasks(selection: _Selection, stored: list[StoredCheckpoint]) -> list[Callable[[], SegmentScan]]:
+    marks = [entry.checkpoint.size for entry in stored]
     ends = [*(first for first, _ in selection.segments[1:]), marks[-1] + 1 if marks else 0]
     return [
-        _Task(
+        partial(
+            scan_segment,
             path,
             first,
-            marks[bisect_left(marks, first) : bisect_left(marks, end)],
-            path == selection.segments[-1][1] and selection.ends,
+            stored[bisect_left(marks, first - 1) : bisect_left(marks, end)],
+            newest=path == selection.segments[-1][1] and selection.ends,
         )
         for (first, path), end in zip(selection.segments, ends, strict=True)
     ]
@@ -169,7 +160,7 @@ def _checkpoints(
         fault = _checkpoint_fault(stored, previous, size, valid[0] if valid else stored, keys)
         if stored is None or fault:
             what, kind = fault or ("not a checkpoint: the line was modified", "edited_checkpoint")
-            return valid, [SegmentFault(str(folder / FILE), offset, size + 1, what, kind, offset)]
+            return valid, [SegmentFault(str(folder / FILE), offset, size + 1, what, kind)]
         valid.append(stored)
         previous = stored.line_hash
     return valid, []
@@ -243,27 +234,17 @@ def _checkpoint_fault(
 class _Joint:
     """The state for joining the scans of consecutive segments.
 
-    It holds the hash of the last line, the sequence number expected next, whether the previous segment was valid, and
-    the Merkle tree. The tree is empty at first, or starts from a signed checkpoint.
+    It holds the hash of the last line, the sequence number expected next, and whether the previous segment was valid. `marks`
+    are the sizes of the checkpoints.
     """
 
-    def __init__(
-        self,
-        report: VerificationReport,
-        marks: Mapping[int, StoredCheckpoint],
-        file: Path,
-        selection: _Selection,
-    ) -> None:
-        self._report, self._marks, self._file = report, marks, file
-        self._whole = selection.ends
-        self._head, self._due, self._log, self._is_valid = ZERO, 1, "", True
-        self._tree: MerkleSpan | None = MerkleSpan()
-        self._contradicted = False
+    def __init__(self, report: VerificationReport, marks: Collection[int], selection: _Selection) -> None:
+        self._report, self._marks, self._whole = report, marks, selection.ends
+        self._head, self._due = (ZERO, 1) if selection.begins else (b"", selection.segments[0][0])
+        self._log, self._is_valid, self._contradiction = "", True, False
         self._counts: Counter[tuple[str, bool | None]] = Counter()
-        if not selection.begins:
-            self._head, self._due, self._tree = b"", selection.segments[0][0], None
-            self._adopt(self._due - 1)
         self._end: tuple[Path, int] = selection.segments[0][1], 0
+        self.index_faults: list[SegmentFault] = []
 
     def join(self, scan: SegmentScan) -> None:
         fault = scan.fault
@@ -273,10 +254,16 @@ class _Joint:
             fault = structs.replace(fault, seq=self._due)
         if fault:
             self._report.faults.append(fault)
+        elif not self._contradiction:
+            self._report.covered = max(self._report.covered, scan.covered)
+            if scan.contradiction:
+                self._contradiction = True
+                contradiction = structs.replace(scan.contradiction, seq=self._report.covered + 1)
+                self._report.faults.append(contradiction)
         self._is_valid = fault is None
         self._report.torn_tail += scan.torn
         self._counts.update(scan.counts)
-        self._grow(scan)
+        self.index_faults += filter(None, [scan.index_fault])
         self._head, self._due, self._end = scan.head, scan.last + 1, (scan.path, scan.bytes)
 
     def _link_fault(self, scan: SegmentScan) -> SegmentFault | None:
@@ -312,47 +299,6 @@ class _Joint:
     def _at(self, scan: SegmentScan, what: str, kind: Kind) -> SegmentFault:
         return SegmentFault(str(scan.path), 0, self._due, what, kind)
 
-    def _grow(self, scan: SegmentScan) -> None:
-        """Extend the Merkle tree by a segment.
-
-        After an invalid segment, the tree continues from the next checkpoint, whose root cannot be checked.
-        """
-        if not self._is_valid or self._tree is None or self._tree.end != scan.first - 1:
-            self._tree = None
-        for piece in scan.pieces:
-            if self._tree is not None:
-                self._tree.join(MerkleSpan(piece.begin, piece.end, piece.nodes))
-                self._compare(piece)
-            elif self._is_valid:
-                self._adopt(piece.end)
-        if not self._is_valid:
-            self._adopt(scan.last)
-
-    def _adopt(self, size: int) -> None:
-        checkpoint = self._marks.get(size)
-        self._tree = checkpoint.checkpoint.span() if checkpoint else None
-
-    def _compare(self, piece: Piece) -> None:
-        entry = self._marks.get(piece.end)
-        if entry is None or self._tree is None or self._contradicted:
-            return
-        checkpoint = entry.checkpoint
-        if checkpoint.root == self._tree.root().hex() and checkpoint.head == piece.head.hex():
-            self._report.covered = piece.end
-            return
-        self._contradicted = True
-        what = f"the log up to record {piece.end} does not match this checkpoint: one of the two was replaced"
-        self._report.faults.append(
-            SegmentFault(
-                str(self._file),
-                entry.offset,
-                self._report.covered + 1,
-                what,
-                "replaced_checkpoint",
-                entry.offset,
-            )
-        )
-
     def finish(self, stored: Sequence[StoredCheckpoint]) -> None:
         report = self._report
         for (name, allow), times in self._counts.items():
@@ -364,4 +310,4 @@ class _Joint:
         if self._whole and stored and stored[-1].checkpoint.size > report.last:
             path, size = self._end
             what = f"the log ends at record {report.last}, but its last checkpoint covers {stored[-1].checkpoint.size}"
-            report.faults.append(SegmentFault(str(path), size, report.last + 1, what, "cut_end", size))
+            report.faults.append(SegmentFault(str(path), size, report.last + 1, what, "cut_end"))

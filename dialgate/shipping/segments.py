@@ -207,7 +207,7 @@ def _files(segment: Path) -> list[Path]:
 
 def _prove(closed: _ClosedSegment, signed: StoredCheckpoint) -> None:
     """Raise `StorageRefused` unless the whole segment matches its signed checkpoint."""
-    scan = scan_segment(closed.path, closed.first, (), newest=False)
+    scan = scan_segment(closed.path, closed.first)
     if scan.fault is not None:
         raise StorageRefused(
             f"{scan.fault.file}, byte {scan.fault.offset}: {scan.fault.what}. Run `dialgate log verify`"

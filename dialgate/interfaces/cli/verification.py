@@ -223,7 +223,7 @@ def _show_report(report: decision_log.VerificationReport, whose: str) -> None:
             "Faults",
             ("file", "byte", "record", "kind", "what"),
             [
-                (fault.file, str(fault.byte or fault.offset), str(fault.seq), fault.kind, fault.what)
+                (fault.file, str(fault.offset), str(fault.seq), fault.kind, fault.what)
                 for fault in report.faults
             ],
         )
