@@ -77,8 +77,12 @@ class Reader:
             else:
                 yield line, self._whole(line, entry)
 
-    def begun_before(self, at: Instant) -> tuple[int, Instant, int]:
+    def begun_before(self, at: Instant) -> tuple[int, Instant]:
         return self._segments.begun_before(at)
+
+    def end(self) -> int:
+        """Return the sequence number after the last entry."""
+        return self._segments.end()
 
     def gaps(self) -> Iterator[tuple[Instant, Instant]]:
         """Yield the periods whose entries can be in missing segments. Raises `LogDamaged`."""

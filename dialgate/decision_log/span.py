@@ -1,6 +1,5 @@
 """Parts of a log, selected by sequence number and by time."""
 
-from bisect import bisect_left
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from itertools import count
@@ -13,7 +12,6 @@ from dialgate.decision_log.records import Reader, Record
 
 _NEVER: Instant = 1 << 62
 _NO_LIMIT = 1 << 40  # more entries than any log has
-_STRIDE = 4_096
 _DIGITS = 18
 
 
@@ -27,8 +25,8 @@ class LogSpan(Struct, frozen=True, kw_only=True):
 
 
 def begin(reader: Reader, span: LogSpan) -> int:
-    """Return the sequence number of the first entry to read. This entry can be older than `span.since`."""
-    return max(span.first, _first_since(reader, span.since)) if span.since else span.first
+    """Return the sequence number of the first entry to read. The entry can be older than `span.since`, by up to a segment."""
+    return max(span.first, reader.begun_before(span.since)[0])
 
 
 def within(reader: Reader, span: LogSpan) -> Iterator[tuple[LogLine, Record | OutcomeRecord]]:
@@ -37,11 +35,6 @@ def within(reader: Reader, span: LogSpan) -> Iterator[tuple[LogLine, Record | Ou
             return
         if entry.at >= span.since:
             yield line, entry
-
-
-def end(reader: Reader) -> int:
-    """Return an upper bound for the sequence numbers in the log, at most `_STRIDE` above the last one."""
-    return _first_since(reader, _NEVER) + _STRIDE
 
 
 def sequence(text: str) -> int | None:
@@ -65,34 +58,11 @@ def month(name: str) -> LogSpan:
     return LogSpan(since=int(begins.timestamp()) * SECOND, until=int(ends.timestamp()) * SECOND)
 
 
-def _first_since(reader: Reader, at: Instant) -> int:
-    """Return the sequence number from which to read all entries with time `at` or later.
-
-    At most about `_STRIDE` older entries are read too. The clock of a gate never goes back, so a binary search within one
-    segment is enough. Each probe may read the segment from its start.
-    """
-    previous, _, following = reader.begun_before(at)
-    low = max(previous - _STRIDE, 1)  # concurrent writes: an entry can be slightly older than the one before
-    high = following or next(seq for seq in _doubled(low) if _instant(reader, seq) >= at)
-    strides = range((high - low) // _STRIDE + 1)
-    later = bisect_left(strides, at, key=lambda stride: _instant(reader, low + stride * _STRIDE))
-    return low + max(later - 1, 0) * _STRIDE
-
-
-def _doubled(low: int) -> Iterator[int]:
-    return (low + (_STRIDE << power) for power in count())
-
-
 def has(reader: Reader, span: LogSpan) -> bool:
     """Return whether the log has an entry within the span.
 
     Entries are read only if the start times of the segments do not give the answer.
     """
-    first, previous, _ = reader.begun_before(span.until)
+    first, begun = reader.begun_before(span.until)
     # Not for the first segment, because its first records may be older than the segment.
-    return (first > 1 and previous >= span.since) or next(within(reader, span), None) is not None
-
-
-def _instant(reader: Reader, seq: int) -> Instant:
-    entry = next(reader.entries(first=seq), None)
-    return _NEVER if entry is None else entry[1].at
+    return (first > 1 and begun >= span.since) or next(within(reader, span), None) is not None

@@ -11,15 +11,13 @@ from tempfile import TemporaryDirectory
 
 import msgspec
 import pytest
-from hypothesis import example, given, settings
-from hypothesis import strategies as st
 from msgspec import structs
 
 from dialgate.audit import replay
 from dialgate.audit.replay import Change, Replay, ReplayRow
 from dialgate.config import content_store
 from dialgate.core.law import parse_law
-from dialgate.core.model import DAY, HOUR, SECOND, Grounds, OutcomeRecord, Pass
+from dialgate.core.model import DAY, HOUR, Grounds, Pass
 from dialgate.decision_log import DecisionLog, archive, span
 from dialgate.decision_log.records import Reader, Record
 from dialgate.decision_log.span import LogSpan
@@ -192,35 +190,3 @@ def test_months_have_the_bounds_of_the_keys_months() -> None:
     names = span.months(NOW)
     assert [next(names) for _ in range(3)] == ["2026-11", "2026-12", "2027-01"]
     assert span.month("2026-12").until == span.month("2027-01").since == 1_798_761_600_000
-
-
-@pytest.fixture(scope="module")
-def long_log(tmp_path_factory: pytest.TempPathFactory) -> Reader:
-    """Return a log of 10,000 outcome reports, ten per second, in segments of 1,000."""
-    folder = tmp_path_factory.mktemp("long")
-    with closing(DecisionLog.open(folder, log="9f2c01ab", now=NOW, gate={}, segment_bytes=1)) as log:
-        for first in range(1, 10_001, 1_000):
-            log.turn_over(NOW + first // 10 * SECOND)
-            log.write([_reported(seq) for seq in range(first, first + 1_000)])
-    return Reader(folder)
-
-
-def _reported(seq: int) -> bytes:
-    at = NOW + seq // 10 * SECOND
-    return msgspec.json.encode(
-        OutcomeRecord(seq=seq, at=at, time="", decision="9f2c01ab-1", result="answered")
-    )
-
-
-@given(second=st.integers(-1, 1_002), seconds=st.integers(0, 3))
-@settings(max_examples=40)
-@example(second=409, seconds=2)  # at the end of a stride
-@example(second=819, seconds=2)
-def test_time_span_is_found_anywhere_in_a_long_log(long_log: Reader, second: int, seconds: int) -> None:
-    chosen = LogSpan(since=NOW + second * SECOND, until=NOW + (second + seconds) * SECOND)
-    found = [line.seq for line, _ in span.within(long_log, chosen)]
-    assert found == [seq for seq in range(1, 10_001) if second <= seq // 10 < second + seconds]
-
-
-def test_end_is_known_to_within_two_strides(long_log: Reader) -> None:
-    assert 10_000 <= span.end(long_log) <= 10_000 + 2 * 4_096

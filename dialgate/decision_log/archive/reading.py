@@ -143,21 +143,19 @@ class Segments:
                 last = after if after and after.segment == path and after.seq == first - 1 else None
                 yield from _entries(plain, path, start, first, newest=path == paths[-1][1], after=last)
 
-    def begun_before(self, at: Instant) -> tuple[int, Instant, int]:
-        """Return the newest segment that began before `at`, or the first segment if none did.
+    def begun_before(self, at: Instant) -> tuple[int, Instant]:
+        """Return the first entry of the newest segment that began before `at`, and the time at which that segment began.
 
-        All entries before the returned segment are older than `at`. The segment is returned as a tuple:
-
-        - the sequence number of its first entry
-        - the time at which it began
-        - the sequence number of the first entry of the next segment, or 0 if there is no next segment
+        All earlier entries are older than `at`. If no segment or only the first one began before `at`, return 1 and 0.
         """
         paths = segments(self._folder)
         place = bisect_left(paths, at, lo=min(1, len(paths)), key=self._begun_at) - 1
-        if place < 0:
-            return 1, 0, 0
-        following = paths[place + 1][0] if place + 1 < len(paths) else 0
-        return paths[place][0], self._begun_at(paths[place]), following
+        return (paths[place][0], self._begun_at(paths[place])) if place > 0 else (1, 0)
+
+    def end(self) -> int:
+        """Return the sequence number after the last entry."""
+        paths = segments(self._folder)
+        return paths[-1][0] + self._count(paths[-1][1]) if paths else 1
 
     def gaps(self) -> Iterator[tuple[Instant, Instant]]:
         """Yield the periods, as (begin, end), whose entries can be in segments that are missing from the folder.
