@@ -64,8 +64,8 @@ class Operations(Strict, frozen=True, kw_only=True):
 class Uploads(Strict, frozen=True, kw_only=True):
     """Limits on uploads of call lists as files. Changes need a restart.
 
-    Uploaded files are stored in the spool, a folder for temporary files. Separate processes read the files. If a client
-    disconnects, the process that reads its file is killed. A worker receives at most 32 files at once, 8 from one client, and
+    Uploaded files are stored in the spool, a folder for temporary files. Separate processes read the files, as many at once
+    as half the number of processors, and one per client. If a client disconnects, the process that reads its file is killed. A worker receives at most 32 files at once, 8 from one client, and
     none while less than 1 GiB, or a tenth of the disk, is free.
 
     If you do not control all clients, put `folder` on a different disk from the decision log, and add it to
@@ -74,12 +74,8 @@ class Uploads(Strict, frozen=True, kw_only=True):
 
     folder: str = ""
     """Folder of the spool, relative to the data folder. Default: `spool` in the data folder."""
-    processes: Annotated[int, Meta(ge=0, le=64)] = 0
-    """Maximum number of files that are read simultaneously, at most one per client. 0: half the number of processors, at least one."""
     file_mb: Annotated[int, Meta(ge=1, le=2_048)] = 1_024
     """Maximum size of one file, in MiB."""
-    seconds: Annotated[int, Meta(ge=1, le=86_400)] = 600
-    """Maximum seconds for reading a file. The limit applies to processor time and to elapsed time."""
     memory_mb: Annotated[int, Meta(ge=64, le=1 << 20)] = 1_024
     """Maximum memory for reading a file, in MiB. The default is enough for about eight million numbers."""
 

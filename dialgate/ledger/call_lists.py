@@ -1,10 +1,11 @@
 """Loading and retirement of call lists, and access to their numbers."""
 
+import asyncio
 import secrets
 import string
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
-from typing import IO
+from typing import IO, TypeAlias
 
 from msgspec import structs
 
@@ -19,14 +20,23 @@ from dialgate.ledger.access import LedgerAccess
 from dialgate.ledger.activation import Activation
 from dialgate.ledger.schemas import ListInfo, ListReport, ListRequest, RetiredList
 from dialgate.ledger.scrub import numbers_of
-from dialgate.lists import call_list, list_builder, lost_zeros, tabular
-from dialgate.lists.call_list import RowProblem
+from dialgate.lists import call_list, lost_zeros, tabular
+from dialgate.lists.call_list import BuildOrder, BuildResult, RowProblem
 from dialgate.runtime.atomic_write import publish_file
 from dialgate.runtime.thread_pool import ThreadPool
 from dialgate.store import CallList
 
+Build: TypeAlias = Callable[[BuildOrder], Awaitable[BuildResult]]
 _ID_LENGTH = 64
 _ID_LETTERS = frozenset(string.ascii_letters + string.digits + "._-")
+
+
+def build_list(file: IO[bytes], order: BuildOrder, note: Callable[[RowProblem], None]) -> BuildResult:
+    """Write the numbers of a file as a call list. Raises `Refused`."""
+    try:
+        return call_list.build_file(file, order, note)
+    except tabular.Unreadable as error:
+        raise Refused("list.unreadable", str(error), "numbers") from error
 
 
 class CallListWriter:
@@ -45,19 +55,22 @@ class CallListWriter:
 
         Call `note` with each row that is left out.
         """
-        return await self.load_from(client, ask, list_builder.InProcess(file, note), hints)
+
+        async def build(order: BuildOrder) -> BuildResult:
+            return await asyncio.to_thread(build_list, file, order, note)
+
+        return await self.load_from(client, ask, build, hints)
 
     async def load_from(
         self,
         client: Client,
         ask: ListRequest,
-        source: list_builder.ListSource,
+        build: Build,
         hints: tabular.Hints = tabular.NO_HINTS,
-        skipped: str = "",
     ) -> ListReport:
         """Load a call list completely or not at all. On return, this node's gates use the list.
 
-        Rows without a valid number are counted and left out, and written to the file `skipped` if there is one. Raises
+        `build` writes the list, as `build_list` does. Rows without a valid number are counted and left out. Raises
         `Refused` and `Unavailable`.
         """
         controller = self._access.controller(client, ask.controller)
@@ -74,13 +87,8 @@ class CallListWriter:
         try:
             kinds = self._access.config.laws[controller.country].stated_kinds
             home = controller.dial_regions(ask.campaigns)
-            order = list_builder.BuildOrder(str(temporary), home, ask.basis, kinds, hints, skipped)
-            built = await source.build(order)
+            built = await build(BuildOrder(str(temporary), home, ask.basis, kinds, hints))
             record = await self._publish(client, ask, controller, temporary, built)
-        except tabular.Unreadable as error:
-            raise Refused("list.unreadable", str(error), "numbers") from error
-        except list_builder.BuildEnded as error:
-            raise Refused("upload.failed", str(error), status=503) from error
         finally:
             temporary.unlink(missing_ok=True)
         tally = built.tally
@@ -126,7 +134,7 @@ class CallListWriter:
         ask: ListRequest,
         controller: ControllerFile,
         temporary: Path,
-        built: list_builder.BuildResult,
+        built: BuildResult,
     ) -> CallList:
         """Move the new file to its final name and add the list to the store.
 

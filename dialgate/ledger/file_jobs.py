@@ -14,8 +14,8 @@ import struct
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Final, TypeAlias
 
@@ -31,11 +31,12 @@ from dialgate.core.model import Instant
 from dialgate.core.refusal import Refused
 from dialgate.ledger import export
 from dialgate.ledger.bulk_writes import Append
+from dialgate.ledger.call_lists import build_list
 from dialgate.ledger.export import ScrubOrder
 from dialgate.ledger.host_gate import NoGate
 from dialgate.ledger.registrar import Registrar
 from dialgate.ledger.schemas import EntriesRequest, RevocationsRequest
-from dialgate.lists.list_builder import written_to
+from dialgate.lists.call_list import BuildOrder, RowProblem
 from dialgate.lists.tabular import NO_HINTS, Hints
 from dialgate.runtime import extras
 from dialgate.runtime.extras import MissingExtra
@@ -67,6 +68,12 @@ class ImportEntries(Struct, frozen=True, tag=True):
     hints: Hints = NO_HINTS
 
 
+class BuildCallList(Struct, frozen=True, tag=True):
+    """A call list from the rows of the file. The report is a `BuildResult`."""
+
+    order: BuildOrder
+
+
 class Scrub(Struct, frozen=True, tag=True):
     """A copy of the file with verdicts, written to `out`."""
 
@@ -83,11 +90,14 @@ class PreviewList(Struct, frozen=True, tag=True):
     at: Instant
 
 
-Job: TypeAlias = ImportRevocations | ImportEntries | Scrub | PreviewList
+Job: TypeAlias = ImportRevocations | ImportEntries | BuildCallList | Scrub | PreviewList
 
 
 class _Task(Struct, frozen=True):
-    """A job with its circumstances. `file` is an open file descriptor, or -1. `skipped` is as in `BuildOrder`."""
+    """A job with its circumstances. `file` is an open file descriptor, or -1.
+
+    `skipped` is the file for the rows that are left out, as lines of JSON. If it is empty, they are only counted.
+    """
 
     config: str
     client: str
@@ -249,6 +259,20 @@ def _send(frame: _Entries | _Report | _Problem) -> None:
     sys.stdout.buffer.flush()
 
 
+@contextmanager
+def _written_to(path: str) -> Iterator[Callable[[RowProblem], None]]:
+    """Yield a function that writes a skipped row to a file as a line of JSON, or does nothing without a file."""
+    if not path:
+        yield lambda _: None
+        return
+    with Path(path).open("wb") as file:
+
+        def write(problem: RowProblem) -> None:
+            file.write(msgspec.json.encode(problem) + b"\n")
+
+        yield write
+
+
 async def _run(task: _Task, config: Config) -> bytes:
     loop, answers = asyncio.get_running_loop(), asyncio.StreamReader()
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(answers), sys.stdin.buffer)
@@ -261,9 +285,13 @@ async def _run(task: _Task, config: Config) -> bytes:
     client = Client(name=task.client, controllers=task.controllers, scopes=task.scopes)
     try:
         return msgspec.json.encode(await _do(task, registrar, client))
+    except MemoryError:
+        pass  # after this block the memory of the work is free
     finally:
         await registrar.close()
         await gate.close()
+    text = "The file takes too much memory to read. Split it, or raise the setting `uploads.memory_mb`."
+    raise Refused("list.unreadable", text, "file")
 
 
 async def _do(task: _Task, registrar: Registrar, client: Client) -> object:
@@ -271,8 +299,10 @@ async def _do(task: _Task, registrar: Registrar, client: Client) -> object:
     if isinstance(job, PreviewList):
         orders = [ScrubOrder(campaign=campaign, at=job.at or task.now) for campaign in job.campaigns]
         return [await export.preview(registrar, client, job.list, order) for order in orders]
-    with os.fdopen(task.file, "rb") as file, written_to(task.skipped) as note:
+    with os.fdopen(task.file, "rb") as file, _written_to(task.skipped) as note:
         file.seek(0)
+        if isinstance(job, BuildCallList):
+            return build_list(file, job.order, note)
         if isinstance(job, Scrub):
             return await export.scrub(registrar, client, job.order, file, Path(job.out), job.hints)
         if isinstance(job, ImportRevocations):
@@ -291,9 +321,6 @@ def _main() -> None:
         _send(_Problem(refused.code, refused.message, refused.field, refused.status))
     except MissingExtra as missing:
         _send(_Problem(extras.CODE, str(missing), "", 501))
-    except MemoryError:
-        text = "The file takes too much memory to read. Split it, or raise the setting `uploads.memory_mb`."
-        _send(_Problem("list.unreadable", text, "file", 400))
     except (ConfigError, Unavailable) as error:
         _send(_Problem("gate.unavailable", f"The file was not read: {error}", "", 503))
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection
 from contextlib import closing, suppress
 from itertools import product
 from pathlib import Path
-from typing import get_args
+from typing import IO, get_args
 
 import numpy as np
 from msgspec import Struct
@@ -65,11 +65,36 @@ class Tally(Struct):
     doubtful: int = 0
 
 
+class BuildOrder(Struct, frozen=True):
+    """The arguments of `build_file`: the file to write, and those of `tabular.read` and `build`."""
+
+    path: str
+    home: str
+    basis: Basis
+    stated_kinds: frozenset[Kind] = frozenset()
+    hints: tabular.Hints = tabular.NO_HINTS
+
+
+class BuildResult(Struct, frozen=True):
+    layout: tabular.Layout
+    tally: Tally
+    sha256: str
+
+
 class CallListUnreadable(tabular.Unreadable):
     """Raised for a file without a valid row, or with rows above the header. The message contains no numbers."""
 
 
 def _quiet(_: RowProblem) -> None: ...
+
+
+def build_file(
+    file: IO[bytes], order: BuildOrder, note: Callable[[RowProblem], None] = _quiet
+) -> BuildResult:
+    """Write the number set of a file's rows. Call `note` with each row that is left out. Raises `tabular.Unreadable`."""
+    table, path = tabular.read(file, order.home, order.hints), Path(order.path)
+    tally = build(table, path, home=order.home, basis=order.basis, stated_kinds=order.stated_kinds, note=note)
+    return BuildResult(table.layout, tally, sha256_of(path))
 
 
 def build(

@@ -37,7 +37,8 @@ async def load(visit: Visit) -> web.StreamResponse:
         part = await _file_part(visit, fields)
         read = partial(part.read_chunk, http_body.READ_BYTES)
         async with received(visit.client.name, read, gone(visit.request)) as upload:
-            report = await visit.app.registrar.call_lists.load_from(visit.client, _request(fields), upload)
+            build = upload.build(visit.app, visit.client)
+            report = await visit.app.registrar.call_lists.load_from(visit.client, _request(fields), build)
     except FAILURES as error:
         fault = fault_of(error)
         return await _page(visit, fields, fault.status, error=fault.problem.code)

@@ -150,7 +150,9 @@ async def _load_file(request: web.Request, app: App, client: Client) -> web.Stre
 
     async def load(upload: uploads.Upload, skipped: str) -> bytes:
         lists = app.registrar.call_lists
-        return msgspec.json.encode(await lists.load_from(client, query.request, upload, query.hints, skipped))
+        return msgspec.json.encode(
+            await lists.load_from(client, query.request, upload.build(app, client, skipped), query.hints)
+        )
 
     return await file_requests.answer(request, client, load, 201, with_skipped=query.skipped)
 
@@ -159,7 +161,7 @@ async def _load(
     request: web.Request, app: App, client: Client, list_request: ListRequest, read: uploads.Read
 ) -> web.StreamResponse:
     async with request.app[UPLOADS].received(client.name, read, uploads.gone(request)) as upload:
-        report = await app.registrar.call_lists.load_from(client, list_request, upload)
+        report = await app.registrar.call_lists.load_from(client, list_request, upload.build(app, client))
     return body.reply_json(report, 201)
 
 

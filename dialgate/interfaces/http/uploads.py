@@ -12,11 +12,11 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from io import SEEK_END
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import IO, Final, TypeAlias
 
+import msgspec
 from aiohttp import web
 from msgspec import Struct
 
@@ -27,9 +27,9 @@ from dialgate.interfaces.http.body import late
 from dialgate.interfaces.http.concurrency_limits import Turns
 from dialgate.interfaces.http.errors import Fault
 from dialgate.ledger import bulk_writes
-from dialgate.ledger.file_jobs import Job, JobLimits, JobRunner
-from dialgate.lists.list_builder import BuildLimits, BuildOrder, BuildResult, InProcess, build_apart
-from dialgate.runtime.extras import require
+from dialgate.ledger.call_lists import Build, build_list
+from dialgate.ledger.file_jobs import BuildCallList, Job, JobLimits, JobRunner
+from dialgate.lists.call_list import BuildOrder, BuildResult
 from dialgate.runtime.thread_pool import ThreadPool
 
 # Bytes of a text file that this process reads itself, because starting another process would take a hundred times as long.
@@ -74,7 +74,8 @@ class UploadSlots:
         self.settings = settings
         self.closed = False
         self._pace = Pace(grace, _SECONDS, _BYTES_PER_SECOND)
-        self._turns = Turns(settings.processes or max(1, len(os.sched_getaffinity(0)) // 2))
+        # Half of the processors, so that the other half decides calls. Each client has one at most.
+        self._turns = Turns(max(1, len(os.sched_getaffinity(0)) // 2))
         self._open = Counter[str]()
         self._threads = ThreadPool("uploads", 2)
         self._folder = data / (settings.folder or "spool")
@@ -99,21 +100,7 @@ class UploadSlots:
                 size += len(chunk)
                 self._refuse_size(size, len(chunk))
                 await self._threads.run(file.write, chunk)
-            yield Upload(self, client, file, gone)
-
-    async def build(self, client: str, file: IO[bytes], order: BuildOrder, gone: Gone) -> BuildResult:
-        """Build a list from a received file. Raises `MissingExtra`, and the errors from `list_builder.Source.build`."""
-        size = file.seek(0, SEEK_END)
-        file.seek(0)
-        is_zip = file.read(len(_ZIP)) == _ZIP
-        file.seek(0)
-        if is_zip:
-            require("xlsx", "Reading a spreadsheet")
-        elif size <= _SMALL:
-            return await self._threads.run(InProcess(file).build_now, order)
-        limits = BuildLimits(self.settings.memory_mb * _MB, self.settings.seconds)
-        async with self._turns.hold(client):
-            return await build_apart(file, order, limits, lambda: self.closed or gone())
+            yield Upload(self, file, size, gone)
 
     async def run(
         self,
@@ -196,13 +183,23 @@ class UploadSlots:
 
 
 class Upload:
-    """A received file. It implements `list_builder.ListSource`."""
+    """A received file."""
 
-    def __init__(self, uploads: UploadSlots, client: str, file: IO[bytes], gone: Gone) -> None:
-        self._uploads, self._client, self._file, self._gone = uploads, client, file, gone
+    def __init__(self, uploads: UploadSlots, file: IO[bytes], size: int, gone: Gone) -> None:
+        self._uploads, self._file, self._gone = uploads, file, gone
+        file.seek(0)
+        self._is_small = size <= _SMALL and file.read(len(_ZIP)) != _ZIP
 
-    async def build(self, order: BuildOrder) -> BuildResult:
-        return await self._uploads.build(self._client, self._file, order, self._gone)
+    def build(self, app: App, client: Client, skipped: str = "") -> Build:
+        """Return a function that builds a call list from the file. Raises the errors of `run`."""
+
+        async def build(order: BuildOrder) -> BuildResult:
+            if not skipped and self._is_small:
+                return await asyncio.to_thread(build_list, self._file, order, lambda _: None)
+            report = await self.run(app, client, BuildCallList(order), skipped)
+            return msgspec.json.decode(report, type=BuildResult)
+
+        return build
 
     async def run(self, app: App, client: Client, job: Job, skipped: str = "") -> bytes:
         """Run a job on the file and return its report as JSON. Raises the errors of `JobRunner.run`."""

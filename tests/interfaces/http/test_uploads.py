@@ -17,8 +17,6 @@ from dialgate.config.configuration import ConfigError
 from dialgate.config.listeners import Uploads as Settings
 from dialgate.interfaces.http.errors import Fault
 from dialgate.interfaces.http.uploads import Pace, UploadSlots, from_memory
-from dialgate.lists.list_builder import BuildEnded, BuildLimits, BuildOrder, InProcess, build_apart
-from dialgate.lists.tabular import Unreadable
 from tests.lists.test_tabular import styles
 from tests.support.world import (
     CALL,
@@ -38,11 +36,6 @@ ROWS = "".join(f"+3906{number}\n" for number in range(10_000_000, 10_010_000)).e
 SLOW = "".join(f"+39200{number}\n" for number in range(1_000_000, 1_200_000)).encode()
 FIELDS = {name: value for name, value in LIST.items() if name not in {"id", "numbers"}}
 CSV = {"Content-Type": "text/csv"}
-ENOUGH = BuildLimits(1 << 31, 600)
-
-
-def order(folder: Path) -> BuildOrder:
-    return BuildOrder(str(folder / "list.new"), "IT", "directory")
 
 
 async def upload(made: World, name: str, body: Any, **headers: str) -> tuple[int, dict[str, Any]]:
@@ -84,76 +77,12 @@ async def until(what: Callable[[], bool]) -> None:
             await asyncio.sleep(0)
 
 
-# ---- the separate process --------------------------------------------------------------------------------------------
-
-
-async def test_a_process_builds_the_list_that_a_thread_builds(tmp_path: Path) -> None:
-    with (tmp_path / "rows").open("w+b") as file:
-        file.write(ROWS + b"no number\n")
-        file.flush()
-        apart = await build_apart(file, order(tmp_path), ENOUGH, lambda: False)
-        one = (tmp_path / "list.new").read_bytes()
-        assert apart == await InProcess(file).build(order(tmp_path))
-    assert one == (tmp_path / "list.new").read_bytes()
-    assert (apart.tally.accepted, apart.tally.refused) == (10_000, 1)
-
-
-MANY = "".join(f"+3902{number}\n" for number in range(10_000_000, 10_060_000)).encode()
-
-
-@pytest.mark.parametrize(
-    ("limits", "rows", "expected"),
-    [
-        (BuildLimits(1 << 20, 600), MANY, "more than 1 MB of memory"),
-        (BuildLimits(1 << 31, 1), SLOW, "or 1 seconds to read"),
-    ],
-    ids=["memory", "time"],
-)
-async def test_a_file_that_needs_too_much_is_refused_with_the_reason(
-    tmp_path: Path, limits: BuildLimits, rows: bytes, expected: str
-) -> None:
-    with (tmp_path / "rows").open("w+b") as file:
-        file.write(rows)
-        file.flush()
-        with pytest.raises(Unreadable, match=expected):
-            await build_apart(file, order(tmp_path), limits, lambda: False)
-
-
-async def test_an_unreadable_file_is_refused_as_in_a_thread(tmp_path: Path) -> None:
-    with (tmp_path / "rows").open("w+b") as file:
-        file.write(b"no number\n" * 1_000)
-        file.flush()
-        with pytest.raises(Unreadable, match=r"No row has a valid telephone number \(rows: 1000\)"):
-            await build_apart(file, order(tmp_path), ENOUGH, lambda: False)
-
-
-@pytest.mark.parametrize("how", ["killed", "gone", "cancelled"])
-async def test_an_ended_or_cancelled_process_leaves_no_files(tmp_path: Path, how: str) -> None:
-    left, before = False, children()
-    with (tmp_path / "rows").open("w+b") as file:
-        file.write(SLOW)
-        file.flush()
-        building = asyncio.create_task(build_apart(file, order(tmp_path), ENOUGH, lambda: left))
-        await until(lambda: bool(children() - before))
-        (process,) = children() - before
-        if how == "killed":
-            os.kill(process, signal.SIGKILL)
-        elif how == "gone":
-            left = True
-        else:
-            building.cancel()
-        await asyncio.wait([building])
-    fault = None if building.cancelled() else building.exception()
-    assert building.cancelled() if how == "cancelled" else isinstance(fault, BuildEnded)
-    assert children() == before
-
-
 # ---- over HTTP ----------------------------------------------------------------------------------------------------------
 
 
 async def test_upkeep_revocations_and_retirements_work_while_lists_are_built(tmp_path: Path) -> None:
     """Each change must take effect before the last upload is finished. The test does not measure time."""
-    async with running(tmp_path, uploads={"processes": 1}) as made:
+    async with running(tmp_path) as made:
         await load_list(made)
         async with made.client.post("/v1/check", json=CALL) as answer:
             allowed = await answer.json()
@@ -179,6 +108,24 @@ async def test_upkeep_revocations_and_retirements_work_while_lists_are_built(tmp
             assert not all(task.done() for task in sent)
             answers = await asyncio.gather(*sent)
             assert [answer.status for answer in answers] == [201] * 8
+
+
+async def test_a_process_builds_the_list_that_the_gate_builds_of_a_short_file(tmp_path: Path) -> None:
+    async with running(tmp_path) as made:
+        rows = ROWS[: 14 * 200]
+        short, _ = await upload(made, "short", rows), await upload(made, "long", b"no number\n" * 200 + rows)
+        files = [path.read_bytes() for path in (tmp_path / "data/lists").iterdir()]
+    assert short[1]["accepted"] == 200
+    assert len(files) == 2
+    assert files[0] == files[1]
+
+
+async def test_a_file_that_needs_too_much_memory_is_refused_with_the_reason(tmp_path: Path) -> None:
+    rows = "".join(f"+3902{number}\n" for number in range(10_000_000, 10_700_000)).encode()
+    async with running(tmp_path, uploads={"memory_mb": 64}) as made:
+        status, response = await upload(made, "large", rows)
+        assert (status, code(response)) == (400, "list.unreadable")
+        assert "too much memory" in response["error"]["message"]
 
 
 async def denied(made: World) -> str:
@@ -322,6 +269,6 @@ def until_later(seconds: float) -> Awaitable[None]:
 async def test_upload_settings_apply_until_the_gate_is_restarted(tmp_path: Path) -> None:
     async with running(tmp_path) as made:
         path = tmp_path / "dialgate.yaml"
-        path.write_text(path.read_text() + "uploads: {processes: 4}\n")
+        path.write_text(path.read_text() + "uploads: {file_mb: 4}\n")
         with pytest.raises(ConfigError, match="`uploads` cannot be changed while the gate runs"):
             made.app.reload(loader.load(path))
