@@ -29,11 +29,10 @@ from dialgate.core.faults import Unavailable
 from dialgate.core.ledger_events import Draft
 from dialgate.core.model import Instant
 from dialgate.core.refusal import Refused
-from dialgate.ledger import export
 from dialgate.ledger.bulk_writes import Append
 from dialgate.ledger.call_lists import build_list
-from dialgate.ledger.export import ScrubOrder
 from dialgate.ledger.host_gate import NoGate
+from dialgate.ledger.list_exports import ScrubOrder
 from dialgate.ledger.registrar import Registrar
 from dialgate.ledger.schemas import EntriesRequest, RevocationsRequest
 from dialgate.lists.call_list import BuildOrder, RowProblem
@@ -298,13 +297,13 @@ async def _do(task: _Task, registrar: Registrar, client: Client) -> object:
     job = task.job
     if isinstance(job, PreviewList):
         orders = [ScrubOrder(campaign=campaign, at=job.at or task.now) for campaign in job.campaigns]
-        return [await export.preview(registrar, client, job.list, order) for order in orders]
+        return [await registrar.list_exports.preview(client, job.list, order) for order in orders]
     with os.fdopen(task.file, "rb") as file, _written_to(task.skipped) as note:
         file.seek(0)
         if isinstance(job, BuildCallList):
             return build_list(file, job.order, note)
         if isinstance(job, Scrub):
-            return await export.scrub(registrar, client, job.order, file, Path(job.out), job.hints)
+            return await registrar.list_exports.scrub(client, job.order, file, Path(job.out), job.hints)
         if isinstance(job, ImportRevocations):
             return await registrar.revocations.revoke_all(client, job.request, file, job.hints, note)
         return await registrar.consents.record_all(client, job.request, file, job.hints, note)

@@ -1,20 +1,171 @@
-"""Verdicts on the rows in a call list, and ledger entries that record its export."""
+"""Copies of call lists with a verdict on each row (scrubbing), and previews, which only count verdicts.
+
+Passing on a scrubbed list can break the law (L. 5/2018 art. 1 c. 7). So each copy is recorded in the ledger with its actor
+and its hash, and gets its final name only after that. A preview is recorded too.
+"""
+
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import IO, Final
+
+from msgspec import Struct
 
 from dialgate.config.clients import Client
 from dialgate.core.ledger_events import Draft, Entry, Exported
 from dialgate.core.model import Instant
+from dialgate.core.reasons import REASONS
+from dialgate.core.refusal import Refused
+from dialgate.core.responses import when
+from dialgate.core.text_formats import OptionalReasonCode, Timestamp
 from dialgate.ledger.access import LedgerAccess
-from dialgate.ledger.schemas import Receipt
-from dialgate.ledger.scrub import Judge
+from dialgate.ledger.call_lists import CallListWriter
+from dialgate.ledger.scrub import AT_ONCE, Judge, ScrubVerdict
 from dialgate.ledger.view_schemas import HistoryEntry
 from dialgate.ledger.views import history_entry
+from dialgate.lists import lost_zeros, tabular
+from dialgate.lists.call_list import number_of, sha256_of
+from dialgate.runtime import csv_text
 
-_EXPORTS = "exports"  # replaces the number in the subject of an export's entry
+_FEWEST: Final = 50  # numbers. The counts of a shorter list would reveal the verdicts on single numbers
+_EXPORTS: Final = "exports"  # replaces the number in the subject of an entry
+COLUMNS: Final = ("verdict", "code", "valid_until", "not_before")
+
+
+class ScrubOrder(Struct, frozen=True, kw_only=True):
+    """The parameters for a scrub.
+
+    `at` is the time at which the calls would be made, or 0 for now. `proof` states why the list is exported.
+    """
+
+    campaign: str
+    at: Instant = 0
+    actor: str = ""
+    proof: str = ""
+
+
+class Scrubbed(Struct, frozen=True, kw_only=True):
+    """The result of a scrub.
+
+    `seq` is the id of the ledger entry that records the export. `sha256` is the hash of the exported file. `doubtful`
+    counts the rows that are denied because Excel may have dropped a zero or a plus.
+    """
+
+    campaign: str
+    at: Timestamp
+    rows: int
+    allow: int
+    later: int
+    deny: int
+    codes: dict[str, int]
+    sha256: str
+    seq: int
+    doubtful: int = 0
+    note: str = ""
+
+
+class ExportGroup(Struct, frozen=True):
+    code: OptionalReasonCode
+    text: str
+    numbers: int
+
+
+class Later(Struct, frozen=True):
+    """The number of calls that become lawful at time `at`, if nothing else changes."""
+
+    at: Timestamp
+    numbers: int
+
+
+class Preview(Struct, frozen=True, kw_only=True):
+    list: str
+    campaign: str
+    at: Timestamp
+    numbers: int
+    callable: int
+    groups: tuple[ExportGroup, ...]
+    later: tuple[Later, ...]
+
+
+class Previews(Struct, frozen=True):
+    previews: list[Preview]
 
 
 class ListExports:
-    def __init__(self, access: LedgerAccess) -> None:
-        self._access = access
+    def __init__(self, access: LedgerAccess, call_lists: CallListWriter) -> None:
+        self._access, self._call_lists = access, call_lists
+
+    async def scrub(
+        self, client: Client, order: ScrubOrder, file: IO[bytes], out: Path, hints: tabular.Hints
+    ) -> Scrubbed:
+        """Write the rows of `file` with their verdicts to `out`, as CSV in UTF-8.
+
+        `out` is replaced completely or not at all. Raises `Refused`, `Unavailable`, and `OSError` if `out` cannot
+        be written.
+        """
+        judge, home = await self.judge(client, order.campaign, order.at)
+        fresh = out.with_name(f"{out.name}.new")
+        try:
+            table = tabular.read(file, home, hints)
+            with fresh.open("w", encoding="utf-8", newline="") as csv_file:
+                counts, doubtful = await _write(judge, table, home, csv_file)
+            digest, words = sha256_of(fresh), _words(counts)
+            event = Exported(
+                campaign=order.campaign, rows=counts.total(), allowed=words["allow"], sha256=digest
+            )
+            owner = self._access.line(client, order.campaign).controller.id
+            draft = self._draft(owner, event, order.actor or client.name, order.proof)
+            receipt = await self._access.write(draft)
+            fresh.replace(out)
+        except tabular.Unreadable as error:
+            raise Refused("list.unreadable", str(error), "file") from error
+        finally:
+            judge.close()
+            fresh.unlink(missing_ok=True)
+        return Scrubbed(
+            campaign=order.campaign,
+            at=when(judge.at),
+            rows=counts.total(),
+            allow=words["allow"],
+            later=words["later"],
+            deny=words["deny"],
+            codes=dict(_codes(counts)),
+            sha256=digest,
+            seq=receipt.seq,
+            doubtful=doubtful,
+            note=lost_zeros.summary(doubtful),
+        )
+
+    async def preview(self, client: Client, name: str, order: ScrubOrder) -> Preview:
+        """Count the verdicts on a loaded list for one campaign, and record that. Raises `Refused` and `Unavailable`."""
+        judge, _ = await self.judge(client, order.campaign, order.at)
+        counts = Counter[ScrubVerdict]()
+        try:
+            numbers, parts = await self._call_lists.numbers_of(client, name, order.campaign)
+            if numbers < _FEWEST:
+                raise _too_short()
+            for part in parts:
+                counts.update(await judge.judge(part))
+        finally:
+            judge.close()
+        can_call = _words(counts)["allow"]
+        event = Exported(campaign=order.campaign, rows=numbers, allowed=can_call, sha256="")
+        owner = self._access.line(client, order.campaign).controller.id
+        await self._access.write(self._draft(owner, event, client.name, name, channel="preview"))
+        later = Counter[Instant]()
+        for verdict, count in counts.items():
+            if verdict.word == "later":
+                later[verdict.not_before] += count
+        return Preview(
+            list=name,
+            campaign=order.campaign,
+            at=when(judge.at),
+            numbers=numbers,
+            callable=can_call,
+            groups=tuple(ExportGroup(code, REASONS[code], count) for code, count in _codes(counts)),
+            later=tuple(Later(when(at), count) for at, count in sorted(later.items())),
+        )
 
     async def judge(self, client: Client, campaign: str, at: Instant = 0) -> tuple[Judge, str]:
         """Return an open `Judge` for a campaign, and the country for numbers without a country code.
@@ -22,17 +173,10 @@ class ListExports:
         Calls are judged as if made at `at`, or now if `at` is 0. Close the judge after use. Raises `Refused`
         and `Unavailable`.
         """
-        line = self._access.line(client, campaign)
-        judge = Judge(
-            self._access.config, self._access.store, self._access.keys, campaign, at or self._access.clock()
-        )
+        access, line = self._access, self._access.line(client, campaign)
+        judge = Judge(access.config, access.store, access.keys, campaign, at or access.clock())
         await judge.open()
         return judge, line.dial_region or line.home
-
-    async def exported(self, client: Client, event: Exported, actor: str, proof: str) -> Receipt:
-        """Record that a list was exported with verdicts. Raises `Refused` and `StoreUnavailable`."""
-        owner = self._access.line(client, event.campaign).controller.id
-        return await self._access.write(self._draft(owner, event, actor or client.name, proof))
 
     async def exported_ledger(self, client: Client) -> None:
         """Record, for each controller, that the ledger was exported with clear numbers. Raises `StoreUnavailable`."""
@@ -42,19 +186,75 @@ class ListExports:
             [self._draft(owner, event, client.name, "ledger") for owner in client.controllers]
         )
 
-    def _draft(self, owner: str, event: Exported, actor: str, proof: str) -> Draft:
+    async def exports(self, client: Client) -> list[HistoryEntry]:
+        """Return the recorded exports and previews, oldest first."""
+        entries: list[Entry] = []
+        for name in client.controllers:
+            entries += await self._access.store.history(self._access.keys.subject(name, _EXPORTS))
+        return [history_entry(entry) for entry in sorted(entries, key=lambda entry: entry.seq)]
+
+    def _draft(self, owner: str, event: Exported, actor: str, proof: str, channel: str = "export") -> Draft:
         return Draft(
             at=self._access.clock(),
             controller=owner,
             subject=self._access.keys.subject(owner, _EXPORTS),
             event=event,
             actor=actor,
-            channel="export",
+            channel=channel,
             proof=proof,
         )
 
-    async def exports(self, client: Client) -> list[HistoryEntry]:
-        entries: list[Entry] = []
-        for name in client.controllers:
-            entries += await self._access.store.history(self._access.keys.subject(name, _EXPORTS))
-        return [history_entry(entry) for entry in sorted(entries, key=lambda entry: entry.seq)]
+
+async def _write(
+    judge: Judge, table: tabular.Table, home: str, file: IO[str]
+) -> tuple[Counter[ScrubVerdict], int]:
+    """Write the rows, and return the count of each verdict and of the doubtful cells."""
+    separator = table.layout.separator or ","
+    if table.layout.header:
+        file.write(csv_text.line((*table.layout.header, *COLUMNS), separator) + "\n")
+    counts = Counter[ScrubVerdict]()
+    cached: dict[ScrubVerdict, tuple[str, ...]] = {}
+    width, at, doubtful = len(table.layout.header), table.layout.number - 1, 0
+    for rows in table.chunks(AT_ONCE):
+        verdicts = await judge.judge([_number(cells, at, home) for _, cells in rows])
+        counts.update(verdicts)
+        doubtful += sum(isinstance(tabular.cell(cells, at), lost_zeros.DoubtfulCell) for _, cells in rows)
+        for (_, cells), verdict in zip(rows, verdicts, strict=True):
+            words = cached.get(verdict) or cached.setdefault(verdict, verdict.cells())
+            padding = ("",) * (width - len(cells))
+            file.write(csv_text.line((*cells, *padding, *words), separator, keep_numbers=True) + "\n")
+    return counts, doubtful
+
+
+def _number(cells: list[str], at: int, home: str) -> str:
+    """Return the number of a row in E.164, or the unchanged cell if it is not a number.
+
+    Return "", which is denied, if the number may have lost a zero or a plus.
+    """
+    raw = tabular.cell(cells, at)
+    if isinstance(raw, lost_zeros.DoubtfulCell):
+        return ""
+    with suppress(ValueError):
+        return number_of(raw, home)
+    return raw.strip()
+
+
+def _words(counts: Counter[ScrubVerdict]) -> Counter[str]:
+    words = Counter[str]()
+    for verdict, rows in counts.items():
+        words[verdict.word] += rows
+    return words
+
+
+def _codes(counts: Counter[ScrubVerdict]) -> Iterator[tuple[str, int]]:
+    """Yield each reason code with its number of rows, the most frequent first."""
+    codes = Counter[str]()
+    for verdict, rows in counts.items():
+        if verdict.code:
+            codes[verdict.code] += rows
+    yield from codes.most_common()
+
+
+def _too_short() -> Refused:
+    text = f"A preview needs a list of at least {_FEWEST} numbers. Simulate calls to single numbers with `POST /v1/simulate`."
+    return Refused("list.too_short", text, "id", 409)

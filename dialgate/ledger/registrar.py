@@ -55,7 +55,7 @@ class Registrar:
         self.views = LedgerViews(access, gate.registry_answers)
         self.outcomes = Outcomes(access, self.revocations, self.wrong_numbers, threads, gate)
         self.call_lists = CallListWriter(access, self.activation, threads)
-        self.list_exports = ListExports(access)
+        self.list_exports = ListExports(access, self.call_lists)
         self.caller_ids = CallerIdWriter(access, self.activation)
         self.campaigns = Campaigns(access, self.activation)
 

@@ -23,8 +23,8 @@ from dialgate.core.local_time import rfc3339
 from dialgate.core.model import DAY, HOUR, MINUTE, Call
 from dialgate.core.refusal import Refused
 from dialgate.core.responses import when
-from dialgate.ledger import export
-from dialgate.ledger.export import ScrubOrder
+from dialgate.ledger import list_exports
+from dialgate.ledger.list_exports import ScrubOrder
 from dialgate.ledger.registrar import Registrar
 from dialgate.ledger.schemas import RevocationRequest
 from dialgate.lists.tabular import NO_HINTS
@@ -40,11 +40,13 @@ WHOLE = Client(name="head", controllers=("acme",), scopes=get_args(Scope))
 STRANGER = Client(name="other", controllers=("another",), scopes=())
 ORDER = ScrubOrder(campaign="acme-fibre", actor="anna", proof="ticket-1")
 ASKED, EXPIRED, REVOKED = "+390698765432", "+390698765433", "+390698765434"
+MANY = [f"+390612344{at:03}" for at in range(60)]
 ROWS = [CLEAR, "06 12345679", "12", ASKED, REVOKED, ""]
 
 
-async def scrub_text(gate: World, out: Path, text: str, order: ScrubOrder = ORDER) -> export.Scrubbed:
-    return await export.scrub(gate.app.registrar, OPERATOR, order, BytesIO(text.encode()), out, NO_HINTS)
+async def scrub_text(gate: World, out: Path, text: str, order: ScrubOrder = ORDER) -> list_exports.Scrubbed:
+    exports = gate.app.registrar.list_exports
+    return await exports.scrub(OPERATOR, order, BytesIO(text.encode()), out, NO_HINTS)
 
 
 def read(path: Path, separator: str = ",") -> list[list[str]]:
@@ -220,30 +222,43 @@ async def test_formulas_are_quoted(running: World, tmp_path: Path) -> None:
 
 async def test_preview_counts_numbers_callable_now_and_later(tmp_path: Path) -> None:
     async with world.running(tmp_path) as gate:
-        numbers = [CLEAR, LISTED, ASKED, EXPIRED]
+        numbers = [CLEAR, LISTED, EXPIRED, *MANY]
         async with gate.client.post("/v1/lists", json={**world.LIST, "numbers": numbers}) as answer:
             assert answer.status == 201
         publish_answers(gate.app.config.data, {EXPIRED: False}, NOW - 15 * DAY)
         use_code_of_conduct_hours(gate)
         result = {at: await preview(gate, at) for at in (NOW, NOW + 12 * HOUR)}
+        recorded = await gate.app.registrar.list_exports.exports(OPERATOR)
     day, night = result[NOW], result[NOW + 12 * HOUR]
-    assert (day.numbers, day.callable, day.later) == (4, 1, ())
+    assert (day.numbers, day.callable, day.later) == (63, 1, ())
     assert {group.code: group.numbers for group in day.groups} == {
-        "registry.listed": 1, "registry.unknown": 1, "registry.expired": 1,
+        "registry.listed": 1, "registry.unknown": 60, "registry.expired": 1,
     }  # fmt: skip
     opening = rfc3339(NOW + 23 * HOUR)  # nine in the morning
     assert (night.callable, [(item.at, item.numbers) for item in night.later]) == (0, [(opening, 1)])
+    assert [(entry.channel, entry.actor, entry.proof) for entry in recorded] == [
+        ("preview", "ops", "rome")
+    ] * 2
+    assert recorded[0].details == {"campaign": "acme-fibre", "rows": 63, "allowed": 1, "sha256": ""}
 
 
-async def preview(gate: World, at: int) -> export.Preview:
+async def test_a_short_list_has_no_preview(running: World) -> None:
+    """Its counts would reveal the verdict on a single number, without a look-up."""
+    with pytest.raises(Refused, match="at least 50 numbers") as refused:
+        await preview(running, NOW)
+    assert refused.value.code == "list.too_short"
+    assert await running.app.registrar.list_exports.exports(OPERATOR) == []
+
+
+async def preview(gate: World, at: int) -> list_exports.Preview:
     order = ScrubOrder(campaign="acme-fibre", at=at)
-    return await export.preview(gate.app.registrar, OPERATOR, "rome", order)
+    return await gate.app.registrar.list_exports.preview(OPERATOR, "rome", order)
 
 
 async def test_list_of_another_client_is_not_found(running: World) -> None:
     for client, name, code in ((STRANGER, "rome", "campaign.unknown"), (OPERATOR, "none", "list.unknown")):
         with pytest.raises(Refused) as refused:
-            await export.preview(running.app.registrar, client, name, ORDER)
+            await running.app.registrar.list_exports.preview(client, name, ORDER)
         assert refused.value.code == code
 
 
@@ -258,8 +273,7 @@ async def test_list_id_belongs_to_the_controller_of_the_campaign(tmp_path: Path)
     await load_list(job, NUMBERS[:5], controller="beta", campaigns=("beta-fibre",), origin="public_directory")
     async with registrar(job.plan.gate) as (ledger, client):
         for campaign, numbers in (("acme-fibre", 2), ("beta-fibre", 5)):
-            order = ScrubOrder(campaign=campaign, at=NOW)
-            assert (await export.preview(ledger, client, "rome", order)).numbers == numbers
+            assert (await ledger.call_lists.numbers_of(client, "rome", campaign))[0] == numbers
         assert await ledger.call_lists.campaigns_of(client, "rome") == ["acme-fibre", "beta-fibre"]
         with pytest.raises(Refused, match="Set `controller` to one of them") as refused:
             await ledger.call_lists.retire_list(client, "rome")
@@ -276,7 +290,7 @@ async def test_commands_report_as_text_and_json(tmp_path: Path) -> None:
 async def report_as_text_and_json(gate: World, tmp_path: Path) -> None:
     command = gate.command
     file, out = tmp_path / "list.csv", tmp_path / "out.csv"
-    file.write_text(f"number\n{CLEAR}\n12\n")
+    file.write_text("\n".join(["number", CLEAR, "12", *MANY]))
     load = (
         "--campaign",
         "acme-fibre",
@@ -290,7 +304,7 @@ async def report_as_text_and_json(gate: World, tmp_path: Path) -> None:
     assert (await command("list", "load", file, "--id", "rome", *load)).code == 0
     scrub: tuple[Any, ...] = ("scrub", file, "--campaign", "acme-fibre", "-o", out, "--at", rfc3339(NOW))
     result = json.loads((await command(*scrub, "--json")).out)
-    assert (result["allow"], result["codes"]) == (1, {"number.invalid": 1})
+    assert (result["allow"], result["codes"]) == (1, {"number.invalid": 1, "registry.unknown": 60})
     assert "number.invalid" in (await command(*scrub)).out
     assert len(json.loads((await command("list", "exports", "--json")).out)) == 2
     assert "acme-fibre" in (await command("list", "exports")).out
@@ -299,7 +313,7 @@ async def report_as_text_and_json(gate: World, tmp_path: Path) -> None:
     assert "callable now" in (await command(*preview)).out
     (every,) = json.loads((await command("list", "preview", "rome", *preview[-2:], "--json")).out)
     assert (every["campaign"], every["callable"]) == ("acme-fibre", 1)
-    assert "acme-fibre: of 1 numbers" in (await command("list", "preview", "rome", *preview[-2:])).out
+    assert "acme-fibre: of 61 numbers" in (await command("list", "preview", "rome", *preview[-2:])).out
     assert "list.unknown" in (await command("list", "preview", "none")).err
     assert (await command(*scrub[:-1], "yesterday")).code == 2
     assert (await command("scrub", file, "--campaign", "none", "-o", out)).code == 1

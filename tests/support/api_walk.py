@@ -326,7 +326,10 @@ async def _lists(ask: Walk) -> None:
         headers=headers,
     )
     await ask("listExports", 200)
-    await ask("previewCallList", 200, {"campaign": "acme-fibre"}, place={"id": "by-file"})
+    await ask("previewCallList", 409, {"campaign": "acme-fibre"}, place={"id": "by-file"})
+    many = [f"+390612344{at:03}" for at in range(50)]
+    await ask("loadCallList", 201, {**LIST, "id": "long", "numbers": many})
+    await ask("previewCallList", 200, {"campaign": "acme-fibre"}, place={"id": "long"})
     await ask("loadCallList", 409, {**LIST, "id": "by-json"})
     await ask("listCallLists", 200)
     await ask("getCallList", 200, place={"id": "by-file"})

@@ -14,7 +14,7 @@ from dialgate.interfaces.cli.gate_client import GateClient, path_of
 from dialgate.interfaces.cli.ledger_access import ControllerId, Time, request, show_note
 from dialgate.interfaces.cli.options import AsJson, Failure
 from dialgate.interfaces.cli.request_options import options_of
-from dialgate.ledger.export import Preview, Previews
+from dialgate.ledger.list_exports import Preview, Previews
 from dialgate.ledger.schemas import ListInfo, ListReport, ListRequest, Lists, PreviewRequest, RetiredList
 from dialgate.ledger.view_schemas import Exports, HistoryEntry
 from dialgate.runtime.terminal import console, show_fields, show_table
@@ -200,7 +200,7 @@ def list_preview(
     at: Time = "",
     gate: GateClient,
 ) -> Preview | list[Preview]:
-    """Count the callable numbers on a list, and the denied numbers by reason. Nothing is recorded.
+    """Count the callable numbers on a list of at least 50 numbers, and the denied numbers by reason. The preview is recorded.
 
     With --json, the output is an object if --campaign is given, otherwise an array.
 

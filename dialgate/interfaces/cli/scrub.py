@@ -24,7 +24,7 @@ from dialgate.interfaces.cli.gate_client import GateClient
 from dialgate.interfaces.cli.ledger_access import Actor, Proof, Time, request, show_note
 from dialgate.interfaces.cli.options import AsJson, Failure, load_config
 from dialgate.interfaces.http.headers import SCRUBBED
-from dialgate.ledger import export
+from dialgate.ledger.list_exports import Scrubbed
 from dialgate.ledger.schemas import ScrubRequest
 from dialgate.lists.call_list import sha256_of
 from dialgate.runtime.terminal import MISUSE, show_fields
@@ -32,7 +32,7 @@ from dialgate.runtime.terminal import MISUSE, show_fields
 app = typer.Typer()
 
 
-def _show(copy: tuple[Path, export.Scrubbed]) -> None:
+def _show(copy: tuple[Path, Scrubbed]) -> None:
     out, scrubbed = copy
     verdicts = {name: getattr(scrubbed, name) for name in ("rows", "allow", "later", "deny")}
     entry = {"ledger entry": str(scrubbed.seq), "sha256": scrubbed.sha256}
@@ -61,7 +61,7 @@ def scrub(
     actor: Actor = "",
     gate: GateClient,
     as_json: AsJson = False,
-) -> tuple[Path, export.Scrubbed]:
+) -> tuple[Path, Scrubbed]:
     """Write a copy of a list with a verdict on every row: allow, later or deny, with code, valid_until and not_before.
 
     Check again before each call, even if the verdict is allow, because the data subject can opt out at any time. If
@@ -84,7 +84,7 @@ def scrub(
         reading(file) as body,
         gate.open("POST", "/v1/scrub", body, query=query, media=media_of(file)) as response,
     ):
-        scrubbed = msgspec.json.decode(response.headers[SCRUBBED], type=export.Scrubbed)
+        scrubbed = msgspec.json.decode(response.headers[SCRUBBED], type=Scrubbed)
         _receive(response, out, scrubbed.sha256)
     return out, scrubbed
 

@@ -13,13 +13,12 @@ from dialgate.interfaces.console.visit import TOKEN, Visit
 from dialgate.interfaces.http import body as http_body
 from dialgate.interfaces.http.errors import FAILURES, Fault, convert, fault_of
 from dialgate.interfaces.http.uploads import UPLOADS, gone
-from dialgate.ledger.export import Preview, merge_small_groups
 from dialgate.ledger.file_jobs import PreviewList
+from dialgate.ledger.list_exports import Preview
 from dialgate.ledger.schemas import ListInfo, ListReport, ListRequest
 
 _FIELD_BYTES: Final = 4 << 10
 _MOST_FIELDS: Final = 32
-_SMALL_LIST: Final = 50  # a preview of fewer numbers is a look-up of each
 
 
 async def show_lists(visit: Visit) -> web.StreamResponse:
@@ -86,8 +85,7 @@ async def show_preview(visit: Visit) -> web.StreamResponse:
     """Show how many numbers of a list are callable, and why the others are not.
 
     A client must not learn the verdict on a number of its choice without a recorded look-up (D.P.R. 26/2022 art. 8
-    c. 1 and 3). So a preview needs the scope of simulations. A preview of a small list counts as a simulation of
-    each number, and a preview of a larger list does not show small groups.
+    c. 1 and 3). So a preview needs the scope of simulations and a list that is not short, and is recorded.
     """
     if not visit.may("simulate"):
         raise Fault(403, "auth.scope", "A preview needs the scope `simulate` as well as `lists`.")
@@ -103,26 +101,13 @@ async def show_preview(visit: Visit) -> web.StreamResponse:
             field="id",
         )
     try:
-        is_small = await _record_small_list(visit, name, campaign)
         job = PreviewList(name, (campaign,), 0)
         report = await visit.request.app[UPLOADS].run(visit.app, visit.client, job, gone=gone(visit.request))
     except FAILURES as error:
         fault = fault_of(error)
         return await _page(visit, {}, fault.status, error=fault.problem.code)
     (preview,) = msgspec.json.decode(report, type=list[Preview])
-    shown = preview if is_small else merge_small_groups(preview)
-    return visit.show("preview", "lists", preview=shown, info=info)
-
-
-async def _record_small_list(visit: Visit, name: str, campaign: str) -> bool:
-    """Record a simulation of each number if the list is small. Return whether it is small."""
-    total, parts = await visit.app.registrar.call_lists.numbers_of(visit.client, name, campaign)
-    if total >= _SMALL_LIST:
-        return False
-    for part in parts:
-        for number in part:
-            await visit.app.subjects.record_simulation(visit.client, campaign, number)
-    return True
+    return visit.show("preview", "lists", preview=preview, info=info)
 
 
 async def _page(

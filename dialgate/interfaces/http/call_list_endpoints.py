@@ -14,7 +14,7 @@ from dialgate.interfaces.http.endpoint import (
 )
 from dialgate.interfaces.http.errors import Failed
 from dialgate.interfaces.http.headers import SCRUBBED
-from dialgate.ledger.export import Previews
+from dialgate.ledger.list_exports import Previews
 from dialgate.ledger.request_fields import fields_of
 from dialgate.ledger.schemas import (
     ListInfo,
@@ -94,7 +94,7 @@ CALL_LIST_ENDPOINTS: Final = (
         path="/v1/exports",
         name="listExports",
         group=_LISTS,
-        about="Return the recorded copies of lists with verdicts.",
+        about="Return the recorded copies of lists with verdicts, and the recorded previews.",
         serve=file_requests.exports,
         scope="lists",
         answer=Exports,
@@ -105,13 +105,13 @@ CALL_LIST_ENDPOINTS: Final = (
         path="/v1/lists/{id}/preview",
         name="previewCallList",
         group=_LISTS,
-        about="Count the callable numbers on a call list, and the denied numbers by reason. Nothing is recorded.",
+        about="Count the callable numbers on a call list, and the denied numbers by reason. The list must have at least 50 numbers. The preview is recorded.",
         serve=file_requests.preview,
         scope="admin",
         parameters=(_ID,),
         ask=PreviewRequest,
         answer=Previews,
-        errors=(*JSON_ERRORS, "list.unknown", "campaign.unknown", "store.unavailable", "gate.unavailable", "upload.failed"),
+        errors=(*JSON_ERRORS, "list.unknown", "list.too_short", "campaign.unknown", "store.unavailable", "gate.unavailable", "upload.failed"),
     ),
     Endpoint(
         method="GET",

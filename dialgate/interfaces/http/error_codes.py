@@ -164,6 +164,11 @@ _CODES: Final[dict[str, tuple[int, str, str]]] = {
         "The controller has as many call lists in force as the setting `limits.lists` permits.",
         "Check with `GET /v1/lists` which lists are needed and retire another, or raise the setting.",
     ),
+    "list.too_short": (
+        409,
+        "The call list is too short for a preview, whose counts would reveal the verdicts on single numbers.",
+        "Simulate calls to single numbers with `POST /v1/simulate`.",
+    ),
     "list.exists": (
         409,
         "A call list with this `id` exists. Retired lists keep their id.",

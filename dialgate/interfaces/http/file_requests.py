@@ -21,8 +21,8 @@ from dialgate.interfaces.http.errors import FAILURES, Failed, convert, decode, f
 from dialgate.interfaces.http.headers import SCRUBBED
 from dialgate.interfaces.http.uploads import UPLOADS, Upload
 from dialgate.ledger.event_drafts import instant
-from dialgate.ledger.export import Preview, Previews, ScrubOrder
 from dialgate.ledger.file_jobs import ImportEntries, ImportRevocations, PreviewList, Scrub
+from dialgate.ledger.list_exports import Preview, Previews, ScrubOrder
 from dialgate.ledger.schemas import EntriesRequest, PreviewRequest, RevocationsRequest, ScrubRequest
 from dialgate.ledger.view_schemas import Exports
 from dialgate.lists.tabular import Hints

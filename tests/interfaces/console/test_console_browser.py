@@ -256,19 +256,20 @@ async def test_a_supervisor_loads_a_list_and_sees_the_callable_numbers(
     screen: Screen, tmp_path: Path
 ) -> None:
     file = tmp_path / "milan.csv"
-    file.write_text(f"number,basis\n{CLEAR},directory\n{LISTED},directory\n12,directory\n")
+    numbers = [CLEAR, LISTED, "12", *(f"+390612344{at:03}" for at in range(60))]
+    file.write_text("number,basis\n" + "".join(f"{number},directory\n" for number in numbers))
     async with open_page(screen, SUPERVISOR) as page:
         await page.goto(f"{screen.url}/lists")
         for name, value in {"id": "milan", "collected_by": "Acme", "collected_on": "2026-10-01"}.items():
             await page.fill(f"[name={name}]", value)
         await page.set_input_files("[name=file]", file)
         await page.get_by_role("button", name="Load").click()
-        await expect(page.get_by_role("status")).to_contain_text("Rows loaded: 2 of 3")
+        await expect(page.get_by_role("status")).to_contain_text("Rows loaded: 62 of 63")
         await expect(page.locator("table")).to_contain_text(MARKUP)
         await screen.gate.app.tick()
         await page.get_by_role("button", name="Preview milan").click()
         await expect(page.get_by_role("heading", level=1)).to_have_text("Preview of milan", timeout=30_000)
-        await expect(page.locator(".figure")).to_contain_text("of 2 can be called now")
+        await expect(page.locator(".figure")).to_contain_text("of 62 can be called now")
         await expect(page.locator(".bars")).to_contain_text("Enrolled with the registry")
 
 
