@@ -1,10 +1,9 @@
 """A country's law as a readable page: for the terminal, the console and the documentation.
 
 `law_page` turns the sections into lines of text, grouped by subject; the other functions only format these lines. A key
-in a country file that has no wording in this module is shown by name, so new keys need no change to this module.
+in a country file without words in `dialgate/texts/law.*.yaml` is shown by name, so new keys need no change to this module.
 """
 
-import calendar
 from collections.abc import Iterator, Sequence
 from datetime import date, timedelta
 from typing import Any, Final, Literal
@@ -15,116 +14,10 @@ from dialgate.core import periods
 from dialgate.core.day_sets import DaySet
 from dialgate.core.law import ALL_SECTIONS, Law
 from dialgate.core.law_sections import Dated, Hours, Limit, Section
-from dialgate.core.windows import WEEKDAYS
-from dialgate.texts import Language, law_words
-from dialgate.texts.law_words import LawWords
+from dialgate.texts import Language
+from dialgate.texts.law_words import LawWords, words_in
 
 _ONE_DAY: Final = timedelta(days=1)
-_DAYS: Final[dict[str, str]] = dict(zip(WEEKDAYS, calendar.day_name, strict=True))
-_SUBJECTS: Final = {
-    "diallable": "Numbers that may be called",
-    "legal_basis": "Legal bases (the first in scope applies)",
-    "registries": "Opposition registries",
-    "sector_bans": "Banned sectors",
-    "caller_ids": "Caller IDs",
-    "foreign_ingress": "Caller IDs from abroad",
-    "limits": "Calls to one number",
-    "ratios": "A campaign's abandoned calls",
-    "stops": "Calls that a stop bars only by the operator's choice",
-    "lists": "Call lists",
-    "directories": "Public directories",
-    "records": "Records to keep",
-}
-SEVERITIES: Final = {
-    "statute": "statute",
-    "self_regulation": "code of conduct",
-    "recommendation": "recommendation, only warns",
-    "operator": "operator's limit",
-}
-_SCOPES: Final = {
-    "purposes": "for {}",
-    "call_types": "calls by {}",
-    "callees": "to {}",
-    "sectors": "in {}",
-    "traits": "by {}",
-    "not_traits": "not by {}",
-    "places": "in {}",
-    "kinds": "to {} numbers",
-    "dial_modes": "dialled {}",
-    "profiled": "to people selected by profiling",
-    "not_sistan": "except statistics of the national statistical system",
-}
-_CONTENTS: Final = {
-    "accepts": "accepted: {}",
-    "allows": "{}",
-    "bars": "{}",
-    "max_age": "valid for {}",
-    "void_by_enrolment": "void after a later enrolment with the registry",
-    "separate": "must name {}",
-    "withdrawal_objects": "after a withdrawal, only a later consent, contract or request permits calls",
-    "tail": "still a basis {} after the contract's end",
-    "origin_stated": "what another company collected needs its cessions, unless it is a public directory",
-    "marketing_proof": "the consent within it counts against registries and bans only with a proof",
-    "about": "reports whether the number had a {} since the consent",
-    "validity": "an answer is valid for {}",
-    "proof_validity": "a call-back proof is valid for {}",
-    "exclusive": "no other controller presents the number",
-    "ring_seconds": "also {} seconds later, when the telephone rings",
-    "lasts": "for {}",
-    "after": "only after {} such calls",
-    "among": "only calls with the same {} count",
-    "until_answered": "then, until a later call is answered, only calls by {}",
-    "to": "compared with {} calls",
-    "above": "at most {} abandoned calls",
-    "out_of": "per {} calls",
-    "what": "{}",
-    "keep": "for at least {}",
-    "since": "counted from {}",
-    "stated_kinds": "only if the row says `directory`: {}",
-}
-_WORDS: Final = {
-    "agent": "an agent",
-    "guaranteed_agent": "a guaranteed agent",
-    "automated": "a recording",
-    "ai_voice": "an AI voice",
-    "consumer": "consumers",
-    "business": "businesses",
-    "granted": "the grant",
-    "last_used": "the last use",
-}
-_EVENTS: Final = {
-    "attempts": "at most {after} calls in {per}, answered or not",
-    "answered": "at most {after} answered calls in {per}",
-    "abandoned": "no call for {per} after an abandoned call",
-    "refused": "no call for {per} after a refusal",
-}
-_COUNTED: Final = {
-    "calendar": ("calendar day", "calendar days"),
-    "whole_days": ("whole day", "whole days"),
-    "rolling": ("day", "days"),
-}
-_ENGLISH: Final = LawWords(
-    subjects=_SUBJECTS,
-    severities=SEVERITIES,
-    scopes=_SCOPES,
-    contents=_CONTENTS,
-    values=_WORDS,
-    keys={},
-    days=_DAYS,
-    units=periods.UNITS,
-    events=_EVENTS,
-    counted=_COUNTED,
-    phrases={
-        "all_calls": "all calls",
-        "all": "all",
-        "closed": "closed: {}",
-        "always": "always",
-        "to": "{} to {}",
-        "holiday": "days of {}",
-        "pre_holiday": "days before {}",
-        "library": "those of {} in the `holidays` library",
-    },
-)
 _COMMON: Final = frozenset(Section.__struct_fields__)
 # Fields with names that are written in configurations, so they are shown unchanged.
 _NAMES: Final = frozenset({"id", "name", "day_set"})
@@ -176,7 +69,7 @@ class LawChange(Struct, frozen=True, kw_only=True):
 
 
 def law_page(law: Law, day: date | None, language: Language = "en") -> LawPage:
-    words = _words(language)
+    words = words_in(language)
     subjects: dict[str, list[LawLine]] = {}
     for name in ALL_SECTIONS:
         for section in getattr(law, name):
@@ -196,7 +89,7 @@ def law_page(law: Law, day: date | None, language: Language = "en") -> LawPage:
 
 
 def name_of(law: Law, language: Language = "en") -> str:
-    return _words(language).countries.get(law.country, law.name)
+    return words_in(language).countries.get(law.country, law.name)
 
 
 def change_days(law: Law) -> list[date]:
@@ -210,7 +103,7 @@ def change_days(law: Law) -> list[date]:
 
 def changes(law: Law, since: date, until: date, language: Language = "en") -> list[LawChange]:
     """Return the differences between the law on `since` and the law on `until`, ordered by day."""
-    words = _words(language)
+    words = words_in(language)
     found: list[LawChange] = []
     for name in ALL_SECTIONS:
         sections: Sequence[Dated] = getattr(law, name)
@@ -237,18 +130,15 @@ def changes(law: Law, since: date, until: date, language: Language = "en") -> li
 
 
 def _is_replaced(old: Dated, new: Dated) -> bool:
+    words = words_in("en")
     return (
         old.ends is not None
         and old.ends + _ONE_DAY == new.starts
-        and _scope(old, _ENGLISH) == _scope(new, _ENGLISH)
+        and _scope(old, words) == _scope(new, words)
     )
 
 
 # ---- words -----------------------------------------------------------------------------------------------------------
-
-
-def _words(language: Language) -> LawWords:
-    return law_words.words_in(language) or _ENGLISH
 
 
 def _line(name: str, section: Dated, words: LawWords) -> LawLine:

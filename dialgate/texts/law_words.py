@@ -1,8 +1,4 @@
-"""The translated words that describe a country's law, read from `law.<language>.yaml`.
-
-English has no file, because the names of keys and values in country files are English. The other English
-words are in `report/law_page.py`.
-"""
+"""The words that describe a country's law, read from `law.<language>.yaml`."""
 
 from functools import cache
 
@@ -35,6 +31,5 @@ class LawWords(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 @cache
-def words_in(language: Language) -> LawWords | None:
-    """Return the translated terms for law sections, or None for English."""
-    return None if language == "en" else load(f"law.{language}.yaml", LawWords)
+def words_in(language: Language) -> LawWords:
+    return load(f"law.{language}.yaml", LawWords)
