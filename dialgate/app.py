@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from functools import partial
+from itertools import chain
 from pathlib import Path
 
 import structlog
@@ -278,8 +279,8 @@ class _Host:
         self._peers = peers
 
     async def find_call_elsewhere(self, decision: str) -> tuple[str, str] | None:
-        answers = await self._peers.ask_for_first(FindCall(decision), within=_FIND_CALL_TIMEOUT)
-        return next(iter(answers), None)
+        peers = await self._peers.ask(FindCall(decision), within=_FIND_CALL_TIMEOUT)
+        return next(chain.from_iterable(peers.answers.values()), None)
 
     async def refresh_others(self) -> bool:
         return True  # the upkeep of each other gate reads the store every second

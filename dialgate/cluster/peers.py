@@ -18,6 +18,7 @@ from msgspec import Struct
 from dialgate.cluster.peer_questions import AnyQuestion, PeerQuestion, T, answer_type
 from dialgate.config.configuration import Config
 from dialgate.core.model import MINUTE, Instant
+from dialgate.core.refusal import Refused
 from dialgate.crypto.keys import Keys, KeysUnusable, nonces
 from dialgate.runtime.thread_pool import ThreadPool
 from dialgate.store import Shared, Store, StoreUnavailable
@@ -41,10 +42,6 @@ class PeerAnswers(Struct, Generic[T], frozen=True):
 
     answers: dict[str, T]
     missing: dict[str, str]
-
-
-class PeerRefused(Exception):
-    """Raised for an invalid request. The message is for the requesting gate's operator."""
 
 
 class _NoAnswer(Exception):
@@ -98,11 +95,11 @@ class Peers:
 
     # ---- questions ------------------------------------------------------------------------------------------------------
 
-    async def ask(self, question: PeerQuestion[T]) -> PeerAnswers[T]:
-        """Ask every other gate at once. Never raises."""
-        urls = self.urls
+    async def ask(self, question: PeerQuestion[T], *, within: float | None = None) -> PeerAnswers[T]:
+        """Ask every other gate at once, and wait `within` seconds, or `patience`. Never raises."""
+        urls, seconds = self.urls, within or self.patience
         results = await asyncio.gather(
-            *(self._ask(node, url, question, self.patience) for node, url in urls.items())
+            *(self._ask(node, url, question, seconds) for node, url in urls.items())
         )
         answers: dict[str, T] = {}
         missing = await self._without_url(urls)
@@ -110,24 +107,6 @@ class Peers:
             answers |= result.answers
             missing |= result.missing
         return PeerAnswers(answers, missing)
-
-    async def ask_for_first(self, question: PeerQuestion[list[T]], *, within: float) -> list[T]:
-        """Ask every other gate at once and return the first answer that is not empty.
-
-        Return an empty list if no such answer arrives within `within` seconds. Never raises.
-        """
-        requests = [
-            asyncio.create_task(self._ask(node, url, question, within)) for node, url in self.urls.items()
-        ]
-        try:
-            for request in asyncio.as_completed(requests):
-                for answer in (await request).answers.values():
-                    if answer:
-                        return answer
-        finally:
-            for task in requests:
-                task.cancel()
-        return []
 
     async def ask_one(self, node: str, url: str, question: PeerQuestion[T]) -> T | None:
         """Ask one of the gates in `urls`. Return None if it does not answer. Never raises."""
@@ -198,30 +177,28 @@ class Peers:
     # ---- answers ---------------------------------------------------------------------------------------------------
 
     def refuse_without_peers(self) -> None:
-        """Raise `PeerRefused` if this gate has no peers, so that it need not read a request."""
+        """Raise `Refused` if this gate has no peers, so that it need not read a request."""
         if not self._config().settings.peers:
-            raise PeerRefused("`peers` is empty here. Add the requesting gate")
+            raise _refused("`peers` is empty here. Add the requesting gate")
 
     def open_request(self, body: bytes) -> PeerRequest:
-        """Decrypt and check a request. Raises `PeerRefused`."""
+        """Decrypt and check a request. Raises `Refused`."""
         try:
             content = self._envelope.open(body, _addressed_to(self._node))
             request = msgspec.msgpack.decode(content, type=PeerRequest)
         except KeysUnusable:
-            raise PeerRefused(
+            raise _refused(
                 "the request was encrypted for a gate with a different name, or with different keys."
                 " Check `peers`, `node` and `keys.json`"
             ) from None
         except msgspec.DecodeError:
-            raise PeerRefused(
+            raise _refused(
                 "the request is from another version of dialgate. Install the same version on all gates"
             ) from None
         if request.node not in self._config().settings.peers:
-            raise PeerRefused("the requesting gate is not in `peers` here. Add it")
+            raise _refused("the requesting gate is not in `peers` here. Add it")
         if abs(self._clock() - request.at) > _CLOCK_SKEW:
-            raise PeerRefused(
-                "the clocks of the two gates differ by more than five minutes. Synchronise them"
-            )
+            raise _refused("the clocks of the two gates differ by more than five minutes. Synchronise them")
         return request
 
     async def seal_answer(self, answer: object, request: bytes) -> bytes:
@@ -230,6 +207,10 @@ class Peers:
         return await self._threads.run(
             lambda: self._envelope.close(msgspec.msgpack.encode(answer), nonce, _in_response_to(request))
         )
+
+
+def _refused(reason: str) -> Refused:
+    return Refused("peer.refused", f"This gate refused the request: {reason}.", status=403)
 
 
 def _addressed_to(node: str) -> bytes:
@@ -253,16 +234,9 @@ async def _read_body(response: ClientResponse) -> bytes:
     return bytes(content)
 
 
-class _Problem(Struct):
-    message: str
-
-
-class _Error(Struct):
-    error: _Problem
-
-
 def _error_message(body: bytes) -> str:
     try:
-        return msgspec.json.decode(body, type=_Error).error.message.removesuffix(".")
+        errors = msgspec.json.decode(body, type=dict[str, dict[str, str]])
+        return errors.get("error", {}).get("message", "").removesuffix(".")
     except (msgspec.DecodeError, UnicodeDecodeError):
         return ""

@@ -27,8 +27,8 @@ from dialgate.core.responses import encode_answer, end_of, make_answer
 from dialgate.crypto.keys import KeyRetired, Keys, MonthKeys
 from dialgate.decision_log.records import Reader, Record
 from dialgate.gate import stop_recovery
-from dialgate.gate.stop_recovery import RecoveryStore, Stop, cited_stops, reported_stop
-from dialgate.store import Generation, Remembered, Shared
+from dialgate.gate.stop_recovery import Stop, cited_stops, reported_stop
+from dialgate.store import Generation, Remembered, Shared, Store
 
 _AT_ONCE = 256  # records
 _log = structlog.get_logger(__name__)
@@ -56,7 +56,7 @@ class Recovery:
         self,
         data: Path,
         keys: Keys,
-        store: RecoveryStore,
+        store: Store,
         ends: Callable[[], Sequence[LogEnd]],
         answer_span: Instant,
     ) -> None:

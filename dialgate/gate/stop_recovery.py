@@ -7,7 +7,7 @@ duplicate has no effect. So each stop is added, unless the ledger already holds 
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Protocol, TypeAlias
+from typing import TypeAlias
 
 from msgspec import Struct
 
@@ -19,13 +19,9 @@ from dialgate.crypto.keys import Keys, nonces
 from dialgate.crypto.masking import Masker
 from dialgate.decision_log.chains import Chains
 from dialgate.decision_log.records import Record
-from dialgate.store import Attempts, Ledger
+from dialgate.store import Ledger, Store
 
 _ACTOR = "recovery"
-
-
-class RecoveryStore(Attempts, Ledger, Protocol):
-    """The parts of the store that recovery uses."""
 
 
 StopEvent: TypeAlias = Revoked | ConsentWithdrawn | NumberWrong
@@ -89,7 +85,7 @@ def cited_stops(keys: Keys, record: Record, number: str) -> Iterator[Stop]:
             yield stop(NumberWrong(at=wrong.at, decision=wrong.decision), channel="call")
 
 
-async def reported_stop(data: Path, store: RecoveryStore, keys: Keys, outcome: OutcomeRecord) -> Stop | None:
+async def reported_stop(data: Path, store: Store, keys: Keys, outcome: OutcomeRecord) -> Stop | None:
     """Return the stop that an `opt_out` or `wrong_number` outcome reports, or None if it cannot be determined.
 
     If another node's gate allowed the call, only the store knows its subject. The result is None if the store lacks

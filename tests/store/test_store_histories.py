@@ -230,9 +230,10 @@ class Model:
             await self.stores[handle].close()
             self.stores[handle] = open_store(self.engine)
             return
-        self.abandoned.append(self.stores[handle])
-        if isinstance(self.stores[handle], SqliteStore):  # a buffer that was being written may be on disk
-            await self.stores[handle]._writing.close()
+        killed = self.stores[handle]
+        self.abandoned.append(killed)
+        if isinstance(killed, SqliteStore):  # a buffer that was being written may be on disk
+            await killed._writing.close()
         store = self.stores[handle] = open_store(self.engine)
         name, log = LOGS[handle], self.logs[LOGS[handle]]
         for lost in log[len(log) - step.lost :] if step.lost else []:

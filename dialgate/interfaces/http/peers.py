@@ -12,8 +12,9 @@ from aiohttp import web
 from dialgate.app import App
 from dialgate.cluster import decision_search, list_replication
 from dialgate.cluster import peer_questions as questions
-from dialgate.cluster.peers import PATH, PeerRefused
+from dialgate.cluster.peers import PATH
 from dialgate.core.faults import Unavailable
+from dialgate.core.refusal import Refused
 from dialgate.interfaces.http import body as http_body
 from dialgate.interfaces.http import decisions as http_decisions
 from dialgate.interfaces.http.connection import connection_of
@@ -38,12 +39,11 @@ async def _serve(request: web.Request) -> web.StreamResponse:
         if isinstance(opened.question, questions.RemoveFromLists | questions.PlaceHold | questions.LiftHold):
             _log.info("request from another gate executed", node=opened.node, act=kind)
         answer = await peers.seal_answer(await _answer(request.app, app, opened.question), body)
-    except PeerRefused as refused:
-        metric.labels("refused").inc()
-        return response(Fault(403, "peer.refused", f"This gate refused the request: {refused}."))
     except Unavailable as error:
         return response(Fault(503, "gate.unavailable", f"This gate cannot answer now: {error}."))
     except FAILURES as error:
+        if isinstance(error, Refused) and error.code == "peer.refused":
+            metric.labels("refused").inc()
         return response(fault_of(error))
     return web.Response(body=answer)
 
