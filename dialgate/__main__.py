@@ -2,7 +2,7 @@
 
 import sys
 
-from dialgate.interfaces.workers import held_signals
+from dialgate.runtime import held_signals
 
 INTERRUPTED = 130  # a shell's exit status for SIGINT
 

@@ -1,4 +1,4 @@
-"""The composition root, which builds one process of a node: gate, ledger, data-subject requests and upkeep.
+"""The composition root, which builds a gate: its ledger, data-subject requests and upkeep.
 
 Interfaces get an `App` and use its parts directly.
 """
@@ -66,7 +66,7 @@ class Status(Struct, frozen=True, kw_only=True):
 
 
 class App:
-    """One process of a node.
+    """One gate.
 
     `open` creates it, `run` keeps it up to date, and `close` ends it after the last response.
     """
@@ -98,9 +98,6 @@ class App:
         self._list_replication = ListReplication(config.data, store, peers, self.registrar.changed)
         self._observing = BackgroundWork(self.subjects.observe, ())
         self._presence = membership.presence(config, keys.log)
-        # The node's workers share its list files; the first one copies them.
-        _, first = chains.logs_of(config.data, 1)
-        self.is_first_worker = chains.folder(config.data, first) == upkeep.chain
         self._stamper = stamper_of(config, upkeep.chain)
 
     @classmethod
@@ -111,23 +108,21 @@ class App:
         registry: CollectorRegistry,
         clock: Callable[[], Instant] = wall_clock,
         steady: Callable[[], float] = time.monotonic,
-        worker: int = 1,
         traces: Traces | None = None,
     ) -> "App":
         """Open every part and do the first upkeep round.
 
         A shared store's clock is compared with `clock` if that is the wall clock. `steady` is the clock for
-        durations, in seconds. `worker` selects the node's decision log. Raises `KeysUnusable`, `StoreUnavailable`,
-        `LogUnavailable` and `OSError`, because a gate that cannot record must not start, and `ConfigError` if an
-        earlier controller is missing.
+        durations, in seconds. Raises `KeysUnusable`, `StoreUnavailable`, `LogUnavailable` and `OSError`, because a gate
+        that cannot record must not start, and `ConfigError` if an earlier controller is missing.
         """
         config.data.mkdir(mode=0o700, parents=True, exist_ok=True)
         if missing := missing_controllers(content_store.controllers(config.data / "kept"), config):
             raise ConfigError(missing)
         if config.settings.store is None:  # on a shared store, such a node gets an empty data folder
             chains.begin_restored_log(config.data)
-        ended, worker = chains.logs_of(config.data, worker)
-        folder, keys = chains.folder(config.data, worker), Keys.open(config.data / "keys.json", worker)
+        ended, number = chains.logs_of(config.data)
+        folder, keys = chains.folder(config.data, number), Keys.open(config.data / "keys.json", number)
         async with AsyncExitStack() as undo:
             # Open the store before the log, so that a gate that is refused here creates no log.
             store = await factory.open_store(config, keys)
@@ -212,11 +207,10 @@ class App:
         await self._recovering.run(patience, now)
         if self._recovering.problem:
             self._upkeep.failed("store", self._recovering.problem)
-        if self.is_first_worker:
-            await self._entering.run(patience)
+        await self._entering.run(patience)
         self._upkeep.report("ledger", self._recovery.problem or self._pending.problem)
         await self._observing.run(patience, now)
-        if self.is_first_worker and self._upkeep.lacking is not None:
+        if self._upkeep.lacking is not None:
             self._list_replication.tick(self._upkeep.lacking, now)
         if self._stamper:
             await self._upkeep.stamp(self._stamper, now)
@@ -282,9 +276,6 @@ class _Host:
         peers = await self._peers.ask(FindCall(decision), within=_FIND_CALL_TIMEOUT)
         return next(chain.from_iterable(peers.answers.values()), None)
 
-    async def refresh_others(self) -> bool:
-        return True  # the upkeep of each other gate reads the store every second
-
 
 async def _refuse_older_log(store: Store, log: str, head: int) -> None:
     """Raise `LogUnavailable` if the log lacks entries that were on disk before.
@@ -310,14 +301,14 @@ def _open_log(config: Config, folder: Path, name: str, now: Instant) -> Decision
     )
 
 
-def _ended_logs(config: Config, workers: Sequence[int], now: Instant) -> list[LogEnd]:
-    """Sign the ends of the logs that a restored gate no longer writes. Raises `LogUnavailable`, `KeysUnusable`.
+def _ended_logs(config: Config, numbers: Sequence[int], now: Instant) -> list[LogEnd]:
+    """Sign the ends of the logs that the gate no longer writes. Raises `LogUnavailable`, `KeysUnusable`.
 
     Logs without entries are left out.
     """
     signer, logs = partial(Signer.open, config.data / "signing.json"), []
-    for worker in workers:
-        folder, keys = chains.folder(config.data, worker), Keys.open(config.data / "keys.json", worker)
+    for number in numbers:
+        folder, keys = chains.folder(config.data, number), Keys.open(config.data / "keys.json", number)
         if folder.is_dir() and (head := make_checkpoint(folder, log=keys.log, signer=signer(now), now=now)):
             logs.append(LogEnd(folder, keys, head))
     return logs

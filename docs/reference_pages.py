@@ -407,7 +407,7 @@ On `/metrics`, in Prometheus' format: on the operations listener without a key, 
 
 {table(("metric", "kind", "labels", "meaning"), rows)}
 
-`process_*` shows the resources of the process. [Several workers](../how-to/several-workers.md#metrics-of-several-workers) have one port each.
+`process_*` shows the resources of the process.
 """
 
 

@@ -137,10 +137,10 @@ class Sources(Struct, frozen=True, kw_only=True):
 
     @classmethod
     def from_folder(
-        cls, data: Path, *, keys: Keys, signer: Signer, store: Ledger, worker: int = 1
+        cls, data: Path, *, keys: Keys, signer: Signer, store: Ledger, number: int = 1
     ) -> "Sources":
-        """Return the sources of the log that `worker` writes. `keys` must be that worker's keys."""
-        folder = chains.folder(data, worker)
+        """Return the sources of the node's log `number`. `keys` must be those of this log."""
+        folder = chains.folder(data, number)
         others = tuple(path for path in chains.folders(data).values() if path != folder)
         return cls(data=data, keys=keys, signer=signer, store=store, folder=folder, others=others)
 

@@ -41,9 +41,9 @@ async def _bundles(config: Config, order: EvidenceOrder, now: Instant) -> list[b
     store = await factory.open_store(config, patience=_PATIENCE)
     bundles = []
     try:
-        for worker in _workers_of(config, order.decision):
+        for number in _logs_of(config, order.decision):
             sources = evidence.Sources.from_folder(
-                config.data, keys=Keys.open(path, worker), signer=signer, store=store, worker=worker
+                config.data, keys=Keys.open(path, number), signer=signer, store=store, number=number
             )
             if order.decision:
                 bundles.append(await evidence.bundle_decision(sources, order.decision, now))
@@ -55,9 +55,9 @@ async def _bundles(config: Config, order: EvidenceOrder, now: Instant) -> list[b
     return bundles
 
 
-def _workers_of(config: Config, decision: str) -> list[int]:
-    """Return the worker that made the decision, or all workers if `decision` is empty."""
+def _logs_of(config: Config, decision: str) -> list[int]:
+    """Return the number of the log with the decision, or of every log if `decision` is empty."""
     if not decision:
         return list(chains.folders(config.data))
     keys = Keys.open(config.data / "keys.json")
-    return [chains.worker_of(config.data, keys.log, log_of(keys.ids.inside(decision))) or 1]
+    return [chains.number_of(config.data, keys.log, log_of(keys.ids.inside(decision))) or 1]

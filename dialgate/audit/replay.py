@@ -116,8 +116,8 @@ def replay(entries: Iterable[Record | OutcomeRecord], law_of: LawOf, compare: _C
 class _Rejudge:
     """A function that decides one record again.
 
-    In a batch, many decisions have the same time and refer to the same grounds entry, so their result is cached. Logs of
-    different workers use the same sequence numbers, so the log is part of the cache key.
+    In a batch, many decisions have the same time and refer to the same grounds entry, so their result is cached. Different
+    logs use the same sequence numbers, so the log is part of the cache key.
     """
 
     def __init__(self, law_of: LawOf, compare: _Compare) -> None:

@@ -27,7 +27,7 @@ _BEAT: Final = 2 * SECOND
 _LEASE: Final = 10 * SECOND
 _BOOT: Final = Path("/proc/sys/kernel/random/boot_id")
 _OWN: Final = frozenset(
-    {"data", "countries", "controllers", "webhooks", "node", "workers", "store", "store_patience"}
+    {"data", "countries", "controllers", "webhooks", "node", "store", "store_patience"}
     | {"listen", "operations", "fastagi", "uploads", "snapshot_behind_minutes"}
     | {"batch_calls", "log_segment_mb", "log_segment_hours", "log_archive_hours", "checkpoint_seconds"}
 )  # fmt: skip
@@ -72,7 +72,7 @@ def place(data: Path) -> str:
 
 
 def presence(config: Config, log: str) -> Presence:
-    """Return this process's membership entry, with no time set. `log` is the name of its log."""
+    """Return this gate's membership entry, with no time set. `log` is the name of its log."""
     return Presence(
         node=config.settings.node,
         config=config.hash,

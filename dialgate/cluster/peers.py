@@ -67,8 +67,7 @@ class Peers:
 
     @property
     def _node(self) -> str:
-        """The node's name without the worker number, because any worker can answer for the node."""
-        return self._config().settings.node.partition("/")[0]
+        return self._config().settings.node
 
     @property
     def is_shared(self) -> bool:

@@ -36,7 +36,7 @@ class Client(Strict, frozen=True, kw_only=True):
     sources: tuple[str, ...] = ()
     """Networks (CIDR) that identify a client which cannot send a key. Two clients may not share an address. If a reverse proxy on this host adds no `X-Forwarded-For`, do not use an address of this host: every request through the proxy would get this client's scopes. A request with that header needs a key. `config check` warns about such an address if the client has other scopes than `check`."""
     calls_per_second: Annotated[int, Meta(ge=0, le=1_000_000)] = 0
-    """Maximum number of calls per second that the client may check, in each worker. Further ones are denied without a decision (`rate.exceeded`; 429 over HTTP). 0: no limit."""
+    """Maximum number of calls per second that the client may check at each gate. Further ones are denied without a decision (`rate.exceeded`; 429 over HTTP). 0: no limit."""
 
 
 # Substitutes for unreadable required settings, so that the others can be checked. They cause no further faults.

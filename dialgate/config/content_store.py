@@ -48,7 +48,7 @@ def keep(folder: Path, config: Config) -> None:
     for digest, raw in config.contents.items():
         path = folder / digest
         if not path.exists():
-            # Several workers may write the same file: each needs its own temporary name.
+            # Several processes may write the same file: each needs its own temporary name.
             write_file(path, raw, temporary=path.with_suffix(f".{os.getpid()}.new"))
 
 

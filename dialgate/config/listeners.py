@@ -18,6 +18,8 @@ class Listen(Strict, frozen=True, kw_only=True):
     """PEM file with the certificate chain. With it, the gate speaks HTTPS only (TLS 1.2 or newer). After each renewal, send SIGHUP so that the gate reads the file again."""
     tls_key: str = ""
     """PEM file with the private key. Not needed if `tls_certificate` contains the key."""
+    reuse_port: bool = False
+    """Let other gates of the same user listen on this port too, if they also set it (SO_REUSEPORT). The kernel distributes new connections over them."""
     trusted_proxies: tuple[str, ...] = ()
     """Networks (CIDR) of reverse proxies whose `X-Forwarded-For` is trusted as the client's address. The console limits failed logins by this address."""
 
@@ -65,7 +67,7 @@ class Uploads(Strict, frozen=True, kw_only=True):
     """Limits on uploads of call lists as files. Changes need a restart.
 
     Uploaded files are stored in the spool, a folder for temporary files. Separate processes read the files, as many at once
-    as half the number of processors, and one per client. If a client disconnects, the process that reads its file is killed. A worker receives at most 32 files at once, 8 from one client, and
+    as half the number of processors, and one per client. If a client disconnects, the process that reads its file is killed. The gate receives at most 32 files at once, 8 from one client, and
     none while less than 1 GiB, or a tenth of the disk, is free.
 
     If you do not control all clients, put `folder` on a different disk from the decision log, and add it to
@@ -90,6 +92,8 @@ class FastAgi(Strict, frozen=True, kw_only=True):
     """Address to listen on."""
     port: Annotated[int, Meta(ge=0, le=65_535)] = 4573
     """Port. 0 picks a free one."""
+    reuse_port: bool = False
+    """Share the port with other gates, as under `listen`."""
     deadline_seconds: Annotated[float, Meta(ge=0.02, le=10)] = 0.25
     """Maximum seconds from the connection to the answer. If there is no decision by then, the answer is a denial."""
     connections: Annotated[int, Meta(ge=1, le=60_000)] = 12_000

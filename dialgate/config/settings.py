@@ -14,8 +14,6 @@ from dialgate.config.shipping import Shipping
 from dialgate.config.storage import Storage
 from dialgate.config.webhook_targets import Webhook
 
-ONE_PROCESS = "the embedded store works with one process only; set `store` to a Redis, or `workers` to 1"
-
 
 class SharedStore(Strict, frozen=True, kw_only=True):
     """The Redis or Valkey that several gates share. Each gate has its own data folder and log.
@@ -42,6 +40,10 @@ class Settings(Strict, frozen=True, kw_only=True):
     removed: ClassVar[Mapping[str, str]] = {
         "permit_seconds": "delete it. There are no permits any more: Kamailio checks every call itself (deploy/kamailio)",
         "sip": "delete it, and redirect calls with Kamailio (deploy/sip-redirect)",
+        "workers": (
+            "delete it. A gate is one process: for several processes, run several gates, each with its own `data`, `node` and"
+            " `operations.port`, on one `store` (docs/how-to/several-gates-on-one-machine.md)"
+        ),
     }
     data: str = "../.data"
     """Folder for all persistent data, on a local disk. One gate per folder."""
@@ -73,8 +75,6 @@ class Settings(Strict, frozen=True, kw_only=True):
     """Endpoints to which the gate posts revocations."""
     node: Name = "gate"
     """This gate's name in its records."""
-    workers: Annotated[int, Meta(ge=1, le=64)] = 1
-    """Number of processes that share the ports. More than one needs a `store`."""
     batch_calls: Annotated[int, Meta(ge=1, le=4096)] = 256
     """Maximum number of calls decided in one batch, with one sync of the log."""
     answer_seconds: Seconds = 900
@@ -126,8 +126,6 @@ def faults(settings: Settings) -> Iterator[str]:
     """Yield a message for each contradiction between settings."""
     if settings.listen.tls_key and not settings.listen.tls_certificate:
         yield "listen: tls_key is set without tls_certificate, so the gate would use plain HTTP; set both"
-    if settings.workers > 1 and settings.store is None:
-        yield f"workers: {ONE_PROCESS}"
     if settings.peers and settings.store is None:
         yield "peers: only gates that share a `store` use peers; set `store`, or remove `peers`"
     if settings.timestamp_url and settings.timestamp_url_file:

@@ -10,8 +10,8 @@ revocation must outlive every month. A month (UTC) has one key for pseudonyms in
 Removing a month from the file retires the month: records of that month remain and can still be verified, but are
 anonymous (crypto-shredding; GDPR art. 5(1)(e) and 17).
 
-A node that shares its ledger starts from a copy of another node's file without `log` and `months`. Each worker of a
-node has its own log, named after `log` and the worker's number (`log_name`). Any change needs a new `format`, which
+A node that shares its ledger starts from a copy of another node's file without `log` and `months`. A node
+may have further logs, each named after `log` and its number (`log_name`). Any change needs a new `format`, which
 older programs reject. A program that ignored new fields would lose these fields when it rewrites the file.
 """
 
@@ -175,9 +175,9 @@ class Keys:
     from the file, under a lock, so that a month retired by one process is retired for all.
     """
 
-    def __init__(self, path: Path, file: _KeyFile, worker: int) -> None:
-        self.log = log_name(file.log, worker)
-        self._path, self._worker = path, worker
+    def __init__(self, path: Path, file: _KeyFile, log: int) -> None:
+        self.log = log_name(file.log, log)
+        self._path, self._number = path, log
         self._secret = file.subject
         # The ledger's numbers are needed as long as their revocations, so no month's key encrypts them.
         self.ledger = Sealer(blake2b(b"ledger cipher", key=file.subject, digest_size=_KEY_BYTES).digest())
@@ -192,13 +192,13 @@ class Keys:
         self._newest = (0, 0, MonthKeys(_new_month()))
 
     @classmethod
-    def open(cls, path: Path, worker: int = 1) -> "Keys":
+    def open(cls, path: Path, log: int = 1) -> "Keys":
         with locked(path):
-            return cls(path, _read_or_make(path), worker)
+            return cls(path, _read_or_make(path), log)
 
     def __reduce__(self) -> tuple[object, ...]:
         """Pickle only the path. The other process reads the file itself, so keys are never sent."""
-        return Keys.open, (self._path, self._worker)
+        return Keys.open, (self._path, self._number)
 
     def month(self, at: Instant) -> MonthKeys:
         """Return the keys for the month that contains `at`. Create them if the month is new.
@@ -278,9 +278,9 @@ class Keys:
         return file.months
 
 
-def log_name(first: str, worker: int) -> str:
-    """Return the name of a worker's log, 8 hexadecimal digits. For worker 1 it is `first`."""
-    return first if worker == 1 else blake2b(f"{first}/{worker}".encode(), digest_size=4).hexdigest()
+def log_name(first: str, number: int) -> str:
+    """Return the name of a node's log, 8 hexadecimal digits. For log 1 it is `first`."""
+    return first if number == 1 else blake2b(f"{first}/{number}".encode(), digest_size=4).hexdigest()
 
 
 def _new_month() -> _MonthFile:

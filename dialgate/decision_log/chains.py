@@ -1,15 +1,14 @@
-"""The decision logs of one node: one chain per worker, written only by that worker.
+"""The decision logs of one node. The gate writes one; the others have ended.
 
-    log/             the first worker; the only chain of a gate without workers
-    log/worker-2/    the second worker; and so on
-    log/restored-N/  the first worker since the node was restored from a backup. N, at least 1000, is random and
-                     serves as the worker's number
+    log/             the log of a gate that was never restored from a backup
+    log/restored-N/  the log since the node was restored. N, at least 1000, is random and serves as the log's number
+    log/worker-N/    the log of worker N, if an earlier version ran several workers
     log/restored/    in a backup: renamed to log/restored-N when the first gate starts on the copy
 
 A restored log lacks the decisions made after the backup. A gate that continued it would give their ids to other calls.
 
 Each chain is a log with its own name, lock, checkpoints and archive. All chains use the same key file. A decision and the
-outcome of its call can be in different chains, because any worker may receive the report.
+outcome of its call can be in different chains, because the report may arrive after a restore, or at another node.
 """
 
 import re
@@ -32,14 +31,14 @@ _FIRST_RESTORED: Final = 1_000
 _STEP: Final = 10**9  # so that two gates restored from one backup choose different numbers
 
 
-def folder(data: Path, worker: int) -> Path:
-    if worker == 1:
+def folder(data: Path, number: int) -> Path:
+    if number == 1:
         return data / "log"
-    return data / "log" / (f"worker-{worker}" if worker < _FIRST_RESTORED else f"restored-{worker}")
+    return data / "log" / (f"worker-{number}" if number < _FIRST_RESTORED else f"restored-{number}")
 
 
 def folders(data: Path) -> dict[int, Path]:
-    """Return the existing log folders by worker number."""
+    """Return the existing log folders by number."""
     first = data / "log"
     if not first.is_dir():
         return {}
@@ -50,15 +49,11 @@ def folders(data: Path) -> dict[int, Path]:
     return dict(sorted(folders_.items()))
 
 
-def logs_of(data: Path, worker: int) -> tuple[list[int], int]:
-    """Return the numbers of the logs that a worker no longer writes, oldest first, and of the log that it writes.
-
-    Only the first worker can have several logs: those from before each restore of the node.
-    """
-    if worker > 1:
-        return [], worker
-    *ended, current = 1, *(number for number in folders(data) if number >= _FIRST_RESTORED)
-    return ended, current
+def logs_of(data: Path) -> tuple[list[int], int]:
+    """Return the numbers of the logs that the gate no longer writes, oldest first, and of the log that it writes."""
+    numbers = [number for number in folders(data) if number > 1]
+    current = max((number for number in numbers if number >= _FIRST_RESTORED), default=1)
+    return [number for number in (1, *numbers) if number != current], current
 
 
 def mark_as_copy(data: Path) -> None:
@@ -72,18 +67,15 @@ def mark_as_copy(data: Path) -> None:
 def begin_restored_log(data: Path) -> None:
     """Create the folder of a new log if `data` is a copy on which no gate has started yet. Raises `OSError`."""
     if (data / "log" / "restored").is_dir():
-        _, newest = logs_of(data, 1)
+        _, newest = logs_of(data)
         number = max(_FIRST_RESTORED, newest + 1) + secrets.randbelow(_STEP)
         (data / "log" / "restored").rename(folder(data, number))
         sync_folder(data / "log")
 
 
-def worker_of(data: Path, name: str, log: str) -> int | None:
-    """Return the number of the worker that wrote `log`, or None if no worker of this node did.
-
-    `name` is the log name of the first worker.
-    """
-    return next((worker for worker in folders(data) if log_name(name, worker) == log), None)
+def number_of(data: Path, name: str, log: str) -> int | None:
+    """Return the number of this node's log with the name `log`, or None if it has none. `name` is that of the first log."""
+    return next((number for number in folders(data) if log_name(name, number) == log), None)
 
 
 class LoggedDecision(Struct, frozen=True):
@@ -92,10 +84,10 @@ class LoggedDecision(Struct, frozen=True):
 
 
 class Chains:
-    """A reader of all chains of a node, safe to use while workers write to them."""
+    """A reader of all chains of a node, safe to use while the gate writes to one."""
 
     def __init__(self, data: Path) -> None:
-        self.readers = {worker: Reader(path) for worker, path in folders(data).items()}
+        self.readers = {number: Reader(path) for number, path in folders(data).items()}
 
     def find(self, decision: str) -> LoggedDecision | None:
         """Return a decision by its id. Raises `LogDamaged`."""

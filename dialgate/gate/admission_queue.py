@@ -3,8 +3,7 @@
 A batch takes an equal share of each client's calls, so a client with thousands of queued calls delays only itself.
 
 Batches have a high fixed cost, so small batches are expensive. But if one batch took all calls, the processor would be
-idle while that batch waits for the store or disk. So a batch takes half of the calls. If other workers keep all
-processors busy, halving gains nothing, and a batch takes all calls.
+idle while that batch waits for the store or disk. So a batch takes half of the calls.
 """
 
 import asyncio
@@ -41,14 +40,10 @@ class QueuedCall(Struct, gc=False):
 
 
 class AdmissionQueue:
-    """A fair queue with one lane for each client.
+    """A fair queue with one lane for each client. `most` is the maximum size of a batch."""
 
-    `most` is the maximum size of a batch. `crowded` means that the node has at least as many workers as processors.
-    """
-
-    def __init__(self, most: int, *, crowded: bool) -> None:
+    def __init__(self, most: int) -> None:
         self._most = most
-        self._crowded = crowded
         self._queues: dict[str, deque[QueuedCall]] = {}  # by client
         self._turns: deque[deque[QueuedCall]] = deque()  # the same queues; the first is served next
         self._count = 0
@@ -71,10 +66,8 @@ class AdmissionQueue:
         """Whether a batch should start. One call is enough if no batch is in flight."""
         return self._count >= (self._batch_size(_MIN_START) if self._in_batches else 1)
 
-    async def take(self) -> list[QueuedCall]:
+    def take(self) -> list[QueuedCall]:
         """Remove and return the next batch, without cancelled calls. Call `mark_answered` when it is done."""
-        if self._crowded:
-            await self._gather_all()
         batch = [request for request in self._next(self._batch_size(_MIN_SIZE)) if not request.answer.done()]
         self._in_batches += len(batch)
         return batch
@@ -105,14 +98,7 @@ class AdmissionQueue:
 
     def _batch_size(self, least: int) -> int:
         calls = self._count + self._in_batches
-        return self._most if self._crowded else min(self._most, max(least, calls // 2))
-
-    async def _gather_all(self) -> None:
-        """Wait until no call arrives during one iteration of the event loop, or a full batch is queued."""
-        previous = 0
-        while previous < self._count < self._most:
-            previous = self._count
-            await asyncio.sleep(0)
+        return min(self._most, max(least, calls // 2))
 
 
 def reply(

@@ -10,7 +10,6 @@ decides again, at most `_COMMIT_TRIES` times.
 """
 
 import asyncio
-import os
 import time
 from collections import deque
 from collections.abc import Sequence
@@ -78,8 +77,7 @@ class Gate:
             maxlen=_MAX_BATCHES
         )
         self._loop = asyncio.get_running_loop()
-        crowded = 1 < config.settings.workers >= len(os.sched_getaffinity(0))
-        self._queue = AdmissionQueue(config.settings.batch_calls, crowded=crowded)
+        self._queue = AdmissionQueue(config.settings.batch_calls)
         self._batches: set[asyncio.Task[None]] = set()
         self._preparing: list[QueuedCall] | None = None  # the batch whose commit has not begun
 
@@ -121,7 +119,7 @@ class Gate:
 
     async def _run_batch(self, requests: list[QueuedCall]) -> None:
         try:
-            requests += await self._queue.take()
+            requests += self._queue.take()
             start = self._steady()
             answers = await self._answers(requests)
             reply(zip(requests, answers, strict=True), self.metrics.calls.took, self._steady())

@@ -1,8 +1,7 @@
 """The HTTP application: all endpoints, with authentication and a common error format."""
 
 import asyncio
-import socket
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from functools import cache, partial
 from itertools import groupby
 from typing import Final
@@ -73,11 +72,7 @@ async def _end_streams(site: web.Application) -> None:
     site[UPLOADS].close()
 
 
-async def start(
-    app: App,
-    registry: CollectorRegistry,
-    sockets: Sequence[socket.socket] = (),
-) -> server.Runner:
+async def start(app: App, registry: CollectorRegistry) -> server.Runner:
     """Start the API server. Raises `ConfigError` if it cannot listen.
 
     `runner.addresses` holds the addresses on which the server listens.
@@ -86,9 +81,7 @@ async def start(
     certificate = certificates.load(app.config)
     certificates.show(certificate, app.metrics)
     closed = _count_closed(app)
-    runner = await server.serve(site, app.config, partial(_lane, app), closed, certificate, sockets)
-    if not app.is_first_worker:
-        return runner
+    runner = await server.serve(site, app.config, partial(_lane, app), closed, certificate)
     try:
         await runner.listen_locally(app.config.data)
     except OSError as error:
@@ -99,14 +92,16 @@ async def start(
     return runner
 
 
-async def start_operations(
-    app: App,
-    registry: CollectorRegistry,
-    sockets: Sequence[socket.socket] = (),
-) -> server.Runner:
-    """Start the operations listener, which needs no key. See `start` for the arguments and errors."""
+async def start_operations(app: App, registry: CollectorRegistry) -> server.Runner:
+    """Start the operations listener, which needs no key. See `start` for the arguments and errors.
+
+    Other gates can ask here too: if several gates share the API port, only this port belongs to one of them.
+    """
     site = operations.build(app, registry, _described())
-    return await server.serve_operations(site, app.config, _count_closed(app), sockets)
+    site[TURN] = Turns()
+    for endpoint in PEERS:
+        site.router.add_route(endpoint.method, endpoint.path, endpoint.serve)
+    return await server.serve_operations(site, app.config, _count_closed(app))
 
 
 def _count_closed(app: App) -> Callable[[str], None]:
@@ -121,7 +116,6 @@ def _lane(
     transport: asyncio.Transport,
     hand_over: Callable[[bytes], None],
     watch: Callable[[bool], None],
-    last: Callable[[], bool],
 ) -> Lane:
     """Return the fast path for a connection. The last admitted key is cached until the configuration changes."""
     admitted: tuple[bytes, Config, Client] | None = None
@@ -137,7 +131,7 @@ def _lane(
         check.submit(body, app, admitted[2], lane)
         return admitted[2].name
 
-    return Lane(transport, submit, check.encode_answer, hand_over, watch, last)
+    return Lane(transport, submit, check.encode_answer, hand_over, watch)
 
 
 @cache

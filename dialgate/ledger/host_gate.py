@@ -38,9 +38,6 @@ class HostGate(Protocol):
     async def refresh(self) -> None:
         """Load the current call lists, proofs and pauses from the store. Raises `Unavailable`."""
 
-    async def refresh_others(self) -> bool:
-        """Make the other processes on this data folder refresh. Return whether all of them did."""
-
     def registry_answers(self, country: str, controller: str, e164: str) -> tuple[RegistryAnswer, ...]:
         """Return the answers that the registries of `country` gave to a controller about a number."""
 
@@ -59,9 +56,6 @@ class NoGate:
 
     async def refresh(self) -> None:
         return None
-
-    async def refresh_others(self) -> bool:
-        return True
 
     def registry_answers(self, *_: str) -> tuple[()]:
         return ()

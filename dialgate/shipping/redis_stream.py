@@ -57,7 +57,7 @@ _at = msgspec.json.Decoder(_At).decode
 class StreamShipping:
     """A shipper that sends records to Redis Streams, with one stream per log.
 
-    `standings` contains the state of each log, by worker number.
+    `standings` contains the state of each log, by its number.
     """
 
     def __init__(self, data: Path, node: str, to: StreamTo, url: str, cursors: Cursors) -> None:
@@ -69,7 +69,7 @@ class StreamShipping:
         self.standings: dict[int, ShippingStanding] = {}
 
     async def round(self) -> bool:
-        """Send one batch per worker. Return whether there is more to send now.
+        """Send one batch per log. Return whether there is more to send now.
 
         Failures are recorded in `standings`.
         """

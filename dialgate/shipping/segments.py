@@ -32,7 +32,7 @@ _log = structlog.get_logger(__name__)
 class SegmentShipping:
     """A shipper that sends segments to one target. Run it in a separate thread, because it blocks while it sends.
 
-    `standings` contains the state of each log, by worker number.
+    `standings` contains the state of each log, by its number.
     """
 
     def __init__(self, data: Path, node: str, target: Target, cursors: Cursors, *, at_once: bool) -> None:
@@ -43,7 +43,7 @@ class SegmentShipping:
         self.standings: dict[int, ShippingStanding] = {}
 
     def round(self) -> bool:
-        """Ship all closed segments of all workers. Return False if a log could not be shipped.
+        """Ship all closed segments of all logs. Return False if a log could not be shipped.
 
         The reason is recorded in `standings`.
         """
@@ -93,8 +93,8 @@ class SegmentShipping:
     def _open_chain(self, worker: int, folder: Path) -> "_Chain | None":
         """Open a log, or return None if it is empty.
 
-        The target path of every log contains the name of the first worker's log. Therefore the other logs are
-        not opened until the first worker's log has an entry.
+        The target path of every log contains the name of the first log. Therefore the other logs are not opened until
+        the first has an entry.
         """
         header = first_header(folder)
         if header is None or (worker > 1 and 1 not in self._chains):

@@ -27,7 +27,7 @@ class Presence(Struct, frozen=True, kw_only=True):
 
     @property
     def gate(self) -> str:
-        """The node name without the worker number."""
+        """The node's name. Gates of earlier versions with several workers append the number of the worker."""
         return self.node.partition("/")[0]
 
 

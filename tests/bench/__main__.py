@@ -15,7 +15,7 @@ from dialgate.runtime.terminal import show_json
 from tests.bench import BenchError
 
 NAMES: Final = (
-    "agi", "batch", "decide", "http", "ledger", "log", "numberset", "registry", "sip", "workers",
+    "agi", "batch", "decide", "http", "ledger", "log", "numberset", "registry", "sip",
 )  # fmt: skip
 
 

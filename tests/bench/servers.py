@@ -18,7 +18,7 @@ class Server(Struct, frozen=True):
     port: int
 
     def cpu(self) -> float:
-        """Return the processor time used so far by all threads and workers, in seconds."""
+        """Return the processor time used so far by all threads and child processes, in seconds."""
         seconds = 0.0
         for pid in [self.pid, *self._children()]:
             with suppress(OSError):  # it has just ended
@@ -29,7 +29,7 @@ class Server(Struct, frozen=True):
         return [*map(int, Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text("ascii").split())]
 
     def settle(self) -> None:
-        """Wait until the server has no child processes left. Only for a gate without workers."""
+        """Wait until the server has no child processes left."""
         while self._children():
             time.sleep(0.05)
 
@@ -55,12 +55,12 @@ def bare(program: str, port: int = 0) -> Iterator[Server]:
 
 
 @contextmanager
-def gate(config: Path, door: str = "url", workers: int = 1) -> Iterator[Server]:
+def gate(config: Path, door: str = "url") -> Iterator[Server]:
     """Run `dialgate serve` and yield the server.
 
     `door` is the name of a field of the log event "ready" or "listening". The server's port is read from the address in this field.
     """
-    words = [sys.executable, "-m", "dialgate", "serve", "--config", str(config), "--workers", str(workers)]
+    words = [sys.executable, "-m", "dialgate", "serve", "--config", str(config)]
     with subprocess.Popen(words, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
         try:
             yield Server(process.pid, _port(process, door))

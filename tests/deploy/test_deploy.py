@@ -88,6 +88,15 @@ def test_user_of_the_container_owns_its_volume() -> None:
     assert f"-o {user} -g {user} -m 0700 /var/lib/dialgate" in container
 
 
+def test_the_unit_of_several_gates_is_that_of_one_with_a_file_for_each() -> None:
+    one, each = (unit(name) for name in ("dialgate.service", "dialgate@.service"))
+    different = {
+        key: value for section in each.values() for key, value in section.items()
+        if one[section.name].get(key) != value.replace("%i", "dialgate")
+    }  # fmt: skip
+    assert different.keys() == {"Description", "CPUSchedulingPolicy"}
+
+
 @pytest.mark.parametrize("name", TIMERS)
 def test_timer_starts_the_service_of_its_name_and_is_documented(name: str) -> None:
     assert unit(f"dialgate-{name}.timer")["Timer"]["OnCalendar"]

@@ -69,7 +69,7 @@ ORDERS = {
 
 
 def queued(arriving: str) -> AdmissionQueue:
-    queue = AdmissionQueue(8, crowded=True)
+    queue = AdmissionQueue(8)
     for place, name in enumerate(arriving):
         client = Client(name=name, key_sha256="", controllers=(), scopes=())
         queue.add(QueuedCall(CALL, client, "http", float(place), Line()))
@@ -77,11 +77,11 @@ def queued(arriving: str) -> AdmissionQueue:
 
 
 @pytest.mark.parametrize("name", ORDERS)
-async def test_clients_take_turns(name: str) -> None:
+def test_clients_take_turns(name: str) -> None:
     arriving, wanted = ORDERS[name]
     queue, batches = queued(arriving), []
     while queue.ready:
-        batch = await queue.take()
+        batch = queue.take()
         queue.mark_answered(batch)
         batches.append(batch)
     assert ["".join(asked.client.name for asked in batch) for batch in batches] == wanted
@@ -91,9 +91,9 @@ async def test_clients_take_turns(name: str) -> None:
         assert arrived == sorted(arrived)
 
 
-async def test_cancelled_calls_are_left_out() -> None:
+def test_cancelled_calls_are_left_out() -> None:
     queue = queued("ab")
     client = Client(name="a", key_sha256="", controllers=(), scopes=())
     queue.add(QueuedCall(CALL, client, "http", 9.0, Line("gone")))
-    assert [asked.client.name for asked in await queue.take()] == ["a", "b"]
-    assert (await queue.take(), queue.ready) == ([], False)
+    assert [asked.client.name for asked in queue.take()] == ["a", "b"]
+    assert (queue.take(), queue.ready) == ([], False)

@@ -17,12 +17,10 @@ from dialgate.config import loader
 from dialgate.config.configuration import Config
 from dialgate.core.model import DAY, HOUR, Call
 from dialgate.interfaces.http.errors import fault_of
-from dialgate.interfaces.workers.siblings import RefreshSocket, refresh_gates
 from dialgate.ledger.activation import Activation, NotInForce
 from dialgate.ledger.call_lists import CallListWriter
 from dialgate.ledger.host_gate import NoGate
 from dialgate.runtime.clock import wall_clock
-from dialgate.runtime.shared_run import SharedRun
 from dialgate.runtime.thread_pool import ThreadPool
 from dialgate.store import CallerIdProof, StoreUnavailable
 from dialgate.subjects.list_removal import remove_from_lists
@@ -232,59 +230,3 @@ async def command(*words: str) -> tuple[int | None, bytes]:
     running = await asyncio.create_subprocess_exec(*program(*words), stdout=asyncio.subprocess.PIPE)
     out, _ = await running.communicate()
     return running.returncode, out
-
-
-async def test_a_command_does_not_wait_if_no_gate_is_running(tmp_path: Path) -> None:
-    """The cases include a killed gate that left its socket behind."""
-    assert await refresh_gates(tmp_path / "data")
-    file = write_folder(tmp_path)
-    async with serving(file) as gate:
-        assert await refresh_gates(tmp_path / "data")
-        gate.process.kill()
-        await gate.process.wait()
-        assert list((tmp_path / "data/run").iterdir())
-        assert await refresh_gates(tmp_path / "data")
-
-
-async def test_a_gate_that_does_not_confirm_is_reported(tmp_path: Path) -> None:
-    refreshed, failing = list[int](), SharedRun(_fail)
-
-    async def refresh() -> None:
-        refreshed.append(1)
-
-    good = await RefreshSocket.open(tmp_path, 1, refresh)
-    assert await refresh_gates(tmp_path)
-    assert refreshed == [1]
-    bad = await RefreshSocket.open(tmp_path, 2, failing)
-    assert not await refresh_gates(tmp_path)
-    await good.close()
-    await bad.close()
-
-
-async def _fail() -> None:
-    raise StoreUnavailable("away")
-
-
-async def test_waiting_callers_share_the_next_run_and_none_gets_an_older_one() -> None:
-    begun, go = list[int](), asyncio.Semaphore(0)
-
-    async def work() -> None:
-        begun.append(len(begun))
-        await go.acquire()
-
-    run = SharedRun(work)
-    first = asyncio.create_task(run())
-    for _ in range(5):
-        await asyncio.sleep(0)
-    later = [asyncio.create_task(run()) for _ in range(10)]
-    for _ in range(5):
-        await asyncio.sleep(0)
-    assert begun == [0]
-    go.release()
-    await first
-    later[0].cancel()  # the others are not cancelled with it
-    assert not any(task.done() for task in later[1:])
-    go.release()
-    await asyncio.gather(*later[1:])
-    assert begun == [0, 1]
-    await run.close()

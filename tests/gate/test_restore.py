@@ -8,7 +8,7 @@ import json
 import shutil
 import urllib.request
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from dialgate.config import loader
 from dialgate.core.ledger_events import ConsentWithdrawn, Entry, Lifted, Revoked
 from dialgate.core.model import DAY, HOUR, MINUTE, Instant
 from dialgate.crypto.keys import Keys
-from dialgate.decision_log import LogUnavailable
+from dialgate.decision_log import DecisionLog, LogUnavailable, chains
 from dialgate.ledger.schemas import (
     ConsentRequest,
     LiftRequest,
@@ -35,7 +35,7 @@ from dialgate.runtime.clock import wall_clock
 from dialgate.store.sqlite import SqliteStore
 from dialgate.tools.backup import back_up, ledger_end
 from tests.subjects.test_subjects import CONSENT
-from tests.support import redis_servers, world
+from tests.support import redis_servers, sample_log, world
 from tests.support.running_gate import serving
 from tests.support.world import CALLER, CLEAR, KEY, LISTED, NOW, Hand, ask, codes, load_numbers
 
@@ -386,26 +386,26 @@ async def emptied(shared: dict[str, Any], *folders: Path) -> None:
         (folder / "data/ledger.durable").unlink(missing_ok=True)
 
 
-async def open_app(path: Path, worker: int = 1) -> App:
-    return await App.open(loader.load(path), registry=CollectorRegistry(), clock=Hand(), worker=worker)
+async def open_app(path: Path) -> App:
+    return await App.open(loader.load(path), registry=CollectorRegistry(), clock=Hand())
 
 
-async def test_a_stop_in_the_log_of_another_worker_binds(tmp_path: Path, shared: dict[str, Any]) -> None:
-    path = world.write_folder(tmp_path, store=shared)
-    world.publish_answers(tmp_path / "data", {CLEAR: False}, NOW - DAY)
-    first, second = await open_app(path), await open_app(path, 2)
-    await load_numbers(first)
-    await first.tick()
-    allowed = await ask(first)
-    await opt_out(second, allowed.decision_id)
-    await first.close()
-    await second.close()
+async def test_a_stop_in_the_log_of_an_earlier_worker_binds(tmp_path: Path, shared: dict[str, Any]) -> None:
+    """Gates of earlier versions had several processes, each with a log."""
+    path, data = world.write_folder(tmp_path, store=shared), tmp_path / "data"
+    world.publish_answers(data, {CLEAR: False}, NOW - DAY)
+    app = await open_app(path)
+    await load_numbers(app)
+    allowed = await ask(app)
+    await app.close()
+    keys = Keys.open(data / "keys.json", 2)
+    with closing(DecisionLog.open(chains.folder(data, 2), log=keys.log, now=NOW, gate={})) as log:
+        outcome = sample_log.outcome(log.next_seq, allowed.decision_id, NOW)
+        log.write([msgspec.json.encode(msgspec.structs.replace(outcome, result="opt_out"))])
     await emptied(shared, tmp_path)
-    first, second = await open_app(path), await open_app(path, 2)
-    await first.tick()
-    assert "revocation.revoked" in codes(await ask(first))
-    await first.close()
-    await second.close()
+    app = await open_app(path)
+    assert "revocation.revoked" in codes(await ask(app))
+    await app.close()
 
 
 async def test_a_gate_with_an_older_log_does_not_start_and_its_calls_still_count(

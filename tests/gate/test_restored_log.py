@@ -106,7 +106,7 @@ async def test_decisions_of_the_earlier_logs_are_found_reported_and_replayed(hou
     found = [logs.find(decision) for decision in (first, second, third)]
     assert None not in found
     assert len({log_of(decision) for decision in (first, second, third)}) == 3
-    assert [chains.worker_of(house.data, name, log_of(decision)) for decision in (first, second, third)] == [
+    assert [chains.number_of(house.data, name, log_of(decision)) for decision in (first, second, third)] == [
         *chains.folders(house.data)
     ]
     assert [outcome.decision for outcome in logs.reports({first})] == [first]

@@ -6,7 +6,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from pathlib import Path
@@ -147,32 +147,6 @@ async def test_a_retry_at_another_gate_gets_the_same_decision(gates: list[App], 
         always_assume(gates[1])
     await gates[0].tick()  # by then the other gates know that the answer is on disk
     assert await ask(gates[1], "a") == first
-
-
-@pytest.fixture
-def one_processor() -> Iterator[None]:
-    allowed = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {min(allowed)})
-    yield
-    os.sched_setaffinity(0, allowed)
-
-
-@pytest.mark.usefixtures("one_processor")
-@pytest.mark.parametrize(("workers", "together"), [(1, False), (2, True)])
-async def test_all_requests_are_batched_when_workers_outnumber_processors(
-    tmp_path: Path, workers: int, together: bool
-) -> None:
-    """The requests arrive in several turns of the event loop. With one worker, a batch takes at most half of them."""
-    app = await gate_on(tmp_path, tmp_path.name, workers=workers)
-    checks = []
-    for turn in range(3):
-        checks += [asyncio.ensure_future(ask(app, f"{turn}-{number}")) for number in range(20)]
-        await asyncio.sleep(0)
-    answers = await asyncio.gather(*checks)
-    assert len({answer.decision_id for answer in answers} - {""}) == 60
-    assert (len(app.gate.recent) == 1) == together
-    assert (await ask(app, "alone")).decision_id
-    await app.close()
 
 
 @pytest.mark.parametrize(

@@ -17,18 +17,6 @@ def free_port(host: str = "127.0.0.1", kind: socket.SocketKind = socket.SOCK_STR
             return port
 
 
-def consecutive_ports(count: int) -> int:
-    """Return the first of `count` free TCP ports in a row."""
-    while True:
-        first = free_port()
-        further = range(first + 1, first + count)
-        if _given.isdisjoint(further) and all(
-            _is_free("127.0.0.1", port, socket.SOCK_STREAM) for port in further
-        ):
-            _given.update(further)
-            return first
-
-
 def _is_free(host: str, port: int, kind: socket.SocketKind) -> bool:
     with socket.socket(socket.AF_INET, kind) as probe:
         try:

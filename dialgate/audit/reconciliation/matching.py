@@ -48,7 +48,7 @@ _FOREVER: Final = 1 << 62
 
 
 class Node(Struct, frozen=True):
-    """The decision log of one worker of a gate, with the worker's keys."""
+    """One decision log of a gate, with its keys."""
 
     data: Path  # the gate's data folder
     keys: Keys
@@ -56,9 +56,9 @@ class Node(Struct, frozen=True):
 
     @classmethod
     def all(cls, data: Path) -> "list[Node]":
-        """Return a node for each worker that has a log in the folder `data`. Raises `KeysUnusable`."""
+        """Return a node for each log in the folder `data`. Raises `KeysUnusable`."""
         folders = chains.folders(data).items()
-        return [cls(data, Keys.open(data / "keys.json", worker), folder) for worker, folder in folders]
+        return [cls(data, Keys.open(data / "keys.json", number), folder) for number, folder in folders]
 
 
 class BypassedCall(Struct, frozen=True, kw_only=True):

@@ -111,8 +111,8 @@ async def _read_store(config: Config, write: Callable[[bytes], object]) -> None:
 
 async def _load(config: Config, path: Path) -> dict[Kind, int]:
     config.data.mkdir(mode=0o700, parents=True, exist_ok=True)
-    _, worker = chains.logs_of(config.data, 1)
-    folder = chains.folder(config.data, worker)
+    _, number = chains.logs_of(config.data)
+    folder = chains.folder(config.data, number)
     folder.mkdir(mode=0o700, exist_ok=True)
     with closed_to_writers(folder), path.open("rb") as file:
         store = await factory.open_store(config, patience=_PATIENCE, empty=True)

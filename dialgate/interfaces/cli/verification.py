@@ -24,7 +24,12 @@ from dialgate.interfaces.cli.options import (
 )
 from dialgate.runtime.terminal import MISUSE, NO, OF_BYTES, progress, show_fields, show_json, show_table
 
-Worker: TypeAlias = Annotated[int | None, typer.Option(min=1, help="Only this worker's log.")]
+Worker: TypeAlias = Annotated[
+    int | None,
+    typer.Option(
+        min=1, help="Only the log with this number: N of `log/restored-N` or `log/worker-N`, or 1 for `log`."
+    ),
+]
 
 _First: TypeAlias = Annotated[
     int,
@@ -76,7 +81,7 @@ def log_verify(
     config: ConfigPath = DEFAULT_CONFIG,
     as_json: AsJson = False,
 ) -> None:
-    """Verify all workers' decision logs: every byte, the chain and the signed checkpoints. Count the records.
+    """Verify the decision logs of a data folder: every byte, the chain and the signed checkpoints. Count the records.
 
     Exit 1: a byte was changed, a record is missing or out of order, or a signature was made with an unknown key. The
     report names the file, byte and record of each fault. Gates can keep running during the verification. Use --against
@@ -140,19 +145,19 @@ def _trusted_keys(data: Path, names: list[str]) -> dict[str, bytes]:
 
 
 def select_logs(data: Path, worker: int | None, *, alone: bool, with_ended: bool = True) -> dict[int, Path]:
-    """Return the log folders by worker. Raises `Failure` if `alone` is set and there are several logs.
+    """Return the log folders by number. Raises `Failure` if `alone` is set and there are several logs.
 
-    Without `with_ended`, leave out the logs that no worker has written since a restore, unless `worker` selects one.
+    Without `with_ended`, leave out the logs that the gate no longer writes, unless `worker` selects one.
     """
     logs = chains.folders(data) or {1: data / "log"}
     if worker is None and not with_ended:
-        ended, _ = chains.logs_of(data, 1)
+        ended, _ = chains.logs_of(data)
         logs = {number: folder for number, folder in logs.items() if number not in ended}
     if worker is not None:
         if worker not in logs:
-            workers = ", ".join(map(str, logs))
+            numbers = ", ".join(map(str, logs))
             raise Failure(
-                "log.unreadable", f"worker {worker} has no log here. Choose one of {workers}", status=MISUSE
+                "log.unreadable", f"there is no log {worker} here. Choose one of {numbers}", status=MISUSE
             )
         return {worker: logs[worker]}
     if alone and len(logs) > 1:
@@ -169,12 +174,12 @@ def _roots(config: Config | None) -> Path | None:
     return config.folder / name if config and name else None
 
 
-def _is_stamped(config: Config | None, worker: int) -> bool:
-    """Return whether a gate gets time stamps for the worker's log: not for one that no worker writes any more."""
+def _is_stamped(config: Config | None, number: int) -> bool:
+    """Return whether a gate gets time stamps for this log: not for one that it no longer writes."""
     if config is None or not (config.settings.timestamp_url or config.settings.timestamp_url_file):
         return False
-    _, first = chains.logs_of(config.data, 1)
-    return worker == first or 1 < worker <= config.settings.workers
+    _, current = chains.logs_of(config.data)
+    return number == current
 
 
 def _check_stamps(

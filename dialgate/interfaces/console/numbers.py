@@ -123,7 +123,7 @@ async def _decision_page(visit: Visit, status: int = 200, error: str = "") -> we
         node=record.node,
         provable=visit.may("subjects")
         and _sees_whole_gate(visit)
-        and await asyncio.to_thread(_worker_of, visit, record) is not None,
+        and await asyncio.to_thread(_log_of, visit, record) is not None,
         error=error,
     )
 
@@ -149,10 +149,10 @@ def _facts(record: Record, *, shared: bool) -> dict[str, Any]:
     }
 
 
-def _worker_of(visit: Visit, record: Record) -> int | None:
-    """Return the worker of this gate that made the decision, or None. Only the gate that made a decision can prove it."""
+def _log_of(visit: Visit, record: Record) -> int | None:
+    """Return the number of this gate's log with the decision, or None. Only the gate that made a decision can prove it."""
     data = visit.app.config.data
-    return chains.worker_of(data, Keys.open(data / "keys.json").log, log_of(record.id))
+    return chains.number_of(data, Keys.open(data / "keys.json").log, log_of(record.id))
 
 
 # ---- evidence --------------------------------------------------------------------------------------------------------
@@ -176,7 +176,7 @@ async def download_evidence(visit: Visit) -> web.StreamResponse:
             "The evidence would reveal other controllers. Ask the gate's administrator for it.",
         )
     found, _ = await find_decision(visit.request, visit.app, visit.client)
-    if await asyncio.to_thread(_worker_of, visit, found.record) is None:
+    if await asyncio.to_thread(_log_of, visit, found.record) is None:
         return await _decision_page(visit, 409, "console.elsewhere")
     try:
         body = await _bundle(visit, found.record, fields.get("purpose", ""))

@@ -1,8 +1,7 @@
 """Console sessions, stored as small files in `DATA/run/sessions/`, with one folder per client.
 
-All workers of the node share the files, so sessions survive a rolling restart, and a sign-out applies to every worker. The
-file name is the digest of the session name; only the browser has the session name itself. The modification time of the file is
-the time at which the session was last used. The API key is not stored, because each request looks up the client by the digest
+Sessions are files, so they survive a restart of the gate. The file name is the digest of the session name; only the browser
+has the session name itself. The modification time of the file is the time at which the session was last used. The API key is not stored, because each request looks up the client by the digest
 of the key. Failed sign-ins are stored in the same way, under the digest of the address.
 """
 
@@ -129,7 +128,7 @@ class Sessions:
 def _make_room(folder: Path, since: Instant, most: int) -> None:
     """Delete files last used before `since`, then the oldest ones until fewer than `most` remain."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with suppress(FileNotFoundError):  # another worker deletes files at the same time
+    with suppress(FileNotFoundError):  # another request deletes files at the same time
         files = sorted((_modified_at(path.stat()), path) for path in folder.iterdir())
         for place, (used_at, path) in enumerate(files):
             if used_at < since or place <= len(files) - most:
@@ -144,7 +143,7 @@ def _append(path: Path, line: bytes, now: Instant) -> None:
 
 
 def _touch(path: Path, now: Instant) -> None:
-    with suppress(OSError):  # another worker may have deleted it
+    with suppress(OSError):  # another request may have deleted it
         os.utime(path, ns=(now * _NANOSECONDS, now * _NANOSECONDS))
 
 

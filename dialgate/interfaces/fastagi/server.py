@@ -18,7 +18,6 @@ before its deadline. If earlier checks have been waiting for a long time, a new 
 
 import asyncio
 import re
-import socket
 import time
 from collections.abc import Iterator
 from typing import Final, cast
@@ -28,7 +27,7 @@ from msgspec import structs
 
 from dialgate.app import App
 from dialgate.config.clients import Client, Scope
-from dialgate.config.configuration import Config, ConfigError
+from dialgate.config.configuration import Config
 from dialgate.core.model import Call
 from dialgate.core.responses import Answer, refusal
 from dialgate.interfaces.connections import is_scarce, most, raise_limit
@@ -45,6 +44,7 @@ from dialgate.interfaces.fastagi.protocol import (
 )
 from dialgate.interfaces.fastagi.recall import Recall
 from dialgate.interfaces.http.errors import Fault, convert
+from dialgate.interfaces.listening import listen
 from dialgate.interfaces.refusal_log import RefusalLog
 from dialgate.interfaces.source_access import client_at
 
@@ -95,25 +95,17 @@ class FastAgiServer:
             clients[remote] = client_at(remote, self.app.config)
         return clients[remote]
 
-    async def start(self, sockets: list[socket.socket] | None = None) -> int:
-        """Listen on the configured address, or on `sockets`, and return the port. Raises `ConfigError`."""
-        listen = self.app.config.settings.fastagi
-        assert listen is not None
+    async def start(self) -> int:
+        """Listen on the configured address, and return the port. Raises `ConfigError`."""
+        where = self.app.config.settings.fastagi
+        assert where is not None
         raise_limit()
         self._most = most(self.app.config.settings, "fastagi")
         loop = asyncio.get_running_loop()
-        try:
-            self._servers = [
-                await loop.create_server(lambda: CallConnection(self), sock=socket_, backlog=_BACKLOG)
-                for socket_ in sockets or ()
-            ] or [
-                await loop.create_server(
-                    lambda: CallConnection(self), listen.host, listen.port, backlog=_BACKLOG
-                )
-            ]
-        except OSError as error:
-            problem = f"fastagi: {listen.host} port {listen.port}: {error.strerror or error}"
-            raise ConfigError([f"{problem}. Choose another `host` or `port`"]) from error
+        self._servers = [
+            await loop.create_server(lambda: CallConnection(self), sock=sock, backlog=_BACKLOG)
+            for sock in listen("fastagi", where)
+        ]
         return int(self._servers[0].sockets[0].getsockname()[1])
 
     async def close(self) -> None:

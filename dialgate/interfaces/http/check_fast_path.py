@@ -45,7 +45,6 @@ class Lane:
       name and later pass the answer to the lane's `set_result`, or raise one of `FAILURES`
     - `hand_over`: called once, with all unread bytes, beginning with the first request that aiohttp must serve
     - `watch`: called with True when part of a request has arrived, and with False when the request is complete
-    - `last`: returns whether the connection must be closed after the next response
     - `awaited`: whether a response is due
     - `unread`: bytes from the next requests
     """
@@ -57,7 +56,6 @@ class Lane:
         encode: Callable[[Answer], Reply],
         hand_over: Callable[[bytes], None],
         watch: Callable[[bool], None],
-        last: Callable[[], bool] = bool,
     ) -> None:
         self.awaited = False
         self.client = ""  # name of the client of the last request
@@ -66,7 +64,7 @@ class Lane:
         self._heads: dict[bytes, tuple[bytes, int]] = {}
         self._watched = True  # the timeout starts when the connection opens
         self._transport, self._submit, self._encode = transport, submit, encode
-        self._hand_over, self._watch, self._last = hand_over, watch, last
+        self._hand_over, self._watch = hand_over, watch
 
     def feed(self, data: bytes) -> None:
         if self.awaited:  # a pipelined request, which is read after the response
@@ -149,9 +147,6 @@ class Lane:
 
     def _answer(self, status: int, body: bytes, more: Mapping[str, str]) -> None:
         transport = self._transport
-        last = not self.unread and self._last()
-        if last:
-            more = {**more, "Connection": "close"}
         if transport.is_closing():
             return
         if transport.get_write_buffer_size() > _MOST_UNREAD:
@@ -162,8 +157,6 @@ class Lane:
             b"%b%bContent-Length: %d\r\n\r\n%b"
             % (_first(status, wall_clock() // 1000), head, len(body), body)
         )
-        if last:
-            transport.close()
 
 
 @lru_cache(maxsize=8)

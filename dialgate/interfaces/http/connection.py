@@ -33,10 +33,8 @@ _TOO_LONG = Fault(
 )
 _NOT_HTTP = Fault(400, "request.not_http", "The request is not well-formed HTTP. Send HTTP/1.1 to this port.")
 
-# Arguments: the transport, and the `hand_over`, `watch` and `last` of the lane.
-OpenLane: TypeAlias = Callable[
-    [asyncio.Transport, Callable[[bytes], None], Callable[[bool], None], Callable[[], bool]], Lane
-]
+# Arguments: the transport, and the `hand_over` and `watch` of the lane.
+OpenLane: TypeAlias = Callable[[asyncio.Transport, Callable[[bytes], None], Callable[[bool], None]], Lane]
 
 # A refused request's body is read for this time, so that the client sees the response. A longer time would delay other clients.
 _LINGER_SECONDS: Final = 2
@@ -120,15 +118,14 @@ def connection_of(request: web.BaseRequest) -> "Connection":
 class ServerState(Struct, frozen=True):
     """The state that all connections to a server share.
 
-    `opened` holds the open connections. `closing` is set when each connection must close after its next response.
-    `open_lane` opens the fast path (`Lane`) for a connection, or is None if aiohttp serves all requests.
+    `opened` holds the open connections. `open_lane` opens the fast path (`Lane`) for a connection, or is None if aiohttp
+    serves all requests.
     """
 
     server: web.Server
     limits: Limits
     connections: Connections
     open_lane: OpenLane | None
-    closing: asyncio.Event
     opened: set["Connection"]
 
 
@@ -166,9 +163,7 @@ class Connection(asyncio.Protocol):
         if self._shared.open_lane is None:
             self._hand_over(b"")
         else:
-            self._lane = self._shared.open_lane(
-                self._transport, self._hand_over, self._watch, self._shared.closing.is_set
-            )
+            self._lane = self._shared.open_lane(self._transport, self._hand_over, self._watch)
             self._end_idle_lane()
 
     def data_received(self, data: bytes) -> None:
@@ -372,10 +367,6 @@ class Connection(asyncio.Protocol):
             await asyncio.wait([self._lane.rest()], timeout=seconds)
         if self._handler is None:
             self._close()
-
-    def end_if_idle(self) -> None:
-        if self.is_idle() and not self._begun:
-            self._transport.close()
 
     def is_idle(self) -> bool:
         return not self._is_busy() and not self._owes_response()

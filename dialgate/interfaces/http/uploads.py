@@ -34,7 +34,7 @@ from dialgate.runtime.thread_pool import ThreadPool
 
 # Bytes of a text file that this process reads itself, because starting another process would take a hundred times as long.
 _SMALL: Final = 4 << 10
-# Of one worker. A client whose files are read slowly leaves room for others.
+# A client whose files are read slowly leaves room for others.
 _AT_ONCE: Final = 32
 _CLIENT_AT_ONCE: Final = 8
 _FREE: Final = 1 << 30  # bytes that must stay free on the disk of the spool

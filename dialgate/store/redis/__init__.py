@@ -31,7 +31,7 @@ All keys begin with `{NAME}:`. A Redis cluster therefore stores them in one slot
     {dialgate}:layout              the version of this layout
     {dialgate}:copying             present while a copy into the store is incomplete
     {dialgate}:keys                the fingerprint of the keys that the gates use
-    {dialgate}:nodes               a hash from node (and worker) to the presence it last reported
+    {dialgate}:nodes               a hash from node to the presence it last reported
     {dialgate}:board:INSTANT       a hash from node to its figures of one second, for the console's boards
     {dialgate}:seen                a hash from configuration, version or node to the time when it was first seen
     {dialgate}:lead:TASK           the node that leads TASK

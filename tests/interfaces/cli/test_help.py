@@ -13,8 +13,7 @@ from registry_sync import cli
 NEEDED = {"annotated_doc", "dialgate", "shellingham", "typer"}
 MODULES = {
     "dialgate", "dialgate.__main__", "dialgate.interfaces", "dialgate.interfaces.cli", "dialgate.interfaces.cli.main",
-    "dialgate.interfaces.workers", "dialgate.interfaces.workers.held_signals", "dialgate.runtime", "dialgate.runtime.command_group",
-    "dialgate.runtime.extras",
+    "dialgate.runtime", "dialgate.runtime.command_group", "dialgate.runtime.extras", "dialgate.runtime.held_signals",
 }  # fmt: skip
 SYNC_MODULES = {"dialgate", "dialgate.runtime", "dialgate.runtime.command_group"}
 

@@ -4,7 +4,6 @@ import asyncio
 import multiprocessing
 import os
 import pwd
-import signal
 from multiprocessing.synchronize import Event
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from dialgate.ledger import pending_stops
 from dialgate.ledger.pending_stops import PendingStops
 from dialgate.ledger.registrar import Registrar
 from dialgate.ledger.schemas import Receipt, RevocationsRequest
-from tests.support import redis_servers, world
+from tests.support import world
 from tests.support.commands import run_command
 from tests.support.running_gate import kill, serving, spawn
 from tests.support.world import CLEAR, KEY, LISTED, NOW, World
@@ -243,19 +242,6 @@ async def test_a_stop_that_was_entered_before_a_kill_is_entered_again(tmp_path: 
         assert not file.exists()
         assert made.app.status().ready
         assert {actor for actor, _ in await entries(made)} == {"anna"}
-
-
-async def test_one_of_several_workers_enters_the_stops_for_all(tmp_path: Path) -> None:
-    store = {"url": redis_servers.alone(), "name": tmp_path.name, "patience": 5}
-    path = stopped_folder(tmp_path, workers=2, store=store)
-    pending_stops.keep(tmp_path / "data", PendingStops(actor="anna", stop={"number": CLEAR}))
-    async with serving(path) as gate:
-        for _ in range(20):
-            answer = await gate.post("/v1/check", {**world.CALL, "to": CLEAR})
-            assert answer["decision"] == "deny"
-        done = await asyncio.to_thread(run_command, "dialgate", "revoke", LISTED, "--config", path)
-        assert done.code == 0, done
-        gate.process.send_signal(signal.SIGTERM)
 
 
 # ---- several writers -------------------------------------------------------------------------------------------------

@@ -19,7 +19,7 @@ from aiohttp import ClientSession
 
 from dialgate.core.model import DAY
 from dialgate.runtime.clock import wall_clock
-from tests.support import redis_servers, world
+from tests.support import world
 from tests.support.running_gate import kill, spawn
 from tests.support.world import CLEAR
 
@@ -72,56 +72,20 @@ async def starting(folder: Path, **changes: Any) -> AsyncIterator[Start]:
         await kill(process)
 
 
-def workers(folder: Path) -> dict[str, Any]:
-    return {"workers": 2, "store": {"url": redis_servers.alone(), "name": folder.name, "patience": 5}}
-
-
-@pytest.fixture(params=["one process", "workers"])
-def changes(request: pytest.FixtureRequest, tmp_path: Path) -> dict[str, Any]:
-    return workers(tmp_path) if request.param == "workers" else {}
-
-
 @pytest.mark.parametrize("moment", MOMENTS)
-async def test_a_reload_during_the_start_happens_after_it(
-    tmp_path: Path, moment: str, changes: dict[str, Any]
-) -> None:
-    async with starting(tmp_path, **changes) as gate:
+async def test_a_reload_during_the_start_happens_after_it(tmp_path: Path, moment: str) -> None:
+    async with starting(tmp_path) as gate:
         await gate.until(moment)
         gate.process.send_signal(signal.SIGHUP)
         await gate.hears("ready")
-        if moment == "held" and changes:  # the workers read their files later
-            return
         if "configuration in force" not in gate.events:
             await gate.hears("configuration in force")
 
 
 @pytest.mark.parametrize("moment", MOMENTS)
-async def test_sigterm_during_the_start_ends_it_cleanly(
-    tmp_path: Path, moment: str, changes: dict[str, Any]
-) -> None:
-    async with starting(tmp_path, **changes) as gate:
-        await gate.until(moment)
-        gate.process.send_signal(signal.SIGTERM)
-        await gate.hears("stopped")
-        assert await gate.process.wait() == 0
-
-
-async def test_sigusr2_during_the_start_restarts_the_workers_after_it(tmp_path: Path) -> None:
-    async with starting(tmp_path, **workers(tmp_path)) as gate:
-        await gate.until("held")
-        gate.process.send_signal(signal.SIGUSR2)
-        await gate.hears("rolled")
-        assert gate.events.index("ready") < gate.events.index("rolled")
-
-
-@pytest.mark.parametrize("moment", ["held", "ready"])
-async def test_a_gate_without_workers_warns_on_sigusr2(tmp_path: Path, moment: str) -> None:
+async def test_sigterm_during_the_start_ends_it_cleanly(tmp_path: Path, moment: str) -> None:
     async with starting(tmp_path) as gate:
         await gate.until(moment)
-        gate.process.send_signal(signal.SIGUSR2)
-        await gate.hears(
-            "SIGUSR2 ignored: to restart workers, send it to the parent process of `serve --workers`"
-        )
         gate.process.send_signal(signal.SIGTERM)
         await gate.hears("stopped")
         assert await gate.process.wait() == 0
@@ -164,9 +128,9 @@ def test_a_gate_on_sqlite_does_not_load_the_client_of_redis() -> None:
     assert subprocess.run([sys.executable, "-c", said], check=False).returncode == 0
 
 
-async def test_the_event_ready_follows_readyz(tmp_path: Path, changes: dict[str, Any]) -> None:
+async def test_the_event_ready_follows_readyz(tmp_path: Path) -> None:
     """A gate without a snapshot listens, and is ready once the nightly job has published one."""
-    process = await spawn(world.write_folder(tmp_path, **changes))
+    process = await spawn(world.write_folder(tmp_path))
     try:
         gate = Start(process)
         event = await gate.hears("listening")
@@ -176,8 +140,7 @@ async def test_the_event_ready_follows_readyz(tmp_path: Path, changes: dict[str,
                 assert answer.status == 503
             assert "ready" not in gate.events
             world.publish_answers(tmp_path / "data", {CLEAR: False}, wall_clock() - DAY)
-            for _ in range(changes.get("workers", 1)):
-                await gate.hears("ready")
+            await gate.hears("ready")
             async with client.get("/readyz") as answer:
                 assert answer.status == 200
     finally:

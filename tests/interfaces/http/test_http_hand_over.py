@@ -171,10 +171,9 @@ async def bare(limits: Limits) -> AsyncIterator[Bare]:
         server=server,
         limits=limits,
         connections=Connections(10, lambda _: None),
-        open_lane=lambda transport, hand_over, watch, _: Lane(
+        open_lane=lambda transport, hand_over, watch: Lane(
             transport, ask, lambda _: (200, b"{}", {}), hand_over, watch
         ),
-        closing=asyncio.Event(),
         opened=set(),
     )  # fmt: skip
     ours, theirs = socket.socketpair()

@@ -1,1 +1,0 @@
-"""The processes of a node: the parent, its workers, and the messages between them."""
