@@ -6,7 +6,6 @@ Registries that answer queries (Italy, Australia):
     query_schedule     the numbers that are due for a query, most urgent first
     query_replies      the files that the registry returns, and their verification
     query_packages     the submitted packages of numbers, and the state of each
-    query_formats      the format for queries and answers
     answer_merge       the answers from several consultations, merged into one set
     ledger_consents    the consents in the ledger
     alarm_policy       the alarms about packages and late consultations

@@ -7,18 +7,19 @@ from typing import Annotated
 import typer
 
 from dialgate.config.configuration import ConfigError
-from dialgate.core.model import Instant
+from dialgate.core.model import DAY, Instant
 from dialgate.crypto.publisher_signature import SnapshotSigner
 from dialgate.runtime.terminal import bars, show_fields, show_json, utc
 from registry_sync import disconnection, nightly_job
 from registry_sync.cli_options import AsJson, Snapshots, load, reporting
 from registry_sync.config import find_registries, load_gate
-from registry_sync.formats import rpo
+from registry_sync.formats.layout import LAYOUTS
+from registry_sync.formats.table import TableFormat
 from registry_sync.manual_import import AnswerImport, AnswerImportReport
 from registry_sync.publication import PublishTarget
-from registry_sync.query_formats import QueryFormat, query_format
 
 app = typer.Typer()
+_VALIDITY_RPO = 15 * DAY  # DPR 26/2022 art. 8 c. 2, for calls; the gate's own limit is in its configuration
 
 
 def _instant(text: str) -> Instant:
@@ -73,7 +74,7 @@ def _day(text: str) -> date:
 
 def _answer_terms(
     path: Path, registry: str, controller: str, since: date | None
-) -> tuple[QueryFormat, Instant, Instant]:
+) -> tuple[TableFormat, Instant, Instant]:
     """Return the registry's file format, the validity of its answers, and the start of the period that answers cover.
 
     The start is computed from the day `since`. It is 0 if the registry is not asked about disconnections.
@@ -81,14 +82,14 @@ def _answer_terms(
     """
     if registry == "rpo":
         _require_day(since, is_asked=False)
-        return rpo, rpo.VALIDITY, 0
+        return TableFormat(LAYOUTS["rpo"]), _VALIDITY_RPO, 0
     path = find_registries(path)
     plan = load(path, "--config")
     for asked in plan.registries.asked:
         if (asked.registry, asked.controller) == (registry, controller):
             _require_day(since, is_asked=registry in plan.about_disconnection)
             asked_since = disconnection.since_day(since) if since else 0
-            return query_format(asked), plan.validity[registry], asked_since
+            return TableFormat(asked.used_layout), plan.validity[registry], asked_since
     raise typer.BadParameter(
         f"{path.name} has no entry for registry {registry} and controller {controller} under `asked`; add one with its"
         " file format",

@@ -31,8 +31,6 @@ Part: TypeAlias = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
 
 QueryFormatName: TypeAlias = Literal["rpo", "bloctel", "csv"]
 ListFormatName: TypeAlias = Literal["tps", "tps_spaced", "us_dnc", "csv"]
-# For each format without a layout, the country of its numbers.
-COUNTRY_OF: Final = {"tps": "GB", "tps_spaced": "GB", "us_dnc": "US"}
 
 
 class QueriedRegistry(Strict, frozen=True, kw_only=True):
@@ -84,9 +82,9 @@ class QueriedRegistry(Strict, frozen=True, kw_only=True):
     """Days for which the receipt for an ended package is kept."""
 
     @property
-    def used_layout(self) -> FileLayout | None:
-        """Return the configured layout, or the layout for the format in `LAYOUTS`, or None if neither exists."""
-        return self.layout or LAYOUTS.get(self.format)
+    def used_layout(self) -> FileLayout:
+        """The configured layout, or that of the format."""
+        return self.layout or LAYOUTS.get(self.format, LAYOUTS["rpo"])
 
 
 class FullListRegistry(Strict, frozen=True, kw_only=True):
@@ -114,8 +112,14 @@ class FullListRegistry(Strict, frozen=True, kw_only=True):
     """Percentage of an area that may be removed at once without a release by two people."""
 
     @property
+    def used_layout(self) -> FileLayout | None:
+        """The configured layout, or that of the format. None for `us_dnc`, and for `csv` without a layout."""
+        return self.layout or LAYOUTS.get(self.format)
+
+    @property
     def country(self) -> str:
-        return self.layout.country if self.layout else COUNTRY_OF.get(self.format, "")
+        without_layout = "US" if self.format == "us_dnc" else ""
+        return self.used_layout.country if self.used_layout else without_layout
 
     @property
     def plan(self) -> NumberingPlan | None:
@@ -321,7 +325,7 @@ def _queried_problems(asked: QueriedRegistry, gate: Config, validity: dict[str, 
         )
     if asked.registry in _about_disconnection(gate) and (asked.layout is None or asked.layout.date is None):
         yield "queries to this registry contain a day, so `layout` needs a `date` column in `request`"
-    country = asked.used_layout.country if asked.used_layout else "IT"
+    country = asked.used_layout.country
     laws = [law for law in gate.laws.values() if any(rule.id == asked.registry for rule in law.registries)]
     if laws and not any(country in law.covered for law in laws):
         yield f"its format is for numbers from {country}, but the registry is in {laws[0].country}; set `format: csv` and a `layout`"

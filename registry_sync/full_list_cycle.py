@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, closing
 from functools import lru_cache
 from pathlib import Path
-from typing import Final
 
 import numpy as np
 
@@ -22,8 +21,8 @@ from dialgate.lists.number_set import NumberSet
 from dialgate.lists.snapshot import Contents, ManifestEntry, read_contents
 from dialgate.runtime.atomic_write import publish_file, remove_on_exit, write_file
 from registry_sync import full_list_areas, import_checks, publication, release_holds
-from registry_sync.config import FullListRegistry, ListFormatName
-from registry_sync.formats import dnc, tps
+from registry_sync.config import FullListRegistry
+from registry_sync.formats import dnc
 from registry_sync.formats.number_files import FullFile
 from registry_sync.formats.table import TableFormat
 from registry_sync.formats.text import FaultyFile, Numbers, Progress
@@ -36,7 +35,6 @@ from registry_sync.sources import Source, SourceFailed
 
 SHOWN = 5
 MARK = ".mark"  # suffix of a file's record: its change mark, a line feed, and its fault or nothing
-_TPS_SPACED: Final[Mapping[ListFormatName, bool]] = {"tps": False, "tps_spaced": True}
 
 
 class FullListCycle:
@@ -180,10 +178,9 @@ class FullListCycle:
         return FileContents(FullSet(0, None, numbers, days), full.sha256, full.lines)
 
     def _read_list_file(self, path: Path, version: Instant) -> FullFile:
-        if self._settings.layout:
-            day = full_list_areas.version_day(version, self._zone)
-            return TableFormat(self._settings.layout).read_list(path, day, self._progress)
-        return tps.read(path, self._progress, spaced=_TPS_SPACED[self._settings.format])
+        assert self._settings.used_layout is not None, "the configuration was checked"
+        day = full_list_areas.version_day(version, self._zone)
+        return TableFormat(self._settings.used_layout).read_list(path, day, self._progress)
 
     async def _fetch(self, name: str, marks: Mapping[str, str], source: Source) -> Path:
         """Fetch a file into the work folder. Raises FaultyFile if the same file was faulty before."""

@@ -4,19 +4,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, TypeAlias
 
-import msgspec
 from msgspec import Struct
 
 from dialgate.core.model import Instant
 from dialgate.lists.snapshot import Consultation
 from registry_sync import answer_merge, import_checks, publication, release_holds
 from registry_sync.answer_merge import AnsweredConsultation, ChangeCounts, PublishedAnswers
-from registry_sync.consultations import build_consultation
-from registry_sync.formats import rpo
-from registry_sync.formats.number_files import match
+from registry_sync.consultations import RegistryQuery, read_consultation
+from registry_sync.formats.table import TableFormat
 from registry_sync.formats.text import Progress
 from registry_sync.publication import PublishTarget
-from registry_sync.query_formats import QueryFormat
 
 Outcome: TypeAlias = Literal["published", "already imported", "would be published"]
 
@@ -44,8 +41,8 @@ class AnswerImport(Struct, frozen=True, kw_only=True):
     receipt: str
     target: PublishTarget
     max_change: float
-    format: QueryFormat = rpo
-    validity: Instant = rpo.VALIDITY
+    format: TableFormat
+    validity: Instant
     since: Instant = 0
     same_answer: bool = False
     expired: bool = False
@@ -103,16 +100,11 @@ def run(order: AnswerImport, progress: Progress, now: Instant) -> AnswerImportRe
 
 
 def _read(order: AnswerImport, progress: Progress, now: Instant) -> AnsweredConsultation:
+    query = RegistryQuery(
+        order.registry, order.controller, order.receipt, order.submitted_at, order.answered_at, order.since
+    )
     request = order.format.read_request(order.request, progress)
-    answer = order.format.read_answer(order.answer, progress)
-    answers = match(request, answer)
-    consultation = build_consultation(
-        order.registry, order.controller, order.submitted_at, order.receipt, (request, answer, answers)
-    )
-    dated = msgspec.structs.replace(
-        consultation, answered_at=order.answered_at, imported_at=now, asked_since=order.since
-    )
-    return AnsweredConsultation(dated, answers.numbers, answers.listed)
+    return read_consultation(query, request, order.format.read_answer(order.answer, progress), now)
 
 
 def _find_earlier(

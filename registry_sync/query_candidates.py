@@ -18,8 +18,8 @@ from dialgate.core.model import HOUR, Instant
 from dialgate.lists.number_set import DamagedFile, NumberSet, distinct
 from dialgate.store import CallList
 from registry_sync.config import QueriedRegistry
+from registry_sync.formats.table import TableFormat
 from registry_sync.formats.text import Numbers
-from registry_sync.query_formats import query_format
 
 
 class Planned(NamedTuple):
@@ -57,7 +57,7 @@ def select_candidates(
         for campaign in config.controllers[settings.controller].campaigns
         if _may_run(campaign, now) and _is_covered(config, settings.registry, campaign)
     }
-    is_queryable, foreign = query_format(settings).is_queryable, [np.empty(0, np.uint64)]
+    is_queryable, foreign = TableFormat(settings.used_layout).is_queryable, [np.empty(0, np.uint64)]
     planned, damaged = list[Planned](), list[str]()
     for call_list in lists:
         campaigns = due_of.keys() & set(call_list.campaigns)

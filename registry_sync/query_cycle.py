@@ -217,7 +217,7 @@ class QueryCycle:
         These numbers are queried again only after `listed_again_days`, like listed numbers.
         """
         layout, rest = self._settings.used_layout, self._settings.listed_again_days * DAY
-        if layout is None or not layout.unknown:
+        if not layout.unknown:
             return np.empty(0, np.uint64)
         answered = [
             package

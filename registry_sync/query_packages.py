@@ -32,9 +32,9 @@ from dialgate.core.model import DAY, SECOND, Instant
 from dialgate.runtime.atomic_write import sync_folder, write_file
 from registry_sync import disconnection
 from registry_sync.config import QueriedRegistry
+from registry_sync.formats.table import TableFormat
 from registry_sync.formats.text import Numbers
 from registry_sync.import_checks import ImportRefused
-from registry_sync.query_formats import query_format
 
 State: TypeAlias = Literal["prepared", "uploaded", "submitted", "answered", "refused", "expired"]
 OPEN: Final[tuple[State, ...]] = ("prepared", "uploaded", "submitted")
@@ -76,7 +76,7 @@ class PackageStore:
 
     def __init__(self, work: Path, settings: QueriedRegistry) -> None:
         self.name = f"{settings.registry}.{settings.controller}"
-        self.format = query_format(settings)
+        self.format = TableFormat(settings.used_layout)
         self._folder = work / self.name
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
 

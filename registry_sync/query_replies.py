@@ -17,10 +17,9 @@ import msgspec
 from dialgate.core.model import Instant
 from dialgate.crypto.masking import blank_logged
 from dialgate.runtime.atomic_write import publish_file, remove_on_exit
-from registry_sync import consultations
 from registry_sync.answer_merge import AnsweredConsultation
 from registry_sync.config import QueriedRegistry
-from registry_sync.formats.number_files import match
+from registry_sync.consultations import RegistryQuery, read_consultation
 from registry_sync.formats.text import FaultyFile
 from registry_sync.query_packages import REQUEST, Package, PackageStore
 from registry_sync.run_report import Kind
@@ -128,20 +127,12 @@ class ReplyCollector:
         request = self._packages.format.read_request(self._packages.folder(package) / REQUEST)
         if request.sha256 != package.sha256:
             raise FaultyFile(f"{package.id}/{REQUEST}: differs from the request that was submitted")
-        answer = self._packages.format.read_answer(path)
-        answers = match(request, answer)
-        now = self._clock()
-        consultation = consultations.build_consultation(
-            self._settings.registry,
-            self._settings.controller,
-            package.submitted_at,
-            package.receipt or package.id,
-            (request, answer, answers),
+        now, settings = self._clock(), self._settings
+        receipt = package.receipt or package.id
+        query = RegistryQuery(
+            settings.registry, settings.controller, receipt, package.submitted_at, now, package.since
         )
-        consultation = msgspec.structs.replace(
-            consultation, answered_at=now, imported_at=now, asked_since=package.since
-        )
-        return AnsweredConsultation(consultation, answers.numbers, answers.listed)
+        return read_consultation(query, request, self._packages.format.read_answer(path), now)
 
 
 def _fingerprint(files: dict[str, str]) -> str:

@@ -33,6 +33,8 @@ class FileLayout(Strict, frozen=True, kw_only=True):
     """Character between columns. `none`: each line is one number."""
     header: bool = False
     """Whether the first line contains the column names."""
+    ends_in_line_break: bool = False
+    """Whether the last line ends in a line break. A file without it is then refused as truncated."""
     encoding: Literal["ascii", "utf-8", "latin-1"] = "ascii"
     """Character encoding. `utf-8` permits a byte order mark."""
     number: Column = 1
@@ -49,12 +51,29 @@ class FileLayout(Strict, frozen=True, kw_only=True):
     """In full lists with one prefix in `coverage`, the column with the date of registration. A consent after that day can open the call (`consent_after_listing`). A date after the version of the file is an error. In `request`, the name of the column with the day from which a disconnection counts."""
     date_format: str = "%Y-%m-%d"
     """Date format in strftime notation, for example `%d/%m/%Y`."""
+    excluded: tuple[str, ...] = ()
+    """Beginnings of national numbers that the registry does not cover. Such numbers are not submitted. Only for queries."""
     request: tuple[str, ...] = ()
     """Column names for a query, if the registry expects a header. The number is written in the column named in `number`, and the position of the row in the other columns. Empty: one number on each line."""
 
 
+# Telephone Preference Service and its corporate counterpart: national numbers, with spaces after the dialling code or before the
+# line break. Source: corporate.mpsonline.org.uk/shared/technical_desc.asp
+_TPS: Final = FileLayout(country="GB", separator="none", ends_in_line_break=True)
 # Published layouts, each with its source.
 LAYOUTS: Final = {
+    "tps": _TPS,
+    "tps_spaced": _TPS,
+    # Registro Pubblico delle Opposizioni (Italy): `number,status`, where only an explicit 0 means that the number is not enrolled
+    # (DPR 26/2022 art. 8). Landline numbers keep their leading 0. The registry covers subscriber numbers; San Marino's landlines,
+    # also reachable under 0549, are not Italian (L. 5/2018: national numbers).
+    "rpo": FileLayout(
+        country="IT",
+        status=2,
+        clear=("0",),
+        listed=("1",),
+        excluded=("1", "2", "4", "6", "8", "9", "0549"),
+    ),
     # Bloctel (France, until 2026-08-10): a query is `Telephone;Identifiant`; in the answer only a third column `OK` permits a call.
     # Source: a client of the service on GitHub, Soxel; the operator's own documentation is no longer available.
     "bloctel": FileLayout(
@@ -103,8 +122,9 @@ def _status_problems(layout: FileLayout) -> Iterator[str]:
 def _date_problems(layout: FileLayout, *, queried: bool) -> Iterator[str]:
     if queried and layout.date is not None and layout.date not in layout.request:
         yield f"date must be one of the columns in `request`, not {layout.date!r}"
-    if not queried and layout.unknown:
-        yield "`unknown` is only for answers to queries, but this registry publishes full lists; remove it"
+    for name in ("unknown", "excluded"):
+        if not queried and getattr(layout, name):
+            yield f"`{name}` is only for answers to queries, but this registry publishes full lists; remove it"
     try:
         read = datetime.strptime(_SOME_DAY.strftime(layout.date_format), layout.date_format)  # noqa: DTZ007 - a date only
     except ValueError:

@@ -80,11 +80,16 @@ class TableFormat:
     def is_queryable(self, numbers: Numbers) -> Mask:
         """Return, for each E.164 number, whether the registry covers it.
 
-        A covered number has the country code of the layout's country and a length that is valid in that country.
+        A covered number has the country code of the layout's country, a length that is valid in that country, and no
+        excluded beginning.
         """
         mask = np.zeros(len(numbers), np.bool_)
         for length in self._plan.lengths:
             mask |= numbers // np.uint64(10**length) == int(self._plan.country_code)
+        for beginning in self._layout.excluded:
+            prefix = self._plan.country_code + beginning
+            for length in range(len(beginning), max(self._plan.lengths) + 1):
+                mask &= numbers // np.uint64(10 ** (length - len(beginning))) != int(prefix)
         return mask
 
     def request_text(self, numbers: Numbers, since: date | None = None, /) -> bytes:
@@ -148,11 +153,16 @@ class TableFormat:
     ) -> NumberFile:
         total, parts = sha256(), _Parts()
         reader = _Reader(layout, self._plan, version)
+        chunk = b""
         for chunk in text.read_chunks(path, total.update, progress):
             try:
                 parts.add(reader.read(chunk))
             except _Fault as fault:
                 raise FaultyFile(f"{path.name}, line {reader.line:,}: {fault}") from None
+        if layout.ends_in_line_break and not chunk.endswith(b"\n"):
+            raise FaultyFile(
+                f"{path.name}, line {reader.line:,}: the line has no line break. Is the file truncated?"
+            )
         numbers, statuses, days = parts.concatenate()
         if not len(numbers):
             raise FaultyFile(f"{path.name}: the file is empty")
@@ -307,7 +317,8 @@ class _Reader:
         if cell in layout.unknown:
             return WITHOUT_DATA
         if layout.listed and cell not in layout.listed:
-            raise _Fault("the status is not listed under `clear`, `listed` or `unknown` in the layout")
+            known = ", ".join((*layout.clear, *layout.listed, *layout.unknown))
+            raise _Fault(f"the status is none of {known}")
         return LISTED
 
     def _parse_day(self, cell: str) -> int:

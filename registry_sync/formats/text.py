@@ -108,15 +108,6 @@ def _split(file: IO[bytes]) -> Iterator[bytes]:
         yield partial_line
 
 
-def line_bounds(text: Bytes) -> tuple[Integers, Integers]:
-    """Return the start of each line, and its end without CR and LF."""
-    ends = np.flatnonzero(text == LF)
-    if not len(ends) or ends[-1] != len(text) - 1:
-        ends = np.append(ends, len(text))
-    begins = np.concatenate(([0], ends[:-1] + 1))
-    return begins, ends - ((ends > begins) & (text[ends - 1] == CR))
-
-
 def encoding_fault(line: bytes) -> str:
     """Return the reason why a line is not plain ASCII, or an empty string if it is."""
     if line.startswith(b"\xef\xbb\xbf"):

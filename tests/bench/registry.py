@@ -23,7 +23,8 @@ from dialgate.core.model import HOUR
 from dialgate.lists.number_set import NumberSet
 from dialgate.runtime.clock import wall_clock
 from registry_sync import config
-from registry_sync.formats import rpo
+from registry_sync.formats.layout import LAYOUTS
+from registry_sync.formats.table import TableFormat
 from registry_sync.query_packages import PackageStore
 from tests.bench import COUNTRIES, BenchError, Figure, http, numberset, servers, world
 from tests.support import yaml_files
@@ -31,6 +32,7 @@ from tests.support import yaml_files
 MOST_AREAS, EXCHANGES, AN_AREA = 200, 800, 1_250_000
 _CALLS = 20_000
 Numbers = NDArray[np.uint64]
+RPO = TableFormat(LAYOUTS["rpo"])
 
 
 class Job(Struct, frozen=True):
@@ -213,7 +215,7 @@ def _answers(folder: Path, countries: Path, answers: int) -> Iterator[Figure]:
     random = np.random.default_rng(1)
     share = answers // CONSULTATIONS
     every = np.sort(random.permutation(numberset.italian(answers, random)))
-    every = random.permutation(every[rpo.is_queryable(every)])
+    every = random.permutation(every[RPO.is_queryable(every)])
     lines = 0
     for at in range(CONSULTATIONS):
         some = every[max(0, at * share - share // 10) : (at + 1) * share]
@@ -237,7 +239,7 @@ def _consultation(folder: Path, numbers: Numbers, at: int, random: np.random.Gen
     package = packages.prepare(numbers, at)
     packages.record(package, "submitted", submitted_at=at)
     (folder / "inbox" / f"{package.id}.receipt.txt").write_text(f"bench-{at}\n")
-    national = rpo.request_text(numbers)
+    national = RPO.request_text(numbers)
     status = random.random(len(numbers)) < 0.3
     ends = [b",1\r\n" if listed else b",0\r\n" for listed in status.tolist()]
     rows = national.split(b"\r\n")[:-1]

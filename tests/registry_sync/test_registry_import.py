@@ -20,6 +20,8 @@ from dialgate.core.model import DAY, RegistryAnswer
 from dialgate.lists.snapshot import Manifest, Snapshot
 from registry_sync import manual_import
 from registry_sync.cli import app
+from registry_sync.formats.layout import LAYOUTS
+from registry_sync.formats.table import TableFormat
 from registry_sync.import_checks import ImportRefused
 from registry_sync.publication import PublishTarget
 from tests.support.damage import flip
@@ -257,27 +259,19 @@ def test_two_controllers_may_get_the_same_answer(operator: Operator) -> None:
 ASKED = lines(MOBILE, FIXED)
 GOOD = lines(MOBILE + ",0", FIXED + ",0")
 FAULTS: dict[str, tuple[str | bytes, str | bytes, str]] = {
-    "other status": (ASKED, lines(MOBILE + ",0", FIXED + ",2"), "answer.txt, line 2: the status is neither 0 nor 1"),
-    "status with a space": (ASKED, lines(MOBILE + ", 1", FIXED + ",0"), "answer.txt, line 1: the status is neither 0 nor 1"),
-    "no status": (ASKED, lines(MOBILE + ",0", FIXED), "answer.txt, line 2: no status after the number. Is the file truncated, or is it the request file?"),
-    "truncated in a line": (ASKED, GOOD[:-3], "answer.txt, line 2: the status is neither 0 nor 1"),
+    "other status": (ASKED, lines(MOBILE + ",0", FIXED + ",2"), "answer.txt, line 2: the status is none of 0, 1"),
+    "no status": (ASKED, lines(MOBILE + ",0", FIXED), "answer.txt, line 2: the line has 1 columns, not 2. Is the file truncated?"),
+    "truncated in a line": (ASKED, GOOD[:-3], "answer.txt, line 2: the status is none of 0, 1"),
     "truncated between lines": (ASKED, lines(MOBILE + ",0"), "request.txt, line 2: this number has no answer in answer.txt. Is the answer truncated?"),
     "empty": (ASKED, "", "answer.txt: the file is empty"),
-    "empty line": (ASKED, lines(MOBILE + ",0", "", FIXED + ",0"), "answer.txt, line 2: the line is empty"),
-    "only an empty line": (ASKED, "\n", "answer.txt, line 1: the line is empty"),
     "two statuses": (ASKED, GOOD + lines(MOBILE + ",1"), "answer.txt, line 3: an earlier line has this number with a different status"),
     "not in the request": (ASKED, GOOD + lines("3401111111,0", "3401111112,0"), "answer.txt, line 3: this number is not in the request. Is this the answer to another request? (1 more lines like it)"),
-    "no line at all": (ASKED, "0" * 3_000_000, "answer.txt, line 1: no status after the number. Is the file truncated, or is it the request file?"),
-    "letters": (ASKED, lines(MOBILE + ",0", "06I2345678,0"), "answer.txt, line 2: the number must contain only digits, without +39 or spaces"),
-    "plus": (lines("+" + MOBILE, FIXED), GOOD, "request.txt, line 1: the number must contain only digits, without +39 or spaces"),
-    "five digits": (ASKED, lines(MOBILE + ",0", "06123,0"), "answer.txt, line 2: a national number has 6 to 12 digits, not 5"),
-    "thirteen digits": (ASKED, lines("0612345678901,0"), "answer.txt, line 1: a national number has 6 to 12 digits, not 13"),
-    "country code": (lines("39" + MOBILE, FIXED), GOOD, "request.txt, line 1: the number seems to contain the country code 39; the registry uses the national form"),
-    "missing leading 0": (lines(MOBILE, FIXED[1:]), GOOD, "request.txt, line 2: no Italian number begins with this digit. Is a landline's leading 0 missing?"),
-    "request for answer": (GOOD, GOOD, "request.txt, line 1: the line contains more than a number. Is this the answer file?"),
-    "mark": (ASKED, b"\xef\xbb\xbf" + GOOD.encode(), "answer.txt, line 1: the file begins with a byte order mark. Save it as plain ASCII"),
-    "UTF-16": (ASKED, GOOD.encode("utf-16"), "answer.txt, line 1: the line is not plain ASCII"),
-    "other digits": (ASKED, lines(MOBILE + ",0", "\u0660612345678,0"), "answer.txt, line 2: the line is not plain ASCII"),
+    "no line at all": (ASKED, "0" * 3_000_000, "answer.txt, line 1: the line is not CSV (field larger than field limit (131072)). Is there an unclosed quotation mark?"),
+    "plus": (lines("+" + MOBILE, FIXED), GOOD, "request.txt, line 1: the number contains something other than digits, spaces and - . / ( )"),
+    "country code": (lines("39" + MOBILE, FIXED), GOOD, "answer.txt, line 1: this number is not in the request. Is this the answer to another request?"),
+    "missing leading 0": (lines(FIXED[1:]), lines(FIXED[1:] + ",0"), "request.txt: most of its first 1 numbers are not valid. Check `country`, `number` and `numbers` in the layout"),
+    "request for answer": (GOOD, GOOD, "request.txt, line 1: the number contains something other than digits, spaces and - . / ( )"),
+    "UTF-16": (ASKED, GOOD.encode("utf-16"), "answer.txt, line 1: the line is not ascii text. Check `encoding` in the layout"),
 }  # fmt: skip
 
 
@@ -303,7 +297,7 @@ def test_line_number_of_a_fault_is_correct_in_a_large_file(operator: Operator) -
         operator.command(request, operator.write("answer.txt", "".join(answers)), EARLY)
     )
     assert status == 1
-    assert report["error"]["message"] == f"answer.txt, line {count - 1:,}: the status is neither 0 nor 1"
+    assert report["error"]["message"] == f"answer.txt, line {count - 1:,}: the status is none of 0, 1"
 
 
 def _two_files(path: Path) -> None:
@@ -453,6 +447,8 @@ def test_correction_does_not_prolong_an_answer(operator: Operator) -> None:
         receipt="R",
         target=PublishTarget(folder=operator.snapshots),
         max_change=100,
+        format=TableFormat(LAYOUTS["rpo"]),
+        validity=15 * DAY,
     )
 
     def run(submitted_at: int, now: int, *, correct: bool = True) -> None:

@@ -235,12 +235,10 @@ async def test_days_without_changes_and_yearly_removals_raise_no_alarm(tmp_path:
 
 
 BAD_BRITISH = {
-    "cut": (uk_lines(*TIGHT)[:-4], "line 4: the line is not 12 characters and CRLF. Is the file truncated?"),
-    "LF alone": (uk_lines(*TIGHT).replace("\r\n", "\n"), "line 1: the line is not 12 characters and CRLF"),
-    "no leading 0": (uk_lines("1234567890  "), "line 1: not a valid British number (layout without spaces)"),
-    "the other layout": (uk_lines(f"{'0208':5}{'1234567':>7}"), "line 1: not a valid British number (layout"),
-    "a letter": (uk_lines("0123456789O "), "line 1: not a valid British number"),
-    "too short": (uk_lines("012345678   "), "line 1: not a valid British number"),
+    "cut": (uk_lines(*TIGHT)[:-4], "line 4: the line has no line break. Is the file truncated?"),
+    "cut in a number": (uk_lines(*TIGHT)[:-9], "line 4: no number in GB has 4 digits"),
+    "a letter": (uk_lines("0123456789O "), "line 1: the number contains something other than digits"),
+    "too short": (uk_lines("012345678   "), "line 1: no number in GB has 8 digits"),
     "empty": ("", "the file is empty"),
 }
 
