@@ -40,20 +40,16 @@ class StoredCounts:
         self._at_start: frozenset[str] | None = None  # campaigns with counts at the first read
         self._hours: defaultdict[str, dict[int, HourCount]] = defaultdict(dict)
         self._version = 0
-        self._lifts_version = -1
 
     async def read(self, store: CampaignCounts) -> None:
         """Read the counts and lifted pauses that changed since the last read. Raises `StoreUnavailable`."""
         counts, version = await store.counts(self._version)
-        lifts_version = await store.lifts_version()  # before the lifts, so that none is missed
-        lifts = self.lifts
-        if lifts_version != self._lifts_version:
-            lifts = {lift.campaign: lift for lift in await store.pause_lifts()}
+        lifts = {lift.campaign: lift for lift in await store.pause_lifts()}
         for count in counts:
             self._hours[count.campaign][count.hour] = count
         self.changed.update(count.campaign for count in counts)
         self.changed.update(name for name, lift in lifts.items() if self.lifts.get(name) != lift)
-        self.lifts, self._lifts_version, self._version = lifts, lifts_version, version
+        self.lifts, self._version = lifts, version
         if self._at_start is None:
             self._at_start = frozenset(self.changed)
 

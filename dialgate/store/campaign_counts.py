@@ -55,9 +55,6 @@ class CampaignCounts(Protocol):
     async def put_counts(self, counts: Sequence[HourCount]) -> None:
         """Replace the counts of some hours. Only for an import, while no gate has the store open."""
 
-    async def lifts_version(self) -> int:
-        """Return a version number that increases when a pause is lifted."""
-
     async def pause_lifts(self) -> list[PauseLift]:
         """Return all lifted pauses, oldest first."""
 

@@ -1,7 +1,5 @@
 """Decisions use a campaign's new counts at once if the counts can change a decision, otherwise after ten minutes."""
 
-import sqlite3
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +9,7 @@ from dialgate.config import loader
 from dialgate.core.model import DAY, HOUR, MINUTE, Campaign, DayCount
 from dialgate.gate.counted_campaigns import CountedCampaigns
 from dialgate.store import HourCount, PauseLift
-from dialgate.store.sqlite import SqliteStore, campaign_counts
+from dialgate.store.sqlite import SqliteStore
 from tests.support import world, yaml_files
 from tests.support.world import NOW
 
@@ -29,14 +27,12 @@ def write_ratios(folder: Path, *more: dict[str, Any], keep: bool = True) -> None
 
 async def read(counted_campaigns: CountedCampaigns, folder: Path, *written: HourCount | PauseLift) -> None:
     """Write counts and lifts to the store, and read the store."""
-    await SqliteStore.open(folder / "store.db").close()
-    with closing(sqlite3.connect(folder / "store.db", isolation_level=None)) as db:
-        for value in written:
-            if isinstance(value, HourCount):
-                campaign_counts.put_counts(db, [value])
-            else:
-                campaign_counts.lift_pause(db, value)
     store = SqliteStore.open(folder / "store.db")
+    for value in written:
+        if isinstance(value, HourCount):
+            await store.put_counts([value])
+        else:
+            await store.lift_pause(value)
     await counted_campaigns.stored.read(store)
     await store.close()
 

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from msgspec.structs import replace
 from prometheus_client import CollectorRegistry
 from typer.testing import CliRunner, Result
 
@@ -20,11 +19,11 @@ from dialgate.audit.replay import exact, read_kept_laws, replay
 from dialgate.config import loader
 from dialgate.core.local_time import instant_in
 from dialgate.core.model import DAY, HOUR, MINUTE
-from dialgate.gate.counted_campaigns import CountedCampaigns, StoredCounts
+from dialgate.gate.counted_campaigns import CountedCampaigns
 from dialgate.interfaces.cli.main import app as cli
 from dialgate.ledger.schemas import OutcomeRequest
 from dialgate.runtime.clock import wall_clock
-from dialgate.store import HourCount, PauseLift
+from dialgate.store import HourCount
 from dialgate.store.sqlite import SqliteStore, campaign_counts
 from tests.support import redis_servers, world, yaml_files
 from tests.support.world import CALLER, NOW, World, ask
@@ -336,22 +335,6 @@ async def test_commands_show_and_lift_a_pause(tmp_path: Path) -> None:
         again = await run(*lift)
         assert (again.exit_code, json.loads(again.stdout)["error"]["code"]) == (1, "campaign.not_paused")
         assert "slowed" in (await run("campaign", "list")).stdout
-
-
-async def test_lifts_are_read_only_when_there_is_a_new_one(tmp_path: Path) -> None:
-    store, stored = SqliteStore.open(tmp_path / "store.db"), StoredCounts()
-    lift = PauseLift(campaign="acme-fibre", at=NOW, ground="dialer slowed down", actor="dpo")
-    await store.lift_pause(lift)
-    await stored.read(store)
-    with closing(sqlite3.connect(tmp_path / "store.db", isolation_level=None)) as db:
-        db.execute("UPDATE pause_lift SET body = replace(body, 'dpo', 'counsel')")
-    await stored.read(store)
-    assert stored.lifts["acme-fibre"].actor == "dpo"
-    await store.lift_pause(replace(lift, at=NOW + HOUR))
-    await stored.read(store)
-    await store.close()
-    assert stored.lifts["acme-fibre"].at == NOW + HOUR
-    assert stored.changed == {"acme-fibre"}
 
 
 async def test_counts_apply_at_once_where_the_day_is_not_over(tmp_path: Path) -> None:

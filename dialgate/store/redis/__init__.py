@@ -26,7 +26,6 @@ All keys begin with `{NAME}:`. A Redis cluster therefore stores them in one slot
     {dialgate}:counts:changes      a hash with these fields:
                                      VERSION   the `HOUR CAMPAIGN` that this version changed
                                      `newest`  the newest version
-                                     `lifts`   the number of lifted pauses
     {dialgate}:lifts               a hash from campaign and instant to a lifted pause
     {dialgate}:layout              the version of this layout
     {dialgate}:copying             present while a copy into the store is incomplete

@@ -1,4 +1,4 @@
-"""Campaign counts and lifted pauses in Redis.
+"""Campaign counts in Redis.
 
 The script `result` writes the counts and their changes. Only the newest changes are kept.
 """
@@ -7,14 +7,10 @@ from collections.abc import Sequence
 from itertools import chain
 from typing import Final
 
-import msgspec
-
-from dialgate.store.campaign_counts import HourCount, PauseLift
-from dialgate.store.redis.commands import RedisCommands, encoded, pairs
+from dialgate.store.campaign_counts import HourCount
+from dialgate.store.redis.commands import RedisCommands, pairs
 
 CHANGES_KEPT: Final = 2_000  # a gate that is further behind reads all counts
-_LIFTS: Final = "lifts"
-_lift = msgspec.json.Decoder(PauseLift)
 
 
 class RedisCampaignCounts:
@@ -37,18 +33,6 @@ class RedisCampaignCounts:
         values = [(_field(count), f"{count.answered} {count.abandoned}") for count in counts]
         if values:
             await self._commands.run("HSET", self._commands.of_counts, *chain.from_iterable(values))
-
-    async def lifts_version(self) -> int:
-        return int(await self._commands.run("HGET", self._commands.of_changes, _LIFTS) or 0)
-
-    async def pause_lifts(self) -> list[PauseLift]:
-        bodies = pairs(await self._commands.run("HGETALL", self._commands.key("lifts")))
-        return sorted(map(_lift.decode, bodies.values()), key=lambda lift: (lift.at, lift.campaign))
-
-    async def lift_pause(self, lift: PauseLift) -> None:
-        store = ("HSET", self._commands.key("lifts"), f"{lift.campaign}\0{lift.at}", encoded(lift))
-        mark = ("HINCRBY", self._commands.of_changes, _LIFTS, 1)
-        await self._commands.run_durably([store, mark])
 
 
 def _field(count: HourCount) -> str:

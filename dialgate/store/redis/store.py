@@ -5,10 +5,10 @@ from typing import Final
 from dialgate.core.model import DAY, Instant
 from dialgate.store import Generation, StoreUnavailable
 from dialgate.store.campaign_counts import oldest_hour
+from dialgate.store.documents import DocumentKind, Documents
 from dialgate.store.redis.attempts import RedisAttempts
-from dialgate.store.redis.call_lists import RedisCallLists
 from dialgate.store.redis.campaign_counts import RedisCampaignCounts
-from dialgate.store.redis.commands import RedisCommands, texts
+from dialgate.store.redis.commands import RedisCommands, pairs, texts
 from dialgate.store.redis.generations import Generations
 from dialgate.store.redis.ledger import RedisLedger
 from dialgate.store.redis.membership import RedisMembership
@@ -19,7 +19,7 @@ LAYOUT: Final = b"2"
 _COUNTS_DROPPED_EVERY: Final = 24  # hours, because it reads all counts
 
 
-class RedisStore:
+class RedisStore(Documents):
     """A store in Redis that several gates share, combined from one part for each topic.
 
     `patience` limits one round trip, in seconds. A ledger entry is acknowledged once it is on the disks of
@@ -60,16 +60,9 @@ class RedisStore:
         self.append, self.remove, self.since = ledger.append, ledger.remove, ledger.since
         self.history, self.subjects_with_entries = ledger.history, ledger.subjects_with_entries
 
-        lists = RedisCallLists(commands)
-        self.lists, self.add_list, self.replace_list = lists.lists, lists.add_list, lists.replace_list
-        self.retire_list, self.proofs, self.put_proof = lists.retire_list, lists.proofs, lists.put_proof
-        self.deliveries, self.put_delivery = lists.deliveries, lists.put_delivery
-
         self._counts = counts = RedisCampaignCounts(commands)
         self._counts_from = 0  # the hour before which counts were last deleted
-        self.counts, self.lifts_version = counts.counts, counts.lifts_version
-        self.pause_lifts, self.lift_pause = counts.pause_lifts, counts.lift_pause
-        self.put_counts = counts.put_counts
+        self.counts, self.put_counts = counts.counts, counts.put_counts
 
         members = RedisMembership(commands, generations)
         self.members, self.dismiss, self.forget = members.members, members.dismiss, members.forget
@@ -82,6 +75,18 @@ class RedisStore:
     @property
     def generation(self) -> Generation:
         return self._generations.current
+
+    async def _documents(self, kind: DocumentKind) -> dict[str, bytes]:
+        documents = pairs(await self.commands.run("HGETALL", self.commands.key(kind)))
+        return {key.decode(): body for key, body in documents.items()}
+
+    async def _swap_document(self, kind: DocumentKind, key: str, before: bytes | None, after: bytes) -> bool:
+        return bool(
+            await self.commands.script("document", [self.commands.key(kind)], [key, before or b"", after])
+        )
+
+    async def _put_document(self, kind: DocumentKind, key: str, body: bytes) -> None:
+        await self.commands.run("HSET", self.commands.key(kind), key, body)
 
     async def refuse_unless_safe(self) -> None:
         """Raise `StoreUnavailable` if the server could lose acknowledged writes.

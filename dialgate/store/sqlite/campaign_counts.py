@@ -1,15 +1,12 @@
-"""SQL for the campaign counts and lifted pauses of the embedded store."""
+"""SQL for the campaign counts of the embedded store."""
 
 import sqlite3
 from collections.abc import Sequence
 
-from msgspec.json import Decoder, encode
-
 from dialgate.core.model import Instant, Result
-from dialgate.store.campaign_counts import HourCount, PauseLift, count_of
+from dialgate.store.campaign_counts import HourCount, count_of
 from dialgate.store.sqlite import tables
 
-_lift = Decoder(PauseLift)
 COUNTS = "SELECT hour, campaign, answered, abandoned FROM hour_count"
 _VERSION = "SELECT coalesce(max(version), 0) FROM hour_count"
 _ADD = f"""
@@ -52,20 +49,3 @@ def drop_counts(db: sqlite3.Connection, before: int) -> int:
     The row with the newest version is kept, so that versions always increase.
     """
     return db.execute(f"DELETE FROM hour_count WHERE hour < ? AND version < ({_VERSION})", (before,)).rowcount  # noqa: S608 - constants
-
-
-def lifts_version(db: sqlite3.Connection) -> int:
-    """Return the number of lifted pauses. They are never removed, so this number serves as a version."""
-    number: int
-    (number,) = db.execute("SELECT count(*) FROM pause_lift").fetchone()
-    return number
-
-
-def pause_lifts(db: sqlite3.Connection) -> list[PauseLift]:
-    query = "SELECT body FROM pause_lift ORDER BY at, campaign"
-    return [_lift.decode(body) for (body,) in db.execute(query)]
-
-
-def lift_pause(db: sqlite3.Connection, lift: PauseLift) -> None:
-    values = (lift.campaign, lift.at, encode(lift).decode())
-    db.execute("INSERT OR REPLACE INTO pause_lift VALUES (?, ?, ?)", values)

@@ -21,19 +21,15 @@ from pathlib import Path
 from typing import Final, Self, TypeVar
 
 from msgspec import structs
-from msgspec.json import decode, encode
+from msgspec.json import encode
 
 from dialgate.core.ledger_events import Draft, Entry
 from dialgate.core.model import Attempt, Instant, Known, Result
 from dialgate.runtime.background_work import BackgroundWork
 from dialgate.store import (
     AttemptPosition,
-    CallerIdProof,
-    CallList,
     CountedAttempt,
-    Delivery,
     HourCount,
-    PauseLift,
     Reading,
     Remembered,
     Reservation,
@@ -41,6 +37,7 @@ from dialgate.store import (
     refuse_if_short,
 )
 from dialgate.store.campaign_counts import oldest_hour
+from dialgate.store.documents import DocumentKind, Documents
 from dialgate.store.sqlite import campaign_counts, tables
 from dialgate.store.sqlite.connection import WAIT, SqliteConnection, Step, open_file
 from dialgate.store.sqlite.write_buffer import WriteBuffer
@@ -63,7 +60,7 @@ class VersionedReading(Reading, frozen=True, gc=False, kw_only=True):
     seq: int
 
 
-class SqliteStore:
+class SqliteStore(Documents):
     def __init__(self, path: Path, patience: float, buffer_rows: int) -> None:
         self._path, self._buffer_rows = path, buffer_rows
         self._reader = SqliteConnection(path, wait=patience)
@@ -268,51 +265,14 @@ class SqliteStore:
     async def put_counts(self, counts: Sequence[HourCount]) -> None:
         await self._write(partial(campaign_counts.put_counts, counts=counts))
 
-    async def lifts_version(self) -> int:
-        return await self._look_up(campaign_counts.lifts_version)
+    async def _documents(self, kind: DocumentKind) -> dict[str, bytes]:
+        return await self._look_up(lambda db: dict(db.execute(tables.DOCUMENTS, (kind,)).fetchall()))
 
-    async def pause_lifts(self) -> list[PauseLift]:
-        return await self._look_up(campaign_counts.pause_lifts)
+    async def _swap_document(self, kind: DocumentKind, key: str, before: bytes | None, after: bytes) -> bool:
+        return await self._write(lambda db: tables.swap_document(db, kind, key, before, after))
 
-    async def lift_pause(self, lift: PauseLift) -> None:
-        await self._write(lambda db: campaign_counts.lift_pause(db, lift))
-
-    async def lists(self) -> list[CallList]:
-        return await self._look_up(tables.lists)
-
-    async def add_list(self, call_list: CallList) -> bool:
-        values = (call_list.controller, call_list.id, encode(call_list).decode())
-        insert = "INSERT INTO call_list VALUES (?, ?, ?) ON CONFLICT DO NOTHING"
-        return await self._write(lambda db: db.execute(insert, values).rowcount == 1)
-
-    async def retire_list(self, controller: str, name: str, at: Instant) -> CallList | None:
-        def step(db: sqlite3.Connection) -> CallList | None:
-            key = (controller, name)
-            row = db.execute("SELECT body FROM call_list WHERE controller = ? AND id = ?", key).fetchone()
-            if row is None:
-                return None
-            call_list = decode(row[0], type=CallList)
-            retired = structs.replace(call_list, retired_at=call_list.retired_at or at)
-            values = (encode(retired).decode(), *key)
-            db.execute("UPDATE call_list SET body = ? WHERE controller = ? AND id = ?", values)
-            return retired
-
-        return await self._write(step)
-
-    async def proofs(self) -> list[CallerIdProof]:
-        return await self._look_up(tables.proofs)
-
-    async def put_proof(self, proof: CallerIdProof) -> None:
-        values = (proof.at, encode(proof).decode())
-        await self._write(lambda db: db.execute("INSERT INTO proof (at, body) VALUES (?, ?)", values))
-
-    async def deliveries(self) -> list[Delivery]:
-        return await self._look_up(tables.deliveries)
-
-    async def put_delivery(self, delivery: Delivery) -> None:
-        values = (delivery.webhook, encode(delivery).decode())
-        upsert = "INSERT INTO delivery VALUES (?, ?) ON CONFLICT (webhook) DO UPDATE SET body = excluded.body"
-        await self._write(lambda db: db.execute(upsert, values))
+    async def _put_document(self, kind: DocumentKind, key: str, body: bytes) -> None:
+        await self._write(lambda db: db.execute(tables.PUT_DOCUMENT, (kind, key, body)))
 
     async def note_durable(self, log: str, seq: int) -> None:
         await self._write(lambda db: db.execute(tables.NOTE_DURABLE, (log, seq)))
@@ -394,9 +354,6 @@ class SqliteStore:
         added = await self._write(step)
         self._note_any_change()
         return added
-
-    async def replace_list(self, call_list: CallList, sha256: str) -> bool:
-        return await self._write(lambda db: tables.replace_list(db, call_list, sha256))
 
     async def drop_attempts(self, before: Instant, *, drop: bool) -> int:
         await self._flush()

@@ -4,8 +4,8 @@ The file is an SQLite 3 database with application id 0x64676174. Its `user_versi
 `MIGRATIONS` creates the format of dialgate 0.2.0, `OLDEST`, and each further script the next format. Released scripts are
 never edited: a change is a new script at the end. Newer files are refused, and older files are migrated.
 
-`event` and `body` contain tagged structs from `dialgate.core.ledger_events` and `dialgate.store`, as JSON. New fields
-go last in these structs, with a default.
+`event` contains tagged structs from `dialgate.core.ledger_events`, as JSON. New fields go last in these structs, with a
+default. `dialgate.store.documents` describes documents.
 """
 
 import re
@@ -23,7 +23,7 @@ from dialgate.core.abandonment import ANSWERED
 from dialgate.core.ledger_events import Draft, Entry, Event
 from dialgate.core.ledger_state import fold
 from dialgate.core.model import RESULT_RANK, Attempt, Instant, Known
-from dialgate.store import CallerIdProof, CallList, CountedAttempt, Delivery, Remembered, StoreUnavailable
+from dialgate.store import CountedAttempt, Remembered, StoreUnavailable
 from dialgate.store.sqlite.write_buffer import WriteBuffer
 
 APPLICATION = 0x64676174
@@ -66,6 +66,16 @@ MIGRATIONS: tuple[str, ...] = (
     ) STRICT, WITHOUT ROWID
     """,
     "ALTER TABLE position ADD COLUMN durable INTEGER NOT NULL DEFAULT 0",
+    """
+    CREATE TABLE document (kind TEXT NOT NULL, key TEXT NOT NULL, body BLOB NOT NULL, PRIMARY KEY (kind, key)) STRICT, WITHOUT ROWID;
+    INSERT INTO document SELECT 'lists', controller || char(0) || id, CAST(body AS BLOB) FROM call_list;
+    INSERT OR REPLACE INTO document
+        SELECT 'proofs', json_extract(body, '$.controller') || char(0) || json_extract(body, '$.caller_id'), CAST(body AS BLOB)
+        FROM proof ORDER BY at, id;
+    INSERT INTO document SELECT 'deliveries', webhook, CAST(body AS BLOB) FROM delivery;
+    INSERT INTO document SELECT 'lifts', campaign || char(0) || at, CAST(body AS BLOB) FROM pause_lift;
+    DROP TABLE call_list; DROP TABLE proof; DROP TABLE delivery; DROP TABLE pause_lift
+    """,
 )
 
 MAX_KEYS = 512  # keys per query
@@ -130,9 +140,12 @@ _DROPPED = (f"result = 'abandoned' AND {_FOLLOWED}", "result <> 'abandoned'")
 _NAMED = "decision IN (SELECT value FROM json_each(?))"
 DROP_ATTEMPTS = f"DELETE FROM attempt WHERE {_NAMED}"  # noqa: S608 - constants
 DROP_ANSWERS = f"DELETE FROM answer WHERE {_NAMED}"  # noqa: S608 - as above
+DOCUMENTS = "SELECT key, body FROM document WHERE kind = ?"
+PUT_DOCUMENT = "INSERT OR REPLACE INTO document VALUES (?, ?, ?)"
+_ADD_DOCUMENT = "INSERT INTO document VALUES (?, ?, ?) ON CONFLICT DO NOTHING"
+_CHANGE_DOCUMENT = "UPDATE document SET body = ? WHERE kind = ? AND key = ? AND body = ?"
 _ONE_ROW = re.compile(r"VALUES (\([?, ]+\))")
 _event = Decoder(Event)
-_call_list, _proof, _delivery = Decoder(CallList), Decoder(CallerIdProof), Decoder(Delivery)
 
 
 @contextmanager
@@ -339,28 +352,10 @@ def remove(db: sqlite3.Connection, seqs: Sequence[int], drafts: Sequence[Draft])
     return append(db, drafts)
 
 
-def lists(db: sqlite3.Connection) -> list[CallList]:
-    rows = db.execute("SELECT body FROM call_list ORDER BY controller, id")
-    return [_call_list.decode(body) for (body,) in rows]
-
-
-def proofs(db: sqlite3.Connection) -> list[CallerIdProof]:
-    """Return the newest proof for each pair of controller and caller ID."""
-    every = (_proof.decode(body) for (body,) in db.execute("SELECT body FROM proof ORDER BY at, id"))
-    return list({(proof.controller, proof.caller_id): proof for proof in every}.values())
-
-
-def deliveries(db: sqlite3.Connection) -> list[Delivery]:
-    return [_delivery.decode(body) for (body,) in db.execute("SELECT body FROM delivery")]
-
-
-def replace_list(db: sqlite3.Connection, call_list: CallList, sha256: str) -> bool:
-    update = (
-        "UPDATE call_list SET body = json_set(body, '$.file', ?, '$.sha256', ?, '$.numbers', ?)"
-        " WHERE controller = ? AND id = ? AND json_extract(body, '$.sha256') = ?"
-    )
-    fresh = call_list.file, call_list.sha256, call_list.numbers
-    return db.execute(update, (*fresh, call_list.controller, call_list.id, sha256)).rowcount == 1
+def swap_document(db: sqlite3.Connection, kind: str, key: str, before: bytes | None, after: bytes) -> bool:
+    if before is None:
+        return db.execute(_ADD_DOCUMENT, (kind, key, after)).rowcount == 1
+    return db.execute(_CHANGE_DOCUMENT, (after, kind, key, before)).rowcount == 1
 
 
 def attempts_before(db: sqlite3.Connection, before: Instant) -> int:

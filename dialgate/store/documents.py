@@ -1,0 +1,113 @@
+"""Call lists, caller-ID proofs, webhook deliveries and lifted pauses: JSON documents that every engine stores alike.
+
+A document is replaced as a whole. Its kind and its key are the table and the row, or the hash and its field. The stored
+names of kinds and keys, and the fields of the structs, are the format: new fields go last, with a default.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from typing import Final, Literal, TypeAlias, TypeVar
+
+import msgspec
+from msgspec import structs
+
+from dialgate.core.model import Instant
+from dialgate.store.call_lists import CallerIdProof, CallList
+from dialgate.store.campaign_counts import PauseLift
+from dialgate.store.deliveries import Delivery
+from dialgate.store.faults import StoreUnavailable
+
+DocumentKind: TypeAlias = Literal["lists", "proofs", "deliveries", "lifts"]
+T = TypeVar("T")
+_encode: Final = msgspec.json.Encoder().encode
+
+
+class Documents(ABC):
+    """The documents of one store. An engine implements the first three methods.
+
+    Implements `CallLists`, `Deliveries` and a part of `CampaignCounts`.
+    """
+
+    @abstractmethod
+    async def _documents(self, kind: DocumentKind) -> Mapping[str, bytes]:
+        """Return all documents of a kind, by key."""
+
+    @abstractmethod
+    async def _swap_document(self, kind: DocumentKind, key: str, before: bytes | None, after: bytes) -> bool:
+        """Store a document durably if the stored one is still `before` (None: there is none). Return whether it was."""
+
+    @abstractmethod
+    async def _put_document(self, kind: DocumentKind, key: str, body: bytes) -> None:
+        """Store a document. A failover may lose it."""
+
+    async def _change(
+        self, kind: DocumentKind, key: str, changed: Callable[[bytes | None], T | None]
+    ) -> T | None:
+        """Store what `changed` makes of the present document, and return it. None changes nothing."""
+        while True:
+            before = (await self._documents(kind)).get(key)
+            after = changed(before)
+            if after is None or await self._swap_document(kind, key, before, _encode(after)):
+                return after
+
+    # ---- call lists --------------------------------------------------------------------------------------------------
+
+    async def lists(self) -> list[CallList]:
+        documents = await self._documents("lists")
+        return [_decode(documents[key], CallList) for key in sorted(documents)]
+
+    async def add_list(self, call_list: CallList) -> bool:
+        key = f"{call_list.controller}\0{call_list.id}"
+        return await self._change("lists", key, lambda before: None if before else call_list) is not None
+
+    async def replace_list(self, call_list: CallList, sha256: str) -> bool:
+        def changed(before: bytes | None) -> CallList | None:
+            current = _decode(before, CallList) if before else None
+            if current is None or current.sha256 != sha256:
+                return None
+            return structs.replace(
+                current, file=call_list.file, sha256=call_list.sha256, numbers=call_list.numbers
+            )
+
+        key = f"{call_list.controller}\0{call_list.id}"
+        return await self._change("lists", key, changed) is not None
+
+    async def retire_list(self, controller: str, name: str, at: Instant) -> CallList | None:
+        def changed(before: bytes | None) -> CallList | None:
+            current = _decode(before, CallList) if before else None
+            return current and structs.replace(current, retired_at=current.retired_at or at)
+
+        return await self._change("lists", f"{controller}\0{name}", changed)
+
+    # ---- proofs, deliveries and lifted pauses ------------------------------------------------------------------------
+
+    async def proofs(self) -> list[CallerIdProof]:
+        return [_decode(body, CallerIdProof) for body in (await self._documents("proofs")).values()]
+
+    async def put_proof(self, proof: CallerIdProof) -> None:
+        def changed(before: bytes | None) -> CallerIdProof | None:
+            return None if before and _decode(before, CallerIdProof).at > proof.at else proof
+
+        await self._change("proofs", f"{proof.controller}\0{proof.caller_id}", changed)
+
+    async def deliveries(self) -> list[Delivery]:
+        return [_decode(body, Delivery) for body in (await self._documents("deliveries")).values()]
+
+    async def put_delivery(self, delivery: Delivery) -> None:
+        await self._put_document("deliveries", delivery.webhook, _encode(delivery))
+
+    async def pause_lifts(self) -> list[PauseLift]:
+        lifts = [_decode(body, PauseLift) for body in (await self._documents("lifts")).values()]
+        return sorted(lifts, key=lambda lift: (lift.at, lift.campaign))
+
+    async def lift_pause(self, lift: PauseLift) -> None:
+        await self._change("lifts", f"{lift.campaign}\0{lift.at}", lambda _: lift)
+
+
+def _decode(body: bytes, kind: type[T]) -> T:
+    try:
+        return msgspec.json.decode(body, type=kind)
+    except msgspec.DecodeError as fault:
+        raise StoreUnavailable(
+            f"a {kind.__name__} in the store was written by a newer dialgate: install that version ({fault})"
+        ) from fault
