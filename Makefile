@@ -95,14 +95,12 @@ fuzz: .venv/developing
 	for each in $(FUZZ); do $(BIN)/python -m tests.fuzz $${each%=*} $${each#*=} || exit 1; done
 
 bench: .venv/developing
-	$(BIN)/python -m tests.bench agi --json
 	$(BIN)/python -m tests.bench decide --json
 	$(BIN)/python -m tests.bench batch --json
 	$(BIN)/python -m tests.bench http --json
 	$(BIN)/python -m tests.bench numberset --json
 	$(BIN)/python -m tests.bench registry --json
 	$(BIN)/python -m tests.bench log --json
-	$(BIN)/python -m tests.bench sip --json
 
 # Kills the master of a Redis Cluster, and of a Sentinel trio, 200 times under load (CI: once). `make failover CALLERS=24` adds load.
 CALLERS := 6

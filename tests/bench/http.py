@@ -17,16 +17,16 @@ from typing import Any, Literal
 import msgspec
 from msgspec import Struct
 
-from tests.bench import COUNTRIES, BenchError, Figure, servers, world
+from tests.bench import COUNTRIES, BenchError, Figure, compare, servers, world
 from tests.bench.http_load import Load
 from tests.bench.servers import Server
 
-CONNECTIONS = 32
+_CONNECTIONS = 32
 _MIN_ALLOWED = 0.8
 
-# Listens on a shared port or, with 0, on a free one. Prints the port when ready.
+# Prints its port when ready.
 EMPTY = """
-import asyncio, sys, uvloop
+import asyncio, uvloop
 from aiohttp import web
 async def empty(request):
     return web.Response(text="ok")
@@ -35,7 +35,7 @@ async def main():
     app.router.add_post("/v1/check", empty)
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", int(sys.argv[1]), reuse_port=True).start()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
     print(runner.addresses[0][1], flush=True)
     await asyncio.Event().wait()
 uvloop.run(main())
@@ -100,9 +100,9 @@ def run_round(ours: Server, theirs: Server, key: str, bodies: bytes) -> Round:
     return Round(run_turn(ours, key, bodies), run_turn(theirs, key, bodies))
 
 
-def run_turn(server: Server, key: str, bodies: bytes, connections: int = CONNECTIONS) -> Turn:
+def run_turn(server: Server, key: str, bodies: bytes) -> Turn:
     before = server.cpu()
-    words = [sys.executable, "-m", "tests.bench.http_load", str(server.port), str(connections)]
+    words = [sys.executable, "-m", "tests.bench.http_load", str(server.port), str(_CONNECTIONS)]
     environment = {**os.environ, "DIALGATE_KEY": key}
     process = subprocess.run(words, input=bodies, env=environment, check=True, stdout=subprocess.PIPE)
     load = msgspec.json.decode(process.stdout, type=Load)
@@ -116,22 +116,15 @@ def _figures(rounds: list[Round]) -> Iterator[Figure]:
     allowed = sum(load.allowed for load in loads) / sum(load.requests for load in loads)
     if allowed < _MIN_ALLOWED:
         raise BenchError(f"only {allowed:.0%} of the calls were allowed, so the results would be meaningless")
-    yield _compared("http.requests", "1/s", rounds, _rate)
-    yield _compared("http.p50", "us", rounds, lambda turn: turn.load.p50)
-    yield _compared("http.p99", "us", rounds, lambda turn: turn.load.p99)
-    yield _compared("http.server_cpu", "us", rounds, lambda turn: turn.cpu / turn.load.requests * 1e6)
+    measures: dict[tuple[str, str], Callable[[Turn], float]] = {
+        ("http.requests", "1/s"): _rate,
+        ("http.p50", "us"): lambda turn: turn.load.p50,
+        ("http.p99", "us"): lambda turn: turn.load.p99,
+        ("http.server_cpu", "us"): lambda turn: turn.cpu / turn.load.requests * 1e6,
+    }
+    for (name, unit), measured in measures.items():
+        yield compare(name, unit, [(measured(turns.ours), measured(turns.theirs)) for turns in rounds])
     yield Figure("http.allowed", round(allowed, 3), "share")
-
-
-def _compared(name: str, unit: str, rounds: list[Round], measure: Callable[[Turn], float]) -> Figure:
-    pairs = [(measure(turns.ours), measure(turns.theirs)) for turns in rounds]
-    return Figure(
-        name,
-        round(median(ours for ours, _ in pairs), 1),
-        unit,
-        round(median(theirs for _, theirs in pairs), 1),
-        round(median(ours / theirs for ours, theirs in pairs), 3),
-    )
 
 
 def empty_handler(key: str, bodies: bytes) -> float:

@@ -40,12 +40,9 @@ def _clock(pid: int) -> int:
 
 
 @contextmanager
-def bare(program: str, port: int = 0) -> Iterator[Server]:
-    """Run the Python source code `program` as a server.
-
-    The program receives a port as its argument (0 for any free port). When it listens, it prints the actual port.
-    """
-    words = [sys.executable, "-c", program, str(port)]
+def bare(program: str) -> Iterator[Server]:
+    """Run the Python source code `program` as a server. It prints its port when it listens."""
+    words = [sys.executable, "-c", program]
     with subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE) as process:
         try:
             assert process.stdout is not None
@@ -55,27 +52,24 @@ def bare(program: str, port: int = 0) -> Iterator[Server]:
 
 
 @contextmanager
-def gate(config: Path, door: str = "url") -> Iterator[Server]:
-    """Run `dialgate serve` and yield the server.
-
-    `door` is the name of a field of the log event "ready" or "listening". The server's port is read from the address in this field.
-    """
+def gate(config: Path) -> Iterator[Server]:
+    """Run `dialgate serve` and yield the server."""
     words = [sys.executable, "-m", "dialgate", "serve", "--config", str(config)]
     with subprocess.Popen(words, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
         try:
-            yield Server(process.pid, _port(process, door))
+            yield Server(process.pid, _port(process))
         finally:
             process.terminate()
 
 
-def _port(process: subprocess.Popen[bytes], door: str) -> int:
+def _port(process: subprocess.Popen[bytes]) -> int:
     assert process.stderr is not None
     output = b""
     for line in process.stderr:
         output += line
         event = msgspec.json.decode(line) if line.startswith(b"{") else {}
-        if event.get("event") in {"ready", "listening"}:
-            return int(event[door].rpartition(":")[2])
+        if event.get("event") == "ready":
+            return int(event["url"].rpartition(":")[2])
     raise BenchError(f"the gate did not start. Its output:\n{output.decode()}")
 
 

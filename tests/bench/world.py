@@ -31,7 +31,6 @@ _SETTINGS = {
     "countries": "countries",
     "controllers": "controllers",
     "listen": {"port": 0},
-    "fastagi": {"port": 0},
     "clients": [
         {
             "name": CLIENT,

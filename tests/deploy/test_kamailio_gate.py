@@ -18,7 +18,6 @@ from dialgate.audit.reconciliation import cdr
 from dialgate.core.decision_ids import DecisionIds
 from dialgate.tools.conformance import gates
 from dialgate.tools.conformance.gates import Play
-from tests.bench import sip as sip_bench
 from tests.support import kamailio_world
 from tests.support.kamailio_world import Message, Request, Sip, user_of
 from tests.support.world import CALLER, CLEAR, LISTED
@@ -317,15 +316,6 @@ async def test_every_combination_of_switches_is_a_valid_configuration(
     output, _ = await process.communicate()
     assert process.returncode == 0, output.decode()
     assert b"WARNING" not in output
-
-
-async def test_benchmark_with_sipp_loses_no_call() -> None:
-    """SIPp acts as the dialer and as the trunk. The gate is a separate process."""
-    figures = await asyncio.to_thread(lambda: list(sip_bench.run(calls=150, rounds=1)))
-    response = {figure.name: figure for figure in figures}
-    assert (response["sip.lost"].value, response["sip.lost"].baseline) == (0, 0)
-    assert response["sip.allowed"].value > 0.98
-    assert response["sip.calls"].value > 0
 
 
 async def test_call_id_cannot_change_the_accounting_record(tmp_path: Path) -> None:

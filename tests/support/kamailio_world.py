@@ -20,8 +20,8 @@ from msgspec import Struct
 
 from dialgate.crypto.keys import Keys
 from dialgate.decision_log.records import Reader, Record
-from tests.bench import kamailio
-from tests.bench.kamailio import Site
+from tests.support import kamailio
+from tests.support.kamailio import Site
 from tests.support.paths import ROOT
 from tests.support.ports import free_port
 from tests.support.world import CALLER, CLEAR, KEY

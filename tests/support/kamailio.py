@@ -2,18 +2,12 @@
 
 import re
 import shutil
-import subprocess
-import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
 from msgspec import Struct
 
-from tests.bench import BenchError
-
-_BEGINS_WITHIN: Final = 10.0  # seconds
 _PLACES: Final = {"key": r"(?<=Bearer ).*?(?=\", )"}
 
 
@@ -38,7 +32,7 @@ class Site(Struct, frozen=True, kw_only=True):
 def configure(shipped: Path, folder: Path, site: Site) -> Path:
     """Copy the shipped files with the values of a site, and return the main file.
 
-    Raises `BenchError` if the files have no place for a value.
+    Raises `AssertionError` if the files have no place for a value.
     """
     folder.mkdir(exist_ok=True)
     for path in (*shipped.glob("*.cfg"), *shipped.glob("*.list")):
@@ -75,7 +69,7 @@ def _values(folder: Path, site: Site) -> dict[str, str]:
 def _set(text: str, name: str, place: str, value: str) -> str:
     text, changed = re.subn(place, lambda _: value, text)
     if changed != 1:
-        raise BenchError(f"the shipped configuration defines {name} {changed} times instead of once")
+        raise AssertionError(f"the shipped configuration defines {name} {changed} times instead of once")
     return text
 
 
@@ -85,22 +79,3 @@ def words(config: Path) -> list[str]:
     runtime.mkdir(exist_ok=True)
     options = ["-DD", "-E", "-m", "512", "-M", "8", "-Y", str(runtime), "-w", str(runtime)]
     return ["kamailio", "-f", str(config), *options, "-P", str(runtime / "pid")]
-
-
-@contextmanager
-def standing(config: Path) -> Iterator[None]:
-    """Run Kamailio during the `with` block. Raises `BenchError` if it does not start."""
-    log = config.parent / "kamailio.log"
-    with (
-        log.open("ab") as out,
-        subprocess.Popen(words(config), stdin=subprocess.DEVNULL, stdout=out, stderr=out) as process,
-    ):
-        try:
-            until = time.monotonic() + _BEGINS_WITHIN
-            while not (config.parent / "run" / "pid").exists():
-                if process.poll() is not None or time.monotonic() > until:
-                    raise BenchError(f"Kamailio did not start. Its output:\n{log.read_text('utf-8')[-2000:]}")
-                time.sleep(0.05)
-            yield
-        finally:
-            process.terminate()
