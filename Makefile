@@ -59,10 +59,10 @@ HOURS := --timeout=7200 -o faulthandler_timeout=7500
 mutants: .venv/developing
 	$(BIN)/python -m tests.mutants.countries
 
-# Tests that take too long for every change: developer benchmarks, the demonstration without a terminal, 300 kills under load,
+# Tests that take too long for every change: all mutants of country files, developer benchmarks, the demonstration without a terminal, 300 kills under load,
 # 1,000 damaged logs and 300 damaged indexes, 500 histories of faults, 5,000 histories of two controllers on each store, every byte of an
 # evidence bundle, every country case over HTTP.
-torture: .venv/developing
+torture: mutants
 	$(BIN)/python -m pytest $(HOURS) -m torture
 	DIALGATE_KILLS=300 DIALGATE_SHIPPING_KILLS=20 DIALGATE_SIP_MESSAGES=20000 DIALGATE_DAMAGES=1000 DIALGATE_ARCHIVE_DAMAGES=300 DIALGATE_FLIPS=0 DIALGATE_HISTORIES=500 DIALGATE_HTTP_CASES=all \
 	  $(BIN)/python -m pytest $(HOURS) \

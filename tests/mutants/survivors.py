@@ -4,7 +4,7 @@ A mutant's name consists of its file, the function's qualified name or the secti
 name does not change when lines move.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -44,49 +44,17 @@ class Entry(Struct, forbid_unknown_fields=True, kw_only=True):
     changes: list[str]
 
 
-class Difference(NamedTuple):
-    """The difference between a run and the list.
-
-    `unlisted` mutants survived but are not in the list. `outdated` mutants are in the list, but were killed or no
-    longer exist.
-    """
-
-    unlisted: list[Mutant]
-    outdated: list[Mutant]
-
-
-def read(path: Path = FILE) -> dict[str, list[Entry]]:
-    return msgspec.convert(yaml_files.read(path) or {}, dict[str, list[Entry]])
-
-
-def index_entries(entries: dict[str, list[Entry]]) -> dict[Mutant, Entry]:
+def read() -> dict[Mutant, Entry]:
     """Return the entry of each listed mutant. Raises `ValueError` if a mutant is listed twice or without a reason."""
     by_mutant: dict[Mutant, Entry] = {}
-    for mutant, entry in _pairs(entries):
-        if mutant in by_mutant:
-            raise ValueError(f"{mutant} is listed twice")
-        if not entry.reason:
-            raise ValueError(f"{mutant} has no reason")
-        by_mutant[mutant] = entry
+    files = msgspec.convert(yaml_files.read(FILE), dict[str, list[Entry]])
+    for file, entries in files.items():
+        for entry in entries:
+            for mutant in (Mutant(file, entry.where, change) for change in entry.changes):
+                if mutant in by_mutant or not entry.reason:
+                    raise ValueError(f"{mutant} is listed twice, or has no reason")
+                by_mutant[mutant] = entry
     return by_mutant
-
-
-def _pairs(entries: dict[str, list[Entry]]) -> Iterator[tuple[Mutant, Entry]]:
-    for file, several in entries.items():
-        for entry in several:
-            for change in entry.changes:
-                yield Mutant(file, entry.where, change), entry
-
-
-def compare(tried: Iterable[Mutant], survived: Iterable[Mutant], known: Iterable[Mutant]) -> Difference:
-    """Compare a run with the list.
-
-    A listed mutant is reported as outdated only if at least one mutant in the same file was tried.
-    """
-    surviving, names = set(survived), set(known)
-    files = {mutant.file for mutant in tried}
-    outdated = [mutant for mutant in names - surviving if mutant.file in files]
-    return Difference(sorted(surviving - names), sorted(outdated))
 
 
 def as_entries(mutants: Iterable[Mutant]) -> str:

@@ -94,11 +94,6 @@ class Row(Struct, frozen=True, kw_only=True):
             if reasons != self.answer or decision.allow != (not self.answer):
                 yield f"{question}: {_text(reasons)}, not {_text(self.answer)} [{self.law}]"
 
-    def unlawful_allows(self, law: Law) -> Iterator[Question]:
-        """Yield each combination that the row denies and `law` allows."""
-        if self.answer:
-            yield from (question for question in self.questions if decide(question.facts, law).allow)
-
 
 def _reasons(decision: Decision) -> frozenset[str]:
     return frozenset(reason.code for reason in decision.reasons)
