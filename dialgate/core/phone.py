@@ -11,7 +11,9 @@ give the same result, as `tests/properties/phone_fast_path.py` checks.
 import re
 from collections.abc import Iterator
 from functools import cache
+from importlib.resources import files
 
+import msgspec
 import phonenumbers
 from msgspec import Struct
 from phonenumbers import (
@@ -27,7 +29,7 @@ from phonenumbers import (
 )
 from phonenumbers.phonemetadata import REGION_CODE_FOR_NON_GEO_ENTITY, PhoneNumberDesc
 
-from dialgate.core import number_format, numbering_plan, phone_areas
+from dialgate.core import number_format, numbering_plan
 from dialgate.core.model import CallerId, Kind
 
 
@@ -65,15 +67,25 @@ _KINDS: dict[int, Kind] = {
 _SAN_MARINO = "+390549"
 
 
+class _Areas(Struct, frozen=True):
+    """The tables of `phone_areas.json`."""
+
+    version: str  # of `phonenumbers`
+    zones: dict[str, str]  # prefixes, by the names of their time zones
+    places: dict[str, str]  # area codes, by the subdivisions that they serve
+    zones_of_places: dict[str, str]  # subdivisions, by the names of their time zones
+
+
 def _by_key(table: dict[str, str]) -> dict[str, tuple[str, ...]]:
-    """Invert a table from `phone_areas`. For example, `ZONES` becomes a map from each prefix to its time zones."""
+    """Invert a table. For example, `zones` becomes a map from each prefix to its time zones."""
     return {key: tuple(values.split()) for values, keys in table.items() for key in keys.split()}
 
 
+AREAS = msgspec.json.decode(files("dialgate.core").joinpath("phone_areas.json").read_bytes(), type=_Areas)
 # A number has the zones and subdivisions of the longest matching prefix.
-_ZONES_OF_PREFIX = _by_key(phone_areas.ZONES)
-_PLACES_OF_PREFIX = _by_key(phone_areas.PLACES)
-ZONES_OF_PLACES = _by_key(phone_areas.ZONES_OF_PLACES)  # of subdivisions, and of regions that are territories
+_ZONES_OF_PREFIX = _by_key(AREAS.zones)
+_PLACES_OF_PREFIX = _by_key(AREAS.places)
+ZONES_OF_PLACES = _by_key(AREAS.zones_of_places)  # of subdivisions, and of regions that are territories
 _LONGEST_PREFIX = max(map(len, _ZONES_OF_PREFIX))
 _SAN_MARINO_ZONES = _ZONES_OF_PREFIX["378"]
 

@@ -16,11 +16,11 @@ from typing import Any
 import pytest
 from openpyxl import Workbook
 
-from dialgate.core import phone_areas
 from dialgate.core.model import DAY
+from dialgate.core.phone import AREAS
 from dialgate.runtime import extras
 from dialgate.runtime.clock import wall_clock
-from tests.packaging.phone_areas import tables, text, upstream
+from tests.packaging.phone_areas import FILE, tables, text, upstream
 from tests.support import world
 from tests.support.paths import ROOT
 from tests.support.running_gate import serving
@@ -194,6 +194,7 @@ def test_the_wheel_builds_without_a_compiler(folder: Path, wheel: Path) -> None:
 
 
 def test_the_table_of_areas_is_that_of_phonenumbers_with_our_corrections() -> None:
-    release = phone_areas.VERSION
-    written = Path(phone_areas.__file__).read_text("utf-8")
-    assert written == text(tables(upstream(release)), release), "run `python -m tests.packaging.phone_areas`"
+    release = AREAS.version
+    assert FILE.read_text("utf-8") == text(tables(upstream(release)), release), (
+        "run `python -m tests.packaging.phone_areas`"
+    )

@@ -10,7 +10,7 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from dialgate.core import phone_areas
+from dialgate.core.phone import AREAS
 from tests.support.paths import ROOT
 
 LOCKS = ("all", "build", "dev", "generators")
@@ -80,4 +80,4 @@ def test_development_tests_the_versions_that_the_container_installs() -> None:
 
 
 def test_the_map_of_time_zones_is_of_the_installed_telephone_numbers() -> None:
-    assert version("phonenumberslite") == phone_areas.VERSION, "run `make lock`"
+    assert version("phonenumberslite") == AREAS.version, "run `make lock`"
