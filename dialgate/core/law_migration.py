@@ -1,183 +1,102 @@
-"""The translation of older country files into the current format.
+"""The translation of country files of 0.2.0 into the current format.
 
-Archived files must load for as long as decisions refer to them. An invalid value is kept, so that the check of the
-translated file reports it.
+Archived files must load for as long as decisions refer to them.
 """
 
-from collections.abc import Callable
-from datetime import date
-from typing import Any
+from typing import Any, Final
+
+# By kind of section: each older key, and the current one. Numbers of days become periods.
+_RENAMED: Final[dict[str, dict[str, str]]] = {
+    "caller_ids": {"proof_days": "proof_validity"},
+    "consents": {"max_age_days": "max_age"},
+    "contracts": {"tail_days": "tail"},
+    "diallable": {"kinds": "allows"},  # today `kinds` is a scope of every section
+    "foreign_ingress": {"kinds": "bars"},
+    "frequency": {"days": "per", "limit": "after", "counts": "events"},
+    "registries": {"validity_days": "validity"},
+    "rest": {"days": "per"},
+    "sector_bans": {"exceptions": "unless"},
+}
+_ADDED: Final[dict[str, dict[str, Any]]] = {
+    "rest": {"events": "abandoned", "counting": "whole_days"},
+    "unique_caller_ids": {"exclusive": True},
+}
+_JOINED: Final = {
+    "codes": "traits",
+    "unique_caller_ids": "caller_ids",
+    "frequency": "limits",
+    "rest": "limits",
+}
+_DAYS: Final = {"weekday": "mon-fri", "saturday": "sat", "sunday": "sun", "holiday": "holiday"}
+_CONSENT: Final = {"never": [], "after_listing": ["consent_after_listing"], "always": ["consent"]}
 
 
 def modernise(data: Any) -> Any:
-    """Return a parsed country file in the current format, with the same meaning. `data` is not changed."""
-    if not isinstance(data, dict):
+    """Return a parsed country file in the current format, with the same meaning. `data` is not changed.
+
+    A file that cannot be translated is returned as it is, so that its check reports the older keys.
+    """
+    try:
+        return _translate(data)
+    except (AttributeError, KeyError, TypeError):
         return data
-    law = dict(data)
-    _merge_unique_caller_ids(law)
-    for name, sections in law.items():
-        if isinstance(sections, list):
-            law[name] = [_section(name, section) for section in sections]
-    _rename_codes(law)
-    _name_holidays(law)
-    _join_limits(law)
+
+
+def _translate(data: dict[str, Any]) -> dict[str, Any]:
+    law: dict[str, Any] = {
+        name: [_section(name, item) if isinstance(item, dict) else item for item in value]
+        if isinstance(value, list)
+        else value
+        for name, value in data.items()
+    }
+    for old, new in _JOINED.items():
+        if old in law:
+            law[new] = law.get(new, []) + law.pop(old)
+    if "holidays" in law and "day_sets" not in law:
+        days = dict(law.pop("holidays"))
+        added = [str(day) for day in days.pop("added", ())]
+        law["day_sets"] = {"holidays": {"library": days.pop("country"), **days, "added": added}}
     return law
 
 
-def _section(name: str, section: Any) -> Any:
-    if not isinstance(section, dict):
-        return section
-    translated = dict(section)
-    for translate in (_adherents, _RENAMED.get(name)):
-        if translate is not None:
-            translate(translated)
+def _section(name: str, section: dict[str, Any]) -> dict[str, Any]:
+    translated = section | _ADDED.get(name, {})
+    if name == "contracts" and translated.get("tail_days") == 0:
+        del translated["tail_days"]
+    for old, new in _RENAMED.get(name, {}).items():
+        if old in translated and new not in translated:
+            value = translated.pop(old)
+            translated[new] = f"{value}d" if old.endswith("days") else value
+    if "adherents_of" in translated and "traits" not in translated:
+        code = translated.pop("adherents_of")
+        translated["traits"] = [code] if code else []
+    match name:
+        case "caller_ids" if "classes" in translated:
+            translated["classes"] = [_caller_id_class(class_) for class_ in translated["classes"]]
+        case "hours" if "days" not in translated:
+            _name_days(translated)
+        case "registries" if "unless" not in translated:
+            _list_exemptions(translated)
     return translated
 
 
-def _rename(old: str, new: str) -> Callable[[dict[str, Any]], None]:
-    def translate(section: dict[str, Any]) -> None:
-        if old in section and new not in section:
-            section[new] = section.pop(old)
-
-    return translate
-
-
-def _adherents(section: dict[str, Any]) -> None:
-    code = section.get("adherents_of")
-    if isinstance(code, str) and "traits" not in section:
-        del section["adherents_of"]
-        section["traits"] = [code] if code else []
-
-
-def _days(old: str, new: str) -> Callable[[dict[str, Any]], None]:
-    """Return a function that replaces the key `old`, a number of days, with the key `new`, a period.
-
-    If `new` is `tail` and the number is 0, the old key is removed without a replacement.
-    """
-
-    def translate(section: dict[str, Any]) -> None:
-        days = section.get(old)
-        if type(days) is int and (days > 0 or (days == 0 and new == "tail")) and new not in section:
-            del section[old]
-            section.update({new: f"{days}d"} if days else {})
-
-    return translate
-
-
-def _registry(registry: dict[str, Any]) -> None:
-    _days("validity_days", "validity")(registry)
-    _registry_exemptions(registry)
-
-
-def _registry_exemptions(registry: dict[str, Any]) -> None:
-    """Convert a registry's old keys (`NAME_exempts`, and `consent`) to `unless`."""
-    if "unless" in registry:
-        return
-    unless = [
-        name
-        for name in ("sistan", "request", "contract")
-        if isinstance(registry.get(f"{name}_exempts"), bool) and registry.pop(f"{name}_exempts")
-    ]
-    consent = {"never": [], "after_listing": ["consent_after_listing"], "always": ["consent"]}
-    if registry.get("consent") in ("never", "after_listing", "always"):
-        unless += consent[registry.pop("consent")]
-    if unless:
-        registry["unless"] = unless
-
-
-def _caller_ids(section: dict[str, Any]) -> None:
-    _days("proof_days", "proof_validity")(section)
-    if isinstance(section.get("classes"), list):
-        section["classes"] = [_caller_id_class(class_) for class_ in section["classes"]]
-
-
-def _caller_id_class(class_: Any) -> Any:
-    if not isinstance(class_, dict) or not isinstance(class_.get("prefix"), str) or "prefixes" in class_:
+def _caller_id_class(class_: dict[str, Any]) -> dict[str, Any]:
+    if "prefixes" in class_:
         return class_
     translated = dict(class_)
     return translated | {"prefixes": [translated.pop("prefix")]}
 
 
-def _merge_unique_caller_ids(law: dict[str, Any]) -> None:
-    """Move `unique_caller_ids` to `caller_ids` with `exclusive`."""
-    unique, others = law.get("unique_caller_ids"), law.get("caller_ids", [])
-    if (
-        isinstance(unique, list)
-        and all(isinstance(section, dict) for section in unique)
-        and isinstance(others, list)
-    ):
-        del law["unique_caller_ids"]
-        law["caller_ids"] = [*others, *({**section, "exclusive": True} for section in unique)]
-
-
-def _rename_codes(law: dict[str, Any]) -> None:
-    """Move `codes` to `traits`."""
-    if isinstance(law.get("codes"), list) and isinstance(law.get("traits", []), list):
-        law["traits"] = [*law.get("traits", []), *law.pop("codes")]
-
-
-def _name_holidays(law: dict[str, Any]) -> None:
-    """Move the top-level field `holidays` into `day_sets`, as the day set named `holidays`."""
-    source = law.get("holidays")
-    if isinstance(source, dict) and isinstance(source.get("country"), str) and "day_sets" not in law:
-        days = {"library" if key == "country" else key: value for key, value in law.pop("holidays").items()}
-        if isinstance(days.get("added"), list):
-            days["added"] = [str(day) if isinstance(day, date) else day for day in days["added"]]
-        law["day_sets"] = {"holidays": days}
-
-
-def _hours(hours: dict[str, Any]) -> None:
-    """Move the windows for each kind of day to `days`.
-
-    In older files, a kind of day without windows was closed, so it gets an empty list.
-    """
-    if "days" in hours:
-        return
-    keys = {"weekday": "mon-fri", "saturday": "sat", "sunday": "sun", "holiday": "holiday"}
-    hours["days"] = {new: hours.pop(old, []) for old, new in keys.items()}
+def _name_days(hours: dict[str, Any]) -> None:
+    """Move the windows of each kind of day to `days`. A kind of day without windows was closed."""
+    hours["days"] = {new: hours.pop(old, []) for old, new in _DAYS.items()}
     before = hours.pop("pre_holiday", None)
     if before is not None:
         hours["days"]["pre_holiday"] = before
-    hours.setdefault("day_set", "holidays")
+    hours["day_set"] = "holidays"
 
 
-def _requests(requests: dict[str, Any]) -> None:
-    """Add `day_set: holidays` if `max_age` is in working days. Older files had only one day set."""
-    if str(requests.get("max_age")).endswith("wd"):
-        requests.setdefault("day_set", "holidays")
-
-
-def _frequency(section: dict[str, Any]) -> None:
-    _days("days", "per")(section)
-    _rename("limit", "after")(section)
-    _rename("counts", "events")(section)
-
-
-def _rest(section: dict[str, Any]) -> None:
-    _days("days", "per")(section)
-    _rename("for", "per")(section)
-    in_hours = str(section.get("per")).endswith("h")
-    section.update(events="abandoned", counting="rolling" if in_hours else "whole_days")
-
-
-def _join_limits(law: dict[str, Any]) -> None:
-    """Move `frequency` and `rest` to `limits`."""
-    for name in ("frequency", "rest"):
-        if isinstance(law.get(name), list) and isinstance(law.get("limits", []), list):
-            law["limits"] = [*law.get("limits", []), *law.pop(name)]
-
-
-# By kind of section. In older files, the key `kinds` of some sections has another meaning than today's scope `kinds`.
-_RENAMED: dict[str, Callable[[dict[str, Any]], None]] = {
-    "consents": _days("max_age_days", "max_age"),
-    "contracts": _days("tail_days", "tail"),
-    "frequency": _frequency,
-    "rest": _rest,
-    "caller_ids": _caller_ids,
-    "diallable": _rename("kinds", "allows"),
-    "foreign_ingress": _rename("kinds", "bars"),
-    "hours": _hours,
-    "requests": _requests,
-    "registries": _registry,
-    "sector_bans": _rename("exceptions", "unless"),
-}
+def _list_exemptions(registry: dict[str, Any]) -> None:
+    """Move the switches of a registry to `unless`."""
+    exempt = [name for name in ("sistan", "request", "contract") if registry.pop(f"{name}_exempts", False)]
+    registry["unless"] = exempt + _CONSENT[registry.pop("consent", "never")]

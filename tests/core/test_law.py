@@ -16,7 +16,9 @@ from dialgate.core.law import SECTIONS, Law, parse_law
 from dialgate.core.law_scope import Scope
 from dialgate.core.law_sections import LawError, Section
 from dialgate.core.model import HOUR, CallerId, Campaign, Controller, Facts, Kind, Number, Place
+from tests.support import yaml_files
 from tests.support.casebook import Case, Wanted, facts_of, instant, law_data, law_of
+from tests.support.paths import ROOT
 
 IT = law_of("IT")
 ONE_DAY = timedelta(days=1)
@@ -25,6 +27,7 @@ CODE = "codice_condotta_telemarketing"
 
 LIMIT = {"source": "s", "events": "attempts", "per": "1d", "counting": "calendar"}
 REGIONS = ["IT", "SM", "IT-RM", "IT-MI"]
+INVALID = yaml_files.read(ROOT / "tests/cases/tables/invalid_laws.yaml")["invalid"]
 
 
 def of(kind: Kind, *places: str) -> Number:
@@ -57,184 +60,7 @@ def test_an_unknown_key_is_refused_with_its_path(path: str, where: str) -> None:
     assert where in str(refused.value)
 
 
-@pytest.mark.parametrize(
-    ("path", "value", "where"),
-    [
-        ("country", None, "`$.country`"),
-        ("registries.0.validity", "0d", "`$.registries[0].validity`"),
-        ("registries.0.validity", "5wd", "`$.registries[0].validity`"),
-        ("registries.0.validity", 15, "`$.registries[0].validity`"),
-        ("registries.0.validity_days", "15", "unknown field `validity_days`"),
-        ("registries.0.mode", "answer", "`$.registries[0].mode`"),
-        ("registries.0.consent", True, "unknown field `consent`"),
-        ("registries.0.unless", ["always"], "`$.registries[0].unless[0]`"),
-        (
-            "hours.0.unless",
-            ["consent_after_listing"],
-            "hours: only `registries` may have the exemption 'consent_after_listing'; remove it from `unless`",
-        ),
-        ("hours.0.adherents_of", CODE, "unknown field `adherents_of`"),
-        ("contracts.0.tail_days", 30, "unknown field `tail_days`"),
-        ("sector_bans.0.exceptions", [], "unknown field `exceptions`"),
-        (
-            "hours.0.unless",
-            ["ingress_proof"],
-            "hours: only `foreign_ingress` may have the exemption 'ingress_proof'; remove it from `unless`",
-        ),
-        ("consents.0.unless", ["consent"], "unknown field `unless`"),
-        ("contracts.0.tail", "72h", "`$.contracts[0].tail`"),
-        ("contracts.0.tail_days", -1, "unknown field `tail_days`"),
-        ("limits.0.after", 0, "`$.limits[0].after`"),
-        ("limits.0.per", "0d", "`$.limits[0].per`"),
-        ("limits.0.per", "P1M", "`$.limits[0].per`"),
-        ("frequency", [{"days": 0}], "unknown field `days`"),
-        ("limits.0.per", "8h", "limits: `counting: calendar` needs a period in days, such as 30d"),
-        ("limits.1.per", "5wd", "`$.limits[1].per`"),
-        ("limits.1.per", "72h", "limits: `counting: whole_days` needs a period in days, such as 30d"),
-        ("limits.1.events", "silent", "`$.limits[1].events`"),
-        ("limits.1.events", "refused", "limits: `until_answered` needs `events: abandoned`; change `events`"),
-        ("limits.0.among", "everybody", "`$.limits[0].among`"),
-        ("limits.0.counting", "monthly", "`$.limits[0].counting`"),
-        ("hours.0.ring_seconds", -1, "`$.hours[0].ring_seconds`"),
-        ("hours.0.severity", "statue", "`$.hours[0].severity`"),
-        ("hours.0.purposes", ["sales"], "`$.hours[0].purposes[0]`"),
-        ("hours.0.call_types", ["robot"], "`$.hours[0].call_types[0]`"),
-        ("hours.0.callees", ["anybody"], "`$.hours[0].callees[0]`"),
-        ("hours.0.from", "2024-02-30", "`$.hours[0].from`"),
-        ("diallable.0.allows", ["landline"], "`$.diallable[0].allows[0]`"),
-        ("diallable.0.kinds", ["landline"], "`$.diallable[0].kinds[0]`"),
-        ("legal_basis.0.accepts", ["legitimate_interest"], "`$.legal_basis[0].accepts[0]`"),
-        ("sector_bans.0.unless", ["customer"], "`$.sector_bans[0].unless[0]`"),
-        ("hours.0.days.mon-fri", ["9-20"], "hours: '9-20' is not a time window; write it as 09:00-20:00"),
-        ("hours.0.days.sat", ["09:00\u201320:00"], "is not a time window"),
-        ("hours.0.days.sun", ["25:00-26:00"], "is not a time window"),
-        ("hours.0.days.holiday", ["09:60-20:00"], "is not a time window"),
-        ("hours.0.days.pre_holiday", ["20:00-09:00"], "must begin before it ends"),
-        ("hours.0.days.mon-fri", ["09:00-09:00"], "must begin before it ends"),
-        ("hours.0.days.mon-fri", ["09:00-24:01"], "end by 24:00"),
-        (
-            "hours.0.days.monday",
-            [],
-            "hours: 'monday' is not a day; write mon, mon-fri, holiday or pre_holiday",
-        ),
-        ("hours.0.days.mon-holiday", [], "is not a day"),
-        (
-            "hours.0.days.sat-mon",
-            [],
-            "hours: 'sat-mon' ends before it begins, because the week begins on `mon`",
-        ),
-        ("hours.0.days.fri-sun", [], "hours: `days` names 'fri' twice, the second time in 'fri-sun'"),
-        ("hours.0.days", None, "`$.hours[0].days`"),
-        ("hours.0.weekday", [], "unknown field `weekday`"),
-        ("hours.0.day_set", "", "hours: `holiday` and `pre_holiday` need a `day_set`"),
-        (
-            "hours.0.day_set",
-            "feste",
-            "hours: day set 'feste' is not in the country's `day_sets`; correct it or add it there",
-        ),
-        ("day_sets.holidays.added", ["2026-02-30"], "day_sets: holidays: '2026-02-30' is not a day"),
-        ("day_sets.holidays.added", ["04-31"], "day_sets: holidays: '04-31' is not a day"),
-        (
-            "day_sets.holidays.added",
-            ["pentecost"],
-            "'pentecost' is not a day; write 2026-11-03, 06-14, `tue after 11-01`",
-        ),
-        (
-            "day_sets.holidays.added",
-            ["tue after 02-30"],
-            "day_sets: holidays: 'tue after 02-30' is not a day",
-        ),
-        ("day_sets.holidays.added", ["14.6."], "`$.day_sets[...].added[0]`"),
-        (
-            "limits.1.until",
-            date(2014, 2, 19),
-            "limits: a section ends on 2014-02-19 (`until`), before it begins (`from`)",
-        ),
-        (
-            "sectors",
-            ["gas"],
-            "sector_bans: sector 'electricity' is not in the country's `sectors`; correct it or add it there",
-        ),
-        (
-            "limits.1.sectors",
-            ["gaz"],
-            "limits: sector 'gaz' is not in the country's `sectors`; correct it or add it there",
-        ),
-        (
-            "limits.1.traits",
-            ["code"],
-            "limits: trait 'code' is not in the country's `traits`; correct it or add it there",
-        ),
-        (
-            "limits.1.not_traits",
-            ["code"],
-            "limits: trait 'code' is not in the country's `traits`; correct it or add it there",
-        ),
-        (
-            "limits.1.places",
-            ["FR"],
-            "limits: place 'FR' is not in the country's `regions`; correct it or add it there",
-        ),
-        ("limits.1.dial_modes", ["auto"], "`$.limits[1].dial_modes[0]`"),
-        (
-            "regions",
-            ["IT", "Italia"],
-            "regions: 'Italia' is not a region or subdivision; write it as RE or US-FL",
-        ),
-        ("regions", ["SM"], "regions: IT is missing; add it"),
-        (
-            "registries.0.validity",
-            "32d",
-            "registries: `counting: earlier` needs a `validity` of at most 31d",
-        ),
-        (
-            "registries.0.validity",
-            "P1M",
-            "registries: `counting: earlier` needs a `validity` of at most 31d",
-        ),
-        ("registries.0.counting", "calendar", "`$.registries[0].counting`"),
-        ("requests.0.max_age", "30", "`$.requests[0].max_age`"),
-        ("requests.0.max_age", "0d", "`$.requests[0].max_age`"),
-        ("requests.0.max_age", "P0M", "`$.requests[0].max_age`"),
-        ("requests.0.max_age", "30wd", "`$.requests[0].max_age`"),
-        (
-            "requests.0.max_age",
-            "5wd",
-            "requests: `5wd` needs the country's `working_days`; add that key, for example",
-        ),
-        (
-            "requests",
-            [{"source": "s", "from": date(2020, 1, 1), "max_age": "5wd", "day_set": ""}],
-            "requests: `5wd` needs a `day_set`; add it",
-        ),
-        (
-            "relations",
-            [{"source": "s", "from": date(2020, 1, 1), "id": "r", "since": "purchase"}],
-            "relations: `since: purchase` needs a `for` period; add it",
-        ),
-        (
-            "caller_ids.0.required",
-            ["0845"],
-            "caller_ids: required class '0845' is not in the section's `classes`; correct it or add it there",
-        ),
-        ("caller_ids.0.country", "IT", "`$.caller_ids[0].country`"),
-        ("working_days", ["monday"], "`$.working_days[0]`"),
-        ("caller_ids.0.forbidden", {"kinds": ["costly"]}, "`$.caller_ids[0].forbidden.kinds[0]`"),
-        ("caller_ids.0.forbidden", {"kind": ["premium"]}, "unknown field `kind`"),
-        ("consents.0.cited_for", ["consent.void"], "`$.consents[0].cited_for[0]`"),
-        ("consents.0.cited_for", ["origin"], "consents: no denial for 'origin' cites a section of this list"),
-        ("lists.0.cited_for", ["age"], "lists: no denial for 'age' cites a section of this list"),
-        ("limits.1.cited_for", ["age"], "limits: no denial for 'age' cites a section of this list"),
-        ("consents.0.cited_for", ["age"], "consents: a section cited for 'age' needs `max_age`"),
-        (
-            "consents",
-            [{"source": "s", "from": date(2020, 1, 1), "max_age_unstated": "72h", "counting": "calendar"}],
-            "consents: `counting: calendar` needs a period in days, months or years, not 72h",
-        ),
-        ("diallable", [], "each of `diallable`"),
-        ("legal_basis", [], "and `legal_basis`"),
-    ],
-)
+@pytest.mark.parametrize(("path", "value", "where"), INVALID)
 def test_an_invalid_value_is_refused_with_its_path(path: str, value: object, where: str) -> None:
     with pytest.raises(LawError) as refused:
         parse_law(change_law(path, value))
