@@ -16,7 +16,6 @@ from dialgate.config.configuration import Config
 from dialgate.config.controllers import Line
 from dialgate.core import local_time, periods
 from dialgate.core.campaign_standing import Standing
-from dialgate.core.law_sections import Ratio
 from dialgate.core.model import DAY, HOUR, MINUTE, Campaign, Instant
 from dialgate.core.rules import pacing
 from dialgate.store import CampaignCounts, HourCount, PauseLift
@@ -28,16 +27,12 @@ _RENEWED: Final = 10 * MINUTE
 class StoredCounts:
     """The stored counts for all campaigns, and when the pause of each campaign was last lifted.
 
-    `changed` names the campaigns with new counts that decisions do not use yet. `exceeded_at` holds, for each campaign and
-    limit, when this process saw the campaign exceed the limit. It is 0 while the campaign is within the limit, and -1 if
-    the campaign may have exceeded it before this process started.
+    `changed` names the campaigns with new counts that decisions do not use yet.
     """
 
     def __init__(self) -> None:
         self.lifts: dict[str, PauseLift] = {}
         self.changed: set[str] = set()
-        self.exceeded_at: dict[tuple[str, Ratio], Instant] = {}
-        self._at_start: frozenset[str] | None = None  # campaigns with counts at the first read
         self._hours: defaultdict[str, dict[int, HourCount]] = defaultdict(dict)
         self._version = 0
 
@@ -50,13 +45,6 @@ class StoredCounts:
         self.changed.update(count.campaign for count in counts)
         self.changed.update(name for name, lift in lifts.items() if self.lifts.get(name) != lift)
         self.lifts, self._version = lifts, version
-        if self._at_start is None:
-            self._at_start = frozenset(self.changed)
-
-    def note_limit(self, campaign: str, section: Ratio, now: Instant, *, is_above: bool) -> None:
-        pair, unknown = (campaign, section), -1 if campaign in (self._at_start or ()) else 0
-        before = self.exceeded_at.setdefault(pair, unknown)
-        self.exceeded_at[pair] = (before or now) if is_above else 0
 
     @property
     def names(self) -> Collection[str]:
@@ -107,14 +95,11 @@ class CountedCampaigns:
                 self.stored.changed.discard(name)
 
     def paused_since(self, line: Line, standing: Standing, now: Instant) -> Instant:
-        """Return when a campaign exceeded a limit. Call this only if it is above the limit.
+        """Return the beginning of the hour of the call with which a campaign exceeded a limit.
 
-        If this process did not see it happen, return the beginning of the hour of the call that exceeded the limit.
+        Call this only if the campaign is above the limit.
         """
         name, section, day = line.campaign.id, standing.section, standing.since
-        at = self.stored.exceeded_at.get((name, section), -1)
-        if at > 0:
-            return at
         zone, lift = self._config.laws[line.home].zone, self.stored.lifts.get(name)
         counts = [count for count in self.campaigns[name].counts if count.day < day]
         hours = self.stored.hours(name, now)
@@ -130,7 +115,6 @@ class CountedCampaigns:
         today = local_time.day_in(zone, now)
         campaign = self._add_counts(line.campaign, zone, now)
         used, self.campaigns[name] = self.lines.get(name), campaign
-        self._note_limits(campaign, today, now)
         if (
             used is not None
             and now < self._renewed[name] + _RENEWED
@@ -140,11 +124,6 @@ class CountedCampaigns:
         self.lines[name] = structs.replace(line, campaign=campaign)
         self._renewed[name] = now
         return True
-
-    def _note_limits(self, campaign: Campaign, today: date, now: Instant) -> None:
-        for section in self._sections:
-            used = pacing.used(section, *pacing.totals(section, campaign.counts, today))
-            self.stored.note_limit(campaign.id, section, now, is_above=used > 1)
 
     def _add_counts(self, campaign: Campaign, zone: str, now: Instant) -> Campaign:
         """Return the campaign with its counts for the longest period that any limit uses."""

@@ -39,9 +39,8 @@ class CampaignLimit(Struct, frozen=True, kw_only=True):
     """A limit on a campaign's abandoned calls: at most `above` per `out_of` calls.
 
     `abandoned` is the number of abandoned calls. `compared` is the number of calls in the denominator, as the law
-    counts them. `used` is the share of the limit that is used up. `since` is the time at which the campaign exceeded the
-    limit. After a restart of the gate, it is the beginning of the hour of the call that exceeded the limit. `not_before` is
-    the time at which the pause ends if no further results are reported. `since` and `not_before` are empty while the
+    counts them. `used` is the share of the limit that is used up. `since` is the beginning of the hour of the call
+    with which the campaign exceeded the limit. `not_before` is the time at which the pause ends if no further results are reported. `since` and `not_before` are empty while the
     campaign is within the limit.
     """
 
@@ -95,14 +94,9 @@ class Campaigns:
     def __init__(self, access: LedgerAccess, activation: Activation) -> None:
         self._access, self._activation = access, activation
 
-    async def standings(self, client: Client, observed: CountedCampaigns | None = None) -> list[CampaignInfo]:
-        """Return the client's campaigns with their limits on abandoned calls. Raises `StoreUnavailable`.
-
-        `observed` holds the counts that a gate has read, and therefore when the gate paused each campaign.
-        """
+    async def standings(self, client: Client) -> list[CampaignInfo]:
+        """Return the client's campaigns with their limits on abandoned calls. Raises `StoreUnavailable`."""
         now, counted = self._access.clock(), await self._read_counts()
-        if observed is not None:
-            counted.stored.exceeded_at |= observed.stored.exceeded_at
         lines = self._access.config.lines
         return [self._info(lines[name], counted, now) for name in self._access.config.campaigns_of(client)]
 

@@ -29,5 +29,5 @@ async def lift(visit: Visit) -> web.StreamResponse:
 
 
 async def _page(visit: Visit, status: int = HTTPStatus.OK, **context: Any) -> web.Response:
-    every = await visit.app.registrar.campaigns.standings(visit.client, visit.app.gate.counted)
+    every = await visit.app.registrar.campaigns.standings(visit.client)
     return visit.show("campaigns", "campaigns", status, **{"every": every, "lifted": None, **context})

@@ -14,7 +14,7 @@ _GROUP: Final = EndpointGroup("Campaigns", "Watch the share of abandoned calls, 
 
 
 async def campaigns(_: web.Request, app: App, client: Client) -> web.StreamResponse:
-    return body.reply_json(CampaignList(await app.registrar.campaigns.standings(client, app.gate.counted)))
+    return body.reply_json(CampaignList(await app.registrar.campaigns.standings(client)))
 
 
 async def lift_pause(request: web.Request, app: App, client: Client) -> web.StreamResponse:
