@@ -181,7 +181,7 @@ async def bundle_numbers(
     decision. Raises `HoldRefused` and the same errors as `bundle_decision`.
     """
     number_of = {hashed: number for number in numbers for hashed in sources.keys.hashes(number).values()}
-    records = [record for _, record in Reader(sources.folder).about(frozenset(number_of))]
+    records = [record for _, record in Reader(sources.folder).find_decisions(frozenset(number_of))]
     by_id = {record.id: KnownDecision(record, number_of[record.number]) for record in records}
     by_id |= {known.record.id: known for known in _under_hold(sources, numbers)}
     decisions = [known for known in by_id.values() if (since or 0) <= known.record.at < (until or _NEVER)]

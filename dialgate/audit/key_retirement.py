@@ -44,7 +44,7 @@ def months(config: Config, now: Instant) -> list[Month]:
     )
     numbers = Holds(config.data, keys).under().numbers
     hashes = [hashed for number in numbers for hashed in keys.hashes(number).values()]
-    held = Counter(month_of(record.at) for _, record in chains.about(hashes))
+    held = Counter(month_of(record.at) for _, record in chains.find_decisions(hashes))
     terms = decision_retention.terms(config.settings.retention, config.laws, now)
     is_partial, names = _partial_months(chains), sorted(keys.hashes(""))
     result = [_month(terms, name, counts, now, partial=is_partial(name)) for name in names]
@@ -74,7 +74,7 @@ def retire(config: Config, keys: Keys, month: str) -> int:
                 " is in force. Bring the segments back first."
             )
         hashed = keys.hashes(number).get(month)
-        return [record.id for _, record in chains.about([hashed] if hashed else [])]
+        return [record.id for _, record in chains.find_decisions([hashed] if hashed else [])]
 
     return Holds(config.data, keys).keep(records_of, lambda: keys.retire(month))
 

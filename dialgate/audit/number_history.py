@@ -90,7 +90,7 @@ class Inquiry:
         """
         chains = Chains(self._data)
         merged = merge(
-            chains.about(self.hashes(number)),
+            chains.find_decisions(self.hashes(number)),
             self._under_hold(chains, number),
             key=lambda line_and_record: position(line_and_record[1]),
             reverse=True,

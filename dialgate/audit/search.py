@@ -97,7 +97,7 @@ def _search_number(
 ) -> Iterator[Hit]:
     records = [
         record
-        for _, record in chains.about(hashes)
+        for _, record in chains.find_decisions(hashes)
         if query.matches(record)
         and within.first <= record.seq <= within.last
         and within.since <= record.at < within.until

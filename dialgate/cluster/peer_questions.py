@@ -28,7 +28,7 @@ class Decisions(Struct, frozen=True):
 
 
 class FindDecisions(PeerQuestion[Decisions], frozen=True, kw_only=True, tag="decisions"):
-    """A request for the decisions about a number (E.164), newest first. For the fields, see `Inquiry.about`."""
+    """A request for the decisions about a number (E.164), newest first. For the fields, see `Inquiry.find`."""
 
     number: str
     sees: Visibility

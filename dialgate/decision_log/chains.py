@@ -100,10 +100,10 @@ class Chains:
                 return LoggedDecision(line, record)
         return None
 
-    def about(self, hashes: Collection[bytes]) -> Iterator[tuple[LogLine, Record]]:
+    def find_decisions(self, hashes: Collection[bytes]) -> Iterator[tuple[LogLine, Record]]:
         """Yield the decisions whose `number` is one of these keyed hashes, newest first. Raises `LogDamaged`."""
         return merge(
-            *(reader.about(hashes) for reader in self.readers.values()),
+            *(reader.find_decisions(hashes) for reader in self.readers.values()),
             key=lambda entry: position(entry[1]),
             reverse=True,
         )

@@ -95,10 +95,10 @@ class Reader:
             None if line is None or entry is None or isinstance(entry, Grounds) else self._whole(line, entry)
         )
 
-    def about(self, hashes: Collection[bytes]) -> Iterator[tuple[LogLine, Record]]:
+    def find_decisions(self, hashes: Collection[bytes]) -> Iterator[tuple[LogLine, Record]]:
         """Yield the decisions whose keyed hash `number` is in `hashes`, newest first. Raises `LogDamaged`."""
         hashes_ = frozenset(hashes)
-        for line in self._segments.about(hashes_):
+        for line in self._segments.find_decisions(hashes_):
             entry = _decoded(line)
             if isinstance(entry, Decided) and entry.number in hashes_:
                 yield structs.replace(line, seq=entry.seq), self._join_grounds(line, entry)

@@ -1,6 +1,6 @@
 """The gate, which decides calls in batches and records each decision before it sends the response.
 
-Read `Gate` from top to bottom to follow a call. `ask` adds the call to the queue, and `_run_batch` takes a batch from
+Read `Gate` from top to bottom to follow a call. `enqueue` adds the call to the queue, and `_run_batch` takes a batch from
 the queue and replies. `_decide_batch` reads the store, decides, commits, writes the log and syncs it. If any step
 fails, every call of the batch is denied.
 
@@ -89,10 +89,10 @@ class Gate:
         If the gate fails, the answer is a denial without a decision id.
         """
         answer: asyncio.Future[Answer] = self._loop.create_future()
-        self.ask(call, client, interface, answer)
+        self.enqueue(call, client, interface, answer)
         return answer
 
-    def ask(self, call: Call, client: Client, interface: str, answer: AnswerFuture) -> None:
+    def enqueue(self, call: Call, client: Client, interface: str, answer: AnswerFuture) -> None:
         """Queue a call. The gate later sets the result on `answer`, which need not be an asyncio future."""
         if (denial := self._limits.refuse(client)) is not None:
             self.metrics.calls_refused.labels(client.name).inc()

@@ -53,7 +53,7 @@ class LogRecorder:
         # A daemon, so that a process ends whose gate is refused at its start. `close` waits for the last sync.
         self._sync_thread = Thread(target=self._run_syncs, name="log-sync", daemon=True)
         self._sync_thread.start()
-        self._threads = ThreadPool("recorder", 2)  # `about` reads the log for each reported stop
+        self._threads = ThreadPool("recorder", 2)  # `find_call` reads the log for each reported stop
 
     def grounds(self, now: Instant) -> dict[bytes, int]:
         """Return the sequence number of each grounds entry in the newest log segment, by digest.
@@ -133,11 +133,11 @@ class LogRecorder:
             self._write([_encode(record)])
         await self.sync()
 
-    async def about(self, decision: str) -> tuple[str, str] | None:
+    async def find_call(self, decision: str) -> tuple[str, str] | None:
         """Return a decision's controller and called number, or None if this node's logs lack its record."""
-        return await self._threads.run(self._about, decision)
+        return await self._threads.run(self._find_call, decision)
 
-    def _about(self, decision: str) -> tuple[str, str] | None:
+    def _find_call(self, decision: str) -> tuple[str, str] | None:
         entry = Chains(self._data).find(decision)
         if entry is None:
             return None

@@ -14,7 +14,7 @@ class OutcomeLog(Protocol):
     async def result(self, decision: str, result: Result, client: str) -> None:
         """Record a call's result durably. Raises `LogUnavailable`."""
 
-    async def about(self, decision: str) -> tuple[str, str] | None:
+    async def find_call(self, decision: str) -> tuple[str, str] | None:
         """Return the controller and the E.164 number of a call, or None if the call is not in this log."""
 
 
@@ -33,7 +33,7 @@ class HostGate(Protocol):
         """The clock for durations, in seconds."""
 
     async def find_call_elsewhere(self, decision: str) -> tuple[str, str] | None:
-        """Return the same as `OutcomeLog.about`, from the other gates on the store."""
+        """Return the same as `OutcomeLog.find_call`, from the other gates on the store."""
 
     async def refresh(self) -> None:
         """Load the current call lists, proofs and pauses from the store. Raises `Unavailable`."""

@@ -150,7 +150,7 @@ class Outcomes:
 
     async def called_here(self, decision: str) -> tuple[str, str] | None:
         """Return the controller and number of the call if this gate made the decision, or None otherwise."""
-        return await self._gate.log.about(decision) if self._gate.log is not None else None
+        return await self._gate.log.find_call(decision) if self._gate.log is not None else None
 
 
 def _unknown_decision() -> Refused:

@@ -72,7 +72,7 @@ def keys(config: Config) -> Keys:
 
 
 def about(config: Config, keys: Keys, number: str) -> list[Record]:
-    return [record for _, record in Reader(config.data / "log").about(keys.hashes(number).values())]
+    return [record for _, record in Reader(config.data / "log").find_decisions(keys.hashes(number).values())]
 
 
 # ---- retention terms -------------------------------------------------------------------------------------------------

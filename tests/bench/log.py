@@ -133,7 +133,7 @@ def _search_seconds(folder: Path, writing: "Writing", at: int) -> float:
     number, times = writing.sample[at]
     began = time.perf_counter()
     reader = Reader(folder)
-    decisions = list(reader.about(writing.keys.hashes(number).values()))
+    decisions = list(reader.find_decisions(writing.keys.hashes(number).values()))
     reports = list(reader.reports({record.id for _, record in decisions}))
     took = time.perf_counter() - began
     if len(decisions) != times:

@@ -95,7 +95,7 @@ def chain_holds(folder: Path) -> bool:
 
 
 def about(folder: Path, keys: Keys, number: str) -> list[int]:
-    return [record.seq for _, record in Reader(folder).about(keys.hashes(number).values())]
+    return [record.seq for _, record in Reader(folder).find_decisions(keys.hashes(number).values())]
 
 
 # ---- equivalence -------------------------------------------------------------------------------------------------------
@@ -210,13 +210,13 @@ def test_records_are_read_searched_and_joined_as_before_packing(folder: Path, ke
     assert counts == {("2026-11", "IT", True): 80, ("2026-11", "IT", False): 40}
     assert packed.find(10**6) is None
     assert about(folder, keys, "+390699999999") == []
-    assert list(packed.about([])) == []
+    assert list(packed.find_decisions([])) == []
 
 
 def test_a_search_by_number_returns_the_position_and_content_of_a_line(folder: Path, keys: Keys) -> None:
     pack_all(folder)
     hashes = {line.seq: line.hash for line in Segments(folder).lines()}
-    matches = list(Reader(folder).about(keys.hashes(NUMBERS[7]).values()))
+    matches = list(Reader(folder).find_decisions(keys.hashes(NUMBERS[7]).values()))
     assert len(matches) == 3
     for line, record in matches:
         assert (line.seq, line.hash) == (record.seq, hashes[record.seq])
@@ -296,7 +296,7 @@ def test_a_segment_packed_by_0_2_0_is_verified_searched_and_indexed(tmp_path: Pa
     expected = [entry for entry in reversed(entries) if entry.number == number]
     assert len(expected) > 2
     for _ in range(2):
-        assert [record for _, record in Reader(folder).about([number])] == expected
+        assert [record for _, record in Reader(folder).find_decisions([number])] == expected
         packing.write_indexes(folder)
     assert list(folder.glob("*.index.npy"))
     assert verify(folder).faults == []
@@ -474,7 +474,7 @@ async def test_a_gate_packs_its_log_and_continues_it(tmp_path: Path) -> None:
         data = world.app.config.data
     assert list((data / "log").glob("*.parquet"))
     keys = Keys.open(data / "keys.json")
-    ids = [record.id for _, record in Reader(data / "log").about(keys.hashes(CLEAR).values())]
+    ids = [record.id for _, record in Reader(data / "log").find_decisions(keys.hashes(CLEAR).values())]
     assert ids == [answer.decision_id for answer in reversed(answers)]
     assert chain_holds(data / "log")
     app = await App.open(

@@ -50,7 +50,7 @@ def packed_segments(folder: Path) -> list[Path]:
 def about(folder: Path, keys: Keys, number: str) -> list[int]:
     """Search the decisions about a number, and their outcomes."""
     reader = Reader(folder)
-    records = [record for _, record in reader.about(keys.hashes(number).values())]
+    records = [record for _, record in reader.find_decisions(keys.hashes(number).values())]
     outcomes = reader.reports({record.id for record in records})
     return [record.seq for record in records] + [outcome.seq for outcome in outcomes]
 
@@ -87,8 +87,8 @@ def test_a_search_with_an_index_without_one_and_before_packing_gives_the_same(
 
 def test_packing_during_a_search_misses_no_entry(folder: Path, keys: Keys) -> None:
     hashes = keys.hashes(NUMBERS[4]).values()
-    before = [record.seq for _, record in Reader(folder).about(hashes)]
-    reading = Reader(folder).about(hashes)
+    before = [record.seq for _, record in Reader(folder).find_decisions(hashes)]
+    reading = Reader(folder).find_decisions(hashes)
     read = []
     for segment in closed_segments(folder, NOW + HOUR):
         pack(segment)

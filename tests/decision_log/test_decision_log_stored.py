@@ -178,7 +178,7 @@ def test_an_entry_that_is_not_utf8_is_reported_as_damage(tmp_path: Path) -> None
         lambda found: list(found.lines()),
         lambda found: list(found.outcomes(1)),
         lambda found: list(found.reports([f"{LOG}-4"])),
-        lambda found: list(found.about([bytes(16)])),
+        lambda found: list(found.find_decisions([bytes(16)])),
     ],
 )
 def test_an_emptied_segment_is_reported_as_damage(

@@ -208,7 +208,7 @@ def test_a_retired_month_is_anonymous_in_the_copy(data: Path, tmp_path: Path) ->
     before = files(copy)
 
     def count_linked() -> int:
-        return len(list(Reader(copy / "log").about(keys.hashes(NUMBERS[0]).values())))
+        return len(list(Reader(copy / "log").find_decisions(keys.hashes(NUMBERS[0]).values())))
 
     assert count_linked() > 0
     keys.month(NOW + 31 * 24 * HOUR)

@@ -197,7 +197,7 @@ class Segments:
         line = next(self.lines(seq), None)
         return line if line is not None and line.seq == seq else None
 
-    def about(self, numbers: Collection[bytes]) -> Iterator[LogLine]:
+    def find_decisions(self, numbers: Collection[bytes]) -> Iterator[LogLine]:
         """Yield the decisions with one of these keyed hashes, newest first.
 
         A few other entries can be yielded too. Callers must decode each entry and check that its `number` is in

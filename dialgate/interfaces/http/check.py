@@ -89,7 +89,7 @@ async def check(request: web.Request, app: App, client: Client) -> web.StreamRes
 
 def submit(body: bytes, app: App, client: Client, answer: AnswerFuture) -> None:
     """Decode a request and submit its call. The gate later sets the result on `answer`. Raises `Fault`."""
-    app.gate.ask(decode(_check, body), client, "http", answer)
+    app.gate.enqueue(decode(_check, body), client, "http", answer)
 
 
 async def _decide(call: Call, app: App, client: Client, interface: str) -> Answer:
