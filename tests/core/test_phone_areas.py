@@ -7,45 +7,17 @@ import pytest
 
 from dialgate.core import local_time
 from dialgate.core.phone import ZONES_OF_PLACES, NotANumber, Parsed, parse
+from tests.support import yaml_files
+from tests.support.paths import ROOT
 
-NEW_YORK, CHICAGO, DENVER = "America/New_York", "America/Chicago", "America/Denver"
-AREAS = [
-    ("+12122345678", (NEW_YORK,), ("US-NY",)),
-    ("+17182345678", (NEW_YORK,), ("US-NY",)),  # by its city only
-    ("+13102345678", ("America/Los_Angeles",), ("US-CA",)),  # neither zone nor state in `phonenumbers`
-    ("+18122345678", (CHICAGO, NEW_YORK), ("US-IN",)),
-    (
-        "+18124225678",
-        (CHICAGO, NEW_YORK),
-        ("US-IN",),
-    ),  # an exchange of Evansville: a ported number may be elsewhere
-    ("+19302345678", (CHICAGO, NEW_YORK), ("US-IN",)),  # overlays 812
-    ("+18502345678", (CHICAGO, NEW_YORK), ("US-FL",)),
-    ("+16052345678", (CHICAGO, DENVER), ("US-SD",)),
-    ("+17872345678", ("America/Puerto_Rico",), ()),
-    ("+14162345678", ("America/Toronto",), ("CA-ON",)),
-    ("+19022345678", ("America/Halifax",), ("CA-NS", "CA-PE")),
-    ("+16042345678", ("America/Vancouver",), ("CA-BC",)),
-    ("+13062345678", ("America/Edmonton", "America/Regina"), ("CA-SK",)),
-    ("+551123456789", ("America/Sao_Paulo",), ("BR-SP",)),
-    ("+5511912345678", ("America/Sao_Paulo",), ("BR-SP",)),
-    ("+559223456789", ("America/Manaus",), ("BR-AM",)),
-    ("+556823456789", ("America/Rio_Branco",), ("BR-AC",)),
-    ("+35312345678", ("Europe/Dublin",), ()),
-    ("+353851234567", ("Europe/Dublin",), ()),
-    ("+61292345678", ("Australia/Sydney",), ()),
-    ("+61740512345", ("Australia/Brisbane", "Australia/Sydney"), ()),  # Cairns
-    ("+61851205000", ("Australia/Perth",), ()),  # Port Hedland
-    ("+61851350000", ("Australia/Perth", "Indian/Christmas", "Indian/Cocos"), ()),
-    ("+390612345678", ("Europe/Rome",), ()),
-]
+TABLES = yaml_files.read(ROOT / "tests/cases/tables/areas.yaml")
 
 
-@pytest.mark.parametrize(("number", "zones", "places"), AREAS)
+@pytest.mark.parametrize(("number", "zones", "places"), TABLES["areas"])
 def test_a_number_has_the_zones_and_subdivisions_of_its_area(
-    number: str, zones: tuple[str, ...], places: tuple[str, ...]
+    number: str, zones: list[str], places: list[str]
 ) -> None:
-    assert (parse(number).zones, parse(number).places) == (zones, places)
+    assert ([*parse(number).zones], [*parse(number).places]) == (zones, places)
 
 
 def test_a_toll_free_number_and_a_mobile_of_several_zones_have_no_subdivision() -> None:
@@ -86,28 +58,7 @@ def _valid(number: str) -> Parsed | None:
         return None
 
 
-# Comments of the time-zone database that name a part of a subdivision with a clock of its own.
-IN_ZONE_TAB = [
-    ("America/Menominee", "MI (Wisconsin border)", "US-MI"),
-    ("America/Indiana/Tell_City", "IN (Perry)", "US-IN"),
-    ("America/Boise", "ID (south), OR (east)", "US-OR"),
-    ("America/Winnipeg", "ON (northwest)", "CA-ON"),
-    ("America/Edmonton", "BC(E)", "CA-BC"),
-    ("America/Edmonton", "SK(W)", "CA-SK"),
-    ("America/Blanc-Sablon", "QC (Lower North Shore)", "CA-QC"),
-    ("America/Goose_Bay", "Labrador", "CA-NL"),
-    ("America/Rankin_Inlet", "NU (central)", "CA-NU"),
-    ("America/Cambridge_Bay", "NU (west)", "CA-NU"),
-    ("America/Eirunepe", "Amazonas (west)", "BR-AM"),
-    ("America/Noronha", "Atlantic islands", "BR-PE"),
-    ("Australia/Broken_Hill", "New South Wales", "AU-NSW"),
-    ("Australia/Eucla", "Western Australia", "AU-WA"),
-    ("Atlantic/Madeira", "Madeira Islands", "PT-30"),
-    ("Africa/Ceuta", "Ceuta, Melilla", "ES-CE"),
-]
-
-
-@pytest.mark.parametrize(("zone", "comment", "place"), IN_ZONE_TAB)
+@pytest.mark.parametrize(("zone", "comment", "place"), TABLES["zone_tab"])
 def test_a_subdivision_has_the_clock_of_each_of_its_parts(zone: str, comment: str, place: str) -> None:
     assert comment in next(line for line in _zone_tab() if f"\t{zone}\t" in line)
     assert _clock(zone) in [_clock(own) for own in ZONES_OF_PLACES[place]]

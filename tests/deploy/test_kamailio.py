@@ -8,9 +8,9 @@ import pytest
 from aiohttp import ClientSession
 from msgspec.structs import replace
 
-from tests.support import kamailio_world
+from tests.support import kamailio_world, yaml_files
 from tests.support.kamailio_world import Message, Request, Sip, user_of
-from tests.support.rfc4475 import torture
+from tests.support.paths import ROOT
 from tests.support.world import CALLER, CLEAR, LISTED, World
 
 
@@ -388,12 +388,16 @@ async def test_kamailio_logs_no_number_and_counts_every_call(sip: Sip) -> None:
 # ---- torture ---------------------------------------------------------------------------------------------------------
 
 
+TORTURE = yaml_files.read(ROOT / "tests/cases/tables/sip_torture.yaml")
+
+
 async def test_torture_messages_neither_crash_kamailio_nor_reach_a_trunk_unchecked(sip: Sip) -> None:
     """The fixture checks each INVITE at the trunks against the log."""
     host, port = sip.dialer.address
     for number in (LISTED, CLEAR):
-        for name, raw in torture(number, f"{host}:{port}", number[-1]).items():
-            sip.dialer.send(raw)
+        for place, (name, text) in enumerate(TORTURE.items()):
+            raw = text.replace("{n}", number).replace("{v}", f"{host}:{port}")
+            sip.dialer.send(raw.replace("{i}", f"{number[-1]}-{place}").encode())
             options = sip.dialer.invite(method="OPTIONS")
             assert (await options.send().final()).status == 200, name
     # All earlier checks have been answered by now.

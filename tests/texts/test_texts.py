@@ -21,7 +21,7 @@ from dialgate.core.rules import RULES, revocation
 from dialgate.texts import LANGUAGES, Language
 from tests.core import test_vocabulary as vocabulary
 from tests.core.test_decision import ALWAYS, BEYOND_THE_CALENDAR, base, with_law
-from tests.core.test_phone import REFUSED
+from tests.core.test_phone import TABLES
 from tests.support import yaml_files
 from tests.support.casebook import all_cases, case_law, facts_of
 from tests.support.country_cases import all_country_cases
@@ -107,7 +107,7 @@ def decided() -> Iterator[tuple[Facts, Law]]:
 
 
 def refusals() -> Iterator[str]:
-    for raw, home, _ in REFUSED:
+    for raw, home, _ in TABLES["refused"]:
         try:
             phone.parse(raw, home)
         except phone.NotANumber as problem:
