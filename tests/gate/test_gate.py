@@ -2,7 +2,6 @@
 
 import asyncio
 import gc
-import os
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -21,7 +20,7 @@ from dialgate.config import content_store, loader
 from dialgate.config.clients import Client
 from dialgate.config.configuration import ConfigError
 from dialgate.core.decision import decide
-from dialgate.core.model import DAY, HOUR, MINUTE, SECOND, Call, Decided, Grounds, Instant, OutcomeRecord
+from dialgate.core.model import DAY, HOUR, MINUTE, SECOND, Call, Decided, Grounds, OutcomeRecord
 from dialgate.core.refusal import Refused
 from dialgate.core.responses import Answer
 from dialgate.decision_log import LogUnavailable, verify
@@ -31,14 +30,6 @@ from dialgate.native import COMPILED
 from tests.support import world, yaml_files
 from tests.support.damage import fill, flip
 from tests.support.world import CALLER, CLEAR, LISTED, NOW, Hand, World, codes
-
-
-class Ticking(Hand):
-    """A clock that advances by a millisecond at each reading."""
-
-    def __call__(self) -> Instant:
-        self.at += 1
-        return self.at
 
 
 def client_of(running: World) -> Client:
@@ -52,44 +43,6 @@ async def ask(running: World, to: str = CLEAR, call_id: str = "", campaign: str 
 
 
 # ---- counting --------------------------------------------------------------------------------------------------------
-
-
-async def test_exactly_five_of_a_hundred_simultaneous_checks_are_allowed(
-    running: World,
-) -> None:
-    answers = await asyncio.gather(*(ask(running) for _ in range(100)))
-    assert sum(answer.decision == "allow" for answer in answers) == 5
-    assert {code for answer in answers for code in codes(answer)} == {"frequency.exceeded"}
-
-
-async def test_the_same_question_gets_the_same_decision_and_counts_once(running: World) -> None:
-    first = await ask(running, call_id="a")
-    again = await asyncio.gather(*(ask(running, call_id="a") for _ in range(20)))
-    assert [answer == first for answer in again] == [True] * 20
-    others = [await ask(running, call_id=f"b{number}") for number in range(5)]
-    assert [answer.decision for answer in others] == ["allow"] * 4 + ["deny"]
-
-
-async def test_the_same_question_within_one_batch_counts_once(running: World) -> None:
-    answers = await asyncio.gather(*(ask(running, call_id="a") for _ in range(20)))
-    assert len({answer.decision_id for answer in answers}) == 1
-    assert len(running.records()) == 1
-
-
-async def test_the_last_call_that_a_limit_allows_is_repeated_without_counting_itself(running: World) -> None:
-    last = [await ask(running, call_id=str(number)) for number in range(5)][-1]
-    assert last.decision == "allow"
-    assert await ask(running, call_id="4") == last
-    assert codes(await ask(running, call_id="5")) == ["frequency.exceeded"]
-
-
-async def test_calls_without_an_id_do_not_mix_up_repeated_answers(running: World) -> None:
-    allowed, denied = await ask(running, call_id="a"), await ask(running, LISTED, call_id="b")
-    asked = [("", LISTED), ("a", CLEAR), ("", CLEAR), ("b", LISTED), ("c", CLEAR)]
-    answers = await asyncio.gather(*(ask(running, to, call_id=name) for name, to in asked))
-    assert (answers[1], answers[3]) == (allowed, denied)
-    assert [answer.decision for answer in answers] == ["deny", "allow", "allow", "deny", "allow"]
-    assert len({answer.decision_id for answer in answers}) == len(asked)
 
 
 async def test_a_deny_is_repeated_for_a_day(running: World) -> None:
@@ -329,61 +282,7 @@ async def test_an_opt_out_during_a_call_revokes_at_once_and_is_in_the_log(runnin
 # ---- revocation ------------------------------------------------------------------------------------------------------
 
 
-async def test_an_allow_is_not_repeated_after_a_revocation(running: World) -> None:
-    assert (await ask(running, call_id="a")).decision == "allow"
-    await running.app.registrar.revocations.revoke(client_of(running), RevocationRequest(number=CLEAR))
-    again = await ask(running, call_id="a")
-    assert codes(again)[0] == "revocation.revoked"
-    assert await ask(running, call_id="a") == again
-
-
-async def test_no_allow_is_decided_after_a_revocation_was_acknowledged(tmp_path: Path) -> None:
-    async with world.running(tmp_path, hand=Ticking()) as running:
-        await world.load_list(running)
-        stop = asyncio.Event()
-
-        async def hammer() -> None:
-            while not stop.is_set():
-                await ask(running, call_id=os.urandom(8).hex())
-
-        hammering = [asyncio.create_task(hammer()) for _ in range(32)]
-        for _ in range(3):
-            await ask(running)
-        await running.app.registrar.revocations.revoke(client_of(running), RevocationRequest(number=CLEAR))
-        acknowledged = running.hand.at
-        for _ in range(50):
-            await ask(running)
-        stop.set()
-        await asyncio.gather(*hammering)
-        late = [record for record in running.records() if record.at > acknowledged]
-    assert len(late) >= 50
-    assert not any(record.decision.allow for record in late)
-
-
-async def test_a_revocation_by_another_process_binds_the_next_decision(running: World) -> None:
-    assert (await ask(running)).decision == "allow"
-    command = [
-        sys.executable, "-m", "dialgate", "revoke", CLEAR, "--controller", "acme", "--actor", "dpo",
-        "--config", str(running.folder / "dialgate.yaml"),
-    ]  # fmt: skip
-    done = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert codes(await ask(running))[0] == "revocation.revoked"
-
-
 # ---- the record ------------------------------------------------------------------------------------------------------
-
-
-async def test_every_record_replays_to_its_own_decision(running: World) -> None:
-    for number in (CLEAR, LISTED, "+393331234567", "112", "nonsense", "0612345678", "+33123456789"):
-        await ask(running, to=number)
-        await ask(running, to=number, campaign="no-such")
-    await running.app.registrar.revocations.revoke(client_of(running), RevocationRequest(number=CLEAR))
-    await ask(running)
-    for record in running.records():
-        law = content_store.law(running.app.config.data / "kept", record.law)
-        assert decide(record.facts, law) == record.decision
-    assert len(running.records()) == 15
 
 
 async def test_the_law_of_a_record_is_kept_after_the_file_has_changed(running: World) -> None:
@@ -656,12 +555,6 @@ async def test_an_expired_snapshot_makes_the_gate_unready_and_every_number_unkno
     assert codes(await ask(running))[0] == "registry.expired"
 
 
-async def test_a_client_sees_no_campaign_of_another_controller(running: World) -> None:
-    stranger = msgspec.structs.replace(client_of(running), controllers=())
-    call = Call(to=CLEAR, from_=CALLER, campaign="acme-fibre")
-    assert codes(await running.app.gate.check(call, stranger)) == ["campaign.unknown"]
-
-
 async def test_a_call_with_unencodable_text_is_still_decided(running: World) -> None:
     odd = await ask(running, to="\ud800" * 100, call_id="x")
     assert codes(odd) == ["number.invalid"]
@@ -756,22 +649,6 @@ async def test_a_batch_is_decided_again_if_its_numbers_changed_since_they_were_r
         await running.app.registrar.revocations.revoke(client_of(running), RevocationRequest(number=CLEAR))
     assert codes(await call) == ["revocation.revoked"]
     assert running.sample("dialgate_stale_batches_total") == 1
-
-
-async def test_the_parts_of_the_snapshot_are_those_in_use(running: World) -> None:
-    gate = running.app.gate
-    assert gate.snapshot is not None
-    assert gate.snapshot_parts() == gate.snapshot.parts() != ()
-    gate._gatherer._snapshot = None
-    assert gate.snapshot_parts() == ()
-
-
-async def test_the_gate_shows_its_clock_and_what_its_calls_are_decided_with(running: World) -> None:
-    gate = running.app.gate
-    assert gate.now() == running.hand.at
-    assert gate.counted is gate._gatherer.counted
-    (answer,) = gate._gatherer.registry_answers("IT", "acme", LISTED)
-    assert (answer.answer, answer.consulted_at) == ("listed", NOW - DAY)
 
 
 async def test_a_reload_shows_the_new_configuration_in_the_metrics(running: World) -> None:

@@ -36,36 +36,6 @@ import pytest
 
 pytest.importorskip("no_such_module")
 """
-HANGING = """
-import asyncio
-import signal
-import subprocess
-import threading
-from pathlib import Path
-
-import pytest
-
-@pytest.fixture
-def cleaned(request):
-    yield
-    Path("FOLDER", request.node.name.replace("test", "cleaned")).touch()
-
-async def test_event(cleaned):
-    await asyncio.Event().wait()
-
-def test_lock(cleaned):
-    lock = threading.Lock()
-    with lock, lock: ...
-
-def test_process(cleaned):
-    subprocess.run(["tail", "-f", "/dev/null"], check=False)
-
-def test_no_signal():
-    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGALRM])
-    threading.Event().wait()
-
-def test_other(): ...
-"""
 
 
 def run(folder: Path, *words: str, ci: bool = True, **modules: str) -> tuple[int, str]:
@@ -95,24 +65,6 @@ def test_a_skipped_test_is_an_error_in_ci(tmp_path: Path, ci: bool, code: int, w
     assert status == code
     assert wanted in output
     assert ("no such program\nWith CI set, a skipped test is a failure." in output) is ci
-
-
-def test_a_test_that_never_ends_fails_and_the_others_run(tmp_path: Path) -> None:
-    """A signal interrupts a test that waits in Python, and its fixtures clean up.
-
-    A test that blocks in C receives no signal. A thread ends the process of such a test; pytest-xdist reports the test
-    as failed and starts another worker.
-    """
-    words = ["--timeout=1", "-o", "faulthandler_timeout=4", "-n", "1"]
-    status, output = run(tmp_path, *words, hanging=HANGING.replace("FOLDER", str(tmp_path)))
-    assert status == pytest.ExitCode.TESTS_FAILED
-    assert {path.name for path in tmp_path.glob("cleaned_*")} == {
-        "cleaned_event",
-        "cleaned_lock",
-        "cleaned_process",
-    }
-    assert "Failed: Timeout (>1.0s)" in output
-    assert "4 failed, 1 passed" in output
 
 
 def test_every_test_has_a_limit(pytestconfig: pytest.Config) -> None:
