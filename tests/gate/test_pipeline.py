@@ -2,8 +2,7 @@
 
 Hypothesis generates histories of calls, revocations, results and faults. The faults are stale reads, broken commits,
 failed writes and syncs of the log, and kills. Each history is played on real gates. Then all faults are repaired, and
-the test compares responses, records and attempts. Either two gates share a Redis server, or one gate shares its SQLite
-file with a process that enters revocations.
+the test compares responses, records and attempts. Either two gates share a Redis server, or one gate has its SQLite file.
 
 Each history uses its own numbers and call ids, so the same gates can serve all histories. DIALGATE_HISTORIES sets the
 number of random histories. Without this variable, the histories are the same in each run.
@@ -28,7 +27,7 @@ from msgspec import Struct
 
 from dialgate.core.model import DAY
 from tests.support import redis_servers, world
-from tests.support.gate_processes import FULL, LOSING, CheckResponse, Died, Entry, Failed, Node, run_beside
+from tests.support.gate_processes import FULL, LOSING, CheckResponse, Died, Entry, Failed, Node
 from tests.support.proxy import Proxy, proxied
 from tests.support.world import NOW, Hand
 
@@ -58,10 +57,7 @@ class Ask(Struct, frozen=True):
 
 
 class Stop(Struct, frozen=True):
-    """Revoke a number while `calls` are checked.
-
-    On SQLite, if `gate` is 1, a process that runs no gate records the revocation.
-    """
+    """Revoke a number while `calls` are checked."""
 
     gate: int
     number: int
@@ -210,13 +206,10 @@ class Request(Struct, frozen=True):
 
 
 class Cluster:
-    """The gates under test, with their shared store, if any.
+    """The gates under test, with their shared store, if any."""
 
-    On SQLite, `revoker` is a process that runs no gate and records revocations.
-    """
-
-    def __init__(self, nodes: Sequence[Node], revoker: Node | None, hand: Hand, store: str = "") -> None:
-        self.nodes, self.revoker, self.hand = nodes, revoker, hand
+    def __init__(self, nodes: Sequence[Node], hand: Hand, store: str = "") -> None:
+        self.nodes, self.hand = nodes, hand
         self.numbers, self.names = iter(NUMBERS), count()
         self._store = store  # its name
 
@@ -306,11 +299,8 @@ class History:
     async def stop(self, gate: int, place: int) -> None:
         number = self.numbers[place]
         self.perhaps.add(number)
-        revoker = self.cluster.revoker
         with suppress(Died, Failed):
-            await (revoker if revoker is not None and gate else self.cluster.gate(gate)).order(
-                "revoke", number
-            )
+            await self.cluster.gate(gate).order("revoke", number)
             self.stopped.add(number)
         self._end(number)  # also for questions that were asked first during the revocation
 
@@ -498,7 +488,7 @@ async def two_gates_on_redis(folder: Path) -> AsyncIterator[Cluster]:
             if not nodes:
                 await node.order("load", NUMBERS)
             nodes.append(node)
-        yield Cluster(nodes, None, hand, folder.name)
+        yield Cluster(nodes, hand, folder.name)
     assert [node.faults() for node in nodes] == [[], []]
 
 
@@ -506,12 +496,9 @@ async def two_gates_on_redis(folder: Path) -> AsyncIterator[Cluster]:
 async def a_gate_on_sqlite(folder: Path) -> AsyncIterator[Cluster]:
     hand = Hand()
     node = prepare_node(folder / "one", hand)
-    revoker = Node(node.file, hand, run=run_beside)
     await node.start()
     await node.order("load", NUMBERS)
-    await revoker.start()
-    yield Cluster([node], revoker, hand)
-    await revoker.close()
+    yield Cluster([node], hand)
     await node.close()
     assert node.faults() == []
 

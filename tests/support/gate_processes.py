@@ -1,8 +1,7 @@
 """Gates as child processes. A test can kill a gate, cut its connection to the store, or make its disk fail.
 
 A child receives commands as JSON lines over a socket. Each child is forked from a server that has already imported the
-product, so that a child starts in a tenth of a second. Only `_Child`, `_LedgerWriter` and `Node.entries` use the
-product's classes.
+product, so that a child starts in a tenth of a second. Only `_Child` and `Node.entries` use the product's classes.
 """
 
 import asyncio
@@ -11,11 +10,11 @@ import multiprocessing
 import os
 import resource
 import socket
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from itertools import count
 from pathlib import Path
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
 import holidays.countries  # noqa: F401 - imported once for all children: half the cost of a start
 from msgspec import Struct
@@ -27,7 +26,6 @@ from dialgate.core.model import Call, Instant
 from dialgate.crypto.keys import Keys
 from dialgate.decision_log import last_checkpoint, segments, verify
 from dialgate.decision_log.records import Reader, Record
-from dialgate.ledger.registrar import Registrar
 from dialgate.ledger.schemas import OutcomeRequest, RevocationRequest
 from dialgate.observability import service_log
 from tests.support.proxy import Proxy
@@ -37,8 +35,6 @@ CONTEXT: Final = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(["tests.support.gate_processes"])
 _LONGEST: Final = 1 << 24  # bytes of a command or a response
 FULL, LOSING = "/dev/full", "/dev/null"
-
-Run: TypeAlias = Callable[[socket.socket, Path, Instant], Awaitable[None]]
 
 
 class Died(Exception):
@@ -140,20 +136,6 @@ class _Child:
         await self._app.close()
 
 
-class _LedgerWriter:
-    """A ledger writer in a child process without a gate, like a command-line tool."""
-
-    def __init__(self, registrar: Registrar) -> None:
-        self._registrar, self._client = registrar, registrar.config.settings.clients[0]
-
-    async def revoke(self, number: str) -> int:
-        ask = RevocationRequest(number=number, scope="controller")
-        return (await self._registrar.revocations.revoke(self._client, ask)).seq
-
-    async def close(self) -> None:
-        await self._registrar.close()
-
-
 def _open_segments(folder: Path) -> Iterator[int]:
     for link in Path("/proc/self/fd").iterdir():
         with suppress(OSError):  # the listing's own descriptor is already closed
@@ -172,18 +154,6 @@ def run_gate(mine: socket.socket, file: Path, at: Instant) -> None:
         app = await App.open(loader.load(file), registry=CollectorRegistry(), clock=hand)
         await _serve(mine, hand, _Child(app))
 
-    _run(file, run)
-
-
-def run_beside(mine: socket.socket, file: Path, at: Instant) -> None:
-    async def run() -> None:
-        hand = Hand(at)
-        await _serve(mine, hand, _LedgerWriter(await Registrar.open(loader.load(file), hand)))
-
-    _run(file, run)
-
-
-def _run(file: Path, run: Callable[[], Any]) -> None:
     with (file.parent / "output").open("a") as output:
         for fd in (1, 2):
             os.dup2(output.fileno(), fd)
@@ -191,7 +161,7 @@ def _run(file: Path, run: Callable[[], Any]) -> None:
     asyncio.run(run())
 
 
-async def _serve(mine: socket.socket, hand: Hand, child: _Child | _LedgerWriter) -> None:
+async def _serve(mine: socket.socket, hand: Hand, child: _Child) -> None:
     """Run commands until the socket closes. They start in order of arrival and run concurrently."""
     reader, writer = await asyncio.open_connection(sock=mine, limit=_LONGEST)
 
@@ -221,17 +191,16 @@ async def _serve(mine: socket.socket, hand: Hand, child: _Child | _LedgerWriter)
 class Node:
     """A child process with its configuration file. `proxy`, if any, is between the child and the store."""
 
-    def __init__(self, file: Path, hand: Hand, proxy: Proxy | None = None, run: Any = run_gate) -> None:
+    def __init__(self, file: Path, hand: Hand, proxy: Proxy | None = None) -> None:
         self.file, self.hand, self.proxy = file, hand, proxy
         self.data = file.parent / "data"
-        self._run = run
         self._keys: Keys | None = None
         self._process: Any = None
 
     async def start(self) -> None:
         """Start the child. Raise `AssertionError` with its output if it does not start."""
         ours, its = socket.socketpair()
-        self._process = CONTEXT.Process(target=self._run, args=(its, self.file, self.hand.at), daemon=True)
+        self._process = CONTEXT.Process(target=run_gate, args=(its, self.file, self.hand.at), daemon=True)
         self._process.start()
         its.close()
         reader, self._writer = await asyncio.open_connection(sock=ours, limit=_LONGEST)
