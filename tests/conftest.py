@@ -62,10 +62,10 @@ def unused_udp_port() -> int:
 # The files that take long, longest first. They run first, so that no worker runs a long file alone at the end.
 # `make test-fast` leaves them out.
 LONG = (
-    "test_mutants", "test_alerts_fired", "test_country_cases_through_http", "test_cli", "test_first_minute", "test_pipeline", "test_last_word", "test_several_gates", "test_archive_index", "test_crash",
+    "test_mutants", "test_alerts_fired", "test_cases_over_http", "test_cli", "test_first_minute", "test_pipeline", "test_last_word", "test_several_gates", "test_archive_index", "test_crash",
     "test_start", "test_store", "test_console_browser", "test_peers", "test_shipping", "test_demo", "test_failover", "test_registry_versions",
     "test_alerts", "test_evidence", "test_tabular", "test_race", "test_streaming", "test_console", "test_shared_store", "test_lists_in_use",
-    "test_cases_through_gate", "test_replay", "test_timestamps", "test_gate", "test_registry_import", "test_fastagi", "test_cli_answers",
+    "test_replay", "test_timestamps", "test_gate", "test_registry_import", "test_fastagi", "test_cli_answers",
     "test_site", "test_uploads", "test_suite", "test_kamailio_gate", "test_connections", "test_dashboards", "test_entry_ids", "test_number_privacy",
     "test_conformance", "test_dialers", "test_kamailio", "test_kamailio_fuzz", "test_sip_redirect", "test_tenants", "test_reconciliation",
     "test_registry_kill", "test_network_faults", "test_store_histories", "test_restore", "test_generated_clients", "test_init", "test_registry_layouts",

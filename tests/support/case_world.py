@@ -1,4 +1,8 @@
-"""Gates for decision cases. The facts of each case are written to the files and the store that the gate reads."""
+"""Gates for decision cases. The facts of each case are written to the files and the store that the gate reads.
+
+Cases with the same law and answers from the same registries share a gate. Each case has its own controller, campaign,
+caller ID and call lists. The clock moves to the instant of each case.
+"""
 
 import shutil
 import sqlite3
@@ -11,6 +15,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
+from aiohttp import ClientSession
 from msgspec import structs
 from prometheus_client import CollectorRegistry
 
@@ -21,20 +26,19 @@ from dialgate.core import ledger_events, local_time
 from dialgate.core.ledger_events import Draft, Event
 from dialgate.core.model import (
     HOUR,
-    Attempt,
-    Call,
     CallRequest,
     Consent,
     Contract,
     Facts,
     Instant,
+    Objection,
     RegistryAnswer,
 )
-from dialgate.core.responses import Answer
 from dialgate.crypto.keys import Keys
 from dialgate.decision_log.records import Reader, Record
+from dialgate.interfaces import http_application
 from dialgate.ledger.schemas import ListRequest
-from dialgate.lists.snapshot import Consultation, Contents
+from dialgate.lists.snapshot import Consultation, Contents, State
 from dialgate.lists.tabular import from_lines
 from dialgate.store import CallerIdProof, HourCount
 from dialgate.store.sqlite import SqliteStore, campaign_counts
@@ -59,18 +63,23 @@ NUMBERS = {
     ("invalid", "IT"): "no number",
     ("invalid", ""): "390123456",
 }
-UNSAID_SECTOR = "other"
 SPARE = "+390844999999"  # the campaign's caller ID if the one shown is not assigned to it
 SHOWN = {"withheld": "anonymous", "invalid": "sales"}
-UNASKED = "+390687654321"  # published in every world, so that no snapshot is empty
+# Caller IDs of the cases that do not name their own, and the same class of number for each case.
+OWN = {"+390844123456": "+390844{:06}", "+390843123456": "+390843{:06}", "+390612345678": "+390613{:06}"}
+_ELSEWHERE = (
+    "999"  # a prefix without numbers, the only coverage of a list that does not cover the called number
+)
 
 
 class PreparedCase(NamedTuple):
-    """A case, with the facts that the gate should gather and the number to call."""
+    """A case, with the facts that the gate should gather, the number to call and the caller ID to show."""
 
     case: Case
     facts: Facts
     to: str
+    shown: str
+    place: int
 
     @property
     def is_number(self) -> bool:
@@ -78,144 +87,223 @@ class PreparedCase(NamedTuple):
 
 
 class GateResult(NamedTuple):
-    answer: Answer
+    answer: Any
     record: Record
 
 
-def order_of_attempts(attempt: Attempt) -> tuple[Instant, str, str]:
-    return attempt.at, attempt.campaign, attempt.result
-
-
 def prepare(place: int, case: Case) -> PreparedCase:
-    """Give a case a number to call. Also give its campaign and contracts a sector if they have none."""
+    """Give a case a number, and names of its own for its controller, campaigns and lists."""
     facts = facts_of(case)
-    contracts = tuple(
-        structs.replace(contract, sector=contract.sector or UNSAID_SECTOR)
-        for contract in facts.known.contracts
+    to = case.to or NUMBERS[facts.number.kind, facts.number.region].format(place)
+    shown = case.shown or SHOWN.get(facts.caller_id.form, facts.caller_id.number)
+    shown = OWN.get(shown, shown).format(place) if not case.to and not facts.caller_id.shared else shown
+    sector = facts.campaign.sector or ("other" if case.country == "IT" else "")
+    controller = structs.replace(facts.controller, id=f"c{place}")
+    campaign = structs.replace(facts.campaign, id=f"c{place}", sector=sector)
+    names = {facts.campaign.id: campaign.id, "": ""}
+    listings = tuple(
+        structs.replace(on, list=f"{on.list}-{place}", origin=_of_controller(on.origin, controller.id))
+        for on in facts.listings
     )
-    campaign = structs.replace(facts.campaign, sector=facts.campaign.sector or UNSAID_SECTOR)
-    known = structs.replace(facts.known, contracts=contracts)
-    to = NUMBERS[facts.number.kind, facts.number.region].format(place)
-    return PreparedCase(case, structs.replace(facts, campaign=campaign, known=known), to)
+    known = structs.replace(
+        facts.known,
+        revocations=tuple(
+            structs.replace(stop, campaign=names.get(stop.campaign, f"{stop.campaign}-{place}"))
+            for stop in facts.known.revocations
+        ),
+        attempts=tuple(
+            structs.replace(attempt, campaign=attempt.campaign or campaign.id)
+            for attempt in facts.known.attempts
+        ),
+        consents=tuple(
+            structs.replace(consent, origin=_of_controller(consent.origin, controller.id))
+            for consent in facts.known.consents
+        ),
+        contracts=tuple(
+            structs.replace(contract, sector=contract.sector or sector) for contract in facts.known.contracts
+        ),
+    )
+    facts = structs.replace(facts, controller=controller, campaign=campaign, listings=listings, known=known)
+    return PreparedCase(case, facts, to, shown, place)
 
 
-# ---- worlds that cases share -------------------------------------------------------------------------------------------
+def _of_controller(origin: Any, controller: str) -> Any:
+    if origin is None:
+        return None
+
+    def renamed(name: str) -> str:
+        return controller if name == "acme" else name
+
+    transfers = tuple(
+        structs.replace(transfer, by=renamed(transfer.by), to=renamed(transfer.to))
+        for transfer in origin.transfers
+    )
+    return structs.replace(origin, collected_by=renamed(origin.collected_by), transfers=transfers)
 
 
-def worlds(every: list[PreparedCase]) -> list[list[PreparedCase]]:
+def groups(cases: list[PreparedCase]) -> list[list[PreparedCase]]:
     """Group the cases that can share a gate, in time order, because a gate's clock never goes back.
 
-    Cases in a group have the same law, controller, campaign, former names, caller ID and lists. A full registry list applies to every
-    number, so cases with such a list form separate groups.
+    Cases in a group have the same law and answers from the same registries. A published full list answers for every
+    number, so a case without an answer from that registry needs a gate without the list. A caller ID that a case names
+    must not be another controller's, too.
     """
     together: defaultdict[bytes, list[PreparedCase]] = defaultdict(list)
-    for case in every:
+    for case in cases:
         facts = case.facts
-        whole = any(answer.answer == "uncovered" for answer in facts.registries)
+        answers = sorted(
+            (answer.registry, answer.answer == "uncovered")
+            for answer in facts.registries
+            if answer.answer != "unknown"
+        )
+        alone = not case.case.to and (facts.caller_id.number not in OWN or facts.caller_id.shared)
         draft = facts.number.problem if facts.number.kind != "invalid" else ""
-        key = (
-            case.case.law, facts.controller, facts.campaign, facts.caller_id, facts.listings, whole, draft,
-            facts.former_campaigns, facts.former_goods,
-        )  # fmt: skip
+        key = (case.case.law, answers, draft, case.place if alone else -1)
         together[msgspec.json.encode(key)].append(case)
     return [sorted(group, key=lambda case: case.facts.at) for group in together.values()]
 
 
-def configure(folder: Path, group: list[PreparedCase]) -> Config:
-    path = world.write_folder(folder)
-    facts, case = group[0].facts, group[0].case
-    law = dict(casebook.case_law_data(case))
-    law["traits"] = sorted({*law["traits"], *facts.controller.adheres_to, *facts.controller.traits})
-    yaml_files.write(folder / "countries" / f"{case.country.lower()}.yaml", law)
-    if facts.number.problem and facts.number.kind != "invalid":
-        draft = law | {"country": facts.number.region, "draft": True}
-        yaml_files.write(folder / "countries" / "draft.yaml", draft)
-    campaign = {
-        **{name: value for name, value in structs.asdict(facts.campaign).items() if value is not None},
-        "dial_region": case.country,
-        "caller_ids": [facts.caller_id.number if facts.caller_id.assigned else SPARE],
-    }
-    campaign["id"] = campaign["id"] if campaign["known"] else "another"
-    for gathered in ("known", "counts", "lifted_at"):
-        del campaign[gathered]
-    others = [{**campaign, "id": f"other-{goods}", "goods": goods} for goods in other_goods(group)]
-    others += [{**campaign, "id": name} for name in other_campaigns(group) if name != campaign["id"]]
-    controller = {
-        **structs.asdict(facts.controller), "name": "Acme", "country": case.country,
-        "campaigns": [campaign, *others],
-    }  # fmt: skip
-    controller["processors"] = controller.pop("collectors")
-    written = [controller]
-    if facts.caller_id.shared:
-        written.append({**controller, "id": "partner", "campaigns": [{**campaign, "id": "partners"}]})
-    for content in written:
-        path_of = folder / "controllers" / f"{content['id']}.yaml"
-        yaml_files.write(path_of, msgspec.to_builtins(content))
+# ---- configuration ---------------------------------------------------------------------------------------------------
+
+
+def write_config(folder: Path, group: list[PreparedCase]) -> Config:
+    first = group[0].case
+    controllers = [case.facts.controller.id for case in group]
+    law = dict(casebook.case_law_data(first))
+    if first.country == "IT":
+        traits = {
+            trait
+            for case in group
+            for trait in (*case.facts.controller.adheres_to, *case.facts.controller.traits)
+        }
+        law["traits"] = sorted({*law["traits"], *traits})
+    client = {**world.client("tests", world.KEY, *world.SCOPES), "controllers": controllers}
+    drafts = {"accept_drafts": [first.country]} if law.get("draft") else {}
+    path = world.write_folder(folder, clients=[client], **drafts)
+    for name in ("countries/it.yaml", "controllers/acme.yaml"):
+        (folder / name).unlink()
+    yaml_files.write(folder / f"countries/{first.country.lower()}.yaml", law)
+    number = group[0].facts.number
+    if number.problem and number.kind != "invalid":
+        yaml_files.write(folder / "countries/draft.yaml", law | {"country": number.region, "draft": True})
+    for case in group:
+        controller = _controller(case)
+        written = [controller]
+        if case.facts.caller_id.shared:
+            written.append(
+                controller | {"id": "partner", "campaigns": [controller["campaigns"][0] | {"id": "partners"}]}
+            )
+        for content in written:
+            yaml_files.write(folder / f"controllers/{content['id']}.yaml", msgspec.to_builtins(content))
     return loader.load(path)
 
 
-def other_campaigns(group: list[PreparedCase]) -> list[str]:
-    """Return the campaigns of revocations, except former ones."""
-    stops = {stop.campaign for case in group for stop in case.facts.known.revocations if stop.campaign}
-    return sorted(stops - {*group[0].facts.former_campaigns})
+def _controller(case: PreparedCase) -> dict[str, Any]:
+    facts, shown = case.facts, case.facts.caller_id
+    campaign = {name: value for name, value in structs.asdict(facts.campaign).items() if value is not None}
+    for gathered in ("known", "counts", "lifted_at"):
+        del campaign[gathered]
+    own = [case.shown] if shown.assigned else []
+    campaign |= {
+        "dial_region": case.case.country,
+        "caller_ids": own or [SPARE],
+        "held_caller_ids": own if shown.held else [],
+        "directory_caller_ids": own if shown.in_directory else [],
+        "caller_id_ends": {case.shown: shown.ends} if shown.ends else {},
+        "ingress_proofs": {case.shown: shown.ingress_proof} if shown.ingress_proof else {},
+    }
+    if not facts.campaign.known:
+        campaign["id"] = f"another-{case.place}"
+    stops = {stop.campaign for stop in facts.known.revocations if stop.campaign} - {campaign["id"]}
+    former = {f"{name}-{case.place}" for name in facts.former_campaigns}
+    named: tuple[Consent | Objection, ...] = (*facts.known.consents, *facts.known.objections)
+    goods = {name for given in named for name in given.goods} - {*facts.former_goods}
+    others = [{**campaign, "id": name} for name in sorted(stops - former)]
+    others += [
+        {**campaign, "id": f"other-{place}-{case.place}", "goods": name}
+        for place, name in enumerate(sorted(goods))
+    ]
+    controller = {
+        **structs.asdict(facts.controller), "name": "Acme", "country": case.case.country, "campaigns": [campaign, *others],
+    }  # fmt: skip
+    controller["processors"] = controller.pop("collectors")
+    return controller
 
 
-def other_goods(group: list[PreparedCase]) -> list[str]:
-    """Return the goods of consents, except former ones."""
-    goods = {name for case in group for consent in case.facts.known.consents for name in consent.goods}
-    return sorted(goods - {*group[0].facts.former_goods})
+# ---- registry answers ------------------------------------------------------------------------------------------------
 
 
-def publish_answers(
-    config: Config, group: list[PreparedCase], published: set[tuple[Instant, str]], now: Instant
-) -> bool:
-    """Publish the answers that the cases until `now` need, and return whether there are new ones.
+def publish(config: Config, case: PreparedCase, lists: dict[str, bytes]) -> None:
+    """Publish the registry answers of a case. A full list replaces the full list of the previous case.
 
-    A gate that sees a consultation before its date regards it as void for good.
+    `lists` holds the last published content of each full list. Hundreds of cases have the same lists, which are not
+    published again.
     """
-    by_consultation: defaultdict[tuple[Instant, str], dict[str, bool]] = defaultdict(dict)
-    ahead: dict[tuple[Instant, str], Instant] = {}
-    by_consultation[group[0].facts.at, "rpo"][UNASKED] = False
-    for case in group:
-        for answer in case.facts.registries if case.is_number else ():
-            if answer.answer == "uncovered":
-                publish_whole_list(config, answer)
-                return not published
-            if answer.answer == "unknown":
+    folder, modes = config.data / "snapshots", {law.id: law.mode for law in case_law(case.case).registries}
+    for answer in case.facts.registries if case.is_number else ():
+        if answer.answer == "unknown":
+            continue
+        if modes.get(answer.registry) == "full_list" or answer.answer == "uncovered":
+            merged = _whole_list(case, answer)
+            published = msgspec.json.encode((merged.contents, merged.numbers.tolist()))
+            if lists.get(answer.registry) == published:
                 continue
-            if answer.listed_at:
-                by_consultation[answer.listed_at, answer.registry][case.to] = True
-            if answer.consulted_at > case.facts.at:  # in the case itself, too
-                ahead.setdefault((answer.consulted_at, answer.registry), case.facts.at)
-            is_listed = answer.answer == "listed"
-            by_consultation[answer.consulted_at, answer.registry][case.to] = is_listed
-    folder = config.data / "snapshots"
-    new = sorted(key for key in by_consultation if key not in published and ahead.get(key, key[0]) <= now)
+            lists[answer.registry] = published
+            _publish(folder, merged, answer.consulted_at)
+            continue
+        if answer.listed_at and answer.answer != "listed":
+            earlier = structs.replace(answer, answer="listed", consulted_at=answer.listed_at)
+            _publish(folder, _answers(folder, case, earlier), answer.listed_at)
+        _publish(folder, _answers(folder, case, answer), answer.consulted_at)
+
+
+def _publish(folder: Path, merged: answer_merge.PublishedAnswers, at: Instant) -> None:
     with publication.lock_folder(folder):
-        for at, registry in new:
-            answers = by_consultation[at, registry]
-            merged = world.merge_answers(folder, answers, consultation(at), registry=registry)
-            publication.publish_answers(PublishTarget(folder=folder), merged, at + HOUR)
-    published.update(new)
-    return bool(new)
+        publication.publish_answers(PublishTarget(folder=folder), merged, at + HOUR)
 
 
-def publish_whole_list(config: Config, answer: RegistryAnswer) -> None:
+def _answers(folder: Path, case: PreparedCase, answer: RegistryAnswer) -> answer_merge.PublishedAnswers:
+    merged = world.merge_answers(
+        folder,
+        {case.to: answer.answer == "listed"},
+        consultation(answer.consulted_at, answer.asked_since, _name(case, answer)),
+        case.facts.controller.id,
+        answer.registry,
+    )
+    states = tuple(
+        structs.replace(state, blocks=answer.blocks, since=answer.since) for state in merged.contents.states
+    )
+    return merged._replace(contents=structs.replace(merged.contents, states=states))
+
+
+def _name(case: PreparedCase, answer: RegistryAnswer) -> str:
+    """Return a name of its own for a consultation in the future, which is void for good in all later cases."""
+    return "ahead" if answer.consulted_at > case.facts.at else "at"
+
+
+def _whole_list(case: PreparedCase, answer: RegistryAnswer) -> answer_merge.PublishedAnswers:
+    listed = [int(case.to)] if answer.answer == "listed" else []
     contents = Contents(
         registry=answer.registry,
         controller="",
         mode="full_list",
-        consultations=(consultation(answer.consulted_at),),
-        states=(),
-        coverage=("44",),
+        consultations=(consultation(answer.consulted_at, name=_name(case, answer)),),
+        states=(_listed_state(answer),) if listed else (),
+        coverage=(_ELSEWHERE if answer.answer == "uncovered" else case.to[1:2],),
     )
-    nothing = np.empty(0, np.uint64), np.empty(0, np.uint16)
-    with publication.lock_folder(config.data / "snapshots"):
-        publication.publish_answers(
-            PublishTarget(folder=config.data / "snapshots"),
-            answer_merge.PublishedAnswers(contents, *nothing),
-            answer.consulted_at,
-        )
+    return answer_merge.PublishedAnswers(
+        contents, np.array(listed, np.uint64), np.zeros(len(listed), np.uint16)
+    )
+
+
+def _listed_state(answer: RegistryAnswer) -> State:
+    return State(
+        answer="listed",
+        consultation=0,
+        listed_at=answer.consulted_at,
+        blocks=answer.blocks,
+        since=answer.since,
+    )
 
 
 def consultation(at: Instant, since: Instant = 0, name: str = "at") -> Consultation:
@@ -225,16 +313,19 @@ def consultation(at: Instant, since: Instant = 0, name: str = "at") -> Consultat
     )  # fmt: skip
 
 
+# ---- store and lists -------------------------------------------------------------------------------------------------
+
+
 async def fill_store(config: Config, group: list[PreparedCase]) -> None:
     keys = Keys.open(config.data / "keys.json")
     store = SqliteStore.open(config.data / "store.db")
     try:
-        shown = group[0].facts.caller_id
-        if shown.proved_at:
-            await store.put_proof(
-                CallerIdProof(controller="acme", caller_id=shown.number, at=shown.proved_at, kind="probe")
-            )
         for case in group:
+            proved_at, controller = case.facts.caller_id.proved_at, case.facts.controller.id
+            if proved_at:
+                await store.put_proof(
+                    CallerIdProof(controller=controller, caller_id=case.shown, at=proved_at, kind="probe")
+                )
             await remember(store, keys, case)
     finally:
         await store.close()
@@ -252,25 +343,23 @@ def count_calls(config: Config, group: list[PreparedCase]) -> None:
                 campaign_counts.put_counts(db, [hour])
 
 
-async def load_lists(app: App, group: list[PreparedCase]) -> None:
-    """Load a group's lists as a client does. Every number is on every list.
+async def load_lists(app: App, case: PreparedCase) -> None:
+    """Load the lists of a case as a client does.
 
     The origin of a list is that of the case, also if the law of today refuses to load such a list: a list of before stays.
     """
-    numbers = [case.to for case in group if case.is_number]
     store, folder = app.registrar.access.store, app.config.data / "lists"
-    for listing in group[0].facts.listings:
+    for listing in case.facts.listings if case.is_number else ():
         ask = ListRequest(
             id=f"{listing.list}-file",
-            campaigns=tuple(campaign.id for campaign in app.config.controllers["acme"].campaigns),
+            campaigns=(app.config.controllers[case.facts.controller.id].campaigns[0].id,),
+            controller=case.facts.controller.id,
             basis=listing.basis,
             origin="public_directory",
             collected_by="acme",
             collected_on=listing.origin.collected_on,
         )
-        rows = [*numbers, UNASKED]
-        if listing.stated:
-            rows = ["number,basis", *(f"{number},{listing.basis}" for number in rows)]
+        rows = ["number,basis,place", f"{case.to},{listing.basis if listing.stated else ''},{listing.place}"]
         await app.registrar.call_lists.load_list(app.config.settings.clients[0], ask, from_lines(rows))
         (loaded,) = (one for one in await store.lists() if one.id == ask.id)
         earlier = structs.replace(
@@ -278,8 +367,7 @@ async def load_lists(app: App, group: list[PreparedCase]) -> None:
         )
         shutil.copy(folder / loaded.file, folder / earlier.file)
         assert await store.add_list(earlier)
-        await store.retire_list("acme", ask.id, loaded.loaded_at)
-    await app.tick(patience=None)
+        await store.retire_list(case.facts.controller.id, ask.id, loaded.loaded_at)
 
 
 async def remember(store: SqliteStore, keys: Keys, case: PreparedCase) -> None:
@@ -311,7 +399,7 @@ async def remember(store: SqliteStore, keys: Keys, case: PreparedCase) -> None:
         if wrong.lifted:
             confirmed = ledger_events.NumberConfirmed(of=seq, ground="confirmed", reason="a test")
             await store.append([draft(controller, own, confirmed)])
-    attempts = sorted(known.attempts, key=order_of_attempts)
+    attempts = sorted(known.attempts, key=lambda attempt: attempt.at)
     named = [
         structs.replace(attempt, decision=f"{controller}-{case.to}-{place}")
         for place, attempt in enumerate(attempts)
@@ -338,28 +426,34 @@ def draft(controller: str, subject: bytes, event: Event, proof: str = "", at: In
     )
 
 
-async def ask_group(folder: Path, group: list[PreparedCase]) -> Iterator[tuple[str, GateResult]]:
-    """Run the calls of a group through one gate. Return the name, response and log record of each case."""
-    config = configure(folder, group)
-    published = set[tuple[Instant, str]]()
-    publish_answers(config, group, published, group[0].facts.at)
+# ---- calls -----------------------------------------------------------------------------------------------------------
+
+
+async def ask_group(folder: Path, group: list[PreparedCase]) -> Iterator[tuple[PreparedCase, GateResult]]:
+    """Check the calls of a group at one gate, over HTTP. Return each case with the answer and the record."""
+    config = write_config(folder, group)
+    config.data.mkdir(exist_ok=True)
     await fill_store(config, group)
-    hand = world.Hand(group[0].facts.at)
-    app = await App.open(config, registry=CollectorRegistry(), clock=hand)
-    await load_lists(app, group)
-    answers = []
-    for case in group:
-        hand.at = case.facts.at
-        if publish_answers(config, group, published, hand.at):
-            await app.tick(patience=None)
-        answers.append(await app.gate.check(call_of(case), config.settings.clients[0]))
-    await app.close()
+    hand, registry = world.Hand(group[0].facts.at), CollectorRegistry()
+    app = await App.open(config, registry=registry, clock=hand)
+    runner = await http_application.start(app, registry)
+    answers, lists = list[Any](), dict[str, bytes]()
+    try:
+        headers = {"Authorization": f"Bearer {world.KEY}"}
+        async with ClientSession(f"http://127.0.0.1:{runner.addresses[0][1]}", headers=headers) as session:
+            for case in group:
+                hand.at = case.facts.at
+                publish(config, case, lists)
+                await load_lists(app, case)
+                await app.tick(patience=None)
+                call = {
+                    "to": case.to, "from": case.shown, "campaign": case.facts.campaign.id,
+                    "call_type": case.facts.call_type,
+                }  # fmt: skip
+                async with session.post("/v1/check", json=call) as response:
+                    answers.append(await response.json())
+    finally:
+        await runner.cleanup()
+        await app.close()
     records = [record for _, record in Reader(config.data / "log").entries() if isinstance(record, Record)]
-    pairs = zip(group, answers, records, strict=True)
-    return ((case.case.about, GateResult(answer, record)) for case, answer, record in pairs)
-
-
-def call_of(case: PreparedCase) -> Call:
-    shown, facts = case.facts.caller_id, case.facts
-    from_ = SHOWN.get(shown.form, shown.number)
-    return Call(to=case.to, from_=from_, campaign=facts.campaign.id, call_type=facts.call_type)
+    return zip(group, map(GateResult, answers, records), strict=True)
