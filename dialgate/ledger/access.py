@@ -21,8 +21,8 @@ from dialgate.core.refusal import Refused
 from dialgate.crypto.keys import Keys, nonces
 from dialgate.crypto.masking import Masker
 from dialgate.ledger import stop_requests
-from dialgate.ledger.bulk_writes import Append
 from dialgate.ledger.event_drafts import Misstated, past
+from dialgate.ledger.host_gate import Append
 from dialgate.ledger.ids import ClientIds
 from dialgate.ledger.schemas import Receipt, Request
 from dialgate.ledger.suppression_feed import Notices

@@ -1,7 +1,6 @@
 """Consents, contracts and call requests: recording, bulk import and ending."""
 
-from collections.abc import Callable, Mapping
-from tempfile import TemporaryFile
+from collections.abc import Mapping
 from typing import IO, Any
 
 from msgspec import structs
@@ -17,10 +16,11 @@ from dialgate.core.ledger_events import (
 )
 from dialgate.core.ledger_state import Ending, as_entry, find_ending, find_outranked, find_repeated
 from dialgate.core.refusal import Refused
-from dialgate.ledger import bulk_import, bulk_writes, entry_limit, stop_requests
+from dialgate.ledger import bulk_import, entry_limit, stop_requests
 from dialgate.ledger.access import LedgerAccess, refuse_misstated
 from dialgate.ledger.consent_voiding import Enrolled, EnrolmentRequest, VoidedConsents, void_consents
 from dialgate.ledger.event_drafts import event_of, past
+from dialgate.ledger.file_import import FileOrder, NoteRow, import_file
 from dialgate.ledger.import_reports import EntriesReport
 from dialgate.ledger.schemas import (
     EntriesRequest,
@@ -29,7 +29,6 @@ from dialgate.ledger.schemas import (
     WithdrawalRequest,
 )
 from dialgate.lists import lost_zeros, tabular
-from dialgate.lists.call_list import RowProblem
 
 
 class ConsentWriter:
@@ -98,50 +97,39 @@ class ConsentWriter:
         ask: EntriesRequest,
         file: IO[bytes],
         hints: tabular.Hints = tabular.NO_HINTS,
-        note: Callable[[RowProblem], None] = lambda _: None,
-        plan: Callable[[int], Callable[[int], None]] = lambda _: lambda _: None,
+        note: NoteRow = lambda _: None,
     ) -> EntriesReport:
-        """Record all consents, contracts or call requests in a file.
+        """Record all consents, contracts or call requests in a file. For a large file, use `file_jobs`.
 
-        This blocks the event loop, so gates use `file_jobs`. `Revocations.revoke_all` describes `note`
-        and `plan`. Raises `Refused` and `StoreUnavailable`.
+        Call `note` with each row that is skipped. Raises `Refused` and `StoreUnavailable`.
         """
         controller = self._access.controller(client, ask.controller)
-        order = bulk_import.ImportOrder(
-            kind=bulk_import.KINDS[ask.kind],
-            controller=controller.id,
+        order = FileOrder(
+            owner=controller.id,
             home=controller.dial_regions(),
-            sectors=self._access.config.sectors_of(controller.country),
             channel=ask.channel,
             proof=ask.proof,
             actor=ask.actor or client.name,
             now=self._access.clock(),
+            skip_bad=ask.skip_bad,
+            hints=hints,
         )
-        with TemporaryFile(dir=self._access.config.data) as spool:
-            imported = bulk_import.ImportedRows(spool)
-            try:
-                table = tabular.read(file, order.home, hints)
-                bulk_import.read_rows(table, self._access.keys, order, imported, note)
-            except tabular.Unreadable as error:
-                raise Refused("list.unreadable", str(error), "file") from error
-            if not len(imported) and not imported.problems and imported.doubtful:
-                raise Refused("list.unreadable", lost_zeros.summary(imported.doubtful), "file")
-            if not len(imported) or (imported.problems and not ask.skip_bad):
-                raise bulk_writes.unfit(len(imported), imported.rows, imported.problems, imported.first)
-            store = self._access.store
-            new = bulk_import.new_entries(store, imported)
-            recorded = await bulk_writes.write(self._access.append_all, new, plan(len(imported)))
+        kind = bulk_import.EntryFile(
+            bulk_import.KINDS[ask.kind], self._access.config.sectors_of(controller.country)
+        )
+        imported = await import_file(self._access, file, kind, order, note)
+        counts = imported.counts
         return EntriesReport(
             rows=imported.rows,
-            recorded=recorded,
-            known=len(imported) - recorded - imported.over_limit,
-            over_limit=imported.over_limit,
-            outranked=imported.outranked,
+            recorded=imported.written,
+            known=len(imported) - imported.written - counts["over_limit"],
+            over_limit=counts["over_limit"],
+            outranked=counts["outranked"],
             refused=imported.problems,
             at=local_time.rfc3339(self._access.clock()),
-            layout=table.layout,
-            doubtful=imported.doubtful,
-            note=lost_zeros.summary(imported.doubtful),
+            layout=imported.layout,
+            doubtful=counts["doubtful"],
+            note=lost_zeros.summary(counts["doubtful"]),
         )
 
     @staticmethod

@@ -29,9 +29,8 @@ from dialgate.core.faults import Unavailable
 from dialgate.core.ledger_events import Draft
 from dialgate.core.model import Instant
 from dialgate.core.refusal import Refused
-from dialgate.ledger.bulk_writes import Append
 from dialgate.ledger.call_lists import build_list
-from dialgate.ledger.host_gate import NoGate
+from dialgate.ledger.host_gate import Append, NoGate
 from dialgate.ledger.list_exports import ScrubOrder
 from dialgate.ledger.registrar import Registrar
 from dialgate.ledger.schemas import EntriesRequest, RevocationsRequest

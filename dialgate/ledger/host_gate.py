@@ -1,11 +1,13 @@
 """What ledger operations need of the gate in whose process they run."""
 
 import time
-from collections.abc import Callable
-from typing import Protocol
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Protocol, TypeAlias
 
+from dialgate.core.ledger_events import Draft
 from dialgate.core.model import RegistryAnswer, Result
-from dialgate.ledger.bulk_writes import Append
+
+Append: TypeAlias = Callable[[Sequence[Draft]], Awaitable[Sequence[int]]]
 
 
 class OutcomeLog(Protocol):

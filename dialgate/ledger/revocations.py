@@ -1,6 +1,5 @@
 """Revocations: recording, bulk import and lifting."""
 
-import asyncio
 from collections.abc import Callable, Iterator, Mapping
 from typing import IO, Any, Final, TypeVar
 
@@ -12,12 +11,12 @@ from dialgate.core import local_time
 from dialgate.core.ledger_events import Entry, Lifted, Revoked
 from dialgate.core.ledger_state import fold
 from dialgate.core.refusal import Refused
-from dialgate.ledger import bulk_revocation, bulk_writes, stop_requests
+from dialgate.ledger import bulk_revocation, stop_requests
 from dialgate.ledger.access import LedgerAccess
+from dialgate.ledger.file_import import FileOrder, ImportedFile, NoteRow, import_file
 from dialgate.ledger.import_reports import RevocationsReport
 from dialgate.ledger.schemas import LiftRequest, Receipt, RevocationRequest, RevocationsRequest
 from dialgate.lists import tabular
-from dialgate.lists.call_list import RowProblem
 
 _R = TypeVar("_R", RevocationRequest, RevocationsRequest)
 _WIDENED: Final = (
@@ -62,47 +61,37 @@ class Revocations:
         ask: RevocationsRequest,
         file: IO[bytes],
         hints: tabular.Hints = tabular.NO_HINTS,
-        note: Callable[[RowProblem], None] = lambda _: None,
-        plan: Callable[[int], Callable[[int], None]] = lambda _: lambda _: None,
+        note: NoteRow = lambda _: None,
     ) -> RevocationsReport:
         """Write a revocation for each number in a file. For a large file, use `file_jobs`.
 
-        Call `note` with each invalid row. Call `plan` with the total number of revocations. `plan` returns a
-        progress callback, which is called with the size of each completed part. Raises `Refused` and
-        `StoreUnavailable`.
+        Call `note` with each row without a number. Raises `Refused` and `StoreUnavailable`.
         """
         controller = self._access.controller(client, ask.controller)
         ask, widened = self._in_scope(client, ask, controller)
-        home, now = controller.dial_regions(), self._access.clock()
-        try:
-            table = tabular.read(file, home, hints, lenient=True)
-            stops = await asyncio.to_thread(bulk_revocation.read, table, home, now, note)
-        except tabular.Unreadable as error:
-            raise Refused("list.unreadable", str(error), "file") from error
-        if not len(stops.numbers):
-            raise bulk_writes.unfit(len(stops.numbers), stops.rows, stops.problems, stops.first)
-        order = bulk_revocation.RevocationOrder(
+        order = FileOrder(
             owner="*" if ask.scope == "everyone" else controller.id,
-            scope=ask.scope,
-            campaign=_campaign(ask),
+            home=controller.dial_regions(),
             channel=ask.channel,
             proof=ask.proof,
             actor=ask.actor or client.name,
-            now=now,
+            now=self._access.clock(),
+            skip_bad=True,
+            hints=hints,
         )
-        store = self._access.store
-        new = bulk_revocation.new_entries(store, self._access.keys, order, stops)
-        revoked = await bulk_writes.write(self._access.append_all, new, plan(len(stops.numbers)))
+        kind = bulk_revocation.RevocationFile(ask.scope, _campaign(ask), ask.channel)
+        imported = await import_file(self._access, file, kind, order, note)
+        counts = imported.counts
         return RevocationsReport(
-            rows=stops.rows,
-            revoked=revoked,
-            known=len(stops.numbers) - revoked,
-            duplicates=stops.duplicates,
-            refused=stops.problems,
+            rows=imported.rows,
+            revoked=imported.written,
+            known=len(imported) - counts["duplicates"] - imported.written,
+            duplicates=counts["duplicates"],
+            refused=imported.problems,
             at=local_time.rfc3339(self._access.clock()),
-            layout=table.layout,
-            doubtful=stops.doubtful,
-            note=stop_requests.join(widened, *_notes(stops)),
+            layout=imported.layout,
+            doubtful=counts["doubtful"],
+            note=stop_requests.join(widened, *_notes(imported)),
         )
 
     @staticmethod
@@ -180,15 +169,15 @@ class Revocations:
         raise Refused("ledger.unknown", "Consent not found. Record the new consent first.", "consent", 404)
 
 
-def _notes(stops: bulk_revocation.Stops) -> Iterator[str]:
-    if stops.doubtful:
+def _notes(stops: ImportedFile) -> Iterator[str]:
+    if doubtful := stops.counts["doubtful"]:
         yield (
-            f"The numbers in {stops.doubtful:,} cells can be read in several ways, for example because Excel dropped a zero or a"
+            f"The numbers in {doubtful:,} cells can be read in several ways, for example because Excel dropped a zero or a"
             " plus: every number that they can mean is revoked."
         )
-    if stops.undated:
+    if undated := stops.counts["undated"]:
         yield (
-            f"The times in {stops.undated:,} rows cannot be read or lie in the future: these revocations are in force from now."
+            f"The times in {undated:,} rows cannot be read or lie in the future: these revocations are in force from now."
         )
     if stops.first is not None:
         yield f"{stops.problems:,} rows have no readable number and were skipped. Line {stops.first.line:,}: {stops.first.problem}."

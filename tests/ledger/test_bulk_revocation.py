@@ -7,7 +7,6 @@ safely.
 import csv
 import json
 import os
-from collections.abc import Callable
 from datetime import datetime
 from io import BytesIO
 from pathlib import Path
@@ -19,7 +18,7 @@ from dialgate.config.clients import Client
 from dialgate.core.ledger_events import Revoked
 from dialgate.core.model import DAY, Instant
 from dialgate.core.refusal import Refused
-from dialgate.ledger import bulk_writes
+from dialgate.ledger import file_import
 from dialgate.ledger.registrar import Registrar
 from dialgate.ledger.schemas import ConsentRequest, LiftRequest, RevocationRequest, RevocationsRequest
 from dialgate.lists.call_list import RowProblem
@@ -37,15 +36,8 @@ GOOD = RevocationsRequest(channel="crm", proof="exports/1.csv", actor="anna")
 
 
 async def test_every_row_becomes_an_entry_with_its_own_instant(registrar: Registrar) -> None:
-    planned: list[int] = []
-
-    def plan(total: int) -> Callable[[int], None]:
-        planned.append(total)
-        return planned.append
-
-    report = await registrar.revocations.revoke_all(DPO, GOOD, BytesIO(FILE.encode()), plan=plan)
+    report = await registrar.revocations.revoke_all(DPO, GOOD, BytesIO(FILE.encode()))
     assert (report.rows, report.revoked, report.known, report.duplicates, report.refused) == (3, 2, 0, 1, 0)
-    assert planned == [2, 2]
     entries = await registrar.access.store.since(0, 9)
     keys = registrar.access.keys
     assert {keys.ledger.unseal(item.sealed): item.event for item in entries} == {
@@ -192,7 +184,7 @@ async def test_client_cannot_revoke_beyond_its_scope(
 
 async def test_import_in_several_parts_takes_effect_in_a_running_gate(running: World) -> None:
     """The import uses another connection to the store, and revokes for every controller."""
-    count = bulk_writes.AT_ONCE * 3 + 10
+    count = file_import.AT_ONCE * 3 + 10
     rows = "".join(f"+3906{number:08}\n" for number in range(12_340_000, 12_340_000 + count))
     beside = await Registrar.open(running.app.config, lambda: NOW)
     everyone = RevocationsRequest(scope="everyone")

@@ -26,7 +26,7 @@ from dialgate.config.listeners import Uploads as Settings
 from dialgate.interfaces.http.body import late
 from dialgate.interfaces.http.concurrency_limits import Turns
 from dialgate.interfaces.http.errors import Fault
-from dialgate.ledger import bulk_writes
+from dialgate.ledger import file_import
 from dialgate.ledger.call_lists import Build, build_list
 from dialgate.ledger.file_jobs import BuildCallList, Job, JobLimits, JobRunner
 from dialgate.lists.call_list import BuildOrder, BuildResult
@@ -117,7 +117,7 @@ class UploadSlots:
             await self._threads.run(file.flush)
         is_shared = app.config.settings.store is not None
         limits = JobLimits(
-            self.settings.memory_mb * _MB, _JOB_SECONDS, at_once=bulk_writes.AHEAD if is_shared else 1
+            self.settings.memory_mb * _MB, _JOB_SECONDS, at_once=file_import.AHEAD if is_shared else 1
         )
         access = app.registrar.access
         async with self._turns.hold(client.name):
