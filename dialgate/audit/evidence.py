@@ -35,7 +35,7 @@ time-stamped checkpoint is used instead. Entries prove what the log contained wh
 bundle proves neither that a number in clear text belongs to its record, nor what a receipt contains. The keys that
 would prove these facts also decrypt records about other people, so the bundle does not contain the keys, and the
 reader must trust the signer.
-Format 1 contained every configuration file. Fields are only appended; any other change increments `format`.
+Fields are only appended; any other change increments `format`.
 `dialgate/tools/verifier/verify_evidence.py` checks all of this without this package.
 """
 
@@ -390,8 +390,7 @@ def _kept_texts(folder: Path, records: Sequence[Record]) -> Iterator[tuple[str, 
                 raw = content_store.content(folder, file.digest)
                 if file.digest in laws or content_store.controller_of(raw) in owners:
                     yield file.digest, raw.decode()
-                    if file.entry:
-                        yield file.entry, f"{file.name} {file.digest}"
+                    yield file.entry, f"{file.name} {file.digest}"
         for law in sorted(laws):
             yield law, content_store.content(folder, law).decode()
     except (content_store.NotKept, UnicodeDecodeError) as error:

@@ -72,8 +72,7 @@ def content(folder: Path, digest: str) -> bytes:
 class ConfigFile(Struct, frozen=True):
     """A file in a configuration. `digest` is the hash of its content.
 
-    `entry` is the hash of the text `<name> <digest>`. It is "" if the configuration's list contains this text instead
-    of its hash, as in evidence up to version 1.
+    `entry` is the hash of the text `<name> <digest>`.
     """
 
     entry: str
@@ -85,9 +84,8 @@ def config_files(folder: Path, digest: str) -> list[ConfigFile]:
     """Return the files of the configuration with this hash. Raises `NotKept`."""
     files = []
     for line in content(folder, digest).decode().splitlines():
-        older = " " in line
-        name, _, file = (line if older else content(folder, line).decode()).rpartition(" ")
-        files.append(ConfigFile("" if older else line, name, file))
+        name, _, file = content(folder, line).decode().rpartition(" ")
+        files.append(ConfigFile(line, name, file))
     return files
 
 

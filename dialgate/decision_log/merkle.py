@@ -73,21 +73,17 @@ class Tree:
     """The part of a Merkle tree needed to prove the leaves that follow `base`."""
 
     def __init__(self, base: MerkleSpan) -> None:
-        self._cache: dict[tuple[int, int], bytes] = {}
-        self.size = base.end
-        start = 0
+        self._hashes: dict[tuple[int, int], bytes] = {}  # by first and last leaf, exclusive
+        self.size = 0
         for level, digest in base.nodes:
-            self._cache[level, start >> level] = digest
-            start += 1 << level
+            self._append(digest, 1 << level)
 
     def add(self, leaf: bytes) -> None:
-        index, level, cache = self.size, 0, self._cache
-        self.size += 1
-        cache[0, index] = leaf
-        while index & 1:
-            cache[level + 1, index >> 1] = _node_hash(cache[level, index - 1], cache[level, index])
-            index >>= 1
-            level += 1
+        self._append(leaf, 1)
+
+    def _append(self, digest: bytes, leaves: int) -> None:
+        self._hashes[self.size, self.size + leaves] = digest
+        self.size += leaves
 
     def root(self) -> bytes:
         return self._hash(0, self.size) if self.size else sha256(b"").digest()
@@ -106,12 +102,10 @@ class Tree:
         return digests[::-1]
 
     def _hash(self, begin: int, end: int) -> bytes:
-        size = end - begin
-        level = size.bit_length() - 1
-        if size == 1 << level and (digest := self._cache.get((level, begin >> level))):
-            return digest
-        middle = begin + _largest_power_of_two_below(size)
-        return _node_hash(self._hash(begin, middle), self._hash(middle, end))
+        if (begin, end) not in self._hashes:
+            middle = begin + _largest_power_of_two_below(end - begin)
+            self._hashes[begin, end] = _node_hash(self._hash(begin, middle), self._hash(middle, end))
+        return self._hashes[begin, end]
 
 
 def _largest_power_of_two_below(size: int) -> int:

@@ -13,7 +13,6 @@ import venv
 from base64 import b64decode, b64encode
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing
-from hashlib import sha256
 from importlib.metadata import files
 from pathlib import Path
 from typing import Any
@@ -28,13 +27,12 @@ from msgspec import structs
 from dialgate.audit import evidence
 from dialgate.audit.evidence import Sources
 from dialgate.audit.legal_holds import Holds
-from dialgate.config import content_store
 from dialgate.core.model import DAY, HOUR
 from dialgate.crypto.keys import Keys
 from dialgate.crypto.log_signing import Signer, renew
 from dialgate.decision_log import DecisionLog, chains, last_checkpoint, make_checkpoint, segments
 from dialgate.decision_log.inclusion_proofs import NoEvidence
-from dialgate.decision_log.records import Reader, Record
+from dialgate.decision_log.records import Reader
 from dialgate.decision_log.timestamps import Stamper
 from dialgate.store.sqlite import SqliteStore
 from dialgate.tools.verifier import verify_evidence
@@ -383,11 +381,8 @@ SHOWN_HASHES = "of 4 configuration files 2 are shown only by their hash"
 
 
 @asynccontextmanager
-async def two_tenants(folder: Path, *, older: bool = False) -> AsyncIterator[World]:
-    """Run a gate whose configuration contains another tenant's client and controller.
-
-    With `older`, the configuration hash in the records covers a list of file names and hashes, as in earlier versions.
-    """
+async def two_tenants(folder: Path) -> AsyncIterator[World]:
+    """Run a gate whose configuration contains another tenant's client and controller."""
     other = {
         "name": f"dialer-of-{STRANGER}",
         "controllers": [STRANGER],
@@ -396,17 +391,7 @@ async def two_tenants(folder: Path, *, older: bool = False) -> AsyncIterator[Wor
     }
     clients = [world.client("tests", world.KEY, *world.SCOPES), other]
     async with world.running(folder / "gate", clients=clients, prepare=add_stranger) as gate:
-        if older:
-            config = gate.app.config
-            listing = b"\n".join(sorted(content for content in config.contents.values() if is_entry(content)))
-            digest = sha256(listing).hexdigest()
-            contents = config.contents | {digest: listing}
-            gate.app.reload(structs.replace(config, hash=digest, contents=contents))
         yield gate
-
-
-def is_entry(raw: bytes) -> bool:
-    return re.fullmatch(rb"\S+ [0-9a-f]{64}", raw) is not None
 
 
 def add_stranger(folder: Path) -> None:
@@ -429,31 +414,6 @@ async def test_bundle_contains_nothing_of_another_tenant(
     assert any("country: IT" in text for text in body["kept"].values())
     assert any("id: acme" in text for text in body["kept"].values())
     assert verify(bundle)[-1].endswith(SHOWN_HASHES)
-
-
-async def test_older_record_is_proved_without_other_files(tmp_path: Path) -> None:
-    async with two_tenants(tmp_path, older=True) as gate:
-        response = await ask(gate, to=LISTED)
-        await pass_checkpoint_interval(gate)
-        bundle = await evidence_of(gate, response["decision_id"])
-        data = gate.app.config.data
-        (record,) = (entry for _, entry in Reader(data / "log").entries() if isinstance(entry, Record))
-        assert content_store.answer_seconds(data / "kept", record.config) == 900
-    assert f"{STRANGER}.yaml " in bundle.decode(), "the record's own hash covers a list with this name"
-    assert f"dialer-of-{STRANGER}" not in bundle.decode()
-    assert verify(bundle)[-1].endswith(SHOWN_HASHES)
-
-
-async def test_format_1_needs_the_whole_configuration(tmp_path: Path) -> None:
-    async with two_tenants(tmp_path, older=True) as gate:
-        response = await ask(gate, to=LISTED)
-        await pass_checkpoint_interval(gate)
-        body = body_of(await evidence_of(gate, response["decision_id"]))
-        every = {path.name: path.read_text() for path in (gate.app.config.data / "kept").iterdir()}
-    older = {**body, "format": 1}
-    with pytest.raises(EvidenceRefused, match="a configuration file is missing"):
-        verify(sign_as_forger(older))
-    assert "only by their hash" not in verify(sign_as_forger({**older, "kept": every}))[-1]
 
 
 async def test_law_outside_the_configuration_is_refused(running: World) -> None:

@@ -444,7 +444,7 @@ def test_a_failure_to_pack_is_reported_and_the_log_is_unchanged(folder: Path, ke
     segment = closed_segments(folder, NOW + HOUR)[0]
     segment.write_bytes(segment.read_bytes()[:-20])
     done = subprocess.run(
-        [sys.executable, "-m", "dialgate.archive", str(folder), str(NOW + HOUR)],
+        [sys.executable, "-m", "dialgate.decision_log.archive", str(folder), str(NOW + HOUR)],
         capture_output=True,
         text=True,
         check=False,

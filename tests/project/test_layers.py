@@ -20,7 +20,7 @@ SOURCES = sorted([*(ROOT / "dialgate").rglob("*.py"), *(ROOT / "registry_sync").
 TEXTS = {path: path.read_text("utf-8") for path in SOURCES}
 
 # The only modules outside a package.
-OUTSIDE_PACKAGES = {"__init__", "__main__", "app", "archive", "client"}
+OUTSIDE_PACKAGES = {"__init__", "__main__", "app", "client"}
 
 # A library is imported in one place only, so that it can be replaced there.
 ONLY_IN: dict[str, tuple[str, ...]] = {

@@ -31,6 +31,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
+FORMAT = 2
 BUNDLE = re.compile(rb'\{"signature":"([0-9a-f]{128})","key":"([0-9a-f]{64})","evidence":(\{.*\})\}\n')
 
 
@@ -85,7 +86,7 @@ def read_body(data: bytes, trusted: frozenset[str]) -> tuple[dict[str, Any], lis
     require_signature(public, bytes.fromhex(signature.decode()), b"dialgate evidence\n" + body, "the bundle")
     evidence: dict[str, Any] = json.loads(body)
     require(
-        evidence["format"] in (1, 2),
+        evidence["format"] == FORMAT,
         f"format {evidence['format']} is unknown. Use the verifier from the version that made the bundle",
     )
     names = sorted({key_name(public), *evidence["keys"]})
@@ -135,18 +136,15 @@ def require_kept(evidence: dict[str, Any], grounds: dict[str, Any]) -> None:
     )
     files = file_hashes(evidence, grounds["config"])
     require(grounds["law"] in files, f"the law for record {grounds['seq']} is not in its configuration")
-    require(evidence["format"] > 1 or all(files), "a configuration file is missing")
 
 
 def file_hashes(evidence: dict[str, Any], config: str) -> list[str]:
     """Return the hash of each file of a configuration, or "" for a file that is not in the bundle.
 
     A configuration is stored as a list with one line per file: the hash of the entry `<file name> <file hash>`.
-    In older logs, each line is the entry itself.
     """
     kept = evidence["kept"]
-    entries = [line if " " in line else kept.get(line, "") for line in kept[config].splitlines()]
-    hashes = [entry.split(" ")[-1] for entry in entries]
+    hashes = [kept.get(line, "").split(" ")[-1] for line in kept[config].splitlines()]
     return [digest if digest in kept else "" for digest in hashes]
 
 
