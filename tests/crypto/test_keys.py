@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-from contextlib import closing
 from datetime import UTC, datetime
 from hashlib import blake2b
 from itertools import islice
@@ -15,7 +14,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dialgate.crypto.keys import KeyedHash, KeyRetired, Keys, KeysUnusable, MonthKeys, _MonthFile, nonces
-from dialgate.decision_log import DecisionLog
 from tests.support.paths import ROOT
 
 NUMBER = "+393331234567"
@@ -210,20 +208,6 @@ def test_nonces_do_not_repeat_within_a_run_or_between_runs() -> None:
     runs = [list(islice(nonces(), 1000)) for _ in range(20)]
     assert len({nonce for run in runs for nonce in run}) == 20_000
     assert {len(nonce) for run in runs for nonce in run} == {12}
-
-
-def test_no_file_holds_a_called_number_in_clear(tmp_path: Path) -> None:
-    keys, nonce = Keys.open(tmp_path / "keys.json"), nonces()
-    month = keys.month(at(2026, 11))
-    called = [f"+39333{number:07}" for number in range(200)]
-    with closing(DecisionLog.open(tmp_path / "log", log=keys.log, now=0, gate={})) as log:
-        for number in called:
-            sealed = {"hash": month.pseudonym(number), "sealed": month.seal(number, next(nonce))}
-            record = {"type": "decision", "seq": log.next_seq, "subject": keys.subject("*", number), **sealed}
-            log.write([msgspec.json.encode(record)])
-    stored = b"".join(path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
-    assert len(stored) > 200 * 200
-    assert [number for number in called if number[1:].encode() in stored] == []
 
 
 # ---- the keyed hash --------------------------------------------------------------------------------------------------

@@ -198,6 +198,7 @@ def test_a_large_segment_is_rebuilt_and_small(tmp_path: Path, keys: Keys) -> Non
 def test_records_are_read_searched_and_joined_as_before_packing(folder: Path, keys: Keys) -> None:
     plain = Reader(folder)
     before = [(line.seq, line.hash, record) for line, record in plain.entries()]
+    hashes = {seq: own for seq, own, _ in before}
     named = {number: about(folder, keys, number) for number in NUMBERS}
     counts = plain.decision_counts()
     pack_all(folder)
@@ -205,22 +206,15 @@ def test_records_are_read_searched_and_joined_as_before_packing(folder: Path, ke
     assert [(line.seq, line.hash, record) for line, record in packed.entries()] == before
     assert [packed.find(seq) for seq, _, _ in before] == [record for _, _, record in before]
     assert {number: about(folder, keys, number) for number in NUMBERS} == named
+    for line, record in packed.find_decisions(keys.hashes(NUMBERS[7]).values()):
+        assert (line.seq, line.hash) == (record.seq, hashes[record.seq])
+        assert keys.month(record.at).unseal(record.sealed) == NUMBERS[7]
     assert all(len(seqs) == 3 and seqs == sorted(seqs, reverse=True) for seqs in named.values())
     assert packed.decision_counts() == counts
     assert counts == {("2026-11", "IT", True): 80, ("2026-11", "IT", False): 40}
     assert packed.find(10**6) is None
     assert about(folder, keys, "+390699999999") == []
     assert list(packed.find_decisions([])) == []
-
-
-def test_a_search_by_number_returns_the_position_and_content_of_a_line(folder: Path, keys: Keys) -> None:
-    pack_all(folder)
-    hashes = {line.seq: line.hash for line in Segments(folder).lines()}
-    matches = list(Reader(folder).find_decisions(keys.hashes(NUMBERS[7]).values()))
-    assert len(matches) == 3
-    for line, record in matches:
-        assert (line.seq, line.hash) == (record.seq, hashes[record.seq])
-        assert keys.month(record.at).unseal(record.sealed) == NUMBERS[7]
 
 
 @settings(max_examples=60)
@@ -315,26 +309,21 @@ def test_a_damaged_segment_is_not_packed(folder: Path) -> None:
     assert not list(folder.glob("*.parquet*"))
 
 
-def test_only_segments_full_before_the_bound_are_packed_and_never_the_newest(folder: Path) -> None:
-    assert closed_segments(folder, NOW) == []
-    assert [path.name for path in closed_segments(folder, NOW + HOUR)] == sorted(
-        path.name for path in folder.glob("*.ndjson")
-    )[:-1]
-
-
-def test_segments_after_the_given_entry_are_not_packed(folder: Path) -> None:
-    one, two = closed_segments(folder, NOW + HOUR)
+def test_only_full_segments_that_a_checkpoint_covers_are_packed(folder: Path, keys: Keys) -> None:
+    """A checkpoint needs all entries before it, unpacked. The newest segment is never packed."""
+    one, two = sorted(folder.glob("*.ndjson"))[:-1]
     end = int(two.stem) - 1
-    assert closed_segments(folder, NOW + HOUR, end - 1) == []
-    assert closed_segments(folder, NOW + HOUR, end) == [one]
-    assert closed_segments(folder, NOW + HOUR, 10**6) == [one, two]
-
-
-def test_segments_are_not_packed_before_a_checkpoint_covers_them(folder: Path, keys: Keys) -> None:
-    """A checkpoint needs all entries before it, unpacked."""
+    for before, through, closed in [
+        (NOW, None, []),
+        (NOW + HOUR, None, [one, two]),
+        (NOW + HOUR, end - 1, []),
+        (NOW + HOUR, end, [one]),
+        (NOW + HOUR, 10**6, [one, two]),
+    ]:
+        assert closed_segments(folder, before, through) == closed
     assert segments_to_pack(folder, NOW + HOUR) == []
     assert sign_checkpoint(folder, keys) > 120
-    assert segments_to_pack(folder, NOW + HOUR) == closed_segments(folder, NOW + HOUR)
+    assert segments_to_pack(folder, NOW + HOUR) == [one, two]
 
 
 def test_a_packed_file_with_a_wrong_line_does_not_replace_the_segment(folder: Path, tmp_path: Path) -> None:
@@ -381,15 +370,6 @@ def damages(data: bytes, draw: random.Random) -> Iterator[bytes]:
         yield data[: draw.randrange(len(data))]
 
 
-@pytest.mark.parametrize("ending", [b"", b"\r\n", b"\n\n"])
-def test_the_last_byte_of_the_checksums_is_checked(folder: Path, ending: bytes) -> None:
-    pack_all(folder)
-    path = min(folder.glob("*.sha256"))
-    path.write_bytes(path.read_bytes()[:-1] + ending)
-    with pytest.raises(LogDamaged, match="SHA-256 does not match"):
-        content(folder)
-
-
 @pytest.mark.parametrize("suffix", [".parquet", ".sha256"])
 def test_any_changed_byte_of_a_packed_segment_is_detected(folder: Path, suffix: str) -> None:
     pack_all(folder)
@@ -423,20 +403,6 @@ def test_an_edited_record_breaks_the_chain_even_with_new_checksums(folder: Path)
 
 
 # ---- in a gate -------------------------------------------------------------------------------------------------------------
-
-
-def test_the_gate_packs_old_segments_in_a_separate_process(folder: Path, keys: Keys) -> None:
-    sign_checkpoint(folder, keys)
-    before, background = content(folder), Background(folder)
-    background.round(NOW, HOUR)
-    assert len(closed_segments(folder, NOW + HOUR)) == 2
-    now = NOW + 2 * HOUR
-    background.round(now, HOUR)
-    wait_for_process(background)
-    assert closed_segments(folder, now) == []
-    assert content(folder) == before
-    background.round(now, HOUR)
-    assert background._process == 0
 
 
 def test_a_failure_to_pack_is_reported_and_the_log_is_unchanged(folder: Path, keys: Keys) -> None:

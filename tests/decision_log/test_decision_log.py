@@ -1,6 +1,5 @@
 """Entries are durable once `sync` has returned; lost or torn ones are detected. Without a log, no call is allowed."""
 
-import asyncio
 import errno
 import json
 import os
@@ -298,22 +297,6 @@ def test_recovery_after_a_failed_sync_rewrites_unsynced_entries(tmp_path: Path) 
     assert seqs(tmp_path) == list(range(1, 9))
 
 
-def test_a_segment_does_not_end_with_a_failed_sync(tmp_path: Path) -> None:
-    """The kernel reports a disk error only once: to the sync in progress, and not to a sync of the new segment."""
-    with closing(open_log(tmp_path, segment_bytes=1)) as log, ThreadPoolExecutor(1) as threads:
-        append(log, 2)
-        with log._file:  # as a sync does
-            turn_over = threads.submit(log.turn_over, NOW)
-            while not log._chain.locked():
-                pass
-            log._break(OSError(errno.EIO, "the sync failed"))
-        with pytest.raises(LogUnavailable, match="I/O error"):
-            turn_over.result()
-        refuses(log)
-        log.recover(NOW)
-        assert (log.turn_over(NOW), log.durable) == (3, 2)
-
-
 @pytest.fixture
 def lossy_disk(small_disk: Path) -> Iterator[Path]:
     """Mount a disk image that is larger than the disk below it.
@@ -446,20 +429,6 @@ def test_a_closed_log_does_not_write_to_a_reused_descriptor(tmp_path: Path) -> N
     with (tmp_path / "one").open("wb"), (tmp_path / "two").open("wb"), pytest.raises(LogUnavailable):
         append(log, 1)
     assert (tmp_path / "one").read_bytes() + (tmp_path / "two").read_bytes() == b""
-
-
-async def test_concurrent_syncs_cover_all_earlier_writes(tmp_path: Path) -> None:
-    """Each sync covers what was written before it, even across segments."""
-    with closing(open_log(tmp_path, segment_bytes=2000)) as log:
-        for _ in range(60):
-            append(log, 5)
-            covered = log.next_seq - 1
-            sync = asyncio.get_running_loop().run_in_executor(None, log.sync)
-            append(log, 5)
-            await sync
-            assert verify(tmp_path).last >= covered
-    assert verify(tmp_path).ok
-    assert seqs(tmp_path) == list(range(1, 601))
 
 
 def test_a_new_version_of_the_gate_begins_a_new_segment(tmp_path: Path) -> None:

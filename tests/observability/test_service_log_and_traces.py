@@ -15,7 +15,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from dialgate.config.log_settings import ServiceLog
-from dialgate.observability import service_log, traces
+from dialgate.observability import service_log
 from dialgate.observability.traces import Traces
 from tests.observability.test_metrics import check
 from tests.support.paths import ROOT
@@ -121,10 +121,6 @@ async def test_a_batch_is_a_span_with_a_child_span_for_each_call(tmp_path: Path)
         assert span.start_time is not None
         assert span.end_time is not None
         assert 0 < span.start_time <= span.end_time
-
-
-def test_no_traces_are_made_unless_configured() -> None:
-    assert traces.open_traces(None, "gate") is None
 
 
 def test_traces_without_the_sdk_say_what_to_install() -> None:

@@ -27,12 +27,10 @@ from typer.testing import CliRunner
 from dialgate.config import loader
 from dialgate.config.configuration import ConfigError
 from dialgate.config.shipping import Shipping
-from dialgate.core.model import HOUR
 from dialgate.crypto.keys import Keys
 from dialgate.crypto.log_signing import renew
 from dialgate.decision_log import archive
 from dialgate.decision_log.archive.packing import pack
-from dialgate.decision_log.records import Reader
 from dialgate.interfaces.cli import main
 from dialgate.shipping.cursor import Cursors
 from dialgate.shipping.segments import SegmentShipping
@@ -198,24 +196,6 @@ def test_a_former_signing_key_is_shipped_too(data: Path, tmp_path: Path) -> None
     assert len(list((copy / "keys").iterdir())) == 2
     code, report = verify_copy(copy)
     assert (code, report["ok"]) == (0, True)
-
-
-def test_a_retired_month_is_anonymous_in_the_copy(data: Path, tmp_path: Path) -> None:
-    """The copy has no keys, so destroying the keys of the month removes every link to a number."""
-    place = a_folder(tmp_path)
-    shipping(data, place.target).round()
-    copy, keys = home(place.fetch(), data), Keys.open(data / "keys.json")
-    before = files(copy)
-
-    def count_linked() -> int:
-        return len(list(Reader(copy / "log").find_decisions(keys.hashes(NUMBERS[0]).values())))
-
-    assert count_linked() > 0
-    keys.month(NOW + 31 * 24 * HOUR)
-    keys.retire("2026-11")
-    assert count_linked() == 0
-    assert files(copy) == before
-    assert verify_copy(copy)[0] == 0
 
 
 # ---- order and repetition ------------------------------------------------------------------------------------------------
