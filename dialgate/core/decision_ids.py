@@ -26,6 +26,10 @@ def log_of(decision: str) -> str:
     return decision.rpartition("-")[0]
 
 
+def seq_of(decision: str) -> int:
+    return int(decision.rpartition("-")[2])
+
+
 def owner_of(controller: str, client: str) -> str:
     """Return the owner of a decision: its controller or, if the campaign is unknown, its client."""
     return controller or f"client {client}"

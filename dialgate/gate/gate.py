@@ -215,7 +215,7 @@ class Gate:
         except LogUnavailable:
             # `write` failed, so the log holds no record of the batch.
             # If the release fails too, the attempts stay counted, which can only deny calls.
-            await self._store.release(batch.names, batch.before)
+            await self._store.release(batch.before)
             raise
         self._upkeep.disk_shares.count(batch.written)
 

@@ -75,10 +75,10 @@ class Attempts(SubjectStates, Protocol):
         the later `at`.
         """
 
-    async def release(self, decisions: Sequence[str], position: AttemptPosition) -> None:
-        """Remove the attempts and answers for decisions that could not be recorded, and restore `position`.
+    async def release(self, position: AttemptPosition) -> None:
+        """Undo the log's newest commit, which could not be recorded, and restore the `position` before it.
 
-        The log will give the sequence numbers of these decisions to later entries. If this method raises, call
+        The log will give the sequence numbers of its decisions to later entries. If this method raises, call
         `settle` before the log continues. Otherwise the store might return an answer that was never recorded.
         """
 

@@ -11,10 +11,8 @@ retention period is over. Triggers prevent updates of these records.
 Several processes can open the file. Acknowledged writes are on disk.
 """
 
-import asyncio
 import sqlite3
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Self, TypeVar
 
@@ -24,9 +22,7 @@ from msgspec import Struct, structs
 from dialgate.core.ledger_events import Entry
 from dialgate.core.model import Instant
 from dialgate.crypto.keys import Sealer
-from dialgate.store import StoreUnavailable
-from dialgate.store.sqlite.connection import WAIT, SqliteConnection, open_file
-from dialgate.store.sqlite.tables import run_migrations, transaction
+from dialgate.store.sqlite.connection import SqliteThread, open_file, run_migrations, transaction
 
 T = TypeVar("T")
 
@@ -131,28 +127,15 @@ class Restricted(Struct, frozen=True):
 
 class SubjectStore:
     def __init__(self, path: Path) -> None:
-        self._connection = SqliteConnection(path, wait=WAIT)
-        self._worker = ThreadPoolExecutor(1, thread_name_prefix="subjects")
-        self._closed = False
+        self._thread = SqliteThread(path, "subjects")
+        self._read, self._write, self.close = self._thread.run, self._thread.write, self._thread.close
 
     @classmethod
     def open(cls, path: Path) -> Self:
         """Open the file, creating it (mode 0600) or migrating it. Blocks. Raises `StoreUnavailable`."""
         store = cls(path)
-        open_file(path, store._connection, _migrate)
+        open_file(path, store._thread.connection, _migrate)
         return store
-
-    async def _read(self, step: Callable[[sqlite3.Connection], T]) -> T:
-        if self._closed:
-            raise StoreUnavailable("the store has been closed")
-        return await asyncio.get_running_loop().run_in_executor(self._worker, self._connection.run, step)
-
-    async def _write(self, step: Callable[[sqlite3.Connection], T]) -> T:
-        def atomic(db: sqlite3.Connection) -> T:
-            with transaction(db):
-                return step(db)
-
-        return await self._read(atomic)
 
     # ---- lookups -----------------------------------------------------------------------------------------------------
 
@@ -297,12 +280,6 @@ class SubjectStore:
     async def maintain(self) -> None:
         """Keep the write-ahead log short. Call this regularly."""
         await self._read(lambda db: db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone())
-
-    async def close(self) -> None:
-        if not self._closed:
-            self._closed = True
-            await asyncio.to_thread(self._worker.shutdown)
-            self._connection.close()
 
 
 def _migrate(db: sqlite3.Connection) -> None:

@@ -634,7 +634,7 @@ async def test_a_store_of_another_version_is_refused(server: Path, left: tuple[s
 
 
 async def test_the_names_of_neighbouring_decisions_are_stored_together(own_store: RedisStore) -> None:
-    """The sequence numbers span several chunks. A release must not remove the hashes of neighbouring decisions."""
+    """The sequence numbers span several chunks. A removal must not remove the hashes of neighbouring decisions."""
     seqs = [1, 2, 126, 127, 128, 130, 255, 256, 257]
     subjects = {f"log-{seq}": b"%016d" % seq for seq in seqs}
     reservations = [
@@ -648,7 +648,7 @@ async def test_the_names_of_neighbouring_decisions_are_stored_together(own_store
         return {decision: counted[0] for decision, counted in attempts.items() if counted is not None}
 
     assert await read_attempts() == subjects
-    await own_store.release(["log-127", "log-130", "log-256", "log-299"], AttemptPosition("log", 257))
+    await own_store.undo.remove("log", [127, 130, 256, 299])
     assert await read_attempts() == {
         decision: subject
         for decision, subject in subjects.items()

@@ -41,7 +41,7 @@ from dialgate.store import (
 from dialgate.store.campaign_counts import COUNTS_KEPT
 from dialgate.store.redis import RedisStore
 from dialgate.store.sqlite import SqliteStore, tables
-from dialgate.store.sqlite.connection import CHECKPOINT
+from dialgate.store.sqlite.connection import CHECKPOINT, pragma
 from dialgate.store.sqlite.store import _MAX_BUFFERS, BUFFER_ROWS
 from dialgate.store.sqlite.tables import MIGRATIONS, OLDEST
 from dialgate.store.subjects import SubjectStore
@@ -326,11 +326,11 @@ async def an_attempt(store: Store, _: Engine) -> None:
 
 
 async def a_result(store: Store, _: Engine) -> None:
-    assert await store.result("log-0", "answered", 12)
+    assert await store.result("log-1", "answered", 12)
 
 
 async def an_uncounted_attempt(store: Store, _: Engine) -> None:
-    await store.release(["log-0"], HERE)
+    await store.release(HERE)
 
 
 async def another_number_revoked(store: Store, _: Engine) -> None:
@@ -371,17 +371,17 @@ async def test_a_commit_whose_reading_is_stale_writes_nothing(
     written: bool,
     by_another_handle: bool,
 ) -> None:
-    await reserve(store, ANNA, "log-0")
+    await reserve(store, ANNA, "log-1")
     reading = await store.read([b"carla---" * 2, ANNA, EVERYONE])
     elsewhere = by_another_handle and (engine.shared or happens not in OWN)
     await happens(other if elsewhere else store, engine)
     reservations = [
-        Reservation(b"carla---" * 2, attempt("log-1"), (b"carla---" * 2, EVERYONE)),
-        Reservation(ANNA, attempt("log-2"), (ANNA, EVERYONE)),
+        Reservation(b"carla---" * 2, attempt("log-2"), (b"carla---" * 2, EVERYONE)),
+        Reservation(ANNA, attempt("log-3"), (ANNA, EVERYONE)),
     ]
     assert await store.commit(reading, reservations, [answer(b"k")], AttemptPosition("log", 9)) == written
-    assert (await decisions(store, b"carla---" * 2) == ["log-1"]) == written
-    assert ("log-2" in await decisions(store)) == written
+    assert (await decisions(store, b"carla---" * 2) == ["log-2"]) == written
+    assert ("log-3" in await decisions(store)) == written
     assert (await recalled(store, [b"k"], 0) != [None]) == written
     assert (await store.positions() == {"log": 9}) == written
 
@@ -523,7 +523,7 @@ async def test_a_release_restores_the_position_for_later_starts(engine: Engine, 
     await reserve(store, ANNA, "log-2", "log-3", position=AttemptPosition("log", 7))
     if written:
         assert await store.positions() == {"log": 7, **others}
-    await store.release(["log-2", "log-3"], AttemptPosition("log", 1))
+    await store.release(AttemptPosition("log", 1))
     assert await decisions(store) == ["log-1"]
     if written:
         assert await store.positions() == {"log": 1, **others}
@@ -545,7 +545,7 @@ async def test_the_last_durable_entry_of_each_log_is_kept_and_a_release_does_not
     await store.note_durable("log", 7)
     assert await store.recorded("other") == 0
     await reserve(store, ANNA, "log-8", position=AttemptPosition("log", 8))
-    await store.release(["log-8"], AttemptPosition("log", 7))
+    await store.release(AttemptPosition("log", 7))
     await store.close()
     again = engine.open()
     assert await again.recorded("log") == 7
@@ -980,7 +980,7 @@ async def test_the_newest_commit_is_released_without_waiting(tmp_path: Path) -> 
     store = SqliteStore.open(tmp_path / "store.db")
     await store.commit(NOTHING, [], [answer(b"k%d" % n) for n in range(BUFFER_ROWS)], HERE)
     await reserve(store, ANNA, "log-1")
-    letting_go = store.release(["log-1"], HERE)
+    letting_go = store.release(HERE)
     with pytest.raises(StopIteration):  # it ends without waiting
         letting_go.send(None)
     assert await decisions(store) == []
@@ -992,16 +992,16 @@ async def test_a_release_reaches_rows_that_are_still_being_written(tmp_path: Pat
 
     A retry would receive a response that no log contains.
     """
-    few = 16
-    store = SqliteStore.open(tmp_path / "store.db", buffer_rows=few)
-    full = [answer(b"k%d" % n, decision=f"log-{n}") for n in range(few)]
-    counted = Reservation(ANNA, attempt("log-0"), (ANNA,))
-    await store.commit(await store.read([ANNA]), [counted], full, AttemptPosition("log", few))
-    await store.commit(NOTHING, [], [answer(b"next")], AttemptPosition("log", few + 1))
-    await store.release(["log-0", "log-9"], AttemptPosition("log", 8))
-    await store.positions()
-    assert await decisions(store) == []
-    assert await recalled(store, [b"k0", b"k9"], 0) == [None, None]
+    store = SqliteStore.open(tmp_path / "store.db")
+    counted, answered = Reservation(ANNA, attempt("log-2"), (ANNA,)), answer(b"k", decision="log-2")
+    await reserve(store, ANNA, "log-1", position=AttemptPosition("log", 1))
+    await store.commit(await store.read([ANNA]), [counted], [answered], AttemptPosition("log", 2, 2))
+    writing = asyncio.ensure_future(store.positions())
+    await run_other_tasks()
+    await store.release(AttemptPosition("log", 1))
+    assert await writing
+    assert (await decisions(store), await recalled(store, [b"k"], 0)) == (["log-1"], [None])
+    assert await store.positions() == {"log": 1}
     await store.close()
 
 
@@ -1010,7 +1010,7 @@ async def test_the_ledger_is_synced_before_a_write_is_acknowledged(tmp_path: Pat
     store = SqliteStore.open(tmp_path / "store.db")
     await store.append([revoked(ANNA)])
     full = 2
-    assert store._writer.run(lambda db: tables.pragma(db, "synchronous")) == full
+    assert store._writer.connection.run(lambda db: pragma(db, "synchronous")) == full
     await store.close()
 
 

@@ -212,10 +212,9 @@ class Model:
             return
         logged = log.pop()
         self.released.update(answer.key for answer in logged.answers)
-        names = [f"{LOGS[handle]}-{seq}" for seq in range(logged.first, logged.last + 1)]
-        for name in names:
-            self.results.pop(name, None)
-        await self.stores[handle].release(names, AttemptPosition(LOGS[handle], logged.first - 1))
+        for _, attempt in logged.attempts:
+            self.results.pop(attempt.decision, None)
+        await self.stores[handle].release(AttemptPosition(LOGS[handle], logged.first - 1))
 
     async def sync(self, step: Sync) -> None:
         store, name = self.stores[step.handle], LOGS[step.handle]

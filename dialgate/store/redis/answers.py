@@ -2,12 +2,8 @@
 
 from collections.abc import Iterable
 
-from dialgate.core.decision_ids import log_of
+from dialgate.core.decision_ids import log_of, seq_of
 from dialgate.store import Remembered
-
-
-def seq_of(decision: str) -> int:
-    return int(decision.rpartition("-")[2])
 
 
 def by_log(decisions: Iterable[str]) -> dict[str, list[int]]:

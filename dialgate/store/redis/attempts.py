@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from msgspec import structs
 
-from dialgate.core.decision_ids import log_of
+from dialgate.core.decision_ids import log_of, seq_of
 from dialgate.core.model import Instant, Known
 from dialgate.store import (
     AttemptPosition,
@@ -18,7 +18,7 @@ from dialgate.store import (
     refuse_if_short,
 )
 from dialgate.store.redis import sequence_index, subject_codec
-from dialgate.store.redis.answers import decision_of, recalled, seq_of
+from dialgate.store.redis.answers import decision_of, recalled
 from dialgate.store.redis.answers import stored as encode
 from dialgate.store.redis.commands import RedisCommands, pairs
 from dialgate.store.redis.commit import Commit

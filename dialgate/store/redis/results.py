@@ -4,11 +4,11 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequen
 from typing import Final
 
 from dialgate.core.abandonment import ANSWERED
-from dialgate.core.decision_ids import log_of
+from dialgate.core.decision_ids import log_of, seq_of
 from dialgate.core.model import Attempt, Instant, Result
 from dialgate.store import AttemptPosition, CountedAttempt, Remembered, Reservation, StoreUnavailable
 from dialgate.store.redis import sequence_index, subject_codec
-from dialgate.store.redis.answers import by_log, seq_of
+from dialgate.store.redis.answers import by_log
 from dialgate.store.redis.attempts import RedisAttempts
 from dialgate.store.redis.campaign_counts import CHANGES_KEPT
 from dialgate.store.redis.commands import RedisCommands, encoded

@@ -11,7 +11,7 @@ from typing import Any, Final
 from dialgate.core.model import Instant
 from dialgate.store import AttemptPosition, StoreUnavailable
 from dialgate.store.redis import sequence_index, subject_codec
-from dialgate.store.redis.answers import by_log, recalled
+from dialgate.store.redis.answers import recalled
 from dialgate.store.redis.commands import RedisCommands
 from dialgate.store.redis.commit import Commit, pack
 from dialgate.store.redis.generations import FENCE, OLDER_COPY, Generations, top_of
@@ -71,14 +71,9 @@ class Undo:
         if await self.run_commit(log, [self._commands.of_positions, self._commands.of_recorded], commit):
             raise StoreUnavailable(OLDER_COPY)
 
-    async def release(self, decisions: Sequence[str], position: AttemptPosition) -> None:
-        try:
-            for log, seqs in by_log(decisions).items():
-                await self.remove(log, seqs)
-            await self.note(position, self._generations.seen(top_of(position.log)))
-        except StoreUnavailable:
-            self.mark_unknown(position)
-            raise
+    async def release(self, position: AttemptPosition) -> None:
+        self.mark_unknown(AttemptPosition(position.log, position.seq))
+        await self.undo_unknown()
 
     def mark_unknown(self, position: AttemptPosition) -> None:
         """Note that the outcome of a commit is unknown. Its decision ids will be used again."""

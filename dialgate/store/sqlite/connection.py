@@ -1,8 +1,10 @@
-"""A connection to an SQLite file in the data folder."""
+"""Connections to an SQLite file in the data folder, its transactions and its formats."""
 
+import asyncio
 import sqlite3
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TypeAlias, TypeVar
 
@@ -73,6 +75,53 @@ class SqliteConnection:
         self._db = None
 
 
+class SqliteThread:
+    """A connection with a thread of its own, which takes one step after the other."""
+
+    def __init__(self, path: Path, name: str) -> None:
+        self.connection = SqliteConnection(path, wait=WAIT)
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix=name)
+        self._closed = False
+
+    async def run(self, step: Step[T]) -> T:
+        """Run `step` and return its result. Raises `StoreUnavailable`."""
+        if self._closed:
+            raise closed_store()
+        return await asyncio.get_running_loop().run_in_executor(self._thread, self.connection.run, step)
+
+    async def write(self, step: Step[T]) -> T:
+        """Run `step` in a transaction."""
+
+        def atomic(db: sqlite3.Connection) -> T:
+            with transaction(db):
+                return step(db)
+
+        return await self.run(atomic)
+
+    async def close(self) -> None:
+        """Finish the steps that wait, and close the connection."""
+        if not self._closed:
+            self._closed = True
+            await asyncio.to_thread(self._thread.shutdown)
+            self.connection.close()
+
+
+def closed_store() -> StoreUnavailable:
+    return StoreUnavailable("the store has been closed")
+
+
+@contextmanager
+def transaction(db: sqlite3.Connection, begin: str = "BEGIN IMMEDIATE") -> Iterator[None]:
+    """Run the block in a transaction. Roll back if the block or the commit fails."""
+    db.execute(begin)
+    try:
+        yield
+        db.execute("COMMIT")
+    finally:
+        if db.in_transaction:  # also if COMMIT itself failed
+            db.execute("ROLLBACK")
+
+
 def open_file(path: Path, connection: SqliteConnection, migrate: Step[None]) -> None:
     """Create the file (mode 0600) if it is missing, and migrate it. Raises `StoreUnavailable`.
 
@@ -85,3 +134,42 @@ def open_file(path: Path, connection: SqliteConnection, migrate: Step[None]) -> 
             connection.run(migrate)
     except OSError as fault:
         raise StoreUnavailable(f"{path}: {_REASONS[sqlite3.SQLITE_CANTOPEN]} ({fault})") from fault
+
+
+def run_migrations(
+    db: sqlite3.Connection, name: str, application: int, scripts: Sequence[Sequence[str]], oldest: int
+) -> None:
+    """Run every script that has not yet run on this file, in one transaction. The first creates the format `oldest`.
+
+    Raises `StoreUnavailable` if the file has a newer format or one from before 0.2.0, belongs to another program, or cannot
+    use a write-ahead log.
+    """
+    (mode,) = db.execute("PRAGMA journal_mode=WAL").fetchone()
+    if mode != "wal":
+        raise StoreUnavailable(
+            "SQLite cannot use a write-ahead log here: move the data folder to a local disk"
+        )
+    with transaction(db):
+        version, known = pragma(db, "user_version"), oldest + len(scripts) - 1
+        if version and pragma(db, "application_id") != application:
+            raise StoreUnavailable(
+                f"the database file of {name} belongs to another program: move it, or use another data folder"
+            )
+        if version > known:
+            raise StoreUnavailable(
+                f"{name} has format {version}, but this version supports only {known} and older: install a newer dialgate"
+            )
+        if 0 < version < oldest:
+            raise StoreUnavailable(
+                f"{name} has format {version}, from before dialgate 0.2.0: open it once with version 0.2, which converts it"
+            )
+        for script in scripts[max(version - oldest + 1, 0) :]:
+            for statement in script:
+                db.execute(statement)
+        db.execute(f"PRAGMA application_id={application}")
+        db.execute(f"PRAGMA user_version={known}")
+
+
+def pragma(db: sqlite3.Connection, name: str) -> int:
+    value: int = db.execute(f"PRAGMA {name}").fetchone()[0]
+    return value

@@ -14,14 +14,12 @@ would release SQLite's locks (POSIX). `tables` defines the tables.
 import asyncio
 import sqlite3
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Final, Self, TypeVar
 
 from msgspec import structs
-from msgspec.json import encode
 
 from dialgate.core.ledger_events import Draft, Entry
 from dialgate.core.model import Attempt, Instant, Known, Result
@@ -39,7 +37,15 @@ from dialgate.store import (
 from dialgate.store.campaign_counts import oldest_hour
 from dialgate.store.documents import DocumentKind, Documents
 from dialgate.store.sqlite import campaign_counts, tables
-from dialgate.store.sqlite.connection import WAIT, SqliteConnection, Step, open_file
+from dialgate.store.sqlite.connection import (
+    SqliteConnection,
+    SqliteThread,
+    Step,
+    closed_store,
+    open_file,
+    pragma,
+    transaction,
+)
 from dialgate.store.sqlite.write_buffer import WriteBuffer
 
 BUFFER_ROWS: Final = 16_384  # a larger buffer writes fewer pages per row, and makes ledger writes wait longer
@@ -64,10 +70,7 @@ class SqliteStore(Documents):
     def __init__(self, path: Path, patience: float, buffer_rows: int) -> None:
         self._path, self._buffer_rows = path, buffer_rows
         self._reader = SqliteConnection(path, wait=patience)
-        self._writer = SqliteConnection(path, wait=WAIT)
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="store")
-        self._lookups = SqliteConnection(path, wait=WAIT)
-        self._lookup_thread = ThreadPoolExecutor(1, thread_name_prefix="store-lookup")
+        self._writer, self._lookups = SqliteThread(path, "store"), SqliteThread(path, "store-lookup")
         self._closed = False
         self._nothing = Known()
         self._required = 0  # the sequence that the ledger must have reached
@@ -90,26 +93,16 @@ class SqliteStore(Documents):
         `buffer_rows` of them have been collected, and by `maintain`.
         """
         store = cls(path, patience, buffer_rows)
-        open_file(path, store._writer, tables.migrate)
+        open_file(path, store._writer.connection, tables.migrate)
         return store
 
     def _read_now(self, step: Step[T]) -> T:
         self._refuse_if_closed()
         return self._reader.run(step)
 
-    async def _look_up(self, step: Step[T]) -> T:
-        """Read in a thread of its own, so that a long look-up delays neither a call nor a stop."""
-        self._refuse_if_closed()
-        return await asyncio.get_running_loop().run_in_executor(self._lookup_thread, self._lookups.run, step)
-
     async def _write(self, step: Step[T]) -> T:
-        def atomic(db: sqlite3.Connection) -> T:
-            with tables.transaction(db):
-                return step(db)
-
-        self._refuse_if_closed()
         try:
-            done = await asyncio.get_running_loop().run_in_executor(self._thread, self._writer.run, atomic)
+            done = await self._writer.write(step)
         except StoreUnavailable as fault:
             self._fault = fault
             raise
@@ -118,7 +111,7 @@ class SqliteStore(Documents):
 
     def _refuse_if_closed(self) -> None:
         if self._closed:
-            raise StoreUnavailable("the store has been closed")
+            raise closed_store()
 
     # ---- on the path of every call -----------------------------------------------------------------------------------
 
@@ -128,7 +121,7 @@ class SqliteStore(Documents):
         distinct = list(dict.fromkeys(subjects))
 
         def step(db: sqlite3.Connection) -> tuple[int, dict[bytes, Known], dict[bytes, Remembered]]:
-            with tables.transaction(db, "BEGIN"):
+            with transaction(db, "BEGIN"):
                 seq = tables.newest(db)
                 return seq, tables.known_of(db, distinct, seq), tables.answers_of(db, keys)
 
@@ -237,7 +230,7 @@ class SqliteStore(Documents):
         return await self._entries("WHERE seq > ? ORDER BY seq LIMIT ?", seq, limit)
 
     async def _entries(self, where: str, *values: bytes | int) -> list[Entry]:
-        return await self._look_up(
+        return await self._lookups.run(
             lambda db: [tables.entry_of(row) for row in db.execute(tables.ENTRY + where, values)]
         )
 
@@ -248,7 +241,7 @@ class SqliteStore(Documents):
             if (counted := buffer.attempt(decision)) is not None:
                 return counted
         query = tables.ATTEMPT + "WHERE decision = ?"
-        return await self._look_up(
+        return await self._lookups.run(
             lambda db: next(map(tables.attempt_of, db.execute(query, (decision,))), None)
         )
 
@@ -260,13 +253,13 @@ class SqliteStore(Documents):
         return ended is not None
 
     async def counts(self, after: int = 0) -> tuple[list[HourCount], int]:
-        return await self._look_up(lambda db: campaign_counts.counts(db, after))
+        return await self._lookups.run(lambda db: campaign_counts.counts(db, after))
 
     async def put_counts(self, counts: Sequence[HourCount]) -> None:
         await self._write(partial(campaign_counts.put_counts, counts=counts))
 
     async def _documents(self, kind: DocumentKind) -> dict[str, bytes]:
-        return await self._look_up(lambda db: dict(db.execute(tables.DOCUMENTS, (kind,)).fetchall()))
+        return await self._lookups.run(lambda db: dict(db.execute(tables.DOCUMENTS, (kind,)).fetchall()))
 
     async def _swap_document(self, kind: DocumentKind, key: str, before: bytes | None, after: bytes) -> bool:
         return await self._write(lambda db: tables.swap_document(db, kind, key, before, after))
@@ -279,26 +272,25 @@ class SqliteStore(Documents):
 
     async def recorded(self, log: str) -> int:
         query = "SELECT max(durable) FROM position WHERE log = ?"
-        return await self._look_up(lambda db: db.execute(query, (log,)).fetchone()[0] or 0)
+        return await self._lookups.run(lambda db: db.execute(query, (log,)).fetchone()[0] or 0)
 
     async def positions(self) -> dict[str, int]:
         await self._flush()
-        return await self._look_up(lambda db: dict(db.execute("SELECT log, seq FROM position").fetchall()))
+        return await self._lookups.run(
+            lambda db: dict(db.execute("SELECT log, seq FROM position").fetchall())
+        )
 
-    async def release(self, decisions: Sequence[str], position: AttemptPosition) -> None:
-        # Rows in the newest buffer are dropped before the first await. Older rows may already be written, so they are
-        # deleted from the database.
-        older = set(decisions) - self._buffers[-1].drop(decisions)
-        self._buffers[-1].position = position
+    async def release(self, position: AttemptPosition) -> None:
+        # The newest commit is dropped before the first await. It is in the newest buffer, unless that was written meanwhile.
+        is_buffered = self._buffers[-1].position is not None
+        self._buffers[-1].drop(position)
         self._note_any_change()
-        if not older:
+        if is_buffered:
             return
         await self._flush()
 
         def step(db: sqlite3.Connection) -> None:
-            decision_list = (encode(list(older)).decode(),)
-            db.execute(tables.DROP_ATTEMPTS, decision_list)
-            db.execute(tables.DROP_ANSWERS, decision_list)
+            tables.drop_beyond(db, position.log, position.seq)
             db.execute(tables.NOTE, (position.log, position.seq))  # an empty buffer would not write it
 
         await self._write(step)
@@ -333,14 +325,14 @@ class SqliteStore(Documents):
     async def counted_attempts(self) -> AsyncGenerator[list[CountedAttempt]]:
         await self._flush()
         last = ""
-        while rows := await self._look_up(partial(tables.attempts_after, decision=last)):
+        while rows := await self._lookups.run(partial(tables.attempts_after, decision=last)):
             yield rows
             last = rows[-1].attempt.decision
 
     async def remembered_answers(self) -> AsyncGenerator[list[Remembered]]:
         await self._flush()
         last = b""
-        while rows := await self._look_up(partial(tables.answers_after, key=last)):
+        while rows := await self._lookups.run(partial(tables.answers_after, key=last)):
             yield rows
             last = rows[-1].key
 
@@ -358,7 +350,7 @@ class SqliteStore(Documents):
     async def drop_attempts(self, before: Instant, *, drop: bool) -> int:
         await self._flush()
         if not drop:
-            return await self._look_up(lambda db: tables.attempts_before(db, before))
+            return await self._lookups.run(lambda db: tables.attempts_before(db, before))
         dropped = 0
         while count := await self._write(lambda db: tables.drop_attempts(db, before)):
             dropped += count
@@ -369,7 +361,7 @@ class SqliteStore(Documents):
     async def ping(self) -> int:
         def step(db: sqlite3.Connection) -> int:
             # Overwrite the format version with itself: a synced write that changes nothing.
-            db.execute(f"PRAGMA user_version={tables.pragma(db, 'user_version')}")
+            db.execute(f"PRAGMA user_version={pragma(db, 'user_version')}")
             return tables.newest(db)
 
         newest = await self._write(step)
@@ -395,11 +387,9 @@ class SqliteStore(Documents):
                 await self._flush()
             await self._writing.close()
             self._closed = True
-            await asyncio.to_thread(self._thread.shutdown)
-            await asyncio.to_thread(self._lookup_thread.shutdown)
-            self._lookups.close()
+            await self._writer.close()
+            await self._lookups.close()
             self._reader.close()
-            self._writer.close()
 
 
 def _with_attempts(known: Known, unwritten: Sequence[Attempt]) -> Known:

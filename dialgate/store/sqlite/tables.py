@@ -10,8 +10,7 @@ default. `dialgate.store.documents` describes documents.
 
 import re
 import sqlite3
-from collections.abc import Collection, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Iterable, Sequence
 from functools import cache
 from itertools import chain, islice, repeat
 from typing import Any
@@ -24,6 +23,7 @@ from dialgate.core.ledger_events import Draft, Entry, Event
 from dialgate.core.ledger_state import fold
 from dialgate.core.model import RESULT_RANK, Attempt, Instant, Known
 from dialgate.store import CountedAttempt, Remembered, StoreUnavailable
+from dialgate.store.sqlite.connection import run_migrations
 from dialgate.store.sqlite.write_buffer import WriteBuffer
 
 APPLICATION = 0x64676174
@@ -137,9 +137,6 @@ _FOLLOWED = f"""
     )
 """  # noqa: S608 - constants
 _DROPPED = (f"result = 'abandoned' AND {_FOLLOWED}", "result <> 'abandoned'")
-_NAMED = "decision IN (SELECT value FROM json_each(?))"
-DROP_ATTEMPTS = f"DELETE FROM attempt WHERE {_NAMED}"  # noqa: S608 - constants
-DROP_ANSWERS = f"DELETE FROM answer WHERE {_NAMED}"  # noqa: S608 - as above
 DOCUMENTS = "SELECT key, body FROM document WHERE kind = ?"
 PUT_DOCUMENT = "INSERT OR REPLACE INTO document VALUES (?, ?, ?)"
 _ADD_DOCUMENT = "INSERT INTO document VALUES (?, ?, ?) ON CONFLICT DO NOTHING"
@@ -148,59 +145,8 @@ _ONE_ROW = re.compile(r"VALUES (\([?, ]+\))")
 _event = Decoder(Event)
 
 
-@contextmanager
-def transaction(db: sqlite3.Connection, begin: str = "BEGIN IMMEDIATE") -> Iterator[None]:
-    """Run the block in a transaction. Roll back if the block or the commit fails."""
-    db.execute(begin)
-    try:
-        yield
-        db.execute("COMMIT")
-    finally:
-        if db.in_transaction:  # also if COMMIT itself failed
-            db.execute("ROLLBACK")
-
-
 def migrate(db: sqlite3.Connection) -> None:
     run_migrations(db, "the store", APPLICATION, [script.split(";") for script in MIGRATIONS], OLDEST)
-
-
-def run_migrations(
-    db: sqlite3.Connection, name: str, application: int, scripts: Sequence[Sequence[str]], oldest: int
-) -> None:
-    """Run every script that has not yet run on this file, in one transaction. The first creates the format `oldest`.
-
-    Raises `StoreUnavailable` if the file has a newer format or one from before 0.2.0, belongs to another program, or cannot
-    use a write-ahead log.
-    """
-    (mode,) = db.execute("PRAGMA journal_mode=WAL").fetchone()
-    if mode != "wal":
-        raise StoreUnavailable(
-            "SQLite cannot use a write-ahead log here: move the data folder to a local disk"
-        )
-    with transaction(db):
-        version, known = pragma(db, "user_version"), oldest + len(scripts) - 1
-        if version and pragma(db, "application_id") != application:
-            raise StoreUnavailable(
-                f"the database file of {name} belongs to another program: move it, or use another data folder"
-            )
-        if version > known:
-            raise StoreUnavailable(
-                f"{name} has format {version}, but this version supports only {known} and older: install a newer dialgate"
-            )
-        if 0 < version < oldest:
-            raise StoreUnavailable(
-                f"{name} has format {version}, from before dialgate 0.2.0: open it once with version 0.2, which converts it"
-            )
-        for script in scripts[max(version - oldest + 1, 0) :]:
-            for statement in script:
-                db.execute(statement)
-        db.execute(f"PRAGMA application_id={application}")
-        db.execute(f"PRAGMA user_version={known}")
-
-
-def pragma(db: sqlite3.Connection, name: str) -> int:
-    value: int = db.execute(f"PRAGMA {name}").fetchone()[0]
-    return value
 
 
 def newest(db: sqlite3.Connection) -> int:

@@ -4,8 +4,9 @@ A transaction for each batch would cost a check 30 % more processor time (ADR 00
 restores the lost rows from the log.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
+from dialgate.core.decision_ids import log_of, seq_of
 from dialgate.core.model import Attempt
 from dialgate.store import AttemptPosition, Remembered, Reservation
 
@@ -31,23 +32,19 @@ class WriteBuffer:
         self.position = position
         self.rows += len(reservations) + len(remembered)
 
-    def drop(self, decisions: Iterable[str]) -> set[str]:
-        """Remove the attempts and answers for these decisions.
+    def drop(self, position: AttemptPosition) -> None:
+        """Remove the attempts and answers of the log's entries after `position`, and set the buffer's position to it."""
 
-        Return the decisions for which an attempt or an answer was removed.
-        """
-        dropped = set(decisions)
-        removed = dropped & self.subjects.keys()
-        for decision in removed:
+        def stays(decision: str) -> bool:
+            return log_of(decision) != position.log or seq_of(decision) <= position.seq
+
+        for decision in [decision for decision in self.subjects if not stays(decision)]:
             subject = self.subjects.pop(decision)
             self.attempts[subject] = [
-                attempt for attempt in self.attempts[subject] if attempt.decision != decision
+                attempt for attempt in self.attempts[subject] if stays(attempt.decision)
             ]
-        for key, answer in list(self.answers.items()):
-            if answer.decision in dropped:
-                del self.answers[key]
-                removed.add(answer.decision)
-        return removed
+        self.answers = {key: answer for key, answer in self.answers.items() if stays(answer.decision)}
+        self.position = position
 
     def attempt(self, decision: str) -> tuple[bytes, Attempt] | None:
         subject = self.subjects.get(decision)

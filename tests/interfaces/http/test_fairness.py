@@ -158,7 +158,7 @@ async def test_streams_of_revocations_are_limited_per_client(two: World) -> None
 async def test_a_ledger_write_does_not_wait_for_reads(tmp_path: Path) -> None:
     store = SqliteStore.open(tmp_path / "store.db")
     go_on = Event()
-    reads = [asyncio.ensure_future(store._look_up(lambda _: go_on.wait())) for _ in range(3)]
+    reads = [asyncio.ensure_future(store._lookups.run(lambda _: go_on.wait())) for _ in range(3)]
     written: int = await asyncio.wait_for(store._write(lambda db: db.execute("SELECT 1").fetchone()[0]), 5)
     assert (written, [read.done() for read in reads]) == (1, [False] * 3)
     go_on.set()
