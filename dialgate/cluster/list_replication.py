@@ -5,7 +5,6 @@ has a list's file, it denies calls from that list (`list.unknown`).
 """
 
 import asyncio
-import os
 import re
 import secrets
 import time
@@ -18,13 +17,12 @@ import structlog
 
 from dialgate.cluster.peer_questions import ReadListFile
 from dialgate.cluster.peers import Peers
-from dialgate.core.model import MINUTE, SECOND, Instant
+from dialgate.core.model import SECOND, Instant
 from dialgate.lists import call_list
 from dialgate.runtime.atomic_write import publish_file
 from dialgate.store import CallList, CallLists, StoreUnavailable
 
-_FIRST_RETRY: Final = 10 * SECOND
-_LAST_RETRY: Final = 10 * MINUTE
+_RETRY: Final = 10 * SECOND
 _GRACE: Final = 3600.0  # seconds
 _PART: Final = 4 << 20  # bytes
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*\.numbers")
@@ -48,7 +46,7 @@ def _read_part(folder: Path, question: ReadListFile) -> bytes:
 class ListReplication:
     """A background task that copies missing list files from other gates.
 
-    `part` is the number of bytes per request. A leftover file is kept for `grace` seconds, because it may
+    `part` is the number of bytes per request. A leftover file is kept until it is `grace` seconds old, because it may
     belong to a list version that is not recorded yet.
     """
 
@@ -57,27 +55,20 @@ class ListReplication:
         self._task: asyncio.Task[None] | None = None
         self._due: Instant = 0
         self._lacking: Collection[str] = ()
-        self._tries = 0
-        # File name and inode to the time at which the file became a leftover. A repeated load of the same numbers
-        # creates a file with the same name.
-        self._leftovers: dict[tuple[str, int], float] = {}
         self.part, self.grace = _PART, _GRACE
 
     def tick(self, lacking: Collection[str], now: Instant) -> None:
         """Start a replication round if one is due and none is running.
 
         `lacking` contains the names of recorded files that are missing or damaged here. A round copies these files.
-        It also deletes unfinished copies, and old list files, such as a file from before an erasure. The time between
-        rounds grows while no gate has the missing files.
+        It also deletes unfinished copies, and old list files, such as a file from before an erasure.
         """
         if (now < self._due and lacking == self._lacking) or (
             self._task is not None and not self._task.done()
         ):
             return
-        self._tries = self._tries + 1 if lacking and lacking == self._lacking else 0
-        self._due = now + min(_FIRST_RETRY << min(self._tries, 10), _LAST_RETRY)
-        self._lacking = lacking
-        self._task = asyncio.create_task(self._run(lacking))
+        self._task = asyncio.create_task(self._run(lacking, is_new=lacking != self._lacking))
+        self._due, self._lacking = now + _RETRY, lacking
 
     async def close(self) -> None:
         """Wait for the current round to finish. Call this after `Peers.close`, which cancels the round's requests.
@@ -87,10 +78,10 @@ class ListReplication:
         if self._task is not None:
             await asyncio.gather(self._task, return_exceptions=True)
 
-    async def _run(self, lacking: Collection[str]) -> None:
+    async def _run(self, lacking: Collection[str], *, is_new: bool) -> None:
         try:
             for record in await self._store.lists():
-                if record.file in lacking and not await self._copy(record) and self._tries == 0:
+                if record.file in lacking and not await self._copy(record) and is_new:
                     _log.error(
                         "call list missing here and on all other gates", list=record.id, file=record.file
                     )
@@ -126,30 +117,24 @@ class ListReplication:
         return False
 
     def _delete_leftovers(self, lists: Iterable[CallList]) -> None:
-        """Delete leftover files after the grace period.
+        """Delete leftover files that are older than the grace period.
 
         A list file is a leftover if its list has a newer file here, or if its list is not recorded because the store
         failed during the load. If the store has no lists at all, it may be the wrong store, so unrecorded files are kept.
-        The period is measured with a monotonic clock, so that a time correction cannot make a new file look old.
         """
         newest: dict[str, set[str]] = {}  # two lists loaded by an earlier version may share a stem
         for record in lists:
             newest.setdefault(call_list.stem_of(record.file), set()).add(record.file)
-        present = (
-            {entry.name: entry.inode() for entry in os.scandir(self._folder)} if self._folder.is_dir() else {}
-        )
-        now = time.monotonic()
-        leftovers = {}
-        for name, inode in present.items():
+        present = {path.name: path for path in self._folder.glob("*")}
+        for name, path in present.items():
             files = newest.get(call_list.stem_of(name), set())
             is_unused = files <= present.keys() if files else bool(newest)
-            if name.endswith(".new") or (name.endswith(".numbers") and name not in files and is_unused):
-                leftovers[name, inode] = self._leftovers.get((name, inode), now)
-        for (name, _), since in leftovers.items():
-            if now - since >= self.grace:
-                (self._folder / name).unlink(missing_ok=True)
+            is_leftover = name.endswith(".new") or (
+                name.endswith(".numbers") and name not in files and is_unused
+            )
+            if is_leftover and time.time() - path.stat().st_ctime >= self.grace:
+                path.unlink(missing_ok=True)
                 _log.info("leftover call list file deleted", file=name)
-        self._leftovers = leftovers
 
 
 def _append(path: Path, content: bytes) -> None:

@@ -7,11 +7,11 @@ import asyncio
 import json
 import shutil
 import urllib.request
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 import msgspec
 import pytest
@@ -120,30 +120,6 @@ async def test_an_attempt_of_the_log_is_restored_with_its_goods_and_result(house
         assert await app._store.attempt(allowed.decision_id) == before
 
 
-async def test_a_stop_whose_call_was_allowed_before_the_copy_binds(house: House) -> None:
-    async with house.open() as app:
-        allowed = await ask(app)
-    house.save()
-    async with house.open() as app:
-        await opt_out(app, allowed.decision_id)
-    house.restore()
-    async with house.open() as app:
-        assert codes(await ask(app)) == ["revocation.revoked"]
-
-
-async def test_a_stop_cited_by_a_decision_binds_on_an_older_store(house: House) -> None:
-    async with house.open() as app:
-        client = app.config.settings.clients[0]
-        await app.registrar.revocations.revoke(client, RevocationRequest(number=CLEAR, channel="letter"))
-        assert codes(await ask(app)) == ["revocation.revoked"]
-    house.restore()
-    for _ in range(2):
-        async with house.open() as app:
-            assert codes(await ask(app)) == ["revocation.revoked"]
-        (entry,) = await house.ledger()
-        assert (entry.event, entry.channel) == (Revoked(at=NOW), "letter")
-
-
 async def test_a_withdrawal_cited_by_a_decision_is_entered_again(house: House) -> None:
     async with house.open() as app:
         client = app.config.settings.clients[0]
@@ -190,135 +166,81 @@ async def test_a_stop_that_was_lifted_is_not_entered_again(house: House) -> None
 AT = datetime.fromtimestamp((NOW - HOUR) / 1000, UTC)
 
 
-async def revoke(app: App, channel: str) -> None:
-    ask_ = RevocationRequest(number=CLEAR, channel=channel, at=AT)
-    await app.registrar.revocations.revoke(app.config.settings.clients[0], ask_)
+Step: TypeAlias = Callable[[App, list[str]], Awaitable[object]]  # the list holds the ids of decisions
 
 
-async def lift(app: App, seq: int) -> None:
-    mistake = LiftRequest(ground="error", reason="another person's letter")
-    await app.registrar.revocations.lift(app.config.settings.clients[0], seq, mistake)
+async def asks(app: App, decisions: list[str]) -> None:
+    decisions.append((await ask(app)).decision_id)
 
 
-async def test_of_two_stops_of_the_same_instant_the_one_that_was_not_lifted_binds(house: House) -> None:
-    async with house.open() as app:
-        await revoke(app, "letter")
-        await revoke(app, "mail")
-        await lift(app, 2)
-        assert codes(await ask(app)) == ["revocation.revoked"]
-    house.restore()
-    async with house.open() as app:
-        assert codes(await ask(app)) == ["revocation.revoked"]
+async def opts_out(app: App, decisions: list[str]) -> None:
+    await opt_out(app, decisions[0])
 
 
-async def test_a_stop_entered_again_after_it_was_lifted_binds(house: House) -> None:
-    async with house.open() as app:
-        await revoke(app, "letter")
-        await lift(app, 1)
-    house.save()
-    async with house.open() as app:
-        await revoke(app, "letter")
-        assert codes(await ask(app)) == ["revocation.revoked"]
-    house.restore()
-    for _ in range(2):
-        async with house.open() as app:
-            assert codes(await ask(app)) == ["revocation.revoked"]
-    assert sum(isinstance(entry.event, Revoked) for entry in await house.ledger()) == 2
+def revokes(channel: str = "letter", at: datetime | None = AT, campaign: str = "") -> Step:
+    scope: Literal["campaign", "controller"] = "campaign" if campaign else "controller"
+    stop = RevocationRequest(number=CLEAR, channel=channel, at=at, scope=scope, campaign=campaign)
+    return lambda app, _: app.registrar.revocations.revoke(app.config.settings.clients[0], stop)
 
 
-async def test_an_opt_out_reported_again_after_it_was_lifted_binds(house: House) -> None:
-    async with house.open() as app:
-        allowed = await ask(app)
-        await opt_out(app, allowed.decision_id)
-        await lift(app, 1)
-    house.save()
-    async with house.open(NOW + MINUTE) as app:
-        await opt_out(app, allowed.decision_id)
-    house.restore()
-    async with house.open(NOW + 2 * MINUTE) as app:
-        assert codes(await ask(app)) == ["revocation.revoked"]
+def lifts(seq: int, ground: Literal["error", "new_consent"] = "error") -> Step:
+    lift = LiftRequest(ground=ground, reason="a letter", consent="c" if ground == "new_consent" else "")
+    return lambda app, _: app.registrar.revocations.lift(app.config.settings.clients[0], seq, lift)
 
 
-async def test_an_opt_out_binds_although_a_stop_from_another_channel_was_lifted_as_an_error(
-    house: House,
+def consents(at: Instant) -> Step:
+    return lambda app, _: consent(app, at)
+
+
+# What the copy holds, what it lacks, what happens after it was restored, and how many revocations the ledger holds then.
+STOPS: dict[str, tuple[list[Step], list[Step], list[Step], int]] = {
+    "cited by a decision": ([], [revokes(), asks], [], 1),
+    "reported about a call that the copy holds": ([asks], [opts_out], [], 1),
+    "of an instant at which another was lifted": ([], [revokes(), revokes("mail"), lifts(2), asks], [], 1),
+    "entered again after it was lifted": ([revokes(), lifts(1)], [revokes(), asks], [], 2),
+    "reported again after it was lifted": ([asks, opts_out, lifts(1)], [opts_out], [], 2),
+    "reported, while one of another channel is lifted": ([asks, revokes("mail")], [opts_out], [lifts(1)], 2),
+    "lifted by a consent that was lost": (
+        [],
+        [revokes(), consents(NOW), lifts(1, "new_consent"), asks],
+        [],
+        1,
+    ),
+    "later than one of the copy": (
+        [revokes(at=AT - timedelta(days=2))],
+        [revokes(), asks],
+        [consents(NOW - DAY), lifts(1, "new_consent")],
+        2,
+    ),
+    "dated earlier than one of the copy": ([revokes(at=None)], [revokes(), asks], [lifts(1)], 2),
+    "seen together with another": ([], [revokes(campaign="acme-fibre"), revokes(), asks], [], 2),
+}
+
+
+@pytest.mark.parametrize("stop", STOPS)
+async def test_each_stop_of_the_log_binds_on_an_older_store_and_is_entered_once(
+    house: House, stop: str
 ) -> None:
-    async with house.open() as app:
-        allowed = await ask(app)
-        await revoke(app, "mail")
-    house.save()
-    async with house.open() as app:
-        await opt_out(app, allowed.decision_id)
-    house.restore()
-    async with house.open() as app:
-        await lift(app, 1)
-        assert codes(await ask(app)) == ["revocation.revoked"]
+    held, lost, then, revocations = STOPS[stop]
+    decisions: list[str] = []
+    for minute, steps in enumerate((held, lost, then, ())):
+        if steps is lost:
+            house.save()
+        if steps is then:
+            house.restore()
+        async with house.open(NOW + minute * MINUTE) as app:
+            for step in steps:
+                await step(app, decisions)
+            if minute > 1:
+                assert "revocation.revoked" in codes(await ask(app))
+    entered = [entry for entry in await house.ledger() if isinstance(entry.event, Revoked)]
+    assert len(entered) == revocations
 
 
 async def consent(app: App, at: Instant) -> None:
     given = msgspec.convert(CONSENT, ConsentRequest)
     given = msgspec.structs.replace(given, id="c", collected_at=datetime.fromtimestamp(at / 1000, UTC))
     await app.registrar.consents.record(app.config.settings.clients[0], given)
-
-
-async def lift_on_consent(app: App, seq: int) -> None:
-    again = LiftRequest(ground="new_consent", reason="a form", consent="c")
-    await app.registrar.revocations.lift(app.config.settings.clients[0], seq, again)
-
-
-async def test_a_stop_that_a_lost_consent_had_lifted_binds_again(house: House) -> None:
-    async with house.open() as app:
-        await revoke(app, "letter")
-        await consent(app, NOW)
-        await lift_on_consent(app, 1)
-        assert (await ask(app)).decision == "allow"
-    house.restore()
-    async with house.open() as app:
-        assert "revocation.revoked" in codes(await ask(app))
-
-
-async def test_a_later_stop_binds_although_the_copy_has_an_earlier_one(house: House) -> None:
-    async with house.open() as app:
-        client = app.config.settings.clients[0]
-        earlier = RevocationRequest(number=CLEAR, channel="letter", at=AT - timedelta(days=2))
-        await app.registrar.revocations.revoke(client, earlier)
-    house.save()
-    async with house.open() as app:
-        await revoke(app, "letter")
-        await ask(app)
-    house.restore()
-    async with house.open() as app:
-        await consent(app, NOW - DAY)  # between the two
-        await lift_on_consent(app, 1)
-        assert "revocation.revoked" in codes(await ask(app))
-
-
-async def test_a_stop_binds_although_one_of_the_copy_is_lifted_as_an_error(house: House) -> None:
-    async with house.open() as app:
-        client = app.config.settings.clients[0]
-        await app.registrar.revocations.revoke(client, RevocationRequest(number=CLEAR, channel="letter"))
-    house.save()
-    async with house.open() as app:
-        await revoke(app, "letter")  # dated earlier
-        await ask(app)
-    house.restore()
-    async with house.open() as app:
-        await lift(app, 1)
-        assert codes(await ask(app)) == ["revocation.revoked"]
-
-
-async def test_each_of_two_stops_that_one_decision_saw_binds(house: House) -> None:
-    async with house.open() as app:
-        client = app.config.settings.clients[0]
-        first = RevocationRequest(number=CLEAR, channel="letter", scope="campaign", campaign="acme-fibre")
-        await app.registrar.revocations.revoke(client, first)
-        await revoke(app, "letter")
-        await ask(app)
-    house.restore()
-    for _ in range(2):
-        async with house.open() as app:
-            await ask(app)
-        found = [entry.event.scope for entry in await house.ledger() if isinstance(entry.event, Revoked)]
-        assert found == ["campaign", "controller"]
 
 
 async def test_a_withdrawal_binds_although_the_consent_was_given_again(house: House) -> None:
