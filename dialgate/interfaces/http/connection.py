@@ -20,7 +20,6 @@ from dialgate.config.listeners import Limits
 from dialgate.interfaces.connections import Connections
 from dialgate.interfaces.http.check_fast_path import Lane
 from dialgate.interfaces.http.errors import Fault, encoded, response
-from dialgate.interfaces.http.framing import Framing, HeadTooLarge
 from dialgate.interfaces.http.tls import Handshake
 
 _log = structlog.get_logger(__name__)
@@ -40,7 +39,7 @@ OpenLane: TypeAlias = Callable[[asyncio.Transport, Callable[[bytes], None], Call
 _LINGER_SECONDS: Final = 2
 _MOST_HEADERS: Final = 64
 _LEAST_READ: Final = 16 << 10
-_HEAD_OF_HEADERS: Final = 2  # maximum length of a head, in headers of maximum length
+_HEAD_OF_HEADERS: Final = 2  # maximum length of a head that arrives in parts, in headers of maximum length
 
 
 class Handler(web.RequestHandler):
@@ -135,9 +134,9 @@ class Connection(asyncio.Protocol):
         self._loop = asyncio.get_running_loop()
         self._lane: Lane | None = None
         self._handler: Handler | None = None
-        self._framing: Framing | None = None
         self._request: web.BaseRequest | None = None
-        self._begun = self._deaf = self._writing_paused = self._reading_paused = False
+        self._head = 0  # bytes since the last request began
+        self._begun = self._deaf = self._writing_paused = self._answered = False
         self._stranger = True
         self._heard = 0.0
         self._deadline: asyncio.TimerHandle | None = None
@@ -173,9 +172,13 @@ class Connection(asyncio.Protocol):
             if self._stranger and self._owes_response():
                 self.admit(self._lane.client)
         elif self._handler is not None and not self._deaf:
-            waiting = not self._is_busy()
-            self._receive(data)
-            if waiting:  # otherwise this is part of a body, which has its own timeout
+            if self._is_busy():  # this is part of a body, which has its own timeout
+                self._handler.data_received(data)
+            elif self._head > _HEAD_OF_HEADERS * self._shared.limits.header_bytes:
+                self._refuse(_TOO_LONG)
+            else:
+                self._head += len(data)
+                self._handler.data_received(data)
                 self._watch(True)  # noqa: FBT003 - its only argument
         elif not self._transport.is_closing():
             self._transport.pause_reading()
@@ -206,9 +209,9 @@ class Connection(asyncio.Protocol):
             self._idle.cancel()
         if self._handler is not None:
             self._handler.connection_lost(exc)
-        # The handler, the request and the framing refer to this object. Without these references, all are freed now and
-        # not by the garbage collector, which thousands of connections outrun.
-        self._handler = self._framing = self._request = None
+        # The handler and the request refer to this object. Without these references, all are freed now and not by the garbage
+        # collector, which thousands of connections outrun.
+        self._handler = self._request = None
 
     # ---- the lane and aiohttp
 
@@ -217,9 +220,7 @@ class Connection(asyncio.Protocol):
         self._lane = None
         if self._idle is not None:
             self._idle.cancel()
-        limits = self._shared.limits
-        self._handler = Handler(self, self._shared.server, limits)
-        self._framing = Framing(self._handler.data_received, _HEAD_OF_HEADERS * limits.header_bytes)
+        self._handler = Handler(self, self._shared.server, self._shared.limits)
         self._handler.connection_made(self._transport)
         if self._writing_paused:
             self._handler.pause_writing()
@@ -227,35 +228,11 @@ class Connection(asyncio.Protocol):
             self.data_received(data)
 
     def begin_request(self, request: web.BaseRequest) -> None:
-        self._request = request
+        self._request, self._answered, self._head = request, False, 0
         self._stop_waiting()
-        if self._framing is not None:
-            self._framing.begin(request)
 
     def end_request(self) -> None:
-        if self._framing is not None:
-            self._framing.end()
-            self._loop.call_soon(self._read_next)
-
-    def _receive(self, data: bytes) -> None:
-        assert self._framing is not None
-        try:
-            self._framing.receive(data)
-        except HeadTooLarge:
-            self._refuse(_TOO_LONG)
-            return
-        if self._framing.is_full:
-            self._reading_paused = True
-            self._transport.pause_reading()
-
-    def _read_next(self) -> None:
-        """Read the next request, which may have arrived before the response to the last one."""
-        if self._handler is None or self._deaf or self._transport.is_closing():
-            return
-        if self._reading_paused:
-            self._reading_paused = False
-            self._handler.resume_reading()
-        self._receive(b"")
+        self._answered = True
 
     def _owes_response(self) -> bool:
         """Return whether the lane has read a request but not yet answered it."""
@@ -263,7 +240,7 @@ class Connection(asyncio.Protocol):
 
     def _is_busy(self) -> bool:
         """Return whether aiohttp has the head of a request, and has not read its body and responded."""
-        return self._framing is not None and not self._framing.is_between_requests
+        return self._request is not None and not (self._answered and self._request.content.is_eof())
 
     # ---- timeouts
 
