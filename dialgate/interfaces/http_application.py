@@ -1,6 +1,7 @@
 """The HTTP application: all endpoints, with authentication and a common error format."""
 
 import asyncio
+import inspect
 from collections.abc import Awaitable, Callable
 from functools import cache, partial
 from itertools import groupby
@@ -13,8 +14,10 @@ from prometheus_client import CollectorRegistry
 from dialgate.app import App
 from dialgate.config.clients import Client
 from dialgate.config.configuration import Config, ConfigError
+from dialgate.core.faults import Unavailable
 from dialgate.interfaces.console import routes
 from dialgate.interfaces.http import (
+    body,
     certificates,
     check,
     openapi,
@@ -29,7 +32,7 @@ from dialgate.interfaces.http.connection import connection_of
 from dialgate.interfaces.http.decisions import TURN
 from dialgate.interfaces.http.endpoint import Endpoint
 from dialgate.interfaces.http.endpoints import ENDPOINTS
-from dialgate.interfaces.http.errors import FAILURES, Fault, fault_of, response, too_large
+from dialgate.interfaces.http.errors import FAILURES, Fault, cause_of, convert, fault_of, response, too_large
 from dialgate.interfaces.http.operations import APP, DESCRIPTION, OPERATIONS, REGISTRY
 from dialgate.interfaces.http.own_processes import HEAVY
 from dialgate.interfaces.http.peers import PEERS
@@ -38,10 +41,13 @@ from dialgate.runtime.gate_address import SOCKET
 
 _Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
-EVERY: Final = (*ENDPOINTS, *OPERATIONS, *PEERS)
+EVERY: Final = (*ENDPOINTS, *OPERATIONS.endpoints, *PEERS)
 _PATH_UNKNOWN: Final = Fault(404, "path.unknown", "No endpoint has this path. /docs lists all of them.")
 _COMPRESSED: Final = Fault(
     415, "request.compressed", "The body is compressed. Send it without `Content-Encoding`."
+)
+_NOT_ALL: Final = Fault(
+    403, "auth.scope", "This concerns the whole gate. Use a client with every controller."
 )
 _NOT_EXPECTED: Final = Fault(
     417, "request.expectation", "The value of the `Expect` header is not `100-continue`. Remove the header."
@@ -157,19 +163,31 @@ def _add(app: App, resource: web.Resource, endpoints: tuple[Endpoint, ...]) -> N
 
 
 def _guarded(app: App, endpoint: Endpoint) -> _Answer:
-    serve, refuse = endpoint.serve, endpoint.refuse
+    """Return the handler that authenticates the client, decodes the request and encodes the answer."""
+    serve, refuse, ask, query = endpoint.serve, endpoint.refuse, endpoint.ask, endpoint.query
+    needed = inspect.signature(serve).parameters
 
-    async def answer(request: web.Request) -> web.StreamResponse:
+    async def respond(request: web.Request) -> web.StreamResponse:
         try:
             client = admit(request, app.config, endpoint.scope)
             connection_of(request).admit(client.name)
             if request.headers.get("Content-Encoding", "identity").lower() != "identity":
                 return refuse(_COMPRESSED)
-            return await serve(request, app, client)
+            if endpoint.whole_gate and not app.config.is_administrator(client):
+                return refuse(_NOT_ALL)
+            given = {}
+            if query is not None and "query" in needed:
+                given["query"] = convert(body.query_about_number(request), query)
+            if "ask" in needed:
+                given["ask"] = await body.read_json(request, app, ask)
+            answer = await serve(request, app, client, **given)
         except FAILURES as error:
+            if endpoint.whole_gate and isinstance(error, Unavailable):
+                return refuse(cause_of(error))
             return refuse(fault_of(error))
+        return answer if isinstance(answer, web.StreamResponse) else body.reply_json(answer, endpoint.status)
 
-    return answer
+    return respond
 
 
 def _refusing(fault: Fault) -> _Answer:

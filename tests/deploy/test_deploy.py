@@ -78,7 +78,7 @@ def test_probes_use_endpoints_without_a_key() -> None:
     (container,) = kubernetes()["containers"]
     paths = {container[probe]["httpGet"]["path"] for probe in ("readinessProbe", "livenessProbe")}
     assert paths == {"/readyz", "/healthz"}
-    assert paths <= {item.path for item in OPERATIONS if not item.scope}
+    assert paths <= {item.path for item in OPERATIONS.endpoints if not item.scope}
 
 
 def test_user_of_the_container_owns_its_volume() -> None:

@@ -1,20 +1,36 @@
-"""The table of endpoints for call lists and files of numbers."""
+"""The endpoints for call lists and files of numbers."""
 
-from typing import Final
+import json
+from typing import IO, Annotated, Final
 
-from dialgate.interfaces.http import file_requests, ledger
+import msgspec
+from aiohttp import web
+from msgspec import Meta, Struct
+
+from dialgate.app import App
+from dialgate.config.clients import Client
+from dialgate.interfaces.http import body, file_requests, uploads
 from dialgate.interfaces.http.endpoint import (
-    BODY_ERRORS,
-    JSON_ERRORS,
     NDJSON,
-    Endpoint,
     EndpointGroup,
     Media,
     Parameter,
 )
-from dialgate.interfaces.http.errors import Failed
+from dialgate.interfaces.http.errors import Failed, Fault
+from dialgate.interfaces.http.file_requests import (
+    FILE_TYPES,
+    HINTS,
+    LIST_FILES,
+    SKIPPED,
+    UPLOAD_ERRORS,
+    read_query,
+    send_file,
+)
 from dialgate.interfaces.http.headers import SCRUBBED
-from dialgate.ledger.list_exports import Previews
+from dialgate.interfaces.http.uploads import UPLOADS
+from dialgate.ledger.event_drafts import instant
+from dialgate.ledger.file_jobs import PreviewList, Scrub
+from dialgate.ledger.list_exports import Preview, Previews, ScrubOrder
 from dialgate.ledger.request_fields import fields_of
 from dialgate.ledger.schemas import (
     ListInfo,
@@ -24,36 +40,16 @@ from dialgate.ledger.schemas import (
     PreviewRequest,
     RetiredList,
     ScrubRequest,
+    described,
 )
 from dialgate.ledger.view_schemas import Exports
+from dialgate.lists import tabular
 from dialgate.lists.call_list import RowProblem
 
-_LISTS: Final = EndpointGroup("Call lists", "Load and retire call lists, with the origin of their numbers.")
-_ID: Final = Parameter(name="id", about="List ID.", required=True, place="path")
-_WHOSE_LIST: Final = Parameter(
-    name="controller",
-    about="Required only if several of the client's controllers have a list with this ID.",
+CALL_LISTS: Final = EndpointGroup(
+    "Call lists", "Load and retire call lists, with the origin of their numbers.", scope="lists"
 )
-LIST_FILES: Final = tuple(Media(name=name, kind=bytes) for name in ledger.LIST_FILES)
-SKIPPED: Final = Parameter(
-    name="skipped",
-    about="`true`: the answer is NDJSON, with a line for each row that is left out. Its last line is the report, or the error.",
-    required=False,
-    schema={"type": "boolean"},
-)
-HINTS: Final = (
-    Parameter(name="encoding", about="Encoding of the file. Default: detected.", required=False),
-    Parameter(name="separator", about="Column separator of the file. Default: detected.", required=False),
-    Parameter(
-        name="column",
-        about="Column with the number, by name, or by position from 1. Default: detected.",
-        required=False,
-    ),
-)
-UPLOAD_ERRORS: Final = (
-    *BODY_ERRORS, "list.unreadable", "controller.unknown", "store.unavailable", "gate.unavailable", "extra.missing", "upload.busy", "upload.full",
-    "upload.failed", "upload.no_space",
-)  # fmt: skip
+_ID: Final = {"id": "List ID."}
 _TRANSFERS: Final = {"type": "string", "contentMediaType": "application/json"}
 _UPLOADED: Final = (
     *(
@@ -70,107 +66,170 @@ _UPLOADED: Final = (
 )
 
 
-CALL_LIST_ENDPOINTS: Final = (
-    Endpoint(
-        method="POST",
-        path="/v1/scrub",
-        name="scrubList",
-        group=_LISTS,
-        about=(
-            "Return a copy of a list with a verdict on each row. The body is a text, CSV or XLSX file. The copy is recorded before"
-            " it is sent."
-        ),
-        serve=file_requests.scrub,
-        scope="admin",
-        query=ScrubRequest,
-        parameters=(*(Parameter(name=field.name, about=field.description) for field in fields_of(ScrubRequest)), *HINTS),
-        also_asks=LIST_FILES,
-        media="text/csv; charset=utf-8",
-        headers={SCRUBBED: "The counts of verdicts, and the ledger entry, as JSON."},
-        errors=(*UPLOAD_ERRORS, "campaign.unknown"),
+class ListUpload(ListRequest, frozen=True, kw_only=True):
+    """A call list that is sent as JSON, with its rows in `numbers`."""
+
+    numbers: Annotated[
+        tuple[str, ...], Meta(description="The rows of a call list, as in a file: one number in each.")
+    ]
+
+
+@CALL_LISTS.endpoint(
+    "POST",
+    "/v1/scrub",
+    scope="admin",
+    query=ScrubRequest,
+    parameters=(
+        *(Parameter(name=field.name, about=field.description) for field in fields_of(ScrubRequest)),
+        *HINTS,
     ),
-    Endpoint(
-        method="GET",
-        path="/v1/exports",
-        name="listExports",
-        group=_LISTS,
-        about="Return the recorded copies of lists with verdicts, and the recorded previews.",
-        serve=file_requests.exports,
-        scope="lists",
-        answer=Exports,
-        errors=("store.unavailable",),
+    also_asks=LIST_FILES,
+    media="text/csv; charset=utf-8",
+    headers={SCRUBBED: "The counts of verdicts, and the ledger entry, as JSON."},
+    errors=(*UPLOAD_ERRORS, "campaign.unknown"),
+)
+async def scrub_list(request: web.Request, app: App, client: Client) -> web.StreamResponse:
+    """Return a copy of a list with a verdict on each row.
+
+    The body is a text, CSV or XLSX file. The copy is recorded before it is sent.
+    """
+    query, spool = read_query(request, ScrubRequest), request.app[UPLOADS]
+    asked = query.request
+    at = instant(asked.at, "at") if asked.at else 0
+    order = ScrubOrder(campaign=asked.campaign, at=at, actor=asked.actor or client.name, proof=asked.proof)
+    with spool.temporary() as out:
+        async with spool.received(
+            client.name, lambda: request.content.read(body.READ_BYTES), uploads.gone(request)
+        ) as upload:
+            report = json.loads(await upload.run(app, client, Scrub(order, out, query.hints)))
+        headers = {
+            "Content-Type": "text/csv; charset=utf-8",
+            "Cache-Control": "no-store",
+            SCRUBBED: json.dumps(report),
+        }
+        return await send_file(web.StreamResponse(headers=headers), request, out)
+
+
+@CALL_LISTS.endpoint("GET", "/v1/exports", errors=("store.unavailable",))
+async def list_exports(_: web.Request, app: App, client: Client) -> Exports:
+    """Return the recorded copies of lists with verdicts, and the recorded previews."""
+    return Exports(await app.registrar.list_exports.exports(client))
+
+
+@CALL_LISTS.endpoint(
+    "POST",
+    "/v1/lists/{id}/preview",
+    in_path=_ID,
+    scope="admin",
+    errors=(
+        "list.unknown",
+        "list.too_short",
+        "campaign.unknown",
+        "store.unavailable",
+        "gate.unavailable",
+        "upload.failed",
     ),
-    Endpoint(
-        method="POST",
-        path="/v1/lists/{id}/preview",
-        name="previewCallList",
-        group=_LISTS,
-        about="Count the callable numbers on a call list, and the denied numbers by reason. The list must have at least 50 numbers. The preview is recorded.",
-        serve=file_requests.preview,
-        scope="admin",
-        parameters=(_ID,),
-        ask=PreviewRequest,
-        answer=Previews,
-        errors=(*JSON_ERRORS, "list.unknown", "list.too_short", "campaign.unknown", "store.unavailable", "gate.unavailable", "upload.failed"),
-    ),
-    Endpoint(
-        method="GET",
-        path="/v1/lists",
-        name="listCallLists",
-        group=_LISTS,
-        about="Return the call lists of the client's controllers.",
-        serve=ledger.lists,
-        scope="lists",
-        answer=Lists,
-        errors=("store.unavailable",),
-    ),
-    Endpoint(
-        method="POST",
-        path="/v1/lists",
-        name="loadCallList",
-        group=_LISTS,
-        about=(
-            "Load a call list. Send JSON with `numbers`, or a text, CSV or XLSX file with the other fields in the query "
-            "string. Repeat `campaigns` for each campaign, and send `transfers` as a JSON array. `in_force` in the response "
-            "says when each node uses the list."
-        ),
-        serve=ledger.load_list,
-        scope="lists",
-        ask=ledger.ListUpload,
-        also_asks=LIST_FILES,
-        query=ListRequest,
-        parameters=_UPLOADED,
-        answer=ListReport,
-        also_answers=(Media(name=NDJSON, kind=bytes, lines=(RowProblem, ListReport, Failed)),),
-        status=201,
-        errors=(*JSON_ERRORS, "list.unreadable", "list.exists", "list.too_many", "controller.unknown", "campaign.unknown",
-                "store.unavailable", "extra.missing", "upload.busy", "upload.full", "upload.failed", "upload.no_space"),
-    ),
-    Endpoint(
-        method="GET",
-        path="/v1/lists/{id}",
-        name="getCallList",
-        group=_LISTS,
-        about="Return a call list.",
-        serve=ledger.one_list,
-        scope="lists",
-        parameters=(_ID,),
-        answer=ListInfo,
-        errors=("list.unknown", "store.unavailable"),
-    ),
-    Endpoint(
-        method="POST",
-        path="/v1/lists/{id}/retire",
-        name="retireCallList",
-        group=_LISTS,
-        about=(
-            "Retire a call list. It stays on record, but no later check on this node uses it. Other nodes follow within a"
-            " second; `in_force` says when."
-        ),
-        serve=ledger.retire_list,
-        scope="lists",
-        parameters=(_ID, _WHOSE_LIST),
-        answer=RetiredList,
-        errors=("controller.unknown", "list.unknown", "store.unavailable"),
-    ),
+)
+async def preview_call_list(
+    request: web.Request, app: App, client: Client, *, ask: PreviewRequest
+) -> Previews:
+    """Count the callable numbers on a call list, and the denied numbers by reason.
+
+    The list must have at least 50 numbers. The preview is recorded.
+    """
+    name = request.match_info["id"]
+    campaigns = (
+        (ask.campaign,) if ask.campaign else tuple(await app.registrar.call_lists.campaigns_of(client, name))
+    )
+    at = instant(ask.at, "at") if ask.at else 0
+    job, gone = PreviewList(name, campaigns, at), uploads.gone(request)
+    report = await request.app[UPLOADS].run(app, client, job, gone=gone)
+    return Previews(msgspec.json.decode(report, type=list[Preview]))
+
+
+@CALL_LISTS.endpoint("GET", "/v1/lists", errors=("store.unavailable",))
+async def list_call_lists(_: web.Request, app: App, client: Client) -> Lists:
+    """Return the call lists of the client's controllers."""
+    return Lists(await app.registrar.call_lists.lists(client))
+
+
+@CALL_LISTS.endpoint(
+    "POST",
+    "/v1/lists",
+    ask=ListUpload,
+    also_asks=LIST_FILES,
+    query=ListRequest,
+    parameters=_UPLOADED,
+    answer=ListReport,
+    also_answers=(Media(name=NDJSON, kind=bytes, lines=(RowProblem, ListReport, Failed)),),
+    status=201,
+    errors=("list.unreadable", "list.exists", "list.too_many", "controller.unknown", "campaign.unknown",
+            "store.unavailable", "extra.missing", "upload.busy", "upload.full", "upload.failed", "upload.no_space"),
 )  # fmt: skip
+async def load_call_list(request: web.Request, app: App, client: Client) -> web.StreamResponse:
+    """Load a call list.
+
+    Send JSON with `numbers`, or a text, CSV or XLSX file with the other fields in the query string. Repeat `campaigns` for
+    each campaign, and send `transfers` as a JSON array. `in_force` in the response says when each node uses the list.
+    """
+    if request.content_type in FILE_TYPES:
+        return await _load_file(request, app, client)
+    upload = await body.read_json(request, app, ListUpload)
+    spool, read = request.app[UPLOADS], uploads.from_memory(_rows_of(upload))
+    async with spool.received(client.name, read, uploads.gone(request)) as received:
+        report = await app.registrar.call_lists.load_from(client, upload, received.build(app, client))
+    return body.reply_json(report, 201)
+
+
+def _rows_of(upload: ListUpload) -> IO[bytes]:
+    try:
+        return tabular.from_lines(upload.numbers)
+    except tabular.Unreadable as error:
+        raise Fault(400, "list.unreadable", str(error), field="numbers") from None
+
+
+async def _load_file(request: web.Request, app: App, client: Client) -> web.StreamResponse:
+    """Receive the whole file, then load it. A list is loaded either completely or not at all."""
+    query = file_requests.read_query(request, ListRequest)
+
+    async def load(upload: uploads.Upload, skipped: str) -> bytes:
+        lists = app.registrar.call_lists
+        return msgspec.json.encode(
+            await lists.load_from(client, query.request, upload.build(app, client, skipped), query.hints)
+        )
+
+    return await file_requests.answer(request, client, load, 201, with_skipped=query.skipped)
+
+
+class _WhoseList(Struct, frozen=True, kw_only=True):
+    controller: Annotated[
+        str, described("Required only if several of the client's controllers have a list with this ID.")
+    ] = ""
+
+
+@CALL_LISTS.endpoint("GET", "/v1/lists/{id}", in_path=_ID, errors=("list.unknown", "store.unavailable"))
+async def get_call_list(request: web.Request, app: App, client: Client) -> ListInfo:
+    """Return a call list."""
+    name = request.match_info["id"]
+    for call_list in await app.registrar.call_lists.lists(client):
+        if call_list.id == name:
+            return call_list
+    raise Fault(
+        404, "list.unknown", "This client has no list with this ID. Use one from `GET /v1/lists`.", field="id"
+    )
+
+
+@CALL_LISTS.endpoint(
+    "POST",
+    "/v1/lists/{id}/retire",
+    in_path=_ID,
+    errors=("controller.unknown", "list.unknown", "store.unavailable"),
+)
+async def retire_call_list(
+    request: web.Request, app: App, client: Client, *, query: _WhoseList
+) -> RetiredList:
+    """Retire a call list.
+
+    It stays on record, but no later check on this node uses it. Other nodes follow within a second; `in_force` says when.
+    """
+    return await app.registrar.call_lists.retire_list(client, request.match_info["id"], query.controller)

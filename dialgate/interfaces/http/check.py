@@ -9,23 +9,26 @@ from urllib.parse import urlencode
 
 import msgspec
 from aiohttp import web
-from msgspec import Meta, Struct
+from msgspec import Meta, Struct, structs
 
 from dialgate.app import App
 from dialgate.config.clients import Client
 from dialgate.config.configuration import Config
 from dialgate.core.model import OPTIONAL_CALL_FIELDS, Call
 from dialgate.core.reasons import classify
-from dialgate.core.responses import Answer
+from dialgate.core.responses import Answer, Simulation
 from dialgate.gate.admission_queue import AnswerFuture
 from dialgate.gate.client_limits import THROTTLED
 from dialgate.interfaces.http import body as http_body
+from dialgate.interfaces.http.answer_types import Deny
 from dialgate.interfaces.http.bulk import BULK, CHECK_STREAMS, answer_each, too_many_streams
 from dialgate.interfaces.http.connection import connection_of
+from dialgate.interfaces.http.endpoint import BODY_ERRORS, FORM, NDJSON, EndpointGroup, Media, parameters_of
 from dialgate.interfaces.http.errors import (
     AGAIN,
     FAILURES,
     JSON_HEADERS,
+    Failed,
     Fault,
     convert,
     decode,
@@ -36,8 +39,8 @@ from dialgate.interfaces.http.repeated_names import find_repeated_at_top
 
 _FIRST_YEAR, _LAST_YEAR = 2000, 2100
 _TEXT: Final = {"Content-Type": "text/plain; charset=utf-8", "Cache-Control": "no-store"}
-_FORM: Final = {"Content-Type": "application/x-www-form-urlencoded", "Cache-Control": "no-store"}
-_NDJSON: Final = {"Content-Type": "application/x-ndjson", "Cache-Control": "no-store"}
+_FORM: Final = {"Content-Type": FORM, "Cache-Control": "no-store"}
+_NDJSON: Final = {"Content-Type": NDJSON, "Cache-Control": "no-store"}
 
 
 class SimulateRequest(Call, frozen=True, kw_only=True, gc=False):
@@ -81,7 +84,24 @@ _checks: Final = msgspec.json.Decoder(_RawChecks)
 _encode: Final = msgspec.json.Encoder().encode
 
 
-async def check(request: web.Request, app: App, client: Client) -> web.StreamResponse:
+CHECKS: Final = EndpointGroup(
+    "The check",
+    "Check calls, one at a time or in batches. Simulate calls. Report the outcomes of allowed calls.",
+    scope="check",
+)
+_CANNOT_DECIDE: Final = "The gate cannot decide. Do not call; repeat the request."
+
+
+@CHECKS.endpoint(
+    "POST",
+    "/v1/check",
+    ask=Call,
+    answer=Answer,
+    other_statuses=((503, _CANNOT_DECIDE, Deny),),
+    errors=("rate.exceeded",),
+)
+async def check_call(request: web.Request, app: App, client: Client) -> web.StreamResponse:
+    """Check whether a call may be placed. The decision is on disk before the response is sent."""
     body = await http_body.whole(request, app.config.settings.limits)
     status, encoded_answer, headers = encode_answer(await _decide(decode(_check, body), app, client, "http"))
     return http_body.reply(encoded_answer, status, headers)
@@ -113,19 +133,6 @@ def refuse_throttled(answer: Answer) -> None:
     """Raise `Fault` if the gate made no decision because the client exceeded `calls_per_second`."""
     if not answer.decision_id and answer.reasons[0].code == THROTTLED:
         raise Fault(429, THROTTLED, _TOO_MANY, headers=AGAIN)
-
-
-async def simulate(request: web.Request, app: App, client: Client) -> web.StreamResponse:
-    simulate_request = await http_body.read_json(request, app, SimulateRequest)
-    at = simulate_request.at
-    if at is not None and not _FIRST_YEAR <= at.year <= _LAST_YEAR:
-        raise Fault(
-            400, "request.invalid", f"`at` must have a year from {_FIRST_YEAR} to {_LAST_YEAR}.", field="at"
-        )
-    instant = None if at is None else int(at.timestamp() * 1000)
-    await app.subjects.record_simulation(client, simulate_request.campaign, simulate_request.to)
-    simulation = await app.gate.simulate(simulate_request, client, instant)
-    return http_body.reply_json(simulation)
 
 
 # ---- dialplans -------------------------------------------------------------------------------------------------------
@@ -206,11 +213,64 @@ def from_pairs(pairs: Sequence[tuple[str, str]]) -> Call:
     return convert(fields, Call)
 
 
+_PARAMETERS: Final = parameters_of(Call)
+
+
+def _dialplan(method: str, name: str, kind: str, serve: Any, refuse: Any) -> None:
+    """Add an endpoint for dialplans.
+
+    For POST, no query parameter is required, because the client can send the parameters in a form instead.
+    """
+    is_posted = method == "POST"
+    parameters = tuple(structs.replace(parameter, required=False) for parameter in _PARAMETERS)
+    CHECKS.add(
+        method=method,
+        path=f"/v1/check.{kind}",
+        name=name,
+        about=(
+            f"Check a call, with a response in {'plain text' if kind == 'txt' else 'form encoding'} for dialplans. Send the parameters "
+            "in the query or in a posted form. If the request is invalid, the response still begins with a denial."
+        ),
+        serve=serve,
+        refuse=refuse,
+        media="text/plain; charset=utf-8" if kind == "txt" else FORM,
+        query=Call,
+        parameters=parameters if is_posted else _PARAMETERS,
+        also_asks=(Media(name=FORM, kind=Call),) if is_posted else (),
+        other_statuses=((503, _CANNOT_DECIDE, None),),
+        headers={
+            "Dialgate-Decision": "`allow` or `deny`, also for HEAD, which answers 403 to a denied call.",
+            "Dialgate-Class": "The `reason_class` of a denial.",
+        },
+        errors=(*(BODY_ERRORS if is_posted else ()), "rate.exceeded"),
+    )
+
+
+_dialplan("GET", "checkCallAsText", "txt", check_text, refuse_text)
+_dialplan("POST", "checkPostedCallAsText", "txt", check_text, refuse_text)
+_dialplan("GET", "checkCallAsForm", "form", check_form, refuse_form)
+_dialplan("POST", "checkPostedCallAsForm", "form", check_form, refuse_form)
+
+
 # ---- many at once ----------------------------------------------------------------------------------------------------
 
 
-async def checks(request: web.Request, app: App, client: Client) -> web.StreamResponse:
-    if request.content_type == "application/x-ndjson":
+@CHECKS.endpoint(
+    "POST",
+    "/v1/checks",
+    ask=ChecksRequest,
+    also_asks=(Media(name=NDJSON, kind=bytes, lines=(Call,)),),
+    answer=Answers,
+    also_answers=(Media(name=NDJSON, kind=bytes, lines=(Answer, Failed)),),
+    errors=("batch.too_large", "streams.too_many"),
+)
+async def check_calls(request: web.Request, app: App, client: Client) -> web.StreamResponse:
+    """Check many calls.
+
+    The answers are in the order of the calls; a malformed call gets `{"error": …}`. Calls sent as application/x-ndjson, one per
+    line, are answered line by line, without a limit on their number.
+    """
+    if request.content_type == NDJSON:
         return await _stream(request, app, client)
     most = app.config.settings.limits.streams
     try:
@@ -303,3 +363,27 @@ def _submit(app: App, client: Client, raw: bytes | msgspec.Raw) -> asyncio.Futur
         return app.gate.check(decode(_check, raw), client, "http")
     except Fault as fault:
         return encoded(fault.problem)
+
+
+# ---- simulations -----------------------------------------------------------------------------------------------------
+
+
+@CHECKS.endpoint(
+    "POST",
+    "/v1/simulate",
+    scope="simulate",
+    errors=("lookup.throttled", "store.unavailable", "gate.unavailable"),
+)
+async def simulate_call(_: web.Request, app: App, client: Client, *, ask: SimulateRequest) -> Simulation:
+    """Simulate a check, now or at another time.
+
+    Returns the outcome of every rule, and does not count as an attempt.
+    """
+    at = ask.at
+    if at is not None and not _FIRST_YEAR <= at.year <= _LAST_YEAR:
+        raise Fault(
+            400, "request.invalid", f"`at` must have a year from {_FIRST_YEAR} to {_LAST_YEAR}.", field="at"
+        )
+    instant = None if at is None else int(at.timestamp() * 1000)
+    await app.subjects.record_simulation(client, ask.campaign, ask.to)
+    return await app.gate.simulate(ask, client, instant)

@@ -18,7 +18,7 @@ from dialgate import texts
 from dialgate.app import App
 from dialgate.audit import explanation
 from dialgate.audit.explanation import Account, Accounts
-from dialgate.audit.lookups import Reason, instant
+from dialgate.audit.lookups import instant
 from dialgate.audit.number_history import BEGINNING, FoundDecision, Inquiry, Visibility
 from dialgate.audit.response_slots import whole_slots
 from dialgate.cluster.decision_search import DecisionSearch
@@ -29,11 +29,11 @@ from dialgate.core import phone
 from dialgate.core.decision_ids import PATTERN, owner_of
 from dialgate.core.name_suggestions import choose
 from dialgate.crypto.keys import Keys, KeysUnusable
-from dialgate.interfaces.http import body
 from dialgate.interfaces.http.concurrency_limits import Turns
-from dialgate.interfaces.http.endpoint import Endpoint, EndpointGroup, Parameter
-from dialgate.interfaces.http.errors import Fault, convert
-from dialgate.interfaces.http.subjects import PURPOSE
+from dialgate.interfaces.http.endpoint import EndpointGroup
+from dialgate.interfaces.http.errors import Fault
+from dialgate.interfaces.http.subjects import LookupPurpose
+from dialgate.ledger.schemas import described
 from dialgate.texts import Language
 
 _T = TypeVar("_T")
@@ -44,23 +44,45 @@ TURN: Final = web.AppKey("TURN", Turns)
 _When: TypeAlias = Annotated[datetime, Meta(tz=True)]
 
 
+_Worded: TypeAlias = Annotated[
+    Language | None, described("Text language, `it` or `en`. Default: from `Accept-Language`.")
+]
+
+DECISIONS: Final = EndpointGroup(
+    "Decisions",
+    "Look up recorded decisions, with their reasons worded for the data subject.",
+    scope="read",
+    errors=("gate.unavailable",),
+)
+
+
 class _AboutNumber(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    number: str
-    purpose: Reason
-    controller: str = ""
-    since: _When | None = None
-    until: _When | None = None
-    language: Language | None = None
-    limit: Annotated[int, Meta(ge=1, le=1000)] = 100
-    before: Annotated[str, Meta(pattern=f"^({PATTERN})?$")] = ""
+    number: Annotated[str, described("The data subject's number, in E.164.")]
+    purpose: LookupPurpose
+    controller: Annotated[str, described("Only decisions for this controller.")] = ""
+    since: Annotated[_When | None, described("Only decisions at this time or later.")] = None
+    until: Annotated[_When | None, described("Only decisions before this time.")] = None
+    language: _Worded = None
+    limit: Annotated[
+        int, Meta(ge=1, le=1000, description="Maximum number of decisions, 1 to 1000. Default: 100.")
+    ] = 100
+    before: Annotated[
+        str, Meta(pattern=f"^({PATTERN})?$", description="Only decisions before the one with this ID.")
+    ] = ""
 
 
 class _OneDecision(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    language: Language | None = None
+    language: _Worded = None
 
 
-async def find_decisions(request: web.Request, app: App, client: Client) -> web.StreamResponse:
-    query = convert(body.query_about_number(request), _AboutNumber)
+@DECISIONS.endpoint(
+    "GET", "/v1/decisions", errors=("number.invalid", "controller.unknown", "lookup.throttled")
+)
+async def find_decisions(request: web.Request, app: App, client: Client, *, query: _AboutNumber) -> Accounts:
+    """Return all decisions about a number, newest first, worded for the data subject.
+
+    Includes those of retired lists and past campaigns. Excludes months whose keys were destroyed, and lists these months.
+    """
     language = query.language or _preferred(request)
     number = _number(query, client, app.config)
     sees = _visible(query, client, app.config)
@@ -77,7 +99,7 @@ async def find_decisions(request: web.Request, app: App, client: Client) -> web.
         _with_caller_id(client_account(app, decision, language), decision, app, client)
         for decision in decisions.found[: query.limit]
     ]
-    answer = Accounts(
+    return Accounts(
         decisions=accounts,
         more=len(decisions.found) > query.limit,
         retired_months=decisions.retired,
@@ -91,14 +113,19 @@ async def find_decisions(request: web.Request, app: App, client: Client) -> web.
         language=language,
         missing=missing,
     )
-    return body.reply_json(answer)
 
 
-async def one_decision(request: web.Request, app: App, client: Client) -> web.StreamResponse:
-    query = convert(dict(body.query(request)), _OneDecision)
+@DECISIONS.endpoint(
+    "GET",
+    "/v1/decisions/{id}",
+    in_path={"id": "`decision_id` of the check's response."},
+    errors=("decision.unknown", "peer.unheard"),
+)
+async def get_decision(request: web.Request, app: App, client: Client, *, query: _OneDecision) -> Account:
+    """Return a decision, with the outcome of its call."""
     decision, missing = await find_decision(request, app, client)
     account = client_account(app, decision, query.language or _preferred(request))
-    return body.reply_json(structs.replace(account, missing=missing))
+    return structs.replace(account, missing=missing)
 
 
 async def find_decision(
@@ -218,65 +245,3 @@ def parse_number(number: str, config: Config, controllers: Iterable[str]) -> str
             f"The number {problem}. Send it in E.164: a plus, the country code and the number.",
             field="number",
         ) from None
-
-
-_LANGUAGE: Final = Parameter(
-    name="language",
-    about="Text language, `it` or `en`. Default: from `Accept-Language`.",
-)
-_GROUP: Final = EndpointGroup(
-    "Decisions", "Look up recorded decisions, with their reasons worded for the data subject."
-)
-_ERRORS: Final = ("gate.unavailable",)
-
-DECISIONS: Final = (
-    Endpoint(
-        method="GET",
-        path="/v1/decisions",
-        name="findDecisions",
-        group=_GROUP,
-        about=(
-            "Return all decisions about a number, newest first, worded for the data subject. Includes those of retired lists and "
-            "past campaigns. Excludes months whose keys were destroyed, and lists these months."
-        ),
-        serve=find_decisions,
-        scope="read",
-        query=_AboutNumber,
-        parameters=(
-            Parameter(name="number", about="The data subject's number, in E.164."),
-            PURPOSE,
-            Parameter(name="controller", about="Only decisions for this controller."),
-            Parameter(name="since", about="Only decisions at this time or later."),
-            Parameter(name="until", about="Only decisions before this time."),
-            _LANGUAGE,
-            Parameter(name="limit", about="Maximum number of decisions, 1 to 1000. Default: 100."),
-            Parameter(
-                name="before",
-                about="Only decisions before the one with this ID.",
-            ),
-        ),
-        answer=Accounts,
-        errors=("number.invalid", "controller.unknown", "lookup.throttled", *_ERRORS),
-    ),
-    Endpoint(
-        method="GET",
-        path="/v1/decisions/{id}",
-        name="getDecision",
-        group=_GROUP,
-        about="Return a decision, with the outcome of its call.",
-        serve=one_decision,
-        scope="read",
-        query=_OneDecision,
-        parameters=(
-            Parameter(
-                name="id",
-                about="`decision_id` of the check's response.",
-                required=True,
-                place="path",
-            ),
-            _LANGUAGE,
-        ),
-        answer=Account,
-        errors=("decision.unknown", "peer.unheard", *_ERRORS),
-    ),
-)

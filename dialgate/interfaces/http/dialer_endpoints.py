@@ -9,16 +9,16 @@ from dialgate.interfaces.http import freeswitch, webhooks
 from dialgate.interfaces.http.endpoint import (
     BODY_ERRORS,
     FORM,
-    Endpoint,
     EndpointGroup,
     Media,
     Parameter,
     parameters_of,
 )
 
-_GROUP: Final = EndpointGroup(
+DIALERS: Final = EndpointGroup(
     "Dialers",
     "The check in FreeSWITCH's formats, and in others that a webhook profile describes.",
+    scope="check",
 )
 
 
@@ -51,19 +51,17 @@ _PROFILE: Final = Parameter(
 )
 
 
-def _httapi(method: str, name: str) -> Endpoint:
-    return Endpoint(
+def _httapi(method: str, name: str) -> None:
+    DIALERS.add(
         method=method,
         path="/v1/freeswitch/httapi",
         name=name,
-        group=_GROUP,
         about=(
             "Check a call for FreeSWITCH mod_httapi. An allow continues with `dg_decision` set; a denial or an error hangs up. "
             "The status is always 200, because FreeSWITCH continues the call after any other status."
         ),
         serve=freeswitch.httapi,
         refuse=freeswitch.refuse_httapi,
-        scope="check",
         media="text/xml; charset=utf-8",
         query=Call,
         parameters=_PARAMETERS,
@@ -72,39 +70,33 @@ def _httapi(method: str, name: str) -> Endpoint:
     )
 
 
-DIALERS: Final = (
-    _httapi("GET", "checkCallForHttapi"),
-    _httapi("POST", "checkPostedCallForHttapi"),
-    Endpoint(
-        method="POST",
-        path="/v1/freeswitch/dialplan",
-        name="checkCallForDialplan",
-        group=_GROUP,
-        about=(
-            "Check a call for FreeSWITCH mod_xml_curl. The response is a dialplan that bridges to the checked number or hangs up. "
-            "The status is always 200."
-        ),
-        serve=freeswitch.dialplan,
-        refuse=freeswitch.refuse_dialplan,
-        scope="check",
-        media="text/xml; charset=utf-8",
-        query=Call,
-        parameters=(*_PARAMETERS, _BRIDGE, _CONTEXT),
-        also_asks=_CHANNEL_FORM,
-        errors=BODY_ERRORS,
+_httapi("GET", "checkCallForHttapi")
+_httapi("POST", "checkPostedCallForHttapi")
+DIALERS.add(
+    method="POST",
+    path="/v1/freeswitch/dialplan",
+    name="checkCallForDialplan",
+    about=(
+        "Check a call for FreeSWITCH mod_xml_curl. The response is a dialplan that bridges to the checked number or hangs up. "
+        "The status is always 200."
     ),
-    Endpoint(
-        method="POST",
-        path="/v1/webhooks/{profile:[a-z0-9_-]+}",
-        name="checkCallByWebhook",
-        group=_GROUP,
-        about="Check a call in the dialer's own format. A profile maps the request's fields and the response.",
-        serve=webhooks.webhook,
-        scope="check",
-        parameters=(_PROFILE,),
-        ask=dict,
-        also_asks=(Media(name=FORM, kind=dict),),
-        answer=dict,
-        errors=("webhook.unknown",),
-    ),
-)  # fmt: skip
+    serve=freeswitch.dialplan,
+    refuse=freeswitch.refuse_dialplan,
+    media="text/xml; charset=utf-8",
+    query=Call,
+    parameters=(*_PARAMETERS, _BRIDGE, _CONTEXT),
+    also_asks=_CHANNEL_FORM,
+    errors=BODY_ERRORS,
+)
+DIALERS.add(
+    method="POST",
+    path="/v1/webhooks/{profile:[a-z0-9_-]+}",
+    name="checkCallByWebhook",
+    about="Check a call in the dialer's own format. A profile maps the request's fields and the response.",
+    serve=webhooks.webhook,
+    parameters=(_PROFILE,),
+    ask=dict,
+    also_asks=(Media(name=FORM, kind=dict),),
+    answer=dict,
+    errors=("webhook.unknown",),
+)

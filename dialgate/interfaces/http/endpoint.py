@@ -1,7 +1,7 @@
 """The description of an endpoint: its handler, and what /openapi.json and the reference page say about it."""
 
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, Final
+from typing import Any, Final, TypeAlias, TypeVar, get_type_hints
 
 import msgspec
 from aiohttp import web
@@ -17,9 +17,8 @@ BODY_ERRORS: Final = ("request.broken", "request.compressed", "request.too_large
 JSON_ERRORS: Final = ("request.not_json", *BODY_ERRORS)
 
 
-class EndpointGroup(Struct, frozen=True):
-    name: str
-    about: str
+Serve: TypeAlias = Callable[..., Awaitable[Any]]
+_S = TypeVar("_S", bound=Serve)
 
 
 class Parameter(Struct, frozen=True, kw_only=True):
@@ -60,8 +59,10 @@ class Endpoint(Struct, frozen=True, kw_only=True):
 
     - `name`: the operationId, a verb with its object. Generated clients name their functions after it, so it is stable
     - `about`: the summary, up to the first full stop, and the rest of the description
-    - `serve`: the handler, which takes the request and, if a key is needed, the app and the client
+    - `serve`: the handler, which takes the request and, if a key is needed, the app and the client. Its parameters `query` and
+      `ask` receive the decoded query and body. It returns the answer, or a response
     - `any_key`: a key with any scope is enough
+    - `whole_gate`: the client needs every controller, and errors name what is unavailable
     - `query`: the struct that decodes the query and gives the parameter types
     - `ask`, `answer`: the types of the JSON bodies; without `answer`, the response is text
     - `also_asks`, `also_answers`: bodies in formats other than JSON
@@ -74,12 +75,13 @@ class Endpoint(Struct, frozen=True, kw_only=True):
     method: str
     path: str
     name: str
-    group: EndpointGroup
+    group: "EndpointGroup"
     about: str
-    serve: Callable[..., Awaitable[web.StreamResponse]]
+    serve: Serve
     refuse: Callable[[Fault], web.Response] = response
     scope: Scope | None = None
     any_key: bool = False
+    whole_gate: bool = False
     query: type[Struct] | None = None
     ask: Any = None
     answer: Any = None
@@ -95,3 +97,58 @@ class Endpoint(Struct, frozen=True, kw_only=True):
     @property
     def keyed(self) -> bool:
         return self.any_key or self.scope is not None
+
+
+class EndpointGroup:
+    """Endpoints about one subject, in the order of the API description.
+
+    `common` holds fields of `Endpoint` that all have. The errors in it follow those of each endpoint.
+    """
+
+    def __init__(self, name: str, about: str, **common: Any) -> None:
+        self.name, self.about = name, about
+        self.endpoints: list[Endpoint] = []
+        self._common = common
+
+    def endpoint(
+        self, method: str, path: str, *, in_path: Mapping[str, str] = {}, **fields: Any
+    ) -> Callable[[_S], _S]:
+        """Return a decorator that makes a handler an endpoint.
+
+        The handler's name in camel case is the operationId, and its docstring the description. The annotations of `ask`, `query`
+        and the return value are the types of the bodies and of the query. `in_path` describes the parameters in the path.
+        """
+
+        def declare(serve: _S) -> _S:
+            hints = get_type_hints(serve, include_extras=True)
+            derived = {name: hints.get(name) for name in ("ask", "query")}
+            derived["answer"] = hints["return"] if issubclass(hints["return"], Struct) else None
+            merged = {**self._common, **derived, **fields}
+            given = tuple(
+                Parameter(name=name, about=about, required=True, place="path")
+                for name, about in in_path.items()
+            )
+            merged.setdefault(
+                "parameters", (*given, *(parameters_of(merged["query"]) if merged["query"] else ()))
+            )
+            merged["errors"] = (
+                *(JSON_ERRORS if merged["ask"] else ()),
+                *fields.get("errors", ()),
+                *self._common.get("errors", ()),
+            )
+            first, *others = serve.__name__.split("_")
+            self.add(
+                method=method,
+                path=path,
+                name=first + "".join(map(str.capitalize, others)),
+                about=" ".join((serve.__doc__ or "").split()),
+                serve=serve,
+                **merged,
+            )
+            return serve
+
+        return declare
+
+    def add(self, **fields: Any) -> None:
+        """Add an endpoint, without the fields that the group has in common."""
+        self.endpoints.append(Endpoint(group=self, **{**self._common, **fields}))

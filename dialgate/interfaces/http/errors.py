@@ -11,6 +11,7 @@ import msgspec
 from aiohttp import web
 from msgspec import Meta, Struct
 
+from dialgate.audit.legal_holds import HoldRefused
 from dialgate.audit.lookups import TooManyLookups
 from dialgate.config.validation_messages import MOST_CHOICES, choices, plain
 from dialgate.core.faults import Unavailable
@@ -64,7 +65,7 @@ class Fault(Exception):
 
 
 FAILURES: Final = (
-    Fault, Refused, Unavailable, MissingExtra, web.HTTPRequestEntityTooLarge, web.RequestPayloadError,
+    Fault, HoldRefused, Refused, Unavailable, MissingExtra, web.HTTPRequestEntityTooLarge, web.RequestPayloadError,
     ConnectionResetError,  # the client disconnected before its body was complete
 )  # fmt: skip
 
@@ -74,6 +75,8 @@ def fault_of(error: Exception) -> Fault:
     match error:
         case Fault():
             return error
+        case HoldRefused():
+            return Fault(409, "hold.refused", str(error))
         case TooManyLookups():
             return Fault(error.status, error.code, error.message, headers={"Retry-After": str(error.after)})
         case Refused():
@@ -102,6 +105,12 @@ def fault_of(error: Exception) -> Fault:
             return Fault(
                 400, "request.broken", "The body is incomplete, or its encoding is invalid. Send it again."
             )
+
+
+def cause_of(error: Unavailable) -> Fault:
+    """Return the `Fault` that names what is unavailable, for the gate's administrator."""
+    code = "store.unavailable" if error.component == "store" else "gate.unavailable"
+    return Fault(503, code, str(error), headers=AGAIN)
 
 
 def too_large() -> Fault:

@@ -3,7 +3,6 @@
 A file is the body of its request. The other fields are in the query.
 """
 
-import json
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any, Final, Generic, TypeAlias, TypeVar
@@ -16,21 +15,41 @@ from dialgate.app import App
 from dialgate.config.clients import Client
 from dialgate.core.model import Transfer
 from dialgate.interfaces.http import body, uploads
-from dialgate.interfaces.http.endpoint import NDJSON
+from dialgate.interfaces.http.endpoint import BODY_ERRORS, NDJSON, Media, Parameter, Serve
 from dialgate.interfaces.http.errors import FAILURES, Failed, convert, decode, fault_of
-from dialgate.interfaces.http.headers import SCRUBBED
 from dialgate.interfaces.http.uploads import UPLOADS, Upload
-from dialgate.ledger.event_drafts import instant
-from dialgate.ledger.file_jobs import ImportEntries, ImportRevocations, PreviewList, Scrub
-from dialgate.ledger.list_exports import Preview, Previews, ScrubOrder
-from dialgate.ledger.schemas import EntriesRequest, PreviewRequest, RevocationsRequest, ScrubRequest
-from dialgate.ledger.view_schemas import Exports
+from dialgate.ledger.file_jobs import ImportEntries, ImportRevocations
+from dialgate.ledger.schemas import EntriesRequest, RevocationsRequest
 from dialgate.lists.tabular import Hints
 
 _T = TypeVar("_T")
 Work: TypeAlias = Callable[[Upload, str], Awaitable[bytes]]
-Serve: TypeAlias = Callable[[web.Request, App, Client], Awaitable[web.StreamResponse]]
 
+FILE_TYPES: Final = (
+    "text/csv",
+    "text/plain",
+    "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
+)
+LIST_FILES: Final = tuple(Media(name=name, kind=bytes) for name in FILE_TYPES)
+SKIPPED: Final = Parameter(
+    name="skipped",
+    about="`true`: the answer is NDJSON, with a line for each row that is left out. Its last line is the report, or the error.",
+    required=False,
+    schema={"type": "boolean"},
+)
+HINTS: Final = (
+    Parameter(name="encoding", about="Encoding of the file. Default: detected.", required=False),
+    Parameter(name="separator", about="Column separator of the file. Default: detected.", required=False),
+    Parameter(
+        name="column",
+        about="Column with the number, by name, or by position from 1. Default: detected.",
+        required=False,
+    ),
+)
+UPLOAD_ERRORS: Final = (
+    *BODY_ERRORS, "list.unreadable", "controller.unknown", "store.unavailable", "gate.unavailable", "extra.missing", "upload.busy", "upload.full",
+    "upload.failed", "upload.no_space",
+)  # fmt: skip
 _HINTS: Final = frozenset(Hints.__struct_fields__)
 _transfers: Final = msgspec.json.Decoder(tuple[Transfer, ...])
 
@@ -82,10 +101,10 @@ async def answer(
                 fault = fault_of(error)
                 last, status = msgspec.json.encode(Failed(fault.problem)), fault.status
         response = web.StreamResponse(status=status, headers={"Content-Type": NDJSON})
-        return await _send_file(response, request, skipped, last + b"\n")
+        return await send_file(response, request, skipped, last + b"\n")
 
 
-async def _send_file(
+async def send_file(
     response: web.StreamResponse, request: web.Request, path: str, last: bytes = b""
 ) -> web.StreamResponse:
     """Send a response with the content of a file, if there is one, and then `last`."""
@@ -120,36 +139,3 @@ def import_entries(kind: str) -> Serve:
         return await answer(request, client, run, 201, with_skipped=query.skipped)
 
     return serve
-
-
-async def scrub(request: web.Request, app: App, client: Client) -> web.StreamResponse:
-    query, spool = read_query(request, ScrubRequest), request.app[UPLOADS]
-    ask = query.request
-    at = instant(ask.at, "at") if ask.at else 0
-    order = ScrubOrder(campaign=ask.campaign, at=at, actor=ask.actor or client.name, proof=ask.proof)
-    with spool.temporary() as out:
-        async with spool.received(
-            client.name, lambda: request.content.read(body.READ_BYTES), uploads.gone(request)
-        ) as upload:
-            report = json.loads(await upload.run(app, client, Scrub(order, out, query.hints)))
-        headers = {
-            "Content-Type": "text/csv; charset=utf-8",
-            "Cache-Control": "no-store",
-            SCRUBBED: json.dumps(report),
-        }
-        return await _send_file(web.StreamResponse(headers=headers), request, out)
-
-
-async def preview(request: web.Request, app: App, client: Client) -> web.StreamResponse:
-    ask, name = await body.read_json(request, app, PreviewRequest), request.match_info["id"]
-    campaigns = (
-        (ask.campaign,) if ask.campaign else tuple(await app.registrar.call_lists.campaigns_of(client, name))
-    )
-    at = instant(ask.at, "at") if ask.at else 0
-    job, gone = PreviewList(name, campaigns, at), uploads.gone(request)
-    report = await request.app[UPLOADS].run(app, client, job, gone=gone)
-    return body.reply_json(Previews(msgspec.json.decode(report, type=list[Preview])))
-
-
-async def exports(_: web.Request, app: App, client: Client) -> web.StreamResponse:
-    return body.reply_json(Exports(await app.registrar.list_exports.exports(client)))

@@ -16,7 +16,7 @@ from prometheus_client.exposition import choose_encoder
 from dialgate.app import App, Status
 from dialgate.interfaces.http.access import admit, refuse_second_key
 from dialgate.interfaces.http.body import reply_json
-from dialgate.interfaces.http.endpoint import Endpoint, EndpointGroup
+from dialgate.interfaces.http.endpoint import EndpointGroup
 from dialgate.interfaces.http.errors import Fault, response
 from dialgate.interfaces.http.web_pages import refuse_web_pages
 
@@ -24,10 +24,6 @@ APP: Final = web.AppKey("gate", App)
 REGISTRY: Final = web.AppKey("registry", CollectorRegistry)
 DESCRIPTION: Final = web.AppKey("description", bytes)
 
-_GROUP: Final = EndpointGroup(
-    "Operations",
-    "Liveness, readiness, metrics and this description. On the operations listener, they need no key.",
-)
 _METRICS: Final = choose_encoder("")[1]
 _Serve: TypeAlias = Callable[[web.Request], Awaitable[web.StreamResponse]]
 _DOCS: Final = files(__package__).joinpath("docs.html").read_bytes()
@@ -41,19 +37,29 @@ _DOCS_HEADERS: Final = {
 }
 
 
-async def _alive(_: web.Request) -> web.StreamResponse:
+OPERATIONS: Final = EndpointGroup(
+    "Operations",
+    "Liveness, readiness, metrics and this description. On the operations listener, they need no key.",
+)
+
+
+@OPERATIONS.endpoint("GET", "/healthz", media="text/plain; charset=utf-8")
+async def check_liveness(_: web.Request) -> web.StreamResponse:
+    """Report that the process is alive."""
     return web.Response(text="ok")
 
 
-async def _ready(request: web.Request) -> web.StreamResponse:
-    """Report readiness, with details only for a valid key.
+@OPERATIONS.endpoint("GET", "/readyz", answer=Status, other_statuses=((503, "Not ready.", Status),))
+async def check_readiness(request: web.Request) -> web.StreamResponse:
+    """Report whether the gate can decide; 503 if not.
 
-    A wrong key is not an error, because a misconfigured probe must not stop traffic.
+    On the operations listener, or with a key that has the scope `metrics`, the response names the problems. Otherwise it has only
+    `ready`.
     """
     app = request.app[APP]
     try:
         admit(request, app.config, "metrics")
-    except Fault:
+    except Fault:  # no error, because a misconfigured probe must not stop traffic
         return _readiness(app, {"ready": app.status().ready})
     return _readiness(app, app.status())
 
@@ -72,87 +78,29 @@ def _readiness(app: App, body: Status | dict[str, bool]) -> web.Response:
     return reply_json(body, status)
 
 
-async def _metrics(request: web.Request, *_: object) -> web.StreamResponse:
+@OPERATIONS.endpoint("GET", "/metrics", scope="metrics", media=_METRICS)
+async def get_metrics(request: web.Request, *_: object) -> web.StreamResponse:
+    """Return metrics for Prometheus."""
     encode, media = choose_encoder(request.headers.get("Accept", ""))
     return web.Response(body=encode(request.app[REGISTRY]), headers={"Content-Type": media})
 
 
-async def _description(request: web.Request, *_: object) -> web.StreamResponse:
+@OPERATIONS.endpoint("GET", "/openapi.json", any_key=True, answer=dict)
+async def get_api_description(request: web.Request, *_: object) -> web.StreamResponse:
+    """Return the API description (OpenAPI 3.1)."""
     return web.Response(body=request.app[DESCRIPTION], content_type="application/json")
 
 
-async def _docs(*_: object) -> web.StreamResponse:
+@OPERATIONS.endpoint("GET", "/docs", any_key=True, media=_DOCS_HEADERS["Content-Type"])
+async def get_api_page(*_: object) -> web.StreamResponse:
+    """Return the API description as a page."""
     return web.Response(body=_DOCS, headers=_DOCS_HEADERS)
 
 
-async def _root(_: web.Request) -> web.StreamResponse:
+@OPERATIONS.endpoint("GET", "/", status=302, headers={"Location": "`/docs`."})
+async def redirect_to_api_page(_: web.Request) -> web.StreamResponse:
+    """Redirect to /docs."""
     return web.Response(status=302, headers={"Location": "/docs"})
-
-
-OPERATIONS: Final = (
-    Endpoint(
-        method="GET",
-        path="/healthz",
-        name="checkLiveness",
-        group=_GROUP,
-        about="Report that the process is alive.",
-        serve=_alive,
-        media="text/plain; charset=utf-8",
-    ),
-    Endpoint(
-        method="GET",
-        path="/readyz",
-        name="checkReadiness",
-        group=_GROUP,
-        about=(
-            "Report whether the gate can decide; 503 if not. On the operations listener, or with a key that has the scope `metrics`, the "
-            "response names the problems. Otherwise it has only `ready`."
-        ),
-        serve=_ready,
-        answer=Status,
-        other_statuses=((503, "Not ready.", Status),),
-    ),
-    Endpoint(
-        method="GET",
-        path="/metrics",
-        name="getMetrics",
-        group=_GROUP,
-        about="Return metrics for Prometheus.",
-        serve=_metrics,
-        scope="metrics",
-        media=_METRICS,
-    ),
-    Endpoint(
-        method="GET",
-        path="/openapi.json",
-        name="getApiDescription",
-        group=_GROUP,
-        about="Return the API description (OpenAPI 3.1).",
-        serve=_description,
-        any_key=True,
-        answer=dict,
-    ),
-    Endpoint(
-        method="GET",
-        path="/docs",
-        name="getApiPage",
-        group=_GROUP,
-        about="Return the API description as a page.",
-        serve=_docs,
-        any_key=True,
-        media=_DOCS_HEADERS["Content-Type"],
-    ),
-    Endpoint(
-        method="GET",
-        path="/",
-        name="redirectToApiPage",
-        group=_GROUP,
-        about="Redirect to /docs.",
-        serve=_root,
-        status=302,
-        headers={"Location": "`/docs`."},
-    ),
-)
 
 
 def _guarded(serve: _Serve) -> _Serve:
@@ -168,12 +116,12 @@ def _guarded(serve: _Serve) -> _Serve:
 
 # On the operations listener, without a key.
 _OPEN: Final = {
-    "/healthz": _alive,
+    "/healthz": check_liveness,
     "/readyz": _ready_without_key,
-    "/metrics": _guarded(_metrics),
-    "/openapi.json": _guarded(_description),
-    "/docs": _docs,
-    "/": _root,
+    "/metrics": _guarded(get_metrics),
+    "/openapi.json": _guarded(get_api_description),
+    "/docs": get_api_page,
+    "/": redirect_to_api_page,
 }
 
 

@@ -2,7 +2,7 @@
 
 from datetime import timedelta
 from functools import partial
-from typing import Final
+from typing import Annotated, Final
 
 import msgspec
 from aiohttp import web
@@ -19,34 +19,52 @@ from dialgate.core.model import Instant
 from dialgate.core.name_suggestions import choose
 from dialgate.decision_log.inclusion_proofs import NoEvidence
 from dialgate.interfaces.http import body as http_body
-from dialgate.interfaces.http.administration import administering
 from dialgate.interfaces.http.administration_schemas import EvidenceRequest
 from dialgate.interfaces.http.decisions import parse_number
-from dialgate.interfaces.http.endpoint import JSON_ERRORS, NDJSON, Endpoint, EndpointGroup, Media, Parameter
+from dialgate.interfaces.http.endpoint import NDJSON, EndpointGroup, Media
 from dialgate.interfaces.http.errors import Fault, convert
 from dialgate.interfaces.http.own_processes import run_for
+from dialgate.ledger.schemas import described
 from dialgate.report import Period, day, month
 from dialgate.report.rendering import MEDIA, Form, ReportOrder, make_report
 from dialgate.runtime.extras import MissingExtra, require
 from dialgate.texts import Language
 
-_GROUP: Final = EndpointGroup(
+REPORTS: Final = EndpointGroup(
     "Reports", "Reports on a controller's calls, and evidence for recorded decisions."
 )
 
 
 class _ReportQuery(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    controller: str = ""
-    day: str = ""
-    month: str = ""
-    form: Form = msgspec.field(default="html", name="format")
-    language: Language = "it"
-    sender: str = msgspec.field(default="dialgate@localhost", name="from")
-    to: tuple[str, ...] = ()
+    controller: Annotated[str, described("Required only if the client has several controllers.")] = ""
+    day: Annotated[str, described("Day to report on. Default: yesterday.")] = ""
+    month: Annotated[str, described("Month to report on, instead of a day.")] = ""
+    form: Annotated[Form, described("Format. `eml` is an e-mail with html, pdf and csv.")] = msgspec.field(
+        default="html", name="format"
+    )
+    language: Annotated[Language, described("Report language.")] = "it"
+    sender: Annotated[str, described("Sender of the e-mail.")] = msgspec.field(
+        default="dialgate@localhost", name="from"
+    )
+    to: Annotated[tuple[str, ...], described("Recipient of the e-mail. May be repeated.")] = ()
 
 
-async def report(request: web.Request, app: App, client: Client) -> web.StreamResponse:
-    """Return a report, as a file. `to` may be repeated."""
+@REPORTS.endpoint(
+    "GET",
+    "/v1/report",
+    scope="watch",
+    query=_ReportQuery,
+    also_answers=tuple(
+        Media(name=name, kind=dict if form == "json" else bytes if form == "pdf" else None)
+        for form, name in MEDIA.items()
+    ),
+    errors=("controller.unknown", "extra.missing", "store.unavailable", "gate.unavailable"),
+)
+async def get_report(request: web.Request, app: App, client: Client) -> web.StreamResponse:
+    """Return a report on a controller's calls for a day or a month: checks, permitted calls, denials by reason, registry consultations, abandoned calls and revocations.
+
+    It contains no called number.
+    """
     pairs = http_body.query(request)
     recipients = tuple(value for name, value in pairs if name == "to")
     query = convert({**dict(pairs), "to": recipients}, _ReportQuery)
@@ -103,26 +121,36 @@ def controller_of(name: str, client: Client) -> str:
 # ---- evidence --------------------------------------------------------------------------------------------------------
 
 
-async def evidence(request: web.Request, app: App, client: Client) -> web.StreamResponse:
-    """Return one bundle per line: one for a decision, or one for each log of the node.
+@REPORTS.endpoint(
+    "POST",
+    "/v1/evidence",
+    scope="admin",
+    whole_gate=True,
+    also_answers=(Media(name=NDJSON, kind=bytes),),
+    errors=("number.invalid", "evidence.missing", "store.unavailable", "gate.unavailable"),
+)
+async def export_evidence(
+    request: web.Request, app: App, client: Client, *, ask: EvidenceRequest
+) -> web.StreamResponse:
+    """Return signed evidence for a decision, or for all decisions about numbers, one bundle per line.
 
-    A bundle contains numbers in clear text, so the disclosure is recorded before it is sent.
+    It contains the called numbers, so the disclosure is recorded. `verify_evidence.py` verifies it without a gate. Needs a
+    client with every controller.
     """
-    asked = await http_body.read_json(request, app, EvidenceRequest)
-    if bool(asked.decision) == bool(asked.numbers):
+    if bool(ask.decision) == bool(ask.numbers):
         raise Fault(400, "request.invalid", "Send either `decision` or `numbers`.", field="decision")
-    if asked.decision and (asked.since or asked.until):
+    if ask.decision and (ask.since or ask.until):
         raise Fault(400, "request.invalid", "`since` and `until` need `numbers`.", field="since")
     order = EvidenceOrder(
-        decision=asked.decision or "",
+        decision=ask.decision or "",
         numbers=tuple(
-            dict.fromkeys(parse_number(raw, app.config, client.controllers) for raw in asked.numbers)
+            dict.fromkeys(parse_number(raw, app.config, client.controllers) for raw in ask.numbers)
         ),
-        since=instant(asked.since) if asked.since else None,
-        until=instant(asked.until) if asked.until else None,
+        since=instant(ask.since) if ask.since else None,
+        until=instant(ask.until) if ask.until else None,
     )
     bundles, numbers = await make_bundles(request, app, client, order)
-    await app.subjects.record_disclosure(client, {*order.numbers, *numbers}, asked.purpose)
+    await app.subjects.record_disclosure(client, {*order.numbers, *numbers}, ask.purpose)
     return web.Response(body=b"".join(bundles), headers={"Content-Type": NDJSON, "Cache-Control": "no-store"})
 
 
@@ -135,53 +163,3 @@ async def make_bundles(
         return await run_for(request, client, work, NoEvidence, HoldRefused)
     except (NoEvidence, HoldRefused) as error:
         raise Fault(409, "evidence.missing", str(error)) from None
-
-
-def _parameters(**abouts: str) -> tuple[Parameter, ...]:
-    return tuple(Parameter(name=name.rstrip("_"), about=text) for name, text in abouts.items())
-
-
-REPORTS: Final[tuple[Endpoint, ...]] = (
-    Endpoint(
-        method="GET",
-        path="/v1/report",
-        name="getReport",
-        group=_GROUP,
-        about=(
-            "Return a report on a controller's calls for a day or a month: checks, permitted calls, denials by reason, registry "
-            "consultations, abandoned calls and revocations. It contains no called number."
-        ),
-        serve=report,
-        scope="watch",
-        query=_ReportQuery,
-        parameters=_parameters(
-            controller="Required only if the client has several controllers.",
-            day="Day to report on. Default: yesterday.",
-            month="Month to report on, instead of a day.",
-            format="Format. `eml` is an e-mail with html, pdf and csv.",
-            language="Report language.",
-            from_="Sender of the e-mail.",
-            to="Recipient of the e-mail. May be repeated.",
-        ),
-        also_answers=tuple(
-            Media(name=name, kind=dict if form == "json" else bytes if form == "pdf" else None)
-            for form, name in MEDIA.items()
-        ),
-        errors=("controller.unknown", "extra.missing", "store.unavailable", "gate.unavailable"),
-    ),
-    Endpoint(
-        method="POST",
-        path="/v1/evidence",
-        name="exportEvidence",
-        group=_GROUP,
-        about=(
-            "Return signed evidence for a decision, or for all decisions about numbers, one bundle per line. It contains the called "
-            "numbers, so the disclosure is recorded. `verify_evidence.py` verifies it without a gate. Needs a client with every controller."
-        ),
-        serve=administering(evidence),
-        scope="admin",
-        ask=EvidenceRequest,
-        also_answers=(Media(name=NDJSON, kind=bytes),),
-        errors=(*JSON_ERRORS, "number.invalid", "evidence.missing", "store.unavailable", "gate.unavailable"),
-    ),
-)  # fmt: skip

@@ -11,10 +11,10 @@ from msgspec import Meta, Struct
 from dialgate.app import App
 from dialgate.config.clients import Client
 from dialgate.core.faults import Unavailable
-from dialgate.interfaces.http import body
 from dialgate.interfaces.http.access import admit
 from dialgate.interfaces.http.bulk import FOLLOWERS, too_many_streams
-from dialgate.interfaces.http.errors import Fault, convert, encoded, fault_of
+from dialgate.interfaces.http.errors import Fault, encoded, fault_of
+from dialgate.ledger.schemas import described
 from dialgate.ledger.suppression_feed import Notices
 
 _HEADERS: Final = {"Content-Type": "application/x-ndjson", "Cache-Control": "no-store"}
@@ -23,8 +23,13 @@ _KEPT_ALIVE: Final = 3  # lines sent per `idle_seconds` to keep a silent connect
 _encode: Final = msgspec.json.Encoder().encode
 
 
-class StreamQuery(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    after: Annotated[int, Meta(ge=0)] | None = None
+class _StreamQuery(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    after: Annotated[
+        Annotated[int, Meta(ge=0)] | None,
+        described(
+            "`seq` of the last line received, or 0 for the beginning. Default: the stream begins with the next entry."
+        ),
+    ] = None
 
 
 class Position(Struct, frozen=True):
@@ -36,15 +41,23 @@ class Position(Struct, frozen=True):
     seq: int
 
 
-async def stream(request: web.Request, app: App, client: Client) -> web.StreamResponse:
-    """Send revocations until the gate stops, the client's key is removed, or the client disconnects."""
+async def stream_revocations(
+    request: web.Request, app: App, client: Client, *, query: _StreamQuery
+) -> web.StreamResponse:
+    """Stream revocations with their numbers.
+
+    The response is NDJSON with one revocation per line, and does not end. A line with `seq` alone keeps the connection open.
+    `after` resumes after the last line received. `seq` is opaque: store the last one, and do not compare values.
+    """
     most = app.config.settings.limits.streams
     with request.app[FOLLOWERS].one(client.name, most, too_many_streams(most)):
-        return await _streamed(request, app, client)
+        return await _streamed(request, app, client, query)
 
 
-async def _streamed(request: web.Request, app: App, client: Client) -> web.StreamResponse:
-    query = convert(dict(body.query(request)), StreamQuery)
+async def _streamed(
+    request: web.Request, app: App, client: Client, query: _StreamQuery
+) -> web.StreamResponse:
+    """Send revocations until the gate stops, the client's key is removed, or the client disconnects."""
     notices = app.registrar.notices
     seq = (
         await notices.head() if query.after is None else await app.registrar.ids.position(client, query.after)
