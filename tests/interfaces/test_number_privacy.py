@@ -155,6 +155,10 @@ async def by_http(url: str) -> None:
             await (await session.post("/v1/consents", json={"number": number, "id": number})).read()
             await (await session.get(f"/{number}")).read()
             await send_swapped(session, number)
+            _, writer = await asyncio.open_connection("127.0.0.1", int(url.rpartition(":")[2]))
+            writer.write(f"{number} is not HTTP\r\n\r\n".encode())
+            await writer.drain()
+            writer.close()
 
 
 async def send_swapped(session: ClientSession, number: str) -> None:

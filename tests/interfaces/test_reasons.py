@@ -6,7 +6,6 @@ They cover the table in the documentation, the order of the classes, and every r
 import re
 from collections.abc import AsyncIterator
 from pathlib import Path
-from urllib.parse import parse_qs
 
 import msgspec
 import pytest
@@ -20,7 +19,7 @@ from dialgate.tools.conformance.dialers import lead_status
 from tests.support import pbx, yaml_files
 from tests.support.paths import ROOT
 from tests.support.pbx import CAMPAIGN, Pbx
-from tests.support.world import CALL, CALLER, CLEAR, LISTED
+from tests.support.world import CALLER, CLEAR, LISTED
 
 PAGE = (
     (ROOT / "docs/reference/reasons.md")
@@ -145,54 +144,9 @@ async def asterisk(tmp_path: Path) -> AsyncIterator[Pbx]:
         yield made
 
 
-async def test_json_text_and_form_carry_the_class(asterisk: Pbx) -> None:
-    client = asterisk.made.client
-    for to, expected in ((LISTED, "number"), (CLEAR, None)):
-        async with client.post("/v1/check", json={**CALL, "to": to}) as answer:
-            assert (await answer.json()).get("reason_class") == expected
-        async with client.post("/v1/simulate", json={**CALL, "to": to, "call_id": ""}) as answer:
-            assert (await answer.json())["reason_class"] == (expected or "")
-        asked = {"to": to, "from": CALLER, "campaign": "acme-fibre"}
-        async with client.get("/v1/check.txt", params=asked) as answer:
-            assert answer.headers.get("Dialgate-Class") == expected
-        async with client.get("/v1/check.form", params=asked) as answer:
-            assert parse_qs(await answer.text()).get("reason_class", [None])[0] == expected
-    async with client.get("/v1/check.form", params={"to": "x"}) as answer:
-        assert parse_qs(await answer.text())["reason_class"] == ["gate"]
-
-
 async def test_agi_sets_the_class_and_an_error_is_of_class_gate(asterisk: Pbx) -> None:
     seen = [
         (await asterisk.run_check(to, script=script)).variables["DG_CLASS"]
         for to, script in ((LISTED, "check"), (CLEAR, "check"), (CLEAR, "elsewhere"))
     ]
     assert seen == ["number", "", "gate"]
-
-
-VICIDIAL = [
-    ({}, LISTED, "DNC", "34"),
-    ({"campaign": "no-such"}, CLEAR, "CONGESTION", "42"),
-    ({"caller": "+390699999999"}, CLEAR, "CONGESTION", "42"),
-]
-
-
-@pytest.mark.parametrize(("changes", "to", "status", "cause"), VICIDIAL)
-async def test_vicidial_gets_dnc_only_for_class_number(
-    asterisk: Pbx, changes: dict[str, str], to: str, status: str, cause: str
-) -> None:
-    channel = asterisk.channel(to)
-    given = (to, changes.get("caller", CALLER), "V7152252280000844707", changes.get("campaign", "acme-fibre"))
-    await asterisk.agi(channel, "vicidial", *given)
-    found = channel.variables["DIALSTATUS"], channel.variables["HANGUPCAUSE"]
-    assert (channel.variables["DG_DECISION"], *found) == ("deny", status, cause)
-
-
-async def test_an_answer_that_is_repeated_keeps_its_class(asterisk: Pbx) -> None:
-    seen = []
-    for _ in range(2):
-        async with asterisk.made.client.post(
-            "/v1/check", json={**CALL, "to": LISTED, "call_id": "again"}
-        ) as answer:
-            seen.append(await answer.json())
-    assert seen[0] == seen[1]
-    assert seen[0]["reason_class"] == "number"

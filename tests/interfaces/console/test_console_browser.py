@@ -196,18 +196,6 @@ async def test_an_agent_simulates_a_call_records_an_opt_out_and_sees_its_effect(
         assert (await check(screen.gate, number))["reasons"][0]["code"] == "revocation.revoked"
 
 
-async def test_an_agent_gets_403_on_pages_of_other_roles(screen: Screen) -> None:
-    async with open_page(screen, AGENT) as page:
-        for place in ("/lookup", "/requests", "/lists", "/board"):
-            answer = await page.goto(f"{screen.url}{place}")
-            assert answer is not None
-            assert answer.status == 403
-            await expect(page.get_by_role("alert")).to_contain_text(
-                "Your key does not have the scope for this page."
-            )
-        assert await page.locator("nav.side a").all_inner_texts() == ["Simulate a call", "Record an opt-out"]
-
-
 async def test_an_officer_looks_up_a_number_and_downloads_the_evidence(screen: Screen) -> None:
     await check(screen.gate, CLEAR)
     await screen.gate.app.tick()

@@ -103,27 +103,6 @@ async def test_a_body_over_the_limit_is_refused_on_both_paths(tmp_path: Path) ->
     assert in_lane.status == 413
 
 
-async def test_pipelined_requests_are_answered_in_order_on_both_paths(running: World) -> None:
-    other = msgspec.json.encode({**CALL, "to": LISTED})
-    answers = await ask(
-        running, request(), request(other), request(BODY, ORDINARY), request(other), request()
-    )
-    assert [answer.body["to"] for answer in answers] == [CALL["to"], LISTED, CALL["to"], LISTED, CALL["to"]]
-
-
-async def test_a_request_may_arrive_in_any_pieces(running: World) -> None:
-    whole = request()
-    for size in (1, 7, len(whole) - len(BODY), len(whole) - 1):
-        reader, writer = await asyncio.open_connection("127.0.0.1", running.port)
-        for start in range(0, len(whole), size):
-            writer.write(whole[start : start + size])
-            await writer.drain()
-            await asyncio.sleep(0)
-        assert (await read_response(reader)).status == 200
-        writer.close()
-        await writer.wait_closed()
-
-
 async def test_a_busy_connection_outlives_the_timeout_of_a_request(tmp_path: Path) -> None:
     async with world.running(tmp_path, limits={"read_seconds": 0.2}) as running:
         reader, writer = await asyncio.open_connection("127.0.0.1", running.port)
