@@ -87,7 +87,8 @@ def departed(
     The calls that Originate placed through a trunk come last, with the cell `originated`.
     """
     uses: dict[str, list[_Use]] = defaultdict(list)
-    for line, cells in rows:
+    for line, row in rows:
+        cells = _answer_retries(row)
         dialled, caller = _endpoint_of_channel(cells["dstchannel"]), _endpoint_of_channel(cells["channel"])
         seen.channels.update(filter(None, (dialled, caller)))
         is_here = trunks.has(dialled)
@@ -95,7 +96,7 @@ def departed(
         is_unconnected = not cells["dstchannel"] and bool(_at_trunk(cells["lastdata"], trunks))
         is_dialled = cells["lastapp"] in _DIALS and (is_here or is_unconnected)
         if is_dialled:
-            yield line, _answer_retries(cells) | {"called": _number(cells, trunks)}
+            yield line, cells | {"called": _number(cells, trunks)}
         use = _Use(cells["start"], cells["end"], line, cells)
         if is_here:
             uses[cells["dstchannel"]].append(use._replace(call={}) if is_dialled else use)
