@@ -82,7 +82,7 @@ def retire(config: Config, keys: Keys, month: str) -> int:
 def _partial_months(chains: Chains) -> Callable[[str], bool]:
     """Return a function that returns whether segments of a month (`YYYY-MM`, UTC) can be missing from the log."""
     readers = chains.readers.values()
-    gaps = [gap for reader in readers for gap in reader.gaps()]
+    gaps = [gap for reader in readers for gap in reader.segments.gaps()]
 
     def is_partial(name: str) -> bool:
         month = span.month(name)

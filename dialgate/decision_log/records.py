@@ -61,35 +61,25 @@ class Record(Struct, frozen=True, kw_only=True):
 class Reader:
     """A reader of one log folder, including packed segments.
 
-    It caches the newest grounds, because the next decisions most likely refer to them.
+    It caches the newest grounds, because the next decisions most likely refer to them. `segments` reads the same log without
+    decoding its entries.
     """
 
     def __init__(self, folder: Path) -> None:
-        self._segments = Segments(folder)
+        self.segments = Segments(folder)
         self._grounds: dict[int, Grounds] = {}
 
     def entries(self, *, first: int = 1) -> Iterator[tuple[LogLine, Record | OutcomeRecord]]:
         """Yield decisions and outcomes from `first` on. Raises `LogDamaged`."""
-        for line in self._segments.lines(first):
+        for line in self.segments.lines(first):
             entry = _decoded(line)
             if isinstance(entry, Grounds):
                 self._cache_grounds(entry)
             else:
                 yield line, self._whole(line, entry)
 
-    def begun_before(self, at: Instant) -> tuple[int, Instant]:
-        return self._segments.begun_before(at)
-
-    def end(self) -> int:
-        """Return the sequence number after the last entry."""
-        return self._segments.end()
-
-    def gaps(self) -> Iterator[tuple[Instant, Instant]]:
-        """Yield the periods whose entries can be in missing segments. Raises `LogDamaged`."""
-        return self._segments.gaps()
-
     def find(self, seq: int) -> Record | OutcomeRecord | None:
-        line = self._segments.find(seq)
+        line = self.segments.find(seq)
         entry = _decoded(line) if line else None
         return (
             None if line is None or entry is None or isinstance(entry, Grounds) else self._whole(line, entry)
@@ -98,7 +88,7 @@ class Reader:
     def find_decisions(self, hashes: Collection[bytes]) -> Iterator[tuple[LogLine, Record]]:
         """Yield the decisions whose keyed hash `number` is in `hashes`, newest first. Raises `LogDamaged`."""
         hashes_ = frozenset(hashes)
-        for line in self._segments.find_decisions(hashes_):
+        for line in self.segments.find_decisions(hashes_):
             entry = _decoded(line)
             if isinstance(entry, Decided) and entry.number in hashes_:
                 yield structs.replace(line, seq=entry.seq), self._join_grounds(line, entry)
@@ -108,7 +98,7 @@ class Reader:
 
         The decisions themselves may be in other logs.
         """
-        for line in self._segments.reports(decisions):
+        for line in self.segments.reports(decisions):
             entry = _decoded(line)
             if isinstance(entry, OutcomeRecord) and entry.decision in decisions:
                 yield entry
@@ -116,7 +106,7 @@ class Reader:
     def decision_counts(self) -> Counter[tuple[str, str, bool]]:
         """Count the decisions by month (`YYYY-MM`, UTC), the law's country, and verdict. Raises `LogDamaged`."""
         counts: Counter[tuple[str, str, bool]] = Counter()
-        for item in self._segments.entries_or_counts():
+        for item in self.segments.entries_or_counts():
             if not isinstance(item, LogLine):
                 counts[item[:3]] += item[3]
                 continue
@@ -130,7 +120,7 @@ class Reader:
 
     def outcomes(self, *, first: int = 1) -> Iterator[OutcomeRecord]:
         """Yield the reported outcomes from entry `first` on, in order."""
-        for line in self._segments.outcomes(first):
+        for line in self.segments.outcomes(first):
             entry = _decoded(line)
             if isinstance(entry, OutcomeRecord) and entry.seq >= first:
                 yield entry
@@ -146,7 +136,7 @@ class Reader:
         )
 
     def _look_up(self, line: LogLine, seq: int) -> Grounds:
-        grounds_line = self._segments.find(seq)
+        grounds_line = self.segments.find(seq)
         entry = _decoded(grounds_line) if grounds_line else None
         if not isinstance(entry, Grounds):
             raise LogDamaged(

@@ -26,7 +26,7 @@ class LogSpan(Struct, frozen=True, kw_only=True):
 
 def begin(reader: Reader, span: LogSpan) -> int:
     """Return the sequence number of the first entry to read. The entry can be older than `span.since`, by up to a segment."""
-    return max(span.first, reader.begun_before(span.since)[0])
+    return max(span.first, reader.segments.begun_before(span.since)[0])
 
 
 def within(reader: Reader, span: LogSpan) -> Iterator[tuple[LogLine, Record | OutcomeRecord]]:
@@ -63,6 +63,6 @@ def has(reader: Reader, span: LogSpan) -> bool:
 
     Entries are read only if the start times of the segments do not give the answer.
     """
-    first, begun = reader.begun_before(span.until)
+    first, begun = reader.segments.begun_before(span.until)
     # Not for the first segment, because its first records may be older than the segment.
     return (first > 1 and begun >= span.since) or next(within(reader, span), None) is not None

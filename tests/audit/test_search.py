@@ -344,13 +344,6 @@ async def test_other_clients_decisions_look_like_none(shared: World) -> None:
             assert (answer.status, (await answer.json())["error"]["code"]) == (404, "controller.unknown")
 
 
-async def test_client_without_the_scope_is_refused(tmp_path: Path) -> None:
-    async with world.running(tmp_path, clients=[world.client("tests", KEY, "check")]) as gate:
-        for path in ("/v1/decisions?number=%2B390612345678", "/v1/decisions/9f2c01ab-2"):
-            async with gate.client.get(path) as answer:
-                assert answer.status == 403
-
-
 @pytest.mark.parametrize("query", ["", "number=12", "number=%2B390612345678&limit=0", "number=%2B390612345678&x=1",
                                    "number=%2B390612345678&language=de", "number=%2B390612345678&before=1"])  # fmt: skip
 async def test_invalid_query_is_refused_without_repeating_the_number(running: World, query: str) -> None:

@@ -113,7 +113,7 @@ def _draft(path: Path) -> Law:
 
 
 def _entries(bar: Bars, reader: Reader, chosen: LogSpan) -> Iterator[Record | OutcomeRecord]:
-    at, end = span.begin(reader, chosen), min(reader.end(), chosen.last + 1)
+    at, end = span.begin(reader, chosen), min(reader.segments.end(), chosen.last + 1)
     advance = bar("replaying", max(end - at, 1))
     for number, (line, entry) in enumerate(span.within(reader, chosen)):
         if not number % _EVERY:
