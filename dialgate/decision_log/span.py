@@ -26,7 +26,7 @@ class LogSpan(Struct, frozen=True, kw_only=True):
 
 def begin(reader: Reader, span: LogSpan) -> int:
     """Return the sequence number of the first entry to read. The entry can be older than `span.since`, by up to a segment."""
-    return max(span.first, reader.segments.begun_before(span.since)[0])
+    return max(span.first, reader.segments.begun_before(span.since)[0]) if span.since else span.first
 
 
 def within(reader: Reader, span: LogSpan) -> Iterator[tuple[LogLine, Record | OutcomeRecord]]:

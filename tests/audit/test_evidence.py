@@ -494,15 +494,16 @@ FORGERIES: dict[str, tuple[Any, str]] = {
 }
 
 
-@pytest.mark.parametrize(("forge", "why"), FORGERIES.values(), ids=FORGERIES)
-async def test_forged_and_signed_bundle_contradicts_itself(running: World, forge: Any, why: str) -> None:
+async def test_forged_and_signed_bundle_contradicts_itself(running: World) -> None:
     response = await ask(running)
     await pass_checkpoint_interval(running)
-    body = body_of(await evidence_of(running, response["decision_id"]))
-    assert verify(sign_as_forger(body))
-    forge(body)
-    with pytest.raises(EvidenceRefused, match=why):
-        verify(sign_as_forger(body))
+    bundle = await evidence_of(running, response["decision_id"])
+    assert verify(sign_as_forger(body_of(bundle)))
+    for forge, why in FORGERIES.values():
+        body = body_of(bundle)
+        forge(body)
+        with pytest.raises(EvidenceRefused, match=why):
+            verify(sign_as_forger(body))
 
 
 def bare_python(folder: Path) -> Path:

@@ -216,16 +216,17 @@ async def test_asterisk_number_is_the_dialled_one(gate: World, tmp_path: Path) -
 DESTINATIONS = ["PJSIP/1234#{}@trunk", "DAHDI/g1/ww{}", "PJSIP/trunk/sip:{};npdi@sbc.example", "PJSIP/trunk/tel:{}", "SIP/trunk/*31#{}"]  # fmt: skip
 
 
-@pytest.mark.parametrize("dest", DESTINATIONS)
-async def test_asterisk_number_is_read_behind_a_prefix(gate: World, tmp_path: Path, dest: str) -> None:
+async def test_asterisk_number_is_read_behind_a_prefix(gate: World, tmp_path: Path) -> None:
     """The extension may be an allowed number, but another one is dialled."""
     for number in OTHERS[:2]:
         await check_number(gate, number)
-    path = tmp_path / "Master.csv"
-    path.write_text(
-        master(OTHERS[0], dest.format(OTHERS[0])) + "\n" + master(OTHERS[1], dest.format(LISTED)) + "\n"
-    )
-    assert kinds(reconcile_file(gate, path, "asterisk", "Europe/Rome", TRUNKS)) == [(2, "undecided")]
+    for dest in DESTINATIONS:
+        path = tmp_path / "Master.csv"
+        path.write_text(
+            master(OTHERS[0], dest.format(OTHERS[0])) + "\n" + master(OTHERS[1], dest.format(LISTED)) + "\n"
+        )
+        found = kinds(reconcile_file(gate, path, "asterisk", "Europe/Rome", TRUNKS))
+        assert found == [(2, "undecided")], dest
 
 
 TRUNKS = Trunks(names=("trunk",), incoming=("from-trunk",))
@@ -322,54 +323,44 @@ BY_PASSES: list[tuple[list[str], list[tuple[int, str]]]] = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("rows", "found"), BY_PASSES)
-async def test_originated_call_is_found(
-    gate: World, tmp_path: Path, rows: list[str], found: list[tuple[int, str]]
-) -> None:
+async def test_originated_call_is_found(gate: World, tmp_path: Path) -> None:
     await check_number(gate, OTHERS[0])
-    assert kinds(reconcile_asterisk(gate, tmp_path / "Master.csv", rows)) == found
+    for rows, found in BY_PASSES:
+        assert kinds(reconcile_asterisk(gate, tmp_path / "Master.csv", rows)) == found, rows
 
 
-@pytest.mark.parametrize("name", ["trunk", "IAX2/trunk", "DAHDI/i1", "SIP/trunk"])
-async def test_trunk_is_named_by_its_endpoint(gate: World, tmp_path: Path, name: str) -> None:
+async def test_trunk_is_named_by_its_endpoint(gate: World, tmp_path: Path) -> None:
     rows = [
         cdr_row("Dial", f"IAX2/me:secret@trunk/{LISTED},60", "PJSIP/dialer-1", "IAX2/trunk-13668"),
         cdr_row("Dial", f"DAHDI/g1/{LISTED}", "PJSIP/dialer-2", f"DAHDI/i1/{LISTED}-1f"),
         cdr_row("Dial", f"SIP/trunk/{LISTED}", "PJSIP/dialer-3", "SIP/trunk-0000002a"),
     ]
-    lines = {"trunk": [1, 3], "IAX2/trunk": [1], "DAHDI/i1": [2], "SIP/trunk": [3]}[name]
-    report = reconcile_asterisk(gate, tmp_path / "Master.csv", rows, Trunks(names=(name,)))
-    assert kinds(report) == [(line, "undecided") for line in lines]
+    for name, lines in {"trunk": [1, 3], "IAX2/trunk": [1], "DAHDI/i1": [2], "SIP/trunk": [3]}.items():
+        report = reconcile_asterisk(gate, tmp_path / "Master.csv", rows, Trunks(names=(name,)))
+        assert kinds(report) == [(line, "undecided") for line in lines], name
 
 
-@pytest.mark.parametrize("incoming", ["from-trunk", "from-trunk/s"])
-async def test_incoming_call_without_number_needs_its_context_named(
-    gate: World, tmp_path: Path, incoming: str
-) -> None:
+async def test_incoming_call_without_number_needs_its_context_named(gate: World, tmp_path: Path) -> None:
     rows = [cdr_row("AGI", "x", "PJSIP/trunk-00000001", dcontext="from-trunk", dst="s")]
-    report = reconcile_asterisk(
-        gate, tmp_path / "Master.csv", rows, Trunks(names=("trunk",), incoming=(incoming,))
-    )
-    assert kinds(report) == ([] if incoming.endswith("/s") else [(1, "originated")])
+    for incoming, found in (("from-trunk", [(1, "originated")]), ("from-trunk/s", [])):
+        trunks = Trunks(names=("trunk",), incoming=(incoming,))
+        assert kinds(reconcile_asterisk(gate, tmp_path / "Master.csv", rows, trunks)) == found
 
 
-@pytest.mark.parametrize("settings_", list(product((False, True), repeat=3)))
-async def test_master_csv_with_any_optional_columns(
-    gate: World, tmp_path: Path, settings_: tuple[bool, bool, bool]
-) -> None:
+async def test_master_csv_with_any_optional_columns(gate: World, tmp_path: Path) -> None:
     """A call that tries two trunks counts once if the rows have its call id, otherwise twice."""
     await check_number(gate, OTHERS[0])
-    has_id, has_field, has_new = settings_
     rows = [
         cdr_row("Dial", f"PJSIP/{OTHERS[0]}@{trunk}", "PJSIP/dialer-00000001", f"PJSIP/{trunk}-00000002",
                 disposition="NO ANSWER")
         for trunk in ("trunk", "other")
     ]  # fmt: skip
     cells = [row.split(",") for row in rows]
-    shown = [[*cell[:16], *cell[16:17] * has_id, *cell[17:] * has_field] for cell in cells]
-    lines = [",".join([*item, *['"","1795510800.1",7'] * has_new]) for item in shown]
-    report = reconcile_asterisk(gate, tmp_path / "Master.csv", lines, Trunks(names=("trunk", "other")))
-    assert (kinds(report), report.legs) == (([], 1) if has_id else ([(2, "twice")], 0))
+    for has_id, has_field, has_new in product((False, True), repeat=3):
+        shown = [[*cell[:16], *cell[16:17] * has_id, *cell[17:] * has_field] for cell in cells]
+        lines = [",".join([*item, *['"","1795510800.1",7'] * has_new]) for item in shown]
+        report = reconcile_asterisk(gate, tmp_path / "Master.csv", lines, Trunks(names=("trunk", "other")))
+        assert (kinds(report), report.legs) == (([], 1) if has_id else ([(2, "twice")], 0))
 
 
 LOGGED = "Nov 24 09:00:01 sbc /usr/sbin/kamailio[77]: NOTICE: acc [acc.c:287]: acc_log_request(): ACC: transaction answered: timestamp={};method={};from_tag=a;to_tag=b;call_id={};code=200;reason=OK;src_user={};dst_user={}"  # fmt: skip

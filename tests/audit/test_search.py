@@ -344,12 +344,16 @@ async def test_other_clients_decisions_look_like_none(shared: World) -> None:
             assert (answer.status, (await answer.json())["error"]["code"]) == (404, "controller.unknown")
 
 
-@pytest.mark.parametrize("query", ["", "number=12", "number=%2B390612345678&limit=0", "number=%2B390612345678&x=1",
-                                   "number=%2B390612345678&language=de", "number=%2B390612345678&before=1"])  # fmt: skip
-async def test_invalid_query_is_refused_without_repeating_the_number(running: World, query: str) -> None:
-    async with running.client.get(f"/v1/decisions?purpose=test&{query}") as answer:
-        assert answer.status == 400
-        assert "612345678" not in await answer.text()
+async def test_invalid_query_is_refused_without_repeating_the_number(running: World) -> None:
+    number = "number=%2B390612345678"
+    for query in (
+        "",
+        "number=12",
+        *(f"{number}&{more}" for more in ("limit=0", "x=1", "language=de", "before=1")),
+    ):
+        async with running.client.get(f"/v1/decisions?purpose=test&{query}") as answer:
+            assert answer.status == 400, query
+            assert "612345678" not in await answer.text()
 
 
 # ---- search ----------------------------------------------------------------------------------------------------------

@@ -1,9 +1,7 @@
 """A dialer's call id is stored as sent, unless it would reveal a number that must not be stored unencrypted."""
 
-import pytest
 from msgspec import Struct
 
-from dialgate.decision_log.records import Reader, Record
 from tests.support.world import CALLER, CLEAR, World
 
 BARE, NATIONAL = CLEAR.removeprefix("+"), CLEAR.removeprefix("+39")
@@ -40,16 +38,13 @@ SENT = {
 }
 
 
-@pytest.mark.parametrize("name", SENT)
-async def test_a_call_id_is_stored_without_the_numbers_it_reveals(running: World, name: str) -> None:
-    sent = SENT[name]
-    body = {"to": sent.to, "from": sent.from_, "campaign": sent.campaign, "call_id": sent.call_id}
-    async with running.client.post("/v1/check", json=body) as answer:
-        decision = (await answer.json())["decision_id"]
-        assert decision
-    (record,) = (entry for _, entry in Reader(running.app.config.data / "log").entries())
-    assert isinstance(record, Record)
-    assert (record.id, record.call_id) == (decision, sent.stored)
+async def test_a_call_id_is_stored_without_the_numbers_it_reveals(running: World) -> None:
+    for name, sent in SENT.items():
+        body = {"to": sent.to, "from": sent.from_, "campaign": sent.campaign, "call_id": sent.call_id}
+        async with running.client.post("/v1/check", json=body) as answer:
+            decision = (await answer.json())["decision_id"]
+        (stored,) = (record.call_id for record in running.records() if record.id == decision)
+        assert stored == sent.stored, name
 
 
 async def test_a_call_id_is_compared_as_it_was_sent(running: World) -> None:
