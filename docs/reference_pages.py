@@ -330,7 +330,7 @@ def settings() -> str:
     sections = (f"## {title}\n\n{about(kind)}\n\n{keys(kind)}" for title, kind in SETTINGS)
     return """
 `config/dialgate.yaml` and the files that it names. Paths are relative to the file that contains them. An unknown key is an error, and so is a
-key that occurs twice. `dialgate config check` lists every problem at once.
+key that occurs twice. `dialgate config check` lists the problems within files together, then those between files.
 [Change the configuration](../how-to/change-the-configuration.md) says how.
 
 A section without a default may be left out; its own defaults then apply.

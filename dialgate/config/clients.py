@@ -2,15 +2,13 @@
 
 import ipaddress
 import re
-from collections.abc import Iterable, Iterator
-from collections.abc import Set as AbstractSet
+from collections.abc import Collection, Iterable, Iterator
 from itertools import combinations
 from pathlib import Path
 from typing import Annotated, Final, Literal, TypeAlias
 
 from msgspec import Meta
 
-from dialgate.config import yaml_file
 from dialgate.config.fields import Name, Network, Strict
 
 Scope: TypeAlias = Literal[
@@ -39,21 +37,13 @@ class Client(Strict, frozen=True, kw_only=True):
     """Maximum number of calls per second that the client may check at each gate. Further ones are denied without a decision (`rate.exceeded`; 429 over HTTP). 0: no limit."""
 
 
-# Substitutes for unreadable required settings, so that the others can be checked. They cause no further faults.
-STAND_INS: Final[yaml_file.StandIns] = {
-    (Client, "name"): yaml_file.ByPlace,
-    (Client, "controllers"): (),
-    (Client, "scopes"): (),
-}
-
-
 class ClientIndex:
     """An index of clients by key and by source network, with the `faults` in their definitions."""
 
-    def __init__(self, clients: Iterable[Client], folder: Path, controllers: AbstractSet[str] | None) -> None:
+    def __init__(self, clients: Iterable[Client], folder: Path, controllers: Collection[str]) -> None:
         """Index `clients`, whose key files are in `folder`.
 
-        `controllers` are the ids that clients may name. If it is None, any id is permitted.
+        `controllers` are the ids that clients may name.
         """
         self.keys: dict[str, Client] = {}
         self.networks: list[tuple[Network, Client]] = []
@@ -74,7 +64,7 @@ class ClientIndex:
     def _report(self, client: Client, fault: str) -> None:
         self.faults.append(f"client {client.name}: {fault}")
 
-    def _check(self, client: Client, controllers: AbstractSet[str] | None) -> None:
+    def _check(self, client: Client, controllers: Collection[str]) -> None:
         if not (client.key_sha256 or client.key_sha256_file or client.sources):
             self._report(client, "has neither a key nor a source address; set `key_sha256` or `sources`")
         if client.key_sha256 and client.key_sha256_file:
@@ -101,11 +91,9 @@ class ClientIndex:
             self._report(client, f"source {fault}")
 
 
-def missing_controllers(names: Iterable[str], controllers: AbstractSet[str] | None) -> Iterator[str]:
-    """Yield a message for each name that is not in `controllers`. If `controllers` is None, yield nothing."""
-    return (
-        f"no such controller: {name}" for name in names if controllers is not None and name not in controllers
-    )
+def missing_controllers(names: Iterable[str], controllers: Collection[str]) -> Iterator[str]:
+    """Yield a message for each name that is not in `controllers`."""
+    return (f"no such controller: {name}" for name in names if name not in controllers)
 
 
 def parse_networks(blocks: Iterable[str]) -> tuple[list[Network], list[str]]:

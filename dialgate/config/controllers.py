@@ -6,7 +6,6 @@ from typing import Final, Literal
 
 from msgspec import Struct, field, structs
 
-from dialgate.config import yaml_file
 from dialgate.config.countries import explain_country
 from dialgate.config.fields import Name, Strict
 from dialgate.core import phone
@@ -25,7 +24,6 @@ from dialgate.core.model import (
     StopScope,
 )
 
-NO_COUNTRY: Final = "ZZ"  # replaces a controller's country that cannot be read
 # Purposes that need a sector. Bans apply to sectors, so no ban would apply to a campaign without a sector.
 _OFFERS: Final = frozenset({"sale", "advertising"})
 
@@ -121,19 +119,6 @@ class ControllerFile(Strict, frozen=True, kw_only=True):
         return " ".join(dict.fromkeys(region or self.country for region in regions))
 
 
-# Substitutes for unreadable required settings, so that the others can be checked. They cause no further faults.
-STAND_INS: Final[yaml_file.StandIns] = {
-    (CampaignFile, "id"): yaml_file.ByPlace,
-    (CampaignFile, "purpose"): "service",
-    (CampaignFile, "trunk_country"): "IT",
-    (CampaignFile, "caller_ids"): ("+390844123456",),
-    (ControllerFile, "id"): yaml_file.ByPlace,
-    (ControllerFile, "name"): yaml_file.ByPlace,
-    (ControllerFile, "country"): NO_COUNTRY,
-    (ControllerFile, "campaigns"): (),
-}
-
-
 class Line(Struct, frozen=True, kw_only=True):
     """A campaign with its controller, and its caller IDs by E.164 number."""
 
@@ -214,8 +199,7 @@ def _parse_caller_id(controller: ControllerFile, campaign: CampaignFile, raw: st
 
 def _caller_id_faults(controller: ControllerFile, campaign: CampaignFile) -> Iterator[str]:
     for raw in campaign.caller_ids:
-        readable = _parse_caller_id(controller, campaign, raw).form in {"number", "short"}
-        if not readable and (controller.country != NO_COUNTRY or raw.startswith("+")):
+        if _parse_caller_id(controller, campaign, raw).form not in {"number", "short"}:
             yield f"caller ID {raw!r} is not a telephone number; write it with its country code, for example +390844654321"
     for key in ("held_caller_ids", "directory_caller_ids", "caller_id_ends", "ingress_proofs"):
         for raw in getattr(campaign, key):

@@ -21,21 +21,19 @@ _MISTAKEN: Final = {"UK": "GB", "EL": "GR", "ITA": "IT", "ITALY": "IT", "ITALIA"
 def convert_law(data: Any) -> tuple[Law | None, list[str]]:
     """Convert a parsed country file. Return the law, or None and every fault in the file.
 
-    If one key has the wrong type, the others are still checked. Sections refer to `sectors`, `traits` and `regions`, so
-    if one of these three is wrong, only the types of the other keys are checked.
+    If a key has the wrong type, only the types of the keys are checked.
     """
     data = modernise(data)
-    read, faults = yaml_file.convert(data, Law)
-    rest = data if read is not None else yaml_file.remainder(data, Law)
+    law, faults = yaml_file.convert(data, Law)
     country = data.get("country") if isinstance(data, dict) else None
     if isinstance(country, str) and (country in _MISTAKEN or not _COUNTRY.fullmatch(country)):
         faults.append(f"country {explain_country(country)}")
-    if read is not None or not any(fault.startswith(("sectors", "traits", "regions")) for fault in faults):
+    if law is not None:
         try:
-            read = parse_law(rest)
+            law = parse_law(data)
         except LawError as error:
-            faults += [] if rest is yaml_file.LOST else error.problems
-    return None if faults else read, faults
+            faults += error.problems
+    return None if faults else law, faults
 
 
 def unknown_holidays(law: Law) -> Iterator[str]:
@@ -59,12 +57,8 @@ def explain_country(value: str) -> str:
     return f"{value!r} is not a country code; {advice}"
 
 
-def law_faults(country: str, laws: Mapping[str, Law], folder: str, *, whole: bool) -> Iterator[str]:
-    """Yield a message if `country` is not a key of `laws`.
-
-    `whole` is true if every file in `folder` is valid. If it is false, an invalid file might contain the missing law,
-    so only an invalid country code is reported.
-    """
+def law_faults(country: str, laws: Mapping[str, Law], folder: str) -> Iterator[str]:
+    """Yield a message if `country` is not a key of `laws`."""
     if country in laws:
         return
     meant = _MISTAKEN.get(country.upper(), country.upper())
@@ -72,6 +66,6 @@ def law_faults(country: str, laws: Mapping[str, Law], folder: str, *, whole: boo
         yield f"{country} has no country file; write {meant}"
     elif meant not in phone.COUNTRIES or meant != country:
         yield explain_country(country)
-    elif whole:
+    else:
         existing = f"has files for {', '.join(laws)}" if laws else "has no file"
         yield f"{country} has no country file; {folder}/ {existing}"

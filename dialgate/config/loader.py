@@ -1,16 +1,16 @@
-"""The loader of dialgate.yaml and the files that it names. It reports every problem, not only the first."""
+"""The loader of dialgate.yaml and the files that it names.
+
+It reports all faults in the form of all files together or, if there are none, all contradictions between them.
+"""
 
 import hashlib
-import re
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, TypeVar
 
 from dialgate.config import clients, decision_retention, url_secrets, webhook_targets, yaml_file
 from dialgate.config.configuration import Config, ConfigError
-from dialgate.config.controllers import NO_COUNTRY, ControllerFile, Line, build_lines
-from dialgate.config.controllers import STAND_INS as CONTROLLER_STAND_INS
+from dialgate.config.controllers import ControllerFile, build_lines
 from dialgate.config.countries import convert_law, law_faults, unknown_holidays
 from dialgate.config.settings import Settings, SharedStore
 from dialgate.config.settings import faults as settings_faults
@@ -21,12 +21,10 @@ from dialgate.config.webhook_targets import Hook
 from dialgate.core.law import Law
 
 _T = TypeVar("_T")
-_ID: Final = re.compile(rb"^id:[ \t]*[\"']?([^\s\"'#]+)", re.MULTILINE)
-_STAND_INS: Final = {**clients.STAND_INS, **CONTROLLER_STAND_INS}
 
 
 def load(path: Path) -> Config:
-    """Load the configuration from a dialgate.yaml file. Raises `ConfigError` with every problem."""
+    """Load the configuration from a dialgate.yaml file. Raises `ConfigError`."""
     return _Reader(path).config()
 
 
@@ -37,35 +35,30 @@ class _Reader:
         self.problems: list[str] = []
         self.contents: dict[str, bytes] = {}
         self.entries: list[bytes] = []
-        # An invalid file may define the law or controller that another file names, so no name is reported as missing.
-        self.laws_whole = self.controllers_whole = True
-        self.refused_controllers: set[str] = set()
-        self.countries_folder = ""
-        self.drafts: dict[str, Law] = {}
 
     def config(self) -> Config:
-        settings = self._read(self.path, Settings)
-        if settings is None:
-            self._read_the_rest()
-            raise ConfigError(self.problems)
-        laws, hashes = self._laws(self.folder / settings.countries)
-        laws = self._without_drafts(laws, settings.accept_drafts)
-        self.problems.extend(
-            f"{self.countries_folder}: {law.country}: {fault}"
-            for law in laws.values()
-            for fault in unknown_holidays(law)
-        )
-        controllers = self._controllers(self.folder / settings.controllers, laws)
-        lines = self._lines(controllers, laws)
-        index = clients.ClientIndex(settings.clients, self.folder, self._ids(controllers))
+        data, settings = self._read(self.path, Settings)
+        if data is None:
+            self._stop_at_problems()
+        countries, owners, webhooks = self._folders(data)
+        law_files = [(path, *self._read_law(path)) for path in self._files(countries)]
+        owner_files = [(path, self._read(path, ControllerFile)[1]) for path in self._files(owners)]
+        profiles = self._webhooks(webhooks)
+        self._stop_at_problems()
+        assert settings is not None
+        laws, hashes = self._laws(law_files)
+        drafts = self._drafts(laws, settings.accept_drafts, countries)
+        laws = {country: law for country, law in laws.items() if country not in drafts}
+        controllers = self._controllers(owner_files, laws, drafts, countries)
+        lines, faults = build_lines(controllers.values(), laws.values())
+        self.problems.extend(faults)
+        index = clients.ClientIndex(settings.clients, self.folder, controllers.keys())
         self.problems.extend(index.faults)
         proxies, faults = clients.parse_networks(settings.listen.trusted_proxies)
         self.problems.extend(f"listen: trusted_proxies {fault}" for fault in faults)
-        webhooks = self._webhooks(self.folder / settings.webhooks)
-        self._check_dependent_settings(settings, laws)
+        self._check_dependent_settings(settings, laws | drafts)
         hooks = tuple(self._hooks(settings, controllers))
-        if self.problems:
-            raise ConfigError(self.problems)
+        self._stop_at_problems()
         entries = {_digest(entry): entry for entry in self.entries}
         digest = _digest(listing := "\n".join(sorted(entries)).encode())
         return Config(
@@ -80,31 +73,24 @@ class _Reader:
             keys=index.keys,
             networks=tuple(index.networks),
             proxies=tuple(proxies),
-            webhooks=webhooks,
+            webhooks=profiles,
             contents={**self.contents, **entries, digest: listing},
             hash=digest,
             hooks=hooks,
-            drafts=self.drafts,
+            drafts=drafts,
         )
 
-    def _check_dependent_settings(self, settings: Settings, laws: dict[str, Law]) -> None:
-        self.problems.extend(settings_faults(settings))
-        self.problems.extend(f"{self.path.name}: {fault}" for fault in url_secrets.faults(settings))
-        self.problems.extend(decision_retention.faults(settings.retention, laws | self.drafts))
-        store = settings.store or SharedStore()
-        self.problems.extend(shipping_faults(settings.shipping, (store.url, store.url_file)))
+    def _stop_at_problems(self) -> None:
+        if self.problems:
+            raise ConfigError(self.problems)
 
-    def _read_the_rest(self) -> None:
-        """Collect the problems in the other files after dialgate.yaml itself proved invalid."""
-        data = yaml_file.read(self.path)[0]
-        if isinstance(data, dict):
-            names = {
-                name: str(data.get(name, getattr(Settings(), name)))
-                for name in ("countries", "controllers", "webhooks")
-            }
-            laws, _ = self._laws(self.folder / names["countries"])
-            self._lines(self._controllers(self.folder / names["controllers"], laws), laws)
-            self._webhooks(self.folder / names["webhooks"])
+    # ---- the form of each file ---------------------------------------------------------------------------------------
+
+    def _folders(self, data: Any) -> Iterator[Path]:
+        """Yield the folders of countries, controllers and webhooks, also if other settings are invalid."""
+        for name in ("countries", "controllers", "webhooks"):
+            value = data.get(name) if isinstance(data, dict) else None
+            yield self.folder / (value if isinstance(value, str) else name)
 
     def _load(self, path: Path) -> tuple[Any, str] | None:
         data, raw, problems = yaml_file.read(path)
@@ -116,14 +102,23 @@ class _Reader:
         self.entries.append(f"{path.name} {digest}".encode())
         return data, digest
 
-    def _read(self, path: Path, kind: type[_T]) -> _T | None:
+    def _read(self, path: Path, kind: type[_T]) -> tuple[Any, _T | None]:
+        """Return the data in a file, and its value unless the file has faults."""
         loaded = self._load(path)
         if loaded is None:
-            return None
-        read, faults = yaml_file.convert(loaded[0] or {}, kind)
+            return None, None
+        value, faults = yaml_file.convert(loaded[0] or {}, kind)
         self.problems.extend(f"{self._displayed_path(path)}: {fault}" for fault in faults)
-        name = "" if path == self.path else _placeholder_id(path)
-        return yaml_file.salvage(loaded[0] or {}, kind, _STAND_INS, name) if faults else read
+        return loaded[0], value
+
+    def _read_law(self, path: Path) -> tuple[Law | None, str]:
+        """Return the law in a file, unless the file has faults, and the hash of the file."""
+        loaded = self._load(path)
+        if loaded is None:
+            return None, ""
+        law, faults = convert_law(loaded[0])
+        self.problems.extend(f"{self._displayed_path(path)}: {fault}" for fault in faults)
+        return law, loaded[1]
 
     def _displayed_path(self, path: Path) -> str:
         """Return `path` as messages show it: relative to the folder of dialgate.yaml if the file is in that folder."""
@@ -135,78 +130,6 @@ class _Reader:
         if not paths:
             self.problems.append(f"{folder.name}/: no *.yaml file in this folder")
         return paths
-
-    def _laws(self, folder: Path) -> tuple[dict[str, Law], dict[str, str]]:
-        self.countries_folder = self._displayed_path(folder)
-        laws: dict[str, Law] = {}
-        hashes: dict[str, str] = {}
-        for path in self._files(folder):
-            loaded = self._load(path)
-            if loaded is None:
-                self.laws_whole = False
-                continue
-            law, faults = convert_law(loaded[0])
-            self.problems.extend(f"{self._displayed_path(path)}: {fault}" for fault in faults)
-            if law is None:
-                self.laws_whole = False
-                continue
-            if law.country in laws:
-                self.problems.append(
-                    f"{self._displayed_path(path)}: another file already contains the law of {law.country}"
-                )
-            self.problems += (
-                f"{self._displayed_path(path)}: {other.country} covers {region} too; remove it from the `regions` of one file"
-                for other in laws.values()
-                for region in law.covered
-                if region in other.covered and other.country != law.country
-            )
-            laws[law.country] = law
-            hashes[law.country] = loaded[1]
-        return laws, hashes
-
-    def _without_drafts(self, laws: dict[str, Law], accepted: tuple[str, ...]) -> dict[str, Law]:
-        """Return the laws, except drafts that the settings do not accept. Store those drafts in `drafts`."""
-        for country in accepted:
-            faults = law_faults(country, laws, self.countries_folder, whole=self.laws_whole)
-            self.problems.extend(f"{self.path.name}: accept_drafts: {fault}" for fault in faults)
-        self.drafts = {country: law for country, law in laws.items() if law.draft and country not in accepted}
-        return {country: law for country, law in laws.items() if country not in self.drafts}
-
-    def _controllers(self, folder: Path, laws: dict[str, Law]) -> dict[str, ControllerFile]:
-        controllers: dict[str, ControllerFile] = {}
-        for path in self._files(folder):
-            read = self._read(path, ControllerFile)
-            if read is None or read.id == _placeholder_id(path):
-                self._note_refused(path)
-            if read is None:
-                continue
-            name = self._displayed_path(path)
-            if read.id in controllers:
-                self.problems.append(f"{name}: another file already defines the controller {read.id}")
-            if read.country in self.drafts:
-                self.problems.append(
-                    f"{name}: the country file of {read.country} is a draft; add {read.country} to `accept_drafts` "
-                    "in dialgate.yaml to use it"
-                )
-            elif read.country != NO_COUNTRY:
-                faults = law_faults(read.country, laws, self.countries_folder, whole=self.laws_whole)
-                self.problems.extend(f"{name}: country {fault}" for fault in faults)
-            self.problems.extend(
-                f"{name}: {says} {trait!r}, which is not among the `traits` of any country"
-                for says, traits in (("adheres to", read.adheres_to), ("has the trait", read.traits))
-                for trait in traits
-                if self.laws_whole and not any(trait in law.traits for law in (laws | self.drafts).values())
-            )
-            controllers[read.id] = read
-        return controllers
-
-    def _note_refused(self, path: Path) -> None:
-        """Remember the controller's id in an invalid file. References to this id are then not reported as errors."""
-        with suppress(OSError):
-            if found := _ID.search(path.read_bytes()):
-                self.refused_controllers.add(found[1].decode("utf-8", "replace"))
-                return
-        self.controllers_whole = False
 
     def _webhooks(self, folder: Path) -> dict[str, Profile]:
         """Return the webhook profiles by id. The folder need not exist."""
@@ -227,19 +150,82 @@ class _Reader:
             profiles[profile.id] = profile
         return profiles
 
-    def _lines(self, controllers: dict[str, ControllerFile], laws: dict[str, Law]) -> dict[str, Line]:
-        lines, faults = build_lines(controllers.values(), laws.values())
-        self.problems.extend(faults)
-        return lines
+    # ---- contradictions between files --------------------------------------------------------------------------------
 
-    def _ids(self, controllers: dict[str, ControllerFile]) -> set[str] | None:
-        """Return the ids of all controllers, including those in invalid files, or None if an id cannot be read."""
-        return controllers.keys() | self.refused_controllers if self.controllers_whole else None
+    def _laws(self, files: list[tuple[Path, Law | None, str]]) -> tuple[dict[str, Law], dict[str, str]]:
+        laws: dict[str, Law] = {}
+        hashes: dict[str, str] = {}
+        for path, law, digest in files:
+            assert law is not None
+            name = self._displayed_path(path)
+            if law.country in laws:
+                self.problems.append(f"{name}: another file already contains the law of {law.country}")
+            self.problems += (
+                f"{name}: {other.country} covers {region} too; remove it from the `regions` of one file"
+                for other in laws.values()
+                for region in law.covered
+                if region in other.covered and other.country != law.country
+            )
+            laws[law.country] = law
+            hashes[law.country] = digest
+        return laws, hashes
+
+    def _drafts(self, laws: dict[str, Law], accepted: tuple[str, ...], folder: Path) -> dict[str, Law]:
+        """Return the drafts that the settings do not accept."""
+        for country in accepted:
+            faults = law_faults(country, laws, self._displayed_path(folder))
+            self.problems.extend(f"{self.path.name}: accept_drafts: {fault}" for fault in faults)
+        drafts = {country: law for country, law in laws.items() if law.draft and country not in accepted}
+        self.problems.extend(
+            f"{self._displayed_path(folder)}: {law.country}: {fault}"
+            for law in laws.values()
+            if law.country not in drafts
+            for fault in unknown_holidays(law)
+        )
+        return drafts
+
+    def _controllers(
+        self,
+        files: list[tuple[Path, ControllerFile | None]],
+        laws: dict[str, Law],
+        drafts: dict[str, Law],
+        folder: Path,
+    ) -> dict[str, ControllerFile]:
+        controllers: dict[str, ControllerFile] = {}
+        traits = {trait for law in (laws | drafts).values() for trait in law.traits}
+        for path, owner in files:
+            assert owner is not None
+            name = self._displayed_path(path)
+            if owner.id in controllers:
+                self.problems.append(f"{name}: another file already defines the controller {owner.id}")
+            if owner.country in drafts:
+                self.problems.append(
+                    f"{name}: the country file of {owner.country} is a draft; add {owner.country} to `accept_drafts` "
+                    "in dialgate.yaml to use it"
+                )
+            else:
+                faults = law_faults(owner.country, laws, self._displayed_path(folder))
+                self.problems.extend(f"{name}: country {fault}" for fault in faults)
+            self.problems.extend(
+                f"{name}: {says} {trait!r}, which is not among the `traits` of any country"
+                for says, named in (("adheres to", owner.adheres_to), ("has the trait", owner.traits))
+                for trait in named
+                if trait not in traits
+            )
+            controllers[owner.id] = owner
+        return controllers
+
+    def _check_dependent_settings(self, settings: Settings, laws: dict[str, Law]) -> None:
+        self.problems.extend(settings_faults(settings))
+        self.problems.extend(f"{self.path.name}: {fault}" for fault in url_secrets.faults(settings))
+        self.problems.extend(decision_retention.faults(settings.retention, laws))
+        store = settings.store or SharedStore()
+        self.problems.extend(shipping_faults(settings.shipping, (store.url, store.url_file)))
 
     def _hooks(self, settings: Settings, controllers: dict[str, ControllerFile]) -> Iterator[Hook]:
         names = [hook.name for hook in settings.subscribers]
         for hook in settings.subscribers:
-            faults = [*clients.missing_controllers(hook.controllers, self._ids(controllers))]
+            faults = [*clients.missing_controllers(hook.controllers, controllers)]
             if names.count(hook.name) > 1:
                 faults.append("is defined twice; give each subscriber a unique name")
             faults += filter(None, [webhook_targets.fault_of(hook)])
@@ -251,10 +237,6 @@ class _Reader:
             except ValueError as error:
                 faults.append(str(error))
             self.problems.extend(f"subscriber {hook.name}: {fault}" for fault in faults)
-
-
-def _placeholder_id(path: Path) -> str:
-    return f"{path.stem}-yaml"
 
 
 def _digest(raw: bytes) -> str:

@@ -4,8 +4,8 @@ import re
 from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
 from pathlib import Path
-from types import MappingProxyType, UnionType
-from typing import Annotated, Any, Literal, TypeAlias, TypeVar, Union, get_args, get_origin
+from types import UnionType
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 import msgspec
 import yaml
@@ -15,7 +15,6 @@ from msgspec.structs import fields
 from dialgate.config.validation_messages import choices, plain
 
 _T = TypeVar("_T")
-LOST: Any = object()
 _FIGURES = re.compile(r"-?\d+(\.\d+)?")
 _LIKE_A_NUMBER = 100_000  # YAML reads +390612345678 without quotes as a number, and drops the +
 
@@ -28,13 +27,6 @@ _Loader.yaml_implicit_resolvers = {
     first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
     for first, resolvers in yaml.CSafeLoader.yaml_implicit_resolvers.items()
 }
-
-
-class ByPlace:
-    """A marker in `stand_ins`. `salvage` fills in a name made from the object's path, such as `clients-0`."""
-
-
-StandIns: TypeAlias = Mapping[tuple[type[Struct], str], Any]
 
 
 def read(path: Path) -> tuple[Any, bytes | None, list[str]]:
@@ -78,58 +70,6 @@ def convert(data: Any, kind: type[_T]) -> tuple[_T | None, list[str]]:
         return msgspec.convert(data, kind), []
     except msgspec.ValidationError as error:
         return None, list(_faults(data, kind, "$")) or [plain(str(error), "key")]
-
-
-def salvage(
-    data: Any, kind: type[_T], stand_ins: StandIns = MappingProxyType({}), name: str = ""
-) -> _T | None:
-    """Return the valid part of faulty data for further checks, or None if too little is valid.
-
-    `stand_ins` contains substitutes for missing or invalid required keys, by type and key. Each `ByPlace` is replaced
-    by a generated name that begins with `name`.
-    """
-    rest = remainder(data, kind, stand_ins, name)
-    return None if rest is LOST else msgspec.convert(rest, kind)
-
-
-def remainder(data: Any, kind: Any, stand_ins: StandIns = MappingProxyType({}), name: str = "") -> Any:
-    """Return the valid part of faulty data as plain data, or `LOST` if too little is valid (see `salvage`)."""
-    plain_kind = _plain(data, kind)
-    if isinstance(data, dict) and _is_struct(plain_kind):
-        return _remainder_of_struct(data, plain_kind, stand_ins, name)
-    if isinstance(data, list) and _is_array(plain_kind):
-        inner = get_args(plain_kind)[0]
-        parts = (remainder(part, inner, stand_ins, f"{name}-{place}") for place, part in enumerate(data))
-        return _or_lost([part for part in parts if part is not LOST], kind)
-    if plain_kind is str and isinstance(data, int) and abs(data) >= _LIKE_A_NUMBER:
-        return _or_lost(f"+{data}", kind)
-    return _or_lost(data, kind)
-
-
-def _remainder_of_struct(data: dict[Any, Any], kind: type[Struct], stand_ins: StandIns, name: str) -> Any:
-    known = {field.encode_name: field for field in fields(kind)}
-    parts = {
-        key: remainder(value, known[key].type, stand_ins, f"{name}-{key}")
-        for key, value in data.items()
-        if key in known
-    }
-    tag_field = kind.__struct_config__.tag_field
-    if tag_field in data:
-        parts[tag_field] = data[tag_field]
-    parts = {key: part for key, part in parts.items() if part is not LOST}
-    for key, field in known.items():
-        if key not in parts and field.required and (kind, key) in stand_ins:
-            value = stand_ins[kind, key]
-            parts[key] = name.lstrip("-") if value is ByPlace else value
-    return _or_lost(parts, kind)
-
-
-def _or_lost(data: Any, kind: Any) -> Any:
-    try:
-        msgspec.convert(data, kind)
-    except msgspec.ValidationError:
-        return LOST
-    return data
 
 
 def _faults(data: Any, kind: Any, at: str) -> Iterator[str]:

@@ -49,7 +49,7 @@ def config_check(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Check the configuration as `serve` would read it, and report all problems at once.
+    """Check the configuration as `serve` would read it, and report the problems within files together, then those between files.
 
     Nothing is changed. Run this before you send SIGHUP to a gate. Likely mistakes are reported as warnings. Examples
     are a controller without a contact, a campaign without calling hours, and a missing or wrong entry in
