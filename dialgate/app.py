@@ -40,7 +40,7 @@ from dialgate.observability.metrics import Metrics
 from dialgate.observability.traces import Traces
 from dialgate.runtime.background_work import BackgroundWork
 from dialgate.runtime.clock import TOLERANCE, Clock, ClockWrong, wall_clock
-from dialgate.runtime.instants import Confirmed, KeptInstants
+from dialgate.runtime.instants import KeptInstants
 from dialgate.store import CallerIdProof, Shared, Store, factory
 from dialgate.subjects.rights import Subjects
 
@@ -182,11 +182,6 @@ class App:
     async def proofs(self) -> list[CallerIdProof]:
         """Return the recorded caller-ID proofs. Raises `StoreUnavailable`."""
         return await self._store.proofs()
-
-    async def confirm_clock(self, by: str, reason: str) -> Confirmed:
-        """Record that the system time is right after a jump. Raises `OSError`."""
-        instants = KeptInstants(self.config.data)
-        return await asyncio.to_thread(instants.confirm, self._clock.read(), by, reason)
 
     def reload(self, config: Config) -> None:
         """Apply a configuration. Raises the same errors as `Gate.reload`."""

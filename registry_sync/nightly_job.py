@@ -23,7 +23,7 @@ from dialgate.lists.number_set import DamagedFile
 from dialgate.lists.snapshot import Manifest
 from dialgate.runtime.atomic_write import write_file
 from dialgate.runtime.file_lock import hold_lock
-from dialgate.runtime.instants import ClockUnconfirmed, KeptInstants
+from dialgate.runtime.instants import ClockJumped, KeptInstants
 from dialgate.store import CallList, Ledger, factory
 from registry_sync import (
     disconnection,
@@ -221,12 +221,12 @@ def lock_work_folder(work: Path) -> Iterator[None]:
 def _retention_at(data: Path, now: Instant) -> Instant:
     """Return the time at which to evaluate the retention periods of packages.
 
-    Return 0 while a clock jump is unconfirmed, so that no data of an ended package is deleted.
+    Return 0 if the clock jumped within the last two days, so that no data of an ended package is deleted.
     """
     try:
         KeptInstants(data).refuse_jump(now)
-    except ClockUnconfirmed as unconfirmed:
-        _log.warning("package retention skipped", problem=str(unconfirmed))
+    except ClockJumped as jumped:
+        _log.warning("package retention skipped", problem=str(jumped))
         return 0
     return now
 

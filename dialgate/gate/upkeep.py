@@ -208,7 +208,7 @@ class Upkeep:
 
     async def _keep_instant(self, now: Instant) -> None:
         await self._threads.run(self._instants.advance, now)
-        self.metrics.retention_unconfirmed.set(self._instants.jump() is not None)
+        self.metrics.retention_unconfirmed.set(self._instants.recent_jump(now) is not None)
 
     async def _tidy(self, now: Instant) -> None:
         await self._watermark.advance(self._store)  # first, because `maintain` also cleans up after writes

@@ -4,10 +4,11 @@ Without the stored time, a clock set back while a gate is stopped would make an 
 again. A clock set forward would let retention destroy data too early. The data folder contains two files:
 
     clock.latest   the instant in milliseconds, 20 decimal digits; written durably by upkeep, once a second
-    clock.ndjson   one JSON object per line: `jump` (the clock advanced by more than a day at once), `confirmed` (by whom and why)
+    clock.ndjson   one JSON object per line: `jump` (the clock advanced by more than a day at once)
 
-Retention destroys nothing between a jump and its confirmation. If a gate was off for more than a day,
-its next start records a jump too. Only a person can tell whether the gate was off or the clock was wrong.
+Retention destroys nothing for two days after a jump. If a gate was off for more than a day, its next start is a jump too,
+because a gate cannot distinguish that from a wrong clock. A clock that is ahead by more than the validity of registry answers
+denies every call, so somebody corrects it within these days. One that is ahead by less hardly shortens a retention period.
 """
 
 import os
@@ -24,11 +25,12 @@ from dialgate.core.responses import when
 from dialgate.runtime.file_lock import hold_lock
 
 _DIGITS: Final = 20
+_SETTLED: Final = 2 * DAY
 _encode: Final = msgspec.json.Encoder().encode
 
 
-class ClockUnconfirmed(Unavailable):
-    """Raised if expired data must not be destroyed because a clock jump is unconfirmed."""
+class ClockJumped(Unavailable):
+    """Raised if expired data must not be destroyed yet, because the clock jumped."""
 
     component = "clock"
 
@@ -38,26 +40,13 @@ class Jump(Struct, frozen=True, kw_only=True, tag="jump", tag_field="type"):
     to: Instant
 
 
-class Confirmed(Struct, frozen=True, kw_only=True, tag="confirmed", tag_field="type"):
-    """A person's confirmation that the clock showed the right time at the instant `at`.
-
-    `since` is the last instant that was stored before the clock jump or, if no jump was recorded, before the
-    confirmation.
-    """
-
-    at: Instant
-    since: Instant
-    by: str
-    reason: str
+_decode: Callable[[bytes], Jump] = msgspec.json.Decoder(Jump).decode
 
 
-_decode: Callable[[bytes], Jump | Confirmed] = msgspec.json.Decoder(Jump | Confirmed).decode
-
-
-def _event(line: bytes) -> Jump | Confirmed | None:
+def _jump(line: bytes) -> Jump | None:
     try:
         return _decode(line)
-    except msgspec.DecodeError:
+    except msgspec.DecodeError:  # cut off by a crash, or from an earlier version
         return None
 
 
@@ -74,14 +63,20 @@ class KeptInstants:
         except FileNotFoundError:
             return 0
 
-    def jump(self) -> Jump | None:
-        """Return the unconfirmed jump, or None. Raises `OSError`."""
+    def last_jump(self) -> Jump | None:
+        """Return the last jump, or None if there was none. Raises `OSError`."""
         try:
             lines = self._journal.read_bytes().splitlines()
         except FileNotFoundError:
             return None
-        last = next((event for line in reversed(lines) if (event := _event(line))), None)
-        return last if isinstance(last, Jump) else None
+        return next((jump for line in reversed(lines) if (jump := _jump(line))), None)
+
+    def recent_jump(self, now: Instant) -> Jump | None:
+        """Return the last jump if retention still waits because of it. Raises `OSError`."""
+        jump, latest = self.last_jump(), self.latest()
+        if latest and now - latest > DAY:
+            return Jump(since=latest, to=now)
+        return jump if jump is not None and now - jump.to < _SETTLED else None
 
     def advance(self, now: Instant) -> None:
         """Store `now` durably if it is later than the stored instant. Raises `OSError`.
@@ -92,47 +87,32 @@ class KeptInstants:
             latest = _instant(os.pread(fd, _DIGITS, 0))
             if now <= latest:
                 return
-            if latest and now - latest > DAY and self.jump() is None:
+            if latest and now - latest > DAY:
                 self._note(
                     Jump(since=latest, to=now)
                 )  # before the write, so that a crash in between does not lose the jump
             _write(fd, now)
 
-    def confirm(self, now: Instant, by: str, reason: str) -> Confirmed:
-        """Record that the clock is right at `now`. Raises `OSError`.
-
-        The next jump is measured from `now`.
-        """
-        with hold_lock(self._latest) as fd:
-            jump, latest = self.jump(), _instant(os.pread(fd, _DIGITS, 0))
-            confirmed = Confirmed(at=now, since=jump.since if jump else latest, by=by, reason=reason)
-            self._note(confirmed)
-            _write(fd, now)
-            return confirmed
-
     def refuse_jump(self, now: Instant) -> None:
-        """Raise `ClockUnconfirmed` if there was an unconfirmed clock jump before `now`. Raises `OSError`."""
-        jump, latest = self.jump(), self.latest()
-        if jump is None and latest and now - latest > DAY:
-            jump = Jump(since=latest, to=now)
-        if jump is not None:
-            raise ClockUnconfirmed(
-                f"the clock jumped from {when(jump.since)} to {when(jump.to)}, so expired data is not destroyed. If the clock"
-                ' is right, run `dialgate clock confirm --by NAME --reason "the gate was off"`'
+        """Raise `ClockJumped` if the clock jumped within the last two days. Raises `OSError`."""
+        if (jump := self.recent_jump(now)) is not None:
+            raise ClockJumped(
+                f"the clock jumped from {when(jump.since)} to {when(jump.to)}, so no expired data is destroyed until"
+                f" {when(jump.to + _SETTLED)}. If the clock is wrong, correct it"
             )
 
     def cutoff(self, now: Instant, span: Instant) -> Instant:
         """Return the cutoff for data older than `span`: normally `now - span`. Raises `OSError`.
 
-        Time that an unconfirmed clock jump skipped does not count towards `span`. The cutoff is therefore earlier
+        Time that the last clock jump skipped does not count towards `span`. The cutoff is therefore earlier
         than normal until `span` has passed since the jump.
         """
-        jump = self.jump()
+        jump = self.last_jump()
         if jump is None or now - jump.to >= span:
             return now - span
         return min(jump.since + (now - jump.to), now) - span
 
-    def _note(self, event: Jump | Confirmed) -> None:
+    def _note(self, event: Jump) -> None:
         fd = os.open(self._journal, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         try:
             os.write(fd, b"\n" + _encode(event) + b"\n")  # a crash may have left an incomplete line

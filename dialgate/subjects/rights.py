@@ -320,7 +320,7 @@ class Subjects:
         """Count the data whose retention period is over. With `drop`, remove it before returning.
 
         With `drop`, also finish erasures that a legal hold postponed.
-        Raises `ClockUnconfirmed`, `OSError`, and the same errors as `SharedHolds.under_everywhere`.
+        Raises `ClockJumped`, `OSError`, and the same errors as `SharedHolds.under_everywhere`.
         """
         if drop:
             await asyncio.to_thread(KeptInstants(self.config.data).refuse_jump, now)

@@ -250,7 +250,7 @@ async def test_access_report_holds_results_reported_to_another_gate(gates: list[
     await milan.post("/v1/outcomes", {"decision_id": name, "outcome": "answered"}, 200)
     for gate in gates:
         gate.hand.at += 120 * DAY
-        world.confirm_clock(gate.app.config.data, gate.hand.at)
+        world.store_time(gate.app.config.data, gate.hand.at)
     await rome.app.subjects.retire(rome.hand.at, drop=True)
     for gate in gates:
         assert [decision["result"] for decision in (await report(gate))["decisions"]] == ["answered"]
@@ -459,7 +459,7 @@ async def test_data_held_by_another_gate_is_not_erased(gates: list[World]) -> No
 async def test_holds_are_copied_before_keys_are_destroyed(gates: list[World]) -> None:
     rome, milan = gates
     Holds(rome.folder / "data", keys_of(rome)).add(CLEAR, at=NOW, by="dpo", reason="case 4711")
-    world.confirm_clock(milan.folder / "data", NOW)
+    world.store_time(milan.folder / "data", NOW)
     await milan.output("log", "retire", "--yes")
     assert Holds(milan.folder / "data", keys_of(milan)).find(CLEAR) is not None
 

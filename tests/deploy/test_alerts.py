@@ -23,7 +23,7 @@ from tests.project.test_docs import shipping_metrics
 from tests.support import yaml_files
 from tests.support.fired_alerts import fires
 from tests.support.prometheus_server import MACHINE, RULES, exporter, prometheus
-from tests.support.world import CALL, KEY, NOW, SCOPES, World, client, confirm_clock, load_list, running
+from tests.support.world import CALL, KEY, NOW, SCOPES, World, client, load_list, running, store_time
 
 FOLDER = RULES.parent
 CASES = sorted(FOLDER.glob("*.test.yml"))
@@ -100,7 +100,7 @@ async def cause_faults(world: World) -> None:
     for last in range(10, 90):
         await check(world.client, to=f"+3906123499{last}")
     world.hand.at += 13 * DAY + DAY // 2  # the registry's answers are a day old and valid for fifteen
-    confirm_clock(world.app.config.data, world.hand.at)
+    store_time(world.app.config.data, world.hand.at)
     await world.app.tick()
 
 

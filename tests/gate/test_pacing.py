@@ -191,7 +191,7 @@ async def test_only_a_paused_campaign_of_the_client_can_be_lifted(gate: World) -
 
 async def test_the_pause_ends_with_its_days(gate: World) -> None:
     await pause(gate)
-    world.confirm_clock(gate.app.config.data, NOW + 29 * DAY)
+    world.store_time(gate.app.config.data, NOW + 29 * DAY)
     gate.hand.at = NOW + 29 * DAY + 13 * HOUR  # 23:00 in Rome on the last day
     await renew_answers(gate)
     assert codes(await check(gate, NUMBERS[8])) == ["pacing.abandoned"]

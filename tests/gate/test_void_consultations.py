@@ -16,10 +16,10 @@ from tests.support.world import (
     Hand,
     ask,
     codes,
-    confirm_clock,
     load_list,
     publish_answers,
     running,
+    store_time,
 )
 
 
@@ -40,7 +40,7 @@ async def test_answer_dated_after_the_gates_clock_stays_void_when_its_date_has_c
     async with running(tmp_path, hand, answered_at=consulted_at) as gate:
         await load_list(gate)
         hand.at = max(NOW + DAY, consulted_at + SECOND)
-        confirm_clock(gate.app.config.data, hand.at)
+        store_time(gate.app.config.data, hand.at)
         await gate.app.tick(patience=None)
         assert codes(await ask(gate.app)) == expected
         config = gate.app.config
@@ -59,7 +59,7 @@ async def test_new_consultation_replaces_a_void_one(tmp_path: Path) -> None:
         assert codes(await ask(gate.app, to=world.LISTED)) == ["registry.listed"]
         assert void_consultations.read(gate.app.config.data) == {f"at-{NOW + 10 * DAY}"}
         gate.hand.at = NOW + 10 * DAY + SECOND
-        confirm_clock(gate.app.config.data, gate.hand.at)
+        store_time(gate.app.config.data, gate.hand.at)
         publish_answers(gate.app.config.data, {CLEAR: False}, gate.hand.at)
         await gate.app.tick(patience=None)
         assert codes(await ask(gate.app)) == []

@@ -59,7 +59,7 @@ async def test_a_withdrawal_objects_after_its_consent_was_removed(gate: World) -
     await gate.post("/v1/consents/withdraw", {"number": CLEAR, "id": "c"})
     assert (await gate.post("/v1/check", CALL, 200))["decision"] == "deny"
     at = NOW + 1_827 * DAY
-    world.confirm_clock(gate.app.config.data, at)
+    world.store_time(gate.app.config.data, at)
     await gate.app.subjects.retire(at, drop=True)
     answer = await gate.post("/v1/check", CALL, 200)
     assert answer["decision"] == "deny", answer

@@ -187,7 +187,7 @@ class House:
         """Advance the clock, and confirm that it is right, as an operator does after a jump."""
         self.hand.at += time
         for gate in self.gates:
-            world.confirm_clock(gate.data, self.now)
+            world.store_time(gate.data, self.now)
         await self.tick()
 
     async def rename(self) -> None:

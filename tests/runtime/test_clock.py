@@ -1,9 +1,8 @@
 """Tests of clock jumps, with and without a restart of the gate.
 
-An expired registry answer stays expired. After a clock jump, no data is destroyed until a person confirms the time.
+An expired registry answer stays expired. After a clock jump, no data is destroyed for two days.
 """
 
-import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -16,7 +15,7 @@ from dialgate.config import loader
 from dialgate.core.model import DAY, HOUR, MINUTE, SECOND, Instant
 from dialgate.crypto.keys import Keys
 from dialgate.runtime.clock import Clock, ClockWrong
-from dialgate.runtime.instants import ClockUnconfirmed, KeptInstants
+from dialgate.runtime.instants import ClockJumped, KeptInstants
 from tests.support import world
 from tests.support.world import CLEAR, NOW, Hand, ask, codes, load_numbers
 
@@ -74,7 +73,7 @@ async def test_an_idle_gate_keeps_the_instant_of_its_upkeep(config: Path) -> Non
         assert "clock" in app.gate.readiness()
 
 
-async def test_a_jump_forward_drops_no_attempt_until_it_is_confirmed(config: Path) -> None:
+async def test_a_jump_forward_drops_no_attempt_for_two_days(config: Path) -> None:
     async with gate_at(config, NOW) as app:
         assert (await ask(app)).decision == "allow"
     async with gate_at(config, NOW + YEARS) as app:
@@ -82,8 +81,9 @@ async def test_a_jump_forward_drops_no_attempt_until_it_is_confirmed(config: Pat
         assert await attempts(app) == 1
         assert app.metrics.retention_unconfirmed._value.get() == 1
         assert app.gate.readiness().keys() == {"snapshot"}, "it is no reason to deny calls"
-        KeptInstants(app.config.data).confirm(NOW + YEARS, "anna", "the gate was off")
-        await run_upkeep(app, NOW + YEARS + HOUR)
+        await run_upkeep(app, NOW + YEARS + DAY)
+        assert await attempts(app) == 1
+        await run_upkeep(app, NOW + YEARS + 2 * DAY)
         assert await attempts(app) == 0
         assert app.metrics.retention_unconfirmed._value.get() == 0
 
@@ -106,10 +106,10 @@ async def test_a_gate_that_keeps_running_removes_expired_data(config: Path) -> N
         assert await attempts(app) == 0
 
 
-async def test_a_corrected_clock_is_confirmed_before_the_next_start(config: Path) -> None:
+async def test_a_corrected_clock_needs_a_start_without_the_stored_time(config: Path) -> None:
     async with gate_at(config, NOW + YEARS):
         pass
-    KeptInstants(config.parent / "data").confirm(NOW, "anna", "the clock was ahead")
+    (config.parent / "data/clock.latest").unlink()
     async with gate_at(config, NOW) as app:
         assert app.gate.readiness() == {}
         assert (await ask(app)).decision == "allow"
@@ -131,7 +131,7 @@ def test_a_day_or_less_is_not_a_jump(tmp_path: Path) -> None:
         kept.advance(at)
     assert kept.latest() == NOW + DAY
     kept.refuse_jump(NOW + 2 * DAY)
-    with pytest.raises(ClockUnconfirmed, match="dialgate clock confirm"):
+    with pytest.raises(ClockJumped, match="no expired data is destroyed until"):
         kept.refuse_jump(NOW + 2 * DAY + 1)
 
 
@@ -139,16 +139,15 @@ def test_a_jump_is_found_again_if_a_crash_truncated_its_record(tmp_path: Path) -
     kept = KeptInstants(tmp_path)
     kept.advance(NOW)
     (tmp_path / "clock.ndjson").write_bytes(b'{"type":"jum')
-    assert kept.jump() is None
-    kept.advance(NOW + 3 * DAY)
-    jump = kept.jump()
-    assert jump is not None
-    assert (jump.since, jump.to) == (NOW, NOW + 3 * DAY)
-    kept.advance(NOW + 10 * DAY)
-    assert kept.jump() == jump, "the first of two binds"
+    assert kept.last_jump() is None
+    for since, to in ((NOW, NOW + 3 * DAY), (NOW + 3 * DAY, NOW + YEARS)):
+        kept.advance(to)
+        jump = kept.recent_jump(to)
+        assert jump is not None
+        assert (jump.since, jump.to) == (since, to), "the last of two binds"
 
 
-async def test_the_commands_destroy_nothing_after_a_jump_until_it_is_confirmed(tmp_path: Path) -> None:
+async def test_the_commands_destroy_nothing_for_two_days_after_a_jump(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     keys, kept = Keys.open(tmp_path / "data/keys.json"), KeptInstants(tmp_path / "data")
     keys.month(NOW - 5 * YEARS)
@@ -156,12 +155,11 @@ async def test_the_commands_destroy_nothing_after_a_jump_until_it_is_confirmed(t
     kept.advance(NOW - 2 * DAY)
     async with world.running(tmp_path) as gate:
         for words in (["retention"], ["log", "retire", "--yes"]):
-            assert "dialgate clock confirm" in await gate.output(*words, code=1)
+            assert "the clock jumped from" in await gate.output(*words, code=1)
         assert len(keys.live()) == 2
-        await gate.output("clock", "confirm", "--by", "anna", "--reason", " ", code=2)
-        await gate.output("clock", "confirm", "--by", "anna", "--reason", "off for two days")
-        noted = json.loads((tmp_path / "data/clock.ndjson").read_text().splitlines()[-1])
-        assert (noted["type"], noted["by"], noted["reason"]) == ("confirmed", "anna", "off for two days")
+        for _ in range(2):
+            gate.hand.at += DAY
+            await gate.app.tick()
         for words in (["retention"], ["log", "retire", "--yes"]):
             await gate.output(*words)
     assert len(keys.live()) == 1

@@ -224,7 +224,7 @@ async def test_restricted_data_is_deleted_after_its_term(gate: World) -> None:
     await erase(gate)
     for days, left in ((1826, 1), (1, 0)):
         gate.hand.at += days * DAY
-        world.confirm_clock(gate.app.config.data, gate.hand.at)
+        world.store_time(gate.app.config.data, gate.hand.at)
         await gate.app.subjects.retire(gate.hand.at, drop=True)
         subject = gate.app.registrar.access.keys.subject("acme", MOBILE)
         assert len(await gate.app.subjects._file.restricted(subject)) == left
@@ -245,7 +245,7 @@ async def test_nothing_is_erased_under_a_legal_hold_until_it_is_lifted(gate: Wor
     await gate.post("/v1/check", CALL, 200)
     await gate.post("/v1/lists/alone/retire", {}, 200)
     gate.hand.at += 4000 * DAY
-    world.confirm_clock(gate.app.config.data, gate.hand.at)
+    world.store_time(gate.app.config.data, gate.hand.at)
 
     async def removed_kinds() -> set[str]:
         removed = await gate.app.subjects.retire(gate.hand.at, drop=True)
@@ -279,7 +279,7 @@ async def test_daily_run_finishes_an_erasure_after_the_legal_hold_is_lifted(gate
 
     assert await kept_data() == (["alone", "later"], ["form-1", "unused"])
     gate.hand.at += 1000 * DAY
-    world.confirm_clock(gate.app.config.data, gate.hand.at)
+    world.store_time(gate.app.config.data, gate.hand.at)
     assert await kept_data() == (["alone", "later"], ["form-1", "unused"])
     holds.lift(MOBILE, at=gate.hand.at, by="dpo", reason="closed")
     assert await kept_data() == (["later"], ["form-1"])
@@ -292,7 +292,7 @@ async def test_request_is_kept_until_the_legal_hold_is_lifted(gate: World) -> No
     await gate.post("/v1/lists", {**LIST, "id": "alone", "numbers": [MOBILE]})
     await erase(gate)
     gate.hand.at += 9000 * DAY
-    world.confirm_clock(gate.app.config.data, gate.hand.at)
+    world.store_time(gate.app.config.data, gate.hand.at)
     for is_held in (True, False):
         if not is_held:
             holds.lift(MOBILE, at=gate.hand.at, by="dpo", reason="closed")

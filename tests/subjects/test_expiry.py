@@ -43,7 +43,7 @@ def when(at: Instant) -> str:
 
 async def counts(gate: World, at: Instant, *, drop: bool = False) -> dict[str, int]:
     if drop:
-        world.confirm_clock(gate.app.config.data, at)
+        world.store_time(gate.app.config.data, at)
     removed: list[Removal] = await gate.app.subjects.retire(at, drop=drop)
     return {item.kind: item.count for item in removed if item.count}
 
@@ -340,7 +340,7 @@ async def test_gate_runs_retention_once_a_day(tmp_path: Path) -> None:
         await gate.post("/v1/lists", LIST)
         await looked_up(gate)
         gate.hand.at = NOW + 501 * DAY
-        world.confirm_clock(gate.app.config.data, gate.hand.at)
+        world.store_time(gate.app.config.data, gate.hand.at)
         await gate.app.tick()
         removing = gate.app.subjects._removing
         assert removing is not None

@@ -114,7 +114,7 @@ async def test_report_holds_results_older_than_the_attempts(gate: World) -> None
     for outcome in ("answered", "opt_out"):
         await gate.post("/v1/outcomes", {"decision_id": allowed["decision_id"], "outcome": outcome}, 200)
     gate.hand.at += 120 * DAY
-    world.confirm_clock(gate.app.config.data, gate.hand.at)
+    world.store_time(gate.app.config.data, gate.hand.at)
     await gate.app.subjects.retire(gate.hand.at, drop=True)
     assert [decision["result"] for decision in (await report(gate))["decisions"]] == ["opt_out"]
 

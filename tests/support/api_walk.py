@@ -388,7 +388,6 @@ async def _administration(ask: Walk) -> None:
     await ask("renewSigningKey", 201)
     await ask("listNodes", 409)
     await ask("forgetNode", 409, place={"node": "milan"})
-    await ask("confirmClock", 201, {"by": "anna", "reason": "the gate was off for a week"})
     await ask("addLookups", 204, {"numbers": [CLEAR], "purpose": "a bypass of 24 November"})
 
 

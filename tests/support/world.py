@@ -39,7 +39,6 @@ from dialgate.lists.snapshot import Consultation, Snapshot
 from dialgate.lists.tabular import from_lines
 from dialgate.observability.traces import Traces
 from dialgate.runtime.clock import wall_clock
-from dialgate.runtime.instants import KeptInstants
 from dialgate.store import CallList
 from registry_sync import answer_merge, publication
 from registry_sync.answer_merge import AnsweredConsultation, PublishedAnswers
@@ -162,9 +161,10 @@ def write_folder(folder: Path, **changes: Any) -> Path:
     return path
 
 
-def confirm_clock(data: Path, at: Instant) -> None:
-    """Confirm a clock jump of more than a day, as an operator does. Otherwise retention would pause."""
-    KeptInstants(data).confirm(at, "tests", "time is an argument")
+def store_time(data: Path, at: Instant) -> None:
+    """Make `at` the time at which a gate last used the data folder. Otherwise retention would pause after a jump."""
+    (data / "clock.latest").write_text(f"{at:020}")
+    (data / "clock.ndjson").unlink(missing_ok=True)
 
 
 def with_url_file(path: Path, settings: dict[str, Any]) -> dict[str, Any]:

@@ -28,7 +28,6 @@ COMMANDS = {
     "subject": ("subjects", "Handle data-subject requests (GDPR art. 12 to 20)."),
     "retention": ("retention", "Remove data whose retention period is over (GDPR art. 5)."),
     "breach": ("retention", "Show the data that a breach exposed (GDPR art. 33)."),
-    "clock": ("clock", "Confirm a gate's clock after a jump."),
     "nodes": ("nodes", "Show the gates that share the store."),
     "ledger": ("ledger_files", "Export the ledger, or import it into another store."),
     "backup": ("backup", "Copy the data folder, and verify the copied log."),

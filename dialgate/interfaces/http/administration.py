@@ -1,4 +1,4 @@
-"""The endpoints for a gate's administrator: retention, breaches, legal holds, key months, nodes, clock and signing key.
+"""The endpoints for a gate's administrator: retention, breaches, legal holds, key months, nodes and signing key.
 
 They concern the gate as a whole. So the client needs the scope `admin` and every controller.
 """
@@ -22,8 +22,6 @@ from dialgate.core.responses import when
 from dialgate.crypto.keys import Keys
 from dialgate.crypto.log_signing import renew
 from dialgate.interfaces.http.administration_schemas import (
-    ClockConfirmation,
-    ConfirmedClock,
     HoldChange,
     HoldInfo,
     HoldList,
@@ -49,7 +47,7 @@ _When: TypeAlias = Annotated[datetime, Meta(tz=True)]
 
 ADMINISTRATION: Final = EndpointGroup(
     "Administration",
-    "Retention, legal holds, breach reports, keys, nodes and the clock of a whole gate. The client needs every controller.",
+    "Retention, legal holds, breach reports, keys and nodes of a whole gate. The client needs every controller.",
     scope="admin",
     whole_gate=True,
     errors=("store.unavailable", "gate.unavailable"),
@@ -152,7 +150,7 @@ async def renew_signing_key(_: web.Request, app: App, __: Client) -> SigningKey:
     return SigningKey(signer.name)
 
 
-# ---- nodes, clock and look-ups ---------------------------------------------------------------------------------------
+# ---- nodes and look-ups ----------------------------------------------------------------------------------------------
 
 
 @ADMINISTRATION.endpoint("GET", "/v1/nodes", errors=("store.embedded",))
@@ -184,15 +182,6 @@ async def forget_node(request: web.Request, app: App, client: Client) -> NodeLis
     """Remove a decommissioned node permanently, and return the others."""
     await app.roster.forget(request.match_info["node"], app.gate.now())
     return await list_nodes(request, app, client)
-
-
-@ADMINISTRATION.endpoint("POST", "/v1/clock/confirm", status=201)
-async def confirm_clock(_: web.Request, app: App, __: Client, *, ask: ClockConfirmation) -> ConfirmedClock:
-    """Confirm that the clock is right after a jump, so that retention continues."""
-    if not (ask.by.strip() and ask.reason.strip()):
-        raise Fault(400, "request.invalid", "`by` and `reason` must not be blank.", field="reason")
-    confirmed = await app.confirm_clock(ask.by, ask.reason)
-    return ConfirmedClock(when(confirmed.since), when(confirmed.at))
 
 
 @ADMINISTRATION.endpoint(

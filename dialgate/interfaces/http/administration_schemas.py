@@ -14,7 +14,6 @@ from dialgate.ledger.schemas import Id, Telephone, When, Words, described
 from dialgate.subjects.expiry import Removal
 
 LookupKind: TypeAlias = Literal["decisions", "reconciliation"]
-_Some: TypeAlias = Annotated[str, Meta(min_length=1, max_length=1024)]
 
 
 class RetentionRequest(Struct, frozen=True, forbid_unknown_fields=True):
@@ -91,16 +90,6 @@ class NodeInfo(Struct, frozen=True, kw_only=True):
 class NodeList(Struct, frozen=True):
     ok: bool
     nodes: list[NodeInfo]
-
-
-class ClockConfirmation(Struct, frozen=True, forbid_unknown_fields=True):
-    by: _Some
-    reason: _Some
-
-
-class ConfirmedClock(Struct, frozen=True):
-    since: OptionalTimestamp
-    at: Timestamp
 
 
 class LookupsRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
