@@ -7,7 +7,6 @@ has a list's file, it denies calls from that list (`list.unknown`).
 import asyncio
 import re
 import secrets
-import time
 from collections.abc import Collection, Iterable
 from contextlib import suppress
 from pathlib import Path
@@ -67,7 +66,7 @@ class ListReplication:
             self._task is not None and not self._task.done()
         ):
             return
-        self._task = asyncio.create_task(self._run(lacking, is_new=lacking != self._lacking))
+        self._task = asyncio.create_task(self._run(lacking, now, is_new=lacking != self._lacking))
         self._due, self._lacking = now + _RETRY, lacking
 
     async def close(self) -> None:
@@ -78,7 +77,7 @@ class ListReplication:
         if self._task is not None:
             await asyncio.gather(self._task, return_exceptions=True)
 
-    async def _run(self, lacking: Collection[str], *, is_new: bool) -> None:
+    async def _run(self, lacking: Collection[str], now: Instant, *, is_new: bool) -> None:
         try:
             for record in await self._store.lists():
                 if record.file in lacking and not await self._copy(record) and is_new:
@@ -86,7 +85,7 @@ class ListReplication:
                         "call list missing here and on all other gates", list=record.id, file=record.file
                     )
             lists = await self._store.lists()  # read again: a version recorded meanwhile must not be deleted
-            await asyncio.to_thread(self._delete_leftovers, lists)
+            await asyncio.to_thread(self._delete_leftovers, lists, now)
         except (StoreUnavailable, OSError) as error:
             _log.error("call lists cannot be copied from another gate", problem=str(error))
 
@@ -116,7 +115,7 @@ class ListReplication:
                 temporary.unlink(missing_ok=True)
         return False
 
-    def _delete_leftovers(self, lists: Iterable[CallList]) -> None:
+    def _delete_leftovers(self, lists: Iterable[CallList], now: Instant) -> None:
         """Delete leftover files that are older than the grace period.
 
         A list file is a leftover if its list has a newer file here, or if its list is not recorded because the store
@@ -132,7 +131,7 @@ class ListReplication:
             is_leftover = name.endswith(".new") or (
                 name.endswith(".numbers") and name not in files and is_unused
             )
-            if is_leftover and time.time() - path.stat().st_ctime >= self.grace:
+            if is_leftover and now / SECOND - path.stat().st_ctime >= self.grace:
                 path.unlink(missing_ok=True)
                 _log.info("leftover call list file deleted", file=name)
 

@@ -334,7 +334,7 @@ async def test_erasure_removes_the_number_from_every_gates_lists(gates: list[Wor
         await gate.app.tick()
         await replicate(gate)
         folder = gate.folder / "data" / "lists"
-        gate.app._list_replication.grace = 0
+        gate.app._list_replication.grace = float("-inf")
         await replicate(gate)
         (record,) = await gate.app._store.lists()
         assert [path.name for path in folder.iterdir()] == [record.file]
@@ -356,7 +356,7 @@ async def test_leftover_file_is_deleted_after_the_grace_time(gates: list[World],
     path.write_bytes(b"")
     await replicate(rome)
     assert path.exists()
-    rome.app._list_replication.grace = 0
+    rome.app._list_replication.grace = float("-inf")
     await replicate(rome)
     assert not path.exists()
     assert kept.exists()
@@ -376,7 +376,7 @@ async def test_two_lists_whose_ids_join_to_the_same_name_both_stay(tmp_path: Pat
         for at, name in enumerate(names):
             record = world.write_list(folder, id=f"l{at}", file=name)
             await gate.app._store.add_list(record)
-        gate.app._list_replication.grace = 0
+        gate.app._list_replication.grace = float("-inf")
         await replicate(gate)
         assert {path.name for path in folder.iterdir()} == set(names)
 
@@ -387,7 +387,7 @@ async def test_list_files_are_kept_if_the_store_has_no_lists(tmp_path: Path) -> 
         folder.mkdir(exist_ok=True)
         file = folder / "acme.other.0123456789abcdef.numbers"
         file.write_bytes(b"")
-        gate.app._list_replication.grace = 0
+        gate.app._list_replication.grace = float("-inf")
         await replicate(gate)
         assert file.exists()
 
@@ -398,7 +398,7 @@ async def test_old_version_is_kept_until_the_new_one_is_here(gates: list[World])
     await replicate(milan)
     await erase(milan)
     set_peer(rome, "milan", f"http://127.0.0.1:{free_port()}")
-    rome.app._list_replication.grace = 0
+    rome.app._list_replication.grace = float("-inf")
     before = set((rome.folder / "data" / "lists").iterdir())
     await replicate(rome)
     assert set((rome.folder / "data" / "lists").iterdir()) == before

@@ -44,7 +44,12 @@ def command(*words: object, module: str = "dialgate", **environment: str) -> sub
 
 
 def wait_for_end(process: subprocess.Popen[str]) -> Done:
-    out, err = process.communicate(timeout=PATIENCE)
+    try:
+        out, err = process.communicate(timeout=PATIENCE)
+    except subprocess.TimeoutExpired:
+        process.kill()  # otherwise a later test of this process would fail, when the open pipes are collected
+        process.communicate()
+        raise
     return Done(process.returncode, out, err)
 
 
