@@ -119,15 +119,6 @@ async def test_a_hanging_server_delays_only_one_batch(line: Line) -> None:
     assert time.monotonic() - begun < PATIENCE
 
 
-async def test_an_unrecorded_answer_is_never_repeated(line: Line) -> None:
-    line.proxy.fail("lost", COMMIT)
-    assert (await ask(line.app, "a")).decision_id == ""
-    line.proxy.heal()
-    answer = await line.check_until_recorded("a")
-    assert line.read_allowed_ids() == [answer.decision_id]
-    assert await line.attempts() == [answer.decision_id]
-
-
 async def test_a_doubtful_commit_is_settled_before_the_next_commit(line: Line) -> None:
     """Undoing the doubtful commit later would also remove the answers of the next commit."""
     line.proxy.fail("lost", COMMIT)

@@ -103,35 +103,6 @@ async def test_a_result_waits_for_the_gate_that_adds_its_attempt(server: Path, *
     await two.close()
 
 
-async def test_a_result_of_a_lost_attempt_is_not_refused_as_unknown(server: Path) -> None:
-    """The client would not report a refused result again."""
-    app = await gate(server, "one", Hand(0))
-    await back_up(server)
-    allowed = await ask(app)
-    restore(server)
-    with pytest.raises(StoreUnavailable, match="older copy"):
-        await report(app, allowed.decision_id, "opt_out")
-    await recover(app)
-    await report(app, allowed.decision_id, "opt_out")
-    assert await codes(app, 1) == ["revocation.revoked"]
-    await app.close()
-
-
-async def test_a_gate_that_lost_nothing_finds_what_another_lost(server: Path) -> None:
-    one = await gate(server, "one", seconds := Hand(0))
-    two = await gate(server, "two", seconds, "one")
-    await back_up(server)
-    assert await codes(one, 5) == ["allow"] * 5
-    await two.tick()
-    restore(server)
-    await two.tick()
-    assert await codes(two, 1) == ["gate.unavailable"]
-    await recover(one, two)
-    assert await codes(two, 1) == ["frequency.exceeded"]
-    await one.close()
-    await two.close()
-
-
 @pytest.mark.parametrize("then", ["it adds its attempts", "it starts again", "it is removed"])
 async def test_a_gate_waits_for_every_other_one_to_add_its_attempts(server: Path, then: str) -> None:
     one = await gate(server, "one", seconds := Hand(0))
@@ -290,6 +261,16 @@ async def test_recovery_notes_only_records_that_are_on_disk(server: Path) -> Non
     await app.close()
 
 
+async def commit_without_reply(store: RedisStore, position: AttemptPosition, seq: int) -> Reservation:
+    """Count an attempt with the sequence `seq` of the log, as if the reply to the commit had been lost."""
+    reservation = Reservation(ANNA, attempt(f"{position.log}-{seq}"), (ANNA,))
+    seen = store._generations._seen.copy()
+    assert await store.commit(await store.read([ANNA]), [reservation], [], position)
+    store._generations._seen = seen
+    store.undo.mark_unknown(position)
+    return reservation
+
+
 async def test_the_newer_copy_returns_with_a_commit_that_was_never_recorded(server: Path) -> None:
     """Meanwhile, the log has used the commit's id for another call."""
     app = await gate(server, "one", Hand(0))
@@ -298,14 +279,7 @@ async def test_the_newer_copy_returns_with_a_commit_that_was_never_recorded(serv
     await back_up(server)
     assert await codes(app, 1) == ["allow"]
     log, last = app.gate._gatherer.keys.log, app.status().records
-    unknown = AttemptPosition(log, last + 2, last + 1)
-    reservation, seen = (
-        Reservation(ANNA, attempt(f"{log}-{last + 1}"), (ANNA,)),
-        store._generations._seen.copy(),
-    )
-    assert await store.commit(await store.read([ANNA]), [reservation], [], unknown)
-    store._generations._seen = seen  # as if the reply had been lost
-    store.undo.mark_unknown(unknown)
+    reservation = await commit_without_reply(store, AttemptPosition(log, last + 2, last + 1), last + 1)
     restore(server)
     await recover(app)
     assert (await ask(app, to=OTHER)).decision_id == reservation.attempt.decision
@@ -323,14 +297,7 @@ async def test_a_copy_holds_a_commit_that_was_never_recorded(server: Path) -> No
     assert isinstance(store, RedisStore)
     assert await codes(app, 1) == ["allow"]
     log, last = app.gate._gatherer.keys.log, app.status().records
-    reservation, seen = (
-        Reservation(ANNA, attempt(f"{log}-{last + 2}"), (ANNA,)),
-        store._generations._seen.copy(),
-    )
-    unknown = AttemptPosition(log, last + 2, last + 1)
-    assert await store.commit(await store.read([ANNA]), [reservation], [], unknown)
-    store._generations._seen = seen  # as if the reply had been lost
-    store.undo.mark_unknown(unknown)
+    reservation = await commit_without_reply(store, AttemptPosition(log, last + 2, last + 1), last + 2)
     await back_up(server)
     assert (await ask(app)).decision_id == reservation.attempt.decision
     restore(server)

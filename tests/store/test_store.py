@@ -6,9 +6,7 @@ Add an engine by adding a function to `ENGINES`.
 import asyncio
 import os
 import shutil
-import signal
 import sqlite3
-import subprocess
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -42,11 +40,10 @@ from dialgate.store.campaign_counts import COUNTS_KEPT
 from dialgate.store.redis import RedisStore
 from dialgate.store.sqlite import SqliteStore, tables
 from dialgate.store.sqlite.connection import CHECKPOINT, pragma
-from dialgate.store.sqlite.store import _MAX_BUFFERS, BUFFER_ROWS
+from dialgate.store.sqlite.store import _MAX_BUFFERS, BUFFER_ROWS, VERSIONS
 from dialgate.store.sqlite.tables import MIGRATIONS, OLDEST
 from dialgate.store.subjects import SubjectStore
 from tests.support import redis_servers
-from tests.support.paths import ROOT
 
 ANNA, BRUNO, EVERYONE = b"anna" * 4, b"bruno---" * 2, b"everyone" * 2
 HERE = AttemptPosition("log", 0)
@@ -56,31 +53,22 @@ NOTHING = Reading((), (), ())
 class Engine(Struct):
     """A storage engine.
 
-    `open` returns a new handle on the same data. `elsewhere` is Python code that opens it in another process.
-    `shared`: several handles may write attempts and answers too, not only the ledger.
+    `open` returns a new handle on the same data. `shared`: several handles may write attempts and answers too, not only
+    the ledger.
     """
 
     open: Callable[[], Store]
-    elsewhere: str
     shared: bool
 
 
 def sqlite_engine(folder: Path) -> Engine:
     path = folder / "store.db"
-    elsewhere = (
-        "from pathlib import Path\nfrom dialgate.store.sqlite import SqliteStore\n"
-        f"store = SqliteStore.open(Path({str(path)!r}), patience=5)\n"
-    )
-    return Engine(lambda: SqliteStore.open(path, patience=5), elsewhere, shared=False)
+    return Engine(lambda: SqliteStore.open(path, patience=5), shared=False)
 
 
 def on_redis(url: str, folder: Path) -> Engine:
     """Use one server for all tests, with a separate store name for each test."""
-    elsewhere = (
-        "from dialgate.store.redis import RedisStore\n"
-        f"store = RedisStore({url!r}, name={folder.name!r}, patience=5)\n"
-    )
-    return Engine(lambda: RedisStore(url, name=folder.name, patience=5), elsewhere, shared=True)
+    return Engine(lambda: RedisStore(url, name=folder.name, patience=5), shared=True)
 
 
 def redis_engine(folder: Path) -> Engine:
@@ -172,34 +160,9 @@ async def run_other_tasks() -> None:
     await turn.wait()
 
 
-def python(code: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-c", code],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-    )
-
-
 async def shell(*command: str | Path) -> None:
     process = await asyncio.create_subprocess_exec(*command)
     assert await process.wait() == 0
-
-
-def run_elsewhere(engine: Engine, code: str) -> str:
-    """Run the code in another process, and return its output."""
-    with python(f"import asyncio\n{engine.elsewhere}{code}") as process:
-        out, _ = process.communicate(timeout=30)
-    assert process.returncode == 0
-    return out
-
-
-APPEND_ELSEWHERE = """
-from dialgate.core.ledger_events import Draft, Revoked
-draft = Draft(at=2, controller="acme", subject=%r, event=Revoked(at=2), actor="cli", channel="phone")
-asyncio.run(store.append([draft]))
-"""
 
 
 # ---- reading ---------------------------------------------------------------------------------------------------------
@@ -237,11 +200,14 @@ async def test_a_ledger_that_ends_before_its_known_end_is_refused(
     assert [entry.seq for entry in await store.since(0, 9)] == [newest]
 
 
-async def test_an_answer_is_returned_only_from_the_requested_instant_on(store: Store) -> None:
+async def test_of_two_answers_the_later_is_returned_from_the_requested_instant_on(store: Store) -> None:
+    await store.commit(NOTHING, [], [answer(b"k2", 10)], HERE)
     await store.commit(NOTHING, [], [answer(b"k1", 10), answer(b"k2", 11)], HERE)
     one, two = answer(b"k1", 10), answer(b"k2", 11)
     assert await recalled(store, [b"k2", b"none", b"k1", b"k2"], 10) == [two, None, one, two]
     assert await recalled(store, [b"k1", b"k2"], 11) == [None, two]
+    await store.commit(NOTHING, [], [answer(b"k2", 10)], HERE)
+    assert await recalled(store, [b"k2"], 0) == [two], "an earlier one does not replace it"
 
 
 @pytest.mark.parametrize("engine", ENGINES[1:], indirect=True)
@@ -283,13 +249,6 @@ async def test_an_answer_of_another_log_is_returned_once_it_is_on_its_disk(
     ]
 
 
-async def test_the_later_of_two_answers_is_kept(store: Store) -> None:
-    later = Remembered(named(b"k"), 20, b"later", "log-2")
-    await store.commit(NOTHING, [], [later], HERE)
-    await store.commit(NOTHING, [], [answer(b"k", 19)], HERE)
-    assert await recalled(store, [b"k"], 0) == [later]
-
-
 async def test_many_answers_may_be_replaced_and_deleted_at_once(store: Store) -> None:
     keys = [b"k%d" % n for n in range(1_200)]
     for at in (10, 20):
@@ -305,43 +264,39 @@ async def test_many_answers_may_be_replaced_and_deleted_at_once(store: Store) ->
 # ---- commits ---------------------------------------------------------------------------------------------------------
 
 
-async def a_revocation(store: Store, _: Engine) -> None:
+async def a_revocation(store: Store) -> None:
     await store.append([revoked(ANNA)])
 
 
-async def a_revocation_for_everyone(store: Store, _: Engine) -> None:
+async def a_revocation_for_everyone(store: Store) -> None:
     await store.append([revoked(EVERYONE)])
 
 
-async def a_revocation_by_another_process(_: Store, engine: Engine) -> None:
-    await asyncio.to_thread(run_elsewhere, engine, APPEND_ELSEWHERE % ANNA)
-
-
-async def nothing(_: Store, __: Engine) -> None:
+async def nothing(_: Store) -> None:
     pass
 
 
-async def an_attempt(store: Store, _: Engine) -> None:
+async def an_attempt(store: Store) -> None:
     await reserve(store, ANNA, "log-7")
 
 
-async def a_result(store: Store, _: Engine) -> None:
+async def a_result(store: Store) -> None:
     assert await store.result("log-1", "answered", 12)
 
 
-async def an_uncounted_attempt(store: Store, _: Engine) -> None:
+async def an_uncounted_attempt(store: Store) -> None:
     await store.release(HERE)
 
 
-async def another_number_revoked(store: Store, _: Engine) -> None:
+async def another_number_revoked(store: Store) -> None:
     await store.append([revoked(BRUNO)])
 
 
-async def another_number_read(store: Store, _: Engine) -> None:
+async def another_number_read(store: Store) -> None:
     await store.read([BRUNO])
 
 
-async def an_answer_remembered(store: Store, _: Engine) -> None:
+async def an_answer_remembered(store: Store) -> None:
     await store.commit(NOTHING, [], [answer(b"other")], HERE)
 
 
@@ -353,7 +308,6 @@ OWN = (an_attempt, a_result, an_uncounted_attempt)
     [
         (a_revocation, False),
         (a_revocation_for_everyone, False),
-        (a_revocation_by_another_process, False),
         (an_attempt, False),
         (a_result, False),
         (an_uncounted_attempt, False),
@@ -367,14 +321,14 @@ async def test_a_commit_whose_reading_is_stale_writes_nothing(
     store: Store,
     other: Store,
     engine: Engine,
-    happens: Callable[[Store, Engine], Awaitable[None]],
+    happens: Callable[[Store], Awaitable[None]],
     written: bool,
     by_another_handle: bool,
 ) -> None:
     await reserve(store, ANNA, "log-1")
     reading = await store.read([b"carla---" * 2, ANNA, EVERYONE])
     elsewhere = by_another_handle and (engine.shared or happens not in OWN)
-    await happens(other if elsewhere else store, engine)
+    await happens(other if elsewhere else store)
     reservations = [
         Reservation(b"carla---" * 2, attempt("log-2"), (b"carla---" * 2, EVERYONE)),
         Reservation(ANNA, attempt("log-3"), (ANNA, EVERYONE)),
@@ -418,17 +372,17 @@ async def read_unknown(store: Store) -> None:
         await store.read([b"unknown-%08d" % number])
 
 
-async def an_attempt_of_anna(store: Store, _: Engine) -> None:
+async def an_attempt_of_anna(store: Store) -> None:
     await reserve(store, ANNA, "other-7")
 
 
-async def the_request_answered(store: Store, _: Engine) -> None:
+async def the_request_answered(store: Store) -> None:
     await store.commit(NOTHING, [], [answer(b"asked", decision="other-7")], HERE)
 
 
-async def the_request_answered_long_ago(store: Store, engine: Engine) -> None:
+async def the_request_answered_long_ago(store: Store) -> None:
     """Store an answer that is too old to be repeated. A commit does not check the answer's age."""
-    await the_request_answered(store, engine)
+    await the_request_answered(store)
     await store.maintain(11)
 
 
@@ -439,7 +393,6 @@ async def the_request_answered_long_ago(store: Store, engine: Engine) -> None:
         nothing,
         a_revocation,
         a_revocation_for_everyone,
-        a_revocation_by_another_process,
         another_number_revoked,  # a record says which sequence of the ledger was known
         an_attempt_of_anna,
         the_request_answered,
@@ -450,7 +403,7 @@ async def test_an_assumed_reading_is_committed_only_if_all_of_it_is_true(
     store: Store,
     other: Store,
     engine: Engine,
-    happens: Callable[[Store, Engine], Awaitable[None]],
+    happens: Callable[[Store], Awaitable[None]],
     allowed: bool,
 ) -> None:
     """The check includes the subjects of denied calls, although a denied call has no reservation."""
@@ -461,7 +414,7 @@ async def test_an_assumed_reading_is_committed_only_if_all_of_it_is_true(
         return
     assert reading is not None
     assert (reading.known, reading.answers) == ([Known()] * 3, [None])
-    await happens(other, engine)
+    await happens(other)
     reservations = [Reservation(CARLA, attempt("log-1"), (CARLA, EVERYONE))] if allowed else []
     is_true = happens is nothing
     assert await store.commit(reading, reservations, [answer(b"k")], AttemptPosition("log", 9)) == is_true
@@ -626,17 +579,6 @@ async def test_appended_entries_are_read_back_unchanged(
     (seq,) = await store.append([draft])
     (entry,) = await store.since(seq - 1, 1)
     assert (entry.event, entry.proof, entry.sealed) == (event, proof, sealed)
-
-
-async def test_acknowledged_writes_survive_kill_9(store: Store, engine: Engine) -> None:
-    code = f"import asyncio\n{engine.elsewhere}{APPEND_ELSEWHERE % ANNA}print('done', flush=True)\ninput()"
-    with python(code) as process:
-        assert process.stdout
-        assert await asyncio.to_thread(process.stdout.readline) == "done\n"
-        process.send_signal(signal.SIGKILL)
-    assert process.returncode == -signal.SIGKILL
-    (known,) = (await store.read([ANNA])).known
-    assert len(known.revocations) == 1
 
 
 # ---- results, lists, proofs, maintenance -----------------------------------------------------------------------------
@@ -856,47 +798,6 @@ async def test_a_closed_store_refuses(store: Store) -> None:
 
 # ---- SQLite only -----------------------------------------------------------------------------------------------------
 
-LOCK = """
-import sqlite3, sys
-db = sqlite3.connect(sys.argv[1], isolation_level=None)
-db.execute("BEGIN IMMEDIATE")
-print("locked", flush=True)
-input()
-"""
-
-
-async def test_a_lock_of_another_process_blocks_commits_until_released(
-    tmp_path: Path,
-) -> None:
-    """Reads are not blocked. An attempt committed before the lock is written to the file once the lock is released."""
-    path = tmp_path / "store.db"
-    store = SqliteStore.open(path, patience=0.1)
-    await reserve(store, ANNA, "log-1")
-    turns = 0
-
-    async def work_on() -> None:
-        nonlocal turns
-        while True:
-            await run_other_tasks()
-            turns += 1
-
-    with python(LOCK.replace("sys.argv[1]", repr(str(path)))) as process:
-        assert process.stdout
-        assert await asyncio.to_thread(process.stdout.readline) == "locked\n"
-        working = asyncio.create_task(work_on())
-        with pytest.raises(StoreUnavailable, match="locked by another process"):
-            await store.maintain(0)
-        with pytest.raises(StoreUnavailable, match="locked by another process"):
-            await reserve(store, ANNA, "log-2")
-        working.cancel()
-        assert await decisions(store) == ["log-1"]
-        process.communicate("\n")
-    assert turns > 10
-    await store.maintain(0)
-    await reserve(store, ANNA, "log-2")
-    assert await decisions(store) == ["log-1", "log-2"]
-    await store.close()
-
 
 async def test_a_full_buffer_is_written(tmp_path: Path) -> None:
     store, beside = (SqliteStore.open(tmp_path / "store.db") for _ in range(2))
@@ -1002,6 +903,21 @@ async def test_a_release_reaches_rows_that_are_still_being_written(tmp_path: Pat
     assert await writing
     assert (await decisions(store), await recalled(store, [b"k"], 0)) == (["log-1"], [None])
     assert await store.positions() == {"log": 1}
+    await store.close()
+
+
+async def test_a_change_is_not_forgotten_after_many_others(tmp_path: Path) -> None:
+    """The store keeps the versions of a limited number of subjects and answers."""
+    store = SqliteStore.open(tmp_path / "store.db")
+    subject, *others = [n.to_bytes(16, "big") for n in range(VERSIONS + 1)]
+    reading = await store.read([subject])
+    for some in ([subject], others):
+        attempts = [Attempt(decision=f"{some[0]!r}-{at}", at=5, campaign="spring") for at in range(len(some))]
+        reserved = [Reservation(*pair, ()) for pair in zip(some, attempts, strict=True)]
+        assert await store.commit(await store.read([]), reserved, [], AttemptPosition("log", 1))
+    own = Reservation(subject, Attempt(decision="log-9", at=5, campaign="spring"), (subject,))
+    assert not await store.commit(reading, [own], [], AttemptPosition("log", 2))
+    assert await store.commit(await store.read([subject]), [own], [], AttemptPosition("log", 2))
     await store.close()
 
 
