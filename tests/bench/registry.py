@@ -49,7 +49,7 @@ class Job(Struct, frozen=True):
 
 def run(
     numbers: int = 250_000_000,
-    answers: int = 30_000_000,
+    answers: int = 3_000_000,
     countries: Path = COUNTRIES,
 ) -> Iterator[Figure]:
     """Measure the import of a full list, alone and beside a gate, then that of answers from 20 consultations.

@@ -1,8 +1,4 @@
-"""The demonstration folder, with made-up configuration, call lists and registry answers.
-
-Italy's law is changed so that today is a holiday, and calls of the campaign `beta-water` are denied. Britain has a
-made-up law and a full-list registry. Calls to British numbers show denial reasons that Italian numbers do not show.
-"""
+"""The demonstration folder: the configuration in `resources/demo`, with made-up call lists and registry answers."""
 
 import random
 import secrets
@@ -14,7 +10,8 @@ from contextlib import contextmanager
 from datetime import date, timedelta
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, Final
+from string import Template
+from typing import Final, NamedTuple
 
 import yaml
 from msgspec import Struct
@@ -28,11 +25,16 @@ RECALLED: Final = "+390645678901"  # one of beta's caller IDs, with a proof that
 # Rome's landlines and one operator's mobiles with random digits; Ofcom's numbers for drama.
 _ROME, _MOBILE, _LONDON, _MANCHESTER = "+39063{:07}", "+39320{:07}", "+442079460{:03}", "+441614960{:03}"
 
-_MADE_UP: Final = "made up for the demonstration"
-_ITALIAN_HOURS: Final = [
-    {"source": _MADE_UP, "from": "2018-01-01", "severity": "operator", "sectors": ["water"], "days": {"mon-sun": ["00:00-24:00"], "holiday": []}, "day_set": "holidays"},
-]  # fmt: skip
-_SECTORS = ["electricity", "gas", "water", "telecommunications", "banking", "insurance", "retail", "other"]
+_RESOURCES: Final = Path(__file__).parents[2] / "resources" / "demo"
+# Italy's law is changed so that today is a holiday, on which nobody may be called about water.
+_WATER: Final = {
+    "source": "made up for the demonstration", "from": "2018-01-01", "severity": "operator", "sectors": ["water"],
+    "days": {"mon-sun": ["00:00-24:00"], "holiday": []}, "day_set": "holidays",
+}  # fmt: skip
+_FILES: Final = {
+    "dialgate.yaml": "dialgate.yaml", "registries.yaml": "registries.yaml", "acme.yaml": "controllers/acme.yaml",
+    "beta.yaml": "controllers/beta.yaml", "gb.yaml": "countries/gb.yaml",
+}  # fmt: skip
 
 
 class DemoError(Exception):
@@ -74,8 +76,8 @@ def build(wanted: DemoOptions, now: Instant, tell: Callable[[str], None]) -> Dem
     config = _write_config(folder, wanted.countries, now, port, key)
     tell(f"loading {wanted.numbers:,} numbers as call lists …")
     with _gate(config):
-        for call_list in _lists(numbers):
-            _load(folder, config, call_list)
+        for call_list in _LISTS:
+            _load(folder, config, call_list, numbers)
     tell("asking the simulated registry …")
     _consult_registry(folder, config, numbers, now)
     return Demo(config=config, textfile=folder / "registry_sync.prom", port=port, key=key, numbers=numbers)
@@ -119,166 +121,43 @@ def _draw_numbers(total: int) -> dict[str, list[str]]:
 
 
 def _write_config(folder: Path, countries: Path, now: Instant, port: int, key: str) -> Path:
+    values = {"port": port, "key_sha256": sha256(key.encode()).hexdigest()}
+    for name, target in _FILES.items():
+        (folder / target).parent.mkdir(exist_ok=True)
+        text = Template((_RESOURCES / name).read_text("utf-8"))
+        (folder / target).write_text(text.safe_substitute(values), "utf-8")
     italy = yaml.safe_load((countries / "it.yaml").read_text("utf-8"))
     today = local_time.day_in(italy["zone"], now)
     italy["day_sets"]["holidays"]["added"] = [str(today + timedelta(days=days)) for days in range(2)]
-    italy["hours"] += _ITALIAN_HOURS
-    files: dict[str, Any] = {
-        "dialgate.yaml": _settings(port, key),
-        "registries.yaml": _registries(),
-        "controllers/acme.yaml": _ACME,
-        "controllers/beta.yaml": _BETA,
-        "countries/it.yaml": italy,
-        "countries/gb.yaml": _BRITAIN,
-    }
-    for name, content in files.items():
-        path = folder / name
-        path.parent.mkdir(exist_ok=True)
-        path.write_text(yaml.safe_dump(content, allow_unicode=True), "utf-8")
+    italy["hours"].append(_WATER)
+    (folder / "countries/it.yaml").write_text(yaml.safe_dump(italy, allow_unicode=True), "utf-8")
     return folder / "dialgate.yaml"
-
-
-def _settings(port: int, key: str) -> dict[str, Any]:
-    scopes = [
-        "check",
-        "simulate",
-        "outcome",
-        "revoke",
-        "ledger",
-        "lists",
-        "read",
-        "stream",
-        "subjects",
-        "watch",
-        "metrics",
-    ]
-    client = {"name": "demo", "controllers": ["acme", "beta"], "scopes": scopes}
-    return {
-        "data": "data",
-        "countries": "countries",
-        "controllers": "controllers",
-        "node": "demo",
-        "listen": {"port": port},
-        "operations": {"port": 0},
-        "clients": [{**client, "key_sha256": sha256(key.encode()).hexdigest()}],
-    }
-
-
-def _campaign(name: str, caller_id: str, **more: Any) -> dict[str, Any]:
-    plain = {"purpose": "sale", "sector": "telecommunications", "call_type": "agent", "trunk_country": "IT"}
-    return {"id": name, "caller_ids": [caller_id], **plain, **more}
-
-
-_ACME: Final = {
-    "id": "acme",
-    "name": "Acme Telecomunicazioni S.p.A. (made up)",
-    "country": "IT",
-    "campaigns": [
-        _campaign("acme-fibre", ACME, goods="broadband"),
-        _campaign("acme-mobile", ACME, goods="mobile"),
-        _campaign("acme-voice", ACME, call_type="automated"),
-        _campaign("acme-power", ACME, sector="electricity"),
-        _campaign("acme-autumn", ACME, paused=True),
-        _campaign("acme-abroad", ACME, trunk_country="RO"),
-        _campaign("acme-survey", STATISTICS),  # a caller ID for statistics, used for sales
-    ],
-}
-_BETA: Final = {
-    "id": "beta",
-    "name": "Beta Assicurazioni S.p.A. (made up)",
-    "country": "IT",
-    "campaigns": [
-        _campaign("beta-cover", BETA, sector="insurance"),
-        _campaign("beta-water", BETA, sector="water"),
-        _campaign("beta-london", BETA, sector="insurance"),
-        _campaign("beta-evening", RECALLED, sector="retail"),
-    ],
-}
-_BRITAIN: Final = {
-    "country": "GB",
-    "name": "A made-up Britain",
-    "zone": "Europe/London",
-    "sectors": _SECTORS,
-    "codes": ["codice_condotta_telemarketing"],
-    "diallable": [{"source": _MADE_UP, "from": "2018-01-01", "kinds": ["fixed", "mobile", "fixed_or_mobile"]}],
-    "legal_basis": [{"source": _MADE_UP, "from": "2018-01-01", "accepts": ["directory", "consent"]}],
-    "registries": [
-        {"id": "tps", "source": _MADE_UP, "from": "2018-01-01", "mode": "full_list", "validity_days": 28},
-    ],
-    "caller_ids": [{"source": _MADE_UP, "from": "2018-01-01", "classes": [], "proof_days": 30, "short_codes": []}],
-    "hours": [
-        {"source": _MADE_UP, "from": "2018-01-01", "severity": "operator", "sectors": ["retail"], "days": {}},
-    ],
-}  # fmt: skip
-
-
-def _registries() -> dict[str, Any]:
-    def source(name: str) -> dict[str, Any]:
-        return {"kind": "folder", "outbox": f"{name}/outbox", "inbox": f"{name}/inbox", "settle_seconds": 0}
-
-    tps = {"kind": "folder", "inbox": "tps", "settle_seconds": 0}
-    return {
-        "gate": "dialgate.yaml",
-        "work": "data/registries",
-        "textfile": "registry_sync.prom",
-        "asked": [
-            {"registry": "rpo", "controller": name, "source": source(f"rpo-{name}"), "submit_every_hours": 0}
-            for name in ("acme", "beta")
-        ],
-        "listed": [
-            {"registry": "tps", "format": "tps", "source": tps, "coverage": ["4420"], "max_age_days": 28,
-             "max_added": 100, "max_removed": 100},
-        ],
-    }  # fmt: skip
 
 
 # ---- lists and answers -----------------------------------------------------------------------------------------------
 
 
-class _List(Struct, frozen=True, kw_only=True):
+class _List(NamedTuple):
     controller: str
     name: str
     campaigns: tuple[str, ...]
-    numbers: list[str]
+    groups: tuple[str, ...]
     basis: str = "directory"
     more: tuple[str, ...] = ()
 
 
-def _lists(numbers: dict[str, list[str]]) -> tuple[_List, ...]:
-    return (
-        _List(
-            controller="acme",
-            name="directory",
-            campaigns=("acme-fibre", "acme-voice", "acme-power", "acme-abroad", "acme-survey"),
-            numbers=[*numbers["fibre"], *numbers["few"]],
-        ),
-        _List(
-            controller="acme",
-            name="mobiles",
-            campaigns=("acme-mobile",),
-            numbers=numbers["mobile"],
-            basis="consent",
-        ),
-        _List(
-            controller="acme",
-            name="bought",
-            campaigns=("acme-fibre",),
-            numbers=numbers["ceded"],
-            more=("--transfer", "A broker>acme@2026-03-01"),  # the data subjects were not informed
-        ),
-        _List(
-            controller="beta",
-            name="policies",
-            campaigns=("beta-cover", "beta-water"),
-            numbers=numbers["cover"],
-        ),
-        _List(
-            controller="beta",
-            name="abroad",
-            campaigns=("beta-london", "beta-evening"),
-            numbers=[*numbers["london"], *numbers["manchester"]],
-        ),
-    )
+_FIBRE: Final = ("acme-fibre", "acme-voice", "acme-power", "acme-abroad", "acme-survey")
+_ORIGIN: Final = (
+    "--origin", "public_directory", "--collected-by", "a made-up directory", "--collected-on", "2026-01-01",
+)  # fmt: skip
+_BROKER: Final = ("--transfer", "A broker>acme@2026-03-01")  # the data subjects were not informed
+_LISTS: Final = (
+    _List("acme", "directory", _FIBRE, ("fibre", "few")),
+    _List("acme", "mobiles", ("acme-mobile",), ("mobile",), "consent"),
+    _List("acme", "bought", ("acme-fibre",), ("ceded",), more=_BROKER),
+    _List("beta", "policies", ("beta-cover", "beta-water"), ("cover",)),
+    _List("beta", "abroad", ("beta-london", "beta-evening"), ("london", "manchester")),
+)
 
 
 @contextmanager
@@ -298,27 +177,16 @@ def _gate(config: Path) -> Iterator[None]:
             process.terminate()
 
 
-def _load(folder: Path, config: Path, call_list: _List) -> None:
+def _load(folder: Path, config: Path, call_list: _List, numbers: dict[str, list[str]]) -> None:
     path = folder / f"{call_list.name}.csv"
-    path.write_text("number\n" + "".join(f"{number}\n" for number in call_list.numbers), "ascii")
+    rows = [number for group in call_list.groups for number in numbers[group]]
+    path.write_text("\n".join(["number", *rows, ""]), "ascii")
     campaigns = [word for campaign in call_list.campaigns for word in ("--campaign", campaign)]
-    collected = (
-        *("--origin", "public_directory"),
-        *("--collected-by", "a made-up directory", "--collected-on", "2026-01-01"),
+    more = (
+        f"--id {call_list.name} --controller {call_list.controller} --basis {call_list.basis} --yes".split()
     )
-    words = (
-        "list",
-        "load",
-        str(path),
-        "--id",
-        call_list.name,
-        "--controller",
-        call_list.controller,
-        "--basis",
-        call_list.basis,
-        "--yes",
-    )
-    _run("dialgate", *words, *campaigns, *collected, *call_list.more, "--config", str(config))
+    words = ["list", "load", str(path), *more, *campaigns, *_ORIGIN, *call_list.more, "--config", str(config)]
+    _run("dialgate", *words)
 
 
 def _consult_registry(folder: Path, config: Path, numbers: dict[str, list[str]], now: Instant) -> None:
