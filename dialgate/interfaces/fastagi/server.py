@@ -13,7 +13,7 @@ is unknown.
 If a server closes the connection without a command, Asterisk reports success. If a server hangs, Asterisk waits
 indefinitely. This server therefore sends `deny` before the gate decides. It then sends the answer in one command, with
 the decision last. Asterisk executes the command completely or not at all. A check without an answer is denied shortly
-before its deadline. If earlier checks have been waiting for a long time, a new check is denied immediately.
+before its deadline.
 """
 
 import asyncio
@@ -27,7 +27,6 @@ from msgspec import structs
 
 from dialgate.app import App
 from dialgate.config.clients import Client, Scope
-from dialgate.config.configuration import Config
 from dialgate.core.model import Call
 from dialgate.core.responses import Answer, refusal
 from dialgate.interfaces.connections import is_scarce, most, raise_limit
@@ -51,12 +50,10 @@ from dialgate.interfaces.source_access import client_at
 _log = structlog.get_logger(__name__)
 
 _BACKLOG: Final = 4096
-_MOST_REMEMBERED: Final = 1024  # addresses
 _LONGEST_PROMPT: Final = 120.0  # seconds
 _SET: Final = AgiReply(200, "1")
 _IS_SET: Final = b"200 result=1\n"
 _DENY: Final = set_variable("DG_DECISION", "deny")
-_LONG: Final = 0.6  # of the deadline
 # DIALSTATUS and HANGUPCAUSE. VICIdial sets the lead to DNC after the first pair, and calls it again after the second.
 _NEVER, _AGAIN = ("DNC", "34"), ("CONGESTION", "42")
 # V… for automatic calls, M… for manual, DC… for three-way: a time in digits, then the lead in the last ten digits.
@@ -70,30 +67,16 @@ class CallEnded(Exception):
 
 
 class FastAgiServer:
-    """The FastAGI server.
-
-    `undecided` holds the checks without a decision, with their start times, oldest first.
-    """
+    """The FastAGI server."""
 
     def __init__(self, app: App) -> None:
         self.app = app
         self.calls: set[CallConnection] = set()
-        self.undecided: dict[CallConnection, float] = {}
         self.due = DeadlineTimer(self.deadline())
         self.refusals = RefusalLog("fastagi")
         self._servers: list[asyncio.Server] = []
-        self._clients: tuple[Config, dict[str, Client | None]] = (app.config, {})
         self._emptied: asyncio.Future[None] | None = None
         self._most = 0
-
-    def client(self, remote: str) -> Client | None:
-        """Return the client with this address. The result is cached until the configuration changes."""
-        if self._clients[0] is not self.app.config or len(self._clients[1]) > _MOST_REMEMBERED:
-            self._clients = (self.app.config, {})
-        clients = self._clients[1]
-        if remote not in clients:
-            clients[remote] = client_at(remote, self.app.config)
-        return clients[remote]
 
     async def start(self) -> int:
         """Listen on the configured address, and return the port. Raises `ConfigError`."""
@@ -120,28 +103,12 @@ class FastAgiServer:
 
     def remove(self, call: "CallConnection") -> None:
         self.calls.discard(call)
-        self.undecided.pop(call, None)
         if self._emptied is not None and not self.calls and not self._emptied.done():
             self._emptied.set_result(None)
-
-    def admit(self) -> None:
-        """Raise `Fault` if earlier checks have waited so long that a new check would miss its deadline."""
-        first = next(iter(self.undecided.values()), None)
-        if first is not None and time.monotonic() - first > _LONG * self.deadline():
-            self.shed("earlier calls have waited too long for a decision", time.monotonic() - first)
-            raise Fault(503, "gate.unavailable", "The gate is overloaded. Repeat the check.")
 
     def deadline(self) -> float:
         listen = self.app.config.settings.fastagi
         return listen.deadline_seconds if listen else 0.0
-
-    def shed(self, reason: str, waited: float) -> None:
-        """Count and log a call that is denied because of a fault.
-
-        `waited` is the number of seconds since the oldest waiting check began.
-        """
-        self.app.metrics.faults.labels("fastagi").inc()
-        self.refusals.add(reason, waited=waited, loop_behind=self.due.behind)
 
     def full(self) -> bool:
         return len(self.calls) >= self._most or is_scarce()
@@ -159,6 +126,7 @@ class CallConnection(asyncio.Protocol):
         self._listener = Listener()
         self._answer: asyncio.Future[Answer] | None = None
         self._vicidial = self._awaits_reply = self._hung_up = False
+        self._began = 0.0  # by the monotonic clock, of the check
         self._recall: asyncio.Task[None] | None = None
         self._reply: asyncio.Future[AgiReply] | None = None
 
@@ -211,19 +179,18 @@ class CallConnection(asyncio.Protocol):
         self._vicidial = script == "vicidial"
         try:
             if script == "recall":
-                caller = _authorize(server.client(remote), remote, "revoke", "ledger")
+                caller = _authorize(client_at(remote, server.app.config), remote, "revoke", "ledger")
                 recall = Recall(server.app, caller, self._request_reply)
                 self._recall = asyncio.create_task(self._run_recall(recall, environment))
                 return
-            client = _authorize(server.client(remote), remote, "check")
+            client = _authorize(client_at(remote, server.app.config), remote, "check")
             call = _read_call(environment, script)
-            server.admit()
         except Fault as fault:
             self._say(self._final_command(refusal(fault.problem.code)))
         else:
             self._say(_DENY)
             self._answer = server.app.gate.check(call, client, "fastagi")
-            server.undecided[self] = time.monotonic()
+            self._began = time.monotonic()
             self._answer.add_done_callback(self._on_answer)
 
     def _say(self, command: Command) -> None:
@@ -242,7 +209,6 @@ class CallConnection(asyncio.Protocol):
             self._send_answer()
 
     def _on_answer(self, future: asyncio.Future[Answer]) -> None:
-        self._server.undecided.pop(self, None)
         if not future.cancelled() and not self._awaits_reply and not self._transport.is_closing():
             self._send_answer()
 
@@ -264,8 +230,11 @@ class CallConnection(asyncio.Protocol):
         if self._answer is not None and not self._answer.done():
             if not self._awaits_reply:
                 self._say(self._final_command(refusal("gate.unavailable")))
-            since = self._server.undecided.get(self, time.monotonic())
-            self._server.shed("no decision by the deadline", time.monotonic() - since)
+            self._server.app.metrics.faults.labels("fastagi").inc()
+            waited = time.monotonic() - self._began
+            self._server.refusals.add(
+                "no decision by the deadline", waited=waited, loop_behind=self._server.due.behind
+            )
         elif self._answer is not None:
             # The gate decided in time, so no fault is counted. The call ends with the `deny` sent first, without a reason.
             self._server.refusals.add("Asterisk did not reply to the command before the decision")

@@ -279,30 +279,6 @@ async def test_a_late_gate_denies_at_the_deadline(tmp_path: Path) -> None:
         assert decision_and_reason(await asterisk.run_check(CLEAR, uniqueid="1.2")) == ALLOW
 
 
-async def test_an_overloaded_gate_denies_new_checks_at_once(tmp_path: Path) -> None:
-    """The denial is one command, which overwrites the variables of an earlier call. No decision is made."""
-    async with pbx.run_gate(tmp_path, fastagi={"deadline_seconds": 1}) as asterisk:
-        app, waiting = asterisk.made.app, asterisk.server.undecided
-        records = app.status().records
-        async with app._recorder.turn:
-            reader, writer = await asyncio.open_connection("127.0.0.1", asterisk.port)
-            writer.write(f"agi_network_script: check\nagi_arg_1: {CLEAR}\n\n".encode())
-            assert await reader.readline() == b'SET VARIABLE DG_DECISION "deny"\n'
-            waiting.update({call: since - 0.7 for call, since in waiting.items()})
-            with capture_logs() as lines:
-                shed = [await asterisk.run_check(CLEAR, uniqueid=f"2.{at}") for at in range(3)]
-            writer.close()
-            while waiting:  # noqa: ASYNC110 - until the server has seen it
-                await asyncio.sleep(0)
-        assert {decision_and_reason(call) for call in shed} == {("deny", "gate.unavailable")}
-        assert [len(call.said) for call in shed] == [1, 1, 1]
-        assert asterisk.made.sample("dialgate_faults_total", component="fastagi") == 3
-        refused = [line["reason"] for line in lines if line["event"] == "calls refused"]
-        assert set(refused) == {"earlier calls have waited too long for a decision"}
-        assert decision_and_reason(await asterisk.run_check(LISTED, uniqueid="3.1")) == LISTED_DENY
-        assert app.status().records <= records + 4, "grounds and decision of the last; of the first, if begun"
-
-
 class Asker:
     was_late = False
 
