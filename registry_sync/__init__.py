@@ -16,7 +16,7 @@ Registries that publish full lists (UK, US):
     full_list_names    file names, which contain a version and an area
 
 Both:
-    nightly_job        one run over every registry; the only module that reads the clock
+    nightly_job        one run over every registry
     publication        atomic writes of number sets and manifests
     rollback           differences between publications, and the return to an earlier one
     release_holds      large changes held until two people release them

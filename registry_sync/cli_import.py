@@ -9,13 +9,14 @@ import typer
 from dialgate.config.configuration import ConfigError
 from dialgate.core.model import DAY, Instant
 from dialgate.crypto.publisher_signature import SnapshotSigner
+from dialgate.runtime.clock import wall_clock
 from dialgate.runtime.terminal import bars, show_fields, show_json, utc
-from registry_sync import disconnection, nightly_job
+from registry_sync import disconnection, manual_import
 from registry_sync.cli_options import AsJson, Snapshots, load, reporting
 from registry_sync.config import find_registries, load_gate
 from registry_sync.formats.layout import LAYOUTS
 from registry_sync.formats.table import TableFormat
-from registry_sync.manual_import import AnswerImport, AnswerImportReport
+from registry_sync.manual_import import AnswerImport, ImportReport
 from registry_sync.publication import PublishTarget
 
 app = typer.Typer()
@@ -256,29 +257,23 @@ def import_(
         dry=dry_run,
     )
     with reporting(as_json=as_json), bars() as progress:
-        report = nightly_job.import_answer(order, progress)
+        report = manual_import.run(order, progress, wall_clock())
     if as_json:
         show_json(report)
     else:
         _show(report, target.folder)
 
 
-def _show(report: AnswerImportReport, folder: Path) -> None:
-    show_fields(
-        f"{report.registry} / {report.controller}: {report.outcome}",
-        {
-            "receipt": report.receipt,
-            "consultation": report.consultation,
-            "consulted at": utc(report.consulted_at),
-            "valid until": utc(report.valid_until),
-            "lines": report.lines,
-            "listed": report.listed,
-            "clear": report.clear,
-            "known before": report.known,
-            "clear before, listed now": report.newly_listed,
-            "listed before, clear now": report.newly_clear,
-            "total numbers": report.numbers,
-            "version": report.version,
-            "published to": str(folder),
-        },
-    )
+_SHOWN = {
+    "receipt": "receipt", "consultation": "consultation", "consulted_at": "consulted at", "valid_until": "valid until",
+    "lines": "lines", "listed": "listed", "clear": "clear", "known": "known before",
+    "newly_listed": "clear before, listed now", "newly_clear": "listed before, clear now", "numbers": "total numbers",
+    "version": "version",
+}  # fmt: skip
+
+
+def _show(report: ImportReport, folder: Path) -> None:
+    instants = {name: utc(report[name]) for name in ("consulted_at", "valid_until")}
+    fields = {shown: (report | instants)[name] for name, shown in _SHOWN.items()}
+    title = f"{report['registry']} / {report['controller']}: {report['outcome']}"
+    show_fields(title, fields | {"published to": str(folder)})

@@ -8,8 +8,9 @@ from typing import Annotated
 import typer
 
 from dialgate.lists.snapshot import PUBLIC_KEY
+from dialgate.runtime.clock import wall_clock
 from dialgate.runtime.terminal import show_fields, show_json, utc
-from registry_sync import nightly_job, source_settings
+from registry_sync import nightly_job, snapshot_mirror, source_settings
 from registry_sync.cli_options import AsJson, refuse, reporting
 from registry_sync.publication import PublishTarget
 from registry_sync.snapshot_mirror import Pull
@@ -83,7 +84,7 @@ def pull(
         asyncio.run(_forever(source, PublishTarget(folder=snapshots), key, every, as_json=as_json))
         return
     with reporting(as_json=as_json):
-        result = asyncio.run(nightly_job.pull(source, PublishTarget(folder=snapshots), key))
+        result = asyncio.run(snapshot_mirror.pull(source, PublishTarget(folder=snapshots), key, wall_clock()))
     _show_result(result, as_json=as_json)
 
 
@@ -100,7 +101,7 @@ async def _forever(
     version = ""
     while not stop.is_set():
         try:
-            result = await nightly_job.pull(source, target, key)
+            result = await snapshot_mirror.pull(source, target, key, wall_clock())
         except nightly_job.FAULTS as fault:
             refuse(str(fault), as_json=as_json)
         else:

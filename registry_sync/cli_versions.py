@@ -3,10 +3,12 @@
 from typing import Annotated
 
 import typer
+from msgspec.structs import astuple
 
 from dialgate.lists.snapshot import Manifest
+from dialgate.runtime.clock import wall_clock
 from dialgate.runtime.terminal import show_fields, show_json, show_table, utc
-from registry_sync import nightly_job, publication, rollback
+from registry_sync import publication, release_holds, rollback
 from registry_sync.cli_options import DEFAULT_REGISTRIES, AsJson, RegistriesPath, Snapshots, reporting, target
 from registry_sync.rollback import PublicationDifference
 
@@ -67,7 +69,7 @@ def roll_back(
     with reporting(as_json=as_json):
         where = target(registries, snapshots)
         present = publication.current_manifest(where.folder)
-        manifest, differences = nightly_job.roll_back(where, to)
+        manifest, differences = rollback.roll_back(where, to, wall_clock())
     _show(present, manifest, differences, as_json=as_json)
 
 
@@ -96,7 +98,7 @@ def release(
             "must not be empty. Give the name of the person releasing the hold", param_hint="--actor"
         )
     with reporting(as_json=as_json):
-        hold = nightly_job.approve(target(registries, snapshots).folder, id_, actor)
+        hold = release_holds.approve(target(registries, snapshots).folder, id_, actor, wall_clock())
     if as_json:
         show_json(hold)
     else:
@@ -119,16 +121,7 @@ def _show(old: Manifest, new: Manifest, differences: list[PublicationDifference]
         "listed to clear",
     )
     rows = [
-        [
-            difference.registry,
-            difference.controller or "everyone",
-            difference.before,
-            difference.after,
-            difference.added,
-            difference.removed,
-            difference.newly_listed,
-            difference.newly_clear,
-        ]
-        for difference in differences
+        [registry, controller or "everyone", *counts[:6]]
+        for registry, controller, *counts in map(astuple, differences)
     ]
     show_table(f"{old.version or 'nothing'} to {new.version}", columns, rows)

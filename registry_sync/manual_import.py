@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from msgspec import Struct
 
@@ -16,6 +16,9 @@ from registry_sync.formats.text import Progress
 from registry_sync.publication import PublishTarget
 
 Outcome: TypeAlias = Literal["published", "already imported", "would be published"]
+# What an import did: the fields of the consultation, the counts of changes, and the current publication. `valid_until` is for
+# information only, because the gate calculates the expiry from its country file.
+ImportReport: TypeAlias = dict[str, Any]
 
 
 class AnswerImport(Struct, frozen=True, kw_only=True):
@@ -50,32 +53,7 @@ class AnswerImport(Struct, frozen=True, kw_only=True):
     dry: bool = False
 
 
-class AnswerImportReport(Struct, frozen=True, kw_only=True):
-    """The result of an import.
-
-    `known` counts the numbers that had an answer before. `newly_listed` and `newly_clear` count the numbers whose
-    answer changed to *listed* or *clear*. `valid_until` is for information only, because the gate calculates the expiry
-    from its country file. `version` is the current publication.
-    """
-
-    outcome: Outcome
-    registry: str
-    controller: str
-    receipt: str
-    consultation: str
-    consulted_at: Instant
-    valid_until: Instant
-    lines: int
-    listed: int
-    clear: int
-    known: int
-    newly_listed: int
-    newly_clear: int
-    numbers: int
-    version: str
-
-
-def run(order: AnswerImport, progress: Progress, now: Instant) -> AnswerImportReport:
+def run(order: AnswerImport, progress: Progress, now: Instant) -> ImportReport:
     """Import and publish one answer.
 
     Raises Refused, FaultyFile, DamagedFile and OSError. After Refused or FaultyFile, nothing has been published.
@@ -125,9 +103,7 @@ def _require_release(
         release_holds.require_release(order.target.folder, _subject(order, new.consultation), why, now)
 
 
-def _correct(
-    order: AnswerImport, old: PublishedAnswers, new: Consultation, now: Instant
-) -> AnswerImportReport:
+def _correct(order: AnswerImport, old: PublishedAnswers, new: Consultation, now: Instant) -> ImportReport:
     at = import_checks.find_misdated(new, old.contents.consultations)
     contents = answer_merge.correct_date(old.contents, at, new)
     return _publish(order, new, old._replace(contents=contents), ChangeCounts(), now)
@@ -139,7 +115,7 @@ def _publish(
     answers: PublishedAnswers,
     counts: ChangeCounts,
     now: Instant,
-) -> AnswerImportReport:
+) -> ImportReport:
     if order.dry:
         version = publication.current_manifest(order.target.folder).version
         return _report("would be published", order, consultation, answers, counts, version)
@@ -159,21 +135,19 @@ def _report(
     answers: PublishedAnswers,
     counts: ChangeCounts,
     version: str,
-) -> AnswerImportReport:
-    return AnswerImportReport(
-        outcome=outcome,
-        registry=order.registry,
-        controller=order.controller,
-        receipt=consultation.receipt,
-        consultation=consultation.id,
-        consulted_at=consultation.submitted_at,
-        valid_until=consultation.submitted_at + order.validity,
-        lines=consultation.lines,
-        listed=consultation.listed,
-        clear=consultation.clear,
-        known=counts.known,
-        newly_listed=counts.newly_listed,
-        newly_clear=counts.newly_clear,
-        numbers=len(answers.numbers),
-        version=version,
-    )
+) -> ImportReport:
+    return {
+        "outcome": outcome,
+        "registry": order.registry,
+        "controller": order.controller,
+        "receipt": consultation.receipt,
+        "consultation": consultation.id,
+        "consulted_at": consultation.submitted_at,
+        "valid_until": consultation.submitted_at + order.validity,
+        "lines": consultation.lines,
+        "listed": consultation.listed,
+        "clear": consultation.clear,
+        **counts._asdict(),
+        "numbers": len(answers.numbers),
+        "version": version,
+    }

@@ -1,10 +1,6 @@
-"""One run over all registries, and the entry points for other commands.
-
-No other module in this package reads the clock.
-"""
+"""One run over all registries, with the time as an argument."""
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from functools import partial
@@ -20,8 +16,8 @@ from dialgate.core.model import HOUR, Instant
 from dialgate.crypto.keys import Keys
 from dialgate.crypto.publisher_signature import SnapshotSigner
 from dialgate.lists.number_set import DamagedFile
-from dialgate.lists.snapshot import Manifest
 from dialgate.runtime.atomic_write import write_file
+from dialgate.runtime.clock import wall_clock
 from dialgate.runtime.file_lock import hold_lock
 from dialgate.runtime.instants import ClockJumped, KeptInstants
 from dialgate.store import CallList, Ledger, factory
@@ -29,13 +25,9 @@ from registry_sync import (
     disconnection,
     full_list_cycle,
     gate_requests,
-    manual_import,
     publication,
     query_cycle,
-    release_holds,
-    rollback,
     run_report,
-    snapshot_mirror,
     source_settings,
 )
 from registry_sync.config import FullListRegistry, Plan, QueriedRegistry
@@ -45,7 +37,6 @@ from registry_sync.publication import PublishTarget
 from registry_sync.query_candidates import select_candidates
 from registry_sync.query_cycle import QueryContext
 from registry_sync.query_packages import PackageStore
-from registry_sync.release_holds import ReleaseHold
 from registry_sync.run_report import Alarm, Kind, Run, Summary
 from registry_sync.sources import Source, SourceFailed, open_source
 
@@ -71,10 +62,6 @@ class OpenedLedger(NamedTuple):
     lists: Sequence[CallList]
 
 
-def now() -> Instant:
-    return time.time_ns() // 1_000_000
-
-
 def publish_target(plan: Plan) -> PublishTarget:
     """Return the configured publication target. Raises Unavailable if the signing key is not usable."""
     key = plan.registries.signing_key_file
@@ -83,7 +70,7 @@ def publish_target(plan: Plan) -> PublishTarget:
 
 
 async def run(
-    plan: Plan, progress: Progress, *, dry: bool = False, clock: Callable[[], Instant] = now
+    plan: Plan, progress: Progress, *, dry: bool = False, clock: Callable[[], Instant] = wall_clock
 ) -> Run:
     """Run the job for each registry in turn. If one registry fails, raise an alarm and continue with the others.
 
@@ -240,31 +227,3 @@ async def _open_ledger(plan: Plan) -> AsyncIterator[OpenedLedger]:
         yield OpenedLedger(store, Keys.open(data / "keys.json"), await store.lists())
     finally:
         await store.close()
-
-
-# ---- commands --------------------------------------------------------------------------------------------------------
-
-
-def import_answer(order: manual_import.AnswerImport, progress: Progress) -> manual_import.AnswerImportReport:
-    """Import an answer. Raises the same errors as `manual_import.run`."""
-    return manual_import.run(order, progress, now())
-
-
-def approve(folder: Path, name: str, actor: str) -> ReleaseHold:
-    """Approve a hold. Raises Refused and OSError."""
-    return release_holds.approve(folder, name, actor, now())
-
-
-def roll_back(target: PublishTarget, version: str) -> tuple[Manifest, list[rollback.PublicationDifference]]:
-    """Roll back a publication while holding the snapshot folder's lock.
-
-    Raises Refused, DamagedFile and OSError.
-    """
-    with publication.lock_folder(target.folder):
-        return rollback.roll_back(target, version, now())
-
-
-async def pull(source: source_settings.Source, target: PublishTarget, key: str) -> snapshot_mirror.Pull:
-    """Pull a publication from the source. Raises the errors in FAULTS."""
-    async with open_source(source, Path.cwd(), now()) as opened:
-        return await snapshot_mirror.pull(opened, target, key, now())

@@ -1,6 +1,5 @@
 """Comparison of two publications, and rollback to an earlier one."""
 
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -10,7 +9,7 @@ from msgspec.structs import replace
 
 from dialgate.core.model import Instant
 from dialgate.lists.manifest_history import earlier_manifests
-from dialgate.lists.number_set import BLOCK, BLOCKS, NumberSet
+from dialgate.lists.number_set import NumberSet
 from dialgate.lists.snapshot import Manifest, ManifestEntry
 from registry_sync import publication, release_holds
 from registry_sync.answer_merge import PublishedAnswers
@@ -18,7 +17,6 @@ from registry_sync.formats.text import Mask, Numbers
 from registry_sync.import_checks import ImportRefused
 from registry_sync.publication import PublishTarget
 
-SPAN = BLOCK * BLOCKS
 _NONE = ManifestEntry(registry="", controller="", mode="answers", file="", sha256="", numbers=0)
 
 
@@ -108,29 +106,19 @@ def _compare_lists(folder: Path, old: ManifestEntry | None, new: ManifestEntry |
 
     To limit memory, one span of numbers is compared at a time.
     """
-    added = removed = 0
-    olds, news = _spans(folder, old), _spans(folder, new)
-    was, now = next(olds, None), next(news, None)
-    while was is not None or now is not None:
-        place = min(_span_index(was), _span_index(now))
-        left = was if was is not None and _span_index(was) == place else None
-        right = now if now is not None and _span_index(now) == place else None
-        stay = 0 if left is None or right is None else len(np.intersect1d(left, right, assume_unique=True))
-        added += (0 if right is None else len(right)) - stay
-        removed += (0 if left is None else len(left)) - stay
-        was = next(olds, None) if left is not None else was
-        now = next(news, None) if right is not None else now
-    return added, removed
+    common = 0
+    if old is not None and new is not None:
+        with (
+            closing(NumberSet.open(folder / old.file)) as was,
+            closing(NumberSet.open(folder / new.file)) as now,
+        ):
+            common = sum(_count_common(run, was) for run in now.spans() if len(run))
+    return (new.numbers if new else 0) - common, (old.numbers if old else 0) - common
 
 
-def _spans(folder: Path, entry: ManifestEntry | None) -> Iterator[Numbers]:
-    if entry is not None:
-        with closing(NumberSet.open(folder / entry.file)) as opened:
-            yield from opened.spans()
-
-
-def _span_index(run: Numbers | None) -> float:
-    return float("inf") if run is None else int(run[0]) // SPAN
+def _count_common(run: Numbers, other: NumberSet) -> int:
+    others = np.concatenate([run[:0], *other.spans(int(run[0]), int(run[-1]) + 1)])
+    return len(np.intersect1d(run, others, assume_unique=True))
 
 
 def find_manifest(folder: Path, version: str) -> Manifest:
@@ -151,17 +139,18 @@ def find_manifest(folder: Path, version: str) -> Manifest:
 def roll_back(
     target: PublishTarget, version: str, now: Instant
 ) -> tuple[Manifest, list[PublicationDifference]]:
-    """Publish an earlier version again. The caller must hold `publication.lock_folder`.
+    """Publish an earlier version again, while holding the folder's lock.
 
     If the rollback would permit calls to numbers that are now listed, two people must release it first.
     Raises Refused, DamagedFile and OSError.
     """
-    present, earlier = publication.current_manifest(target.folder), find_manifest(target.folder, version)
-    changes = differences(target.folder, present, earlier)
-    subject = ("rollback", "", present.version, earlier.version)
-    if freed := sum(difference.freed for difference in changes):
-        why = f"going back from {present.version} to {earlier.version} would permit calls to {freed:,} listed numbers"
-        release_holds.require_release(target.folder, subject, why, now)
-    manifest = publication.republish(target, earlier, now)
-    release_holds.remove_hold(target.folder, subject)
+    with publication.lock_folder(target.folder):
+        present, earlier = publication.current_manifest(target.folder), find_manifest(target.folder, version)
+        changes = differences(target.folder, present, earlier)
+        subject = ("rollback", "", present.version, earlier.version)
+        if freed := sum(difference.freed for difference in changes):
+            why = f"going back from {present.version} to {earlier.version} would permit calls to {freed:,} listed numbers"
+            release_holds.require_release(target.folder, subject, why, now)
+        manifest = publication.republish(target, earlier, now)
+        release_holds.remove_hold(target.folder, subject)
     return manifest, changes

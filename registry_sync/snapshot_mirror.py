@@ -29,10 +29,10 @@ from dialgate.lists.snapshot import (
     signed_text,
 )
 from dialgate.runtime.atomic_write import publish_file, remove_on_exit, write_file
-from registry_sync import publication
+from registry_sync import publication, source_settings
 from registry_sync.import_checks import ImportRefused, utc
 from registry_sync.publication import PublishTarget
-from registry_sync.sources import Source
+from registry_sync.sources import Source, open_source
 
 
 class Pull(Struct, frozen=True, kw_only=True):
@@ -43,26 +43,27 @@ class Pull(Struct, frozen=True, kw_only=True):
     fetched: int
 
 
-async def pull(source: Source, target: PublishTarget, key: str, now: Instant) -> Pull:
-    """Update the local copy.
+async def pull(settings: source_settings.Source, target: PublishTarget, key: str, now: Instant) -> Pull:
+    """Update the local copy. Paths in `settings` are relative to the current folder.
 
     The manifest must be signed with the public key `key`, unless `key` is empty. Raises Refused, DamagedFile,
     SourceFailed and OSError, after which the local publication is unchanged.
     """
-    with publication.lock_folder(target.folder):
-        manifest = await _manifest(source, target.folder, key)
-        local = publication.current_manifest(target.folder)
-        if manifest.published_at < local.published_at:
-            raise ImportRefused(
-                f"the remote manifest from {utc(manifest.published_at)} is older than the local one from"
-                f" {utc(local.published_at)}; an older publication never replaces a newer one"
-            )
-        new = [entry for entry in manifest.files if not (target.folder / entry.file).exists()]
-        for entry in new:
-            await _fetch(source, target.folder, entry)
-        if manifest != local:
-            publication.adopt_manifest(target, manifest)
-        write_file(target.folder / PULLED, msgspec.json.encode(Pulled(at=now, version=manifest.version)))
+    async with open_source(settings, Path.cwd(), now) as source:
+        with publication.lock_folder(target.folder):
+            manifest = await _manifest(source, target.folder, key)
+            local = publication.current_manifest(target.folder)
+            if manifest.published_at < local.published_at:
+                raise ImportRefused(
+                    f"the remote manifest from {utc(manifest.published_at)} is older than the local one from"
+                    f" {utc(local.published_at)}; an older publication never replaces a newer one"
+                )
+            new = [entry for entry in manifest.files if not (target.folder / entry.file).exists()]
+            for entry in new:
+                await _fetch(source, target.folder, entry)
+            if manifest != local:
+                publication.adopt_manifest(target, manifest)
+            write_file(target.folder / PULLED, msgspec.json.encode(Pulled(at=now, version=manifest.version)))
     return Pull(version=manifest.version, published_at=manifest.published_at, fetched=len(new))
 
 

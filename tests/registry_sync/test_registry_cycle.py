@@ -19,7 +19,7 @@ from dialgate.ledger.registrar import Registrar
 from dialgate.ledger.schemas import ConsentRequest
 from dialgate.lists.number_set import DamagedFile
 from dialgate.runtime.instants import KeptInstants
-from registry_sync import nightly_job
+from registry_sync import nightly_job, release_holds
 from registry_sync.import_checks import ImportRefused
 from registry_sync.simulator import FAULTS, is_enrolled
 from tests.support import yaml_files
@@ -303,7 +303,7 @@ async def test_too_many_changed_answers_need_a_release_by_two_people(job: JobWor
     assert alarm_kinds(await job.answer_and_run()) >= {"held"}
     for path in list((job.plan.snapshots / "held").iterdir()):
         for actor in ("maria", "paolo"):
-            nightly_job.approve(job.plan.snapshots, path.stem, actor)
+            release_holds.approve(job.plan.snapshots, path.stem, actor, job.clock.at)
     part = await job.run_once()
     assert (part.answered, alarm_kinds(part)) == (300, set())
     assert job.answer_for(LISTED[0]).answer == "clear"

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from dialgate.core.model import DAY, HOUR
-from registry_sync import full_list_areas, nightly_job
+from registry_sync import full_list_areas, release_holds
 from registry_sync.full_list_areas import Area, FullSet
 from tests.support.registry_world import JobWorld, alarm_kinds
 
@@ -175,7 +175,7 @@ async def test_list_that_shrinks_too_much_needs_a_release_by_two_people(tmp_path
     assert job.published_files() == before
     (held,) = (job.plan.snapshots / "held").iterdir()
     for actor in ("maria", "paolo"):
-        nightly_job.approve(job.plan.snapshots, held.stem, actor)
+        release_holds.approve(job.plan.snapshots, held.stem, actor, job.clock.at)
     part = await job.run_once()
     assert (alarm_kinds(part), part.removed) == (set(), 201)
 

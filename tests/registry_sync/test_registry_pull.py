@@ -18,7 +18,8 @@ from dialgate.crypto.publisher_signature import SnapshotSigner
 from dialgate.lists.number_set import DamagedFile
 from dialgate.lists.snapshot import MANIFEST, PULLED, Pulled, Snapshot, read_manifest
 from dialgate.runtime.atomic_write import write_file
-from registry_sync import nightly_job, source_settings
+from dialgate.runtime.clock import wall_clock
+from registry_sync import snapshot_mirror, source_settings
 from registry_sync.import_checks import ImportRefused
 from registry_sync.publication import PublishTarget
 from registry_sync.simulator import is_enrolled
@@ -36,7 +37,7 @@ class Node:
         self.source = source_settings.FolderSource(inbox=str(job.plan.snapshots), settle_seconds=0)
 
     async def pull(self, key: str = "") -> str:
-        return (await nightly_job.pull(self.source, self.target, key)).version
+        return (await snapshot_mirror.pull(self.source, self.target, key, wall_clock())).version
 
     def published_files(self) -> dict[str, bytes]:
         paths = self.target.folder.glob("*.*[!k]")
@@ -66,7 +67,7 @@ async def test_pull_copies_the_publication_and_fetches_only_new_files(job: JobWo
     node = Node(job)
     assert await node.pull(public(job)) == read_manifest(job.plan.snapshots).version
     assert node.published_files() == job.published_files()
-    done = await nightly_job.pull(node.source, node.target, public(job))
+    done = await snapshot_mirror.pull(node.source, node.target, public(job), wall_clock())
     assert done.fetched == 0
     assert (
         Snapshot.open(node.target.folder, public(job)).answer("rpo", "acme", int(CLEAR[1:])).answer == "clear"

@@ -4,8 +4,7 @@ The emulator is as strict as Asterisk 22.10.1 and records everything that Asteri
 unusual behaviour. The dialplan decides whether to dial (`dialplan.py`).
 
 AGI() has no time limit. It ends when the server closes the connection. With `AGIEXITONHANGUP` it also ends when
-the caller hangs up or `TIMEOUT(absolute)` expires. While AGI() reads an incomplete line, it detects neither of
-these two events.
+`TIMEOUT(absolute)` expires, which it does not detect while it reads an incomplete line.
 """
 
 import asyncio
@@ -43,7 +42,6 @@ class Quirks(Struct, frozen=True, kw_only=True):
     - `replies` maps the beginning of a command to the reply.
     - `keys` contains the keys that the caller presses, one for each question.
     - `early` maps a file to the keys that the caller presses while it plays.
-    - `patience` is the time in seconds after which the caller hangs up, or None for never.
     """
 
     extra: tuple[str, ...] = ()
@@ -52,7 +50,6 @@ class Quirks(Struct, frozen=True, kw_only=True):
     replies: Mapping[str, str] = {}
     keys: tuple[str, ...] = ()
     early: Mapping[str, str] = {}
-    patience: float | None = None
 
 
 class Channel(Struct, kw_only=True):
@@ -106,7 +103,6 @@ class _Session:
         self._channel, self._reader, self._writer = channel, reader, writer
         self._keys = iter(channel.quirks.keys)
         self._commands = 0
-        self._started = asyncio.get_running_loop().time()
         self._channel_ended = False
 
     async def run(self, url: str, arguments: tuple[str, ...]) -> str:
@@ -149,23 +145,17 @@ class _Session:
 
         Within a line (`in_line`), AGI() does not notice the end of the channel.
         """
-        ends = None if in_line or self._channel_ended else self._end_of_channel()
+        ends = None if in_line or self._channel_ended else self._channel.limit
         try:
             async with asyncio.timeout_at(ends):
                 return await self._reader.read(_LINE_BYTES)
         except TimeoutError:
             self._channel_ended = True
-            self._channel.expired = ends == self._channel.limit
-            self._channel.ended = not self._channel.expired
+            self._channel.expired = True
             self._writer.write(b"HANGUP\n")
         if self._channel.variables.get("AGIEXITONHANGUP") == "yes":
             return None
         return await self._read(in_line=True)  # from now on only the server can end AGI()
-
-    def _end_of_channel(self) -> float | None:
-        patience = self._channel.quirks.patience
-        ends = (self._channel.limit, None if patience is None else self._started + patience)
-        return min((end for end in ends if end is not None), default=None)
 
     def _answer(self, line: str) -> bytes:
         channel = self._channel

@@ -197,7 +197,7 @@ def decisions(evidence: dict[str, Any], by_seq: dict[int, dict[str, Any]]) -> It
 
 
 def outcomes(finding: dict[str, Any], by_seq: dict[int, dict[str, Any]]) -> Iterator[str]:
-    for seq in finding.get("outcomes", ()):  # older bundles have none
+    for seq in finding["outcomes"]:
         entry = by_seq[seq]
         require(
             entry["type"] == "outcome" and entry["decision"] == finding["id"],
