@@ -59,7 +59,7 @@ ONLY_IN: dict[str, tuple[str, ...]] = {
 }
 BROAD_EXCEPTS = {"dialgate.core.decision": 1, "dialgate.app": 1, "dialgate.gate.gate": 1}
 CLOCKS = re.compile(r"\btime\.time(_ns)?\(|\bdatetime\.now\(|\bdate\.today\(|\.utcnow\(")
-CLOCK_READERS = {"dialgate.runtime.clock", "dialgate.gate.gate", "registry_sync.nightly_job"}
+CLOCK_READERS = {"dialgate.runtime.clock", "dialgate.gate.gate"}
 Node = TypeVar("Node", bound=ast.AST)
 VAGUE = re.compile(r"util|helper|manager|common|misc|impl$", re.IGNORECASE)
 
