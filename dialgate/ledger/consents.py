@@ -10,6 +10,7 @@ from dialgate.core import ineffective_entries, local_time
 from dialgate.core.ledger_events import (
     ConsentConfirmed,
     ConsentGiven,
+    ConsentsVoided,
     ContractEnded,
     ContractMade,
     Entry,
@@ -18,8 +19,8 @@ from dialgate.core.ledger_state import Ending, as_entry, find_ending, find_outra
 from dialgate.core.refusal import Refused
 from dialgate.ledger import bulk_import, entry_limit, stop_requests
 from dialgate.ledger.access import LedgerAccess, refuse_misstated
-from dialgate.ledger.consent_voiding import Enrolled, EnrolmentRequest, VoidedConsents, void_consents
-from dialgate.ledger.event_drafts import event_of, past
+from dialgate.ledger.consent_voiding import EnrolmentRequest, VoidedConsents
+from dialgate.ledger.event_drafts import event_of
 from dialgate.ledger.file_import import FileOrder, NoteRow, import_file
 from dialgate.ledger.import_reports import EntriesReport
 from dialgate.ledger.schemas import (
@@ -43,18 +44,21 @@ class ConsentWriter:
 
     async def void(self, client: Client, ask: EnrolmentRequest) -> VoidedConsents:
         """Void the consents of enrolled numbers. A repetition voids nothing more. Raises `Refused` and `StoreUnavailable`."""
-        controller, access = self._access.controller(client, ask.controller), self._access
-        with refuse_misstated():
-            listed_by = past(ask.listed_by, access.clock(), "listed_by")
-        enrolled = Enrolled(
-            controller=controller.id,
-            registry=ask.registry,
-            listed_by=listed_by,
-            receipt=ask.proof,
-            actor=ask.actor or client.name,
-            numbers=[int(access.number(number, controller).removeprefix("+")) for number in ask.numbers],
+        access, now = self._access, self._access.clock()
+        owner = access.controller(client, ask.controller)
+        event = ConsentsVoided(
+            before=access.past(ask.listed_by, now, "listed_by"), registry=ask.registry, receipt=ask.proof
         )
-        return VoidedConsents(await void_consents(access.store, access.keys, enrolled, access.clock()))
+        numbers = list(dict.fromkeys(access.number(number, owner) for number in ask.numbers))
+        known = (await access.store.read([access.keys.subject(owner.id, number) for number in numbers])).known
+        drafts = [
+            access.draft(client, ask, owner.id, number, event, now)
+            for number, state in zip(numbers, known, strict=True)
+            if any(item.collected_at <= event.before and not item.voided_at for item in state.consents)
+        ]
+        if drafts:
+            await access.append_all(drafts)
+        return VoidedConsents(len(drafts))
 
     async def record(self, client: Client, ask: LedgerRequest, *, rectifies: bool = False) -> Receipt:
         """Record a consent, contract or call request, or the end of one.

@@ -7,7 +7,7 @@ import gc
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack
-from datetime import date
+from datetime import UTC, date, datetime
 from io import BytesIO
 from pathlib import Path
 from typing import Any, Final, Literal, NamedTuple, TypeAlias
@@ -25,7 +25,7 @@ from dialgate.core.model import DAY, HOUR, Instant
 from dialgate.decision_log import LogUnavailable
 from dialgate.interfaces import http_application
 from dialgate.interfaces.http import server
-from dialgate.ledger.consent_voiding import Enrolled, void_consents
+from dialgate.ledger.consent_voiding import EnrolmentRequest
 from dialgate.lists.snapshot import Consultation
 from registry_sync import publication
 from registry_sync.publication import PublishTarget
@@ -333,16 +333,16 @@ class House:
             merged = world.merge_answers(folder, dict.fromkeys(numbers, enrolled), consultation, owner)
             publication.publish_answers(PublishTarget(folder=folder), merged, now)
         if enrolled:
-            found = Enrolled(
+            enrolment = EnrolmentRequest(
                 controller=owner,
                 registry="rpo",
-                listed_by=consultation.listed_by,
-                receipt="TICKET-1",
-                actor="registry-sync",
-                numbers=[int(number) for number in numbers],
+                listed_by=datetime.fromtimestamp(consultation.listed_by / 1_000, UTC),
+                proof="TICKET-1",
+                channel="registry",
+                numbers=tuple(f"+{number}" for number in numbers),
             )
-            access = gate.app.registrar.access
-            await void_consents(access.store, access.keys, found, self.now)
+            job = gate.app.config.operator("registry-sync")
+            await gate.app.registrar.consents.void(job, enrolment)
         await self.tick()
         return consultation.submitted_at
 
