@@ -18,7 +18,6 @@ _NOT_JUDGED = Skip("not judged without a number and a campaign")
 _TIMELESS = frozenset(
     {"registry.listed", "registry.unknown", "registry.uncovered", "list.unknown", "consent.missing"}
 )
-_ATTEMPT_RULES = tuple(rule for name, rule in RULES if name in {"frequency_kept", "rest_kept"})
 _PASSED = Pass()
 # In every time zone in use, midnight falls on a full quarter of an hour in UTC.
 _QUARTER = 15 * MINUTE
@@ -57,17 +56,6 @@ def lasts_until(facts: Facts, law: Law, decision: Decision) -> Instant:
     nothing = facts.known == Known(seq=facts.known.seq) and len(binding.registries) <= 1
     timeless = nothing and all(deny.code in _TIMELESS and not deny.not_before for deny in decision.reasons)
     return _valid_until(decision.outcomes, facts, law) if timeless else 0
-
-
-def attempts_forbid_nothing(facts: Facts, law: Law) -> bool:
-    """Return whether the recorded attempts have no effect on the decision.
-
-    Attempts count toward frequency limits, and use up call requests.
-    """
-    binding = _lift(law.binding(facts), facts)
-    if facts.known.requests or binding.advised is not None:
-        return False
-    return all(_judge(rule, facts, binding) == _PASSED for rule in _ATTEMPT_RULES)
 
 
 def _starts(known: Known) -> list[Instant]:

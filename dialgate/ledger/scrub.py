@@ -11,14 +11,14 @@ from contextlib import closing
 from pathlib import Path
 from typing import Literal, Protocol, TypeAlias
 
-from msgspec import Struct, structs
+from msgspec import Struct
 
 from dialgate.config.clients import Client
 from dialgate.config.configuration import Config
-from dialgate.core.decision import attempts_forbid_nothing, decide
+from dialgate.core.decision import decide
 from dialgate.core.faults import Unavailable
 from dialgate.core.ledger_state import merge
-from dialgate.core.model import Call, Decision, Facts, Instant, Known
+from dialgate.core.model import Call, Decision, Instant, Known
 from dialgate.core.responses import when
 from dialgate.crypto.keys import Keys
 from dialgate.gate.facts import Gatherer
@@ -59,14 +59,6 @@ class AnswersUnusable(Unavailable):
     component = "snapshot"
 
 
-class _CachedVerdict(Struct, frozen=True):
-    """A cached verdict. `references` keeps alive the objects whose ids are part of the cache key."""
-
-    verdict: ScrubVerdict
-    facts: Facts
-    references: tuple[object, ...]
-
-
 class ScrubStore(SubjectStates, CallLists, CampaignCounts, Protocol):
     """The parts of the store that a scrub reads."""
 
@@ -84,7 +76,7 @@ class Judge:
         self._client = Client(name="scrub", controllers=(self._line.controller.id,), scopes=())
         self._from = next(iter(self._line.caller_ids))
         self._gatherer = Gatherer(config, keys)
-        self._judged: dict[tuple[object, ...], _CachedVerdict] = {}
+        self._judged: dict[tuple[object, ...], tuple[ScrubVerdict, object]] = {}
         self._snapshot: Snapshot | None = None
 
     async def open(self) -> None:
@@ -137,27 +129,22 @@ class Judge:
         return known
 
     def _verdict(self, question: Question, known: Known) -> ScrubVerdict:
-        default = self._default(question)
-        if known == Known(seq=known.seq):
-            return default.verdict
-        law = self._config.laws[question.country]
-        # Most recorded numbers only have attempts. These are rarely equal, so a cache would not help.
-        if known == Known(seq=known.seq, attempts=known.attempts):
-            facts = structs.replace(default.facts, known=known)
-            return default.verdict if attempts_forbid_nothing(facts, law) else _verdict_of(decide(facts, law))
-        return _verdict_of(decide(self._gatherer.terms.facts(question, known, self.at), law))
-
-    def _default(self, question: Question) -> _CachedVerdict:
-        """Return the verdict for a number that has no ledger entries or attempts."""
+        if known != Known(seq=known.seq):
+            return self._decide(question, known)
         key = (question.number.problem or id(question.number), question.zones, id(question.files))
-        judged = self._judged.get(key)
-        if judged is None:
+        if key not in self._judged:
             if len(self._judged) >= _REMEMBERED:
                 self._judged.clear()
-            facts = self._gatherer.terms.facts(question, _NOTHING, self.at)
-            verdict = _verdict_of(decide(facts, self._config.laws[question.country]))
-            judged = self._judged[key] = _CachedVerdict(verdict, facts, (question.number, question.files))
-        return judged
+            references = (
+                question.number,
+                question.files,
+            )  # so that no other object gets an id that is in the key
+            self._judged[key] = self._decide(question, _NOTHING), references
+        return self._judged[key][0]
+
+    def _decide(self, question: Question, known: Known) -> ScrubVerdict:
+        facts = self._gatherer.terms.facts(question, known, self.at)
+        return _verdict_of(decide(facts, self._config.laws[question.country]))
 
 
 _NOTHING = Known()

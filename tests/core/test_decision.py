@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from dialgate.core import local_time
-from dialgate.core.decision import _judge, attempts_forbid_nothing, decide, lasts_until
+from dialgate.core.decision import _judge, decide, lasts_until
 from dialgate.core.law import Binding, Law, parse_law
 from dialgate.core.model import (
     DAY,
@@ -146,7 +146,6 @@ def test_a_recommendation_becomes_a_marked_pass_and_changes_nothing_else(
     law = parse_law({**data, **added})
     advised = decide(base(**facts), law)
     assert lasts_until(base(**facts), law, advised) == 0
-    assert not attempts_forbid_nothing(base(**facts), law)
     outcome = advised.outcomes[rule]
     assert isinstance(outcome, Pass)
     assert outcome.why.startswith("advised against: ")
@@ -560,20 +559,6 @@ def test_an_allow_holds_until_valid_until(facts: Facts, permille: int) -> None:
         assert decide(moved(facts, at), IT).allow, local_time.rfc3339(at)
 
 
-@PROPERTY
-@given(ANY)
-def test_attempts_within_the_limits_do_not_change_the_decision(
-    facts: Facts,
-) -> None:
-    without = decide(replace(facts, known=replace(facts.known, attempts=())), IT)
-    forbid_nothing = attempts_forbid_nothing(facts, IT)
-    event(
-        f"{'allow' if without.allow else 'deny'}, {'nothing' if forbid_nothing else 'something'} is forbidden"
-    )
-    if forbid_nothing:
-        assert decide(facts, IT) == without
-
-
 @pytest.mark.parametrize(
     ("law", "attempts", "reasons"),
     [
@@ -590,21 +575,6 @@ def test_attempts_beyond_a_limit_are_denied(law: Law, attempts: int, reasons: li
     ]
     facts = base(known={"attempts": made})
     assert [deny.code for deny in decide(facts, law).reasons] == reasons
-    assert attempts_forbid_nothing(facts, law) == (not reasons)
-
-
-@pytest.mark.parametrize(
-    "law", [IT, with_law(limits=law_data("IT")["limits"][1:])], ids=["limits", "only a rest"]
-)
-def test_silent_calls_and_call_requests_are_always_considered(law: Law) -> None:
-    facts = base(
-        known={"attempts": [{"decision": "a-1", "at": "2026-11-24T09:00:00+01:00", "campaign": "c"}]}
-    )
-    assert attempts_forbid_nothing(facts, law)
-    silent = replace(facts.known.attempts[0], result="abandoned")
-    assert not attempts_forbid_nothing(replace(facts, known=replace(facts.known, attempts=(silent,))), law)
-    asked = CallRequest(id="r", requested_at=0, expires_at=1)
-    assert not attempts_forbid_nothing(replace(facts, known=replace(facts.known, requests=(asked,))), law)
 
 
 @PROPERTY
