@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable
 from contextlib import closing
 from itertools import chain
 from pathlib import Path
+from typing import TypeAlias
 
 from msgspec import structs
 
@@ -30,8 +31,9 @@ from dialgate.lists import call_list, number_set
 from dialgate.lists.number_set import DamagedFile, NumberSet
 from dialgate.runtime.atomic_write import publish_file
 from dialgate.store import CallList
-from dialgate.subjects.schemas import Erased
+from dialgate.subjects.schemas import Done, Erased
 
+# Why something is erased, restricted or kept, and by which law.
 _ERASED = ("no call that may have to be proved was based on it", "GDPR art. 17(1)(b)-(c)")
 _PROOF = (
     "a call was based on it and may have to be proved",
@@ -43,6 +45,20 @@ _HELD = (
 )
 _POSTPONED = "these gates could not be asked whether it is evidence: {nodes}. Repeat the request; the number is already suppressed"
 _FORBIDS = ("it blocks calls that would be permitted without it", "GDPR art. 17(3)(b), 21(3)")
+_OFF_LIST = ("the number was removed, so it is not called from this list", "GDPR art. 17(1)(c)")
+_CONSULTED = (
+    "it proves that the registry was consulted before calls; the next consultation replaces it",
+    "GDPR art. 17(3)(b); D.P.R. 26/2022 art. 8",
+)
+_DECIDED = (
+    "each proves why a call was allowed or denied; its key is destroyed after the retention term",
+    _PROOF[1],
+)
+_REQUESTED = (
+    "they prove what was requested, what was done and who saw the data; the number in them is encrypted",
+    "GDPR art. 5(2), 12, 32",
+)
+_Reason: TypeAlias = tuple[str, str]
 
 
 def basis_of(entry: Entry) -> str:
@@ -91,6 +107,15 @@ def split_entries(
     return erased, restricted
 
 
+def _describe(what: str, name: str, done: Done, reason: _Reason, until: str = "") -> Erased:
+    why, law = reason
+    return Erased(what=what, name=name, done=done, why=why, law=law, until=until)
+
+
+def _kind(entry: Entry) -> str:
+    return str(type(entry.event).__struct_config__.tag)
+
+
 def describe_entries(
     entries: Iterable[Entry],
     restricted: Iterable[tuple[Entry, Instant]],
@@ -102,16 +127,14 @@ def describe_entries(
     ends = {entry.seq: until for entry, until in restricted}
     items = []
     for entry in entries:
-        kind = str(type(entry.event).__struct_config__.tag)
-        name = name_of(entry)
+        kind, name = _kind(entry), name_of(entry)
         if not basis_of(entry):
-            items.append(Erased(what=kind, name=name, done="kept", why=_FORBIDS[0], law=_FORBIDS[1]))
+            items.append(_describe(kind, name, "kept", _FORBIDS))
         elif entry.seq in ends:
-            why, law = _HELD if is_held else _PROOF
             until = rfc3339(ends[entry.seq]) if ends[entry.seq] else ""
-            items.append(Erased(what=kind, name=name, done="restricted", why=why, law=law, until=until))
+            items.append(_describe(kind, name, "restricted", _HELD if is_held else _PROOF, until))
         else:
-            items.append(Erased(what=kind, name=name, done="erased", why=_ERASED[0], law=_ERASED[1]))
+            items.append(_describe(kind, name, "erased", _ERASED))
     return items
 
 
@@ -122,65 +145,22 @@ def describe_postponed(
 
     One of these gates may need an entry as evidence.
     """
-    why, law = _POSTPONED.format(nodes=", ".join(sorted(missing))), _PROOF[1]
-    items = [
-        Erased(
-            what=str(type(entry.event).__struct_config__.tag),
-            name=name_of(entry),
-            done="kept",
-            why=why,
-            law=law,
-        )
-        for entry in entries
-        if basis_of(entry)
-    ]
-    return items + [Erased(what="call list", name=name, done="kept", why=why, law=law) for name in lists]
+    reason = _POSTPONED.format(nodes=", ".join(sorted(missing))), _PROOF[1]
+    kept = [(_kind(entry), name_of(entry)) for entry in entries if basis_of(entry)]
+    kept += [("call list", name) for name in lists]
+    return [_describe(what, name, "kept", reason) for what, name in kept]
 
 
 def describe_files(
     lists: Iterable[str], registries: Iterable[FromRegistry], decisions: int, *, is_held: bool
 ) -> list[Erased]:
     """Describe what the erasure did with data outside the ledger."""
-    items = [
-        Erased(
-            what="call list",
-            name=name,
-            done="restricted" if is_held else "erased",
-            why=_HELD[0] if is_held else "the number was removed, so it is not called from this list",
-            law=_HELD[1] if is_held else "GDPR art. 17(1)(c)",
-        )
-        for name in lists
-    ]
-    items += [
-        Erased(
-            what="registry answer",
-            name=answer.registry,
-            done="kept",
-            why="it proves that the registry was consulted before calls; the next consultation replaces it",
-            law="GDPR art. 17(3)(b); D.P.R. 26/2022 art. 8",
-        )
-        for answer in registries
-    ]
+    done: Done = "restricted" if is_held else "erased"
+    items = [_describe("call list", name, done, _HELD if is_held else _OFF_LIST) for name in lists]
+    items += [_describe("registry answer", answer.registry, "kept", _CONSULTED) for answer in registries]
     if decisions:
-        items.append(
-            Erased(
-                what="decisions",
-                name=str(decisions),
-                done="restricted",
-                why="each proves why a call was allowed or denied; its key is destroyed after the retention term",
-                law=_PROOF[1],
-            )
-        )
-    items.append(
-        Erased(
-            what="requests and look-ups",
-            name="",
-            done="kept",
-            why="they prove what was requested, what was done and who saw the data; the number in them is encrypted",
-            law="GDPR art. 5(2), 12, 32",
-        )
-    )
-    return items
+        items.append(_describe("decisions", str(decisions), "restricted", _DECIDED))
+    return [*items, _describe("requests and look-ups", "", "kept", _REQUESTED)]
 
 
 def copy_without(record: CallList, folder: Path, number: str) -> CallList | None:

@@ -4,7 +4,7 @@ Instants are in RFC 3339 format. The number is in the URL path. Reports also con
 are sent to the data subject.
 """
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeAlias
 
 from msgspec import Meta, Struct
 
@@ -120,6 +120,9 @@ class Portable(Struct, frozen=True, kw_only=True):
     call_requests: list[dict[str, Any]]
 
 
+Done: TypeAlias = Literal["erased", "restricted", "kept"]
+
+
 class Erased(Struct, frozen=True, kw_only=True):
     """An item of data, and what the erasure did with the item.
 
@@ -130,7 +133,7 @@ class Erased(Struct, frozen=True, kw_only=True):
 
     what: str
     name: str
-    done: Literal["erased", "restricted", "kept"]
+    done: Done
     why: str
     law: str
     until: OptionalTimestamp = ""
