@@ -226,7 +226,7 @@ class FullListCycle:
             )
             return False
         area = self._areas[update.prefix]
-        before = sum(old.count(begin, end) for begin, end in area.ranges) if old else 0
+        before = sum(len(run) for begin, end in area.ranges for run in old.spans(begin, end)) if old else 0
         limits = self._settings.max_added, self._settings.max_removed
         why = import_checks.list_size_problem(update.added, update.removed, before, *limits)
         if why:

@@ -300,29 +300,6 @@ class NumberSet:
                 at, until = np.searchsorted(run, np.array([begin, end], np.uint64))
                 yield run[at:until]
 
-    def count(self, begin: int, end: int) -> int:
-        """Count the numbers from `begin` up to but not including `end`, using the index.
-
-        `begin` and `end` must be multiples of 10,000.
-        """
-        total = 0
-        for span, first in self._supers.items():
-            low = max(begin // BLOCK - span * BLOCKS, 0)
-            high = min(end // BLOCK - span * BLOCKS, BLOCKS)
-            if low < high:
-                total += self._count(first + low, first + high)
-        return total
-
-    def _count(self, first: int, last: int) -> int:
-        begins = np.array(self._directory[first : last + 1], np.int64)
-        dense = begins[:-1][(sizes := np.diff(begins)) == DENSE]
-        words = np.frombuffer(self._words, "<u2")
-        before = words[dense + GROUPS - 1].sum(
-            dtype=np.int64
-        )  # the count before the last group of 512, whose bits are counted next
-        bits = words[dense[:, None] + np.arange(GROUPS + (GROUPS - 1) * 32, DENSE)]
-        return int(sizes[sizes != DENSE].sum() + before + np.bitwise_count(bits).sum(dtype=np.int64))
-
     def _span(self, low: int, first: int) -> Numbers:
         bounds = np.array(self._directory[first : first + BLOCKS + 1], np.int64)
         sizes = np.diff(bounds)
