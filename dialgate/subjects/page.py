@@ -10,7 +10,6 @@ from datetime import date, datetime
 from functools import cache
 from typing import Any, Final
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from dialgate import texts
@@ -18,6 +17,7 @@ from dialgate.audit import explanation
 from dialgate.cluster.personal_data import Why
 from dialgate.core import local_time
 from dialgate.core.model import Origin
+from dialgate.runtime import templates
 from dialgate.subjects.schemas import Report
 from dialgate.texts import Language
 
@@ -29,13 +29,7 @@ _EMPTY: Final[tuple[object, ...]] = (None, "", (), [])
 
 def page(report: Report, language: Language) -> str:
     words = _Words(language, report.zone)
-    environment = Environment(
-        loader=PackageLoader(__package__, ""),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = templates.environment(__package__)
     environment.filters |= {
         "instant": words.instant,
         "breakable": breakable,

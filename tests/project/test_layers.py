@@ -39,7 +39,7 @@ ONLY_IN: dict[str, tuple[str, ...]] = {
     "holidays": ("dialgate.core.local_time",),
     "dateutil": ("dialgate.core.day_sets",),
     "httptools": ("dialgate.interfaces.http.check_fast_path",),
-    "jinja2": ("dialgate.interfaces.console.rendering",),
+    "jinja2": ("dialgate.runtime.templates",),
     "openpyxl": ("dialgate.lists.spreadsheet",),
     "defusedxml": ("dialgate.lists.spreadsheet",),
     "zoneinfo": ("dialgate.core.local_time",),

@@ -9,10 +9,9 @@ from functools import cache, partial
 from importlib.resources import files
 from typing import Any, Final, NamedTuple
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
 from dialgate.core import local_time
 from dialgate.interfaces.console.words import Words
+from dialgate.runtime import templates
 
 # Scripts, styles and images come from this gate only, none inline. No site may frame a page, and no form may post elsewhere.
 POLICY: Final = (
@@ -42,14 +41,8 @@ def assets() -> dict[str, Asset]:
 
 
 @cache
-def _environment() -> Environment:
-    environment = Environment(
-        loader=PackageLoader(__package__, "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+def _environment() -> templates.Environment:
+    environment = templates.environment(__package__, "templates")
     environment.filters["day"] = day
     environment.filters["count"] = count
     environment.filters["json"] = partial(json.dumps, ensure_ascii=False)
