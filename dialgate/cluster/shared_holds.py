@@ -35,54 +35,50 @@ class SharedHolds:
         return await _run_in_thread(self._holds.under)
 
     async def change(self, change: PlaceHold | LiftHold) -> bool:
-        """Place or lift a hold in this gate's own records. Return whether anything changed."""
-        return await _run_in_thread(
-            lambda: self._place(change) if isinstance(change, PlaceHold) else self._lift(change)
-        )
+        """Place or lift a hold in this gate's own records for another gate. Return whether anything changed."""
 
-    def _place(self, change: PlaceHold) -> bool:
-        """Place a hold. Return False if the number is already on hold.
+        def changed() -> LegalHold | None:
+            self._refuse_replay(change)
+            return self._place(change) if isinstance(change, PlaceHold) else self._lift(change)
 
-        Raises `HoldRefused` if a hold was lifted after this request was made, because the request may be a replay.
-        """
-        if self._holds.find(change.number) is not None:
-            return False
-        if any(hold.lifted_at >= change.at for hold in self._holds.all()):
-            raise HoldRefused("a hold was lifted here after this request was made. Request the hold again")
-        self._add(change)
-        return True
+        return await _run_in_thread(changed) is not None
 
-    def _lift(self, change: LiftHold) -> bool:
-        """Lift a hold. Return False if the number is not on hold.
-
-        Raises `HoldRefused` if the hold was placed after this request was made, because the request may be a
-        replay.
-        """
+    def _refuse_replay(self, change: PlaceHold | LiftHold) -> None:
+        """Raise `HoldRefused` if the request would undo a later one, because it may be a replay."""
         hold = self._holds.find(change.number)
-        if hold is None:
-            return False
-        if hold.at > change.at:
+        if isinstance(change, LiftHold) and hold is not None and hold.at > change.at:
             raise HoldRefused("the hold is newer than this request. Request the lift again")
-        self._holds.lift(change.number, at=change.at, by=change.by, reason=change.reason)
-        return True
+        lifted = (hold.lifted_at for hold in self._holds.all())
+        if isinstance(change, PlaceHold) and hold is None and any(at >= change.at for at in lifted):
+            raise HoldRefused("a hold was lifted here after this request was made. Request the hold again")
 
-    async def place_everywhere(self, change: PlaceHold) -> tuple[LegalHold, dict[str, str]]:
+    def _place(self, change: PlaceHold) -> LegalHold | None:
+        """Place a hold and return it. Return None if the number is already on hold."""
+        return self._add(change) if self._holds.find(change.number) is None else None
+
+    def _lift(self, change: LiftHold) -> LegalHold | None:
+        """Lift a hold and return it. Return None if the number is not on hold."""
+        if self._holds.find(change.number) is None:
+            return None
+        return self._holds.lift(change.number, at=change.at, by=change.by, reason=change.reason)
+
+    async def place_everywhere(self, change: PlaceHold) -> tuple[LegalHold | None, dict[str, str]]:
         """Place a hold on all gates. Return it, and the reason for each gate that could not be asked.
 
         Raises `HoldRefused` if every gate already has the number on hold, or if the texts contain the number.
         """
-        hold, is_new = await asyncio.to_thread(self._find_or_add, change)
+        placed = await asyncio.to_thread(self._place, change)
         peers = await self._peers.ask(change)
-        if not (is_new or peers.missing or any(peers.answers.values())):
+        if not (placed or peers.missing or any(peers.answers.values())):
             raise HoldRefused("this number is already under a legal hold. Lift that hold first.")
-        return hold, peers.missing
+        return placed or await asyncio.to_thread(self._holds.find, change.number), peers.missing
 
     async def lift_everywhere(self, change: LiftHold) -> tuple[LegalHold | None, dict[str, str]]:
         """Lift a hold on all gates. Return this gate's hold, and the reason for each gate that could not be asked.
 
         Raises `HoldRefused` if no gate has the number on hold, or if the texts contain the number.
         """
-        hold = await asyncio.to_thread(self._find_and_lift, change)
+        hold = await asyncio.to_thread(self._lift, change)
         peers = await self._peers.ask(change)
         if not (hold or peers.missing or any(peers.answers.values())):
             raise HoldRefused("this number is not under a legal hold.")
@@ -92,15 +88,6 @@ class SharedHolds:
         """Return this gate's holds, including lifted ones, or only the hold in force on `number` (E.164)."""
         holds = await _run_in_thread(lambda: (self._holds.find(number),) if number else self._holds.all())
         return [hold for hold in holds if hold is not None]
-
-    def _find_or_add(self, change: PlaceHold) -> tuple[LegalHold, bool]:
-        existing = self._holds.find(change.number)
-        return existing or self._add(change), existing is None
-
-    def _find_and_lift(self, change: LiftHold) -> LegalHold | None:
-        if self._holds.find(change.number) is None:
-            return None
-        return self._holds.lift(change.number, at=change.at, by=change.by, reason=change.reason)
 
     def _add(self, change: PlaceHold) -> LegalHold:
         return self._holds.add(change.number, at=change.at, by=change.by, reason=change.reason)

@@ -74,15 +74,6 @@ async def test_it_is_not_written_after_each_of_several_batches(notes: Notes) -> 
     assert notes.writes() <= (asyncio.get_running_loop().time() - begun) / NOTE_SECONDS + 1
 
 
-async def test_a_batch_before_the_timer_fires_is_written(notes: Notes) -> None:
-    notes.sync_entries(1)
-    notes.note.schedule()
-    await elapse(NOTE_SECONDS / 2)
-    notes.sync_entries(1)
-    notes.note.schedule()
-    assert await notes.is_written(2)
-
-
 async def test_it_is_not_written_again_without_a_new_entry(notes: Notes) -> None:
     notes.sync_entries(3)
     for _ in range(3):

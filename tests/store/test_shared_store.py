@@ -41,7 +41,7 @@ from dialgate.store.redis import RedisStore
 from tests.store.test_store import ANNA, NOTHING, attempt, read_unknown, revoked
 from tests.support import redis_servers, world
 from tests.support.ports import free_port
-from tests.support.world import CALLER, CLEAR, LISTED, NOW, Hand, ask, load_numbers
+from tests.support.world import CALLER, CLEAR, NOW, Hand, ask, load_numbers
 
 UNLISTED = "+390612999999"  # on no call list and not checked against the registry
 
@@ -306,32 +306,6 @@ async def test_a_fence_raised_on_an_older_copy_is_not_taken_for_another_gates(se
     await other.close()
 
 
-@pytest.mark.parametrize("assuming", [False, True])
-async def test_an_emptied_redis_allows_nothing_and_accepts_no_stop_until_restored(
-    server: Path, *, assuming: bool
-) -> None:
-    file = world.write_folder(server, store={"url": at(server)})
-    world.publish_answers(server / "data", {CLEAR: False}, NOW - DAY)
-    app = await App.open(loader.load(file), registry=CollectorRegistry(), clock=Hand())
-    stop = RevocationRequest(number=CLEAR, scope="controller")
-    await app.registrar.revocations.revoke(app.config.settings.clients[0], stop)
-    if assuming:
-        await app._store.read([ANNA])
-        always_assume(app)
-    ask_server(server, "SWAPDB", "0", "1")
-    assert (await ask(app)).reasons[0].code == "gate.unavailable"
-    with pytest.raises(StoreUnavailable, match="emptied"):
-        await app.registrar.revocations.revoke(app.config.settings.clients[0], stop)
-    assert ask_server(server, "DBSIZE") == "0", "a gate that starts there finds no data"
-    await app.tick()
-    assert "emptied" in app.gate.readiness()["store"]
-    ask_server(server, "SWAPDB", "0", "1")
-    await app.tick()
-    assert "store" not in app.gate.readiness()
-    assert (await ask(app)).reasons[0].code == "revocation.revoked"
-    await app.close()
-
-
 @pytest.fixture
 async def own_store(server: Path) -> AsyncIterator[RedisStore]:
     """Open a store on a server that no other test uses."""
@@ -377,22 +351,35 @@ async def gate_on_own_server(folder: Path, steady: Callable[[], float] = time.mo
     return app
 
 
-async def test_an_older_copy_under_a_running_gate_accepts_no_stop(
-    server: Path,
+@pytest.mark.parametrize(
+    ("copied", "problem", "assuming"),
+    [
+        ((), "emptied", False),
+        ((), "emptied", True),
+        (("keys", "positions", "lists"), "ends at 0, but had reached 1", False),
+    ],
+    ids=["emptied", "emptied, and numbers assumed to be unknown", "a copy without the ledger"],
+)
+async def test_a_store_that_lost_its_ledger_allows_nothing_and_accepts_no_stop_until_restored(
+    server: Path, copied: tuple[str, ...], problem: str, *, assuming: bool
 ) -> None:
     """New entries would soon hide that the ledger lacks earlier ones."""
     app = await gate_on_own_server(server)
-    config = app.config
-    for key in ("{dialgate}:keys", "{dialgate}:positions", "{dialgate}:lists"):
-        ask_server(server, "COPY", key, key, "DB", "1")
-    client = config.settings.clients[0]
-    await app.registrar.revocations.revoke(client, RevocationRequest(number=CLEAR, scope="controller"))
+    for key in copied:
+        ask_server(server, "COPY", f"{{dialgate}}:{key}", f"{{dialgate}}:{key}", "DB", "1")
+    kept = ask_server(server, "-n", "1", "DBSIZE")
+    client, stop = app.config.settings.clients[0], RevocationRequest(number=CLEAR, scope="controller")
+    await app.registrar.revocations.revoke(client, stop)
+    if assuming:
+        await app._store.read([ANNA])
+        always_assume(app)
     ask_server(server, "SWAPDB", "0", "1")
-    with pytest.raises(StoreUnavailable, match="ends at 0, but had reached 1"):
-        await app.registrar.revocations.revoke(client, RevocationRequest(number=LISTED, scope="controller"))
     assert (await ask(app)).reasons[0].code == "gate.unavailable"
+    with pytest.raises(StoreUnavailable, match=problem):
+        await app.registrar.revocations.revoke(client, stop)
+    assert ask_server(server, "DBSIZE") == kept, "a gate that starts there finds no more data"
     await app.tick()
-    assert "ends at 0" in app.gate.readiness()["store"]
+    assert problem in app.gate.readiness()["store"]
     ask_server(server, "SWAPDB", "0", "1")
     await app.tick()
     assert (await ask(app)).reasons[0].code == "revocation.revoked"
@@ -516,25 +503,6 @@ async def test_settings_that_a_running_gate_cannot_change_are_refused(gates: lis
         app.reload(msgspec.structs.replace(app.config, settings=settings))
 
 
-@pytest.mark.parametrize(
-    ("options", "expected"),
-    [
-        ({"appendonly": "no"}, "`appendonly` is 'no'; set it to `yes`"),
-        ({"maxmemory_policy": "allkeys-lru"}, "`maxmemory-policy` is 'allkeys-lru'; set it to `noeviction`"),
-        ({"appendfsync": "no"}, "`appendfsync` is 'no'; set it to `everysec` or `always`"),
-    ],
-)
-async def test_a_server_that_may_lose_writes_is_refused(
-    options: dict[str, str], expected: str, tmp_path: Path
-) -> None:
-    process = redis_servers.start(tmp_path, unixsocket=str(tmp_path / "socket"), **options)
-    store = RedisStore(at(tmp_path))
-    with pytest.raises(StoreUnavailable, match=expected):
-        await store.refuse_unless_safe()
-    await store.close()
-    redis_servers.kill(process)
-
-
 async def test_calls_are_denied_while_the_server_is_down_and_served_at_once_after_it(
     tmp_path: Path,
 ) -> None:
@@ -615,22 +583,28 @@ def ask_server(folder: Path, *words: str) -> str:
     return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
 
 
+ANOTHER = "another version of dialgate wrote this store"
+
+
 @pytest.mark.parametrize(
-    "left",
+    ("command", "refusal"),
     [
-        ("XADD", "{dialgate}:ledger", "1-0", "s", "{dialgate}:s:0123456789abcdef"),
-        ("HSET", "{dialgate}:positions", "a-log", "7", "a-log top", "7"),
-        ("SET", "{dialgate}:layout", "3"),
+        (("CONFIG", "SET", "appendonly", "no"), "`appendonly` is 'no'; set it to `yes`"),
+        (("CONFIG", "SET", "maxmemory-policy", "allkeys-lru"), "is 'allkeys-lru'; set it to `noeviction`"),
+        (("CONFIG", "SET", "appendfsync", "no"), "is 'no'; set it to `everysec` or `always`"),
+        # Data subjects would appear unknown, or attempts could not be removed.
+        (("XADD", "{dialgate}:ledger", "1-0", "s", "{dialgate}:s:0123456789abcdef"), ANOTHER),
+        (("HSET", "{dialgate}:positions", "a-log", "7", "a-log top", "7"), ANOTHER),
+        (("SET", "{dialgate}:layout", "3"), ANOTHER),
     ],
 )
-async def test_a_store_of_another_version_is_refused(server: Path, left: tuple[str, ...]) -> None:
-    """The data subjects of such a store would appear unknown, or its attempts could not be removed."""
-    ask_server(server, *left)
-    store = RedisStore(at(server))
-    for _ in range(2):  # checking it must not mark it as valid
-        with pytest.raises(StoreUnavailable, match="another version of dialgate wrote this store"):
-            await store.refuse_unless_safe()
-    await store.close()
+async def test_an_unsafe_server_or_a_store_of_another_version_is_refused(
+    own_store: RedisStore, server: Path, command: tuple[str, ...], refusal: str
+) -> None:
+    ask_server(server, *command)
+    for _ in range(2):  # the check must not mark the store as valid
+        with pytest.raises(StoreUnavailable, match=refusal):
+            await own_store.refuse_unless_safe()
 
 
 async def test_the_names_of_neighbouring_decisions_are_stored_together(own_store: RedisStore) -> None:
