@@ -224,15 +224,6 @@ async def test_retransmitted_call_is_checked_once(tmp_path: Path) -> None:
         assert stub.asked[0]["call_id"] != stub.asked[1]["call_id"]
 
 
-@pytest.mark.parametrize(("refusal", "status"), [("608", 608), ("603", 603), ("403", 403), ("503", 608)])
-async def test_each_dialer_gets_its_configured_refusal(tmp_path: Path, refusal: str, status: int) -> None:
-    async with with_stub(tmp_path, refusal=f'"{refusal}"') as (sip, stub):
-        stub.play = respond(
-            {"decision": "deny", "decision_id": "a-1", "reasons": [{"code": "hours.outside"}]}
-        )
-        assert (await sip.dialer.call()).status == status
-
-
 async def test_call_rate_of_a_dialer_is_limited(tmp_path: Path) -> None:
     async with with_stub(tmp_path, calls="5") as (sip, stub):
         stub.play = respond({"decision": "deny", "decision_id": "a-1", "reasons": []})

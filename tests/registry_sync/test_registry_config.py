@@ -112,26 +112,6 @@ def test_all_errors_are_reported_at_once_including_the_gates(tmp_path: Path) -> 
     assert "cannot be read" in problems(tmp_path / "other", {"gate": "nowhere.yaml"})
 
 
-def test_duplicate_key_is_refused(tmp_path: Path) -> None:
-    job = JobWorld(tmp_path)
-    job.path.write_text("kept: 3\nkept: 4\n")
-    with pytest.raises(ConfigError, match="key `kept` is repeated"):
-        config.load(job.path)
-
-
-def test_either_file_names_the_gate(tmp_path: Path) -> None:
-    """`registry-sync import --config` accepts both the job's file and the gate's."""
-    shutil.copytree(CONFIG, tmp_path / "config")
-    (tmp_path / ".data").mkdir()
-    (tmp_path / ".data" / "sample.key.sha256").write_text("0" * 64)
-    text = [config.load_gate(tmp_path / "config" / name) for name in ("dialgate.yaml", "registries.yaml")]
-    assert [problem.path.name for problem in text] == ["dialgate.yaml"] * 2
-    with pytest.raises(ConfigError, match=r"acme.yaml is neither a dialgate.yaml nor a registries.yaml"):
-        config.load_gate(tmp_path / "config" / "controllers" / "acme.yaml")
-    with pytest.raises(ConfigError, match=r"none.yaml: cannot be read"):
-        config.load_gate(tmp_path / "none.yaml")
-
-
 def test_import_accepts_either_file(tmp_path: Path) -> None:
     shutil.copytree(CONFIG, tmp_path / "config")
     (tmp_path / ".data").mkdir()

@@ -135,31 +135,6 @@ def test_newer_consultation_wins_in_any_order_of_imports(operator: Operator) -> 
     assert (fixed.answer, fixed.consulted_at, fixed.listed_at) == ("listed", AT[LATE], AT[LATE] + DAY)
 
 
-def test_listed_wins_of_two_answers_with_the_same_instant(operator: Operator) -> None:
-    operator.import_answers(lines(MOBILE + ",1", FIXED + ",0"), EARLY)
-    assert operator.import_answers(lines(MOBILE + ",0", FIXED + ",1"), EARLY)[0] == 0
-    assert [operator.answer_for(number).answer for number in (MOBILE, FIXED)] == ["listed", "listed"]
-
-
-def test_new_answer_replaces_an_old_one_and_other_numbers_keep_their_age(operator: Operator) -> None:
-    """Nothing extends the validity of a *clear* answer."""
-    operator.import_answers(lines(MOBILE + ",0", FIXED + ",0"), EARLY)
-    status, report = operator.import_answers(lines(MOBILE + ",1"), LATE)
-    assert (status, report["known"], report["newly_listed"], report["numbers"]) == (0, 1, 1, 2)
-    assert operator.answer_for(MOBILE).answer == "listed"
-    assert operator.answer_for(FIXED).consulted_at == AT[EARLY]
-
-
-def test_answers_are_valid_for_their_controller_only(operator: Operator) -> None:
-    operator.import_answers(lines(MOBILE + ",0"), EARLY)
-    operator.import_answers(lines(MOBILE + ",1"), LATE, "--controller", "beta")
-    assert [operator.answer_for(MOBILE, name).answer for name in ("acme", "beta", "gamma")] == [
-        "clear",
-        "listed",
-        "unknown",
-    ]
-
-
 def test_importing_the_same_again_changes_nothing(operator: Operator) -> None:
     operator.import_answers(lines(MOBILE + ",0"), EARLY, "--receipt", "R")
     before = operator.published_files()
@@ -522,16 +497,6 @@ def test_second_import_is_refused_during_an_import_and_a_killed_import_blocks_no
     assert operator.import_answers(lines(MOBILE + ",1", FIXED + ",0"), LATE)[0] == 0
     assert not list(operator.snapshots.glob("*.tmp"))
     assert operator.answer_for(MOBILE).answer == "listed"
-
-
-def test_damaged_set_is_not_updated(operator: Operator) -> None:
-    """A merge would copy the damage into a new number set with a valid checksum."""
-    operator.import_answers(GOOD, EARLY)
-    (path,) = operator.snapshots.glob("*.numbers")
-    flip(path, -1)
-    status, report = operator.import_answers(GOOD, LATE, "--same-answer", "")
-    assert status == 1
-    assert report["error"]["message"].endswith(f"{path.name}: body checksum differs")
 
 
 def test_last_three_manifests_and_their_files_are_kept(operator: Operator) -> None:

@@ -418,29 +418,6 @@ def test_page_has_its_sections_and_names_its_files(page: Path) -> None:
     )
 
 
-# Facts that an administrator needs, by page.
-SAID = [
-    ("asterisk", ("from_user", "send_pai=yes", "uri_pjsip", "redirect_method=user", "SIP/CARRIER/", "place-a-call.sh",
-                  "channel originate Local/$DIALGATE_TO@", "22.10.1", "18.26.4", "TIMEOUT(absolute)", "603",
-                  "extensions_custom.conf", "SIPRemoveHeader()")),
-    ("vicidial", ("DNCCAR", "not a default status", "at most 8 characters", "SIP/CARRIER/", "leading 0",
-                  "place-a-call.sh", "SVN 3884", "uri_pjsip", "ADCT", "ALTER TABLE vicidial_auto_calls", "Use Internal DNC List",
-                  "recycling rule for `NA`", "Modify Lists", "stays\nthere", "Omit Phone Code", "campaign.unknown", "503",
-                  "extensions-vicidial.conf")),
-    ("opensips", ("4.0.1", "3.6.8", "no_concurrent_connects", "join the parts with", "route(WITHIN)", "ignore case")),
-    ("freeswitch", ("caller-id-in-from", "00_dialgate.xml", "external_sip_uri", "set_profile_var", "context=dialgate",
-                    "Retry-After: 5", "1.11.3-dev", "auto-aleg-full")),
-    ("kamailio", ("CHANUNAVAIL", "use 603", "6.0.1")),
-    ("hosted", ("shortest timeout", "reason_class")),
-]  # fmt: skip
-
-
-@pytest.mark.parametrize(("folder", "said"), SAID)
-def test_page_states_what_an_administrator_needs(folder: str, said: tuple[str, ...]) -> None:
-    text = (DEPLOY / folder / "README.md").read_text("utf-8")
-    assert [item for item in said if item not in text and not re.search(item, text)] == []
-
-
 def test_first_page_lists_every_dialer_folder() -> None:
     pages = {path.parent.name for path in DEPLOY.glob("*/README.md")}
     dialers = pages - {"systemd", "container", "kubernetes"}

@@ -96,13 +96,6 @@ async def test_a_key_press_before_the_menu_records_a_revocation(asterisk: Pbx, d
     assert await check_call(asterisk) == ("deny", "revocation.revoked")
 
 
-async def test_an_early_key_press_that_cannot_be_recorded_is_not_confirmed(asterisk: Pbx) -> None:
-    await asterisk.made.app._store.close()
-    said = await called_back(asterisk, quirks=Quirks(early={"dialgate/it/welcome": "1"}))
-    assert 'STREAM FILE "dialgate/it/failed" ""' in said
-    assert not [line for line in said if "stopped" in line]
-
-
 @pytest.mark.parametrize("called", ["+390299000000", "390299000000", "0299000000"])
 async def test_the_shipped_dialplan_answers_in_italian(asterisk: Pbx, called: str) -> None:
     """The cases include a default Asterisk, whose channels are in English."""
@@ -161,9 +154,10 @@ async def test_a_caller_with_withheld_number_hears_other_ways_to_object(asterisk
     assert MENU not in said
 
 
-async def test_a_revocation_that_cannot_be_recorded_is_not_confirmed(asterisk: Pbx) -> None:
+@pytest.mark.parametrize("quirks", [Quirks(keys=("1",)), Quirks(early={"dialgate/it/welcome": "1"})])
+async def test_a_revocation_that_cannot_be_recorded_is_not_confirmed(asterisk: Pbx, quirks: Quirks) -> None:
     await asterisk.made.app._store.close()
-    said = await called_back(asterisk, quirks=Quirks(keys=("1",)))
+    said = await called_back(asterisk, quirks=quirks)
     assert 'STREAM FILE "dialgate/it/failed" ""' in said
     assert not [line for line in said if "stopped" in line]
 
