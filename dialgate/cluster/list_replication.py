@@ -19,6 +19,7 @@ from dialgate.cluster.peers import Peers
 from dialgate.core.model import SECOND, Instant
 from dialgate.lists import call_list
 from dialgate.runtime.atomic_write import publish_file
+from dialgate.runtime.clock import wall_clock
 from dialgate.store import CallList, CallLists, StoreUnavailable
 
 _RETRY: Final = 10 * SECOND
@@ -66,7 +67,7 @@ class ListReplication:
             self._task is not None and not self._task.done()
         ):
             return
-        self._task = asyncio.create_task(self._run(lacking, now, is_new=lacking != self._lacking))
+        self._task = asyncio.create_task(self._run(lacking, is_new=lacking != self._lacking))
         self._due, self._lacking = now + _RETRY, lacking
 
     async def close(self) -> None:
@@ -77,7 +78,7 @@ class ListReplication:
         if self._task is not None:
             await asyncio.gather(self._task, return_exceptions=True)
 
-    async def _run(self, lacking: Collection[str], now: Instant, *, is_new: bool) -> None:
+    async def _run(self, lacking: Collection[str], *, is_new: bool) -> None:
         try:
             for record in await self._store.lists():
                 if record.file in lacking and not await self._copy(record) and is_new:
@@ -85,7 +86,7 @@ class ListReplication:
                         "call list missing here and on all other gates", list=record.id, file=record.file
                     )
             lists = await self._store.lists()  # read again: a version recorded meanwhile must not be deleted
-            await asyncio.to_thread(self._delete_leftovers, lists, now)
+            await asyncio.to_thread(self._delete_leftovers, lists)
         except (StoreUnavailable, OSError) as error:
             _log.error("call lists cannot be copied from another gate", problem=str(error))
 
@@ -115,8 +116,8 @@ class ListReplication:
                 temporary.unlink(missing_ok=True)
         return False
 
-    def _delete_leftovers(self, lists: Iterable[CallList], now: Instant) -> None:
-        """Delete leftover files that are older than the grace period.
+    def _delete_leftovers(self, lists: Iterable[CallList]) -> None:
+        """Delete leftover files that are older than the grace period, by the clock that dates files.
 
         A list file is a leftover if its list has a newer file here, or if its list is not recorded because the store
         failed during the load. If the store has no lists at all, it may be the wrong store, so unrecorded files are kept.
@@ -131,7 +132,7 @@ class ListReplication:
             is_leftover = name.endswith(".new") or (
                 name.endswith(".numbers") and name not in files and is_unused
             )
-            if is_leftover and now / SECOND - path.stat().st_ctime >= self.grace:
+            if is_leftover and wall_clock() / SECOND - path.stat().st_ctime >= self.grace:
                 path.unlink(missing_ok=True)
                 _log.info("leftover call list file deleted", file=name)
 
