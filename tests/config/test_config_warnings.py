@@ -2,65 +2,55 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
 
+from dialgate.config import loader, warnings
 from dialgate.interfaces.cli import main
 from tests.support.world import KEY, client, write_folder
 
+# The sources and scopes of a client, the listener's settings, and the source that a warning names.
+CASES: list[tuple[list[str], list[str], dict[str, Any], str]] = [
+    *(
+        ([source], ["check", "revoke"], {}, source)
+        for source in ("127.0.0.1/32", "127.0.0.0/8", "0.0.0.0/0", "::1/128", "::/0")
+    ),
+    (["10.1.2.3/32", "10.1.2.4/32"], ["revoke"], {"host": "10.1.2.3"}, "10.1.2.3/32"),
+    (["10.0.0.9/32", "10.0.0.8/32"], ["read"], {"trusted_proxies": ["10.0.0.9/32"]}, "10.0.0.9/32"),
+    # A dialer on the gate's own machine that only checks, as in deploy/README.md.
+    (["127.0.0.1/32"], ["check"], {}, ""),
+    (["127.0.0.1/32"], ["check"], {"trusted_proxies": ["127.0.0.1/32"]}, ""),
+    (["0.0.0.0/0"], ["check"], {"trusted_proxies": ["127.0.0.1/32"]}, "0.0.0.0/0"),
+    # Other hosts, and a client without rights.
+    (["10.0.0.0/8"], ["check"], {"host": "localhost"}, ""),
+    (["127.0.0.1/32"], [], {"host": "localhost"}, ""),
+    (["fd00::/8"], ["check"], {"host": "localhost"}, ""),
+]
 
-def find_client_warnings(
-    folder: Path, sources: list[str], scopes: list[str], host: str = "0.0.0.0", proxies: tuple[str, ...] = ()
-) -> list[str]:
+
+def write(folder: Path, sources: list[str], scopes: list[str], listen: dict[str, Any]) -> Path:
     switch = {"name": "switch", "controllers": ["acme"], "scopes": scopes, "sources": sources}
-    clients = [client("tests", KEY, "check"), switch]
-    listen = {"host": host, "port": 0, "trusted_proxies": list(proxies)}
-    path = write_folder(folder, clients=clients, listen=listen)
-    done = CliRunner().invoke(main.app, ["config", "check", "--config", str(path), "--json"])
-    assert done.exit_code == 0, done.output
-    found: list[str] = json.loads(done.stdout)["warnings"]
-    spoken = CliRunner().invoke(main.app, ["config", "check", "--config", str(path)])
-    assert spoken.exit_code == 0
-    assert spoken.stderr.count("Warning:") == len(found)
-    return [warning for warning in found if warning.startswith("client ")]
+    listen = {"host": "0.0.0.0", "port": 0, **listen}
+    return write_folder(folder, clients=[client("tests", KEY, "check"), switch], listen=listen)
 
 
-@pytest.mark.parametrize("source", ["127.0.0.1/32", "127.0.0.0/8", "0.0.0.0/0", "::1/128", "::/0"])
-def test_sources_that_cover_this_host_cause_a_warning(tmp_path: Path, source: str) -> None:
-    (warning,) = find_client_warnings(tmp_path, [source], ["check", "revoke"])
-    assert f"client switch: source {source} covers this host" in warning
-    assert "(check, revoke)" in warning
-
-
-def test_the_listening_address_counts_as_this_host(tmp_path: Path) -> None:
-    assert (
-        len(find_client_warnings(tmp_path, ["10.1.2.3/32", "10.1.2.4/32"], ["revoke"], host="10.1.2.3")) == 1
-    )
-
-
-def test_a_trusted_proxy_on_another_host_causes_a_warning(tmp_path: Path) -> None:
-    (warning,) = find_client_warnings(
-        tmp_path, ["10.0.0.9/32", "10.0.0.8/32"], ["read"], proxies=("10.0.0.9/32",)
-    )
-    assert "source 10.0.0.9/32" in warning
-    assert "listen.trusted_proxies" in warning
-
-
-@pytest.mark.parametrize("proxies", [(), ("127.0.0.1/32",)])
-def test_a_local_dialer_that_only_checks_causes_no_warning(tmp_path: Path, proxies: tuple[str, ...]) -> None:
-    """`deploy/README.md` describes this setup for a dialer on the gate's own machine.
-
-    A client that only checks gets a warning only if one of its `sources` covers every address.
-    """
-    assert find_client_warnings(tmp_path, ["127.0.0.1/32"], ["check"], proxies=proxies) == []
-    assert len(find_client_warnings(tmp_path / "anyone", ["0.0.0.0/0"], ["check"], proxies=proxies)) == 1
-
-
-@pytest.mark.parametrize(
-    ("source", "scopes"), [("10.0.0.0/8", ["check"]), ("127.0.0.1/32", []), ("fd00::/8", ["check"])]
-)
-def test_other_hosts_and_clients_without_rights_cause_no_warning(
-    tmp_path: Path, source: str, scopes: list[str]
+@pytest.mark.parametrize(("sources", "scopes", "listen", "named"), CASES)
+def test_a_source_from_which_a_proxy_may_connect_causes_a_warning(
+    tmp_path: Path, sources: list[str], scopes: list[str], listen: dict[str, Any], named: str
 ) -> None:
-    assert find_client_warnings(tmp_path, [source], scopes, host="localhost") == []
+    config = loader.load(write(tmp_path, sources, scopes, listen))
+    found = [text for text in warnings.warnings(config) if text.startswith("client ")]
+    assert len(found) == bool(named)
+    for text in found:
+        assert text.startswith(f"client switch: source {named} covers this host or a trusted proxy.")
+        assert f"({', '.join(scopes)})" in text
+
+
+def test_config_check_shows_the_warnings_and_succeeds(tmp_path: Path) -> None:
+    words = ["config", "check", "--config", str(write(tmp_path, ["127.0.0.1/32"], ["revoke"], {}))]
+    done, spoken = (CliRunner().invoke(main.app, [*words, *more]) for more in (["--json"], []))
+    assert (done.exit_code, spoken.exit_code) == (0, 0)
+    found = json.loads(done.stdout)["warnings"]
+    assert spoken.stderr.count("Warning:") == len(found) > 0
