@@ -32,12 +32,11 @@ from prometheus_client import CollectorRegistry
 
 from dialgate.app import App
 from dialgate.config import loader
-from dialgate.core.model import DAY, Call, Instant
+from dialgate.core.model import DAY, Call
 from dialgate.decision_log import verify
 from dialgate.decision_log.records import Reader, Record
 from dialgate.ledger.schemas import RevocationRequest
-from dialgate.store import AttemptPosition, Reading, Remembered, Reservation, StoreUnavailable
-from dialgate.store.redis import RedisStore
+from dialgate.store import StoreUnavailable
 from tests.store.test_shared_store import always_assume, share
 from tests.support import redis_servers, world
 from tests.support.redis_servers import Node
@@ -346,48 +345,3 @@ async def test_no_failover_allows_a_sixth_call_or_one_after_an_acknowledged_stop
 def allows(folder: Path) -> list[str]:
     entries = Reader(folder).entries()
     return [entry.id for _, entry in entries if isinstance(entry, Record) and entry.decision.allow]
-
-
-def careless_store(name: str, met: asyncio.Barrier) -> RedisStore:
-    """Return a store with a planted fault: it commits against the current state instead of the state that was read.
-
-    `met`: the barrier at which the gates wait until all have read.
-    """
-    store = RedisStore(redis_servers.alone(), name=name, patience=5)
-    read, commit = store.read, store.commit
-
-    async def read_together(
-        subjects: Sequence[bytes], keys: Sequence[bytes] = (), since: Instant = 0
-    ) -> Reading:
-        reading = await read(subjects, keys, since)
-        await met.wait()
-        return reading
-
-    async def commit_anyway(
-        reading: Reading,
-        reservations: Sequence[Reservation],
-        remembered: Sequence[Remembered],
-        position: AttemptPosition,
-        *,
-        recovering: bool = False,
-    ) -> bool:
-        while not await commit(
-            await read(reading.subjects), reservations, remembered, position, recovering=recovering
-        ):
-            pass
-        return True
-
-    store.read, store.commit = read_together, commit_anyway
-    return store
-
-
-async def test_the_checker_catches_a_store_that_does_not_detect_stale_reads(tmp_path: Path) -> None:
-    (number, *_) = numbers = numbers_for(1)
-    met = asyncio.Barrier(2)
-    async with site(tmp_path, redis_servers.alone(), 0, numbers) as place:
-        for app in place.gates:
-            await app._store.close()
-            app._store = app.gate._store = careless_store(tmp_path.name, met)
-        for _ in range(LIMIT):
-            await asyncio.gather(*(place.ask(number, app) for app in place.gates))
-    assert place.violations() == ["6 calls to one number"]
