@@ -23,7 +23,7 @@ from dialgate.core.model import Attempt, Known
 from dialgate.store import AttemptPosition, Remembered, Reservation, Shared, Store
 from dialgate.store.redis import RedisStore
 from dialgate.store.sqlite import SqliteStore
-from tests.store.test_store import Engine, redis_engine, revoked, sqlite_engine
+from tests.store.test_store import ENGINES, Engine, revoked, sqlite_engine
 
 HISTORIES: Final = int(os.environ.get("DIALGATE_HISTORIES", "0"))
 SUBJECTS: Final = [bytes([place]) * 16 for place in (1, 90, 200)]
@@ -335,7 +335,7 @@ def folders(folder: Path) -> Iterator[Path]:
         yield path
 
 
-@pytest.mark.parametrize(("engine", "many"), [(small_buffers, 60), (redis_engine, 40)])
+@pytest.mark.parametrize(("engine", "many"), [(small_buffers, 60), (ENGINES["redis"], 40)])
 def test_a_store_agrees_with_its_model_after_any_history(
     engine: Callable[[Path], Engine], many: int, tmp_path: Path
 ) -> None:
