@@ -8,7 +8,6 @@ import asyncio
 import os
 import secrets
 import shutil
-import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -18,7 +17,6 @@ from typing import IO, Final, TypeAlias
 
 import msgspec
 from aiohttp import web
-from msgspec import Struct
 
 from dialgate.app import App
 from dialgate.config.clients import Client
@@ -39,7 +37,6 @@ _AT_ONCE: Final = 32
 _CLIENT_AT_ONCE: Final = 8
 _FREE: Final = 1 << 30  # bytes that must stay free on the disk of the spool
 _SECONDS: Final = 3_600.0  # until a file has arrived
-_BYTES_PER_SECOND: Final = 16_384  # on average, after the first `limits.read_seconds`
 _ZIP: Final = b"PK"
 _AGAIN: Final = {"Retry-After": "10"}
 _MB: Final = 1 << 20
@@ -48,32 +45,15 @@ Read: TypeAlias = Callable[[], Awaitable[bytes]]
 Gone: TypeAlias = Callable[[], bool]
 
 
-class Pace(Struct, frozen=True):
-    """The time limits for an upload, in seconds.
-
-    `grace` limits the time between two chunks, and `total` the time for the whole upload. `bytes_per_second` is the
-    minimum average rate after the first `grace` seconds.
-    """
-
-    grace: float
-    total: float
-    bytes_per_second: int
-
-    def left(self, elapsed: float, received: int) -> float:
-        """Return the seconds until the next chunk must arrive; zero or less if it is late."""
-        due = self.grace + received / self.bytes_per_second
-        return min(self.grace, due - elapsed, self.total - elapsed)
-
-
 class UploadSlots:
     def __init__(self, settings: Settings, data: Path, grace: float) -> None:
         """Create the spool folder, and delete leftover uploads. Raises `OSError`.
 
-        An upload fails after `grace` seconds without data.
+        An upload fails after `grace` seconds without data, and after an hour.
         """
         self.settings = settings
         self.closed = False
-        self._pace = Pace(grace, _SECONDS, _BYTES_PER_SECOND)
+        self._grace = grace
         # Half of the processors, so that the other half decides calls. Each client has one at most.
         self._turns = Turns(max(1, len(os.sched_getaffinity(0)) // 2))
         self._open = Counter[str]()
@@ -95,12 +75,7 @@ class UploadSlots:
         `read` returns the next chunk, or b"" at the end. `gone` returns whether the client has disconnected.
         """
         with self._admitted(client), TemporaryFile(dir=self._folder, prefix="upload-") as file:
-            begun, size = time.monotonic(), 0
-            while chunk := await self._next_chunk(read, self._pace.left(time.monotonic() - begun, size)):
-                size += len(chunk)
-                self._refuse_size(size, len(chunk))
-                await self._threads.run(file.write, chunk)
-            yield Upload(self, file, size, gone)
+            yield Upload(self, file, await self._receive(read, file), gone)
 
     async def run(
         self,
@@ -134,10 +109,19 @@ class UploadSlots:
         finally:
             path.unlink(missing_ok=True)
 
-    async def _next_chunk(self, read: Read, seconds: float) -> bytes:
+    async def _receive(self, read: Read, file: IO[bytes]) -> int:
+        """Write what arrives to a file, and return its size. Raises `Fault`."""
+        size = 0
         try:
-            async with asyncio.timeout(seconds):
-                return await read()
+            async with asyncio.timeout(_SECONDS):
+                while True:
+                    async with asyncio.timeout(self._grace):
+                        chunk = await read()
+                    if not chunk:
+                        return size
+                    size += len(chunk)
+                    self._refuse_size(size, len(chunk))
+                    await self._threads.run(file.write, chunk)
         except TimeoutError:
             raise late() from None
 

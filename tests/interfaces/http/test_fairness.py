@@ -11,8 +11,6 @@ import msgspec
 import pytest
 from aiohttp import ClientSession
 
-from dialgate.interfaces.http import bulk
-from dialgate.interfaces.http.concurrency_limits import Turns
 from dialgate.store.sqlite import SqliteStore
 from tests.support import world
 from tests.support.world import CALL, KEY, SCOPES, World
@@ -57,24 +55,6 @@ async def post(client: ClientSession, path: str, body: Any) -> Any:
     async with client.post(path, json=body) as answer:
         assert answer.status == 200, await answer.text()
         return await answer.json()
-
-
-async def test_parsing_takes_turns() -> None:
-    """If one client sends two requests and another client sends one, the chunks of the two clients alternate."""
-    turns, parsed = Turns(), list[str]()
-
-    async def read(client: str, chunks: int) -> None:
-        items = ["x"] * (chunks * bulk._CHUNK)
-        async for _ in bulk.answer_each(
-            turns, client, items, lambda _: parsed.append(client), lambda _: None
-        ):
-            pass
-
-    await asyncio.gather(read("a", 4), read("a", 4), read("b", 4))
-    first_of_chunk = parsed[:: bulk._CHUNK]
-    assert first_of_chunk.index("b") <= 2
-    shared = first_of_chunk[first_of_chunk.index("b") :][:8]
-    assert shared.count("b") >= 3
 
 
 # ---- streams ---------------------------------------------------------------------------------------------------------

@@ -265,22 +265,6 @@ async def decision(made: World, **changes: Any) -> Any:
     return await made.post("/v1/check", {**CALL, **changes}, 200)
 
 
-async def test_a_revocation_applies_to_the_next_check_until_it_is_lifted(running: World) -> None:
-    assert (await decision(running))["decision"] == "allow"
-    receipt = await running.post("/v1/revocations", {"number": CLEAR, "actor": "agent-17", "channel": "call"})
-    assert [reason["code"] for reason in (await decision(running))["reasons"]] == ["revocation.revoked"]
-    entries = (await running.get(f"/v1/revocations?number={quote(CLEAR)}&purpose=test&controller=acme"))[
-        "entries"
-    ]
-    assert [(entry["seq"], entry["kind"], entry["actor"]) for entry in entries] == [
-        (receipt["seq"], "revoked", "agent-17")
-    ]
-    await running.post(
-        f"/v1/revocations/{receipt['seq']}/lift", {"ground": "error", "reason": "wrong number typed"}
-    )
-    assert (await decision(running))["decision"] == "allow"
-
-
 ENTRIES: list[tuple[str, dict[str, Any], str, dict[str, Any], list[str]]] = [
     (
         "/v1/consents",
@@ -407,19 +391,6 @@ def _without_clients(folder: Path) -> Path:
 # ---- operations ------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("accept", ["*/*", "application/openmetrics-text; version=1.0.0"])
-async def test_metrics_count_decisions_and_hold_no_number(running: World, accept: str) -> None:
-    await decision(running)
-    async with running.client.get("/metrics", headers={"Accept": accept}) as answer:
-        assert answer.content_type == accept.partition(";")[0].replace("*/*", "text/plain")
-        text = await answer.text()
-    assert (
-        'dialgate_decisions_total{campaign="acme-fibre",code="",decision="allow",interface="http"} 1.0'
-        in text
-    )
-    assert CLEAR.removeprefix("+39") not in text
-
-
 async def test_the_docs_page_needs_no_other_server(running: World) -> None:
     async with running.client.get("/") as answer:
         assert answer.url.path == "/docs"
@@ -430,26 +401,6 @@ async def test_the_docs_page_needs_no_other_server(running: World) -> None:
 
 
 # ---- the server ------------------------------------------------------------------------------------------------------
-
-
-async def test_a_connection_without_a_request_is_closed(tmp_path: Path) -> None:
-    """The client gets no response. A connection that has made a request is kept for the next request."""
-    async with world.running(tmp_path, limits={"read_seconds": 0.1}) as made:
-        reader, writer = await asyncio.open_connection("127.0.0.1", made.port)
-        assert await asyncio.wait_for(reader.read(), 5) == b""
-        writer.close()
-        reader, writer = await asyncio.open_connection("127.0.0.1", made.port)
-        request = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
-        writer.write(request)
-        await reader.readuntil(b"ok")
-        silent, other = await asyncio.open_connection("127.0.0.1", made.port)
-        assert await silent.read() == b""  # after the limit; the first connection is still open
-        writer.write(request)
-        assert (await reader.readuntil(b"ok")).startswith(b"HTTP/1.1 200")
-        writer.write(request[:10])
-        assert b"408 Request Timeout" in await asyncio.wait_for(reader.read(), 5)
-        for item in (writer, other):
-            item.close()
 
 
 async def test_tls_is_offered_where_a_certificate_is_configured(tmp_path: Path) -> None:

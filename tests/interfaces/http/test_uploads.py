@@ -3,7 +3,7 @@
 import asyncio
 import os
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Callable
 from contextlib import AsyncExitStack, suppress
 from io import BytesIO
 from pathlib import Path
@@ -16,7 +16,7 @@ from dialgate.config import loader
 from dialgate.config.configuration import ConfigError
 from dialgate.config.listeners import Uploads as Settings
 from dialgate.interfaces.http.errors import Fault
-from dialgate.interfaces.http.uploads import Pace, UploadSlots, from_memory
+from dialgate.interfaces.http.uploads import UploadSlots, from_memory
 from tests.lists.test_tabular import styles
 from tests.support.world import (
     CALL,
@@ -228,42 +228,6 @@ async def test_the_spool_can_be_elsewhere_and_is_emptied_at_the_start(tmp_path: 
         assert not (tmp_path / "spool").exists()
     UploadSlots(Settings(), tmp_path, 10.0)
     assert (tmp_path / "spool").stat().st_mode & 0o777 == 0o700
-
-
-@pytest.mark.parametrize(
-    ("elapsed", "received", "left"),
-    [
-        (0, 0, 10),
-        (4, 0, 6),
-        (11, 5, -0.995),  # single bytes with pauses
-        (10, 100_000, 10),  # ten seconds without data are the limit
-        (105, 100_000, 5),
-        (3_595, 1 << 30, 5),
-        (3_601, 1 << 30, -1),
-    ],
-)
-def test_the_pace_of_an_upload(elapsed: float, received: int, left: float) -> None:
-    assert Pace(10, 3_600, 1_000).left(elapsed, received) == pytest.approx(left)
-
-
-async def test_a_slow_upload_is_ended(tmp_path: Path) -> None:
-    """Each byte arrives in time, but the upload as a whole is too slow."""
-    limits = {"read_seconds": 0.5}
-    async with running(tmp_path, limits=limits) as made:
-
-        async def trickle() -> AsyncIterator[bytes]:
-            while True:
-                yield b"1"
-                await until_later(0.05)
-
-        status, response = await upload(made, "slow", trickle())
-        assert (status, code(response)) == (408, "request.timeout")
-
-
-def until_later(seconds: float) -> Awaitable[None]:
-    later = asyncio.get_running_loop().create_future()
-    asyncio.get_running_loop().call_later(seconds, later.set_result, None)
-    return later
 
 
 async def test_upload_settings_apply_until_the_gate_is_restarted(tmp_path: Path) -> None:
