@@ -1,17 +1,19 @@
-"""Console sessions, stored as small files in `DATA/run/sessions/`, with one folder per client.
+"""Console sessions, stored as small files in `DATA/run/sessions/`, with one folder per client, so that they survive a restart.
 
-Sessions are files, so they survive a restart of the gate. The file name is the digest of the session name; only the browser
-has the session name itself. The modification time of the file is the time at which the session was last used. The API key is not stored, because each request looks up the client by the digest
-of the key. Failed sign-ins are stored in the same way, under the digest of the address.
+The file name is the digest of the session name; only the browser has the session name itself. The modification time of the file
+is the time at which the session was last used. The API key is not stored, because each request looks up the client by the digest
+of the key. Failed sign-ins are counted in memory.
 """
 
 import hashlib
 import hmac
 import os
 import secrets
+from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from threading import Lock
 from typing import Final
 
 import msgspec
@@ -55,11 +57,13 @@ class Throttled(Exception):
 
 
 class Sessions:
-    """The sessions and the failed sign-ins of one node."""
+    """The sessions and the failed sign-ins of one gate."""
 
     def __init__(self, data: Path, clock: Callable[[], Instant]) -> None:
         self._clock = clock
-        self._sessions, self._failures = data / "run" / "sessions", data / "run" / "failures"
+        self._sessions = data / "run" / "sessions"
+        self._failures: dict[str, deque[Instant]] = {}  # by address, the latest last
+        self._lock = Lock()  # of the failures, because each sign-in has a thread
 
     def begin(self, key: str, config: Config, address: str) -> str | None:
         """Begin a session and return its name, or None if the key is unknown.
@@ -71,15 +75,16 @@ class Sessions:
         digest, now = _digest(key.strip()), self._clock()
         client = config.keys.get(digest)
         if client is None:
-            if seconds := self._wait(address, now):
-                raise Throttled(seconds)
             self._record_failure(address, now)
             return None
         name = f"{_digest(client.name)[:16]}.{secrets.token_urlsafe(32)}"
         path, session = self._path(name), Session(digest, secrets.token_urlsafe(32), now)
-        _make_room(path.parent, now - IDLE, OF_ONE)
-        _append(path, _encode(session), now)
-        (self._failures / _digest(address)).unlink(missing_ok=True)
+        _make_room(path.parent, now - IDLE)
+        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT, 0o600), "wb") as file:
+            file.write(_encode(session))
+        _touch(path, now)
+        with self._lock:
+            self._failures.pop(address, None)
         return name
 
     def find(self, name: str, config: Config) -> tuple[Session, Client] | None:
@@ -109,37 +114,26 @@ class Sessions:
         """Return the path for a session file. The part of `name` before the dot identifies the client."""
         return self._sessions / _digest(name.partition(".")[0]) / _digest(name)
 
-    def _wait(self, address: str, now: Instant) -> int:
-        """Return the seconds that the address must wait after too many wrong keys, or 0."""
-        try:
-            failures = list(map(int, (self._failures / _digest(address)).read_bytes().split()))
-        except (OSError, ValueError):
-            return 0
-        recent = [at for at in failures if now - at < SPAN]
-        if len(recent) < FAILURES:
-            return 0
-        return int(max(1, (recent[-FAILURES] + SPAN - now) // 1000))
-
     def _record_failure(self, address: str, now: Instant) -> None:
-        _make_room(self._failures, now - SPAN, _ADDRESSES)
-        _append(self._failures / _digest(address), b"%d\n" % now, now)
+        """Record a wrong key from an address. Raises `Throttled` if there were too many."""
+        with self._lock:
+            failures = self._failures.pop(address, None) or deque(maxlen=FAILURES)
+            self._failures[address] = failures
+            if len(failures) == FAILURES and now - failures[0] < SPAN:
+                raise Throttled(int(max(1, (failures[0] + SPAN - now) // 1000)))
+            failures.append(now)
+            if len(self._failures) > _ADDRESSES:
+                del self._failures[next(iter(self._failures))]
 
 
-def _make_room(folder: Path, since: Instant, most: int) -> None:
-    """Delete files last used before `since`, then the oldest ones until fewer than `most` remain."""
+def _make_room(folder: Path, since: Instant) -> None:
+    """Delete files last used before `since`, then the oldest ones until fewer than `OF_ONE` remain."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with suppress(FileNotFoundError):  # another request deletes files at the same time
+    with suppress(FileNotFoundError):  # another sign-in deletes files at the same time
         files = sorted((_modified_at(path.stat()), path) for path in folder.iterdir())
         for place, (used_at, path) in enumerate(files):
-            if used_at < since or place <= len(files) - most:
+            if used_at < since or place <= len(files) - OF_ONE:
                 path.unlink()
-
-
-def _append(path: Path, line: bytes, now: Instant) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-    with os.fdopen(descriptor, "ab") as file:
-        file.write(line)
-    _touch(path, now)
 
 
 def _touch(path: Path, now: Instant) -> None:
