@@ -6,10 +6,10 @@ from typing import Any, Final
 
 from aiohttp import web
 
-from dialgate.core import local_time, responses
+from dialgate.core import local_time
 from dialgate.core.model import STRICTNESS, Call, Instant
-from dialgate.interfaces.console.visit import Visit
-from dialgate.interfaces.http.errors import FAILURES, Fault, convert, fault_of
+from dialgate.interfaces.console.visit import Fields, Visit, serves_form
+from dialgate.interfaces.http.errors import Fault, convert
 
 CHANNELS: Final = ("call", "recall_line", "web_form", "mail", "letter", "shop")
 _FIRST_YEAR, _LAST_YEAR = 2000, 2100
@@ -18,21 +18,28 @@ _FIRST_YEAR, _LAST_YEAR = 2000, 2100
 # ---- simulate a call -------------------------------------------------------------------------------------------------
 
 
+async def _simulation_page(visit: Visit, fields: Fields, status: int = 200, **context: Any) -> web.Response:
+    lines = visit.app.config.lines
+    campaigns = visit.campaigns()
+    caller_ids = sorted({number for name in campaigns for number in lines[name].caller_ids})
+    return visit.show(
+        "try",
+        "try",
+        status,
+        fields=fields,
+        campaigns=campaigns,
+        caller_ids=caller_ids,
+        call_types=list(STRICTNESS),
+        **{"simulation": None, **context},
+    )
+
+
 async def show_simulation_form(visit: Visit) -> web.StreamResponse:
-    return _simulation_page(visit, {})
+    return await _simulation_page(visit, {})
 
 
-async def simulate(visit: Visit) -> web.StreamResponse:
-    fields = await visit.form()
-    try:
-        simulation = await _simulate(visit, fields)
-    except FAILURES as error:
-        fault = fault_of(error)
-        return _simulation_page(visit, fields, fault.status, error=fault.problem.code)
-    return _simulation_page(visit, fields, simulation=simulation)
-
-
-async def _simulate(visit: Visit, fields: dict[str, str]) -> responses.Simulation:
+@serves_form(_simulation_page)
+async def simulate(visit: Visit, fields: Fields) -> web.StreamResponse:
     """Simulate the call that the form describes, and record a look-up, as `POST /v1/simulate` does."""
     values = {name: fields.get(name, "") for name in ("to", "from", "campaign")}
     if fields.get("call_type"):
@@ -40,7 +47,9 @@ async def _simulate(visit: Visit, fields: dict[str, str]) -> responses.Simulatio
     call = convert(values, Call)
     at = instant_of(fields.get("at", ""), visit.zone())
     await visit.app.subjects.record_simulation(visit.client, call.campaign, call.to)
-    return await visit.app.gate.simulate(call, visit.client, at)
+    return await _simulation_page(
+        visit, fields, simulation=await visit.app.gate.simulate(call, visit.client, at)
+    )
 
 
 def instant_of(text: str, zone: str) -> Instant | None:
@@ -60,49 +69,10 @@ def instant_of(text: str, zone: str) -> Instant | None:
     return local_time.instant_in(zone, at)
 
 
-def _simulation_page(visit: Visit, fields: dict[str, str], status: int = 200, **context: Any) -> web.Response:
-    lines = visit.app.config.lines
-    campaigns = visit.campaigns()
-    caller_ids = sorted({number for name in campaigns for number in lines[name].caller_ids})
-    return visit.show(
-        "try",
-        "try",
-        status,
-        fields=fields,
-        campaigns=campaigns,
-        caller_ids=caller_ids,
-        call_types=list(STRICTNESS),
-        **{"simulation": None, **context},
-    )
-
-
 # ---- record an opt-out -----------------------------------------------------------------------------------------------
 
 
-async def show_opt_out_form(visit: Visit) -> web.StreamResponse:
-    return _opt_out_page(visit, {})
-
-
-async def record_opt_out(visit: Visit) -> web.StreamResponse:
-    fields = await visit.form()
-    try:
-        request = {
-            "number": fields.get("number", ""),
-            "controller": fields.get("controller", ""),
-            "scope": fields.get("scope", "controller"),
-            "campaign": fields.get("campaign", ""),
-            "channel": fields.get("channel", "call"),
-            "proof": fields.get("proof", ""),
-            "actor": fields.get("actor", ""),
-        }
-        receipt = await visit.app.registrar.revocations.stop(visit.client, request)
-    except FAILURES as error:
-        fault = fault_of(error)
-        return _opt_out_page(visit, fields, fault.status, error=fault.problem.code)
-    return _opt_out_page(visit, {}, HTTPStatus.CREATED, receipt=receipt)
-
-
-def _opt_out_page(visit: Visit, fields: dict[str, str], status: int = 200, **context: Any) -> web.Response:
+async def _opt_out_page(visit: Visit, fields: Fields, status: int = 200, **context: Any) -> web.Response:
     return visit.show(
         "revoke",
         "revoke",
@@ -112,3 +82,19 @@ def _opt_out_page(visit: Visit, fields: dict[str, str], status: int = 200, **con
         channels=CHANNELS,
         **{"receipt": None, **context},
     )
+
+
+async def show_opt_out_form(visit: Visit) -> web.StreamResponse:
+    return await _opt_out_page(visit, {})
+
+
+@serves_form(_opt_out_page)
+async def record_opt_out(visit: Visit, fields: Fields) -> web.StreamResponse:
+    names = ("number", "controller", "campaign", "proof", "actor")
+    stop = {
+        **{name: fields.get(name, "") for name in names},
+        "scope": fields.get("scope", "controller"),
+        "channel": fields.get("channel", "call"),
+    }
+    receipt = await visit.app.registrar.revocations.stop(visit.client, stop)
+    return await _opt_out_page(visit, {}, HTTPStatus.CREATED, receipt=receipt)

@@ -5,29 +5,25 @@ from typing import Any
 
 from aiohttp import web
 
-from dialgate.interfaces.console.visit import Visit
-from dialgate.interfaces.http.errors import FAILURES, convert, fault_of
+from dialgate.interfaces.console.visit import Fields, Visit, serves_form
+from dialgate.interfaces.http.errors import convert
 from dialgate.ledger.campaigns import PauseLiftRequest
 
 
-async def show_campaigns(visit: Visit) -> web.StreamResponse:
-    return await _page(visit)
-
-
-async def lift(visit: Visit) -> web.StreamResponse:
-    """Lift a campaign's pause for the reason given in the form."""
-    fields = await visit.form()
-    name = visit.request.match_info["id"]
-    try:
-        values = {field: fields.get(field, "") for field in ("ground", "actor", "proof")}
-        ask = convert({**values, "channel": "console"}, PauseLiftRequest)
-        receipt = await visit.app.registrar.campaigns.lift_pause(visit.client, name, ask)
-    except FAILURES as error:
-        fault = fault_of(error)
-        return await _page(visit, fault.status, error=fault.problem.code)
-    return await _page(visit, HTTPStatus.CREATED, lifted=receipt.campaign)
-
-
-async def _page(visit: Visit, status: int = HTTPStatus.OK, **context: Any) -> web.Response:
+async def _page(visit: Visit, _: Fields, status: int = HTTPStatus.OK, **context: Any) -> web.Response:
     every = await visit.app.registrar.campaigns.standings(visit.client)
     return visit.show("campaigns", "campaigns", status, **{"every": every, "lifted": None, **context})
+
+
+async def show_campaigns(visit: Visit) -> web.StreamResponse:
+    return await _page(visit, {})
+
+
+@serves_form(_page)
+async def lift(visit: Visit, fields: Fields) -> web.StreamResponse:
+    """Lift a campaign's pause for the reason given in the form."""
+    values = {field: fields.get(field, "") for field in ("ground", "actor", "proof")}
+    lifting = convert({**values, "channel": "console"}, PauseLiftRequest)
+    name = visit.request.match_info["id"]
+    receipt = await visit.app.registrar.campaigns.lift_pause(visit.client, name, lifting)
+    return await _page(visit, fields, HTTPStatus.CREATED, lifted=receipt.campaign)

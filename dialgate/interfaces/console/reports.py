@@ -6,33 +6,35 @@ from typing import Any, Final
 from aiohttp import web
 
 from dialgate.core.local_time import day_in
-from dialgate.interfaces.console.visit import Visit
-from dialgate.interfaces.http.errors import FAILURES, Fault, fault_of
+from dialgate.interfaces.console.visit import Fields, Visit, serves_form
+from dialgate.interfaces.http.errors import Fault
 from dialgate.interfaces.http.reports import controller_of, period_of, render
 from dialgate.report.rendering import MEDIA, Form, ReportOrder
 
 FORMATS: Final[tuple[Form, ...]] = ("pdf", "html", "csv")
 
 
+async def _page(visit: Visit, fields: Fields, status: int = 200, **context: Any) -> web.Response:
+    yesterday = day_in(visit.zone(), visit.app.gate.now()) - timedelta(days=1)
+    values = {"day": yesterday.isoformat(), "span": "day", "form": "pdf", **fields}
+    return visit.show("reports", "reports", status, fields=values, formats=list(FORMATS), **context)
+
+
 async def show_form(visit: Visit) -> web.StreamResponse:
-    return _page(visit, {})
+    return await _page(visit, {})
 
 
-async def download(visit: Visit) -> web.StreamResponse:
+@serves_form(_page)
+async def download(visit: Visit, fields: Fields) -> web.StreamResponse:
     """Return a report as a file. It is made in a process of its own, because reading a month of the log takes a while."""
-    fields = await visit.form()
-    try:
-        order = _order(visit, fields)
-        body = await render(visit.request, visit.app, visit.client, order)
-    except FAILURES as error:
-        fault = fault_of(error)
-        return _page(visit, fields, fault.status, error=fault.problem.code)
+    order = _order(visit, fields)
+    body = await render(visit.request, visit.app, visit.client, order)
     name = f'attachment; filename="dialgate-{order.controller}-{order.period.name}.{order.form}"'
     headers = {"Content-Disposition": name, "Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
     return web.Response(body=body, headers={**headers, "Content-Type": MEDIA[order.form]})
 
 
-def _order(visit: Visit, fields: dict[str, str]) -> ReportOrder:
+def _order(visit: Visit, fields: Fields) -> ReportOrder:
     owner, now = controller_of(fields.get("controller", ""), visit.client), visit.app.gate.now()
     form = _format(fields)
     return ReportOrder(
@@ -44,23 +46,17 @@ def _order(visit: Visit, fields: dict[str, str]) -> ReportOrder:
     )
 
 
-def _format(fields: dict[str, str]) -> Form:
+def _format(fields: Fields) -> Form:
     for form in FORMATS:
         if form == fields.get("form"):
             return form
     raise Fault(400, "request.invalid", f"Choose one of {', '.join(FORMATS)}.", field="form")
 
 
-def _period(fields: dict[str, str]) -> tuple[str, str]:
+def _period(fields: Fields) -> tuple[str, str]:
     """Return the day (2026-11-24) and the month (2026-11) of the report. One of them is empty."""
     try:
         day = date.fromisoformat(fields.get("day", "")).isoformat()
     except ValueError:
         raise Fault(400, "request.invalid", "Enter a day, such as 2026-11-24.", field="day") from None
     return ("", day[:7]) if fields.get("span") == "month" else (day, "")
-
-
-def _page(visit: Visit, fields: dict[str, str], status: int = 200, **context: Any) -> web.Response:
-    yesterday = day_in(visit.zone(), visit.app.gate.now()) - timedelta(days=1)
-    values = {"day": yesterday.isoformat(), "span": "day", "form": "pdf", **fields}
-    return visit.show("reports", "reports", status, fields=values, formats=list(FORMATS), **context)

@@ -18,7 +18,7 @@ from dialgate.interfaces.console.sessions import Session, Sessions
 from dialgate.interfaces.console.words import Words
 from dialgate.interfaces.http import body as http_body
 from dialgate.interfaces.http.concurrency_limits import Caps
-from dialgate.interfaces.http.errors import Fault
+from dialgate.interfaces.http.errors import FAILURES, Fault, fault_of
 from dialgate.texts import LANGUAGES
 
 COOKIE: Final = "dialgate-console"
@@ -118,6 +118,29 @@ async def posted_fields(request: web.Request, limits: Limits) -> dict[str, str]:
 
 
 Serve: TypeAlias = Callable[[Visit], Awaitable[web.StreamResponse]]
+Fields: TypeAlias = dict[str, str]
+
+
+def serves_form(
+    page: Callable[..., Awaitable[web.Response]],
+) -> Callable[[Callable[[Visit, Fields], Awaitable[web.StreamResponse]]], Serve]:
+    """Return a decorator for the handler of a form, which receives the form's fields.
+
+    If the handler raises one of `FAILURES`, `page` shows its code: it takes the visit, the fields, the status and `error`.
+    """
+
+    def decorate(act: Callable[[Visit, Fields], Awaitable[web.StreamResponse]]) -> Serve:
+        async def serve(visit: Visit) -> web.StreamResponse:
+            fields = await visit.form()
+            try:
+                return await act(visit, fields)
+            except FAILURES as error:
+                fault = fault_of(error)
+                return await page(visit, fields, fault.status, error=fault.problem.code)
+
+        return serve
+
+    return decorate
 
 
 def page_response(
