@@ -33,7 +33,7 @@ def command(
 
     def decorate(ask: Ask[T | None]) -> Command:
         parameters = dict(inspect.signature(ask).parameters)
-        is_told = "as_json" in parameters
+        wants_json = "as_json" in parameters
         json_option = inspect.Parameter(
             "as_json", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=AsJson
         )
@@ -41,7 +41,7 @@ def command(
 
         def run(*, as_json: bool, **values: Any) -> None:
             with reporting(as_json=as_json), misuse_of(*misuses):
-                answer = ask(**values, **({"as_json": as_json} if is_told else {}))
+                answer = ask(**values, **({"as_json": as_json} if wants_json else {}))
             if answer is None:
                 return
             show_json(data(answer)) if as_json else show(answer)
