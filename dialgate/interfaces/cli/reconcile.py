@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, TypeAlias
+from typing import Annotated, NamedTuple, TypeAlias
 
 import typer
 from msgspec import Struct
@@ -21,6 +21,7 @@ from dialgate.config import content_store
 from dialgate.core import phone
 from dialgate.core.model import HOUR, SECOND, Instant
 from dialgate.crypto.masking import blank_unseparated
+from dialgate.interfaces.cli.command import command
 from dialgate.interfaces.cli.gate_client import GateClient
 from dialgate.interfaces.cli.options import (
     DEFAULT_CONFIG,
@@ -29,11 +30,10 @@ from dialgate.interfaces.cli.options import (
     Failure,
     common_country,
     load_config,
-    reporting,
 )
 from dialgate.interfaces.cli.subjects import Purpose, record_lookups
 from dialgate.runtime.clock import wall_clock
-from dialgate.runtime.terminal import MISUSE, NO, console, show_json, show_table, utc
+from dialgate.runtime.terminal import MISUSE, console, show_table, utc
 
 _MOST_NAMES = 12
 
@@ -98,7 +98,129 @@ _Files: TypeAlias = Annotated[
 ]
 
 
+# ---- output ----------------------------------------------------------------------------------------------------------
+
+
+def _write_metrics(report: ReconciliationReport, textfile: Path) -> None:
+    """Write a metrics file for the node exporter. Include kinds without findings, so that their count returns to 0."""
+    registry = CollectorRegistry()
+    Gauge("reconcile_run_timestamp_seconds", "When calls were last reconciled.", registry=registry).set(
+        wall_clock() / SECOND
+    )
+    calls = Gauge(
+        "dialgate_reconcile_calls",
+        "Placed calls, by whether the gate had allowed them.",
+        ["allowed"],
+        registry=registry,
+    )
+    calls.labels("yes").set(report.matched)
+    calls.labels("no").set(len(report.findings))
+    findings = Gauge(
+        "dialgate_reconcile_findings",
+        "Calls that bypassed the gate. Alert on any.",
+        ["kind"],
+        registry=registry,
+    )
+    for kind, count in report.counts.items():
+        findings.labels(kind).set(count)
+    textfile.parent.mkdir(parents=True, exist_ok=True)
+    write_to_textfile(str(textfile), registry)
+    textfile.chmod(0o644)  # the exporter runs as another user; the file contains no numbers
+
+
+def _look_up_numbers(
+    config: Path, findings: list[BypassedCall], home: str, purpose: str
+) -> dict[tuple[str, int], str]:
+    """Record a look-up of each called number, and return the numbers by file and line. Omit invalid numbers."""
+    numbers: dict[tuple[str, int], str] = {}
+    for finding in findings:
+        try:
+            numbers[finding.file, finding.line] = phone.parse(finding.number, home).e164
+        except phone.NotANumber:
+            continue
+
+    if numbers:
+        record_lookups(GateClient(config), [*dict.fromkeys(numbers.values())], purpose, "reconciliation")
+    return numbers
+
+
+class _Row(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A finding as the command prints it.
+
+    `caller_id` is `other` if no controller owns the caller ID, because the number could belong to a private person.
+    `number` and `call_id` are set only with --show.
+    """
+
+    kind: str
+    file: str
+    line: int
+    at: str
+    caller_id: str
+    decision: str
+    number: str = ""
+    call_id: str = ""
+
+    @classmethod
+    def of(
+        cls, finding: BypassedCall, home: str, own: frozenset[str], numbers: dict[tuple[str, int], str]
+    ) -> "_Row":
+        caller_id = phone.parse_caller_id(finding.caller_id, home).number
+        number = numbers.get((finding.file, finding.line), "")
+        return cls(
+            kind=finding.kind, file=finding.file, line=finding.line, at=utc(finding.at),
+            caller_id=caller_id if caller_id in own else "other", decision=finding.decision, number=number,
+            call_id=finding.call_id if number else "",
+        )  # fmt: skip
+
+
+class _Reconciled(NamedTuple):
+    report: ReconciliationReport
+    rows: list[_Row]
+    hints: list[str]
+    limit: int
+
+
+def _as_builtins(reconciled: _Reconciled) -> dict[str, object]:
+    report, rows, hints, _ = reconciled
+    return {
+        "ok": not rows,
+        "calls": report.calls,
+        "allowed": report.matched,
+        "legs": report.legs,
+        "own": report.own,
+        "decisions": report.decisions,
+        "counts": report.counts,
+        "findings": rows,
+        "hints": hints,
+    }
+
+
+def _show(reconciled: _Reconciled) -> None:
+    report, rows, hints, limit = reconciled
+    typer.echo(
+        f"{report.calls:,} calls, {report.matched:,} allowed, {len(rows):,} bypassed the gate"
+        f" (not counted: {report.legs:,} retries of unanswered calls, {report.own:,} calls to your own numbers)"
+    )
+    for hint in hints:
+        typer.echo(f"Hint: {hint}")
+    if not rows:
+        return
+    counts = [(kind, count, KINDS[kind]) for kind, count in report.counts.items() if count]
+    show_table("By kind", ("kind", "calls", ""), counts)
+    cells = [
+        (f"{row.file}:{row.line}", row.at, row.kind, row.caller_id, row.decision, row.number)
+        for row in rows[:limit]
+    ]
+    show_table("Calls", ("row", "at (UTC)", "kind", "caller ID", "decision", "number"), cells)
+    if len(rows) > limit:
+        typer.echo(f"and {len(rows) - limit:,} more: raise --limit, or use --json")
+
+
+# ---- the command -------------------------------------------------------------------------------------------------------
+
+
 @app.command("reconcile")
+@command(_show, data=_as_builtins, ok=lambda reconciled: not reconciled.rows)
 def reconcile_files(
     files: _Files,
     *,
@@ -123,7 +245,7 @@ def reconcile_files(
     limit: _Limit = 100,
     config: ConfigPath = DEFAULT_CONFIG,
     as_json: AsJson = False,
-) -> None:
+) -> _Reconciled:
     """Find the calls that bypassed the gate.
 
     A call bypassed the gate if no decision allowed its number and caller ID. A decision that had expired, or that
@@ -139,7 +261,7 @@ def reconcile_files(
         time=time, called=called, caller=caller, call_id=call_id, decision=decision, status=status, only=_pairs(only)
     )  # fmt: skip
     trunks = _trunks(trunk, incoming, format_)
-    with reporting(as_json=as_json), _reading(), console(stderr=True).status("reconciling"):
+    with _reading(), console(stderr=True).status("reconciling"):
         _require_purpose(purpose, is_required=show)
         loaded = load_config(config)
         home = home or common_country(loaded.controllers.values())
@@ -153,12 +275,7 @@ def reconcile_files(
         shown = report.findings[: None if as_json else limit]
         numbers = _look_up_numbers(config, shown, home, purpose) if show else {}
         rows = [_Row.of(finding, home, own, numbers) for finding in report.findings]
-        hints = _hints(report, calls, format_)
-    if as_json:
-        show_json(_as_builtins(report, rows, hints))
-    else:
-        _show(report, rows, hints, limit)
-    raise typer.Exit(NO if report.findings else 0)
+        return _Reconciled(report, rows, _hints(report, calls, format_), limit)
 
 
 def _require_purpose(purpose: str, *, is_required: bool) -> None:
@@ -249,112 +366,3 @@ def _reading() -> Iterator[None]:
         raise Failure("config.missing", str(fault)) from None
     except OSError as error:
         raise Failure("file.unusable", f"{error.filename}: {error.strerror}") from None
-
-
-# ---- output ----------------------------------------------------------------------------------------------------------
-
-
-def _write_metrics(report: ReconciliationReport, textfile: Path) -> None:
-    """Write a metrics file for the node exporter. Include kinds without findings, so that their count returns to 0."""
-    registry = CollectorRegistry()
-    Gauge("reconcile_run_timestamp_seconds", "When calls were last reconciled.", registry=registry).set(
-        wall_clock() / SECOND
-    )
-    calls = Gauge(
-        "dialgate_reconcile_calls",
-        "Placed calls, by whether the gate had allowed them.",
-        ["allowed"],
-        registry=registry,
-    )
-    calls.labels("yes").set(report.matched)
-    calls.labels("no").set(len(report.findings))
-    findings = Gauge(
-        "dialgate_reconcile_findings",
-        "Calls that bypassed the gate. Alert on any.",
-        ["kind"],
-        registry=registry,
-    )
-    for kind, count in report.counts.items():
-        findings.labels(kind).set(count)
-    textfile.parent.mkdir(parents=True, exist_ok=True)
-    write_to_textfile(str(textfile), registry)
-    textfile.chmod(0o644)  # the exporter runs as another user; the file contains no numbers
-
-
-def _look_up_numbers(
-    config: Path, findings: list[BypassedCall], home: str, purpose: str
-) -> dict[tuple[str, int], str]:
-    """Record a look-up of each called number, and return the numbers by file and line. Omit invalid numbers."""
-    numbers: dict[tuple[str, int], str] = {}
-    for finding in findings:
-        try:
-            numbers[finding.file, finding.line] = phone.parse(finding.number, home).e164
-        except phone.NotANumber:
-            continue
-
-    if numbers:
-        record_lookups(GateClient(config), [*dict.fromkeys(numbers.values())], purpose, "reconciliation")
-    return numbers
-
-
-class _Row(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A finding as the command prints it.
-
-    `caller_id` is `other` if no controller owns the caller ID, because the number could belong to a private person.
-    `number` and `call_id` are set only with --show.
-    """
-
-    kind: str
-    file: str
-    line: int
-    at: str
-    caller_id: str
-    decision: str
-    number: str = ""
-    call_id: str = ""
-
-    @classmethod
-    def of(
-        cls, finding: BypassedCall, home: str, own: frozenset[str], numbers: dict[tuple[str, int], str]
-    ) -> "_Row":
-        caller_id = phone.parse_caller_id(finding.caller_id, home).number
-        number = numbers.get((finding.file, finding.line), "")
-        return cls(
-            kind=finding.kind, file=finding.file, line=finding.line, at=utc(finding.at),
-            caller_id=caller_id if caller_id in own else "other", decision=finding.decision, number=number,
-            call_id=finding.call_id if number else "",
-        )  # fmt: skip
-
-
-def _as_builtins(report: ReconciliationReport, rows: list[_Row], hints: list[str]) -> dict[str, object]:
-    return {
-        "ok": not rows,
-        "calls": report.calls,
-        "allowed": report.matched,
-        "legs": report.legs,
-        "own": report.own,
-        "decisions": report.decisions,
-        "counts": report.counts,
-        "findings": rows,
-        "hints": hints,
-    }
-
-
-def _show(report: ReconciliationReport, rows: list[_Row], hints: list[str], limit: int) -> None:
-    typer.echo(
-        f"{report.calls:,} calls, {report.matched:,} allowed, {len(rows):,} bypassed the gate"
-        f" (not counted: {report.legs:,} retries of unanswered calls, {report.own:,} calls to your own numbers)"
-    )
-    for hint in hints:
-        typer.echo(f"Hint: {hint}")
-    if not rows:
-        return
-    counts = [(kind, count, KINDS[kind]) for kind, count in report.counts.items() if count]
-    show_table("By kind", ("kind", "calls", ""), counts)
-    cells = [
-        (f"{row.file}:{row.line}", row.at, row.kind, row.caller_id, row.decision, row.number)
-        for row in rows[:limit]
-    ]
-    show_table("Calls", ("row", "at (UTC)", "kind", "caller ID", "decision", "number"), cells)
-    if len(rows) > limit:
-        typer.echo(f"and {len(rows) - limit:,} more: raise --limit, or use --json")

@@ -16,18 +16,12 @@ from dialgate.core.model import OutcomeRecord
 from dialgate.decision_log import span
 from dialgate.decision_log.records import Reader, Record
 from dialgate.decision_log.span import LogSpan
+from dialgate.interfaces.cli.command import command
 from dialgate.interfaces.cli.config import log_app
 from dialgate.interfaces.cli.decisions import open_chains, open_keys, read_span
 from dialgate.interfaces.cli.instants import Since, Until
-from dialgate.interfaces.cli.options import (
-    DEFAULT_CONFIG,
-    AsJson,
-    ConfigPath,
-    Failure,
-    load_config,
-    reporting,
-)
-from dialgate.runtime.terminal import MISUSE, NO, Bars, bars, show_json, show_table, utc
+from dialgate.interfaces.cli.options import DEFAULT_CONFIG, ConfigPath, Failure, load_config
+from dialgate.runtime.terminal import MISUSE, Bars, bars, show_table, utc
 
 _EVERY = 2_000  # records between updates of the progress bar
 _SHOWN = 20
@@ -36,7 +30,57 @@ First: TypeAlias = Annotated[int, typer.Option(metavar="SEQ", min=1, help="First
 Last: TypeAlias = Annotated[int | None, typer.Option(metavar="SEQ", min=1, help="Last log entry to read.")]
 
 
+def _as_builtins(report: Replay) -> dict[str, object]:
+    return {
+        "same": not report.different,
+        "records": report.records,
+        "different": report.different,
+        "beside": report.beside,
+        "verdicts": [
+            {"was": was, "becomes": becomes, "records": count}
+            for (was, becomes), count in report.verdicts.most_common()
+        ],
+        "changes": [{**row._asdict(), "records": count} for row, count in report.rows.most_common()],
+        "examples": [
+            {
+                **{name: getattr(example, name) for name in ("decision", "campaign", "was", "becomes")},
+                "at": utc(example.at),
+                "changes": [change._asdict() for change in example.changes],
+            }
+            for example in report.examples
+        ],
+    }
+
+
+def _show_replay(replayed: tuple[Replay, bool]) -> None:
+    report, draft = replayed
+    same = report.records - report.different - report.beside
+    typer.echo(f"{report.records:,} decisions, {same:,} the same, {report.different:,} different")
+    if report.beside:
+        typer.echo(f"{report.beside:,} decisions were skipped, because the draft is for another country")
+    if not report.different:
+        return
+    verdicts = [(was, becomes, count) for (was, becomes), count in report.verdicts.most_common()]
+    show_table("Verdicts", ("was", "would be" if draft else "is now", "decisions"), verdicts)
+    rows = [(*row, count) for row, count in report.rows.most_common()]
+    show_table("By campaign and rule", ("campaign", "rule", "was", "becomes", "decisions"), rows)
+    examples = [
+        (example.decision, utc(example.at), example.was, example.becomes)
+        for example in report.examples[:_SHOWN]
+    ]
+    show_table(
+        f"The first {len(examples)}" if report.different > len(examples) else "Decisions that differ",
+        ("decision", "at (UTC)", "was", "becomes"),
+        examples,
+    )
+
+
 @log_app.command("replay")
+@command(
+    _show_replay,
+    data=lambda replayed: _as_builtins(replayed[0]),
+    ok=lambda replayed: not replayed[0].different,
+)
 def log_replay(
     *,
     decision: Annotated[
@@ -55,8 +99,7 @@ def log_replay(
         ),
     ] = None,
     config: ConfigPath = DEFAULT_CONFIG,
-    as_json: AsJson = False,
-) -> None:
+) -> tuple[Replay, bool]:
     """Evaluate recorded decisions again, under the law in force at the time, and compare the results.
 
     The evaluation uses the recorded facts. Without --law, every difference counts, even in wording or validity.
@@ -68,22 +111,16 @@ def log_replay(
 
     dialgate log replay --since 2026-11-01T00:00:00+01:00 --law draft.yaml
     """
-    with reporting(as_json=as_json):
-        loaded = load_config(config)
-        readers = list(open_chains(loaded).readers.values())
-        chosen = read_span(since, until, first, last)
-        if decision:
-            readers, chosen = _one(readers, open_keys(loaded).ids.inside(decision))
-        law_of = replaying.draft(_draft(law)) if law else replaying.read_kept_laws(loaded.data / "kept")
-        compare = replaying.in_effect if law else replaying.exact
-        with bars() as bar:
-            entries = chain.from_iterable(_entries(bar, reader, chosen) for reader in readers)
-            report = replaying.replay(entries, law_of, compare)
-    if as_json:
-        show_json(_as_builtins(report))
-    else:
-        _show_replay(report, draft=law is not None)
-    raise typer.Exit(NO if report.different else 0)
+    loaded = load_config(config)
+    readers = list(open_chains(loaded).readers.values())
+    chosen = read_span(since, until, first, last)
+    if decision:
+        readers, chosen = _one(readers, open_keys(loaded).ids.inside(decision))
+    law_of = replaying.draft(_draft(law)) if law else replaying.read_kept_laws(loaded.data / "kept")
+    compare = replaying.in_effect if law else replaying.exact
+    with bars() as bar:
+        entries = chain.from_iterable(_entries(bar, reader, chosen) for reader in readers)
+        return replaying.replay(entries, law_of, compare), law is not None
 
 
 def _one(readers: list[Reader], decision: str) -> tuple[list[Reader], LogSpan]:
@@ -120,47 +157,3 @@ def _entries(bar: Bars, reader: Reader, chosen: LogSpan) -> Iterator[Record | Ou
             advance(line.seq - at)
             at = line.seq
         yield entry
-
-
-def _as_builtins(report: Replay) -> dict[str, object]:
-    return {
-        "same": not report.different,
-        "records": report.records,
-        "different": report.different,
-        "beside": report.beside,
-        "verdicts": [
-            {"was": was, "becomes": becomes, "records": count}
-            for (was, becomes), count in report.verdicts.most_common()
-        ],
-        "changes": [{**row._asdict(), "records": count} for row, count in report.rows.most_common()],
-        "examples": [
-            {
-                **{name: getattr(example, name) for name in ("decision", "campaign", "was", "becomes")},
-                "at": utc(example.at),
-                "changes": [change._asdict() for change in example.changes],
-            }
-            for example in report.examples
-        ],
-    }
-
-
-def _show_replay(report: Replay, *, draft: bool) -> None:
-    same = report.records - report.different - report.beside
-    typer.echo(f"{report.records:,} decisions, {same:,} the same, {report.different:,} different")
-    if report.beside:
-        typer.echo(f"{report.beside:,} decisions were skipped, because the draft is for another country")
-    if not report.different:
-        return
-    verdicts = [(was, becomes, count) for (was, becomes), count in report.verdicts.most_common()]
-    show_table("Verdicts", ("was", "would be" if draft else "is now", "decisions"), verdicts)
-    rows = [(*row, count) for row, count in report.rows.most_common()]
-    show_table("By campaign and rule", ("campaign", "rule", "was", "becomes", "decisions"), rows)
-    examples = [
-        (example.decision, utc(example.at), example.was, example.becomes)
-        for example in report.examples[:_SHOWN]
-    ]
-    show_table(
-        f"The first {len(examples)}" if report.different > len(examples) else "Decisions that differ",
-        ("decision", "at (UTC)", "was", "becomes"),
-        examples,
-    )

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, NoReturn, TypeAlias
+from typing import Annotated, TypeAlias
 
 import msgspec
 import typer
@@ -13,6 +13,7 @@ from dialgate.config.configuration import Config
 from dialgate.core.faults import Unavailable
 from dialgate.crypto.log_signing import public_halves, public_keys
 from dialgate.decision_log import chains, timestamps
+from dialgate.interfaces.cli.command import command
 from dialgate.interfaces.cli.config import log_app
 from dialgate.interfaces.cli.options import (
     DEFAULT_CONFIG,
@@ -20,9 +21,8 @@ from dialgate.interfaces.cli.options import (
     ConfigPath,
     Failure,
     load_config,
-    reporting,
 )
-from dialgate.runtime.terminal import MISUSE, NO, OF_BYTES, progress, show_fields, show_json, show_table
+from dialgate.runtime.terminal import MISUSE, OF_BYTES, progress, show_fields, show_table
 
 Worker: TypeAlias = Annotated[
     int | None,
@@ -53,13 +53,64 @@ _Copy: TypeAlias = Annotated[
         help="Folder to verify, for example a copy made by `dialgate ship`. Default: the configured data folder.",
     ),
 ]
+Reports: TypeAlias = dict[int, decision_log.VerificationReport]  # by the number of the log
 _Roots: TypeAlias = Annotated[
     Path | None,
     typer.Option(exists=True, dir_okay=False, help="PEM root certificates for the time stamping authority."),
 ]
 
 
+def _are_ok(reports: Reports) -> bool:
+    return all(report.ok for report in reports.values())
+
+
+def _as_builtins(reports: Reports) -> dict[str, object]:
+    fields = {
+        number: {"ok": report.ok, **msgspec.structs.asdict(report)} for number, report in reports.items()
+    }
+    return next(iter(fields.values())) if len(fields) == 1 else {"ok": _are_ok(reports), "workers": fields}
+
+
+def _show(reports: Reports) -> None:
+    for number, report in reports.items():
+        _show_report(report, f" of worker {number}" if len(reports) > 1 else "")
+
+
+def _show_report(report: decision_log.VerificationReport, whose: str) -> None:
+    fields = {
+        "segments": report.segments,
+        "records": report.entries,
+        "decisions": report.by_type.get("decision", 0),
+        "allows": report.allows,
+        "denies": report.denies,
+        "outcomes": report.by_type.get("outcome", 0),
+        "incomplete bytes at the end": report.torn_tail,
+        "signed checkpoints": report.signed,
+        "records covered by them": report.covered,
+        "valid time stamps": report.stamped,
+        "head": report.head,
+    }
+    show_fields(f"Decision log{whose}: {_verdict(report)}", fields)
+    if report.faults:
+        show_table(
+            "Faults",
+            ("file", "byte", "record", "kind", "what"),
+            [
+                (fault.file, str(fault.offset), str(fault.seq), fault.kind, fault.what)
+                for fault in report.faults
+            ],
+        )
+
+
+def _verdict(report: decision_log.VerificationReport) -> str:
+    kinds = {fault.kind for fault in report.faults}
+    if kinds == {"damaged_index"}:
+        return "the chain is valid, but an index is DAMAGED"
+    return "the chain is BROKEN" if kinds else "the chain is valid"
+
+
 @log_app.command("verify")
+@command(_show, data=_as_builtins, ok=_are_ok)
 def log_verify(
     *,
     first: _First = 1,
@@ -80,7 +131,7 @@ def log_verify(
     root: _Roots = None,
     config: ConfigPath = DEFAULT_CONFIG,
     as_json: AsJson = False,
-) -> None:
+) -> Reports:
     """Verify the decision logs of a data folder: every byte, the chain and the signed checkpoints. Count the records.
 
     Exit 1: a byte was changed, a record is missing or out of order, or a signature was made with an unknown key. The
@@ -94,47 +145,31 @@ def log_verify(
 
     dialgate log verify --data /mnt/elsewhere/gate/9f2c01ab --key 1d2f0c9a3e5b7788
     """
-    with reporting(as_json=as_json):
-        loaded = load_config(config) if data is None else None
-        root_folder = loaded.data if loaded else data or Path()
-        logs = select_logs(root_folder, worker, alone=first > 1 or last is not None or against is not None)
-        reports = {}
-        for number, folder in logs.items():
-            try:
-                with _progress("verifying", shown=not as_json) as progress:
-                    reports[number] = report = decision_log.verify(
-                        folder,
-                        first=first,
-                        last=last,
-                        keys=_trusted_keys(root_folder, key),
-                        against=against.read_bytes() if against else b"",
-                        progress=progress,
-                    )
-                required = report.ok and (root is not None or _is_stamped(loaded, number))
-                _check_stamps(report, folder, root or _roots(loaded), required=required)
-            except OSError as error:
-                raise Failure(
-                    "log.unreadable",
-                    f"{folder}: {error.strerror}. Check --config or --data, or start the gate once",
-                ) from None
-            except Unavailable as error:
-                raise Failure("keys.unusable", str(error)) from None
-    _show_reports(reports, as_json=as_json)
-
-
-def _show_reports(reports: dict[int, decision_log.VerificationReport], *, as_json: bool) -> NoReturn:
-    ok = all(report.ok for report in reports.values())
-    if not as_json:
-        for number, report in reports.items():
-            _show_report(report, f" of worker {number}" if len(reports) > 1 else "")
-    elif len(reports) == 1:
-        show_json({"ok": ok, **msgspec.structs.asdict(next(iter(reports.values())))})
-    else:
-        workers = {
-            number: {"ok": report.ok, **msgspec.structs.asdict(report)} for number, report in reports.items()
-        }
-        show_json({"ok": ok, "workers": workers})
-    raise typer.Exit(0 if ok else NO)
+    loaded = load_config(config) if data is None else None
+    root_folder = loaded.data if loaded else data or Path()
+    logs = select_logs(root_folder, worker, alone=first > 1 or last is not None or against is not None)
+    reports = {}
+    for number, folder in logs.items():
+        try:
+            with _progress("verifying", shown=not as_json) as progress:
+                reports[number] = report = decision_log.verify(
+                    folder,
+                    first=first,
+                    last=last,
+                    keys=_trusted_keys(root_folder, key),
+                    against=against.read_bytes() if against else b"",
+                    progress=progress,
+                )
+            required = report.ok and (root is not None or _is_stamped(loaded, number))
+            _check_stamps(report, folder, root or _roots(loaded), required=required)
+        except OSError as error:
+            raise Failure(
+                "log.unreadable",
+                f"{folder}: {error.strerror}. Check --config or --data, or start the gate once",
+            ) from None
+        except Unavailable as error:
+            raise Failure("keys.unusable", str(error)) from None
+    return reports
 
 
 def _trusted_keys(data: Path, names: list[str]) -> dict[str, bytes]:
@@ -206,36 +241,3 @@ def _progress(what: str, *, shown: bool) -> Iterator[decision_log.Progress]:
     with progress(*OF_BYTES, shown=shown) as bar:
         task = bar.add_task(what, total=None)
         yield lambda done, whole: bar.update(task, completed=done, total=whole)
-
-
-def _show_report(report: decision_log.VerificationReport, whose: str) -> None:
-    fields = {
-        "segments": report.segments,
-        "records": report.entries,
-        "decisions": report.by_type.get("decision", 0),
-        "allows": report.allows,
-        "denies": report.denies,
-        "outcomes": report.by_type.get("outcome", 0),
-        "incomplete bytes at the end": report.torn_tail,
-        "signed checkpoints": report.signed,
-        "records covered by them": report.covered,
-        "valid time stamps": report.stamped,
-        "head": report.head,
-    }
-    show_fields(f"Decision log{whose}: {_verdict(report)}", fields)
-    if report.faults:
-        show_table(
-            "Faults",
-            ("file", "byte", "record", "kind", "what"),
-            [
-                (fault.file, str(fault.offset), str(fault.seq), fault.kind, fault.what)
-                for fault in report.faults
-            ],
-        )
-
-
-def _verdict(report: decision_log.VerificationReport) -> str:
-    kinds = {fault.kind for fault in report.faults}
-    if kinds == {"damaged_index"}:
-        return "the chain is valid, but an index is DAMAGED"
-    return "the chain is BROKEN" if kinds else "the chain is valid"
