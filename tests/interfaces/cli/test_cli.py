@@ -2,33 +2,34 @@
 
 import asyncio
 import hashlib
-import http.client
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import aiohttp
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from dialgate.core.local_time import rfc3339
+from dialgate import decision_log
+from dialgate.core.model import DAY, HOUR
 from dialgate.crypto import masking
 from dialgate.interfaces.cli import main
 from dialgate.runtime.clock import wall_clock
 from tests.bench import __main__ as bench
+from tests.support import world
 from tests.support.commands import PATIENCE, Done, run_command
 from tests.support.paths import ROOT
+from tests.support.running_gate import serving
+from tests.support.world import CALL, CALLER, CLEAR, KEY, LIST, LISTED, NOW, World
 
-CALLER_ID = "+390844123456"
 ENVIRONMENT = {"COLUMNS": "200", "NO_COLOR": "1"}
+AMERICAN = "+18122345678"
+ORIGIN = ("--origin", "public_directory", "--collected-by", "the directory", "--collected-on", "2026-11-02")
 
 
 def command(*words: object, module: str = "dialgate", **environment: str) -> subprocess.Popen[str]:
@@ -43,195 +44,85 @@ def command(*words: object, module: str = "dialgate", **environment: str) -> sub
 
 
 def wait_for_end(process: subprocess.Popen[str]) -> Done:
-    try:
-        out, err = process.communicate(timeout=PATIENCE)
-    except subprocess.TimeoutExpired:
-        process.kill()  # otherwise a later test of this process would fail, when the open pipes are collected
-        process.communicate()
-        raise
+    out, err = process.communicate(timeout=PATIENCE)
     return Done(process.returncode, out, err)
 
 
-class World:
-    """A folder with the sample configuration. `fill` does the rest of `make run`."""
-
-    def __init__(self, folder: Path, of: Path = ROOT) -> None:
-        self.folder = folder
-        self.config = folder / "config/dialgate.yaml"
-        shutil.copytree(of / "config", folder / "config")
-        if of != ROOT:
-            shutil.copytree(of / ".data", folder / ".data", ignore=shutil.ignore_patterns("gate.sock"))
-
-    def run(self, *words: object, **environment: str) -> Done:
-        environment = {**os.environ, **ENVIRONMENT, "DIALGATE_CONFIG": str(self.config), **environment}
-        return run_command("dialgate", *words, environment=environment)
-
-    def start(self, *words: object, **environment: str) -> subprocess.Popen[str]:
-        return command(*words, DIALGATE_CONFIG=str(self.config), **environment)
-
-    def fill(self) -> None:
-        key = self.folder / ".data/sample.key"
-        assert self.run("key", "sample", "--out", key).code == 0
-        sample = self.folder / "config/sample"
-        consulted = rfc3339(wall_clock() - 60_000)
-        imported = run_command(
-            "registry-sync",
-            *("import", "--registry", "rpo", "--controller", "acme", "--receipt", "T-1"),
-            *("--request", sample / "rpo-request.txt", "--answer", sample / "rpo-answer.txt"),
-            *("--consulted-at", consulted, "--snapshots", self.folder / ".data/snapshots"),
-        )
-        assert imported.code == 0
-        gate = Gate(self)
-        loaded = self.load(sample / "list.csv", "sample")
-        assert (loaded.code, gate.end()) == (0, 0), loaded.err
-
-    def load(self, file: Path, name: str, *more: str) -> Done:
-        return self.run(
-            *("list", "load", file, "--id", name, "--campaign", "acme-fibre", "--basis", "directory"),
-            *("--origin", "public_directory"),
-            *("--collected-by", "the directory", "--collected-on", "2026-11-02", *more),
-        )
+def call(what: str, to: str, *more: object) -> tuple[object, ...]:
+    return (what, "--to", to, "--from", CALLER, "--campaign", "acme-fibre", *more)
 
 
-class Gate:
-    """A `dialgate serve` on a free port, whose log lines are read on demand."""
-
-    def __init__(self, world: World) -> None:
-        self.world = world
-        self.process = world.start("serve", "--port", "0")
-        self.said: list[str] = []
-        self.url = str(self.hears("ready")["url"])
-
-    def hears(self, event: str) -> dict[str, Any]:
-        assert self.process.stderr is not None
-        for line in self.process.stderr:
-            self.said.append(line)
-            said: dict[str, Any] = json.loads(line)
-            if said["event"] == event:
-                return said
-        raise AssertionError(f"the gate never said {event!r}: {self.said}")
-
-    def cli(self, what: str, to: str, *more: object, url: str = "") -> Done:
-        return self.world.run(
-            *(what, "--to", to, "--from", CALLER_ID, "--campaign", "acme-fibre", "--json"),
-            *("--url", url or self.url, "--key-file", self.world.folder / ".data/sample.key", *more),
-        )
-
-    def decides(self, to: str) -> str:
-        """Return `allow`, or the first reason of a denial."""
-        connection = http.client.HTTPConnection(self.url.removeprefix("http://"), timeout=PATIENCE)
-        body = json.dumps({"to": to, "from": CALLER_ID, "campaign": "acme-fibre"})
-        connection.request("POST", "/v1/check", body, self.headers)
-        answer = json.load(connection.getresponse())
-        connection.close()
-        return str(answer["reasons"][0]["code"] if answer["decision"] == "deny" else "allow")
-
-    @property
-    def headers(self) -> dict[str, str]:
-        key = (self.world.folder / ".data/sample.key").read_text().strip()
-        return {"Authorization": f"Bearer {key}"}
-
-    def end(self) -> int:
-        """Stop the gate and return its exit code. The rest of its output is in `said`."""
-        self.process.send_signal(signal.SIGTERM)
-        _, err = self.process.communicate(timeout=PATIENCE)
-        self.said += err.splitlines()
-        return self.process.returncode
+def load(file: Path, name: str, *more: object) -> tuple[object, ...]:
+    return (
+        "list",
+        "load",
+        file,
+        "--id",
+        name,
+        "--campaign",
+        "acme-fibre",
+        "--basis",
+        "directory",
+        *ORIGIN,
+        *more,
+    )
 
 
-@pytest.fixture(scope="module")
-def filled(tmp_path_factory: pytest.TempPathFactory) -> World:
-    made = World(tmp_path_factory.mktemp("filled"))
-    made.fill()
-    return made
-
-
-@pytest.fixture
-def world(tmp_path: Path, filled: World) -> World:
-    return World(tmp_path / "world", filled.folder)
-
-
-@pytest.fixture(scope="module")
-def shared(tmp_path_factory: pytest.TempPathFactory, filled: World) -> Iterator[Gate]:
-    """Run one gate for all tests that do not change its configuration.
-
-    A test that changes the state of a number uses a number that no other test uses.
-    """
-    gate = Gate(World(tmp_path_factory.mktemp("shared") / "world", filled.folder))
-    yield gate
-    gate.end()
+async def decides(running: World, number: str = CLEAR) -> list[str]:
+    return world.codes(await world.ask(running.app, to=number))
 
 
 # ---- check and simulate ----------------------------------------------------------------------------------------------
 
 
-def test_an_allow_exits_0_and_a_deny_1_with_its_reason(shared: Gate) -> None:
-    allowed = shared.cli("check", "+390612345678", "--call-id", "a-1")
-    denied = shared.cli("check", "+390612345679")
+async def test_an_allow_exits_0_and_a_deny_1_with_its_reason(running: World) -> None:
+    allowed = await running.command(*call("check", CLEAR, "--call-id", "a-1", "--json"))
     assert (allowed.code, allowed.json["decision"]) == (0, "allow")
+    denied = await running.command(*call("check", LISTED, "--json"))
     assert (denied.code, denied.json["reasons"][0]["code"]) == (1, "registry.listed")
+    shown = await running.output(*call("check", LISTED), code=1)
+    assert shown.startswith("deny")
+    assert "registry.listed" in shown
+    assert "L. 5/2018" in shown
 
 
-def test_the_output_has_the_reason_its_text_and_its_law(shared: Gate) -> None:
-    key = shared.world.folder / ".data/sample.key"
-    asked = ("--to", "+390612345679", "--from", CALLER_ID, "--campaign", "acme-fibre", "--url", shared.url)
-    shown = shared.world.run("check", *asked, DIALGATE_KEY=key.read_text())
-    assert shown.code == 1
-    assert shown.out.startswith("deny")
-    assert "registry.listed" in shown.out
-    assert "L. 5/2018" in shown.out
-
-
-def test_simulate_shows_every_rule_and_counts_nothing(shared: Gate) -> None:
-    first, second = (
-        shared.cli("simulate", "+390612345671", "--at", "2026-12-25T10:00:00+01:00").json for _ in range(2)
-    )
+async def test_simulate_shows_every_rule_and_counts_nothing(running: World) -> None:
+    words = call("simulate", CLEAR, "--at", "2026-12-25T10:00:00+01:00", "--json")
+    first, second = [(await running.command(*words)).json for _ in range(2)]
     assert first == second
     assert first["at"] == "2026-12-25T09:00:00.000Z"
-    assert {"registry_clear", "hours_open", "frequency_kept"} <= {
-        outcome["rule"] for outcome in first["outcomes"]
-    }
+    rules = {outcome["rule"] for outcome in first["outcomes"]}
+    assert {"registry_clear", "hours_open", "frequency_kept"} <= rules
 
 
-def test_simulate_shows_where_the_person_may_be(shared: Gate) -> None:
-    key = shared.world.folder / ".data/sample.key"
-    asked = ("--to", "+18122345678", "--from", CALLER_ID, "--campaign", "acme-fibre", "--url", shared.url)
-    shown = shared.world.run("simulate", *asked, DIALGATE_KEY=key.read_text())
-    assert "place: US-IN; time zones: America/Chicago, America/New_York" in shown.out
-    simulation = shared.cli("simulate", "+18122345678").json
+async def test_simulate_shows_where_the_person_may_be(running: World) -> None:
+    shown = await running.output(*call("simulate", AMERICAN), code=1)
+    assert "place: US-IN; time zones: America/Chicago, America/New_York" in shown
+    simulation = (await running.command(*call("simulate", AMERICAN, "--json"))).json
     assert (simulation["places"], simulation["zones"]) == (["US-IN"], ["America/Chicago", "America/New_York"])
 
 
-def test_a_gate_that_cannot_be_reached_has_not_allowed_the_call(shared: Gate) -> None:
-    asked = shared.cli("check", "+390612345672", url="http://127.0.0.1:9")
+async def test_a_gate_that_cannot_be_reached_has_not_allowed_the_call(running: World) -> None:
+    asked = await running.command(*call("check", CLEAR, "--json", "--url", "http://127.0.0.1:9"))
     assert (asked.code, asked.json["error"]["code"]) == (1, "gate.unreachable")
-    assert "612345672" not in asked.out + asked.err
+    assert CLEAR[3:] not in asked.out + asked.err
 
 
-def test_misuse_exits_2_and_names_the_fault(shared: Gate) -> None:
-    key = ("--key-file", str(shared.world.folder / ".data/sample.key"))
-    for more, environment, error in (
-        ((*key, "--url", "ftp://gate"), {}, "request.invalid: "),
-        ((*key, "--at", "tomorrow"), {}, "request.invalid: "),
-        ((), {"DIALGATE_KEY": "no-such-key"}, "auth.unknown: "),
-        (
-            (),
-            {"DIALGATE_KEY": ""},
-            "auth.missing: the gate requires a key. Use --key-file, or set DIALGATE_KEY",
-        ),
-    ):
-        words = (
-            "--to",
-            "+390612345673",
-            "--from",
-            CALLER_ID,
-            "--campaign",
-            "acme-fibre",
-            "--url",
-            shared.url,
-        )
-        refused = shared.world.run("simulate", *words, *more, **environment)
-        assert (refused.code, refused.err.startswith(error)) == (2, True), refused
+@pytest.mark.parametrize(
+    ("more", "key", "error"),
+    [
+        (("--url", "ftp://gate"), KEY, "request.invalid: "),
+        (("--at", "tomorrow"), KEY, "request.invalid: "),
+        ((), "no-such-key", "auth.unknown: "),
+        ((), "", "auth.missing: the gate requires a key. Use --key-file, or set DIALGATE_KEY"),
+    ],
+)
+async def test_misuse_exits_2_and_names_the_fault(
+    running: World, more: tuple[str, ...], key: str, error: str
+) -> None:
+    words = call("simulate", CLEAR, "--url", f"http://127.0.0.1:{running.port}", *more)
+    refused = await running.command(*words, DIALGATE_KEY=key)
+    assert (refused.code, refused.err.startswith(error)) == (2, True), refused
 
 
 def test_help_shows_flags_without_a_value() -> None:
@@ -244,96 +135,85 @@ def test_help_shows_flags_without_a_value() -> None:
 # ---- the ledger ------------------------------------------------------------------------------------------------------
 
 
-def test_a_revocation_by_command_applies_to_the_next_decision_until_it_is_lifted(shared: Gate) -> None:
-    number = "+390612345674"
-    assert shared.decides(number) == "allow"
-    revoked = shared.world.run("revoke", number, "--channel", "letter", "--json")
-    assert revoked.code == 0
-    assert shared.decides(number) == "revocation.revoked"
-    seq = revoked.json["seq"]
-    lifted = shared.world.run("revoke", "--lift", seq, "--ground", "error", "--reason", "another's letter")
-    assert lifted.code == 0
-    assert shared.decides(number) == "allow"
-    again = shared.world.run("revoke", number, "--channel", "letter", "--json")
-    assert shared.decides(number) == "revocation.revoked"
-    lift = ("revoke", "lift", again.json["seq"], "--ground", "error")
-    assert shared.world.run(*lift).code == 2, "a reason is required"
-    assert shared.world.run(*lift, "--reason", "another's letter").code == 0
-    assert shared.decides(number) == "allow"
+async def test_a_revocation_by_command_applies_to_the_next_decision_until_it_is_lifted(
+    running: World,
+) -> None:
+    assert await decides(running) == []
+    for lift in (("revoke", "--lift"), ("revoke", "lift")):
+        revoked = await running.command("revoke", CLEAR, "--channel", "letter", "--json")
+        assert revoked.code == 0
+        assert await decides(running) == ["revocation.revoked"]
+        words = (*lift, revoked.json["seq"], "--ground", "error")
+        assert (await running.command(*words)).code == 2, "a reason is required"
+        assert (await running.command(*words, "--reason", "another's letter")).code == 0
+        assert await decides(running) == []
 
 
-def test_a_consent_allows_calls_to_a_mobile_until_its_withdrawal(shared: Gate) -> None:
-    number = "+393281234567"  # on the list, whose consents have no evidence
-    assert shared.decides(number) == "consent.missing"
-    added = shared.world.run(
+async def test_a_consent_allows_calls_to_a_mobile_until_its_withdrawal(running: World) -> None:
+    number = "+393281234567"
+    world.publish_answers(running.app.config.data, {number: False}, NOW - HOUR)
+    await running.app.tick()
+    assert "consent.missing" in await decides(running, number)
+    added = await running.command(
         *("consent", "add", number, "--id", "f-1", "--collected-at", "2026-11-02T10:00:00+01:00"),
         *("--purpose", "sale", "--goods", "broadband", "--call-type", "agent"),
         *("--artefact", "f.pdf", "--artefact-sha256", "0" * 64),
     )
     assert added.code == 0, added.err
-    assert shared.decides(number) == "allow"
-    assert shared.world.run("consent", "withdraw", number, "--id", "f-1").code == 0
-    assert shared.decides(number) == "consent.withdrawn"
+    assert await decides(running, number) == []
+    assert (await running.command("consent", "withdraw", number, "--id", "f-1")).code == 0
+    assert "consent.withdrawn" in await decides(running, number)
 
 
-def test_every_kind_of_entry_is_written_or_refused_with_an_exit_code(shared: Gate) -> None:
-    number, day = "+390612345675", "2026-11-01"
-    writes = [
-        (0, "contract", "add", number, "--id", "c", "--starts", day),
-        (0, "request", "add", number, "--id", "r", "--requested-at", f"{day}T10:00:00Z",
+async def test_every_kind_of_entry_is_written_or_refused_with_an_exit_code(running: World) -> None:
+    day = "2026-11-01"
+    writes: list[tuple[Any, ...]] = [
+        (0, "contract", "add", CLEAR, "--id", "c", "--starts", day),
+        (0, "request", "add", CLEAR, "--id", "r", "--requested-at", f"{day}T10:00:00Z",
          "--expires-at", "2099-01-01T00:00:00Z", "--goods", "tv", "--own-interface"),
-        (0, "caller-id", "prove", CALLER_ID, "--kind", "probe", "--evidence", "p.wav"),
-        (1, "contract", "end", number, "--id", "none", "--ends", day),
+        (0, "caller-id", "prove", CALLER, "--kind", "probe", "--evidence", "p.wav"),
+        (1, "contract", "end", CLEAR, "--id", "none", "--ends", day),
         (1, "revoke", "+39", "--proof", "x"),
-        (1, "revoke", number, "--controller", "nobody"),
+        (1, "revoke", CLEAR, "--controller", "nobody"),
         (1, "revoke", "--lift", "999999", "--ground", "error", "--reason", "x"),
         (1, "list", "retire", "nothing"),
         (2, "revoke"),
-        (2, "contract", "add", number, "--id", "c", "--starts", "soon"),
-        (2, "consent", "add", number, "--id", "c", "--collected-at", f"{day}T10:00:00Z",
+        (2, "contract", "add", CLEAR, "--id", "c", "--starts", "soon"),
+        (2, "consent", "add", CLEAR, "--id", "c", "--collected-at", f"{day}T10:00:00Z",
          "--purpose", "fun", "--call-type", "agent"),
     ]  # fmt: skip
-    environment = {"DIALGATE_CONFIG": str(shared.world.config)}
     for code, *words in writes:
-        done = CliRunner().invoke(main.app, [str(word) for word in words], env=environment)
-        assert done.exit_code == code, (words, done.output)
-        assert number.removeprefix("+39") not in done.output
+        assert CLEAR.removeprefix("+39") not in await running.output(*words, code=code)
 
 
-def test_a_list_is_reported_row_by_row_without_numbers(shared: Gate) -> None:
-    world = shared.world
-    file = world.folder / "list.csv"
+async def test_a_list_is_reported_row_by_row_without_numbers(running: World, tmp_path: Path) -> None:
+    file = tmp_path / "list.csv"
     file.write_bytes(b"Nome;Telefono\nRossi;+390612340001\nNicol\xf2;0612340001\nBianchi;+39061234000A\n")
-    loaded = world.load(file, "november", "--json", "--transfer", "Data Srl>Acme Spa@2026-03-01+told")
+    transfer = "Data Srl>Acme Spa@2026-03-01+told"
+    loaded = await running.command(*load(file, "november", "--json", "--transfer", transfer))
     assert loaded.code == 0, loaded.err
     assert {name: loaded.json[name] for name in ("rows", "accepted", "duplicates", "refused")} == {
-        "rows": 3,
-        "accepted": 1,
-        "duplicates": 1,
-        "refused": 1,
-    }
+        "rows": 3, "accepted": 1, "duplicates": 1, "refused": 1,
+    }  # fmt: skip
     assert loaded.json["problems"][0]["line"] == 4
     assert "6123400" not in loaded.out + loaded.err
-    shown = world.run("list", "show", "november", "--json").json[0]
+    shown = (await running.command("list", "show", "november", "--json")).json[0]
     assert shown["origin"]["transfers"] == [
         {"by": "Data Srl", "to": "Acme Spa", "on": "2026-03-01", "subjects_told": True}
     ]
-    assert world.run("list", "retire", "november", "--json").json["retired_at"]
+    assert (await running.command("list", "retire", "november", "--json")).json["retired_at"]
 
 
-def test_the_error_for_an_unknown_controller_or_campaign_lists_the_choices(shared: Gate) -> None:
-    world = shared.world
-    sample = world.folder / "config/sample/list.csv"
-    refused = world.load(sample, "x", "--controller", "beta")
+async def test_the_error_for_an_unknown_name_lists_the_choices(running: World, tmp_path: Path) -> None:
+    file = tmp_path / "list.csv"
+    file.write_text(f"number\n{CLEAR}\n")
+    refused = await running.command(*load(file, "x", "--controller", "beta"))
     assert refused.err.startswith("controller.unknown: --controller: Use one of your controllers: acme.")
-    refused = world.run("scrub", str(sample), "--campaign", "no-such", "--out", "out.csv", "--yes")
+    refused = await running.command("scrub", file, "--campaign", "no-such", "--out", "out.csv", "--yes")
     assert refused.err.startswith(
         "campaign.unknown: --campaign: Use one of the configured campaigns: acme-fibre."
     )
-
-
-def test_an_unreadable_transfer_is_misuse(world: World) -> None:
-    refused = world.load(world.folder / "config/sample/list.csv", "x", "--transfer", "Data to Acme")
+    refused = await running.command(*load(file, "x", "--transfer", "Data to Acme"))
     assert refused.code == 2
     assert "Data Srl>Acme Spa@2026-03-01+told" in " ".join(refused.err.split())
 
@@ -341,23 +221,24 @@ def test_an_unreadable_transfer_is_misuse(world: World) -> None:
 # ---- configuration and keys ------------------------------------------------------------------------------------------
 
 
-def test_config_check_and_serve_name_every_problem_at_once(tmp_path: Path) -> None:
-    world = World(tmp_path)  # without `fill`, so the key is missing
-    controller = tmp_path / "config/controllers/acme.yaml"
-    controller.write_text(controller.read_text().replace("+390844123456", "12ab"))
-    (tmp_path / "config/countries/xx.yaml").write_text("country: XX\nhorses: 2\n")
-    checking, serving = world.start("config", "check"), world.start("serve", "--port", "0")
-    for done, code in ((wait_for_end(checking), 1), (wait_for_end(serving), 2)):
+def test_config_check_and_serve_name_the_problems_of_all_files_at_once(tmp_path: Path) -> None:
+    config = world.write_folder(tmp_path, checkpoint_seconds="often")
+    controller = tmp_path / "controllers/acme.yaml"
+    controller.write_text(controller.read_text().replace("purpose: sale", "purpose: fun"))
+    (tmp_path / "countries/xx.yaml").write_text("country: XX\nhorses: 2\n")
+    for words, code in ((("config", "check"), 1), (("serve", "--port", "0"), 2)):
+        done = run_command("dialgate", *words, "--config", config)
         assert done.code == code
-        for problem in ("sample.key.sha256", "'12ab'", "xx.yaml"):
+        for problem in ("checkpoint_seconds", "'fun'", "xx.yaml"):
             assert problem in done.err
 
 
-def test_config_check_shows_laws_and_campaigns(world: World) -> None:
-    summary = world.run("config", "check", "--json").json
+def test_config_check_shows_laws_and_campaigns(tmp_path: Path) -> None:
+    check = ("config", "check", "--config", world.write_folder(tmp_path))
+    summary = run_command("dialgate", *check, "--json").json
     assert summary["controllers"] == {"acme": ["acme-fibre"]}
     assert "2026-06-19" in summary["laws"]["IT"]["changes"]
-    assert "is valid" in world.run("config", "check").out
+    assert "is valid" in run_command("dialgate", *check).out
 
 
 def test_a_key_file_is_readable_by_its_owner_only_and_never_overwritten(tmp_path: Path) -> None:
@@ -376,42 +257,46 @@ def test_a_key_file_is_readable_by_its_owner_only_and_never_overwritten(tmp_path
 # ---- serve -----------------------------------------------------------------------------------------------------------
 
 
-def test_a_gate_that_cannot_start_reports_the_reason_and_exits_1(shared: Gate, world: World) -> None:
-    port = shared.url.rpartition(":")[2]
-    starting = [world.start("serve", "--port", port), shared.world.start("serve", "--port", "0")]
-    port_taken, log_taken = map(wait_for_end, starting)
-    assert (port_taken.code, log_taken.code) == (1, 1)
-    assert f"port {port}" in port_taken.err
-    assert "another process is writing this log" in log_taken.err
+async def test_a_gate_that_cannot_start_reports_the_reason_and_exits_1(
+    running: World, tmp_path: Path
+) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    for config, port, problem in (
+        (world.write_folder(other), running.port, f"port {running.port}"),
+        (running.folder / "dialgate.yaml", 0, "another process is writing this log"),
+    ):
+        words = ("serve", "--port", port, "--config", config)
+        done = await asyncio.to_thread(run_command, "dialgate", *words)
+        assert (done.code, problem in done.err) == (1, True), done
 
 
-def test_every_check_before_sigterm_is_answered_and_recorded(world: World) -> None:
-    gate = Gate(world)
-    bodies = [
-        {"to": "+390612345678", "from": CALLER_ID, "campaign": "acme-fibre", "call_id": f"c{at}"}
-        for at in range(100)
-    ]
+async def test_every_check_before_sigterm_is_answered_and_recorded(tmp_path: Path) -> None:
+    config = world.write_folder(tmp_path)
+    world.publish_answers(tmp_path / "data", {CLEAR: False}, wall_clock() - DAY)
+    async with serving(config) as gate:
+        await gate.post("/v1/lists", LIST)
 
-    async def ask_and_stop() -> list[str]:
-        async with aiohttp.ClientSession(gate.url, headers=gate.headers) as session:
-            asked = [asyncio.create_task(_check(session, body)) for body in bodies]
-            await asyncio.wait(asked, return_when=asyncio.FIRST_COMPLETED)
-            gate.process.send_signal(signal.SIGTERM)
-            answers = await asyncio.gather(*asked, return_exceptions=True)
-        return [answer for answer in answers if isinstance(answer, str)]
+        async def check(place: int) -> str:
+            async with gate.client.post("/v1/check", json={**CALL, "call_id": f"c{place}"}) as response:
+                return str((await response.json())["decision_id"])
 
-    answered = asyncio.run(ask_and_stop())
-    gate.process.communicate(timeout=PATIENCE)
-    assert gate.process.returncode == 0
-    verified = world.run("log", "verify", "--json").json
-    assert verified["ok"]
-    assert 1 <= len(answered) <= verified["by_type"]["decision"]
-    assert verified["allows"] == 5  # the limit in it.yaml, whether or not the responses arrived
+        while "list.unknown" in await reasons(gate.client):
+            pass
+        asked = [asyncio.create_task(check(place)) for place in range(100)]
+        await asyncio.wait(asked, return_when=asyncio.FIRST_COMPLETED)
+        gate.process.send_signal(signal.SIGTERM)
+        answers = await asyncio.gather(*asked, return_exceptions=True)
+        assert await gate.process.wait() == 0
+    report = decision_log.verify(tmp_path / "data/log")
+    assert report.ok
+    assert 1 <= sum(isinstance(answer, str) for answer in answers) <= report.by_type["decision"]
+    assert report.allows == 5  # the limit in it.yaml, whether or not the responses arrived
 
 
-async def _check(session: aiohttp.ClientSession, body: dict[str, str]) -> str:
-    async with session.post("/v1/check", json=body) as response:
-        return str((await response.json())["decision_id"])
+async def reasons(client: Any) -> list[str]:
+    async with client.post("/v1/simulate", json=CALL) as response:
+        return [reason["code"] for reason in (await response.json())["reasons"]]
 
 
 # ---- masking in logs -------------------------------------------------------------------------------------------------
