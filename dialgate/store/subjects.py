@@ -256,23 +256,13 @@ class SubjectStore:
 
         return await self._read(step)
 
-    async def claim_job(self, job: str, at: Instant, every: Instant) -> bool:
-        """Return whether the job is due. If it is, record a run at `at`.
-
-        The job is due if no process has run it for at least `every` ms.
-        """
-        query = (
-            "INSERT INTO job VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE SET at = ?2 WHERE ?2 - job.at >= ?3"
-        )
-        return await self._write(lambda db: db.execute(query, (job, at, every)).rowcount == 1)
-
     async def note_job(self, job: str, at: Instant) -> None:
         """Store `at` as the time of the job's last run."""
         query = "INSERT INTO job VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE SET at = ?2"
         await self._write(lambda db: db.execute(query, (job, at)))
 
     async def last_run(self, job: str) -> Instant:
-        """Return when any process last ran the job, or 0."""
+        """Return when the job last ran, or 0."""
         query = "SELECT coalesce(max(at), 0) FROM job WHERE name = ?"
         at: Instant = await self._read(lambda db: db.execute(query, (job,)).fetchone()[0])
         return at

@@ -297,7 +297,8 @@ class Subjects:
             self._problem = ""
 
     async def _remove_daily(self, now: Instant) -> None:
-        if self._removing is None and await self._file.claim_job("retention", now, DAY):
+        if self._removing is None and now - await self._file.last_run("retention") >= DAY:
+            await self._file.note_job("retention", now)
             self._removing = asyncio.create_task(self._remove(now))
         removed = await self._file.last_run(_REMOVED)
         if not removed:  # the metric counts from the first start
