@@ -202,7 +202,8 @@ async def test_commands_of_the_guides_run_on_the_sample(clone: tuple[Path, int])
     with (folder / "config/dialgate.yaml").open("a") as settings:
         settings.write("checkpoint_seconds: 1  # evidence needs one that covers the decisions\n")
     copy(folder / "config/countries/it.yaml", folder / "draft.yaml")
-    copy(folder / "config/sample/list.csv", folder / "list.csv")
+    sample, more = (folder / "config/sample/list.csv").read_text(), range(50)  # a preview needs a long list
+    (folder / "list.csv").write_text(sample + "".join(f"+390612344{at:03}\n" for at in more))
     (folder / "asked.txt").write_text("+390612345678\n")
     (folder / "stops.csv").write_text("number\n+390612345680\n")
     async with on_a_terminal(["make", "run", "--old-file=.venv/installed"], folder) as terminal:
