@@ -12,7 +12,7 @@ import structlog
 
 from dialgate.config.configuration import ConfigError
 from dialgate.core.faults import Unavailable
-from dialgate.core.model import HOUR, Instant
+from dialgate.core.model import Instant
 from dialgate.crypto.keys import Keys
 from dialgate.crypto.publisher_signature import SnapshotSigner
 from dialgate.lists.number_set import DamagedFile
@@ -24,7 +24,6 @@ from dialgate.store import CallList, Ledger, factory
 from registry_sync import (
     disconnection,
     full_list_cycle,
-    gate_requests,
     publication,
     query_cycle,
     run_report,
@@ -120,20 +119,15 @@ async def _run_queries(context: RunContext, settings: QueriedRegistry, ledger: O
                 ledger.store, ledger.keys, settings.controller, wanted
             )
         query = QueryContext(
+            plan=plan,
             settings=settings,
             packages=PackageStore(plan.work, settings),
             target=context.target,
             store=ledger.store,
             keys=ledger.keys,
-            gate=gate_requests.gate_address(plan.gate.data),
             wanted=wanted,
             planned=candidates.planned,
             consents=consents,
-            validity=plan.validity[settings.registry],
-            voids_consents=settings.registry in plan.voiding,
-            uses_listed_answers=plan.gate.controllers[settings.controller].consent_after_listing,
-            next_run=int(plan.registries.next_run_hours * HOUR),
-            zone=plan.zones[settings.registry],
             clock=context.clock,
             retention_at=_retention_at(plan.gate.data, context.clock()),
             progress=context.progress,

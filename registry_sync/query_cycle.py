@@ -20,7 +20,6 @@ from dialgate.core.model import DAY, HOUR, Instant
 from dialgate.crypto.keys import Keys
 from dialgate.lists.number_set import distinct
 from dialgate.lists.snapshot import Consultation
-from dialgate.runtime.gate_address import GateAddress
 from dialgate.store import Ledger
 from registry_sync import (
     alarm_policy,
@@ -34,9 +33,9 @@ from registry_sync import (
     release_holds,
 )
 from registry_sync.answer_merge import ChangeCounts, PublishedAnswers
-from registry_sync.config import QueriedRegistry
+from registry_sync.config import Plan, QueriedRegistry
 from registry_sync.formats.text import Numbers, Progress
-from registry_sync.gate_requests import Enrolment, void_consents
+from registry_sync.gate_requests import Enrolment, gate_address, void_consents
 from registry_sync.import_checks import ImportRefused, utc
 from registry_sync.publication import PublishTarget
 from registry_sync.query_candidates import Planned
@@ -52,30 +51,20 @@ class QueryContext(NamedTuple):
 
     - `wanted` contains the numbers on call lists that may be called soon, sorted.
     - `planned` contains the numbers on all call lists that may be called, with when each list is due.
-    - `validity` and `next_run` are durations in milliseconds.
-    - `uses_listed_answers` is true if an exception in the law permits calls to listed numbers. With
-      such an exception, answers about listed numbers must also be fresh.
     - `consents` contains the time of the newest consent of each number in `wanted`. It is None if the registry does not
       report disconnections.
-    - `voids_consents` is true if an enrolment voids earlier consents.
-    - `zone` is the time zone of the registry's country, whose calendar year the tariff counts by.
     - `retention_at` is the time at which retention periods are evaluated.
     """
 
+    plan: Plan
     settings: QueriedRegistry
     packages: PackageStore
     target: PublishTarget
     store: Ledger
     keys: Keys
-    gate: GateAddress
     wanted: Numbers
     planned: tuple[Planned, ...]
     consents: disconnection.Instants | None
-    validity: Instant
-    uses_listed_answers: bool
-    voids_consents: bool
-    next_run: Instant
-    zone: str
     retention_at: Instant
     clock: Callable[[], Instant]
     progress: Progress
@@ -92,9 +81,12 @@ class QueryCycle:
         self._summary = Summary(registry=context.settings.registry, controller=context.settings.controller)
         look_ahead = int(context.settings.look_ahead_hours * HOUR)
         listed_again = context.settings.listed_again_days * DAY
-        if context.uses_listed_answers:
-            listed_again = context.validity - look_ahead
-        self._terms = Terms(context.validity, look_ahead, listed_again)
+        plan, validity = context.plan, context.plan.validity[context.settings.registry]
+        if plan.gate.controllers[context.settings.controller].consent_after_listing:
+            listed_again = validity - look_ahead  # such a consent opens a call, so answers must be fresh
+        self._terms = Terms(validity, look_ahead, listed_again)
+        self._zone = plan.zones[context.settings.registry]  # in whose calendar year the tariff counts
+        self._next_run = int(plan.registries.next_run_hours * HOUR)
 
     async def run(self, source: Source, *, dry: bool = False) -> Summary:
         """Run all steps. With `dry`, only fetch and verify replies, and count what would be done.
@@ -179,7 +171,7 @@ class QueryCycle:
             due = self._with_consents(due, self._context.consents)
             due = due[~np.isin(due, resting)]
         self._add(due=len(due))
-        begins = query_budget.year_begins(now, self._context.zone)
+        begins = query_budget.year_begins(now, self._zone)
         budget = query_budget.read_budget(self._packages, self._read_old(), begins)
         affordable = query_budget.select_affordable(due, budget, self._settings)
         if len(due) > len(affordable):
@@ -190,11 +182,11 @@ class QueryCycle:
             )
         forecast = query_budget.forecast(self._context.planned, budget, self._settings.numbers_a_year)
         self._summary = msgspec.structs.replace(self._summary, **forecast._asdict())
-        for kind, text in alarm_policy.band_alarms(forecast, self._context.zone):
+        for kind, text in alarm_policy.band_alarms(forecast, self._zone):
             self._alarm(kind, text)
         newest = max((package.prepared_at for package in packages), default=0)
         next_submission = int(newest + self._settings.submit_every_hours * HOUR)
-        if self._dry or now < next_submission <= now + self._context.next_run:
+        if self._dry or now < next_submission <= now + self._next_run:
             self._soon_submitted = affordable
         return affordable if now >= next_submission else due[:0]
 
@@ -279,7 +271,7 @@ class QueryCycle:
             return
         listed_numbers = [reply.answered.numbers[reply.answered.listed] for reply in accepted]
         holders = np.empty(0, np.uint64)
-        if self._context.voids_consents:
+        if self._settings.registry in self._context.plan.voiding:
             all_listed = distinct(np.concatenate(listed_numbers))
             holders = await ledger_consents.find_consent_holders(
                 self._context.store, self._context.keys, self._settings.controller, all_listed
@@ -350,7 +342,7 @@ class QueryCycle:
             numbers=holders.tolist(),
         )
         context, now = self._context, self._context.clock()
-        voided = await asyncio.to_thread(void_consents, context.gate, enrolment)
+        voided = await asyncio.to_thread(void_consents, gate_address(context.plan.gate.data), enrolment)
         self._packages.record(reply.package, "answered", ended_at=now, consultation=consultation.id)
         release_holds.remove_hold(context.target.folder, self._subject(consultation))
         self._add(voided=voided, answered=len(reply.answered.numbers))
@@ -381,7 +373,7 @@ class QueryCycle:
             waiting=sum(package.state in OPEN for package in packages),
         )
         awaited = [package for package in packages if alarm_policy.is_awaited(package, self._settings, now)]
-        self._check_expiring(awaited, now + self._context.next_run)
+        self._check_expiring(awaited, now + self._next_run)
         under_way = bool(awaited) or (self._dry and len(self._soon_submitted) > 0)
         for kind, text in alarm_policy.consultation_alarms(newest, self._settings, now, under_way=under_way):
             self._alarm(kind, text)
