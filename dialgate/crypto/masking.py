@@ -179,14 +179,6 @@ class Masker:
     def text(self, text: str, number: str) -> str:
         return taken_out(text, number, self._seal)
 
-    def many(self, text: str) -> Callable[[str], str]:
-        """Return a function that takes a number and returns `text` with that number masked.
-
-        With many numbers, the returned function is faster than `Masker.text`.
-        """
-        digits = digits_of(text)
-        return lambda number: self.text(text, number) if number[-TAIL:] in digits else text
-
     def _field(self, name: str, value: Any, number: str) -> Any:
         if isinstance(value, str):
             return taken_out(value, number, self._hide if name in _COMPARED else self._seal)

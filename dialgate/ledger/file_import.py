@@ -116,7 +116,7 @@ class Drafter:
     def __init__(self, keys: Keys, order: FileOrder, kind: FileKind, columns: Columns) -> None:
         self._from = (keys, order, kind, columns)
         self._fresh, self._masker = nonces(), Masker(keys, order.owner)
-        self._proof = self._masker.many(order.proof)
+        self._proof = order.proof
 
     def __reduce__(self) -> tuple[object, ...]:
         return Drafter, self._from  # a copy in another process gets new nonces
@@ -151,7 +151,7 @@ class Drafter:
             event=event.event,
             actor=order.actor,
             channel=order.channel,
-            proof=event.proof or self._proof(event.number),
+            proof=event.proof or self._masker.text(self._proof, event.number),
             sealed=keys.ledger.seal(event.number, next(self._fresh)),
         )
 

@@ -187,23 +187,6 @@ def test_encrypted_numbers_can_be_decrypted_and_modified_ones_cannot(
         assert number not in str(failure.value)
 
 
-def test_a_masked_value_is_unmasked_only_by_its_month_and_for_its_decision(tmp_path: Path) -> None:
-    """Otherwise the ledger's key, which is never retired, would reveal the numbers of a retired month's calls."""
-    keys = Keys.open(tmp_path / "keys.json")
-    month, later = keys.month(at(2026, 11)), keys.month(at(2026, 12))
-    named = keys.named("?", b"dialer\0call-1\0+390612345678")
-    masked = month.mask(named, "log-1")
-    assert month.mask(masked, "log-1") == named
-    others = {
-        named,
-        masked,
-        month.mask(named, "log-2"),
-        later.mask(named, "log-1"),
-        later.mask(masked, "log-1"),
-    }
-    assert len(others) == 5
-
-
 def test_nonces_do_not_repeat_within_a_run_or_between_runs() -> None:
     runs = [list(islice(nonces(), 1000)) for _ in range(20)]
     assert len({nonce for run in runs for nonce in run}) == 20_000
