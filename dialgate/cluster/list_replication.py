@@ -20,7 +20,7 @@ from dialgate.core.model import SECOND, Instant
 from dialgate.lists import call_list
 from dialgate.runtime.atomic_write import publish_file
 from dialgate.runtime.clock import wall_clock
-from dialgate.store import CallList, CallLists, StoreUnavailable
+from dialgate.store import CallList, Documents, StoreUnavailable
 
 _RETRY: Final = 10 * SECOND
 _GRACE: Final = 3600.0  # seconds
@@ -50,7 +50,7 @@ class ListReplication:
     belong to a list version that is not recorded yet.
     """
 
-    def __init__(self, data: Path, store: CallLists, peers: Peers, changed: asyncio.Event) -> None:
+    def __init__(self, data: Path, store: Documents, peers: Peers, changed: asyncio.Event) -> None:
         self._folder, self._store, self._peers, self._changed = data / "lists", store, peers, changed
         self._task: asyncio.Task[None] | None = None
         self._due: Instant = 0

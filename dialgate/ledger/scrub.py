@@ -26,7 +26,7 @@ from dialgate.gate.question import Question
 from dialgate.lists import void_consultations
 from dialgate.lists.number_set import DamagedFile, NumberSet
 from dialgate.lists.snapshot import Snapshot, SnapshotMissing
-from dialgate.store import CallList, CallLists, CampaignCounts, SubjectStates
+from dialgate.store import CallList, CampaignCounts, Documents, SubjectStates
 
 # Numbers in one part. In a larger part, neighbours are closer together in the store's index, so reads are faster.
 AT_ONCE = 32_768
@@ -59,7 +59,7 @@ class AnswersUnusable(Unavailable):
     component = "snapshot"
 
 
-class ScrubStore(SubjectStates, CallLists, CampaignCounts, Protocol):
+class ScrubStore(SubjectStates, Documents, CampaignCounts, Protocol):
     """The parts of the store that a scrub reads."""
 
 

@@ -19,7 +19,7 @@ from dialgate.core.ledger_events import Entry, Lifted, Revoked
 from dialgate.core.model import Instant
 from dialgate.core.text_formats import Timestamp
 from dialgate.crypto.keys import Keys
-from dialgate.store import Deliveries, Delivery, Ledger
+from dialgate.store import Delivery, Documents, Ledger
 
 AT_ONCE = 1_000  # ledger entries
 
@@ -43,7 +43,7 @@ class Notice(Struct, frozen=True, kw_only=True, omit_defaults=True):
     of: int = 0
 
 
-class FeedStore(Ledger, Deliveries, Protocol):
+class FeedStore(Ledger, Documents, Protocol):
     """The parts of the store that the feed uses."""
 
 

@@ -14,9 +14,10 @@ protocols, closes the store, or tests for `Shared`.
 from typing import Protocol
 
 from dialgate.store.attempts import AttemptPosition, Attempts, CountedAttempt, Reservation
-from dialgate.store.call_lists import CallerIdProof, CallList, CallLists
+from dialgate.store.call_lists import CallerIdProof, CallList
 from dialgate.store.campaign_counts import CampaignCounts, HourCount, PauseLift
-from dialgate.store.deliveries import Deliveries, Delivery, Rejection
+from dialgate.store.deliveries import Delivery, Rejection
+from dialgate.store.documents import Documents
 from dialgate.store.faults import StoreUnavailable, ledger_too_short, refuse_if_short
 from dialgate.store.ledger import Ledger
 from dialgate.store.membership import Generation, Members, Presence, Shared
@@ -26,12 +27,11 @@ __all__ = [
     "AttemptPosition",
     "Attempts",
     "CallList",
-    "CallLists",
     "CallerIdProof",
     "CampaignCounts",
     "CountedAttempt",
-    "Deliveries",
     "Delivery",
+    "Documents",
     "Generation",
     "HourCount",
     "Ledger",
@@ -51,7 +51,7 @@ __all__ = [
 ]
 
 
-class Store(Attempts, Ledger, CallLists, Deliveries, CampaignCounts, Protocol):
+class Store(Attempts, Ledger, Documents, CampaignCounts, Protocol):
     """The complete interface of a storage engine."""
 
     async def close(self) -> None: ...

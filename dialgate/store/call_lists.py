@@ -1,7 +1,6 @@
 """Call lists, and proofs that a caller ID can be called back."""
 
 from collections.abc import Iterable
-from typing import Protocol
 
 from msgspec import Struct
 
@@ -46,35 +45,6 @@ class CallerIdProof(Struct, frozen=True, kw_only=True):
     answered: bool = True
     evidence: str = ""
     actor: str = ""
-
-
-class CallLists(Protocol):
-    """All controllers' call lists and caller-ID proofs."""
-
-    async def lists(self) -> list[CallList]: ...
-
-    async def add_list(self, call_list: CallList) -> bool:
-        """Add a list. Return False and write nothing if the controller already has a list with this id.
-
-        The ids of retired lists cannot be reused.
-        """
-
-    async def replace_list(self, call_list: CallList, sha256: str) -> bool:
-        """Replace the file of a list, but only if its current checksum is `sha256`.
-
-        Other fields are unchanged.
-        """
-
-    async def retire_list(self, controller: str, name: str, at: Instant) -> CallList | None:
-        """Retire a list and return it, or return None if it does not exist.
-
-        A list that is already retired keeps its original retirement time.
-        """
-
-    async def proofs(self) -> list[CallerIdProof]:
-        """Return the newest proof for each pair of controller and caller ID."""
-
-    async def put_proof(self, proof: CallerIdProof) -> None: ...
 
 
 def refuse_lost_changes(

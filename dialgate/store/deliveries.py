@@ -1,7 +1,5 @@
 """The delivery state of each webhook."""
 
-from typing import Protocol
-
 from msgspec import Struct
 
 from dialgate.core.model import Instant
@@ -31,9 +29,3 @@ class Delivery(Struct, frozen=True, kw_only=True):
     dead: int = 0
     dead_after: int = 0
     rejected: tuple[Rejection, ...] = ()
-
-
-class Deliveries(Protocol):
-    async def deliveries(self) -> list[Delivery]: ...
-
-    async def put_delivery(self, delivery: Delivery) -> None: ...

@@ -4,9 +4,9 @@ A document is replaced as a whole. Its kind and its key are the table and the ro
 names of kinds and keys, and the fields of the structs, are the format: new fields go last, with a default.
 """
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable, Mapping
-from typing import Final, Literal, TypeAlias, TypeVar
+from typing import Final, Literal, Protocol, TypeAlias, TypeVar
 
 import msgspec
 from msgspec import structs
@@ -22,11 +22,8 @@ T = TypeVar("T")
 _encode: Final = msgspec.json.Encoder().encode
 
 
-class Documents(ABC):
-    """The documents of one store. An engine implements the first three methods.
-
-    Implements `CallLists`, `Deliveries` and a part of `CampaignCounts`.
-    """
+class Documents(Protocol):
+    """The documents of one store. An engine inherits this class and implements the first three methods."""
 
     @abstractmethod
     async def _documents(self, kind: DocumentKind) -> Mapping[str, bytes]:
@@ -57,10 +54,19 @@ class Documents(ABC):
         return [_decode(documents[key], CallList) for key in sorted(documents)]
 
     async def add_list(self, call_list: CallList) -> bool:
+        """Add a list. Return False and write nothing if the controller already has a list with this id.
+
+        The ids of retired lists cannot be reused.
+        """
         key = f"{call_list.controller}\0{call_list.id}"
         return await self._change("lists", key, lambda before: None if before else call_list) is not None
 
     async def replace_list(self, call_list: CallList, sha256: str) -> bool:
+        """Replace the file of a list, but only if its current checksum is `sha256`.
+
+        Other fields are unchanged.
+        """
+
         def changed(before: bytes | None) -> CallList | None:
             current = _decode(before, CallList) if before else None
             if current is None or current.sha256 != sha256:
@@ -73,6 +79,11 @@ class Documents(ABC):
         return await self._change("lists", key, changed) is not None
 
     async def retire_list(self, controller: str, name: str, at: Instant) -> CallList | None:
+        """Retire a list and return it, or return None if it does not exist.
+
+        A list that is already retired keeps its original retirement time.
+        """
+
         def changed(before: bytes | None) -> CallList | None:
             current = _decode(before, CallList) if before else None
             return current and structs.replace(current, retired_at=current.retired_at or at)
@@ -82,6 +93,7 @@ class Documents(ABC):
     # ---- proofs, deliveries and lifted pauses ------------------------------------------------------------------------
 
     async def proofs(self) -> list[CallerIdProof]:
+        """Return the newest proof for each pair of controller and caller ID."""
         return [_decode(body, CallerIdProof) for body in (await self._documents("proofs")).values()]
 
     async def put_proof(self, proof: CallerIdProof) -> None:
@@ -97,6 +109,7 @@ class Documents(ABC):
         await self._put_document("deliveries", delivery.webhook, _encode(delivery))
 
     async def pause_lifts(self) -> list[PauseLift]:
+        """Return all lifted pauses, oldest first."""
         lifts = [_decode(body, PauseLift) for body in (await self._documents("lifts")).values()]
         return sorted(lifts, key=lambda lift: (lift.at, lift.campaign))
 

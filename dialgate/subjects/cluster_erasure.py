@@ -25,7 +25,7 @@ from dialgate.crypto.keys import Keys, nonces
 from dialgate.crypto.masking import Masker
 from dialgate.ledger.registrar import Registrar
 from dialgate.ledger.schemas import Receipt
-from dialgate.store import CallLists, Ledger, StoreUnavailable
+from dialgate.store import Documents, Ledger, StoreUnavailable
 from dialgate.store.subjects import Restricted, SubjectStore
 from dialgate.subjects import erasure
 from dialgate.subjects.deadlines import Deadlines
@@ -33,7 +33,7 @@ from dialgate.subjects.list_removal import remove_from_lists
 from dialgate.subjects.schemas import Erased, Erasure, ErasureRequest
 
 
-class ErasureStore(Ledger, CallLists, Protocol):
+class ErasureStore(Ledger, Documents, Protocol):
     """The parts of the store that an erasure changes."""
 
 

@@ -10,14 +10,14 @@ from pathlib import Path
 import structlog
 
 from dialgate.lists.number_set import DamagedFile
-from dialgate.store import CallList, CallLists
+from dialgate.store import CallList, Documents
 from dialgate.subjects import erasure
 
 _log = structlog.get_logger(__name__)
 
 
 async def remove_from_lists(
-    store: CallLists, folder: Path, controller: str, number: str, only: Collection[str] = ()
+    store: Documents, folder: Path, controller: str, number: str, only: Collection[str] = ()
 ) -> list[str]:
     """Remove a number (E.164) from the controller's lists and return the names of the lists that had it.
 
@@ -31,7 +31,7 @@ async def remove_from_lists(
     return [record.id for record in lists if await _remove(store, folder, record, number)]
 
 
-async def _remove(store: CallLists, folder: Path, record: CallList, number: str) -> bool:
+async def _remove(store: Documents, folder: Path, record: CallList, number: str) -> bool:
     """Remove the number from one list, and return whether it was removed.
 
     If another process replaces the list's file in the meantime, try again with the new file. The copy from the failed

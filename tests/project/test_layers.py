@@ -13,7 +13,7 @@ from typing import TypeVar, cast
 
 import pytest
 
-from dialgate.store import Attempts, CallLists, Deliveries, Ledger, Shared
+from dialgate.store import Attempts, Documents, Ledger, Shared
 from tests.support.paths import ROOT
 
 SOURCES = sorted([*(ROOT / "dialgate").rglob("*.py"), *(ROOT / "registry_sync").rglob("*.py")])
@@ -187,7 +187,7 @@ def test_functions_are_short_and_files_have_one_subject() -> None:
     }
 
 
-@pytest.mark.parametrize("protocol", [Attempts, Ledger, CallLists, Deliveries, Shared])
+@pytest.mark.parametrize("protocol", [Attempts, Ledger, Documents, Shared])
 def test_protocols_of_the_store_are_small(protocol: type) -> None:
     methods = {name for name in dir(protocol) if not name.startswith("_")}
     assert 1 < len(methods) <= 15
