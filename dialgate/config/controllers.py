@@ -11,7 +11,6 @@ from dialgate.config.fields import Name, Strict
 from dialgate.core import phone
 from dialgate.core.former_names import CurrentNames
 from dialgate.core.law import Law
-from dialgate.core.legal_basis import fold_company
 from dialgate.core.model import (
     Callee,
     CallerId,
@@ -23,6 +22,7 @@ from dialgate.core.model import (
     Purpose,
     StopScope,
 )
+from dialgate.core.origins import fold_company
 
 # Purposes that need a sector. Bans apply to sectors, so no ban would apply to a campaign without a sector.
 _OFFERS: Final = frozenset({"sale", "advertising"})

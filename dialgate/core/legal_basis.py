@@ -6,11 +6,11 @@ it for the call.
 
 from collections.abc import Iterator, Sequence
 from datetime import date
-from typing import Literal, NamedTuple
+from typing import Literal
 
-from dialgate.core import change_of_holder, objections, periods
+from dialgate.core import change_of_holder, objections, origins, periods
 from dialgate.core.law import Binding
-from dialgate.core.law_sections import CededLists, Consents, Finding, cited
+from dialgate.core.law_sections import Consents, Finding
 from dialgate.core.model import (
     DAY,
     EPOCH,
@@ -18,11 +18,9 @@ from dialgate.core.model import (
     CallRequest,
     Consent,
     Contract,
-    Controller,
     Facts,
     Instant,
     Listing,
-    Origin,
 )
 
 # Call results that do not use up a call request. An unknown result does.
@@ -244,7 +242,7 @@ def _find_defect(given: Consent, stopped: Instant, facts: Facts, law: Binding) -
             if given.collected_at <= change_of_holder.reported_wrong_at(facts)
             else "disconnection"
         )
-    if _voids(law) and (given.voided_at or given.collected_at <= listed_at(facts)):
+    if _voids(law) and (given.voided_at or given.collected_at <= objections.listed_at(facts)):
         return "enrolment"
     ends = ends_at(given, facts, law)
     if 0 < ends <= facts.at:
@@ -276,23 +274,14 @@ def _lacks_cession(given: Consent, facts: Facts, law: Binding) -> Finding | None
     if origin is None:
         return None
     if not origin.transfers:
-        return None if is_own(origin, facts.controller) else "cession"
+        return None if origins.is_own(origin, facts.controller) else "cession"
     if not given.third_party and _separate(law, "third_party"):
         return "third_party"
-    return "cession" if broken_chain(origin, facts, law) else None
+    return "cession" if origins.broken_chain(origin, facts, law) else None
 
 
 def _voids(law: Binding) -> bool:
     return any(section.void_by_enrolment for section in law.consents)
-
-
-def listed_at(facts: Facts) -> Instant:
-    """Return when the person was last listed in a registry, or -1 if never.
-
-    If the registry does not say when it listed the person, the time of the consultation counts.
-    """
-    enrolled = (answer for answer in facts.registries if answer.listed_at and not answer.asked_since)
-    return max((answer.since or answer.listed_at for answer in enrolled), default=-1)
 
 
 def ends_at(given: Consent, facts: Facts, law: Binding) -> Instant:
@@ -360,71 +349,4 @@ def directory(facts: Facts, law: Binding) -> Listing | None:
         return None
     unstated = any(facts.number.kind in section.stated_kinds for section in law.directories)
     entries = (on for on in facts.listings if on.basis == "directory" and (on.stated or not unstated))
-    return next((on for on in entries if not void_origin(on.origin, facts, law)), None)
-
-
-class Breach(NamedTuple):
-    """A defect in a chain of cessions, with the section that a denial cites."""
-
-    text: str
-    section: CededLists | None
-
-
-def void_origin(origin: Origin, facts: Facts, law: Binding) -> Breach | None:
-    """Return the defect in the origin of a call list, or None.
-
-    A list that another company collected was ceded to the controller (GDPR art. 14(2)(f)). Without its chain, it is void.
-    """
-    if origin.transfers:
-        return broken_chain(origin, facts, law)
-    if origin.kind == "public_directory" or is_own(origin, facts.controller):
-        return None
-    stating = [section for section in law.lists if section.origin_stated]
-    if not stating:
-        return None
-    section = cited(stating, "cession") or cited(law.lists, "cession")
-    if origin.kind == "acquired":
-        return Breach("the list was acquired, and states no cession; load it with its transfers", section)
-    text = f"the list was collected by {origin.collected_by}, and states no cession; load it with its origin"
-    return Breach(text, section)
-
-
-def is_own(origin: Origin, controller: Controller) -> bool:
-    """Return whether data that was never ceded was collected by the controller or for it, as its origin says."""
-    return origin.kind in {"", "own"} and (
-        origin.collected_by == controller.id or fold_company(origin.collected_by) in controller.collectors
-    )
-
-
-def fold_company(name: str) -> str:
-    """Return a company's name for comparison, without case and surrounding blanks."""
-    return name.strip().casefold()
-
-
-def broken_chain(origin: Origin, facts: Facts, law: Binding) -> Breach | None:
-    """Return the defect in a chain of cessions, or None. Data that was never ceded has no defect.
-
-    L. 5/2018 art. 1 c. 5: enrolment bars the use of numbers that were ceded earlier. Art. 1 c. 8: the data subjects
-    must be informed of every cession.
-    """
-    if not origin.transfers:
-        return None
-    if text := _missing_link(origin, facts):
-        return Breach(text, cited(law.lists, "cession"))
-    barring = [section for section in law.lists if section.ceded_void_by_enrolment]
-    if not barring or listed_at(facts) < 0:
-        return None
-    section = cited(barring, "cession") or cited(law.lists, "cession")
-    return Breach("the number was ceded, and has been enrolled with the registry", section)
-
-
-def _missing_link(origin: Origin, facts: Facts) -> str:
-    """Return where a chain of cessions does not lead from the collector to this controller, or ""."""
-    holder, day = origin.collected_by, origin.collected_on
-    for transfer in origin.transfers:
-        if transfer.by != holder or not day <= transfer.on <= facts.today or not transfer.subjects_told:
-            return f"the chain of origin breaks at the cession to {transfer.to} on {transfer.on}"
-        holder, day = transfer.to, transfer.on
-    return (
-        "" if holder == facts.controller.id else f"the last cession was to {holder}, not to this controller"
-    )
+    return next((on for on in entries if not origins.void_origin(on.origin, facts, law)), None)

@@ -1,4 +1,4 @@
-"""Objections: revocations, and withdrawals of a consent, which a law can count as objections (GDPR art. 21(2) and (3))."""
+"""Objections: revocations, withdrawals of a consent, which a law can count as objections (GDPR art. 21(2) and (3)), and enrolments."""
 
 from collections.abc import Iterator
 
@@ -72,3 +72,12 @@ def _objects(withdrawn: Consent | Objection, facts: Facts) -> bool:
 
 def covers_goods(given: Consent | Objection, facts: Facts) -> bool:
     return not given.goods or facts.campaign.goods in given.goods
+
+
+def listed_at(facts: Facts) -> Instant:
+    """Return when the person was last listed in a registry, or -1 if never.
+
+    If the registry does not say when it listed the person, the time of the consultation counts.
+    """
+    enrolled = (answer for answer in facts.registries if answer.listed_at and not answer.asked_since)
+    return max((answer.since or answer.listed_at for answer in enrolled), default=-1)

@@ -11,7 +11,7 @@ from msgspec import structs
 
 from dialgate.config.clients import Client
 from dialgate.config.controllers import ControllerFile
-from dialgate.core import legal_basis, local_time
+from dialgate.core import local_time, origins
 from dialgate.core.law import Law
 from dialgate.core.model import Origin
 from dialgate.core.name_suggestions import choose
@@ -234,7 +234,7 @@ class CallListWriter:
 def _check_origin(ask: ListRequest, controller: ControllerFile, law: Law) -> None:
     """Raise `Refused` if the stated origin contradicts itself, or if the law permits no call without one."""
     origin = _origin(ask)
-    is_own = legal_basis.is_own(origin, controller.as_fact())
+    is_own = origins.is_own(origin, controller.as_fact())
     if ask.origin == "own" and not is_own:
         text = "The origin `own` needs a `collected_by` that is the controller, or one of the `processors` in its file. Correct it, or send the origin `acquired` with every transfer."
     elif ask.origin == "acquired" and not ask.transfers:

@@ -181,7 +181,6 @@ def test_functions_are_short_and_files_have_one_subject() -> None:
     long = {name_of(path) for path, text in TEXTS.items() if len(text.splitlines()) > 400}
     assert long <= {
         "dialgate.store.sqlite.store",  # one class that implements a whole Protocol
-        "dialgate.core.legal_basis",  # the bases of a call, which several rules must judge alike
         "dialgate.core.model",  # every stored value, and the reason codes
         "dialgate.tools.verifier.verify_evidence",  # a single file that is given to authorities
     }

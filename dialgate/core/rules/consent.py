@@ -5,7 +5,7 @@ call numbers in the public directory whose holder has not objected; any other nu
 controller must be able to demonstrate consent. GDPR art. 6(1)(b): calls about a contract, or requested by the person.
 """
 
-from dialgate.core import business_relation, legal_basis
+from dialgate.core import business_relation, legal_basis, origins
 from dialgate.core.law import Binding
 from dialgate.core.law_sections import Finding, LegalBasis, Section, cited
 from dialgate.core.model import Consent, Deny, Facts, Outcome, Pass
@@ -84,6 +84,6 @@ def _authority(finding: Finding, consent: Consent | None, facts: Facts, law: Bin
         limit = legal_basis.age_limit(consent, facts, law)
         return limit if limit is not None and finding in limit.cited_for else None
     if finding == "cession" and consent is not None and consent.origin is not None:
-        breach = legal_basis.broken_chain(consent.origin, facts, law)
+        breach = origins.broken_chain(consent.origin, facts, law)
         return cited(law.consents, finding) or (breach.section if breach else cited(law.lists, finding))
     return cited(law.consents, finding) or cited(law.lists, finding)

@@ -6,7 +6,7 @@ Art. 1 c. 8: at every transfer, the data subjects must be told who receives thei
 known (GDPR art. 14(2)(f)).
 """
 
-from dialgate.core import business_relation, legal_basis
+from dialgate.core import business_relation, legal_basis, origins
 from dialgate.core.law import Binding
 from dialgate.core.law_sections import CededLists, cited
 from dialgate.core.model import Deny, Facts, Outcome, Pass
@@ -15,7 +15,7 @@ from dialgate.core.model import Deny, Facts, Outcome, Pass
 def list_origin(facts: Facts, law: Binding) -> Outcome:
     breach = None
     for listing in facts.listings:
-        breach = legal_basis.void_origin(listing.origin, facts, law)
+        breach = origins.void_origin(listing.origin, facts, law)
         if breach is None:
             return Pass(f"list:{listing.list}")
     if (
