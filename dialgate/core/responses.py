@@ -99,10 +99,7 @@ def encode_answer(answer: Answer) -> bytes:
 
 
 def decode_answer(encoded: bytes, decision: str, to: str, from_: str) -> Answer:
-    answer = _decode(encoded)
-    # Answers stored by earlier versions have no class.
-    class_ = answer.reason_class or classify(reason.code for reason in answer.reasons)
-    return structs.replace(answer, decision_id=decision, to=to, from_=from_, reason_class=class_)
+    return structs.replace(_decode(encoded), decision_id=decision, to=to, from_=from_)
 
 
 def make_answer(decision: Decision, facts: Facts, ends: Instant = 0) -> Answer:
