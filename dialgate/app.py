@@ -196,12 +196,12 @@ class App:
         try:
             now = self._clock()
         except ClockWrong as error:
-            self._upkeep.failed("clock", str(error))
+            self._upkeep.report("clock", str(error))
             return
         await self._upkeep.round(now, patience)
         await self._recovering.run(patience, now)
         if self._recovering.problem:
-            self._upkeep.failed("store", self._recovering.problem)
+            self._upkeep.report("store", self._recovering.problem)
         await self._entering.run(patience)
         self._upkeep.report("ledger", self._recovery.problem or self._pending.problem)
         await self._observing.run(patience, now)
@@ -233,7 +233,7 @@ class App:
                 await self.tick()
             except Exception:  # noqa: BLE001 - upkeep repairs the gate, so it must never end
                 _log.exception("upkeep round failed")
-                self._upkeep.failed("gate", "an error in upkeep; see the gate's service log for the details")
+                self._upkeep.report("gate", "an error in upkeep; see the gate's service log for the details")
             try:
                 async with asyncio.timeout_at(due):  # `wait_for` may suppress the cancellation
                     await self.registrar.changed.wait()

@@ -184,39 +184,28 @@ class Gatherer:
         shown, key = self._caller_ids.of(call.from_, line), self._key(call, client.name)
         call_type = _stricter(call.call_type, line.campaign.call_type)
         try:
-            number = phone.parse(call.to, line.dial_region)
+            parsed = phone.parse(call.to, line.dial_region)
         except phone.NotANumber as problem:
-            return Question(
-                call=call,
-                client=client.name,
-                interface=interface,
-                line=line,
-                presentation=shown,
-                e164="",
-                spoken=_printable(call.to),
-                number=Number(kind="invalid", problem=str(problem)),
-                zones=(),
-                country=line.home,
-                call_type=call_type,
-                files=_NO_FACTS,
-                subjects=(),
-                key=key,
-            )
-        country = self._laws.country_of(number.region, line.home)
+            number, e164, zones = Number(kind="invalid", problem=str(problem)), "", tuple[str, ...]()
+            country = line.home
+        else:
+            number, e164, zones = self._laws.number(parsed), parsed.e164, parsed.zones
+            country = self._laws.country_of(parsed.region, line.home)
+        is_known = bool(own and e164)
         return Question(
             call=call,
             client=client.name,
             interface=interface,
             line=line,
             presentation=shown,
-            e164=number.e164,
-            spoken=number.e164 if number.e164 == call.to else f"{number.e164} {_printable(call.to)}",
-            number=self._laws.number(number),
-            zones=number.zones,
+            e164=e164,
+            spoken=e164 if e164 == call.to else _spoken(e164, call.to),
+            number=number,
+            zones=zones,
             country=country,
             call_type=call_type,
-            files=self._look_up(line, country, number.e164) if own else _NO_FACTS,
-            subjects=self._subjects(line, number.e164) if own else (),
+            files=self._look_up(line, country, e164) if is_known else _NO_FACTS,
+            subjects=self._subjects(line, e164) if is_known else (),
             key=key,
         )
 
@@ -270,6 +259,10 @@ class Gatherer:
             listings=tuple(list_.listings for list_ in lists),
             answers=tuple(registry.answers for registry in registries),
         )
+
+
+def _spoken(e164: str, to: str) -> str:
+    return f"{e164} {_printable(to)}" if e164 else _printable(to)
 
 
 def _stricter(requested: CallType | None, declared: CallType) -> CallType:

@@ -141,7 +141,7 @@ class Gate:
         except Exception:  # noqa: BLE001 - after any error the calls are denied and the gate keeps running
             _log.exception("a batch failed")
             component, problem = "gate", "an error in the gate; see its service log for the details"
-        self._upkeep.failed(component, problem)
+        self._upkeep.report(component, problem)
         self.metrics.faults.labels(component).inc(len(requests))
         text = f"the gate cannot decide now ({component}); retry in a few seconds"
         return [refusal("gate.unavailable", text)] * len(requests)

@@ -140,28 +140,20 @@ class Upkeep:
         if self._late:
             raise UpkeepLate(_LATE)
 
-    def failed(self, component: str, problem: str) -> None:
-        if self._problems.get(component) != problem:
-            _log.error("not available", component=component, problem=problem)
-        self._problems[component] = problem
-        self.metrics.ready.labels(component).set(0)
-
-    def works(self, component: str) -> None:
-        if self._problems.pop(component, None) is not None:
-            _log.info("available again", component=component)
-        self.metrics.ready.labels(component).set(1)
-
     def report(self, component: str, problem: str) -> None:
         """Set a component's problem. An empty `problem` means that the component works."""
         if problem:
-            self.failed(component, problem)
-        else:
-            self.works(component)
+            if self._problems.get(component) != problem:
+                _log.error("not available", component=component, problem=problem)
+            self._problems[component] = problem
+        elif self._problems.pop(component, None) is not None:
+            _log.info("available again", component=component)
+        self.metrics.ready.labels(component).set(not problem)
 
     def reload(self, config: Config) -> None:
         """Gather facts by another configuration, from the next batch on."""
         self.gatherer = self.gatherer.configured(config)
-        self.works("config")
+        self.report("config", "")
 
     def registry_answers(self, country: str, controller: str, e164: str) -> tuple[RegistryAnswer, ...]:
         """Return the answers that the registries of `country` gave to a controller about a number."""
@@ -174,14 +166,14 @@ class Upkeep:
         """
         self._now = now
         for component in ("gate", "keys"):
-            self.works(component)  # the next batch that fails reports the problem again
+            self.report(component, "")  # the next batch that fails reports the problem again
         self.gatherer.terms.prepare(now)
         is_read = await self._try("store", lambda: self._look_up(patience))
         await self._try("snapshot", lambda: self._renew(now, patience))
         if is_read:  # if the read failed, another node may have retired a list
             # Decisions do not depend on the work below, which may wait for a busy disk or store.
             self.pulse.complete()
-            self.works("upkeep")
+            self.report("upkeep", "")
         await self._try("log", lambda: self._recover_log(now))
         await self._keeping_clock.run(patience, now)
         self.report("clock", self._keeping_clock.problem)
@@ -198,7 +190,7 @@ class Upkeep:
         try:
             self.report(component, await step())
         except _FAULTS as error:
-            self.failed(component, str(error))
+            self.report(component, str(error))
             return False
         return True
 

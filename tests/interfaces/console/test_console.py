@@ -670,7 +670,7 @@ async def test_a_board_shows_the_paused_campaigns_of_its_controllers_only(gate: 
 
 async def test_a_board_shows_neither_problems_nor_response_times_of_other_controllers(gate: World) -> None:
     live = Live(gate.app)
-    gate.app.gate._upkeep.failed("snapshot", "rpo.acme.1b339a6b34514bd9.numbers: body checksum differs")
+    gate.app.gate._upkeep.report("snapshot", "rpo.acme.1b339a6b34514bd9.numbers: body checksum differs")
     async with live.watching(("beta",)) as stranger, live.watching(("acme", "beta")) as owner:
         await check(gate, CLEAR)
         await live.tick()

@@ -86,10 +86,10 @@ async def test_a_board_does_not_show_what_others_did_longer_ago(gates: list[Gate
 
 async def test_a_board_shows_the_problems_of_the_other_gates(gates: list[Gate]) -> None:
     rome, milan = gates
-    rome.app.gate._upkeep.failed("log", "No space left on device")
+    rome.app.gate._upkeep.report("log", "No space left on device")
     await tick(gates, times=2)
     assert (await milan.board())["problems"] == {"log (rome)": "No space left on device"}
     assert (await milan.board(("beta",)))["problems"] == {"log": ""}
-    rome.app.gate._upkeep.works("log")
+    rome.app.gate._upkeep.report("log", "")
     await tick(gates, times=5)
     assert (await milan.board())["ready"]
