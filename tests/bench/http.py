@@ -61,25 +61,13 @@ def run(
     """Measure both servers with `requests` requests per round, after one warm-up round. Linux only."""
     with tempfile.TemporaryDirectory() as folder, store_settings(Path(folder), store) as settings:
         benched = world.build(Path(folder), countries, requests * (rounds + 1), **settings)
-        results = measure(benched, iter(benched.numbers), requests, rounds)
-    yield from _figures(results)
-
-
-def measure(benched: world.World, numbers: Iterator[int], requests: int, rounds: int) -> list[Round]:
-    """Start both servers and return the measured rounds.
-
-    `numbers` must yield `requests` numbers for each round and for one warm-up round.
-    """
-    with servers.bare(EMPTY) as theirs, servers.gate(benched.config) as ours:
-        results = [
-            run_round(ours, theirs, benched.key, world.bodies(numbers, requests)) for _ in range(rounds + 1)
-        ]
-    return results[1:]
-
-
-def ratio(rounds: list[Round]) -> float:
-    """Return the median ratio of the gate's request rate to the empty handler's."""
-    return median(_rate(turns.ours) / _rate(turns.theirs) for turns in rounds)
+        numbers, results = iter(benched.numbers), []
+        with servers.bare(EMPTY) as theirs, servers.gate(benched.config) as ours:
+            for _ in range(rounds + 1):
+                bodies = world.bodies(numbers, requests)
+                turns = [run_turn(server, benched.key, bodies) for server in (ours, theirs)]
+                results.append(Round(*turns))
+    yield from _figures(results[1:])
 
 
 def _rate(turn: Turn) -> float:
@@ -94,10 +82,6 @@ def store_settings(folder: Path, store: Literal["embedded", "redis"]) -> Iterato
         return
     with servers.redis(folder) as url:
         yield {"store": {"url": url}}
-
-
-def run_round(ours: Server, theirs: Server, key: str, bodies: bytes) -> Round:
-    return Round(run_turn(ours, key, bodies), run_turn(theirs, key, bodies))
 
 
 def run_turn(server: Server, key: str, bodies: bytes) -> Turn:

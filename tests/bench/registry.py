@@ -1,4 +1,4 @@
-"""The cost of the nightly job: a full American list, and Italian answers from many consultations.
+"""The cost of the nightly job: a full American list, also beside a gate under load.
 
 Each run of the job is a separate process, as in production. The time to generate the files is not measured. Linux only; needs
 5 GB of disk.
@@ -19,13 +19,9 @@ import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
-from dialgate.core.model import HOUR
 from dialgate.lists.number_set import NumberSet
-from dialgate.runtime.clock import wall_clock
-from registry_sync import config
 from registry_sync.formats.layout import LAYOUTS
 from registry_sync.formats.table import TableFormat
-from registry_sync.query_packages import PackageStore
 from tests.bench import COUNTRIES, BenchError, Figure, http, numberset, servers, world
 from tests.support import yaml_files
 
@@ -49,20 +45,14 @@ class Job(Struct, frozen=True):
 
 def run(
     numbers: int = 250_000_000,
-    answers: int = 3_000_000,
     countries: Path = COUNTRIES,
 ) -> Iterator[Figure]:
-    """Measure the import of a full list, alone and beside a gate, then that of answers from 20 consultations.
+    """Measure the import of a full list, alone and beside a gate.
 
     `numbers` is the size of the list. By default it contains about one in six of the 1.6 billion possible numbers.
-
-    `answers` is the maximum number of distinct numbers in all consultations together. Each consultation repeats about a
-    tenth of the previous consultation.
     """
     with tempfile.TemporaryDirectory() as folder:
         yield from _list(Path(folder), countries, numbers)
-    with tempfile.TemporaryDirectory() as folder:
-        yield from _answers(Path(folder), countries, answers)
 
 
 def _list(folder: Path, countries: Path, numbers: int) -> Iterator[Figure]:
@@ -195,53 +185,3 @@ def _lookup(path: Path, listed: list[Numbers], random: np.random.Generator) -> f
         return numberset.lookup(opened, random.permutation(asked))
     finally:
         opened.close()
-
-
-# ---- answers ---------------------------------------------------------------------------------------------------------
-
-CONSULTATIONS = 20
-
-
-def _answers(folder: Path, countries: Path, answers: int) -> Iterator[Figure]:
-    world.write_config(folder, countries)
-    for name in ("inbox", "outbox"):
-        (folder / name).mkdir()
-    asked: dict[str, Any] = {
-        "registry": "rpo",
-        "controller": world.CLIENT,
-        "source": {"kind": "folder", "inbox": "inbox", "outbox": "outbox", "settle_seconds": 0},
-    }
-    yaml_files.write(folder / "registries.yaml", {"work": "work", "asked": [asked]})
-    random = np.random.default_rng(1)
-    share = answers // CONSULTATIONS
-    every = np.sort(random.permutation(numberset.italian(answers, random)))
-    every = random.permutation(every[RPO.is_queryable(every)])
-    lines = 0
-    for at in range(CONSULTATIONS):
-        some = every[max(0, at * share - share // 10) : (at + 1) * share]
-        lines += len(some)
-        _consultation(folder, np.sort(some), wall_clock() - (CONSULTATIONS - at) * HOUR, random)
-    done = _job(folder)
-    path, total = _find_snapshot(folder)
-    if total != len(every[: CONSULTATIONS * share]):
-        raise BenchError(f"{total:,} numbers were published")
-    yield Figure("registry.answers_lines", lines, "lines")
-    yield Figure("registry.answers_numbers", total, "numbers")
-    yield Figure("registry.answers_import", round(done.seconds, 1), "s", 60, round(done.seconds / 60, 3))
-    yield Figure("registry.answers_processor", round(done.processor, 1), "s")
-    yield Figure("registry.answers_peak", round(done.peak), "MB")
-    yield Figure("registry.answers_size", round(path.stat().st_size / total, 3), "bytes/number")
-
-
-def _consultation(folder: Path, numbers: Numbers, at: int, random: np.random.Generator) -> None:
-    """Submit a package at `at` and put its answer into the inbox. Three numbers in ten are enrolled."""
-    packages = PackageStore(folder / "work", config.load(folder / "registries.yaml").registries.asked[0])
-    package = packages.prepare(numbers, at)
-    packages.record(package, "submitted", submitted_at=at)
-    (folder / "inbox" / f"{package.id}.receipt.txt").write_text(f"bench-{at}\n")
-    national = RPO.request_text(numbers)
-    status = random.random(len(numbers)) < 0.3
-    ends = [b",1\r\n" if listed else b",0\r\n" for listed in status.tolist()]
-    rows = national.split(b"\r\n")[:-1]
-    text = b"".join(part for pair in zip(rows, ends, strict=True) for part in pair)
-    (folder / "inbox" / f"{package.id}.answer.txt").write_bytes(text)

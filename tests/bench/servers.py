@@ -28,11 +28,6 @@ class Server(Struct, frozen=True):
     def _children(self) -> list[int]:
         return [*map(int, Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text("ascii").split())]
 
-    def settle(self) -> None:
-        """Wait until the server has no child processes left."""
-        while self._children():
-            time.sleep(0.05)
-
 
 def _clock(pid: int) -> int:
     """Return the ID of a process's CPU-time clock. Python lacks clock_getcpuclockid(3)."""
@@ -68,7 +63,7 @@ def _port(process: subprocess.Popen[bytes]) -> int:
     for line in process.stderr:
         output += line
         event = msgspec.json.decode(line) if line.startswith(b"{") else {}
-        if event.get("event") == "ready":
+        if event.get("event") in {"ready", "listening"}:
             return int(event["url"].rpartition(":")[2])
     raise BenchError(f"the gate did not start. Its output:\n{output.decode()}")
 

@@ -244,14 +244,13 @@ async def test_tables_show_packages_and_alarms(tmp_path: Path) -> None:
 
 @pytest.mark.torture
 def test_benchmark_runs_on_generated_files() -> None:
-    words = ("registry", "--numbers", "100000", "--answers", "2000", "--json")
+    words = ("registry", "--numbers", "100000", "--json")
     done = subprocess.run(
         [sys.executable, "-m", "tests.bench", *words], cwd=ROOT, capture_output=True, text=True, check=False
     )
     figures = {figure["name"]: figure["value"] for figure in map(json.loads, done.stdout.splitlines())}
     assert done.returncode == 0, done.stderr
     assert figures["registry.list_numbers"] == pytest.approx(100_000, rel=0.05)
-    assert figures["registry.answers_lines"] > figures["registry.answers_numbers"] > 1000
 
 
 async def test_cycle_runs_with_simulated_answers_and_is_copied_to_a_node(tmp_path: Path) -> None:
