@@ -5,6 +5,7 @@ import subprocess
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -29,6 +30,14 @@ async def running(tmp_path: Path) -> AsyncIterator[world.World]:
     async with world.running(tmp_path) as made:
         await world.load_list(made)
         yield made
+
+
+@pytest.fixture(params=["sqlite", "redis"])
+def store_settings(request: pytest.FixtureRequest, tmp_path: Path) -> dict[str, Any]:
+    """Return the settings of a gate's store: an embedded one, or one of its own name on the tests' Redis."""
+    if request.param == "sqlite":
+        return {}
+    return {"store": {"url": redis_servers.alone(), "name": tmp_path.name, "patience": 5}}
 
 
 @pytest.fixture

@@ -112,16 +112,6 @@ def test_any_caller_id_gets_a_form_and_only_a_readable_one_gets_a_number(raw: st
         assert caller_id.number == ""
 
 
-@given(ANYTHING)
-def test_the_fast_path_agrees_with_the_slow_path_on_any_input(raw: str) -> None:
-    """For any string, the fast path returns the result of the slow path, or None.
-
-    For a valid number written as `+39` followed only by digits, the fast path must not return None.
-    """
-    fast, slow = _fast(raw), _try_parse(_slow, raw, "")
-    assert fast == slow or (fast is None and (isinstance(slow, str) or not re.fullmatch(r"\+39[0-9]*", raw)))
-
-
 ABROAD = st.builds(
     lambda code, rest: f"{code}{rest}",
     st.sampled_from(sorted(COUNTRY_CODE_TO_REGION_CODE)),

@@ -1,7 +1,6 @@
 """Tests that the facts of a call match its instant, number and controller, whatever was looked up before."""
 
 from collections.abc import Callable
-from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ from structlog.testing import capture_logs
 
 from dialgate.config import loader
 from dialgate.core import local_time
-from dialgate.core.model import DAY, HOUR, MINUTE, SECOND, Attempt, Call, CallType, Facts, Known
+from dialgate.core.model import DAY, HOUR, MINUTE, SECOND, Call, CallType, Known
 from dialgate.crypto.keys import Keys
 from dialgate.gate.facts import Gatherer
 from dialgate.gate.question import FileFacts, Question
@@ -212,38 +211,6 @@ def test_the_calendar_changes_at_the_first_midnight_of_the_law_and_of_the_number
 
     assert [same_until(at) for at in (NOW, ends - 1)] == [ends, ends]
     assert same_until(ends) > ends
-
-
-def test_a_day_is_computed_once(gatherer: Gatherer) -> None:
-    law = gatherer.config.laws["IT"]
-    start = MIDNIGHT - DAY
-    gatherer.terms.prepare(start)
-    prepared = dict(gatherer.terms._days)
-    assert prepared.keys() == {("Europe/Rome", "IT")}
-    for at in (start, MIDNIGHT - 1):
-        assert gatherer.terms.today(law, at) == date(2026, 11, 24)
-    assert gatherer.terms._days["Europe/Rome", "IT"] is prepared["Europe/Rome", "IT"]
-
-
-def test_the_facts_of_a_call_are_what_was_looked_up(sample: Gatherer) -> None:
-    question = ask(sample, SPANISH, call_type="automated")
-    known = Known(attempts=(Attempt(decision="x-1", at=NOW, campaign="acme-fibre"),))
-    law, line = sample.config.laws["IT"], question.line
-    assert sample.terms.facts(question, known, NOW) == Facts(
-        at=NOW,
-        today=date(2026, 11, 24),
-        number=question.number,
-        controller=line.controller,
-        campaign=line.campaign,
-        call_type="automated",
-        caller_id=question.presentation.fact,
-        known=known,
-        places=tuple(
-            local_time.place(zone, law.day_sets, NOW) for zone in ("Atlantic/Canary", "Europe/Madrid")
-        ),
-        listings=question.files.listings,
-        registries=question.files.registries,
-    )
 
 
 def test_a_law_covers_the_numbers_of_its_regions(tmp_path: Path) -> None:

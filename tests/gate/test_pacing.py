@@ -4,7 +4,7 @@ import asyncio
 import json
 import shutil
 import sqlite3
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, closing
 from datetime import datetime
 from pathlib import Path
@@ -33,24 +33,10 @@ OFFICER = [*world.SCOPES, "watch", "subjects"]
 CLEARS = "2026-12-23T23:00:00.000Z"  # thirty days after the calls, at midnight in Rome
 
 
-def on_sqlite(_: Path) -> dict[str, Any]:
-    return {}
-
-
-def on_redis(folder: Path) -> dict[str, Any]:
-    return {"store": {"url": redis_servers.alone(), "name": folder.name, "patience": 5}}
-
-
-@pytest.fixture(params=[on_sqlite, on_redis])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> dict[str, Any]:
-    engine: Callable[[Path], dict[str, Any]] = request.param
-    return engine(tmp_path)
-
-
 @pytest.fixture
-async def gate(store: dict[str, Any], tmp_path: Path) -> AsyncIterator[World]:
+async def gate(store_settings: dict[str, Any], tmp_path: Path) -> AsyncIterator[World]:
     clients = [world.client("tests", world.KEY, *OFFICER)]
-    async with world.running(tmp_path / "one", clients=clients, **store) as made:
+    async with world.running(tmp_path / "one", clients=clients, **store_settings) as made:
         await load_list(made)
         yield made
 
@@ -205,7 +191,7 @@ async def renew_answers(made: World) -> None:
 
 
 async def test_another_gate_on_the_store_pauses_the_campaign_too(tmp_path: Path) -> None:
-    shared = on_redis(tmp_path)
+    shared: dict[str, Any] = {"store": {"url": redis_servers.alone(), "name": tmp_path.name, "patience": 5}}
     clients = [world.client("tests", world.KEY, *OFFICER)]
     async with AsyncExitStack() as opened:
         first = await opened.enter_async_context(world.running(tmp_path / "one", clients=clients, **shared))

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from dialgate.ledger.schemas import EntriesRequest
-from tests.support import redis_servers, world, yaml_files
+from tests.support import world, yaml_files
 from tests.support.paths import ROOT
 from tests.support.world import CALL, KEY, SCOPES, World
 
@@ -36,14 +36,6 @@ KINDS = {"consent": "consent", "contract": "contract", "request": "call_request"
 HISTORIES = yaml_files.read(ROOT / "tests/cases/tables/repetitions.yaml")
 
 
-def on_sqlite(_folder: Path) -> dict[str, Any]:
-    return {}
-
-
-def on_redis(folder: Path) -> dict[str, Any]:
-    return {"store": {"url": redis_servers.alone(), "name": folder.name, "patience": 5}}
-
-
 async def by_http(gate: World, kind: str, body: dict[str, Any], number: str) -> None:
     await gate.post(PATHS[kind], body | {"number": number})
 
@@ -68,11 +60,10 @@ async def by_rectification(gate: World, fields: dict[str, Any], number: str) -> 
 
 
 @pytest.mark.parametrize("send", [by_http, by_import])
-@pytest.mark.parametrize("store", [on_sqlite, on_redis])
-async def test_no_repetition_permits_more(tmp_path: Path, store: Any, send: Any) -> None:
+async def test_no_repetition_permits_more(tmp_path: Path, store_settings: dict[str, Any], send: Any) -> None:
     numbers = {f"+39333123{place:04}": history for place, history in enumerate(HISTORIES)}
     answers = dict.fromkeys(numbers, False)
-    async with world.running(tmp_path, answers=answers, clients=CLIENTS, **store(tmp_path)) as gate:
+    async with world.running(tmp_path, answers=answers, clients=CLIENTS, **store_settings) as gate:
         wrong = []
         for number, history in numbers.items():
             for entry in history["entries"]:

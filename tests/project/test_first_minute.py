@@ -265,31 +265,6 @@ async def test_the_demo_shows_a_key_at_once_and_decisions_untouched(tmp_path: Pa
         assert "Traceback" not in terminal.shown
 
 
-@pytest.mark.torture
-async def test_the_demo_shows_a_key_at_once_without_a_terminal(tmp_path: Path) -> None:
-    port = free_port()
-    process = await asyncio.create_subprocess_exec(
-        *program("demo", "--folder", str(tmp_path / "demo"), "--port", str(port), "--numbers", "5000"),
-        cwd=ROOT, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE, start_new_session=True,
-    )  # fmt: skip
-    assert process.stderr is not None
-    try:
-        async with asyncio.timeout(PATIENCE):
-            first = (await process.stderr.readline()).decode()
-            assert re.search(rf"http://127\.0\.0\.1:{port}/console .*key: \S+", first)
-            while not (await process.stderr.readline()).startswith(b"ready: http://"):
-                assert process.returncode is None
-        process.terminate()
-        _, said = await process.communicate()  # returns only after the gate has also ended
-        assert b"Traceback" not in said
-        assert process.returncode == 0
-        with pytest.raises(ConnectionRefusedError):
-            await asyncio.open_connection("127.0.0.1", port)
-    finally:
-        await kill(process)
-
-
 async def test_a_command_asks_only_where_its_question_can_be_seen(clone: tuple[Path, int]) -> None:
     """A command whose error stream is captured, for example by another program, must not ask a question."""
     folder, _ = clone
