@@ -167,7 +167,7 @@ _CODES: Final[dict[str, tuple[int, str, str]]] = {
     "list.too_short": (
         409,
         "The call list is too short for a preview, whose counts would reveal the verdicts on single numbers.",
-        "Simulate calls to single numbers with `POST /v1/simulate`.",
+        "Use `POST /v1/simulate` for calls to single numbers.",
     ),
     "list.exists": (
         409,
