@@ -64,7 +64,7 @@ mutants: .venv/developing
 # evidence bundle, every country case over HTTP.
 torture: mutants
 	$(BIN)/python -m pytest $(HOURS) -m torture
-	DIALGATE_KILLS=300 DIALGATE_SHIPPING_KILLS=20 DIALGATE_SIP_MESSAGES=20000 DIALGATE_DAMAGES=1000 DIALGATE_ARCHIVE_DAMAGES=300 DIALGATE_FLIPS=0 DIALGATE_HISTORIES=500 DIALGATE_HTTP_CASES=all \
+	DIALGATE_KILLS=300 DIALGATE_SHIPPING_KILLS=20 DIALGATE_SIP_MESSAGES=20000 DIALGATE_DAMAGES=1000 DIALGATE_ARCHIVE_DAMAGES=300 DIALGATE_FLIPS=0 DIALGATE_HISTORIES=500 DIALGATE_WRITES=1000 DIALGATE_HTTP_CASES=all \
 	  $(BIN)/python -m pytest $(HOURS) \
 	  tests/gate/test_pipeline.py tests/store/test_store_histories.py tests/gate/test_crash.py tests/decision_log/test_checkpoints.py tests/audit/test_evidence.py tests/deploy/test_kamailio_fuzz.py tests/deploy/test_sip_redirect.py tests/decision_log/test_archive_index.py tests/shipping/test_shipping.py tests/shipping/test_streaming.py tests/gate/test_cases_over_http.py
 	DIALGATE_HISTORIES=5000 $(BIN)/python -m pytest $(HOURS) -n 2 tests/properties/test_last_word.py

@@ -243,7 +243,7 @@ class App:
     async def close(self) -> None:
         """Close every part. Call this after the last response."""
         await self.gate.close()
-        self.registrar.close_threads()
+        self.registrar.close()
         await self.subjects.peers.close()
         await self._list_replication.close()
         await self._recovering.close()

@@ -39,7 +39,6 @@ from registry_sync.query_packages import PackageStore
 from registry_sync.run_report import Alarm, Kind, Run, Summary
 from registry_sync.sources import Source, SourceFailed, open_source
 
-PATIENCE = 5.0  # seconds to wait for the store; longer than a gate waits, because no call depends on this job
 FAULTS = (ImportRefused, ConfigError, FaultyFile, DamagedFile, SourceFailed, Unavailable, OSError)
 LAST_RUN = "last-run.json"
 _log = structlog.get_logger(__name__)
@@ -214,10 +213,8 @@ def _retention_at(data: Path, now: Instant) -> Instant:
 
 @asynccontextmanager
 async def _open_ledger(plan: Plan) -> AsyncIterator[OpenedLedger]:
-    data = plan.gate.data
-    data.mkdir(mode=0o700, parents=True, exist_ok=True)
-    store = await factory.open_store(plan.gate, patience=PATIENCE)
+    store = await factory.open_reader(plan.gate)
     try:
-        yield OpenedLedger(store, Keys.open(data / "keys.json"), await store.lists())
+        yield OpenedLedger(store, Keys.open(plan.gate.data / "keys.json"), await store.lists())
     finally:
         await store.close()

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Sequence
-from typing import Final
 
 from msgspec import Struct
 
@@ -14,8 +13,6 @@ from dialgate.crypto.keys import Keys
 from dialgate.crypto.log_signing import Signer
 from dialgate.decision_log import chains
 from dialgate.store import factory
-
-_PATIENCE: Final = 5.0
 
 
 class EvidenceOrder(Struct, frozen=True, kw_only=True):
@@ -38,7 +35,7 @@ def make_evidence(config: Config, order: EvidenceOrder, now: Instant) -> tuple[l
 
 async def _bundles(config: Config, order: EvidenceOrder, now: Instant) -> list[bytes]:
     path, signer = config.data / "keys.json", Signer.open(config.data / "signing.json", now)
-    store = await factory.open_store(config, patience=_PATIENCE)
+    store = await factory.open_reader(config)
     bundles = []
     try:
         for number in _logs_of(config, order.decision):

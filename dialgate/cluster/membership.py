@@ -27,7 +27,7 @@ _BEAT: Final = 2 * SECOND
 _LEASE: Final = 10 * SECOND
 _BOOT: Final = Path("/proc/sys/kernel/random/boot_id")
 _OWN: Final = frozenset(
-    {"data", "countries", "controllers", "webhooks", "node", "store", "store_patience"}
+    {"data", "countries", "controllers", "webhooks", "node", "store"}
     | {"listen", "operations", "fastagi", "uploads", "snapshot_behind_minutes"}
     | {"batch_calls", "log_segment_mb", "log_segment_hours", "log_archive_hours", "checkpoint_seconds"}
 )  # fmt: skip

@@ -39,6 +39,7 @@ class Settings(Strict, frozen=True, kw_only=True):
     # The advice for each setting of an earlier version.
     removed: ClassVar[Mapping[str, str]] = {
         "permit_seconds": "delete it. There are no permits any more: Kamailio checks every call itself (deploy/kamailio)",
+        "store_patience": "delete it. No other process locks the embedded store any more",
         "sip": "delete it, and redirect calls with Kamailio (deploy/sip-redirect)",
         "workers": (
             "delete it. A gate is one process: for several processes, run several gates, each with its own `data`, `node` and"
@@ -85,8 +86,6 @@ class Settings(Strict, frozen=True, kw_only=True):
     """One Redis for several gates. Without it the gate has an embedded store."""
     peers: Mapping[Name, Url] = {}
     """URLs at which the gates that share the `store` reach each other: `{rome: "https://rome.example:8080", milan: …}`. Use the same value on every node."""
-    store_patience: Seconds = 0.1
-    """Seconds to wait for a locked embedded store before a check is denied."""
     # Less than the 10 s for which a command waits for a gate to confirm a write. A gate that has not confirmed by then denies calls.
     upkeep_stale_seconds: Annotated[float, Meta(ge=2, le=8)] = 3
     """Maximum age of the last complete upkeep round, in seconds. If it is older, every check is denied."""

@@ -30,7 +30,9 @@ from dialgate.lists.tabular import Hints, Layout, Table
 from dialgate.runtime.process_pool import spread
 from dialgate.store import Ledger
 
-AT_ONCE: Final = 2_048  # entries in one write: other writes wait about 15 ms, and a gate decodes it in 3 ms
+AT_ONCE: Final = (
+    2_048  # entries in one write: it holds the event loop for at most 19 ms of processor time (measured)
+)
 AHEAD: Final = 64  # parts in flight: about as many as a shared store receives in the second between two syncs
 _READ_AT_ONCE: Final = 4_096  # rows
 _SUBJECT_BYTES: Final = 16

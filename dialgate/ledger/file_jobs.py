@@ -21,6 +21,7 @@ from typing import IO, Final, TypeAlias
 
 import msgspec
 from msgspec import Struct
+from prometheus_client import CollectorRegistry
 
 from dialgate.config import loader
 from dialgate.config.clients import Client, Scope
@@ -29,6 +30,7 @@ from dialgate.core.faults import Unavailable
 from dialgate.core.ledger_events import Draft
 from dialgate.core.model import Instant
 from dialgate.core.refusal import Refused
+from dialgate.crypto.keys import Keys
 from dialgate.ledger.call_lists import build_list
 from dialgate.ledger.host_gate import Append, NoGate
 from dialgate.ledger.list_exports import ScrubOrder
@@ -36,9 +38,11 @@ from dialgate.ledger.registrar import Registrar
 from dialgate.ledger.schemas import EntriesRequest, RevocationsRequest
 from dialgate.lists.call_list import BuildOrder, RowProblem
 from dialgate.lists.tabular import NO_HINTS, Hints
+from dialgate.observability.metrics import Metrics
 from dialgate.runtime import extras
 from dialgate.runtime.extras import MissingExtra
 from dialgate.runtime.resource_limits import confine
+from dialgate.store import factory
 
 _POLL: Final = 0.5  # seconds between checks whether the client has disconnected
 _LENGTH: Final = struct.Struct(">I")
@@ -279,14 +283,16 @@ async def _run(task: _Task, config: Config) -> bytes:
     def clock() -> Instant:
         return task.now + int((time.monotonic() - begun) * 1_000)
 
-    registrar = await Registrar.open(config, clock, NoGate(gate.append))
+    store, keys = await factory.open_reader(config), Keys.open(config.data / "keys.json")
+    registrar = Registrar(config, keys, store, clock, Metrics(CollectorRegistry()), NoGate(gate.append))
     client = Client(name=task.client, controllers=task.controllers, scopes=task.scopes)
     try:
         return msgspec.json.encode(await _do(task, registrar, client))
     except MemoryError:
         pass  # after this block the memory of the work is free
     finally:
-        await registrar.close()
+        registrar.close()
+        await store.close()
         await gate.close()
     text = "The file takes too much memory to read. Split it, or raise the setting `uploads.memory_mb`."
     raise Refused("list.unreadable", text, "file")

@@ -1,14 +1,10 @@
-"""The entry point to all ledger operations, for a gate, a command or a job."""
+"""The entry point to all ledger operations, for a gate, or for a job whose entries the gate writes."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable
-from contextlib import suppress
-
-from prometheus_client import CollectorRegistry
 
 from dialgate.config.clients import Client
 from dialgate.config.configuration import Config
-from dialgate.core.faults import Unavailable
 from dialgate.core.model import Instant
 from dialgate.core.refusal import Refused
 from dialgate.crypto.keys import Keys
@@ -19,7 +15,7 @@ from dialgate.ledger.call_lists import CallListWriter
 from dialgate.ledger.caller_ids import CallerIdWriter
 from dialgate.ledger.campaigns import Campaigns
 from dialgate.ledger.consents import ConsentWriter
-from dialgate.ledger.host_gate import HostGate, NoGate
+from dialgate.ledger.host_gate import HostGate
 from dialgate.ledger.list_exports import ListExports
 from dialgate.ledger.outcomes import Outcomes
 from dialgate.ledger.revocations import Revocations
@@ -27,8 +23,7 @@ from dialgate.ledger.views import LedgerViews
 from dialgate.ledger.wrong_numbers import WrongNumbers
 from dialgate.observability.metrics import Metrics
 from dialgate.runtime.thread_pool import ThreadPool
-from dialgate.store import Store, factory
-from dialgate.store.watermark import LedgerWatermark
+from dialgate.store import Store
 
 
 class Registrar:
@@ -59,30 +54,9 @@ class Registrar:
         self.caller_ids = CallerIdWriter(access, self.activation)
         self.campaigns = Campaigns(access, self.activation)
 
-    @classmethod
-    async def open(
-        cls, config: Config, clock: Callable[[], Instant], gate: HostGate | None = None
-    ) -> "Registrar":
-        """Open the ledger in a process without a gate. A gate may run and write at the same time.
-
-        Raises `KeysUnusable` and `StoreUnavailable`.
-        """
-        config.data.mkdir(mode=0o700, parents=True, exist_ok=True)
-        keys = Keys.open(config.data / "keys.json")
-        store = await factory.open_store(config, keys, patience=5.0)
-        return cls(config, keys, store, clock, Metrics(CollectorRegistry()), gate or NoGate())
-
-    def close_threads(self) -> None:
-        """Stop the threads. Call this instead of `close` if another component owns the store."""
+    def close(self) -> None:
+        """Stop the threads."""
         self._threads.close()
-
-    async def close(self) -> None:
-        """Stop the threads, save the watermark and close the store."""
-        self.close_threads()
-        store = self.access.store
-        with suppress(Unavailable, OSError):  # the writes are durable; a gate stores the watermark too
-            await LedgerWatermark(self.config.data).advance(store)
-        await store.close()
 
     async def export(self, client: Client, *, numbers: bool = False) -> AsyncGenerator[bytes]:
         """Return the lines of an export of the store. With `numbers`, record the export in the ledger first.

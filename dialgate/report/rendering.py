@@ -23,7 +23,6 @@ MEDIA: Final[dict[Form, str]] = {
     "eml": "message/rfc822",
     "json": "application/json",
 }
-_PATIENCE: Final = 5.0
 
 
 class ReportOrder(Struct, frozen=True, kw_only=True):
@@ -56,7 +55,7 @@ def make_report(config: Config, order: ReportOrder) -> bytes:
 
 
 async def _gather(config: Config, order: ReportOrder) -> figures.CallReport:
-    store = await factory.open_store(config, patience=_PATIENCE)
+    store = await factory.open_reader(config)
     try:
         return await figures.gather(config, store, order.controller, order.period, order.made_at)
     finally:

@@ -5,6 +5,30 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO, Final
+
+from dialgate.core.faults import Unavailable
+
+_LOCK: Final = "gate.lock"
+
+
+class FolderInUse(Unavailable):
+    """Raised if a gate uses the data folder already, or a command that replaces its store."""
+
+    component = "data"
+
+
+def own_folder(data: Path) -> IO[bytes]:
+    """Lock the data folder, create it if it is missing, and return the open lock file. Closing it releases the lock.
+
+    A gate owns its folder for its whole life: no other process writes to its store, ledger or log. Raises `FolderInUse`
+    and `OSError`.
+    """
+    data.mkdir(mode=0o700, parents=True, exist_ok=True)
+    refusal = FolderInUse(
+        f"{data} is in use by a gate, or by a command that replaces its store. Stop that first, or set another `data`"
+    )
+    return os.fdopen(acquire_lock(data / _LOCK, refusal), "r+b")
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from dialgate.store.watermark import LedgerWatermark
 if TYPE_CHECKING:  # importing the Redis client takes 0.1 s, and most commands do not need it
     from dialgate.store.redis import RedisStore
 
+_READER_PATIENCE: Final = 5.0  # seconds; no call waits for a job
 _SAMPLE: Final = 100  # ledger entries; nearly all contain a sealed number
 _OTHER_KEYS: Final = (
     "the store was written with other keys, so no revocation in it would be found. Copy `keys.json` here from a gate"
@@ -21,12 +22,12 @@ _OTHER_KEYS: Final = (
 
 
 async def open_store(
-    config: Config, keys: Keys | None = None, *, patience: float | None = None, empty: bool = False
+    config: Config, keys: Keys | None = None, *, patience: float = 0, empty: bool = False
 ) -> Store:
-    """Open the configured store and check that it is usable.
+    """Open the configured store and check that it is usable. Only the owner of the data folder may.
 
-    If `keys` is given, check that the store was written with these keys. `patience` overrides the configured
-    timeout, in seconds. With `empty`, for an import, the ledger may end before its watermark. Raises `StoreUnavailable`, `ConfigError`, `KeysUnusable` and `OSError`.
+    If `keys` is given, check that the store was written with these keys. `patience` is the minimum timeout of Redis, in
+    seconds. With `empty`, for an import, the ledger may end before its watermark. Raises `StoreUnavailable`, `ConfigError`, `KeysUnusable` and `OSError`.
     """
     async with AsyncExitStack() as undo:
         store = await _open(config, patience)
@@ -37,6 +38,13 @@ async def open_store(
         if keys is not None:
             await _refuse_other_keys(store, keys)
         undo.pop_all()
+    return store
+
+
+async def open_reader(config: Config) -> Store:
+    """Open the store of a gate for a job beside it, which only reads. Raises `StoreUnavailable`, `ConfigError`, `OSError`."""
+    store: Store = redis(config, _READER_PATIENCE) or SqliteStore.open_reader(config.data / "store.db")
+    store.keep_attempts(config.attempts_counted)
     return store
 
 
@@ -63,19 +71,18 @@ async def _refuse_other_keys(store: Store, keys: Keys) -> None:
         raise KeysUnusable(_OTHER_KEYS)
 
 
-async def _open(config: Config, patience: float | None) -> Store:
+async def _open(config: Config, patience: float) -> Store:
     shared = redis(config, patience)
     if shared is None:
-        settings = config.settings
-        return SqliteStore.open(config.data / "store.db", patience=patience or settings.store_patience)
+        return SqliteStore.open(config.data / "store.db")
     await shared.refuse_unless_safe()
     return shared
 
 
-def redis(config: Config, patience: float | None = None) -> "RedisStore | None":
+def redis(config: Config, patience: float = 0) -> "RedisStore | None":
     """Return the configured Redis store, or None if another store is configured.
 
-    Does not connect to Redis. Raises `ConfigError`.
+    `patience` is the minimum timeout, in seconds. Does not connect to Redis. Raises `ConfigError`.
     """
     shared = config.settings.store
     if shared is None:
@@ -87,7 +94,7 @@ def redis(config: Config, patience: float | None = None) -> "RedisStore | None":
         return RedisStore(
             url,
             name=shared.name,
-            patience=max(shared.patience, patience or 0),
+            patience=max(shared.patience, patience),
             replicas=shared.replicas,
             remember=config.settings.remember_hours * HOUR,
         )

@@ -6,20 +6,18 @@ it is refused. Backups do not contain `ledger.durable`, so a data folder restore
 """
 
 import asyncio
-import os
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Final, TypeAlias
+from typing import TypeAlias
 
-from dialgate.runtime.file_lock import hold_lock
+from dialgate.runtime.atomic_write import write_file
 from dialgate.store import Ledger, StoreUnavailable, ledger_too_short
 
 InThread: TypeAlias = Callable[[Callable[[int], None], int], Awaitable[None]]
-_DIGITS: Final = 20
 
 
 class LedgerWatermark:
-    """The watermark in one data folder. It only grows, and several processes may share it.
+    """The watermark in one data folder. It only grows.
 
     `in_thread` runs a function in a thread, because file access waits for the disk.
     """
@@ -31,7 +29,9 @@ class LedgerWatermark:
     def read(self) -> int:
         """Return the watermark, or 0 if none is stored. Raises `StoreUnavailable` and `OSError`."""
         try:
-            return int(self._path.read_bytes() or 0)  # empty: just created, or created before a power failure
+            return int(
+                self._path.read_bytes() or 0
+            )  # empty: an earlier version created it before a power failure
         except FileNotFoundError:
             return 0
         except ValueError:
@@ -62,8 +62,4 @@ class LedgerWatermark:
         store.require_seq(self._noted)
 
     def _write(self, seq: int) -> None:
-        with hold_lock(self._path) as fd:
-            digits = os.pread(fd, _DIGITS, 0)
-            if not digits.isdigit() or int(digits) < seq:
-                os.pwrite(fd, b"%0*d" % (_DIGITS, seq), 0)
-                os.fdatasync(fd)
+        write_file(self._path, b"%020d" % seq)

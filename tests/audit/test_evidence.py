@@ -65,7 +65,7 @@ async def pass_checkpoint_interval(world: World) -> None:
 @asynccontextmanager
 async def sources(world: World) -> AsyncIterator[Sources]:
     data = world.app.config.data
-    store = SqliteStore.open(data / "store.db", patience=5)
+    store = SqliteStore.open(data / "store.db")
     signer = Signer.open(data / "signing.json", NOW)
     try:
         yield Sources.from_folder(data, keys=Keys.open(data / "keys.json"), signer=signer, store=store)

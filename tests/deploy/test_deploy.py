@@ -88,6 +88,16 @@ def test_user_of_the_container_owns_its_volume() -> None:
     assert f"-o {user} -g {user} -m 0700 /var/lib/dialgate" in container
 
 
+@pytest.mark.parametrize(
+    "name", ["registry-sync", "dialgate-reconcile", "dialgate-report", "caller-id-probe"]
+)
+def test_a_job_that_asks_the_gate_is_started_after_it_and_may_open_its_socket(name: str) -> None:
+    assert "dialgate.service" in unit(f"{name}.service")["Unit"]["After"].split()
+    service = unit(f"{name}.service")["Service"]
+    assert "AF_UNIX" in service["RestrictAddressFamilies"].split()
+    assert (service["User"], "/var/lib/dialgate" in service["ReadWritePaths"].split()) == ("dialgate", True)
+
+
 def test_the_unit_of_several_gates_is_that_of_one_with_a_file_for_each() -> None:
     one, each = (unit(name) for name in ("dialgate.service", "dialgate@.service"))
     different = {
@@ -250,6 +260,7 @@ def test_compose_runs_the_image_as_confined_as_the_page_does() -> None:
     gate = compose["services"]["gate"]
     assert (DEPLOY / "container" / gate["build"]["context"] / gate["build"]["dockerfile"]).is_file()
     assert {port.rpartition(":")[0] for port in gate["ports"]} == {"127.0.0.1:8080", "127.0.0.1:9464"}
+    assert compose["services"]["registry-sync"]["depends_on"] == {"gate": {"condition": "service_healthy"}}
     program, name, *words = compose["services"]["registry-sync"]["command"]
     command = get_command(registry_app).get_command(None, name)  # type: ignore[attr-defined]  # a group of commands
     assert program == "registry-sync"

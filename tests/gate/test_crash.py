@@ -220,7 +220,7 @@ async def check_attempts_are_logged(data: Path, log: Log, witness: Witness) -> N
 
     The store must also contain all acknowledged call outcomes and revocations.
     """
-    store = SqliteStore.open(data / "store.db", patience=5)
+    store = SqliteStore.open(data / "store.db")
     try:
         known = (await store.read([log.keys.subject("acme", number) for number in CALLED])).known
         ledger = await store.since(0, MOST_ENTRIES)

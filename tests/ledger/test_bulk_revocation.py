@@ -18,7 +18,6 @@ from dialgate.config.clients import Client
 from dialgate.core.ledger_events import Revoked
 from dialgate.core.model import DAY, Instant
 from dialgate.core.refusal import Refused
-from dialgate.ledger import file_import
 from dialgate.ledger.registrar import Registrar
 from dialgate.ledger.schemas import ConsentRequest, LiftRequest, RevocationRequest, RevocationsRequest
 from dialgate.lists.call_list import RowProblem
@@ -180,18 +179,6 @@ async def test_client_cannot_revoke_beyond_its_scope(
             Client(name="c", controllers=("acme",), scopes=scopes), ask, BytesIO(FILE.encode())
         )
     assert refused.value.code == code
-
-
-async def test_import_in_several_parts_takes_effect_in_a_running_gate(running: World) -> None:
-    """The import uses another connection to the store, and revokes for every controller."""
-    count = file_import.AT_ONCE * 3 + 10
-    rows = "".join(f"+3906{number:08}\n" for number in range(12_340_000, 12_340_000 + count))
-    beside = await Registrar.open(running.app.config, lambda: NOW)
-    everyone = RevocationsRequest(scope="everyone")
-    assert (await beside.revocations.revoke_all(DPO, everyone, BytesIO(rows.encode()))).revoked == count
-    await beside.close()
-    async with running.client.post("/v1/check", json=CALL) as answer:
-        assert (await answer.json())["reasons"][0]["code"] == "revocation.revoked"
 
 
 @pytest.mark.parametrize("channel", ["agent", "recall_line", "web_form", "mail", "crm", "registry"])

@@ -54,7 +54,7 @@ async def open_(tmp_path: Path) -> AsyncIterator[Open]:
 
     def open_store(engine: str, name: str) -> Store:
         store: Store = (
-            SqliteStore.open(tmp_path / f"{name}.db", patience=5)
+            SqliteStore.open(tmp_path / f"{name}.db")
             if engine == "sqlite"
             else RedisStore(redis_servers.alone(), name=f"{tmp_path.name}-{name}", patience=5)
         )
@@ -255,8 +255,12 @@ async def test_a_gate_moves_to_another_store_and_its_data_to_another_program(tmp
         await gate.post("/v1/revocations", {"number": CLEAR})
         assert "rows written" in (await ledger("export", shown, "--numbers")).out
         assert (CLEAR in shown.read_text(), shown.stat().st_mode & 0o777) == (True, 0o600)
-        refused = await ledger("import", shown)
-        assert (refused.code, "another process" in refused.err) == (1, True)
+        serve = ("serve", "--port", "0", "--config", config)
+        for refused in (
+            await ledger("import", shown),
+            await asyncio.to_thread(run_command, "dialgate", *serve),
+        ):
+            assert (refused.code, "is in use by a gate" in " ".join(refused.err.split())) == (1, True)
         await gate.post("/v1/revocations", {"number": LISTED})
     assert (await ledger("export", exported, "--json")).json["rows"] >= 2
     assert CLEAR not in exported.read_text()

@@ -42,6 +42,7 @@ from dialgate.lists import call_list
 from dialgate.lists.call_list import RowProblem
 from dialgate.lists.tabular import from_lines
 from tests.support import yaml_files
+from tests.support.ledger import ledger_of
 from tests.support.world import CALLER, CLEAR, LIST, NOW, write_folder
 
 DIALER = Client(name="dialer", controllers=("acme",), scopes=("revoke", "ledger", "lists"))
@@ -197,8 +198,7 @@ async def test_refusal_of_an_unknown_name_lists_only_names_of_this_client(tmp_pa
         campaigns = [acme["campaigns"][0] | {"id": f"{name}-{place}"} for place in range(2)]
         yaml_files.write(tmp_path / f"controllers/{name}.yaml", acme | {"id": name, "campaigns": campaigns})
     client = Client(name="two", controllers=("acme", "beta"), scopes=("lists",))
-    registrar = await Registrar.open(loader.load(config), lambda: NOW)
-    try:
+    async with ledger_of(loader.load(config), lambda: NOW) as registrar:
         for ask, reported in (
             ({"controller": "zeta"}, "Use one of your controllers: acme, beta."),
             ({}, "Use one of your controllers: acme, beta."),
@@ -219,8 +219,6 @@ async def test_refusal_of_an_unknown_name_lists_only_names_of_this_client(tmp_pa
             await registrar.call_lists.load_list(
                 nobody, msgspec.convert(UPLOAD, ListRequest), from_lines(["1"])
             )
-    finally:
-        await registrar.close()
 
 
 IDLE: list[tuple[type[Any], dict[str, Any], str]] = [
@@ -567,21 +565,16 @@ async def test_numbers_of_a_list_belong_to_its_campaign(
     assert call_list.names_one_of(abroad.config.data / "lists" / record.file, number, "IT")
 
 
-@pytest.mark.parametrize("owner", ["command", "gate"])
-async def test_closing_the_owner_ends_the_registrars_threads(tmp_path: Path, owner: str) -> None:
+async def test_closing_the_gate_ends_the_registrars_threads(tmp_path: Path) -> None:
     config = loader.load(write_folder(tmp_path))
     earlier = set(threading.enumerate())
-    if owner == "command":
-        registrar = await Registrar.open(config, lambda: NOW)
-        close = registrar.close
-    else:
-        app = await App.open(config, registry=CollectorRegistry(), clock=lambda: NOW)
-        registrar, close = app.registrar, app.close
+    app = await App.open(config, registry=CollectorRegistry(), clock=lambda: NOW)
+    registrar = app.registrar
     await registrar.call_lists.load_list(DIALER, msgspec.convert(UPLOAD, ListRequest), from_lines([CLEAR]))
     threads = [thread for thread in threading.enumerate() if thread.name.startswith("registrar")]
     threads = [thread for thread in threads if thread not in earlier]
     assert threads
-    await close()
+    await app.close()
     for thread in threads:
         thread.join(timeout=10)
         assert not thread.is_alive()

@@ -23,10 +23,11 @@ from dialgate.core.refusal import Refused
 from dialgate.core.responses import when
 from dialgate.ledger import list_exports
 from dialgate.ledger.list_exports import ScrubOrder
-from dialgate.ledger.registrar import Registrar
 from dialgate.ledger.schemas import RevocationRequest
 from dialgate.lists.tabular import NO_HINTS
+from dialgate.store import factory
 from tests.support import world
+from tests.support.ledger import on_store
 from tests.support.registry_world import NUMBERS, JobWorld, load_list, registrar
 from tests.support.world import CALL, CALLER, CLEAR, LISTED, NOW, World, publish_answers
 
@@ -93,7 +94,8 @@ async def test_verdicts_equal_the_gates_for_many_numbers(running: World) -> None
             async with running.client.post("/v1/check", json=CALL | {"to": number, "call_id": f"{times}"}):
                 pass
     await gate.registrar.access.store.positions()  # the calls are recorded
-    beside = await Registrar.open(gate.config, running.hand)
+    reader = await factory.open_reader(gate.config)
+    beside = on_store(gate.config, reader, running.hand)
     judge, _ = await beside.list_exports.judge(OPERATOR, "acme-fibre", NOW)
     verdicts = await judge.judge(numbers)
     for number, verdict in zip(numbers, verdicts, strict=True):
@@ -105,7 +107,8 @@ async def test_verdicts_equal_the_gates_for_many_numbers(running: World) -> None
         "": 4_200 - 42 - 14, "revocation.revoked": 42, "frequency.exceeded": 14,
     }  # fmt: skip
     judge.close()
-    await beside.close()
+    beside.close()
+    await reader.close()
 
 
 async def revoke_all(gate: World, numbers: list[str]) -> None:

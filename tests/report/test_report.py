@@ -24,6 +24,7 @@ from dialgate.report import month
 from dialgate.report.page import axis_end
 from dialgate.report.rendering import Form, ReportOrder, make_report
 from dialgate.report.tables import words
+from dialgate.store.sqlite import SqliteStore
 from dialgate.texts import LANGUAGES, Language
 from registry_sync import publication
 from tests.observability.test_metrics import check
@@ -123,6 +124,7 @@ async def test_first_and_last_decision_are_those_of_all_workers(tmp_path: Path) 
     """Worker 1 decides at hours 2 and 3, worker 2 at hours 0 and 1."""
     loaded = loader.load(write_folder(tmp_path))
     loaded.data.mkdir()
+    await SqliteStore.open(loaded.data / "store.db").close()
     logs = {}
     for worker, hours in ((1, (2, 3)), (2, (0, 1))):
         keys = Keys.open(loaded.data / "keys.json", worker)

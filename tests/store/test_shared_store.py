@@ -27,7 +27,6 @@ from dialgate.core.model import DAY, HOUR, MINUTE, Call, Result
 from dialgate.crypto.keys import KeysUnusable
 from dialgate.decision_log import verify
 from dialgate.interfaces.cli import main
-from dialgate.ledger.registrar import Registrar
 from dialgate.ledger.schemas import (
     ConsentRequest,
     OutcomeRequest,
@@ -40,6 +39,7 @@ from dialgate.store import AttemptPosition, Reservation, StoreUnavailable
 from dialgate.store.redis import RedisStore
 from tests.store.test_store import ANNA, NOTHING, attempt, read_unknown, revoked
 from tests.support import redis_servers, world
+from tests.support.ledger import ledger_of
 from tests.support.ports import free_port
 from tests.support.world import CALLER, CLEAR, NOW, Hand, ask, load_numbers
 
@@ -171,8 +171,6 @@ async def test_a_gate_with_other_keys_is_refused_and_creates_no_log(tmp_path: Pa
     first = await gate_on(tmp_path / "one", tmp_path.name)
     with pytest.raises(KeysUnusable, match="written with other keys"):
         await gate_on(tmp_path / "two", tmp_path.name)
-    with pytest.raises(KeysUnusable, match="written with other keys"):
-        await Registrar.open(loader.load(tmp_path / "two/dialgate.yaml"), Hand())
     share(tmp_path / "one", tmp_path / "two")
     config = loader.load(tmp_path / "two/dialgate.yaml")
     await (await App.open(config, registry=CollectorRegistry(), clock=Hand())).close()
@@ -185,11 +183,10 @@ async def test_an_unclaimed_ledger_sealed_by_other_keys_is_refused(tmp_path: Pat
     store = {"url": redis_servers.alone(), "name": tmp_path.name, "patience": 5} if shared else None
     file = world.write_folder(tmp_path, store=store)
     world.publish_answers(tmp_path / "data", {CLEAR: False}, NOW - DAY)
-    writer = await Registrar.open(loader.load(file), Hand())
-    await writer.revocations.revoke(
-        writer.config.settings.clients[0], RevocationRequest(number=CLEAR, scope="controller")
-    )
-    await writer.close()
+    async with ledger_of(loader.load(file), Hand()) as writer:
+        await writer.revocations.revoke(
+            writer.config.settings.clients[0], RevocationRequest(number=CLEAR, scope="controller")
+        )
     (tmp_path / "data/keys.json").unlink()
     if shared:
         redis = RedisStore(redis_servers.alone(), name=tmp_path.name)
@@ -468,8 +465,6 @@ async def test_a_store_that_lost_revocations_is_refused(server: Path, *, shared:
     lost = r"ends at 0, but had reached 1: .*delete `ledger\.durable`"
     with pytest.raises(StoreUnavailable, match=lost):
         await App.open(config, registry=CollectorRegistry(), clock=hand)
-    with pytest.raises(StoreUnavailable, match=lost):
-        await Registrar.open(config, hand)
     (config.data / "ledger.durable").unlink()
     await (await App.open(config, registry=CollectorRegistry(), clock=hand)).close()
 

@@ -53,8 +53,7 @@ NOTHING = Reading((), (), ())
 class Engine(Struct):
     """A storage engine.
 
-    `open` returns a new handle on the same data. `shared`: several handles may write attempts and answers too, not only
-    the ledger.
+    `open` returns a new handle on the same data. `shared`: several handles may write.
     """
 
     open: Callable[[], Store]
@@ -63,7 +62,7 @@ class Engine(Struct):
 
 def sqlite_engine(folder: Path) -> Engine:
     path = folder / "store.db"
-    return Engine(lambda: SqliteStore.open(path, patience=5), shared=False)
+    return Engine(lambda: SqliteStore.open(path), shared=False)
 
 
 def on_redis(url: Callable[[], str]) -> Callable[[Path], Engine]:
@@ -101,8 +100,9 @@ async def store(engine: Engine) -> AsyncIterator[Store]:
 
 
 @pytest.fixture
-async def other(engine: Engine) -> AsyncIterator[Store]:
-    opened = engine.open()
+async def other(engine: Engine, store: Store) -> AsyncIterator[Store]:
+    """Return another handle, or the same one of an embedded store, which has one."""
+    opened = engine.open() if engine.shared else store
     yield opened
     await opened.close()
 
@@ -234,19 +234,18 @@ async def test_many_answers_may_be_replaced_and_deleted_at_once(store: Store) ->
 
 
 class Change(Struct):
-    """A change between a read and its commit. `own`: on SQLite, only the handle that counts attempts makes it."""
+    """A change between a read and its commit."""
 
     happens: Callable[[Store], Awaitable[object]]
-    own: bool = False
     is_stale: bool = True
 
 
 CHANGES = {
     "a revocation": Change(lambda store: store.append([revoked(ANNA)])),
     "a revocation for everyone": Change(lambda store: store.append([revoked(EVERYONE)])),
-    "an attempt": Change(lambda store: reserve(store, ANNA, "log-7"), own=True),
-    "a result": Change(lambda store: store.result("log-1", "answered", 12), own=True),
-    "a release": Change(lambda store: store.release(HERE), own=True),
+    "an attempt": Change(lambda store: reserve(store, ANNA, "log-7")),
+    "a result": Change(lambda store: store.result("log-1", "answered", 12)),
+    "a release": Change(lambda store: store.release(HERE)),
     "a revocation of another number": Change(lambda store: store.append([revoked(BRUNO)]), is_stale=False),
     "a read": Change(lambda store: store.read([BRUNO]), is_stale=False),
     "an answer": Change(lambda store: store.commit(NOTHING, [], [answer(b"other")], HERE), is_stale=False),
@@ -256,14 +255,13 @@ CHANGES = {
 @pytest.mark.parametrize("change", CHANGES)
 @pytest.mark.parametrize("by_another_handle", [False, True])
 async def test_a_commit_whose_reading_is_stale_writes_nothing(
-    store: Store, other: Store, engine: Engine, change: str, by_another_handle: bool
+    store: Store, other: Store, change: str, by_another_handle: bool
 ) -> None:
     made = CHANGES[change]
     written = not made.is_stale
     await reserve(store, ANNA, "log-1")
     reading = await store.read([b"carla---" * 2, ANNA, EVERYONE])
-    elsewhere = by_another_handle and (engine.shared or not made.own)
-    await made.happens(other if elsewhere else store)
+    await made.happens(other if by_another_handle else store)
     reservations = [
         Reservation(b"carla---" * 2, attempt("log-2"), (b"carla---" * 2, EVERYONE)),
         Reservation(ANNA, attempt("log-3"), (ANNA, EVERYONE)),
@@ -278,14 +276,14 @@ async def test_a_commit_whose_reading_is_stale_writes_nothing(
 @pytest.mark.parametrize("changed", [False, True], ids=["unchanged", "the last one changed"])
 @pytest.mark.parametrize("assumed", [False, True], ids=["read", "assumed"])
 async def test_a_batch_of_thousands_is_committed_as_a_whole(
-    store: Store, other: Store, engine: Engine, assumed: bool, changed: bool
+    store: Store, other: Store, assumed: bool, changed: bool
 ) -> None:
     numbers = [b"number-%09d" % at for at in range(2_500)]
     keys = [b"question-%07d" % at for at in range(2_500)]
     await read_unknown(store)
     reading = (store.assume(numbers, keys) if assumed else None) or await store.read(numbers, keys)
     if changed:
-        await reserve(other if engine.shared else store, numbers[-1], "other-7")
+        await reserve(other, numbers[-1], "other-7")
     reservations = [
         Reservation(number, attempt(f"log-{at}"), (number,)) for at, number in enumerate(numbers, 1)
     ]
@@ -720,6 +718,28 @@ async def test_a_closed_store_refuses(store: Store) -> None:
 
 
 # ---- SQLite only -----------------------------------------------------------------------------------------------------
+
+
+async def test_a_job_reads_the_store_beside_the_gate_and_cannot_write(tmp_path: Path) -> None:
+    path = tmp_path / "store.db"
+    with pytest.raises(StoreUnavailable, match="start the gate first"):
+        SqliteStore.open_reader(path)
+    gate = SqliteStore.open(path)
+    await gate.append([revoked(ANNA)])
+    job = SqliteStore.open_reader(path)
+    await gate.append([revoked(BRUNO), revoked(ANNA)])
+    assert [entry.seq for entry in await job.since(0, 9)] == [1, 2, 3]
+    with pytest.raises(StoreUnavailable, match="read-only"):
+        await job.append([revoked(ANNA)])
+    await gate.close()
+    await job.close()
+    stopped = SqliteStore.open_reader(path)  # also without a gate, for a report
+    assert len(await stopped.since(0, 9)) == 3
+    await stopped.close()
+    with closing(sqlite3.connect(path)) as db:
+        db.execute(f"PRAGMA user_version={OLDEST}")
+    with pytest.raises(StoreUnavailable, match="start the gate, which migrates it"):
+        SqliteStore.open_reader(path)
 
 
 async def test_a_full_buffer_is_written(tmp_path: Path) -> None:

@@ -390,7 +390,7 @@ async def _fill_and_erase(folder: Path, words: list[str]) -> None:
 
 async def test_removed_ledger_entries_are_overwritten(tmp_path: Path) -> None:
     """After the store is closed, no page of the file contains the bytes of a removed entry."""
-    store = SqliteStore.open(tmp_path / "store.db", patience=5)
+    store = SqliteStore.open(tmp_path / "store.db")
     event = ContractMade(id="SECRET-WORD", starts=date(2026, 1, 1))
     entries = [
         Draft(at=NOW, controller="acme", subject=bytes([n]) * 16, event=event, actor="a", channel="b")

@@ -80,7 +80,7 @@ def write_controllers(folder: Path) -> None:
 
 @asynccontextmanager
 async def running_console(folder: Path, **changes: Any) -> AsyncIterator[World]:
-    settings = {"clients": clients(), "store_patience": 5, **changes}
+    settings = {"clients": clients(), **changes}
     answers = {**world.ANSWERS, **dict.fromkeys(NUMBERS, False)}
     async with world.running(
         folder, RunningClock(), write_controllers, answers=answers, answered_at=NOW - 3 * DAY, **settings

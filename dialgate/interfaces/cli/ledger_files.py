@@ -11,8 +11,6 @@ import typer
 from dialgate.config.configuration import Config
 from dialgate.core.faults import Unavailable
 from dialgate.crypto.keys import Keys
-from dialgate.decision_log import chains
-from dialgate.decision_log.segment import closed_to_writers
 from dialgate.interfaces.cli.command import command
 from dialgate.interfaces.cli.gate_client import GateClient, GateUnreachable
 from dialgate.interfaces.cli.options import DEFAULT_CONFIG, ConfigPath, Failure, load_config
@@ -20,6 +18,7 @@ from dialgate.ledger import ledger_file
 from dialgate.ledger.ledger_file import Kind
 from dialgate.runtime.atomic_write import replace_file
 from dialgate.runtime.clock import wall_clock
+from dialgate.runtime.file_lock import own_folder
 from dialgate.runtime.terminal import show_fields
 from dialgate.store import factory
 from dialgate.store.watermark import LedgerWatermark
@@ -99,22 +98,19 @@ def ledger_import(
 
 
 async def _read_store(config: Config, write: Callable[[bytes], object]) -> None:
-    keys = Keys.open(config.data / "keys.json")
-    store = await factory.open_store(config, keys, patience=_PATIENCE)
-    try:
-        async for lines in ledger_file.export(store, keys):
-            write(lines)
-        await LedgerWatermark(config.data).advance(store)  # so that no older export is imported here
-    finally:
-        await store.close()
+    with own_folder(config.data):
+        keys = Keys.open(config.data / "keys.json")
+        store = await factory.open_store(config, keys, patience=_PATIENCE)
+        try:
+            async for lines in ledger_file.export(store, keys):
+                write(lines)
+            await LedgerWatermark(config.data).advance(store)  # so that no older export is imported here
+        finally:
+            await store.close()
 
 
 async def _load(config: Config, path: Path) -> dict[Kind, int]:
-    config.data.mkdir(mode=0o700, parents=True, exist_ok=True)
-    _, number = chains.logs_of(config.data)
-    folder = chains.folder(config.data, number)
-    folder.mkdir(mode=0o700, exist_ok=True)
-    with closed_to_writers(folder), path.open("rb") as file:
+    with own_folder(config.data), path.open("rb") as file:
         store = await factory.open_store(config, patience=_PATIENCE, empty=True)
         try:
             keys, watermark = Keys.open(config.data / "keys.json"), LedgerWatermark(config.data)

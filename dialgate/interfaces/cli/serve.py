@@ -27,6 +27,7 @@ from dialgate.interfaces.webhooks import deliveries
 from dialgate.observability import service_log, traces
 from dialgate.runtime import held_signals
 from dialgate.runtime.clock import wall_clock
+from dialgate.runtime.file_lock import own_folder
 from dialgate.runtime.garbage_collection import spare_collector
 from dialgate.runtime.terminal import MISUSE
 
@@ -84,6 +85,7 @@ async def _serve(config: Config, load: Callable[[], Config]) -> None:
     registry = CollectorRegistry()
     ProcessCollector(registry=registry)
     async with AsyncExitStack() as closing:
+        closing.enter_context(own_folder(config.data))
         tracing = traces.open_traces(config.settings.traces, config.settings.node)
         if tracing is not None:
             closing.push_async_callback(asyncio.to_thread, tracing.close)

@@ -10,10 +10,8 @@ from typing import TypeAlias, TypeVar
 
 from msgspec import DecodeError
 
-from dialgate.runtime.file_lock import hold_lock
 from dialgate.store import StoreUnavailable
 
-WAIT = 5.0  # seconds to wait for a lock in a thread
 CHECKPOINT = 4_096  # pages (16 MiB) of the write-ahead log after which the writer copies them to the database
 _LOG_BYTES = 128 << 20  # a longer write-ahead log is cut
 
@@ -35,9 +33,13 @@ Step: TypeAlias = Callable[[sqlite3.Connection], T]
 class SqliteConnection:
     """An SQLite connection that is opened on demand and reopened after a fault. Its commits are on disk."""
 
-    def __init__(self, path: Path, *, wait: float) -> None:
-        """Store the path without connecting. `wait` is the time in seconds to wait for a lock."""
-        self._path, self._wait = path, wait
+    def __init__(self, path: Path, *, wait: float = 5.0, read_only: bool = False) -> None:
+        """Store the path without connecting.
+
+        `wait` is the time in seconds to wait for a lock. The gate owns the file, so only a program of another kind could
+        hold one.
+        """
+        self._path, self._wait, self._mode = path, wait, "ro" if read_only else "rw"
         self._db: sqlite3.Connection | None = None
 
     def run(self, step: Step[T]) -> T:
@@ -59,8 +61,8 @@ class SqliteConnection:
             raise
 
     def _connect(self) -> sqlite3.Connection:
-        # mode=rw: a missing file is a fault, not an empty store.
-        uri = f"{self._path.absolute().as_uri()}?mode=rw"
+        # With a mode, a missing file is a fault, not an empty store.
+        uri = f"{self._path.absolute().as_uri()}?mode={self._mode}"
         db = sqlite3.connect(uri, uri=True, timeout=self._wait, isolation_level=None, check_same_thread=False)
         self._db = db
         db.execute("PRAGMA synchronous=FULL")
@@ -78,8 +80,8 @@ class SqliteConnection:
 class SqliteThread:
     """A connection with a thread of its own, which takes one step after the other."""
 
-    def __init__(self, path: Path, name: str) -> None:
-        self.connection = SqliteConnection(path, wait=WAIT)
+    def __init__(self, path: Path, name: str, *, read_only: bool = False) -> None:
+        self.connection = SqliteConnection(path, read_only=read_only)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=name)
         self._closed = False
 
@@ -123,17 +125,10 @@ def transaction(db: sqlite3.Connection, begin: str = "BEGIN IMMEDIATE") -> Itera
 
 
 def open_file(path: Path, connection: SqliteConnection, migrate: Step[None]) -> None:
-    """Create the file (mode 0600) if it is missing, and migrate it. Raises `StoreUnavailable`.
-
-    A lock file makes other processes wait, because SQLite does not wait when the journal mode changes.
-    """
+    """Create the file (mode 0600) if it is missing, and migrate it. Raises `StoreUnavailable`."""
     with suppress(OSError):  # SQLite reports why it cannot be created
         path.touch(mode=0o600, exist_ok=False)
-    try:
-        with hold_lock(path.with_suffix(".lock")):
-            connection.run(migrate)
-    except OSError as fault:
-        raise StoreUnavailable(f"{path}: {_REASONS[sqlite3.SQLITE_CANTOPEN]} ({fault})") from fault
+    connection.run(migrate)
 
 
 def run_migrations(

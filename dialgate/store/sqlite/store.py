@@ -67,10 +67,11 @@ class VersionedReading(Reading, frozen=True, gc=False, kw_only=True):
 
 
 class SqliteStore(Documents):
-    def __init__(self, path: Path, patience: float, buffer_rows: int) -> None:
+    def __init__(self, path: Path, buffer_rows: int = BUFFER_ROWS, *, read_only: bool = False) -> None:
         self._path, self._buffer_rows = path, buffer_rows
-        self._reader = SqliteConnection(path, wait=patience)
-        self._writer, self._lookups = SqliteThread(path, "store"), SqliteThread(path, "store-lookup")
+        self._reader = SqliteConnection(path, wait=5.0 if read_only else 0.1, read_only=read_only)
+        self._writer = SqliteThread(path, "store", read_only=read_only)
+        self._lookups = SqliteThread(path, "store-lookup", read_only=read_only)
         self._closed = False
         self._nothing = Known()
         self._required = 0  # the sequence that the ledger must have reached
@@ -86,14 +87,23 @@ class SqliteStore(Documents):
         )
 
     @classmethod
-    def open(cls, path: Path, *, patience: float = 0.1, buffer_rows: int = BUFFER_ROWS) -> Self:
+    def open(cls, path: Path, *, buffer_rows: int = BUFFER_ROWS) -> Self:
         """Open the file, creating it (mode 0600) or migrating it. Blocks. Raises `StoreUnavailable`.
 
-        A read waits for a lock for at most `patience` seconds. Attempts and answers are written to the database when
-        `buffer_rows` of them have been collected, and by `maintain`.
+        Attempts and answers are written to the database when `buffer_rows` of them have been collected, and by
+        `maintain`.
         """
-        store = cls(path, patience, buffer_rows)
+        store = cls(path, buffer_rows)
         open_file(path, store._writer.connection, tables.migrate)
+        return store
+
+    @classmethod
+    def open_reader(cls, path: Path) -> Self:
+        """Open the file of a gate for a job beside it. Writes are refused. Blocks. Raises `StoreUnavailable`."""
+        if not path.exists():
+            raise StoreUnavailable(f"{path} does not exist yet: start the gate first")
+        store = cls(path, read_only=True)
+        store._reader.run(tables.refuse_other_format)
         return store
 
     def _read_now(self, step: Step[T]) -> T:
@@ -172,13 +182,9 @@ class SqliteStore(Documents):
         return True
 
     def _is_current(self, reading: VersionedReading) -> bool:
-        if self._version > reading.version and any(
-            self._versions.get(key, self._floor) > reading.version for key in reading.keys
-        ):
-            return False
-        # For commands that write to the ledger beside a gate.
-        entered = partial(tables.has_entries_after, seq=reading.seq, subjects=frozenset(reading.keys))
-        return not self._read_now(entered)
+        return self._version == reading.version or all(
+            self._versions.get(key, self._floor) <= reading.version for key in reading.keys
+        )
 
     def _note_changes(self, keys: Iterable[bytes]) -> None:
         """Make earlier readings of these subjects and answers stale."""

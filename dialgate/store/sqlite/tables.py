@@ -10,7 +10,7 @@ default. `dialgate.store.documents` describes documents.
 
 import re
 import sqlite3
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from functools import cache
 from itertools import chain, islice, repeat
 from typing import Any
@@ -23,7 +23,7 @@ from dialgate.core.ledger_events import Draft, Entry, Event
 from dialgate.core.ledger_state import fold
 from dialgate.core.model import RESULT_RANK, Attempt, Instant, Known
 from dialgate.store import CountedAttempt, Remembered, StoreUnavailable
-from dialgate.store.sqlite.connection import run_migrations
+from dialgate.store.sqlite.connection import pragma, run_migrations
 from dialgate.store.sqlite.write_buffer import WriteBuffer
 
 APPLICATION = 0x64676174
@@ -149,6 +149,14 @@ def migrate(db: sqlite3.Connection) -> None:
     run_migrations(db, "the store", APPLICATION, [script.split(";") for script in MIGRATIONS], OLDEST)
 
 
+def refuse_other_format(db: sqlite3.Connection) -> None:
+    """Raise `StoreUnavailable` if a gate of this version has not migrated the file."""
+    if pragma(db, "user_version") != OLDEST + len(MIGRATIONS) - 1:
+        raise StoreUnavailable(
+            "the store has the format of another version: start the gate, which migrates it"
+        )
+
+
 def newest(db: sqlite3.Connection) -> int:
     """Return the highest sequence number that the ledger has ever assigned, even if its entry was erased."""
     row: tuple[int] | None = db.execute("SELECT seq FROM sqlite_sequence WHERE name = 'ledger'").fetchone()
@@ -176,15 +184,6 @@ def _rows_of(db: sqlite3.Connection, query: str, keys: Sequence[bytes]) -> list[
 
 def subjects_with_entries(db: sqlite3.Connection, subjects: Sequence[bytes]) -> set[bytes]:
     return {subject for (subject,) in _rows_of(db, _ENTERED, subjects)}
-
-
-def has_entries_after(db: sqlite3.Connection, seq: int, subjects: Collection[bytes]) -> bool:
-    """Return whether one of the subjects got a ledger entry after `seq`, also from another process."""
-    if newest(db) == seq:
-        return False
-    return any(
-        subject in subjects for (subject,) in db.execute("SELECT subject FROM ledger WHERE seq > ?", (seq,))
-    )
 
 
 def known_of(db: sqlite3.Connection, subjects: Sequence[bytes], seq: int) -> dict[bytes, Known]:

@@ -20,9 +20,9 @@ from dialgate.config.configuration import ConfigError
 from dialgate.config.webhook_targets import Webhook
 from dialgate.core.model import HOUR
 from dialgate.interfaces.webhooks import deliveries
-from dialgate.ledger.registrar import Registrar
 from dialgate.ledger.schemas import RevocationRequest
-from tests.support import world
+from tests.support import redis_servers, world
+from tests.support.ledger import ledger_of
 from tests.support.world import CLEAR, KEY, LISTED, NOW, World, write_folder
 
 SECRET = b"0123456789abcdef0123456789abcdef"
@@ -95,14 +95,14 @@ async def test_a_stream_begins_again_after_a_sequence_beyond_the_newest(running:
         assert [(await line(answer))["seq"] for _ in range(2)] == [first, second]
 
 
-async def test_revocations_by_another_process_are_sent(running: World) -> None:
-    async with streamed(running) as answer:
+async def test_revocations_at_another_gate_are_sent(tmp_path: Path) -> None:
+    store = {"url": redis_servers.alone(), "name": tmp_path.name, "patience": 5}
+    async with world.running(tmp_path, clients=CLIENTS, store=store) as running, streamed(running) as answer:
         await line(answer)
-        beside = await Registrar.open(running.app.config, lambda: NOW)
-        await beside.revocations.revoke(
-            Client(name="c", controllers=("acme",), scopes=()), RevocationRequest(number=CLEAR)
-        )
-        await beside.close()
+        async with ledger_of(running.app.config, lambda: NOW) as another:
+            await another.revocations.revoke(
+                Client(name="c", controllers=("acme",), scopes=()), RevocationRequest(number=CLEAR)
+            )
         assert (await line(answer))["number"] == CLEAR
 
 
@@ -151,22 +151,21 @@ async def test_a_stream_has_the_revocations_of_its_controllers_and_of_everyone(t
         .replace("844123456", "844123457")
     )
     (tmp_path / "controllers/partner.yaml").write_text(partner)
-    registrar = await Registrar.open(loader.load(path), lambda: NOW)
-    every = Client(name="c", controllers=("acme", "partner"), scopes=("admin",))
-    for controller, number, scope in (
-        ("acme", CLEAR, "controller"),
-        ("partner", LISTED, "controller"),
-        ("acme", LISTED, "everyone"),
-    ):
-        stop = RevocationRequest(controller=controller, number=number, scope=scope)  # type: ignore[arg-type] # a table of texts
-        await registrar.revocations.revoke(every, stop)
-    response = {name: (await registrar.notices.after(0, [name]))[0] for name in ("acme", "partner")}
-    assert {name: [notice.seq for notice in found] for name, found in response.items()} == {
-        "acme": [1, 3],
-        "partner": [2, 3],
-    }
-    assert response["partner"][1].controller == "*"
-    await registrar.close()
+    async with ledger_of(loader.load(path), lambda: NOW) as registrar:
+        every = Client(name="c", controllers=("acme", "partner"), scopes=("admin",))
+        for controller, number, scope in (
+            ("acme", CLEAR, "controller"),
+            ("partner", LISTED, "controller"),
+            ("acme", LISTED, "everyone"),
+        ):
+            stop = RevocationRequest(controller=controller, number=number, scope=scope)  # type: ignore[arg-type] # a table of texts
+            await registrar.revocations.revoke(every, stop)
+        response = {name: (await registrar.notices.after(0, [name]))[0] for name in ("acme", "partner")}
+        assert {name: [notice.seq for notice in found] for name, found in response.items()} == {
+            "acme": [1, 3],
+            "partner": [2, 3],
+        }
+        assert response["partner"][1].controller == "*"
 
 
 # ---- webhooks --------------------------------------------------------------------------------------------------------
@@ -282,9 +281,8 @@ async def test_the_position_of_a_webhook_survives_a_restart(tmp_path: Path) -> N
         while not held.seq:  # until the position is stored, after the message was received
             held = await running.app.registrar.notices.delivery("crm")
         assert (held.seq, held.tries, held.dead) == (1, 0, 0)
-    beside = await Registrar.open(loader.load(tmp_path / "dialgate.yaml"), lambda: NOW)
-    assert (await beside.notices.delivery("crm")).seq == 1
-    await beside.close()
+    async with ledger_of(loader.load(tmp_path / "dialgate.yaml"), lambda: NOW) as stopped:
+        assert (await stopped.notices.delivery("crm")).seq == 1
 
 
 async def test_a_message_that_is_given_up_is_counted_and_the_next_is_sent(tmp_path: Path) -> None:
