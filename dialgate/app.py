@@ -139,15 +139,17 @@ class App:
             )
             ends = _ended_logs(config, ended, clock())
             await _refuse_older_log(store, keys.log, log.durable)
-            span = int(config.settings.answer_seconds * SECOND)
+            upkeep = Upkeep(Gatherer(config, keys), store, log, checkpoints, Metrics(registry), folder)
             recovery = Recovery(
-                config.data, keys, store, lambda: [*ends, LogEnd(folder, keys, log.next_seq - 1)], span
+                config.data,
+                keys,
+                store,
+                lambda: [*ends, LogEnd(folder, keys, log.next_seq - 1)],
+                lambda: int(upkeep.gatherer.config.settings.answer_seconds * SECOND),
             )
             instants = KeptInstants(config.data)
             instants.advance(await recovery.settle(clock()))
             await recovery.finish(clock())
-            gatherer = Gatherer(config, keys)
-            upkeep = Upkeep(gatherer, store, log, checkpoints, Metrics(registry), folder)
             tolerance = TOLERANCE if isinstance(store, Shared) and clock is wall_clock else None
             gate_clock = Clock(clock, instants.latest(), steady, tolerance)
             app = cls(store, log, upkeep, recovery, gate_clock, traces)

@@ -2,13 +2,14 @@
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import get_args
+from typing import Final, get_args
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from dialgate.config.clients import Client, Scope
 from dialgate.config.controllers import ControllerFile, Line
 from dialgate.config.fields import Network
+from dialgate.config.listeners import FastAgi
 from dialgate.config.settings import Settings
 from dialgate.config.storage import Storage, terms
 from dialgate.config.webhook_dialects import Profile
@@ -16,6 +17,14 @@ from dialgate.config.webhook_targets import Hook
 from dialgate.core import periods
 from dialgate.core.law import Law
 from dialgate.core.model import DAY, Instant
+
+_FIXED: Final = (
+    *("listen", "operations", "uploads", "node", "store", "remember_hours", "traces"),
+    *("log_segment_mb", "log_segment_hours", "checkpoint_seconds"),
+    *("timestamp_url", "timestamp_url_file", "timestamp_roots", "timestamp_seconds"),
+)
+# The HTTP server keeps these for all its connections.
+_FIXED_LIMITS: Final = ("header_bytes", "first_byte_seconds", "read_seconds", "idle_seconds", "connections")
 
 
 class ConfigError(Exception):
@@ -104,13 +113,10 @@ def missing_controllers(earlier: Iterable[str], config: Config) -> list[str]:
 
 def fixed_at_start(config: Config) -> dict[str, object]:
     """Return the settings that a gate reads only when it starts."""
-    settings = config.settings
-    listeners = {"fastagi": settings.fastagi, "operations": settings.operations}
+    settings, fastagi = config.settings, config.settings.fastagi
     return {
         "data": config.data,
-        "store": settings.store,
-        "node": settings.node,
-        "listen": settings.listen,
-        "uploads": settings.uploads,
-        **{name: listener and (listener.host, listener.port) for name, listener in listeners.items()},
+        "fastagi": fastagi and structs.replace(fastagi, deadline_seconds=FastAgi().deadline_seconds),
+        **{name: getattr(settings, name) for name in _FIXED},
+        **{f"limits.{name}": getattr(settings.limits, name) for name in _FIXED_LIMITS},
     }

@@ -64,7 +64,7 @@ class Operations(Strict, frozen=True, kw_only=True):
 
 
 class Uploads(Strict, frozen=True, kw_only=True):
-    """Limits on uploads of call lists as files. Changes need a restart.
+    """Limits on uploads of call lists as files.
 
     Uploaded files are stored in the spool, a folder for temporary files. Separate processes read the files, as many at once
     as half the number of processors, and one per client. If a client disconnects, the process that reads its file is killed. The gate receives at most 32 files at once, 8 from one client, and
@@ -85,7 +85,7 @@ class Uploads(Strict, frozen=True, kw_only=True):
 class FastAgi(Strict, frozen=True, kw_only=True):
     """The listener for Asterisk. Clients are identified by their `sources`.
 
-    Bind the listener to a private network. A change of address or port needs a restart.
+    Bind the listener to a private network.
     """
 
     host: str = "127.0.0.1"

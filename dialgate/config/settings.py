@@ -100,9 +100,9 @@ class Settings(Strict, frozen=True, kw_only=True):
     snapshot_behind_minutes: Annotated[float, Meta(ge=0, le=100_000)] = 0
     """Minutes for which a node stays ready without comparing its registry answers with the published ones (`registry-sync pull`). 0: no limit."""
     checkpoint_seconds: Seconds = 60
-    """Seconds between two signed checkpoints of the log. Read at start."""
+    """Seconds between two signed checkpoints of the log."""
     timestamp_url: str = ""
-    """URL of the time-stamping authority (RFC 3161) that stamps the newest checkpoint. Read at start."""
+    """URL of the time-stamping authority (RFC 3161) that stamps the newest checkpoint."""
     timestamp_url_file: str = ""
     """File that contains the authority's URL. Use it instead of `timestamp_url` for a URL with a password."""
     timestamp_roots: str = ""
@@ -118,7 +118,7 @@ class Settings(Strict, frozen=True, kw_only=True):
     service_log: ServiceLog = ServiceLog()
     """The gate's log on stderr."""
     traces: TracesTo | None = None
-    """OpenTelemetry traces. Default: none. Read at start."""
+    """OpenTelemetry traces. Default: none."""
 
 
 def faults(settings: Settings) -> Iterator[str]:

@@ -49,7 +49,7 @@ class LogEnd(Struct, frozen=True):
 class Recovery:
     """The recovery of one gate's logs, oldest first, and what of it has to wait for other gates.
 
-    `ends` returns the ends of the logs. `answer_span` is the maximum validity of an `allow` answer, in ms.
+    `ends` returns the ends of the logs. `answer_span` returns the maximum validity of an `allow` answer, in ms.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class Recovery:
         keys: Keys,
         store: Store,
         ends: Callable[[], Sequence[LogEnd]],
-        answer_span: Instant,
+        answer_span: Callable[[], Instant],
     ) -> None:
         self._data, self._keys, self._store, self._ends = data, keys, store, ends
         self._answer_span = answer_span
@@ -138,7 +138,7 @@ class Recovery:
             if record.decision.allow:
                 attempts.append(_attempt(record, keys, month))
             if record.question:
-                ends = end_of(record.decision, record.at + self._answer_span)
+                ends = end_of(record.decision, record.at + self._answer_span())
                 answer = make_answer(record.decision, record.facts, ends)
                 question = month.mask(record.question, record.id)
                 answers.append(Remembered(question, record.at, encode_answer(answer), record.id))

@@ -653,7 +653,7 @@ async def test_a_batch_is_decided_again_if_its_numbers_changed_since_they_were_r
 
 async def test_a_reload_shows_the_new_configuration_in_the_metrics(running: World) -> None:
     path = running.folder / "dialgate.yaml"
-    yaml_files.write(path, yaml_files.read(path) | {"remember_hours": 25})
+    yaml_files.write(path, yaml_files.read(path) | {"answer_seconds": 60})
     config, before = loader.load(path), running.app.config.hash
     running.app.reload(config)
     labels = {"version": __version__, "compiled": COMPILED}

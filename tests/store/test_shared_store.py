@@ -20,9 +20,6 @@ from typer.testing import CliRunner
 
 from dialgate.app import App
 from dialgate.config import loader
-from dialgate.config.configuration import ConfigError
-from dialgate.config.listeners import FastAgi, Listen
-from dialgate.config.settings import SharedStore
 from dialgate.core.model import DAY, HOUR, MINUTE, Call, Result
 from dialgate.crypto.keys import KeysUnusable
 from dialgate.decision_log import verify
@@ -481,21 +478,6 @@ def test_lock_files_created_by_root_belong_to_the_folders_owner(tmp_path: Path) 
     os.chown(tmp_path, 12_345, 12_345)
     with hold_lock(tmp_path / "ledger.durable"):
         assert (tmp_path / "ledger.durable").stat().st_uid == 12_345
-
-
-@pytest.mark.parametrize("key", ["store", "node", "listen", "fastagi"])
-async def test_settings_that_a_running_gate_cannot_change_are_refused(gates: list[App], key: str) -> None:
-    """Otherwise `dialgate revoke` could write a revocation to a store that the running gate does not use."""
-    app = gates[0]
-    changes = {
-        "store": SharedStore(url=redis_servers.alone(), name="another"),
-        "node": "another",
-        "listen": Listen(port=8081),
-        "fastagi": FastAgi(),
-    }
-    settings = msgspec.structs.replace(app.config.settings, **{key: changes[key]})
-    with pytest.raises(ConfigError, match=f"`{key}` cannot be changed while the gate runs"):
-        app.reload(msgspec.structs.replace(app.config, settings=settings))
 
 
 async def test_calls_are_denied_while_the_server_is_down_and_served_at_once_after_it(

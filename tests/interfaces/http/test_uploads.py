@@ -12,8 +12,6 @@ from typing import Any
 import pytest
 from aiohttp import ClientSession
 
-from dialgate.config import loader
-from dialgate.config.configuration import ConfigError
 from dialgate.config.listeners import Uploads as Settings
 from dialgate.interfaces.http.errors import Fault
 from dialgate.interfaces.http.uploads import UploadSlots, from_memory
@@ -228,11 +226,3 @@ async def test_the_spool_can_be_elsewhere_and_is_emptied_at_the_start(tmp_path: 
         assert not (tmp_path / "spool").exists()
     UploadSlots(Settings(), tmp_path, 10.0)
     assert (tmp_path / "spool").stat().st_mode & 0o777 == 0o700
-
-
-async def test_upload_settings_apply_until_the_gate_is_restarted(tmp_path: Path) -> None:
-    async with running(tmp_path) as made:
-        path = tmp_path / "dialgate.yaml"
-        path.write_text(path.read_text() + "uploads: {file_mb: 4}\n")
-        with pytest.raises(ConfigError, match="`uploads` cannot be changed while the gate runs"):
-            made.app.reload(loader.load(path))
