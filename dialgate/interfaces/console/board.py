@@ -17,9 +17,7 @@ _HEADERS: Final = {
 }
 _SEND_SECONDS: Final = 30.0  # a browser must accept a message within this time
 _MOST_BOARDS: Final = 100
-_MOST_PER_TENANT: Final = (
-    20  # boards for the same controllers, so that a tenant with many keys cannot take all
-)
+_MOST_PER_VIEW: Final = 20  # of the same controllers, so that a company with many keys cannot take all
 
 
 async def board(visit: Visit) -> web.StreamResponse:
@@ -38,7 +36,7 @@ async def events(visit: Visit) -> web.StreamResponse:
     crowded = Fault(503, "console.crowded", "Too many live boards are open. Close one and try again.")
     if live.watchers >= _MOST_BOARDS:
         raise crowded
-    with visit.request.app[BOARDS].one(" ".join(sorted(visit.client.controllers)), _MOST_PER_TENANT, crowded):
+    with visit.request.app[BOARDS].one(" ".join(sorted(visit.client.controllers)), _MOST_PER_VIEW, crowded):
         return await _stream(visit, live)
 
 

@@ -5,7 +5,7 @@ times as much as the decision. A lane is the fast path for one connection: it re
 
 A lane accepts only unambiguous requests: this path, HTTP/1.1, one length, a key, and no header that changes the meaning
 of a request. At the first request that the lane does not accept, aiohttp takes over the connection permanently,
-beginning with all unread bytes. Both paths give the same response; tests/interfaces/http/test_http_lane.py compares
+beginning with all unread bytes. Both paths give the same response; tests/interfaces/http/test_check_fast_path.py compares
 them.
 """
 
