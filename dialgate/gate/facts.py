@@ -1,6 +1,7 @@
-"""The facts of a call, which are all the data that rules may use.
+"""The look-ups for a call, whose results are its `Question`.
 
-Facts are looked up before the rules run. This module decides nothing and does not read the clock.
+They precede the read of the store. `CallTerms.facts` makes the `Facts` that rules see from a question and the number's stored
+state. This module decides nothing and does not read the clock.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence

@@ -1,7 +1,7 @@
 """Requests from commands to a running gate, over its socket in the data folder or over HTTP.
 
-Commands do nothing that a client of the gate could not do. The same command works on the gate's machine, without a key, and
-from anywhere else with `--url` and a key.
+These commands do nothing that another client of the gate could not do. The same command works on the gate's machine, without a
+key, and from anywhere else with `--url` and a key. Commands on this machine's files, such as `log verify` and `backup`, work without a gate.
 """
 
 import http.client
