@@ -1,5 +1,5 @@
 # make run        run a gate on 127.0.0.1:8080 with sample data
-# make test       run all checks of CI
+# make test       run all checks and tests; CI also runs `make package`
 # make torture    run the tests that take too long for CI
 # make mutants    change the country files, and list changes that no case detects
 # make package    build wheel and sdist, and try them in a new environment
