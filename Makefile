@@ -3,7 +3,7 @@
 # make torture    run the tests that take too long for CI
 # make mutants    change the country files, and list changes that no case detects
 # make package    build wheel and sdist, and try them in a new environment
-# Needs Python 3.11, pip, git, make and gcc. `make test` also installs Redis, Kamailio and SIPp with apt-get, if available.
+# Needs Python 3.11, pip, git and make. `make test` also installs Redis, Kamailio and SIPp with apt-get, if available.
 PYTHON ?= python3
 DATA := .data
 BIN := .venv/bin
@@ -11,7 +11,7 @@ SYSTEM := redis-server valkey-server kamailio kamailio-extra-modules kamailio-ut
   prometheus poppler-utils systemd openssl e2fsprogs nodejs npm
 # Tests of the code that decides. They must cover all of its branches; other code has no coverage target.
 CORE := core/test_cases core/test_day_sets core/test_decision core/test_law core/test_periods core/test_vocabulary core/test_same_meaning
-DECIDES := $(CORE) lists/test_number_set lists/test_snapshot native/test_primitives
+DECIDES := $(CORE) lists/test_number_set lists/test_snapshot
 # Two test processes more than processors, because tests often wait.
 WORKERS := $(shell echo $$(($$(nproc) + 2)))
 # A test run starts a hundred processes. Without compiled files, each would compile all modules again.
@@ -39,8 +39,8 @@ answers: .venv/installed
 	    --request config/sample/rpo-request.txt --answer config/sample/rpo-answer.txt \
 	    --consulted-at "$$(date +%Y-%m-%dT%H:%M:%S%:z)" --receipt "SAMPLE-$$(date +%s)"
 
-# Each test process takes one file at a time. `make -j2 test` runs the prerequisites in parallel. The core has no compiled part, so its tests
-# prove the same in `branches`, and run only there.
+# Each test process takes one file at a time. `make -j2 test` runs the prerequisites in parallel. The core's tests run in `branches`
+# only.
 test: lint branches system
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(CORE:%=--ignore=tests/%.py)
 
@@ -49,7 +49,7 @@ test-fast: lint
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder --fast
 
 branches: .venv/developing
-	DIALGATE_INTERPRETED=1 $(BIN)/coverage run -m pytest -qq $(DECIDES:%=tests/%.py)
+	$(BIN)/coverage run -m pytest -qq $(DECIDES:%=tests/%.py)
 	$(BIN)/coverage report
 
 # Some tests take minutes here, so these targets set a longer timeout.
@@ -126,13 +126,13 @@ install = $(BIN)/uv pip install -q --python $(BIN)/python $(1) 2>/dev/null || $(
 
 # `make run` and CI install every extra, in the versions and with the hashes of requirements/.
 # --no-compile saves time: most modules are never imported, and others are compiled at their first import.
-.venv/installed: pyproject.toml requirements/all.txt requirements/build.txt $(wildcard dialgate/native/*.[ch]) | .venv/bin/pip
+.venv/installed: pyproject.toml requirements/all.txt requirements/build.txt | .venv/bin/pip
 	@echo "Installing Python packages into .venv"
 	$(call install,--require-hashes -r requirements/all.txt -r requirements/build.txt)
 	$(BIN)/pip install -qq --no-deps --no-build-isolation -e .
 	@touch $@
 
-.venv/developing: pyproject.toml requirements/dev.txt requirements/generators.txt $(wildcard dialgate/native/*.[ch]) | .venv/bin/pip
+.venv/developing: pyproject.toml requirements/dev.txt requirements/generators.txt | .venv/bin/pip
 	@echo "Installing Python packages into .venv"
 	$(call install,--require-hashes -r requirements/dev.txt)
 	$(call install,--no-deps --require-hashes -r requirements/generators.txt)
@@ -155,7 +155,7 @@ system:
 	echo "could not install$$wanted; install these yourself" >&2; \
 	test -z "$$CI"
 
-# Builds wheel and sdist in dist/. The wheel has the compiled part if there is a compiler.
+# Builds wheel and sdist in dist/.
 dist: .venv/developing
 	$(BIN)/python -m build --outdir dist .
 

@@ -79,7 +79,7 @@ LONG = (
     "test_conformance", "test_dialers", "test_kamailio", "test_kamailio_fuzz", "test_sip_redirect", "test_tenants", "test_reconciliation",
     "test_registry_kill", "test_network_faults", "test_store_histories", "test_restore", "test_generated_clients", "test_init", "test_registry_layouts",
     "test_http_hand_over", "test_bulk_import", "test_registry_cycle", "test_span", "test_operations", "test_backup", "test_pacing",
-    "test_stop_notices", "test_registry_lists", "test_archive", "test_scrub", "test_primitives", "test_grid", "test_decision_log",
+    "test_stop_notices", "test_registry_lists", "test_archive", "test_scrub", "test_grid", "test_decision_log",
     "test_retention", "test_recall", "test_check_fast_path", "test_process_pool", "test_fuzz", "test_search", "test_bulk_revocation", "test_erasure",
     "test_deploy", "test_decision_log_stored", "test_checkpoints", "test_registry_pull",
     "test_lost_zeros", "test_same_meaning", "test_changes_of_law", "test_large_heads", "test_openapi", "test_error_table",

@@ -39,7 +39,6 @@ from dialgate.gate.recorder import LogRecorder
 from dialgate.gate.recovery import Recovery
 from dialgate.gate.upkeep import Upkeep
 from dialgate.lists.snapshot import Snapshot, SnapshotPart
-from dialgate.native import COMPILED
 from dialgate.observability.traces import Traces
 from dialgate.runtime.clock import Clock
 from dialgate.store import Attempts, Reading, StoreUnavailable
@@ -299,7 +298,7 @@ class Gate:
         self._verdicts.clear()  # decisions under the old configuration
         self._queue.resize(config.settings.batch_calls)
         self._upkeep.reload(config)
-        self.metrics.info.info({"version": __version__, "compiled": COMPILED, "config": config.hash})
+        self.metrics.info.info({"version": __version__, "config": config.hash})
 
     def reject_config(self, error: ConfigError) -> None:
         """Count and log an invalid configuration. The gate stays ready with its current one."""

@@ -27,6 +27,7 @@ available as `NumberSet.sha256`. Look-ups copy nothing. All processes that map t
 import mmap
 import os
 import struct
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator
 from hashlib import sha256
 from pathlib import Path
@@ -35,7 +36,6 @@ from typing import BinaryIO, Final, NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from dialgate.native import Tagger
 from dialgate.runtime.chunked_write import write_in_chunks
 
 Numbers: TypeAlias = NDArray[np.uint64]
@@ -239,16 +239,12 @@ class NumberSet:
         at = _padded(at + header.words * 2)
         ids = self._part("Q", at, header.supers)
         self._supers = dict(zip(ids, range(0, header.supers * BLOCKS, BLOCKS), strict=True))
-        words, supers, directory = self._body, at, at + header.supers * 8
-        entries = header.supers * BLOCKS + 1
+        directory, entries = at + header.supers * 8, header.supers * BLOCKS + 1
         self._directory = self._part("I", directory, entries)
         self.tagged = header.tag_bytes != 0
-        ranks, tags = (directory + entries * 4, directory + entries * 8) if self.tagged else (0, 0)
-        self._tags = self._part("H", tags, header.numbers) if self.tagged else None
+        self._ranks = self._part("I", directory + entries * 4, entries if self.tagged else 0)
+        self._tags = self._part("H", directory + entries * 8, header.numbers if self.tagged else 0)
         self.sha256 = header.sha256.hex()
-        # Returns a number's tag, 0 in a set without tags, -1 if the number is not in the set. Each check runs it several times.
-        self.places = (words, supers, directory, ranks, tags, header.words, header.supers, header.numbers)
-        self.tag = Tagger(data, *self.places)
 
     @classmethod
     def open(cls, path: Path) -> "NumberSet":
@@ -275,6 +271,34 @@ class NumberSet:
     def __contains__(self, number: int) -> bool:
         return self.tag(number) >= 0
 
+    def tag(self, number: int) -> int:
+        """Return a number's tag, 0 in a set without tags, or -1 if the number is not in the set.
+
+        Each check does this several times. Raises `IndexError` if the file is damaged, and `ValueError` after `close`.
+        """
+        block, low = divmod(number, BLOCK)
+        words = self._words
+        first = self._supers.get(block >> 8)
+        if first is None:
+            return -1
+        at = first + (block & 255)
+        begin, end = self._directory[at], self._directory[at + 1]
+        if begin > end or end > len(words):
+            raise IndexError("the number set is damaged: an offset is out of range")
+        if end - begin == DENSE:
+            if not words[begin + GROUPS + (low >> 4)] >> (low & 15) & 1:
+                return -1
+            # Count of numbers in the block between the last multiple of 512 and this one.
+            start = begin + GROUPS + (low >> 9) * 32
+            group = int.from_bytes(words[start : start + 32].tobytes(), "little")
+            before = words[begin + (low >> 9)] + (group & ((1 << (low & 511)) - 1)).bit_count()
+        else:
+            place = bisect_left(words, low, begin, end)
+            if place == end or words[place] != low:
+                return -1
+            before = place - begin
+        return self._tags[self._ranks[at] + before] if self.tagged else 0
+
     def verify(self) -> None:
         """Verify the checksum of the whole file without blocking other threads. Raises `DamagedFile`."""
         total = sha256()
@@ -286,7 +310,7 @@ class NumberSet:
     def arrays(self) -> tuple[Numbers, Tags | None]:
         """Return copies of all numbers, in order, and of their tags."""
         numbers = np.concatenate([np.empty(0, np.uint64), *self.spans()])
-        return numbers, None if self._tags is None else np.array(self._tags, np.uint16)
+        return numbers, np.array(self._tags, np.uint16) if self.tagged else None
 
     def spans(self, begin: int = 0, end: int = LIMIT) -> Iterator[Numbers]:
         """Yield the sorted numbers from `begin` up to but not including `end`.
@@ -319,10 +343,8 @@ class NumberSet:
         return members + np.uint64(low)
 
     def close(self) -> None:
-        self.tag.close()
-        for view in (self._words, self._directory, self._tags, self._view):
-            if view is not None:
-                view.release()
+        for view in (self._words, self._directory, self._ranks, self._tags, self._view):
+            view.release()
         self._map.close()
 
 

@@ -194,7 +194,7 @@ class Metrics:
         self._retention(counter, gauge)
         self._create_upkeep_metrics(counter, gauge)
         self._create_shared_store_metrics(counter, gauge)
-        info = "Version, whether the look-up of numbers is compiled, and the hash of the configuration."
+        info = "Version, and the hash of the configuration."
         self.info = Info("dialgate", info, registry=registry)
         law = "The law in force on this node, by the hash of each country's file."
         self.laws = Info("dialgate_law", law, ("country",), registry=registry)

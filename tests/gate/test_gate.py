@@ -26,7 +26,6 @@ from dialgate.core.responses import Answer
 from dialgate.decision_log import LogUnavailable, verify
 from dialgate.decision_log.records import Reader, decode
 from dialgate.ledger.schemas import OutcomeRequest, RevocationRequest
-from dialgate.native import COMPILED
 from tests.support import world, yaml_files
 from tests.support.damage import fill, flip
 from tests.support.world import CALLER, CLEAR, LISTED, NOW, Hand, World, codes
@@ -656,6 +655,6 @@ async def test_a_reload_shows_the_new_configuration_in_the_metrics(running: Worl
     yaml_files.write(path, yaml_files.read(path) | {"answer_seconds": 60})
     config, before = loader.load(path), running.app.config.hash
     running.app.reload(config)
-    labels = {"version": __version__, "compiled": COMPILED}
+    labels = {"version": __version__}
     assert running.sample("dialgate_info", **labels, config=config.hash) == 1
     assert running.sample("dialgate_info", **labels, config=before) is None

@@ -1,5 +1,6 @@
 """Tests of the number set: it holds what was written, rejects damage, and allows concurrent readers."""
 
+import random
 import struct
 import subprocess
 import sys
@@ -258,12 +259,12 @@ def test_a_set_stays_readable_when_its_file_is_replaced_but_not_when_it_is_close
 @pytest.mark.parametrize(("begin", "end"), [(0, LIMIT), (0, 0), (20_000, 2_580_000), (2_560_000, 5_120_000)])
 def test_a_range_of_a_set_can_be_read(tmp_path: Path, begin: int, end: int) -> None:
     """The number set has sparse and dense blocks. Some of the ranges extend over several super-blocks."""
-    random = np.random.default_rng(7)
+    draw = np.random.default_rng(7)
     everybody = np.unique(
         np.concatenate(
             [
-                random.integers(0, 6_000_000, 3_000),
-                random.integers(30_000, 40_000, 5_000),
+                draw.integers(0, 6_000_000, 3_000),
+                draw.integers(30_000, 40_000, 5_000),
                 np.arange(2_570_000, 2_580_000),
             ]
         )
@@ -273,3 +274,35 @@ def test_a_range_of_a_set_can_be_read(tmp_path: Path, begin: int, end: int) -> N
     wanted = [number for number in everybody.tolist() if begin <= number < end]
     assert [number for run in opened.spans(begin, end) for number in run.tolist()] == wanted
     opened.close()
+
+
+def test_the_last_block_of_a_super_block_is_searched(tmp_path: Path) -> None:
+    number = 255 * BLOCK + 7
+    write(tmp_path / "set", [np.array([number], np.uint64)], meta=b"")
+    opened = NumberSet.open(tmp_path / "set")
+    assert (opened.tag(number), opened.tag(number + 1)) == (0, -1)
+    opened.close()
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_look_up_in_a_damaged_body_gives_a_tag_or_index_error(tmp_path: Path, seed: int) -> None:
+    """A file may be damaged after it was verified. Then a look-up may be wrong, but it must not fail in another way."""
+    draw, path = random.Random(seed), tmp_path / "set"
+    numbers = set(range(MOBILE, MOBILE + draw.choice([1, 644, 645, 646, BLOCK])))
+    for block in range(1, 8):
+        count = draw.choice([1, 3, 644, 645, 3_000, 9_999])
+        numbers.update(MOBILE + block * BLOCK + low for low in draw.sample(range(BLOCK), count))
+    write(path, [array(numbers)], meta=b"m", tags=tags_of(array(numbers)) if seed % 2 else None)
+    whole, refused = path.read_bytes(), 0
+    directory = len(whole) - 4 * 257 * (1 + seed % 2) - seed % 2 * 2 * len(numbers)
+    for _ in range(300):
+        at = draw.choice([draw.randrange(directory, directory + 4 * 257), draw.randrange(256, len(whole))])
+        path.write_bytes(whole[:at] + bytes([draw.randrange(256)]) + whole[at + 1 :])
+        opened = NumberSet.open(path)
+        for number in draw.sample(sorted(numbers), 5):
+            try:
+                assert -1 <= opened.tag(number) <= 65_535
+            except IndexError:
+                refused += 1
+        opened.close()
+    assert refused
