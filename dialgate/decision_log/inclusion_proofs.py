@@ -76,7 +76,7 @@ class Chain:
             if seqs[-1] > self.covered:
                 raise NoEvidence(
                     f"record {seqs[-1]} is not covered by a signed checkpoint yet: wait for the gate's next checkpoint"
-                    " (`checkpoint_seconds`), or run `dialgate log checkpoint` while no gate is running"
+                    " (`checkpoint_seconds`), or stop the gate, which then signs one that covers all records"
                 )
             place = self._best(stamped, bisect_left(self._sizes, seqs[-1]))
             shared.setdefault(place, set()).update(seqs)

@@ -37,7 +37,7 @@ def report(
     out: Annotated[
         Path | None, typer.Option(dir_okay=False, help="Output file. Default: standard output.")
     ] = None,
-    language: Annotated[Language, typer.Option(help="CallReport language.")] = "it",
+    language: Annotated[Language, typer.Option(help="Report language.")] = "it",
     sender: Annotated[
         str, typer.Option("--from", help="Email sender, with --format eml.")
     ] = "dialgate@localhost",
