@@ -28,7 +28,7 @@ from dialgate.config.settings import Settings, SharedStore
 from dialgate.config.shipping import Shipping, StreamTo
 from dialgate.config.storage import Storage
 from dialgate.config.validation_messages import PATTERNS, TYPES, choices
-from dialgate.config.webhook_targets import Webhook
+from dialgate.config.webhook_targets import Subscriber
 from dialgate.core import day_sets, law, law_sections
 from dialgate.core.reasons import REASON_CLASSES, REASONS
 from dialgate.interfaces import http_application
@@ -64,7 +64,7 @@ SETTINGS: tuple[tuple[str, type[Struct]], ...] = (
     ("`stream` of `shipping`", StreamTo),
     ("`fastagi`", FastAgi),
     ("`clients`", Client),
-    ("`subscribers`", Webhook),
+    ("`subscribers`", Subscriber),
     ("`retention`", Retention),
     ("`service_log`", ServiceLog),
     ("`traces`", TracesTo),

@@ -27,7 +27,7 @@ from dialgate.observability.metrics import Metrics
 from dialgate.store.subjects import DISCLOSURE, Lookup, SubjectStore
 
 # The minimum refuses empty reasons; the maximum keeps case files out of the record.
-Reason: TypeAlias = Annotated[str, Meta(min_length=3, max_length=256)]
+LookupReason: TypeAlias = Annotated[str, Meta(min_length=3, max_length=256)]
 
 SPAN = HOUR
 _UNBOUNDED = 1 << 60

@@ -13,7 +13,7 @@ from dialgate.config.listeners import FastAgi
 from dialgate.config.settings import Settings
 from dialgate.config.storage import Storage, terms
 from dialgate.config.webhook_dialects import Profile
-from dialgate.config.webhook_targets import Hook
+from dialgate.config.webhook_targets import SubscriberAccess
 from dialgate.core import periods
 from dialgate.core.law import Law
 from dialgate.core.model import DAY, Instant
@@ -48,10 +48,10 @@ class Config(Struct, frozen=True, kw_only=True):
     lines: dict[str, Line]
     keys: dict[str, Client]
     networks: tuple[tuple[Network, Client], ...]
-    webhooks: dict[str, Profile]
+    profiles: dict[str, Profile]  # of inbound webhooks, by id
     contents: dict[str, bytes]  # bytes of each file by hash, for the archive
     hash: str  # of the whole configuration (see `content_store`)
-    hooks: tuple[Hook, ...] = ()
+    subscribers: tuple[SubscriberAccess, ...] = ()
     proxies: tuple[Network, ...] = ()
     drafts: dict[str, Law] = {}  # laws that decide no call, because `accept_drafts` does not name them
 

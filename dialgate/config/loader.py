@@ -17,7 +17,7 @@ from dialgate.config.settings import faults as settings_faults
 from dialgate.config.shipping import faults as shipping_faults
 from dialgate.config.webhook_dialects import Profile
 from dialgate.config.webhook_dialects import faults as webhook_faults
-from dialgate.config.webhook_targets import Hook
+from dialgate.config.webhook_targets import SubscriberAccess
 from dialgate.core.law import Law
 
 _T = TypeVar("_T")
@@ -43,7 +43,7 @@ class _Reader:
         countries, owners, webhooks = self._folders(data)
         law_files = [(path, *self._read_law(path)) for path in self._files(countries)]
         owner_files = [(path, self._read(path, ControllerFile)[1]) for path in self._files(owners)]
-        profiles = self._webhooks(webhooks)
+        profiles = self._profiles(webhooks)
         self._stop_at_problems()
         assert settings is not None
         laws, hashes = self._laws(law_files)
@@ -57,7 +57,7 @@ class _Reader:
         proxies, faults = clients.parse_networks(settings.listen.trusted_proxies)
         self.problems.extend(f"listen: trusted_proxies {fault}" for fault in faults)
         self._check_dependent_settings(settings, laws | drafts)
-        hooks = tuple(self._hooks(settings, controllers))
+        subscribers = tuple(self._subscribers(settings, controllers))
         self._stop_at_problems()
         entries = {_digest(entry): entry for entry in self.entries}
         digest = _digest(listing := "\n".join(sorted(entries)).encode())
@@ -73,10 +73,10 @@ class _Reader:
             keys=index.keys,
             networks=tuple(index.networks),
             proxies=tuple(proxies),
-            webhooks=profiles,
+            profiles=profiles,
             contents={**self.contents, **entries, digest: listing},
             hash=digest,
-            hooks=hooks,
+            subscribers=subscribers,
             drafts=drafts,
         )
 
@@ -131,7 +131,7 @@ class _Reader:
             self.problems.append(f"{folder.name}/: no *.yaml file in this folder")
         return paths
 
-    def _webhooks(self, folder: Path) -> dict[str, Profile]:
+    def _profiles(self, folder: Path) -> dict[str, Profile]:
         """Return the webhook profiles by id. The folder need not exist."""
         profiles: dict[str, Profile] = {}
         for path in self._files(folder) if folder.is_dir() else []:
@@ -222,21 +222,25 @@ class _Reader:
         store = settings.store or SharedStore()
         self.problems.extend(shipping_faults(settings.shipping, (store.url, store.url_file)))
 
-    def _hooks(self, settings: Settings, controllers: dict[str, ControllerFile]) -> Iterator[Hook]:
-        names = [hook.name for hook in settings.subscribers]
-        for hook in settings.subscribers:
-            faults = [*clients.missing_controllers(hook.controllers, controllers)]
-            if names.count(hook.name) > 1:
+    def _subscribers(
+        self, settings: Settings, controllers: dict[str, ControllerFile]
+    ) -> Iterator[SubscriberAccess]:
+        names = [subscriber.name for subscriber in settings.subscribers]
+        for subscriber in settings.subscribers:
+            faults = [*clients.missing_controllers(subscriber.controllers, controllers)]
+            if names.count(subscriber.name) > 1:
                 faults.append("is defined twice; give each subscriber a unique name")
-            faults += filter(None, [webhook_targets.fault_of(hook)])
+            faults += filter(None, [webhook_targets.fault_of(subscriber)])
             try:
-                secret = (self.folder / hook.secret_file).read_text("ascii")
-                yield Hook(hook, webhook_targets.secret_of(secret, hook.kind))
+                secret = (self.folder / subscriber.secret_file).read_text("ascii")
+                yield SubscriberAccess(subscriber, webhook_targets.secret_of(secret, subscriber.kind))
             except (OSError, UnicodeDecodeError):
-                faults.append(f"cannot read {hook.secret_file}; check `secret_file` and the file's owner")
+                faults.append(
+                    f"cannot read {subscriber.secret_file}; check `secret_file` and the file's owner"
+                )
             except ValueError as error:
                 faults.append(str(error))
-            self.problems.extend(f"subscriber {hook.name}: {fault}" for fault in faults)
+            self.problems.extend(f"subscriber {subscriber.name}: {fault}" for fault in faults)
 
 
 def _digest(raw: bytes) -> str:

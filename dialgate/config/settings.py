@@ -12,7 +12,7 @@ from dialgate.config.listeners import FastAgi, Limits, Listen, Operations, Uploa
 from dialgate.config.log_settings import ServiceLog, TracesTo
 from dialgate.config.shipping import Shipping
 from dialgate.config.storage import Storage
-from dialgate.config.webhook_targets import Webhook
+from dialgate.config.webhook_targets import Subscriber
 
 
 class SharedStore(Strict, frozen=True, kw_only=True):
@@ -72,7 +72,7 @@ class Settings(Strict, frozen=True, kw_only=True):
     """The listener for Asterisk. Default: none."""
     clients: tuple[Client, ...] = ()
     """The clients, with their keys and scopes."""
-    subscribers: tuple[Webhook, ...] = ()
+    subscribers: tuple[Subscriber, ...] = ()
     """Endpoints to which the gate posts revocations."""
     node: Name = "gate"
     """This gate's name in its records."""

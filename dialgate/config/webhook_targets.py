@@ -19,7 +19,7 @@ _LEAST, _MOST = 24, 64
 _LOCAL: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
-class Webhook(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Subscriber(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """An endpoint that is notified of each revocation and of each lifted revocation."""
 
     name: Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9_.-]{0,63}$")]
@@ -44,22 +44,24 @@ class Webhook(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """For a dialer: its names for your campaigns, for example `{acme-fibre: FIBRE}`. A revocation for a campaign without a name is added to the list for all campaigns."""
 
 
-class Hook(Struct, frozen=True):
-    settings: Webhook
+class SubscriberAccess(Struct, frozen=True):
+    """A subscriber's settings, with the content of its `secret_file`."""
+
+    settings: Subscriber
     secret: bytes
 
 
-def fault_of(webhook: Webhook) -> str:
-    """Return what is wrong with a webhook's settings, or "".
+def fault_of(subscriber: Subscriber) -> str:
+    """Return what is wrong with a subscriber's settings, or "".
 
-    The requests to a webhook contain called numbers, so the URL must use HTTPS or a local address.
+    The requests to a subscriber contain called numbers, so the URL must use HTTPS or a local address.
     """
-    parts = urlsplit(webhook.url)
+    parts = urlsplit(subscriber.url)
     if parts.scheme not in {"https", "http"} or not parts.hostname or parts.username is not None:
         return "url is invalid; write https://HOST/PATH without a user name"
     if parts.scheme == "http" and parts.hostname not in _LOCAL:
         return "url must be https: called numbers are sent there"
-    if (webhook.kind == "webhook") == bool(webhook.user):
+    if (subscriber.kind == "webhook") == bool(subscriber.user):
         return "set `user` for a dialer, and remove it for a webhook"
     return ""
 

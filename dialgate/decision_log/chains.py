@@ -108,9 +108,9 @@ class Chains:
             reverse=True,
         )
 
-    def outcomes(self, of: Collection[Record]) -> dict[str, list[OutcomeRecord]]:
+    def outcomes(self, decisions: Collection[Record]) -> dict[str, list[OutcomeRecord]]:
         """Return the outcomes reported for each decision, oldest first, by decision id. Raises `LogDamaged`."""
-        outcomes_: dict[str, list[OutcomeRecord]] = {record.id: [] for record in of}
+        outcomes_: dict[str, list[OutcomeRecord]] = {record.id: [] for record in decisions}
         for outcome in self.reports(outcomes_.keys()):
             outcomes_[outcome.decision].append(outcome)
         for reports in outcomes_.values():

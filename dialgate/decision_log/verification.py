@@ -86,7 +86,7 @@ def verify(
         return VerificationReport(
             faults=[SegmentFault(str(folder), 0, 1, "the folder contains no segments", "empty_log")]
         )
-    selection = _Selection.of(paths, first, last)
+    selection = _Selection.from_paths(paths, first, last)
     stored, faults = _checkpoints(folder, keys)
     report = VerificationReport(
         segments=len(selection.segments), first=selection.segments[0][0], checkpoints=len(stored)
@@ -114,7 +114,7 @@ class _Selection(Struct):
     ends: bool
 
     @classmethod
-    def of(cls, paths: list[tuple[int, Path]], first: int, last: int | None) -> "_Selection":
+    def from_paths(cls, paths: list[tuple[int, Path]], first: int, last: int | None) -> "_Selection":
         firsts = [first_ for first_, _ in paths]
         begin = max(bisect_right(firsts, first) - 1, 0)
         end = len(paths) if last is None else max(bisect_right(firsts, last), begin + 1)

@@ -51,7 +51,7 @@ class CallerIdFacts:
             self._proofs = fresh
             self._presentations = {}
 
-    def of(self, raw: str, line: Line) -> Presentation:
+    def look_up(self, raw: str, line: Line) -> Presentation:
         """Look up the caller ID `raw` for a call in the campaign `line`."""
         # By campaign too, so that a client gets no cached result for another client's campaign.
         key = (raw, line.controller.id, line.campaign.id)

@@ -182,7 +182,7 @@ class Gatherer:
     def read(self, call: Call, client: Client, interface: str = "") -> Question:
         own = self.config.line_of(call.campaign, client)
         line = self.counted.lines.get(call.campaign, own) if own else self._substitute_campaign(call, client)
-        shown, key = self._caller_ids.of(call.from_, line), self._key(call, client.name)
+        shown, key = self._caller_ids.look_up(call.from_, line), self._key(call, client.name)
         call_type = _stricter(call.call_type, line.campaign.call_type)
         try:
             parsed = phone.parse(call.to, line.dial_region)

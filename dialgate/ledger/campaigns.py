@@ -94,7 +94,7 @@ class Campaigns:
     def __init__(self, access: LedgerAccess, activation: Activation) -> None:
         self._access, self._activation = access, activation
 
-    async def standings(self, client: Client) -> list[CampaignInfo]:
+    async def infos(self, client: Client) -> list[CampaignInfo]:
         """Return the client's campaigns with their limits on abandoned calls. Raises `StoreUnavailable`."""
         now, counted = self._access.clock(), await self._read_counts()
         lines = self._access.config.lines

@@ -8,20 +8,20 @@ blocked call does less harm than an unlawful one.
 import re
 from typing import Final
 
-from dialgate.config.webhook_targets import Hook
+from dialgate.config.webhook_targets import SubscriberAccess
 
 _DIGITS: Final = re.compile(r"\d{4,}")
 _SHOWN: Final = 120
 
 
-def form(hook: Hook, number: str, campaign: str) -> dict[str, str]:
+def form(subscriber: SubscriberAccess, number: str, campaign: str) -> dict[str, str]:
     """Return the form fields to post.
 
     A form keeps the number and the password out of the URL. `campaign` is empty if the revocation is for all
     campaigns. If the settings do not map the campaign to a dialer campaign, the number is blocked for all
     campaigns, because it is safer to stop too many calls than too few.
     """
-    settings, password = hook.settings, hook.secret.decode()
+    settings, password = subscriber.settings, subscriber.secret.decode()
     digits = number.removeprefix("+").removeprefix(settings.cut)
     campaign_id = settings.campaigns.get(campaign, "")
     if settings.kind == "vicidial":

@@ -1,8 +1,8 @@
 """A store's content as NDJSON: the way to another engine, and to another program.
 
-The first line is a `Header`, the last a `Line` of kind `end`, which holds the number of rows. Each row is a `Line`, in
-the order of `KINDS`. The ledger comes last: while an import is incomplete, the ledger is shorter than its watermark, so no
-gate opens the store.
+The first line is an `ExportHeader`. The last is an `ExportLine` of kind `end`, which holds the number of rows. Each row
+is an `ExportLine`, in the order of `KINDS`. The ledger comes last: while an import is incomplete, the ledger is shorter
+than its watermark, so no gate opens the store.
 
 Called numbers are exported as they are stored, as keyed hash and ciphertext, so an import needs the same `keys.json`. For
 other programs, ledger entries can also hold the number in clear.
@@ -70,7 +70,7 @@ _Row = TypeVar("_Row", bound=Struct | int)
 _encode: Final = msgspec.json.Encoder().encode
 
 
-class Header(Struct, frozen=True, kw_only=True, tag_field="kind", tag="dialgate-ledger"):
+class ExportHeader(Struct, frozen=True, kw_only=True, tag_field="kind", tag="dialgate-ledger"):
     """The first line. `keys` is the fingerprint of the keys, `ledger` the newest sequence number of the ledger."""
 
     format: Literal[1] = 1
@@ -78,7 +78,7 @@ class Header(Struct, frozen=True, kw_only=True, tag_field="kind", tag="dialgate-
     ledger: int
 
 
-class Line(Struct, frozen=True, kw_only=True, omit_defaults=True):
+class ExportLine(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A row. `number` is the number of a ledger entry in clear, which an import ignores."""
 
     kind: Kind | Literal["end"]
@@ -86,7 +86,7 @@ class Line(Struct, frozen=True, kw_only=True, omit_defaults=True):
     number: str = ""
 
 
-class ImportRefused(Unavailable):
+class LedgerImportRefused(Unavailable):
     """Raised if a file cannot be imported, or if the import lost rows. The message says what to do."""
 
     component = "store"
@@ -101,19 +101,19 @@ async def export(store: Store, keys: Keys, *, numbers: bool = False) -> AsyncGen
     Raises `StoreUnavailable`.
     """
     newest, rows = await store.ping(), 0
-    yield _encode(Header(keys=keys.mark, ledger=newest)) + b"\n"
+    yield _encode(ExportHeader(keys=keys.mark, ledger=newest)) + b"\n"
     sealer = keys.ledger if numbers else None
     async for kind, batch in _contents(store, newest):
         rows += len(batch)
         yield b"".join(_line(kind, row, sealer) for row in batch)
-    yield _encode(Line(kind="end", row=msgspec.Raw(b"%d" % rows))) + b"\n"
+    yield _encode(ExportLine(kind="end", row=msgspec.Raw(b"%d" % rows))) + b"\n"
 
 
 def count_of(last_line: bytes) -> int:
-    """Return the number of rows in an export. Raises `ImportRefused` if the export is incomplete."""
-    line = _decode(last_line, Line)
+    """Return the number of rows in an export. Raises `LedgerImportRefused` if the export is incomplete."""
+    line = _decode(last_line, ExportLine)
     if line.kind != "end":
-        raise ImportRefused("the export is incomplete: export again")
+        raise LedgerImportRefused("the export is incomplete: export again")
     return _decode(line.row, int)
 
 
@@ -122,7 +122,7 @@ def _line(kind: Kind, row: Struct, sealer: Sealer | None) -> bytes:
     if sealer is not None and isinstance(row, Entry) and row.sealed:
         with suppress(KeysUnusable):
             number = sealer.unseal(row.sealed)
-    return _encode(Line(kind=kind, row=msgspec.Raw(_encode(row)), number=number)) + b"\n"
+    return _encode(ExportLine(kind=kind, row=msgspec.Raw(_encode(row)), number=number)) + b"\n"
 
 
 async def _contents(store: Store, newest: int) -> AsyncGenerator[tuple[Kind, Sequence[Struct]]]:
@@ -162,11 +162,13 @@ async def load(
 ) -> dict[Kind, int]:
     """Write an export to an empty store, compare the two, and return the number of rows of each kind.
 
-    `lines` is read in a thread. No gate may run. Raises `ImportRefused`, `StoreUnavailable` and `OSError`.
+    `lines` is read in a thread. No gate may run. Raises `LedgerImportRefused`, `StoreUnavailable` and `OSError`.
     """
-    header = _decode(await asyncio.to_thread(next, lines, b""), Header)
+    header = _decode(await asyncio.to_thread(next, lines, b""), ExportHeader)
     if header.keys != keys.mark:
-        raise ImportRefused("the export was made with other keys: copy their `keys.json` to the data folder")
+        raise LedgerImportRefused(
+            "the export was made with other keys: copy their `keys.json` to the data folder"
+        )
     await _refuse_unless_empty(store, now)
     await watermark.expect(header.ledger)
     if isinstance(store, Shared):
@@ -176,7 +178,9 @@ async def load(
     async for kind, batch in _contents(store, header.ledger):
         stored[kind] |= _hashes(batch)
     if lost := [kind for kind in KINDS if kind != "position" and written[kind] - stored[kind]]:
-        raise ImportRefused(f"the store lacks rows of the export ({', '.join(lost)}): empty it and try again")
+        raise LedgerImportRefused(
+            f"the store lacks rows of the export ({', '.join(lost)}): empty it and try again"
+        )
     if isinstance(store, Shared):
         await store.end_import()
     return {kind: len(hashes) for kind, hashes in written.items()}
@@ -186,11 +190,13 @@ async def _refuse_unless_empty(store: Store, now: Instant) -> None:
     if isinstance(store, Shared):
         present = (await store.members()).present
         if any(now - presence.at < _RUNNING for presence in present):
-            raise ImportRefused("a gate has the store open: stop every gate on it")
+            raise LedgerImportRefused("a gate has the store open: stop every gate on it")
     newest = await store.ping()
     async for _, batch in _contents(store, newest):
         if newest or batch:
-            raise ImportRefused("the store is not empty: move `store.db` away, or set another `store.name`")
+            raise LedgerImportRefused(
+                "the store is not empty: move `store.db` away, or set another `store.name`"
+            )
 
 
 async def _write(store: Store, lines: Iterator[bytes], newest: int) -> dict[Kind, set[int]]:
@@ -199,7 +205,7 @@ async def _write(store: Store, lines: Iterator[bytes], newest: int) -> dict[Kind
     logs: dict[str, AttemptPosition] = {}
     rows, seq, is_complete = 0, 0, False
     while batch := await asyncio.to_thread(
-        lambda: [_decode(line, Line) for line in islice(lines, _BATCH_ROWS)]
+        lambda: [_decode(line, ExportLine) for line in islice(lines, _BATCH_ROWS)]
     ):
         for kind, some in groupby(batch, lambda line: line.kind):
             if kind == "end":
@@ -215,7 +221,9 @@ async def _write(store: Store, lines: Iterator[bytes], newest: int) -> dict[Kind
             else:
                 await _WRITERS[kind](store, values, logs)
     if not is_complete:
-        raise ImportRefused("the file is incomplete: empty the store, export again and import that file")
+        raise LedgerImportRefused(
+            "the file is incomplete: empty the store, export again and import that file"
+        )
     for position in logs.values():
         await store.note_durable(position.log, position.durable)
     await _fill_gap(store, seq, newest)
@@ -313,7 +321,9 @@ def _decode(line: bytes | msgspec.Raw, kind: type[_Row]) -> _Row:
     try:
         return msgspec.json.decode(line, type=kind)
     except msgspec.DecodeError as error:
-        raise ImportRefused(f"the file is not an export of this version of dialgate: {error}") from error
+        raise LedgerImportRefused(
+            f"the file is not an export of this version of dialgate: {error}"
+        ) from error
 
 
 def _hashes(rows: Sequence[Struct]) -> set[int]:

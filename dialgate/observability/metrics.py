@@ -191,7 +191,7 @@ class Metrics:
         dead = "Messages to a webhook that were not delivered and are no longer retried."
         self.webhook_dead = gauge("dialgate_webhook_dead_letters", dead, ("webhook",))
 
-        self._retention(counter, gauge)
+        self._create_retention_metrics(counter, gauge)
         self._create_upkeep_metrics(counter, gauge)
         self._create_shared_store_metrics(counter, gauge)
         info = "Version, and the hash of the configuration."
@@ -199,7 +199,7 @@ class Metrics:
         law = "The law in force on this node, by the hash of each country's file."
         self.laws = Info("dialgate_law", law, ("country",), registry=registry)
 
-    def _retention(self, counter: partial[Counter], gauge: partial[Gauge]) -> None:
+    def _create_retention_metrics(self, counter: partial[Counter], gauge: partial[Gauge]) -> None:
         self.retired = counter(
             "dialgate_retention_removed", "Items removed at the end of their storage period.", ("kind",)
         )

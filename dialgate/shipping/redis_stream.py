@@ -16,7 +16,7 @@ from dialgate.core.model import Instant
 from dialgate.decision_log import LogLine, chains, durable
 from dialgate.decision_log.archive import Segments, first_header
 from dialgate.shipping.cursor import Cursor, Cursors
-from dialgate.shipping.status import ShippingStanding
+from dialgate.shipping.status import LogProgress
 from dialgate.shipping.target import StorageRefused, TargetFailed
 from dialgate.store import StoreUnavailable
 from dialgate.store.redis.server import Server
@@ -66,7 +66,7 @@ class StreamShipping:
         self._decisions = f"{{{to.name}}}:decisions"
         self._server = Server(url, to.patience, f"{{{to.name}}}".encode())
         self._chains: dict[int, _Chain] = {}
-        self.standings: dict[int, ShippingStanding] = {}
+        self.standings: dict[int, LogProgress] = {}
 
     async def round(self) -> bool:
         """Send one batch per log. Return whether there is more to send now.
@@ -75,7 +75,7 @@ class StreamShipping:
         """
         more = False
         for worker, folder in chains.folders(self._data).items():
-            standing = self.standings.setdefault(worker, ShippingStanding())
+            standing = self.standings.setdefault(worker, LogProgress())
             try:
                 more |= await self._send(worker, folder, standing)
                 standing.succeeded()
@@ -90,14 +90,14 @@ class StreamShipping:
             chain.store_cursor(self._cursors)
         await self._server.close()
 
-    async def _send(self, worker: int, folder: Path, standing: ShippingStanding) -> bool:
+    async def _send(self, worker: int, folder: Path, standing: LogProgress) -> bool:
         chain = self._chains.get(worker)
         if chain is None:
             chain = _Chain.open(folder, self._cursors)
             if chain is None:
                 return False
             node = f"{self._node}/{worker}"
-            await self._server.ask([("HSET", self._decisions, chain.log, node)])
+            await self._server.execute([("HSET", self._decisions, chain.log, node)])
             self._chains[worker] = chain
         batch = chain.batch()
         chain.observe(standing, batch)
@@ -107,7 +107,7 @@ class StreamShipping:
         values = [value for line in batch for value in (line.seq, line.hash, line.body)]
         stream = f"{self._decisions}:{chain.log}"
         append = ("EVALSHA", _APPEND_SHA, 1, stream, chain.delivered, self._keep, *values)
-        _, last_id = await self._server.ask([("SCRIPT", "LOAD", _APPEND), append])
+        _, last_id = await self._server.execute([("SCRIPT", "LOAD", _APPEND), append])
         if int(last_id) == chain.delivered:
             chain.record_sent(batch, self._cursors)
         else:
@@ -219,7 +219,7 @@ class _Chain:
         cursors.store(self.log, self._cursor)
         self._stored_cursor = self._cursor
 
-    def observe(self, standing: ShippingStanding, batch: list[LogLine]) -> None:
+    def observe(self, standing: LogProgress, batch: list[LogLine]) -> None:
         standing.last, standing.missed = self.seq, self._cursor.missed
         standing.behind = self._upto - self.seq
         standing.since = next((at for line in batch if (at := _at(line.body).at)), standing.since)

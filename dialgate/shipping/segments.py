@@ -23,7 +23,7 @@ from dialgate.decision_log.segment_scan import scan_segment
 from dialgate.decision_log.timestamps import PART as STAMP
 from dialgate.decision_log.timestamps import Stamped, stamp_lines, stamp_of
 from dialgate.shipping.cursor import Cursor, Cursors
-from dialgate.shipping.status import ShippingStanding
+from dialgate.shipping.status import LogProgress
 from dialgate.shipping.target import StorageRefused, Target, TargetFailed
 
 _log = structlog.get_logger(__name__)
@@ -40,7 +40,7 @@ class SegmentShipping:
         self._at_once = at_once
         self._chains: dict[int, _Chain] = {}
         self._keys: set[str] = set()
-        self.standings: dict[int, ShippingStanding] = {}
+        self.standings: dict[int, LogProgress] = {}
 
     def round(self) -> bool:
         """Ship all closed segments of all logs. Return False if a log could not be shipped.
@@ -48,7 +48,7 @@ class SegmentShipping:
         The reason is recorded in `standings`.
         """
         for worker, folder in chains.folders(self._data).items():
-            standing = self.standings.setdefault(worker, ShippingStanding())
+            standing = self.standings.setdefault(worker, LogProgress())
             try:
                 self._ship(worker, folder, standing)
                 standing.succeeded()
@@ -58,7 +58,7 @@ class SegmentShipping:
                 standing.failed("segments", worker, str(refused), refused=True)
         return not any(standing.problem for standing in self.standings.values())
 
-    def _ship(self, worker: int, folder: Path, standing: ShippingStanding) -> None:
+    def _ship(self, worker: int, folder: Path, standing: LogProgress) -> None:
         chain = self._chains.get(worker) or self._open_chain(worker, folder)
         if chain is None:
             return
@@ -71,7 +71,7 @@ class SegmentShipping:
             chain.shipped_stamp(stamp, self._cursors)
         chain.observe(standing)
 
-    def _ship_closed(self, worker: int, chain: "_Chain", place: str, standing: ShippingStanding) -> None:
+    def _ship_closed(self, worker: int, chain: "_Chain", place: str, standing: LogProgress) -> None:
         for closed in chain.unshipped():
             chain.observe(standing)
             if closed.path.suffix != PACKED and not self._at_once:
@@ -185,7 +185,7 @@ class _Chain:
         self._cursor = replace(self._cursor, stamped=stamp.size)
         cursors.store(self.log, self._cursor)
 
-    def observe(self, standing: ShippingStanding) -> None:
+    def observe(self, standing: LogProgress) -> None:
         standing.last, standing.missed = self._cursor.seq, self._cursor.missed
         standing.behind = self._waiting[-1].last - self._cursor.seq if self._waiting else 0
         if self._waiting:

@@ -19,7 +19,7 @@ from dialgate.shipping import status, target
 from dialgate.shipping.cursor import Cursors
 from dialgate.shipping.redis_stream import StreamShipping
 from dialgate.shipping.segments import SegmentShipping
-from dialgate.shipping.status import ShippingStanding
+from dialgate.shipping.status import LogProgress
 from dialgate.shipping.target import StorageRefused
 
 _STREAM_INTERVAL: Final = 0.25  # seconds; a gate publishes about once a second how far its log is on disk
@@ -95,7 +95,7 @@ class Shipper:
             await self.close()
 
     def standings(self) -> status.Standings:
-        standings: dict[tuple[status.To, int], ShippingStanding] = {}
+        standings: dict[tuple[status.To, int], LogProgress] = {}
         if self._segments is not None:
             standings |= {("segments", worker): item for worker, item in self._segments.standings.items()}
         if self._stream is not None:

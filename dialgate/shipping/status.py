@@ -14,7 +14,7 @@ To: TypeAlias = Literal["segments", "stream"]
 _log = structlog.get_logger(__name__)
 
 
-class ShippingStanding(Struct):
+class LogProgress(Struct):
     """The state of one log at one target.
 
     `last` is the sequence number of the last delivered entry. `behind` counts the entries waiting for delivery.
@@ -40,7 +40,7 @@ class ShippingStanding(Struct):
         self.problem, self.refused = problem, refused
 
 
-Standings: TypeAlias = Mapping[tuple[To, int], ShippingStanding]
+Standings: TypeAlias = Mapping[tuple[To, int], LogProgress]
 
 
 def metrics_of(standings: Standings, now: Instant) -> CollectorRegistry:

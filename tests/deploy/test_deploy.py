@@ -144,7 +144,7 @@ def test_mounted_configuration_is_valid(name: str, tmp_path: Path) -> None:
     keyless = settings.replace("key_sha256_file: ../.data/sample.key.sha256", f"key_sha256: {'a' * 64}")
     (data_folder / "dialgate.yaml").write_text(keyless, "utf-8")
     config = load(tmp_path / "dialgate.yaml")
-    assert set(config.webhooks) == {Path(item).stem for item in files_of(data_folder / "webhooks")}
+    assert set(config.profiles) == {Path(item).stem for item in files_of(data_folder / "webhooks")}
 
 
 def files_of(folder: Path) -> set[str]:

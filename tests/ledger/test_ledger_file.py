@@ -14,7 +14,7 @@ from dialgate.core.model import DAY, Attempt, Origin
 from dialgate.core.refusal import Refused
 from dialgate.crypto.keys import Keys, nonces
 from dialgate.ledger import ledger_file
-from dialgate.ledger.ledger_file import ImportRefused, Kind
+from dialgate.ledger.ledger_file import Kind, LedgerImportRefused
 from dialgate.runtime.clock import wall_clock
 from dialgate.store import (
     AttemptPosition,
@@ -117,7 +117,7 @@ async def lines_of(store: Store, keys: Keys, *, numbers: bool = False) -> list[b
 def rows_in(lines: list[bytes]) -> set[str]:
     return {
         repr(msgspec.json.decode(line.row, type=ledger_file.TYPES[line.kind]))
-        for line in (msgspec.json.decode(line, type=ledger_file.Line) for line in lines[1:-1])
+        for line in (msgspec.json.decode(line, type=ledger_file.ExportLine) for line in lines[1:-1])
         if line.kind != "end"
     }
 
@@ -151,7 +151,7 @@ async def test_an_incomplete_import_is_refused_and_its_store_not_opened(
     old, new = open_("sqlite", "old"), open_(target, "new")
     await fill(old, keys)
     lines = await lines_of(old, keys)
-    with pytest.raises(ImportRefused, match="incomplete"):
+    with pytest.raises(LedgerImportRefused, match="incomplete"):
         await load(new, keys, lines[:cut], tmp_path / "data")
     again = open_(target, "new")
     again.require_seq(LedgerWatermark(tmp_path / "data").read())
@@ -189,7 +189,7 @@ async def test_a_store_that_is_not_empty_is_refused(
     else:
         counted = Reservation(BRUNO, Attempt(decision="log-1", at=5, campaign="spring"), ())
         assert await new.commit(await new.read([BRUNO]), [counted], [], AttemptPosition("log", 1))
-    with pytest.raises(ImportRefused, match="not empty"):
+    with pytest.raises(LedgerImportRefused, match="not empty"):
         await load(new, keys, await lines_of(old, keys), tmp_path / "data")
 
 
@@ -197,13 +197,13 @@ async def test_what_cannot_be_imported_is_refused(open_: Open, keys: Keys, tmp_p
     old, new, data = open_("sqlite", "old"), open_("redis", "new"), tmp_path / "data"
     await fill(old, keys)
     lines = await lines_of(old, keys)
-    with pytest.raises(ImportRefused, match="not an export"):
+    with pytest.raises(LedgerImportRefused, match="not an export"):
         await load(new, keys, [b"number,when\n"], data)
-    with pytest.raises(ImportRefused, match="other keys"):
+    with pytest.raises(LedgerImportRefused, match="other keys"):
         await load(new, Keys.open(tmp_path / "other.json"), lines, data)
     assert isinstance(new, Shared)
     await new.members(Presence(node="rome", config="", version="", at=NOW - 1))
-    with pytest.raises(ImportRefused, match="stop every gate"):
+    with pytest.raises(LedgerImportRefused, match="stop every gate"):
         await load(new, keys, lines, data)
     await new.dismiss("rome")
     await LedgerWatermark(data).expect(6)

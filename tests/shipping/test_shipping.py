@@ -35,7 +35,7 @@ from dialgate.interfaces.cli import main
 from dialgate.shipping.cursor import Cursors
 from dialgate.shipping.segments import SegmentShipping
 from dialgate.shipping.shipper import shipping_lock
-from dialgate.shipping.status import ShippingStanding, metrics_of
+from dialgate.shipping.status import LogProgress, metrics_of
 from dialgate.shipping.target import Objects, StorageRefused, Target, TargetFailed, TargetFolder, credentials
 from tests.support import shipping_world as of
 from tests.support.damage import flip
@@ -601,8 +601,8 @@ def faults(copy: Path) -> list[dict[str, Any]]:
 
 
 def test_metrics_report_the_delay_in_records_and_seconds() -> None:
-    behind = ShippingStanding(last=10, behind=5, since=NOW - 90_000, missed=3, problem="away")
-    registry = metrics_of({("stream", 2): behind, ("segments", 1): ShippingStanding(last=7)}, NOW)
+    behind = LogProgress(last=10, behind=5, since=NOW - 90_000, missed=3, problem="away")
+    registry = metrics_of({("stream", 2): behind, ("segments", 1): LogProgress(last=7)}, NOW)
 
     def value(name: str, to: str, worker: str) -> float | None:
         return registry.get_sample_value(f"dialgate_shipping_{name}", {"to": to, "worker": worker})

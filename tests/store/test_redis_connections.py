@@ -23,7 +23,7 @@ def _administrator() -> str:
 
 
 async def _identity(server: Server) -> int:
-    (identity,) = await server.ask([("CLIENT", "ID")])
+    (identity,) = await server.execute([("CLIENT", "ID")])
     return int(identity)
 
 
@@ -40,13 +40,13 @@ async def test_concurrent_requests_use_separate_connections(server: Server) -> N
 async def test_a_connection_is_reused_after_an_error_of_the_server(server: Server) -> None:
     identity = await _identity(server)
     with pytest.raises(Exception, match="unknown command"):
-        await server.ask([("NONSENSE",), ("PING",)])
+        await server.execute([("NONSENSE",), ("PING",)])
     assert await _identity(server) == identity
 
 
 async def test_a_cancelled_request_leaves_no_connection_behind(server: Server) -> None:
     identity = await _identity(server)
-    waiting = asyncio.create_task(server.ask([("BLPOP", "{t}:empty", 4)]))
+    waiting = asyncio.create_task(server.execute([("BLPOP", "{t}:empty", 4)]))
     async with Redis.from_url(_administrator()) as client:
         while (await client.info("clients"))["blocked_clients"] == 0:
             pass
@@ -54,13 +54,13 @@ async def test_a_cancelled_request_leaves_no_connection_behind(server: Server) -
         with pytest.raises(asyncio.CancelledError):
             await waiting
         await client.rpush("{t}:empty", "late")
-    assert await server.ask([("ECHO", "reply")]) == [b"reply"]
+    assert await server.execute([("ECHO", "reply")]) == [b"reply"]
     assert await _identity(server) != identity
 
 
 async def test_a_connection_with_an_unread_reply_is_closed(server: Server) -> None:
-    await server.ask([("SUBSCRIBE", "one", "two")])  # two replies to one command
-    assert await server.ask([("ECHO", "reply")]) == [b"reply"]
+    await server.execute([("SUBSCRIBE", "one", "two")])  # two replies to one command
+    assert await server.execute([("ECHO", "reply")]) == [b"reply"]
 
 
 async def test_a_connection_that_the_server_closed_is_replaced(server: Server) -> None:

@@ -13,7 +13,7 @@ from msgspec import Struct
 
 from dialgate.tools.conformance.freeswitch import FreeswitchCall, dialers_variables, leave
 from dialgate.tools.conformance.gates import frozen, playing
-from dialgate.tools.conformance.model import CALLER, TO, Departure
+from dialgate.tools.conformance.model import CALLER, TO, EmulatedCall
 from tests.support.conformance import failed_cases
 from tests.support.paths import ROOT
 
@@ -52,7 +52,7 @@ class Lua(Struct, frozen=True):
         pairs = (
             line.removeprefix("variable ").partition("=") for line in lines if line.startswith("variable ")
         )
-        assert leave({name: value for name, _, value in pairs}, dials[0]) == Departure(how=TO)
+        assert leave({name: value for name, _, value in pairs}, dials[0]) == EmulatedCall(how=TO)
         return TO
 
 
@@ -83,7 +83,7 @@ async def test_freeswitch_refuses_according_to_the_reason_class(
     async with playing(repeat(answers)) as port:
         text = XML.replace("127.0.0.1:8080", f"127.0.0.1:{port}")
         ran = FreeswitchCall(text, dialers_variables())
-        assert await ran.run("dialgate") == Departure()
+        assert await ran.run("dialgate") == EmulatedCall()
         lines = await Lua(tmp_path).lines(port) if shutil.which("lua5.4") and shutil.which("curl") else []
     assert (ran.response, ran.variables.get("hangup_cause", "")) == (status, cause)
     if lines:
@@ -98,4 +98,4 @@ async def test_freeswitch_answers_500_if_the_gate_is_down() -> None:
     for text, context in ((XML, "dialgate"), (HTTAPI, "dialgate"), (CLOSED, "dialgate")):
         async with frozen() as port:
             ran = FreeswitchCall(text.replace("127.0.0.1:8080", f"127.0.0.1:{port}"), dialers_variables())
-            assert (await ran.run(context), ran.response) == (Departure(), 500)
+            assert (await ran.run(context), ran.response) == (EmulatedCall(), 500)

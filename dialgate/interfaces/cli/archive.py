@@ -13,9 +13,9 @@ from dialgate.audit.key_retirement import Month
 from dialgate.decision_log import chains
 from dialgate.decision_log.archive import segments_to_pack
 from dialgate.interfaces.cli.command import command, show_rows
-from dialgate.interfaces.cli.config import log_app
 from dialgate.interfaces.cli.gate_client import GateClient
 from dialgate.interfaces.cli.ledger_access import Actor
+from dialgate.interfaces.cli.log_group import log_app
 from dialgate.interfaces.cli.options import (
     DEFAULT_CONFIG,
     ConfigPath,
@@ -161,7 +161,7 @@ def log_retire(
 
     dialgate log retire --yes
     """
-    return gate.ask("POST", "/v1/log/retire", Retirement, RetirementRequest(dry_run=not yes))
+    return gate.send("POST", "/v1/log/retire", Retirement, RetirementRequest(dry_run=not yes))
 
 
 def _show_change(what: str, change: HoldChange) -> None:
@@ -188,7 +188,7 @@ def hold_add(number: Number, *, reason: Reason, by: Actor, gate: GateClient) -> 
 
     dialgate log hold add +390612345678 --reason "Garante, case 4711" --by dpo
     """
-    return gate.ask("POST", _HOLDS, HoldChange, HoldRequest(number=number, reason=reason, by=by))
+    return gate.send("POST", _HOLDS, HoldChange, HoldRequest(number=number, reason=reason, by=by))
 
 
 @hold_app.command("lift")
@@ -200,7 +200,7 @@ def hold_lift(number: Number, *, reason: Reason, by: Actor, gate: GateClient) ->
 
     dialgate log hold lift +390612345678 --reason "case 4711 closed" --by dpo
     """
-    return gate.ask("POST", f"{_HOLDS}/lift", HoldChange, HoldRequest(number=number, reason=reason, by=by))
+    return gate.send("POST", f"{_HOLDS}/lift", HoldChange, HoldRequest(number=number, reason=reason, by=by))
 
 
 def _show_holds(holds: list[HoldInfo]) -> None:
@@ -234,4 +234,4 @@ def hold_list(
 
     dialgate log hold list --json
     """
-    return gate.ask("GET", _HOLDS, HoldList, query={"number": number}).holds
+    return gate.send("GET", _HOLDS, HoldList, query={"number": number}).holds

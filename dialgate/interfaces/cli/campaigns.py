@@ -47,7 +47,7 @@ def campaign_list(*, gate: GateClient) -> list[CampaignInfo]:
 
     dialgate campaign list
     """
-    return gate.ask("GET", "/v1/campaigns", CampaignList).campaigns
+    return gate.send("GET", "/v1/campaigns", CampaignList).campaigns
 
 
 @campaign_app.command("lift")
@@ -65,4 +65,4 @@ def campaign_lift(
 
     dialgate campaign lift acme-fibre --ground "dialer set to one line for each agent" --actor dpo
     """
-    return gate.ask("POST", path_of("/v1/campaigns", id_, "lift"), PauseReceipt, pause_lift)
+    return gate.send("POST", path_of("/v1/campaigns", id_, "lift"), PauseReceipt, pause_lift)

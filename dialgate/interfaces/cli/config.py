@@ -31,9 +31,7 @@ from dialgate.store import factory
 
 app = typer.Typer()
 config_app = typer.Typer(no_args_is_help=True)
-log_app = typer.Typer(no_args_is_help=True)
 app.add_typer(config_app, name="config")
-app.add_typer(log_app, name="log")
 
 
 @config_app.command("check")

@@ -5,7 +5,6 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
-from pathlib import Path
 from typing import Annotated, Any, Final, Literal, TypeAlias
 
 import typer
@@ -22,9 +21,9 @@ from dialgate.decision_log.chains import Chains
 from dialgate.decision_log.span import LogSpan
 from dialgate.interfaces.cli.ask import whereabouts
 from dialgate.interfaces.cli.command import command
-from dialgate.interfaces.cli.config import log_app
 from dialgate.interfaces.cli.gate_client import GateClient
 from dialgate.interfaces.cli.instants import Since, Until, optional_instant
+from dialgate.interfaces.cli.log_group import log_app
 from dialgate.interfaces.cli.options import (
     DEFAULT_CONFIG,
     ConfigPath,
@@ -94,11 +93,11 @@ def why_number(
     read_span(since, until)  # checks the times
     query = {"number": number, "purpose": purpose, "controller": controller, "language": language,
              "since": since, "until": until, "limit": _PAGE}  # fmt: skip
-    page = gate.ask("GET", "/v1/decisions", Accounts, query=query)
+    page = gate.send("GET", "/v1/decisions", Accounts, query=query)
     accounts, missing, notices = page.decisions, dict(page.missing), page.notices
     while page.more:
         before = {"before": accounts[-1].decision_id}
-        page = gate.ask("GET", "/v1/decisions", Accounts, query={**query, **before})
+        page = gate.send("GET", "/v1/decisions", Accounts, query={**query, **before})
         accounts += page.decisions
         missing |= page.missing
     return {"decisions": accounts, "retired_months": page.retired_months, "notices": notices, "language": language,
@@ -210,20 +209,19 @@ def _show_hits(hits: Iterator[Hit], limit: int) -> int:
 # ---- shared by these commands ----------------------------------------------------------------------------------------
 
 
-def _log(config: Config) -> Path:
+def _refuse_without_log(config: Config) -> None:
     folder = config.data / "log"
     if not folder.is_dir():
         raise Failure("log.unreadable", f"{folder} does not exist. Check --config, or start the gate once")
-    return folder
 
 
 def open_chains(config: Config) -> Chains:
-    _log(config)
+    _refuse_without_log(config)
     return Chains(config.data)
 
 
 def open_keys(config: Config) -> Keys:
-    _log(config)
+    _refuse_without_log(config)
     return open_key_file(config)
 
 

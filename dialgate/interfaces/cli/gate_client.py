@@ -69,7 +69,7 @@ class GateClient:
         self.config, self.url = config, url
         self._key_file = key_file
 
-    def ask(
+    def send(
         self,
         method: str,
         path: str,

@@ -38,7 +38,7 @@ def _add_entry(group: typer.Typer, name: str, path: str, kind: type[Request], do
     @command(partial(show_receipt, done))
     @options_of(kind)
     def record(entry: Request, *, gate: GateClient) -> Receipt:
-        return gate.ask("POST", path, Receipt, entry)
+        return gate.send("POST", path, Receipt, entry)
 
 
 for _entry in (

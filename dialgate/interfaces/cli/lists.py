@@ -161,7 +161,7 @@ def list_show(
 
     dialgate list show
     """
-    lists = gate.ask("GET", "/v1/lists", Lists).lists
+    lists = gate.send("GET", "/v1/lists", Lists).lists
     shown = [call_list for call_list in lists if id_ in {"", call_list.id}]
     if id_ and not shown:
         raise Failure(
@@ -184,7 +184,7 @@ def list_retire(
 
     dialgate list retire november
     """
-    return gate.ask(
+    return gate.send(
         "POST", path_of("/v1/lists", id_, "retire"), RetiredList, query={"controller": controller}
     )
 
@@ -208,7 +208,7 @@ def list_preview(
     """
     preview_request = request(PreviewRequest, {"campaign": campaign, "at": at})
     with console(stderr=True).status("previewing"):
-        previews = gate.ask("POST", path_of("/v1/lists", id_, "preview"), Previews, preview_request).previews
+        previews = gate.send("POST", path_of("/v1/lists", id_, "preview"), Previews, preview_request).previews
     return previews[0] if campaign else previews
 
 
@@ -219,4 +219,4 @@ def list_exports(*, gate: GateClient) -> list[HistoryEntry]:
 
     dialgate list exports
     """
-    return gate.ask("GET", "/v1/exports", Exports).exports
+    return gate.send("GET", "/v1/exports", Exports).exports

@@ -43,5 +43,5 @@ def nodes(
     dialgate nodes --json
     """
     if forget:
-        return gate.ask("POST", path_of("/v1/nodes", forget, "forget"), NodeList)
-    return gate.ask("GET", "/v1/nodes", NodeList)
+        return gate.send("POST", path_of("/v1/nodes", forget, "forget"), NodeList)
+    return gate.send("GET", "/v1/nodes", NodeList)

@@ -29,4 +29,4 @@ def number_confirm(
 
     dialgate number confirm 4711 --ground confirmed --reason "read back a code sent to the number" --actor dpo
     """
-    return gate.ask("POST", f"/v1/wrong-numbers/{seq}/lift", Receipt, confirmation)
+    return gate.send("POST", f"/v1/wrong-numbers/{seq}/lift", Receipt, confirmation)

@@ -14,10 +14,10 @@ from msgspec import Struct
 from dialgate import decision_log
 from dialgate.core import phone
 from dialgate.crypto.log_signing import key_name
-from dialgate.interfaces.cli.config import log_app
 from dialgate.interfaces.cli.files import write_out
 from dialgate.interfaces.cli.gate_client import GateClient, asks_gate
 from dialgate.interfaces.cli.instants import Since, Until, instant
+from dialgate.interfaces.cli.log_group import log_app
 from dialgate.interfaces.cli.options import AsJson, Failure, load_config, reporting
 from dialgate.interfaces.cli.subjects import Purpose
 from dialgate.interfaces.cli.verification import Worker, select_logs
@@ -63,7 +63,7 @@ def log_checkpoint(
     """
     with reporting(as_json=as_json), _faults():
         if new_key:
-            gate.ask("POST", "/v1/log/signing-key", SigningKey)
+            gate.send("POST", "/v1/log/signing-key", SigningKey)
         data = load_config(gate.config).data
         ((_, folder),) = select_logs(data, worker, alone=True, with_ended=False).items()
         stored = decision_log.last_checkpoint(folder)

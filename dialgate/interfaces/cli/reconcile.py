@@ -161,7 +161,7 @@ class _Row(Struct, frozen=True, kw_only=True, omit_defaults=True):
     call_id: str = ""
 
     @classmethod
-    def of(
+    def from_call(
         cls, finding: BypassedCall, home: str, own: frozenset[str], numbers: dict[tuple[str, int], str]
     ) -> "_Row":
         caller_id = phone.parse_caller_id(finding.caller_id, home).number
@@ -274,7 +274,7 @@ def reconcile_files(
             _write_metrics(report, textfile)
         shown = report.findings[: None if as_json else limit]
         numbers = _look_up_numbers(config, shown, home, purpose) if show else {}
-        rows = [_Row.of(finding, home, own, numbers) for finding in report.findings]
+        rows = [_Row.from_call(finding, home, own, numbers) for finding in report.findings]
         return _Reconciled(report, rows, _hints(report, calls, format_), limit)
 
 

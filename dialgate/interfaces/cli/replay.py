@@ -17,9 +17,9 @@ from dialgate.decision_log import span
 from dialgate.decision_log.records import Reader, Record
 from dialgate.decision_log.span import LogSpan
 from dialgate.interfaces.cli.command import command
-from dialgate.interfaces.cli.config import log_app
 from dialgate.interfaces.cli.decisions import open_chains, open_keys, read_span
 from dialgate.interfaces.cli.instants import Since, Until
+from dialgate.interfaces.cli.log_group import log_app
 from dialgate.interfaces.cli.options import DEFAULT_CONFIG, ConfigPath, Failure, load_config
 from dialgate.runtime.terminal import MISUSE, Bars, bars, show_table, utc
 

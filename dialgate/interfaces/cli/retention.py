@@ -81,7 +81,7 @@ def retention(
     dialgate retention --dry-run
     """
     with console(stderr=True).status("searching for expired data"):
-        return gate.ask("POST", "/v1/retention", RetentionResult, RetentionRequest(dry_run))
+        return gate.send("POST", "/v1/retention", RetentionResult, RetentionRequest(dry_run))
 
 
 @app.command()
@@ -111,7 +111,7 @@ def breach(
     """
     query = {"client": key, "node": node, "since": since, "until": until}
     with console(stderr=True).status("reading the decision log"):
-        exposure = gate.ask("GET", "/v1/exposure", Exposure, query=query)
+        exposure = gate.send("GET", "/v1/exposure", Exposure, query=query)
     if out is not None:
         write_out(out, "".join(f"{number}\n" for number in exposure.numbers))
     return exposure

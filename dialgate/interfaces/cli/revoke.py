@@ -132,7 +132,7 @@ def revoke_add(
 def _stop(gate: GateClient, stop: dict[str, Any]) -> Receipt:
     """Record a revocation. If no gate runs, keep it for the next one."""
     try:
-        return gate.ask("POST", "/v1/revocations", Receipt, stop)
+        return gate.send("POST", "/v1/revocations", Receipt, stop)
     except GateUnreachable as unreachable:
         if gate.url:
             raise
@@ -140,7 +140,7 @@ def _stop(gate: GateClient, stop: dict[str, Any]) -> Receipt:
 
 
 def _lift(gate: GateClient, seq: int, lifting: LiftRequest) -> Receipt:
-    return gate.ask("POST", f"/v1/revocations/{seq}/lift", Receipt, lifting)
+    return gate.send("POST", f"/v1/revocations/{seq}/lift", Receipt, lifting)
 
 
 def _keep(path: Path, stop: dict[str, Any], why: str) -> Receipt:

@@ -115,7 +115,7 @@ def subject_show(
     dialgate subject show +390612345678 --purpose "request 5f0c2a9b" --language it --out report.html
     """
     query = {"purpose": purpose, "controller": controller}
-    report = gate.ask("GET", path_of(_SUBJECTS, number), Report, query=query)
+    report = gate.send("GET", path_of(_SUBJECTS, number), Report, query=query)
     show_missing(report.missing)
     if out is None and language is None:
         return report
@@ -142,7 +142,7 @@ def subject_export(
     """
     with reporting(as_json=out is None):
         query = {"purpose": purpose, "controller": controller}
-        data = gate.ask("GET", path_of(_SUBJECTS, number, "portability"), Portable, query=query)
+        data = gate.send("GET", path_of(_SUBJECTS, number, "portability"), Portable, query=query)
         text = msgspec.json.format(msgspec.json.encode(data)).decode()
         if out is None:
             typer.echo(text)
@@ -189,7 +189,7 @@ def subject_ask(
 
     dialgate subject ask +390612345678 --kind erasure --identified "read back a code when called" --channel pec
     """
-    return gate.ask("POST", path_of(_SUBJECTS, number, "requests"), CaseInfo, case_request)
+    return gate.send("POST", path_of(_SUBJECTS, number, "requests"), CaseInfo, case_request)
 
 
 @subject_app.command("requests")
@@ -203,7 +203,7 @@ def subject_requests(*, gate: GateClient) -> list[CaseInfo]:
 
     dialgate subject requests --json
     """
-    return gate.ask("GET", _REQUESTS, Cases).requests
+    return gate.send("GET", _REQUESTS, Cases).requests
 
 
 @subject_app.command("close")
@@ -226,7 +226,7 @@ def subject_close(
     dialgate subject close 5f0c2a9be41d7703 --outcome answered --reason "report sent by pec"
     """
     step = CaseStep(outcome=outcome, reason=reason, actor=actor)
-    return gate.ask("POST", path_of(_REQUESTS, name), CaseInfo, step)
+    return gate.send("POST", path_of(_REQUESTS, name), CaseInfo, step)
 
 
 def _show_rectified(rectified: Rectified) -> None:
@@ -255,7 +255,7 @@ def subject_rectify(
     """
     options = locals()
     rectification = request(RectificationRequest, {**options, "fields": dict(map(_pair, fields))})
-    return gate.ask("POST", path_of(_SUBJECTS, number, "rectification"), Rectified, rectification)
+    return gate.send("POST", path_of(_SUBJECTS, number, "rectification"), Rectified, rectification)
 
 
 def _pair(text: str) -> tuple[str, Any]:
@@ -300,6 +300,6 @@ def subject_erase(
 
     dialgate subject erase +390612345678 --request 5f0c2a9be41d7703
     """
-    erasure = gate.ask("POST", path_of(_SUBJECTS, number, "erasure"), Erasure, erasure_request)
+    erasure = gate.send("POST", path_of(_SUBJECTS, number, "erasure"), Erasure, erasure_request)
     show_missing(erasure.missing)
     return erasure

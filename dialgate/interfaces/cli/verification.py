@@ -14,7 +14,7 @@ from dialgate.core.faults import Unavailable
 from dialgate.crypto.log_signing import public_halves, public_keys
 from dialgate.decision_log import chains, timestamps
 from dialgate.interfaces.cli.command import command
-from dialgate.interfaces.cli.config import log_app
+from dialgate.interfaces.cli.log_group import log_app
 from dialgate.interfaces.cli.options import (
     DEFAULT_CONFIG,
     AsJson,

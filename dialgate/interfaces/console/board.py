@@ -6,7 +6,7 @@ from typing import Final
 from aiohttp import web
 
 from dialgate.interfaces.console.live import SECONDS, Live
-from dialgate.interfaces.console.status import standing
+from dialgate.interfaces.console.status import read_status
 from dialgate.interfaces.console.visit import BOARDS, LIVE, SESSIONS, Visit
 from dialgate.interfaces.http.errors import Fault
 
@@ -26,7 +26,7 @@ async def board(visit: Visit) -> web.StreamResponse:
 
 
 async def caller_ids(visit: Visit) -> web.StreamResponse:
-    status = await standing(visit.app, visit.client.controllers)
+    status = await read_status(visit.app, visit.client.controllers)
     return visit.show("callers", "callers", caller_ids=status.caller_ids)
 
 

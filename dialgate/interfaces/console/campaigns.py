@@ -11,7 +11,7 @@ from dialgate.ledger.campaigns import PauseLiftRequest
 
 
 async def _page(visit: Visit, _: Fields, status: int = HTTPStatus.OK, **context: Any) -> web.Response:
-    every = await visit.app.registrar.campaigns.standings(visit.client)
+    every = await visit.app.registrar.campaigns.infos(visit.client)
     return visit.show("campaigns", "campaigns", status, **{"every": every, "lifted": None, **context})
 
 

@@ -24,7 +24,7 @@ from dialgate.core.responses import Answer
 from dialgate.crypto.masking import mask_number
 from dialgate.gate.admission_queue import QueuedCall
 from dialgate.gate.batch import REPEATED
-from dialgate.interfaces.console.status import NodeStanding, standing
+from dialgate.interfaces.console.status import ControllerStatus, read_status
 from dialgate.observability.metrics import Calls
 
 SECONDS: Final = 300
@@ -96,7 +96,7 @@ class Message(Struct, frozen=True, kw_only=True):
     reasons: list[tuple[str, int]]
     campaigns: list[tuple[str, int, int]]
     rows: list[BoardRow]
-    standing: NodeStanding
+    standing: ControllerStatus
 
 
 class Live:
@@ -112,7 +112,7 @@ class Live:
         self._total: list[Second] = []
         self._ticked = asyncio.Event()
         self._watched: Counter[View] = Counter()
-        self._standing: dict[View, NodeStanding] = {}
+        self._standing: dict[View, ControllerStatus] = {}
         self._messages: dict[View, bytes] = {}
         self._ticks = 0
 
@@ -178,9 +178,9 @@ class Live:
 
     async def _look_up(self, view: View) -> None:
         try:
-            self._standing[view] = await standing(self._app, view)
+            self._standing[view] = await read_status(self._app, view)
         except Unavailable:  # readiness reports it; the board keeps the last status
-            self._standing.setdefault(view, NodeStanding())
+            self._standing.setdefault(view, ControllerStatus())
 
     # ---- sampling ----------------------------------------------------------------------------------------------------
 
@@ -286,7 +286,7 @@ class Live:
             reasons=_count_reasons(counts),
             campaigns=_count_campaigns(counts),
             rows=self._select_rows(view),
-            standing=self._standing.get(view) or NodeStanding(),
+            standing=self._standing.get(view) or ControllerStatus(),
         )
 
     def _select_rows(self, view: View) -> list[BoardRow]:

@@ -9,7 +9,7 @@ from msgspec import Struct
 from dialgate.audit import explanation
 from dialgate.audit.evidence_files import EvidenceOrder
 from dialgate.audit.explanation import Account
-from dialgate.audit.lookups import Reason
+from dialgate.audit.lookups import LookupReason
 from dialgate.audit.number_history import Visibility
 from dialgate.cluster.peer_questions import FindDecisions
 from dialgate.core.decision_ids import log_of
@@ -32,7 +32,7 @@ _KINDS: Final = (
 
 class _LookupRequest(Struct, frozen=True, kw_only=True):
     number: str
-    purpose: Reason
+    purpose: LookupReason
     controller: str = ""
 
 

@@ -58,7 +58,7 @@ class OpenRequest(Struct, frozen=True, kw_only=True):
     days_left: int
 
 
-class NodeStanding(Struct, frozen=True, kw_only=True):
+class ControllerStatus(Struct, frozen=True, kw_only=True):
     registries: tuple[RegistryStatus, ...] = ()
     caller_ids: tuple[CallerIdStatus, ...] = ()
     requests: tuple[OpenRequest, ...] = ()
@@ -68,14 +68,14 @@ class NodeStanding(Struct, frozen=True, kw_only=True):
 SOON = 7  # days
 
 
-async def standing(app: App, controllers: tuple[str, ...]) -> NodeStanding:
+async def read_status(app: App, controllers: tuple[str, ...]) -> ControllerStatus:
     """Return these controllers' registry consultations, caller IDs, open requests and paused campaigns.
 
     Raises `Unavailable`.
     """
     now, config = app.gate.now(), app.config
     viewer = Client(name="console", controllers=controllers, scopes=())
-    return NodeStanding(
+    return ControllerStatus(
         registries=tuple(_registries(app, controllers, now)),
         caller_ids=tuple(caller_ids(config, controllers, await app.proofs(), now)),
         requests=tuple(

@@ -6,7 +6,7 @@ from msgspec import Meta, Struct
 
 from dialgate.audit.key_retirement import Month
 from dialgate.audit.legal_holds import LegalHold
-from dialgate.audit.lookups import Reason
+from dialgate.audit.lookups import LookupReason
 from dialgate.core.model import Phrase
 from dialgate.core.responses import when
 from dialgate.core.text_formats import OptionalTimestamp, Timestamp
@@ -96,7 +96,7 @@ class LookupsRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Numbers whose data the client reads outside the gate, for example in files."""
 
     numbers: Annotated[tuple[Telephone, ...], Meta(min_length=1)]
-    purpose: Reason
+    purpose: LookupReason
     what: LookupKind = "reconciliation"
     controller: str = ""
 
@@ -104,7 +104,7 @@ class LookupsRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 class EvidenceRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A request for evidence about one `decision`, or about `numbers`. `since` and `until` need `numbers`."""
 
-    purpose: Reason
+    purpose: LookupReason
     decision: Id | None = None
     numbers: tuple[Telephone, ...] = ()
     since: When | None = None

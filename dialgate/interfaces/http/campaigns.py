@@ -20,7 +20,7 @@ async def list_campaigns(_: web.Request, app: App, client: Client) -> CampaignLi
 
     `paused` campaigns are denied.
     """
-    return CampaignList(await app.registrar.campaigns.standings(client))
+    return CampaignList(await app.registrar.campaigns.infos(client))
 
 
 @CAMPAIGNS.endpoint(

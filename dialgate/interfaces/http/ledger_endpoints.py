@@ -161,7 +161,9 @@ LEDGER.endpoint(
     "GET",
     "/v1/ledger/export",
     scope="admin",
-    also_answers=(Media(name=NDJSON, kind=bytes, lines=(ledger_file.Header, ledger_file.Line, Failed)),),
+    also_answers=(
+        Media(name=NDJSON, kind=bytes, lines=(ledger_file.ExportHeader, ledger_file.ExportLine, Failed)),
+    ),
     errors=_STREAMED,
 )(export_ledger)
 _lifted("liftRevocation", "/v1/revocations", "Lift a revocation that was recorded by mistake, or that a later consent supersedes.",

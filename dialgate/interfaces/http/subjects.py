@@ -8,7 +8,7 @@ from msgspec import Struct
 
 from dialgate import texts
 from dialgate.app import App
-from dialgate.audit.lookups import Reason
+from dialgate.audit.lookups import LookupReason
 from dialgate.cluster.personal_data import CaseInfo
 from dialgate.config.clients import Client
 from dialgate.interfaces.http import body as http_body
@@ -55,7 +55,7 @@ SUBJECTS: Final = EndpointGroup(
 
 
 LookupPurpose: TypeAlias = Annotated[
-    Reason, described("Reason for the look-up. It is recorded, and the data subject may see it.")
+    LookupReason, described("Reason for the look-up. It is recorded, and the data subject may see it.")
 ]
 OnlyController: TypeAlias = Annotated[str, described("Required only if the client has several controllers.")]
 

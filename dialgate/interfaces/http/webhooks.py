@@ -25,7 +25,7 @@ _json: Final = msgspec.json.Decoder(dict[str, Any])
 
 
 async def webhook(request: web.Request, app: App, client: Client) -> web.StreamResponse:
-    profile = app.config.webhooks.get(request.match_info["profile"])
+    profile = app.config.profiles.get(request.match_info["profile"])
     if profile is None:
         raise Fault(
             404,

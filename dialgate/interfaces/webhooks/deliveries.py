@@ -1,6 +1,6 @@
-"""Delivery of revocations to webhooks, in ledger order, with retries.
+"""Delivery of revocations to subscribers, in ledger order, with retries.
 
-The store holds the position of each webhook in the ledger, so a restart loses nothing. A message may be delivered
+The store holds the position of each subscriber in the ledger, so a restart loses nothing. A message may be delivered
 twice, with the same id. If a message cannot be delivered within the configured time, the delivery is abandoned and
 counted. The revocations in the message can still be read from the stream.
 
@@ -20,7 +20,7 @@ from msgspec import Struct, structs
 
 from dialgate.app import App
 from dialgate.config import webhook_targets
-from dialgate.config.webhook_targets import Hook
+from dialgate.config.webhook_targets import SubscriberAccess
 from dialgate.core.faults import Unavailable
 from dialgate.core.model import HOUR, SECOND, Instant
 from dialgate.ledger import dialer_dnc
@@ -53,7 +53,8 @@ async def run(app: App, clock: Callable[[], Instant]) -> None:
         while True:
             tasks = [asyncio.create_task(_wait_for_change(app))]
             tasks += [
-                asyncio.create_task(_Deliverer(app, hook, session, clock).run()) for hook in app.config.hooks
+                asyncio.create_task(_Deliverer(app, subscriber, session, clock).run())
+                for subscriber in app.config.subscribers
             ]
             try:
                 done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -74,15 +75,19 @@ async def _wait_for_change(app: App) -> None:
 
 
 class _Deliverer:
-    """Delivery to one webhook. If gates share a store, only the leader delivers."""
+    """Delivery to one subscriber. If gates share a store, only the leader delivers."""
 
     def __init__(
-        self, app: App, hook: Hook, session: aiohttp.ClientSession, clock: Callable[[], Instant]
+        self,
+        app: App,
+        subscriber: SubscriberAccess,
+        session: aiohttp.ClientSession,
+        clock: Callable[[], Instant],
     ) -> None:
-        self._app, self._hook, self._session, self._clock = app, hook, session, clock
+        self._app, self._subscriber, self._session, self._clock = app, subscriber, session, clock
         self._state: Delivery | None = None
         self._notices: Notices = app.registrar.notices
-        self._name = hook.settings.name
+        self._name = subscriber.settings.name
         self._retries, self._retry_at = 0, 0.0  # of rejected numbers; the time of the event loop
 
     async def run(self) -> None:
@@ -103,8 +108,8 @@ class _Deliverer:
         metrics.webhook_dead.labels(self._name).set(state.dead)
         if state.rejected and asyncio.get_running_loop().time() >= self._retry_at:
             state = await self._retry_rejected(state)
-        batch, reached = await self._notices.after(state.seq, self._hook.settings.controllers, _AT_ONCE)
-        if batch and self._hook.settings.kind != "webhook":
+        batch, reached = await self._notices.after(state.seq, self._subscriber.settings.controllers, _AT_ONCE)
+        if batch and self._subscriber.settings.kind != "webhook":
             batch, reached = batch[:1], batch[0].seq
         if not batch:
             # The position is not stored: reading these entries again after a restart is cheaper than a write.
@@ -129,10 +134,10 @@ class _Deliverer:
         kept, now = list(state.rejected), self._clock()
         for rejection in state.rejected:
             after = rejection.seq - 1
-            batch, _ = await self._notices.after(after, self._hook.settings.controllers, 1)
+            batch, _ = await self._notices.after(after, self._subscriber.settings.controllers, 1)
             is_there = bool(batch) and batch[0].seq == rejection.seq
             problem = await self._deliver(batch) if is_there else None
-            if problem and now - rejection.since < self._hook.settings.give_up_hours * HOUR:
+            if problem and now - rejection.since < self._subscriber.settings.give_up_hours * HOUR:
                 if problem.is_rejection:
                     continue
                 break  # the dialer does not respond
@@ -147,7 +152,7 @@ class _Deliverer:
         return state
 
     def _delay(self, retries: int) -> float:
-        return min(_LONGEST_WAIT, self._hook.settings.retry_seconds * 2.0 ** min(retries, 30))
+        return min(_LONGEST_WAIT, self._subscriber.settings.retry_seconds * 2.0 ** min(retries, 30))
 
     async def _keep(self, state: Delivery) -> None:
         await self._notices.delivered(state)
@@ -155,7 +160,7 @@ class _Deliverer:
 
     async def _deliver(self, batch: list[Notice]) -> _Problem | None:
         try:
-            if self._hook.settings.kind == "webhook":
+            if self._subscriber.settings.kind == "webhook":
                 return await self._post(batch)
             (notice,) = batch
             return await self._add(notice) if notice.kind == "revoked" else None
@@ -163,8 +168,8 @@ class _Deliverer:
             return _Problem(type(error).__name__)
 
     async def _add(self, notice: Notice) -> _Problem | None:
-        settings = self._hook.settings
-        form = dialer_dnc.form(self._hook, notice.number, notice.campaign)
+        settings = self._subscriber.settings
+        form = dialer_dnc.form(self._subscriber, notice.number, notice.campaign)
         async with self._session.post(settings.url, data=form, allow_redirects=False) as response:
             text = (await response.content.read(_RESPONSE_BYTES)).decode(errors="replace")
             if response.status != HTTPStatus.OK:
@@ -176,10 +181,10 @@ class _Deliverer:
         batch = list(map(self._app.registrar.ids.with_entry_ids, batch))
         body = msgspec.json.encode(DeliveryMessage(batch))
         name = f"{self._name}-{batch[0].seq}-{batch[-1].seq}"
-        signed = webhook_targets.headers(self._hook.secret, name, self._clock() // SECOND, body)
+        signed = webhook_targets.headers(self._subscriber.secret, name, self._clock() // SECOND, body)
         headers = {"Content-Type": "application/json", **signed}
         async with self._session.post(
-            self._hook.settings.url, data=body, headers=headers, allow_redirects=False
+            self._subscriber.settings.url, data=body, headers=headers, allow_redirects=False
         ) as response:
             is_accepted = HTTPStatus.OK <= response.status < HTTPStatus.MULTIPLE_CHOICES
             return None if is_accepted else _Problem(f"it responded with status {response.status}")
@@ -187,7 +192,7 @@ class _Deliverer:
     async def _failed(self, state: Delivery, reached: int, problem: str) -> None:
         now = self._clock()
         state = structs.replace(state, tries=state.tries + 1, failing_since=state.failing_since or now)
-        if failing(state, now) >= self._hook.settings.give_up_hours * HOUR:
+        if failing(state, now) >= self._subscriber.settings.give_up_hours * HOUR:
             _log.error("webhook gave up", webhook=self._name, problem=problem, after=state.seq, up_to=reached)
             dead = state.dead + 1
             fresh = structs.replace(state, seq=reached, tries=0, failing_since=0)

@@ -75,11 +75,11 @@ class RedisCommands:
 
     async def _send(self, commands: list[tuple[Any, ...]], slack: float) -> list[Any]:
         try:
-            return await self.server.ask(commands, slack=slack)
+            return await self.server.execute(commands, slack=slack)
         except NoScriptError:  # the server was restarted or replaced
-            await self.server.ask([("SCRIPT", "LOAD", source) for source, _ in self.scripts.values()])
+            await self.server.execute([("SCRIPT", "LOAD", source) for source, _ in self.scripts.values()])
         try:
-            return await self.server.ask(commands, slack=slack)
+            return await self.server.execute(commands, slack=slack)
         except NoScriptError as fault:
             raise StoreUnavailable(f"Redis: {fault}") from fault
 

@@ -197,7 +197,7 @@ class Server:
         self._probing: asyncio.Task[None] | None = None
         self._closed = False
 
-    async def ask(self, commands: list[tuple[Any, ...]], *, slack: float = 0) -> list[Any]:
+    async def execute(self, commands: list[tuple[Any, ...]], *, slack: float = 0) -> list[Any]:
         """Execute commands in one round trip, on one connection.
 
         `slack` extends the timeout by this many seconds, for commands that wait on the server. Raises

@@ -14,7 +14,7 @@ from msgspec import Struct
 from dialgate.client import Dialgate
 from dialgate.tools.conformance import dialplan, freeswitch, opensips
 from dialgate.tools.conformance.asterisk import Channel
-from dialgate.tools.conformance.model import CALLER, CAMPAIGN, ELSEWHERE, TO, Departure
+from dialgate.tools.conformance.model import CALLER, CAMPAIGN, ELSEWHERE, TO, EmulatedCall
 
 _WITH_PREFIX: Final = f"9{TO.removeprefix('+')}"  # the number as VICIdial dials it
 _AGI, _HTTP = "127.0.0.1:4573", "127.0.0.1:8080"  # the gate's addresses in the shipped configurations
@@ -54,7 +54,7 @@ class Emulated(Struct, frozen=True):
     about: str
     file: str
     context: str
-    run: Callable[[str, str], Awaitable[Departure]]
+    run: Callable[[str, str], Awaitable[EmulatedCall]]
     extension: str = ""
     bypass: str = ""
 
@@ -69,11 +69,11 @@ def _channel(extension: str, caller_name: str, **variables: str) -> Channel:
     return Channel(extension=extension, caller=CALLER, caller_name=caller_name, variables=left | variables)
 
 
-async def _asterisk(text: str, context: str) -> Departure:
+async def _asterisk(text: str, context: str) -> EmulatedCall:
     return await dialplan.run(text, context, _channel(TO, "Somebody else"))
 
 
-async def _vicidial(text: str, context: str) -> Departure:
+async def _vicidial(text: str, context: str) -> EmulatedCall:
     """Place a call as VICIdial does: the extension has its dial prefix (9), and the caller name is its call code."""
     channel = _channel(_WITH_PREFIX, "V7152252280000844707", CAMPCUST=CAMPAIGN.upper(), CAMPDTO="60")
     departure = await dialplan.run(text, context, channel)
@@ -81,7 +81,7 @@ async def _vicidial(text: str, context: str) -> Departure:
     status = lead_status(result.get("DIALSTATUS", ""), result.get("HANGUPCAUSE", ""))
     is_bound = result.get("DG_CLASS") == "number"
     if not departure.how and status and not (is_bound and status == _DO_NOT_CALL):
-        return Departure(problem=f"the lead gets the status {status}")
+        return EmulatedCall(problem=f"the lead gets the status {status}")
     return departure
 
 
@@ -106,7 +106,7 @@ def lead_status(dial_status: str, hangup_cause: str) -> str:
     return ""
 
 
-async def _freeswitch(text: str, context: str) -> Departure:
+async def _freeswitch(text: str, context: str) -> EmulatedCall:
     return await freeswitch.FreeswitchCall(text, freeswitch.dialers_variables()).run(context)
 
 
@@ -162,7 +162,7 @@ class ConfiguredDialer(Struct, frozen=True):
         if (await self._run(port)).follows:
             raise DialerFault("the dialer follows the trunk's 302 to a number that was not checked")
 
-    async def _run(self, port: int) -> Departure:
+    async def _run(self, port: int) -> EmulatedCall:
         text = self.text
         for address in (_AGI, _HTTP):
             text = text.replace(address, f"127.0.0.1:{port}")

@@ -13,7 +13,7 @@ from urllib.parse import quote
 from msgspec import Struct
 
 from dialgate.tools.conformance.asterisk import Channel, agi
-from dialgate.tools.conformance.model import Departure, Unknown, expand, fetch
+from dialgate.tools.conformance.model import EmulatedCall, Unknown, expand, fetch
 
 _LINE: Final = re.compile(r"(exten|same)\s*=>?\s*(.*)")
 _STEP: Final = re.compile(r"(\w+)(?:\((\w+)\))?,([A-Za-z]\w*)(?:\((.*)\))?")
@@ -91,7 +91,7 @@ def _context(
     return patterns
 
 
-async def run(text: str, context: str, channel: Channel) -> Departure:
+async def run(text: str, context: str, channel: Channel) -> EmulatedCall:
     """Run a dialplan for one call until it is placed or ends. Raises `Unknown`."""
     extensions = _context(read(text), context, channel.extension)
     channel.variables |= {
@@ -104,7 +104,7 @@ async def run(text: str, context: str, channel: Channel) -> Departure:
             channel.limit, channel.expired = None, False
             steps, at = extensions.get(_EXPIRED, []), 0
         if at >= len(steps) or channel.ended:
-            return Departure()
+            return EmulatedCall()
         step, at = steps[at], at + 1
         if "$[" in step.data:
             raise Unknown(f"$[…] in {step.application}({step.data}): compare with REGEX()")
@@ -140,7 +140,7 @@ def _set(data: str, channel: Channel) -> None:
         channel.limit = asyncio.get_running_loop().time() + float(value) if float(value) else None
 
 
-def _dial(data: str, channel: Channel) -> Departure:
+def _dial(data: str, channel: Channel) -> EmulatedCall:
     variables = channel.variables
     options = dict(_OPTION.findall(data.split(",")[2] if data.count(",") > 1 else ""))
     presented = variables.get("CALLERID(pres)", "allowed").startswith("allowed")
@@ -153,7 +153,7 @@ def _dial(data: str, channel: Channel) -> Departure:
         ("a name in History-Info", variables.get("REDIRECTING(from-name)") and variables.get("REDIRECTING(from-name-valid)") != "no"),
         ("the domain in From", variables.get("SIPFROMDOMAIN")),
     )  # fmt: skip
-    return Departure(
+    return EmulatedCall(
         how=data,
         shown=options.get("f", variables["CALLERID(num)"] if presented else "anonymous"),
         follows="i" not in options,

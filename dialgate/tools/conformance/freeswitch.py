@@ -18,7 +18,7 @@ from dialgate.tools.conformance.model import (
     ELSEWHERE,
     IDENTITIES,
     TO,
-    Departure,
+    EmulatedCall,
     FetchedResponse,
     Unknown,
     expand,
@@ -62,7 +62,7 @@ class FreeswitchCall:
         self._profile = {"destination_number": TO, "caller_id_number": CALLER, "uuid": "u-1"}
         self._document = ET.fromstring(text)  # noqa: S314 - the operator's own file
 
-    async def run(self, context: str) -> Departure:
+    async def run(self, context: str) -> EmulatedCall:
         """Run to the end. Raises `Unknown`."""
         for name, data in await self._hunt(context):
             expanded = await self._expand(data)
@@ -73,7 +73,7 @@ class FreeswitchCall:
                 return await self.run(target)
             if not await self._execute(name, expanded):
                 break
-        return Departure()
+        return EmulatedCall()
 
     async def _hunt(self, context: str) -> list[tuple[str, str]]:
         """Evaluate a context's conditions, run the inline actions and return the other actions."""
@@ -175,14 +175,14 @@ class FreeswitchCall:
         return self.variables.get(name) or self._profile.get(name, "")
 
 
-def leave(variables: Mapping[str, str], dial_string: str) -> Departure:
+def leave(variables: Mapping[str, str], dial_string: str) -> EmulatedCall:
     """Return what `bridge` sends to the trunk. Raises `Unknown` for a dial string without brackets, or with two legs."""
     leg = _LEG.fullmatch(dial_string)
     if leg is None:
         raise Unknown(f"the dial string {dial_string}")
     own = dict(pair.split("=", 1) for pair in leg[1].split(",") if "=" in pair)
     wanted = [(variables, _BEFORE), (own, _IN_BRACKETS)]
-    return Departure(
+    return EmulatedCall(
         how=leg[2],
         shown=own.get("origination_caller_id_number", "") if own.get("origination_privacy") == "screen" else "anonymous",
         follows=own.get("outbound_redirect_fatal") != "true",

@@ -31,7 +31,7 @@ class Unknown(Exception):
     """Raised for a part of a configuration that its reader does not support. The message names the part."""
 
 
-class Departure(Struct, frozen=True, kw_only=True):
+class EmulatedCall(Struct, frozen=True, kw_only=True):
     """The outcome of a call by an emulated dialer. Only `how` has a meaning if the call did not leave.
 
     - `how` is the dial string, or empty if the call did not leave the dialer.

@@ -20,7 +20,7 @@ from dialgate.tools.conformance.model import (
     ELSEWHERE,
     IDENTITIES,
     TO,
-    Departure,
+    EmulatedCall,
     Unknown,
     fetch,
 )
@@ -334,7 +334,7 @@ _FUNCTIONS: Final[dict[tuple[str, int], Callable[..., bool | None]]] = {
 }
 
 
-async def place(text: str, route: str) -> Departure:
+async def place(text: str, route: str) -> EmulatedCall:
     """Send an INVITE with every header that could show a wrong caller ID or withhold the right one."""
     other = f"sip:{ELSEWHERE}@pbx"
     invite = Invite(
@@ -347,7 +347,7 @@ async def place(text: str, route: str) -> Departure:
     switch = OpenSips(text)
     await switch.handle(invite, f"route_{route}")
     if not invite.left:
-        return Departure()
+        return EmulatedCall()
     how, shown = f"{invite.destination} {_user(invite.uri)}", _user(invite.from_uri)
     leaves = (
         ("a display name", invite.from_name),
@@ -359,7 +359,7 @@ async def place(text: str, route: str) -> Departure:
     if invite.failure_route:
         await switch.handle(invite, f"failure_route_{invite.failure_route}")
     follows = 300 <= invite.status < 400  # noqa: PLR2004 - SIP's redirections
-    return Departure(how=how, shown=shown, follows=follows, unchecked=unchecked)
+    return EmulatedCall(how=how, shown=shown, follows=follows, unchecked=unchecked)
 
 
 _TARGET, _OTHER_TARGET = "sip:line@trunk", f"sip:{ELSEWHERE}@trunk"

@@ -288,7 +288,7 @@ def write_by_commands(config: Path, numbers: Sequence[str], out: Path, turns: Tu
         kind, path, fields = KINDS[place % len(KINDS)]
         while f"{number} {kind}" not in written:
             try:
-                gate.ask("POST", path, Receipt, {"number": number, **fields})
+                gate.send("POST", path, Receipt, {"number": number, **fields})
             except GateUnreachable:
                 if kind != "revoked":
                     turns.restarted.wait()

@@ -18,7 +18,7 @@ from dialgate.config.configuration import ConfigError
 from dialgate.config.listeners import Limits
 from dialgate.config.webhook_dialects import Profile, faults
 from dialgate.tools.conformance.freeswitch import FreeswitchCall, dialers_variables, read_leniently
-from dialgate.tools.conformance.model import Departure
+from dialgate.tools.conformance.model import EmulatedCall
 from tests.support import pbx, world
 from tests.support.paths import ROOT
 from tests.support.world import CALL, CALLER, CLEAR, CONFIG, KEY, LISTED, World
@@ -187,7 +187,7 @@ async def test_the_dialplan_bridges_to_the_number_that_was_checked(running: Worl
     assert [element.get("name") for element in document.iter("context")] == ['a"b']
     async with running.client.post(url, data=channel) as answer:
         call = FreeswitchCall(await answer.text(), dialers_variables())
-    assert await call.run('a"b') == Departure(how=CLEAR)
+    assert await call.run('a"b') == EmulatedCall(how=CLEAR)
     response = actions(await xml(running, "POST", url, data={**channel, "Caller-Destination-Number": LISTED}))
     assert response == [
         ("set", "dg_reason=registry.listed"),
@@ -279,7 +279,7 @@ async def test_every_profile_reports_the_decision(running: World, name: str) -> 
     assert not allows(await post(running, path, json={}))
     assert not allows(await post(running, path, data=b"{", headers={"Content-Type": "application/json"}))
     await broken(running)
-    status = running.app.config.webhooks[name].retry.status
+    status = running.app.config.profiles[name].retry.status
     assert not allows(await post(running, path, status, **given))
 
 
@@ -328,7 +328,7 @@ retry: {form: true, status: 503, body: {r: "0", why: "{reason}"}}
 
 async def test_a_profile_may_use_forms_and_fixed_values(running: World) -> None:
     profile = msgspec.convert(yaml.safe_load(PLAIN), Profile)
-    running.app.reload(replace(running.app.config, webhooks={"plain": profile}))
+    running.app.reload(replace(running.app.config, profiles={"plain": profile}))
     for to, response in (
         (CLEAR, {"r": ["1"], "n": [CLEAR]}),
         (LISTED, {"r": ["0"], "why": ["registry.listed"]}),
@@ -340,7 +340,7 @@ async def test_a_profile_may_use_forms_and_fixed_values(running: World) -> None:
 async def test_a_repeated_number_is_refused(running: World) -> None:
     """It is unclear which of the numbers the dialer would call. Fields outside the profile may be repeated."""
     profile = msgspec.convert(yaml.safe_load(PLAIN), Profile)
-    running.app.reload(replace(running.app.config, webhooks={"plain": profile}))
+    running.app.reload(replace(running.app.config, profiles={"plain": profile}))
     twice = {
         "/v1/webhooks/plain": f"n={LISTED}&n={CLEAR}",
         "/v1/webhooks/plain?c=a&c=acme-fibre": f"n={CLEAR}",

@@ -17,7 +17,7 @@ from aiohttp import ClientResponse, web
 from dialgate.config import loader, webhook_targets
 from dialgate.config.clients import Client
 from dialgate.config.configuration import ConfigError
-from dialgate.config.webhook_targets import Webhook
+from dialgate.config.webhook_targets import Subscriber
 from dialgate.core.model import HOUR
 from dialgate.interfaces.webhooks import deliveries
 from dialgate.ledger.schemas import RevocationRequest
@@ -479,4 +479,4 @@ def test_the_signature_is_that_of_the_standard() -> None:
         secret, "msg_p5jXN8AQM9LWM0D4loKWxJek", 1614265330, b'{"test": 2432232314}'
     )
     assert response["webhook-signature"] == "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="
-    assert Webhook(name="a", url="https://a", controllers=(), secret_file="s").give_up_hours == 72
+    assert Subscriber(name="a", url="https://a", controllers=(), secret_file="s").give_up_hours == 72
