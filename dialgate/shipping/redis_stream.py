@@ -74,15 +74,15 @@ class StreamShipping:
         Failures are recorded in `standings`.
         """
         more = False
-        for worker, folder in chains.folders(self._data).items():
-            standing = self.standings.setdefault(worker, LogProgress())
+        for number, folder in chains.folders(self._data).items():
+            standing = self.standings.setdefault(number, LogProgress())
             try:
-                more |= await self._send(worker, folder, standing)
+                more |= await self._send(number, folder, standing)
                 standing.succeeded()
             except (StoreUnavailable, TargetFailed, OSError) as error:
-                standing.failed("stream", worker, str(error))
+                standing.failed("stream", number, str(error))
             except (StorageRefused, Unavailable) as refused:
-                standing.failed("stream", worker, str(refused), refused=True)
+                standing.failed("stream", number, str(refused), refused=True)
         return more
 
     async def close(self) -> None:
@@ -90,15 +90,15 @@ class StreamShipping:
             chain.store_cursor(self._cursors)
         await self._server.close()
 
-    async def _send(self, worker: int, folder: Path, standing: LogProgress) -> bool:
-        chain = self._chains.get(worker)
+    async def _send(self, number: int, folder: Path, standing: LogProgress) -> bool:
+        chain = self._chains.get(number)
         if chain is None:
             chain = _Chain.open(folder, self._cursors)
             if chain is None:
                 return False
-            node = f"{self._node}/{worker}"
+            node = f"{self._node}/{number}"
             await self._server.execute([("HSET", self._decisions, chain.log, node)])
-            self._chains[worker] = chain
+            self._chains[number] = chain
         batch = chain.batch()
         chain.observe(standing, batch)
         if not batch:

@@ -47,31 +47,31 @@ class SegmentShipping:
 
         The reason is recorded in `standings`.
         """
-        for worker, folder in chains.folders(self._data).items():
-            standing = self.standings.setdefault(worker, LogProgress())
+        for number, folder in chains.folders(self._data).items():
+            standing = self.standings.setdefault(number, LogProgress())
             try:
-                self._ship(worker, folder, standing)
+                self._ship(number, folder, standing)
                 standing.succeeded()
             except (TargetFailed, OSError) as error:
-                standing.failed("segments", worker, str(error))
+                standing.failed("segments", number, str(error))
             except (StorageRefused, Unavailable) as refused:
-                standing.failed("segments", worker, str(refused), refused=True)
+                standing.failed("segments", number, str(refused), refused=True)
         return not any(standing.problem for standing in self.standings.values())
 
-    def _ship(self, worker: int, folder: Path, standing: LogProgress) -> None:
-        chain = self._chains.get(worker) or self._open_chain(worker, folder)
+    def _ship(self, number: int, folder: Path, standing: LogProgress) -> None:
+        chain = self._chains.get(number) or self._open_chain(number, folder)
         if chain is None:
             return
         home = f"{self._node}/{self._chains[1].log}"
         self._ship_keys(home)
         place = f"{home}/{folder.relative_to(self._data)}"
-        self._ship_closed(worker, chain, place, standing)
+        self._ship_closed(number, chain, place, standing)
         for stamp, line in chain.stamps():
             self._target.put(f"{place}/{stamp.size:016}{STAMP}", line)
             chain.shipped_stamp(stamp, self._cursors)
         chain.observe(standing)
 
-    def _ship_closed(self, worker: int, chain: "_Chain", place: str, standing: LogProgress) -> None:
+    def _ship_closed(self, number: int, chain: "_Chain", place: str, standing: LogProgress) -> None:
         for closed in chain.unshipped():
             chain.observe(standing)
             if closed.path.suffix != PACKED and not self._at_once:
@@ -88,19 +88,19 @@ class SegmentShipping:
             lines = b"".join(checkpoint.line for checkpoint in checkpoints)
             self._target.put(f"{place}/{closed.first:016}{PART}", lines)
             chain.shipped(closed, checkpoints[-1], self._cursors)
-            _log.info("segment shipped", worker=worker, first=closed.first, last=closed.last)
+            _log.info("segment shipped", log_number=number, first=closed.first, last=closed.last)
 
-    def _open_chain(self, worker: int, folder: Path) -> "_Chain | None":
+    def _open_chain(self, number: int, folder: Path) -> "_Chain | None":
         """Open a log, or return None if it is empty.
 
         The target path of every log contains the name of the first log. Therefore the other logs are not opened until
         the first has an entry.
         """
         header = first_header(folder)
-        if header is None or (worker > 1 and 1 not in self._chains):
+        if header is None or (number > 1 and 1 not in self._chains):
             return None
         cursor = self._cursors.get(header.log) or Cursor(header.first - 1)
-        chain = self._chains[worker] = _Chain(folder, header.log, cursor)
+        chain = self._chains[number] = _Chain(folder, header.log, cursor)
         return chain
 
     def _ship_keys(self, home: str) -> None:

@@ -97,9 +97,9 @@ class Shipper:
     def standings(self) -> status.Standings:
         standings: dict[tuple[status.To, int], LogProgress] = {}
         if self._segments is not None:
-            standings |= {("segments", worker): item for worker, item in self._segments.standings.items()}
+            standings |= {("segments", number): item for number, item in self._segments.standings.items()}
         if self._stream is not None:
-            standings |= {("stream", worker): item for worker, item in self._stream.standings.items()}
+            standings |= {("stream", number): item for number, item in self._stream.standings.items()}
         return standings
 
     async def close(self) -> None:

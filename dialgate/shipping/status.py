@@ -33,10 +33,12 @@ class LogProgress(Struct):
     def succeeded(self) -> None:
         self.problem, self.refused = "", False
 
-    def failed(self, to: To, worker: int, problem: str, *, refused: bool = False) -> None:
+    def failed(self, to: To, number: int, problem: str, *, refused: bool = False) -> None:
         """Record a failure. A repeated problem is logged only once."""
         if problem != self.problem:
-            (_log.error if refused else _log.warning)("not shipped", to=to, worker=worker, problem=problem)
+            (_log.error if refused else _log.warning)(
+                "not shipped", to=to, log_number=number, problem=problem
+            )
         self.problem, self.refused = problem, refused
 
 
@@ -55,11 +57,12 @@ def metrics_of(standings: Standings, now: Instant) -> CollectorRegistry:
         "refused": "1 if a shipped segment or the local log was modified and an operator has to act. Alert on it.",
         "missed_records": "Records deleted from the log before delivery. Alert if above 0.",
     }
+    # The label is older than the name `log number`. Dashboards select by it.
     gauges = {
         name: Gauge(f"dialgate_shipping_{name}", text, ("to", "worker"), registry=registry)
         for name, text in texts.items()
     }
-    for (to, worker), standing in standings.items():
+    for (to, number), standing in standings.items():
         values = {
             "records": standing.last,
             "behind_records": standing.behind,
@@ -69,7 +72,7 @@ def metrics_of(standings: Standings, now: Instant) -> CollectorRegistry:
             "missed_records": standing.missed,
         }
         for name, value in values.items():
-            gauges[name].labels(to, str(worker)).set(value)
+            gauges[name].labels(to, str(number)).set(value)
     return registry
 
 

@@ -563,6 +563,10 @@ async def test_commands_make_checkpoint_and_evidence(running: World, tmp_path: P
     newest = last_checkpoint(running.app.config.data / "log")
     assert newest is not None
     assert (shown.code, shown.json["root"]) == (0, newest.checkpoint.root)
+    refused = await run("checkpoint", "--new-key", "--url", "http://localhost:1")
+    assert (refused.code, "No such option" in refused.err) == (2, True), (
+        "the checkpoint is of this data folder"
+    )
     verified = await run("verify", "--against", checkpoint, "--json")
     assert (verified.code, verified.json["ok"], verified.json["covered"]) == (0, True, newest.checkpoint.size)
     written = await run("evidence", response["decision_id"], "--out", bundle, "--with-verifier", "--json")

@@ -157,7 +157,7 @@ def test_an_unknown_key_is_named_if_the_own_key_is_given(data: Path, tmp_path: P
     copy = home(place.fetch(), data)
     (name,) = [path.stem for path in (copy / "keys").iterdir()]
     assert verify_copy(copy, "--key", name)[0] == 0
-    code, report = verify_copy(copy, "--key", "0" * 16, "--worker", "1")
+    code, report = verify_copy(copy, "--key", "0" * 16, "--log", "1")
     assert code == 1
     assert [fault["kind"] for fault in report["faults"]] == ["wrong_key"]
     (copy / "keys" / f"{name}.pem").rename(copy / "keys" / f"{'0' * 16}.pem")
@@ -182,8 +182,8 @@ def test_a_damaged_copy_is_detected_without_the_original(
         path.unlink()
     else:
         flip(path)
-    assert verify_copy(copy, "--worker", "1")[0] == 1
-    assert verify_copy(copy, "--worker", "2")[0] == 0
+    assert verify_copy(copy, "--log", "1")[0] == 1
+    assert verify_copy(copy, "--log", "2")[0] == 0
 
 
 def test_a_former_signing_key_is_shipped_too(data: Path, tmp_path: Path) -> None:
@@ -310,7 +310,7 @@ def test_segments_deleted_before_shipping_are_reported(data: Path, tmp_path: Pat
     remaining = [path for path in list_closed_segments(data / "log") if int(path.stem) > before]
     assert first.standings[1].missed == int(remaining[0].stem) - before - 1 > 0
     assert shipping(data, place.target).round()
-    assert verify_copy(home(place.fetch(), data), "--worker", "1")[0] == 1, "the copy reports it too"
+    assert verify_copy(home(place.fetch(), data), "--log", "1")[0] == 1, "the copy reports it too"
 
 
 # ---- failing targets -----------------------------------------------------------------------------------------------------

@@ -18,9 +18,16 @@ from dialgate.interfaces.cli.files import write_out
 from dialgate.interfaces.cli.gate_client import GateClient, asks_gate
 from dialgate.interfaces.cli.instants import Since, Until, instant
 from dialgate.interfaces.cli.log_group import log_app
-from dialgate.interfaces.cli.options import AsJson, Failure, load_config, reporting
+from dialgate.interfaces.cli.options import (
+    DEFAULT_CONFIG,
+    AsJson,
+    ConfigPath,
+    Failure,
+    load_config,
+    reporting,
+)
 from dialgate.interfaces.cli.subjects import Purpose
-from dialgate.interfaces.cli.verification import Worker, select_logs
+from dialgate.interfaces.cli.verification import LogNumber, select_logs
 from dialgate.interfaces.http.administration_schemas import EvidenceRequest, SigningKey
 from dialgate.runtime.terminal import MISUSE, show_fields, show_json, utc
 
@@ -37,7 +44,6 @@ _NumbersFile: TypeAlias = Annotated[
 
 
 @log_app.command("checkpoint")
-@asks_gate
 def log_checkpoint(
     *,
     out: Annotated[
@@ -50,8 +56,8 @@ def log_checkpoint(
             help="Create a new signing key. A running gate signs its next checkpoints with the new key.",
         ),
     ] = False,
-    worker: Worker = None,
-    gate: GateClient,
+    log_number: LogNumber = None,
+    config: ConfigPath = DEFAULT_CONFIG,
     as_json: AsJson = False,
 ) -> None:
     """Show the newest signed checkpoint. A gate signs one at intervals, and one that covers all records when it stops.
@@ -63,9 +69,9 @@ def log_checkpoint(
     """
     with reporting(as_json=as_json), _faults():
         if new_key:
-            gate.send("POST", "/v1/log/signing-key", SigningKey)
-        data = load_config(gate.config).data
-        ((_, folder),) = select_logs(data, worker, alone=True, with_ended=False).items()
+            GateClient(config).send("POST", "/v1/log/signing-key", SigningKey)
+        data = load_config(config).data
+        ((_, folder),) = select_logs(data, log_number, alone=True, with_ended=False).items()
         stored = decision_log.last_checkpoint(folder)
         if stored is None:
             raise Failure("log.empty", f"{folder} has no checkpoint yet. The gate signs one at intervals")

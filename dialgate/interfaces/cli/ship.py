@@ -30,17 +30,17 @@ class Shipped(Struct, frozen=True):
 
 def _as_builtins(shipped: Shipped) -> list[dict[str, object]]:
     return [
-        {"to": to, "worker": worker, **structs.asdict(standing)}
-        for (to, worker), standing in shipped.standings.items()
+        {"to": to, "worker": number, **structs.asdict(standing)}
+        for (to, number), standing in shipped.standings.items()
     ]
 
 
 def _show(shipped: Shipped) -> None:
     rows = [
-        (to, str(worker), standing.last, standing.behind, standing.missed, standing.problem)
-        for (to, worker), standing in shipped.standings.items()
+        (to, str(number), standing.last, standing.behind, standing.missed, standing.problem)
+        for (to, number), standing in shipped.standings.items()
     ]
-    show_table("Shipped", ("to", "worker", "up to record", "behind", "missed", ""), rows)
+    show_table("Shipped", ("to", "log", "up to record", "behind", "missed", ""), rows)
 
 
 @app.command("ship")

@@ -24,10 +24,13 @@ from dialgate.interfaces.cli.options import (
 )
 from dialgate.runtime.terminal import MISUSE, OF_BYTES, progress, show_fields, show_table
 
-Worker: TypeAlias = Annotated[
+LogNumber: TypeAlias = Annotated[
     int | None,
     typer.Option(
-        min=1, help="Only the log with this number: N of `log/restored-N` or `log/worker-N`, or 1 for `log`."
+        "--log",
+        "--worker",
+        min=1,
+        help="Only the log with this number: N of `log/restored-N`, or of `log/worker-N` of earlier versions, or 1 for `log`. `--worker` is the earlier name.",
     ),
 ]
 
@@ -73,7 +76,7 @@ def _as_builtins(reports: Reports) -> dict[str, object]:
 
 def _show(reports: Reports) -> None:
     for number, report in reports.items():
-        _show_report(report, f" of worker {number}" if len(reports) > 1 else "")
+        _show_report(report, f" {number}" if len(reports) > 1 else "")
 
 
 def _show_report(report: decision_log.VerificationReport, whose: str) -> None:
@@ -123,7 +126,7 @@ def log_verify(
             help="File from `dialgate log checkpoint --out`. The log must still contain this checkpoint.",
         ),
     ] = None,
-    worker: Worker = None,
+    log_number: LogNumber = None,
     data: _Copy = None,
     key: Annotated[
         list[str], typer.Option(metavar="NAME", help="Trust only signatures by this key. May be repeated.")
@@ -147,7 +150,7 @@ def log_verify(
     """
     loaded = load_config(config) if data is None else None
     root_folder = loaded.data if loaded else data or Path()
-    logs = select_logs(root_folder, worker, alone=first > 1 or last is not None or against is not None)
+    logs = select_logs(root_folder, log_number, alone=first > 1 or last is not None or against is not None)
     reports = {}
     for number, folder in logs.items():
         try:
@@ -179,26 +182,28 @@ def _trusted_keys(data: Path, names: list[str]) -> dict[str, bytes]:
     return {name: public for name, public in keys.items() if not names or name in names}
 
 
-def select_logs(data: Path, worker: int | None, *, alone: bool, with_ended: bool = True) -> dict[int, Path]:
+def select_logs(
+    data: Path, log_number: int | None, *, alone: bool, with_ended: bool = True
+) -> dict[int, Path]:
     """Return the log folders by number. Raises `Failure` if `alone` is set and there are several logs.
 
-    Without `with_ended`, leave out the logs that the gate no longer writes, unless `worker` selects one.
+    Without `with_ended`, leave out the logs that the gate no longer writes, unless `log_number` selects one.
     """
     logs = chains.folders(data) or {1: data / "log"}
-    if worker is None and not with_ended:
+    if log_number is None and not with_ended:
         ended, _ = chains.logs_of(data)
         logs = {number: folder for number, folder in logs.items() if number not in ended}
-    if worker is not None:
-        if worker not in logs:
+    if log_number is not None:
+        if log_number not in logs:
             numbers = ", ".join(map(str, logs))
             raise Failure(
-                "log.unreadable", f"there is no log {worker} here. Choose one of {numbers}", status=MISUSE
+                "log.unreadable", f"there is no log {log_number} here. Choose one of {numbers}", status=MISUSE
             )
-        return {worker: logs[worker]}
+        return {log_number: logs[log_number]}
     if alone and len(logs) > 1:
         raise Failure(
             "log.misuse",
-            "the data folder contains several logs. Choose one with --worker",
+            "the data folder contains several logs. Choose one with --log",
             status=MISUSE,
         )
     return logs
