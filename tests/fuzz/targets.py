@@ -9,6 +9,7 @@ import asyncio
 import re
 from collections.abc import Callable
 from contextlib import suppress
+from ipaddress import IPv4Network
 from typing import Any, Final, cast
 
 from dialgate.config.clients import Client
@@ -101,6 +102,8 @@ class _Gate:
 
 class _App:
     class config:  # noqa: N801 - replaces an attribute
+        networks: Final = ((IPv4Network("127.0.0.1/32"), _CLIENT),)
+
         class settings:  # noqa: N801 - as above
             fastagi = Listen()
 
@@ -112,9 +115,6 @@ class _Door(FastAgiServer):
     def __init__(self, app: _App) -> None:
         super().__init__(cast("Any", app))
         self._most = 1  # connections; normally set by `start`
-
-    def client(self, remote: str) -> Client | None:  # noqa: ARG002 - the same client for any address
-        return _CLIENT
 
 
 def talk(data: bytes) -> list[bytes]:

@@ -7,11 +7,9 @@ import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-import msgspec
 import pytest
 
 from dialgate.config import loader
-from dialgate.core import responses
 from dialgate.core.reasons import REASON_CLASSES, REASONS, classify
 from dialgate.interfaces.http.error_codes import CODES
 from dialgate.tools.conformance import dialplan
@@ -129,13 +127,6 @@ async def test_a_lead_of_an_unknown_campaign_stays_callable(
 @pytest.mark.parametrize("code", sorted(set(CODES) - set(REASONS)))
 def test_an_error_is_never_of_class_number(code: str) -> None:
     assert classify([code]) == "gate"
-
-
-def test_an_answer_that_an_earlier_version_stored_gets_its_class() -> None:
-    old = msgspec.msgpack.encode(
-        {"decision": "deny", "reasons": [{"code": "registry.listed", "severity": "", "law": "", "text": ""}]}
-    )
-    assert responses.decode_answer(old, "a-1", CLEAR, CALLER).reason_class == "number"
 
 
 @pytest.fixture
