@@ -78,9 +78,6 @@ class SimulatedRegistry:
             answered += 1
         return answered
 
-    def answer_again(self, package: Path) -> None:
-        self._answer(package.name, _numbers(package / "numbers.zip"))
-
     def _answer(self, package: str, numbers: list[str]) -> None:
         inbox = self._folder / "inbox"
         if self.fault == "refused":

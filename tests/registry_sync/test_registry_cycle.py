@@ -287,7 +287,7 @@ async def test_registry_fault_raises_an_alarm_and_keeps_the_old_answers(job: Job
     await job.answer_and_run()
     for package in job.packages():  # the registry sends correct replies
         if package.state == "submitted":
-            job.registry.answer_again(job.plan.work / "rpo.acme" / package.id)
+            job.answer_again(package)
     await job.run_once()
     part = await job.answer_and_run()
     assert (alarm_kinds(part), job.alarm(wanted)) == (set(), 0)

@@ -216,7 +216,7 @@ async def test_exit_status_of_run_shows_alarms(tmp_path: Path) -> None:
     assert "answer_faulty" in {alarm["kind"] for alarm in json.loads(out)["parts"][0]["alarms"]}
     job.registry.fault = ""
     for package in job.packages():
-        job.registry.answer_again(job.plan.work / "rpo.acme" / package.id)
+        job.answer_again(package)
     assert program(job, "run", "--once")[0] == 0
     status, out, _ = program(job, "status", "--json")
     state = json.loads(out)

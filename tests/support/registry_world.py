@@ -1,6 +1,7 @@
 """A controller with a call list, a nightly job and a simulated registry in one folder, with a manual clock."""
 
 import io
+import shutil
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from functools import cached_property
@@ -22,7 +23,7 @@ from dialgate.observability.metrics import Metrics
 from dialgate.store.sqlite import SqliteStore
 from registry_sync import config as registries
 from registry_sync import nightly_job
-from registry_sync.query_packages import Package, PackageStore
+from registry_sync.query_packages import REQUEST, Package, PackageStore
 from registry_sync.run_report import Run, Summary
 from registry_sync.simulator import SimulatedRegistry
 from tests.support import yaml_files
@@ -74,6 +75,12 @@ class JobWorld:
         """Let the registry answer the submitted packages, then run the job."""
         self.registry.work()
         return await self.run_once()
+
+    def answer_again(self, package: Package) -> None:
+        """Let the registry answer a submitted package once more, from the request that the job keeps."""
+        request = self.plan.work / "rpo.acme" / package.id / REQUEST
+        shutil.copy(request, self.folder / "rpo" / "waiting" / f"{package.id}.zip")
+        self.registry.work()
 
     def packages(self) -> list[Package]:
         return PackageStore(self.plan.work, self.plan.registries.asked[0]).all()
