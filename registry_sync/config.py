@@ -29,7 +29,7 @@ Prefix: TypeAlias = Annotated[str, Meta(pattern=r"^[1-9][0-9]{0,6}$")]
 # Without dots, because a dot separates the parts of a file name.
 Part: TypeAlias = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
 
-QueryFormatName: TypeAlias = Literal["rpo", "bloctel", "csv"]
+QueryFormatName: TypeAlias = Literal["rpo", "csv"]
 ListFormatName: TypeAlias = Literal["tps", "tps_spaced", "us_dnc", "csv"]
 
 
@@ -43,7 +43,7 @@ class QueriedRegistry(Strict, frozen=True, kw_only=True):
     source: Source
     """Transport for packages and answers."""
     format: QueryFormatName = "rpo"
-    """File format. `rpo`: Italy's registry. `bloctel`: France's registry until 2026-08-10. `csv`: the layout in `layout`."""
+    """File format. `rpo`: Italy's registry. `csv`: the layout in `layout`."""
     layout: FileLayout | None = None
     """File layout, for `format: csv`."""
     look_ahead_hours: Hours = 72

@@ -74,18 +74,6 @@ LAYOUTS: Final = {
         listed=("1",),
         excluded=("1", "2", "4", "6", "8", "9", "0549"),
     ),
-    # Bloctel (France, until 2026-08-10): a query is `Telephone;Identifiant`; in the answer only a third column `OK` permits a call.
-    # Source: a client of the service on GitHub, Soxel; the operator's own documentation is no longer available.
-    "bloctel": FileLayout(
-        country="FR",
-        separator=";",
-        header=True,
-        encoding="utf-8",
-        number="Telephone",
-        status=3,
-        clear=("OK",),
-        request=("Telephone", "Identifiant"),
-    ),
 }
 
 

@@ -26,7 +26,7 @@ from dialgate.ledger.schemas import CallerIdProofRequest, ConsentRequest, ListRe
 from dialgate.lists.snapshot import Snapshot
 from dialgate.lists.tabular import from_lines
 from registry_sync import config, nightly_job
-from registry_sync.formats.layout import LAYOUTS, FileLayout
+from registry_sync.formats.layout import FileLayout
 from registry_sync.formats.table import TableFormat
 from registry_sync.formats.text import FaultyFile
 from registry_sync.run_report import Run
@@ -385,12 +385,22 @@ async def test_enrolment_voids_no_consent_where_the_law_says_nothing_of_it(tmp_p
     assert config.load(office.path).voiding == frozenset()
 
 
-BLOCTEL = ("Telephone;Identifiant;Statut", "0612345678;1;OK", "0712345678;2;KO", "0112345678;3;")
+QUERY_WITH_HEADER = FileLayout(
+    country="FR",
+    separator=";",
+    header=True,
+    encoding="utf-8",
+    number="Telephone",
+    status=3,
+    clear=("OK",),
+    request=("Telephone", "Identifiant"),
+)
+ANSWER_WITH_HEADER = ("Telephone;Identifiant;Statut", "0612345678;1;OK", "0712345678;2;KO", "0112345678;3;")
 
 
-def test_bloctel_permits_a_number_only_with_ok(tmp_path: Path) -> None:
-    table = TableFormat(LAYOUTS["bloctel"])
-    (tmp_path / "answer.csv").write_text("".join(f"{line}\n" for line in BLOCTEL))
+def test_only_the_value_for_clear_permits_a_number(tmp_path: Path) -> None:
+    table = TableFormat(QUERY_WITH_HEADER)
+    (tmp_path / "answer.csv").write_text("".join(f"{line}\n" for line in ANSWER_WITH_HEADER))
     answer = table.read_answer(tmp_path / "answer.csv")
     assert dict(zip(answer.numbers.tolist(), answer.statuses.tolist(), strict=True)) == {
         33612345678: 0,

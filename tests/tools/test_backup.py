@@ -88,7 +88,7 @@ def test_backup_refuses_an_existing_folder_and_an_empty_source(tmp_path: Path) -
         back_up(tmp_path / "data", tmp_path, lambda *_: None)
 
 
-@pytest.mark.parametrize("registry", ["bloctel", "rpo"])  # before and after `manifest.json` in the alphabet
+@pytest.mark.parametrize("registry", ["dncr", "rpo"])  # before and after `manifest.json` in the alphabet
 def test_copied_manifest_names_only_copied_files(tmp_path: Path, registry: str) -> None:
     data, out = tmp_path / "data", tmp_path / "out"
     data.mkdir()
