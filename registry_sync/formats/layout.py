@@ -4,6 +4,7 @@
 `LAYOUTS`.
 """
 
+import re
 from collections import Counter
 from collections.abc import Iterator
 from datetime import date, datetime
@@ -33,8 +34,8 @@ class FileLayout(Strict, frozen=True, kw_only=True):
     """Character between columns. `none`: each line is one number."""
     header: bool = False
     """Whether the first line contains the column names."""
-    ends_in_line_break: bool = False
-    """Whether the last line ends in a line break. A file without it is then refused as truncated."""
+    line: str = ""
+    """Regular expression that each line after the header must match, with its line break. A file with another line is refused. Empty: no further check."""
     encoding: Literal["ascii", "utf-8", "latin-1"] = "ascii"
     """Character encoding. `utf-8` permits a byte order mark."""
     number: Column = 1
@@ -57,13 +58,17 @@ class FileLayout(Strict, frozen=True, kw_only=True):
     """Column names for a query, if the registry expects a header. The number is written in the column named in `number`, and the position of the row in the other columns. Empty: one number on each line."""
 
 
-# Telephone Preference Service and its corporate counterpart: national numbers, with spaces after the dialling code or before the
-# line break. Source: corporate.mpsonline.org.uk/shared/technical_desc.asp
-_TPS: Final = FileLayout(country="GB", separator="none", ends_in_line_break=True)
 # Published layouts, each with its source.
 LAYOUTS: Final = {
-    "tps": _TPS,
-    "tps_spaced": _TPS,
+    # Telephone Preference Service and its corporate counterpart: 0 and 9 or 10 digits in lines of 12 characters. A shorter line
+    # lost a digit, and the number that is left is another one. Source: corporate.mpsonline.org.uk/shared/technical_desc.asp
+    "tps": FileLayout(country="GB", separator="none", line=r"(?=.{12}\r)0\d{9,10} +\r\n"),
+    # The same with spaces: the dialling code, left-justified in 5 characters, and the rest, right-justified in 7.
+    "tps_spaced": FileLayout(
+        country="GB",
+        separator="none",
+        line=r"(?=.{12}\r)(?=0(?: *\d){9,10}\r)(?=\d+ *.{7}\r).{5} *\d+\r\n",
+    ),
     # Registro Pubblico delle Opposizioni (Italy): `number,status`, where only an explicit 0 means that the number is not enrolled
     # (DPR 26/2022 art. 8). Landline numbers keep their leading 0. The registry covers subscriber numbers; San Marino's landlines,
     # also reachable under 0549, are not Italian (L. 5/2018: national numbers).
@@ -72,6 +77,8 @@ LAYOUTS: Final = {
         status=2,
         clear=("0",),
         listed=("1",),
+        # No Italian number begins with 2, 6 or 9: such a landline lacks its 0. 39 and more than 8 digits contain the country code.
+        line=r"(?!39\d{9})[0134578]\d{5,11},[01](?:\r?\n)?",
         excluded=("1", "2", "4", "6", "8", "9", "0549"),
     ),
 }
@@ -81,6 +88,10 @@ def find_problems(layout: FileLayout, *, queried: bool) -> Iterator[str]:
     """Yield the errors in a layout. Set `queried` for a registry that answers queries."""
     if numbering_plan(layout.country) is None:
         yield f"country {layout.country} is unknown; use an ISO 3166 code, for example BE"
+    try:
+        re.compile(layout.line)
+    except re.error as error:
+        yield f"line is not a regular expression: {error}"
     columns = [layout.number, *(column for column in (layout.status, layout.date) if column is not None)]
     for column in columns:
         if isinstance(column, str) and not layout.header:

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from datetime import date, datetime
 from functools import cached_property
 from hashlib import sha256
+from io import StringIO
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -153,16 +154,11 @@ class TableFormat:
     ) -> NumberFile:
         total, parts = sha256(), _Parts()
         reader = _Reader(layout, self._plan, version)
-        chunk = b""
         for chunk in text.read_chunks(path, total.update, progress):
             try:
                 parts.add(reader.read(chunk))
             except _Fault as fault:
                 raise FaultyFile(f"{path.name}, line {reader.line:,}: {fault}") from None
-        if layout.ends_in_line_break and not chunk.endswith(b"\n"):
-            raise FaultyFile(
-                f"{path.name}, line {reader.line:,}: the line has no line break. Is the file truncated?"
-            )
         numbers, statuses, days = parts.concatenate()
         if not len(numbers):
             raise FaultyFile(f"{path.name}: the file is empty")
@@ -198,24 +194,37 @@ class _Reader:
     def __init__(self, layout: FileLayout, plan: NumberingPlan, version: date | None) -> None:
         self.line = 0
         self._layout, self._plan, self._version = layout, plan, version
+        self._form = re.compile(layout.line, re.ASCII)
         self._columns: _Columns | None = None
         self._days: dict[str, int] = {}
 
     def read(self, chunk: bytes) -> list[_Row]:
         """Return the rows of the lines that are complete so far. Raises _Fault."""
-        rows = []
-        for cells in self._cells(chunk):
+        first, rows = self.line, []
+        lines = list(StringIO(self._decode(chunk), newline="\n"))
+        for cells in self._cells([line.removesuffix("\n").removesuffix("\r") for line in lines]):
             if self._columns is None:
                 self._columns = self._find_columns(cells)
                 if self._layout.header:
                     self._require_names(cells[self._columns.number])
                     continue
             rows.append(self._row(cells, self._columns))
+        if self._layout.line:
+            self._check_form(lines, first)
         return rows
 
-    def _cells(self, chunk: bytes) -> Iterator[list[str]]:
+    def _check_form(self, lines: list[str], first: int) -> None:
+        """Raise _Fault for a line that does not match `line`. Other faults have clearer messages, so they come first."""
+        for number, line in enumerate(lines, first + 1):
+            if not self._form.fullmatch(line) and not (number == 1 and self._layout.header):
+                self.line = number
+                raise _Fault(
+                    "the line does not have the form that the registry publishes (`line` in the layout). Is the file truncated,"
+                    " damaged, or from another source?"
+                )
+
+    def _cells(self, lines: list[str]) -> Iterator[list[str]]:
         first = self.line
-        lines = self._decode(chunk)
         if self._layout.separator == "none":
             for line in lines:
                 self.line += 1
@@ -231,7 +240,7 @@ class _Reader:
             self.line = first + reader.line_num
             raise _Fault(f"the line is not CSV ({error}). Is there an unclosed quotation mark?") from None
 
-    def _decode(self, chunk: bytes) -> list[str]:
+    def _decode(self, chunk: bytes) -> str:
         codec = _CODECS[self._layout.encoding] if self.line == 0 else self._layout.encoding
         try:
             decoded = chunk.decode(codec)
@@ -243,7 +252,7 @@ class _Reader:
         if self.line == 0 and decoded.startswith("ï»¿"):
             self.line += 1
             raise _Fault("the file begins with a byte order mark. Set `encoding: utf-8` in the layout")
-        return [line.removesuffix("\r") for line in decoded.removesuffix("\n").split("\n")]
+        return decoded
 
     def _find_columns(self, cells: list[str]) -> _Columns:
         layout = self._layout

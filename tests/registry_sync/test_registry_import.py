@@ -233,6 +233,11 @@ def test_two_controllers_may_get_the_same_answer(operator: Operator) -> None:
 
 ASKED = lines(MOBILE, FIXED)
 GOOD = lines(MOBILE + ",0", FIXED + ",0")
+OTHER_FORM = (
+    "the line does not have the form that the registry publishes (`line` in the layout). Is the file truncated, damaged, or from"
+    " another source?"
+)
+ABROAD = "393401234567"  # a mobile with the country code
 FAULTS: dict[str, tuple[str | bytes, str | bytes, str]] = {
     "other status": (ASKED, lines(MOBILE + ",0", FIXED + ",2"), "answer.txt, line 2: the status is none of 0, 1"),
     "no status": (ASKED, lines(MOBILE + ",0", FIXED), "answer.txt, line 2: the line has 1 columns, not 2. Is the file truncated?"),
@@ -246,6 +251,19 @@ FAULTS: dict[str, tuple[str | bytes, str | bytes, str]] = {
     "country code": (lines("39" + MOBILE, FIXED), GOOD, "answer.txt, line 1: this number is not in the request. Is this the answer to another request?"),
     "missing leading 0": (lines(FIXED[1:]), lines(FIXED[1:] + ",0"), "request.txt: most of its first 1 numbers are not valid. Check `country`, `number` and `numbers` in the layout"),
     "request for answer": (GOOD, GOOD, "request.txt, line 1: the number contains something other than digits, spaces and - . / ( )"),
+    "more columns": (ASKED, lines(MOBILE + ",0,1", FIXED + ",0,1"), f"answer.txt, line 1: {OTHER_FORM}"),
+    "status with a space": (ASKED, lines(MOBILE + ", 1", FIXED + ",0"), f"answer.txt, line 1: {OTHER_FORM}"),
+    "number with a space": (ASKED, lines(MOBILE + ",0", FIXED + " ,0"), f"answer.txt, line 2: {OTHER_FORM}"),
+    "quoted": (ASKED, lines(MOBILE + ',"0"', FIXED + ",0"), f"answer.txt, line 1: {OTHER_FORM}"),
+    "country code in both": (lines(MOBILE, ABROAD), lines(MOBILE + ",0", ABROAD + ",0"), f"answer.txt, line 2: {OTHER_FORM}"),
+    "missing leading 0 in both": (lines(MOBILE, FIXED[1:]), lines(MOBILE + ",0", FIXED[1:] + ",0"), f"answer.txt, line 2: {OTHER_FORM}"),
+    "letters": (ASKED, lines(MOBILE + ",0", "06I2345678,0"), "answer.txt, line 2: the number contains something other than digits, spaces and - . / ( )"),
+    "five digits": (ASKED, lines(MOBILE + ",0", "06123,0"), "answer.txt, line 2: no number in IT has 5 digits"),
+    "thirteen digits": (ASKED, lines("0612345678901,0"), "answer.txt, line 1: no number in IT has 13 digits"),
+    "empty line": (ASKED, lines(MOBILE + ",0", "", FIXED + ",0"), "answer.txt, line 2: the line is empty"),
+    "only an empty line": (ASKED, "\n", "answer.txt, line 1: the line has no column 1, only 0. Check `separator` in the layout"),
+    "mark": (ASKED, b"\xef\xbb\xbf" + GOOD.encode(), "answer.txt, line 1: the line is not ascii text. Check `encoding` in the layout"),
+    "other digits": (ASKED, lines(MOBILE + ",0", "\u0660612345678,0"), "answer.txt, line 2: the line is not ascii text. Check `encoding` in the layout"),
     "UTF-16": (ASKED, GOOD.encode("utf-16"), "answer.txt, line 1: the line is not ascii text. Check `encoding` in the layout"),
 }  # fmt: skip
 

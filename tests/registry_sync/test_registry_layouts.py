@@ -457,6 +457,11 @@ UNSURE: dict[str, tuple[dict[str, Any], tuple[str, ...], str]] = {
         ("0170 1234567", "0170 1234568"),
         "line 1: the first line contains a number instead of the column names",
     ),
+    "a line of another form": (
+        {"country": "DE", "separator": ";", "header": True, "line": r"0\d+;\d+\n"},
+        ("Nummer;Status", "01701234567;1", "01701234568;A"),
+        "line 3: the line does not have the form",
+    ),
 }  # fmt: skip
 
 
@@ -484,6 +489,7 @@ MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
         {"layout": {"country": "BE", "number": "Tel"}},
         "so the file needs `header: true`",
     ),
+    "line": ({"layout": {"country": "BE", "line": "("}}, "line is not a regular expression"),
     "one column twice": ({"layout": {"country": "BE", "date": 1}}, "must be different columns"),
     "one column only": (
         {"layout": {"country": "BE", "separator": "none", "date": 2}},

@@ -234,19 +234,36 @@ async def test_days_without_changes_and_yearly_removals_raise_no_alarm(tmp_path:
     assert job.lookup(441999999999, "tps") == ("clear", 1)
 
 
+OTHER_FORM = "the line does not have the form that the registry publishes"
 BAD_BRITISH = {
-    "cut": (uk_lines(*TIGHT)[:-4], "line 4: the line has no line break. Is the file truncated?"),
-    "cut in a number": (uk_lines(*TIGHT)[:-9], "line 4: no number in GB has 4 digits"),
-    "a letter": (uk_lines("0123456789O "), "line 1: the number contains something other than digits"),
-    "too short": (uk_lines("012345678   "), "line 1: no number in GB has 8 digits"),
-    "empty": ("", "the file is empty"),
-}
+    "cut": ("tps", uk_lines(*TIGHT)[:-4], f"line 4: {OTHER_FORM}"),
+    "cut before the line break": ("tps", uk_lines(*TIGHT)[:-2], f"line 4: {OTHER_FORM}"),
+    "cut in the line break": ("tps", uk_lines(*TIGHT)[:-1], f"line 4: {OTHER_FORM}"),
+    "cut in a number": ("tps", uk_lines(*TIGHT)[:-9], "line 4: no number in GB has 4 digits"),
+    "a lost digit": ("tps", uk_lines(*TIGHT, "0123456789 "), f"line 5: {OTHER_FORM}"),
+    "a lost digit with spaces": ("tps_spaced", uk_lines("01234 567890", "01234 56789"), f"line 2: {OTHER_FORM}"),
+    "LF alone": ("tps", uk_lines(*TIGHT).replace("\r\n", "\n"), f"line 1: {OTHER_FORM}"),
+    "no leading 0": ("tps", uk_lines("1234567890  "), f"line 1: {OTHER_FORM}"),
+    "a country code": ("tps", uk_lines("441234567890"), "line 1: no number in GB has 12 digits"),
+    "a space in front": ("tps", uk_lines(" 01234567890"), f"line 1: {OTHER_FORM}"),
+    "a space in the number": ("tps", uk_lines("01234 567890"), f"line 1: {OTHER_FORM}"),
+    "another mark": ("tps_spaced", uk_lines("01234-567890"), f"line 1: {OTHER_FORM}"),
+    "the layout with spaces": ("tps", uk_lines(f"{'0208':5}{'1234567':>7}"), f"line 1: {OTHER_FORM}"),
+    "the layout without spaces": ("tps_spaced", uk_lines(*TIGHT), f"line 1: {OTHER_FORM}"),
+    "a space in a dialling code": ("tps_spaced", uk_lines("02 081234567"), f"line 1: {OTHER_FORM}"),
+    "a space in the rest": ("tps_spaced", uk_lines("02081 123 45"), f"line 1: {OTHER_FORM}"),
+    "a letter": ("tps", uk_lines("0123456789O "), "line 1: the number contains something other than digits"),
+    "too short": ("tps", uk_lines("012345678   "), "line 1: no number in GB has 8 digits"),
+    "too short for the registry": ("tps", uk_lines(*TIGHT, "08001111    "), f"line 5: {OTHER_FORM}"),
+    "empty": ("tps", "", "the file is empty"),
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("case", BAD_BRITISH)
 async def test_faulty_uk_file_is_refused(tmp_path: Path, case: str) -> None:
-    job = ListJob(tmp_path, **UK)
-    text, fault = BAD_BRITISH[case]
+    """Otherwise a damaged line would list another number, and the enrolled one would be clear."""
+    layout, text, fault = BAD_BRITISH[case]
+    job = ListJob(tmp_path, **(UK | {"format": layout}))
     job.put("TPS-2026-11-20.txt", text)
     part = await job.run_once()
     assert part.published == ""
