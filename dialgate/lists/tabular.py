@@ -51,6 +51,7 @@ _FOREIGN: Final = (
     (b"7z\xbc\xaf", "packed with 7-Zip"),
 )
 _DIGIT: Final = re.compile(r"\d")
+_FEWEST_DIGITS: Final = 5  # of a telephone number, even if it lost its leading zeros
 
 
 Rows: TypeAlias = Generator[tuple[int, list[str]], None, None]
@@ -159,8 +160,10 @@ def _detect_layout(begin: Callable[[], tuple[Layout, Rows]], home: str, hints: H
     filled = _filled(rows)
     sample = list(islice(filled, _SAMPLE_ROWS))
     names = tuple(map(str.strip, sample[0][1])) if sample else ()
+    if any(len(_DIGIT.findall(name)) >= _FEWEST_DIGITS for name in names):
+        names = ()  # the row contains a number, so its `mobile` is a label
     number = _number_column(names, [cells for _, cells in sample], home, hints)
-    is_header = bool(sample) and (
+    is_header = bool(names) and (
         position_of(names, NUMBER_NAMES) >= 0
         or _is_title(sample, number, home)
         or (bool(hints.column) and hints.column in names)

@@ -146,6 +146,13 @@ async def test_no_row_with_a_number_is_lost_and_none_rejects_the_file(registrar:
     }
 
 
+async def test_first_row_with_a_number_is_no_header(registrar: Registrar) -> None:
+    """The labels of the numbers are also names of columns."""
+    file = f"mobile;{CLEAR}\ntel;{LISTED}\n".encode()
+    report = await registrar.revocations.revoke_all(DPO, GOOD, BytesIO(file))
+    assert (report.rows, report.revoked, report.refused, report.layout.header) == (2, 2, 0, ())
+
+
 @pytest.mark.parametrize("raw", [b"", b"name\nRossi\n", b"PK\x03\x04", b'number\n"06'])
 async def test_file_without_revocations_is_rejected(registrar: Registrar, raw: bytes) -> None:
     with pytest.raises(Refused) as refused:

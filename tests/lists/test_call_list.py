@@ -54,6 +54,7 @@ MIXED: dict[int, Basis] = {ROME: "consent", MILAN: "directory"}
         ('"nome";"msisdn"\r\n"Rossi; Mario";"+390612345678"\r\n"Verdi";"+390298765432"\r\n', BOTH),
         ('number,note\n0612345678,"two\nlines"\n0298765432,\n', BOTH),
         ("0612345678,Rossi\n0298765432,Verdi\n", BOTH),
+        ("phone,0612345678\nmobile,0298765432\n", BOTH),  # no header: the first row contains a number
         ("number,basis\n0612345678,consent\n0298765432,\n", MIXED),
         ("Base_Giuridica;Tel\n Consent ;0612345678\ndirectory;0298765432\n", MIXED),
         ('"number";"basis"\n"0612345678";"consent"\n"0298765432";"directory"\n', MIXED),

@@ -70,6 +70,11 @@ def test_encoding_separator_and_column_are_found(written: bytes, layout: Layout)
         ("telefono,cellulare\n12,3331234567\n", Hints(column="cellulare"), 2, 2),
         ("telefono,cellulare\n12,3331234567\n", Hints(column="2"), 2, 2),
         ("a:b\nc:0612345678\n", Hints(separator=":"), 2, 2),
+        # A first row with a number is no header, even if a label is the name of a column.
+        ("mobile;+393331234567\nfixed;+390612345678\n", HINTS, 2, 1),
+        ("+393331234567;Tel.\n+390612345678;Tel.\n", HINTS, 1, 1),
+        ("mobile;612345678\nfixed;+390612345678\n", HINTS, 2, 1),  # a lost zero: not a valid number
+        ("mobile;+393331234567\n", Hints(column="2"), 2, 1),
     ],
 )
 def test_a_column_is_detected_by_its_content_unless_a_hint_names_it(
