@@ -92,7 +92,7 @@ class App:
         self.refresh = upkeep.refresh
         self.subjects = Subjects(self.registrar, peers)
         self.roster = Roster(store, metrics, clock)
-        self.gate = Gate(store, self._recorder, upkeep, recovery, clock, traces)
+        self.gate = Gate(store, self._recorder, upkeep, clock, traces)
         self._pending = PendingFolder(self.registrar.access, self.registrar.revocations)
         self._entering = BackgroundWork(self._pending.enter, ())
         self._list_replication = ListReplication(config.data, store, peers, self.registrar.changed)
@@ -193,8 +193,11 @@ class App:
 
     async def tick(self, patience: float | None = PATIENCE) -> None:
         """Do one upkeep round. Wait up to `patience` seconds for each background task."""
+        await self.enter_stops(patience)  # first: a stop binds whatever the clock shows
         presence = structs.replace(self._presence, at=self._clock.at_least(), laws=self.config.law_hash)
-        await self.roster.tick(presence, self.config)  # first, because it compares the clock
+        await self.roster.tick(
+            presence, self.config
+        )  # before the clock is read, because it compares the clock
         try:
             now = self._clock()
         except ClockWrong as error:
@@ -204,13 +207,16 @@ class App:
         await self._recovering.run(patience, now)
         if self._recovering.problem:
             self._upkeep.report("store", self._recovering.problem)
-        await self._entering.run(patience)
-        self._upkeep.report("ledger", self._recovery.problem or self._pending.problem)
         await self._observing.run(patience, now)
         if self._upkeep.lacking is not None:
             self._list_replication.tick(self._upkeep.lacking, now)
         if self._stamper:
             await self._upkeep.stamp(self._stamper, now)
+
+    async def enter_stops(self, patience: float | None = None) -> None:
+        """Enter the stops that commands kept while no gate ran. Until that is done, every call is denied."""
+        await self._entering.run(patience)
+        self._upkeep.report("ledger", self._recovery.problem or self._pending.problem)
 
     async def _recover(self, now: Instant) -> None:
         if self._recovery.is_due:

@@ -36,7 +36,6 @@ from dialgate.gate.counted_campaigns import CountedCampaigns
 from dialgate.gate.facts import Gatherer
 from dialgate.gate.question import BatchQuery
 from dialgate.gate.recorder import LogRecorder
-from dialgate.gate.recovery import Recovery
 from dialgate.gate.upkeep import Upkeep
 from dialgate.lists.snapshot import Snapshot, SnapshotPart
 from dialgate.observability.traces import Traces
@@ -57,7 +56,6 @@ class Gate:
         store: Attempts,
         recorder: LogRecorder,
         upkeep: Upkeep,
-        recovery: Recovery,
         clock: Clock,
         traces: Traces | None = None,
     ) -> None:
@@ -65,7 +63,7 @@ class Gate:
         self.metrics = upkeep.metrics
         self._entry_ids = upkeep.gatherer.keys.entries
         self._store, self._recorder, self._clock = store, recorder, clock
-        self._upkeep, self._recovery = upkeep, recovery
+        self._upkeep = upkeep
         self._steady = clock.steady
         self._limits = ClientLimits(clock.steady, upkeep.disk_shares)
         self._nonces = nonces()
@@ -152,7 +150,7 @@ class Gate:
         read while the previous one commits. The commit refuses a reading that has changed since. Only one batch reads at
         a time, and only one commits.
         """
-        self._recovery.refuse_if_unentered()
+        self._upkeep.refuse_if_stops_wait()
         self._upkeep.refuse_if_late()
         query = self._query(requests)
         reading = self._store.assume(query.subjects, query.keys) or await self._read(query)

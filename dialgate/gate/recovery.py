@@ -21,7 +21,6 @@ import structlog
 from msgspec import Struct
 
 from dialgate.core.decision_ids import log_of
-from dialgate.core.faults import Unavailable
 from dialgate.core.model import RESULT_RANK, Attempt, Instant, OutcomeRecord
 from dialgate.core.responses import encode_answer, end_of, make_answer
 from dialgate.crypto.keys import KeyRetired, Keys, MonthKeys
@@ -32,10 +31,6 @@ from dialgate.store import Generation, Remembered, Shared, Store
 
 _AT_ONCE = 256  # records
 _log = structlog.get_logger(__name__)
-
-
-class StopsUnentered(Unavailable):
-    component = "ledger"
 
 
 class LogEnd(Struct, frozen=True):
@@ -89,14 +84,6 @@ class Recovery:
             f" {self._unentered[0].decision}. Start the gate that made this decision, or enter the stops with"
             " `dialgate revoke` and restart this gate"
         )
-
-    def refuse_if_unentered(self) -> None:
-        """Raise `StopsUnentered` while an opt-out or wrong-number report is missing from the ledger.
-
-        The called number is unknown, so any call could be to that number.
-        """
-        if self._unentered:
-            raise StopsUnentered(self.problem)
 
     async def settle(self, now: Instant) -> Instant:
         """Make the store agree with the logs. Return the time of the newest record, or 0 if there is none.

@@ -55,6 +55,10 @@ class UpkeepLate(Unavailable):
     component = "upkeep"
 
 
+class StopsUnentered(Unavailable):
+    component = "ledger"
+
+
 class Pulse:
     """The age of the last complete round of upkeep.
 
@@ -139,6 +143,11 @@ class Upkeep:
         """Raise `UpkeepLate` if the last complete round is too old."""
         if self._late:
             raise UpkeepLate(_LATE)
+
+    def refuse_if_stops_wait(self) -> None:
+        """Raise `StopsUnentered` while the ledger lacks a stop. Its number is unknown here: any call could be to it."""
+        if problem := self._problems.get(StopsUnentered.component):
+            raise StopsUnentered(problem)
 
     def report(self, component: str, problem: str) -> None:
         """Set a component's problem. An empty `problem` means that the component works."""

@@ -13,7 +13,7 @@ from prometheus_client import CollectorRegistry
 
 from dialgate.app import App
 from dialgate.config.clients import Client
-from dialgate.config.configuration import Config, ConfigError
+from dialgate.config.configuration import Config
 from dialgate.core.faults import Unavailable
 from dialgate.interfaces.console import routes
 from dialgate.interfaces.http import (
@@ -37,7 +37,6 @@ from dialgate.interfaces.http.operations import APP, DESCRIPTION, OPERATIONS, RE
 from dialgate.interfaces.http.own_processes import HEAVY
 from dialgate.interfaces.http.peers import PEERS
 from dialgate.interfaces.http.uploads import UPLOADS, UploadSlots
-from dialgate.runtime.gate_address import SOCKET
 
 _Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -86,16 +85,8 @@ async def start(app: App, registry: CollectorRegistry) -> server.Runner:
     site = build(app, registry)
     certificate = certificates.load(app.config)
     certificates.show(certificate, app.metrics)
-    closed = _count_closed(app)
-    runner = await server.serve(site, app.config, partial(_lane, app), closed, certificate)
-    try:
-        await runner.listen_locally(app.config.data)
-    except OSError as error:
-        await runner.cleanup()
-        raise ConfigError(
-            [f"data: the socket {app.config.data / SOCKET} cannot be opened: {error.strerror}"]
-        ) from error
-    return runner
+    lane = partial(_lane, app)
+    return await server.serve(site, app.config, lane, _count_closed(app), certificate, app.enter_stops)
 
 
 async def start_operations(app: App, registry: CollectorRegistry) -> server.Runner:

@@ -4,6 +4,7 @@ A stop must never be lost because the gate is down. So `dialgate revoke` writes 
 the ledger before it is ready. This is the only way in beside the gate's endpoints.
 """
 
+import asyncio
 from io import BytesIO
 from pathlib import Path
 from secrets import token_hex
@@ -23,7 +24,7 @@ from dialgate.ledger import stop_requests
 from dialgate.ledger.access import LedgerAccess
 from dialgate.ledger.revocations import Revocations
 from dialgate.ledger.schemas import RevocationsRequest
-from dialgate.lists.tabular import Hints
+from dialgate.lists.tabular import Hints, Unreadable, read
 from dialgate.runtime.atomic_write import sync_folder, write_file
 from dialgate.runtime.clock import wall_clock
 
@@ -54,6 +55,15 @@ def refuse_unreadable(config: Config, controller: str, number: str) -> None:
         raise Refused("number.invalid", f"The number {problem}; write it in E.164.", "number") from problem
 
 
+def refuse_unreadable_file(config: Config, controller: str, rows: bytes, hints: Hints) -> None:
+    """Raise `Refused` if a gate with this configuration could not read a file of revocations."""
+    owner = refuse_unknown(config, controller)
+    try:
+        read(BytesIO(rows), owner.dial_regions(), hints, lenient=True)
+    except Unreadable as problem:
+        raise Refused("list.unreadable", str(problem), "file") from problem
+
+
 def refuse_unknown(config: Config, controller: str) -> ControllerFile:
     """Return the controller that a revocation names. Raises `Refused`."""
     owner = config.controllers.get(controller or next(iter(config.controllers), ""))
@@ -75,30 +85,41 @@ def keep(data: Path, stops: PendingStops) -> Path:
 
 
 class PendingFolder:
-    """The stops that commands kept for a gate. `problem` says why one of them is not in the ledger; then no call is safe."""
+    """The stops that commands kept for a gate.
+
+    `problem` says why not all of them are in the ledger. Then no call is safe.
+    """
 
     def __init__(self, access: LedgerAccess, revocations: Revocations) -> None:
         self._access, self._revocations = access, revocations
         self._folder = access.config.data / FOLDER
-        self.problem = ""
+        self.problem = f"the stops in {self._folder} are not in the ledger yet"
 
     async def enter(self) -> None:
         """Enter every stop in the ledger, oldest first, and delete its file once it is in force.
 
-        If the gate is killed in between, the stop is entered again, which does no harm.
+        A stop that cannot be entered does not delay the others. If the gate is killed in between, the stop is entered
+        again, which does no harm.
         """
-        self.problem = ""
-        for path in self._files():
-            try:
-                await self._enter(_decoder.decode(path.read_bytes()))
-            except (Refused, Unavailable, OSError, msgspec.DecodeError) as error:
-                self.problem = (
-                    f"a stop that was entered while no gate ran, {path}, is not in force: {error}. Correct the cause, or"
-                    " enter the stop with `dialgate revoke` and delete the file"
-                )
-                return
-            path.unlink()
+        path, problem = self._folder, ""
+        try:
+            for path in self._files():
+                problem = await self._enter_file(path) or problem
+        except OSError as error:
+            problem = _not_in_force(path, error)
+        self.problem = problem
+
+    async def _enter_file(self, path: Path) -> str:
+        """Enter the stops of a file and delete it. Return why they are not in force, or an empty string."""
+        try:
+            content = await asyncio.to_thread(path.read_bytes)
+            await self._enter(_decoder.decode(content))
+        except (Refused, Unavailable, ValueError) as error:  # msgspec's errors are ValueErrors
+            return _not_in_force(path, error)
+        else:
+            await asyncio.to_thread(path.unlink)
             _log.info("a stop that was entered while no gate ran is in force", file=path.name)
+            return ""
 
     def _files(self) -> list[Path]:
         try:
@@ -112,3 +133,10 @@ class PendingFolder:
             await self._revocations.stop(client, stops.stop)
         else:
             await self._revocations.revoke_all(client, stops.request, BytesIO(stops.rows), stops.hints)
+
+
+def _not_in_force(path: Path, error: Exception) -> str:
+    return (
+        f"a stop that was entered while no gate ran, {path}, is not in force: {error}. Correct the cause, or enter the stop"
+        " with `dialgate revoke` and delete the file"
+    )

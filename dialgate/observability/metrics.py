@@ -205,7 +205,7 @@ class Metrics:
         )
         age = "Time since expired data was last removed; 0 if daily removal is off."
         self.retention_age = gauge("dialgate_retention_age_seconds", age)
-        waits = "1 while retention destroys nothing because the clock jumped within the last two days."
+        waits = "1 while retention destroys nothing because the clock jumped."
         self.retention_unconfirmed = gauge("dialgate_retention_unconfirmed", waits)
 
     def _create_shared_store_metrics(self, counter: partial[Counter], gauge: partial[Gauge]) -> None:

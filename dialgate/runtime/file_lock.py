@@ -28,7 +28,15 @@ def own_folder(data: Path) -> IO[bytes]:
     refusal = FolderInUse(
         f"{data} is in use by a gate, or by a command that replaces its store. Stop that first, or set another `data`"
     )
-    return os.fdopen(acquire_lock(data / _LOCK, refusal), "r+b")
+    lock = os.fdopen(acquire_lock(data / _LOCK, refusal), "r+b")
+    try:
+        for of_log in data.glob("log/**/.lock"):  # a gate of an earlier version holds only this one
+            with hold_lock(of_log, refusal):
+                pass
+    except BaseException:
+        lock.close()
+        raise
+    return lock
 
 
 @contextmanager

@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 from msgspec import Struct
 
 SOCKET: Final = "gate.sock"
+_PROBE_SECONDS: Final = 5.0
 
 
 class GateAddress(Struct, frozen=True):
@@ -42,6 +43,17 @@ class GateAddress(Struct, frozen=True):
             context = ssl.create_default_context()
             return http.client.HTTPSConnection(parts.hostname, parts.port, timeout=seconds, context=context)
         return http.client.HTTPConnection(parts.hostname, parts.port, timeout=seconds)
+
+    def answers(self) -> bool:
+        """Return whether a gate accepts connections here."""
+        connection = self.connection(_PROBE_SECONDS)
+        try:
+            connection.connect()
+        except OSError:
+            return False
+        finally:
+            connection.close()
+        return True
 
 
 class _LocalConnection(http.client.HTTPConnection):

@@ -6,7 +6,7 @@ again. A clock set forward would let retention destroy data too early. The data 
     clock.latest   the instant in milliseconds, 20 decimal digits; written durably by upkeep, once a second
     clock.ndjson   one JSON object per line: `jump` (the clock advanced by more than a day at once)
 
-Retention destroys nothing for two days after a jump. If a gate was off for more than a day, its next start is a jump too,
+Retention destroys nothing for two days after a jump, or for as long as the jump skipped if that is longer. If a gate was off for more than a day, its next start is a jump too,
 because a gate cannot distinguish that from a wrong clock. A clock that is ahead by more than the validity of registry answers
 denies every call, so somebody corrects it within these days. One that is ahead by less hardly shortens a retention period.
 """
@@ -39,6 +39,10 @@ class Jump(Struct, frozen=True, kw_only=True, tag="jump", tag_field="type"):
     since: Instant
     to: Instant
 
+    def settled_at(self) -> Instant:
+        """Return when the clock counts as right again: after two days, or after as long as the jump skipped."""
+        return self.to + max(_SETTLED, self.to - self.since)
+
 
 _decode: Callable[[bytes], Jump] = msgspec.json.Decoder(Jump).decode
 
@@ -65,18 +69,24 @@ class KeptInstants:
 
     def last_jump(self) -> Jump | None:
         """Return the last jump, or None if there was none. Raises `OSError`."""
+        jumps = self._jumps()
+        return jumps[-1] if jumps else None
+
+    def _jumps(self) -> list[Jump]:
         try:
             lines = self._journal.read_bytes().splitlines()
         except FileNotFoundError:
-            return None
-        return next((jump for line in reversed(lines) if (jump := _jump(line))), None)
+            return []
+        return [jump for line in lines if (jump := _jump(line))]
 
     def recent_jump(self, now: Instant) -> Jump | None:
-        """Return the last jump if retention still waits because of it. Raises `OSError`."""
-        jump, latest = self.last_jump(), self.latest()
+        """Return a jump because of which retention still waits, the one that ends last. Raises `OSError`."""
+        latest = self.latest()
         if latest and now - latest > DAY:
             return Jump(since=latest, to=now)
-        return jump if jump is not None and now - jump.to < _SETTLED else None
+        # A jump to a later time than now was a wrong clock, which has been corrected.
+        past = [jump for jump in self._jumps() if jump.to <= now < jump.settled_at()]
+        return max(past, key=Jump.settled_at, default=None)
 
     def advance(self, now: Instant) -> None:
         """Store `now` durably if it is later than the stored instant. Raises `OSError`.
@@ -94,11 +104,11 @@ class KeptInstants:
             _write(fd, now)
 
     def refuse_jump(self, now: Instant) -> None:
-        """Raise `ClockJumped` if the clock jumped within the last two days. Raises `OSError`."""
+        """Raise `ClockJumped` if retention still waits because the clock jumped. Raises `OSError`."""
         if (jump := self.recent_jump(now)) is not None:
             raise ClockJumped(
                 f"the clock jumped from {when(jump.since)} to {when(jump.to)}, so no expired data is destroyed until"
-                f" {when(jump.to + _SETTLED)}. If the clock is wrong, correct it"
+                f" {when(jump.settled_at())}. If the clock is wrong, correct it"
             )
 
     def cutoff(self, now: Instant, span: Instant) -> Instant:

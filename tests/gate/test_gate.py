@@ -513,9 +513,11 @@ async def test_calls_are_denied_while_the_clock_is_behind(running: World) -> Non
 async def test_calls_are_denied_while_a_stop_of_the_log_is_missing_from_the_ledger(running: World) -> None:
     stop = OutcomeRecord(seq=1, at=NOW, time="", decision="another-gates", result="opt_out")
     running.app._recovery._unentered.append(stop)
+    await running.app.enter_stops()
     assert codes(await ask(running)) == ["gate.unavailable"]
     assert "another-gates" in running.app.gate.readiness()["ledger"]
     running.app._recovery._unentered.remove(stop)
+    await running.app.enter_stops()
     assert (await ask(running)).decision == "allow"
 
 

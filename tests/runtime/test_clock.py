@@ -73,19 +73,31 @@ async def test_an_idle_gate_keeps_the_instant_of_its_upkeep(config: Path) -> Non
         assert "clock" in app.gate.readiness()
 
 
-async def test_a_jump_forward_drops_no_attempt_for_two_days(config: Path) -> None:
+@pytest.mark.parametrize("skipped", [100, 93])
+async def test_a_jump_forward_drops_no_attempt_for_as_long_as_it_skipped(config: Path, skipped: int) -> None:
+    """Even if the clock was wrong, the attempt is then older than the law counts."""
     async with gate_at(config, NOW) as app:
         assert (await ask(app)).decision == "allow"
-    async with gate_at(config, NOW + YEARS) as app:
-        await run_upkeep(app, NOW + YEARS)
-        assert await attempts(app) == 1
+    to = NOW + skipped * DAY
+    async with gate_at(config, to) as app:
+        for day in range(skipped):
+            await run_upkeep(app, to + day * DAY)
+            assert await attempts(app) == 1
         assert app.metrics.retention_unconfirmed._value.get() == 1
         assert app.gate.readiness().keys() == {"snapshot"}, "it is no reason to deny calls"
-        await run_upkeep(app, NOW + YEARS + DAY)
-        assert await attempts(app) == 1
-        await run_upkeep(app, NOW + YEARS + 2 * DAY)
+        await run_upkeep(app, to + skipped * DAY)
         assert await attempts(app) == 0
         assert app.metrics.retention_unconfirmed._value.get() == 0
+
+
+def test_a_jump_counts_until_it_is_settled_even_after_a_shorter_one(tmp_path: Path) -> None:
+    kept = KeptInstants(tmp_path)
+    for at in (NOW - 60 * DAY, NOW, NOW + DAY, NOW + 3 * DAY):
+        kept.advance(at)
+    with pytest.raises(ClockJumped, match="until 2027-01-23"):
+        kept.refuse_jump(NOW + 4 * DAY)
+    (tmp_path / "clock.latest").unlink()
+    kept.refuse_jump(NOW - DAY)  # the clock was wrong and has been corrected
 
 
 async def test_a_running_gate_whose_clock_jumps_drops_nothing(config: Path) -> None:

@@ -220,6 +220,24 @@ async def test_an_older_copy_appears_again_while_the_gates_wait(server: Path) ->
     await two.close()
 
 
+async def test_a_second_generation_still_waits_for_the_logs_of_the_first(server: Path) -> None:
+    """The gate of such a log may have died with the machine, and the counters were raised by the first generation."""
+    store = RedisStore(at(server))
+    await store.settle("log", 0, [], [])
+    assert await store.commit(
+        await store.read([ANNA]),
+        [Reservation(ANNA, attempt("log-1"), (ANNA,))],
+        [],
+        AttemptPosition("log", 1),
+    )
+    ask_server(server, "SET", "{dialgate}:generation", "3 gone")
+    ask_server(server, "HDEL", "{dialgate}:positions", "log top")
+    with pytest.raises(StoreUnavailable, match="not been added yet: gone, log"):
+        await store.ping()
+    assert store.generation == Generation(4, frozenset({"log", "gone"}))
+    await store.close()
+
+
 async def test_an_older_copy_appears_during_recovery(server: Path) -> None:
     """Recovery must fail if the store is replaced by another older copy, which lacks the attempts just added.
 

@@ -1,5 +1,6 @@
 """`dialgate revoke`: revocations, entered individually or imported from a file."""
 
+import time
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -8,6 +9,7 @@ import typer
 from msgspec import Struct
 from typer.core import TyperGroup
 
+from dialgate.config.configuration import Config
 from dialgate.core.local_time import rfc3339
 from dialgate.interfaces.cli.command import command
 from dialgate.interfaces.cli.files import (
@@ -39,14 +41,17 @@ from dialgate.ledger.import_reports import RevocationsReport
 from dialgate.ledger.pending_stops import PendingStops
 from dialgate.ledger.schemas import LiftRequest, Receipt, RevocationRequest, RevocationsRequest
 from dialgate.runtime.clock import wall_clock
+from dialgate.runtime.gate_address import GateAddress
 from dialgate.runtime.terminal import MISUSE
+
+_TRIES, _TRY_SECONDS = 50, 0.2
 
 
 class KeptFile(Struct, frozen=True):
-    """A file of revocations that waits for the next gate, and why it waits."""
+    """A file of revocations that waits for the next gate, and what the user is told."""
 
     kept: str
-    why: str
+    note: str
 
 
 class _Revoke(TyperGroup):
@@ -147,8 +152,32 @@ def _keep(path: Path, stop: dict[str, Any], why: str) -> Receipt:
     """Keep a revocation for the next gate. Raises `Failure` and `Refused` if a gate could not enter it."""
     config, at = load_config(path), rfc3339(wall_clock())
     pending_stops.refuse_unreadable(config, stop.get("controller", ""), str(stop["number"]))
-    pending_stops.keep(config.data, PendingStops(actor=operator_name(), stop={"at": at, **stop}))
-    return Receipt(0, at, f"{why} The revocation is kept, and in force before the gate decides a call.")
+    kept = pending_stops.keep(config.data, PendingStops(actor=operator_name(), stop={"at": at, **stop}))
+    return Receipt(0, at, f"{why} The revocation is kept, and {in_force_since(config, kept)}.")
+
+
+def in_force_since(config: Config, kept: Path) -> str:
+    """Return since when a kept stop is in force. Raises `Failure` if a gate may decide calls without it.
+
+    A gate opens its socket, then enters what was kept, then decides calls. So a gate that cannot be reached now will find the
+    file, and one that can be reached has found it or soon does.
+    """
+    if config.settings.store is not None:
+        raise Failure(
+            "gate.unreachable",
+            f"the stop is kept in {kept}, but other gates on this store do not know of it until the gate of this folder starts."
+            " Start it, or enter the stop at a gate that runs, with --url",
+        )
+    for _ in range(_TRIES):
+        if not kept.exists():
+            return "in force now"
+        if not GateAddress(config.data).answers():
+            return "in force before the gate decides a call"
+        time.sleep(_TRY_SECONDS)
+    raise Failure(
+        "gate.unreachable",
+        f"the stop is kept in {kept}, and not in force yet: a gate runs, but has not entered it. /readyz says why",
+    )
 
 
 @revoke_app.command("lift")
@@ -170,7 +199,7 @@ def revoke_lift(
 
 def _show_import(report: RevocationsReport | KeptFile) -> None:
     if isinstance(report, KeptFile):
-        typer.echo(f"{report.why} The file is kept, and in force before the gate decides a call.")
+        typer.echo(report.note)
     else:
         show_import("Revocations", _COUNTS, report)
 
@@ -215,12 +244,8 @@ def revoke_import(
 
 def _keep_file(path: Path, import_request: RevocationsRequest, options: dict[str, Any], why: str) -> KeptFile:
     """Keep a file of revocations for the next gate. Raises `Refused` if a gate could not enter it."""
-    config = load_config(path)
-    pending_stops.refuse_unknown(config, import_request.controller)
-    stops = PendingStops(
-        actor=operator_name(),
-        request=import_request,
-        hints=hints_of(options),
-        rows=options["file"].read_bytes(),
-    )
-    return KeptFile(str(pending_stops.keep(config.data, stops)), why)
+    config, rows, hints = load_config(path), options["file"].read_bytes(), hints_of(options)
+    pending_stops.refuse_unreadable_file(config, import_request.controller, rows, hints)
+    stops = PendingStops(actor=operator_name(), request=import_request, hints=hints, rows=rows)
+    kept = pending_stops.keep(config.data, stops)
+    return KeptFile(str(kept), f"{why} The file is kept, and {in_force_since(config, kept)}.")

@@ -2,13 +2,13 @@
 
 import asyncio
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from aiohttp import web
 
-from dialgate.config.configuration import Config
+from dialgate.config.configuration import Config, ConfigError
 from dialgate.config.listeners import Limits, Operations
 from dialgate.interfaces.connections import Connections, most
 from dialgate.interfaces.http import local_socket
@@ -16,6 +16,7 @@ from dialgate.interfaces.http.certificates import Certificate
 from dialgate.interfaces.http.connection import Connection, OpenLane, ServerState, note_beginnings
 from dialgate.interfaces.http.tls import Handshake, TlsListener
 from dialgate.interfaces.listening import listen
+from dialgate.runtime.gate_address import SOCKET
 
 _BACKLOG = 1024
 _DRAIN_SECONDS = 10
@@ -23,7 +24,7 @@ _OPERATORS = 64  # connections to the operations listener
 
 
 class Runner:
-    """An HTTP server that starts and stops one aiohttp application. Call `listen` only once."""
+    """An HTTP server that starts and stops one aiohttp application. Call `setup` first."""
 
     def __init__(
         self,
@@ -47,14 +48,17 @@ class Runner:
         sockets = [listening for server in self._listening for listening in server.sockets]
         return [sock.getsockname() for sock in sockets if sock.family != socket.AF_UNIX]
 
-    async def listen(self, sockets: Sequence[socket.socket]) -> None:
-        """Accept connections on `sockets`, which the server closes at the end."""
+    async def setup(self) -> None:
+        """Start the application, without listening."""
         await self._runner.setup()
         assert self._runner.server is not None
         note_beginnings(self._runner.server)
         self._shared = ServerState(
             self._runner.server, self._limits, self._connections, self._lane, self._opened
         )
+
+    async def listen(self, sockets: Sequence[socket.socket]) -> None:
+        """Accept connections on `sockets`, which the server closes at the end."""
         loop = asyncio.get_running_loop()
         if self._certificate is not None:
             self._listening.append(TlsListener(sockets, self._secure))
@@ -63,7 +67,7 @@ class Runner:
                 self._listening.append(await loop.create_server(self._connect, sock=sock, backlog=_BACKLOG))
 
     async def listen_locally(self, data: Path) -> None:
-        """Also listen on the socket in the data folder. Call this after `listen`. Raises `OSError`."""
+        """Also listen on the socket in the data folder. Raises `OSError`."""
         loop, sock = asyncio.get_running_loop(), local_socket.bind(data)
         self._listening.append(await loop.create_unix_server(self._connect, sock=sock, backlog=_BACKLOG))
 
@@ -101,11 +105,27 @@ async def serve(
     lane: OpenLane,
     count_closed: Callable[[str], None],
     certificate: Certificate | None,
+    enter_stops: Callable[[], Awaitable[None]],
 ) -> Runner:
-    """Start the API server. Raises `ConfigError` if it cannot listen. `count_closed` is described in connections.py."""
+    """Start the API server. Raises `ConfigError` if it cannot listen. `count_closed` is described in connections.py.
+
+    `enter_stops` is called when commands reach the gate, and before calls do: a command that did not reach it has kept its
+    stop by then, or finds out that the gate runs.
+    """
     sockets = listen("listen", config.settings.listen)
     connections = Connections(most(config.settings, "http"), count_closed)
     runner = Runner(app, config.settings.limits, lane, connections, certificate)
+    await runner.setup()
+    try:
+        await runner.listen_locally(config.data)
+    except OSError as error:
+        for sock in sockets:
+            sock.close()
+        await runner.cleanup()
+        raise ConfigError(
+            [f"data: the socket {config.data / SOCKET} cannot be opened: {error.strerror}"]
+        ) from error
+    await enter_stops()
     await runner.listen(sockets)
     return runner
 
@@ -118,5 +138,6 @@ async def serve_operations(
     """Start the operations listener, in plain HTTP. See `serve` for the arguments and errors."""
     sockets = listen("operations", config.settings.operations or Operations())
     runner = Runner(app, config.settings.limits, None, Connections(_OPERATORS, count_closed))
+    await runner.setup()
     await runner.listen(sockets)
     return runner

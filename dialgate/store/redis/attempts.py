@@ -242,7 +242,8 @@ class RedisAttempts:
                 await self._undo.remove(log, map(seq_of, names))
                 outcome = await self._undo.run_commit(log, keys, commit, *values)
         except StoreUnavailable:
-            self._undo.mark_unknown(position)
+            if not recovering:  # recovery commits what the log has already, and repeats it
+                self._undo.mark_unknown(position)
             raise
         if outcome == _IS_OLDER:
             raise StoreUnavailable(OLDER_COPY)

@@ -217,6 +217,10 @@ class SqliteStore(Documents):
     # ---- the ledger and other data, durable on return ------------------------------------------------------------------
 
     async def append(self, drafts: Sequence[Draft]) -> list[int]:
+        # A write goes on in its thread if its caller is cancelled, so noting the change must go on too.
+        return await asyncio.shield(self._append(drafts))
+
+    async def _append(self, drafts: Sequence[Draft]) -> list[int]:
         def step(db: sqlite3.Connection) -> list[int]:
             refuse_if_short(tables.newest(db), self._required)
             return tables.append(db, drafts)

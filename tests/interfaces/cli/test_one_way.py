@@ -16,6 +16,7 @@ from msgspec import Struct
 
 from dialgate.config import loader
 from dialgate.core.model import DAY
+from dialgate.interfaces.cli import revoke
 from dialgate.interfaces.cli.gate_client import GateClient, GateUnreachable
 from dialgate.ledger import pending_stops
 from dialgate.ledger.pending_stops import PendingStops
@@ -198,6 +199,28 @@ async def test_stops_entered_without_a_gate_are_in_force_before_it_is_ready(tmp_
         assert [*(tmp_path / "data/pending").iterdir()] == []
 
 
+def test_on_a_shared_store_a_kept_stop_is_not_acknowledged(tmp_path: Path) -> None:
+    """Other gates on the store may decide calls, and do not know of the file."""
+    path = stopped_folder(tmp_path, store={"url": "redis://127.0.0.1:1/0"})
+    done = run_command("dialgate", "revoke", CLEAR, "--config", path)
+    assert (done.code, done.err.partition(":")[0]) == (1, "gate.unreachable")
+    assert "other gates on this store" in done.err.replace("\n", " ")
+    assert len([*(tmp_path / "data/pending").iterdir()]) == 1
+
+
+async def test_a_stop_that_is_kept_beside_a_running_gate_is_acknowledged_once_in_force(
+    tmp_path: Path,
+) -> None:
+    """The gate did not answer the command in time, for example, but runs."""
+    path = stopped_folder(tmp_path)
+    config = loader.load(path)
+    async with serving(path) as gate:
+        kept = pending_stops.keep(config.data, PendingStops(actor="anna", stop={"number": CLEAR}))
+        assert await asyncio.to_thread(revoke.in_force_since, config, kept) == "in force now"
+        answer = await gate.post("/v1/check", {**world.CALL, "to": CLEAR})
+        assert REVOKED in [reason["code"] for reason in answer["reasons"]]
+
+
 async def test_a_stop_for_a_gate_that_starts_is_not_lost(tmp_path: Path) -> None:
     path = stopped_folder(tmp_path)
     process = await spawn(path)
@@ -217,6 +240,7 @@ async def test_a_stop_for_a_gate_that_starts_is_not_lost(tmp_path: Path) -> None
         (("revoke", "+39"), "number.invalid"),
         (("revoke", CLEAR, "--controller", "nobody"), "controller.unknown"),
         (("revoke", "import", "FILE", "--controller", "nobody"), "controller.unknown"),
+        (("revoke", "import", "FILE", "--column", "none of these"), "list.unreadable"),
     ],
 )
 def test_a_stop_that_no_gate_could_enter_is_refused_at_once(
@@ -237,10 +261,15 @@ async def test_a_gate_with_a_stop_that_it_cannot_enter_allows_no_call(tmp_path: 
     left = pending_stops.keep(
         tmp_path / "data", PendingStops(actor="anna", request=unknown, rows=CLEAR.encode())
     )
+    behind = pending_stops.keep(tmp_path / "data", PendingStops(actor="anna", stop={"number": LISTED}))
     async with serving(path) as gate:
         assert gate.ready["event"] == "listening"
         assert str(left) in str(gate.ready["problems"])
+        async with gate.client.post("/v1/check", json={**world.CALL, "to": CLEAR}) as response:
+            answer = await response.json()
+        assert [reason["code"] for reason in answer["reasons"]] == ["gate.unavailable"]
     assert left.exists()
+    assert not behind.exists()
 
 
 async def test_a_stop_that_was_entered_before_a_kill_is_entered_again(tmp_path: Path) -> None:

@@ -14,6 +14,8 @@ for n = 4, #ARGV, 2 do
     end
 end
 if older then
+    -- A log for which the generation before still waits may lack its attempts here too, even if its gate no longer runs.
+    for log in string.gmatch(stored, ' (%S+)') do waiting = waiting .. ' ' .. log end
     stored = string.format('%d %s', math.max(current, known) + 1, waiting)
     call('SET', KEYS[1], stored)
 end
