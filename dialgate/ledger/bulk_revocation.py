@@ -13,7 +13,7 @@ from msgspec import Struct, structs
 
 from dialgate.core.ledger_events import Draft, Revoked
 from dialgate.core.ledger_state import in_force
-from dialgate.core.model import Instant, Revocation
+from dialgate.core.model import Instant, Known, Revocation
 from dialgate.crypto.masking import Masker
 from dialgate.ledger import stop_requests
 from dialgate.ledger.file_import import Columns, FileOrder, NumberEvent
@@ -42,7 +42,7 @@ class RevocationFile(Struct, frozen=True):
     def read(
         self, cells: list[str], columns: Columns, order: FileOrder, _: Masker
     ) -> tuple[list[NumberEvent], tuple[str, ...]]:
-        """Return a revocation of each number that the row can mean, with the time 0 if the row has none."""
+        """Return a revocation of each number that the row can mean, with the time 0 if it is in force from now."""
         number, at = columns[0][0], columns[1][0]
         numbers = _numbers(cells, number, order.home)
         instant, is_certain = _instant(cell(cells, at).strip(), order.now)
@@ -59,35 +59,48 @@ class RevocationFile(Struct, frozen=True):
 
         A later one is recorded too. Otherwise a consent that was given before it could lift the earlier ones.
         """
-        latest: dict[bytes, tuple[Instant, Draft]] = {}
+        latest: dict[bytes, Draft] = {}
         for draft in part:
-            at = draft.event.at if isinstance(draft.event, Revoked) else 0
-            latest[draft.subject] = max(
-                latest.get(draft.subject, (-1, draft)), (at, draft), key=lambda one: one[0]
-            )
+            latest[draft.subject] = max(latest.get(draft.subject, draft), draft, key=_binds_from)
         counts["duplicates"] += len(part) - len(latest)
-        revoked_at = await self._revoked_at(store, list(latest))
+        entered = list(await store.subjects_with_entries(list(latest)))
+        states = (await store.read(entered)).known if entered else []
+        for subject, state in zip(entered, states, strict=True):
+            if await self._is_known(store, latest[subject], state):
+                del latest[subject]
         return [
-            structs.replace(draft, event=structs.replace(draft.event, at=at or draft.at))
-            for subject, (at, draft) in latest.items()
-            if at > revoked_at.get(subject, -1)
+            structs.replace(draft, event=structs.replace(draft.event, at=_binds_from(draft)))
+            for draft in latest.values()
         ]
 
-    async def _revoked_at(self, store: Ledger, subjects: list[bytes]) -> dict[bytes, Instant]:
-        """Return the time of each subject's latest revocation in force with the channel and scope of the import, or -1.
+    async def _is_known(self, store: Ledger, draft: Draft, state: Known) -> bool:
+        """Return whether a revocation in force has the channel and scope of the import, and is as strong as `draft`.
 
         A revocation with a wider scope counts too. Revocations from other channels do not count: if one of those
         revocations proves to be an error and is lifted, the imported revocation must remain.
+
+        A draft without a time is in force from now, so one that a file stated earlier does not count. One that was in force
+        from its own import does, because the same list may be sent every night, unless a later consent could lift it.
         """
-        entered = list(await store.subjects_with_entries(subjects))
-        states = (await store.read(entered)).known if entered else []
-        return {
-            subject: max((stop.at for stop in state.revocations if self._covers(stop)), default=-1)
-            for subject, state in zip(entered, states, strict=True)
-        }
+        stops = [stop for stop in state.revocations if self._covers(stop)]
+        if at := _stated_at(draft):
+            return any(stop.at >= at for stop in stops)
+        newest = max((consent.collected_at for consent in state.consents), default=0)
+        seqs = {stop.seq for stop in stops if stop.at >= newest}
+        history = await store.history(draft.subject) if seqs else []
+        return any(entry.seq in seqs and _stated_at(entry) == entry.at for entry in history)
 
     def _covers(self, revocation: Revocation) -> bool:
         return revocation.channel == self.channel and in_force(revocation, self.scope, self.campaign)
+
+
+def _stated_at(draft: Draft) -> Instant:
+    """Return the time of a revocation, or 0 if the file has none."""
+    return draft.event.at if isinstance(draft.event, Revoked) else 0
+
+
+def _binds_from(draft: Draft) -> Instant:
+    return _stated_at(draft) or draft.at
 
 
 def _numbers(cells: list[str], at: int, home: str) -> Collection[str]:
@@ -112,8 +125,8 @@ def _certain(text: str, home: str) -> str:
 
 
 def _instant(text: str, now: Instant) -> tuple[Instant, bool]:
-    """Return the time of a revocation, or 0 if the cell has none that can be read, and whether the cell is in order."""
+    """Return the time of a revocation, or 0 if it is in force from now, and whether the cell is in order."""
     if not text:
         return 0, True
     instant = stop_requests.latest_instant(text, now)
-    return instant, 0 < instant < now
+    return (instant, True) if 0 < instant < now else (0, False)

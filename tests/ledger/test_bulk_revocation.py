@@ -7,13 +7,14 @@ safely.
 import csv
 import json
 import os
-from datetime import datetime
+from datetime import UTC, datetime
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from dialgate.config import loader
 from dialgate.config.clients import Client
 from dialgate.core.ledger_events import Revoked
 from dialgate.core.model import DAY, Instant
@@ -22,7 +23,8 @@ from dialgate.ledger.registrar import Registrar
 from dialgate.ledger.schemas import ConsentRequest, LiftRequest, RevocationRequest, RevocationsRequest
 from dialgate.lists.call_list import RowProblem
 from tests.lists.test_tabular import workbook
-from tests.support.world import CALL, CLEAR, LISTED, NOW, World
+from tests.support.ledger import ledger_of
+from tests.support.world import CALL, CLEAR, LISTED, NOW, World, write_folder
 
 
 def instant(text: str) -> Instant:
@@ -30,7 +32,7 @@ def instant(text: str) -> Instant:
 
 
 DPO = Client(name="dpo", controllers=("acme",), scopes=("revoke", "ledger", "admin"))
-FILE = f"numero;at\n{CLEAR};2026-11-20T10:00:00+01:00\n06 12345679;\n{CLEAR};\n"
+FILE = f"numero;at\n{CLEAR};2026-11-20T10:00:00+01:00\n06 12345679;\n{CLEAR};2026-11-19T10:00:00+01:00\n"
 GOOD = RevocationsRequest(channel="crm", proof="exports/1.csv", actor="anna")
 
 
@@ -90,7 +92,7 @@ JANUARY, MARCH, JUNE = (f"2026-{month:02}-01T10:00:00+01:00" for month in (1, 3,
 @pytest.mark.parametrize(
     ("files", "revoked"),
     [
-        ([[JANUARY], [JUNE], [JANUARY], [JUNE], [""]], [1, 1, 0, 0, 0]),
+        ([[JANUARY], [JUNE], [JANUARY], [JUNE], [""], [JUNE]], [1, 1, 0, 0, 1, 0]),
         ([[JANUARY, JUNE, ""], [JUNE]], [1, 0]),
         ([["", JUNE, JANUARY]], [1]),
         ([[JUNE], [JANUARY]], [1, 0]),
@@ -117,6 +119,63 @@ async def test_the_latest_revocation_is_recorded_and_not_lifted_by_an_earlier_co
     )
     with pytest.raises(Refused, match="a consent that was collected after the revocation"):
         await registrar.revocations.lift(DPO, newest, lift)
+
+
+@pytest.mark.parametrize("undated", ["", "soon", "2030-01-01T00:00:00Z"])
+@pytest.mark.parametrize("earlier", [[], [JANUARY], ["consent", JANUARY], ["together"]])
+async def test_a_row_without_a_time_is_in_force_from_its_import(
+    tmp_path: Path, undated: str, earlier: list[str]
+) -> None:
+    """A revocation or consent with an earlier time does not weaken it, and each night's repetition adds nothing."""
+    now = NOW
+    async with ledger_of(loader.load(write_folder(tmp_path)), lambda: now) as registrar:
+        consent = ConsentRequest(
+            number=CLEAR, id="new", collected_at=datetime.fromisoformat(JUNE), purposes=("sale",), goods=("broadband",),
+            call_types=("agent",), artefact="a.pdf", artefact_sha256="a" * 64,
+        )  # fmt: skip
+
+        async def send(*at: str) -> int:
+            file = BytesIO(("number,at\n" + "".join(f"{CLEAR},{one}\n" for one in at)).encode())
+            return (await registrar.revocations.revoke_all(DPO, GOOD, file)).revoked
+
+        for step in earlier:
+            if step == "consent":
+                await registrar.consents.record(DPO, consent)
+            elif step != "together":
+                assert await send(step) == 1
+        rows = [undated, JANUARY] if "together" in earlier else [undated]
+        counts = []
+        for _ in range(3):
+            counts.append(await send(*rows))
+            now += DAY
+        assert counts == [1, 0, 0]
+        await registrar.consents.record(DPO, consent)
+        entries = [
+            entry
+            for entry in await registrar.access.store.since(0, 9)
+            if isinstance(entry.event, Revoked) and entry.event.at == NOW
+        ]
+        with pytest.raises(Refused, match="a consent that was collected after the revocation"):
+            await registrar.revocations.lift(
+                DPO, entries[0].seq, LiftRequest(ground="new_consent", reason="form", consent="new")
+            )
+
+
+async def test_a_row_without_a_time_is_recorded_again_after_a_later_consent(tmp_path: Path) -> None:
+    now = NOW
+    async with ledger_of(loader.load(write_folder(tmp_path)), lambda: now) as registrar:
+        counts = []
+        for night in range(4):
+            report = await registrar.revocations.revoke_all(DPO, GOOD, BytesIO(f"number\n{CLEAR}\n".encode()))
+            counts.append(report.revoked)
+            now += DAY
+            if night == 1:
+                at = datetime.fromtimestamp((now - 1) / 1_000, UTC)
+                await registrar.consents.record(DPO, ConsentRequest(
+                    number=CLEAR, id="new", collected_at=at, purposes=("sale",), goods=("broadband",),
+                    call_types=("agent",), artefact="a.pdf", artefact_sha256="a" * 64,
+                ))  # fmt: skip
+        assert counts == [1, 0, 1, 0]
 
 
 BAD = (
