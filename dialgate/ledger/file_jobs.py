@@ -4,8 +4,8 @@ Reading a file of a million rows, or judging its numbers, occupies a core for a 
 a low priority. It reads the store itself. Its entries go to the gate, which is the store's only writer, in parts that are small
 enough for calls in between.
 
-`python -m dialgate.ledger.file_jobs TASK` runs a job. It writes frames to standard output, and reads from standard input the
-sequence numbers that the gate gave to its entries.
+`python -m dialgate.ledger.file_jobs` runs a job. It reads frames from standard input: its task, which names people and proofs and
+so must not be on a command line, and then the sequence numbers that the gate gave to its entries. It writes frames to standard output.
 """
 
 import asyncio
@@ -17,7 +17,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, Final, TypeAlias
+from typing import IO, Any, Final, TypeAlias
 
 import msgspec
 from msgspec import Struct
@@ -46,6 +46,7 @@ from dialgate.store import factory
 
 _POLL: Final = 0.5  # seconds between checks whether the client has disconnected
 _LENGTH: Final = struct.Struct(">I")
+_CHANGED: Final = "the configuration on disk differs from the gate's. Reload or restart the gate, or undo the change, and send the request again"
 
 
 class JobLimits(Struct, frozen=True):
@@ -98,10 +99,13 @@ Job: TypeAlias = ImportRevocations | ImportEntries | BuildCallList | Scrub | Pre
 class _Task(Struct, frozen=True):
     """A job with its circumstances. `file` is an open file descriptor, or -1.
 
+    `config` is the path of dialgate.yaml. `config_hash` and `data` are of the configuration that the gate has in force.
     `skipped` is the file for the rows that are left out, as lines of JSON. If it is empty, they are only counted.
     """
 
     config: str
+    config_hash: str
+    data: str
     client: str
     controllers: tuple[str, ...]
     scopes: tuple[Scope, ...]
@@ -133,6 +137,7 @@ class _Problem(Struct, frozen=True, tag=True):
 
 _encode: Final = msgspec.msgpack.Encoder().encode
 _decode_frame: Final = msgspec.msgpack.Decoder(_Entries | _Report | _Problem).decode
+_decode_task: Final = msgspec.msgpack.Decoder(_Task).decode
 _decode_seqs: Final = msgspec.msgpack.Decoder(list[int]).decode
 
 
@@ -160,6 +165,8 @@ class JobRunner:
         """
         task = _Task(
             config=str(self._config.path),
+            config_hash=self._config.hash,
+            data=str(self._config.data),
             client=client.name,
             controllers=client.controllers,
             scopes=client.scopes,
@@ -171,12 +178,12 @@ class JobRunner:
         )
         process = await asyncio.create_subprocess_exec(
             sys.executable,
-            *("-m", __name__, msgspec.json.encode(task).decode()),
+            *("-m", __name__),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             pass_fds=() if file is None else (file.fileno(),),
         )
-        serving = asyncio.create_task(self._serve(process))
+        serving = asyncio.create_task(self._serve(process, task))
         try:
             while not serving.done():
                 await asyncio.wait([serving], timeout=_POLL)
@@ -190,32 +197,42 @@ class JobRunner:
             await asyncio.wait([serving])
             await process.wait()
 
-    async def _serve(self, process: asyncio.subprocess.Process) -> bytes:
-        """Write the entries of a job's process until it ends, and return its report."""
+    async def _serve(self, process: asyncio.subprocess.Process, task: _Task) -> bytes:
+        """Write the entries of a job's process until it ends, and return its report.
+
+        The process may wait for its first part before it sends another frame, so neither is awaited alone.
+        """
         assert process.stdin is not None
         assert process.stdout is not None
+        process.stdin.write(_framed(task))
         writing: deque[asyncio.Future[Sequence[int]]] = deque()
-
-        async def answer_first() -> None:
-            assert process.stdin is not None
-            body = _encode(list(await writing.popleft()))
-            process.stdin.write(_LENGTH.pack(len(body)) + body)
-
+        reading = asyncio.ensure_future(_read_frame(process.stdout))
         try:
             while True:
-                frame = _decode_frame(await _read_frame(process.stdout))
+                awaited: list[asyncio.Future[Any]] = [writing[0]] if writing else []
+                if len(writing) < self._limits.at_once:
+                    awaited.append(reading)
+                await asyncio.wait(awaited, return_when=asyncio.FIRST_COMPLETED)
+                if writing and writing[0].done():
+                    process.stdin.write(_framed(list(writing.popleft().result())))
+                    continue
+                frame = _decode_frame(reading.result())
                 if isinstance(frame, _Report):
                     return frame.report
                 if isinstance(frame, _Problem):
                     raise Refused(frame.code, frame.message, frame.field, frame.status)
                 writing.append(asyncio.ensure_future(self._append(frame.drafts)))
-                while writing and (len(writing) >= self._limits.at_once or writing[0].done()):
-                    await answer_first()
+                reading = asyncio.ensure_future(_read_frame(process.stdout))
         except (asyncio.IncompleteReadError, ConnectionError):
             raise _ended(f"It ended unexpectedly ({await process.wait()}).") from None
         finally:
-            if writing:
-                await asyncio.wait(writing)
+            reading.cancel()
+            await asyncio.gather(reading, *writing, return_exceptions=True)
+
+
+def _framed(content: _Task | list[int] | _Entries | _Report | _Problem) -> bytes:
+    body = _encode(content)
+    return _LENGTH.pack(len(body)) + body
 
 
 async def _read_frame(stream: asyncio.StreamReader) -> bytes:
@@ -256,8 +273,7 @@ class _GateAppends:
 
 
 def _send(frame: _Entries | _Report | _Problem) -> None:
-    body = _encode(frame)
-    sys.stdout.buffer.write(_LENGTH.pack(len(body)) + body)
+    sys.stdout.buffer.write(_framed(frame))
     sys.stdout.buffer.flush()
 
 
@@ -314,10 +330,27 @@ async def _do(task: _Task, registrar: Registrar, client: Client) -> object:
         return await registrar.consents.record_all(client, job.request, file, job.hints, note)
 
 
+def _receive_task() -> _Task:
+    """Read the task. The gate sends nothing after it until it has entries of this process, so no frame is lost in a buffer."""
+    (length,) = _LENGTH.unpack(sys.stdin.buffer.read(_LENGTH.size))
+    return _decode_task(sys.stdin.buffer.read(length))
+
+
+def _load(task: _Task) -> Config:
+    """Load the gate's configuration. Raises `ConfigError` if the files have changed since the gate read them.
+
+    With another data folder or store, the keys differ from the gate's, and entries would bind no call.
+    """
+    config = loader.load(Path(task.config))
+    if (config.hash, str(config.data)) != (task.config_hash, task.data):
+        raise ConfigError([_CHANGED])
+    return config
+
+
 def _main() -> None:
-    task = msgspec.json.decode(sys.argv[1], type=_Task)
+    task = _receive_task()
     try:
-        config = loader.load(Path(task.config))
+        config = _load(task)
         mapped = (path for name in ("snapshots", "lists") for path in (config.data / name).rglob("*"))
         confine(task.limits.memory + sum(path.stat().st_size for path in mapped), task.limits.seconds)
         _send(_Report(asyncio.run(_run(task, config))))
