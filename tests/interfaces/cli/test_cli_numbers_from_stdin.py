@@ -13,7 +13,7 @@ from dialgate.interfaces.cli.main import app as dialgate
 from dialgate.interfaces.cli.options import number_given, numbers_given
 from docs.reference_pages import COMMANDS
 
-OTHERS = {"column"}
+OTHERS = {"column", "log_number"}
 FILES_OR_COUNTS = {"dialgate log evidence", "dialgate demo", "dialgate ledger export"}
 
 
