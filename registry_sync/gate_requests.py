@@ -29,6 +29,10 @@ class GateRefused(Unavailable):
     """The gate cannot be reached, or did not accept a request."""
 
 
+class BatchRefused(GateRefused):
+    """The gate did not accept a request. It may accept others."""
+
+
 class Enrolment(Struct, frozen=True, kw_only=True):
     """Numbers (E.164 digits) that a consultation reported as enrolled at `listed_by` at the latest."""
 
@@ -46,12 +50,18 @@ def gate_address(data: Path) -> GateAddress:
 def void_consents(address: GateAddress, enrolment: Enrolment) -> int:
     """Void the consents of enrolled numbers in the ledger, and return how many numbers had consents.
 
-    Repetitions change nothing. Raises `GateRefused`.
+    Repetitions change nothing. Raises `GateRefused`; if the gate did not accept a batch, after all batches.
     """
-    return sum(
-        msgspec.json.decode(_post(address, "/v1/consents/void", body), type=VoidedConsents).voided
-        for body in _bodies(enrolment)
-    )
+    voided, refused = 0, None
+    for body in _bodies(enrolment):
+        try:
+            response = _post(address, "/v1/consents/void", body)
+            voided += msgspec.json.decode(response, type=VoidedConsents).voided
+        except BatchRefused as error:
+            refused = refused or error
+    if refused is not None:
+        raise refused
+    return voided
 
 
 def _bodies(enrolment: Enrolment) -> Iterator[dict[str, Any]]:
@@ -84,7 +94,7 @@ def _post(address: GateAddress, path: str, body: dict[str, Any]) -> bytes:
             " deny the calls"
         ) from error
     if response.status != _CREATED:
-        raise GateRefused(
+        raise BatchRefused(
             f"the gate answered {response.status}: {content.decode('utf-8', 'replace')[:_MOST_SHOWN]}"
         )
     return content

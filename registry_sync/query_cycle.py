@@ -35,7 +35,7 @@ from registry_sync import (
 from registry_sync.answer_merge import ChangeCounts, PublishedAnswers
 from registry_sync.config import Plan, QueriedRegistry
 from registry_sync.formats.text import Numbers, Progress
-from registry_sync.gate_requests import Enrolment, gate_address, void_consents
+from registry_sync.gate_requests import BatchRefused, Enrolment, gate_address, void_consents
 from registry_sync.import_checks import ImportRefused, utc
 from registry_sync.publication import PublishTarget
 from registry_sync.query_candidates import Planned
@@ -276,8 +276,14 @@ class QueryCycle:
             holders = await ledger_consents.find_consent_holders(
                 self._context.store, self._context.keys, self._settings.controller, all_listed
             )
+        refused = None
         for reply, listed in zip(accepted, listed_numbers, strict=True):
-            await self._finish(reply, np.intersect1d(listed, holders))
+            try:
+                await self._finish(reply, np.intersect1d(listed, holders))
+            except BatchRefused as error:  # the next run repeats this package
+                refused = refused or error
+        if refused is not None:
+            raise refused
 
     def _accept(self, replies: list[QueryReply], old: PublishedAnswers) -> list[QueryReply]:
         """Return the replies that can be published or were already published.

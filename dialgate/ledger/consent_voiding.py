@@ -19,7 +19,8 @@ class EnrolmentRequest(Request, frozen=True, kw_only=True):
 
     registry: Annotated[Name, described("The registry, such as `rpo`.")]
     numbers: Annotated[
-        tuple[Telephone, ...], Meta(max_length=1_000, description="The enrolled numbers, at most 1,000.")
+        tuple[Annotated[Telephone, Meta(pattern=r"^\+[0-9]{5,15}$")], ...],
+        Meta(max_length=1_000, description="The enrolled numbers in E.164, at most 1,000."),
     ]
     listed_by: Annotated[When, described("When the numbers were enrolled at the latest.")]
 

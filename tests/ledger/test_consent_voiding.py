@@ -8,7 +8,7 @@ from datetime import UTC, date, datetime
 import pytest
 
 from dialgate.config.clients import Client
-from dialgate.core.ledger_events import ConsentsVoided
+from dialgate.core.ledger_events import ConsentGiven, ConsentsVoided
 from dialgate.core.model import DAY, Consent
 from dialgate.ledger.consent_voiding import EnrolmentRequest
 from dialgate.ledger.registrar import Registrar
@@ -65,6 +65,24 @@ async def test_other_numbers_and_contracts_are_not_affected(registrar: Registrar
     await registrar.consents.record(JOB, contract)
     assert await void(registrar) == 1
     assert not (await consents(registrar, OTHER))["c"].voided_at
+
+
+async def test_number_outside_todays_numbering_plan_is_voided_too(registrar: Registrar) -> None:
+    """Numbers leave the plan with updates of `phonenumbers`. Their consents remain in the ledger."""
+    gone = "+39999999"
+    access = registrar.access
+    await give(registrar, ONE, ASKED)
+    given = (await access.store.history(access.keys.subject("acme", ONE)))[-1].event
+    assert isinstance(given, ConsentGiven)
+    ask = ConsentRequest(
+        number=gone, id="c", collected_at=moment(ASKED), purposes=("sale",), goods=("broadband",), call_types=("agent",)
+    )  # fmt: skip
+    await access.append_all([access.draft(JOB, ask, "acme", gone, given, ASKED)])
+    request = EnrolmentRequest(
+        registry="rpo", numbers=(gone, ONE), listed_by=moment(ASKED), proof="r", channel="registry"
+    )
+    assert (await registrar.consents.void(JOB, request)).voided == 2
+    assert (await consents(registrar, gone))["c"].voided_at == ASKED
 
 
 async def test_voiding_is_recorded_once_with_its_receipt(registrar: Registrar) -> None:

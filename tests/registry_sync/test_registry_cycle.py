@@ -3,13 +3,17 @@
 The clock is set by hand. A simulated registry exchanges real files with the job.
 """
 
+import asyncio
 import json
 import zipfile
+from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
 
 import msgspec
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
 
 from dialgate.config.clients import Client
 from dialgate.core.ledger_events import ConsentsVoided
@@ -19,7 +23,7 @@ from dialgate.ledger.registrar import Registrar
 from dialgate.ledger.schemas import ConsentRequest
 from dialgate.lists.number_set import DamagedFile
 from dialgate.runtime.instants import KeptInstants
-from registry_sync import nightly_job, release_holds
+from registry_sync import gate_requests, nightly_job, release_holds
 from registry_sync.import_checks import ImportRefused
 from registry_sync.simulator import FAULTS, is_enrolled
 from tests.support import yaml_files
@@ -199,8 +203,10 @@ async def test_numbers_outside_the_registry_are_not_submitted(job: JobWorld) -> 
     assert (part.due, part.foreign) == (301, 2)
 
 
-async def record_consents(ledger: Registrar, client: Client) -> None:
-    for number in (LISTED[0], CLEAR[0]):
+async def record_consents(
+    ledger: Registrar, client: Client, numbers: Sequence[str] = (LISTED[0], CLEAR[0])
+) -> None:
+    for number in numbers:
         ask = {
             "controller": "acme", "number": number, "channel": "web", "id": "c1", "purposes": ["sale"],
             "call_types": ["agent"], "collected_at": "2026-10-01T10:00:00Z", "artefact": "x",
@@ -242,6 +248,48 @@ async def test_without_a_gate_the_answers_are_published_and_a_later_run_voids_th
         assert (await job.run_once()).voided == 1
         entries = await ledger.views.history(client, "acme", LISTED[0], ("consents_voided",))
         assert len(entries) == 1
+
+
+async def test_refused_batch_delays_no_other_batch(job: JobWorld) -> None:
+    async with gate_of(job) as (ledger, client):
+        await record_consents(ledger, client)
+        enrolment = gate_requests.Enrolment(
+            controller="acme", registry="rpo", listed_by=job.clock.at, receipt="r",
+            numbers=[0] * 1_000 + [int(LISTED[0])],
+        )  # fmt: skip
+        with pytest.raises(gate_requests.GateRefused, match="the gate answered 4"):
+            await asyncio.to_thread(
+                gate_requests.void_consents, gate_requests.gate_address(job.plan.gate.data), enrolment
+            )
+        assert await ledger.views.history(client, "acme", LISTED[0], ("consents_voided",))
+
+
+async def test_refused_package_delays_no_other_package(
+    job: JobWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each of the three packages has a listed number with a consent. The gate refuses the first request."""
+    holders = [next(number for number in LISTED if number >= NUMBERS[begin]) for begin in (0, 100, 200)]
+    async with gate_of(job) as (ledger, client):
+        await record_consents(ledger, client, holders)
+    await job.run_once()
+    job.clock.at += 5 * HOUR
+    voided = list[str]()
+
+    async def void(request: web.Request) -> web.Response:
+        voided.extend((await request.json())["numbers"])
+        return web.json_response({"voided": 1}, status=201 if len(voided) > 1 else 422)
+
+    app = web.Application()
+    app.router.add_post("/v1/consents/void", void)
+    async with TestServer(app) as server:
+        monkeypatch.setenv("DIALGATE_URL", str(server.make_url("")))
+        part = await job.answer_and_run()
+    assert (alarm_kinds(part), sorted(voided)) == ({"refused"}, holders)
+    assert sorted(package.state for package in job.packages()) == ["answered", "answered", "submitted"]
+    monkeypatch.delenv("DIALGATE_URL")
+    async with gate_of(job) as (ledger, client):
+        assert (await job.run_once()).voided == 1
+        assert await ledger.views.history(client, "acme", voided[0], ("consents_voided",))
 
 
 # The alarm for each fault. The first two are unusual but valid.
