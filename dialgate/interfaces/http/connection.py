@@ -135,7 +135,8 @@ class Connection(asyncio.Protocol):
         self._lane: Lane | None = None
         self._handler: Handler | None = None
         self._request: web.BaseRequest | None = None
-        self._head = 0  # bytes since the last request began
+        self._head = 0  # bytes since the last request began, without its body
+        self._full = False  # whether reading stopped because too many bytes of the next requests arrived
         self._begun = self._deaf = self._writing_paused = self._answered = False
         self._stranger = True
         self._heard = 0.0
@@ -172,8 +173,8 @@ class Connection(asyncio.Protocol):
             if self._stranger and self._owes_response():
                 self.admit(self._lane.client)
         elif self._handler is not None and not self._deaf:
-            if self._is_busy():  # this is part of a body, which has its own timeout
-                self._handler.data_received(data)
+            if self._is_busy():
+                self._receive_while_busy(data, self._handler)
             elif self._head > _HEAD_OF_HEADERS * self._shared.limits.header_bytes:
                 self._refuse(_TOO_LONG)
             else:
@@ -182,6 +183,19 @@ class Connection(asyncio.Protocol):
                 self._watch(True)  # noqa: FBT003 - its only argument
         elif not self._transport.is_closing():
             self._transport.pause_reading()
+
+    def _receive_while_busy(self, data: bytes, handler: Handler) -> None:
+        """Forward part of the body, which has its own timeout, or count bytes of the next requests.
+
+        Reading stops when these exceed the maximum of a head, until the requests that aiohttp queues are answered.
+        """
+        is_pipelined = self._request is not None and self._request.content.is_eof()
+        handler.data_received(data)
+        if is_pipelined:
+            self._head += len(data)
+            if self._head > _HEAD_OF_HEADERS * self._shared.limits.header_bytes:
+                self._full = True
+                self._transport.pause_reading()
 
     def eof_received(self) -> None:
         if self._handler is not None:
@@ -228,11 +242,29 @@ class Connection(asyncio.Protocol):
             self.data_received(data)
 
     def begin_request(self, request: web.BaseRequest) -> None:
-        self._request, self._answered, self._head = request, False, 0
+        self._request, self._answered = request, False
+        if not request.content.is_eof():
+            self._read_on()  # nothing follows an incomplete body
+        if not self._full:
+            self._head = 0
         self._stop_waiting()
 
     def end_request(self) -> None:
         self._answered = True
+        self._loop.call_soon(self._await_next)  # aiohttp first begins the next request in its queue
+
+    def _await_next(self) -> None:
+        """If the queue is empty, read on after a stop, or start the timeout for a head that has begun."""
+        if self._handler is None or self._deaf or self._is_busy():
+            return
+        if not self._full and self._head:
+            self._watch(True)  # noqa: FBT003 - its only argument
+        self._read_on()
+
+    def _read_on(self) -> None:
+        if self._full and self._handler is not None:
+            self._full, self._head = False, 0
+            self._handler.resume_reading()
 
     def _owes_response(self) -> bool:
         """Return whether the lane has read a request but not yet answered it."""

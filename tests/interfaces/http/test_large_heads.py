@@ -5,11 +5,14 @@ import gc
 import socket
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from pathlib import Path
 
+import msgspec
 import pytest
 
 from dialgate.interfaces.http.connection import Connection, Handler
-from tests.support.world import KEY, World
+from tests.support import world
+from tests.support.world import CALL, KEY, World
 
 LIMIT = 32 << 10
 CLOSE = b"Connection: close\r\n"
@@ -22,6 +25,8 @@ TRAILED = BATCH + (
     b"Transfer-Encoding: chunked\r\n\r\n1;x=y\r\n%b\r\n%X\r\n%b\r\n000\r\nA: b\r\n\r\n"
     % (BODY[:1], len(BODY) - 1, BODY[1:])
 )
+CALLS = msgspec.json.encode({"calls": [CALL] * 50})
+SLOW = BATCH + b"Content-Length: %d\r\n\r\n" % len(CALLS) + CALLS
 FOREIGN_CHUNKS = CHUNKED.replace(KEYED, b"Host: gate\r\n")
 FOREIGN = b"POST /v1/checks HTTP/1.1\r\nHost: gate\r\nContent-Length: %d\r\n\r\n" % len(BODY) + BODY
 
@@ -64,6 +69,8 @@ REQUESTS: list[tuple[list[bytes], list[int]]] = [
     ([CHUNKED, SMALL], [200, 200]),
     ([TRAILED, TRAILED, get(LIMIT)], [200, 200, 200]),
     ([FOREIGN_CHUNKS, SMALL], [401, 200]),
+    # More than the maximum of a head while the gate is busy.
+    ([FIXED] + [get(30_000, last=False)] * 9 + [SMALL], [200] * 11),
 ]
 
 
@@ -90,11 +97,48 @@ async def test_a_body_is_no_head(running: World) -> None:
         writer.write(sent)
         assert statuses(await reader.read()) == [200, 200]
     async with connected(running) as (reader, writer), asyncio.timeout(10):
+        for part in (SLOW, sent):  # the second arrives while the gate is busy
+            writer.write(part)
+            for _ in range(3):
+                await asyncio.sleep(0)
+        assert statuses(await reader.read()) == [200, 200, 200]
+    async with connected(running) as (reader, writer), asyncio.timeout(10):
         for begin in range(400):
             writer.write(sent[begin : begin + 1])
             await asyncio.sleep(0)
         writer.write(sent[400:])
         assert statuses(await reader.read()) == [200, 200]
+
+
+async def test_a_busy_connection_keeps_few_bytes_of_the_next_requests(tmp_path: Path) -> None:
+    """Behind a stream that never ends, 16 requests with heads of 1 MiB arrive."""
+    head = b"GET /healthz HTTP/1.1\r\nHost: gate\r\n" + b"".join(
+        b"A%d: %b\r\n" % (place, b"x" * 16_000) for place in range(60)
+    )
+    clients = [world.client("tests", KEY, "stream")]
+    async with world.running(tmp_path, clients=clients) as made, connected(made) as (reader, writer):
+        writer.write(b"GET /v1/revocations/stream?after=0 HTTP/1.1\r\n" + KEYED + b"\r\n")
+        assert b" 200 OK" in await reader.readline()
+        writer.transport.set_write_buffer_limits(0)
+        writer.write((head + b"\r\n") * 16)
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(3):
+                await writer.drain()
+        writer.transport.abort()
+
+
+async def test_a_head_that_begins_while_the_gate_is_busy_has_a_timeout(tmp_path: Path) -> None:
+    """Three turns of the loop let the gate begin the first request, but not answer it."""
+    async with (
+        world.running(tmp_path, limits={"read_seconds": 0.3, "idle_seconds": 90}) as made,
+        connected(made) as (reader, writer),
+        asyncio.timeout(10),
+    ):
+        for part in (SLOW, get(200)[:-3]):
+            writer.write(part)
+            for _ in range(3):
+                await asyncio.sleep(0)
+        assert statuses(await reader.read()) == [200, 408]
 
 
 def count_connections() -> int:
