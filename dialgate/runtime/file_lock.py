@@ -3,7 +3,7 @@
 import fcntl
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO, Final
 
@@ -28,14 +28,12 @@ def own_folder(data: Path) -> IO[bytes]:
     refusal = FolderInUse(
         f"{data} is in use by a gate, or by a command that replaces its store. Stop that first, or set another `data`"
     )
-    lock = os.fdopen(acquire_lock(data / _LOCK, refusal), "r+b")
-    try:
+    with ExitStack() as held:
+        lock = held.enter_context(os.fdopen(acquire_lock(data / _LOCK, refusal), "r+b"))
         for of_log in data.glob("log/**/.lock"):  # a gate of an earlier version holds only this one
             with hold_lock(of_log, refusal):
                 pass
-    except BaseException:
-        lock.close()
-        raise
+        held.pop_all()
     return lock
 
 
