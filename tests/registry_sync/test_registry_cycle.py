@@ -5,6 +5,7 @@ The clock is set by hand. A simulated registry exchanges real files with the job
 
 import asyncio
 import json
+import os
 import zipfile
 from collections.abc import Sequence
 from datetime import date
@@ -264,9 +265,7 @@ async def test_refused_batch_delays_no_other_batch(job: JobWorld) -> None:
         assert await ledger.views.history(client, "acme", LISTED[0], ("consents_voided",))
 
 
-async def test_refused_package_delays_no_other_package(
-    job: JobWorld, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_refused_package_delays_no_other_package(job: JobWorld) -> None:
     """Each of the three packages has a listed number with a consent. The gate refuses the first request."""
     holders = [next(number for number in LISTED if number >= NUMBERS[begin]) for begin in (0, 100, 200)]
     async with gate_of(job) as (ledger, client):
@@ -282,11 +281,13 @@ async def test_refused_package_delays_no_other_package(
     app = web.Application()
     app.router.add_post("/v1/consents/void", void)
     async with TestServer(app) as server:
-        monkeypatch.setenv("DIALGATE_URL", str(server.make_url("")))
-        part = await job.answer_and_run()
+        os.environ["DIALGATE_URL"] = str(server.make_url(""))
+        try:
+            part = await job.answer_and_run()
+        finally:
+            del os.environ["DIALGATE_URL"]
     assert (alarm_kinds(part), sorted(voided)) == ({"refused"}, holders)
     assert sorted(package.state for package in job.packages()) == ["answered", "answered", "submitted"]
-    monkeypatch.delenv("DIALGATE_URL")
     async with gate_of(job) as (ledger, client):
         assert (await job.run_once()).voided == 1
         assert await ledger.views.history(client, "acme", voided[0], ("consents_voided",))
