@@ -9,10 +9,10 @@ _given = set[int]()
 
 
 def free_port(host: str = "127.0.0.1", kind: socket.SocketKind = socket.SOCK_STREAM) -> int:
-    """Return a free port. No port is returned twice."""
+    """Return a port that is free for this kind and for TCP, which Kamailio opens too. No port is returned twice."""
     while True:
         port = _choice.randrange(10_000, _BELOW)
-        if port not in _given and _is_free(host, port, kind):
+        if port not in _given and all(_is_free(host, port, each) for each in {kind, socket.SOCK_STREAM}):
             _given.add(port)
             return port
 

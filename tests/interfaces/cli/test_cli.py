@@ -264,7 +264,7 @@ async def test_a_gate_that_cannot_start_reports_the_reason_and_exits_1(
     other.mkdir()
     for config, port, problem in (
         (world.write_folder(other), running.port, f"port {running.port}"),
-        (running.folder / "dialgate.yaml", 0, "another process is writing this log"),
+        (running.folder / "dialgate.yaml", 0, "is in use by a gate"),
     ):
         words = ("serve", "--port", port, "--config", config)
         done = await asyncio.to_thread(run_command, "dialgate", *words)
