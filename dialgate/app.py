@@ -195,9 +195,8 @@ class App:
         """Do one upkeep round. Wait up to `patience` seconds for each background task."""
         await self.enter_stops(patience)  # first: a stop binds whatever the clock shows
         presence = structs.replace(self._presence, at=self._clock.at_least(), laws=self.config.law_hash)
-        await self.roster.tick(
-            presence, self.config
-        )  # before the clock is read, because it compares the clock
+        # Before the clock is read, because it compares the clock.
+        await self.roster.tick(presence, self.config)
         try:
             now = self._clock()
         except ClockWrong as error:

@@ -14,7 +14,6 @@ from rich.console import Console
 from rich.progress import (
     BarColumn,
     DownloadColumn,
-    MofNCompleteColumn,
     Progress,
     ProgressColumn,
     SpinnerColumn,
@@ -32,7 +31,6 @@ MISUSE: Final = 2
 # The description is shown next to the bar, or alone if the size is unknown.
 _WHAT: Final = TextColumn("{task.description}", markup=False)
 OF_BYTES: Final = (_WHAT, BarColumn(), DownloadColumn(), TimeRemainingColumn())
-OF_ROWS: Final = (_WHAT, BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
 WITHOUT_END: Final = (SpinnerColumn(), _WHAT, TimeElapsedColumn())
 _USUAL: Final = (_WHAT, BarColumn(), TimeRemainingColumn())
 
