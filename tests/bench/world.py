@@ -20,7 +20,7 @@ from msgspec import Struct
 from dialgate.core import local_time
 from dialgate.core.model import HOUR
 from dialgate.runtime.clock import wall_clock
-from tests.bench import servers
+from tests.bench import known_numbers, servers
 
 CAMPAIGN, CALLER_ID, CLIENT = "bench-fibre", "+390844999999", "bench"
 _KEY = "bench-key"
@@ -70,18 +70,31 @@ class World(Struct, frozen=True):
 
     `numbers` are in random order. One in twenty is listed in the registry, and one in twenty is on no list.
     `callable` contains the other numbers, which are on a directory list and not in the registry.
+    The last `known` of `numbers` have attempts in the store.
     """
 
     config: Path
     key: str
     numbers: list[int]
     callable: list[int]
+    known: int = 0
+
+    @property
+    def new_numbers(self) -> list[int]:
+        return self.numbers[: len(self.numbers) - self.known]
+
+    @property
+    def known_numbers(self) -> list[int]:
+        return self.numbers[len(self.numbers) - self.known :]
 
 
-def build(folder: Path, countries: Path, size: int, **settings: Any) -> World:
+def build(
+    folder: Path, countries: Path, size: int, *, known: int = 0, stored: int = 0, **settings: Any
+) -> World:
     """Set up a gate with `size` numbers. Raises `CalledProcessError` if a command fails.
 
-    `countries` is the folder with the operator's laws. Other keyword arguments are written to dialgate.yaml.
+    `known` of them are among `stored` numbers that were called before. `countries` is the folder with the operator's laws.
+    Other keyword arguments are written to dialgate.yaml.
     """
     config = write_config(folder, countries, **settings)
     draw = random.Random(1)
@@ -90,7 +103,10 @@ def build(folder: Path, countries: Path, size: int, **settings: Any) -> World:
     _answer(folder, clear, listed)
     _load(folder, config, clear + listed)
     draw.shuffle(numbers)
-    return World(config, _KEY, numbers, clear)
+    world = World(config, _KEY, numbers, clear, known)
+    if stored:
+        known_numbers.fill(config, world.known_numbers, stored, CLIENT, CAMPAIGN)
+    return world
 
 
 def write_config(folder: Path, countries: Path, **settings: Any) -> Path:

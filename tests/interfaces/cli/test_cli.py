@@ -348,13 +348,21 @@ def test_a_benchmark_prints_one_figure_a_line() -> None:
 def test_a_gate_is_compared_with_an_empty_handler() -> None:
     running = [
         benchmark("decide", "--json"),
-        benchmark("http", "--requests", "200", "--rounds", "1", "--json"),
+        benchmark("http", "--requests", "200", "--rounds", "1", "--known", "1000", "--json"),
     ]
     figures = read_figures(running)
     assert {"decide.allow", "http.requests", "http.p99"} <= figures.keys()
     assert figures["http.allowed"]["value"] == pytest.approx(0.9, abs=0.1)
     compared = figures["http.requests"]
     assert compared["ratio"] == pytest.approx(compared["value"] / compared["baseline"], rel=0.01)
+    assert figures["http.known.allowed"]["value"] == pytest.approx(0.9, abs=0.1)
+    assert figures["http.known.cpu_beside_new"]["baseline"] == figures["http.server_cpu"]["value"]
+
+
+def test_the_store_must_have_the_known_numbers_that_a_benchmark_calls() -> None:
+    done = wait_for_end(benchmark("http", "--known", "1"))
+    assert done.code == 1
+    assert "must be at least 135000" in done.out
 
 
 def read_figures(running: list[subprocess.Popen[str]]) -> dict[str, Any]:
