@@ -10,6 +10,7 @@ so must not be on a command line, and then the sequence numbers that the gate ga
 
 import asyncio
 import os
+import signal
 import struct
 import sys
 import time
@@ -224,6 +225,8 @@ class JobRunner:
                 writing.append(asyncio.ensure_future(self._append(frame.drafts)))
                 reading = asyncio.ensure_future(_read_frame(process.stdout))
         except (asyncio.IncompleteReadError, ConnectionError):
+            if await process.wait() == -signal.SIGABRT:  # a library could not allocate memory
+                raise _too_large() from None
             raise _ended(f"It ended unexpectedly ({await process.wait()}).") from None
         finally:
             reading.cancel()
@@ -243,6 +246,11 @@ async def _read_frame(stream: asyncio.StreamReader) -> bytes:
 def _ended(why: str) -> Refused:
     text = f"The process that read the file has ended. {why} Send the file again; entries that are recorded are not repeated."
     return Refused("upload.failed", text, status=503)
+
+
+def _too_large() -> Refused:
+    text = "The file takes too much memory to read. Split it, or raise the setting `uploads.memory_mb`."
+    return Refused("list.unreadable", text, "file")
 
 
 # ---- the process of a job --------------------------------------------------------------------------------------------
@@ -310,8 +318,7 @@ async def _run(task: _Task, config: Config) -> bytes:
         registrar.close()
         await store.close()
         await gate.close()
-    text = "The file takes too much memory to read. Split it, or raise the setting `uploads.memory_mb`."
-    raise Refused("list.unreadable", text, "file")
+    raise _too_large()
 
 
 async def _do(task: _Task, registrar: Registrar, client: Client) -> object:

@@ -133,15 +133,11 @@ def read(file: IO[bytes], home: str, hints: Hints = NO_HINTS, *, lenient: bool =
         if head.startswith(mark):
             raise Unreadable(f"The file is {what}; save it as XLSX or CSV.")
     if head.startswith(b"PK\x03\x04"):
-        return _detect_layout(lambda: _open_sheet(file), home, hints)
+        sheet = spreadsheet.open_sheet(file)
+        layout = Layout(format="xlsx", encoding="", separator="", sheet=sheet.name, header=(), number=0)
+        return _detect_layout(lambda: (layout, spreadsheet.rows(sheet)), home, hints)
     encoding = _chosen(hints.encoding) or _encoding(head)
     return _detect_layout(lambda: _open_text(file, encoding, hints.separator, lenient=lenient), home, hints)
-
-
-def _open_sheet(file: IO[bytes]) -> tuple[Layout, Rows]:
-    file.seek(0)
-    sheet, rows = spreadsheet.read(file)
-    return Layout(format="xlsx", encoding="", separator="", sheet=sheet, header=(), number=0), rows
 
 
 def _open_text(file: IO[bytes], encoding: str, separator: str, *, lenient: bool) -> tuple[Layout, Rows]:

@@ -13,7 +13,7 @@ MODULES: Final = {
     "reports": ("fpdf",),
     "s3": ("obstore",),
     "sftp": ("asyncssh",),
-    "xlsx": ("openpyxl", "defusedxml"),
+    "xlsx": ("python_calamine",),
 }
 CODE: Final = "extra.missing"
 

@@ -40,8 +40,7 @@ ONLY_IN: dict[str, tuple[str, ...]] = {
     "dateutil": ("dialgate.core.day_sets",),
     "httptools": ("dialgate.interfaces.http.check_fast_path",),
     "jinja2": ("dialgate.runtime.templates",),
-    "openpyxl": ("dialgate.lists.spreadsheet",),
-    "defusedxml": ("dialgate.lists.spreadsheet",),
+    "python_calamine": ("dialgate.lists.spreadsheet",),
     "zoneinfo": ("dialgate.core.local_time",),
     "cryptography": (
         "dialgate.core.decision_ids",

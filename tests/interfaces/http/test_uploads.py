@@ -15,7 +15,7 @@ from aiohttp import ClientSession
 from dialgate.config.listeners import Uploads as Settings
 from dialgate.interfaces.http.errors import Fault
 from dialgate.interfaces.http.uploads import UploadSlots, from_memory
-from tests.lists.test_tabular import styles
+from tests.lists.test_tabular import distant_cells, styles
 from tests.support.world import (
     CALL,
     CLEAR,
@@ -161,9 +161,12 @@ async def test_a_closing_gate_kills_its_reading_processes(tmp_path: Path) -> Non
     assert not children()
 
 
-async def test_a_spreadsheet_that_would_fill_the_memory_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("made_of", [lambda: styles(8 << 20), distant_cells], ids=["styles", "distant cells"])
+async def test_a_spreadsheet_that_would_fill_the_memory_is_refused(
+    tmp_path: Path, made_of: Callable[[], bytes]
+) -> None:
     async with running(tmp_path) as made:
-        status, response = await upload(made, "book", styles(8 << 20))
+        status, response = await upload(made, "book", made_of())
         assert (status, code(response)) == (400, "list.unreadable")
 
 
