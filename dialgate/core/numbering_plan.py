@@ -78,17 +78,23 @@ def is_valid(number: int) -> bool:
         return False
 
 
+def calling_code(digits: str) -> int | None:
+    """Return the country code at the beginning of an E.164 number without its plus."""
+    codes = (int(digits[:width]) for width in (1, 2, 3))
+    return next((code for code in codes if code in phonenumbers.COUNTRY_CODE_TO_REGION_CODE), None)
+
+
 # ---- types of numbers ------------------------------------------------------------------------------------------------
 
 
 def type_and_region(number: PhoneNumber) -> tuple[int, str]:
     """Return a number's type, and its ISO region or "". An invalid number has the type `UNKNOWN`."""
     digits = phonenumbers.national_significant_number(number)
-    plans = _plans(number.country_code or 0)
-    if len(plans) == 1:
-        region, plan = plans[0]
+    regions = plans(number.country_code or 0)
+    if len(regions) == 1:
+        region, plan = regions[0]
         return _type_in(plan, digits), region
-    for region, plan in plans:
+    for region, plan in regions:
         number_type = _type_in(plan, digits)
         # The leading digits alone assign a number to a region that has them.
         if plan.leading_digits:
@@ -101,10 +107,12 @@ def type_and_region(number: PhoneNumber) -> tuple[int, str]:
 
 
 @cache
-def _plans(code: int) -> tuple[tuple[str, PhoneMetadata], ...]:
+def plans(code: int) -> tuple[tuple[str, PhoneMetadata], ...]:
     """Return the regions that share a country code, with their numbering plans, in the order of `phonenumbers`."""
-    plans = ((region, _plan_of(code, region)) for region in phonenumbers.region_codes_for_country_code(code))
-    return tuple((region, plan) for region, plan in plans if plan is not None)
+    regions = (
+        (region, _plan_of(code, region)) for region in phonenumbers.region_codes_for_country_code(code)
+    )
+    return tuple((region, plan) for region, plan in regions if plan is not None)
 
 
 def _plan_of(code: int, region: str) -> PhoneMetadata | None:

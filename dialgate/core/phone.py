@@ -3,21 +3,20 @@
 The number that is checked must be the number that is dialled. So input is rejected if `phonenumbers` would add, drop or
 translate a digit. Numbers are personal data, so they are not cached.
 
-`_slow` uses `phonenumbers`. `_fast` parses `+39` followed by digits. Its patterns are built at import from the metadata
-of `phonenumbers`. `_fast_unsigned` also parses other forms of Italian numbers that have only one reading. All paths
-give the same result, as `tests/properties/phone_fast_path.py` checks.
+`_slow` uses `phonenumbers`. `_fast` parses a plus sign followed by digits: all numbers of a range (`number_ranges`) are parsed
+alike, and the ranges found are kept. `_fast_unsigned` also parses other forms of Italian numbers that have only one reading.
+All paths give the same result, as `tests/properties/phone_fast_path.py` checks.
 """
 
 import re
-from collections.abc import Iterator
-from functools import cache
+from bisect import bisect_right, insort
 from importlib.resources import files
+from typing import NamedTuple
 
 import msgspec
 import phonenumbers
 from msgspec import Struct
 from phonenumbers import (
-    COUNTRY_CODE_TO_REGION_CODE,
     NumberParseException,
     PhoneMetadata,
     PhoneNumber,
@@ -25,12 +24,12 @@ from phonenumbers import (
     PhoneNumberType,
     ValidationResult,
     is_number_type_geographical,
-    region_codes_for_country_code,
 )
-from phonenumbers.phonemetadata import REGION_CODE_FOR_NON_GEO_ENTITY, PhoneNumberDesc
+from phonenumbers.phonemetadata import REGION_CODE_FOR_NON_GEO_ENTITY
 
 from dialgate.core import number_format, numbering_plan
 from dialgate.core.model import CallerId, Kind
+from dialgate.core.number_ranges import range_of
 
 
 class NotANumber(ValueError):
@@ -105,7 +104,7 @@ def parse(raw: str, home: str = "") -> Parsed:
 
 def find(e164: str) -> Parsed | None:
     """Return the number, or None if it is invalid. Raises `NotANumber` if it has another country code."""
-    return _fast(e164) if e164.startswith("+39") else _exactly(e164)
+    return _fast(e164) if _E164.fullmatch(e164) else _exactly(e164)
 
 
 # ---- a caller ID -----------------------------------------------------------------------------------------------------
@@ -278,77 +277,49 @@ def _why_not(e164: str) -> str:
 
 # ---- the fast path ---------------------------------------------------------------------------------------------------
 
-
-def _pattern_of_length(desc: PhoneNumberDesc | None, length: int) -> str:
-    """Return the regular expression of `desc`, or "" if it has no numbers of `length` digits."""
-    if desc is None or not desc.national_number_pattern:
-        return ""
-    if desc.possible_length and length not in desc.possible_length:
-        return ""
-    return rf"(?:{desc.national_number_pattern})\Z"
+_E164 = re.compile(r"\+[1-9]\d{3,14}", re.ASCII)
+# In a range, the prefix of zones and the rules of `_exactly` are the same: they examine at most the first six digits.
+_FEWEST_DIGITS = 6
+_STEMS = frozenset(prefix[:end] for prefix in _ZONES_OF_PREFIX for end in range(len(prefix)))
+_MOST_RANGES = 100_000
 
 
-def _types(plan: PhoneMetadata, length: int) -> Iterator[tuple[int, str]]:
-    mobile = _pattern_of_length(plan.mobile, length)
-    for number_type, desc in numbering_plan.types_in_matching_order(plan):
-        pattern = _pattern_of_length(desc, length)
-        if pattern and mobile and number_type == PhoneNumberType.FIXED_LINE:
-            yield PhoneNumberType.FIXED_LINE_OR_MOBILE, f"(?={mobile}){pattern}"
-        if pattern:
-            yield number_type, pattern
+class NumberRange(NamedTuple):
+    """The numbers from `first` to `last`, which are parsed like `like`, or are invalid if it is None."""
+
+    first: int
+    last: int
+    like: Parsed | None
 
 
-def _region(plan: PhoneMetadata, length: int) -> str:
-    general = _pattern_of_length(plan.general_desc, length)
-    # The empty group follows its pattern: the regex engine skips a branch that begins with another literal digit.
-    types = "|".join(f"{pattern}(?P<{plan.id}_{number}>)" for number, pattern in _types(plan, length))
-    known = f"(?={general})(?:{types})" if general and types else r"(?!)"
-    if not plan.leading_digits:
+_firsts: list[int] = []  # sorted
+_ranges: dict[int, NumberRange] = {}
+
+
+def find_range(e164: str) -> NumberRange:
+    """Return a range that contains a number. Raises `NotANumber` if the number has another country code."""
+    number = int(e164)
+    at = bisect_right(_firsts, number)
+    if at and number <= (known := _ranges[_firsts[at - 1]]).last:
         return known
-    # The leading digits alone assign a number to this region, even if its plan has no type for it.
-    return f"(?={plan.leading_digits})(?:{known}|(?P<{plan.id}_{PhoneNumberType.UNKNOWN}>))"
-
-
-_REGIONS = [
-    plan for code in region_codes_for_country_code(39) if (plan := PhoneMetadata.metadata_for_region(code))
-]
-_LENGTHS = {length for plan in _REGIONS if plan.general_desc for length in plan.general_desc.possible_length}
-# The keys are lengths of `+39…`. A pattern for a single length needs no look-ahead, so it is four times as fast.
-_PLANS = {
-    len("+39") + length: re.compile(
-        rf"\+39(?:{'|'.join(_region(plan, length) for plan in _REGIONS)})", re.ASCII
-    )
-    for length in _LENGTHS
-}
-_ANSWERS: dict[str | None, tuple[Kind, str, bool]] = {
-    f"{plan.id}_{number_type}": (kind, plan.id, is_number_type_geographical(number_type, 39))
-    for plan in _REGIONS
-    for number_type, kind in _KINDS.items()
-}
-_NATIONWIDE = _ZONES_OF_PREFIX["39"]
-_PREFIXES = sorted((prefix for prefix in _ZONES_OF_PREFIX if prefix.startswith("39")), key=len, reverse=True)
-_PLACES = re.compile(r"\+(?:" + "|".join(f"{prefix}(?P<z{prefix}>)" for prefix in _PREFIXES) + ")")
-_ZONES: dict[str | None, tuple[str, ...]] = {f"z{prefix}": _ZONES_OF_PREFIX[prefix] for prefix in _PREFIXES}
+    like = _exactly(e164)
+    first, last = range_of(e164[1:], _STEMS, _FEWEST_DIGITS) or (number, number)
+    found = NumberRange(first, last, like)
+    if first < last and len(_firsts) < _MOST_RANGES:
+        _ranges[first] = found  # before its number is in the list, which other threads search
+        insort(_firsts, first)
+    return found
 
 
 def _fast(raw: str) -> Parsed | None:
-    """Parse `+39` followed by digits as `_slow` does. Return None for other input or an invalid number."""
-    plan = _PLANS.get(len(raw))
-    match = plan.match(raw) if plan else None
-    answer = _ANSWERS.get(match.lastgroup) if match else None
-    if answer is None:
+    """Parse a plus sign followed by digits as `_slow` does. Return None for other input or an invalid number."""
+    if not _E164.fullmatch(raw) or (like := find_range(raw).like) is None:
         return None
-    kind, region, local = answer
-    if raw.startswith(_SAN_MARINO):
-        return Parsed(raw, kind, "SM", _SAN_MARINO_ZONES)
-    if not local:
-        return Parsed(raw, kind, region, _NATIONWIDE)
-    place = _PLACES.match(raw)
-    return Parsed(raw, kind, region, _ZONES[place.lastgroup] if place else ())
+    return Parsed(raw, like.kind, like.region, like.zones, like.places)
 
 
 def _fast_unsigned(raw: str, home: str) -> Parsed | None:
-    """Parse a number that begins with `0039`. If `home` is Italy, also parse other numbers that have only digits.
+    """Parse a number that begins with `00`. If `home` is Italy, also parse other numbers that have only digits.
 
     Return the same result as `_slow`, or None if `_slow` must parse the number.
     """
@@ -359,32 +330,11 @@ def _fast_unsigned(raw: str, home: str) -> Parsed | None:
     # Italy has no trunk prefix. Country codes and short codes do not begin with 0.
     candidates = (
         _fast("+39" + raw),
-        raw[0] != "0" and (_fast("+" + raw) or (_is_possible(raw) and _exactly("+" + raw))),
+        _fast("+" + raw),
         len(raw) <= _LONGEST_SHORT and _short(raw, home),
     )
     readings = [parsed for parsed in candidates if parsed]
     return readings[0] if len(readings) == 1 else None
-
-
-def _is_possible(digits: str) -> bool:
-    """Return whether the digits begin with a country code and have a length that this country uses."""
-    for width in (1, 2, 3):
-        regions = COUNTRY_CODE_TO_REGION_CODE.get(int(digits[:width]))
-        if regions is not None:
-            return len(digits) - width in _lengths(int(digits[:width]), regions)
-    return False
-
-
-@cache
-def _lengths(code: int, regions: tuple[str, ...]) -> frozenset[int]:
-    plans = [
-        PhoneMetadata.metadata_for_nongeo_region(code)
-        if region == REGION_CODE_FOR_NON_GEO_ENTITY
-        else PhoneMetadata.metadata_for_region(region)
-        for region in regions
-    ]
-    known = [plan.general_desc for plan in plans if plan and plan.general_desc]
-    return frozenset(length for desc in known for length in desc.possible_length)
 
 
 _LONGEST_SHORT = max(

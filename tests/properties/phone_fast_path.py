@@ -1,8 +1,8 @@
 """Comparison of the fast path of `dialgate.core.phone` with the slow path, including refusals.
 
-Half of the numbers cover every five-digit prefix at every length from 4 to 15 digits. The numbering plan of
+Half of the numbers cover every five-digit prefix of Italy at every length from 4 to 15 digits. The numbering plan of
 Italy does not depend on later digits, so 2,400,000 numbers cover the whole plan in the installed metadata. The other
-half are one small change away from a valid number.
+half are one small change away from a valid number of any country.
 
 This module calls `_exactly` instead of the complete slow path. Every number here is a plus sign followed by digits, so
 the rest of the slow path would only choose the refusal texts. Choosing them would more than double the time.
@@ -10,11 +10,12 @@ the rest of the slow path would only choose the refusal texts. Choosing them wou
 """
 
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import phonenumbers
 
-from dialgate.core.phone import Parsed, _exactly, _fast
+from dialgate.core import phone
+from dialgate.core.phone import NotANumber, Parsed, _exactly, _fast
 
 _BEGINNINGS = 100_000
 _LENGTHS = range(4, 16)
@@ -25,13 +26,22 @@ def disagreements(count: int, seed: int) -> list[str]:
     """Compare the paths on `count` numbers. Return a line for each difference, with the last digits masked."""
     found = []
     for raw in _made_numbers(count, random.Random(seed)):
-        fast, slow = _fast(raw), _exactly(raw)
+        fast, slow = _try_parse(_fast, raw), _try_parse(_exactly, raw)
         if fast != slow:
             found.append(f"{raw[:8]:•<{len(raw)}}: fast {_render_parsed(fast)}, slow {_render_parsed(slow)}")
     return found
 
 
-def _render_parsed(parsed: Parsed | None) -> str:
+def _try_parse(parse: Callable[[str], Parsed | None], raw: str) -> Parsed | str | None:
+    try:
+        return parse(raw)
+    except NotANumber as problem:
+        return str(problem)
+
+
+def _render_parsed(parsed: Parsed | str | None) -> str:
+    if isinstance(parsed, str):
+        return parsed
     return f"{parsed.kind} {parsed.region} {'+'.join(parsed.zones)}" if parsed else "refused"
 
 
@@ -43,7 +53,7 @@ def _made_numbers(count: int, rng: random.Random) -> Iterator[str]:
         place = rng.randrange(len(valid))
         changed = _change_digit(valid[place], rng)
         yield changed
-        if _fast(changed):
+        if isinstance(_try_parse(_fast, changed), Parsed):
             valid[place] = changed
 
 
@@ -54,10 +64,10 @@ def _swept(step: int, rng: random.Random) -> str:
 
 
 def _examples() -> list[str]:
-    """Return example numbers of each type in Italy and the Vatican, and of prefixes with special rules."""
+    """Return example numbers of each type in each country, and of prefixes with special rules."""
     examples = (
         phonenumbers.example_number_for_type(region, number_type)
-        for region in ("IT", "VA")
+        for region in sorted(phone.COUNTRIES)
         for number_type in phonenumbers.PhoneNumberType.values()
     )
     written = [
@@ -65,7 +75,8 @@ def _examples() -> list[str]:
         for number in examples
         if number
     ]
-    return [*written, "+390549886377", "+3906698123", "+390878123", "+390844123456", "+390843123456"]
+    special = ["+390549886377", "+3906698123", "+390878123", "+390844123456", "+390843123456"]
+    return [*written, *special * 50]
 
 
 def _change_digit(e164: str, rng: random.Random) -> str:
@@ -80,4 +91,4 @@ def _change_digit(e164: str, rng: random.Random) -> str:
         case _:
             near = (int(digits[place]) + rng.choice((-1, 1))) % 10
             digits = f"{digits[:place]}{near}{digits[place + 1 :]}"
-    return "+39" + digits
+    return (e164[:3] + digits)[:16]
