@@ -61,7 +61,7 @@ def fold(entries: Iterable[Entry]) -> Known:
         return Known()
     return Known(
         seq=history[-1].seq,
-        revocations=_revocations(history),
+        revocations=revocations(history),
         consents=_consents(history),
         contracts=_contracts(history),
         requests=_requests(history),
@@ -70,17 +70,18 @@ def fold(entries: Iterable[Entry]) -> Known:
     )
 
 
-def _revocations(history: list[Entry]) -> tuple[Revocation, ...]:
-    revocations: dict[int, Revocation] = {}
+def revocations(history: list[Entry]) -> tuple[Revocation, ...]:
+    """Return the revocations among the entries of a number, also those that were lifted. Cheaper than `fold`."""
+    made: dict[int, Revocation] = {}
     for entry in history:
         match entry.event:
             case Revoked(at=at, scope=scope, campaign=campaign):
-                revocations[entry.seq] = Revocation(
+                made[entry.seq] = Revocation(
                     seq=entry.seq, at=at, scope=scope, campaign=campaign, channel=entry.channel
                 )
-            case Lifted(of=of, ground=ground) if of in revocations:
-                revocations[of] = structs.replace(revocations[of], lifted=ground)
-    return tuple(revocations.values())
+            case Lifted(of=of, ground=ground) if of in made:
+                made[of] = structs.replace(made[of], lifted=ground)
+    return tuple(made.values())
 
 
 def _consents(history: list[Entry]) -> tuple[Consent, ...]:
@@ -247,6 +248,8 @@ Ending: TypeAlias = ConsentConfirmed | ConsentWithdrawn | ContractEnded
 
 def find_outranked(history: list[Entry], event: Event) -> tuple[str, ...]:
     """Return the fields in which the newest entry of `history`, with this event, is outranked by earlier ones."""
+    if not any(_id_of(entry.event) == _id_of(event) for entry in history[:-1]):
+        return ()
     known = fold(history)
     match event:
         case ConsentGiven() | ContractMade() | CallRequested():
@@ -260,6 +263,11 @@ def find_outranked(history: list[Entry], event: Event) -> tuple[str, ...]:
     return outranked_fields(item, stated)
 
 
+def _id_of(event: Event) -> str:
+    """Return the id of a consent, contract or request that an event is about, or ""."""
+    return getattr(event, "id", "")
+
+
 def as_entry(draft: Draft, history: list[Entry]) -> Entry:
     """Return the entry that a draft would be after `history`."""
     return Entry(**structs.asdict(draft), seq=history[-1].seq + 1 if history else 1)
@@ -271,16 +279,20 @@ def find_repeated(history: list[Entry], draft: Draft) -> Entry | None:
     A contract or call request without a proof does not equal one with a proof. The proof of a consent is in its event.
     """
     equal = [
-        entry
-        for entry in history
+        at
+        for at, entry in enumerate(history)
         if entry.event == draft.event
         and (isinstance(draft.event, ConsentGiven) or entry.proof or not draft.proof)
     ]
-    if not equal or equal[-1] is history[-1]:
-        return equal[-1] if equal else None
+    if not equal:
+        return None
+    # Entries about other consents, contracts and requests leave this one as it is, so no state has to be compared.
+    later = (entry.event for entry in history[equal[-1] + 1 :])
+    if all(isinstance(event, Beginning) and event.id != _id_of(draft.event) for event in later):
+        return history[equal[-1]]
     after = as_entry(draft, history)
     changes = structs.replace(fold([*history, after]), seq=0) != structs.replace(fold(history), seq=0)
-    return None if changes else equal[-1]
+    return None if changes else history[equal[-1]]
 
 
 def find_ending(history: list[Entry], event: Ending) -> Entry | None:

@@ -203,8 +203,8 @@ class LedgerAccess:
     async def append_all(self, drafts: Sequence[Draft]) -> Sequence[int]:
         """Append entries durably and return their sequence numbers. Raises `StoreUnavailable`."""
         seqs = await self._append(drafts)
-        for kind, count in Counter(str(type(draft.event).__struct_config__.tag) for draft in drafts).items():
-            self.metrics.ledger.labels(kind).inc(count)
+        for kind, count in Counter(type(draft.event) for draft in drafts).items():
+            self.metrics.ledger.labels(str(kind.__struct_config__.tag)).inc(count)
         self.notices.wake()
         return seqs
 

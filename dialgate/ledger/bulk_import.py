@@ -7,16 +7,16 @@ never expire. A file with an invalid row is rejected, unless `skip_bad` is set.
 
 import re
 from collections import Counter
-from itertools import chain, groupby
-from typing import Any, Final, TypeAlias, cast
+from functools import lru_cache
+from itertools import chain
+from typing import Any, Final, TypeAlias
 
 import msgspec
 from msgspec import Struct
 
 from dialgate.config.validation_messages import PATTERNS
-from dialgate.core.ledger_events import CallRequested, ConsentGiven, ContractMade, Draft
+from dialgate.core.ledger_events import Draft
 from dialgate.core.ledger_state import as_entry, find_outranked, find_repeated
-from dialgate.core.model import Known
 from dialgate.crypto.masking import Masker, may_contain
 from dialgate.ledger import entry_limit
 from dialgate.ledger.event_drafts import Misstated, event_of
@@ -28,7 +28,6 @@ from dialgate.lists.tabular import Table, Unreadable, cell, column_name
 from dialgate.store import Ledger
 
 Ask: TypeAlias = ConsentRequest | ContractRequest | CallRequestRequest
-_Event: TypeAlias = ConsentGiven | ContractMade | CallRequested
 KINDS: Final[dict[str, type[Ask]]] = {
     "consent": ConsentRequest,
     "contract": ContractRequest,
@@ -40,6 +39,26 @@ _WORDS: Final = re.compile(r"[\s;|,]+")
 _PARTS: Final = re.compile(r"[;|]")
 _FIELD: Final = re.compile(r"\$\.(\w+)")
 _FIELDS: Final = {kind: {field.name: field for field in fields_of(kind)} for kind in KINDS.values()}
+
+
+@lru_cache  # most rows of a file have the same purposes and call types
+def _choices(text: str) -> list[str]:
+    return [word for word in _WORDS.split(text) if word]
+
+
+def _texts(text: str) -> list[str]:
+    return [word for part in _PARTS.split(text) if (word := part.strip())]
+
+
+# Of each kind, the columns whose cells may contain several words.
+_SPLIT: Final = {
+    kind: {
+        name: _choices if field.shape == "choices" else _texts
+        for name, field in fields.items()
+        if field.shape in {"choices", "texts"}
+    }
+    for kind, fields in _FIELDS.items()
+}
 
 
 class EntryFile(Struct, frozen=True):
@@ -60,10 +79,11 @@ class EntryFile(Struct, frozen=True):
     ) -> tuple[list[NumberEvent], tuple[str, ...]]:
         (number, _), *fields = columns
         e164 = number_of(cell(cells, number), order.home)
-        values: dict[str, Any] = {
-            name: _value(name, text, self.kind) for at, name in fields if (text := cell(cells, at).strip())
-        }
-        values["number"] = e164
+        values: dict[str, Any] = {"number": e164}
+        split = _SPLIT[self.kind]
+        for at, name in fields:
+            if at < len(cells) and (text := cells[at].strip()):
+                values[name] = split[name](text) if name in split else text
         ask = msgspec.convert(values, self.kind, strict=False)
         if may_contain(chain(cells[:number], cells[number + 1 :]), e164):
             ask = masker.mask(ask, e164)
@@ -83,19 +103,16 @@ class EntryFile(Struct, frozen=True):
 
     @staticmethod
     async def new(store: Ledger, part: list[Draft], counts: Counter[str]) -> list[Draft]:
-        subjects = list(await store.subjects_with_entries([draft.subject for draft in part]))
-        known = dict(zip(subjects, (await store.read(subjects)).known, strict=True)) if subjects else {}
+        histories = await store.histories([draft.subject for draft in part])
+        drafts_of = Counter(draft.subject for draft in part)
         new: list[Draft] = []
-        for subject, drafts in groupby(part, key=lambda draft: draft.subject):
-            rows = list(drafts)
-            held = known.get(subject, Known())
-            if len(rows) == 1 and _is_free(held, cast("_Event", rows[0].event).id):
-                new += rows
-                continue
-            history = await store.history(subject) if subject in known else []
-            for draft in rows:
-                if find_repeated(history, draft) is not None:
-                    continue
+        for draft in part:
+            history = histories.get(draft.subject)
+            if history is None:
+                new.append(draft)
+                if drafts_of[draft.subject] > 1:
+                    histories[draft.subject] = [as_entry(draft, [])]
+            elif find_repeated(history, draft) is None:
                 if entry_limit.is_full(history):
                     counts["over_limit"] += 1
                     continue
@@ -138,16 +155,6 @@ def _columns(table: Table, kind: type[Ask]) -> list[tuple[int, str]]:
     return [(at, name) for at, name in enumerate(names) if at != table.layout.number - 1]
 
 
-def _value(name: str, text: str, kind: type[Ask]) -> str | list[str]:
-    match _FIELDS[kind][name].shape:
-        case "choices":
-            return [word for word in _WORDS.split(text) if word]
-        case "texts":
-            return [word for part in _PARTS.split(text) if (word := part.strip())]
-        case _:
-            return text
-
-
 def _cell_format(field: Field) -> str:
     """Return a hint on how to write a column's cells, or an empty string if any text is valid."""
     match field.shape:
@@ -159,10 +166,3 @@ def _cell_format(field: Field) -> str:
             return f"one or more of {', '.join(field.choices)}"
         case _:
             return PATTERNS.get(field.pattern, "")
-
-
-def _is_free(known: Known, name: str) -> bool:
-    """Return whether an entry with this id can be entered without a look at the number's other entries."""
-    groups = (known.consents, known.contracts, known.requests)
-    ids = [item.id for group in groups for item in group]
-    return len(ids) < entry_limit.MOST and name not in ids

@@ -11,9 +11,9 @@ from typing import Final, Literal
 
 from msgspec import Struct, structs
 
-from dialgate.core.ledger_events import Draft, Revoked
-from dialgate.core.ledger_state import in_force
-from dialgate.core.model import Instant, Known, Revocation
+from dialgate.core.ledger_events import Draft, Entry, Revoked
+from dialgate.core.ledger_state import fold, in_force, revocations
+from dialgate.core.model import Instant, Revocation
 from dialgate.crypto.masking import Masker
 from dialgate.ledger import stop_requests
 from dialgate.ledger.file_import import Columns, FileOrder, NumberEvent
@@ -63,17 +63,15 @@ class RevocationFile(Struct, frozen=True):
         for draft in part:
             latest[draft.subject] = max(latest.get(draft.subject, draft), draft, key=_binds_from)
         counts["duplicates"] += len(part) - len(latest)
-        entered = list(await store.subjects_with_entries(list(latest)))
-        states = (await store.read(entered)).known if entered else []
-        for subject, state in zip(entered, states, strict=True):
-            if await self._is_known(store, latest[subject], state):
+        for subject, history in (await store.histories(list(latest))).items():
+            if self._is_known(history, latest[subject]):
                 del latest[subject]
         return [
             structs.replace(draft, event=structs.replace(draft.event, at=_binds_from(draft)))
             for draft in latest.values()
         ]
 
-    async def _is_known(self, store: Ledger, draft: Draft, state: Known) -> bool:
+    def _is_known(self, history: list[Entry], draft: Draft) -> bool:
         """Return whether a revocation in force has the channel and scope of the import, and is as strong as `draft`.
 
         A revocation with a wider scope counts too. Revocations from other channels do not count: if one of those
@@ -82,12 +80,11 @@ class RevocationFile(Struct, frozen=True):
         A draft without a time is in force from now, so one that a file stated earlier does not count. One that was in force
         from its own import does, because the same list may be sent every night, unless a later consent could lift it.
         """
-        stops = [stop for stop in state.revocations if self._covers(stop)]
+        stops = [stop for stop in revocations(history) if self._covers(stop)]
         if at := _stated_at(draft):
             return any(stop.at >= at for stop in stops)
-        newest = max((consent.collected_at for consent in state.consents), default=0)
+        newest = max((consent.collected_at for consent in fold(history).consents), default=0)
         seqs = {stop.seq for stop in stops if stop.at >= newest}
-        history = await store.history(draft.subject) if seqs else []
         return any(entry.seq in seqs and _stated_at(entry) == entry.at for entry in history)
 
     def _covers(self, revocation: Revocation) -> bool:

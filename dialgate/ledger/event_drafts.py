@@ -1,6 +1,7 @@
 """Pure functions that convert a client's request to a ledger event."""
 
 from datetime import UTC, datetime, timedelta
+from operator import attrgetter
 
 from dialgate.core.ledger_events import (
     CallRequested,
@@ -25,6 +26,7 @@ from dialgate.ledger.schemas import (
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
+_CONSENT_FIELDS = attrgetter(*ConsentGiven.__struct_fields__)
 
 
 class Misstated(ValueError):
@@ -40,11 +42,11 @@ def event_of(ask: LedgerRequest, now: Instant, sectors: tuple[str, ...]) -> Even
 
     `sectors` contains the sectors that a contract may name. If it is empty, a contract may name any sector.
     """
-    _check_place(ask)
-    _check_rectify(ask)
+    if isinstance(ask, ConsentRequest | ContractRequest | CallRequestRequest):
+        _check_place_and_rectify(ask)
     match ask:
         case ConsentRequest():
-            fields = {name: getattr(ask, name) for name in ConsentGiven.__struct_fields__}
+            fields = dict(zip(ConsentGiven.__struct_fields__, _CONSENT_FIELDS(ask), strict=True))
             fields["collected_at"] = past(ask.collected_at, now, "collected_at")
             fields["expires_at"] = instant(ask.expires_at, "expires_at") if ask.expires_at else 0
             fields["renewed_at"] = past(ask.renewed_at, now, "renewed_at") if ask.renewed_at else 0
@@ -73,30 +75,21 @@ def event_of(ask: LedgerRequest, now: Instant, sectors: tuple[str, ...]) -> Even
             )
 
 
-def _check_place(ask: LedgerRequest) -> None:
-    match ask:
-        case ConsentRequest(place=place) | ContractRequest(place=place) | CallRequestRequest(place=place):
-            if place and (problem := problem_of(place)):
-                raise Misstated(problem[0].upper() + problem[1:] + ".", "place")
-        case _:
-            pass
-
-
 _NOT_RECTIFIED = frozenset({"id", "rectify"})
+_EVENT_OF: dict[type[LedgerRequest], type[Event]] = {
+    ConsentRequest: ConsentGiven,
+    ContractRequest: ContractMade,
+    CallRequestRequest: CallRequested,
+}
 
 
-def _check_rectify(ask: LedgerRequest) -> None:
-    match ask:
-        case ConsentRequest(rectify=names):
-            event: type[Event] = ConsentGiven
-        case ContractRequest(rectify=names):
-            event = ContractMade
-        case CallRequestRequest(rectify=names):
-            event = CallRequested
-        case _:
-            return
-    known = [name for name in event.__struct_fields__ if name not in _NOT_RECTIFIED]
-    if not set(names).issubset(known):
+def _check_place_and_rectify(ask: ConsentRequest | ContractRequest | CallRequestRequest) -> None:
+    if ask.place and (problem := problem_of(ask.place)):
+        raise Misstated(problem[0].upper() + problem[1:] + ".", "place")
+    if not ask.rectify:
+        return
+    known = [name for name in _EVENT_OF[type(ask)].__struct_fields__ if name not in _NOT_RECTIFIED]
+    if not set(ask.rectify).issubset(known):
         raise Misstated(f"Use names of these fields: {', '.join(known)}.", "rectify")
 
 

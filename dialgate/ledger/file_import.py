@@ -6,11 +6,11 @@ in between. After an interruption, import the same file again: what is already i
 """
 
 import asyncio
-import os
 from array import array
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
-from itertools import groupby
+from contextlib import closing
+from mmap import ACCESS_READ, mmap
 from tempfile import TemporaryFile
 from typing import IO, Final, Protocol, TypeAlias
 
@@ -22,7 +22,7 @@ from dialgate.core.ledger_events import Draft, Event
 from dialgate.core.model import Instant
 from dialgate.core.refusal import Refused
 from dialgate.crypto.keys import Keys, nonces
-from dialgate.crypto.masking import Masker
+from dialgate.crypto.masking import TAIL, Masker, digits_of
 from dialgate.ledger.access import LedgerAccess
 from dialgate.lists import lost_zeros, tabular
 from dialgate.lists.call_list import RowProblem
@@ -118,7 +118,7 @@ class Drafter:
     def __init__(self, keys: Keys, order: FileOrder, kind: FileKind, columns: Columns) -> None:
         self._from = (keys, order, kind, columns)
         self._fresh, self._masker = nonces(), Masker(keys, order.owner)
-        self._proof = order.proof
+        self._proof, self._proof_digits = order.proof, digits_of(order.proof)
 
     def __reduce__(self) -> tuple[object, ...]:
         return Drafter, self._from  # a copy in another process gets new nonces
@@ -136,7 +136,8 @@ class Drafter:
             except ValueError as error:  # includes msgspec.ValidationError
                 problems.append(RowProblem(line, kind.problem(error)))
                 continue
-            remarks.update(named)
+            if named:
+                remarks.update(named)
             for event in events:
                 draft = self._draft(event)
                 subjects += draft.subject
@@ -153,9 +154,14 @@ class Drafter:
             event=event.event,
             actor=order.actor,
             channel=order.channel,
-            proof=event.proof or self._masker.text(self._proof, event.number),
+            proof=event.proof or self._common_proof(event.number),
             sealed=keys.ledger.seal(event.number, next(self._fresh)),
         )
+
+    def _common_proof(self, number: str) -> str:
+        """Return the proof of the file, without the number."""
+        is_free = number[-TAIL:] not in self._proof_digits
+        return self._proof if is_free else self._masker.text(self._proof, number)
 
 
 class ImportedFile:
@@ -193,22 +199,21 @@ class ImportedFile:
         The store's index has the same order, so the store writes each index page only once. Writing ten million subjects in
         file order takes three times as long.
         """
-        part: list[Draft] = []
-        for _, drafts in groupby(self._sorted(), key=lambda draft: draft.subject):
-            part += drafts
-            if len(part) >= AT_ONCE:
-                yield part
-                part = []
-        if part:
-            yield part
-
-    def _sorted(self) -> Iterator[Draft]:
         self._spool.flush()
-        fd, ends = self._spool.fileno(), self._ends
         first_half = np.frombuffer(self._subjects, ">u8")[:: _SUBJECT_BYTES // 8].astype(np.uint64)
-        for at in np.argsort(first_half, kind="stable").tolist():
-            begin = ends[at - 1] if at else 0
-            yield _decode(os.pread(fd, ends[at] - begin, begin))
+        order = np.argsort(first_half, kind="stable")
+        ordered = first_half[order]
+        firsts = np.flatnonzero(np.append(np.True_, ordered[1:] != ordered[:-1]))  # of each subject
+        begin = 0
+        with closing(mmap(self._spool.fileno(), 0, access=ACCESS_READ)) as spooled:
+            while begin < len(order):
+                next_first = int(np.searchsorted(firsts, begin + AT_ONCE))
+                end = int(firsts[next_first]) if next_first < len(firsts) else len(order)
+                yield [self._draft(spooled, at) for at in order[begin:end].tolist()]
+                begin = end
+
+    def _draft(self, spooled: mmap, at: int) -> Draft:
+        return _decode(spooled[self._ends[at - 1] if at else 0 : self._ends[at]])
 
 
 def _read_rows(table: Table, drafter: Drafter, drafts: ImportedFile, note: NoteRow) -> None:

@@ -25,11 +25,11 @@ class Ledger(SubjectStates, Protocol):
         Return the sequence numbers of the appended entries. Earlier reads of the affected subjects become stale.
         """
 
-    async def subjects_with_entries(self, subjects: Sequence[bytes]) -> set[bytes]:
-        """Return the subjects that have a ledger entry. Cheaper than `read`."""
-
     async def history(self, subject: bytes) -> list[Entry]:
         """Return all entries of one subject, oldest first."""
+
+    async def histories(self, subjects: Sequence[bytes]) -> dict[bytes, list[Entry]]:
+        """Return all entries of each subject that has any, oldest first. For some thousand subjects at a time."""
 
     async def since(self, seq: int, limit: int) -> list[Entry]:
         """Return at most `limit` entries after `seq`, oldest first."""

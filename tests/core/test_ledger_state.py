@@ -15,12 +15,13 @@ from dialgate.core.ledger_events import (
     ConsentWithdrawn,
     ContractEnded,
     ContractMade,
+    Draft,
     Entry,
     Event,
     Lifted,
     Revoked,
 )
-from dialgate.core.ledger_state import Ending, find_ending, fold, merge
+from dialgate.core.ledger_state import Ending, as_entry, find_ending, find_repeated, fold, merge
 from dialgate.core.model import Consent, Contract, Known, Objection, Revocation
 
 MAY, JUNE, JULY = date(2026, 5, 31), date(2026, 6, 30), date(2026, 7, 1)
@@ -335,3 +336,43 @@ def test_a_revocation_binds_until_it_is_lifted(events: list[Event]) -> None:
     for seq, lifted in bound.items():
         lifts = [event.ground for event in events[seq:] if isinstance(event, Lifted) and event.of == seq]
         assert lifted == (lifts[-1] if lifts else "")
+
+
+some_beginnings = st.one_of(
+    st.builds(
+        ConsentGiven,
+        id=st.sampled_from("ab"),
+        collected_at=st.integers(1, 2),
+        purposes=st.sampled_from((("sale",), ("statistics",), ("sale", "statistics"))),
+        call_types=st.just(("agent",)),
+        goods=st.sampled_from(((), ("gas",))),
+        rectify=st.sampled_from(((), ("purposes",), ("goods",))),
+    ),
+    st.builds(
+        ContractMade,
+        id=st.sampled_from("ab"),
+        starts=st.sampled_from((MAY, JUNE)),
+        sector=st.sampled_from(("", "energy")),
+    ),
+)
+some_events = st.one_of(
+    some_beginnings,
+    st.builds(ConsentWithdrawn, id=st.sampled_from("ab"), at=st.integers(1, 3)),
+    st.builds(ConsentsVoided, before=st.integers(1, 2), registry=st.just("rpo")),
+    st.builds(ContractEnded, id=st.sampled_from("ab"), ends=st.sampled_from((MAY, JUNE))),
+)
+
+
+@given(st.lists(some_events, max_size=7), some_beginnings, st.sampled_from(("crm", "rectification")))
+def test_an_entry_is_repeated_if_an_equal_one_exists_and_it_changes_nothing(
+    events: list[Event], event: Event, channel: str
+) -> None:
+    history = entries(events)
+    draft = Draft(
+        **{name: getattr(entries([event])[0], name) for name in Draft.__struct_fields__}
+        | {"channel": channel}
+    )
+    after = as_entry(draft, history)
+    changes = fold([*history, after]) != structs.replace(fold(history), seq=after.seq)
+    expected = event in events and (events[-1] == event or not changes)
+    assert (find_repeated(history, draft) is not None) == expected

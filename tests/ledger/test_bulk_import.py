@@ -4,10 +4,13 @@ An import with an invalid row writes nothing, unless `skip_bad` is set. Invalid 
 repeated safely.
 """
 
-from datetime import datetime
+import asyncio
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import date, datetime
 from io import BytesIO
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import hypothesis
 import msgspec
@@ -15,17 +18,26 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dialgate.config import loader
 from dialgate.config.clients import Client
 from dialgate.core.ledger_events import CallRequested, ConsentGiven, ContractMade, Event
 from dialgate.core.model import Purpose
 from dialgate.core.refusal import Refused
 from dialgate.crypto.keys import Keys
 from dialgate.crypto.masking import Masker, may_contain
+from dialgate.ledger import bulk_import
 from dialgate.ledger.registrar import Registrar
-from dialgate.ledger.schemas import ConsentRequest, EntriesRequest
+from dialgate.ledger.schemas import (
+    ConsentRequest,
+    ContractEndRequest,
+    EntriesRequest,
+    LedgerRequest,
+    WithdrawalRequest,
+)
 from dialgate.lists.call_list import RowProblem
 from tests.lists.test_tabular import workbook
-from tests.support.world import CLEAR, LISTED, World
+from tests.support.ledger import ledger_of
+from tests.support.world import CLEAR, LISTED, NOW, World, write_folder
 
 CRM = Client(name="crm", controllers=("acme",), scopes=("ledger",))
 SHA = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
@@ -323,3 +335,74 @@ async def test_row_whose_number_lost_its_zero_is_skipped_and_counted(registrar: 
     assert set(await _events(registrar)) == {"+393331234567", "+393312345678"}
     with pytest.raises(Refused, match="Excel dropped the zero or the plus in 1 cells"):
         await registrar.consents.record_all(CRM, ASK, BytesIO(workbook([header, rows[1]])))
+
+
+ROWS = st.lists(
+    st.tuples(
+        st.sampled_from((CLEAR, LISTED)),
+        st.sampled_from(("a", "b")),
+        st.sampled_from(("2026-10-01", "2026-10-02")),
+        st.sampled_from(("", "fibre", "fibre|gas")),
+        st.sampled_from(("", "mail/1", "mail/2")),
+        st.sampled_from(("", "goods")),
+    ),
+    max_size=8,
+)
+KIND_COLUMNS: dict[str, Callable[[str], dict[str, str]]] = {  # of each kind, its own columns with the values of a row
+    "consent": lambda day: {
+        "collected_at": f"{day}T10:00:00+02:00", "purposes": "sale", "call_types": "agent",
+        "artefact": "f/1", "artefact_sha256": SHA,
+    },
+    "contract": lambda day: {"starts": day},
+    "call_request": lambda day: {"requested_at": f"{day}T10:00:00+02:00", "expires_at": "2026-12-24T08:00:00Z"},
+}  # fmt: skip
+ENDS: dict[str, LedgerRequest] = {
+    "consent": WithdrawalRequest(number=CLEAR, id="a"),
+    "contract": ContractEndRequest(number=CLEAR, id="a", ends=date(2026, 11, 1)),
+}
+
+
+@pytest.mark.parametrize("kind", KIND_COLUMNS)
+@hypothesis.settings(
+    max_examples=15, deadline=None, suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture]
+)
+@given(files=st.lists(ROWS, min_size=1, max_size=3), ends=st.booleans())
+def test_file_records_what_single_requests_record(
+    tmp_path_factory: pytest.TempPathFactory, kind: str, files: list[list[tuple[str, ...]]], *, ends: bool
+) -> None:
+    """The same rows, sent in files or one by one, with an end between two files, leave the same entries."""
+
+    def values(row: tuple[str, ...]) -> dict[str, str]:
+        number, name, day, goods, proof, rectify = row
+        goods = goods.partition("|")[0] if kind == "call_request" else goods
+        own = KIND_COLUMNS[kind](day)
+        return {"number": number, "id": name, "goods": goods, "proof": proof, "rectify": rectify, **own}
+
+    async def play(*, bulk: bool) -> list[list[tuple[Event, str]]]:
+        config = loader.load(write_folder(tmp_path_factory.mktemp("ledger")))
+        async with ledger_of(config, lambda: NOW) as opened:
+            for rows in [[values(row) for row in file] for file in files]:
+                if bulk and rows:
+                    lines = [",".join(rows[0]), *(",".join(row.values()) for row in rows)]
+                    await opened.consents.record_all(
+                        CRM,
+                        msgspec.convert({"kind": kind}, EntriesRequest),
+                        BytesIO("\n".join(lines).encode()),
+                    )
+                for row in [] if bulk else rows:
+                    ask: dict[str, Any] = {name: text for name, text in row.items() if text}
+                    for name in ("purposes", "call_types", "goods", "rectify"):
+                        if name in ask and not (name == "goods" and kind == "call_request"):
+                            ask[name] = ask[name].split("|")
+                    request: Any = msgspec.convert(ask, bulk_import.KINDS[kind], strict=False)
+                    await opened.consents.record(CRM, request)
+                if ends and kind != "call_request":
+                    with suppress(Refused):  # without an entry with this id there is nothing to end
+                        await opened.consents.record(CRM, ENDS[kind])
+            subjects = [opened.access.keys.subject("acme", number) for number in (CLEAR, LISTED)]
+            return [
+                [(entry.event, entry.proof) for entry in await opened.access.store.history(subject)]
+                for subject in subjects
+            ]
+
+    assert asyncio.run(play(bulk=True)) == asyncio.run(play(bulk=False))

@@ -456,15 +456,17 @@ async def test_a_removal_appends_atomically_and_makes_readings_stale(store: Stor
     assert await store.append([revoked(BRUNO)]) == [5]
 
 
-async def test_subjects_with_entries_are_found_among_many(store: Store) -> None:
+async def test_histories_are_found_among_many_subjects(store: Store) -> None:
     """There are more subjects than fit in one query. Attempts and removed entries do not count."""
     many = [place.to_bytes(16, "big") for place in range(1, 1_501)]
-    await store.append([revoked(subject) for subject in many[::3]])
+    await store.append([revoked(subject, at) for at in (1, 2) for subject in many[::3]])
     await reserve(store, ANNA, "log-1")
-    assert await store.subjects_with_entries([*many, ANNA, ANNA, many[0]]) == set(many[::3])
-    await store.remove([1])
-    assert await store.subjects_with_entries([many[0], many[3]]) == {many[3]}
-    assert await store.subjects_with_entries([]) == set()
+    found = await store.histories([*many, ANNA, ANNA, many[0]])
+    assert found == {subject: await store.history(subject) for subject in many[::3]}
+    assert {len(history) for history in found.values()} == {2}
+    await store.remove([1, 501])
+    assert (await store.histories([many[0], many[3]])).keys() == {many[3]}
+    assert await store.histories([]) == {}
 
 
 async def test_the_ledger_is_read_by_sequence(store: Store) -> None:

@@ -93,17 +93,20 @@ class RedisLedger:
             seq: subject for (seq, _, _), subject in zip(places, chunks, strict=False) if subject.strip(b"\0")
         }
 
-    async def subjects_with_entries(self, subjects: Sequence[bytes]) -> set[bytes]:
-        with_entry: set[bytes] = set()
+    async def history(self, subject: bytes) -> list[Entry]:
+        return (await self.histories([subject])).get(subject, [])
+
+    async def histories(self, subjects: Sequence[bytes]) -> dict[bytes, list[Entry]]:
+        found: dict[bytes, list[Entry]] = {}
         for start in range(0, len(subjects), _AT_ONCE):
             batch = subjects[start : start + _AT_ONCE]
             values = zip(batch, await self._commands.values(batch), strict=True)
-            with_entry.update(subject for subject, value in values if subject_codec.entries(value, subject))
-        return with_entry
-
-    async def history(self, subject: bytes) -> list[Entry]:
-        (value,) = await self._commands.values([subject])
-        return subject_codec.entries(value, subject)
+            found |= {
+                subject: entries
+                for subject, value in values
+                if value and (entries := subject_codec.entries(value, subject))
+            }
+        return found
 
     async def since(self, seq: int, limit: int) -> list[Entry]:
         newest, entries = int(await self._commands.run("GET", self._commands.key("seq")) or 0), list[Entry]()

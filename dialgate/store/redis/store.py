@@ -58,7 +58,7 @@ class RedisStore(Documents):
 
         self.ledger = ledger = RedisLedger(commands)
         self.append, self.remove, self.since = ledger.append, ledger.remove, ledger.since
-        self.history, self.subjects_with_entries = ledger.history, ledger.subjects_with_entries
+        self.history, self.histories = ledger.history, ledger.histories
 
         self._counts = counts = RedisCampaignCounts(commands)
         self._counts_from = 0  # the hour before which counts were last deleted

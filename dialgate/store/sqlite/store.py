@@ -229,12 +229,11 @@ class SqliteStore(Documents):
         self._note_changes(draft.subject for draft in drafts)
         return seqs
 
-    async def subjects_with_entries(self, subjects: Sequence[bytes]) -> set[bytes]:
-        # With the reader: the writer is busy during an import.
-        return self._read_now(lambda db: tables.subjects_with_entries(db, list(dict.fromkeys(subjects))))
-
     async def history(self, subject: bytes) -> list[Entry]:
         return await self._entries("WHERE subject = ? ORDER BY seq", subject)
+
+    async def histories(self, subjects: Sequence[bytes]) -> dict[bytes, list[Entry]]:
+        return await self._lookups.run(lambda db: tables.histories(db, list(dict.fromkeys(subjects))))
 
     async def since(self, seq: int, limit: int) -> list[Entry]:
         return await self._entries("WHERE seq > ? ORDER BY seq LIMIT ?", seq, limit)
