@@ -40,6 +40,7 @@ from dialgate.interfaces.http.examples import examples_of
 from dialgate.observability.metrics import Calls, Metrics
 from dialgate.report import law_page
 from docs import error_messages
+from docs.capacity_page import capacity_page
 from docs.record_format import record_format
 from registry_sync import cli as sync_cli
 from registry_sync.config import FullListRegistry, QueriedRegistry, Registries
@@ -650,6 +651,7 @@ PAGES: Mapping[str, tuple[str, Callable[[], str]]] = {
     "alerts": ("Alerts", alerts),
     "record-format": ("Record format", record_format),
     "countries": ("Countries", countries),
+    "capacity": ("Capacity", capacity_page),
     **{
         f"countries/{name}": (read.name, functools.partial(country_page, name))
         for name, read in read_laws().items()

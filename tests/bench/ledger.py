@@ -44,11 +44,7 @@ def run(
 
 def _memory(url: str) -> int:
     """Return the bytes that a Redis on a socket uses."""
-    words = ["redis-cli", "-s", url.removeprefix("unix://"), "info", "memory"]
-    report = subprocess.run(
-        words, stdin=subprocess.DEVNULL, check=True, stdout=subprocess.PIPE, text=True
-    ).stdout
-    return int(dict(line.split(":", 1) for line in report.splitlines() if ":" in line)["used_memory"])
+    return int(servers.redis_report(url)["used_memory"])
 
 
 def _rows() -> Iterator[str]:

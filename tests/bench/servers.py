@@ -85,3 +85,10 @@ def redis(folder: Path) -> Iterator[str]:
             yield f"unix://{folder}/redis.socket"
         finally:
             process.kill()
+
+
+def redis_report(url: str) -> dict[str, str]:
+    """Return what a Redis on a socket reports about itself (INFO)."""
+    words = ["redis-cli", "-s", url.removeprefix("unix://"), "info"]
+    done = subprocess.run(words, stdin=subprocess.DEVNULL, check=True, stdout=subprocess.PIPE, text=True)
+    return dict(line.split(":", 1) for line in done.stdout.splitlines() if ":" in line)

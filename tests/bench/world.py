@@ -21,6 +21,7 @@ from dialgate.core import local_time
 from dialgate.core.model import HOUR
 from dialgate.runtime.clock import wall_clock
 from tests.bench import known_numbers, servers
+from tests.support import yaml_files
 
 CAMPAIGN, CALLER_ID, CLIENT = "bench-fibre", "+390844999999", "bench"
 _KEY = "bench-key"
@@ -35,7 +36,7 @@ _SETTINGS = {
         {
             "name": CLIENT,
             "controllers": [CLIENT],
-            "scopes": ["check", "watch"],
+            "scopes": ["check", "watch", "outcome", "revoke", "admin"],
             "key_sha256": sha256(_KEY.encode()).hexdigest(),
             "sources": ["127.0.0.1/32"],
         }
@@ -100,7 +101,7 @@ def build(
     draw = random.Random(1)
     numbers = draw.sample(range(_FIRST, _LAST), size)
     clear, listed = numbers[: size * 9 // 10], numbers[size * 9 // 10 : size * 19 // 20]
-    _answer(folder, clear, listed)
+    answer(folder, clear, listed)
     _load(folder, config, clear + listed)
     draw.shuffle(numbers)
     world = World(config, _KEY, numbers, clear, known)
@@ -112,19 +113,23 @@ def build(
 def write_config(folder: Path, countries: Path, **settings: Any) -> Path:
     law = yaml.safe_load((countries / "it.yaml").read_text("utf-8"))
     law["hours"].append(_ALL_DAY)
-    files: dict[str, Any] = {
-        "dialgate.yaml": _SETTINGS | settings,
-        "controllers/bench.yaml": _CONTROLLER,
-        "countries/it.yaml": law,
-    }
-    for name, content in files.items():
-        path = folder / name
-        path.parent.mkdir(exist_ok=True)
-        path.write_text(yaml.safe_dump(content), "utf-8")
+    _write(folder / "dialgate.yaml", _SETTINGS | settings)
+    _write(folder / "countries/it.yaml", law)
+    write_controller(folder)
     return folder / "dialgate.yaml"
 
 
-def _answer(folder: Path, clear: list[int], listed: list[int]) -> None:
+def write_controller(folder: Path, **changes: Any) -> None:
+    _write(folder / "controllers/bench.yaml", _CONTROLLER | changes)
+
+
+def _write(path: Path, content: dict[str, Any]) -> None:
+    path.parent.mkdir(exist_ok=True)
+    yaml_files.write(path, content)
+
+
+def answer(folder: Path, clear: list[int], listed: list[int], receipt: str = "bench") -> None:
+    """Publish the registry's answers to a consultation of an hour ago."""
     statuses = [*((number, 0) for number in clear), *((number, 1) for number in listed)]
     national = [(str(number)[2:], status) for number, status in statuses]
     (folder / "asked.txt").write_text("".join(f"{number}\n" for number, _ in national), "ascii")
@@ -132,7 +137,7 @@ def _answer(folder: Path, clear: list[int], listed: list[int]) -> None:
         "".join(f"{number},{status}\n" for number, status in national), "ascii"
     )
     _run(
-        *("registry_sync.cli", "import", "--registry", "rpo", "--controller", CLIENT, "--receipt", "bench"),
+        *("registry_sync.cli", "import", "--registry", "rpo", "--controller", CLIENT, "--receipt", receipt),
         *("--request", folder / "asked.txt", "--answer", folder / "answer.txt"),
         *("--consulted-at", local_time.rfc3339(wall_clock() - HOUR)),
         *("--snapshots", folder / "data/snapshots"),
@@ -157,8 +162,13 @@ def _run(program: str, *words: str | Path) -> None:
 
 def bodies(numbers: Iterator[int], count: int) -> bytes:
     """Return `count` request bodies, one per line, each with a different call id."""
-    return b"".join(
-        b'{"to":"+%d","from":"%b","campaign":"%b","call_id":"call-%d"}\n'
-        % (number, CALLER_ID.encode(), CAMPAIGN.encode(), number)
-        for number in islice(numbers, count)
+    return b"".join(body(number, number) + b"\n" for number in islice(numbers, count))
+
+
+def body(number: int, call_id: int) -> bytes:
+    return b'{"to":"+%d","from":"%b","campaign":"%b","call_id":"%d"}' % (
+        number,
+        CALLER_ID.encode(),
+        CAMPAIGN.encode(),
+        call_id,
     )

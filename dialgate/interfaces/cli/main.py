@@ -40,6 +40,7 @@ COMMANDS = {
     "report": ("report", "Report on a controller's calls for a day or a month."),
     "demo": ("demo", "Run a gate with simulated traffic."),
     "reconcile": ("reconcile", "Find the calls that bypassed the gate."),
+    "capacity": ("capacity", "Estimate the hardware for a number of calls a day."),
     "conformance": ("conformance", "Simulate a misbehaving gate for a dialer."),
 }
 # Modules that add subcommands to a command, in the order of its --help.
