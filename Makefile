@@ -17,7 +17,7 @@ WORKERS := $(shell echo $$(($$(nproc) + 2)))
 # A test run starts a hundred processes. Without compiled files, each would compile all modules again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: run answers sample demo test test-fast branches mutants torture watch lint docs reference bench failover fuzz kill dist package sbom lock clean forget system
+.PHONY: run answers sample demo test test-fast branches mutants torture watch lint docs reference bench soak failover fuzz kill dist package sbom lock clean forget system
 
 run: sample
 	exec $(BIN)/dialgate serve
@@ -61,7 +61,7 @@ mutants: .venv/developing
 
 # Tests that take too long for every change: all mutants of country files, developer benchmarks, the demonstration without a terminal, 300 kills under load,
 # 1,000 damaged logs and 300 damaged indexes, 500 histories of faults, 5,000 histories of two controllers on each store, every byte of an
-# evidence bundle, every country case over HTTP, 1,000 writes by two commands at once.
+# evidence bundle, every country case over HTTP, 1,000 writes by two commands at once, five minutes of `make soak`.
 torture: mutants
 	$(BIN)/python -m pytest $(HOURS) -m torture
 	DIALGATE_KILLS=300 DIALGATE_SHIPPING_KILLS=20 DIALGATE_SIP_MESSAGES=20000 DIALGATE_DAMAGES=1000 DIALGATE_ARCHIVE_DAMAGES=300 DIALGATE_FLIPS=0 DIALGATE_HISTORIES=500 DIALGATE_WRITES=1000 DIALGATE_HTTP_CASES=all \
@@ -101,6 +101,13 @@ bench: .venv/developing
 	$(BIN)/python -m tests.bench numberset --json
 	$(BIN)/python -m tests.bench registry --json
 	$(BIN)/python -m tests.bench log --json
+
+# An hour of load on two gates and one Redis with Sentinels, beside reloads, stops, packing, removal and failovers. What it shows:
+# docs/explanation/soak.md. Hours: `make soak MINUTES=600 RATE=1000`. `make torture` runs five minutes.
+MINUTES := 60
+RATE := 2000
+soak: .venv/developing
+	$(BIN)/python -m tests.bench soak --minutes $(MINUTES) --rate $(RATE) --json
 
 # Kills the master of a Redis Cluster, and of a Sentinel trio, 200 times under load (CI: once). `make failover CALLERS=24` adds load.
 CALLERS := 6

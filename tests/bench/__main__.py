@@ -14,7 +14,7 @@ from dialgate.observability import service_log
 from dialgate.runtime.terminal import show_json
 from tests.bench import BenchError
 
-NAMES: Final = ("batch", "capacity", "decide", "http", "ledger", "log", "numberset", "registry")
+NAMES: Final = ("batch", "capacity", "decide", "http", "ledger", "log", "numberset", "registry", "soak")
 
 
 def main(words: Sequence[str] | None = None) -> None:
