@@ -25,7 +25,7 @@ ENTRIES: tuple[tuple[str, type[Struct]], ...] = (
 PARTS: tuple[type[Struct], ...] = (
     model.Facts, model.Number, model.Controller, model.Campaign, model.DayCount, model.CallerId, model.Place, model.Listing, model.Origin,
     model.Transfer, model.RegistryAnswer, model.Block, model.Known, model.Revocation, model.Consent, model.Contract, model.CallRequest,
-    model.WrongNumber, model.Objection, model.Attempt, model.Decision, model.Pass, model.Skip, model.Deny,
+    model.WrongNumber, model.Objection, model.Attempt, model.OwnGrounds, model.Decision, model.Pass, model.Skip, model.Deny,
 )  # fmt: skip
 ALIASES: dict[str, Any] = {
     name: getattr(model, name)
@@ -46,6 +46,8 @@ ALIASES: dict[str, Any] = {
     )
 }
 _WORDS = {
+    "AttemptValues": "array `[decision, at, result]`, followed by `basis, campaign, goods` unless these are those of the attempt before "
+    "(for the first: the shared decision's basis, the call's campaign and goods)",
     "Band": "time window, as in `18:00-21:00`",
     "Instant": "instant",
     "Outcome": "[Pass](#pass), [Skip](#skip) or [Deny](#deny)",

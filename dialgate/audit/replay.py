@@ -17,7 +17,7 @@ from dialgate.config import content_store
 from dialgate.core.decision import decide
 from dialgate.core.decision_ids import log_of
 from dialgate.core.law import Law
-from dialgate.core.model import Decision, Deny, Outcome, OutcomeRecord, Pass
+from dialgate.core.model import Decision, Deny, Known, Outcome, OutcomeRecord, Pass
 from dialgate.decision_log.records import Record
 
 _CACHED = 4_096
@@ -117,16 +117,16 @@ class _Rejudge:
     """A function that decides one record again.
 
     In a batch, many decisions have the same time and refer to the same grounds entry, so their result is cached. Different
-    logs use the same sequence numbers, so the log is part of the cache key.
+    logs use the same sequence numbers, so the log is part of the cache key. So is what is stored about the number.
     """
 
     def __init__(self, law_of: LawOf, compare: _Compare) -> None:
         self._law_of, self._compare = law_of, compare
-        self._cache: dict[tuple[str, int, int], _Judgement | None] = {}
+        self._cache: dict[tuple[str, int, int, Known], _Judgement | None] = {}
 
     def __call__(self, record: Record) -> _Judgement | None:
         """Return the new verdict and the differences, or None if the law is for another country."""
-        key = (log_of(record.id), record.grounds, record.at)
+        key = (log_of(record.id), record.grounds, record.at, record.facts.known)
         if key not in self._cache:
             if len(self._cache) >= _CACHED:
                 self._cache.clear()

@@ -10,7 +10,7 @@ from typing import TypeVar
 from dialgate.core.exemptions import combine, lift
 from dialgate.core.law import Binding, Law
 from dialgate.core.model import MINUTE, Decision, Deny, Facts, Instant, Known, Outcome, Pass, Skip
-from dialgate.core.rules import PRECONDITIONS, RULES, SECTIONS_OF
+from dialgate.core.rules import PRECONDITIONS, READ_ATTEMPTS, READ_ENTRIES, RULES, SECTIONS_OF
 from dialgate.core.rules.hours import next_opening
 
 _T = TypeVar("_T")
@@ -23,16 +23,28 @@ _PASSED = Pass()
 _QUARTER = 15 * MINUTE
 
 
-def decide(facts: Facts, law: Law) -> Decision:
+def decide(facts: Facts, law: Law, stranger: Decision | None = None) -> Decision:
+    """Return the decision on a call.
+
+    `stranger` is the decision on an equal call to a number of which nothing is stored, if it still holds (`lasts_until`).
+    With it, only the rules that read what is stored are evaluated. The result is the same.
+    """
     binding = _lift(law.binding(facts), facts)
+    if stranger is not None and (readers := _readers(facts.known, binding)) is not None:
+        return _amend(stranger, readers, facts, law, binding)
     strict = outcomes = _outcomes(facts, binding)
     if binding.advised is not None:
         advice = _outcomes(facts, _lift(binding.advised, facts))
         outcomes = {name: _add_advice(strict.get(name, _PASSED), advised) for name, advised in advice.items()}
+    return _conclude(outcomes, strict["lawful_basis"], facts, law, binding)
+
+
+def _conclude(
+    outcomes: dict[str, Outcome], basis: Outcome, facts: Facts, law: Law, binding: Binding
+) -> Decision:
     denies = [outcome for outcome in outcomes.values() if type(outcome) is Deny]
     if denies:
         return Decision(allow=False, outcomes=outcomes, not_before=_not_before(denies, facts, binding))
-    basis = strict["lawful_basis"]
     return Decision(
         allow=True,
         outcomes=outcomes,
@@ -41,29 +53,41 @@ def decide(facts: Facts, law: Law) -> Decision:
     )
 
 
-def lasts_until(facts: Facts, law: Law, decision: Decision) -> Instant:
-    """Return the time until which a decision holds if no fact but the time changes, or 0 if unknown.
+def _readers(known: Known, law: Binding) -> frozenset[str] | None:
+    """Return the rules that read anything in `known`, or None if any rule might have another outcome because of it."""
+    if law.advised is not None:
+        return None
+    readers = READ_ATTEMPTS if known.attempts else frozenset()
+    if not known.has_entries:
+        return readers
+    return None if law.conditional else readers | READ_ENTRIES  # an entry might lift a section of any rule
 
-    The time is unknown if recommendations apply, because a decision does not record when a warning ends. A denial has
-    a known time only if no reason depends on the time, nothing is recorded about the person, and at most one registry
-    applies. With several registries, the denial can change when one registry's answer expires.
+
+def _amend(stranger: Decision, readers: frozenset[str], facts: Facts, law: Law, binding: Binding) -> Decision:
+    if any(type(stranger.outcomes[name]) is Deny for name, _ in RULES[:PRECONDITIONS]):
+        return stranger
+    judged = {name: _judge(rule, facts, binding) for name, rule in RULES if name in readers}
+    read = _with_exemptions(judged, binding)
+    if all(stranger.outcomes[name] == outcome for name, outcome in read.items()):
+        return stranger
+    outcomes = stranger.outcomes | read
+    return _conclude(outcomes, outcomes["lawful_basis"], facts, law, binding)
+
+
+def lasts_until(facts: Facts, law: Law, decision: Decision) -> Instant:
+    """Return the time until which the decision on a call to an unknown number holds if no fact but the time changes, or 0.
+
+    The time is unknown (0) if recommendations apply, because a decision does not record when a warning ends. A denial has
+    a known time only if no reason depends on the time and at most one registry applies. With several registries, the
+    denial can change when one registry's answer expires.
     """
     binding = law.binding(facts)
     if binding.advised is not None:
         return 0
     if decision.allow:
-        return min([decision.valid_until, *(start for start in _starts(facts.known) if start > facts.at)])
-    nothing = facts.known == Known(seq=facts.known.seq) and len(binding.registries) <= 1
-    timeless = nothing and all(deny.code in _TIMELESS and not deny.not_before for deny in decision.reasons)
-    return _valid_until(decision.outcomes, facts, law) if timeless else 0
-
-
-def _starts(known: Known) -> list[Instant]:
-    """Return when call requests and consents start. The legal basis may change at each of these times."""
-    starts = [instant for request in known.requests for instant in (request.requested_at, request.begins)]
-    return starts + [
-        instant for consent in known.consents for instant in (consent.collected_at, consent.confirmed_at)
-    ]
+        return decision.valid_until
+    timeless = all(deny.code in _TIMELESS and not deny.not_before for deny in decision.reasons)
+    return _valid_until(decision.outcomes, facts, law) if timeless and len(binding.registries) <= 1 else 0
 
 
 def _lift(law: Binding, facts: Facts) -> Binding:
@@ -80,8 +104,12 @@ def _outcomes(facts: Facts, law: Binding) -> dict[str, Outcome]:
         kind = SECTIONS_OF.get(name)
         if kind is None or getattr(law, kind) or name in law.lifted:
             outcomes[name] = _judge(rule, facts, law) if judged else _NOT_JUDGED
-    for name, lifted in law.lifted.items() if judged else ():
-        if type(outcomes[name]) is not Deny:
+    return _with_exemptions(outcomes, law) if judged else outcomes
+
+
+def _with_exemptions(outcomes: dict[str, Outcome], law: Binding) -> dict[str, Outcome]:
+    for name, lifted in law.lifted.items():
+        if name in outcomes and type(outcomes[name]) is not Deny:
             outcomes[name] = combine(outcomes[name], lifted)
     return outcomes
 

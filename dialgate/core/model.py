@@ -409,6 +409,22 @@ class Known(Struct, frozen=True, kw_only=True, omit_defaults=True):
     wrong_numbers: tuple[WrongNumber, ...] = ()
     objections: tuple[Objection, ...] = ()
 
+    @property
+    def has_entries(self) -> bool:
+        """Whether the ledger has an entry about the number."""
+        return bool(
+            self.revocations
+            or self.consents
+            or self.contracts
+            or self.requests
+            or self.wrong_numbers
+            or self.objections
+        )
+
+    @property
+    def is_empty(self) -> bool:
+        return not (self.attempts or self.has_entries)
+
 
 class Facts(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The input to the rules."""
@@ -484,6 +500,28 @@ class Grounds(Struct, frozen=True, kw_only=True, omit_defaults=True, tag="ground
     node: str = ""  # node name
 
 
+# `decision`, `at`, `result`, `basis`, `campaign` and `goods` of an attempt. The last three are left out if they are those of the attempt
+# before, or for the first attempt those of the shared decision and the call's campaign.
+AttemptValues: TypeAlias = tuple[str | int, ...]
+
+
+class OwnGrounds(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The part of a decision's grounds that it shares with no other decision, because the number is known.
+
+    The shared grounds are those of an equal call to a number of which nothing is stored.
+    """
+
+    attempts: tuple[AttemptValues, ...] = ()  # oldest first
+    entries: Known | None = None  # the other stored state, with `seq` 0; None if there is none
+    former_campaigns: tuple[str, ...] = ()  # as in `Facts`
+    former_goods: tuple[str, ...] = ()
+    # outcomes of rules that differ from the shared ones; if there are any, the fields after this one replace those of the decision
+    outcomes: dict[str, Outcome] = {}
+    basis: str = ""
+    valid_until: Instant = 0
+    not_before: Instant = 0
+
+
 class Decided(Struct, frozen=True, kw_only=True, omit_defaults=True, tag="decision", tag_field="type"):
     """The log record of a decision."""
 
@@ -500,6 +538,7 @@ class Decided(Struct, frozen=True, kw_only=True, omit_defaults=True, tag="decisi
     question: bytes = b""  # keyed hash of client, call id and content, which identifies repeated requests
     caller: bytes = b""  # like `number`, for a caller ID that is not assigned to the campaign
     caller_sealed: bytes = b""  # like `sealed`, for the same caller ID
+    own: OwnGrounds | None = None  # what is stored about the number, and the outcomes that follow from it
 
 
 class OutcomeRecord(Struct, frozen=True, kw_only=True, omit_defaults=True, tag="outcome", tag_field="type"):

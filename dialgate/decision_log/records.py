@@ -11,6 +11,7 @@ from msgspec import Struct, structs
 
 from dialgate.core.decision_ids import log_of
 from dialgate.core.model import SECOND, Decided, Decision, Facts, Grounds, Instant, OutcomeRecord
+from dialgate.core.own_grounds import whole_grounds
 from dialgate.decision_log import LogDamaged, LogLine
 from dialgate.decision_log.archive import Segments
 from dialgate.decision_log.segment import UNREADABLE
@@ -161,27 +162,28 @@ def position(record: Record) -> Position:
     return record.at, log_of(record.id), record.seq
 
 
-def build_record(decision: Decided, grounds: Grounds) -> Record:
+def build_record(decided: Decided, grounds: Grounds) -> Record:
+    facts, decision = whole_grounds(decided, grounds)
     return Record(
-        seq=decision.seq,
-        id=decision.id,
-        at=decision.at,
-        number=decision.number,
-        sealed=decision.sealed,
-        facts=structs.replace(grounds.facts, at=decision.at),
-        decision=grounds.decision,
-        grounds=decision.grounds,
+        seq=decided.seq,
+        id=decided.id,
+        at=decided.at,
+        number=decided.number,
+        sealed=decided.sealed,
+        facts=facts,
+        decision=decision,
+        grounds=decided.grounds,
         country=grounds.country,
         law=grounds.law,
         config=grounds.config,
         snapshot=grounds.snapshot,
-        client=decision.client,
-        interface=decision.interface,
-        call_id=decision.call_id,
+        client=decided.client,
+        interface=decided.interface,
+        call_id=decided.call_id,
         node=grounds.node,
-        question=decision.question,
-        caller=decision.caller,
-        caller_sealed=decision.caller_sealed,
+        question=decided.question,
+        caller=decided.caller,
+        caller_sealed=decided.caller_sealed,
     )
 
 

@@ -10,7 +10,8 @@ from dialgate.core.decision import decide, lasts_until
 from dialgate.core.decision_ids import owner_of
 from dialgate.core.ledger_state import merge
 from dialgate.core.local_time import instant_of, rfc3339
-from dialgate.core.model import SECOND, Attempt, Decided, Facts, Grounds, Instant, Known
+from dialgate.core.model import SECOND, Attempt, Decided, Decision, Facts, Grounds, Instant, Known, OwnGrounds
+from dialgate.core.own_grounds import own_grounds
 from dialgate.core.responses import Answer, decode_answer, encode_answer, end_of, make_answer
 from dialgate.gate.question import BatchQuery, Question
 from dialgate.store import AttemptPosition, Reading, Remembered, Reservation
@@ -21,7 +22,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 class CallVerdict(Struct, frozen=True):
-    """A decision, valid until `until` for every call with the same facts.
+    """A decision, valid until `until` for every call with the same facts to a number of which nothing is stored.
 
     `digest` identifies the grounds in the log. For a denial, `denial` holds the answer without the decision id and the
     numbers; it does not depend on the time of the batch. The cache key consists of object ids. `references` keeps these
@@ -36,6 +37,15 @@ class CallVerdict(Struct, frozen=True):
     denial: Answer | None = None
 
 
+class _KnownVerdict(Struct, frozen=True, gc=False):
+    """A decision on a known number. `own` is None if nothing is stored, or if `shared` has grounds for this call alone."""
+
+    shared: CallVerdict
+    facts: Facts
+    decision: Decision
+    own: OwnGrounds | None = None
+
+
 class _UsedVerdict(Struct):
     """A verdict used in one batch, with its answer, which lacks the decision id and the numbers.
 
@@ -48,10 +58,6 @@ class _UsedVerdict(Struct):
     ends: Instant
     grounds: int
     _encoded: bytes = b""
-
-    @property
-    def code(self) -> str:
-        return self.answer.reasons[0].code if self.answer.reasons else ""
 
     def encoded(self) -> bytes:
         """Return the answer's stored form, which only calls with an id need."""
@@ -159,8 +165,8 @@ class Batch:
         if earlier is not None and earlier.decision == "deny":
             return self._repeat(earlier, 0)
         verdict = self._judge(question, self._merge_known(question, known, earlier))
-        if earlier is not None and verdict.grounds.decision.allow:
-            ends = min(ends, end_of(verdict.grounds.decision, self._most))
+        if earlier is not None and verdict.decision.allow:
+            ends = min(ends, end_of(verdict.decision, self._most))
             return self._repeat(structs.replace(earlier, valid_until=rfc3339(ends)), ends)
         return self._conclude(question, verdict)
 
@@ -185,24 +191,37 @@ class Batch:
             attempts = tuple(attempt for attempt in attempts if attempt.decision != earlier.decision_id)
         return structs.replace(merged, attempts=attempts)
 
-    def _judge(self, question: Question, known: Known) -> CallVerdict:
+    def _judge(self, question: Question, known: Known) -> _KnownVerdict:
+        """Decide the call as one to an unknown number, then amend that decision by what is stored about the number."""
+        shared = self._stranger(question, known.seq)
+        if known.is_empty:
+            return _KnownVerdict(shared, shared.facts, shared.grounds.decision)
+        if known.has_entries:
+            facts = self._terms.facts(question, known, self.now)
+            if (facts.number, facts.places) != (shared.facts.number, shared.facts.places):
+                alone = self._decide(question, facts)  # an address on file changes where the person may be
+                return _KnownVerdict(alone, facts, alone.grounds.decision)
+        else:
+            facts = structs.replace(shared.facts, known=known, at=self.now)
+        decision = decide(facts, self._terms.config.laws[question.country], shared.grounds.decision)
+        return _KnownVerdict(shared, facts, decision, own_grounds(shared.grounds, facts, decision))
+
+    def _stranger(self, question: Question, seq: int) -> CallVerdict:
+        """Return the verdict on the call if nothing were stored about the number."""
         caller_id, files = question.presentation.fact, question.files
         # Compare by identity, which is fast. Equal objects that are not identical only cost another decision.
-        key = (
-            id(question.line), id(question.number), id(question.zones), id(caller_id), id(known), id(files),
-            question.call_type,
-        )  # fmt: skip
+        key = (id(question.line), id(question.number), id(question.zones), id(caller_id), seq, id(files), question.call_type)  # fmt: skip
         verdict = self._verdicts.get(key)
         if verdict is None or verdict.until <= self.now:
             if len(self._verdicts) >= REMEMBERED:
                 self._verdicts.clear()
-            verdict = self._verdicts[key] = self._decide(question, known)
+            facts = self._terms.facts(question, Known(seq=seq), self.now)
+            verdict = self._verdicts[key] = self._decide(question, facts)
         return verdict
 
-    def _decide(self, question: Question, known: Known) -> CallVerdict:
+    def _decide(self, question: Question, facts: Facts) -> CallVerdict:
         config = self._terms.config
         law = config.laws[question.country]
-        facts = self._terms.facts(question, known, self.now)
         decision = decide(facts, law)
         grounds = Grounds(
             seq=0,
@@ -215,9 +234,9 @@ class Batch:
             node=config.settings.node,
         )
         ends = min(lasts_until(facts, law, decision), self._terms.same_until(facts, law))
-        until = max(self.now + 1, ends)
+        until = max(self.now + 1, ends) if facts.known.is_empty else 0
         caller_id, files = question.presentation.fact, question.files
-        references = (question.line, question.number, question.zones, caller_id, known, files)
+        references = (question.line, question.number, question.zones, caller_id, files)
         digest = blake2b(_encode(grounds), digest_size=16).digest()
         denial = None if decision.allow else make_answer(decision, facts)
         return CallVerdict(references, facts, grounds, digest, until, denial)
@@ -238,25 +257,31 @@ class Batch:
         self.codes.append(REPEATED)
         self.ends.append(ends)
 
-    def _conclude(self, question: Question, verdict: CallVerdict) -> None:
-        used = self._used.get(id(verdict)) or self._use(verdict, question.client)
+    def _conclude(self, question: Question, verdict: _KnownVerdict) -> None:
+        shared, decision, own = verdict.shared, verdict.decision, verdict.own
+        used = self._used.get(id(shared)) or self._use(shared, question.client)
         seq = self._first + len(self.bodies)
         name = f"{self._log}-{seq}"
+        if decision is shared.grounds.decision:
+            common, ends = used.answer, used.ends
+        else:
+            ends = end_of(decision, self._most)
+            common = make_answer(decision, verdict.facts, ends)
         answer = structs.replace(
-            used.answer, decision_id=name, to=question.e164, from_=question.presentation.number
+            common, decision_id=name, to=question.e164, from_=question.presentation.number
         )
-        decision = verdict.grounds.decision
-        record = self._record(question, used.grounds, decision.allow, name, seq)
+        record = self._record(question, used.grounds, decision.allow, own, name, seq)
         self._append(_encode(record), question.client)
         self.names.append(name)
         self.answers.append(answer)
-        self.codes.append(used.code)
-        self.ends.append(used.ends)
+        self.codes.append(common.reasons[0].code if common.reasons else "")
+        self.ends.append(ends)
         if decision.allow:
             self._reserve(question, decision.basis, name)
         if question.key:
+            encoded = used.encoded() if common is used.answer else encode_answer(common)
             self._answers_by_key[question.key] = answer
-            self.remembered.append(Remembered(question.key, self.now, used.encoded(), name))
+            self.remembered.append(Remembered(question.key, self.now, encoded, name))
 
     def _append(self, body: bytes, client: str) -> None:
         self.bodies.append(body)
@@ -270,7 +295,7 @@ class Batch:
         self.reservations.append(Reservation(subject, attempt, question.subjects))
 
     def _record(
-        self, question: Question, grounds: int, allow: bool, name: str, seq: int  # noqa: FBT001 - a field of the record
+        self, question: Question, grounds: int, allow: bool, own: OwnGrounds | None, name: str, seq: int  # noqa: FBT001 - a field of the record
     ) -> Decided:  # fmt: skip
         month, presentation = self._month, question.presentation
         return Decided(
@@ -287,6 +312,7 @@ class Batch:
             question=month.mask(question.key, name) if question.key else b"",
             caller=month.pseudonym(presentation.number) if presentation.sealed else b"",
             caller_sealed=month.seal(presentation.number, next(self._nonces)) if presentation.sealed else b"",
+            own=own,
         )
 
 

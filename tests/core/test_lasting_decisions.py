@@ -5,7 +5,7 @@ A gate uses a decision again for calls with equal facts, until the instant that 
 """
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cache
 from typing import Any
 
@@ -13,9 +13,11 @@ import msgspec
 import pytest
 from msgspec.structs import replace
 
+from dialgate.core import decision
 from dialgate.core.decision import decide, lasts_until
 from dialgate.core.law import Law, parse_law
-from dialgate.core.model import HOUR, MINUTE, Decision, Facts, Instant, Pass
+from dialgate.core.model import HOUR, MINUTE, Decision, Facts, Instant, Known, Pass
+from dialgate.core.rules import READ_ATTEMPTS, READ_ENTRIES, RULES
 from tests.support.casebook import all_cases, case_law, facts_of, law_data
 from tests.support.country_cases import COUNTRIES, all_country_cases
 
@@ -53,6 +55,7 @@ def first_change(facts: Facts, law: Law, *, forgetful: str = "") -> Instant:
 
     The rule `forgetful` is taken to state no end.
     """
+    facts = stranger_of(facts)
     made = decide(facts, law)
     end = min(lasts_until(facts, law, _without_end(made, forgetful, facts, law)), _midnight(facts, law))
     if end <= facts.at + 1:
@@ -82,7 +85,74 @@ def _without_end(made: Decision, name: str, facts: Facts, law: Law) -> Decision:
 def test_a_decision_holds_until_its_end_in_each_country(country: str) -> None:
     changes = [(facts, at) for facts, law in situations(country) if (at := first_change(facts, law))]
     assert changes == []
-    assert any(lasts_until(facts, law, decide(facts, law)) for facts, law in situations(country))
+    strangers = [(stranger_of(facts), law) for facts, law in situations(country)]
+    assert any(lasts_until(facts, law, decide(facts, law)) for facts, law in strangers)
+
+
+def stranger_of(facts: Facts) -> Facts:
+    """Return the facts of the same call to a number of which nothing is stored."""
+    return replace(facts, known=Known(seq=facts.known.seq), former_campaigns=(), former_goods=())
+
+
+def wrongly_amended(pairs: Sequence[tuple[Facts, Law]], draw: random.Random) -> list[Facts]:
+    """Return the facts for which a decision amended from that on an unknown number is another one than a fresh decision.
+
+    Each call is also made to the number of another case. The first decision is made up to its whole length before.
+    """
+    wrong = []
+    for facts, law in pairs:
+        stranger = stranger_of(facts)
+        made = decide(stranger, law)
+        end = max(min(lasts_until(stranger, law, made), _midnight(facts, law)), facts.at + 1)
+        for other, _ in (facts, law), draw.choice(pairs):
+            at = draw.choice((facts.at, draw.randrange(facts.at, end), end - 1))
+            known = replace(
+                facts,
+                at=at,
+                known=other.known,
+                former_campaigns=other.former_campaigns,
+                former_goods=other.former_goods,
+            )
+            if decide(known, law, made) != decide(known, law):
+                wrong.append(known)
+    return wrong
+
+
+@cache
+def without_exemptions(country: str) -> tuple[tuple[Facts, Law], ...]:
+    """Return the situations of a country under its law without `unless`, which could change the outcome of any rule."""
+    law: dict[str, Any] = dict(law_data(country))
+    for kind, sections in law.items():
+        if isinstance(sections, list) and all(isinstance(section, dict) for section in sections):
+            law[kind] = [
+                {name: value for name, value in section.items() if name != "unless"} for section in sections
+            ]
+    parsed = parse_law(law)
+    return tuple((facts, parsed) for facts, _ in situations(country))
+
+
+class _Unread:
+    """What is stored about a number that no rule may read. The attributes in `stored` may be read."""
+
+    def __init__(self, **stored: Any) -> None:
+        vars(self).update(stored)
+
+
+@pytest.mark.parametrize("country", sorted({"IT", *COUNTRIES}))
+def test_a_known_number_is_decided_as_if_nothing_were_cached(country: str) -> None:
+    for pairs in (situations(country), without_exemptions(country)):
+        assert wrongly_amended(pairs, random.Random(country)) == []
+
+
+@pytest.mark.parametrize("country", sorted({"IT", *COUNTRIES}))
+def test_only_the_stated_rules_read_what_is_stored_about_a_number(country: str) -> None:
+    for facts, law in situations(country):
+        binding = law.binding(facts)
+        attempts = replace(facts, known=_Unread(attempts=facts.known.attempts))
+        nothing = replace(facts, known=_Unread())
+        for name, rule in RULES:
+            if name not in READ_ENTRIES:
+                rule(attempts if name in READ_ATTEMPTS else nothing, binding)
 
 
 def random_laws() -> Iterator[tuple[str, Law]]:
@@ -133,7 +203,25 @@ def test_a_decision_holds_until_its_end_under_random_laws() -> None:
             assert first_change(facts, law) == 0, facts
 
 
-@pytest.mark.parametrize("name", ["caller_id_recallable", "hours_open", "lawful_basis", "registry_clear"])
+def test_a_known_number_is_decided_as_if_nothing_were_cached_under_random_laws() -> None:
+    draw, laws = random.Random(8), random_laws()
+    for _ in range(LAWS):
+        country, law = next(laws)
+        calls = [(facts, law) for facts, _ in draw.sample(situations(country), 25)]
+        assert wrongly_amended(calls, draw) == []
+
+
+@pytest.mark.parametrize("name", sorted(READ_ATTEMPTS | READ_ENTRIES))
+def test_a_rule_that_is_not_evaluated_for_a_known_number_is_detected(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(decision, "READ_ATTEMPTS", READ_ATTEMPTS - {name})
+    monkeypatch.setattr(decision, "READ_ENTRIES", READ_ENTRIES - {name})
+    calls = (pairs for country in COUNTRIES for pairs in (situations(country), without_exemptions(country)))
+    assert any(wrongly_amended(pairs, random.Random(name)) for pairs in calls)
+
+
+@pytest.mark.parametrize("name", ["caller_id_recallable", "hours_open", "registry_clear"])
 def test_a_rule_that_forgets_its_end_is_detected(name: str) -> None:
     assert any(
         first_change(facts, law, forgetful=name)

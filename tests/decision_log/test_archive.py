@@ -20,7 +20,7 @@ from prometheus_client import CollectorRegistry
 
 from dialgate.app import App
 from dialgate.config.loader import load as settings_of
-from dialgate.core.model import HOUR, Call, Decided
+from dialgate.core.model import HOUR, Call, Decided, OwnGrounds
 from dialgate.crypto.keys import Keys
 from dialgate.crypto.log_signing import Signer
 from dialgate.decision_log import DecisionLog, LogDamaged, make_checkpoint, verify
@@ -163,7 +163,7 @@ def test_any_entry_is_rebuilt(
 
 def test_no_field_of_a_decision_is_stored_twice(tmp_path: Path) -> None:
     """Fields without a column are stored in `rest`, those of later versions too."""
-    values = {int: 7, str: "x", bytes: b"0123456789abcdef", bool: True}
+    values = {int: 7, str: "x", bytes: b"0123456789abcdef", bool: True, OwnGrounds | None: {"basis": "x"}}
     fields = {field.name: values[field.type] for field in msgspec.structs.fields(Decided)}
     decided = msgspec.convert({**fields, "type": "decision", "seq": 1, "id": "9f2c01ab-1"}, Decided)
     assert decided.caller_sealed

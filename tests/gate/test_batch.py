@@ -2,9 +2,11 @@
 
 import random
 from collections.abc import Iterator, Mapping, Sequence
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from msgspec import structs
 
@@ -23,6 +25,7 @@ from dialgate.core.model import (
     Decided,
     Grounds,
     Known,
+    OwnGrounds,
     Result,
     Revocation,
 )
@@ -420,17 +423,44 @@ def test_a_cached_denial_ends_when_a_future_call_request_begins(gatherer: Gather
 
 
 def test_equal_facts_are_decided_once_while_the_decision_holds(gatherer: Gatherer) -> None:
-    """A denial with recorded attempts has no known end, so the call is decided again at each instant."""
+    """What is stored about the number does not count: that decision is amended for each call."""
     client = gatherer.config.settings.clients[0]
     verdicts: dict[tuple[object, ...], CallVerdict] = {}
-    for to, known, held in ((CLEAR, Known(), True), (LISTED, Known(), True), (CLEAR, KNOWN[3], False)):
+    for to, known in ((CLEAR, Known()), (LISTED, Known()), (CLEAR, KNOWN[3])):
         question = gatherer.read(call(to), client)
         made = []
         for at in (NOW, NOW, NOW + 1):
             batch = Batch(gatherer.query(at, at, []), 1, nonces(), {}, verdicts)
             batch.add(question, [known, Known()], None)
             made.append(list(verdicts.values())[-1])
-        assert (made[1] is made[0], made[2] is made[0]) == (True, held)
+        assert made[1] is made[0]
+        assert made[2] is made[0]
+        assert len(verdicts) == 1 + (to == LISTED or known is KNOWN[3])
+
+
+def test_a_known_number_adds_one_short_record(gatherer: Gatherer) -> None:
+    """Its grounds are those of any other number, and its own attempts stand beside them."""
+    (first,), (grounds,) = records(decide_calls(gatherer, call()))
+    made = tuple(
+        Attempt(
+            decision=f"9f2c01ab-{n}",
+            at=NOW - n * DAY,
+            campaign="acme-fibre",
+            basis=grounds.decision.basis,
+            result="no_answer",
+            goods="broadband",
+        )
+        for n in (3, 2, 1)
+    )
+    digest = blake2b(msgspec.json.encode(structs.replace(grounds, seq=0)), digest_size=16).digest()
+    batch = decide_calls(gatherer, call(), known=Known(attempts=made), first=9, log_grounds={digest: 1})
+    (decided,), none = records(batch)
+    assert (decided.grounds, none) == (first.grounds, [])
+    assert decided.own == OwnGrounds(attempts=tuple((each.decision, each.at, each.result) for each in made))
+    record = build_record(decided, grounds)
+    assert record.facts.known.attempts == made
+    assert decide(record.facts, gatherer.config.laws["IT"]) == record.decision
+    assert len(batch.bodies[0]) <= 500
 
 
 def test_a_cached_allow_is_valid_from_its_own_instant(gatherer: Gatherer) -> None:

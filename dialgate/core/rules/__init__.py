@@ -47,3 +47,7 @@ RULES: tuple[tuple[str, Rule], ...] = (
 PRECONDITIONS = 2
 # The kind of section of each newer rule. Without such sections the rule has no outcome, so that earlier records replay unchanged.
 SECTIONS_OF: dict[str, str] = {"ratio_kept": "ratios"}
+# The rules that read what is stored about the called number: its attempts, or its entries in the ledger. For all other rules, a
+# known number is like any other.
+READ_ATTEMPTS = frozenset({"frequency_kept", "rest_kept"})
+READ_ENTRIES = frozenset({"not_revoked", "registry_clear", "list_origin", "lawful_basis"})

@@ -12,7 +12,8 @@ import msgspec
 import pyarrow as pa
 from msgspec import Struct, structs
 
-from dialgate.core.model import Decided, Grounds, Instant, OutcomeRecord
+from dialgate.core.model import Decided, Decision, Grounds, Instant, OutcomeRecord
+from dialgate.core.own_grounds import whole_grounds
 from dialgate.decision_log.segment import UNREADABLE
 
 NUMBER_BYTES, NONCE_BYTES = 16, 12
@@ -112,7 +113,7 @@ class ToColumns:
     def __init__(self, log: str, elsewhere: Callable[[int], bytes | None]) -> None:
         self._log = log
         self._elsewhere = elsewhere
-        self._bases: dict[int, Basis] = {}
+        self._bases: dict[int, tuple[Grounds, Basis]] = {}
 
     def batch(self, first: int, bodies: Sequence[bytes]) -> pa.Table:
         """Convert consecutive entries to columns. `first` is the sequence number of the first entry."""
@@ -132,7 +133,7 @@ class ToColumns:
         if isinstance(record, Decided) and len(record.number) == NUMBER_BYTES:
             return self._decision(seq, record, body)
         if isinstance(record, Grounds):
-            self._bases[seq] = _basis(record)
+            self._bases[seq] = record, _basis(record, record.decision)
             return (seq, None, "grounds", *_NOTHING, body, None)
         return (
             seq,
@@ -156,13 +157,13 @@ class ToColumns:
             seq, decision.at, "decision", decision.number,
             nonce if exact else None, box if exact else None, question if exact and question else None,
             decision.grounds, decision.allow, decision.client, decision.interface, decision.call_id,
-            *self._basis(decision.grounds),
+            *self._basis(decision),
             *((None, None if rest == b"{}" else rest) if exact else (body, None)),
         )  # fmt: skip
 
-    def _basis(self, seq: int) -> Basis | tuple[None, None, None, None]:
-        basis = self._bases.get(seq)
-        if basis is None:
+    def _basis(self, decided: Decided) -> Basis | tuple[None, None, None, None]:
+        seq = decided.grounds
+        if seq not in self._bases:
             body = self._elsewhere(seq)
             try:
                 entry = _decode(body) if body else None
@@ -170,15 +171,18 @@ class ToColumns:
                 entry = None
             if not isinstance(entry, Grounds):
                 return (None, None, None, None)
-            basis = self._bases[seq] = _basis(entry)
-        return basis
+            self._bases[seq] = entry, _basis(entry, entry.decision)
+        grounds, basis = self._bases[seq]
+        if decided.own is None or not decided.own.outcomes:
+            return basis
+        return _basis(grounds, whole_grounds(decided, grounds)[1])
 
 
 _NOTHING = (None,) * (len(SCHEMA) - 5)
 
 
-def _basis(grounds: Grounds) -> Basis:
-    facts, reasons = grounds.facts, grounds.decision.reasons
+def _basis(grounds: Grounds, decision: Decision) -> Basis:
+    facts, reasons = grounds.facts, decision.reasons
     return Basis(facts.controller.id, facts.campaign.id, grounds.country, reasons[0].code if reasons else "")
 
 

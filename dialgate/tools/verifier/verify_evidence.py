@@ -159,10 +159,14 @@ def configuration(evidence: dict[str, Any]) -> str:
     return f"; of {len(files)} configuration files {hidden} are shown only by their hash" if hidden else ""
 
 
-def require_named(finding: dict[str, Any], facts: dict[str, Any]) -> None:
-    """Check that the decision's facts name every receipt and consent in the finding."""
+def require_named(finding: dict[str, Any], facts: dict[str, Any], own: dict[str, Any]) -> None:
+    """Check that the decision's facts name every receipt and consent in the finding.
+
+    What is stored about the number stands in the decision's own grounds, in older records in the shared facts.
+    """
     consulted = {answer.get("consultation") for answer in facts.get("registries", ())}
-    consents = {consent["id"] for consent in facts.get("known", {}).get("consents", ())}
+    known = own.get("entries") or facts.get("known", {})
+    consents = {consent["id"] for consent in known.get("consents", ())}
     require(
         {consultation["id"] for consultation in finding["consultations"]} <= consulted,
         "a receipt is not named in the record",
@@ -189,11 +193,13 @@ def decisions(evidence: dict[str, Any], by_seq: dict[int, dict[str, Any]]) -> It
         require(
             decision["grounds"] == finding["grounds"] < finding["seq"], "a decision has the wrong grounds"
         )
-        require(decision["allow"] == grounds["decision"]["allow"], "a decision contradicts its grounds")
+        outcomes_ = {**grounds["decision"]["outcomes"], **decision.get("own", {}).get("outcomes", {})}
+        denies = [outcome for outcome in outcomes_.values() if outcome[0] == "deny"]
+        require(decision["allow"] == (not denies), "a decision contradicts its grounds")
         require_kept(evidence, grounds)
-        require_named(finding, grounds["facts"])
+        require_named(finding, grounds["facts"], decision.get("own", {}))
         results = [*outcomes(finding, by_seq), *reported.get(finding["id"], ())]
-        yield describe(finding, decision, grounds, results)
+        yield describe(finding, decision, grounds, denies, results)
 
 
 def outcomes(finding: dict[str, Any], by_seq: dict[int, dict[str, Any]]) -> Iterator[str]:
@@ -242,11 +248,14 @@ def recorded(consent: dict[str, Any]) -> str:
 
 
 def describe(
-    finding: dict[str, Any], decision: dict[str, Any], grounds: dict[str, Any], results: list[str]
+    finding: dict[str, Any],
+    decision: dict[str, Any],
+    grounds: dict[str, Any],
+    denies: list[list[Any]],
+    results: list[str],
 ) -> str:
     at = instant(decision["at"])
-    rules = grounds["decision"]["outcomes"].values()
-    reasons = [f"{outcome[1]} ({outcome[3]})" for outcome in rules if outcome[0] == "deny"]
+    reasons = [f"{outcome[1]} ({outcome[3]})" for outcome in denies]
     verdict = "allow" if decision["allow"] else "deny"
     called = finding["number"] or "a number whose keys are destroyed"
     sealed = decision.get("caller_sealed")
