@@ -1,8 +1,8 @@
 """The complete, checked configuration of a gate."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Final, get_args
+from typing import Any, Final, TypeAlias, get_args
 
 from msgspec import Struct, structs
 
@@ -25,6 +25,9 @@ _FIXED: Final = (
 )
 # The HTTP server keeps these for all its connections.
 _FIXED_LIMITS: Final = ("header_bytes", "first_byte_seconds", "read_seconds", "idle_seconds", "connections")
+
+# What each file contains, by the function that converted its data and the hash of its bytes.
+FileValues: TypeAlias = dict[tuple[Callable[..., Any], str], Any]
 
 
 class ConfigError(Exception):
@@ -50,6 +53,7 @@ class Config(Struct, frozen=True, kw_only=True):
     networks: tuple[tuple[Network, Client], ...]
     profiles: dict[str, Profile]  # of inbound webhooks, by id
     contents: dict[str, bytes]  # bytes of each file by hash, for the archive
+    values: FileValues  # of each file, for the next configuration
     hash: str  # of the whole configuration (see `content_store`)
     subscribers: tuple[SubscriberAccess, ...] = ()
     proxies: tuple[Network, ...] = ()

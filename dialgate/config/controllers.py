@@ -1,8 +1,8 @@
 """The schema of controllers/*.yaml, and the checks of campaigns and their caller IDs."""
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from datetime import date
-from typing import Final, Literal
+from typing import Final, Literal, Protocol
 
 from msgspec import Struct, field, structs
 
@@ -119,6 +119,9 @@ class ControllerFile(Strict, frozen=True, kw_only=True):
         return " ".join(dict.fromkeys(region or self.country for region in regions))
 
 
+_SHARED_FIELDS: Final = tuple({*Campaign.__struct_fields__} & {*CampaignFile.__struct_fields__})
+
+
 class Line(Struct, frozen=True, kw_only=True):
     """A campaign with its controller, and its caller IDs by E.164 number."""
 
@@ -131,58 +134,101 @@ class Line(Struct, frozen=True, kw_only=True):
     names: CurrentNames = CurrentNames()  # of all the controller's campaigns
 
 
+class _Built(Protocol):
+    @property
+    def controllers(self) -> Mapping[str, ControllerFile]: ...
+    @property
+    def laws(self) -> Mapping[str, Law]: ...
+    @property
+    def lines(self) -> Mapping[str, Line]: ...
+
+
 def build_lines(
-    controllers: Iterable[ControllerFile], laws: Collection[Law]
+    controllers: Mapping[str, ControllerFile], laws: Mapping[str, Law], earlier: _Built | None = None
 ) -> tuple[dict[str, Line], list[str]]:
-    """Return every campaign by its id, and a message for each problem."""
+    """Return every campaign by its id, and a message for each problem.
+
+    Those of a controller that is the same object in `earlier` are taken from there, unless sectors have changed.
+    """
     lines: dict[str, Line] = {}
     faults: list[str] = []
-    for controller in controllers:
-        names = CurrentNames.from_campaigns(controller.campaigns)
+    sectors = _sectors(laws)
+    known = earlier.controllers if earlier and _sectors(earlier.laws) == sectors else {}
+    known_lines = earlier.lines if earlier else {}
+    for controller in controllers.values():
+        names, fact = CurrentNames.from_campaigns(controller.campaigns), controller.as_fact()
+        is_known = known.get(controller.id) is controller
         for campaign in controller.campaigns:
             if campaign.id in lines:
                 faults.append(f"campaign {campaign.id}: is defined twice; give each campaign a unique id")
-            found = [*_campaign_faults(campaign, laws), *_caller_id_faults(controller, campaign)]
+            if is_known:
+                lines[campaign.id] = known_lines[campaign.id]
+                continue
+            parsed = _parse_caller_ids(controller, campaign)
+            found = [*_campaign_faults(campaign, sectors), *_caller_id_faults(campaign, parsed)]
             faults.extend(f"campaign {campaign.id}: {fault}" for fault in found)
-            lines[campaign.id] = _line(controller, campaign, names)
-    _mark_shared_caller_ids(lines.values())
-    return lines, faults
+            lines[campaign.id] = _line(controller, campaign, fact, names, parsed)
+    return _mark_shared_caller_ids(lines), faults
 
 
-def _mark_shared_caller_ids(lines: Collection[Line]) -> None:
-    presented: dict[str, set[str]] = {}
-    for line in lines:
-        for number in line.caller_ids:
-            presented.setdefault(number, set()).add(line.controller.id)
-    for line in lines:
-        for number, shown in line.caller_ids.items():
-            line.caller_ids[number] = structs.replace(shown, shared=len(presented[number]) > 1)
+def _sectors(laws: Mapping[str, Law]) -> dict[str, tuple[str, ...]]:
+    """Return the sectors of each country that lists any."""
+    return {country: law.sectors for country, law in laws.items() if law.sectors}
 
 
-def _line(controller: ControllerFile, campaign: CampaignFile, names: CurrentNames) -> Line:
-    fields = {name: getattr(campaign, name) for name in Campaign.__struct_fields__ if hasattr(campaign, name)}
+def _mark_shared_caller_ids(lines: Mapping[str, Line]) -> dict[str, Line]:
+    """Return the lines with `CallerId.shared` set. Lines in use are replaced, not modified."""
+    owners: dict[str, str] = {}
+    shared = {
+        number
+        for line in lines.values()
+        for number in line.caller_ids
+        if owners.setdefault(number, line.controller.id) != line.controller.id
+    }
+    return {
+        name: _mark_shared(line, shared)
+        if any(shown.shared != (number in shared) for number, shown in line.caller_ids.items())
+        else line
+        for name, line in lines.items()
+    }
+
+
+def _mark_shared(line: Line, shared: Collection[str]) -> Line:
+    marked = {
+        number: structs.replace(shown, shared=number in shared) for number, shown in line.caller_ids.items()
+    }
+    return structs.replace(line, caller_ids=marked)
+
+
+def _line(
+    controller: ControllerFile,
+    campaign: CampaignFile,
+    fact: Controller,
+    names: CurrentNames,
+    parsed: Mapping[str, CallerId],
+) -> Line:
+    fields = {name: getattr(campaign, name) for name in _SHARED_FIELDS}
     return Line(
         campaign=Campaign(**{**fields, "stops": campaign.stops or controller.stops}),
-        controller=controller.as_fact(),
+        controller=fact,
         controller_name=controller.name,
         home=controller.country,
         dial_region=campaign.dial_region,
-        caller_ids={caller_id.number: caller_id for caller_id in _caller_ids(controller, campaign)},
+        caller_ids={caller_id.number: caller_id for caller_id in _caller_ids(campaign, parsed)},
         names=names,
     )
 
 
-def _caller_ids(controller: ControllerFile, campaign: CampaignFile) -> Iterator[CallerId]:
+def _caller_ids(campaign: CampaignFile, parsed: Mapping[str, CallerId]) -> Iterator[CallerId]:
     held, listed = (
-        {_parse_caller_id(controller, campaign, raw).number for raw in several}
+        {parsed[raw].number for raw in several if raw in parsed}
         for several in (campaign.held_caller_ids, campaign.directory_caller_ids)
     )
     ends, proofs = (
-        {_parse_caller_id(controller, campaign, raw).number: value for raw, value in values.items()}
+        {parsed[raw].number: value for raw, value in values.items() if raw in parsed}
         for values in (campaign.caller_id_ends, campaign.ingress_proofs)
     )
-    for raw in campaign.caller_ids:
-        shown = _parse_caller_id(controller, campaign, raw)
+    for shown in parsed.values():
         yield structs.replace(
             shown,
             assigned=True,
@@ -193,22 +239,24 @@ def _caller_ids(controller: ControllerFile, campaign: CampaignFile) -> Iterator[
         )
 
 
-def _parse_caller_id(controller: ControllerFile, campaign: CampaignFile, raw: str) -> CallerId:
-    return phone.parse_caller_id(raw, campaign.dial_region or controller.country)
+def _parse_caller_ids(controller: ControllerFile, campaign: CampaignFile) -> dict[str, CallerId]:
+    """Return the campaign's caller IDs by their text in the file."""
+    region = campaign.dial_region or controller.country
+    return {raw: phone.parse_caller_id(raw, region) for raw in campaign.caller_ids}
 
 
-def _caller_id_faults(controller: ControllerFile, campaign: CampaignFile) -> Iterator[str]:
+def _caller_id_faults(campaign: CampaignFile, parsed: Mapping[str, CallerId]) -> Iterator[str]:
     for raw in campaign.caller_ids:
-        if _parse_caller_id(controller, campaign, raw).form not in {"number", "short"}:
+        if parsed[raw].form not in {"number", "short"}:
             yield f"caller ID {raw!r} is not a telephone number; write it with its country code, for example +390844654321"
     for key in ("held_caller_ids", "directory_caller_ids", "caller_id_ends", "ingress_proofs"):
         for raw in getattr(campaign, key):
-            if raw not in campaign.caller_ids:
+            if raw not in parsed:
                 yield f"{key}: {raw!r} is not in `caller_ids`; write it exactly as in that list"
 
 
-def _campaign_faults(campaign: CampaignFile, laws: Iterable[Law]) -> Iterator[str]:
-    """Yield a message for each problem with a campaign.
+def _campaign_faults(campaign: CampaignFile, known: Mapping[str, tuple[str, ...]]) -> Iterator[str]:
+    """Yield a message for each problem with a campaign. `known` has the sectors of each country that lists any.
 
     A sector is valid if the law of any country lists it, because a campaign can call several countries.
     """
@@ -220,9 +268,11 @@ def _campaign_faults(campaign: CampaignFile, laws: Iterable[Law]) -> Iterator[st
         yield "caller_ids is empty; add the numbers that its calls may present"
     if campaign.starts is not None and campaign.ends is not None and campaign.ends < campaign.starts:
         yield f"ends on {campaign.ends}, before it starts"
-    known = {law.country: law.sectors for law in laws if law.sectors}
-    names = "; ".join(f"{country}: {', '.join(sectors)}" for country, sectors in known.items())
     if known and campaign.sector and not any(campaign.sector in sectors for sectors in known.values()):
-        yield f"sector {campaign.sector!r} is not one of the sectors of {names}"
+        yield f"sector {campaign.sector!r} is not one of the sectors of {_named(known)}"
     elif known and not campaign.sector and campaign.purpose in _OFFERS:
-        yield f"a campaign with the purpose {campaign.purpose} needs a `sector`, one of {names}"
+        yield f"a campaign with the purpose {campaign.purpose} needs a `sector`, one of {_named(known)}"
+
+
+def _named(known: Mapping[str, tuple[str, ...]]) -> str:
+    return "; ".join(f"{country}: {', '.join(sectors)}" for country, sectors in known.items())

@@ -4,12 +4,12 @@ It reports all faults in the form of all files together or, if there are none, a
 """
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
 from dialgate.config import clients, decision_retention, url_secrets, webhook_targets, yaml_file
-from dialgate.config.configuration import Config, ConfigError
+from dialgate.config.configuration import Config, ConfigError, FileValues
 from dialgate.config.controllers import ControllerFile, build_lines
 from dialgate.config.countries import convert_law, law_faults, unknown_holidays
 from dialgate.config.settings import Settings, SharedStore
@@ -19,30 +19,37 @@ from dialgate.config.webhook_dialects import Profile
 from dialgate.config.webhook_dialects import faults as webhook_faults
 from dialgate.config.webhook_targets import SubscriberAccess
 from dialgate.core.law import Law
+from dialgate.runtime.garbage_collection import without_collector
 
 _T = TypeVar("_T")
 
 
-def load(path: Path) -> Config:
-    """Load the configuration from a dialgate.yaml file. Raises `ConfigError`."""
-    return _Reader(path).config()
+def load(path: Path, earlier: Config | None = None) -> Config:
+    """Load the configuration from a dialgate.yaml file. Raises `ConfigError`.
+
+    A file with the same content as one of `earlier` is not parsed again: both configurations share its objects.
+    """
+    with without_collector():
+        return _Reader(path, earlier).config()
 
 
 class _Reader:
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, earlier: Config | None) -> None:
+        self.path, self.earlier = path, earlier
+        self.values: FileValues = {}
         self.folder = path.resolve().parent
         self.problems: list[str] = []
         self.contents: dict[str, bytes] = {}
         self.entries: list[bytes] = []
 
     def config(self) -> Config:
-        data, settings = self._read(self.path, Settings)
+        read, _ = self._read(self.path, _convert_settings)
+        data, settings = read or (None, None)
         if data is None:
             self._stop_at_problems()
         countries, owners, webhooks = self._folders(data)
-        law_files = [(path, *self._read_law(path)) for path in self._files(countries)]
-        owner_files = [(path, self._read(path, ControllerFile)[1]) for path in self._files(owners)]
+        law_files = [(path, *self._read(path, convert_law)) for path in self._files(countries)]
+        owner_files = [(path, self._read(path, _convert_controller)[0]) for path in self._files(owners)]
         profiles = self._profiles(webhooks)
         self._stop_at_problems()
         assert settings is not None
@@ -50,7 +57,7 @@ class _Reader:
         drafts = self._drafts(laws, settings.accept_drafts, countries)
         laws = {country: law for country, law in laws.items() if country not in drafts}
         controllers = self._controllers(owner_files, laws, drafts, countries)
-        lines, faults = build_lines(controllers.values(), laws.values())
+        lines, faults = build_lines(controllers, laws, self.earlier)
         self.problems.extend(faults)
         index = clients.ClientIndex(settings.clients, self.folder, controllers.keys())
         self.problems.extend(index.faults)
@@ -75,6 +82,7 @@ class _Reader:
             proxies=tuple(proxies),
             profiles=profiles,
             contents={**self.contents, **entries, digest: listing},
+            values=self.values,
             hash=digest,
             subscribers=subscribers,
             drafts=drafts,
@@ -92,33 +100,32 @@ class _Reader:
             value = data.get(name) if isinstance(data, dict) else None
             yield self.folder / (value if isinstance(value, str) else name)
 
-    def _load(self, path: Path) -> tuple[Any, str] | None:
-        data, raw, problems = yaml_file.read(path)
-        self.problems.extend(f"{self._displayed_path(path)}: {problem}" for problem in problems)
-        if raw is None:
-            return None
-        digest = _digest(raw)
+    def _read(
+        self, path: Path, convert: Callable[[Any], tuple[_T | None, list[str]]]
+    ) -> tuple[_T | None, str]:
+        """Return what `convert` makes of the data in a file, and the hash of the file.
+
+        The value is None if the file is not YAML, or if `convert` returns None because of faults.
+        """
+        try:
+            raw = path.read_bytes()
+            digest = _digest(raw)
+            value = self.earlier.values.get((convert, digest)) if self.earlier else None
+            data, faults = yaml_file.parse(raw) if value is None else (None, [])
+        except yaml_file.UNREADABLE as error:
+            self._report(path, [yaml_file.explain(error)])
+            return None, ""
+        if value is None:
+            value, more = convert(data)
+            faults += more
+        self._report(path, faults)
         self.contents[digest] = raw
         self.entries.append(f"{path.name} {digest}".encode())
-        return data, digest
+        self.values[convert, digest] = value
+        return value, digest
 
-    def _read(self, path: Path, kind: type[_T]) -> tuple[Any, _T | None]:
-        """Return the data in a file, and its value unless the file has faults."""
-        loaded = self._load(path)
-        if loaded is None:
-            return None, None
-        value, faults = yaml_file.convert(loaded[0] or {}, kind)
+    def _report(self, path: Path, faults: Iterable[str]) -> None:
         self.problems.extend(f"{self._displayed_path(path)}: {fault}" for fault in faults)
-        return loaded[0], value
-
-    def _read_law(self, path: Path) -> tuple[Law | None, str]:
-        """Return the law in a file, unless the file has faults, and the hash of the file."""
-        loaded = self._load(path)
-        if loaded is None:
-            return None, ""
-        law, faults = convert_law(loaded[0])
-        self.problems.extend(f"{self._displayed_path(path)}: {fault}" for fault in faults)
-        return law, loaded[1]
 
     def _displayed_path(self, path: Path) -> str:
         """Return `path` as messages show it: relative to the folder of dialgate.yaml if the file is in that folder."""
@@ -135,18 +142,11 @@ class _Reader:
         """Return the webhook profiles by id. The folder need not exist."""
         profiles: dict[str, Profile] = {}
         for path in self._files(folder) if folder.is_dir() else []:
-            loaded = self._load(path)
-            if loaded is None:
-                continue
-            name = self._displayed_path(path)
-            profile, faults = yaml_file.convert(loaded[0] or {}, Profile)
-            if profile is not None:
-                faults.extend(webhook_faults(profile))
-            self.problems.extend(f"{name}: {fault}" for fault in faults)
-            if profile is None or faults:
+            profile, _ = self._read(path, _convert_profile)
+            if profile is None:
                 continue
             if profile.id in profiles:
-                self.problems.append(f"{name}: another file already defines the profile {profile.id}")
+                self._report(path, [f"another file already defines the profile {profile.id}"])
             profiles[profile.id] = profile
         return profiles
 
@@ -241,6 +241,22 @@ class _Reader:
             except ValueError as error:
                 faults.append(str(error))
             self.problems.extend(f"subscriber {subscriber.name}: {fault}" for fault in faults)
+
+
+def _convert_settings(data: Any) -> tuple[tuple[Any, Settings | None], list[str]]:
+    settings, faults = yaml_file.convert(data or {}, Settings)
+    return (data, settings), faults
+
+
+def _convert_controller(data: Any) -> tuple[ControllerFile | None, list[str]]:
+    return yaml_file.convert(data or {}, ControllerFile)
+
+
+def _convert_profile(data: Any) -> tuple[Profile | None, list[str]]:
+    profile, faults = yaml_file.convert(data or {}, Profile)
+    if profile is not None:
+        faults.extend(webhook_faults(profile))
+    return None if faults else profile, faults
 
 
 def _digest(raw: bytes) -> str:

@@ -280,8 +280,19 @@ class Gate:
     def reload(self, config: Config) -> None:
         """Apply a new configuration, starting with the next batch.
 
-        Raises `ConfigError` if a changed setting needs a restart or a controller is missing, `OSError` if the configuration cannot be archived.
+        Raises the errors of `refuse_config`, and `OSError` if the configuration cannot be archived. To keep that work
+        off the event loop, call `content_store.keep` before.
         """
+        self.refuse_config(config)
+        content_store.keep(config.data / "kept", config)
+        self.config = config
+        self._verdicts.clear()  # decisions under the old configuration
+        self._queue.resize(config.settings.batch_calls)
+        self._upkeep.reload(config)
+        self.metrics.info.info({"version": __version__, "config": config.hash})
+
+    def refuse_config(self, config: Config) -> None:
+        """Raise `ConfigError` if a changed setting needs a restart, or a controller is missing."""
         old, new = fixed_at_start(self.config), fixed_at_start(config)
         problems = [
             f"dialgate.yaml: `{key}` cannot be changed while the gate runs; restart it"
@@ -291,12 +302,6 @@ class Gate:
         problems += missing_controllers(self.config.controllers, config)
         if problems:
             raise ConfigError(problems)
-        content_store.keep(config.data / "kept", config)
-        self.config = config
-        self._verdicts.clear()  # decisions under the old configuration
-        self._queue.resize(config.settings.batch_calls)
-        self._upkeep.reload(config)
-        self.metrics.info.info({"version": __version__, "config": config.hash})
 
     def reject_config(self, error: ConfigError) -> None:
         """Count and log an invalid configuration. The gate stays ready with its current one."""

@@ -108,7 +108,7 @@ class SetupDraft(Struct):
     def lines(self) -> list[Line]:
         """Return the campaigns as the gate would load them, or an empty list if an answer is invalid."""
         read, _ = yaml_file.convert(yaml.safe_load(_controller_text(self)), ControllerFile)
-        return list(build_lines([read], [])[0].values()) if read else []
+        return list(build_lines({read.id: read}, {})[0].values()) if read else []
 
 
 class SetupQuestion(Struct, frozen=True, kw_only=True):

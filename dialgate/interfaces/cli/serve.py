@@ -2,10 +2,11 @@
 
 import asyncio
 import signal
+import sys
 from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack
 from functools import partial
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeAlias
 
 import structlog
 import typer
@@ -14,7 +15,7 @@ from msgspec import structs
 from prometheus_client import CollectorRegistry, ProcessCollector
 
 from dialgate.app import App
-from dialgate.config import loader, warnings
+from dialgate.config import content_store, loader, warnings
 from dialgate.config.configuration import Config, ConfigError
 from dialgate.core.faults import Unavailable
 from dialgate.interfaces import connections, http_application
@@ -28,11 +29,14 @@ from dialgate.observability import service_log, traces
 from dialgate.runtime import held_signals
 from dialgate.runtime.clock import wall_clock
 from dialgate.runtime.file_lock import own_folder
-from dialgate.runtime.garbage_collection import spare_collector
+from dialgate.runtime.garbage_collection import spare_collector, without_collector
 from dialgate.runtime.terminal import MISUSE
 
 app = typer.Typer()
 _POLL_SECONDS = 0.1
+# Python lets a thread run this long before another one may, so each step of a check waits so long during a reload.
+_SWITCH_SECONDS = 0.0005
+_Load: TypeAlias = Callable[[Config], Config]
 _log = structlog.get_logger(__name__)
 
 
@@ -62,12 +66,14 @@ def serve(
     with reporting(as_json=False):
         try:
             service_log.configure()
-            loaded = load_config(config)
+            with without_collector():
+                loaded = load_config(config)
+                spare_collector()
             service_log.configure(loaded.settings.service_log)
         except service_log.LogMisset as error:
             raise Failure("config.invalid", str(error), status=MISUSE) from None
         try:
-            uvloop.run(_serve(adapt(loaded), lambda: adapt(loader.load(config))))
+            uvloop.run(_serve(adapt(loaded), lambda earlier: adapt(loader.load(config, earlier))))
         except (ConfigError, Unavailable, OSError) as error:
             raise Failure("gate.unavailable", str(error)) from None
 
@@ -79,8 +85,9 @@ def _at_address(config: Config, host: str, port: int | None) -> Config:
     return structs.replace(config, settings=structs.replace(config.settings, listen=listen))
 
 
-async def _serve(config: Config, load: Callable[[], Config]) -> None:
+async def _serve(config: Config, load: _Load) -> None:
     connections.raise_limit()
+    sys.setswitchinterval(_SWITCH_SECONDS)
     stop, hangup = _signals()
     registry = CollectorRegistry()
     ProcessCollector(registry=registry)
@@ -176,16 +183,18 @@ def _signals() -> tuple[asyncio.Event, asyncio.Event]:
     return stop, hangup
 
 
-async def _reload(
-    service: App, runner: http_server.Runner, load: Callable[[], Config], hangup: asyncio.Event
-) -> None:
+async def _reload(service: App, runner: http_server.Runner, load: _Load, hangup: asyncio.Event) -> None:
     while True:
         await hangup.wait()
         hangup.clear()
         try:
-            config = await asyncio.to_thread(load)
-            certificate = await asyncio.to_thread(certificates.load, config)
-            service.reload(config)
+            with without_collector():
+                config = await asyncio.to_thread(load, service.config)
+                certificate = await asyncio.to_thread(certificates.load, config)
+                service.gate.refuse_config(config)  # before the archive contains it
+                await asyncio.to_thread(content_store.keep, config.data / "kept", config)
+                service.reload(config)
+                spare_collector()
         except ConfigError as error:
             service.gate.reject_config(error)
         except OSError as error:
