@@ -37,7 +37,7 @@ from dialgate.interfaces.http import openapi
 from dialgate.interfaces.http.endpoint import FORM, Endpoint
 from dialgate.interfaces.http.error_codes import CODES
 from dialgate.interfaces.http.examples import examples_of
-from dialgate.observability.metrics import Calls, Metrics
+from dialgate.observability.metrics import Calls, Metrics, OutcomeCounter, ScrapedGauge
 from dialgate.report import law_page
 from docs import error_messages
 from docs.capacity_page import capacity_page
@@ -388,11 +388,17 @@ def exposed() -> dict[str, tuple[str, list[str], str]]:
     return {
         f"{metric.name}{ends.get(metric.type, '')}": (
             metric.type,
-            list(getattr(metric if isinstance(collector, Calls) else collector, "_labelnames", ())),
+            list(
+                getattr(
+                    metric if isinstance(collector, (Calls, OutcomeCounter, ScrapedGauge)) else collector,
+                    "_labelnames",
+                    (),
+                )
+            ),
             metric.documentation,
         )
         for collector in vars(Metrics(CollectorRegistry())).values()
-        if isinstance(collector, (MetricWrapperBase, Calls))
+        if isinstance(collector, (MetricWrapperBase, Calls, OutcomeCounter, ScrapedGauge))
         for metric in collector.describe()
     }
 

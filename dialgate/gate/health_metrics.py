@@ -1,37 +1,51 @@
 """Metrics for alerts: the law in force, expiry of caller-ID proofs, open campaigns, free disk space."""
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Mapping
 from datetime import date
 from pathlib import Path
+from typing import TypeAlias
 
+from dialgate.config.configuration import Config
 from dialgate.core import periods
 from dialgate.core.campaign_standing import standings
 from dialgate.core.law import Law
-from dialgate.core.model import RESULT_RANK, SECOND, Campaign, Instant
+from dialgate.core.model import SECOND, Campaign, Instant
 from dialgate.gate.facts import Gatherer
 from dialgate.observability.metrics import Metrics
+from dialgate.store import CallerIdProof
 
-REPORTED = tuple(result for result in RESULT_RANK if result != "pending")
+_Rows: TypeAlias = dict[tuple[str, ...], float]
+_Terms: TypeAlias = dict[tuple[str, str], Instant]  # of controllers and caller IDs
 
 
 class HealthMetrics:
-    def __init__(self, folder: Path, metrics: Metrics) -> None:
-        self._folder, self._metrics = folder, metrics
-        self._labels: tuple[object, ...] = ()
+    """The metrics that depend on the configuration.
 
-    def observe(self, gatherer: Gatherer, now: Instant) -> tuple[int, int]:
-        """Update the metrics and remove the time series for entries that are no longer configured.
+    Those of campaigns and caller IDs are computed at a scrape, in its thread: 50,000 campaigns would delay calls. Values are
+    computed again only where something changed.
+    """
 
-        Return the size of the disk and its free space, in bytes.
-        """
-        disk = self._disk()
-        labels = (gatherer.config, gatherer.proofs, *_days(gatherer, now).values())
-        if labels != self._labels:
-            self._labels = labels
-            self._configured(gatherer, now)
-        self._pace(gatherer, now)
-        return disk
+    def __init__(self, folder: Path, metrics: Metrics, read: Callable[[], tuple[Gatherer, Instant]]) -> None:
+        """`read` returns the gatherer in use, and the instant of the last round of upkeep."""
+        self._folder, self._metrics, self._read = folder, metrics, read
+        self._config: Config | None = None
+        self._terms: tuple[Config | None, dict[str, date], _Terms] = (None, {}, {})
+        self._used: dict[str, tuple[Campaign, Config, date, float | None]] = {}
+        metrics.campaigns.set_function(self._open_campaigns)
+        metrics.caller_ids.set_function(self._proof_ends)
+        metrics.campaign_limit.set_function(self._used_limits)
+        metrics.campaign_paused.set_function(
+            lambda: {labels: float(used > 1) for labels, used in self._used_limits().items()}
+        )
+
+    def observe(self) -> tuple[int, int]:
+        """Update the metrics. Return the size of the disk and its free space, in bytes."""
+        config = self._read()[0].config
+        if config is not self._config:
+            self._config = config
+            self._configured(config)
+        return self._disk()
 
     def _disk(self) -> tuple[int, int]:
         try:
@@ -42,46 +56,52 @@ class HealthMetrics:
         self._metrics.disk_free.set(free)
         return size, free
 
-    def _pace(self, gatherer: Gatherer, now: Instant) -> None:
-        """Set the metrics that show how much of its limits each campaign has used.
-
-        The limits are those of the controller's country.
-        """
-        config, days = gatherer.config, _days(gatherer, now)
-        for name, campaign in gatherer.counted.campaigns.items():
-            line = config.lines[name]
-            home = config.laws[line.home]
-            used = [found.used for found in standings(campaign, line.controller, home, now, days[line.home])]
-            if used:
-                self._metrics.campaign_limit.labels(name).set(max(used))
-                self._metrics.campaign_paused.labels(name).set(max(used) > 1)
-
-    def _configured(self, gatherer: Gatherer, now: Instant) -> None:
-        """Rebuild the time series for the configuration.
+    def _configured(self, config: Config) -> None:
+        """Rebuild the time series of laws and clients.
 
         Each counter is created with the value 0. Prometheus would not see an increase if it appeared with the value 1.
         """
-        config, metrics, days = gatherer.config, self._metrics, _days(gatherer, now)
-        for series in (
-            metrics.laws,
-            metrics.campaigns,
-            metrics.campaign_limit,
-            metrics.campaign_paused,
-            metrics.caller_ids,
-        ):
-            series.clear()
+        metrics = self._metrics
+        metrics.laws.clear()
         for country, digest in config.law_hash.items():
             metrics.laws.labels(country).info({"hash": digest})
-        for name, line in config.lines.items():
-            metrics.campaigns.labels(name).set(_is_open(line.campaign, days[line.home]))
-            for result in REPORTED:
-                metrics.results.labels(name, result)
         for client in config.settings.clients:
             metrics.unlisted.labels(client.name)
             metrics.throttled.labels(client.name)
             metrics.calls_refused.labels(client.name)
-        for (controller, number), ends in _proof_ends(gatherer, days):
-            metrics.caller_ids.labels(controller, number).set(ends / SECOND)
+
+    def _open_campaigns(self) -> _Rows:
+        gatherer, now = self._read()
+        days = _days(gatherer, now)
+        return {
+            (name,): float(_is_open(line.campaign, days[line.home]))
+            for name, line in gatherer.config.lines.items()
+        }
+
+    def _used_limits(self) -> _Rows:
+        """Return how much of its limits each campaign has used. The limits are those of the controller's country."""
+        gatherer, now = self._read()
+        config, days, earlier = gatherer.config, _days(gatherer, now), self._used
+        self._used = {}
+        for name, campaign in list(gatherer.counted.campaigns.items()):
+            line = config.lines[name]
+            day, known = days[line.home], earlier.get(name)
+            if known is None or known[0] is not campaign or known[1] is not config or known[2] != day:
+                found = standings(campaign, line.controller, config.laws[line.home], now, day)
+                used = max((standing.used for standing in found), default=None)
+                known = campaign, config, day, used
+            self._used[name] = known
+        return {(name,): used for name, (*_, used) in self._used.items() if used is not None}
+
+    def _proof_ends(self) -> _Rows:
+        """Return the expiry of each caller ID's call-back proof, or 0 without a proof. Skip caller IDs that need none."""
+        gatherer, now = self._read()
+        config, days, proofs = gatherer.config, _days(gatherer, now), gatherer.proofs
+        known, known_days, terms = self._terms
+        if known is not config or known_days != days:
+            terms = _proof_terms(config, days)
+            self._terms = (config, days, terms)
+        return {labels: _end(proofs.get(labels), term) for labels, term in terms.items()}
 
 
 def _days(gatherer: Gatherer, now: Instant) -> dict[str, date]:
@@ -93,15 +113,19 @@ def _is_open(campaign: Campaign, today: date) -> bool:
     return has_begun and not campaign.paused and (campaign.ends is None or today <= campaign.ends)
 
 
-def _proof_ends(gatherer: Gatherer, days: dict[str, date]) -> Iterator[tuple[tuple[str, str], Instant]]:
-    """Yield the expiry of each caller ID's call-back proof, or 0 without a proof. Skip caller IDs that need none."""
-    for line in gatherer.config.lines.values():
-        law = gatherer.config.laws[line.home]
-        for number, caller_id in line.caller_ids.items():
-            term = _proof_term(law, number, days[line.home]) if caller_id.form == "number" else 0
-            if term:
-                proof = gatherer.proofs.get((line.controller.id, number))
-                yield (line.controller.id, number), proof.at + term if proof and proof.answered else 0
+def _end(proof: CallerIdProof | None, term: Instant) -> float:
+    return (proof.at + term) / SECOND if proof and proof.answered else 0.0
+
+
+def _proof_terms(config: Config, days: Mapping[str, date]) -> _Terms:
+    """Return for how many ms the law accepts a proof, by controller and caller ID. Skip caller IDs that need none."""
+    return {
+        (line.controller.id, number): term
+        for line in config.lines.values()
+        for number, caller_id in line.caller_ids.items()
+        if caller_id.form == "number"
+        if (term := _proof_term(config.laws[line.home], number, days[line.home]))
+    }
 
 
 def _proof_term(law: Law, number: str, today: date) -> Instant:

@@ -111,7 +111,7 @@ class Upkeep:
         self._archiving = Background(chain)
         self._watermark = LedgerWatermark(folder, self._threads.run)
         self._instants = KeptInstants(folder)
-        self._health = HealthMetrics(folder, metrics)
+        self._health = HealthMetrics(folder, metrics, lambda: (self.gatherer, self._now))
         self.disk_shares = DiskShares()
         self._now: Instant = 0  # of the last round
         self._records: list[CallList] = []  # the call lists last read from the store
@@ -191,7 +191,7 @@ class Upkeep:
         if is_read:
             self.report("store", self._store_problem)
         self.metrics.log_records.set(self._log.next_seq - 1)
-        self.disk_shares.look(*self._health.observe(self.gatherer, now), now)
+        self.disk_shares.look(*self._health.observe(), now)
         await self._covering.run(patience, now)
 
     async def _try(self, component: str, step: Callable[[], Awaitable[str]]) -> bool:

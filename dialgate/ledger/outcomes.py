@@ -84,7 +84,7 @@ class Outcomes:
         if stricter:
             await self._access.store.result(ask.decision_id, ask.outcome, self._access.clock())
         await self._gate.log.result(ask.decision_id, ask.outcome, client.name)
-        self._access.metrics.results.labels(line.campaign.id if line else "other", ask.outcome).inc()
+        self._access.metrics.results.reported(line.campaign.id if line else "other", ask.outcome)
         return OutcomeReceipt(public_id, ask.outcome, stop, wrong)
 
     async def _find_person(

@@ -6,22 +6,23 @@ are counted under `other`.
 
 from bisect import bisect_left
 from collections import Counter as Tally
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import accumulate
 from typing import TypeAlias
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
-from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 from prometheus_client.samples import Exemplar
 from prometheus_client.utils import floatToGoString
 
-from dialgate.core.model import Instant
+from dialgate.core.model import RESULT_RANK, Instant
 
 _LATENCIES = (0.0005, 0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.128, 0.25, 0.5, 1, 2.5)
 _BATCHES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
+REPORTED = tuple(result for result in RESULT_RANK if result != "pending")
 _BOUNDS = (*map(floatToGoString, _LATENCIES), "+Inf")
 _Labels: TypeAlias = tuple[str, str, str, str]
 _Bucket: TypeAlias = tuple[str, float] | tuple[str, float, Exemplar]
@@ -82,13 +83,17 @@ class Calls(Collector):
         waits = [sum(counts) for counts in zip(*(wait.counts for wait in self._waits.values()), strict=True)]
         return self._decisions.copy(), waits or [0] * (len(self.BOUNDS) + 1)
 
+    def campaigns(self) -> set[str]:
+        """Return the campaigns with decisions."""
+        return {campaign for _, _, campaign, _ in list(self._decisions)}
+
     def describe(self) -> Iterator[Metric]:
         return iter((self._counter(), self._histogram()))
 
     def collect(self) -> Iterator[Metric]:
         decisions, latency = self._counter(), self._histogram()
         for labels, count in list(self._decisions.items()):
-            decisions.add_metric(labels, count, exemplar=_exemplar(self._newest[labels], 1))
+            decisions.add_metric(labels, count, exemplar=_exemplar(self._newest.get(labels, ""), 1))
         for interface, waits in list(self._waits.items()):
             buckets = [
                 _bucket(bound, count, _exemplar(*newest))
@@ -118,6 +123,54 @@ def _bucket(bound: str, count: float, exemplar: Exemplar | None) -> _Bucket:
     return (bound, count) if exemplar is None else (bound, count, exemplar)
 
 
+class OutcomeCounter(Collector):
+    """The reported outcomes, by campaign and result.
+
+    Each campaign with a decision has all series from the beginning: Prometheus would not see an increase from nothing to 1.
+    """
+
+    def __init__(self, calls: Calls) -> None:
+        self._calls, self._reported = calls, Tally[tuple[str, str]]()
+
+    def reported(self, campaign: str, result: str) -> None:
+        self._reported[campaign, result] += 1
+
+    def describe(self) -> Iterator[CounterMetricFamily]:
+        text = "Reported outcomes of allowed calls, by campaign."
+        return iter((CounterMetricFamily("dialgate_outcomes", text, labels=("campaign", "result")),))
+
+    def collect(self) -> Iterator[Metric]:
+        (family,) = self.describe()
+        called = dict.fromkeys(
+            (campaign, result) for campaign in self._calls.campaigns() for result in REPORTED
+        )
+        for labels in called | self._reported:
+            family.add_metric(labels, self._reported[labels])
+        yield family
+
+
+class ScrapedGauge(Collector):
+    """A gauge whose series are all computed at each scrape, so it keeps none of a campaign that was removed."""
+
+    def __init__(self, name: str, text: str, labels: tuple[str, ...], registry: CollectorRegistry) -> None:
+        self._name, self._text, self._labels = name, text, labels
+        self._compute: Callable[[], Mapping[tuple[str, ...], float]] = dict
+        registry.register(self)
+
+    def set_function(self, compute: Callable[[], Mapping[tuple[str, ...], float]]) -> None:
+        """Use `compute` for the values by their labels. It runs in a thread."""
+        self._compute = compute
+
+    def describe(self) -> Iterator[Metric]:
+        return iter((GaugeMetricFamily(self._name, self._text, labels=self._labels),))
+
+    def collect(self) -> Iterator[Metric]:
+        family = GaugeMetricFamily(self._name, self._text, labels=self._labels)
+        for labels, value in self._compute().items():
+            family.add_metric(labels, value)
+        yield family
+
+
 class Neighbours:
     """A detector of clients that check generated numbers instead of numbers from a call list.
 
@@ -142,6 +195,7 @@ class Neighbours:
 
 class Metrics:
     def __init__(self, registry: CollectorRegistry) -> None:
+        self._registry = registry
         counter, gauge = partial(Counter, registry=registry), partial(Gauge, registry=registry)
         histogram = partial(Histogram, registry=registry, buckets=_LATENCIES)
 
@@ -173,8 +227,8 @@ class Metrics:
         self.ledger = counter("dialgate_ledger_entries", "Entries written to the ledger, by kind.", ("kind",))
         effect = "Time from the arrival of a revocation until it applies to every decision."
         self.revocation_seconds = histogram("dialgate_revocation_effect_seconds", effect)
-        results = "Reported outcomes of allowed calls, by campaign."
-        self.results = counter("dialgate_outcomes", results, ("campaign", "result"))
+        self.results = OutcomeCounter(self.calls)
+        registry.register(self.results)
 
         self.lookups = counter("dialgate_lookups", "Numbers looked up, by the kind of data shown.", ("what",))
         refused = "Calls refused because the client exceeded `calls_per_second`, or wrote most while the disk was nearly full."
@@ -239,18 +293,19 @@ class Metrics:
         proved = (
             "Expiry of a caller ID's call-back proof; 0: no proof. Caller IDs in a reserved class need none."
         )
-        self.caller_ids = gauge(
+        series = partial(ScrapedGauge, registry=self._registry)
+        self.caller_ids = series(
             "dialgate_caller_id_proof_end_timestamp_seconds", proved, ("controller", "caller_id")
         )
-        self.campaigns = gauge(
+        self.campaigns = series(
             "dialgate_campaign_open",
             "1 while the campaign may call: started, not ended, not paused.",
             ("campaign",),
         )
         used = "Used part of the strictest limit on abandoned calls, for campaigns with reported outcomes. Above 1 the campaign is paused."
-        self.campaign_limit = gauge("dialgate_campaign_abandoned_limit_used", used, ("campaign",))
+        self.campaign_limit = series("dialgate_campaign_abandoned_limit_used", used, ("campaign",))
         paused = "1 while the campaign is paused because it abandoned too many calls."
-        self.campaign_paused = gauge("dialgate_campaign_paused", paused, ("campaign",))
+        self.campaign_paused = series("dialgate_campaign_paused", paused, ("campaign",))
         self.disk_free = gauge("dialgate_data_free_bytes", "Free space on the data folder's disk.")
         self.disk_size = gauge("dialgate_data_size_bytes", "Size of the data folder's disk.")
 

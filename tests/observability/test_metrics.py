@@ -87,7 +87,9 @@ async def test_consecutive_invented_numbers_are_counted_but_an_ordered_list_is_n
 async def test_outcomes_are_counted_by_campaign(tmp_path: Path) -> None:
     async with running(tmp_path) as world:
         await load_list(world)
+        assert world.sample("dialgate_outcomes_total", campaign="acme-fibre", result="abandoned") is None
         response = await check(world.client)
+        assert world.sample("dialgate_outcomes_total", campaign="acme-fibre", result="abandoned") == 0
         report = {"decision_id": response["decision_id"], "outcome": "abandoned"}
         async with world.client.post("/v1/outcomes", json=report) as answer:
             assert answer.status == 200
