@@ -77,9 +77,17 @@ class CountedCampaigns:
         self._updated: Instant = 0
 
     def configured(self, config: Config) -> "CountedCampaigns":
-        """Return the counted campaigns for another configuration. Both objects share the stored counts."""
+        """Return the counted campaigns for another configuration. Both objects share the stored counts.
+
+        A campaign that is the same object in both configurations keeps its counts, unless a limit changed.
+        """
         fresh = CountedCampaigns(config, self.stored)
-        self.stored.changed.update(self.stored.names)
+        same = self._config.lines if _limits(self._config) == _limits(config) else {}
+        for name in self.lines:
+            if name in config.lines and config.lines[name] is same.get(name):
+                fresh.lines[name], fresh.campaigns[name] = self.lines[name], self.campaigns[name]
+                fresh._renewed[name] = self._renewed[name]
+        self.stored.changed.update(name for name in self.stored.names if name not in fresh.lines)
         fresh.update(self._updated)
         return fresh
 
@@ -147,3 +155,7 @@ class CountedCampaigns:
             for day in days
         )
         return (campaign.lifted_at, *clear)
+
+
+def _limits(config: Config) -> dict[str, object]:
+    return {country: (law.zone, law.ratios) for country, law in config.laws.items()}

@@ -155,15 +155,12 @@ class Gatherer:
             self._index_by_campaign()
 
     def _index_by_campaign(self) -> None:
-        self._files = {}
-        self._by_campaign = {
-            name: tuple(
-                list_
-                for list_ in self._lists.values()
-                if name in list_.record.campaigns and list_.record.controller == line.controller.id
-            )
-            for name, line in self.config.lines.items()
-        }
+        self._files, self._by_campaign = {}, {}
+        for loaded in self._lists.values():
+            for name in dict.fromkeys(loaded.record.campaigns):
+                line = self.config.lines.get(name)
+                if line is not None and line.controller.id == loaded.record.controller:
+                    self._by_campaign[name] = (*self._by_campaign.get(name, ()), loaded)
 
     @property
     def proofs(self) -> Mapping[tuple[str, str], CallerIdProof]:

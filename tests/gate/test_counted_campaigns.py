@@ -132,7 +132,7 @@ async def test_hours_are_forgotten_when_the_store_deletes_them(
     assert counted_campaigns.stored.hours("no-such", NOW) == {}
 
 
-async def test_a_new_configuration_uses_the_newest_counts_at_once(
+async def test_a_campaign_whose_file_is_the_same_keeps_its_counts_and_another_uses_the_newest(
     counted_campaigns: CountedCampaigns, tmp_path: Path
 ) -> None:
     config = loader.load(tmp_path / "dialgate.yaml")
@@ -145,7 +145,8 @@ async def test_a_new_configuration_uses_the_newest_counts_at_once(
     await read(fresh, tmp_path, count(abandoned=3, answered=9))
     fresh.update(NOW + 1)
     assert sums(fresh.lines[NAME].campaign) == (0, 3)
-    assert sums(fresh.configured(config).lines[NAME].campaign) == (9, 3)
+    assert sums(fresh.configured(config).configured(config).lines[NAME].campaign) == (0, 3), "the same object"
+    assert sums(fresh.configured(loader.load(config.path)).lines[NAME].campaign) == (9, 3)
 
 
 async def test_counts_of_a_removed_campaign_are_not_used(
