@@ -126,15 +126,15 @@ class Campaigns:
                 else "This campaign is not paused for abandoned calls. Check the campaign's id in the path."
             )
             raise Refused("campaign.not_paused", text, "campaign", 409)
-        hour = counted.stored.hours(campaign, now).get(now // HOUR)
+        answered, abandoned = counted.stored.hours(campaign, now).get(now // HOUR, (0, 0))
         lift = PauseLift(
             campaign=campaign,
             at=now,
             ground=ask.ground,
             actor=ask.actor or client.name,
             proof=ask.proof,
-            answered=hour.answered if hour else 0,
-            abandoned=hour.abandoned if hour else 0,
+            answered=answered,
+            abandoned=abandoned,
         )
         await self._access.store.lift_pause(lift)
         _log.warning("a campaign's pause was lifted", campaign=campaign, actor=lift.actor)

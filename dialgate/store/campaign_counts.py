@@ -1,9 +1,10 @@
 """Hourly counts of call results for each campaign, and the records of lifted pauses."""
 
-from collections.abc import Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from datetime import date
 from functools import lru_cache
-from typing import Final, Protocol
+from typing import Final, Protocol, TypeAlias
 
 from msgspec import Struct
 
@@ -12,6 +13,7 @@ from dialgate.core.abandonment import ANSWERED
 from dialgate.core.model import DAY, HOUR, DayCount, Instant, Result
 
 COUNTS_KEPT: Final = 62 * DAY
+Counts: TypeAlias = tuple[int, int]  # of answered and of abandoned calls
 
 
 class HourCount(Struct, frozen=True):
@@ -66,22 +68,24 @@ def count_of(campaign: str, at: Instant, result: Result) -> HourCount:
     return HourCount(at // HOUR, campaign, int(result in ANSWERED), int(result == "abandoned"))
 
 
-def by_day(counts: Iterable[HourCount], lift: PauseLift | None, zone: str) -> tuple[DayCount, ...]:
+def by_day(hours: Mapping[int, Counts], lift: PauseLift | None, zone: str) -> tuple[DayCount, ...]:
     """Return a campaign's counts by day in a time zone, oldest first.
 
     Calls that `lift` excludes are not counted.
     """
-    days: dict[date, DayCount] = {}
-    for count in counts:
-        answered, abandoned = count.answered, count.abandoned
-        if lift is not None and count.hour <= lift.at // HOUR:
-            if count.hour < lift.at // HOUR:
-                continue
-            answered, abandoned = max(answered - lift.answered, 0), max(abandoned - lift.abandoned, 0)
-        day = _day(zone, count.hour)
-        before = days.get(day, DayCount(day, 0, 0))
-        days[day] = DayCount(day, before.answered + answered, before.abandoned + abandoned)
-    return tuple(days[day] for day in sorted(days))
+    lifted_hour = lift.at // HOUR if lift else -1
+    days: defaultdict[date, list[int]] = defaultdict(lambda: [0, 0])
+    for hour, (answered, abandoned) in hours.items():
+        if hour < lifted_hour:
+            continue
+        total = days[_day(zone, hour)]
+        if lift is not None and hour == lifted_hour:
+            total[0] += max(answered - lift.answered, 0)
+            total[1] += max(abandoned - lift.abandoned, 0)
+        else:
+            total[0] += answered
+            total[1] += abandoned
+    return tuple(DayCount(day, *days[day]) for day in sorted(days))
 
 
 @lru_cache(16_384)

@@ -128,7 +128,7 @@ async def test_hours_are_forgotten_when_the_store_deletes_them(
 ) -> None:
     await read(counted_campaigns, tmp_path, count(answered=1, days=-62), count(answered=2))
     assert len(counted_campaigns.stored.hours(NAME, NOW + HOUR - 1)) == 2
-    assert [hour.answered for hour in counted_campaigns.stored.hours(NAME, NOW + HOUR).values()] == [2]
+    assert [*counted_campaigns.stored.hours(NAME, NOW + HOUR).values()] == [(2, 0)]
     assert counted_campaigns.stored.hours("no-such", NOW) == {}
 
 
