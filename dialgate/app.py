@@ -188,7 +188,7 @@ class App:
     def reload(self, config: Config) -> None:
         """Apply a configuration. Raises the same errors as `Gate.reload`."""
         self.gate.reload(config)
-        self._store.keep_attempts(config.attempts_counted)
+        self._store.keep_attempts(config.attempts_kept)
         self.registrar.reload(config)
 
     async def tick(self, patience: float | None = PATIENCE) -> None:

@@ -64,10 +64,11 @@ class Config(Struct, frozen=True, kw_only=True):
         return terms(self.settings.storage, self.laws.values(), now)
 
     @property
-    def attempts_counted(self) -> Instant:
-        """The maximum age of an attempt that counts: the longest period in any country's `limits`, plus two days."""
+    def attempts_kept(self) -> Instant:
+        """How long attempts are kept: as configured, or as long as any country's `limits` count them, if longer."""
         lengths = (periods.parse(limit.per).length for law in self.laws.values() for limit in law.limits)
-        return max(lengths, default=0) + 2 * DAY  # whole days begin after the day of the call
+        counted = max(lengths, default=0) + 2 * DAY  # whole days begin after the day of the call
+        return max(self.settings.storage.attempts_days * DAY, counted)
 
     @property
     def shared(self) -> bool:

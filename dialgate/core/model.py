@@ -368,7 +368,7 @@ class WrongNumber(Struct, frozen=True, kw_only=True, omit_defaults=True):
     lifted: bool = False  # an officer has confirmed that the number is that person's
 
 
-Result: TypeAlias = Literal[
+Result: TypeAlias = Literal[  # new ones go last, because stores keep their place
     "pending",
     "not_dialled",
     "no_answer",

@@ -1,12 +1,16 @@
 """Counted attempts and remembered answers. Both are read and written for every call."""
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
-from typing import Protocol
+from typing import Final, Protocol, get_args
 
 from msgspec import Struct
 
 from dialgate.core.model import Attempt, Instant, Result
 from dialgate.store.subject_states import Reading, Remembered, SubjectStates
+
+# Stores keep the place of a result in this tuple, so new results go last in `Result`.
+RESULTS: Final[tuple[Result, ...]] = get_args(Result)
+_LONGEST_SPAN: Final = (1 << 32) - 1
 
 
 class Reservation(Struct, frozen=True, gc=False):
@@ -27,6 +31,17 @@ class CountedAttempt(Struct, frozen=True):
     subject: bytes
     attempt: Attempt
     result_at: Instant
+
+
+def split_basis(basis: str) -> tuple[str, str]:
+    """Return the kind of a legal basis, which many attempts share, and the name of a consent, contract or request."""
+    kind, colon, name = basis.partition(":")
+    return kind + colon, name
+
+
+def span_to_result(attempt: Attempt, at: Instant) -> Instant:
+    """Return the time from an attempt to its result as stores keep it: 0 to 49 days."""
+    return min(max(at - attempt.at, 0), _LONGEST_SPAN)
 
 
 class AttemptPosition(Struct, frozen=True):
@@ -139,7 +154,7 @@ class Attempts(SubjectStates, Protocol):
         """
 
     def keep_attempts(self, span: Instant) -> None:
-        """Keep attempts for at least `span` after their commit, unless `drop_attempts` deletes them."""
+        """Keep attempts for `span` after the last commit for their subject, unless `drop_attempts` deletes them."""
 
     async def maintain(self, before: Instant) -> None:
         """Drop remembered answers older than `before` and compact the store. Call this regularly."""

@@ -32,7 +32,7 @@ async def open_store(
     async with AsyncExitStack() as undo:
         store = await _open(config, patience)
         undo.push_async_callback(store.close)
-        store.keep_attempts(config.attempts_counted)
+        store.keep_attempts(config.attempts_kept)
         if not empty:
             await _refuse_lost(store, config.data)
         if keys is not None:
@@ -44,7 +44,7 @@ async def open_store(
 async def open_reader(config: Config) -> Store:
     """Open the store of a gate for a job beside it, which only reads. Raises `StoreUnavailable`, `ConfigError`, `OSError`."""
     store: Store = redis(config, _READER_PATIENCE) or SqliteStore.open_reader(config.data / "store.db")
-    store.keep_attempts(config.attempts_counted)
+    store.keep_attempts(config.attempts_kept)
     return store
 
 

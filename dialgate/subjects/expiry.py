@@ -60,7 +60,7 @@ class RetentionRun:
             "contracts": now - days.contracts_days * DAY,
             "call_requests": now - days.call_requests_days * DAY,
             "lists": now - days.lists_days * DAY,
-            "attempts": now - max(days.attempts_days * DAY, self._config.attempts_counted),
+            "attempts": now - self._config.attempts_kept,
             "lookups": now - days.lookups_days * DAY,
             "subject_requests": now - days.subject_requests_days * DAY,
             "restricted": now,

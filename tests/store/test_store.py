@@ -26,6 +26,7 @@ from dialgate.store import (
     AttemptPosition,
     CallerIdProof,
     CallList,
+    CountedAttempt,
     Delivery,
     HourCount,
     PauseLift,
@@ -758,7 +759,7 @@ async def test_a_full_buffer_is_written(tmp_path: Path) -> None:
     await beside.close()
 
 
-async def test_a_store_of_format_3_is_migrated_with_its_documents_and_the_counts_of_its_results(
+async def test_a_store_of_format_3_is_migrated_with_its_attempts_and_documents_and_the_counts_of_its_results(
     tmp_path: Path,
 ) -> None:
     path = tmp_path / "store.db"
@@ -771,8 +772,11 @@ async def test_a_store_of_format_3_is_migrated_with_its_documents_and_the_counts
         db.execute(f"PRAGMA application_id={tables.APPLICATION}")
         db.execute("PRAGMA user_version=3")
         db.execute("PRAGMA journal_mode=WAL")
-        row = "INSERT INTO attempt VALUES (?, ?, ?, 'spring', '', ?, 6)"
-        db.executemany(row, [(f"log-{seq}", ANNA, HOUR, result) for seq, result in enumerate(results)])
+        row = "INSERT INTO attempt VALUES (?, ?, ?, 'spring', ?, ?, ?)"
+        bases = ("directory", "consent:1", "request:a:b", "", "consent:2", "directory")
+        given = enumerate(zip(bases, results, strict=True))
+        db.executemany(row, [(f"log-{seq}", ANNA, HOUR, *both, HOUR + seq) for seq, both in given])
+        db.execute(row, ("1f2e3d4c-4711", BRUNO, 7, "directory", "no_answer", 6))
         db.execute("INSERT INTO call_list VALUES ('acme', 'spring', ?)", (json.encode(loaded).decode(),))
         rows = [(proof.at, json.encode(proof).decode()) for proof in proofs]
         db.executemany("INSERT INTO proof (at, body) VALUES (?, ?)", rows)
@@ -780,6 +784,17 @@ async def test_a_store_of_format_3_is_migrated_with_its_documents_and_the_counts
     store = SqliteStore.open(path)
     assert (await store.lists(), await store.proofs()) == ([loaded], proofs[:1])
     assert await store.deliveries() == [delivery]
+    found = [row async for page in store.counted_attempts() for row in page]
+    call = Attempt(decision="1f2e3d4c-4711", at=7, campaign="spring", basis="directory", result="no_answer")
+    assert CountedAttempt(BRUNO, call, 7) in found
+    found.remove(CountedAttempt(BRUNO, call, 7))
+    assert [
+        (row.attempt.decision, row.attempt.basis, row.attempt.result, row.result_at) for row in found
+    ] == [
+        (f"log-{seq}", *both, HOUR + seq if seq else 0)
+        for seq, both in enumerate(zip(bases, results, strict=True))
+    ]
+    assert (await store.read([ANNA])).known[0].attempts == tuple(row.attempt for row in found)
     retired = structs.replace(loaded, retired_at=9)
     assert await store.retire_list("acme", "spring", 9) == retired
     await store.put_proof(structs.replace(proof, at=21))
@@ -788,6 +803,22 @@ async def test_a_store_of_format_3_is_migrated_with_its_documents_and_the_counts
     assert hours(counts) == {(1, "spring"): (3, 1)}
     await store.result("log-0", "abandoned", 9)
     assert hours((await store.counts(newest))[0]) == {(1, "spring"): (3, 2)}
+    await store.close()
+
+
+async def test_a_stop_does_not_wait_for_the_removal_of_all_old_attempts(tmp_path: Path) -> None:
+    store = SqliteStore.open(tmp_path / "store.db")
+    old = [
+        Reservation(b"%016d" % seq, attempt(f"log-{seq}"), (b"%016d" % seq,))
+        for seq in range(10 * tables.DROP_ROWS)
+    ]
+    reading = await store.read([reservation.subject for reservation in old])
+    assert await store.commit(reading, old, [], AttemptPosition("log", len(old)))
+    removal = asyncio.create_task(store.drop_attempts(20, drop=True))
+    await asyncio.sleep(0)
+    await store.append([revoked(ANNA)])
+    assert not removal.done()
+    assert await removal == len(old)
     await store.close()
 
 
@@ -948,7 +979,7 @@ async def test_a_newer_foreign_or_much_older_file_is_refused(tmp_path: Path, sql
 
 @pytest.mark.parametrize(
     "sql",
-    ["""UPDATE ledger SET event = '{"type":"forbidden"}'""", "UPDATE attempt SET result = 'forbidden'"],
+    ["""UPDATE ledger SET event = '{"type":"forbidden"}'""", "UPDATE attempt SET result = 99"],
 )
 async def test_a_row_of_a_newer_version_makes_its_subject_unavailable(tmp_path: Path, sql: str) -> None:
     """The row may be a revocation, so no call to its subject is allowed."""

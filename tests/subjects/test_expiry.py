@@ -305,7 +305,7 @@ async def test_redis_keeps_attempts_as_long_as_a_limit_counts_them(tmp_path: Pat
     async with world.running(tmp_path / "one", store=shared) as gate:
         store = gate.app._store
         assert isinstance(store, RedisStore)
-        assert store.commands.attempts_kept == 400 * DAY
+        assert store.commands.attempts_kept == 90 * DAY
         lengthen_limits(gate, "500d")
         assert store.commands.attempts_kept == 502 * DAY
         opened = await factory.open_store(gate.app.config)

@@ -8,7 +8,8 @@ All keys begin with `{NAME}:`. A Redis cluster therefore stores them in one slot
 
     {dialgate}:seq                 the newest sequence number in the ledger
     {dialgate}:o:N                 the subjects of ledger entries in order, 16 bytes each; zeros for removed entries
-    {dialgate}:s:<16 bytes>        the state of a subject, as lines (`subject_codec`)
+    {dialgate}:s:<16 bytes>        the state of a subject, its entries and attempts (`subject_codec`)
+    {dialgate}:terms               a hash from id to the texts that attempts share (`subject_codec.Term`)
     {dialgate}:a:LOG:N             the subjects of counted attempts, in order of decision (`sequence_index`)
     {dialgate}:q:<16 bytes>        a remembered answer: `INSTANT DECISION `, then its bytes
     {dialgate}:g:LOG:N             the keys of remembered answers, in order of decision

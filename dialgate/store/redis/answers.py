@@ -1,16 +1,6 @@
-"""The encoding of remembered answers in Redis, and of decision ids (LOG-SEQ)."""
+"""The encoding of remembered answers in Redis."""
 
-from collections.abc import Iterable
-
-from dialgate.core.decision_ids import log_of, seq_of
 from dialgate.store import Remembered
-
-
-def by_log(decisions: Iterable[str]) -> dict[str, list[int]]:
-    grouped: dict[str, list[int]] = {}
-    for decision in decisions:
-        grouped.setdefault(log_of(decision), []).append(seq_of(decision))
-    return grouped
 
 
 def stored(answer: Remembered) -> bytes:

@@ -23,6 +23,7 @@ from dialgate.store.redis.answers import stored as encode
 from dialgate.store.redis.commands import RedisCommands, pairs
 from dialgate.store.redis.commit import Commit
 from dialgate.store.redis.generations import OLDER_COPY, Generations, top_of
+from dialgate.store.redis.terms import Terms
 from dialgate.store.redis.undo import Undo
 
 _PAGE_KEYS: Final = 1_000
@@ -54,8 +55,8 @@ _UNREAD: Final = AttemptsSeen((), (), (), values={}, end=b"", keys=(), stored={}
 
 
 class RedisAttempts:
-    def __init__(self, commands: RedisCommands, generations: Generations, undo: Undo) -> None:
-        self._commands, self._generations, self._undo = commands, generations, undo
+    def __init__(self, commands: RedisCommands, generations: Generations, terms: Terms, undo: Undo) -> None:
+        self._commands, self._generations, self._terms, self._undo = commands, generations, terms, undo
         self._since: Instant = 0
         # The ledger's newest sequence as last read, and the state of unknown subjects, reused while it is unchanged.
         self._end, self._nothing = b"", Known()
@@ -96,7 +97,12 @@ class RedisAttempts:
         durable_logs: dict[str, int] = {}
         if any(value is not None for value in values_read[_FIRST + len(distinct) :]):
             values_read, durable_logs = await self._read_again(request, values_read, _FIRST + len(distinct))
-        reading = self._reading(subjects, distinct, keys, max(since, self._since), values_read, durable_logs)
+        arguments = subjects, distinct, keys, max(since, self._since), values_read, durable_logs
+        try:
+            reading = self._reading(*arguments)
+        except subject_codec.UnknownTerm:
+            await self._terms.of(filter(None, values_read[_FIRST : _FIRST + len(distinct)]))
+            reading = self._reading(*arguments)
         self._commands.refuse_unless_claimed(values_read[1])
         if not recovering:
             self._generations.check(values_read[2])
@@ -183,7 +189,7 @@ class RedisAttempts:
                 values[subject] = b""
             else:
                 values[subject] = value
-                known[subject] = subject_codec.known(value, self._nothing.seq)
+                known[subject] = subject_codec.known(value, self._nothing.seq, self._terms.known)
         answers: list[Remembered | None] = [None] * len(keys)
         stored: dict[bytes, bytes] = {}
         for at, value in enumerate(values_read[_FIRST + len(distinct) :]):
@@ -265,8 +271,10 @@ class RedisAttempts:
     ) -> tuple[list[bytes], Commit, list[bytes]]:
         """Return the keys and the arguments of the script `commit`."""
         log, values, of_answer = position.log, seen.values, self._commands.of_answer
-        lines, answers = _lines(values, reservations), _newest_by_key(remembered)
-        expected = {self._commands.of_subject + subject: values[subject] for subject in chain(lines, values)}
+        (counted, terms), answers = _encode_attempts(values, reservations), _newest_by_key(remembered)
+        expected = {
+            self._commands.of_subject + subject: values[subject] for subject in chain(counted, values)
+        }
         if seen.generation is not None:
             expected[self._commands.of_generation] = seen.generation
         if seen.assumed:
@@ -280,18 +288,19 @@ class RedisAttempts:
         replaced = [key for key in answers if key in keys_read]
         answers = {key: answers[key] for key in chain(replaced, answers)}
         compared = [*expected.values(), *(seen.stored.get(key, b"") for key in replaced)]
-        counted = [(seq_of(each.attempt.decision), each.subject) for each in reservations]
+        reserved = [(seq_of(each.attempt.decision), each.subject) for each in reservations]
         answered = [(seq_of(answer.decision), answer.key) for answer in remembered]
-        attempt_runs, answer_runs = sequence_index.runs(counted), sequence_index.runs(answered)
+        attempt_runs, answer_runs = sequence_index.runs(reserved), sequence_index.runs(answered)
         keys = [
             self._commands.of_positions,
             self._commands.of_recorded,
+            self._commands.of_terms,
             *expected,
             *[of_answer + key for key in answers],
             *[self._undo.index("a:", log, run.chunk) for run in attempt_runs],
             *[self._undo.index("g:", log, run.chunk) for run in answer_runs],
         ]
-        seqs = [seq for seq, _ in counted]
+        seqs = [seq for seq, _ in reserved]
         commit = Commit(
             log=log,
             position=position.first - 1 if position.first else position.seq,
@@ -303,18 +312,19 @@ class RedisAttempts:
             attempts_kept=self._commands.attempts_kept,
             answers_kept=self._undo.remembers,
             watched=len(compared),
-            known=[  # the subjects that get lines come first
-                (place, place <= len(lines) and subject_codec.may_expire(value))
+            known=[  # the subjects that get attempts come first
+                (place, place <= len(counted) and subject_codec.may_expire(value))
                 for place, value in enumerate(compared, 1)
                 if value
             ],
-            lines=[line.decode() for line in lines.values()],
+            subjects=len(counted),
             answers=len(answers),
             attempt_runs=[run.begins for run in attempt_runs],
             answer_runs=[run.begins for run in answer_runs],
         )
         names = [run.names for run in (*attempt_runs, *answer_runs)]
-        return keys, commit, [*names, *map(encode, answers.values()), *filter(None, compared)]
+        known = filter(None, compared)
+        return keys, commit, [*names, *map(encode, answers.values()), *known, *counted.values(), *terms]
 
     async def note_durable(self, log: str, seq: int) -> None:
         await self._commands.run("HSET", self._commands.of_recorded, log, seq)
@@ -346,11 +356,15 @@ def _newest_by_key(remembered: Sequence[Remembered]) -> dict[bytes, Remembered]:
     return newest
 
 
-def _lines(values: Mapping[bytes, bytes], reservations: Sequence[Reservation]) -> dict[bytes, bytes]:
-    """Return the lines to append to each subject, without attempts that are already counted."""
-    lines: dict[bytes, bytes] = {}
+def _encode_attempts(
+    values: Mapping[bytes, bytes], reservations: Sequence[Reservation]
+) -> tuple[dict[bytes, bytes], set[bytes]]:
+    """Return the attempts to add to each subject, without those that are already counted, and their terms."""
+    counted: dict[bytes, bytes] = {}
+    terms: set[bytes] = set()
     for reservation in reservations:
-        subject, line = reservation.subject, subject_codec.attempt_line(reservation.attempt)
-        if line not in values[subject]:
-            lines[subject] = lines.get(subject, b"") + line
-    return lines
+        subject, (record, term) = reservation.subject, subject_codec.encode_attempt(reservation.attempt)
+        if not subject_codec.contains(values[subject], record):
+            counted[subject] = counted.get(subject, b"") + record
+            terms.add(term)
+    return counted, terms

@@ -26,16 +26,16 @@ class RedisCampaignCounts:
 
     async def drop_counts(self, before: int) -> None:
         counts, _ = await self.counts()
-        if old := [_field(count) for count in counts if count.hour < before]:
+        if old := [field_of(count) for count in counts if count.hour < before]:
             await self._commands.run("HDEL", self._commands.of_counts, *old)
 
     async def put_counts(self, counts: Sequence[HourCount]) -> None:
-        values = [(_field(count), f"{count.answered} {count.abandoned}") for count in counts]
+        values = [(field_of(count), f"{count.answered} {count.abandoned}") for count in counts]
         if values:
             await self._commands.run("HSET", self._commands.of_counts, *chain.from_iterable(values))
 
 
-def _field(count: HourCount) -> str:
+def field_of(count: HourCount) -> str:
     return f"{count.hour} {count.campaign}"
 
 

@@ -15,8 +15,7 @@ from dialgate.store.redis.server import Server
 
 _SYNC_SECONDS: Final = 2.0  # a server that syncs every second has synced within this time
 _READS: Final = frozenset({"GET", "MGET", "GETRANGE", "HGET", "HGETALL", "HMGET", "SCAN"})
-# Redis removes an attempt after this time, or after the longest limit that counts it, if the daily removal has not.
-ATTEMPTS_KEPT: Final = 400 * DAY
+ATTEMPTS_KEPT: Final = 400 * DAY  # until `keep_attempts` sets another time
 _LUA: Final = Path(__file__).parent / "lua"
 
 encoded: Final = msgspec.json.Encoder().encode
@@ -33,7 +32,7 @@ class RedisCommands:
         """Parse the options, as `RedisStore` describes them, without connecting. Raises `ValueError`."""
         self._name = f"{{{name}}}:".encode()
         self.of_subject, self.of_answer = self.key("s:"), self.key("q:")
-        self.of_ledger, self.of_keys = self.key("seq"), self.key("keys")
+        self.of_ledger, self.of_keys, self.of_terms = self.key("seq"), self.key("keys"), self.key("terms")
         self.of_positions, self.of_recorded = self.key("positions"), self.key("recorded")
         self.of_generation, self.of_layout = self.key("generation"), self.key("layout")
         self.of_counts, self.of_changes = self.key("counts"), self.key("counts:changes")
@@ -51,7 +50,7 @@ class RedisCommands:
         return self._name + kind.encode() + of
 
     def keep_attempts(self, span: Instant) -> None:
-        self.attempts_kept = max(ATTEMPTS_KEPT, span)
+        self.attempts_kept = span
 
     def lifetime(self, value: bytes) -> Instant:
         """Return the time in milliseconds until a subject's value expires, or 0 if it never does."""

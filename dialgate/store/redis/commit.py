@@ -7,6 +7,7 @@ import msgspec
 from msgspec import Struct
 
 from dialgate.core.model import Instant
+from dialgate.store.redis.sequence_index import CHUNK_BYTES
 
 # A watched key with a value: its place, beginning with 1, and whether a subject that gets a line may expire.
 KnownValue: TypeAlias = tuple[int, bool]
@@ -15,12 +16,12 @@ KnownValue: TypeAlias = tuple[int, bool]
 class Commit(Struct, frozen=True, kw_only=True):
     """The first argument: what one commit checks and writes. Sequences begin with 1.
 
-    The script's keys, in this order: the hash of positions, the hash of durable sequences, the watched keys (first the
-    subjects that get `lines`), the keys of the answers, and for each run of attempts, then of answers, its index chunk.
+    The script's keys, in this order: the hashes of positions, of durable sequences and of terms, the watched keys (first the
+    subjects that get attempts), the keys of the answers, and for each run of attempts, then of answers, its index chunk.
     Answers that replace what was read are watched too: their keys are the last watched keys and the first of the answers.
 
-    The script's other arguments are the hashes of each run, the values of the answers, and the known values. They are
-    bytes, for which Redis's cmsgpack has no type.
+    The script's other arguments are the hashes of each run, the values of the answers, the known values, the new attempts of
+    each subject, and the terms. They are bytes, for which Redis's cmsgpack has no type.
     """
 
     log: str
@@ -36,10 +37,11 @@ class Commit(Struct, frozen=True, kw_only=True):
     answers_kept: Instant
     watched: int = 0  # number of watched keys
     known: Sequence[KnownValue] = ()
-    lines: Sequence[str] = ()
+    subjects: int = 0  # number of subjects that get attempts
     answers: int = 0  # number of answers
     attempt_runs: Sequence[int] = ()  # `Run.begins` of each run
     answer_runs: Sequence[int] = ()
+    chunk_bytes: int = CHUNK_BYTES
 
 
 pack: Final = msgspec.msgpack.Encoder().encode

@@ -1,115 +1,108 @@
 """Results of attempts, deletion of old attempts, and crash recovery. No call waits for these operations."""
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
-from typing import Final
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from typing import Any, Final
 
-from dialgate.core.abandonment import ANSWERED
 from dialgate.core.decision_ids import log_of, seq_of
 from dialgate.core.model import Attempt, Instant, Result
 from dialgate.store import AttemptPosition, CountedAttempt, Remembered, Reservation, StoreUnavailable
+from dialgate.store.campaign_counts import count_of
 from dialgate.store.redis import sequence_index, subject_codec
-from dialgate.store.redis.answers import by_log
 from dialgate.store.redis.attempts import RedisAttempts
-from dialgate.store.redis.campaign_counts import CHANGES_KEPT
-from dialgate.store.redis.commands import RedisCommands, encoded
+from dialgate.store.redis.campaign_counts import CHANGES_KEPT, field_of
+from dialgate.store.redis.commands import RedisCommands
 from dialgate.store.redis.generations import RESULTS, Generations, top_of
+from dialgate.store.redis.terms import Terms
 from dialgate.store.redis.undo import Undo
 
 _AT_ONCE: Final = 512
-_ANSWERED: Final = encoded(sorted(ANSWERED))
 
 
 class RedisResults:
     def __init__(
-        self, commands: RedisCommands, generations: Generations, undo: Undo, attempts: RedisAttempts
+        self,
+        commands: RedisCommands,
+        generations: Generations,
+        terms: Terms,
+        undo: Undo,
+        attempts: RedisAttempts,
     ) -> None:
-        self._commands, self._generations = commands, generations
+        self._commands, self._generations, self._terms = commands, generations, terms
         self._undo, self._attempts = undo, attempts
 
     async def attempt(self, decision: str, *, recovering: bool = False) -> tuple[bytes, Attempt] | None:
-        log, seq = log_of(decision), seq_of(decision)
-        begins = sequence_index.place(seq)
-        place = ("GETRANGE", self.of_attempt(log, seq), begins, begins + sequence_index.BYTES - 1)
         together = self._commands.together if recovering else self._generations.run_checked
-        (subject,) = await together([place])
-        if not subject.strip(b"\0"):
+        if not (subject := await self._subject(decision, together)):
             return None
         (value,) = await self._commands.values([subject])
-        counted = {attempt.decision: attempt for attempt, _ in subject_codec.attempts(value)}
-        return (subject, counted[decision]) if decision in counted else None
+        counted = subject_codec.attempts(value, await self._terms.of([value]))
+        return next(((subject, attempt) for attempt, _ in counted if attempt.decision == decision), None)
 
-    def of_attempt(self, log: str, seq: int) -> bytes:
-        """Return the key of the index chunk that contains this attempt's subject."""
-        return self._undo.index("a:", log, sequence_index.chunk(seq))
+    async def _subject(
+        self, decision: str, together: Callable[[list[tuple[Any, ...]]], Awaitable[list[Any]]]
+    ) -> bytes:
+        """Return the subject of a decision's attempt from the index, or b"" if it has none."""
+        seq = seq_of(decision)
+        chunk, begins = (
+            self._undo.index("a:", log_of(decision), sequence_index.chunk(seq)),
+            sequence_index.place(seq),
+        )
+        subject: bytes = (await together([("GETRANGE", chunk, begins, begins + sequence_index.BYTES - 1)]))[0]
+        return subject if subject.strip(b"\0") else b""
 
     async def counted_attempts(self) -> AsyncGenerator[list[CountedAttempt]]:
         prefix = len(self._commands.of_subject)
         async for keys in self._commands.scan("s:", _AT_ONCE):
             values = await self._commands.run("MGET", *keys)
+            terms = await self._terms.of(filter(None, values))
             yield [
                 CountedAttempt(key[prefix:], attempt, at)
                 for key, value in zip(keys, values, strict=True)
                 if value
-                for attempt, at in subject_codec.attempts(value)
+                for attempt, at in subject_codec.attempts(value, terms)
             ]
 
     async def drop_attempts(self, before: Instant, *, drop: bool) -> int:
         """Count the attempts older than `before`, and delete them if `drop` is set.
 
-        Redis never expires the attempts of a subject with ledger entries.
+        Redis expires those of subjects without ledger entries that are not called again. The subjects of deleted attempts
+        stay in the index until its chunk expires.
         """
         counts: dict[bytes, int] = {}  # a scan may return a key twice
-        async for keys in self._commands.scan("s:", _AT_ONCE):
-            left = keys
-            while left:
-                values = await self._commands.run("MGET", *left)
+        async for scanned in self._commands.scan("s:", _AT_ONCE):
+            keys = scanned
+            while keys:
+                values = zip(keys, await self._commands.run("MGET", *keys), strict=True)
                 old = {
-                    key: (value, names)
-                    for key, value in zip(left, values, strict=True)
-                    if value and (names := subject_codec.old_decisions(value, before))
+                    key: (value, *subject_codec.without_old(value, before)) for key, value in values if value
                 }
-                for key, (_, names) in old.items():
-                    counts[key] = counts.get(key, 0) + len(names) if drop else len(names)
-                left = await self._drop_from_subjects(old) if drop and old else []
-                for key in left:
-                    counts[key] -= len(old[key][1])
+                old = {key: swap for key, swap in old.items() if swap[2]}
+                swaps = [self._undo.swap_command([(key, *swap[:2])], {}) for key, swap in old.items()]
+                done = await self._commands.together(swaps) if drop and swaps else [1] * len(old)
+                for (key, (_, _, count)), swapped in zip(old.items(), done, strict=True):
+                    counts[key] = counts.get(key, 0) * drop + count * swapped
+                # Values that have changed are read again.
+                keys = [key for key, swapped in zip(old, done, strict=True) if not swapped]
         return sum(counts.values())
 
-    async def _drop_from_subjects(self, old: Mapping[bytes, tuple[bytes, list[str]]]) -> list[bytes]:
-        """Remove old attempts. Return the keys that were skipped because their value has changed."""
-        swaps = []
-        for key, (value, decisions) in old.items():
-            names = {
-                self._undo.index("a:", log, chunk): some
-                for log, seqs in by_log(decisions).items()
-                for chunk, some in sequence_index.chunks(seqs).items()
-            }
-            swaps.append(
-                self._undo.swap_command(
-                    [(key, value, subject_codec.without_attempts(value, decisions))], names
-                )
-            )
-        done = await self._commands.together(swaps)
-        return [key for key, swapped in zip(old, done, strict=True) if not swapped]
-
     async def result(self, decision: str, result: Result, at: Instant) -> bool:
-        log, seq = log_of(decision), seq_of(decision)
-        values = [
-            sequence_index.place(seq),
-            self._commands.of_subject,
-            subject_codec.attempt_prefix(decision),
-            subject_codec.result_prefix(decision),
-            subject_codec.result_line(decision, result, at),
-            _ANSWERED,
-            CHANGES_KEPT,
-        ]
+        log, keys = log_of(decision), self._commands
         field = log.encode() + RESULTS
-        keys = self._commands
-        names = [self.of_attempt(log, seq), keys.of_counts, keys.of_changes, keys.of_positions]
-        results = int(await keys.script("result", names, [*values, field]))
-        if results:
-            self._generations.saw(field, results)
-        return results > 0
+        while subject := await self._subject(decision, keys.together):
+            (value,) = await keys.values([subject])
+            terms = await self._terms.of([value])
+            changed = subject_codec.with_result(value, decision, result, at, terms)
+            if changed is None:
+                return False
+            new, before, after = changed
+            count, former = (count_of(each.campaign, each.at, each.result) for each in (after, before))
+            more = count.answered - former.answered, count.abandoned - former.abandoned
+            words = [value, new, keys.lifetime(new), field_of(count), *more, CHANGES_KEPT, field]
+            names = [keys.of_subject + subject, keys.of_counts, keys.of_changes, keys.of_positions]
+            if results := int(await keys.script("result", names, words)):
+                self._generations.saw(field, results)
+                return True
+        return False
 
     async def settle(
         self,

@@ -10,6 +10,7 @@ from typing import Final, NamedTuple
 
 BYTES: Final = 16
 _AT_ONCE: Final = 128  # names in one chunk, which expires with its newest name
+CHUNK_BYTES: Final = _AT_ONCE * BYTES
 
 
 class SequenceRun(NamedTuple):

@@ -13,9 +13,11 @@ from dialgate.store.redis.generations import Generations
 from dialgate.store.redis.ledger import RedisLedger
 from dialgate.store.redis.membership import RedisMembership
 from dialgate.store.redis.results import RedisResults
+from dialgate.store.redis.terms import Terms
 from dialgate.store.redis.undo import Undo
 
-LAYOUT: Final = b"2"
+LAYOUT: Final = b"3"
+_READABLE: Final = (b"2", LAYOUT)  # in layout 2 all attempts are lines (`subject_codec`)
 _COUNTS_DROPPED_EVERY: Final = 24  # hours, because it reads all counts
 
 
@@ -42,15 +44,16 @@ class RedisStore(Documents):
         self.close = commands.server.close
 
         self._generations = generations = Generations(commands)
-        self.undo = undo = Undo(commands, generations, remember)
+        terms = Terms(commands)
+        self.undo = undo = Undo(commands, generations, terms, remember)
         self.acknowledge, self.release = generations.acknowledge, undo.release
 
-        self.attempts = attempts = RedisAttempts(commands, generations, undo)
+        self.attempts = attempts = RedisAttempts(commands, generations, terms, undo)
         self.read, self.assume, self.commit = attempts.read, attempts.assume, attempts.commit
         self.note_durable, self.recorded = attempts.note_durable, attempts.recorded
         self.positions = attempts.positions
 
-        self.results = results = RedisResults(commands, generations, undo, attempts)
+        self.results = results = RedisResults(commands, generations, terms, undo, attempts)
         self.attempt, self.result = results.attempt, results.result
         self.settle, self.drop_attempts = results.settle, results.drop_attempts
         self.counted_attempts = results.counted_attempts
@@ -124,7 +127,7 @@ class RedisStore(Documents):
             ) from fault
 
     async def _refuse_another_layout(self) -> None:
-        """Raise `StoreUnavailable` if the keys have another version's layout.
+        """Raise `StoreUnavailable` if the keys have a layout that this version cannot read.
 
         With another layout, this version would not find the stored subjects and could not remove stored attempts.
         """
@@ -133,7 +136,11 @@ class RedisStore(Documents):
             keys async for keys in commands.scan("", 1_000)
         ]:
             await commands.run("SET", of_layout, LAYOUT, "NX")
-        if await commands.run("GET", of_layout) != LAYOUT:
+        if await commands.run("GET", of_layout) in _READABLE:
+            await commands.run(
+                "SET", of_layout, LAYOUT
+            )  # from now on, earlier versions refuse to start on this store
+        else:
             raise StoreUnavailable(
                 "Redis: another version of dialgate wrote this store. With that version, export it (`dialgate ledger export`; version"
                 " 0.2: `dialgate store copy` to `sqlite://…`). With this version, import it into a store with a different `name`"

@@ -15,6 +15,7 @@ from dialgate.store.redis.answers import recalled
 from dialgate.store.redis.commands import RedisCommands
 from dialgate.store.redis.commit import Commit, pack
 from dialgate.store.redis.generations import FENCE, OLDER_COPY, Generations, top_of
+from dialgate.store.redis.terms import Terms
 
 _AT_ONCE: Final = 512
 _FENCED: Final = -2
@@ -23,8 +24,11 @@ _FENCED: Final = -2
 class Undo:
     """The removal of decisions. Every read first undoes the commits whose outcome is unknown."""
 
-    def __init__(self, commands: RedisCommands, generations: Generations, remembers: Instant) -> None:
-        self._commands, self._generations, self.remembers = commands, generations, remembers
+    def __init__(
+        self, commands: RedisCommands, generations: Generations, terms: Terms, remembers: Instant
+    ) -> None:
+        self._commands, self._generations, self._terms = commands, generations, terms
+        self.remembers = remembers
         self.turn = asyncio.Lock()
         # By log, the lowest sequence of a commit with an unknown outcome.
         self.unknown: dict[str, int] = {}
@@ -68,7 +72,8 @@ class Undo:
             attempts_kept=self._commands.attempts_kept,
             answers_kept=self.remembers,
         )
-        if await self.run_commit(log, [self._commands.of_positions, self._commands.of_recorded], commit):
+        keys = self._commands
+        if await self.run_commit(log, [keys.of_positions, keys.of_recorded, keys.of_terms], commit):
             raise StoreUnavailable(OLDER_COPY)
 
     async def release(self, position: AttemptPosition) -> None:
@@ -163,12 +168,15 @@ class Undo:
         """
         keys = [*subjects, *answers]
         values = (await self._commands.run("MGET", *keys)) if keys else []
+        terms = await self._terms.of(
+            value for key, value in zip(keys, values, strict=True) if value and key in subjects
+        )
         swaps: list[tuple[bytes, bytes, bytes]] = []
         for key, value in zip(keys, values, strict=True):
             if value is None:
                 continue
             if key in subjects:
-                swaps.append((key, value, subject_codec.without_attempts(value, dropped)))
+                swaps.append((key, value, subject_codec.without_attempts(value, dropped, terms)))
             elif recalled(key, value).decision in dropped:
                 swaps.append((key, value, b""))
         return await self.swap(swaps, names)

@@ -18,13 +18,13 @@ _ADD = f"""
 
 def end_attempt(db: sqlite3.Connection, decision: str, result: Result, at: Instant) -> bytes | None:
     """Store an attempt's result and update its campaign's count. Return its subject, or None for an unknown attempt."""
-    select = tables.ATTEMPT + "WHERE decision = ?"
-    before = next(map(tables.attempt_of, db.execute(select, (decision,))), None)
-    if before is None:
+    found = tables.find_attempt(db, decision)
+    if found is None:
         return None
-    db.execute(tables.RESULT, {"decision": decision, "result": result, "at": at})
-    subject, attempt = tables.attempt_of(db.execute(select, (decision,)).fetchone())
-    was = count_of(attempt.campaign, attempt.at, before[1].result)
+    subject, before = found
+    tables.put_result(db, before, result, at)
+    _, attempt = tables.find_attempt(db, decision) or found
+    was = count_of(attempt.campaign, attempt.at, before.result)
     now = count_of(attempt.campaign, attempt.at, attempt.result)
     if was != now:
         changes = now.answered - was.answered, now.abandoned - was.abandoned

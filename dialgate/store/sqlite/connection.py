@@ -8,6 +8,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TypeAlias, TypeVar
 
+import structlog
 from msgspec import DecodeError
 
 from dialgate.store import StoreUnavailable
@@ -25,6 +26,8 @@ _REASONS = {
     sqlite3.SQLITE_BUSY: "the store is locked by another process: stop it",
     sqlite3.SQLITE_LOCKED: "the store is locked by another process: stop it",
 }
+
+_log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
 Step: TypeAlias = Callable[[sqlite3.Connection], T]
@@ -157,6 +160,13 @@ def run_migrations(
         if 0 < version < oldest:
             raise StoreUnavailable(
                 f"{name} has format {version}, from before dialgate 0.2.0: open it once with version 0.2, which converts it"
+            )
+        if 0 < version < known:
+            _log.warning(
+                "migrating a database to a new format, which can take minutes for each 10 million attempts",
+                database=name,
+                old_format=version,
+                new_format=known,
             )
         for script in scripts[max(version - oldest + 1, 0) :]:
             for statement in script:

@@ -249,10 +249,7 @@ class SqliteStore(Documents):
         for buffer in reversed(self._buffers):
             if (counted := buffer.attempt(decision)) is not None:
                 return counted
-        query = tables.ATTEMPT + "WHERE decision = ?"
-        return await self._lookups.run(
-            lambda db: next(map(tables.attempt_of, db.execute(query, (decision,))), None)
-        )
+        return await self._lookups.run(partial(tables.find_attempt, decision=decision))
 
     async def result(self, decision: str, result: Result, at: Instant) -> bool:
         if any(decision in buffer.subjects for buffer in self._buffers):
@@ -333,10 +330,10 @@ class SqliteStore(Documents):
 
     async def counted_attempts(self) -> AsyncGenerator[list[CountedAttempt]]:
         await self._flush()
-        last = ""
-        while rows := await self._lookups.run(partial(tables.attempts_after, decision=last)):
+        rows, last = await self._lookups.run(partial(tables.attempts_after, last=0))
+        while rows:
             yield rows
-            last = rows[-1].attempt.decision
+            rows, last = await self._lookups.run(partial(tables.attempts_after, last=last))
 
     async def remembered_answers(self) -> AsyncGenerator[list[Remembered]]:
         await self._flush()
@@ -358,12 +355,15 @@ class SqliteStore(Documents):
 
     async def drop_attempts(self, before: Instant, *, drop: bool) -> int:
         await self._flush()
-        if not drop:
-            return await self._lookups.run(lambda db: tables.attempts_before(db, before))
-        dropped = 0
-        while count := await self._write(lambda db: tables.drop_attempts(db, before)):
-            dropped += count
-        return dropped
+        count, last = 0, -1
+        while last:
+            ids, last = await self._lookups.run(partial(tables.old_attempts, before=before, after=last))
+            for start in range(0, len(ids), tables.DROP_ROWS):
+                some = ids[start : start + tables.DROP_ROWS]
+                count += await self._write(partial(tables.drop_attempts, ids=some)) if drop else len(some)
+                if drop:  # a step of its own, for which a stop waits no longer than for a transaction
+                    await self._writer.run(lambda db: db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone())
+        return count
 
     # ---- upkeep ------------------------------------------------------------------------------------------------------
 

@@ -19,10 +19,12 @@ from msgspec import structs
 from msgspec.json import Decoder, encode
 
 from dialgate.core.abandonment import ANSWERED
+from dialgate.core.decision_ids import log_of, seq_of
 from dialgate.core.ledger_events import Draft, Entry, Event
 from dialgate.core.ledger_state import fold
-from dialgate.core.model import RESULT_RANK, Attempt, Instant, Known
+from dialgate.core.model import Attempt, Instant, Known, Result
 from dialgate.store import CountedAttempt, Remembered, StoreUnavailable
+from dialgate.store.attempts import RESULTS, span_to_result, split_basis
 from dialgate.store.sqlite.connection import pragma, run_migrations
 from dialgate.store.sqlite.write_buffer import WriteBuffer
 
@@ -76,25 +78,64 @@ MIGRATIONS: tuple[str, ...] = (
     INSERT INTO document SELECT 'lifts', campaign || char(0) || at, CAST(body AS BLOB) FROM pause_lift;
     DROP TABLE call_list; DROP TABLE proof; DROP TABLE delivery; DROP TABLE pause_lift
     """,
+    """
+    ALTER TABLE attempt RENAME TO attempt_7;
+    DROP INDEX attempt_subject;
+    CREATE TABLE log (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE) STRICT;
+    INSERT INTO log (name) SELECT DISTINCT rtrim(rtrim(decision, '0123456789'), '-') FROM attempt_7;
+    CREATE TABLE term (
+        id INTEGER PRIMARY KEY, campaign TEXT NOT NULL, basis TEXT NOT NULL, goods TEXT NOT NULL, UNIQUE (campaign, basis, goods)
+    ) STRICT;
+    INSERT INTO term (campaign, basis, goods)
+        SELECT DISTINCT campaign, substr(basis, 1, instr(basis || ':', ':')), goods FROM attempt_7;
+    CREATE TABLE attempt (
+        id INTEGER PRIMARY KEY, subject BLOB NOT NULL, at INTEGER NOT NULL, term INTEGER NOT NULL, basis_name TEXT NOT NULL,
+        result INTEGER NOT NULL, result_span INTEGER NOT NULL
+    ) STRICT;
+    INSERT INTO attempt
+        SELECT log.id << 40 | substr(decision, length(log.name) + 2), subject, at, term.id, substr(old.basis, length(term.basis) + 1),
+            CASE result WHEN 'pending' THEN 0 WHEN 'not_dialled' THEN 1 WHEN 'no_answer' THEN 2 WHEN 'busy' THEN 3
+                WHEN 'answered' THEN 4 WHEN 'abandoned' THEN 5 WHEN 'opt_out' THEN 6 WHEN 'wrong_number' THEN 7
+                WHEN 'refused' THEN 8 ELSE 99 END,
+            min(max(result_at - at, 0), 4294967295)
+        FROM attempt_7 AS old CROSS JOIN log ON log.name = rtrim(rtrim(decision, '0123456789'), '-')
+        CROSS JOIN term ON term.campaign = old.campaign AND term.basis = substr(old.basis, 1, instr(old.basis || ':', ':'))
+            AND term.goods = old.goods;
+    CREATE INDEX attempt_subject ON attempt (subject, at, term, basis_name, result);
+    DROP TABLE attempt_7
+    """,
 )
 
 MAX_KEYS = 512  # keys per query
 _BATCH_ROWS = 256  # rows per statement: preparing them blocks the thread that decides
 _PAGE_ROWS = 2_000  # rows of an export that are read at once
 FORGET_ROWS = 1_000  # rows per transaction, so that commits can run in between
-_DROP_ROWS = 20_000  # rows per transaction; each transaction scans the table
+_OLD_ROWS = 20_000  # attempts that are looked at per step
+DROP_ROWS = 500  # attempts per transaction, so that a stop waits for less than 20 ms
 
 ENTRY = "SELECT seq, subject, at, controller, actor, channel, proof, sealed, event FROM ledger "
-ATTEMPT = "SELECT at, decision, campaign, basis, result, goods, subject FROM attempt "
+# An attempt's id is the number of its log, shifted by 40 bits, and the sequence of its decision. Attempts share terms, in which
+# `basis` is a kind of legal basis such as `consent:`; `basis_name` is the rest of an attempt's legal basis.
+ATTEMPT = """
+    SELECT at, log.name || '-' || (attempt.id & (1 << 40) - 1), campaign, basis || basis_name, result, goods, subject
+    FROM attempt CROSS JOIN log ON log.id = attempt.id >> 40 CROSS JOIN term ON term.id = attempt.term
+"""
+_LOG = "(SELECT id FROM log WHERE name = ?1)"
+_BY_DECISION = f"WHERE attempt.id = {_LOG} << 40 | ?2 AND ?2 >> 40 = 0"
 # A join with literal rows is a third faster than IN (measured), which first sorts the keys into a table.
 _ENTRIES_OF = ENTRY.replace("FROM", "FROM wanted CROSS JOIN") + "ON subject = one"
-_ATTEMPTS_OF = ATTEMPT.replace("FROM", "FROM wanted CROSS JOIN") + "ON subject = one"
+_ATTEMPTS_OF = ATTEMPT.replace("FROM attempt", "FROM wanted CROSS JOIN attempt ON subject = one")
 _ANSWERS_OF = "SELECT key, at, answer, decision FROM wanted CROSS JOIN answer ON key = one"
 _COUNT = """
-    INSERT INTO attempt (decision, subject, at, campaign, basis, result, goods) VALUES (?, ?, ?, ?, ?, ?, ?)
-    ON CONFLICT (decision) DO UPDATE SET subject = excluded.subject, at = excluded.at, campaign = excluded.campaign,
-        basis = excluded.basis, result = excluded.result, goods = excluded.goods, result_at = 0
+    INSERT INTO attempt (id, subject, at, term, basis_name, result, result_span) VALUES (?, ?, ?, ?, ?, ?, ?)
+    ON CONFLICT (id) DO UPDATE SET subject = excluded.subject, at = excluded.at, term = excluded.term,
+        basis_name = excluded.basis_name, result = excluded.result, result_span = excluded.result_span
     WHERE subject <> excluded.subject OR at <> excluded.at
+"""
+_LOG_ID = "INSERT INTO log (name) VALUES (?) ON CONFLICT (name) DO UPDATE SET name = name RETURNING id"
+_TERM_ID = """
+    INSERT INTO term (campaign, basis, goods) VALUES (?, ?, ?)
+    ON CONFLICT (campaign, basis, goods) DO UPDATE SET basis = basis RETURNING id
 """
 _REMEMBER = """
     INSERT INTO answer (key, at, answer, decision) VALUES (?, ?, ?, ?)
@@ -115,13 +156,14 @@ NOTE_DURABLE = """
     INSERT INTO position (log, seq, durable) VALUES (?, 0, ?)
     ON CONFLICT (log) DO UPDATE SET durable = max(durable, excluded.durable)
 """
-RESULT = """
-    UPDATE attempt SET result = iif(:at >= result_at, :result, result), result_at = max(:at, result_at)
-    WHERE decision = :decision
-"""
+_RESULT = f"""
+    UPDATE attempt SET result = iif(?4 >= result_span, ?3, result), result_span = max(?4, result_span) {_BY_DECISION}
+"""  # noqa: S608 - constants
 # LOG-SEQ with a higher sequence; "." is the next character after "-".
-_BEYOND = "decision > ?1 || '-' AND decision < ?1 || '.' AND 0 + substr(decision, length(?1) + 2) > ?2"
-_DROP_BEYOND = tuple(f"DELETE FROM {table} WHERE {_BEYOND}" for table in ("attempt", "answer"))  # noqa: S608 - constants
+_DROP_BEYOND = (
+    f"DELETE FROM attempt WHERE id > {_LOG} << 40 | ?2 AND id < {_LOG} + 1 << 40",  # noqa: S608 - constants
+    "DELETE FROM answer WHERE decision > ?1 || '-' AND decision < ?1 || '.' AND 0 + substr(decision, length(?1) + 2) > ?2",
+)
 # Answers are in order of their first request, so the oldest are found without an index.
 FORGET = """
     DELETE FROM answer WHERE id IN (
@@ -129,13 +171,16 @@ FORGET = """
     )
 """
 # An abandoned call is kept until a later call is answered or abandoned (`abandonment.open_silence`).
-_FOLLOWED = f"""
-    EXISTS (
-        SELECT 1 FROM attempt AS later WHERE later.subject = old.subject AND later.at > old.at
-        AND later.result IN ({", ".join(f"'{result}'" for result in sorted((*ANSWERED, "abandoned")))})
-    )
+_ENDED = ", ".join(str(RESULTS.index(result)) for result in sorted((*ANSWERED, "abandoned")))
+_REMOVABLE = f"""
+    CASE result WHEN {RESULTS.index("abandoned")} THEN EXISTS (
+        SELECT 1 FROM attempt AS later WHERE later.subject = old.subject AND later.at > old.at AND later.result IN ({_ENDED})
+    ) ELSE 1 END
 """  # noqa: S608 - constants
-_DROPPED = (f"result = 'abandoned' AND {_FOLLOWED}", "result <> 'abandoned'")
+_OLD = f"""
+    SELECT subject, at, id, {_REMOVABLE} FROM attempt AS old WHERE id > ? ORDER BY id LIMIT {_OLD_ROWS}
+"""  # noqa: S608 - constants
+_DROP = f"DELETE FROM attempt AS old WHERE id IN (SELECT value FROM json_each(?)) AND {_REMOVABLE}"  # noqa: S608 - constants
 DOCUMENTS = "SELECT key, body FROM document WHERE kind = ?"
 PUT_DOCUMENT = "INSERT OR REPLACE INTO document VALUES (?, ?, ?)"
 _ADD_DOCUMENT = "INSERT INTO document VALUES (?, ?, ?) ON CONFLICT DO NOTHING"
@@ -213,22 +258,40 @@ def drop_beyond(db: sqlite3.Connection, log: str, head: int) -> None:
 
 def attempt_of(row: Sequence[Any]) -> tuple[bytes, Attempt]:
     at, decision, campaign, basis, result, goods, subject = row
-    if result not in RESULT_RANK:  # otherwise the gate would write records that it cannot read
+    if not 0 <= result < len(RESULTS):  # otherwise the gate would write records that it cannot read
         raise StoreUnavailable(
             f"attempt {decision} has a result that a newer dialgate wrote: install that version"
         )
     return subject, Attempt(
-        decision=decision, at=at, campaign=campaign, basis=basis, result=result, goods=goods
+        decision=decision, at=at, campaign=campaign, basis=basis, result=RESULTS[result], goods=goods
     )
 
 
-def attempts_after(db: sqlite3.Connection, decision: str) -> list[CountedAttempt]:
-    query = ATTEMPT.replace(" FROM", ", result_at FROM") + "WHERE decision > ? ORDER BY decision LIMIT ?"
-    rows = [(*attempt_of(row), result_at) for *row, result_at in db.execute(query, (decision, _PAGE_ROWS))]
-    return [
-        CountedAttempt(subject, attempt, 0 if attempt.result == "pending" else result_at)
-        for subject, attempt, result_at in rows
-    ]
+def find_attempt(db: sqlite3.Connection, decision: str) -> tuple[bytes, Attempt] | None:
+    rows = db.execute(ATTEMPT + _BY_DECISION, (log_of(decision), seq_of(decision)))
+    return next(map(attempt_of, rows), None)
+
+
+def put_result(db: sqlite3.Connection, attempt: Attempt, result: Result, at: Instant) -> None:
+    """Store a result, unless the attempt has one from after `at`."""
+    decision = log_of(attempt.decision), seq_of(attempt.decision)
+    db.execute(_RESULT, (*decision, RESULTS.index(result), span_to_result(attempt, at)))
+
+
+def attempts_after(db: sqlite3.Connection, last: int) -> tuple[list[CountedAttempt], int]:
+    """Return a page of attempts with higher ids than `last`, and its highest id."""
+    query = (
+        ATTEMPT.replace("FROM", ", result_span, attempt.id FROM")
+        + "WHERE attempt.id > ? ORDER BY attempt.id LIMIT ?"
+    )
+    counted = []
+    for *row, span, id_ in db.execute(query, (last, _PAGE_ROWS)):
+        subject, attempt = attempt_of(row)
+        counted.append(
+            CountedAttempt(subject, attempt, 0 if attempt.result == "pending" else attempt.at + span)
+        )
+        last = id_
+    return counted, last
 
 
 def answers_after(db: sqlite3.Connection, key: bytes) -> list[Remembered]:
@@ -237,8 +300,18 @@ def answers_after(db: sqlite3.Connection, key: bytes) -> list[Remembered]:
 
 
 def count_attempts(db: sqlite3.Connection, attempts: Iterable[tuple[bytes, Attempt]]) -> None:
-    rows = ((a.decision, subject, a.at, a.campaign, a.basis, a.result, a.goods) for subject, a in attempts)
-    _write(db, _COUNT, rows)
+    @cache
+    def id_of(insert: str, *texts: str) -> int:
+        ((id_,),) = db.execute(insert, texts).fetchall()
+        return int(id_)
+
+    def row(subject: bytes, attempt: Attempt) -> tuple[int | str | bytes, ...]:
+        kind, name = split_basis(attempt.basis)
+        id_ = id_of(_LOG_ID, log_of(attempt.decision)) << 40 | seq_of(attempt.decision)
+        term = id_of(_TERM_ID, attempt.campaign, kind, attempt.goods)
+        return id_, subject, attempt.at, term, name, RESULTS.index(attempt.result), 0
+
+    _write(db, _COUNT, (row(subject, attempt) for subject, attempt in attempts))
 
 
 def enter(db: sqlite3.Connection, first: int, drafts: Sequence[Draft]) -> None:
@@ -302,24 +375,21 @@ def swap_document(db: sqlite3.Connection, kind: str, key: str, before: bytes | N
     return db.execute(_CHANGE_DOCUMENT, (after, kind, key, before)).rowcount == 1
 
 
-def attempts_before(db: sqlite3.Connection, before: Instant) -> int:
-    counts = (f"SELECT count(*) FROM attempt AS old WHERE at < ? AND {kind}" for kind in _DROPPED)  # noqa: S608 - constants
-    return sum(int(db.execute(count, (before,)).fetchone()[0]) for count in counts)
+def old_attempts(db: sqlite3.Connection, before: Instant, after: int) -> tuple[list[int], int]:
+    """Return removable attempts older than `before` with higher ids than `after`, and the id after which to continue, or 0.
 
-
-def drop_attempts(db: sqlite3.Connection, before: Instant) -> int:
-    """Delete a batch of attempts older than `before`, and return how many were deleted.
-
-    An abandoned call is kept until the store contains a newer call to the same number that was answered or abandoned.
-    Abandoned calls are deleted first. Otherwise the newer call could be deleted first, and the abandoned call would be
-    kept.
+    The ids of a log rise with time, so a log without old attempts among the next ones has none. The order is by subject and
+    time: the later call that makes an abandoned call removable is not removed before it.
     """
-    for kind in _DROPPED:
-        old = f"SELECT decision FROM attempt AS old WHERE at < ? AND {kind} LIMIT ?"  # noqa: S608 - constants
-        delete = f"DELETE FROM attempt WHERE decision IN ({old})"  # noqa: S608 - constants
-        if dropped := db.execute(delete, (before, _DROP_ROWS)).rowcount:
-            return dropped
-    return 0
+    rows = db.execute(_OLD, (after,)).fetchall()
+    old = [row for row in rows if row[1] < before]
+    last = rows[-1][2] if rows else 0
+    ids = [id_ for _, _, id_, is_removable in sorted(old) if is_removable]
+    return ids, last if old else last and ((last >> 40) + 1 << 40)
+
+
+def drop_attempts(db: sqlite3.Connection, ids: Sequence[int]) -> int:
+    return db.execute(_DROP, (encode(ids).decode(),)).rowcount
 
 
 def entry_of(row: Sequence[Any]) -> Entry:

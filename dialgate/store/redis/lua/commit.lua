@@ -6,7 +6,7 @@
 -- KEYS and ARGV: see `Commit` in dialgate/store/redis/commit.py.
 local call, number = redis.call, tonumber
 local commit = cmsgpack.unpack(ARGV[1])
-local positions, recorded, log = KEYS[1], KEYS[2], commit.log
+local positions, recorded, terms, log = KEYS[1], KEYS[2], KEYS[3], commit.log
 
 local function values(first, last)
     if last - first < 1000 then return call('MGET', unpack(KEYS, first, last)) end
@@ -24,7 +24,7 @@ local function digits(whole) return string.format('%.0f', whole) end
 
 local function instant(value) return number(string.match(value, '^%d+')) end
 
-local seen, read, expires = commit.watched > 0 and values(3, 2 + commit.watched) or {}, {}, {}
+local seen, read, expires = commit.watched > 0 and values(4, 3 + commit.watched) or {}, {}, {}
 local before_known = 1 + #commit.attempt_runs + #commit.answer_runs + commit.answers
 for n, known in ipairs(commit.known) do
     read[known[1]], expires[known[1]] = ARGV[before_known + n], known[2]
@@ -54,20 +54,26 @@ if commit.lowest > 0 and top >= commit.lowest then
 end
 
 local attempts_kept, answers_kept = digits(commit.attempts_kept), digits(commit.answers_kept)
-for n, line in ipairs(commit.lines) do
-    local subject = KEYS[2 + n]
-    if seen[n] then
-        call('APPEND', subject, line)
-        if expires[n] then call('PEXPIRE', subject, attempts_kept) end
+local before_attempts = before_known + #commit.known
+for n = 1, commit.subjects do
+    -- SET allocates what it needs, and APPEND up to twice as much.
+    local subject, value = KEYS[3 + n], (seen[n] or '') .. ARGV[before_attempts + n]
+    if seen[n] and not expires[n] then
+        call('SET', subject, value, 'KEEPTTL')
     else
-        call('SET', subject, line, 'PX', attempts_kept)
+        call('SET', subject, value, 'PX', attempts_kept)
     end
+end
+for n = before_attempts + commit.subjects + 1, #ARGV do
+    call('HSETNX', terms, string.sub(ARGV[n], 1, 8), string.sub(ARGV[n], 9))
 end
 local counted = #commit.attempt_runs
 for n = 1, runs do
-    local begins = n <= counted and commit.attempt_runs[n] or commit.answer_runs[n - counted]
-    call('SETRANGE', KEYS[before_chunks + n], begins, ARGV[1 + n])
-    call('PEXPIRE', KEYS[before_chunks + n], n <= counted and attempts_kept or answers_kept)
+    local begins, chunk = n <= counted and commit.attempt_runs[n] or commit.answer_runs[n - counted], KEYS[before_chunks + n]
+    -- Allocate a whole chunk at once: growing it by SETRANGE allocates up to twice as much.
+    if call('GETRANGE', chunk, 0, 0) == '' then call('SETRANGE', chunk, commit.chunk_bytes - 1, '\0') end
+    call('SETRANGE', chunk, begins, ARGV[1 + n])
+    call('PEXPIRE', chunk, n <= counted and attempts_kept or answers_kept)
 end
 
 for n = 1, commit.answers do
