@@ -45,11 +45,11 @@ def _check_limits(rule: str, facts: Facts, law: Binding) -> Outcome:
 
 
 def _denies(limit: Limit, facts: Facts) -> Iterator[Deny]:
-    counted = (attempt.at for attempt in facts.known.attempts if _counts(limit, attempt, facts))
-    ends = sorted(end for at in counted if (end := _leaves(limit, facts, at)) > facts.at)
-    if len(ends) >= limit.after:
-        text = _text(limit, len(ends))
-        yield limit.deny(_CODES[limit.rule], text, ends[-limit.after])
+    counted = [attempt.at for attempt in facts.known.attempts if _counts(limit, attempt, facts)]
+    if len(counted) >= limit.after:  # most numbers have fewer
+        ends = sorted(end for at in counted if (end := _leaves(limit, facts, at)) > facts.at)
+        if len(ends) >= limit.after:
+            yield limit.deny(_CODES[limit.rule], _text(limit, len(ends)), ends[-limit.after])
     if _is_barred_until_answered(limit, facts):
         text = f"a silent call was made; until a later call is answered {_demand(limit)}"
         yield limit.deny("frequency.rest", text)
