@@ -2,8 +2,9 @@
 
 A batch takes an equal share of each client's calls, so a client with thousands of queued calls delays only itself.
 
-Batches have a high fixed cost, so small batches are expensive. But if one batch took all calls, the processor would be
-idle while that batch waits for the store or disk. So a batch takes half of the calls.
+A batch takes all calls that wait. The next batch starts when none is in flight, so that a lone call never waits for others.
+A batch with its sync costs as much processor time as 20 calls, so while one is in flight, the next one starts only once enough
+calls wait. The processor is then busy while the earlier batch waits for the store or disk.
 """
 
 import asyncio
@@ -17,8 +18,7 @@ from dialgate.config.clients import Client
 from dialgate.core.model import Call
 from dialgate.core.responses import Answer
 
-_MIN_START: Final = 8  # number of queued calls that starts a batch while other batches are in flight
-_MIN_SIZE: Final = 16  # minimum number of calls that a batch takes, if that many are queued
+MIN_OVERLAP: Final = 32  # number of queued calls that starts a batch while other batches are in flight
 
 
 class AnswerFuture(Protocol):
@@ -64,11 +64,11 @@ class AdmissionQueue:
     @property
     def ready(self) -> bool:
         """Whether a batch should start. One call is enough if no batch is in flight."""
-        return self._count >= (self._batch_size(_MIN_START) if self._in_batches else 1)
+        return self._count >= (min(self._most, MIN_OVERLAP) if self._in_batches else 1)
 
     def take(self) -> list[QueuedCall]:
         """Remove and return the next batch, without cancelled calls. Call `mark_answered` when it is done."""
-        batch = [request for request in self._next(self._batch_size(_MIN_SIZE)) if not request.answer.done()]
+        batch = [request for request in self._next(self._most) if not request.answer.done()]
         self._in_batches += len(batch)
         return batch
 
@@ -95,10 +95,6 @@ class AdmissionQueue:
 
     def mark_answered(self, batch: Sequence[QueuedCall]) -> None:
         self._in_batches -= len(batch)
-
-    def _batch_size(self, least: int) -> int:
-        calls = self._count + self._in_batches
-        return min(self._most, max(least, calls // 2))
 
 
 def reply(

@@ -26,6 +26,7 @@ from hypothesis import strategies as st
 from msgspec import Struct
 
 from dialgate.core.model import DAY
+from dialgate.gate.admission_queue import MIN_OVERLAP
 from tests.support import redis_servers, world
 from tests.support.gate_processes import FULL, LOSING, CheckResponse, Died, Entry, Failed, Node
 from tests.support.proxy import Proxy, proxied
@@ -34,7 +35,6 @@ from tests.support.world import NOW, Hand
 HISTORIES: Final = int(os.environ.get("DIALGATE_HISTORIES", "0"))
 LIMIT: Final = 5  # attempts to one number, as the example configuration has it
 HELD_FOR: Final = 60  # seconds for which an allow holds
-WORTH_A_BATCH: Final = 8  # number of waiting calls that form a batch while another batch is decided
 COMMIT: Final = b":positions"  # of all requests of a check, only the commit contains this
 CAMPAIGN, STRANGE = "acme-fibre", "no-such"
 TRIES: Final = 20
@@ -132,7 +132,7 @@ number = st.sampled_from([0, 0, 0, 1])
 call = st.tuples(number, st.sampled_from(["", "", "a", "b", "c"]), st.sampled_from([True] * 7 + [False]))
 calls = st.lists(call, min_size=1, max_size=6).map(tuple)
 some_calls = st.lists(call, max_size=6).map(tuple)
-overlapping = st.lists(call, min_size=WORTH_A_BATCH, max_size=WORTH_A_BATCH + 4).map(tuple)
+overlapping = st.lists(call, min_size=MIN_OVERLAP, max_size=MIN_OVERLAP + 4).map(tuple)
 
 asks = st.builds(Ask, gates, calls, st.one_of(st.just(()), some_calls))
 stops = st.builds(Stop, gates, number, some_calls)
@@ -635,7 +635,7 @@ async def run_overlap(history: History, overlap: Overlap) -> tuple[bool, tuple[s
     first = asyncio.create_task(check_calls(history, node, [overlap.first]))
     await node.proxy.caught.wait()
     following = asyncio.create_task(
-        check_calls(history, node, [overlap.following, *["strange"] * (WORTH_A_BATCH - 1)])
+        check_calls(history, node, [overlap.following, *["strange"] * (MIN_OVERLAP - 1)])
     )
     await node.proxy.reads_reach(read + 2)
     match overlap.meanwhile:
@@ -678,7 +678,7 @@ async def test_calls_whose_facts_are_read_again_are_decided_at_the_later_instant
         node.proxy.fail("held", COMMIT)
         first = asyncio.create_task(node.check(number))
         await node.proxy.caught.wait()
-        following = asyncio.create_task(node.check(number, *[name] * (WORTH_A_BATCH - 1)))
+        following = asyncio.create_task(node.check(number, *[name] * (MIN_OVERLAP - 1)))
         await node.proxy.reads_reach(read + 2)
         cluster.hand.at = NOW + 16 * DAY
         await node.order("ping")
