@@ -6,12 +6,12 @@ because consents from before that time are void (L. 5/2018 art. 1 c. 5).
 
 A state is an answer that many numbers share. A cell is a pair of an old state and a new state; either may be
 absent. The merge computes each number's cell. There are few cells, so the merged state is computed once per cell.
-The millions of numbers are only counted and copied.
+The millions of numbers are only counted and copied, in slices, so that the merge needs little memory beside its result.
 """
 
 import operator
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple
 
 import msgspec
@@ -26,6 +26,7 @@ MAX_STATES: Final = 1 << 16
 MERGE_LIMIT: Final = (
     512  # consultations in one merge; the table of possible states has 4 * MERGE_LIMIT**2 cells
 )
+_SLICE: Final = 1 << 20  # numbers
 _RANK_BITS: Final = np.uint64(14)  # a number has at most 50 bits, so number and rank fit into 64
 
 
@@ -67,6 +68,9 @@ class ChangeCounts(NamedTuple):
     newly_listed: int = 0
     newly_clear: int = 0
 
+    def plus(self, *more: int) -> "ChangeCounts":
+        return ChangeCounts(*map(operator.add, self, more))
+
 
 def count_changes(old: PublishedAnswers, new: AnsweredConsultation) -> ChangeCounts:
     """Count the answers that merging `new` would change.
@@ -74,13 +78,17 @@ def count_changes(old: PublishedAnswers, new: AnsweredConsultation) -> ChangeCou
     A published answer from a newer consultation does not change.
     """
     states, consultations = old.contents.states, old.contents.consultations
-    rows = find_states(new.numbers, old)
-    has_answer = rows < len(states)
-    rows, listed = rows[has_answer], new.listed[has_answer]
-    was_listed = np.array([state.answer == "listed" for state in states], np.bool_)[rows]
-    times = np.array([consultations[state.consultation].submitted_at for state in states], np.int64)[rows]
-    changed = (was_listed != listed) & (times <= new.consultation.submitted_at)
-    return ChangeCounts(int(has_answer.sum()), int((changed & listed).sum()), int((changed & ~listed).sum()))
+    was_listed = np.array([state.answer == "listed" for state in states], np.bool_)
+    times = np.array([consultations[state.consultation].submitted_at for state in states], np.int64)
+    may_change = times <= new.consultation.submitted_at
+    counts = ChangeCounts()
+    for begin in range(0, len(new.numbers), _SLICE):
+        rows = find_states(new.numbers[begin : begin + _SLICE], old)
+        has_answer = rows < len(states)
+        rows, listed = rows[has_answer], new.listed[begin : begin + _SLICE][has_answer]
+        changed = (was_listed[rows] != listed) & may_change[rows]
+        counts = counts.plus(len(rows), int((changed & listed).sum()), int((changed & ~listed).sum()))
+    return counts
 
 
 def find_states(numbers: Numbers, known: PublishedAnswers) -> Integers:
@@ -121,7 +129,7 @@ def merge(
     merged, counts = old, ChangeCounts()
     for begin in range(0, len(news), MERGE_LIMIT):
         merged, more = _merge(merged, news[begin : begin + MERGE_LIMIT])
-        counts = ChangeCounts(*map(operator.add, counts, more))
+        counts = counts.plus(*more)
     return merged, counts
 
 
@@ -130,29 +138,54 @@ def _merge(
 ) -> tuple[PublishedAnswers, ChangeCounts]:
     first = len(old.contents.consultations)
     consultations = (*old.contents.consultations, *(answered.consultation for answered in news))
-    new = _combine(news, first)
-    union, cell_of = _assign_cells(old, new)
-    sizes = np.bincount(cell_of)
-    tag_of = np.zeros(len(sizes), np.int64)
+    # Pages that no number fills take no memory.
+    most = len(old.numbers) + sum(len(answered.numbers) for answered in news)
+    numbers, tags, total = np.empty(most, np.uint64), np.empty(most, np.uint16), 0
     states: dict[State, int] = {}
     transitions: Counter[tuple[str, str]] = Counter()
     old_states: list[State | None] = [*old.contents.states, None]
-    new_states: list[State | None] = [None, *new.states]
-    for cell in np.flatnonzero(sizes).tolist():
-        old_state, new_state = old_states[cell // len(new_states)], new_states[cell % len(new_states)]
-        state = _choose_state(old_state, new_state, consultations)
-        tag_of[cell] = states.setdefault(state, len(states))
-        if old_state is not None and new_state is not None:
-            transitions[old_state.answer, state.answer] += int(sizes[cell])
-    if len(states) > MAX_STATES:
-        raise ImportRefused(
-            f"{len(states):,} different states exceed the limit of {MAX_STATES:,}. Start with an empty snapshot folder."
-        )
+    for old_part, news_part in _slices(old, news):
+        new = _combine(news_part, first)
+        union, cell_of = _assign_cells(old_part, new)
+        sizes = np.bincount(cell_of)
+        tag_of = np.zeros(len(sizes), np.uint16)
+        new_states: list[State | None] = [None, *new.states]
+        for cell in np.flatnonzero(sizes).tolist():
+            old_state, new_state = old_states[cell // len(new_states)], new_states[cell % len(new_states)]
+            state = _choose_state(old_state, new_state, consultations)
+            tag = states.setdefault(state, len(states))
+            if tag >= MAX_STATES:
+                raise ImportRefused(
+                    f"the answers have more than {MAX_STATES:,} different states. Start with an empty snapshot folder."
+                )
+            tag_of[cell] = tag
+            if old_state is not None and new_state is not None:
+                transitions[old_state.answer, state.answer] += int(sizes[cell])
+        numbers[total : total + len(union)], tags[total : total + len(union)] = union, tag_of[cell_of]
+        total += len(union)
     contents = msgspec.structs.replace(old.contents, consultations=consultations, states=tuple(states))
-    merged = PublishedAnswers(contents, union, tag_of.astype(np.uint16)[cell_of])
-    return merged, ChangeCounts(
+    return PublishedAnswers(contents, numbers[:total], tags[:total]), ChangeCounts(
         transitions.total(), transitions["clear", "listed"], transitions["listed", "clear"]
     )
+
+
+def _slices(
+    old: PublishedAnswers, news: Sequence[AnsweredConsultation]
+) -> Iterator[tuple[PublishedAnswers, list[AnsweredConsultation]]]:
+    """Cut all sorted numbers at the same places, so that no part has many more than `_SLICE` of one array."""
+    arrays = [old.numbers, *(answered.numbers for answered in news)]
+    largest = max(arrays, key=len)
+    inner = largest[_SLICE::_SLICE]
+    bounds = [[0, *np.searchsorted(array, inner).tolist(), len(array)] for array in arrays]
+    for part in range(len(inner) + 1):
+        cuts = [slice(*ends[part : part + 2]) for ends in bounds]
+        yield (
+            PublishedAnswers(old.contents, old.numbers[cuts[0]], old.tags[cuts[0]]),
+            [
+                AnsweredConsultation(answered.consultation, answered.numbers[cut], answered.listed[cut])
+                for answered, cut in zip(news, cuts[1:], strict=True)
+            ],
+        )
 
 
 def _combine(news: Sequence[AnsweredConsultation], first: int) -> _NewStates:

@@ -309,8 +309,11 @@ class NumberSet:
 
     def arrays(self) -> tuple[Numbers, Tags | None]:
         """Return copies of all numbers, in order, and of their tags."""
-        numbers = np.concatenate([np.empty(0, np.uint64), *self.spans()])
-        return numbers, np.array(self._tags, np.uint16) if self.tagged else None
+        numbers, filled = np.empty(len(self), np.uint64), 0
+        for span in self.spans():
+            numbers[filled : filled + len(span)] = span
+            filled += len(span)
+        return numbers[:filled], np.array(self._tags, np.uint16) if self.tagged else None
 
     def spans(self, begin: int = 0, end: int = LIMIT) -> Iterator[Numbers]:
         """Yield the sorted numbers from `begin` up to but not including `end`.

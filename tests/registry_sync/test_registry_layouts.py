@@ -407,7 +407,7 @@ def test_only_the_value_for_clear_permits_a_number(tmp_path: Path) -> None:
         33712345678: 1,
         33112345678: 1,
     }
-    assert table.request_text(answer.numbers[:1]) == b"Telephone;Identifiant\r\n0612345678;1\r\n"
+    assert table.request_text(answer.numbers[1:2]) == b"Telephone;Identifiant\r\n0612345678;1\r\n"
 
 
 FORMS = {
