@@ -2,7 +2,8 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from itertools import chain
+from collections.abc import Set as AbstractSet
+from itertools import chain, zip_longest
 from typing import Any, Final
 
 from msgspec import structs
@@ -36,11 +37,13 @@ _RECORDING_WAITS: Final = (0.002, 0.004, 0.008, 0.016, 0.032)  # seconds
 class AttemptsSeen(Reading, frozen=True, gc=False, kw_only=True):
     """A reading with the values that a commit compares with Redis.
 
-    `values` maps each subject to its stored value, and `stored` each key in `keys` to its stored answer. `end` is the
-    newest sequence in the ledger, and `generation` the store's generation, as stored; None if any will do.
+    `values` maps each subject to its stored value, and `stored` each key in `keys` to its stored answer. `expiring` are the
+    subjects whose values Redis may expire. `end` is the newest sequence in the ledger, and `generation` the store's
+    generation, as stored; None if any will do.
     """
 
     values: Mapping[bytes, bytes]
+    expiring: AbstractSet[bytes] = frozenset()
     end: bytes
     keys: Sequence[bytes]
     stored: Mapping[bytes, bytes]
@@ -183,13 +186,16 @@ class RedisAttempts:
             return self._without_known(subjects, keys, generation, assumed=False)
         self._reads_of_unknown = 0
         values: dict[bytes, bytes] = {}
+        expiring: set[bytes] = set()
         known = dict.fromkeys(distinct, self._nothing)
         for subject, value in zip(distinct, values_read[_FIRST:], strict=False):
             if value is None:
                 values[subject] = b""
             else:
                 values[subject] = value
-                known[subject] = subject_codec.known(value, self._nothing.seq, self._terms.known)
+                known[subject], expires = subject_codec.known(value, self._nothing.seq, self._terms.known)
+                if expires:
+                    expiring.add(subject)
         answers: list[Remembered | None] = [None] * len(keys)
         stored: dict[bytes, bytes] = {}
         for at, value in enumerate(values_read[_FIRST + len(distinct) :]):
@@ -202,6 +208,7 @@ class RedisAttempts:
             known=[known[subject] for subject in subjects],
             answers=answers,
             values=values,
+            expiring=expiring,
             end=end,
             keys=keys,
             stored=stored,
@@ -313,8 +320,8 @@ class RedisAttempts:
             answers_kept=self._undo.remembers,
             watched=len(compared),
             known=[  # the subjects that get attempts come first
-                (place, place <= len(counted) and subject_codec.may_expire(value))
-                for place, value in enumerate(compared, 1)
+                (place, subject in seen.expiring)
+                for place, (value, subject) in enumerate(zip_longest(compared, counted), 1)
                 if value
             ],
             subjects=len(counted),

@@ -210,6 +210,10 @@ def _decision(part: _Ended | tuple[Attempt, Instant]) -> str:
     return part.decision if isinstance(part, _Ended) else part[0].decision
 
 
+def _time(pair: tuple[Attempt, Instant]) -> Instant:
+    return pair[0].at
+
+
 def attempts(value: bytes, terms: TermById) -> list[tuple[Attempt, Instant]]:
     """Return the attempts, oldest first, each with the time of its result (0 if it has none)."""
     return _attempts(_parts(value, terms))
@@ -224,26 +228,25 @@ def _attempts(parts: Iterable[tuple[_Part, bytes]]) -> list[tuple[Attempt, Insta
             attempt, ended = by_decision.get(part.decision, (None, 0))
             if attempt is not None and part.at >= ended:
                 by_decision[part.decision] = structs.replace(attempt, result=part.result), part.at
-    return sorted(by_decision.values(), key=lambda pair: (pair[0].at, pair[0].decision))
+    return sorted(by_decision.values(), key=_time)
 
 
-def known(value: bytes, seq: int, terms: TermById) -> Known:
+def known(value: bytes, seq: int, terms: TermById) -> tuple[Known, bool]:
+    """Return the state of a subject, and whether Redis may expire the value."""
     parts = _parts(value, terms)
     counted = tuple(attempt for attempt, _ in _attempts(parts))
     entered = _entries(parts, b"")
     if not entered:
-        return Known(seq=seq, attempts=counted)
-    return structs.replace(fold(entered), seq=seq, attempts=counted)
+        return Known(seq=seq, attempts=counted), open_silence(counted) is None
+    return structs.replace(fold(entered), seq=seq, attempts=counted), False
 
 
 def may_expire(value: bytes) -> bool:
-    """Return whether Redis is allowed to expire the value.
+    """Return whether Redis may expire the value.
 
     A value must be kept if it contains a ledger entry, or an abandoned call without a later answered call.
     """
-    parts = _parts(value, _AnyTerm())
-    entered = any(isinstance(part, _Written) for part, _ in parts)
-    return not entered and open_silence(attempt for attempt, _ in _attempts(parts)) is None
+    return known(value, 0, _AnyTerm())[1]
 
 
 def with_result(
@@ -279,6 +282,8 @@ def without_old(value: bytes, before: Instant) -> tuple[bytes, int]:
 
     The newest abandoned call is kept if no later call was answered.
     """
+    if value[0] >= _IS_ATTEMPT and int.from_bytes(value[_CALL : _CALL + 6]) >= before:
+        return value, 0  # the first attempt is the oldest, so nothing needs to be decoded
     terms = _AnyTerm()
     counted = [attempt for attempt, _ in attempts(value, terms)]
     silent = open_silence(counted)
