@@ -18,6 +18,7 @@ class BindingLaws:
             for region in law.covered
             if law.barred_prefixes
         }
+        self.prefixes = tuple(dict.fromkeys(p for barred in self._barred.values() for p in barred))
         self._problems = {
             region: f"the law of {region} on file is a draft, which the configuration does not accept"
             for law in config.drafts.values()

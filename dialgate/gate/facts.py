@@ -8,8 +8,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TypeAlias
 
+import numpy as np
 import structlog
 from msgspec import Struct
+from numpy.typing import NDArray
 
 from dialgate.config.clients import Client
 from dialgate.config.configuration import Config
@@ -33,7 +35,7 @@ from dialgate.gate.caller_ids import CallerIdFacts
 from dialgate.gate.counted_campaigns import CountedCampaigns
 from dialgate.gate.question import BatchQuery, CallTerms, FileFacts, Question
 from dialgate.lists import call_list
-from dialgate.lists.number_set import DamagedFile, NumberSet
+from dialgate.lists.number_set import DamagedFile, Numbers, NumberSet, longest_prefixes
 from dialgate.lists.snapshot import Snapshot
 from dialgate.store import CallerIdProof, CallList
 
@@ -48,6 +50,7 @@ class _Files(Struct, frozen=True):
     """
 
     places: tuple[Callable[[int], int], ...]
+    columns: "tuple[Callable[[Numbers], NDArray[np.int32]], ...]"  # as `places`, of sorted numbers
     listings: tuple[tuple[Listing, ...], ...]
     answers: tuple[tuple[RegistryAnswer, ...], ...]
     facts: dict[tuple[int, ...], FileFacts] = {}
@@ -238,12 +241,24 @@ class Gatherer:
         answer, number = self._snapshot.answer, int(e164)
         return tuple(answer(name, controller, number) for name in self._registries[country])
 
+    def columns(self, question: Question, numbers: Numbers) -> "list[NDArray[np.int32]]":
+        """Return columns about sorted numbers that `phone` parses like that of `question`.
+
+        Numbers with equal rows have equal numbers and files in their questions.
+        """
+        files = self._files_for(question.line, question.country)
+        prefixes = [prefix.removeprefix("+") for prefix in self._laws.prefixes]
+        return [longest_prefixes(numbers, prefixes), *(column(numbers) for column in files.columns)]
+
     def _look_up(self, line: Line, country: str, e164: str) -> FileFacts:
+        return self._files_for(line, country).look_up(int(e164))
+
+    def _files_for(self, line: Line, country: str) -> _Files:
         key = (line.campaign.id, country)
         files = self._files.get(key)
         if files is None:
             files = self._files[key] = self._files_of(line, country)
-        return files.look_up(int(e164))
+        return files
 
     def _files_of(self, line: Line, country: str) -> _Files:
         lists = self._by_campaign.get(line.campaign.id, ())
@@ -254,6 +269,10 @@ class Gatherer:
         )
         return _Files(
             places=(*(list_.numbers.tag for list_ in lists), *(registry.place for registry in registries)),
+            columns=(
+                *(list_.numbers.tags_of for list_ in lists),
+                *(registry.places for registry in registries),
+            ),
             listings=tuple(list_.listings for list_ in lists),
             answers=tuple(registry.answers for registry in registries),
         )

@@ -3,7 +3,7 @@
 import asyncio
 import secrets
 import string
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import IO, TypeAlias
 
@@ -22,6 +22,7 @@ from dialgate.ledger.schemas import ListInfo, ListReport, ListRequest, RetiredLi
 from dialgate.ledger.scrub import numbers_of
 from dialgate.lists import call_list, lost_zeros, tabular
 from dialgate.lists.call_list import BuildOrder, BuildResult, RowProblem
+from dialgate.lists.number_set import Numbers
 from dialgate.runtime.atomic_write import publish_file
 from dialgate.runtime.thread_pool import ThreadPool
 from dialgate.store import CallList
@@ -200,15 +201,15 @@ class CallListWriter:
             raise _unknown_list()
         return RetiredList(**structs.asdict(_info(retired)), in_force=await self._activation.put_in_force())
 
-    async def numbers_of(self, client: Client, name: str, campaign: str) -> tuple[int, Iterator[list[str]]]:
-        """Return how many numbers a list has, and an iterator over them in batches.
+    async def numbers_of(self, client: Client, name: str, campaign: str) -> Numbers:
+        """Return the numbers of a list.
 
         The list must belong to the campaign's controller. Raises `Refused`.
         """
         owner = self._access.line(client, campaign).controller.id
         for record in await self._access.store.lists():
             if (record.id, record.controller) == (name, owner):
-                return record.numbers, numbers_of(record, self._access.config.data / "lists")
+                return numbers_of(record, self._access.config.data / "lists")
         raise _unknown_list()
 
     async def campaigns_of(self, client: Client, name: str) -> list[str]:

@@ -5,8 +5,7 @@ and its hash, and gets its final name only after that. A preview is recorded too
 """
 
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO, Final
 
@@ -21,11 +20,12 @@ from dialgate.core.responses import when
 from dialgate.core.text_formats import OptionalReasonCode, Timestamp
 from dialgate.ledger.access import LedgerAccess
 from dialgate.ledger.call_lists import CallListWriter
-from dialgate.ledger.scrub import AT_ONCE, Judge, ScrubVerdict
+from dialgate.ledger.scrub import Indexes, Judge, ScrubVerdict
 from dialgate.ledger.view_schemas import HistoryEntry
 from dialgate.ledger.views import history_entry
 from dialgate.lists import lost_zeros, tabular
-from dialgate.lists.call_list import number_of, sha256_of
+from dialgate.lists.call_list import sha256_of
+from dialgate.lists.number_column import NumberColumn, read_column
 from dialgate.runtime import csv_text
 
 _FEWEST: Final = 50  # numbers. The counts of a shorter list would reveal the verdicts on single numbers
@@ -108,8 +108,13 @@ class ListExports:
         fresh = out.with_name(f"{out.name}.new")
         try:
             table = tabular.read(file, home, hints)
+            column = read_column(table, home)
+            judged = await judge.judge(column.numbers)
+            rows = list(column.others)
+            judged[rows] = await judge.judge_singly(list(column.others.values()))
             with fresh.open("w", encoding="utf-8", newline="") as csv_file:
-                counts, doubtful = await _write(judge, table, home, csv_file)
+                _write(table, column, [verdict.cells() for verdict in judge.verdicts], judged, csv_file)
+            counts = judge.counts(judged)
             digest, words = sha256_of(fresh), _words(counts)
             event = Exported(
                 campaign=order.campaign, rows=counts.total(), allowed=words["allow"], sha256=digest
@@ -133,24 +138,22 @@ class ListExports:
             codes=dict(_codes(counts)),
             sha256=digest,
             seq=receipt.seq,
-            doubtful=doubtful,
-            note=lost_zeros.summary(doubtful),
+            doubtful=column.doubtful,
+            note=lost_zeros.summary(column.doubtful),
         )
 
     async def preview(self, client: Client, name: str, order: ScrubOrder) -> Preview:
         """Count the verdicts on a loaded list for one campaign, and record that. Raises `Refused` and `Unavailable`."""
         judge, _ = await self.judge(client, order.campaign, order.at)
-        counts = Counter[ScrubVerdict]()
         try:
-            numbers, parts = await self._call_lists.numbers_of(client, name, order.campaign)
-            if numbers < _FEWEST:
+            numbers = await self._call_lists.numbers_of(client, name, order.campaign)
+            if len(numbers) < _FEWEST:
                 raise _too_short()
-            for part in parts:
-                counts.update(await judge.judge(part))
+            counts = judge.counts(await judge.judge(numbers))
         finally:
             judge.close()
         can_call = _words(counts)["allow"]
-        event = Exported(campaign=order.campaign, rows=numbers, allowed=can_call, sha256="")
+        event = Exported(campaign=order.campaign, rows=len(numbers), allowed=can_call, sha256="")
         owner = self._access.line(client, order.campaign).controller.id
         await self._access.write(self._draft(owner, event, client.name, name, channel="preview"))
         later = Counter[Instant]()
@@ -161,7 +164,7 @@ class ListExports:
             list=name,
             campaign=order.campaign,
             at=when(judge.at),
-            numbers=numbers,
+            numbers=len(numbers),
             callable=can_call,
             groups=tuple(ExportGroup(code, REASONS[code], count) for code, count in _codes(counts)),
             later=tuple(Later(when(at), count) for at, count in sorted(later.items())),
@@ -205,38 +208,24 @@ class ListExports:
         )
 
 
-async def _write(
-    judge: Judge, table: tabular.Table, home: str, file: IO[str]
-) -> tuple[Counter[ScrubVerdict], int]:
-    """Write the rows, and return the count of each verdict and of the doubtful cells."""
-    separator = table.layout.separator or ","
-    if table.layout.header:
-        file.write(csv_text.line((*table.layout.header, *COLUMNS), separator) + "\n")
-    counts = Counter[ScrubVerdict]()
-    cached: dict[ScrubVerdict, tuple[str, ...]] = {}
-    width, at, doubtful = len(table.layout.header), table.layout.number - 1, 0
-    for rows in table.chunks(AT_ONCE):
-        verdicts = await judge.judge([_number(cells, at, home) for _, cells in rows])
-        counts.update(verdicts)
-        doubtful += sum(isinstance(tabular.cell(cells, at), lost_zeros.DoubtfulCell) for _, cells in rows)
-        for (_, cells), verdict in zip(rows, verdicts, strict=True):
-            words = cached.get(verdict) or cached.setdefault(verdict, verdict.cells())
-            padding = ("",) * (width - len(cells))
-            file.write(csv_text.line((*cells, *padding, *words), separator, keep_numbers=True) + "\n")
-    return counts, doubtful
-
-
-def _number(cells: list[str], at: int, home: str) -> str:
-    """Return the number of a row in E.164, or the unchanged cell if it is not a number.
-
-    Return "", which is denied, if the number may have lost a zero or a plus.
-    """
-    raw = tabular.cell(cells, at)
-    if isinstance(raw, lost_zeros.DoubtfulCell):
-        return ""
-    with suppress(ValueError):
-        return number_of(raw, home)
-    return raw.strip()
+def _write(
+    table: tabular.Table,
+    column: NumberColumn,
+    verdicts: Sequence[Sequence[str]],
+    judged: Indexes,
+    file: IO[str],
+) -> None:
+    """Write the rows with the cells of their verdicts."""
+    header, separator = table.layout.header, table.layout.separator or ","
+    if header:
+        file.write(csv_text.line((*header, *COLUMNS), separator) + "\n")
+    ends = [f"{csv_text.line(cells, separator)}\n" for cells in verdicts]
+    start = 0
+    for part in table.parts():
+        rows = slice(start, start + len(part))
+        own = [ends[index] for index in judged[rows].tolist()]
+        file.write("".join(part.csv(own, separator, len(header), int(column.plain[rows].sum()))))
+        start += len(part)
 
 
 def _words(counts: Counter[ScrubVerdict]) -> Counter[str]:

@@ -1,20 +1,25 @@
 """Call-list scrubbing: deciding for each number whether a call at a given time would be permitted.
 
 Nothing is reserved or recorded, so each call still needs a check. All decisions assume the same time and the
-campaign's first caller ID. A denial is reported as `later` if it will end without a new ledger entry. Facts are
-gathered in the same way as for a call. Numbers without ledger entries share a cached decision if their facts are
-equal.
+campaign's first caller ID. A denial is reported as `later` if it will end without a new ledger entry.
+
+Numbers are judged in columns: they are sorted and merged with the call lists and the registries' answers. One number of each
+group with equal facts is decided, as for a call. Numbers that the store may know are decided one by one.
 """
 
-from collections.abc import Iterator, Sequence
-from contextlib import closing
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Literal, Protocol, TypeAlias
 
+import numpy as np
 from msgspec import Struct
+from numpy.typing import NDArray
 
 from dialgate.config.clients import Client
 from dialgate.config.configuration import Config
+from dialgate.core import phone
 from dialgate.core.decision import decide
 from dialgate.core.faults import Unavailable
 from dialgate.core.ledger_state import merge
@@ -24,15 +29,16 @@ from dialgate.crypto.keys import Keys
 from dialgate.gate.facts import Gatherer
 from dialgate.gate.question import Question
 from dialgate.lists import void_consultations
-from dialgate.lists.number_set import DamagedFile, NumberSet
+from dialgate.lists.number_set import DamagedFile, Numbers, NumberSet
 from dialgate.lists.snapshot import Snapshot, SnapshotMissing
 from dialgate.store import CallList, CampaignCounts, Documents, SubjectStates
 
-# Numbers in one part. In a larger part, neighbours are closer together in the store's index, so reads are faster.
-AT_ONCE = 32_768
-_READ_AT_ONCE = 8_192  # subjects in one read, which delays a shared store's other clients
+# Numbers in one part. A larger part takes more memory; in a smaller one, fewer numbers share what is read from the files.
+_AT_ONCE = 1 << 20
+_SINGLY_AT_ONCE = 8_192  # numbers in one read of the store, which delays its other clients
 _REMEMBERED = 5_000  # decisions
 
+Indexes: TypeAlias = NDArray[np.int32]
 Word: TypeAlias = Literal["allow", "later", "deny"]
 
 
@@ -78,6 +84,10 @@ class Judge:
         self._gatherer = Gatherer(config, keys)
         self._judged: dict[tuple[object, ...], tuple[ScrubVerdict, object]] = {}
         self._snapshot: Snapshot | None = None
+        self._hashes = keys.keyed(self._line.controller.id), keys.keyed("*")
+        self._known = np.empty(0, np.uint64)  # the beginnings of the subjects in the store
+        self.verdicts: list[ScrubVerdict] = []  # the different ones so far
+        self._indexes: dict[ScrubVerdict, int] = {}
 
     async def open(self) -> None:
         """Load lists, proofs, campaign counts and the snapshot, as a gate does.
@@ -90,6 +100,8 @@ class Judge:
         gatherer.load_proofs(await self._store.proofs())
         await gatherer.counted.stored.read(self._store)
         gatherer.counted.update(self.at)
+        parts = [_beginnings(b"".join(subjects)) async for subjects in self._store.subjects()]
+        self._known = np.sort(np.concatenate((self._known, *parts)))
         try:
             self._snapshot = Snapshot.open(data / "snapshots", void=void_consultations.read(data))
             self._snapshot.verify()
@@ -104,28 +116,102 @@ class Judge:
         if self._snapshot is not None:
             self._snapshot.close()
 
-    async def judge(self, numbers: Sequence[str]) -> list[ScrubVerdict]:
-        """Return the verdict on each number. Raises `StoreUnavailable`."""
-        read, client, campaign, shown = self._gatherer.read, self._client, self._line.campaign.id, self._from
-        questions = [read(Call(to=number, from_=shown, campaign=campaign), client) for number in numbers]
-        known = await self._known([subject for question in questions for subject in question.subjects])
-        return [
-            self._verdict(
-                question, merge(*map(known.__getitem__, question.subjects)) if question.subjects else _NOTHING
-            )
-            for question in questions
-        ]
+    async def judge(self, numbers: Numbers) -> Indexes:
+        """Return the verdict on each number (the digits of E.164), as an index of `verdicts`, but none on 0.
 
-    async def _known(self, subjects: list[bytes]) -> dict[bytes, Known]:
-        """Sort the subjects as the store's index does, then read their states.
-
-        Without the sorting, nearly every subject would load a different page of the index.
+        Raises `StoreUnavailable`.
         """
-        subjects.sort()
-        known: dict[bytes, Known] = {}
-        for start in range(0, len(subjects), _READ_AT_ONCE):
-            part = subjects[start : start + _READ_AT_ONCE]
-            known.update(zip(part, (await self._store.read(part)).known, strict=True))
+        order = np.argsort(numbers)
+        result = np.empty(len(numbers), np.int32)
+        for start in range(len(numbers) - np.count_nonzero(numbers), len(numbers), _AT_ONCE):
+            part = order[start : start + _AT_ONCE]
+            result[part] = await self._judge_sorted(numbers[part])
+        return result
+
+    async def _judge_sorted(self, numbers: Numbers) -> Indexes:
+        groups, examples = self._group(numbers)
+        questions = [self._question(f"+{number}") for number in numbers[examples].tolist()]
+        decided = [self._index_of(self._verdict(question, _NOTHING)) for question in questions]
+        judged = np.array([*decided, -1], np.int32)[groups]
+        singly = np.flatnonzero((groups < 0) | self._may_be_known(numbers))
+        judged[singly] = await self.judge_singly([f"+{number}" for number in numbers[singly].tolist()])
+        return judged
+
+    async def judge_singly(self, numbers: Sequence[str]) -> Indexes:
+        """Return the verdicts on numbers in any form, or on texts that are not numbers, as `judge` does."""
+        judged = list[int]()
+        for start in range(0, len(numbers), _SINGLY_AT_ONCE):
+            questions = [self._question(number) for number in numbers[start : start + _SINGLY_AT_ONCE]]
+            # Sorted as the store's index: otherwise nearly every subject would load a different page.
+            subjects = sorted(subject for question in questions for subject in question.subjects)
+            known = dict(zip(subjects, (await self._store.read(subjects)).known, strict=True))
+            for question in questions:
+                states = [known[subject] for subject in question.subjects]
+                judged.append(self._index_of(self._verdict(question, merge(*states) if states else _NOTHING)))
+        return np.array(judged, np.int32)
+
+    def counts(self, judged: Indexes) -> Counter[ScrubVerdict]:
+        rows = np.bincount(judged, minlength=len(self.verdicts)).tolist()
+        return Counter({verdict: count for verdict, count in zip(self.verdicts, rows, strict=True) if count})
+
+    def _question(self, number: str) -> Question:
+        return self._gatherer.read(
+            Call(to=number, from_=self._from, campaign=self._line.campaign.id), self._client
+        )
+
+    def _index_of(self, verdict: ScrubVerdict) -> int:
+        index = self._indexes.setdefault(verdict, len(self.verdicts))
+        if index == len(self.verdicts):
+            self.verdicts.append(verdict)
+        return index
+
+    def _group(self, numbers: Numbers) -> tuple[NDArray[np.int64], list[int]]:
+        """Return the group of each of the sorted numbers, and the position of one number of each group.
+
+        The facts of the numbers in a group differ only in what the store has. Invalid numbers are in group -1.
+        """
+        kinds, questions = self._parse(numbers)
+        groups, examples = np.full(len(numbers), -1), list[int]()
+        for country in {question.country for question in questions}:
+            of_country = [at for at, question in enumerate(questions) if question.country == country]
+            rows = np.flatnonzero(np.isin(kinds, of_country))
+            keys = kinds[rows]
+            for column in self._gatherer.columns(questions[of_country[0]], numbers[rows]):
+                keys = _distinct(keys * (int(column.max()) + 2) + column + 1)[1]
+            firsts, keys = _distinct(keys)
+            groups[rows] = keys + len(examples)
+            examples += rows[firsts].tolist()
+        return groups, examples
+
+    def _parse(self, numbers: Numbers) -> tuple[NDArray[np.int64], list[Question]]:
+        """Return which of the questions is about a number that is parsed like each of the sorted numbers, or -1."""
+        kinds, questions = np.full(len(numbers), -1), list[Question]()
+        indexes = dict[tuple[object, ...], int]()
+        at = 0
+        while at < len(numbers):
+            number, end = f"+{numbers[at]}", at + 1
+            with suppress(phone.NotANumber):
+                _, last, like = phone.find_range(number)
+                end = at + int(np.searchsorted(numbers[at:], last, "right"))
+                if like is not None:
+                    kind = (like.kind, like.region, like.zones, like.places)
+                    if kind not in indexes:
+                        indexes[kind] = len(questions)
+                        questions.append(self._question(number))
+                    kinds[at:end] = indexes[kind]
+            at = end
+        return kinds, questions
+
+    def _may_be_known(self, numbers: Numbers) -> NDArray[np.bool_]:
+        """Return which numbers have a subject that begins like one in the store."""
+        known = np.zeros(len(numbers), np.bool_)
+        if not len(self._known):
+            return known
+        texts = [b"+%d" % number for number in numbers.tolist()]
+        for hashes in self._hashes:
+            subjects = _beginnings(hashes.digests(texts))
+            at = np.searchsorted(self._known, subjects)
+            known |= self._known[np.minimum(at, len(self._known) - 1)] == subjects
         return known
 
     def _verdict(self, question: Question, known: Known) -> ScrubVerdict:
@@ -150,6 +236,27 @@ class Judge:
 _NOTHING = Known()
 
 
+def _beginnings(subjects: bytes) -> NDArray[np.uint64]:
+    """Return the first eight of each sixteen bytes. Equal ones only mean that a number is decided by itself."""
+    return np.frombuffer(subjects, np.uint64)[::2]
+
+
+def _distinct(keys: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the position of one of each key, and each key's index among them.
+
+    `np.unique` would sort the keys.
+    """
+    most = int(keys.max(initial=0)) + 1
+    if most > max(1 << 20, 4 * len(keys)):
+        _, places, indexes = np.unique(keys, return_index=True, return_inverse=True)
+        return places, indexes
+    table = np.full(most, -1)
+    table[keys] = np.arange(len(keys))
+    places = table[table >= 0]
+    table[keys[places]] = np.arange(len(places))
+    return places, table[keys]
+
+
 def _verdict_of(decision: Decision) -> ScrubVerdict:
     if decision.allow:
         return ScrubVerdict("allow", "", "", decision.valid_until, decision.not_before)
@@ -158,12 +265,10 @@ def _verdict_of(decision: Decision) -> ScrubVerdict:
     return ScrubVerdict(word, reason.code, reason.text, decision.valid_until, decision.not_before)
 
 
-def numbers_of(call_list: CallList, folder: Path) -> Iterator[list[str]]:
-    """Yield the numbers of a loaded list in parts. Raises `AnswersUnusable`."""
+def numbers_of(call_list: CallList, folder: Path) -> Numbers:
+    """Return the numbers of a loaded list. Raises `AnswersUnusable`."""
     try:
         with closing(NumberSet.open(folder / call_list.file)) as number_set:
-            numbers = number_set.arrays()[0]
+            return number_set.arrays()[0]
     except (DamagedFile, OSError) as error:
         raise AnswersUnusable(str(error)) from error
-    for start in range(0, len(numbers), AT_ONCE):
-        yield [f"+{number}" for number in numbers[start : start + AT_ONCE].tolist()]

@@ -7,8 +7,12 @@ Where a leading zero belongs to the number (`lost_digits`), a cell is doubtful i
   begins with 0, and one is a number only with a zero or is an unusually short mobile number.
 """
 
+from array import array
 from collections.abc import Callable, Iterable, Iterator
 from typing import Final, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
 
 from dialgate.core import lost_digits
 from dialgate.lists.spreadsheet import NumericCell
@@ -40,32 +44,50 @@ def summary(cells: int) -> str:
     return f"Excel dropped the zero or the plus in {cells:,} cells: format the column as text, then enter these numbers again."
 
 
+class LostZeros:
+    """Finds the doubtful cells of a column, to which its cells are added in order."""
+
+    def __init__(self, home: str) -> None:
+        self._home, self._is_possible = home, lost_digits.has_zero_numbers(home)
+        self._doubtful, self._suspects = (
+            array("Q"),
+            array("Q"),
+        )  # rows; the suspects are doubtful if the column lost its zeros
+        self._has_zeros = self._lost = False
+
+    def add(self, row: int, cell: str) -> None:
+        if not self._is_possible:
+            return
+        if isinstance(cell, NumericCell):
+            if not lost_digits.is_international(cell, self._home):
+                self._doubtful.append(row)
+        elif not self._has_zeros and (digits := _text_digits(cell)):
+            self._has_zeros = digits.startswith("0")
+            if not self._has_zeros and lost_digits.with_zero(digits, self._home):
+                self._suspects.append(row)
+                self._lost = self._lost or lost_digits.surely_lost_zero(digits, self._home)
+
+    def doubtful(self) -> NDArray[np.int64]:
+        """Return the rows with doubtful cells, sorted."""
+        suspects = self._suspects if self._lost and not self._has_zeros else ()
+        return np.sort(np.array([*self._doubtful, *suspects], np.int64))
+
+
 def mark(open_rows: Callable[[], Rows], column: int, home: str) -> Iterator[tuple[int, list[str]]]:
     """Yield the rows, with a `DoubtfulCell` in each doubtful cell of the column.
 
     `open_rows` begins the rows again, because the whole column decides.
     """
-    lost = _has_lost_zeros((cells[column] for _, cells in open_rows() if column < len(cells)), home)
-    for line, cells in open_rows():
-        if column < len(cells) and _is_doubtful(cells[column], home, lost=lost):
+    zeros = LostZeros(home)
+    for row, (_, cells) in enumerate(open_rows()):
+        zeros.add(row, cells[column] if column < len(cells) else "")
+    doubtful = iter([*zeros.doubtful().tolist(), -1])
+    at = next(doubtful)
+    for row, (line, cells) in enumerate(open_rows()):
+        if row == at:
             cells[column] = DoubtfulCell(cells[column].strip())
+            at = next(doubtful)
         yield line, cells
-
-
-def _has_lost_zeros(cells: Iterable[str], home: str) -> bool:
-    lost = False
-    for cell in cells:
-        digits = _text_digits(cell)
-        if digits.startswith("0"):
-            return False
-        lost = lost or (bool(digits) and lost_digits.surely_lost_zero(digits, home))
-    return lost
-
-
-def _is_doubtful(cell: str, home: str, *, lost: bool) -> bool:
-    if isinstance(cell, NumericCell):
-        return not lost_digits.is_international(cell, home)
-    return lost and bool(digits := _text_digits(cell)) and bool(lost_digits.with_zero(digits, home))
 
 
 def _text_digits(cell: str) -> str:

@@ -28,7 +28,7 @@ import mmap
 import os
 import struct
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import BinaryIO, Final, NamedTuple, TypeAlias
@@ -154,6 +154,17 @@ def distinct(numbers: Numbers) -> Numbers:
     first = np.ones(len(ordered), np.bool_)
     first[1:] = ordered[1:] != ordered[:-1]
     return ordered[first]
+
+
+def longest_prefixes(numbers: Numbers, prefixes: Sequence[str]) -> "NDArray[np.int32]":
+    """Return the index of the longest prefix of each of the sorted numbers, or -1."""
+    found = np.full(len(numbers), -1, np.int32)
+    for index, prefix in sorted(enumerate(prefixes), key=lambda item: len(item[1])):
+        for zeros in range(len(str(LIMIT)) - len(prefix)):
+            bounds = np.array([int(prefix), int(prefix) + 1], np.uint64) * np.uint64(10**zeros)
+            begin, end = np.searchsorted(numbers, bounds)
+            found[begin:end] = index
+    return found
 
 
 def _whole_blocks(chunks: Iterable[Numbers]) -> Iterator[Numbers]:
@@ -298,6 +309,21 @@ class NumberSet:
                 return -1
             before = place - begin
         return self._tags[self._ranks[at] + before] if self.tagged else 0
+
+    def tags_of(self, numbers: Numbers) -> "NDArray[np.int32]":
+        """Return what `tag` returns for each of the numbers, which must be sorted."""
+        tags = np.full(len(numbers), -1, np.int32)
+        for span, first in self._supers.items():
+            low = span * BLOCKS * BLOCK
+            begin, end = np.searchsorted(numbers, np.array([low, low + BLOCKS * BLOCK], np.uint64))
+            if begin == end:
+                continue
+            run, part = self._span(low, first), numbers[begin:end]
+            at = np.searchsorted(run, part)
+            is_in = run[np.minimum(at, len(run) - 1)] == part
+            rows = at[is_in] + self._ranks[first] if self.tagged else 0
+            tags[begin:end][is_in] = np.frombuffer(self._tags, "<u2")[rows] if self.tagged else 0
+        return tags
 
     def verify(self) -> None:
         """Verify the checksum of the whole file without blocking other threads. Raises `DamagedFile`."""

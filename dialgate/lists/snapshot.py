@@ -32,11 +32,13 @@ from pathlib import Path
 from typing import Literal, NamedTuple, TypeAlias
 
 import msgspec
+import numpy as np
 from msgspec import Struct
+from numpy.typing import NDArray
 
 from dialgate.core.model import DAY, Block, Instant, RegistryAnswer
 from dialgate.crypto.publisher_signature import is_signed
-from dialgate.lists.number_set import DamagedFile, NumberSet
+from dialgate.lists.number_set import DamagedFile, Numbers, NumberSet, longest_prefixes
 
 MANIFEST, PULLED = "manifest.json", "pulled.json"
 FORMAT = 1
@@ -188,10 +190,11 @@ def has_changed(folder: Path, snapshot: "Snapshot | None", key: str = "") -> boo
 class RegistryAnswers(NamedTuple):
     """A registry's answers to one controller.
 
-    `place` returns the index of a number's answer in `answers`, or raises `DamagedFile`.
+    `place` returns the index of a number's answer in `answers`, or raises `DamagedFile`. `places` returns those of sorted numbers.
     """
 
     place: Callable[[int], int]
+    places: "Callable[[Numbers], NDArray[np.int32]]"
     answers: tuple[RegistryAnswer, ...]
 
 
@@ -244,9 +247,9 @@ class Snapshot:
         """Return a registry's answers to a controller, for repeated look-ups."""
         file = self._files.get((registry, controller)) or self._files.get((registry, ""))
         if file is not None:
-            return RegistryAnswers(file.place, file.answers)
+            return RegistryAnswers(file.place, file.places, file.answers)
         unknown = RegistryAnswer(registry=registry, answer="unknown", snapshot=self.version)
-        return RegistryAnswers(lambda _: 0, (unknown,))
+        return RegistryAnswers(lambda _: 0, lambda numbers: np.zeros(len(numbers), np.int32), (unknown,))
 
     def parts(self) -> tuple[SnapshotPart, ...]:
         return tuple(file.part() for file in self._files.values())
@@ -327,13 +330,28 @@ class _OpenFile:
         except IndexError:
             tag = len(self._states)
         if tag >= len(self._states):
-            raise DamagedFile(str(self.path), "an offset or a tag is out of range: import again")
+            raise self._damage()
         if not self._full:
             return tag
         area = self._area_of(number)
         if tag >= 0:
             return area + 1 if area >= 0 and not self.numbers.tagged else tag
         return area
+
+    def places(self, numbers: Numbers) -> "NDArray[np.int32]":
+        """Return what `place` returns for each of the sorted numbers. Raises `DamagedFile`."""
+        tags = self.numbers.tags_of(numbers)
+        if len(tags) and tags.max() >= len(self._states):
+            raise self._damage()
+        if not self._full:
+            return tags
+        areas = np.array([*self._areas.values(), -1], np.int32)[longest_prefixes(numbers, [*self._areas])]
+        if self.numbers.tagged:
+            return np.where(tags >= 0, tags, areas)
+        return np.where(tags >= 0, np.where(areas >= 0, areas + 1, tags), areas)
+
+    def _damage(self) -> DamagedFile:
+        return DamagedFile(str(self.path), "an offset or a tag is out of range: import again")
 
     def _area_of(self, number: int) -> int:
         digits = str(number)

@@ -19,6 +19,7 @@ from msgspec import Struct, structs
 
 from dialgate.core import lost_digits, phone
 from dialgate.lists import lost_zeros, spreadsheet
+from dialgate.lists.row_parts import Cells, Lines, plain_lines
 
 NUMBER_NAMES: Final = frozenset(
     {"number", "numero", "numero_telefono", "numero_di_telefono", "phone", "phone_number", "telefono", "telephone",
@@ -30,6 +31,7 @@ _SAMPLE_ROWS: Final = 50
 _MOST_BYTES: Final = 2 << 30
 _LONGEST_LINE: Final = 1 << 21
 _MOST_HELD: Final = 1 << 23
+_PART_ROWS: Final = 32_768
 _CELL_OVERHEAD: Final = 16  # memory for an empty cell, in characters
 _MARKS: Final = (
     (b"\xef\xbb\xbf", "utf-8-sig"),
@@ -87,28 +89,34 @@ class Table(Struct, frozen=True):
     """A file's layout and its non-empty rows.
 
     A row is a line number (from 1, including the header) with its cells. `rows` can be iterated only once,
-    and raises `Unreadable` where the file is damaged.
+    and raises `Unreadable` where the file is damaged. `parts` reads the rows from the beginning each time, without
+    line numbers and without marks on doubtful cells.
     """
 
     layout: Layout
     rows: Iterator[tuple[int, list[str]]]
+    parts: Callable[[], Iterator[Lines | Cells]]
 
     def chunks(self, rows: int) -> Iterator[list[tuple[int, list[str]]]]:
         """Yield lists of `rows` rows, or fewer if the rows are long, to limit memory."""
-        chunk: list[tuple[int, list[str]]] = []
-        length = 0
-        for row in self.rows:
-            chunk.append(row)
-            length += len(row[1]) * _CELL_OVERHEAD + sum(map(len, row[1]))
-            if len(chunk) >= rows or length >= _MOST_HELD:
-                yield chunk
-                chunk, length = [], 0
-        if chunk:
-            yield chunk
+        return _chunks(self.rows, rows)
 
     def column(self, names: frozenset[str]) -> int:
         """Return the index of the first column with one of these names, or -1."""
         return position_of(self.layout.header, names)
+
+
+def _chunks(rows: Iterable[tuple[int, list[str]]], most: int) -> Iterator[list[tuple[int, list[str]]]]:
+    chunk: list[tuple[int, list[str]]] = []
+    length = 0
+    for row in rows:
+        chunk.append(row)
+        length += len(row[1]) * _CELL_OVERHEAD + sum(map(len, row[1]))
+        if len(chunk) >= most or length >= _MOST_HELD:
+            yield chunk
+            chunk, length = [], 0
+    if chunk:
+        yield chunk
 
 
 def from_lines(lines: Iterable[str]) -> IO[bytes]:
@@ -135,9 +143,18 @@ def read(file: IO[bytes], home: str, hints: Hints = NO_HINTS, *, lenient: bool =
     if head.startswith(b"PK\x03\x04"):
         sheet = spreadsheet.open_sheet(file)
         layout = Layout(format="xlsx", encoding="", separator="", sheet=sheet.name, header=(), number=0)
-        return _detect_layout(lambda: (layout, spreadsheet.rows(sheet)), home, hints)
+        return _detect_layout(
+            lambda: (layout, spreadsheet.rows(sheet)), lambda _: (None for _ in range(1)), home, hints
+        )
     encoding = _chosen(hints.encoding) or _encoding(head)
-    return _detect_layout(lambda: _open_text(file, encoding, hints.separator, lenient=lenient), home, hints)
+
+    def plain(separator: str) -> Generator[Lines | None, None, None]:
+        file.seek(0)
+        return plain_lines(_decoding(file, encoding), separator)
+
+    return _detect_layout(
+        lambda: _open_text(file, encoding, hints.separator, lenient=lenient), plain, home, hints
+    )
 
 
 def _open_text(file: IO[bytes], encoding: str, separator: str, *, lenient: bool) -> tuple[Layout, Rows]:
@@ -150,8 +167,17 @@ def _open_text(file: IO[bytes], encoding: str, separator: str, *, lenient: bool)
     return layout, read_cells(chain([first], lines), separator)
 
 
-def _detect_layout(begin: Callable[[], tuple[Layout, Rows]], home: str, hints: Hints) -> Table:
-    """Return the table. `begin` opens the file at its first row, and again if all cells of a column must be compared."""
+def _detect_layout(
+    begin: Callable[[], tuple[Layout, Rows]],
+    plain: Callable[[str], Generator[Lines | None, None, None]],
+    home: str,
+    hints: Hints,
+) -> Table:
+    """Return the table.
+
+    `begin` opens the file at its first row, and again if all cells of a column must be compared. `plain` returns its
+    `plain_lines`.
+    """
     layout, rows = begin()
     filled = _filled(rows)
     sample = list(islice(filled, _SAMPLE_ROWS))
@@ -165,11 +191,27 @@ def _detect_layout(begin: Callable[[], tuple[Layout, Rows]], home: str, hints: H
         or (bool(hints.column) and hints.column in names)
     )
     layout = structs.replace(layout, header=names if is_header else (), number=number + 1)
+
+    def parts() -> Iterator[Lines | Cells]:
+        rows.close()
+        done = 0
+        with closing(plain(layout.separator)) as lines:
+            for part in lines:
+                if part is None:
+                    break
+                yield structs.replace(part, texts=part.texts[is_header and not done :])
+                done += len(part.texts)
+            else:
+                return
+        left = islice(_filled(begin()[1]), max(done, int(is_header)), None)
+        for chunk in _chunks(left, _PART_ROWS):
+            yield Cells([cells for _, cells in chunk])
+
     if lost_digits.has_zero_numbers(home):
         rows.close()
         body = lost_zeros.mark(lambda: islice(_filled(begin()[1]), int(is_header), None), number, home)
-        return Table(layout, body)
-    return Table(layout, chain(sample[is_header:], filled))
+        return Table(layout, body, parts)
+    return Table(layout, chain(sample[is_header:], filled), parts)
 
 
 def _filled(rows: Rows) -> Rows:

@@ -1,6 +1,6 @@
 """The state of data subjects, derived from their ledger entries and counted attempts."""
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import Protocol
 
 from msgspec import Struct
@@ -48,3 +48,6 @@ class SubjectStates(Protocol):
         An answer from another process is returned only if that process has written the decision to its log on disk.
         Until then, the write can still fail. The read waits briefly for a write that has not finished.
         """
+
+    def subjects(self) -> AsyncIterator[Sequence[bytes]]:
+        """Yield the subjects with an entry or an attempt in parts, in any order. One may occur twice."""

@@ -12,6 +12,7 @@ from itertools import cycle
 from pathlib import Path
 from typing import Any, get_args
 
+import numpy as np
 import pytest
 from msgspec import convert
 
@@ -97,7 +98,8 @@ async def test_verdicts_equal_the_gates_for_many_numbers(running: World) -> None
     reader = await factory.open_reader(gate.config)
     beside = on_store(gate.config, reader, running.hand)
     judge, _ = await beside.list_exports.judge(OPERATOR, "acme-fibre", NOW)
-    verdicts = await judge.judge(numbers)
+    judged = await judge.judge(np.array([int(number) for number in numbers], np.uint64))
+    verdicts = [judge.verdicts[index] for index in judged]
     for number, verdict in zip(numbers, verdicts, strict=True):
         asked = await gate.gate.simulate(Call(to=number, from_=CALLER, campaign="acme-fibre"), OPERATOR, NOW)
         codes = [reason.code for reason in asked.reasons] or [""]
@@ -264,7 +266,7 @@ async def test_list_id_belongs_to_the_controller_of_the_campaign(tmp_path: Path)
     await load_list(job, NUMBERS[:5], controller="beta", campaigns=("beta-fibre",), origin="public_directory")
     async with registrar(job.plan.gate) as (ledger, client):
         for campaign, numbers in (("acme-fibre", 2), ("beta-fibre", 5)):
-            assert (await ledger.call_lists.numbers_of(client, "rome", campaign))[0] == numbers
+            assert len(await ledger.call_lists.numbers_of(client, "rome", campaign)) == numbers
         assert await ledger.call_lists.campaigns_of(client, "rome") == ["acme-fibre", "beta-fibre"]
         with pytest.raises(Refused, match="Set `controller` to one of them") as refused:
             await ledger.call_lists.retire_list(client, "rome")

@@ -457,6 +457,14 @@ async def test_a_removal_appends_atomically_and_makes_readings_stale(store: Stor
     assert await store.append([revoked(BRUNO)]) == [5]
 
 
+async def test_subjects_are_those_with_an_entry_or_an_attempt(store: Store) -> None:
+    entered, called, both = (bytes([at]) * 16 for at in range(3))
+    await store.append([revoked(entered), revoked(both), revoked(both)])
+    for at, subject in enumerate((called, both)):
+        await reserve_at(store, subject, attempt(f"log-{at + 1}"))
+    assert {subject async for subjects in store.subjects() for subject in subjects} == {entered, called, both}
+
+
 async def test_histories_are_found_among_many_subjects(store: Store) -> None:
     """There are more subjects than fit in one query. Attempts and removed entries do not count."""
     many = [place.to_bytes(16, "big") for place in range(1, 1_501)]

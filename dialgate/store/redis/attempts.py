@@ -112,6 +112,11 @@ class RedisAttempts:
         refuse_if_short(reading.seq, durable)
         return reading
 
+    async def subjects(self) -> AsyncGenerator[list[bytes]]:
+        start = len(self._commands.of_subject)
+        async for keys in self._commands.scan("s:", _PAGE_KEYS):
+            yield [key[start:] for key in keys]
+
     def assume(self, subjects: Sequence[bytes], keys: Sequence[bytes] = ()) -> AttemptsSeen | None:
         if (
             self._reads_of_unknown < self.reads_before_assuming

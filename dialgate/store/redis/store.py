@@ -49,7 +49,8 @@ class RedisStore(Documents):
         self.acknowledge, self.release = generations.acknowledge, undo.release
 
         self.attempts = attempts = RedisAttempts(commands, generations, terms, undo)
-        self.read, self.assume, self.commit = attempts.read, attempts.assume, attempts.commit
+        self.read, self.subjects = attempts.read, attempts.subjects
+        self.assume, self.commit = attempts.assume, attempts.commit
         self.note_durable, self.recorded = attempts.note_durable, attempts.recorded
         self.positions = attempts.positions
 

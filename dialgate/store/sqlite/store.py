@@ -229,6 +229,14 @@ class SqliteStore(Documents):
         self._note_changes(draft.subject for draft in drafts)
         return seqs
 
+    async def subjects(self) -> AsyncGenerator[list[bytes]]:
+        await self._flush()
+        for query in tables.SUBJECTS:
+            last = b""
+            while found := await self._lookups.run(partial(tables.subjects_after, query=query, subject=last)):
+                yield found
+                last = found[-1]
+
     async def history(self, subject: bytes) -> list[Entry]:
         return await self._entries("WHERE subject = ? ORDER BY seq", subject)
 

@@ -106,6 +106,11 @@ MIGRATIONS: tuple[str, ...] = (
     """,
 )
 
+_SUBJECTS_PAGE = 50_000
+SUBJECTS = tuple(
+    f"SELECT DISTINCT subject FROM {table} WHERE subject > ? ORDER BY subject LIMIT ?"  # noqa: S608 - constants
+    for table in ("ledger", "attempt")
+)
 MAX_KEYS = 512  # keys per query
 _BATCH_ROWS = 256  # rows per statement: preparing them blocks the thread that decides
 _PAGE_ROWS = 2_000  # rows of an export that are read at once
@@ -242,6 +247,10 @@ def known_of(db: sqlite3.Connection, subjects: Sequence[bytes], seq: int) -> dic
     for subject, history in histories(db, subjects).items():
         known[subject] = structs.replace(fold(history), seq=seq, attempts=tuple(attempts.get(subject, ())))
     return known
+
+
+def subjects_after(db: sqlite3.Connection, query: str, subject: bytes) -> list[bytes]:
+    return [row[0] for row in db.execute(query, (subject, _SUBJECTS_PAGE))]
 
 
 def answers_of(db: sqlite3.Connection, keys: Sequence[bytes]) -> dict[bytes, Remembered]:
