@@ -172,18 +172,21 @@ class _Soak:
 
     async def final_checks(self) -> None:
         """Ask each gate once more about every stopped number."""
-        for client in self.clients:
-            for position in self.oracle.stops:
-                body = world.body(self.made.numbers[position], self.calls)
-                async with client.post("/v1/check", data=body) as response:
-                    answer = msgspec.json.decode(await response.read(), type=Answer)
-                self.calls += 1
-                codes = [reason.code for reason in answer.reasons]
-                if "revocation.revoked" not in codes:
-                    after = min(abs(self.oracle.stops[position] - kill) for kill in [*self.kills, 0])
-                    self.oracle.faults.append(
-                        f"a lost stop, {after:.1f} s from a failover: {answer.decision_id} has {codes}"
-                    )
+        await asyncio.gather(
+            *(self._check_stop(client, position) for client in self.clients for position in self.oracle.stops)
+        )
+
+    async def _check_stop(self, client: ClientSession, position: int) -> None:
+        self.calls += 1
+        body = world.body(self.made.numbers[position], self.calls)
+        async with client.post("/v1/check", data=body) as response:
+            answer = msgspec.json.decode(await response.read(), type=Answer)
+        codes = [reason.code for reason in answer.reasons]
+        if "revocation.revoked" not in codes:
+            after = min(abs(self.oracle.stops[position] - kill) for kill in [*self.kills, 0])
+            self.oracle.faults.append(
+                f"a lost stop, {after:.1f} s from a failover: {answer.decision_id} has {codes}"
+            )
 
 
 def run(
