@@ -7,42 +7,46 @@ import socket
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from statistics import mean
 
 from tests.bench import COUNTRIES, Figure, http, http_load, servers, world
 from tests.bench.servers import Server
 
+_REPORTED = {
+    "memory": ("used_memory",),
+    "cpu": ("used_cpu_sys", "used_cpu_user"),
+    "traffic": ("total_net_input_bytes", "total_net_output_bytes"),
+}
+_AGAIN = 3  # with the first and the last turn, as many calls to a number as the limit permits
 _PACKET = 40  # bytes of the headers of IP and TCP
 
 
 class _Bench:
     """A gate, its store and the numbers to ask about."""
 
-    def __init__(self, folder: Path, made: world.World, gate: Server, url: str) -> None:
-        self._folder, self._made, self._gate, self._url = folder, made, gate, url
+    def __init__(self, made: world.World, gate: Server, url: str = "") -> None:
+        self._made, self._gate, self._url = made, gate, url
         self._asked = self._calls = 0
 
-    def store(self) -> dict[str, float]:
-        """Return the store's bytes and, of Redis, its processor time in seconds and its traffic in bytes."""
-        if not self._url:
-            return {"bytes": sum(path.stat().st_size for path in (self._folder / "data").glob("store.db*"))}
-        report = servers.redis_report(self._url)
+    def redis(self) -> dict[str, float]:
+        """Return the memory of Redis in bytes, its processor time in seconds and its traffic in bytes."""
+        report = servers.redis_report(self._url) if self._url else {}
         return {
-            "bytes": float(report["used_memory"]),
-            "cpu": float(report["used_cpu_sys"]) + float(report["used_cpu_user"]),
-            "traffic": float(report["total_net_input_bytes"]) + float(report["total_net_output_bytes"]),
+            name: sum(float(report.get(field, 0)) for field in fields) for name, fields in _REPORTED.items()
         }
 
-    def turn(self, new: int, known: int = 0, *, named: bool = True) -> tuple[http.Turn, dict[str, float]]:
-        """Check numbers that were not asked about, and the first numbers again. Return the turn and the store's increase a check.
+    def turn(self, new: int, known: int, *, named: bool = False) -> tuple[http.Turn, dict[str, float]]:
+        """Check numbers that were not asked about, and the first numbers again.
 
-        Only a call with a `call_id` can be repeated, so the store keeps no answer for one that is not `named`.
+        Return the turn, and what it added to the report of Redis for each check. Only a call with a `call_id` can be repeated,
+        so the store keeps no answer for one that is not `named`.
         """
-        before = self.store()
+        before = self.redis()
         numbers = [*self._made.numbers[self._asked : self._asked + new], *self._made.numbers[:known]]
         self._asked += new
         bodies = b"".join(self._body(number, named=named) + b"\n" for number in numbers)
         turn = http.run_gate(self._gate, self._made, bodies)
-        return turn, {name: (value - before[name]) / len(numbers) for name, value in self.store().items()}
+        return turn, {name: (value - before[name]) / len(numbers) for name, value in self.redis().items()}
 
     def _body(self, number: int, *, named: bool) -> bytes:
         self._calls += 1
@@ -64,32 +68,37 @@ class _Bench:
 
 def run(requests: int = 30_000, countries: Path = COUNTRIES) -> Iterator[Figure]:
     """Measure each constant with `requests` checks a turn. Linux only."""
-    for store in ("redis", "embedded"):
-        with tempfile.TemporaryDirectory() as name, http.store_settings(Path(name), store) as settings:
-            folder, url = Path(name), settings["store"]["url"] if settings else ""
-            made = world.build(folder, countries, 2 * requests, **settings)
-            with servers.gate(made.config) as gate:
-                yield from (_redis if url else _embedded)(_Bench(folder, made, gate, url), requests)
+    with tempfile.TemporaryDirectory() as name, http.store_settings(Path(name), "redis") as settings:
+        made = world.build(Path(name), countries, 2 * requests, **settings)
+        with servers.gate(made.config) as gate:
+            yield from _redis(_Bench(made, gate, settings["store"]["url"]), requests)
+    with tempfile.TemporaryDirectory() as name:
+        made = world.build(Path(name), countries, 2 * requests)
+        store = Path(name) / "data/store.db"
+        size = store.stat().st_size
+        with servers.gate(made.config) as gate:
+            bench = _Bench(made, gate)
+            turns = [bench.turn(requests, 0), bench.turn(requests // 2, requests // 2, named=True)]
+        yield Figure("capacity.embedded_cpu", _cpu(turns[-1][0]), "us")
+        checks = sum(turn.load.requests for turn, _ in turns)
+        yield Figure("capacity.embedded_check", round((store.stat().st_size - size) / checks, 1), "B")
 
 
 def _redis(bench: _Bench, requests: int) -> Iterator[Figure]:
-    bench.turn(requests)
-    turn, store = bench.turn(requests // 2, requests // 2)
-    _, unnamed = bench.turn(requests // 2, requests // 2, named=False)
-    checks = turn.load.requests
-    yield Figure("capacity.gate_cpu", round(turn.cpu / checks * 1e6, 1), "us")
-    yield Figure("capacity.redis_cpu", round(store["cpu"] * 1e6, 1), "us")
-    yield Figure("capacity.redis_attempt", round(unnamed["bytes"], 1), "B")
-    yield Figure("capacity.redis_answer", round(store["bytes"] - unnamed["bytes"], 1), "B")
-    yield Figure("capacity.redis_traffic", round(store["traffic"]), "B")
+    new = bench.turn(requests, 0)[1]["memory"]
+    # Several calls to each number: Redis allocates more than a value needs when it grows.
+    attempt = mean(bench.turn(0, requests)[1]["memory"] for _ in range(_AGAIN))
+    turn, added = bench.turn(requests // 2, requests // 2, named=True)
+    yield Figure("capacity.gate_cpu", _cpu(turn), "us")
+    yield Figure("capacity.redis_cpu", round(added["cpu"] * 1e6, 1), "us")
+    yield Figure("capacity.redis_number", round(new - attempt, 1), "B")
+    yield Figure("capacity.redis_attempt", round(attempt, 1), "B")
+    yield Figure("capacity.redis_answer", round(added["memory"] - (new + attempt) / 2, 1), "B")
+    yield Figure("capacity.redis_traffic", round(added["traffic"]), "B")
+    yield Figure("capacity.log", round(turn.log / turn.load.requests), "B")
     yield Figure("capacity.http_traffic", bench.traffic(), "B")
-    yield Figure("capacity.log", round(turn.log / checks), "B")
     yield Figure("capacity.gate_memory", round(bench.memory()), "MB")
 
 
-def _embedded(bench: _Bench, requests: int) -> Iterator[Figure]:
-    bench.turn(requests)
-    turn, _ = bench.turn(requests // 2, requests // 2)
-    _, unnamed = bench.turn(requests // 2, requests // 2, named=False)
-    yield Figure("capacity.embedded_cpu", round(turn.cpu / turn.load.requests * 1e6, 1), "us")
-    yield Figure("capacity.embedded_attempt", round(unnamed["bytes"], 1), "B")
+def _cpu(turn: http.Turn) -> float:
+    return round(turn.cpu / turn.load.requests * 1e6, 1)

@@ -79,7 +79,7 @@ class _Soak:
         self.kills: list[float] = []
         self.calls = self.reloads = self.swaps = self.removals = self.outcomes = 0
         self._asked, self._idle = 0, deque[_Connection]()
-        self._reports = deque[str](maxlen=1000)
+        self._reports, self._allowed = deque[str](maxlen=1000), deque[int](maxlen=1000)
         self._random = random.Random(1)
 
     async def open(self, opened: AsyncExitStack) -> None:
@@ -124,13 +124,14 @@ class _Soak:
         self.oracle.answered(connection.position, connection.call, connection.begun, answer)
         if answer.decision == "allow" and self._random.random() < _OUTCOMES:
             self._reports.append(answer.decision_id)
+            self._allowed.append(connection.position)
         self._idle.append(connection)
 
     async def stop(self) -> None:
-        """Enter a stop at one of the gates, again until it is acknowledged."""
-        if not self._asked:
+        """Enter a stop of a number that was called at one of the gates, again until it is acknowledged."""
+        if not self._allowed:
             return
-        position = self._random.randrange(self._asked)
+        position = self._random.choice(self._allowed)
         body = {"number": f"+{self.made.numbers[position]}"}
         while not await self._post("/v1/revocations", body):
             pass
