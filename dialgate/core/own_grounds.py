@@ -22,12 +22,15 @@ def own_grounds(shared: Grounds, facts: Facts, decision: Decision) -> OwnGrounds
         former_campaigns=facts.former_campaigns,
         former_goods=facts.former_goods,
     )
-    if decision is shared.decision:
+    if decision is shared.decision:  # the usual case
         return own
-    outcomes = shared.decision.outcomes
+    common = shared.decision.outcomes
+    outcomes = {name: outcome for name, outcome in decision.outcomes.items() if outcome != common[name]}
+    if not outcomes:
+        return own
     return structs.replace(
         own,
-        outcomes={name: outcome for name, outcome in decision.outcomes.items() if outcome != outcomes[name]},
+        outcomes=outcomes,
         basis=decision.basis,
         valid_until=decision.valid_until,
         not_before=decision.not_before,
