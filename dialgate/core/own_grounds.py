@@ -25,7 +25,7 @@ def own_grounds(shared: Grounds, facts: Facts, decision: Decision) -> OwnGrounds
     if decision is shared.decision:  # the usual case
         return own
     common = shared.decision.outcomes
-    outcomes = {name: outcome for name, outcome in decision.outcomes.items() if outcome != common[name]}
+    outcomes = {name: outcome for name, outcome in decision.outcomes.items() if outcome != common.get(name)}
     if not outcomes:
         return own
     return structs.replace(
