@@ -21,6 +21,7 @@ from dialgate.cluster.list_replication import ListReplication
 from dialgate.cluster.membership import Roster
 from dialgate.cluster.peer_questions import FindCall
 from dialgate.cluster.peers import Peers
+from dialgate.cluster.shipped_logs import ShippedLogs
 from dialgate.config import content_store
 from dialgate.config.configuration import Config, ConfigError, missing_controllers
 from dialgate.core import local_time
@@ -85,12 +86,13 @@ class App:
         self._store, self._log, self._upkeep, self._clock = store, log, upkeep, clock
         self._recovery = recovery
         self._recovering = BackgroundWork(self._recover, (Unavailable,))
-        self._recorder = LogRecorder(config.data, log, keys, clock.at_least, metrics, clock.steady)
+        self._recorder = LogRecorder(log, clock.at_least, metrics, clock.steady)
         peers = Peers(lambda: self.config, keys, store, clock.at_least)
         host = _Host(self._recorder, peers, upkeep, clock.steady)
         self.registrar = Registrar(config, keys, store, clock.at_least, metrics, host)
         self.refresh = upkeep.refresh
         self.subjects = Subjects(self.registrar, peers)
+        self.shipped_logs = ShippedLogs(keys, store, config.data / "peers")
         self.roster = Roster(store, metrics, clock)
         self.gate = Gate(store, self._recorder, upkeep, clock, traces)
         self._pending = PendingFolder(self.registrar.access, self.registrar.revocations)
@@ -202,6 +204,7 @@ class App:
         except ClockWrong as error:
             self._upkeep.report("clock", str(error))
             return
+        await self.shipped_logs.tick(now)
         await self._upkeep.round(now, patience)
         await self._recovering.run(patience, now)
         if self._recovering.problem:

@@ -24,8 +24,8 @@ the body as stored, so no byte can be changed or added. The body is a JSON objec
                         signature
     covered             the sequence number of the last entry that a checkpoint covers; outcome reports after that entry
                         are not in the bundle
-    elsewhere           outcomes reported to the gate's other logs, with each log's name, entries and checkpoints, as
-                        above
+    elsewhere           outcomes reported to other logs, also those that other nodes shipped, with each log's name, entries
+                        and checkpoints, as above
     since, until        for a request about numbers: the requested period of the decisions (since <= time < until)
     stamps              RFC 3161 time stamps (DER, base64), each with the index of its checkpoint. A stamp covers the
                         checkpoint's line, including the line break
@@ -39,6 +39,7 @@ Fields are only appended; any other change increments `format`.
 `dialgate/tools/verifier/verify_evidence.py` checks all of this without this package.
 """
 
+from collections import ChainMap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from operator import attrgetter
@@ -55,8 +56,9 @@ from dialgate.core.decision_ids import log_of
 from dialgate.core.ledger_events import ConsentGiven
 from dialgate.core.model import Instant
 from dialgate.crypto.keys import KeyRetired, Keys
-from dialgate.crypto.log_signing import Signer
-from dialgate.decision_log import StoredCheckpoint, chains, span
+from dialgate.crypto.log_signing import Signer, public_halves
+from dialgate.decision_log import StoredCheckpoint, span
+from dialgate.decision_log.chains import Chains
 from dialgate.decision_log.inclusion_proofs import Chain, NoEvidence, Proofs, Proved
 from dialgate.decision_log.records import Reader, Record
 from dialgate.decision_log.timestamps import timestamps
@@ -126,23 +128,33 @@ class _Sealed(Struct):
 
 
 class Sources(Struct, frozen=True, kw_only=True):
-    """A gate's files and keys, from which evidence bundles are built."""
+    """The files and keys from which evidence bundles about one log are built. Another node may have shipped the log."""
 
-    data: Path
-    keys: Keys
+    data: Path  # of this node
+    keys: Keys  # of the log
     signer: Signer
     store: Ledger
     folder: Path  # of the log
-    others: tuple[Path, ...]  # folders of the node's other logs
+    kept: Path  # the laws and configurations that the log names
+    public: Mapping[str, bytes]  # the keys that signed the checkpoints
+    others: tuple[Path, ...]  # folders of the other logs
 
     @classmethod
-    def from_folder(
-        cls, data: Path, *, keys: Keys, signer: Signer, store: Ledger, number: int = 1
-    ) -> "Sources":
-        """Return the sources of the node's log `number`. `keys` must be those of this log."""
-        folder = chains.folder(data, number)
-        others = tuple(path for path in chains.folders(data).values() if path != folder)
-        return cls(data=data, keys=keys, signer=signer, store=store, folder=folder, others=others)
+    def for_log(cls, chains: Chains, log: str, *, signer: Signer, store: Ledger) -> "Sources":
+        """Return the sources of a log in `chains`. Raises `KeysUnusable`."""
+        own, home = chains.homes[0].folder, chains.home_of(log) or chains.homes[0]
+        folders = {name: path for other in chains.homes for name, path in other.logs().items()}
+        shipped = [public_halves(other.folder / "keys") for other in chains.homes[1:]]
+        return cls(
+            data=own,
+            keys=home.keys(log),
+            signer=signer,
+            store=store,
+            folder=folders[log],
+            kept=home.folder / "kept",
+            public=dict(ChainMap(dict(signer.public), *map(dict, shipped))),
+            others=tuple(path for name, path in folders.items() if name != log),
+        )
 
 
 class KnownDecision(Struct, frozen=True):
@@ -229,8 +241,8 @@ async def _bundle(sources: Sources, decisions: Sequence[KnownDecision], request:
         decisions=await _findings(sources, decisions, outcomes),
         entries=proofs.entries,
         checkpoints=proofs.checkpoints(),
-        keys=_public_keys(sources.signer.public, used),
-        kept=dict(_kept_texts(sources.data / "kept", records)),
+        keys=_public_keys(sources.public, used),
+        kept=dict(_kept_texts(sources.kept, records, is_copy=sources.kept != sources.data / "kept")),
         manifest=_manifest(sources.data / "snapshots", records),
         covered=chain.covered,
         stamps=[
@@ -376,7 +388,7 @@ def _manifest(folder: Path, records: Sequence[Record]) -> Manifest | None:
     return manifest if files == manifest.files else structs.replace(manifest, files=files, signature="")
 
 
-def _kept_texts(folder: Path, records: Sequence[Record]) -> Iterator[tuple[str, str]]:
+def _kept_texts(folder: Path, records: Sequence[Record], *, is_copy: bool) -> Iterator[tuple[str, str]]:
     """Yield the laws and configurations that the records name, each with its digest.
 
     Files for other controllers are omitted. Raises `NoEvidence` if archived content is missing or modified.
@@ -387,6 +399,10 @@ def _kept_texts(folder: Path, records: Sequence[Record]) -> Iterator[tuple[str, 
             owners = {record.facts.controller.id for record in records if record.config == config} - {""}
             yield config, content_store.content(folder, config).decode()
             for file in content_store.config_files(folder, config):
+                if (
+                    is_copy and not (folder / file.digest).exists()
+                ):  # a node ships only laws and controllers' files
+                    continue
                 raw = content_store.content(folder, file.digest)
                 if file.digest in laws or content_store.controller_of(raw) in owners:
                     yield file.digest, raw.decode()

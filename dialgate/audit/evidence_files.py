@@ -11,7 +11,7 @@ from dialgate.core.decision_ids import log_of
 from dialgate.core.model import Instant
 from dialgate.crypto.keys import Keys
 from dialgate.crypto.log_signing import Signer
-from dialgate.decision_log import chains
+from dialgate.decision_log.chains import Chains
 from dialgate.store import factory
 
 
@@ -25,7 +25,7 @@ class EvidenceOrder(Struct, frozen=True, kw_only=True):
 
 
 def make_evidence(config: Config, order: EvidenceOrder, now: Instant) -> tuple[list[bytes], set[str]]:
-    """Return a bundle for a decision, or one for each log of the node. Also return the called numbers in them.
+    """Return a bundle for a decision, or one for each log, also for those of other nodes. Also return the called numbers.
 
     Raises `NoEvidence`, `HoldRefused`, `LogDamaged`, `KeysUnusable`, `StoreUnavailable`.
     """
@@ -34,14 +34,12 @@ def make_evidence(config: Config, order: EvidenceOrder, now: Instant) -> tuple[l
 
 
 async def _bundles(config: Config, order: EvidenceOrder, now: Instant) -> list[bytes]:
-    path, signer = config.data / "keys.json", Signer.open(config.data / "signing.json", now)
+    signer, chains = Signer.open(config.data / "signing.json", now), Chains(config.data, config.shipped)
     store = await factory.open_reader(config)
     bundles = []
     try:
-        for number in _logs_of(config, order.decision):
-            sources = evidence.Sources.from_folder(
-                config.data, keys=Keys.open(path, number), signer=signer, store=store, number=number
-            )
+        for log in _logs_of(config, chains, order.decision):
+            sources = evidence.Sources.for_log(chains, log, signer=signer, store=store)
             if order.decision:
                 bundles.append(await evidence.bundle_decision(sources, order.decision, now))
             else:
@@ -52,9 +50,10 @@ async def _bundles(config: Config, order: EvidenceOrder, now: Instant) -> list[b
     return bundles
 
 
-def _logs_of(config: Config, decision: str) -> list[int]:
-    """Return the number of the log with the decision, or of every log if `decision` is empty."""
+def _logs_of(config: Config, chains: Chains, decision: str) -> list[str]:
+    """Return the log with the decision, or every log whose keys are here if `decision` is empty."""
     if not decision:
-        return list(chains.folders(config.data))
+        return [log for home in chains.homes if home.key_file.exists() for log in home.logs()]
     keys = Keys.open(config.data / "keys.json")
-    return [chains.number_of(config.data, keys.log, log_of(keys.ids.inside(decision))) or 1]
+    log = log_of(keys.ids.inside(decision))
+    return [log if log in chains.readers else keys.log]

@@ -75,8 +75,9 @@ class Account(Struct, frozen=True, kw_only=True):
     """One decision, explained in words and as data.
 
     `words` are sentences for the called person. `zones` and `places` are the time zones and subdivisions in which the
-    person may have been. `missing` names the gates that could not be asked for the call's outcome, each with the
-    reason. In a list of decisions, `missing` is empty, because the gates are named once for the whole list.
+    person may have been. The call's outcome may be in the log of another gate: `shipped` has the time up to which each
+    gate's log was searched, and `missing` the reason for each gate whose log was not. Both are empty in a list of decisions,
+    which names the gates once.
     """
 
     decision_id: str
@@ -103,6 +104,7 @@ class Account(Struct, frozen=True, kw_only=True):
     missing: Mapping[str, str] = {}
     zones: tuple[str, ...] = ()
     places: tuple[str, ...] = ()
+    shipped: Mapping[str, Timestamp] = {}
 
 
 class Accounts(Struct, frozen=True, kw_only=True):
@@ -110,7 +112,8 @@ class Accounts(Struct, frozen=True, kw_only=True):
 
     - `more`: whether there are older decisions, which can be requested with `before`
     - `retired_months`: months whose decisions are left out, because their keys were destroyed
-    - `missing`: gates that could not be queried, each with the reason
+    - `shipped`: the time up to which the log of each other gate was searched, which is as far as the gate shipped it
+    - `missing`: gates whose logs were not searched, each with the reason
     - `notices`: sentences about missing data
     """
 
@@ -120,6 +123,7 @@ class Accounts(Struct, frozen=True, kw_only=True):
     notices: list[str]
     language: Language
     missing: Mapping[str, str] = {}
+    shipped: Mapping[str, Timestamp] = {}
 
 
 def account(found: FoundDecision, language: Language, names: Mapping[str, str]) -> Account:
@@ -163,12 +167,18 @@ def account(found: FoundDecision, language: Language, names: Mapping[str, str]) 
 
 
 def notices(
-    language: Language, retired: list[str], missing: Mapping[str, str], *, nothing: bool, dated: bool = False
+    language: Language,
+    retired: list[str],
+    shipped: Mapping[str, Timestamp],
+    missing: Mapping[str, str],
+    *,
+    nothing: bool,
+    dated: bool = False,
 ) -> list[str]:
     """Return a sentence about each kind of data that is missing from the response.
 
     `nothing` means that no decision was found, and `dated` that the search was limited to certain dates. `retired` are
-    the months (`YYYY-MM`) whose keys are destroyed. `missing` are the gates that could not be asked.
+    the months (`YYYY-MM`) whose keys are destroyed. `shipped` and `missing` are those of `Accounts`.
     """
     text, sentences = texts.texts_in(language), list[str]()
     phrases = text.phrases
@@ -177,6 +187,7 @@ def notices(
     if retired:
         months = [f"{text.months[int(month[5:]) - 1]} {month[:4]}" for month in retired]
         sentences.append(phrases.retired.format(months=", ".join(months)))
+    sentences += [phrases.shipped.format(node=node, at=at) for node, at in sorted(shipped.items())]
     if missing:
         sentences.append(phrases.missing.format(nodes=", ".join(sorted(missing))))
     return sentences

@@ -34,19 +34,19 @@ class Month(Struct, frozen=True, kw_only=True):
 
 
 def months(config: Config, now: Instant) -> list[Month]:
-    """Return the months that have keys, oldest first. The newest month is never over, because its keys are in use.
+    """Return the months that have keys, also of other nodes, oldest first. The newest month is never over, because its keys are in use.
 
     Raises `LogDamaged`, `KeysUnusable`, `OSError`, `HoldRefused`.
     """
-    chains, keys = Chains(config.data), Keys.open(config.data / "keys.json")
+    chains, keys = Chains(config.data, config.shipped), Keys.open(config.data / "keys.json")
     counts = sum(
         (reader.decision_counts() for reader in chains.readers.values()), Counter[tuple[str, str, bool]]()
     )
     numbers = Holds(config.data, keys).under().numbers
-    hashes = [hashed for number in numbers for hashed in keys.hashes(number).values()]
+    hashes = [hashed for number in numbers for hashed in chains.hashes(number)]
     held = Counter(month_of(record.at) for _, record in chains.find_decisions(hashes))
     terms = decision_retention.terms(config.settings.retention, config.laws, now)
-    is_partial, names = _partial_months(chains), sorted(keys.hashes(""))
+    is_partial, names = _partial_months(chains), sorted(chains.months())
     result = [_month(terms, name, counts, now, partial=is_partial(name)) for name in names]
     return [
         replace(
@@ -64,7 +64,7 @@ def retire(config: Config, keys: Keys, month: str) -> int:
     These ids are saved first, so that decisions under a legal hold stay linked to their numbers. Raises the same errors
     as `months`, and `HoldRefused` if a hold is in force and segments of the month are missing.
     """
-    chains = Chains(config.data)
+    chains = Chains(config.data, config.shipped)
     partial = _partial_months(chains)(month)
 
     def records_of(number: str) -> list[str]:
@@ -73,10 +73,13 @@ def retire(config: Config, keys: Keys, month: str) -> int:
                 f"{month} is not retired: segments that can hold its decisions are missing from the log, and a legal hold"
                 " is in force. Bring the segments back first."
             )
-        hashed = keys.hashes(number).get(month)
-        return [record.id for _, record in chains.find_decisions([hashed] if hashed else [])]
+        return [record.id for _, record in chains.find_decisions(chains.hashes(number, month))]
 
-    return Holds(config.data, keys).keep(records_of, lambda: keys.retire(month))
+    def destroy() -> None:
+        if month in keys.live():
+            keys.retire(month)
+
+    return Holds(config.data, keys).keep(records_of, destroy)
 
 
 def _partial_months(chains: Chains) -> Callable[[str], bool]:

@@ -1,4 +1,4 @@
-"""The history of a number: the decisions about it, with outcomes and registry receipts.
+"""The history of a number: the decisions about it by all gates on the store, with outcomes and registry receipts.
 
 A month's keys link numbers to the records from that month. Once the keys are destroyed, these records are
 anonymous, and the history reports the month as retired.
@@ -14,10 +14,11 @@ from typing import Final
 from msgspec import Struct
 
 from dialgate.audit.legal_holds import Holds
+from dialgate.core.decision_ids import log_of
 from dialgate.core.model import Instant, OutcomeRecord
 from dialgate.crypto.keys import Keys
-from dialgate.decision_log import LogLine, span
-from dialgate.decision_log.chains import Chains
+from dialgate.decision_log import LogLine, last_checkpoint, span
+from dialgate.decision_log.chains import Chains, Home
 from dialgate.decision_log.records import Position, Record, position
 from dialgate.lists.number_set import DamagedFile, NumberSet
 from dialgate.lists.snapshot import Consultation, SnapshotMissing, read_contents, read_manifest
@@ -70,10 +71,12 @@ class FoundDecision(Struct, frozen=True):
 
 
 class Inquiry:
-    """A reader for the decisions in one data folder. It works with or without a running gate."""
+    """A reader for the decisions of this node, and of the nodes that shipped theirs. It works without a running gate."""
 
-    def __init__(self, data: Path, keys: Keys) -> None:
+    def __init__(self, data: Path, keys: Keys, shipped: Path | None = None) -> None:
+        """Open this node's logs, and those in the folder `shipped` of the other nodes."""
         self._keys, self._data, self._snapshots = keys, data, data / "snapshots"
+        self.chains = Chains(data, shipped)
 
     def find(
         self,
@@ -88,10 +91,9 @@ class Inquiry:
         If `before` is given, return only decisions older than this position. The result includes decisions from
         retired months that are under a legal hold. Raises `KeysUnusable`, `LogDamaged`, `HoldRefused`.
         """
-        chains = Chains(self._data)
         merged = merge(
-            chains.find_decisions(self.hashes(number)),
-            self._under_hold(chains, number),
+            self.chains.find_decisions(self.chains.hashes(number)),
+            self._under_hold(number),
             key=lambda line_and_record: position(line_and_record[1]),
             reverse=True,
         )
@@ -100,37 +102,43 @@ class Inquiry:
             for line, record in merged
             if sees(record) and (before is None or position(record) < before)
         )
-        return self._with_outcomes(chains, list(islice(visible, most)))
+        return self._with_outcomes(list(islice(visible, most)))
 
-    def _under_hold(self, chains: Chains, number: str) -> Iterator[tuple[LogLine, Record]]:
+    def one_position(self, decision: str, sees: Visibility) -> Position | None:
+        """Return a decision's position in the order of `find`, or None if there is no such decision."""
+        entry = self.chains.find(decision)
+        return position(entry.record) if entry is not None and sees(entry.record) else None
+
+    def may_come(self, decision: str) -> bool:
+        """Return whether another node may have made this decision, but has not shipped it yet."""
+        home, seq = self.chains.home_of(log_of(decision)), span.sequence(decision)
+        if home is None or not home.node or seq is None:
+            return False
+        end = last_checkpoint(home.logs()[log_of(decision)])
+        return end is None or end.checkpoint.size < seq
+
+    def _under_hold(self, number: str) -> Iterator[tuple[LogLine, Record]]:
         """Yield the decisions in retired months that only a legal hold still links to `number`, newest first."""
         hold = Holds(self._data, self._keys).find(number)
-        live = self.hashes(number)
-        entries = filter(None, map(chains.find, hold.records if hold else ()))
+        live = self.chains.hashes(number)
+        entries = filter(None, map(self.chains.find, hold.records if hold else ()))
         for entry in sorted(entries, key=lambda entry: position(entry.record), reverse=True):
             if entry.record.number not in live:
                 yield entry.line, entry.record
 
-    def hashes(self, number: str) -> frozenset[bytes]:
-        return frozenset(self._keys.hashes(number).values())
-
     def one(self, decision: str, sees: Visibility) -> FoundDecision | None:
-        chains = Chains(self._data)
-        entry = chains.find(decision)
+        entry = self.chains.find(decision)
         if entry is None or not sees(entry.record):
             return None
-        return self._with_outcomes(chains, [(entry.line, entry.record)])[0]
-
-    def outcomes(self, decisions: Collection[str]) -> list[OutcomeRecord]:
-        """Return the outcome reports about these decisions from this node's logs.
-
-        The decisions may have been made by other gates. Raises `LogDamaged`.
-        """
-        return list(Chains(self._data).reports(decisions))
+        return self._with_outcomes([(entry.line, entry.record)])[0]
 
     def retired(self) -> list[str]:
         """Return the months (`YYYY-MM`) that have decisions but whose keys are destroyed."""
-        readers, live = Chains(self._data).readers.values(), self._keys.hashes("").keys()
+        return sorted({month for home in self.chains.homes for month in self._retired(home)})
+
+    def _retired(self, home: Home) -> list[str]:
+        readers = [self.chains.readers[log] for log in home.logs()]
+        live = home.keys().hashes("").keys() if home.key_file.exists() else ()
         firsts = [first[1].at for reader in readers if (first := next(reader.entries(), None))]
         if not firsts or not live:
             return []
@@ -138,12 +146,10 @@ class Inquiry:
         missing = takewhile(lambda name: name < max(live), past)
         return [name for name in missing if any(span.has(reader, span.month(name)) for reader in readers)]
 
-    def _with_outcomes(
-        self, chains: Chains, entries: Collection[tuple[LogLine, Record]]
-    ) -> list[FoundDecision]:
+    def _with_outcomes(self, entries: Collection[tuple[LogLine, Record]]) -> list[FoundDecision]:
         if not entries:
             return []
-        outcomes = chains.outcomes([record for _, record in entries])
+        outcomes = self.chains.outcomes([record for _, record in entries])
         published = _consultations(self._snapshots)
         return [
             FoundDecision(line.hash, record, tuple(outcomes[record.id]), _consultations_of(record, published))

@@ -64,13 +64,18 @@ _Judgement: TypeAlias = tuple[bool, tuple[Change, ...]]
 _Compare: TypeAlias = Callable[[Decision, Decision], tuple[Change, ...]]
 
 
-def read_kept_laws(folder: Path) -> LawOf:
+def read_kept_laws(*folders: Path) -> LawOf:
     """Return a function that returns the law under which a record was decided.
 
-    The function reads the archive `folder`. It raises `NotKept` if the law is missing or modified.
+    The law is in one of the archives `folders`. The function raises `NotKept` if it is missing or modified.
     """
-    read = lru_cache(64)(content_store.law)
-    return lambda record: read(folder, record.law)
+
+    @lru_cache(64)
+    def read(digest: str) -> Law:
+        folder = next((folder for folder in folders if (folder / digest).exists()), folders[0])
+        return content_store.law(folder, digest)
+
+    return lambda record: read(record.law)
 
 
 def draft(law: Law) -> LawOf:

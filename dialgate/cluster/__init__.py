@@ -1,4 +1,4 @@
-"""Cooperation between gates that share a store: membership, questions to peers, list replication.
+"""Cooperation between gates that share a store: membership, shipped logs, questions to peers, list replication.
 
 The decision on a call never waits for another gate.
 """

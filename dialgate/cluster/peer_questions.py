@@ -8,48 +8,14 @@ from typing import Annotated, Any, Generic, TypeAlias, TypeVar, get_args
 
 from msgspec import Meta, Struct
 
-from dialgate.audit.number_history import FoundDecision, Visibility
 from dialgate.cluster.personal_data import Share
-from dialgate.core.model import Instant, OutcomeRecord
-from dialgate.decision_log.records import Position
+from dialgate.core.model import Instant
 
 T = TypeVar("T")
 
 
 class PeerQuestion(Struct, Generic[T], frozen=True):
     """A question to another gate. Its answer has the type `T`."""
-
-
-class Decisions(Struct, frozen=True):
-    """Decisions about a number. `retired` contains the months (`YYYY-MM`) whose decisions are anonymous."""
-
-    found: list[FoundDecision]
-    retired: list[str]
-
-
-class FindDecisions(PeerQuestion[Decisions], frozen=True, kw_only=True, tag="decisions"):
-    """A request for the decisions about a number (E.164), newest first. For the fields, see `Inquiry.find`."""
-
-    number: str
-    sees: Visibility
-    before: Position | None = None
-    most: int | None = None
-
-
-class FindDecision(PeerQuestion[list[FoundDecision]], frozen=True, tag="decision"):
-    """A request for one decision. The answer is an empty list if the receiving gate does not have the decision."""
-
-    id: str
-    sees: Visibility
-
-
-class FindOutcomes(PeerQuestion[list[OutcomeRecord]], frozen=True, tag="outcomes"):
-    """A request for the outcomes of `decisions` that were reported to the receiving gate.
-
-    `decisions` contains decision ids. Other gates might have made the decisions.
-    """
-
-    decisions: list[str]
 
 
 class FindCall(PeerQuestion[list[tuple[str, str]]], frozen=True, tag="called"):
@@ -113,16 +79,7 @@ class RemoveFromLists(PeerQuestion[list[str]], frozen=True, tag="erase", omit_de
 
 
 AnyQuestion: TypeAlias = (
-    FindDecisions
-    | FindDecision
-    | FindOutcomes
-    | FindCall
-    | FindPersonalData
-    | RemoveFromLists
-    | PlaceHold
-    | LiftHold
-    | ListHolds
-    | ReadListFile
+    FindCall | FindPersonalData | RemoveFromLists | PlaceHold | LiftHold | ListHolds | ReadListFile
 )
 
 

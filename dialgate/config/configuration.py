@@ -11,6 +11,7 @@ from dialgate.config.controllers import ControllerFile, Line
 from dialgate.config.fields import Network
 from dialgate.config.listeners import FastAgi
 from dialgate.config.settings import Settings
+from dialgate.config.shipping import S3, folder_of
 from dialgate.config.storage import Storage, terms
 from dialgate.config.webhook_dialects import Profile
 from dialgate.config.webhook_targets import SubscriberAccess
@@ -69,6 +70,14 @@ class Config(Struct, frozen=True, kw_only=True):
         lengths = (periods.parse(limit.per).length for law in self.laws.values() for limit in law.limits)
         counted = max(lengths, default=0) + 2 * DAY  # whole days begin after the day of the call
         return max(self.settings.storage.attempts_days * DAY, counted)
+
+    @property
+    def shipped(self) -> Path | None:
+        """The folder with the logs that the gates on this store ship, or None without `shipping.to`."""
+        shipping = self.settings.shipping
+        if shipping is None or not shipping.to:
+            return None
+        return self.data / "shipped" if shipping.to.startswith(S3) else folder_of(shipping, self.folder)
 
     @property
     def shared(self) -> bool:

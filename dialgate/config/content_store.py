@@ -37,6 +37,10 @@ _CONTROLLER_ID: Final = re.compile(
 _WRITERS: Final = 16  # the disk syncs files together: 12 times as fast as one after the other
 
 
+_NAMES: Final = re.compile(rb"[0-9a-f]{64}(\n[0-9a-f]{64})*|[^\n]+ [0-9a-f]{64}")
+_COUNTRY: Final = re.compile(rb"""^["']?country["']?[ \t]*:""", re.MULTILINE)
+
+
 class NotKept(Exception):
     """Archived content is missing or modified."""
 
@@ -75,6 +79,14 @@ def content(folder: Path, digest: str) -> bytes:
             f"{folder / digest} was modified: its SHA-256 differs from its file name; restore it from a backup"
         )
     return raw
+
+
+def is_shipped(raw: bytes) -> bool:
+    """Return whether archived content is a law, a controller's file, or one of the names that lead to them.
+
+    Other files stay on the node, because they can contain passwords.
+    """
+    return bool(_NAMES.fullmatch(raw) or _COUNTRY.search(raw))
 
 
 class ConfigFile(Struct, frozen=True):

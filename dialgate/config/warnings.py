@@ -15,7 +15,7 @@ _DIALER_SCOPES: Final = frozenset({"check"})
 
 
 def warnings(config: Config) -> list[str]:
-    return [*_proxied_clients(config), *_unpacked_log()]
+    return [*_proxied_clients(config), *_unpacked_log(), *_unshipped_logs(config)]
 
 
 def _proxied_clients(config: Config) -> Iterator[str]:
@@ -42,6 +42,14 @@ def _unpacked_log() -> Iterator[str]:
         yield (
             "the decision log stays unpacked, which takes three times the space. Run `pip install"
             " 'dialgate[archive]'`"
+        )
+
+
+def _unshipped_logs(config: Config) -> Iterator[str]:
+    if config.settings.peers and config.shipped is None:
+        yield (
+            "shipping: several gates share the `store`, but none can read the decisions of another, and those of a lost"
+            " disk are lost. Set `to` in `shipping`, the same on every node, and run `dialgate ship` on each"
         )
 
 

@@ -10,7 +10,8 @@ revocation must outlive every month. A month (UTC) has one key for pseudonyms in
 Removing a month from the file retires the month: records of that month remain and can still be verified, but are
 anonymous (crypto-shredding; GDPR art. 5(1)(e) and 17).
 
-A node that shares its ledger starts from a copy of another node's file without `log` and `months`. A node
+A node that shares its ledger starts from a copy of another node's file without `log` and `months`. It keeps the files of
+the other nodes, with their months, in `peers/` (`PeerKeys`), so that it can read the logs that they shipped. A node
 may have further logs, each named after `log` and its number (`log_name`). Any change needs a new `format`, which
 older programs reject. A program that ignored new fields would lose these fields when it rewrites the file.
 """
@@ -185,7 +186,7 @@ class Keys:
     """
 
     def __init__(self, path: Path, file: _KeyFile, log: int) -> None:
-        self.log = log_name(file.log, log)
+        self.first_log, self.log = file.log, log_name(file.log, log)
         self._path, self._number = path, log
         self._secret = file.subject
         # The ledger's numbers are needed as long as their revocations, so no month's key encrypts them.
@@ -207,7 +208,7 @@ class Keys:
 
     def __reduce__(self) -> tuple[object, ...]:
         """Pickle only the path. The other process reads the file itself, so keys are never sent."""
-        return Keys.open, (self._path, self._number)
+        return type(self).open, (self._path, self._number)
 
     def month(self, at: Instant) -> MonthKeys:
         """Return the keys for the month that contains `at`. Create them if the month is new.
@@ -260,6 +261,34 @@ class Keys:
             del file.months[month]
             write_file(self._path, msgspec.json.encode(file))
 
+    def seal_months(self, nonce: bytes) -> bytes:
+        """Return the keys of all months, encrypted for the nodes that share the ledger. Raises `KeysUnusable`."""
+        with locked(self._path):
+            file = _read(self._path)
+        return self.peers.close(msgspec.json.encode(file.months), nonce, _months_of(file.log))
+
+    def has_months(self, sealed: bytes) -> bool:
+        """Return whether the result of an earlier `seal_months` contains the keys of all months. Raises `KeysUnusable`."""
+        with locked(self._path):
+            file = _read(self._path)
+        return self._open_months(file.log, sealed) == file.months
+
+    def _open_months(self, log: str, sealed: bytes) -> dict[str, _MonthFile]:
+        return msgspec.json.decode(self.peers.open(sealed, _months_of(log)), type=dict[_Month, _MonthFile])
+
+    def keep_months(self, path: Path, log: str, sealed: bytes) -> bool:
+        """Write the months that another node sealed to the key file for its log. Return whether they changed it.
+
+        Raises `KeysUnusable`.
+        """
+        months = self._open_months(log, sealed)
+        body = msgspec.json.encode(_KeyFile(format=1, subject=self._secret, log=log, months=months))
+        with locked(path):
+            if path.exists() and path.read_bytes() == body:
+                return False
+            write_file(path, body)
+        return True
+
     def _derive(self, controller: str) -> KeyedHash:
         key = blake2b(controller.encode(), key=self._secret, digest_size=_KEY_BYTES).digest()
         return self._controllers.setdefault(controller, KeyedHash(key, _PSEUDONYM_BYTES))
@@ -285,6 +314,44 @@ class Keys:
                 f" keys were created while the clock was wrong, remove {newest} from `months`"
             )
         return file.months
+
+
+class PeerKeys(Keys):
+    """The keys of another node's log. The file is a copy, so it gets no new month here, and loses months with the original."""
+
+    @classmethod
+    def open(cls, path: Path, log: int = 1) -> "PeerKeys":
+        with locked(path):
+            return cls(path, _read(path), log)
+
+    def retire(self, month: str) -> None:
+        """Destroy the keys of a month in this copy, if it has them. No gate uses them for new decisions."""
+        with locked(self._path):
+            file = _read(self._path)
+            if file.months.pop(month, None):
+                write_file(self._path, msgspec.json.encode(file))
+
+    def _with_month(self, name: str) -> dict[str, _MonthFile]:
+        months = _read(self._path).months
+        if name not in months:
+            raise KeyRetired(
+                f"{self._path}: the keys for {name} are retired, or were not received from their node"
+            )
+        return months
+
+
+def first_log(path: Path) -> str:
+    """Return the name of the first log in a key file, or "" if there is no file. Raises `KeysUnusable`."""
+    return _read(path).log if path.exists() else ""
+
+
+def are_published(path: Path, copy: Path) -> bool:
+    """Return whether the months in a key file are also in the copy that other nodes can read. Raises `KeysUnusable`."""
+    return copy.exists() and _read(path).months.keys() <= _read(copy).months.keys()
+
+
+def _months_of(log: str) -> bytes:
+    return b"months of " + log.encode()
 
 
 def log_name(first: str, number: int) -> str:

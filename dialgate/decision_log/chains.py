@@ -1,4 +1,6 @@
-"""The decision logs of one node. The gate writes one; the others have ended.
+"""The decision logs that a node can read: its own, and those that other nodes shipped (`dialgate.shipping`).
+
+The gate writes one of its own logs; the others have ended. A shipped folder has the same layout.
 
     log/             the log of a gate that was never restored from a backup
     log/restored-N/  the log since the node was restored. N, at least 1000, is random and serves as the log's number
@@ -14,15 +16,17 @@ outcome of its call can be in different chains, because the report may arrive af
 import re
 import secrets
 from collections.abc import Collection, Iterator
+from contextlib import suppress
 from heapq import merge
 from pathlib import Path
 from typing import Final
 
 from msgspec import Struct
 
-from dialgate.core.model import OutcomeRecord
-from dialgate.crypto.keys import log_name
-from dialgate.decision_log import LogLine, span
+from dialgate.core.decision_ids import log_of
+from dialgate.core.model import Instant, OutcomeRecord
+from dialgate.crypto.keys import Keys, MonthKeys, PeerKeys, first_log, log_name
+from dialgate.decision_log import LogLine, last_checkpoint, span
 from dialgate.decision_log.records import Reader, Record, position
 from dialgate.runtime.atomic_write import sync_folder, write_file
 
@@ -73,9 +77,46 @@ def begin_restored_log(data: Path) -> None:
         sync_folder(data / "log")
 
 
-def number_of(data: Path, name: str, log: str) -> int | None:
-    """Return the number of this node's log with the name `log`, or None if it has none. `name` is that of the first log."""
-    return next((number for number in folders(data) if log_name(name, number) == log), None)
+class Home(Struct, frozen=True):
+    """The folder with the logs of one node: its data folder, or the copy that the node shipped.
+
+    `log` is the name of the node's first log. `key_file` contains the node's keys, if this node has them. `node` is empty
+    for this node.
+    """
+
+    folder: Path
+    log: str
+    key_file: Path
+    node: str = ""
+
+    def logs(self) -> dict[str, Path]:
+        """Return the log folders, by the name of the log."""
+        return {log_name(self.log, number): path for number, path in folders(self.folder).items()}
+
+    def keys(self, log: str = "") -> Keys:
+        """Return the keys of one of the logs, or of the first. Raises `KeysUnusable`."""
+        number = next((number for number in folders(self.folder) if log_name(self.log, number) == log), 1)
+        return (PeerKeys if self.node else Keys).open(self.key_file, number)
+
+    def shipped_until(self) -> Instant:
+        """Return the time of the newest checkpoint, which covers all shipped entries, or 0. Raises `LogDamaged`."""
+        ends = (last_checkpoint(path) for path in folders(self.folder).values())
+        return max((end.checkpoint.at for end in ends if end), default=0)
+
+
+def homes(data: Path, shipped: Path | None) -> list[Home]:
+    """Return this node's data folder, then the folders that the other nodes shipped to the folder `shipped`.
+
+    If `shipped` cannot be read, for example a share that is not mounted, the result is this node's folder alone.
+    """
+    own, others = Home(data, first_log(data / "keys.json"), data / "keys.json"), list[Path]()
+    with suppress(OSError):
+        others = [path.parent for path in sorted(shipped.glob("*/*/log"))] if shipped else []
+    return [own] + [
+        Home(path, path.name, data / "peers" / f"{path.name}.json", path.parent.name)
+        for path in others
+        if path.name != own.log
+    ]
 
 
 class LoggedDecision(Struct, frozen=True):
@@ -84,20 +125,48 @@ class LoggedDecision(Struct, frozen=True):
 
 
 class Chains:
-    """A reader of all chains of a node, safe to use while the gate writes to one."""
+    """A reader of the chains of this node and of the nodes that shipped theirs, safe to use while gates write."""
 
-    def __init__(self, data: Path) -> None:
-        self.readers = {number: Reader(path) for number, path in folders(data).items()}
+    def __init__(self, data: Path, shipped: Path | None = None) -> None:
+        """Open the chains in `data`, and in the folder `shipped` of other nodes' copies."""
+        self.homes = homes(data, shipped)
+        self.readers = {name: Reader(path) for home in self.homes for name, path in home.logs().items()}
+
+    def home_of(self, log: str) -> Home | None:
+        """Return the node that wrote the log."""
+        return next((home for home in self.homes if log in home.logs()), None)
+
+    def hashes(self, number: str, month: str = "") -> frozenset[bytes]:
+        """Return the keyed hashes of a number (E.164) in one month, or in all that are not retired, in all chains.
+
+        The logs of a node whose keys this node does not have are left out. Raises `KeysUnusable`.
+        """
+        return frozenset(
+            hashed
+            for home in self.homes
+            if home.key_file.exists()
+            for name, hashed in home.keys().hashes(number).items()
+            if month in {"", name}
+        )
+
+    def months(self) -> set[str]:
+        """Return the months (`YYYY-MM`) for which a chain has keys."""
+        return {name for home in self.homes if home.key_file.exists() for name in home.keys().live()}
+
+    def month_keys(self, record: Record) -> MonthKeys:
+        """Return the keys with which a decision's numbers are encrypted. Raises `KeysUnusable`, also as `KeyRetired`."""
+        log = log_of(record.id)
+        home = self.home_of(log) or self.homes[0]
+        return home.keys(log).month(record.at)
 
     def find(self, decision: str) -> LoggedDecision | None:
         """Return a decision by its id. Raises `LogDamaged`."""
-        seq = span.sequence(decision)
-        if seq is None:
+        seq, reader = span.sequence(decision), self.readers.get(log_of(decision))
+        if seq is None or reader is None:
             return None
-        for reader in self.readers.values():
-            line, record = next(reader.entries(first=seq), (None, None))
-            if line is not None and isinstance(record, Record) and record.id == decision:
-                return LoggedDecision(line, record)
+        line, record = next(reader.entries(first=seq), (None, None))
+        if line is not None and isinstance(record, Record) and record.id == decision:
+            return LoggedDecision(line, record)
         return None
 
     def find_decisions(self, hashes: Collection[bytes]) -> Iterator[tuple[LogLine, Record]]:
@@ -118,9 +187,9 @@ class Chains:
         return outcomes_
 
     def reports(self, decisions: Collection[str]) -> Iterator[OutcomeRecord]:
-        """Yield the outcomes reported to this node for these decisions. Raises `LogDamaged`.
+        """Yield the outcomes reported for these decisions. Raises `LogDamaged`.
 
-        The decisions themselves may be in the logs of other nodes.
+        The decisions themselves may be in logs that are not here.
         """
         for reader in self.readers.values():
             yield from reader.reports(decisions)

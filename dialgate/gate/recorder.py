@@ -4,7 +4,6 @@ import asyncio
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from pathlib import Path
 from queue import SimpleQueue
 from threading import Thread
 
@@ -12,11 +11,8 @@ import msgspec
 
 from dialgate.core import local_time
 from dialgate.core.model import Instant, OutcomeRecord, Result
-from dialgate.crypto.keys import Keys
 from dialgate.decision_log import DecisionLog, LogUnavailable
-from dialgate.decision_log.chains import Chains
 from dialgate.observability.metrics import Metrics
-from dialgate.runtime.thread_pool import ThreadPool
 
 _encode = msgspec.json.Encoder().encode
 
@@ -31,9 +27,7 @@ class LogRecorder:
 
     def __init__(
         self,
-        data: Path,
         log: DecisionLog,
-        keys: Keys,
         clock: Callable[[], Instant],
         metrics: Metrics,
         steady: Callable[[], float] = time.monotonic,
@@ -42,7 +36,7 @@ class LogRecorder:
         self.log = log
         self._segment = 0
         self._grounds: dict[bytes, int] = {}
-        self._data, self._keys, self._clock, self._metrics = data, keys, clock, metrics
+        self._clock, self._metrics = clock, metrics
         self._steady = steady
         self._loop = asyncio.get_running_loop()
         self._write_start = self._sync_start = 0.0
@@ -53,7 +47,6 @@ class LogRecorder:
         # A daemon, so that a process ends whose gate is refused at its start. `close` waits for the last sync.
         self._sync_thread = Thread(target=self._run_syncs, name="log-sync", daemon=True)
         self._sync_thread.start()
-        self._threads = ThreadPool("recorder", 2)  # `find_call` reads the log for each reported stop
 
     def grounds(self, now: Instant) -> dict[bytes, int]:
         """Return the sequence number of each grounds entry in the newest log segment, by digest.
@@ -133,22 +126,10 @@ class LogRecorder:
             self._write([_encode(record)])
         await self.sync()
 
-    async def find_call(self, decision: str) -> tuple[str, str] | None:
-        """Return a decision's controller and called number, or None if this node's logs lack its record."""
-        return await self._threads.run(self._find_call, decision)
-
-    def _find_call(self, decision: str) -> tuple[str, str] | None:
-        entry = Chains(self._data).find(decision)
-        if entry is None:
-            return None
-        number = self._keys.month(entry.record.at).called_number(entry.record.sealed)
-        return entry.record.facts.controller.id, number
-
     async def close(self) -> None:
         while self._is_syncing:
             with suppress(LogUnavailable):  # its callers get it
                 await self.sync()
         self._syncs.put(None)
         self._sync_thread.join()
-        self._threads.close()
         self.log.close()

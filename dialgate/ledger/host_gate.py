@@ -16,9 +16,6 @@ class OutcomeLog(Protocol):
     async def result(self, decision: str, result: Result, client: str) -> None:
         """Record a call's result durably. Raises `LogUnavailable`."""
 
-    async def find_call(self, decision: str) -> tuple[str, str] | None:
-        """Return the controller and the E.164 number of a call, or None if the call is not in this log."""
-
 
 class HostGate(Protocol):
     """The gate. `log` is None and the rest does nothing in a process without one (`NoGate`)."""
@@ -35,7 +32,7 @@ class HostGate(Protocol):
         """The clock for durations, in seconds."""
 
     async def find_call_elsewhere(self, decision: str) -> tuple[str, str] | None:
-        """Return the same as `OutcomeLog.find_call`, from the other gates on the store."""
+        """Return the controller and the E.164 number of a call, from the other gates on the store, or None."""
 
     async def refresh(self) -> None:
         """Load the current call lists, proofs and pauses from the store. Raises `Unavailable`."""

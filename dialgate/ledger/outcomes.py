@@ -3,6 +3,7 @@
 An opt-out is also recorded as a revocation. A wrong number is also recorded as a wrong-number report.
 """
 
+import asyncio
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,6 +17,7 @@ from dialgate.core.faults import Unavailable
 from dialgate.core.ledger_events import Revoked
 from dialgate.core.model import RESULT_RANK
 from dialgate.core.refusal import Refused
+from dialgate.decision_log.chains import Chains
 from dialgate.ledger import stop_requests
 from dialgate.ledger.access import LedgerAccess
 from dialgate.ledger.host_gate import HostGate
@@ -149,8 +151,16 @@ class Outcomes:
         return call
 
     async def called_here(self, decision: str) -> tuple[str, str] | None:
-        """Return the controller and number of the call if this gate made the decision, or None otherwise."""
-        return await self._gate.log.find_call(decision) if self._gate.log is not None else None
+        """Return the controller and number of a call whose decision is in a log that can be read here, or None."""
+        return await asyncio.to_thread(self._read_call, decision)
+
+    def _read_call(self, decision: str) -> tuple[str, str] | None:
+        chains = Chains(self._access.config.data, self._access.config.shipped)
+        entry = chains.find(decision)
+        if entry is None:
+            return None
+        number = chains.month_keys(entry.record).called_number(entry.record.sealed)
+        return entry.record.facts.controller.id, number
 
 
 def _unknown_decision() -> Refused:

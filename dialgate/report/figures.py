@@ -187,7 +187,7 @@ async def gather(
     config: Config, store: Ledger, controller: str, period: Period, made_at: Instant
 ) -> CallReport:
     """Collect the figures for a period. Raises `LogDamaged`, `StoreUnavailable`."""
-    tally = _read_log(config.data, controller, period)
+    tally = _read_log(config, controller, period)
     entries = await _entries(store, controller, period)
     campaigns = tuple(_campaigns(tally))
     totals: Counter[str] = Counter()
@@ -226,8 +226,8 @@ def _outside_ids(config: Config, controller: str, records: tuple[str, ...]) -> t
     return tuple(ids.outside((name, controller) for name in records))
 
 
-def _read_log(data: Path, controller: str, period: Period) -> _Tally:
-    chains, within = Chains(data), LogSpan(since=period.since, until=period.until)
+def _read_log(config: Config, controller: str, period: Period) -> _Tally:
+    chains, within = Chains(config.data, config.shipped), LogSpan(since=period.since, until=period.until)
     tally = _Tally(period)
     decisions = (
         decision

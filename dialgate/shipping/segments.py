@@ -1,20 +1,27 @@
-"""Shipping of closed segments, in order.
+"""Shipping of segments, in order.
 
-Each segment is verified and then sent with its checkpoints.
+A closed segment is verified and then sent with its checkpoints. Until it has arrived, its file at the target grows: each round
+appends the entries that a new checkpoint covers, and then the checkpoint, so that every shipped entry can be proved.
 """
 
+import re
 from collections.abc import Iterator
+from contextlib import suppress
+from io import BytesIO
 from itertools import pairwise
 from pathlib import Path
+from typing import BinaryIO
 
 import structlog
 from msgspec.structs import replace
 
+from dialgate.config import content_store
 from dialgate.core.faults import Unavailable
 from dialgate.core.model import SECOND, Instant
+from dialgate.crypto.keys import are_published
 from dialgate.crypto.log_signing import pem, public_keys
 from dialgate.decision_log import LogDamaged, StoredCheckpoint, chains
-from dialgate.decision_log.archive import first_header
+from dialgate.decision_log.archive import first_header, index
 from dialgate.decision_log.archive import segments as segments_of
 from dialgate.decision_log.archive.checksums import files_of
 from dialgate.decision_log.archive.reading import PACKED
@@ -26,6 +33,9 @@ from dialgate.shipping.cursor import Cursor, Cursors
 from dialgate.shipping.status import LogProgress
 from dialgate.shipping.target import StorageRefused, Target, TargetFailed
 
+_NEVER = 1 << 62
+_PART_BYTES = 8 << 20
+_DIGEST = re.compile("[0-9a-f]{64}")
 _log = structlog.get_logger(__name__)
 
 
@@ -35,11 +45,18 @@ class SegmentShipping:
     `standings` contains the state of each log, by its number.
     """
 
-    def __init__(self, data: Path, node: str, target: Target, cursors: Cursors, *, at_once: bool) -> None:
+    def __init__(
+        self, data: Path, node: str, target: Target, cursors: Cursors, *, at_once: bool, shared: bool = False
+    ) -> None:
+        """`shared` means that other nodes share the store, and need this node's keys to read what it shipped."""
+        self._shared = shared
         self._data, self._node, self._target, self._cursors = data, node, target, cursors
-        self._at_once = at_once
+        self._at_once, self.interval = at_once, target.interval
         self._chains: dict[int, _Chain] = {}
         self._keys: set[str] = set()
+        self._kept: set[str] = set()
+        self._sizes: dict[str, int] = {}  # of the growing files at the target
+        self._places: dict[str, tuple[int, int]] = {}  # number and end of the lines read of growing segments
         self.standings: dict[int, LogProgress] = {}
 
     def round(self) -> bool:
@@ -62,10 +79,17 @@ class SegmentShipping:
         chain = self._chains.get(number) or self._open_chain(number, folder)
         if chain is None:
             return
-        home = f"{self._node}/{self._chains[1].log}"
+        log = self._chains[1].log
+        if self._shared and not are_published(self._data / "keys.json", self._data / "peers" / f"{log}.json"):
+            raise TargetFailed(
+                "the keys of this node are not in the store yet: the gate publishes them within seconds"
+            )
+        home = f"{self._node}/{log}"
         self._ship_keys(home)
+        self._ship_kept(home)
         place = f"{home}/{folder.relative_to(self._data)}"
         self._ship_closed(number, chain, place, standing)
+        self._ship_open(chain, place)
         for stamp, line in chain.stamps():
             self._target.put(f"{place}/{stamp.size:016}{STAMP}", line)
             chain.shipped_stamp(stamp, self._cursors)
@@ -80,15 +104,50 @@ class SegmentShipping:
             if not checkpoints:
                 return  # the gate signs a closed segment within seconds
             _prove(closed, checkpoints[-1])
+            files = _files(closed.path)
+            if files is None:
+                return
             try:
-                for path in _files(closed.path):
+                for path in files:
                     self._target.put(f"{place}/{path.name}", path)
             except FileNotFoundError:
                 return  # packed meanwhile: ship the packed files in the next round
             lines = b"".join(checkpoint.line for checkpoint in checkpoints)
             self._target.put(f"{place}/{closed.first:016}{PART}", lines)
             chain.shipped(closed, checkpoints[-1], self._cursors)
+            if closed.path.suffix == PACKED:
+                self._target.remove(f"{place}/{closed.first:016}.ndjson")
             _log.info("segment shipped", log_number=number, first=closed.first, last=closed.last)
+
+    def _ship_open(self, chain: "_Chain", place: str) -> None:
+        """Append to the target the entries that new checkpoints cover, and then these checkpoints."""
+        for first, path, checkpoints in chain.growing():
+            lines = b"".join(checkpoint.line for checkpoint in checkpoints)
+            # A file that was packed meanwhile is shipped in the next round.
+            with suppress(FileNotFoundError), path.open("rb") as file:
+                end = self._end(file, f"{place}/{path.name}", checkpoints[-1].checkpoint.size - first + 2)
+                self._grow(f"{place}/{path.name}", file, end)
+                self._grow(f"{place}/{path.stem}{PART}", BytesIO(lines), len(lines))
+
+    def _end(self, file: BinaryIO, name: str, lines: int) -> int:
+        """Return the offset after the given number of lines of a segment. Reading continues where it last ended."""
+        read, offset = self._places.get(name, (0, 0))
+        file.seek(offset)
+        for _ in range(read, lines):
+            offset += len(file.readline())
+        self._places[name] = lines, offset
+        return offset
+
+    def _grow(self, name: str, source: BinaryIO, end: int) -> None:
+        size = self._sizes.get(name)
+        if size is None:
+            size = self._target.size(name)
+        source.seek(size)
+        while size < end:
+            part = source.read(min(end - size, _PART_BYTES))
+            self._target.extend(name, size, part)
+            size += len(part)
+        self._sizes[name] = size
 
     def _open_chain(self, number: int, folder: Path) -> "_Chain | None":
         """Open a log, or return None if it is empty.
@@ -108,6 +167,16 @@ class SegmentShipping:
             if name not in self._keys:
                 self._target.put(f"{home}/keys/{name}.pem", pem(public))
                 self._keys.add(name)
+
+    def _ship_kept(self, home: str) -> None:
+        """Ship the laws and controllers' files that records name, without which nobody can replay or prove them."""
+        folder = self._data / "kept"
+        for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+            if path.name not in self._kept and _DIGEST.fullmatch(path.name):
+                raw = path.read_bytes()
+                if content_store.is_shipped(raw):
+                    self._target.put(f"{home}/kept/{path.name}", raw)
+                self._kept.add(path.name)
 
 
 class _ClosedSegment:
@@ -151,16 +220,30 @@ class _Chain:
 
         Return an empty list if no checkpoint covers the segment's last entry yet.
         """
+        checkpoints = self.checkpoints_within(closed.first, closed.last)
+        return checkpoints if checkpoints and checkpoints[-1].checkpoint.size == closed.last else []
+
+    def growing(self) -> Iterator[tuple[int, Path, list[StoredCheckpoint]]]:
+        """Yield the first entry, path and checkpoints of the unpacked segments that have not been shipped, oldest first."""
+        paths = [row for row in segments_of(self._folder) if row[0] > self._cursor.seq]
+        followings = [*(first for first, _ in paths[1:]), _NEVER]
+        for (first, path), following in zip(paths, followings, strict=True):
+            checkpoints = self.checkpoints_within(first, following - 1)
+            if path.suffix != PACKED and checkpoints:
+                yield first, path, checkpoints
+
+    def checkpoints_within(self, first: int, last: int) -> list[StoredCheckpoint]:
+        """Return the checkpoints at the entries `first` to `last`. Raises `LogDamaged`."""
         checkpoints = []
         for offset, line in checkpoint_lines(self._folder, self._offset):
             stored = parse(offset, line)
             if stored is None:
                 raise LogDamaged(self._folder / FILE, offset, "not a checkpoint")
-            if stored.checkpoint.size > closed.last:
+            if stored.checkpoint.size > last:
                 break
-            if stored.checkpoint.size >= closed.first:
+            if stored.checkpoint.size >= first:
                 checkpoints.append(stored)
-        return checkpoints if checkpoints and checkpoints[-1].checkpoint.size == closed.last else []
+        return checkpoints
 
     def shipped(self, closed: _ClosedSegment, newest: StoredCheckpoint, cursors: Cursors) -> None:
         self._waiting.pop(0)
@@ -200,9 +283,14 @@ def _closed_at(path: Path) -> Instant:
         return 0
 
 
-def _files(segment: Path) -> list[Path]:
-    """Return the files of a segment, with the segment itself last."""
-    return files_of(segment) if segment.suffix == PACKED else [segment]
+def _files(segment: Path) -> list[Path] | None:
+    """Return the files of a segment, with the segment itself last, or None while the segment is being packed."""
+    if segment.suffix != PACKED:
+        return [segment]
+    by_number = index.path_of(segment)
+    if by_number.exists():
+        return [by_number, *files_of(segment)]
+    return None if segment.with_suffix(".ndjson").exists() else files_of(segment)
 
 
 def _prove(closed: _ClosedSegment, signed: StoredCheckpoint) -> None:

@@ -14,16 +14,17 @@ import structlog
 from dialgate.config import url_secrets
 from dialgate.config.configuration import Config
 from dialgate.core.model import Instant
+from dialgate.crypto.keys import KeysUnusable, first_log
 from dialgate.runtime.file_lock import hold_lock
 from dialgate.shipping import status, target
 from dialgate.shipping.cursor import Cursors
+from dialgate.shipping.fetching import fetch
 from dialgate.shipping.redis_stream import StreamShipping
 from dialgate.shipping.segments import SegmentShipping
 from dialgate.shipping.status import LogProgress
-from dialgate.shipping.target import StorageRefused
+from dialgate.shipping.target import StorageRefused, TargetFailed
 
 _STREAM_INTERVAL: Final = 0.25  # seconds; a gate publishes about once a second how far its log is on disk
-_SEGMENT_INTERVAL: Final = 10.0  # seconds
 _METRICS_INTERVAL: Final = 5.0  # seconds
 _MAX_WAIT: Final = 60.0  # seconds
 _log = structlog.get_logger(__name__)
@@ -47,14 +48,20 @@ class Shipper:
         folder, node = config.data / "shipping", config.settings.node
         self._clock = clock
         self._textfile = config.folder / shipping.textfile if shipping.textfile else None
+        self._data = config.data
         self._segments: SegmentShipping | None = None
+        self._objects: target.Objects | None = None
         self._stream: StreamShipping | None = None
         if shipping.to:
             to = target.open_target(shipping, config.folder)
             cursors = Cursors(
                 folder / "segments.json", f"{shipping.to} {shipping.endpoint}", restart=compare_all
             )
-            self._segments = SegmentShipping(config.data, node, to, cursors, at_once=shipping.at_once)
+            shared = config.settings.store is not None
+            self._segments = SegmentShipping(
+                config.data, node, to, cursors, at_once=shipping.at_once, shared=shared
+            )
+            self._objects = to if isinstance(to, target.Objects) else None
         if shipping.stream is not None:
             url = _url(shipping.stream.url, shipping.stream.url_file, config.folder)
             try:
@@ -69,7 +76,7 @@ class Shipper:
         """Ship everything that is available now. Return False if something failed."""
         try:
             if self._segments is not None:
-                await asyncio.to_thread(self._segments.round)
+                await asyncio.to_thread(self._ship_and_fetch, self._segments)
             while self._stream is not None and await self._stream.round():
                 pass
         finally:
@@ -108,11 +115,22 @@ class Shipper:
         self._write_metrics()
 
     async def _shipping(self, segments: SegmentShipping) -> None:
-        wait = _SEGMENT_INTERVAL
+        wait = segments.interval
         while True:
-            succeeded = await asyncio.to_thread(segments.round)
-            wait = _SEGMENT_INTERVAL if succeeded else min(2 * wait, _MAX_WAIT)
+            succeeded = await asyncio.to_thread(self._ship_and_fetch, segments)
+            wait = segments.interval if succeeded else min(2 * wait, _MAX_WAIT)
             await asyncio.sleep(wait)
+
+    def _ship_and_fetch(self, segments: SegmentShipping) -> bool:
+        """Ship this node's segments, and copy those of the other nodes from object storage. Return whether all succeeded."""
+        succeeded = segments.round()
+        try:
+            if self._objects is not None:
+                fetch(self._objects, self._data / "shipped", first_log(self._data / "keys.json"))
+        except (TargetFailed, KeysUnusable, OSError) as error:
+            _log.warning("logs of other nodes not copied", problem=str(error))
+            return False
+        return succeeded
 
     async def _streaming(self, stream: StreamShipping) -> None:
         wait = _STREAM_INTERVAL

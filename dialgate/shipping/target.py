@@ -1,9 +1,12 @@
-"""Targets for closed segments: a folder or an object storage bucket.
+"""Targets for shipped logs: a folder or an object storage bucket.
 
-Files are written atomically and never replaced.
+Files are written atomically and never replaced. The files of an open segment grow instead. In a bucket, a growing file `NAME`
+consists of objects `NAME.OFFSET`, one for each part, because an object cannot grow.
 """
 
 import configparser
+import os
+import re
 import shutil
 from collections.abc import Iterator
 from datetime import timedelta
@@ -22,6 +25,9 @@ Content: TypeAlias = bytes | Path
 _Source: TypeAlias = BytesIO | BufferedReader
 _CHUNK: Final = 1 << 20
 _RETRY_TIMEOUT: Final = timedelta(seconds=60)
+_GROWING: Final = (".ndjson", ".checkpoints")
+# An object of a growing file: the file's name, and its offset in the file.
+PART: Final = re.compile(r"(.*\.(?:ndjson|checkpoints))\.(\d{16})")
 
 
 class TargetFailed(Exception):
@@ -36,12 +42,23 @@ class StorageRefused(Exception):
 
 
 class Target(Protocol):
+    interval: float  # seconds between rounds of shipping
+
     def put(self, name: str, content: Content) -> bool:
         """Write a file durably. Return False if the target already has this file with this content.
 
-        `name` may contain slashes. Raises `TargetFailed`, `StorageRefused` if the existing file differs, and
-        `FileNotFoundError` if the source file no longer exists.
+        `name` may contain slashes. A file that is the beginning of this one is completed. Raises `TargetFailed`,
+        `StorageRefused` if the existing file differs, and `FileNotFoundError` if the source file no longer exists.
         """
+
+    def size(self, name: str) -> int:
+        """Return the size of a growing file, 0 if it does not exist. Raises `TargetFailed`."""
+
+    def extend(self, name: str, offset: int, content: bytes) -> None:
+        """Append to a growing file, whose size is `offset`, durably. Raises `TargetFailed`."""
+
+    def remove(self, name: str) -> None:
+        """Remove a growing file, because its content has arrived in another one. Raises `TargetFailed`."""
 
 
 def open_target(shipping: Shipping, config: Path) -> Target:
@@ -56,6 +73,8 @@ class TargetFolder:
     `root` is not created, because an unmounted share would then look like an empty target. Files are readable
     by the owner only, as in the log folder.
     """
+
+    interval = 10.0
 
     def __init__(self, root: Path) -> None:
         self._root = root
@@ -72,15 +91,48 @@ class TargetFolder:
         if not self._root.is_dir():
             raise TargetFailed(f"{self._root} does not exist: mount it or create it")
         if path.exists():
+            size = path.stat().st_size
             with path.open("rb") as existing:
-                _refuse_unless_same(str(path), file_digest(existing, "sha256").digest(), source)
-            return False
-        path.parent.mkdir(parents=True, exist_ok=True)
+                _refuse_unless_same(str(path), file_digest(existing, "sha256").digest(), source, size)
+            if source.seek(0, os.SEEK_END) == size:
+                return False
+            source.seek(0)
+        self._make_folder(path)
         with replace_file(path) as file:
             shutil.copyfileobj(source, file, _CHUNK)
+        return True
+
+    def _make_folder(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
         for folder in _up_to(path.parent, self._root):
             sync_folder(folder)
-        return True
+
+    def size(self, name: str) -> int:
+        path = self._root / name
+        return path.stat().st_size if path.exists() else 0
+
+    def extend(self, name: str, offset: int, content: bytes) -> None:
+        path = self._root / name
+        try:
+            if not self._root.is_dir():
+                raise TargetFailed(f"{self._root} does not exist: mount it or create it")
+            self._make_folder(path)
+            fd = os.open(path, os.O_WRONLY | os.O_CREAT, 0o600)
+            with os.fdopen(fd, "wb") as file:
+                file.seek(offset)
+                file.write(content)
+                file.flush()
+                os.fsync(fd)
+            if not offset:
+                sync_folder(path.parent)
+        except OSError as error:
+            raise TargetFailed(str(unavailable(path, error))) from error
+
+    def remove(self, name: str) -> None:
+        try:
+            (self._root / name).unlink(missing_ok=True)
+        except OSError as error:
+            raise TargetFailed(str(unavailable(self._root / name, error))) from error
 
 
 def _up_to(folder: Path, root: Path) -> Iterator[Path]:
@@ -95,6 +147,8 @@ class Objects:
 
     Each file is sent in one conditional request (If-None-Match), which the server rejects if the object exists.
     """
+
+    interval = 60.0  # each request is paid for
 
     def __init__(self, shipping: Shipping, config: Path) -> None:
         require("s3", f"Shipping to {shipping.to}")
@@ -135,6 +189,8 @@ class Objects:
                     _refuse_unless_same(name, self._digest(name), source)
             except (self._obstore.exceptions.BaseError, OSError) as error:
                 raise TargetFailed(f"{name}: {_summary(error)}") from error
+        if name.endswith(_GROWING):
+            self.remove(name)
         return created
 
     def _create(self, name: str, source: _Source) -> bool:
@@ -145,9 +201,44 @@ class Objects:
             return False
         return True
 
+    def sizes(self, folder: str = "") -> dict[str, int]:
+        """Return the size of each object, by name, in alphabetical order. Raises `TargetFailed`."""
+        try:
+            pages = list(self._obstore.list(self._store, prefix=folder or None))
+        except (self._obstore.exceptions.BaseError, OSError) as error:
+            raise TargetFailed(f"{folder}: {_summary(error)}") from error
+        return dict(sorted((item["path"], item["size"]) for page in pages for item in page))
+
+    def read(self, name: str) -> Iterator[bytes]:
+        """Yield the content of an object. Raises `TargetFailed`."""
+        try:
+            yield from map(bytes, self._obstore.get(self._store, name).stream(_CHUNK))
+        except (self._obstore.exceptions.BaseError, OSError) as error:
+            raise TargetFailed(f"{name}: {_summary(error)}") from error
+
+    def _parts(self, name: str) -> dict[str, int]:
+        sizes = self.sizes(str(Path(name).parent))
+        return {part: size for part, size in sizes.items() if part.rpartition(".")[0] == name}
+
+    def size(self, name: str) -> int:
+        return sum(self._parts(name).values())
+
+    def extend(self, name: str, offset: int, content: bytes) -> None:
+        self.put(f"{name}.{offset:016}", content)
+
+    def remove(self, name: str) -> None:
+        """Remove the objects of a growing file. If the credentials forbid it, they stay, and readers ignore them."""
+        try:
+            if parts := list(self._parts(name)):
+                self._obstore.delete(self._store, parts)
+        except self._obstore.exceptions.PermissionDeniedError:
+            return
+        except (self._obstore.exceptions.BaseError, OSError) as error:
+            raise TargetFailed(f"{name}: {_summary(error)}") from error
+
     def _digest(self, name: str) -> bytes:
         digest = sha256()
-        for part in self._obstore.get(self._store, name).stream(_CHUNK):
+        for part in self.read(name):
             digest.update(part)
         return digest.digest()
 
@@ -175,9 +266,14 @@ def _open(content: Content) -> _Source:
     return BytesIO(content) if isinstance(content, bytes) else content.open("rb")
 
 
-def _refuse_unless_same(name: str, existing: bytes, source: _Source) -> None:
+def _refuse_unless_same(name: str, existing: bytes, source: _Source, size: int = -1) -> None:
+    """Raise `StorageRefused` unless the file whose SHA-256 is `existing` has the content, or its first `size` bytes."""
     source.seek(0)
-    if file_digest(source, "sha256").digest() != existing:
+    own, left = sha256(), size
+    while left and (part := source.read(_CHUNK if left < 0 else min(left, _CHUNK))):
+        own.update(part)
+        left -= len(part) if left > 0 else 0
+    if own.digest() != existing:
         raise StorageRefused(
             f"{name} exists at the target and differs from the local log; nothing was replaced. To find out whether the local"
             " log or the target was modified, run `dialgate log verify` here and `dialgate log verify --data` on a copy of the target"

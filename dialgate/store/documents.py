@@ -1,4 +1,4 @@
-"""Call lists, caller-ID proofs, webhook deliveries and lifted pauses: JSON documents that every engine stores alike.
+"""Call lists, caller-ID proofs, webhook deliveries, lifted pauses and nodes' month keys: JSON documents that every engine stores alike.
 
 A document is replaced as a whole. Its kind and its key are the table and the row, or the hash and its field. The stored
 names of kinds and keys, and the fields of the structs, are the format: new fields go last, with a default.
@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Final, Literal, Protocol, TypeAlias, TypeVar
 
 import msgspec
-from msgspec import structs
+from msgspec import Struct, structs
 
 from dialgate.core.model import Instant
 from dialgate.store.call_lists import CallerIdProof, CallList
@@ -17,7 +17,7 @@ from dialgate.store.campaign_counts import PauseLift
 from dialgate.store.deliveries import Delivery
 from dialgate.store.faults import StoreUnavailable
 
-DocumentKind: TypeAlias = Literal["lists", "proofs", "deliveries", "lifts"]
+DocumentKind: TypeAlias = Literal["lists", "proofs", "deliveries", "lifts", "months"]
 T = TypeVar("T")
 _encode: Final = msgspec.json.Encoder().encode
 
@@ -115,6 +115,20 @@ class Documents(Protocol):
 
     async def lift_pause(self, lift: PauseLift) -> None:
         await self._change("lifts", f"{lift.campaign}\0{lift.at}", lambda _: lift)
+
+    # ---- month keys of the nodes on a shared store -------------------------------------------------------------------
+
+    async def sealed_months(self) -> dict[str, bytes]:
+        """Return the keys of each node's months, encrypted by `Keys.seal_months`, by the name of the node's log."""
+        documents = await self._documents("months")
+        return {log: _decode(body, SealedMonths).sealed for log, body in documents.items()}
+
+    async def put_sealed_months(self, log: str, sealed: bytes) -> None:
+        await self._change("months", log, lambda _: SealedMonths(sealed))
+
+
+class SealedMonths(Struct, frozen=True):
+    sealed: bytes
 
 
 def _decode(body: bytes, kind: type[T]) -> T:

@@ -35,7 +35,7 @@ class Person(NamedTuple):
 
     @property
     def inquiry(self) -> Inquiry:
-        return Inquiry(self.config.data, self.keys)
+        return Inquiry(self.config.data, self.keys, self.config.shipped)
 
 
 class NewHolder(NamedTuple):

@@ -38,7 +38,7 @@ def page(report: Report, language: Language) -> str:
         "basis": words.basis,
         "origin": words.origin,
     }
-    notices = explanation.notices(language, report.retired_months, {}, nothing=False)
+    notices = explanation.notices(language, report.retired_months, {}, {}, nothing=False)
     return environment.get_template("access.html").render(
         report=report, language=language, say=words.say, notices=notices
     )

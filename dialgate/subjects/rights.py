@@ -8,7 +8,6 @@ import asyncio
 from collections.abc import Iterable
 from contextlib import suppress
 from functools import partial
-from itertools import chain
 from typing import Any
 
 import msgspec
@@ -18,7 +17,7 @@ from msgspec import structs
 from dialgate.audit.legal_holds import Holds
 from dialgate.audit.lookups import Lookups
 from dialgate.audit.response_slots import whole_slots
-from dialgate.cluster.peer_questions import FindOutcomes, FindPersonalData
+from dialgate.cluster.peer_questions import FindPersonalData
 from dialgate.cluster.peers import Peers
 from dialgate.cluster.personal_data import CaseInfo, DecisionLine, Share, merge_shares
 from dialgate.cluster.shared_holds import SharedHolds
@@ -144,7 +143,7 @@ class Subjects:
         history = await self._registrar.views.history(client, owner, e164)
         start, calls = inventory.new_holder(history)
         share = inventory.from_time(merge_shares([own, *peers.answers.values()]), start)
-        decisions, unasked = await self._with_results(share.decisions)
+        decisions = await asyncio.to_thread(self._with_results, share.decisions)
         shown = [
             structs.replace(
                 decision,
@@ -169,7 +168,7 @@ class Subjects:
             lookups=share.lookups,
             requests=share.requests,
             days_of_storage=_days(self.config.storage(self._clock())),
-            missing=peers.missing | unasked,
+            missing=peers.missing,
             holder_changed_at=start,
             profiling_campaigns=inventory.profiling_campaigns(
                 self.config, owner, structs.replace(share, decisions=current)
@@ -179,16 +178,11 @@ class Subjects:
             zone=self.config.laws[file.country].zone,
         )
 
-    async def _with_results(self, decisions: list[DecisionLine]) -> tuple[list[DecisionLine], dict[str, str]]:
-        """Add the results in the logs of all gates. Also return each gate that did not respond, with the reason."""
+    def _with_results(self, decisions: list[DecisionLine]) -> list[DecisionLine]:
+        """Add the results in this gate's logs and those that other gates shipped."""
         names = [decision.id for decision in decisions if decision.decision == "allow"]
-        if not names:
-            return decisions, {}
-        peers, own = await asyncio.gather(
-            self.peers.ask(FindOutcomes(names)),
-            asyncio.to_thread(lambda: list(Chains(self.config.data).reports(names))),
-        )
-        return inventory.add_results(decisions, chain(own, *peers.answers.values())), peers.missing
+        chains = Chains(self.config.data, self.config.shipped)
+        return inventory.add_results(decisions, chains.reports(names))
 
     async def share(self, controller: str, number: str) -> Share:
         """Return the data about a number (E.164) that only this gate has. Raises `StoreUnavailable`."""

@@ -55,6 +55,7 @@ class Phrases(Struct, frozen=True, forbid_unknown_fields=True):
     none: str
     none_dated: str
     retired: str
+    shipped: str
     missing: str
 
 

@@ -100,7 +100,8 @@ def ledger_end(out: Path) -> int:
 
 
 def _files(data: Path) -> list[Path]:
-    return sorted(path for path in data.rglob("*") if path.is_file() and not path.name.endswith(_LEFT_OUT))
+    files = (path for path in data.rglob("*") if path.is_file() and not path.name.endswith(_LEFT_OUT))
+    return sorted(path for path in files if not path.is_relative_to(data / "shipped"))  # logs of other nodes
 
 
 def _is_current(path: Path, copy: Path) -> bool:

@@ -31,6 +31,7 @@ from dialgate.core.model import DAY, HOUR
 from dialgate.crypto.keys import Keys
 from dialgate.crypto.log_signing import Signer, renew
 from dialgate.decision_log import DecisionLog, chains, last_checkpoint, make_checkpoint, segments
+from dialgate.decision_log.chains import Chains
 from dialgate.decision_log.inclusion_proofs import NoEvidence
 from dialgate.decision_log.records import Reader
 from dialgate.decision_log.timestamps import Stamper
@@ -68,7 +69,7 @@ async def sources(world: World) -> AsyncIterator[Sources]:
     store = SqliteStore.open(data / "store.db")
     signer = Signer.open(data / "signing.json", NOW)
     try:
-        yield Sources.from_folder(data, keys=Keys.open(data / "keys.json"), signer=signer, store=store)
+        yield Sources.for_log(Chains(data), Keys.open(data / "keys.json").log, signer=signer, store=store)
     finally:
         await store.close()
 

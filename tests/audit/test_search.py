@@ -394,9 +394,9 @@ async def test_search_returns_exactly_the_matching_decisions(searched: tuple[Wor
         (DecisionQuery(controller="rival"), LogSpan(), []),
         (DecisionQuery(), LogSpan(since=NOW + 1), [later]),
         (DecisionQuery(), LogSpan(until=NOW + 1), [answered, denied]),
-        (DecisionQuery(hashes=inquiry.hashes(CLEAR)), LogSpan(), [later, answered]),
-        (DecisionQuery(hashes=inquiry.hashes(CLEAR)), LogSpan(until=NOW + DAY), [answered]),
-        (DecisionQuery(hashes=inquiry.hashes(MOBILE)), LogSpan(), []),
+        (DecisionQuery(hashes=inquiry.chains.hashes(CLEAR)), LogSpan(), [later, answered]),
+        (DecisionQuery(hashes=inquiry.chains.hashes(CLEAR)), LogSpan(until=NOW + DAY), [answered]),
+        (DecisionQuery(hashes=inquiry.chains.hashes(MOBILE)), LogSpan(), []),
     ]
     for query, within, names in found:
         assert [hit.decision_id for hit in hits(gate, query, within)] == names, (query, within)
@@ -408,7 +408,7 @@ async def test_search_adds_the_strictest_outcome(
     gate, _ = searched
     inquiry = Inquiry(gate.app.config.data, Keys.open(gate.app.config.data / "keys.json"))
     assert [hit.outcome for hit in hits(gate)] == ["answered", "", ""]
-    assert [hit.outcome for hit in hits(gate, DecisionQuery(hashes=inquiry.hashes(CLEAR)))] == [
+    assert [hit.outcome for hit in hits(gate, DecisionQuery(hashes=inquiry.chains.hashes(CLEAR)))] == [
         "",
         "answered",
     ]

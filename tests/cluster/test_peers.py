@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +11,9 @@ import pytest
 from msgspec import structs
 
 from dialgate.audit.legal_holds import Holds
-from dialgate.audit.number_history import Inquiry, Visibility
-from dialgate.cluster import decision_search, peer_questions
+from dialgate.cluster import peer_questions
 from dialgate.cluster.list_replication import read_part
 from dialgate.cluster.peer_questions import (
-    FindDecision,
-    FindDecisions,
     FindPersonalData,
     LiftHold,
     PlaceHold,
@@ -27,23 +24,26 @@ from dialgate.cluster.shared_holds import SharedHolds
 from dialgate.config import loader
 from dialgate.config.configuration import ConfigError
 from dialgate.config.content_store import owners
-from dialgate.core.model import DAY, HOUR, MINUTE
+from dialgate.core.model import HOUR, MINUTE
 from dialgate.crypto.keys import Keys, nonces
 from dialgate.lists import call_list
 from dialgate.store import StoreUnavailable
 from dialgate.tools.conformance.gates import listening
-from tests.interfaces.console import test_console
 from tests.subjects.test_subjects import CLIENTS, CONSENT, PERSON, ask, report
 from tests.support import redis_servers, world, yaml_files
 from tests.support.damage import flip
 from tests.support.ports import free_port
 from tests.support.world import CALL, CLEAR, KEY, NOW, World
 
-PURPOSE = "purpose=letter+of+24+November"
-
 
 @pytest.fixture
 async def gates(tmp_path: Path) -> AsyncIterator[list[World]]:
+    async with two_gates(tmp_path) as worlds:
+        yield worlds
+
+
+@asynccontextmanager
+async def two_gates(tmp_path: Path, **changes: Any) -> AsyncIterator[list[World]]:
     """Run two gates on one store. `rome` has a call list. `milan` shares the keys of `rome` but has no call list."""
     ports = {"rome": free_port(), "milan": free_port()}
     peers = {name: f"http://127.0.0.1:{port}" for name, port in ports.items()}
@@ -62,6 +62,7 @@ async def gates(tmp_path: Path) -> AsyncIterator[list[World]]:
                 "store": store,
                 "peers": peers,
                 "clients": CLIENTS,
+                **changes,
             }
             worlds.append(await running.enter_async_context(world.running(folder, **settings)))
         await world.load_list(worlds[0])
@@ -82,16 +83,8 @@ async def call(gate: World, **changes: Any) -> str:
     return str(answer["decision_id"])
 
 
-async def decisions(gate: World, *more: str) -> Any:
-    return await gate.get(f"/v1/decisions?{'&'.join((f'number={PERSON}', PURPOSE, *more))}")
-
-
 def keys_of(gate: World) -> Keys:
     return Keys.open(gate.folder / "data/keys.json")
-
-
-def ids(response: Any) -> list[str]:
-    return [decision["decision_id"] for decision in response["decisions"]]
 
 
 def remove_peer(gate: World, name: str) -> None:
@@ -104,116 +97,6 @@ def set_peer(gate: World, name: str, url: str) -> None:
     config = gate.app.config
     peers = {**config.settings.peers, name: url}
     gate.app.reload(structs.replace(config, settings=structs.replace(config.settings, peers=peers)))
-
-
-# ---- history of a number ---------------------------------------------------------------------------------------------
-
-
-async def test_history_includes_the_decisions_of_every_gate(gates: list[World]) -> None:
-    rome, milan = gates
-    await replicate(milan)
-    expected = []
-    for at in range(6):
-        gate = gates[at % 2]
-        gate.hand.at = NOW + 20_000 + at * MINUTE
-        expected.append(await call(gate, call_id=f"call-{at}"))
-    for gate in gates:
-        response = await decisions(gate)
-        assert (ids(response), response["missing"], response["notices"]) == (expected[::-1], {}, [])
-    output = await milan.output("why", CLEAR, "--purpose", "letter of 24 November", "--json")
-    assert ids(msgspec.json.decode(output)) == expected[::-1]
-    assert rome.sample("dialgate_peer_questions_total", kind="decisions") == 2
-
-
-async def test_pages_continue_across_gates(gates: list[World]) -> None:
-    """The gates make all decisions in the same millisecond, so the time alone does not determine their order."""
-    await replicate(gates[1])
-    for gate in gates:
-        gate.hand.at = NOW + HOUR
-    expected = {await call(gates[at % 2], call_id=f"call-{at}") for at in range(5)}
-    seen: list[str] = []
-    more = True
-    while more:
-        response = await decisions(gates[0], "limit=2", *([f"before={seen[-1]}"] if seen else []))
-        seen += ids(response)
-        more = response["more"]
-    assert (len(seen), set(seen)) == (5, expected)
-    assert ids(await decisions(gates[0], "before=00000000-1")) == []
-
-
-async def test_unknown_page_start_is_an_error(gates: list[World]) -> None:
-    rome, milan = gates
-    name = await call(rome)
-    set_peer(milan, "rome", f"http://127.0.0.1:{free_port()}")
-    response = await milan.get(f"/v1/decisions?number={PERSON}&{PURPOSE}&before={name}", 503)
-    assert response["error"]["code"] == "peer.unheard"
-
-
-async def test_decision_is_found_at_any_gate(gates: list[World]) -> None:
-    rome, milan = gates
-    name = await call(rome)
-    assert (await milan.get(f"/v1/decisions/{name}"))["decision_id"] == name
-    unknown = await milan.get("/v1/decisions/00000000-1", 404)
-    assert unknown["error"]["code"] == "decision.unknown"
-    set_peer(milan, "rome", f"http://127.0.0.1:{free_port()}")
-    unheard = await milan.get(f"/v1/decisions/{name}", 503)
-    assert (unheard["error"]["code"], "rome" in unheard["error"]["message"]) == ("peer.unheard", True)
-
-
-async def test_other_client_gets_nothing_through_a_peer(gates: list[World]) -> None:
-    rome, milan = gates
-    name = await call(rome)
-    stranger = structs.replace(milan.app.config.settings.clients[0], name="stranger", controllers=())
-    sees = Visibility.for_client(stranger.name, stranger.controllers)
-    response = await milan.app.subjects.peers.ask(FindDecision(name, sees))
-    assert response.answers == {"rome": []}
-
-
-@pytest.mark.parametrize(
-    ("language", "words"), [("en", "rome did not respond"), ("it", "non è arrivata risposta da rome")]
-)
-async def test_gate_that_could_not_be_queried_is_reported(
-    gates: list[World], language: str, words: str
-) -> None:
-    rome, milan = gates
-    await call(rome)
-    set_peer(milan, "rome", f"http://127.0.0.1:{free_port()}")
-    response = await decisions(milan, f"language={language}")
-    assert (ids(response), list(response["missing"]), words in response["notices"][-1]) == (
-        [],
-        ["rome"],
-        True,
-    )
-    assert "not reached" in response["missing"]["rome"]
-
-
-async def test_gate_without_a_url_is_missing_also_after_it_was_shut_down(gates: list[World]) -> None:
-    """Only the stopped gate has its log, so the history is incomplete until the gate is started again."""
-    rome, milan = gates
-    remove_peer(milan, "rome")
-    rome.app.roster._beat_at = 0
-    await rome.app.tick()  # records its membership
-    for _ in range(2):
-        missing = (await decisions(milan))["missing"]
-        assert list(missing) == ["rome"]
-        assert missing["rome"].startswith("it has a log on this store but no URL in `peers`")
-        await rome.app.roster.leave()
-
-
-async def test_console_shows_another_gates_decision_without_evidence(
-    gates: list[World],
-) -> None:
-    rome, milan = gates
-    name = await call(rome)
-    page = f"/console/decisions/{name}"
-    async with test_console.browser(rome, KEY) as session:
-        assert f"{page}/evidence" in await test_console.get(session, page)
-    async with test_console.browser(milan, KEY) as session:
-        body = {"number": CLEAR, "purpose": "letter of 24 November", "controller": "acme"}
-        assert name in await test_console.send(session, "/console/lookup", 200, **body)
-        assert f"{page}/evidence" not in await test_console.get(session, page)
-        output = await test_console.send(session, f"{page}/evidence", 409, purpose="case 4711")
-        assert "Another gate made this decision" in output
 
 
 # ---- rights of data subjects -----------------------------------------------------------------------------------------
@@ -232,22 +115,10 @@ async def test_access_report_covers_every_gate(gates: list[World]) -> None:
     assert [call_list["list"] for call_list in response["lists"]] == ["rome"]
     assert [registry["registry"] for registry in response["registries"]] == ["rpo"]
     assert response["missing"] == {}
-    page = f"/v1/subjects/{PERSON}?{PURPOSE}&language=it"
+    page = f"/v1/subjects/{PERSON}?purpose=letter+of+24+November&language=it"
     set_peer(milan, "rome", f"http://127.0.0.1:{free_port()}")
     async with milan.client.get(page) as answer:
         assert "non hanno risposto: rome." in await answer.text()
-
-
-async def test_access_report_holds_results_reported_to_another_gate(gates: list[World]) -> None:
-    rome, milan = gates
-    name = await call(rome)
-    await milan.post("/v1/outcomes", {"decision_id": name, "outcome": "answered"}, 200)
-    for gate in gates:
-        gate.hand.at += 120 * DAY
-        world.store_time(gate.app.config.data, gate.hand.at)
-    await rome.app.subjects.retire(rome.hand.at, drop=True)
-    for gate in gates:
-        assert [decision["result"] for decision in (await report(gate))["decisions"]] == ["answered"]
 
 
 async def erase(gate: World) -> Any:
@@ -477,15 +348,6 @@ async def test_retention_waits_for_a_missing_gate_and_retries_hourly(
 # ---- outcomes --------------------------------------------------------------------------------------------------------
 
 
-async def test_outcome_may_be_reported_to_any_gate(gates: list[World]) -> None:
-    rome, milan = gates
-    name = await call(rome)
-    await milan.post("/v1/outcomes", {"decision_id": name, "outcome": "answered"}, 200)
-    for gate in gates:
-        for found in ((await decisions(gate))["decisions"][0], await gate.get(f"/v1/decisions/{name}")):
-            assert [outcome["result"] for outcome in found["outcomes"]] == ["answered"]
-
-
 async def test_opt_out_may_be_reported_to_any_gate(gates: list[World]) -> None:
     rome, milan = gates
     name = await call(rome)
@@ -566,20 +428,6 @@ async def report_opt_out(gate: World, decision: str, key: str) -> int:
         return answer.status
 
 
-async def test_outcome_is_kept_if_its_gate_is_missing_later(
-    gates: list[World],
-) -> None:
-    rome = gates[0]
-    name = await call(rome)
-    await rome.post("/v1/outcomes", {"decision_id": name, "outcome": "answered"}, 200)
-    question = FindDecisions(number=CLEAR, sees=Visibility())
-    (found,) = decision_search.search_here(Inquiry(rome.folder / "data", keys_of(rome)), question).found
-    for reports in ((), found.outcomes):
-        assert [outcome.result for outcome in decision_search.join_outcomes(found, reports).outcomes] == [
-            "answered"
-        ]
-
-
 # ---- removed gates ---------------------------------------------------------------------------------------------------
 
 
@@ -591,9 +439,9 @@ async def test_removed_gate_can_be_forgotten(gates: list[World]) -> None:
     rome.hand.at = NOW - HOUR
     await rome.app.roster.tick(structs.replace(rome.app._presence, at=rome.hand.at), rome.app.config)
     remove_peer(milan, "rome")
-    assert list((await decisions(milan))["missing"]) == ["rome"]
+    assert list((await report(milan))["missing"]) == ["rome"]
     assert "rome" not in await milan.output(*forget)
-    assert (await decisions(milan))["missing"] == {}
+    assert (await report(milan))["missing"] == {}
     await milan.output(*forget, code=2)
 
 
@@ -701,26 +549,12 @@ def seal(gate: World, node: str, request: PeerRequest) -> bytes:
     return keys_of(gate).peers.close(msgspec.msgpack.encode(request), next(nonces()), about)
 
 
-SEES = Visibility(controllers=("acme",), client="dialer", since=1, until=2)
-SEES_WIRE = {"controllers": ["acme"], "client": "dialer", "since": 1, "until": 2}
 HOLD: dict[str, Any] = {"number": CLEAR, "at": 5, "by": "dpo", "reason": "case 4711"}
 
 
 @pytest.mark.parametrize(
     ("question", "wire"),
     [
-        (
-            peer_questions.FindDecisions(number=CLEAR, sees=SEES, before=(1, "9f2c01ab", 2), most=3),
-            {
-                "type": "decisions",
-                "number": CLEAR,
-                "sees": SEES_WIRE,
-                "before": [1, "9f2c01ab", 2],
-                "most": 3,
-            },
-        ),
-        (FindDecision("9f2c01ab-1", SEES), {"type": "decision", "id": "9f2c01ab-1", "sees": SEES_WIRE}),
-        (peer_questions.FindOutcomes(["9f2c01ab-1"]), {"type": "outcomes", "decisions": ["9f2c01ab-1"]}),
         (peer_questions.FindCall("9f2c01ab-1"), {"type": "called", "decision": "9f2c01ab-1"}),
         (QUESTION, {"type": "person", "controller": "acme", "number": CLEAR}),
         (
@@ -801,7 +635,7 @@ async def test_replayed_answer_is_refused(gates: list[World]) -> None:
 
     async with listening(replay) as port:
         set_peer(milan, "rome", f"http://127.0.0.1:{port}")
-        response = await decisions(milan)
+        response = await report(milan)
     assert response["missing"] == {
         "rome": "its answer cannot be decrypted or decoded, because it has other keys or another version"
     }
@@ -810,7 +644,7 @@ async def test_replayed_answer_is_refused(gates: list[World]) -> None:
 async def test_gate_with_another_name_refuses_the_request(gates: list[World]) -> None:
     rome, milan = gates
     set_peer(milan, "turin", f"http://127.0.0.1:{rome.port}")
-    response = await decisions(milan)
+    response = await report(milan)
     assert "a gate with a different name, or with different keys" in response["missing"]["turin"]
     assert list(response["missing"]) == ["turin"]
 
@@ -823,7 +657,7 @@ async def test_silent_peer_is_given_up_after_the_timeout(gates: list[World]) -> 
 
     async with listening(silent) as port:
         set_peer(gates[1], "rome", f"http://127.0.0.1:{port}")
-        response = await decisions(gates[1])
+        response = await report(gates[1])
     assert "rome" in response["missing"]
 
 

@@ -48,6 +48,22 @@ def test_a_source_from_which_a_proxy_may_connect_causes_a_warning(
         assert f"({', '.join(scopes)})" in text
 
 
+@pytest.mark.parametrize(
+    ("shipping", "warned"),
+    [
+        ({}, 1),
+        ({"shipping": {"stream": {"url": "redis://other"}}}, 1),
+        ({"shipping": {"to": "s3://logs"}}, 0),
+    ],
+)
+def test_several_gates_that_do_not_ship_their_logs_cause_a_warning(
+    tmp_path: Path, shipping: dict[str, Any], warned: int
+) -> None:
+    gates = {"store": {"url": "redis://localhost"}, "peers": {"rome": "http://rome.example"}}
+    config = loader.load(write_folder(tmp_path, **gates, **shipping))
+    assert sum(text.startswith("shipping: ") for text in warnings.warnings(config)) == warned
+
+
 def test_config_check_shows_the_warnings_and_succeeds(tmp_path: Path) -> None:
     words = ["config", "check", "--config", str(write(tmp_path, ["127.0.0.1/32"], ["revoke"], {}))]
     done, spoken = (CliRunner().invoke(main.app, [*words, *more]) for more in (["--json"], []))

@@ -19,7 +19,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 
-from dialgate.crypto.keys import Keys
 from dialgate.decision_log import DecisionLog, LogDamaged, LogUnavailable, verify
 from dialgate.decision_log.archive import Segments
 from dialgate.gate.recorder import LogRecorder
@@ -320,12 +319,10 @@ def remount(disk: Path, image: Path) -> None:
 
 
 async def test_a_segment_that_fills_up_after_a_failed_sync_loses_no_entry(
-    lossy_disk: Path, small_disk: Path, tmp_path: Path
+    lossy_disk: Path, small_disk: Path
 ) -> None:
     log = open_log(lossy_disk, segment_bytes=200_000)
-    recorder = LogRecorder(
-        tmp_path, log, Keys.open(tmp_path / "keys.json"), lambda: NOW, Metrics(CollectorRegistry())
-    )
+    recorder = LogRecorder(log, lambda: NOW, Metrics(CollectorRegistry()))
     with (small_disk / "filling").open("wb", buffering=0) as filling, suppress(OSError):
         while filling.write(bytes(1 << 12)):
             pass

@@ -40,6 +40,8 @@ class Machine:
             listen={"port": self.port, "reuse_port": True},
             operations={"port": self._operations[name]},
             peers={node: f"http://127.0.0.1:{port}" for node, port in self._operations.items()},
+            shipping={"to": str(self.folder / "share")},
+            checkpoint_seconds=0.5,
             **changes,
         )
 
@@ -85,6 +87,7 @@ class Machine:
 @pytest.fixture
 async def machine(tmp_path: Path) -> AsyncIterator[Machine]:
     made = Machine(tmp_path)
+    (tmp_path / "share").mkdir()
     answers = dict.fromkeys(NUMBERS, False) | {CLEAR: False, LISTED: True}
     made.write("one")
     world.publish_answers(tmp_path / "one/data", answers, wall_clock() - DAY)
@@ -120,11 +123,16 @@ async def test_gates_on_one_port_count_together_and_answer_for_each_other(machin
     assert sum(answer["decision"] == "allow" for answer in answers) == 5, answers[0]
     assert len({answer["decision_id"].partition("-")[0] for answer in answers}) == 2
     for gate in ("one", "two"):
-        found = await machine.command(gate, "why", CLEAR, "--purpose", "complaint", "--json")
-        assert found.code == 0, found
-        assert set(re.findall(r'"decision_id": ?"([^"]+)"', found.out)) >= {
-            answer["decision_id"] for answer in answers
-        }
+        await until(lambda gate=gate: finds(machine, gate, {answer["decision_id"] for answer in answers}))  # type: ignore[misc]
+
+
+async def finds(machine: Machine, gate: str, decisions: set[str]) -> bool:
+    """Ship both logs, and return whether `why` on a gate finds the decisions."""
+    for name in ("one", "two"):
+        assert (await machine.command(name, "ship", "--once")).code == 0
+    found = await machine.command(gate, "why", CLEAR, "--purpose", "complaint", "--json")
+    assert found.code == 0, found
+    return set(re.findall(r'"decision_id": ?"([^"]+)"', found.out)) >= decisions
 
 
 async def test_a_stop_that_one_gate_acknowledges_binds_the_other(machine: Machine) -> None:

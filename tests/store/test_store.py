@@ -683,6 +683,12 @@ async def test_the_newest_proof_of_each_caller_id_is_returned(store: Store) -> N
     assert sorted(await store.proofs(), key=lambda proof: proof.controller) == [newest, another]
 
 
+async def test_the_sealed_months_of_a_log_are_replaced(store: Store, other: Store) -> None:
+    for log, sealed in (("9f2c01ab", b"old"), ("9f2c01ac", b"\0"), ("9f2c01ab", b"new")):
+        await store.put_sealed_months(log, sealed)
+    assert await other.sealed_months() == {"9f2c01ab": b"new", "9f2c01ac": b"\0"}
+
+
 async def test_the_cursor_of_a_webhook_is_replaced(store: Store, other: Store) -> None:
     one, two = Delivery(webhook="one", seq=1), Delivery(webhook="two", seq=2, dead=3, dead_after=1)
     for delivery in (one, two, structs.replace(one, seq=7, tries=1, failing_since=5)):

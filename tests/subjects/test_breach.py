@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from dialgate.core.model import HOUR
+from dialgate.crypto.keys import Keys
 from dialgate.subjects.breach import BreachPeriod
 from tests.support import world
 from tests.support.world import CALL, CLEAR, LISTED, NOW, World
@@ -51,8 +52,9 @@ async def test_breach_report_by_key_and_node_within_its_span(tmp_path: Path) -> 
         assert (node.known, node.decisions, len(node.lookups)) == (True, 4, 1)
         other = await exposed(BreachPeriod(node="rome-2", start=NOW, end=NOW + HOUR + 1))
         assert (other.known, other.decisions, other.numbers) == (False, 0, [])
-        gate.app._recorder._keys.month(NOW + 40 * 24 * HOUR)
-        gate.app._recorder._keys.retire("2026-11")
+        keys = Keys.open(gate.folder / "data/keys.json")
+        keys.month(NOW + 40 * 24 * HOUR)
+        keys.retire("2026-11")
         retired = await exposed(BreachPeriod(client="dialer", start=NOW, end=NOW + HOUR + 1))
         assert (retired.numbers, retired.unreadable) == (["+393281234567"], 2)
 

@@ -11,7 +11,6 @@ import typer
 
 from dialgate.audit import search as searching
 from dialgate.audit.explanation import Accounts
-from dialgate.audit.number_history import Inquiry
 from dialgate.audit.search import DecisionQuery, Hit
 from dialgate.config.configuration import Config
 from dialgate.core import phone
@@ -101,7 +100,7 @@ def why_number(
         accounts += page.decisions
         missing |= page.missing
     return {"decisions": accounts, "retired_months": page.retired_months, "notices": notices, "language": language,
-            "missing": missing}  # fmt: skip
+            "missing": missing, "shipped": page.shipped}  # fmt: skip
 
 
 def _number(raw: str, controller: str, config: Config) -> str:
@@ -160,10 +159,11 @@ def log_search(
     """
     with reporting(as_json=as_json):
         loaded = load_config(config)
-        hashes = None
+        chains, hashes = open_chains(loaded), None
         if number:
+            open_keys(loaded)
             e164 = _number(number, controller, loaded)
-            hashes = Inquiry(loaded.data, open_keys(loaded)).hashes(e164)
+            hashes = chains.hashes(e164)
             record_lookups(GateClient(config), [e164], purpose, "decisions", controller)
         query = DecisionQuery(
             campaign=campaign,
@@ -173,7 +173,7 @@ def log_search(
             client=client,
             hashes=hashes,
         )
-        hits = searching.search(open_chains(loaded), query, read_span(since, until))
+        hits = searching.search(chains, query, read_span(since, until))
         count = _print_json(hits) if as_json else _show_hits(hits, limit)
     raise typer.Exit(0 if count else NO)
 
@@ -217,7 +217,7 @@ def _refuse_without_log(config: Config) -> None:
 
 def open_chains(config: Config) -> Chains:
     _refuse_without_log(config)
-    return Chains(config.data)
+    return Chains(config.data, config.shipped)
 
 
 def open_keys(config: Config) -> Keys:

@@ -112,11 +112,16 @@ def log_replay(
     dialgate log replay --since 2026-11-01T00:00:00+01:00 --law draft.yaml
     """
     loaded = load_config(config)
-    readers = list(open_chains(loaded).readers.values())
+    chains = open_chains(loaded)
+    readers = list(chains.readers.values())
     chosen = read_span(since, until, first, last)
     if decision:
         readers, chosen = _one(readers, open_keys(loaded).ids.inside(decision))
-    law_of = replaying.draft(_draft(law)) if law else replaying.read_kept_laws(loaded.data / "kept")
+    law_of = (
+        replaying.draft(_draft(law))
+        if law
+        else replaying.read_kept_laws(*(home.folder / "kept" for home in chains.homes))
+    )
     compare = replaying.in_effect if law else replaying.exact
     with bars() as bar:
         entries = chain.from_iterable(_entries(bar, reader, chosen) for reader in readers)

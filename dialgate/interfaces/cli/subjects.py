@@ -86,7 +86,7 @@ def _show_data(report: Report) -> None:
             f"The number was reported as another person's at {report.holder_changed_at}. Earlier data may be about its"
             " previous holder and is left out. If the report is wrong, lift it with `dialgate number confirm`."
         )
-    for notice in explanation.notices("en", report.retired_months, {}, nothing=False):
+    for notice in explanation.notices("en", report.retired_months, {}, {}, nothing=False):
         typer.echo(notice)
     show_rows("Look-ups", report.lookups, {"at": "at", "client": "client", "what": "what", "why": "purpose"})
     restricted = f"{len(report.restricted)} restricted entries"

@@ -11,14 +11,12 @@ from dialgate.audit.evidence_files import EvidenceOrder
 from dialgate.audit.explanation import Account
 from dialgate.audit.lookups import LookupReason
 from dialgate.audit.number_history import Visibility
-from dialgate.cluster.peer_questions import FindDecisions
-from dialgate.core.decision_ids import log_of
+from dialgate.config.configuration import Config
 from dialgate.core.responses import rule_outcome
-from dialgate.crypto.keys import Keys
-from dialgate.decision_log import chains
+from dialgate.decision_log.chains import Chains
 from dialgate.decision_log.records import Record
 from dialgate.interfaces.console.visit import Visit
-from dialgate.interfaces.http.decisions import client_account, decision_search, find_decision
+from dialgate.interfaces.http.decisions import client_account, find_decision, inquire
 from dialgate.interfaces.http.errors import FAILURES, Fault, convert, fault_of
 from dialgate.interfaces.http.reports import make_bundles
 from dialgate.ledger.view_schemas import ConsentStanding, HistoryEntry
@@ -87,15 +85,19 @@ async def _history(visit: Visit, request: _LookupRequest) -> NumberHistory:
         client, request.controller, request.number, "account", request.purpose
     )
     sees = Visibility.for_client(client.name, client.controllers, owner)
-    question = FindDecisions(number=number, sees=sees, most=_MOST + 1)
-    decisions, missing = await decision_search(visit.request.app, app, client.name).find(question)
-    found, language = decisions.found, visit.words.language
+    found, retired = await inquire(
+        visit.request.app,
+        app,
+        client.name,
+        lambda inquiry: (inquiry.find(number, sees, most=_MOST + 1), inquiry.retired()),
+    )
+    coverage, language = await app.shipped_logs.coverage(app.config), visit.words.language
     return NumberHistory(
         number=number,
         controller=owner,
         decisions=[client_account(app, decision, language) for decision in found[:_MOST]],
         more=len(found) > _MOST,
-        notices=explanation.notices(language, decisions.retired, missing, nothing=False),
+        notices=explanation.notices(language, retired, coverage.shipped, coverage.missing, nothing=False),
         ledger=await app.registrar.views.history(client, owner, number, _KINDS),
         consents=await app.registrar.views.consents(client, owner, number),
     )
@@ -121,9 +123,7 @@ async def _decision_page(visit: Visit, status: int = 200, error: str = "") -> we
         outcomes=visit.app.registrar.ids.worded(outcomes),
         facts=_facts(record, shared=visit.app.config.shared),
         node=record.node,
-        provable=visit.may("subjects")
-        and _sees_whole_gate(visit)
-        and await asyncio.to_thread(_log_of, visit, record) is not None,
+        provable=visit.may("subjects") and _sees_whole_gate(visit),
         error=error,
     )
 
@@ -149,12 +149,6 @@ def _facts(record: Record, *, shared: bool) -> dict[str, Any]:
     }
 
 
-def _log_of(visit: Visit, record: Record) -> int | None:
-    """Return the number of this gate's log with the decision, or None. Only the gate that made a decision can prove it."""
-    data = visit.app.config.data
-    return chains.number_of(data, Keys.open(data / "keys.json").log, log_of(record.id))
-
-
 # ---- evidence --------------------------------------------------------------------------------------------------------
 
 
@@ -176,8 +170,6 @@ async def download_evidence(visit: Visit) -> web.StreamResponse:
             "The evidence would reveal other controllers. Ask the gate's administrator for it.",
         )
     found, _ = await find_decision(visit.request, visit.app, visit.client)
-    if await asyncio.to_thread(_log_of, visit, found.record) is None:
-        return await _decision_page(visit, 409, "console.elsewhere")
     try:
         body = await _bundle(visit, found.record, fields.get("purpose", ""))
     except FAILURES as error:
@@ -191,7 +183,7 @@ async def download_evidence(visit: Visit) -> web.StreamResponse:
 
 async def _bundle(visit: Visit, record: Record, purpose: str) -> bytes:
     app = visit.app
-    number = await asyncio.to_thread(_number, Keys.open(app.config.data / "keys.json"), record)
+    number = await asyncio.to_thread(_number, app.config, record)
     owner = record.facts.controller.id or visit.client.controllers[0]
     convert({"number": number, "purpose": purpose}, _LookupRequest)
     await app.subjects.record_lookup(visit.client, owner, number, "evidence", purpose)
@@ -199,5 +191,5 @@ async def _bundle(visit: Visit, record: Record, purpose: str) -> bytes:
     return bundle
 
 
-def _number(keys: Keys, record: Record) -> str:
-    return keys.month(record.at).called_number(record.sealed)
+def _number(config: Config, record: Record) -> str:
+    return Chains(config.data, config.shipped).month_keys(record).called_number(record.sealed)

@@ -140,6 +140,7 @@ async def retire_months(
         keys = Keys.open(config.data / "keys.json")
         for month in due:
             await asyncio.to_thread(retire, config, keys, month.month)
+        await app.shipped_logs.retire([month.month for month in due])
     return Retirement(not ask.dry_run, due, [month for month in found if not month.over])
 
 

@@ -8,7 +8,6 @@ import asyncio
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from datetime import datetime
-from functools import partial
 from typing import Annotated, Final, TypeAlias, TypeVar
 
 from aiohttp import web
@@ -21,14 +20,14 @@ from dialgate.audit.explanation import Account, Accounts
 from dialgate.audit.lookups import instant
 from dialgate.audit.number_history import BEGINNING, FoundDecision, Inquiry, Visibility
 from dialgate.audit.response_slots import whole_slots
-from dialgate.cluster.decision_search import DecisionSearch
-from dialgate.cluster.peer_questions import FindDecisions
+from dialgate.cluster.shipped_logs import Coverage
 from dialgate.config.clients import Client
 from dialgate.config.configuration import Config
 from dialgate.core import phone
 from dialgate.core.decision_ids import PATTERN, owner_of
 from dialgate.core.name_suggestions import choose
 from dialgate.crypto.keys import Keys, KeysUnusable
+from dialgate.decision_log.chains import Chains
 from dialgate.interfaces.http.concurrency_limits import Turns
 from dialgate.interfaces.http.endpoint import EndpointGroup
 from dialgate.interfaces.http.errors import Fault
@@ -87,31 +86,36 @@ async def find_decisions(request: web.Request, app: App, client: Client, *, quer
     number = _number(query, client, app.config)
     sees = _visible(query, client, app.config)
     await app.subjects.record_lookup(client, query.controller, number, "decisions", query.purpose)
-    logs = decision_search(request.app, app, client.name)
-    question = FindDecisions(number=number, sees=sees, most=query.limit + 1)
-    if query.before:
-        before, unreachable = await logs.position(app.registrar.ids.inside(client, query.before), sees)
-        if before is None and unreachable:
-            _require_found(None, unreachable)
-        question = structs.replace(question, before=before or BEGINNING)
-    decisions, missing = await logs.find(question)
+    start = app.registrar.ids.inside(client, query.before)
+
+    def look_up(inquiry: Inquiry) -> tuple[list[FoundDecision], list[str]]:
+        before = inquiry.one_position(start, sees) if query.before else None
+        if query.before and before is None and inquiry.may_come(start):
+            raise _not_shipped()
+        before = before or (BEGINNING if query.before else None)
+        return inquiry.find(number, sees, before=before, most=query.limit + 1), inquiry.retired()
+
+    found, retired = await inquire(request.app, app, client.name, look_up)
+    coverage = await app.shipped_logs.coverage(app.config)
     accounts = [
         _with_caller_id(client_account(app, decision, language), decision, app, client)
-        for decision in decisions.found[: query.limit]
+        for decision in found[: query.limit]
     ]
     return Accounts(
         decisions=accounts,
-        more=len(decisions.found) > query.limit,
-        retired_months=decisions.retired,
+        more=len(found) > query.limit,
+        retired_months=retired,
         notices=explanation.notices(
             language,
-            decisions.retired,
-            missing,
+            retired,
+            coverage.shipped,
+            coverage.missing,
             nothing=not accounts and not query.before,
             dated=bool(query.since or query.until),
         ),
         language=language,
-        missing=missing,
+        missing=coverage.missing,
+        shipped=coverage.shipped,
     )
 
 
@@ -123,28 +127,32 @@ async def find_decisions(request: web.Request, app: App, client: Client, *, quer
 )
 async def get_decision(request: web.Request, app: App, client: Client, *, query: _OneDecision) -> Account:
     """Return a decision, with the outcome of its call."""
-    decision, missing = await find_decision(request, app, client)
+    decision, coverage = await find_decision(request, app, client)
     account = client_account(app, decision, query.language or _preferred(request))
-    return structs.replace(account, missing=missing)
+    return structs.replace(account, missing=coverage.missing, shipped=coverage.shipped)
 
 
-async def find_decision(
-    request: web.Request, app: App, client: Client
-) -> tuple[FoundDecision, Mapping[str, str]]:
-    """Return the decision whose id is in the path, and the gates that could not be queried, each with the reason.
+async def find_decision(request: web.Request, app: App, client: Client) -> tuple[FoundDecision, Coverage]:
+    """Return the decision whose id is in the path, and how far the logs of the other gates can be read.
 
     Raises `Fault` if the decision does not exist or the client may not see it.
     """
     sees = Visibility.for_client(client.name, client.controllers)
     name = app.registrar.ids.inside(client, request.match_info["id"])
-    logs = decision_search(request.app, app, client.name)
-    decision, missing = await logs.one(name, sees) if name else (None, {})
-    return _require_found(decision, missing), missing
 
+    def look_up(inquiry: Inquiry) -> FoundDecision | None:
+        decision = inquiry.one(name, sees)
+        if decision is None and inquiry.may_come(name):
+            raise _not_shipped()
+        return decision
 
-def decision_search(site: web.Application, app: App, client: str) -> DecisionSearch:
-    """Return the `DecisionSearch` that runs look-ups for a client in the logs of all gates."""
-    return DecisionSearch(partial(inquire, site, app, client), app.subjects.peers)
+    decision = await inquire(request.app, app, client.name, look_up) if name else None
+    coverage = await app.shipped_logs.coverage(app.config)
+    if decision is not None:
+        return decision, coverage
+    if name and coverage.missing:
+        raise _not_shipped(coverage.missing)
+    raise Fault(404, "decision.unknown", "This client has no decision with this id. Check `id`.", field="id")
 
 
 def client_account(app: App, decision: FoundDecision, language: Language) -> Account:
@@ -179,34 +187,29 @@ def _with_caller_id(account: Account, decision: FoundDecision, app: App, client:
     if not sealed or not app.config.is_administrator(client):
         return account
     with suppress(KeysUnusable):
-        keys = Keys.open(app.config.data / "keys.json").month(decision.record.at)
+        keys = Chains(app.config.data, app.config.shipped).month_keys(decision.record)
         return structs.replace(account, caller_id=keys.unseal(sealed))
     return account
 
 
-def _require_found(decision: FoundDecision | None, missing: Mapping[str, str]) -> FoundDecision:
-    """Return the decision. Raises `Fault` if it is None.
-
-    The error names the gates in `missing`, because the decision may be in their logs.
-    """
-    if decision is not None:
-        return decision
-    if missing:
-        raise Fault(
-            503,
-            "peer.unheard",
-            f"This gate has no decision with this id, and these gates cannot be reached: {', '.join(missing)}. "
-            "Repeat the request when they are up.",
-        )
-    raise Fault(404, "decision.unknown", "This client has no decision with this id. Check `id`.", field="id")
+def _not_shipped(missing: Mapping[str, str] | None = None) -> Fault:
+    """Return the error for a decision that may be in the log of another gate."""
+    reasons = [f"{node}: {why}" for node, why in (missing or {}).items()] or [
+        "its gate has not shipped it yet"
+    ]
+    text = (
+        f"This gate cannot read the decision with this id ({'; '.join(reasons)})."
+        " Ask the gate that made it, or repeat the request later."
+    )
+    return Fault(503, "peer.unheard", text)
 
 
 async def inquire(site: web.Application, app: App, client: str, look_up: Callable[[Inquiry], _T], /) -> _T:
-    """Run a look-up in this gate's log, in a thread. Look-ups run one at a time."""
-    data = app.config.data
+    """Run a look-up in the logs that are here, in a thread. Look-ups run one at a time."""
+    config = app.config
 
     def run() -> _T:
-        return look_up(Inquiry(data, Keys.open(data / "keys.json")))
+        return look_up(Inquiry(config.data, Keys.open(config.data / "keys.json"), config.shipped))
 
     async with site[TURN].hold(client), whole_slots(shared=app.config.shared):
         return await asyncio.to_thread(run)

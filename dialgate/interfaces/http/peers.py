@@ -3,20 +3,18 @@
 The endpoint needs no client key, because only gates can encrypt such a request.
 """
 
-from functools import partial
 from typing import Any, Final
 
 import structlog
 from aiohttp import web
 
 from dialgate.app import App
-from dialgate.cluster import decision_search, list_replication
+from dialgate.cluster import list_replication
 from dialgate.cluster import peer_questions as questions
 from dialgate.cluster.peers import PATH
 from dialgate.core.faults import Unavailable
 from dialgate.core.refusal import Refused
 from dialgate.interfaces.http import body as http_body
-from dialgate.interfaces.http import decisions as http_decisions
 from dialgate.interfaces.http.connection import connection_of
 from dialgate.interfaces.http.endpoint import BODY_ERRORS, Endpoint, EndpointGroup, Media
 from dialgate.interfaces.http.errors import FAILURES, Fault, fault_of, response
@@ -38,7 +36,7 @@ async def _serve(request: web.Request) -> web.StreamResponse:
         metric.labels(kind).inc()
         if isinstance(opened.question, questions.RemoveFromLists | questions.PlaceHold | questions.LiftHold):
             _log.info("request from another gate executed", node=opened.node, act=kind)
-        answer = await peers.seal_answer(await _answer(request.app, app, opened.question), body)
+        answer = await peers.seal_answer(await _answer(app, opened.question), body)
     except Unavailable as error:
         return response(Fault(503, "gate.unavailable", f"This gate cannot answer now: {error}."))
     except FAILURES as error:
@@ -48,16 +46,8 @@ async def _serve(request: web.Request) -> web.StreamResponse:
     return web.Response(body=answer)
 
 
-async def _answer(site: web.Application, app: App, question: questions.AnyQuestion) -> Any:
-    inquire = partial(http_decisions.inquire, site, app, _PEER)
+async def _answer(app: App, question: questions.AnyQuestion) -> Any:
     match question:
-        case questions.FindDecisions():
-            return await inquire(lambda inquiry: decision_search.search_here(inquiry, question))
-        case questions.FindDecision(id=name, sees=sees):
-            decision = await inquire(lambda inquiry: inquiry.one(name, sees))
-            return [decision] if decision is not None else []
-        case questions.FindOutcomes(decisions=names):
-            return await inquire(lambda inquiry: inquiry.outcomes(names))
         case questions.FindCall(decision=name):
             called = await app.registrar.outcomes.called_here(name)
             return [called] if called is not None else []

@@ -28,6 +28,7 @@ All keys begin with `{NAME}:`. A Redis cluster therefore stores them in one slot
                                      VERSION   the `HOUR CAMPAIGN` that this version changed
                                      `newest`  the newest version
     {dialgate}:lifts               a hash from campaign and instant to a lifted pause
+    {dialgate}:months              a hash from each node's log to the keys of its months, encrypted with the nodes' common key
     {dialgate}:layout              the version of this layout
     {dialgate}:copying             present while a copy into the store is incomplete
     {dialgate}:keys                the fingerprint of the keys that the gates use

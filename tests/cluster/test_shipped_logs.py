@@ -1,0 +1,308 @@
+"""Tests of the logs that gates on one store ship: found, proved and replayed by the other gates, also if their node is lost."""
+
+import asyncio
+import json
+import shutil
+import signal
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from dialgate.audit.legal_holds import Holds
+from dialgate.audit.number_history import Inquiry, Visibility
+from dialgate.core.local_time import day_in
+from dialgate.core.model import DAY, HOUR, MINUTE
+from dialgate.runtime.clock import wall_clock
+from dialgate.tools.verifier.verify_evidence import verify
+from tests.cluster.test_peers import call, keys_of, replicate, two_gates
+from tests.interfaces.console import test_console
+from tests.shipping.test_shipping import a_bucket, a_folder
+from tests.subjects.test_subjects import PERSON, report
+from tests.support import redis_servers, world
+from tests.support.commands import run_command
+from tests.support.ports import free_port
+from tests.support.running_gate import serving
+from tests.support.world import CALL, CLEAR, KEY, NOW, World
+
+PURPOSE = "purpose=letter+of+24+November"
+
+
+@pytest.fixture(params=[a_folder, a_bucket], ids=["folder", "objects"])
+async def gates(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[list[World]]:
+    """Run `rome` and `milan` on one store, as `two_gates`, with a common target of shipping."""
+    async with two_gates(tmp_path, shipping=request.param(tmp_path).to) as worlds:
+        await replicate(worlds[1])
+        yield worlds
+
+
+async def ship(*gates: World) -> None:
+    """Let the gates sign a checkpoint and ship their logs. Then each copies what the others shipped."""
+    for gate in gates:
+        gate.hand.at += 61_000
+        await gate.app.tick()
+        await gate.output("ship", "--once")
+    for gate in gates:
+        gate.hand.at += 6_000
+        await gate.app.tick()
+        await gate.output("ship", "--once")
+
+
+async def decisions(gate: World, *more: str, status: int = 200) -> Any:
+    return await gate.get(f"/v1/decisions?{'&'.join((f'number={PERSON}', PURPOSE, *more))}", status)
+
+
+def ids(response: Any) -> list[str]:
+    return [decision["decision_id"] for decision in response["decisions"]]
+
+
+def results(decision: Any) -> list[str]:
+    return [outcome["result"] for outcome in decision["outcomes"]]
+
+
+# ---- history of a number ---------------------------------------------------------------------------------------------
+
+
+async def test_history_includes_the_shipped_decisions_of_every_gate(gates: list[World]) -> None:
+    rome, milan = gates
+    expected = []
+    for at in range(6):
+        gate = gates[at % 2]
+        gate.hand.at = NOW + 20_000 + at * MINUTE
+        expected.append(await call(gate, call_id=f"call-{at}"))
+    await ship(rome, milan)
+    for gate, other in ((rome, "milan"), (milan, "rome")):
+        response = await decisions(gate)
+        assert (ids(response), response["missing"], list(response["shipped"])) == (
+            expected[::-1],
+            {},
+            [other],
+        )
+        assert response["notices"] == [
+            f"Decisions by gate {other} are included up to {response['shipped'][other]}."
+        ]
+    output = await milan.output("why", CLEAR, "--purpose", "letter of 24 November", "--json")
+    assert ids(msgspec.json.decode(output)) == expected[::-1]
+    found = await milan.output(
+        "log", "search", "--number", CLEAR, "--purpose", "letter of 24 November", "--json"
+    )
+    assert [json.loads(line)["decision_id"] for line in found.splitlines()] == expected[::-1]
+    seen: list[str] = []
+    more = True
+    while more:
+        page = await decisions(rome, "limit=4", *([f"before={seen[-1]}"] if seen else []))
+        seen, more = seen + ids(page), page["more"]
+    assert seen == expected[::-1]
+
+
+async def test_a_decision_that_is_not_shipped_yet_is_not_reported_as_unknown(gates: list[World]) -> None:
+    rome, milan = gates
+    await call(rome)
+    assert list((await decisions(milan))["missing"]) == ["rome"]
+    await ship(rome, milan)
+    name = await call(rome, call_id="later")
+    for response in (
+        await decisions(milan, f"before={name}", status=503),
+        await milan.get(f"/v1/decisions/{name}", 503),
+    ):
+        assert response["error"]["code"] == "peer.unheard"
+        assert "its gate has not shipped it yet" in response["error"]["message"]
+    await ship(rome, milan)
+    assert (await milan.get(f"/v1/decisions/{name}"))["decision_id"] == name
+    unknown = await milan.get("/v1/decisions/00000000-1", 404)
+    assert unknown["error"]["code"] == "decision.unknown"
+
+
+async def test_other_client_sees_nothing_of_a_shipped_log(gates: list[World]) -> None:
+    rome, milan = gates
+    name = await call(rome)
+    await ship(rome, milan)
+    inquiry = Inquiry(milan.folder / "data", keys_of(milan), milan.app.config.shipped)
+    for controllers, sees in (("acme",), True), ((), False):
+        visibility = Visibility.for_client("stranger", controllers)
+        assert (inquiry.one(name, visibility) is not None, len(inquiry.find(CLEAR, visibility))) == (
+            sees,
+            sees,
+        )
+
+
+@pytest.mark.parametrize(
+    ("language", "words"),
+    [
+        ("en", "the log of rome could not be read"),
+        ("it", "non è stato possibile leggere le registrazioni di rome"),
+    ],
+)
+async def test_a_gate_that_ships_nothing_is_reported_also_after_it_ended(
+    tmp_path: Path, language: str, words: str
+) -> None:
+    for settings, why in (
+        ({"shipping": a_folder(tmp_path).to}, "`dialgate ship`"),
+        ({}, "`shipping.to` is not set"),
+    ):
+        folder = tmp_path / f"{tmp_path.name}-{len(settings)}"  # the name of the gates in the store
+        folder.mkdir()
+        async with two_gates(folder, **settings) as (rome, milan):
+            await call(rome)
+            rome.app.roster._beat_at = 0
+            await rome.app.tick()  # records its membership
+            for _ in range(2):
+                response = await decisions(milan, f"language={language}")
+                assert (ids(response), list(response["missing"])) == ([], ["rome"])
+                assert words in response["notices"][-1]
+                assert why in response["missing"]["rome"]
+                await rome.app.roster.leave()
+
+
+async def test_console_shows_and_proves_another_gates_decision(gates: list[World]) -> None:
+    rome, milan = gates
+    name = await call(rome)
+    await ship(rome, milan)
+    page = f"/console/decisions/{name}"
+    async with test_console.browser(milan, KEY) as session:
+        body = {"number": CLEAR, "purpose": "letter of 24 November", "controller": "acme"}
+        assert name in await test_console.send(session, "/console/lookup", 200, **body)
+        assert f"{page}/evidence" in await test_console.get(session, page)
+        bundle = await test_console.send(session, f"{page}/evidence", 200, purpose="case 4711")
+    assert name in verify(bundle.encode(), frozenset(), None)[0]
+
+
+async def test_outcome_is_shown_whichever_gate_it_was_reported_to(gates: list[World]) -> None:
+    rome, milan = gates
+    name = await call(rome)
+    await milan.post("/v1/outcomes", {"decision_id": name, "outcome": "answered"}, 200)
+    await ship(rome, milan)
+    for gate in gates:
+        found = (await decisions(gate))["decisions"][0], await gate.get(f"/v1/decisions/{name}")
+        assert [results(decision) for decision in found] == [["answered"], ["answered"]]
+    for gate in gates:
+        gate.hand.at += 120 * DAY
+        world.store_time(gate.app.config.data, gate.hand.at)
+    await rome.app.subjects.retire(rome.hand.at, drop=True)
+    for gate in gates:
+        assert [decision["result"] for decision in (await report(gate))["decisions"]] == ["answered"]
+
+
+# ---- keys ------------------------------------------------------------------------------------------------------------
+
+
+async def test_a_retired_month_is_retired_in_shipped_logs_too(gates: list[World]) -> None:
+    """Held decisions stay linked. The keys in the store and in all copies go, also if the node is gone."""
+    rome, milan = gates
+    names = [await call(rome, call_id=str(at)) for at in range(2)]
+    await ship(rome, milan)
+    log = names[0].partition("-")[0]
+    later = NOW + 12 * 366 * DAY
+    for gate in gates:
+        gate.hand.at = later
+        world.store_time(gate.folder / "data", later)
+        gate.app.gate._clock()
+    keys_of(milan).month(later)
+    peers = milan.folder / "data" / "peers" / f"{log}.json"
+    assert "2026-11" in msgspec.json.decode(peers.read_bytes())["months"]
+    Holds(milan.folder / "data", keys_of(milan)).add(CLEAR, at=NOW, by="dpo", reason="case 4711")
+    months = json.loads(await milan.output("log", "retire", "--yes", "--json"))
+    assert [month["month"] for month in months["months"]] == ["2026-11"]
+    assert msgspec.json.decode(peers.read_bytes())["months"].keys().isdisjoint({"2026-11"})
+    (hold,) = Holds(milan.folder / "data", keys_of(milan)).all()
+    assert set(hold.records) == set(names)
+    await milan.app.shipped_logs.tick(later + HOUR)
+    sealed = await milan.app._store.sealed_months()
+    assert not keys_of(rome).has_months(sealed[log]), (
+        "a running node publishes again until it retires the month"
+    )
+    await rome.app.shipped_logs.tick(later + HOUR)
+    assert keys_of(rome).has_months((await milan.app._store.sealed_months())[log])
+
+
+async def test_keys_survive_an_emptied_store(gates: list[World]) -> None:
+    rome, milan = gates
+    await ship(rome, milan)
+    assert await milan.app._store._documents("months")
+    await milan.app._store.commands.run("DEL", milan.app._store.commands.key("months"))  # type: ignore[attr-defined]
+    await milan.app.shipped_logs.tick(NOW + HOUR)
+    assert set(await milan.app._store.sealed_months()) == {keys_of(gate).log for gate in gates}
+
+
+# ---- a lost node -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("target", [a_folder, a_bucket], ids=["folder", "objects"])
+async def test_every_shipped_decision_of_a_lost_node_is_found_proved_and_replayed(
+    tmp_path: Path, target: Any
+) -> None:
+    """`rome` is killed and its disk deleted. It had another configuration than `milan`, which has its law and keys."""
+    to, ports = target(tmp_path).to, {"rome": free_port(), "milan": free_port()}
+    store = {"url": redis_servers.alone(), "name": tmp_path.name, "patience": 5}
+    scopes = [*world.SCOPES, "subjects", "admin", "watch", "stream"]
+    for name, port in ports.items():
+        (tmp_path / name).mkdir()
+        world.write_folder(
+            tmp_path / name,
+            node=name,
+            store=store,
+            listen={"port": port},
+            shipping=to,
+            checkpoint_seconds=0.5,
+            clients=[world.client("tests", KEY, *scopes)],
+            **({"answer_seconds": 61} if name == "rome" else {}),
+        )
+    async with AsyncExitStack() as running:
+        rome_config, milan_config = (tmp_path / name / "dialgate.yaml" for name in ports)
+        world.publish_answers(tmp_path / "rome/data", world.ANSWERS, wall_clock() - DAY)
+        async with serving(rome_config) as rome:
+            world.share_keys(tmp_path / "rome", tmp_path / "milan")
+            shutil.copytree(tmp_path / "rome/data/snapshots", tmp_path / "milan/data/snapshots")
+            milan = await running.enter_async_context(serving(milan_config))
+            await rome.post("/v1/lists", world.LIST)
+            answers = [await rome.post("/v1/check", {**CALL, "call_id": str(at)}) for at in range(8)]
+            names = [answer["decision_id"] for answer in answers]
+            await rome.post("/v1/outcomes", {"decision_id": names[0], "outcome": "answered"})
+            async with asyncio.timeout(60):
+                while await search(milan_config) != dict.fromkeys(names, "") | {names[0]: "answered"}:
+                    for config in (rome_config, milan_config):
+                        await command(config, "ship", "--once", code=None)
+            rome.process.send_signal(signal.SIGKILL)
+        shutil.rmtree(tmp_path / "rome")
+
+        why = json.loads(await command(milan_config, "why", *WHY))
+        assert sorted(ids(why)) == sorted(names)
+        assert list(why["shipped"]) == ["rome"]
+        assert [
+            results(decision) for decision in why["decisions"] if decision["decision_id"] == names[0]
+        ] == [["answered"]]
+        assert (await search(milan_config)).keys() == set(names)
+        replayed = json.loads(await command(milan_config, "log", "replay", "--json"))
+        assert (replayed["records"], replayed["different"]) == (8, 0)
+        assert json.loads(await command(milan_config, "log", "replay", names[3], "--json"))["records"] == 1
+        async with milan.client.post(
+            "/v1/evidence", json={"decision": names[0], "purpose": "case 4711"}
+        ) as answer:
+            assert answer.status == 200, await answer.text()
+            text = "\n".join(verify(await answer.read(), frozenset(), None))
+        assert all(part in text for part in (names[0], "allow", CLEAR, "answered"))
+        day = day_in("Europe/Rome", wall_clock())
+        async with milan.client.get(f"/v1/report?day={day}&format=json") as answer:
+            assert (await answer.json())["asked"] == 8
+        stop = await milan.post("/v1/outcomes", {"decision_id": names[0], "outcome": "opt_out"})
+        assert stop["revocation"]["seq"]
+        async with milan.client.get("/v1/revocations/stream?after=0") as answer:
+            assert json.loads(await answer.content.readline())["number"] == CLEAR
+
+
+async def search(config: Path) -> dict[str, str]:
+    """Return the outcome of each decision that `log search` finds on a node."""
+    lines = (await command(config, "log", "search", "--json", code=None)).splitlines()
+    return {hit["decision_id"]: hit["outcome"] for hit in map(json.loads, lines)}
+
+
+WHY = (CLEAR, "--purpose", "letter of 24 November", "--json")
+
+
+async def command(config: Path, *words: str, code: int | None = 0) -> str:
+    done = await asyncio.to_thread(run_command, "dialgate", *words, "--config", str(config))
+    assert code is None or done.code == code, done
+    return done.out
