@@ -8,7 +8,8 @@ The holds are a JSON object in a file with mode 0600, which is always replaced a
 `number` is encrypted with the key for holds (`Keys.holds`), which outlives a month's keys. `records` are the ids of the
 number's decisions in months that were retired during the hold. Lifting a hold deletes `number` and `records` and keeps
 the rest. Every change to the fields increments `format`, because programs reject files with unknown fields.
-`holds.json.new` is an unfinished write. `holds.lock` is an empty file that a process locks to change the holds.
+`holds.json.new` is an unfinished write. `holds.lock` is an empty file that a process locks to change the holds. The store
+has the holds, too, so that all gates have them (`dialgate.cluster.shared_holds`).
 """
 
 from collections.abc import Callable, Sequence

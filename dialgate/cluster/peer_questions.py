@@ -9,7 +9,6 @@ from typing import Annotated, Any, Generic, TypeAlias, TypeVar, get_args
 from msgspec import Meta, Struct
 
 from dialgate.cluster.personal_data import Share
-from dialgate.core.model import Instant
 
 T = TypeVar("T")
 
@@ -34,28 +33,6 @@ class FindPersonalData(PeerQuestion[Share], frozen=True, tag="person"):
     number: str
 
 
-class PlaceHold(PeerQuestion[bool], frozen=True, tag="hold"):
-    """A request to place a legal hold. The answer is False if the number (E.164) was already on hold."""
-
-    number: str
-    at: Instant
-    by: str
-    reason: str
-
-
-class LiftHold(PeerQuestion[bool], frozen=True, tag="lift"):
-    """A request to lift a legal hold. The answer says whether the number (E.164) was on hold."""
-
-    number: str
-    at: Instant
-    by: str
-    reason: str
-
-
-class ListHolds(PeerQuestion[list[PlaceHold]], frozen=True, tag="holds"):
-    """A request for the legal holds in force. Each hold is returned as the `PlaceHold` request that would place it."""
-
-
 class ReadListFile(PeerQuestion[bytes], frozen=True, tag="list"):
     """A request for up to `most` bytes of a call list's file.
 
@@ -78,9 +55,7 @@ class RemoveFromLists(PeerQuestion[list[str]], frozen=True, tag="erase", omit_de
     lists: tuple[str, ...] = ()
 
 
-AnyQuestion: TypeAlias = (
-    FindCall | FindPersonalData | RemoveFromLists | PlaceHold | LiftHold | ListHolds | ReadListFile
-)
+AnyQuestion: TypeAlias = FindCall | FindPersonalData | RemoveFromLists | ReadListFile
 
 
 def answer_type(question: PeerQuestion[T]) -> type[T]:

@@ -1,137 +1,103 @@
-"""Legal holds for gates that share a store. Each gate has a copy of every hold (`dialgate.audit.legal_holds`).
+"""Legal holds for gates that share a store: in the store, with a copy on each gate (`dialgate.audit.legal_holds`).
 
-Holds are not kept in the store. A hold must last as long as the log that it protects, even if the store is lost or
-restored from an older backup. See docs/decisions/0012-seal-requests-between-gates.md.
+A hold must last as long as the log that it protects, even if the store is lost or restored from an older backup. So each gate
+publishes the holds that the store lacks, and of two changes the later one counts. Each step that destroys data calls `sync` first.
 """
 
 import asyncio
-from collections.abc import Callable, Iterable
-from itertools import chain
-from typing import TypeVar
+from collections.abc import Callable
+from typing import Final, TypeVar
 
 import structlog
 
 from dialgate.audit.legal_holds import HoldRefused, Holds, LegalHold, UnderHold
-from dialgate.cluster.peer_questions import LiftHold, ListHolds, PlaceHold
-from dialgate.cluster.peers import Peers
+from dialgate.core.model import SECOND, Instant
 from dialgate.crypto.keys import Keys
-from dialgate.store import StoreUnavailable
+from dialgate.store import Documents, StoreUnavailable
+from dialgate.store.documents import StoredHold
 
+_INTERVAL: Final = 5 * SECOND
 _T = TypeVar("_T")
 _log = structlog.get_logger(__name__)
 
 
 class SharedHolds:
-    """The legal holds on one gate and its peers.
+    """The legal holds on this gate, which equal those in the store after each `sync`.
 
     Methods raise `StoreUnavailable` if holds cannot be read or written. In that case, the caller must not destroy data.
     """
 
-    def __init__(self, holds: Holds, keys: Keys, peers: Peers) -> None:
-        self._holds, self._keys, self._peers = holds, keys, peers
+    def __init__(self, holds: Holds, keys: Keys, store: Documents) -> None:
+        self._holds, self._keys, self._store = holds, keys, store
+        self._synced: Instant = 0
 
-    async def under(self) -> UnderHold:
-        """Return the numbers on hold on this gate."""
+    async def sync(self) -> UnderHold:
+        """Make the holds here and in the store equal, and return the numbers on hold."""
+        stored = await self._store.holds()
+        for key, hold in await _run_in_thread(lambda: self._merge(stored)):
+            await self._store.put_hold(key, hold)
         return await _run_in_thread(self._holds.under)
 
-    async def change(self, change: PlaceHold | LiftHold) -> bool:
-        """Place or lift a hold in this gate's own records for another gate. Return whether anything changed."""
+    async def tick(self, now: Instant) -> None:
+        """Call `sync` every few seconds, so that each gate shows the holds that another one placed."""
+        if abs(now - self._synced) >= _INTERVAL:
+            await self.sync()
+            self._synced = now
 
-        def changed() -> LegalHold | None:
-            self._refuse_replay(change)
-            return self._place(change) if isinstance(change, PlaceHold) else self._lift(change)
+    def _merge(self, stored: dict[str, StoredHold]) -> list[tuple[str, StoredHold]]:
+        """Place and lift holds here as in the store. Return those that the store lacks."""
+        unseal = self._keys.holds.unseal
+        own = {self._key(unseal(hold.number)): hold for hold in self._holds.all() if hold.number}
+        for key, hold in stored.items():
+            here, end = own.get(key), hold.lifted_at
+            if not end and here is None:
+                placed = self._holds.add(unseal(hold.number), at=hold.at, by=hold.by, reason=hold.reason)
+                _log.warning("hold copied from another gate", hold=placed.id, by=placed.by)
+            elif here is not None and here.at <= end:
+                self._holds.lift(unseal(here.number), at=end, by=hold.lifted_by, reason=hold.lifted_because)
+        return [
+            (key, _stored(hold))
+            for key, hold in own.items()
+            if key not in stored or 0 < stored[key].lifted_at < hold.at
+        ]
 
-        return await _run_in_thread(changed) is not None
+    async def place(self, number: str, *, at: Instant, by: str, reason: str) -> LegalHold:
+        """Place a hold on a number (E.164).
 
-    def _refuse_replay(self, change: PlaceHold | LiftHold) -> None:
-        """Raise `HoldRefused` if the request would undo a later one, because it may be a replay."""
-        hold = self._holds.find(change.number)
-        if isinstance(change, LiftHold) and hold is not None and hold.at > change.at:
-            raise HoldRefused("the hold is newer than this request. Request the lift again")
-        lifted = (hold.lifted_at for hold in self._holds.all())
-        if isinstance(change, PlaceHold) and hold is None and any(at >= change.at for at in lifted):
-            raise HoldRefused("a hold was lifted here after this request was made. Request the hold again")
-
-    def _place(self, change: PlaceHold) -> LegalHold | None:
-        """Place a hold and return it. Return None if the number is already on hold."""
-        return self._add(change) if self._holds.find(change.number) is None else None
-
-    def _lift(self, change: LiftHold) -> LegalHold | None:
-        """Lift a hold and return it. Return None if the number is not on hold."""
-        if self._holds.find(change.number) is None:
-            return None
-        return self._holds.lift(change.number, at=change.at, by=change.by, reason=change.reason)
-
-    async def place_everywhere(self, change: PlaceHold) -> tuple[LegalHold | None, dict[str, str]]:
-        """Place a hold on all gates. Return it, and the reason for each gate that could not be asked.
-
-        Raises `HoldRefused` if every gate already has the number on hold, or if the texts contain the number.
+        Raises `HoldRefused` if the number is on hold, or if the texts contain it. If the store is unavailable, the hold is
+        in force on this gate, and is published later.
         """
-        placed = await asyncio.to_thread(self._place, change)
-        peers = await self._peers.ask(change)
-        if not (placed or peers.missing or any(peers.answers.values())):
-            raise HoldRefused("this number is already under a legal hold. Lift that hold first.")
-        return placed or await asyncio.to_thread(self._holds.find, change.number), peers.missing
+        hold = await asyncio.to_thread(self._holds.add, number, at=at, by=by, reason=reason)
+        await self._store.put_hold(self._key(number), _stored(hold))
+        return hold
 
-    async def lift_everywhere(self, change: LiftHold) -> tuple[LegalHold | None, dict[str, str]]:
-        """Lift a hold on all gates. Return this gate's hold, and the reason for each gate that could not be asked.
-
-        Raises `HoldRefused` if no gate has the number on hold, or if the texts contain the number.
-        """
-        hold = await asyncio.to_thread(self._lift, change)
-        peers = await self._peers.ask(change)
-        if not (hold or peers.missing or any(peers.answers.values())):
-            raise HoldRefused("this number is not under a legal hold.")
-        return hold, peers.missing
+    async def lift(self, number: str, *, at: Instant, by: str, reason: str) -> LegalHold:
+        """Lift a hold. Raises `HoldRefused` if the number is not on hold, or if the texts contain it."""
+        await self.sync()
+        hold = await asyncio.to_thread(self._holds.lift, number, at=at, by=by, reason=reason)
+        await self._store.put_hold(self._key(number), _stored(hold))
+        return hold
 
     async def list_holds(self, number: str = "") -> list[LegalHold]:
-        """Return this gate's holds, including lifted ones, or only the hold in force on `number` (E.164)."""
+        """Return the holds, including lifted ones, or only the hold in force on `number` (E.164)."""
+        await self.sync()
         holds = await _run_in_thread(lambda: (self._holds.find(number),) if number else self._holds.all())
         return [hold for hold in holds if hold is not None]
 
-    def _add(self, change: PlaceHold) -> LegalHold:
-        return self._holds.add(change.number, at=change.at, by=change.by, reason=change.reason)
+    def _key(self, number: str) -> str:
+        return self._keys.named("?holds", number.encode()).hex()  # "?": not the name of a controller
 
-    async def find_here(self) -> list[PlaceHold]:
-        """Return the holds in force on this gate."""
-        holds = await _run_in_thread(self._holds.all)
-        return [
-            PlaceHold(self._keys.holds.unseal(hold.number), hold.at, hold.by, hold.reason)
-            for hold in holds
-            if hold.number
-        ]
 
-    async def find_everywhere(self) -> tuple[list[PlaceHold], dict[str, str]]:
-        """Return the holds on all gates, and the reason for each gate that could not be asked."""
-        peers = await self._peers.ask(ListHolds())
-        return [*await self.find_here(), *chain.from_iterable(peers.answers.values())], peers.missing
-
-    async def under_everywhere(self) -> UnderHold:
-        """Return the numbers that any gate has on hold. Raises `StoreUnavailable` if a gate could not be asked."""
-        return UnderHold(self._keys, sorted({hold.number for hold in await self._all_or_raise()}))
-
-    async def copy_from_peers(self) -> None:
-        """Place the other gates' holds on this gate. Call this before a month's keys are destroyed.
-
-        Raises the same errors as `under_everywhere`.
-        """
-        holds = await self._all_or_raise()
-        await _run_in_thread(lambda: self._copy(holds))
-
-    async def _all_or_raise(self) -> list[PlaceHold]:
-        holds, missing = await self.find_everywhere()
-        if missing:
-            reasons = "; ".join(f"{node}: {reason}" for node, reason in missing.items())
-            raise StoreUnavailable(
-                f"the legal holds on some gates are not known, so nothing is destroyed ({reasons})"
-            )
-        return holds
-
-    def _copy(self, holds: Iterable[PlaceHold]) -> None:
-        for hold in holds:
-            if self._holds.find(hold.number) is None:
-                placed = self._add(hold)
-                _log.warning("hold copied from another gate", hold=placed.id, by=placed.by)
+def _stored(hold: LegalHold) -> StoredHold:
+    return StoredHold(
+        number=hold.number,
+        at=hold.at,
+        by=hold.by,
+        reason=hold.reason,
+        lifted_at=hold.lifted_at,
+        lifted_by=hold.lifted_by,
+        lifted_because=hold.lifted_because,
+    )
 
 
 async def _run_in_thread(work: Callable[[], _T]) -> _T:

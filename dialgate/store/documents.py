@@ -1,4 +1,4 @@
-"""Call lists, caller-ID proofs, webhook deliveries, lifted pauses and nodes' month keys: JSON documents that every engine stores alike.
+"""Call lists, caller-ID proofs, webhook deliveries, lifted pauses, nodes' month keys and legal holds: JSON documents that every engine stores alike.
 
 A document is replaced as a whole. Its kind and its key are the table and the row, or the hash and its field. The stored
 names of kinds and keys, and the fields of the structs, are the format: new fields go last, with a default.
@@ -17,9 +17,29 @@ from dialgate.store.campaign_counts import PauseLift
 from dialgate.store.deliveries import Delivery
 from dialgate.store.faults import StoreUnavailable
 
-DocumentKind: TypeAlias = Literal["lists", "proofs", "deliveries", "lifts", "months"]
+DocumentKind: TypeAlias = Literal["lists", "proofs", "deliveries", "lifts", "months", "holds"]
 T = TypeVar("T")
 _encode: Final = msgspec.json.Encoder().encode
+
+
+class SealedMonths(Struct, frozen=True):
+    sealed: bytes
+
+
+class StoredHold(Struct, frozen=True, kw_only=True):
+    """A legal hold, as in `dialgate.audit.legal_holds`. `number` is encrypted, and empty once the hold is lifted."""
+
+    number: bytes
+    at: Instant
+    by: str
+    reason: str
+    lifted_at: Instant = 0
+    lifted_by: str = ""
+    lifted_because: str = ""
+
+    @property
+    def changed_at(self) -> Instant:
+        return max(self.at, self.lifted_at)
 
 
 class Documents(Protocol):
@@ -126,9 +146,19 @@ class Documents(Protocol):
     async def put_sealed_months(self, log: str, sealed: bytes) -> None:
         await self._change("months", log, lambda _: SealedMonths(sealed))
 
+    # ---- legal holds of the gates on a shared store ------------------------------------------------------------------
 
-class SealedMonths(Struct, frozen=True):
-    sealed: bytes
+    async def holds(self) -> dict[str, StoredHold]:
+        """Return the newest hold on each number, also if it was lifted, by a hash of the number."""
+        return {key: _decode(body, StoredHold) for key, body in (await self._documents("holds")).items()}
+
+    async def put_hold(self, key: str, hold: StoredHold) -> None:
+        """Store a hold, unless the stored one changed later."""
+
+        def changed(before: bytes | None) -> StoredHold | None:
+            return None if before and _decode(before, StoredHold).changed_at > hold.changed_at else hold
+
+        await self._change("holds", key, changed)
 
 
 def _decode(body: bytes, kind: type[T]) -> T:

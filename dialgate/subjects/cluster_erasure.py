@@ -75,11 +75,11 @@ class ClusterErasure(Struct, kw_only=True, eq=False):
         receipt = await self._suppress(self._suppression(client, controller, number, ask), case.at)
         shown = structs.replace(receipt, seq=self.registrar.ids.entry_id(receipt.seq))
         # After the suppression no gate allows calls to this number, so the gates' responses stay valid.
-        holds, unasked = await self.holds.find_everywhere()
+        holds = await self.holds.sync()
         peers = await self.peers.ask(FindPersonalData(controller, number))
         share = merge_shares([await self.share(controller, number), *peers.answers.values()])
-        is_held = any(hold.number == number for hold in holds)
-        missing, lists = peers.missing | unasked, [entry.list for entry in share.lists]
+        is_held = number in holds.numbers
+        missing, lists = peers.missing, [entry.list for entry in share.lists]
         history = await self.store.history(subject)
         entries = [entry for entry in history if entry.seq != receipt.seq]
         if missing:
@@ -190,7 +190,7 @@ class ClusterErasure(Struct, kw_only=True, eq=False):
 
         Return the names of the lists that contained the number.
         """
-        if question.number in (await self.holds.under()).numbers:
+        if question.number in (await self.holds.sync()).numbers:
             return []
         names = await remove_from_lists(
             self.store,

@@ -58,7 +58,7 @@ class Subjects:
         self._removing: asyncio.Task[None] | None = None
         self._problem = ""
         self.peers = peers
-        self.holds = SharedHolds(Holds(registrar.config.data, self._keys), self._keys, self.peers)
+        self.holds = SharedHolds(Holds(registrar.config.data, self._keys), self._keys, self._store)
         self.lookups = Lookups(self._file, self._keys, self._clock, self._metrics)
         self.deadlines = Deadlines(self._file, self._keys, self._clock)
         self.erasing = ClusterErasure(
@@ -274,7 +274,7 @@ class Subjects:
     # ---- upkeep ------------------------------------------------------------------------------------------------------
 
     async def observe(self, now: Instant) -> None:
-        """Set the metrics for open requests and start the daily retention run. Call this at regular intervals.
+        """Copy legal holds, set the metrics for open requests and start the daily retention run. Call this at regular intervals.
 
         If the subject store is unavailable, decisions continue but look-ups are refused.
         """
@@ -283,6 +283,7 @@ class Subjects:
             await self._file.maintain()
             if self.config.settings.storage.daily:
                 await self._remove_daily(now)
+            await self.holds.tick(now)
         except Unavailable as fault:
             if str(fault) != self._problem:  # log it once, not on every run
                 _log.error("subject store unavailable", problem=str(fault))
@@ -315,11 +316,11 @@ class Subjects:
         """Count the data whose retention period is over. With `drop`, remove it before returning.
 
         With `drop`, also finish erasures that a legal hold postponed.
-        Raises `ClockJumped`, `OSError`, and the same errors as `SharedHolds.under_everywhere`.
+        Raises `ClockJumped`, `OSError`, and the same errors as `SharedHolds.sync`.
         """
         if drop:
             await asyncio.to_thread(KeptInstants(self.config.data).refuse_jump, now)
-        holds = await self.holds.under_everywhere()
+        holds = await self.holds.sync()
         if drop:
             await self.erasing.finish_postponed(holds)
         run = RetentionRun(self.config, self._store, self._file, holds)

@@ -12,7 +12,6 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from dialgate.audit.legal_holds import Holds
 from dialgate.core.ledger_events import ContractMade, Draft
 from dialgate.core.model import DAY, HOUR, Attempt
 from dialgate.store.sqlite import SqliteStore
@@ -232,8 +231,8 @@ async def test_restricted_data_is_deleted_after_its_term(gate: World) -> None:
 
 async def test_nothing_is_erased_under_a_legal_hold_until_it_is_lifted(gate: World) -> None:
     """The hold restricts the consent and the call list. After the hold is lifted, retention removes both."""
-    holds = Holds(gate.app.config.data, gate.app.subjects._keys)
-    holds.add(MOBILE, at=NOW, by="dpo", reason="case 4711")
+    holds = gate.app.subjects.holds
+    await holds.place(MOBILE, at=NOW, by="dpo", reason="case 4711")
     await gate.post("/v1/consents", CONSENT)
     await gate.post("/v1/lists", {**LIST, "id": "alone", "numbers": [MOBILE]})
     response = await erase(gate)
@@ -252,18 +251,18 @@ async def test_nothing_is_erased_under_a_legal_hold_until_it_is_lifted(gate: Wor
         return {item.kind for item in removed if item.count} & {"restricted", "lists"}
 
     assert await removed_kinds() == set()
-    holds.lift(MOBILE, at=gate.hand.at, by="dpo", reason="closed")
+    await holds.lift(MOBILE, at=gate.hand.at, by="dpo", reason="closed")
     assert await removed_kinds() == {"restricted", "lists"}
 
 
 async def test_daily_run_finishes_an_erasure_after_the_legal_hold_is_lifted(gate: World) -> None:
     """An unused consent and the numbers on the lists of that time are erased. A used consent stays for its term."""
-    holds = Holds(gate.app.config.data, gate.app.subjects._keys)
+    holds = gate.app.subjects.holds
     await gate.post("/v1/consents", CONSENT)
     await gate.post("/v1/check", CALL, 200)
     await gate.post("/v1/consents", {**CONSENT, "id": "unused"})
     await gate.post("/v1/lists", {**LIST, "id": "alone", "numbers": [MOBILE]})
-    holds.add(MOBILE, at=NOW, by="dpo", reason="case 4711")
+    await holds.place(MOBILE, at=NOW, by="dpo", reason="case 4711")
     response = await erase(gate)
     until = {
         item["name"]: item.get("until", "") for item in response["items"] if item["done"] == "restricted"
@@ -281,21 +280,21 @@ async def test_daily_run_finishes_an_erasure_after_the_legal_hold_is_lifted(gate
     gate.hand.at += 1000 * DAY
     world.store_time(gate.app.config.data, gate.hand.at)
     assert await kept_data() == (["alone", "later"], ["form-1", "unused"])
-    holds.lift(MOBILE, at=gate.hand.at, by="dpo", reason="closed")
+    await holds.lift(MOBILE, at=gate.hand.at, by="dpo", reason="closed")
     assert await kept_data() == (["later"], ["form-1"])
     assert await gate.app.subjects.deadlines.postponed_erasures() == []
 
 
 async def test_request_is_kept_until_the_legal_hold_is_lifted(gate: World) -> None:
-    holds = Holds(gate.app.config.data, gate.app.subjects._keys)
-    holds.add(MOBILE, at=NOW, by="dpo", reason="case 4711")
+    holds = gate.app.subjects.holds
+    await holds.place(MOBILE, at=NOW, by="dpo", reason="case 4711")
     await gate.post("/v1/lists", {**LIST, "id": "alone", "numbers": [MOBILE]})
     await erase(gate)
     gate.hand.at += 9000 * DAY
     world.store_time(gate.app.config.data, gate.hand.at)
     for is_held in (True, False):
         if not is_held:
-            holds.lift(MOBILE, at=gate.hand.at, by="dpo", reason="closed")
+            await holds.lift(MOBILE, at=gate.hand.at, by="dpo", reason="closed")
         await gate.app.subjects.retire(gate.hand.at, drop=True)
         assert bool((await report(gate))["lists"]) is is_held
         subject = gate.app.registrar.access.keys.subject("acme", MOBILE)

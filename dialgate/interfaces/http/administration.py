@@ -16,7 +16,6 @@ from dialgate.audit.key_retirement import months, retire
 from dialgate.audit.legal_holds import HoldRefused, LegalHold
 from dialgate.audit.lookups import instant
 from dialgate.cluster import membership
-from dialgate.cluster.peer_questions import LiftHold, PlaceHold
 from dialgate.config.clients import Client
 from dialgate.core.responses import when
 from dialgate.crypto.keys import Keys
@@ -104,20 +103,20 @@ async def list_holds(_: web.Request, app: App, client: Client, *, query: _HoldQu
 async def add_hold(_: web.Request, app: App, client: Client, *, ask: HoldRequest) -> HoldChange:
     """Place a legal hold on a number, on all gates that share the store. Decisions about it stay linked to it."""
     number = parse_number(ask.number, app.config, client.controllers)
-    change = PlaceHold(number, app.gate.now(), ask.by or client.name, ask.reason)
-    return _changed(*await app.subjects.holds.place_everywhere(change))
+    holds, by = app.subjects.holds, ask.by or client.name
+    return _changed(await holds.place(number, at=app.gate.now(), by=by, reason=ask.reason))
 
 
 @ADMINISTRATION.endpoint("POST", "/v1/holds/lift", status=201, errors=("number.invalid", "hold.refused"))
 async def lift_hold(_: web.Request, app: App, client: Client, *, ask: HoldRequest) -> HoldChange:
     """Lift the legal hold on a number, on all gates that share the store."""
     number = parse_number(ask.number, app.config, client.controllers)
-    change = LiftHold(number, app.gate.now(), ask.by or client.name, ask.reason)
-    return _changed(*await app.subjects.holds.lift_everywhere(change))
+    holds, by = app.subjects.holds, ask.by or client.name
+    return _changed(await holds.lift(number, at=app.gate.now(), by=by, reason=ask.reason))
 
 
-def _changed(hold: LegalHold | None, missing: dict[str, str]) -> HoldChange:
-    return HoldChange(HoldInfo.from_hold(hold) if hold else None, missing)
+def _changed(hold: LegalHold) -> HoldChange:
+    return HoldChange(HoldInfo.from_hold(hold), {})
 
 
 # ---- keys ------------------------------------------------------------------------------------------------------------
@@ -136,7 +135,7 @@ async def retire_months(
     due = [month for month in found if month.over]
     if not ask.dry_run:
         await asyncio.to_thread(KeptInstants(config.data).refuse_jump, now)
-        await app.subjects.holds.copy_from_peers()
+        await app.subjects.holds.sync()
         keys = Keys.open(config.data / "keys.json")
         for month in due:
             await asyncio.to_thread(retire, config, keys, month.month)

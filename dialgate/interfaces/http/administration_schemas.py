@@ -54,7 +54,7 @@ class HoldList(Struct, frozen=True):
 
 
 class HoldChange(Struct, frozen=True):
-    """A changed hold, or null if only other gates had it. `missing` names the gates that could not be asked."""
+    """A changed hold. `missing` is empty, because holds are in the store."""
 
     hold: HoldInfo | None
     missing: dict[str, str]

@@ -34,7 +34,7 @@ async def _serve(request: web.Request) -> web.StreamResponse:
         connection_of(request).admit(_PEER)
         kind = str(type(opened.question).__struct_config__.tag)
         metric.labels(kind).inc()
-        if isinstance(opened.question, questions.RemoveFromLists | questions.PlaceHold | questions.LiftHold):
+        if isinstance(opened.question, questions.RemoveFromLists):
             _log.info("request from another gate executed", node=opened.node, act=kind)
         answer = await peers.seal_answer(await _answer(app, opened.question), body)
     except Unavailable as error:
@@ -55,10 +55,6 @@ async def _answer(app: App, question: questions.AnyQuestion) -> Any:
             return await app.subjects.share(controller, number)
         case questions.RemoveFromLists():
             return await app.subjects.erasing.remove_from_lists(question)
-        case questions.PlaceHold() | questions.LiftHold():
-            return await app.subjects.holds.change(question)
-        case questions.ListHolds():
-            return await app.subjects.holds.find_here()
         case questions.ReadListFile():
             return await list_replication.read_part(app.config.data, question)
 

@@ -29,6 +29,7 @@ All keys begin with `{NAME}:`. A Redis cluster therefore stores them in one slot
                                      `newest`  the newest version
     {dialgate}:lifts               a hash from campaign and instant to a lifted pause
     {dialgate}:months              a hash from each node's log to the keys of its months, encrypted with the nodes' common key
+    {dialgate}:holds               a hash from a keyed hash of a number to the newest legal hold on it, which names the number encrypted
     {dialgate}:layout              the version of this layout
     {dialgate}:copying             present while a copy into the store is incomplete
     {dialgate}:keys                the fingerprint of the keys that the gates use
