@@ -39,7 +39,6 @@ Fields are only appended; any other change increments `format`.
 `dialgate/tools/verifier/verify_evidence.py` checks all of this without this package.
 """
 
-from collections import ChainMap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from operator import attrgetter
@@ -49,22 +48,21 @@ from typing import Literal
 import msgspec
 from msgspec import Struct, field, structs
 
+from dialgate.audit.evidence_sources import Sources
 from dialgate.audit.legal_holds import Holds
 from dialgate.audit.number_history import read_consultations
 from dialgate.config import content_store
 from dialgate.core.decision_ids import log_of
 from dialgate.core.ledger_events import ConsentGiven
 from dialgate.core.model import Instant
-from dialgate.crypto.keys import KeyRetired, Keys
-from dialgate.crypto.log_signing import Signer, public_halves
+from dialgate.crypto.keys import KeyRetired
+from dialgate.crypto.log_signing import Signer
 from dialgate.decision_log import StoredCheckpoint, span
-from dialgate.decision_log.chains import Chains
 from dialgate.decision_log.inclusion_proofs import Chain, NoEvidence, Proofs, Proved
 from dialgate.decision_log.records import Reader, Record
 from dialgate.decision_log.timestamps import timestamps
 from dialgate.lists.number_set import DamagedFile
 from dialgate.lists.snapshot import Consultation, Manifest, SnapshotMissing, read_manifest
-from dialgate.store import Ledger
 from dialgate.store.subjects import SubjectStore
 
 FORMAT: Literal[2] = 2
@@ -125,36 +123,6 @@ class Bundle(Struct, frozen=True, kw_only=True):
 
 class _Sealed(Struct):
     evidence: Bundle
-
-
-class Sources(Struct, frozen=True, kw_only=True):
-    """The files and keys from which evidence bundles about one log are built. Another node may have shipped the log."""
-
-    data: Path  # of this node
-    keys: Keys  # of the log
-    signer: Signer
-    store: Ledger
-    folder: Path  # of the log
-    kept: Path  # the laws and configurations that the log names
-    public: Mapping[str, bytes]  # the keys that signed the checkpoints
-    others: tuple[Path, ...]  # folders of the other logs
-
-    @classmethod
-    def for_log(cls, chains: Chains, log: str, *, signer: Signer, store: Ledger) -> "Sources":
-        """Return the sources of a log in `chains`. Raises `KeysUnusable`."""
-        own, home = chains.homes[0].folder, chains.home_of(log) or chains.homes[0]
-        folders = {name: path for other in chains.homes for name, path in other.logs().items()}
-        shipped = [public_halves(other.folder / "keys") for other in chains.homes[1:]]
-        return cls(
-            data=own,
-            keys=home.keys(log),
-            signer=signer,
-            store=store,
-            folder=folders[log],
-            kept=home.folder / "kept",
-            public=dict(ChainMap(dict(signer.public), *map(dict, shipped))),
-            others=tuple(path for name, path in folders.items() if name != log),
-        )
 
 
 class KnownDecision(Struct, frozen=True):

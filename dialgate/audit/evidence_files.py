@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from msgspec import Struct
 
 from dialgate.audit import evidence
+from dialgate.audit.evidence_sources import Sources
 from dialgate.config.configuration import Config
 from dialgate.core.decision_ids import log_of
 from dialgate.core.model import Instant
@@ -39,7 +40,7 @@ async def _bundles(config: Config, order: EvidenceOrder, now: Instant) -> list[b
     bundles = []
     try:
         for log in _logs_of(config, chains, order.decision):
-            sources = evidence.Sources.for_log(chains, log, signer=signer, store=store)
+            sources = Sources.for_log(chains, log, signer=signer, store=store)
             if order.decision:
                 bundles.append(await evidence.bundle_decision(sources, order.decision, now))
             else:
@@ -53,7 +54,7 @@ async def _bundles(config: Config, order: EvidenceOrder, now: Instant) -> list[b
 def _logs_of(config: Config, chains: Chains, decision: str) -> list[str]:
     """Return the log with the decision, or every log whose keys are here if `decision` is empty."""
     if not decision:
-        return [log for home in chains.homes if home.key_file.exists() for log in home.logs()]
+        return [log for home in chains.homes if home.key_file.exists() for log in home.logs]
     keys = Keys.open(config.data / "keys.json")
     log = log_of(keys.ids.inside(decision))
     return [log if log in chains.readers else keys.log]

@@ -114,7 +114,7 @@ class Inquiry:
         home, seq = self.chains.home_of(log_of(decision)), span.sequence(decision)
         if home is None or not home.node or seq is None:
             return False
-        end = last_checkpoint(home.logs()[log_of(decision)])
+        end = last_checkpoint(home.logs[log_of(decision)])
         return end is None or end.checkpoint.size < seq
 
     def _under_hold(self, number: str) -> Iterator[tuple[LogLine, Record]]:
@@ -137,7 +137,7 @@ class Inquiry:
         return sorted({month for home in self.chains.homes for month in self._retired(home)})
 
     def _retired(self, home: Home) -> list[str]:
-        readers = [self.chains.readers[log] for log in home.logs()]
+        readers = [self.chains.readers[log] for log in home.logs]
         live = home.keys().hashes("").keys() if home.key_file.exists() else ()
         firsts = [first[1].at for reader in readers if (first := next(reader.entries(), None))]
         if not firsts or not live:

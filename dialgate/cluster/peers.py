@@ -20,14 +20,12 @@ from dialgate.config.configuration import Config
 from dialgate.core.model import MINUTE, Instant
 from dialgate.core.refusal import Refused
 from dialgate.crypto.keys import Keys, KeysUnusable, nonces
-from dialgate.runtime.thread_pool import ThreadPool
 from dialgate.store import Shared, Store, StoreUnavailable
 
 PATH: Final = "/peer"
 _PATIENCE: Final = 20.0  # seconds
 _CLOCK_SKEW: Final = 5 * MINUTE
 _LARGEST_ANSWER: Final = 256 << 20  # bytes
-_LARGE: Final = 1 << 16  # bytes; larger answers are decrypted and decoded in a thread
 _CLOSING: Final = "this gate is shutting down"
 
 
@@ -62,7 +60,6 @@ class Peers:
         self._nonces = nonces()
         self._session: ClientSession | None = None
         self._deadlines: set[asyncio.Timeout] = set()  # timeouts for the requests in flight
-        self._threads = ThreadPool("peers", 2)
         self._closed = False
 
     @property
@@ -90,7 +87,6 @@ class Peers:
                 deadline.reschedule(now)
         if self._session is not None:
             await self._session.close()
-        self._threads.close()
 
     # ---- questions ------------------------------------------------------------------------------------------------------
 
@@ -127,14 +123,10 @@ class Peers:
     async def _ask(self, node: str, url: str, question: PeerQuestion[T], seconds: float) -> PeerAnswers[T]:
         content = msgspec.msgpack.encode({"at": self._clock(), "node": self._node, "question": question})
         request = self._envelope.close(content, next(self._nonces), _addressed_to(node))
-
-        def read() -> T:
-            content = self._envelope.open(response, _in_response_to(request))
-            return msgspec.msgpack.decode(content, type=answer_type(question))
-
         try:
             response = await self._post(url, request, seconds)
-            answer = await self._threads.run(read) if len(response) > _LARGE else read()
+            content = self._envelope.open(response, _in_response_to(request))
+            answer = msgspec.msgpack.decode(content, type=answer_type(question))
         except _NoAnswer as failure:
             return PeerAnswers({}, {node: str(failure)})
         except (KeysUnusable, msgspec.DecodeError):
@@ -200,12 +192,10 @@ class Peers:
             raise _refused("the clocks of the two gates differ by more than five minutes. Synchronise them")
         return request
 
-    async def seal_answer(self, answer: object, request: bytes) -> bytes:
+    def seal_answer(self, answer: object, request: bytes) -> bytes:
         """Encrypt the answer to a request, given the body of the request as received."""
-        nonce = next(self._nonces)  # on the event loop, because the iterator is not thread-safe
-        return await self._threads.run(
-            lambda: self._envelope.close(msgspec.msgpack.encode(answer), nonce, _in_response_to(request))
-        )
+        content = msgspec.msgpack.encode(answer)
+        return self._envelope.close(content, next(self._nonces), _in_response_to(request))
 
 
 def _refused(reason: str) -> Refused:

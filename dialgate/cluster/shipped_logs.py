@@ -16,12 +16,11 @@ from msgspec import Struct
 
 from dialgate.config.configuration import Config
 from dialgate.core.faults import Unavailable
-from dialgate.core.local_time import rfc3339
 from dialgate.core.model import SECOND, Instant
 from dialgate.core.text_formats import Timestamp
 from dialgate.crypto.keys import Keys, KeysUnusable, PeerKeys, nonces
 from dialgate.decision_log import LogDamaged
-from dialgate.decision_log.chains import Home, homes
+from dialgate.decision_log.chains import Home, homes, shipped_until
 from dialgate.decision_log.records import month_of
 from dialgate.store import Documents, Shared, Store, StoreUnavailable
 
@@ -117,19 +116,13 @@ def _reason_without_log(config: Config) -> str:
 
 
 def _read_ends(config: Config) -> tuple[dict[str, Timestamp], dict[str, str]]:
-    ends: dict[str, Instant] = {}
-    missing: dict[str, str] = {}
     try:
         own, *others = homes(config.data, config.shipped)
         months = own.keys().live().keys()
     except (KeysUnusable, OSError) as error:
         return {}, {"shipping.to": str(error)}
-    for home in others:
-        if problem := _problem_of(home, months):
-            missing[home.node] = problem
-        else:
-            ends[home.node] = max(home.shipped_until(), ends.get(home.node, 0))
-    return {node: rfc3339(at) for node, at in ends.items() if at and node not in missing}, missing
+    problems = {home.node: problem for home in others if (problem := _problem_of(home, months))}
+    return shipped_until(home for home in others if home.node not in problems), problems
 
 
 def _problem_of(home: Home, months: Collection[str]) -> str:

@@ -345,11 +345,6 @@ def first_log(path: Path) -> str:
     return _read(path).log if path.exists() else ""
 
 
-def are_published(path: Path, copy: Path) -> bool:
-    """Return whether the months in a key file are also in the copy that other nodes can read. Raises `KeysUnusable`."""
-    return copy.exists() and _read(path).months.keys() <= _read(copy).months.keys()
-
-
 def _months_of(log: str) -> bytes:
     return b"months of " + log.encode()
 

@@ -15,7 +15,7 @@ outcome of its call can be in different chains, because the report may arrive af
 
 import re
 import secrets
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import suppress
 from heapq import merge
 from pathlib import Path
@@ -24,6 +24,7 @@ from typing import Final
 from msgspec import Struct
 
 from dialgate.core.decision_ids import log_of
+from dialgate.core.local_time import rfc3339
 from dialgate.core.model import Instant, OutcomeRecord
 from dialgate.crypto.keys import Keys, MonthKeys, PeerKeys, first_log, log_name
 from dialgate.decision_log import LogLine, last_checkpoint, span
@@ -80,27 +81,30 @@ def begin_restored_log(data: Path) -> None:
 class Home(Struct, frozen=True):
     """The folder with the logs of one node: its data folder, or the copy that the node shipped.
 
-    `log` is the name of the node's first log. `key_file` contains the node's keys, if this node has them. `node` is empty
-    for this node.
+    `logs` has the log folders, by the name of the log, and `numbers` the numbers of the logs. `key_file` contains the node's
+    keys, if this node has them. `node` is empty for this node.
     """
 
     folder: Path
-    log: str
+    logs: dict[str, Path]
+    numbers: dict[str, int]
     key_file: Path
     node: str = ""
 
-    def logs(self) -> dict[str, Path]:
-        """Return the log folders, by the name of the log."""
-        return {log_name(self.log, number): path for number, path in folders(self.folder).items()}
+    @classmethod
+    def open(cls, folder: Path, first: str, key_file: Path, node: str = "") -> "Home":
+        """Find the logs in a folder. `first` is the name of the first log."""
+        found = {log_name(first, number): (number, path) for number, path in folders(folder).items()}
+        logs = {name: path for name, (_, path) in found.items()}
+        return cls(folder, logs, {name: number for name, (number, _) in found.items()}, key_file, node)
 
     def keys(self, log: str = "") -> Keys:
         """Return the keys of one of the logs, or of the first. Raises `KeysUnusable`."""
-        number = next((number for number in folders(self.folder) if log_name(self.log, number) == log), 1)
-        return (PeerKeys if self.node else Keys).open(self.key_file, number)
+        return (PeerKeys if self.node else Keys).open(self.key_file, self.numbers.get(log, 1))
 
     def shipped_until(self) -> Instant:
         """Return the time of the newest checkpoint, which covers all shipped entries, or 0. Raises `LogDamaged`."""
-        ends = (last_checkpoint(path) for path in folders(self.folder).values())
+        ends = map(last_checkpoint, self.logs.values())
         return max((end.checkpoint.at for end in ends if end), default=0)
 
 
@@ -109,14 +113,20 @@ def homes(data: Path, shipped: Path | None) -> list[Home]:
 
     If `shipped` cannot be read, for example a share that is not mounted, the result is this node's folder alone.
     """
-    own, others = Home(data, first_log(data / "keys.json"), data / "keys.json"), list[Path]()
+    own, others = first_log(data / "keys.json"), list[Path]()
     with suppress(OSError):
         others = [path.parent for path in sorted(shipped.glob("*/*/log"))] if shipped else []
-    return [own] + [
-        Home(path, path.name, data / "peers" / f"{path.name}.json", path.parent.name)
+    return [Home.open(data, own, data / "keys.json")] + [
+        Home.open(path, path.name, data / "peers" / f"{path.name}.json", path.parent.name)
         for path in others
-        if path.name != own.log
+        if path.name != own
     ]
+
+
+def shipped_until(homes_: Iterable[Home]) -> dict[str, str]:
+    """Return the time (RFC 3339) up to which each other node shipped its logs. Raises `LogDamaged`."""
+    ends = sorted((home.node, at) for home in homes_ if home.node and (at := home.shipped_until()))
+    return {node: rfc3339(at) for node, at in ends}  # the newest of the logs of a node that began again
 
 
 class LoggedDecision(Struct, frozen=True):
@@ -130,11 +140,11 @@ class Chains:
     def __init__(self, data: Path, shipped: Path | None = None) -> None:
         """Open the chains in `data`, and in the folder `shipped` of other nodes' copies."""
         self.homes = homes(data, shipped)
-        self.readers = {name: Reader(path) for home in self.homes for name, path in home.logs().items()}
+        self.readers = {name: Reader(path) for home in self.homes for name, path in home.logs.items()}
 
     def home_of(self, log: str) -> Home | None:
         """Return the node that wrote the log."""
-        return next((home for home in self.homes if log in home.logs()), None)
+        return next((home for home in self.homes if log in home.logs), None)
 
     def hashes(self, number: str, month: str = "") -> frozenset[bytes]:
         """Return the keyed hashes of a number (E.164) in one month, or in all that are not retired, in all chains.

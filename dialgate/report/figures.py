@@ -17,7 +17,7 @@ from dialgate.core.abandonment import ANSWERED
 from dialgate.core.ledger_events import Entry, Revoked
 from dialgate.core.model import Instant, Result
 from dialgate.crypto.keys import Keys
-from dialgate.decision_log.chains import Chains
+from dialgate.decision_log.chains import Chains, homes, shipped_until
 from dialgate.decision_log.records import Record, position
 from dialgate.decision_log.span import LogSpan
 from dialgate.lists.manifest_history import manifest_before
@@ -111,7 +111,8 @@ class CallReport(Struct, frozen=True, kw_only=True):
     """All figures in a report.
 
     `reasons` counts each denied call once, under its first reason. `records` holds the ids of the first and last decision in
-    the report, and `laws` the hashes of the laws in force.
+    the report, and `laws` the hashes of the laws in force. `shipped` has the time up to which each other gate shipped its log:
+    later decisions by that gate are not in the report.
     """
 
     controller: str
@@ -132,6 +133,7 @@ class CallReport(Struct, frozen=True, kw_only=True):
     ledger: dict[str, int]
     records: tuple[str, ...]
     laws: tuple[str, ...]
+    shipped: dict[str, str] = {}
 
     @property
     def allowed_share(self) -> float:
@@ -215,6 +217,7 @@ async def gather(
         ledger=dict(Counter(_kind(entry) for entry in entries).most_common()),
         records=_outside_ids(config, controller, tuple(dict.fromkeys(record.id for record in tally.ends))),
         laws=tuple(sorted(tally.laws)),
+        shipped=shipped_until(homes(config.data, config.shipped)),
     )
 
 

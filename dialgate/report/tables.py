@@ -1,6 +1,6 @@
 """The figures, the chart and the tables of a report, with their texts, for the page, the PDF and the e-mail."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import cache
 from typing import Literal, TypeAlias
 
@@ -219,10 +219,7 @@ def _seconds(wait: int, say: dict[str, str], language: Language) -> str:
 
 
 def _proof(report: CallReport, say: dict[str, str]) -> ReportTable:
-    rows: Iterable[tuple[str, str]] = (
-        (say["records"], " … ".join(report.records)),
-        *((say["laws"], law) for law in report.laws),
-    )
-    return ReportTable(
-        title=say["proof"], columns=(say["kind"], ""), rows=tuple(rows) if report.records else ()
-    )
+    rows = [(say["records"], " … ".join(report.records))] if report.records else []
+    rows += [(say["laws"], law) for law in report.laws]
+    rows += [(say["shipped"].format(node=node), at) for node, at in report.shipped.items()]
+    return ReportTable(title=say["proof"], columns=(say["kind"], ""), rows=tuple(rows))

@@ -18,7 +18,7 @@ from msgspec.structs import replace
 from dialgate.config import content_store
 from dialgate.core.faults import Unavailable
 from dialgate.core.model import SECOND, Instant
-from dialgate.crypto.keys import are_published
+from dialgate.crypto.keys import Keys, PeerKeys
 from dialgate.crypto.log_signing import pem, public_keys
 from dialgate.decision_log import LogDamaged, StoredCheckpoint, chains
 from dialgate.decision_log.archive import first_header, index
@@ -80,7 +80,7 @@ class SegmentShipping:
         if chain is None:
             return
         log = self._chains[1].log
-        if self._shared and not are_published(self._data / "keys.json", self._data / "peers" / f"{log}.json"):
+        if self._shared and not self._are_keys_published(log):
             raise TargetFailed(
                 "the keys of this node are not in the store yet: the gate publishes them within seconds"
             )
@@ -94,6 +94,11 @@ class SegmentShipping:
             self._target.put(f"{place}/{stamp.size:016}{STAMP}", line)
             chain.shipped_stamp(stamp, self._cursors)
         chain.observe(standing)
+
+    def _are_keys_published(self, log: str) -> bool:
+        copy = self._data / "peers" / f"{log}.json"
+        months = Keys.open(self._data / "keys.json").live().keys()
+        return copy.exists() and months <= PeerKeys.open(copy).live().keys()
 
     def _ship_closed(self, number: int, chain: "_Chain", place: str, standing: LogProgress) -> None:
         for closed in chain.unshipped():

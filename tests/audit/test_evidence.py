@@ -25,7 +25,7 @@ from cryptography.x509 import load_pem_x509_certificates
 from msgspec import structs
 
 from dialgate.audit import evidence
-from dialgate.audit.evidence import Sources
+from dialgate.audit.evidence_sources import Sources
 from dialgate.audit.legal_holds import Holds
 from dialgate.core.model import DAY, HOUR
 from dialgate.crypto.keys import Keys

@@ -86,9 +86,11 @@ async def test_history_includes_the_shipped_decisions_of_every_gate(gates: list[
         ]
     output = await milan.output("why", CLEAR, "--purpose", "letter of 24 November", "--json")
     assert ids(msgspec.json.decode(output)) == expected[::-1]
-    found = await milan.output(
-        "log", "search", "--number", CLEAR, "--purpose", "letter of 24 November", "--json"
-    )
+    shown = await milan.output("log", "search")
+    assert f"Decisions by gate rome are included up to {response['shipped']['rome']}." in shown
+    assert all(name in shown for name in expected)
+    words = ["log", "search", "--number", CLEAR, "--purpose", "letter of 24 November", "--json"]
+    found = (await milan.command(*words)).out
     assert [json.loads(line)["decision_id"] for line in found.splitlines()] == expected[::-1]
     seen: list[str] = []
     more = True
@@ -286,7 +288,8 @@ async def test_every_shipped_decision_of_a_lost_node_is_found_proved_and_replaye
         assert all(part in text for part in (names[0], "allow", CLEAR, "answered"))
         day = day_in("Europe/Rome", wall_clock())
         async with milan.client.get(f"/v1/report?day={day}&format=json") as answer:
-            assert (await answer.json())["asked"] == 8
+            made = await answer.json()
+        assert (made["asked"], list(made["shipped"])) == (8, ["rome"])
         stop = await milan.post("/v1/outcomes", {"decision_id": names[0], "outcome": "opt_out"})
         assert stop["revocation"]["seq"]
         async with milan.client.get("/v1/revocations/stream?after=0") as answer:

@@ -16,7 +16,7 @@ from dialgate.config.configuration import Config
 from dialgate.core import phone
 from dialgate.core.name_suggestions import choose
 from dialgate.crypto.keys import Keys
-from dialgate.decision_log.chains import Chains
+from dialgate.decision_log.chains import Chains, shipped_until
 from dialgate.decision_log.span import LogSpan
 from dialgate.interfaces.cli.ask import whereabouts
 from dialgate.interfaces.cli.command import command
@@ -175,6 +175,8 @@ def log_search(
         )
         hits = searching.search(chains, query, read_span(since, until))
         count = _print_json(hits) if as_json else _show_hits(hits, limit)
+        for node, at in shipped_until(chains.homes).items():
+            typer.echo(f"Decisions by gate {node} are included up to {at}.", err=True)
     raise typer.Exit(0 if count else NO)
 
 

@@ -36,7 +36,7 @@ async def _serve(request: web.Request) -> web.StreamResponse:
         metric.labels(kind).inc()
         if isinstance(opened.question, questions.RemoveFromLists):
             _log.info("request from another gate executed", node=opened.node, act=kind)
-        answer = await peers.seal_answer(await _answer(app, opened.question), body)
+        answer = peers.seal_answer(await _answer(app, opened.question), body)
     except Unavailable as error:
         return response(Fault(503, "gate.unavailable", f"This gate cannot answer now: {error}."))
     except FAILURES as error:
