@@ -19,7 +19,8 @@ default. A repeated attempt replaces the earlier one. Of two results, the later 
 """
 
 import struct
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from functools import lru_cache
 from hashlib import blake2b
 from typing import Final, NamedTuple, TypeAlias
@@ -36,10 +37,8 @@ from dialgate.store import StoreUnavailable
 from dialgate.store.attempts import RESULTS, span_to_result, split_basis
 
 _PLACE: Final = len('["e",0')  # the part before and including an unknown sequence
-_HEAD: Final = struct.Struct(">QQQH")
+_HEAD: Final = struct.Struct(">BIHIBIQH")
 _IS_ATTEMPT: Final = 0x80  # no JSON begins with such a byte
-_SEQ_BITS: Final = 40
-_HIGHEST_SEQ: Final = (1 << _SEQ_BITS) - 1
 _PENDING: Final = bytes([_IS_ATTEMPT, 0, 0, 0, 0])
 _CALL: Final = len(_PENDING)  # the offset of what never changes in an attempt
 TERM_BYTES: Final = 8  # two of a million terms have the same id with a probability of 3e-8
@@ -86,7 +85,7 @@ class _Ended(Struct, frozen=True, array_like=True, tag="r", gc=False):
     result: Result
 
 
-_Part: TypeAlias = _Written | _Ended | tuple[Attempt, Instant]
+_Call: TypeAlias = tuple[Attempt, Instant]  # with the time of its result, or 0
 _encode: Final = msgspec.json.Encoder().encode
 _line: Final = msgspec.json.Decoder(_Written | _Counted | _Ended).decode
 
@@ -102,46 +101,64 @@ class _AnyTerm(dict[int, Term]):
         return self.setdefault(term_id, Term(str(term_id), "", "", ""))
 
 
-def _parts(value: bytes, terms: TermById) -> list[tuple[_Part, bytes]]:
-    """Return the entries and attempts of a subject, each with its bytes. Attempts have the time of their result, or 0.
+def _parse(value: bytes, terms: TermById) -> tuple[list[_Written], list[_Call], list[_Ended]]:
+    """Return the entries, the attempts and the lines of results of a subject.
 
     Raises `StoreUnavailable` for an unknown form, because it may be a revocation, and `UnknownTerm`.
     """
-    parts: list[tuple[_Part, bytes]] = []
+    written: list[_Written] = []
+    calls: list[_Call] = []
+    ended: list[_Ended] = []
     start = 0
     try:
         while start < len(value):
-            part: _Part | _Counted
-            if value[start] >= _IS_ATTEMPT:
-                first, second, term_id, size = _HEAD.unpack_from(value, start)
+            kind = value[start]
+            if kind >= _IS_ATTEMPT:
+                _, span, at_high, at, seq_high, seq, term_id, size = _HEAD.unpack_from(value, start)
                 log, campaign, basis, goods = terms[term_id]
-                end = start + _HEAD.size + size
-                at, result = (
-                    (first & 0xFFFFFF) << 24 | second >> _SEQ_BITS,
-                    RESULTS[value[start] - _IS_ATTEMPT],
-                )
+                start += _HEAD.size + size
+                result = RESULTS[kind - _IS_ATTEMPT]
+                at |= at_high << 32
                 attempt = Attempt(
-                    decision=f"{log}-{second & _HIGHEST_SEQ}",
+                    decision=f"{log}-{seq_high << 32 | seq}",
                     at=at,
                     campaign=campaign,
-                    basis=basis + value[end - size : end].decode() if size else basis,
+                    basis=basis + value[start - size : start].decode() if size else basis,
                     result=result,
                     goods=goods,
                 )
-                part = attempt, at + (first >> 24 & 0xFFFFFFFF) if result != "pending" else 0
-            else:
-                end = value.index(b"\n", start) + 1
-                part = _line(value[start:end])
-                if isinstance(part, _Counted):
-                    part = Attempt(**structs.asdict(part)), 0
-            parts.append((part, value[start:end]))
+                calls.append((attempt, at + span if result != "pending" else 0))
+                continue
+            end = value.index(b"\n", start) + 1
+            line = _line(value[start:end])
             start = end
+            if isinstance(line, _Written):
+                written.append(line)
+            elif isinstance(line, _Ended):
+                ended.append(line)
+            else:
+                calls.append((Attempt(**structs.asdict(line)), 0))
     except KeyError:
         raise UnknownTerm from None
     except (msgspec.DecodeError, ValueError, IndexError, struct.error) as error:
         raise StoreUnavailable(
             f"Unrecognised data in Redis, written by a newer dialgate or another program: {error}"
         ) from error
+    return written, calls, ended
+
+
+def _split(value: bytes) -> list[bytes]:
+    """Return the bytes of each entry, attempt and line of a result. Raises `StoreUnavailable`."""
+    _parse(value, _AnyTerm())
+    parts: list[bytes] = []
+    start = 0
+    while start < len(value):
+        if value[start] >= _IS_ATTEMPT:
+            end = start + _HEAD.size + _HEAD.unpack_from(value, start)[-1]
+        else:
+            end = value.index(b"\n", start) + 1
+        parts.append(value[start:end])
+        start = end
     return parts
 
 
@@ -161,19 +178,18 @@ def line_after_seq(draft: Draft) -> bytes:
 
 
 def entries(value: bytes, subject: bytes) -> list[Entry]:
-    return _entries(_parts(value, _AnyTerm()), subject)
+    return _entries(_parse(value, _AnyTerm())[0], subject)
 
 
-def _entries(parts: Iterable[tuple[_Part, bytes]], subject: bytes) -> list[Entry]:
-    lines = [part for part, _ in parts if isinstance(part, _Written)]
-    return [
-        Entry(subject=subject, **structs.asdict(line)) for line in sorted(lines, key=lambda line: line.seq)
-    ]
+def _entries(written: list[_Written], subject: bytes) -> list[Entry]:
+    written.sort(key=lambda line: line.seq)
+    return [Entry(subject=subject, **structs.asdict(line)) for line in written]
 
 
 def without_entries(value: bytes, seqs: Collection[int]) -> bytes:
-    parts = _parts(value, _AnyTerm())
-    return b"".join(raw for part, raw in parts if not isinstance(part, _Written) or part.seq not in seqs)
+    return b"".join(
+        part for part in _split(value) if all(entry.seq not in seqs for entry in entries(part, b""))
+    )
 
 
 # ---- attempts --------------------------------------------------------------------------------------------------------
@@ -202,50 +218,38 @@ def contains(value: bytes, record: bytes) -> bool:
 
 def term_ids(value: bytes) -> set[int]:
     terms = _AnyTerm()
-    _parts(value, terms)
+    _parse(value, terms)
     return set(terms)
 
 
-def _decision(part: _Ended | tuple[Attempt, Instant]) -> str:
-    return part.decision if isinstance(part, _Ended) else part[0].decision
-
-
-def _time(pair: tuple[Attempt, Instant]) -> Instant:
-    return pair[0].at
-
-
-def attempts(value: bytes, terms: TermById) -> list[tuple[Attempt, Instant]]:
+def attempts(value: bytes, terms: TermById) -> list[_Call]:
     """Return the attempts, oldest first, each with the time of its result (0 if it has none)."""
-    return _attempts(_parts(value, terms))
+    _, calls, ended = _parse(value, terms)
+    return _merge(calls, ended)
 
 
-def _attempts(parts: Iterable[tuple[_Part, bytes]]) -> list[tuple[Attempt, Instant]]:
-    by_decision: dict[str, tuple[Attempt, Instant]] = {}
-    for part, _ in parts:
-        if isinstance(part, tuple):
-            by_decision[part[0].decision] = part
-        elif isinstance(part, _Ended):
-            attempt, ended = by_decision.get(part.decision, (None, 0))
-            if attempt is not None and part.at >= ended:
-                by_decision[part.decision] = structs.replace(attempt, result=part.result), part.at
-    return sorted(by_decision.values(), key=_time)
+def _merge(calls: Sequence[_Call], ended: Sequence[_Ended]) -> list[_Call]:
+    by_decision = {call[0].decision: call for call in calls}
+    for line in ended:
+        attempt, result_at = by_decision.get(line.decision, (None, 0))
+        if attempt is not None and line.at >= result_at:
+            by_decision[line.decision] = structs.replace(attempt, result=line.result), line.at
+    return sorted(by_decision.values(), key=lambda call: call[0].at)
 
 
 def known(value: bytes, seq: int, terms: TermById) -> tuple[Known, bool]:
-    """Return the state of a subject, and whether Redis may expire the value."""
-    parts = _parts(value, terms)
-    counted = tuple(attempt for attempt, _ in _attempts(parts))
-    entered = _entries(parts, b"")
-    if not entered:
-        return Known(seq=seq, attempts=counted), open_silence(counted) is None
-    return structs.replace(fold(entered), seq=seq, attempts=counted), False
-
-
-def may_expire(value: bytes) -> bool:
-    """Return whether Redis may expire the value.
+    """Return the state of a subject, and whether Redis may expire the value.
 
     A value must be kept if it contains a ledger entry, or an abandoned call without a later answered call.
     """
+    written, calls, ended = _parse(value, terms)
+    counted = tuple([attempt for attempt, _ in _merge(calls, ended)])
+    if written:
+        return structs.replace(fold(_entries(written, b"")), seq=seq, attempts=counted), False
+    return Known(seq=seq, attempts=counted), open_silence(counted) is None
+
+
+def may_expire(value: bytes) -> bool:
     return known(value, 0, _AnyTerm())[1]
 
 
@@ -253,28 +257,32 @@ def with_result(
     value: bytes, decision: str, result: Result, at: Instant, terms: TermById
 ) -> tuple[bytes, Attempt, Attempt] | None:
     """Return the value with the result of an attempt, and the attempt before and after. None if it is not counted."""
-    parts = _parts(value, terms)
-    before, ended = next((pair for pair in _attempts(parts) if pair[0].decision == decision), (None, 0))
+    before, ended = next((call for call in attempts(value, terms) if call[0].decision == decision), (None, 0))
     if before is None:
         return None
     if at < ended:
         return value, before, before
-    (raw, *_) = (
-        raw for part, raw in reversed(parts) if isinstance(part, tuple) and part[0].decision == decision
+    (part, *_) = (
+        part
+        for part in reversed(_split(value))
+        if any(call.decision == decision for call, _ in _parse(part, terms)[1])
     )
-    if raw[0] >= _IS_ATTEMPT:
+    if part[0] >= _IS_ATTEMPT:
         head = bytes([_IS_ATTEMPT + RESULTS.index(result)]) + span_to_result(before, at).to_bytes(_CALL - 1)
-        changed = value.replace(raw, head + raw[_CALL:])
+        changed = value.replace(part, head + part[_CALL:])
     else:
         changed = value + _encode(_Ended(decision, at, result)) + b"\n"
     return changed, before, structs.replace(before, result=result)
 
 
-def without_attempts(value: bytes, decisions: Collection[str], terms: TermById) -> bytes:
-    parts = _parts(value, terms)
-    return b"".join(
-        raw for part, raw in parts if isinstance(part, _Written) or _decision(part) not in decisions
-    )
+def without_attempts(value: bytes, decisions: AbstractSet[str], terms: TermById) -> bytes:
+    """Return the value without some attempts and their results."""
+    kept = []
+    for part in _split(value):
+        _, calls, ended = _parse(part, terms)
+        if decisions.isdisjoint([*(call.decision for call, _ in calls), *(line.decision for line in ended)]):
+            kept.append(part)
+    return b"".join(kept)
 
 
 def without_old(value: bytes, before: Instant) -> tuple[bytes, int]:

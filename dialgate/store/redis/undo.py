@@ -6,6 +6,7 @@ attempts and answers are removed from the store. If the commit reaches Redis lat
 
 import asyncio
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from typing import Any, Final
 
 from dialgate.core.model import Instant
@@ -159,7 +160,7 @@ class Undo:
         self,
         subjects: Collection[bytes],
         answers: Collection[bytes],
-        dropped: Collection[str],
+        dropped: AbstractSet[str],
         names: Mapping[bytes, Sequence[int]],
     ) -> bool:
         """Remove decisions from the values of the Redis keys `subjects` and `answers`.
