@@ -116,9 +116,9 @@ def closed_store() -> StoreUnavailable:
 
 
 @contextmanager
-def transaction(db: sqlite3.Connection, begin: str = "BEGIN IMMEDIATE") -> Iterator[None]:
+def transaction(db: sqlite3.Connection) -> Iterator[None]:
     """Run the block in a transaction. Roll back if the block or the commit fails."""
-    db.execute(begin)
+    db.execute("BEGIN IMMEDIATE")
     try:
         yield
         db.execute("COMMIT")

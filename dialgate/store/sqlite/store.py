@@ -44,7 +44,6 @@ from dialgate.store.sqlite.connection import (
     closed_store,
     open_file,
     pragma,
-    transaction,
 )
 from dialgate.store.sqlite.write_buffer import WriteBuffer
 
@@ -129,13 +128,7 @@ class SqliteStore(Documents):
         self, subjects: Sequence[bytes], keys: Sequence[bytes] = (), since: Instant = 0
     ) -> Reading:
         distinct = list(dict.fromkeys(subjects))
-
-        def step(db: sqlite3.Connection) -> tuple[int, dict[bytes, Known], dict[bytes, Remembered]]:
-            with transaction(db, "BEGIN"):
-                seq = tables.newest(db)
-                return seq, tables.known_of(db, distinct, seq), tables.answers_of(db, keys)
-
-        seq, known, answers = self._read_now(step)
+        seq, known, answers = self._read_now(lambda db: tables.state_of(db, distinct, keys))
         refuse_if_short(seq, self._required)
         if self._nothing.seq != seq:  # otherwise the same object, so that callers can compare by identity
             self._nothing = Known(seq=seq)
