@@ -315,7 +315,7 @@ async def test_a_copy_holds_a_commit_that_was_never_recorded(server: Path) -> No
     assert isinstance(store, RedisStore)
     assert await codes(app, 1) == ["allow"]
     log, last = app.gate._gatherer.keys.log, app.status().records
-    reservation = await commit_without_reply(store, AttemptPosition(log, last + 2, last + 1), last + 2)
+    reservation = await commit_without_reply(store, AttemptPosition(log, last + 1, last + 1), last + 1)
     await back_up(server)
     assert (await ask(app)).decision_id == reservation.attempt.decision
     restore(server)
