@@ -52,9 +52,9 @@ async def _bundles(config: Config, order: EvidenceOrder, now: Instant) -> list[b
 
 
 def _logs_of(config: Config, chains: Chains, decision: str) -> list[str]:
-    """Return the log with the decision, or every log whose keys are here if `decision` is empty."""
+    """Return the log with the decision, or every log if `decision` is empty."""
     if not decision:
-        return [log for home in chains.homes if home.key_file.exists() for log in home.logs]
+        return [log for home in chains.homes for log in home.logs]
     keys = Keys.open(config.data / "keys.json")
     log = log_of(keys.ids.inside(decision))
     return [log if log in chains.readers else keys.log]

@@ -138,7 +138,7 @@ class Inquiry:
 
     def _retired(self, home: Home) -> list[str]:
         readers = [self.chains.readers[log] for log in home.logs]
-        live = home.keys().hashes("").keys() if home.key_file.exists() else ()
+        live = home.keys().live().keys()
         firsts = [first[1].at for reader in readers if (first := next(reader.entries(), None))]
         if not firsts or not live:
             return []

@@ -112,7 +112,7 @@ def _reason_without_log(config: Config) -> str:
         return "`shipping.to` is not set"
     if not config.shipped.is_dir():
         return f"{config.shipped} does not exist. Mount it, or run `dialgate ship`"
-    return "it has shipped no log. Run `dialgate ship` there"
+    return "nothing that it shipped can be read here. Run `dialgate ship` there"
 
 
 def _read_ends(config: Config) -> tuple[dict[str, Timestamp], dict[str, str]]:
@@ -126,11 +126,11 @@ def _read_ends(config: Config) -> tuple[dict[str, Timestamp], dict[str, str]]:
 
 
 def _problem_of(home: Home, months: Collection[str]) -> str:
-    """Return why a log cannot be read, or "". `months` are those for which this node has keys, so they are not retired."""
+    """Return why a log cannot be searched, or "". `months` are those for which this node has keys, so they are not retired."""
     try:
         newest = month_of(home.shipped_until())
-        if not home.key_file.exists() or (newest in months and newest not in home.keys().live()):
-            return "this node has not received the keys of its log yet"
+        if newest in months and newest not in home.keys().live():
+            return "this node has not received its newest keys yet"
     except (LogDamaged, KeysUnusable, OSError) as error:
         return str(error)
     return ""

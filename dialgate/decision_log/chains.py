@@ -82,7 +82,7 @@ class Home(Struct, frozen=True):
     """The folder with the logs of one node: its data folder, or the copy that the node shipped.
 
     `logs` has the log folders, by the name of the log, and `numbers` the numbers of the logs. `key_file` contains the node's
-    keys, if this node has them. `node` is empty for this node.
+    keys. `node` is empty for this node.
     """
 
     folder: Path
@@ -111,15 +111,16 @@ class Home(Struct, frozen=True):
 def homes(data: Path, shipped: Path | None) -> list[Home]:
     """Return this node's data folder, then the folders that the other nodes shipped to the folder `shipped`.
 
-    If `shipped` cannot be read, for example a share that is not mounted, the result is this node's folder alone.
+    Nodes whose keys this node does not have are left out: they use another store. If `shipped` cannot be read, for example a share that is not mounted, the result is this node's folder alone.
     """
     own, others = first_log(data / "keys.json"), list[Path]()
     with suppress(OSError):
         others = [path.parent for path in sorted(shipped.glob("*/*/log"))] if shipped else []
+    keys = {path.stem: path for path in (data / "peers").glob("*.json")}
     return [Home.open(data, own, data / "keys.json")] + [
-        Home.open(path, path.name, data / "peers" / f"{path.name}.json", path.parent.name)
+        Home.open(path, path.name, keys[path.name], path.parent.name)
         for path in others
-        if path.name != own
+        if path.name in keys and path.name != own
     ]
 
 
@@ -149,19 +150,18 @@ class Chains:
     def hashes(self, number: str, month: str = "") -> frozenset[bytes]:
         """Return the keyed hashes of a number (E.164) in one month, or in all that are not retired, in all chains.
 
-        The logs of a node whose keys this node does not have are left out. Raises `KeysUnusable`.
+        Raises `KeysUnusable`.
         """
         return frozenset(
             hashed
             for home in self.homes
-            if home.key_file.exists()
             for name, hashed in home.keys().hashes(number).items()
             if month in {"", name}
         )
 
     def months(self) -> set[str]:
         """Return the months (`YYYY-MM`) for which a chain has keys."""
-        return {name for home in self.homes if home.key_file.exists() for name in home.keys().live()}
+        return {name for home in self.homes for name in home.keys().live()}
 
     def month_keys(self, record: Record) -> MonthKeys:
         """Return the keys with which a decision's numbers are encrypted. Raises `KeysUnusable`, also as `KeyRetired`."""

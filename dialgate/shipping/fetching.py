@@ -4,6 +4,7 @@ Gates and commands read logs from files only. A shipped log is copied once and t
 is put together from its objects, so each copy has the layout of a log folder.
 """
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Final
 
@@ -13,13 +14,12 @@ from dialgate.shipping.target import PART, Objects
 _PACKED: Final = ".parquet"
 
 
-def fetch(objects: Objects, folder: Path, own: str) -> None:
-    """Copy what is missing in `folder`, except the logs of this node, whose first log is `own`.
-
-    Raises `TargetFailed` and `OSError`.
-    """
-    sizes = {name: size for name, size in objects.sizes().items() if _is_foreign(name, own)}
-    for name, size in sizes.items():
+def fetch(objects: Objects, folder: Path, logs: Collection[str]) -> None:
+    """Copy what is missing in `folder` of the nodes with these first logs. Raises `TargetFailed` and `OSError`."""
+    sizes = {name: size for name, size in objects.sizes().items() if _belongs_to(name, logs)}
+    # A checkpoint follows the entries that it covers, so that it never claims what is not here.
+    for name in sorted(sizes, key=lambda name: (".checkpoints" in name, name)):
+        size = sizes[name]
         path, part = folder / name, PART.fullmatch(name)
         if part is None:
             if not path.exists() or path.stat().st_size != size:
@@ -32,9 +32,9 @@ def fetch(objects: Objects, folder: Path, own: str) -> None:
             _append(objects, name, folder / part[1], int(part[2]), size)
 
 
-def _is_foreign(name: str, own: str) -> bool:
-    node, log, *rest = [*name.split("/"), ""]
-    return bool(rest) and log != own and ".." not in (node, log, *rest)
+def _belongs_to(name: str, logs: Collection[str]) -> bool:
+    log, slash, _ = name.partition("/")[2].partition("/")  # NODE/LOG/…
+    return bool(slash) and log in logs and ".." not in name.split("/")
 
 
 def _append(objects: Objects, name: str, path: Path, offset: int, size: int) -> None:

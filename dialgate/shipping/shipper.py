@@ -126,7 +126,8 @@ class Shipper:
         succeeded = segments.round()
         try:
             if self._objects is not None:
-                fetch(self._objects, self._data / "shipped", first_log(self._data / "keys.json"))
+                logs = {path.stem for path in (self._data / "peers").glob("*.json")}
+                fetch(self._objects, self._data / "shipped", logs - {first_log(self._data / "keys.json")})
         except (TargetFailed, KeysUnusable, OSError) as error:
             _log.warning("logs of other nodes not copied", problem=str(error))
             return False

@@ -188,6 +188,23 @@ async def test_outcome_is_shown_whichever_gate_it_was_reported_to(gates: list[Wo
         assert [decision["result"] for decision in (await report(gate))["decisions"]] == ["answered"]
 
 
+async def test_gates_of_another_store_with_the_same_target_are_not_read(tmp_path: Path) -> None:
+    """They belong to another operator's installation, whose keys this one does not have."""
+    to = a_folder(tmp_path).to
+    for name in ("one", "two"):
+        (tmp_path / f"{tmp_path.name}-{name}").mkdir()
+    async with (
+        two_gates(tmp_path / f"{tmp_path.name}-one", shipping=to) as (rome, milan),
+        two_gates(tmp_path / f"{tmp_path.name}-two", shipping=to) as (stranger, _),
+    ):
+        own = await call(rome)
+        await call(stranger)
+        await ship(stranger, rome, milan)
+        assert ids(await decisions(milan)) == [own]
+        found = (await milan.command("log", "search", "--json")).out
+        assert [json.loads(line)["decision_id"] for line in found.splitlines()] == [own]
+
+
 # ---- keys ------------------------------------------------------------------------------------------------------------
 
 

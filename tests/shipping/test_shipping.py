@@ -267,7 +267,7 @@ def fetched_home(place: Place, data: Path, tmp_path: Path) -> Path:
     if isinstance(place.target, TargetFolder):
         return home(place.fetch(), data)
     assert isinstance(place.target, Objects)
-    fetch(place.target, tmp_path / "shipped", own="")
+    fetch(place.target, tmp_path / "shipped", {Keys.open(data / "keys.json").log})
     return home(tmp_path / "shipped", data)
 
 
