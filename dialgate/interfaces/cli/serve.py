@@ -31,6 +31,7 @@ from dialgate.runtime.clock import wall_clock
 from dialgate.runtime.file_lock import own_folder
 from dialgate.runtime.garbage_collection import spare_collector, without_collector
 from dialgate.runtime.terminal import MISUSE
+from dialgate.runtime.thread_pool import ThreadPool
 
 app = typer.Typer()
 _POLL_SECONDS = 0.1
@@ -72,8 +73,10 @@ def serve(
             service_log.configure(loaded.settings.service_log)
         except service_log.LogMisset as error:
             raise Failure("config.invalid", str(error), status=MISUSE) from None
+        serving = _serve(adapt(loaded), lambda earlier: adapt(loader.load(config, earlier)))
+        del loaded  # here and in `_serve`: a reload frees the earlier configuration
         try:
-            uvloop.run(_serve(adapt(loaded), lambda earlier: adapt(loader.load(config, earlier))))
+            uvloop.run(serving)
         except (ConfigError, Unavailable, OSError) as error:
             raise Failure("gate.unavailable", str(error)) from None
 
@@ -97,6 +100,7 @@ async def _serve(config: Config, load: _Load) -> None:
         if tracing is not None:
             closing.push_async_callback(asyncio.to_thread, tracing.close)
         service = await _open_app(App.open(config, registry=registry, traces=tracing), stop)
+        del config
         if service is None:
             _log.info("stopped")
             return
@@ -184,15 +188,17 @@ def _signals() -> tuple[asyncio.Event, asyncio.Event]:
 
 
 async def _reload(service: App, runner: http_server.Runner, load: _Load, hangup: asyncio.Event) -> None:
+    # One thread, because each thread that loads keeps the memory of a configuration.
+    loading = ThreadPool("reload", 1)
     while True:
         await hangup.wait()
         hangup.clear()
         try:
             with without_collector():
-                config = await asyncio.to_thread(load, service.config)
-                certificate = await asyncio.to_thread(certificates.load, config)
+                config = await loading.run(load, service.config)
+                certificate = await loading.run(certificates.load, config)
                 service.gate.refuse_config(config)  # before the archive contains it
-                await asyncio.to_thread(content_store.keep, config.data / "kept", config)
+                await loading.run(content_store.keep, config.data / "kept", config)
                 service.reload(config)
                 spare_collector()
         except ConfigError as error:
