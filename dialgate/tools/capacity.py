@@ -32,6 +32,15 @@ MEASURED: Final = {
     "request": Measured(607, "B", "capacity.http_traffic", "a check and its answer over HTTP"),
     "exchange": Measured(500, "B", "capacity.redis_traffic", "traffic between gate and Redis for a check"),
     "process": Measured(81, "MB", "capacity.gate_memory", "memory of a gate without its mapped files"),
+    "campaign": Measured(
+        2650, "B", "configuration.campaign", "memory of a gate for a campaign with four caller IDs"
+    ),
+    "counts": Measured(
+        6450,
+        "B",
+        "configuration.counts",
+        "the same for a campaign with outcomes in 500 of the last 1,488 hours",
+    ),
     "number": Measured(2.0, "B", "numberset.size", "a number in a mapped call list or registry snapshot"),
 }
 

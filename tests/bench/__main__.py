@@ -14,7 +14,18 @@ from dialgate.observability import service_log
 from dialgate.runtime.terminal import show_json
 from tests.bench import BenchError
 
-NAMES: Final = ("batch", "capacity", "decide", "http", "ledger", "log", "numberset", "registry", "soak")
+NAMES: Final = (
+    "batch",
+    "capacity",
+    "configuration",
+    "decide",
+    "http",
+    "ledger",
+    "log",
+    "numberset",
+    "registry",
+    "soak",
+)
 
 
 def main(words: Sequence[str] | None = None) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable
 import pytest
 
 from dialgate.tools.capacity import AGENT_CALLS, MEASURED, capacity
-from tests.bench import Figure, ledger, log, numberset
+from tests.bench import Figure, configuration, ledger, log, numberset
 from tests.bench import capacity as constants
 from tests.support.commands import run_command
 
@@ -12,6 +12,7 @@ from tests.support.commands import run_command
 FACTOR = 3
 SMALL: dict[str, Callable[[], Iterable[Figure]]] = {
     "capacity": lambda: constants.run(requests=4_000),
+    "configuration": lambda: configuration.run(campaigns=20_000),
     "log": lambda: log.run(records=10_000),
     "numberset": lambda: numberset.run(numbers=1_000_000),
     "ledger": lambda: ledger.run(revocations=20_000, store="redis"),
