@@ -30,12 +30,24 @@ _SLICE: Final = 1 << 20  # numbers
 _RANK_BITS: Final = np.uint64(14)  # a number has at most 50 bits, so number and rank fit into 64
 
 
+class AnswersBelow(NamedTuple):
+    """Further answers in a published file. `others` counts those about numbers that the answers above do not name."""
+
+    file: str
+    sha256: str
+    others: int
+
+
 class PublishedAnswers(NamedTuple):
-    """One registry's published answers for one controller."""
+    """One registry's published answers for one controller: all of them, or those above a file with the others."""
 
     contents: Contents
     numbers: Numbers
     tags: Tags
+    base: AnswersBelow | None = None
+
+    def total(self) -> int:
+        return len(self.numbers) + (self.base.others if self.base else 0)
 
 
 class AnsweredConsultation(NamedTuple):
@@ -164,7 +176,7 @@ def _merge(
         numbers[total : total + len(union)], tags[total : total + len(union)] = union, tag_of[cell_of]
         total += len(union)
     contents = msgspec.structs.replace(old.contents, consultations=consultations, states=tuple(states))
-    return PublishedAnswers(contents, numbers[:total], tags[:total]), ChangeCounts(
+    return PublishedAnswers(contents, numbers[:total], tags[:total], old.base), ChangeCounts(
         transitions.total(), transitions["clear", "listed"], transitions["listed", "clear"]
     )
 

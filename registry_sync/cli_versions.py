@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 from msgspec.structs import astuple
 
-from dialgate.lists.snapshot import Manifest
+from dialgate.lists.manifest import Manifest
 from dialgate.runtime.clock import wall_clock
 from dialgate.runtime.terminal import show_fields, show_json, show_table, utc
 from registry_sync import publication, release_holds, rollback

@@ -63,7 +63,10 @@ def run(order: AnswerImport, progress: Progress, now: Instant) -> ImportReport:
         import_checks.refuse_expired(order.submitted_at + order.validity, now)
     with publication.lock_folder(order.target.folder):
         new = _read(order, progress, now)
-        old = publication.read_current(order.target.folder, order.registry, order.controller)
+        new_numbers = None if order.correct else new.numbers
+        old = publication.read_current(
+            order.target.folder, order.registry, order.controller, above=new_numbers
+        )
         known = _find_earlier(order, new.consultation, old.contents.consultations)
         if known:
             version = publication.current_manifest(order.target.folder).version
@@ -148,6 +151,6 @@ def _report(
         "listed": consultation.listed,
         "clear": consultation.clear,
         **counts._asdict(),
-        "numbers": len(answers.numbers),
+        "numbers": answers.total(),
         "version": version,
     }

@@ -11,8 +11,9 @@ The earlier manifests are `manifest.<n>.json`; the highest n is the newest. The 
 import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from hashlib import sha256
+from itertools import chain
 from pathlib import Path
 from typing import Final
 
@@ -21,26 +22,27 @@ import numpy as np
 from msgspec import Struct
 
 from dialgate.core.model import Instant
-from dialgate.lists.manifest_history import earlier_manifests, kept_manifests, read_manifest_file
-from dialgate.lists.number_set import DamagedFile, Numbers, NumberSet, Tags, write
-from dialgate.lists.snapshot import (
+from dialgate.lists.manifest import (
+    FORMAT,
+    FORMAT_WITHOUT_BASE,
     MANIFEST,
-    Consultation,
-    Contents,
     Manifest,
     ManifestEntry,
     SnapshotMissing,
-    read_contents,
     read_manifest,
     signed_text,
 )
+from dialgate.lists.manifest_history import earlier_manifests, kept_manifests, read_manifest_file
+from dialgate.lists.number_set import DamagedFile, Numbers, NumberSet, Tags, distinct, write
+from dialgate.lists.snapshot import Consultation, Contents, read_contents
 from dialgate.runtime.atomic_write import publish_file, remove_on_exit, write_file
 from dialgate.runtime.file_lock import hold_lock
-from registry_sync.answer_merge import PublishedAnswers
+from registry_sync.answer_merge import MAX_STATES, AnswersBelow, PublishedAnswers
 from registry_sync.import_checks import ImportRefused
 
 KEPT: Final = 3
 CHUNK: Final = 1 << 20
+SHARE: Final = 64  # a file above another has at most this part of its numbers: to look them up takes a second for 30 million
 SUFFIX: Final = ".numbers"
 
 
@@ -78,14 +80,21 @@ def current_manifest(folder: Path) -> Manifest:
         return Manifest(version="", published_at=0, files=())
 
 
-def read_current(folder: Path, registry: str, controller: str) -> PublishedAnswers:
+def read_current(
+    folder: Path, registry: str, controller: str, above: Numbers | None = None
+) -> PublishedAnswers:
     """Return the registry's published answers for the controller.
 
-    Raises DamagedFile if the answers are damaged: a damaged set must not be merged.
+    If the sorted numbers `above` are few beside those of the published file, return only the answers that a new file
+    above it will have: those for `above`, and for the numbers of the file that is above it now. Raises DamagedFile if
+    the answers are damaged: a damaged set must not be merged.
     """
-    if entry := find_entry(current_manifest(folder), registry, controller):
-        return read_answers(folder / entry.file)
-    return empty_answers(registry, controller)
+    entry = find_entry(current_manifest(folder), registry, controller)
+    if entry is None:
+        return empty_answers(registry, controller)
+    if above is not None and len(above) * SHARE <= entry.numbers:
+        return _read_above(folder, entry, above)
+    return read_answers(folder, entry)
 
 
 def other_consultations(folder: Path, registry: str, controller: str) -> Iterator[tuple[str, Consultation]]:
@@ -113,14 +122,65 @@ def find_entry(manifest: Manifest, registry: str, controller: str) -> ManifestEn
     )
 
 
-def read_answers(path: Path) -> PublishedAnswers:
-    """Read a set of answers after verifying every byte. Raises DamagedFile and OSError."""
-    with closing(NumberSet.open(path)) as opened:
-        opened.verify()
+def read_answers(folder: Path, entry: ManifestEntry) -> PublishedAnswers:
+    """Read all answers of an entry after verifying every byte. Raises Refused, DamagedFile and OSError."""
+    top = _read_file(folder / entry.file)
+    return _overlay(_read_file(folder / entry.base), top) if entry.base else top
+
+
+def _read_file(path: Path) -> PublishedAnswers:
+    with closing(_open_answers(path)) as opened:
         numbers, tags = opened.arrays()
-        if tags is None:
-            raise DamagedFile(str(path), "this number set contains no answers, only numbers")
+        assert tags is not None, "`_open_answers` checks it"
         return PublishedAnswers(read_contents(opened, path), numbers, tags)
+
+
+def _open_answers(path: Path) -> NumberSet:
+    with ExitStack() as on_failure:
+        opened = on_failure.enter_context(closing(NumberSet.open(path)))
+        opened.verify()
+        if not opened.tagged:
+            raise DamagedFile(str(path), "this number set contains no answers, only numbers")
+        on_failure.pop_all()
+        return opened
+
+
+def _read_above(folder: Path, entry: ManifestEntry, above: Numbers) -> PublishedAnswers:
+    """Return the answers for `above`, and all answers of a file that is above another. See `read_current`."""
+    (below, sha256_), path = entry.files()[-1], folder / entry.files()[-1][0]
+    top = _read_file(folder / entry.file) if entry.base else None
+    with closing(_open_answers(path)) as opened:
+        if top is not None:
+            above = distinct(np.concatenate((above, top.numbers)))
+            if len(above) * SHARE > len(opened):
+                return read_answers(folder, entry)
+        tags = np.array([opened.tag(number) for number in above.tolist()], np.int64)
+        known = tags >= 0
+        found = PublishedAnswers(read_contents(opened, path), above[known], tags[known].astype(np.uint16))
+    answers = found if top is None else _overlay(found, top)
+    return answers._replace(base=AnswersBelow(below, sha256_, entry.numbers - len(answers.numbers)))
+
+
+def _overlay(below: PublishedAnswers, top: PublishedAnswers) -> PublishedAnswers:
+    """Return all answers of both. `top` has the answers for the numbers in both. Raises Refused for too many states."""
+    index = {
+        state: at for at, state in enumerate(dict.fromkeys((*below.contents.states, *top.contents.states)))
+    }
+    if len(index) > MAX_STATES:
+        raise ImportRefused(
+            f"the answers have more than {MAX_STATES:,} different states. Start with an empty snapshot folder."
+        )
+    is_below = ~np.isin(below.numbers, top.numbers)
+    numbers = np.concatenate((below.numbers[is_below], top.numbers))
+    tags = np.concatenate(
+        [
+            np.array([index[state] for state in part.contents.states], np.uint16)[part.tags[kept]]
+            for part, kept in ((below, is_below), (top, slice(None)))
+        ]
+    )
+    order = np.argsort(numbers, kind="stable")
+    contents = msgspec.structs.replace(top.contents, states=tuple(index))
+    return PublishedAnswers(contents, numbers[order], tags[order])
 
 
 # ---- publishing ------------------------------------------------------------------------------------------------------
@@ -132,7 +192,11 @@ def publish_answers(target: PublishTarget, answers: PublishedAnswers, now: Insta
     Raises OSError, and DamagedFile if the written file is not readable.
     """
     chunks = (answers.numbers[at : at + CHUNK] for at in range(0, len(answers.numbers), CHUNK))
-    return publish_entry(target, write_set(target.folder, answers.contents, chunks, answers.tags), now)
+    entry = write_set(target.folder, answers.contents, chunks, answers.tags)
+    if (base := answers.base) is not None:
+        below = {"base": base.file, "base_sha256": base.sha256, "numbers": answers.total()}
+        entry = msgspec.structs.replace(entry, **below)
+    return publish_entry(target, entry, now)
 
 
 def publish_entry(target: PublishTarget, entry: ManifestEntry, now: Instant) -> Manifest:
@@ -170,7 +234,8 @@ def write_set(
 def _publish_manifest(target: PublishTarget, entries: Iterable[ManifestEntry], now: Instant) -> Manifest:
     files = tuple(sorted(entries, key=lambda file: (file.registry, file.controller)))
     version = sha256(msgspec.json.encode(files)).hexdigest()[:16]
-    manifest = _sign(target, Manifest(version=version, published_at=now, files=files))
+    format_ = FORMAT if any(entry.base for entry in files) else FORMAT_WITHOUT_BASE
+    manifest = _sign(target, Manifest(version=version, published_at=now, files=files, format=format_))
     adopt_manifest(target, manifest)
     return manifest
 
@@ -212,12 +277,17 @@ def republish(target: PublishTarget, manifest: Manifest, now: Instant) -> Manife
 
     Raises DamagedFile and OSError.
     """
-    for entry in manifest.files:
-        with closing(NumberSet.open(target.folder / entry.file)) as opened:
-            opened.verify()
-            if opened.sha256 != entry.sha256:
-                raise DamagedFile(entry.file, "its sha256 differs from the one in the manifest")
+    for name, digest in chain.from_iterable(entry.files() for entry in manifest.files):
+        verify_file(target.folder / name, name, digest)
     return _publish_manifest(target, manifest.files, now)
+
+
+def verify_file(path: Path, name: str, digest: str) -> None:
+    """Raise DamagedFile if the number set at `path`, which is to have the name `name`, is damaged or has another hash."""
+    with closing(NumberSet.open(path)) as opened:
+        opened.verify()
+        if opened.sha256 != digest:
+            raise DamagedFile(name, "its sha256 differs from the one in the manifest")
 
 
 def _keep_manifest(folder: Path) -> None:
@@ -233,7 +303,8 @@ def _remove_unnamed(folder: Path, keep: int) -> None:
     for path in surplus:
         path.unlink()
     manifests = (*remaining, folder / MANIFEST)
-    named = {file.file for path in manifests for file in read_manifest_file(path).files}
+    entries = chain.from_iterable(read_manifest_file(path).files for path in manifests)
+    named = {name for entry in entries for name, _ in entry.files()}
     for path in folder.glob(f"*{SUFFIX}"):
         if path.name not in named:
             path.unlink()

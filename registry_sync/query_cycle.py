@@ -252,7 +252,11 @@ class QueryCycle:
     async def _publish(self, replies: list[QueryReply]) -> None:
         with publication.lock_folder(self._context.target.folder):
             self._current = None
-            old = self._read_old()
+            registry, controller = self._settings.registry, self._settings.controller
+            replied = np.concatenate([reply.answered.numbers for reply in replies])
+            old = publication.read_current(
+                self._context.target.folder, registry, controller, above=distinct(replied)
+            )
             accepted = self._accept(replies, old)
             known = {consultation.id for consultation in old.contents.consultations}
             news = [reply.answered for reply in accepted if reply.answered.consultation.id not in known]
@@ -265,7 +269,6 @@ class QueryCycle:
                 version = publication.publish_answers(
                     self._context.target, merged, self._context.clock()
                 ).version
-                self._current = merged
                 self._summary = msgspec.structs.replace(self._summary, published=version)
         if not accepted:
             return

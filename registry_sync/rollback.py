@@ -8,9 +8,9 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from dialgate.core.model import Instant
+from dialgate.lists.manifest import Manifest, ManifestEntry
 from dialgate.lists.manifest_history import earlier_manifests
 from dialgate.lists.number_set import NumberSet
-from dialgate.lists.snapshot import Manifest, ManifestEntry
 from registry_sync import publication, release_holds
 from registry_sync.answer_merge import PublishedAnswers
 from registry_sync.formats.text import Mask, Numbers
@@ -59,7 +59,7 @@ def _difference(
         before=old.numbers if old else 0,
         after=new.numbers if new else 0,
     )
-    if old is not None and new is not None and old.sha256 == new.sha256:
+    if old is not None and new is not None and old.files() == new.files():
         return sizes
     if (old or new or _NONE).mode == "full_list":
         added, removed = _compare_lists(folder, old, new)
@@ -81,7 +81,7 @@ def _difference(
 
 
 def _read_answers(folder: Path, name: tuple[str, str], entry: ManifestEntry | None) -> PublishedAnswers:
-    return publication.read_answers(folder / entry.file) if entry else publication.empty_answers(*name)
+    return publication.read_answers(folder, entry) if entry else publication.empty_answers(*name)
 
 
 def _compare_answers(old: PublishedAnswers, new: PublishedAnswers) -> tuple[int, int, int, int]:

@@ -10,7 +10,7 @@ a gate is not ready when the last successful pull is older than this setting all
 """
 
 import asyncio
-from contextlib import closing
+from itertools import chain
 from pathlib import Path
 
 import msgspec
@@ -18,16 +18,8 @@ from msgspec import Struct
 
 from dialgate.core.model import Instant
 from dialgate.crypto.publisher_signature import is_signed
-from dialgate.lists.number_set import DamagedFile, NumberSet
-from dialgate.lists.snapshot import (
-    MANIFEST,
-    PULLED,
-    Manifest,
-    ManifestEntry,
-    Pulled,
-    read_manifest,
-    signed_text,
-)
+from dialgate.lists.manifest import MANIFEST, Manifest, read_manifest, signed_text
+from dialgate.lists.snapshot import PULLED, Pulled
 from dialgate.runtime.atomic_write import publish_file, remove_on_exit, write_file
 from registry_sync import publication, source_settings
 from registry_sync.import_checks import ImportRefused, utc
@@ -58,9 +50,10 @@ async def pull(settings: source_settings.Source, target: PublishTarget, key: str
                     f"the remote manifest from {utc(manifest.published_at)} is older than the local one from"
                     f" {utc(local.published_at)}; an older publication never replaces a newer one"
                 )
-            new = [entry for entry in manifest.files if not (target.folder / entry.file).exists()]
-            for entry in new:
-                await _fetch(source, target.folder, entry)
+            files = dict(chain.from_iterable(entry.files() for entry in manifest.files))
+            new = [name for name in files if not (target.folder / name).exists()]
+            for name in new:
+                await _fetch(source, target.folder, name, files[name])
             if manifest != local:
                 publication.adopt_manifest(target, manifest)
             write_file(target.folder / PULLED, msgspec.json.encode(Pulled(at=now, version=manifest.version)))
@@ -78,21 +71,14 @@ async def _manifest(source: Source, folder: Path, key: str) -> Manifest:
         arriving.rmdir()
     if key and not is_signed(signed_text(manifest), manifest.signature, key):
         raise ImportRefused("the remote manifest is not signed with the key in --key; nothing was copied")
-    for entry in manifest.files:
-        if "/" in entry.file or not entry.file.endswith(publication.SUFFIX):
+    for name, _ in chain.from_iterable(entry.files() for entry in manifest.files):
+        if "/" in name or not name.endswith(publication.SUFFIX):
             raise ImportRefused("the remote manifest lists a file that is not a number set")
     return manifest
 
 
-async def _fetch(source: Source, folder: Path, entry: ManifestEntry) -> None:
-    with remove_on_exit(folder / f"{entry.file}.tmp") as new:
-        await source.fetch(entry.file, new)
-        await asyncio.to_thread(_verify, new, entry)
-        publish_file(new, folder / entry.file)
-
-
-def _verify(path: Path, entry: ManifestEntry) -> None:
-    with closing(NumberSet.open(path)) as opened:
-        if opened.sha256 != entry.sha256:
-            raise DamagedFile(entry.file, "its sha256 differs from the one in the manifest")
-        opened.verify()
+async def _fetch(source: Source, folder: Path, name: str, digest: str) -> None:
+    with remove_on_exit(folder / f"{name}.tmp") as new:
+        await source.fetch(name, new)
+        await asyncio.to_thread(publication.verify_file, new, name, digest)
+        publish_file(new, folder / name)

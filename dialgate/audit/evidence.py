@@ -61,8 +61,9 @@ from dialgate.decision_log import StoredCheckpoint, span
 from dialgate.decision_log.inclusion_proofs import Chain, NoEvidence, Proofs, Proved
 from dialgate.decision_log.records import Reader, Record
 from dialgate.decision_log.timestamps import timestamps
+from dialgate.lists.manifest import Manifest, SnapshotMissing, read_manifest
 from dialgate.lists.number_set import DamagedFile
-from dialgate.lists.snapshot import Consultation, Manifest, SnapshotMissing, read_manifest
+from dialgate.lists.snapshot import Consultation
 from dialgate.store.subjects import SubjectStore
 
 FORMAT: Literal[2] = 2

@@ -20,8 +20,9 @@ from dialgate.crypto.keys import Keys
 from dialgate.decision_log import LogLine, last_checkpoint, span
 from dialgate.decision_log.chains import Chains, Home
 from dialgate.decision_log.records import Position, Record, position
+from dialgate.lists.manifest import SnapshotMissing, read_manifest
 from dialgate.lists.number_set import DamagedFile, NumberSet
-from dialgate.lists.snapshot import Consultation, SnapshotMissing, read_contents, read_manifest
+from dialgate.lists.snapshot import Consultation, read_contents
 
 BEGINNING: Final[Position] = (0, "", 0)
 _FOR_EVER: Final[Instant] = 1 << 62

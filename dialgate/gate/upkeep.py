@@ -26,8 +26,9 @@ from dialgate.gate.durable_note import DurableNote
 from dialgate.gate.facts import Gatherer
 from dialgate.gate.health_metrics import HealthMetrics
 from dialgate.lists import void_consultations
+from dialgate.lists.manifest import SnapshotMissing
 from dialgate.lists.number_set import DamagedFile
-from dialgate.lists.snapshot import Snapshot, SnapshotMissing, SnapshotPart, has_changed, pulled_at
+from dialgate.lists.snapshot import Snapshot, SnapshotPart, has_changed, pulled_at
 from dialgate.observability.metrics import Metrics
 from dialgate.runtime.background_work import BackgroundWork
 from dialgate.runtime.clock import TOLERANCE

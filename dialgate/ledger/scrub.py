@@ -29,8 +29,9 @@ from dialgate.crypto.keys import Keys
 from dialgate.gate.facts import Gatherer
 from dialgate.gate.question import Question
 from dialgate.lists import void_consultations
+from dialgate.lists.manifest import SnapshotMissing
 from dialgate.lists.number_set import DamagedFile, Numbers, NumberSet
-from dialgate.lists.snapshot import Snapshot, SnapshotMissing
+from dialgate.lists.snapshot import Snapshot
 from dialgate.store import CallList, CampaignCounts, Documents, SubjectStates
 
 # Numbers in one part. A larger part takes more memory; in a smaller one, fewer numbers share what is read from the files.

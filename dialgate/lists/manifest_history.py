@@ -5,8 +5,8 @@ from pathlib import Path
 import msgspec
 
 from dialgate.core.model import Instant
+from dialgate.lists.manifest import Manifest, SnapshotMissing, read_manifest
 from dialgate.lists.number_set import DamagedFile
-from dialgate.lists.snapshot import Manifest, SnapshotMissing, read_manifest
 
 
 def kept_manifests(folder: Path) -> list[tuple[int, Path]]:

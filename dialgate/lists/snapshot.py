@@ -7,8 +7,8 @@ A new `manifest.json` publishes a new snapshot. The manifest is one JSON object:
         {"registry": "rpo", "controller": "acme", "mode": "answers", "file": "rpo.acme.0123456789abcdef.numbers",
          "sha256": "64 hex digits", "numbers": 1234}], "format": 1}
 
-There is one file for each registry and controller. Controller "" is a full list, which applies to all
-controllers. Both modes have the same file format; the metadata of the number set is the JSON of `Contents`:
+There is one file for each registry and controller. A few new answers do not rewrite millions: such a file has only them,
+and names the file of the others as its `base`. Controller "" is a full list, which applies to all controllers. Both modes have the same file format; the metadata of the number set is the JSON of `Contents`:
 
     answers     the registry's answers to one controller, number by number (Italy: DPR 26/2022 art. 8 c. 3). A number's
                 tag is the index of its `State`. A number that is not in the set was not submitted: unknown.
@@ -17,19 +17,21 @@ controllers. Both modes have the same file format; the metadata of the number se
                 for each prefix. If `covered_by` is empty, the newest consultation applies to all prefixes. In a set
                 without tags, all numbers are *listed*, and the consultation is the one for the prefix of the number.
 
+A base, which has mode `answers`, makes `format` 2. Numbers in both files have the answer of the first, whose consultations
+begin with those of the base. `numbers` counts the numbers of both.
+
 `signature` is the Ed25519 signature of `signed_text` in hexadecimal, if the publisher has a key.
 
 Compatibility: never rename, remove or redefine a field. Add new fields at the end with a default. Any other
 change needs a higher `format` of the manifest, which older programs reject.
 """
 
-import os
 import re
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from contextlib import ExitStack
 from itertools import chain
 from pathlib import Path
-from typing import Literal, NamedTuple, TypeAlias
+from typing import Literal, NamedTuple
 
 import msgspec
 import numpy as np
@@ -38,14 +40,20 @@ from numpy.typing import NDArray
 
 from dialgate.core.model import DAY, Block, Instant, RegistryAnswer
 from dialgate.crypto.publisher_signature import is_signed
+from dialgate.lists.manifest import (
+    MANIFEST,
+    Manifest,
+    ManifestEntry,
+    Mode,
+    Stamp,
+    read_stamped,
+    signed_text,
+    stamp_of,
+)
 from dialgate.lists.number_set import DamagedFile, Numbers, NumberSet, longest_prefixes
 
-MANIFEST, PULLED = "manifest.json", "pulled.json"
-FORMAT = 1
+PULLED = "pulled.json"
 PUBLIC_KEY = re.compile("[0-9a-f]{64}")
-
-Mode: TypeAlias = Literal["answers", "full_list"]
-Stamp: TypeAlias = tuple[int, int, int]
 
 
 class Consultation(Struct, frozen=True, kw_only=True):
@@ -110,35 +118,6 @@ class Contents(Struct, frozen=True, kw_only=True):
     covered_by: tuple[int, ...] = ()
 
 
-class ManifestEntry(Struct, frozen=True, kw_only=True):
-    registry: str
-    controller: str
-    mode: Mode
-    file: str
-    sha256: str
-    numbers: int
-
-
-class Manifest(Struct, frozen=True, kw_only=True):
-    version: str
-    published_at: Instant
-    files: tuple[ManifestEntry, ...]
-    format: int = FORMAT
-    signature: str = ""
-
-
-def signed_text(manifest: Manifest) -> bytes:
-    """Return the text that the publisher signs: version, time and files of a snapshot.
-
-    Its format must never change.
-    """
-    lines = [f"dialgate snapshot 1 {manifest.version} {manifest.published_at}"]
-    lines += [
-        f"{file.registry} {file.controller} {file.mode} {file.file} {file.sha256}" for file in manifest.files
-    ]
-    return "\n".join(lines).encode()
-
-
 class SnapshotPart(Struct, frozen=True, kw_only=True):
     """The summary of a snapshot file. `newest_consulted_at` is 0 if the file has no answers."""
 
@@ -158,15 +137,6 @@ class Pulled(Struct, frozen=True, kw_only=True):
     version: str
 
 
-class SnapshotMissing(Exception):
-    """Raised for a folder without a published snapshot."""
-
-
-def read_manifest(folder: Path) -> Manifest:
-    """Return the manifest in a folder. Raises `SnapshotMissing` and `DamagedFile`."""
-    return _read_manifest(folder)[0]
-
-
 def read_contents(numbers: NumberSet, path: Path) -> Contents:
     """Return the metadata of a number set. Raises `DamagedFile`."""
     try:
@@ -184,7 +154,7 @@ def has_changed(folder: Path, snapshot: "Snapshot | None", key: str = "") -> boo
         stat = (folder / MANIFEST).stat()
     except FileNotFoundError:
         return False
-    return snapshot is None or _stamp(stat) != snapshot.stamp or key != snapshot.key
+    return snapshot is None or stamp_of(stat) != snapshot.stamp or key != snapshot.key
 
 
 class RegistryAnswers(NamedTuple):
@@ -228,7 +198,7 @@ class Snapshot:
         The manifest must be signed with the public key `key`, unless `key` is empty. `verify` checks the
         content of the files. Answers from the consultations `void` have expired; see `void_consultations`.
         """
-        manifest, stamp = _read_manifest(folder)
+        manifest, stamp = read_stamped(folder)
         if key and not is_signed(signed_text(manifest), manifest.signature, key):
             raise DamagedFile(str(folder / MANIFEST), "not signed with the key in `snapshot_key`")
         with ExitStack() as on_failure:
@@ -257,29 +227,42 @@ class Snapshot:
     def verify(self) -> None:
         """Verify every byte of every file. Raises `DamagedFile`."""
         for file in self._files.values():
-            file.numbers.verify()
+            for numbers in file.opened:
+                numbers.verify()
 
     def close(self) -> None:
         """Close the files. Later look-ups raise `ValueError`."""
         for file in self._files.values():
-            file.numbers.close()
+            for numbers in file.opened:
+                numbers.close()
 
 
 class _OpenFile:
-    """An open number set, with a `RegistryAnswer` for every possible result of a look-up.
+    """The open number sets of an entry, with a `RegistryAnswer` for every possible result of a look-up.
 
     The constructor creates the answers in advance, because every call needs a look-up.
     """
 
-    def __init__(self, path: Path, numbers: NumberSet, version: str, void: Collection[str]) -> None:
-        self.path, self.numbers, self._void = path, numbers, void
-        self.contents = contents = read_contents(numbers, path)
+    def __init__(
+        self,
+        path: Path,
+        opened: Sequence[NumberSet],
+        entry: ManifestEntry,
+        version: str,
+        void: Collection[str],
+    ) -> None:
+        self.path, self.opened, self._entry, self._void = path, opened, entry, void
+        self.contents, *bases = contents, *_ = [read_contents(numbers, path) for numbers in opened]
+        self._numbers = opened[0]
+        self._base = opened[1] if bases else None
         self._full = contents.mode == "full_list"
         self._absent = RegistryAnswer(registry=contents.registry, answer="unknown", snapshot=version)
         # A full list is complete at the time of its version.
         by_time = [] if self._full else sorted(contents.consultations, key=lambda asked: asked.listed_by)
         self._listed_by = {asked.submitted_at: asked.listed_by for asked in by_time}
-        self._states = tuple(self._answer(state) for state in contents.states)
+        self._base_begin = len(contents.states)
+        states = (*contents.states, *chain.from_iterable(base.states for base in bases))
+        self._states = tuple(self._answer(state) for state in states)
         areas = self._opened_areas() if self._full else {}
         first = len(self._states)
         self._areas = {prefix: first + 2 * at for at, prefix in enumerate(areas)}
@@ -326,27 +309,35 @@ class _OpenFile:
     def place(self, number: int) -> int:
         """Return the index of a number's answer in `answers`. Raises `DamagedFile`."""
         try:
-            tag = self.numbers.tag(number)
+            tag, end = self._numbers.tag(number), self._base_begin
+            if tag < 0 and self._base is not None and (tag := self._base.tag(number)) >= 0:
+                tag, end = tag + self._base_begin, len(self._states)
         except IndexError:
-            tag = len(self._states)
-        if tag >= len(self._states):
+            tag = end = 0
+        if tag >= end:
             raise self._damage()
         if not self._full:
             return tag
         area = self._area_of(number)
         if tag >= 0:
-            return area + 1 if area >= 0 and not self.numbers.tagged else tag
+            return area + 1 if area >= 0 and not self._numbers.tagged else tag
         return area
 
     def places(self, numbers: Numbers) -> "NDArray[np.int32]":
         """Return what `place` returns for each of the sorted numbers. Raises `DamagedFile`."""
-        tags = self.numbers.tags_of(numbers)
-        if len(tags) and tags.max() >= len(self._states):
+        tags = self._numbers.tags_of(numbers)
+        if tags.max(initial=-1) >= self._base_begin:
             raise self._damage()
+        if self._base is not None:
+            below = self._base.tags_of(numbers)
+            if below.max(initial=-1) >= len(self._states) - self._base_begin:
+                raise self._damage()
+            below[below >= 0] += self._base_begin
+            tags = np.where(tags >= 0, tags, below)
         if not self._full:
             return tags
         areas = np.array([*self._areas.values(), -1], np.int32)[longest_prefixes(numbers, [*self._areas])]
-        if self.numbers.tagged:
+        if self._numbers.tagged:
             return np.where(tags >= 0, tags, areas)
         return np.where(tags >= 0, np.where(areas >= 0, areas + 1, tags), areas)
 
@@ -366,49 +357,29 @@ class _OpenFile:
         return SnapshotPart(
             registry=contents.registry,
             controller=contents.controller,
-            numbers=len(self.numbers),
+            numbers=self._entry.numbers,
             newest_consulted_at=max((answer.consulted_at for answer in answers), default=0),
         )
-
-
-def _stamp(stat: os.stat_result) -> Stamp:
-    return stat.st_ino, stat.st_mtime_ns, stat.st_size
-
-
-def _read_manifest(folder: Path) -> tuple[Manifest, Stamp]:
-    path = folder / MANIFEST
-    try:
-        with path.open("rb") as file:
-            stamp = _stamp(os.fstat(file.fileno()))
-            manifest = msgspec.json.decode(file.read(), type=Manifest)
-    except FileNotFoundError:
-        raise SnapshotMissing(
-            f"{folder}: no registry answers have been published here. Run `registry-sync import`, or specify the snapshot folder that `registry-sync` publishes to"
-        ) from None
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise DamagedFile(str(path), f"not a manifest: {error}") from error
-    if manifest.format > FORMAT:
-        raise DamagedFile(
-            str(path),
-            f"format {manifest.format} is newer than this version supports ({FORMAT}): update dialgate",
-        )
-    return manifest, stamp
 
 
 def _open_entry(
     folder: Path, entry: ManifestEntry, version: str, void: Collection[str], on_failure: ExitStack
 ) -> _OpenFile:
+    opened: list[NumberSet] = []
+    for name, digest in entry.files():
+        path = folder / name
+        try:
+            numbers = NumberSet.open(path)
+        except FileNotFoundError:
+            raise DamagedFile(
+                str(path), "missing, but listed in the manifest: import again or roll back"
+            ) from None
+        on_failure.callback(numbers.close)
+        if numbers.sha256 != digest:
+            raise DamagedFile(str(path), "its SHA-256 differs from the manifest: import again or roll back")
+        opened.append(numbers)
     path = folder / entry.file
-    try:
-        numbers = NumberSet.open(path)
-    except FileNotFoundError:
-        raise DamagedFile(
-            str(path), "missing, but listed in the manifest: import again or roll back"
-        ) from None
-    on_failure.callback(numbers.close)
-    if numbers.sha256 != entry.sha256:
-        raise DamagedFile(str(path), "its SHA-256 differs from the manifest: import again or roll back")
-    file = _OpenFile(path, numbers, version, void)
+    file = _OpenFile(path, opened, entry, version, void)
     holds = (file.contents.registry, file.contents.controller, file.contents.mode)
     if holds != (entry.registry, entry.controller, entry.mode):
         raise DamagedFile(

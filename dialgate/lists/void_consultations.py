@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Final
 
 from dialgate.core.model import Instant
+from dialgate.lists.manifest import read_manifest
 from dialgate.lists.number_set import NumberSet
-from dialgate.lists.snapshot import Consultation, read_contents, read_manifest
+from dialgate.lists.snapshot import Consultation, read_contents
 from dialgate.runtime.clock import TOLERANCE
 
 _FILE: Final = "consultations.void"

@@ -20,9 +20,10 @@ from dialgate.crypto.keys import Keys
 from dialgate.decision_log.chains import Chains, homes, shipped_until
 from dialgate.decision_log.records import Record, position
 from dialgate.decision_log.span import LogSpan
+from dialgate.lists.manifest import SnapshotMissing, read_manifest
 from dialgate.lists.manifest_history import manifest_before
 from dialgate.lists.number_set import DamagedFile
-from dialgate.lists.snapshot import Consultation, SnapshotMissing, read_manifest
+from dialgate.lists.snapshot import Consultation
 from dialgate.store import Ledger
 
 _HOURS = 24

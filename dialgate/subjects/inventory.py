@@ -20,8 +20,9 @@ from dialgate.core.model import RESULT_RANK, Attempt, OutcomeRecord, Result
 from dialgate.crypto.keys import Keys
 from dialgate.decision_log.records import Record
 from dialgate.ledger.view_schemas import HistoryEntry
+from dialgate.lists.manifest import SnapshotMissing
 from dialgate.lists.number_set import DamagedFile, NumberSet
-from dialgate.lists.snapshot import Snapshot, SnapshotMissing
+from dialgate.lists.snapshot import Snapshot
 from dialgate.store import CallList, StoreUnavailable
 
 

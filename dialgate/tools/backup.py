@@ -25,7 +25,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from dialgate.decision_log import chains
-from dialgate.lists.snapshot import MANIFEST
+from dialgate.lists.manifest import MANIFEST
 from dialgate.runtime.atomic_write import open_private, sync_file, sync_folder
 from dialgate.store.sqlite.backup import copy_database, newest_entry
 

@@ -20,9 +20,10 @@ from dialgate.crypto.keys import Keys
 from dialgate.ledger.scrub import Judge
 from dialgate.lists import lost_zeros, number_set, tabular
 from dialgate.lists.call_list import number_of, sha256_of
+from dialgate.lists.manifest import Manifest, ManifestEntry
 from dialgate.lists.number_column import read_column
 from dialgate.lists.number_set import NumberSet
-from dialgate.lists.snapshot import Consultation, Contents, Manifest, ManifestEntry, State
+from dialgate.lists.snapshot import Consultation, Contents, State
 from dialgate.runtime import csv_text
 from dialgate.store.factory import open_store
 from tests.lists.test_tabular import workbook

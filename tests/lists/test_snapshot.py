@@ -12,24 +12,26 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from msgspec.structs import replace
 
 from dialgate.core.model import DAY, Block, RegistryAnswer
+from dialgate.lists.manifest import (
+    MANIFEST,
+    Manifest,
+    ManifestEntry,
+    SnapshotMissing,
+    read_manifest,
+    signed_text,
+)
 from dialgate.lists.number_set import DamagedFile, NumberSet, write
 from dialgate.lists.snapshot import (
-    MANIFEST,
     PULLED,
     Consultation,
     Contents,
-    Manifest,
-    ManifestEntry,
     Pulled,
     Snapshot,
-    SnapshotMissing,
     SnapshotPart,
     State,
     has_changed,
     pulled_at,
     read_contents,
-    read_manifest,
-    signed_text,
 )
 from tests.support.damage import flip
 
@@ -222,9 +224,9 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str, str]] = {
         "not a manifest: Object missing required field `version`",
     ),
     "newer manifest": (
-        lambda folder: _edit_manifest(folder, b'"format":1', b'"format":2'),
+        lambda folder: _edit_manifest(folder, b'"format":1', b'"format":3'),
         MANIFEST,
-        "format 2 is newer than this version supports (1): update dialgate",
+        "format 3 is newer than this version supports (2): update dialgate",
     ),
     "set gone": (
         lambda folder: (folder / "rpo.acme.numbers").unlink(),
@@ -468,10 +470,19 @@ def test_a_signed_manifest_is_of_one_version_and_one_instant(folder: Path, chang
 
 
 def test_every_field_of_a_file_that_a_gate_acts_on_is_signed() -> None:
-    entry = ManifestEntry(registry="r", controller="c", mode="answers", file="f", sha256="s", numbers=1)
+    entry = ManifestEntry(
+        registry="r",
+        controller="c",
+        mode="answers",
+        file="f",
+        sha256="s",
+        numbers=1,
+        base="b",
+        base_sha256="t",
+    )
     manifest = Manifest(version="v", published_at=1, files=(entry,))
-    others = {"registry": "x", "controller": "x", "mode": "full_list", "file": "x", "sha256": "x"}
-    assert set(ManifestEntry.__struct_fields__) - others.keys() == {"numbers"}, "which is only shown"
+    names = set(ManifestEntry.__struct_fields__) - {"numbers"}
+    others = dict.fromkeys(names, "x") | {"mode": "full_list"}
     for field, value in others.items():
         changed_entry = replace(entry, **{field: value})
         assert signed_text(replace(manifest, files=(changed_entry,))) != signed_text(manifest), field

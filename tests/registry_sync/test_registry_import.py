@@ -17,7 +17,8 @@ from msgspec import structs
 from typer.testing import CliRunner
 
 from dialgate.core.model import DAY, RegistryAnswer
-from dialgate.lists.snapshot import Manifest, Snapshot
+from dialgate.lists.manifest import Manifest
+from dialgate.lists.snapshot import Snapshot
 from registry_sync import manual_import
 from registry_sync.cli import app
 from registry_sync.formats.layout import LAYOUTS

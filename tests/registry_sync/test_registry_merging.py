@@ -4,14 +4,18 @@ The order of the consultations and the size of the groups make no difference.
 """
 
 from collections.abc import Sequence
+from contextlib import closing
 
 import numpy as np
-from hypothesis import given
+import pytest
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from dialgate.core.model import Block
-from dialgate.lists.snapshot import Consultation
+from dialgate.lists.manifest import read_manifest
+from dialgate.lists.snapshot import Consultation, Snapshot
+from registry_sync import publication
 from registry_sync.answer_merge import (
     MERGE_LIMIT,
     AnsweredConsultation,
@@ -19,7 +23,7 @@ from registry_sync.answer_merge import (
     count_changes,
     merge,
 )
-from registry_sync.publication import empty_answers
+from registry_sync.publication import PublishTarget, empty_answers
 from registry_sync.query_schedule import Terms, select_due, select_expiring
 
 Batch = tuple[int, dict[int, bool]]
@@ -129,3 +133,52 @@ def test_a_listing_keeps_the_calls_that_it_bars_until_a_newer_answer() -> None:
     tag_of = dict(zip(current.numbers.tolist(), current.tags.tolist(), strict=True))
     found = [current.contents.states[tag_of[number]] for number in (1, 2)]
     assert [(state.blocks, state.since) for state in found] == [(blocks, 7), ((), 0)]
+
+
+FEW_ANSWERS = st.tuples(
+    st.integers(1, 4), st.dictionaries(st.integers(1, 330), st.booleans(), min_size=1, max_size=3)
+)
+
+
+@given(st.lists(FEW_ANSWERS, min_size=1, max_size=6), st.integers(1, 3))
+@settings(deadline=None, max_examples=30)
+def test_few_answers_are_published_above_the_others(
+    tmp_path_factory: pytest.TempPathFactory, batches: list[Batch], first_at: int
+) -> None:
+    """Gates and later merges see what one file with all answers would have, and a file with many answers stays as it is."""
+    target = PublishTarget(folder=tmp_path_factory.mktemp("snapshots"))
+    numbers = range(1, 321)
+    batches = [(first_at, {number: number % 3 == 0 for number in numbers}), *batches]
+    files = []
+    for place, batch in enumerate(batches):
+        new = make_answer(place, batch)
+        old = publication.read_current(target.folder, "rpo", "acme", above=new.numbers)
+        merged, counts = merge(old, [new])
+        whole = merge_batches(batches[:place], 1)
+        assert counts == merge(whole, [new])[1]
+        assert count_changes(old, new) == count_changes(whole, new)
+        (entry,) = publication.publish_answers(target, merged, place).files
+        files.append(entry.base or entry.file)
+        expected = compute_expected(batches[: place + 1])
+        assert flatten(publication.read_current(target.folder, "rpo", "acme")) == expected
+        assert entry.numbers == merged.total() == len(expected)
+        with closing(Snapshot.open(target.folder)) as snapshot:
+            snapshot.verify()
+            answers = {number: snapshot.answer("rpo", "acme", number) for number in range(1, 332)}
+            reader = snapshot.answers_for("rpo", "acme")
+            places = reader.places(np.arange(1, 332, dtype=np.uint64))
+            assert [reader.answers[place] for place in places.tolist()] == list(answers.values())
+        assert {
+            number: (answer.answer == "listed", answer.consulted_at)
+            for number, answer in answers.items()
+            if answer.answer != "unknown"
+        } == {number: (listed, at) for number, (listed, at, _) in expected.items()}
+    changed = {number for _, statuses in batches[1:] for number in statuses}
+    few = len(changed) * publication.SHARE <= len(numbers)
+    assert not few or set(files) == {files[0]}
+    assert verify_entries(target) == read_manifest(target.folder).version
+
+
+def verify_entries(target: PublishTarget) -> str:
+    """Publish the current manifest again, which verifies every byte of its files, and return its version."""
+    return publication.republish(target, read_manifest(target.folder), 9).version

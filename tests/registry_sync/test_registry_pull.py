@@ -15,8 +15,9 @@ from msgspec import structs
 
 from dialgate.core.model import DAY, MINUTE
 from dialgate.crypto.publisher_signature import SnapshotSigner
+from dialgate.lists.manifest import MANIFEST, read_manifest
 from dialgate.lists.number_set import DamagedFile
-from dialgate.lists.snapshot import MANIFEST, PULLED, Pulled, Snapshot, read_manifest
+from dialgate.lists.snapshot import PULLED, Pulled, Snapshot
 from dialgate.runtime.atomic_write import write_file
 from dialgate.runtime.clock import wall_clock
 from registry_sync import snapshot_mirror, source_settings

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 from dialgate.core.model import DAY
 from dialgate.crypto.publisher_signature import SigningKeyUnusable, SnapshotSigner, is_signed
-from dialgate.lists.snapshot import read_manifest, signed_text
+from dialgate.lists.manifest import read_manifest, signed_text
 from registry_sync.cli import app
 from registry_sync.simulator import is_enrolled
 from tests.bench import ROOT

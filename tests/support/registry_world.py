@@ -18,7 +18,8 @@ from dialgate.crypto.keys import Keys
 from dialgate.ledger.host_gate import NoGate
 from dialgate.ledger.registrar import Registrar
 from dialgate.ledger.schemas import ListRequest
-from dialgate.lists.snapshot import Snapshot, SnapshotMissing
+from dialgate.lists.manifest import SnapshotMissing
+from dialgate.lists.snapshot import Snapshot
 from dialgate.observability.metrics import Metrics
 from dialgate.store.sqlite import SqliteStore
 from registry_sync import config as registries
