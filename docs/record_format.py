@@ -13,6 +13,7 @@ from msgspec import Struct
 from dialgate.core import model
 from dialgate.decision_log.archive.columns import SCHEMA
 from dialgate.decision_log.checkpoints import Checkpoint
+from dialgate.decision_log.entry_columns import SEALED
 from dialgate.decision_log.segment import Header
 
 # Each section: its heading and the struct.
@@ -205,5 +206,8 @@ break, and the body as stored.
 ## Archive
 
 A closed segment is packed into a Parquet file with the columns {", ".join(f"`{name}`" for name in SCHEMA.names)}. `body` holds the
-stored entry if the other columns do not reproduce it.
+stored entry if the other columns do not reproduce it. `sealed` is stored in two parts, the first 12 bytes in `nonce`; `rest` has the fields of a decision without a
+column, as JSON. A decision's `controller`, `campaign`, `country`, `reason`, `reasons`, `basis`, `caller_id` and `law` are taken from its grounds: `reason` is the
+first code of a denial, `reasons` all of them, separated by spaces, and a sealed `caller_id` ends with `{SEALED}`. `decision` is a decision's id, also in the row of
+its outcome. [Query the log with SQL](../how-to/query-the-log.md) has examples.
 """

@@ -2,17 +2,22 @@
 
 from collections.abc import Callable, Collection, Iterator
 from heapq import merge
-from itertools import chain, starmap
+from typing import Any
 
+import numpy as np
 from msgspec import Struct
+from numpy.typing import NDArray
 
-from dialgate.core import local_time
-from dialgate.core.decision_ids import log_of
-from dialgate.core.model import RESULT_RANK, OutcomeRecord, Result
+from dialgate.core.model import RESULT_RANK, Instant, Result
 from dialgate.decision_log import span
 from dialgate.decision_log.chains import Chains
-from dialgate.decision_log.records import Reader, Record
+from dialgate.decision_log.entry_columns import SEALED, Column, EntryColumns
+from dialgate.decision_log.records import Reader, columns_of
 from dialgate.decision_log.span import LogSpan
+
+_RESULTS: tuple[Result, ...] = tuple(RESULT_RANK)
+_RANKS = np.array(list(RESULT_RANK.values()), np.uint8)
+_SEARCHED = ("allow", "controller", "campaign", "client", "reasons")
 
 
 class DecisionQuery(Struct, frozen=True, kw_only=True):
@@ -25,18 +30,20 @@ class DecisionQuery(Struct, frozen=True, kw_only=True):
     client: str = ""
     hashes: Collection[bytes] | None = None  # keyed hashes of one number
 
-    def matches(self, record: Record) -> bool:
-        return (
-            (not self.campaign or record.facts.campaign.id == self.campaign)
-            and (not self.controller or record.facts.controller.id == self.controller)
-            and (not self.verdict or record.decision.allow == (self.verdict == "allow"))
-            and (not self.client or record.client == self.client)
-            and (not self.code or any(_is(reason.code, self.code) for reason in record.decision.reasons))
-            and (self.hashes is None or record.number in self.hashes)
-        )
+    def matching(self, decisions: EntryColumns) -> EntryColumns:
+        """Return the decisions that match, apart from `hashes`."""
+        tests: dict[str, Callable[[Any], bool]] = {
+            "allow": lambda allow: not self.verdict or allow == (self.verdict == "allow"),
+            "controller": lambda controller: self.controller in {"", controller},
+            "campaign": lambda campaign: self.campaign in {"", campaign},
+            "client": lambda client: self.client in {"", client},
+            "reasons": lambda codes: not self.code or any(_is(code, self.code) for code in codes.split()),
+        }
+        masks = [decisions.column(name).where(test) for name, test in tests.items()]
+        return decisions.select(np.logical_and.reduce(masks))
 
 
-class Hit(Struct, frozen=True, kw_only=True):
+class Hit(Struct, frozen=True):
     """A decision as one output line. `outcome` is empty if no outcome was reported."""
 
     seq: int
@@ -61,35 +68,27 @@ def search(chains: Chains, query: DecisionQuery, within: LogSpan) -> Iterator[Hi
     """
     if query.hashes is not None:
         return _search_number(chains, query, query.hashes, within)
-    hits = [
-        starmap(_hit, with_results(chains, reader, within, query.matches))
-        for reader in chains.readers.values()
-    ]
+    hits = [_search_log(chains, reader, query, within) for reader in chains.readers.values()]
     return merge(*hits, key=lambda hit: (hit.at, hit.seq))
 
 
-def with_results(
-    chains: Chains, reader: Reader, within: LogSpan, matches: Callable[[Record], bool]
-) -> Iterator[tuple[Record, Result]]:
-    """Yield the matching decisions from one chain, oldest first, each with the result of the call.
+def _search_log(chains: Chains, reader: Reader, query: DecisionQuery, within: LogSpan) -> Iterator[Hit]:
+    for decisions, results in with_results(chains, reader, within, _SEARCHED):
+        matching = query.matching(decisions)
+        if len(matching.seqs):
+            yield from _hits(matching, results.of(matching))
 
-    The result may have been reported in another chain.
-    """
-    entries = span.within(reader, within)
-    first_entry = next(entries, None)
-    if first_entry is None:
-        return
-    first, since = first_entry[0].seq, LogSpan(since=first_entry[1].at)
-    reports = (
-        outcome
-        for reporting in chains.readers.values()
-        for outcome in reporting.outcomes(first=span.begin(reporting, since))
-    )
+
+def with_results(
+    chains: Chains, reader: Reader, within: LogSpan, names: Collection[str]
+) -> Iterator[tuple[EntryColumns, "Results"]]:
+    """Yield the decisions from one log with the columns `names`, in order, and the results of their calls."""
     results: Results | None = None
-    for _, record in chain([first_entry], entries):
-        if isinstance(record, Record) and matches(record):
-            results = results or Results(reports, log_of(record.id), first)
-            yield record, results.result_of(record.seq)
+    for entries in span.columns_within(reader, within, names):
+        if results is None and len(entries.seqs):
+            results = Results(chains, int(entries.seqs[0]), int(entries.times[0]))
+        if results is not None:
+            yield entries.select(entries.is_decision), results
 
 
 def _search_number(
@@ -98,64 +97,69 @@ def _search_number(
     records = [
         record
         for _, record in chains.find_decisions(hashes)
-        if query.matches(record)
-        and within.first <= record.seq <= within.last
-        and within.since <= record.at < within.until
+        if within.first <= record.seq <= within.last and within.since <= record.at < within.until
     ]
     outcomes = chains.outcomes(records)
     for record in records:
-        results = (outcome.result for outcome in outcomes[record.id])
-        yield _hit(record, max(results, key=lambda result: RESULT_RANK[result], default="pending"))
+        reported = (outcome.result for outcome in outcomes[record.id])
+        result: Result = max(reported, key=lambda result: RESULT_RANK[result], default="pending")
+        matching = query.matching(columns_of([record]))
+        yield from _hits(matching, Column.of([result] * len(matching.seqs)))
 
 
 class Results:
-    """The reported result of each call in `log`, from entry `first` on. Each log entry takes one byte of memory.
+    """The reported results of calls, from entry `first` of one log on, which was written at `since`.
 
-    If several results were reported for a call, the one that is highest in `RESULT_RANK` counts.
+    A result may have been reported in another log. If several were reported for a call, the one that is highest in `RESULT_RANK`
+    counts. They are read when they are first needed. Each log entry takes one byte of memory.
     """
 
-    def __init__(self, outcomes: Iterator[OutcomeRecord], log: str, first: int) -> None:
-        self._first = first
-        self._results = bytearray()
-        for outcome in outcomes:
-            name, _, seq = outcome.decision.rpartition("-")
-            index = int(seq) - first
-            if name == log and index >= 0:
-                self._set(index, outcome.result)
+    def __init__(self, chains: Chains, first: int, since: Instant) -> None:
+        self._chains, self._first, self._since = chains, first, since
+        self._places: NDArray[np.uint8] | None = None  # of each entry's result in `_RESULTS`
 
-    def result_of(self, seq: int) -> Result:
-        """Return a call's result, or `pending` if no result was reported."""
-        index = seq - self._first
-        return _RESULTS[self._results[index]] if index < len(self._results) else "pending"
+    def of(self, decisions: EntryColumns) -> Column:
+        """Return the result of each call, `pending` if none was reported. The decisions must be of one log."""
+        if self._places is None:
+            self._places = self._read(decisions.log)
+        indexes = decisions.seqs - self._first
+        places = np.zeros(len(indexes), np.uint8)
+        is_reported = indexes < len(self._places)
+        places[is_reported] = self._places[indexes[is_reported]]
+        return Column(_RESULTS, places)
 
-    def _set(self, index: int, result: Result) -> None:
-        if index >= len(self._results):
-            self._results.extend(bytes(index + 1 - len(self._results)))
-        if RESULT_RANK[result] >= RESULT_RANK[_RESULTS[self._results[index]]]:
-            self._results[index] = _RESULTS.index(result)
-
-
-_RESULTS: tuple[Result, ...] = tuple(RESULT_RANK)
+    def _read(self, log: str) -> NDArray[np.uint8]:
+        places = np.zeros(0, np.uint8)
+        for reader in self._chains.readers.values():
+            for reported in reader.results(log, first=span.begin(reader, LogSpan(since=self._since))):
+                indexes, new = reported.decisions - self._first, reported.results.places_in(_RESULTS)
+                order = np.lexsort((_RANKS[new], indexes))
+                order = order[(indexes[order] >= 0) & (np.diff(indexes[order], append=-1) != 0)]
+                indexes, new = indexes[order], new[order]  # of each call the last result of the highest rank
+                missing = indexes.max(initial=-1) + 1 - len(places)
+                if missing > 0:
+                    places = np.append(places, np.zeros(max(missing, len(places)), np.uint8))
+                is_stricter = _RANKS[new] >= _RANKS[places[indexes]]
+                places[indexes[is_stricter]] = new[is_stricter]
+        return places
 
 
 def _is(code: str, asked: str) -> bool:
     return code == asked or code.partition(".")[0] == asked
 
 
-def _hit(record: Record, outcome: Result) -> Hit:
-    facts, decision = record.facts, record.decision
-    return Hit(
-        seq=record.seq,
-        decision_id=record.id,
-        at=local_time.rfc3339(record.at),
-        decision="allow" if decision.allow else "deny",
-        codes=[reason.code for reason in decision.reasons],
-        controller=facts.controller.id,
-        campaign=facts.campaign.id,
-        caller_id=record.caller_id,
-        basis=decision.basis,
-        client=record.client,
-        interface=record.interface,
-        call_id=record.call_id,
-        outcome="" if outcome == "pending" else outcome,
+def _hits(decisions: EntryColumns, results: Column) -> Iterator[Hit]:
+    codes = decisions.column("reasons")
+    return map(
+        Hit,
+        decisions.seqs.tolist(),
+        (f"{decisions.log}-{seq}" for seq in decisions.seqs.tolist()),
+        np.datetime_as_string(decisions.times.astype("M8[ms]"), timezone="UTC").tolist(),  # RFC 3339
+        decisions.column("allow").map(lambda allow: "allow" if allow else "deny"),
+        Column([codes_.split() for codes_ in codes.values], codes.codes),
+        decisions.column("controller"),
+        decisions.column("campaign"),
+        decisions.column("caller_id").map(lambda name: "" if name.endswith(SEALED) else name),
+        *(decisions.column(name) for name in ("basis", "client", "interface", "call_id")),
+        results.map(lambda result: "" if result == "pending" else result),
     )

@@ -1,19 +1,22 @@
 """Decisions from a log, each joined with its grounds."""
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from datetime import UTC, datetime
+from itertools import islice
 from pathlib import Path
 from typing import TypeAlias
 
 import msgspec
+import numpy as np
 from msgspec import Struct, structs
 
-from dialgate.core.decision_ids import log_of
-from dialgate.core.model import SECOND, Decided, Decision, Facts, Grounds, Instant, OutcomeRecord
+from dialgate.core.decision_ids import log_of, seq_of
+from dialgate.core.model import HOUR, SECOND, Decided, Decision, Facts, Grounds, Instant, OutcomeRecord
 from dialgate.core.own_grounds import whole_grounds
 from dialgate.decision_log import LogDamaged, LogLine
 from dialgate.decision_log.archive import Segments
+from dialgate.decision_log.entry_columns import Column, EntryColumns, ReportedResults, count_equal, searchable
 from dialgate.decision_log.segment import UNREADABLE
 
 Entry: TypeAlias = Decided | Grounds | OutcomeRecord
@@ -21,7 +24,7 @@ Entry: TypeAlias = Decided | Grounds | OutcomeRecord
 Position: TypeAlias = tuple[Instant, str, int]
 
 _CACHED_GROUNDS = 4_096
-_OUTCOME = b'{"type":"outcome"'
+_BATCH = 4_096  # entries of unpacked segments
 decode: Callable[[bytes], Entry] = msgspec.json.Decoder(Entry).decode
 
 
@@ -72,12 +75,42 @@ class Reader:
 
     def entries(self, *, first: int = 1) -> Iterator[tuple[LogLine, Record | OutcomeRecord]]:
         """Yield decisions and outcomes from `first` on. Raises `LogDamaged`."""
-        for line in self.segments.lines(first):
+        yield from self._joined(self.segments.lines(first))
+
+    def _joined(self, lines: Iterator[LogLine]) -> Iterator[tuple[LogLine, Record | OutcomeRecord]]:
+        for line in lines:
             entry = _decoded(line)
             if isinstance(entry, Grounds):
                 self._cache_grounds(entry)
             else:
                 yield line, self._whole(line, entry)
+
+    def columns(self, names: Collection[str], *, first: int = 1) -> Iterator[EntryColumns]:
+        """Yield decisions and outcomes from `first` on, with the columns `names` of decisions. Raises `LogDamaged`.
+
+        The columns are those of packed segments. Of these, other columns can be read, too.
+        """
+        for part in self.segments.columns_or_lines(names, first):
+            if isinstance(part, EntryColumns):
+                yield part
+            else:
+                entries = self._joined(part)
+                while batch := [entry for _, entry in islice(entries, _BATCH)]:
+                    yield columns_of(batch)
+
+    def results(self, log: str, *, first: int = 1) -> Iterator[ReportedResults]:
+        """Yield the results reported for decisions in `log`, oldest first, from the segment of entry `first` on.
+
+        Raises `LogDamaged`.
+        """
+        for part in self.segments.results_or_lines(log, first):
+            if isinstance(part, ReportedResults):
+                yield part
+            else:
+                entries = [entry for line in part if isinstance(entry := _decoded(line), OutcomeRecord)]
+                reports = [entry for entry in entries if log_of(entry.decision) == log]
+                decisions = np.array([seq_of(entry.decision) for entry in reports], np.int64)
+                yield ReportedResults(decisions, Column.of(entry.result for entry in reports))
 
     def find(self, seq: int) -> Record | OutcomeRecord | None:
         line = self.segments.find(seq)
@@ -107,24 +140,16 @@ class Reader:
     def decision_counts(self) -> Counter[tuple[str, str, bool]]:
         """Count the decisions by month (`YYYY-MM`, UTC), the law's country, and verdict. Raises `LogDamaged`."""
         counts: Counter[tuple[str, str, bool]] = Counter()
-        for item in self.segments.entries_or_counts():
-            if not isinstance(item, LogLine):
-                counts[item[:3]] += item[3]
-                continue
-            entry = _decoded(item)
-            if isinstance(entry, Grounds):
-                self._cache_grounds(entry)
-            elif isinstance(entry, Decided):
-                record = self._join_grounds(item, entry)
-                counts[month_of(record.at), record.country, entry.allow] += 1
+        for entries in self.columns(["country", "allow"]):
+            decisions = entries.select(entries.is_decision)
+            keys = [
+                decisions.unit(HOUR).map(month_of),
+                decisions.column("country"),
+                decisions.column("allow"),
+            ]
+            for key, count in count_equal(keys):
+                counts[key] += count
         return counts
-
-    def outcomes(self, *, first: int = 1) -> Iterator[OutcomeRecord]:
-        """Yield the reported outcomes from entry `first` on, in order."""
-        for line in self.segments.outcomes(first):
-            entry = _decoded(line)
-            if isinstance(entry, OutcomeRecord) and entry.seq >= first:
-                yield entry
 
     def _whole(self, line: LogLine, entry: Decided | OutcomeRecord) -> Record | OutcomeRecord:
         if isinstance(entry, OutcomeRecord):
@@ -185,6 +210,27 @@ def build_record(decided: Decided, grounds: Grounds) -> Record:
         caller=decided.caller,
         caller_sealed=decided.caller_sealed,
     )
+
+
+def columns_of(entries: Sequence[Record | OutcomeRecord]) -> EntryColumns:
+    """Return entries of one log as columns."""
+    cells = [_cells(entry) if isinstance(entry, Record) else {} for entry in entries]
+    ids = (entry.id if isinstance(entry, Record) else "" for entry in entries)
+    return EntryColumns(
+        log=next((log_of(id_) for id_ in ids if id_), ""),
+        seqs=np.array([entry.seq for entry in entries], np.int64),
+        times=np.array([entry.at for entry in entries], np.int64),
+        is_decision=np.array([bool(cell) for cell in cells], np.bool_),
+        rows=np.arange(len(entries)),
+        read=lambda name, rows: Column.of(cells[row][name] for row in rows.tolist()),
+    )
+
+
+def _cells(record: Record) -> dict[str, object]:
+    own = {name: getattr(record, name) for name in ("client", "interface", "call_id")}
+    is_sealed = bool(record.caller_sealed)
+    shared = searchable(record.facts, record.decision, record.country, record.law, is_sealed=is_sealed)
+    return {**own, **shared, "allow": record.decision.allow}
 
 
 def _decoded(line: LogLine) -> Entry:

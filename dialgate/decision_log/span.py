@@ -1,13 +1,15 @@
 """Parts of a log, selected by sequence number and by time."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from datetime import UTC, datetime
 from itertools import count
 
+import numpy as np
 from msgspec import Struct
 
 from dialgate.core.model import SECOND, Instant, OutcomeRecord
 from dialgate.decision_log import LogLine
+from dialgate.decision_log.entry_columns import EntryColumns
 from dialgate.decision_log.records import Reader, Record
 
 _NEVER: Instant = 1 << 62
@@ -35,6 +37,16 @@ def within(reader: Reader, span: LogSpan) -> Iterator[tuple[LogLine, Record | Ou
             return
         if entry.at >= span.since:
             yield line, entry
+
+
+def columns_within(reader: Reader, span: LogSpan, names: Collection[str]) -> Iterator[EntryColumns]:
+    """Yield the decisions and outcomes within the span, with the columns `names` of decisions."""
+    for entries in reader.columns(names, first=begin(reader, span)):
+        beyond = np.flatnonzero((entries.seqs > span.last) | (entries.times >= span.until))
+        until = entries.select(slice(beyond[0] if len(beyond) else None))
+        yield until.select(until.times >= span.since)
+        if len(beyond):
+            return
 
 
 def sequence(text: str) -> int | None:

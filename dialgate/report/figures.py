@@ -7,6 +7,7 @@ from pathlib import Path
 from statistics import median
 
 import msgspec
+import numpy as np
 from msgspec import Struct
 
 from dialgate.audit.number_history import read_consultations
@@ -15,10 +16,11 @@ from dialgate.config.configuration import Config
 from dialgate.core import local_time
 from dialgate.core.abandonment import ANSWERED
 from dialgate.core.ledger_events import Entry, Revoked
-from dialgate.core.model import Instant, Result
+from dialgate.core.model import MINUTE, Instant, Result
 from dialgate.crypto.keys import Keys
 from dialgate.decision_log.chains import Chains, homes, shipped_until
-from dialgate.decision_log.records import Record, position
+from dialgate.decision_log.entry_columns import SEALED, Column, EntryColumns, count_equal
+from dialgate.decision_log.records import Position
 from dialgate.decision_log.span import LogSpan
 from dialgate.lists.manifest import SnapshotMissing, read_manifest
 from dialgate.lists.manifest_history import manifest_before
@@ -28,6 +30,8 @@ from dialgate.store import Ledger
 
 _HOURS = 24
 _ENTRIES = 4_096  # ledger entries per read
+_QUARTER = 15 * MINUTE  # in every time zone an hour begins with one
+_COUNTED = ("allow", "campaign", "reason", "caller_id", "country", "law")
 
 
 class Period(Struct, frozen=True, kw_only=True):
@@ -168,29 +172,40 @@ class _Tally:
         self.bases: Counter[str] = Counter()
         self.caller_ids: Counter[str] = Counter()
         self.laws: set[str] = set()
-        self.ends: list[Record] = []  # the first and the last decision
+        self.ends: list[Position] = []  # of the first and the last decision
         self._period = period
 
-    def add(self, record: Record, result: Result) -> None:
-        decision, campaign = record.decision, record.facts.campaign.id
-        self.calls[campaign, decision.allow] += 1
-        self.slots[self._period.slot(record.at), decision.allow] += 1
-        self.laws.add(f"{record.country} {record.law}")
-        ends = [*self.ends, record]
-        self.ends = [min(ends, key=position), max(ends, key=position)]
-        if decision.allow:
-            self.bases[decision.basis.partition(":")[0]] += 1
-            self.caller_ids[record.facts.caller_id.number] += 1
-            self.results[campaign, result] += 1
-        else:
-            self.reasons[decision.reasons[0].code] += 1
+    def add(self, decisions: EntryColumns, results: Column) -> None:
+        """Count at least one decision, all of one log. `results` holds the result of each call."""
+        order = np.lexsort((decisions.seqs, decisions.times))[[0, -1]]
+        times, seqs = decisions.times[order].tolist(), decisions.seqs[order].tolist()
+        ends = [*self.ends, *((at, decisions.log, seq) for at, seq in zip(times, seqs, strict=True))]
+        self.ends = [min(ends), max(ends)]
+        columns = [
+            results,
+            decisions.unit(_QUARTER).map(self._period.slot),
+            decisions.column("basis").map(lambda basis: basis.partition(":")[0]),
+            *(decisions.column(name) for name in _COUNTED),
+        ]
+        for (result, slot, basis, allow, campaign, reason, caller_id, country, law), number in count_equal(
+            columns
+        ):
+            self.calls[campaign, allow] += number
+            self.slots[slot, allow] += number
+            self.laws.add(f"{country} {law}")
+            if allow:
+                self.bases[basis] += number
+                self.caller_ids[caller_id.removesuffix(SEALED)] += number
+                self.results[campaign, result] += number
+            else:
+                self.reasons[reason] += number
 
 
 async def gather(
     config: Config, store: Ledger, controller: str, period: Period, made_at: Instant
 ) -> CallReport:
     """Collect the figures for a period. Raises `LogDamaged`, `StoreUnavailable`."""
-    tally = _read_log(config, controller, period)
+    tally = _read_log(Chains(config.data, config.shipped), controller, period)
     entries = await _entries(store, controller, period)
     campaigns = tuple(_campaigns(tally))
     totals: Counter[str] = Counter()
@@ -216,7 +231,9 @@ async def gather(
         registries=tuple(_registries(config.data / "snapshots", controller, period)),
         stops=_stops(entries),
         ledger=dict(Counter(_kind(entry) for entry in entries).most_common()),
-        records=_outside_ids(config, controller, tuple(dict.fromkeys(record.id for record in tally.ends))),
+        records=_outside_ids(
+            config, controller, tuple(dict.fromkeys(f"{log}-{seq}" for _, log, seq in tally.ends))
+        ),
         laws=tuple(sorted(tally.laws)),
         shipped=shipped_until(homes(config.data, config.shipped)),
     )
@@ -230,17 +247,13 @@ def _outside_ids(config: Config, controller: str, records: tuple[str, ...]) -> t
     return tuple(ids.outside((name, controller) for name in records))
 
 
-def _read_log(config: Config, controller: str, period: Period) -> _Tally:
-    chains, within = Chains(config.data, config.shipped), LogSpan(since=period.since, until=period.until)
-    tally = _Tally(period)
-    decisions = (
-        decision
-        for reader in chains.readers.values()
-        for decision in with_results(chains, reader, within, lambda _: True)
-    )
-    for record, result in decisions:
-        if record.facts.controller.id == controller:
-            tally.add(record, result)
+def _read_log(chains: Chains, controller: str, period: Period) -> _Tally:
+    tally, within = _Tally(period), LogSpan(since=period.since, until=period.until)
+    for reader in chains.readers.values():
+        for entries, results in with_results(chains, reader, within, ["controller", "basis", *_COUNTED]):
+            decisions = entries.select(entries.column("controller").where(controller.__eq__))
+            if len(decisions.seqs):
+                tally.add(decisions, results.of(decisions))
     return tally
 
 

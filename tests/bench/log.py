@@ -23,9 +23,10 @@ from dialgate.core import local_time
 from dialgate.core.decision import decide
 from dialgate.core.model import DAY, Attempt, Decided, Deny, Grounds, Instant, Known, OutcomeRecord
 from dialgate.crypto.keys import Keys, MonthKeys, nonces
-from dialgate.decision_log import DecisionLog, LogLine, verify
+from dialgate.decision_log import DecisionLog, verify
 from dialgate.decision_log.archive import Segments, closed_segments
 from dialgate.decision_log.archive.packing import pack
+from dialgate.decision_log.entry_columns import EntryColumns
 from dialgate.decision_log.records import Reader
 from dialgate.runtime.clock import wall_clock
 from tests.bench import COUNTRIES, BenchError, Figure, world
@@ -111,7 +112,11 @@ def _bytes(folder: Path) -> int:
 
 def _decisions(folder: Path) -> int:
     """Return the number of decisions in the packed segments."""
-    return sum(item[3] for item in Segments(folder).entries_or_counts() if not isinstance(item, LogLine))
+    return sum(
+        entries.is_decision.sum()
+        for entries in Segments(folder).columns_or_lines((), 1)
+        if isinstance(entries, EntryColumns)
+    )
 
 
 def _verify(folder: Path) -> tuple[float, int]:

@@ -6,7 +6,7 @@ A packed segment is stored in the same folder as the segments of `dialgate.decis
     0000000000000001.sha256    the SHA-256 of that file, in the format that `sha256sum --check` reads
     0000000000000001.index.npy the rows of decisions and reports (NumPy, uint32 of shape (2, n))
 
-Any Parquet reader can read the columns:
+DuckDB, polars and pyarrow read all columns:
 
     seq, at, type                               `at` is null for grounds, because the decision contains the time
     number, nonce, sealed, question             the keyed hash; the sealed number in two parts; the hash of the question
@@ -14,6 +14,11 @@ Any Parquet reader can read the columns:
     controller, campaign, country, reason       from the grounds of the decision; `reason` is the first code of a deny
     body                                        the stored entry, if the other columns do not reproduce it
     rest                                        the other fields of the decision, as JSON (from format 2 on)
+    reasons, basis, caller_id, law              from the grounds of the decision (see `dialgate.decision_log.records.searchable`)
+    decision, result                            the id of the decision, or of that whose outcome this is; the reported result
+
+The last six were appended to format 2. Files without them are read entry by entry where one of them is needed, and `nonce` has an
+encoding in them that DuckDB and polars refuse.
 
 The metadata contains `dialgate.format` (2), `dialgate.header` (the body of the segment header) and `dialgate.hashes`:
 in hex, the hashes of the header, of every 1,024th entry and of the last entry. All other hashes are computed when the

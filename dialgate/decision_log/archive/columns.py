@@ -6,14 +6,15 @@ new field of `Decided` needs no change here. An entry that cannot be rebuilt exa
 
 from collections.abc import Callable, Sequence
 from itertools import repeat
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, TypeAlias
 
 import msgspec
 import pyarrow as pa
 from msgspec import Struct, structs
 
-from dialgate.core.model import Decided, Decision, Grounds, Instant, OutcomeRecord
+from dialgate.core.model import Decided, Grounds, Instant, OutcomeRecord
 from dialgate.core.own_grounds import whole_grounds
+from dialgate.decision_log.entry_columns import Column, searchable
 from dialgate.decision_log.segment import UNREADABLE
 
 NUMBER_BYTES, NONCE_BYTES = 16, 12
@@ -39,47 +40,36 @@ SCHEMA = pa.schema(
         ("reason", _WORD),
         ("body", pa.binary()),
         ("rest", pa.binary()),
+        ("reasons", _WORD),
+        ("basis", _WORD),
+        ("caller_id", _WORD),
+        ("law", _WORD),
+        ("decision", _WORD),
+        ("result", _WORD),
     ]
 )
-_FEW_VALUES = ["type", "grounds", "client", "interface", "controller", "campaign", "country", "reason"]
+FEW_VALUES = frozenset(
+    {"type", "client", "interface", "controller", "campaign", "country", "reason", "reasons", "basis", "caller_id", "law", "result"}
+)  # fmt: skip
 _HASHES = {"number", "sealed", "question"}  # incompressible
 WRITER_OPTIONS: dict[str, Any] = {
-    "use_dictionary": _FEW_VALUES,
+    "use_dictionary": ["grounds", *FEW_VALUES],
     "column_encoding": {
         "seq": "DELTA_BINARY_PACKED",
         "at": "DELTA_BINARY_PACKED",
         "nonce": "BYTE_STREAM_SPLIT",  # nonces are counters: only their last bytes vary
         "sealed": "DELTA_LENGTH_BYTE_ARRAY",
         "call_id": "DELTA_BYTE_ARRAY",
+        "decision": "DELTA_BYTE_ARRAY",
     },
     "compression": {name: "NONE" if name in _HASHES else "ZSTD" for name in SCHEMA.names},
     "compression_level": {name: 9 for name in SCHEMA.names if name not in _HASHES},
     "write_statistics": ["seq", "at", "allow", "controller", "campaign", "country", "reason"],
     "write_page_checksum": True,
 }
+_SAME = ["number", "grounds", "allow", "client", "interface", "call_id"]
 COLUMNS_OF_BODY = ["body", "at", "number", "nonce", "sealed", "grounds", "allow", "client", "interface", "call_id", "question", "rest"]  # fmt: skip
-_OWN_COLUMNS = {
-    "seq",
-    "id",
-    "at",
-    "number",
-    "sealed",
-    "grounds",
-    "allow",
-    "client",
-    "interface",
-    "call_id",
-    "question",
-}
-
-
-class Basis(NamedTuple):
-    """The searchable fields of a decision's grounds."""
-
-    controller: str
-    campaign: str
-    country: str
-    reason: str
+_OWN_COLUMNS = {"seq", "id", "at", "sealed", "question", *_SAME}
 
 
 class _Entry(Struct):
@@ -113,77 +103,77 @@ class ToColumns:
     def __init__(self, log: str, elsewhere: Callable[[int], bytes | None]) -> None:
         self._log = log
         self._elsewhere = elsewhere
-        self._bases: dict[int, tuple[Grounds, Basis]] = {}
+        self._grounds: dict[int, Grounds] = {}
+        self._shared: dict[int, dict[str, str]] = {}
 
     def batch(self, first: int, bodies: Sequence[bytes]) -> pa.Table:
         """Convert consecutive entries to columns. `first` is the sequence number of the first entry."""
         rows = [self._row(seq, body) for seq, body in enumerate(bodies, first)]
-        arrays = [
-            pa.array(values, field.type)
-            for values, field in zip(zip(*rows, strict=True), SCHEMA, strict=True)
-        ]
-        return pa.Table.from_arrays(arrays, schema=SCHEMA)
+        return pa.Table.from_pylist(rows, SCHEMA)
 
-    def _row(self, seq: int, body: bytes) -> tuple[object, ...]:
+    def _row(self, seq: int, body: bytes) -> dict[str, object]:
         try:
             record = _decode(body)
         except UNREADABLE:
             entry = _decode_type(body)
-            return (seq, entry.at, entry.type, *_NOTHING, body, None)
-        if isinstance(record, Decided) and len(record.number) == NUMBER_BYTES:
-            return self._decision(seq, record, body)
+            return {"seq": seq, "at": entry.at, "type": entry.type, "body": body}
         if isinstance(record, Grounds):
-            self._bases[seq] = record, _basis(record, record.decision)
-            return (seq, None, "grounds", *_NOTHING, body, None)
-        return (
-            seq,
-            record.at,
-            "outcome" if isinstance(record, OutcomeRecord) else "decision",
-            *_NOTHING,
-            body,
-            None,
-        )
+            self._grounds[seq] = record
+            return {"seq": seq, "type": "grounds", "body": body}
+        row = {"seq": seq, "at": record.at, "body": body}
+        if isinstance(record, OutcomeRecord):
+            return {**row, "type": "outcome", "decision": record.decision, "result": record.result}
+        row |= {"type": "decision", "decision": record.id}
+        return row | self._decision(seq, record, body) if len(record.number) == NUMBER_BYTES else row
 
-    def _decision(self, seq: int, decision: Decided, body: bytes) -> tuple[object, ...]:
-        nonce, box, question = decision.sealed[:NONCE_BYTES], decision.sealed[NONCE_BYTES:], decision.question
-        exact = (
-            len(nonce) == NONCE_BYTES
-            and len(question) in {0, NUMBER_BYTES}
-            and (decision.seq, decision.id) == (seq, f"{self._log}-{seq}")
-            and _encode(decision) == body
-        )
+    def _decision(self, seq: int, decision: Decided, body: bytes) -> dict[str, object]:
         rest = _encode(_Rest(*[getattr(decision, name) for name in _Rest.__struct_fields__]))
-        return (
-            seq, decision.at, "decision", decision.number,
-            nonce if exact else None, box if exact else None, question if exact and question else None,
-            decision.grounds, decision.allow, decision.client, decision.interface, decision.call_id,
-            *self._basis(decision),
-            *((None, None if rest == b"{}" else rest) if exact else (body, None)),
-        )  # fmt: skip
+        row = {name: getattr(decision, name) for name in _SAME} | self._searchable(
+            decision, alone=rest != b"{}"
+        )
+        nonce, box, question = decision.sealed[:NONCE_BYTES], decision.sealed[NONCE_BYTES:], decision.question
+        if (
+            len(nonce) != NONCE_BYTES
+            or len(question) not in {0, NUMBER_BYTES}
+            or (decision.seq, decision.id) != (seq, f"{self._log}-{seq}")
+            or _encode(decision) != body
+        ):
+            return row
+        exact = {
+            "nonce": nonce,
+            "sealed": box,
+            "question": question or None,
+            "rest": None if rest == b"{}" else rest,
+        }
+        return {**row, **exact, "body": None}
 
-    def _basis(self, decided: Decided) -> Basis | tuple[None, None, None, None]:
-        seq = decided.grounds
-        if seq not in self._bases:
-            body = self._elsewhere(seq)
-            try:
-                entry = _decode(body) if body else None
-            except UNREADABLE:  # written by a later version
-                entry = None
-            if not isinstance(entry, Grounds):
-                return (None, None, None, None)
-            self._bases[seq] = entry, _basis(entry, entry.decision)
-        grounds, basis = self._bases[seq]
-        if decided.own is None or not decided.own.outcomes:
-            return basis
-        return _basis(grounds, whole_grounds(decided, grounds)[1])
+    def _searchable(self, decided: Decided, *, alone: bool) -> dict[str, str]:
+        """Return the columns of a decision that come from its grounds, or none if the grounds cannot be read.
 
+        Decisions with equal grounds have them in common, unless a field in `rest` makes one differ.
+        """
+        columns = None if alone else self._shared.get(decided.grounds)
+        if columns is None:
+            grounds = self._grounds.get(decided.grounds) or self._read_elsewhere(decided.grounds)
+            if grounds is None:
+                return {}
+            facts, decision = whole_grounds(decided, grounds)
+            is_sealed = bool(decided.caller_sealed)
+            columns = searchable(facts, decision, grounds.country, grounds.law, is_sealed=is_sealed)
+            if not alone:
+                self._shared[decided.grounds] = columns
+        return columns
 
-_NOTHING = (None,) * (len(SCHEMA) - 5)
-
-
-def _basis(grounds: Grounds, decision: Decision) -> Basis:
-    facts, reasons = grounds.facts, decision.reasons
-    return Basis(facts.controller.id, facts.campaign.id, grounds.country, reasons[0].code if reasons else "")
+    def _read_elsewhere(self, seq: int) -> Grounds | None:
+        body = self._elsewhere(seq)
+        try:
+            entry = _decode(body) if body else None
+        except UNREADABLE:  # written by a later version
+            return None
+        if not isinstance(entry, Grounds):
+            return None
+        self._grounds[seq] = entry
+        return entry
 
 
 def bodies_of(table: pa.Table, log: str, first: int) -> list[bytes]:
@@ -199,8 +189,20 @@ def bodies_of(table: pa.Table, log: str, first: int) -> list[bytes]:
     return [_rebuilt(log, seq, *row) if body is None else body for seq, (body, row) in enumerate(rows, first)]
 
 
+def encoded(column: pa.ChunkedArray) -> Column:
+    """Return a column with the code -1 for null."""
+    if pa.types.is_boolean(column.type):
+        return Column([False, True], column.cast(pa.int8()).fill_null(-1).to_numpy())
+    if not pa.types.is_dictionary(column.type):
+        column = column.dictionary_encode()
+    array = column.unify_dictionaries().combine_chunks()
+    return Column(array.dictionary.to_pylist(), array.indices.fill_null(-1).to_numpy())
+
+
 def _values(column: pa.ChunkedArray) -> list[Any]:
     """Return a column as a list, with times in ms. This is faster than `to_pylist`."""
+    if pa.types.is_dictionary(column.type):
+        column = column.cast(column.type.value_type)
     if pa.types.is_timestamp(column.type) or pa.types.is_integer(column.type):
         return list(column.cast(pa.int64()).fill_null(0).to_numpy().tolist())
     return list(column.to_numpy(zero_copy_only=False).tolist())

@@ -11,17 +11,21 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from dialgate.decision_log.archive.checksums import PackedDamaged
 from dialgate.decision_log.archive.columns import (
     COLUMNS_OF_BODY,
+    FEW_VALUES,
     SCHEMA,
     WRITER_OPTIONS,
     ToColumns,
     bodies_of,
+    encoded,
 )
 from dialgate.decision_log.archive.index import Items, prefixes
 from dialgate.decision_log.archive.index_items import items_of, key_of
+from dialgate.decision_log.entry_columns import Column, EntryColumns, ReportedResults
 from dialgate.decision_log.segment import BODY, UNREADABLE, Header, LogDamaged, LogLine, follow, header_of
 from dialgate.runtime.atomic_write import open_private
 
@@ -120,7 +124,14 @@ class PackedSegment:
         self._groups: dict[int, pa.Table] = {}
         self._cached_blocks: dict[int, _Block] = {}
         try:
-            self._file = pq.ParquetFile(path, page_checksum_verification=True)
+            footer = pq.read_metadata(path)
+            self._names = frozenset(footer.schema.names)
+            self._file = pq.ParquetFile(
+                path,
+                metadata=footer,
+                read_dictionary=sorted(self._names & FEW_VALUES),
+                page_checksum_verification=True,
+            )
         except FileNotFoundError:
             raise
         except (pa.ArrowException, OSError) as error:
@@ -191,24 +202,43 @@ class PackedSegment:
 
     def outcomes(self) -> Iterator[LogLine]:
         """Yield the outcomes. Their hash is empty, because computing it would need all entries."""
-        table = self.columns(["type", "body"])
-        outcomes_ = table.filter(pc.equal(table.column("type"), "outcome"))
-        for body in outcomes_.column("body"):
+        table = self._columns(["type", "body"])
+        for body in table.filter(pc.equal(table.column("type"), "outcome")).column("body"):
             yield LogLine(0, "", body.as_py(), self._path, 0)
 
-    def decision_counts(self) -> Iterator[tuple[str, str, bool, int]]:
-        """Yield the number of decisions by month, country and verdict, as (`YYYY-MM`, country, allow, count)."""
-        table = self.columns(["at", "type", "country", "allow"])
-        table = table.filter(pc.equal(table.column("type"), "decision"))
-        months = pc.strftime(table.column("at"), format="%Y-%m")
-        keyed = pa.table(
-            {"month": months, "country": table.column("country"), "allow": table.column("allow")}
-        )
-        counts = keyed.group_by(["month", "country", "allow"], use_threads=False).aggregate(
-            [([], "count_all")]
-        )
-        for row in counts.to_pylist():
-            yield row["month"], row["country"] or "", bool(row["allow"]), row["count_all"]
+    def columns(self, names: Collection[str], first: int) -> EntryColumns | None:
+        """Return the entries from `first` on, or None if the file lacks one of the columns `names` for a decision."""
+        if not self._names.issuperset(names):
+            return None
+        table = self._columns(["at", "type", *names])
+        columns = {name: encoded(table.column(name)) for name in ("type", *names)}
+        is_decision = columns["type"].where("decision".__eq__)
+        is_known = columns["type"].where({"decision", "outcome", "grounds"}.__contains__)
+        if not is_known.all() or any((columns[name].codes[is_decision] < 0).any() for name in names):
+            return None
+
+        def read(name: str, rows: NDArray[np.int64]) -> Column:
+            if name in columns:
+                return Column(columns[name].values, columns[name].codes[rows])
+            return encoded(self._columns([name]).column(name).take(pa.array(rows)))
+
+        rows = np.flatnonzero(is_decision | columns["type"].where("outcome".__eq__))
+        rows = rows[rows >= first - self.first]
+        times = table.column("at").cast(pa.int64()).fill_null(0).to_numpy()
+        return EntryColumns(self._log, rows + self.first, times[rows], is_decision[rows], rows, read)
+
+    def results(self, log: str) -> ReportedResults | None:
+        """Return the results reported for decisions in `log`, or None if the file lacks the columns for an outcome."""
+        if "result" not in self._names:
+            return None
+        table = self._columns(["type", "decision", "result"])
+        table = table.filter(pc.equal(table.column("type"), "outcome"))
+        if table.column("result").null_count:
+            return None
+        prefix = f"{log}-"
+        table = table.filter(pc.starts_with(table.column("decision"), prefix))
+        decisions = pc.utf8_slice_codeunits(table.column("decision"), len(prefix)).cast(pa.int64())
+        return ReportedResults(decisions.to_numpy(), encoded(table.column("result")))
 
     def _blocks(self, begin: int) -> Iterator[_Block]:
         """Yield the blocks from row `begin` on. `begin` must be a multiple of `_HASH_EVERY`."""
@@ -237,9 +267,7 @@ class PackedSegment:
         if group not in self._groups:
             if len(self._groups) >= _CACHED:
                 del self._groups[next(iter(self._groups))]
-            self._groups[group] = self._read(
-                group, [name for name in COLUMNS_OF_BODY if name in self._file.schema_arrow.names]
-            )
+            self._groups[group] = self._read(group, [name for name in COLUMNS_OF_BODY if name in self._names])
         return self._groups[group]
 
     def _read(self, group: int, names: list[str]) -> pa.Table:
@@ -248,7 +276,7 @@ class PackedSegment:
         except _DAMAGED as error:
             raise self._damaged(error) from error
 
-    def columns(self, names: list[str]) -> pa.Table:
+    def _columns(self, names: list[str]) -> pa.Table:
         try:
             return self._file.read(names, use_threads=False)
         except _DAMAGED as error:

@@ -20,6 +20,7 @@ from dialgate.core.model import Instant
 from dialgate.decision_log.archive import index
 from dialgate.decision_log.archive.checksums import check
 from dialgate.decision_log.checkpoints import last_checkpoint
+from dialgate.decision_log.entry_columns import EntryColumns, ReportedResults
 from dialgate.decision_log.segment import (
     BODY,
     Header,
@@ -235,30 +236,35 @@ class Segments:
                 if rows:
                     yield from self._open_packed(path).at_rows(rows, keys)
 
-    def outcomes(self, first: int) -> Iterator[LogLine]:
-        """Yield the outcomes, oldest first, starting with the segment that holds entry `first`.
+    def columns_or_lines(
+        self, names: Collection[str], first: int
+    ) -> Iterator[EntryColumns | Iterator[LogLine]]:
+        """Yield the entries from `first` on, one part for each segment. Raises `LogDamaged`.
 
-        `Line.seq` is 0. Raises `LogDamaged`.
+        A packed segment that lacks one of the columns `names` for a decision is yielded as lines, like unpacked ones.
+        """
+        paths = segments(self._folder)
+        for start, path in segments_from(paths, first):
+            plain = _open_plain(path)
+            if plain is None:
+                packed = self._open_packed(path)
+                yield packed.columns(names, first) or packed.entries(first)
+            else:
+                yield _entries(plain, path, start, first, newest=path == paths[-1][1])
+
+    def results_or_lines(self, log: str, first: int) -> Iterator[ReportedResults | Iterator[LogLine]]:
+        """Yield the outcomes reported for decisions in `log`, one part for each segment from that of entry `first` on.
+
+        A part is lines of outcomes for any log, if the segment is not packed or lacks the columns. `Line.seq` is 0.
+        Raises `LogDamaged`.
         """
         for _, path in segments_from(segments(self._folder), first):
             plain = _open_plain(path)
             if plain is None:
-                yield from self._open_packed(path).outcomes()
+                packed = self._open_packed(path)
+                yield packed.results(log) or packed.outcomes()
             else:
-                yield from _matching(plain, path, _OUTCOME)
-
-    def entries_or_counts(self) -> Iterator[tuple[str, str, bool, int] | LogLine]:
-        """Yield decision counts for packed segments, and every entry for unpacked ones.
-
-        A count is a tuple (month, country, verdict, number of decisions).
-        """
-        paths = segments(self._folder)
-        for start, path in paths:
-            plain = _open_plain(path)
-            if plain is None:
-                yield from self._open_packed(path).decision_counts()
-            else:
-                yield from _entries(plain, path, start, start, newest=path == paths[-1][1])
+                yield _matching(plain, path, _OUTCOME)
 
 
 def open_packed(path: Path) -> "PackedSegment":
