@@ -23,7 +23,7 @@ from dialgate.core import phone
 from dialgate.core.decision import decide
 from dialgate.core.faults import Unavailable
 from dialgate.core.ledger_state import merge
-from dialgate.core.model import Call, Decision, Instant, Known
+from dialgate.core.model import Call, Decision, Facts, Instant, Known
 from dialgate.core.responses import when
 from dialgate.crypto.keys import Keys
 from dialgate.gate.facts import Gatherer
@@ -70,6 +70,18 @@ class ScrubStore(SubjectStates, Documents, CampaignCounts, Protocol):
     """The parts of the store that a scrub reads."""
 
 
+class _Stranger(Struct, frozen=True):
+    """The decision on a number if nothing is stored about it.
+
+    `references` keep the objects whose ids are in the key of this decision.
+    """
+
+    references: tuple[object, ...]
+    facts: Facts
+    decision: Decision
+    verdict: ScrubVerdict
+
+
 class Judge:
     """An evaluator of numbers for one campaign.
 
@@ -83,7 +95,7 @@ class Judge:
         self._client = Client(name="scrub", controllers=(self._line.controller.id,), scopes=())
         self._from = next(iter(self._line.caller_ids))
         self._gatherer = Gatherer(config, keys)
-        self._judged: dict[tuple[object, ...], tuple[ScrubVerdict, object]] = {}
+        self._strangers: dict[tuple[object, ...], _Stranger] = {}
         self._snapshot: Snapshot | None = None
         self._hashes = keys.keyed(self._line.controller.id), keys.keyed("*")
         self._known = np.empty(0, np.uint64)  # the beginnings of the subjects in the store
@@ -216,22 +228,27 @@ class Judge:
         return known
 
     def _verdict(self, question: Question, known: Known) -> ScrubVerdict:
-        if known != Known(seq=known.seq):
-            return self._decide(question, known)
-        key = (question.number.problem or id(question.number), question.zones, id(question.files))
-        if key not in self._judged:
-            if len(self._judged) >= _REMEMBERED:
-                self._judged.clear()
-            references = (
-                question.number,
-                question.files,
-            )  # so that no other object gets an id that is in the key
-            self._judged[key] = self._decide(question, _NOTHING), references
-        return self._judged[key][0]
-
-    def _decide(self, question: Question, known: Known) -> ScrubVerdict:
+        stranger = self._stranger(question)
+        if known.is_empty:
+            return stranger.verdict
         facts = self._gatherer.terms.facts(question, known, self.at)
-        return _verdict_of(decide(facts, self._config.laws[question.country]))
+        # An address on file changes where the person may be.
+        is_alike = (facts.number, facts.places) == (stranger.facts.number, stranger.facts.places)
+        law = self._config.laws[question.country]
+        decision = decide(facts, law, stranger.decision if is_alike else None)
+        return stranger.verdict if decision is stranger.decision else _verdict_of(decision)
+
+    def _stranger(self, question: Question) -> _Stranger:
+        key = (question.number.problem or id(question.number), question.zones, id(question.files))
+        stranger = self._strangers.get(key)
+        if stranger is None:
+            if len(self._strangers) >= _REMEMBERED:
+                self._strangers.clear()
+            facts = self._gatherer.terms.facts(question, _NOTHING, self.at)
+            decision = decide(facts, self._config.laws[question.country])
+            stranger = _Stranger((question.number, question.files), facts, decision, _verdict_of(decision))
+            self._strangers[key] = stranger
+        return stranger
 
 
 _NOTHING = Known()

@@ -45,32 +45,27 @@ def summary(cells: int) -> str:
 
 
 class LostZeros:
-    """Finds the doubtful cells of a column, to which its cells are added in order."""
+    """Finds the doubtful cells of a column, whose cells are added in order. `has_zeros` tells that it did not lose its zeros."""
 
     def __init__(self, home: str) -> None:
-        self._home, self._is_possible = home, lost_digits.has_zero_numbers(home)
-        self._doubtful, self._suspects = (
-            array("Q"),
-            array("Q"),
-        )  # rows; the suspects are doubtful if the column lost its zeros
-        self._has_zeros = self._lost = False
+        self._home, self.has_zeros = home, not lost_digits.has_zero_numbers(home)
+        self._lost, self._suspects = False, array("Q")
 
-    def add(self, row: int, cell: str) -> None:
-        if not self._is_possible:
-            return
+    def add(self, row: int, cell: str) -> bool:
+        """Add a cell. Return whether it is doubtful in any column."""
         if isinstance(cell, NumericCell):
-            if not lost_digits.is_international(cell, self._home):
-                self._doubtful.append(row)
-        elif not self._has_zeros and (digits := _text_digits(cell)):
-            self._has_zeros = digits.startswith("0")
-            if not self._has_zeros and lost_digits.with_zero(digits, self._home):
+            return is_doubtful_number(cell, self._home)
+        if not self.has_zeros and (digits := _text_digits(cell)):
+            self.has_zeros = digits.startswith("0")
+            if not self.has_zeros and lost_digits.with_zero(digits, self._home):
                 self._suspects.append(row)
                 self._lost = self._lost or lost_digits.surely_lost_zero(digits, self._home)
+        return False
 
-    def doubtful(self) -> NDArray[np.int64]:
-        """Return the rows with doubtful cells, sorted."""
-        suspects = self._suspects if self._lost and not self._has_zeros else ()
-        return np.sort(np.array([*self._doubtful, *suspects], np.int64))
+    def rows(self) -> NDArray[np.int64]:
+        """Return the rows whose cells are doubtful because the column lost its zeros, in order."""
+        is_lost = self._lost and not self.has_zeros
+        return np.array(self._suspects if is_lost else [], np.int64)
 
 
 def mark(open_rows: Callable[[], Rows], column: int, home: str) -> Iterator[tuple[int, list[str]]]:
@@ -80,14 +75,24 @@ def mark(open_rows: Callable[[], Rows], column: int, home: str) -> Iterator[tupl
     """
     zeros = LostZeros(home)
     for row, (_, cells) in enumerate(open_rows()):
-        zeros.add(row, cells[column] if column < len(cells) else "")
-    doubtful = iter([*zeros.doubtful().tolist(), -1])
-    at = next(doubtful)
+        if column < len(cells):
+            zeros.add(row, cells[column])
+        if zeros.has_zeros:
+            break
+    suspects = frozenset(zeros.rows().tolist())
     for row, (line, cells) in enumerate(open_rows()):
-        if row == at:
+        if row in suspects or (column < len(cells) and is_doubtful_number(cells[column], home)):
             cells[column] = DoubtfulCell(cells[column].strip())
-            at = next(doubtful)
         yield line, cells
+
+
+def is_doubtful_number(cell: str, home: str) -> bool:
+    """Return whether a spreadsheet stores a cell as a number that may be another one with a zero or a plus."""
+    return (
+        isinstance(cell, NumericCell)
+        and lost_digits.has_zero_numbers(home)
+        and not lost_digits.is_international(cell, home)
+    )
 
 
 def _text_digits(cell: str) -> str:

@@ -32,13 +32,15 @@ class NumberColumn(Struct, frozen=True):
 def read_column(table: Table, home: str) -> NumberColumn:
     """Read the number column of a table. Raises `Unreadable`."""
     parts, plains, others, rows = list[Numbers](), list[NDArray[np.bool_]](), dict[int, str](), 0
-    zeros = LostZeros(home)
+    zeros, doubtful = LostZeros(home), set[int]()
     for part in table.parts():
         cells = part.cells(table.layout.number - 1)
         numbers = plain_numbers(cells)
         plains.append(numbers > 0)
         for at in np.flatnonzero(numbers == 0).tolist():
-            zeros.add(rows + at, cells[at])
+            if zeros.add(rows + at, cells[at]):
+                doubtful.add(rows + at)
+                continue
             try:
                 number = number_of(cells[at], home)
             except ValueError:
@@ -51,9 +53,9 @@ def read_column(table: Table, home: str) -> NumberColumn:
         parts.append(numbers)
         rows += len(cells)
     numbers = np.concatenate((np.empty(0, np.uint64), *parts))
-    doubtful = zeros.doubtful()
-    numbers[doubtful] = 0
-    others.update(dict.fromkeys(doubtful.tolist(), ""))
+    doubtful.update(zeros.rows().tolist())
+    numbers[[*doubtful]] = 0
+    others.update(dict.fromkeys(doubtful, ""))
     return NumberColumn(numbers, np.concatenate((np.empty(0, np.bool_), *plains)), others, len(doubtful))
 
 
