@@ -5,9 +5,9 @@ in twenty has a consent, and one in a hundred a revocation that was lifted.
 """
 
 import asyncio
+import itertools
 import random
 from collections.abc import Iterator, Sequence
-from itertools import chain
 from pathlib import Path
 from typing import Final
 
@@ -37,8 +37,8 @@ async def _fill(path: Path, numbers: Sequence[int], count: int, controller: str,
     keys = Keys.open(config.data / "keys.json")
     digest = keys.keyed(controller).digest
     others = range(_FILLERS, _FILLERS + count - len(numbers))
-    # In the order of their index entries, and with sequence numbers in this order: SQLite then writes each page once for each pass.
-    subjects = sorted(digest(b"+%d" % number) for number in chain(numbers, others))
+    # In the order of the index by subject, so that SQLite writes each of its pages once.
+    subjects = sorted(digest(b"+%d" % number) for number in itertools.chain(numbers, others))
     store, now = await open_store(config, keys), wall_clock()
     try:
         for batch in _attempts(subjects, campaign, now):
@@ -53,23 +53,22 @@ async def _fill(path: Path, numbers: Sequence[int], count: int, controller: str,
 def _attempts(
     subjects: Sequence[bytes], campaign: str, now: Instant
 ) -> Iterator[list[tuple[bytes, Attempt]]]:
-    """Yield the attempts in batches, oldest first. A number with two attempts has those of the last two passes."""
+    """Yield the attempts in batches, those of a subject together, oldest first.
+
+    Their sequence numbers are those of calls in the order of time: the last attempts of all numbers come after the ones before.
+    """
     draw = random.Random(2)
-    seq = 0
-    for passes_left in range(_MOST_ATTEMPTS, 0, -1):
-        batch: list[tuple[bytes, Attempt]] = []
-        for subject in subjects:
-            if subject[0] % _MOST_ATTEMPTS + 1 < passes_left:
-                continue
-            seq += 1
-            at = now - passes_left * _BETWEEN + draw.randrange(_BETWEEN - DAY)
-            batch.append(
-                (subject, Attempt(decision=f"{_LOG}-{seq}", at=at, campaign=campaign, basis="directory"))
-            )
-            if len(batch) == _BATCH:
-                yield batch
-                batch = []
-        yield batch
+    seqs = [itertools.count(turn * len(subjects) + 1) for turn in range(_MOST_ATTEMPTS)]
+    batch: list[tuple[bytes, Attempt]] = []
+    for subject in subjects:
+        for turn in range(subject[0] % _MOST_ATTEMPTS, _MOST_ATTEMPTS):
+            at = now - (_MOST_ATTEMPTS - turn) * _BETWEEN + draw.randrange(_BETWEEN - DAY)
+            decision = f"{_LOG}-{next(seqs[turn])}"
+            batch.append((subject, Attempt(decision=decision, at=at, campaign=campaign, basis="directory")))
+        if len(batch) >= _BATCH:
+            yield batch
+            batch = []
+    yield batch
 
 
 async def _enter(store: Store, subjects: Sequence[bytes], controller: str, now: Instant) -> None:
