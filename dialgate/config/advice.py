@@ -33,7 +33,7 @@ def warnings(config: Config, registries: Path, now: Instant) -> list[str]:
     consulted, faults = _read_consulted(registries)
     found = [*faults, *_draft_warnings(config), *_extended_terms(config, now)]
     for controller in config.controllers.values():
-        lines = [line for line in config.lines.values() if line.controller.id == controller.id]
+        lines = [config.lines[campaign.id] for campaign in controller.campaigns]
         found += (
             f"controller {controller.id}: {text}"
             for text in _lacks(config, controller.id, controller.contact)

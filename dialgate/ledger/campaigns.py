@@ -1,5 +1,6 @@
 """Campaigns and their limits on abandoned calls: which campaigns are paused, and how an officer lifts a pause."""
 
+import asyncio
 from collections.abc import Iterator
 from typing import Annotated, Literal, TypeAlias
 
@@ -97,8 +98,10 @@ class Campaigns:
     async def infos(self, client: Client) -> list[CampaignInfo]:
         """Return the client's campaigns with their limits on abandoned calls. Raises `StoreUnavailable`."""
         now, counted = self._access.clock(), await self._read_counts()
-        lines = self._access.config.lines
-        return [self._info(lines[name], counted, now) for name in self._access.config.campaigns_of(client)]
+        config = self._access.config
+        return await asyncio.to_thread(
+            lambda: [self._info(config.lines[name], counted, now) for name in config.campaigns_of(client)]
+        )
 
     def paused(self, client: Client, counted: CountedCampaigns) -> list[CampaignInfo]:
         """Return the client's paused campaigns. `counted` holds the call counts that a gate has already read."""

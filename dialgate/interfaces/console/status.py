@@ -3,6 +3,7 @@
 The status contains no called numbers.
 """
 
+import asyncio
 from collections.abc import Iterable, Iterator
 
 from msgspec import Struct, structs
@@ -71,13 +72,13 @@ SOON = 7  # days
 async def read_status(app: App, controllers: tuple[str, ...]) -> ControllerStatus:
     """Return these controllers' registry consultations, caller IDs, open requests and paused campaigns.
 
-    Raises `Unavailable`.
+    Large configurations are searched in a thread, so that calls do not wait. Raises `Unavailable`.
     """
     now, config = app.gate.now(), app.config
     viewer = Client(name="console", controllers=controllers, scopes=())
     return ControllerStatus(
         registries=tuple(_registries(app, controllers, now)),
-        caller_ids=tuple(caller_ids(config, controllers, await app.proofs(), now)),
+        caller_ids=tuple(await asyncio.to_thread(caller_ids, config, controllers, await app.proofs(), now)),
         requests=tuple(
             OpenRequest(
                 id=case.id,
@@ -88,7 +89,7 @@ async def read_status(app: App, controllers: tuple[str, ...]) -> ControllerStatu
             )
             for case in await app.subjects.deadlines.open_cases(viewer)
         ),
-        paused=tuple(app.registrar.campaigns.paused(viewer, app.gate.counted)),
+        paused=tuple(await asyncio.to_thread(app.registrar.campaigns.paused, viewer, app.gate.counted)),
     )
 
 
