@@ -24,7 +24,9 @@ MEASURED: Final = {
     "redis": Measured(38, "µs", "capacity.redis_cpu", "processor time of Redis for a check"),
     "subject": Measured(159, "B", "capacity.redis_number", "memory of Redis for a number that was called"),
     "attempt": Measured(49, "B", "capacity.redis_attempt", "memory of Redis for each call to it"),
-    "answer": Measured(299, "B", "capacity.redis_answer", "the same for an answer to repeat, for 24 h"),
+    "answer": Measured(
+        299, "B", "capacity.redis_answer", "memory of Redis for an answer, which it repeats for 24 h"
+    ),
     "stop": Measured(300, "B", "ledger.memory", "memory of Redis for a stop"),
     "row": Measured(184, "B", "capacity.embedded_check", "disk of the embedded store for a check"),
     "raw": Measured(426, "B", "capacity.log", "the log for a decision"),
@@ -47,9 +49,7 @@ MEASURED: Final = {
 AGENT_CALLS: Final = 5 * 60 * 8  # a day: five a minute for eight hours, as a predictive dialer places them
 PEAK: Final = 24 / 10 * 2  # the busiest second beside the day's mean: calls are placed in ten hours, unevenly
 BUSY: Final = 0.5  # share of a processor that a gate may use in the busiest second
-NUMBER_DAYS: Final = (
-    30 / 5
-)  # days of calls to different numbers: Italy's operator limit is five calls in 30 days
+NUMBER_DAYS: Final = 30 / 5  # days of calls to different numbers: at most five calls to one in 30 days
 STOPPED: Final = 0.02  # share of the numbers with a stop
 MONTH: Final = 30
 _GATES: Final = 2  # with Redis: one may fail

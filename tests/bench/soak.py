@@ -23,6 +23,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
+from statistics import median
 from typing import Any, Final
 
 import msgspec
@@ -76,7 +77,9 @@ class _Soak:
     def __init__(self, folder: Path, made: world.World, gates: list[Gate]) -> None:
         self.folder, self.made, self.gates = folder, made, gates
         self.oracle = Oracle(len(made.numbers))
+        # The time of each kill of a primary, and the seconds until both servers were in their new roles and in sync.
         self.kills: list[float] = []
+        self.restored: list[float] = []
         self.calls = self.reloads = self.swaps = self.removals = self.outcomes = 0
         self._asked, self._idle = 0, deque[_Connection]()
         self._reports, self._allowed = deque[str](maxlen=1000), deque[int](maxlen=1000)
@@ -217,6 +220,9 @@ def run(
     yield Figure("soak.stops", len(soak.oracle.stops), "1")
     yield Figure("soak.replayed", records, "decisions")
     yield from soak.oracle.figures(soak.kills)
+    if soak.restored:
+        yield Figure("soak.restored", round(max(soak.restored), 2), "s")
+        yield Figure("soak.restored_median", round(median(soak.restored), 2), "s")
     for gate in soak.gates:
         yield from slopes(gate)
 
@@ -267,6 +273,7 @@ async def _run(
     async def fail() -> None:
         soak.kills.append(time.monotonic())
         await kill_master(servers, servers.nodes)
+        soak.restored.append(time.monotonic() - soak.kills[-1])
 
     async with AsyncExitStack() as opened:
         await soak.open(opened)
