@@ -24,7 +24,7 @@ from dialgate.store.redis.answers import stored as encode
 from dialgate.store.redis.commands import RedisCommands, pairs
 from dialgate.store.redis.commit import Commit
 from dialgate.store.redis.generations import OLDER_COPY, Generations, top_of
-from dialgate.store.redis.terms import Terms
+from dialgate.store.redis.terms import AttemptTerms
 from dialgate.store.redis.undo import Undo
 
 _PAGE_KEYS: Final = 1_000
@@ -58,7 +58,9 @@ _UNREAD: Final = AttemptsSeen((), (), (), values={}, end=b"", keys=(), stored={}
 
 
 class RedisAttempts:
-    def __init__(self, commands: RedisCommands, generations: Generations, terms: Terms, undo: Undo) -> None:
+    def __init__(
+        self, commands: RedisCommands, generations: Generations, terms: AttemptTerms, undo: Undo
+    ) -> None:
         self._commands, self._generations, self._terms, self._undo = commands, generations, terms, undo
         self._since: Instant = 0
         # The ledger's newest sequence as last read, and the state of unknown subjects, reused while it is unchanged.

@@ -12,7 +12,7 @@ from dialgate.store.redis.attempts import RedisAttempts
 from dialgate.store.redis.campaign_counts import CHANGES_KEPT, field_of
 from dialgate.store.redis.commands import RedisCommands
 from dialgate.store.redis.generations import RESULTS, Generations, top_of
-from dialgate.store.redis.terms import Terms
+from dialgate.store.redis.terms import AttemptTerms
 from dialgate.store.redis.undo import Undo
 
 _AT_ONCE: Final = 512
@@ -23,7 +23,7 @@ class RedisResults:
         self,
         commands: RedisCommands,
         generations: Generations,
-        terms: Terms,
+        terms: AttemptTerms,
         undo: Undo,
         attempts: RedisAttempts,
     ) -> None:

@@ -13,7 +13,7 @@ from dialgate.store.redis.generations import Generations
 from dialgate.store.redis.ledger import RedisLedger
 from dialgate.store.redis.membership import RedisMembership
 from dialgate.store.redis.results import RedisResults
-from dialgate.store.redis.terms import Terms
+from dialgate.store.redis.terms import AttemptTerms
 from dialgate.store.redis.undo import Undo
 
 LAYOUT: Final = b"3"
@@ -44,7 +44,7 @@ class RedisStore(Documents):
         self.close = commands.server.close
 
         self._generations = generations = Generations(commands)
-        terms = Terms(commands)
+        terms = AttemptTerms(commands)
         self.undo = undo = Undo(commands, generations, terms, remember)
         self.acknowledge, self.release = generations.acknowledge, undo.release
 

@@ -112,22 +112,9 @@ def _parse(value: bytes, terms: TermById) -> tuple[list[_Written], list[_Call], 
     start = 0
     try:
         while start < len(value):
-            kind = value[start]
-            if kind >= _IS_ATTEMPT:
-                _, span, at_high, at, seq_high, seq, term_id, size = _HEAD.unpack_from(value, start)
-                log, campaign, basis, goods = terms[term_id]
-                start += _HEAD.size + size
-                result = RESULTS[kind - _IS_ATTEMPT]
-                at |= at_high << 32
-                attempt = Attempt(
-                    decision=f"{log}-{seq_high << 32 | seq}",
-                    at=at,
-                    campaign=campaign,
-                    basis=basis + value[start - size : start].decode() if size else basis,
-                    result=result,
-                    goods=goods,
-                )
-                calls.append((attempt, at + span if result != "pending" else 0))
+            if value[start] >= _IS_ATTEMPT:
+                call, start = _read_attempt(value, start, terms)
+                calls.append(call)
                 continue
             end = value.index(b"\n", start) + 1
             line = _line(value[start:end])
@@ -145,6 +132,23 @@ def _parse(value: bytes, terms: TermById) -> tuple[list[_Written], list[_Call], 
             f"Unrecognised data in Redis, written by a newer dialgate or another program: {error}"
         ) from error
     return written, calls, ended
+
+
+def _read_attempt(value: bytes, start: int, terms: TermById) -> tuple[_Call, int]:
+    """Return the attempt at the offset `start`, and the offset of its end."""
+    kind, span, at_high, at, seq_high, seq, term_id, size = _HEAD.unpack_from(value, start)
+    log, campaign, basis, goods = terms[term_id]
+    end, at = start + _HEAD.size + size, at_high << 32 | at
+    result = RESULTS[kind - _IS_ATTEMPT]
+    attempt = Attempt(
+        decision=f"{log}-{seq_high << 32 | seq}",
+        at=at,
+        campaign=campaign,
+        basis=basis + value[end - size : end].decode() if size else basis,
+        result=result,
+        goods=goods,
+    )
+    return (attempt, at + span if result != "pending" else 0), end
 
 
 def _split(value: bytes) -> list[bytes]:

@@ -13,7 +13,7 @@ from dialgate.store.redis.subject_codec import TERM_BYTES, Term
 _decode: Final = msgspec.json.Decoder(Term).decode
 
 
-class Terms:
+class AttemptTerms:
     """The terms that this process has read, by id."""
 
     def __init__(self, commands: RedisCommands) -> None:

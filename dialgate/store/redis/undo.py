@@ -16,7 +16,7 @@ from dialgate.store.redis.answers import recalled
 from dialgate.store.redis.commands import RedisCommands
 from dialgate.store.redis.commit import Commit, pack
 from dialgate.store.redis.generations import FENCE, OLDER_COPY, Generations, top_of
-from dialgate.store.redis.terms import Terms
+from dialgate.store.redis.terms import AttemptTerms
 
 _AT_ONCE: Final = 512
 _FENCED: Final = -2
@@ -26,7 +26,7 @@ class Undo:
     """The removal of decisions. Every read first undoes the commits whose outcome is unknown."""
 
     def __init__(
-        self, commands: RedisCommands, generations: Generations, terms: Terms, remembers: Instant
+        self, commands: RedisCommands, generations: Generations, terms: AttemptTerms, remembers: Instant
     ) -> None:
         self._commands, self._generations, self._terms = commands, generations, terms
         self.remembers = remembers
