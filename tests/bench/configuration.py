@@ -6,6 +6,7 @@ Each campaign has four caller IDs. A reload follows a change of one controller's
 import asyncio
 import tempfile
 import time
+import tracemalloc
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -136,11 +137,11 @@ async def _counts(folder: Path) -> float:
     now = wall_clock() // HOUR
     for number in range(campaigns):
         await store.put_counts([HourCount(now - 2 * hour, f"c{number}", 40, 1) for hour in range(_HOURS)])
-    first, second = StoredCounts(), StoredCounts()
-    await first.read(store)
-    before = _memory()
-    await second.read(store)  # in the memory that the first read used besides
-    used = _memory() - before
+    stored = StoredCounts()
+    tracemalloc.start()
+    await stored.read(store)
+    used, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
     await store.close()
     return used / campaigns
 
