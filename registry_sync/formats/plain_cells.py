@@ -88,7 +88,9 @@ def split(chunk: bytes, separator: str, columns: int) -> list[Cells] | None:
     They need one if a line has more or fewer columns, a quotation mark, a character beyond ASCII, or a CR that is not before
     its LF. With a single column, `separator` does not count.
     """
-    if not chunk.isascii() or b'"' in chunk or chunk.count(b"\r") != chunk.count(b"\r\n"):
+    if not chunk.isascii() or b'"' in chunk:
+        return None
+    if b"\r" in chunk and chunk.count(b"\r") != chunk.count(b"\r\n"):
         return None
     text = bytes(_LONGEST) + chunk
     data = np.frombuffer(text, np.uint8)
