@@ -17,6 +17,7 @@ from dialgate.core.faults import Unavailable
 from dialgate.core.ledger_events import Revoked
 from dialgate.core.model import RESULT_RANK
 from dialgate.core.refusal import Refused
+from dialgate.decision_log import span
 from dialgate.decision_log.chains import Chains
 from dialgate.ledger import stop_requests
 from dialgate.ledger.access import LedgerAccess
@@ -60,7 +61,8 @@ class Outcomes:
         """
         public_id = ask.decision_id
         ask = structs.replace(ask, decision_id=self._access.ids.inside(client, public_id))
-        row = await self._access.store.attempt(ask.decision_id) if ask.decision_id else None
+        is_id = span.sequence(ask.decision_id) is not None
+        row = await self._access.store.attempt(ask.decision_id) if is_id else None
         if row is None:
             raise _unknown_decision()
         if self._gate.log is None:
