@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Literal, Protocol, TypeAlias
 
 import numpy as np
-from msgspec import Struct
+from msgspec import Struct, structs
 from numpy.typing import NDArray
 
 from dialgate.config.clients import Client
@@ -52,7 +52,6 @@ class ScrubVerdict(Struct, frozen=True):
 
     word: Word
     code: str
-    text: str
     valid_until: Instant
     not_before: Instant
 
@@ -96,6 +95,9 @@ class Judge:
         self._from = next(iter(self._line.caller_ids))
         self._gatherer = Gatherer(config, keys)
         self._strangers: dict[tuple[object, ...], _Stranger] = {}
+        self._stopped: dict[
+            tuple[object, ...], ScrubVerdict
+        ] = {}  # the verdicts on numbers with nothing but stops
         self._snapshot: Snapshot | None = None
         self._hashes = keys.keyed(self._line.controller.id), keys.keyed("*")
         self._known = np.empty(0, np.uint64)  # the beginnings of the subjects in the store
@@ -231,6 +233,17 @@ class Judge:
         stranger = self._stranger(question)
         if known.is_empty:
             return stranger.verdict
+        if known != Known(seq=known.seq, revocations=known.revocations):
+            return self._amend(stranger, question, known)
+        # Only stops: many were imported at the same time. Their sequence numbers are in the text of a denial, not in its verdict.
+        key = (id(stranger), tuple(structs.replace(stop, seq=0) for stop in known.revocations))
+        if key not in self._stopped:
+            if len(self._stopped) >= _REMEMBERED:
+                self._stopped.clear()
+            self._stopped[key] = self._amend(stranger, question, known)
+        return self._stopped[key]
+
+    def _amend(self, stranger: _Stranger, question: Question, known: Known) -> ScrubVerdict:
         facts = self._gatherer.terms.facts(question, known, self.at)
         # An address on file changes where the person may be.
         is_alike = (facts.number, facts.places) == (stranger.facts.number, stranger.facts.places)
@@ -244,6 +257,7 @@ class Judge:
         if stranger is None:
             if len(self._strangers) >= _REMEMBERED:
                 self._strangers.clear()
+                self._stopped.clear()
             facts = self._gatherer.terms.facts(question, _NOTHING, self.at)
             decision = decide(facts, self._config.laws[question.country])
             stranger = _Stranger((question.number, question.files), facts, decision, _verdict_of(decision))
@@ -277,10 +291,9 @@ def _distinct(keys: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.in
 
 def _verdict_of(decision: Decision) -> ScrubVerdict:
     if decision.allow:
-        return ScrubVerdict("allow", "", "", decision.valid_until, decision.not_before)
+        return ScrubVerdict("allow", "", decision.valid_until, decision.not_before)
     word: Word = "later" if decision.not_before > 0 else "deny"
-    reason = decision.reasons[0]
-    return ScrubVerdict(word, reason.code, reason.text, decision.valid_until, decision.not_before)
+    return ScrubVerdict(word, decision.reasons[0].code, decision.valid_until, decision.not_before)
 
 
 def numbers_of(call_list: CallList, folder: Path) -> Numbers:
