@@ -32,7 +32,7 @@ from dialgate.lists import void_consultations
 from dialgate.lists.manifest import SnapshotMissing
 from dialgate.lists.number_set import DamagedFile, Numbers, NumberSet
 from dialgate.lists.snapshot import Snapshot
-from dialgate.store import CallList, CampaignCounts, Documents, SubjectStates
+from dialgate.store import CallList, CampaignCounts, Documents, KnownSubjects, SubjectStates
 
 # Numbers in one part. A larger part takes more memory; in a smaller one, fewer numbers share what is read from the files.
 _AT_ONCE = 1 << 20
@@ -65,7 +65,7 @@ class AnswersUnusable(Unavailable):
     component = "snapshot"
 
 
-class ScrubStore(SubjectStates, Documents, CampaignCounts, Protocol):
+class ScrubStore(SubjectStates, KnownSubjects, Documents, CampaignCounts, Protocol):
     """The parts of the store that a scrub reads."""
 
 

@@ -15,7 +15,7 @@ _SEPARATORS: Final = ",;\t|"
 _FORMULA: Final = "=@-\uff1d\uff20\uff0b\uff0d"  # and a plus sign: see `csv_text`
 
 
-class Lines(Struct, frozen=True):
+class PlainLines(Struct, frozen=True):
     """Rows of a text file without quotation marks."""
 
     texts: list[str]
@@ -45,7 +45,7 @@ class Lines(Struct, frozen=True):
             or signs != plus
             or any(map(text.__contains__, (*starts, *_SEPARATORS.replace(separator, ""))))
         ):
-            return Cells([text.split(self.separator) for text in self.texts]).csv(
+            return ParsedRows([text.split(self.separator) for text in self.texts]).csv(
                 ends, separator, width, plus
             )
         if not width:
@@ -56,7 +56,7 @@ class Lines(Struct, frozen=True):
         )
 
 
-class Cells(Struct, frozen=True):
+class ParsedRows(Struct, frozen=True):
     """Rows of any file."""
 
     rows: list[list[str]]
@@ -67,13 +67,13 @@ class Cells(Struct, frozen=True):
     def cells(self, at: int) -> list[str]:
         return [row[at] if at < len(row) else "" for row in self.rows]
 
-    def csv(self, ends: Sequence[str], separator: str, width: int, plus: int) -> Iterator[str]:  # noqa: ARG002 - as `Lines`
+    def csv(self, ends: Sequence[str], separator: str, width: int, plus: int) -> Iterator[str]:  # noqa: ARG002 - as `PlainLines`
         for row, end in zip(self.rows, ends, strict=True):
             padded = (*row, *("",) * (width - len(row)))
             yield f"{csv_text.line(padded, separator, keep_numbers=True)}{separator}{end}"
 
 
-def plain_lines(text: TextIOWrapper, separator: str) -> Generator[Lines | None, None, None]:
+def plain_lines(text: TextIOWrapper, separator: str) -> Generator[PlainLines | None, None, None]:
     """Yield the lines that are not empty, in parts. None is the last item if only `csv` can split the rest into cells."""
     rest, mark = "", "\ufeff"
     try:
@@ -92,9 +92,9 @@ def plain_lines(text: TextIOWrapper, separator: str) -> Generator[Lines | None, 
             text.detach()
 
 
-def _plain(body: str, separator: str) -> Lines | None:
+def _plain(body: str, separator: str) -> PlainLines | None:
     lines = body.replace("\r\n", "\n").split("\n")
     if '"' in body or "\r" in body.replace("\r\n", "") or max(map(len, lines)) > _LONGEST_PLAIN:
         return None
     texts = [line for line in lines if line[:1] == "+" or line.replace(separator, "").strip()]
-    return Lines(texts, separator)
+    return PlainLines(texts, separator)

@@ -19,7 +19,7 @@ from msgspec import Struct, structs
 
 from dialgate.core import lost_digits, phone
 from dialgate.lists import lost_zeros, spreadsheet
-from dialgate.lists.row_parts import Cells, Lines, plain_lines
+from dialgate.lists.row_parts import ParsedRows, PlainLines, plain_lines
 
 NUMBER_NAMES: Final = frozenset(
     {"number", "numero", "numero_telefono", "numero_di_telefono", "phone", "phone_number", "telefono", "telephone",
@@ -95,7 +95,7 @@ class Table(Struct, frozen=True):
 
     layout: Layout
     rows: Iterator[tuple[int, list[str]]]
-    parts: Callable[[], Iterator[Lines | Cells]]
+    parts: Callable[[], Iterator[PlainLines | ParsedRows]]
 
     def chunks(self, rows: int) -> Iterator[list[tuple[int, list[str]]]]:
         """Yield lists of `rows` rows, or fewer if the rows are long, to limit memory."""
@@ -148,7 +148,7 @@ def read(file: IO[bytes], home: str, hints: Hints = NO_HINTS, *, lenient: bool =
         )
     encoding = _chosen(hints.encoding) or _encoding(head)
 
-    def plain(separator: str) -> Generator[Lines | None, None, None]:
+    def plain(separator: str) -> Generator[PlainLines | None, None, None]:
         file.seek(0)
         return plain_lines(_decoding(file, encoding), separator)
 
@@ -169,7 +169,7 @@ def _open_text(file: IO[bytes], encoding: str, separator: str, *, lenient: bool)
 
 def _detect_layout(
     begin: Callable[[], tuple[Layout, Rows]],
-    plain: Callable[[str], Generator[Lines | None, None, None]],
+    plain: Callable[[str], Generator[PlainLines | None, None, None]],
     home: str,
     hints: Hints,
 ) -> Table:
@@ -192,26 +192,32 @@ def _detect_layout(
     )
     layout = structs.replace(layout, header=names if is_header else (), number=number + 1)
 
-    def parts() -> Iterator[Lines | Cells]:
+    def parts() -> Iterator[PlainLines | ParsedRows]:
         rows.close()
-        done = 0
-        with closing(plain(layout.separator)) as lines:
-            for part in lines:
-                if part is None:
-                    break
-                yield structs.replace(part, texts=part.texts[is_header and not done :])
-                done += len(part.texts)
-            else:
-                return
-        left = islice(_filled(begin()[1]), max(done, int(is_header)), None)
-        for chunk in _chunks(left, _PART_ROWS):
-            yield Cells([cells for _, cells in chunk])
+        return _parts(plain(layout.separator), lambda: _filled(begin()[1]), int(is_header))
 
     if lost_digits.has_zero_numbers(home):
         rows.close()
         body = lost_zeros.mark(lambda: islice(_filled(begin()[1]), int(is_header), None), number, home)
         return Table(layout, body, parts)
     return Table(layout, chain(sample[is_header:], filled), parts)
+
+
+def _parts(
+    plain: Generator[PlainLines | None, None, None], begin: Callable[[], Rows], header: int
+) -> Iterator[PlainLines | ParsedRows]:
+    """Yield the rows after the first `header`: the plain lines, then the other rows, for which `begin` reads all again."""
+    done = 0
+    with closing(plain):
+        for part in plain:
+            if part is None:
+                break
+            yield structs.replace(part, texts=part.texts[header if not done else 0 :])
+            done += len(part)
+        else:
+            return
+    for chunk in _chunks(islice(begin(), max(done, header), None), _PART_ROWS):
+        yield ParsedRows([cells for _, cells in chunk])
 
 
 def _filled(rows: Rows) -> Rows:

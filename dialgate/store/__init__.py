@@ -21,7 +21,7 @@ from dialgate.store.documents import Documents
 from dialgate.store.faults import StoreUnavailable, ledger_too_short, refuse_if_short
 from dialgate.store.ledger import Ledger
 from dialgate.store.membership import Generation, Members, Presence, Shared
-from dialgate.store.subject_states import Reading, Remembered, SubjectStates
+from dialgate.store.subject_states import KnownSubjects, Reading, Remembered, SubjectStates
 
 __all__ = [
     "AttemptPosition",
@@ -34,6 +34,7 @@ __all__ = [
     "Documents",
     "Generation",
     "HourCount",
+    "KnownSubjects",
     "Ledger",
     "Members",
     "PauseLift",
@@ -51,7 +52,7 @@ __all__ = [
 ]
 
 
-class Store(Attempts, Ledger, Documents, CampaignCounts, Protocol):
+class Store(Attempts, Ledger, Documents, CampaignCounts, KnownSubjects, Protocol):
     """The complete interface of a storage engine."""
 
     async def close(self) -> None: ...

@@ -49,5 +49,9 @@ class SubjectStates(Protocol):
         Until then, the write can still fail. The read waits briefly for a write that has not finished.
         """
 
+
+class KnownSubjects(Protocol):
+    """The subjects of a store, for work on many numbers."""
+
     def subjects(self) -> AsyncIterator[Sequence[bytes]]:
         """Yield the subjects with an entry or an attempt in parts, in any order. One may occur twice."""
