@@ -139,7 +139,7 @@ class LineReader:
         numbers: Numbers = values + int(code) * _POWERS[lengths]
         return numbers
 
-    def _statuses(self, cells: plain_cells.Cells) -> Bytes | None:
+    def _statuses(self, cells: plain_cells.PlainCells) -> Bytes | None:
         """Return the statuses, or None if there are more different texts than a registry has."""
         words = cells.words()
         if words is None:

@@ -26,7 +26,7 @@ _STEPS: Final = tuple(
 )
 
 
-class Cells(NamedTuple):
+class PlainCells(NamedTuple):
     """One column of some lines: the begin and length of each cell in `text`, which begins with `_LONGEST` other bytes."""
 
     text: bytes
@@ -82,7 +82,7 @@ def _parse(word: Numbers) -> tuple[Numbers, Mask]:
     return word, is_number
 
 
-def split(chunk: bytes, separator: str, columns: int) -> list[Cells] | None:
+def split(chunk: bytes, separator: str, columns: int) -> list[PlainCells] | None:
     """Return the columns of the lines in `chunk`, or None if they need a reader of CSV.
 
     They need one if a line has more or fewer columns, a quotation mark, a character beyond ASCII, or a CR that is not before
@@ -111,7 +111,7 @@ def split(chunk: bytes, separator: str, columns: int) -> list[Cells] | None:
     return [_trimmed(text, data, begin, end) for begin, end in bounds]
 
 
-def _trimmed(text: bytes, data: Bytes, begins: Integers, ends: Integers) -> Cells:
+def _trimmed(text: bytes, data: Bytes, begins: Integers, ends: Integers) -> PlainCells:
     """Return the cells without the spaces around them."""
     while (spaces := (data[ends - 1] == SPACE) & (ends > begins)).any():
         ends = ends - spaces
@@ -119,4 +119,4 @@ def _trimmed(text: bytes, data: Bytes, begins: Integers, ends: Integers) -> Cell
     last = len(data) - 1
     while (spaces := (data[np.minimum(begins, last)] == SPACE) & (ends > begins)).any():
         begins = begins + spaces
-    return Cells(text, begins, ends - begins)
+    return PlainCells(text, begins, ends - begins)

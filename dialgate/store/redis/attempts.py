@@ -1,7 +1,7 @@
 """Counted attempts and remembered answers in Redis. Both are read and written for every call."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from itertools import chain, zip_longest
 from typing import Any, Final
@@ -286,16 +286,7 @@ class RedisAttempts:
         """Return the keys and the arguments of the script `commit`."""
         log, values, of_answer = position.log, seen.values, self._commands.of_answer
         (counted, terms), answers = _encode_attempts(values, reservations), _newest_by_key(remembered)
-        expected = {
-            self._commands.of_subject + subject: values[subject] for subject in chain(counted, values)
-        }
-        if seen.generation is not None:
-            expected[self._commands.of_generation] = seen.generation
-        if seen.assumed:
-            expected |= {
-                self._commands.of_keys: self._commands.mark or b"",
-                self._commands.of_ledger: seen.end,
-            }
+        expected = self._expected(seen, counted)
         expected |= {of_answer + key: seen.stored.get(key, b"") for key in seen.keys if key not in answers}
         # The answers that are replaced are compared too. Their keys follow.
         keys_read = set(seen.keys)
@@ -339,6 +330,18 @@ class RedisAttempts:
         names = [run.names for run in (*attempt_runs, *answer_runs)]
         known = filter(None, compared)
         return keys, commit, [*names, *map(encode, answers.values()), *known, *counted.values(), *terms]
+
+    def _expected(self, seen: AttemptsSeen, first: Iterable[bytes]) -> dict[bytes, bytes]:
+        """Return the values of a reading but its answers, by key. The subjects in `first` come first."""
+        commands = self._commands
+        expected = {
+            commands.of_subject + subject: seen.values[subject] for subject in chain(first, seen.values)
+        }
+        if seen.generation is not None:
+            expected[commands.of_generation] = seen.generation
+        if seen.assumed:
+            expected |= {commands.of_keys: commands.mark or b"", commands.of_ledger: seen.end}
+        return expected
 
     async def note_durable(self, log: str, seq: int) -> None:
         await self._commands.run("HSET", self._commands.of_recorded, log, seq)
