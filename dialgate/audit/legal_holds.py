@@ -21,7 +21,8 @@ import msgspec
 from msgspec import Struct, structs
 
 from dialgate.core.model import Instant
-from dialgate.crypto.keys import Keys, nonces
+from dialgate.crypto.keys import Keys
+from dialgate.crypto.nonces import nonces
 from dialgate.runtime.atomic_write import write_file
 from dialgate.runtime.file_lock import hold_lock
 

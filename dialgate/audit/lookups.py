@@ -21,8 +21,9 @@ from dialgate.core import local_time
 from dialgate.core.model import HOUR, SECOND, Instant
 from dialgate.core.refusal import Refused
 from dialgate.core.text_formats import Timestamp
-from dialgate.crypto.keys import Keys, nonces
+from dialgate.crypto.keys import Keys
 from dialgate.crypto.masking import Masker
+from dialgate.crypto.nonces import nonces
 from dialgate.observability.metrics import Metrics
 from dialgate.store.subjects import DISCLOSURE, Lookup, SubjectStore
 

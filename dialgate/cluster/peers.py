@@ -19,7 +19,8 @@ from dialgate.cluster.peer_questions import AnyQuestion, PeerQuestion, T, answer
 from dialgate.config.configuration import Config
 from dialgate.core.model import MINUTE, Instant
 from dialgate.core.refusal import Refused
-from dialgate.crypto.keys import Keys, KeysUnusable, nonces
+from dialgate.crypto.keys import Keys, KeysUnusable
+from dialgate.crypto.nonces import nonces
 from dialgate.store import Shared, Store, StoreUnavailable
 
 PATH: Final = "/peer"

@@ -18,7 +18,8 @@ from dialgate.config.configuration import Config
 from dialgate.core.faults import Unavailable
 from dialgate.core.model import SECOND, Instant
 from dialgate.core.text_formats import Timestamp
-from dialgate.crypto.keys import Keys, KeysUnusable, PeerKeys, nonces
+from dialgate.crypto.keys import Keys, KeysUnusable, PeerKeys
+from dialgate.crypto.nonces import nonces
 from dialgate.decision_log import LogDamaged
 from dialgate.decision_log.chains import Home, homes, shipped_until
 from dialgate.decision_log.records import month_of

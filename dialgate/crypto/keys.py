@@ -23,7 +23,6 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from hashlib import blake2b
-from itertools import count
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
 
@@ -36,10 +35,9 @@ from dialgate.core.decision_ids import DecisionIds
 from dialgate.core.entry_ids import EntryIds
 from dialgate.core.faults import Unavailable
 from dialgate.core.model import SECOND, Instant
+from dialgate.crypto.nonces import NONCE_BYTES
 from dialgate.runtime.atomic_write import write_file
 
-_NONCE_BYTES = 12
-_NONCES = 1 << 8 * _NONCE_BYTES
 _KEY_BYTES = 32
 _PSEUDONYM_BYTES = 16
 
@@ -87,7 +85,7 @@ class Envelope:
     def open(self, box: bytes, about: bytes) -> bytes:
         """Decrypt a message that `close` encrypted. Raises `KeysUnusable`."""
         try:
-            return self._cipher.decrypt(box[:_NONCE_BYTES], box[_NONCE_BYTES:], about)
+            return self._cipher.decrypt(box[:NONCE_BYTES], box[NONCE_BYTES:], about)
         except (InvalidTag, ValueError) as error:
             raise KeysUnusable(
                 "a message between nodes was encrypted with another key or for another purpose, or was modified"
@@ -109,23 +107,11 @@ class Sealer:
 
     def unseal(self, box: bytes) -> str:
         try:
-            return self._cipher.decrypt(box[:_NONCE_BYTES], box[_NONCE_BYTES:], None).decode()
+            return self._cipher.decrypt(box[:NONCE_BYTES], box[NONCE_BYTES:], None).decode()
         except (InvalidTag, ValueError) as error:
             raise KeysUnusable(
                 "cannot decrypt a number with the key for its month: the number was modified, or is from another log"
             ) from error
-
-
-def nonces() -> Iterator[bytes]:
-    """Yield nonces for `MonthKeys.seal`. Create one iterator per process, after any fork.
-
-    A repeated nonce under AES-GCM reveals the plaintexts. Each iterator counts from a random 96-bit start, so nonces
-    repeat only if two starts are very close. With 2^12 starts of 2^32 nonces each under one key, the probability is
-    about 2^-40. A plain counter would need state across restarts, and random nonces would be limited to 2^32 (NIST SP
-    800-38D, 8.3).
-    """
-    for value in count(secrets.randbits(8 * _NONCE_BYTES)):
-        yield (value % _NONCES).to_bytes(_NONCE_BYTES)
 
 
 class KeyedHash:

@@ -26,7 +26,7 @@ from dialgate.core.faults import Unavailable
 from dialgate.core.ledger_state import merge
 from dialgate.core.model import HOUR, Call, Instant, Known
 from dialgate.core.responses import Answer, Simulation, make_simulation, refusal
-from dialgate.crypto.keys import nonces
+from dialgate.crypto.nonces import nonces
 from dialgate.decision_log import LogUnavailable
 from dialgate.gate import observation
 from dialgate.gate.admission_queue import AdmissionQueue, AnswerFuture, QueuedCall, reply

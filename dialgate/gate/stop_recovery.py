@@ -15,8 +15,9 @@ from dialgate.config import content_store
 from dialgate.core.ledger_events import ConsentWithdrawn, Draft, Entry, Lifted, NumberWrong, Revoked
 from dialgate.core.ledger_state import fold
 from dialgate.core.model import Instant, OutcomeRecord
-from dialgate.crypto.keys import Keys, nonces
+from dialgate.crypto.keys import Keys
 from dialgate.crypto.masking import Masker
+from dialgate.crypto.nonces import nonces
 from dialgate.decision_log.chains import Chains
 from dialgate.decision_log.records import Record
 from dialgate.store import Ledger, Store

@@ -18,8 +18,9 @@ from dialgate.core.ledger_events import Draft, Entry, Event
 from dialgate.core.model import Instant
 from dialgate.core.name_suggestions import choose
 from dialgate.core.refusal import Refused
-from dialgate.crypto.keys import Keys, nonces
+from dialgate.crypto.keys import Keys
 from dialgate.crypto.masking import Masker
+from dialgate.crypto.nonces import nonces
 from dialgate.ledger import stop_requests
 from dialgate.ledger.event_drafts import Misstated, past
 from dialgate.ledger.host_gate import Append

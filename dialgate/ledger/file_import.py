@@ -21,8 +21,9 @@ from msgspec import Struct
 from dialgate.core.ledger_events import Draft, Event
 from dialgate.core.model import Instant
 from dialgate.core.refusal import Refused
-from dialgate.crypto.keys import Keys, nonces
+from dialgate.crypto.keys import Keys
 from dialgate.crypto.masking import TAIL, Masker, digits_of
+from dialgate.crypto.nonces import nonces
 from dialgate.ledger.access import LedgerAccess
 from dialgate.lists import lost_zeros, tabular
 from dialgate.lists.call_list import RowProblem

@@ -21,8 +21,9 @@ from dialgate.core.ledger_events import Draft, Entry, Lifted, Revoked
 from dialgate.core.local_time import rfc3339
 from dialgate.core.model import Instant
 from dialgate.core.request_deadlines import Answered
-from dialgate.crypto.keys import Keys, nonces
+from dialgate.crypto.keys import Keys
 from dialgate.crypto.masking import Masker
+from dialgate.crypto.nonces import nonces
 from dialgate.ledger.registrar import Registrar
 from dialgate.ledger.schemas import Receipt
 from dialgate.store import Documents, Ledger, StoreUnavailable

@@ -15,8 +15,9 @@ from dialgate.core.model import DAY, SECOND, Instant
 from dialgate.core.periods import add_months
 from dialgate.core.refusal import Refused
 from dialgate.core.request_deadlines import Answered, Case, Extended, RequestReceived, Step
-from dialgate.crypto.keys import Keys, nonces
+from dialgate.crypto.keys import Keys
 from dialgate.crypto.masking import Masker, covered
+from dialgate.crypto.nonces import nonces
 from dialgate.observability.metrics import Metrics
 from dialgate.store.subjects import CaseEvent, SubjectStore
 from dialgate.subjects.schemas import CaseRequest, CaseStep

@@ -22,7 +22,8 @@ from dialgate.config import loader
 from dialgate.core import local_time
 from dialgate.core.decision import decide
 from dialgate.core.model import DAY, Attempt, Decided, Deny, Grounds, Instant, Known, OutcomeRecord
-from dialgate.crypto.keys import Keys, MonthKeys, nonces
+from dialgate.crypto.keys import Keys, MonthKeys
+from dialgate.crypto.nonces import nonces
 from dialgate.decision_log import DecisionLog, verify
 from dialgate.decision_log.archive import Segments, closed_segments
 from dialgate.decision_log.archive.packing import pack

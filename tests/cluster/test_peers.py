@@ -20,7 +20,8 @@ from dialgate.config import loader
 from dialgate.config.configuration import ConfigError
 from dialgate.config.content_store import owners
 from dialgate.core.model import HOUR, MINUTE
-from dialgate.crypto.keys import Keys, nonces
+from dialgate.crypto.keys import Keys
+from dialgate.crypto.nonces import nonces
 from dialgate.lists import call_list
 from dialgate.store import StoreUnavailable
 from dialgate.tools.conformance.gates import listening

@@ -13,7 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dialgate.crypto.keys import KeyedHash, KeyRetired, Keys, KeysUnusable, MonthKeys, _MonthFile, nonces
+from dialgate.crypto.keys import KeyedHash, KeyRetired, Keys, KeysUnusable, MonthKeys, _MonthFile
+from dialgate.crypto.nonces import nonces
 from tests.support.paths import ROOT
 
 NUMBER = "+393331234567"

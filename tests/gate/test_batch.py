@@ -30,7 +30,7 @@ from dialgate.core.model import (
     Revocation,
 )
 from dialgate.core.responses import Answer
-from dialgate.crypto.keys import nonces
+from dialgate.crypto.nonces import nonces
 from dialgate.decision_log.records import build_record, decode
 from dialgate.gate.batch import REMEMBERED, REPEATED, Batch, CallVerdict, decide_all
 from dialgate.gate.facts import Gatherer

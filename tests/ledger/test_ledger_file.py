@@ -12,7 +12,8 @@ from msgspec import structs
 from dialgate.core.ledger_events import Draft, Revoked
 from dialgate.core.model import DAY, Attempt, Origin
 from dialgate.core.refusal import Refused
-from dialgate.crypto.keys import Keys, nonces
+from dialgate.crypto.keys import Keys
+from dialgate.crypto.nonces import nonces
 from dialgate.ledger import ledger_file
 from dialgate.ledger.ledger_file import Kind, LedgerImportRefused
 from dialgate.runtime.clock import wall_clock

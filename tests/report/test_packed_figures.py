@@ -30,7 +30,8 @@ from dialgate.core.model import (
     Pass,
     Result,
 )
-from dialgate.crypto.keys import Keys, nonces
+from dialgate.crypto.keys import Keys
+from dialgate.crypto.nonces import nonces
 from dialgate.decision_log import DecisionLog, chains, span
 from dialgate.decision_log.archive import closed_segments
 from dialgate.decision_log.archive.packing import pack

@@ -41,8 +41,8 @@ from dialgate.store.campaign_counts import COUNTS_KEPT
 from dialgate.store.redis import RedisStore
 from dialgate.store.sqlite import SqliteStore, tables
 from dialgate.store.sqlite.connection import CHECKPOINT, pragma
+from dialgate.store.sqlite.migrations import APPLICATION, MIGRATIONS, OLDEST
 from dialgate.store.sqlite.store import _MAX_BUFFERS, BUFFER_ROWS, VERSIONS
-from dialgate.store.sqlite.tables import MIGRATIONS, OLDEST
 from dialgate.store.subjects import SubjectStore
 from tests.support import redis_servers
 
@@ -783,7 +783,7 @@ async def test_a_store_of_format_3_is_migrated_with_its_attempts_and_documents_a
     results = ("pending", "busy", "answered", "opt_out", "wrong_number", "abandoned")
     with closing(sqlite3.connect(path, isolation_level=None)) as db:
         db.executescript(MIGRATIONS[0])
-        db.execute(f"PRAGMA application_id={tables.APPLICATION}")
+        db.execute(f"PRAGMA application_id={APPLICATION}")
         db.execute("PRAGMA user_version=3")
         db.execute("PRAGMA journal_mode=WAL")
         row = "INSERT INTO attempt VALUES (?, ?, ?, 'spring', ?, ?, ?)"

@@ -22,7 +22,8 @@ from dialgate.core.model import (
     OutcomeRecord,
     Pass,
 )
-from dialgate.crypto.keys import Keys, nonces
+from dialgate.crypto.keys import Keys
+from dialgate.crypto.nonces import nonces
 from dialgate.decision_log import DecisionLog
 
 NOW: Instant = 1_795_510_800_000  # 2026-11-24T09:00:00Z

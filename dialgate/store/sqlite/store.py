@@ -36,7 +36,7 @@ from dialgate.store import (
 )
 from dialgate.store.campaign_counts import oldest_hour
 from dialgate.store.documents import DocumentKind, Documents
-from dialgate.store.sqlite import campaign_counts, tables
+from dialgate.store.sqlite import campaign_counts, migrations, tables
 from dialgate.store.sqlite.connection import (
     SqliteConnection,
     SqliteThread,
@@ -93,7 +93,7 @@ class SqliteStore(Documents):
         `maintain`.
         """
         store = cls(path, buffer_rows)
-        open_file(path, store._writer.connection, tables.migrate)
+        open_file(path, store._writer.connection, migrations.migrate)
         return store
 
     @classmethod
@@ -102,7 +102,7 @@ class SqliteStore(Documents):
         if not path.exists():
             raise StoreUnavailable(f"{path} does not exist yet: start the gate first")
         store = cls(path, read_only=True)
-        store._reader.run(tables.refuse_other_format)
+        store._reader.run(migrations.refuse_other_format)
         return store
 
     def _read_now(self, step: Step[T]) -> T:
