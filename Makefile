@@ -11,7 +11,7 @@ SYSTEM := redis-server valkey-server kamailio kamailio-extra-modules kamailio-ut
   prometheus poppler-utils systemd openssl e2fsprogs nodejs npm
 # Tests of the code that decides. They must cover all of its branches; other code has no coverage target.
 CORE := core/test_cases core/test_day_sets core/test_decision core/test_law core/test_periods core/test_vocabulary core/test_same_meaning
-DECIDES := $(CORE) lists/test_number_set lists/test_snapshot
+DECIDES := $(CORE) lists/test_number_set lists/test_snapshot registry_sync/test_registry_merging ledger/test_scrub_columns
 # Two test processes more than processors, because tests often wait.
 WORKERS := $(shell echo $$(($$(nproc) + 2)))
 # A test run starts a hundred processes. Without compiled files, each would compile all modules again.

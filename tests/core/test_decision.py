@@ -141,6 +141,7 @@ def test_a_recommendation_becomes_a_marked_pass_and_changes_nothing_else(
     law = parse_law({**data, **added})
     advised = decide(base(**facts), law)
     assert lasts_until(base(**facts), law, advised) == 0
+    assert decide(base(**facts), law, advised) == advised
     outcome = advised.outcomes[rule]
     assert isinstance(outcome, Pass)
     assert outcome.why.startswith("advised against: ")
@@ -590,6 +591,15 @@ def test_a_lasting_decision_is_identical_until_its_end(facts: Facts, permille: i
             assert decide(seen, IT) == decision, local_time.rfc3339(at)
         known = replace(facts, at=at)
         assert decide(known, IT, decision) == decide(known, IT), local_time.rfc3339(at)
+
+
+def test_a_paused_campaign_is_denied_for_a_known_number_too() -> None:
+    facts = base(campaign={"paused": True})
+    denied = decide(stranger_of(facts), IT)
+    known = Known(
+        seq=7, attempts=(Attempt(decision="9f2c01ab-1", at=facts.at - HOUR, campaign="acme-fibre"),)
+    )
+    assert decide(replace(facts, known=known), IT, denied) is denied
 
 
 def test_a_denial_lasts_at_most_as_long_as_the_answer_of_a_registry_that_would_deny_first() -> None:

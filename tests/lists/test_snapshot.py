@@ -277,9 +277,24 @@ def test_damage_after_the_header_raises_when_it_is_read_and_verify_finds_all_of_
     assert snapshot.answer("rpo", "acme", CLEAR).answer == "clear"
     with pytest.raises(DamagedFile, match="an offset or a tag is out of range: import again"):
         snapshot.answer("rpo", "acme", NEVER)
+    with pytest.raises(DamagedFile, match="an offset or a tag is out of range: import again"):
+        snapshot.answers_for("rpo", "acme").places(np.array([NEVER], np.uint64))
     flip(folder / "rpo.acme.numbers", -1)
     with pytest.raises(DamagedFile, match="body checksum differs"):
         Snapshot.open(folder).verify()
+
+
+def test_damage_of_a_base_raises_when_it_is_read(folder: Path) -> None:
+    base = add(folder, ANSWERS, [NEVER], [9])
+    (folder / base.file).rename(folder / "base.numbers")
+    above = add(folder, ANSWERS, [CLEAR], [1])
+    announce(folder, replace(above, base="base.numbers", base_sha256=base.sha256))
+    snapshot = Snapshot.open(folder)
+    assert snapshot.answer("rpo", "acme", CLEAR).answer == "clear"
+    with pytest.raises(DamagedFile, match="an offset or a tag is out of range: import again"):
+        snapshot.answer("rpo", "acme", NEVER)
+    with pytest.raises(DamagedFile, match="an offset or a tag is out of range: import again"):
+        snapshot.answers_for("rpo", "acme").places(np.array([NEVER], np.uint64))
 
 
 def test_an_offset_out_of_range_raises_when_it_is_read(folder: Path) -> None:
@@ -369,6 +384,9 @@ def test_a_number_of_a_tagged_full_list_has_the_state_of_its_tag(tmp_path: Path)
         ("listed", FIRST, 2),
         ("clear", SECOND, 0),
     ]
+    reader = snapshot.answers_for("tps", "")
+    places = reader.places(np.array([441300000001, 442000000001, 442000000002, 447700000001], np.uint64))
+    assert [reader.answers[place].listed_at for place in places.tolist()] == [1, 2, 0, 2]
 
 
 def test_a_state_holds_the_part_of_the_calls_that_it_bars_and_the_day_of_the_listing(tmp_path: Path) -> None:
