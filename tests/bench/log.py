@@ -114,7 +114,7 @@ def _bytes(folder: Path) -> int:
 def _decisions(folder: Path) -> int:
     """Return the number of decisions in the packed segments."""
     return sum(
-        entries.is_decision.sum()
+        int(entries.is_decision.sum())
         for entries in Segments(folder).columns_or_lines((), 1)
         if isinstance(entries, EntryColumns)
     )

@@ -1,28 +1,30 @@
 import json
-from collections.abc import Callable, Iterable
+import subprocess
+import sys
 
 import pytest
 
 from dialgate.tools.capacity import AGENT_CALLS, MEASURED, capacity
-from tests.bench import Figure, configuration, ledger, log, numberset
-from tests.bench import capacity as constants
 from tests.support.commands import run_command
+from tests.support.paths import ROOT
 
 # A busy machine and a small run measure another value. A constant that no longer holds differs by more.
 FACTOR = 3
-SMALL: dict[str, Callable[[], Iterable[Figure]]] = {
-    "capacity": lambda: constants.run(requests=4_000),
-    "configuration": lambda: configuration.run(campaigns=20_000),
-    "log": lambda: log.run(records=10_000),
-    "numberset": lambda: numberset.run(numbers=1_000_000),
-    "ledger": lambda: ledger.run(revocations=20_000, store="redis"),
+SMALL = {
+    "capacity": ("--requests", "4000"),
+    "configuration": ("--campaigns", "20000"),
+    "log": ("--records", "10000"),
+    "numberset": ("--numbers", "1000000"),
+    "ledger": ("--revocations", "20000", "--store", "redis"),
 }
 
 
 @pytest.mark.torture
 @pytest.mark.parametrize("benchmark", SMALL)
 def test_each_constant_is_near_a_new_measurement(benchmark: str) -> None:
-    measured = {figure.name: figure.value for figure in SMALL[benchmark]()}
+    words = [sys.executable, "-m", "tests.bench", benchmark, *SMALL[benchmark]]
+    done = subprocess.run(words, cwd=ROOT, check=True, stdout=subprocess.PIPE)
+    measured = {figure["name"]: figure["value"] for figure in map(json.loads, done.stdout.splitlines())}
     expected = {
         constant.figure: constant.value for constant in MEASURED.values() if constant.figure in measured
     }
