@@ -369,7 +369,7 @@ class Limit(Restriction, frozen=True, kw_only=True):
     after: Annotated[int, Meta(ge=1)] = 1
     """Number of such calls after which no further call is permitted."""
     per: ShortPeriod
-    """The period in which they count, such as `30d` or `72h`. On Redis, a period of more than 398 days counts only calls made since the country file came into use."""
+    """The period in which they count, such as `30d` or `72h`. If it is longer than every period before, it lacks the calls that were removed meanwhile (setting `storage.attempts_days`)."""
     counting: Literal["calendar", "whole_days", "rolling"]
     """`calendar`: the person's local days, including the day of the call. `whole_days`: the local days after the day of the earlier call. `rolling`: hours, or days of 24 hours."""
     among: Literal["controller", "campaign", "goods"] = "controller"

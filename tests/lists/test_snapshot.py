@@ -355,6 +355,9 @@ def test_each_area_of_a_full_list_has_the_age_of_its_own_version(tmp_path: Path)
         ("clear", FIRST),
         ("clear", SECOND),
     ]
+    reader = snapshot.answers_for("tps", "")
+    places = reader.places(np.array([441300000001, 441300000002, 442000000002], np.uint64))
+    assert [reader.answers[place] for place in places.tolist()] == found
     (part,) = snapshot.parts()
     assert part.newest_consulted_at == SECOND
 

@@ -17,6 +17,7 @@ from dialgate.core.model import HOUR, UTC_PLACE, Attempt, Deny, Facts, Instant, 
 
 _UNANSWERED = frozenset({"no_answer", "busy"})
 _CODES: Final = {"frequency_kept": "frequency.exceeded", "rest_kept": "frequency.rest"}
+_PASSED: Final = Pass()
 _CALLED: Final = {
     "controller": "called",
     "campaign": "called for this campaign",
@@ -38,10 +39,16 @@ def rest_kept(facts: Facts, law: Binding) -> Outcome:
 
 def _check_limits(rule: str, facts: Facts, law: Binding) -> Outcome:
     """Return the denial that ends last, or a pass. A denial without a known end counts as the last to end."""
-    if not facts.known.attempts:
-        return Pass()
-    denies = [deny for limit in law.limits if limit.rule == rule for deny in _denies(limit, facts)]
-    return max(denies, key=lambda deny: deny.not_before or math.inf, default=Pass())
+    attempts = len(facts.known.attempts)
+    if not attempts:
+        return _PASSED
+    denies = [
+        deny
+        for limit in law.limits
+        if (attempts >= limit.after or limit.until_answered) and limit.rule == rule
+        for deny in _denies(limit, facts)
+    ]
+    return max(denies, key=lambda deny: deny.not_before or math.inf) if denies else _PASSED
 
 
 def _denies(limit: Limit, facts: Facts) -> Iterator[Deny]:
