@@ -99,6 +99,7 @@ class App:
         self._entering = BackgroundWork(self._pending.enter, ())
         self._list_replication = ListReplication(config.data, store, peers, self.registrar.changed)
         self._observing = BackgroundWork(self.subjects.observe, ())
+        self._exchanging = BackgroundWork(self.shipped_logs.tick, ())
         self._presence = membership.presence(config, keys.log)
         self._stamper = stamper_of(config, upkeep.chain)
 
@@ -204,7 +205,7 @@ class App:
         except ClockWrong as error:
             self._upkeep.report("clock", str(error))
             return
-        await self.shipped_logs.tick(now)
+        await self._exchanging.run(patience, now)
         await self._upkeep.round(now, patience)
         await self._recovering.run(patience, now)
         if self._recovering.problem:
@@ -258,6 +259,8 @@ class App:
         await self._list_replication.close()
         await self._recovering.close()
         await self._observing.close()
+        await self._exchanging.close()
+        self.shipped_logs.close()
         await self._entering.close()
         await self.subjects.close()
         await self.roster.leave()

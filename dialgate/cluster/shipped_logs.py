@@ -23,6 +23,7 @@ from dialgate.crypto.nonces import nonces
 from dialgate.decision_log import LogDamaged
 from dialgate.decision_log.chains import Home, homes, shipped_until
 from dialgate.decision_log.records import month_of
+from dialgate.runtime.thread_pool import ThreadPool
 from dialgate.store import Documents, Shared, Store, StoreUnavailable
 
 _INTERVAL: Final = 5 * SECOND
@@ -45,6 +46,7 @@ class ShippedLogs:
         """`folder` is for the key files of the other nodes."""
         self._keys, self._store, self._folder = keys, store, folder
         self._nonces = nonces()
+        self._threads = ThreadPool("shipped-logs", 1)  # upkeep must not wait for other work
         self._due: Instant = 0
         self._problem = ""
 
@@ -54,7 +56,7 @@ class ShippedLogs:
             return
         self._due, problem = now, ""
         try:
-            await asyncio.to_thread(self._keys.month, now)  # publishes the keys of a new month at once
+            await self._threads.run(self._keys.month, now)  # publishes the keys of a new month at once
             await self._exchange(self._store)
         except (Unavailable, OSError) as error:
             problem = str(error)
@@ -64,9 +66,9 @@ class ShippedLogs:
 
     async def _exchange(self, store: Documents) -> None:
         published = await store.sealed_months()
-        for log, sealed in await asyncio.to_thread(lambda: list(self._changed(published))):
+        for log, sealed in await self._threads.run(lambda: list(self._changed(published))):
             await store.put_sealed_months(log, sealed)
-            await asyncio.to_thread(self._keep, log, sealed)
+            await self._threads.run(self._keep, log, sealed)
 
     def _keep(self, log: str, sealed: bytes) -> None:
         self._folder.mkdir(mode=0o700, exist_ok=True)
@@ -94,6 +96,9 @@ class ShippedLogs:
             for month in months:
                 await asyncio.to_thread(keys.retire, month)
             await self._store.put_sealed_months(path.stem, keys.seal_months(next(self._nonces)))
+
+    def close(self) -> None:
+        self._threads.close()
 
     async def coverage(self, config: Config) -> Coverage:
         """Return how far the logs of the other gates can be read here. Does not raise."""

@@ -3,7 +3,6 @@
 An opt-out is also recorded as a revocation. A wrong number is also recorded as a wrong-number report.
 """
 
-import asyncio
 from collections.abc import Mapping
 from typing import Any
 
@@ -154,15 +153,17 @@ class Outcomes:
 
     async def called_here(self, decision: str) -> tuple[str, str] | None:
         """Return the controller and number of a call whose decision is in a log that can be read here, or None."""
-        return await asyncio.to_thread(self._read_call, decision)
+        return await self._threads.run(self._read_call, decision)
 
     def _read_call(self, decision: str) -> tuple[str, str] | None:
-        chains = Chains(self._access.config.data, self._access.config.shipped)
-        entry = chains.find(decision)
-        if entry is None:
-            return None
-        number = chains.month_keys(entry.record).called_number(entry.record.sealed)
-        return entry.record.facts.controller.id, number
+        config = self._access.config
+        # The own logs first: a share with shipped logs that does not answer must not delay a stop of this gate's calls.
+        for shipped in dict.fromkeys((None, config.shipped)):
+            chains = Chains(config.data, shipped)
+            if (entry := chains.find(decision)) is not None:
+                number = chains.month_keys(entry.record).called_number(entry.record.sealed)
+                return entry.record.facts.controller.id, number
+        return None
 
 
 def _unknown_decision() -> Refused:

@@ -134,6 +134,7 @@ async def test_every_panel_has_data_from_a_working_gate(tmp_path: Path) -> None:
     async with running_gate(tmp_path / "gate") as world, exporter(textfile) as node:
         targets = {"dialgate": [f"127.0.0.1:{world.port}"], "node": [node]}
         async with prometheus(tmp_path / "prometheus", targets) as watcher:
+            await check(world.client, to=CLEAR)  # from here on its campaign has series
             await watcher.look()
             for _ in range(3):
                 await use_everything(world)

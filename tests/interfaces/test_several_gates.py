@@ -131,7 +131,8 @@ async def finds(machine: Machine, gate: str, decisions: set[str]) -> bool:
     for name in ("one", "two"):
         assert (await machine.command(name, "ship", "--once")).code == 0
     found = await machine.command(gate, "why", CLEAR, "--purpose", "complaint", "--json")
-    assert found.code == 0, found
+    if found.code:  # a gate publishes the keys of its months a few seconds after its start
+        return False
     return set(re.findall(r'"decision_id": ?"([^"]+)"', found.out)) >= decisions
 
 

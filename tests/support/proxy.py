@@ -83,7 +83,7 @@ class _Connection:
     async def requests(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         proxy = self.proxy
         while data := await reader.read(_CHUNK):
-            self.reading = b"MGET" in data
+            self.reading = b"\nMGET\r" in data  # not HMGET, which reads terms
             self.hit = bool(proxy.fault) and proxy.only in data
             if self.hit and proxy.fault != "broken":
                 proxy.caught.set()
