@@ -19,7 +19,7 @@ from dialgate.cluster.shared_holds import SharedHolds
 from dialgate.config import loader
 from dialgate.config.configuration import ConfigError
 from dialgate.config.content_store import owners
-from dialgate.core.model import HOUR, MINUTE
+from dialgate.core.model import DAY, HOUR, MINUTE
 from dialgate.crypto.keys import Keys
 from dialgate.crypto.nonces import nonces
 from dialgate.lists import call_list
@@ -324,11 +324,13 @@ async def test_retention_waits_until_holds_can_be_read_and_retries_hourly(gates:
     with pytest.raises(StoreUnavailable, match=r"legal holds: .* Restore the file"):
         await subjects.retire(NOW, drop=True)
     assert "Restore the file" in await milan.output("log", "retire", "--yes", code=1)
-    for hours, begins in ((25, True), (25.5, False), (26, True)):
+    due = []
+    for hours in (25, 25.5, 26):
         await subjects.observe(NOW + int(hours * HOUR))
-        assert (subjects._removing is not None) is begins
         if subjects._removing is not None:
             await subjects._removing
+        due.append((await subjects._file.last_run("retention") + DAY - NOW) / HOUR)
+    assert due == [26, 26, 27]
 
 
 # ---- outcomes --------------------------------------------------------------------------------------------------------
