@@ -83,6 +83,8 @@ LONG = (
     "test_retention", "test_recall", "test_check_fast_path", "test_process_pool", "test_fuzz", "test_search", "test_bulk_revocation", "test_erasure",
     "test_deploy", "test_decision_log_stored", "test_checkpoints", "test_registry_pull",
     "test_lost_zeros", "test_same_meaning", "test_changes_of_law", "test_large_heads", "test_openapi", "test_error_table",
+    "test_one_way", "test_breach", "test_web_pages", "test_file_jobs", "test_lasting_decisions", "test_repetitions", "test_subjects",
+    "test_number_set", "test_texts", "test_older_copy", "test_probe", "test_report", "test_entry_limit", "test_clock", "test_stop_requests",
 )  # fmt: skip
 
 
