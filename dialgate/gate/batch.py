@@ -37,8 +37,11 @@ class CallVerdict(Struct, frozen=True):
     denial: Answer | None = None
 
 
-class _KnownVerdict(Struct, frozen=True, gc=False):
-    """A decision on a known number. `own` is None if nothing is stored, or if `shared` has grounds for this call alone."""
+class _AmendedVerdict(Struct, frozen=True, gc=False):
+    """A shared verdict, amended by what is stored about the called number.
+
+    `own` is None if nothing is stored, or if an address on file gave the call `shared` grounds that no other call has.
+    """
 
     shared: CallVerdict
     facts: Facts
@@ -191,20 +194,20 @@ class Batch:
             attempts = tuple(attempt for attempt in attempts if attempt.decision != earlier.decision_id)
         return structs.replace(merged, attempts=attempts)
 
-    def _judge(self, question: Question, known: Known) -> _KnownVerdict:
+    def _judge(self, question: Question, known: Known) -> _AmendedVerdict:
         """Decide the call as one to an unknown number, then amend that decision by what is stored about the number."""
         shared = self._stranger(question, known.seq)
         if known.is_empty:
-            return _KnownVerdict(shared, shared.facts, shared.grounds.decision)
+            return _AmendedVerdict(shared, shared.facts, shared.grounds.decision)
         if known.has_entries:
             facts = self._terms.facts(question, known, self.now)
             if (facts.number, facts.places) != (shared.facts.number, shared.facts.places):
                 alone = self._decide(question, facts)  # an address on file changes where the person may be
-                return _KnownVerdict(alone, facts, alone.grounds.decision)
+                return _AmendedVerdict(alone, facts, alone.grounds.decision)
         else:
             facts = structs.replace(shared.facts, known=known, at=self.now)
         decision = decide(facts, self._terms.config.laws[question.country], shared.grounds.decision)
-        return _KnownVerdict(shared, facts, decision, own_grounds(shared.grounds, facts, decision))
+        return _AmendedVerdict(shared, facts, decision, own_grounds(shared.grounds, facts, decision))
 
     def _stranger(self, question: Question, seq: int) -> CallVerdict:
         """Return the verdict on the call if nothing were stored about the number."""
@@ -257,7 +260,7 @@ class Batch:
         self.codes.append(REPEATED)
         self.ends.append(ends)
 
-    def _conclude(self, question: Question, verdict: _KnownVerdict) -> None:
+    def _conclude(self, question: Question, verdict: _AmendedVerdict) -> None:
         shared, decision, own = verdict.shared, verdict.decision, verdict.own
         used = self._used.get(id(shared)) or self._use(shared, question.client)
         seq = self._first + len(self.bodies)

@@ -43,7 +43,7 @@ from dialgate.core.model import (
     Transfer,
 )
 from dialgate.core.rules import PRECONDITIONS, RULES
-from tests.support.casebook import INSTANTS, Case, Wanted, facts_of, instant, law_data, law_of
+from tests.support.casebook import INSTANTS, Case, Wanted, facts_of, instant, law_data, law_of, stranger_of
 
 IT = law_of("IT")
 CODE = "codice_condotta_telemarketing"
@@ -571,10 +571,6 @@ def test_attempts_beyond_a_limit_are_denied(law: Law, attempts: int, reasons: li
     ]
     facts = base(known={"attempts": made})
     assert [deny.code for deny in decide(facts, law).reasons] == reasons
-
-
-def stranger_of(facts: Facts) -> Facts:
-    return replace(facts, known=Known(seq=7), former_campaigns=(), former_goods=())
 
 
 @PROPERTY

@@ -15,9 +15,9 @@ from msgspec.structs import replace
 
 from dialgate.core.decision import decide, lasts_until
 from dialgate.core.law import Law, parse_law
-from dialgate.core.model import HOUR, MINUTE, Decision, Facts, Instant, Known, Pass
+from dialgate.core.model import HOUR, MINUTE, Decision, Facts, Instant, Pass
 from dialgate.core.rules import READ_ATTEMPTS, READ_ENTRIES, RULES
-from tests.support.casebook import all_cases, case_law, facts_of, law_data
+from tests.support.casebook import all_cases, case_law, facts_of, law_data, stranger_of
 from tests.support.country_cases import COUNTRIES, all_country_cases
 
 LAWS = 150
@@ -86,11 +86,6 @@ def test_a_decision_holds_until_its_end_in_each_country(country: str) -> None:
     assert changes == []
     strangers = [(stranger_of(facts), law) for facts, law in situations(country)]
     assert any(lasts_until(facts, law, decide(facts, law)) for facts, law in strangers)
-
-
-def stranger_of(facts: Facts) -> Facts:
-    """Return the facts of the same call to a number of which nothing is stored."""
-    return replace(facts, known=Known(seq=facts.known.seq), former_campaigns=(), former_goods=())
 
 
 def wrongly_amended(

@@ -18,7 +18,7 @@ from dialgate.core import local_time
 from dialgate.core.day_sets import DaySet
 from dialgate.core.law import Law, parse_law
 from dialgate.core.location import Addresses, locate
-from dialgate.core.model import DAY, Facts, Place
+from dialgate.core.model import DAY, Facts, Known, Place
 from tests.support import yaml_files
 from tests.support.paths import ROOT
 
@@ -188,3 +188,8 @@ def _instants(value: Any, at: int) -> Any:
 def _instant(text: str, at: int) -> int:
     days = _DAYS_BEFORE.fullmatch(text)
     return at - int(days[1]) * DAY if days else instant(text)
+
+
+def stranger_of(facts: Facts) -> Facts:
+    """Return the facts of the same call to a number of which nothing is stored."""
+    return structs.replace(facts, known=Known(seq=facts.known.seq), former_campaigns=(), former_goods=())
