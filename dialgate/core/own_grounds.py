@@ -22,15 +22,14 @@ def own_grounds(shared: Grounds, facts: Facts, decision: Decision) -> OwnGrounds
         former_campaigns=facts.former_campaigns,
         former_goods=facts.former_goods,
     )
-    if decision is shared.decision:  # the usual case
+    if decision == shared.decision:  # the usual case
         return own
     common = shared.decision.outcomes
     outcomes = {name: outcome for name, outcome in decision.outcomes.items() if outcome != common.get(name)}
-    if not outcomes:
-        return own
     return structs.replace(
         own,
-        outcomes=outcomes,
+        outcomes=outcomes
+        or decision.outcomes,  # with equal outcomes, a lifted section can change `not_before`
         basis=decision.basis,
         valid_until=decision.valid_until,
         not_before=decision.not_before,

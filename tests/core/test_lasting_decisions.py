@@ -15,9 +15,19 @@ from msgspec.structs import replace
 
 from dialgate.core.decision import decide, lasts_until
 from dialgate.core.law import Law, parse_law
-from dialgate.core.model import HOUR, MINUTE, Decision, Facts, Instant, Pass
+from dialgate.core.model import HOUR, MINUTE, Decided, Decision, Facts, Grounds, Instant, Pass
+from dialgate.core.own_grounds import own_grounds, whole_grounds
 from dialgate.core.rules import READ_ATTEMPTS, READ_ENTRIES, RULES
-from tests.support.casebook import all_cases, case_law, facts_of, law_data, stranger_of
+from tests.support.casebook import (
+    BASE,
+    all_cases,
+    build_facts,
+    case_law,
+    facts_of,
+    law_data,
+    merge_values,
+    stranger_of,
+)
 from tests.support.country_cases import COUNTRIES, all_country_cases
 
 LAWS = 150
@@ -143,6 +153,42 @@ class _Unread:
 def test_a_known_number_is_decided_as_if_nothing_were_cached(country: str) -> None:
     for pairs in (situations(country), without_exemptions(country)):
         assert wrongly_amended(pairs, random.Random(country)) == []
+
+
+def as_recorded(facts: Facts, law: Law) -> tuple[Facts, Decision]:
+    """Return the facts and the decision of a known number as its record beside shared grounds has them."""
+    stranger = stranger_of(facts)
+    made = decide(stranger, law)
+    decision = decide(facts, law, made)
+    shared = Grounds(seq=0, facts=replace(stranger, at=0), decision=made, country="", law="", config="")
+    own = own_grounds(shared, facts, decision)
+    record = Decided(
+        seq=1, id="a-1", at=facts.at, number=b"", sealed=b"", grounds=0, allow=decision.allow, own=own
+    )
+    return whole_grounds(record, shared)
+
+
+@pytest.mark.parametrize("country", sorted({"IT", *COUNTRIES}))
+def test_the_record_of_a_known_number_has_its_facts_and_its_decision(country: str) -> None:
+    for facts, law in situations(country):
+        assert as_recorded(facts, law) == (facts, decide(facts, law))
+
+
+def test_a_record_has_the_time_of_an_opening_that_a_contract_brings_forward() -> None:
+    """The outcomes of all rules are those of a call to an unknown number, but the denial ends two hours earlier."""
+    early, late = (
+        {"source": "s", "from": "2018-02-04", "severity": "operator", "days": {"mon-sun": [band]}, **more}
+        for band, more in (("08:00-18:00", {}), ("10:00-20:00", {"unless": ["running_contract"]}))
+    )
+    law = parse_law({**law_data("IT"), "hours": [early, late]})
+    paused = {"campaign": {"counts": [["2026-11-24", 100, 50]]}}
+    contract = {"id": "C-1", "starts": "2026-01-01", "goods": ["broadband"]}
+    data = merge_values(BASE, {**paused, "known": {"contracts": [contract]}})
+    facts = build_facts(data, "2026-11-24T12:00:00+01:00", law)
+    stranger, known = decide(stranger_of(facts), law), decide(facts, law)
+    assert stranger.outcomes == known.outcomes
+    assert stranger.not_before - known.not_before == 2 * HOUR
+    assert as_recorded(facts, law) == (facts, known)
 
 
 @pytest.mark.parametrize("country", sorted({"IT", *COUNTRIES}))
