@@ -151,7 +151,7 @@ class LineReader:
                 return statuses
             same = (words == words[unread]) & (cells.lengths == cells.lengths[unread])
             try:
-                statuses[same] = self._status(cells.one(unread))
+                statuses[same] = self._status(cells.one(unread).strip())
             except InvalidLine:
                 return None
         return None

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from registry_sync.formats.layout import LAYOUTS, FileLayout
@@ -43,16 +43,18 @@ def outcome(path: Path, layout: FileLayout, text: str) -> tuple[list[tuple[int, 
     return list(zip(answer.numbers.tolist(), answer.statuses.tolist(), strict=True)), ""
 
 
+@example(VALID[1], ["N\t;0612345678"], "\n")
 @given(st.sampled_from(VALID), st.lists(LINES, max_size=4), st.sampled_from(("", "\n")))
 def test_lines_read_together_mean_the_same_as_lines_read_singly(
     tmp_path_factory: pytest.TempPathFactory, valid: tuple[FileLayout, str], lines: list[str], end: str
 ) -> None:
-    """A number with dashes is valid, too. It makes the reader read every line of its file singly."""
+    """A number with dashes is valid, too. It makes the reader read every whole line after the first singly."""
     layout, line = valid
     path = tmp_path_factory.mktemp("lines") / "answer.txt"
-    text = "\n".join([*[line] * 101, *lines, ""])  # most of the first lines must be valid
-    singly = line.replace("123", "1-23")
-    assert outcome(path, layout, text + line + end) == outcome(path, layout, text + singly + end)
+    rest = "\n".join([*[line] * 100, *lines]) + end  # most of the first lines must be valid
+    texts = (f"{line}\n{second}\n{rest}" for second in (line, line.replace("123", "1-23")))
+    together, singly = (outcome(path, layout, text) for text in texts)
+    assert together == singly
 
 
 @pytest.mark.parametrize("end", ["\n", "\r\n"])
