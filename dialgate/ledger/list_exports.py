@@ -6,9 +6,11 @@ and its hash, and gets its final name only after that. A preview is recorded too
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from hashlib import sha256
 from pathlib import Path
 from typing import IO, Final
 
+import numpy as np
 from msgspec import Struct
 
 from dialgate.config.clients import Client
@@ -24,7 +26,6 @@ from dialgate.ledger.scrub import Indexes, Judge, ScrubVerdict
 from dialgate.ledger.view_schemas import HistoryEntry
 from dialgate.ledger.views import history_entry
 from dialgate.lists import lost_zeros, tabular
-from dialgate.lists.call_list import sha256_of
 from dialgate.lists.number_column import NumberColumn, read_column
 from dialgate.runtime import csv_text
 
@@ -112,10 +113,10 @@ class ListExports:
             judged = await judge.judge(column.numbers)
             rows = list(column.others)
             judged[rows] = await judge.judge_singly(list(column.others.values()))
-            with fresh.open("w", encoding="utf-8", newline="") as csv_file:
-                _write(table, column, [verdict.cells() for verdict in judge.verdicts], judged, csv_file)
+            with fresh.open("wb") as csv_file:
+                digest = _write(table, column, judge.verdicts, judged, csv_file)
             counts = judge.counts(judged)
-            digest, words = sha256_of(fresh), _words(counts)
+            words = _words(counts)
             event = Exported(
                 campaign=order.campaign, rows=counts.total(), allowed=words["allow"], sha256=digest
             )
@@ -211,21 +212,28 @@ class ListExports:
 def _write(
     table: tabular.Table,
     column: NumberColumn,
-    verdicts: Sequence[Sequence[str]],
+    verdicts: Sequence[ScrubVerdict],
     judged: Indexes,
-    file: IO[str],
-) -> None:
-    """Write the rows with the cells of their verdicts."""
-    header, separator = table.layout.header, table.layout.separator or ","
+    file: IO[bytes],
+) -> str:
+    """Write the rows with the cells of their verdicts. Return the hash of the file."""
+    header, separator, digest = table.layout.header, table.layout.separator or ",", sha256()
+
+    def write(text: str) -> None:
+        content = text.encode()
+        digest.update(content)
+        file.write(content)
+
     if header:
-        file.write(csv_text.line((*header, *COLUMNS), separator) + "\n")
-    ends = [f"{csv_text.line(cells, separator)}\n" for cells in verdicts]
+        write(csv_text.line((*header, *COLUMNS), separator) + "\n")
+    ends = [f"{separator}{csv_text.line(verdict.cells(), separator)}\n" for verdict in verdicts]
     start = 0
     for part in table.parts():
         rows = slice(start, start + len(part))
-        own = [ends[index] for index in judged[rows].tolist()]
-        file.write("".join(part.csv(own, separator, len(header), int(column.plain[rows].sum()))))
+        own = np.array(ends, object)[judged[rows]].tolist()
+        write(part.csv(own, len(header), column.plain[rows]))
         start += len(part)
+    return digest.hexdigest()
 
 
 def _words(counts: Counter[ScrubVerdict]) -> Counter[str]:

@@ -4,12 +4,14 @@ Nothing is reserved or recorded, so each call still needs a check. All decisions
 campaign's first caller ID. A denial is reported as `later` if it will end without a new ledger entry.
 
 Numbers are judged in columns: they are sorted and merged with the call lists and the registries' answers. One number of each
-group with equal facts is decided, as for a call. Numbers that the store may know are decided one by one.
+group with equal facts is decided, as for a call. A number that the store may know is decided with the facts of its group and
+its own state.
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import closing, suppress
+from itertools import chain
 from pathlib import Path
 from typing import Literal, Protocol, TypeAlias
 
@@ -100,7 +102,8 @@ class Judge:
         ] = {}  # the verdicts on numbers with nothing but stops
         self._snapshot: Snapshot | None = None
         self._hashes = keys.keyed(self._line.controller.id), keys.keyed("*")
-        self._known = np.empty(0, np.uint64)  # the beginnings of the subjects in the store
+        # The beginnings of the subjects in the store: of all, and of those that may bind every controller.
+        self._known = np.empty(0, np.uint64), np.empty(0, np.uint64)
         self.verdicts: list[ScrubVerdict] = []  # the different ones so far
         self._indexes: dict[ScrubVerdict, int] = {}
 
@@ -115,8 +118,11 @@ class Judge:
         gatherer.load_proofs(await self._store.proofs())
         await gatherer.counted.stored.read(self._store)
         gatherer.counted.update(self.at)
-        parts = [_beginnings(b"".join(subjects)) async for subjects in self._store.subjects()]
-        self._known = np.sort(np.concatenate((self._known, *parts)))
+        parts = [(for_all, _beginnings(b"".join(of))) async for for_all, of in self._store.subjects()]
+        self._known = (
+            _sorted(part for _, part in parts),
+            _sorted(part for for_all, part in parts if for_all),
+        )
         try:
             self._snapshot = Snapshot.open(data / "snapshots", void=void_consultations.read(data))
             self._snapshot.verify()
@@ -148,8 +154,20 @@ class Judge:
         questions = [self._question(f"+{number}") for number in numbers[examples].tolist()]
         decided = [self._index_of(self._verdict(question, _NOTHING)) for question in questions]
         judged = np.array([*decided, -1], np.int32)[groups]
-        singly = np.flatnonzero((groups < 0) | self._may_be_known(numbers))
-        judged[singly] = await self.judge_singly([f"+{number}" for number in numbers[singly].tolist()])
+        invalid = np.flatnonzero(groups < 0)
+        judged[invalid] = await self.judge_singly([f"+{number}" for number in numbers[invalid].tolist()])
+        found = self._find_known(numbers)
+        rows = np.flatnonzero((groups >= 0) & (found[0][1] | found[1][1]))
+        # Sorted as the store's index: otherwise nearly every subject would load a different page.
+        rows = rows[np.argsort(np.frombuffer(found[0][0], ">u8")[::2][rows])]
+        for start in range(0, len(rows), _SINGLY_AT_ONCE):
+            part = rows[start : start + _SINGLY_AT_ONCE]
+            pairs = [
+                [of[16 * row : 16 * row + 16] if is_known[row] else b"" for of, is_known in found]
+                for row in part.tolist()
+            ]
+            known = zip([questions[group] for group in groups[part].tolist()], pairs, strict=True)
+            judged[part] = await self._judge_known(list(known))
         return judged
 
     async def judge_singly(self, numbers: Sequence[str]) -> Indexes:
@@ -157,13 +175,21 @@ class Judge:
         judged = list[int]()
         for start in range(0, len(numbers), _SINGLY_AT_ONCE):
             questions = [self._question(number) for number in numbers[start : start + _SINGLY_AT_ONCE]]
-            # Sorted as the store's index: otherwise nearly every subject would load a different page.
-            subjects = sorted(subject for question in questions for subject in question.subjects)
-            known = dict(zip(subjects, (await self._store.read(subjects)).known, strict=True))
-            for question in questions:
-                states = [known[subject] for subject in question.subjects]
-                judged.append(self._index_of(self._verdict(question, merge(*states) if states else _NOTHING)))
+            judged += await self._judge_known([(question, question.subjects) for question in questions])
         return np.array(judged, np.int32)
+
+    async def _judge_known(self, cases: Sequence[tuple[Question, Sequence[bytes]]]) -> list[int]:
+        """Return the verdict on each question with the states of its number's subjects, as in `Question.subjects`.
+
+        Nothing is stored about the subject b"".
+        """
+        subjects = sorted(filter(None, chain.from_iterable(pair for _, pair in cases)))
+        known = dict(zip(subjects, (await self._store.read(subjects)).known, strict=True))
+        known[b""] = _NOTHING
+        return [
+            self._index_of(self._verdict(question, merge(*(known[of] for of in pair)) if pair else _NOTHING))
+            for question, pair in cases
+        ]
 
     def counts(self, judged: Indexes) -> Counter[ScrubVerdict]:
         rows = np.bincount(judged, minlength=len(self.verdicts)).tolist()
@@ -217,17 +243,18 @@ class Judge:
             at = end
         return kinds, questions
 
-    def _may_be_known(self, numbers: Numbers) -> NDArray[np.bool_]:
-        """Return which numbers have a subject that begins like one in the store."""
-        known = np.zeros(len(numbers), np.bool_)
-        if not len(self._known):
-            return known
-        texts = [b"+%d" % number for number in numbers.tolist()]
-        for hashes in self._hashes:
-            subjects = _beginnings(hashes.digests(texts))
-            at = np.searchsorted(self._known, subjects)
-            known |= self._known[np.minimum(at, len(self._known) - 1)] == subjects
-        return known
+    def _find_known(self, numbers: Numbers) -> list[tuple[bytes, NDArray[np.bool_]]]:
+        """Return the numbers' subjects of the controller and for all, each with which begin like one in the store."""
+        texts = [b"+%d" % number for number in numbers.tolist()] if len(self._known[0]) else []
+        found = list[tuple[bytes, NDArray[np.bool_]]]()
+        for hashes, known in zip(self._hashes, self._known, strict=True):
+            subjects, is_known = b"", np.zeros(len(numbers), np.bool_)
+            if len(known):
+                beginnings = _beginnings(subjects := hashes.digests(texts))
+                at = np.searchsorted(known, beginnings)
+                is_known = known[np.minimum(at, len(known) - 1)] == beginnings
+            found.append((subjects, is_known))
+        return found
 
     def _verdict(self, question: Question, known: Known) -> ScrubVerdict:
         stranger = self._stranger(question)
@@ -266,6 +293,10 @@ class Judge:
 
 
 _NOTHING = Known()
+
+
+def _sorted(parts: Iterable[NDArray[np.uint64]]) -> NDArray[np.uint64]:
+    return np.sort(np.concatenate((np.empty(0, np.uint64), *parts)))
 
 
 def _beginnings(subjects: bytes) -> NDArray[np.uint64]:

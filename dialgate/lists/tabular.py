@@ -194,7 +194,7 @@ def _detect_layout(
 
     def parts() -> Iterator[PlainLines | ParsedRows]:
         rows.close()
-        return _parts(plain(layout.separator), lambda: _filled(begin()[1]), int(is_header))
+        return _parts(plain(layout.separator), lambda: _filled(begin()[1]), layout)
 
     if lost_digits.has_zero_numbers(home):
         rows.close()
@@ -204,20 +204,20 @@ def _detect_layout(
 
 
 def _parts(
-    plain: Generator[PlainLines | None, None, None], begin: Callable[[], Rows], header: int
+    plain: Generator[PlainLines | None, None, None], begin: Callable[[], Rows], layout: Layout
 ) -> Iterator[PlainLines | ParsedRows]:
-    """Yield the rows after the first `header`: the plain lines, then the other rows, for which `begin` reads all again."""
-    done = 0
+    """Yield the rows after the header: the plain lines, then the other rows, for which `begin` reads all again."""
+    done, header = 0, int(bool(layout.header))
     with closing(plain):
         for part in plain:
             if part is None:
                 break
-            yield structs.replace(part, texts=part.texts[header if not done else 0 :])
+            yield part if done else part.after(header)
             done += len(part)
         else:
             return
     for chunk in _chunks(islice(begin(), max(done, header), None), _PART_ROWS):
-        yield ParsedRows([cells for _, cells in chunk])
+        yield ParsedRows([cells for _, cells in chunk], layout.separator or ",")
 
 
 def _filled(rows: Rows) -> Rows:

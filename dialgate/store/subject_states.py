@@ -53,5 +53,8 @@ class SubjectStates(Protocol):
 class KnownSubjects(Protocol):
     """The subjects of a store, for work on many numbers."""
 
-    def subjects(self) -> AsyncIterator[Sequence[bytes]]:
-        """Yield the subjects with an entry or an attempt in parts, in any order. One may occur twice."""
+    def subjects(self) -> AsyncIterator[tuple[bool, Sequence[bytes]]]:
+        """Yield the subjects with an entry or an attempt in parts, in any order. One may occur twice.
+
+        Each part says whether its subjects may have entries that bind every controller.
+        """

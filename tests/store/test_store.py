@@ -458,11 +458,14 @@ async def test_a_removal_appends_atomically_and_makes_readings_stale(store: Stor
 
 
 async def test_subjects_are_those_with_an_entry_or_an_attempt(store: Store) -> None:
-    entered, called, both = (bytes([at]) * 16 for at in range(3))
+    entered, called, both, for_all = (bytes([at]) * 16 for at in range(4))
     await store.append([revoked(entered), revoked(both), revoked(both)])
+    await store.append([structs.replace(revoked(for_all), controller="*")])
     for at, subject in enumerate((called, both)):
         await reserve_at(store, subject, attempt(f"log-{at + 1}"))
-    assert {subject async for subjects in store.subjects() for subject in subjects} == {entered, called, both}
+    found = [(may_bind, subject) async for may_bind, part in store.subjects() for subject in part]
+    assert {subject for _, subject in found} == {entered, called, both, for_all}
+    assert for_all in {subject for may_bind, subject in found if may_bind}
 
 
 async def test_histories_are_found_among_many_subjects(store: Store) -> None:

@@ -114,10 +114,13 @@ class RedisAttempts:
         refuse_if_short(reading.seq, durable)
         return reading
 
-    async def subjects(self) -> AsyncGenerator[list[bytes]]:
+    async def subjects(self) -> AsyncGenerator[tuple[bool, list[bytes]]]:
         start = len(self._commands.of_subject)
         async for keys in self._commands.scan("s:", _PAGE_KEYS):
-            yield [key[start:] for key in keys]
+            yield (
+                True,
+                [key[start:] for key in keys],
+            )  # only the values would tell, and they are many more bytes
 
     def assume(self, subjects: Sequence[bytes], keys: Sequence[bytes] = ()) -> AttemptsSeen | None:
         if (

@@ -86,6 +86,7 @@ MIGRATIONS: tuple[str, ...] = (
     CREATE INDEX attempt_subject ON attempt (subject, at, term, basis_name, result);
     DROP TABLE attempt_7
     """,
+    "CREATE INDEX ledger_for_all ON ledger (subject) WHERE controller = '*'",
 )
 
 

@@ -222,12 +222,12 @@ class SqliteStore(Documents):
         self._note_changes(draft.subject for draft in drafts)
         return seqs
 
-    async def subjects(self) -> AsyncGenerator[list[bytes]]:
+    async def subjects(self) -> AsyncGenerator[tuple[bool, list[bytes]]]:
         await self._flush()
-        for query in tables.SUBJECTS:
+        for for_all, query in tables.SUBJECTS:
             last = b""
             while found := await self._lookups.run(partial(tables.subjects_after, query=query, subject=last)):
-                yield found
+                yield for_all, found
                 last = found[-1]
 
     async def history(self, subject: bytes) -> list[Entry]:

@@ -24,9 +24,14 @@ from dialgate.store.attempts import RESULTS, span_to_result, split_basis
 from dialgate.store.sqlite.write_buffer import WriteBuffer
 
 _SUBJECTS_PAGE = 50_000
+# Whether the entries of these subjects may bind every controller, and the query.
 SUBJECTS = tuple(
-    f"SELECT DISTINCT subject FROM {table} WHERE subject > ? ORDER BY subject LIMIT ?"  # noqa: S608 - constants
-    for table in ("ledger", "attempt")
+    (for_all, f"SELECT DISTINCT subject FROM {rows} AND subject > ? ORDER BY subject LIMIT ?")  # noqa: S608 - constants
+    for for_all, rows in (
+        (True, "ledger WHERE controller = '*'"),
+        (False, "ledger WHERE true"),
+        (False, "attempt WHERE true"),
+    )
 )
 _MAX_KEYS = 512  # keys per query, so that it does not block the thread that decides
 _BATCH_ROWS = 256  # rows per statement: preparing them blocks the thread that decides
