@@ -17,17 +17,13 @@ from typing import Final, NamedTuple
 import msgspec
 import numpy as np
 
-from dialgate.lists.number_set import Tags, distinct
+from dialgate.lists.number_set import Tags
 from dialgate.lists.snapshot import Consultation, Contents, State
 from registry_sync.formats.text import Integers, Mask, Numbers
 from registry_sync.import_checks import ImportRefused
 
 MAX_STATES: Final = 1 << 16
-MERGE_LIMIT: Final = (
-    512  # consultations in one merge; the table of possible states has 4 * MERGE_LIMIT**2 cells
-)
-_SLICE: Final = 1 << 20  # numbers
-_RANK_BITS: Final = np.uint64(14)  # a number has at most 50 bits, so number and rank fit into 64
+_SLICE: Final = 1 << 18  # numbers, whose arrays fit into the processor's cache
 
 
 class AnswersBelow(NamedTuple):
@@ -56,17 +52,6 @@ class AnsweredConsultation(NamedTuple):
     consultation: Consultation
     numbers: Numbers
     listed: Mask
-
-
-class _NewStates(NamedTuple):
-    """The combined answers from new consultations.
-
-    `state_index` contains, for each of the sorted `numbers`, the index of its state in `states`.
-    """
-
-    numbers: Numbers
-    state_index: Integers
-    states: list[State]
 
 
 class ChangeCounts(NamedTuple):
@@ -138,32 +123,46 @@ def merge(
 
     Raises Refused if the result has more states than a 16-bit tag can represent.
     """
-    merged, counts = old, ChangeCounts()
-    for begin in range(0, len(news), MERGE_LIMIT):
-        merged, more = _merge(merged, news[begin : begin + MERGE_LIMIT])
-        counts = counts.plus(*more)
-    return merged, counts
+    known = old.contents.consultations
+    consultations = (*known, *(answered.consultation for answered in news))
+    contents = msgspec.structs.replace(old.contents, consultations=consultations)
+    answers = [_answers_of(answered, at, contents) for at, answered in enumerate(news, len(known))]
+    # In pairs, so that a number is copied once for each doubling of the consultations.
+    while len(answers) > 1:
+        pairs = zip(answers[::2], answers[1::2], strict=False)
+        answers = [join(*pair)[0] for pair in pairs] + answers[len(answers) & ~1 :]
+    old = old._replace(contents=contents)
+    return join(old, answers[0]) if answers else (old, ChangeCounts())
 
 
-def _merge(
-    old: PublishedAnswers, news: Sequence[AnsweredConsultation]
-) -> tuple[PublishedAnswers, ChangeCounts]:
-    first = len(old.contents.consultations)
-    consultations = (*old.contents.consultations, *(answered.consultation for answered in news))
+def _answers_of(answered: AnsweredConsultation, at: int, contents: Contents) -> PublishedAnswers:
+    """Return the answers from the consultation with index `at`."""
+    time = answered.consultation.submitted_at
+    states = (State(answer="clear", consultation=at), State(answer="listed", consultation=at, listed_at=time))
+    contents = msgspec.structs.replace(contents, states=states)
+    return PublishedAnswers(contents, answered.numbers, answered.listed.astype(np.uint16))
+
+
+def join(old: PublishedAnswers, new: PublishedAnswers) -> tuple[PublishedAnswers, ChangeCounts]:
+    """Return all answers of both, and how the answers of `old` change. Both number the consultations as `new` does.
+
+    Raises Refused for too many states.
+    """
+    consultations, width = new.contents.consultations, 1 + len(new.contents.states)
     # Pages that no number fills take no memory.
-    most = len(old.numbers) + sum(len(answered.numbers) for answered in news)
+    most = len(old.numbers) + len(new.numbers)
     numbers, tags, total = np.empty(most, np.uint64), np.empty(most, np.uint16), 0
     states: dict[State, int] = {}
     transitions: Counter[tuple[str, str]] = Counter()
-    old_states: list[State | None] = [*old.contents.states, None]
-    for old_part, news_part in _slices(old, news):
-        new = _combine(news_part, first)
-        union, cell_of = _assign_cells(old_part, new)
+    for old_part, new_part in _slices(old, new):
+        union, cell_of = _assign_cells(old_part, new_part)
         sizes = np.bincount(cell_of)
         tag_of = np.zeros(len(sizes), np.uint16)
-        new_states: list[State | None] = [None, *new.states]
         for cell in np.flatnonzero(sizes).tolist():
-            old_state, new_state = old_states[cell // len(new_states)], new_states[cell % len(new_states)]
+            old_state, new_state = (
+                part.contents.states[at] if at < len(part.contents.states) else None
+                for part, at in zip((old, new), divmod(cell, width), strict=True)
+            )
             state = _choose_state(old_state, new_state, consultations)
             tag = states.setdefault(state, len(states))
             if tag >= MAX_STATES:
@@ -175,99 +174,44 @@ def _merge(
                 transitions[old_state.answer, state.answer] += int(sizes[cell])
         numbers[total : total + len(union)], tags[total : total + len(union)] = union, tag_of[cell_of]
         total += len(union)
-    contents = msgspec.structs.replace(old.contents, consultations=consultations, states=tuple(states))
+    contents = msgspec.structs.replace(new.contents, states=tuple(states))
     return PublishedAnswers(contents, numbers[:total], tags[:total], old.base), ChangeCounts(
         transitions.total(), transitions["clear", "listed"], transitions["listed", "clear"]
     )
 
 
 def _slices(
-    old: PublishedAnswers, news: Sequence[AnsweredConsultation]
-) -> Iterator[tuple[PublishedAnswers, list[AnsweredConsultation]]]:
+    old: PublishedAnswers, new: PublishedAnswers
+) -> Iterator[tuple[PublishedAnswers, PublishedAnswers]]:
     """Cut all sorted numbers at the same places, so that no part has many more than `_SLICE` of one array."""
-    arrays = [old.numbers, *(answered.numbers for answered in news)]
-    largest = max(arrays, key=len)
-    inner = largest[_SLICE::_SLICE]
-    bounds = [[0, *np.searchsorted(array, inner).tolist(), len(array)] for array in arrays]
-    for part in range(len(inner) + 1):
-        cuts = [slice(*ends[part : part + 2]) for ends in bounds]
-        yield (
-            PublishedAnswers(old.contents, old.numbers[cuts[0]], old.tags[cuts[0]]),
-            [
-                AnsweredConsultation(answered.consultation, answered.numbers[cut], answered.listed[cut])
-                for answered, cut in zip(news, cuts[1:], strict=True)
-            ],
-        )
+    bounds = max(old.numbers, new.numbers, key=len)[_SLICE::_SLICE]
+    parts = []
+    for answers in (old, new):
+        cuts = np.searchsorted(answers.numbers, bounds)
+        columns = np.split(answers.numbers, cuts), np.split(answers.tags, cuts)
+        parts.append([PublishedAnswers(answers.contents, *part) for part in zip(*columns, strict=True)])
+    return zip(*parts, strict=True)
 
 
-def _combine(news: Sequence[AnsweredConsultation], first: int) -> _NewStates:
-    """Combine new consultations into one state per number.
-
-    `first` is the index of `news[0]` among all consultations after the merge.
-
-    A consultation answers *clear* or *listed* for each number. All possible answers of all consultations are sorted by
-    time. If two answers have the same time, *clear* comes first. The rank of an answer is its position in this order. For each
-    number, the answer with the highest rank wins.
-    """
-    answers = sorted(
-        (answered.consultation.submitted_at, listed, at)
-        for at, answered in enumerate(news)
-        for listed in (False, True)
-    )
-    rank = {(at, listed): np.uint64(position) for position, (_, listed, at) in enumerate(answers)}
-    # Number and rank in one integer: a single sort groups by number and puts the winner last.
-    keys = np.concatenate(
-        [
-            (answered.numbers << _RANK_BITS) + np.where(answered.listed, rank[at, True], rank[at, False])
-            for at, answered in enumerate(news)
-        ]
-    )
-    keys.sort()
-    numbers = keys >> _RANK_BITS
-    last = np.append(numbers[1:] != numbers[:-1], np.True_)
-    ranks = (keys & np.uint64((1 << int(_RANK_BITS)) - 1)).astype(np.int64)
-    newest_listed = _newest_listed(ranks, last, np.array([listed for _, listed, _ in answers]))
-    code = ranks[last] * (len(answers) + 1) + newest_listed
-    used_codes = np.flatnonzero(np.bincount(code))
-    row = np.zeros(len(answers) * (len(answers) + 1), np.int64)
-    row[used_codes] = np.arange(len(used_codes))
-    states = [_state(answers, first, *divmod(used, len(answers) + 1)) for used in used_codes.tolist()]
-    return _NewStates(numbers[last], row[code], states)
-
-
-def _newest_listed(ranks: Integers, last: Mask, listed: Mask) -> Integers:
-    """Return, for each number, 1 + the rank of its newest *listed* answer, or 0 if it has none.
-
-    `ranks` contains the ranks of all answers, grouped by number and ascending. `last` marks the last rank of each
-    number. `listed` is true for the ranks of *listed* answers.
-    """
-    if not len(ranks):
-        return ranks
-    starts = np.append(0, np.flatnonzero(last)[:-1] + 1)
-    newest: Integers = np.maximum.reduceat(np.where(listed[ranks], ranks + 1, 0), starts)
-    return newest
-
-
-def _state(answers: list[tuple[int, bool, int]], first: int, winner: int, newest_listed: int) -> State:
-    _, listed, at = answers[winner]
-    return State(
-        answer="listed" if listed else "clear",
-        consultation=first + at,
-        listed_at=answers[newest_listed - 1][0] if newest_listed else 0,
-    )
-
-
-def _assign_cells(old: PublishedAnswers, new: _NewStates) -> tuple[Numbers, Integers]:
+def _assign_cells(old: PublishedAnswers, new: PublishedAnswers) -> tuple[Numbers, Integers]:
     """Return all numbers, sorted, and the cell of each.
 
-    A cell is `old tag * (1 + count of new states) + 1 + index of the new state`. If a number has no old
-    state, the old tag is the first unused tag. If it has no new state, the last two terms are 0.
+    A cell is `old tag * (1 + count of new states) + new tag`. The tag of a number without a state is the first unused tag.
     """
-    union = distinct(np.concatenate((old.numbers, new.numbers)))
-    cell = np.full(len(union), len(old.contents.states), np.int64)
-    cell[np.searchsorted(union, old.numbers)] = old.tags
-    cell *= 1 + len(new.states)
-    cell[np.searchsorted(union, new.numbers)] += 1 + new.state_index
+    absent = len(new.contents.states)
+    if not len(old.numbers):
+        return new.numbers, new.tags + np.int64(len(old.contents.states) * (1 + absent))
+    place = np.searchsorted(old.numbers, new.numbers)
+    is_new = np.take(old.numbers, place, mode="clip") != new.numbers
+    after = np.cumsum(is_new)
+    at = place + after - is_new  # of the new answers in the union
+    is_old = np.ones(len(old.numbers) + int(after[-1] if len(after) else 0), np.bool_)
+    is_old[at[is_new]] = False
+    union, cell = np.empty(len(is_old), np.uint64), np.full(len(is_old), len(old.contents.states))
+    union[at], union[is_old], cell[is_old] = new.numbers, old.numbers, old.tags
+    cell *= 1 + absent
+    cell += absent
+    cell[at] += new.tags.astype(np.int64) - absent
     return union, cell
 
 

@@ -37,7 +37,7 @@ from dialgate.lists.number_set import DamagedFile, Numbers, NumberSet, Tags, dis
 from dialgate.lists.snapshot import Consultation, Contents, read_contents
 from dialgate.runtime.atomic_write import publish_file, remove_on_exit, write_file
 from dialgate.runtime.file_lock import hold_lock
-from registry_sync.answer_merge import MAX_STATES, AnswersBelow, PublishedAnswers
+from registry_sync.answer_merge import AnswersBelow, PublishedAnswers, join
 from registry_sync.import_checks import ImportRefused
 
 KEPT: Final = 3
@@ -125,7 +125,7 @@ def find_entry(manifest: Manifest, registry: str, controller: str) -> ManifestEn
 def read_answers(folder: Path, entry: ManifestEntry) -> PublishedAnswers:
     """Read all answers of an entry after verifying every byte. Raises Refused, DamagedFile and OSError."""
     top = _read_file(folder / entry.file)
-    return _overlay(_read_file(folder / entry.base), top) if entry.base else top
+    return join(_read_file(folder / entry.base), top)[0] if entry.base else top
 
 
 def _read_file(path: Path) -> PublishedAnswers:
@@ -157,30 +157,8 @@ def _read_above(folder: Path, entry: ManifestEntry, above: Numbers) -> Published
         tags = np.array([opened.tag(number) for number in above.tolist()], np.int64)
         known = tags >= 0
         found = PublishedAnswers(read_contents(opened, path), above[known], tags[known].astype(np.uint16))
-    answers = found if top is None else _overlay(found, top)
+    answers = found if top is None else join(found, top)[0]
     return answers._replace(base=AnswersBelow(below, sha256_, entry.numbers - len(answers.numbers)))
-
-
-def _overlay(below: PublishedAnswers, top: PublishedAnswers) -> PublishedAnswers:
-    """Return all answers of both. `top` has the answers for the numbers in both. Raises Refused for too many states."""
-    index = {
-        state: at for at, state in enumerate(dict.fromkeys((*below.contents.states, *top.contents.states)))
-    }
-    if len(index) > MAX_STATES:
-        raise ImportRefused(
-            f"the answers have more than {MAX_STATES:,} different states. Start with an empty snapshot folder."
-        )
-    is_below = ~np.isin(below.numbers, top.numbers)
-    numbers = np.concatenate((below.numbers[is_below], top.numbers))
-    tags = np.concatenate(
-        [
-            np.array([index[state] for state in part.contents.states], np.uint16)[part.tags[kept]]
-            for part, kept in ((below, is_below), (top, slice(None)))
-        ]
-    )
-    order = np.argsort(numbers, kind="stable")
-    contents = msgspec.structs.replace(top.contents, states=tuple(index))
-    return PublishedAnswers(contents, numbers[order], tags[order])
 
 
 # ---- publishing ------------------------------------------------------------------------------------------------------

@@ -78,7 +78,7 @@ LAYOUTS: Final = {
         clear=("0",),
         listed=("1",),
         # No Italian number begins with 2, 6 or 9: such a landline lacks its 0. 39 and more than 8 digits contain the country code.
-        line=r"(?!39\d{9})[0134578]\d{5,11},[01](?:\r?\n)?",
+        line=r"(?!39\d{9})[0134578]\d{5,11}+,[01](?:\r?\n)?+",
         excluded=("1", "2", "4", "6", "8", "9", "0549"),
     ),
 }

@@ -27,10 +27,10 @@ _STEPS: Final = tuple(
 
 
 class PlainCells(NamedTuple):
-    """One column of some lines: the begin and length of each cell in `text`, which begins with `_LONGEST` other bytes."""
+    """One column of some lines: the end and length of each cell in `text`, which begins with `_LONGEST` other bytes."""
 
     text: bytes
-    begins: Integers
+    ends: Integers
     lengths: Integers
 
     def numbers(self) -> Numbers | None:
@@ -53,24 +53,20 @@ class PlainCells(NamedTuple):
         return ends >> (np.uint64(8) * (np.uint64(_WORD) - self.lengths.astype(np.uint64)))
 
     def one(self, at: int) -> str:
-        begin = int(self.begins[at])
-        return self.text[begin : begin + int(self.lengths[at])].decode("ascii")
+        end = int(self.ends[at])
+        return self.text[end - int(self.lengths[at]) : end].decode("ascii")
 
     def _words(self, skipped: int) -> Numbers:
         """Return the last eight digits before the last `skipped` of each cell, with the character 0 where it is shorter."""
-        others = np.clip(_WORD + skipped - self.lengths, 0, _WORD).astype(np.uint64) * np.uint64(8)
+        others = np.maximum(_WORD + skipped - self.lengths, 0).astype(np.uint64) * np.uint64(8)
         word: Numbers = self._ending_words(skipped) ^ _ZEROS
-        # Two shifts, because a shift by 64 is undefined.
-        half: Numbers = others >> np.uint64(1)
-        for shift in (half, others - half):
-            word >>= shift
-        for shift in (half, others - half):
-            word <<= shift
+        word >>= others
+        word <<= others  # a shift by 64 bits or more gives 0
         return word
 
     def _ending_words(self, skipped: int) -> Numbers:
         words = np.ndarray(len(self.text) - _WORD + 1, "<u8", self.text, strides=(1,))
-        ending: Numbers = words[self.begins + (self.lengths - _WORD - skipped)]
+        ending: Numbers = words[self.ends - (_WORD + skipped)]
         return ending
 
 
@@ -90,33 +86,36 @@ def split(chunk: bytes, separator: str, columns: int) -> list[PlainCells] | None
     """
     if not chunk.isascii() or b'"' in chunk:
         return None
-    if b"\r" in chunk and chunk.count(b"\r") != chunk.count(b"\r\n"):
-        return None
     text = bytes(_LONGEST) + chunk
     data = np.frombuffer(text, np.uint8)
     ends = np.flatnonzero(data == LF)
     if not chunk.endswith(b"\n"):
         ends = np.append(ends, len(text))
     begins = np.append(_LONGEST, ends[:-1] + 1)
-    ends = ends - (data[ends - 1] == CR)
-    if columns == 1:
-        return [_trimmed(text, data, begins, ends)]
-    separators = np.flatnonzero(data == ord(separator))
-    if len(separators) != len(ends) * (columns - 1):
+    has_cr = data[ends - 1] == CR
+    if np.count_nonzero(has_cr) != np.count_nonzero(data == CR):
         return None
-    inner = [separators[column :: columns - 1] for column in range(columns - 1)]
-    if not (np.all(inner[0] >= begins) and np.all(inner[-1] < ends)):
-        return None
-    bounds = zip([begins, *(cell + 1 for cell in inner)], [*inner, ends], strict=True)
-    return [_trimmed(text, data, begin, end) for begin, end in bounds]
+    ends = ends - has_cr
+    inner: list[Integers] = []
+    if columns > 1:
+        separators = np.flatnonzero(data == ord(separator))
+        if len(separators) != len(ends) * (columns - 1):
+            return None
+        inner = [separators[column :: columns - 1] for column in range(columns - 1)]
+        if not (np.all(inner[0] >= begins) and np.all(inner[-1] < ends)):
+            return None
+    bounds = list(zip([begins, *(cell + 1 for cell in inner)], [*inner, ends], strict=True))
+    if b" " in chunk:
+        bounds = [_trimmed(data, *bound) for bound in bounds]
+    return [PlainCells(text, end, end - begin) for begin, end in bounds]
 
 
-def _trimmed(text: bytes, data: Bytes, begins: Integers, ends: Integers) -> PlainCells:
-    """Return the cells without the spaces around them."""
+def _trimmed(data: Bytes, begins: Integers, ends: Integers) -> tuple[Integers, Integers]:
+    """Return the begins and ends of the cells without the spaces around them."""
     while (spaces := (data[ends - 1] == SPACE) & (ends > begins)).any():
         ends = ends - spaces
     # The byte at the end of a cell is a separator or a line end. The text may end with the last cell.
     last = len(data) - 1
     while (spaces := (data[np.minimum(begins, last)] == SPACE) & (ends > begins)).any():
         begins = begins + spaces
-    return PlainCells(text, begins, ends - begins)
+    return begins, ends

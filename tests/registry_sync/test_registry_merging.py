@@ -17,7 +17,6 @@ from dialgate.lists.manifest import read_manifest
 from dialgate.lists.snapshot import Consultation, Snapshot
 from registry_sync import publication
 from registry_sync.answer_merge import (
-    MERGE_LIMIT,
     AnsweredConsultation,
     PublishedAnswers,
     count_changes,
@@ -95,8 +94,8 @@ def test_changes_are_counted_correctly_before_a_merge(
     assert newly_clear >= sum(before[number][0] and not after[number][0] for number in known_before)
 
 
-def test_more_consultations_than_the_merge_limit_are_merged_in_groups() -> None:
-    batches = [(at % 7, {1: at % 3 == 0, at: True}) for at in range(2, MERGE_LIMIT + 40)]
+def test_hundreds_of_consultations_are_merged() -> None:
+    batches = [(at % 7, {1: at % 3 == 0, at: True}) for at in range(2, 551)]
     assert flatten(merge_batches(batches, 10_000)) == compute_expected(batches)
 
 
