@@ -70,13 +70,17 @@ def write_answers(folder: Path, rng: random.Random, numbers: list[int]) -> None:
             registry="rpo", controller="acme", mode="answers", consultations=tuple(asked), states=states
         ),
         Contents(registry="tps", states=states, **full),
-        Contents(registry="us_dnc", states=(), **full),
+        Contents(registry="us_dnc", states=states[2:3], **full),
     )
     entries = []
     for content in contents:
         path = folder / f"{content.registry}.numbers"
         held = number_set.distinct(np.array(rng.sample(numbers, len(numbers) // 2), np.uint64))
-        tags = np.array([rng.randrange(len(states)) for _ in held], np.uint16) if content.states else None
+        tags = (
+            np.array([rng.randrange(len(states)) for _ in held], np.uint16)
+            if len(content.states) > 1
+            else None
+        )
         number_set.write(path, [held], meta=msgspec.json.encode(content), tags=tags)
         entries.append(
             ManifestEntry(
@@ -94,7 +98,7 @@ async def test_a_number_has_the_verdict_of_a_call_to_it(
 ) -> None:
     rng = random.Random(seed)
     path = world.write_folder(
-        tmp_path, accept_drafts=[name.upper() for name in COUNTRIES[1:4]], **store_settings
+        tmp_path, accept_drafts=[name.upper() for name in COUNTRIES[1:5]], **store_settings
     )
     for country in COUNTRIES:
         shutil.copy(CONFIG / "countries" / f"{country}.yaml", tmp_path / "countries")
