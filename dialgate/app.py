@@ -92,7 +92,7 @@ class App:
         self.registrar = Registrar(config, keys, store, clock.at_least, metrics, host)
         self.refresh = upkeep.refresh
         self.subjects = Subjects(self.registrar, peers)
-        self.shipped_logs = ShippedLogs(keys, store, config.data / "peers")
+        self.shipped_logs = ShippedLogs(keys, store, config.data)
         self.roster = Roster(store, metrics, clock)
         self.gate = Gate(store, self._recorder, upkeep, clock, traces)
         self._pending = PendingFolder(self.registrar.access, self.registrar.revocations)

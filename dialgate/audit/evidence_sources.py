@@ -6,8 +6,8 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from dialgate.crypto.keys import Keys
-from dialgate.crypto.log_signing import Signer, public_halves
+from dialgate.crypto.keys import Keys, PeerKeys
+from dialgate.crypto.log_signing import Signer
 from dialgate.decision_log.chains import Chains
 from dialgate.store import Ledger
 
@@ -27,7 +27,8 @@ class Sources(Struct, frozen=True, kw_only=True):
         """Return the sources of a log in `chains`. Raises `KeysUnusable`."""
         own, home = chains.homes[0].folder, chains.home_of(log) or chains.homes[0]
         folders = {name: path for other in chains.homes for name, path in other.logs.items()}
-        shipped = [public_halves(other.folder / "keys") for other in chains.homes[1:]]
+        # Not the keys in the copies: they would prove whatever somebody wrote there.
+        published = [PeerKeys.open(other.key_file).public for other in chains.homes[1:]]
         return cls(
             data=own,
             keys=home.keys(log),
@@ -35,6 +36,6 @@ class Sources(Struct, frozen=True, kw_only=True):
             store=store,
             folder=folders[log],
             kept=home.folder / "kept",
-            public=dict(ChainMap(dict(signer.public), *map(dict, shipped))),
+            public=dict(ChainMap(dict(signer.public), *map(dict, published))),
             others=tuple(path for name, path in folders.items() if name != log),
         )

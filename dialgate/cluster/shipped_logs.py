@@ -1,8 +1,8 @@
 """The logs of the other gates on a store, as far as they were shipped, and the keys to read them.
 
-Each gate publishes the keys of its months in the store, encrypted with the key that the gates have in common, and keeps a copy
-of all that are published in `data/peers/`. Decisions are shipped only once their keys are published. So the decisions of a
-node whose disk is lost can still be found, proved and replayed.
+Each gate publishes the keys of its months in the store, with the public keys that sign its log, encrypted with the key that
+the gates have in common. It keeps a copy of all that are published in `data/peers/`. Decisions are shipped only once their keys
+are published. So the decisions of a node whose disk is lost can still be found, proved and replayed.
 A month that its node retires is retired in the store and in all copies within seconds.
 """
 
@@ -19,6 +19,7 @@ from dialgate.core.faults import Unavailable
 from dialgate.core.model import SECOND, Instant
 from dialgate.core.text_formats import Timestamp
 from dialgate.crypto.keys import Keys, KeysUnusable, PeerKeys
+from dialgate.crypto.log_signing import Signer
 from dialgate.crypto.nonces import nonces
 from dialgate.decision_log import LogDamaged
 from dialgate.decision_log.chains import Home, homes, shipped_until
@@ -42,9 +43,9 @@ class Coverage(Struct, frozen=True):
 
 
 class ShippedLogs:
-    def __init__(self, keys: Keys, store: Store, folder: Path) -> None:
-        """`folder` is for the key files of the other nodes."""
-        self._keys, self._store, self._folder = keys, store, folder
+    def __init__(self, keys: Keys, store: Store, data: Path) -> None:
+        self._keys, self._store = keys, store
+        self._folder, self._signing = data / "peers", data / "signing.json"
         self._nonces = nonces()
         self._threads = ThreadPool("shipped-logs", 1)  # upkeep must not wait for other work
         self._due: Instant = 0
@@ -56,34 +57,37 @@ class ShippedLogs:
             return
         self._due, problem = now, ""
         try:
-            await self._threads.run(self._keys.month, now)  # publishes the keys of a new month at once
-            await self._exchange(self._store)
+            await self._exchange(self._store, now)
         except (Unavailable, OSError) as error:
             problem = str(error)
         if problem and problem != self._problem:
             _log.error("month keys not exchanged with the other gates", problem=problem)
         self._problem = problem
 
-    async def _exchange(self, store: Documents) -> None:
+    async def _exchange(self, store: Documents, now: Instant) -> None:
         published = await store.sealed_months()
-        for log, sealed in await self._threads.run(lambda: list(self._changed(published))):
+        for log, sealed in await self._threads.run(lambda: list(self._changed(published, now))):
             await store.put_sealed_months(log, sealed)
             await self._threads.run(self._keep, log, sealed)
 
     def _keep(self, log: str, sealed: bytes) -> None:
         self._folder.mkdir(mode=0o700, exist_ok=True)
-        self._keys.keep_months(self._folder / f"{log}.json", log, sealed)
+        self._keys.keep(self._folder / f"{log}.json", log, sealed)
 
-    def _changed(self, published: dict[str, bytes]) -> Iterator[tuple[str, bytes]]:
+    def _changed(self, published: dict[str, bytes], now: Instant) -> Iterator[tuple[str, bytes]]:
         """Copy the other nodes' keys. Yield the keys to publish: this node's, and copies that the store has lost."""
-        own = self._keys.first_log
-        if own not in published or not self._keys.has_months(published[own]):
-            yield own, self._keys.seal_months(next(self._nonces))
+        self._keys.month(now)  # publishes the keys of a new month at once
+        own, public = self._keys.first_log, Signer.open(self._signing, now).public
+        if own not in published or not self._keys.has_published(public, published[own]):
+            yield own, self._keys.publish(public, next(self._nonces))
         for log, sealed in published.items():
             self._keep(log, sealed)
         for path in self._folder.glob("*.json"):
             if path.stem not in {own, *published}:
-                yield path.stem, PeerKeys.open(path).seal_months(next(self._nonces))
+                yield path.stem, self._published(PeerKeys.open(path))
+
+    def _published(self, peer: PeerKeys) -> bytes:
+        return peer.publish(peer.public, next(self._nonces))
 
     async def retire(self, months: Collection[str]) -> None:
         """Destroy the other nodes' keys of these months, because a lost node cannot.
@@ -95,7 +99,7 @@ class ShippedLogs:
             keys = PeerKeys.open(path)
             for month in months:
                 await asyncio.to_thread(keys.retire, month)
-            await self._store.put_sealed_months(path.stem, keys.seal_months(next(self._nonces)))
+            await self._store.put_sealed_months(path.stem, self._published(keys))
 
     def close(self) -> None:
         self._threads.close()

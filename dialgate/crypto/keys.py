@@ -11,7 +11,8 @@ Removing a month from the file retires the month: records of that month remain a
 anonymous (crypto-shredding; GDPR art. 5(1)(e) and 17).
 
 A node that shares its ledger starts from a copy of another node's file without `log` and `months`. It keeps the files of
-the other nodes, with their months, in `peers/` (`PeerKeys`), so that it can read the logs that they shipped. A node
+the other nodes, with their months, in `peers/` (`PeerKeys`), so that it can read the logs that they shipped. In these files,
+`public` has the keys that signed those logs, so that nobody who can write to the copies can have another log proved. A node
 may have further logs, each named after `log` and its number (`log_name`). Any change needs a new `format`, which
 older programs reject. A program that ignored new fields would lose these fields when it rewrites the file.
 """
@@ -19,7 +20,7 @@ older programs reject. A program that ignored new fields would lose these fields
 import fcntl
 import os
 import secrets
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from hashlib import blake2b
@@ -29,7 +30,7 @@ from typing import Annotated, Literal, TypeVar
 import msgspec
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from msgspec import Meta, Struct
+from msgspec import Meta, Struct, structs
 
 from dialgate.core.decision_ids import DecisionIds
 from dialgate.core.entry_ids import EntryIds
@@ -62,11 +63,17 @@ class _MonthFile(Struct, frozen=True, forbid_unknown_fields=True):
     cipher: _Key
 
 
-class _KeyFile(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class _Published(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The keys that the other nodes on a store need to read and prove a node's logs."""
+
+    months: dict[_Month, _MonthFile] = {}
+    public: dict[str, _Key] = {}  # that sign its checkpoints, by name (`log_signing`)
+
+
+class _KeyFile(_Published, frozen=True, kw_only=True, forbid_unknown_fields=True):
     format: Literal[1]
     subject: _Key
     log: _LogName = ""
-    months: dict[_Month, _MonthFile] = {}
 
 
 class Envelope:
@@ -174,7 +181,7 @@ class Keys:
     def __init__(self, path: Path, file: _KeyFile, log: int) -> None:
         self.first_log, self.log = file.log, log_name(file.log, log)
         self._path, self._number = path, log
-        self._secret = file.subject
+        self._secret, self.public = file.subject, file.public
         # The ledger's numbers are needed as long as their revocations, so no month's key encrypts them.
         self.ledger = Sealer(blake2b(b"ledger cipher", key=file.subject, digest_size=_KEY_BYTES).digest())
         # Numbers in legal holds have a separate key, so that access to one does not give access to the other.
@@ -229,9 +236,7 @@ class Keys:
 
     def live(self) -> dict[str, MonthKeys]:
         """Return the keys for every month (`YYYY-MM`) that is not retired."""
-        with locked(self._path):
-            file = _read(self._path)
-        return {name: MonthKeys(month) for name, month in file.months.items()}
+        return {name: MonthKeys(month) for name, month in self._file().months.items()}
 
     def retire(self, month: str) -> None:
         """Destroy the keys for a past month (`YYYY-MM`). The operator must destroy copies and backups of the file.
@@ -247,33 +252,32 @@ class Keys:
             del file.months[month]
             write_file(self._path, msgspec.json.encode(file))
 
-    def seal_months(self, nonce: bytes) -> bytes:
-        """Return the keys of all months, encrypted for the nodes that share the ledger. Raises `KeysUnusable`."""
+    def publish(self, public: Mapping[str, bytes], nonce: bytes) -> bytes:
+        """Return the keys of all months and `public`, encrypted for the nodes that share the ledger. Raises `KeysUnusable`."""
+        published = _Published(months=self._file().months, public=dict(public))
+        return self.peers.close(msgspec.json.encode(published), nonce, _months_of(self.first_log))
+
+    def has_published(self, public: Mapping[str, bytes], sealed: bytes) -> bool:
+        """Return whether the result of an earlier `publish` contains the present keys. Raises `KeysUnusable`."""
+        return self._open(self.first_log, sealed) == _Published(
+            months=self._file().months, public=dict(public)
+        )
+
+    def _open(self, log: str, sealed: bytes) -> _Published:
+        return msgspec.json.decode(self.peers.open(sealed, _months_of(log)), type=_Published)
+
+    def _file(self) -> _KeyFile:
         with locked(self._path):
-            file = _read(self._path)
-        return self.peers.close(msgspec.json.encode(file.months), nonce, _months_of(file.log))
+            return _read(self._path)
 
-    def has_months(self, sealed: bytes) -> bool:
-        """Return whether the result of an earlier `seal_months` contains the keys of all months. Raises `KeysUnusable`."""
-        with locked(self._path):
-            file = _read(self._path)
-        return self._open_months(file.log, sealed) == file.months
-
-    def _open_months(self, log: str, sealed: bytes) -> dict[str, _MonthFile]:
-        return msgspec.json.decode(self.peers.open(sealed, _months_of(log)), type=dict[_Month, _MonthFile])
-
-    def keep_months(self, path: Path, log: str, sealed: bytes) -> bool:
-        """Write the months that another node sealed to the key file for its log. Return whether they changed it.
-
-        Raises `KeysUnusable`.
-        """
-        months = self._open_months(log, sealed)
-        body = msgspec.json.encode(_KeyFile(format=1, subject=self._secret, log=log, months=months))
+    def keep(self, path: Path, log: str, sealed: bytes) -> None:
+        """Write what another node published to the key file for its log. Raises `KeysUnusable`."""
+        published = self._open(log, sealed)
+        file = _KeyFile(format=1, subject=self._secret, log=log, **structs.asdict(published))
+        body = msgspec.json.encode(file)
         with locked(path):
-            if path.exists() and path.read_bytes() == body:
-                return False
-            write_file(path, body)
-        return True
+            if not path.exists() or path.read_bytes() != body:
+                write_file(path, body)
 
     def _derive(self, controller: str) -> KeyedHash:
         key = blake2b(controller.encode(), key=self._secret, digest_size=_KEY_BYTES).digest()
@@ -373,7 +377,7 @@ def _read_or_make(path: Path) -> _KeyFile:
             return file
     else:
         file = _KeyFile(format=1, subject=os.urandom(_KEY_BYTES))
-    file = msgspec.structs.replace(file, log=secrets.token_hex(4))
+    file = structs.replace(file, log=secrets.token_hex(4))
     write_file(path, msgspec.json.encode(file))
     return file
 

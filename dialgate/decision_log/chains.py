@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Final
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from dialgate.core.decision_ids import log_of
 from dialgate.core.local_time import rfc3339
@@ -117,11 +118,22 @@ def homes(data: Path, shipped: Path | None) -> list[Home]:
     with suppress(OSError):
         others = [path.parent for path in sorted(shipped.glob("*/*/log"))] if shipped else []
     keys = {path.stem: path for path in (data / "peers").glob("*.json")}
-    return [Home.open(data, own, data / "keys.json")] + [
+    copies = [
         Home.open(path, path.name, keys[path.name], path.parent.name)
         for path in others
         if path.name in keys and path.name != own
     ]
+    return [*_without_repeats([Home.open(data, own, data / "keys.json"), *copies])]
+
+
+def _without_repeats(homes_: Iterable[Home]) -> Iterator[Home]:
+    """Yield the homes without logs that an earlier one has: nothing at the target takes the place of a log of this node."""
+    seen: set[str] = set()
+    for home in homes_:
+        logs = {name: path for name, path in home.logs.items() if name not in seen}
+        seen |= logs.keys()
+        if logs or not home.node:
+            yield replace(home, logs=logs)
 
 
 def shipped_until(homes_: Iterable[Home]) -> dict[str, str]:

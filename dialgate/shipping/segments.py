@@ -97,8 +97,11 @@ class SegmentShipping:
 
     def _are_keys_published(self, log: str) -> bool:
         copy = self._data / "peers" / f"{log}.json"
-        months = Keys.open(self._data / "keys.json").live().keys()
-        return copy.exists() and months <= PeerKeys.open(copy).live().keys()
+        if not copy.exists():
+            return False
+        months, published = Keys.open(self._data / "keys.json").live().keys(), PeerKeys.open(copy)
+        public = public_keys(self._data / "signing.json").keys()
+        return months <= published.live().keys() and public <= published.public.keys()
 
     def _ship_closed(self, number: int, chain: "_Chain", place: str, standing: LogProgress) -> None:
         for closed in chain.unshipped():

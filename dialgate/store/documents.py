@@ -139,7 +139,7 @@ class Documents(Protocol):
     # ---- month keys of the nodes on a shared store -------------------------------------------------------------------
 
     async def sealed_months(self) -> dict[str, bytes]:
-        """Return the keys of each node's months, encrypted by `Keys.seal_months`, by the name of the node's log."""
+        """Return the keys that each node published, encrypted by `Keys.publish`, by the name of the node's log."""
         documents = await self._documents("months")
         return {log: _decode(body, SealedMonths).sealed for log, body in documents.items()}
 

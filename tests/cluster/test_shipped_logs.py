@@ -4,7 +4,7 @@ import asyncio
 import json
 import shutil
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
@@ -12,10 +12,16 @@ from typing import Any
 import msgspec
 import pytest
 
+from dialgate.audit.evidence_files import EvidenceOrder, make_evidence
 from dialgate.audit.legal_holds import Holds
 from dialgate.audit.number_history import Inquiry, Visibility
 from dialgate.core.local_time import day_in
 from dialgate.core.model import DAY, HOUR, MINUTE
+from dialgate.crypto.keys import PeerKeys
+from dialgate.crypto.log_signing import Signer, pem, public_keys
+from dialgate.decision_log import make_checkpoint
+from dialgate.decision_log.chains import Chains, homes
+from dialgate.decision_log.inclusion_proofs import NoEvidence
 from dialgate.runtime.clock import wall_clock
 from dialgate.tools.verifier.verify_evidence import verify
 from tests.cluster.test_peers import call, keys_of, replicate, two_gates
@@ -221,20 +227,54 @@ async def test_a_retired_month_is_retired_in_shipped_logs_too(gates: list[World]
         gate.app.gate._clock()
     keys_of(milan).month(later)
     peers = milan.folder / "data" / "peers" / f"{log}.json"
-    assert "2026-11" in msgspec.json.decode(peers.read_bytes())["months"]
+    assert "2026-11" in PeerKeys.open(peers).live()
     Holds(milan.folder / "data", keys_of(milan)).add(CLEAR, at=NOW, by="dpo", reason="case 4711")
     months = json.loads(await milan.output("log", "retire", "--yes", "--json"))
     assert [month["month"] for month in months["months"]] == ["2026-11"]
-    assert msgspec.json.decode(peers.read_bytes())["months"].keys().isdisjoint({"2026-11"})
+    assert "2026-11" not in PeerKeys.open(peers).live()
     (hold,) = Holds(milan.folder / "data", keys_of(milan)).all()
     assert set(hold.records) == set(names)
     await milan.app.shipped_logs.tick(later + HOUR)
     sealed = await milan.app._store.sealed_months()
-    assert not keys_of(rome).has_months(sealed[log]), (
+    assert not keys_of(rome).has_published(public_of(rome), sealed[log]), (
         "a running node publishes again until it retires the month"
     )
     await rome.app.shipped_logs.tick(later + HOUR)
-    assert keys_of(rome).has_months((await milan.app._store.sealed_months())[log])
+    assert keys_of(rome).has_published(public_of(rome), (await milan.app._store.sealed_months())[log])
+
+
+def public_of(gate: World) -> Mapping[str, bytes]:
+    return public_keys(gate.folder / "data" / "signing.json")
+
+
+async def test_a_log_that_another_key_signed_is_not_proved(tmp_path: Path) -> None:
+    """Whoever can write to the copies can replace the checkpoints, and the public keys beside them."""
+    to = a_folder(tmp_path).to
+    async with two_gates(tmp_path, shipping=to) as (rome, milan):
+        name = await call(rome)
+        await ship(rome, milan)
+        order = milan.app.config, EvidenceOrder(decision=name), milan.hand.at
+        assert await asyncio.to_thread(make_evidence, *order)
+        shipped = homes(milan.folder / "data", milan.app.config.shipped)[1]
+        forger = Signer.open(tmp_path / "forger.json", NOW)
+        (shipped.folder / f"keys/{forger.name}.pem").write_bytes(pem(forger.public[forger.name]))
+        for part in (shipped.folder / "log").glob("*.checkpoints"):
+            part.unlink()
+        assert make_checkpoint(shipped.folder / "log", log=keys_of(rome).log, signer=forger, now=NOW)
+        with pytest.raises(NoEvidence, match=f"unknown key {forger.name}"):
+            await asyncio.to_thread(make_evidence, *order)
+
+
+async def test_a_second_folder_with_a_log_does_not_take_the_place_of_the_first(gates: list[World]) -> None:
+    rome, milan = gates
+    names = [await call(gate) for gate in gates]
+    await ship(rome, milan)
+    data, shipped = milan.folder / "data", milan.app.config.shipped
+    assert shipped is not None
+    (copy,) = homes(data, shipped)[1:]
+    shutil.copytree(data / "log", shipped / "zurich" / copy.folder.name / "log")
+    assert [home.node for home in homes(data, shipped)] == ["", "rome"]
+    assert all(map(Chains(data, shipped).find, names))
 
 
 async def test_keys_survive_an_emptied_store(gates: list[World]) -> None:
