@@ -157,14 +157,18 @@ class _Connections:
 
     async def take(self) -> AbstractConnection:
         """Return the most recently used idle connection without unread data, or a new connection."""
-        while self._idle:
-            connection = self._idle.pop()
-            if not await connection.can_read():
-                return connection
-            await connection.disconnect(nowait=True)  # closed by the server, or a reply is unread
-        connection = self._create()
-        await connection.connect()  # type: ignore[no-untyped-call]
-        return connection
+        while True:
+            connection = self._idle.pop() if self._idle else self._create()
+            usable = False
+            try:
+                if not connection.is_connected:
+                    await connection.connect()  # type: ignore[no-untyped-call]
+                usable = not await connection.can_read()
+                if usable:
+                    return connection
+            finally:
+                if not usable:  # closed by the server, a reply is unread, or the time to connect is over
+                    await connection.disconnect(nowait=True)
 
     async def put_back(self, connection: AbstractConnection, *, reusable: bool) -> None:
         """Keep a connection if every reply was read (`reusable`). Otherwise close it."""
