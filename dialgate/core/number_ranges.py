@@ -55,7 +55,19 @@ def _patterns(code: int, length: int) -> tuple[tuple[str, ...], str]:
     descs = [
         desc
         for plan in plans
-        for desc in (plan.general_desc, *dict(numbering_plan.types_in_matching_order(plan)).values())
+        for desc in (
+            plan.general_desc,
+            plan.premium_rate,
+            plan.toll_free,
+            plan.shared_cost,
+            plan.voip,
+            plan.personal_number,
+            plan.pager,
+            plan.uan,
+            plan.voicemail,
+            plan.fixed_line,
+            plan.mobile,
+        )
     ]
     types = [
         desc.national_number_pattern

@@ -3,9 +3,8 @@
 The number that is checked must be the number that is dialled. So input is rejected if `phonenumbers` would add, drop or
 translate a digit. Numbers are personal data, so they are not cached.
 
-`_slow` uses `phonenumbers`. `_fast` parses a plus sign followed by digits: all numbers of a range (`number_ranges`) are parsed
-alike, and the ranges found are kept. `_fast_unsigned` also parses other forms of Italian numbers that have only one reading.
-All paths give the same result, as `tests/properties/phone_fast_path.py` checks.
+`_exactly` asks `phonenumbers` about a plus sign followed by digits. All numbers of a range (`number_ranges`) are parsed alike,
+and the ranges found are kept, so it is asked about few numbers. `tests/properties/phone_fast_path.py` compares both.
 """
 
 import re
@@ -18,7 +17,6 @@ import phonenumbers
 from msgspec import Struct
 from phonenumbers import (
     NumberParseException,
-    PhoneMetadata,
     PhoneNumber,
     PhoneNumberFormat,
     PhoneNumberType,
@@ -99,7 +97,7 @@ def parse(raw: str, home: str = "") -> Parsed:
     is rejected if `home` is empty or the number has two readings. Numbers that exist but must not be called, such as
     premium or emergency numbers, are returned with their kind.
     """
-    return _fast(raw) or _fast_unsigned(raw, home) or _slow(raw, home)
+    return _fast(raw) or _in_any_form(raw, home)
 
 
 def find(e164: str) -> Parsed | None:
@@ -155,15 +153,15 @@ def _ordinary(raw: str, home: str) -> CallerId:
     return CallerId(number=parsed.e164, form="number", kind=parsed.kind, region=parsed.region)
 
 
-# ---- the slow path ---------------------------------------------------------------------------------------------------
+# ---- other forms -----------------------------------------------------------------------------------------------------
 
 
-def _slow(raw: str, home: str = "") -> Parsed:
+def _in_any_form(raw: str, home: str) -> Parsed:
     written = _undecorated(raw)
     if written.startswith("00"):
         written = "+" + written[2:]
     if written.startswith("+"):
-        parsed = _exactly(written)
+        parsed = find(written)
         if parsed is None:
             raise NotANumber(_why_not(written))
         return parsed
@@ -174,7 +172,7 @@ def _slow(raw: str, home: str = "") -> Parsed:
 
 def _only_reading(digits: str, home: str) -> Parsed:
     national = (read(digits, region) for region in home.split() for read in (_in_country, _short))
-    readings = {parsed.e164: parsed for parsed in (_exactly("+" + digits), *national) if parsed}
+    readings = {parsed.e164: parsed for parsed in (find("+" + digits), *national) if parsed}
     if not readings:
         raise NotANumber("is not a valid number, with or without a plus sign in front")
     if len(readings) > 1:
@@ -191,7 +189,7 @@ def _exactly(e164: str) -> Parsed | None:
         number = phonenumbers.parse(e164)
     except NumberParseException:
         return None
-    number_type, region = numbering_plan.type_and_region(number)
+    number_type, region = phonenumbers.number_type(number), phonenumbers.region_code_for_number(number) or ""
     country_code = number.country_code or 0
     kind = _KINDS.get(number_type)
     if kind is None or phonenumbers.format_number(number, PhoneNumberFormat.E164) != e164:
@@ -213,6 +211,8 @@ def _area(digits: str) -> str:
 
 
 def _in_country(digits: str, home: str) -> Parsed | None:
+    if not numbering_plan.has_trunk_prefix(home):
+        return find(f"+{numbering_plan.country_code(home)}{digits}")
     try:
         number = phonenumbers.parse(digits, home)
     except NumberParseException:
@@ -222,11 +222,11 @@ def _in_country(digits: str, home: str) -> Parsed | None:
     # Some countries' rules rewrite more than the trunk prefix. The result would then be a guess.
     if digits not in {significant, trunk + significant}:
         return None
-    return _exactly(f"+{number.country_code}{significant}")
+    return find(f"+{number.country_code}{significant}")
 
 
 def _short(digits: str, home: str) -> Parsed | None:
-    if digits.startswith("0"):
+    if digits.startswith("0") or len(digits) > numbering_plan.longest_short_number(home):
         return None
     number = PhoneNumber(country_code=phonenumbers.country_code_for_region(home), national_number=int(digits))
     emergency = phonenumbers.is_emergency_number(digits, home)
@@ -239,6 +239,7 @@ def _short(digits: str, home: str) -> Parsed | None:
 
 # Separators are between digits, brackets around digits. Possessive quantifiers avoid exponential time on 32 digits.
 _WRITTEN = re.compile(r"\+?(?:\(\d++\)|\d++)(?:[-. /]*+(?:\(\d++\)|\d++))*+", re.ASCII)
+_UNDECORATED = re.compile(r"\+?\d{1,31}", re.ASCII)
 _SEPARATORS = str.maketrans("", "", " -./()")
 
 _LENGTH_PROBLEMS: dict[int, str] = {
@@ -250,6 +251,8 @@ _LENGTH_PROBLEMS: dict[int, str] = {
 
 
 def _undecorated(raw: str) -> str:
+    if _UNDECORATED.fullmatch(raw):
+        return raw
     for pattern, problem in number_format.FOREIGN_MATTER:
         if pattern.search(raw):
             raise NotANumber(problem)
@@ -267,15 +270,15 @@ def _why_not(e164: str) -> str:
         return "has too few or too many digits for a telephone number"
     if phonenumbers.format_number(number, PhoneNumberFormat.E164) != e164:
         return "holds a digit that is not dialled from abroad, such as a trunk zero"
-    if e164.startswith("+39") and _exactly("+390" + e164[3:]):
+    if e164.startswith("+39") and find("+390" + e164[3:]):
         return "looks like an Italian landline that has lost its leading zero"
-    if e164.startswith("+390") and _exactly("+39" + e164[4:]):
+    if e164.startswith("+390") and find("+39" + e164[4:]):
         return "looks like an Italian mobile or service number with a zero too many"
     length = phonenumbers.is_possible_number_with_reason(number)
     return _LENGTH_PROBLEMS.get(length, "is not a number of its country's numbering plan")
 
 
-# ---- the fast path ---------------------------------------------------------------------------------------------------
+# ---- a plus sign and digits ------------------------------------------------------------------------------------------
 
 _E164 = re.compile(r"\+[1-9]\d{3,14}", re.ASCII)
 # In a range, the prefix of zones and the rules of `_exactly` are the same: they examine at most the first six digits.
@@ -312,34 +315,7 @@ def find_range(e164: str) -> NumberRange:
 
 
 def _fast(raw: str) -> Parsed | None:
-    """Parse a plus sign followed by digits as `_slow` does. Return None for other input or an invalid number."""
+    """Parse a plus sign followed by digits as `_exactly` does. Return None for other input or an invalid number."""
     if not _E164.fullmatch(raw) or (like := find_range(raw).like) is None:
         return None
     return Parsed(raw, like.kind, like.region, like.zones, like.places)
-
-
-def _fast_unsigned(raw: str, home: str) -> Parsed | None:
-    """Parse a number that begins with `00`. If `home` is Italy, also parse other numbers that have only digits.
-
-    Return the same result as `_slow`, or None if `_slow` must parse the number.
-    """
-    if raw.startswith("00"):
-        return _fast("+" + raw[2:])
-    if home != "IT" or not (raw.isascii() and raw.isdigit()):
-        return None
-    # Italy has no trunk prefix. Country codes and short codes do not begin with 0.
-    candidates = (
-        _fast("+39" + raw),
-        _fast("+" + raw),
-        len(raw) <= _LONGEST_SHORT and _short(raw, home),
-    )
-    readings = [parsed for parsed in candidates if parsed]
-    return readings[0] if len(readings) == 1 else None
-
-
-_LONGEST_SHORT = max(
-    length
-    for plan in (PhoneMetadata.short_metadata_for_region("IT"),)
-    if plan and plan.general_desc
-    for length in plan.general_desc.possible_length
-)

@@ -6,13 +6,22 @@ import string
 from collections.abc import Callable
 from typing import Any
 
+import phonenumbers
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from phonenumbers import COUNTRY_CODE_TO_REGION_CODE
 
 from dialgate.core.model import CallerId, Kind
-from dialgate.core.phone import NotANumber, Parsed, _fast, _slow, parse, parse_caller_id
+from dialgate.core.phone import (
+    COUNTRIES,
+    NotANumber,
+    Parsed,
+    _exactly,
+    _in_country,
+    find,
+    parse,
+    parse_caller_id,
+)
 from tests.properties.phone_fast_path import disagreements
 from tests.support import yaml_files
 from tests.support.paths import ROOT
@@ -59,7 +68,7 @@ def test_at_most_thirty_two_characters_are_read() -> None:
 def test_a_number_one_digit_too_short_or_too_long_is_not_of_that_kind(
     beginning: str, kind: Kind, lengths: range
 ) -> None:
-    kinds = {length: _fast("+39" + f"{beginning}123456789012"[:length]) for length in range(3, 16)}
+    kinds = {length: find("+39" + f"{beginning}123456789012"[:length]) for length in range(3, 16)}
     assert [length for length, parsed in kinds.items() if parsed and parsed.kind == kind] == list(lengths)
 
 
@@ -112,26 +121,36 @@ def test_any_caller_id_gets_a_form_and_only_a_readable_one_gets_a_number(raw: st
         assert caller_id.number == ""
 
 
-ABROAD = st.builds(
-    lambda code, rest: f"{code}{rest}",
-    st.sampled_from(sorted(COUNTRY_CODE_TO_REGION_CODE)),
-    st.text("0123456789", min_size=1, max_size=13),
-)
+REGIONS = st.sampled_from(sorted(COUNTRIES))
 
 
-@given(st.one_of(NUMBERISH, LOOSE, ABROAD), HOMES)
-@example("33612345678", "IT")
-def test_the_notation_of_a_number_does_not_change_the_result(raw: str, home: str) -> None:
-    """`parse`, with all its shortcuts, gives the same results and errors as the slow path."""
-    assert _try_parse(parse, raw, home) == _try_parse(_slow, raw, home)
+@given(st.from_regex(r"(?:0|1|39|8)?[0-9]{2,12}", fullmatch=True), REGIONS)
+@example("390612345678", "IT")
+@example("0612345678", "IT")
+@example("39312345678", "IT")
+def test_a_national_number_is_read_as_phonenumbers_reads_it(digits: str, region: str) -> None:
+    """Numbers of regions without trunk prefixes are read without it."""
+
+    def read() -> Parsed | None:
+        try:
+            number = phonenumbers.parse(digits, region)
+        except phonenumbers.NumberParseException:
+            return None
+        national = phonenumbers.national_significant_number(number)
+        trunk = phonenumbers.ndd_prefix_for_region(region, strip_non_digits=True) or ""
+        return (
+            _exactly(f"+{number.country_code}{national}") if digits in {national, trunk + national} else None
+        )
+
+    assert _try_parse(_in_country, digits, region) == _try_parse(lambda *_: read())
 
 
-def _try_parse(read: Callable[[str, str], Parsed], raw: str, home: str) -> Parsed | str:
+def _try_parse(read: Callable[..., Parsed | None], *arguments: str) -> Parsed | str | None:
     try:
-        return read(raw, home)
+        return read(*arguments)
     except NotANumber as refusal:
         return str(refusal)
 
 
-def test_the_fast_and_the_slow_path_agree_on_the_edges_of_the_italian_plan() -> None:
+def test_ranges_and_phonenumbers_agree_on_the_edges_of_the_italian_plan() -> None:
     assert disagreements(6_000, seed=random.getrandbits(32)) == []

@@ -1,12 +1,8 @@
-"""Comparison of the fast path of `dialgate.core.phone` with the slow path, including refusals.
+"""Comparison of the ranges of `dialgate.core.phone` with `phonenumbers`, including refusals.
 
 Half of the numbers cover every five-digit prefix of Italy at every length from 4 to 15 digits. The numbering plan of
 Italy does not depend on later digits, so 2,400,000 numbers cover the whole plan in the installed metadata. The other
 half are one small change away from a valid number of any country.
-
-This module calls `_exactly` instead of the complete slow path. Every number here is a plus sign followed by digits, so
-the rest of the slow path would only choose the refusal texts. Choosing them would more than double the time.
-`tests/core/test_phone.py` compares the complete paths.
 """
 
 import random
