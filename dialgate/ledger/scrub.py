@@ -9,7 +9,7 @@ its own state.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import closing, suppress
 from itertools import chain
 from pathlib import Path
@@ -102,8 +102,10 @@ class Judge:
         ] = {}  # the verdicts on numbers with nothing but stops
         self._snapshot: Snapshot | None = None
         self._hashes = keys.keyed(self._line.controller.id), keys.keyed("*")
-        # The beginnings of the subjects in the store: of all, and of those that may bind every controller.
-        self._known = np.empty(0, np.uint64), np.empty(0, np.uint64)
+        self._known = (
+            _Subjects([]),
+            _Subjects([]),
+        )  # all that the store has, and those that may bind every controller
         self.verdicts: list[ScrubVerdict] = []  # the different ones so far
         self._indexes: dict[ScrubVerdict, int] = {}
 
@@ -119,10 +121,8 @@ class Judge:
         await gatherer.counted.stored.read(self._store)
         gatherer.counted.update(self.at)
         parts = [(for_all, _beginnings(b"".join(of))) async for for_all, of in self._store.subjects()]
-        self._known = (
-            _sorted(part for _, part in parts),
-            _sorted(part for for_all, part in parts if for_all),
-        )
+        of_all = [part for for_all, part in parts if for_all]
+        self._known = _Subjects([part for _, part in parts]), _Subjects(of_all)
         try:
             self._snapshot = Snapshot.open(data / "snapshots", void=void_consultations.read(data))
             self._snapshot.verify()
@@ -245,16 +245,12 @@ class Judge:
 
     def _find_known(self, numbers: Numbers) -> list[tuple[bytes, NDArray[np.bool_]]]:
         """Return the numbers' subjects of the controller and for all, each with which begin like one in the store."""
-        texts = [b"+%d" % number for number in numbers.tolist()] if len(self._known[0]) else []
-        found = list[tuple[bytes, NDArray[np.bool_]]]()
-        for hashes, known in zip(self._hashes, self._known, strict=True):
-            subjects, is_known = b"", np.zeros(len(numbers), np.bool_)
-            if len(known):
-                beginnings = _beginnings(subjects := hashes.digests(texts))
-                at = np.searchsorted(known, beginnings)
-                is_known = known[np.minimum(at, len(known) - 1)] == beginnings
-            found.append((subjects, is_known))
-        return found
+        texts = [b"+%d" % number for number in numbers.tolist()] if self._known[0] else []
+        subjects = [
+            hashes.digests(texts) if known else bytes(16 * len(numbers))
+            for hashes, known in zip(self._hashes, self._known, strict=True)
+        ]
+        return [(of, known.have(of)) for of, known in zip(subjects, self._known, strict=True)]
 
     def _verdict(self, question: Question, known: Known) -> ScrubVerdict:
         stranger = self._stranger(question)
@@ -295,12 +291,34 @@ class Judge:
 _NOTHING = Known()
 
 
-def _sorted(parts: Iterable[NDArray[np.uint64]]) -> NDArray[np.uint64]:
-    return np.sort(np.concatenate((np.empty(0, np.uint64), *parts)))
+class _Subjects:
+    """The beginnings of subjects. One that begins alike only means that a number's state is read."""
+
+    def __init__(self, parts: Sequence[NDArray[np.uint64]]) -> None:
+        self._sorted = np.sort(np.concatenate((np.empty(0, np.uint64), *parts)))
+        self._short = np.zeros(
+            1 << 24, np.bool_
+        )  # by their last 24 bits, because a search takes eight times longer
+        self._short[self._sorted >> _REST] = True
+
+    def __len__(self) -> int:
+        return len(self._sorted)
+
+    def have(self, subjects: bytes) -> NDArray[np.bool_]:
+        """Return which of the concatenated subjects begin like one of these."""
+        beginnings = _beginnings(subjects)
+        found: NDArray[np.bool_] = self._short[beginnings >> _REST]
+        rows = np.flatnonzero(found)
+        at = np.searchsorted(self._sorted, beginnings[rows])
+        found[rows] = self._sorted[np.minimum(at, len(self) - 1)] == beginnings[rows]
+        return found
+
+
+_REST = np.uint64(40)
 
 
 def _beginnings(subjects: bytes) -> NDArray[np.uint64]:
-    """Return the first eight of each sixteen bytes. Equal ones only mean that a number is decided by itself."""
+    """Return the first eight of each sixteen bytes."""
     return np.frombuffer(subjects, np.uint64)[::2]
 
 
