@@ -7,10 +7,12 @@ word, so never change the texts of rules.
 from collections.abc import Callable
 from typing import TypeVar
 
+from msgspec import structs
+
 from dialgate.core.exemptions import combine, lift
 from dialgate.core.law import Binding, Law
-from dialgate.core.model import MINUTE, Decision, Deny, Facts, Instant, Known, Outcome, Pass, Skip
-from dialgate.core.rules import PRECONDITIONS, READ_ATTEMPTS, READ_ENTRIES, RULES, SECTIONS_OF
+from dialgate.core.model import MINUTE, Decision, Deny, Facts, Instant, Outcome, Pass, Skip
+from dialgate.core.rules import PRECONDITIONS, READ_ATTEMPTS, READ_ENTRIES, RULES, SECTIONS_OF, Rule
 from dialgate.core.rules.hours import next_opening
 
 _T = TypeVar("_T")
@@ -19,6 +21,8 @@ _TIMELESS = frozenset(
     {"registry.listed", "registry.unknown", "registry.uncovered", "list.unknown", "consent.missing"}
 )
 _PASSED = Pass()
+_READ_ATTEMPTS = tuple(pair for pair in RULES if pair[0] in READ_ATTEMPTS)
+_READ_ANY = tuple(pair for pair in RULES if pair[0] in READ_ATTEMPTS | READ_ENTRIES)
 # In every time zone in use, midnight falls on a full quarter of an hour in UTC.
 _QUARTER = 15 * MINUTE
 
@@ -29,9 +33,11 @@ def decide(facts: Facts, law: Law, stranger: Decision | None = None) -> Decision
     `stranger` is the decision on an equal call to a number of which nothing is stored, if it still holds (`lasts_until`).
     With it, only the rules that read what is stored are evaluated. The result is the same.
     """
-    binding = _lift(law.binding(facts), facts)
-    if stranger is not None and (readers := _readers(facts.known, binding)) is not None:
-        return _amend(stranger, readers, facts, law, binding)
+    bound, has_entries = law.binding(facts), facts.known.has_entries
+    binding = _lift(bound, facts)
+    # If an entry lifted a section, any rule can have another outcome.
+    if stranger is not None and bound.advised is None and (binding is bound or not has_entries):
+        return _amend(stranger, _READ_ANY if has_entries else _READ_ATTEMPTS, facts, law, binding)
     strict = outcomes = _outcomes(facts, binding)
     if binding.advised is not None:
         advice = _outcomes(facts, _lift(binding.advised, facts))
@@ -53,20 +59,12 @@ def _conclude(
     )
 
 
-def _readers(known: Known, law: Binding) -> frozenset[str] | None:
-    """Return the rules that read anything in `known`, or None if any rule might have another outcome because of it."""
-    if law.advised is not None:
-        return None
-    readers = READ_ATTEMPTS if known.attempts else frozenset()
-    if not known.has_entries:
-        return readers
-    return None if law.conditional else readers | READ_ENTRIES  # an entry might lift a section of any rule
-
-
-def _amend(stranger: Decision, readers: frozenset[str], facts: Facts, law: Law, binding: Binding) -> Decision:
-    if any(type(stranger.outcomes[name]) is Deny for name, _ in RULES[:PRECONDITIONS]):
+def _amend(
+    stranger: Decision, readers: tuple[tuple[str, Rule], ...], facts: Facts, law: Law, binding: Binding
+) -> Decision:
+    if stranger.outcomes[readers[0][0]] == _NOT_JUDGED:
         return stranger
-    judged = {name: _judge(rule, facts, binding) for name, rule in RULES if name in readers}
+    judged = {name: _judge(rule, facts, binding) for name, rule in readers}
     read = _with_exemptions(judged, binding)
     if all(stranger.outcomes[name] == outcome for name, outcome in read.items()):
         return stranger
@@ -91,10 +89,11 @@ def lasts_until(facts: Facts, law: Law, decision: Decision) -> Instant:
 
 
 def _lift(law: Binding, facts: Facts) -> Binding:
+    """Return `law` if nothing lifts a section. If an exemption cannot be evaluated, it lifts nothing: return a copy."""
     if not law.conditional:
         return law
     lifted = _judge(lift, facts, law)
-    return law if isinstance(lifted, Deny) else lifted  # an exemption that cannot be evaluated lifts nothing
+    return lifted if type(lifted) is Binding else structs.replace(law)
 
 
 def _outcomes(facts: Facts, law: Binding) -> dict[str, Outcome]:

@@ -1,9 +1,9 @@
 """The state of a number, computed from the entries of the ledger about it."""
 
 from bisect import bisect_left
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import date
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from msgspec import structs
 
@@ -59,15 +59,9 @@ def fold(entries: Iterable[Entry]) -> Known:
     history = list(entries)
     if not history:
         return Known()
-    return Known(
-        seq=history[-1].seq,
-        revocations=revocations(history),
-        consents=_consents(history),
-        contracts=_contracts(history),
-        requests=_requests(history),
-        wrong_numbers=_wrong_numbers(history),
-        objections=_objections(history),
-    )
+    kinds = {type(entry.event) for entry in history}
+    parts: dict[str, Any] = {name: part(history) for name, (first, part) in _PARTS.items() if first in kinds}
+    return Known(seq=history[-1].seq, **parts)
 
 
 def revocations(history: list[Entry]) -> tuple[Revocation, ...]:
@@ -242,6 +236,16 @@ def _wrong_numbers(history: list[Entry]) -> tuple[WrongNumber, ...]:
                 reports[of] = structs.replace(reports[of], lifted=True)
     return tuple(reports.values())
 
+
+# Each part of a state, with the kind of entry without which it is empty. Most numbers have entries of one kind.
+_PARTS: Final[dict[str, tuple[type[Event], Callable[[list[Entry]], tuple[Any, ...]]]]] = {
+    "revocations": (Revoked, revocations),
+    "consents": (ConsentGiven, _consents),
+    "contracts": (ContractMade, _contracts),
+    "requests": (CallRequested, _requests),
+    "wrong_numbers": (NumberWrong, _wrong_numbers),
+    "objections": (ConsentWithdrawn, _objections),
+}
 
 Ending: TypeAlias = ConsentConfirmed | ConsentWithdrawn | ContractEnded
 

@@ -20,6 +20,7 @@ from dialgate.store import Shared, Store
 from dialgate.store.factory import open_store
 
 _LOG: Final = "5ec0da70"  # of an earlier gate
+_BASIS: Final = "directory:bench"  # the list of the calls to be measured
 _MOST_ATTEMPTS: Final = 5
 _BETWEEN: Final = 12 * DAY
 _CONSENT_EVERY, _LIFT_EVERY = 20, 100
@@ -64,7 +65,8 @@ def _attempts(
         for turn in range(subject[0] % _MOST_ATTEMPTS, _MOST_ATTEMPTS):
             at = now - (_MOST_ATTEMPTS - turn) * _BETWEEN + draw.randrange(_BETWEEN - DAY)
             decision = f"{_LOG}-{next(seqs[turn])}"
-            batch.append((subject, Attempt(decision=decision, at=at, campaign=campaign, basis="directory")))
+            attempt = Attempt(decision=decision, at=at, campaign=campaign, basis=_BASIS)
+            batch.append((subject, attempt))
         if len(batch) >= _BATCH:
             yield batch
             batch = []

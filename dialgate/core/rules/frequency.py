@@ -6,16 +6,24 @@ Limits on attempts and answered calls give `frequency.exceeded`; limits on aband
 
 import math
 from collections.abc import Iterator, Mapping
-from typing import Final
+from typing import Final, get_args
 
 from dialgate.core import periods
 from dialgate.core.abandonment import open_silence
 from dialgate.core.exemptions import has_guaranteed_agent
 from dialgate.core.law import Binding
 from dialgate.core.law_sections import Limit
-from dialgate.core.model import HOUR, UTC_PLACE, Attempt, Deny, Facts, Instant, Outcome, Pass
+from dialgate.core.model import DAY, HOUR, UTC_PLACE, Deny, Facts, Instant, Outcome, Pass, Result
 
-_UNANSWERED = frozenset({"no_answer", "busy"})
+# The results of the attempts that a limit counts. An attempt without a reported result counts as answered.
+_COUNTED: Final[Mapping[str, frozenset[Result]]] = {
+    "attempts": frozenset(get_args(Result)) - {"not_dialled"},
+    "answered": frozenset(get_args(Result)) - {"not_dialled", "no_answer", "busy"},
+    "abandoned": frozenset({"abandoned"}),
+    "refused": frozenset({"refused"}),
+}
+# A period of local days is less than this longer than as many times 24 hours.
+_LONGER: Final = 3 * DAY
 _CODES: Final = {"frequency_kept": "frequency.exceeded", "rest_kept": "frequency.rest"}
 _PASSED: Final = Pass()
 _CALLED: Final = {
@@ -42,17 +50,15 @@ def _check_limits(rule: str, facts: Facts, law: Binding) -> Outcome:
     attempts = len(facts.known.attempts)
     if not attempts:
         return _PASSED
-    denies = [
-        deny
-        for limit in law.limits
-        if (attempts >= limit.after or limit.until_answered) and limit.rule == rule
-        for deny in _denies(limit, facts)
-    ]
+    denies = list[Deny]()
+    for limit in law.limits:
+        if (attempts >= limit.after or limit.until_answered) and limit.rule == rule:
+            denies += _denies(limit, facts)
     return max(denies, key=lambda deny: deny.not_before or math.inf) if denies else _PASSED
 
 
 def _denies(limit: Limit, facts: Facts) -> Iterator[Deny]:
-    counted = [attempt.at for attempt in facts.known.attempts if _counts(limit, attempt, facts)]
+    counted = _counted(limit, facts)
     if len(counted) >= limit.after:  # most numbers have fewer
         ends = sorted(end for at in counted if (end := _leaves(limit, facts, at)) > facts.at)
         if len(ends) >= limit.after:
@@ -62,21 +68,21 @@ def _denies(limit: Limit, facts: Facts) -> Iterator[Deny]:
         yield limit.deny("frequency.rest", text)
 
 
-def _counts(limit: Limit, attempt: Attempt, facts: Facts) -> bool:
-    """Return whether an attempt counts toward the limit.
+def _counted(limit: Limit, facts: Facts) -> list[Instant]:
+    """Return the times of the attempts that count toward the limit, also of some that have just left its period.
 
-    An attempt without a reported result counts as answered. If the goods of the attempt or of the new call are unknown,
-    both calls are assumed to be about the same goods.
+    If the goods of an attempt or of the new call are unknown, both calls are assumed to be about the same goods.
     """
-    if limit.among == "campaign" and attempt.campaign != facts.campaign.id:
-        return False
-    if limit.among == "goods" and facts.campaign.goods and attempt.goods not in {"", facts.campaign.goods}:
-        return False
-    if limit.rule == "rest_kept":
-        return attempt.result == limit.events
-    return attempt.result != "not_dialled" and (
-        limit.events == "attempts" or attempt.result not in _UNANSWERED
-    )
+    results, campaign = _COUNTED[limit.events], facts.campaign
+    since = facts.at - periods.parse(limit.per).length - _LONGER
+    attempts = [
+        attempt for attempt in facts.known.attempts if attempt.at > since and attempt.result in results
+    ]
+    if limit.among == "campaign":
+        attempts = [attempt for attempt in attempts if attempt.campaign == campaign.id]
+    if limit.among == "goods" and campaign.goods:
+        attempts = [attempt for attempt in attempts if attempt.goods in {"", campaign.goods}]
+    return [attempt.at for attempt in attempts]
 
 
 def _leaves(limit: Limit, facts: Facts, at: Instant) -> Instant:
