@@ -274,7 +274,7 @@ def _id_of(event: Event) -> str:
 
 def as_entry(draft: Draft, history: list[Entry]) -> Entry:
     """Return the entry that a draft would be after `history`."""
-    return Entry(**structs.asdict(draft), seq=history[-1].seq + 1 if history else 1)
+    return Entry(**structs.asdict(draft) | {"seq": history[-1].seq + 1 if history else 1})
 
 
 def find_repeated(history: list[Entry], draft: Draft) -> Entry | None:

@@ -29,6 +29,7 @@ from dialgate.ledger.schemas import Receipt, Request
 from dialgate.ledger.suppression_feed import Notices
 from dialgate.observability.metrics import Metrics
 from dialgate.store import Store
+from dialgate.store.encoded_entries import AnyDraft, kind_of
 
 E = TypeVar("E", bound=Event)
 R = TypeVar("R", bound=Request)
@@ -201,11 +202,11 @@ class LedgerAccess:
         """Append an entry durably and return its receipt. Raises `StoreUnavailable`."""
         return self.receipt((await self.append_all([draft]))[0])
 
-    async def append_all(self, drafts: Sequence[Draft]) -> Sequence[int]:
+    async def append_all(self, drafts: Sequence[AnyDraft]) -> Sequence[int]:
         """Append entries durably and return their sequence numbers. Raises `StoreUnavailable`."""
         seqs = await self._append(drafts)
-        for kind, count in Counter(type(draft.event) for draft in drafts).items():
-            self.metrics.ledger.labels(str(kind.__struct_config__.tag)).inc(count)
+        for kind, count in Counter(map(kind_of, drafts)).items():
+            self.metrics.ledger.labels(kind).inc(count)
         self.notices.wake()
         return seqs
 

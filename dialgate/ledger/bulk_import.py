@@ -8,24 +8,27 @@ never expire. A file with an invalid row is rejected, unless `skip_bad` is set.
 import re
 from collections import Counter
 from functools import lru_cache
-from itertools import chain
-from typing import Any, Final, TypeAlias
+from itertools import repeat
+from types import GenericAlias
+from typing import Any, Final, TypeAlias, get_type_hints
 
 import msgspec
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from dialgate.config.validation_messages import PATTERNS
-from dialgate.core.ledger_events import Draft
+from dialgate.core.ledger_events import Event
 from dialgate.core.ledger_state import as_entry, find_outranked, find_repeated
+from dialgate.core.model import Instant
 from dialgate.crypto.masking import Masker, may_contain
 from dialgate.ledger import entry_limit
-from dialgate.ledger.event_drafts import Misstated, event_of
-from dialgate.ledger.file_import import Columns, FileOrder, NumberEvent
+from dialgate.ledger.event_drafts import EVENT_OF, Misstated, stated_fields, statement
+from dialgate.ledger.file_import import Cells, Columns, FileOrder, RowEvents
 from dialgate.ledger.request_fields import Field, fields_of
 from dialgate.ledger.schemas import CallRequestRequest, ConsentRequest, ContractRequest, Request
 from dialgate.lists.call_list import number_of
-from dialgate.lists.tabular import Table, Unreadable, cell, column_name
+from dialgate.lists.tabular import Table, Unreadable, column_name
 from dialgate.store import Ledger
+from dialgate.store.encoded_entries import EncodedEntry
 
 Ask: TypeAlias = ConsentRequest | ContractRequest | CallRequestRequest
 KINDS: Final[dict[str, type[Ask]]] = {
@@ -35,10 +38,25 @@ KINDS: Final[dict[str, type[Ask]]] = {
 }
 # Fields that are the same for all rows, and the origin, which has a structure that does not fit into a cell.
 _NOT_COLUMNS: Final = frozenset({"number", "controller", "actor", "channel", "origin"})
+_encoder: Final = msgspec.json.Encoder()
+_decode: Final = msgspec.json.Decoder(Event).decode
 _WORDS: Final = re.compile(r"[\s;|,]+")
 _PARTS: Final = re.compile(r"[;|]")
-_FIELD: Final = re.compile(r"\$\.(\w+)")
 _FIELDS: Final = {kind: {field.name: field for field in fields_of(kind)} for kind in KINDS.values()}
+# Of each kind, the types of whole columns, and the columns that can contain the number.
+_TYPES: Final = {
+    kind: {
+        name: GenericAlias(list, (hint,)) for name, hint in get_type_hints(kind, include_extras=True).items()
+    }
+    for kind in KINDS.values()
+}
+_DEFAULTS: Final = {
+    kind: {field.name: field.default for field in structs.fields(EVENT_OF[kind])} for kind in KINDS.values()
+}
+_TEXTS: Final = {
+    kind: {name for name, field in fields.items() if field.shape in {"text", "texts"}}
+    for kind, fields in _FIELDS.items()
+}
 
 
 @lru_cache  # most rows of a file have the same purposes and call types
@@ -61,6 +79,10 @@ _SPLIT: Final = {
 }
 
 
+class _Misread(ValueError):
+    """Raised for a cell that is missing or cannot be read."""
+
+
 class EntryFile(Struct, frozen=True):
     """The kind of a file of entries. `sectors` contains the sectors that a contract may name. Implements `FileKind`."""
 
@@ -74,52 +96,87 @@ class EntryFile(Struct, frozen=True):
     def columns(self, table: Table) -> Columns:
         return [(table.layout.number - 1, "number"), *_columns(table, self.kind)]
 
-    def read(
-        self, cells: list[str], columns: Columns, order: FileOrder, masker: Masker
-    ) -> tuple[list[NumberEvent], tuple[str, ...]]:
-        (number, _), *fields = columns
-        e164 = number_of(cell(cells, number), order.home)
-        values: dict[str, Any] = {"number": e164}
-        split = _SPLIT[self.kind]
-        for at, name in fields:
-            if at < len(cells) and (text := cells[at].strip()):
-                values[name] = split[name](text) if name in split else text
-        ask = msgspec.convert(values, self.kind, strict=False)
-        if may_contain(chain(cells[:number], cells[number + 1 :]), e164):
-            ask = masker.mask(ask, e164)
-        return [NumberEvent(e164, event_of(ask, order.now, self.sectors), ask.proof)], ()
+    def read(self, cells: Cells, columns: Columns, order: FileOrder, masker: Masker) -> RowEvents:
+        """Compose the JSON of the events from that of their fields. Each different cell of a column is read once."""
+        (number, _), *named = columns
+        numbers = [
+            text if is_valid else number_of(text, order.home)
+            for text, is_valid in zip(cells.column(number), cells.is_valid, strict=True)
+        ]
+        texts = {name: cells.column(at) for at, name in named}
+        values = {name: self._values(name, list(set(texts[name]))) for name in texts}
+        for name, field in _FIELDS[self.kind].items():
+            if field.required and name != "number" and None in values.get(name, {"": None}).values():
+                raise _Misread(f"`{name}` is missing")
+        names = [name for name in stated_fields(self.kind) if name in texts]
+        members = {name: self._members(name, values[name], order.now) for name in names}
+        event = EVENT_OF[self.kind]
+        in_order = [name for name in event.__struct_fields__ if name in members]
+        rows = zip(*(map(members[name].__getitem__, texts[name]) for name in in_order), strict=True)
+        begin = f'{{"type":"{event.__struct_config__.tag}"'
+        events = [f"{begin}{''.join(row)}}}" for row in rows]
+        for at in {
+            at for name in _TEXTS[self.kind] & texts.keys() for at in may_contain(texts[name], numbers)
+        }:
+            events[at] = _encoder.encode(masker.mask(_decode(events[at]), numbers[at])).decode()
+        proofs = (
+            map(values["proof"].__getitem__, texts["proof"]) if "proof" in texts else repeat("", len(cells))
+        )
+        return RowEvents(numbers, events, list(proofs), Counter())
+
+    def _values(self, name: str, texts: list[str]) -> dict[str, Any]:
+        """Return the value of each different cell of a column, which is None for an empty cell of a required field."""
+        field, split = _FIELDS[self.kind][name], _SPLIT[self.kind].get(name)
+        stripped = {text: word for text in texts if (word := text.strip())}
+        words = list(map(split, stripped.values()) if split else stripped.values())
+        try:
+            values = msgspec.convert(words, _TYPES[self.kind][name], strict=False)
+        except msgspec.ValidationError:
+            format_ = _cell_format(field)
+            raise _Misread(f"`{name}` cannot be read{format_ and f': {format_}'}") from None
+        default = None if field.required else field.default
+        return dict.fromkeys(texts, default) | dict(zip(stripped, values, strict=True))
+
+    def _members(self, name: str, values: dict[str, Any], now: Instant) -> dict[str, str]:
+        """Return a field of the event as a member of its JSON, or "" for the default, for each cell. Raises `Misstated`."""
+        state = statement(EVENT_OF[self.kind], name, now, self.sectors)
+        stated, default = list(map(state, values.values())), _DEFAULTS[self.kind][name]
+        lines = _encoder.encode_lines(stated).decode().split("\n")
+        return {
+            text: "" if value == default else f',"{name}":{line}'
+            for text, value, line in zip(values, stated, lines, strict=False)
+        }
 
     def problem(self, error: ValueError) -> str:
-        if isinstance(error, Misstated):
-            return f"`{error.field}`: {error}"
-        if isinstance(error, msgspec.ValidationError):
-            match = _FIELD.search(str(error))
-            if match:
-                format_ = _cell_format(_FIELDS[self.kind][match[1]])
-                return f"`{match[1]}` cannot be read{format_ and f': {format_}'}"
-            missing = re.search(r"required field `(\w+)`", str(error))
-            return f"`{missing[1]}` is missing" if missing else "the row cannot be read"
-        return str(error)
+        return f"`{error.field}`: {error}" if isinstance(error, Misstated) else str(error)
 
-    @staticmethod
-    async def new(store: Ledger, part: list[Draft], counts: Counter[str]) -> list[Draft]:
+    async def new(self, store: Ledger, part: list[EncodedEntry], counts: Counter[str]) -> list[EncodedEntry]:
         histories = await store.histories([draft.subject for draft in part])
-        drafts_of = Counter(draft.subject for draft in part)
-        new: list[Draft] = []
+        changed = set[bytes]()
+        new: list[EncodedEntry] = []
         for draft in part:
-            history = histories.get(draft.subject)
-            if history is None:
-                new.append(draft)
-                if drafts_of[draft.subject] > 1:
-                    histories[draft.subject] = [as_entry(draft, [])]
-            elif find_repeated(history, draft) is None:
+            entries = histories.setdefault(draft.subject, [])
+            if entries and draft.subject not in changed and self._repeats(entries[-1], draft):
+                continue
+            if entries:
+                history, entered = [entry.decoded() for entry in entries], draft.decoded()
+                if find_repeated(history, entered) is not None:
+                    continue
                 if entry_limit.is_full(history):
                     counts["over_limit"] += 1
                     continue
-                history.append(as_entry(draft, history))
-                new.append(draft)
-                counts["outranked"] += bool(find_outranked(history, draft.event))
+                history.append(as_entry(entered, history))
+                counts["outranked"] += bool(find_outranked(history, entered.event))
+            changed.add(draft.subject)
+            entries.append(draft)
+            new.append(draft)
         return new
+
+    def _repeats(self, newest: EncodedEntry, draft: EncodedEntry) -> bool:
+        """Return whether a draft equals the newest entry, as `find_repeated` compares them."""
+        return newest.event == draft.event and (
+            self.kind is ConsentRequest or bool(newest.proof) or not draft.proof
+        )
 
 
 def columns(kind: type[Ask]) -> list[str]:

@@ -9,19 +9,23 @@ from collections.abc import Collection
 from contextlib import suppress
 from typing import Final, Literal
 
+import msgspec
 from msgspec import Struct, structs
 
-from dialgate.core.ledger_events import Draft, Entry, Revoked
+from dialgate.core.ledger_events import Entry, Revoked
 from dialgate.core.ledger_state import fold, in_force, revocations
 from dialgate.core.model import Instant, Revocation
 from dialgate.crypto.masking import Masker
 from dialgate.ledger import stop_requests
-from dialgate.ledger.file_import import Columns, FileOrder, NumberEvent
+from dialgate.ledger.file_import import Cells, Columns, FileOrder, RowEvents
 from dialgate.lists.call_list import number_of
 from dialgate.lists.tabular import Table, cell
 from dialgate.store import Ledger
+from dialgate.store.encoded_entries import EncodedEntry
 
 _AT_NAMES: Final = frozenset({"at", "revoked_at"})
+_encode: Final = msgspec.json.Encoder().encode
+_decode: Final = msgspec.json.Decoder(Revoked).decode
 
 
 class RevocationFile(Struct, frozen=True):
@@ -39,65 +43,69 @@ class RevocationFile(Struct, frozen=True):
     def columns(table: Table) -> Columns:
         return (table.layout.number - 1, "number"), (table.column(_AT_NAMES), "at")
 
-    def read(
-        self, cells: list[str], columns: Columns, order: FileOrder, _: Masker
-    ) -> tuple[list[NumberEvent], tuple[str, ...]]:
-        """Return a revocation of each number that the row can mean, with the time 0 if it is in force from now."""
+    def read(self, cells: Cells, columns: Columns, order: FileOrder, _: Masker) -> RowEvents:
+        """Return a revocation of each number that a row can mean, with the time 0 if it is in force from now."""
         number, at = columns[0][0], columns[1][0]
-        numbers = _numbers(cells, number, order.home)
-        instant, is_certain = _instant(cell(cells, at).strip(), order.now)
-        event = Revoked(at=instant, scope=self.scope, campaign=self.campaign)
-        words = ("doubtful",) * (len(numbers) > 1) + ("undated",) * (not is_certain)
-        return [NumberEvent(e164, event) for e164 in numbers], words
+        texts, times = cells.column(number), [text.strip() for text in cells.column(at)]
+        instants = {text: _instant(text, order.now) for text in set(times)}
+        event_at = {text: self._event(instant) for text, (instant, _) in instants.items()}
+        numbers, events, words = list[str](), list[str](), Counter[str]()
+        for row, is_valid in enumerate(cells.is_valid):
+            found = (texts[row],) if is_valid else _numbers(cells.row(row), number, order.home)
+            numbers += found
+            events += [event_at[times[row]]] * len(found)
+            words["doubtful"] += len(found) > 1
+        words["undated"] = sum(not instants[text][1] for text in times)
+        return RowEvents(numbers, events, [""] * len(numbers), words)
 
     @staticmethod
     def problem(error: ValueError) -> str:
         return str(error)
 
-    async def new(self, store: Ledger, part: list[Draft], counts: Counter[str]) -> list[Draft]:
+    async def new(self, store: Ledger, part: list[EncodedEntry], counts: Counter[str]) -> list[EncodedEntry]:
         """Return the latest revocation of each number, if the ledger has none that is as late.
 
         A later one is recorded too. Otherwise a consent that was given before it could lift the earlier ones.
         """
-        latest: dict[bytes, Draft] = {}
+        latest: dict[bytes, tuple[Instant, EncodedEntry]] = {}
         for draft in part:
-            latest[draft.subject] = max(latest.get(draft.subject, draft), draft, key=_binds_from)
+            at = _decode(draft.event).at
+            known = latest.get(draft.subject)
+            if known is None or (at or draft.at) > (known[0] or draft.at):
+                latest[draft.subject] = at, draft
         counts["duplicates"] += len(part) - len(latest)
-        for subject, history in (await store.histories(list(latest))).items():
-            if self._is_known(history, latest[subject]):
+        for subject, entries in (await store.histories(list(latest))).items():
+            if self._is_known([entry.decoded() for entry in entries], latest[subject][0]):
                 del latest[subject]
         return [
-            structs.replace(draft, event=structs.replace(draft.event, at=_binds_from(draft)))
-            for draft in latest.values()
+            draft if at else structs.replace(draft, event=self._event(draft.at))
+            for at, draft in latest.values()
         ]
 
-    def _is_known(self, history: list[Entry], draft: Draft) -> bool:
-        """Return whether a revocation in force has the channel and scope of the import, and is as strong as `draft`.
+    def _event(self, at: Instant) -> str:
+        return _encode(Revoked(at=at, scope=self.scope, campaign=self.campaign)).decode()
+
+    def _is_known(self, history: list[Entry], at: Instant) -> bool:
+        """Return whether a revocation in force has the channel and scope of the import, and is as strong as one at `at`.
 
         A revocation with a wider scope counts too. Revocations from other channels do not count: if one of those
         revocations proves to be an error and is lifted, the imported revocation must remain.
 
-        A draft without a time is in force from now, so one that a file stated earlier does not count. One that was in force
+        A draft without a time (0) is in force from now, so one that a file stated earlier does not count. One that was in force
         from its own import does, because the same list may be sent every night, unless a later consent could lift it.
         """
         stops = [stop for stop in revocations(history) if self._covers(stop)]
-        if at := _stated_at(draft):
+        if at:
             return any(stop.at >= at for stop in stops)
         newest = max((consent.collected_at for consent in fold(history).consents), default=0)
         seqs = {stop.seq for stop in stops if stop.at >= newest}
-        return any(entry.seq in seqs and _stated_at(entry) == entry.at for entry in history)
+        return any(
+            entry.seq in seqs and isinstance(entry.event, Revoked) and entry.event.at == entry.at
+            for entry in history
+        )
 
     def _covers(self, revocation: Revocation) -> bool:
         return revocation.channel == self.channel and in_force(revocation, self.scope, self.campaign)
-
-
-def _stated_at(draft: Draft) -> Instant:
-    """Return the time of a revocation, or 0 if the file has none."""
-    return draft.event.at if isinstance(draft.event, Revoked) else 0
-
-
-def _binds_from(draft: Draft) -> Instant:
-    return _stated_at(draft) or draft.at
 
 
 def _numbers(cells: list[str], at: int, home: str) -> Collection[str]:

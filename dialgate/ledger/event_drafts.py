@@ -1,7 +1,10 @@
 """Pure functions that convert a client's request to a ledger event."""
 
-from datetime import UTC, datetime, timedelta
-from operator import attrgetter
+from collections.abc import Callable, Iterable
+from datetime import datetime
+from functools import cache
+from math import floor
+from typing import Any, Final, NoReturn
 
 from dialgate.core.ledger_events import (
     CallRequested,
@@ -24,9 +27,17 @@ from dialgate.ledger.schemas import (
     WithdrawalRequest,
 )
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MILLISECOND = timedelta(milliseconds=1)
-_CONSENT_FIELDS = attrgetter(*ConsentGiven.__struct_fields__)
+_HALF_MICROSECOND: Final = 0.0005  # in milliseconds; `timestamp` rounds to less
+EVENT_OF: Final[dict[type[LedgerRequest], type[Event]]] = {
+    ConsentRequest: ConsentGiven,
+    ConfirmationRequest: ConsentConfirmed,
+    WithdrawalRequest: ConsentWithdrawn,
+    ContractRequest: ContractMade,
+    ContractEndRequest: ContractEnded,
+    CallRequestRequest: CallRequested,
+}
+_CHECKED_FIRST: Final = ("place", "rectify")
+_NOT_RECTIFIED: Final = frozenset({"id", "rectify"})
 
 
 class Misstated(ValueError):
@@ -38,59 +49,53 @@ class Misstated(ValueError):
 
 
 def event_of(ask: LedgerRequest, now: Instant, sectors: tuple[str, ...]) -> Event:
-    """Return the event for a request. Raises `Misstated`.
+    """Return the event for a request. Raises `Misstated`. For `sectors`, see `statement`."""
+    event = EVENT_OF[type(ask)]
+    fields = stated_fields(type(ask))
+    return event(**{name: statement(event, name, now, sectors)(getattr(ask, name)) for name in fields})
+
+
+@cache
+def stated_fields(request: type[LedgerRequest]) -> tuple[str, ...]:
+    """Return the names of the event's fields that a request states, in the order in which they are checked."""
+    names = [name for name in EVENT_OF[request].__struct_fields__ if name in request.__struct_fields__]
+    return tuple(sorted(names, key=lambda name: name not in _CHECKED_FIRST))
+
+
+def statement(event: type[Event], name: str, now: Instant, sectors: tuple[str, ...]) -> Callable[[Any], Any]:
+    """Return the function from a field of the request to that of the event. It raises `Misstated`.
 
     `sectors` contains the sectors that a contract may name. If it is empty, a contract may name any sector.
     """
-    if isinstance(ask, ConsentRequest | ContractRequest | CallRequestRequest):
-        _check_place_and_rectify(ask)
-    match ask:
-        case ConsentRequest():
-            fields = dict(zip(ConsentGiven.__struct_fields__, _CONSENT_FIELDS(ask), strict=True))
-            fields["collected_at"] = past(ask.collected_at, now, "collected_at")
-            fields["expires_at"] = instant(ask.expires_at, "expires_at") if ask.expires_at else 0
-            fields["renewed_at"] = past(ask.renewed_at, now, "renewed_at") if ask.renewed_at else 0
-            return ConsentGiven(**fields)
-        case ConfirmationRequest():
-            return ConsentConfirmed(id=ask.id, at=past(ask.at, now, "at"))
-        case WithdrawalRequest():
-            return ConsentWithdrawn(id=ask.id, at=past(ask.at, now, "at"))
-        case ContractRequest():
-            if ask.sector and sectors and ask.sector not in sectors:
-                raise Misstated(f"Use one of these sectors: {', '.join(sectors)}.", "sector")
-            return ContractMade(**{name: getattr(ask, name) for name in ContractMade.__struct_fields__})
-        case ContractEndRequest():
-            return ContractEnded(id=ask.id, ends=ask.ends)
-        case CallRequestRequest():
-            return CallRequested(
-                id=ask.id,
-                requested_at=past(ask.requested_at, now, "requested_at"),
-                expires_at=instant(ask.expires_at, "expires_at"),
-                goods=ask.goods,
-                own_interface=ask.own_interface,
-                begins=instant(ask.begins, "begins") if ask.begins else 0,
-                appointment=ask.appointment,
-                place=ask.place,
-                rectify=ask.rectify,
+    match name:
+        case "place":
+            return _place
+        case "rectify":
+            known = [field for field in event.__struct_fields__ if field not in _NOT_RECTIFIED]
+            return lambda names: (
+                names if set(names).issubset(known) else _refuse(name, "names of these fields", known)
             )
+        case "sector" if sectors:
+            return lambda sector: (
+                sector if sector in {"", *sectors} else _refuse(name, "one of these sectors", sectors)
+            )
+        case "collected_at" | "requested_at" | "at":
+            return lambda at: past(at, now, name)
+        case "renewed_at":
+            return lambda at: past(at, now, name) if at else 0
+        case "expires_at" | "begins":
+            return lambda at: instant(at, name) if at else 0
+    return lambda value: value
 
 
-_NOT_RECTIFIED = frozenset({"id", "rectify"})
-_EVENT_OF: dict[type[LedgerRequest], type[Event]] = {
-    ConsentRequest: ConsentGiven,
-    ContractRequest: ContractMade,
-    CallRequestRequest: CallRequested,
-}
-
-
-def _check_place_and_rectify(ask: ConsentRequest | ContractRequest | CallRequestRequest) -> None:
-    if ask.place and (problem := problem_of(ask.place)):
+def _place(place: str) -> str:
+    if place and (problem := problem_of(place)):
         raise Misstated(problem[0].upper() + problem[1:] + ".", "place")
-    if not ask.rectify:
-        return
-    known = [name for name in _EVENT_OF[type(ask)].__struct_fields__ if name not in _NOT_RECTIFIED]
-    if not set(ask.rectify).issubset(known):
-        raise Misstated(f"Use names of these fields: {', '.join(known)}.", "rectify")
+    return place
+
+
+def _refuse(name: str, permitted: str, values: Iterable[str]) -> NoReturn:
+    raise Misstated(f"Use {permitted}: {', '.join(values)}.", name)
 
 
 def past(at: datetime | None, now: Instant, field: str) -> Instant:
@@ -102,7 +107,7 @@ def past(at: datetime | None, now: Instant, field: str) -> Instant:
 
 
 def instant(at: datetime, field: str) -> Instant:
-    milliseconds = (at - _EPOCH) // _MILLISECOND
+    milliseconds = floor(at.timestamp() * 1_000 + _HALF_MICROSECOND)
     if milliseconds < 0:
         raise Misstated("This time is before 1970. Send the time of the event.", field)
     return milliseconds

@@ -6,30 +6,30 @@ in between. After an interruption, import the same file again: what is already i
 """
 
 import asyncio
+import heapq
 from array import array
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
+from itertools import accumulate, islice, repeat
 from mmap import ACCESS_READ, mmap
 from tempfile import TemporaryFile
 from typing import IO, Final, Protocol, TypeAlias
 
-import msgspec
 import numpy as np
-from msgspec import Struct
+from msgspec import Struct, structs
 
-from dialgate.core.ledger_events import Draft, Event
 from dialgate.core.model import Instant
 from dialgate.core.refusal import Refused
 from dialgate.crypto.keys import Keys
-from dialgate.crypto.masking import TAIL, Masker, digits_of
-from dialgate.crypto.nonces import nonces
+from dialgate.crypto.masking import Masker, may_contain
 from dialgate.ledger.access import LedgerAccess
 from dialgate.lists import lost_zeros, tabular
 from dialgate.lists.call_list import RowProblem
+from dialgate.lists.number_column import doubtful_rows, valid_numbers
 from dialgate.lists.tabular import Hints, Layout, Table
-from dialgate.runtime.process_pool import spread
 from dialgate.store import Ledger
+from dialgate.store.encoded_entries import EncodedEntry
 
 AT_ONCE: Final = (
     2_048  # entries in one write: it holds the event loop for at most 19 ms of processor time (measured)
@@ -39,8 +39,6 @@ _READ_AT_ONCE: Final = 4_096  # rows
 _SUBJECT_BYTES: Final = 16
 Columns: TypeAlias = Sequence[tuple[int, str]]
 NoteRow: TypeAlias = Callable[[RowProblem], None]
-_encode: Final = msgspec.msgpack.Encoder().encode
-_decode: Final = msgspec.msgpack.Decoder(Draft).decode
 
 
 class FileOrder(Struct, frozen=True, kw_only=True):
@@ -60,19 +58,40 @@ class FileOrder(Struct, frozen=True, kw_only=True):
     hints: Hints
 
 
-class NumberEvent(Struct, frozen=True):
-    """An event about a number (E.164). An empty `proof` means that of the file."""
+class Cells(Struct, frozen=True):
+    """The cells of some rows, by column. `is_valid` tells which rows have a valid number in E.164 as it is written."""
 
-    number: str
-    event: Event
-    proof: str = ""
+    columns: Sequence[list[str]]
+    is_valid: list[bool]
+
+    def __len__(self) -> int:
+        return len(self.is_valid)
+
+    def column(self, at: int) -> list[str]:
+        """Return a column. It is empty if the rows have no such column, or `at` is -1."""
+        return self.columns[at] if 0 <= at < len(self.columns) else [""] * len(self)
+
+    def row(self, at: int) -> list[str]:
+        return [column[at] for column in self.columns]
+
+    def between(self, start: int, stop: int) -> "Cells":
+        return Cells([column[start:stop] for column in self.columns], self.is_valid[start:stop])
+
+
+class RowEvents(Struct, frozen=True):
+    """The events of some rows as JSON, each about the number (E.164) at the same position. An empty proof means that of the file.
+
+    `words` are counted for the report.
+    """
+
+    numbers: Sequence[str]
+    events: Sequence[str]
+    proofs: Sequence[str]
+    words: Counter[str]
 
 
 class FileKind(Protocol):
-    """A kind of file. It is pickled for other processes, which read the rows.
-
-    If `is_lenient`, the file may be damaged (`tabular.read`).
-    """
+    """A kind of file. If `is_lenient`, the file may be damaged (`tabular.read`)."""
 
     @property
     def is_lenient(self) -> bool: ...
@@ -80,18 +99,13 @@ class FileKind(Protocol):
     def columns(self, table: Table) -> Columns:
         """Return the positions and names of the columns to read, first the number's. Raises `Unreadable`."""
 
-    def read(
-        self, cells: list[str], columns: Columns, order: FileOrder, masker: Masker
-    ) -> tuple[list[NumberEvent], tuple[str, ...]]:
-        """Return the events of a row, and words to count for the report, such as `doubtful`.
-
-        Raises `ValueError` for an invalid row.
-        """
+    def read(self, cells: Cells, columns: Columns, order: FileOrder, masker: Masker) -> RowEvents:
+        """Return the events of some rows. Raises `ValueError` if one of them is invalid."""
 
     def problem(self, error: ValueError) -> str:
         """Describe what is wrong with a row, without quoting its cells."""
 
-    async def new(self, store: Ledger, part: list[Draft], counts: Counter[str]) -> list[Draft]:
+    async def new(self, store: Ledger, part: list[EncodedEntry], counts: Counter[str]) -> list[EncodedEntry]:
         """Return the drafts that the ledger does not have yet, and count what the report must name in `counts`.
 
         `part` has all drafts about its numbers, and each number's in the order of the file.
@@ -101,70 +115,6 @@ class FileKind(Protocol):
 # ---- reading ---------------------------------------------------------------------------------------------------------
 
 
-class _Drafted(Struct, frozen=True):
-    """The drafts from some rows, concatenated. `ends` contains the end offset of each draft in `drafts`."""
-
-    rows: int
-    subjects: bytes
-    drafts: bytes
-    ends: list[int]
-    problems: list[RowProblem]
-    doubtful: list[RowProblem]
-    remarks: Counter[str]
-
-
-class Drafter:
-    """A converter from rows to drafts."""
-
-    def __init__(self, keys: Keys, order: FileOrder, kind: FileKind, columns: Columns) -> None:
-        self._from = (keys, order, kind, columns)
-        self._fresh, self._masker = nonces(), Masker(keys, order.owner)
-        self._proof, self._proof_digits = order.proof, digits_of(order.proof)
-
-    def __reduce__(self) -> tuple[object, ...]:
-        return Drafter, self._from  # a copy in another process gets new nonces
-
-    def __call__(self, rows: Sequence[tuple[int, list[str]]]) -> _Drafted:
-        subjects, drafts, ends = bytearray(), bytearray(), list[int]()
-        problems, doubtful, remarks = list[RowProblem](), list[RowProblem](), Counter[str]()
-        _, order, kind, columns = self._from
-        for line, cells in rows:
-            try:
-                events, named = kind.read(cells, columns, order, self._masker)
-            except lost_zeros.LostDigits as error:
-                doubtful.append(RowProblem(line, str(error)))
-                continue
-            except ValueError as error:  # includes msgspec.ValidationError
-                problems.append(RowProblem(line, kind.problem(error)))
-                continue
-            if named:
-                remarks.update(named)
-            for event in events:
-                draft = self._draft(event)
-                subjects += draft.subject
-                drafts += _encode(draft)
-                ends.append(len(drafts))
-        return _Drafted(len(rows), bytes(subjects), bytes(drafts), ends, problems, doubtful, remarks)
-
-    def _draft(self, event: NumberEvent) -> Draft:
-        keys, order, *_ = self._from
-        return Draft(
-            at=order.now,
-            controller=order.owner,
-            subject=keys.subject(order.owner, event.number),
-            event=event.event,
-            actor=order.actor,
-            channel=order.channel,
-            proof=event.proof or self._common_proof(event.number),
-            sealed=keys.ledger.seal(event.number, next(self._fresh)),
-        )
-
-    def _common_proof(self, number: str) -> str:
-        """Return the proof of the file, without the number."""
-        is_free = number[-TAIL:] not in self._proof_digits
-        return self._proof if is_free else self._masker.text(self._proof, number)
-
-
 class ImportedFile:
     """The result of an import, and before that the drafts from the valid rows, in a temporary file. Its length is their number.
 
@@ -172,63 +122,135 @@ class ImportedFile:
     kind. Rows that were skipped because their number may have lost a zero or a plus are `doubtful`, and not in `problems`.
     """
 
-    def __init__(self, layout: Layout, spool: IO[bytes]) -> None:
+    def __init__(self, layout: Layout, keys: Keys, order: FileOrder, spool: IO[bytes]) -> None:
         self.layout = layout
         self.rows = self.problems = self.written = 0
         self.first: RowProblem | None = None
         self.counts = Counter[str]()
-        self._spool = spool
-        self._subjects, self._ends = bytearray(), array("Q")
+        self._order, self._hash, self._masker = order, keys.keyed(order.owner), Masker(keys, order.owner)
+        # Of each draft the subject, the number (negative: a short code, without a plus), and the end of its event and proof.
+        self._spool, self._subjects = spool, bytearray()
+        self._numbers, self._ends = array("q"), array("Q")
         # Set by `sort`: the drafts in the order of their subjects, and where each subject begins in it.
-        self._order = self._firsts = np.empty(0, np.int64)
+        self._sorted = self._firsts = np.empty(0, np.int64)
 
     def __len__(self) -> int:
         return len(self._ends)
 
-    def add(self, drafted: _Drafted) -> None:
-        begin = self._ends[-1] if self._ends else 0
-        self._spool.write(drafted.drafts)
-        self._subjects += drafted.subjects
-        self._ends.extend([begin + end for end in drafted.ends])
-        self.rows += drafted.rows
-        self.problems += len(drafted.problems)
-        self.first = self.first or next(iter(drafted.problems), None)
-        self.counts.update(drafted.remarks)
-        self.counts["doubtful"] += len(drafted.doubtful)
+    def add(self, read: RowEvents) -> None:
+        numbers = read.numbers
+        proofs = [proof or self._order.proof for proof in read.proofs]
+        for at in may_contain(proofs, numbers):
+            proofs[at] = self._masker.text(proofs[at], numbers[at])
+        drafts = [  # JSON contains no zero byte
+            f"{event}\0{proof}".encode() for event, proof in zip(read.events, proofs, strict=True)
+        ]
+        self._spool.write(b"".join(drafts))
+        self._subjects += self._hash.digests(map(str.encode, numbers))
+        self._numbers.extend([int(number) if number[0] == "+" else -int(number) for number in numbers])
+        end = self._ends[-1] if self._ends else 0
+        self._ends.extend(islice(accumulate(map(len, drafts), initial=end), 1, None))
+        self.counts.update(read.words)
 
     def sort(self) -> None:
         """Prepare `parts`. Takes a second for ten million drafts, so call it in a thread, after the last `add`."""
         self._spool.flush()
         first_half = np.frombuffer(self._subjects, ">u8")[:: _SUBJECT_BYTES // 8].astype(np.uint64)
-        self._order = np.argsort(first_half, kind="stable")
-        ordered = first_half[self._order]
+        self._sorted = np.argsort(first_half, kind="stable")
+        ordered = first_half[self._sorted]
         self._firsts = np.flatnonzero(np.append(np.True_, ordered[1:] != ordered[:-1]))
 
-    def parts(self) -> Iterator[list[Draft]]:
-        """Yield the drafts in parts, each with all drafts about its numbers. The drafts about a number are in order.
+    def parts(self) -> Iterator[tuple[list[EncodedEntry], dict[bytes, int]]]:
+        """Yield the drafts in parts, each with all drafts about its numbers, and these numbers. The drafts about a number are in order.
 
         The store's index has the same order, so the store writes each index page only once. Writing ten million subjects in
         file order takes three times as long.
         """
-        order, firsts, begin = self._order, self._firsts, 0
+        order, firsts, begin = self._sorted, self._firsts, 0
+        subjects = np.frombuffer(self._subjects, f"V{_SUBJECT_BYTES}")
+        numbers, ends = np.frombuffer(self._numbers, np.int64), np.frombuffer(self._ends, np.uint64)
+        starts = np.concatenate(([np.uint64(0)], ends[:-1]))
         with closing(mmap(self._spool.fileno(), 0, access=ACCESS_READ)) as spooled:
             while begin < len(order):
                 next_first = int(np.searchsorted(firsts, begin + AT_ONCE))
                 end = int(firsts[next_first]) if next_first < len(firsts) else len(order)
-                yield [self._draft(spooled, at) for at in order[begin:end].tolist()]
+                at = order[begin:end]
+                drafts = zip(subjects[at].tolist(), starts[at].tolist(), ends[at].tolist(), strict=True)
+                part = [self._draft(subject, spooled[start:stop].decode()) for subject, start, stop in drafts]
+                yield part, dict(zip(subjects[at].tolist(), numbers[at].tolist(), strict=True))
                 begin = end
 
-    def _draft(self, spooled: mmap, at: int) -> Draft:
-        return _decode(spooled[self._ends[at - 1] if at else 0 : self._ends[at]])
+    def _draft(self, subject: bytes, text: str) -> EncodedEntry:
+        event, _, proof = text.partition("\0")
+        order = self._order
+        return EncodedEntry(0, subject, order.now, order.owner, order.actor, order.channel, proof, b"", event)
 
 
-def _read_rows(table: Table, drafter: Drafter, drafts: ImportedFile, note: NoteRow) -> None:
-    for drafted in spread(drafter, table.chunks(_READ_AT_ONCE)):
-        drafts.add(drafted)
-        for problem in drafted.problems + drafted.doubtful:
+class _RowReader:
+    """Reads the rows of a file in parts. A part with an invalid row is read in halves, down to that row."""
+
+    def __init__(self, keys: Keys, kind: FileKind, order: FileOrder, drafts: ImportedFile) -> None:
+        self._kind, self._order, self._drafts = kind, order, drafts
+        self._masker = Masker(keys, order.owner)
+        # The rows by their problem, and whether they are doubtful.
+        self._faults: dict[tuple[str, bool], array[int]] = {}
+
+    def read(self, table: Table, columns: Columns) -> None:
+        number, first = columns[0][0], 0
+        doubtful = deque(doubtful_rows(table, self._order.home))
+        for part in table.parts():
+            cells = Cells(part.columns(), valid_numbers(part.numbers(number)))
+            while doubtful and doubtful[0] < first + len(part):
+                row = doubtful.popleft() - first
+                cells.columns[number][row] = lost_zeros.DoubtfulCell(cells.columns[number][row].strip())
+            for start in range(0, len(part), _READ_AT_ONCE):
+                self._read(first + start, cells.between(start, start + _READ_AT_ONCE), columns)
+            first += len(part)
+        self._drafts.rows = first
+
+    def _read(self, first: int, cells: Cells, columns: Columns) -> None:
+        try:
+            read = self._kind.read(cells, columns, self._order, self._masker)
+        except ValueError as error:  # includes msgspec.ValidationError
+            if len(cells) > 1:
+                half = len(cells) // 2
+                self._read(first, cells.between(0, half), columns)
+                self._read(first + half, cells.between(half, len(cells)), columns)
+                return
+            is_doubtful = isinstance(error, lost_zeros.LostDigits)
+            problem = str(error) if is_doubtful else self._kind.problem(error)
+            self._faults.setdefault((problem, is_doubtful), array("Q")).append(first)
+        else:
+            self._drafts.add(read)
+
+    def report(self, table: Table, note: NoteRow) -> None:
+        """Count the rows that were left out, and call `note` with each. `table` is read again for their line numbers."""
+        drafts, lines = self._drafts, enumerate(table.rows)
+        found = (zip(rows, repeat(fault)) for fault, rows in self._faults.items())
+        for row, (text, is_doubtful) in heapq.merge(*found):
+            problem = RowProblem(next(line for at, (line, _) in lines if at == row), text)
             note(problem)
+            if is_doubtful:
+                drafts.counts["doubtful"] += 1
+            else:
+                drafts.problems += 1
+                drafts.first = drafts.first or problem
+
+
+def _read_file(
+    keys: Keys, file: IO[bytes], kind: FileKind, order: FileOrder, spool: IO[bytes], note: NoteRow
+) -> ImportedFile:
+    def read() -> Table:
+        return tabular.read(file, order.home, order.hints, lenient=kind.is_lenient)
+
+    table = read()
+    drafts = ImportedFile(table.layout, keys, order, spool)
+    reader = _RowReader(keys, kind, order, drafts)
+    reader.read(table, kind.columns(table))
+    reader.report(read(), note)
     if len(drafts):
         drafts.sort()
+    return drafts
 
 
 def _unfit(drafts: ImportedFile) -> Refused:
@@ -246,6 +268,10 @@ def _unfit(drafts: ImportedFile) -> Refused:
 # ---- writing ---------------------------------------------------------------------------------------------------------
 
 
+def _number(number: int) -> str:
+    return f"+{number}" if number > 0 else f"{-number}"
+
+
 async def _write(access: LedgerAccess, kind: FileKind, drafts: ImportedFile) -> int:
     """Write the new drafts and return their number. Raises `StoreUnavailable`.
 
@@ -254,8 +280,11 @@ async def _write(access: LedgerAccess, kind: FileKind, drafts: ImportedFile) -> 
     written = 0
     writing: deque[asyncio.Future[Sequence[int]]] = deque()
     try:
-        for part in drafts.parts():
-            new = await kind.new(access.store, part, drafts.counts)
+        for part, numbers in drafts.parts():
+            new = [
+                structs.replace(draft, sealed=access.seal(_number(numbers[draft.subject])))
+                for draft in await kind.new(access.store, part, drafts.counts)
+            ]
             if len(writing) >= AHEAD:
                 written += len(await writing[0])
                 writing.popleft()
@@ -281,10 +310,7 @@ async def import_file(
     """
     with TemporaryFile(dir=access.config.data) as spool:
         try:
-            table = tabular.read(file, order.home, order.hints, lenient=kind.is_lenient)
-            drafts = ImportedFile(table.layout, spool)
-            drafter = Drafter(access.keys, order, kind, kind.columns(table))
-            await asyncio.to_thread(_read_rows, table, drafter, drafts, note)
+            drafts = await asyncio.to_thread(_read_file, access.keys, file, kind, order, spool, note)
         except tabular.Unreadable as error:
             raise Refused("list.unreadable", str(error), "file") from error
         if not len(drafts) or (drafts.problems and not order.skip_bad):

@@ -28,7 +28,6 @@ from dialgate.config import loader
 from dialgate.config.clients import Client, Scope
 from dialgate.config.configuration import Config, ConfigError
 from dialgate.core.faults import Unavailable
-from dialgate.core.ledger_events import Draft
 from dialgate.core.model import Instant
 from dialgate.core.refusal import Refused
 from dialgate.crypto.keys import Keys
@@ -44,6 +43,7 @@ from dialgate.runtime import extras
 from dialgate.runtime.extras import MissingExtra
 from dialgate.runtime.resource_limits import confine
 from dialgate.store import factory
+from dialgate.store.encoded_entries import AnyDraft, EncodedEntry, encoded
 
 _POLL: Final = 0.5  # seconds between checks whether the client has disconnected
 _LENGTH: Final = struct.Struct(">I")
@@ -118,7 +118,7 @@ class _Task(Struct, frozen=True):
 
 
 class _Entries(Struct, frozen=True, tag=True):
-    drafts: Sequence[Draft]
+    drafts: Sequence[EncodedEntry]
 
 
 class _Report(Struct, frozen=True, tag=True):
@@ -263,10 +263,10 @@ class _GateAppends:
         self._waiting: deque[asyncio.Future[Sequence[int]]] = deque()
         self._reading = asyncio.create_task(self._read(answers))
 
-    async def append(self, drafts: Sequence[Draft]) -> Sequence[int]:
+    async def append(self, drafts: Sequence[AnyDraft]) -> Sequence[int]:
         waiting: asyncio.Future[Sequence[int]] = asyncio.get_running_loop().create_future()
         self._waiting.append(waiting)
-        _send(_Entries(drafts))
+        _send(_Entries([encoded(draft) for draft in drafts]))
         return await waiting
 
     async def close(self) -> None:

@@ -4,10 +4,10 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol, TypeAlias
 
-from dialgate.core.ledger_events import Draft
 from dialgate.core.model import RegistryAnswer, Result
+from dialgate.store.encoded_entries import AnyDraft
 
-Append: TypeAlias = Callable[[Sequence[Draft]], Awaitable[Sequence[int]]]
+Append: TypeAlias = Callable[[Sequence[AnyDraft]], Awaitable[Sequence[int]]]
 
 
 class OutcomeLog(Protocol):

@@ -1,9 +1,12 @@
 """The column of telephone numbers in a file, read as a whole."""
 
+from contextlib import suppress
+
 import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
+from dialgate.core import phone
 from dialgate.lists.call_list import number_of
 from dialgate.lists.lost_zeros import LostZeros
 from dialgate.lists.number_set import Numbers
@@ -51,3 +54,31 @@ def read_column(table: Table, home: str) -> NumberColumn:
     numbers[[*doubtful]] = 0
     others.update(dict.fromkeys(doubtful, ""))
     return NumberColumn(numbers, np.concatenate((np.empty(0, np.bool_), *plains)), others, len(doubtful))
+
+
+def valid_numbers(numbers: Numbers) -> list[bool]:
+    """Return which of the numbers exist. One parse serves for all numbers of a range."""
+    order = np.argsort(numbers)
+    ordered, is_valid = numbers[order], np.zeros(len(numbers), np.bool_)
+    at = int(np.count_nonzero(numbers == 0))
+    while at < len(ordered):
+        end, exists = at + 1, False
+        with suppress(phone.NotANumber):
+            _, last, like = phone.find_range(f"+{ordered[at]}")
+            end, exists = at + int(np.searchsorted(ordered[at:], last, "right")), like is not None
+        is_valid[order[at:end]] = exists
+        at = end
+    return list(is_valid.tolist())
+
+
+def doubtful_rows(table: Table, home: str) -> list[int]:
+    """Return the rows whose number may have lost a zero or a plus, in order."""
+    zeros, doubtful, rows = LostZeros(home), list[int](), 0
+    for part in table.parts():
+        if zeros.has_zeros and table.layout.format == "text":
+            break
+        for at in np.flatnonzero(part.numbers(table.layout.number - 1) == 0).tolist():
+            if zeros.add(rows + at, part.cell(at, table.layout.number - 1)):
+                doubtful.append(rows + at)
+        rows += len(part)
+    return sorted((*doubtful, *zeros.rows().tolist()))

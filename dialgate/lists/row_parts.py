@@ -3,6 +3,7 @@
 from collections.abc import Generator, Sequence
 from contextlib import suppress
 from io import TextIOWrapper
+from itertools import zip_longest
 from typing import Final, TypeAlias
 
 import numpy as np
@@ -61,6 +62,17 @@ class PlainLines:
         """Return a cell, or "" if the row is shorter."""
         return (self._line(row).split(self._separator, at + 1) + [""] * (at + 1))[at]
 
+    def columns(self) -> list[list[str]]:
+        """Return all columns, with "" where a row is shorter."""
+        if len(set(self._counts.tolist())) != 1:
+            rows = [line.split(self._separator) for line in self._lines()]
+            return ParsedRows(rows, self._separator).columns()
+        width, cells = (
+            int(self._counts[0]) + 1,
+            self._text.replace("\n", self._separator).split(self._separator),
+        )
+        return [cells[at:-1:width] for at in range(width)]
+
     def numbers(self, at: int) -> Numbers:
         """Return the plain number in each cell of a column: see `plain_numbers`."""
         separators = np.append(self._separators, 0)
@@ -118,6 +130,9 @@ class ParsedRows(Struct, frozen=True):
         """Return a cell, or "" if the row is shorter."""
         cells = self.rows[row]
         return cells[at] if at < len(cells) else ""
+
+    def columns(self) -> list[list[str]]:
+        return [list(cells) for cells in zip_longest(*self.rows, fillvalue="")]
 
     def numbers(self, at: int) -> Numbers:
         """Return the plain number in each cell of a column: see `plain_numbers`."""

@@ -97,10 +97,6 @@ class Table(Struct, frozen=True):
     rows: Iterator[tuple[int, list[str]]]
     parts: Callable[[], Iterator[PlainLines | ParsedRows]]
 
-    def chunks(self, rows: int) -> Iterator[list[tuple[int, list[str]]]]:
-        """Yield lists of `rows` rows, or fewer if the rows are long, to limit memory."""
-        return _chunks(self.rows, rows)
-
     def column(self, names: frozenset[str]) -> int:
         """Return the index of the first column with one of these names, or -1."""
         return position_of(self.layout.header, names)

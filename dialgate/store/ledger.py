@@ -4,13 +4,14 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from dialgate.core.ledger_events import Draft, Entry
+from dialgate.store.encoded_entries import AnyDraft, EncodedEntry
 from dialgate.store.subject_states import SubjectStates
 
 
 class Ledger(SubjectStates, Protocol):
     """The ledger entries of a store, readable by sequence number and by subject."""
 
-    async def append(self, drafts: Sequence[Draft]) -> list[int]:
+    async def append(self, drafts: Sequence[AnyDraft]) -> list[int]:
         """Append all drafts durably, or none. Return the sequence numbers of the new entries, which always increase.
 
         Other writers wait during an append, so a bulk import should send a few thousand drafts at a time.
@@ -28,7 +29,7 @@ class Ledger(SubjectStates, Protocol):
     async def history(self, subject: bytes) -> list[Entry]:
         """Return all entries of one subject, oldest first."""
 
-    async def histories(self, subjects: Sequence[bytes]) -> dict[bytes, list[Entry]]:
+    async def histories(self, subjects: Sequence[bytes]) -> dict[bytes, list[EncodedEntry]]:
         """Return all entries of each subject that has any, oldest first. For some thousand subjects at a time."""
 
     async def since(self, seq: int, limit: int) -> list[Entry]:

@@ -7,9 +7,9 @@ from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any
 
-from dialgate.core.ledger_events import Draft
 from dialgate.ledger.file_jobs import ImportRevocations, JobLimits, JobRunner
 from dialgate.ledger.schemas import RevocationsRequest
+from dialgate.store.encoded_entries import AnyDraft
 from tests.support import yaml_files
 from tests.support.world import KEY, LIST, NOW, SCOPES, World, client, publish_answers, running
 
@@ -82,7 +82,7 @@ async def test_the_command_line_of_a_job_shows_nothing_of_its_request(tmp_path: 
     async with running(tmp_path) as gate:
         access = gate.app.registrar.access
 
-        async def append(drafts: Sequence[Draft]) -> Sequence[int]:
+        async def append(drafts: Sequence[AnyDraft]) -> Sequence[int]:
             lines.extend(command_lines())
             return await access.append_all(drafts)
 

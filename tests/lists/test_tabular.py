@@ -281,13 +281,16 @@ BULKY = {
 
 
 @pytest.mark.parametrize("kind", BULKY)
-def test_a_chunk_of_long_or_wide_rows_has_fewer_rows(kind: str) -> None:
-    """The memory for one chunk is limited, whatever the rows contain."""
-    chunks = list(tabular.read(BytesIO(BULKY[kind] * 1_500), "IT").chunks(4_000))
-    assert sum(map(len, chunks)) == 1_500
-    assert len(chunks) > 2
+def test_a_part_of_long_or_wide_rows_has_fewer_rows(kind: str) -> None:
+    """The memory for one part is limited, whatever the rows contain."""
+    parts = list(tabular.read(BytesIO(BULKY[kind] * 1_500), "IT").parts())
+    assert sum(map(len, parts)) == 1_500
+    assert len(parts) > 2
 
 
-def test_a_chunk_of_short_rows_has_the_requested_number_of_rows() -> None:
-    chunks = tabular.read(BytesIO(b"+390612345678,x\n" * 10_000), "IT").chunks(4_000)
-    assert list(map(len, chunks)) == [4_000, 4_000, 2_000]
+@pytest.mark.parametrize("quote", ["", '"'])
+def test_columns_of_rows_of_different_lengths_are_filled_with_empty_cells(quote: str) -> None:
+    rows = f"number;a;b\n+390612345678;{quote}x{quote}\n+390612345679;y;;z\n+390612345670\n"
+    (part,) = (part for part in tabular.read(BytesIO(rows.encode()), "IT").parts() if len(part))
+    _, *others = part.columns()
+    assert others == [["x", "y", ""], ["", "", ""], ["", "z", ""]]

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from dialgate.core.ledger_events import Draft, Entry
 from dialgate.store import ledger_too_short
+from dialgate.store.encoded_entries import AnyDraft, EncodedEntry
 from dialgate.store.redis import subject_codec
 from dialgate.store.redis.commands import RedisCommands
 
@@ -21,7 +22,7 @@ class RedisLedger:
     def __init__(self, commands: RedisCommands) -> None:
         self._commands = commands
 
-    async def append(self, drafts: Sequence[Draft]) -> list[int]:
+    async def append(self, drafts: Sequence[AnyDraft]) -> list[int]:
         if not drafts:
             await self._commands.run_durably([self._commands.ping()])
             return []
@@ -42,7 +43,7 @@ class RedisLedger:
                 return appended
 
     async def _write(
-        self, drafts: Sequence[Draft], swaps: Mapping[bytes, tuple[bytes, bytes]], removed: Sequence[int]
+        self, drafts: Sequence[AnyDraft], swaps: Mapping[bytes, tuple[bytes, bytes]], removed: Sequence[int]
     ) -> list[int] | None:
         """Append drafts, replace values and remove entries in one step.
 
@@ -94,17 +95,17 @@ class RedisLedger:
         }
 
     async def history(self, subject: bytes) -> list[Entry]:
-        return (await self.histories([subject])).get(subject, [])
+        return [entry.decoded() for entry in (await self.histories([subject])).get(subject, [])]
 
-    async def histories(self, subjects: Sequence[bytes]) -> dict[bytes, list[Entry]]:
-        found: dict[bytes, list[Entry]] = {}
+    async def histories(self, subjects: Sequence[bytes]) -> dict[bytes, list[EncodedEntry]]:
+        found: dict[bytes, list[EncodedEntry]] = {}
         for start in range(0, len(subjects), _AT_ONCE):
             batch = subjects[start : start + _AT_ONCE]
             values = zip(batch, await self._commands.values(batch), strict=True)
             found |= {
                 subject: entries
                 for subject, value in values
-                if value and (entries := subject_codec.entries(value, subject))
+                if value and (entries := subject_codec.encoded_entries(value, subject))
             }
         return found
 

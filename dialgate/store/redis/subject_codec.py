@@ -23,6 +23,7 @@ from collections.abc import Collection, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from functools import lru_cache
 from hashlib import blake2b
+from operator import attrgetter
 from typing import Final, NamedTuple, TypeAlias
 
 import msgspec
@@ -30,11 +31,12 @@ from msgspec import Struct, structs
 
 from dialgate.core.abandonment import open_silence
 from dialgate.core.decision_ids import log_of, seq_of
-from dialgate.core.ledger_events import Draft, Entry, Event
+from dialgate.core.ledger_events import Entry
 from dialgate.core.ledger_state import fold
 from dialgate.core.model import Attempt, Instant, Known, Result
 from dialgate.store import StoreUnavailable
 from dialgate.store.attempts import RESULTS, span_to_result, split_basis
+from dialgate.store.encoded_entries import AnyDraft, EncodedEntry, encoded
 
 _PLACE: Final = len('["e",0')  # the part before and including an unknown sequence
 _HEAD: Final = struct.Struct(">BIHIBIQH")
@@ -64,7 +66,7 @@ class _Written(Struct, frozen=True, array_like=True, tag="e", gc=False):
     seq: int
     at: Instant
     controller: str
-    event: Event
+    event: msgspec.Raw
     actor: str
     channel: str
     proof: str = ""
@@ -101,12 +103,14 @@ class _AnyTerm(dict[int, Term]):
         return self.setdefault(term_id, Term(str(term_id), "", "", ""))
 
 
-def _parse(value: bytes, terms: TermById) -> tuple[list[_Written], list[_Call], list[_Ended]]:
+def _parse(
+    value: bytes, terms: TermById, subject: bytes = b""
+) -> tuple[list[EncodedEntry], list[_Call], list[_Ended]]:
     """Return the entries, the attempts and the lines of results of a subject.
 
     Raises `StoreUnavailable` for an unknown form, because it may be a revocation, and `UnknownTerm`.
     """
-    written: list[_Written] = []
+    written: list[EncodedEntry] = []
     calls: list[_Call] = []
     ended: list[_Ended] = []
     start = 0
@@ -120,7 +124,12 @@ def _parse(value: bytes, terms: TermById) -> tuple[list[_Written], list[_Call], 
             line = _line(value[start:end])
             start = end
             if isinstance(line, _Written):
-                written.append(line)
+                event = str(line.event, "utf-8")
+                written.append(
+                    EncodedEntry(
+                        line.seq, subject, line.at, line.controller, line.actor, line.channel, line.proof, line.sealed, event
+                    )
+                )  # fmt: skip
             elif isinstance(line, _Ended):
                 ended.append(line)
             else:
@@ -169,30 +178,28 @@ def _split(value: bytes) -> list[bytes]:
 # ---- entries ---------------------------------------------------------------------------------------------------------
 
 
-def entry_line(draft: Draft, seq: int) -> bytes:
-    line = _Written(
-        seq, draft.at, draft.controller, draft.event, draft.actor, draft.channel, draft.proof, draft.sealed
-    )
+def entry_line(draft: AnyDraft, seq: int) -> bytes:
+    _, _, at, controller, actor, channel, proof, sealed, event = structs.astuple(encoded(draft))
+    line = _Written(seq, at, controller, msgspec.Raw(event), actor, channel, proof, sealed)
     return _encode(line) + b"\n"
 
 
-def line_after_seq(draft: Draft) -> bytes:
+def line_after_seq(draft: AnyDraft) -> bytes:
     """Return the part of an entry's line after the sequence number, which the server assigns."""
     return entry_line(draft, 0)[_PLACE:]
 
 
 def entries(value: bytes, subject: bytes) -> list[Entry]:
-    return _entries(_parse(value, _AnyTerm())[0], subject)
+    return [entry.decoded() for entry in encoded_entries(value, subject)]
 
 
-def _entries(written: list[_Written], subject: bytes) -> list[Entry]:
-    written.sort(key=lambda line: line.seq)
-    return [Entry(subject=subject, **structs.asdict(line)) for line in written]
+def encoded_entries(value: bytes, subject: bytes) -> list[EncodedEntry]:
+    return sorted(_parse(value, _AnyTerm(), subject)[0], key=attrgetter("seq"))
 
 
 def without_entries(value: bytes, seqs: Collection[int]) -> bytes:
     return b"".join(
-        part for part in _split(value) if all(entry.seq not in seqs for entry in entries(part, b""))
+        part for part in _split(value) if all(entry.seq not in seqs for entry in encoded_entries(part, b""))
     )
 
 
@@ -249,7 +256,8 @@ def known(value: bytes, seq: int, terms: TermById) -> tuple[Known, bool]:
     written, calls, ended = _parse(value, terms)
     counted = tuple([attempt for attempt, _ in _merge(calls, ended)])
     if written:
-        return structs.replace(fold(_entries(written, b"")), seq=seq, attempts=counted), False
+        history = [entry.decoded() for entry in sorted(written, key=attrgetter("seq"))]
+        return structs.replace(fold(history), seq=seq, attempts=counted), False
     return Known(seq=seq, attempts=counted), open_silence(counted) is None
 
 

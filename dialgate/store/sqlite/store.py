@@ -36,6 +36,7 @@ from dialgate.store import (
 )
 from dialgate.store.campaign_counts import oldest_hour
 from dialgate.store.documents import DocumentKind, Documents
+from dialgate.store.encoded_entries import AnyDraft, EncodedEntry
 from dialgate.store.sqlite import campaign_counts, migrations, tables
 from dialgate.store.sqlite.connection import (
     SqliteConnection,
@@ -209,11 +210,11 @@ class SqliteStore(Documents):
 
     # ---- the ledger and other data, durable on return ------------------------------------------------------------------
 
-    async def append(self, drafts: Sequence[Draft]) -> list[int]:
+    async def append(self, drafts: Sequence[AnyDraft]) -> list[int]:
         # A write goes on in its thread if its caller is cancelled, so noting the change must go on too.
         return await asyncio.shield(self._append(drafts))
 
-    async def _append(self, drafts: Sequence[Draft]) -> list[int]:
+    async def _append(self, drafts: Sequence[AnyDraft]) -> list[int]:
         def step(db: sqlite3.Connection) -> list[int]:
             refuse_if_short(tables.newest(db), self._required)
             return tables.append(db, drafts)
@@ -233,7 +234,7 @@ class SqliteStore(Documents):
     async def history(self, subject: bytes) -> list[Entry]:
         return await self._entries("WHERE subject = ? ORDER BY seq", subject)
 
-    async def histories(self, subjects: Sequence[bytes]) -> dict[bytes, list[Entry]]:
+    async def histories(self, subjects: Sequence[bytes]) -> dict[bytes, list[EncodedEntry]]:
         return await self._lookups.run(lambda db: tables.histories(db, list(dict.fromkeys(subjects))))
 
     async def since(self, seq: int, limit: int) -> list[Entry]:

@@ -21,6 +21,7 @@ from dialgate.core.ledger_state import fold
 from dialgate.core.model import Attempt, Instant, Known, Result
 from dialgate.store import CountedAttempt, Remembered, StoreUnavailable
 from dialgate.store.attempts import RESULTS, span_to_result, split_basis
+from dialgate.store.encoded_entries import AnyDraft, EncodedEntry, encoded
 from dialgate.store.sqlite.write_buffer import WriteBuffer
 
 _SUBJECTS_PAGE = 50_000
@@ -145,11 +146,11 @@ def _rows_of(db: sqlite3.Connection, query: str, **keys: Sequence[bytes]) -> lis
     return sorted(db.execute(_with_keys(query, **widths), [*chain.from_iterable(padded)]))
 
 
-def histories(db: sqlite3.Connection, subjects: Sequence[bytes]) -> dict[bytes, list[Entry]]:
-    entries: dict[bytes, list[Entry]] = {}
+def histories(db: sqlite3.Connection, subjects: Sequence[bytes]) -> dict[bytes, list[EncodedEntry]]:
+    entries: dict[bytes, list[EncodedEntry]] = {}
     for start in range(0, len(subjects), _MAX_KEYS):
         for row in _rows_of(db, _ENTRIES_OF, wanted=subjects[start : start + _MAX_KEYS]):
-            entries.setdefault(row[1], []).append(entry_of(row))
+            entries.setdefault(row[1], []).append(EncodedEntry(*row))
     return entries
 
 
@@ -248,8 +249,9 @@ def count_attempts(db: sqlite3.Connection, attempts: Iterable[tuple[bytes, Attem
     _write(db, _COUNT, (row(subject, attempt) for subject, attempt in attempts))
 
 
-def enter(db: sqlite3.Connection, first: int, drafts: Sequence[Draft]) -> None:
-    _write(db, _ENTER, ((seq, *row_of(draft)) for seq, draft in enumerate(drafts, first)))
+def enter(db: sqlite3.Connection, first: int, drafts: Sequence[AnyDraft]) -> None:
+    rows = ((seq, *structs.astuple(encoded(draft))[1:]) for seq, draft in enumerate(drafts, first))
+    _write(db, _ENTER, rows)
 
 
 def remember(db: sqlite3.Connection, answers: Iterable[Remembered]) -> None:
@@ -283,14 +285,7 @@ def write_buffer(db: sqlite3.Connection, buffer: WriteBuffer) -> None:
         db.execute(NOTE, (buffer.position.log, buffer.position.seq))
 
 
-def row_of(draft: Draft) -> tuple[bytes | int | str, ...]:
-    event = encode(draft.event).decode()
-    return (
-        draft.subject, draft.at, draft.controller, draft.actor, draft.channel, draft.proof, draft.sealed, event,
-    )  # fmt: skip
-
-
-def append(db: sqlite3.Connection, drafts: Sequence[Draft]) -> list[int]:
+def append(db: sqlite3.Connection, drafts: Sequence[AnyDraft]) -> list[int]:
     first = newest(db) + 1
     enter(db, first, drafts)
     return list(range(first, first + len(drafts)))
