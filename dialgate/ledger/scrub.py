@@ -27,7 +27,7 @@ from dialgate.core.faults import Unavailable
 from dialgate.core.ledger_state import merge
 from dialgate.core.model import Call, Decision, Facts, Instant, Known
 from dialgate.core.responses import when
-from dialgate.crypto.keys import Keys
+from dialgate.crypto.keys import KeyedHash, Keys
 from dialgate.gate.facts import Gatherer
 from dialgate.gate.question import Question
 from dialgate.lists import void_consultations
@@ -72,12 +72,8 @@ class ScrubStore(SubjectStates, KnownSubjects, Documents, CampaignCounts, Protoc
 
 
 class _Stranger(Struct, frozen=True):
-    """The decision on a number if nothing is stored about it.
+    """The decision on a number if nothing is stored about it."""
 
-    `references` keep the objects whose ids are in the key of this decision.
-    """
-
-    references: tuple[object, ...]
     facts: Facts
     decision: Decision
     verdict: ScrubVerdict
@@ -97,15 +93,10 @@ class Judge:
         self._from = next(iter(self._line.caller_ids))
         self._gatherer = Gatherer(config, keys)
         self._strangers: dict[tuple[object, ...], _Stranger] = {}
-        self._stopped: dict[
-            tuple[object, ...], ScrubVerdict
-        ] = {}  # the verdicts on numbers with nothing but stops
+        self._stopped: dict[tuple[object, ...], ScrubVerdict] = {}  # on numbers with nothing but stops
         self._snapshot: Snapshot | None = None
         self._hashes = keys.keyed(self._line.controller.id), keys.keyed("*")
-        self._known = (
-            _Subjects([]),
-            _Subjects([]),
-        )  # all that the store has, and those that may bind every controller
+        self._known: list[_Subjects] = []  # in the order of `Question.subjects`
         self.verdicts: list[ScrubVerdict] = []  # the different ones so far
         self._indexes: dict[ScrubVerdict, int] = {}
 
@@ -120,9 +111,12 @@ class Judge:
         gatherer.load_proofs(await self._store.proofs())
         await gatherer.counted.stored.read(self._store)
         gatherer.counted.update(self.at)
-        parts = [(for_all, _beginnings(b"".join(of))) async for for_all, of in self._store.subjects()]
+        parts = [(for_all, b"".join(subjects)) async for for_all, subjects in self._store.subjects()]
         of_all = [part for for_all, part in parts if for_all]
-        self._known = _Subjects([part for _, part in parts]), _Subjects(of_all)
+        self._known = [
+            _Subjects(hashes, subjects)
+            for hashes, subjects in zip(self._hashes, ([part for _, part in parts], of_all), strict=True)
+        ]
         try:
             self._snapshot = Snapshot.open(data / "snapshots", void=void_consultations.read(data))
             self._snapshot.verify()
@@ -156,7 +150,8 @@ class Judge:
         judged = np.array([*decided, -1], np.int32)[groups]
         invalid = np.flatnonzero(groups < 0)
         judged[invalid] = await self.judge_singly([f"+{number}" for number in numbers[invalid].tolist()])
-        found = self._find_known(numbers)
+        texts = [b"+%d" % number for number in numbers.tolist()]
+        found = [subjects.find(texts) for subjects in self._known]
         rows = np.flatnonzero((groups >= 0) & (found[0][1] | found[1][1]))
         # Sorted as the store's index: otherwise nearly every subject would load a different page.
         rows = rows[np.argsort(np.frombuffer(found[0][0], ">u8")[::2][rows])]
@@ -243,15 +238,6 @@ class Judge:
             at = end
         return kinds, questions
 
-    def _find_known(self, numbers: Numbers) -> list[tuple[bytes, NDArray[np.bool_]]]:
-        """Return the numbers' subjects of the controller and for all, each with which begin like one in the store."""
-        texts = [b"+%d" % number for number in numbers.tolist()] if self._known[0] else []
-        subjects = [
-            hashes.digests(texts) if known else bytes(16 * len(numbers))
-            for hashes, known in zip(self._hashes, self._known, strict=True)
-        ]
-        return [(of, known.have(of)) for of, known in zip(subjects, self._known, strict=True)]
-
     def _verdict(self, question: Question, known: Known) -> ScrubVerdict:
         stranger = self._stranger(question)
         if known.is_empty:
@@ -275,6 +261,7 @@ class Judge:
         return stranger.verdict if decision is stranger.decision else _verdict_of(decision)
 
     def _stranger(self, question: Question) -> _Stranger:
+        # The gatherer keeps the objects with these ids: an object of a valid number, and that of its files.
         key = (question.number.problem or id(question.number), question.zones, id(question.files))
         stranger = self._strangers.get(key)
         if stranger is None:
@@ -283,7 +270,7 @@ class Judge:
                 self._stopped.clear()
             facts = self._gatherer.terms.facts(question, _NOTHING, self.at)
             decision = decide(facts, self._config.laws[question.country])
-            stranger = _Stranger((question.number, question.files), facts, decision, _verdict_of(decision))
+            stranger = _Stranger(facts, decision, _verdict_of(decision))
             self._strangers[key] = stranger
         return stranger
 
@@ -291,34 +278,31 @@ class Judge:
 _NOTHING = Known()
 
 
-class _Subjects:
-    """The beginnings of subjects. One that begins alike only means that a number's state is read."""
+_REST = np.uint64(40)  # bits of a beginning that are not in `_short`
 
-    def __init__(self, parts: Sequence[NDArray[np.uint64]]) -> None:
-        self._sorted = np.sort(np.concatenate((np.empty(0, np.uint64), *parts)))
-        self._short = np.zeros(
-            1 << 24, np.bool_
-        )  # by their last 24 bits, because a search takes eight times longer
+
+class _Subjects:
+    """Subjects in the store, with their hash. Only the first eight of their bytes are kept and compared."""
+
+    def __init__(self, hashes: KeyedHash, parts: Sequence[bytes]) -> None:
+        self._hashes = hashes
+        self._sorted = np.sort(_beginnings(b"".join(parts)))
+        self._short = np.zeros(1 << 24, np.bool_)  # a search in `_sorted` takes eight times longer
         self._short[self._sorted >> _REST] = True
 
-    def __len__(self) -> int:
-        return len(self._sorted)
-
-    def have(self, subjects: bytes) -> NDArray[np.bool_]:
-        """Return which of the concatenated subjects begin like one of these."""
-        beginnings = _beginnings(subjects)
+    def find(self, texts: Sequence[bytes]) -> tuple[bytes, NDArray[np.bool_]]:
+        """Return the subjects of numbers, concatenated, and which of them may be in the store."""
+        if not len(self._sorted):
+            return b"", np.zeros(len(texts), np.bool_)
+        beginnings = _beginnings(subjects := self._hashes.digests(texts))
         found: NDArray[np.bool_] = self._short[beginnings >> _REST]
         rows = np.flatnonzero(found)
         at = np.searchsorted(self._sorted, beginnings[rows])
-        found[rows] = self._sorted[np.minimum(at, len(self) - 1)] == beginnings[rows]
-        return found
-
-
-_REST = np.uint64(40)
+        found[rows] = self._sorted[np.minimum(at, len(self._sorted) - 1)] == beginnings[rows]
+        return subjects, found
 
 
 def _beginnings(subjects: bytes) -> NDArray[np.uint64]:
-    """Return the first eight of each sixteen bytes."""
     return np.frombuffer(subjects, np.uint64)[::2]
 
 
