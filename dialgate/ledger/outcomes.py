@@ -3,8 +3,11 @@
 An opt-out is also recorded as a revocation. A wrong number is also recorded as a wrong-number report.
 """
 
+import asyncio
 from collections.abc import Mapping
-from typing import Any
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Final
 
 import structlog
 from msgspec import structs
@@ -27,6 +30,7 @@ from dialgate.ledger.wrong_numbers import WrongNumbers
 from dialgate.runtime.thread_pool import ThreadPool
 
 _IN_LEDGER = frozenset({"opt_out", "wrong_number"})  # results that write a ledger entry
+_COPY_SECONDS: Final = 2  # a share that does not answer delays a stop no longer
 _log = structlog.get_logger(__name__)
 
 
@@ -41,6 +45,10 @@ class Outcomes:
     ) -> None:
         self._access, self._revocations, self._wrong_numbers = access, revocations, wrong_numbers
         self._threads, self._gate = threads, gate
+        self._copies = ThreadPool("shipped-calls", 1)  # may wait for a share for ever
+
+    def close(self) -> None:
+        self._copies.close()
 
     async def opt_out(self, client: Client, fields: Mapping[str, Any]) -> OutcomeReceipt:
         """Record an opt-out from a request whose form may have faults (`stop_requests`). See `result`."""
@@ -73,7 +81,7 @@ class Outcomes:
         subject, attempt = row
         line = self._access.config.lines.get(attempt.campaign)
         is_proven = self._access.ids.proves_owner(client, public_id)
-        owner, number = await self._find_person(client, ask, line, is_proven=is_proven)
+        owner, number = await self._find_person(client, ask, subject, line, is_proven=is_proven)
         stricter = RESULT_RANK[ask.outcome] >= RESULT_RANK[attempt.result]
         if not stricter and ask.outcome not in _IN_LEDGER:
             raise Refused(
@@ -91,7 +99,7 @@ class Outcomes:
         return OutcomeReceipt(public_id, ask.outcome, stop, wrong)
 
     async def _find_person(
-        self, client: Client, ask: OutcomeRequest, line: Line | None, *, is_proven: bool
+        self, client: Client, ask: OutcomeRequest, subject: bytes, line: Line | None, *, is_proven: bool
     ) -> tuple[str, str]:
         """Return the controller and the called number of a call.
 
@@ -104,7 +112,7 @@ class Outcomes:
         if ask.outcome in _IN_LEDGER or not is_own:
             # The campaign may have a different controller now. The result is for the controller at the time of the call.
             try:
-                owner, number = await self._find_call(ask.decision_id)
+                owner, number = await self._find_call(ask.decision_id, subject)
             except Unavailable:
                 if not is_own and not is_proven:
                     raise _unknown_decision() from None  # do not reveal that the decision exists
@@ -139,12 +147,16 @@ class Outcomes:
         """Return whether archived configurations assign the campaign to several controllers."""
         return len(content_store.owners(self._access.config.data / "kept", campaign)) > 1
 
-    async def _find_call(self, decision: str) -> tuple[str, str]:
-        """Return the controller and the number of a call.
+    async def _find_call(self, decision: str, subject: bytes) -> tuple[str, str]:
+        """Return the controller and the number of a call, whose subject is that of the attempt.
 
         Raises `Unavailable` if no reachable gate has a record of the decision.
         """
-        call = await self.called_here(decision) or await self._gate.find_call_elsewhere(decision)
+        call = (
+            await self.called_here(decision)
+            or await self._find_copy(decision, subject)
+            or await self._gate.find_call_elsewhere(decision)
+        )
         if call is None:
             raise Unavailable(
                 f"no reachable gate has the record of decision {decision}; start the gate that decided it"
@@ -152,18 +164,29 @@ class Outcomes:
         return call
 
     async def called_here(self, decision: str) -> tuple[str, str] | None:
-        """Return the controller and number of a call whose decision is in a log that can be read here, or None."""
-        return await self._threads.run(self._read_call, decision)
+        """Return the controller and number of a call whose decision is in a log of this gate, or None."""
+        return await self._threads.run(self._read_call, decision, None)
 
-    def _read_call(self, decision: str) -> tuple[str, str] | None:
-        config = self._access.config
-        # The own logs first: a share with shipped logs that does not answer must not delay a stop of this gate's calls.
-        for shipped in dict.fromkeys((None, config.shipped)):
-            chains = Chains(config.data, shipped)
-            if (entry := chains.find(decision)) is not None:
-                number = chains.month_keys(entry.record).called_number(entry.record.sealed)
-                return entry.record.facts.controller.id, number
+    async def _find_copy(self, decision: str, subject: bytes) -> tuple[str, str] | None:
+        """Return the controller and number of a call whose decision another gate shipped, or None.
+
+        A copy can be modified, or on a share that does not answer. It must not lead to a stop of another number, or delay one.
+        """
+        if (shipped := self._access.config.shipped) is None:
+            return None
+        with suppress(Unavailable, OSError, TimeoutError):
+            async with asyncio.timeout(_COPY_SECONDS):
+                call = await self._copies.run(self._read_call, decision, shipped)
+            if call is not None and self._access.keys.subject(*call) == subject:
+                return call
         return None
+
+    def _read_call(self, decision: str, shipped: Path | None) -> tuple[str, str] | None:
+        chains = Chains(self._access.config.data, shipped)
+        if (entry := chains.find(decision)) is None:
+            return None
+        number = chains.month_keys(entry.record).called_number(entry.record.sealed)
+        return entry.record.facts.controller.id, number
 
 
 def _unknown_decision() -> Refused:

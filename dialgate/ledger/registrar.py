@@ -57,6 +57,7 @@ class Registrar:
     def close(self) -> None:
         """Stop the threads."""
         self._threads.close()
+        self.outcomes.close()
 
     async def export(self, client: Client, *, numbers: bool = False) -> AsyncGenerator[bytes]:
         """Return the lines of an export of the store. With `numbers`, record the export in the ledger first.

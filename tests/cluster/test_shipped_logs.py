@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import os
+import re
 import shutil
 import signal
 from collections.abc import AsyncIterator, Mapping
@@ -32,7 +34,7 @@ from tests.support import redis_servers, world
 from tests.support.commands import run_command
 from tests.support.ports import free_port
 from tests.support.running_gate import serving
-from tests.support.world import CALL, CLEAR, KEY, NOW, World
+from tests.support.world import CALL, CLEAR, KEY, LISTED, NOW, World
 
 PURPOSE = "purpose=letter+of+24+November"
 
@@ -263,6 +265,34 @@ async def test_a_log_that_another_key_signed_is_not_proved(tmp_path: Path) -> No
         assert make_checkpoint(shipped.folder / "log", log=keys_of(rome).log, signer=forger, now=NOW)
         with pytest.raises(NoEvidence, match=f"unknown key {forger.name}"):
             await asyncio.to_thread(make_evidence, *order)
+
+
+@pytest.mark.parametrize("does_not_answer", [False, True], ids=["modified", "without answer"])
+async def test_a_shipped_log_neither_misleads_nor_delays_a_stop(
+    tmp_path: Path, *, does_not_answer: bool
+) -> None:
+    """`milan` gets the opt-out for a call that `rome` allowed. The copy names another number, or the share hangs."""
+    async with two_gates(tmp_path, shipping=a_folder(tmp_path).to) as (rome, milan):
+        await replicate(milan)
+        name = await call(rome)
+        await call(rome, to=LISTED)
+        await ship(rome, milan)
+        (path,) = homes(milan.folder / "data", milan.app.config.shipped)[1].folder.glob("log/*.ndjson")
+        lines = path.read_bytes()
+        if does_not_answer:
+            path.unlink()
+            os.mkfifo(path)  # a reader waits until somebody writes
+        else:
+            first, second = re.findall(rb'"sealed":"[^"]+"', lines)
+            path.write_bytes(lines.replace(first, b"?").replace(second, first).replace(b"?", second))
+        stop = await milan.post("/v1/outcomes", {"decision_id": name, "outcome": "opt_out"}, 200)
+        assert stop["revocation"]["seq"]
+        assert world.codes(await world.ask(milan.app)) == ["revocation.revoked"]
+        assert "revocation.revoked" not in world.codes(await world.ask(milan.app, to=LISTED))
+        if does_not_answer:
+            pipe = path.rename(tmp_path / "pipe")
+            path.write_bytes(lines)
+            pipe.write_bytes(b"")  # ends the thread
 
 
 async def test_a_second_folder_with_a_log_does_not_take_the_place_of_the_first(gates: list[World]) -> None:
