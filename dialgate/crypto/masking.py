@@ -240,11 +240,13 @@ def may_contain(texts: Sequence[str], numbers: Sequence[str]) -> list[int]:
 
     This is faster than masking, and makes masking unnecessary for most rows of a file.
     """
-    joined = "\n".join(texts)
-    if joined.isascii() and joined.count("\n") == len(texts) - 1:
-        digits = joined.encode().translate(None, _OTHER_BYTES).decode().split("\n")
+    distinct = list(set(texts))
+    joined = "\n".join(distinct)
+    if joined.isascii() and joined.count("\n") == len(distinct) - 1:
+        found = joined.encode().translate(None, _OTHER_BYTES).decode().split("\n")
     else:
-        digits = [digits_of(text) for text in texts]
-    if max(map(len, digits), default=0) < TAIL <= min(map(len, numbers), default=0):
+        found = [digits_of(text) for text in distinct]
+    digits = dict(zip(distinct, found, strict=True))
+    if max(map(len, digits.values()), default=0) < TAIL <= min(map(len, numbers), default=0):
         return []
-    return [at for at, number in enumerate(numbers) if number[-TAIL:] in digits[at]]
+    return [at for at, text in enumerate(texts) if numbers[at][-TAIL:] in digits[text]]

@@ -79,10 +79,6 @@ _SPLIT: Final = {
 }
 
 
-class _Misread(ValueError):
-    """Raised for a cell that is missing or cannot be read."""
-
-
 class EntryFile(Struct, frozen=True):
     """The kind of a file of entries. `sectors` contains the sectors that a contract may name. Implements `FileKind`."""
 
@@ -107,7 +103,7 @@ class EntryFile(Struct, frozen=True):
         values = {name: self._values(name, list(set(texts[name]))) for name in texts}
         for name, field in _FIELDS[self.kind].items():
             if field.required and name != "number" and None in values.get(name, {"": None}).values():
-                raise _Misread(f"`{name}` is missing")
+                raise ValueError(f"`{name}` is missing")
         names = [name for name in stated_fields(self.kind) if name in texts]
         members = {name: self._members(name, values[name], order.now) for name in names}
         event = EVENT_OF[self.kind]
@@ -133,22 +129,22 @@ class EntryFile(Struct, frozen=True):
             values = msgspec.convert(words, _TYPES[self.kind][name], strict=False)
         except msgspec.ValidationError:
             format_ = _cell_format(field)
-            raise _Misread(f"`{name}` cannot be read{format_ and f': {format_}'}") from None
+            raise ValueError(f"`{name}` cannot be read{format_ and f': {format_}'}") from None
         default = None if field.required else field.default
         return dict.fromkeys(texts, default) | dict(zip(stripped, values, strict=True))
 
     def _members(self, name: str, values: dict[str, Any], now: Instant) -> dict[str, str]:
-        """Return a field of the event as a member of its JSON, or "" for the default, for each cell. Raises `Misstated`."""
+        """Return a field of the event as a member of its JSON, or "" for the default, for each cell."""
         state = statement(EVENT_OF[self.kind], name, now, self.sectors)
-        stated, default = list(map(state, values.values())), _DEFAULTS[self.kind][name]
+        try:
+            stated, default = list(map(state, values.values())), _DEFAULTS[self.kind][name]
+        except Misstated as error:
+            raise ValueError(f"`{name}`: {error}") from error
         lines = _encoder.encode_lines(stated).decode().split("\n")
         return {
             text: "" if value == default else f',"{name}":{line}'
             for text, value, line in zip(values, stated, lines, strict=False)
         }
-
-    def problem(self, error: ValueError) -> str:
-        return f"`{error.field}`: {error}" if isinstance(error, Misstated) else str(error)
 
     async def new(self, store: Ledger, part: list[EncodedEntry], counts: Counter[str]) -> list[EncodedEntry]:
         histories = await store.histories([draft.subject for draft in part])

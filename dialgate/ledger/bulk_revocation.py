@@ -58,10 +58,6 @@ class RevocationFile(Struct, frozen=True):
         words["undated"] = sum(not instants[text][1] for text in times)
         return RowEvents(numbers, events, [""] * len(numbers), words)
 
-    @staticmethod
-    def problem(error: ValueError) -> str:
-        return str(error)
-
     async def new(self, store: Ledger, part: list[EncodedEntry], counts: Counter[str]) -> list[EncodedEntry]:
         """Return the latest revocation of each number, if the ledger has none that is as late.
 

@@ -100,10 +100,7 @@ class FileKind(Protocol):
         """Return the positions and names of the columns to read, first the number's. Raises `Unreadable`."""
 
     def read(self, cells: Cells, columns: Columns, order: FileOrder, masker: Masker) -> RowEvents:
-        """Return the events of some rows. Raises `ValueError` if one of them is invalid."""
-
-    def problem(self, error: ValueError) -> str:
-        """Describe what is wrong with a row, without quoting its cells."""
+        """Return the events of some rows. Raises `ValueError` if one of them is invalid. The message quotes no cell."""
 
     async def new(self, store: Ledger, part: list[EncodedEntry], counts: Counter[str]) -> list[EncodedEntry]:
         """Return the drafts that the ledger does not have yet, and count what the report must name in `counts`.
@@ -211,15 +208,14 @@ class _RowReader:
     def _read(self, first: int, cells: Cells, columns: Columns) -> None:
         try:
             read = self._kind.read(cells, columns, self._order, self._masker)
-        except ValueError as error:  # includes msgspec.ValidationError
+        except ValueError as error:
             if len(cells) > 1:
                 half = len(cells) // 2
                 self._read(first, cells.between(0, half), columns)
                 self._read(first + half, cells.between(half, len(cells)), columns)
                 return
-            is_doubtful = isinstance(error, lost_zeros.LostDigits)
-            problem = str(error) if is_doubtful else self._kind.problem(error)
-            self._faults.setdefault((problem, is_doubtful), array("Q")).append(first)
+            fault = str(error), isinstance(error, lost_zeros.LostDigits)
+            self._faults.setdefault(fault, array("Q")).append(first)
         else:
             self._drafts.add(read)
 

@@ -3,20 +3,17 @@
 import multiprocessing
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from itertools import islice
 from operator import call
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 
 from dialgate.core.faults import Unavailable
 
-_HERE: Final = 8  # items that this process handles before it starts other processes
 _WORTH_A_PROCESS: Final = 32 << 20  # bytes; reading less is faster than starting processes
-_AHEAD: Final = 2  # items per process that are queued or finished, which limits memory
+_AHEAD: Final = 2  # tasks per process that are queued or finished, which limits memory
 
-T = TypeVar("T")
 R = TypeVar("R")
 
 
@@ -26,58 +23,35 @@ class WorkerLost(Unavailable):
     component = "worker"
 
 
-def spread(work: Callable[[T], R], items: Iterable[T], here: int = _HERE) -> Iterator[R]:
-    """Yield `work(item)` for each item, in order. Raises `WorkerLost` and any exception of `work`.
+def run_tasks(tasks: Sequence[Callable[[], R]], size: int) -> Iterator[R]:
+    """Yield the results of the tasks in order, using all cores if that is faster. Tasks and results are pickled.
 
-    `work` is pickled once per process, and each item and each result once. With only one core, or with at most
-    `here` items, no other process is started.
+    `size` is the number of bytes that the tasks read. Raises `WorkerLost` and any exception of a task.
     """
-    rest = iter(items)
     cores = len(os.sched_getaffinity(0))
-    yield from map(work, islice(rest, here) if cores > 1 else rest)
-    first = next(rest, None)
-    if first is None:
+    if cores == 1 or len(tasks) == 1 or size < _WORTH_A_PROCESS:
+        yield from map(call, tasks)
         return
     # fork() is unsafe in a process with threads.
     context = multiprocessing.get_context("spawn")
     try:
-        yield from _run_in_pool(ProcessPoolExecutor(cores, context, _begin, (work,)), cores, first, rest)
+        yield from _run_in_pool(ProcessPoolExecutor(cores, context), cores * _AHEAD, tasks)
     except BrokenProcessPool:
         raise WorkerLost(
             "a worker process was killed, probably because memory ran out; free some memory and try again"
         ) from None
 
 
-def run_tasks(tasks: Sequence[Callable[[], R]], size: int) -> Iterator[R]:
-    """Yield the results of the tasks in order, using all cores if that is faster.
-
-    `size` is the number of bytes that the tasks read. Raises the same errors as `spread`.
-    """
-    return spread(call, tasks, len(tasks) if len(tasks) == 1 or size < _WORTH_A_PROCESS else 0)
-
-
-def _run_in_pool(executor: ProcessPoolExecutor, cores: int, first: T, rest: Iterator[T]) -> Iterator[Any]:
+def _run_in_pool(executor: ProcessPoolExecutor, ahead: int, tasks: Sequence[Callable[[], R]]) -> Iterator[R]:
     with executor as pool:
-        futures: deque[Future[Any]] = deque([pool.submit(_do, first)])
+        futures: deque[Future[R]] = deque()
         try:
-            for item in rest:
-                if len(futures) >= cores * _AHEAD:
+            for task in tasks:
+                if len(futures) >= ahead:
                     yield futures.popleft().result()
-                futures.append(pool.submit(_do, item))
+                futures.append(pool.submit(task))
             while futures:
                 yield futures.popleft().result()
         finally:
             for future in futures:  # the caller stopped iterating
                 future.cancel()
-
-
-_work: Callable[[Any], Any]  # set in the pool's processes
-
-
-def _begin(work: Callable[[Any], Any]) -> None:
-    global _work  # noqa: PLW0603 - the pool's initializer can only set globals
-    _work = work
-
-
-def _do(item: Any) -> Any:
-    return _work(item)

@@ -3,7 +3,7 @@
 from typing import Final, TypeAlias
 
 import msgspec
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from dialgate.core.ledger_events import Draft, Entry, Event
 from dialgate.core.model import Instant
@@ -34,10 +34,7 @@ class EncodedEntry(Struct, frozen=True, array_like=True, gc=False):
             raise StoreUnavailable(
                 f"Unrecognised entry, written by a newer dialgate or another program: {error}"
             ) from error
-        return Entry(
-            seq=self.seq, subject=self.subject, at=self.at, controller=self.controller, actor=self.actor,
-            channel=self.channel, proof=self.proof, sealed=self.sealed, event=event,
-        )  # fmt: skip
+        return Entry(**structs.asdict(self) | {"event": event})
 
 
 AnyDraft: TypeAlias = Draft | EncodedEntry

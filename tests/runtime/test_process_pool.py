@@ -1,13 +1,15 @@
-"""Parallel work returns all results in order, or raises an exception at the chunk that failed."""
+"""Parallel work returns all results in order, or raises an exception at the task that failed."""
 
 import os
-from collections.abc import Iterator
+from functools import partial
 
 import pytest
 
-from dialgate.runtime.process_pool import WorkerLost, spread
+from dialgate.runtime.process_pool import WorkerLost, run_tasks
 
 MANY = 40
+LARGE = 1 << 30  # bytes
+PARALLEL = pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="needs two processors")
 
 
 def squared(number: int) -> tuple[int, int]:
@@ -26,40 +28,29 @@ def dying(number: int) -> int:
     return number
 
 
-def yield_numbers(taken: list[int]) -> Iterator[int]:
-    for number in range(MANY):
-        taken.append(number)
-        yield number
+@pytest.mark.parametrize("size", [0, LARGE])
+@pytest.mark.parametrize("pieces", [0, 1, 3, MANY])
+def test_results_are_in_the_order_of_the_tasks(pieces: int, size: int) -> None:
+    tasks = [partial(squared, number) for number in range(pieces)]
+    assert [square for square, _ in run_tasks(tasks, size)] == [n * n for n in range(pieces)]
 
 
-@pytest.mark.parametrize("pieces", [0, 1, 8, 9, MANY])
-def test_results_are_in_the_order_of_the_chunks(pieces: int) -> None:
-    assert [square for square, _ in spread(squared, range(pieces))] == [n * n for n in range(pieces)]
-
-
+@PARALLEL
 def test_large_work_is_done_by_other_processes_and_small_work_is_not() -> None:
-    assert {process for _, process in spread(squared, range(8))} == {os.getpid()}
-    if len(os.sched_getaffinity(0)) > 1:
-        assert {process for _, process in spread(squared, range(MANY))} > {os.getpid()}
-        assert os.getpid() not in {process for _, process in spread(squared, range(2), here=0)}
+    tasks = [partial(squared, number) for number in range(MANY)]
+    assert {process for _, process in run_tasks(tasks, 0)} == {os.getpid()}
+    assert {process for _, process in run_tasks(tasks[:1], LARGE)} == {os.getpid()}
+    assert os.getpid() not in {process for _, process in run_tasks(tasks, LARGE)}
 
 
-def test_an_exception_is_raised_at_the_position_of_its_chunk() -> None:
+def test_an_exception_is_raised_at_the_position_of_its_task() -> None:
     done: list[int] = []
     with pytest.raises(ValueError, match=str(MANY - 5)):
-        done.extend(spread(refusing, range(MANY)))
+        done.extend(run_tasks([partial(refusing, number) for number in range(MANY)], LARGE))
     assert done == list(range(MANY - 5))
 
 
-@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="needs two processors")
+@PARALLEL
 def test_a_killed_process_is_reported_with_a_message() -> None:
     with pytest.raises(WorkerLost, match="memory ran out"):
-        list(spread(dying, range(MANY)))
-
-
-def test_chunks_are_read_as_they_are_needed() -> None:
-    """For a file of any size, the number of chunks in memory is limited."""
-    taken: list[int] = []
-    ahead = [len(taken) - at for at, _ in enumerate(spread(squared, yield_numbers(taken)))]
-    assert len(ahead) == len(taken) > 0
-    assert max(ahead) <= 2 + 2 * len(os.sched_getaffinity(0))
+        list(run_tasks([partial(dying, number) for number in range(MANY)], LARGE))
