@@ -100,11 +100,23 @@ def choices(kind: Any, place: str) -> tuple[str, ...]:
 
     `place` is the path of the field, such as `.calls[0].purpose`.
     """
+    named = (get_args(found) for found in _kinds_at(kind, place) if get_origin(found) is Literal)
+    return tuple(dict.fromkeys(str(value) for values in named for value in values))
+
+
+def field_names(kind: Any, place: str) -> list[str]:
+    """Return the names of the fields at a path in the type `kind`, as for `choices`."""
+    structs = (
+        found for found in _kinds_at(kind, place) if isinstance(found, type) and issubclass(found, Struct)
+    )
+    return [field.encode_name for struct in structs for field in fields(struct)]
+
+
+def _kinds_at(kind: Any, place: str) -> list[Any]:
     kinds = list(_members(kind))
     for name, _ in re.findall(r"\.([A-Za-z_]+)|(\[)", place):
         kinds = [inner for outer in kinds for part in _inner(outer, name) for inner in _members(part)]
-    named = (get_args(found) for found in kinds if get_origin(found) is Literal)
-    return tuple(dict.fromkeys(str(value) for values in named for value in values))
+    return kinds
 
 
 def _type(name: str, noun: str) -> str:

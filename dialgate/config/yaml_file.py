@@ -3,7 +3,6 @@
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from difflib import get_close_matches
 from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, Final, Literal, TypeVar, Union, get_args, get_origin
@@ -14,6 +13,7 @@ from msgspec import Struct
 from msgspec.structs import fields
 
 from dialgate.config.validation_messages import choices, plain
+from dialgate.core.name_suggestions import did_you_mean
 
 _T = TypeVar("_T")
 _FIGURES = re.compile(r"-?\d+(\.\d+)?")
@@ -218,9 +218,7 @@ def _faults_of_keys(data: dict[Any, Any], kind: type[Struct], at: str) -> Iterat
         elif name in removed:
             yield _prefix_path(f"`{name}` was removed; {removed[name]}", at)
         elif shape.forbid_unknown_fields and name != shape.tag_field:
-            near = get_close_matches(str(name), known, 1)
-            advice = f"; did you mean `{near[0]}`?" if near else ""
-            yield _prefix_path(f"unknown key `{name}`", at) + advice
+            yield _prefix_path(f"unknown key `{name}`", at) + did_you_mean(str(name), known)
     for name, field in known.items():
         if name not in data and field.required:
             yield _prefix_path(f"missing key `{name}`", at)

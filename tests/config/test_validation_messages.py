@@ -9,7 +9,8 @@ import msgspec
 import pytest
 from msgspec import Meta, Struct
 
-from dialgate.config.validation_messages import PATTERNS, choices, plain
+from dialgate.config.validation_messages import PATTERNS, choices, field_names, plain
+from dialgate.core.name_suggestions import did_you_mean
 from dialgate.ledger import schemas
 from tests.support.paths import ROOT
 
@@ -79,3 +80,10 @@ def test_every_pattern_has_a_description() -> None:
 )
 def test_the_allowed_values_of_a_field_are_found(place: str, allowed: tuple[str, ...]) -> None:
     assert choices(Stem | Leaf, place) == allowed
+
+
+def test_a_misspelt_field_is_suggested_in_requests_and_in_yaml() -> None:
+    assert field_names(Stem | Leaf, ".leaves[0]") == ["colour"]
+    assert field_names(Stem | Leaf, ".at") == []
+    assert did_you_mean("color", ["at", "colour"]) == "; did you mean `colour`?"
+    assert did_you_mean("zzz", ["at", "colour"]) == ""

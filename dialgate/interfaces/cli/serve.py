@@ -58,8 +58,8 @@ def serve(
     """Run the gate until SIGTERM or SIGINT. The gate answers checks in progress before it stops.
 
     SIGHUP reloads the configuration and the TLS certificate. If either is invalid, the gate continues with the old
-    ones. The log event "ready" contains the URL. If the gate cannot decide yet, the event "listening" contains the URL and the
-    problems, and "ready" follows later.
+    ones. The log event "listening" contains the URL, and the problems if the gate cannot decide yet. The event "ready" follows as
+    soon as `/readyz` answers 200.
 
     dialgate serve --config /etc/dialgate/dialgate.yaml
     """
@@ -121,11 +121,9 @@ async def _serve(config: Config, load: _Load) -> None:
                 **urls,
             }
             _warn(service.config)
-            if problems := service.gate.readiness():
-                _log.warning("listening", **fields, problems=problems)
-                background.append(tasks.create_task(_announce(service, fields)))
-            else:
-                _log.info("ready", **fields)
+            problems = service.gate.readiness()
+            (_log.warning if problems else _log.info)("listening", **fields, problems=problems)
+            background.append(tasks.create_task(_announce(service, fields)))
             await stop.wait()
             for task in background:
                 task.cancel()

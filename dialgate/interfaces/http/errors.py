@@ -13,8 +13,9 @@ from msgspec import Meta, Struct
 
 from dialgate.audit.legal_holds import HoldRefused
 from dialgate.audit.lookups import TooManyLookups
-from dialgate.config.validation_messages import MOST_CHOICES, choices, plain
+from dialgate.config.validation_messages import MOST_CHOICES, choices, field_names, plain
 from dialgate.core.faults import Unavailable
+from dialgate.core.name_suggestions import did_you_mean
 from dialgate.core.refusal import Refused
 from dialgate.interfaces.http.repeated_names import find_repeated
 from dialgate.ledger.activation import NotInForce
@@ -179,9 +180,12 @@ def _invalid(error: msgspec.ValidationError, kind: Any) -> Fault:
             )
         field = f"{field}.{named[1]}".removeprefix(".")
     advice = ""
+    if named and "unknown" in wording:
+        advice = did_you_mean(named[1], field_names(kind, place[1] if place else ""))
     if wording.startswith("Invalid") and place:
         names = choices(kind, place[1])
         advice = f"; send one of {', '.join(names)}" if 0 < len(names) <= MOST_CHOICES else ""
         advice = advice or ("; /openapi.json lists them" if "value" in wording else "")
-    wording = plain(wording)
-    return Fault(400, "request.invalid", f"{wording[0].upper()}{wording[1:]}{advice}.", field=field)
+    text = f"{plain(wording)}{advice}".removesuffix("?")
+    end = "?" if advice.endswith("?") else "."
+    return Fault(400, "request.invalid", f"{text[0].upper()}{text[1:]}{end}", field=field)

@@ -53,7 +53,8 @@ async def webhook(request: web.Request, app: App, client: Client) -> web.StreamR
 
 async def _body(request: web.Request, app: App, client: Client, profile: Profile) -> Any:
     body = await http_body.whole(request, app.config.settings.limits)
-    if request.content_type == "application/x-www-form-urlencoded":
+    # `curl -d` and some platforms send JSON as a form, if nobody sets a content type.
+    if request.content_type == "application/x-www-form-urlencoded" and not body.lstrip().startswith(b"{"):
         return _require_unique(http_body.parameters(body.decode("ascii", "replace"), _MOST), profile)
     return await http_body.decode_open(request, client, _json, body) if body else {}
 

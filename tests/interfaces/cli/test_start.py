@@ -145,3 +145,12 @@ async def test_the_event_ready_follows_readyz(tmp_path: Path) -> None:
                 assert answer.status == 200
     finally:
         await kill(process)
+
+
+async def test_a_gate_that_can_decide_at_once_logs_both_events(tmp_path: Path) -> None:
+    async with starting(tmp_path) as gate:
+        listening = await gate.hears("listening")
+        assert listening["problems"] == {}
+        assert (await gate.hears("ready"))["url"] == listening["url"]
+        async with ClientSession(listening["url"]) as client, client.get("/readyz") as answer:
+            assert answer.status == 200

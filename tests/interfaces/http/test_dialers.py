@@ -275,6 +275,8 @@ async def test_every_profile_reports_the_decision(running: World, name: str) -> 
     given, allows = PROFILES[name]
     path = f"/v1/webhooks/{name}"
     assert allows(await post(running, path, **given))
+    as_form = {**given, "json": None, "data": msgspec.json.encode(given["json"]), "headers": FORM}
+    assert allows(await post(running, path, **as_form)), "`curl -d` and others send JSON with this type"
     assert not allows(await post(running, path, **to_listed(given)))
     assert not allows(await post(running, path, json={}))
     assert not allows(await post(running, path, data=b"{", headers={"Content-Type": "application/json"}))

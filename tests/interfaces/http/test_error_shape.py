@@ -158,6 +158,7 @@ async def test_a_wrong_request(
         ({"to": 390612345678}, "Must be text, not a whole number."),
         ({"to": None}, "Missing field `to`."),
         ({"phone": "x"}, "Unknown field `phone`."),
+        ({"campain": "x"}, "Unknown field `campain`; did you mean `campaign`?"),
     ],
     ids=str,
 )
