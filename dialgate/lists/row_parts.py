@@ -163,13 +163,15 @@ def plain_numbers(codes: NDArray[np.uint8], starts: Positions, ends: Positions) 
         rows = np.flatnonzero(lengths == length)
         if not len(rows):
             continue
-        first = starts[rows]
-        is_plain = (codes[first] == _PLUS) & (codes[first + 1] != _ZERO)
+        at = starts[rows]
+        is_plain = (codes[at] == _PLUS) & (codes[at + 1] != _ZERO)
         value = np.zeros(len(rows), np.uint64)
-        for at in range(1, length):
-            digits = codes[first + at] - np.uint8(_ZERO)  # smaller ones wrap
+        for _ in range(1, length):
+            at += 1
+            digits = codes[at] - np.uint8(_ZERO)  # smaller ones wrap
             is_plain &= digits < _BASE
-            value = value * np.uint64(_BASE) + digits
+            value *= np.uint64(_BASE)
+            value += digits
         numbers[rows] = np.where(is_plain, value, 0)
     return numbers
 
@@ -194,8 +196,10 @@ def plain_lines(text: TextIOWrapper, separator: str) -> Generator[PlainLines | N
 
 
 def _plain(body: str, separator: str) -> PlainLines | None:
-    text = f"{body}\n".replace("\r\n", "\n")
-    if '"' in body or "\r" in text or not separator.isascii():
+    text = f"{body}\n"
+    if "\r" in text:
+        text = text.replace("\r\n", "\n")
+    if '"' in text or "\r" in text or not separator.isascii():
         return None
     lines = PlainLines(text, separator)
     return None if lines.longest > _LONGEST_PLAIN else lines.filled()
