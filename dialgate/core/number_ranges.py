@@ -20,6 +20,10 @@ _State: TypeAlias = frozenset[_Rest]  # each begins with a set of digits, or is 
 
 _DIGITS: Final = "0123456789"
 _TOKEN: Final = re.compile(r"\\d|\[[\d-]+\]|\(\?:|\{[\d,]+\}|[\d()|?$]")
+_DESCRIPTIONS: Final = (
+    "general_desc", "premium_rate", "toll_free", "shared_cost", "voip", "personal_number", "pager", "uan", "voicemail",
+    "fixed_line", "mobile",
+)  # fmt: skip
 _ANY: Final = r"\d{0,15}"
 
 
@@ -51,24 +55,8 @@ def range_of(digits: str, stems: frozenset[str], fewest: int) -> tuple[int, int]
 @cache
 def _patterns(code: int, length: int) -> tuple[tuple[str, ...], str]:
     """Return the expressions for national numbers of a length, and that of the trunk prefix."""
-    plans = [plan for _, plan in numbering_plan.plans(code)]
-    descs = [
-        desc
-        for plan in plans
-        for desc in (
-            plan.general_desc,
-            plan.premium_rate,
-            plan.toll_free,
-            plan.shared_cost,
-            plan.voip,
-            plan.personal_number,
-            plan.pager,
-            plan.uan,
-            plan.voicemail,
-            plan.fixed_line,
-            plan.mobile,
-        )
-    ]
+    plans = numbering_plan.plans(code)
+    descs = [getattr(plan, name) for plan in plans for name in _DESCRIPTIONS]
     types = [
         desc.national_number_pattern
         for desc in descs

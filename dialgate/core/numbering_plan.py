@@ -13,7 +13,6 @@ from phonenumbers import (
     PhoneNumberType,
     ValidationResult,
 )
-from phonenumbers.phonemetadata import REGION_CODE_FOR_NON_GEO_ENTITY
 
 _LONGEST = 15  # E.164
 
@@ -91,16 +90,8 @@ def calling_code(digits: str) -> int | None:
     return next((code for code in codes if code in phonenumbers.COUNTRY_CODE_TO_REGION_CODE), None)
 
 
-@cache
-def plans(code: int) -> tuple[tuple[str, PhoneMetadata], ...]:
-    """Return the regions that share a country code, with their numbering plans, in the order of `phonenumbers`."""
-    regions = (
-        (region, _plan_of(code, region)) for region in phonenumbers.region_codes_for_country_code(code)
-    )
-    return tuple((region, plan) for region, plan in regions if plan is not None)
-
-
-def _plan_of(code: int, region: str) -> PhoneMetadata | None:
-    if region == REGION_CODE_FOR_NON_GEO_ENTITY:
-        return PhoneMetadata.metadata_for_nongeo_region(code)
-    return PhoneMetadata.metadata_for_region(region)
+def plans(code: int) -> list[PhoneMetadata]:
+    """Return the numbering plans of the regions that share a country code, in the order of `phonenumbers`."""
+    regions = phonenumbers.region_codes_for_country_code(code)
+    found = (PhoneMetadata.metadata_for_region_or_calling_code(code, region) for region in regions)
+    return [plan for plan in found if plan is not None]
