@@ -213,7 +213,7 @@ class Batch:
         """Return the verdict on the call if nothing were stored about the number."""
         caller_id, files = question.presentation.fact, question.files
         # Compare by identity, which is fast. Equal objects that are not identical only cost another decision.
-        key = (id(question.line), id(question.number), id(question.zones), id(caller_id), seq, id(files), question.call_type)  # fmt: skip
+        key = (id(self._terms), id(question.line), id(question.number), id(question.zones), id(caller_id), seq, id(files), question.call_type)  # fmt: skip
         verdict = self._verdicts.get(key)
         if verdict is None or verdict.until <= self.now:
             if len(self._verdicts) >= REMEMBERED:
@@ -239,7 +239,7 @@ class Batch:
         ends = min(lasts_until(facts, law, decision), self._terms.same_until(facts, law))
         until = max(self.now + 1, ends) if facts.known.is_empty else 0
         caller_id, files = question.presentation.fact, question.files
-        references = (question.line, question.number, question.zones, caller_id, files)
+        references = (self._terms, question.line, question.number, question.zones, caller_id, files)
         digest = blake2b(_encode(grounds), digest_size=16).digest()
         denial = None if decision.allow else make_answer(decision, facts)
         return CallVerdict(references, facts, grounds, digest, until, denial)

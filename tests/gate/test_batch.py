@@ -34,7 +34,7 @@ from dialgate.crypto.nonces import nonces
 from dialgate.decision_log.records import build_record, decode
 from dialgate.gate.batch import REMEMBERED, REPEATED, Batch, CallVerdict, decide_all
 from dialgate.gate.facts import Gatherer
-from dialgate.gate.question import BatchQuery, Question
+from dialgate.gate.question import BatchQuery, CallTerms, Question
 from dialgate.store import AttemptPosition, Reading, Remembered
 from tests.support import world, yaml_files
 from tests.support.world import CALLER, CLEAR, LISTED, NOW
@@ -461,6 +461,17 @@ def test_a_known_number_adds_one_short_record(gatherer: Gatherer) -> None:
     assert record.facts.known.attempts == made
     assert decide(record.facts, gatherer.config.laws["IT"]) == record.decision
     assert len(batch.bodies[0]) <= 500
+
+
+def test_a_batch_that_began_before_a_reload_leaves_no_verdict_for_later_ones(gatherer: Gatherer) -> None:
+    """The objects of a call outlive a reload of the laws."""
+    verdicts: dict[tuple[object, ...], CallVerdict] = {}
+    client = gatherer.config.settings.clients[0]
+    question = gatherer.read(call(), client)
+    for terms in (gatherer.terms, CallTerms(gatherer.config), gatherer.terms):
+        query = BatchQuery([question], NOW, NOW, terms, "", gatherer.keys, gatherer.keys.month(NOW))
+        Batch(query, 1, nonces(), {}, verdicts).add(question, [Known(), Known()], None)
+    assert len(verdicts) == 2
 
 
 def test_a_cached_allow_is_valid_from_its_own_instant(gatherer: Gatherer) -> None:
