@@ -98,5 +98,8 @@ def redis(config: Config, patience: float = 0) -> "RedisStore | None":
             replicas=shared.replicas,
             remember=config.settings.remember_hours * HOUR,
         )
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        text = f"store: {error.filename}: {error.strerror}. Name a file that contains the URL, such as `redis://host:6379/0`"
+        raise ConfigError([text]) from error
+    except ValueError as error:
         raise ConfigError([f"store: {error}. Use the form `redis://host:6379/0`"]) from error

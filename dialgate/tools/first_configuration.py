@@ -1,15 +1,11 @@
-"""The questions that `dialgate init` asks, and the configuration files that it installs."""
+"""The questions that `dialgate init` asks, and the configuration files that it writes."""
 
 import ipaddress
-import json
 import math
 import os
 import platform
 import re
-import secrets
-import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
 from hashlib import sha256
 from itertools import chain, groupby
 from pathlib import Path
@@ -18,7 +14,7 @@ from typing import Final, Literal, get_args
 from urllib.parse import urlsplit
 
 import yaml
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from dialgate.config import advice, yaml_file
 from dialgate.config.configuration import ConfigError
@@ -28,8 +24,9 @@ from dialgate.core import periods
 from dialgate.core.law import Law
 from dialgate.core.law_sections import Registry
 from dialgate.core.local_time import day_in
-from dialgate.core.model import HOUR, SECOND, Basis, Callee, CallType, Instant, Purpose
-from dialgate.runtime.atomic_write import sync_folder, write_file
+from dialgate.core.model import HOUR, Callee, CallType, Instant, Purpose
+from dialgate.runtime.atomic_write import write_file
+from dialgate.tools import answer_checks
 
 _RESOURCES: Final = Path(__file__).parents[1] / "resources"
 # The folder with each dialer's files.
@@ -46,6 +43,19 @@ _WHOLE_COUNTRY: Final = frozenset({"tps", "ctps"})
 _ITALIAN: Final = "rpo"
 _LAYOUT: Final = 'number: 1, status: 2, clear: ["0"], listed: ["1"]'
 _CLOSED: Final = "closed"
+_YES_NO: Final = ("yes", "no")
+_IN_CONTAINER: Final = ("/.dockerenv", "/run/.containerenv")  # written by Docker and Podman
+VOLUME: Final = "/var/lib/dialgate"  # of `deploy/container`
+
+
+class NewKeys(Struct, frozen=True):
+    """The API keys of the clients `dialer` and `supervisor`."""
+
+    dialer: str
+    supervisor: str
+
+
+_SAMPLE_KEYS: Final = NewKeys("dialer", "supervisor")  # of a draft, which is only checked
 
 
 class SetupDraft(Struct):
@@ -71,6 +81,10 @@ class SetupDraft(Struct):
 
     def parts(self, name: str, place: int = 0) -> list[str]:
         return [part.strip() for part in self.get(name, place).split(",") if part.strip(f" {_CLOSED}")]
+
+    @property
+    def in_container(self) -> bool:
+        return self.get("container") == "yes"
 
     @property
     def law(self) -> Law:
@@ -101,9 +115,18 @@ class SetupDraft(Struct):
                 yield from ((question, place) for question in several if question.applies(self))
 
     def unanswered(self) -> Iterator[tuple["SetupQuestion", int]]:
-        for question, place in self.questions():
-            if place >= len(self.answers.get(question.name, [])):
-                yield question, place
+        yield from (step for step in self.questions() if not self.is_answered(*step))
+
+    def is_answered(self, question: "SetupQuestion", place: int) -> bool:
+        return place < len(self.answers.get(question.name, []))
+
+    def problems(self) -> list[str]:
+        """Return what is wrong with the answers, as far as a check of the configuration cannot find it."""
+        return [
+            f"{question.name}: {problem}"
+            for question, place in self.questions()
+            if (problem := question.problem_of(self, self.get(question.name, place)))
+        ]
 
     def lines(self) -> list[Line]:
         """Return the campaigns as the gate would load them, or an empty list if an answer is invalid."""
@@ -118,6 +141,8 @@ class SetupQuestion(Struct, frozen=True, kw_only=True):
     - `example` is shown as a hint, and replaces a missing answer.
     - `form` is how the answer is written to the configuration.
     - `of_campaign` is true if each campaign has its own answer.
+    - `only_choices` and `problem` are checks of an answer that a check of the configuration lacks. `problem` returns what is wrong,
+      and what to enter instead.
     - `stated` is true if the option is required when there is no terminal, even if the question has a default.
     """
 
@@ -128,8 +153,16 @@ class SetupQuestion(Struct, frozen=True, kw_only=True):
     form: Literal["text", "number", "list", "file"] = "text"
     choices: Callable[[SetupDraft], Sequence[str]] = lambda _: ()
     applies: Callable[[SetupDraft], bool] = lambda _: True
+    only_choices: bool = False
+    problem: Callable[[str], str] = lambda _: ""
     of_campaign: bool = False
     stated: bool = False
+
+    def problem_of(self, draft: SetupDraft, text: str) -> str:
+        choices = self.choices(draft)
+        if self.only_choices and text not in choices:
+            return f"{text!r} is not allowed; write one of {', '.join(choices)}"
+        return self.problem(text)
 
     def default_of(self, draft: SetupDraft, place: int) -> str | None:
         return self.default(draft, place) if callable(self.default) else self.default
@@ -178,13 +211,17 @@ def _is_exposed(draft: SetupDraft) -> bool:
         return draft.get("host") != "localhost"
 
 
+def _default_of_container(_: SetupDraft, __: int) -> str:
+    return "yes" if any(map(os.path.exists, _IN_CONTAINER)) else "no"
+
+
 QUESTIONS: Final = (
     SetupQuestion(name="name", text="Name of the controller, on whose behalf you call", example="Zeta Servizi S.r.l."),
     SetupQuestion(name="controller", text="Controller ID", default=_first_word),
     SetupQuestion(name="contact", text="Contact for requests about personal data", example="privacy@zeta.example"),
     SetupQuestion(name="officer", text="Data protection officer and how to reach them; empty if there is none", default=""),
-    SetupQuestion(name="country", text="Country whose law applies to the controller", default=_country_of_locale, choices=lambda draft: list(draft.laws), stated=True),
-    SetupQuestion(name="accept-draft", text="The country file is a draft; use it to decide calls anyway", example="yes", choices=lambda _: ("yes", "no"), applies=lambda draft: draft.law.draft),
+    SetupQuestion(name="country", text="Country whose law applies to the controller", default=_country_of_locale, choices=lambda draft: list(draft.laws), only_choices=True, stated=True),
+    SetupQuestion(name="accept-draft", text="The country file is a draft; use it to decide calls anyway", example="yes", choices=lambda _: _YES_NO, only_choices=True, applies=lambda draft: draft.law.draft),
     SetupQuestion(name="code", text="Codes of conduct to which the controller adheres", default="", form="list", choices=_codes, applies=lambda draft: bool(_codes(draft))),
     SetupQuestion(name="campaign", text="Campaign ID; separate several with commas", default="campaign-1", stated=True),
     SetupQuestion(name="purpose", text="Purpose", default="sale", choices=lambda _: get_args(Purpose), of_campaign=True, stated=True),
@@ -195,14 +232,15 @@ QUESTIONS: Final = (
     SetupQuestion(name="weekday-hours", text="Calling hours from Monday to Friday", default="09:00-20:00", form="list", applies=_lacks_hours),
     SetupQuestion(name="saturday-hours", text="Calling hours on Saturdays", default="10:00-19:00", form="list", applies=_lacks_hours),
     SetupQuestion(name="sunday-hours", text="Calling hours on Sundays and holidays", default=_CLOSED, form="list", applies=_lacks_hours),
-    SetupQuestion(name="dialer", text="Dialer; http is your own program, webhook a hosted service", default="http", choices=lambda _: list(_DIALERS), stated=True),
+    SetupQuestion(name="dialer", text="Dialer; http is your own program, webhook a hosted service", default="http", choices=lambda _: list(_DIALERS), only_choices=True, stated=True),
     SetupQuestion(name="dialer-address", text="Address of the dialer", default="127.0.0.1", form="list", applies=lambda draft: draft.get("dialer") in _WITHOUT_KEY),
-    SetupQuestion(name="host", text="Address on which the gate listens", default="127.0.0.1"),
+    SetupQuestion(name="container", text="Will the gate run in a container", default=_default_of_container, choices=lambda _: _YES_NO, only_choices=True),
+    SetupQuestion(name="host", text="Address on which the gate listens", default=lambda draft, _: "0.0.0.0" if draft.in_container else "127.0.0.1", problem=answer_checks.not_an_address),  # noqa: S104 - of the container
     SetupQuestion(name="port", text="Port", default="8080", form="number"),
-    SetupQuestion(name="tls-certificate", text="PEM file with the TLS certificate chain", example="tls.pem", form="file", applies=_is_exposed),
+    SetupQuestion(name="tls-certificate", text="PEM file with the TLS certificate chain", default=lambda draft, _: "" if draft.in_container else None, example="tls.pem", form="file", applies=_is_exposed),
     SetupQuestion(name="tls-key", text="PEM file with the certificate's key; empty if both are in one file", default="", example="tls.key", form="file", applies=lambda draft: bool(draft.get("tls-certificate"))),
     SetupQuestion(name="redis-url-file", text="File with the URL of a Redis; empty for the embedded store", default="", example="redis.url", form="file"),
-    SetupQuestion(name="data", text="Folder for all data, relative to the new folder", default="../.data"),
+    SetupQuestion(name="data", text="Folder for all data, relative to the new folder", default=lambda draft, _: VOLUME if draft.in_container else "../.data", problem=answer_checks.not_a_folder),
 )  # fmt: skip
 _BY_NAME: Final = {question.name: question for question in QUESTIONS}
 
@@ -213,73 +251,36 @@ def laws() -> dict[str, Law]:
     return {law.country: law for law, _ in (convert_law(yaml_file.read(path)[0]) for path in paths) if law}
 
 
-def write(draft: SetupDraft, folder: Path, key: str = "") -> list[str]:
-    """Write all files to an empty folder and return their names. Raises `ConfigError`.
-
-    `key` is the API key for the `dialer` client.
-    """
-    if (dialer := draft.get("dialer")) not in _DIALERS:
-        raise ConfigError([f"dialer: {dialer!r} is not allowed; write one of {', '.join(_DIALERS)}"])
-    if "." in draft.get("controller") and _registries(draft):
+def write(draft: SetupDraft, folder: Path, keys: NewKeys = _SAMPLE_KEYS) -> list[str]:
+    """Write all files to an empty folder and return their names. Raises `ConfigError`."""
+    if problems := draft.problems():
+        raise ConfigError(problems)
+    if "." in draft.get("controller") and registries_of(draft):
         raise ConfigError(
             [
                 "controller: its id must not contain dots, because the names of registry packages contain the id; write for example acme-italia"
             ]
         )
-    texts = _texts(draft, key)
+    texts = _texts(draft, keys)
     for name, text in texts.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         write_file(folder / name, text.encode())
     return list(texts)
 
 
-def install(draft: SetupDraft, folder: Path) -> tuple[str, list[str]]:
-    """Create the folder with all files, or undo everything. Return the client's key and the file names.
-
-    A folder that already contains files is renamed. Raises `ConfigError` and `OSError`.
-    """
-    key = secrets.token_urlsafe(32)
-    new = folder.with_name(f".{folder.name}.new")
-    shutil.rmtree(new, ignore_errors=True)  # from an earlier run that was killed
-    with ExitStack() as undo:
-        undo.callback(shutil.rmtree, new, ignore_errors=True)
-        new.mkdir(parents=True)
-        names = write(draft, new, key)
-        if folder.exists() and any(folder.iterdir()):
-            earlier = folder.rename(folder.with_name(f"{folder.name}.{draft.now // SECOND}"))
-            undo.callback(earlier.rename, folder)
-        new.rename(folder)
-        undo.callback(folder.rename, new)
-        _make_boxes(draft, folder)
-        sync_folder(folder.parent)
-        undo.pop_all()
-    return key, names
-
-
-def _make_boxes(draft: SetupDraft, folder: Path) -> None:
-    """Create the outbox and inbox of each registry.
-
-    Do nothing if the data folder has an absolute path, because an installed service owns that folder.
-    """
-    data = Path(draft.get("data"))
-    boxes = [] if data.is_absolute() else [folder / data / rule.id for rule in _registries(draft)]
-    for box in (part for name in boxes for part in (name / "outbox", name / "inbox")):
-        box.mkdir(parents=True, exist_ok=True)
-
-
 # ---- the files -------------------------------------------------------------------------------------------------------
 
 
-def _texts(draft: SetupDraft, key: str) -> dict[str, str]:
+def _texts(draft: SetupDraft, keys: NewKeys) -> dict[str, str]:
     dialer = _DIALERS[draft.get("dialer")]
     texts = {
         f"controllers/{re.sub('[^a-z0-9._-]', '-', draft.get('controller'))}.yaml": _controller_text(draft),
         f"countries/{draft.law.country.lower()}.yaml": _law_text(draft),
         "registries.yaml": _registries_text(draft),
-        "dialgate.yaml": _settings_text(draft, key),
+        "dialgate.yaml": _settings_text(draft, keys),
     }
     for path in sorted((_RESOURCES / dialer).iterdir()) if dialer else ():
-        texts[f"dialer/{path.name}"] = _with_own_values(path.read_text("utf-8"), draft, key)
+        texts[f"dialer/{path.name}"] = _with_own_values(path.read_text("utf-8"), draft, keys.dialer)
     for path in sorted((_RESOURCES / "webhooks").iterdir()) if dialer == "hosted" else ():
         texts[f"webhooks/{path.name}"] = path.read_text("utf-8")
     return texts
@@ -294,7 +295,7 @@ def _filled(name: str, draft: SetupDraft, more: Mapping[str, str] = {}, place: i
     )
 
 
-def _settings_text(draft: SetupDraft, key: str) -> str:
+def _settings_text(draft: SetupDraft, keys: NewKeys) -> str:
     dialer = draft.get("dialer")
     used = {
         "tls": draft.get("tls-certificate"),
@@ -302,11 +303,14 @@ def _settings_text(draft: SetupDraft, key: str) -> str:
         "sources": dialer in _WITHOUT_KEY,
         "fastagi": dialer in _FASTAGI,
         "store": draft.get("redis-url-file"),
+        "container": draft.in_container,
     }
     comments = {f"no_{name}": "" if value else "# " for name, value in used.items()}
     drafts = [draft.law.country] if draft.law.draft and draft.get("accept-draft") == "yes" else []
-    hashed = sha256(key.encode()).hexdigest()
-    more = {"drafts": _inline(drafts), "key_sha256": hashed}
+    hashes = {
+        f"{name}_sha256": sha256(key.encode()).hexdigest() for name, key in structs.asdict(keys).items()
+    }
+    more = {"drafts": _inline(drafts), **hashes}
     return _filled("dialgate.yaml", draft, comments | more)
 
 
@@ -321,7 +325,7 @@ def _controller_text(draft: SetupDraft) -> str:
 def _registries_text(draft: SetupDraft) -> str:
     data = draft.get("data")
     entries = {"asked": "", "listed": ""}
-    for rule in _registries(draft):
+    for rule in registries_of(draft):
         boxes = {box: _inline(f"{data}/{rule.id}/{box}") for box in ("outbox", "inbox")}
         half = periods.end(rule.validity, 0) // (2 * HOUR)
         form = "format: rpo"
@@ -334,7 +338,7 @@ def _registries_text(draft: SetupDraft) -> str:
     return _filled("registries.yaml", draft, {**more, "work": _inline(f"{data}/registries")})
 
 
-def _registries(draft: SetupDraft) -> list[Registry]:
+def registries_of(draft: SetupDraft) -> list[Registry]:
     """Return the registries that bind a campaign, except those that publish lists by area."""
     bound = (advice.binding(draft.law, line, draft.now).registries for line in draft.lines())
     rules = {rule.id: rule for rules in bound for rule in rules}
@@ -368,30 +372,10 @@ def url_of(draft: SetupDraft) -> str:
     """Return the URL at which the dialer reaches the gate."""
     host = draft.get("host")
     if host in {"0.0.0.0", "::"}:  # noqa: S104 - nothing listens here
-        host = platform.node()
+        # The port of a container is published on this machine only.
+        host = "127.0.0.1" if draft.in_container else platform.node()
     scheme = "https" if draft.get("tls-certificate") else "http"
     return f"{scheme}://{f'[{host}]' if ':' in host else host}:{draft.get('port')}"
-
-
-def next_commands(draft: SetupDraft, program: str, config: Path | None) -> list[str]:
-    """Return the commands to run before the first call. `config` is None for the default path."""
-    line = draft.lines()[0]
-    at = f" --config {config}" if config else ""
-    sections = advice.binding(draft.law, line, draft.now).legal_basis
-    basis = next(name for name in get_args(Basis) if not sections or name in sections[0].accepts)
-    load = f"{basis} import numbers.csv --proof FILE"
-    if basis == "directory":
-        load = (
-            f"list load numbers.csv --id first --campaign {line.campaign.id} --basis directory --origin public_directory"
-            f" --collected-by NAME --collected-on {day_in(draft.law.zone, draft.now)}"
-        )
-    commands = [f"{program} serve{at}", f"{program} {load}{at}"]
-    if _registries(draft):
-        at = f" --registries {config.with_name('registries.yaml')}" if config else ""
-        commands.append(f"{Path(program).with_name('registry-sync')} run --once{at}")
-    call = json.dumps({"to": "NUMBER", "from": next(iter(line.caller_ids)), "campaign": line.campaign.id})
-    authorization = '"Authorization: Bearer $DIALGATE_KEY"'
-    return [*commands, f"curl -s {url_of(draft)}/v1/check -H {authorization} -d '{call}'"]
 
 
 def _inline(value: object) -> str:

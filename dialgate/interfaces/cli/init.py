@@ -2,9 +2,10 @@
 
 import inspect
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -14,9 +15,12 @@ from dialgate.interfaces.cli.options import DEFAULT_CONFIG, AsJson, Failure, pro
 from dialgate.runtime.clock import wall_clock
 from dialgate.runtime.terminal import MISUSE, show_json
 from dialgate.tools import first_configuration
+from dialgate.tools.first_commands import next_commands
 from dialgate.tools.first_configuration import QUESTIONS, SetupDraft, SetupQuestion
+from dialgate.tools.first_installation import install
 
 _VICIDIAL_ID = 8  # characters of a campaign's id
+_BACK = "<"
 
 app = typer.Typer()
 
@@ -52,18 +56,18 @@ def _init(
         _refuse_missing(draft)
         warnings = _refuse_invalid(draft)
         try:
-            key, files = first_configuration.install(draft, folder.resolve())
+            keys, files = install(draft, folder.resolve())
         except OSError as error:
             raise Failure("init.unwritable", f"{error.filename}: {error.strerror}") from None
     config = folder / DEFAULT_CONFIG.name
-    commands = first_configuration.next_commands(
-        draft, program_name(), config if config != DEFAULT_CONFIG else None
-    )
+    commands = next_commands(draft, program_name(), config if config != DEFAULT_CONFIG else None)
     result = {
         "folder": str(folder),
         "files": files,
         "client": "dialer",
-        "key": key,
+        "key": keys.dialer,
+        "supervisor_key": keys.supervisor,
+        "console": f"{first_configuration.url_of(draft)}/console",
         "warnings": warnings,
         "next": commands,
     }
@@ -124,6 +128,8 @@ def _refuse_folder(folder: Path, *, force: bool) -> None:
 
 
 def _refuse_missing(draft: SetupDraft) -> None:
+    if problems := draft.problems():  # first, because which questions apply depends on the answers
+        raise _invalid(problems)
     missing = {
         f"--{question.name}": ""
         for question, place in draft.unanswered()
@@ -138,8 +144,12 @@ def _refuse_invalid(draft: SetupDraft) -> list[str]:
     try:
         return _check(draft, with_tls=True)
     except ConfigError as error:
-        problems = "\n".join(f"  {problem}" for problem in error.problems)
-        raise Failure("init.invalid", f"nothing was written:\n{problems}", status=MISUSE) from None
+        raise _invalid(error.problems) from None
+
+
+def _invalid(problems: Sequence[str]) -> Failure:
+    lines = "\n".join(f"  {problem}" for problem in problems)
+    return Failure("init.invalid", f"nothing was written:\n{lines}", status=MISUSE)
 
 
 def _check(draft: SetupDraft, *, with_tls: bool) -> list[str]:
@@ -163,11 +173,12 @@ def _check(draft: SetupDraft, *, with_tls: bool) -> list[str]:
 def _converse(draft: SetupDraft) -> None:
     """Ask the unanswered questions, then let the user change answers until they confirm. Raises `Failure`."""
     _tell(
-        "Press Enter to accept the answer in brackets. You can change every answer before anything is written."
+        f"Press Enter to accept the answer in brackets, or type {_BACK} to go back a question. You can change every answer"
+        " before anything is written."
     )
+    earlier: list[tuple[SetupQuestion, int]] = []
     while True:
-        while missing := next(draft.unanswered(), None):
-            _ask(draft, *missing)
+        _ask_unanswered(draft, earlier)
         questions = list(draft.questions())
         for number, (question, place) in enumerate(questions, 1):
             _tell(f"{number:>3}  {_label(draft, question, place)}: {draft.get(question.name, place) or '-'}")
@@ -178,20 +189,44 @@ def _converse(draft: SetupDraft) -> None:
             return
         if reply in {"n", "no"}:
             raise Failure("init.cancelled", "nothing was written")
+        if reply == _BACK and earlier:
+            _ask_unanswered(draft, earlier, earlier.pop())
         if reply.isdecimal() and 0 < int(reply) <= len(questions):
             _ask(draft, *questions[int(reply) - 1])
 
 
-def _ask(draft: SetupDraft, question: SetupQuestion, place: int) -> None:
+def _ask_unanswered(
+    draft: SetupDraft,
+    earlier: list[tuple[SetupQuestion, int]],
+    first: tuple[SetupQuestion, int] | None = None,
+) -> None:
+    """Ask `first` and all unanswered questions. `earlier` has those answered so far: the user can go back to them."""
+    again = first
+    while step := again or next(draft.unanswered(), None):
+        match _ask(draft, *step):
+            case "accepted":
+                earlier.append(step)
+                again = None
+            case "rejected":
+                again = step if draft.is_answered(*step) else None
+            case "back":
+                again = earlier.pop() if earlier else step
+
+
+def _ask(draft: SetupDraft, question: SetupQuestion, place: int) -> Literal["accepted", "rejected", "back"]:
     """Ask one question. Reject an answer that makes the configuration invalid, and show the first problem."""
     given = draft.answers.get(question.name, [])[place:]
     default = given[0] if given else question.default_of(draft, place)
-    hint = ", ".join(question.choices(draft)) or (question.example and f"for example {question.example}")
+    choices = question.choices(draft)
+    hint = ", ".join(choices) or (question.example and f"for example {question.example}")
     text = _label(draft, question, place) + (f" ({hint})" if hint else "")
     reply = typer.prompt(text, default or "", show_default=bool(default), err=True).strip()
+    if reply == _BACK:
+        return "back"
     if not reply and default is None:
         _tell("  This question needs an answer.")
-        return
+        return "rejected"
+    reply = {choice.lower(): choice for choice in choices}.get(reply.lower(), reply)
     before = draft.answers
     draft.answers = draft.with_answer(question.name, place, reply)
     try:
@@ -199,10 +234,12 @@ def _ask(draft: SetupDraft, question: SetupQuestion, place: int) -> None:
         _check(draft, with_tls="tls-key" in draft.answers)
     except ConfigError as error:
         draft.answers = before
-        if question.name == "tls-key":
-            del before["tls-certificate"]  # ask again for both
+        if question.name == "tls-key":  # ask again for both
+            draft.answers = {name: texts for name, texts in before.items() if not name.startswith("tls-")}
         # Further problems are mostly consequences. The file names the problem's place, but is not written yet.
         _tell(f"  {error.problems[0].partition('.yaml: ')[2] or error.problems[0]}")
+        return "rejected"
+    return "accepted"
 
 
 def _label(draft: SetupDraft, question: SetupQuestion, place: int) -> str:
@@ -220,8 +257,9 @@ def _show(result: dict[str, Any]) -> None:
     for warning in result["warnings"]:
         _tell(f"Warning: {warning}.")
     typer.echo(
-        f"\nThe key for the client `{result['client']}`. It is shown only once, because the gate stores only its hash:\n\n"
-        f"  export DIALGATE_KEY={result['key']}\n\nNext:\n"
+        "\nThe keys of the clients `dialer` and `supervisor`. They are shown only once, because the gate stores only their hashes:\n\n"
+        f"  export DIALGATE_KEY={result['key']}\n  supervisor: {result['supervisor_key']}\n\n"
+        f"Console, once the gate runs: {result['console']}, with the supervisor's key.\n\nNext:\n"
     )
     for command in result["next"]:
         typer.echo(f"  {command}")

@@ -131,10 +131,22 @@ def test_invalid_options_get_the_messages_of_config_check_all_at_once(tmp_path: 
         assert problem in message
     for answers, problem in (
         ({"port": "high"}, "dialgate.yaml: listen.port: must be a whole number, not text"),
-        ({"redis_url_file": "none.url"}, "store: [Errno 2] No such file"),
+        (
+            {"redis_url_file": "none.url"},
+            "none.url: No such file or directory. Name a file that contains the URL",
+        ),
         ({"dialer": "pigeon"}, "dialer: 'pigeon' is not allowed; write one of http, webhook, asterisk"),
         ({"controller": "zeta.it"}, "controller: its id must not contain dots"),
         ({"weekday_hours": "9-20"}, "hours: '9-20' is not a time window; write it as 09:00-20:00"),
+        (
+            {"host": "8080"},
+            "host: '8080' is no IP address, and no name that this machine finds; write 127.0.0.1",
+        ),
+        ({"country": "Italy"}, "country: 'Italy' is not allowed; write one of AT, "),
+        (
+            {"data": "/etc/passwd/data"},
+            "data: '/etc/passwd/data' is in or is a file; write the path of a folder",
+        ),
         ({"host": "10.0.0.5", "tls_certificate": "none.pem"}, "listen.tls_certificate: No such file"),
     ):
         done = init(tmp_path, "--json", **answers)
@@ -164,9 +176,10 @@ async def test_a_gate_on_the_new_configuration_refuses_then_allows(tmp_path: Pat
     assert done.code == 0, done
     result = done.json
     assert result["warnings"] == []
-    (hashed,) = re.findall("key_sha256: ([0-9a-f]{64})", (tmp_path / "config/dialgate.yaml").read_text())
-    assert hashed == hashlib.sha256(result["key"].encode()).hexdigest()
-    assert not any(result["key"] in text for text in read_files(tmp_path).values())
+    keys = [result["key"], result["supervisor_key"]]
+    hashes = re.findall("key_sha256: ([0-9a-f]{64})", (tmp_path / "config/dialgate.yaml").read_text())
+    assert hashes == [hashlib.sha256(key.encode()).hexdigest() for key in keys]
+    assert not any(key in text for key in keys for text in read_files(tmp_path).values())
     checked = invoke(tmp_path, "config", "check", "--json")
     assert checked.json["warnings"] == []
     serve, load, sync, curl = result["next"]
@@ -175,6 +188,11 @@ async def test_a_gate_on_the_new_configuration_refuses_then_allows(tmp_path: Pat
     (tmp_path / "numbers.csv").write_text("number\n+390612340001\n+390612340002\n")
     async with serving(tmp_path / "config/dialgate.yaml") as gate:
         key = {"Authorization": f"Bearer {result['key']}"}
+        assert result["console"] == f"http://127.0.0.1:{port}/console"
+        async with gate.client.post(
+            "/console/login", data={"key": result["supervisor_key"]}, allow_redirects=False
+        ) as page:
+            assert (page.status, page.headers["Location"]) == (303, "/console"), await page.text()
 
         async def check(**call: str) -> list[str]:
             async with gate.client.post("/v1/check", json={**CALL, **call}, headers=key) as response:
@@ -217,7 +235,8 @@ def test_the_files_of_a_dialer_have_its_own_values(tmp_path: Path, dialer: str) 
     for sample in ("acme-fibre", "127.0.0.1:8080", "put the key here"):
         assert sample not in text
     assert ("zeta-insurance" in text) == (dialer != "vicidial")  # its dialplan has the campaign in a variable
-    with_key, *dialplans = settings["clients"]
+    with_key, supervisor, *dialplans = settings["clients"]
+    assert supervisor["scopes"] == ["watch", "simulate", "revoke", "lists"]
     assert with_key["scopes"] == ["check", "outcome"]
     assert "sources" not in with_key
     assert [client["scopes"] for client in dialplans] == [["check"]] * (dialer not in {"webhook", "kamailio"})
@@ -329,6 +348,79 @@ async def test_on_a_terminal_each_answer_is_checked_and_can_be_changed(tmp_path:
         await terminal.until(r"export DIALGATE_KEY=\S+")
         assert await terminal.wait_for_end() == 0
     assert read_files(tmp_path / "config") == read_files(tmp_path / "expected")
+
+
+async def test_a_newcomer_corrects_wrong_answers_and_goes_back(tmp_path: Path) -> None:
+    """Each wrong answer is refused where it is given, with what to enter, and `<` returns to the question before."""
+    wrong = {  # the beginning of a question: a wrong answer, what is said about it, and then the right one
+        "Country": ("Italy", "'Italy' is not allowed; write one of AT, AU, ", "it"),
+        "Campaign ID": ("Zeta Insurance", "must be 1 to 64 lower-case letters", "zeta-insurance"),
+        "Caller IDs": ("0123", "write it with its country code, for example +390844654321", "+390844654321"),
+        "Calling hours from": ("9-20", "write it as 09:00-20:00", ""),
+        "Dialer": ("pigeon", "write one of http, webhook, asterisk", "Asterisk"),
+        "Address on": ("my office", "write 127.0.0.1 for programs on this machine only, 0.0.0.0 for", ""),
+        "Port": ("99999", "must be at most 65535", ""),
+    }
+    async with on_a_terminal(program("init"), tmp_path) as terminal:
+        talk, hints = Conversation(terminal), dict[str, str]()
+        answers = {"Contact": "privacy@zeta.example", "Sector": "insurance"}
+
+        def reply(prompt: str) -> str:
+            prompt = prompt.removeprefix("zeta-insurance: ")
+            asked = next((begins for begins in wrong if prompt.startswith(begins)), "")
+            if asked in hints:
+                assert hints[asked] in terminal.shown, terminal.shown
+                return wrong[asked][2]
+            if asked:
+                hints[asked] = wrong[asked][1]
+                return wrong[asked][0]
+            return by_beginning(answers)(prompt)
+
+        await talk.reply("Zeta")
+        await talk.reply("")  # the controller's ID
+        await talk.reply("<")
+        assert "Controller ID [zeta]" in await talk.reply("zeta-2")
+        summary = await talk.summary(reply)
+        assert len(hints) == len(wrong)
+        assert "Controller ID: zeta-2" in summary
+        assert "Dialer; http is your own program, webhook a hosted service: asterisk" in summary
+        await talk.reply("<")  # from the summary to the last question
+        assert "Folder for all data" in (await terminal.until(r"([^\n]*): \Z"))[1]
+        await talk.reply("")
+        await talk.summary(by_beginning({}))
+        await talk.reply("yes")
+        await terminal.until(r"http://127.0.0.1:8080/console")
+        assert await terminal.wait_for_end() == 0
+    assert invoke(tmp_path, "config", "check", "--json").json["warnings"] == []
+
+
+async def test_a_container_gets_its_addresses_and_paths(tmp_path: Path) -> None:
+    port, data = free_port(), tmp_path / "volume"
+    done = init(tmp_path, "--json", container="yes", port=str(port), data=str(data))
+    assert done.code == 0, done
+    settings = yaml_files.read(tmp_path / "config/dialgate.yaml")
+    assert settings["listen"] == {"host": "0.0.0.0", "port": port}
+    assert settings["operations"]["host"] == "0.0.0.0"
+    assert yaml_files.read(tmp_path / "config/registries.yaml")["work"] == f"{data}/registries"
+    assert done.json["console"] == f"http://127.0.0.1:{port}/console"
+    assert done.json["next"][0] == "docker compose up -d"
+    default = init(tmp_path, "default", "--json", container="yes")
+    assert yaml_files.read(tmp_path / "default/dialgate.yaml")["data"] == "/var/lib/dialgate"
+    assert default.json["warnings"] == []
+
+
+def test_a_mounted_folder_is_filled_and_not_renamed(tmp_path: Path) -> None:
+    """In a container, the folder of the configuration is a volume."""
+    folder = tmp_path / "volume"
+    folder.mkdir()
+    options = " ".join(f"--{name}='{text}'" for name, text in ANSWERS.items())
+    line = f"mount -t tmpfs none {folder} && {' '.join(program('init'))} {folder} {options} && ls {folder}"
+    words = ["unshare", "--map-root-user", "--mount", "sh", "-c", line]
+    done = subprocess.run(
+        words, capture_output=True, text=True, stdin=subprocess.DEVNULL, cwd=tmp_path, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split()[-4:] == ["controllers", "countries", "dialgate.yaml", "registries.yaml"]
 
 
 @pytest.mark.parametrize("reply", ["no\n", "\x03"])

@@ -1,0 +1,58 @@
+"""The installation of a first configuration: the whole folder, or nothing."""
+
+import secrets
+import shutil
+from contextlib import ExitStack
+from pathlib import Path
+
+from dialgate.core.model import SECOND
+from dialgate.runtime.atomic_write import sync_folder
+from dialgate.tools.first_configuration import NewKeys, SetupDraft, registries_of, write
+
+
+def install(draft: SetupDraft, folder: Path) -> tuple[NewKeys, list[str]]:
+    """Create the folder with all files, or undo everything. Return the clients' keys and the file names.
+
+    A folder that already contains files is renamed. Raises `ConfigError` and `OSError`.
+    """
+    keys = NewKeys(secrets.token_urlsafe(32), secrets.token_urlsafe(32))
+    with ExitStack() as undo:
+        if folder.is_mount() and not any(folder.iterdir()):  # a volume, which cannot be renamed
+            undo.callback(_empty, folder)
+            names = write(draft, folder, keys)
+        else:
+            names = _replace(draft, folder, keys, undo)
+        _make_boxes(draft, folder)
+        sync_folder(folder.parent)
+        undo.pop_all()
+    return keys, names
+
+
+def _replace(draft: SetupDraft, folder: Path, keys: NewKeys, undo: ExitStack) -> list[str]:
+    new = folder.with_name(f".{folder.name}.new")
+    shutil.rmtree(new, ignore_errors=True)  # from an earlier run that was killed
+    undo.callback(shutil.rmtree, new, ignore_errors=True)
+    new.mkdir(parents=True)
+    names = write(draft, new, keys)
+    if folder.exists() and any(folder.iterdir()):
+        earlier = folder.rename(folder.with_name(f"{folder.name}.{draft.now // SECOND}"))
+        undo.callback(earlier.rename, folder)
+    new.rename(folder)
+    undo.callback(folder.rename, new)
+    return names
+
+
+def _empty(folder: Path) -> None:
+    for path in folder.iterdir():
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def _make_boxes(draft: SetupDraft, folder: Path) -> None:
+    """Create the outbox and inbox of each registry.
+
+    Do nothing if the data folder has an absolute path, because an installed service owns that folder.
+    """
+    data = Path(draft.get("data"))
+    boxes = [] if data.is_absolute() else [folder / data / rule.id for rule in registries_of(draft)]
+    for box in (part for name in boxes for part in (name / "outbox", name / "inbox")):
+        box.mkdir(parents=True, exist_ok=True)
