@@ -17,7 +17,7 @@ WORKERS := $(shell echo $$(($$(nproc) + 2)))
 # A test run starts a hundred processes. Without compiled files, each would compile all modules again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: run answers sample demo test test-fast branches mutants torture watch lint docs reference bench soak failover fuzz kill dist package sbom lock clean forget system
+.PHONY: run answers sample demo test test-fast branches mutants torture watch lint docs reference pictures bench soak failover fuzz kill dist package sbom lock clean forget system
 
 run: sample
 	exec $(BIN)/dialgate serve
@@ -87,6 +87,10 @@ docs: .venv/developing
 reference: .venv/developing
 	$(BIN)/python -m tests.support.api_walk
 	$(BIN)/python -m docs.reference_pages
+
+# Records the moving picture of the README from the commands that it shows.
+pictures: .venv/developing
+	$(BIN)/python -m tests.support.moving_picture
 
 # Ten million inputs in total, most of them for the fastest targets. Findings are written to .fuzz/.
 FUZZ := listener=1000000 talk=1000000 form=8000000

@@ -6,110 +6,28 @@ import json
 import os
 import re
 import shlex
-import signal
 import sys
-import termios
 import tomllib
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager, suppress
 from pathlib import Path
-from shutil import copy, copytree
+from shutil import copy
 from typing import Any
 
 import pytest
 
 from tests.project.test_docs import PAGES, README, blocks
+from tests.support import moving_picture
 from tests.support.commands import run_command
 from tests.support.paths import ROOT
 from tests.support.ports import free_port
 from tests.support.running_gate import kill, program, ready, spawn
-
-# Gives the program a controlling terminal, like a login shell, so that Ctrl-C reaches every process on it.
-_ON_A_TERMINAL = "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); os.execvp(sys.argv[1], sys.argv[1:])"
-PATIENCE = 120
-
-
-class Terminal:
-    """A program on a pseudo-terminal. `shown` is all of its output."""
-
-    def __init__(self, process: asyncio.subprocess.Process, descriptor: int) -> None:
-        self.process, self.shown = process, ""
-        self._descriptor = descriptor
-        self._more = asyncio.Event()
-        self._closed = asyncio.get_running_loop().create_future()
-        asyncio.get_running_loop().add_reader(descriptor, self._read)
-
-    def _read(self) -> None:
-        try:
-            some = os.read(self._descriptor, 1 << 16)
-        except OSError:  # the last process on the terminal has ended
-            some = b""
-        if some:
-            self.shown += some.decode(errors="replace")
-        else:
-            asyncio.get_running_loop().remove_reader(self._descriptor)
-            self._closed.set_result(None)
-        self._more.set()
-
-    def type(self, text: str) -> None:
-        os.write(self._descriptor, text.encode())
-
-    async def until(self, pattern: str) -> re.Match[str]:
-        """Wait for output that matches `pattern`. Fail if the program asks a question, ends or takes too long."""
-        try:
-            async with asyncio.timeout(PATIENCE):
-                while True:
-                    assert "[Y/n]" not in self.shown, f"it asks a question:\n{self.shown}"
-                    if found := re.search(pattern, self.shown):
-                        return found
-                    assert not self._closed.done(), f"it ended:\n{self.shown}"
-                    self._more.clear()
-                    await self._more.wait()
-        except TimeoutError:
-            pytest.fail(f"{pattern} did not appear:\n{self.shown}")
-
-    async def wait_for_end(self) -> int:
-        async with asyncio.timeout(PATIENCE):
-            await self._closed
-            return await self.process.wait()
-
-
-@asynccontextmanager
-async def on_a_terminal(words: Sequence[str], folder: Path) -> AsyncIterator[Terminal]:
-    ours, theirs = os.openpty()
-    termios.tcsetwinsize(theirs, (24, 80))
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", _ON_A_TERMINAL, *words,
-        cwd=folder, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True,
-    )  # fmt: skip
-    os.close(theirs)
-    terminal = Terminal(process, ours)
-    try:
-        yield terminal
-    finally:
-        asyncio.get_running_loop().remove_reader(ours)
-        os.close(ours)
-        with suppress(ProcessLookupError):  # the demo stops its own gate, which is in another process group
-            os.killpg(process.pid, signal.SIGTERM)
-        try:
-            await asyncio.wait_for(process.wait(), PATIENCE)
-        finally:
-            await kill(process)
+from tests.support.terminal import PATIENCE, copy_clone, on_a_terminal
 
 
 @pytest.fixture
 def clone(tmp_path: Path) -> tuple[Path, int]:
-    """Copy the files that `make run` needs, with port 8080 replaced by a free one. Return folder and port."""
-    folder, port = tmp_path / "clone", free_port()
-    copytree(ROOT / "config", folder / "config")
-    copy(ROOT / "Makefile", folder)
-    settings = folder / "config/dialgate.yaml"
-    text = settings.read_text("utf-8")
-    assert text.count("8080") == 1
-    settings.write_text(text.replace("8080", str(port)), "utf-8")
-    (folder / ".venv").mkdir()
-    (folder / ".venv/bin").symlink_to(Path(sys.executable).parent)
-    return folder, port
+    """Return the folder of a copied clone, and its port."""
+    folder = tmp_path / "clone"
+    return folder, copy_clone(folder)
 
 
 def readme_commands(port: int) -> list[str]:
@@ -121,7 +39,7 @@ def readme_commands(port: int) -> list[str]:
 
 
 def readme_answers() -> list[dict[str, Any]]:
-    return [json.loads(text) for text in re.findall(r"```json\n(\{\"decision\".*?)\n```", README)]
+    return [json.loads(text) for text in re.findall(r"```json\n(\{\"decision\".*?)\n```", README, re.DOTALL)]
 
 
 async def shell(line: str, folder: Path) -> tuple[int, str]:
@@ -160,12 +78,20 @@ async def test_make_run_allows_and_refuses_as_the_readme_says_untouched(clone: t
         assert "Traceback" not in terminal.shown
 
 
+async def test_the_moving_picture_shows_what_the_commands_show_today() -> None:
+    picture = await moving_picture.recorded()
+    committed = moving_picture.PICTURE.read_text("utf-8")
+    assert moving_picture.words(picture) == moving_picture.words(committed), "run `make pictures`"
+    assert max(len(picture), len(committed)) < 1_000_000
+    assert f"]({moving_picture.PICTURE.relative_to(ROOT)})" in "\n".join(README.splitlines()[:25])
+
+
 # The pages whose commands run on the sample gate, in this order.
 RUNNABLE = (
     "tutorials/first-call", "how-to/load-a-call-list", "how-to/use-the-http-api", "how-to/answer-a-person", "how-to/replay-a-draft-law",
     "how-to/record-a-stop", "how-to/handle-wrong-numbers", "how-to/prove-caller-ids", "how-to/prove-the-log", "how-to/retain-and-destroy",
     "how-to/answer-an-authority", "how-to/make-a-report", "how-to/back-up-and-restore", "how-to/change-the-configuration",
-    "how-to/supervisor-day", "how-to/officer-desk",
+    "how-to/supervisor-day", "how-to/officer-desk", "how-to/connect-a-crm", "how-to/pause-a-campaign", "how-to/rotate-keys",
 )  # fmt: skip
 # Commands that need something the sample lacks: another machine, a packed file or the name of a key; or that never end.
 ELSEWHERE = (
@@ -213,7 +139,7 @@ async def test_commands_of_the_guides_run_on_the_sample(clone: tuple[Path, int])
         answers = [(page, line, *await run_line(line, folder)) for page, line in lines]
     failed = [line for _, line, status, _ in answers if status != 0]
     simulated = [line for line in failed if " simulate " in line]
-    assert len(simulated) == 2  # of a mobile number without consent, and of an enrolled one: both are denied
+    assert len(simulated) == 3  # of a mobile number without consent, of an enrolled one, and of a stopped one
     assert failed == simulated, [answer for answer in answers if answer[1] in failed]
 
 

@@ -23,12 +23,13 @@ from dialgate.runtime.clock import wall_clock
 from dialgate.tools import first_configuration
 from dialgate.tools.first_configuration import SetupDraft
 from tests.project.test_docs import PAGES
-from tests.project.test_first_minute import PATIENCE, Terminal, on_a_terminal, page_commands, shell
+from tests.project.test_first_minute import page_commands, shell
 from tests.support import world, yaml_files
 from tests.support.commands import Done, run_command
 from tests.support.paths import ROOT
 from tests.support.ports import free_port
 from tests.support.running_gate import program, serving
+from tests.support.terminal import PATIENCE, Terminal, on_a_terminal
 
 ANSWERS = {
     "name": "Zeta Servizi S.r.l.", "contact": "privacy@zeta.example", "country": "IT", "campaign": "zeta-insurance",
