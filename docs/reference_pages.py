@@ -41,6 +41,7 @@ from dialgate.observability.metrics import Calls, Metrics, OutcomeCounter, Scrap
 from dialgate.report import law_page
 from docs import error_messages
 from docs.capacity_page import capacity_page
+from docs.packages_picture import PICTURE, packages_picture
 from docs.record_format import record_format
 from registry_sync import cli as sync_cli
 from registry_sync.config import FullListRegistry, QueriedRegistry, Registries
@@ -87,6 +88,9 @@ LAW_PARTS: tuple[tuple[str, type[Struct]], ...] = (
     ("A class of `caller_ids`", law_sections.CallerIdClass),
     ("`forbidden` of `caller_ids`", law_sections.ForbiddenCallerIds),
 )
+
+# Characters of code that a phone shows in a line.
+_PHONE = 45
 
 _CLASSES = {
     "number": "Do not call this number again. Only the person, the registry or a new consent changes that.",
@@ -528,7 +532,7 @@ def http_api() -> str:
     return f"""
 Requests and responses are JSON unless stated otherwise. Everything under `/v1` and `/access` needs `Authorization: Bearer KEY`, in a header, never in a URL.
 The same contract for machines is served at `/openapi.json`. [Use the HTTP API](../how-to/use-the-http-api.md) shows common requests; [Error codes](errors.md) lists what
-can go wrong.
+can go wrong. The examples are requests to a running gate and its answers, recorded; long lists and texts in them are cut.
 
 {overview}
 
@@ -559,12 +563,18 @@ def _endpoint(endpoint: Endpoint, path: str, operation: Mapping[str, Any], schem
         parts.append(table(("field", "values"), rows))
     for title, media, example in _shown_examples(endpoint):
         text = urlencode(example) if media == FORM and isinstance(example, dict) else example
-        shown = text.rstrip() if isinstance(text, str) else json.dumps(text, ensure_ascii=False)
+        shown = text.rstrip() if isinstance(text, str) else _json(text)
         kind = "" if media == endpoint.media else f" as `{media}`"
         parts.append(f"{title}{kind}:\n\n```{'' if isinstance(text, str) else 'json'}\n{shown}\n```")
     if endpoint.errors:
         parts.append(f"Errors: {', '.join(map(code, endpoint.errors))}.")
     return "\n\n".join(parts)
+
+
+def _json(body: Any) -> str:
+    """Return a body on one line if that is short, and else indented."""
+    short = json.dumps(body, ensure_ascii=False)
+    return short if len(short) <= _PHONE else json.dumps(body, ensure_ascii=False, indent=2)
 
 
 def _shown_examples(endpoint: Endpoint) -> Iterator[tuple[str, str, Any]]:
@@ -674,6 +684,7 @@ def write_pages() -> None:
     (FOLDER / "countries").mkdir(exist_ok=True)
     for name in PAGES:
         (FOLDER / f"{name}.md").write_text(render(name), "utf-8")
+    PICTURE.write_text(packages_picture(), "utf-8")
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ from dialgate.interfaces.http import openapi
 from dialgate.interfaces.http.error_codes import CODES
 from dialgate.shipping.status import metrics_of
 from docs import reference_pages
+from docs.packages_picture import PICTURE, packages_picture
 from docs.reference_pages import COMMANDS, PROGRAMS, exposed
 from registry_sync.config import Registries
 from registry_sync.run_report import Kind
@@ -36,7 +37,7 @@ WRITTEN = sorted(
     if path.name != "CHANGELOG.md" and path.parent.name != "decisions"
 )
 PAGES = {str(path.relative_to(ROOT)): path.read_text("utf-8") for path in WRITTEN}
-ENDINGS = {"csv", "db", "durable", "json", "lock", "md", "sock", "url"}  # a word with one of these is a file
+ENDINGS = {"csv", "db", "durable", "json", "lock", "md", "png", "sock", "url"}  # a word with one of these is a file
 PREFIX = re.compile(
     r"^(?:sudo )?(?:-u dialgate )?(?:\.venv/bin/|/opt/dialgate/bin/)?(?=dialgate |registry-sync )"
 )
@@ -68,6 +69,10 @@ def options(name: str) -> set[str]:
 def test_generated_page_is_current(name: str) -> None:
     written = (reference_pages.FOLDER / f"{name}.md").read_text("utf-8")
     assert written == reference_pages.render(name), "run `make reference`"
+
+
+def test_picture_of_the_packages_is_current() -> None:
+    assert PICTURE.read_text("utf-8") == packages_picture(), "run `make reference`"
 
 
 @pytest.mark.parametrize("page", PAGES)

@@ -1,21 +1,114 @@
-"""Tests of the documentation site: it builds offline without warnings, and internal links and anchors resolve."""
+"""Tests of the documentation site: it builds without warnings, every link resolves, and Chromium shows it as a reader needs it."""
 
+import functools
+import http.server
+import re
+import shutil
 import subprocess
 import sys
+import threading
+from collections.abc import AsyncIterator, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+import pytest_asyncio
+from playwright.async_api import Page, async_playwright, expect
 
+from dialgate import __version__
 from tests.support.paths import ROOT
 
+in_module_loop = pytest.mark.asyncio(loop_scope="module")
 
-# `dummy` resolves every link and writes no page, in a quarter of the time.
-@pytest.mark.parametrize("builder", ["dummy", pytest.param("html", marks=pytest.mark.torture)])
-def test_site_builds_without_a_warning(tmp_path: Path, builder: str) -> None:
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Build the site. A warning, such as a broken link, is an error."""
+    folder = tmp_path_factory.mktemp("site")
     build = subprocess.run(
-        [sys.executable, "-m", "sphinx", "-q", "-W", "--keep-going", "-b", builder, "-c", "docs", ".", str(tmp_path)],
+        [sys.executable, "-m", "sphinx", "-q", "-W", "--keep-going", "-b", "html", "-c", "docs", ".", str(folder)],
         cwd=ROOT, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert (build.returncode, build.stderr) == (0, "")
-    if builder == "html":
-        assert "docs/how-to/several-nodes" in (tmp_path / "searchindex.js").read_text("utf-8")
+    return folder
+
+
+class _Silent(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *_: object) -> None:
+        """Write nothing: a request is no event of the test."""
+
+
+@pytest.fixture(scope="module")
+def address(site: Path) -> Iterator[str]:
+    """Serve the site: a browser reads no excerpts from files."""
+    handler = functools.partial(_Silent, directory=str(site))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def phone() -> AsyncIterator[Page]:
+    """Open a page that is as narrow as a phone."""
+    async with async_playwright() as play:
+        browser = await play.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
+        yield await browser.new_page(viewport={"width": 390, "height": 844})
+        await browser.close()
+
+
+def test_a_page_names_the_version_and_the_date(site: Path) -> None:
+    page = (site / "docs/how-to/rotate-keys.html").read_text("utf-8")
+    assert f"dialgate {__version__}</title>" in page
+    (date,) = re.findall(r"Last updated on (\d{4}-\d\d-\d\d)", page)
+    assert abs((datetime.fromisoformat(date).replace(tzinfo=UTC) - datetime.now(UTC)).days) <= 1
+
+
+def test_llms_txt_lists_every_page_in_a_menu_as_markdown(site: Path) -> None:
+    listed = re.findall(r"^- \[.+\]\((\S+)\): \S", (site / "llms.txt").read_text("utf-8"), re.MULTILINE)
+    assert [name for name in listed if not (site / name).is_file()] == []
+    pages = {
+        f"_sources/{path.relative_to(site).with_suffix('.md.txt')}" for path in site.glob("docs/*/*.html")
+    }
+    assert pages - {*listed} == set()
+
+
+@in_module_loop
+async def test_each_reader_finds_three_links_and_a_picture(address: str, phone: Page) -> None:
+    await phone.goto(f"{address}/docs/index.html")
+    cards = phone.locator("#dialgate > section:has(img)")
+    assert await cards.count() == 5
+    for card in await cards.all():
+        assert await card.locator("li a").count() == 3
+        assert await card.locator("img").evaluate(
+            "picture => picture.decode().then(() => picture.naturalWidth)"
+        )
+
+
+@in_module_loop
+async def test_a_code_block_has_a_copy_button(address: str, phone: Page) -> None:
+    await phone.goto(f"{address}/docs/how-to/rotate-keys.html")
+    await expect(phone.locator("button.copybtn")).to_have_count(
+        await phone.locator("div.highlight pre").count()
+    )
+
+
+@in_module_loop
+async def test_search_shows_excerpts(address: str, phone: Page) -> None:
+    await phone.goto(f"{address}/search.html?q=abandoned")
+    await expect(phone.locator("ul.search li p.context").first).to_contain_text(
+        re.compile("abandon", re.IGNORECASE)
+    )
+
+
+@in_module_loop
+@pytest.mark.parametrize(
+    "name", ["index", "reference/settings", "reference/http-api", "reference/errors", "reference/metrics", "reference/countries/it"]
+)  # fmt: skip
+async def test_a_phone_shows_every_column_of_a_table(address: str, phone: Page, name: str) -> None:
+    await phone.goto(f"{address}/docs/{name}.html")
+    assert await phone.evaluate("document.documentElement.scrollWidth") == 390
+    tables = phone.locator("table.docutils")
+    assert await tables.count() > 0
+    cut = "tables => tables.filter(table => table.scrollWidth > table.parentElement.clientWidth).map(table => table.innerText.slice(0, 200))"
+    assert await tables.evaluate_all(cut) == []
