@@ -37,7 +37,17 @@ WRITTEN = sorted(
     if path.name != "CHANGELOG.md" and path.parent.name != "decisions"
 )
 PAGES = {str(path.relative_to(ROOT)): path.read_text("utf-8") for path in WRITTEN}
-ENDINGS = {"csv", "db", "durable", "json", "lock", "md", "png", "sock", "url"}  # a word with one of these is a file
+ENDINGS = {
+    "csv",
+    "db",
+    "durable",
+    "json",
+    "lock",
+    "md",
+    "png",
+    "sock",
+    "url",
+}  # a word with one of these is a file
 PREFIX = re.compile(
     r"^(?:sudo )?(?:-u dialgate )?(?:\.venv/bin/|/opt/dialgate/bin/)?(?=dialgate |registry-sync )"
 )
