@@ -76,7 +76,7 @@ def test_llms_txt_lists_every_page_in_a_menu_as_markdown(site: Path) -> None:
 @in_module_loop
 async def test_each_reader_finds_three_links_and_a_picture(address: str, phone: Page) -> None:
     await phone.goto(f"{address}/docs/index.html")
-    cards = phone.locator("#dialgate > section:has(img)")
+    cards = phone.locator("#start-here > section:has(img)")
     assert await cards.count() == 5
     for card in await cards.all():
         assert await card.locator("li a").count() == 3
