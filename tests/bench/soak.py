@@ -93,10 +93,11 @@ class _Soak:
             self.clients.append(await opened.enter_async_context(ClientSession(url, headers=headers)))
         for _ in range(_CONNECTIONS):
             for gate in self.gates:
-                connected = await loop.create_connection(
+                transport, connection = await loop.create_connection(
                     lambda: _Connection(self._answered), "127.0.0.1", gate.port
                 )
-                self._idle.append(connected[1])
+                opened.callback(transport.close)
+                self._idle.append(connection)
 
     async def load(self, seconds: float, rate: int) -> float:
         """Send checks at a steady rate, without making up for those that found no idle connection. Return the rate reached."""
