@@ -63,7 +63,7 @@ Unreadable = spreadsheet.Unreadable  # the same error for text files and spreads
 class Hints(Struct, frozen=True, kw_only=True):
     """A person's corrections to the detected layout.
 
-    `column` is the name or the position (from 1) of the number column.
+    `column` is the name or the position (from 1) of the number column. It is needed if several columns may be it.
     """
 
     encoding: str = ""
@@ -83,6 +83,27 @@ class Layout(Struct, frozen=True, kw_only=True):
     sheet: str
     header: tuple[str, ...]
     number: int
+
+
+class Candidate(Struct, frozen=True):
+    """A column that may hold the number, by its position, from 1. `name` is its title, if that says so."""
+
+    place: int
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.place} (`{self.name}`)" if self.name else str(self.place)
+
+
+class SeveralColumns(Unreadable):
+    """Raised if more than one column may hold the number: whom a list permits to call must not be a guess."""
+
+    def __init__(self, candidates: tuple[Candidate, ...]) -> None:
+        places = " and ".join(map(str, candidates))
+        super().__init__(
+            f"Columns {places} may both hold the number. Choose one with `column`, for example column={candidates[0].place}."
+        )
+        self.candidates = candidates
 
 
 class Table(Struct, frozen=True):
@@ -231,12 +252,22 @@ def _number_column(names: tuple[str, ...], sample: list[list[str]], home: str, h
         raise Unreadable(
             "The file has no such column; send a name from its header, or a position, counting from 1."
         )
-    column = position_of(names, NUMBER_NAMES)
-    if column >= 0:
-        return column
     width = max(map(len, sample), default=0)
-    counts = [sum(_is_number(cell(cells, at), home) for cells in sample) for at in range(width)]
-    return counts.index(max(counts)) if counts else 0
+    named = [at for at, name in enumerate(names) if column_name(name) in NUMBER_NAMES]
+    if named:
+        found = [at for at in named if not _has_only_words(sample[1:], at)] or named[:1]
+    else:
+        counts = [sum(_is_number(cell(cells, at), home) for cells in sample) for at in range(width)]
+        found = [at for at, count in enumerate(counts) if count] or [0]
+    if len(found) > 1:
+        raise SeveralColumns(tuple(Candidate(at + 1, names[at] if at in named else "") for at in found))
+    return found[0]
+
+
+def _has_only_words(sample: list[list[str]], at: int) -> bool:
+    """Return whether a column has no number, but for example yes and no in a column `mobile`."""
+    texts = [text for cells in sample if (text := cell(cells, at).strip())]
+    return bool(texts) and not any(map(_DIGIT.search, texts))
 
 
 def position_of(header: Iterable[str], names: frozenset[str]) -> int:

@@ -66,7 +66,8 @@ def test_encoding_separator_and_column_are_found(written: bytes, layout: Layout)
     [
         ("a,0612345678\nb,0298765432\n", HINTS, 2, 1),
         ("0612345678,3\n0298765432,4\n", HINTS, 1, 1),
-        ("telefono,cellulare\n12,3331234567\n", HINTS, 1, 2),
+        ("telefono,cellulare\n12,3331234567\n", Hints(column="1"), 1, 2),
+        ("telefono,mobile\n0612345678,yes\n", HINTS, 1, 2),
         ("telefono,cellulare\n12,3331234567\n", Hints(column="cellulare"), 2, 2),
         ("telefono,cellulare\n12,3331234567\n", Hints(column="2"), 2, 2),
         ("a:b\nc:0612345678\n", Hints(separator=":"), 2, 2),
@@ -93,6 +94,24 @@ def workbook(rows: list[list[Any]]) -> bytes:
         sheet.append(row)
     book.save(file)
     return file.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("written", "places"),
+    [
+        ("telefono,name,cellulare\n0612345678,a,3331234567\n", "1 (`telefono`) and 3 (`cellulare`)"),
+        ("telefono,cellulare\n12,3331234567\n", "1 (`telefono`) and 2 (`cellulare`)"),
+        ("telefono,cellulare\n0612345678,\n", "1 (`telefono`) and 2 (`cellulare`)"),  # numbers may follow
+        ("home,office\n0612345678,0612345679\n", "1 and 2"),
+        ("0612345678;a;\n0612345677;b\n0612345676;c;0612345679\n", "1 and 3"),
+    ],
+)
+def test_columns_that_may_both_have_the_number_are_never_chosen_silently(written: str, places: str) -> None:
+    with pytest.raises(tabular.SeveralColumns) as refused:
+        tabular.read(BytesIO(written.encode()), "IT")
+    assert str(refused.value) == (
+        f"Columns {places} may both hold the number. Choose one with `column`, for example column=1."
+    )
 
 
 def test_a_spreadsheet_is_read_like_any_list() -> None:

@@ -207,6 +207,23 @@ async def test_a_command_asks_only_where_its_question_can_be_seen(clone: tuple[P
                 await terminal.until("never")
             terminal.type("n\n")
             assert await terminal.wait_for_end() == 1
+        (folder / "two.csv").write_text("telefono;cellulare\n0612345678;3331234567\n")
+        load = load.replace("config/sample/list.csv", "two.csv")
+        line = f"{' '.join(program())} {load} 2>errors"
+        async with on_a_terminal(["sh", "-c", line], folder) as terminal:
+            assert await terminal.wait_for_end() == 1
+        refused = (folder / "errors").read_text()
+        assert "columns 1 (`telefono`) and 2 (`cellulare`) may both hold the number" in refused
+        assert "Choose one: --column 1 or --column 2" in refused
+        async with on_a_terminal(program(*load.split()), folder) as terminal:
+            await terminal.until(r"Which column has the number\? 1 \(`telefono`\), 2 \(`cellulare`\): \Z")
+            terminal.type("3\n")  # asked again
+            await terminal.until(r": 3\s+Which[^\n]*: \Z")
+            terminal.type("2\n")
+            with pytest.raises(AssertionError, match="2 cellulare"):
+                await terminal.until("never")
+            terminal.type("n\n")
+            assert await terminal.wait_for_end() == 1
     finally:
         await kill(gate)
 

@@ -11,7 +11,7 @@ from typing import IO, Annotated, Any, TypeAlias, TypeVar
 
 import msgspec
 import typer
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from dialgate.interfaces.cli.gate_client import GateClient
 from dialgate.interfaces.cli.ledger_access import show_note
@@ -31,7 +31,7 @@ Column: TypeAlias = Annotated[
     str,
     typer.Option(
         metavar="NAME|PLACE",
-        help="Column that holds the number, by name or by position, counting from 1. Default: detected.",
+        help="Column that holds the number, by name or by position, counting from 1. Default: detected. Needed if several columns may hold it.",
     ),
 ]
 Yes: TypeAlias = Annotated[bool, typer.Option("--yes", help="Do not ask to confirm the detected layout.")]
@@ -55,18 +55,30 @@ def home_of(gate: GateClient, controller: str) -> str:
     return owner.dial_regions()
 
 
-def confirm(file: Path, hints: tabular.Hints, home: str, *, ask: bool, lenient: bool = False) -> None:
-    """Show the detected layout of a file and let the user confirm it. Raises `Failure`.
+def confirm(
+    file: Path, hints: tabular.Hints, home: str, *, ask: bool, lenient: bool = False
+) -> tabular.Hints:
+    """Show the detected layout of a file and let the user confirm it. Return `hints`, with the column that the user chose.
 
     The user is asked only if `ask` is true, and stdin and stderr are terminals. A prompt would block a program that
-    captures the output.
+    captures the output. Raises `Failure`.
     """
+    ask = ask and sys.stdin.isatty() and sys.stderr.isatty()
     try:
         with file.open("rb") as opened:
             layout = tabular.read(opened, home, hints, lenient=lenient).layout
+    except tabular.SeveralColumns as error:
+        if not ask:
+            raise _several(error) from None
+        place, places = "", [str(column.place) for column in error.candidates]
+        while place not in places:
+            place = typer.prompt(
+                f"Which column has the number? {', '.join(map(str, error.candidates))}", err=True
+            )
+        return confirm(file, structs.replace(hints, column=place), home, ask=ask, lenient=lenient)
     except tabular.Unreadable as error:
         raise Failure("list.unreadable", str(error), field="file") from None
-    if ask and sys.stdin.isatty() and sys.stderr.isatty():
+    if ask:
         show_fields(file.name, _describe(layout))
         if not typer.confirm("Is this correct?", default=True, err=True):
             raise Failure(
@@ -74,6 +86,14 @@ def confirm(file: Path, hints: tabular.Hints, home: str, *, ask: bool, lenient: 
                 "nothing was read. Set --column, --separator or --encoding",
                 status=NO,
             )
+    return hints
+
+
+def _several(error: tabular.SeveralColumns) -> Failure:
+    names = " or ".join(f"--column {column.place}" for column in error.candidates)
+    columns = " and ".join(map(str, error.candidates))
+    text = f"columns {columns} may both hold the number. Choose one: {names}"
+    return Failure("list.unreadable", text, field="file")
 
 
 def _describe(layout: tabular.Layout) -> dict[str, str]:
@@ -106,7 +126,7 @@ def send_file(
     file, hints = options["file"], hints_of(options)
     if not gate.url:
         ask = not (options["yes"] or options["as_json"])
-        confirm(file, hints, home_of(gate, options["controller"]), ask=ask, lenient=lenient)
+        hints = confirm(file, hints, home_of(gate, options["controller"]), ask=ask, lenient=lenient)
     query = [*query_of(request), *query_of(hints), ("skipped", "true" if options["reasons"] else "")]
     try:
         with (

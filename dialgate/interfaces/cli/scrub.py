@@ -78,7 +78,7 @@ def scrub(
         if line is None:
             text = choose("Use one of the configured campaigns", load_config(gate.config).lines)
             raise Failure("campaign.unknown", text, field="campaign")
-        confirm(file, hints, line.dial_region or line.home, ask=not (yes or as_json))
+        hints = confirm(file, hints, line.dial_region or line.home, ask=not (yes or as_json))
     query = [*query_of(ask), *query_of(hints)]
     with (
         reading(file) as body,

@@ -16,6 +16,7 @@ from dialgate.interfaces.http.uploads import UPLOADS, gone
 from dialgate.ledger.file_jobs import PreviewList
 from dialgate.ledger.list_exports import Preview
 from dialgate.ledger.schemas import ListInfo, ListReport, ListRequest
+from dialgate.lists.tabular import Hints
 
 _FIELD_BYTES: Final = 4 << 10
 _MOST_FIELDS: Final = 32
@@ -37,7 +38,9 @@ async def load(visit: Visit) -> web.StreamResponse:
         read = partial(part.read_chunk, http_body.READ_BYTES)
         async with received(visit.client.name, read, gone(visit.request)) as upload:
             build = upload.build(visit.app, visit.client)
-            report = await visit.app.registrar.call_lists.load_from(visit.client, _request(fields), build)
+            report = await visit.app.registrar.call_lists.load_from(
+                visit.client, _request(fields), build, Hints(column=fields.get("column", ""))
+            )
     except FAILURES as error:
         fault = fault_of(error)
         return await _page(visit, fields, fault.status, error=fault.problem.code)

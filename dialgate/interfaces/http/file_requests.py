@@ -42,7 +42,7 @@ HINTS: Final = (
     Parameter(name="separator", about="Column separator of the file. Default: detected.", required=False),
     Parameter(
         name="column",
-        about="Column with the number, by name, or by position from 1. Default: detected.",
+        about="Column with the number, by name, or by position from 1. Default: detected; needed if several columns may hold the number.",
         required=False,
     ),
 )
