@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from typing import Any, Final, TypeAlias
 
 import msgspec
+from rich.cells import cell_len
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -43,13 +44,38 @@ def show_json(value: Any) -> None:
 def show_table(
     title: str, columns: Sequence[str], rows: Sequence[Sequence[object]], *, whole: int = 0
 ) -> None:
-    """Print a table. The first `whole` columns are never wrapped, so that their content can be copied."""
+    """Print a table. The first `whole` columns are never wrapped, so that their content can be copied.
+
+    On a terminal that is too narrow for the longest words, print a block for each row instead, with a line for each cell.
+    """
+    out = console()
+    texts = [[f"{cell:,}" if isinstance(cell, int) else str(cell) for cell in row] for row in rows]
+    if out.is_terminal and _least_width(columns, texts, whole) > out.width:
+        out.print(
+            "\n\n".join(filter(None, [title, *(_block(columns, row) for row in texts)])), soft_wrap=True
+        )
+        return
     table = Table(title=title or None, title_justify="left", show_header=any(columns))
     for place, column in enumerate(columns):
         table.add_column(column, overflow="fold", no_wrap=place < whole)
-    for row in rows:
-        table.add_row(*(f"{cell:,}" if isinstance(cell, int) else str(cell) for cell in row))
-    console().print(table)
+    for row in texts:
+        table.add_row(*row)
+    out.print(table)
+
+
+def _least_width(columns: Sequence[str], rows: Sequence[Sequence[str]], whole: int) -> int:
+    """Return the width of a table in which no word is broken."""
+    width = 1
+    for place, cells in enumerate(zip(columns, *rows, strict=True)):
+        parts = cells if place < whole else [word for cell in cells for word in cell.split()]
+        width += 3 + max(map(cell_len, parts), default=0)
+    return width
+
+
+def _block(columns: Sequence[str], row: Sequence[str]) -> str:
+    return "\n".join(
+        f"{name}: {cell}" if name else cell for name, cell in zip(columns, row, strict=True) if cell
+    )
 
 
 def show_fields(title: str, fields: Mapping[str, object]) -> None:
