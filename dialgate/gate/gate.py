@@ -77,6 +77,7 @@ class Gate:
         self._queue = AdmissionQueue(config.settings.batch_calls)
         self._batches: set[asyncio.Task[None]] = set()
         self._preparing: list[QueuedCall] | None = None  # the batch whose commit has not begun
+        self._is_leaving = False
 
     # ---- requests ----------------------------------------------------------------------------------------------------
 
@@ -256,7 +257,11 @@ class Gate:
 
     def readiness(self) -> dict[str, str]:
         """Return the problem for each failed component. An empty dict means that the gate is ready."""
-        return dict(self._upkeep.problems)
+        return self._upkeep.problems | ({"listen": "the gate is about to stop"} if self._is_leaving else {})
+
+    def leave(self) -> None:
+        """Report the gate as not ready, while it still decides: load balancers then send it no more calls."""
+        self._is_leaving = True
 
     def now(self) -> Instant:
         return self._clock.at_least()

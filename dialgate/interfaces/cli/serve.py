@@ -57,6 +57,7 @@ def serve(
 ) -> None:
     """Run the gate until SIGTERM or SIGINT. The gate answers checks in progress before it stops.
 
+    With the setting `listen.drain_seconds`, it first reports for that time that it is not ready, and still answers.
     SIGHUP reloads the configuration and the TLS certificate. If either is invalid, the gate continues with the old
     ones. The log event "listening" contains the URL, and the problems if the gate cannot decide yet. The event "ready" follows as
     soon as `/readyz` answers 200.
@@ -125,6 +126,10 @@ async def _serve(config: Config, load: _Load) -> None:
             (_log.warning if problems else _log.info)("listening", **fields, problems=problems)
             background.append(tasks.create_task(_announce(service, fields)))
             await stop.wait()
+            if seconds := service.config.settings.listen.drain_seconds:
+                service.gate.leave()
+                _log.info("draining", seconds=seconds)
+                await asyncio.sleep(seconds)
             for task in background:
                 task.cancel()
         _log.info("stopping")

@@ -154,3 +154,20 @@ async def test_a_gate_that_can_decide_at_once_logs_both_events(tmp_path: Path) -
         assert (await gate.hears("ready"))["url"] == listening["url"]
         async with ClientSession(listening["url"]) as client, client.get("/readyz") as answer:
             assert answer.status == 200
+
+
+async def test_a_gate_that_drains_is_not_ready_and_still_decides(tmp_path: Path) -> None:
+    listen = {"host": "127.0.0.1", "port": 0, "drain_seconds": 2}
+    async with starting(tmp_path, listen=listen) as gate:
+        url = (await gate.hears("ready"))["url"]
+        headers = {"Authorization": f"Bearer {world.KEY}"}
+        async with ClientSession(url, headers=headers) as client:
+            gate.process.send_signal(signal.SIGTERM)
+            await gate.hears("draining")
+            async with client.get("/readyz") as response:
+                assert response.status == 503
+                assert (await response.json())["problems"] == {"listen": "the gate is about to stop"}
+            async with client.post("/v1/check", json=world.CALL) as response:
+                assert (response.status, bool((await response.json())["decision_id"])) == (200, True)
+        await gate.hears("stopped")
+        assert await gate.process.wait() == 0
