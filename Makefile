@@ -3,6 +3,7 @@
 # make torture    run the tests that take too long for CI
 # make mutants    change the country files, and list changes that no case detects
 # make package    build wheel and sdist, and try them in a new environment
+# make dist       build wheel and sdist, with checksums, in dist/
 # Needs Python 3.11, pip, git and make. `make test` also installs Redis, Kamailio and SIPp with apt-get, if available.
 PYTHON ?= python3
 DATA := .data
@@ -17,7 +18,7 @@ WORKERS := $(shell echo $$(($$(nproc) + 2)))
 # A test run starts a hundred processes. Without compiled files, each would compile all modules again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: run answers sample demo test test-fast branches mutants torture watch lint docs reference pictures bench soak failover fuzz kill dist package sbom lock clean forget system
+.PHONY: run answers sample demo test test-fast branches mutants torture watch lint docs reference pictures bench soak failover fuzz kill dist try image package sbom release-check lock clean forget system
 
 run: sample
 	exec $(BIN)/dialgate serve
@@ -26,7 +27,7 @@ run: sample
 sample: answers
 	@test -n "$$(ls $(DATA)/lists 2>/dev/null)" || { \
 	  $(BIN)/dialgate serve >$(DATA)/sample.log 2>&1 & gate=$$!; \
-	  until $(BIN)/dialgate list show >/dev/null 2>&1; do kill -0 $$gate 2>/dev/null || { cat $(DATA)/sample.log; exit 1; }; sleep 0.2; done; \
+	  until test -S $(DATA)/gate.sock; do kill -0 $$gate 2>/dev/null || { cat $(DATA)/sample.log; exit 1; }; sleep 0.1; done; \
 	  $(BIN)/dialgate list load config/sample/list.csv --id sample --controller acme --campaign acme-fibre --basis directory \
 	    --origin public_directory --collected-by "the public directory (a sample)" --collected-on 2026-11-02 --yes; \
 	  loaded=$$?; kill $$gate; wait $$gate; exit $$loaded; }
@@ -95,7 +96,7 @@ pictures: .venv/developing
 # Ten million inputs in total, most of them for the fastest targets. Findings are written to .fuzz/.
 FUZZ := listener=1000000 talk=1000000 form=8000000
 fuzz: .venv/developing
-	$(BIN)/pip install -qq --group fuzz
+	$(install) --group fuzz
 	for each in $(FUZZ); do $(BIN)/python -m tests.fuzz $${each%=*} $${each#*=} || exit 1; done
 
 bench: .venv/developing
@@ -122,32 +123,29 @@ failover: .venv/developing
 kill: .venv/developing
 	DIALGATE_REGISTRY_KILLS=200 $(BIN)/python -m pytest $(HOURS) tests/registry_sync/test_registry_kill.py
 
-# Pinned, so that a new release changes nothing unseen. To renew: set the newest versions here, then `make lock` and the tests.
-PIP := pip==26.3
+# Pinned, so that a new release changes nothing unseen. To renew: set the newest version here, then `make lock` and the tests.
 UV := uv==0.13.9
 
-# Does not need ensurepip, which Debian has in a separate package: the system's pip installs pip into the environment.
-.venv/bin/pip:
+# Does not need ensurepip, which Debian has in a separate package: the system's pip installs uv into the environment, and uv the rest.
+.venv/bin/uv:
 	$(PYTHON) -m venv --without-pip .venv
-	$(PYTHON) -m pip --python .venv/bin/python install --quiet $(PIP)
-	-$(BIN)/pip install -qq $(UV)
+	$(PYTHON) -m pip --python .venv/bin/python install --quiet --no-compile $(UV)
 
-# uv takes much less processor time than pip, which installs where there is no uv.
-install = $(BIN)/uv pip install -q --python $(BIN)/python $(1) 2>/dev/null || $(BIN)/pip install -qq --no-compile $(1)
+install = $(BIN)/uv pip install -q --python $(BIN)/python
+editable = $(install) --no-deps --no-build-isolation -e .
 
 # `make run` and CI install every extra, in the versions and with the hashes of requirements/.
-# --no-compile saves time: most modules are never imported, and others are compiled at their first import.
-.venv/installed: pyproject.toml requirements/all.txt requirements/build.txt | .venv/bin/pip
+.venv/installed: pyproject.toml requirements/all.txt requirements/build.txt | .venv/bin/uv
 	@echo "Installing Python packages into .venv"
-	$(call install,--require-hashes -r requirements/all.txt -r requirements/build.txt)
-	$(BIN)/pip install -qq --no-deps --no-build-isolation -e .
+	$(install) --require-hashes -r requirements/all.txt -r requirements/build.txt
+	$(editable)
 	@touch $@
 
-.venv/developing: pyproject.toml requirements/dev.txt requirements/generators.txt | .venv/bin/pip
+.venv/developing: pyproject.toml requirements/dev.txt requirements/generators.txt | .venv/bin/uv
 	@echo "Installing Python packages into .venv"
-	$(call install,--require-hashes -r requirements/dev.txt)
-	$(call install,--no-deps --require-hashes -r requirements/generators.txt)
-	$(BIN)/pip install -qq --no-deps --no-build-isolation -e .
+	$(install) --require-hashes -r requirements/dev.txt
+	$(install) --no-deps --require-hashes -r requirements/generators.txt
+	$(editable)
 	@touch .venv/installed $@
 
 # Runs apt-get only for missing packages. Without them tests are skipped, which is an error in CI.
@@ -166,25 +164,64 @@ system:
 	echo "could not install$$wanted; install these yourself" >&2; \
 	test -z "$$CI"
 
-# Builds wheel and sdist in dist/.
-dist: .venv/developing
-	$(BIN)/python -m build --outdir dist .
+# Builds wheel and sdist in $(DIST)/ from the files that git tracks, with their checksums. The same files give the same bytes: times are those of
+# the last commit, setuptools is the locked one, and the sdist is packed again, because setuptools writes the time of the build into it.
+DIST := dist
+EPOCH := $(shell git log -1 --format=%ct 2>/dev/null)
+checksums = cd $(DIST) && find . -type f ! -name SHA256SUMS -printf '%P\n' | sort | xargs sha256sum > SHA256SUMS
+dist: export SOURCE_DATE_EPOCH = $(EPOCH)
+dist: | .venv/bin/uv
+	@rm -rf build/dist $(DIST) && mkdir -p build/dist/source $(DIST)
+	git ls-files -z -- dialgate registry_sync config deploy pyproject.toml README.md LICENSE | tar -c --null -T - | tar -x -C build/dist/source
+	chmod -R u=rwX,go=rX build/dist/source
+	$(BIN)/uv build -q --python $(BIN)/python --require-hashes --build-constraints requirements/build.txt -o build/dist build/dist/source
+	cd build/dist && tar -xzf *.tar.gz && rm *.tar.gz
+	cd build/dist && for name in dialgate-*/; do tar -c --sort=name --owner=0 --group=0 --numeric-owner --mtime=@$(EPOCH) "$${name%/}" \
+	  | gzip -n > $(abspath $(DIST))/"$${name%/}".tar.gz; done
+	mv build/dist/*.whl $(DIST)
+	$(checksums)
 
-# Builds wheel and sdist, installs the wheel without extras in a new environment, and tries it. Needs the package index.
-package: .venv/developing
+# Installs the built wheel without extras in a new environment, in the locked versions and without a compiler, and runs the demonstration from it. Another
+# Python: `make try PYTHON=python3.14`.
+TRY := build/try
+TRY_PORT := 8090
+BARE := env -u CC -u CXX PATH=/nonexistent
+try: | .venv/bin/uv
+	@rm -rf $(TRY)
+	$(BIN)/uv venv -q --python $(PYTHON) $(TRY)
+	$(BARE) $(abspath $(BIN))/uv pip install -q --python $(TRY)/bin/python -c requirements/all.txt $(DIST)/*.whl
+	$(TRY)/bin/python --version
+	$(BARE) $(abspath $(TRY))/bin/dialgate demo --folder $(TRY)/demo --port $(TRY_PORT) --numbers 5000 --rate 100 --seconds 5 --json
+
+# Tries the built wheel in a new environment, and tests it. Needs the package index.
+package: .venv/developing dist
+	$(MAKE) try
 	$(BIN)/python -m pytest $(HOURS) -m package tests/packaging
 
+# Builds the container image from the wheel in dist/. Another program, name or base: `make image ENGINE=docker IMAGE=… BASE=…`.
+ENGINE := podman
+IMAGE := dialgate
+image: dist
+	$(ENGINE) build $(if $(filter podman,$(ENGINE)),--format docker) $(if $(BASE),--build-arg BASE=$(BASE)) -t $(IMAGE) -f deploy/container/Containerfile .
+
 # Writes the bill of materials (CycloneDX) of what the container installs. uv runs the tool in an environment of its own.
-sbom: .venv/developing
-	@mkdir -p dist
-	$(BIN)/pip install -qq $(UV)
-	$(BIN)/uv tool run -q --from cyclonedx-bom cyclonedx-py requirements --pyproject pyproject.toml --output-reproducible -o dist/sbom.json requirements/all.txt
+CYCLONEDX := cyclonedx-bom==7.5.0
+sbom: | .venv/bin/uv
+	@mkdir -p $(DIST)
+	$(BIN)/uv tool run -q --from $(CYCLONEDX) cyclonedx-py requirements --pyproject pyproject.toml --output-reproducible -o $(DIST)/sbom.json requirements/all.txt
+	$(checksums)
+
+# Fails unless the tag, the version in both files and the newest heading of the changelog are the same: `make release-check TAG=v0.3.0`.
+release-check: version = $(TAG:v%=%)
+release-check:
+	grep -qx 'version = "$(version)"' pyproject.toml
+	grep -qx '__version__ = "$(version)"' dialgate/__init__.py
+	grep -m1 '^## ' CHANGELOG.md | grep -qx '## $(version) - 20[0-9-]*'
 
 # Updates all locked versions, and the table of telephone areas. Run it after a change of dependencies, or to upgrade them;
 # then read the diff and run the tests.
 LOCK := uv pip compile -q --upgrade --universal --generate-hashes --python-version 3.11 --custom-compile-command "make lock"
-lock: | .venv/bin/pip
-	$(BIN)/pip install -qq $(UV)
+lock: | .venv/bin/uv
 	$(BIN)/$(LOCK) --extra all --group dev pyproject.toml -o requirements/dev.txt
 	$(BIN)/$(LOCK) --extra all -c requirements/dev.txt pyproject.toml -o requirements/all.txt
 	$(BIN)/$(LOCK) --group build -o requirements/build.txt

@@ -57,9 +57,17 @@ class Upstream(NamedTuple):
 
 
 def upstream(release: str) -> Upstream:
-    """Download a release of `phonenumbers` with pip and return its data."""
+    """Download a release of `phonenumbers` and return its data."""
     with TemporaryDirectory() as folder:
-        install = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--only-binary", ":all:"]
+        install = [
+            Path(sys.executable).with_name("uv"),
+            "pip",
+            "install",
+            "-q",
+            "--no-deps",
+            "--only-binary",
+            ":all:",
+        ]
         subprocess.run([*install, "--target", folder, f"phonenumbers=={release}"], check=True)
         show = (
             "import json, phonenumbers.geodata as g, phonenumbers.tzdata as t;"
