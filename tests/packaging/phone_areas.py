@@ -60,7 +60,7 @@ def upstream(release: str) -> Upstream:
     """Download a release of `phonenumbers` and return its data."""
     with TemporaryDirectory() as folder:
         install = [
-            Path(sys.executable).with_name("uv"),
+            str(Path(sys.executable).with_name("uv")),
             "pip",
             "install",
             "-q",
