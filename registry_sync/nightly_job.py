@@ -145,6 +145,7 @@ async def _run_part(
     run: Callable[[Source], Awaitable[Summary]],
 ) -> Summary:
     try:
+        _make_folders(source, context.plan)
         async with open_source(source, context.plan.folder, context.clock()) as opened:
             return await run(opened)
     except SourceFailed as failed:
@@ -152,6 +153,14 @@ async def _run_part(
     except FAULTS as fault:
         alarm = _alarm(summary, "refused", str(fault))
     return msgspec.structs.replace(summary, alarms=(alarm,))
+
+
+def _make_folders(source: source_settings.Source, plan: Plan) -> None:
+    """Create the source's folders in the data folder. One elsewhere may be a mount that is missing, so it is not created."""
+    names = (source.outbox, source.inbox) if isinstance(source, source_settings.FolderSource) else ()
+    for path in ((plan.folder / name).resolve() for name in names if name):
+        if path.is_relative_to(plan.gate.data):
+            path.mkdir(parents=True, exist_ok=True)
 
 
 def _alarm(summary: Summary, kind: Kind, text: str) -> Alarm:

@@ -43,8 +43,6 @@ def _on_this_machine(draft: SetupDraft, load: str, program: str, config: Path | 
 def _in_container(draft: SetupDraft, load: str, _: str, __: Path | None) -> Iterator[str]:
     """Yield the commands for a container that has the new folder as `/etc/dialgate`, as in `deploy/container`."""
     yield f"{_COMPOSE} up -d"
-    for rule in registries_of(draft):
-        yield f"{_COMPOSE} exec gate mkdir -p {VOLUME}/{rule.id}/outbox {VOLUME}/{rule.id}/inbox"
     yield f"{_COMPOSE} exec -T gate tee {VOLUME}/numbers.csv < numbers.csv > /dev/null"
     yield f"{_COMPOSE} exec gate dialgate {load}"
     if registries_of(draft):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from dialgate.core.model import SECOND
 from dialgate.runtime.atomic_write import sync_folder
-from dialgate.tools.first_configuration import NewKeys, SetupDraft, registries_of, write
+from dialgate.tools.first_configuration import NewKeys, SetupDraft, write
 
 
 def install(draft: SetupDraft, folder: Path) -> tuple[NewKeys, list[str]]:
@@ -22,7 +22,6 @@ def install(draft: SetupDraft, folder: Path) -> tuple[NewKeys, list[str]]:
             names = write(draft, folder, keys)
         else:
             names = _replace(draft, folder, keys, undo)
-        _make_boxes(draft, folder)
         sync_folder(folder.parent)
         undo.pop_all()
     return keys, names
@@ -45,14 +44,3 @@ def _replace(draft: SetupDraft, folder: Path, keys: NewKeys, undo: ExitStack) ->
 def _empty(folder: Path) -> None:
     for path in folder.iterdir():
         shutil.rmtree(path) if path.is_dir() else path.unlink()
-
-
-def _make_boxes(draft: SetupDraft, folder: Path) -> None:
-    """Create the outbox and inbox of each registry.
-
-    Do nothing if the data folder has an absolute path, because an installed service owns that folder.
-    """
-    data = Path(draft.get("data"))
-    boxes = [] if data.is_absolute() else [folder / data / rule.id for rule in registries_of(draft)]
-    for box in (part for name in boxes for part in (name / "outbox", name / "inbox")):
-        box.mkdir(parents=True, exist_ok=True)

@@ -180,3 +180,14 @@ async def test_missing_outbox_does_not_count_as_packages_handed_over(tmp_path: P
     await job.run_once()
     job.registry.work()
     assert set(job.registry.submitted.values()) == {1}
+
+
+async def test_missing_folders_in_the_data_folder_are_created(tmp_path: Path) -> None:
+    job = JobWorld(tmp_path)
+    folder = job.plan.gate.data / "rpo"
+    job.asked["source"] = job.asked["source"] | {"outbox": "data/rpo/outbox", "inbox": "data/rpo/inbox"}
+    job.configure()
+    await load_list(job)
+    part = await job.run_once()
+    assert (part.submitted, job.alarm("source_failed")) == (300, 0)
+    assert {path.name for path in folder.iterdir()} == {"outbox", "inbox"}
