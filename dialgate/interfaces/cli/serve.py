@@ -30,11 +30,15 @@ from dialgate.runtime import held_signals
 from dialgate.runtime.clock import wall_clock
 from dialgate.runtime.file_lock import own_folder
 from dialgate.runtime.garbage_collection import spare_collector, without_collector
+from dialgate.runtime.service_manager import ServiceManager
 from dialgate.runtime.terminal import MISUSE
 from dialgate.runtime.thread_pool import ThreadPool
 
 app = typer.Typer()
 _POLL_SECONDS = 0.1
+# A start counts as complete after this time even if the gate is not ready: what it lacks, such as registry answers, may come from
+# jobs that start after it.
+_START_SECONDS = 10
 # Python lets a thread run this long before another one may, so each step of a check waits so long during a reload.
 _SWITCH_SECONDS = 0.0005
 _Load: TypeAlias = Callable[[Config], Config]
@@ -93,6 +97,7 @@ async def _serve(config: Config, load: _Load) -> None:
     connections.raise_limit()
     sys.setswitchinterval(_SWITCH_SECONDS)
     stop, hangup = _signals()
+    manager = ServiceManager.of_process()
     registry = CollectorRegistry()
     ProcessCollector(registry=registry)
     async with AsyncExitStack() as closing:
@@ -115,6 +120,7 @@ async def _serve(config: Config, load: _Load) -> None:
                 tasks.create_task(service.run()),
                 tasks.create_task(_reload(service, runner, load, hangup)),
                 tasks.create_task(deliveries.run(service, wall_clock)),
+                tasks.create_task(_report_health(service, manager)),
             ]
             fields: dict[str, Any] = {
                 "url": _url(service.config, runner.addresses[0]),
@@ -126,6 +132,7 @@ async def _serve(config: Config, load: _Load) -> None:
             (_log.warning if problems else _log.info)("listening", **fields, problems=problems)
             background.append(tasks.create_task(_announce(service, fields)))
             await stop.wait()
+            manager.notify("STOPPING=1")
             if seconds := service.config.settings.listen.drain_seconds:
                 service.gate.leave()
                 _log.info("draining", seconds=seconds)
@@ -152,6 +159,24 @@ async def _announce(service: App, fields: dict[str, Any]) -> None:
     while service.gate.readiness():  # noqa: ASYNC110 - several parts report problems, and none an event
         await asyncio.sleep(_POLL_SECONDS)
     _log.info("ready", **fields)
+
+
+async def _report_health(service: App, manager: ServiceManager) -> None:
+    """Report the start and the state of the gate to the service manager, and send its heartbeats.
+
+    They come from the event loop that decides calls, so the service manager restarts a gate whose event loop is blocked.
+    """
+    clock = asyncio.get_running_loop().time
+    latest, is_started = clock() + _START_SECONDS, False
+    while manager.address:
+        problems = service.gate.readiness()
+        if not is_started and (not problems or clock() >= latest):
+            is_started = True
+            manager.notify("READY=1")
+        texts = [f"{part}: {' '.join(problem.split())}" for part, problem in problems.items()]
+        state = f"denies every call: {'; '.join(texts)}" if texts else "ready"
+        manager.notify("WATCHDOG=1", f"STATUS={state}")
+        await asyncio.sleep(manager.beat_seconds or 1 if is_started else _POLL_SECONDS)
 
 
 async def _operations(service: App, registry: CollectorRegistry, closing: AsyncExitStack) -> dict[str, str]:
