@@ -47,15 +47,12 @@ def commands() -> list[list[str]]:
     container = (DEPLOY / "container" / "Containerfile").read_text("utf-8")
     cmd = re.search(r"^CMD (\[.*\])$", container, re.MULTILINE)
     assert cmd
-    page = (DEPLOY / "systemd" / "README.md").read_text("utf-8").replace("sudo -u dialgate ", "")
-    matches = re.findall(r"/opt/dialgate/bin/dialgate [^\n`]*", page)
     return [
         *(shlex.split(service[name]) for name in ("ExecStart", "ExecStartPre")),
         shlex.split(ship["ExecStart"]),
         *map(timer_command, TIMERS),
         *(item["command"] for name in ("initContainers", "containers") for item in kubernetes()[name]),
         list(yaml.safe_load(cmd[1])),
-        *map(shlex.split, matches),
     ]
 
 

@@ -13,6 +13,7 @@ from dialgate.runtime.extras import MissingExtra
 # The module of each command and its line in the list of commands, which must not import the modules, in the order of --help.
 COMMANDS = {
     "init": ("init", "Create a first configuration."),
+    "install": ("install", "Install the gate as a service of systemd."),
     "serve": ("serve", "Run the gate."),
     "check": ("ask", "Check whether a call may be placed now."),
     "simulate": ("ask", "Simulate a check, and show the outcome of every rule."),
