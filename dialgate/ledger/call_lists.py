@@ -3,6 +3,7 @@
 import asyncio
 import secrets
 import string
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import IO, TypeAlias
@@ -104,6 +105,7 @@ class CallListWriter:
             layout=built.layout,
             unstated=tally.unstated,
             doubtful=tally.doubtful,
+            reasons=dict(Counter(tally.reasons).most_common()),
             note=lost_zeros.summary(tally.doubtful),
         )
 

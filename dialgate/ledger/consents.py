@@ -134,6 +134,7 @@ class ConsentWriter:
             at=local_time.rfc3339(self._access.clock()),
             layout=imported.layout,
             doubtful=counts["doubtful"],
+            reasons=imported.reasons,
             note=lost_zeros.summary(counts["doubtful"]),
         )
 

@@ -116,7 +116,7 @@ class ImportedFile:
     """The result of an import, and before that the drafts from the valid rows, in a temporary file. Its length is their number.
 
     `written` counts the new drafts, `problems` the invalid rows, and `first` is the first of them. `counts` has the words of the
-    kind. Rows that were skipped because their number may have lost a zero or a plus are `doubtful`, and not in `problems`.
+    kind, and `reasons` the rows left out by their problem. Rows that were skipped because their number may have lost a zero or a plus are `doubtful`, and not in `problems`.
     """
 
     def __init__(self, layout: Layout, keys: Keys, order: FileOrder, spool: IO[bytes]) -> None:
@@ -124,6 +124,7 @@ class ImportedFile:
         self.rows = self.problems = self.written = 0
         self.first: RowProblem | None = None
         self.counts = Counter[str]()
+        self.reasons: dict[str, int] = {}
         self._order, self._hash, self._masker = order, keys.keyed(order.owner), Masker(keys, order.owner)
         # Of each draft the subject, the number (negative: a short code, without a plus), and the end of its event and proof.
         self._spool, self._subjects = spool, bytearray()
@@ -223,6 +224,8 @@ class _RowReader:
         """Count the rows that were left out, and call `note` with each. `table` is read again for their line numbers."""
         drafts, lines = self._drafts, enumerate(table.rows)
         found = (zip(rows, repeat(fault)) for fault, rows in self._faults.items())
+        counts = Counter({text: len(rows) for (text, _), rows in self._faults.items()})
+        drafts.reasons = dict(counts.most_common())
         for row, (text, is_doubtful) in heapq.merge(*found):
             problem = RowProblem(next(line for at, (line, _) in lines if at == row), text)
             note(problem)

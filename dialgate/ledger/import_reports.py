@@ -1,6 +1,6 @@
 """The reports of bulk imports."""
 
-from msgspec import Struct
+from msgspec import Struct, field
 
 from dialgate.core.text_formats import Timestamp
 from dialgate.lists.tabular import Layout
@@ -10,7 +10,7 @@ class RevocationsReport(Struct, frozen=True, kw_only=True):
     """The result of an import. `known` counts the numbers already revoked on this channel for this or a wider scope.
 
     `doubtful` counts the rows revoked under every number that they can mean, because Excel may have dropped a zero or a
-    plus.
+    plus. `reasons` counts the skipped rows by their problem.
     """
 
     rows: int
@@ -22,6 +22,7 @@ class RevocationsReport(Struct, frozen=True, kw_only=True):
     layout: Layout
     note: str = ""
     doubtful: int = 0
+    reasons: dict[str, int] = field(default_factory=dict)
 
 
 class EntriesReport(Struct, frozen=True, kw_only=True):
@@ -31,6 +32,7 @@ class EntriesReport(Struct, frozen=True, kw_only=True):
     that would permit more than an earlier entry with the same id and date: to correct that one, name the fields in a
     `rectify` column. `doubtful` counts the rows skipped because Excel may have dropped a zero or a plus; `note` says what to do.
     `over_limit` counts the rows skipped because their number has 250 consents, contracts and call requests.
+    `reasons` counts the skipped rows by their problem, doubtful ones too.
     """
 
     rows: int
@@ -43,3 +45,4 @@ class EntriesReport(Struct, frozen=True, kw_only=True):
     doubtful: int = 0
     note: str = ""
     over_limit: int = 0
+    reasons: dict[str, int] = field(default_factory=dict)

@@ -91,6 +91,7 @@ class Revocations:
             at=local_time.rfc3339(self._access.clock()),
             layout=imported.layout,
             doubtful=counts["doubtful"],
+            reasons=imported.reasons,
             note=stop_requests.join(widened, *_notes(imported)),
         )
 

@@ -372,6 +372,7 @@ class ListReport(Struct, frozen=True, kw_only=True):
     For some kinds of number, such as mobile numbers, the row itself must have the basis `directory`. `unstated`
     counts the accepted numbers whose rows lack this basis. The list does not permit calls to these numbers.
     `doubtful` counts the rows skipped because Excel may have dropped a zero or a plus; `note` says what to do.
+    `reasons` counts the skipped rows by their problem, doubtful ones too.
     """
 
     info: ListInfo = field(name="list")
@@ -385,6 +386,7 @@ class ListReport(Struct, frozen=True, kw_only=True):
     unstated: int = 0
     doubtful: int = 0
     note: str = ""
+    reasons: dict[str, int] = field(default_factory=dict)
 
 
 LedgerRequest: TypeAlias = (

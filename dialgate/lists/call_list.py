@@ -44,6 +44,7 @@ class Tally(Struct):
 
     `problems` contains the first `SHOWN_PROBLEMS` of the `refused` rows. `doubtful` counts the rows that were skipped
     because their number may have lost a zero or a plus; they are not counted in `refused`.
+    `reasons` counts all these rows by their problem.
 
     Each number has a tag, which is an index into `bases`, `stated` and `places`. `bases[tag]` is the legal basis.
     `stated[tag]` is true if the row itself specifies the basis `directory`. `places[tag]` is the declared place, or "".
@@ -63,6 +64,7 @@ class Tally(Struct):
     unstated: int = 0
     places: tuple[str, ...] = ()
     doubtful: int = 0
+    reasons: dict[str, int] = {}
 
 
 class BuildOrder(Struct, frozen=True):
@@ -176,16 +178,21 @@ def _leave_out(tally: Tally, line: int, error: ValueError, note: Callable[[RowPr
     problem = RowProblem(line, str(error))
     if isinstance(error, lost_zeros.LostDigits):
         tally.doubtful += 1
-        note(problem)
+        _note(tally, problem, note)
     else:
         _refuse(tally, problem, note)
 
 
 def _refuse(tally: Tally, problem: RowProblem, note: Callable[[RowProblem], None]) -> None:
     tally.refused += 1
-    note(problem)
+    _note(tally, problem, note)
     if len(tally.problems) < SHOWN_PROBLEMS:
         tally.problems.append(problem)
+
+
+def _note(tally: Tally, problem: RowProblem, note: Callable[[RowProblem], None]) -> None:
+    tally.reasons[problem.problem] = tally.reasons.get(problem.problem, 0) + 1
+    note(problem)
 
 
 def _write(path: Path, tag_of: dict[int, int]) -> list[int]:

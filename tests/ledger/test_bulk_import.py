@@ -346,6 +346,7 @@ async def test_row_whose_number_lost_its_zero_is_skipped_and_counted(registrar: 
     ]
     report = await registrar.consents.record_all(CRM, ASK, BytesIO(workbook([header, *rows])))
     assert (report.rows, report.recorded, report.refused, report.doubtful) == (3, 2, 0, 1)
+    assert list(report.reasons.values()) == [1]
     assert report.note.startswith("Excel dropped the zero or the plus in 1 cells: format the column as text")
     assert set(await _events(registrar)) == {"+393331234567", "+393312345678"}
     with pytest.raises(Refused, match="Excel dropped the zero or the plus in 1 cells"):

@@ -220,6 +220,7 @@ def test_no_message_contains_a_number_and_the_counts_add_up(
     else:
         texts = [problem.problem for problem in tally.problems]
         assert tally.rows == tally.accepted + tally.duplicates + tally.refused + tally.doubtful
+        assert sum(tally.reasons.values()) == tally.refused + tally.doubtful
         assert len(read_bases(path, tally)) == tally.accepted
         assert all(isinstance(problem, RowProblem) for problem in tally.problems)
     assert not any(NUMBER.search(text.replace("131072", "")) for text in texts)

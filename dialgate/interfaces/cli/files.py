@@ -19,7 +19,7 @@ from dialgate.interfaces.cli.options import Failure, load_config
 from dialgate.ledger.import_reports import EntriesReport, RevocationsReport
 from dialgate.lists import tabular
 from dialgate.lists.call_list import RowProblem
-from dialgate.runtime.terminal import MISUSE, NO, progress, show_fields
+from dialgate.runtime.terminal import MISUSE, NO, progress, show_fields, show_table
 
 T = TypeVar("T")
 
@@ -182,7 +182,14 @@ def show_import(title: str, counts: Mapping[str, str], report: EntriesReport | R
     if report.doubtful:
         fields["doubtful"] = report.doubtful
     show_fields(title, fields | {"applies after": report.at})
+    show_reasons(report.reasons)
     show_note(report.note)
+
+
+def show_reasons(reasons: Mapping[str, int]) -> None:
+    """Show the totals of the rows that were skipped, by reason."""
+    if reasons:
+        show_table("Why rows were skipped", ("why", "rows"), list(reasons.items()))
 
 
 @contextmanager

@@ -9,7 +9,7 @@ import typer
 
 from dialgate.core.model import Transfer
 from dialgate.interfaces.cli.command import command, show_rows
-from dialgate.interfaces.cli.files import Column, Encoding, Reasons, Separator, Yes, send_file
+from dialgate.interfaces.cli.files import Column, Encoding, Reasons, Separator, Yes, send_file, show_reasons
 from dialgate.interfaces.cli.gate_client import GateClient, path_of
 from dialgate.interfaces.cli.ledger_access import ControllerId, Time, request, show_note
 from dialgate.interfaces.cli.options import AsJson, Failure
@@ -49,6 +49,7 @@ def _show_report(report: ListReport) -> None:
         "in force": report.in_force,
     }
     show_fields(f"List {report.info.id}", fields)
+    show_reasons(report.reasons)
     show_note(report.note)
     if report.unstated:
         typer.echo(

@@ -110,9 +110,13 @@ async def test_skipped_rows_are_reported_by_line_and_entries_by_count(running: W
     imported = await running.command("revoke", "import", stops, "--reasons", reasons, "--json")
     assert imported.code == 0, imported
     assert (imported.json["revoked"], imported.json["refused"]) == (5_000, 2)
+    assert list(imported.json["reasons"].values()) == [1, 1]
     assert [row.partition(",")[0] for row in reasons.read_text().splitlines()] == ["line", "5002", "5003"]
     assert await decides(running, "+390612304999") == REVOKED
     assert running.sample("dialgate_ledger_entries_total", kind="revoked") == 5_000
+    shown = await running.command("revoke", "import", stops)
+    assert "Why rows were skipped" in shown.out
+    assert all(" ".join(why.split()[:3]) in shown.out for why in imported.json["reasons"])
     again = await running.command("revoke", "import", stops, "--json")
     assert (again.json["revoked"], again.json["known"]) == (0, 5_000)
 
