@@ -1,4 +1,5 @@
 # make run        run a gate on 127.0.0.1:8080 with sample data
+# make stack      run two gates with Redis, HAProxy and Prometheus, from Debian's packages; see deploy/stack/README.md
 # make test       run all checks and tests; CI also runs `make package`
 # make torture    run the tests that take too long for CI
 # make mutants    change the country files, and list changes that no case detects
@@ -9,7 +10,7 @@ PYTHON ?= python3
 DATA := .data
 BIN := .venv/bin
 SYSTEM := redis-server valkey-server kamailio kamailio-extra-modules kamailio-utils-modules kamailio-tls-modules sip-tester lua5.4 curl chromium \
-  prometheus poppler-utils systemd systemd-container openssl e2fsprogs nodejs npm
+  prometheus prometheus-alertmanager prometheus-node-exporter haproxy docker-compose poppler-utils systemd systemd-container openssl e2fsprogs nodejs npm
 # Tests of the code that decides. They must cover all of its branches; other code has no coverage target.
 CORE := core/test_cases core/test_day_sets core/test_decision core/test_law core/test_periods core/test_vocabulary core/test_same_meaning
 DECIDES := $(CORE) lists/test_number_set lists/test_snapshot registry_sync/test_registry_merging ledger/test_scrub_columns
@@ -18,10 +19,14 @@ WORKERS := $(shell echo $$(($$(nproc) + 2)))
 # A test run starts a hundred processes. Without compiled files, each would compile all modules again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: run answers sample demo test test-fast branches mutants torture watch lint docs reference pictures bench soak failover fuzz kill dist try image workflows package sbom release-check lock clean forget system
+.PHONY: run stack answers sample demo test test-fast branches mutants torture watch lint docs reference pictures bench soak failover fuzz kill dist try image workflows package sbom release-check lock clean forget system
 
 run: sample
 	exec $(BIN)/dialgate serve
+
+# Other ports: `make stack PORTS="haproxy=9443"`.
+stack: .venv/installed
+	exec $(BIN)/python deploy/stack/run.py $(DATA)/stack $(PORTS)
 
 # Only a gate writes to its data folder, so a gate runs while the list is loaded.
 sample: answers
