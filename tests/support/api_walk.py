@@ -31,6 +31,7 @@ ENDPOINTS: Final = {endpoint.name: endpoint for endpoint in http_application.EVE
 JSON: Final = "application/json"
 # Texts and lists longer than this are shortened in examples.
 _MOST_CHARACTERS, _MOST_ITEMS = 600, 3
+_KEPT_WHOLE = 700  # characters of a text that is only little longer
 _VARIABLE: Final = re.compile(r"[0-9a-f]{8,}|[\d.]+(e[+-]\d+)?")
 
 
@@ -432,7 +433,7 @@ def examples_in(exchanges: Iterable[Exchange]) -> dict[str, Examples]:
 def _shortened(body: Any) -> Any:
     """Return the body with long texts cut, long lists cut, and only the version of an API description."""
     if isinstance(body, str):
-        return body if len(body) <= _MOST_CHARACTERS else body[:_MOST_CHARACTERS] + "…"
+        return body if len(body) <= _KEPT_WHOLE else body[:_MOST_CHARACTERS] + "…"
     if isinstance(body, list):
         return [_shortened(item) for item in body[:_MOST_ITEMS]]
     if isinstance(body, dict):
