@@ -101,7 +101,8 @@ class Installation(Struct, frozen=True):
             str(DATA),
             *init_options,
         ]
-        subprocess.run(words, check=True)  # noqa: S603 - a fixed command; the terminal is the administrator's
+        # `init` asks the administrator on this terminal.
+        subprocess.run(words, check=True, stdin=sys.stdin)  # noqa: S603 - a fixed command
         _, group = _ids() or (0, 0)
         for path in (folder, *folder.rglob("*")):
             os.chown(path, 0, group)
@@ -195,7 +196,8 @@ def _systemctl(*words: str) -> str:
 
 
 def _run(*words: str) -> str:
-    return subprocess.run(words, check=True, capture_output=True, text=True).stdout  # noqa: S603 - fixed commands
+    done = subprocess.run(words, check=True, capture_output=True, text=True, stdin=subprocess.DEVNULL)  # noqa: S603 - fixed commands
+    return done.stdout
 
 
 def _is_missing(path: Path) -> bool:

@@ -28,7 +28,9 @@ def program(*words: str) -> list[str]:
     return [*PROGRAM, *words]
 
 
-async def spawn(config: Path, words: Sequence[str] = PROGRAM) -> asyncio.subprocess.Process:
+async def spawn(
+    config: Path, words: Sequence[str] = PROGRAM, **environment: str
+) -> asyncio.subprocess.Process:
     """Start `dialgate serve` in a new process group. It takes some time to become ready."""
     return await asyncio.create_subprocess_exec(
         *words,
@@ -36,6 +38,7 @@ async def spawn(config: Path, words: Sequence[str] = PROGRAM) -> asyncio.subproc
         "--config",
         str(config),
         cwd=ROOT,
+        env=os.environ | environment,
         stderr=asyncio.subprocess.PIPE,
         start_new_session=True,
     )

@@ -30,7 +30,7 @@ from dialgate.runtime import held_signals
 from dialgate.runtime.clock import wall_clock
 from dialgate.runtime.file_lock import own_folder
 from dialgate.runtime.garbage_collection import spare_collector, without_collector
-from dialgate.runtime.service_manager import ServiceManager
+from dialgate.runtime.notify_socket import NotifySocket
 from dialgate.runtime.terminal import MISUSE
 from dialgate.runtime.thread_pool import ThreadPool
 
@@ -97,7 +97,7 @@ async def _serve(config: Config, load: _Load) -> None:
     connections.raise_limit()
     sys.setswitchinterval(_SWITCH_SECONDS)
     stop, hangup = _signals()
-    manager = ServiceManager.of_process()
+    manager = NotifySocket.of_process()
     registry = CollectorRegistry()
     ProcessCollector(registry=registry)
     async with AsyncExitStack() as closing:
@@ -161,7 +161,7 @@ async def _announce(service: App, fields: dict[str, Any]) -> None:
     _log.info("ready", **fields)
 
 
-async def _report_health(service: App, manager: ServiceManager) -> None:
+async def _report_health(service: App, manager: NotifySocket) -> None:
     """Report the start and the state of the gate to the service manager, and send its heartbeats.
 
     They come from the event loop that decides calls, so the service manager restarts a gate whose event loop is blocked.

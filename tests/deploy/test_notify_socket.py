@@ -7,8 +7,6 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-import pytest
-
 from dialgate.core.model import DAY
 from dialgate.runtime.clock import wall_clock
 from tests.support import world
@@ -18,16 +16,13 @@ PATIENCE = 60
 
 
 @asynccontextmanager
-async def managed(
-    config: Path, monkeypatch: pytest.MonkeyPatch
-) -> AsyncIterator[tuple[asyncio.subprocess.Process, socket.socket]]:
+async def managed(config: Path) -> AsyncIterator[tuple[asyncio.subprocess.Process, socket.socket]]:
     """Start a gate as systemd would, and yield it with the socket for its messages."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
         sock.bind(b"\0dialgate-notify-%d" % id(sock))
         sock.settimeout(0)
-        monkeypatch.setenv("NOTIFY_SOCKET", sock.getsockname().decode().replace("\0", "@"))
-        monkeypatch.setenv("WATCHDOG_USEC", "300000")
-        process = await spawn(config)
+        address = sock.getsockname().decode().replace("\0", "@")
+        process = await spawn(config, NOTIFY_SOCKET=address, WATCHDOG_USEC="300000")
         try:
             yield process, sock
         finally:
@@ -39,12 +34,10 @@ async def receive(sock: socket.socket) -> str:
         return (await asyncio.get_running_loop().sock_recv(sock, 4096)).decode()
 
 
-async def test_a_ready_gate_reports_its_start_its_heartbeats_and_its_end(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_ready_gate_reports_its_start_its_heartbeats_and_its_end(tmp_path: Path) -> None:
     config = world.write_folder(tmp_path, operations={"port": 0})
     world.publish_answers(tmp_path / "data", world.ANSWERS, wall_clock() - DAY)
-    async with managed(config, monkeypatch) as (process, sock):
+    async with managed(config) as (process, sock):
         assert await receive(sock) == "READY=1"
         loop, times = asyncio.get_running_loop(), []
         for _ in range(10):
@@ -57,12 +50,10 @@ async def test_a_ready_gate_reports_its_start_its_heartbeats_and_its_end(
         assert await process.wait() == 0
 
 
-async def test_a_gate_without_registry_answers_starts_late_and_says_why(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_gate_without_registry_answers_starts_late_and_says_why(tmp_path: Path) -> None:
     """The job that gets the answers starts after the gate, so the start must end."""
     config = world.write_folder(tmp_path, operations={"port": 0})
-    async with managed(config, monkeypatch) as (_, sock):
+    async with managed(config) as (_, sock):
         begun = asyncio.get_running_loop().time()
         while (message := await receive(sock)) != "READY=1":
             assert message.startswith("WATCHDOG=1\nSTATUS=denies every call: "), message

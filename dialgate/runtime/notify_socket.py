@@ -11,7 +11,7 @@ from msgspec import Struct
 _BEATS: Final = 3  # heartbeats in the time after which systemd ends a silent service
 
 
-class ServiceManager(Struct, frozen=True):
+class NotifySocket(Struct, frozen=True):
     """The service manager. `address` is its datagram socket, or "" if this process is not a service.
 
     `beat_seconds` is the interval of the heartbeats that it expects, or 0 if it expects none.
@@ -21,7 +21,7 @@ class ServiceManager(Struct, frozen=True):
     beat_seconds: float
 
     @classmethod
-    def of_process(cls, environment: Mapping[str, str] = os.environ) -> "ServiceManager":
+    def of_process(cls, environment: Mapping[str, str] = os.environ) -> "NotifySocket":
         address = environment.get("NOTIFY_SOCKET", "")
         is_watched = environment.get("WATCHDOG_PID", str(os.getpid())) == str(os.getpid())
         microseconds = environment.get("WATCHDOG_USEC", "0") if is_watched else "0"
