@@ -59,7 +59,7 @@ class FileOrder(Struct, frozen=True, kw_only=True):
 
 
 class Cells(Struct, frozen=True):
-    """The cells of some rows, by column. `is_valid` tells which rows have a valid number in E.164 as it is written."""
+    """The cells of some rows, by column. `is_valid` is true for each row whose number is valid and written in E.164."""
 
     columns: Sequence[list[str]]
     is_valid: list[bool]
@@ -116,7 +116,8 @@ class ImportedFile:
     """The result of an import, and before that the drafts from the valid rows, in a temporary file. Its length is their number.
 
     `written` counts the new drafts, `problems` the invalid rows, and `first` is the first of them. `counts` has the words of the
-    kind, and `reasons` the rows left out by their problem. Rows that were skipped because their number may have lost a zero or a plus are `doubtful`, and not in `problems`.
+    kind, and `reasons` the rows that were left out, by their problem. Rows that were skipped because their number may have lost a
+    zero or a plus are `doubtful`, and not in `problems`.
     """
 
     def __init__(self, layout: Layout, keys: Keys, order: FileOrder, spool: IO[bytes]) -> None:

@@ -1,6 +1,6 @@
 """The reports of bulk imports."""
 
-from msgspec import Struct, field
+from msgspec import Struct
 
 from dialgate.core.text_formats import Timestamp
 from dialgate.lists.tabular import Layout
@@ -22,7 +22,7 @@ class RevocationsReport(Struct, frozen=True, kw_only=True):
     layout: Layout
     note: str = ""
     doubtful: int = 0
-    reasons: dict[str, int] = field(default_factory=dict)
+    reasons: dict[str, int] = {}
 
 
 class EntriesReport(Struct, frozen=True, kw_only=True):
@@ -45,4 +45,4 @@ class EntriesReport(Struct, frozen=True, kw_only=True):
     doubtful: int = 0
     note: str = ""
     over_limit: int = 0
-    reasons: dict[str, int] = field(default_factory=dict)
+    reasons: dict[str, int] = {}

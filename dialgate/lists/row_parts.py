@@ -67,10 +67,8 @@ class PlainLines:
         if len(set(self._counts.tolist())) != 1:
             rows = [line.split(self._separator) for line in self._lines()]
             return ParsedRows(rows, self._separator).columns()
-        width, cells = (
-            int(self._counts[0]) + 1,
-            self._text.replace("\n", self._separator).split(self._separator),
-        )
+        width = int(self._counts[0]) + 1
+        cells = self._text.replace("\n", self._separator).split(self._separator)
         return [cells[at:-1:width] for at in range(width)]
 
     def numbers(self, at: int) -> Numbers:
@@ -86,7 +84,7 @@ class PlainLines:
     def csv(self, ends: Sequence[str], width: int, plain: NDArray[np.bool_]) -> str:
         """Return each row as `csv_text.line` writes it, padded to `width` cells, and what ends it.
 
-        `plain` tells which rows have a plain number.
+        `plain` is true for each row with a plain number.
         """
         lines = self._lines()
         for row in np.flatnonzero((self._counts < width - 1) | self._must_change(plain)).tolist():

@@ -12,9 +12,9 @@ _BEATS: Final = 3  # heartbeats in the time after which systemd ends a silent se
 
 
 class NotifySocket(Struct, frozen=True):
-    """The service manager. `address` is its datagram socket, or "" if this process is not a service.
+    """The service manager's datagram socket. `address` is "" if this process is not a service.
 
-    `beat_seconds` is the interval of the heartbeats that it expects, or 0 if it expects none.
+    `beat_seconds` is the interval of the heartbeats that the service manager expects, or 0 if it expects none.
     """
 
     address: str

@@ -17,7 +17,7 @@ from dialgate.runtime.terminal import MISUSE, show_json
 from dialgate.tools import first_configuration
 from dialgate.tools.first_commands import next_commands
 from dialgate.tools.first_configuration import QUESTIONS, SetupDraft, SetupQuestion
-from dialgate.tools.first_installation import install
+from dialgate.tools.first_folder import create_folder
 
 _VICIDIAL_ID = 8  # characters of a campaign's id
 _BACK = "<"
@@ -56,7 +56,7 @@ def _init(
         _refuse_missing(draft)
         warnings = _refuse_invalid(draft)
         try:
-            keys, files = install(draft, folder.resolve())
+            keys, files = create_folder(draft, folder.resolve())
         except OSError as error:
             raise Failure("init.unwritable", f"{error.filename}: {error.strerror}") from None
     config = folder / DEFAULT_CONFIG.name

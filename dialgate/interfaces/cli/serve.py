@@ -97,7 +97,7 @@ async def _serve(config: Config, load: _Load) -> None:
     connections.raise_limit()
     sys.setswitchinterval(_SWITCH_SECONDS)
     stop, hangup = _signals()
-    manager = NotifySocket.of_process()
+    notify_socket = NotifySocket.of_process()
     registry = CollectorRegistry()
     ProcessCollector(registry=registry)
     async with AsyncExitStack() as closing:
@@ -120,7 +120,7 @@ async def _serve(config: Config, load: _Load) -> None:
                 tasks.create_task(service.run()),
                 tasks.create_task(_reload(service, runner, load, hangup)),
                 tasks.create_task(deliveries.run(service, wall_clock)),
-                tasks.create_task(_report_health(service, manager)),
+                tasks.create_task(_report_health(service, notify_socket)),
             ]
             fields: dict[str, Any] = {
                 "url": _url(service.config, runner.addresses[0]),
@@ -132,7 +132,7 @@ async def _serve(config: Config, load: _Load) -> None:
             (_log.warning if problems else _log.info)("listening", **fields, problems=problems)
             background.append(tasks.create_task(_announce(service, fields)))
             await stop.wait()
-            manager.notify("STOPPING=1")
+            notify_socket.notify("STOPPING=1")
             if seconds := service.config.settings.listen.drain_seconds:
                 service.gate.leave()
                 _log.info("draining", seconds=seconds)
@@ -161,22 +161,22 @@ async def _announce(service: App, fields: dict[str, Any]) -> None:
     _log.info("ready", **fields)
 
 
-async def _report_health(service: App, manager: NotifySocket) -> None:
+async def _report_health(service: App, notify_socket: NotifySocket) -> None:
     """Report the start and the state of the gate to the service manager, and send its heartbeats.
 
     They come from the event loop that decides calls, so the service manager restarts a gate whose event loop is blocked.
     """
     clock = asyncio.get_running_loop().time
     latest, is_started = clock() + _START_SECONDS, False
-    while manager.address:
+    while notify_socket.address:
         problems = service.gate.readiness()
         if not is_started and (not problems or clock() >= latest):
             is_started = True
-            manager.notify("READY=1")
+            notify_socket.notify("READY=1")
         texts = [f"{part}: {' '.join(problem.split())}" for part, problem in problems.items()]
         state = f"denies every call: {'; '.join(texts)}" if texts else "ready"
-        manager.notify("WATCHDOG=1", f"STATUS={state}")
-        await asyncio.sleep(manager.beat_seconds or 1 if is_started else _POLL_SECONDS)
+        notify_socket.notify("WATCHDOG=1", f"STATUS={state}")
+        await asyncio.sleep((notify_socket.beat_seconds or 1) if is_started else _POLL_SECONDS)
 
 
 async def _operations(service: App, registry: CollectorRegistry, closing: AsyncExitStack) -> dict[str, str]:

@@ -106,7 +106,7 @@ class _AnyTerm(dict[int, Term]):
 def _parse(
     value: bytes, terms: TermById, subject: bytes = b""
 ) -> tuple[list[EncodedEntry], list[_Call], list[_Ended]]:
-    """Return the entries, the attempts and the lines of results of a subject.
+    """Return the entries of a subject, oldest first, its attempts and the lines of its results.
 
     Raises `StoreUnavailable` for an unknown form, because it may be a revocation, and `UnknownTerm`.
     """
@@ -140,6 +140,7 @@ def _parse(
         raise StoreUnavailable(
             f"Unrecognised data in Redis, written by a newer dialgate or another program: {error}"
         ) from error
+    written.sort(key=attrgetter("seq"))
     return written, calls, ended
 
 
@@ -194,7 +195,7 @@ def entries(value: bytes, subject: bytes) -> list[Entry]:
 
 
 def encoded_entries(value: bytes, subject: bytes) -> list[EncodedEntry]:
-    return sorted(_parse(value, _AnyTerm(), subject)[0], key=attrgetter("seq"))
+    return _parse(value, _AnyTerm(), subject)[0]
 
 
 def without_entries(value: bytes, seqs: Collection[int]) -> bytes:
@@ -256,8 +257,7 @@ def known(value: bytes, seq: int, terms: TermById) -> tuple[Known, bool]:
     written, calls, ended = _parse(value, terms)
     counted = tuple([attempt for attempt, _ in _merge(calls, ended)])
     if written:
-        history = [entry.decoded() for entry in sorted(written, key=attrgetter("seq"))]
-        return structs.replace(fold(history), seq=seq, attempts=counted), False
+        return structs.replace(fold([entry.decoded() for entry in written]), seq=seq, attempts=counted), False
     return Known(seq=seq, attempts=counted), open_silence(counted) is None
 
 

@@ -1,4 +1,4 @@
-"""The installation of a first configuration: the whole folder, or nothing."""
+"""The folder with a first configuration: written whole, or not at all."""
 
 import secrets
 import shutil
@@ -10,7 +10,7 @@ from dialgate.runtime.atomic_write import sync_folder
 from dialgate.tools.first_configuration import NewKeys, SetupDraft, write
 
 
-def install(draft: SetupDraft, folder: Path) -> tuple[NewKeys, list[str]]:
+def create_folder(draft: SetupDraft, folder: Path) -> tuple[NewKeys, list[str]]:
     """Create the folder with all files, or undo everything. Return the clients' keys and the file names.
 
     A folder that already contains files is renamed. Raises `ConfigError` and `OSError`.
