@@ -9,11 +9,9 @@ import shutil
 import sqlite3
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from datetime import date
 from pathlib import Path
-from threading import Barrier
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -43,7 +41,6 @@ from dialgate.store.sqlite import SqliteStore, tables
 from dialgate.store.sqlite.connection import CHECKPOINT, pragma
 from dialgate.store.sqlite.migrations import APPLICATION, MIGRATIONS, OLDEST
 from dialgate.store.sqlite.store import _MAX_BUFFERS, BUFFER_ROWS, VERSIONS
-from dialgate.store.subjects import SubjectStore
 from tests.support import redis_servers
 
 ANNA, BRUNO, EVERYONE = b"anna" * 4, b"bruno---" * 2, b"everyone" * 2
@@ -1022,22 +1019,6 @@ async def test_only_the_owner_can_read_the_file(tmp_path: Path) -> None:
     modes = [path.stat().st_mode & 0o777 for path in files]
     await store.close()
     assert modes == [0o600] * 3
-
-
-@pytest.mark.parametrize("open_", [SqliteStore.open, SubjectStore.open])
-def test_processes_that_create_the_file_at_once_wait_for_each_other(
-    tmp_path: Path, open_: Callable[[Path], object]
-) -> None:
-    together = Barrier(8)
-
-    def open_together(path: Path) -> object:
-        together.wait()
-        return open_(path)
-
-    with ThreadPoolExecutor(8) as several:
-        for attempt in range(40):
-            path = tmp_path / f"{attempt}.db"
-            assert all(several.map(open_together, [path] * 8))
 
 
 async def test_a_missing_folder_is_named(tmp_path: Path) -> None:
