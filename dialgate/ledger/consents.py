@@ -17,7 +17,7 @@ from dialgate.core.ledger_events import (
 )
 from dialgate.core.ledger_state import Ending, as_entry, find_ending, find_outranked, find_repeated
 from dialgate.core.refusal import Refused
-from dialgate.ledger import bulk_import, entry_limit, stop_requests
+from dialgate.ledger import bulk_import, entry_limit, event_drafts, stop_requests
 from dialgate.ledger.access import LedgerAccess, refuse_misstated
 from dialgate.ledger.consent_voiding import EnrolmentRequest, VoidedConsents
 from dialgate.ledger.event_drafts import event_of
@@ -43,12 +43,15 @@ class ConsentWriter:
         return structs.replace(receipt, note=stop_requests.join(receipt.note, unread))
 
     async def void(self, client: Client, ask: EnrolmentRequest) -> VoidedConsents:
-        """Void the consents of enrolled numbers. A repetition voids nothing more. Raises `Refused` and `StoreUnavailable`."""
+        """Void the consents of enrolled numbers. A repetition voids nothing more. Raises `Refused` and `StoreUnavailable`.
+
+        If `listed_by` is in the future, the clock of the nightly job is wrong: the answer has been given, so it is `now`.
+        """
         access, now = self._access, self._access.clock()
         owner = access.controller(client, ask.controller)
-        event = ConsentsVoided(
-            before=access.past(ask.listed_by, now, "listed_by"), registry=ask.registry, receipt=ask.proof
-        )
+        with refuse_misstated():
+            before = min(event_drafts.instant(ask.listed_by, "listed_by"), now)
+        event = ConsentsVoided(before=before, registry=ask.registry, receipt=ask.proof)
         # Not parsed: a number that has left the numbering plan since its consent was recorded would block all others.
         numbers = list(dict.fromkeys(ask.numbers))
         known = (await access.store.read([access.keys.subject(owner.id, number) for number in numbers])).known

@@ -58,6 +58,15 @@ async def test_consents_up_to_the_answer_are_voided(
     assert (await consents(registrar, ONE))["c"].voided_at == (ASKED if voided else 0)
 
 
+async def test_an_answer_from_a_clock_that_is_ahead_voids_the_consents_until_now(
+    registrar: Registrar,
+) -> None:
+    now = registrar.access.clock()
+    await give(registrar, ONE, ASKED)
+    assert await void(registrar, now + DAY) == 1
+    assert (await consents(registrar, ONE))["c"].voided_at == now
+
+
 async def test_other_numbers_and_contracts_are_not_affected(registrar: Registrar) -> None:
     await give(registrar, ONE, ASKED)
     await give(registrar, OTHER, ASKED)

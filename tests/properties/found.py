@@ -53,6 +53,9 @@ FOUND: Final = {
     "an answer came from a wrong clock": History(
         "directory", (Turn(Answer(enrolled=False, ahead=30)), Turn(Pass(33)), Turn(Check(asked=False)))
     ),
+    "an enrolment came from a wrong clock": History(
+        "directory", (Turn(Record((Consent("a", 0, "sale"),))), Turn(Answer(enrolled=True, ahead=30)))
+    ),
     "the log was older than the store": History(
         "directory",
         (Turn(BackUp()), Turn(Check()), Turn(Check()), Turn(Check()), Turn(RestoreLog()), Turn(Check())),
