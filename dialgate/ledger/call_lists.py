@@ -1,6 +1,5 @@
 """Loading and retirement of call lists, and access to their numbers."""
 
-import asyncio
 import secrets
 import string
 from collections import Counter
@@ -44,24 +43,6 @@ def build_list(file: IO[bytes], order: BuildOrder, note: Callable[[RowProblem], 
 class CallListWriter:
     def __init__(self, access: LedgerAccess, activation: Activation, threads: ThreadPool) -> None:
         self._access, self._activation, self._threads = access, activation, threads
-
-    async def load_list(
-        self,
-        client: Client,
-        ask: ListRequest,
-        file: IO[bytes],
-        hints: tabular.Hints = tabular.NO_HINTS,
-        note: Callable[[RowProblem], None] = lambda _: None,
-    ) -> ListReport:
-        """Load a call list from a seekable file that `tabular` can read. See `load_from`.
-
-        Call `note` with each row that is left out.
-        """
-
-        async def build(order: BuildOrder) -> BuildResult:
-            return await asyncio.to_thread(build_list, file, order, note)
-
-        return await self.load_from(client, ask, build, hints)
 
     async def load_from(
         self,

@@ -43,7 +43,7 @@ class PendingStops(Struct, frozen=True, kw_only=True):
     rows: bytes = b""
 
 
-_decoder: Final = msgspec.msgpack.Decoder(PendingStops)
+decode: Final = msgspec.msgpack.Decoder(PendingStops).decode
 
 
 def refuse_unreadable(config: Config, controller: str, number: str) -> None:
@@ -113,7 +113,7 @@ class PendingFolder:
         """Enter the stops of a file and delete it. Return why they are not in force, or an empty string."""
         try:
             content = await asyncio.to_thread(path.read_bytes)
-            await self._enter(_decoder.decode(content))
+            await self._enter(decode(content))
         except (Refused, Unavailable, ValueError) as error:  # msgspec's errors are ValueErrors
             return _not_in_force(path, error)
         else:
@@ -137,6 +137,6 @@ class PendingFolder:
 
 def _not_in_force(path: Path, error: Exception) -> str:
     return (
-        f"a stop that was entered while no gate ran, {path}, is not in force: {error}. Correct the cause, or enter the stop"
-        " with `dialgate revoke` and delete the file"
+        f"a stop that was entered while no gate ran, {path}, is not in force: {str(error).rstrip('.')}. Correct the cause, or"
+        " enter the stop with `dialgate revoke`, a file with `dialgate revoke import`, and delete the kept file"
     )

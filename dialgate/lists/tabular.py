@@ -99,9 +99,9 @@ class SeveralColumns(Unreadable):
     """Raised if more than one column may hold the number: whom a list permits to call must not be a guess."""
 
     def __init__(self, candidates: tuple[Candidate, ...]) -> None:
-        places = " and ".join(map(str, candidates))
+        places = ", ".join(map(str, candidates))
         super().__init__(
-            f"Columns {places} may both hold the number. Choose one with `column`, for example column={candidates[0].place}."
+            f"More than one column may hold the number: {places}. Set `column` (option --column), for example to {candidates[0].place}."
         )
         self.candidates = candidates
 

@@ -1,4 +1,4 @@
-"""The commands to run after `dialgate init`, here or in a container."""
+"""The commands to run after `dialgate init`: here, as a service of systemd, or in a container."""
 
 import json
 from collections.abc import Iterator
@@ -9,6 +9,7 @@ from dialgate.config import advice
 from dialgate.core.local_time import day_in
 from dialgate.core.model import Basis
 from dialgate.tools.first_configuration import VOLUME, SetupDraft, registries_of, url_of
+from dialgate.tools.installation import CONFIG
 
 _COMPOSE: Final = "docker compose"
 
@@ -32,8 +33,12 @@ def next_commands(draft: SetupDraft, program: str, config: Path | None) -> list[
 
 
 def _on_this_machine(draft: SetupDraft, load: str, program: str, config: Path | None) -> Iterator[str]:
+    if config == CONFIG:  # `dialgate install` puts commands on PATH that use this configuration
+        yield "systemctl start dialgate"
+        program, config = "dialgate", None
+    else:
+        yield f"{program} serve{f' --config {config}' if config else ''}"
     at = f" --config {config}" if config else ""
-    yield f"{program} serve{at}"
     yield f"{program} {load}{at}"
     if registries_of(draft):
         at = f" --registries {config.with_name('registries.yaml')}" if config else ""

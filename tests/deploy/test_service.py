@@ -38,6 +38,7 @@ def test_install_does_each_step_and_a_second_run_none(session: dict[str, str]) -
     assert set(steps.values()) - {"already done"} == {"done"}
     assert steps["reload the units"] == "already done"  # systemd did not know any of them
     assert list(steps.values()).count("already done") == 1
+    assert "Next:\n\n  systemctl start dialgate\n  dialgate " in session["install"]
     assert states(session["again"]) == dict.fromkeys(steps, "already done")
     assert session["again"].endswith("\nNothing to change.\n")
 

@@ -42,6 +42,7 @@ from dialgate.lists import call_list
 from dialgate.lists.call_list import RowProblem
 from dialgate.lists.tabular import from_lines
 from tests.support import yaml_files
+from tests.support.call_lists import built_from
 from tests.support.ledger import ledger_of
 from tests.support.world import CALLER, CLEAR, LIST, NOW, write_folder
 
@@ -126,7 +127,7 @@ async def act(registrar: Registrar, ask: Request | OutcomeRequest) -> None:
         case LiftRequest():
             await registrar.revocations.lift(DIALER, 1, ask)
         case ListRequest():
-            await registrar.call_lists.load_list(DIALER, ask, from_lines(["12"]))
+            await registrar.call_lists.load_from(DIALER, ask, built_from(from_lines(["12"])))
         case CallerIdProofRequest():
             await registrar.caller_ids.prove_caller_id(DIALER, ask)
         case OutcomeRequest():
@@ -208,16 +209,16 @@ async def test_refusal_of_an_unknown_name_lists_only_names_of_this_client(tmp_pa
             ),
         ):
             with pytest.raises(Refused) as refused:
-                await registrar.call_lists.load_list(
-                    client, msgspec.convert(UPLOAD | ask, ListRequest), from_lines(["1"])
+                await registrar.call_lists.load_from(
+                    client, msgspec.convert(UPLOAD | ask, ListRequest), built_from(from_lines(["1"]))
                 )
             assert refused.value.message == reported
         with pytest.raises(Refused, match=r"^Use one of your campaigns: acme-fibre, beta-0, beta-1\.$"):
             await registrar.list_exports.judge(client, "zeta-0")
         nobody = Client(name="none", controllers=(), scopes=("lists",))
         with pytest.raises(Refused, match=r"^Use one of your controllers: none available\.$"):
-            await registrar.call_lists.load_list(
-                nobody, msgspec.convert(UPLOAD, ListRequest), from_lines(["1"])
+            await registrar.call_lists.load_from(
+                nobody, msgspec.convert(UPLOAD, ListRequest), built_from(from_lines(["1"]))
             )
 
 
@@ -433,7 +434,9 @@ async def test_origin_of_a_consent_reaches_the_rules(registrar: Registrar) -> No
 )
 async def test_unreadable_list_changes_nothing(registrar: Registrar, raw: bytes) -> None:
     with pytest.raises(Refused) as refused:
-        await registrar.call_lists.load_list(DIALER, msgspec.convert(UPLOAD, ListRequest), BytesIO(raw))
+        await registrar.call_lists.load_from(
+            DIALER, msgspec.convert(UPLOAD, ListRequest), built_from(BytesIO(raw))
+        )
     assert refused.value.code == "list.unreadable"
     assert await registrar.call_lists.lists(DIALER) == []
     assert list((registrar.config.data / "lists").iterdir()) == []
@@ -443,7 +446,7 @@ async def test_skipped_rows_are_reported_with_their_lines(registrar: Registrar) 
     reported: list[RowProblem] = []
     rows = from_lines(["number", CLEAR, "12", CLEAR, '=A1&"1"'])
     ask = msgspec.convert(UPLOAD, ListRequest)
-    report = await registrar.call_lists.load_list(DIALER, ask, rows, note=reported.append)
+    report = await registrar.call_lists.load_from(DIALER, ask, built_from(rows, reported.append))
     assert [item.line for item in reported] == [3, 4, 5]
     assert [item.problem for item in reported[1:]] == [
         "is already on the list", "is a formula; save the list with values instead of formulas",
@@ -456,7 +459,7 @@ async def test_skipped_rows_are_reported_with_their_lines(registrar: Registrar) 
 async def test_list_stores_the_legal_bases_of_its_rows(registrar: Registrar) -> None:
     for name, row in (("one", CLEAR), ("two", "number,basis\n06 12345679,consent\n0612345678,")):
         ask = msgspec.convert(UPLOAD | {"id": name}, ListRequest)
-        await registrar.call_lists.load_list(DIALER, ask, from_lines(row.splitlines()))
+        await registrar.call_lists.load_from(DIALER, ask, built_from(from_lines(row.splitlines())))
     assert {item.id: item.bases for item in await registrar.access.store.lists()} == {
         "one": ("directory",),
         "two": ("directory", "consent"),
@@ -465,7 +468,9 @@ async def test_list_stores_the_legal_bases_of_its_rows(registrar: Registrar) -> 
 
 async def test_list_stores_the_places_of_its_rows(registrar: Registrar) -> None:
     rows = ["number,place", "+12122345678,us-fl", "+13052345678,", f"{CLEAR},DE-BY"]
-    await registrar.call_lists.load_list(DIALER, msgspec.convert(UPLOAD, ListRequest), from_lines(rows))
+    await registrar.call_lists.load_from(
+        DIALER, msgspec.convert(UPLOAD, ListRequest), built_from(from_lines(rows))
+    )
     (stored,) = await registrar.access.store.lists()
     assert sorted(stored.places) == ["", "DE-BY", "US-FL"]
     assert stored.bases == ("directory",) * 3
@@ -492,7 +497,9 @@ async def test_mobiles_without_directory_in_their_row_are_counted(
     """
     ask = msgspec.convert({name: value for name, value in LIST.items() if name != "numbers"}, ListRequest)
     rows = ["number,basis", f"{CLEAR},", "+393331234567,", "+393331234568,directory"]
-    report = await registrar.call_lists.load_list(registrar.config.settings.clients[0], ask, from_lines(rows))
+    report = await registrar.call_lists.load_from(
+        registrar.config.settings.clients[0], ask, built_from(from_lines(rows))
+    )
     assert (report.accepted, report.unstated) == (3, 1)
     (record,) = await registrar.access.store.lists()
     folder = registrar.config.data / "lists"
@@ -560,7 +567,7 @@ async def test_numbers_of_a_list_belong_to_its_campaign(
     abroad: Registrar, campaign: str, number: str
 ) -> None:
     ask = msgspec.convert(UPLOAD | {"campaigns": [campaign]}, ListRequest)
-    await abroad.call_lists.load_list(DIALER, ask, from_lines([TWO_COUNTRIES]))
+    await abroad.call_lists.load_from(DIALER, ask, built_from(from_lines([TWO_COUNTRIES])))
     (record,) = await abroad.access.store.lists()
     assert call_list.names_one_of(abroad.config.data / "lists" / record.file, number, "IT")
 
@@ -570,7 +577,9 @@ async def test_closing_the_gate_ends_the_registrars_threads(tmp_path: Path) -> N
     earlier = set(threading.enumerate())
     app = await App.open(config, registry=CollectorRegistry(), clock=lambda: NOW)
     registrar = app.registrar
-    await registrar.call_lists.load_list(DIALER, msgspec.convert(UPLOAD, ListRequest), from_lines([CLEAR]))
+    await registrar.call_lists.load_from(
+        DIALER, msgspec.convert(UPLOAD, ListRequest), built_from(from_lines([CLEAR]))
+    )
     threads = [thread for thread in threading.enumerate() if thread.name.startswith("registrar")]
     threads = [thread for thread in threads if thread not in earlier]
     assert threads

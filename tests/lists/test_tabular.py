@@ -99,18 +99,19 @@ def workbook(rows: list[list[Any]]) -> bytes:
 @pytest.mark.parametrize(
     ("written", "places"),
     [
-        ("telefono,name,cellulare\n0612345678,a,3331234567\n", "1 (`telefono`) and 3 (`cellulare`)"),
-        ("telefono,cellulare\n12,3331234567\n", "1 (`telefono`) and 2 (`cellulare`)"),
-        ("telefono,cellulare\n0612345678,\n", "1 (`telefono`) and 2 (`cellulare`)"),  # numbers may follow
-        ("home,office\n0612345678,0612345679\n", "1 and 2"),
-        ("0612345678;a;\n0612345677;b\n0612345676;c;0612345679\n", "1 and 3"),
+        ("telefono,name,cellulare\n0612345678,a,3331234567\n", "1 (`telefono`), 3 (`cellulare`)"),
+        ("telefono,cellulare\n12,3331234567\n", "1 (`telefono`), 2 (`cellulare`)"),
+        ("telefono,cellulare\n0612345678,\n", "1 (`telefono`), 2 (`cellulare`)"),  # numbers may follow
+        ("0612345678;0612345677;0612345676\n", "1, 2, 3"),
+        ("home,office\n0612345678,0612345679\n", "1, 2"),
+        ("0612345678;a;\n0612345677;b\n0612345676;c;0612345679\n", "1, 3"),
     ],
 )
 def test_columns_that_may_both_have_the_number_are_never_chosen_silently(written: str, places: str) -> None:
     with pytest.raises(tabular.SeveralColumns) as refused:
         tabular.read(BytesIO(written.encode()), "IT")
     assert str(refused.value) == (
-        f"Columns {places} may both hold the number. Choose one with `column`, for example column=1."
+        f"More than one column may hold the number: {places}. Set `column` (option --column), for example to 1."
     )
 
 

@@ -213,8 +213,8 @@ async def test_a_command_asks_only_where_its_question_can_be_seen(clone: tuple[P
         async with on_a_terminal(["sh", "-c", line], folder) as terminal:
             assert await terminal.wait_for_end() == 1
         refused = (folder / "errors").read_text()
-        assert "columns 1 (`telefono`) and 2 (`cellulare`) may both hold the number" in refused
-        assert "Choose one: --column 1 or --column 2" in refused
+        assert "More than one column may hold the number: 1 (`telefono`), 2 (`cellulare`)." in refused
+        assert "Set `column` (option --column), for example to 1" in refused
         async with on_a_terminal(program(*load.split()), folder) as terminal:
             await terminal.until(r"Which column has the number\? 1 \(`telefono`\), 2 \(`cellulare`\): \Z")
             terminal.type("3\n")  # asked again

@@ -32,6 +32,7 @@ from registry_sync.formats.text import FaultyFile
 from registry_sync.run_report import Run
 from tests.registry_sync.test_registry_sources import secret
 from tests.support import world, yaml_files
+from tests.support.call_lists import built_from
 from tests.support.registry_servers import PASSWORD, USER, serve_sftp
 from tests.support.registry_world import no_progress
 from tests.support.world import CONFIG, Hand
@@ -99,7 +100,7 @@ class Office:
             collected_by="acme",
             collected_on=date(2018, 1, 15),
         )
-        await app.registrar.call_lists.load_list(client, ask, from_lines(numbers))
+        await app.registrar.call_lists.load_from(client, ask, built_from(from_lines(numbers)))
         proof = CallerIdProofRequest(caller_id=self.caller, kind="attested", evidence="a contract")
         await app.registrar.caller_ids.prove_caller_id(client, proof)
         await app.tick()

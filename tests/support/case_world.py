@@ -45,6 +45,7 @@ from dialgate.store.sqlite import SqliteStore, campaign_counts
 from registry_sync import answer_merge, publication
 from registry_sync.publication import PublishTarget
 from tests.support import casebook, world, yaml_files
+from tests.support.call_lists import built_from
 from tests.support.casebook import Case, case_law, facts_of
 
 NUMBERS = {
@@ -360,7 +361,9 @@ async def load_lists(app: App, case: PreparedCase) -> None:
             collected_on=listing.origin.collected_on,
         )
         rows = ["number,basis,place", f"{case.to},{listing.basis if listing.stated else ''},{listing.place}"]
-        await app.registrar.call_lists.load_list(app.config.settings.clients[0], ask, from_lines(rows))
+        await app.registrar.call_lists.load_from(
+            app.config.settings.clients[0], ask, built_from(from_lines(rows))
+        )
         (loaded,) = (one for one in await store.lists() if one.id == ask.id)
         earlier = structs.replace(
             loaded, id=listing.list, origin=listing.origin, file=f"earlier.{loaded.file}"

@@ -28,6 +28,7 @@ from registry_sync.query_packages import REQUEST, Package, PackageStore
 from registry_sync.run_report import Run, Summary
 from registry_sync.simulator import SimulatedRegistry
 from tests.support import yaml_files
+from tests.support.call_lists import built_from
 from tests.support.world import NOW, Hand, serving, write_folder
 
 # In the simulator some of these are enrolled and most are clear.
@@ -144,8 +145,8 @@ async def load_list(
     }
     ask = msgspec.convert(fields | changes, ListRequest)
     async with registrar(job.plan.gate) as (registrar_, client):
-        await registrar_.call_lists.load_list(
-            client, ask, io.BytesIO("".join(f"{number}\n" for number in numbers).encode())
+        await registrar_.call_lists.load_from(
+            client, ask, built_from(io.BytesIO("".join(f"{number}\n" for number in numbers).encode()))
         )
 
 

@@ -44,6 +44,7 @@ from registry_sync import answer_merge, publication
 from registry_sync.answer_merge import AnsweredConsultation, PublishedAnswers
 from registry_sync.publication import PublishTarget
 from tests.support import yaml_files
+from tests.support.call_lists import built_from
 from tests.support.commands import Done, run_command
 from tests.support.paths import ROOT
 
@@ -328,8 +329,8 @@ def codes(answer: Answer) -> list[str]:
 async def load_numbers(app: App, numbers: Sequence[str] = (CLEAR,)) -> None:
     """Load `LIST` with other numbers. The gate uses the list from its next tick."""
     fields = {name: value for name, value in LIST.items() if name != "numbers"}
-    await app.registrar.call_lists.load_list(
-        app.config.settings.clients[0], msgspec.convert(fields, ListRequest), from_lines(numbers)
+    await app.registrar.call_lists.load_from(
+        app.config.settings.clients[0], msgspec.convert(fields, ListRequest), built_from(from_lines(numbers))
     )
 
 

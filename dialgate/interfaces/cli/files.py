@@ -67,17 +67,15 @@ def confirm(
     try:
         with file.open("rb") as opened:
             layout = tabular.read(opened, home, hints, lenient=lenient).layout
-    except tabular.SeveralColumns as error:
-        if not ask:
-            raise _several(error) from None
+    except tabular.Unreadable as error:
+        if not ask or not isinstance(error, tabular.SeveralColumns):
+            raise Failure("list.unreadable", str(error), field="file") from None
         place, places = "", [str(column.place) for column in error.candidates]
         while place not in places:
             place = typer.prompt(
                 f"Which column has the number? {', '.join(map(str, error.candidates))}", err=True
             )
         return confirm(file, structs.replace(hints, column=place), home, ask=ask, lenient=lenient)
-    except tabular.Unreadable as error:
-        raise Failure("list.unreadable", str(error), field="file") from None
     if ask:
         show_fields(file.name, _describe(layout))
         if not typer.confirm("Is this correct?", default=True, err=True):
@@ -87,13 +85,6 @@ def confirm(
                 status=NO,
             )
     return hints
-
-
-def _several(error: tabular.SeveralColumns) -> Failure:
-    names = " or ".join(f"--column {column.place}" for column in error.candidates)
-    columns = " and ".join(map(str, error.candidates))
-    text = f"columns {columns} may both hold the number. Choose one: {names}"
-    return Failure("list.unreadable", text, field="file")
 
 
 def _describe(layout: tabular.Layout) -> dict[str, str]:

@@ -20,7 +20,8 @@ from typer.testing import CliRunner
 
 from dialgate.interfaces.cli import main
 from dialgate.runtime.clock import wall_clock
-from dialgate.tools import first_configuration
+from dialgate.tools import first_configuration, installation
+from dialgate.tools.first_commands import next_commands
 from dialgate.tools.first_configuration import SetupDraft
 from tests.project.test_docs import PAGES
 from tests.project.test_first_minute import page_commands, shell
@@ -169,6 +170,18 @@ def test_next_commands_name_a_path_only_if_the_program_is_not_on_path(
     prefix = "" if is_on_path else f"{folder}/"
     assert serve == f"{prefix}dialgate serve"
     assert sync == f"{prefix}registry-sync run --once"
+
+
+@pytest.mark.parametrize("program_", ["dialgate", "/opt/dialgate/bin/dialgate"])
+def test_next_commands_of_an_installed_service_name_its_unit_and_no_path(program_: str) -> None:
+    draft = SetupDraft(
+        first_configuration.laws(), wall_clock(), {name: [text] for name, text in ANSWERS.items()}
+    )
+    serve, load, sync, _ = next_commands(draft, program_, installation.CONFIG)
+    assert serve == "systemctl start dialgate"
+    assert load.startswith("dialgate list load numbers.csv ")
+    assert sync == "registry-sync run --once"
+    assert not any(word in f"{load} {sync}" for word in ("--config", "--registries"))
 
 
 async def test_a_gate_on_the_new_configuration_refuses_then_allows(tmp_path: Path) -> None:

@@ -276,6 +276,32 @@ async def test_a_gate_with_a_stop_that_it_cannot_enter_allows_no_call(tmp_path: 
     assert not behind.exists()
 
 
+async def test_a_kept_file_with_two_number_columns_stays_until_one_is_named(tmp_path: Path) -> None:
+    """An earlier version chose the first column, and may have kept the file before an upgrade."""
+    rows = f"telefono,cellulare\n{CLEAR},{LISTED}\n".encode()
+    async with world.running(tmp_path) as made:
+        kept = PendingStops(actor="anna", request=RevocationsRequest(), rows=rows)
+        file = pending_stops.keep(made.app.config.data, kept)
+        await made.app.tick(patience=None)
+        problem = made.app.status().problems["ledger"]
+        assert str(file) in problem
+        assert "1 (`telefono`), 2 (`cellulare`). Set `column` (option --column)" in problem
+        assert "`dialgate revoke import`" in problem
+        assert await decides(made) == "gate.unavailable"
+        assert pending_stops.decode(file.read_bytes()).rows == rows
+
+        stops = tmp_path / "stops.csv"
+        stops.write_bytes(rows)
+        for column in ("1", "2"):
+            words = ("revoke", "import", stops, "--column", column, "--config", made.app.config.path)
+            done = await asyncio.to_thread(run_command, "dialgate", *map(str, words))
+            assert done.code == 0, done
+        file.unlink()
+        await made.app.tick(patience=None)
+        assert made.app.status().ready
+        assert [await decides(made, number) for number in (CLEAR, LISTED)] == [REVOKED, REVOKED]
+
+
 async def test_a_stop_that_was_entered_before_a_kill_is_entered_again(tmp_path: Path) -> None:
     """A gate that is killed after the entry and before the file is deleted finds the file again."""
     async with world.running(tmp_path) as made:

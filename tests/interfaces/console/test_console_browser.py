@@ -244,7 +244,7 @@ async def test_a_supervisor_loads_a_list_and_sees_the_callable_numbers(
     screen: Screen, tmp_path: Path
 ) -> None:
     file = tmp_path / "milan.csv"
-    numbers = [CLEAR, LISTED, "12", *(f"+390612344{at:03}" for at in range(60))]
+    numbers = [CLEAR, LISTED, "12", "13", "=A1", *(f"+390612344{at:03}" for at in range(60))]
     file.write_text("number,basis\n" + "".join(f"{number},directory\n" for number in numbers))
     async with open_page(screen, SUPERVISOR) as page:
         await page.goto(f"{screen.url}/lists")
@@ -252,7 +252,11 @@ async def test_a_supervisor_loads_a_list_and_sees_the_callable_numbers(
             await page.fill(f"[name={name}]", value)
         await page.set_input_files("[name=file]", file)
         await page.get_by_role("button", name="Load").click()
-        await expect(page.get_by_role("status")).to_contain_text("Rows loaded: 62 of 63")
+        await expect(page.get_by_role("status")).to_contain_text("Rows loaded: 62 of 65")
+        totals = page.get_by_role("status").locator(".states li")
+        await expect(totals).to_have_text(
+            [re.compile(r"^The number is neither.*2$"), re.compile(r"^Is a formula.*1$")]
+        )
         await expect(page.locator("table")).to_contain_text(MARKUP)
         await screen.gate.app.tick()
         await page.get_by_role("button", name="Preview milan").click()
