@@ -31,7 +31,7 @@ from tests.support.world import CLEAR, KEY, LISTED, NOW, World
 USER = pwd.getpwuid(os.getuid()).pw_name
 REVOKED = "revocation.revoked"
 CONSENT = {"id": "k", "collected_at": "2026-11-01T10:00:00Z", "purposes": ["sale"], "call_types": ["agent"]}
-WRITES = int(os.environ.get("DIALGATE_WRITES", "60"))
+WRITES = int(os.environ.get("DIALGATE_WRITES", "30"))
 
 
 async def entries(running: World) -> list[tuple[str, str]]:
@@ -137,7 +137,7 @@ async def test_a_file_with_an_invalid_row_is_refused_with_all_its_reasons(
 
 async def test_calls_are_decided_while_a_file_is_entered(running: World, tmp_path: Path) -> None:
     stops = tmp_path / "stops.csv"
-    stops.write_text("number\n" + "".join(f"+3906123{place:05}\n" for place in range(40_000)))
+    stops.write_text("number\n" + "".join(f"+3906123{place:05}\n" for place in range(20_000)))
     importing = asyncio.create_task(running.command("revoke", "import", stops, "--json"))
     asking = asyncio.create_task(keep_asking(running))
     gc.freeze()  # the objects of other tests
@@ -146,8 +146,7 @@ async def test_calls_are_decided_while_a_file_is_entered(running: World, tmp_pat
         begun = time.thread_time()
         await asyncio.sleep(0)
         longest = max(longest, time.thread_time() - begun)
-    gc.unfreeze()
-    assert importing.result().json["revoked"] == 40_000
+    assert importing.result().json["revoked"] == 20_000
     assert not asking.done()
     asking.cancel()
     assert longest < 0.1, "the import held the event loop"
