@@ -5,12 +5,10 @@ and its hash, and gets its final name only after that. A preview is recorded too
 """
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from hashlib import sha256
+from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Final
 
-import numpy as np
 from msgspec import Struct
 
 from dialgate.config.clients import Client
@@ -22,16 +20,15 @@ from dialgate.core.responses import when
 from dialgate.core.text_formats import OptionalReasonCode, Timestamp
 from dialgate.ledger.access import LedgerAccess
 from dialgate.ledger.call_lists import CallListWriter
-from dialgate.ledger.scrub import Indexes, Judge, ScrubVerdict
+from dialgate.ledger.scrub import Judge, ScrubVerdict
+from dialgate.ledger.scrub_files import Form, ScrubbedTable
 from dialgate.ledger.view_schemas import HistoryEntry
 from dialgate.ledger.views import history_entry
 from dialgate.lists import lost_zeros, tabular
-from dialgate.lists.number_column import NumberColumn, read_column
-from dialgate.runtime import csv_text
+from dialgate.lists.number_column import read_column
 
 _FEWEST: Final = 50  # numbers. The counts of a shorter list would reveal the verdicts on single numbers
 _EXPORTS: Final = "exports"  # replaces the number in the subject of an entry
-COLUMNS: Final = ("verdict", "code", "valid_until", "not_before")
 
 
 class ScrubOrder(Struct, frozen=True, kw_only=True):
@@ -44,6 +41,7 @@ class ScrubOrder(Struct, frozen=True, kw_only=True):
     at: Instant = 0
     actor: str = ""
     proof: str = ""
+    form: Form = "csv"
 
 
 class Scrubbed(Struct, frozen=True, kw_only=True):
@@ -100,10 +98,10 @@ class ListExports:
     async def scrub(
         self, client: Client, order: ScrubOrder, file: IO[bytes], out: Path, hints: tabular.Hints
     ) -> Scrubbed:
-        """Write the rows of `file` with their verdicts to `out`, as CSV in UTF-8.
+        """Write the rows of `file` with their verdicts to `out`.
 
-        `out` is replaced completely or not at all. Raises `Refused`, `Unavailable`, and `OSError` if `out` cannot
-        be written.
+        `out` is replaced completely or not at all. Raises `Refused`, `Unavailable`, `MissingExtra`, and `OSError` if `out`
+        cannot be written.
         """
         judge, home = await self.judge(client, order.campaign, order.at)
         fresh = out.with_name(f"{out.name}.new")
@@ -113,15 +111,15 @@ class ListExports:
             judged = await judge.judge(column.numbers)
             rows = list(column.others)
             judged[rows] = await judge.judge_singly(list(column.others.values()))
-            with fresh.open("wb") as csv_file:
-                digest = _write(table, column, judge.verdicts, judged, csv_file)
+            line = self._access.line(client, order.campaign)
+            scrubbed = ScrubbedTable(table, column, judge.verdicts, judged)
+            digest = scrubbed.write(fresh, order.form, line.home)
             counts = judge.counts(judged)
             words = _words(counts)
             event = Exported(
                 campaign=order.campaign, rows=counts.total(), allowed=words["allow"], sha256=digest
             )
-            owner = self._access.line(client, order.campaign).controller.id
-            draft = self._draft(owner, event, order.actor or client.name, order.proof)
+            draft = self._draft(line.controller.id, event, order.actor or client.name, order.proof)
             receipt = await self._access.write(draft)
             fresh.replace(out)
         except tabular.Unreadable as error:
@@ -207,33 +205,6 @@ class ListExports:
             channel=channel,
             proof=proof,
         )
-
-
-def _write(
-    table: tabular.Table,
-    column: NumberColumn,
-    verdicts: Sequence[ScrubVerdict],
-    judged: Indexes,
-    file: IO[bytes],
-) -> str:
-    """Write the rows with the cells of their verdicts. Return the hash of the file."""
-    header, separator, digest = table.layout.header, table.layout.separator or ",", sha256()
-
-    def write(text: str) -> None:
-        content = text.encode()
-        digest.update(content)
-        file.write(content)
-
-    if header:
-        write(csv_text.line((*header, *COLUMNS), separator) + "\n")
-    ends = [f"{separator}{csv_text.line(verdict.cells(), separator)}\n" for verdict in verdicts]
-    start = 0
-    for part in table.parts():
-        rows = slice(start, start + len(part))
-        own = np.array(ends, object)[judged[rows]].tolist()
-        write(part.csv(own, len(header), column.plain[rows]))
-        start += len(part)
-    return digest.hexdigest()
 
 
 def _words(counts: Counter[ScrubVerdict]) -> Counter[str]:

@@ -113,6 +113,12 @@ class ScrubRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         Phrase, described("The person or system that receives the copy. Default: the client's name.")
     ] = ""
     proof: Annotated[Words, described("Why the copy is made: a ticket, a contract.")] = ""
+    format: Annotated[
+        Literal["csv", "xlsx"],
+        described(
+            "Format of the copy. `xlsx` has the numbers in E.164, as text, and a sentence for each reason code."
+        ),
+    ] = "csv"
 
 
 class PreviewRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

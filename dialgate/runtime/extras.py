@@ -13,7 +13,7 @@ MODULES: Final = {
     "reports": ("fpdf",),
     "s3": ("obstore",),
     "sftp": ("asyncssh",),
-    "xlsx": ("python_calamine",),
+    "xlsx": ("python_calamine", "xlsxwriter"),
 }
 CODE: Final = "extra.missing"
 

@@ -7,10 +7,13 @@ from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any
 
+from python_calamine import load_workbook
+
 from dialgate.ledger.file_jobs import ImportRevocations, JobLimits, JobRunner
 from dialgate.ledger.schemas import RevocationsRequest
 from dialgate.store.encoded_entries import AnyDraft
 from tests.support import yaml_files
+from tests.support.commands import run_command
 from tests.support.world import KEY, LIST, NOW, SCOPES, World, client, publish_answers, running
 
 NUMBERS = [f"+390612344{last:03}" for last in range(60)]
@@ -36,6 +39,8 @@ async def test_every_job_ends_and_its_entries_are_in_the_store(
         publish_answers(gate.app.config.data, dict.fromkeys(NUMBERS, False), NOW)
         await gate.post("/v1/lists", LIST | {"numbers": NUMBERS})
         await gate.app.tick(patience=None)
+        rows = tmp_path / "rows.csv"
+        rows.write_bytes(ROWS)
         for path, body, counted in (
             ("/v1/consents/import", CONSENTS, '"recorded":60'),
             ("/v1/revocations/import", ROWS, '"revoked":60'),
@@ -46,6 +51,22 @@ async def test_every_job_ends_and_its_entries_are_in_the_store(
         status, text = await send(gate, "/v1/scrub", campaign="acme-fibre", proof="ticket-1")
         assert status == 200, text
         assert text.count("revocation.revoked") == 60
+        out = tmp_path / "out.xlsx"
+        words = (
+            "scrub",
+            rows,
+            "--campaign",
+            "acme-fibre",
+            "--out",
+            out,
+            "--yes",
+            "--config",
+            gate.app.config.path,
+        )
+        done = await asyncio.to_thread(run_command, "dialgate", *map(str, words))
+        assert done.code == 0, done
+        cells = load_workbook(str(out)).get_sheet_by_index(0).to_python()
+        assert [row[3] for row in cells].count("revocation.revoked") == 60
         async with asyncio.timeout(60):
             await gate.post("/v1/lists/rome/preview", {"campaign": "acme-fibre"}, 200)
         assert len(await gate.app._store.since(0, 999)) >= 120

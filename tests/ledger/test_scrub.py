@@ -14,7 +14,8 @@ from typing import Any, get_args
 
 import numpy as np
 import pytest
-from msgspec import convert
+from msgspec import convert, structs
+from python_calamine import load_workbook
 
 from dialgate.config import loader
 from dialgate.config.clients import Client, Scope
@@ -27,6 +28,8 @@ from dialgate.ledger.list_exports import ScrubOrder
 from dialgate.ledger.schemas import RevocationRequest
 from dialgate.lists.tabular import NO_HINTS
 from dialgate.store import factory
+from dialgate.texts import texts_in
+from tests.lists.test_tabular import workbook
 from tests.support import world
 from tests.support.ledger import on_store
 from tests.support.registry_world import NUMBERS, JobWorld, load_list, registrar
@@ -50,7 +53,7 @@ async def scrub_text(gate: World, out: Path, text: str, order: ScrubOrder = ORDE
 
 
 def read(path: Path, separator: str = ",") -> list[list[str]]:
-    with path.open(encoding="utf-8", newline="") as file:
+    with path.open(encoding="utf-8-sig", newline="") as file:
         return list(csv.reader(file, delimiter=separator))
 
 
@@ -61,6 +64,7 @@ async def test_each_row_gets_the_verdict_of_its_call(running: World, tmp_path: P
     result = await scrub_text(running, out, "numero;nome\n" + "".join(f"{row};x\n" for row in ROWS))
     rows = read(out, ";")
     assert rows[0] == ["numero", "nome", "verdict", "code", "valid_until", "not_before"]
+    assert out.read_bytes().startswith(b"\xef\xbb\xbfnumero;nome;")
     assert [row[0] for row in rows[1:]] == ROWS
     for row in rows[1:]:
         async with running.client.post("/v1/simulate", json=CALL | {"to": row[0]}) as answer:
@@ -78,6 +82,43 @@ async def test_each_row_gets_the_verdict_of_its_call(running: World, tmp_path: P
     assert result.codes == {
         "number.invalid": 2, "registry.listed": 1, "registry.unknown": 1, "revocation.revoked": 1,
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("is_sheet", [True, False])
+@pytest.mark.parametrize("header", [["numero", "nome"], []])
+async def test_a_spreadsheet_has_numbers_in_e164_and_only_text(
+    running: World, tmp_path: Path, *, is_sheet: bool, header: list[str]
+) -> None:
+    rows: list[list[Any]] = [
+        [CLEAR, "=1+1"], ["06 12345679", "Niccolò"], [LISTED, "-5"], ["12", "" if is_sheet else "\u0007"], [CLEAR, ""]
+    ]  # fmt: skip
+    content = "".join(f"{';'.join(row)}\n" for row in ([header] if header else []) + rows).encode()
+    if is_sheet:
+        rows[1][0] = int(LISTED[1:])  # a number, without its plus
+        content = workbook([header, *rows] if header else rows)
+    out, order = tmp_path / "out.xlsx", structs.replace(ORDER, form="xlsx")
+    done = await running.app.registrar.list_exports.scrub(OPERATOR, order, BytesIO(content), out, NO_HINTS)
+    read = load_workbook(str(out)).get_sheet_by_index(0).to_python(skip_empty_area=False)
+    named, cells = (read[:1], read[1:]) if header else ([], read)
+    assert named == ([[*header, "verdict", "code", "reason", "valid_until", "not_before"]] if header else [])
+    assert all(type(cell) is str for row in cells for cell in row)
+    numbers = [CLEAR, LISTED if is_sheet else "+390612345679", LISTED, "12", CLEAR]
+    assert [row[0] for row in cells] == numbers
+    names = ["" if is_sheet else "=1+1", "Niccolò", "-5", "" if is_sheet else "\u0007", ""]
+    assert [row[1] for row in cells] == names
+    assert [row[2] for row in cells] == ["allow", "deny", "deny", "deny", "allow"]
+    reasons = texts_in("it").reasons  # the controller is Italian
+    assert [row[4] for row in cells] == [reasons.get(str(row[3]), "") for row in cells]
+    assert done.sha256 == sha256(out.read_bytes()).hexdigest()
+    assert not out.with_name("out.xlsx.new").exists()
+
+
+async def test_more_rows_than_a_sheet_holds_are_refused(running: World, tmp_path: Path) -> None:
+    out, text = tmp_path / "out.xlsx", f"number\n{f'{CLEAR}{chr(10)}' * (1 << 20)}"
+    with pytest.raises(Refused, match=r"at most 1,048,576 rows\. Ask for CSV") as refused:
+        await scrub_text(running, out, text, structs.replace(ORDER, form="xlsx"))
+    assert refused.value.field == "format"
+    assert not out.exists()
 
 
 async def test_verdicts_equal_the_gates_for_many_numbers(running: World) -> None:

@@ -41,6 +41,7 @@ ONLY_IN: dict[str, tuple[str, ...]] = {
     "httptools": ("dialgate.interfaces.http.check_fast_path",),
     "jinja2": ("dialgate.runtime.templates",),
     "python_calamine": ("dialgate.lists.spreadsheet",),
+    "xlsxwriter": ("dialgate.ledger.scrub_files",),
     "zoneinfo": ("dialgate.core.local_time",),
     "cryptography": (
         "dialgate.core.decision_ids",

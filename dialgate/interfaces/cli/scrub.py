@@ -51,7 +51,12 @@ def scrub(
         ),
     ],
     campaign: Annotated[str, typer.Option(help="The campaign that would call the numbers.")],
-    out: Annotated[Path, typer.Option("--out", "-o", dir_okay=False, help="CSV file to write.")],
+    out: Annotated[
+        Path,
+        typer.Option(
+            "--out", "-o", dir_okay=False, help="CSV file to write, or XLSX if its name ends with .xlsx."
+        ),
+    ],
     at: Time = "",
     encoding: Encoding = "",
     separator: Separator = "",
@@ -66,11 +71,12 @@ def scrub(
 
     Check again before each call, even if the verdict is allow, because the data subject can opt out at any time. If
     nothing else changes, a call with the verdict allow is lawful until valid_until. The export is recorded in the
-    ledger, with --actor and --proof, before the output file is created.
+    ledger, with --actor and --proof, before the output file is created. For Excel, write XLSX: it has the numbers in E.164, as
+    text, and a sentence for each code.
 
     dialgate scrub november.csv --campaign acme-fibre -o november-scrubbed.csv --proof ticket-4711
     """
-    options = locals()
+    options = {**locals(), "format": "xlsx" if out.suffix.lower() == ".xlsx" else "csv"}
     hints = hints_of(options)
     ask = request(ScrubRequest, options)
     if not gate.url:

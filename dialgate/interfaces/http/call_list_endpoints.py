@@ -42,6 +42,7 @@ from dialgate.ledger.schemas import (
     ScrubRequest,
     described,
 )
+from dialgate.ledger.scrub_files import MEDIA
 from dialgate.ledger.view_schemas import Exports
 from dialgate.lists import tabular
 from dialgate.lists.call_list import RowProblem
@@ -84,7 +85,8 @@ class ListUpload(ListRequest, frozen=True, kw_only=True):
         *HINTS,
     ),
     also_asks=LIST_FILES,
-    media="text/csv; charset=utf-8",
+    media=MEDIA["csv"],
+    also_answers=(Media(name=MEDIA["xlsx"], kind=bytes),),
     headers={SCRUBBED: "The counts of verdicts, and the ledger entry, as JSON."},
     errors=(*UPLOAD_ERRORS, "campaign.unknown"),
 )
@@ -96,14 +98,20 @@ async def scrub_list(request: web.Request, app: App, client: Client) -> web.Stre
     query, spool = read_query(request, ScrubRequest), request.app[UPLOADS]
     asked = query.request
     at = instant(asked.at, "at") if asked.at else 0
-    order = ScrubOrder(campaign=asked.campaign, at=at, actor=asked.actor or client.name, proof=asked.proof)
+    order = ScrubOrder(
+        campaign=asked.campaign,
+        at=at,
+        actor=asked.actor or client.name,
+        proof=asked.proof,
+        form=asked.format,
+    )
     with spool.temporary() as out:
         async with spool.received(
             client.name, lambda: request.content.read(body.READ_BYTES), uploads.gone(request)
         ) as upload:
             report = json.loads(await upload.run(app, client, Scrub(order, out, query.hints)))
         headers = {
-            "Content-Type": "text/csv; charset=utf-8",
+            "Content-Type": MEDIA[asked.format],
             "Cache-Control": "no-store",
             SCRUBBED: json.dumps(report),
         }
