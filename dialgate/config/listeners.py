@@ -20,7 +20,7 @@ class Listen(Strict, frozen=True, kw_only=True):
     """PEM file with the private key. Not needed if `tls_certificate` contains the key."""
     reuse_port: bool = False
     """Let other gates of the same user listen on this port too, if they also set it (SO_REUSEPORT). The kernel distributes new connections over them."""
-    drain_seconds: Annotated[float, Meta(ge=0, le=60)] = 0
+    drain_seconds: Annotated[float, Meta(ge=0, le=20)] = 0  # the shipped units end a gate after 30
     """Seconds for which a gate that is to stop still answers, while `/readyz` is 503. Set it higher than a load balancer takes to notice that, so no request meets a closed port."""
     trusted_proxies: tuple[str, ...] = ()
     """Networks (CIDR) of reverse proxies whose `X-Forwarded-For` is trusted as the client's address. The console limits failed logins by this address."""

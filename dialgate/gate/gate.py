@@ -257,7 +257,11 @@ class Gate:
 
     def readiness(self) -> dict[str, str]:
         """Return the problem for each failed component. An empty dict means that the gate is ready."""
-        return self._upkeep.problems | ({"listen": "the gate is about to stop"} if self._is_leaving else {})
+        return self.failures() | ({"listen": "the gate is about to stop"} if self._is_leaving else {})
+
+    def failures(self) -> dict[str, str]:
+        """Return the problem for each component whose failure makes the gate deny."""
+        return self._upkeep.problems
 
     def leave(self) -> None:
         """Report the gate as not ready, while it still decides: load balancers then send it no more calls."""

@@ -7,12 +7,14 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import yaml
+from msgspec import Meta
 from typer.main import get_command
 
+from dialgate.config.listeners import Listen
 from dialgate.config.loader import load
 from dialgate.interfaces.cli.main import app
 from dialgate.interfaces.http.operations import OPERATIONS
@@ -101,6 +103,19 @@ def test_the_unit_of_several_gates_is_that_of_one_with_a_file_for_each() -> None
         if one[section.name].get(key) != value.replace("%i", "dialgate")
     }  # fmt: skip
     assert different.keys() == {"Description", "CPUSchedulingPolicy"}
+
+
+def test_units_give_a_gate_ten_seconds_more_than_it_may_drain() -> None:
+    (limits,) = (item for item in get_args(Listen.__annotations__["drain_seconds"]) if isinstance(item, Meta))
+    assert limits.le is not None
+    terms = [
+        int(unit(name)["Service"]["TimeoutStopSec"]) for name in ("dialgate.service", "dialgate@.service")
+    ]
+    for folder in ("container", "stack"):
+        text = (DEPLOY / folder / "compose.yaml").read_text("utf-8")
+        terms += [int(seconds) for seconds in re.findall(r"stop_grace_period: (\d+)s", text)]
+    assert len(terms) >= 4
+    assert min(terms) >= limits.le + 10
 
 
 @pytest.mark.parametrize("name", TIMERS)

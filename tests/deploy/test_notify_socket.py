@@ -50,6 +50,20 @@ async def test_a_ready_gate_reports_its_start_its_heartbeats_and_its_end(tmp_pat
         assert await process.wait() == 0
 
 
+async def test_a_gate_that_drains_reports_that_it_still_decides(tmp_path: Path) -> None:
+    listen = {"host": "127.0.0.1", "port": 0, "drain_seconds": 2}
+    config = world.write_folder(tmp_path, operations={"port": 0}, listen=listen)
+    world.publish_answers(tmp_path / "data", world.ANSWERS, wall_clock() - DAY)
+    async with managed(config) as (process, sock):
+        while await receive(sock) != "READY=1":
+            pass
+        process.send_signal(signal.SIGTERM)
+        while await receive(sock) != "STOPPING=1":
+            pass
+        assert await receive(sock) == "WATCHDOG=1\nSTATUS=decides calls: listen: the gate is about to stop"
+        assert await process.wait() == 0
+
+
 async def test_a_gate_without_registry_answers_starts_late_and_says_why(tmp_path: Path) -> None:
     """The job that gets the answers starts after the gate, so the start must end."""
     config = world.write_folder(tmp_path, operations={"port": 0})

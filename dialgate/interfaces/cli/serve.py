@@ -173,8 +173,10 @@ async def _report_health(service: App, notify_socket: NotifySocket) -> None:
         if not is_started and (not problems or clock() >= latest):
             is_started = True
             notify_socket.notify("READY=1")
-        texts = [f"{part}: {' '.join(problem.split())}" for part, problem in problems.items()]
-        state = f"denies every call: {'; '.join(texts)}" if texts else "ready"
+        failures = service.gate.failures()
+        texts = [f"{part}: {' '.join(problem.split())}" for part, problem in (failures or problems).items()]
+        state = "denies every call" if failures else "decides calls"
+        state = f"{state}: {'; '.join(texts)}" if texts else "ready"
         notify_socket.notify("WATCHDOG=1", f"STATUS={state}")
         await asyncio.sleep((notify_socket.beat_seconds or 1) if is_started else _POLL_SECONDS)
 
