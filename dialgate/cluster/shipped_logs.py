@@ -55,33 +55,46 @@ class ShippedLogs:
         """Publish this node's month keys, and copy those of the other nodes. Does not raise."""
         if not isinstance(self._store, Shared) or abs(now - self._due) < _INTERVAL:
             return
-        self._due, problem = now, ""
+        self._due = now
         try:
-            await self._exchange(self._store, now)
+            problem = await self._exchange(self._store, now)
         except (Unavailable, OSError) as error:
             problem = str(error)
         if problem and problem != self._problem:
             _log.error("month keys not exchanged with the other gates", problem=problem)
         self._problem = problem
 
-    async def _exchange(self, store: Documents, now: Instant) -> None:
+    async def _exchange(self, store: Documents, now: Instant) -> str:
+        """Return which keys of other nodes cannot be read, or "". They do not delay the exchange of the others."""
         published = await store.sealed_months()
+        unreadable = await self._threads.run(self._copy, published)
+        if self._keys.first_log in unreadable:
+            del published[self._keys.first_log]  # published again
         for log, sealed in await self._threads.run(lambda: list(self._changed(published, now))):
             await store.put_sealed_months(log, sealed)
             await self._threads.run(self._keep, log, sealed)
+        return "; ".join(f"log {log}: {problem}" for log, problem in unreadable.items())
+
+    def _copy(self, published: dict[str, bytes]) -> dict[str, str]:
+        """Copy the published keys. Return the problem of each log whose keys cannot be read."""
+        unreadable = {}
+        for log, sealed in published.items():
+            try:
+                self._keep(log, sealed)
+            except KeysUnusable as error:
+                unreadable[log] = str(error)
+        return unreadable
 
     def _keep(self, log: str, sealed: bytes) -> None:
         self._folder.mkdir(mode=0o700, exist_ok=True)
         self._keys.keep(self._folder / f"{log}.json", log, sealed)
 
     def _changed(self, published: dict[str, bytes], now: Instant) -> Iterator[tuple[str, bytes]]:
-        """Copy the other nodes' keys. Yield the keys to publish: this node's, and copies that the store has lost."""
+        """Yield the keys to publish: this node's, and copies that the store has lost."""
         self._keys.month(now)  # publishes the keys of a new month at once
         own, public = self._keys.first_log, Signer.open(self._signing, now).public
         if own not in published or not self._keys.has_published(public, published[own]):
             yield own, self._keys.publish(public, next(self._nonces))
-        for log, sealed in published.items():
-            self._keep(log, sealed)
         for path in self._folder.glob("*.json"):
             if path.stem not in {own, *published}:
                 yield path.stem, self._published(PeerKeys.open(path))

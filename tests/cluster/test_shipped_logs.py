@@ -316,6 +316,22 @@ async def test_keys_survive_an_emptied_store(gates: list[World]) -> None:
     assert set(await milan.app._store.sealed_months()) == {keys_of(gate).log for gate in gates}
 
 
+async def test_unreadable_keys_do_not_stop_the_exchange_of_the_others(
+    gates: list[World], capsys: pytest.CaptureFixture[str]
+) -> None:
+    rome, milan = gates
+    logs, store = [keys_of(gate).log for gate in gates], milan.app._store
+    await store.put_sealed_months("0", b"damaged")
+    await store.put_sealed_months(logs[0], b"damaged")
+    (milan.folder / "data/peers" / f"{logs[0]}.json").unlink(missing_ok=True)
+    for gate in (rome, milan):
+        await gate.app.shipped_logs.tick(NOW + HOUR)
+    assert keys_of(rome).has_published(public_of(rome), (await store.sealed_months())[logs[0]])
+    assert "2026-11" in PeerKeys.open(milan.folder / "data/peers" / f"{logs[0]}.json").live()
+    assert "log 0: " in capsys.readouterr().out
+    assert (await store.sealed_months())["0"] == b"damaged"
+
+
 # ---- a lost node -----------------------------------------------------------------------------------------------------
 
 
