@@ -7,7 +7,9 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import Any, Final, TypeAlias
+from io import FileIO
+from pathlib import Path
+from typing import IO, Any, Final, TypeAlias
 
 import msgspec
 from rich.cells import cell_len
@@ -32,6 +34,7 @@ MISUSE: Final = 2
 # The description is shown next to the bar, or alone if the size is unknown.
 _WHAT: Final = TextColumn("{task.description}", markup=False)
 OF_BYTES: Final = (_WHAT, BarColumn(), DownloadColumn(), TimeRemainingColumn())
+_OF_WORK: Final = (_WHAT, BarColumn(), TimeElapsedColumn())
 WITHOUT_END: Final = (SpinnerColumn(), _WHAT, TimeElapsedColumn())
 _USUAL: Final = (_WHAT, BarColumn(), TimeRemainingColumn())
 
@@ -107,6 +110,28 @@ def bars() -> Iterator[Bars]:
             return lambda done: progress_.advance(task, done)
 
         yield start
+
+
+@contextmanager
+def sending(file: Path) -> Iterator[IO[bytes]]:
+    """Yield a file to send, and show how much has been sent, then that and how long the gate works on it."""
+    with progress(*_OF_WORK) as bar, _SentFile(file, bar) as opened:
+        yield opened
+
+
+class _SentFile(FileIO):
+    def __init__(self, path: Path, bar: Progress) -> None:
+        super().__init__(path)
+        self._bar, self._name = bar, path.name
+        self._task = bar.add_task(f"sending {path.name}", total=path.stat().st_size)
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        part = super().read(-1 if size is None else size) or b""
+        self._bar.advance(self._task, len(part))
+        if not part:
+            about = f"{self._name} is sent, the gate works on it"
+            self._bar.update(self._task, description=about, total=None, refresh=True)
+        return part
 
 
 def utc(at: int) -> str:

@@ -202,6 +202,17 @@ async def test_a_command_asks_only_where_its_question_can_be_seen(clone: tuple[P
     try:
         async with on_a_terminal(["sh", "-c", f"{' '.join(program())} {load} 2>errors"], folder) as terminal:
             assert await terminal.wait_for_end() == 0, (folder / "errors").read_text()
+        async with on_a_terminal(
+            program(*load.replace("sample -", "shown -").split(), "--yes"), folder
+        ) as terminal:
+            await terminal.until(r"sending list\.csv[^\n]*")
+            await terminal.until(r"list\.csv is sent, the gate works on it[^\n]*0:00:0")
+            assert await terminal.wait_for_end() == 0
+        for words, shown in (
+            ("ledger export ledger.ndjson", "exporting .* bytes"), ("log search", "searching the decision log")
+        ):  # fmt: skip
+            async with on_a_terminal(program(*words.split()), folder) as terminal:
+                await terminal.until(shown)
         async with on_a_terminal(program(*load.replace("sample -", "again -").split()), folder) as terminal:
             with pytest.raises(AssertionError, match="it asks a question"):
                 await terminal.until("never")

@@ -189,7 +189,8 @@ def _print_json(hits: Iterable[Hit]) -> int:
 
 
 def _show_hits(hits: Iterator[Hit], limit: int) -> int:
-    shown = list(islice(hits, limit or None))
+    with console(stderr=True).status("searching the decision log"):
+        shown = list(islice(hits, limit or None))
     rows = [
         (
             hit.at,

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Annotated, Any, TypeAlias, TypeVar
+from typing import Annotated, Any, TypeAlias, TypeVar
 
 import msgspec
 import typer
@@ -19,7 +19,7 @@ from dialgate.interfaces.cli.options import Failure, load_config
 from dialgate.ledger.import_reports import EntriesReport, RevocationsReport
 from dialgate.lists import tabular
 from dialgate.lists.call_list import RowProblem
-from dialgate.runtime.terminal import MISUSE, NO, progress, show_fields, show_table
+from dialgate.runtime.terminal import MISUSE, NO, sending, show_fields, show_table
 
 T = TypeVar("T")
 
@@ -122,7 +122,7 @@ def send_file(
     try:
         with (
             reasons_to(options["reasons"]) as note,
-            reading(file) as body,
+            sending(file) as body,
             gate.open(
                 "POST", path, body, query=query, media=media_of(file), accepted=range(400, 600)
             ) as response,
@@ -159,12 +159,6 @@ def query_of(request: Struct) -> Iterator[tuple[str, str]]:
 
 def media_of(file: Path) -> str:
     return mimetypes.types_map[".xlsx"] if file.suffix.lower() == ".xlsx" else "text/csv"
-
-
-@contextmanager
-def reading(file: Path) -> Iterator[IO[bytes]]:
-    with progress() as bar, bar.open(file, "rb", description=file.name) as opened:
-        yield opened
 
 
 def show_import(title: str, counts: Mapping[str, str], report: EntriesReport | RevocationsReport) -> None:

@@ -4,7 +4,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import IO, Annotated, Any, Final
 
 import typer
 
@@ -19,7 +19,7 @@ from dialgate.ledger.ledger_file import Kind
 from dialgate.runtime.atomic_write import replace_file
 from dialgate.runtime.clock import wall_clock
 from dialgate.runtime.file_lock import own_folder
-from dialgate.runtime.terminal import show_fields
+from dialgate.runtime.terminal import OF_BYTES, progress, show_fields
 from dialgate.store import factory
 from dialgate.store.watermark import LedgerWatermark
 
@@ -55,16 +55,21 @@ def ledger_export(
 
     dialgate ledger export /var/lib/dialgate/ledger
     """
-    with replace_file(out) as file:
+    with replace_file(out) as file, progress(*OF_BYTES) as bar:
+        task = bar.add_task("exporting", total=None)  # the size is unknown
+
+        def write(lines: bytes) -> None:
+            bar.advance(task, file.write(lines))
+
         try:
             with gate.open("GET", "/v1/ledger/export", query={"numbers": "true" if numbers else ""}) as sent:
                 while chunk := sent.read(_CHUNK):
-                    file.write(chunk)
+                    write(chunk)
         except GateUnreachable:
             if gate.url or numbers:  # the record of the export needs a gate
                 raise
             file.truncate(0)
-            asyncio.run(_read_store(load_config(gate.config), file.write))
+            asyncio.run(_read_store(load_config(gate.config), write))
         file.seek(0)
         (last,) = deque(file, maxlen=1) or (b"",)
         rows = ledger_file.count_of(last)
@@ -92,7 +97,8 @@ def ledger_import(
     dialgate ledger import /var/lib/dialgate/ledger
     """
     try:
-        return asyncio.run(_load(load_config(config), file))
+        with progress() as bar, bar.open(file, "rb", description=file.name) as opened:
+            return asyncio.run(_load(load_config(config), opened))
     except (Unavailable, OSError) as error:
         raise Failure("ledger.not_imported", str(error)) from None
 
@@ -109,8 +115,8 @@ async def _read_store(config: Config, write: Callable[[bytes], object]) -> None:
             await store.close()
 
 
-async def _load(config: Config, path: Path) -> dict[Kind, int]:
-    with own_folder(config.data), path.open("rb") as file:
+async def _load(config: Config, file: IO[bytes]) -> dict[Kind, int]:
+    with own_folder(config.data):
         store = await factory.open_store(config, patience=_PATIENCE, empty=True)
         try:
             keys, watermark = Keys.open(config.data / "keys.json"), LedgerWatermark(config.data)

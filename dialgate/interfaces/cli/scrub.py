@@ -18,7 +18,6 @@ from dialgate.interfaces.cli.files import (
     hints_of,
     media_of,
     query_of,
-    reading,
 )
 from dialgate.interfaces.cli.gate_client import GateClient
 from dialgate.interfaces.cli.ledger_access import Actor, Proof, Time, request, show_note
@@ -27,7 +26,7 @@ from dialgate.interfaces.http.headers import SCRUBBED
 from dialgate.ledger.list_exports import Scrubbed
 from dialgate.ledger.schemas import ScrubRequest
 from dialgate.lists.call_list import sha256_of
-from dialgate.runtime.terminal import MISUSE, show_fields
+from dialgate.runtime.terminal import MISUSE, sending, show_fields
 
 app = typer.Typer()
 
@@ -87,7 +86,7 @@ def scrub(
         hints = confirm(file, hints, line.dial_region or line.home, ask=not (yes or as_json))
     query = [*query_of(ask), *query_of(hints)]
     with (
-        reading(file) as body,
+        sending(file) as body,
         gate.open("POST", "/v1/scrub", body, query=query, media=media_of(file)) as response,
     ):
         scrubbed = msgspec.json.decode(response.headers[SCRUBBED], type=Scrubbed)
