@@ -17,7 +17,7 @@ from dialgate.decision_log.span import LogSpan
 
 _RESULTS: tuple[Result, ...] = tuple(RESULT_RANK)
 _RANKS = np.array(list(RESULT_RANK.values()), np.uint8)
-_SEARCHED = ("allow", "controller", "campaign", "client", "reasons")
+_SEARCHED = ("allow", "controller", "campaign", "client", "reasons", "shadow")
 
 
 class DecisionQuery(Struct, frozen=True, kw_only=True):
@@ -28,6 +28,7 @@ class DecisionQuery(Struct, frozen=True, kw_only=True):
     verdict: str = ""
     code: str = ""  # a reason code, or the part of it before the dot
     client: str = ""
+    shadow: bool = False  # only calls that were answered in shadow mode
     hashes: Collection[bytes] | None = None  # keyed hashes of one number
 
     def matching(self, decisions: EntryColumns) -> EntryColumns:
@@ -37,6 +38,7 @@ class DecisionQuery(Struct, frozen=True, kw_only=True):
             "controller": lambda controller: self.controller in {"", controller},
             "campaign": lambda campaign: self.campaign in {"", campaign},
             "client": lambda client: self.client in {"", client},
+            "shadow": lambda shadow: shadow or not self.shadow,
             "reasons": lambda codes: not self.code or any(_is(code, self.code) for code in codes.split()),
         }
         masks = [decisions.column(name).where(test) for name, test in tests.items()]
@@ -59,6 +61,7 @@ class Hit(Struct, frozen=True):
     interface: str
     call_id: str
     outcome: str
+    shadow: bool  # the call was let through whatever the decision
 
 
 def search(chains: Chains, query: DecisionQuery, within: LogSpan) -> Iterator[Hit]:
@@ -162,4 +165,5 @@ def _hits(decisions: EntryColumns, results: Column) -> Iterator[Hit]:
         decisions.column("caller_id").map(lambda name: "" if name.endswith(SEALED) else name),
         *(decisions.column(name) for name in ("basis", "client", "interface", "call_id")),
         results.map(lambda result: "" if result == "pending" else result),
+        decisions.column("shadow"),
     )

@@ -31,7 +31,12 @@ def warnings(config: Config, registries: Path, now: Instant) -> list[str]:
     configuration file of the nightly job (`registry-sync`).
     """
     consulted, faults = _read_consulted(registries)
-    found = [*faults, *_draft_warnings(config), *_extended_terms(config, now)]
+    found = [
+        *faults,
+        *_draft_warnings(config),
+        *_extended_terms(config, now),
+        *config.shadow.warnings(now),
+    ]
     for controller in config.controllers.values():
         lines = [config.lines[campaign.id] for campaign in controller.campaigns]
         found += (

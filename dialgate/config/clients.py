@@ -3,6 +3,7 @@
 import ipaddress
 import re
 from collections.abc import Collection, Iterable, Iterator
+from datetime import date
 from itertools import combinations
 from pathlib import Path
 from typing import Annotated, Final, Literal, TypeAlias
@@ -35,6 +36,10 @@ class Client(Strict, frozen=True, kw_only=True):
     """Networks (CIDR) that identify a client which cannot send a key. Two clients may not share an address. If a reverse proxy on this host adds no `X-Forwarded-For`, do not use an address of this host: every request through the proxy would get this client's scopes. A request with that header needs a key. `config check` warns about such an address if the client has other scopes than `check`."""
     calls_per_second: Annotated[int, Meta(ge=0, le=1_000_000)] = 0
     """Maximum number of calls per second that the client may check at each gate. Further ones are denied without a decision (`rate.exceeded`; 429 over HTTP). 0: no limit."""
+    trunk: bool = False
+    """Whether the client is a trunk or proxy that relies on the gate. The shadow mode of a campaign or of the gate does not apply to it, only its own."""
+    shadow_until: date | None = None
+    """Last day of shadow mode for the client's calls, at most 92 days ahead: they are decided and recorded, but refused only if the person told the caller to stop (docs/how-to/shadow-mode.md)."""
 
 
 class ClientIndex:

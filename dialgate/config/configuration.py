@@ -11,6 +11,7 @@ from dialgate.config.controllers import ControllerFile, Line
 from dialgate.config.fields import Network
 from dialgate.config.listeners import FastAgi
 from dialgate.config.settings import Settings
+from dialgate.config.shadow_mode import ShadowMode
 from dialgate.config.shipping import S3, folder_of
 from dialgate.config.storage import Storage, terms
 from dialgate.config.webhook_dialects import Profile
@@ -58,6 +59,7 @@ class Config(Struct, frozen=True, kw_only=True):
     hash: str  # of the whole configuration (see `content_store`)
     subscribers: tuple[SubscriberAccess, ...] = ()
     proxies: tuple[Network, ...] = ()
+    shadow: ShadowMode = ShadowMode()
     drafts: dict[str, Law] = {}  # laws that decide no call, because `accept_drafts` does not name them
 
     def storage(self, now: Instant) -> Storage:

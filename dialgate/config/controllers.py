@@ -71,6 +71,8 @@ class CampaignFile(Strict, frozen=True, kw_only=True):
     """For caller IDs that may enter their country through a trunk abroad, a reference to the proof, for example that the mobile roams. Only for countries whose law has this exception."""
     stops: StopScope | None = None
     """Which calls a revocation bars, if not as the controller's `stops` says."""
+    shadow_until: date | None = None
+    """Last day of shadow mode for the campaign, in the time zone of the controller's country: see `shadow_until` of a client."""
 
 
 class ControllerFile(Strict, frozen=True, kw_only=True):

@@ -14,11 +14,13 @@ from dialgate.config.controllers import ControllerFile, build_lines
 from dialgate.config.countries import convert_law, law_faults, unknown_holidays
 from dialgate.config.settings import Settings, SharedStore
 from dialgate.config.settings import faults as settings_faults
+from dialgate.config.shadow_mode import read_shadow_mode
 from dialgate.config.shipping import faults as shipping_faults
 from dialgate.config.webhook_dialects import Profile
 from dialgate.config.webhook_dialects import faults as webhook_faults
 from dialgate.config.webhook_targets import SubscriberAccess
 from dialgate.core.law import Law
+from dialgate.runtime.clock import wall_clock
 from dialgate.runtime.garbage_collection import without_collector
 
 _T = TypeVar("_T")
@@ -64,6 +66,8 @@ class _Reader:
         proxies, faults = clients.parse_networks(settings.listen.trusted_proxies)
         self.problems.extend(f"listen: trusted_proxies {fault}" for fault in faults)
         self._check_dependent_settings(settings, laws | drafts)
+        shadow = read_shadow_mode(settings, controllers, laws)
+        self.problems.extend(shadow.faults(wall_clock()))
         subscribers = tuple(self._subscribers(settings, controllers))
         self._stop_at_problems()
         entries = {_digest(entry): entry for entry in self.entries}
@@ -85,6 +89,7 @@ class _Reader:
             values=self.values,
             hash=digest,
             subscribers=subscribers,
+            shadow=shadow,
             drafts=drafts,
         )
 

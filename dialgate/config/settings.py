@@ -1,6 +1,7 @@
 """The schema of dialgate.yaml, and the checks of settings that depend on each other."""
 
 from collections.abc import Iterator, Mapping
+from datetime import date
 from typing import Annotated, ClassVar
 
 from msgspec import Meta
@@ -119,6 +120,8 @@ class Settings(Strict, frozen=True, kw_only=True):
     """The gate's log on stderr."""
     traces: TracesTo | None = None
     """OpenTelemetry traces. Default: none."""
+    shadow_until: date | None = None
+    """Last day of shadow mode for the whole gate, in the time zone of the controller where it ends first: see `shadow_until` of a client. It does not apply to a client with `trunk: true`."""
 
 
 def faults(settings: Settings) -> Iterator[str]:

@@ -388,11 +388,14 @@ RESULT_RANK: dict[Result, int] = {
 }  # fmt: skip
 
 
+SHADOW: Final = "shadow"  # the basis of an attempt that only shadow mode permitted
+
+
 class Attempt(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     decision: str  # id of the decision
     at: Instant
     campaign: str
-    basis: str = ""  # legal basis, as in `Decision`
+    basis: str = ""  # legal basis, as in `Decision`, or `SHADOW`
     result: Result = "pending"  # reported result of the call
     goods: str = ""
 
@@ -539,6 +542,7 @@ class Decided(Struct, frozen=True, kw_only=True, omit_defaults=True, tag="decisi
     caller: bytes = b""  # like `number`, for a caller ID that is not assigned to the campaign
     caller_sealed: bytes = b""  # like `sealed`, for the same caller ID
     own: OwnGrounds | None = None  # what is stored about the number, and the outcomes that follow from it
+    shadow: bool = False  # the answer permitted the call, whatever the decision (`dialgate.core.shadow`)
 
 
 class OutcomeRecord(Struct, frozen=True, kw_only=True, omit_defaults=True, tag="outcome", tag_field="type"):

@@ -31,7 +31,8 @@ class Answer(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     If there is no `decision_id`, the gate made no decision. Retry in a few seconds.
 
     Dial `to` and present `from`, because the gate checked exactly these numbers. `valid_until` and `not_before` are
-    RFC 3339 timestamps. After a denial, `reason_class` says what to do.
+    RFC 3339 timestamps. After a denial, `reason_class` says what to do. `would` is the decision on a call in shadow mode,
+    whose `decision` is `allow` also if the reasons speak against the call.
     """
 
     decision: Literal["allow", "deny"]
@@ -42,6 +43,7 @@ class Answer(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     valid_until: Timestamp = ""
     not_before: Timestamp = ""
     reason_class: ReasonClass | Literal[""] = ""
+    would: Literal["allow", "deny", ""] = ""
 
 
 class RuleOutcome(Struct, frozen=True):

@@ -55,6 +55,7 @@ class Record(Struct, frozen=True, kw_only=True):
     question: bytes
     caller: bytes = b""
     caller_sealed: bytes = b""
+    shadow: bool = False
 
     @property
     def caller_id(self) -> str:
@@ -209,6 +210,7 @@ def build_record(decided: Decided, grounds: Grounds) -> Record:
         question=decided.question,
         caller=decided.caller,
         caller_sealed=decided.caller_sealed,
+        shadow=decided.shadow,
     )
 
 
@@ -227,7 +229,7 @@ def columns_of(entries: Sequence[Record | OutcomeRecord]) -> EntryColumns:
 
 
 def _cells(record: Record) -> dict[str, object]:
-    own = {name: getattr(record, name) for name in ("client", "interface", "call_id")}
+    own = {name: getattr(record, name) for name in ("client", "interface", "call_id", "shadow")}
     is_sealed = bool(record.caller_sealed)
     shared = searchable(record.facts, record.decision, record.country, record.law, is_sealed=is_sealed)
     return {**own, **shared, "allow": record.decision.allow}

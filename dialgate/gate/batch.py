@@ -10,9 +10,21 @@ from dialgate.core.decision import decide, lasts_until
 from dialgate.core.decision_ids import owner_of
 from dialgate.core.ledger_state import merge
 from dialgate.core.local_time import instant_of, rfc3339
-from dialgate.core.model import SECOND, Attempt, Decided, Decision, Facts, Grounds, Instant, Known, OwnGrounds
+from dialgate.core.model import (
+    SECOND,
+    SHADOW,
+    Attempt,
+    Decided,
+    Decision,
+    Facts,
+    Grounds,
+    Instant,
+    Known,
+    OwnGrounds,
+)
 from dialgate.core.own_grounds import own_grounds
 from dialgate.core.responses import Answer, decode_answer, encode_answer, end_of, make_answer
+from dialgate.core.shadow import let_through, lets_through, mark, unmark
 from dialgate.gate.question import BatchQuery, Question
 from dialgate.store import AttemptPosition, Reading, Remembered, Reservation
 
@@ -100,6 +112,7 @@ class Batch:
         self.names: list[str] = []
         self.written: dict[str, int] = {}  # bytes of the records, by client
         self.reservations: list[Reservation] = []
+        self.lets_through = False  # whether shadow mode permits a denied call
         self.remembered: list[Remembered] = []
         self.grounds: dict[bytes, int] = {}
         self._first = first
@@ -136,15 +149,19 @@ class Batch:
         If controllers share a gate, decision ids are encrypted. Plain ids are consecutive, so they would show a
         controller how many calls the other controllers make.
         """
+        answers = self.answers
+        if self.lets_through:
+            calls = (question.call for question in self.questions)
+            answers = [let_through(answer, call) for answer, call in zip(answers, calls, strict=True)]
         if not self._terms.config.shared:
-            return self.answers
-        names = [answer.decision_id for answer in self.answers]
+            return answers
+        names = [answer.decision_id for answer in answers]
         owners = [owner_of(question.line.controller.id, question.client) for question in self.questions]
         keys = self._query.node_keys
         ids = keys.ids.outside(zip(names, owners, strict=True))
         return [
             structs.replace(answer, decision_id=id_, reasons=keys.entries.worded(answer.reasons))
-            for answer, id_ in zip(self.answers, ids, strict=True)
+            for answer, id_ in zip(answers, ids, strict=True)
         ]
 
     def add(self, question: Question, known: Sequence[Known], remembered: Remembered | None) -> None:
@@ -156,6 +173,7 @@ class Batch:
         An earlier denial is repeated. An earlier `allow` is repeated only if it has not expired, no outcome was
         reported, and a new decision also permits the call. A revocation since the earlier answer is therefore
         respected, and the answer ends no later than the new decision. In all other cases, the request is a new call.
+        A denial that shadow mode let through is repeated like an `allow`, as long as shadow mode lasts.
         """
         earlier = self._answers_by_key.get(question.key)
         if earlier is None and remembered is not None:
@@ -163,15 +181,25 @@ class Batch:
                 remembered.answer, remembered.decision, question.e164, question.presentation.number
             )
         ends = instant_of(earlier.valid_until) if earlier is not None and earlier.valid_until else 0
-        if earlier is not None and earlier.decision == "allow" and self._is_over(earlier, ends, known):
+        is_shadow = question.shadow_until > self.now
+        if earlier is not None and not is_shadow:
+            earlier = unmark(earlier)
+        permits = earlier is not None and (earlier.decision == "allow" or earlier.would == "deny")
+        if earlier is not None and permits and self._is_over(earlier, ends, known):
             earlier = None
-        if earlier is not None and earlier.decision == "deny":
+        if earlier is not None and not permits:
             return self._repeat(earlier, 0)
         verdict = self._judge(question, self._merge_known(question, known, earlier))
-        if earlier is not None and verdict.decision.allow:
-            ends = min(ends, end_of(verdict.decision, self._most))
+        if earlier is not None and (
+            verdict.decision.allow or (earlier.would == "deny" and lets_through(verdict.decision))
+        ):
+            ends = min(ends, self._end(question, verdict.decision))
             return self._repeat(structs.replace(earlier, valid_until=rfc3339(ends)), ends)
         return self._conclude(question, verdict)
+
+    def _end(self, question: Question, decision: Decision) -> Instant:
+        """Return the end of the permission for a call, also if only shadow mode permits it."""
+        return end_of(decision, self._most) if decision.allow else min(question.shadow_until, self._most)
 
     def _is_over(self, earlier: Answer, ends: Instant, known: Sequence[Known]) -> bool:
         return ends <= self.now or any(
@@ -181,17 +209,23 @@ class Batch:
         )
 
     def _merge_known(self, question: Question, known: Sequence[Known], earlier: Answer | None) -> Known:
-        """Return the stored state plus the attempts in this batch, minus the attempt of `earlier`."""
+        """Return the stored state plus the attempts in this batch, minus the attempt of `earlier`.
+
+        A call in shadow mode does not count attempts that only shadow mode permitted, so it is decided as by a gate that refused them.
+        """
         if not known:
             return _NOTHING
         own, everyone = known
         merged = merge(own, everyone)
         pending = self._attempts.get(question.subjects[0])
-        if pending is None and earlier is None:
+        is_shadow = question.shadow_until > self.now
+        if pending is None and earlier is None and not is_shadow:
             return merged
         attempts = (*merged.attempts, *(pending or ()))
         if earlier is not None:
             attempts = tuple(attempt for attempt in attempts if attempt.decision != earlier.decision_id)
+        if is_shadow:
+            attempts = tuple(attempt for attempt in attempts if attempt.basis != SHADOW)
         return structs.replace(merged, attempts=attempts)
 
     def _judge(self, question: Question, known: Known) -> _AmendedVerdict:
@@ -256,12 +290,13 @@ class Batch:
         return used
 
     def _repeat(self, earlier: Answer, ends: Instant) -> None:
+        self.lets_through |= earlier.would == "deny"
         self.answers.append(earlier)
         self.codes.append(REPEATED)
         self.ends.append(ends)
 
     def _conclude(self, question: Question, verdict: _AmendedVerdict) -> None:
-        shared, decision, own = verdict.shared, verdict.decision, verdict.own
+        shared, decision = verdict.shared, verdict.decision
         used = self._used.get(id(shared)) or self._use(shared, question.client)
         seq = self._first + len(self.bodies)
         name = f"{self._log}-{seq}"
@@ -270,17 +305,22 @@ class Batch:
         else:
             ends = end_of(decision, self._most)
             common = make_answer(decision, verdict.facts, ends)
+        is_shadow = question.shadow_until > self.now and lets_through(decision)
+        if is_shadow:
+            ends = self._end(question, decision)
+            common = mark(common, ends)
         answer = structs.replace(
             common, decision_id=name, to=question.e164, from_=question.presentation.number
         )
-        record = self._record(question, used.grounds, decision.allow, own, name, seq)
+        record = self._record(question, used.grounds, verdict, name, seq, shadow=is_shadow)
         self._append(_encode(record), question.client)
         self.names.append(name)
+        self.lets_through |= answer.would == "deny"
         self.answers.append(answer)
         self.codes.append(common.reasons[0].code if common.reasons else "")
         self.ends.append(ends)
-        if decision.allow:
-            self._reserve(question, decision.basis, name)
+        if decision.allow or (is_shadow and question.subjects):
+            self._reserve(question, decision.basis if decision.allow else SHADOW, name)
         if question.key:
             encoded = used.encoded() if common is used.answer else encode_answer(common)
             self._answers_by_key[question.key] = answer
@@ -298,8 +338,8 @@ class Batch:
         self.reservations.append(Reservation(subject, attempt, question.subjects))
 
     def _record(
-        self, question: Question, grounds: int, allow: bool, own: OwnGrounds | None, name: str, seq: int  # noqa: FBT001 - a field of the record
-    ) -> Decided:  # fmt: skip
+        self, question: Question, grounds: int, verdict: _AmendedVerdict, name: str, seq: int, *, shadow: bool
+    ) -> Decided:
         month, presentation = self._month, question.presentation
         return Decided(
             seq=seq,
@@ -308,14 +348,15 @@ class Batch:
             number=month.pseudonym(question.e164 or question.spoken),
             sealed=month.seal(question.spoken, next(self._nonces)),
             grounds=grounds,
-            allow=allow,
+            allow=verdict.decision.allow,
             client=question.client,
             interface=question.interface,
             call_id=question.call_id,
             question=month.mask(question.key, name) if question.key else b"",
             caller=month.pseudonym(presentation.number) if presentation.sealed else b"",
             caller_sealed=month.seal(presentation.number, next(self._nonces)) if presentation.sealed else b"",
-            own=own,
+            own=verdict.own,
+            shadow=shadow,
         )
 
 

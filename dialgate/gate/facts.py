@@ -208,6 +208,7 @@ class Gatherer:
             files=self._look_up(line, country, e164) if is_known else _NO_FACTS,
             subjects=self._subjects(line, e164) if is_known else (),
             key=key,
+            shadow_until=self.config.shadow.until(client, own.campaign.id if own else ""),
         )
 
     def _subjects(self, line: Line, e164: str) -> tuple[bytes, ...]:

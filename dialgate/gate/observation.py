@@ -35,7 +35,9 @@ def count(metrics: Metrics, batch: Batch) -> None:
     calls = batch.questions
     metrics.batch.observe(len(calls))
     labels = [
-        (answer.decision, code, campaign, call.interface)
+        ("allow", "", campaign, call.interface)  # what the client does, also if only shadow mode permits it
+        if answer.would
+        else (answer.decision, code, campaign, call.interface)
         for call, campaign, answer, code in zip(
             calls, batch.campaigns, batch.answers, batch.codes, strict=True
         )
@@ -44,6 +46,10 @@ def count(metrics: Metrics, batch: Batch) -> None:
     metrics.calls.decided(labels, batch.names)
     if len(labels) < len(calls):
         metrics.repeats.inc(len(calls) - len(labels))
+    if batch.lets_through:
+        for campaign, answer, code in zip(batch.campaigns, batch.answers, batch.codes, strict=True):
+            if answer.would == "deny" and code != REPEATED:
+                metrics.shadow_denials.labels(campaign, code).inc()
     if not _NOTED.isdisjoint(batch.codes):
         _note(metrics, calls, batch)
     if _logger.isEnabledFor(logging.DEBUG):

@@ -39,7 +39,8 @@ class Question(Struct, frozen=True, gc=False):
     """A call with its number parsed, its campaign and caller ID looked up, and what the mapped files say.
 
     `spoken` is the text that the log stores encrypted: the E.164 number, followed by the received text if it differs.
-    `subjects` holds the number's two keys in the ledger: one for this controller, one for all controllers.
+    `subjects` holds the number's two keys in the ledger: one for this controller, one for all controllers. `shadow_until` is the
+    end of shadow mode for this client and campaign, or 0.
     """
 
     call: Call
@@ -56,6 +57,7 @@ class Question(Struct, frozen=True, gc=False):
     files: FileFacts
     subjects: tuple[bytes, ...]
     key: bytes
+    shadow_until: Instant = 0
 
     @property
     def call_id(self) -> str:

@@ -21,8 +21,9 @@ import structlog
 from msgspec import Struct
 
 from dialgate.core.decision_ids import log_of
-from dialgate.core.model import RESULT_RANK, Attempt, Instant, OutcomeRecord
+from dialgate.core.model import RESULT_RANK, SHADOW, Attempt, Instant, OutcomeRecord
 from dialgate.core.responses import encode_answer, end_of, make_answer
+from dialgate.core.shadow import mark
 from dialgate.crypto.keys import KeyRetired, Keys, MonthKeys
 from dialgate.decision_log.records import Reader, Record
 from dialgate.gate import stop_recovery
@@ -122,11 +123,12 @@ class Recovery:
             if known.revocations or known.consents or known.wrong_numbers or known.objections:
                 number = month.called_number(record.sealed)
                 stops[controller, number] = list(cited_stops(keys, record, number))
-            if record.decision.allow:
+            if _is_attempt(record):
                 attempts.append(_attempt(record, keys, month))
             if record.question:
-                ends = end_of(record.decision, record.at + self._answer_span())
-                answer = make_answer(record.decision, record.facts, ends)
+                most = record.at + self._answer_span()
+                answer = make_answer(record.decision, record.facts, end_of(record.decision, most))
+                answer = mark(answer, most) if record.shadow else answer
                 question = month.mask(record.question, record.id)
                 answers.append(Remembered(question, record.at, encode_answer(answer), record.id))
         # Enter stops before the new position is stored. If this fails, the next start finds the same stops again.
@@ -198,8 +200,16 @@ class Recovery:
         return unapplied
 
 
+def _is_attempt(record: Record) -> bool:
+    """Return whether the call of a decision is counted: if it was permitted, also by shadow mode, and its person is known."""
+    facts = record.facts
+    return record.decision.allow or (
+        record.shadow and facts.campaign.known and facts.number.kind != "invalid"
+    )
+
+
 def _attempt(record: Record, keys: Keys, month: MonthKeys) -> tuple[bytes, Attempt]:
-    campaign, basis = record.facts.campaign, record.decision.basis
+    campaign, basis = record.facts.campaign, record.decision.basis if record.decision.allow else SHADOW
     attempt = Attempt(
         decision=record.id, at=record.at, campaign=campaign.id, basis=basis, goods=campaign.goods
     )

@@ -206,6 +206,8 @@ class Metrics:
             "Checks denied without a decision because of a fault in the gate. The service log has the reason.",
             ("component",),
         )
+        shadow = "Calls that shadow mode let through although the gate would refuse them, by campaign and first reason."
+        self.shadow_denials = counter("dialgate_shadow_denials", shadow, ("campaign", "code"))
         self.repeats = counter("dialgate_repeats", "Repeated checks that got the earlier decision.")
         self.batch = Histogram(
             "dialgate_batch_calls", "Calls decided in one batch.", buckets=_BATCHES, registry=registry

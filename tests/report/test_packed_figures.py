@@ -188,6 +188,7 @@ def hits_of(data: Path, within: LogSpan) -> list[Hit]:
             interface=record.interface,
             call_id=record.call_id,
             outcome=str(reported.get(record.id, "pending")).replace("pending", ""),
+            shadow=record.shadow,
         )
         for record in records(data, within)
     ]

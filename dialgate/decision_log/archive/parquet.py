@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from dialgate.decision_log.archive.checksums import PackedDamaged
 from dialgate.decision_log.archive.columns import (
+    ABSENT,
     COLUMNS_OF_BODY,
     FEW_VALUES,
     SCHEMA,
@@ -208,10 +209,13 @@ class PackedSegment:
 
     def columns(self, names: Collection[str], first: int) -> EntryColumns | None:
         """Return the entries from `first` on, or None if the file lacks one of the columns `names` for a decision."""
-        if not self._names.issuperset(names):
+        absent = ABSENT.keys() - self._names
+        stored = [name for name in ("type", *names) if name not in absent]
+        if not self._names.issuperset(stored):
             return None
-        table = self._columns(["at", "type", *names])
-        columns = {name: encoded(table.column(name)) for name in ("type", *names)}
+        table = self._columns(["at", *stored])
+        columns = {name: encoded(table.column(name)) for name in stored}
+        columns |= {name: Column([ABSENT[name]], np.zeros(table.num_rows, np.int8)) for name in absent}
         is_decision = columns["type"].where("decision".__eq__)
         is_known = columns["type"].where({"decision", "outcome", "grounds"}.__contains__)
         if not is_known.all() or any((columns[name].codes[is_decision] < 0).any() for name in names):

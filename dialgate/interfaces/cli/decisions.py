@@ -133,6 +133,9 @@ def log_search(
     verdict: Annotated[Literal["allow", "deny"] | None, typer.Option(help="Only this verdict.")] = None,
     code: _ReasonCode = "",
     client: Annotated[str, typer.Option(help="Only checks by this client.")] = "",
+    shadow: Annotated[
+        bool, typer.Option("--shadow", help="Only calls in shadow mode, which were let through.")
+    ] = False,
     number: Annotated[
         str,
         typer.Option(
@@ -171,6 +174,7 @@ def log_search(
             verdict=verdict or "",
             code=code,
             client=client,
+            shadow=shadow,
             hashes=hashes,
         )
         hits = searching.search(chains, query, read_span(since, until))
@@ -195,7 +199,7 @@ def _show_hits(hits: Iterator[Hit], limit: int) -> int:
         (
             hit.at,
             hit.decision_id,
-            f"{hit.decision} {' '.join(hit.codes)}".strip(),
+            " ".join([*["would"] * hit.shadow, hit.decision, *hit.codes]),
             hit.campaign,
             hit.caller_id,
             hit.client,

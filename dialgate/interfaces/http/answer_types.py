@@ -3,6 +3,8 @@
 The gate itself uses `Answer`, which has the fields of both.
 """
 
+from typing import Literal
+
 from msgspec import UNSET, Struct, UnsetType, field
 
 from dialgate.core.reasons import ReasonClass
@@ -11,12 +13,19 @@ from dialgate.core.text_formats import Timestamp
 
 
 class Allow(Struct, frozen=True, kw_only=True, tag_field="decision", tag="allow"):
-    """The call may be placed until `valid_until`. Dial `to` and present `from` exactly."""
+    # A single paragraph, because the API description shows line breaks as they are.
+    __doc__ = (
+        "The call may be placed until `valid_until`. Dial `to` and present `from` exactly. In shadow mode, `would` is the "
+        "decision: if it is `deny`, the gate would refuse the call for these `reasons`."
+    )
 
     decision_id: str
     to: str
     from_: str = field(name="from")
     valid_until: Timestamp
+    reasons: list[Reason] | UnsetType = UNSET
+    reason_class: ReasonClass | UnsetType = UNSET
+    would: Literal["allow", "deny"] | UnsetType = UNSET
 
 
 class Deny(Struct, frozen=True, kw_only=True, tag_field="decision", tag="deny"):

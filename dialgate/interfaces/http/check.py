@@ -163,6 +163,7 @@ def as_form(answer: Answer) -> str:
         "valid_until": answer.valid_until,
         "not_before": answer.not_before,
         "reason_class": answer.reason_class,
+        "would": answer.would,
     }
     return urlencode({name: value for name, value in fields.items() if value})
 
@@ -172,6 +173,8 @@ def _plain(request: web.Request, text: str, answer: Answer, headers: dict[str, s
     headers = {**headers, "Dialgate-Decision": answer.decision}
     if answer.reason_class:
         headers["Dialgate-Class"] = answer.reason_class
+    if answer.would:
+        headers["Dialgate-Would"] = answer.would
     if not answer.decision_id:
         return web.Response(body=text.encode(), status=503, headers=headers | AGAIN)
     refused = request.method == "HEAD" and answer.decision != "allow"
@@ -241,6 +244,7 @@ def _dialplan(method: str, name: str, kind: str, serve: Any, refuse: Any) -> Non
         headers={
             "Dialgate-Decision": "`allow` or `deny`, also for HEAD, which answers 403 to a denied call.",
             "Dialgate-Class": "The `reason_class` of a denial.",
+            "Dialgate-Would": "The decision on a call in shadow mode, which `Dialgate-Decision` permits.",
         },
         errors=(*(BODY_ERRORS if is_posted else ()), "rate.exceeded"),
     )

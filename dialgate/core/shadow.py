@@ -1,0 +1,44 @@
+"""Shadow mode: the answer to a call that the gate would refuse, but lets through to show what it would do.
+
+The call is decided and recorded as always, and a repeated answer is kept as decided. Only the answer that leaves differs.
+"""
+
+from typing import Final
+
+from msgspec import structs
+
+from dialgate.core.model import Call, Decision, Instant
+from dialgate.core.responses import Answer, when
+
+# The denials that shadow mode never lifts: the person's own word about calls by this caller, and a failed rule, which may be that
+# about the person's word.
+BINDING: Final = frozenset(
+    {"revocation.revoked", "consent.withdrawn", "consent.wrong_number", "gate.rule_error"}
+)
+
+
+def lets_through(decision: Decision) -> bool:
+    """Return whether shadow mode permits the call: none of the reasons against it is in `BINDING`."""
+    return BINDING.isdisjoint([deny.code for deny in decision.reasons])
+
+
+def mark(answer: Answer, ends: Instant) -> Answer:
+    """Return an answer as kept for a call in shadow mode. `ends` is the end of a denied call's permission."""
+    return structs.replace(answer, would=answer.decision, valid_until=answer.valid_until or when(ends))
+
+
+def unmark(answer: Answer) -> Answer:
+    """Return the answer as decided, for a request that is repeated after the end of shadow mode."""
+    if not answer.would:
+        return answer
+    return structs.replace(
+        answer, would="", valid_until=answer.valid_until if answer.decision == "allow" else ""
+    )
+
+
+def let_through(answer: Answer, call: Call) -> Answer:
+    """Return a marked answer as the client receives it. Numbers that the gate could not read are those of the request."""
+    if answer.would != "deny":
+        return answer
+    to, from_ = answer.to or call.to, answer.from_ or call.from_
+    return structs.replace(answer, decision="allow", to=to, from_=from_, not_before="")
