@@ -50,6 +50,7 @@ from registry_sync.source_settings import FolderSource, HttpsSource, Patience, S
 
 ROOT = Path(__file__).parent.parent
 FOLDER = Path(__file__).parent / "reference"
+PROMETHEUS_RULE = ROOT / "deploy/kubernetes/monitoring/rules.yaml"
 
 PROGRAMS = {"dialgate": main.app, "registry-sync": sync_cli.app}
 
@@ -443,6 +444,18 @@ runbook. Words in italics are placeholders for the value of a label.
 """
 
 
+def prometheus_rule() -> str:
+    """Return the rules for the Prometheus Operator: the same text, as the `spec` of its kind."""
+    rules = (ROOT / "deploy/prometheus/dialgate.rules.yml").read_text("utf-8")
+    return f"""# Generated from deploy/prometheus/dialgate.rules.yml by `make reference`.
+apiVersion: monitoring.coreos.com/v1
+kind: PrometheusRule
+metadata:
+  name: dialgate
+spec:
+{textwrap.indent(rules, "  ")}"""
+
+
 def leaves(command: Any, name: str) -> Iterator[tuple[str, Any]]:
     """Yield each command that can be run, with its full name."""
     if hasattr(command, "list_commands"):
@@ -685,6 +698,7 @@ def write_pages() -> None:
     for name in PAGES:
         (FOLDER / f"{name}.md").write_text(render(name), "utf-8")
     PICTURE.write_text(packages_picture(), "utf-8")
+    PROMETHEUS_RULE.write_text(prometheus_rule(), "utf-8")
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ from typing import Annotated, TypeAlias
 from msgspec import Meta, Struct
 
 Name: TypeAlias = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9_.-]{0,63}$")]
+NodeName: TypeAlias = Annotated[str, Meta(pattern=r"^([a-z0-9][a-z0-9_.-]{0,63}|\$\{[A-Z_][A-Z0-9_]*\})$")]
 HostName: TypeAlias = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9.-]{0,252}$")]
 Url: TypeAlias = Annotated[str, Meta(pattern=r"^https?://[^/?#@]+/?$")]
 Seconds: TypeAlias = Annotated[float, Meta(gt=0, le=86_400)]

@@ -4,18 +4,24 @@ It reports all faults in the form of all files together or, if there are none, a
 """
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
+
+import msgspec
+from msgspec import structs
 
 from dialgate.config import clients, decision_retention, url_secrets, webhook_targets, yaml_file
 from dialgate.config.configuration import Config, ConfigError, FileValues
 from dialgate.config.controllers import ControllerFile, build_lines
 from dialgate.config.countries import convert_law, law_faults, unknown_holidays
+from dialgate.config.fields import Name
 from dialgate.config.settings import Settings, SharedStore
 from dialgate.config.settings import faults as settings_faults
 from dialgate.config.shadow_mode import read_shadow_mode
 from dialgate.config.shipping import faults as shipping_faults
+from dialgate.config.validation_messages import plain
 from dialgate.config.webhook_dialects import Profile
 from dialgate.config.webhook_dialects import faults as webhook_faults
 from dialgate.config.webhook_targets import SubscriberAccess
@@ -26,18 +32,18 @@ from dialgate.runtime.garbage_collection import without_collector
 _T = TypeVar("_T")
 
 
-def load(path: Path, earlier: Config | None = None) -> Config:
+def load(path: Path, earlier: Config | None = None, environment: Mapping[str, str] = os.environ) -> Config:
     """Load the configuration from a dialgate.yaml file. Raises `ConfigError`.
 
     A file with the same content as one of `earlier` is not parsed again: both configurations share its objects.
     """
     with without_collector():
-        return _Reader(path, earlier).config()
+        return _Reader(path, earlier, environment).config()
 
 
 class _Reader:
-    def __init__(self, path: Path, earlier: Config | None) -> None:
-        self.path, self.earlier = path, earlier
+    def __init__(self, path: Path, earlier: Config | None, environment: Mapping[str, str]) -> None:
+        self.path, self.earlier, self.environment = path, earlier, environment
         self.values: FileValues = {}
         self.folder = path.resolve().parent
         self.problems: list[str] = []
@@ -49,6 +55,7 @@ class _Reader:
         data, settings = read or (None, None)
         if data is None:
             self._stop_at_problems()
+        settings = settings and self._name_node(settings)
         countries, owners, webhooks = self._folders(data)
         law_files = [(path, *self._read(path, convert_law)) for path in self._files(countries)]
         owner_files = [(path, self._read(path, _convert_controller)[0]) for path in self._files(owners)]
@@ -154,6 +161,25 @@ class _Reader:
                 self._report(path, [f"another file already defines the profile {profile.id}"])
             profiles[profile.id] = profile
         return profiles
+
+    def _name_node(self, settings: Settings) -> Settings:
+        """Return the settings with the name that `node` takes from an environment variable.
+
+        The archived file keeps the variable, because each record has the name.
+        """
+        if not settings.node.startswith("${"):
+            return settings
+        variable = settings.node[2:-1]
+        try:
+            return structs.replace(settings, node=msgspec.convert(self.environment.get(variable, ""), Name))
+        except msgspec.ValidationError as error:
+            fault = (
+                plain(str(error))
+                if variable in self.environment
+                else "is not set; set it to this gate's name"
+            )
+            self._report(self.path, [f"node: the environment variable {variable} {fault}"])
+            return settings
 
     # ---- contradictions between files --------------------------------------------------------------------------------
 

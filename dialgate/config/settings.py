@@ -8,7 +8,7 @@ from msgspec import Meta
 
 from dialgate.config.clients import Client
 from dialgate.config.decision_retention import Retention
-from dialgate.config.fields import HostName, Name, Seconds, Strict, Url
+from dialgate.config.fields import HostName, Name, NodeName, Seconds, Strict, Url
 from dialgate.config.listeners import FastAgi, Limits, Listen, Operations, Uploads
 from dialgate.config.log_settings import ServiceLog, TracesTo
 from dialgate.config.shipping import Shipping
@@ -75,8 +75,8 @@ class Settings(Strict, frozen=True, kw_only=True):
     """The clients, with their keys and scopes."""
     subscribers: tuple[Subscriber, ...] = ()
     """Endpoints to which the gate posts revocations."""
-    node: Name = "gate"
-    """This gate's name in its records."""
+    node: NodeName = "gate"
+    """This gate's name in its records, or the environment variable that has it: `${POD_NAME}`. Commands and jobs that read this file need the variable, too."""
     batch_calls: Annotated[int, Meta(ge=1, le=4096)] = 256
     """Maximum number of calls decided in one batch, with one sync of the log."""
     answer_seconds: Seconds = 900

@@ -32,6 +32,7 @@ PATTERNS: Final = {
     "^([0-9a-fA-F]{64})?$": "64 hexadecimal digits",
     "^([0-9a-f]{8})?$": "8 hexadecimal digits",
     r"^[a-z0-9][a-z0-9_.-]{0,63}$": _NAME,
+    r"^([a-z0-9][a-z0-9_.-]{0,63}|\$\{[A-Z_][A-Z0-9_]*\})$": f"{_NAME}, or an environment variable such as ${{POD_NAME}}",
     r"^[a-z0-9][a-z0-9.-]{0,252}$": "a host name such as gate-1.example",
     r"^[A-Za-z0-9_-]{1,64}$": "1 to 64 letters, digits, `_` and `-`",
     r"^[1-9][0-9]{0,6}$": "1 to 7 digits, the first not 0",

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from dialgate.config import loader
+from dialgate.config import content_store, loader
 from dialgate.config.configuration import ConfigError
 from tests.support import yaml_files
 from tests.support.world import CONFIG, KEY, client
@@ -420,6 +420,39 @@ def test_a_password_in_a_url_is_refused_and_not_repeated(
 def test_a_url_without_a_password_is_accepted(folder: Folder, url: str) -> None:
     folder.files["dialgate.yaml"] |= {"store": {"url": url}}
     assert loader.load(folder.write()).settings.store is not None
+
+
+def test_the_environment_names_the_node_and_the_archive_keeps_the_variable(
+    folder: Folder, tmp_path: Path
+) -> None:
+    folder.files["dialgate.yaml"] |= {"node": "${POD_NAME}", "answer_seconds": 60}
+    path = folder.write()
+    first = loader.load(path, None, {"POD_NAME": "dialgate-0"})
+    second = loader.load(path, first, {"POD_NAME": "dialgate-1"})
+    assert (first.settings.node, second.settings.node) == ("dialgate-0", "dialgate-1")
+    assert first.hash == second.hash  # the gates are on the same configuration
+    content_store.keep(tmp_path / "archive", first)
+    assert content_store.answer_seconds(tmp_path / "archive", first.hash) == 60  # for replay on any machine
+
+
+@pytest.mark.parametrize(
+    ("node", "environment", "problem"),
+    [
+        ("${POD_NAME}", {}, "node: the environment variable POD_NAME is not set; set it to this gate's name"),
+        ("${POD_NAME}", {"POD_NAME": ""}, "node: the environment variable POD_NAME must be 1 to 64 lower-case"),
+        ("${POD_NAME}", {"POD_NAME": "Gate/1"}, "node: the environment variable POD_NAME must be 1 to 64 lower-case"),
+        ("gate-${POD_NAME}", {"POD_NAME": "1"}, "node: must be 1 to 64 lower-case letters"),
+        ("$POD_NAME", {"POD_NAME": "gate-1"}, "node: must be 1 to 64 lower-case letters"),
+    ],
+)  # fmt: skip
+def test_a_node_without_a_valid_name_is_refused(
+    folder: Folder, node: str, environment: dict[str, str], problem: str
+) -> None:
+    folder.files["dialgate.yaml"] |= {"node": node}
+    with pytest.raises(ConfigError) as refused:
+        loader.load(folder.write(), None, environment)
+    (found,) = refused.value.problems
+    assert found.startswith(f"dialgate.yaml: {problem}")
 
 
 def test_one_hash_covers_all_files_and_each_file_is_stored_under_its_own(folder: Folder) -> None:

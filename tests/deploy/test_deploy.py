@@ -1,4 +1,4 @@
-"""The files in `deploy` for systemd, containers and Kubernetes: they use only commands and options that exist."""
+"""The files in `deploy` for systemd and containers: they use only commands and options that exist."""
 
 import asyncio
 import re
@@ -15,20 +15,10 @@ from msgspec import Meta
 from typer.main import get_command
 
 from dialgate.config.listeners import Listen
-from dialgate.config.loader import load
 from dialgate.interfaces.cli.main import app
-from dialgate.interfaces.http.operations import OPERATIONS
 from registry_sync.cli import app as registry_app
 from tests.deploy.test_registry_deploy import DEPLOY, unit
 from tests.support import world, yaml_files
-
-
-def kubernetes() -> dict[str, Any]:
-    documents = list(yaml.safe_load_all((DEPLOY / "kubernetes" / "dialgate.yaml").read_text("utf-8")))
-    (match,) = (item for item in documents if item["kind"] == "StatefulSet")
-    pod: dict[str, Any] = match["spec"]["template"]["spec"]
-    return pod
-
 
 TIMERS = ("reconcile", "backup", "report", "checkpoint")
 
@@ -53,7 +43,6 @@ def commands() -> list[list[str]]:
         *(shlex.split(service[name]) for name in ("ExecStart", "ExecStartPre")),
         shlex.split(ship["ExecStart"]),
         *map(timer_command, TIMERS),
-        *(item["command"] for name in ("initContainers", "containers") for item in kubernetes()[name]),
         list(yaml.safe_load(cmd[1])),
     ]
 
@@ -70,20 +59,6 @@ def test_every_command_and_option_exists() -> None:
             assert match is not None, word
         options = {option for parameter in match.params for option in parameter.opts}
         assert {word for word in words if word.startswith("--")} <= options
-
-
-def test_probes_use_endpoints_without_a_key() -> None:
-    (container,) = kubernetes()["containers"]
-    paths = {container[probe]["httpGet"]["path"] for probe in ("readinessProbe", "livenessProbe")}
-    assert paths == {"/readyz", "/healthz"}
-    assert paths <= {item.path for item in OPERATIONS.endpoints if not item.scope}
-
-
-def test_user_of_the_container_owns_its_volume() -> None:
-    container = (DEPLOY / "container" / "Containerfile").read_text("utf-8")
-    user = str(kubernetes()["securityContext"]["runAsUser"])
-    assert f"USER {user}:{user}\n" in container  # otherwise `podman exec` has the group 0
-    assert f"-o {user} -g {user} -m 0700 /var/lib/dialgate" in container
 
 
 @pytest.mark.parametrize(
@@ -128,49 +103,6 @@ def test_reconcile_writes_its_metric_to_a_writable_folder() -> None:
     words = timer_command("reconcile")
     textfile = Path(words[words.index("--textfile") + 1])
     assert str(textfile.parent) in unit("dialgate-reconcile.service")["Service"]["ReadWritePaths"].split()
-
-
-@pytest.mark.parametrize("name", ["dialgate.yaml", "registry-sync.yaml"])
-def test_mounted_configuration_is_valid(name: str, tmp_path: Path) -> None:
-    """The test lays out the mounted files with the same symbolic links as the kubelet."""
-    kustomization = yaml_files.read(DEPLOY / "kubernetes" / "kustomization.yaml")
-    maps = {
-        item["name"]: {Path(file).name: file for file in item["files"]}
-        for item in kustomization["configMapGenerator"]
-    }
-    data_folder = tmp_path / "..2026_11_25"
-    for source in projected(name):
-        files = maps[source["name"]]
-        items = source.get("items") or [{"key": key, "path": key} for key in files]
-        assert {item["key"] for item in items} == set(files)
-        for item in items:
-            target = data_folder / item["path"]
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(DEPLOY.parent / files[item["key"]], target)
-    for kind in ("controllers", "webhooks"):  # of the countries only those that the controllers call
-        assert files_of(data_folder / kind) == files_of(DEPLOY.parent / "config" / kind)
-    (tmp_path / "..data").symlink_to(data_folder.name)
-    (tmp_path / "dialgate.yaml").symlink_to("..data/dialgate.yaml")
-    settings = (data_folder / "dialgate.yaml").read_text("utf-8")
-    keyless = settings.replace("key_sha256_file: ../.data/sample.key.sha256", f"key_sha256: {'a' * 64}")
-    (data_folder / "dialgate.yaml").write_text(keyless, "utf-8")
-    config = load(tmp_path / "dialgate.yaml")
-    assert set(config.profiles) == {Path(item).stem for item in files_of(data_folder / "webhooks")}
-
-
-def files_of(folder: Path) -> set[str]:
-    return {path.name for path in folder.iterdir()}
-
-
-def projected(name: str) -> list[dict[str, Any]]:
-    (last,) = (
-        item
-        for item in yaml.safe_load_all((DEPLOY / "kubernetes" / name).read_text("utf-8"))
-        if item["kind"] != "Service"
-    )
-    spec = last["spec"] if "template" in last["spec"] else last["spec"]["jobTemplate"]["spec"]
-    (volume,) = (item for item in spec["template"]["spec"]["volumes"] if item["name"] == "config")
-    return [item["configMap"] for item in volume["projected"]["sources"]]
 
 
 @pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="needs systemd-analyze")
@@ -299,40 +231,3 @@ def test_a_change_of_dialgate_changes_the_last_layer_of_the_image_only() -> None
         "COPY --from=packages ",
         "RUN --mount=type=bind",
     ]
-
-
-def manifests() -> list[dict[str, Any]]:
-    return [
-        item
-        for path in sorted((DEPLOY / "kubernetes").glob("*.yaml"))
-        if path.name != "kustomization.yaml"
-        for item in yaml.safe_load_all(path.read_text("utf-8"))
-    ]
-
-
-def pods() -> dict[str, dict[str, Any]]:
-    """Return the pod templates by the label `app`."""
-    match = [item["spec"] for item in manifests() if item["kind"] in {"StatefulSet", "CronJob"}]
-    templates = [spec.get("template") or spec["jobTemplate"]["spec"]["template"] for spec in match]
-    return {item["metadata"]["labels"]["app"]: item["spec"] for item in templates}
-
-
-def test_no_pod_has_a_cluster_token_and_each_has_a_policy() -> None:
-    assert set(pods()) == {"dialgate", "registry-sync"}
-    assert [spec["automountServiceAccountToken"] for spec in pods().values()] == [False, False]
-    policies = [item["spec"] for item in manifests() if item["kind"] == "NetworkPolicy"]
-    assert {item["podSelector"]["matchLabels"]["app"] for item in policies} == set(pods())
-    assert all(item["policyTypes"] == ["Ingress", "Egress"] for item in policies)
-    for spec in policies:
-        (container,) = pods()[spec["podSelector"]["matchLabels"]["app"]]["containers"]
-        names = {port["name"] for port in container.get("ports", ())}
-        opened = {port["port"] for rule in spec.get("ingress", ()) for port in rule["ports"]}
-        assert opened == names
-        assert all(rule["from"] for rule in spec.get("ingress", ()))
-        assert all(rule["to"] and rule["ports"] for rule in spec["egress"])
-
-
-def test_every_manifest_is_applied() -> None:
-    folder = DEPLOY / "kubernetes"
-    applied = yaml_files.read(folder / "kustomization.yaml")["resources"]
-    assert set(applied) == {path.name for path in folder.glob("*.yaml")} - {"kustomization.yaml"}

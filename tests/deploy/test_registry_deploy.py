@@ -4,11 +4,9 @@ import configparser
 import shlex
 from pathlib import Path
 
-import pytest
 from typer.main import get_command
 
 from registry_sync.cli import app
-from tests.support import yaml_files
 from tests.support.paths import ROOT
 
 DEPLOY = ROOT / "deploy"
@@ -25,17 +23,8 @@ def systemd_command() -> list[str]:
     return shlex.split(unit("registry-sync.service")["Service"]["ExecStart"])
 
 
-def kubernetes_command() -> list[str]:
-    job = yaml_files.read(DEPLOY / "kubernetes" / "registry-sync.yaml")
-    (container,) = job["spec"]["jobTemplate"]["spec"]["template"]["spec"]["containers"]
-    words: list[str] = container["command"]
-    return words
-
-
-@pytest.mark.parametrize("command", [systemd_command, kubernetes_command])
-def test_command_and_options_exist(command: object) -> None:
-    assert callable(command)
-    program, name, *words = command()
+def test_command_and_options_exist() -> None:
+    program, name, *words = systemd_command()
     assert Path(program).name == "registry-sync"
     command_ = get_command(app).get_command(None, name)  # type: ignore[attr-defined]  # a group of commands
     options = {option for parameter in command_.params for option in parameter.opts}
