@@ -6,13 +6,12 @@ log. The limits keep clients from filling the decision log's disk, whether with 
 
 import asyncio
 import os
-import secrets
 import shutil
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
-from tempfile import TemporaryFile
+from tempfile import TemporaryDirectory, TemporaryFile
 from typing import IO, Final, TypeAlias
 
 import msgspec
@@ -62,7 +61,10 @@ class UploadSlots:
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         # File systems without unnamed files leave some behind after a crash.
         for leftover in self._folder.glob("upload-*"):
-            leftover.unlink(missing_ok=True)
+            if leftover.is_dir():
+                shutil.rmtree(leftover)
+            else:
+                leftover.unlink(missing_ok=True)
 
     def close(self) -> None:
         """Stop reading files, and reject waiting and new uploads."""
@@ -102,12 +104,9 @@ class UploadSlots:
 
     @contextmanager
     def temporary(self) -> Iterator[str]:
-        """Yield the path of a file that may be created in the spool folder within the block, and delete it afterwards."""
-        path = self._folder / f"upload-{secrets.token_hex(8)}"
-        try:
-            yield str(path)
-        finally:
-            path.unlink(missing_ok=True)
+        """Yield the path of a file that may be created. It is deleted after the block, with all that a killed job left beside it."""
+        with TemporaryDirectory(dir=self._folder, prefix="upload-") as folder:
+            yield f"{folder}/file"
 
     async def _receive(self, read: Read, file: IO[bytes]) -> int:
         """Write what arrives to a file, and return its size. Raises `Fault`."""

@@ -23,7 +23,9 @@ from tests.support.world import (
     LIST,
     LISTED,
     NOW,
+    SCOPES,
     World,
+    client,
     load_list,
     publish_answers,
     running,
@@ -153,6 +155,21 @@ async def test_a_killed_process_is_reported_and_the_next_upload_accepted(tmp_pat
         assert (await upload(made, "large", ROWS))[0] == 201
 
 
+async def test_a_killed_scrub_leaves_no_number_in_the_spool(tmp_path: Path) -> None:
+    """A spreadsheet is written through a file of its own, whose name the gate does not know."""
+    async with running(tmp_path, clients=[client("tests", KEY, *SCOPES, "admin")]) as made:
+        spool, query = tmp_path / "data/spool", {"campaign": "acme-fibre", "format": "xlsx"}
+        sending = asyncio.create_task(
+            made.client.post("/v1/scrub", params=query, data=BytesIO(ROWS * 20), headers=CSV)
+        )
+        await until(lambda: bool(list(spool.glob("upload-*/*"))))
+        for process in children():
+            os.kill(process, signal.SIGKILL)
+        async with await sending as answer:
+            assert answer.status == 503
+        await until(lambda: not list(spool.iterdir()))
+
+
 async def test_a_closing_gate_kills_its_reading_processes(tmp_path: Path) -> None:
     async with running(tmp_path) as made:
         sending = asyncio.create_task(upload(made, "large", SLOW))
@@ -222,6 +239,8 @@ async def test_the_spool_can_be_elsewhere_and_is_emptied_at_the_start(tmp_path: 
     folder = tmp_path / "elsewhere"
     folder.mkdir()
     (folder / "upload-left").write_bytes(b"1")
+    (folder / "upload-copy").mkdir()
+    (folder / "upload-copy/file").write_bytes(b"1")
     (folder / "not-ours").write_bytes(b"1")
     uploads = UploadSlots(Settings(folder=str(folder)), tmp_path, 10.0)
     assert [path.name for path in folder.iterdir()] == ["not-ours"]
