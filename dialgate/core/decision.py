@@ -66,7 +66,7 @@ def _amend(
         return stranger
     judged = {name: _judge(rule, facts, binding) for name, rule in readers}
     read = _with_exemptions(judged, binding)
-    if all(stranger.outcomes[name] == outcome for name, outcome in read.items()):
+    if read.items() <= stranger.outcomes.items():
         return stranger
     outcomes = stranger.outcomes | read
     return _conclude(outcomes, outcomes["lawful_basis"], facts, law, binding)
