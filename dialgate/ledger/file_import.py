@@ -9,7 +9,7 @@ import asyncio
 import heapq
 from array import array
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import closing
 from itertools import accumulate, islice, repeat
 from mmap import ACCESS_READ, mmap
@@ -26,7 +26,7 @@ from dialgate.crypto.masking import Masker, may_contain
 from dialgate.ledger.access import LedgerAccess
 from dialgate.lists import lost_zeros, tabular
 from dialgate.lists.call_list import RowProblem
-from dialgate.lists.number_column import doubtful_rows, valid_numbers
+from dialgate.lists.number_column import valid_numbers
 from dialgate.lists.tabular import Hints, Layout, Table
 from dialgate.store import Ledger
 from dialgate.store.encoded_entries import EncodedEntry
@@ -194,18 +194,21 @@ class _RowReader:
         # The rows by their problem, and whether they are doubtful.
         self._faults: dict[tuple[str, bool], array[int]] = {}
 
-    def read(self, table: Table, columns: Columns) -> None:
-        number, first = columns[0][0], 0
-        doubtful = deque(doubtful_rows(table, self._order.home))
+    def read(self, table: Table, columns: Columns, lost: Collection[int]) -> set[int]:
+        """Read all rows, of which `lost` have lost a zero. Return the rows that have, as the whole column shows."""
+        number, first, zeros = columns[0][0], 0, lost_zeros.LostZeros(self._order.home)
         for part in table.parts():
-            cells = Cells(part.columns(), valid_numbers(part.numbers(number)))
-            while doubtful and doubtful[0] < first + len(part):
-                row = doubtful.popleft() - first
-                cells.columns[number][row] = lost_zeros.DoubtfulCell(cells.columns[number][row].strip())
+            numbers = part.numbers(number)
+            cells = Cells(part.columns(), valid_numbers(numbers))
+            column = cells.column(number)
+            for row in np.flatnonzero(numbers == 0).tolist():
+                if zeros.add(first + row, column[row]) or first + row in lost:
+                    column[row] = lost_zeros.DoubtfulCell(column[row].strip())
             for start in range(0, len(part), _READ_AT_ONCE):
                 self._read(first + start, cells.between(start, start + _READ_AT_ONCE), columns)
             first += len(part)
         self._drafts.rows = first
+        return set(zeros.rows().tolist())
 
     def _read(self, first: int, cells: Cells, columns: Columns) -> None:
         try:
@@ -243,10 +246,16 @@ def _read_file(
     def read() -> Table:
         return tabular.read(file, order.home, order.hints, lenient=kind.is_lenient)
 
-    table = read()
-    drafts = ImportedFile(table.layout, keys, order, spool)
-    reader = _RowReader(keys, kind, order, drafts)
-    reader.read(table, kind.columns(table))
+    table, lost = read(), set[int]()
+    columns = kind.columns(table)
+    while True:
+        drafts = ImportedFile(table.layout, keys, order, spool)
+        reader = _RowReader(keys, kind, order, drafts)
+        if (found := reader.read(table, columns, lost)) == lost:
+            break
+        lost = found
+        spool.seek(0)
+        spool.truncate()
     reader.report(read(), note)
     if len(drafts):
         drafts.sort()
