@@ -28,9 +28,7 @@ _PHRASE = 256  # maximum length, see `model.Phrase`
 _OTHER_BYTES = bytes(set(range(256)) - set(b"0123456789\n"))
 _SEALED = re.compile(r"\[sealed:([A-Za-z0-9_-]+=*)\]")
 # Names from the configuration, and a hash: they cannot contain the person's number.
-_EXEMPT = frozenset(
-    {"number", "controller", "campaign", "scope", "purposes", "call_types", "artefact_sha256"}
-)
+EXEMPT = frozenset({"number", "controller", "campaign", "scope", "purposes", "call_types", "artefact_sha256"})
 _COMPARED = frozenset({"id", "goods", "consent", "sector"})
 
 TAIL = 7  # the last digits of a number, which identify it with any prefix
@@ -165,7 +163,7 @@ class Masker:
         changes = {
             name: self._field(name, getattr(value, name), number)
             for name in value.__struct_fields__
-            if name not in _EXEMPT
+            if name not in EXEMPT
         }
         return structs.replace(value, **changes)
 

@@ -19,7 +19,7 @@ from dialgate.config.validation_messages import PATTERNS
 from dialgate.core.ledger_events import Event
 from dialgate.core.ledger_state import as_entry, find_outranked, find_repeated
 from dialgate.core.model import Instant
-from dialgate.crypto.masking import Masker, may_contain
+from dialgate.crypto.masking import EXEMPT, Masker, may_contain
 from dialgate.ledger import entry_limit
 from dialgate.ledger.event_drafts import EVENT_OF, Misstated, stated_fields, statement
 from dialgate.ledger.file_import import Cells, Columns, FileOrder, RowEvents
@@ -54,7 +54,7 @@ _DEFAULTS: Final = {
     kind: {field.name: field.default for field in structs.fields(EVENT_OF[kind])} for kind in KINDS.values()
 }
 _TEXTS: Final = {
-    kind: {name for name, field in fields.items() if field.shape in {"text", "texts"}}
+    kind: {name for name, field in fields.items() if field.shape in {"text", "texts"}} - EXEMPT
     for kind, fields in _FIELDS.items()
 }
 

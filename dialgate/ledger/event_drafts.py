@@ -1,9 +1,8 @@
 """Pure functions that convert a client's request to a ledger event."""
 
 from collections.abc import Callable, Iterable
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from functools import cache, partial
-from math import floor
 from typing import Any, Final, NoReturn
 
 from dialgate.core.ledger_events import (
@@ -27,7 +26,8 @@ from dialgate.ledger.schemas import (
     WithdrawalRequest,
 )
 
-_HALF_MICROSECOND: Final = 0.0005  # in milliseconds; `timestamp` rounds to less
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_MILLISECOND: Final = timedelta(milliseconds=1)
 EVENT_OF: Final[dict[type[LedgerRequest], type[Event]]] = {
     ConsentRequest: ConsentGiven,
     ConfirmationRequest: ConsentConfirmed,
@@ -107,7 +107,7 @@ def past(at: datetime | None, now: Instant, field: str) -> Instant:
 
 
 def instant(at: datetime, field: str) -> Instant:
-    milliseconds = floor(at.timestamp() * 1_000 + _HALF_MICROSECOND)
+    milliseconds = (at - _EPOCH) // _MILLISECOND
     if milliseconds < 0:
         raise Misstated("This time is before 1970. Send the time of the event.", field)
     return milliseconds
