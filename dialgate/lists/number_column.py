@@ -1,6 +1,5 @@
 """The column of telephone numbers in a file, read as a whole."""
 
-from collections.abc import Iterator
 from contextlib import suppress
 
 import numpy as np
@@ -29,47 +28,32 @@ class NumberColumn(Struct, frozen=True):
 
 def read_column(table: Table, home: str) -> NumberColumn:
     """Read the number column of a table. Raises `Unreadable`."""
-    parts, plains, others = list[Numbers](), list[NDArray[np.bool_]](), dict[int, str]()
-    zeros, doubtful = LostZeros(home), list[int]()
-    for first, numbers, cells, found in _parts(table, zeros):
+    parts, plains, others, rows = list[Numbers](), list[NDArray[np.bool_]](), dict[int, str](), 0
+    zeros, doubtful = LostZeros(home), set[int]()
+    for part in table.parts():
+        numbers = part.numbers(table.layout.number - 1)
         plains.append(numbers > 0)
-        doubtful += found
-        for row, cell in cells.items():
+        for at in np.flatnonzero(numbers == 0).tolist():
+            cell = part.cell(at, table.layout.number - 1)
+            if zeros.add(rows + at, cell):
+                doubtful.add(rows + at)
+                continue
             try:
                 number = number_of(cell, home)
             except ValueError:
-                others[row] = cell.strip()
+                others[rows + at] = cell.strip()
                 continue
             if number.startswith("+"):
-                numbers[row - first] = int(number)
+                numbers[at] = int(number)
             else:
-                others[row] = number
+                others[rows + at] = number
         parts.append(numbers)
+        rows += len(part)
     numbers = np.concatenate((np.empty(0, np.uint64), *parts))
-    doubtful += zeros.rows().tolist()
-    numbers[doubtful] = 0
+    doubtful.update(zeros.rows().tolist())
+    numbers[[*doubtful]] = 0
     others.update(dict.fromkeys(doubtful, ""))
     return NumberColumn(numbers, np.concatenate((np.empty(0, np.bool_), *plains)), others, len(doubtful))
-
-
-def doubtful_rows(table: Table, home: str) -> list[int]:
-    """Return the rows whose number may have lost a zero or a plus, in order."""
-    zeros, doubtful = LostZeros(home), list[int]()
-    for _, _, _, found in _parts(table, zeros):
-        doubtful += found
-        if zeros.has_zeros and table.layout.format == "text":
-            break
-    return sorted((*doubtful, *zeros.rows().tolist()))
-
-
-def _parts(table: Table, zeros: LostZeros) -> Iterator[tuple[int, Numbers, dict[int, str], list[int]]]:
-    """Yield the first row of each part, its plain numbers, and its other cells and the doubtful ones of them by their rows."""
-    place, first = table.layout.number - 1, 0
-    for part in table.parts():
-        numbers = part.numbers(place)
-        cells = {first + at: part.cell(at, place) for at in np.flatnonzero(numbers == 0).tolist()}
-        yield first, numbers, cells, [row for row, cell in cells.items() if zeros.add(row, cell)]
-        first += len(part)
 
 
 def valid_numbers(numbers: Numbers) -> list[bool]:
