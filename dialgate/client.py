@@ -40,7 +40,7 @@ class Verdict(Struct, frozen=True, kw_only=True):
 
     If `again` is true, there is no usable decision: retry in a few seconds. `reason` is a reason code, or `client.…`
     if the client got no usable response. `valid_until` and `not_before` are in RFC 3339 format. For a denial,
-    `reason_class` is `number`, `call` or `gate`.
+    `reason_class` is `number`, `call` or `gate`. In shadow mode `would` is the gate's decision, and `allow` is true also if that is `deny`.
     """
 
     allow: bool
@@ -53,6 +53,7 @@ class Verdict(Struct, frozen=True, kw_only=True):
     valid_until: str = ""
     not_before: str = ""
     reason_class: str = ""
+    would: str = ""
 
     def __bool__(self) -> bool:
         return self.allow
@@ -173,6 +174,7 @@ class Dialgate:
             valid_until=answer.valid_until,
             not_before=answer.not_before,
             reason_class=answer.reason_class,
+            would=answer.would,
         )
         if answer.decision != "allow":
             return verdict
@@ -184,7 +186,10 @@ class Dialgate:
         """Return "" if the client can rely on `answer` to call the number `to`, otherwise a reason code."""
         if status != _OK or not answer.decision_id:
             return "client.not_understood"
-        if not _same(answer.to, to):
+        is_unread = (
+            answer.would == "deny" and answer.to == to
+        )  # in shadow mode, a number that the gate cannot read
+        if not is_unread and not _same(answer.to, to):
             return "client.other_number"
         try:
             until = datetime.fromisoformat(answer.valid_until).timestamp()

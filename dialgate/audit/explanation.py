@@ -75,7 +75,7 @@ class Account(Struct, frozen=True, kw_only=True):
     """One decision, explained in words and as data.
 
     `words` are sentences for the called person. `zones` and `places` are the time zones and subdivisions in which the
-    person may have been. The call's outcome may be in the log of another gate: `shipped` has the time up to which each
+    person may have been. `shadow` means that the call was let through in shadow mode, whatever the decision. The call's outcome may be in the log of another gate: `shipped` has the time up to which each
     gate's log was searched, and `missing` the reason for each gate whose log was not. Both are empty in a list of decisions,
     which names the gates once.
     """
@@ -105,6 +105,7 @@ class Account(Struct, frozen=True, kw_only=True):
     zones: tuple[str, ...] = ()
     places: tuple[str, ...] = ()
     shipped: Mapping[str, Timestamp] = {}
+    shadow: bool = False
 
 
 class Accounts(Struct, frozen=True, kw_only=True):
@@ -138,6 +139,7 @@ def account(found: FoundDecision, language: Language, names: Mapping[str, str]) 
         campaign=facts.campaign.id,
         caller_id=record.caller_id,
         call_type=facts.call_type,
+        shadow=record.shadow,
         reasons=reasons(decision),
         basis=_basis(record),
         registries=[_consulted(found, answer) for answer in facts.registries],
@@ -210,11 +212,13 @@ class _Narrator:
         yield from self._registries()
         yield from self._lists()
         yield from self._reasons()
-        if self._found.record.decision.allow:
+        if self._found.record.decision.allow or self._found.record.shadow:
             yield self._outcome()
 
     def _verdict(self) -> str:
-        phrase = self._phrases.allowed if self._found.record.decision.allow else self._phrases.refused
+        record, phrases = self._found.record, self._phrases
+        refused = phrases.let_through if record.shadow else phrases.refused
+        phrase = phrases.allowed if record.decision.allow else refused
         owner = self._facts.controller.id
         name = self._names.get(owner, owner) or self._phrases.unknown_controller
         at = self._found.record.at

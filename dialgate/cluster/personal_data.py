@@ -68,7 +68,8 @@ class Why(Struct, frozen=True, kw_only=True):
 class DecisionLine(Struct, frozen=True, kw_only=True):
     """A decision about the number. `result` is an allowed call's outcome, if reported.
 
-    `profiling` says whether the campaign selected people by profiling when the decision was made.
+    `profiling` says whether the campaign selected people by profiling when the decision was made. `shadow` says whether the call was
+    let through in shadow mode, whatever the decision.
     """
 
     id: str
@@ -82,6 +83,7 @@ class DecisionLine(Struct, frozen=True, kw_only=True):
     asked_by: str
     reasons: list[Why]
     profiling: bool = False
+    shadow: bool = False
 
 
 class Share(Struct, frozen=True, kw_only=True):

@@ -28,6 +28,7 @@ VALUES: Final = (
     "valid_until",
     "not_before",
     "reason_class",
+    "would",
 )
 _NEEDED: Final = ("to", "from", "campaign")
 _PLACE: Final = re.compile(r"body(\.[A-Za-z0-9_-]+)+|query\.[A-Za-z0-9_-]+|=.*")

@@ -3,6 +3,7 @@
 The call is decided and recorded as always, and a repeated answer is kept as decided. Only the answer that leaves differs.
 """
 
+import re
 from typing import Final
 
 from msgspec import structs
@@ -15,11 +16,23 @@ from dialgate.core.responses import Answer, when
 BINDING: Final = frozenset(
     {"revocation.revoked", "consent.withdrawn", "consent.wrong_number", "gate.rule_error"}
 )
+_DIALLABLE: Final = re.compile(r"\+?[0-9]{1,32}", re.ASCII)
+_SHOWN: Final = re.compile(r"\+?[0-9]{1,32}|[a-z]{0,32}", re.ASCII | re.IGNORECASE)  # such as `anonymous`
 
 
-def lets_through(decision: Decision) -> bool:
-    """Return whether shadow mode permits the call: none of the reasons against it is in `BINDING`."""
-    return BINDING.isdisjoint([deny.code for deny in decision.reasons])
+def lets_through(decision: Decision, call: Call, to: str, from_: str) -> bool:
+    """Return whether shadow mode permits the call: none of the reasons against it is in `BINDING`.
+
+    `to` and `from_` are the numbers as the gate read them, or empty. Of numbers that it could not read, only digits go on: anything
+    else could change the dial string of a switch.
+    """
+    if decision.allow:
+        return True
+    return (
+        BINDING.isdisjoint([deny.code for deny in decision.reasons])
+        and _DIALLABLE.fullmatch(to or call.to) is not None
+        and _SHOWN.fullmatch(from_ or call.from_) is not None
+    )
 
 
 def mark(answer: Answer, ends: Instant) -> Answer:

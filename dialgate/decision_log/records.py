@@ -139,17 +139,21 @@ class Reader:
                 yield entry
 
     def decision_counts(self) -> Counter[tuple[str, str, bool]]:
-        """Count the decisions by month (`YYYY-MM`, UTC), the law's country, and verdict. Raises `LogDamaged`."""
+        """Count the decisions by month (`YYYY-MM`, UTC), the law's country, and whether the call could go on.
+
+        Raises `LogDamaged`.
+        """
         counts: Counter[tuple[str, str, bool]] = Counter()
-        for entries in self.columns(["country", "allow"]):
+        for entries in self.columns(["country", "allow", "shadow"]):
             decisions = entries.select(entries.is_decision)
             keys = [
                 decisions.unit(HOUR).map(month_of),
                 decisions.column("country"),
                 decisions.column("allow"),
+                decisions.column("shadow"),
             ]
-            for key, count in count_equal(keys):
-                counts[key] += count
+            for (month, country, allow, shadow), count in count_equal(keys):
+                counts[month, country, allow or shadow] += count
         return counts
 
     def _whole(self, line: LogLine, entry: Decided | OutcomeRecord) -> Record | OutcomeRecord:

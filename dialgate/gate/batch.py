@@ -191,11 +191,18 @@ class Batch:
             return self._repeat(earlier, 0)
         verdict = self._judge(question, self._merge_known(question, known, earlier))
         if earlier is not None and (
-            verdict.decision.allow or (earlier.would == "deny" and lets_through(verdict.decision))
+            verdict.decision.allow
+            or (earlier.would == "deny" and self._lets_through(question, verdict.decision))
         ):
             ends = min(ends, self._end(question, verdict.decision))
             return self._repeat(structs.replace(earlier, valid_until=rfc3339(ends)), ends)
         return self._conclude(question, verdict)
+
+    def _lets_through(self, question: Question, decision: Decision) -> bool:
+        """Return whether the call is answered in shadow mode."""
+        return question.shadow_until > self.now and lets_through(
+            decision, question.call, question.e164, question.presentation.number
+        )
 
     def _end(self, question: Question, decision: Decision) -> Instant:
         """Return the end of the permission for a call, also if only shadow mode permits it."""
@@ -305,7 +312,7 @@ class Batch:
         else:
             ends = end_of(decision, self._most)
             common = make_answer(decision, verdict.facts, ends)
-        is_shadow = question.shadow_until > self.now and lets_through(decision)
+        is_shadow = self._lets_through(question, decision)
         if is_shadow:
             ends = self._end(question, decision)
             common = mark(common, ends)

@@ -103,6 +103,7 @@ def _line(record: Record, result: Result | None) -> DecisionLine:
         asked_by=record.client,
         reasons=[Why(code=reason.code, law=reason.law, text=reason.text) for reason in decision.reasons],
         profiling=facts.campaign.profiling,
+        shadow=record.shadow,
     )
 
 

@@ -29,6 +29,7 @@ class Phrases(Struct, frozen=True, forbid_unknown_fields=True):
 
     allowed: str
     refused: str
+    let_through: str
     unknown_controller: str
     campaign: str
     unknown_campaign: str

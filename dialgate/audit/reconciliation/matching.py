@@ -220,7 +220,7 @@ def _candidate(record: Record, answer: Instant) -> _Candidate:
         id=record.id,
         at=record.at,
         until=min(record.decision.valid_until or _FOREVER, record.at + answer),
-        allow=record.decision.allow,
+        allow=record.decision.allow or record.shadow,
         caller=record.facts.caller_id.number,
     )
 

@@ -59,7 +59,8 @@ def _show_answer(body: msgspec.Raw) -> None:
     until = f", until {answer.valid_until}" if answer.valid_until else ""
     again = f", not before {answer.not_before}" if answer.not_before else ""
     recorded = f"decision {answer.decision_id}" if answer.decision_id else "no decision was recorded"
-    typer.echo(f"{answer.decision}{until}{again}   ({recorded})")
+    would = f" in shadow mode, otherwise {answer.would}" if answer.would else ""
+    typer.echo(f"{answer.decision}{would}{until}{again}   ({recorded})")
     if answer.reasons:
         show_rows(
             "", answer.reasons, {"reason": "code", "severity": "severity", "text": "text", "law": "law"}

@@ -278,6 +278,7 @@ def _variables(answer: Answer, *, vicidial: bool) -> Iterator[tuple[str, str]]:
     yield "DG_DECISION_ID", answer.decision_id
     yield "DG_NOT_BEFORE", answer.not_before
     yield "DG_CLASS", answer.reason_class
+    yield "DG_WOULD", answer.would
     if vicidial and answer.decision != "allow":
         status, cause = _NEVER if answer.reason_class == "number" else _AGAIN
         yield "DIALSTATUS", status

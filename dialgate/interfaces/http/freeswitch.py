@@ -42,7 +42,8 @@ async def httapi(request: web.Request, app: App, client: Client) -> web.StreamRe
         return _work("<break/>", {})
     answer = await _decide(parameters, parameters.get("session_id", ""), app, client, "freeswitch.httapi")
     if answer.decision == "allow":
-        return _work("<break/>", {"dg_decision_id": answer.decision_id, "dg_decision": "allow"})
+        variables = {"dg_decision_id": answer.decision_id} | _shadow_variables(answer)
+        return _work("<break/>", variables | {"dg_decision": "allow"})
     return _hang_up(_reason(answer), answer.reason_class, answer.decision_id)
 
 
@@ -76,6 +77,7 @@ async def dialplan(request: web.Request, app: App, client: Client) -> web.Stream
     return _actions(
         context,
         ("set", f"dg_decision_id={answer.decision_id}"),
+        *(("set", f"{name}={value}") for name, value in _shadow_variables(answer).items()),
         # Nothing else that the dialer set may reach the trunk: exported variables, SIP headers, parts of a body.
         ("unset", "export_vars"),
         ("set", "sip_copy_custom_headers=false"),
@@ -124,6 +126,10 @@ async def _decide(
 
 def _reason(answer: Answer) -> str:
     return answer.reasons[0].code if answer.reasons else ""
+
+
+def _shadow_variables(answer: Answer) -> dict[str, str]:
+    return {"dg_would": answer.would, "dg_reason": _reason(answer)} if answer.would else {}
 
 
 def _of_channel(parameters: Mapping[str, str], name: str) -> str:

@@ -82,6 +82,7 @@ def _values(answer: Answer) -> dict[str, str]:
         "valid_until": answer.valid_until,
         "not_before": answer.not_before,
         "reason_class": answer.reason_class,
+        "would": answer.would,
     }
 
 

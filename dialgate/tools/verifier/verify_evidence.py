@@ -257,6 +257,8 @@ def describe(
     at = instant(decision["at"])
     reasons = [f"{outcome[1]} ({outcome[3]})" for outcome in denies]
     verdict = "allow" if decision["allow"] else "deny"
+    if decision.get("shadow") and not decision["allow"]:
+        verdict = "deny, but the gate was in shadow mode and the call was allowed to go on"
     called = finding["number"] or "a number whose keys are destroyed"
     sealed = decision.get("caller_sealed")
     caller = "an unassigned caller ID" if sealed else grounds["facts"]["caller_id"]["number"]
