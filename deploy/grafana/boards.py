@@ -155,6 +155,10 @@ def supervisor() -> Dashboard:
              {"{{campaign}}": "max by (campaign) (dialgate_campaign_abandoned_limit_used)"}, ((None, "green"), (0.67, "orange"), (1, "red"))),
         bars("Caller IDs: proof valid (days)", "Caller IDs that must be called back. Below 0 their calls are denied.", "d",
              {"{{caller_id}} {{controller}}": "(min by (controller, caller_id) (dialgate_caller_id_proof_end_timestamp_seconds) - time()) / 86400"}, DAYS_LEFT),
+        graph("Let through in shadow mode, by reason", "Calls that the gate would refuse if shadow mode were off.", "ops",
+              {"{{campaign}} {{code}}": "sum by (campaign, code) (rate(dialgate_shadow_denials_total[$__rate_interval]))"}, stacked=True),
+        bars("Days until shadow mode ends", "From then on, these calls are refused.", "d",
+             {"{{scope}} {{name}}": "(max by (scope, name) (dialgate_shadow_end_timestamp_seconds) - time()) / 86400"}, DAYS_LEFT),
         graph("Response time", "By interface.", "s", _quantiles("dialgate_latency_seconds", "interface")),
     )  # fmt: skip
 

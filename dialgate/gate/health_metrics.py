@@ -34,6 +34,7 @@ class HealthMetrics:
         self._used: dict[str, tuple[Campaign, Config, date, float | None]] = {}
         metrics.campaigns.set_function(self._open_campaigns)
         metrics.caller_ids.set_function(self._proof_ends)
+        metrics.shadow_ends.set_function(self._shadow_ends)
         metrics.campaign_limit.set_function(self._used_limits)
         metrics.campaign_paused.set_function(
             lambda: {labels: float(used > 1) for labels, used in self._used_limits().items()}
@@ -77,6 +78,11 @@ class HealthMetrics:
             (name,): float(_is_open(line.campaign, days[line.home]))
             for name, line in gatherer.config.lines.items()
         }
+
+    def _shadow_ends(self) -> _Rows:
+        gatherer, now = self._read()
+        scopes = gatherer.config.shadow.scopes
+        return {(scope.kind, scope.name): scope.ends / SECOND for scope in scopes if scope.ends > now}
 
     def _used_limits(self) -> _Rows:
         """Return how much of its limits each campaign has used. The limits are those of the controller's country."""

@@ -308,6 +308,8 @@ class Metrics:
         self.campaign_limit = series("dialgate_campaign_abandoned_limit_used", used, ("campaign",))
         paused = "1 while the campaign is paused because it abandoned too many calls."
         self.campaign_paused = series("dialgate_campaign_paused", paused, ("campaign",))
+        ends = "End of shadow mode, for the gate, each client and each campaign that is in it."
+        self.shadow_ends = series("dialgate_shadow_end_timestamp_seconds", ends, ("scope", "name"))
         self.disk_free = gauge("dialgate_data_free_bytes", "Free space on the data folder's disk.")
         self.disk_size = gauge("dialgate_data_size_bytes", "Size of the data folder's disk.")
 

@@ -10,7 +10,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Awaitable, Iterator, Sequence
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from threading import Semaphore
@@ -401,6 +401,14 @@ async def test_caller_id_proof_ending_and_then_over(watch: Watch) -> None:
     await watch.post("/v1/caller-ids/proofs", proof, 204)
     await watch.pass_(7)
     watch.expect("DialgateCallerIdProofEnding")
+
+
+@fires("DialgateShadowMode", "DialgateShadowModeEnding")
+async def test_shadow_mode_on_with_two_days_left(watch: Watch) -> None:
+    change_controller(watch.folder, shadow_until=date(2026, 11, 25))
+    watch.made.app.reload(loader.load(watch.folder / "dialgate.yaml"))
+    await watch.pass_(2)
+    watch.expect("DialgateShadowMode", "DialgateShadowModeEnding")
 
 
 # ---- people ----------------------------------------------------------------------------------------------------------
