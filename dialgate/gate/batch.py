@@ -1,6 +1,7 @@
 """Decisions on the calls in a batch: a pure function of what was looked up and of the stored state."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import date
 from hashlib import blake2b
 
 import msgspec
@@ -142,6 +143,10 @@ class Batch:
         """
         lines = (question.line.campaign for question in self.questions)
         return [campaign.id if campaign.known else "other" for campaign in lines]
+
+    def today(self, question: Question) -> date:
+        """Return the local day in the controller's country."""
+        return self._terms.today(self._terms.config.laws[question.line.home], self.now)
 
     def public_answers(self) -> Sequence[Answer]:
         """Return the answers as clients receive them.

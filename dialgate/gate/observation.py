@@ -47,9 +47,11 @@ def count(metrics: Metrics, batch: Batch) -> None:
     if len(labels) < len(calls):
         metrics.repeats.inc(len(calls) - len(labels))
     if batch.lets_through:
-        for campaign, answer, code in zip(batch.campaigns, batch.answers, batch.codes, strict=True):
+        for campaign, call, answer, code in zip(
+            batch.campaigns, calls, batch.answers, batch.codes, strict=True
+        ):
             if answer.would == "deny" and code != REPEATED:
-                metrics.shadow_denials.labels(campaign, code).inc()
+                metrics.shadow.let_through(campaign, code, batch.today(call))
     if not _NOTED.isdisjoint(batch.codes):
         _note(metrics, calls, batch)
     if _logger.isEnabledFor(logging.DEBUG):

@@ -7,6 +7,7 @@ are counted under `other`.
 from bisect import bisect_left
 from collections import Counter as Tally
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import date
 from functools import partial
 from itertools import accumulate
 from typing import TypeAlias
@@ -171,6 +172,24 @@ class ScrapedGauge(Collector):
         yield family
 
 
+class ShadowDenials:
+    """The calls that shadow mode let through although the gate would refuse them: a counter, and each campaign's number today."""
+
+    def __init__(self, counter: Counter) -> None:
+        self._counter = counter
+        self._today: dict[str, tuple[date, int]] = {}
+
+    def let_through(self, campaign: str, code: str, today: date) -> None:
+        self._counter.labels(campaign, code).inc()
+        day, count = self._today.get(campaign, (today, 0))
+        self._today[campaign] = today, count + 1 if day == today else 1
+
+    def on(self, campaign: str, today: date) -> int:
+        """Return how many of the campaign's calls were let through today, since this gate started."""
+        day, count = self._today.get(campaign, (today, 0))
+        return count if day == today else 0
+
+
 class Neighbours:
     """A detector of clients that check generated numbers instead of numbers from a call list.
 
@@ -208,6 +227,7 @@ class Metrics:
         )
         shadow = "Calls that shadow mode let through although the gate would refuse them, by campaign and first reason."
         self.shadow_denials = counter("dialgate_shadow_denials", shadow, ("campaign", "code"))
+        self.shadow = ShadowDenials(self.shadow_denials)
         self.repeats = counter("dialgate_repeats", "Repeated checks that got the earlier decision.")
         self.batch = Histogram(
             "dialgate_batch_calls", "Calls decided in one batch.", buckets=_BATCHES, registry=registry

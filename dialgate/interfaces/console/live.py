@@ -51,6 +51,7 @@ class BoardRow(Struct, frozen=True, kw_only=True):
     campaign: str
     code: str
     client: str
+    shadow: bool = False  # only shadow mode permitted the call
 
 
 class Second(Struct, frozen=True):
@@ -220,12 +221,13 @@ class Live:
         row = BoardRow(
             id=self._app.registrar.ids.outside(answer.decision_id, owner),
             at=at,
-            allow=not code,
+            allow=not code or answer.would == "deny",
             to=mask_number(answer.to),
             caller_id=request.call.from_ if line and request.call.from_ in line.caller_ids else "",
             campaign=request.call.campaign if line else "",
             code=code,
             client=request.client.name,
+            shadow=answer.would == "deny",
         )
         owners = (line.controller.id,) if line else request.client.controllers
         return owners, row

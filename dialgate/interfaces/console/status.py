@@ -5,6 +5,7 @@ The status contains no called numbers.
 
 import asyncio
 from collections.abc import Iterable, Iterator
+from datetime import date
 
 from msgspec import Struct, structs
 
@@ -59,11 +60,21 @@ class OpenRequest(Struct, frozen=True, kw_only=True):
     days_left: int
 
 
+class ShadowStatus(Struct, frozen=True, kw_only=True):
+    """A scope of shadow mode: the gate, a client or a campaign, with the day after which it refuses calls."""
+
+    kind: str
+    name: str
+    last_day: date
+
+
 class ControllerStatus(Struct, frozen=True, kw_only=True):
     registries: tuple[RegistryStatus, ...] = ()
     caller_ids: tuple[CallerIdStatus, ...] = ()
     requests: tuple[OpenRequest, ...] = ()
     paused: tuple[CampaignInfo, ...] = ()
+    shadow: tuple[ShadowStatus, ...] = ()
+    let_through: int = 0  # calls of today that only shadow mode permitted, at this gate since its start
 
 
 SOON = 7  # days
@@ -90,6 +101,25 @@ async def read_status(app: App, controllers: tuple[str, ...]) -> ControllerStatu
             for case in await app.subjects.deadlines.open_cases(viewer)
         ),
         paused=tuple(await asyncio.to_thread(app.registrar.campaigns.paused, viewer, app.gate.counted)),
+        shadow=tuple(_shadow(config, controllers, now)),
+        let_through=await asyncio.to_thread(_let_through, app, controllers, now),
+    )
+
+
+def _shadow(config: Config, controllers: tuple[str, ...], now: Instant) -> Iterator[ShadowStatus]:
+    """Yield the scopes in shadow mode that these controllers may see: the gate, and what belongs to them alone."""
+    for scope in config.shadow.scopes:
+        if scope.ends > now and (scope.kind == "gate" or set(scope.controllers) <= set(controllers)):
+            yield ShadowStatus(kind=scope.kind, name=scope.name, last_day=scope.last_day)
+
+
+def _let_through(app: App, controllers: tuple[str, ...], now: Instant) -> int:
+    config, count = app.config, app.metrics.shadow.on
+    days = {country: day_in(law.zone, now) for country, law in config.laws.items()}
+    return sum(
+        count(name, days[line.home])
+        for name, line in config.lines.items()
+        if line.controller.id in controllers
     )
 
 

@@ -5,6 +5,7 @@ import json
 import re
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import date
 from itertools import product
 from pathlib import Path
 from string import Formatter
@@ -666,6 +667,23 @@ async def test_a_board_shows_the_paused_campaigns_of_its_controllers_only(gate: 
         async with browser(gate, key) as session:
             (message,) = await messages(session, 1)
             assert [campaign["id"] for campaign in message["standing"]["paused"]] == wanted
+
+
+async def test_a_board_says_that_shadow_mode_is_on_for_its_controllers_only(gate: World) -> None:
+    owner = yaml_files.read(gate.folder / "controllers/acme.yaml")
+    changed = [campaign | {"shadow_until": date(2026, 11, 30)} for campaign in owner["campaigns"]]
+    yaml_files.write(
+        gate.folder / "controllers/acme.yaml", owner | {"campaigns": changed[:1] + owner["campaigns"][1:]}
+    )
+    gate.app.reload(loader.load(gate.folder / "dialgate.yaml"))
+    answer = await check(gate, LISTED)
+    assert (answer["decision"], answer["would"]) == ("allow", "deny")
+    campaign = {"kind": "campaign", "name": "acme-fibre", "last_day": "2026-11-30"}
+    for key, scopes, count in ((SUPERVISOR, [campaign], 1), (STRANGER, [], 0)):
+        async with browser(gate, key) as session:
+            (message,) = await messages(session, 1)
+            standing = message["standing"]
+            assert (standing["shadow"], standing["let_through"]) == (scopes, count)
 
 
 async def test_a_board_shows_neither_problems_nor_response_times_of_other_controllers(gate: World) -> None:

@@ -12,6 +12,7 @@ const short = new Intl.NumberFormat(locale, { maximumFractionDigits: 1 });
 const percent = new Intl.NumberFormat(locale, { style: "percent", maximumFractionDigits: 1 });
 const clock = new Intl.DateTimeFormat(locale, { timeZone: board.dataset.zone, timeStyle: "medium" });
 const day = new Intl.DateTimeFormat(locale, { timeZone: board.dataset.zone, dateStyle: "medium", timeStyle: "short" });
+const date = new Intl.DateTimeFormat(locale, { timeZone: "UTC", dateStyle: "medium" });
 
 const rateChart = new Lines($("rate-chart"), ["allow", "deny"], most);
 const latencyChart = new Lines($("latency-chart"), ["p50", "p99"], most);
@@ -90,6 +91,14 @@ function pauses(message) {
   $("paused").querySelector("ul").replaceChildren(...lines.map((line) => make("li", {}, line)));
 }
 
+function shadows(message) {
+  const { shadow, let_through } = message.standing;
+  $("shadow").hidden = shadow.length === 0;
+  $("shadow").querySelector("ul").replaceChildren(...shadow.map((scope) =>
+    make("li", {}, say(`live.shadow_${scope.kind}`, { name: scope.name, until: date.format(new Date(scope.last_day)) }))));
+  setText("shadow-today", say("live.shadow_today", { n: figures.format(let_through) }));
+}
+
 function overLimit(campaign, limit) {
   return say("live.campaign_paused", {
     campaign,
@@ -138,7 +147,7 @@ function feed(message) {
 function row(decision) {
   const at = new Date(decision.at);
   const time = make("time", { datetime: at.toISOString() }, clock.format(at));
-  const verdict = decision.allow ? "allow" : "deny";
+  const verdict = decision.shadow ? "shadow" : decision.allow ? "allow" : "deny";
   return make("tr", { "data-id": decision.id, class: verdict },
     make("td", {}, board.dataset.open ? make("a", { href: `/console/decisions/${decision.id}` }, time) : time),
     make("td", {}, make("span", { class: `verdict small ${verdict}` }, icon(decision.allow ? "good" : "bad"), say(`live.${verdict}`))),
@@ -211,6 +220,7 @@ function show(message) {
   tiles(message);
   readiness(message);
   pauses(message);
+  shadows(message);
   reasons(message);
   campaigns(message);
   feed(message);
