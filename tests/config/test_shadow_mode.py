@@ -54,6 +54,7 @@ def test_a_day_that_is_over_is_a_warning(tmp_path: Path, scope: str) -> None:
         "dialgate", "config", "check", "--config", str(written(tmp_path, scope, date(2026, 1, 31)))
     )
     assert done.code == 0, done
+    assert f"Shadow mode until 2026-01-31: {scope}." in " ".join(done.out.split())
     assert f"{scope}: shadow mode ended on 2026-01-31" in " ".join(done.err.split())
 
 

@@ -8,16 +8,22 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 import redis.asyncio
 from prometheus_client import CollectorRegistry
 
 from dialgate.app import App
+from dialgate.audit.search import DecisionQuery, search
 from dialgate.client import Dialgate
 from dialgate.config import loader
 from dialgate.core import local_time
 from dialgate.core.model import DAY, HOUR, MINUTE, SECOND, SHADOW
-from tests.support import world, yaml_files
+from dialgate.decision_log.archive import closed_segments
+from dialgate.decision_log.archive.packing import pack
+from dialgate.decision_log.chains import Chains
+from dialgate.decision_log.span import LogSpan
+from tests.support import pbx, world, yaml_files
 from tests.support.world import CALL, CALLER, CLEAR, KEY, LISTED, NOW, SCOPES, Hand, World, ask
 
 LAST_DAY = date(2026, 11, 30)
@@ -226,6 +232,45 @@ async def test_every_interface_lets_the_call_go_on_and_says_would(tmp_path: Path
 async def _text(gate: World, path: str, fields: dict[str, str]) -> str:
     async with gate.client.post(path, params=fields) as response:
         return await response.text()
+
+
+async def test_asterisk_and_a_webhook_go_on_and_say_would(tmp_path: Path) -> None:
+    async with pbx.run_gate(tmp_path, shadow_until=LAST_DAY) as asterisk:
+        for script in ("check", "vicidial"):
+            variables = (await asterisk.run_check(LISTED, script=script)).variables
+            told = {name: variables.get(f"DG_{name}") for name in ("DECISION", "WOULD", "REASON")}
+            if script == "check":
+                assert told == {"DECISION": "allow", "WOULD": "deny", "REASON": "registry.listed"}
+            assert "DIALSTATUS" not in variables
+    webhooks = tmp_path / "hooks"
+    (webhooks / "webhooks").mkdir(parents=True)
+    shutil.copy(world.CONFIG / "webhooks/generic.yaml", webhooks / "webhooks/generic.yaml")
+    async with world.running(webhooks, shadow_until=LAST_DAY) as gate:
+        body = {"to": LISTED, "from": CALLER, "campaign": "acme-fibre"}
+        answer = await gate.post("/v1/webhooks/generic", body, 200)
+        assert (answer["allowed"], answer["decision"], answer["would"]) == (True, "allow", "deny")
+
+
+async def test_archives_keep_the_mark_and_older_ones_have_none(tmp_path: Path) -> None:
+    async with world.running(tmp_path, shadow_until=LAST_DAY, log_segment_hours=1) as gate:
+        await world.load_list(gate)
+        await check(gate, to=LISTED)
+        await check(gate)
+        gate.hand.at += 2 * HOUR
+        await check(gate)
+        (segment, *_) = closed_segments(tmp_path / "data/log", gate.hand.at)
+        pack(segment)
+
+    def found(*, shadow: bool) -> list[tuple[str, bool]]:
+        hits = search(Chains(tmp_path / "data"), DecisionQuery(shadow=shadow), LogSpan())
+        return [(hit.decision, hit.shadow) for hit in hits]
+
+    assert found(shadow=True) == found(shadow=False) == [("deny", True), ("allow", True), ("allow", True)]
+    (packed,) = (tmp_path / "data/log").glob("*.parquet")
+    older = pq.read_table(packed).drop_columns(["shadow"])
+    pq.write_table(older.replace_schema_metadata(pq.read_metadata(packed).metadata), packed)
+    assert found(shadow=False) == [("deny", False), ("allow", False), ("allow", True)]
+    assert found(shadow=True) == [("allow", True)]
 
 
 async def test_what_a_citizen_reads_is_true(tmp_path: Path) -> None:

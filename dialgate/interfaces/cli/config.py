@@ -118,6 +118,7 @@ def _summary(config: Config) -> dict[str, object]:
             for controller in config.controllers.values()
         },
         "clients": {client.name: list(client.scopes) for client in config.settings.clients},
+        "shadow": {str(scope): str(scope.last_day) for scope in config.shadow.scopes},
     }
 
 
@@ -153,6 +154,10 @@ def _show_summary(config: Config, open_always: list[str]) -> None:
             for client in config.settings.clients
         ],
     )
+    for scope in config.shadow.scopes:
+        typer.echo(
+            f"Shadow mode until {scope.last_day}: {scope}. Calls that should be refused go on, apart from stops."
+        )
     if open_always:
         names = ", ".join(open_always)
         typer.echo(f"Campaigns that may call day and night: {names}. Check that this is intended.")
