@@ -31,7 +31,7 @@ from dialgate.store import Ledger
 _HOURS = 24
 _ENTRIES = 4_096  # ledger entries per read
 _QUARTER = 15 * MINUTE  # in every time zone an hour begins with one
-_COUNTED = ("allow", "campaign", "reason", "caller_id", "country", "law")
+_COUNTED = ("allow", "shadow", "campaign", "reason", "caller_id", "country", "law")
 
 
 class Period(Struct, frozen=True, kw_only=True):
@@ -117,7 +117,7 @@ class CallReport(Struct, frozen=True, kw_only=True):
 
     `reasons` counts each denied call once, under its first reason. `records` holds the ids of the first and last decision in
     the report, and `laws` the hashes of the laws in force. `shipped` has the time up to which each other gate shipped its log:
-    later decisions by that gate are not in the report.
+    later decisions by that gate are not in the report. `let_through` counts the denied calls that went on in shadow mode.
     """
 
     controller: str
@@ -139,6 +139,7 @@ class CallReport(Struct, frozen=True, kw_only=True):
     records: tuple[str, ...]
     laws: tuple[str, ...]
     shipped: dict[str, str] = {}
+    let_through: int = 0
 
     @property
     def allowed_share(self) -> float:
@@ -172,6 +173,7 @@ class _Tally:
         self.bases: Counter[str] = Counter()
         self.caller_ids: Counter[str] = Counter()
         self.laws: set[str] = set()
+        self.let_through = 0
         self.ends: list[Position] = []  # of the first and the last decision
         self._period = period
 
@@ -187,18 +189,20 @@ class _Tally:
             decisions.column("basis").map(lambda basis: basis.partition(":")[0]),
             *(decisions.column(name) for name in _COUNTED),
         ]
-        for (result, slot, basis, allow, campaign, reason, caller_id, country, law), number in count_equal(
-            columns
-        ):
+        for values, number in count_equal(columns):
+            result, slot, basis, allow, shadow, campaign, reason, caller_id, country, law = values
             self.calls[campaign, allow] += number
             self.slots[slot, allow] += number
             self.laws.add(f"{country} {law}")
             if allow:
                 self.bases[basis] += number
-                self.caller_ids[caller_id.removesuffix(SEALED)] += number
-                self.results[campaign, result] += number
             else:
                 self.reasons[reason] += number
+            if allow or shadow:
+                self.caller_ids[caller_id.removesuffix(SEALED)] += number
+                self.results[campaign, result] += number
+            if shadow and not allow:
+                self.let_through += number
 
 
 async def gather(
@@ -236,6 +240,7 @@ async def gather(
         ),
         laws=tuple(sorted(tally.laws)),
         shipped=shipped_until(homes(config.data, config.shipped)),
+        let_through=tally.let_through,
     )
 
 

@@ -106,6 +106,11 @@ def _figures(report: CallReport, say: dict[str, str], language: Language) -> tup
         Figure(say["asked"], count(report.asked, language)),
         Figure(say["allowed"], count(report.allowed, language), "good"),
         Figure(say["denied"], count(report.denied, language)),
+        *(
+            [Figure(say["let_through"], count(report.let_through, language), "bad")]
+            if report.let_through
+            else ()
+        ),
         Figure(say["allowed_share"], share(report.allowed_share, language)),
         Figure(say["abandoned_share"], share(worst, language).removesuffix(" %"), tone(worst)),
         Figure(say["stops"], count(report.stops.revocations, language)),

@@ -180,7 +180,7 @@ class Subjects:
 
     def _with_results(self, decisions: list[DecisionLine]) -> list[DecisionLine]:
         """Add the results in this gate's logs and those that other gates shipped."""
-        names = [decision.id for decision in decisions if decision.decision == "allow"]
+        names = [decision.id for decision in decisions if decision.decision == "allow" or decision.shadow]
         chains = Chains(self.config.data, self.config.shipped)
         return inventory.add_results(decisions, chains.reports(names))
 

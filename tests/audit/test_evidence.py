@@ -13,6 +13,7 @@ import venv
 from base64 import b64decode, b64encode
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing
+from datetime import date
 from importlib.metadata import files
 from pathlib import Path
 from typing import Any
@@ -102,6 +103,15 @@ async def test_deny_is_proved_with_law_receipt_and_reason(running: World) -> Non
     assert any("country: IT" in text for text in body["kept"].values())
     assert body["manifest"]["files"][0]["registry"] == "rpo"
     assert signed.startswith(f"signed by {next(iter(body['keys']))}")
+
+
+async def test_a_call_in_shadow_mode_is_proved_as_refused_and_let_through(tmp_path: Path) -> None:
+    async with world.running(tmp_path, shadow_until=date(2026, 11, 30)) as gate:
+        response = await ask(gate, to=LISTED)
+        await pass_checkpoint_interval(gate)
+        bundle = await evidence_of(gate, response["decision_id"])
+    (line, _) = verify(bundle)
+    assert "deny, but the gate was in shadow mode and the call was allowed to go on" in line
 
 
 CONSENT = {

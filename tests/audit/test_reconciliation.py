@@ -3,7 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -111,6 +111,13 @@ async def test_every_kind_of_bypass_is_found(gate: World, tmp_path: Path) -> Non
     ]  # fmt: skip
     assert (report.calls, report.matched, report.own, report.legs) == (14, 5, 1, 0)
     assert report.findings[6].decision == named
+
+
+async def test_a_call_that_shadow_mode_let_through_is_no_bypass(tmp_path: Path) -> None:
+    async with world.running(tmp_path, shadow_until=date(2026, 11, 30)) as gate:
+        await check_number(gate, LISTED)
+        report = reconcile_file(gate, write_calls(tmp_path, [Row(LISTED), Row(OTHERS[0])]))
+    assert (report.matched, kinds(report)) == (1, [(3, "undecided")])
 
 
 async def test_call_on_a_second_trunk_is_one_call(gate: World, tmp_path: Path) -> None:

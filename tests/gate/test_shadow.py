@@ -274,9 +274,13 @@ async def test_archives_keep_the_mark_and_older_ones_have_none(tmp_path: Path) -
 
 
 async def test_what_a_citizen_reads_is_true(tmp_path: Path) -> None:
-    clients = [world.client("tests", KEY, *SCOPES, "subjects")]
+    clients = [world.client("tests", KEY, *SCOPES, "subjects", "watch")]
     async with world.running(tmp_path, shadow_until=LAST_DAY, clients=clients) as gate:
         answer = await check(gate, to=LISTED)
+        await gate.post("/v1/outcomes", {"decision_id": answer["decision_id"], "outcome": "answered"}, 200)
+        report = await gate.get("/v1/report?day=2026-11-24&format=json")
+        assert [report[name] for name in ("asked", "denied", "let_through")] == [1, 1, 1]
+        assert report["outcomes"] == {"answered": 1}
         for language, words in (("en", "would have refused"), ("it", "avrebbe negato")):
             account = await gate.get(f"/v1/decisions/{answer['decision_id']}?language={language}")
             assert (account["decision"], account["shadow"]) == ("deny", True)

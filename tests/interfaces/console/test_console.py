@@ -679,6 +679,10 @@ async def test_a_board_says_that_shadow_mode_is_on_for_its_controllers_only(gate
     answer = await check(gate, LISTED)
     assert (answer["decision"], answer["would"]) == ("allow", "deny")
     campaign = {"kind": "campaign", "name": "acme-fibre", "last_day": "2026-11-30"}
+    async with browser(gate, SUPERVISOR) as session:
+        assert "let through in shadow mode" in await get(
+            session, f"/console/decisions/{answer['decision_id']}"
+        )
     for key, scopes, count in ((SUPERVISOR, [campaign], 1), (STRANGER, [], 0)):
         async with browser(gate, key) as session:
             (message,) = await messages(session, 1)
