@@ -5,6 +5,7 @@ import re
 import runpy
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +20,26 @@ from tests.observability.test_metrics import LINE, change_controller, check
 from tests.support import yaml_files
 from tests.support.paths import ROOT
 from tests.support.prometheus_server import exporter, prometheus
-from tests.support.world import CALLER, CLEAR, KEY, LISTED, NOW, SCOPES, World, client, load_list, running
+from tests.support.world import (
+    CALL,
+    CALLER,
+    CLEAR,
+    KEY,
+    LISTED,
+    NOW,
+    SCOPES,
+    World,
+    client,
+    load_list,
+    running,
+)
 
 FOLDER = ROOT / "deploy" / "grafana"
 BOARDS = runpy.run_path(str(FOLDER / "boards.py"))
 NAMES = sorted(path.stem for path in FOLDER.glob("*.json"))
 # Values for Grafana's macros; real intervals contain several scrapes, too.
 MACROS = {"$__rate_interval": "1m"}
+TRIAL_KEY = "key-of-the-trial"
 
 
 def panels(name: str) -> list[dict[str, Any]]:
@@ -87,6 +101,7 @@ async def use_everything(world: World) -> None:
             await world.post(
                 "/v1/outcomes", {"decision_id": response["decision_id"], "outcome": "answered"}, 200
             )
+    await world.post("/v1/check", CALL | {"to": LISTED}, 200, Authorization=f"Bearer {TRIAL_KEY}")
     await world.post("/v1/revocations", {"number": CLEAR, "channel": "mail", "proof": "mail/1"})
     await world.post(
         f"/v1/subjects/{CLEAR}/requests", {"kind": "access", "identified": "code", "channel": "pec"}
@@ -114,7 +129,8 @@ def webhook_settings(folder: Path) -> dict[str, Any]:
 @asynccontextmanager
 async def running_gate(folder: Path) -> AsyncIterator[World]:
     """Run a gate with a webhook and a caller ID that must be called back."""
-    clients = [client("tests", KEY, *SCOPES, "subjects")]
+    trial = client("trial", TRIAL_KEY, "check") | {"shadow_until": date(2026, 11, 30)}
+    clients = [client("tests", KEY, *SCOPES, "subjects"), trial]
     async with running(folder, clients=clients, subscribers=[webhook_settings(folder)]) as world:
         ProcessCollector(registry=world.registry)
         change_controller(folder, caller_ids=[CALLER, LINE])

@@ -241,6 +241,16 @@ async def test_number_in_the_response_is_dialled(tmp_path: Path) -> None:
         assert user_of(invite.uri) == user_of(invite.get("To")) == CLEAR
 
 
+async def test_a_call_in_shadow_mode_is_placed_only_to_a_number_that_the_gate_read(tmp_path: Path) -> None:
+    would = {"would": "deny", "reason_class": "number", "reasons": [{"code": "registry.listed"}]}
+    async with with_stub(tmp_path) as (sip, stub):
+        stub.play = respond(ALLOW | would)
+        assert (await sip.dialer.call("0612345678")).status == 200
+        stub.play = respond(ALLOW | would | {"to": "0612345678"})
+        assert (await sip.dialer.call("0612345678")).status == 500
+        assert len(sip.at_the_trunks) == 1
+
+
 async def test_reconcile_reads_the_accounting_log(tmp_path: Path) -> None:
     async with with_stub(tmp_path, WITH_ACCOUNTING="") as (sip, stub):
         stub.play = respond(REFUSAL)
