@@ -226,7 +226,8 @@ class Metrics:
             ("component",),
         )
         shadow = "Calls that shadow mode let through although the gate would refuse them, by campaign and first reason."
-        self.shadow = ShadowDenials(counter("dialgate_shadow_denials", shadow, ("campaign", "code")))
+        self.shadow_denials = counter("dialgate_shadow_denials", shadow, ("campaign", "code"))
+        self.shadow = ShadowDenials(self.shadow_denials)
         self.repeats = counter("dialgate_repeats", "Repeated checks that got the earlier decision.")
         self.batch = Histogram(
             "dialgate_batch_calls", "Calls decided in one batch.", buckets=_BATCHES, registry=registry
