@@ -1,15 +1,16 @@
-"""Replay of recorded decisions, under the law that applied to the call or under a draft law.
+"""Replay of recorded decisions, under the law that applied to the call or under a draft law or configuration.
 
-A replay uses only the recorded facts, which include the holidays. Under the law that applied to the call, the result
+A replay uses only the recorded facts, which include the holidays. What a draft configuration changes in them is in
+`dialgate.audit.draft_configuration`. Under the law that applied to the call, the result
 must equal the recorded decision. If a draft law requires a registry that was not consulted for the call, the result is
 a denial.
 """
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
 from functools import lru_cache
 from pathlib import Path
-from typing import NamedTuple, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias
 
 from msgspec import Struct, field
 
@@ -17,11 +18,12 @@ from dialgate.config import content_store
 from dialgate.core.decision import decide
 from dialgate.core.decision_ids import log_of
 from dialgate.core.law import Law
-from dialgate.core.model import Decision, Deny, Known, Outcome, OutcomeRecord, Pass
+from dialgate.core.model import Decision, Deny, Facts, Known, Outcome, OutcomeRecord, Pass
 from dialgate.decision_log.records import Record
 
 _CACHED = 4_096
 _EXAMPLES = 100
+_EXAMPLES_EACH = 3
 
 
 class Change(NamedTuple):
@@ -50,17 +52,85 @@ class ReplayRow(NamedTuple):
     becomes: str
 
 
+# What a record does not tell, although a draft asks for it. "" if nothing.
+Doubt: TypeAlias = Literal[
+    "",
+    "campaign",
+    "dial_region",
+    "address",
+    "call_type",
+    "prefix",
+    "caller_id",
+    "registry",
+    "counts",
+    "attempts",
+]
+Verdict: TypeAlias = Literal["allow", "deny", "unknown"]
+
+
+class Direction(NamedTuple):
+    """The calls of a campaign whose decision changes in the same way. With a doubt, `becomes` is "unknown"."""
+
+    campaign: str
+    was: Verdict
+    becomes: Verdict
+    doubt: Doubt
+
+
+class ChangedCalls(Struct):
+    records: int = 0
+    changes: Counter[Change] = field(default_factory=Counter)
+    examples: list[str] = field(default_factory=list)  # ids of the first decisions
+
+
 class Replay(Struct):
     records: int = 0
-    different: int = 0  # number of records that differ, counted by kind in `verdicts` and `rows`
     beside: int = 0  # records for countries other than the draft's
-    verdicts: Counter[tuple[str, str]] = field(default_factory=Counter)
-    rows: Counter[ReplayRow] = field(default_factory=Counter)
+    changed: dict[Direction, ChangedCalls] = field(default_factory=lambda: defaultdict(ChangedCalls))
     examples: list[Difference] = field(default_factory=list)  # first hundred differences
 
+    @property
+    def different(self) -> int:
+        return sum(calls.records for calls in self.changed.values())
 
-LawOf: TypeAlias = Callable[[Record], Law | None]
-_Judgement: TypeAlias = tuple[bool, tuple[Change, ...]]
+    @property
+    def verdicts(self) -> Counter[tuple[str, str]]:
+        found: Counter[tuple[str, str]] = Counter()
+        for direction, calls in self.changed.items():
+            found[direction.was, direction.becomes] += calls.records
+        return found
+
+    @property
+    def rows(self) -> Counter[ReplayRow]:
+        found: Counter[ReplayRow] = Counter()
+        for direction, calls in self.changed.items():
+            found.update({ReplayRow(direction.campaign, *change): n for change, n in calls.changes.items()})
+        return found
+
+
+class Retrial(Struct, frozen=True, kw_only=True):
+    """The facts and the law with which a recorded call is decided again.
+
+    The facts may lack something. With a `doubt`, nothing can be said of the call. With `unless_denied`, only a denial is certain.
+    `others` are facts that are possible, too: the call is judged only if they lead to the same verdict.
+    """
+
+    facts: Facts
+    law: Law
+    doubt: Doubt = ""
+    unless_denied: Doubt = ""
+    others: tuple[tuple[Doubt, Facts], ...] = ()
+
+    def doubt_about(self, decision: Decision) -> Doubt:
+        if self.doubt or (decision.allow and self.unless_denied):
+            return self.doubt or self.unless_denied
+        verdicts = ((doubt, decide(facts, self.law).allow) for doubt, facts in self.others)
+        return next((doubt for doubt, allow in verdicts if allow != decision.allow), "")
+
+
+LawOf: TypeAlias = Callable[[Record], Law]
+RetrialOf: TypeAlias = Callable[[Record], Retrial | None]
+_Judgement: TypeAlias = tuple[bool, Doubt, tuple[Change, ...]]
 _Compare: TypeAlias = Callable[[Decision, Decision], tuple[Change, ...]]
 
 
@@ -78,8 +148,14 @@ def read_kept_laws(*folders: Path) -> LawOf:
     return lambda record: read(record.law)
 
 
-def draft(law: Law) -> LawOf:
-    return lambda record: law if record.country == law.country else None
+def as_recorded(*folders: Path) -> RetrialOf:
+    """Return a function that returns a record's own facts, under the law from one of the archives `folders`."""
+    law_of = read_kept_laws(*folders)
+    return lambda record: Retrial(facts=record.facts, law=law_of(record))
+
+
+def draft(law: Law) -> RetrialOf:
+    return lambda record: Retrial(facts=record.facts, law=law) if record.country == law.country else None
 
 
 def exact(before: Decision, after: Decision) -> tuple[Change, ...]:
@@ -99,13 +175,21 @@ def in_effect(before: Decision, after: Decision) -> tuple[Change, ...]:
     return tuple(Change(name, old, new) for name, old, new in pairs if old != new)
 
 
-def replay(entries: Iterable[Record | OutcomeRecord], law_of: LawOf, compare: _Compare) -> Replay:
-    """Decide each record again under the law from `law_of`, and compare the result with the recorded decision.
+def in_reasons(before: Decision, after: Decision) -> tuple[Change, ...]:
+    """Return the rules that deny in one of the decisions, and do not, or for another reason, in the other."""
+    denials = (item for decision in (before, after) for item in decision.outcomes.items())
+    names = dict.fromkeys(name for name, outcome in denials if type(outcome) is Deny)
+    pairs = ((name, _gist(before.outcomes.get(name)), _gist(after.outcomes.get(name))) for name in names)
+    return tuple(Change(name, old, new) for name, old, new in pairs if old != new)
 
-    Memory use does not grow with the log. Raises the same errors as `law_of`.
+
+def replay(entries: Iterable[Record | OutcomeRecord], retrial_of: RetrialOf, compare: _Compare) -> Replay:
+    """Decide each record again as `retrial_of` says, and compare the result with the recorded decision.
+
+    Memory use does not grow with the log. Raises the same errors as `retrial_of`.
     """
     report = Replay()
-    rejudge = _Rejudge(law_of, compare)
+    rejudge = _Rejudge(retrial_of, compare)
     for record in entries:
         if isinstance(record, OutcomeRecord):
             continue
@@ -113,7 +197,7 @@ def replay(entries: Iterable[Record | OutcomeRecord], law_of: LawOf, compare: _C
         judgement = rejudge(record)
         if judgement is None:
             report.beside += 1
-        elif judgement[1]:
+        elif judgement[1] or judgement[2]:
             _count(report, record, judgement)
     return report
 
@@ -125,13 +209,13 @@ class _Rejudge:
     logs use the same sequence numbers, so the log is part of the cache key. So is what is stored about the number.
     """
 
-    def __init__(self, law_of: LawOf, compare: _Compare) -> None:
-        self._law_of, self._compare = law_of, compare
-        self._cache: dict[tuple[str, int, int, Known], _Judgement | None] = {}
+    def __init__(self, retrial_of: RetrialOf, compare: _Compare) -> None:
+        self._retrial_of, self._compare = retrial_of, compare
+        self._cache: dict[tuple[str, str, int, int, Known], _Judgement | None] = {}
 
     def __call__(self, record: Record) -> _Judgement | None:
-        """Return the new verdict and the differences, or None if the law is for another country."""
-        key = (log_of(record.id), record.grounds, record.at, record.facts.known)
+        """Return the new verdict, the doubt about it and the differences, or None if the law is for another country."""
+        key = (log_of(record.id), record.client, record.grounds, record.at, record.facts.known)
         if key not in self._cache:
             if len(self._cache) >= _CACHED:
                 self._cache.clear()
@@ -139,26 +223,29 @@ class _Rejudge:
         return self._cache[key]
 
     def _decide(self, record: Record) -> _Judgement | None:
-        law = self._law_of(record)
-        if law is None:
+        retrial = self._retrial_of(record)
+        if retrial is None:
             return None
-        decision = decide(record.facts, law)
-        return decision.allow, self._compare(record.decision, decision)
+        decision = decide(retrial.facts, retrial.law)
+        return decision.allow, retrial.doubt_about(decision), self._compare(record.decision, decision)
 
 
 def _count(report: Replay, record: Record, judgement: _Judgement) -> None:
     campaign = record.facts.campaign
     # Clients may send any name for an unknown campaign, so unknown campaigns are counted as one.
     name = campaign.id if campaign.known else "(unknown)"
-    was, becomes = _verdict(record.decision.allow), _verdict(judgement[0])
-    report.different += 1
-    report.verdicts[was, becomes] += 1
-    report.rows.update(ReplayRow(name, *change) for change in judgement[1])
+    allow, doubt, changes = judgement
+    was, becomes = _verdict(record.decision.allow), "unknown" if doubt else _verdict(allow)
+    calls = report.changed[Direction(name, was, becomes, doubt)]
+    calls.records += 1
+    calls.changes.update(() if doubt else changes)
+    if len(calls.examples) < _EXAMPLES_EACH:
+        calls.examples.append(record.id)
     if len(report.examples) < _EXAMPLES:
-        report.examples.append(Difference(record.id, record.at, name, was, becomes, judgement[1]))
+        report.examples.append(Difference(record.id, record.at, name, was, becomes, changes))
 
 
-def _verdict(allow: bool) -> str:  # noqa: FBT001 - the name says what the flag means
+def _verdict(allow: bool) -> Verdict:  # noqa: FBT001 - the name says what the flag means
     return "allow" if allow else "deny"
 
 

@@ -12,6 +12,7 @@ evidence up to version 1, the list contained the entries instead of their hashes
 
 import os
 import re
+from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from hashlib import sha256
@@ -112,7 +113,7 @@ def config_files(folder: Path, digest: str) -> list[ConfigFile]:
 def controller_of(raw: bytes) -> str:
     """Return the id in a controller's file, or "" for any other file."""
     with suppress(yaml.YAMLError, UnicodeDecodeError, msgspec.ValidationError):
-        return msgspec.convert(yaml.load(raw, Loader=yaml.CSafeLoader), _Owner).id
+        return msgspec.convert(yaml.load(raw, Loader=yaml.CSafeLoader), ArchivedController).id
     return ""
 
 
@@ -129,7 +130,7 @@ def owners(folder: Path, campaign: str) -> set[str]:
     ids = set()
     for path in folder.iterdir():
         with suppress(yaml.YAMLError, UnicodeDecodeError, msgspec.ValidationError):
-            read = msgspec.convert(yaml.load(path.read_bytes(), Loader=yaml.CSafeLoader), _Owner)
+            read = msgspec.convert(yaml.load(path.read_bytes(), Loader=yaml.CSafeLoader), ArchivedController)
             if any(item.id == campaign for item in read.campaigns):
                 ids.add(read.id)
     return ids
@@ -137,13 +138,31 @@ def owners(folder: Path, campaign: str) -> set[str]:
 
 class _Campaign(Struct):
     id: str
+    dial_region: str = ""
+    caller_ids: tuple[str, ...] = ()
 
 
-class _Owner(Struct):
-    """The fields that a controller's file has in every version of dialgate."""
+class ArchivedController(Struct):
+    """The fields of a controller's file that have the same meaning in every version of dialgate."""
 
     id: str
     campaigns: list[_Campaign]
+    country: str = ""
+
+
+def controllers_in(folder: Path, digest: str, known: Collection[str] = ()) -> list[ArchivedController]:
+    """Return the controllers in the configuration with this hash, without the files whose hashes are `known`.
+
+    Raises `NotKept`.
+    """
+    found = []
+    for file in config_files(folder, digest):
+        # Only laws and controllers are shipped to other nodes.
+        if file.digest not in known and (folder / file.digest).exists():
+            with suppress(yaml.YAMLError, UnicodeDecodeError, msgspec.ValidationError):
+                raw = content(folder, file.digest)
+                found.append(msgspec.convert(yaml.load(raw, Loader=yaml.CSafeLoader), ArchivedController))
+    return found
 
 
 def answer_seconds(folder: Path, digest: str) -> float:

@@ -1,5 +1,6 @@
 """Selection of the country whose law governs a call."""
 
+from collections.abc import Sequence
 from functools import cache
 
 from dialgate.config.configuration import Config
@@ -37,8 +38,23 @@ class BindingLaws:
     def number(self, number: Parsed) -> Number:
         barred = self._barred.get(number.region)
         prefix = next((prefix for prefix in barred if number.e164.startswith(prefix)), "") if barred else ""
-        problem = self._problems.get(number.region, "")
+        problem = self.problem_of(number.region)
         return _number(number.kind, number.region, problem, number.places, prefix)
+
+    def problem_of(self, region: str) -> str:
+        """Return why the law of a region cannot be used, or ""."""
+        return self._problems.get(region, "")
+
+    def possible_prefixes(self, number: Number, earlier: Sequence[str]) -> list[str]:
+        """Return what the prefix of a number may be, if `number.prefix` is its longest one among `earlier`."""
+        possible: list[str] = []
+        for prefix in self._barred.get(number.region, ()):
+            if number.prefix.startswith(prefix):
+                return [*possible, prefix]
+            excluded = (other for other in earlier if len(other) > len(number.prefix))
+            if prefix.startswith(number.prefix) and not prefix.startswith(tuple(excluded)):
+                possible.append(prefix)
+        return [*possible, ""]
 
 
 @cache

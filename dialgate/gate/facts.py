@@ -181,9 +181,13 @@ class Gatherer:
 
     def read(self, call: Call, client: Client, interface: str = "") -> Question:
         own = self.config.line_of(call.campaign, client)
-        line = self.counted.lines.get(call.campaign, own) if own else self._substitute_campaign(call, client)
+        line = (
+            self.counted.lines.get(call.campaign, own)
+            if own
+            else unknown_campaign(_printable(masking.blank_numbers(call.campaign)), client, self.config)
+        )
         shown, key = self._caller_ids.look_up(call.from_, line), self._key(call, client.name)
-        call_type = _stricter(call.call_type, line.campaign.call_type)
+        call_type = stricter(call.call_type, line.campaign.call_type)
         try:
             parsed = phone.parse(call.to, line.dial_region)
         except phone.NotANumber as problem:
@@ -214,19 +218,6 @@ class Gatherer:
     def _subjects(self, line: Line, e164: str) -> tuple[bytes, ...]:
         number = e164.encode()
         return self._hashes[line.controller.id].digest(number), self._hash_for_all.digest(number)
-
-    def _substitute_campaign(self, call: Call, client: Client) -> Line:
-        """Return a placeholder for a campaign that the client may not use, in the country of the client's controller."""
-        owner = next((self.config.controllers[name] for name in client.controllers), None)
-        home = owner.country if owner else next(iter(self.config.laws))
-        return Line(
-            campaign=Campaign(id=_printable(masking.blank_numbers(call.campaign)), known=False),
-            controller=Controller(id=""),
-            controller_name="",
-            home=home,
-            dial_region="",
-            caller_ids={},
-        )
 
     def _key(self, call: Call, client: str) -> bytes:
         """Return a keyed hash that identifies repetitions of a request, or b"" if the call has no id."""
@@ -279,11 +270,24 @@ class Gatherer:
         )
 
 
+def unknown_campaign(name: str, client: Client, config: Config) -> Line:
+    """Return a placeholder for a campaign that the client may not use, in the country of the client's controller."""
+    owner = next((config.controllers[owner] for owner in client.controllers), None)
+    return Line(
+        campaign=Campaign(id=name, known=False),
+        controller=Controller(id=""),
+        controller_name="",
+        home=owner.country if owner else next(iter(config.laws)),
+        dial_region="",
+        caller_ids={},
+    )
+
+
 def _spoken(e164: str, to: str) -> str:
     return f"{e164} {_printable(to)}" if e164 else _printable(to)
 
 
-def _stricter(requested: CallType | None, declared: CallType) -> CallType:
+def stricter(requested: CallType | None, declared: CallType) -> CallType:
     """Return the stricter call type. A call may tighten its campaign's type but not relax it."""
     return requested if requested is not None and STRICTNESS[requested] > STRICTNESS[declared] else declared
 

@@ -47,7 +47,7 @@ async def _ask(gate: World, to: str) -> str:
 
 def again(data: Path, chosen: LogSpan | None = None, draft: dict[str, object] | None = None) -> Replay:
     within = span.within(Reader(data / "log"), chosen or LogSpan())
-    law_of = replay.draft(parse_law(draft)) if draft else replay.read_kept_laws(data / "kept")
+    law_of = replay.draft(parse_law(draft)) if draft else replay.as_recorded(data / "kept")
     compare = replay.in_effect if draft else replay.exact
     return replay.replay((entry for _, entry in within), law_of, compare)
 
@@ -120,7 +120,7 @@ def test_equal_sequence_numbers_of_two_logs_are_replayed_separately(data: Path) 
         record, id=f"00000000-{record.seq}", decision=structs.replace(record.decision, outcomes=outcomes)
     )
     for entries_of_logs in ([record, forged], [forged, record]):
-        report = replay.replay(entries_of_logs, replay.read_kept_laws(data / "kept"), replay.exact)
+        report = replay.replay(entries_of_logs, replay.as_recorded(data / "kept"), replay.exact)
         assert [example.decision for example in report.examples] == [forged.id]
 
 

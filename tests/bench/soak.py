@@ -318,6 +318,6 @@ def _read_back(gate: Gate, oracle: Oracle) -> int:
                     oracle.logged(int(entry.call_id))
                 yield entry
 
-    replayed = replay.replay(decisions(), replay.read_kept_laws(gate.data / "kept"), replay.exact)
+    replayed = replay.replay(decisions(), replay.as_recorded(gate.data / "kept"), replay.exact)
     oracle.faults += [f"replayed with a difference: {example}" for example in replayed.examples]
     return replayed.records

@@ -15,7 +15,7 @@ from prometheus_client import CollectorRegistry
 from typer.testing import CliRunner, Result
 
 from dialgate.app import App
-from dialgate.audit.replay import exact, read_kept_laws, replay
+from dialgate.audit.replay import as_recorded, exact, replay
 from dialgate.config import loader
 from dialgate.core.local_time import instant_in
 from dialgate.core.model import DAY, HOUR, MINUTE
@@ -269,7 +269,7 @@ async def test_the_decisions_replay_from_their_records(tmp_path: Path) -> None:
         await load_list(made)
         await pause(made)
         await check(made, NUMBERS[8])
-        replayed = replay(made.records(), read_kept_laws(made.app.config.data / "kept"), exact)
+        replayed = replay(made.records(), as_recorded(made.app.config.data / "kept"), exact)
         assert (replayed.records, replayed.different) == (5, 0)
 
 

@@ -107,7 +107,7 @@ async def test_decisions_of_the_earlier_logs_are_found_reported_and_replayed(hou
     assert [log_of(decision) for decision in (first, second, third)] == [*logs.readers]
     assert [outcome.decision for outcome in logs.reports({first})] == [first]
     entries = (entry for _, entry in logs.entries())
-    report = replaying.replay(entries, replaying.read_kept_laws(house.data / "kept"), replaying.exact)
+    report = replaying.replay(entries, replaying.as_recorded(house.data / "kept"), replaying.exact)
     assert (report.records, report.different) == (8, 0)
     assert list(faults(house)) == []
 

@@ -387,6 +387,7 @@ async def _administration(ask: Walk) -> None:
     await ask("liftHold", 201, {**hold, "reason": "case closed"})
     await ask("retireMonths", 200, {"dry_run": True})
     await ask("renewSigningKey", 201)
+    await ask("getConfigurationDiff", 200, params={"days": 1})
     await ask("listNodes", 409)
     await ask("forgetNode", 409, place={"node": "milan"})
     await ask("addLookups", 204, {"numbers": [CLEAR], "purpose": "a bypass of 24 November"})

@@ -15,6 +15,7 @@ from tests.support import world, yaml_files
 from tests.support.world import CALLER, CLEAR, LISTED, NOW, Hand, World
 
 AGENT, SUPERVISOR, OFFICER, STRANGER = "key-agent", "key-supervisor", "key-officer", "key-of-beta"
+ADMINISTRATOR = "key-administrator"
 LANDLINE, BARE = "+390245678901", "+390245678902"
 MARKUP = "<img src=x onerror=alert(1)>"
 NUMBERS = [f"+3906123457{at:02}" for at in range(40)]
@@ -60,7 +61,8 @@ def clients() -> list[dict[str, Any]]:
         world.client("agent-7", AGENT, *agent),
         world.client("supervisor-2", SUPERVISOR, *supervisor),
         world.client("dpo", OFFICER, *officer) | {"controllers": ["acme", "beta"]},
-        world.client("beta", STRANGER, "check", *officer) | {"controllers": ["beta"]},
+        world.client("root", ADMINISTRATOR, *officer, "admin") | {"controllers": ["acme", "beta"]},
+        world.client("beta", STRANGER, "check", *officer, "admin") | {"controllers": ["beta"]},
     ]
 
 

@@ -39,7 +39,7 @@ def _replay_log(data: Path, log: Path, tally: Tally) -> None:
         return
     entries = (entry for _, entry in Reader(log).entries())
     try:
-        report = replay.replay(entries, replay.read_kept_laws(data / "kept"), replay.exact)
+        report = replay.replay(entries, replay.as_recorded(data / "kept"), replay.exact)
     except (kept.NotKept, LogUnavailable) as fault:
         tally.different.append(f"{log}: {fault}")
         return

@@ -35,7 +35,7 @@ COMMANDS = {
     "ship": ("ship", "Ship the decision log to other storage."),
     "key": ("config", "Create an API key for a client."),
     "country": ("country", "Show a country's law on a day, or its changes between two days."),
-    "config": ("config", "Check the configuration."),
+    "config": ("config", "Check the configuration, and show what a draft would change."),
     "log": ("log_group", "Verify, search, replay, archive and retire the decision log."),
     "why": ("decisions", "Show all decisions about a number, with their reasons."),
     "report": ("report", "Report on a controller's calls for a day or a month."),
@@ -50,6 +50,7 @@ ADDED = {
     "contract": ("imports",),
     "request": ("imports",),
     "caller-id": ("probe",),
+    "config": ("config_diff",),
     "log": ("verification", "proof", "decisions", "replay", "archive"),
 }
 

@@ -120,11 +120,11 @@ def log_replay(
     law_of = (
         replaying.draft(_draft(law))
         if law
-        else replaying.read_kept_laws(*(home.folder / "kept" for home in chains.homes))
+        else replaying.as_recorded(*(home.folder / "kept" for home in chains.homes))
     )
     compare = replaying.in_effect if law else replaying.exact
     with bars() as bar:
-        entries = chain.from_iterable(_entries(bar, reader, chosen) for reader in readers)
+        entries = chain.from_iterable(read_entries(bar, reader, chosen) for reader in readers)
         return replaying.replay(entries, law_of, compare), law is not None
 
 
@@ -154,7 +154,7 @@ def _draft(path: Path) -> Law:
         ) from None
 
 
-def _entries(bar: Bars, reader: Reader, chosen: LogSpan) -> Iterator[Record | OutcomeRecord]:
+def read_entries(bar: Bars, reader: Reader, chosen: LogSpan) -> Iterator[Record | OutcomeRecord]:
     at, end = span.begin(reader, chosen), min(reader.segments.end(), chosen.last + 1)
     advance = bar("replaying", max(end - at, 1))
     for number, (line, entry) in enumerate(span.within(reader, chosen)):

@@ -23,6 +23,7 @@ NAVIGATION: Final = (
     NavigationPage("campaigns", f"{ROOT}/campaigns", "watch"),
     NavigationPage("callers", f"{ROOT}/caller-ids", "watch"),
     NavigationPage("law", f"{ROOT}/law", "watch"),
+    NavigationPage("changes", f"{ROOT}/changes", "admin"),
     NavigationPage("reports", f"{ROOT}/reports", "watch"),
     NavigationPage("lookup", f"{ROOT}/lookup", "read"),
     NavigationPage("requests", f"{ROOT}/requests", "subjects"),

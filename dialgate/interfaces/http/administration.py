@@ -12,6 +12,7 @@ from aiohttp import web
 from msgspec import Meta, Struct
 
 from dialgate.app import App
+from dialgate.audit.configuration_diff import ConfigurationDiff, DraftInvalid, compare_file
 from dialgate.audit.key_retirement import months, retire
 from dialgate.audit.legal_holds import HoldRefused, LegalHold
 from dialgate.audit.lookups import instant
@@ -148,6 +149,39 @@ async def renew_signing_key(_: web.Request, app: App, __: Client) -> SigningKey:
     """Create a new key for checkpoints, and destroy the private half of the old one."""
     signer = await asyncio.to_thread(renew, app.config.data / "signing.json", app.gate.now())
     return SigningKey(signer.name)
+
+
+# ---- a changed configuration -----------------------------------------------------------------------------------------
+
+
+class _DiffQuery(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    days: Annotated[
+        int, Meta(ge=1, le=366), described("Days to compare, up to the newest decision in the log.")
+    ] = 7
+    campaign: Annotated[str, described("Only the calls of this campaign.")] = ""
+
+
+@ADMINISTRATION.endpoint("GET", "/v1/config/diff", errors=("config.invalid",))
+async def get_configuration_diff(
+    request: web.Request, app: App, client: Client, *, query: _DiffQuery
+) -> ConfigurationDiff:
+    """Return what would change in recent decisions if the gate loaded the configuration that is now on its disk. Nothing is loaded.
+
+    Each recorded call is decided again, alone, with what was looked up for it at the time. A call that the record does not settle counts as denied; `doubt` says why.
+    """
+    return await diff_of(request, app, client, query.days, query.campaign)
+
+
+async def diff_of(
+    request: web.Request, app: App, client: Client, days: int, campaign: str = ""
+) -> ConfigurationDiff:
+    """Compare in a process of its own, because this reads days of the log. Raises `Fault`."""
+    config = app.config
+    work = partial(compare_file, config.path, (config.data, config.shipped), days, campaign)
+    try:
+        return await run_for(request, client, work, DraftInvalid)
+    except DraftInvalid as error:
+        raise Fault(409, "config.invalid", str(error)) from None
 
 
 # ---- nodes and look-ups ----------------------------------------------------------------------------------------------

@@ -138,6 +138,11 @@ _CODES: Final[dict[str, tuple[int, str, str]]] = {
         "The legal hold cannot be placed or lifted: the number has one already, or none, or `reason` contains the number.",
         "Check with `GET /v1/holds?number=…`, and name the case instead of the number.",
     ),
+    "config.invalid": (
+        409,
+        "The configuration on the gate's disk cannot be loaded, or one that records refer to is missing.",
+        "Correct what the message names; `dialgate config check` shows every problem.",
+    ),
     "store.embedded": (
         409,
         "The gate has a store of its own, so there are no other nodes.",

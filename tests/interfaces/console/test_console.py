@@ -36,6 +36,7 @@ from dialgate.observability.metrics import Calls
 from dialgate.texts import Language
 from tests.support import world, yaml_files
 from tests.support.console_world import (
+    ADMINISTRATOR,
     AGENT,
     MARKUP,
     NUMBERS,
@@ -283,7 +284,7 @@ async def test_a_write_needs_the_token_of_its_own_session(gate: World) -> None:
     fields = {"number": CLEAR, "to": CLEAR, "from": CALLER, "campaign": "acme-fibre", "purpose": "a letter"}
     decision_id = (await check(gate, LISTED))["decision_id"]
     writes = [path for method, path, _ in ROUTES if method == "POST"]
-    async with browser(gate, OFFICER) as session, browser(gate, OFFICER) as other:
+    async with browser(gate, ADMINISTRATOR) as session, browser(gate, ADMINISTRATOR) as other:
         for path, wrong in product(writes, ("", "guessed", await token(other))):
             body = FormData({**fields, "token": wrong})
             if path == "/console/lists":
@@ -316,7 +317,7 @@ async def test_a_form_from_another_site_is_rejected_even_with_the_token(gate: Wo
 
 
 async def test_every_page_loads_only_own_files_and_contains_no_script(gate: World) -> None:
-    async with browser(gate, OFFICER) as session:
+    async with browser(gate, ADMINISTRATOR) as session:
         decision_id = (await check(gate, LISTED))["decision_id"]
         for path in ("/console/login", *PAGES, f"/console/decisions/{decision_id}"):
             async with session.get(path) as answer:
@@ -361,7 +362,7 @@ async def test_markup_in_entered_data_is_escaped(gate: World) -> None:
     )
     case = {"kind": "access", "identified": MARKUP, "channel": MARKUP}
     await gate.post(f"/v1/subjects/{LISTED}/requests", case)
-    async with browser(gate, OFFICER) as session:
+    async with browser(gate, ADMINISTRATOR) as session:
         pages = [await get(session, path) for path in PAGES]
         pages.append(
             await send(session, "/console/try", 200, to=MARKUP, campaign="acme-fibre", **{"from": MARKUP})
@@ -429,8 +430,10 @@ async def test_a_key_sees_only_its_own_controllers(gate: World) -> None:
         await get(session, f"/console/decisions/{decision_id}", 404)
         page_text = await send(session, "/console/lookup", 200, number=CLEAR, purpose="a letter")
         assert decision_id not in page_text
-        for path in PAGES:
-            assert "acme" not in await get(session, path), path
+        for path in PAGES:  # what would change concerns the whole gate
+            status = 403 if path == "/console/changes" else 200
+            assert "acme" not in await get(session, path, status), path
+        assert "/console/changes" not in await get(session, "/console/campaigns")
         await send(session, "/console/lists/rome/preview", 404, campaign="acme-fibre")
         await send(session, "/console/revoke", 404, number=CLEAR, controller="acme")
 
@@ -595,6 +598,24 @@ async def test_reports_can_be_downloaded_for_own_controllers_only(gate: World) -
 
 
 # ---- the stream ------------------------------------------------------------------------------------------------------
+
+
+async def test_an_administrator_sees_what_would_change_before_a_reload(gate: World) -> None:
+    decision = await check(gate, CLEAR)
+    async with browser(gate, ADMINISTRATOR) as session:
+        assert "Nothing changes." in await send(session, "/console/changes", 200, days="7")
+        path = gate.folder / "controllers/acme.yaml"
+        owner = yaml_files.read(path)
+        owner["campaigns"][0]["paused"] = True
+        yaml_files.write(path, owner)
+        shown = await send(session, "/console/changes", 200, days="7")
+        assert "acme-fibre: of the calls that were allowed, 1 would be denied: campaign.inactive (1)" in shown
+        assert f"/console/decisions/{gate.records()[-1].id}" in shown
+        assert decision["decision"] == "allow"
+        assert (await check(gate, CLEAR))["decision"] == "allow"  # nothing was loaded
+        assert "1 to 366" not in await send(session, "/console/changes", 400, days="0")
+        path.write_text("no: controller")
+        assert "dialgate config check" in await send(session, "/console/changes", 409, days="7")
 
 
 async def test_the_law_page_shows_the_law_of_a_day_and_what_changes(gate: World) -> None:
