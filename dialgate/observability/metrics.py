@@ -225,9 +225,6 @@ class Metrics:
             "Checks denied without a decision because of a fault in the gate. The service log has the reason.",
             ("component",),
         )
-        shadow = "Calls that shadow mode let through although the gate would refuse them, by campaign and first reason."
-        self.shadow_denials = counter("dialgate_shadow_denials", shadow, ("campaign", "code"))
-        self.shadow = ShadowDenials(self.shadow_denials)
         self.repeats = counter("dialgate_repeats", "Repeated checks that got the earlier decision.")
         self.batch = Histogram(
             "dialgate_batch_calls", "Calls decided in one batch.", buckets=_BATCHES, registry=registry
@@ -270,6 +267,7 @@ class Metrics:
         self._create_retention_metrics(counter, gauge)
         self._create_upkeep_metrics(counter, gauge)
         self._create_shared_store_metrics(counter, gauge)
+        self._create_shadow_metrics(counter)
         info = "Version, and the hash of the configuration."
         self.info = Info("dialgate", info, registry=registry)
         law = "The law in force on this node, by the hash of each country's file."
@@ -292,6 +290,15 @@ class Metrics:
         self.peers = counter("dialgate_peer_questions", peers, ("kind",))
         unasked = "Replicas that could become the store's master, minus the `replicas` setting."
         self.replicas_unasked = gauge("dialgate_store_replicas_unasked", unasked)
+
+    def _create_shadow_metrics(self, counter: partial[Counter]) -> None:
+        denials = "Calls that shadow mode let through although the gate would refuse them, by campaign and first reason."
+        self.shadow_denials = counter("dialgate_shadow_denials", denials, ("campaign", "code"))
+        self.shadow = ShadowDenials(self.shadow_denials)
+        ends = "End of shadow mode, for the gate, each client and each campaign that is in it."
+        self.shadow_ends = ScrapedGauge(
+            "dialgate_shadow_end_timestamp_seconds", ends, ("scope", "name"), registry=self._registry
+        )
 
     def _create_upkeep_metrics(self, counter: partial[Counter], gauge: partial[Gauge]) -> None:
         self.ready = gauge(
@@ -328,8 +335,6 @@ class Metrics:
         self.campaign_limit = series("dialgate_campaign_abandoned_limit_used", used, ("campaign",))
         paused = "1 while the campaign is paused because it abandoned too many calls."
         self.campaign_paused = series("dialgate_campaign_paused", paused, ("campaign",))
-        ends = "End of shadow mode, for the gate, each client and each campaign that is in it."
-        self.shadow_ends = series("dialgate_shadow_end_timestamp_seconds", ends, ("scope", "name"))
         self.disk_free = gauge("dialgate_data_free_bytes", "Free space on the data folder's disk.")
         self.disk_size = gauge("dialgate_data_size_bytes", "Size of the data folder's disk.")
 
