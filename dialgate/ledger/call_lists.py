@@ -19,7 +19,7 @@ from dialgate.core.refusal import Refused
 from dialgate.ledger.access import LedgerAccess
 from dialgate.ledger.activation import Activation
 from dialgate.ledger.schemas import ListInfo, ListReport, ListRequest, RetiredList
-from dialgate.ledger.scrub import numbers_of
+from dialgate.ledger.judge import numbers_of
 from dialgate.lists import call_list, lost_zeros, tabular
 from dialgate.lists.call_list import BuildOrder, BuildResult, RowProblem
 from dialgate.lists.number_set import Numbers

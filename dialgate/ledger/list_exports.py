@@ -20,7 +20,7 @@ from dialgate.core.responses import when
 from dialgate.core.text_formats import OptionalReasonCode, Timestamp
 from dialgate.ledger.access import LedgerAccess
 from dialgate.ledger.call_lists import CallListWriter
-from dialgate.ledger.scrub import Judge, ScrubVerdict
+from dialgate.ledger.judge import Judge, ScrubVerdict
 from dialgate.ledger.scrub_files import Form, ScrubbedTable
 from dialgate.ledger.view_schemas import HistoryEntry
 from dialgate.ledger.views import history_entry

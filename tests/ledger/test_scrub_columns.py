@@ -19,7 +19,7 @@ from dialgate.config import loader
 from dialgate.core.ledger_events import Draft, Revoked
 from dialgate.core.model import DAY, HOUR
 from dialgate.crypto.keys import Keys
-from dialgate.ledger.scrub import Judge
+from dialgate.ledger.judge import Judge
 from dialgate.lists import lost_zeros, number_set, tabular
 from dialgate.lists.call_list import number_of, sha256_of
 from dialgate.lists.manifest import Manifest, ManifestEntry
