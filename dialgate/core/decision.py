@@ -4,7 +4,7 @@ A call is denied if any rule denies it or raises an error. Replay recomputes old
 word, so never change the texts of rules.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from msgspec import structs
@@ -12,7 +12,16 @@ from msgspec import structs
 from dialgate.core.exemptions import combine, lift
 from dialgate.core.law import Binding, Law
 from dialgate.core.model import MINUTE, Decision, Deny, Facts, Instant, Outcome, Pass, Skip
-from dialgate.core.rules import PRECONDITIONS, READ_ATTEMPTS, READ_ENTRIES, RULES, SECTIONS_OF, Rule
+from dialgate.core.rules import (
+    OWN_TURNING_POINTS,
+    PRECONDITIONS,
+    READ_ATTEMPTS,
+    READ_ENTRIES,
+    RULES,
+    SECTIONS_OF,
+    TURNING_POINTS,
+    Rule,
+)
 from dialgate.core.rules.hours import next_opening
 
 _T = TypeVar("_T")
@@ -86,6 +95,23 @@ def lasts_until(facts: Facts, law: Law, decision: Decision) -> Instant:
         return decision.valid_until
     timeless = all(deny.code in _TIMELESS and not deny.not_before for deny in decision.reasons)
     return _valid_until(decision.outcomes, facts, law) if timeless and len(binding.registries) <= 1 else 0
+
+
+def turning_points(
+    facts: Facts, law: Law, end: Instant, shared: Sequence[Instant] | None = None
+) -> Sequence[Instant]:
+    """Return the instants after `facts.at` and before `end` at which a call may get another verdict or other reason codes, in order.
+
+    No local date in the facts may change before `end`. Between these instants, only the texts and times of a decision change.
+    `shared` are the turning points of an equal call to a number of which nothing is stored.
+    """
+    binding = law.binding(facts)
+    points = set(shared or ())
+    if shared is None:
+        points.update([place.shift_at for place in facts.places])
+        points.update(*[turning(facts, binding) for turning in TURNING_POINTS])
+    points.update(*[turning(facts, binding) for turning in OWN_TURNING_POINTS])
+    return sorted([at for at in points if facts.at < at < end])
 
 
 def _lift(law: Binding, facts: Facts) -> Binding:

@@ -49,6 +49,13 @@ def rfc3339(at: Instant) -> str:
     return f"{_to_the_second(second)}.{millisecond:03}Z"
 
 
+@lru_cache(4096)
+def local_rfc3339(at: Instant, zone: str) -> str:
+    """Format an instant in a time zone, to the second, or with milliseconds if it is within a second."""
+    local = datetime.fromtimestamp(at // SECOND, ZoneInfo(zone)) + at % SECOND * _MILLISECOND
+    return local.isoformat(timespec="milliseconds" if at % SECOND else "seconds")
+
+
 def instant_of(text: str) -> Instant:
     """Return the instant that `rfc3339` formatted."""
     return (datetime.fromisoformat(text) - _EPOCH) // _MILLISECOND

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from datetime import date, timedelta
 from typing import Final, Literal, TypeAlias, get_args
 
-from dialgate.core.model import EPOCH, SECONDS_A_DAY, Instant, Place, Weekday
+from dialgate.core.model import EPOCH, SECOND, SECONDS_A_DAY, Instant, Place, Weekday
 
 DayName: TypeAlias = Weekday | Literal["holiday", "pre_holiday"]
 Window: TypeAlias = tuple[int, int]
@@ -86,6 +86,20 @@ def end_of_window(
         if first <= second < last - ring_seconds:
             return place.instant(day, last - ring_seconds)
     return 0
+
+
+def boundaries(
+    windows: Windows, day_set: str, place: Place, day: int, ring_seconds: int = 0
+) -> Iterator[Instant]:
+    """Yield the instants on a local day at which `end_of_window` begins or ceases to find a window.
+
+    A local time that occurs twice is yielded twice. A change of the clocks, which can skip a boundary, is not yielded.
+    """
+    for window in windows[name_of_day(windows, day_set, place, day)]:
+        for second in (window[0], window[1] - ring_seconds):
+            local = day * SECONDS_A_DAY + second
+            instants = {(local - offset) * SECOND for offset in (place.offset, place.shift_to)}
+            yield from (at for at in instants if place.local(at) == divmod(local, SECONDS_A_DAY))
 
 
 def next_window(windows: Windows, day_set: str, place: Place, at: Instant, days: int) -> Instant:

@@ -1,8 +1,8 @@
 """What is looked up about a call before the store is read, and how its facts follow from it."""
 
 from collections.abc import Sequence
-from datetime import date
-from typing import NamedTuple
+from datetime import date, timedelta
+from typing import Final, NamedTuple
 
 from msgspec import Struct
 
@@ -12,7 +12,6 @@ from dialgate.core import local_time
 from dialgate.core.law import Law
 from dialgate.core.location import Addresses, locate
 from dialgate.core.model import (
-    EPOCH,
     Call,
     CallType,
     Facts,
@@ -26,6 +25,8 @@ from dialgate.core.model import (
 from dialgate.crypto import masking
 from dialgate.crypto.keys import Keys, MonthKeys
 from dialgate.gate.caller_ids import Presentation
+
+_ONE_DAY: Final = timedelta(days=1)
 
 
 class FileFacts(Struct, frozen=True):
@@ -128,10 +129,10 @@ class CallTerms:
         key = (zone, law.country)
         day = self._days.get(key)
         if day is None or not day.start <= at < day.end:
-            place = local_time.place(zone, law.day_sets, at)
-            number, _ = place.local(at)
-            start, end = place.instant(number, 0), place.instant(number + 1, 0)
-            day = self._days[key] = _LocalDay(start, end, date.fromordinal(EPOCH + number), place)
+            place, today = local_time.place(zone, law.day_sets, at), local_time.day_in(zone, at)
+            # Where clocks skip an hour at midnight, `place` cannot tell when the next day begins.
+            start, end = (local_time.midnight(zone, date_) for date_ in (today, today + _ONE_DAY))
+            day = self._days[key] = _LocalDay(start, end, today, place)
         return day
 
 

@@ -18,8 +18,8 @@ from dialgate.core.name_suggestions import choose
 from dialgate.core.refusal import Refused
 from dialgate.ledger.access import LedgerAccess
 from dialgate.ledger.activation import Activation
-from dialgate.ledger.schemas import ListInfo, ListReport, ListRequest, RetiredList
 from dialgate.ledger.judge import numbers_of
+from dialgate.ledger.schemas import ListInfo, ListReport, ListRequest, RetiredList
 from dialgate.lists import call_list, lost_zeros, tabular
 from dialgate.lists.call_list import BuildOrder, BuildResult, RowProblem
 from dialgate.lists.number_set import Numbers

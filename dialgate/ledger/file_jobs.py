@@ -16,7 +16,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import IO, Any, Final, TypeAlias
 
@@ -33,7 +33,7 @@ from dialgate.core.refusal import Refused
 from dialgate.crypto.keys import Keys
 from dialgate.ledger.call_lists import build_list
 from dialgate.ledger.host_gate import Append, NoGate
-from dialgate.ledger.list_exports import ScrubOrder
+from dialgate.ledger.list_exports import PlanOrder, ScrubOrder
 from dialgate.ledger.registrar import Registrar
 from dialgate.ledger.schemas import EntriesRequest, RevocationsRequest
 from dialgate.lists.call_list import BuildOrder, RowProblem
@@ -86,6 +86,14 @@ class Scrub(Struct, frozen=True, tag=True):
     hints: Hints = NO_HINTS
 
 
+class PlanCalls(Struct, frozen=True, tag=True):
+    """The plans of the numbers in the file, written to `out`. Without a file, the order names a loaded list."""
+
+    order: PlanOrder
+    out: str
+    hints: Hints = NO_HINTS
+
+
 class PreviewList(Struct, frozen=True, tag=True):
     """A preview of a loaded list for each of `campaigns`. The job has no file."""
 
@@ -94,7 +102,7 @@ class PreviewList(Struct, frozen=True, tag=True):
     at: Instant
 
 
-Job: TypeAlias = ImportRevocations | ImportEntries | BuildCallList | Scrub | PreviewList
+Job: TypeAlias = ImportRevocations | ImportEntries | BuildCallList | Scrub | PlanCalls | PreviewList
 
 
 class _Task(Struct, frozen=True):
@@ -326,6 +334,9 @@ async def _do(task: _Task, registrar: Registrar, client: Client) -> object:
     if isinstance(job, PreviewList):
         orders = [ScrubOrder(campaign=campaign, at=job.at or task.now) for campaign in job.campaigns]
         return [await registrar.list_exports.preview(client, job.list, order) for order in orders]
+    if isinstance(job, PlanCalls):
+        with nullcontext() if task.file < 0 else os.fdopen(task.file, "rb") as rows:
+            return await registrar.list_exports.plan(client, job.order, rows, Path(job.out), job.hints)
     with os.fdopen(task.file, "rb") as file, _written_to(task.skipped) as note:
         file.seek(0)
         if isinstance(job, BuildCallList):

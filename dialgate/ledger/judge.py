@@ -1,19 +1,19 @@
-"""Call-list scrubbing: deciding for each number whether a call at a given time would be permitted.
+"""Decisions on calls to many numbers, at one time or at all times in a period.
 
-Nothing is reserved or recorded, so each call still needs a check. All decisions assume the same time and the
-campaign's first caller ID. A denial is reported as `later` if it will end without a new ledger entry.
+Nothing is reserved or recorded, so each call still needs a check. All decisions assume the campaign's first caller ID and
+what is stored now.
 
 Numbers are judged in columns: they are sorted and merged with the call lists and the registries' answers. One number of each
 group with equal facts is decided, as for a call. A number that the store may know is decided with the facts of its group and
-its own state.
+its own state. In a period, each is decided at every instant at which the decision may change (`core.decision.turning_points`).
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Sequence
 from contextlib import closing, suppress
 from itertools import chain
 from pathlib import Path
-from typing import Literal, Protocol, TypeAlias
+from typing import Generic, Protocol, TypeAlias, TypeVar
 
 import numpy as np
 from msgspec import Struct, structs
@@ -22,14 +22,13 @@ from numpy.typing import NDArray
 from dialgate.config.clients import Client
 from dialgate.config.configuration import Config
 from dialgate.core import phone
-from dialgate.core.decision import decide
 from dialgate.core.faults import Unavailable
 from dialgate.core.ledger_state import merge
 from dialgate.core.model import Call, Decision, Facts, Instant, Known
-from dialgate.core.responses import when
 from dialgate.crypto.keys import KeyedHash, Keys
 from dialgate.gate.facts import Gatherer
-from dialgate.gate.question import Question
+from dialgate.gate.question import CallTerms, Question
+from dialgate.ledger.timelines import Limited, Moment, Stretch, decide_stretch, denials, essence, limited
 from dialgate.lists import void_consultations
 from dialgate.lists.manifest import SnapshotMissing
 from dialgate.lists.number_set import DamagedFile, Numbers, NumberSet
@@ -42,23 +41,7 @@ _SINGLY_AT_ONCE = 8_192  # numbers in one read of the store, which delays its ot
 _REMEMBERED = 5_000  # decisions
 
 Indexes: TypeAlias = NDArray[np.int32]
-Word: TypeAlias = Literal["allow", "later", "deny"]
-
-
-class ScrubVerdict(Struct, frozen=True):
-    """The verdict on a number.
-
-    `code` is the first reason for a denial. A permitted call is lawful until `valid_until`. If `word` is `later`,
-    a call becomes lawful at `not_before`. Each of the two times is 0 if it is unknown or does not apply.
-    """
-
-    word: Word
-    code: str
-    valid_until: Instant
-    not_before: Instant
-
-    def cells(self) -> tuple[str, str, str, str]:
-        return self.word, self.code, when(self.valid_until), when(self.not_before)
+V = TypeVar("V", bound=Hashable)
 
 
 class AnswersUnusable(Unavailable):
@@ -67,38 +50,56 @@ class AnswersUnusable(Unavailable):
     component = "snapshot"
 
 
-class ScrubStore(SubjectStates, KnownSubjects, Documents, CampaignCounts, Protocol):
-    """The parts of the store that a scrub reads."""
+class JudgeStore(SubjectStates, KnownSubjects, Documents, CampaignCounts, Protocol):
+    """The parts of the store that a judge reads."""
 
 
-class _Stranger(Struct, frozen=True):
-    """The decision on a number if nothing is stored about it."""
-
-    facts: Facts
-    decision: Decision
-    verdict: ScrubVerdict
+# Returns the verdict on a number from the facts of a call to it and its moments.
+Summary: TypeAlias = Callable[[Facts, Sequence[Moment]], V]
 
 
-class Judge:
-    """An evaluator of numbers for one campaign.
+class _Stranger(Struct, Generic[V], frozen=True):
+    """The decisions on a number if nothing is stored about it.
+
+    `limited` are the facts and sections of those stretches that differ in when a limit on calls ends.
+    """
+
+    stretches: tuple[Stretch, ...]
+    limited: tuple[Limited, ...]
+    verdict: V
+
+
+class Judge(Generic[V]):
+    """An evaluator of calls to numbers for one campaign, from `at` until before `until`.
 
     It only reads the store, so no gate has to be running.
     """
 
-    def __init__(self, config: Config, store: ScrubStore, keys: Keys, campaign: str, at: Instant) -> None:
-        self.at = at
+    def __init__(  # noqa: PLR0913, PLR0917 - what a decision depends on
+        self,
+        config: Config,
+        store: JudgeStore,
+        keys: Keys,
+        campaign: str,
+        at: Instant,
+        until: Instant,
+        summary: Summary[V],
+    ) -> None:
+        self.at, self.until = at, until
+        self._summary = summary
         self._config, self._store = config, store
         self._line = config.lines[campaign]
-        self._client = Client(name="scrub", controllers=(self._line.controller.id,), scopes=())
+        self._client = Client(name="judge", controllers=(self._line.controller.id,), scopes=())
         self._from = next(iter(self._line.caller_ids))
         self._gatherer = Gatherer(config, keys)
-        self._strangers: dict[tuple[object, ...], _Stranger] = {}
-        self._stopped: dict[tuple[object, ...], ScrubVerdict] = {}  # on numbers with nothing but stops
+        self._terms = {at: self._gatherer.terms}  # by the beginning of a stretch
+        self._strangers: dict[tuple[object, ...], _Stranger[V]] = {}
+        self._amended: dict[tuple[object, ...], V] = {}
         self._snapshot: Snapshot | None = None
         self._hashes = keys.keyed(self._line.controller.id), keys.keyed("*")
         self._known: list[_Subjects] = []  # in the order of `Question.subjects`
-        self.verdicts: list[ScrubVerdict] = []  # the different ones so far
-        self._indexes: dict[ScrubVerdict, int] = {}
+        self.verdicts: list[V] = []  # the different ones so far
+        self._indexes: dict[V, int] = {}
 
     async def open(self) -> None:
         """Load lists, proofs, campaign counts and the snapshot, as a gate does.
@@ -186,7 +187,11 @@ class Judge:
             for question, pair in cases
         ]
 
-    def counts(self, judged: Indexes) -> Counter[ScrubVerdict]:
+    def forget_verdicts(self) -> None:
+        """Drop the verdicts so far. Their indexes are then invalid."""
+        self.verdicts, self._indexes = [], {}
+
+    def counts(self, judged: Indexes) -> Counter[V]:
         rows = np.bincount(judged, minlength=len(self.verdicts)).tolist()
         return Counter({verdict: count for verdict, count in zip(self.verdicts, rows, strict=True) if count})
 
@@ -195,7 +200,7 @@ class Judge:
             Call(to=number, from_=self._from, campaign=self._line.campaign.id), self._client
         )
 
-    def _index_of(self, verdict: ScrubVerdict) -> int:
+    def _index_of(self, verdict: V) -> int:
         index = self._indexes.setdefault(verdict, len(self.verdicts))
         if index == len(self.verdicts):
             self.verdicts.append(verdict)
@@ -238,41 +243,66 @@ class Judge:
             at = end
         return kinds, questions
 
-    def _verdict(self, question: Question, known: Known) -> ScrubVerdict:
+    def _verdict(self, question: Question, known: Known) -> V:
         stranger = self._stranger(question)
         if known.is_empty:
             return stranger.verdict
-        if known != Known(seq=known.seq, revocations=known.revocations):
-            return self._amend(stranger, question, known)
-        # Only stops: many were imported at the same time. Their sequence numbers are in the text of a denial, not in its verdict.
-        key = (id(stranger), tuple(structs.replace(stop, seq=0) for stop in known.revocations))
-        if key not in self._stopped:
-            if len(self._stopped) >= _REMEMBERED:
-                self._stopped.clear()
-            self._stopped[key] = self._amend(stranger, question, known)
-        return self._stopped[key]
+        key = (id(stranger), *essence(known, stranger.limited))
+        verdict = self._amended.get(key)
+        if verdict is None:
+            if len(self._amended) >= _REMEMBERED:
+                self._amended.clear()
+            verdict = self._amended[key] = self._amend(stranger, question, known)
+        return verdict
 
-    def _amend(self, stranger: _Stranger, question: Question, known: Known) -> ScrubVerdict:
-        facts = self._gatherer.terms.facts(question, known, self.at)
-        # An address on file changes where the person may be.
-        is_alike = (facts.number, facts.places) == (stranger.facts.number, stranger.facts.places)
-        law = self._config.laws[question.country]
-        decision = decide(facts, law, stranger.decision if is_alike else None)
-        return stranger.verdict if decision is stranger.decision else _verdict_of(decision)
+    def _amend(self, stranger: _Stranger[V], question: Question, known: Known) -> V:
+        law, shared = self._config.laws[question.country], stranger.stretches[0].facts
+        own = shared
+        if known.has_entries:
+            own = self._gatherer.terms.facts(question, known, self.at)
+            if (own.number, own.places) != (shared.number, shared.places):
+                # An address on file changes where the person may be.
+                return self._conclude(self._stretches(question, known))
+        names = {"former_campaigns": own.former_campaigns, "former_goods": own.former_goods}
+        stretches = []
+        for stretch in stranger.stretches:
+            facts = structs.replace(stretch.facts, known=known, **names)
+            stretches.append(decide_stretch(facts, law, stretch.end, stretch))
+        return self._conclude(stretches)
 
-    def _stranger(self, question: Question) -> _Stranger:
+    def _stranger(self, question: Question) -> _Stranger[V]:
         # The gatherer keeps the objects with these ids: an object of a valid number, and that of its files.
         key = (question.number.problem or id(question.number), question.zones, id(question.files))
         stranger = self._strangers.get(key)
         if stranger is None:
             if len(self._strangers) >= _REMEMBERED:
                 self._strangers.clear()
-                self._stopped.clear()
-            facts = self._gatherer.terms.facts(question, _NOTHING, self.at)
-            decision = decide(facts, self._config.laws[question.country])
-            stranger = _Stranger(facts, decision, _verdict_of(decision))
+                self._amended.clear()
+            stretches = self._stretches(question, _NOTHING)
+            law = self._config.laws[question.country]
+            stranger = _Stranger(stretches, limited(stretches, law), self._conclude(stretches))
             self._strangers[key] = stranger
         return stranger
+
+    def _stretches(self, question: Question, known: Known) -> tuple[Stretch, ...]:
+        law, stretches, at = self._config.laws[question.country], list[Stretch](), self.at
+        alike = dict[tuple[tuple[str, str], ...], Decision]()  # one object for all nights takes less memory
+        while at < self.until:
+            terms = self._terms.setdefault(at, CallTerms(self._config))
+            facts = terms.facts(question, known, at)
+            end = min(terms.same_until(facts, law), self.until)
+            stretch = decide_stretch(facts, law, end)
+            moments = [
+                Moment(moment.at, alike.setdefault(denials(moment.decision), moment.decision))
+                for moment in stretch.moments
+            ]
+            stretches.append(structs.replace(stretch, moments=tuple(moments)))
+            at = end
+        return tuple(stretches)
+
+    def _conclude(self, stretches: Sequence[Stretch]) -> V:
+        moments = list(chain.from_iterable(stretch.moments for stretch in stretches))
+        return self._summary(stretches[0].facts, moments)
 
 
 _NOTHING = Known()
@@ -320,13 +350,6 @@ def _distinct(keys: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.in
     places = table[table >= 0]
     table[keys[places]] = np.arange(len(places))
     return places, table[keys]
-
-
-def _verdict_of(decision: Decision) -> ScrubVerdict:
-    if decision.allow:
-        return ScrubVerdict("allow", "", decision.valid_until, decision.not_before)
-    word: Word = "later" if decision.not_before > 0 else "deny"
-    return ScrubVerdict(word, decision.reasons[0].code, decision.valid_until, decision.not_before)
 
 
 def numbers_of(call_list: CallList, folder: Path) -> Numbers:

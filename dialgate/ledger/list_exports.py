@@ -5,29 +5,34 @@ and its hash, and gets its final name only after that. A preview is recorded too
 """
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import IO, Final
 
+import numpy as np
 from msgspec import Struct
 
 from dialgate.config.clients import Client
 from dialgate.core.ledger_events import Draft, Entry, Exported
-from dialgate.core.model import Instant
+from dialgate.core.model import DAY, Instant
 from dialgate.core.reasons import REASONS
 from dialgate.core.refusal import Refused
 from dialgate.core.responses import when
 from dialgate.core.text_formats import OptionalReasonCode, Timestamp
 from dialgate.ledger.access import LedgerAccess
 from dialgate.ledger.call_lists import CallListWriter
-from dialgate.ledger.judge import Judge, ScrubVerdict
+from dialgate.ledger.call_plans import CallPlan, CallPlans, PlanWriter, plan_of
+from dialgate.ledger.export_requests import PlanFormat
+from dialgate.ledger.judge import Indexes, Judge, Summary, V
+from dialgate.ledger.scrub import ScrubVerdict, verdict_now
 from dialgate.ledger.scrub_files import Form, ScrubbedTable
 from dialgate.ledger.view_schemas import HistoryEntry
 from dialgate.ledger.views import history_entry
 from dialgate.lists import lost_zeros, tabular
-from dialgate.lists.number_column import read_column
+from dialgate.lists.number_column import NumberColumn, read_column
 
 _FEWEST: Final = 50  # numbers. The counts of a shorter list would reveal the verdicts on single numbers
+_PLANNED_AT_ONCE: Final = 1 << 16  # numbers: each known one may have a plan of its own, in 1 KB
 _EXPORTS: Final = "exports"  # replaces the number in the subject of an entry
 
 
@@ -91,6 +96,38 @@ class Previews(Struct, frozen=True):
     previews: list[Preview]
 
 
+class PlanOrder(Struct, frozen=True, kw_only=True):
+    """The parameters for plans of calls from `at` on, or from now on if it is 0. `now` leaves out numbers not callable then."""
+
+    campaign: str
+    days: int
+    list: str = ""
+    now: bool = False
+    form: PlanFormat = "json"
+    at: Instant = 0
+    actor: str = ""
+    proof: str = ""
+
+
+class PlanReport(Struct, frozen=True, kw_only=True):
+    """The plans that were made. Calls to a number are permitted at `at` (`now`), only `later`, or at no time before `until`.
+
+    `seq`, `sha256` and `doubtful` are those of `Scrubbed`.
+    """
+
+    campaign: str
+    at: Timestamp
+    until: Timestamp
+    rows: int
+    now: int
+    later: int
+    never: int
+    sha256: str
+    seq: int
+    doubtful: int = 0
+    note: str = ""
+
+
 class ListExports:
     def __init__(self, access: LedgerAccess, call_lists: CallListWriter) -> None:
         self._access, self._call_lists = access, call_lists
@@ -103,7 +140,7 @@ class ListExports:
         `out` is replaced completely or not at all. Raises `Refused`, `Unavailable`, `MissingExtra`, and `OSError` if `out`
         cannot be written.
         """
-        judge, home = await self.judge(client, order.campaign, order.at)
+        judge, home = await self.judge(client, order.campaign, verdict_now, order.at)
         fresh = out.with_name(f"{out.name}.new")
         try:
             table = tabular.read(file, home, hints)
@@ -143,7 +180,7 @@ class ListExports:
 
     async def preview(self, client: Client, name: str, order: ScrubOrder) -> Preview:
         """Count the verdicts on a loaded list for one campaign, and record that. Raises `Refused` and `Unavailable`."""
-        judge, _ = await self.judge(client, order.campaign, order.at)
+        judge, _ = await self.judge(client, order.campaign, verdict_now, order.at)
         try:
             numbers = await self._call_lists.numbers_of(client, name, order.campaign)
             if len(numbers) < _FEWEST:
@@ -169,14 +206,68 @@ class ListExports:
             later=tuple(Later(when(at), count) for at, count in sorted(later.items())),
         )
 
-    async def judge(self, client: Client, campaign: str, at: Instant = 0) -> tuple[Judge, str]:
+    async def plan(
+        self, client: Client, order: PlanOrder, file: IO[bytes] | None, out: Path, hints: tabular.Hints
+    ) -> PlanReport:
+        """Write the plans of the numbers of `file`, or of a loaded list, to `out`. Raises as `scrub` does.
+
+        `out` must not be shown to anyone unless this returns.
+        """
+        judge, home = await self.judge(client, order.campaign, plan_of, order.at, order.days * DAY)
+        head = CallPlans(order.campaign, when(judge.at), when(judge.until), [])
+        counts = Counter[str]()
+        try:
+            if file is None:
+                held = await self._call_lists.numbers_of(client, order.list, order.campaign)
+                column = NumberColumn(held, np.ones(len(held), np.bool_), {}, 0)
+            else:
+                column = read_column(tabular.read(file, home, hints), home)
+            with out.open("wb") as opened:
+                writer = PlanWriter(opened, order.form, head, judge.until)
+                async for numbers, judged in _plan_parts(judge, column):
+                    for plan, rows in judge.counts(judged).items():
+                        counts[plan.opens] += rows
+                    kept = zip(numbers, judged.tolist(), strict=True)
+                    is_kept = [not order.now or plan.opens == "now" for plan in judge.verdicts]
+                    writer.write((pair for pair in kept if is_kept[pair[1]]), judge.verdicts)
+                    judge.forget_verdicts()
+                digest = writer.close()
+        except tabular.Unreadable as error:
+            raise Refused("list.unreadable", str(error), "file") from error
+        finally:
+            judge.close()
+        owner, rows = self._access.line(client, order.campaign).controller.id, counts.total()
+        can_call = rows - counts["never"]
+        event = Exported(campaign=order.campaign, rows=rows, allowed=can_call, sha256=digest)
+        draft = self._draft(
+            owner, event, order.actor or client.name, order.proof or order.list, channel="plan"
+        )
+        receipt = await self._access.write(draft)
+        return PlanReport(
+            campaign=order.campaign,
+            at=head.at,
+            until=head.until,
+            rows=counts.total(),
+            now=counts["now"],
+            later=counts["later"],
+            never=counts["never"],
+            sha256=digest,
+            seq=receipt.seq,
+            doubtful=column.doubtful,
+            note=lost_zeros.summary(column.doubtful),
+        )
+
+    async def judge(
+        self, client: Client, campaign: str, summary: Summary[V], at: Instant = 0, period: Instant = 1
+    ) -> tuple[Judge[V], str]:
         """Return an open `Judge` for a campaign, and the country for numbers without a country code.
 
-        Calls are judged as if made at `at`, or now if `at` is 0. Close the judge after use. Raises `Refused`
+        Calls are judged at `at`, or now if `at` is 0, and until `period` later. Close the judge after use. Raises `Refused`
         and `Unavailable`.
         """
         access, line = self._access, self._access.line(client, campaign)
-        judge = Judge(access.config, access.store, access.keys, campaign, at or access.clock())
+        at = at or access.clock()
+        judge = Judge(access.config, access.store, access.keys, campaign, at, at + period, summary)
         await judge.open()
         return judge, line.dial_region or line.home
 
@@ -205,6 +296,21 @@ class ListExports:
             channel=channel,
             proof=proof,
         )
+
+
+async def _plan_parts(
+    judge: Judge[CallPlan], column: NumberColumn
+) -> AsyncIterator[tuple[list[str], Indexes]]:
+    """Yield the numbers with the indexes of their plans in parts, in order."""
+    others = np.array(sorted(column.others), np.int64)
+    for start in range(0, len(column.numbers), _PLANNED_AT_ONCE):
+        part = column.numbers[start : start + _PLANNED_AT_ONCE]
+        judged, numbers = await judge.judge(part), [f"+{number}" for number in part.tolist()]
+        rows = others[np.searchsorted(others, start) : np.searchsorted(others, start + len(part))] - start
+        for row in rows.tolist():
+            numbers[row] = column.others[start + row]
+        judged[rows] = await judge.judge_singly([numbers[row] for row in rows.tolist()])
+        yield numbers, judged
 
 
 def _words(counts: Counter[ScrubVerdict]) -> Counter[str]:

@@ -104,32 +104,6 @@ class EntriesRequest(Request, frozen=True, kw_only=True):
     skip_bad: _SkipBad = False
 
 
-class ScrubRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A copy of a list with a verdict on each row. It is recorded, with `actor` and `proof`."""
-
-    campaign: Annotated[Name, described("The campaign that would call the numbers.")]
-    at: Annotated[When | None, described("When the calls would be made. Default: now.")] = None
-    actor: Annotated[
-        Phrase, described("The person or system that receives the copy. Default: the client's name.")
-    ] = ""
-    proof: Annotated[Words, described("Why the copy is made: a ticket, a contract.")] = ""
-    format: Annotated[
-        Literal["csv", "xlsx"],
-        described(
-            "Format of the copy. `xlsx` has the numbers in E.164, as text, and a sentence for each reason code."
-        ),
-    ] = "csv"
-
-
-class PreviewRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A count of the callable numbers on a list."""
-
-    campaign: Annotated[
-        str, described("The campaign that would call the list. Default: all campaigns of the list.")
-    ] = ""
-    at: Annotated[When | None, described("When the calls would be made. Default: now.")] = None
-
-
 class LiftRequest(Request, frozen=True, kw_only=True):
     """A request to lift a revocation. If its scope is `everyone`, set `controller` to the one that has a new consent."""
 

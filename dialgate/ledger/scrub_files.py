@@ -13,7 +13,8 @@ import numpy as np
 from msgspec import Struct
 
 from dialgate.core.refusal import Refused
-from dialgate.ledger.judge import Indexes, ScrubVerdict
+from dialgate.ledger.judge import Indexes
+from dialgate.ledger.scrub import ScrubVerdict
 from dialgate.lists.call_list import sha256_of
 from dialgate.lists.number_column import NumberColumn
 from dialgate.lists.tabular import Table

@@ -38,6 +38,7 @@ from dialgate.ledger.schemas import (
     RevocationsRequest,
     WithdrawalRequest,
 )
+from dialgate.ledger.scrub import verdict_now
 from dialgate.lists import call_list
 from dialgate.lists.call_list import RowProblem
 from dialgate.lists.tabular import from_lines
@@ -214,7 +215,7 @@ async def test_refusal_of_an_unknown_name_lists_only_names_of_this_client(tmp_pa
                 )
             assert refused.value.message == reported
         with pytest.raises(Refused, match=r"^Use one of your campaigns: acme-fibre, beta-0, beta-1\.$"):
-            await registrar.list_exports.judge(client, "zeta-0")
+            await registrar.list_exports.judge(client, "zeta-0", verdict_now)
         nobody = Client(name="none", controllers=(), scopes=("lists",))
         with pytest.raises(Refused, match=r"^Use one of your controllers: none available\.$"):
             await registrar.call_lists.load_from(

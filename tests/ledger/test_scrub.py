@@ -26,6 +26,7 @@ from dialgate.core.responses import when
 from dialgate.ledger import list_exports
 from dialgate.ledger.list_exports import ScrubOrder
 from dialgate.ledger.schemas import RevocationRequest
+from dialgate.ledger.scrub import verdict_now
 from dialgate.lists.tabular import NO_HINTS
 from dialgate.store import factory
 from dialgate.texts import texts_in
@@ -138,7 +139,7 @@ async def test_verdicts_equal_the_gates_for_many_numbers(running: World) -> None
     await gate.registrar.access.store.positions()  # the calls are recorded
     reader = await factory.open_reader(gate.config)
     beside = on_store(gate.config, reader, running.hand)
-    judge, _ = await beside.list_exports.judge(OPERATOR, "acme-fibre", NOW)
+    judge, _ = await beside.list_exports.judge(OPERATOR, "acme-fibre", verdict_now, NOW)
     judged = await judge.judge(np.array([int(number) for number in numbers], np.uint64))
     verdicts = [judge.verdicts[index] for index in judged]
     for number, verdict in zip(numbers, verdicts, strict=True):

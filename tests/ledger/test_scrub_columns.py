@@ -20,6 +20,7 @@ from dialgate.core.ledger_events import Draft, Revoked
 from dialgate.core.model import DAY, HOUR
 from dialgate.crypto.keys import Keys
 from dialgate.ledger.judge import Judge
+from dialgate.ledger.scrub import verdict_now
 from dialgate.lists import lost_zeros, number_set, tabular
 from dialgate.lists.call_list import number_of, sha256_of
 from dialgate.lists.manifest import Manifest, ManifestEntry
@@ -133,7 +134,7 @@ async def test_a_number_has_the_verdict_of_a_call_to_it(
             for at, number in enumerate(revoked)
         ]
     )  # fmt: skip
-    whole, single = (Judge(config, store, keys, "acme-fibre", NOW) for _ in range(2))
+    whole, single = (Judge(config, store, keys, "acme-fibre", NOW, NOW + 1, verdict_now) for _ in range(2))
     await whole.open()
     await single.open()
     rng.shuffle(numbers)

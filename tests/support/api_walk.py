@@ -316,6 +316,11 @@ async def _lists(ask: Walk) -> None:
         headers = {"Content-Type": media}
         await ask("loadCallList", 201, params=query, data=f"{CLEAR}\n12\n", headers=headers)
         await ask("scrubList", 200, params={"campaign": "acme-fibre"}, data=f"{CLEAR}\n12\n", headers=headers)
+    plan = {"campaign": "acme-fibre", "days": 1}
+    await ask("planCalls", 200, params={**plan, "format": "csv"}, data=f"{CLEAR}\n12\n", headers=headers)
+    await ask("planCalls", 200, params={**plan, "format": "ndjson"}, data=f"{CLEAR}\n", headers=headers)
+    await ask("planCalls", 200, {**plan, "list": "by-json"})
+    await ask("planCalls", 404, {**plan, "list": "none"})
     await ask(
         "loadCallList",
         201,

@@ -5,11 +5,11 @@ no look-ups, takes the time from `facts.at`, and does not depend on the interfac
 word, so never change their texts.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TypeAlias
 
 from dialgate.core.law import Binding
-from dialgate.core.model import Facts, Outcome
+from dialgate.core.model import Facts, Instant, Outcome
 from dialgate.core.rules import (
     caller_id,
     campaign,
@@ -24,6 +24,7 @@ from dialgate.core.rules import (
 )
 
 Rule: TypeAlias = Callable[[Facts, Binding], Outcome]
+TurningPoints: TypeAlias = Callable[[Facts, Binding], Iterator[Instant]]
 
 RULES: tuple[tuple[str, Rule], ...] = (
     ("number_valid", number.number_valid),
@@ -45,6 +46,15 @@ RULES: tuple[tuple[str, Rule], ...] = (
     ("ratio_kept", pacing.ratio_kept),
 )
 PRECONDITIONS = 2
+# The instants at which the outcomes of rules change within a local day, from the facts of a time on that day and the sections
+# without those that an exemption lifted. Other instants may be among them.
+TURNING_POINTS: tuple[TurningPoints, ...] = (
+    registry.turning_points,
+    caller_id.turning_points,
+    hours.turning_points,
+)
+# The same for rules that read what is stored about the called number.
+OWN_TURNING_POINTS: tuple[TurningPoints, ...] = (consent.turning_points, frequency.turning_points)
 # The kind of section of each newer rule. Without such sections the rule has no outcome, so that earlier records replay unchanged.
 SECTIONS_OF: dict[str, str] = {"ratio_kept": "ratios"}
 # The rules that read what is stored about the called number: its attempts, or its entries in the ledger. For all other rules, a

@@ -8,10 +8,12 @@ for fixed numbers and since 2025-11-19 for mobile numbers. D.Lgs. 206/2005 art. 
 from a number that identifies only that seller.
 """
 
+from collections.abc import Iterator
+
 from dialgate.core import periods
 from dialgate.core.law import Binding
 from dialgate.core.law_sections import CallerIdClass, CallerIds
-from dialgate.core.model import Deny, Facts, Outcome, Pass, Skip
+from dialgate.core.model import Deny, Facts, Instant, Outcome, Pass, Skip
 
 
 def caller_id_shown(facts: Facts, law: Binding) -> Outcome:
@@ -114,6 +116,14 @@ def caller_id_recallable(facts: Facts, law: Binding) -> Outcome:
             return section.deny("caller_id.not_recallable", text)
         expiries.append(ends)
     return Pass(shown.proof, min(expiries)) if expiries else Skip("needs no call-back proof")
+
+
+def turning_points(facts: Facts, law: Binding) -> Iterator[Instant]:
+    shown = facts.caller_id
+    for section in law.caller_ids:
+        validity = section.proof_for(shown.number)
+        if validity is not None and shown.proved_at:
+            yield from (shown.proved_at, periods.end(validity, shown.proved_at))
 
 
 def caller_id_ingress(facts: Facts, law: Binding) -> Outcome:

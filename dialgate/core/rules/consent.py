@@ -5,10 +5,12 @@ call numbers in the public directory whose holder has not objected; any other nu
 controller must be able to demonstrate consent. GDPR art. 6(1)(b): calls about a contract, or requested by the person.
 """
 
+from collections.abc import Iterator
+
 from dialgate.core import business_relation, legal_basis, origins
 from dialgate.core.law import Binding
 from dialgate.core.law_sections import Finding, LegalBasis, Section, cited
-from dialgate.core.model import Consent, Deny, Facts, Outcome, Pass
+from dialgate.core.model import Consent, Deny, Facts, Instant, Outcome, Pass
 
 _TEXTS = {
     "consent.missing": "this call needs the person's consent, and none is recorded",
@@ -42,6 +44,14 @@ CODES: dict[Finding, str] = {
 def lawful_basis(facts: Facts, law: Binding) -> Outcome:
     """Pass if the call has a legal basis. `Pass.why` names the basis and becomes the decision's `basis`."""
     return _find_basis(facts, law) or _explain_deny(law.legal_basis[0], facts, law)
+
+
+def turning_points(facts: Facts, law: Binding) -> Iterator[Instant]:
+    """Yield the instants at which a consent or call request begins or ends. Several rules and exemptions depend on them."""
+    for given in facts.known.consents:
+        yield from (given.collected_at, given.confirmed_at, legal_basis.ends_at(given, facts, law))
+    for asked in facts.known.requests:
+        yield from (asked.requested_at, asked.begins, legal_basis.request_ends(asked, facts, law))
 
 
 def _find_basis(facts: Facts, law: Binding) -> Pass | None:

@@ -45,6 +45,25 @@ def rest_kept(facts: Facts, law: Binding) -> Outcome:
     return _check_limits("rest_kept", facts, law)
 
 
+def turning_points(facts: Facts, law: Binding) -> Iterator[Instant]:
+    for limit in law.limits:
+        yield from (_leaves(limit, facts, attempt.at) for attempt in facts.known.attempts)
+
+
+def denied_until(facts: Facts, law: Binding) -> tuple[Instant, ...]:
+    """Return when each limit ceases to deny calls if none is made, 0 if it does not, or -1 if it has no known end.
+
+    Whatever is later than `facts.at`, these instants are all that rules read of the attempts, except of those for a call request.
+    """
+    return tuple([_ends(limit, facts) for limit in law.limits])
+
+
+def _ends(limit: Limit, facts: Facts) -> Instant:
+    if _is_barred_until_answered(limit, facts):
+        return -1
+    return max((deny.not_before for deny in _denies(limit, facts)), default=0)
+
+
 def _check_limits(rule: str, facts: Facts, law: Binding) -> Outcome:
     """Return the denial that ends last, or a pass. A denial without a known end counts as the last to end."""
     attempts = len(facts.known.attempts)

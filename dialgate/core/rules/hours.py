@@ -6,13 +6,13 @@ never. The window must be open in every time zone that the number might be in. I
 decides and when the telephone rings.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import date
 
 from dialgate.core.law import Binding
 from dialgate.core.law_sections import Hours
 from dialgate.core.model import DAY, EPOCH, Deny, Facts, Instant, Outcome, Pass, Place, Skip
-from dialgate.core.windows import DayName, end_of_window, name_of_day, next_window
+from dialgate.core.windows import DayName, boundaries, end_of_window, name_of_day, next_window
 
 _HORIZON_DAYS = 14
 _NAMES = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
@@ -40,6 +40,13 @@ def hours_open(facts: Facts, law: Binding) -> Outcome:
                 return _deny(section, place, facts, law)
             closes = min(closes or end, end)
     return Pass("", closes)
+
+
+def turning_points(facts: Facts, law: Binding) -> Iterator[Instant]:
+    for section in law.hours:
+        for place in facts.places:
+            day, _ = place.local(facts.at)
+            yield from boundaries(section.windows, section.day_set, place, day, section.ring_seconds)
 
 
 def _open_until(section: Hours, place: Place, at: Instant) -> Instant:

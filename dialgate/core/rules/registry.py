@@ -9,6 +9,7 @@ with the answer *enrolled*.
 """
 
 import math
+from collections.abc import Iterator
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -29,7 +30,7 @@ from dialgate.core.model import (
     RegistryAnswer,
     Skip,
 )
-from dialgate.core.windows import Windows, end_of_window, next_window, parse_days
+from dialgate.core.windows import Windows, boundaries, end_of_window, next_window, parse_days
 
 _DAYS_A_WEEK = 7
 _HORIZON = 14 * DAY  # the facts hold the day sets of two weeks
@@ -44,6 +45,21 @@ def registry_clear(facts: Facts, law: Binding) -> Outcome:
             return outcome
     passes = (outcome for outcome in outcomes if isinstance(outcome, Pass))
     return min(passes, key=lambda passed: passed.until or math.inf, default=outcomes[0])
+
+
+def turning_points(facts: Facts, law: Binding) -> Iterator[Instant]:
+    rings = {
+        0,
+        *(section.ring_seconds * SECOND for section in law.hours),
+    }  # an exemption can lift any section
+    clocks = [place.shift_at for place in facts.places if place.shift_at]
+    for registry in law.registries:
+        answer = _answer(registry, facts)
+        if answer.consulted_at:
+            yield from (answer.consulted_at, _expiry(registry, answer, facts))
+        if answer.blocks:
+            for at in (*clocks, *_bars(registry, answer, facts, law).boundaries(facts.at)):
+                yield from (at - ring for ring in rings)
 
 
 def _one(registry: Registry, facts: Facts, law: Binding) -> Outcome:
@@ -175,6 +191,14 @@ class _Bars(NamedTuple):
             for place in self.places
         )
         return min((begin - self.ring for begin in begins if begin), default=0)
+
+    def boundaries(self, at: Instant) -> Iterator[Instant]:
+        """Yield the instants on the local day of `at` and the day after at which a window begins or ends."""
+        for windows in self.windows:
+            for place in self.places:
+                today, _ = place.local(at)
+                for day in (today, today + 1):
+                    yield from boundaries(windows, self.day_set, place, day)
 
 
 def _bars(registry: Registry, answer: RegistryAnswer, facts: Facts, law: Binding) -> _Bars:

@@ -3,22 +3,24 @@
 import csv
 import mimetypes
 import os
+import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, TypeAlias, TypeVar
+from typing import IO, Annotated, Any, TypeAlias, TypeVar
 
 import msgspec
 import typer
 from msgspec import Struct, structs
 
+from dialgate.core.name_suggestions import choose
 from dialgate.interfaces.cli.gate_client import GateClient
 from dialgate.interfaces.cli.ledger_access import show_note
 from dialgate.interfaces.cli.options import Failure, load_config
 from dialgate.ledger.import_reports import EntriesReport, RevocationsReport
 from dialgate.lists import tabular
-from dialgate.lists.call_list import RowProblem
+from dialgate.lists.call_list import RowProblem, sha256_of
 from dialgate.runtime.terminal import MISUSE, NO, sending, show_fields, show_table
 
 T = TypeVar("T")
@@ -85,6 +87,20 @@ def confirm(
                 status=NO,
             )
     return hints
+
+
+def confirm_for(
+    gate: GateClient, campaign: str, file: Path, hints: tabular.Hints, *, ask: bool
+) -> tabular.Hints:
+    """Confirm the layout of a file that a campaign's gate will read, as `confirm` does, with a gate here. Raises `Failure`."""
+    if gate.url:
+        return hints
+    lines = load_config(gate.config).lines
+    line = lines.get(campaign)
+    if line is None:
+        text = choose("Use one of the configured campaigns", lines)
+        raise Failure("campaign.unknown", text, field="campaign")
+    return confirm(file, hints, line.dial_region or line.home, ask=ask)
 
 
 def _describe(layout: tabular.Layout) -> dict[str, str]:
@@ -206,3 +222,18 @@ def write_out(path: Path, content: str | bytes) -> None:
             file.write(content.encode() if isinstance(content, str) else content)
     except OSError as error:
         raise Failure("file.unwritable", f"{path}: {error.strerror}") from None
+
+
+def receive_copy(response: IO[bytes], out: Path, sha256: str) -> None:
+    """Write the copy to its file, completely or not at all. Raises `Failure`."""
+    fresh = out.with_name(f"{out.name}.new")
+    try:
+        with fresh.open("wb") as file:
+            shutil.copyfileobj(response, file)
+        if sha256_of(fresh) != sha256:
+            raise Failure("gate.unreachable", "the file arrived incomplete. Run the command again")
+        fresh.replace(out)
+    except OSError as error:
+        raise Failure("request.invalid", f"{out}: {error.strerror}", field="out", status=MISUSE) from None
+    finally:
+        fresh.unlink(missing_ok=True)

@@ -1,23 +1,41 @@
 """`dialgate list`: call lists, with the origin of their numbers."""
 
 import re
+from contextlib import ExitStack
 from datetime import date
 from pathlib import Path
 from typing import Annotated
 
+import msgspec
 import typer
 
 from dialgate.core.model import Transfer
 from dialgate.interfaces.cli.command import command, show_rows
-from dialgate.interfaces.cli.files import Column, Encoding, Reasons, Separator, Yes, send_file, show_reasons
-from dialgate.interfaces.cli.gate_client import GateClient, path_of
-from dialgate.interfaces.cli.ledger_access import ControllerId, Time, request, show_note
+from dialgate.interfaces.cli.files import (
+    Column,
+    Encoding,
+    Reasons,
+    Separator,
+    Yes,
+    confirm_for,
+    hints_of,
+    media_of,
+    query_of,
+    receive_copy,
+    send_file,
+    show_reasons,
+)
+from dialgate.interfaces.cli.gate_client import JSON, Body, GateClient, path_of
+from dialgate.interfaces.cli.ledger_access import Actor, ControllerId, Proof, Time, request, show_note
 from dialgate.interfaces.cli.options import AsJson, Failure
 from dialgate.interfaces.cli.request_options import options_of
-from dialgate.ledger.list_exports import Preview, Previews
-from dialgate.ledger.schemas import ListInfo, ListReport, ListRequest, Lists, PreviewRequest, RetiredList
+from dialgate.interfaces.http.headers import PLANNED
+from dialgate.ledger.call_plans import MEDIA as PLAN_MEDIA
+from dialgate.ledger.export_requests import PlanRequest, PreviewRequest
+from dialgate.ledger.list_exports import PlanReport, Preview, Previews
+from dialgate.ledger.schemas import ListInfo, ListReport, ListRequest, Lists, RetiredList
 from dialgate.ledger.view_schemas import Exports, HistoryEntry
-from dialgate.runtime.terminal import console, show_fields, show_table
+from dialgate.runtime.terminal import MISUSE, console, sending, show_fields, show_table
 
 app = typer.Typer()
 list_app = typer.Typer(no_args_is_help=True)
@@ -98,6 +116,20 @@ def _show_previews(previews: Preview | list[Preview]) -> None:
         show_table(title, ("", "", "numbers"), rows)
         if preview.later:
             show_rows("Callable later", preview.later, {"from": "at", "numbers": "numbers"})
+
+
+def _show_planned(done: tuple[Path, PlanReport]) -> None:
+    out, planned = done
+    fields = {
+        "numbers": planned.rows,
+        "callable at the beginning": planned.now,
+        "callable later": planned.later,
+        "never callable": planned.never,
+        "ledger entry": planned.seq,
+        "sha256": planned.sha256,
+    }
+    show_fields(f"{out}, from {planned.at} until {planned.until}", fields)
+    show_note(planned.note)
 
 
 def _show_exports(exports: list[HistoryEntry]) -> None:
@@ -213,10 +245,75 @@ def list_preview(
     return previews[0] if campaign else previews
 
 
+@list_app.command("plan")
+@command(_show_planned, data=lambda done: done[1])
+def list_plan(
+    *,
+    id_: Annotated[str, typer.Argument(metavar="[ID]", help="ID of a loaded list.", show_default=False)] = "",
+    file: Annotated[
+        Path | None,
+        typer.Option(
+            exists=True,
+            dir_okay=False,
+            help="Text, CSV or XLSX file with one number per row, instead of a list.",
+        ),
+    ] = None,
+    campaign: Annotated[str, typer.Option(help="The campaign that would call the numbers.")],
+    out: Annotated[
+        Path,
+        typer.Option(
+            "--out",
+            "-o",
+            dir_okay=False,
+            help="File to write: NDJSON or JSON if its name ends so, otherwise CSV.",
+        ),
+    ],
+    days: Annotated[int, typer.Option(min=1, max=14, help="Length of the plans, in days of 24 hours.")] = 7,
+    now: Annotated[
+        bool, typer.Option("--now", help="Only numbers to which a call is permitted now.")
+    ] = False,
+    at: Time = "",
+    encoding: Encoding = "",
+    separator: Separator = "",
+    column: Column = "",
+    yes: Yes = False,
+    proof: Proof = "",
+    actor: Actor = "",
+    gate: GateClient,
+    as_json: AsJson = False,
+) -> tuple[Path, PlanReport]:
+    """Write for each number when calls would be permitted in the next days, and the first reason for a denial at other times.
+
+    Times are those of the called person's time zone. The plans assume that nothing is recorded meanwhile, so each call still needs
+    a check. They are recorded in the ledger, with --actor and --proof, before the output file is created.
+
+    dialgate list plan november --campaign acme-fibre --days 3 -o november-plan.csv
+    """
+    suffix = out.suffix.lower().removeprefix(".")
+    options = {**locals(), "format": suffix if suffix in PLAN_MEDIA else "csv"}
+    ask = request(PlanRequest, options)
+    if bool(id_) == bool(file):
+        raise Failure("request.invalid", "name a list or --file", field="id", status=MISUSE)
+    with ExitStack() as stack:
+        query, media = list[tuple[str, str]](), JSON
+        content: Body = None
+        if file is None:
+            content = msgspec.to_builtins(ask) | {"list": id_}
+            stack.enter_context(console(stderr=True).status(f"planning {id_}"))
+        else:
+            hints = confirm_for(gate, campaign, file, hints_of(options), ask=not (yes or as_json))
+            query, media = [*query_of(ask), *query_of(hints)], media_of(file)
+            content = stack.enter_context(sending(file))
+        response = stack.enter_context(gate.open("POST", "/v1/plan", content, query=query, media=media))
+        planned = msgspec.json.decode(response.headers[PLANNED], type=PlanReport)
+        receive_copy(response, out, planned.sha256)
+    return out, planned
+
+
 @list_app.command("exports")
 @command(_show_exports)
 def list_exports(*, gate: GateClient) -> list[HistoryEntry]:
-    """Show the exports made by `dialgate scrub`: copies of lists with a verdict on every row.
+    """Show the exports of lists: copies with a verdict on every row (`dialgate scrub`), plans and previews.
 
     dialgate list exports
     """

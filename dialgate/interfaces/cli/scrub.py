@@ -1,32 +1,30 @@
 """`dialgate scrub`: a verdict for every number in a file."""
 
-import shutil
 from pathlib import Path
-from typing import IO, Annotated
+from typing import Annotated
 
 import msgspec
 import typer
 
-from dialgate.core.name_suggestions import choose
 from dialgate.interfaces.cli.command import command
 from dialgate.interfaces.cli.files import (
     Column,
     Encoding,
     Separator,
     Yes,
-    confirm,
+    confirm_for,
     hints_of,
     media_of,
     query_of,
+    receive_copy,
 )
 from dialgate.interfaces.cli.gate_client import GateClient
 from dialgate.interfaces.cli.ledger_access import Actor, Proof, Time, request, show_note
-from dialgate.interfaces.cli.options import AsJson, Failure, load_config
+from dialgate.interfaces.cli.options import AsJson
 from dialgate.interfaces.http.headers import SCRUBBED
+from dialgate.ledger.export_requests import ScrubRequest
 from dialgate.ledger.list_exports import Scrubbed
-from dialgate.ledger.schemas import ScrubRequest
-from dialgate.lists.call_list import sha256_of
-from dialgate.runtime.terminal import MISUSE, sending, show_fields
+from dialgate.runtime.terminal import sending, show_fields
 
 app = typer.Typer()
 
@@ -76,34 +74,13 @@ def scrub(
     dialgate scrub november.csv --campaign acme-fibre -o november-scrubbed.csv --proof ticket-4711
     """
     options = {**locals(), "format": "xlsx" if out.suffix.lower() == ".xlsx" else "csv"}
-    hints = hints_of(options)
     ask = request(ScrubRequest, options)
-    if not gate.url:
-        line = load_config(gate.config).lines.get(campaign)
-        if line is None:
-            text = choose("Use one of the configured campaigns", load_config(gate.config).lines)
-            raise Failure("campaign.unknown", text, field="campaign")
-        hints = confirm(file, hints, line.dial_region or line.home, ask=not (yes or as_json))
+    hints = confirm_for(gate, campaign, file, hints_of(options), ask=not (yes or as_json))
     query = [*query_of(ask), *query_of(hints)]
     with (
         sending(file) as body,
         gate.open("POST", "/v1/scrub", body, query=query, media=media_of(file)) as response,
     ):
         scrubbed = msgspec.json.decode(response.headers[SCRUBBED], type=Scrubbed)
-        _receive(response, out, scrubbed.sha256)
+        receive_copy(response, out, scrubbed.sha256)
     return out, scrubbed
-
-
-def _receive(response: IO[bytes], out: Path, sha256: str) -> None:
-    """Write the copy to its file, completely or not at all. Raises `Failure`."""
-    fresh = out.with_name(f"{out.name}.new")
-    try:
-        with fresh.open("wb") as file:
-            shutil.copyfileobj(response, file)
-        if sha256_of(fresh) != sha256:
-            raise Failure("gate.unreachable", "the copy arrived incomplete. Run the command again")
-        fresh.replace(out)
-    except OSError as error:
-        raise Failure("request.invalid", f"{out}: {error.strerror}", field="out", status=MISUSE) from None
-    finally:
-        fresh.unlink(missing_ok=True)

@@ -1,6 +1,8 @@
 """The endpoints for call lists and files of numbers."""
 
 import json
+from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import IO, Annotated, Final
 
 import msgspec
@@ -26,22 +28,16 @@ from dialgate.interfaces.http.file_requests import (
     read_query,
     send_file,
 )
-from dialgate.interfaces.http.headers import SCRUBBED
+from dialgate.interfaces.http.headers import PLANNED, SCRUBBED
 from dialgate.interfaces.http.uploads import UPLOADS
+from dialgate.ledger.call_plans import MEDIA as PLAN_MEDIA
+from dialgate.ledger.call_plans import CallPlans, NumberPlan
 from dialgate.ledger.event_drafts import instant
-from dialgate.ledger.file_jobs import PreviewList, Scrub
-from dialgate.ledger.list_exports import Preview, Previews, ScrubOrder
+from dialgate.ledger.export_requests import PlanRequest, PreviewRequest, ScrubRequest
+from dialgate.ledger.file_jobs import PlanCalls, PreviewList, Scrub
+from dialgate.ledger.list_exports import PlanOrder, Preview, Previews, ScrubOrder
 from dialgate.ledger.request_fields import fields_of
-from dialgate.ledger.schemas import (
-    ListInfo,
-    ListReport,
-    ListRequest,
-    Lists,
-    PreviewRequest,
-    RetiredList,
-    ScrubRequest,
-    described,
-)
+from dialgate.ledger.schemas import ListInfo, ListReport, ListRequest, Lists, RetiredList, described
 from dialgate.ledger.scrub_files import MEDIA
 from dialgate.ledger.view_schemas import Exports
 from dialgate.lists import tabular
@@ -118,9 +114,97 @@ async def scrub_list(request: web.Request, app: App, client: Client) -> web.Stre
         return await send_file(web.StreamResponse(headers=headers), request, out)
 
 
+class PlanUpload(PlanRequest, frozen=True, kw_only=True):
+    """Plans for the numbers of a loaded list, or for `numbers`."""
+
+    list: Annotated[str, described("ID of a loaded list.")] = ""
+    numbers: Annotated[
+        tuple[str, ...], described("Numbers, as in a file: one in each. Only without `list`.")
+    ] = ()
+
+
+@CALL_LISTS.endpoint(
+    "POST",
+    "/v1/plan",
+    scope="admin",
+    ask=PlanUpload,
+    also_asks=LIST_FILES,
+    query=PlanRequest,
+    parameters=(
+        *(
+            Parameter(
+                name=field.name,
+                about=f"{field.description} Only for numbers that are sent as a file.",
+                required=False,
+            )
+            for field in fields_of(PlanRequest)
+        ),
+        *HINTS,
+    ),
+    answer=CallPlans,
+    also_answers=(
+        Media(name=PLAN_MEDIA["ndjson"], kind=bytes, lines=(NumberPlan,)),
+        Media(name=PLAN_MEDIA["csv"], kind=bytes),
+    ),
+    headers={PLANNED: "The counts of plans, and the ledger entry, as JSON."},
+    errors=("list.unreadable", "list.unknown", "campaign.unknown", "store.unavailable", "gate.unavailable", "extra.missing",
+            "upload.busy", "upload.full", "upload.failed", "upload.no_space"),
+)  # fmt: skip
+async def plan_calls(request: web.Request, app: App, client: Client) -> web.StreamResponse:
+    """Return, for each number, when calls would be permitted in the next days, and the first reason for a denial at other times.
+
+    Send JSON with `list` or `numbers`, or a text, CSV or XLSX file with the other fields in the query string. The plans assume that
+    nothing is recorded meanwhile, so each call still needs a check. They are recorded before they are sent.
+    """
+    spool, gone = request.app[UPLOADS], uploads.gone(request)
+    if request.content_type in FILE_TYPES:
+        query = read_query(request, PlanRequest)
+        read = partial(request.content.read, body.READ_BYTES)
+        async with spool.received(client.name, read, gone) as upload:
+            run = partial(upload.run, app, client)
+            return await _send_plans(request, client, query.request, "", query.hints, run)
+    asked = await body.read_json(request, app, PlanUpload)
+    if bool(asked.list) == bool(asked.numbers):
+        raise Fault(400, "request.invalid", "Send either `list` or `numbers`.", field="list")
+    if asked.list:
+        run = partial(spool.run, app, client, gone=gone)
+        return await _send_plans(request, client, asked, asked.list, tabular.NO_HINTS, run)
+    async with spool.received(client.name, uploads.from_memory(_rows_of(asked)), gone) as upload:
+        run = partial(upload.run, app, client)
+        return await _send_plans(request, client, asked, "", tabular.NO_HINTS, run)
+
+
+async def _send_plans(
+    request: web.Request,
+    client: Client,
+    asked: PlanRequest,
+    name: str,
+    hints: tabular.Hints,
+    run: Callable[[PlanCalls], Awaitable[bytes]],
+) -> web.StreamResponse:
+    order = PlanOrder(
+        campaign=asked.campaign,
+        days=asked.days,
+        list=name,
+        now=asked.now,
+        form=asked.format,
+        at=instant(asked.at, "at") if asked.at else 0,
+        actor=asked.actor or client.name,
+        proof=asked.proof,
+    )
+    with request.app[UPLOADS].temporary() as out:
+        report = json.loads(await run(PlanCalls(order, out, hints)))
+        headers = {
+            "Content-Type": PLAN_MEDIA[asked.format],
+            "Cache-Control": "no-store",
+            PLANNED: json.dumps(report),
+        }
+        return await send_file(web.StreamResponse(headers=headers), request, out)
+
+
 @CALL_LISTS.endpoint("GET", "/v1/exports", errors=("store.unavailable",))
 async def list_exports(_: web.Request, app: App, client: Client) -> Exports:
-    """Return the recorded copies of lists with verdicts, and the recorded previews."""
+    """Return the recorded copies of lists with verdicts, plans and previews."""
     return Exports(await app.registrar.list_exports.exports(client))
 
 
@@ -189,7 +273,7 @@ async def load_call_list(request: web.Request, app: App, client: Client) -> web.
     return body.reply_json(report, 201)
 
 
-def _rows_of(upload: ListUpload) -> IO[bytes]:
+def _rows_of(upload: ListUpload | PlanUpload) -> IO[bytes]:
     try:
         return tabular.from_lines(upload.numbers)
     except tabular.Unreadable as error:
