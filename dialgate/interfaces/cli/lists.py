@@ -245,6 +245,11 @@ def list_preview(
     return previews[0] if campaign else previews
 
 
+def _format_of(out: Path) -> str:
+    suffix = out.suffix.lower().removeprefix(".")
+    return suffix if suffix in PLAN_MEDIA else "csv"
+
+
 @list_app.command("plan")
 @command(_show_planned, data=lambda done: done[1])
 def list_plan(
@@ -289,8 +294,7 @@ def list_plan(
 
     dialgate list plan november --campaign acme-fibre --days 3 -o november-plan.csv
     """
-    suffix = out.suffix.lower().removeprefix(".")
-    options = {**locals(), "format": suffix if suffix in PLAN_MEDIA else "csv"}
+    options = {**locals(), "format": _format_of(out)}
     ask = request(PlanRequest, options)
     if bool(id_) == bool(file):
         raise Failure("request.invalid", "name a list or --file", field="id", status=MISUSE)
