@@ -233,7 +233,7 @@ def columns_of(entries: Sequence[Record | OutcomeRecord]) -> EntryColumns:
 
 
 def _cells(record: Record) -> dict[str, object]:
-    own = {name: getattr(record, name) for name in ("client", "interface", "call_id", "shadow")}
+    own = {name: getattr(record, name) for name in ("client", "interface", "call_id", "shadow", "grounds")}
     is_sealed = bool(record.caller_sealed)
     shared = searchable(record.facts, record.decision, record.country, record.law, is_sealed=is_sealed)
     return {**own, **shared, "allow": record.decision.allow}

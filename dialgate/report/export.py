@@ -4,7 +4,7 @@ The CSV has one figure per row: `controller,period,section,name,measure,value`. 
 and do not change; more may be added.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from email.message import EmailMessage
 from email.utils import format_datetime
@@ -24,8 +24,12 @@ _HEADER = ("controller", "period", "section", "name", "measure", "value")
 
 
 def spreadsheet(report: CallReport) -> str:
-    rows = ((report.controller, report.period.name, *row) for row in _rows(report))
-    return "".join(f"{csv_text.line(row, ',')}\r\n" for row in (_HEADER, *rows))
+    return as_csv(report.controller, report.period.name, _rows(report))
+
+
+def as_csv(controller: str, period: str, rows: Iterable[_Row]) -> str:
+    lines = ((controller, period, *row) for row in rows)
+    return "".join(f"{csv_text.line(line, ',')}\r\n" for line in (_HEADER, *lines))
 
 
 def _rows(report: CallReport) -> Iterator[_Row]:

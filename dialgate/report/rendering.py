@@ -3,6 +3,7 @@
 import asyncio
 from typing import Final, Literal, TypeAlias
 
+import msgspec
 from msgspec import Struct
 
 from dialgate.config.configuration import Config
@@ -11,11 +12,14 @@ from dialgate.report import figures
 from dialgate.report.export import mail, pdf, spreadsheet
 from dialgate.report.figures import Period
 from dialgate.report.page import page
+from dialgate.report.shadow import ShadowReport
+from dialgate.report.shadow_tables import lay_out_shadow, shadow_spreadsheet
 from dialgate.report.tables import lay_out
 from dialgate.store import factory
 from dialgate.texts import Language
 
 Form: TypeAlias = Literal["html", "pdf", "csv", "eml", "json"]
+ShadowForm: TypeAlias = Literal["html", "csv", "json"]
 MEDIA: Final[dict[Form, str]] = {
     "html": "text/html; charset=utf-8",
     "pdf": "application/pdf",
@@ -52,6 +56,16 @@ def make_report(config: Config, order: ReportOrder) -> bytes:
             return mail(content, layout, order.made_at, order.sender, list(order.recipients))
         case "json":
             return figures.as_json(content)
+
+
+def render_shadow(report: ShadowReport, form: ShadowForm, language: Language) -> bytes:
+    match form:
+        case "html":
+            return page(lay_out_shadow(report, language)).encode()
+        case "csv":
+            return shadow_spreadsheet(report).encode()
+        case "json":
+            return msgspec.json.encode(report) + b"\n"
 
 
 async def _gather(config: Config, order: ReportOrder) -> figures.CallReport:

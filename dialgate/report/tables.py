@@ -46,10 +46,13 @@ class ReportTable(Struct, frozen=True, kw_only=True):
 
 
 class TableLayout(Struct, frozen=True, kw_only=True):
+    """A report as texts. `lead` is a sentence that must be read before the figures."""
+
     language: Language
     title: str
     subtitle: str
     made: str
+    lead: str = ""
     figures: tuple[Figure, ...]
     chart_title: str
     chart: tuple[Slot, ...]

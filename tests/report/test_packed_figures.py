@@ -38,7 +38,8 @@ from dialgate.decision_log.archive.packing import pack
 from dialgate.decision_log.chains import Chains
 from dialgate.decision_log.records import Record, position
 from dialgate.decision_log.span import LogSpan
-from dialgate.report import figures, month
+from dialgate.report import figures, month, shadow
+from dialgate.report.shadow import ShadowReportOrder
 from tests.support.sample_log import NOW, SampleDecision, grounds, outcome
 
 LOGS = (1, 2)
@@ -80,7 +81,7 @@ def write_log(folder: Path, keys: Keys, draw: random.Random, ids: list[tuple[Ins
                 sealed=keys.month(at).seal("+390612341234", next(nonce)), grounds=basis.seq, allow=allow,
                 client=draw.choice(["dialer", "other"]), interface=draw.choice(["http", "fastagi"]),
                 call_id=draw.choice(["", f"{seq}.7"]), caller_sealed=b"sealed" if is_sealed else b"",
-                own=own,
+                own=own, shadow=draw.random() < 0.5,
             )  # fmt: skip
             log.write([msgspec.json.encode(decided)])
             ids.append((at, decided.id))
@@ -150,6 +151,11 @@ def results(data: Path) -> Iterator[object]:
         counters = (tally.reasons, tally.slots, tally.calls, tally.results, tally.bases, tally.caller_ids)
         # The order of equal counts is part of a report.
         yield [*(counter.most_common() for counter in counters), sorted(tally.laws), tally.ends]
+    order = ShadowReportOrder(controllers=CONTROLLERS[:1], period=PERIOD, made_at=NOW)
+    tried = shadow._read_log(Chains(data), order, ())
+    assert tried.calls[False]
+    assert tried.enforced
+    yield [tried.calls, tried.enforced, tried.reasons, tried.alone, tried.campaigns, tried.hours, tried.lists]
 
 
 def records(data: Path, within: LogSpan) -> Iterator[Record]:
@@ -219,7 +225,7 @@ def report_of(data: Path, controller: str) -> object:
 def test_packed_unpacked_and_entry_by_entry_agree(data: Path) -> None:
     unpacked = list(results(data))
     assert unpacked[: len(SPANS)] == [hits_of(data, within) for within in SPANS]
-    assert unpacked[-2:] == [report_of(data, controller) for controller in CONTROLLERS]
+    assert unpacked[-3:-1] == [report_of(data, controller) for controller in CONTROLLERS]
     counts = [reader.decision_counts() for reader in Chains(data).readers.values()]
     pack_closed(data)
     assert list(results(data)) == unpacked

@@ -373,6 +373,10 @@ async def _reports(ask: Walk, running: world.World) -> None:
         query = {"controller": "acme", "day": "2026-11-24", "format": form, "language": "en"}
         await ask("getReport", 200, params=query)
     await ask("getReport", 400, params={"day": "yesterday"})
+    coverage = {"calls": 1_200, "allowed": 1_043, "shadow": 137, "counts": {"undecided": 20}}
+    shadow = {"day": "2026-11-24", "format": "json", "language": "en", "coverage": coverage}
+    await ask("getShadowReport", 200, shadow)
+    await ask("getShadowReport", 404, {**shadow, "campaigns": ["none"]})
     decision = (await ask("findDecisions", 200, params={**PERSON, "limit": 1}))["decisions"][0]["decision_id"]
     await ask("exportEvidence", 409, {"decision": decision, "purpose": "Garante, case 4711"})
     running.hand.at += MINUTE

@@ -79,10 +79,13 @@ class ReconciliationReport(Struct, frozen=True, kw_only=True):
     legs: int  # rows that continue a call on another trunk, not in `calls`
     own: int  # calls to the controllers' own numbers, for example by probes, not in `calls`
     matched: int  # calls that a decision allowed
+    shadow: int  # calls that the gate would have refused, but let through in shadow mode; not in `matched`
     decisions: int
     findings: list[BypassedCall]
     # time shift under which most findings would match, usually due to a wrong time zone, or 0
     offset: Instant
+    since: Instant  # of the first call, or 0
+    until: Instant  # of the last call
 
     @property
     def counts(self) -> dict[Kind, int]:
@@ -96,8 +99,9 @@ class _Candidate(Struct, gc=False):
     id: str
     at: Instant
     until: Instant  # when the allow expires
-    allow: bool
+    allow: bool  # whether the call was permitted, also by shadow mode alone
     caller: str
+    is_lifted: bool  # the call would have been refused, but was let through in shadow mode
     is_used: bool = False
 
 
@@ -127,7 +131,8 @@ def reconcile(
         calls=len(departures.calls),
         legs=departures.legs,
         own=departures.own,
-        matched=len(departures.calls) - len(faults),
+        matched=len(departures.calls) - len(faults) - decisions.lifted_calls,
+        shadow=decisions.lifted_calls,
         decisions=decisions.count,
         findings=[_finding(departures.calls[place], fault) for place, fault in sorted(faults.items())],
         offset=_offset(
@@ -139,6 +144,8 @@ def reconcile(
             decisions,
             skew,
         ),
+        since=since,
+        until=until,
     )
 
 
@@ -161,7 +168,7 @@ class _Decisions:
 
     def __init__(self, departures: Sequence[Departure], period: LogSpan) -> None:
         self._period = period
-        self._numbers = {departure.number for departure in departures if departure.number}
+        self._numbers = {number for one in departures for number in (one.number, one.caller) if number}
         self._ids = {departure.call.decision for departure in departures if departure.call.decision}
         self._call_ids = {departure.call.call_id for departure in departures if departure.call.call_id}
         self._by_number: dict[str, list[_Candidate]] = defaultdict(list)
@@ -185,7 +192,8 @@ class _Decisions:
             number, name = numbers.get(record.number), names.get(record.id)
             if number or name or record.call_id in self._call_ids:
                 seconds = answer_seconds(node.data / "kept", record.config)
-                candidate = _candidate(record, int(seconds * SECOND))
+                caller = numbers.get(record.caller) or record.facts.caller_id.number
+                candidate = _candidate(record, int(seconds * SECOND), caller)
                 if number:
                     self._by_number[number].append(candidate)
                 if name:
@@ -204,6 +212,11 @@ class _Decisions:
                 retired.append(span.month(name))
         return numbers, retired
 
+    @property
+    def lifted_calls(self) -> int:
+        """The number of matched calls that only shadow mode let through."""
+        return sum(one.is_used and one.is_lifted for found in self._by_number.values() for one in found)
+
     def of_number(self, number: str) -> list[_Candidate]:
         """Return the decisions about a number, oldest first."""
         return sorted(self._by_number.get(number, ()), key=lambda decision: decision.at)
@@ -215,13 +228,14 @@ class _Decisions:
         )
 
 
-def _candidate(record: Record, answer: Instant) -> _Candidate:
+def _candidate(record: Record, answer: Instant, caller: str) -> _Candidate:
     return _Candidate(
         id=record.id,
         at=record.at,
         until=min(record.decision.valid_until or _FOREVER, record.at + answer),
         allow=record.decision.allow or record.shadow,
-        caller=record.facts.caller_id.number,
+        caller=caller,
+        is_lifted=record.shadow and not record.decision.allow,
     )
 
 
@@ -250,7 +264,9 @@ def _match(departure: Departure, candidates: Sequence[_Candidate], skew: Instant
         if decision.allow
         and not decision.is_used
         and decision.until + skew >= departure.call.at
-        and departure.caller
+        and (
+            departure.caller or decision.is_lifted
+        )  # shadow mode also lets calls without a caller ID through
         and decision.caller == departure.caller
     ]
     if fits:

@@ -109,11 +109,12 @@ def _write_metrics(report: ReconciliationReport, textfile: Path) -> None:
     )
     calls = Gauge(
         "dialgate_reconcile_calls",
-        "Placed calls, by whether the gate had allowed them.",
+        "Placed calls, by whether the gate had allowed them, or only let them through in shadow mode.",
         ["allowed"],
         registry=registry,
     )
     calls.labels("yes").set(report.matched)
+    calls.labels("shadow").set(report.shadow)
     calls.labels("no").set(len(report.findings))
     findings = Gauge(
         "dialgate_reconcile_findings",
@@ -186,19 +187,23 @@ def _as_builtins(reconciled: _Reconciled) -> dict[str, object]:
         "ok": not rows,
         "calls": report.calls,
         "allowed": report.matched,
+        "shadow": report.shadow,
         "legs": report.legs,
         "own": report.own,
         "decisions": report.decisions,
         "counts": report.counts,
         "findings": rows,
         "hints": hints,
+        "since": utc(report.since),
+        "until": utc(report.until),
     }
 
 
 def _show(reconciled: _Reconciled) -> None:
     report, rows, hints, limit = reconciled
+    shadow = f"{report.shadow:,} let through in shadow mode, " if report.shadow else ""
     typer.echo(
-        f"{report.calls:,} calls, {report.matched:,} allowed, {len(rows):,} bypassed the gate"
+        f"{report.calls:,} calls, {report.matched:,} allowed, {shadow}{len(rows):,} bypassed the gate"
         f" (not counted: {report.legs:,} retries of unanswered calls, {report.own:,} calls to your own numbers)"
     )
     for hint in hints:

@@ -1,19 +1,54 @@
-"""`dialgate report`: a report on a controller's calls for a day or a month, as a file or an email."""
+"""`dialgate report`: a report on a controller's calls for a day or a month, as a file, an email or, of shadow mode, as tables."""
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, get_args
+from typing import Annotated, Any, TypeAlias, get_args
 
+import msgspec
 import typer
 
 from dialgate.interfaces.cli.files import write_out
 from dialgate.interfaces.cli.gate_client import GateClient, asks_gate, misuse_of
-from dialgate.interfaces.cli.options import reporting
-from dialgate.report.rendering import Form
-from dialgate.runtime.terminal import console
+from dialgate.interfaces.cli.options import Failure, reporting
+from dialgate.report.rendering import Form, ShadowForm
+from dialgate.report.shadow import ShadowReport, TrunkCoverage
+from dialgate.report.shadow_tables import lay_out_shadow
+from dialgate.runtime.terminal import MISUSE, console, show_table
 from dialgate.texts import Language
 
 app = typer.Typer()
+_ReportForm: TypeAlias = Annotated[
+    Form | None,
+    typer.Option(
+        "--format",
+        help="eml is an email with html, pdf and csv. Default: the extension of --out, or html.",
+    ),
+]
+_Sender: TypeAlias = Annotated[str, typer.Option("--from", help="Email sender, with --format eml.")]
+_Recipients: TypeAlias = Annotated[
+    list[str] | None, typer.Option("--to", help="Email recipient, with --format eml. May be repeated.")
+]
+_Shadow: TypeAlias = Annotated[
+    bool,
+    typer.Option(
+        "--shadow",
+        help="Report what shadow mode let through, for all controllers or one, as tables unless --format or --out is given.",
+    ),
+]
+_Campaigns: TypeAlias = Annotated[
+    list[str] | None, typer.Option("--campaign", help="With --shadow: only this campaign. May be repeated.")
+]
+_CoverageFile: TypeAlias = Annotated[
+    Path | None,
+    typer.Option(
+        "--coverage",
+        exists=True,
+        dir_okay=False,
+        allow_dash=True,
+        help="With --shadow: what `dialgate reconcile --json` printed about the trunk's call records, or - for standard input.",
+    ),
+]
 
 
 @app.command()
@@ -27,23 +62,16 @@ def report(
         str, typer.Option(metavar="YYYY-MM-DD", help="Day to report on. Default: yesterday.")
     ] = "",
     month: Annotated[str, typer.Option(metavar="YYYY-MM", help="Month to report on, instead of a day.")] = "",
-    form: Annotated[
-        Form | None,
-        typer.Option(
-            "--format",
-            help="eml is an email with html, pdf and csv. Default: the extension of --out, or html.",
-        ),
-    ] = None,
+    form: _ReportForm = None,
     out: Annotated[
         Path | None, typer.Option(dir_okay=False, help="Output file. Default: standard output.")
     ] = None,
     language: Annotated[Language, typer.Option(help="Report language.")] = "it",
-    sender: Annotated[
-        str, typer.Option("--from", help="Email sender, with --format eml.")
-    ] = "dialgate@localhost",
-    to: Annotated[
-        list[str] | None, typer.Option(help="Email recipient, with --format eml. May be repeated.")
-    ] = None,
+    sender: _Sender = "dialgate@localhost",
+    to: _Recipients = None,
+    shadow: _Shadow = False,
+    campaign: _Campaigns = None,
+    coverage: _CoverageFile = None,
     gate: GateClient,
 ) -> None:
     """Report on a controller's calls for a day or a month.
@@ -52,8 +80,26 @@ def report(
     calls by campaign, and how long revocations took to take effect. Days are in the time zone of the controller's
     country. An email is written but not sent: pipe it to `sendmail -t`.
 
+    With --shadow, it reports what the gate would have refused in shadow mode, what to do about each reason, and how many of
+    the trunk's calls the gate saw.
+
     dialgate report --controller acme --month 2026-10 --out october.pdf
+
+    dialgate reconcile trunk.csv --format csv --json | dialgate report --shadow --day 2026-11-24 --coverage -
     """
+    if shadow:
+        ask = {
+            "controller": controller,
+            "campaigns": campaign or [],
+            "day": day,
+            "month": month,
+            "language": language,
+        }
+        with reporting(as_json=form == "json"), misuse_of("controller.unknown", "campaign.unknown"):
+            _report_shadow(gate, ask, form or (_form_of(out) if out else None), coverage, out)
+        return
+    if campaign or coverage:
+        raise typer.BadParameter("requires --shadow", param_hint="--campaign" if campaign else "--coverage")
     form = form or _form_of(out)
     query = {"controller": controller, "day": day, "month": month, "format": form, "language": language}
     if form == "eml":
@@ -66,6 +112,41 @@ def report(
         ):
             content = response.read()
         _write(out, content)
+
+
+def _report_shadow(
+    gate: GateClient, ask: Mapping[str, Any], form: Form | None, coverage: Path | None, out: Path | None
+) -> None:
+    if form not in {None, *get_args(ShadowForm)}:
+        text = f"a report on shadow mode is one of {', '.join(get_args(ShadowForm))}"
+        raise typer.BadParameter(text, param_hint="--format")
+    body = {**ask, "format": form or "json", "coverage": _read_coverage(coverage) if coverage else None}
+    with (
+        console(stderr=True).status("reading the decision log"),
+        gate.open("POST", "/v1/report/shadow", body) as response,
+    ):
+        content = response.read()
+    if form:
+        _write(out, content)
+        return
+    layout = lay_out_shadow(msgspec.json.decode(content, type=ShadowReport), ask["language"])
+    typer.echo("\n".join([layout.lead, "", f"{layout.title}: {layout.subtitle}", ""]))
+    show_table("", ("", ""), [(figure.name, figure.value) for figure in layout.figures])
+    for table in layout.tables:
+        if table.rows:
+            show_table(table.title, table.columns, table.rows, whole=int(table.names))
+            console().print(table.note)
+
+
+def _read_coverage(path: Path) -> TrunkCoverage:
+    text = sys.stdin.buffer.read() if str(path) == "-" else path.read_bytes()
+    try:
+        found = msgspec.json.decode(text, type=dict[str, Any])
+        fields = {name: found[name] for name in TrunkCoverage.__struct_fields__ if name in found}
+        return msgspec.convert(fields, TrunkCoverage)
+    except msgspec.DecodeError:
+        message = "this is not the output of `dialgate reconcile --json`"
+        raise Failure("request.invalid", message, field="--coverage", status=MISUSE) from None
 
 
 def _form_of(out: Path | None) -> Form:

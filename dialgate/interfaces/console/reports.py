@@ -39,7 +39,7 @@ def _order(visit: Visit, fields: Fields) -> ReportOrder:
     form = _format(fields)
     return ReportOrder(
         controller=owner,
-        period=period_of(visit.app.config, owner, *_period(fields), now),
+        period=period_of(visit.app.config, owner, *period_in(fields), now),
         form=form,
         language=visit.words.language,
         made_at=now,
@@ -53,7 +53,7 @@ def _format(fields: Fields) -> Form:
     raise Fault(400, "request.invalid", f"Choose one of {', '.join(FORMATS)}.", field="form")
 
 
-def _period(fields: Fields) -> tuple[str, str]:
+def period_in(fields: Fields) -> tuple[str, str]:
     """Return the day (2026-11-24) and the month (2026-11) of the report. One of them is empty."""
     try:
         day = date.fromisoformat(fields.get("day", "")).isoformat()

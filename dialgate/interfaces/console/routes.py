@@ -24,6 +24,7 @@ from dialgate.interfaces.console import (
     rendering,
     reports,
     requests,
+    shadow,
 )
 from dialgate.interfaces.console.live import Live
 from dialgate.interfaces.console.navigation import ROOT
@@ -77,6 +78,8 @@ _ROUTES: Final = (
     _Route("POST", f"{ROOT}/changes", ("admin",), changes.compare),
     _Route("GET", f"{ROOT}/reports", ("watch",), reports.show_form),
     _Route("POST", f"{ROOT}/reports", ("watch",), reports.download),
+    _Route("GET", f"{ROOT}/shadow", ("watch",), shadow.show_form),
+    _Route("POST", f"{ROOT}/shadow", ("watch",), shadow.show_report),
     _Route("GET", f"{ROOT}/try", ("simulate",), calls.show_simulation_form),
     _Route("POST", f"{ROOT}/try", ("simulate",), calls.simulate),
     _Route("GET", f"{ROOT}/revoke", ("revoke",), calls.show_opt_out_form),

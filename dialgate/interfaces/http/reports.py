@@ -2,7 +2,7 @@
 
 from datetime import timedelta
 from functools import partial
-from typing import Annotated, Final
+from typing import Annotated, Final, get_args
 
 import msgspec
 from aiohttp import web
@@ -26,7 +26,8 @@ from dialgate.interfaces.http.errors import Fault, convert
 from dialgate.interfaces.http.own_processes import run_for
 from dialgate.ledger.schemas import described
 from dialgate.report import Period, day, month
-from dialgate.report.rendering import MEDIA, Form, ReportOrder, make_report
+from dialgate.report.rendering import MEDIA, Form, ReportOrder, ShadowForm, make_report, render_shadow
+from dialgate.report.shadow import ShadowReport, ShadowReportOrder, TrunkCoverage, gather_shadow
 from dialgate.runtime.extras import MissingExtra, require
 from dialgate.texts import Language
 
@@ -89,6 +90,58 @@ async def render(request: web.Request, app: App, client: Client, order: ReportOr
     if order.form in {"pdf", "eml"}:
         require("reports", "A report as PDF")  # before a process is started
     return await run_for(request, client, partial(make_report, app.config, order), MissingExtra)
+
+
+class ShadowReportRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    controller: Annotated[str, described("Only this controller. Default: all of the client's.")] = ""
+    campaigns: Annotated[tuple[str, ...], described("Only these campaigns. Default: all.")] = ()
+    day: Annotated[str, described("Day to report on. Default: yesterday.")] = ""
+    month: Annotated[str, described("Month to report on, instead of a day.")] = ""
+    form: Annotated[ShadowForm, described("Format.")] = msgspec.field(default="html", name="format")
+    language: Annotated[Language, described("Report language.")] = "it"
+    coverage: Annotated[
+        TrunkCoverage | None, described("What `dialgate reconcile --json` found in the trunk's call records.")
+    ] = None
+
+
+@REPORTS.endpoint(
+    "POST",
+    "/v1/report/shadow",
+    scope="watch",
+    also_answers=tuple(
+        Media(name=MEDIA[form], kind=dict if form == "json" else None) for form in get_args(ShadowForm)
+    ),
+    errors=("controller.unknown", "campaign.unknown", "gate.unavailable"),
+)
+async def get_shadow_report(
+    request: web.Request, app: App, client: Client, *, ask: ShadowReportRequest
+) -> web.StreamResponse:
+    """Report on calls in shadow mode: how many of the trunk's calls the gate saw, what it would have refused, and what to do about it.
+
+    It contains no called number. Without `coverage`, it says that coverage is unknown.
+    """
+    report = await shadow_report(request, app, client, ask)
+    headers = {"Content-Type": MEDIA[ask.form], "Cache-Control": "no-store"}
+    return web.Response(body=render_shadow(report, ask.form, ask.language), headers=headers)
+
+
+async def shadow_report(
+    request: web.Request, app: App, client: Client, ask: ShadowReportRequest
+) -> ShadowReport:
+    """Return the figures, from a process of its own. Raises `Fault`."""
+    owners = (controller_of(ask.controller, client),) if ask.controller else client.controllers
+    known = sorted(name for name, line in app.config.lines.items() if line.controller.id in owners)
+    if set(ask.campaigns) - set(known):
+        raise Fault(404, "campaign.unknown", choose("Use your campaigns", known), field="campaigns")
+    now = app.gate.now()
+    order = ShadowReportOrder(
+        controllers=owners,
+        period=period_of(app.config, owners[0], ask.day, ask.month, now),
+        made_at=now,
+        campaigns=ask.campaigns,
+        coverage=ask.coverage,
+    )
+    return await run_for(request, client, partial(gather_shadow, app.config, order))
 
 
 def period_of(config: Config, controller: str, day_: str, month_: str, now: Instant) -> Period:

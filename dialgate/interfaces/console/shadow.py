@@ -1,0 +1,54 @@
+"""The page with the report on shadow mode: coverage, what would be refused, and what to do about it."""
+
+from typing import Any, Final, get_args
+
+import msgspec
+from aiohttp import web
+
+from dialgate.core.local_time import day_in
+from dialgate.interfaces.console.reports import period_in
+from dialgate.interfaces.console.visit import Fields, Visit, serves_form
+from dialgate.interfaces.http.reports import ShadowReportRequest, shadow_report
+from dialgate.report.rendering import MEDIA, ShadowForm, render_shadow
+from dialgate.report.shadow_tables import lay_out_shadow
+from dialgate.report.tables import TableLayout
+
+_FILES: Final = get_args(ShadowForm)
+
+
+async def _page(
+    visit: Visit, fields: Fields, status: int = 200, layout: TableLayout | None = None, **context: Any
+) -> web.Response:
+    today = day_in(visit.zone(), visit.app.gate.now())
+    values = {"day": today.isoformat(), "span": "day", **fields}
+    return visit.show("shadow", "reports", status, fields=values, files=_FILES, layout=layout, **context)
+
+
+async def show_form(visit: Visit) -> web.StreamResponse:
+    return await _page(visit, {})
+
+
+@serves_form(_page)
+async def show_report(visit: Visit, fields: Fields) -> web.StreamResponse:
+    """Return the page with the report, or the report as a file if `form` names a format."""
+    day, month = period_in(fields)
+    campaign, language = fields.get("campaign", ""), visit.words.language
+    ask = ShadowReportRequest(
+        controller=fields.get("controller", ""),
+        campaigns=(campaign,) if campaign else (),
+        day=day,
+        month=month,
+        language=language,
+    )
+    report = await shadow_report(visit.request, visit.app, visit.client, ask)
+    form = fields.get("form", "")
+    if form not in _FILES:
+        return await _page(visit, fields, layout=lay_out_shadow(report, language))
+    form_: ShadowForm = msgspec.convert(form, ShadowForm)
+    headers = {
+        "Content-Disposition": f'attachment; filename="dialgate-shadow-{month or day}.{form}"',
+        "Content-Type": MEDIA[form_],
+        "Cache-Control": "no-store",
+        "X-Content-Type-Options": "nosniff",
+    }
+    return web.Response(body=render_shadow(report, form_, language), headers=headers)
