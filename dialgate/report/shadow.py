@@ -14,6 +14,7 @@ from dialgate.config.configuration import Config
 from dialgate.core import local_time
 from dialgate.core.decision_ids import owner_of
 from dialgate.core.model import MINUTE, Instant
+from dialgate.core.text_formats import OptionalTimestamp
 from dialgate.crypto.keys import Keys
 from dialgate.decision_log import span
 from dialgate.decision_log.chains import Chains, homes, shipped_until
@@ -40,8 +41,8 @@ class TrunkCoverage(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     allowed: _Count
     shadow: _Count = 0
     counts: dict[str, _Count] = {}
-    since: str = ""
-    until: str = ""
+    since: OptionalTimestamp = ""
+    until: OptionalTimestamp = ""
 
     @property
     def seen(self) -> int:

@@ -215,10 +215,11 @@ def report_of(data: Path, controller: str) -> object:
         ends.append(position(record))
         if allow:
             bases[record.decision.basis.partition(":")[0]] += 1
-            caller_ids[record.facts.caller_id.number] += 1
-            results_[campaign, reported.get(record.id, "pending")] += 1
         else:
             reasons[record.decision.reasons[0].code] += 1
+        if allow or record.shadow:
+            caller_ids[record.facts.caller_id.number] += 1
+            results_[campaign, reported.get(record.id, "pending")] += 1
     return [*(counter.most_common() for counter in counters), sorted(laws), [min(ends), max(ends)]]
 
 

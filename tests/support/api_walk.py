@@ -375,7 +375,8 @@ async def _reports(ask: Walk, running: world.World) -> None:
     await ask("getReport", 400, params={"day": "yesterday"})
     coverage = {"calls": 1_200, "allowed": 1_043, "shadow": 137, "counts": {"undecided": 20}}
     shadow = {"day": "2026-11-24", "format": "json", "language": "en", "coverage": coverage}
-    await ask("getShadowReport", 200, shadow)
+    for form in ("html", "json"):
+        await ask("getShadowReport", 200, {**shadow, "format": form})
     await ask("getShadowReport", 404, {**shadow, "campaigns": ["none"]})
     decision = (await ask("findDecisions", 200, params={**PERSON, "limit": 1}))["decisions"][0]["decision_id"]
     await ask("exportEvidence", 409, {"decision": decision, "purpose": "Garante, case 4711"})
