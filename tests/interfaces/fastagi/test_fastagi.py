@@ -66,7 +66,7 @@ async def test_deny_is_sent_first_and_the_decision_last(asterisk: Pbx) -> None:
     name = channel.variables["DG_DECISION_ID"]
     assert (
         answer
-        == f'SET VARIABLE ARRAY(DG_REASON,DG_DECISION_ID,DG_NOT_BEFORE,DG_CLASS,DG_DECISION) ",{name},,,allow"'
+        == f'SET VARIABLE ARRAY(DG_REASON,DG_DECISION_ID,DG_NOT_BEFORE,DG_CLASS,DG_WOULD,DG_DECISION) ",{name},,,,allow"'
     )
 
 
