@@ -39,6 +39,7 @@ from dialgate.interfaces.http.error_codes import CODES
 from dialgate.interfaces.http.examples import examples_of
 from dialgate.observability.metrics import Calls, Metrics, OutcomeCounter, ScrapedGauge
 from dialgate.report import law_page
+from dialgate.tools.policy.case_file import CaseBase, Wanted, WrittenCase
 from docs import error_messages
 from docs.capacity_page import capacity_page
 from docs.packages_picture import PICTURE, packages_picture
@@ -283,12 +284,16 @@ def _default(field: Any) -> str:
     return text if text in {"required", "none"} else code(text)
 
 
+CASE_PARTS: tuple[tuple[str, type[Struct]], ...] = (("A case", WrittenCase),)
+
+
 def values(kind: Any) -> str:
     """Return a description of the values that a field takes."""
     words: dict[type[types.Type], str] = {
         types.BoolType: "true or false",
         types.StrType: "text",
         types.DateType: "date",
+        types.AnyType: "any value",
     }
     match kind:
         case types.IntType():
@@ -297,12 +302,14 @@ def values(kind: Any) -> str:
             return f"number{_bounds(kind)}"
         case types.LiteralType():
             return ", ".join(code(str(value)) for value in kind.values)
-        case types.VarTupleType():
+        case types.VarTupleType() | types.ListType():
             return f"list of {values(kind.item_type)}"
         case types.DictType():
             return f"map from {values(kind.key_type)} to {values(kind.value_type)}"
         case types.StructType():
-            title = next(title for title, described in (*SETTINGS, *LAW_PARTS) if described is kind.cls)
+            title = next(
+                title for title, described in (*SETTINGS, *LAW_PARTS, *CASE_PARTS) if described is kind.cls
+            )
             anchor = re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-")
             return f"[section](#{anchor})"
         case types.UnionType():
@@ -342,6 +349,35 @@ key that occurs twice. `dialgate config check` lists the problems within files t
 A section without a default may be left out; its own defaults then apply.
 
 """ + "\n\n".join(sections)
+
+
+def policy_cases() -> str:
+    return f"""
+The files of `dialgate policy test`. Each holds a list of cases. A file `base.yaml` holds what the cases of its folder share.
+[Test your policy](../how-to/test-your-policy.md) shows examples. An unknown key is an error.
+
+## A case
+
+{keys(WrittenCase)}
+
+## `want`
+
+In place of `allow` or reason codes, a mapping that compares more. What is left out is not compared, except `reasons`.
+
+{keys(Wanted)}
+
+## `base.yaml`
+
+{keys(CaseBase)}
+
+## `facts`
+
+What the configuration says of the campaign, its controller and the caller ID, and what the number itself says, need not be written. A fact
+that a case states replaces it. Held facts are empty unless a case or `base` states them. Instants are written in RFC 3339, as a local time, or
+as days before the call (`-4d`). The keys are those of the [record format](record-format.md):
+
+{table(("key", "meaning"), ((code(name), text) for name, text in _HELD.items()))}
+"""
 
 
 def country_file() -> str:
@@ -668,6 +704,14 @@ def country_page(name: str) -> str:
 """
 
 
+_HELD: Mapping[str, str] = {
+    "listings": "Entries on call lists: `list`, `basis` and `origin`.",
+    "registries": "Answers of opposition registries: `registry`, `answer` and `consulted_at`; `listed_at` if it is `listed`.",
+    "known": "What is stored about the number: `consents`, `contracts`, `requests`, `revocations`, `wrong_numbers`, `attempts`, `objections`.",
+    "call_type": "The call type that the dialer sends, if it is stricter than the campaign's.",
+    "caller_id": "The proof of call-backs: `proved_at` and `proof`.",
+    "campaign": "The counts of calls by day: `counts`, each as `[day, answered, abandoned]`.",
+}
 PAGES: Mapping[str, tuple[str, Callable[[], str]]] = {
     "http-api": ("HTTP API", http_api),
     "reasons": ("Reason codes", reasons),
@@ -675,6 +719,7 @@ PAGES: Mapping[str, tuple[str, Callable[[], str]]] = {
     "scopes": ("Scopes", scopes),
     "settings": ("Settings", settings),
     "country-file": ("Country file", country_file),
+    "policy-cases": ("Policy cases", policy_cases),
     "commands": ("Commands", commands),
     "metrics": ("Metrics", metrics),
     "alerts": ("Alerts", alerts),

@@ -105,6 +105,15 @@ def find(e164: str) -> Parsed | None:
     return _fast(e164) if _E164.fullmatch(e164) else _exactly(e164)
 
 
+def examples(region: str) -> list[Parsed]:
+    """Return the example numbers of a region, one for each class that has one."""
+    found = (
+        phonenumbers.example_number_for_type(region or None, type_) for type_ in PhoneNumberType.values()
+    )
+    texts = [phonenumbers.format_number(number, PhoneNumberFormat.E164) for number in found if number]
+    return [number for text in texts if (number := find(text))]
+
+
 # ---- a caller ID -----------------------------------------------------------------------------------------------------
 
 # Texts that switches and dialers send for a missing caller ID, and dialled prefixes that hide it.

@@ -1,1 +1,1 @@
-"""Tools for use with the gate: demonstration, backup, conformance kit, capacity and stand-alone verifier."""
+"""Tools for use with the gate: demonstration, backup, conformance kit, capacity, policy cases and stand-alone verifier."""

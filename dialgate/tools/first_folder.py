@@ -8,6 +8,7 @@ from pathlib import Path
 from dialgate.core.model import SECOND
 from dialgate.runtime.atomic_write import sync_folder
 from dialgate.tools.first_configuration import NewKeys, SetupDraft, write
+from dialgate.tools.policy.first_cases import write_first_cases
 
 
 def create_folder(draft: SetupDraft, folder: Path) -> tuple[NewKeys, list[str]]:
@@ -22,6 +23,7 @@ def create_folder(draft: SetupDraft, folder: Path) -> tuple[NewKeys, list[str]]:
             names = write(draft, folder, keys)
         else:
             names = _replace(draft, folder, keys, undo)
+        names.append(write_first_cases(folder, draft.now))
         sync_folder(folder.parent)
         undo.pop_all()
     return keys, names

@@ -8,7 +8,7 @@ from msgspec import structs
 from dialgate.core.campaign_standing import Standing, standings
 from dialgate.core.law import parse_law
 from dialgate.core.model import Campaign, Controller, DayCount
-from tests.support.casebook import instant
+from dialgate.tools.policy.case_facts import instant
 
 NOW, TODAY = instant("2026-11-24T00:30:00+01:00"), date(2026, 11, 24)
 RATIO: dict[str, Any] = {"from": "2020-01-01", "above": 3, "out_of": 100, "to": "answered", "per": "30d"}

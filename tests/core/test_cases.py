@@ -5,9 +5,11 @@ import pytest
 from dialgate.core.decision import decide
 from dialgate.core.reasons import REASONS
 from dialgate.core.rules import RULES
+from dialgate.tools.policy.case_file import PolicyCase
+from dialgate.tools.policy.checking import cites
 from tests.support.case_checks import is_replayed, name_of, wrong
-from tests.support.casebook import Case, all_cases, case_law, facts_of
-from tests.support.citations import citations, exchange_severities, matches
+from tests.support.casebook import all_cases, case_law, facts_of
+from tests.support.citations import citations, exchange_severities
 from tests.support.country_cases import all_country_cases
 
 CASES = all_cases()
@@ -32,7 +34,7 @@ def test_each_denial_cites_the_section_that_denied(book: str, relabelled: bool) 
     assert {name: several for name, several in found.items() if several} == {}, "name the section in `cites`"
 
 
-def _wrong_citations(case: Case) -> dict[str, str]:
+def _wrong_citations(case: PolicyCase) -> dict[str, str]:
     decision = decide(facts_of(case), case_law(case))
     assert case.want.cites.keys() <= set(case.want.reasons)
     carried = {reason.code: f"{reason.severity} {reason.law}".rstrip() for reason in decision.reasons}
@@ -40,7 +42,7 @@ def _wrong_citations(case: Case) -> dict[str, str]:
         code: f"{cited}, not {meant}"
         for code, cited in carried.items()
         for meant in [
-            [each for each in citations(case, code) if matches(each, case.want.cites.get(code, each))]
+            [each for each in citations(case, code) if cites(each, case.want.cites.get(code, each))]
         ]
         if meant != [cited]
     }

@@ -17,7 +17,7 @@ from dialgate.core.model import (
     Revocation,
     WrongNumber,
 )
-from tests.support.casebook import instant
+from dialgate.tools.policy.case_facts import instant
 
 NOW = instant("2026-11-24T00:30:00+01:00")  # 2026-11-23 in UTC
 CONSENT = Consent(

@@ -3,8 +3,9 @@
 import msgspec
 import pytest
 
+from dialgate.tools.policy.case_file import PolicyCase
 from tests.support.case_checks import is_replayed, name_of, wrong
-from tests.support.casebook import COUNTRIES, Case, case_law, facts_of
+from tests.support.casebook import COUNTRIES, case_law, facts_of
 from tests.support.country_cases import cases_of
 
 # A test for each of some thousand cases would take four times as long, and every test process would read all cases.
@@ -25,7 +26,7 @@ def test_no_pending_case_holds_yet(country: str) -> None:
     )
 
 
-def _holds(case: Case) -> bool:
+def _holds(case: PolicyCase) -> bool:
     try:
         return not wrong(case)
     except (msgspec.ValidationError, ValueError):

@@ -43,7 +43,9 @@ from dialgate.core.model import (
     Transfer,
 )
 from dialgate.core.rules import PRECONDITIONS, RULES
-from tests.support.casebook import INSTANTS, Case, Wanted, facts_of, instant, law_data, law_of, stranger_of
+from dialgate.tools.policy.case_facts import INSTANTS, instant
+from dialgate.tools.policy.case_file import PolicyCase, Wanted
+from tests.support.casebook import facts_of, law_data, law_of, stranger_of
 
 IT = law_of("IT")
 CODE = "codice_condotta_telemarketing"
@@ -51,7 +53,7 @@ ADHERENT: dict[str, Any] = {"controller": {"adheres_to": [CODE]}}
 
 
 def base(at: str = "2026-11-24T10:00:00+01:00", **facts: Any) -> Facts:
-    return facts_of(Case(about="", at=at, want=Wanted(decision="allow"), facts=facts))
+    return facts_of(PolicyCase(about="", at=at, want=Wanted(decision="allow"), facts=facts))
 
 
 def with_law(**sections: Any) -> Law:

@@ -18,14 +18,13 @@ from dialgate.core.law import Law, parse_law
 from dialgate.core.model import HOUR, MINUTE, Decided, Decision, Facts, Grounds, Instant, Pass
 from dialgate.core.own_grounds import own_grounds, whole_grounds
 from dialgate.core.rules import READ_ATTEMPTS, READ_ENTRIES, RULES
+from dialgate.tools.policy.case_facts import build_facts, merge_values
 from tests.support.casebook import (
     BASE,
     all_cases,
-    build_facts,
     case_law,
     facts_of,
     law_data,
-    merge_values,
     stranger_of,
 )
 from tests.support.country_cases import COUNTRIES, all_country_cases

@@ -16,8 +16,10 @@ from dialgate.core.law import SECTIONS, Law, parse_law
 from dialgate.core.law_scope import Scope
 from dialgate.core.law_sections import LawError, Section
 from dialgate.core.model import HOUR, CallerId, Campaign, Controller, Facts, Kind, Number, Place
+from dialgate.tools.policy.case_facts import instant
+from dialgate.tools.policy.case_file import PolicyCase, Wanted
 from tests.support import yaml_files
-from tests.support.casebook import Case, Wanted, facts_of, instant, law_data, law_of
+from tests.support.casebook import facts_of, law_data, law_of
 from tests.support.paths import ROOT
 
 IT = law_of("IT")
@@ -249,7 +251,7 @@ def test_calls_share_sections_only_if_their_local_days_are_the_same(places: tupl
 
 
 def test_an_allow_ends_at_midnight_where_the_person_is() -> None:
-    here = facts_of(Case(about="", at="2026-08-10T17:00:00Z", want=Wanted(decision="allow")))
+    here = facts_of(PolicyCase(about="", at="2026-08-10T17:00:00Z", want=Wanted(decision="allow")))
     there = replace(here, places=(*here.places, ABROAD))
     assert decide(here, IT).valid_until == instant("2026-08-10T22:00:00Z")
     assert decide(there, IT).valid_until == instant("2026-08-10T20:00:00Z")

@@ -12,7 +12,7 @@ import pytest
 from dialgate.core import local_time
 from dialgate.core.day_sets import DaySet
 from dialgate.core.model import DAY, HOUR, SECOND, Place
-from tests.support.casebook import instant
+from dialgate.tools.policy.case_facts import instant
 
 
 @pytest.mark.parametrize("zone", ["America/Winnipeg", "America/Vancouver", "Europe/Rome"])

@@ -8,9 +8,11 @@ import yaml
 
 from dialgate.core.decision import decide
 from dialgate.core.law import SECTIONS, parse_law
+from dialgate.tools.policy import case_facts
+from dialgate.tools.policy.checking import differences
 from tests.core.test_changes_of_law import missing_cases
 from tests.support import casebook, country_cases
-from tests.support.case_checks import differences, name_of
+from tests.support.case_checks import name_of
 from tests.support.paths import ROOT
 
 BLOCKS = re.findall(
@@ -28,7 +30,7 @@ def test_it_has_thirteen_rules() -> None:
 
 def test_the_cases_are_decided_as_the_page_says() -> None:
     found = {
-        name_of(case): differences(case.want, decide(casebook.build_facts(case.facts, case.at, LAW), LAW))
+        name_of(case): differences(case.want, decide(case_facts.build_facts(case.facts, case.at, LAW), LAW))
         for case in CASES
     }
     assert {name: several for name, several in found.items() if several} == {}
@@ -37,7 +39,9 @@ def test_the_cases_are_decided_as_the_page_says() -> None:
 def test_each_change_of_law_has_a_case() -> None:
     """The page "Write a country" requires cases for each change of law, so its example must have them."""
     assert (
-        missing_cases(LAW, [casebook.build_facts(case.facts, case.at, LAW) for case in CASES if not case.law])
+        missing_cases(
+            LAW, [case_facts.build_facts(case.facts, case.at, LAW) for case in CASES if not case.law]
+        )
         == []
     )
 
@@ -49,6 +53,6 @@ def test_without_its_sections_a_case_fails(kind: str) -> None:
     if kind == "diallable":
         law = parse_law({**LAW_DATA, kind: [{**LAW_DATA[kind][0], "allows": ["fixed", "premium"]}]})
     assert any(
-        decide(casebook.build_facts(case.facts, case.at, law), law).allow != (case.want.decision == "allow")
+        decide(case_facts.build_facts(case.facts, case.at, law), law).allow != (case.want.decision == "allow")
         for case in CASES
     )

@@ -8,7 +8,7 @@ import pytest
 
 from dialgate.core import periods
 from dialgate.core.model import Place
-from tests.support.casebook import instant
+from dialgate.tools.policy.case_facts import instant
 
 ALL_DAYS = frozenset(range(7))
 UNTIL_FRIDAY, UNTIL_SATURDAY = frozenset(range(5)), frozenset(range(6))

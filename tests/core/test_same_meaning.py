@@ -14,9 +14,10 @@ from dialgate.core.decision import decide
 from dialgate.core.law import Law, parse_law
 from dialgate.core.law_migration import modernise
 from dialgate.core.windows import WEEKDAYS
+from dialgate.tools.policy.case_facts import merge_values
 from tests.support import decision_tables, yaml_files
 from tests.support.case_checks import name_of
-from tests.support.casebook import all_cases, case_law, facts_of, law_of, merge_values
+from tests.support.casebook import all_cases, case_law, facts_of, law_of
 from tests.support.paths import ROOT
 
 BEFORE = yaml_files.read(ROOT / "tests" / "core" / "before" / "it.yaml")

@@ -16,9 +16,12 @@ from dialgate.core.law import Law, parse_law
 from dialgate.core.law_sections import Ratio
 from dialgate.core.model import DayCount, Facts
 from dialgate.core.rules import pacing
+from dialgate.tools.policy.case_facts import build_facts, merge_values
+from dialgate.tools.policy.case_file import Wanted
+from dialgate.tools.policy.checking import differences
 from tests.support import yaml_files
-from tests.support.case_checks import differences, is_replayed
-from tests.support.casebook import BASE, FOLDER, Wanted, build_facts, merge_values, plain
+from tests.support.case_checks import is_replayed
+from tests.support.casebook import BASE, FOLDER, plain
 
 
 class VocabularyCase(Struct, forbid_unknown_fields=True, kw_only=True):

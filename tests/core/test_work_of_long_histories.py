@@ -21,7 +21,8 @@ from dialgate.core.ledger_events import (
     Revoked,
 )
 from dialgate.core.ledger_state import fold
-from tests.support.casebook import Case, Wanted, facts_of, law_of
+from dialgate.tools.policy.case_file import PolicyCase, Wanted
+from tests.support.casebook import facts_of, law_of
 
 MANY = 60
 Shape = Callable[[int], list[Event]]
@@ -116,7 +117,10 @@ def test_twice_the_entries_are_folded_with_about_twice_the_work(shape: Shape) ->
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_twice_the_entries_are_judged_with_about_twice_the_work(shape: Shape) -> None:
-    law, base = law_of("IT"), Case(about="", at="2026-11-24T10:00:00+01:00", want=Wanted(decision="deny"))
+    law, base = (
+        law_of("IT"),
+        PolicyCase(about="", at="2026-11-24T10:00:00+01:00", want=Wanted(decision="deny")),
+    )
 
     def judging(count: int) -> Callable[[], object]:
         facts = replace(facts_of(base), known=fold(entries(shape(count))))

@@ -15,10 +15,11 @@ from dialgate.app import App
 from dialgate.core.decision import decide
 from dialgate.core.local_time import rfc3339
 from dialgate.core.model import SECOND, Decision, Deny, Instant, Pass
+from dialgate.tools.policy.case_file import PolicyCase
 from tests.support import world
 from tests.support.case_checks import name_of
 from tests.support.case_world import GateResult, PreparedCase, ask_group, groups, prepare, write_config
-from tests.support.casebook import Case, all_cases, case_law, facts_of
+from tests.support.casebook import all_cases, case_law, facts_of
 from tests.support.country_cases import COUNTRIES, cases_of
 
 # Italian cases with facts that a gate cannot gather, and why.
@@ -39,7 +40,7 @@ ELSEWHERE = {
 }
 
 
-def cases_over_http(country: str) -> list[Case]:
+def cases_over_http(country: str) -> list[PolicyCase]:
     if country == "IT":
         cases = [case for case in all_cases() if case.about not in ELSEWHERE]
     else:
@@ -49,7 +50,7 @@ def cases_over_http(country: str) -> list[Case]:
     return list({_kind(case): case for case in cases}.values())
 
 
-def _is_a_call(case: Case) -> bool:
+def _is_a_call(case: PolicyCase) -> bool:
     """Return whether a case describes a real call.
 
     Cases in the `shared` and `scopes` books do not. They vary the facts that sections of the law depend on.
@@ -57,7 +58,7 @@ def _is_a_call(case: Case) -> bool:
     return "/shared/" not in case.file and not case.file.endswith("/scopes")
 
 
-def _kind(case: Case) -> tuple[object, ...]:
+def _kind(case: PolicyCase) -> tuple[object, ...]:
     """Return the kind of a case. Over HTTP, one case of each kind is enough.
 
     The kind consists of the decision's legal basis, the denial reasons, the bases of the call list entries, and the

@@ -28,11 +28,13 @@ from dialgate.core.law_scope import Scope
 from dialgate.core.law_sections import LawError, Section
 from dialgate.core.model import CallType, Decision, Facts, Purpose
 from dialgate.core.windows import WEEKDAYS
+from dialgate.tools.policy import case_file
+from dialgate.tools.policy.case_facts import merge_values
+from dialgate.tools.policy.case_file import Wanted
+from dialgate.tools.policy.checking import differences
 from tests.mutants import survivors
 from tests.mutants.survivors import Mutant
 from tests.support import casebook, country_cases, decision_tables
-from tests.support.case_checks import differences
-from tests.support.casebook import Wanted, merge_values
 
 ONE_DAY = timedelta(days=1)
 # Keys without legal effect.
@@ -394,7 +396,7 @@ def _examples(country: str) -> Iterator[Example]:
                 yield Example(about, question.facts, usual, {}, functools.partial(_has_reasons, row.answer))
 
 
-def _cases(country: str) -> tuple[casebook.Case, ...]:
+def _cases(country: str) -> tuple[case_file.PolicyCase, ...]:
     return casebook.all_cases() if country == "IT" else country_cases.cases_of(country)
 
 

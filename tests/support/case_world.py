@@ -42,11 +42,12 @@ from dialgate.lists.snapshot import Consultation, Contents, State
 from dialgate.lists.tabular import from_lines
 from dialgate.store import CallerIdProof, HourCount
 from dialgate.store.sqlite import SqliteStore, campaign_counts
+from dialgate.tools.policy.case_file import PolicyCase
 from registry_sync import answer_merge, publication
 from registry_sync.publication import PublishTarget
 from tests.support import casebook, world, yaml_files
 from tests.support.call_lists import built_from
-from tests.support.casebook import Case, case_law, facts_of
+from tests.support.casebook import case_law, facts_of
 
 NUMBERS = {
     ("fixed", "IT"): "+3906123{:05}",
@@ -76,7 +77,7 @@ _ELSEWHERE = (
 class PreparedCase(NamedTuple):
     """A case, with the facts that the gate should gather, the number to call and the caller ID to show."""
 
-    case: Case
+    case: PolicyCase
     facts: Facts
     to: str
     shown: str
@@ -92,7 +93,7 @@ class GateResult(NamedTuple):
     record: Record
 
 
-def prepare(place: int, case: Case) -> PreparedCase:
+def prepare(place: int, case: PolicyCase) -> PreparedCase:
     """Give a case a number, and names of its own for its controller, campaigns and lists."""
     facts = facts_of(case)
     to = case.to or NUMBERS[facts.number.kind, facts.number.region].format(place)

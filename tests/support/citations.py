@@ -13,7 +13,9 @@ from msgspec.structs import replace
 
 from dialgate.core.law import SECTIONS
 from dialgate.core.law_migration import modernise
-from tests.support.casebook import BASE, Case, case_law_data, merge_values
+from dialgate.tools.policy.case_facts import merge_values
+from dialgate.tools.policy.case_file import PolicyCase
+from tests.support.casebook import BASE, case_law_data
 
 Section: TypeAlias = Mapping[str, Any]
 
@@ -63,7 +65,7 @@ FINDINGS = {
 }
 
 
-def citations(case: Case, code: str) -> list[str]:
+def citations(case: PolicyCase, code: str) -> list[str]:
     """Return the valid citations for a denial with this reason code: severity and source, or a severity alone."""
     if code == "revocation.revoked" and (stops := in_force(case, "stops")):
         return [cited(section) for section in stops]
@@ -83,15 +85,7 @@ def cited(section: Section) -> str:
     return f"{section.get('severity', 'statute')} {section['source']}"
 
 
-def matches(citation: str, named: str) -> bool:
-    """Return whether a citation matches the one that a case names.
-
-    `named` is a severity and the beginning of a source. A severity alone matches only a citation without a section.
-    """
-    return citation.startswith(named) if " " in named else citation == named
-
-
-def exchange_severities(case: Case) -> Case:
+def exchange_severities(case: PolicyCase) -> PolicyCase:
     """Give every section of a case, except recommendations, a severity that is no section's default."""
     data = modernise(case_law_data(case))
     kinds = {kind: [_exchange(section) for section in data.get(kind, ())] for kind in SECTIONS}
@@ -109,7 +103,7 @@ def _exchange_citation(named: str) -> str:
     return f"{_OTHER_SEVERITY} {source}" if source else severity
 
 
-def _of_kind(case: Case, facts: Section, code: str) -> list[Section]:
+def _of_kind(case: PolicyCase, facts: Section, code: str) -> list[Section]:
     kind, shown = KINDS[code], facts["caller_id"]
     found = in_force(case, kind)
     if kind == "caller_ids":
@@ -124,7 +118,7 @@ def _of_kind(case: Case, facts: Section, code: str) -> list[Section]:
     return found[:1] if kind == "legal_basis" else found
 
 
-def _for_finding(case: Case, code: str, finding: str) -> list[Section]:
+def _for_finding(case: PolicyCase, code: str, finding: str) -> list[Section]:
     """Return the sections whose `cited_for` names a finding. If there are none, return the section cited by default."""
     kinds = ["lists"] if code.startswith("list.") else ["consents", "lists"]
     found = [
@@ -136,7 +130,7 @@ def _for_finding(case: Case, code: str, finding: str) -> list[Section]:
     return found or in_force(case, "lists" if code.startswith("list.") else "legal_basis")[:1]
 
 
-def in_force(case: Case, kind: str) -> list[Section]:
+def in_force(case: PolicyCase, kind: str) -> list[Section]:
     """Return the sections of one kind, except recommendations, that apply to a case's call on the day of the call."""
     data, facts = modernise(case_law_data(case)), merge_values(BASE, case.facts)
     today = datetime.fromisoformat(case.at).astimezone(ZoneInfo(data["zone"])).date()

@@ -19,6 +19,7 @@ from dialgate.core.decision import decide
 from dialgate.core.law import Law
 from dialgate.core.local_time import day_in
 from dialgate.core.model import Decision, Facts
+from dialgate.tools.policy import case_facts
 from tests.support import casebook, yaml_files
 
 FOLDER = casebook.FOLDER / "grid"
@@ -62,15 +63,15 @@ class Question(Struct, frozen=True, kw_only=True, dict=True):
     @cached_property
     def data(self) -> dict[str, Any]:
         """The facts, as parsed from YAML."""
-        return reduce(casebook.merge_values, self.values, casebook.BASE)
+        return reduce(case_facts.merge_values, self.values, casebook.BASE)
 
     @cached_property
     def facts(self) -> Facts:
-        return casebook.build_facts(self.data, self.data["at"], casebook.law_of("IT"))
+        return case_facts.build_facts(self.data, self.data["at"], casebook.law_of("IT"))
 
     @cached_property
     def day(self) -> date:
-        return day_in(casebook.law_of("IT").zone, casebook.instant(self.data["at"]))
+        return day_in(casebook.law_of("IT").zone, case_facts.instant(self.data["at"]))
 
     def __str__(self) -> str:
         return ", ".join(self.words.values())

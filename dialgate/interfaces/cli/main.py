@@ -36,6 +36,7 @@ COMMANDS = {
     "key": ("config", "Create an API key for a client."),
     "country": ("country", "Show a country's law on a day, or its changes between two days."),
     "config": ("config", "Check the configuration, and show what a draft would change."),
+    "policy": ("policy", "Test your own cases against configuration and law."),
     "log": ("log_group", "Verify, search, replay, archive and retire the decision log."),
     "why": ("decisions", "Show all decisions about a number, with their reasons."),
     "report": ("report", "Report on a controller's calls for a day or a month."),

@@ -116,7 +116,7 @@ def log_replay(
     readers = list(chains.readers.values())
     chosen = read_span(since, until, first, last)
     if decision:
-        readers, chosen = _one(readers, open_keys(loaded).ids.inside(decision))
+        readers, chosen = one_decision(readers, open_keys(loaded).ids.inside(decision))
     law_of = (
         replaying.draft(_draft(law))
         if law
@@ -128,7 +128,7 @@ def log_replay(
         return replaying.replay(entries, law_of, compare), law is not None
 
 
-def _one(readers: list[Reader], decision: str) -> tuple[list[Reader], LogSpan]:
+def one_decision(readers: list[Reader], decision: str) -> tuple[list[Reader], LogSpan]:
     """Return the log that contains a decision, and the decision's position in that log.
 
     `decision` is a decision ID, or the number of a record in the log.

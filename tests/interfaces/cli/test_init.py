@@ -320,6 +320,8 @@ async def test_each_country_gives_a_configuration_without_an_avoidable_warning(
         name="registry-sync",
     )
     assert planned.code in {0, 1}, planned  # 1: it was never consulted
+    tested = await run(tmp_path, "policy", "test", "--json")
+    assert (tested.code, tested.json["cases"], tested.json["red"]) == (0, 4, [])
     assert [path.name for path in (tmp_path / "config/countries").iterdir()] == [f"{country.lower()}.yaml"]
 
 
@@ -434,7 +436,13 @@ def test_a_mounted_folder_is_filled_and_not_renamed(tmp_path: Path) -> None:
         words, capture_output=True, text=True, stdin=subprocess.DEVNULL, cwd=tmp_path, check=False
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout.split()[-4:] == ["controllers", "countries", "dialgate.yaml", "registries.yaml"]
+    assert done.stdout.split()[-5:] == [
+        "controllers",
+        "countries",
+        "dialgate.yaml",
+        "policy",
+        "registries.yaml",
+    ]
 
 
 @pytest.mark.parametrize("reply", ["no\n", "\x03"])
