@@ -31,6 +31,7 @@ from dialgate.config.validation_messages import PATTERNS, TYPES, choices
 from dialgate.config.webhook_targets import Subscriber
 from dialgate.core import day_sets, law, law_sections
 from dialgate.core.reasons import REASON_CLASSES, REASONS
+from dialgate.gate.fixed_answers import TEST_NUMBERS
 from dialgate.interfaces import http_application
 from dialgate.interfaces.cli import main
 from dialgate.interfaces.http import openapi
@@ -380,6 +381,20 @@ as days before the call (`-4d`). The keys are those of the [record format](recor
 """
 
 
+def test_numbers() -> str:
+    rows = ((code(number), code(reason) if reason else "allow") for number, reason in TEST_NUMBERS.items())
+    return f"""
+For a client with the setting `test_numbers`, these called numbers get a fixed answer over every interface: JSON, text, form, FastAGI,
+FreeSWITCH and webhooks. The demonstration has the setting, and so has the client `dialer` that `dialgate init` writes. The country code 999
+is assigned to no country, so no network routes the numbers. The log records each call as what it is, a denial with `number.invalid`;
+nothing is counted, and no outcome can be reported. [The decision](../decisions/0029-test-numbers-are-invalid-numbers.md) has the reasons.
+
+{table(("number", "answer"), rows)}
+
+`gate.unavailable` and `rate.exceeded` are answered as without a decision: 503 and 429 over HTTP. A simulation gives no fixed answers.
+"""
+
+
 def country_file() -> str:
     plain = {
         "country",
@@ -720,6 +735,7 @@ PAGES: Mapping[str, tuple[str, Callable[[], str]]] = {
     "settings": ("Settings", settings),
     "country-file": ("Country file", country_file),
     "policy-cases": ("Policy cases", policy_cases),
+    "test-numbers": ("Test numbers", test_numbers),
     "commands": ("Commands", commands),
     "metrics": ("Metrics", metrics),
     "alerts": ("Alerts", alerts),

@@ -40,6 +40,8 @@ class Client(Strict, frozen=True, kw_only=True):
     """Whether the client is a trunk or proxy that relies on the gate. The shadow mode of a campaign or of the gate does not apply to it, only its own."""
     shadow_until: date | None = None
     """Last day of shadow mode for the client's calls, at most 92 days ahead: they are decided and recorded, but refused only if the person told the caller to stop (docs/how-to/shadow-mode.md)."""
+    test_numbers: bool = False
+    """Whether test numbers get their fixed answers (docs/reference/test-numbers.md). They are numbers that no network routes; all others are decided as always. Remove it after your tests. Not for a trunk."""
 
 
 class ClientIndex:
@@ -72,6 +74,10 @@ class ClientIndex:
     def _check(self, client: Client, controllers: Collection[str]) -> None:
         if not (client.key_sha256 or client.key_sha256_file or client.sources):
             self._report(client, "has neither a key nor a source address; set `key_sha256` or `sources`")
+        if client.test_numbers and client.trunk:
+            self._report(
+                client, "has both `trunk` and `test_numbers`; a trunk must not act on answers for tests"
+            )
         if client.key_sha256 and client.key_sha256_file:
             self._report(client, "has both key_sha256 and key_sha256_file; remove one of them")
         for fault in missing_controllers(client.controllers, controllers):

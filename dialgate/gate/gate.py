@@ -24,7 +24,7 @@ from dialgate.config.configuration import Config, ConfigError, fixed_at_start, m
 from dialgate.core.decision import decide
 from dialgate.core.faults import Unavailable
 from dialgate.core.ledger_state import merge
-from dialgate.core.model import HOUR, Call, Instant, Known
+from dialgate.core.model import HOUR, SECOND, Call, Instant, Known
 from dialgate.core.responses import Answer, Simulation, make_simulation, refusal
 from dialgate.crypto.nonces import nonces
 from dialgate.decision_log import LogUnavailable
@@ -34,6 +34,7 @@ from dialgate.gate.batch import Batch, CallVerdict, decide_all
 from dialgate.gate.client_limits import ClientLimits
 from dialgate.gate.counted_campaigns import CountedCampaigns
 from dialgate.gate.facts import Gatherer
+from dialgate.gate.fixed_answers import answer_for_test
 from dialgate.gate.question import BatchQuery
 from dialgate.gate.recorder import LogRecorder
 from dialgate.gate.upkeep import Upkeep
@@ -167,7 +168,14 @@ class Gate:
             self._upkeep.durable_note.schedule()
         self._upkeep.refuse_if_late()  # again: the process may have stood still since the start of the batch
         self._count(requests, batch)
-        return self._without_expired(batch)
+        answers = self._without_expired(batch)
+        if not any(request.client.test_numbers for request in requests):
+            return answers
+        ends = batch.now + int(self.config.settings.answer_seconds * SECOND)
+        return [
+            answer_for_test(answer, request.call.to, ends) if request.client.test_numbers else answer
+            for request, answer in zip(requests, answers, strict=True)
+        ]
 
     def _without_expired(self, batch: Batch) -> Sequence[Answer]:
         """Return the answers for clients. Replace each allow that expired before it could be sent by a denial."""

@@ -36,6 +36,7 @@ _DIALERS: Final = {
 }  # fmt: skip
 # Dialers that send no key: the gate identifies them by their address.
 _WITHOUT_KEY: Final = frozenset({"asterisk", "vicidial", "freeswitch", "opensips"})
+_TRUNKS: Final = frozenset({"kamailio", "opensips"})
 _FASTAGI: Final = frozenset({"asterisk", "vicidial"})
 # Registries with one list for the whole country, in the nightly job's `tps` format.
 _WHOLE_COUNTRY: Final = frozenset({"tps", "ctps"})
@@ -304,6 +305,7 @@ def _settings_text(draft: SetupDraft, keys: NewKeys) -> str:
         "fastagi": dialer in _FASTAGI,
         "store": draft.get("redis-url-file"),
         "container": draft.in_container,
+        "tests": dialer not in _TRUNKS,
     }
     comments = {f"no_{name}": "" if value else "# " for name, value in used.items()}
     drafts = [draft.law.country] if draft.law.draft and draft.get("accept-draft") == "yes" else []
