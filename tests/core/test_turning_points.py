@@ -26,11 +26,13 @@ from dialgate.core.model import (
     Attempt,
     CallRequest,
     Consent,
+    Deny,
     Facts,
     Instant,
     Known,
     Place,
 )
+from dialgate.core.rules import frequency
 from tests.core.test_lasting_decisions import random_laws, situations
 from tests.support.country_cases import COUNTRIES
 
@@ -205,3 +207,28 @@ def test_a_verdict_changes_only_at_turning_points_under_random_laws() -> None:
         country, law = next(laws)
         for facts, _ in draw.sample(situations(country), 25):
             assert list(differences(random_call(facts, law, draw), law, draw)) == []
+
+
+@pytest.mark.parametrize("country", ALL)
+def test_a_known_number_has_the_points_of_a_stranger_and_its_own(country: str) -> None:
+    draw, pairs = random.Random(country), situations(country)
+    for _ in range(SAMPLES // len(ALL)):
+        facts, law = draw.choice(pairs)
+        call = random_call(facts, law, draw)
+        end = end_of_dates(call, law)
+        shared = turning_points(replace(call, known=Known(seq=call.known.seq)), law, end)
+        assert {*turning_points(call, law, end)} <= {*turning_points(call, law, end, shared)}
+
+
+@pytest.mark.parametrize("country", ALL)
+def test_a_limit_denies_until_its_instant(country: str) -> None:
+    draw, pairs = random.Random(country), situations(country)
+    for _ in range(SAMPLES // len(ALL)):
+        facts, law = draw.choice(pairs)
+        call = random_call(facts, law, draw)
+        binding = law.binding(call)
+        denied = [
+            type(rule(call, binding)) is Deny for rule in (frequency.frequency_kept, frequency.rest_kept)
+        ]
+        ends = frequency.denied_until(call, binding)
+        assert any(denied) == any(end == -1 or end > call.at for end in ends)
