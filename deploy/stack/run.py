@@ -100,7 +100,10 @@ class Stack:
             process = await asyncio.create_subprocess_exec(
                 *words, cwd=self._folder, stdout=log, stderr=log, start_new_session=True
             )
-        (self._folder / f"log/{service.name}.pid").write_text(str(process.pid))
+        # Replaced whole, because it may be read meanwhile.
+        written = self._folder / f"log/{service.name}.new"
+        written.write_text(str(process.pid))
+        written.replace(written.with_suffix(".pid"))
         return process
 
     async def stop(self) -> None:

@@ -117,7 +117,7 @@ async def test_a_call_that_shadow_mode_let_through_is_no_bypass(tmp_path: Path) 
     async with world.running(tmp_path, shadow_until=date(2026, 11, 30)) as gate:
         await check_number(gate, LISTED)
         report = reconcile_file(gate, write_calls(tmp_path, [Row(LISTED), Row(OTHERS[0])]))
-    assert (report.matched, kinds(report)) == (1, [(3, "undecided")])
+    assert (report.matched, report.shadow, kinds(report)) == (0, 1, [(3, "undecided")])
 
 
 async def test_call_on_a_second_trunk_is_one_call(gate: World, tmp_path: Path) -> None:

@@ -58,6 +58,7 @@ def test_the_gate_runs_ready_as_its_user_under_its_unit(session: dict[str, str])
         "750 root:dialgate /etc/dialgate/config/controllers",
         "750 root:dialgate /etc/dialgate/config/countries",
         "640 root:dialgate /etc/dialgate/config/dialgate.yaml",
+        "750 root:dialgate /etc/dialgate/config/policy",
         "640 root:dialgate /etc/dialgate/config/registries.yaml",
         "700 dialgate:dialgate /var/lib/dialgate",
         "600 dialgate:dialgate /var/lib/dialgate/keys.json",
