@@ -186,9 +186,8 @@ class Dialgate:
         """Return "" if the client can rely on `answer` to call the number `to`, otherwise a reason code."""
         if status != _OK or not answer.decision_id:
             return "client.not_understood"
-        is_unread = (
-            answer.would == "deny" and answer.to == to
-        )  # in shadow mode, a number that the gate cannot read
+        # In shadow mode, the gate repeats a number that it cannot read.
+        is_unread = answer.would == "deny" and answer.to == to
         if not is_unread and not _same(answer.to, to):
             return "client.other_number"
         try:

@@ -14,7 +14,7 @@ from dialgate.core.reasons import REASONS, classify
 from dialgate.core.responses import Answer, Reason, refusal, when
 from dialgate.gate.client_limits import THROTTLED
 
-# By the last digits of the number. A digit never changes its meaning: add new codes at the end.
+# By the last digits of the number. A number never changes its code: add new codes at the end.
 _CODES: Final = (
     "", "number.invalid", "number.not_diallable", "law.draft", "caller_id.withheld", "caller_id.not_assigned", "caller_id.wrong_class",
     "caller_id.not_recallable", "caller_id.wrong_country", "caller_id.not_callers", "caller_id.foreign_ingress", "campaign.unknown",

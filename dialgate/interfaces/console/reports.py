@@ -29,9 +29,18 @@ async def download(visit: Visit, fields: Fields) -> web.StreamResponse:
     """Return a report as a file. It is made in a process of its own, because reading a month of the log takes a while."""
     order = _order(visit, fields)
     body = await render(visit.request, visit.app, visit.client, order)
-    name = f'attachment; filename="dialgate-{order.controller}-{order.period.name}.{order.form}"'
-    headers = {"Content-Disposition": name, "Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
-    return web.Response(body=body, headers={**headers, "Content-Type": MEDIA[order.form]})
+    return as_file(body, f"dialgate-{order.controller}-{order.period.name}.{order.form}", MEDIA[order.form])
+
+
+def as_file(body: bytes, name: str, media: str) -> web.Response:
+    """Return a response that a browser saves as a file and does not keep."""
+    headers = {
+        "Content-Disposition": f'attachment; filename="{name}"',
+        "Content-Type": media,
+        "Cache-Control": "no-store",
+        "X-Content-Type-Options": "nosniff",
+    }
+    return web.Response(body=body, headers=headers)
 
 
 def _order(visit: Visit, fields: Fields) -> ReportOrder:

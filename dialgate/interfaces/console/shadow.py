@@ -6,7 +6,7 @@ import msgspec
 from aiohttp import web
 
 from dialgate.core.local_time import day_in
-from dialgate.interfaces.console.reports import period_in
+from dialgate.interfaces.console.reports import as_file, period_in
 from dialgate.interfaces.console.visit import Fields, Visit, serves_form
 from dialgate.interfaces.http.reports import ShadowReportRequest, shadow_report
 from dialgate.report.rendering import MEDIA, ShadowForm, render_shadow
@@ -45,10 +45,5 @@ async def show_report(visit: Visit, fields: Fields) -> web.StreamResponse:
     if form not in _FILES:
         return await _page(visit, fields, layout=lay_out_shadow(report, language))
     form_: ShadowForm = msgspec.convert(form, ShadowForm)
-    headers = {
-        "Content-Disposition": f'attachment; filename="dialgate-shadow-{month or day}.{form}"',
-        "Content-Type": MEDIA[form_],
-        "Cache-Control": "no-store",
-        "X-Content-Type-Options": "nosniff",
-    }
-    return web.Response(body=render_shadow(report, form_, language), headers=headers)
+    body = render_shadow(report, form_, language)
+    return as_file(body, f"dialgate-shadow-{month or day}.{form}", MEDIA[form_])
