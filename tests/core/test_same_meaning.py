@@ -15,7 +15,7 @@ from dialgate.core.law import Law, parse_law
 from dialgate.core.law_migration import modernise
 from dialgate.core.windows import WEEKDAYS
 from dialgate.tools.policy.case_facts import merge_values
-from tests.support import decision_tables, yaml_files
+from tests.support import yaml_files
 from tests.support.case_checks import name_of
 from tests.support.casebook import all_cases, case_law, facts_of, law_of
 from tests.support.paths import ROOT
@@ -51,13 +51,6 @@ def test_every_case_is_decided_alike_under_the_older_file() -> None:
     for case in ITALIAN:
         law = parse_law(merge_values(older, case.law)) if case.law else before
         assert decide(facts_of(case), law) == decide(facts_of(case), case_law(case)), name_of(case)
-
-
-def test_the_tables_are_decided_alike_under_the_older_file() -> None:
-    before = parse_law(BEFORE)
-    for row in decision_tables.read_rows():
-        for question in row.questions:
-            assert decide(question.facts, before) == decide(question.facts, law_of("IT")), row.text
 
 
 TRANSLATED: list[tuple[Any, Any]] = [

@@ -39,7 +39,7 @@ from tests.support.country_cases import COUNTRIES
 ALL = sorted({"IT", *COUNTRIES})
 # Changes of the clocks, at night and at midnight, and days around them.
 CHANGES = ("2026-03-29", "2026-10-25", "2026-03-08", "2026-11-01", "2027-03-28", "2026-09-05", "2026-04-04")
-SAMPLES = int(os.environ.get("PLAN_SAMPLES", "1500"))
+SAMPLES = int(os.environ.get("DIALGATE_PLANS", "400"))
 
 Verdict = tuple[bool, tuple[tuple[str, str], ...]]
 

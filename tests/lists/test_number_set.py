@@ -96,9 +96,12 @@ def test_both_kinds_of_block_contain_all_their_numbers(
     write(tmp_path / "set", [numbers], meta=b"", tags=tags_of(numbers))
     opened = NumberSet.open(tmp_path / "set")
     expected = dict(zip(numbers.tolist(), tags_of(numbers).tolist(), strict=True))
-    for number in range(MOBILE - 1, MOBILE + BLOCK + 1):
-        assert opened.tag(number) == expected.get(number, -1)
-        assert (number in opened) == (number in expected)
+    asked = range(MOBILE - 1, MOBILE + BLOCK + 1)
+    tags = [expected.get(number, -1) for number in asked]
+    assert [opened.tag(number) for number in asked] == tags
+    assert [number in opened for number in asked] == [number in expected for number in asked]
+    assert opened.tags_of(array(asked)).tolist() == tags
+    assert opened.tags_of(array({0})).tolist() == [-1]
 
 
 def test_the_smallest_and_the_largest_number_can_be_stored_and_a_set_can_be_empty(tmp_path: Path) -> None:
