@@ -15,6 +15,7 @@ from dialgate.config.content_store import NotKept
 from dialgate.core.local_time import rfc3339
 from dialgate.core.model import DAY, Instant, OutcomeRecord
 from dialgate.core.reasons import REASONS
+from dialgate.core.refusal import Refused
 from dialgate.core.text_formats import ReasonCode, Timestamp
 from dialgate.decision_log import span
 from dialgate.decision_log.chains import Chains
@@ -57,10 +58,6 @@ class ConfigurationDiff(Struct, frozen=True, kw_only=True):
     changes: tuple[ConfigurationChange, ...]
 
 
-class DraftInvalid(Exception):
-    """The draft is no valid configuration. The message has its problems."""
-
-
 def compare(
     draft: Config,
     chains: Chains,
@@ -99,7 +96,7 @@ def _newest(reader: Reader) -> Instant:
 def compare_file(path: Path, chains: tuple[Path, Path | None], days: int, campaign: str) -> ConfigurationDiff:
     """Return what a gate would change if it loaded the configuration at `path`. `chains` are the arguments of `Chains`.
 
-    Raises `DraftInvalid`, and `LogDamaged`.
+    Raises `Refused` if the configuration is invalid, and `LogDamaged`.
     """
     logs = Chains(*chains)
     within = last_days(logs, days)
@@ -107,7 +104,7 @@ def compare_file(path: Path, chains: tuple[Path, Path | None], days: int, campai
     try:
         return compare(loader.load(path), logs, entries, within, campaign)
     except (ConfigError, NotKept) as error:
-        raise DraftInvalid(str(error)) from None
+        raise Refused("config.invalid", str(error), status=409) from None
 
 
 def _decisions(entries: Iterable[Record | OutcomeRecord], campaign: str) -> Iterator[Record]:

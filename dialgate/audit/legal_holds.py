@@ -21,6 +21,7 @@ import msgspec
 from msgspec import Struct, structs
 
 from dialgate.core.model import Instant
+from dialgate.core.refusal import Refused
 from dialgate.crypto.keys import Keys
 from dialgate.crypto.nonces import nonces
 from dialgate.runtime.atomic_write import write_file
@@ -29,8 +30,11 @@ from dialgate.runtime.file_lock import hold_lock
 _DIGITS_GIVEN_AWAY = 6
 
 
-class HoldRefused(Exception):
+class HoldRefused(Refused):
     """Raised if a hold cannot be placed, lifted or read. The message says what to do."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__("hold.refused", message, status=409)
 
 
 class LegalHold(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):

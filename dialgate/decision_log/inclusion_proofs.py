@@ -8,12 +8,16 @@ from pathlib import Path
 from msgspec import Struct
 
 from dialgate.core.model import DAY
+from dialgate.core.refusal import Refused
 from dialgate.decision_log import MerkleSpan, StoredCheckpoint, Tree, leaf_hash, signed_checkpoints
 from dialgate.decision_log.archive import Segments
 
 
-class NoEvidence(Exception):
+class NoEvidence(Refused):
     """Raised if the evidence for an entry cannot be produced. The message gives the reason."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__("evidence.missing", message, status=409)
 
 
 class Proved(Struct, frozen=True, kw_only=True):

@@ -5,9 +5,7 @@ other clients' controllers. Responses do not reveal that such entries exist.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from datetime import datetime
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from dialgate.config.clients import Client
@@ -22,7 +20,6 @@ from dialgate.crypto.keys import Keys
 from dialgate.crypto.masking import Masker
 from dialgate.crypto.nonces import nonces
 from dialgate.ledger import stop_requests
-from dialgate.ledger.event_drafts import Misstated, past
 from dialgate.ledger.host_gate import Append
 from dialgate.ledger.ids import ClientIds
 from dialgate.ledger.schemas import Receipt, Request
@@ -33,15 +30,6 @@ from dialgate.store.encoded_entries import AnyDraft, kind_of
 
 E = TypeVar("E", bound=Event)
 R = TypeVar("R", bound=Request)
-
-
-@contextmanager
-def refuse_misstated() -> Iterator[None]:
-    """Convert a `Misstated` error raised in the block to `Refused`."""
-    try:
-        yield
-    except Misstated as error:
-        raise Refused("request.invalid", str(error), error.field) from error
 
 
 class LedgerAccess:
@@ -157,12 +145,6 @@ class LedgerAccess:
             sealed=entry.sealed,
         )
         return await self.write(draft)
-
-    @staticmethod
-    def past(at: datetime | None, now: Instant, name: str) -> Instant:
-        """Return `at` as an instant, or `now` if `at` is None. Raises `Refused` if `at` is in the future."""
-        with refuse_misstated():
-            return past(at, now, name)
 
     async def append(
         self, client: Client, ask: Request, owner: str, number: str, event: Event, now: Instant

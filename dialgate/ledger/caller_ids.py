@@ -5,6 +5,7 @@ from dialgate.core import ineffective_entries, phone
 from dialgate.core.refusal import Refused
 from dialgate.ledger.access import LedgerAccess
 from dialgate.ledger.activation import Activation
+from dialgate.ledger.event_drafts import past
 from dialgate.ledger.schemas import CallerIdProofRequest, ProofReceipt
 from dialgate.store import CallerIdProof
 
@@ -30,7 +31,7 @@ class CallerIdWriter:
         proof = CallerIdProof(
             controller=controller.id,
             caller_id=shown.number,
-            at=self._access.past(ask.at, now, "at"),
+            at=past(ask.at, now, "at"),
             kind=ask.kind,
             answered=ask.answered,
             evidence=ask.evidence or ask.proof,

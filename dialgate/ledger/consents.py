@@ -18,7 +18,7 @@ from dialgate.core.ledger_events import (
 from dialgate.core.ledger_state import Ending, as_entry, find_ending, find_outranked, find_repeated
 from dialgate.core.refusal import Refused
 from dialgate.ledger import bulk_import, entry_limit, event_drafts, stop_requests
-from dialgate.ledger.access import LedgerAccess, refuse_misstated
+from dialgate.ledger.access import LedgerAccess
 from dialgate.ledger.consent_voiding import EnrolmentRequest, VoidedConsents
 from dialgate.ledger.event_drafts import event_of
 from dialgate.ledger.file_import import FileOrder, NoteRow, import_file
@@ -49,8 +49,7 @@ class ConsentWriter:
         """
         access, now = self._access, self._access.clock()
         owner = access.controller(client, ask.controller)
-        with refuse_misstated():
-            before = min(event_drafts.instant(ask.listed_by, "listed_by"), now)
+        before = min(event_drafts.instant(ask.listed_by, "listed_by"), now)
         event = ConsentsVoided(before=before, registry=ask.registry, receipt=ask.proof)
         # Not parsed: a number that has left the numbering plan since its consent was recorded would block all others.
         numbers = list(dict.fromkeys(ask.numbers))
@@ -75,8 +74,7 @@ class ConsentWriter:
         if isinstance(ask, WithdrawalRequest):
             ask, ahead = stop_requests.no_later_than(ask, now)
         ask = self._access.masker(controller.id).mask(ask, number)
-        with refuse_misstated():
-            event = event_of(ask, now, self._access.config.sectors_of(controller.country))
+        event = event_of(ask, now, self._access.config.sectors_of(controller.country))
         draft = self._access.draft(client, ask, controller.id, number, event, now)
         history = await self._access.store.history(draft.subject)
         if isinstance(event, Ending):

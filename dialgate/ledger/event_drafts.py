@@ -16,6 +16,7 @@ from dialgate.core.ledger_events import (
 )
 from dialgate.core.location import problem_of
 from dialgate.core.model import Instant
+from dialgate.core.refusal import Refused
 from dialgate.ledger.schemas import (
     CallRequestRequest,
     ConfirmationRequest,
@@ -40,12 +41,11 @@ _CHECKED_FIRST: Final = ("place", "rectify")
 _NOT_RECTIFIED: Final = frozenset({"id", "rectify"})
 
 
-class Misstated(ValueError):
+class Misstated(Refused):
     """Raised for an impossible value in `field`. The message contains no value from the request."""
 
     def __init__(self, text: str, field: str) -> None:
-        super().__init__(text)
-        self.field = field
+        super().__init__("request.invalid", text, field)
 
 
 def event_of(ask: LedgerRequest, now: Instant, sectors: tuple[str, ...]) -> Event:

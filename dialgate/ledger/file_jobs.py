@@ -17,6 +17,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
+from datetime import datetime
 from pathlib import Path
 from typing import IO, Any, Final, TypeAlias
 
@@ -32,15 +33,14 @@ from dialgate.core.model import Instant
 from dialgate.core.refusal import Refused
 from dialgate.crypto.keys import Keys
 from dialgate.ledger.call_lists import build_list
+from dialgate.ledger.export_requests import PlanRequest, ScrubRequest
 from dialgate.ledger.host_gate import Append, NoGate
-from dialgate.ledger.list_exports import PlanOrder, ScrubOrder
+from dialgate.ledger.list_exports import requested_time
 from dialgate.ledger.registrar import Registrar
 from dialgate.ledger.schemas import EntriesRequest, RevocationsRequest
 from dialgate.lists.call_list import BuildOrder, RowProblem
 from dialgate.lists.tabular import NO_HINTS, Hints
 from dialgate.observability.metrics import Metrics
-from dialgate.runtime import extras
-from dialgate.runtime.extras import MissingExtra
 from dialgate.runtime.resource_limits import confine
 from dialgate.store import factory
 from dialgate.store.encoded_entries import AnyDraft, EncodedEntry, encoded
@@ -81,17 +81,18 @@ class BuildCallList(Struct, frozen=True, tag=True):
 class Scrub(Struct, frozen=True, tag=True):
     """A copy of the file with verdicts, written to `out`."""
 
-    order: ScrubOrder
+    request: ScrubRequest
     out: str
     hints: Hints = NO_HINTS
 
 
 class PlanCalls(Struct, frozen=True, tag=True):
-    """The plans of the numbers in the file, written to `out`. Without a file, the order names a loaded list."""
+    """The plans of the numbers in the file, or of the loaded list `list`, written to `out`."""
 
-    order: PlanOrder
+    request: PlanRequest
     out: str
     hints: Hints = NO_HINTS
+    list: str = ""
 
 
 class PreviewList(Struct, frozen=True, tag=True):
@@ -99,7 +100,7 @@ class PreviewList(Struct, frozen=True, tag=True):
 
     list: str
     campaigns: tuple[str, ...]
-    at: Instant
+    at: datetime | None = None
 
 
 Job: TypeAlias = ImportRevocations | ImportEntries | BuildCallList | Scrub | PlanCalls | PreviewList
@@ -330,19 +331,19 @@ async def _run(task: _Task, config: Config) -> bytes:
 
 
 async def _do(task: _Task, registrar: Registrar, client: Client) -> object:
-    job = task.job
+    job, exports = task.job, registrar.list_exports
     if isinstance(job, PreviewList):
-        orders = [ScrubOrder(campaign=campaign, at=job.at or task.now) for campaign in job.campaigns]
-        return [await registrar.list_exports.preview(client, job.list, order) for order in orders]
+        at = requested_time(job.at) or task.now
+        return [await exports.preview(client, job.list, campaign, at) for campaign in job.campaigns]
     if isinstance(job, PlanCalls):
-        with nullcontext() if task.file < 0 else os.fdopen(task.file, "rb") as rows:
-            return await registrar.list_exports.plan(client, job.order, rows, Path(job.out), job.hints)
+        with nullcontext(job.list) if job.list else os.fdopen(task.file, "rb") as rows:
+            return await exports.plan(client, job.request, rows, Path(job.out), job.hints)
     with os.fdopen(task.file, "rb") as file, _written_to(task.skipped) as note:
         file.seek(0)
         if isinstance(job, BuildCallList):
             return build_list(file, job.order, note)
         if isinstance(job, Scrub):
-            return await registrar.list_exports.scrub(client, job.order, file, Path(job.out), job.hints)
+            return await exports.scrub(client, job.request, file, Path(job.out), job.hints)
         if isinstance(job, ImportRevocations):
             return await registrar.revocations.revoke_all(client, job.request, file, job.hints, note)
         return await registrar.consents.record_all(client, job.request, file, job.hints, note)
@@ -374,8 +375,6 @@ def _main() -> None:
         _send(_Report(asyncio.run(_run(task, config))))
     except Refused as refused:
         _send(_Problem(refused.code, refused.message, refused.field, refused.status))
-    except MissingExtra as missing:
-        _send(_Problem(extras.CODE, str(missing), "", 501))
     except (ConfigError, Unavailable) as error:
         _send(_Problem("gate.unavailable", f"The file was not read: {error}", "", 503))
 

@@ -6,6 +6,7 @@ and its hash, and gets its final name only after that. A preview is recorded too
 
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import IO, Final
 
@@ -22,10 +23,11 @@ from dialgate.core.text_formats import OptionalReasonCode, Timestamp
 from dialgate.ledger.access import LedgerAccess
 from dialgate.ledger.call_lists import CallListWriter
 from dialgate.ledger.call_plans import CallPlan, CallPlans, PlanWriter, plan_of
-from dialgate.ledger.export_requests import PlanFormat
+from dialgate.ledger.event_drafts import instant
+from dialgate.ledger.export_requests import PlanRequest, ScrubRequest
 from dialgate.ledger.judge import Indexes, Judge, Summary, V
 from dialgate.ledger.scrub import ScrubVerdict, verdict_now
-from dialgate.ledger.scrub_files import Form, ScrubbedTable
+from dialgate.ledger.scrub_files import ScrubbedTable
 from dialgate.ledger.view_schemas import HistoryEntry
 from dialgate.ledger.views import history_entry
 from dialgate.lists import lost_zeros, tabular
@@ -34,19 +36,6 @@ from dialgate.lists.number_column import NumberColumn, read_column
 _FEWEST: Final = 50  # numbers. The counts of a shorter list would reveal the verdicts on single numbers
 _PLANNED_AT_ONCE: Final = 1 << 16  # numbers: each known one may have a plan of its own, in 1 KB
 _EXPORTS: Final = "exports"  # replaces the number in the subject of an entry
-
-
-class ScrubOrder(Struct, frozen=True, kw_only=True):
-    """The parameters for a scrub.
-
-    `at` is the time at which the calls would be made, or 0 for now. `proof` states why the list is exported.
-    """
-
-    campaign: str
-    at: Instant = 0
-    actor: str = ""
-    proof: str = ""
-    form: Form = "csv"
 
 
 class Scrubbed(Struct, frozen=True, kw_only=True):
@@ -96,19 +85,6 @@ class Previews(Struct, frozen=True):
     previews: list[Preview]
 
 
-class PlanOrder(Struct, frozen=True, kw_only=True):
-    """The parameters for plans of calls from `at` on, or from now on if it is 0. `now` leaves out numbers not callable then."""
-
-    campaign: str
-    days: int
-    list: str = ""
-    now: bool = False
-    form: PlanFormat = "json"
-    at: Instant = 0
-    actor: str = ""
-    proof: str = ""
-
-
 class PlanReport(Struct, frozen=True, kw_only=True):
     """The plans that were made. Calls to a number are permitted at `at` (`now`), only `later`, or at no time before `until`.
 
@@ -133,14 +109,14 @@ class ListExports:
         self._access, self._call_lists = access, call_lists
 
     async def scrub(
-        self, client: Client, order: ScrubOrder, file: IO[bytes], out: Path, hints: tabular.Hints
+        self, client: Client, ask: ScrubRequest, file: IO[bytes], out: Path, hints: tabular.Hints
     ) -> Scrubbed:
         """Write the rows of `file` with their verdicts to `out`.
 
         `out` is replaced completely or not at all. Raises `Refused`, `Unavailable`, `MissingExtra`, and `OSError` if `out`
         cannot be written.
         """
-        judge, home = await self.judge(client, order.campaign, verdict_now, order.at)
+        judge, home = await self.judge(client, ask.campaign, verdict_now, requested_time(ask.at))
         fresh = out.with_name(f"{out.name}.new")
         try:
             table = tabular.read(file, home, hints)
@@ -148,24 +124,20 @@ class ListExports:
             judged = await judge.judge(column.numbers)
             rows = list(column.others)
             judged[rows] = await judge.judge_singly(list(column.others.values()))
-            line = self._access.line(client, order.campaign)
             scrubbed = ScrubbedTable(table, column, judge.verdicts, judged)
-            digest = scrubbed.write(fresh, order.form, line.home)
+            digest = scrubbed.write(fresh, ask.format, self._access.line(client, ask.campaign).home)
             counts = judge.counts(judged)
             words = _words(counts)
             event = Exported(
-                campaign=order.campaign, rows=counts.total(), allowed=words["allow"], sha256=digest
+                campaign=ask.campaign, rows=counts.total(), allowed=words["allow"], sha256=digest
             )
-            draft = self._draft(line.controller.id, event, order.actor or client.name, order.proof)
-            receipt = await self._access.write(draft)
+            seq = await self._record(client, "export", event, ask.proof, ask.actor)
             fresh.replace(out)
-        except tabular.Unreadable as error:
-            raise Refused("list.unreadable", str(error), "file") from error
         finally:
             judge.close()
             fresh.unlink(missing_ok=True)
         return Scrubbed(
-            campaign=order.campaign,
+            campaign=ask.campaign,
             at=when(judge.at),
             rows=counts.total(),
             allow=words["allow"],
@@ -173,32 +145,31 @@ class ListExports:
             deny=words["deny"],
             codes=dict(_codes(counts)),
             sha256=digest,
-            seq=receipt.seq,
+            seq=seq,
             doubtful=column.doubtful,
             note=lost_zeros.summary(column.doubtful),
         )
 
-    async def preview(self, client: Client, name: str, order: ScrubOrder) -> Preview:
+    async def preview(self, client: Client, name: str, campaign: str, at: Instant) -> Preview:
         """Count the verdicts on a loaded list for one campaign, and record that. Raises `Refused` and `Unavailable`."""
-        judge, _ = await self.judge(client, order.campaign, verdict_now, order.at)
+        judge, _ = await self.judge(client, campaign, verdict_now, at)
         try:
-            numbers = await self._call_lists.numbers_of(client, name, order.campaign)
+            numbers = await self._call_lists.numbers_of(client, name, campaign)
             if len(numbers) < _FEWEST:
                 raise _too_short()
             counts = judge.counts(await judge.judge(numbers))
         finally:
             judge.close()
         can_call = _words(counts)["allow"]
-        event = Exported(campaign=order.campaign, rows=len(numbers), allowed=can_call, sha256="")
-        owner = self._access.line(client, order.campaign).controller.id
-        await self._access.write(self._draft(owner, event, client.name, name, channel="preview"))
+        event = Exported(campaign=campaign, rows=len(numbers), allowed=can_call, sha256="")
+        await self._record(client, "preview", event, name)
         later = Counter[Instant]()
         for verdict, count in counts.items():
             if verdict.word == "later":
                 later[verdict.not_before] += count
         return Preview(
             list=name,
-            campaign=order.campaign,
+            campaign=campaign,
             at=when(judge.at),
             numbers=len(numbers),
             callable=can_call,
@@ -207,52 +178,47 @@ class ListExports:
         )
 
     async def plan(
-        self, client: Client, order: PlanOrder, file: IO[bytes] | None, out: Path, hints: tabular.Hints
+        self, client: Client, ask: PlanRequest, rows: IO[bytes] | str, out: Path, hints: tabular.Hints
     ) -> PlanReport:
-        """Write the plans of the numbers of `file`, or of a loaded list, to `out`. Raises as `scrub` does.
+        """Write the plans of the numbers in a file, or of a loaded list, to `out`. Raises as `scrub` does.
 
         `out` must not be shown to anyone unless this returns.
         """
-        judge, home = await self.judge(client, order.campaign, plan_of, order.at, order.days * DAY)
-        head = CallPlans(order.campaign, when(judge.at), when(judge.until), [])
+        at = requested_time(ask.at)
+        judge, home = await self.judge(client, ask.campaign, plan_of, at, ask.days * DAY)
+        head = CallPlans(ask.campaign, when(judge.at), when(judge.until), [])
         counts = Counter[str]()
         try:
-            if file is None:
-                held = await self._call_lists.numbers_of(client, order.list, order.campaign)
+            if isinstance(rows, str):
+                held = await self._call_lists.numbers_of(client, rows, ask.campaign)
                 column = NumberColumn(held, np.ones(len(held), np.bool_), {}, 0)
             else:
-                column = read_column(tabular.read(file, home, hints), home)
+                column = read_column(tabular.read(rows, home, hints), home)
             with out.open("wb") as opened:
-                writer = PlanWriter(opened, order.form, head, judge.until)
+                writer = PlanWriter(opened, ask.format, head, judge.until)
                 async for numbers, judged in _plan_parts(judge, column):
-                    for plan, rows in judge.counts(judged).items():
-                        counts[plan.opens] += rows
+                    for plan, number in judge.counts(judged).items():
+                        counts[plan.opens] += number
                     kept = zip(numbers, judged.tolist(), strict=True)
-                    is_kept = [not order.now or plan.opens == "now" for plan in judge.verdicts]
+                    is_kept = [not ask.now or plan.opens == "now" for plan in judge.verdicts]
                     writer.write((pair for pair in kept if is_kept[pair[1]]), judge.verdicts)
                     judge.forget_verdicts()
                 digest = writer.close()
-        except tabular.Unreadable as error:
-            raise Refused("list.unreadable", str(error), "file") from error
         finally:
             judge.close()
-        owner, rows = self._access.line(client, order.campaign).controller.id, counts.total()
-        can_call = rows - counts["never"]
-        event = Exported(campaign=order.campaign, rows=rows, allowed=can_call, sha256=digest)
-        draft = self._draft(
-            owner, event, order.actor or client.name, order.proof or order.list, channel="plan"
-        )
-        receipt = await self._access.write(draft)
+        total, why = counts.total(), ask.proof or (rows if isinstance(rows, str) else "")
+        event = Exported(campaign=ask.campaign, rows=total, allowed=total - counts["never"], sha256=digest)
+        seq = await self._record(client, "plan", event, why, ask.actor)
         return PlanReport(
-            campaign=order.campaign,
+            campaign=ask.campaign,
             at=head.at,
             until=head.until,
-            rows=counts.total(),
+            rows=total,
             now=counts["now"],
             later=counts["later"],
             never=counts["never"],
             sha256=digest,
-            seq=receipt.seq,
+            seq=seq,
             doubtful=column.doubtful,
             note=lost_zeros.summary(column.doubtful),
         )
@@ -276,7 +242,7 @@ class ListExports:
         rows = await self._access.store.ping()
         event = Exported(campaign="", rows=rows, allowed=0, sha256="")
         await self._access.store.append(
-            [self._draft(owner, event, client.name, "ledger") for owner in client.controllers]
+            [self._draft(owner, event, client.name, "ledger", "export") for owner in client.controllers]
         )
 
     async def exports(self, client: Client) -> list[HistoryEntry]:
@@ -286,7 +252,14 @@ class ListExports:
             entries += await self._access.store.history(self._access.keys.subject(name, _EXPORTS))
         return [history_entry(entry) for entry in sorted(entries, key=lambda entry: entry.seq)]
 
-    def _draft(self, owner: str, event: Exported, actor: str, proof: str, channel: str = "export") -> Draft:
+    async def _record(
+        self, client: Client, channel: str, event: Exported, proof: str, actor: str = ""
+    ) -> int:
+        """Record an export in the ledger, and return the id of its entry. Raises `StoreUnavailable`."""
+        owner = self._access.line(client, event.campaign).controller.id
+        return (await self._access.write(self._draft(owner, event, actor or client.name, proof, channel))).seq
+
+    def _draft(self, owner: str, event: Exported, actor: str, proof: str, channel: str) -> Draft:
         return Draft(
             at=self._access.clock(),
             controller=owner,
@@ -311,6 +284,11 @@ async def _plan_parts(
             numbers[row] = column.others[start + row]
         judged[rows] = await judge.judge_singly([numbers[row] for row in rows.tolist()])
         yield numbers, judged
+
+
+def requested_time(at: datetime | None) -> Instant:
+    """Return the time for which an export is requested, or 0 for now. Raises `Refused`."""
+    return instant(at, "at") if at else 0
 
 
 def _words(counts: Counter[ScrubVerdict]) -> Counter[str]:

@@ -24,7 +24,7 @@ from dialgate.ledger import stop_requests
 from dialgate.ledger.access import LedgerAccess
 from dialgate.ledger.revocations import Revocations
 from dialgate.ledger.schemas import RevocationsRequest
-from dialgate.lists.tabular import Hints, Unreadable, read
+from dialgate.lists.tabular import Hints, read
 from dialgate.runtime.atomic_write import sync_folder, write_file
 from dialgate.runtime.clock import wall_clock
 
@@ -58,10 +58,7 @@ def refuse_unreadable(config: Config, controller: str, number: str) -> None:
 def refuse_unreadable_file(config: Config, controller: str, rows: bytes, hints: Hints) -> None:
     """Raise `Refused` if a gate with this configuration could not read a file of revocations."""
     owner = refuse_unknown(config, controller)
-    try:
-        read(BytesIO(rows), owner.dial_regions(), hints, lenient=True)
-    except Unreadable as problem:
-        raise Refused("list.unreadable", str(problem), "file") from problem
+    read(BytesIO(rows), owner.dial_regions(), hints, lenient=True)
 
 
 def refuse_unknown(config: Config, controller: str) -> ControllerFile:

@@ -13,6 +13,7 @@ from dialgate.core.ledger_state import fold
 from dialgate.core.refusal import Refused
 from dialgate.ledger import bulk_revocation, stop_requests
 from dialgate.ledger.access import LedgerAccess
+from dialgate.ledger.event_drafts import past
 from dialgate.ledger.file_import import FileOrder, ImportedFile, NoteRow, import_file
 from dialgate.ledger.import_reports import RevocationsReport
 from dialgate.ledger.schemas import LiftRequest, Receipt, RevocationRequest, RevocationsRequest
@@ -46,7 +47,7 @@ class Revocations:
         owner = "*" if ask.scope == "everyone" else controller.id
         numbers = self._access.stopped_numbers(ask.number, controller)
         ask, ahead = stop_requests.no_later_than(ask, now)
-        event = Revoked(at=self._access.past(ask.at, now, "at"), scope=ask.scope, campaign=_campaign(ask))
+        event = Revoked(at=past(ask.at, now, "at"), scope=ask.scope, campaign=_campaign(ask))
         for number in numbers:
             ask = self._access.masker(owner).mask(ask, number)
         for number in numbers:

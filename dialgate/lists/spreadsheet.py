@@ -12,6 +12,7 @@ from datetime import date
 from typing import IO, Any, Final
 from zipfile import BadZipFile, ZipFile
 
+from dialgate.core.refusal import Refused
 from dialgate.runtime.extras import require
 
 _MOST_COLUMNS: Final = 1_024
@@ -30,8 +31,11 @@ _DAMAGED: Final = (
 _TOO_LARGE: Final = "The spreadsheet is too large when unpacked; save it as CSV."
 
 
-class Unreadable(ValueError):
+class Unreadable(Refused):
     """Raised for a file that cannot be read as rows. The message says what to do, and quotes no cell."""
+
+    def __init__(self, message: str, at: str = "file") -> None:
+        super().__init__("list.unreadable", message, at)
 
 
 class NumericCell(str):

@@ -6,6 +6,8 @@
 from importlib.util import find_spec
 from typing import Final
 
+from dialgate.core.refusal import Refused
+
 # The modules to find, by extra. pyproject.toml has the packages; a test compares both.
 MODULES: Final = {
     "archive": ("pyarrow",),
@@ -18,8 +20,12 @@ MODULES: Final = {
 CODE: Final = "extra.missing"
 
 
-class MissingExtra(Exception):
+class MissingExtra(Refused):
     """Raised if a feature's extra is not installed. The message says what to install."""
+
+    def __init__(self, extra: str, feature: str) -> None:
+        text = f"{feature} needs an extra: run `pip install 'dialgate[{extra}]'`."
+        super().__init__(CODE, text, status=501)
 
 
 def require(extra: str, feature: str) -> None:
@@ -28,7 +34,7 @@ def require(extra: str, feature: str) -> None:
     `feature` is the subject of the message, such as "Shipping to S3".
     """
     if not is_installed(extra):
-        raise MissingExtra(f"{feature} needs an extra: run `pip install 'dialgate[{extra}]'`.")
+        raise MissingExtra(extra, feature)
 
 
 def is_installed(extra: str) -> bool:

@@ -11,21 +11,22 @@ from collections.abc import Callable
 from typing import Any, Final, TypeVar
 
 from dialgate.core.faults import Unavailable
+from dialgate.core.refusal import Refused
 from dialgate.runtime.process_pool import WorkerLost
 
 T = TypeVar("T")
 _NICE: Final = 10
 
 
-async def run_apart(work: Callable[[], T], *faults: type[Exception]) -> T:
-    """Return `work()` from a new process. Raises `Unavailable` and `faults` like `work`, and `WorkerLost` for any other error.
+async def run_apart(work: Callable[[], T]) -> T:
+    """Return `work()` from a new process. Raises `Refused` and `Unavailable` like `work`, and `WorkerLost` for any other error.
 
     `work`, its result and its exceptions are pickled. The process is killed if this coroutine is cancelled.
     """
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", __name__, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
     )
-    reading = asyncio.create_task(process.communicate(pickle.dumps((work, (Unavailable, *faults)))))
+    reading = asyncio.create_task(process.communicate(pickle.dumps(work)))
     try:
         output, _ = await asyncio.shield(reading)
     finally:
@@ -45,10 +46,10 @@ def _main() -> None:
     os.dup2(2, 1)  # what the work prints must not mix with its result
     os.nice(_NICE)
     os.umask(0o077)
-    work, faults = pickle.load(sys.stdin.buffer)  # noqa: S301 - written by this program
+    work = pickle.load(sys.stdin.buffer)  # noqa: S301 - written by this program
     try:
         result = work()
-    except faults as error:
+    except (Refused, Unavailable) as error:
         result = error
     with output:
         pickle.dump(result, output)

@@ -6,6 +6,7 @@ Each row gets the same verdict as a check of its number. No attempt is reserved,
 import csv
 import json
 from collections import Counter
+from datetime import UTC, datetime
 from hashlib import sha256
 from io import BytesIO
 from itertools import cycle
@@ -24,7 +25,7 @@ from dialgate.core.model import DAY, HOUR, MINUTE, Call
 from dialgate.core.refusal import Refused
 from dialgate.core.responses import when
 from dialgate.ledger import list_exports
-from dialgate.ledger.list_exports import ScrubOrder
+from dialgate.ledger.export_requests import ScrubRequest
 from dialgate.ledger.schemas import RevocationRequest
 from dialgate.ledger.scrub import verdict_now
 from dialgate.lists.tabular import NO_HINTS
@@ -42,15 +43,19 @@ ANSWER_ENDS = when(NOW + 15 * MINUTE)
 OPERATOR = Client(name="ops", controllers=("acme",), scopes=())
 WHOLE = Client(name="head", controllers=("acme",), scopes=get_args(Scope))
 STRANGER = Client(name="other", controllers=("another",), scopes=())
-ORDER = ScrubOrder(campaign="acme-fibre", actor="anna", proof="ticket-1")
+ORDER = ScrubRequest(campaign="acme-fibre", actor="anna", proof="ticket-1")
 ASKED, EXPIRED, REVOKED = "+390698765432", "+390698765433", "+390698765434"
 MANY = [f"+390612344{at:03}" for at in range(60)]
 ROWS = [CLEAR, "06 12345679", "12", ASKED, REVOKED, ""]
 
 
-async def scrub_text(gate: World, out: Path, text: str, order: ScrubOrder = ORDER) -> list_exports.Scrubbed:
+async def scrub_text(gate: World, out: Path, text: str, order: ScrubRequest = ORDER) -> list_exports.Scrubbed:
     exports = gate.app.registrar.list_exports
     return await exports.scrub(OPERATOR, order, BytesIO(text.encode()), out, NO_HINTS)
+
+
+def moment(at: int) -> datetime:
+    return datetime.fromtimestamp(at / 1000, UTC)
 
 
 def read(path: Path, separator: str = ",") -> list[list[str]]:
@@ -97,7 +102,7 @@ async def test_a_spreadsheet_has_numbers_in_e164_and_only_text(
     if is_sheet:
         rows[1][0] = int(LISTED[1:])  # a number, without its plus
         content = workbook([header, *rows] if header else rows)
-    out, order = tmp_path / "out.xlsx", structs.replace(ORDER, form="xlsx")
+    out, order = tmp_path / "out.xlsx", structs.replace(ORDER, format="xlsx")
     done = await running.app.registrar.list_exports.scrub(OPERATOR, order, BytesIO(content), out, NO_HINTS)
     read = load_workbook(str(out)).get_sheet_by_index(0).to_python(skip_empty_area=False)
     named, cells = (read[:1], read[1:]) if header else ([], read)
@@ -117,7 +122,7 @@ async def test_a_spreadsheet_has_numbers_in_e164_and_only_text(
 async def test_more_rows_than_a_sheet_holds_are_refused(running: World, tmp_path: Path) -> None:
     out, text = tmp_path / "out.xlsx", f"number\n{f'{CLEAR}{chr(10)}' * (1 << 20)}"
     with pytest.raises(Refused, match=r"at most 1,048,576 rows\. Ask for CSV") as refused:
-        await scrub_text(running, out, text, structs.replace(ORDER, form="xlsx"))
+        await scrub_text(running, out, text, structs.replace(ORDER, format="xlsx"))
     assert refused.value.field == "format"
     assert not out.exists()
 
@@ -175,7 +180,9 @@ async def test_verdicts_are_for_the_requested_instant(tmp_path: Path, at: int, w
     async with world.running(tmp_path / "gate") as gate:
         await world.load_list(gate)
         use_code_of_conduct_hours(gate)
-        await scrub_text(gate, tmp_path / "out.csv", CLEAR, ScrubOrder(campaign="acme-fibre", at=at))
+        await scrub_text(
+            gate, tmp_path / "out.csv", CLEAR, ScrubRequest(campaign="acme-fibre", at=moment(at))
+        )
     ((_, *result),) = read(tmp_path / "out.csv")
     assert result[:2] == [word, code]
     assert bool(result[3]) == (word == "later")
@@ -228,7 +235,7 @@ async def test_failed_ledger_write_leaves_no_file(running: World, tmp_path: Path
     out.write_text("an older one")
     for text, order, code in (
         ('"', ORDER, "list.unreadable"),
-        (CLEAR, ScrubOrder(campaign="another"), "campaign.unknown"),
+        (CLEAR, ScrubRequest(campaign="another"), "campaign.unknown"),
     ):
         with pytest.raises(Refused) as refused:
             await scrub_text(running, out, text, order)
@@ -286,14 +293,13 @@ async def test_a_short_list_has_no_preview(running: World) -> None:
 
 
 async def preview(gate: World, at: int) -> list_exports.Preview:
-    order = ScrubOrder(campaign="acme-fibre", at=at)
-    return await gate.app.registrar.list_exports.preview(OPERATOR, "rome", order)
+    return await gate.app.registrar.list_exports.preview(OPERATOR, "rome", "acme-fibre", at)
 
 
 async def test_list_of_another_client_is_not_found(running: World) -> None:
     for client, name, code in ((STRANGER, "rome", "campaign.unknown"), (OPERATOR, "none", "list.unknown")):
         with pytest.raises(Refused) as refused:
-            await running.app.registrar.list_exports.preview(client, name, ORDER)
+            await running.app.registrar.list_exports.preview(client, name, ORDER.campaign, 0)
         assert refused.value.code == code
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from dialgate.core.refusal import Refused
 from dialgate.decision_log import LogDamaged
 from dialgate.runtime.own_process import run_apart
 from dialgate.runtime.process_pool import WorkerLost
@@ -39,8 +40,9 @@ async def test_expected_errors_are_raised_here() -> None:
     with pytest.raises(LogDamaged, match="byte 7: a hole") as damaged:
         await run_apart(partial(fail, LogDamaged(Path("log"), 7, "a hole")))
     assert (damaged.value.component, damaged.value.offset) == ("log", 7)
-    with pytest.raises(LookupError, match="none"):
-        await run_apart(partial(fail, LookupError("none")), LookupError)
+    with pytest.raises(Refused, match="none") as refused:
+        await run_apart(partial(fail, Refused("list.unknown", "none", "id", status=404)))
+    assert (refused.value.code, refused.value.field, refused.value.status) == ("list.unknown", "id", 404)
 
 
 async def test_any_other_error_is_a_lost_process() -> None:

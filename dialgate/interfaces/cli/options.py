@@ -18,7 +18,6 @@ from dialgate.config.content_store import NotKept
 from dialgate.config.controllers import ControllerFile
 from dialgate.core.faults import Unavailable
 from dialgate.core.refusal import Refused
-from dialgate.runtime import extras
 from dialgate.runtime.extras import MissingExtra
 from dialgate.runtime.terminal import MISUSE, NO, show_json
 
@@ -137,7 +136,7 @@ def reporting(*, as_json: bool) -> Iterator[None]:
     """Report a failure in the block as text or JSON, and exit with its `status`."""
     try:
         yield
-    except (Failure, MissingExtra, NotKept, Refused, Unavailable) as error:
+    except (Failure, NotKept, Refused, Unavailable) as error:
         fail(_failure_of(error), as_json=as_json)
 
 
@@ -146,7 +145,7 @@ def _failure_of(error: Exception) -> Failure:
         case Failure():
             return error
         case MissingExtra():
-            return Failure(extras.CODE, str(error), status=MISUSE)
+            return Failure(error.code, error.message, status=MISUSE)
         case Refused():
             return Failure(error.code, error.message, field=error.field)
         case Unavailable():

@@ -104,7 +104,7 @@ async def show_preview(visit: Visit) -> web.StreamResponse:
             field="id",
         )
     try:
-        job = PreviewList(name, (campaign,), 0)
+        job = PreviewList(name, (campaign,))
         report = await visit.request.app[UPLOADS].run(visit.app, visit.client, job, gone=gone(visit.request))
     except FAILURES as error:
         fault = fault_of(error)

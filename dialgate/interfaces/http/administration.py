@@ -12,9 +12,9 @@ from aiohttp import web
 from msgspec import Meta, Struct
 
 from dialgate.app import App
-from dialgate.audit.configuration_diff import ConfigurationDiff, DraftInvalid, compare_file
+from dialgate.audit.configuration_diff import ConfigurationDiff, compare_file
 from dialgate.audit.key_retirement import months, retire
-from dialgate.audit.legal_holds import HoldRefused, LegalHold
+from dialgate.audit.legal_holds import LegalHold
 from dialgate.audit.lookups import instant
 from dialgate.cluster import membership
 from dialgate.config.clients import Client
@@ -132,7 +132,7 @@ async def retire_months(
     Their decisions become anonymous, except those about numbers under a legal hold.
     """
     config, now = app.config, app.gate.now()
-    found = await run_for(request, client, partial(months, config, now), HoldRefused)
+    found = await run_for(request, client, partial(months, config, now))
     due = [month for month in found if month.over]
     if not ask.dry_run:
         await asyncio.to_thread(KeptInstants(config.data).refuse_jump, now)
@@ -175,13 +175,10 @@ async def get_configuration_diff(
 async def diff_of(
     request: web.Request, app: App, client: Client, days: int, campaign: str = ""
 ) -> ConfigurationDiff:
-    """Compare in a process of its own, because this reads days of the log. Raises `Fault`."""
+    """Compare in a process of its own, because this reads days of the log. Raises `Refused`."""
     config = app.config
     work = partial(compare_file, config.path, (config.data, config.shipped), days, campaign)
-    try:
-        return await run_for(request, client, work, DraftInvalid)
-    except DraftInvalid as error:
-        raise Fault(409, "config.invalid", str(error)) from None
+    return await run_for(request, client, work)
 
 
 # ---- nodes and look-ups ----------------------------------------------------------------------------------------------

@@ -1,13 +1,12 @@
 """The endpoints for call lists and files of numbers."""
 
 import json
-from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import IO, Annotated, Final
 
 import msgspec
 from aiohttp import web
-from msgspec import Meta, Struct
+from msgspec import Meta, Struct, convert
 
 from dialgate.app import App
 from dialgate.config.clients import Client
@@ -32,10 +31,9 @@ from dialgate.interfaces.http.headers import PLANNED, SCRUBBED
 from dialgate.interfaces.http.uploads import UPLOADS
 from dialgate.ledger.call_plans import MEDIA as PLAN_MEDIA
 from dialgate.ledger.call_plans import CallPlans, NumberPlan
-from dialgate.ledger.event_drafts import instant
 from dialgate.ledger.export_requests import PlanRequest, PreviewRequest, ScrubRequest
-from dialgate.ledger.file_jobs import PlanCalls, PreviewList, Scrub
-from dialgate.ledger.list_exports import PlanOrder, Preview, Previews, ScrubOrder
+from dialgate.ledger.file_jobs import Job, PlanCalls, PreviewList, Scrub
+from dialgate.ledger.list_exports import Preview, Previews
 from dialgate.ledger.request_fields import fields_of
 from dialgate.ledger.schemas import ListInfo, ListReport, ListRequest, Lists, RetiredList, described
 from dialgate.ledger.scrub_files import MEDIA
@@ -91,27 +89,29 @@ async def scrub_list(request: web.Request, app: App, client: Client) -> web.Stre
 
     The body is a text, CSV or XLSX file. The copy is recorded before it is sent.
     """
-    query, spool = read_query(request, ScrubRequest), request.app[UPLOADS]
-    asked = query.request
-    at = instant(asked.at, "at") if asked.at else 0
-    order = ScrubOrder(
-        campaign=asked.campaign,
-        at=at,
-        actor=asked.actor or client.name,
-        proof=asked.proof,
-        form=asked.format,
-    )
-    with spool.temporary() as out:
-        async with spool.received(
-            client.name, lambda: request.content.read(body.READ_BYTES), uploads.gone(request)
-        ) as upload:
-            report = json.loads(await upload.run(app, client, Scrub(order, out, query.hints)))
-        headers = {
-            "Content-Type": MEDIA[asked.format],
-            "Cache-Control": "no-store",
-            SCRUBBED: json.dumps(report),
-        }
-        return await send_file(web.StreamResponse(headers=headers), request, out)
+    query = read_query(request, ScrubRequest)
+    with request.app[UPLOADS].temporary() as out:
+        job = Scrub(query.request, out, query.hints)
+        report = await _run(request, app, client, job, partial(request.content.read, body.READ_BYTES))
+        return await _send_copy(request, out, MEDIA[query.request.format], SCRUBBED, report)
+
+
+async def _run(
+    request: web.Request, app: App, client: Client, job: Job, read: uploads.Read | None = None
+) -> bytes:
+    """Run a job on the file that `read` returns, if any, and return its report. Raises the errors of `UploadSlots`."""
+    spool, gone = request.app[UPLOADS], uploads.gone(request)
+    if read is None:
+        return await spool.run(app, client, job, gone=gone)
+    async with spool.received(client.name, read, gone) as upload:
+        return await upload.run(app, client, job)
+
+
+async def _send_copy(
+    request: web.Request, path: str, media: str, header: str, report: bytes
+) -> web.StreamResponse:
+    headers = {"Content-Type": media, "Cache-Control": "no-store", header: json.dumps(json.loads(report))}
+    return await send_file(web.StreamResponse(headers=headers), request, path)
 
 
 class PlanUpload(PlanRequest, frozen=True, kw_only=True):
@@ -156,50 +156,20 @@ async def plan_calls(request: web.Request, app: App, client: Client) -> web.Stre
     Send JSON with `list` or `numbers`, or a text, CSV or XLSX file with the other fields in the query string. The plans assume that
     nothing is recorded meanwhile, so each call still needs a check. They are recorded before they are sent.
     """
-    spool, gone = request.app[UPLOADS], uploads.gone(request)
+    name, hints = "", tabular.NO_HINTS
+    read: uploads.Read | None = None
     if request.content_type in FILE_TYPES:
         query = read_query(request, PlanRequest)
-        read = partial(request.content.read, body.READ_BYTES)
-        async with spool.received(client.name, read, gone) as upload:
-            run = partial(upload.run, app, client)
-            return await _send_plans(request, client, query.request, "", query.hints, run)
-    asked = await body.read_json(request, app, PlanUpload)
-    if bool(asked.list) == bool(asked.numbers):
-        raise Fault(400, "request.invalid", "Send either `list` or `numbers`.", field="list")
-    if asked.list:
-        run = partial(spool.run, app, client, gone=gone)
-        return await _send_plans(request, client, asked, asked.list, tabular.NO_HINTS, run)
-    async with spool.received(client.name, uploads.from_memory(_rows_of(asked)), gone) as upload:
-        run = partial(upload.run, app, client)
-        return await _send_plans(request, client, asked, "", tabular.NO_HINTS, run)
-
-
-async def _send_plans(
-    request: web.Request,
-    client: Client,
-    asked: PlanRequest,
-    name: str,
-    hints: tabular.Hints,
-    run: Callable[[PlanCalls], Awaitable[bytes]],
-) -> web.StreamResponse:
-    order = PlanOrder(
-        campaign=asked.campaign,
-        days=asked.days,
-        list=name,
-        now=asked.now,
-        form=asked.format,
-        at=instant(asked.at, "at") if asked.at else 0,
-        actor=asked.actor or client.name,
-        proof=asked.proof,
-    )
+        asked, hints, read = query.request, query.hints, partial(request.content.read, body.READ_BYTES)
+    else:
+        upload = await body.read_json(request, app, PlanUpload)
+        if bool(upload.list) == bool(upload.numbers):
+            raise Fault(400, "request.invalid", "Send either `list` or `numbers`.", field="list")
+        asked, name = convert(upload, PlanRequest, from_attributes=True), upload.list
+        read = None if name else uploads.from_memory(_rows_of(upload))
     with request.app[UPLOADS].temporary() as out:
-        report = json.loads(await run(PlanCalls(order, out, hints)))
-        headers = {
-            "Content-Type": PLAN_MEDIA[asked.format],
-            "Cache-Control": "no-store",
-            PLANNED: json.dumps(report),
-        }
-        return await send_file(web.StreamResponse(headers=headers), request, out)
+        report = await _run(request, app, client, PlanCalls(asked, out, hints, name), read)
+        return await _send_copy(request, out, PLAN_MEDIA[asked.format], PLANNED, report)
 
 
 @CALL_LISTS.endpoint("GET", "/v1/exports", errors=("store.unavailable",))
@@ -233,9 +203,7 @@ async def preview_call_list(
     campaigns = (
         (ask.campaign,) if ask.campaign else tuple(await app.registrar.call_lists.campaigns_of(client, name))
     )
-    at = instant(ask.at, "at") if ask.at else 0
-    job, gone = PreviewList(name, campaigns, at), uploads.gone(request)
-    report = await request.app[UPLOADS].run(app, client, job, gone=gone)
+    report = await _run(request, app, client, PreviewList(name, campaigns, ask.at))
     return Previews(msgspec.json.decode(report, type=list[Preview]))
 
 

@@ -11,7 +11,6 @@ import msgspec
 from aiohttp import web
 from msgspec import Meta, Struct
 
-from dialgate.audit.legal_holds import HoldRefused
 from dialgate.audit.lookups import TooManyLookups
 from dialgate.config.validation_messages import MOST_CHOICES, choices, field_names, plain
 from dialgate.core.faults import Unavailable
@@ -19,8 +18,6 @@ from dialgate.core.name_suggestions import did_you_mean
 from dialgate.core.refusal import Refused
 from dialgate.interfaces.http.repeated_names import find_repeated
 from dialgate.ledger.activation import NotInForce
-from dialgate.runtime import extras
-from dialgate.runtime.extras import MissingExtra
 
 _T = TypeVar("_T")
 _Body: TypeAlias = bytes | msgspec.Raw
@@ -66,7 +63,7 @@ class Fault(Exception):
 
 
 FAILURES: Final = (
-    Fault, HoldRefused, Refused, Unavailable, MissingExtra, web.HTTPRequestEntityTooLarge, web.RequestPayloadError,
+    Fault, Refused, Unavailable, web.HTTPRequestEntityTooLarge, web.RequestPayloadError,
     ConnectionResetError,  # the client disconnected before its body was complete
 )  # fmt: skip
 
@@ -76,8 +73,6 @@ def fault_of(error: Exception) -> Fault:
     match error:
         case Fault():
             return error
-        case HoldRefused():
-            return Fault(409, "hold.refused", str(error))
         case TooManyLookups():
             return Fault(error.status, error.code, error.message, headers={"Retry-After": str(error.after)})
         case Refused():
@@ -89,8 +84,6 @@ def fault_of(error: Exception) -> Fault:
                 "The store cannot be reached, and nothing was written. Repeat the request in a second.",
                 headers=AGAIN,
             )
-        case MissingExtra():
-            return Fault(501, extras.CODE, str(error))
         case NotInForce():
             return Fault(503, "gate.unavailable", str(error), headers=AGAIN)
         case Unavailable():

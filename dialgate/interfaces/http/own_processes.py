@@ -13,7 +13,7 @@ T = TypeVar("T")
 HEAVY: Final = web.AppKey("heavy", Turns)
 
 
-async def run_for(request: web.Request, client: Client, work: Callable[[], T], *faults: type[Exception]) -> T:
+async def run_for(request: web.Request, client: Client, work: Callable[[], T]) -> T:
     """Return `work()` when it is the client's turn. Raises the same errors as `run_apart`."""
     async with request.app[HEAVY].hold(client.name):
-        return await run_apart(work, *faults)
+        return await run_apart(work)

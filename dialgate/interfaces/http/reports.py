@@ -17,7 +17,6 @@ from dialgate.config.configuration import Config
 from dialgate.core.local_time import day_in
 from dialgate.core.model import Instant
 from dialgate.core.name_suggestions import choose
-from dialgate.decision_log.inclusion_proofs import NoEvidence
 from dialgate.interfaces.http import body as http_body
 from dialgate.interfaces.http.administration_schemas import EvidenceRequest
 from dialgate.interfaces.http.decisions import parse_number
@@ -28,7 +27,7 @@ from dialgate.ledger.schemas import described
 from dialgate.report import Period, day, month
 from dialgate.report.rendering import MEDIA, Form, ReportOrder, ShadowForm, make_report, render_shadow
 from dialgate.report.shadow import ShadowReport, ShadowReportOrder, TrunkCoverage, gather_shadow
-from dialgate.runtime.extras import MissingExtra, require
+from dialgate.runtime.extras import require
 from dialgate.texts import Language
 
 REPORTS: Final = EndpointGroup(
@@ -89,7 +88,7 @@ async def get_report(request: web.Request, app: App, client: Client) -> web.Stre
 async def render(request: web.Request, app: App, client: Client, order: ReportOrder) -> bytes:
     if order.form in {"pdf", "eml"}:
         require("reports", "A report as PDF")  # before a process is started
-    return await run_for(request, client, partial(make_report, app.config, order), MissingExtra)
+    return await run_for(request, client, partial(make_report, app.config, order))
 
 
 class ShadowReportRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -213,6 +212,6 @@ async def make_bundles(
     """Return evidence bundles, and the called numbers in them. Raises `Fault` if there is no evidence."""
     work = partial(make_evidence, app.config, order, app.gate.now())
     try:
-        return await run_for(request, client, work, NoEvidence, HoldRefused)
-    except (NoEvidence, HoldRefused) as error:
+        return await run_for(request, client, work)
+    except HoldRefused as error:
         raise Fault(409, "evidence.missing", str(error)) from None
