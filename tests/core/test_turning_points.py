@@ -6,7 +6,7 @@ plan permit a call that the gate then denies.
 
 import os
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from datetime import date, timedelta
 from functools import cache
 from itertools import pairwise
@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from dialgate.core import local_time
+from dialgate.core import decision, local_time, periods
 from dialgate.core.decision import decide, turning_points
 from dialgate.core.law import Law
 from dialgate.core.model import (
@@ -32,24 +32,23 @@ from dialgate.core.model import (
     Known,
     Place,
 )
-from dialgate.core.rules import frequency
+from dialgate.core.rules import OWN_TURNING_POINTS, TURNING_POINTS, TurningPoints, frequency
 from tests.core.test_lasting_decisions import random_laws, situations
 from tests.support.country_cases import COUNTRIES
 
 ALL = sorted({"IT", *COUNTRIES})
 # Changes of the clocks, at night and at midnight, and days around them.
 CHANGES = ("2026-03-29", "2026-10-25", "2026-03-08", "2026-11-01", "2027-03-28", "2026-09-05", "2026-04-04")
+FORGETFUL = 5_000  # samples at most until a forgotten turning point is found
 SAMPLES = int(os.environ.get("DIALGATE_PLANS", "400"))
 
 Verdict = tuple[bool, tuple[tuple[str, str], ...]]
 
 
 def verdict(facts: Facts, law: Law) -> Verdict:
-    decision = decide(facts, law)
-    denials = (
-        (rule, outcome.code) for rule, outcome in decision.outcomes.items() if hasattr(outcome, "code")
-    )
-    return decision.allow, tuple(denials)
+    made = decide(facts, law)
+    denials = ((rule, outcome.code) for rule, outcome in made.outcomes.items() if hasattr(outcome, "code"))
+    return made.allow, tuple(denials)
 
 
 @cache
@@ -75,12 +74,10 @@ def end_of_dates(facts: Facts, law: Law) -> Instant:
     )
 
 
-def differences(
-    facts: Facts, law: Law, draw: random.Random, points: Callable[..., Sequence[Instant]] = turning_points
-) -> Iterator[tuple[Facts, Instant]]:
+def differences(facts: Facts, law: Law, draw: random.Random) -> Iterator[tuple[Facts, Instant]]:
     """Yield the instants at which a call has another verdict than at the turning point before."""
     end = end_of_dates(facts, law)
-    turns = [facts.at, *points(facts, law, end), end]
+    turns = [facts.at, *turning_points(facts, law, end), end]
     for begins, ends in draw.sample(list(pairwise(turns)), min(len(turns) - 1, 4)):
         wanted = verdict(facts_at(facts, law, begins), law)
         for at in {begins, ends - 1, draw.randrange(begins, ends), draw.randrange(begins, ends)}:
@@ -94,19 +91,23 @@ def around(at: Instant, draw: random.Random) -> Instant:
     return draw.choice((moved, moved // MINUTE * MINUTE, moved // SECOND * SECOND))
 
 
-def some_known(facts: Facts, draw: random.Random) -> Known:
-    """Return the stored state of a case, with the times of its entries moved, or with other entries."""
+def some_known(facts: Facts, law: Law, draw: random.Random) -> Known:
+    """Return the stored state of a case, with the times of its entries moved, or with other entries.
+
+    Some attempts are about as old as a limit of the law is long.
+    """
     known, at, campaign = facts.known, facts.at, facts.campaign
     results: Any = ("pending", "no_answer", "answered", "abandoned", "refused")
+    ages = [0, *(periods.parse(limit.per).length for limit in law.limits)]
     attempts = tuple(
         Attempt(
             decision=f"a-{n}",
-            at=min(at, around(at, draw)),
+            at=min(at, draw.choice((around(at, draw), at - draw.choice(ages) + draw.randrange(-DAY, DAY)))),
             campaign=campaign.id,
             goods=campaign.goods,
             result=draw.choice(results),
         )
-        for n in range(draw.randrange(5))
+        for n in range(draw.randrange(8))
     )
     consents = tuple(
         replace(
@@ -189,7 +190,7 @@ def random_call(facts: Facts, law: Law, draw: random.Random) -> Facts:
         places = tuple(Place(zone=zone, offset=0) for zone in draw.sample(zones, draw.randrange(1, 4)))
         moved = replace(moved, places=places)
     if draw.random() < 0.7:
-        moved = replace(moved, known=some_known(moved, draw))
+        moved = replace(moved, known=some_known(moved, law, draw))
     return facts_at(moved, law, at)
 
 
@@ -207,6 +208,22 @@ def test_a_verdict_changes_only_at_turning_points_under_random_laws() -> None:
         country, law = next(laws)
         for facts, _ in draw.sample(situations(country), 25):
             assert list(differences(random_call(facts, law, draw), law, draw)) == []
+
+
+@pytest.mark.parametrize(
+    "forgotten",
+    [*TURNING_POINTS, *OWN_TURNING_POINTS],
+    ids=lambda points: points.__module__.rpartition(".")[2],
+)
+def test_rules_that_forget_their_turning_points_are_noticed(
+    forgotten: TurningPoints, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("TURNING_POINTS", "OWN_TURNING_POINTS"):
+        kept = tuple(points for points in getattr(decision, name) if points is not forgotten)
+        monkeypatch.setattr(decision, name, kept)
+    draw = random.Random(8)
+    pairs = (draw.choice(situations(draw.choice(ALL))) for _ in range(FORGETFUL))
+    assert any(any(differences(random_call(facts, law, draw), law, draw)) for facts, law in pairs)
 
 
 @pytest.mark.parametrize("country", ALL)

@@ -7,10 +7,12 @@ import random
 import shutil
 from bisect import bisect_right
 from collections import Counter
-from datetime import date, datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+
+import pytest
 
 from dialgate.core.ledger_events import (
     CallRequested,
@@ -21,7 +23,7 @@ from dialgate.core.ledger_events import (
     Revoked,
 )
 from dialgate.core.local_time import rfc3339
-from dialgate.core.model import DAY, HOUR, MINUTE, SECOND, Attempt, Call
+from dialgate.core.model import DAY, HOUR, MINUTE, SECOND, Attempt, Call, Instant
 from dialgate.store import CallerIdProof, Shared
 from tests.ledger.test_scrub import OPERATOR
 from tests.ledger.test_scrub_columns import COUNTRIES, numbers_of, write_answers
@@ -34,20 +36,45 @@ ADMIN = [world.client("tests", world.KEY, *world.SCOPES, "admin")]
 RESULTS: Any = ("pending", "no_answer", "answered", "abandoned", "refused")
 
 
-def add_countries(folder: Path) -> None:
-    for country in COUNTRIES:
-        shutil.copy(CONFIG / "countries" / f"{country}.yaml", folder / "countries")
-    path = folder / "controllers/acme.yaml"
-    text = path.read_text().replace("[own_hours]", "[own_hours, codice_condotta_telemarketing]")
-    path.write_text(text + "    ends: 2026-11-27\n")
+class Period(NamedTuple):
+    """Days in which something changes: by a date of the configuration or the law, or because the clocks of some places do."""
+
+    begins: str
+    campaign: str = ""
+    law_from: str = "2024-09-28"
+    codes: frozenset[str] = frozenset({"", "hours.outside"})
+
+    @property
+    def at(self) -> Instant:
+        return round(datetime.fromisoformat(self.begins).timestamp() * 1000)
+
+    def add_countries(self, folder: Path) -> None:
+        for country in COUNTRIES:
+            shutil.copy(CONFIG / "countries" / f"{country}.yaml", folder / "countries")
+        path, law = folder / "controllers/acme.yaml", folder / "countries/it.yaml"
+        text = path.read_text().replace("[own_hours]", "[own_hours, codice_condotta_telemarketing]")
+        path.write_text(text + self.campaign)
+        law.write_text(law.read_text().replace("from: 2024-09-28", f"from: {self.law_from}", 1))
 
 
-def entries(gate: World, number: str, draw: random.Random) -> list[Draft]:
+PERIODS = {
+    "a campaign begins and ends, and a section of law begins": Period(
+        "2026-11-24T10:00+01:00",
+        "    starts: 2026-11-25\n    ends: 2026-11-27\n",
+        "2026-11-26",
+        frozenset({"", "hours.outside", "registry.expired", "campaign.inactive"}),
+    ),
+    "the clocks of Europe change": Period("2027-03-26T10:00+01:00"),
+    "the clocks of America change": Period("2026-10-30T10:00+01:00"),
+}
+
+
+def entries(gate: World, number: str, draw: random.Random, now: Instant) -> list[Draft]:
     def when() -> int:
-        return NOW + draw.choice((draw.randrange(-20 * DAY, 6 * DAY), draw.randrange(-40, 200) * HOUR))
+        return now + draw.choice((draw.randrange(-20 * DAY, 6 * DAY), draw.randrange(-40, 200) * HOUR))
 
     begins = when()
-    day = date(2026, 11, 24) + timedelta(days=draw.randrange(-40, 6))
+    day = datetime.fromtimestamp(now / 1000, UTC).date() + timedelta(days=draw.randrange(-40, 6))
     proof: dict[str, Any] = {"artefact": "a", "artefact_sha256": "0" * 64}
     events = (
         ConsentGiven(id="C", collected_at=when(), purposes=("sale",), call_types=("agent",), expires_at=draw.choice((0, when())), **proof),
@@ -60,17 +87,17 @@ def entries(gate: World, number: str, draw: random.Random) -> list[Draft]:
     )  # fmt: skip
     weights = (4, 3, 3, 4, 1, 1)
     return [
-        Draft(at=NOW - HOUR, controller="acme", subject=gate.app.registrar.access.keys.subject("acme", number), event=event,
+        Draft(at=now - HOUR, controller="acme", subject=gate.app.registrar.access.keys.subject("acme", number), event=event,
               actor="anna", channel="web", proof="p")
         for event in draw.choices(events, weights, k=draw.randrange(1, 4))
     ]  # fmt: skip
 
 
-async def fill(gate: World, numbers: list[str], draw: random.Random) -> None:
+async def fill(gate: World, numbers: list[str], draw: random.Random, now: Instant) -> None:
     store, keys = gate.app.registrar.access.store, gate.app.registrar.access.keys
-    await store.append([draft for number in numbers[::3] for draft in entries(gate, number, draw)])
+    await store.append([draft for number in numbers[::3] for draft in entries(gate, number, draw, now)])
     attempts = [
-        (keys.subject("acme", number), Attempt(decision=f"{LOG}-{n}{turn}", at=NOW - draw.randrange(1, 40 * 24) * HOUR - draw.randrange(HOUR),
+        (keys.subject("acme", number), Attempt(decision=f"{LOG}-{n}{turn}", at=now - draw.randrange(1, 40 * 24) * HOUR - draw.randrange(HOUR),
                                                campaign="acme-fibre", goods="broadband", result=draw.choice(RESULTS)))
         for n, number in enumerate(numbers[1::2], 1)
         for turn in range(draw.randrange(1, 6))
@@ -79,7 +106,7 @@ async def fill(gate: World, numbers: list[str], draw: random.Random) -> None:
     if isinstance(store, Shared):  # which takes missing attempts for a sign that it is an older copy
         await store.acknowledge(LOG, store.generation.number)
     await store.put_proof(
-        CallerIdProof(controller="acme", caller_id=CALLER, at=NOW - 28 * DAY, kind="call_back", evidence="e")
+        CallerIdProof(controller="acme", caller_id=CALLER, at=now - 28 * DAY, kind="call_back", evidence="e")
     )
 
 
@@ -90,46 +117,44 @@ def spans_of(plan: dict[str, Any]) -> list[tuple[int, str]]:
     return sorted((round(datetime.fromisoformat(text).timestamp() * 1000), code) for text, code in both)
 
 
-async def test_a_plan_is_what_simulate_answers(tmp_path: Path, store_settings: dict[str, Any]) -> None:
-    draw = random.Random(46)
+@pytest.mark.parametrize("period", PERIODS.values(), ids=PERIODS)
+async def test_a_plan_is_what_simulate_answers(
+    tmp_path: Path, store_settings: dict[str, Any], period: Period
+) -> None:
+    draw, now = random.Random(46), period.at
     drafts = [name.upper() for name in COUNTRIES[1:]]
     async with world.running(
-        tmp_path, prepare=add_countries, accept_drafts=drafts, clients=ADMIN, **store_settings
+        tmp_path, world.Hand(now), period.add_countries, accept_drafts=drafts, clients=ADMIN, **store_settings
     ) as gate:
         numbers = numbers_of(draw, 100)
         texts = [f"+{number}" for number in numbers]
         await world.load_list(gate)
         await gate.post("/v1/lists", {**world.LIST, "id": "half", "numbers": [*texts[::2], CLEAR]})
-        await fill(gate, texts, draw)
-        write_answers(gate.app.config.data / "snapshots", draw, numbers)
+        await fill(gate, texts, draw, now)
+        write_answers(gate.app.config.data / "snapshots", draw, numbers, now)
         await gate.app.tick(patience=None)
         answer = await gate.post(
-            "/v1/plan", {"campaign": "acme-fibre", "days": 5, "numbers": texts, "at": rfc3339(NOW)}, 200
+            "/v1/plan", {"campaign": "acme-fibre", "days": 5, "numbers": texts, "at": rfc3339(now)}, 200
         )
         plans = {plan["number"]: spans_of(plan) for plan in answer["plans"]}
         changing, codes = [number for number in texts if len(plans[number]) > 1], Counter[str]()
-        for _ in range(PAIRS):
+        for _ in range(PAIRS // len(PERIODS)):
             number = draw.choice(changing if draw.random() < 0.8 else texts)
             spans = plans[number]
             at = draw.choice(
                 (
-                    NOW + draw.randrange(5 * DAY),
+                    now + draw.randrange(5 * DAY),
                     draw.choice(spans)[0] + draw.choice((0, 0, -1, 1, -SECOND, MINUTE)),
                 )
             )
-            at = min(max(at, NOW), NOW + 5 * DAY - 1)
+            at = min(max(at, now), now + 5 * DAY - 1)
             simulated = await gate.app.gate.simulate(
                 Call(to=number, from_=CALLER, campaign="acme-fibre"), OPERATOR, at
             )
             code = simulated.reasons[0].code if simulated.reasons else ""
             assert spans[bisect_right(spans, (at, "~")) - 1][1] == code, (number, at, spans)
             codes[code] += 1
-    assert {
-        "",
-        "hours.outside",
-        "registry.expired",
-        "campaign.inactive",
-    } <= codes.keys(), codes
+    assert period.codes <= codes.keys(), codes
 
 
 async def test_plans_of_a_list_are_recorded_with_their_hash(tmp_path: Path) -> None:
@@ -142,6 +167,7 @@ async def test_plans_of_a_list_are_recorded_with_their_hash(tmp_path: Path) -> N
         both = await gate.post("/v1/plan", {**ask, "format": "json"}, 200)
         callable_now = await gate.post("/v1/plan", {**ask, "now": True}, 200)
         both_at_once = await gate.post("/v1/plan", {**ask, "numbers": [CLEAR]}, 400)
+        too_early = await gate.post("/v1/plan", {**ask, "at": "1960-01-01T00:00:00Z"}, 400)
     assert (planned["rows"], planned["now"], planned["never"]) == (2, 1, 1)
     assert planned["sha256"] == sha256(body).hexdigest() == export.details["sha256"]
     assert (export.channel, export.actor, export.proof) == ("plan", "tests", "rome")
@@ -155,7 +181,7 @@ async def test_plans_of_a_list_are_recorded_with_their_hash(tmp_path: Path) -> N
     )
     (plan,) = callable_now["plans"]
     assert (plan["number"], plan["now"], len(both["plans"])) == (CLEAR, True, 2)
-    assert both_at_once["error"]["field"] == "list"
+    assert (both_at_once["error"]["field"], too_early["error"]["field"]) == ("list", "at")
     # The registry's answer expires an hour after the beginning, to the second; times are those of the called person.
     ends = datetime.fromisoformat(plan["windows"][0]["until"])
     assert (round(ends.timestamp() * 1000), ends.utcoffset()) == (NOW + HOUR, timedelta(hours=1))

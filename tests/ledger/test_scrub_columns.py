@@ -17,7 +17,7 @@ import pytest
 
 from dialgate.config import loader
 from dialgate.core.ledger_events import Draft, Revoked
-from dialgate.core.model import DAY, HOUR
+from dialgate.core.model import DAY, HOUR, Instant
 from dialgate.crypto.keys import Keys
 from dialgate.ledger.judge import Judge
 from dialgate.ledger.scrub import verdict_now
@@ -51,14 +51,14 @@ def numbers_of(rng: random.Random, count: int) -> list[int]:
     return [number // (tail := 10 ** rng.randrange(5)) * tail + rng.randrange(tail) for number in drawn] + ODD
 
 
-def write_answers(folder: Path, rng: random.Random, numbers: list[int]) -> None:
+def write_answers(folder: Path, rng: random.Random, numbers: list[int], now: Instant = NOW) -> None:
     """Publish answers of a registry that is asked, and of two full lists: one with tags, one without."""
     asked = [
         Consultation(
             id=f"at-{at}", submitted_at=at, answered_at=at + HOUR, imported_at=at + HOUR, receipt="", request_sha256="0" * 64,
             answer_sha256="0" * 64, lines=1, listed=1, clear=0,
         )
-        for at in (NOW - 20 * DAY, NOW - DAY)
+        for at in (now - 20 * DAY, now - DAY)
     ]  # fmt: skip
     states = tuple(State(answer=answer, consultation=at) for at in (0, 1) for answer in ("listed", "clear"))
     coverage = ("44", "441", "4477", "1", "1212", "49")
@@ -89,7 +89,7 @@ def write_answers(folder: Path, rng: random.Random, numbers: list[int]) -> None:
                 sha256=NumberSet.open(path).sha256, numbers=len(held),
             )
         )  # fmt: skip
-    manifest = Manifest(version="0" * 16, published_at=NOW - DAY, files=tuple(entries))
+    manifest = Manifest(version="0" * 16, published_at=now - DAY, files=tuple(entries))
     (folder / "manifest.json").write_bytes(msgspec.json.encode(manifest))
 
 
