@@ -137,6 +137,7 @@ def _samples(report: ShadowReport, say: dict[str, str]) -> ReportTable:
         columns=(say["reason"], say["shadow.decision"]),
         rows=tuple((row.code, " ".join(row.samples)) for row in report.reasons),
         names=True,
+        decisions=True,
     )
 
 

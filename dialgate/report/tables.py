@@ -28,6 +28,7 @@ class ReportTable(Struct, frozen=True, kw_only=True):
     - `tones`: the colour of each row's last cell
     - `names`: whether the first column holds identifiers from the configuration or the log
     - `bad`: whether higher numbers are worse
+    - `decisions`: whether all columns but the first hold ids of decisions
     """
 
     title: str
@@ -38,10 +39,11 @@ class ReportTable(Struct, frozen=True, kw_only=True):
     note: str = ""
     names: bool = False
     bad: bool = False
+    decisions: bool = False
 
     def is_number(self, column: int) -> bool:
         """Return whether the column holds numbers, which are right-aligned."""
-        text = self.rows[0][column] if self.rows and column else ""
+        text = self.rows[0][column] if self.rows and column and not self.decisions else ""
         return text[:1].isdigit() and len(text) <= _LONGEST_NUMBER
 
 

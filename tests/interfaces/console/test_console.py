@@ -701,9 +701,10 @@ async def test_a_board_says_that_shadow_mode_is_on_for_its_controllers_only(gate
     assert (answer["decision"], answer["would"]) == ("allow", "deny")
     campaign = {"kind": "campaign", "name": "acme-fibre", "last_day": "2026-11-30"}
     async with browser(gate, SUPERVISOR) as session:
-        assert "let through in shadow mode" in await get(
-            session, f"/console/decisions/{answer['decision_id']}"
-        )
+        page = f"/console/decisions/{answer['decision_id']}"
+        assert "let through in shadow mode" in await get(session, page)
+        fields = {"span": "day", "day": "2026-11-24", "controller": "acme"}
+        assert f'<a href="{page}">' in await send(session, "/console/shadow", 200, **fields)
     for key, scopes, count in ((SUPERVISOR, [campaign], 1), (STRANGER, [], 0)):
         async with browser(gate, key) as session:
             (message,) = await messages(session, 1)
