@@ -21,6 +21,7 @@ from dialgate.core.rules import (
     SECTIONS_OF,
     TURNING_POINTS,
     Rule,
+    frequency,
 )
 from dialgate.core.rules.hours import next_opening
 
@@ -42,7 +43,10 @@ def decide(facts: Facts, law: Law, stranger: Decision | None = None) -> Decision
     `stranger` is the decision on an equal call to a number of which nothing is stored, if it still holds (`lasts_until`).
     With it, only the rules that read what is stored are evaluated. The result is the same.
     """
-    bound, has_entries = law.binding(facts), facts.known.has_entries
+    has_entries = facts.known.has_entries
+    if stranger is not None and not has_entries and frequency.permit(law.limits, facts):
+        return stranger
+    bound = law.binding(facts)
     binding = _lift(bound, facts)
     # If an entry lifted a section, any rule can have another outcome.
     if stranger is not None and bound.advised is None and (binding is bound or not has_entries):

@@ -5,19 +5,34 @@ A gate uses a decision again for calls with equal facts, until the instant that 
 """
 
 import random
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from functools import cache
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 import pytest
 from msgspec.structs import replace
 
+from dialgate.core import periods
 from dialgate.core.decision import decide, lasts_until
 from dialgate.core.law import Law, parse_law
-from dialgate.core.model import HOUR, MINUTE, Decided, Decision, Facts, Grounds, Instant, Pass
+from dialgate.core.model import (
+    DAY,
+    HOUR,
+    MINUTE,
+    Attempt,
+    Decided,
+    Decision,
+    Facts,
+    Grounds,
+    Instant,
+    Known,
+    Pass,
+    Result,
+)
 from dialgate.core.own_grounds import own_grounds, whole_grounds
-from dialgate.core.rules import READ_ATTEMPTS, READ_ENTRIES, RULES
+from dialgate.core.rules import READ_ATTEMPTS, READ_ENTRIES, RULES, frequency
 from dialgate.tools.policy.case_facts import build_facts, merge_values
 from tests.support.casebook import (
     BASE,
@@ -255,6 +270,38 @@ def test_a_known_number_is_decided_as_if_nothing_were_cached_under_random_laws()
         country, law = next(laws)
         calls = [(facts, law) for facts, _ in draw.sample(situations(country), 25)]
         assert wrongly_amended(calls, draw) == []
+
+
+def _with_attempts(facts: Facts, law: Law, draw: random.Random) -> Facts:
+    """Return facts with attempts, some at the ends of the periods of limits."""
+    periods_ = [periods.parse(limit.per).length for limit in law.limits] or [DAY]
+    attempts = tuple(
+        Attempt(
+            decision=f"a-{seq}",
+            at=facts.at
+            - draw.choice((draw.randrange(40 * DAY), draw.choice(periods_) + draw.randrange(-2, 3))),
+            campaign=draw.choice(("", facts.campaign.id)),
+            goods=draw.choice(("", facts.campaign.goods, "other")),
+            result=draw.choice(get_args(Result)),
+        )
+        for seq in range(draw.randrange(8))
+    )
+    return replace(facts, known=Known(attempts=attempts))
+
+
+def test_attempts_that_limits_permit_leave_the_decision_on_an_unknown_number() -> None:
+    draw, laws, permitted = random.Random(9), random_laws(), Counter[bool]()
+    for _ in range(LAWS):
+        country, law = next(laws)
+        for situation, _ in draw.sample(situations(country), 25):
+            facts = _with_attempts(situation, law, draw)
+            binding = replace(law.binding(facts), limits=law.limits)
+            is_permitted = frequency.permit(law.limits, facts)
+            permitted[is_permitted] += bool(facts.known.attempts)
+            assert not (is_permitted and any(frequency.denied_until(facts, binding))), facts
+            stranger = decide(stranger_of(facts), law)
+            assert decide(facts, law, stranger) == decide(facts, law), facts
+    assert min(permitted[True], permitted[False]) > LAWS
 
 
 @pytest.mark.parametrize("name", sorted(READ_ATTEMPTS | READ_ENTRIES))

@@ -5,7 +5,7 @@ Limits on attempts and answered calls give `frequency.exceeded`; limits on aband
 """
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final, get_args
 
 from dialgate.core import periods
@@ -45,6 +45,19 @@ def rest_kept(facts: Facts, law: Binding) -> Outcome:
     return _check_limits("rest_kept", facts, law)
 
 
+def permit(limits: Sequence[Limit], facts: Facts) -> bool:
+    """Return whether the attempts certainly reach none of the limits. Most numbers have few attempts, so this is fast."""
+    attempts = facts.known.attempts
+    results = {attempt.result for attempt in attempts}
+    for limit in limits:
+        if limit.until_answered and "abandoned" in results:
+            return False
+        may_reach = len(attempts) >= limit.after and not results.isdisjoint(_COUNTED[limit.events])
+        if may_reach and len(_counted(limit, facts)) >= limit.after:
+            return False
+    return True
+
+
 def turning_points(facts: Facts, law: Binding) -> Iterator[Instant]:
     for limit in law.limits:
         yield from (_leaves(limit, facts, attempt.at) for attempt in facts.known.attempts)
@@ -66,22 +79,17 @@ def _ends(limit: Limit, facts: Facts) -> Instant:
 
 def _check_limits(rule: str, facts: Facts, law: Binding) -> Outcome:
     """Return the denial that ends last, or a pass. A denial without a known end counts as the last to end."""
-    attempts = len(facts.known.attempts)
-    if not attempts:
+    limits = [limit for limit in law.limits if limit.rule == rule]
+    if permit(limits, facts):
         return _PASSED
-    denies = list[Deny]()
-    for limit in law.limits:
-        if (attempts >= limit.after or limit.until_answered) and limit.rule == rule:
-            denies += _denies(limit, facts)
+    denies = [deny for limit in limits for deny in _denies(limit, facts)]
     return max(denies, key=lambda deny: deny.not_before or math.inf) if denies else _PASSED
 
 
 def _denies(limit: Limit, facts: Facts) -> Iterator[Deny]:
-    counted = _counted(limit, facts)
-    if len(counted) >= limit.after:  # most numbers have fewer
-        ends = sorted(end for at in counted if (end := _leaves(limit, facts, at)) > facts.at)
-        if len(ends) >= limit.after:
-            yield limit.deny(_CODES[limit.rule], _text(limit, len(ends)), ends[-limit.after])
+    ends = [end for at in _counted(limit, facts) if (end := _leaves(limit, facts, at)) > facts.at]
+    if len(ends) >= limit.after:
+        yield limit.deny(_CODES[limit.rule], _text(limit, len(ends)), sorted(ends)[-limit.after])
     if _is_barred_until_answered(limit, facts):
         text = f"a silent call was made; until a later call is answered {_demand(limit)}"
         yield limit.deny("frequency.rest", text)
