@@ -85,9 +85,8 @@ def test_picture_of_the_packages_is_current() -> None:
     assert PICTURE.read_text("utf-8") == packages_picture(), "run `make reference`"
 
 
-@pytest.mark.parametrize("page", PAGES)
-def test_commands_on_a_page_exist_with_their_options(page: str) -> None:
-    for words in typed_commands(PAGES[page]):
+def test_commands_on_a_page_exist_with_their_options() -> None:
+    for words in [words for text in PAGES.values() for words in typed_commands(text)]:
         name = next((name for name in COMMANDS if words[: len(name.split())] == name.split()), None)
         assert name, words
         allowed = options(name) | (options("dialgate init") | {"--"} if "--" in words else set())
@@ -98,14 +97,13 @@ def test_pages_with_commands_are_found() -> None:
     assert sum(len(typed_commands(text)) for text in PAGES.values()) > 110
 
 
-@pytest.mark.parametrize("page", PAGES)
-def test_settings_shown_on_a_page_are_valid(page: str) -> None:
+def test_settings_shown_on_a_page_are_valid() -> None:
     """A YAML block is part of dialgate.yaml, registries.yaml, a controller file or a country file.
 
     A block with `numbers` is a case book and is skipped: `tests/core/test_made_up_country.py` decides its cases.
     """
-    for block in blocks(PAGES[page], "yaml"):
-        shown = yaml.safe_load(block)
+    for block in [block for text in PAGES.values() for block in blocks(text, "yaml")]:
+        shown = yaml.load(block, yaml.CSafeLoader)
         if "numbers" in shown:
             continue
         types: dict[str, Any] = {}
@@ -114,39 +112,52 @@ def test_settings_shown_on_a_page_are_valid(page: str) -> None:
                 types[field.encode_name] = types.get(field.encode_name, field.type) | field.type
         assert shown.keys() <= types.keys(), block
         for key, value in shown.items():
-            msgspec.convert(value, types[key])
+            try:
+                msgspec.convert(value, types[key])
+            except msgspec.ValidationError as error:
+                error.add_note(block)
+                raise
 
 
 def test_pages_with_settings_are_found() -> None:
     assert sum(len(blocks(text, "yaml")) for text in PAGES.values()) >= 6
 
 
-@pytest.mark.parametrize("page", PAGES)
-def test_codes_metrics_and_targets_on_a_page_exist(page: str) -> None:
-    text = PAGES[page]
+def test_codes_on_a_page_exist() -> None:
     families = {code.partition(".")[0] for code in (*REASONS, *CODES)}
-    named = set(re.findall(r"(?<![/\w.])([a-z_]+\.[a-z_]+)\b(?![/.])", text))
-    codes = {
-        name for name in named if name.partition(".")[0] in families and name.partition(".")[2] not in ENDINGS
-    }
-    assert codes <= {*REASONS, *CODES}
-    metrics = set(re.findall(r"\bdialgate_[a-z_]+(?![a-z_]*[.:/])", text))
+    for page, text in PAGES.items():
+        named = set(re.findall(r"(?<![/\w.])([a-z_]+\.[a-z_]+)\b(?![/.])", text))
+        codes = {
+            name
+            for name in named
+            if name.partition(".")[0] in families and name.partition(".")[2] not in ENDINGS
+        }
+        assert codes <= {*REASONS, *CODES}, page
+
+
+def test_metrics_on_a_page_exist() -> None:
     suffixes = re.compile("_(?:bucket|sum|count)$")
-    assert {suffixes.sub("", name) for name in metrics} <= exposed().keys() | {
+    known = exposed().keys() | {
         "dialgate_reconcile_findings",
         "dialgate_campaign",  # a channel variable of FreeSWITCH
         *shipping_metrics(),
     }
-    makefile = (ROOT / "Makefile").read_text("utf-8")
-    for target in re.findall(r"(?:^|`)make ([a-z-]+)", text, re.MULTILINE):
-        assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
+    for page, text in PAGES.items():
+        metrics = set(re.findall(r"\bdialgate_[a-z_]+(?![a-z_]*[.:/])", text))
+        assert {suffixes.sub("", name) for name in metrics} <= known, page
 
 
-@pytest.mark.parametrize("page", PAGES)
-def test_endpoints_on_a_page_exist(page: str) -> None:
+def test_make_targets_on_a_page_exist() -> None:
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE))
+    for page, text in PAGES.items():
+        assert {*re.findall(r"(?:^|`)make ([a-z-]+)", text, re.MULTILINE)} <= targets, page
+
+
+def test_endpoints_on_a_page_exist() -> None:
     served = {(endpoint.method, openapi.plain(endpoint.path)) for endpoint in http_application.EVERY}
-    named = re.findall(r"`(GET|POST) (/[a-z][^`\s?]*)", PAGES[page])
-    assert set(named) <= served
+    for page, text in PAGES.items():
+        named = re.findall(r"`(GET|POST) (/[a-z][^`\s?]*)", text)
+        assert set(named) <= served, page
 
 
 def test_every_alarm_of_the_nightly_job_has_advice() -> None:

@@ -339,6 +339,7 @@ def test_a_benchmark_of_another_name_is_misuse() -> None:
     assert "frobnicate" in done.err
 
 
+@pytest.mark.torture
 def test_a_benchmark_prints_one_figure_a_line() -> None:
     figures = read_figures([benchmark("batch", "--calls", "1000", "--json")])
     assert figures["batch.decisions"]["value"] > 0
