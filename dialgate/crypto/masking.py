@@ -244,7 +244,7 @@ def may_contain(texts: Sequence[str], numbers: Sequence[str]) -> list[int]:
         found = joined.encode().translate(None, _OTHER_BYTES).decode().split("\n")
     else:
         found = [digits_of(text) for text in distinct]
-    digits = dict(zip(distinct, found, strict=True))
-    if max(map(len, digits.values()), default=0) < TAIL <= min(map(len, numbers), default=0):
+    if max(map(len, found), default=0) < TAIL <= min(map(len, numbers), default=0):
         return []
+    digits = dict(zip(distinct, found, strict=True))
     return [at for at, text in enumerate(texts) if numbers[at][-TAIL:] in digits[text]]

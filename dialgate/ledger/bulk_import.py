@@ -7,6 +7,7 @@ never expire. A file with an invalid row is rejected, unless `skip_bad` is set.
 
 import re
 from collections import Counter
+from collections.abc import Iterable
 from functools import lru_cache
 from itertools import repeat
 from types import GenericAlias
@@ -100,51 +101,61 @@ class EntryFile(Struct, frozen=True):
             for text, is_valid in zip(cells.column(number), cells.is_valid, strict=True)
         ]
         texts = {name: cells.column(at) for at, name in named}
-        values = {name: self._values(name, list(set(texts[name]))) for name in texts}
+        distinct = {name: list(dict.fromkeys(column)) for name, column in texts.items()}
+        values = {name: self._values(name, column) for name, column in distinct.items()}
         for name, field in _FIELDS[self.kind].items():
-            if field.required and name != "number" and None in values.get(name, {"": None}).values():
+            if field.required and name != "number" and None in values.get(name, [None]):
                 raise ValueError(f"`{name}` is missing")
-        names = [name for name in stated_fields(self.kind) if name in texts]
-        members = {name: self._members(name, values[name], order.now) for name in names}
         event = EVENT_OF[self.kind]
-        in_order = [name for name in event.__struct_fields__ if name in members]
-        rows = zip(*(map(members[name].__getitem__, texts[name]) for name in in_order), strict=True)
-        begin = f'{{"type":"{event.__struct_config__.tag}"'
-        events = [f"{begin}{''.join(row)}}}" for row in rows]
+        members = {
+            name: self._members(name, values[name], order.now)
+            for name in stated_fields(self.kind)
+            if name in texts
+        }
+
+        def column(name: str, words: list[str]) -> Iterable[str]:
+            if len(words) == len(cells):
+                return words  # no cell occurs twice
+            return map(dict(zip(distinct[name], words, strict=True)).__getitem__, texts[name])
+
+        in_order = [column(name, members[name]) for name in event.__struct_fields__ if name in members]
+        begin, end = [f'{{"type":"{event.__struct_config__.tag}"'] * len(cells), ["}"] * len(cells)
+        events = list(map("".join, zip(begin, *in_order, end, strict=True)))
         for at in {
             at for name in _TEXTS[self.kind] & texts.keys() for at in may_contain(texts[name], numbers)
         }:
             events[at] = _encoder.encode(masker.mask(_decode(events[at]), numbers[at])).decode()
-        proofs = (
-            map(values["proof"].__getitem__, texts["proof"]) if "proof" in texts else repeat("", len(cells))
-        )
+        proofs = column("proof", values["proof"]) if "proof" in texts else repeat("", len(cells))
         return RowEvents(numbers, events, list(proofs), Counter())
 
-    def _values(self, name: str, texts: list[str]) -> dict[str, Any]:
-        """Return the value of each different cell of a column, which is None for an empty cell of a required field."""
+    def _values(self, name: str, cells: list[str]) -> list[Any]:
+        """Return the value of each cell of a column, which is None for an empty cell of a required field."""
         field, split = _FIELDS[self.kind][name], _SPLIT[self.kind].get(name)
-        stripped = {text: word for text in texts if (word := text.strip())}
-        words = list(map(split, stripped.values()) if split else stripped.values())
+        words = list(map(str.strip, cells))
+        filled: list[Any] = list(filter(None, words))
         try:
-            values = msgspec.convert(words, _TYPES[self.kind][name], strict=False)
+            values: list[Any] = msgspec.convert(
+                list(map(split, filled)) if split else filled, _TYPES[self.kind][name], strict=False
+            )
         except msgspec.ValidationError:
             format_ = _cell_format(field)
             raise ValueError(f"`{name}` cannot be read{format_ and f': {format_}'}") from None
-        default = None if field.required else field.default
-        return dict.fromkeys(texts, default) | dict(zip(stripped, values, strict=True))
+        if len(values) < len(words):
+            default, rest = None if field.required else field.default, iter(values)
+            values = [next(rest) if word else default for word in words]
+        return values
 
-    def _members(self, name: str, values: dict[str, Any], now: Instant) -> dict[str, str]:
-        """Return a field of the event as a member of its JSON, or "" for the default, for each cell."""
-        state = statement(EVENT_OF[self.kind], name, now, self.sectors)
+    def _members(self, name: str, values: list[Any], now: Instant) -> list[str]:
+        """Return a field of the event as a member of its JSON, or "" for the default, for each value."""
         try:
-            stated, default = list(map(state, values.values())), _DEFAULTS[self.kind][name]
+            stated = list(map(statement(EVENT_OF[self.kind], name, now, self.sectors), values))
         except Misstated as error:
             raise ValueError(f"`{name}`: {error}") from error
-        lines = _encoder.encode_lines(stated).decode().split("\n")
-        return {
-            text: "" if value == default else f',"{name}":{line}'
-            for text, value, line in zip(values, stated, lines, strict=False)
-        }
+        lines = f"\n{_encoder.encode_lines(stated).decode()}".replace("\n", f'\n,"{name}":').split("\n")[1:-1]
+        default = _DEFAULTS[self.kind][name]
+        if default in stated:
+            lines = ["" if value == default else line for value, line in zip(stated, lines, strict=True)]
+        return lines
 
     async def new(self, store: Ledger, part: list[EncodedEntry], counts: Counter[str]) -> list[EncodedEntry]:
         histories = await store.histories([draft.subject for draft in part])

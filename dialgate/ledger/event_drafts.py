@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
-from functools import cache, partial
+from functools import cache
 from typing import Any, Final, NoReturn
 
 from dialgate.core.ledger_events import (
@@ -80,7 +80,7 @@ def statement(event: type[Event], name: str, now: Instant, sectors: tuple[str, .
                 sector if sector in {"", *sectors} else _refuse(name, "one of these sectors", sectors)
             )
         case "collected_at" | "requested_at" | "at":
-            return partial(past, now=now, field=name)
+            return lambda at: past(at, now, name)
         case "renewed_at":
             return lambda at: past(at, now, name) if at else 0
         case "expires_at" | "begins":

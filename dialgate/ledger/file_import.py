@@ -165,24 +165,24 @@ class ImportedFile:
         The store's index has the same order, so the store writes each index page only once. Writing ten million subjects in
         file order takes three times as long.
         """
-        order, firsts, begin = self._sorted, self._firsts, 0
+        places, firsts, begin, order = self._sorted, self._firsts, 0, self._order
         subjects = np.frombuffer(self._subjects, f"V{_SUBJECT_BYTES}")
         numbers, ends = np.frombuffer(self._numbers, np.int64), np.frombuffer(self._ends, np.uint64)
         starts = np.concatenate(([np.uint64(0)], ends[:-1]))
         with closing(mmap(self._spool.fileno(), 0, access=ACCESS_READ)) as spooled:
-            while begin < len(order):
+            while begin < len(places):
                 next_first = int(np.searchsorted(firsts, begin + AT_ONCE))
-                end = int(firsts[next_first]) if next_first < len(firsts) else len(order)
-                at = order[begin:end]
-                drafts = zip(subjects[at].tolist(), starts[at].tolist(), ends[at].tolist(), strict=True)
-                part = [self._draft(subject, spooled[start:stop].decode()) for subject, start, stop in drafts]
-                yield part, dict(zip(subjects[at].tolist(), numbers[at].tolist(), strict=True))
+                end = int(firsts[next_first]) if next_first < len(firsts) else len(places)
+                at = places[begin:end]
+                drafted = subjects[at].tolist()
+                spans = zip(starts[at].tolist(), ends[at].tolist(), strict=True)
+                texts = [spooled[start:stop].decode().partition("\0") for start, stop in spans]
+                part = [
+                    EncodedEntry(0, subject, order.now, order.channel, proof, event, order.owner, order.actor)
+                    for subject, (event, _, proof) in zip(drafted, texts, strict=True)
+                ]
+                yield part, dict(zip(drafted, numbers[at].tolist(), strict=True))
                 begin = end
-
-    def _draft(self, subject: bytes, text: str) -> EncodedEntry:
-        event, _, proof = text.partition("\0")
-        order = self._order
-        return EncodedEntry(0, subject, order.now, order.owner, order.actor, order.channel, proof, b"", event)
 
 
 class _RowReader:

@@ -41,6 +41,7 @@ from dialgate.ledger.schemas import EntriesRequest, RevocationsRequest
 from dialgate.lists.call_list import BuildOrder, RowProblem
 from dialgate.lists.tabular import NO_HINTS, Hints
 from dialgate.observability.metrics import Metrics
+from dialgate.runtime.garbage_collection import spare_collector
 from dialgate.runtime.resource_limits import confine
 from dialgate.store import factory
 from dialgate.store.encoded_entries import AnyDraft, EncodedEntry, encoded
@@ -367,6 +368,7 @@ def _load(task: _Task) -> Config:
 
 
 def _main() -> None:
+    spare_collector()
     task = _receive_task()
     try:
         config = _load(task)

@@ -10,21 +10,25 @@ from dialgate.core.model import Instant
 from dialgate.store.faults import StoreUnavailable
 
 _encode: Final = msgspec.json.Encoder().encode
+_TAG: Final = len('{"type":"')
 _decode: Final = msgspec.json.Decoder(Event).decode
 
 
 class EncodedEntry(Struct, frozen=True, array_like=True, gc=False):
-    """An entry as a store holds it, or the draft of one, whose `seq` is 0. The fields are those of `Entry`."""
+    """An entry as a store holds it, or the draft of one, whose `seq` is 0. The fields are those of `Entry`.
+
+    The last three have no effect on calls. `Ledger.histories` leaves them empty.
+    """
 
     seq: int
     subject: bytes
     at: Instant
-    controller: str
-    actor: str
     channel: str
     proof: str
-    sealed: bytes
     event: str
+    controller: str = ""
+    actor: str = ""
+    sealed: bytes = b""
 
     def decoded(self) -> Entry:
         """Decode the event. Raises `StoreUnavailable` for one of a newer version."""
@@ -45,10 +49,11 @@ def encoded(draft: AnyDraft) -> EncodedEntry:
         return draft
     event = _encode(draft.event).decode()
     return EncodedEntry(
-        0, draft.subject, draft.at, draft.controller, draft.actor, draft.channel, draft.proof, draft.sealed, event
+        0, draft.subject, draft.at, draft.channel, draft.proof, event, draft.controller, draft.actor, draft.sealed
     )  # fmt: skip
 
 
 def kind_of(draft: AnyDraft) -> str:
     """Return the tag of a draft's event, with which its JSON begins."""
-    return encoded(draft).event.split('"', 4)[3]
+    event = encoded(draft).event
+    return event[_TAG : event.index('"', _TAG)]

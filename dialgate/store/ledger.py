@@ -30,7 +30,10 @@ class Ledger(SubjectStates, Protocol):
         """Return all entries of one subject, oldest first."""
 
     async def histories(self, subjects: Sequence[bytes]) -> dict[bytes, list[EncodedEntry]]:
-        """Return all entries of each subject that has any, oldest first. For some thousand subjects at a time."""
+        """Return all entries of each subject that has any, oldest first. For some thousand subjects at a time.
+
+        A store need not read the controller, actor and sealed number of an entry.
+        """
 
     async def since(self, seq: int, limit: int) -> list[Entry]:
         """Return at most `limit` entries after `seq`, oldest first."""

@@ -127,7 +127,7 @@ def _parse(
                 event = str(line.event, "utf-8")
                 written.append(
                     EncodedEntry(
-                        line.seq, subject, line.at, line.controller, line.actor, line.channel, line.proof, line.sealed, event
+                        line.seq, subject, line.at, line.channel, line.proof, event, line.controller, line.actor, line.sealed
                     )
                 )  # fmt: skip
             elif isinstance(line, _Ended):
@@ -180,7 +180,7 @@ def _split(value: bytes) -> list[bytes]:
 
 
 def entry_line(draft: AnyDraft, seq: int) -> bytes:
-    _, _, at, controller, actor, channel, proof, sealed, event = structs.astuple(encoded(draft))
+    _, _, at, channel, proof, event, controller, actor, sealed = structs.astuple(encoded(draft))
     line = _Written(seq, at, controller, msgspec.Raw(event), actor, channel, proof, sealed)
     return _encode(line) + b"\n"
 

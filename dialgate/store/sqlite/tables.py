@@ -52,6 +52,8 @@ _LOG = "(SELECT id FROM log WHERE name = ?1)"
 _BY_DECISION = f"WHERE attempt.id = {_LOG} << 40 | ?2 AND ?2 >> 40 = 0"
 # A join with literal rows is a third faster than IN (measured), which first sorts the keys into a table.
 _ENTRIES_OF = ENTRY.replace("FROM", "FROM wanted CROSS JOIN") + "ON subject = one"
+# Each column that is read costs an import 0.2 us a row.
+_HISTORIES = "SELECT seq, subject, at, channel, proof, event FROM wanted CROSS JOIN ledger ON subject = one"
 _ATTEMPTS_OF = ATTEMPT.replace("FROM attempt", "FROM wanted CROSS JOIN attempt ON subject = one")
 # Kinds of rows, each with its columns: the newest sequence of the ledger, entries, attempts and answers. One statement reads one
 # snapshot of the database; a transaction with four statements took a batch 50 us more.
@@ -78,7 +80,7 @@ _REMEMBER = """
     WHERE excluded.at >= answer.at
 """
 _ENTER = """
-    INSERT INTO ledger (seq, subject, at, controller, actor, channel, proof, sealed, event)
+    INSERT INTO ledger (seq, subject, at, channel, proof, event, controller, actor, sealed)
     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
 # All rows of the log up to `seq` are in the database, and none after `reached`.
@@ -149,7 +151,7 @@ def _rows_of(db: sqlite3.Connection, query: str, **keys: Sequence[bytes]) -> lis
 def histories(db: sqlite3.Connection, subjects: Sequence[bytes]) -> dict[bytes, list[EncodedEntry]]:
     entries: dict[bytes, list[EncodedEntry]] = {}
     for start in range(0, len(subjects), _MAX_KEYS):
-        for row in _rows_of(db, _ENTRIES_OF, wanted=subjects[start : start + _MAX_KEYS]):
+        for row in _rows_of(db, _HISTORIES, wanted=subjects[start : start + _MAX_KEYS]):
             entries.setdefault(row[1], []).append(EncodedEntry(*row))
     return entries
 
