@@ -318,10 +318,7 @@ async def import_file(
     Call `note` with each row that is skipped. Between reading and writing, the drafts lie in an unnamed temporary file.
     """
     with TemporaryFile(dir=access.config.data) as spool:
-        try:
-            drafts = await asyncio.to_thread(_read_file, access.keys, file, kind, order, spool, note)
-        except tabular.Unreadable as error:
-            raise Refused("list.unreadable", str(error), "file") from error
+        drafts = await asyncio.to_thread(_read_file, access.keys, file, kind, order, spool, note)
         if not len(drafts) or (drafts.problems and not order.skip_bad):
             raise _unfit(drafts)
         drafts.written = await _write(access, kind, drafts)

@@ -4,13 +4,13 @@ The CSV has one figure per row: `controller,period,section,name,measure,value`. 
 and do not change; more may be added.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from email.message import EmailMessage
 from email.utils import format_datetime
 from typing import TypeAlias
 
-from msgspec import structs
+from msgspec import Struct, structs
 
 from dialgate.core.model import SECOND, Instant
 from dialgate.report.figures import CallReport
@@ -19,7 +19,7 @@ from dialgate.report.tables import TableLayout
 from dialgate.runtime import csv_text
 from dialgate.runtime.extras import require
 
-_Row: TypeAlias = tuple[str, str, str, object]
+Row: TypeAlias = tuple[str, str, str, object]
 _HEADER = ("controller", "period", "section", "name", "measure", "value")
 
 
@@ -27,29 +27,34 @@ def spreadsheet(report: CallReport) -> str:
     return as_csv(report.controller, report.period.name, _rows(report))
 
 
-def as_csv(controller: str, period: str, rows: Iterable[_Row]) -> str:
+def as_csv(controller: str, period: str, rows: Iterable[Row]) -> str:
     lines = ((controller, period, *row) for row in rows)
     return "".join(f"{csv_text.line(line, ',')}\r\n" for line in (_HEADER, *lines))
 
 
-def _rows(report: CallReport) -> Iterator[_Row]:
+def _rows(report: CallReport) -> Iterator[Row]:
     for measure in ("asked", "allowed", "denied"):
         yield "total", "", measure, getattr(report, measure)
     for section in ("reasons", "outcomes", "bases", "caller_ids", "ledger"):
         for name, number in getattr(report, section).items():
             yield section, name, "count", number
-    for section, name_field in (("campaigns", "campaign"), ("slots", "name"), ("registries", "registry")):
-        for row in getattr(report, section):
-            fields = structs.asdict(row)
-            name = fields.pop(name_field)
-            for measure, value in fields.items():
-                yield section, name, measure, " ".join(value) if isinstance(value, tuple) else value
+    yield from rows_of(report, {"campaigns": "campaign", "slots": "name", "registries": "registry"})
     stops = report.stops
     yield "stops", "", "revocations", stops.revocations
     yield "stops", "", "median_wait_seconds", stops.median_wait / SECOND
     yield "stops", "", "longest_wait_seconds", stops.longest_wait / SECOND
     for channel, number in stops.by_channel.items():
         yield "stops", channel, "revocations", number
+
+
+def rows_of(report: Struct, sections: Mapping[str, str]) -> Iterator[Row]:
+    """Yield the figures of sections that have a row for each item. `sections` has the field with the item's name."""
+    for section, name_field in sections.items():
+        for row in getattr(report, section):
+            fields = structs.asdict(row)
+            name = fields.pop(name_field)
+            for measure, value in fields.items():
+                yield section, name, measure, " ".join(value) if isinstance(value, tuple) else value
 
 
 def pdf(layout: TableLayout, made_at: Instant) -> bytes:

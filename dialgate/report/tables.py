@@ -1,16 +1,17 @@
 """The figures, the chart and the tables of a report, with their texts, for the page, the PDF and the e-mail."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping
 from functools import cache
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from msgspec import Struct
 
 from dialgate import texts
-from dialgate.report.figures import CallReport, Slot
+from dialgate.report.figures import CallReport, Period, Slot
 from dialgate.texts import Language
 
 Tone: TypeAlias = Literal["", "good", "warn", "bad"]
+_RECEIPTS_SHOWN = 3
 _LONGEST_NUMBER = 24  # a longer cell that begins with a digit is text
 LIMIT, NEAR = 0.03, 0.025  # Garante, provv. 83 of 2014-02-20
 
@@ -69,56 +70,86 @@ def words(language: Language) -> dict[str, str]:
     return texts.load(f"report.{language}.yaml", dict[str, str])
 
 
+class ReportWords:
+    """The texts of a report in one language, and its numbers as that language writes them."""
+
+    def __init__(self, language: Language) -> None:
+        self.language, self._words = language, words(language)
+
+    def __call__(self, name: str, **values: object) -> str:
+        return self._words[name].format(**values) if values else self._words[name]
+
+    def named(self, key: str, *others: str) -> str:
+        """Return the first of the texts, or the last name itself if there is none."""
+        names = (key, *others)
+        return next((self._words[name] for name in names if name in self._words), names[-1])
+
+    def number(self, value: float, decimals: int = 0) -> str:
+        text = f"{value:,.{decimals}f}"
+        return text.translate({ord(","): ".", ord("."): ","}) if self.language == "it" else text
+
+    def cell(self, value: object) -> str:
+        """Return the text of a value. A float is a share; None is a number that is not known."""
+        match value:
+            case None:
+                return "-"
+            case int():
+                return self.number(value)
+            case float():
+                return f"{self.number(100 * value, 1)} %"
+        return str(value)
+
+    def rows(self, rows: Iterable[Iterable[object]]) -> tuple[tuple[str, ...], ...]:
+        return tuple(tuple(map(self.cell, row)) for row in rows)
+
+    def layout(self, period: Period, made_at: str, owner: str, **parts: Any) -> TableLayout:
+        of = self("of_day" if period.is_day else "of_month")
+        return TableLayout(
+            language=self.language,
+            subtitle=f"{owner} · {of} {period.name}",
+            made=f"{self('made')} {made_at[:19].replace('T', ' ')} UTC",
+            **parts,
+        )
+
+
 def lay_out(report: CallReport, language: Language) -> TableLayout:
-    say = words(language)
-    kind = "day" if report.period.is_day else "month"
-    return TableLayout(
-        language=language,
-        title=say["title"],
-        subtitle=f"{report.name} · {say[f'of_{kind}']} {report.period.name}",
-        made=f"{say['made']} {report.made_at[:19].replace('T', ' ')} UTC",
-        figures=_figures(report, say, language),
-        chart_title=say[f"by_slot_{kind}"],
+    say = ReportWords(language)
+    return say.layout(
+        report.period,
+        report.made_at,
+        report.name,
+        title=say("title"),
+        figures=_figures(report, say),
+        chart_title=say("by_slot_day" if report.period.is_day else "by_slot_month"),
         chart=report.slots,
-        legend=(say["allowed"], say["denied"]),
+        legend=(say("allowed"), say("denied")),
         tables=(
-            _reasons(report, say, language),
-            _campaigns(report, say, language),
-            _tabulate_counts("outcomes", "outcome", report.outcomes, say, language),
-            _tabulate_counts("bases", "basis", report.bases, say, language),
-            _tabulate_counts("caller_ids", "number", report.caller_ids, say, language),
-            _registries(report, say, language),
-            _stops(report, say, language),
-            _tabulate_counts("ledger", "kind", report.ledger, say, language),
+            _reasons(report, say),
+            _campaigns(report, say),
+            _counts("outcomes", "outcome", report.outcomes, say),
+            _counts("bases", "basis", report.bases, say),
+            _counts("caller_ids", "number", report.caller_ids, say),
+            _registries(report, say),
+            _stops(report, say),
+            _counts("ledger", "kind", report.ledger, say),
             _proof(report, say),
         ),
-        nothing=say["nothing"],
-        note=say["note"],
+        nothing=say("nothing"),
+        note=say("note"),
     )
 
 
-def count(number: int, language: Language) -> str:
-    return f"{number:,}".replace(",", "." if language == "it" else ",")
-
-
-def share(part: float, language: Language) -> str:
-    return f"{100 * part:.1f} %".replace(".", "," if language == "it" else ".")
-
-
-def _figures(report: CallReport, say: dict[str, str], language: Language) -> tuple[Figure, ...]:
+def _figures(report: CallReport, say: ReportWords) -> tuple[Figure, ...]:
     worst = max((row.abandoned_share for row in report.campaigns), default=0.0)
+    let_through = Figure(say("let_through"), say.cell(report.let_through), "bad")
     return (
-        Figure(say["asked"], count(report.asked, language)),
-        Figure(say["allowed"], count(report.allowed, language), "good"),
-        Figure(say["denied"], count(report.denied, language)),
-        *(
-            [Figure(say["let_through"], count(report.let_through, language), "bad")]
-            if report.let_through
-            else ()
-        ),
-        Figure(say["allowed_share"], share(report.allowed_share, language)),
-        Figure(say["abandoned_share"], share(worst, language).removesuffix(" %"), tone(worst)),
-        Figure(say["stops"], count(report.stops.revocations, language)),
+        Figure(say("asked"), say.cell(report.asked)),
+        Figure(say("allowed"), say.cell(report.allowed), "good"),
+        Figure(say("denied"), say.cell(report.denied)),
+        *([let_through] if report.let_through else ()),
+        Figure(say("allowed_share"), say.cell(report.allowed_share)),
+        Figure(say("abandoned_share"), say.number(100 * worst, 1), tone(worst)),
+        Figure(say("stops"), say.cell(report.stops.revocations)),
     )
 
 
@@ -128,14 +159,13 @@ def tone(abandoned_share: float) -> Tone:
     return "warn" if abandoned_share > NEAR else "good"
 
 
-def _reasons(report: CallReport, say: dict[str, str], language: Language) -> ReportTable:
-    meaning = texts.texts_in(language).reasons
+def _reasons(report: CallReport, say: ReportWords) -> ReportTable:
+    meaning = texts.texts_in(say.language).reasons
     return ReportTable(
-        title=say["reasons"],
-        columns=(say["reason"], say["meaning"], say["calls"], say["share"]),
-        rows=tuple(
-            (code, meaning[code], count(calls, language), share(calls / report.denied, language))
-            for code, calls in report.reasons.items()
+        title=say("reasons"),
+        columns=(say("reason"), say("meaning"), say("calls"), say("share")),
+        rows=say.rows(
+            (code, meaning[code], calls, calls / report.denied) for code, calls in report.reasons.items()
         ),
         weights=tuple(report.reasons.values()),
         names=True,
@@ -143,55 +173,50 @@ def _reasons(report: CallReport, say: dict[str, str], language: Language) -> Rep
     )
 
 
-def _campaigns(report: CallReport, say: dict[str, str], language: Language) -> ReportTable:
-    verdicts = {"good": say["within_limit"], "warn": say["near_limit"], "bad": say["over_limit"]}
+def _campaigns(report: CallReport, say: ReportWords) -> ReportTable:
+    verdicts = {"good": say("within_limit"), "warn": say("near_limit"), "bad": say("over_limit")}
     numbers = ("asked", "allowed", "denied", "answered", "abandoned", "opt_outs")
+    tones = tuple(tone(row.abandoned_share) for row in report.campaigns)
+    shares = [
+        f"{say.number(100 * row.abandoned_share, 1)} ({verdicts[tone]})"
+        for row, tone in zip(report.campaigns, tones, strict=True)
+    ]
     return ReportTable(
-        title=say["campaigns"],
-        columns=tuple(say[name] for name in ("campaign", *numbers, "abandoned_share")),
-        rows=tuple(
-            (
-                row.campaign,
-                *(count(getattr(row, name), language) for name in numbers),
-                f"{share(row.abandoned_share, language).removesuffix(' %')} ({verdicts[tone(row.abandoned_share)]})",
-            )
-            for row in report.campaigns
+        title=say("campaigns"),
+        columns=tuple(map(say, ("campaign", *numbers, "abandoned_share"))),
+        rows=say.rows(
+            (row.campaign, *(getattr(row, name) for name in numbers), share)
+            for row, share in zip(report.campaigns, shares, strict=True)
         ),
-        tones=tuple(tone(row.abandoned_share) for row in report.campaigns),
-        note=say["limit"],
+        tones=tones,
+        note=say("limit"),
         names=True,
     )
 
 
-def _tabulate_counts(
-    title: str, name: str, counts: dict[str, int], say: dict[str, str], language: Language
-) -> ReportTable:
+def _counts(title: str, name: str, counts: Mapping[str, int], say: ReportWords) -> ReportTable:
     total = sum(counts.values())
+    labels = {key: say.named(f"{name}.{key}", key) for key in counts}
     return ReportTable(
-        title=say[title],
-        columns=(say[name], say["calls"] if title != "ledger" else say["ledger"], say["share"]),
-        rows=tuple(
-            (_label(name, key, say), count(number, language), share(number / total, language))
+        title=say(title),
+        columns=(say(name), say("calls" if title != "ledger" else "ledger"), say("share")),
+        rows=say.rows(
+            (labels[key][:1].upper() + labels[key][1:], number, number / total)
             for key, number in counts.items()
         ),
         weights=tuple(counts.values()),
     )
 
 
-def _label(column: str, key: str, say: dict[str, str]) -> str:
-    text = say.get(f"{column}.{key}", say.get(key, key))
-    return text[:1].upper() + text[1:]
-
-
-def _registries(report: CallReport, say: dict[str, str], language: Language) -> ReportTable:
+def _registries(report: CallReport, say: ReportWords) -> ReportTable:
     numbers = ("numbers", "consultations", "asked_about", "listed")
     return ReportTable(
-        title=say["registries"],
-        columns=tuple(say[name] for name in ("registry", *numbers, "newest", "receipts")),
-        rows=tuple(
+        title=say("registries"),
+        columns=tuple(map(say, ("registry", *numbers, "newest", "receipts"))),
+        rows=say.rows(
             (
                 use.registry,
-                *(_count_or_dash(getattr(use, name), language) for name in numbers),
+                *(getattr(use, name) for name in numbers),
                 use.newest[:10],
                 _first_of(use.receipts),
             )
@@ -200,36 +225,26 @@ def _registries(report: CallReport, say: dict[str, str], language: Language) -> 
     )
 
 
-def _count_or_dash(number: int | None, language: Language) -> str:
-    return "-" if number is None else count(number, language)
+def _first_of(names: tuple[str, ...]) -> str:
+    more = len(names) - _RECEIPTS_SHOWN
+    return ", ".join(names[:_RECEIPTS_SHOWN]) + (f" + {more}" if more > 0 else "")
 
 
-def _first_of(names: Sequence[str], shown: int = 3) -> str:
-    more = len(names) - shown
-    return ", ".join(names[:shown]) + (f" + {more}" if more > 0 else "")
-
-
-def _stops(report: CallReport, say: dict[str, str], language: Language) -> ReportTable:
+def _stops(report: CallReport, say: ReportWords) -> ReportTable:
     stops = report.stops
-    waits = (
-        (say["median_wait"], _seconds(stops.median_wait, say, language)),
-        (say["longest_wait"], _seconds(stops.longest_wait, say, language)),
-    )
-    channels = tuple((name, count(number, language)) for name, number in stops.by_channel.items())
+    waits = [
+        (say(name), f"{say.number(round(wait / 100) / 10, 1)} {say('seconds')}")
+        for name, wait in (("median_wait", stops.median_wait), ("longest_wait", stops.longest_wait))
+    ]
     return ReportTable(
-        title=say["revocations"],
-        columns=(say["channel"], say["stops"]),
-        rows=(*channels, *waits) if channels else (),
+        title=say("revocations"),
+        columns=(say("channel"), say("stops")),
+        rows=say.rows([*stops.by_channel.items(), *waits] if stops.by_channel else ()),
     )
 
 
-def _seconds(wait: int, say: dict[str, str], language: Language) -> str:
-    whole, tenths = divmod(round(wait / 100), 10)
-    return f"{count(whole, language)}{',' if language == 'it' else '.'}{tenths} {say['seconds']}"
-
-
-def _proof(report: CallReport, say: dict[str, str]) -> ReportTable:
-    rows = [(say["records"], " … ".join(report.records))] if report.records else []
-    rows += [(say["laws"], law) for law in report.laws]
-    rows += [(say["shipped"].format(node=node), at) for node, at in report.shipped.items()]
-    return ReportTable(title=say["proof"], columns=(say["kind"], ""), rows=tuple(rows))
+def _proof(report: CallReport, say: ReportWords) -> ReportTable:
+    rows = [(say("records"), " … ".join(report.records))] if report.records else []
+    rows += [(say("laws"), law) for law in report.laws]
+    rows += [(say("shipped", node=node), at) for node, at in report.shipped.items()]
+    return ReportTable(title=say("proof"), columns=(say("kind"), ""), rows=tuple(rows))

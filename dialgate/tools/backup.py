@@ -24,6 +24,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
+from dialgate.core.refusal import Refused
 from dialgate.decision_log import chains
 from dialgate.lists.manifest import MANIFEST
 from dialgate.runtime.atomic_write import open_private, sync_file, sync_folder
@@ -37,21 +38,19 @@ _TRIES = 5  # files may be archived or replaced after they were listed
 Progress = Callable[[int, int], None]
 
 
-class BackupFailed(Exception):
-    """Raised for a failed backup. An incomplete copy must not be used. The message says what to do."""
-
-
 def back_up(data: Path, out: Path, progress: Progress) -> int:
     """Copy the data folder to the new folder `out`, and return the number of files. The copy is durable on return.
 
-    Call `progress` with the number of bytes copied and the total. Raises `BackupFailed` and `OSError`.
+    Call `progress` with the number of bytes copied and the total. Raises `Refused` and `OSError`. An incomplete copy must not be used.
     """
     if not (data / "keys.json").is_file():
-        raise BackupFailed(f"{data} has no keys.json. Check `data`; the gate must have run at least once.")
+        raise Refused(
+            "backup.failed", f"{data} has no keys.json. Check `data`; the gate must have run at least once."
+        )
     try:
         out.mkdir(mode=0o700, parents=True)
     except FileExistsError:
-        raise BackupFailed(f"{out} already exists. Choose a new folder.") from None
+        raise Refused("backup.failed", f"{out} already exists. Choose a new folder.") from None
     total, done, copied = sum(path.stat().st_size for path in _files(data)), 0, set[Path]()
     for _ in range(_TRIES):
         missed = False
@@ -70,7 +69,7 @@ def back_up(data: Path, out: Path, progress: Progress) -> int:
             chains.mark_as_copy(out)
             _sync_folders(out)
             return len(copied)
-    raise BackupFailed(f"{data} changed too often during the copy. Try again.")
+    raise Refused("backup.failed", f"{data} changed too often during the copy. Try again.")
 
 
 def _in_order(data: Path) -> Iterator[Path]:

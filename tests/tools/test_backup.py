@@ -12,13 +12,14 @@ from typer.testing import CliRunner
 
 from dialgate.core.decision_ids import log_of
 from dialgate.core.model import DAY
+from dialgate.core.refusal import Refused
 from dialgate.crypto.log_signing import public_keys
 from dialgate.decision_log import chains, verify
 from dialgate.interfaces.cli import main
 from dialgate.runtime.clock import wall_clock
 from dialgate.store.sqlite import SqliteStore
 from dialgate.subjects.list_removal import remove_from_lists
-from dialgate.tools.backup import BackupFailed, back_up
+from dialgate.tools.backup import back_up
 from registry_sync import publication
 from registry_sync.publication import PublishTarget
 from tests.support import world, yaml_files
@@ -84,7 +85,7 @@ def test_backup_refuses_an_existing_folder_and_an_empty_source(tmp_path: Path) -
     assert not (tmp_path / "out").exists()
     (tmp_path / "data").mkdir(exist_ok=True)
     (tmp_path / "data/keys.json").write_text("{}")
-    with pytest.raises(BackupFailed, match="already exists"):
+    with pytest.raises(Refused, match="already exists"):
         back_up(tmp_path / "data", tmp_path, lambda *_: None)
 
 

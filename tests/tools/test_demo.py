@@ -22,11 +22,12 @@ from typer.testing import CliRunner
 
 from dialgate.config import loader
 from dialgate.core.reasons import REASONS
+from dialgate.core.refusal import Refused
 from dialgate.interfaces.cli import main
 from dialgate.interfaces.http.reports import period_of
 from dialgate.report.rendering import ReportOrder, make_report
 from dialgate.runtime.clock import wall_clock
-from dialgate.tools.demo import NOT_SHOWN, DemoError, DemoOptions, build
+from dialgate.tools.demo import NOT_SHOWN, DemoOptions, build
 from tests.support.paths import ROOT
 from tests.support.ports import free_port
 from tests.support.prometheus_server import MACHINE, exporter, prometheus
@@ -127,7 +128,7 @@ def month(folder: Path) -> str:
 def test_demo_replaces_only_its_own_folder(tmp_path: Path) -> None:
     (tmp_path / "mine.txt").write_text("keep")
     wanted = DemoOptions(folder=tmp_path, countries=CONFIG / "countries", port=1)
-    with pytest.raises(DemoError, match="--folder"):
+    with pytest.raises(Refused, match="--folder"):
         build(wanted, NOW, lambda _: None)
     assert (tmp_path / "mine.txt").exists()
 

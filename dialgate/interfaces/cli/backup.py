@@ -12,7 +12,7 @@ from dialgate.decision_log import chains, verify
 from dialgate.interfaces.cli.command import command
 from dialgate.interfaces.cli.options import DEFAULT_CONFIG, AsJson, ConfigPath, Failure, load_config
 from dialgate.runtime.terminal import NO, OF_BYTES, progress
-from dialgate.tools.backup import BackupFailed, back_up, ledger_end
+from dialgate.tools.backup import back_up, ledger_end
 
 app = typer.Typer()
 
@@ -55,8 +55,6 @@ def backup(
             files = back_up(
                 loaded.data, out, lambda done, whole: bar.update(task, completed=done, total=whole)
             )
-    except BackupFailed as error:
-        raise Failure("backup.failed", str(error), status=NO) from None
     except OSError as error:
         raise Failure("backup.failed", f"{error.filename}: {error.strerror}") from None
     keys = public_keys(out / "signing.json")

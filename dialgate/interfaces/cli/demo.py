@@ -21,7 +21,7 @@ from dialgate.core.local_time import day_in
 from dialgate.interfaces.cli.options import AsJson, Failure, program_name, reporting
 from dialgate.runtime.clock import wall_clock
 from dialgate.runtime.terminal import console, show_json
-from dialgate.tools.demo import Demo, DemoError, DemoFigures, DemoOptions, build, console_of, drive
+from dialgate.tools.demo import Demo, DemoFigures, DemoOptions, build, console_of, drive
 
 app = typer.Typer()
 _SHOWN = 14
@@ -64,8 +64,6 @@ def demo(
             wanted = DemoOptions(folder=folder, countries=countries, port=port, numbers=numbers)
             with _reserved(port):
                 setup = build(wanted, wall_clock(), lambda line: typer.echo(line, err=True))
-        except DemoError as error:
-            raise Failure("demo.failed", str(error)) from None
         except KeyboardInterrupt:
             typer.echo("stopped before the gate was started", err=True)
             raise typer.Exit from None  # exit code 0, like a later Ctrl-C, so that `make` reports no error

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterable
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -20,7 +21,6 @@ from dialgate.interfaces.cli.options import (
     AsJson,
     ConfigPath,
     Failure,
-    fail,
     load_config,
     reporting,
     unusable,
@@ -82,26 +82,21 @@ def policy_test(
     dialgate policy test --coverage --junit policy.xml
     """
     places = paths or [config.parent / _FOLDER]
-    while watch:
+    while True:
         before = _stamps(config, places)
-        try:
+        with suppress(typer.Exit) if watch else nullcontext(), reporting(as_json=as_json):
             tested = _test(places, config, with_coverage=with_coverage)
             _show(tested, junit_file, as_json=as_json)
-            for problem in tested.problems:
-                typer.echo(problem, err=True)
-        except Failure as failure:
-            typer.echo(str(failure), err=True)
+            if tested.problems and as_json:
+                raise typer.Exit(MISUSE)
+            if tested.problems:
+                raise Failure("case.invalid", "\n".join(tested.problems), status=MISUSE)
+            if tested.red:
+                raise typer.Exit(NO)
+        if not watch:
+            return
         while _stamps(config, places) == before:
             time.sleep(_POLL_SECONDS)
-    with reporting(as_json=as_json):
-        tested = _test(places, config, with_coverage=with_coverage)
-        _show(tested, junit_file, as_json=as_json)
-        if tested.problems:
-            if as_json:
-                raise typer.Exit(MISUSE)
-            fail(Failure("case.invalid", "\n".join(tested.problems), status=MISUSE), as_json=False)
-    if tested.red:
-        raise typer.Exit(NO)
 
 
 def _test(places: list[Path], config: Path, *, with_coverage: bool) -> _Tested:

@@ -22,7 +22,6 @@ from dialgate.interfaces.cli.options import (
 from dialgate.interfaces.cli.probe_call import (
     Credentials,
     Probe,
-    ProbeFailed,
     ProbeTimes,
     ProbeTrunk,
     call_number,
@@ -233,12 +232,10 @@ def _reserved(config: Config, number: str, home: str) -> bool:
 
 
 async def _call(number: str, trunk: ProbeTrunk, patience: ProbeTimes, *, tries: int, pause: float) -> Probe:
-    """Call a number, up to `tries` times because the line may be busy. Raises `Failure`."""
+    """Call a number, up to `tries` times because the line may be busy. Raises `Failure` and `Refused`."""
     for left in reversed(range(tries)):
         try:
             probe = await call_number(number, trunk, patience)
-        except ProbeFailed as error:
-            raise Failure("probe.failed", str(error)) from None
         except OSError as error:
             raise Failure(
                 "trunk.unreachable",

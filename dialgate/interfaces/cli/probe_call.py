@@ -17,6 +17,8 @@ from typing import Final, Literal, TypeAlias
 
 from msgspec import Struct
 
+from dialgate.core.refusal import Refused
+
 Outcome: TypeAlias = Literal["answered", "not_answered", "not_probed"]
 
 _SCENARIO: Final = Path(__file__).parents[2] / "resources" / "probe" / "scenario.xml"
@@ -58,10 +60,6 @@ t=0 0
 m=audio @MEDIA@ RTP/AVP 8 0 101
 a=rtpmap:101 telephone-event/8000
 a=recvonly"""
-
-
-class ProbeFailed(Exception):
-    """SIPp could not place the call. The message says why and what to do."""
 
 
 class Credentials(Struct, frozen=True):
@@ -129,10 +127,10 @@ class _Sound(asyncio.DatagramProtocol):
 
 
 async def call_number(number: str, trunk: ProbeTrunk, patience: ProbeTimes) -> Probe:
-    """Call a number. Raises `OSError` if the trunk has no route, `ProbeFailed` if SIPp cannot run."""
+    """Call a number. Raises `OSError` if the trunk has no route, `Refused` if SIPp cannot run."""
     program = shutil.which("sipp")
     if program is None:
-        raise ProbeFailed("SIPp is not installed. Run: apt-get install sip-tester")
+        raise Refused("probe.failed", "SIPp is not installed. Run: apt-get install sip-tester")
     loop = asyncio.get_running_loop()
     remote = await _resolve(trunk.host, trunk.port)
     local = trunk.local or (_address_towards(remote), 0)
@@ -151,7 +149,9 @@ async def call_number(number: str, trunk: ProbeTrunk, patience: ProbeTimes) -> P
             error = await _run(program, words, folder, patience.whole_call)
             log, trace = (folder / name for name in ("log", "trace"))
             if not (log.exists() and trace.exists()):
-                raise ProbeFailed(f"SIPp placed no call. Check --trunk and --local. {error}".strip())
+                raise Refused(
+                    "probe.failed", f"SIPp placed no call. Check --trunk and --local. {error}".strip()
+                )
             return _result(
                 log.read_text("utf-8", "replace"), f"{values['NAME']}@{local[0]}", sound.packets,
                 _SECRET.sub(rb"\1(left out)", trace.read_bytes()),
@@ -184,7 +184,7 @@ async def _run(program: str, words: list[str], folder: Path, longest: int) -> st
         async with asyncio.timeout(longest / 1000 + 10):
             _, errors = await process.communicate()
     except TimeoutError:
-        raise ProbeFailed("SIPp did not end. Repeat the call") from None
+        raise Refused("probe.failed", "SIPp did not end. Repeat the call") from None
     finally:
         if process.returncode is None:
             process.kill()
@@ -259,8 +259,9 @@ def _authentication(credentials: Credentials | None) -> str:
         return "[authentication]"
     user, password = _escaped(credentials.user), _escaped(credentials.password)
     if len(user + password) > _MOST_CREDENTIALS:
-        raise ProbeFailed(
-            "SIPp cannot use a user name and password as long as these. Choose shorter ones at the trunk"
+        raise Refused(
+            "probe.failed",
+            "SIPp cannot use a user name and password as long as these. Choose shorter ones at the trunk",
         )
     return f"[authentication username={user} password={password}]"
 

@@ -4,6 +4,6 @@ No real call is placed. The demonstration uses the operator's commands, and the 
 """
 
 from dialgate.tools.demo.traffic import NOT_SHOWN, DemoFigures, drive
-from dialgate.tools.demo.world import Demo, DemoError, DemoOptions, build, console_of
+from dialgate.tools.demo.world import Demo, DemoOptions, build, console_of
 
-__all__ = ["NOT_SHOWN", "Demo", "DemoError", "DemoFigures", "DemoOptions", "build", "console_of", "drive"]
+__all__ = ["NOT_SHOWN", "Demo", "DemoFigures", "DemoOptions", "build", "console_of", "drive"]

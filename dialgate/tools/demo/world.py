@@ -18,6 +18,7 @@ from msgspec import Struct
 
 from dialgate.core import local_time
 from dialgate.core.model import DAY, HOUR, Instant
+from dialgate.core.refusal import Refused
 
 MARK: Final = "made-by-dialgate-demo"
 ACME, BETA, STATISTICS = "+390844100100", "+390844200200", "+390843100100"
@@ -35,10 +36,6 @@ _FILES: Final = {
     "dialgate.yaml": "dialgate.yaml", "registries.yaml": "registries.yaml", "acme.yaml": "controllers/acme.yaml",
     "beta.yaml": "controllers/beta.yaml", "gb.yaml": "countries/gb.yaml",
 }  # fmt: skip
-
-
-class DemoError(Exception):
-    """Raised if the demonstration cannot be set up. The message says what to do."""
 
 
 class DemoOptions(Struct, frozen=True, kw_only=True):
@@ -66,7 +63,7 @@ class Demo(Struct, frozen=True, kw_only=True):
 def build(wanted: DemoOptions, now: Instant, tell: Callable[[str], None]) -> Demo:
     """Set up the demonstration in an empty folder, or replace an earlier demonstration.
 
-    Call `tell` with the console's address and key first, then with a message for each step. Raises `DemoError`.
+    Call `tell` with the console's address and key first, then with a message for each step. Raises `Refused`.
     """
     folder, port = wanted.folder, wanted.port
     _clear(folder)
@@ -89,7 +86,7 @@ def console_of(port: int) -> str:
 
 def _clear(folder: Path) -> None:
     if folder.exists() and any(folder.iterdir()) and not (folder / MARK).exists():
-        raise DemoError(f"{folder} contains other files. Choose another folder with --folder.")
+        raise Refused("demo.failed", f"{folder} contains other files. Choose another folder with --folder.")
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True, mode=0o700)
     (folder / MARK).touch()
@@ -162,7 +159,7 @@ _LISTS: Final = (
 
 @contextmanager
 def _gate(config: Path) -> Iterator[None]:
-    """Run a gate within the block, because only a gate writes to its data folder. Raises `DemoError`."""
+    """Run a gate within the block, because only a gate writes to its data folder. Raises `Refused`."""
     words = [sys.executable, "-m", "dialgate"]
     process = subprocess.Popen(  # noqa: S603 - our own program
         [*words, "serve", "--config", str(config)], stdin=subprocess.DEVNULL, stderr=subprocess.PIPE
@@ -171,7 +168,9 @@ def _gate(config: Path) -> Iterator[None]:
         try:
             assert process.stderr is not None
             if not any(line.startswith(b"{") and b'"url"' in line for line in process.stderr):
-                raise DemoError("the gate that loads the call lists did not start. Is its port in use?")
+                raise Refused(
+                    "demo.failed", "the gate that loads the call lists did not start. Is its port in use?"
+                )
             yield
         finally:
             process.terminate()
@@ -241,4 +240,6 @@ def _run(program: str, *words: str, also: int = 0) -> None:
         check=False,
     )
     if process.returncode not in {0, also}:
-        raise DemoError(f"`{program} {words[0]}` failed: {(process.stderr or process.stdout).strip()}")
+        raise Refused(
+            "demo.failed", f"`{program} {words[0]}` failed: {(process.stderr or process.stdout).strip()}"
+        )

@@ -18,12 +18,14 @@ from dialgate.core.local_time import rfc3339
 from dialgate.core.model import Call, Facts, Number
 from dialgate.decision_log.records import Record
 from dialgate.tools.policy.call_facts import ConfiguredCalls
-from dialgate.tools.policy.case_facts import INSTANTS, CaseFault, merge_values
+from dialgate.tools.policy.case_facts import INSTANTS, CaseFault
 from dialgate.tools.policy.case_file import CaseBase, WrittenCase, expand
 from dialgate.tools.policy.checking import check_cases, verdict
 
 _NO_NUMBER: Final = "not a number"
 _SHOWN: Final = {"withheld": "anonymous", "invalid": "sales"}
+# The facts that follow from the configuration.
+_CONFIGURED: Final = ("number", "controller", "campaign", "caller_id")
 # Of each kind of entry: the letter of its new ids.
 _ENTRIES: Final = {"consents": "c", "contracts": "k", "requests": "r"}
 
@@ -43,13 +45,10 @@ def write_case(record: Record, calls: ConfiguredCalls, law: Law) -> str:
         for kind, letter in _ENTRIES.items()
         for place, entry in enumerate(getattr(facts.known, kind), 1)
     }
-    held = {
-        "zones": [place.zone for place in facts.places],
-        "call_type": facts.call_type,
-        **{name: _whole(getattr(facts, name)) for name in ("number", "controller", "campaign", "caller_id")},
-    }
-    base = {name: _completed(name, value) for name, value in call.facts.items()}
-    written = _difference(base, held) | _stored(facts, ids)
+    written: dict[str, Any] = {"zones": [place.zone for place in facts.places], "call_type": facts.call_type}
+    written |= {name: _changed(call.facts[name], getattr(facts, name)) for name in _CONFIGURED}
+    written = {name: value for name, value in written.items() if value and value != call.facts[name]}
+    written |= _stored(facts, ids)
     decision = record.decision
     want: dict[str, Any] = {"decision": verdict(decision)}
     if decision.allow:
@@ -106,18 +105,11 @@ def _renamed(basis: str, ids: dict[str, str]) -> str:
     return f"{kind}{colon}{ids.get(id_, 'x')}" if colon else basis
 
 
-def _completed(name: str, value: Any) -> Any:
-    """Return a fact of the configuration with all its fields, also those that have their default."""
-    if not isinstance(value, dict):
-        return value
-    kind = next(field.type for field in structs.fields(Facts) if field.name == name)
-    return _whole(msgspec.convert(value, kind))
-
-
-def _whole(value: Any) -> Any:
-    if isinstance(value, Struct):
-        return {name: _whole(item) for name, item in structs.asdict(value).items()}
-    return _plain(msgspec.to_builtins(value))
+def _changed(configured: dict[str, Any], held: Struct) -> dict[str, Any]:
+    """Return the fields that are other ones in the configuration of today."""
+    today = structs.asdict(msgspec.convert(configured, type(held)))
+    changed = {name: value for name, value in structs.asdict(held).items() if value != today[name]}
+    return {name: _plain(msgspec.to_builtins(value)) for name, value in changed.items()}
 
 
 def _plain(value: Any, name: str = "") -> Any:
@@ -126,12 +118,3 @@ def _plain(value: Any, name: str = "") -> Any:
     if isinstance(value, Sequence) and not isinstance(value, str):
         return [_plain(item) for item in value]
     return rfc3339(value) if name in INSTANTS and type(value) is int and value else value
-
-
-def _difference(base: Any, value: Any) -> Any:
-    """Return what `merge_values` needs to make `value` of `base`."""
-    if not (isinstance(base, dict) and isinstance(value, dict)):
-        return value
-    changed = {key: _difference(base.get(key), item) for key, item in value.items() if base.get(key) != item}
-    assert merge_values(base, changed) == {**base, **value}
-    return changed
