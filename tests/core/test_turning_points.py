@@ -6,16 +6,16 @@ plan permit a call that the gate then denies.
 
 import os
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import date, timedelta
-from functools import cache
+from functools import cache, partial
 from itertools import pairwise
 from typing import Any
 
 import pytest
 from msgspec.structs import replace
 
-from dialgate.core import decision, local_time, periods
+from dialgate.core import local_time, periods
 from dialgate.core.decision import decide, turning_points
 from dialgate.core.law import Law
 from dialgate.core.model import (
@@ -46,9 +46,11 @@ Verdict = tuple[bool, tuple[tuple[str, str], ...]]
 
 
 def verdict(facts: Facts, law: Law) -> Verdict:
-    made = decide(facts, law)
-    denials = ((rule, outcome.code) for rule, outcome in made.outcomes.items() if hasattr(outcome, "code"))
-    return made.allow, tuple(denials)
+    decision = decide(facts, law)
+    denials = (
+        (rule, outcome.code) for rule, outcome in decision.outcomes.items() if hasattr(outcome, "code")
+    )
+    return decision.allow, tuple(denials)
 
 
 @cache
@@ -74,10 +76,12 @@ def end_of_dates(facts: Facts, law: Law) -> Instant:
     )
 
 
-def differences(facts: Facts, law: Law, draw: random.Random) -> Iterator[tuple[Facts, Instant]]:
+def differences(
+    facts: Facts, law: Law, draw: random.Random, points: Callable[..., Sequence[Instant]] = turning_points
+) -> Iterator[tuple[Facts, Instant]]:
     """Yield the instants at which a call has another verdict than at the turning point before."""
     end = end_of_dates(facts, law)
-    turns = [facts.at, *turning_points(facts, law, end), end]
+    turns = [facts.at, *points(facts, law, end), end]
     for begins, ends in draw.sample(list(pairwise(turns)), min(len(turns) - 1, 4)):
         wanted = verdict(facts_at(facts, law, begins), law)
         for at in {begins, ends - 1, draw.randrange(begins, ends), draw.randrange(begins, ends)}:
@@ -210,20 +214,21 @@ def test_a_verdict_changes_only_at_turning_points_under_random_laws() -> None:
             assert list(differences(random_call(facts, law, draw), law, draw)) == []
 
 
-@pytest.mark.parametrize(
-    "forgotten",
-    [*TURNING_POINTS, *OWN_TURNING_POINTS],
-    ids=lambda points: points.__module__.rpartition(".")[2],
-)
-def test_rules_that_forget_their_turning_points_are_noticed(
-    forgotten: TurningPoints, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for name in ("TURNING_POINTS", "OWN_TURNING_POINTS"):
-        kept = tuple(points for points in getattr(decision, name) if points is not forgotten)
-        monkeypatch.setattr(decision, name, kept)
-    draw = random.Random(8)
+SOURCES: tuple[TurningPoints, ...] = (*TURNING_POINTS, *OWN_TURNING_POINTS)
+
+
+def points_without(forgotten: TurningPoints, facts: Facts, law: Law, end: Instant) -> list[Instant]:
+    binding = law.binding(facts)
+    kept = {at for source in SOURCES if source is not forgotten for at in source(facts, binding)}
+    kept |= {place.shift_at for place in facts.places}
+    return [at for at in turning_points(facts, law, end) if at in kept]
+
+
+@pytest.mark.parametrize("forgotten", SOURCES, ids=lambda source: source.__module__.rpartition(".")[2])
+def test_rules_that_forget_their_turning_points_are_noticed(forgotten: TurningPoints) -> None:
+    draw, points = random.Random(8), partial(points_without, forgotten)
     pairs = (draw.choice(situations(draw.choice(ALL))) for _ in range(FORGETFUL))
-    assert any(any(differences(random_call(facts, law, draw), law, draw)) for facts, law in pairs)
+    assert any(any(differences(random_call(facts, law, draw), law, draw, points)) for facts, law in pairs)
 
 
 @pytest.mark.parametrize("country", ALL)
