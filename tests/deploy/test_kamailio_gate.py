@@ -299,7 +299,14 @@ async def test_announcement_server_gets_the_reason_but_no_number(
         assert sip.trunk.invites == []
 
 
-SWITCHES = ("WITH_ANNOUNCEMENT", "WITH_TLS", "WITH_ACCOUNTING", "JCARD", "WITH_MODULE_MESSAGES")
+SWITCHES = (
+    "WITH_ANNOUNCEMENT",
+    "WITH_TLS",
+    "WITH_ACCOUNTING",
+    "WITH_PASSWORDS",
+    "JCARD",
+    "WITH_MODULE_MESSAGES",
+)
 
 
 @pytest.mark.parametrize("switches", [(), *((one,) for one in SWITCHES), SWITCHES])

@@ -8,14 +8,17 @@ from typing import Final
 
 from msgspec import Struct
 
-_PLACES: Final = {"key": r"(?<=Bearer ).*?(?=\", )"}
+_PLACES: Final = {
+    "key": r"(?<=Bearer ).*?(?=\", )",
+    "sources": r'(?<=is_in_subnet\("\$si", ").*?(?=")',
+}
 
 
 class Site(Struct, frozen=True, kw_only=True):
     """The values for the Kamailio configuration of one site.
 
-    `sip` is the HOST:PORT to listen on. `trunks` are HOST:PORT, the preferred one first; a redirect server has none. `values` holds further
-    definitions by name. Upper-case names are set in local.cfg, and lower-case names in dialers.cfg. For an upper-case
+    `sip` is the HOST:PORT to listen on. `trunks` are HOST:PORT, the preferred one first; a redirect server has none. `dialers` is the
+    shipped file that becomes dialers.cfg. `values` holds further definitions by name. Upper-case names are set in local.cfg, and lower-case names in dialers.cfg. For an upper-case
     name with an empty value, local.cfg gets `#!define NAME` without a value.
     """
 
@@ -24,6 +27,7 @@ class Site(Struct, frozen=True, kw_only=True):
     gate: str
     dialer: str
     key: str
+    dialers: str = "dialers.cfg"
     trunks: tuple[str, ...] = ()
     announcements: str = ""
     values: Mapping[str, str] = {}
@@ -40,12 +44,13 @@ def configure(shipped: Path, folder: Path, site: Site) -> Path:
     local = (folder / "local.cfg").read_text("utf-8")
     local = re.sub(r"(?<=listen=)(udp|tcp):127\.0\.0\.1:5060", rf"\1:{site.sip}", local)
     local = local.replace("tcp:127.0.0.1:9060", f"tcp:127.0.0.1:{site.operations}")
-    dialers = (folder / "dialers.cfg").read_text("utf-8")
+    dialers = (folder / site.dialers).read_text("utf-8")
     for name, value in _values(folder, site).items():
         if name.isupper():
             local = _set(local, name, rf"(?m)^#?#!define {name}\b.*$", f"#!define {name} {value}".rstrip())
         else:
-            dialers = _set(dialers, name, _PLACES.get(name, rf"(?<=::{name}\) = ).*(?=;)"), value)
+            places = dialers.count('route["key of ') if name == "key" else 1
+            dialers = _set(dialers, name, _PLACES.get(name, rf"(?<=::{name}\) = ).*(?=;)"), value, places)
     (folder / "local.cfg").write_text(local, "utf-8")
     (folder / "dialers.cfg").write_text(dialers.replace("127.0.0.1", site.dialer), "utf-8")
     if site.trunks:
@@ -66,10 +71,10 @@ def _values(folder: Path, site: Site) -> dict[str, str]:
     }
 
 
-def _set(text: str, name: str, place: str, value: str) -> str:
+def _set(text: str, name: str, place: str, value: str, places: int = 1) -> str:
     text, changed = re.subn(place, lambda _: value, text)
-    if changed != 1:
-        raise AssertionError(f"the shipped configuration defines {name} {changed} times instead of once")
+    if changed != places:
+        raise AssertionError(f"the shipped configuration defines {name} {changed} times instead of {places}")
     return text
 
 

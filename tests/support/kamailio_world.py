@@ -318,12 +318,20 @@ async def end(process: asyncio.subprocess.Process) -> None:
 
 @asynccontextmanager
 async def standing(
-    folder: Path, gate: str, data: Path, shipped: Path = SHIPPED, /, **more: str
+    folder: Path,
+    gate: str,
+    data: Path,
+    shipped: Path = SHIPPED,
+    dialers: str = "dialers.cfg",
+    carrier: str = "",
+    /,
+    **more: str,
 ) -> AsyncIterator[Sip]:
     """Run Kamailio in front of `gate` (http://host:port) and wait until it is ready.
 
     `more` is passed on as `Site.values`. With WITH_ANNOUNCEMENT the second trunk is the announcement server. `shipped` is the
-    folder of the configuration; a redirect server calls no trunk.
+    folder of the configuration, `dialers` its file with the dialers; a redirect server calls no trunk. `carrier` (host:port) is the
+    only trunk, if given.
     """
     relays = shipped == SHIPPED
     port, operations = free_port(PROXY, SOCK_DGRAM), free_port()
@@ -333,7 +341,9 @@ async def standing(
         dialer, stranger, inbound = [
             await bound(stack, Dialer(proxy), host) for host in (DIALER, STRANGER, TRUNK)
         ]
-        addresses = [f"{host}:{at}" for host, at in (trunk.address for trunk in trunks)]
+        addresses = (
+            [carrier] if carrier else [f"{host}:{at}" for host, at in (trunk.address for trunk in trunks)]
+        )
         announcing = "WITH_ANNOUNCEMENT" in more
         site = Site(
             sip=f"{PROXY}:{port}",
@@ -341,6 +351,7 @@ async def standing(
             gate=gate,
             dialer=DIALER,
             key=KEY,
+            dialers=dialers,
             trunks=tuple(addresses[:1] if announcing else addresses) if relays else (),
             announcements=addresses[1] if announcing else "",
             values=(_TRUNK_VALUES if relays else {}) | {"GATE_PATIENCE": "3000"} | more,
@@ -348,18 +359,18 @@ async def standing(
         config = kamailio.configure(shipped, folder / "sip", site)
         made = Sip(await start(config, log), port, operations, dialer, stranger, inbound, trunks, data, log)
         try:
-            await ready(made)
+            await ready(made, inbound if relays else dialer)
             yield made
         finally:
             await end(made.process)
 
 
-async def ready(made: Sip) -> None:
-    """Poll with OPTIONS until Kamailio responds."""
+async def ready(made: Sip, asking: Dialer) -> None:
+    """Poll with OPTIONS until Kamailio responds. `asking` is a source that needs no password."""
     async with asyncio.timeout(60):
         while True:
             assert made.process.returncode is None, made.log.read_text()[-2000:]
-            probe = made.dialer.invite(method="OPTIONS").send()
+            probe = asking.invite(method="OPTIONS").send()
             try:
                 await probe.final(0.1)
             except TimeoutError:
