@@ -133,11 +133,15 @@ def unusable(path: Path, error: ConfigError, status: int = MISUSE) -> Failure:
 
 @contextmanager
 def reporting(*, as_json: bool) -> Iterator[None]:
-    """Report a failure in the block as text or JSON, and exit with its `status`."""
+    """Report a failure in the block as text or JSON, and exit with its `status`. A file that cannot be used is one, too."""
     try:
         yield
     except (Failure, NotKept, Refused, Unavailable) as error:
         fail(_failure_of(error), as_json=as_json)
+    except OSError as error:
+        if error.filename is None:  # such as a closed pipe
+            raise
+        fail(Failure("file.unusable", f"{error.filename}: {error.strerror}"), as_json=as_json)
 
 
 def _failure_of(error: Exception) -> Failure:

@@ -1,7 +1,5 @@
 """`dialgate log checkpoint` and `evidence`: proofs from the decision log."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import datetime
 from importlib.resources import files
 from pathlib import Path
@@ -67,7 +65,7 @@ def log_checkpoint(
 
     dialgate log checkpoint --out /mnt/elsewhere/checkpoint.json
     """
-    with reporting(as_json=as_json), _faults():
+    with reporting(as_json=as_json):
         if new_key:
             GateClient(config).send("POST", "/v1/log/signing-key", SigningKey)
         data = load_config(config).data
@@ -119,7 +117,7 @@ def log_evidence(
 
     dialgate log evidence --numbers asked.txt --since 2026-11-01T00:00:00+01:00 --out evidence.json --purpose "Garante"
     """
-    with reporting(as_json=as_json), _faults():
+    with reporting(as_json=as_json):
         if bool(decision) == bool(numbers):
             raise Failure("evidence.misuse", "give either a DECISION or --numbers FILE", status=MISUSE)
         if decision and (since or until):
@@ -176,11 +174,3 @@ def _numbers(path: Path) -> tuple[str, ...]:
                 text = f"{path}, line {place}: the number {problem}. Write it in E.164, for example +390612345678."
                 raise Failure("number.invalid", text, status=MISUSE) from None
     return tuple(numbers)
-
-
-@contextmanager
-def _faults() -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise Failure("file.unusable", f"{error.filename}: {error.strerror}") from None

@@ -369,5 +369,3 @@ def _reading() -> Iterator[None]:
         raise Failure("cdr.unreadable", str(error), status=MISUSE) from None
     except content_store.NotKept as fault:
         raise Failure("config.missing", str(fault)) from None
-    except OSError as error:
-        raise Failure("file.unusable", f"{error.filename}: {error.strerror}") from None

@@ -74,8 +74,6 @@ def ship(
             return Shipped(uvloop.run(shipper.once()), shipper.standings())
     except StorageRefused as refused:
         raise Failure("shipping.refused", str(refused)) from None
-    except OSError as error:
-        raise Failure("file.unusable", f"{error.filename}: {error.strerror}") from None
 
 
 async def _run(shipper: Shipper, config: Config) -> None:

@@ -1,6 +1,7 @@
 """Tests that `reporting` gives each failure of a command its code, field and exit status."""
 
 import json
+from pathlib import Path
 
 import pytest
 import typer
@@ -39,3 +40,13 @@ def test_a_failure_has_its_code_and_exit_status(
     else:
         assert shown.err.startswith(f"{code}: ")
         assert str(error) in shown.err
+
+
+def test_a_file_that_cannot_be_used_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    missing = tmp_path / "none"
+    with pytest.raises(typer.Exit) as raised, reporting(as_json=False):
+        missing.read_bytes()
+    assert raised.value.exit_code == NO
+    assert capsys.readouterr().err == f"file.unusable: {missing}: No such file or directory\n"
+    with pytest.raises(BrokenPipeError), reporting(as_json=False):
+        raise BrokenPipeError
