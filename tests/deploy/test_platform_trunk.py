@@ -290,6 +290,20 @@ async def test_a_new_call_needs_the_password_each_time(tmp_path: Path) -> None:
         assert (len(stub.asked), len(made.carrier.calls())) == (1, 1)
 
 
+async def test_calls_of_two_platforms_with_one_address_are_kept_apart(tmp_path: Path) -> None:
+    async with stubbed_line(tmp_path) as (made, stub):
+        stub.play = respond(ALLOW)
+        calls = []
+        for name in ("livekit", "jambonz"):
+            first = made.sip.dialer.invite()
+            again = with_password(first, await first.send_and_ack(), name, PASSWORD)
+            calls.append((again, await again.send_and_ack()))
+        assert [asked["campaign"] for asked in stub.asked] == ["acme-fibre", "acme-mobile"]
+        for again, answer in calls:
+            assert answer.status == 200
+            assert (await again.within(answer, "BYE", cseq=3).send().final()).status == 200
+
+
 async def test_platform_with_several_addresses_is_one_dialer(tmp_path: Path) -> None:
     """It writes country codes without a plus, and its requests within a call may come from another of its addresses."""
     async with stubbed_line(tmp_path, sources=f"192.0.2.0/24,{DIALER}/32,{STRANGER}/32") as (made, stub):

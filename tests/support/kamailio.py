@@ -49,7 +49,7 @@ def configure(shipped: Path, folder: Path, site: Site) -> Path:
         if name.isupper():
             local = _set(local, name, rf"(?m)^#?#!define {name}\b.*$", f"#!define {name} {value}".rstrip())
         else:
-            places = dialers.count('route["key of ') if name == "key" else 1
+            places = dialers.count(f"put the {name}") if name in {"key", "password"} else 1
             dialers = _set(dialers, name, _PLACES.get(name, rf"(?<=::{name}\) = ).*(?=;)"), value, places)
     (folder / "local.cfg").write_text(local, "utf-8")
     (folder / "dialers.cfg").write_text(dialers.replace("127.0.0.1", site.dialer), "utf-8")
