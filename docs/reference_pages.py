@@ -22,6 +22,7 @@ from typer.main import get_command
 from dialgate.config.clients import Client, Scope
 from dialgate.config.controllers import CampaignFile, ControllerFile
 from dialgate.config.decision_retention import Retention
+from dialgate.config.incoming_webhooks import EventReading, IncomingWebhook, Signature
 from dialgate.config.listeners import FastAgi, Limits, Listen, Operations, Uploads
 from dialgate.config.log_settings import ServiceLog, TracesTo
 from dialgate.config.settings import Settings, SharedStore
@@ -70,6 +71,9 @@ SETTINGS: tuple[tuple[str, type[Struct]], ...] = (
     ("`fastagi`", FastAgi),
     ("`clients`", Client),
     ("`subscribers`", Subscriber),
+    ("Incoming webhooks in `config/webhooks`", IncomingWebhook),
+    ("`signature` of an incoming webhook", Signature),
+    ("`read` of an incoming webhook", EventReading),
     ("`retention`", Retention),
     ("`service_log`", ServiceLog),
     ("`traces`", TracesTo),

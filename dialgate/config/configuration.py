@@ -9,6 +9,7 @@ from msgspec import Struct, structs
 from dialgate.config.clients import Client, Scope
 from dialgate.config.controllers import ControllerFile, Line
 from dialgate.config.fields import Network
+from dialgate.config.incoming_webhooks import SignedWebhook
 from dialgate.config.listeners import FastAgi
 from dialgate.config.settings import Settings
 from dialgate.config.shadow_mode import ShadowMode
@@ -53,10 +54,11 @@ class Config(Struct, frozen=True, kw_only=True):
     lines: dict[str, Line]
     keys: dict[str, Client]
     networks: tuple[tuple[Network, Client], ...]
-    profiles: dict[str, Profile]  # of inbound webhooks, by id
+    profiles: dict[str, Profile]  # of dialers that send their own format, by id
     contents: dict[str, bytes]  # bytes of each file by hash, for the archive
     values: FileValues  # of each file, for the next configuration
     hash: str  # of the whole configuration (see `content_store`)
+    incoming: dict[str, SignedWebhook] = {}  # webhooks that platforms send, by id
     subscribers: tuple[SubscriberAccess, ...] = ()
     proxies: tuple[Network, ...] = ()
     shadow: ShadowMode = ShadowMode()

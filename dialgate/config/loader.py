@@ -12,11 +12,19 @@ from typing import Any, TypeVar
 import msgspec
 from msgspec import structs
 
-from dialgate.config import clients, decision_retention, url_secrets, webhook_targets, yaml_file
+from dialgate.config import (
+    clients,
+    decision_retention,
+    incoming_webhooks,
+    url_secrets,
+    webhook_targets,
+    yaml_file,
+)
 from dialgate.config.configuration import Config, ConfigError, FileValues
 from dialgate.config.controllers import ControllerFile, build_lines
 from dialgate.config.countries import convert_law, law_faults, unknown_holidays
 from dialgate.config.fields import Name
+from dialgate.config.incoming_webhooks import IncomingWebhook, SignedWebhook
 from dialgate.config.settings import Settings, SharedStore
 from dialgate.config.settings import faults as settings_faults
 from dialgate.config.shadow_mode import read_shadow_mode
@@ -59,7 +67,7 @@ class _Reader:
         countries, owners, webhooks = self._folders(data)
         law_files = [(path, *self._read(path, convert_law)) for path in self._files(countries)]
         owner_files = [(path, self._read(path, _convert_controller)[0]) for path in self._files(owners)]
-        profiles = self._profiles(webhooks)
+        webhook_files = self._webhooks(webhooks)
         self._stop_at_problems()
         assert settings is not None
         laws, hashes = self._laws(law_files)
@@ -76,6 +84,7 @@ class _Reader:
         shadow = read_shadow_mode(settings, controllers, laws)
         self.problems.extend(shadow.faults(wall_clock()))
         subscribers = tuple(self._subscribers(settings, controllers))
+        incoming = dict(self._incoming(webhook_files, controllers))
         self._stop_at_problems()
         entries = {_digest(entry): entry for entry in self.entries}
         digest = _digest(listing := "\n".join(sorted(entries)).encode())
@@ -91,7 +100,8 @@ class _Reader:
             keys=index.keys,
             networks=tuple(index.networks),
             proxies=tuple(proxies),
-            profiles=profiles,
+            profiles={name: item for name, item in webhook_files.items() if isinstance(item, Profile)},
+            incoming=incoming,
             contents={**self.contents, **entries, digest: listing},
             values=self.values,
             hash=digest,
@@ -150,17 +160,17 @@ class _Reader:
             self.problems.append(f"{folder.name}/: no *.yaml file in this folder")
         return paths
 
-    def _profiles(self, folder: Path) -> dict[str, Profile]:
-        """Return the webhook profiles by id. The folder need not exist."""
-        profiles: dict[str, Profile] = {}
+    def _webhooks(self, folder: Path) -> dict[str, Profile | IncomingWebhook]:
+        """Return the webhook profiles and incoming webhooks by id. The folder need not exist."""
+        webhooks: dict[str, Profile | IncomingWebhook] = {}
         for path in self._files(folder) if folder.is_dir() else []:
-            profile, _ = self._read(path, _convert_profile)
-            if profile is None:
+            webhook, _ = self._read(path, _convert_webhook)
+            if not isinstance(webhook, Profile | IncomingWebhook):
                 continue
-            if profile.id in profiles:
-                self._report(path, [f"another file already defines the profile {profile.id}"])
-            profiles[profile.id] = profile
-        return profiles
+            if webhook.id in webhooks:
+                self._report(path, [f"another file already defines the webhook {webhook.id}"])
+            webhooks[webhook.id] = webhook
+        return webhooks
 
     def _name_node(self, settings: Settings) -> Settings:
         """Return the settings with the name that `node` takes from an environment variable.
@@ -273,6 +283,25 @@ class _Reader:
                 faults.append(str(error))
             self.problems.extend(f"subscriber {subscriber.name}: {fault}" for fault in faults)
 
+    def _incoming(
+        self, webhooks: Mapping[str, Profile | IncomingWebhook], controllers: dict[str, ControllerFile]
+    ) -> Iterator[tuple[str, SignedWebhook]]:
+        for name, webhook in webhooks.items():
+            if not isinstance(webhook, IncomingWebhook):
+                continue
+            faults = [*clients.missing_controllers([webhook.controller], controllers)]
+            signature = webhook.signature
+            try:
+                text = (self.folder / signature.secret_file).read_text("ascii")
+                yield name, SignedWebhook(webhook, incoming_webhooks.secret_of(text, signature.digest))
+            except (OSError, UnicodeDecodeError):
+                faults.append(
+                    f"cannot read {signature.secret_file}; write the platform's secret to it, and check the file's owner"
+                )
+            except ValueError as error:
+                faults.append(str(error))
+            self.problems.extend(f"webhook {name}: {fault}" for fault in faults)
+
 
 def _convert_settings(data: Any) -> tuple[tuple[Any, Settings | None], list[str]]:
     settings, faults = yaml_file.convert(data or {}, Settings)
@@ -283,7 +312,12 @@ def _convert_controller(data: Any) -> tuple[ControllerFile | None, list[str]]:
     return yaml_file.convert(data or {}, ControllerFile)
 
 
-def _convert_profile(data: Any) -> tuple[Profile | None, list[str]]:
+def _convert_webhook(data: Any) -> tuple[Profile | IncomingWebhook | None, list[str]]:
+    if isinstance(data, dict) and "direction" in data:
+        webhook, faults = yaml_file.convert(data, IncomingWebhook)
+        if webhook is not None:
+            faults.extend(incoming_webhooks.faults(webhook))
+        return None if faults else webhook, faults
     profile, faults = yaml_file.convert(data or {}, Profile)
     if profile is not None:
         faults.extend(webhook_faults(profile))

@@ -36,6 +36,8 @@ class Storage(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Call attempts. They are kept longer if the `limits` of a country file count them, or if a call request from before them has not expired. A silent call is kept until a later call is answered."""
     lookups_days: Days = 731
     """Records of look-ups: client, time and number."""
+    dead_letters_days: Annotated[int, Meta(ge=7, le=36_525)] = 90
+    """Messages of platforms and CRMs that could not be applied. They can contain stops: replay them long before."""
     subject_requests_days: Days = 1826
     """Closed data-subject requests."""
 

@@ -65,12 +65,17 @@ class ConsentConfirmed(Struct, frozen=True, kw_only=True, omit_defaults=True, ta
 
 
 class ConsentWithdrawn(Struct, frozen=True, kw_only=True, omit_defaults=True, tag="consent_withdrawn"):
-    """The withdrawal of a consent (GDPR 7(3)). Crash recovery states what the consent covered."""
+    """The withdrawal of a consent (GDPR 7(3)). Crash recovery states what the consent covered.
+
+    If it is `dated`, its source orders its events by time: a consent with this id that was given later stays, also if it was
+    entered earlier.
+    """
 
     id: str
     at: Instant
     purposes: tuple[Purpose, ...] = ()
     goods: tuple[str, ...] = ()
+    dated: bool = False
 
 
 class ConsentsVoided(Struct, frozen=True, kw_only=True, omit_defaults=True, tag="consents_voided"):

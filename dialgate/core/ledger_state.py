@@ -89,9 +89,11 @@ def _consents(history: list[Entry]) -> tuple[Consent, ...]:
                 recorded[event.id] = _record(recorded.get(event.id), entry, event)
             case ConsentConfirmed(id=key, at=at):
                 confirmed[key] = max(at, confirmed.get(key, 0))
-            case ConsentWithdrawn(id=key, at=at):
+            case ConsentWithdrawn(id=key, at=at, dated=dated):
                 withdrawn[key] = max(at, withdrawn.get(key, 0))
-                if key in recorded:  # entered before the withdrawal, which ends it even if dated earlier
+                if (
+                    key in recorded and not dated
+                ):  # entered before the withdrawal, which ends it even if dated earlier
                     withdrawn[key] = max(withdrawn[key], recorded[key].item.collected_at)
             case ConsentsVoided(before=before):
                 voids.append(before)
@@ -113,7 +115,7 @@ def _objections(history: list[Entry]) -> tuple[Objection, ...]:
                 forms.setdefault(key, []).append(given)
                 newest[key] = max(given.collected_at, newest.get(key, given.collected_at))
             case ConsentWithdrawn(id=key) as withdrawal:
-                ended_at = max(withdrawal.at, newest.get(key, withdrawal.at))
+                ended_at = max(withdrawal.at, newest.get(key, 0) if not withdrawal.dated else 0)
                 withdrawals.setdefault(key, []).append((ended_at, withdrawal))
     made: dict[Objection, Instant] = {}
     for key, ends in withdrawals.items():
@@ -307,7 +309,8 @@ def find_ending(history: list[Entry], event: Ending) -> Entry | None:
         case ConsentConfirmed():
             holds = any(consent.confirmed_at for consent in consents)
         case ConsentWithdrawn():
-            holds = any(consent.withdrawn_at >= event.at for consent in consents)
+            is_repeated = event.dated and any(entry.event == event for entry in history)
+            holds = is_repeated or any(consent.withdrawn_at >= event.at for consent in consents)
         case ContractEnded():
             holds = any(deal.id == event.id and deal.ends == event.ends for deal in known.contracts)
     same = (

@@ -77,7 +77,7 @@ class _KeyFile(_Published, frozen=True, kw_only=True, forbid_unknown_fields=True
 
 
 class Envelope:
-    """A cipher for messages between nodes that have the same key."""
+    """A cipher for messages between nodes that have the same key, and for messages that wait to be read."""
 
     def __init__(self, key: bytes) -> None:
         self._cipher = AESGCM(key)
@@ -95,7 +95,7 @@ class Envelope:
             return self._cipher.decrypt(box[:NONCE_BYTES], box[NONCE_BYTES:], about)
         except (InvalidTag, ValueError) as error:
             raise KeysUnusable(
-                "a message between nodes was encrypted with another key or for another purpose, or was modified"
+                "a message was encrypted with another key or for another purpose, or was modified"
             ) from error
 
 
@@ -187,6 +187,7 @@ class Keys:
         # Numbers in legal holds have a separate key, so that access to one does not give access to the other.
         self.holds = Sealer(blake2b(b"hold cipher", key=file.subject, digest_size=_KEY_BYTES).digest())
         self.peers = Envelope(blake2b(b"peer cipher", key=file.subject, digest_size=_KEY_BYTES).digest())
+        self.letters = Envelope(blake2b(b"dead letters", key=file.subject, digest_size=_KEY_BYTES).digest())
         self.ids = DecisionIds(blake2b(b"decision ids", key=file.subject, digest_size=_KEY_BYTES).digest())
         self.entries = EntryIds(blake2b(b"entry ids", key=file.subject, digest_size=_KEY_BYTES).digest())
         self.mark = blake2b(b"whose store", key=file.subject, digest_size=_PSEUDONYM_BYTES).hexdigest()

@@ -70,6 +70,8 @@ class HealthMetrics:
             metrics.unlisted.labels(client.name)
             metrics.throttled.labels(client.name)
             metrics.calls_refused.labels(client.name)
+        for name in config.incoming:
+            metrics.webhooks_received.labels(name, "refused")
 
     def _open_campaigns(self) -> _Rows:
         gatherer, now = self._read()

@@ -33,6 +33,7 @@ from dialgate.interfaces.http.decisions import TURN
 from dialgate.interfaces.http.endpoint import Endpoint
 from dialgate.interfaces.http.endpoints import ENDPOINTS
 from dialgate.interfaces.http.errors import FAILURES, Fault, cause_of, convert, fault_of, response, too_large
+from dialgate.interfaces.http.incoming_webhooks import AT_ONCE, DELIVERIES
 from dialgate.interfaces.http.operations import APP, DESCRIPTION, OPERATIONS, REGISTRY
 from dialgate.interfaces.http.own_processes import HEAVY
 from dialgate.interfaces.http.peers import PEERS
@@ -61,6 +62,7 @@ def build(app: App, registry: CollectorRegistry) -> web.Application:
     site[APP], site[REGISTRY] = app, registry
     site[DESCRIPTION] = _described()
     site[TURN], site[BULK], site[HEAVY] = Turns(), Turns(), Turns()
+    site[DELIVERIES] = Turns(AT_ONCE)
     settings = app.config.settings
     site[UPLOADS] = UploadSlots(settings.uploads, app.config.data, settings.limits.read_seconds)
     site[CHECK_STREAMS], site[FOLLOWERS] = Caps(), Caps()

@@ -36,10 +36,10 @@ class ConsentWriter:
     def __init__(self, access: LedgerAccess) -> None:
         self._access = access
 
-    async def withdraw(self, client: Client, fields: Mapping[str, Any]) -> Receipt:
+    async def withdraw(self, client: Client, fields: Mapping[str, Any], *, early: bool = False) -> Receipt:
         """Record a withdrawal from a request whose form may have faults (`stop_requests`). See `record`."""
         ask, unread = stop_requests.read(WithdrawalRequest, fields)
-        receipt = await self.record(client, ask)
+        receipt = await self.record(client, ask, early=early)
         return structs.replace(receipt, note=stop_requests.join(receipt.note, unread))
 
     async def void(self, client: Client, ask: EnrolmentRequest) -> VoidedConsents:
@@ -63,22 +63,25 @@ class ConsentWriter:
             await access.append_all(drafts)
         return VoidedConsents(len(drafts))
 
-    async def record(self, client: Client, ask: LedgerRequest, *, rectifies: bool = False) -> Receipt:
+    async def record(
+        self, client: Client, ask: LedgerRequest, *, rectifies: bool = False, early: bool = False
+    ) -> Receipt:
         """Record a consent, contract or call request, or the end of one.
 
         A repetition that changes nothing returns the earlier receipt. `rectifies` is true for a rectification that a
-        person requested. Raises `Refused` and `StoreUnavailable`.
+        person requested. With `early`, an end may arrive before what it ends. Raises `Refused` and `StoreUnavailable`.
         """
         controller, number = self._access.person(client, ask.controller, ask.number)
         now, ahead = self._access.clock(), ""
         if isinstance(ask, WithdrawalRequest):
             ask, ahead = stop_requests.no_later_than(ask, now)
+            ask = structs.replace(ask, dated=ask.dated and ask.at is not None)
         ask = self._access.masker(controller.id).mask(ask, number)
         event = event_of(ask, now, self._access.config.sectors_of(controller.country))
         draft = self._access.draft(client, ask, controller.id, number, event, now)
         history = await self._access.store.history(draft.subject)
         if isinstance(event, Ending):
-            earlier = self._find_ending(history, event)
+            earlier = self._find_ending(history, event, early=early)
         else:
             earlier = find_repeated(history, draft)
         if earlier is not None:
@@ -140,11 +143,12 @@ class ConsentWriter:
         )
 
     @staticmethod
-    def _find_ending(history: list[Entry], event: Ending) -> Entry | None:
+    def _find_ending(history: list[Entry], event: Ending, *, early: bool) -> Entry | None:
         """Return the earlier entry with the same withdrawal, confirmation or contract end, or None.
 
         If there is an earlier entry, a repeated request returns its receipt and writes nothing. Raises `Refused` if the
-        number has no consent or contract with this id, or if a confirmation is earlier than the consent.
+        number has no consent or contract with this id and the end is not `early`, or if a confirmation is earlier than the
+        consent.
         """
         wanted = ContractMade if isinstance(event, ContractEnded) else ConsentGiven
         starts = [
@@ -153,6 +157,8 @@ class ConsentWriter:
             if isinstance(entry.event, ConsentGiven | ContractMade) and entry.event.id == event.id
         ]
         if not any(isinstance(start, wanted) for start in starts):
+            if early:
+                return next((entry for entry in history if entry.event == event), None)
             raise Refused(
                 "ledger.unknown", "No entry with this id was found for the number. Check `id`.", "id", 404
             )

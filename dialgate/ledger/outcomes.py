@@ -50,21 +50,23 @@ class Outcomes:
     def close(self) -> None:
         self._copies.close()
 
-    async def opt_out(self, client: Client, fields: Mapping[str, Any]) -> OutcomeReceipt:
+    async def opt_out(
+        self, client: Client, fields: Mapping[str, Any], *, once: bool = False
+    ) -> OutcomeReceipt:
         """Record an opt-out from a request whose form may have faults (`stop_requests`). See `result`."""
         ask, unread = stop_requests.read(OutcomeRequest, fields)
-        receipt = await self.result(client, ask)
+        receipt = await self.result(client, ask, once=once)
         if receipt.revocation is None:
             return receipt
         note = stop_requests.join(receipt.revocation.note, unread)
         return structs.replace(receipt, revocation=structs.replace(receipt.revocation, note=note))
 
-    async def result(self, client: Client, ask: OutcomeRequest) -> OutcomeReceipt:
+    async def result(self, client: Client, ask: OutcomeRequest, *, once: bool = False) -> OutcomeReceipt:
         """Record the result of a permitted call. Raises `Refused` and `Unavailable`.
 
         `opt_out` also writes a revocation for the controller. `wrong_number` also writes a wrong-number report. From
         then on, calls can no longer rely on earlier consents, contracts and call requests. Both entries take effect at
-        once.
+        once. With `once`, a repeated `opt_out` of a call writes no second revocation.
         """
         public_id = ask.decision_id
         ask = structs.replace(ask, decision_id=self._access.ids.inside(client, public_id))
@@ -89,7 +91,8 @@ class Outcomes:
             )
         stop = wrong = None
         if ask.outcome == "opt_out":
-            stop = await self._revoke(client, owner, number, subject, f"decision:{ask.decision_id}")
+            proof = f"decision:{ask.decision_id}"
+            stop = await self._revoke(client, owner, number, subject, proof, once=once)
         elif ask.outcome == "wrong_number":
             wrong = await self._wrong_numbers.report(client, owner, number, subject, ask.decision_id)
         if stricter:
@@ -123,7 +126,7 @@ class Outcomes:
         return owner, number
 
     async def _revoke(
-        self, client: Client, controller: str, number: str, subject: bytes, proof: str
+        self, client: Client, controller: str, number: str, subject: bytes, proof: str, *, once: bool
     ) -> Receipt:
         """Record a revocation for the called number.
 
@@ -132,7 +135,7 @@ class Outcomes:
         """
         if number:
             stop = RevocationRequest(controller=controller, number=number, channel="call", proof=proof)
-            return await self._revocations.revoke(client, stop)
+            return await self._revocations.revoke(client, stop, once=once)
         now = self._access.clock()
         receipt = await self._access.write(
             self._access.call_draft(client, controller, subject, Revoked(at=now), proof)

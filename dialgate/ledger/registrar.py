@@ -15,6 +15,7 @@ from dialgate.ledger.call_lists import CallListWriter
 from dialgate.ledger.caller_ids import CallerIdWriter
 from dialgate.ledger.campaigns import Campaigns
 from dialgate.ledger.consents import ConsentWriter
+from dialgate.ledger.dead_letters import DeadLetters
 from dialgate.ledger.host_gate import HostGate
 from dialgate.ledger.list_exports import ListExports
 from dialgate.ledger.outcomes import Outcomes
@@ -53,6 +54,8 @@ class Registrar:
         self.list_exports = ListExports(access, self.call_lists)
         self.caller_ids = CallerIdWriter(access, self.activation)
         self.campaigns = Campaigns(access, self.activation)
+        self.dead_letters = DeadLetters(config.data, keys)
+        metrics.dead_letters.set_function(self.dead_letters.count)
 
     def close(self) -> None:
         """Stop the threads."""

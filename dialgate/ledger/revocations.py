@@ -29,16 +29,17 @@ class Revocations:
     def __init__(self, access: LedgerAccess, steady: Callable[[], float]) -> None:
         self._access, self._steady = access, steady
 
-    async def stop(self, client: Client, fields: Mapping[str, Any]) -> Receipt:
+    async def stop(self, client: Client, fields: Mapping[str, Any], *, once: bool = False) -> Receipt:
         """Write a revocation from a request whose form may have faults (`stop_requests`). See `revoke`."""
         ask, unread = stop_requests.read(RevocationRequest, fields)
-        receipt = await self.revoke(client, ask)
+        receipt = await self.revoke(client, ask, once=once)
         return structs.replace(receipt, note=stop_requests.join(receipt.note, unread))
 
-    async def revoke(self, client: Client, ask: RevocationRequest) -> Receipt:
+    async def revoke(self, client: Client, ask: RevocationRequest, *, once: bool = False) -> Receipt:
         """Write a revocation of each number that the request can mean. Raises `Refused` and `StoreUnavailable`.
 
-        The receipt is that of the last one.
+        The receipt is that of the last one. With `once`, `proof` names an event: a revocation that was already recorded for it
+        by this client is not recorded again, even if it was lifted.
         """
         start = self._steady()
         controller = self._access.controller(client, ask.controller)
@@ -51,10 +52,30 @@ class Revocations:
         for number in numbers:
             ask = self._access.masker(owner).mask(ask, number)
         for number in numbers:
-            receipt = await self._access.append(client, ask, owner, number, event, now)
+            earlier = await self._find_recorded(client, ask, owner, number) if once else None
+            receipt = (
+                self._access.receipt(earlier.seq)
+                if earlier
+                else await self._access.append(client, ask, owner, number, event, now)
+            )
         self._access.metrics.revocation_seconds.observe(self._steady() - start)
         several = stop_requests.SEVERAL if len(numbers) > 1 else ""
         return structs.replace(receipt, note=stop_requests.join(widened, ahead, several))
+
+    async def _find_recorded(
+        self, client: Client, ask: RevocationRequest, owner: str, number: str
+    ) -> Entry | None:
+        """Return the client's revocation of a number with the `proof` of the request, or None."""
+        history = await self._access.store.history(self._access.keys.subject(owner, number))
+        who = ask.actor or client.name, ask.proof
+        found = (
+            entry
+            for entry in history
+            if isinstance(entry.event, Revoked) and (entry.actor, entry.proof) == who
+        )
+        if earlier := next(found, None):
+            await self._access.store.append([])
+        return earlier
 
     async def revoke_all(
         self,

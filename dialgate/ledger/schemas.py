@@ -196,6 +196,12 @@ class WithdrawalRequest(Request, frozen=True, kw_only=True):
     number: _Person
     id: _EntryId
     at: _Happened = None
+    dated: Annotated[
+        bool,
+        described(
+            "`at` is the time at the source, by which its withdrawals and consents are ordered: a consent given later stays, even if it was recorded before."
+        ),
+    ] = False
 
 
 class ContractRequest(Request, frozen=True, kw_only=True):

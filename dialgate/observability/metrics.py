@@ -257,13 +257,7 @@ class Metrics:
         self.open_cases = gauge("dialgate_subject_requests_open", "Open data-subject requests.", ("kind",))
         due = "Time left to answer the most urgent data-subject request; negative if it is late."
         self.case_left = gauge("dialgate_subject_request_left_seconds", due)
-        messages = "Messages posted to a webhook, by result."
-        self.webhook_messages = counter("dialgate_webhook_messages", messages, ("webhook", "result"))
-        untold = "Ledger entries not delivered to a webhook yet."
-        self.webhook_behind = gauge("dialgate_webhook_behind", untold, ("webhook",))
-        dead = "Messages to a webhook that were not delivered and are no longer retried."
-        self.webhook_dead = gauge("dialgate_webhook_dead_letters", dead, ("webhook",))
-
+        self._create_webhook_metrics(counter, gauge)
         self._create_retention_metrics(counter, gauge)
         self._create_upkeep_metrics(counter, gauge)
         self._create_shared_store_metrics(counter, gauge)
@@ -272,6 +266,18 @@ class Metrics:
         self.info = Info("dialgate", info, registry=registry)
         law = "The law in force on this node, by the hash of each country's file."
         self.laws = Info("dialgate_law", law, ("country",), registry=registry)
+
+    def _create_webhook_metrics(self, counter: partial[Counter], gauge: partial[Gauge]) -> None:
+        messages = "Messages posted to a webhook, by result."
+        self.webhook_messages = counter("dialgate_webhook_messages", messages, ("webhook", "result"))
+        untold = "Ledger entries not delivered to a webhook yet."
+        self.webhook_behind = gauge("dialgate_webhook_behind", untold, ("webhook",))
+        dead = "Messages to a webhook that were not delivered and are no longer retried."
+        self.webhook_dead = gauge("dialgate_webhook_dead_letters", dead, ("webhook",))
+        received = "Messages from platforms and CRMs, by result: `recorded`, `nothing` to record, `kept` because it could not be applied, `refused` because it was not authentic."
+        self.webhooks_received = counter("dialgate_webhooks_received", received, ("webhook", "result"))
+        waiting = "Messages from platforms and CRMs that could not be applied and wait to be replayed."
+        self.dead_letters = gauge("dialgate_dead_letters", waiting)
 
     def _create_retention_metrics(self, counter: partial[Counter], gauge: partial[Gauge]) -> None:
         self.retired = counter(

@@ -29,6 +29,7 @@ from dialgate.core.ledger_events import (
 from dialgate.core.ledger_state import fold
 from dialgate.core.local_time import day_in, rfc3339
 from dialgate.core.model import DAY, Consent, Instant, Known
+from dialgate.ledger.dead_letters import DeadLetters
 from dialgate.store import Store
 from dialgate.store.subjects import SubjectStore
 from dialgate.subjects import erasure, inventory
@@ -49,8 +50,11 @@ class Removal(Struct, frozen=True, kw_only=True):
 
 
 class RetentionRun:
-    def __init__(self, config: Config, store: Store, file: SubjectStore, holds: UnderHold) -> None:
+    def __init__(
+        self, config: Config, store: Store, file: SubjectStore, holds: UnderHold, letters: DeadLetters
+    ) -> None:
         self._config, self._store, self._file, self._holds = config, store, file, holds
+        self._letters = letters
 
     async def run(self, now: Instant, *, drop: bool) -> list[Removal]:
         """Count the items of each kind whose retention period is over. With `drop`, remove them."""
@@ -62,6 +66,7 @@ class RetentionRun:
             "lists": now - days.lists_days * DAY,
             "attempts": now - self._config.attempts_kept,
             "lookups": now - days.lookups_days * DAY,
+            "dead_letters": now - days.dead_letters_days * DAY,
             "subject_requests": now - days.subject_requests_days * DAY,
             "restricted": now,
         }
@@ -70,6 +75,7 @@ class RetentionRun:
         bounds["attempts"] = min(bounds["attempts"], requested_at)
         counts["lists"] = await self._lists(bounds["lists"], drop=drop)
         counts["attempts"] = await self._store.drop_attempts(bounds["attempts"], drop=drop)
+        counts["dead_letters"] = self._letters.expire(bounds["dead_letters"], drop=drop)
         counts |= await self._file.count_expired(
             bounds["lookups"],
             bounds["subject_requests"],

@@ -323,7 +323,7 @@ class Subjects:
         holds = await self.holds.sync()
         if drop:
             await self.erasing.finish_postponed(holds)
-        run = RetentionRun(self.config, self._store, self._file, holds)
+        run = RetentionRun(self.config, self._store, self._file, holds, self._registrar.dead_letters)
         removals = await run.run(now, drop=drop)
         for removal in removals if drop else ():
             self._metrics.retired.labels(removal.kind).inc(removal.count)

@@ -282,7 +282,7 @@ def _texts(draft: SetupDraft, keys: NewKeys) -> dict[str, str]:
     }
     for path in sorted((_RESOURCES / dialer).iterdir()) if dialer else ():
         texts[f"dialer/{path.name}"] = _with_own_values(path.read_text("utf-8"), draft, keys.dialer)
-    for path in sorted((_RESOURCES / "webhooks").iterdir()) if dialer == "hosted" else ():
+    for path in sorted((_RESOURCES / "webhooks").glob("*.yaml")) if dialer == "hosted" else ():
         texts[f"webhooks/{path.name}"] = path.read_text("utf-8")
     return texts
 

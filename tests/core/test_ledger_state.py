@@ -376,3 +376,27 @@ def test_an_entry_is_repeated_if_an_equal_one_exists_and_it_changes_nothing(
     changes = fold([*history, after]) != structs.replace(fold(history), seq=after.seq)
     expected = event in events and (events[-1] == event or not changes)
     assert (find_repeated(history, draft) is not None) == expected
+
+
+_TIMES = st.integers(1, 6)
+_DATED = st.builds(given_at, _TIMES) | st.builds(
+    ConsentWithdrawn, id=st.just("c1"), at=_TIMES, dated=st.just(True)
+)
+
+
+@given(
+    st.lists(_DATED, max_size=6).flatmap(lambda events: st.tuples(st.just(events), st.permutations(events)))
+)
+def test_dated_withdrawals_and_consents_give_the_same_state_in_any_order(
+    orders: tuple[list[Event], list[Event]],
+) -> None:
+    first, second = (structs.replace(fold(entries(events)), seq=0) for events in orders)
+    assert structs.replace(first, objections=()) == structs.replace(second, objections=())
+    assert set(first.objections) == set(second.objections)
+
+
+def test_a_repeated_dated_withdrawal_is_found_even_if_a_later_consent_is_in_force() -> None:
+    event = ConsentWithdrawn(id="c1", at=7, dated=True)
+    history = entries([given_at(5), given_at(9), event])
+    assert find_ending(history, event) == history[-1]
+    assert find_ending(history[:-1], event) is None

@@ -32,6 +32,7 @@ from dialgate.runtime.clock import wall_clock
 from dialgate.shipping.status import write_metrics
 from dialgate.shipping.target import TargetFolder
 from tests.deploy.test_alerts import NAMES
+from tests.interfaces.webhooks import test_incoming as incoming
 from tests.interfaces.webhooks.test_stop_notices import listening, telling, until
 from tests.observability.test_metrics import LINE, change_controller
 from tests.shipping.test_shipping import shipping
@@ -459,6 +460,16 @@ async def test_webhook_behind_and_then_a_dead_letter(tmp_path: Path) -> None:
         await until(lambda: made.sample("dialgate_webhook_dead_letters", webhook="crm") == 1, made)
         await watch.pass_(2)
         watch.expect("DialgateWebhookDeadLetters")
+
+
+@fires("DialgateDeadLetters", "DialgateWebhookRefused")
+async def test_messages_of_a_platform_that_are_refused_and_that_wait(tmp_path: Path) -> None:
+    async with incoming.gate(tmp_path, "generic") as made, watching(made) as watch:
+        await watch.pass_(2)
+        await incoming.post(made, "crm", (b"{}", {"X-Webhook-Key": "wrong"}), 401)
+        await incoming.post(made, "crm", (b"{}", {"X-Webhook-Key": incoming.SECRET}), 202)
+        await watch.pass_(10)
+        watch.expect("DialgateDeadLetters", "DialgateWebhookRefused")
 
 
 # ---- shipping --------------------------------------------------------------------------------------------------------

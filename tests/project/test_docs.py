@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from dialgate import __version__
 from dialgate.config.controllers import ControllerFile
+from dialgate.config.incoming_webhooks import IncomingWebhook
 from dialgate.config.settings import Settings
 from dialgate.core.law import Law
 from dialgate.core.model import DayCount, Deny
@@ -98,7 +99,7 @@ def test_pages_with_commands_are_found() -> None:
 
 
 def test_settings_shown_on_a_page_are_valid() -> None:
-    """A YAML block is part of dialgate.yaml, registries.yaml, a controller file or a country file.
+    """A YAML block is part of dialgate.yaml, registries.yaml, or a file of a controller, country or incoming webhook.
 
     A block with `numbers` is a case book and is skipped: `tests/core/test_made_up_country.py` decides its cases.
     """
@@ -107,7 +108,7 @@ def test_settings_shown_on_a_page_are_valid() -> None:
         if "numbers" in shown:
             continue
         types: dict[str, Any] = {}
-        for file in (Law, ControllerFile, Registries, Settings):
+        for file in (Law, ControllerFile, Registries, Settings, IncomingWebhook):
             for field in msgspec.structs.fields(file):
                 types[field.encode_name] = types.get(field.encode_name, field.type) | field.type
         assert shown.keys() <= types.keys(), block

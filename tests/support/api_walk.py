@@ -133,6 +133,7 @@ CHANNEL: Final = {
 # Called once each, because further calls to a number are denied.
 FRESH: Final = tuple(f"+3906123457{place:02}" for place in range(20))
 QUERY: Final = {"to": CLEAR, "from": CALLER, "campaign": "acme-fibre"}
+CRM: Final = {"X-Webhook-Key": "the-key-of-the-crm"}
 LINES: Final = "\n".join(json.dumps(call) for call in ({**CALL, "call_id": "n"}, {**CALL, "to": LISTED}))
 
 
@@ -142,6 +143,8 @@ async def walk(folder: Path) -> list[Exchange]:
     The responses include permitted and denied calls, errors, batches and NDJSON.
     """
     shutil.copytree(CONFIG / "webhooks", folder / "webhooks")
+    shutil.copy(CONFIG / "webhooks/examples/generic.yaml", folder / "webhooks/crm.yaml")
+    (folder / "crm.secret").write_text(CRM["X-Webhook-Key"])
     clients = [world.client("tests", KEY, *world.SCOPES, "stream", "subjects", "watch", "admin")]
     limits = {"idle_seconds": 0.3}  # of a stream without news
     answers = {**world.ANSWERS, **dict.fromkeys(FRESH, False)}
@@ -151,6 +154,7 @@ async def walk(folder: Path) -> list[Exchange]:
         ask = Walk(running)
         await _checks(ask)
         await _ledger(ask)
+        await _webhooks(ask)
         await _stream(ask)
         await _lists(ask)
         await _subjects(ask)
@@ -171,6 +175,18 @@ async def _without_store(ask: Walk) -> None:
     await ask("addRevocation", 503, {"number": CLEAR})
     await ask.running.app.tick()
     await ask("checkReadiness", 503)
+
+
+async def _webhooks(ask: Walk) -> None:
+    of_crm: dict[str, Any] = {"place": {"name": "crm"}}
+    stop = {"id": "1", "type": "stop", "number": FRESH[-3], "at": "2026-11-24T09:00:00+01:00"}
+    await ask("receiveWebhook", 200, {"events": [stop]}, headers=CRM, **of_crm)
+    await ask("receiveWebhook", 401, {"events": [stop]}, **of_crm)
+    await ask("tryWebhook", 200, {"events": [stop | {"type": "moved"}, stop]}, **of_crm)
+    await ask("receiveWebhook", 202, {"events": [stop | {"type": "moved"}]}, headers=CRM, **of_crm)
+    (letter,) = (await ask("listDeadLetters", 200))["letters"]
+    await ask("replayDeadLetters", 200, {})
+    await ask("replayDeadLetters", 200, {"drop": [letter["id"]]})
 
 
 async def _stream(ask: Walk) -> None:

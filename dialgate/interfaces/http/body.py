@@ -19,6 +19,7 @@ _T = TypeVar("_T")
 _MOST_PARAMETERS: Final = 32
 READ_BYTES: Final = 64 << 10
 _SMALL_BYTES: Final = 64 << 10
+MESSAGE_BYTES: Final = 256 << 10  # of a platform: Salesforce sends 100 records at once
 
 
 def late() -> Fault:
@@ -39,14 +40,14 @@ async def whole(request: web.Request, limits: Limits) -> bytes:
         raise late() from None
 
 
-async def small(request: web.Request, limits: Limits) -> bytes:
+async def small(request: web.Request, limits: Limits, most: int = _SMALL_BYTES) -> bytes:
     """Return the body of a request that anyone can send, so it must be small. Raises `Fault`."""
     length = request.content_length
-    if not request.content.is_eof() and (length is None or length > _SMALL_BYTES):
+    if not request.content.is_eof() and (length is None or length > most):
         raise Fault(
             413,
             "request.too_large",
-            f"Without a key, a body has at most {_SMALL_BYTES:,} bytes, and a `Content-Length`.",
+            f"Without a key, a body has at most {most:,} bytes, and a `Content-Length`.",
         )
     return await whole(request, limits)
 

@@ -8,11 +8,12 @@ from dialgate.interfaces.http.campaigns import CAMPAIGNS
 from dialgate.interfaces.http.check import CHECKS
 from dialgate.interfaces.http.decisions import DECISIONS
 from dialgate.interfaces.http.dialer_endpoints import DIALERS
+from dialgate.interfaces.http.incoming_webhooks import INCOMING
 from dialgate.interfaces.http.ledger_endpoints import LEDGER
 from dialgate.interfaces.http.reports import REPORTS
 from dialgate.interfaces.http.subjects import SUBJECTS
 
 _GROUPS: Final = (
-    CHECKS, DECISIONS, LEDGER, CALL_LISTS, CAMPAIGNS, SUBJECTS, REPORTS, ADMINISTRATION, DIALERS,
+    CHECKS, DECISIONS, LEDGER, CALL_LISTS, CAMPAIGNS, SUBJECTS, REPORTS, ADMINISTRATION, DIALERS, INCOMING,
 )  # fmt: skip
 ENDPOINTS: Final = tuple(endpoint for group in _GROUPS for endpoint in group.endpoints)

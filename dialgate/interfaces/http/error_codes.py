@@ -115,8 +115,23 @@ _CODES: Final[dict[str, tuple[int, str, str]]] = {
     "node.unknown": (404, "The store has no node with this name.", "Use a name from `GET /v1/nodes`."),
     "webhook.unknown": (
         404,
-        "No webhook profile has this name.",
-        "Use the name of a file in config/webhooks, without `.yaml`.",
+        "No webhook profile, or no incoming webhook, has this name.",
+        "Use the `id` of a file in config/webhooks.",
+    ),
+    "webhook.unreadable": (
+        400,
+        "A message of a platform cannot be read, or has a value without a meaning. It was kept.",
+        "Correct config/webhooks, and run `dialgate webhook replay`.",
+    ),
+    "webhook.unsigned": (
+        401,
+        "The message of a platform has no valid signature, or was sent too long ago.",
+        "Check that the secret, `signature` and `url` in config/webhooks are the platform's, and the clocks.",
+    ),
+    "webhook.full": (
+        503,
+        "Too many messages that could not be applied wait on this gate.",
+        "Correct config/webhooks, and run `dialgate webhook replay`. The platform sends the message again.",
     ),
     "method.not_allowed": (
         405,

@@ -1,1 +1,1 @@
-"""Delivery of revocations to webhooks and to the do-not-call lists of dialers."""
+"""Webhooks in both directions: revocations to subscribers (`deliveries`), and what messages of platforms and CRMs mean (`operations`)."""

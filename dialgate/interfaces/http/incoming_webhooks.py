@@ -1,0 +1,270 @@
+"""The endpoints for messages that platforms and CRMs send, and for those that wait because they could not be applied."""
+
+import asyncio
+from typing import Annotated, Final
+
+from aiohttp import web
+from msgspec import Struct, structs
+
+from dialgate.app import App
+from dialgate.config.clients import Client
+from dialgate.config.incoming_webhooks import IncomingWebhook, SignedWebhook
+from dialgate.core.refusal import Refused
+from dialgate.core.responses import when
+from dialgate.core.text_formats import Timestamp
+from dialgate.interfaces.http import body as http_body
+from dialgate.interfaces.http.concurrency_limits import Turns
+from dialgate.interfaces.http.connection import connection_of
+from dialgate.interfaces.http.endpoint import BODY_ERRORS, FORM, EndpointGroup, Media, Parameter
+from dialgate.interfaces.http.errors import FAILURES, Fault, Problem, fault_of, response
+from dialgate.interfaces.http.operations import APP
+from dialgate.interfaces.webhooks.message import WebhookMessage
+from dialgate.interfaces.webhooks.operations import Operation, Translation, execute, request_of
+from dialgate.interfaces.webhooks.signatures import verify
+from dialgate.ledger.dead_letters import DeadLetter
+from dialgate.ledger.schemas import described
+
+DELIVERIES: Final = web.AppKey("deliveries", Turns)  # one message of a webhook at a time
+AT_ONCE: Final = 64
+INCOMING: Final = EndpointGroup(
+    "Incoming webhooks",
+    "Messages of platforms and CRMs, as files in config/webhooks define them, and those that could not be applied.",
+)
+_PATH: Final = "/v1/webhooks/in/{name:[a-z0-9_.-]+}"
+_ANY_BODY: Final = (
+    Media(name="application/json", kind=bytes),
+    Media(name=FORM, kind=bytes),
+    Media(name="text/xml", kind=bytes),
+)
+_FAILS: Final = ("store.unavailable", "gate.unavailable")
+
+
+class WebhookReceipt(Struct, frozen=True):
+    """How many operations were recorded, now or before, and how many are kept because they could not be applied."""
+
+    recorded: int
+    kept: int
+
+
+class TrialRun(Struct, frozen=True):
+    """What a message would record, and why parts of it could not be applied."""
+
+    operations: list[Operation]
+    problems: list[Problem]
+
+
+class WaitingMessage(Struct, frozen=True):
+    """A message that waits, and why. `body` usually contains personal data."""
+
+    id: str
+    webhook: str
+    received_at: Timestamp
+    problem: Problem
+    body: str
+
+
+class DeadLetterList(Struct, frozen=True):
+    letters: list[WaitingMessage]
+
+
+class ReplayRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    drop: Annotated[
+        tuple[str, ...],
+        described("Messages to remove instead, after a person has read them and recorded any stop in them."),
+    ] = ()
+
+
+class ReplayReport(Struct, frozen=True):
+    """How many messages were applied or dropped, and are gone, and those that still cannot be applied."""
+
+    gone: int
+    letters: list[WaitingMessage]
+
+
+async def _receive(request: web.Request) -> web.StreamResponse:
+    app = request.app[APP]
+    try:
+        webhook = _webhook(app, request)
+        limits = app.config.settings.limits
+        message = _message(request, app, await http_body.small(request, limits, http_body.MESSAGE_BYTES))
+        counter, settings = app.metrics.webhooks_received, webhook.settings
+        if reason := verify(webhook, message, message.received_at):
+            counter.labels(settings.id, "refused").inc()
+            text = f"The message is not authentic: {reason}. Check `signature` in config/webhooks, and the secret."
+            raise Fault(401, "webhook.unsigned", text)
+        connection_of(request).admit(settings.id)
+        async with request.app[DELIVERIES].hold(settings.id):
+            recorded, problems = await _apply(app, settings, message)
+            if problems:
+                letter = _letter(settings, message, problems[0])
+                await asyncio.to_thread(app.registrar.dead_letters.keep, letter)
+    except FAILURES as error:
+        return response(fault_of(error))
+    counter.labels(settings.id, "kept" if problems else "recorded" if recorded else "nothing").inc()
+    if settings.reply:
+        return web.Response(text=settings.reply, content_type=settings.reply_media)
+    return http_body.reply_json(WebhookReceipt(recorded, len(problems)), 202 if problems else 200)
+
+
+_OF_NAME: Final = Parameter(
+    name="name", about="`id` of the webhook in config/webhooks.", required=True, place="path"
+)
+INCOMING.add(
+    method="POST",
+    path=_PATH,
+    name="receiveWebhook",
+    about=(
+        "Receive a message of a platform or CRM. Its signature takes the place of a key. What it means is recorded as by the"
+        " endpoints of the ledger; if it arrives again, or late, that changes nothing. An authentic message that cannot be read"
+        " or applied is kept for `POST /v1/dead-letters/replay`, and acknowledged with 202."
+    ),
+    serve=_receive,
+    parameters=(_OF_NAME,),
+    ask=dict,
+    also_asks=_ANY_BODY,
+    answer=WebhookReceipt,
+    other_statuses=((202, "Kept, because it could not be applied.", WebhookReceipt),),
+    errors=(*BODY_ERRORS, "webhook.unknown", "webhook.unsigned", "webhook.full", *_FAILS),
+)
+
+
+@INCOMING.endpoint(
+    "POST",
+    f"{_PATH}/test",
+    parameters=(_OF_NAME,),
+    scope="ledger",
+    also_asks=_ANY_BODY,
+    errors=(*BODY_ERRORS, "webhook.unknown"),
+)
+async def try_webhook(request: web.Request, app: App, client: Client) -> TrialRun:
+    """Show what a message would record, without its signature. Nothing is recorded."""
+    settings = _webhook(app, request).settings
+    if settings.controller not in client.controllers:
+        raise _unknown()
+    trial = TrialRun([], [])
+    body = await http_body.whole(request, app.config.settings.limits)
+    for item in Translation(settings, _message(request, app, body)).operations():
+        try:
+            if isinstance(item, Refused):
+                raise item
+            trial.operations.append(item)
+            if item.write not in {"stop", "withdrawal"}:  # those are in force whatever else is wrong
+                request_of(item)
+        except Refused as error:
+            trial.problems.append(fault_of(error).problem)
+    return trial
+
+
+@INCOMING.endpoint("GET", "/v1/dead-letters", scope="admin", errors=_FAILS)
+async def list_dead_letters(_: web.Request, app: App, client: Client) -> DeadLetterList:
+    """Return the messages that wait on this gate because they could not be applied, oldest first."""
+    return DeadLetterList([_waiting(*item) for item in await _letters(app, client)])
+
+
+@INCOMING.endpoint("POST", "/v1/dead-letters/replay", scope="admin", errors=("webhook.unknown", *_FAILS))
+async def replay_dead_letters(
+    request: web.Request, app: App, client: Client, *, ask: ReplayRequest
+) -> ReplayReport:
+    """Apply the messages that wait, after config/webhooks was corrected. Each is then gone, or stays with its reason."""
+    letters, waiting = await _letters(app, client), list[WaitingMessage]()
+    for name, letter in letters:
+        problems = [] if name in ask.drop else await _replay(request, app, letter)
+        if problems:
+            letter = structs.replace(letter, **_reason(problems[0]))  # noqa: PLW2901 - the same with its new reason
+            await asyncio.to_thread(app.registrar.dead_letters.keep, letter, name)
+            waiting.append(_waiting(name, letter))
+        else:
+            await asyncio.to_thread(app.registrar.dead_letters.remove, name)
+    return ReplayReport(len(letters) - len(waiting), waiting)
+
+
+async def _replay(request: web.Request, app: App, letter: DeadLetter) -> list[Refused]:
+    webhook = app.config.incoming.get(letter.webhook)
+    if webhook is None or webhook.settings.controller != letter.controller:
+        text = "The controller has no webhook with this name any more. Add it again, or drop the message."
+        return [Refused("webhook.unknown", text, "webhook", 404)]
+    message = WebhookMessage(letter.body, letter.query, letter.headers, letter.received_at)
+    async with request.app[DELIVERIES].hold(letter.webhook):
+        return (await _apply(app, webhook.settings, message))[1]
+
+
+async def _apply(app: App, webhook: IncomingWebhook, message: WebhookMessage) -> tuple[int, list[Refused]]:
+    """Execute the operations of a message, as a client that may write for one controller. Raises `Unavailable`.
+
+    Return how many are recorded, and why others are not.
+    """
+    recorded, problems = 0, list[Refused]()
+    client = Client(
+        name=f"webhook.{webhook.id}",
+        controllers=(webhook.controller,),
+        scopes=("revoke", "ledger", "outcome"),
+    )
+    for item in Translation(webhook, message).operations():
+        try:
+            if isinstance(item, Refused):
+                raise item
+            await execute(app.registrar, client, item)
+            recorded += 1
+        except Refused as error:
+            if error.code == "outcome.known":  # of a call whose later event arrived first
+                recorded += 1
+            else:
+                problems.append(error)
+    return recorded, problems
+
+
+def _webhook(app: App, request: web.Request) -> SignedWebhook:
+    webhook = app.config.incoming.get(request.match_info["name"])
+    if webhook is None:
+        raise _unknown()
+    return webhook
+
+
+def _unknown() -> Fault:
+    text = (
+        "No incoming webhook has this name. Use the `id` of a file in config/webhooks with `direction: in`."
+    )
+    return Fault(404, "webhook.unknown", text, field="name")
+
+
+def _message(request: web.Request, app: App, body: bytes) -> WebhookMessage:
+    """Return a request as a message. Raises `Fault`."""
+    if request.headers.get("Content-Encoding", "identity").lower() != "identity":
+        raise Fault(415, "request.compressed", "The body is compressed. Send it without `Content-Encoding`.")
+    return WebhookMessage(
+        body=body,
+        query=request.raw_path.partition("?")[2],
+        headers={
+            name.lower(): text.encode(errors="replace").decode() for name, text in request.headers.items()
+        },
+        received_at=app.gate.now(),
+    )
+
+
+def _letter(webhook: IncomingWebhook, message: WebhookMessage, problem: Refused) -> DeadLetter:
+    secret = webhook.signature.place.removeprefix("header.").lower()
+    return DeadLetter(
+        webhook=webhook.id,
+        controller=webhook.controller,
+        received_at=message.received_at,
+        body=message.body,
+        query=message.query,
+        headers={name: text for name, text in message.headers.items() if name != secret},
+        **_reason(problem),
+    )
+
+
+def _reason(problem: Refused) -> dict[str, str]:
+    return {"code": problem.code, "message": problem.message, "field": problem.field}
+
+
+async def _letters(app: App, client: Client) -> list[tuple[str, DeadLetter]]:
+    """Return the messages of the client's controllers. Raises `Unavailable`."""
+    letters = await asyncio.to_thread(lambda: list(app.registrar.dead_letters.read()))
+    return [(name, letter) for name, letter in letters if letter.controller in client.controllers]
+
+
+def _waiting(name: str, letter: DeadLetter) -> WaitingMessage:
+    problem = Problem(letter.code, letter.message, letter.field)
+    body = letter.body.decode(errors="replace")
+    return WaitingMessage(name, letter.webhook, when(letter.received_at), problem, body)
