@@ -594,10 +594,10 @@ def test_a_lasting_decision_is_identical_until_its_end(facts: Facts, permille: i
 def test_a_paused_campaign_is_denied_for_a_known_number_too() -> None:
     facts = base(campaign={"paused": True})
     denied = decide(stranger_of(facts), IT)
-    known = Known(
-        seq=7, attempts=(Attempt(decision="9f2c01ab-1", at=facts.at - HOUR, campaign="acme-fibre"),)
-    )
-    assert decide(replace(facts, known=known), IT, denied) is denied
+    attempt = Attempt(decision="9f2c01ab-1", at=facts.at - HOUR, campaign="acme-fibre")
+    for attempts in (1, 9):  # within every limit, and not
+        known = Known(seq=7, attempts=(attempt,) * attempts)
+        assert decide(replace(facts, known=known), IT, denied) is denied
 
 
 def test_a_denial_lasts_at_most_as_long_as_the_answer_of_a_registry_that_would_deny_first() -> None:

@@ -4,10 +4,12 @@ A gate uses a decision again for calls with equal facts, until the instant that 
 (`Batch._decide`). A rule that does not name the end of its outcome would let a call pass after its hours.
 """
 
+import os
 import random
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from functools import cache
+from itertools import cycle
 from typing import Any, get_args
 
 import msgspec
@@ -45,18 +47,21 @@ from tests.support.casebook import (
 from tests.support.country_cases import COUNTRIES, all_country_cases
 
 LAWS = 150
+# Besides its own time, each case is decided at one of these, in turn, or at all of them (`make torture`). In hours.
+LATER = (-3, 2, 5)
+TIMES = int(os.environ.get("DIALGATE_CASE_TIMES", "1"))
 SHARES = (0.0, 0.1, 0.35, 0.7, 1.0)
 
 
 @cache
 def situations(country: str) -> tuple[tuple[Facts, Law], ...]:
-    """Return the facts and the law of every case of a country, each at four times of its day."""
+    """Return the facts and the law of every case of a country, each at several times of its day."""
     cases = [case for case in (*all_cases(), *all_country_cases()) if case.country == country]
     pairs = [(facts_of(case), case_law(case)) for case in cases]
     return tuple(
         (replace(facts, at=at), law)
-        for facts, law in pairs
-        for at in (facts.at, *(facts.at + hours * HOUR for hours in (-3, 2, 5)))
+        for (facts, law), first in zip(pairs, cycle(range(len(LATER))), strict=False)
+        for at in (facts.at, *(facts.at + hours * HOUR for hours in (LATER * 2)[first : first + TIMES]))
         if at < _midnight(facts, law) and at - facts.at > -_since_midnight(facts)
     )
 
