@@ -71,6 +71,12 @@ class DraftConfiguration:
         numbers = self._numbers(facts.number, before)
         call_types = _call_types(facts, line.campaign.call_type)
         caller_ids = [*self._caller_ids(record, line)]
+        is_same = (law.caller_ids, law.foreign_ingress) == (before.caller_ids, before.foreign_ingress)
+        if facts.caller_id.chosen and not (is_same and self._has_same_pool(record, line)):
+            # The gate might choose another one, whose proof the record does not have.
+            caller_ids += [
+                shown for number, shown in line.caller_ids.items() if number != facts.caller_id.number
+            ]
         redrafted = structs.replace(
             facts,
             today=facts.today if law.zone == before.zone else local_time.day_in(law.zone, facts.at),
@@ -145,6 +151,10 @@ class DraftConfiguration:
             is_alike = (found.kind, found.region) == (shown.kind, shown.region)
             if is_alike and number not in earlier.caller_ids and number.startswith(shown.number):
                 yield _with_proof(found, shown)
+
+    def _has_same_pool(self, record: Record, line: Line) -> bool:
+        earlier = self._earlier(record.config).get(line.campaign.id)
+        return earlier is None or earlier.caller_ids == line.caller_ids.keys()
 
     def _read_earlier(self, digest: str) -> dict[str, _EarlierCampaign]:
         """Return the campaigns of a record's configuration whose controllers' files the draft changes."""

@@ -77,7 +77,8 @@ class Account(Struct, frozen=True, kw_only=True):
     `words` are sentences for the called person. `zones` and `places` are the time zones and subdivisions in which the
     person may have been. `shadow` means that the call was let through in shadow mode, whatever the decision. The call's outcome may be in the log of another gate: `shipped` has the time up to which each
     gate's log was searched, and `missing` the reason for each gate whose log was not. Both are empty in a list of decisions,
-    which names the gates once.
+    which names the gates once. If the gate chose the caller ID, `caller_id_chosen` says how many of the campaign's fitted the call, and
+    why others did not.
     """
 
     decision_id: str
@@ -106,6 +107,7 @@ class Account(Struct, frozen=True, kw_only=True):
     places: tuple[str, ...] = ()
     shipped: Mapping[str, Timestamp] = {}
     shadow: bool = False
+    caller_id_chosen: str = ""
 
 
 class Accounts(Struct, frozen=True, kw_only=True):
@@ -140,6 +142,7 @@ def account(found: FoundDecision, language: Language, names: Mapping[str, str]) 
         caller_id=record.caller_id,
         call_type=facts.call_type,
         shadow=record.shadow,
+        caller_id_chosen=facts.caller_id.chosen,
         reasons=reasons(decision),
         basis=_basis(record),
         registries=[_consulted(found, answer) for answer in facts.registries],

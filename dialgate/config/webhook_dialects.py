@@ -64,6 +64,11 @@ class Profile(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, ren
         places = [place for field in CALL_FIELDS for place in self.places(field)]
         return {place.split(".")[1] for place in places if not place.startswith("=")}
 
+    @property
+    def names_caller_id(self) -> bool:
+        """Whether the reply to an allowed call names the caller ID to present."""
+        return "from" in _holes(self.allow.body)
+
     def places(self, field: str) -> tuple[str, ...]:
         places: tuple[str, ...] = getattr(self, "from_" if field == "from" else field)
         return places

@@ -26,7 +26,7 @@ from dialgate.core.rules import (
 from dialgate.core.rules.hours import next_opening
 
 _T = TypeVar("_T")
-_NOT_JUDGED = Skip("not judged without a number and a campaign")
+NOT_JUDGED = Skip("not judged without a number and a campaign")
 _TIMELESS = frozenset(
     {"registry.listed", "registry.unknown", "registry.uncovered", "list.unknown", "consent.missing"}
 )
@@ -75,7 +75,7 @@ def _conclude(
 def _amend(
     stranger: Decision, readers: tuple[tuple[str, Rule], ...], facts: Facts, law: Law, binding: Binding
 ) -> Decision:
-    if stranger.outcomes[readers[0][0]] == _NOT_JUDGED:
+    if stranger.outcomes[readers[0][0]] == NOT_JUDGED:
         return stranger
     judged = {name: _judge(rule, facts, binding) for name, rule in readers}
     read = _with_exemptions(judged, binding)
@@ -132,7 +132,7 @@ def _outcomes(facts: Facts, law: Binding) -> dict[str, Outcome]:
     for name, rule in RULES[PRECONDITIONS:]:
         kind = SECTIONS_OF.get(name)
         if kind is None or getattr(law, kind) or name in law.lifted:
-            outcomes[name] = _judge(rule, facts, law) if judged else _NOT_JUDGED
+            outcomes[name] = _judge(rule, facts, law) if judged else NOT_JUDGED
     return _with_exemptions(outcomes, law) if judged else outcomes
 
 

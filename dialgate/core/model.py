@@ -49,7 +49,7 @@ STRICTNESS: dict[CallType, int] = {"ai_voice": 2, "automated": 1, "agent": 0}
 
 
 class Call(Struct, frozen=True, kw_only=True, gc=False, forbid_unknown_fields=True, rename={"from_": "from"}):
-    """A call to be checked. `to` is the number to dial, and `from` the caller ID to show.
+    """A call to be checked. `to` is the number to dial, and `from` the caller ID to show, or `AUTO`.
 
     If a request with a `call_id` is repeated unchanged, the gate repeats its decision: a denial for a day, `allow` until
     it expires or a result is reported. `call_type` can only be stricter than the campaign's call type.
@@ -57,7 +57,13 @@ class Call(Struct, frozen=True, kw_only=True, gc=False, forbid_unknown_fields=Tr
 
     # These values are stored with each decision, so their length is limited. Real values are shorter.
     to: Annotated[str, Meta(max_length=256, description="Number to dial, in E.164.")]
-    from_: Annotated[str, Meta(max_length=256, description="Caller ID to show, in E.164.")]
+    from_: Annotated[
+        str,
+        Meta(
+            max_length=256,
+            description="Caller ID to show, in E.164, or `auto`: the gate chooses one of the campaign's.",
+        ),
+    ]
     campaign: Annotated[str, Meta(max_length=128, description="Campaign ID.")]
     call_id: Annotated[
         str,
@@ -70,6 +76,8 @@ class Call(Struct, frozen=True, kw_only=True, gc=False, forbid_unknown_fields=Tr
         CallType | None, Meta(description="Call type, only if stricter than the campaign's.")
     ] = None
 
+
+AUTO: Final = "auto"  # as caller ID: the gate chooses one of the campaign's
 
 # The names of a call's fields in requests, and of those that may be left out.
 CALL_FIELDS: Final = tuple(field.encode_name for field in structs.fields(Call))
@@ -188,6 +196,7 @@ class CallerId(Struct, frozen=True, kw_only=True, omit_defaults=True):
     in_directory: bool = False  # listed in the public directory
     ends: date | None = None  # last day on which calls back are answered, if known
     ingress_proof: str = ""  # reference to the proof that it may enter its country from abroad
+    chosen: str = ""  # if the gate chose it: how many of the campaign's fit, and why others did not
 
 
 # Limited, because it is part of every record of a call that depends on it.

@@ -32,7 +32,8 @@ class Answer(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
 
     Dial `to` and present `from`, because the gate checked exactly these numbers. `valid_until` and `not_before` are
     RFC 3339 timestamps. After a denial, `reason_class` says what to do. `would` is the decision on a call in shadow mode,
-    whose `decision` is `allow` also if the reasons speak against the call.
+    whose `decision` is `allow` also if the reasons speak against the call. If the request left the caller ID to the gate,
+    `caller_id_chosen` says how many of the campaign's fit the call, and why others do not.
     """
 
     decision: Literal["allow", "deny"]
@@ -44,6 +45,7 @@ class Answer(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     not_before: Timestamp = ""
     reason_class: ReasonClass | Literal[""] = ""
     would: Literal["allow", "deny", ""] = ""
+    caller_id_chosen: str = ""
 
 
 class RuleOutcome(Struct, frozen=True):
@@ -58,7 +60,8 @@ class RuleOutcome(Struct, frozen=True):
 class Simulation(Struct, frozen=True, kw_only=True):
     """The decision on a hypothetical call, with every rule's outcome. Nothing is reserved or recorded.
 
-    `zones` and `places` are the time zones and subdivisions in which the called person may be, if known.
+    `zones` and `places` are the time zones and subdivisions in which the called person may be, if known. If the gate chose the
+    caller ID, `caller_id_chosen` says how many of the campaign's fit the call, and why others did not.
     """
 
     decision: Literal["allow", "deny"]
@@ -73,6 +76,7 @@ class Simulation(Struct, frozen=True, kw_only=True):
     reason_class: ReasonClass | Literal[""] = ""
     zones: tuple[str, ...] = ()
     places: tuple[str, ...] = ()
+    caller_id_chosen: str = ""
 
 
 def refusal(code: str, text: str = "") -> Answer:
@@ -111,6 +115,7 @@ def make_answer(decision: Decision, facts: Facts, ends: Instant = 0) -> Answer:
             decision="allow",
             from_=facts.caller_id.number,
             valid_until=when(ends),
+            caller_id_chosen=facts.caller_id.chosen,
         )
     return Answer(
         decision="deny",
@@ -118,6 +123,7 @@ def make_answer(decision: Decision, facts: Facts, ends: Instant = 0) -> Answer:
         reasons=reasons(decision),
         not_before=when(decision.not_before),
         reason_class=_class(decision, facts),
+        caller_id_chosen=facts.caller_id.chosen,
     )
 
 
@@ -146,6 +152,7 @@ def make_simulation(decision: Decision, facts: Facts, to: str, from_: str, secon
         reason_class=_class(decision, facts),
         zones=tuple(place.zone for place in facts.places),
         places=facts.number.places,
+        caller_id_chosen=facts.caller_id.chosen,
     )
 
 

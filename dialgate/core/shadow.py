@@ -8,7 +8,8 @@ from typing import Final
 
 from msgspec import structs
 
-from dialgate.core.model import Call, Decision, Instant
+from dialgate.core.caller_id_choice import fits
+from dialgate.core.model import AUTO, Call, Decision, Instant
 from dialgate.core.responses import Answer, when
 
 # The denials that shadow mode never lifts: the person's own word about calls by this caller, and a failed rule, which may be that
@@ -23,8 +24,8 @@ _SHOWN: Final = re.compile(r"\+?[0-9]{1,32}|[a-z]{0,32}", re.ASCII | re.IGNORECA
 def lets_through(decision: Decision, call: Call, to: str, from_: str) -> bool:
     """Return whether shadow mode permits the call: none of the reasons against it is in `BINDING`.
 
-    `to` and `from_` are the numbers as the gate read them, or empty. Of numbers that it could not read, only digits go on: anything
-    else could change the dial string of a switch.
+    `to` and `from_` are the numbers as the gate read or chose them, or empty. Of numbers that it could not read, only digits go on: anything
+    else could change the dial string of a switch. The gate gives no caller ID that does not fit the call, also in shadow mode.
     """
     if decision.allow:
         return True
@@ -32,6 +33,7 @@ def lets_through(decision: Decision, call: Call, to: str, from_: str) -> bool:
         BINDING.isdisjoint([deny.code for deny in decision.reasons])
         and _DIALLABLE.fullmatch(to or call.to) is not None
         and _SHOWN.fullmatch(from_ or call.from_) is not None
+        and (call.from_ != AUTO or fits(decision.outcomes))
     )
 
 

@@ -10,20 +10,23 @@ from typing import TypeAlias
 
 import numpy as np
 import structlog
-from msgspec import Struct
+from msgspec import Struct, structs
 from numpy.typing import NDArray
 
 from dialgate.config.clients import Client
 from dialgate.config.configuration import Config
 from dialgate.config.controllers import Line
 from dialgate.core import phone
+from dialgate.core.caller_id_choice import Pool, judge_pool
 from dialgate.core.model import (
+    AUTO,
     STRICTNESS,
     Call,
     CallType,
     Campaign,
     Controller,
     Instant,
+    Known,
     Listing,
     Number,
     RegistryAnswer,
@@ -31,7 +34,7 @@ from dialgate.core.model import (
 from dialgate.crypto import masking
 from dialgate.crypto.keys import Keys
 from dialgate.gate.binding_law import BindingLaws
-from dialgate.gate.caller_ids import CallerIdFacts
+from dialgate.gate.caller_ids import CallerIdFacts, Presentation
 from dialgate.gate.counted_campaigns import CountedCampaigns
 from dialgate.gate.question import BatchQuery, CallTerms, FileFacts, Question
 from dialgate.lists import call_list
@@ -40,6 +43,7 @@ from dialgate.lists.snapshot import Snapshot
 from dialgate.store import CallerIdProof, CallList
 
 _RAW_LENGTH = 64
+_REMEMBERED = 4_096  # pools of caller IDs
 _log = structlog.get_logger(__name__)
 
 
@@ -96,6 +100,8 @@ class Gatherer:
         self._left_out: dict[str, str] = {}
         self._by_campaign: dict[str, tuple[_Loaded, ...]] = {}
         self._caller_ids = CallerIdFacts(config.laws.values())
+        # By the ids of objects, which the values keep alive.
+        self._pools: dict[tuple[object, ...], tuple[Pool, Question]] = {}
         self.counted = CountedCampaigns(config)
         self._laws = BindingLaws(config)
         self._hashes = {name: keys.keyed(name) for name in config.controllers}
@@ -170,13 +176,17 @@ class Gatherer:
         return self._caller_ids.proofs
 
     def load_proofs(self, proofs: Sequence[CallerIdProof]) -> None:
+        before = self.proofs
         self._caller_ids.load_proofs(proofs)
+        if self.proofs is not before:
+            self._pools = {}
 
     # ---- one question ------------------------------------------------------------------------------------------------
 
     def query(self, now: Instant, since: Instant, questions: Sequence[Question]) -> BatchQuery:
         """Return the values from which a batch is decided at `now`. Raises `KeyRetired` and `KeysUnusable`."""
         snapshot = self._snapshot.version if self._snapshot else ""
+        questions = [self.choose_caller_id(q, now) if q.call.from_ == AUTO else q for q in questions]
         return BatchQuery(questions, now, since, self.terms, snapshot, self.keys, self.keys.month(now))
 
     def read(self, call: Call, client: Client, interface: str = "") -> Question:
@@ -186,7 +196,7 @@ class Gatherer:
             if own
             else unknown_campaign(_printable(masking.blank_numbers(call.campaign)), client, self.config)
         )
-        shown, key = self._caller_ids.look_up(call.from_, line), self._key(call, client.name)
+        shown, key = self._caller_ids.look_up(call.from_, line), self._key(call, client.name, call.from_)
         call_type = stricter(call.call_type, line.campaign.call_type)
         try:
             parsed = phone.parse(call.to, line.dial_region)
@@ -215,15 +225,45 @@ class Gatherer:
             shadow_until=self.config.shadow.until(client, own.campaign.id if own else ""),
         )
 
+    def choose_caller_id(self, question: Question, at: Instant) -> Question:
+        """Return the question with a caller ID of its campaign, if the call leaves the choice to the gate.
+
+        A call without a known campaign gets none. If the choice has changed since an equal request, the request is a new call: an
+        answer is repeated only with the caller ID that was checked.
+        """
+        if question.call.from_ != AUTO or not question.line.caller_ids:
+            return question
+        key = (id(question.line), id(question.number), question.zones, id(question.files), question.call_type)
+        pool, _ = self._pools.get(key, (None, None))
+        if pool is None or not pool.since <= at < pool.until:
+            if len(self._pools) >= _REMEMBERED:
+                self._pools.clear()
+            pool = self.judge_pool(question, at, self.terms)
+            if question.subjects:
+                self._pools[key] = pool, question
+        shown = pool.choose(question.subjects[0] if question.subjects else b"")
+        return structs.replace(
+            question,
+            presentation=Presentation(shown, shown.number, sealed=False),
+            key=self._key(question.call, question.client, f"{AUTO} {shown.number}"),
+        )
+
+    def judge_pool(self, question: Question, at: Instant, terms: CallTerms) -> Pool:
+        """Judge the caller IDs of the question's campaign for calls from `at`."""
+        line, law = question.line, self.config.laws[question.country]
+        facts = terms.facts(question, Known(), at)
+        shown = [self._caller_ids.look_up(number, line).fact for number in line.caller_ids]
+        return judge_pool(shown, facts, law, terms.same_until(facts, law))
+
     def _subjects(self, line: Line, e164: str) -> tuple[bytes, ...]:
         number = e164.encode()
         return self._hashes[line.controller.id].digest(number), self._hash_for_all.digest(number)
 
-    def _key(self, call: Call, client: str) -> bytes:
+    def _key(self, call: Call, client: str, shown: str) -> bytes:
         """Return a keyed hash that identifies repetitions of a request, or b"" if the call has no id."""
         if not call.call_id:
             return b""
-        parts = (client, call.call_id, call.to, call.from_, call.campaign, call.call_type or "")
+        parts = (client, call.call_id, call.to, shown, call.campaign, call.call_type or "")
         return self._hash_of_requests.digest("\0".join(parts).encode("utf-8", "backslashreplace"))
 
     def registry_answers(self, country: str, controller: str, e164: str) -> tuple[RegistryAnswer, ...]:

@@ -38,7 +38,12 @@ def answer_for_test(answer: Answer, to: str, ends: Instant) -> Answer:
     if code in _WITHOUT_DECISION:
         return refusal(code, _TEXT + REASONS[code])
     fixed = Answer(
-        decision="allow", decision_id=answer.decision_id, to=to, from_=answer.from_, valid_until=when(ends)
+        decision="allow",
+        decision_id=answer.decision_id,
+        to=to,
+        from_=answer.from_,
+        valid_until=when(ends),
+        caller_id_chosen=answer.caller_id_chosen,
     )
     if not code:
         return fixed

@@ -247,9 +247,9 @@ class Gate:
 
         Raises `StoreUnavailable`, `ClockWrong`.
         """
-        question = self._gatherer.read(call, client)
-        known = (await self._store.read(question.subjects)).known
         at = self._clock() if at is None else at
+        question = self._gatherer.choose_caller_id(self._gatherer.read(call, client), at)
+        known = (await self._store.read(question.subjects)).known
         facts = self._gatherer.terms.facts(question, merge(*known) if known else Known(), at)
         decision = decide(facts, self.config.laws[question.country])
         seconds = self.config.settings.answer_seconds

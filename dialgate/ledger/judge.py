@@ -1,7 +1,7 @@
 """Decisions on calls to many numbers, at one time or at all times in a period.
 
-Nothing is reserved or recorded, so each call still needs a check. All decisions assume the campaign's first caller ID and
-what is stored now.
+Nothing is reserved or recorded, so each call still needs a check. All decisions assume what is stored now, and a caller ID of the
+campaign that fits the call, if there is one: one that the gate would choose.
 
 Numbers are judged in columns: they are sorted and merged with the call lists and the registries' answers. One number of each
 group with equal facts is decided, as for a call. A number that the store may know is decided with the facts of its group and
@@ -24,7 +24,7 @@ from dialgate.config.configuration import Config
 from dialgate.core import phone
 from dialgate.core.faults import Unavailable
 from dialgate.core.ledger_state import merge
-from dialgate.core.model import Call, Decision, Facts, Instant, Known
+from dialgate.core.model import AUTO, Call, Decision, Facts, Instant, Known
 from dialgate.crypto.keys import KeyedHash, Keys
 from dialgate.gate.facts import Gatherer
 from dialgate.gate.question import CallTerms, Question
@@ -90,7 +90,6 @@ class Judge(Generic[V]):
         self._config, self._store = config, store
         self._line = config.lines[campaign]
         self._client = Client(name="judge", controllers=(self._line.controller.id,), scopes=())
-        self._from = next(iter(self._line.caller_ids))
         self._gatherer = Gatherer(config, keys)
         self._terms = {at: self._gatherer.terms}  # by the beginning of a stretch
         self._strangers: dict[tuple[object, ...], _Stranger[V]] = {}
@@ -196,9 +195,7 @@ class Judge(Generic[V]):
         return Counter({verdict: count for verdict, count in zip(self.verdicts, rows, strict=True) if count})
 
     def _question(self, number: str) -> Question:
-        return self._gatherer.read(
-            Call(to=number, from_=self._from, campaign=self._line.campaign.id), self._client
-        )
+        return self._gatherer.read(Call(to=number, from_=AUTO, campaign=self._line.campaign.id), self._client)
 
     def _index_of(self, verdict: V) -> int:
         index = self._indexes.setdefault(verdict, len(self.verdicts))
@@ -289,8 +286,10 @@ class Judge(Generic[V]):
         alike = dict[tuple[tuple[str, str], ...], Decision]()  # one object for all nights takes less memory
         while at < self.until:
             terms = self._terms.setdefault(at, CallTerms(self._config))
-            facts = terms.facts(question, known, at)
-            end = min(terms.same_until(facts, law), self.until)
+            # All that fit a call lead to the same verdict, so it does not matter which of them this person would see.
+            pool = self._gatherer.judge_pool(question, at, terms)
+            facts = structs.replace(terms.facts(question, known, at), caller_id=pool.candidates[0])
+            end = min(terms.same_until(facts, law), pool.until, self.until)
             stretch = decide_stretch(facts, law, end)
             moments = [
                 Moment(moment.at, alike.setdefault(denials(moment.decision), moment.decision))

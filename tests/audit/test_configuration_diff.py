@@ -14,7 +14,7 @@ from msgspec import Struct, structs
 from dialgate.audit.configuration_diff import ConfigurationChange, ConfigurationDiff, compare, last_days
 from dialgate.audit.replay import Change, in_reasons
 from dialgate.config import loader
-from dialgate.core.model import DAY, MINUTE, Call, Facts
+from dialgate.core.model import AUTO, DAY, MINUTE, Call, Facts
 from dialgate.core.reasons import REASONS
 from dialgate.decision_log.chains import Chains
 from dialgate.decision_log.records import Record
@@ -308,6 +308,27 @@ def test_draft_changes_what_a_gate_with_it_decides(name: str, day: Day, tmp_path
             found = [_codes_of(changes, side) for side in ("no_longer", "now")]
             assert found == [_codes(expected, "was"), _codes(expected, "becomes")], call
     assert next(truth, None) is None
+
+
+LINE = "+390612345670"  # a caller ID without a proof
+CHOSEN_DRAFTS: dict[str, tuple[Edit, int]] = {  # with the number of calls about which they say nothing
+    "nothing": (lambda _: None, 0),
+    "hours end at 20:00": (CASES["hours end at 20:00"][0], 0),
+    "other caller IDs": (campaign(caller_ids=[OTHER_CALLER, LINE]), 3),
+    "one more caller ID": (campaign(caller_ids=[CALLER, LINE, "+390212345670"]), 3),
+    "proofs for a day": (law(lambda it: it["caller_ids"][-1].update(proof_validity="1d")), 3),
+}
+
+
+@pytest.mark.parametrize("name", CHOSEN_DRAFTS)
+def test_draft_does_not_guess_which_caller_id_the_gate_would_choose(name: str, tmp_path: Path) -> None:
+    """The record has the proof of the chosen one only."""
+    edit, unjudged = CHOSEN_DRAFTS[name]
+    calls = [PlannedCall(n, number, AUTO) for n, number in enumerate(ACME_NUMBERS[3:6])]
+    day = asyncio.run(_decide(tmp_path / "gate", campaign(caller_ids=[CALLER, LINE]), calls))
+    assert [record.facts.caller_id.number for record in day.records] == [CALLER] * 3
+    found = counts_of(compared(day, draft_of(day, tmp_path / "draft", edit)))
+    assert found.get("acme-fibre allow caller_id", 0) == unjudged
 
 
 def _codes_of(changes: tuple[ConfigurationChange, ...], side: str) -> set[str]:

@@ -163,6 +163,17 @@ async def test_only_the_checked_caller_id_reaches_the_trunk(sip: Sip) -> None:
     assert invite.get("P-Asserted-Identity") == f"<sip:{CALLER}@{kamailio_world.DOMAIN}>"
 
 
+async def test_a_caller_id_left_to_the_gate_is_the_one_in_its_answer(sip: Sip) -> None:
+    request = sip.dialer.invite(From="<sip:auto@x.example>;tag=auto")
+    answer = await request.send_and_ack()
+    assert answer.status == 200
+    (invite,) = sip.trunk.invites
+    assert user_of(invite.get("From")) == user_of(invite.get("Contact")) == CALLER
+    assert invite.get("P-Asserted-Identity") == f"<sip:{CALLER}@{kamailio_world.DOMAIN}>"
+    assert b"auto@" not in invite.raw
+    assert (await request.within(answer, "BYE", cseq=2).send().final()).status == 200
+
+
 AMBIGUOUS = [
     "From: <sip:+390699999999@x.example>;tag=x\r\n",
     "f: <sip:+390699999999@x.example>;tag=x\r\n",

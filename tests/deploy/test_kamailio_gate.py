@@ -129,6 +129,16 @@ async def test_no_call_is_placed_with_any_fault_of_the_gate(tmp_path: Path) -> N
         assert len(sip.at_the_trunks) == 2
 
 
+async def test_no_call_is_placed_if_the_answer_to_auto_names_no_number(tmp_path: Path) -> None:
+    async with with_stub(tmp_path) as (sip, stub):
+        for shown in ("", "auto", "anonymous", f"{CALLER}@x", 390844123456):
+            stub.play = respond({**ALLOW, "from": shown})
+            answer = await sip.dialer.call(From="<sip:auto@x.example>;tag=auto")
+            assert (shown, answer.status) == (shown, 500)
+        assert {check["from"] for check in stub.asked} == {"auto"}
+        assert sip.at_the_trunks == []
+
+
 async def test_decision_allows_only_one_call(tmp_path: Path) -> None:
     """A repeated decision id is refused, whether plain (one controller) or encrypted (several controllers)."""
     async with with_stub(tmp_path) as (sip, stub):

@@ -136,6 +136,7 @@ CALLERS = [
     ({"From": "Anonymous <sip:anonymous@anonymous.invalid>;tag={}"}, WITHHELD),
     ({"From": f"<sip:{CALLER}@anonymous.invalid>;tag={{}}", "P-Asserted-Identity": f"<sip:{CALLER}@h>"}, WITHHELD),
     ({"P-Asserted-Identity": f"<sip:{CALLER}@anonymous.invalid>"}, WITHHELD),
+    ({"From": "<sip:auto@h>;tag={}"}, WITHHELD),  # a 302 cannot say which caller ID to present
     ({"From": f"<sip:{EVIL}@h>;tag={{}}"}, "caller_id.not_assigned"),
 ]  # fmt: skip
 

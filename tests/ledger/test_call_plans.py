@@ -23,13 +23,14 @@ from dialgate.core.ledger_events import (
     Revoked,
 )
 from dialgate.core.local_time import rfc3339
-from dialgate.core.model import DAY, HOUR, MINUTE, SECOND, Attempt, Call, Instant
+from dialgate.core.model import AUTO, DAY, HOUR, MINUTE, SECOND, Attempt, Call, Instant
 from dialgate.store import CallerIdProof, Shared
 from tests.ledger.test_scrub import OPERATOR
 from tests.ledger.test_scrub_columns import COUNTRIES, numbers_of, write_answers
 from tests.support import world
 from tests.support.world import CALLER, CLEAR, CONFIG, LISTED, NOW, World
 
+LINES = ("+390212345670", "+390612345670", "+390812345670")  # caller IDs that need a proof
 PAIRS = int(os.environ.get("PLAN_PAIRS", "1000"))
 LOG = "5ec0da70"  # of an earlier gate
 ADMIN = [world.client("tests", world.KEY, *world.SCOPES, "admin")]
@@ -149,12 +150,43 @@ async def test_a_plan_is_what_simulate_answers(
             )
             at = min(max(at, now), now + 5 * DAY - 1)
             simulated = await gate.app.gate.simulate(
-                Call(to=number, from_=CALLER, campaign="acme-fibre"), OPERATOR, at
+                Call(to=number, from_=AUTO, campaign="acme-fibre"), OPERATOR, at
             )
             code = simulated.reasons[0].code if simulated.reasons else ""
             assert spans[bisect_right(spans, (at, "~")) - 1][1] == code, (number, at, spans)
             codes[code] += 1
     assert period.codes <= codes.keys(), codes
+
+
+def add_lines(folder: Path) -> None:
+    path = folder / "controllers/acme.yaml"
+    path.write_text(path.read_text().replace(f'"{CALLER}"', ", ".join(f'"{line}"' for line in LINES)))
+
+
+async def test_a_plan_assumes_the_caller_ids_that_the_gate_would_choose(tmp_path: Path) -> None:
+    """The first has no proof; the proofs of the others end one after the other within the plan."""
+    ends = [NOW + 2 * DAY + HOUR, NOW + 3 * DAY + 2 * HOUR]
+    async with world.running(tmp_path, prepare=add_lines, clients=ADMIN) as gate:
+        await world.load_list(gate)
+        for line, end in zip(LINES[1:], ends, strict=True):
+            proof = CallerIdProof(
+                controller="acme", caller_id=line, at=end - 30 * DAY, kind="call_back", evidence="e"
+            )
+            await gate.app.registrar.access.store.put_proof(proof)
+        await gate.app.tick(patience=None)
+        ask = {"campaign": "acme-fibre", "days": 5, "numbers": [CLEAR], "at": rfc3339(NOW)}
+        (plan,) = (await gate.post("/v1/plan", ask, 200))["plans"]
+        spans = spans_of(plan)
+        shown = list[str]()
+        for at in [*range(NOW, NOW + 5 * DAY, HOUR), *ends, ends[0] - 1, ends[1] - 1]:
+            call = Call(to=CLEAR, from_=AUTO, campaign="acme-fibre")
+            simulated = await gate.app.gate.simulate(call, OPERATOR, at)
+            code = simulated.reasons[0].code if simulated.reasons else ""
+            assert spans[bisect_right(spans, (at, "~")) - 1][1] == code, (at, spans)
+            shown += [simulated.from_] * simulated.caller_id_chosen.startswith(("1", "2"))
+    assert LINES[0] not in shown
+    assert (ends[1], "caller_id.not_recallable") in spans
+    assert plan["now"]
 
 
 async def test_plans_of_a_list_are_recorded_with_their_hash(tmp_path: Path) -> None:

@@ -140,7 +140,7 @@ def test_metrics_on_a_page_exist() -> None:
     suffixes = re.compile("_(?:bucket|sum|count)$")
     known = exposed().keys() | {
         "dialgate_reconcile_findings",
-        "dialgate_campaign",  # a channel variable of FreeSWITCH
+        *("dialgate_campaign", "dialgate_from"),  # channel variables of FreeSWITCH
         *shipping_metrics(),
     }
     for page, text in PAGES.items():

@@ -73,7 +73,7 @@ XML = (DEPLOY / "freeswitch/dialgate.xml").read_text()
 HTTAPI = (DEPLOY / "freeswitch/dialgate-httapi.xml").read_text()
 ENTRY = (DEPLOY / "vicidial/carrier-entry.conf").read_text()
 SIP = (DEPLOY / "opensips/dialgate.cfg").read_text()
-TEST = '${REGEX("^SUCCESS allow$" ${AGISTATUS} ${DG_DECISION})}'
+TEST = '${REGEX("^SUCCESS allow [+0-9]+$" ${AGISTATUS} ${DG_DECISION} ${DG_FROM})}'
 LIMIT = "Set(TIMEOUT(absolute)=1.5)"
 SHOWN = "Set(CALLERID(pres)=allowed)"
 HEADER = "Set(CURLOPT(header)=yes)"

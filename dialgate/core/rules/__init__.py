@@ -57,6 +57,8 @@ TURNING_POINTS: tuple[TurningPoints, ...] = (
 OWN_TURNING_POINTS: tuple[TurningPoints, ...] = (consent.turning_points, frequency.turning_points)
 # The kind of section of each newer rule. Without such sections the rule has no outcome, so that earlier records replay unchanged.
 SECTIONS_OF: dict[str, str] = {"ratio_kept": "ratios"}
+# The rules that judge the caller ID.
+CALLER_ID_RULES = tuple(name for name, _ in RULES if name.startswith("caller_id_"))
 # The rules that read what is stored about the called number: its attempts, or its entries in the ledger. For all other rules, a
 # known number is like any other.
 READ_ATTEMPTS = frozenset({"frequency_kept", "rest_kept"})

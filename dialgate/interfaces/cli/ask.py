@@ -30,7 +30,7 @@ From: TypeAlias = Annotated[
     typer.Option(
         "--from",
         metavar="NUMBER",
-        help="The caller ID to show. Use - to read it from standard input.",
+        help="The caller ID to show, or auto: the gate chooses. Use - to read it from standard input.",
         callback=number_given,
     ),
 ]
@@ -77,6 +77,8 @@ def _show_simulation(body: msgspec.Raw) -> None:
     )
     if simulation.places or simulation.zones:
         console().print(whereabouts(simulation.places, simulation.zones))
+    if simulation.caller_id_chosen:
+        console().print(f"caller ID {simulation.from_}: {simulation.caller_id_chosen}")
     show_rows("", simulation.outcomes, {"rule": "rule", "result": "result", "why": _why})
 
 

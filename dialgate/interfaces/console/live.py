@@ -218,12 +218,13 @@ class Live:
         """
         line = self._app.config.line_of(request.call.campaign, request.client)
         owner = owner_of(line.controller.id if line else "", request.client.name)
+        shown = answer.from_ or request.call.from_
         row = BoardRow(
             id=self._app.registrar.ids.outside(answer.decision_id, owner),
             at=at,
             allow=not code or answer.would == "deny",
             to=mask_number(answer.to),
-            caller_id=request.call.from_ if line and request.call.from_ in line.caller_ids else "",
+            caller_id=shown if line and shown in line.caller_ids else "",
             campaign=request.call.campaign if line else "",
             code=code,
             client=request.client.name,

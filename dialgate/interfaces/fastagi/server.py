@@ -8,7 +8,7 @@
 
 `DG_DECISION`: `allow` or `deny`. `DG_REASON`: the first reason code. `DG_CLASS`: the reason's class (`number`, `call`,
 `gate`). `DG_DECISION_ID`: the decision ID. `DG_NOT_BEFORE`: the time at which the denial ends, or empty if that time
-is unknown.
+is unknown. `DG_FROM`: the caller ID that the gate chose, only if `from` is `auto`.
 
 If a server closes the connection without a command, Asterisk reports success. If a server hangs, Asterisk waits
 indefinitely. This server therefore sends `deny` before the gate decides. It then sends the answer in one command, with
@@ -279,6 +279,8 @@ def _variables(answer: Answer, *, vicidial: bool) -> Iterator[tuple[str, str]]:
     yield "DG_NOT_BEFORE", answer.not_before
     yield "DG_CLASS", answer.reason_class
     yield "DG_WOULD", answer.would
+    if answer.caller_id_chosen:
+        yield "DG_FROM", answer.from_
     if vicidial and answer.decision != "allow":
         status, cause = _NEVER if answer.reason_class == "number" else _AGAIN
         yield "DIALSTATUS", status

@@ -14,7 +14,7 @@ from msgspec import Meta, Struct, structs
 from dialgate.app import App
 from dialgate.config.clients import Client
 from dialgate.config.configuration import Config
-from dialgate.core.model import OPTIONAL_CALL_FIELDS, Call
+from dialgate.core.model import AUTO, OPTIONAL_CALL_FIELDS, Call
 from dialgate.core.reasons import classify
 from dialgate.core.responses import Answer, Simulation
 from dialgate.gate.admission_queue import AnswerFuture
@@ -145,7 +145,10 @@ async def check_text(request: web.Request, app: App, client: Client) -> web.Stre
 
 
 def as_text(answer: Answer) -> str:
-    return "allow" if answer.decision == "allow" else f"deny {answer.reasons[0].code}"
+    if answer.decision != "allow":
+        return f"deny {answer.reasons[0].code}"
+    # A dialplan that compares the text with `allow` cannot present the number, so it places no call.
+    return f"allow {answer.from_}" if answer.caller_id_chosen else "allow"
 
 
 async def check_form(request: web.Request, app: App, client: Client) -> web.StreamResponse:
@@ -164,6 +167,7 @@ def as_form(answer: Answer) -> str:
         "not_before": answer.not_before,
         "reason_class": answer.reason_class,
         "would": answer.would,
+        "caller_id_chosen": answer.caller_id_chosen,
     }
     return urlencode({name: value for name, value in fields.items() if value})
 
@@ -201,7 +205,10 @@ async def _from_parameters(request: web.Request, config: Config) -> Call:
     if request.method == "POST":
         body = await http_body.whole(request, config.settings.limits)
         pairs += http_body.parameters(body.decode("ascii", "replace"))
-    return from_pairs(pairs)
+    call = from_pairs(pairs)
+    if call.from_ == AUTO and request.method == "HEAD":
+        raise Fault(400, "request.invalid", "HEAD cannot name the caller ID. Use GET.", field="from")
+    return call
 
 
 def from_pairs(pairs: Sequence[tuple[str, str]]) -> Call:

@@ -42,7 +42,8 @@ async def httapi(request: web.Request, app: App, client: Client) -> web.StreamRe
         return _work("<break/>", {})
     answer = await _decide(parameters, parameters.get("session_id", ""), app, client, "freeswitch.httapi")
     if answer.decision == "allow":
-        variables = {"dg_decision_id": answer.decision_id} | _shadow_variables(answer)
+        chosen = {"dg_from": answer.from_} if answer.caller_id_chosen else {}
+        variables = {"dg_decision_id": answer.decision_id} | chosen | _shadow_variables(answer)
         return _work("<break/>", variables | {"dg_decision": "allow"})
     return _hang_up(_reason(answer), answer.reason_class, answer.decision_id)
 

@@ -13,7 +13,7 @@ from aiohttp import web
 from dialgate.app import App
 from dialgate.config.clients import Client
 from dialgate.config.webhook_dialects import VALUES, Profile, ReplyTemplate, fill, read
-from dialgate.core.model import Call
+from dialgate.core.model import AUTO, Call
 from dialgate.core.reasons import classify
 from dialgate.core.responses import Answer
 from dialgate.interfaces.http import body as http_body
@@ -21,6 +21,7 @@ from dialgate.interfaces.http.errors import AGAIN, FAILURES, Fault, convert, fau
 
 _MOST: Final = 512
 _FORM: Final = {"Content-Type": "application/x-www-form-urlencoded", "Cache-Control": "no-store"}
+_NO_CHOICE: Final = "The gate cannot choose the caller ID, because this profile's reply does not name it. Send a number, or add {from} to `allow`."
 _json: Final = msgspec.json.Decoder(dict[str, Any])
 
 
@@ -40,6 +41,8 @@ async def webhook(request: web.Request, app: App, client: Client) -> web.StreamR
             | read(profile, await _body(request, app, client, profile), query),
             Call,
         )
+        if call.from_ == AUTO and not profile.names_caller_id:
+            raise Fault(400, "request.invalid", _NO_CHOICE, field="from")
     except FAILURES as error:
         problem = fault_of(error).problem
         return _reply(

@@ -11,7 +11,7 @@ from dialgate.config.clients import Client
 from dialgate.config.configuration import Config
 from dialgate.core.law import Law, parse_law
 from dialgate.core.law_sections import LawError
-from dialgate.core.model import Call, CallType
+from dialgate.core.model import AUTO, Call, CallType
 from dialgate.core.name_suggestions import did_you_mean
 from dialgate.crypto.keys import Keys
 from dialgate.gate.facts import Gatherer
@@ -34,6 +34,8 @@ class ConfiguredCalls:
         for key, value in (("campaign", call.campaign), ("to", call.to), ("from", call.from_)):
             if not value:
                 raise CaseFault("", f"missing key `{key}`; add it here or to `base` in base.yaml")
+        if call.from_ == AUTO:
+            raise CaseFault("from", "write the caller ID; a case decides a call with one that is known")
         if call.campaign not in config.lines:
             raise CaseFault(
                 "campaign", f"no campaign `{call.campaign}`{did_you_mean(call.campaign, config.lines)}"
