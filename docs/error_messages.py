@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 ROOT = Path(__file__).parent.parent / "dialgate"
-# The console shows its own pages, and FastAGI sends only the code.
-_OTHER = ("interfaces/console", "interfaces/fastagi")
+# The console shows its own pages, FastAGI sends only the code, and commands have codes of their own.
+_OTHER = ("interfaces/console", "interfaces/fastagi", "interfaces/cli", "tools")
 _CLASSES = {
     "Fault": "dialgate.interfaces.http.errors",
     "Refused": "dialgate.core.refusal",

@@ -18,11 +18,11 @@ from dialgate.interfaces.http import body, uploads
 from dialgate.interfaces.http.endpoint import BODY_ERRORS, NDJSON, Media, Parameter, Serve
 from dialgate.interfaces.http.errors import FAILURES, Failed, convert, decode, fault_of
 from dialgate.interfaces.http.uploads import UPLOADS, Upload
-from dialgate.ledger.file_jobs import ImportEntries, ImportRevocations
-from dialgate.ledger.schemas import EntriesRequest, RevocationsRequest
+from dialgate.ledger.file_jobs import Job
 from dialgate.lists.tabular import Hints
 
 _T = TypeVar("_T")
+_R = TypeVar("_R", bound=Struct)
 Work: TypeAlias = Callable[[Upload, str], Awaitable[bytes]]
 
 FILE_TYPES: Final = (
@@ -117,24 +117,15 @@ async def send_file(
     return response
 
 
-async def import_revocations(request: web.Request, app: App, client: Client) -> web.StreamResponse:
-    query = read_query(request, RevocationsRequest)
-
-    async def run(upload: Upload, skipped: str) -> bytes:
-        return await upload.run(app, client, ImportRevocations(query.request, query.hints), skipped)
-
-    return await answer(request, client, run, 201, with_skipped=query.skipped)
-
-
-def import_entries(kind: str) -> Serve:
-    """Return a handler for files with entries of a kind in `bulk_import.KINDS`."""
+def import_file(kind: type[_R], job: Callable[[_R, Hints], Job], /, **fixed: str) -> Serve:
+    """Return a handler for files of a kind of request, some of whose fields are fixed. A job imports the file."""
 
     async def serve(request: web.Request, app: App, client: Client) -> web.StreamResponse:
-        query = read_query(request, EntriesRequest)
-        entries = msgspec.structs.replace(query.request, kind=kind)
+        query = read_query(request, kind)
+        import_job = job(msgspec.structs.replace(query.request, **fixed), query.hints)
 
         async def run(upload: Upload, skipped: str) -> bytes:
-            return await upload.run(app, client, ImportEntries(entries, query.hints), skipped)
+            return await upload.run(app, client, import_job, skipped)
 
         return await answer(request, client, run, 201, with_skipped=query.skipped)
 

@@ -13,7 +13,6 @@ from dialgate.interfaces.http.endpoint import (
     EndpointGroup,
     Media,
     Parameter,
-    Serve,
     parameters_of,
 )
 from dialgate.interfaces.http.errors import Failed
@@ -24,6 +23,7 @@ from dialgate.interfaces.http.ledger_export import export_ledger
 from dialgate.interfaces.http.revocation_stream import Position, stream_revocations
 from dialgate.ledger import ledger_file
 from dialgate.ledger.consent_voiding import EnrolmentRequest, VoidedConsents
+from dialgate.ledger.file_jobs import ImportEntries, ImportRevocations
 from dialgate.ledger.import_reports import EntriesReport, RevocationsReport
 from dialgate.ledger.request_fields import fields_of
 from dialgate.ledger.schemas import (
@@ -81,21 +81,21 @@ def _record(name: str, path: str, about: str, ask: Any, *errors: str, **more: An
     )
 
 
-def _import(name: str, path: str, about: str, scope: Scope, query: Any, serve: Serve) -> None:
+def _import(name: str, path: str, about: str, scope: Scope, query: Any, job: Any, **fixed: str) -> None:
     report = RevocationsReport if query is RevocationsRequest else EntriesReport
     LEDGER.add(
         method="POST",
         path=f"{path}/import",
         name=name,
         about=f"{about} The body is a text, CSV or XLSX file. The other fields are in the query.",
-        serve=serve,
+        serve=file_requests.import_file(query, job, **fixed),
         scope=scope,
         query=query,
         parameters=(
             *(
                 Parameter(name=field.name, about=field.description, required=False)
                 for field in fields_of(query)
-                if field.name != "kind"
+                if field.name not in fixed
             ),
             *HINTS,
             SKIPPED,
@@ -206,13 +206,13 @@ _record("addCallRequest", "/v1/call-requests", "Record that the data subject req
         CallRequestRequest, "ledger.full")  # fmt: skip
 _history("listCallRequests", "/v1/call-requests", "Return the call requests for a number.", "call_request")
 _import("importRevocations", "/v1/revocations", "Record a revocation for each number in a file. Every row with a number is revoked.",
-        "revoke", RevocationsRequest, file_requests.import_revocations)  # fmt: skip
+        "revoke", RevocationsRequest, ImportRevocations)  # fmt: skip
 _import("importConsents", "/v1/consents", "Record a consent for each row of a file.", "ledger", EntriesRequest,
-        file_requests.import_entries("consent"))  # fmt: skip
+        ImportEntries, kind="consent")  # fmt: skip
 _import("importContracts", "/v1/contracts", "Record a contract for each row of a file.", "ledger", EntriesRequest,
-        file_requests.import_entries("contract"))  # fmt: skip
+        ImportEntries, kind="contract")  # fmt: skip
 _import("importCallRequests", "/v1/call-requests", "Record a call request for each row of a file.", "ledger", EntriesRequest,
-        file_requests.import_entries("call_request"))  # fmt: skip
+        ImportEntries, kind="call_request")  # fmt: skip
 
 
 @LEDGER.endpoint(
