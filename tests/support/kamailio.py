@@ -43,6 +43,7 @@ def configure(shipped: Path, folder: Path, site: Site) -> Path:
         shutil.copy(path, folder)
     local = (folder / "local.cfg").read_text("utf-8")
     local = re.sub(r"(?<=listen=)(udp|tcp):127\.0\.0\.1:5060", rf"\1:{site.sip}", local)
+    local = local.replace("tls:127.0.0.1:5061", f"tls:{site.sip}")
     local = local.replace("tcp:127.0.0.1:9060", f"tcp:127.0.0.1:{site.operations}")
     dialers = (folder / site.dialers).read_text("utf-8")
     for name, value in _values(folder, site).items():
