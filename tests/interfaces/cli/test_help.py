@@ -12,8 +12,8 @@ from registry_sync import cli
 # Everything that a listing of the commands may import, in addition to the standard library.
 NEEDED = {"annotated_doc", "dialgate", "shellingham", "typer"}
 MODULES = {
-    "dialgate", "dialgate.__main__", "dialgate.interfaces", "dialgate.interfaces.cli", "dialgate.interfaces.cli.main",
-    "dialgate.runtime", "dialgate.runtime.command_group", "dialgate.runtime.extras", "dialgate.runtime.held_signals",
+    "dialgate", "dialgate.__main__", "dialgate.core", "dialgate.core.refusal", "dialgate.interfaces", "dialgate.interfaces.cli",
+    "dialgate.interfaces.cli.main", "dialgate.runtime", "dialgate.runtime.command_group", "dialgate.runtime.extras", "dialgate.runtime.held_signals",
 }  # fmt: skip
 SYNC_MODULES = {"dialgate", "dialgate.runtime", "dialgate.runtime.command_group"}
 
