@@ -160,12 +160,12 @@ class Masker:
 
     def mask(self, value: S, number: str) -> S:
         """Return the struct with `number` (E.164) masked in its text fields."""
-        changes = {
-            name: self._field(name, getattr(value, name), number)
-            for name in value.__struct_fields__
-            if name not in EXEMPT
-        }
-        return structs.replace(value, **changes)
+        changes: dict[str, Any] = {}
+        for name in value.__struct_fields__:
+            field = getattr(value, name)
+            if field and name not in EXEMPT and (masked := self._field(name, field, number)) != field:
+                changes[name] = masked
+        return structs.replace(value, **changes) if changes else value
 
     def unseal(self, value: Any) -> Any:
         """Return a text, mapping, sequence or struct with its sealed parts decrypted.

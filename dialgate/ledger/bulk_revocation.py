@@ -96,7 +96,7 @@ class RevocationFile(Struct, frozen=True):
         A draft without a time (0) is in force from now, so one that a file stated earlier does not count. One that was in force
         from its own import does, because the same list may be sent every night, unless a later consent could lift it.
         """
-        stops = [stop for stop in revocations(history) if self._covers(stop)]
+        stops = [stop for stop in revocations(history) if self.covers(stop)]
         if at:
             return any(stop.at >= at for stop in stops)
         newest = max((consent.collected_at for consent in fold(history).consents), default=0)
@@ -106,7 +106,8 @@ class RevocationFile(Struct, frozen=True):
             for entry in history
         )
 
-    def _covers(self, revocation: Revocation) -> bool:
+    def covers(self, revocation: Revocation) -> bool:
+        """Return whether a revocation in force has the channel of the import, and its scope or a wider one."""
         return revocation.channel == self.channel and in_force(revocation, self.scope, self.campaign)
 
 

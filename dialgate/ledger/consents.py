@@ -13,6 +13,7 @@ from dialgate.core.ledger_events import (
     ConsentsVoided,
     ContractEnded,
     ContractMade,
+    Draft,
     Entry,
 )
 from dialgate.core.ledger_state import Ending, as_entry, find_ending, find_outranked, find_repeated
@@ -71,15 +72,10 @@ class ConsentWriter:
         A repetition that changes nothing returns the earlier receipt. `rectifies` is true for a rectification that a
         person requested. With `early`, an end may arrive before what it ends. Raises `Refused` and `StoreUnavailable`.
         """
-        controller, number = self._access.person(client, ask.controller, ask.number)
-        now, ahead = self._access.clock(), ""
-        if isinstance(ask, WithdrawalRequest):
-            ask, ahead = stop_requests.no_later_than(ask, now)
-            ask = structs.replace(ask, dated=ask.dated and ask.at is not None)
-        ask = self._access.masker(controller.id).mask(ask, number)
-        event = event_of(ask, now, self._access.config.sectors_of(controller.country))
-        draft = self._access.draft(client, ask, controller.id, number, event, now)
+        drafts, ahead = self.drafts(client, ask)
+        (draft,) = drafts
         history = await self._access.store.history(draft.subject)
+        event = draft.event
         if isinstance(event, Ending):
             earlier = self._find_ending(history, event, early=early)
         else:
@@ -92,13 +88,44 @@ class ConsentWriter:
                 entry_limit.refuse_if_full(history)
             receipt = await self._access.write(draft)
         history.append(as_entry(draft, history))
-        campaigns = controller.campaigns
-        idle = ineffective_entries.sentence(ineffective_entries.find_reason(event, campaigns, now), campaigns)
-        kept = _about_outranked(find_outranked(history, event))
-        unproved = ineffective_entries.unproved_marketing(
-            event, ask.proof, self._access.config.laws[controller.country], controller.contract_proofs
+        return structs.replace(receipt, note=stop_requests.join(ahead, self._note(draft, history)))
+
+    def drafts(self, client: Client, ask: LedgerRequest) -> tuple[list[Draft], str]:
+        """Return the entry that a request makes, in a list, and a note about its time. Raises `Refused`."""
+        controller, number = self._access.person(client, ask.controller, ask.number)
+        now, ahead = self._access.clock(), ""
+        if isinstance(ask, WithdrawalRequest):
+            ask, ahead = stop_requests.no_later_than(ask, now)
+            ask = structs.replace(ask, dated=ask.dated and ask.at is not None)
+        ask = self._access.masker(controller.id).mask(ask, number)
+        event = event_of(ask, now, self._access.config.sectors_of(controller.country))
+        return [self._access.draft(client, ask, controller.id, number, event, now)], ahead
+
+    def receipt(self, draft: Draft, history: list[Entry], ahead: str) -> Receipt:
+        """Return the receipt of the newest entry in `history` that equals a draft. Raises `Refused` if there is none."""
+        needs_proof = draft.proof and not isinstance(draft.event, ConsentGiven)
+        equal = (
+            entry for entry in history if entry.event == draft.event and (entry.proof or not needs_proof)
         )
-        return structs.replace(receipt, note=stop_requests.join(ahead, idle, unproved, kept))
+        *_, entry = [None, *equal]
+        if entry is None:
+            raise entry_limit.refusal()
+        if entry is not history[-1]:
+            history.append(as_entry(draft, history))
+        receipt = self._access.receipt(entry.seq)
+        return structs.replace(receipt, note=stop_requests.join(ahead, self._note(draft, history)))
+
+    def _note(self, draft: Draft, history: list[Entry]) -> str:
+        """Return what a client should know about the newest entry of `history`, which a draft became."""
+        event, controller = draft.event, self._access.config.controllers[draft.controller]
+        idle = ineffective_entries.find_reason(event, controller.campaigns, draft.at)
+        return stop_requests.join(
+            ineffective_entries.sentence(idle, controller.campaigns),
+            ineffective_entries.unproved_marketing(
+                event, draft.proof, self._access.config.laws[controller.country], controller.contract_proofs
+            ),
+            _about_outranked(find_outranked(history, event)),
+        )
 
     async def record_all(
         self,

@@ -25,8 +25,12 @@ def is_full(history: Iterable[Entry]) -> bool:
 def refuse_if_full(history: Iterable[Entry]) -> None:
     """Raise `Refused` if `is_full`."""
     if is_full(history):
-        text = (
-            f"The ledger has {MOST} consents, contracts and call requests for this number, which is the maximum."
-            " Nothing was recorded. Withdrawals, ends and revocations are still recorded."
-        )
-        raise Refused("ledger.full", text, "number", 409)
+        raise refusal()
+
+
+def refusal() -> Refused:
+    text = (
+        f"The ledger has {MOST} consents, contracts and call requests for this number, which is the maximum."
+        " Nothing was recorded. Withdrawals, ends and revocations are still recorded."
+    )
+    return Refused("ledger.full", text, "number", 409)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any, Final, NoReturn
 
 from dialgate.core.ledger_events import (
@@ -50,9 +50,15 @@ class Misstated(Refused):
 
 def event_of(ask: LedgerRequest, now: Instant, sectors: tuple[str, ...]) -> Event:
     """Return the event for a request. Raises `Misstated`. For `sectors`, see `statement`."""
-    event = EVENT_OF[type(ask)]
-    fields = stated_fields(type(ask))
-    return event(**{name: statement(event, name, now, sectors)(getattr(ask, name)) for name in fields})
+    statements = _statements(type(ask), now, sectors)
+    return EVENT_OF[type(ask)](**{name: state(getattr(ask, name)) for name, state in statements.items()})
+
+
+@lru_cache(maxsize=8)  # the requests in a body have the same time
+def _statements(
+    request: type[LedgerRequest], now: Instant, sectors: tuple[str, ...]
+) -> dict[str, Callable[[Any], Any]]:
+    return {name: statement(EVENT_OF[request], name, now, sectors) for name in stated_fields(request)}
 
 
 @cache

@@ -15,9 +15,8 @@ import struct
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
-from datetime import datetime
 from pathlib import Path
 from typing import IO, Any, Final, TypeAlias
 
@@ -33,19 +32,27 @@ from dialgate.core.model import Instant
 from dialgate.core.refusal import Refused
 from dialgate.crypto.keys import Keys
 from dialgate.ledger.call_lists import build_list
-from dialgate.ledger.export_requests import PlanRequest, ScrubRequest
 from dialgate.ledger.host_gate import Append, NoGate
+from dialgate.ledger.job_kinds import (
+    BuildCallList,
+    ImportRevocations,
+    Job,
+    PlanCalls,
+    PreviewList,
+    RecordLines,
+    Scrub,
+)
 from dialgate.ledger.list_exports import requested_time
 from dialgate.ledger.registrar import Registrar
-from dialgate.ledger.schemas import EntriesRequest, RevocationsRequest
-from dialgate.lists.call_list import BuildOrder, RowProblem
-from dialgate.lists.tabular import NO_HINTS, Hints
+from dialgate.ledger.request_lines import LineWriter
+from dialgate.lists.call_list import RowProblem
 from dialgate.observability.metrics import Metrics
 from dialgate.runtime.garbage_collection import spare_collector
 from dialgate.runtime.resource_limits import confine
 from dialgate.store import factory
 from dialgate.store.encoded_entries import AnyDraft, EncodedEntry, encoded
 
+AnswerLines: TypeAlias = Callable[[bytes], Awaitable[None]]
 _POLL: Final = 0.5  # seconds between checks whether the client has disconnected
 _LENGTH: Final = struct.Struct(">I")
 _CHANGED: Final = "the configuration on disk differs from the gate's. Reload or restart the gate, or undo the change, and send the request again"
@@ -61,50 +68,6 @@ class JobLimits(Struct, frozen=True):
     memory: int
     seconds: int
     at_once: int = 1
-
-
-class ImportRevocations(Struct, frozen=True, tag=True):
-    request: RevocationsRequest
-    hints: Hints = NO_HINTS
-
-
-class ImportEntries(Struct, frozen=True, tag=True):
-    request: EntriesRequest
-    hints: Hints = NO_HINTS
-
-
-class BuildCallList(Struct, frozen=True, tag=True):
-    """A call list from the rows of the file. The report is a `BuildResult`."""
-
-    order: BuildOrder
-
-
-class Scrub(Struct, frozen=True, tag=True):
-    """A copy of the file with verdicts, written to `out`."""
-
-    request: ScrubRequest
-    out: str
-    hints: Hints = NO_HINTS
-
-
-class PlanCalls(Struct, frozen=True, tag=True):
-    """The plans of the numbers in the file, or of the loaded list `list`, written to `out`."""
-
-    request: PlanRequest
-    out: str
-    hints: Hints = NO_HINTS
-    list: str = ""
-
-
-class PreviewList(Struct, frozen=True, tag=True):
-    """A preview of a loaded list for each of `campaigns`. The job has no file."""
-
-    list: str
-    campaigns: tuple[str, ...]
-    at: datetime | None = None
-
-
-Job: TypeAlias = ImportRevocations | ImportEntries | BuildCallList | Scrub | PlanCalls | PreviewList
 
 
 class _Task(Struct, frozen=True):
@@ -131,6 +94,12 @@ class _Entries(Struct, frozen=True, tag=True):
     drafts: Sequence[EncodedEntry]
 
 
+class _Answers(Struct, frozen=True, tag=True):
+    """Lines for the client."""
+
+    lines: bytes
+
+
 class _Report(Struct, frozen=True, tag=True):
     """The end of a job, with its report as JSON."""
 
@@ -147,9 +116,13 @@ class _Problem(Struct, frozen=True, tag=True):
 
 
 _encode: Final = msgspec.msgpack.Encoder().encode
-_decode_frame: Final = msgspec.msgpack.Decoder(_Entries | _Report | _Problem).decode
+_decode_frame: Final = msgspec.msgpack.Decoder(_Entries | _Answers | _Report | _Problem).decode
 _decode_task: Final = msgspec.msgpack.Decoder(_Task).decode
 _decode_seqs: Final = msgspec.msgpack.Decoder(list[int]).decode
+
+
+async def no_answers(_: bytes, /) -> None:
+    return None
 
 
 class JobRunner:
@@ -168,8 +141,11 @@ class JobRunner:
         *,
         skipped: str = "",
         is_cancelled: Callable[[], bool] = lambda: False,
+        answer: AnswerLines = no_answers,
     ) -> bytes:
         """Run a job and return its report as JSON. Raises `Refused` and `Unavailable`.
+
+        `answer` gets the lines that the job answers while it runs.
 
         The process is killed if `is_cancelled()` returns True, or if this coroutine is cancelled. Parts that are already written
         stay, and the same file can be sent again.
@@ -194,7 +170,7 @@ class JobRunner:
             stdout=asyncio.subprocess.PIPE,
             pass_fds=() if file is None else (file.fileno(),),
         )
-        serving = asyncio.create_task(self._serve(process, task))
+        serving = asyncio.create_task(self._serve(process, task, answer))
         try:
             while not serving.done():
                 await asyncio.wait([serving], timeout=_POLL)
@@ -208,7 +184,7 @@ class JobRunner:
             await asyncio.wait([serving])
             await process.wait()
 
-    async def _serve(self, process: asyncio.subprocess.Process, task: _Task) -> bytes:
+    async def _serve(self, process: asyncio.subprocess.Process, task: _Task, answer: AnswerLines) -> bytes:
         """Write the entries of a job's process until it ends, and return its report.
 
         The process may wait for its first part before it sends another frame, so neither is awaited alone.
@@ -232,7 +208,10 @@ class JobRunner:
                     return frame.report
                 if isinstance(frame, _Problem):
                     raise Refused(frame.code, frame.message, frame.field, frame.status)
-                writing.append(asyncio.ensure_future(self._append(frame.drafts)))
+                if isinstance(frame, _Answers):
+                    await answer(frame.lines)
+                else:
+                    writing.append(asyncio.ensure_future(self._append(frame.drafts)))
                 reading = asyncio.ensure_future(_read_frame(process.stdout))
         except (asyncio.IncompleteReadError, ConnectionError):
             if await process.wait() == -signal.SIGABRT:  # a library could not allocate memory
@@ -243,7 +222,7 @@ class JobRunner:
             await asyncio.gather(reading, *writing, return_exceptions=True)
 
 
-def _framed(content: _Task | list[int] | _Entries | _Report | _Problem) -> bytes:
+def _framed(content: _Task | list[int] | _Entries | _Answers | _Report | _Problem) -> bytes:
     body = _encode(content)
     return _LENGTH.pack(len(body)) + body
 
@@ -290,7 +269,7 @@ class _GateAppends:
                 self._waiting.popleft().set_result(seqs)
 
 
-def _send(frame: _Entries | _Report | _Problem) -> None:
+def _send(frame: _Entries | _Answers | _Report | _Problem) -> None:
     sys.stdout.buffer.write(_framed(frame))
     sys.stdout.buffer.flush()
 
@@ -341,6 +320,9 @@ async def _do(task: _Task, registrar: Registrar, client: Client) -> object:
             return await exports.plan(client, job.request, rows, Path(job.out), job.hints)
     with os.fdopen(task.file, "rb") as file, _written_to(task.skipped) as note:
         file.seek(0)
+        if isinstance(job, RecordLines):
+            lines = LineWriter(registrar, client, job.kind, lambda answers: _send(_Answers(answers)))
+            return await lines.write(file)
         if isinstance(job, BuildCallList):
             return build_list(file, job.order, note)
         if isinstance(job, Scrub):

@@ -8,8 +8,8 @@ from msgspec import structs
 from dialgate.config.clients import Client
 from dialgate.config.controllers import ControllerFile
 from dialgate.core import local_time
-from dialgate.core.ledger_events import Entry, Lifted, Revoked
-from dialgate.core.ledger_state import fold
+from dialgate.core.ledger_events import Draft, Entry, Lifted, Revoked
+from dialgate.core.ledger_state import fold, revocations
 from dialgate.core.refusal import Refused
 from dialgate.ledger import bulk_revocation, stop_requests
 from dialgate.ledger.access import LedgerAccess
@@ -32,16 +32,52 @@ class Revocations:
     async def stop(self, client: Client, fields: Mapping[str, Any], *, once: bool = False) -> Receipt:
         """Write a revocation from a request whose form may have faults (`stop_requests`). See `revoke`."""
         ask, unread = stop_requests.read(RevocationRequest, fields)
-        receipt = await self.revoke(client, ask, once=once)
-        return structs.replace(receipt, note=stop_requests.join(receipt.note, unread))
+        return await self.revoke(client, ask, unread, once=once)
 
-    async def revoke(self, client: Client, ask: RevocationRequest, *, once: bool = False) -> Receipt:
+    async def revoke(
+        self, client: Client, ask: RevocationRequest, unread: str = "", *, once: bool = False
+    ) -> Receipt:
         """Write a revocation of each number that the request can mean. Raises `Refused` and `StoreUnavailable`.
 
-        The receipt is that of the last one. With `once`, `proof` names an event: a revocation that was already recorded for it
-        by this client is not recorded again, even if it was lifted.
+        The receipt is that of the last one. Its note begins with `unread`. With `once`, `proof` names an event: a revocation that
+        was already recorded for it by this client is not recorded again, even if it was lifted.
         """
         start = self._steady()
+        drafts, note = self._drafts(client, ask)
+        for draft, _ in drafts:
+            earlier = await self._find_recorded(draft) if once else None
+            receipt = self._access.receipt(earlier.seq) if earlier else await self._access.write(draft)
+        self._access.metrics.revocation_seconds.observe(self._steady() - start)
+        return structs.replace(receipt, note=stop_requests.join(unread, note))
+
+    def drafts(self, client: Client, fields: Mapping[str, Any]) -> tuple[list[Draft], str]:
+        """Return the revocations that a request makes, and a note about it. Raises `Refused`. See `stop`.
+
+        One without a time has the time 0, as in a file (`bulk_revocation`).
+        """
+        ask, unread = stop_requests.read(RevocationRequest, fields)
+        drafts, note = self._drafts(client, ask)
+        undated = [
+            structs.replace(draft, event=structs.replace(event, at=0)) if event.at == draft.at else draft
+            for draft, event in drafts
+        ]
+        return undated, stop_requests.join(unread, note)
+
+    @staticmethod
+    def file_kind(draft: Draft) -> bulk_revocation.RevocationFile:
+        """Return the kind of file that a draft of `drafts` could be in."""
+        event = draft.event
+        assert isinstance(event, Revoked)
+        return bulk_revocation.RevocationFile(event.scope, event.campaign, draft.channel)
+
+    def receipt(self, draft: Draft, history: list[Entry], note: str) -> Receipt:
+        """Return the receipt of the newest entry in `history` that has the effect of a draft of `drafts`."""
+        kind = self.file_kind(draft)
+        *_, seq = [stop.seq for stop in revocations(history) if kind.covers(structs.replace(stop, lifted=""))]
+        return structs.replace(self._access.receipt(seq), note=note)
+
+    def _drafts(self, client: Client, ask: RevocationRequest) -> tuple[list[tuple[Draft, Revoked]], str]:
+        """Return the drafts for a request, with their events, and a note about it. Raises `Refused`."""
         controller = self._access.controller(client, ask.controller)
         ask, widened = self._in_scope(client, ask, controller)
         now = self._access.clock()
@@ -51,27 +87,16 @@ class Revocations:
         event = Revoked(at=past(ask.at, now, "at"), scope=ask.scope, campaign=_campaign(ask))
         for number in numbers:
             ask = self._access.masker(owner).mask(ask, number)
-        for number in numbers:
-            earlier = await self._find_recorded(client, ask, owner, number) if once else None
-            receipt = (
-                self._access.receipt(earlier.seq)
-                if earlier
-                else await self._access.append(client, ask, owner, number, event, now)
-            )
-        self._access.metrics.revocation_seconds.observe(self._steady() - start)
         several = stop_requests.SEVERAL if len(numbers) > 1 else ""
-        return structs.replace(receipt, note=stop_requests.join(widened, ahead, several))
+        drafts = [(self._access.draft(client, ask, owner, number, event, now), event) for number in numbers]
+        return drafts, stop_requests.join(widened, ahead, several)
 
-    async def _find_recorded(
-        self, client: Client, ask: RevocationRequest, owner: str, number: str
-    ) -> Entry | None:
-        """Return the client's revocation of a number with the `proof` of the request, or None."""
-        history = await self._access.store.history(self._access.keys.subject(owner, number))
-        who = ask.actor or client.name, ask.proof
+    async def _find_recorded(self, draft: Draft) -> Entry | None:
+        """Return the client's revocation of a number with the `proof` of a draft, or None."""
         found = (
             entry
-            for entry in history
-            if isinstance(entry.event, Revoked) and (entry.actor, entry.proof) == who
+            for entry in await self._access.store.history(draft.subject)
+            if isinstance(entry.event, Revoked) and (entry.actor, entry.proof) == (draft.actor, draft.proof)
         )
         if earlier := next(found, None):
             await self._access.store.append([])

@@ -9,7 +9,8 @@ from typing import Any
 
 from python_calamine import load_workbook
 
-from dialgate.ledger.file_jobs import ImportRevocations, JobLimits, JobRunner
+from dialgate.ledger.file_jobs import JobLimits, JobRunner
+from dialgate.ledger.job_kinds import ImportRevocations
 from dialgate.ledger.schemas import RevocationsRequest
 from dialgate.store.encoded_entries import AnyDraft
 from tests.support import yaml_files

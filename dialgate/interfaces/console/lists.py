@@ -13,7 +13,7 @@ from dialgate.interfaces.console.visit import TOKEN, Visit
 from dialgate.interfaces.http import body as http_body
 from dialgate.interfaces.http.errors import FAILURES, Fault, convert, fault_of
 from dialgate.interfaces.http.uploads import UPLOADS, gone
-from dialgate.ledger.file_jobs import PreviewList
+from dialgate.ledger.job_kinds import PreviewList
 from dialgate.ledger.list_exports import Preview
 from dialgate.ledger.schemas import ListInfo, ListReport, ListRequest
 from dialgate.lists.tabular import Hints

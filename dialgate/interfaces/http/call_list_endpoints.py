@@ -32,7 +32,7 @@ from dialgate.interfaces.http.uploads import UPLOADS
 from dialgate.ledger.call_plans import MEDIA as PLAN_MEDIA
 from dialgate.ledger.call_plans import CallPlans, NumberPlan
 from dialgate.ledger.export_requests import PlanRequest, PreviewRequest, ScrubRequest
-from dialgate.ledger.file_jobs import Job, PlanCalls, PreviewList, Scrub
+from dialgate.ledger.job_kinds import Job, PlanCalls, PreviewList, Scrub
 from dialgate.ledger.list_exports import Preview, Previews
 from dialgate.ledger.request_fields import fields_of
 from dialgate.ledger.schemas import ListInfo, ListReport, ListRequest, Lists, RetiredList, described

@@ -35,7 +35,7 @@ from dialgate.interfaces.http.errors import (
     encoded,
     fault_of,
 )
-from dialgate.interfaces.http.repeated_names import find_repeated_at_top
+from dialgate.ledger.repeated_names import find_repeated_at_top
 
 _FIRST_YEAR, _LAST_YEAR = 2000, 2100
 _TEXT: Final = {"Content-Type": "text/plain; charset=utf-8", "Cache-Control": "no-store"}

@@ -16,9 +16,10 @@ from dialgate.config.clients import Client
 from dialgate.core.model import Transfer
 from dialgate.interfaces.http import body, uploads
 from dialgate.interfaces.http.endpoint import BODY_ERRORS, NDJSON, Media, Parameter, Serve
-from dialgate.interfaces.http.errors import FAILURES, Failed, convert, decode, fault_of
+from dialgate.interfaces.http.errors import FAILURES, Failed, convert, decode, encoded, fault_of
 from dialgate.interfaces.http.uploads import UPLOADS, Upload
-from dialgate.ledger.file_jobs import Job
+from dialgate.ledger.job_kinds import Job, RecordLines
+from dialgate.ledger.request_lines import LineKind
 from dialgate.lists.tabular import Hints
 
 _T = TypeVar("_T")
@@ -46,9 +47,9 @@ HINTS: Final = (
         required=False,
     ),
 )
+UPLOAD_FAULTS: Final = ("upload.busy", "upload.full", "upload.failed", "upload.no_space")
 UPLOAD_ERRORS: Final = (
-    *BODY_ERRORS, "list.unreadable", "controller.unknown", "store.unavailable", "gate.unavailable", "extra.missing", "upload.busy", "upload.full",
-    "upload.failed", "upload.no_space",
+    *BODY_ERRORS, "list.unreadable", "controller.unknown", "store.unavailable", "gate.unavailable", "extra.missing", *UPLOAD_FAULTS,
 )  # fmt: skip
 _HINTS: Final = frozenset(Hints.__struct_fields__)
 _transfers: Final = msgspec.json.Decoder(tuple[Transfer, ...])
@@ -130,3 +131,41 @@ def import_file(kind: type[_R], job: Callable[[_R, Hints], Job], /, **fixed: str
         return await answer(request, client, run, 201, with_skipped=query.skipped)
 
     return serve
+
+
+def one_or_lines(kind: LineKind, ask: Any, one: Serve) -> Serve:
+    """Return a handler for a request in JSON, for which it calls `one`, or for a request in each line (`request_lines`)."""
+
+    async def serve(request: web.Request, app: App, client: Client) -> Any:
+        if request.content_type == NDJSON:
+            return await _record_lines(request, app, client, kind)
+        if kind == "revocation":  # its form may have faults
+            return await one(request, app, client)
+        return await one(request, app, client, ask=await body.read_json(request, app, ask))
+
+    return serve
+
+
+async def _record_lines(request: web.Request, app: App, client: Client, kind: LineKind) -> web.StreamResponse:
+    """Receive all lines, and send their answers as they are made."""
+    response = web.StreamResponse(status=201, headers={"Content-Type": NDJSON, "Cache-Control": "no-store"})
+
+    async def answer(lines: bytes) -> None:
+        if not response.prepared:
+            await response.prepare(request)
+        await response.write(lines)
+
+    async with request.app[UPLOADS].received(
+        client.name, lambda: request.content.read(body.READ_BYTES), uploads.gone(request)
+    ) as upload:
+        try:
+            await upload.run(app, client, RecordLines(kind), answer=answer)
+        except FAILURES as error:
+            if not response.prepared:
+                raise
+            # The status was sent already, so the last line holds the error.
+            await response.write(encoded(fault_of(error).problem) + b"\n")
+            response.force_close()
+    await answer(b"")
+    await response.write_eof()
+    return response

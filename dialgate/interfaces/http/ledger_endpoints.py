@@ -16,16 +16,17 @@ from dialgate.interfaces.http.endpoint import (
     parameters_of,
 )
 from dialgate.interfaces.http.errors import Failed
-from dialgate.interfaces.http.file_requests import HINTS, LIST_FILES, SKIPPED, UPLOAD_ERRORS
+from dialgate.interfaces.http.file_requests import HINTS, LIST_FILES, SKIPPED, UPLOAD_ERRORS, UPLOAD_FAULTS
 from dialgate.interfaces.http.headers import IN_FORCE, NOTE
 from dialgate.interfaces.http.ledger import CONSENT_KINDS, ConsentHistory, HistoryQuery
 from dialgate.interfaces.http.ledger_export import export_ledger
 from dialgate.interfaces.http.revocation_stream import Position, stream_revocations
 from dialgate.ledger import ledger_file
 from dialgate.ledger.consent_voiding import EnrolmentRequest, VoidedConsents
-from dialgate.ledger.file_jobs import ImportEntries, ImportRevocations
 from dialgate.ledger.import_reports import EntriesReport, RevocationsReport
+from dialgate.ledger.job_kinds import ImportEntries, ImportRevocations
 from dialgate.ledger.request_fields import fields_of
+from dialgate.ledger.request_lines import MOST_LINES, LineKind
 from dialgate.ledger.schemas import (
     CallerIdProofRequest,
     CallRequestRequest,
@@ -78,6 +79,26 @@ def _record(name: str, path: str, about: str, ask: Any, *errors: str, **more: An
         status=201,
         errors=(*_WRITE, *errors),
         **{"serve": _RECORD, "scope": "ledger", "answer": Receipt, **more},
+    )
+
+
+def _record_each(
+    kind: LineKind, name: str, path: str, about: str, ask: Any, *errors: str, **more: Any
+) -> None:
+    """Add an endpoint for one request in JSON, or for many in lines."""
+    one = more.pop("serve", _RECORD)
+    _record(
+        name,
+        path,
+        f"{about} Sent as application/x-ndjson, a body has up to {MOST_LINES:,} such requests, one per line. The answers are in their "
+        "order, a receipt or an error per line.",
+        ask,
+        *errors,
+        *UPLOAD_FAULTS,
+        serve=file_requests.one_or_lines(kind, ask, one),
+        also_asks=(Media(name=NDJSON, kind=bytes, lines=(ask,)),),
+        also_answers=(Media(name=NDJSON, kind=bytes, lines=(Receipt, Failed)),),
+        **more,
     )
 
 
@@ -145,7 +166,7 @@ def _history(name: str, path: str, about: str, *kinds: str) -> None:
 _RECORD: Final = ledger.write(lambda registrar: registrar.consents.record)
 _STREAMED: Final = ("streams.too_many", "store.unavailable", "gate.unavailable")
 
-_record("addRevocation", "/v1/revocations",
+_record_each("revocation", "addRevocation", "/v1/revocations",
         "Record a revocation. It applies to every decision after the receipt's `at`. If the number can be read, the revocation is "
         "in force, whatever is wrong with other fields; `note` names the fields that were ignored. A time in the future means now.",
         RevocationRequest, serve=ledger.stop(lambda registrar: registrar.revocations.stop), scope="revoke")  # fmt: skip
@@ -174,7 +195,7 @@ _history("listWrongNumbers", "/v1/wrong-numbers", "Return the wrong-number repor
 _lifted("liftWrongNumber", "/v1/wrong-numbers", "Lift a wrong-number report. Consents and contracts for the number take effect again.",
         lambda registrar: registrar.wrong_numbers.confirm_number, NumberConfirmation, scope="subjects",
         errors=_LIFT)  # fmt: skip
-_record("addConsent", "/v1/consents", "Record a consent. It has no effect without an `artefact` and its SHA-256.",
+_record_each("consent", "addConsent", "/v1/consents", "Record a consent. It has no effect without an `artefact` and its SHA-256.",
         ConsentRequest, "ledger.full")  # fmt: skip
 
 
@@ -198,11 +219,11 @@ _record("voidConsents", "/v1/consents/void",
         "Void the consents of numbers that a registry reported as enrolled, with the receipt of the consultation as `proof`. The "
         "nightly job sends them; repetitions change nothing.",
         EnrolmentRequest, serve=ledger.write(lambda registrar: registrar.consents.void), answer=VoidedConsents)  # fmt: skip
-_record("addContract", "/v1/contracts", "Record a contract.", ContractRequest, "ledger.full")
+_record_each("contract", "addContract", "/v1/contracts", "Record a contract.", ContractRequest, "ledger.full")
 _history("listContracts", "/v1/contracts", "Return the contracts for a number.", "contract", "contract_ended")
 _record("endContract", "/v1/contracts/end", "Record the end of a contract. `ends` is its last day.",
         ContractEndRequest, "ledger.unknown")  # fmt: skip
-_record("addCallRequest", "/v1/call-requests", "Record that the data subject requested a call.",
+_record_each("call_request", "addCallRequest", "/v1/call-requests", "Record that the data subject requested a call.",
         CallRequestRequest, "ledger.full")  # fmt: skip
 _history("listCallRequests", "/v1/call-requests", "Return the call requests for a number.", "call_request")
 _import("importRevocations", "/v1/revocations", "Record a revocation for each number in a file. Every row with a number is revoked.",

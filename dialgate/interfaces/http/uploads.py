@@ -25,7 +25,8 @@ from dialgate.interfaces.http.concurrency_limits import Turns
 from dialgate.interfaces.http.errors import Fault
 from dialgate.ledger import file_import
 from dialgate.ledger.call_lists import Build, build_list
-from dialgate.ledger.file_jobs import BuildCallList, Job, JobLimits, JobRunner
+from dialgate.ledger.file_jobs import AnswerLines, JobLimits, JobRunner, no_answers
+from dialgate.ledger.job_kinds import BuildCallList, Job
 from dialgate.lists.call_list import BuildOrder, BuildResult
 from dialgate.runtime.thread_pool import ThreadPool
 
@@ -79,7 +80,7 @@ class UploadSlots:
         with self._admitted(client), TemporaryFile(dir=self._folder, prefix="upload-") as file:
             yield Upload(self, file, await self._receive(read, file), gone)
 
-    async def run(
+    async def run(  # noqa: PLR0913 - the job, its files, and when it ends
         self,
         app: App,
         client: Client,
@@ -88,6 +89,7 @@ class UploadSlots:
         *,
         gone: Gone = lambda: False,
         skipped: str = "",
+        answer: AnswerLines = no_answers,
     ) -> bytes:
         """Run a job when it is the client's turn. Raises the errors of `JobRunner.run`."""
         if file is not None:
@@ -99,7 +101,7 @@ class UploadSlots:
         access = app.registrar.access
         async with self._turns.hold(client.name):
             return await JobRunner(app.config, access.append_all, access.clock, limits).run(
-                client, job, file, skipped=skipped, is_cancelled=lambda: self.closed or gone()
+                client, job, file, skipped=skipped, is_cancelled=lambda: self.closed or gone(), answer=answer
             )
 
     @contextmanager
@@ -184,9 +186,13 @@ class Upload:
 
         return build
 
-    async def run(self, app: App, client: Client, job: Job, skipped: str = "") -> bytes:
+    async def run(
+        self, app: App, client: Client, job: Job, skipped: str = "", answer: AnswerLines = no_answers
+    ) -> bytes:
         """Run a job on the file and return its report as JSON. Raises the errors of `JobRunner.run`."""
-        return await self._uploads.run(app, client, job, self._file, gone=self._gone, skipped=skipped)
+        return await self._uploads.run(
+            app, client, job, self._file, gone=self._gone, skipped=skipped, answer=answer
+        )
 
 
 def _full() -> Fault:

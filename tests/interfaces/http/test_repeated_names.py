@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dialgate.interfaces.http.repeated_names import find_repeated, find_repeated_at_top
+from dialgate.ledger.repeated_names import find_repeated, find_repeated_at_top
 from tests.support.world import CALL, World
 
 
