@@ -72,20 +72,22 @@ def unused_udp_port() -> int:
 # The files that take long, longest first. They run first, so that no worker runs a long file alone at the end.
 # `make test-fast` leaves them out.
 LONG = (
-    "test_mutants", "test_alerts_fired", "test_cases_over_http", "test_cli", "test_first_minute", "test_pipeline", "test_last_word", "test_several_gates", "test_archive_index", "test_crash",
-    "test_start", "test_store", "test_console_browser", "test_peers", "test_shipping", "test_demo", "test_failover", "test_registry_versions",
-    "test_alerts", "test_evidence", "test_tabular", "test_race", "test_streaming", "test_console", "test_shared_store", "test_lists_in_use",
-    "test_replay", "test_timestamps", "test_gate", "test_registry_import", "test_fastagi", "test_cli_answers",
-    "test_site", "test_uploads", "test_suite", "test_kamailio_gate", "test_connections", "test_dashboards", "test_entry_ids", "test_number_privacy",
-    "test_conformance", "test_dialers", "test_kamailio", "test_kamailio_fuzz", "test_sip_redirect", "test_tenants", "test_reconciliation",
-    "test_registry_kill", "test_network_faults", "test_store_histories", "test_restore", "test_generated_clients", "test_init", "test_registry_layouts",
-    "test_http_hand_over", "test_bulk_import", "test_registry_cycle", "test_span", "test_operations", "test_backup", "test_pacing",
-    "test_stop_notices", "test_registry_lists", "test_archive", "test_scrub", "test_grid", "test_decision_log",
-    "test_retention", "test_recall", "test_check_fast_path", "test_process_pool", "test_fuzz", "test_search", "test_bulk_revocation", "test_erasure",
-    "test_deploy", "test_decision_log_stored", "test_checkpoints", "test_registry_pull",
-    "test_lost_zeros", "test_same_meaning", "test_changes_of_law", "test_large_heads", "test_openapi", "test_error_table",
-    "test_one_way", "test_breach", "test_web_pages", "test_file_jobs", "test_lasting_decisions", "test_repetitions", "test_subjects",
-    "test_number_set", "test_texts", "test_older_copy", "test_probe", "test_report", "test_entry_limit", "test_clock", "test_stop_requests",
+    "test_shipped_logs", "test_shadow_report", "test_first_minute", "test_console_browser", "test_demo", "test_openapi", "test_shipping",
+    "test_stack", "test_service", "test_shared_store", "test_kubernetes", "test_last_word", "test_site", "test_call_plans", "test_breach",
+    "test_init", "test_several_gates", "test_uploads", "test_file_jobs", "test_packed_figures", "test_cases_over_http", "test_pipeline",
+    "test_one_way", "test_scrub", "test_alerts", "test_alerts_fired", "test_crash", "test_bulk_import", "test_evidence", "test_failover",
+    "test_mutants", "test_generated_clients", "test_policy", "test_notify_socket", "test_own_process", "test_cli", "test_lasting_decisions",
+    "test_store", "test_number_privacy", "test_grid", "test_archive_index", "test_race", "test_configuration_diff", "test_registry_kill",
+    "test_timestamps", "test_tabular", "test_start", "test_peers", "test_registry_versions", "test_streaming", "test_console", "test_lists_in_use",
+    "test_replay", "test_gate", "test_registry_import", "test_fastagi", "test_cli_answers", "test_suite", "test_kamailio_gate", "test_connections",
+    "test_dashboards", "test_entry_ids", "test_conformance", "test_dialers", "test_kamailio", "test_kamailio_fuzz", "test_sip_redirect",
+    "test_tenants", "test_reconciliation", "test_network_faults", "test_store_histories", "test_restore", "test_registry_layouts",
+    "test_http_hand_over", "test_registry_cycle", "test_span", "test_operations", "test_backup", "test_pacing", "test_stop_notices",
+    "test_registry_lists", "test_archive", "test_decision_log", "test_retention", "test_recall", "test_check_fast_path", "test_process_pool",
+    "test_fuzz", "test_search", "test_bulk_revocation", "test_erasure", "test_deploy", "test_decision_log_stored", "test_checkpoints",
+    "test_registry_pull", "test_lost_zeros", "test_same_meaning", "test_changes_of_law", "test_large_heads", "test_error_table", "test_web_pages",
+    "test_repetitions", "test_subjects", "test_number_set", "test_texts", "test_older_copy", "test_probe", "test_report", "test_entry_limit",
+    "test_clock", "test_stop_requests", "test_shadow",
 )  # fmt: skip
 
 

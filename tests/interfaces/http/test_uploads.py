@@ -94,7 +94,7 @@ async def test_upkeep_revocations_and_retirements_work_while_lists_are_built(tmp
                 asyncio.create_task(
                     patient.post("/v1/lists", params=query | {"id": f"n{n}"}, data=ROWS, headers=CSV)
                 )
-                for n in range(8)
+                for n in range(4)
             ]
             await until(lambda: bool(children()))
             publish_answers(made.app.config.data, {CLEAR: True, LISTED: True}, NOW)
@@ -107,7 +107,7 @@ async def test_upkeep_revocations_and_retirements_work_while_lists_are_built(tmp
             await made.post("/v1/lists/rome/retire", {}, 200)
             assert not all(task.done() for task in sent)
             answers = await asyncio.gather(*sent)
-            assert [answer.status for answer in answers] == [201] * 8
+            assert [answer.status for answer in answers] == [201] * 4
 
 
 async def test_a_process_builds_the_list_that_the_gate_builds_of_a_short_file(tmp_path: Path) -> None:
