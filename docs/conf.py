@@ -25,6 +25,7 @@ include_patterns = [
     "config/prompts/README.md",
     "deploy/README.md",
     "deploy/*/README.md",
+    "deploy/clients/*/README.md",
     "deploy/prometheus/runbook.md",
 ]
 exclude_patterns = [".*", "build", "dialgate", "dist", "registry_sync", "tests"]
