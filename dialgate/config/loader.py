@@ -163,7 +163,7 @@ class _Reader:
     def _webhooks(self, folder: Path) -> dict[str, Profile | IncomingWebhook]:
         """Return the webhook profiles and incoming webhooks by id. The folder need not exist."""
         webhooks: dict[str, Profile | IncomingWebhook] = {}
-        for path in self._files(folder) if folder.is_dir() else []:
+        for path in sorted(folder.glob("*.yaml")):
             webhook, _ = self._read(path, _convert_webhook)
             if not isinstance(webhook, Profile | IncomingWebhook):
                 continue

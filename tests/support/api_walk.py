@@ -180,10 +180,10 @@ async def _without_store(ask: Walk) -> None:
 async def _webhooks(ask: Walk) -> None:
     of_crm: dict[str, Any] = {"place": {"name": "crm"}}
     stop = {"id": "1", "type": "stop", "number": FRESH[-3], "at": "2026-11-24T09:00:00+01:00"}
-    await ask("receiveWebhook", 200, {"events": [stop]}, headers=CRM, **of_crm)
-    await ask("receiveWebhook", 401, {"events": [stop]}, **of_crm)
-    await ask("tryWebhook", 200, {"events": [stop | {"type": "moved"}, stop]}, **of_crm)
-    await ask("receiveWebhook", 202, {"events": [stop | {"type": "moved"}]}, headers=CRM, **of_crm)
+    await ask("sendWebhook", 200, {"events": [stop]}, headers=CRM, **of_crm)
+    await ask("sendWebhook", 401, {"events": [stop]}, **of_crm)
+    await ask("simulateWebhook", 200, {"events": [stop | {"type": "moved"}, stop]}, **of_crm)
+    await ask("sendWebhook", 202, {"events": [stop | {"type": "moved"}]}, headers=CRM, **of_crm)
     (letter,) = (await ask("listDeadLetters", 200))["letters"]
     await ask("replayDeadLetters", 200, {})
     await ask("replayDeadLetters", 200, {"drop": [letter["id"]]})

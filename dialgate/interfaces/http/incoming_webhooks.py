@@ -15,7 +15,7 @@ from dialgate.core.text_formats import Timestamp
 from dialgate.interfaces.http import body as http_body
 from dialgate.interfaces.http.concurrency_limits import Turns
 from dialgate.interfaces.http.connection import connection_of
-from dialgate.interfaces.http.endpoint import BODY_ERRORS, FORM, EndpointGroup, Media, Parameter
+from dialgate.interfaces.http.endpoint import BODY_ERRORS, EndpointGroup, Parameter
 from dialgate.interfaces.http.errors import FAILURES, Fault, Problem, fault_of, response
 from dialgate.interfaces.http.operations import APP
 from dialgate.interfaces.webhooks.message import WebhookMessage
@@ -31,11 +31,6 @@ INCOMING: Final = EndpointGroup(
     "Messages of platforms and CRMs, as files in config/webhooks define them, and those that could not be applied.",
 )
 _PATH: Final = "/v1/webhooks/in/{name:[a-z0-9_.-]+}"
-_ANY_BODY: Final = (
-    Media(name="application/json", kind=bytes),
-    Media(name=FORM, kind=bytes),
-    Media(name="text/xml", kind=bytes),
-)
 _FAILS: Final = ("store.unavailable", "gate.unavailable")
 
 
@@ -92,7 +87,7 @@ async def _receive(request: web.Request) -> web.StreamResponse:
             counter.labels(settings.id, "refused").inc()
             text = f"The message is not authentic: {reason}. Check `signature` in config/webhooks, and the secret."
             raise Fault(401, "webhook.unsigned", text)
-        connection_of(request).admit(settings.id)
+        connection_of(request).admit(f"webhook {settings.id}")  # no client's name: names have no spaces
         async with request.app[DELIVERIES].hold(settings.id):
             recorded, problems = await _apply(app, settings, message)
             if problems:
@@ -112,16 +107,15 @@ _OF_NAME: Final = Parameter(
 INCOMING.add(
     method="POST",
     path=_PATH,
-    name="receiveWebhook",
+    name="sendWebhook",
     about=(
-        "Receive a message of a platform or CRM. Its signature takes the place of a key. What it means is recorded as by the"
+        "Receive a message of a platform or CRM: JSON, a form or XML. Its signature takes the place of a key. What it means is recorded as by the"
         " endpoints of the ledger; if it arrives again, or late, that changes nothing. An authentic message that cannot be read"
         " or applied is kept for `POST /v1/dead-letters/replay`, and acknowledged with 202."
     ),
     serve=_receive,
     parameters=(_OF_NAME,),
     ask=dict,
-    also_asks=_ANY_BODY,
     answer=WebhookReceipt,
     other_statuses=((202, "Kept, because it could not be applied.", WebhookReceipt),),
     errors=(*BODY_ERRORS, "webhook.unknown", "webhook.unsigned", "webhook.full", *_FAILS),
@@ -133,10 +127,10 @@ INCOMING.add(
     f"{_PATH}/test",
     parameters=(_OF_NAME,),
     scope="ledger",
-    also_asks=_ANY_BODY,
+    ask=dict,
     errors=(*BODY_ERRORS, "webhook.unknown"),
 )
-async def try_webhook(request: web.Request, app: App, client: Client) -> TrialRun:
+async def simulate_webhook(request: web.Request, app: App, client: Client) -> TrialRun:
     """Show what a message would record, without its signature. Nothing is recorded."""
     settings = _webhook(app, request).settings
     if settings.controller not in client.controllers:
@@ -161,7 +155,12 @@ async def list_dead_letters(_: web.Request, app: App, client: Client) -> DeadLet
     return DeadLetterList([_waiting(*item) for item in await _letters(app, client)])
 
 
-@INCOMING.endpoint("POST", "/v1/dead-letters/replay", scope="admin", errors=("webhook.unknown", *_FAILS))
+@INCOMING.endpoint(
+    "POST",
+    "/v1/dead-letters/replay",
+    scope="admin",
+    errors=("webhook.unknown", "webhook.unreadable", *_FAILS),
+)
 async def replay_dead_letters(
     request: web.Request, app: App, client: Client, *, ask: ReplayRequest
 ) -> ReplayReport:

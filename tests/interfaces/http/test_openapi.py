@@ -30,7 +30,7 @@ OPERATIONS: Final = {
 }
 VERBS: Final = {
     "add", "check", "confirm", "end", "erase", "export", "find", "forget", "get", "import", "lift", "list", "load", "preview", "rectify",
-    "redirect",
+    "redirect", "replay",
     "plan", "remove", "renew", "report", "retire", "scrub", "send", "simulate", "stream", "update", "void", "withdraw",
 }  # fmt: skip
 # Only gates can write to a peer. The store of the walk is embedded.
