@@ -312,6 +312,17 @@ async def _files(ask: Walk) -> None:
         skipping = {"skip_bad": "true", "channel": "crm", "proof": "exports/2026-11-24.csv"}
         for media, more in (("text/csv", {}), ("text/plain", {}), ("text/csv", {"skipped": "true"})):
             await ask(name, 201, params=skipping | more, data=data, headers={"Content-Type": media})
+    requests: dict[str, dict[str, Any]] = {
+        "addRevocation": {"channel": "crm"},
+        "addConsent": CONSENT,
+        "addContract": {"id": "k-2", "starts": "2026-01-01"},
+        "addCallRequest": {
+            "id": "r-2", "requested_at": "2026-11-20T10:00:00Z", "expires_at": "2026-12-20T10:00:00Z"
+        },
+    }  # fmt: skip
+    for name, request in requests.items():
+        lines = "".join(f"{json.dumps(request | {'number': number})}\n" for number in (FRESH[1], "12"))
+        await ask(name, 201, data=lines, headers={"Content-Type": NDJSON})
 
 
 async def _campaigns(ask: Walk, running: world.World) -> None:
