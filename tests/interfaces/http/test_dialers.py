@@ -79,6 +79,8 @@ async def test_the_httapi_profile_permits_each_variable_of_the_answer(running: W
     permitted = {variable.get("name") for variable in profile.iter("variable")}
     answers = [await xml(running, "POST", f"{HTTAPI}?{query(to)}") for to in (CLEAR, LISTED)]
     answers.append(await xml(running, "POST", f"{HTTAPI}?x=%ff"))
+    auto = {"to": CLEAR, "from": "auto", "campaign": "acme-fibre"}
+    answers.append(await xml(running, "POST", f"{HTTAPI}?{urlencode(auto)}"))
     assert {variable.tag for answer in answers for variable in answer.findall("variables/*")} == permitted
 
 
