@@ -49,7 +49,7 @@ STRICTNESS: dict[CallType, int] = {"ai_voice": 2, "automated": 1, "agent": 0}
 
 
 class Call(Struct, frozen=True, kw_only=True, gc=False, forbid_unknown_fields=True, rename={"from_": "from"}):
-    """A call to be checked. `to` is the number to dial, and `from` the caller ID to show, or `AUTO`.
+    """A call to be checked. `to` is the number to dial, and `from` the caller ID to show, or `auto`.
 
     If a request with a `call_id` is repeated unchanged, the gate repeats its decision: a denial for a day, `allow` until
     it expires or a result is reported. `call_type` can only be stricter than the campaign's call type.
