@@ -23,7 +23,7 @@ from tests.support import world
 from tests.support.running_gate import HUNG_UP, RunningGate, kill, serving
 from tests.support.world import CALL, CLEAR, KEY, LISTED, client, running
 
-KILLS = int(os.environ.get("DIALGATE_KILLS", "3"))
+KILLS = int(os.environ.get("DIALGATE_KILLS", "2"))
 LONG = ClientTimeout(total=300)
 NDJSON = {"Content-Type": "application/x-ndjson"}
 CONSENT = {
