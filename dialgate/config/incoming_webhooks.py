@@ -200,6 +200,8 @@ def _signature_faults(webhook: IncomingWebhook) -> Iterator[str]:
          "signed: use {method}, {url}, {body}, {form}, {timestamp} and {header.NAME}"),
         ("url" in holes and not webhook.url, "signed: {url} needs `url`, the URL that is configured at the platform"),
         (bool(signature.signed) != is_text, f"signed: {'is missing' if is_text else 'leave it out'}"),
+        ("form" in holes and "url" not in holes,
+         "signed: {form} needs {url}, which has the hash of a body that is no form"),
         (is_text and not holes & {"body", "form"},
          "signed: must contain {body} or {form}; otherwise anyone could exchange the body"),
         (is_text and is_timed != ("timestamp" in holes), "timestamp: give its place and sign {timestamp}, or neither"),

@@ -40,12 +40,12 @@ class Revocations:
         """Write a revocation of each number that the request can mean. Raises `Refused` and `StoreUnavailable`.
 
         The receipt is that of the last one. Its note begins with `unread`. With `once`, `proof` names an event: a revocation that
-        was already recorded for it by this client is not recorded again, even if it was lifted.
+        was already recorded for it by this client, with the same scope, is not recorded again, even if it was lifted.
         """
         start = self._steady()
         drafts, note = self._drafts(client, ask)
-        for draft, _ in drafts:
-            earlier = await self._find_recorded(draft) if once else None
+        for draft, event in drafts:
+            earlier = await self._find_recorded(draft, event) if once else None
             receipt = self._access.receipt(earlier.seq) if earlier else await self._access.write(draft)
         self._access.metrics.revocation_seconds.observe(self._steady() - start)
         return structs.replace(receipt, note=stop_requests.join(unread, note))
@@ -91,12 +91,14 @@ class Revocations:
         drafts = [(self._access.draft(client, ask, owner, number, event, now), event) for number in numbers]
         return drafts, stop_requests.join(widened, ahead, several)
 
-    async def _find_recorded(self, draft: Draft) -> Entry | None:
-        """Return the client's revocation of a number with the `proof` of a draft, or None."""
+    async def _find_recorded(self, draft: Draft, event: Revoked) -> Entry | None:
+        """Return the client's revocation of a number with the `proof` and scope of a draft, or None."""
         found = (
             entry
             for entry in await self._access.store.history(draft.subject)
-            if isinstance(entry.event, Revoked) and (entry.actor, entry.proof) == (draft.actor, draft.proof)
+            if isinstance(entry.event, Revoked)
+            and (entry.actor, entry.proof) == (draft.actor, draft.proof)
+            and (entry.event.scope, entry.event.campaign) == (event.scope, event.campaign)
         )
         if earlier := next(found, None):
             await self._access.store.append([])

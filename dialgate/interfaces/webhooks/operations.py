@@ -7,7 +7,7 @@ pass its records to `Translation`, too.
 
 import re
 from collections.abc import Iterator, Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 import msgspec
@@ -36,7 +36,9 @@ REQUESTS: Final[Mapping[str, type[Struct]]] = {
 }
 _FIELDS: Final = {name: {field.name: field for field in fields_of(kind)} for name, kind in REQUESTS.items()}
 _SEPARATOR: Final = re.compile(r"[;|,]")
-_MILLISECONDS: Final = 100_000_000_000  # as seconds, a time after the year 5138
+# Seconds or milliseconds since 1970. Fewer digits are a date, such as 20261124.
+_SINCE_1970: Final = re.compile(r"[0-9]{10}(?P<thousandths>[0-9]{3})?(\.[0-9]+)?", re.ASCII)
+_DAY_LENGTH: Final = len("2026-11-24")
 
 
 class Operation(Struct, frozen=True):
@@ -93,8 +95,9 @@ class Translation:
 
     def _operation(self, meaning: str, content: Any, event: Any) -> Operation:
         write = write_of(meaning)
+        is_end = write in {"stop", "withdrawal"}
         values = {
-            name: _field(_FIELDS[write][name], value, self._webhook.zone)
+            name: _field(_FIELDS[write][name], value, self._webhook.zone, latest=is_end)
             for name, places in self._webhook.write[write].items()  # type: ignore[index]
             if (value := self._message.value(places, content, event)) is not None
         }
@@ -103,7 +106,7 @@ class Translation:
         values |= {"controller": self._webhook.controller, "channel": "webhook"}
         if write == "withdrawal":
             values["dated"] = "at" in values
-        if write in {"stop", "withdrawal"}:
+        if is_end:
             # What the platform does not date is in force from its arrival, also if it is replayed later.
             received = self._message.received_at
             event_id = self._message.value(self._webhook.event_id, content, event)
@@ -123,13 +126,13 @@ def _text(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def _field(field: Field, value: Any, zone: str) -> Any:
+def _field(field: Field, value: Any, zone: str, *, latest: bool) -> Any:
     """Return a value in the form of the request's field. What cannot be read stays as it is, for the request's checks."""
     match field.shape:
         case "telephone":
             return value  # a number in JSON may have lost a zero, which the checks know
         case "instant":
-            return _instant(value, zone)
+            return _instant(value, zone, latest=latest)
         case "day":
             return _instant(value, "UTC")[:10]
         case "choices" | "texts":
@@ -138,17 +141,21 @@ def _field(field: Field, value: Any, zone: str) -> Any:
     return _text(value)
 
 
-def _instant(value: Any, zone: str) -> str:
-    """Return a time in RFC 3339: from seconds or milliseconds since 1970, or ISO 8601."""
+def _instant(value: Any, zone: str, *, latest: bool = False) -> str:
+    """Return a time in RFC 3339: from seconds or milliseconds since 1970, or ISO 8601.
+
+    With `latest`, a day means its end: what ends on a day ends what began on it.
+    """
     text = _text(value)
-    try:
-        seconds = float(text)
-        at = datetime.fromtimestamp(seconds / (SECOND if seconds > _MILLISECONDS else 1), UTC)
-    except (ValueError, OverflowError):
+    if number := _SINCE_1970.fullmatch(text):
+        at = datetime.fromtimestamp(float(text) / (SECOND if number["thousandths"] else 1), UTC)
+    else:
         try:
             at = datetime.fromisoformat(text)
         except ValueError:
             return text
+        if latest and len(text) <= _DAY_LENGTH:
+            at += timedelta(days=1)
     if at.tzinfo is None and zone:
         return local_time.rfc3339(local_time.instant_in(zone, at))
     return at.isoformat()

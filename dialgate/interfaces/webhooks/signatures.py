@@ -65,7 +65,7 @@ def _fault(webhook: SignedWebhook, message: WebhookMessage, match: re.Match[str]
 def _time_fault(sent_at: Any, signature: Signature, now: Instant) -> str:
     try:
         at = int(sent_at)
-    except ValueError:
+    except (TypeError, ValueError):
         return "it has no time of sending"
     at *= 1 if at > _MILLISECONDS else SECOND
     is_current = abs(now - at) <= signature.tolerance_seconds * SECOND

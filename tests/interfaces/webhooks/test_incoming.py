@@ -85,6 +85,15 @@ async def send(made: World, *events: dict[str, Any], name: str = "crm", status: 
         return await answer.json()
 
 
+def rewrite(made: World, change: Callable[[dict[str, Any]], Any]) -> None:
+    """Change the generic webhook, and reload the configuration."""
+    file = made.folder / "webhooks/generic.yaml"
+    data = yaml.safe_load(file.read_text())
+    change(data)
+    file.write_text(yaml.safe_dump(data))
+    made.app.reload(loader.load(made.folder / "dialgate.yaml"))
+
+
 async def verdict(made: World, number: str = MOBILE) -> str:
     answer = await made.post("/v1/check", {**CALL, "to": number}, 200)
     return str(answer["decision"])
@@ -276,6 +285,42 @@ async def test_a_stop_that_is_delivered_again_is_not_recorded_again_even_after_i
     assert len(await history(crm)) == 3
 
 
+async def test_stops_of_one_event_with_different_scopes_are_all_recorded(crm: World) -> None:
+    def add_scope(data: dict[str, Any]) -> None:
+        data["write"]["stop"] |= {"scope": ["event.scope"], "campaign": ["event.campaign"]}
+
+    rewrite(crm, add_scope)
+    stops = [STOP | {"scope": "campaign", "campaign": "acme-fibre"}, STOP | {"scope": "controller"}]
+    for _ in range(2):
+        await send(crm, *stops)
+    assert [getattr(entry.event, "scope", "") for entry in await history(crm)] == ["campaign", "controller"]
+
+
+@pytest.mark.parametrize("form", ["%Y-%m-%d", "%Y%m%d"])
+@pytest.mark.parametrize("given_first", [True, False])
+async def test_a_withdrawal_on_a_day_ends_what_was_given_on_it(
+    crm: World, form: str, *, given_first: bool
+) -> None:
+    rewrite(crm, lambda data: data.update(zone="Europe/Rome"))
+    day = datetime.fromtimestamp((NOW - DAY) / SECOND, UTC)
+    events = [EVENTS[0] | {"at": day.isoformat()}, EVENTS[1] | {"at": day.strftime(form)}]
+    for event in events if given_first else reversed(events):
+        await send(crm, event)
+    assert await verdict(crm) == "deny"
+    await send(crm, EVENTS[2])
+    assert await verdict(crm) == "allow"
+
+
+@pytest.mark.parametrize("at", ["-1e18", "0", "24112026", "20261124100000", "1e999", -1e18])
+async def test_a_stop_or_withdrawal_with_an_unreadable_time_is_in_force_from_now(
+    crm: World, at: str | float
+) -> None:
+    await send(crm, EVENTS[2])
+    await send(crm, EVENTS[1] | {"at": at}, STOP | {"at": at, "number": CLEAR})
+    assert await verdict(crm) == "deny"
+    assert [getattr(entry.event, "at", 0) for entry in await history(crm, CLEAR)] == [NOW]
+
+
 async def test_a_stop_without_id_or_time_is_recorded_each_time(tmp_path: Path) -> None:
     async with gate(tmp_path, "odoo") as made:
         for _ in range(2):
@@ -307,6 +352,25 @@ async def test_outcomes_are_recorded_and_a_busy_line_is_no_refusal(crm: World) -
         await send(crm, opt_out)
     assert len(await history(crm, CLEAR)) == 1
     assert await verdict(crm, CLEAR) == "deny"
+
+
+@pytest.mark.parametrize(("reason", "recorded"), [("user_requested_dnc", 1), ("user_hangup", 0)])
+async def test_who_calls_back_and_asks_for_no_more_calls_is_not_called(
+    tmp_path: Path, reason: str, recorded: int
+) -> None:
+    call = {
+        "call_id": "c",
+        "direction": "inbound",
+        "from_number": MOBILE,
+        "to_number": CLEAR,
+        "disconnection_reason": reason,
+    }
+    async with gate(tmp_path, "retell") as made:
+        for event in ("call_ended", "call_analyzed"):
+            body = json.dumps({"event": event, "call": call}).encode()
+            digest = hmac.digest(SECRET.encode(), body + str(NOW).encode(), "sha256").hex()
+            await post(made, "retell", (body, {"X-Retell-Signature": f"v={NOW},d={digest}"}))
+        assert len(await history(made)) == recorded
 
 
 async def test_an_outcome_of_another_controller_is_kept_as_unknown(crm: World) -> None:
@@ -379,6 +443,7 @@ WRONG: list[tuple[Callable[[dict[str, Any]], Any], str]] = [
     (lambda data: data["signature"].update(digest="hmac-sha256", signed="{timestamp}"), "must contain {body} or {form}"),
     (lambda data: data["signature"].update(digest="hmac-sha256", signed="{body}"), "could be sent again for ever"),
     (lambda data: data["signature"].update(digest="hmac-sha1", signed="{url}{body}"), "{url} needs `url`"),
+    (lambda data: data["signature"].update(digest="hmac-sha1", signed="{form}"), "{form} needs {url}"),
     (lambda data: data["signature"].update(digest="hmac-sha1", signed="{body}", timestamp="header.T"), "sign {timestamp}"),
     (lambda data: data["signature"].update(signed="{body}"), "signed: leave it out"),
     (lambda data: data["signature"].update(pattern="("), "no regular expression"),
@@ -444,11 +509,7 @@ def test_the_fields_are_those_of_the_requests() -> None:
 
 def correct(made: World, **means: str) -> None:
     """Give values of the generic webhook a meaning, and reload the configuration."""
-    file = made.folder / "webhooks/generic.yaml"
-    data = yaml.safe_load(file.read_text())
-    data["read"][0]["means"] |= means
-    file.write_text(yaml.safe_dump(data))
-    made.app.reload(loader.load(made.folder / "dialgate.yaml"))
+    rewrite(made, lambda data: data["read"][0]["means"].update(means))
 
 
 async def test_a_value_without_a_meaning_is_kept_encrypted_and_replayed(crm: World) -> None:

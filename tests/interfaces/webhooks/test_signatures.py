@@ -212,6 +212,13 @@ def test_a_token_with_another_algorithm_is_refused(algorithm: str) -> None:
     assert signatures.token_claims(token({"iat": 1}, VONAGE_SECRET, algorithm), VONAGE_SECRET) is None
 
 
+@pytest.mark.parametrize("sent_at", [None, [], {}, "now"])
+def test_a_token_without_a_time_is_refused(sent_at: Any) -> None:
+    claims = {"iat": sent_at, "payload_hash": sha256(b"{}").hexdigest()}
+    signed = message("{}", {"Authorization": f"Bearer {token(claims, VONAGE_SECRET)}"})
+    assert "no time" in signatures.verify(webhook("vonage", VONAGE_SECRET), signed, 0)
+
+
 @pytest.mark.parametrize("text", ["", "a", "a.b", "a.b.c", "a.b.c.d", "é.é.é", "..", "eyJ9.eyJ9.eyJ9"])
 def test_no_token_is_refused(text: str) -> None:
     assert signatures.token_claims(text, VONAGE_SECRET) is None
