@@ -94,7 +94,7 @@ class LineWriter:
     def _read(self, line: bytes) -> _Line:
         if len(line) > self._most_bytes:
             text = "The line exceeds the setting `limits.body_bytes`. Split it, or raise the setting."
-            return _Line([], "", Refused("request.too_large", text))
+            return _Line([], "", Refused("request.too_large", text, status=413))
         try:
             return _Line(*self._requests.read(line))
         except Refused as refused:
