@@ -30,6 +30,7 @@ COMMANDS = {
     "retention": ("retention", "Remove data whose retention period is over (GDPR art. 5)."),
     "breach": ("retention", "Show the data that a breach exposed (GDPR art. 33)."),
     "nodes": ("nodes", "Show the gates that share the store."),
+    "mcp": ("mcp", "Serve tools for agents (Model Context Protocol)."),
     "webhook": ("webhooks", "Replay messages of platforms and CRMs, and test what they record."),
     "ledger": ("ledger_files", "Export the ledger, or import it into another store."),
     "backup": ("backup", "Copy the data folder, and verify the copied log."),

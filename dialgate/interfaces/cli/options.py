@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, NoReturn, TypeAlias
+from typing import Annotated, Any, Final, NoReturn, TypeAlias
 
 import typer
 
@@ -106,6 +106,10 @@ class Failure(Exception):
         self.code, self.field, self.status = code, field, status
 
 
+# What `failure_of` understands.
+REPORTED: Final = (Failure, NotKept, Refused, Unavailable, OSError)
+
+
 def program_name() -> str:
     """Return `dialgate`, or the path of this program if `dialgate` on PATH is a different one."""
     started = sys.argv[0]
@@ -136,16 +140,16 @@ def reporting(*, as_json: bool) -> Iterator[None]:
     """Report a failure in the block as text or JSON, and exit with its `status`. A file that cannot be used is one, too."""
     try:
         yield
-    except (Failure, NotKept, Refused, Unavailable) as error:
-        fail(_failure_of(error), as_json=as_json)
-    except OSError as error:
-        if error.filename is None:  # such as a closed pipe
-            raise
-        fail(Failure("file.unusable", f"{error.filename}: {error.strerror}"), as_json=as_json)
+    except REPORTED as error:
+        fail(failure_of(error), as_json=as_json)
 
 
-def _failure_of(error: Exception) -> Failure:
+def failure_of(error: Exception) -> Failure:
     match error:
+        case OSError(filename=None):  # such as a closed pipe
+            raise error
+        case OSError():
+            return Failure("file.unusable", f"{error.filename}: {error.strerror}")
         case Failure():
             return error
         case MissingExtra():
@@ -158,10 +162,13 @@ def _failure_of(error: Exception) -> Failure:
             return Failure("law.missing", str(error))
 
 
+def error_body(failure: Failure) -> dict[str, Any]:
+    return {"error": {"code": failure.code, "message": str(failure), "field": failure.field}}
+
+
 def fail(failure: Failure, *, as_json: bool) -> NoReturn:
     if as_json:
-        error = {"code": failure.code, "message": str(failure), "field": failure.field}
-        show_json({"error": error})
+        show_json(error_body(failure))
     else:
         field = f"{_OPTIONS.get(failure.field, failure.field)}: " if failure.field else ""
         typer.echo(f"{failure.code}: {field}{failure}", err=True)

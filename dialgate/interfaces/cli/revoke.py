@@ -130,11 +130,11 @@ def revoke_add(
     if (seq is None) == (not number):
         raise Failure("request.invalid", "give either a NUMBER or --lift SEQ", status=MISUSE)
     if seq is None:
-        return "revoked", _stop(gate, fields_of(RevocationRequest, options))
+        return "revoked", record_stop(gate, fields_of(RevocationRequest, options))
     return "lifted", _lift(gate, seq, request(LiftRequest, options))
 
 
-def _stop(gate: GateClient, stop: dict[str, Any]) -> Receipt:
+def record_stop(gate: GateClient, stop: dict[str, Any]) -> Receipt:
     """Record a revocation. If no gate runs, keep it for the next one."""
     try:
         return gate.send("POST", "/v1/revocations", Receipt, stop)
