@@ -6,6 +6,7 @@ import os
 import platform
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cache, lru_cache
 from hashlib import sha256
 from itertools import chain, groupby
 from pathlib import Path
@@ -131,8 +132,13 @@ class SetupDraft(Struct):
 
     def lines(self) -> list[Line]:
         """Return the campaigns as the gate would load them, or an empty list if an answer is invalid."""
-        read, _ = yaml_file.convert(yaml.safe_load(_controller_text(self)), ControllerFile)
-        return list(build_lines({read.id: read}, {})[0].values()) if read else []
+        return _lines_of(_controller_text(self))
+
+
+@lru_cache(maxsize=1)  # three questions ask for the campaigns of each draft
+def _lines_of(text: str) -> list[Line]:
+    read, _ = yaml_file.convert(yaml.safe_load(text), ControllerFile)
+    return list(build_lines({read.id: read}, {})[0].values()) if read else []
 
 
 class SetupQuestion(Struct, frozen=True, kw_only=True):
@@ -246,6 +252,7 @@ QUESTIONS: Final = (
 _BY_NAME: Final = {question.name: question for question in QUESTIONS}
 
 
+@cache
 def laws() -> dict[str, Law]:
     """Return the laws that come with dialgate, by country."""
     paths = sorted(SHIPPED.iterdir())
