@@ -9,6 +9,8 @@ import sys
 from pathlib import Path
 from typing import Final
 
+import pytest
+
 from tests.project.test_docs import PAGES, blocks
 from tests.support import world
 from tests.support.world import CLEAR, KEY
@@ -33,6 +35,7 @@ async def shell(script: str, folder: Path) -> str:
     return output
 
 
+@pytest.mark.torture  # other tests compare the description with what the gate answers
 async def test_generated_clients_check_calls_record_stops_and_read_errors(tmp_path: Path) -> None:
     async with world.running(tmp_path / "gate") as running:
         await world.load_list(running)
