@@ -331,13 +331,10 @@ async def test_the_console_can_be_used_with_the_keyboard_alone(screen: Screen) -
         await expect(page.locator("main")).to_be_focused()
 
 
-@pytest.mark.parametrize(("theme", "size"), [("light", "narrow"), ("dark", "wide")])
-async def test_no_page_has_a_serious_accessibility_fault_or_is_wider_than_the_screen(
-    screen: Screen, theme: str, size: str
-) -> None:
+async def test_no_page_has_a_serious_accessibility_fault_or_is_wider_than_the_screen(screen: Screen) -> None:
+    """In Italian, whose words are the longer ones."""
     decision_id = (await check(screen.gate, LISTED))["decision_id"]
-    language = "it-IT" if theme == "dark" else "en-GB"
-    async with open_page(screen, size=size, theme=theme, language=language) as page:
+    async with open_page(screen, language="it-IT") as page:
         await check_page(page)
         await page.fill("[name=key]", OFFICER)
         await page.keyboard.press("Enter")
@@ -353,15 +350,16 @@ async def test_no_page_has_a_serious_accessibility_fault_or_is_wider_than_the_sc
 
 
 async def check_page(page: Page) -> None:
-    """Check accessibility with axe at the current size, and the width of the document at every size."""
+    """Check accessibility with axe, and the width of the document: narrow in light colours, and wide in dark ones."""
     session = await page.context.new_cdp_session(page)
     await session.send("Runtime.evaluate", {"expression": AXE})
-    script = "axe.run({resultTypes: ['violations']}).then(r => JSON.stringify(r.violations.map(v => [v.impact, v.id, v.nodes[0].html.slice(0, 120)])))"
-    response = await session.send("Runtime.evaluate", {"expression": script, "awaitPromise": True})
-    violations = json.loads(response["result"]["value"])
-    assert [violation for violation in violations if violation[0] in SEVERE] == [], page.url
-    for width, height in SIZES.values():
+    for (width, height), dark in ((SIZES["narrow"], False), (SIZES["wide"], True)):
+        await page.emulate_media(color_scheme="dark" if dark else "light", reduced_motion="reduce")
         await page.set_viewport_size({"width": width, "height": height})
+        script = "axe.run({resultTypes: ['violations']}).then(r => JSON.stringify(r.violations.map(v => [v.impact, v.id, v.nodes[0].html.slice(0, 120)])))"
+        response = await session.send("Runtime.evaluate", {"expression": script, "awaitPromise": True})
+        violations = json.loads(response["result"]["value"])
+        assert [violation for violation in violations if violation[0] in SEVERE] == [], (page.url, width)
         script = "document.documentElement.scrollWidth - innerWidth"
         response = await session.send("Runtime.evaluate", {"expression": script})
         assert response["result"]["value"] <= 0, (page.url, width)
