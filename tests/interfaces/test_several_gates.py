@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import pytest_asyncio
 from aiohttp import ClientSession, ClientTimeout, TCPConnector
 
 from dialgate.core.model import DAY
@@ -20,6 +21,7 @@ from tests.support.ports import free_port
 from tests.support.running_gate import HUNG_UP, kill, program, ready, spawn
 from tests.support.world import CALL, CLEAR, KEY, LISTED
 
+in_module_loop = pytest.mark.asyncio(loop_scope="module")
 NUMBERS = [f"+3906{number}" for number in range(12_345_000, 12_345_050)]
 
 
@@ -84,18 +86,20 @@ class Machine:
         return await asyncio.to_thread(run_command, "dialgate", *words, "--config", self.config(gate))
 
 
-@pytest.fixture
-async def machine(tmp_path: Path) -> AsyncIterator[Machine]:
-    made = Machine(tmp_path)
-    (tmp_path / "share").mkdir()
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def machine(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Machine]:
+    """Serve all tests. Each leaves both gates running."""
+    folder = tmp_path_factory.mktemp("machine")
+    made = Machine(folder)
+    (folder / "share").mkdir()
     answers = dict.fromkeys(NUMBERS, False) | {CLEAR: False, LISTED: True}
     made.write("one")
-    world.publish_answers(tmp_path / "one/data", answers, wall_clock() - DAY)
+    world.publish_answers(folder / "one/data", answers, wall_clock() - DAY)
     try:
         await made.start("one")
         made.write("two")
-        world.share_keys(tmp_path / "one", tmp_path / "two")
-        (tmp_path / "two/data/snapshots").symlink_to(tmp_path / "one/data/snapshots")
+        world.share_keys(folder / "one", folder / "two")
+        (folder / "two/data/snapshots").symlink_to(folder / "one/data/snapshots")
         await made.ask({**world.LIST, "numbers": [*NUMBERS, CLEAR, LISTED]}, "/v1/lists")
         await made.start("two")
         await until(lambda: allows_everywhere(made))
@@ -118,6 +122,7 @@ async def allows_everywhere(machine: Machine) -> bool:
     return all(answer["decision"] == "allow" for answer in answers)
 
 
+@in_module_loop
 async def test_gates_on_one_port_count_together_and_answer_for_each_other(machine: Machine) -> None:
     answers = await asyncio.gather(*(machine.ask(CALL) for _ in range(60)))
     assert sum(answer["decision"] == "allow" for answer in answers) == 5, answers[0]
@@ -136,6 +141,7 @@ async def finds(machine: Machine, gate: str, decisions: set[str]) -> bool:
     return set(re.findall(r'"decision_id": ?"([^"]+)"', found.out)) >= decisions
 
 
+@in_module_loop
 async def test_a_stop_that_one_gate_acknowledges_binds_the_other(machine: Machine) -> None:
     for place, gate in enumerate(("one", "two") * 2):
         stopped = await machine.command(gate, "revoke", NUMBERS[place])
@@ -144,6 +150,7 @@ async def test_a_stop_that_one_gate_acknowledges_binds_the_other(machine: Machin
         assert {answer["reasons"][0]["code"] for answer in answers} == {"revocation.revoked"}
 
 
+@in_module_loop
 async def test_a_killed_gate_leaves_the_other_answering(machine: Machine) -> None:
     before = await machine.logs(40)
     assert len(before) == 2
@@ -158,6 +165,7 @@ async def both_answer(machine: Machine, logs: set[str]) -> bool:
     return await machine.logs(40) == logs
 
 
+@in_module_loop
 async def test_a_restart_of_one_gate_after_the_other_loses_no_call_that_is_retried(machine: Machine) -> None:
     answered = Counter[str]()
     callers = [asyncio.create_task(keep_asking(machine, caller, answered)) for caller in range(8)]
@@ -190,6 +198,7 @@ async def keep_asking(machine: Machine, caller: int, answered: Counter[str]) -> 
             place += 1
 
 
+@in_module_loop
 async def test_a_gate_without_the_setting_does_not_share_the_port(machine: Machine, tmp_path: Path) -> None:
     """Otherwise each gate would receive about half of the other's calls."""
     (tmp_path / "three").mkdir()
