@@ -73,6 +73,9 @@ class JobLimits(Struct, frozen=True):
 class _Task(Struct, frozen=True):
     """A job with its circumstances. `file` is an open file descriptor, or -1.
 
+    `now` is the gate's time at `begun` of the monotonic clock, which all processes share. A receipt must not state a time before
+    its entry was durable, so the time that this process takes to start counts.
+
     `config` is the path of dialgate.yaml. `config_hash` and `data` are of the configuration that the gate has in force.
     `skipped` is the file for the rows that are left out, as lines of JSON. If it is empty, they are only counted.
     """
@@ -84,6 +87,7 @@ class _Task(Struct, frozen=True):
     controllers: tuple[str, ...]
     scopes: tuple[Scope, ...]
     now: Instant
+    begun: float
     limits: JobLimits
     job: Job
     file: int = -1
@@ -158,6 +162,7 @@ class JobRunner:
             controllers=client.controllers,
             scopes=client.scopes,
             now=self._clock(),
+            begun=time.monotonic(),
             limits=self._limits,
             job=job,
             file=file.fileno() if file is not None else -1,
@@ -291,10 +296,10 @@ def _written_to(path: str) -> Iterator[Callable[[RowProblem], None]]:
 async def _run(task: _Task, config: Config) -> bytes:
     loop, answers = asyncio.get_running_loop(), asyncio.StreamReader()
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(answers), sys.stdin.buffer)
-    gate, begun = _GateAppends(answers), time.monotonic()
+    gate = _GateAppends(answers)
 
     def clock() -> Instant:
-        return task.now + int((time.monotonic() - begun) * 1_000)
+        return task.now + int((time.monotonic() - task.begun) * 1_000)
 
     store, keys = await factory.open_reader(config), Keys.open(config.data / "keys.json")
     registrar = Registrar(config, keys, store, clock, Metrics(CollectorRegistry()), NoGate(gate.append))

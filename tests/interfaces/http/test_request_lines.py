@@ -1,8 +1,10 @@
 """A body with a request in each line: each has the effect and the answer of the request alone, and none is lost or written twice."""
 
+import asyncio
 import os
 import random
 import shutil
+import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from io import BytesIO
@@ -16,6 +18,8 @@ from msgspec import structs
 
 from dialgate.config import loader
 from dialgate.core.ledger_events import Entry, Revoked
+from dialgate.core.local_time import instant_of
+from dialgate.core.model import SECOND
 from dialgate.ledger import request_lines
 from dialgate.ledger.entry_limit import MOST
 from dialgate.store import factory
@@ -68,6 +72,17 @@ async def send(session: ClientSession, path: str, lines: Iterable[bytes]) -> tup
         text = await answer.text()
         assert answer.status != 201 or answer.content_type == NDJSON["Content-Type"]
         return answer.status, [msgspec.json.decode(line) for line in text.splitlines()]
+
+
+class Running(world.Hand):
+    """A clock that goes on from its first time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._begun = time.monotonic()
+
+    def __call__(self) -> int:
+        return self.at + int((time.monotonic() - self._begun) * SECOND)
 
 
 def shown(answer: Any) -> Any:
@@ -204,3 +219,16 @@ async def answer_all(
             if at == end:
                 await kill(gate.process)
     assert at == len(lines)
+
+
+async def test_no_call_is_permitted_after_the_time_of_a_receipt(tmp_path: Path) -> None:
+    async with running(tmp_path, Running(), clients=[client("tests", KEY, *world.SCOPES)]) as made:
+        await world.load_list(made)
+        sending = asyncio.create_task(send(made.client, "/v1/revocations", [line_of({"number": CLEAR})]))
+        permitted = 0
+        while not sending.done():
+            asked_at = made.hand()
+            if (await made.post("/v1/simulate", CALL, 200))["decision"] == "allow":
+                permitted = asked_at
+        (receipt,) = (await sending)[1]
+        assert 0 < permitted <= instant_of(receipt["at"])
