@@ -300,10 +300,9 @@ def test_the_calls_of_one_campaign_and_day_share_one_binding() -> None:
     assert IT.binding(facts()) is shared
 
 
-def test_the_cache_of_bindings_is_bounded_without_changing_results(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(law_module, "_MEMORY", 200)
+def test_the_cache_of_bindings_is_bounded_without_changing_results() -> None:
     law: Law = parse_law(law_data("IT"))
-    for n in range(2 * law_module._MEMORY + 1):
+    for n in range(law_module._MEMORY + 2):
         day = date(2018, 9, 19) + n * ONE_DAY
         assert law.binding(facts(today=day)).legal_basis == (law.legal_basis[-1],)
         assert len(law._bindings) <= law_module._MEMORY
