@@ -301,7 +301,7 @@ async def _export(ask: Walk) -> None:
 
 
 async def _files(ask: Walk) -> None:
-    """Send a file of each kind, as CSV, as text, and with an answer in lines."""
+    """Send a file of each kind, as CSV, and as text with an answer in lines."""
     contents = {
         "importRevocations": f"number\n{FRESH[0]}\n12\n",
         "importConsents": f"number,id,collected_at,purposes,call_types\n{FRESH[0]},f-1,2026-11-01T10:00:00Z,sale,agent\n12,f-2,,,\n",
@@ -310,7 +310,7 @@ async def _files(ask: Walk) -> None:
     }
     for name, data in contents.items():
         skipping = {"skip_bad": "true", "channel": "crm", "proof": "exports/2026-11-24.csv"}
-        for media, more in (("text/csv", {}), ("text/plain", {}), ("text/csv", {"skipped": "true"})):
+        for media, more in (("text/csv", {}), ("text/plain", {"skipped": "true"})):
             await ask(name, 201, params=skipping | more, data=data, headers={"Content-Type": media})
     requests: dict[str, dict[str, Any]] = {
         "addRevocation": {"channel": "crm"},
