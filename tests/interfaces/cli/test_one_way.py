@@ -106,19 +106,19 @@ async def test_commands_reach_a_gate_elsewhere_with_a_key(running: World, tmp_pa
 
 async def test_skipped_rows_are_reported_by_line_and_entries_by_count(running: World, tmp_path: Path) -> None:
     stops, reasons = tmp_path / "stops.csv", tmp_path / "reasons.csv"
-    stops.write_text("number\n" + "".join(f"+3906123{place:05}\n" for place in range(5_000)) + "12\nnone\n")
+    stops.write_text("number\n" + "".join(f"+3906123{place:05}\n" for place in range(1_000)) + "12\nnone\n")
     imported = await running.command("revoke", "import", stops, "--reasons", reasons, "--json")
     assert imported.code == 0, imported
-    assert (imported.json["revoked"], imported.json["refused"]) == (5_000, 2)
+    assert (imported.json["revoked"], imported.json["refused"]) == (1_000, 2)
     assert list(imported.json["reasons"].values()) == [1, 1]
-    assert [row.partition(",")[0] for row in reasons.read_text().splitlines()] == ["line", "5002", "5003"]
-    assert await decides(running, "+390612304999") == REVOKED
-    assert running.sample("dialgate_ledger_entries_total", kind="revoked") == 5_000
+    assert [row.partition(",")[0] for row in reasons.read_text().splitlines()] == ["line", "1002", "1003"]
+    assert await decides(running, "+390612300999") == REVOKED
+    assert running.sample("dialgate_ledger_entries_total", kind="revoked") == 1_000
     shown = await running.command("revoke", "import", stops)
     assert "Why rows were skipped" in shown.out
     assert all(" ".join(why.split()[:3]) in shown.out for why in imported.json["reasons"])
     again = await running.command("revoke", "import", stops, "--json")
-    assert (again.json["revoked"], again.json["known"]) == (0, 5_000)
+    assert (again.json["revoked"], again.json["known"]) == (0, 1_000)
 
 
 async def test_a_file_with_an_invalid_row_is_refused_with_all_its_reasons(
