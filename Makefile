@@ -65,7 +65,7 @@ HOURS := --timeout=7200 -o faulthandler_timeout=7500
 mutants: .venv/developing
 	$(BIN)/python -m tests.mutants.countries
 
-# Tests that take too long for every change: all mutants of country files, developer benchmarks, the demonstration on a terminal, generated clients, 300 kills under load,
+# Tests that take too long for every change: all mutants of country files, developer benchmarks, the demonstration on a terminal, generated clients, more shipped logs on an object store, 300 kills under load,
 # 1,000 damaged logs and 300 damaged indexes, 500 histories of faults, 1,500 histories of two controllers on each store (an hour), every byte of an
 # evidence bundle, every country case over HTTP, the SDKs of five voice platforms (needs the indexes of Python and npm packages), 5,000 random calls at the turning points of plans, 10,000 instants of plans compared with `simulate`, every case at four times of its day, 1,000 writes by two commands at once, five minutes of `make soak`.
 torture: mutants
