@@ -25,7 +25,7 @@ from dialgate.tools.demo.world import _RESOURCES, _draw_numbers
 from tests.support import world, yaml_files
 from tests.support.world import CALL, CALLER, CLEAR, KEY, LISTED, SCOPES, Hand, World
 
-CALLS = 700
+CALLS = 350
 DAY_OF_NOW, LAST_DAY = "2026-11-24", date(2026, 12, 20)
 MORNING = local_time.midnight("Europe/Rome", date(2026, 11, 24)) + 450 * MINUTE  # half past seven
 WATCHING = [world.client("tests", KEY, *SCOPES, "watch")]
@@ -58,7 +58,7 @@ def write_demo(folder: Path) -> None:
 
 
 def calls_of_a_day() -> Iterator[tuple[Instant, dict[str, str]]]:
-    """Yield the demonstration's calls of one controller, in its shares, over half a day."""
+    """Yield the demonstration's calls of one controller, in its shares, over six hours."""
     demo = Demo(config=Path(), textfile=Path(), port=0, key="", numbers=NUMBERS)
     kinds = [
         kind for kind in traffic._kinds(demo, {"valid": NUMBERS["mobile"][:30]}) if "acme" in kind.campaign
