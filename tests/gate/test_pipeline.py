@@ -12,9 +12,10 @@ import asyncio
 import os
 import re
 import shutil
+import sqlite3
 from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, closing, suppress
 from itertools import count
 from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias
@@ -214,9 +215,11 @@ class Cluster:
         self._store = store  # its name
 
     async def recorded(self, node: Node) -> int:
-        """Return the last entry of the node's log that the shared store knows to be on disk."""
+        """Return the last entry of a killed node's log that its store knows to be on disk."""
         if not self._store:
-            return 0
+            with closing(sqlite3.connect(node.data / "store.db")) as db:
+                query = "SELECT max(durable) FROM position WHERE log = ?"
+                return int(db.execute(query, (node.log,)).fetchone()[0] or 0)
         async with redis.asyncio.from_url(redis_servers.alone()) as client:
             return int(await client.hget(f"{{{self._store}}}:recorded", node.log) or 0)
 

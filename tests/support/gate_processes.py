@@ -264,16 +264,17 @@ class Node:
         if not self.running:
             return
         process, self._process = self._process, None
-        self._awaited[0] = asyncio.get_running_loop().create_future()
-        self._writer.write(json.dumps([0, self.hand.at, "close", []]).encode() + b"\n")
-        await self._awaited[0]
+        with suppress(Died):  # then the exit code is not 0
+            await self.order("close")
         await self._reading
         process.join()
         assert process.exitcode == 0, (self.file.parent / "output").read_text()[-3000:]
         process.close()
 
     def newest_entry(self) -> int:
-        return max((line.seq for line, _ in Reader(self.data / "log").entries()), default=0)
+        folder = self.data / "log"
+        first = segments(folder)[-1][0]
+        return max((line.seq for line, _ in Reader(folder).entries(first=first)), default=first - 1)
 
     def entries(self, after: int = 0) -> Iterator[Entry]:
         if self._keys is None:
