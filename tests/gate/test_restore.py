@@ -383,9 +383,8 @@ async def test_a_stop_of_a_call_that_another_gate_allowed_is_requested_until_it_
     assert codes(await ask(milan)) == ["gate.unavailable"]
     # Rome counts its calls again, so that the store contains the person.
     rome = await open_app(folders[0] / "dialgate.yaml")
-    for _ in range(2):
-        await milan.tick()
-    await rome.tick()
+    for app in (rome, milan, rome, milan):  # on a busy machine, Rome counts them only at its tick
+        await app.tick()
     assert "ledger" not in milan.gate.readiness()
     assert "revocation.revoked" in codes(await ask(rome))
     for app in (rome, milan):
