@@ -6,6 +6,7 @@ It reports all faults in the form of all files together or, if there are none, a
 import hashlib
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -272,15 +273,10 @@ class _Reader:
             if names.count(subscriber.name) > 1:
                 faults.append("is defined twice; give each subscriber a unique name")
             faults += filter(None, [webhook_targets.fault_of(subscriber)])
-            try:
-                secret = (self.folder / subscriber.secret_file).read_text("ascii")
-                yield SubscriberAccess(subscriber, webhook_targets.secret_of(secret, subscriber.kind))
-            except (OSError, UnicodeDecodeError):
-                faults.append(
-                    f"cannot read {subscriber.secret_file}; check `secret_file` and the file's owner"
-                )
-            except ValueError as error:
-                faults.append(str(error))
+            read = partial(webhook_targets.secret_of, kind=subscriber.kind)
+            secret = self._secret(subscriber.secret_file, read, "check `secret_file` and", faults)
+            if secret is not None:
+                yield SubscriberAccess(subscriber, secret)
             self.problems.extend(f"subscriber {subscriber.name}: {fault}" for fault in faults)
 
     def _incoming(
@@ -291,16 +287,25 @@ class _Reader:
                 continue
             faults = [*clients.missing_controllers([webhook.controller], controllers)]
             signature = webhook.signature
-            try:
-                text = (self.folder / signature.secret_file).read_text("ascii")
-                yield name, SignedWebhook(webhook, incoming_webhooks.secret_of(text, signature.digest))
-            except (OSError, UnicodeDecodeError):
-                faults.append(
-                    f"cannot read {signature.secret_file}; write the platform's secret to it, and check the file's owner"
-                )
-            except ValueError as error:
-                faults.append(str(error))
+            read = partial(incoming_webhooks.secret_of, digest=signature.digest)
+            secret = self._secret(
+                signature.secret_file, read, "write the platform's secret to it, and check", faults
+            )
+            if secret is not None:
+                yield name, SignedWebhook(webhook, secret)
             self.problems.extend(f"webhook {name}: {fault}" for fault in faults)
+
+    def _secret(
+        self, name: str, read: Callable[[str], bytes], advice: str, faults: list[str]
+    ) -> bytes | None:
+        """Return the secret in the file `name`, or None after adding to `faults`."""
+        try:
+            return read((self.folder / name).read_text("ascii"))
+        except (OSError, UnicodeDecodeError):
+            faults.append(f"cannot read {name}; {advice} the file's owner")
+        except ValueError as error:
+            faults.append(str(error))
+        return None
 
 
 def _convert_settings(data: Any) -> tuple[tuple[Any, Settings | None], list[str]]:
