@@ -173,29 +173,36 @@ class Connection(asyncio.Protocol):
             if self._stranger and self._owes_response():
                 self.admit(self._lane.client)
         elif self._handler is not None and not self._deaf:
-            if self._is_busy():
-                self._receive_while_busy(data, self._handler)
-            elif self._head > _HEAD_OF_HEADERS * self._shared.limits.header_bytes:
+            if self._full and not self._is_busy():
                 self._refuse(_TOO_LONG)
+            elif self._request is not None and not self._request.content.is_eof():
+                self._handler.data_received(data)  # its body, which has its own timeout
             else:
-                self._head += len(data)
-                self._handler.data_received(data)
-                self._watch(True)  # noqa: FBT003 - its only argument
+                self._receive_next(data, self._handler)
         elif not self._transport.is_closing():
             self._transport.pause_reading()
 
-    def _receive_while_busy(self, data: bytes, handler: Handler) -> None:
-        """Forward part of the body, which has its own timeout, or count bytes of the next requests.
+    def _receive_next(self, data: bytes, handler: Handler) -> None:
+        """Forward bytes of the next requests, and count them. A body is among them until aiohttp begins its request.
 
-        Reading stops when these exceed the maximum of a head, until the requests that aiohttp queues are answered.
+        If they exceed the maximum of a head, reading stops until aiohttp has begun or answered a request.
         """
-        is_pipelined = self._request is not None and self._request.content.is_eof()
         handler.data_received(data)
-        if is_pipelined:
-            self._head += len(data)
-            if self._head > _HEAD_OF_HEADERS * self._shared.limits.header_bytes:
-                self._full = True
-                self._transport.pause_reading()
+        self._head += len(data)
+        if self._head > _HEAD_OF_HEADERS * self._shared.limits.header_bytes:
+            self._full = True
+            self._transport.pause_reading()
+        if not self._is_busy():
+            self._loop.call_soon(
+                self._await_head, self._request
+            )  # aiohttp first begins a request that is complete
+
+    def _await_head(self, former: web.BaseRequest | None) -> None:
+        """Read on with a timeout if no request has begun since `former`. A head that is too long is then refused."""
+        if self._request is former and not self._deaf and not self._transport.is_closing():
+            self._watch(True)  # noqa: FBT003 - its only argument
+            if self._full:
+                self._transport.resume_reading()
 
     def eof_received(self) -> None:
         if self._handler is not None:

@@ -12,6 +12,7 @@ import pytest
 
 from dialgate.interfaces.http.connection import Connection, Handler
 from tests.support import world
+from tests.support.running_gate import serving
 from tests.support.world import CALL, KEY, World
 
 LIMIT = 32 << 10
@@ -108,6 +109,22 @@ async def test_a_body_is_no_head(running: World) -> None:
             await asyncio.sleep(0)
         writer.write(sent[400:])
         assert statuses(await reader.read()) == [200, 200]
+
+
+async def test_uploads_follow_one_another_on_a_connection(tmp_path: Path) -> None:
+    """Uvloop reads much of a body in the turn of the loop in which its head arrived."""
+    body = b'{"calls":[%b{}]}' % (b" " * 4_000_000)
+    upload = BATCH + b"Content-Length: %d\r\n\r\n" % len(body) + body
+    async with serving(world.write_folder(tmp_path / "gate", limits={"body_bytes": len(body)})) as gate:
+        reader, writer = await asyncio.open_connection("127.0.0.1", gate.port("url"))
+        for _ in range(10):
+            writer.write(upload)
+            async with asyncio.timeout(30):
+                head = await reader.readuntil(b"\r\n\r\n")
+                await reader.readexactly(int(head.lower().partition(b"content-length: ")[2].split()[0]))
+            assert statuses(head) == [200]
+        writer.close()
+        await writer.wait_closed()
 
 
 async def test_a_busy_connection_keeps_few_bytes_of_the_next_requests(tmp_path: Path) -> None:
