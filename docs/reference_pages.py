@@ -25,6 +25,7 @@ from dialgate.config.decision_retention import Retention
 from dialgate.config.incoming_webhooks import EventReading, IncomingWebhook, Signature
 from dialgate.config.listeners import FastAgi, Limits, Listen, Operations, Uploads
 from dialgate.config.log_settings import ServiceLog, TracesTo
+from dialgate.config.record_pulls import RecordPull
 from dialgate.config.settings import Settings, SharedStore
 from dialgate.config.shipping import Shipping, StreamTo
 from dialgate.config.storage import Storage
@@ -74,6 +75,7 @@ SETTINGS: tuple[tuple[str, type[Struct]], ...] = (
     ("Incoming webhooks in `config/webhooks`", IncomingWebhook),
     ("`signature` of an incoming webhook", Signature),
     ("`read` of an incoming webhook", EventReading),
+    ("`pull` of an incoming webhook", RecordPull),
     ("`retention`", Retention),
     ("`service_log`", ServiceLog),
     ("`traces`", TracesTo),

@@ -16,8 +16,9 @@ from typing import Annotated, Final, Literal, TypeAlias
 
 from msgspec import Meta, Struct
 
-from dialgate.config import webhook_targets
+from dialgate.config import record_pulls, webhook_targets
 from dialgate.config.fields import Name, Strict
+from dialgate.config.record_pulls import RecordPull
 from dialgate.core import local_time
 
 Write: TypeAlias = Literal[
@@ -46,6 +47,7 @@ FIELDS: Final[Mapping[str, str]] = {
 HOLE: Final = re.compile(r"\{([a-z]+(?:\.[A-Za-z0-9-]+)?)\}")
 _PARTS: Final = frozenset({"method", "url", "body", "form", "timestamp"})
 _KEY_BYTES, _LEAST_CHARACTERS = 32, 16
+_ENDS: Final[tuple[Write, ...]] = ("stop", "withdrawal")
 
 
 class Signature(Strict, frozen=True, kw_only=True):
@@ -111,6 +113,8 @@ class IncomingWebhook(Strict, frozen=True, kw_only=True):
     """The body of the response, if the platform requires one, with status 200."""
     reply_media: str = "text/xml"
     """The media type of `reply`."""
+    pull: RecordPull | None = None
+    """The query of `dialgate webhook pull`, which brings what the platform's messages lost. See below."""
 
 
 class SignedWebhook(Struct, frozen=True):
@@ -161,6 +165,9 @@ def faults(webhook: IncomingWebhook) -> Iterator[str]:
     for place in _places(webhook):
         if fault := _place_fault(place.removeprefix("base64:"), webhook):
             yield f"{place}: {fault}"
+    yield from (f"pull: {fault}" for fault in record_pulls.faults(webhook.pull))
+    if webhook.pull is not None and any("at" not in webhook.write.get(name, ["at"]) for name in _ENDS):
+        yield "pull: write: stop and withdrawal need at; without a time, each pull would record them again"
 
 
 def _places(webhook: IncomingWebhook) -> set[str]:

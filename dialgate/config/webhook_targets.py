@@ -16,7 +16,7 @@ from msgspec import Meta, Struct
 
 _PREFIX: Final = "whsec_"
 _LEAST, _MOST = 24, 64
-_LOCAL: Final = frozenset({"localhost", "127.0.0.1", "::1"})
+LOCAL: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
 class Subscriber(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -59,7 +59,7 @@ def fault_of(subscriber: Subscriber) -> str:
     parts = urlsplit(subscriber.url)
     if parts.scheme not in {"https", "http"} or not parts.hostname or parts.username is not None:
         return "url is invalid; write https://HOST/PATH without a user name"
-    if parts.scheme == "http" and parts.hostname not in _LOCAL:
+    if parts.scheme == "http" and parts.hostname not in LOCAL:
         return "url must be https: called numbers are sent there"
     if (subscriber.kind == "webhook") == bool(subscriber.user):
         return "set `user` for a dialer, and remove it for a webhook"

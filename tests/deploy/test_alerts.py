@@ -75,7 +75,8 @@ def job_metrics() -> set[str]:
     return {family.name for family in build_metrics(run).collect()}
 
 
-OTHER_METRICS = {"dialgate_reconcile_findings"}  # exported by `dialgate reconcile`
+# Exported by `dialgate reconcile` and `dialgate webhook pull`.
+OTHER_METRICS = {"dialgate_reconcile_findings", "dialgate_webhook_pull_success_timestamp_seconds"}
 
 
 def test_every_metric_in_a_rule_is_exported() -> None:

@@ -472,6 +472,19 @@ async def test_messages_of_a_platform_that_are_refused_and_that_wait(tmp_path: P
         watch.expect("DialgateDeadLetters", "DialgateWebhookRefused")
 
 
+@fires("DialgateWebhookPullStopped")
+async def test_a_pull_that_never_succeeded(tmp_path: Path) -> None:
+    async with incoming.gate(tmp_path, "generic") as made, watching(made) as watch:
+        await made.output("webhook", "pull", "--all", "--textfile", tmp_path / "pull.prom", code=1)
+        watch.scrapes.minutes = 5
+        await watch.pass_(1)
+        made.hand.at += 2 * DAY
+        for _ in range(20):
+            await watch.pass_(1)
+            watch.scrapes.textfile(made.hand.at, tmp_path / "pull.prom")
+        watch.expect("DialgateWebhookPullStopped")
+
+
 # ---- shipping --------------------------------------------------------------------------------------------------------
 
 

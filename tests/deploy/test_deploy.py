@@ -20,7 +20,7 @@ from registry_sync.cli import app as registry_app
 from tests.deploy.test_registry_deploy import DEPLOY, unit
 from tests.support import world, yaml_files
 
-TIMERS = ("reconcile", "backup", "report", "checkpoint")
+TIMERS = ("reconcile", "webhook-pull", "backup", "report", "checkpoint")
 
 
 def timer_command(name: str) -> list[str]:
@@ -62,7 +62,8 @@ def test_every_command_and_option_exists() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["registry-sync", "dialgate-reconcile", "dialgate-report", "caller-id-probe"]
+    "name",
+    ["registry-sync", "dialgate-reconcile", "dialgate-webhook-pull", "dialgate-report", "caller-id-probe"],
 )
 def test_a_job_that_asks_the_gate_is_started_after_it_and_may_open_its_socket(name: str) -> None:
     assert "dialgate.service" in unit(f"{name}.service")["Unit"]["After"].split()
@@ -99,10 +100,11 @@ def test_timer_starts_the_service_of_its_name_and_is_documented(name: str) -> No
     assert f"| `dialgate-{name}.timer` |" in (DEPLOY / "systemd" / "README.md").read_text("utf-8")
 
 
-def test_reconcile_writes_its_metric_to_a_writable_folder() -> None:
-    words = timer_command("reconcile")
+@pytest.mark.parametrize("name", ["reconcile", "webhook-pull"])
+def test_a_job_writes_its_metric_to_a_writable_folder(name: str) -> None:
+    words = timer_command(name)
     textfile = Path(words[words.index("--textfile") + 1])
-    assert str(textfile.parent) in unit("dialgate-reconcile.service")["Service"]["ReadWritePaths"].split()
+    assert str(textfile.parent) in unit(f"dialgate-{name}.service")["Service"]["ReadWritePaths"].split()
 
 
 @pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="needs systemd-analyze")

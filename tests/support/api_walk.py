@@ -186,6 +186,8 @@ async def _webhooks(ask: Walk) -> None:
     await ask("sendWebhook", 202, {"events": [stop | {"type": "moved"}]}, headers=CRM, **of_crm)
     (letter,) = (await ask("listDeadLetters", 200))["letters"]
     await ask("replayDeadLetters", 200, {})
+    batch = json.dumps({"events": [stop]}) + "\n"
+    await ask("sendWebhookBatch", 200, data=batch, headers={"Content-Type": NDJSON}, **of_crm)
     await ask("replayDeadLetters", 200, {"drop": [letter["id"]]})
 
 

@@ -1,4 +1,4 @@
-"""`dialgate webhook`: messages of platforms and CRMs, and those that could not be applied."""
+"""`dialgate webhook`: messages of platforms and CRMs, those that could not be applied, and those that were lost."""
 
 import sys
 from typing import Annotated
@@ -7,6 +7,7 @@ import typer
 
 from dialgate.interfaces.cli.command import command, show_rows
 from dialgate.interfaces.cli.gate_client import GateClient, path_of
+from dialgate.interfaces.cli.webhook_pull import webhook_pull
 from dialgate.interfaces.http.incoming_webhooks import (
     DeadLetterList,
     ReplayReport,
@@ -18,6 +19,7 @@ from dialgate.interfaces.http.incoming_webhooks import (
 app = typer.Typer()
 webhook_app = typer.Typer(no_args_is_help=True)
 app.add_typer(webhook_app, name="webhook")
+webhook_app.command("pull")(webhook_pull)
 
 
 def _show_letters(letters: list[WaitingMessage]) -> None:

@@ -15,7 +15,7 @@ from dialgate.core.text_formats import Timestamp
 from dialgate.interfaces.http import body as http_body
 from dialgate.interfaces.http.concurrency_limits import Turns
 from dialgate.interfaces.http.connection import connection_of
-from dialgate.interfaces.http.endpoint import BODY_ERRORS, EndpointGroup, Parameter
+from dialgate.interfaces.http.endpoint import BODY_ERRORS, NDJSON, EndpointGroup, Media, Parameter
 from dialgate.interfaces.http.errors import FAILURES, Fault, Problem, fault_of, response
 from dialgate.interfaces.http.operations import APP
 from dialgate.interfaces.webhooks.message import WebhookMessage
@@ -82,23 +82,18 @@ async def _receive(request: web.Request) -> web.StreamResponse:
         webhook = _webhook(app, request)
         limits = app.config.settings.limits
         message = _message(request, app, await http_body.small(request, limits, http_body.MESSAGE_BYTES))
-        counter, settings = app.metrics.webhooks_received, webhook.settings
+        settings = webhook.settings
         if reason := verify(webhook, message, message.received_at):
-            counter.labels(settings.id, "refused").inc()
+            app.metrics.webhooks_received.labels(settings.id, "refused").inc()
             text = f"The message is not authentic: {reason}. Check `signature` in config/webhooks, and the secret."
             raise Fault(401, "webhook.unsigned", text)
         connection_of(request).admit(f"webhook {settings.id}")  # no client's name: names have no spaces
-        async with request.app[DELIVERIES].hold(settings.id):
-            recorded, problems = await _apply(app, settings, message)
-            if problems:
-                letter = _letter(settings, message, problems[0])
-                await asyncio.to_thread(app.registrar.dead_letters.keep, letter)
+        receipt = await _record(request, app, settings, message)
     except FAILURES as error:
         return response(fault_of(error))
-    counter.labels(settings.id, "kept" if problems else "recorded" if recorded else "nothing").inc()
     if settings.reply:
         return web.Response(text=settings.reply, content_type=settings.reply_media)
-    return http_body.reply_json(WebhookReceipt(recorded, len(problems)), 202 if problems else 200)
+    return http_body.reply_json(receipt, 202 if receipt.kept else 200)
 
 
 _OF_NAME: Final = Parameter(
@@ -124,6 +119,29 @@ INCOMING.add(
 
 @INCOMING.endpoint(
     "POST",
+    f"{_PATH}/batch",
+    parameters=(_OF_NAME,),
+    scope="ledger",
+    also_asks=(Media(name=NDJSON, kind=bytes, lines=(dict,)),),
+    errors=(*BODY_ERRORS, "webhook.unknown", "webhook.full", *_FAILS),
+)
+async def send_webhook_batch(request: web.Request, app: App, client: Client) -> WebhookReceipt:
+    """Receive many messages of a webhook, one per line in JSON. The client's key takes the place of their signatures.
+
+    `dialgate webhook pull` sends what it reads from the CRM. Each message has the effect of one that the platform sends. If the
+    request fails, send all messages again.
+    """
+    settings, total = _own_webhook(app, request, client), WebhookReceipt(0, 0)
+    async for lines in http_body.lines(request, app.config.settings.limits):
+        for line in filter(bytes.strip, lines):
+            message = WebhookMessage(line, "", {}, app.gate.now())
+            receipt = await _record(request, app, settings, message)
+            total = WebhookReceipt(total.recorded + receipt.recorded, total.kept + receipt.kept)
+    return total
+
+
+@INCOMING.endpoint(
+    "POST",
     f"{_PATH}/test",
     parameters=(_OF_NAME,),
     scope="ledger",
@@ -132,9 +150,7 @@ INCOMING.add(
 )
 async def simulate_webhook(request: web.Request, app: App, client: Client) -> TrialRun:
     """Show what a message would record, without its signature. Nothing is recorded."""
-    settings = _webhook(app, request).settings
-    if settings.controller not in client.controllers:
-        raise _unknown()
+    settings = _own_webhook(app, request, client)
     trial = TrialRun([], [])
     body = await http_body.whole(request, app.config.settings.limits)
     for item in Translation(settings, _message(request, app, body)).operations():
@@ -187,6 +203,20 @@ async def _replay(request: web.Request, app: App, letter: DeadLetter) -> list[Re
         return (await _apply(app, webhook.settings, message))[1]
 
 
+async def _record(
+    request: web.Request, app: App, webhook: IncomingWebhook, message: WebhookMessage
+) -> WebhookReceipt:
+    """Apply a message, and keep it if parts of it cannot be applied. Raises `Refused` and `Unavailable`."""
+    async with request.app[DELIVERIES].hold(webhook.id):
+        recorded, problems = await _apply(app, webhook, message)
+        if problems:
+            letter = _letter(webhook, message, problems[0])
+            await asyncio.to_thread(app.registrar.dead_letters.keep, letter)
+    result = "kept" if problems else "recorded" if recorded else "nothing"
+    app.metrics.webhooks_received.labels(webhook.id, result).inc()
+    return WebhookReceipt(recorded, len(problems))
+
+
 async def _apply(app: App, webhook: IncomingWebhook, message: WebhookMessage) -> tuple[int, list[Refused]]:
     """Execute the operations of a message, as a client that may write for one controller. Raises `Unavailable`.
 
@@ -217,6 +247,14 @@ def _webhook(app: App, request: web.Request) -> SignedWebhook:
     if webhook is None:
         raise _unknown()
     return webhook
+
+
+def _own_webhook(app: App, request: web.Request, client: Client) -> IncomingWebhook:
+    """Return the webhook in a path if it writes for a controller of the client. Raises `Fault`."""
+    settings = _webhook(app, request).settings
+    if settings.controller not in client.controllers:
+        raise _unknown()
+    return settings
 
 
 def _unknown() -> Fault:

@@ -1,1 +1,1 @@
-"""Webhooks in both directions: revocations to subscribers (`deliveries`), and what messages of platforms and CRMs mean (`operations`)."""
+"""Webhooks in both directions: revocations to subscribers (`deliveries`), what messages of platforms and CRMs mean (`operations`), and the records that bring lost ones (`record_pages`)."""

@@ -1,8 +1,8 @@
 """The operations that the events of a webhook's message mean, and their execution.
 
 The operations are those of the endpoints, for a client that may write for the webhook's controller only. They are safe to
-repeat, and in any order: entries are ordered by the time of their event, a stop by its id. A pull that reconciles a CRM can
-pass its records to `Translation`, too.
+repeat, and in any order: entries are ordered by the time of their event, a stop by its id. The records of a
+nightly pull become messages first.
 """
 
 import re
