@@ -86,6 +86,15 @@ class DecisionLine(Struct, frozen=True, kw_only=True):
     shadow: bool = False
 
 
+class WaitingLetter(Struct, frozen=True, kw_only=True):
+    """A message with the number that could not be applied. `body` is empty if the message may be about others, too."""
+
+    webhook: str
+    received_at: Timestamp
+    of_one: bool
+    body: str
+
+
 class Share(Struct, frozen=True, kw_only=True):
     """The data that only one gate holds about a number, for one controller.
 
@@ -101,6 +110,7 @@ class Share(Struct, frozen=True, kw_only=True):
     requests: list[CaseInfo]
     used: dict[str, Instant]
     retired_months: list[str] = []
+    letters: list[WaitingLetter] = []
 
 
 def merge_shares(shares: Sequence[Share]) -> Share:
@@ -122,6 +132,7 @@ def merge_shares(shares: Sequence[Share]) -> Share:
         requests=sorted(_collect(shares, "requests"), key=lambda case: case.received_at),
         used=used,
         retired_months=sorted({*_collect(shares, "retired_months")}),
+        letters=sorted(_collect(shares, "letters"), key=lambda letter: letter.received_at),
     )
 
 

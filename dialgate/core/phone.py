@@ -105,6 +105,11 @@ def find(e164: str) -> Parsed | None:
     return _fast(e164) if _E164.fullmatch(e164) else _exactly(e164)
 
 
+def national(e164: str) -> str:
+    """Return the digits of a valid number without country code and leading zeros."""
+    return str(phonenumbers.parse(e164).national_number)
+
+
 def examples(region: str) -> list[Parsed]:
     """Return the example numbers of a region, one for each class that has one."""
     found = (

@@ -20,6 +20,7 @@ from typing import Any, TypeVar
 
 from msgspec import Struct, structs
 
+from dialgate.core import phone
 from dialgate.crypto.keys import Keys, KeysUnusable
 
 S = TypeVar("S", bound=Struct)
@@ -122,6 +123,16 @@ def readings(text: str) -> Iterator[str]:
                     break
                 if len(reading) >= _FEWEST:
                     yield reading
+
+
+def contains(text: str, number: str) -> bool:
+    """Return whether a text contains a number (E.164), with or without its country code."""
+    national = phone.national(number)
+    if not _holds(text, national[-TAIL:]):
+        return False
+    code = number.removeprefix("+").removesuffix(national).rstrip("0")
+    found = (reading for reading in readings(text) if reading.endswith(national))
+    return any(reading.removesuffix(national).strip("0") in {"", code.lstrip("0")} for reading in found)
 
 
 def _replaced(

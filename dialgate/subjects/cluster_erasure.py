@@ -28,7 +28,7 @@ from dialgate.ledger.registrar import Registrar
 from dialgate.ledger.schemas import Receipt
 from dialgate.store import Documents, Ledger, StoreUnavailable
 from dialgate.store.subjects import Restricted, SubjectStore
-from dialgate.subjects import erasure
+from dialgate.subjects import erasure, inventory
 from dialgate.subjects.deadlines import Deadlines
 from dialgate.subjects.list_removal import remove_from_lists
 from dialgate.subjects.schemas import Erased, Erasure, ErasureRequest
@@ -93,6 +93,8 @@ class ClusterErasure(Struct, kw_only=True, eq=False):
         else:
             items = await self._erase_entries(subject, entries, share, is_held=is_held)
         items += erasure.describe_files(lists, share.registries, len(share.decisions), is_held=is_held)
+        if not missing:
+            items += erasure.describe_letters(share.letters, is_held=is_held)
         if not missing:
             actor, kept = ask.actor or client.name, tuple(lists) if is_held else ()
             answered = Answered(what=_summary(items), actor=actor, entries=(receipt.seq,), lists=kept)
@@ -187,12 +189,15 @@ class ClusterErasure(Struct, kw_only=True, eq=False):
         )
 
     async def remove_from_lists(self, question: RemoveFromLists) -> list[str]:
-        """Remove the number from this gate's call lists, unless the number is under a legal hold on this gate.
+        """Remove the number from this gate's call lists and dead letters, unless it is under a legal hold on this gate.
 
         Return the names of the lists that contained the number.
         """
         if question.number in (await self.holds.sync()).numbers:
             return []
+        person = inventory.Person(self.registrar.config, question.controller, question.number, self.keys)
+        erase = self.registrar.dead_letters.erase
+        await asyncio.to_thread(erase, person.controller, person.number, person.regions)
         names = await remove_from_lists(
             self.store,
             self.registrar.config.data / "lists",

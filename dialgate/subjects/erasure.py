@@ -16,7 +16,7 @@ from typing import TypeAlias
 
 from msgspec import structs
 
-from dialgate.cluster.personal_data import FromRegistry
+from dialgate.cluster.personal_data import FromRegistry, WaitingLetter
 from dialgate.core.ledger_events import (
     CallRequested,
     ConsentConfirmed,
@@ -53,6 +53,10 @@ _CONSULTED = (
 _DECIDED = (
     "each proves why a call was allowed or denied; its key is destroyed after the retention term",
     _PROOF[1],
+)
+_SHARED = (
+    "it may contain a stop of another person; it goes when it is applied or dropped, and then permits no call to this number",
+    _FORBIDS[1],
 )
 _REQUESTED = (
     "they prove what was requested, what was done and who saw the data; the number in them is encrypted",
@@ -161,6 +165,16 @@ def describe_files(
     if decisions:
         items.append(_describe("decisions", str(decisions), "restricted", _DECIDED))
     return [*items, _describe("requests and look-ups", "", "kept", _REQUESTED)]
+
+
+def describe_letters(letters: Iterable[WaitingLetter], *, is_held: bool) -> list[Erased]:
+    """Describe what the erasure did with messages that could not be applied."""
+    items = []
+    for letter in letters:
+        done: Done = "restricted" if is_held else "erased" if letter.of_one else "kept"
+        reason = _HELD if is_held else _ERASED if letter.of_one else _SHARED
+        items.append(_describe("message", f"{letter.webhook} {letter.received_at}", done, reason))
+    return items
 
 
 def copy_without(record: CallList, folder: Path, number: str) -> CallList | None:

@@ -13,12 +13,13 @@ from msgspec import structs
 
 from dialgate.audit.legal_holds import HoldRefused
 from dialgate.audit.number_history import Inquiry
-from dialgate.cluster.personal_data import DecisionLine, FromRegistry, OnList, Share, Why
+from dialgate.cluster.personal_data import DecisionLine, FromRegistry, OnList, Share, WaitingLetter, Why
 from dialgate.config.configuration import Config
 from dialgate.core.local_time import rfc3339
 from dialgate.core.model import RESULT_RANK, Attempt, OutcomeRecord, Result
 from dialgate.crypto.keys import Keys
 from dialgate.decision_log.records import Record
+from dialgate.ledger.dead_letters import DeadLetters
 from dialgate.ledger.view_schemas import HistoryEntry
 from dialgate.lists.manifest import SnapshotMissing
 from dialgate.lists.number_set import DamagedFile, NumberSet
@@ -33,6 +34,12 @@ class Person(NamedTuple):
     controller: str
     number: str
     keys: Keys
+
+    @property
+    def regions(self) -> str:
+        """The regions in which numbers without a country code are read."""
+        owner = self.config.controllers.get(self.controller)
+        return owner.dial_regions() if owner else ""
 
     @property
     def inquiry(self) -> Inquiry:
@@ -58,6 +65,7 @@ def from_time(share: Share, start: str) -> Share:
     return structs.replace(
         share,
         restricted=[entry for entry in share.restricted if entry.at > start],
+        letters=[letter for letter in share.letters if letter.received_at > start],
         lookups=[lookup for lookup in share.lookups if lookup.at > start],
         requests=[case for case in share.requests if case.received_at > start],
     )
@@ -148,6 +156,18 @@ def on_lists(person: Person, records: list[CallList]) -> list[OnList]:
                 )
             )
     return lists
+
+
+def letters(person: Person, waiting: DeadLetters) -> list[WaitingLetter]:
+    return [
+        WaitingLetter(
+            webhook=letter.webhook,
+            received_at=rfc3339(letter.received_at),
+            of_one=letter.of_one,
+            body=letter.body.decode(errors="replace") if letter.of_one else "",
+        )
+        for _, letter in waiting.about(person.controller, person.number, person.regions)
+    ]
 
 
 def tag(path: Path, number: str) -> int:

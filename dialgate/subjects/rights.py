@@ -167,6 +167,7 @@ class Subjects:
             retired_months=share.retired_months,
             lookups=share.lookups,
             requests=share.requests,
+            letters=share.letters,
             days_of_storage=_days(self.config.storage(self._clock())),
             missing=peers.missing,
             holder_changed_at=start,
@@ -200,6 +201,7 @@ class Subjects:
             lookups=await self.lookups.find(controller, number),
             requests=await self.deadlines.cases_of(subject),
             used=erasure.last_used(records, known.attempts),
+            letters=await asyncio.to_thread(inventory.letters, person, self._registrar.dead_letters),
             retired_months=await asyncio.to_thread(person.inquiry.retired),
         )
 
@@ -221,6 +223,12 @@ class Subjects:
             contracts=details["contract"],
             call_requests=details["call_request"],
         )
+
+    async def was_erased(self, client: Client, request: LedgerRequest, since: Instant) -> bool:
+        """Return whether a person's data were erased at or after a time. Raises `Refused` and `StoreUnavailable`."""
+        owner, e164 = self._registrar.access.person(client, request.controller, request.number)
+        history = await self._store.history(self._keys.subject(owner.id, e164))
+        return any(entry.channel == "erasure" and entry.at >= since for entry in history)
 
     async def _restricted(self, subject: bytes) -> list[Entry]:
         return [row.unseal(self._keys.ledger) for row in await self._file.restricted(subject)]

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 from msgspec import Meta, Struct
 
 from dialgate.audit.lookups import Seen
-from dialgate.cluster.personal_data import CaseInfo, DecisionLine, FromRegistry, OnList
+from dialgate.cluster.personal_data import CaseInfo, DecisionLine, FromRegistry, OnList, WaitingLetter
 from dialgate.core.model import Phrase
 from dialgate.core.request_deadlines import Kind
 from dialgate.core.text_formats import OptionalTimestamp, Timestamp
@@ -80,6 +80,7 @@ class Report(Struct, frozen=True, kw_only=True):
     - `controller_contact` and `officer` come from the controller's file.
     - `profiling_campaigns` are the campaigns that select people by profiling, among those that decided about the number or have
       a list with it.
+    - `letters` are messages of platforms and CRMs with the number that wait because they could not be applied.
     - `zone` is the time zone of the controller's country. The page shows times in this zone.
     """
 
@@ -102,6 +103,7 @@ class Report(Struct, frozen=True, kw_only=True):
     zone: str = "UTC"
     holder_changed_at: OptionalTimestamp = ""
     profiling_campaigns: list[str] = []
+    letters: list[WaitingLetter] = []
 
 
 class Portable(Struct, frozen=True, kw_only=True):

@@ -38,6 +38,8 @@ def _show_trial(trial: TrialRun) -> None:
 
 def _show_replay(report: ReplayReport) -> None:
     typer.echo(f"Applied or dropped: {report.gone:,}. Still waiting: {len(report.letters):,}")
+    if report.skipped:
+        typer.echo(f"Not recorded, because the person's data were erased since: {report.skipped:,}")
     if report.letters:
         _show_letters(report.letters)
 
@@ -60,7 +62,7 @@ def webhook_test(
 @webhook_app.command("list")
 @command(_show_letters)
 def webhook_list(*, gate: GateClient) -> list[WaitingMessage]:
-    """Show the messages that wait on this gate because they could not be applied.
+    """Show the 100 oldest messages that wait on this gate because they could not be applied. Records a look-up of each number.
 
     dialgate webhook list
     """

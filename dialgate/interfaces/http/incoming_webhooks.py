@@ -19,13 +19,14 @@ from dialgate.interfaces.http.endpoint import BODY_ERRORS, NDJSON, EndpointGroup
 from dialgate.interfaces.http.errors import FAILURES, Fault, Problem, fault_of, response
 from dialgate.interfaces.http.operations import APP
 from dialgate.interfaces.webhooks.message import WebhookMessage
-from dialgate.interfaces.webhooks.operations import Operation, Translation, execute, request_of
+from dialgate.interfaces.webhooks.operations import PERMITTING, Operation, Translation, execute, request_of
 from dialgate.interfaces.webhooks.signatures import verify
 from dialgate.ledger.dead_letters import DeadLetter
 from dialgate.ledger.schemas import described
 
 DELIVERIES: Final = web.AppKey("deliveries", Turns)  # one message of a webhook at a time
 AT_ONCE: Final = 64
+_SHOWN: Final = 100
 INCOMING: Final = EndpointGroup(
     "Incoming webhooks",
     "Messages of platforms and CRMs, as files in config/webhooks define them, and those that could not be applied.",
@@ -62,6 +63,14 @@ class DeadLetterList(Struct, frozen=True):
     letters: list[WaitingMessage]
 
 
+class _Applied(Struct):
+    """How many operations of a message are recorded or skipped, and why others are not."""
+
+    recorded: int = 0
+    skipped: int = 0
+    problems: list[Refused] = []
+
+
 class ReplayRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     drop: Annotated[
         tuple[str, ...],
@@ -70,10 +79,14 @@ class ReplayRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 
 class ReplayReport(Struct, frozen=True):
-    """How many messages were applied or dropped, and are gone, and those that still cannot be applied."""
+    """How many messages were applied or dropped, and are gone, and those that still cannot be applied, without bodies.
+
+    `skipped` counts consents, contracts and call requests of people whose data were erased after they had arrived.
+    """
 
     gone: int
     letters: list[WaitingMessage]
+    skipped: int
 
 
 async def _receive(request: web.Request) -> web.StreamResponse:
@@ -167,8 +180,18 @@ async def simulate_webhook(request: web.Request, app: App, client: Client) -> Tr
 
 @INCOMING.endpoint("GET", "/v1/dead-letters", scope="admin", errors=_FAILS)
 async def list_dead_letters(_: web.Request, app: App, client: Client) -> DeadLetterList:
-    """Return the messages that wait on this gate because they could not be applied, oldest first."""
-    return DeadLetterList([_waiting(*item) for item in await _letters(app, client)])
+    """Return the 100 oldest messages that wait on this gate because they could not be applied.
+
+    A look-up is recorded for each number in them.
+    """
+    letters = (await _letters(app, client))[:_SHOWN]
+    for _name, letter in letters:
+        if owner := app.config.controllers.get(letter.controller):
+            numbers = await asyncio.to_thread(letter.numbers, owner.dial_regions())
+            await app.subjects.lookups.record_disclosure(
+                client, app.config.settings.node, owner.id, numbers, f"dead letters of {letter.webhook}"
+            )
+    return DeadLetterList([_waiting(*item) for item in letters])
 
 
 @INCOMING.endpoint(
@@ -181,26 +204,30 @@ async def replay_dead_letters(
     request: web.Request, app: App, client: Client, *, ask: ReplayRequest
 ) -> ReplayReport:
     """Apply the messages that wait, after config/webhooks was corrected. Each is then gone, or stays with its reason."""
-    letters, waiting = await _letters(app, client), list[WaitingMessage]()
+    letters, waiting, skipped = await _letters(app, client), list[WaitingMessage](), 0
     for name, letter in letters:
-        problems = [] if name in ask.drop else await _replay(request, app, letter)
-        if problems:
-            letter = structs.replace(letter, **_reason(problems[0]))  # noqa: PLW2901 - the same with its new reason
-            await asyncio.to_thread(app.registrar.dead_letters.keep, letter, name)
-            waiting.append(_waiting(name, letter))
-        else:
+        applied = _Applied() if name in ask.drop else await _replay(request, app, letter)
+        skipped += applied.skipped
+        if not applied.problems:
             await asyncio.to_thread(app.registrar.dead_letters.remove, name)
-    return ReplayReport(len(letters) - len(waiting), waiting)
+            continue
+        kept = structs.replace(letter, **_reason(applied.problems[0]))
+        if kept.controller:  # otherwise it cannot be read, and must not be overwritten
+            await asyncio.to_thread(app.registrar.dead_letters.keep, kept, name)
+        waiting.append(_waiting(name, structs.replace(kept, body=b"")))
+    return ReplayReport(len(letters) - len(waiting), waiting, skipped)
 
 
-async def _replay(request: web.Request, app: App, letter: DeadLetter) -> list[Refused]:
+async def _replay(request: web.Request, app: App, letter: DeadLetter) -> _Applied:
     webhook = app.config.incoming.get(letter.webhook)
+    if not letter.controller:
+        return _Applied(problems=[Refused(letter.code, letter.message)])
     if webhook is None or webhook.settings.controller != letter.controller:
         text = "The controller has no webhook with this name any more. Add it again, or drop the message."
-        return [Refused("webhook.unknown", text, "webhook", 404)]
+        return _Applied(problems=[Refused("webhook.unknown", text, "webhook", 404)])
     message = WebhookMessage(letter.body, letter.query, letter.headers, letter.received_at)
     async with request.app[DELIVERIES].hold(letter.webhook):
-        return (await _apply(app, webhook.settings, message))[1]
+        return await _apply(app, webhook.settings, message)
 
 
 async def _record(
@@ -208,21 +235,21 @@ async def _record(
 ) -> WebhookReceipt:
     """Apply a message, and keep it if parts of it cannot be applied. Raises `Refused` and `Unavailable`."""
     async with request.app[DELIVERIES].hold(webhook.id):
-        recorded, problems = await _apply(app, webhook, message)
-        if problems:
-            letter = _letter(webhook, message, problems[0])
+        applied = await _apply(app, webhook, message)
+        if applied.problems:
+            letter = _letter(webhook, message, applied.problems[0])
             await asyncio.to_thread(app.registrar.dead_letters.keep, letter)
-    result = "kept" if problems else "recorded" if recorded else "nothing"
+    result = "kept" if applied.problems else "recorded" if applied.recorded else "nothing"
     app.metrics.webhooks_received.labels(webhook.id, result).inc()
-    return WebhookReceipt(recorded, len(problems))
+    return WebhookReceipt(applied.recorded, len(applied.problems))
 
 
-async def _apply(app: App, webhook: IncomingWebhook, message: WebhookMessage) -> tuple[int, list[Refused]]:
+async def _apply(app: App, webhook: IncomingWebhook, message: WebhookMessage) -> _Applied:
     """Execute the operations of a message, as a client that may write for one controller. Raises `Unavailable`.
 
-    Return how many are recorded, and why others are not.
+    What would permit calls is skipped if the person's data were erased after the message arrived.
     """
-    recorded, problems = 0, list[Refused]()
+    applied = _Applied()
     client = Client(
         name=f"webhook.{webhook.id}",
         controllers=(webhook.controller,),
@@ -232,14 +259,20 @@ async def _apply(app: App, webhook: IncomingWebhook, message: WebhookMessage) ->
         try:
             if isinstance(item, Refused):
                 raise item
+            is_erased = item.write in PERMITTING and await app.subjects.was_erased(
+                client, request_of(item), message.received_at
+            )
+            if is_erased:
+                applied.skipped += 1
+                continue
             await execute(app.registrar, client, item)
-            recorded += 1
+            applied.recorded += 1
         except Refused as error:
             if error.code == "outcome.known":  # of a call whose later event arrived first
-                recorded += 1
+                applied.recorded += 1
             else:
-                problems.append(error)
-    return recorded, problems
+                applied.problems.append(error)
+    return applied
 
 
 def _webhook(app: App, request: web.Request) -> SignedWebhook:
@@ -279,14 +312,17 @@ def _message(request: web.Request, app: App, body: bytes) -> WebhookMessage:
 
 
 def _letter(webhook: IncomingWebhook, message: WebhookMessage, problem: Refused) -> DeadLetter:
-    secret = webhook.signature.place.removeprefix("header.").lower()
+    """Return a message as it is kept: without the secret that it may contain."""
+    place = webhook.signature.place
+    secret = place.removeprefix("header.").lower()
     return DeadLetter(
         webhook=webhook.id,
         controller=webhook.controller,
         received_at=message.received_at,
-        body=message.body,
+        body=message.without(place) if place.startswith("body.") else message.body,
         query=message.query,
         headers={name: text for name, text in message.headers.items() if name != secret},
+        of_one=Translation(webhook, message).is_of_one(),
         **_reason(problem),
     )
 
@@ -296,9 +332,9 @@ def _reason(problem: Refused) -> dict[str, str]:
 
 
 async def _letters(app: App, client: Client) -> list[tuple[str, DeadLetter]]:
-    """Return the messages of the client's controllers. Raises `Unavailable`."""
+    """Return the messages of the client's controllers, and those that cannot be read. Raises `OSError`."""
     letters = await asyncio.to_thread(lambda: list(app.registrar.dead_letters.read()))
-    return [(name, letter) for name, letter in letters if letter.controller in client.controllers]
+    return [(name, letter) for name, letter in letters if letter.controller in {"", *client.controllers}]
 
 
 def _waiting(name: str, letter: DeadLetter) -> WaitingMessage:

@@ -44,6 +44,19 @@ class WebhookMessage(Struct, frozen=True):
             raise unreadable("The body is neither JSON nor XML in UTF-8.") from None
         return dict(self.form())
 
+    def without(self, place: str) -> bytes:
+        """Return the body, in JSON with the value at a place in it masked if it has one."""
+        try:
+            content = self.content()
+        except Refused:
+            return self.body
+        path, _, name = place.removeprefix("body.").rpartition(".")
+        holder = dig(content, path)
+        if dig(holder, name) is None:
+            return self.body
+        holder[int(name) if isinstance(holder, list) else name] = "•••"
+        return msgspec.json.encode(content)
+
     def value(self, places: Iterable[str], content: Any, event: Any = None) -> Any:
         """Return the first value at the places: text, a number, a truth value or a list, or None. Raises `Refused`."""
         for place in places:

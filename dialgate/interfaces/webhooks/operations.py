@@ -34,6 +34,7 @@ REQUESTS: Final[Mapping[str, type[Struct]]] = {
     "contract_end": schemas.ContractEndRequest,
     "outcome": schemas.OutcomeRequest,
 }
+PERMITTING: Final = frozenset({"consent", "confirmation", "request", "contract"})
 _FIELDS: Final = {name: {field.name: field for field in fields_of(kind)} for name, kind in REQUESTS.items()}
 _SEPARATOR: Final = re.compile(r"[;|,]")
 # Seconds or milliseconds since 1970. Fewer digits are a date, such as 20261124.
@@ -62,6 +63,13 @@ class Translation:
                 yield from self._read(content, event)
         except Refused as error:
             yield error
+
+    def is_of_one(self) -> bool:
+        """Return whether the message has at most one event, so that it is about one person."""
+        try:
+            return len(self._events(self._message.content())) <= 1
+        except Refused:
+            return not self._webhook.events
 
     def _events(self, content: Any) -> list[Any]:
         if not self._webhook.events:
