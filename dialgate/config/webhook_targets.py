@@ -9,18 +9,21 @@ import base64
 import binascii
 import hmac
 from hashlib import sha256
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final, Literal, TypeAlias
 from urllib.parse import urlsplit
 
 from msgspec import Meta, Struct
 
+EventType: TypeAlias = Literal[
+    "stop", "lift", "consent_withdrawn", "consent_expired", "wrong_number", "number_confirmed", "listed", "erased",
+]  # fmt: skip
 _PREFIX: Final = "whsec_"
 _LEAST, _MOST = 24, 64
 LOCAL: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
 class Subscriber(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """An endpoint that is notified of each revocation and of each lifted revocation."""
+    """An endpoint that is notified of each revocation and of each lifted revocation, or of the changes in `events`."""
 
     name: Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9_.-]{0,63}$")]
     """Stable name. The gate stores its delivery position under this name."""
@@ -30,6 +33,8 @@ class Subscriber(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Controllers whose revocations the endpoint receives. It always receives revocations that bind every controller."""
     secret_file: str
     """File with the secret that signs each message: `whsec_` and 24 to 64 bytes in base64. For a dialer: file with the user's password."""
+    events: tuple[EventType, ...] = ()
+    """Changes to post, as `{"events": […]}`. Without it, each revocation and each one that was lifted, as `{"revocations": […]}`."""
     retry_seconds: Annotated[float, Meta(gt=0, le=300)] = 1
     """Seconds until a failed message is sent again. The time doubles after each failure, up to five minutes."""
     give_up_hours: Annotated[float, Meta(gt=0, le=720)] = 72
@@ -63,6 +68,8 @@ def fault_of(subscriber: Subscriber) -> str:
         return "url must be https: called numbers are sent there"
     if (subscriber.kind == "webhook") == bool(subscriber.user):
         return "set `user` for a dialer, and remove it for a webhook"
+    if subscriber.kind != "webhook" and subscriber.events:
+        return "events: a dialer's list only takes revocations; remove it"
     return ""
 
 

@@ -14,10 +14,11 @@ from dialgate.config.configuration import Config
 from dialgate.core.decision_ids import owner_of
 from dialgate.core.entry_ids import EntryIds, is_plain
 from dialgate.crypto.keys import Keys
+from dialgate.ledger.change_events import ChangeEvent
 from dialgate.ledger.suppression_feed import Notice, Notices
 from dialgate.ledger.view_schemas import HistoryEntry
 
-N = TypeVar("N", HistoryEntry, Notice)
+N = TypeVar("N", HistoryEntry, Notice, ChangeEvent)
 R = TypeVar("R")
 _NAME = re.compile("[0-9a-f]{8}-[0-9]{1,18}")
 
@@ -78,7 +79,7 @@ class ClientIds:
         if self._entry_ids is None:
             return entry
         changes: dict[str, object] = {"seq": self.entry_id(entry.seq)}
-        if isinstance(entry, Notice):
+        if isinstance(entry, Notice | ChangeEvent):
             changes["of"] = self.entry_id(entry.of) if entry.of else 0
         elif "of" in entry.details:
             changes["details"] = entry.details | {"of": self.entry_id(entry.details["of"])}

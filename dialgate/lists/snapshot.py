@@ -221,6 +221,9 @@ class Snapshot:
         unknown = RegistryAnswer(registry=registry, answer="unknown", snapshot=self.version)
         return RegistryAnswers(lambda _: 0, lambda numbers: np.zeros(len(numbers), np.int32), (unknown,))
 
+    def consultations(self, part: SnapshotPart) -> tuple[Consultation, ...]:
+        return self._files[part.registry, part.controller].contents.consultations
+
     def parts(self) -> tuple[SnapshotPart, ...]:
         return tuple(file.part() for file in self._files.values())
 

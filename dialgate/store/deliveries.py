@@ -20,6 +20,8 @@ class Delivery(Struct, frozen=True, kw_only=True):
 
     `dead` counts the messages that the gate has given up on. The newest of these messages starts after the ledger
     entry with the sequence number `dead_after`.
+
+    Consents that expired until `expired_until`, and registry answers published until `listed_until`, have been sent.
     """
 
     webhook: str
@@ -29,3 +31,5 @@ class Delivery(Struct, frozen=True, kw_only=True):
     dead: int = 0
     dead_after: int = 0
     rejected: tuple[Rejection, ...] = ()
+    expired_until: Instant = 0
+    listed_until: Instant = 0

@@ -1,1 +1,1 @@
-"""Webhooks in both directions: revocations to subscribers (`deliveries`), what messages of platforms and CRMs mean (`operations`), and the records that bring lost ones (`record_pages`)."""
+"""Webhooks in both directions: revocations and other changes to subscribers (`deliveries`), what messages of platforms and CRMs mean (`operations`), and the records that bring lost ones (`record_pages`)."""

@@ -1,4 +1,4 @@
-"""Delivery of revocations to subscribers, in ledger order, with retries.
+"""Delivery of revocations and other changes to subscribers, in ledger order, with retries.
 
 The store holds the position of each subscriber in the ledger, so a restart loses nothing. A message may be delivered
 twice, with the same id. If a message cannot be delivered within the configured time, the delivery is abandoned and
@@ -9,9 +9,9 @@ that the dialer rejects every number, for example because of a changed password,
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from http import HTTPStatus
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeAlias
 
 import aiohttp
 import msgspec
@@ -22,9 +22,12 @@ from dialgate.app import App
 from dialgate.config import webhook_targets
 from dialgate.config.webhook_targets import SubscriberAccess
 from dialgate.core.faults import Unavailable
-from dialgate.core.model import HOUR, SECOND, Instant
+from dialgate.core.model import DAY, HOUR, SECOND, Instant
 from dialgate.ledger import dialer_dnc
+from dialgate.ledger.change_events import ChangeEvent, ChangeFeed
+from dialgate.ledger.judge import AnswersUnusable
 from dialgate.ledger.suppression_feed import Notice, Notices, behind, failing
+from dialgate.lists.number_set import DamagedFile
 from dialgate.store import Delivery, Rejection
 
 _AT_ONCE: Final = 100  # maximum number of ledger entries in a message
@@ -40,6 +43,15 @@ class DeliveryMessage(Struct, frozen=True):
     """The JSON body of a message."""
 
     revocations: list[Notice]
+
+
+class EventMessage(Struct, frozen=True):
+    """The JSON body of a message to a subscriber with `events`."""
+
+    events: list[ChangeEvent]
+
+
+_Batch: TypeAlias = list[Notice] | list[ChangeEvent]
 
 
 class _Problem(NamedTuple):
@@ -87,14 +99,19 @@ class _Deliverer:
         self._app, self._subscriber, self._session, self._clock = app, subscriber, session, clock
         self._state: Delivery | None = None
         self._notices: Notices = app.registrar.notices
+        self._changes = ChangeFeed(app.registrar.access.store, app.registrar.access.keys)
+        self._sweeping: AsyncIterator[tuple[str, list[ChangeEvent]]] | None = None
         self._name = subscriber.settings.name
-        self._retries, self._retry_at = 0, 0.0  # of rejected numbers; the time of the event loop
+        self._retries, self._retry_at = (
+            0,
+            0.0,
+        )  # of rejected numbers, or of `_sweep`; the time of the event loop
 
     async def run(self) -> None:
         while True:
             try:
                 if not await self._app.roster.leads(f"webhook:{self._name}"):
-                    self._state = None  # another gate delivers, and may hand over later
+                    self._state = self._sweeping = None  # another gate delivers, and may hand over later
                     await self._notices.wait(_LOOK_SECONDS)
                     continue
                 await self._round(self._state or await self._notices.delivery(self._name))
@@ -108,13 +125,11 @@ class _Deliverer:
         metrics.webhook_dead.labels(self._name).set(state.dead)
         if state.rejected and asyncio.get_running_loop().time() >= self._retry_at:
             state = await self._retry_rejected(state)
-        batch, reached = await self._notices.after(state.seq, self._subscriber.settings.controllers, _AT_ONCE)
-        if batch and self._subscriber.settings.kind != "webhook":
-            batch, reached = batch[:1], batch[0].seq
+        batch, reached = await self._next_batch(state)
         if not batch:
             # The position is not stored: reading these entries again after a restart is cheaper than a write.
             self._state = structs.replace(state, seq=reached)
-            if reached == state.seq:
+            if reached == state.seq and not await self._sweep():
                 await self._notices.wait(_LOOK_SECONDS, written)
             return
         problem = await self._deliver(batch)
@@ -128,6 +143,59 @@ class _Deliverer:
             await self._failed(state, reached, problem.text)
             return
         await self._keep(structs.replace(state, seq=reached, tries=0, failing_since=0))
+
+    async def _next_batch(self, state: Delivery) -> tuple[_Batch, int]:
+        """Return what comes next in the ledger, and the sequence number up to which it was read."""
+        settings = self._subscriber.settings
+        if settings.events:
+            return await self._changes.after(state.seq, settings.controllers, settings.events, _AT_ONCE)
+        batch, reached = await self._notices.after(state.seq, settings.controllers, _AT_ONCE)
+        if batch and settings.kind != "webhook":
+            batch, reached = batch[:1], batch[0].seq
+        return batch, reached
+
+    async def _sweep(self) -> bool:
+        """Send one message with changes that no ledger entry shows. Return whether there was one.
+
+        Ledger entries are sent in between. After a failure, all these changes are sent again, with the same ids.
+        """
+        clock = asyncio.get_running_loop().time
+        if clock() < self._retry_at:
+            return False
+        self._sweeping = self._sweeping or self._swept()
+        problem = None
+        try:
+            name, changes = await anext(self._sweeping)
+            problem = await self._send(name, EventMessage(changes))
+        except StopAsyncIteration:
+            self._sweeping, self._retries = None, 0
+            return False
+        except (aiohttp.ClientError, TimeoutError, AnswersUnusable, DamagedFile, ValueError) as error:
+            problem = _Problem(type(error).__name__)  # a ValueError: the snapshot was replaced and closed
+        self._app.metrics.webhook_messages.labels(self._name, "failed" if problem else "delivered").inc()
+        if problem:
+            _log.warning("webhook failed", webhook=self._name, problem=problem.text)
+            self._sweeping, self._retry_at = None, clock() + self._delay(self._retries)
+            self._retries += 1
+        return problem is None
+
+    async def _swept(self) -> AsyncIterator[tuple[str, list[ChangeEvent]]]:
+        """Yield each message with its id, and keep the position once the last one of its kind was delivered."""
+        settings, now, snapshot = self._subscriber.settings, self._clock(), self._app.gate.snapshot
+        state = self._state or await self._notices.delivery(self._name)
+        if "consent_expired" in settings.events and now - state.expired_until >= DAY:
+            begin, at = state.expired_until or now, 0  # a new subscriber gets those from now on
+            async for changes in self._changes.expired(settings.controllers, begin, now):
+                at += 1
+                yield f"{self._name}-expired-{begin}-{at}", changes
+            await self._keep(structs.replace(self._state or state, expired_until=now))
+        if "listed" in settings.events and snapshot and snapshot.published_at > state.listed_until:
+            since, at = state.listed_until or snapshot.published_at, 0
+            folder = self._app.config.data / "lists"
+            async for changes in self._changes.listed(settings.controllers, snapshot, since, folder):
+                at += 1
+                yield f"{self._name}-listed-{snapshot.version}-{at}", changes
+            await self._keep(structs.replace(self._state or state, listed_until=snapshot.published_at))
 
     async def _retry_rejected(self, state: Delivery) -> Delivery:
         """Send rejected numbers again, and give up those that have been rejected for the configured time."""
@@ -158,18 +226,19 @@ class _Deliverer:
         await self._notices.delivered(state)
         self._state = state
 
-    async def _deliver(self, batch: list[Notice]) -> _Problem | None:
+    async def _deliver(self, batch: _Batch) -> _Problem | None:
         try:
             if self._subscriber.settings.kind == "webhook":
                 return await self._post(batch)
             (notice,) = batch
-            return await self._add(notice) if notice.kind == "revoked" else None
+            is_stop = isinstance(notice, Notice) and notice.kind == "revoked"
+            return await self._add(notice.number, notice.campaign) if is_stop else None
         except (aiohttp.ClientError, TimeoutError) as error:
             return _Problem(type(error).__name__)
 
-    async def _add(self, notice: Notice) -> _Problem | None:
+    async def _add(self, number: str, campaign: str) -> _Problem | None:
         settings = self._subscriber.settings
-        form = dialer_dnc.form(self._subscriber, notice.number, notice.campaign)
+        form = dialer_dnc.form(self._subscriber, number, campaign)
         async with self._session.post(settings.url, data=form, allow_redirects=False) as response:
             text = (await response.content.read(_RESPONSE_BYTES)).decode(errors="replace")
             if response.status != HTTPStatus.OK:
@@ -177,10 +246,16 @@ class _Deliverer:
             problem = dialer_dnc.problem(settings.kind, text)
             return _Problem(problem, is_rejection=True) if problem else None
 
-    async def _post(self, batch: list[Notice]) -> _Problem | None:
-        batch = list(map(self._app.registrar.ids.with_entry_ids, batch))
-        body = msgspec.json.encode(DeliveryMessage(batch))
-        name = f"{self._name}-{batch[0].seq}-{batch[-1].seq}"
+    async def _post(self, batch: _Batch) -> _Problem | None:
+        with_ids = self._app.registrar.ids.with_entry_ids
+        notices = [with_ids(item) for item in batch if isinstance(item, Notice)]
+        changes = [with_ids(item) for item in batch if isinstance(item, ChangeEvent)]
+        ends = changes or notices
+        message = EventMessage(changes) if changes else DeliveryMessage(notices)
+        return await self._send(f"{self._name}-{ends[0].seq}-{ends[-1].seq}", message)
+
+    async def _send(self, name: str, message: DeliveryMessage | EventMessage) -> _Problem | None:
+        body = msgspec.json.encode(message)
         signed = webhook_targets.headers(self._subscriber.secret, name, self._clock() // SECOND, body)
         headers = {"Content-Type": "application/json", **signed}
         async with self._session.post(

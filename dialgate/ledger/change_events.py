@@ -1,0 +1,219 @@
+"""Changes that a CRM or dialer must know: ledger entries, consents that expired, and numbers that a registry listed.
+
+A subscriber with `events` receives them. Those of one number are in the order of the ledger. The gate itself needs none of
+them: it knows all of this when it decides a call.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Collection, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from msgspec import Struct, structs
+
+from dialgate.config.webhook_targets import EventType
+from dialgate.core import local_time
+from dialgate.core.ledger_events import (
+    CallRequested,
+    ConsentGiven,
+    ConsentsVoided,
+    ConsentWithdrawn,
+    ContractMade,
+    Entry,
+    Lifted,
+    NumberConfirmed,
+    NumberWrong,
+    Revoked,
+)
+from dialgate.core.ledger_state import fold
+from dialgate.core.model import Instant
+from dialgate.core.text_formats import Timestamp
+from dialgate.crypto.keys import Keys
+from dialgate.ledger import judge
+from dialgate.lists.snapshot import Snapshot, SnapshotPart
+from dialgate.store import CallList, Documents, Ledger
+
+_AT_ONCE = 512  # entries or numbers, so that the event loop is not blocked
+_MOST_IDS = 10
+
+
+class ChangeEvent(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A change. `ids` are those that you gave to the consents, contracts and call requests about the number, newest first.
+
+    `seq` is 0 if no ledger entry shows the change. `of` is the `seq` of the entry that `lift` or `number_confirmed` ends.
+    `at` of `consent_expired` is the end of the consent, and of `listed` without `seq` the time of the registry's answer.
+    """
+
+    type: EventType
+    at: Timestamp
+    controller: str
+    number: str
+    seq: int = 0
+    scope: str = ""
+    campaign: str = ""
+    channel: str = ""
+    consent: str = ""
+    registry: str = ""
+    of: int = 0
+    ids: tuple[str, ...] = ()
+
+
+class ChangeStore(Ledger, Documents, Protocol):
+    """The parts of the store that the changes use."""
+
+
+class ChangeFeed:
+    """The changes about the numbers of some controllers."""
+
+    def __init__(self, store: ChangeStore, keys: Keys) -> None:
+        self._store, self._keys = store, keys
+
+    async def after(
+        self, seq: int, controllers: Collection[str], types: Collection[EventType], limit: int
+    ) -> tuple[list[ChangeEvent], int]:
+        """Return the changes in the ledger after `seq`, and the sequence number of the last entry read.
+
+        At most `limit` entries are read. Raises `StoreUnavailable` and `KeysUnusable`.
+        """
+        entries = await self._store.since(seq, limit)
+        found = [
+            change
+            for entry in entries
+            if entry.controller in {*controllers, "*"} and entry.sealed
+            for change in self._changes(entry)
+            if change.type in types
+        ]
+        return await self._with_ids(found, controllers), entries[-1].seq if entries else seq
+
+    def _changes(self, entry: Entry) -> Iterator[ChangeEvent]:
+        match entry.event:
+            case Revoked(scope=scope, campaign=campaign):
+                # An older entry can name a campaign although its scope is wider.
+                campaign = campaign if scope == "campaign" else ""
+                yield self._change(entry, "stop", scope=scope, campaign=campaign)
+                if entry.channel == "erasure":
+                    yield self._change(entry, "erased")
+            case Lifted(of=of):
+                yield self._change(entry, "lift", of=of)
+            case ConsentWithdrawn(id=name):
+                yield self._change(entry, "consent_withdrawn", consent=name)
+            case ConsentsVoided(registry=registry):
+                yield self._change(entry, "listed", registry=registry)
+            case NumberWrong():
+                yield self._change(entry, "wrong_number")
+            case NumberConfirmed(of=of):
+                yield self._change(entry, "number_confirmed", of=of)
+
+    def _change(self, entry: Entry, kind: EventType, **more: str | int) -> ChangeEvent:
+        change = ChangeEvent(
+            type=kind,
+            at=local_time.rfc3339(entry.at),
+            controller=entry.controller,
+            number=self._keys.ledger.unseal(entry.sealed),
+            seq=entry.seq,
+            channel=entry.channel,
+        )
+        return structs.replace(change, **more)
+
+    async def _with_ids(
+        self, changes: Sequence[ChangeEvent], controllers: Collection[str]
+    ) -> list[ChangeEvent]:
+        """Add the ids of the entries that these controllers have about the numbers."""
+
+        def subjects_of(change: ChangeEvent) -> list[bytes]:
+            owners = controllers if change.controller == "*" else [change.controller]
+            return [self._keys.subject(owner, change.number) for owner in owners]
+
+        wanted = [subject for change in changes for subject in subjects_of(change)]
+        histories = await self._store.histories(wanted) if wanted else {}
+        named = {
+            subject: [
+                event.id
+                for entry in reversed(entries)
+                if isinstance(event := entry.decoded().event, ConsentGiven | ContractMade | CallRequested)
+            ]
+            for subject, entries in histories.items()
+        }
+        return [
+            structs.replace(change, ids=tuple(dict.fromkeys(ids))[:_MOST_IDS])
+            for change in changes
+            for ids in [[name for subject in subjects_of(change) for name in named.get(subject, ())]]
+        ]
+
+    async def expired(
+        self, controllers: Collection[str], begin: Instant, end: Instant
+    ) -> AsyncIterator[list[ChangeEvent]]:
+        """Yield the consents whose own end is after `begin` and not after `end`, unless they ended otherwise."""
+        seq = 0
+        while entries := await self._store.since(seq, _AT_ONCE):
+            seq = entries[-1].seq
+            ended = {
+                (entry.subject, entry.event.id): entry
+                for entry in entries
+                if isinstance(entry.event, ConsentGiven)
+                and entry.controller in controllers
+                and entry.sealed
+                and begin < entry.event.expires_at <= end
+            }
+            found = [
+                change
+                for key, entry in ended.items()
+                async for change in self._expiry(*key, entry, begin, end)
+            ]
+            if found:
+                yield await self._with_ids(found, controllers)
+
+    async def _expiry(
+        self, subject: bytes, name: str, entry: Entry, begin: Instant, end: Instant
+    ) -> AsyncIterator[ChangeEvent]:
+        for consent in fold(await self._store.history(subject)).consents:
+            is_over = consent.id == name and begin < consent.expires_at <= end
+            if is_over and not (consent.withdrawn_at or consent.voided_at):
+                change = self._change(entry, "consent_expired", consent=name, seq=0, channel="")
+                yield structs.replace(change, at=local_time.rfc3339(consent.expires_at))
+
+    async def listed(
+        self, controllers: Collection[str], snapshot: Snapshot, since: Instant, folder: Path
+    ) -> AsyncIterator[list[ChangeEvent]]:
+        """Yield the numbers on call lists in `folder` that a registry listed, in answers to the controllers imported after `since`.
+
+        Raises `AnswersUnusable`, `DamagedFile` and `StoreUnavailable`.
+        """
+        lists = [item for item in await self._store.lists() if not item.retired_at]
+        for part in snapshot.parts():
+            own = [item for item in lists if item.controller == part.controller in controllers]
+            find = partial(_find_listed, own, folder, snapshot, part, since)
+            answers = await asyncio.to_thread(find)
+            for begin in range(0, len(answers), _AT_ONCE):
+                page = answers[begin : begin + _AT_ONCE]
+                found = [
+                    ChangeEvent(
+                        type="listed",
+                        at=local_time.rfc3339(at),
+                        controller=part.controller,
+                        number=f"+{number}",
+                        registry=part.registry,
+                    )
+                    for number, at in page
+                ]
+                yield await self._with_ids(found, controllers)
+
+
+def _find_listed(
+    lists: Sequence[CallList], folder: Path, snapshot: Snapshot, part: SnapshotPart, since: Instant
+) -> list[tuple[int, Instant]]:
+    """Return the listed numbers on these lists, each with the time of the answer."""
+    if not lists:
+        return []
+    numbers = np.unique(np.concatenate([judge.numbers_of(item, folder) for item in lists]))
+    registry = snapshot.answers_for(part.registry, part.controller)
+    new = {asked.id for asked in snapshot.consultations(part) if asked.imported_at > since}
+    chosen = np.array(
+        [answer.answer == "listed" and answer.consultation in new for answer in registry.answers]
+    )
+    places = registry.places(numbers)
+    found = chosen[places]
+    times = (registry.answers[place].consulted_at for place in places[found])
+    return list(zip(numbers[found].tolist(), times, strict=True))
