@@ -19,7 +19,14 @@ from dialgate.interfaces.http.endpoint import BODY_ERRORS, NDJSON, EndpointGroup
 from dialgate.interfaces.http.errors import FAILURES, Fault, Problem, fault_of, response
 from dialgate.interfaces.http.operations import APP
 from dialgate.interfaces.webhooks.message import WebhookMessage
-from dialgate.interfaces.webhooks.operations import PERMITTING, Operation, Translation, execute, request_of
+from dialgate.interfaces.webhooks.operations import (
+    PERMITTING,
+    Operation,
+    Translation,
+    execute,
+    given_at,
+    request_of,
+)
 from dialgate.interfaces.webhooks.signatures import verify
 from dialgate.ledger.dead_letters import DeadLetter
 from dialgate.ledger.schemas import described
@@ -247,7 +254,7 @@ async def _record(
 async def _apply(app: App, webhook: IncomingWebhook, message: WebhookMessage) -> _Applied:
     """Execute the operations of a message, as a client that may write for one controller. Raises `Unavailable`.
 
-    What would permit calls is skipped if the person's data were erased after the message arrived.
+    What would permit calls is skipped if the person's data were erased after it was given, or after the message arrived.
     """
     applied = _Applied()
     client = Client(
@@ -259,12 +266,11 @@ async def _apply(app: App, webhook: IncomingWebhook, message: WebhookMessage) ->
         try:
             if isinstance(item, Refused):
                 raise item
-            is_erased = item.write in PERMITTING and await app.subjects.was_erased(
-                client, request_of(item), message.received_at
-            )
-            if is_erased:
-                applied.skipped += 1
-                continue
+            if item.write in PERMITTING:
+                request = request_of(item)
+                if await app.subjects.was_erased(client, request, given_at(request, message.received_at)):
+                    applied.skipped += 1
+                    continue
             await execute(app.registrar, client, item)
             applied.recorded += 1
         except Refused as error:

@@ -17,7 +17,7 @@ from dialgate.config.clients import Client
 from dialgate.config.incoming_webhooks import EventReading, IncomingWebhook, write_of
 from dialgate.config.validation_messages import plain
 from dialgate.core import local_time
-from dialgate.core.model import SECOND
+from dialgate.core.model import SECOND, Instant
 from dialgate.core.refusal import Refused
 from dialgate.interfaces.webhooks.message import WebhookMessage, dig, unreadable
 from dialgate.ledger import schemas
@@ -193,3 +193,9 @@ def request_of(operation: Operation) -> Any:
         wording, _, place = str(error).partition(" - at `$.")
         text = plain(wording)
         raise Refused("request.invalid", f"{text[0].upper()}{text[1:]}.", place.rstrip("`")) from None
+
+
+def given_at(request: Any, received_at: Instant) -> Instant:
+    """Return when a person gave a consent or requested a call, or else when the message about it arrived."""
+    at = getattr(request, "collected_at", None) or getattr(request, "requested_at", None)
+    return min(received_at, round(at.timestamp() * SECOND)) if at else received_at

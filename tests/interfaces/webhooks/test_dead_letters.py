@@ -9,7 +9,7 @@ from urllib.parse import quote, urlencode
 import pytest
 
 from dialgate.config import loader
-from dialgate.core.model import MINUTE
+from dialgate.core.model import MINUTE, SECOND
 from tests.interfaces.webhooks.test_incoming import (
     CONSENT,
     CRMS,
@@ -122,7 +122,10 @@ async def test_a_replay_records_no_permission_from_before_an_erasure(crm: World)
     await erase(crm)
     crm.hand.at += MINUTE
     await send(
-        crm, given | {"at": rfc3339(NOW + MINUTE)}, STOP | {"type": "unknown", "number": OTHER}, status=202
+        crm,
+        given | {"at": rfc3339(NOW + MINUTE + SECOND)},
+        STOP | {"type": "unknown", "number": OTHER},
+        status=202,
     )
     correct(crm, given="consent", signed="contract", gone="stop", unknown="nothing")
     replayed = await crm.post("/v1/dead-letters/replay", {}, 200)

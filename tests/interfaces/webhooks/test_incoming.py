@@ -36,7 +36,7 @@ EXAMPLES = ROOT / "config/webhooks/examples"
 MOBILE = "+393281234567"  # clear in the registry, on no list: only a consent opens a call
 SECRET = "a-secret-of-the-platform"
 URL = "https://gate.example/v1/webhooks/in/"
-SCOPES = (*world.SCOPES, "admin")
+SCOPES = (*world.SCOPES, "admin", "subjects")
 CONSENT = {
     "purposes": ["sale"],
     "goods": ["broadband"],

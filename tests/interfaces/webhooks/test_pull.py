@@ -125,6 +125,25 @@ async def test_a_pull_never_permits_what_was_stopped_or_withdrawn_here(tmp_path:
             assert await verdict(made, withdrawn) == "deny"
 
 
+async def test_a_pull_records_no_consent_from_before_an_erasure(tmp_path: Path) -> None:
+    hub = HubSpot()
+    async with pulled(tmp_path, hub) as made:
+        hub.change(CONTACT, phone=MOBILE, **GIVEN)
+        await pull(made, hub.name)
+        case = await made.post(
+            f"/v1/subjects/{MOBILE}/requests", {"kind": "erasure", "identified": "id card"}
+        )
+        await made.post(f"/v1/subjects/{MOBILE}/erasure", {"request": case["id"]}, 200)
+        made.hand.at += HOUR
+        hub.change(CONTACT)  # the CRM does not know
+        await pull(made, hub.name)
+        assert [type(entry.event).__name__ for entry in await history(made)] == ["Revoked"]
+        hub.change(CONTACT, call_consent_at=rfc3339(NOW + MINUTE))
+        await pull(made, hub.name)
+        assert [type(entry.event).__name__ for entry in await history(made)] == ["Revoked", "ConsentGiven"]
+        assert await verdict(made) == "deny"
+
+
 async def test_a_file_of_the_night_is_read_row_by_row(tmp_path: Path) -> None:
     file = tmp_path / "export.csv"
     columns = (
