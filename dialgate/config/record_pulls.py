@@ -11,7 +11,8 @@ from dialgate.config.fields import Strict
 from dialgate.config.webhook_targets import LOCAL
 
 PLACEHOLDER: Final = re.compile(r"\{(since|since_ms|next|secret)\}")
-_Path = Annotated[str, Meta(pattern=r"^([A-Za-z0-9_@-]+(\.[A-Za-z0-9_@-]+)*)?$")]
+_Path = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*$")]
+_OptionalPath = Annotated[str, Meta(pattern=r"^([A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*)?$")]
 
 
 class RecordPull(Strict, frozen=True, kw_only=True):
@@ -36,11 +37,11 @@ class RecordPull(Strict, frozen=True, kw_only=True):
     """Format of `{since}` (strftime), a time in UTC."""
     format: Literal["json", "csv"] = "json"
     """Format of the answer. CSV has a header, is encoded in UTF-8 and separated by commas, semicolons, tabs or `|`."""
-    records: _Path = ""
+    records: _OptionalPath = ""
     """Path of the list of records in a JSON answer. Empty if the answer is the list."""
     paging: Literal["once", "keyset", "link", "token"] = "once"
     """`once`: one answer has all records. `keyset`: the query asks for records with a key above `{next}`, in the order of the key, until there are none. `link`: the answer has the URL of the next page. `token`: the answer has a value for the URL of the next page."""
-    next: _Path = ""
+    next: _OptionalPath = ""
     """For `keyset` the path of the key in a record, otherwise that of the URL or value in the answer."""
     parameter: str = ""
     """For `token`: the parameter of the URL that takes the value."""
@@ -71,5 +72,7 @@ def faults(pull: RecordPull | None) -> Iterator[str]:
         ((pull.paging == "token") != bool(pull.parameter), "parameter: is for `token`, which needs it"),
         ((pull.format == "csv" or is_file) and pull.paging != "once", "paging: a file has one page"),
         (not pull.event, "event: is empty; give the places of the values"),
+        (any(inner.startswith(f"{outer}.") for outer in pull.event for inner in pull.event),
+         "event: a place cannot have a value and other places in it"),
     )  # fmt: skip
     yield from (text for is_wrong, text in checks if is_wrong)

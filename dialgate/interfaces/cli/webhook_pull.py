@@ -83,7 +83,7 @@ def webhook_pull(
     config, begin = load_config(gate.config), optional_instant(since, "since")
     known = {key: item.settings for key, item in config.incoming.items() if item.settings.pull is not None}
     chosen = list(known.values()) if all_ else [known[name]] if name in known else []
-    if not chosen or (all_ and name):
+    if all_ == bool(name) or not (all_ or chosen):
         text = "Name a webhook that has `pull` in config/webhooks, or use --all."
         raise Failure("webhook.unknown", text, status=MISUSE)
     reports = [_pull(webhook, config, gate, begin, dry=dry_run) for webhook in chosen]
@@ -93,18 +93,21 @@ def webhook_pull(
 
 
 def _last(config: Config, webhook: str) -> PullReport:
-    """Return the report of the last complete pull."""
+    """Return the report of the last complete pull, or an empty one if there is none that can be read."""
     try:
-        return msgspec.json.decode((config.data / _FOLDER / f"{webhook}.json").read_bytes(), type=PullReport)
-    except FileNotFoundError:
+        return msgspec.json.decode(
+            (config.data / _FOLDER / f"{webhook}.cursor").read_bytes(), type=PullReport
+        )
+    except (FileNotFoundError, msgspec.DecodeError):
         return PullReport(webhook=webhook)
 
 
 def _pull(
     webhook: IncomingWebhook, config: Config, gate: GateClient, since: Instant | None, *, dry: bool
 ) -> PullReport:
-    usual = max(0, _last(config, webhook.id).began - _OVERLAP)
-    report = PullReport(webhook=webhook.id, began=wall_clock(), since=usual if since is None else since)
+    now, last = wall_clock(), _last(config, webhook.id).began
+    usual = max(0, last - _OVERLAP) if last <= now else 0  # if a clock was wrong, how long is unknown
+    report = PullReport(webhook=webhook.id, began=now, since=usual if since is None else since)
     try:
         asyncio.run(_send_records(webhook, config, gate, report, dry=dry))
     except (PullFailed, Failure, OSError) as error:
@@ -112,7 +115,7 @@ def _pull(
     if not (report.problem or dry) and report.since <= usual:  # later, what changed in between would be lost
         folder = config.data / _FOLDER
         folder.mkdir(mode=0o700, exist_ok=True)
-        write_file(folder / f"{webhook.id}.json", msgspec.json.encode(report))
+        write_file(folder / f"{webhook.id}.cursor", msgspec.json.encode(report))
     return report
 
 

@@ -48,6 +48,7 @@ class RecordPages:
 
     def __init__(self, pull: RecordPull, secret: str, since: Instant, session: aiohttp.ClientSession) -> None:
         self._pull, self._secret, self._session = pull, secret, session
+        self._pages = {"0"}  # what stood for `{next}` so far
         begin = datetime.fromtimestamp(since / SECOND, UTC)
         self._values = {
             "since": begin.strftime(pull.since),
@@ -79,8 +80,9 @@ class RecordPages:
             if is_keyset:
                 raise PullFailed(f"A record has no `{pull.next}`. Correct `pull.next`.")
             return ""
-        if str(found) == self._values["next"]:
+        if str(found) in self._pages:
             raise PullFailed("A page was returned twice. Correct `pull.paging`, and the order in the query.")
+        self._pages.add(str(found))
         self._values["next"] = str(found)
         if pull.paging == "link":
             link = urljoin(url, str(found))

@@ -1,5 +1,6 @@
 """The nightly pull: for each CRM what it records, what a lost message no longer costs, and how it fails."""
 
+import asyncio
 import csv
 import json
 import os
@@ -18,6 +19,7 @@ from dialgate.config import loader
 from dialgate.config.configuration import ConfigError
 from dialgate.core.model import DAY, HOUR, MINUTE, SECOND
 from dialgate.runtime.clock import wall_clock
+from dialgate.tools import backup
 from tests.interfaces.webhooks.test_incoming import (
     CRMS,
     MOBILE,
@@ -215,6 +217,28 @@ async def test_the_cursor_moves_only_after_a_complete_pull(tmp_path: Path) -> No
         assert hub.since[-1] < second["began"] - DAY
 
 
+async def test_a_backup_has_no_position_that_is_ahead_of_its_store(tmp_path: Path) -> None:
+    hub = HubSpot()
+    async with pulled(tmp_path, hub) as made:
+        await pull(made, hub.name)
+        data = made.app.config.data
+        assert (data / "webhook-pulls/hubspot.cursor").stat().st_mode & 0o077 == 0
+        await asyncio.to_thread(backup.back_up, data, tmp_path / "copy", lambda *_: None)
+        assert (tmp_path / "copy/store.db").exists()
+        assert not (tmp_path / "copy/webhook-pulls").exists()
+
+
+@pytest.mark.parametrize("content", [b'{"webhook": "hubspot", "began": 9999999999999}', b"{", b"[]"])
+async def test_a_position_that_cannot_be_true_is_not_used(tmp_path: Path, content: bytes) -> None:
+    hub = HubSpot()
+    async with pulled(tmp_path, hub) as made:
+        folder = made.app.config.data / "webhook-pulls"
+        folder.mkdir()
+        (folder / "hubspot.cursor").write_bytes(content)
+        await pull(made, hub.name)
+        assert set(hub.since) == {0}
+
+
 async def test_a_dry_run_records_nothing(tmp_path: Path) -> None:
     hub = HubSpot()
     async with pulled(tmp_path, hub) as made:
@@ -331,6 +355,7 @@ WRONG = [
     ({"format": "csv"}, "a file has one page"),
     ({"event": {}}, "event: is empty"),
     ({"event": {"phone": "a..b"}}, "event"),
+    ({"event": {"a": "b", "a.c": "d"}}, "a place cannot have a value and other places in it"),
 ]
 
 
