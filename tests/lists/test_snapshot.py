@@ -165,6 +165,7 @@ def test_the_parts_have_the_age_of_the_answers_in_use(folder: Path) -> None:
         SnapshotPart(registry="rpo", controller="acme", numbers=3, newest_consulted_at=SECOND),
         SnapshotPart(registry="tps", controller="", numbers=2, newest_consulted_at=SECOND),
     )
+    assert snapshot.consultations(snapshot.parts()[0]) == ANSWERS.consultations
 
 
 def test_an_old_snapshot_is_used_until_the_new_one_is_loaded(folder: Path) -> None:
