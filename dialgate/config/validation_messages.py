@@ -53,6 +53,8 @@ PATTERNS: Final = {
     r"^https?://": "an address that begins with https:// or http://",
     r"^https?://[^/?#@]+/?$": "an address without a path, for example https://gate-2.example:8080",
     r"^https://.*/$": "an address that begins with https:// and ends with /",
+    r"^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*$": "a path of names and dots",
+    r"^([A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*)?$": "a path of names and dots, or empty",
 }
 _RULES: Final = tuple(
     (re.compile(pattern, re.DOTALL), wording)
