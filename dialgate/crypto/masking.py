@@ -16,6 +16,7 @@ import re
 import unicodedata
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Callable, Iterator, Sequence
+from functools import cache
 from typing import Any, TypeVar
 
 from msgspec import Struct, structs
@@ -35,7 +36,7 @@ _COMPARED = frozenset({"id", "goods", "consent", "sector"})
 TAIL = 7  # the last digits of a number, which identify it with any prefix
 _FEWEST = 6  # digits of a person's shortest possible number
 _MOST = 17  # digits of the longest number in E.164, after 00
-_NOT_DIGITS = re.compile(r"[^0-9]")
+_NOT_DIGITS = bytes(set(range(256)) - set(b"0123456789"))
 _RUN = re.compile(r"\+?[0-9](?:[\W_]*[0-9])*")
 _LONG_RUN = re.compile(rf"\+?[0-9](?:[\W_]*+[0-9]){{{_FEWEST - 1},}}+")
 _UNSEPARATED = re.compile(rf"\d{{{TAIL},}}")
@@ -46,7 +47,8 @@ _FRAGMENT = re.compile(r"[0-9](?:[^0-9A-Za-z]{0,3}[0-9])*")
 
 def digits_of(text: str) -> str:
     """Return the digits of a text, with digits from other scripts converted to 0 to 9."""
-    return _NOT_DIGITS.sub("", text if text.isascii() else _fold_digits(text))
+    plain = text if text.isascii() else _fold_digits(text)
+    return plain.encode("ascii", "ignore").translate(None, _NOT_DIGITS).decode()
 
 
 def blank_numbers(text: str, mark: str = "#", fewest: int = _FEWEST) -> str:
@@ -94,8 +96,7 @@ def without_raw(text: str, raw: str) -> str:
 
 def taken_out(text: str, number: str, by: Callable[[str], str]) -> str:
     """Replace each occurrence of `number` in a text. `by` returns the replacement for a matching fragment."""
-    tail = number[-TAIL:]
-    if len(text) < TAIL or not tail or not _holds(text, tail):
+    if len(text) < TAIL or not (tail := number[-TAIL:]) or not _holds(text, tail):
         return text
     rest = _replaced(text, _FRAGMENT, by, lambda run: tail in run)
     return rest if rest is not text else _replaced(text, _RUN, by, lambda run: tail in run)
@@ -146,7 +147,7 @@ def _replaced(
     parts: list[str] = []
     end = 0
     for match in run.finditer(plain):
-        if is_match(_NOT_DIGITS.sub("", match[0])):
+        if is_match(digits_of(match[0])):
             parts += text[end : match.start()], by(text[match.start() : match.end()])
             end = match.end()
     return "".join((*parts, text[end:])) if parts else text
@@ -157,6 +158,11 @@ def _fold_digits(text: str) -> str:
     return "".join(
         str(unicodedata.digit(character)) if character.isdigit() else character for character in text
     )
+
+
+@cache
+def _masked_fields(kind: type[Struct]) -> list[str]:
+    return [name for name in kind.__struct_fields__ if name not in EXEMPT]
 
 
 def _holds(text: str, tail: str) -> bool:
@@ -172,9 +178,9 @@ class Masker:
     def mask(self, value: S, number: str) -> S:
         """Return the struct with `number` (E.164) masked in its text fields."""
         changes: dict[str, Any] = {}
-        for name in value.__struct_fields__:
+        for name in _masked_fields(type(value)):
             field = getattr(value, name)
-            if field and name not in EXEMPT and (masked := self._field(name, field, number)) != field:
+            if field and (masked := self._field(name, field, number)) != field:
                 changes[name] = masked
         return structs.replace(value, **changes) if changes else value
 

@@ -147,8 +147,9 @@ class EntryFile(Struct, frozen=True):
 
     def _members(self, name: str, values: list[Any], now: Instant) -> list[str]:
         """Return a field of the event as a member of its JSON, or "" for the default, for each value."""
+        state = statement(EVENT_OF[self.kind], name, now, self.sectors)
         try:
-            stated = list(map(statement(EVENT_OF[self.kind], name, now, self.sectors), values))
+            stated = list(map(state, values)) if state else values
         except Misstated as error:
             raise ValueError(f"`{name}`: {error}") from error
         lines = f"\n{_encoder.encode_lines(stated).decode()}".replace("\n", f'\n,"{name}":').split("\n")[1:-1]

@@ -98,7 +98,7 @@ class ConsentWriter:
             ask, ahead = stop_requests.no_later_than(ask, now)
             ask = structs.replace(ask, dated=ask.dated and ask.at is not None)
         ask = self._access.masker(controller.id).mask(ask, number)
-        event = event_of(ask, now, self._access.config.sectors_of(controller.country))
+        event = event_of(ask, now, self._access.sectors[controller.country])
         return [self._access.draft(client, ask, controller.id, number, event, now)], ahead
 
     def receipt(self, draft: Draft, history: list[Entry], ahead: str) -> Receipt:
@@ -150,9 +150,7 @@ class ConsentWriter:
             skip_bad=ask.skip_bad,
             hints=hints,
         )
-        kind = bulk_import.EntryFile(
-            bulk_import.KINDS[ask.kind], self._access.config.sectors_of(controller.country)
-        )
+        kind = bulk_import.EntryFile(bulk_import.KINDS[ask.kind], self._access.sectors[controller.country])
         imported = await import_file(self._access, file, kind, order, note)
         counts = imported.counts
         return EntriesReport(

@@ -50,15 +50,18 @@ class Misstated(Refused):
 
 def event_of(ask: LedgerRequest, now: Instant, sectors: tuple[str, ...]) -> Event:
     """Return the event for a request. Raises `Misstated`. For `sectors`, see `statement`."""
-    statements = _statements(type(ask), now, sectors)
-    return EVENT_OF[type(ask)](**{name: state(getattr(ask, name)) for name, state in statements.items()})
+    fields = {name: getattr(ask, name) for name in stated_fields(type(ask))}
+    for name, state in _statements(type(ask), now, sectors):
+        fields[name] = state(fields[name])
+    return EVENT_OF[type(ask)](**fields)
 
 
 @lru_cache(maxsize=8)  # the requests in a body have the same time
 def _statements(
     request: type[LedgerRequest], now: Instant, sectors: tuple[str, ...]
-) -> dict[str, Callable[[Any], Any]]:
-    return {name: statement(EVENT_OF[request], name, now, sectors) for name in stated_fields(request)}
+) -> list[tuple[str, Callable[[Any], Any]]]:
+    found = ((name, statement(EVENT_OF[request], name, now, sectors)) for name in stated_fields(request))
+    return [(name, state) for name, state in found if state is not None]
 
 
 @cache
@@ -68,8 +71,10 @@ def stated_fields(request: type[LedgerRequest]) -> tuple[str, ...]:
     return tuple(sorted(names, key=lambda name: name not in _CHECKED_FIRST))
 
 
-def statement(event: type[Event], name: str, now: Instant, sectors: tuple[str, ...]) -> Callable[[Any], Any]:
-    """Return the function from a field of the request to that of the event. It raises `Misstated`.
+def statement(
+    event: type[Event], name: str, now: Instant, sectors: tuple[str, ...]
+) -> Callable[[Any], Any] | None:
+    """Return the function from a field of the request to that of the event, or None if they are the same. It raises `Misstated`.
 
     `sectors` contains the sectors that a contract may name. If it is empty, a contract may name any sector.
     """
@@ -91,7 +96,7 @@ def statement(event: type[Event], name: str, now: Instant, sectors: tuple[str, .
             return lambda at: past(at, now, name) if at else 0
         case "expires_at" | "begins":
             return lambda at: instant(at, name) if at else 0
-    return lambda value: value
+    return None
 
 
 def _place(place: str) -> str:
