@@ -28,7 +28,7 @@ from dialgate.core.ledger_events import (
     Revoked,
 )
 from dialgate.core.ledger_state import fold
-from dialgate.core.model import Instant
+from dialgate.core.model import Consent, Instant
 from dialgate.core.text_formats import Timestamp
 from dialgate.crypto.keys import Keys
 from dialgate.ledger import judge
@@ -157,22 +157,22 @@ class ChangeFeed:
                 and entry.sealed
                 and begin < entry.event.expires_at <= end
             }
+            if not ended:
+                continue
+            histories = await self._store.histories([subject for subject, _ in ended])
             found = [
-                change
-                for key, entry in ended.items()
-                async for change in self._expiry(*key, entry, begin, end)
+                self._expiry(entry, consent)
+                for (subject, name), entry in ended.items()
+                for consent in fold(stored.decoded() for stored in histories.get(subject, ())).consents
+                if consent.id == name and begin < consent.expires_at <= end
+                if not (consent.withdrawn_at or consent.voided_at)
             ]
             if found:
                 yield await self._with_ids(found, controllers)
 
-    async def _expiry(
-        self, subject: bytes, name: str, entry: Entry, begin: Instant, end: Instant
-    ) -> AsyncIterator[ChangeEvent]:
-        for consent in fold(await self._store.history(subject)).consents:
-            is_over = consent.id == name and begin < consent.expires_at <= end
-            if is_over and not (consent.withdrawn_at or consent.voided_at):
-                change = self._change(entry, "consent_expired", consent=name, seq=0, channel="")
-                yield structs.replace(change, at=local_time.rfc3339(consent.expires_at))
+    def _expiry(self, entry: Entry, consent: Consent) -> ChangeEvent:
+        change = self._change(entry, "consent_expired", consent=consent.id, seq=0, channel="")
+        return structs.replace(change, at=local_time.rfc3339(consent.expires_at))
 
     async def listed(
         self, controllers: Collection[str], snapshot: Snapshot, since: Instant, folder: Path
