@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 from msgspec import Meta
 
 from dialgate.config.fields import Strict
-from dialgate.config.webhook_targets import LOCAL
+from dialgate.config.webhook_targets import is_confidential
 
 PLACEHOLDER: Final = re.compile(r"\{(since|since_ms|next|secret)\}")
 _Path = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*$")]
@@ -54,17 +54,15 @@ def faults(pull: RecordPull | None) -> Iterator[str]:
     if pull is None:
         return
     scheme, host = urlsplit(pull.url)[:2]
-    is_local = urlsplit(pull.url).hostname in LOCAL
     sent = [pull.url, pull.body, *pull.headers.values()]
     holes = {hole for text in sent for hole in PLACEHOLDER.findall(text)}
     is_file = scheme == "file"
     checks = (
-        (not (host and (scheme == "https" or (scheme == "http" and is_local))) and not (is_file and not host),
+        (bool(host) if is_file else not (host and is_confidential(pull.url)),
          "url: write https://HOST/PATH, or file:///PATH"),
         ("@" in host, "url: leave out the user; use `headers` and `secret_file`"),
         ("secret" in PLACEHOLDER.findall(pull.url), "url: a key in a URL is logged by every proxy; use `headers`"),
-        (bool(pull.login) and urlsplit(pull.login).scheme != "https" and urlsplit(pull.login).hostname not in LOCAL,
-         "login: write https://HOST/PATH"),
+        (bool(pull.login) and not is_confidential(pull.login), "login: write https://HOST/PATH"),
         (("secret" in holes or bool(pull.login)) and not pull.secret_file, "secret_file: is missing"),
         (pull.paging != "once" and not pull.next, "next: is missing"),
         (pull.paging == "once" and "next" in holes, "paging: {next} needs `keyset`"),

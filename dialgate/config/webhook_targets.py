@@ -19,7 +19,7 @@ EventType: TypeAlias = Literal[
 ]  # fmt: skip
 _PREFIX: Final = "whsec_"
 _LEAST, _MOST = 24, 64
-LOCAL: Final = frozenset({"localhost", "127.0.0.1", "::1"})
+_LOCAL: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
 class Subscriber(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -56,6 +56,12 @@ class SubscriberAccess(Struct, frozen=True):
     secret: bytes
 
 
+def is_confidential(url: str) -> bool:
+    """Return whether nobody on the network can read what is sent to `url`: it is https, or http on this machine."""
+    parts = urlsplit(url)
+    return parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in _LOCAL)
+
+
 def fault_of(subscriber: Subscriber) -> str:
     """Return what is wrong with a subscriber's settings, or "".
 
@@ -64,7 +70,7 @@ def fault_of(subscriber: Subscriber) -> str:
     parts = urlsplit(subscriber.url)
     if parts.scheme not in {"https", "http"} or not parts.hostname or parts.username is not None:
         return "url is invalid; write https://HOST/PATH without a user name"
-    if parts.scheme == "http" and parts.hostname not in LOCAL:
+    if not is_confidential(subscriber.url):
         return "url must be https: called numbers are sent there"
     if (subscriber.kind == "webhook") == bool(subscriber.user):
         return "set `user` for a dialer, and remove it for a webhook"
