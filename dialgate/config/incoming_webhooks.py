@@ -47,7 +47,7 @@ FIELDS: Final[Mapping[str, str]] = {
 HOLE: Final = re.compile(r"\{([a-z]+(?:\.[A-Za-z0-9-]+)?)\}")
 _PARTS: Final = frozenset({"method", "url", "body", "form", "timestamp"})
 _KEY_BYTES, _LEAST_CHARACTERS = 32, 16
-_ENDS: Final[tuple[Write, ...]] = ("stop", "withdrawal")
+ENDS: Final[tuple[Write, ...]] = ("stop", "withdrawal")
 
 
 class Signature(Strict, frozen=True, kw_only=True):
@@ -166,7 +166,7 @@ def faults(webhook: IncomingWebhook) -> Iterator[str]:
         if fault := _place_fault(place.removeprefix("base64:"), webhook):
             yield f"{place}: {fault}"
     yield from (f"pull: {fault}" for fault in record_pulls.faults(webhook.pull))
-    if webhook.pull is not None and any("at" not in webhook.write.get(name, ["at"]) for name in _ENDS):
+    if webhook.pull is not None and any("at" not in webhook.write.get(name, ["at"]) for name in ENDS):
         yield "pull: write: stop and withdrawal need at; without a time, each pull would record them again"
 
 

@@ -95,7 +95,6 @@ class ClusterErasure(Struct, kw_only=True, eq=False):
         items += erasure.describe_files(lists, share.registries, len(share.decisions), is_held=is_held)
         if not missing:
             items += erasure.describe_letters(share.letters, is_held=is_held)
-        if not missing:
             actor, kept = ask.actor or client.name, tuple(lists) if is_held else ()
             answered = Answered(what=_summary(items), actor=actor, entries=(receipt.seq,), lists=kept)
             await self.deadlines.add_step(case, answered)

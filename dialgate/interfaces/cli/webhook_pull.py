@@ -5,7 +5,6 @@ is repeated from its beginning, which changes nothing that is recorded.
 """
 
 import asyncio
-from collections import Counter
 from collections.abc import Callable, Mapping
 from io import BytesIO
 from itertools import islice
@@ -21,7 +20,6 @@ from dialgate.config.configuration import Config
 from dialgate.config.incoming_webhooks import IncomingWebhook
 from dialgate.config.record_pulls import RecordPull
 from dialgate.core.model import DAY, SECOND, Instant
-from dialgate.core.refusal import Refused
 from dialgate.interfaces.cli.command import command, show_rows
 from dialgate.interfaces.cli.gate_client import GateClient, path_of
 from dialgate.interfaces.cli.instants import optional_instant
@@ -29,7 +27,7 @@ from dialgate.interfaces.cli.options import Failure, load_config
 from dialgate.interfaces.http.endpoint import NDJSON
 from dialgate.interfaces.http.incoming_webhooks import WebhookReceipt
 from dialgate.interfaces.webhooks.message import WebhookMessage, dig
-from dialgate.interfaces.webhooks.operations import Translation, request_of
+from dialgate.interfaces.webhooks.operations import Translation, problem_of
 from dialgate.interfaces.webhooks.record_pages import PullFailed, RecordPages, open_session
 from dialgate.runtime.atomic_write import write_file
 from dialgate.runtime.clock import wall_clock
@@ -93,7 +91,7 @@ def webhook_pull(
 
 
 def _last(config: Config, webhook: str) -> PullReport:
-    """Return the report of the last complete pull, or an empty one if there is none that can be read."""
+    """Return the report of the last complete pull, or an empty one if no report can be read."""
     try:
         return msgspec.json.decode(
             (config.data / _FOLDER / f"{webhook}.cursor").read_bytes(), type=PullReport
@@ -154,16 +152,12 @@ def _send(webhook: IncomingWebhook, gate: GateClient, messages: list[bytes]) -> 
 
 def _try(webhook: IncomingWebhook, _: GateClient, messages: list[bytes]) -> tuple[int, int]:
     """Return how many operations the messages mean, and how many cannot be applied."""
-    results = Counter[bool]()
-    for body in messages:
-        for item in Translation(webhook, WebhookMessage(body, "", {}, wall_clock())).operations():
-            try:
-                if not isinstance(item, Refused) and item.write not in {"stop", "withdrawal"}:
-                    request_of(item)
-                results[isinstance(item, Refused)] += 1
-            except Refused:
-                results[True] += 1
-    return results[False], results[True]
+    problems = [
+        problem_of(item)
+        for body in messages
+        for item in Translation(webhook, WebhookMessage(body, "", {}, wall_clock())).operations()
+    ]
+    return problems.count(None), sum(problem is not None for problem in problems)
 
 
 def _has(record: Any, path: str) -> bool:

@@ -25,6 +25,7 @@ from dialgate.interfaces.webhooks.operations import (
     Translation,
     execute,
     given_at,
+    problem_of,
     request_of,
 )
 from dialgate.interfaces.webhooks.signatures import verify
@@ -174,14 +175,10 @@ async def simulate_webhook(request: web.Request, app: App, client: Client) -> Tr
     trial = TrialRun([], [])
     body = await http_body.whole(request, app.config.settings.limits)
     for item in Translation(settings, _message(request, app, body)).operations():
-        try:
-            if isinstance(item, Refused):
-                raise item
+        if not isinstance(item, Refused):
             trial.operations.append(item)
-            if item.write not in {"stop", "withdrawal"}:  # those are in force whatever else is wrong
-                request_of(item)
-        except Refused as error:
-            trial.problems.append(fault_of(error).problem)
+        if problem := problem_of(item):
+            trial.problems.append(fault_of(problem).problem)
     return trial
 
 
@@ -318,7 +315,7 @@ def _message(request: web.Request, app: App, body: bytes) -> WebhookMessage:
 
 
 def _letter(webhook: IncomingWebhook, message: WebhookMessage, problem: Refused) -> DeadLetter:
-    """Return a message as it is kept: without the secret that it may contain."""
+    """Return the letter that keeps a message. A secret in the message is not kept."""
     place = webhook.signature.place
     secret = place.removeprefix("header.").lower()
     return DeadLetter(

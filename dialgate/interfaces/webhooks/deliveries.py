@@ -102,10 +102,9 @@ class _Deliverer:
         self._changes = ChangeFeed(app.registrar.access.store, app.registrar.access.keys)
         self._sweeping: AsyncIterator[tuple[str, list[ChangeEvent]]] | None = None
         self._name = subscriber.settings.name
-        self._retries, self._retry_at = (
-            0,
-            0.0,
-        )  # of rejected numbers, or of `_sweep`; the time of the event loop
+        # Of rejected numbers for a dialer, of `_sweep` for a webhook.
+        self._retries = 0
+        self._retry_at = 0.0  # in the event loop's time
 
     async def run(self) -> None:
         while True:

@@ -14,7 +14,7 @@ import msgspec
 from msgspec import Struct
 
 from dialgate.config.clients import Client
-from dialgate.config.incoming_webhooks import EventReading, IncomingWebhook, write_of
+from dialgate.config.incoming_webhooks import ENDS, EventReading, IncomingWebhook, write_of
 from dialgate.config.validation_messages import plain
 from dialgate.core import local_time
 from dialgate.core.model import SECOND, Instant
@@ -103,7 +103,7 @@ class Translation:
 
     def _operation(self, meaning: str, content: Any, event: Any) -> Operation:
         write = write_of(meaning)
-        is_end = write in {"stop", "withdrawal"}
+        is_end = write in ENDS
         values = {
             name: _field(_FIELDS[write][name], value, self._webhook.zone, latest=is_end)
             for name, places in self._webhook.write[write].items()  # type: ignore[index]
@@ -193,6 +193,18 @@ def request_of(operation: Operation) -> Any:
         wording, _, place = str(error).partition(" - at `$.")
         text = plain(wording)
         raise Refused("request.invalid", f"{text[0].upper()}{text[1:]}.", place.rstrip("`")) from None
+
+
+def problem_of(item: Operation | Refused) -> Refused | None:
+    """Return why an operation cannot be applied, as far as the message alone shows it."""
+    if isinstance(item, Refused):
+        return item
+    try:
+        if item.write not in ENDS:  # those are in force whatever else is wrong
+            request_of(item)
+    except Refused as problem:
+        return problem
+    return None
 
 
 def given_at(request: Any, received_at: Instant) -> Instant:

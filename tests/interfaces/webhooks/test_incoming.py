@@ -56,6 +56,19 @@ def place(folder: Path, *names: str, **changes: Any) -> None:
         (folder / data["signature"]["secret_file"]).write_text(f"{secret}\n")
 
 
+def faults_after(folder: Path, name: str, change: Callable[[dict[str, Any]], Any]) -> str:
+    """Return what is reported about a configuration with a shipped webhook, changed."""
+    path = world.write_folder(folder)
+    place(folder, name)
+    file = folder / f"webhooks/{name}.yaml"
+    data = yaml.safe_load(file.read_text())
+    change(data)
+    file.write_text(yaml.safe_dump(data))
+    with pytest.raises(ConfigError) as raised:
+        loader.load(path)
+    return str(raised.value)
+
+
 @asynccontextmanager
 async def gate(folder: Path, *names: str, **settings: Any) -> AsyncIterator[World]:
     clients = [world.client("tests", KEY, *SCOPES)]
@@ -464,15 +477,7 @@ WRONG: list[tuple[Callable[[dict[str, Any]], Any], str]] = [
 def test_a_wrong_webhook_is_reported(
     tmp_path: Path, change: Callable[[dict[str, Any]], Any], message: str
 ) -> None:
-    path = world.write_folder(tmp_path)
-    place(tmp_path, "generic")
-    file = tmp_path / "webhooks/generic.yaml"
-    data = yaml.safe_load(file.read_text())
-    change(data)
-    file.write_text(yaml.safe_dump(data))
-    with pytest.raises(ConfigError) as raised:
-        loader.load(path)
-    assert message in str(raised.value), str(raised.value)
+    assert message in (text := faults_after(tmp_path, "generic", change)), text
 
 
 def test_an_unsigned_place_is_reported(tmp_path: Path) -> None:

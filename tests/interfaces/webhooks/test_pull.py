@@ -23,6 +23,7 @@ from dialgate.tools import backup
 from tests.interfaces.webhooks.test_incoming import (
     CRMS,
     MOBILE,
+    faults_after,
     gate,
     history,
     place,
@@ -361,15 +362,10 @@ WRONG = [
 
 @pytest.mark.parametrize(("changes", "message"), WRONG)
 def test_a_wrong_query_is_reported(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
-    path = world.write_folder(tmp_path)
-    place(tmp_path, "hubspot")
-    file = tmp_path / "webhooks/hubspot.yaml"
-    data = yaml.safe_load(file.read_text())
-    data["pull"] |= changes
-    file.write_text(yaml.safe_dump(data))
-    with pytest.raises(ConfigError) as raised:
-        loader.load(path)
-    assert message in str(raised.value), str(raised.value)
+    def change(data: dict[str, Any]) -> None:
+        data["pull"] |= changes
+
+    assert message in (text := faults_after(tmp_path, "hubspot", change)), text
 
 
 def test_a_stop_without_a_time_cannot_be_pulled(tmp_path: Path) -> None:
