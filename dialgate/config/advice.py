@@ -64,6 +64,14 @@ def warnings(config: Config, registries: Path, now: Instant) -> list[str]:
         found += (
             f"campaign {line.campaign.id}: {text}" for line in lines for text in _unknown_sector(line, config)
         )
+        found += (
+            f"campaign {line.campaign.id}: an AI voice makes its calls, but `ai_disclosure` names no proof that it says so, so calls are denied with "
+            f"campaign.ai_undisclosed; set it to the script or recording that shows it"
+            for line in lines
+            if line.campaign.call_type == "ai_voice"
+            and not line.campaign.ai_disclosure
+            and binding(config.laws[line.home], line, now).ai_disclosures
+        )
         scopes = _scopes(config, controller.id)
         if scopes and "outcome" not in scopes:
             found += (

@@ -61,6 +61,8 @@ class CampaignFile(Strict, frozen=True, kw_only=True):
     """How calls are dialled. If it is not set, the rules for all modes apply."""
     balancing: str = ""
     """Reference to the balancing test for a legitimate interest in these calls. Without it, a legitimate interest is not a legal basis for them."""
+    ai_disclosure: Phrase = ""
+    """For calls by an AI voice, a reference to the proof that it says at the beginning of each call that it is an AI: the script and its version, a recording. Without it, they are denied where the law demands that people are told (Regulation (EU) 2024/1689 art. 50(1))."""
     held_caller_ids: tuple[str, ...] = ()
     """Those of `caller_ids` that are allotted to the company that makes the calls, such as a call centre, and not to the controller."""
     directory_caller_ids: tuple[str, ...] = ()

@@ -18,6 +18,7 @@ from dialgate.core.law_migration import modernise
 from dialgate.core.law_scope import Scope, local_days
 from dialgate.core.law_sections import (
     AcceptedBasis,
+    AiDisclosure,
     CallerIds,
     CededLists,
     Consents,
@@ -79,6 +80,7 @@ class Binding(Struct, frozen=True, kw_only=True):
     limits: tuple[Limit, ...]
     ratios: tuple[Ratio, ...]
     stops: tuple[StopSection, ...]
+    ai_disclosures: tuple[AiDisclosure, ...]
     advised: "Binding | None" = None
     conditional: tuple[str, ...] = ()  # names of the lists that contain a section with `unless`
     # exemptions that lifted sections, by the rule that reports them
@@ -110,6 +112,7 @@ class Law(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, dict=Tr
     limits: tuple[Limit, ...] = ()
     ratios: tuple[Ratio, ...] = ()
     stops: tuple[StopSection, ...] = ()
+    ai_disclosures: tuple[AiDisclosure, ...] = ()
     records: tuple[Records, ...] = ()
     sectors: tuple[str, ...] = ()
     """All sectors that a section may name. If a campaign's sector comes from another country file and is not listed here, the sections of every sector apply to the campaign."""

@@ -280,6 +280,10 @@ class SectorBan(Restriction, frozen=True, kw_only=True):
     """A ban on all calls that match the section's keys, such as `sectors` and `purposes`."""
 
 
+class AiDisclosure(Section, frozen=True, kw_only=True):
+    """A duty to tell the called person that an AI speaks, usually with `call_types: [ai_voice]`. A call is denied unless the campaign's `ai_disclosure` names the proof that people are told."""
+
+
 class CallerIdClass(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A class of caller IDs, defined by their prefixes. Its numbers need no call-back proof."""
 

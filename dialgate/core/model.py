@@ -179,6 +179,7 @@ class Campaign(Struct, frozen=True, kw_only=True, omit_defaults=True):
     counts: tuple[DayCount, ...] = ()  # oldest day first, without calls before `lifted_at`
     lifted_at: Instant = 0  # when an officer last lifted a pause of the campaign
     stops: StopScope = "all"  # which calls a revocation bars by the operator's choice
+    ai_disclosure: str = ""  # reference to the proof that an AI voice says what it is
 
 
 class CallerId(Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -32,6 +32,7 @@ _CODES: Final[dict[str, tuple[ReasonClass, str]]] = {
     "campaign.unknown": ("call", "This client has no such campaign."),
     "campaign.inactive": ("call", "The campaign is paused, has not started, or is over."),
     "campaign.sector_banned": ("call", "Calls for this sector and purpose are banned, and no exception is proved."),
+    "campaign.ai_undisclosed": ("call", "No proof is recorded that the AI voice says what it is."),
     "list.unknown": ("call", "The number is not on any of the campaign's lists, and no consent, contract or request permits the call."),
     "list.ceded": ("call", (
         "The list was ceded without a complete chain of origin, or the number is enrolled with the "

@@ -22,6 +22,7 @@ _CODES: Final = (
     "registry.expired", "registry.uncovered", "revocation.revoked", "consent.missing", "consent.expired", "consent.withdrawn",
     "consent.incomplete", "consent.out_of_scope", "consent.void", "consent.wrong_number", "consent.reassigned", "hours.outside",
     "hours.holiday", "frequency.exceeded", "frequency.rest", "pacing.abandoned", "gate.unavailable", THROTTLED, "gate.rule_error",
+    "campaign.ai_undisclosed",
 )  # fmt: skip
 # Each number with its reason code, or "" for an allow.
 TEST_NUMBERS: Final = {f"+99900000{place:03}": code for place, code in enumerate(_CODES)}

@@ -89,6 +89,19 @@ def test_a_caller_id_that_is_given_up_too_early_is_reported(folder: Path) -> Non
     assert warned(folder) == []
 
 
+def test_an_ai_voice_without_the_proof_that_it_says_what_it_is_is_reported(folder: Path) -> None:
+    controller = yaml_files.read(folder / "controllers/acme.yaml")
+    controller["campaigns"][0]["call_type"] = "ai_voice"
+    yaml_files.write(folder / "controllers/acme.yaml", controller)
+    (warning,) = warned(folder)
+    assert warning.startswith(
+        "campaign acme-fibre: an AI voice makes its calls, but `ai_disclosure` names no"
+    )
+    controller["campaigns"][0]["ai_disclosure"] = "script 3 of 2026-07-01"
+    yaml_files.write(folder / "controllers/acme.yaml", controller)
+    assert warned(folder) == []
+
+
 def demand_records(folder: Path, *what: str) -> None:
     law = yaml_files.read(folder / "countries/it.yaml")
     law["records"] = [

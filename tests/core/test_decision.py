@@ -175,7 +175,7 @@ def test_only_a_recommendation_does_not_deny(severity: str, kind: type[Outcome])
     "facts", [{"campaign": {"known": False}}, {"number": {"kind": "invalid", "problem": "p"}}]
 )
 def test_without_a_number_and_a_campaign_every_other_rule_is_skipped(facts: dict[str, Any]) -> None:
-    decision = decide(base(**facts), IT)
+    decision = decide(base(**facts, call_type="ai_voice"), IT)
     assert list(decision.outcomes) == [name for name, _ in RULES]
     rest = [decision.outcomes[name] for name, _ in RULES[PRECONDITIONS:]]
     assert all(isinstance(outcome, Skip) for outcome in rest)

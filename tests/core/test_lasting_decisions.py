@@ -237,6 +237,7 @@ def random_laws() -> Iterator[tuple[str, Law]]:
             "relations",
             "requests",
             "consents",
+            "ai_disclosures",
         ):
             other = law_data(draw.choice(countries)).get(kind, [])
             sections = [section for section in (*law.get(kind, []), *other) if draw.random() < 0.7]

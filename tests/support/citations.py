@@ -33,6 +33,7 @@ WITHOUT_SECTION = {
 KINDS = {
     "number.not_diallable": "diallable",
     "campaign.sector_banned": "sector_bans",
+    "campaign.ai_undisclosed": "ai_disclosures",
     "caller_id.withheld": "caller_ids",
     "caller_id.not_assigned": "caller_ids",
     "caller_id.wrong_class": "caller_ids",

@@ -44,6 +44,7 @@ RULES: tuple[tuple[str, Rule], ...] = (
     ("frequency_kept", frequency.frequency_kept),
     ("rest_kept", frequency.rest_kept),
     ("ratio_kept", pacing.ratio_kept),
+    ("ai_disclosed", campaign.ai_disclosed),
 )
 PRECONDITIONS = 2
 # The instants at which the outcomes of rules change within a local day, from the facts of a time on that day and the sections
@@ -56,7 +57,7 @@ TURNING_POINTS: tuple[TurningPoints, ...] = (
 # The same for rules that read what is stored about the called number.
 OWN_TURNING_POINTS: tuple[TurningPoints, ...] = (consent.turning_points, frequency.turning_points)
 # The kind of section of each newer rule. Without such sections the rule has no outcome, so that earlier records replay unchanged.
-SECTIONS_OF: dict[str, str] = {"ratio_kept": "ratios"}
+SECTIONS_OF: dict[str, str] = {"ratio_kept": "ratios", "ai_disclosed": "ai_disclosures"}
 # The rules that judge the caller ID.
 CALLER_ID_RULES = tuple(name for name, _ in RULES if name.startswith("caller_id_"))
 # The rules that read what is stored about the called number: its attempts, or its entries in the ledger. For all other rules, a

@@ -1,9 +1,13 @@
-"""The rules about the campaign, which must exist and be active, and whose sector must not be banned.
+"""The rules about the campaign, which must exist and be active, whose sector must not be banned, and whose AI must say that it is one.
 
 D.Lgs. 206/2005 (Codice del consumo) art. 51 c. 8-bis, in force from 2026-06-19: commercial solicitation of consumers by
 telephone to conclude contracts for electricity or gas is forbidden. Exceptions: (a) the consumer sent a request
 directly to the professional, through the professional's own interfaces; (b) a customer of the professional gave
 specific consent. The burden of proof lies with the professional.
+
+Regulation (EU) 2024/1689 (AI Act) art. 50(1) and (5), which applies from 2026-08-02: the provider of an AI system that interacts
+with people must design it so that they are told, at the latest when they first speak to it, unless that is obvious. A
+caller can hardly prove that a voice was obviously an AI, so the gate demands the proof that people are told.
 """
 
 from dialgate.core.law import Binding
@@ -34,6 +38,13 @@ def sector_allowed(facts: Facts, law: Binding) -> Outcome:
     if law.sector_bans:
         return _banned(law.sector_bans[0], facts, law)
     return Skip("no ban for this sector and purpose")
+
+
+def ai_disclosed(facts: Facts, law: Binding) -> Outcome:
+    if law.ai_disclosures and not facts.campaign.ai_disclosure:
+        text = "no proof is recorded that the AI voice says at the beginning of the call that it is an AI"
+        return law.ai_disclosures[0].deny("campaign.ai_undisclosed", text)
+    return Pass(facts.campaign.ai_disclosure)
 
 
 def _banned(ban: SectorBan, facts: Facts, law: Binding) -> Deny:
