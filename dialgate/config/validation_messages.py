@@ -26,6 +26,7 @@ TYPES: Final = {
 }
 _NAME: Final = "1 to 64 lower-case letters, digits, `.`, `_` and `-`, with a letter or a digit first"
 PATTERNS: Final = {
+    "^(?!erasure$)": "a channel other than `erasure`, which marks stops that an erasure wrote",
     "^[A-Z]{2}$": "a two-letter country code such as IT",
     "^[0-9a-f]{64}$": "64 lower-case hexadecimal digits",
     "^([0-9a-f]{64})?$": "64 lower-case hexadecimal digits",

@@ -71,9 +71,14 @@ class Request(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             "The person or system that makes this request, for the record. Default: the client's name."
         ),
     ] = ""
-    channel: Annotated[Name, described("Channel by which the request arrived: call, letter, web, pec…")] = (
-        "api"
-    )
+    channel: Annotated[
+        str,
+        Meta(
+            max_length=128,
+            pattern="^(?!erasure$)",  # the gate's own word: the stop of an erasure
+            description="Channel by which the request arrived: call, letter, web, pec…",
+        ),
+    ] = "api"
     proof: Annotated[Words, described("Reference to the evidence: a file, a ticket, a recording.")] = ""
 
 

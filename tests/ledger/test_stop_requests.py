@@ -72,6 +72,7 @@ FAULTS: list[tuple[dict[str, Any], str]] = [
     ({"scope": "campaign", "campaign": 7}, "applies to all campaigns"),
     ({"channel": ["fax"]}, "`channel` cannot be read"),
     ({"channel": "x" * 500}, "`channel` cannot be read"),
+    ({"channel": "erasure"}, "`channel` cannot be read"),  # reserved for the stop of an erasure
     ({"proof": {"file": "a.pdf"}}, "`proof` cannot be read"),
     ({"actor": None}, "`actor` cannot be read"),
     ({"colour": "red"}, "fields that this endpoint does not know"),
