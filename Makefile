@@ -65,11 +65,12 @@ HOURS := --timeout=7200 -o faulthandler_timeout=7500
 mutants: .venv/developing
 	$(BIN)/python -m tests.mutants.countries
 
-# Tests that take too long for every change: all mutants of country files, developer benchmarks, the demonstration on a terminal, generated clients, more shipped logs on an object store, 300 kills under load,
-# 1,000 damaged logs and 300 damaged indexes, 500 histories of faults, 1,500 histories of two controllers on each store (an hour), every byte of an
+# Tests that take too long for every change: all mutants of country files, developer benchmarks, the demonstration on a terminal, generated clients, real faults
+# for every alert, the stack with a rolling restart and a failover, the service under systemd, the pods of Kubernetes, more shipped logs on an object store, 300 kills
+# under load, 1,000 damaged logs and 300 damaged indexes, 500 histories of faults, 1,500 histories of two controllers on each store (an hour), every byte of an
 # evidence bundle, every country case over HTTP, the SDKs of five voice platforms (needs the indexes of Python and npm packages), 5,000 random calls at the turning points of plans, 10,000 instants of plans compared with `simulate`, every case at four times of its day, 1,000 writes by two commands at once, five minutes of `make soak`.
 torture: mutants
-	$(BIN)/python -m pytest $(HOURS) -m torture
+	DIALGATE_SHIPPING_KILLS=20 $(BIN)/python -m pytest $(HOURS) -m torture
 	DIALGATE_KILLS=300 DIALGATE_SHIPPING_KILLS=20 DIALGATE_SIP_MESSAGES=20000 DIALGATE_DAMAGES=1000 DIALGATE_ARCHIVE_DAMAGES=300 DIALGATE_FLIPS=0 DIALGATE_HISTORIES=500 DIALGATE_PLANS=5000 DIALGATE_PLAN_PAIRS=10000 DIALGATE_CASE_TIMES=3 DIALGATE_WRITES=1000 DIALGATE_HTTP_CASES=all \
 	  $(BIN)/python -m pytest $(HOURS) \
 	  tests/gate/test_pipeline.py tests/core/test_turning_points.py tests/core/test_lasting_decisions.py tests/store/test_store_histories.py tests/gate/test_crash.py tests/decision_log/test_checkpoints.py tests/audit/test_evidence.py tests/deploy/test_kamailio_fuzz.py tests/deploy/test_sip_redirect.py tests/decision_log/test_archive_index.py tests/shipping/test_shipping.py tests/shipping/test_streaming.py tests/gate/test_cases_over_http.py tests/interfaces/cli/test_one_way.py tests/ledger/test_call_plans.py

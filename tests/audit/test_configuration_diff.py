@@ -14,6 +14,7 @@ from msgspec import Struct, structs
 from dialgate.audit.configuration_diff import ConfigurationChange, ConfigurationDiff, compare, last_days
 from dialgate.audit.replay import Change, in_reasons
 from dialgate.config import loader
+from dialgate.config.configuration import Config
 from dialgate.core.model import AUTO, DAY, MINUTE, Call, Facts
 from dialgate.core.reasons import REASONS
 from dialgate.decision_log.chains import Chains
@@ -174,10 +175,13 @@ def draft_of(day: Day, folder: Path, edit: Edit) -> Path:
     return folder / "dialgate.yaml"
 
 
-def compared(day: Day, draft: Path, records: list[Record] | None = None, name: str = "") -> ConfigurationDiff:
+def compared(
+    day: Day, draft: Path | Config, records: list[Record] | None = None, name: str = ""
+) -> ConfigurationDiff:
     chains = Chains(day.folder / "data")
     entries = day.records if records is None else records
-    return compare(loader.load(draft), chains, entries, LogSpan(since=NOW, until=NOW + DAY), name)
+    config = loader.load(draft) if isinstance(draft, Path) else draft
+    return compare(config, chains, entries, LogSpan(since=NOW, until=NOW + DAY), name)
 
 
 DENIED_ACME = {"acme-fibre allow deny": 18}
@@ -289,13 +293,12 @@ def counts_of(diff: ConfigurationDiff) -> Wanted:
 @pytest.mark.parametrize("name", CASES)
 def test_draft_changes_what_a_gate_with_it_decides(name: str, day: Day, tmp_path: Path) -> None:
     edit, wanted = CASES[name]
-    draft = draft_of(day, tmp_path / "draft", edit)
+    draft = loader.load(draft_of(day, tmp_path / "draft", edit))
     diff = compared(day, draft)
     assert counts_of(diff) == wanted
     assert (diff.decisions, diff.unjudged) == (len(CALLS), sum(c.calls for c in diff.changes if c.doubt))
     truth = iter(asyncio.run(_decide(tmp_path / "gate", edit)).records)
-    loaded = loader.load(draft)
-    refused = {c.name for c in loaded.settings.clients if "check" not in c.scopes}
+    refused = {c.name for c in draft.settings.clients if "check" not in c.scopes}
     for call, record in zip(CALLS, day.records, strict=True):
         changes = compared(day, draft, [record]).changes
         again = None if call.client in refused else next(truth)

@@ -18,10 +18,11 @@ from dialgate.config.configuration import ConfigError
 from dialgate.core.model import DAY
 from docs.reference_pages import exposed
 from registry_sync.run_report import Alarm, Run, Summary, build_metrics, export_metrics
+from tests.deploy import test_alerts_fired  # noqa: F401 - declares alerts
 from tests.observability.test_metrics import LINE, change_controller
 from tests.project.test_docs import shipping_metrics
 from tests.support import yaml_files
-from tests.support.fired_alerts import fires
+from tests.support.fired_alerts import DECLARED, fires
 from tests.support.prometheus_server import MACHINE, RULES, exporter, prometheus
 from tests.support.world import CALL, KEY, NOW, SCOPES, World, client, load_list, running, store_time
 
@@ -60,6 +61,11 @@ def test_every_alert_has_a_firing_and_a_silent_case() -> None:
             for test in case["alert_rule_test"]:
                 (fires if test["exp_alerts"] else silent).add(test["alertname"])
     assert fires == silent == set(NAMES)
+
+
+def test_every_alert_has_a_test_with_a_real_fault() -> None:
+    """Tests here and in `test_alerts_fired.py` declare alerts. A test fails if an alert that it declares does not fire."""
+    assert set(NAMES) == DECLARED
 
 
 def test_every_alert_has_a_runbook_entry() -> None:

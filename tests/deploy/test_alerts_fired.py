@@ -31,14 +31,13 @@ from dialgate.interfaces.http import certificates
 from dialgate.runtime.clock import wall_clock
 from dialgate.shipping.status import write_metrics
 from dialgate.shipping.target import TargetFolder
-from tests.deploy.test_alerts import NAMES
 from tests.interfaces.webhooks import test_incoming as incoming
 from tests.interfaces.webhooks.test_stop_notices import listening, telling, until
 from tests.observability.test_metrics import LINE, change_controller
 from tests.shipping.test_shipping import shipping
 from tests.support import redis_servers, world, yaml_files
 from tests.support.damage import flip
-from tests.support.fired_alerts import DECLARED, fires
+from tests.support.fired_alerts import fires
 from tests.support.running_gate import serving
 from tests.support.scrapes import Scrapes
 from tests.support.shipping_world import both, list_closed_segments, write_log
@@ -56,6 +55,8 @@ from tests.support.world import (
     publish_answers,
     write_folder,
 )
+
+pytestmark = pytest.mark.torture
 
 MANY = [f"+3906123{at:05}" for at in range(40_000, 40_200)]
 
@@ -529,8 +530,3 @@ async def test_shipping_stopped_then_behind_then_missed_then_refused(tmp_path: P
     write_log(data)
     flip(list_closed_segments(data / "log")[-1])
     await look(7 * 60 + 11, "DialgateShippingMissed", "DialgateShippingRefused")
-
-
-def test_every_alert_has_a_test_with_a_real_fault() -> None:
-    """Tests here and in `test_alerts.py` declare alerts. A test fails if an alert that it declares does not fire."""
-    assert set(NAMES) == DECLARED

@@ -400,7 +400,7 @@ def two_pods(manifests: list[Manifest], tmp_path: Path) -> list[Pod]:
     return pods_
 
 
-def test_a_new_volume_gets_the_common_keys_and_an_old_one_keeps_its_own(two_pods: list[Pod]) -> None:
+def test_init_containers_copy_the_common_keys_once_and_need_the_name_of_the_pod(two_pods: list[Pod]) -> None:
     first, second = (pod.data / "keys.json" for pod in two_pods)
     assert first.read_bytes() == second.read_bytes()
     assert {oct(path.stat().st_mode & 0o777) for path in (first, second)} == {"0o600"}
@@ -409,9 +409,7 @@ def test_a_new_volume_gets_the_common_keys_and_an_old_one_keeps_its_own(two_pods
     two_pods[0].initialise()
     assert first.read_text() == "changed by the gate"
     assert not (first.parent / "keys.json.new").exists()
-
-
-def test_a_pod_without_its_name_does_not_start(two_pods: list[Pod]) -> None:
+    # The same pod without its name.
     words, folder, environment = two_pods[0].words("check")
     with pytest.raises(AssertionError, match="the environment variable POD_NAME is not set"):
         run(words, folder, {name: value for name, value in environment.items() if name != "POD_NAME"})
@@ -446,6 +444,7 @@ async def until(condition: Callable[..., Awaitable[bool]], *values: object) -> N
             await asyncio.sleep(0.1)
 
 
+@pytest.mark.torture
 @pytest.mark.skipif(not shutil.which("redis-server"), reason="needs redis-server")
 async def test_a_stop_on_one_gate_binds_on_the_other_and_each_finds_its_peer(
     two_pods: list[Pod], tmp_path: Path

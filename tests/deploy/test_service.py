@@ -12,6 +12,8 @@ UNITS = sorted(
 )
 COMMANDS = ("dialgate", "registry-sync")
 
+pytestmark = [pytest.mark.torture, needs_boot]  # half a minute
+
 
 @pytest.fixture(scope="module")
 def session(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
@@ -28,7 +30,6 @@ def states(part: str) -> dict[str, str]:
     return dict(re.findall(r"^(.*): (done|already done|to do)$", part, re.MULTILINE))
 
 
-@needs_boot
 def test_install_does_each_step_and_a_second_run_none(session: dict[str, str]) -> None:
     steps = states(session["install"])
     files = {f"/etc/systemd/system/{name}" for name in UNITS} | {
@@ -43,14 +44,12 @@ def test_install_does_each_step_and_a_second_run_none(session: dict[str, str]) -
     assert session["again"].endswith("\nNothing to change.\n")
 
 
-@needs_boot
 def test_a_dry_run_shows_the_steps_and_changes_nothing(session: dict[str, str]) -> None:
     """The session compares the files before and after it."""
     assert states(session["dry run"]).keys() == states(session["install"]).keys()
     assert set(states(session["dry run"]).values()) == {"to do", "already done"}
 
 
-@needs_boot
 def test_the_gate_runs_ready_as_its_user_under_its_unit(session: dict[str, str]) -> None:
     assert session["service"].splitlines() == [
         "ActiveState=active", "StatusText=ready", "Type=notify", "enabled", "enabled", "active",
@@ -65,7 +64,6 @@ def test_the_gate_runs_ready_as_its_user_under_its_unit(session: dict[str, str])
     ]  # fmt: skip
 
 
-@needs_boot
 def test_commands_need_neither_config_nor_user_and_record_who_ran_them(session: dict[str, str]) -> None:
     revoked, exported, actor, job = session["commands"].splitlines()
     assert revoked.startswith("revoked: entry 1.")
@@ -74,7 +72,6 @@ def test_commands_need_neither_config_nor_user_and_record_who_ran_them(session: 
     assert '"parts":[]' in job
 
 
-@needs_boot
 def test_systemd_restarts_a_frozen_gate(session: dict[str, str]) -> None:
     """The session stops the gate's process with SIGSTOP and waits for the next process to be ready."""
     timeout, stacks, decision = session["frozen"].splitlines()
@@ -83,7 +80,6 @@ def test_systemd_restarts_a_frozen_gate(session: dict[str, str]) -> None:
     assert "revocation.revoked" in decision
 
 
-@needs_boot
 def test_undo_removes_the_installation_and_keeps_data_and_keys(session: dict[str, str]) -> None:
     first, second = session["undo"].split("Kept: ")[:2]
     steps = states(first)
@@ -102,7 +98,6 @@ def test_undo_removes_the_installation_and_keeps_data_and_keys(session: dict[str
     assert all(path.startswith(("/etc/dialgate/", "/var/lib/dialgate/")) for path in kept)
 
 
-@needs_boot
 def test_data_is_deleted_only_after_its_path_was_typed(session: dict[str, str]) -> None:
     """The session checks that the machine has exactly the files that it had before."""
     cancelled, deleted = session["delete"].split("install.cancelled: nothing was removed\n")
@@ -112,7 +107,6 @@ def test_data_is_deleted_only_after_its_path_was_typed(session: dict[str, str]) 
     )
 
 
-@needs_boot
 def test_refusals_say_what_to_do(session: dict[str, str]) -> None:
     user, option, hidden, systemd, *_ = session["refused"].splitlines()
     assert (

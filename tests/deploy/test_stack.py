@@ -252,6 +252,7 @@ def recorded(folder: Path) -> Iterator[str]:
                 yield entry.id
 
 
+@pytest.mark.torture
 @pytest.mark.skipif(not all(map(shutil.which, NEEDED)), reason=f"needs {', '.join(NEEDED)}")
 @pytest.mark.timeout(600)
 async def test_a_rolling_restart_loses_no_check_and_every_stop_binds_at_once(tmp_path: Path) -> None:

@@ -625,6 +625,11 @@ runpy.run_module("dialgate", run_name="__main__", alter_sys=True)
 """
 
 
+@pytest.mark.parametrize(
+    "place",
+    [pytest.param(a_folder, id="folder"), pytest.param(a_bucket, id="objects", marks=pytest.mark.torture)],
+    indirect=True,
+)
 async def test_no_kill_leaves_a_partial_file_or_loses_a_segment(place: Place, tmp_path: Path) -> None:
     data = tmp_path / "data"
     both(data, 1200)

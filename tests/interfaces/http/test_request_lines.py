@@ -96,7 +96,11 @@ def content(entry: Entry) -> Any:
     return event, entry.subject, entry.controller, entry.actor, entry.channel, entry.proof
 
 
-@pytest.mark.parametrize("path", CASES)
+@pytest.mark.parametrize(
+    ("path", "store_settings"),
+    [*zip(CASES, ("sqlite", "redis", "sqlite", "redis"), strict=True)],
+    indirect=["store_settings"],
+)
 async def test_each_line_has_the_answer_of_its_request_alone(
     tmp_path: Path, path: str, store_settings: dict[str, Any]
 ) -> None:
@@ -173,18 +177,19 @@ async def test_what_a_number_cannot_have_more_of_is_refused_line_by_line(tmp_pat
 
 
 @pytest.mark.parametrize(
-    ("path", "line"),
+    ("path", "line", "store_settings"),
     [
-        ("/v1/consents", lambda at: CONSENT | {"number": number_at(at // 2), "id": f"form-{at}"}),
-        ("/v1/revocations", lambda at: {"number": number_at(at), "channel": "crm"}),
+        ("/v1/consents", lambda at: CONSENT | {"number": number_at(at // 2), "id": f"form-{at}"}, "sqlite"),
+        ("/v1/revocations", lambda at: {"number": number_at(at), "channel": "crm"}, "redis"),
     ],
+    indirect=["store_settings"],
 )
 async def test_a_kill_loses_and_doubles_nothing(
     tmp_path: Path, path: str, line: Callable[[int], Any], store_settings: dict[str, Any]
 ) -> None:
     """The same lines are sent again after each kill, until all are answered. Each answered line is in the ledger, once."""
     config = world.write_folder(tmp_path / "gate", **store_settings)
-    lines = [line_of(line(at)) for at in range(10_000)]
+    lines = [line_of(line(at)) for at in range(6_000)]
     answered, kills = dict[int, int](), 0
     while len(answered) < len(lines):
         async with serving(config) as gate:
