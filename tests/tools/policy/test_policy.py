@@ -1,6 +1,5 @@
 """Tests of `dialgate policy test`: red cases, faults of case files, coverage, and cases written from decisions."""
 
-import json
 import shutil
 import subprocess
 import sys
@@ -17,6 +16,7 @@ from dialgate.tools.policy.call_facts import ConfiguredCalls
 from dialgate.tools.policy.case_file import read_cases
 from dialgate.tools.policy.checking import check_cases
 from tests.support import yaml_files
+from tests.support.commands import Done, run_command
 from tests.support.paths import ROOT
 
 HERE = Path(__file__).parent
@@ -37,19 +37,14 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def policy(folder: Path, *words: str, cases: Sequence[str] = ("cases",)) -> subprocess.CompletedProcess[str]:
-    arguments = ["test", *(str(folder / name) for name in cases), *words]
-    return subprocess.run(
-        [sys.executable, "-m", "dialgate", "policy", *arguments, "--config", str(folder / "dialgate.yaml")],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+def policy(folder: Path, *words: str, cases: Sequence[str] = ("cases",)) -> Done:
+    paths = (folder / name for name in cases)
+    return run_command("dialgate", "policy", "test", *paths, *words, "--config", folder / "dialgate.yaml")
 
 
 def test_the_cases_are_green_on_their_configuration(folder: Path) -> None:
     done = policy(folder)
-    assert (done.returncode, done.stdout, done.stderr) == (0, "36 cases, 0 red, 0 invalid\n", "")
+    assert (done.code, done.out, done.err) == (0, "36 cases, 0 red, 0 invalid\n", "")
 
 
 @pytest.mark.parametrize("change", CHANGES, ids=lambda change: f"{change['set']} {change['to']}")
@@ -75,13 +70,13 @@ def test_a_red_case_shows_what_was_wanted_and_what_was_decided_with_its_law(fold
     text = ALLOWED.replace("A call", "A withheld caller ID") + "  from: anonymous\n"
     (folder / "cases/more.yaml").write_text(text)
     done = policy(folder, "--junit", str(folder / "out.xml"))
-    assert done.returncode == 1
+    assert done.code == 1
     assert (
         f"RED {folder}/cases/more.yaml:1: A withheld caller ID\n    wanted: allow\n    got:    deny\n"
-        in done.stdout
+        in done.out
     )
-    assert "caller_id.withheld: " in done.stdout
-    assert "(statute: " in done.stdout
+    assert "caller_id.withheld: " in done.out
+    assert "(statute: " in done.out
     suite = ET.parse(folder / "out.xml").getroot()
     assert (suite.get("tests"), suite.get("failures"), suite.get("errors")) == ("37", "1", "0")
     (failure,) = suite.iter("failure")
@@ -110,18 +105,18 @@ def test_a_faulty_case_names_its_file_and_line_and_what_is_meant(
 ) -> None:
     (folder / "cases/more.yaml").write_text(ALLOWED.replace(before, after))
     done = policy(folder)
-    assert done.returncode == 2
-    assert f"{folder}/cases/more.yaml:{line}: " in done.stderr
-    assert message in done.stderr
+    assert done.code == 2
+    assert f"{folder}/cases/more.yaml:{line}: " in done.err
+    assert message in done.err
 
 
 def test_without_cases_or_with_an_invalid_configuration_the_exit_code_is_2(folder: Path) -> None:
     (folder / "none").mkdir()
-    assert policy(folder, cases=["none"]).returncode == 2
+    assert policy(folder, cases=["none"]).code == 2
     (folder / "dialgate.yaml").write_text("nonsense: true\n")
     done = policy(folder)
-    assert done.returncode == 2
-    assert "unknown key `nonsense`" in done.stderr
+    assert done.code == 2
+    assert "unknown key `nonsense`" in done.err
 
 
 def test_coverage_names_what_no_case_tests(folder: Path) -> None:
@@ -129,11 +124,11 @@ def test_coverage_names_what_no_case_tests(folder: Path) -> None:
     text = law.read_text("utf-8")
     section = "  - {source: a limit that no case tests, from: 2026-01-01, severity: operator, purposes: [charity], events: attempts, after: 1, per: 1d, counting: rolling}\n"
     law.write_text(text.replace("\nlimits:\n", f"\nlimits:\n{section}"), "utf-8")
-    report = json.loads(policy(folder, "--coverage", "--json").stdout)["coverage"]
+    report = policy(folder, "--coverage", "--json").json["coverage"]
     assert "IT limits[0] a limit that no case tests (from 2026-01-01)" in report["sections_not_reached"]
     assert "caller_id_ingress" in report["rules_without_denial"]
     assert report["campaigns_without_case"] == []
-    report = json.loads(policy(folder, "--coverage", "--json", cases=["cases/fibre.yaml"]).stdout)["coverage"]
+    report = policy(folder, "--coverage", "--json", cases=["cases/fibre.yaml"]).json["coverage"]
     assert report["campaigns_without_case"] == ["voice", "power", "survey", "care", "office", "tastes"]
 
 
@@ -143,8 +138,8 @@ def test_two_hundred_cases_take_at_most_five_seconds(folder: Path) -> None:
         shutil.copy(folder / "cases/campaigns.yaml", folder / f"cases/others-{number}.yaml")
     begin = time.monotonic()
     done = policy(folder, "--coverage")
-    assert done.returncode == 0
-    assert done.stdout.startswith("216 cases, 0 red")
+    assert done.code == 0
+    assert done.out.startswith("216 cases, 0 red")
     assert (
         time.monotonic() - begin < 15
     )  # 5 s on an idle machine; the test machine runs several tests at once
