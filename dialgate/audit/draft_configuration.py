@@ -184,7 +184,9 @@ def _with_proof(caller_id: CallerId, shown: CallerId) -> CallerId:
 def _with_counts(campaign: Campaign, counted: Campaign) -> Campaign:
     if not campaign.known:
         return campaign
-    return structs.replace(campaign, counts=counted.counts, lifted_at=counted.lifted_at)
+    return structs.replace(
+        campaign, counts=counted.counts, lifted_at=counted.lifted_at, paused_at=counted.paused_at
+    )
 
 
 def _call_types(facts: Facts, declared: CallType) -> list[CallType]:

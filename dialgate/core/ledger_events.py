@@ -152,6 +152,25 @@ class Exported(Struct, frozen=True, kw_only=True, omit_defaults=True, tag="expor
     sha256: str  # hash of the exported file
 
 
+class CampaignPaused(Struct, frozen=True, kw_only=True, omit_defaults=True, tag="campaign_paused"):
+    """A supervisor's pause of a campaign. Like `CampaignResumed`, it is not about a person.
+
+    All such entries of a campaign have the same subject.
+    """
+
+    campaign: str
+    at: Instant
+    reason: str
+
+
+class CampaignResumed(Struct, frozen=True, kw_only=True, omit_defaults=True, tag="campaign_resumed"):
+    """The end of a supervisor's pause."""
+
+    campaign: str
+    at: Instant
+    reason: str = ""
+
+
 Event: TypeAlias = (
     Revoked
     | Lifted
@@ -165,6 +184,8 @@ Event: TypeAlias = (
     | NumberWrong
     | NumberConfirmed
     | Exported
+    | CampaignPaused
+    | CampaignResumed
 )
 
 

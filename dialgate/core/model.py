@@ -180,6 +180,7 @@ class Campaign(Struct, frozen=True, kw_only=True, omit_defaults=True):
     lifted_at: Instant = 0  # when an officer last lifted a pause of the campaign
     stops: StopScope = "all"  # which calls a revocation bars by the operator's choice
     ai_disclosure: str = ""  # reference to the proof that an AI voice says what it is
+    paused_at: Instant = 0  # when a supervisor paused the campaign, or 0
 
 
 class CallerId(Struct, frozen=True, kw_only=True, omit_defaults=True):

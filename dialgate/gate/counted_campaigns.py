@@ -1,8 +1,8 @@
-"""The campaigns with their call counts, for limits such as the share of abandoned calls.
+"""The campaigns with their call counts, for limits such as the share of abandoned calls, and with supervisors' pauses.
 
-Upkeep reads the counts from the store once a second. The counts are part of the facts, and the log needs a new record
+Upkeep reads both from the store once a second. The counts are part of the facts, and the log needs a new record
 whenever facts change. New counts that could change a decision are used at once. To keep the log small, other new
-counts are used only when the old counts have been in use for ten minutes.
+counts are used only when the old counts have been in use for ten minutes. A pause or its end is used at once.
 """
 
 from array import array
@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Collection, Mapping
 from datetime import date, timedelta
 from itertools import chain, islice
-from typing import Final
+from typing import Final, Protocol
 
 from msgspec import structs
 
@@ -20,28 +20,35 @@ from dialgate.core import local_time, periods
 from dialgate.core.campaign_standing import Standing
 from dialgate.core.model import DAY, HOUR, MINUTE, Campaign, Instant
 from dialgate.core.rules import pacing
-from dialgate.store import CampaignCounts, PauseLift
+from dialgate.store import CampaignCounts, CampaignPause, CampaignPauses, PauseLift
 from dialgate.store.campaign_counts import Counts, by_day, oldest_hour
 
 _RENEWED: Final = 10 * MINUTE
 _PRUNED_AT_ONCE: Final = 20  # with 500 hours each, 10 ms of the event loop
 
 
-class StoredCounts:
-    """The stored counts for all campaigns, and when the pause of each campaign was last lifted.
+class CampaignStore(CampaignCounts, CampaignPauses, Protocol):
+    """The parts of the store that are read here."""
 
-    `changed` names the campaigns with new counts that decisions do not use yet.
+
+class StoredCounts:
+    """The stored counts for all campaigns, when the pause of each campaign was last lifted, and supervisors' pauses.
+
+    `pauses` are by controller and campaign, also those that ended. `changed` names the campaigns with something new that
+    decisions do not use yet.
     """
 
     def __init__(self) -> None:
+        self.pauses: dict[tuple[str, str], CampaignPause] = {}
         self.lifts: dict[str, PauseLift] = {}
         self.changed: set[str] = set()
         # Hour, answered and abandoned calls, oldest hour first: 12 bytes an hour, where objects took 300.
         self._hours: dict[str, array[int]] = {}
         self._version = 0
 
-    async def read(self, store: CampaignCounts) -> None:
-        """Read the counts and lifted pauses that changed since the last read. Raises `StoreUnavailable`."""
+    async def read(self, store: CampaignStore) -> None:
+        """Read the counts and pauses that changed since the last read. Raises `StoreUnavailable`."""
+        await self._read_pauses(store)
         counts, version = await store.counts(self._version)
         lifts = {lift.campaign: lift for lift in await store.pause_lifts()}
         fresh: defaultdict[str, dict[int, Counts]] = defaultdict(dict)
@@ -53,10 +60,25 @@ class StoredCounts:
         self.changed.update(name for name, lift in lifts.items() if self.lifts.get(name) != lift)
         self.lifts, self._version = lifts, version
 
+    async def _read_pauses(self, store: CampaignPauses) -> None:
+        """Read the pauses. If the store lacks a known change of one, because it is an older copy, store it again."""
+        pauses = await store.campaign_pauses()
+        for key, known in self.pauses.items():
+            if key not in pauses or pauses[key].changed_at < known.changed_at:
+                await store.put_pause(known)
+                pauses[key] = known
+        self.changed.update(key[1] for key, pause in pauses.items() if self.pauses.get(key) != pause)
+        self.pauses = pauses
+
     @property
     def names(self) -> Collection[str]:
-        """The campaigns that have counts."""
-        return self._hours.keys()
+        """The campaigns that have counts or a pause."""
+        return self._hours.keys() | {campaign for _, campaign in self.pauses}
+
+    def pause(self, line: Line) -> CampaignPause | None:
+        """Return the supervisor's pause of a campaign that is in force, or None."""
+        pause = self.pauses.get((line.controller.id, line.campaign.id))
+        return None if pause is None or pause.resumed_at else pause
 
     def hours(self, campaign: str, now: Instant = 0) -> dict[int, Counts]:
         """Return a campaign's counts by hour, without hours that the store no longer keeps at `now`."""
@@ -121,7 +143,7 @@ class CountedCampaigns:
         self.stored.prune(now)
         for name in tuple(self.stored.changed):
             line = self._config.lines.get(name)
-            if line is None or not self._sections or self._take(line, now):
+            if line is None or not self._is_used(line) or self._take(line, now):
                 self.stored.changed.discard(name)
 
     def paused_since(self, line: Line, standing: Standing, now: Instant) -> Instant:
@@ -140,10 +162,15 @@ class CountedCampaigns:
                     return hour * HOUR
         return local_time.midnight(zone, day)  # on this day, older calls left the limit's period
 
+    def _is_used(self, line: Line) -> bool:
+        """Return whether decisions can depend on the campaign's counts or pause."""
+        return bool(self._sections) or (line.controller.id, line.campaign.id) in self.stored.pauses
+
     def _take(self, line: Line, now: Instant) -> bool:
         zone, name = self._config.laws[line.home].zone, line.campaign.id
         today = local_time.day_in(zone, now)
-        campaign = self._add_counts(line.campaign, zone, now)
+        campaign, pause = self._add_counts(line.campaign, zone, now), self.stored.pause(line)
+        campaign = structs.replace(campaign, paused_at=pause.at if pause else 0)
         used, self.campaigns[name] = self.lines.get(name), campaign
         if (
             used is not None
@@ -160,13 +187,13 @@ class CountedCampaigns:
         since = local_time.day_in(zone, now - self._longest * DAY)
         lift = self.stored.lifts.get(campaign.id)
         counts = by_day(self.stored.hours(campaign.id, now), lift, zone)
-        recent = tuple(count for count in counts if count.day >= since)
+        recent = tuple(count for count in counts if count.day >= since) if self._sections else ()
         return structs.replace(campaign, counts=recent, lifted_at=lift.at if lift else 0)
 
     def _judge(self, campaign: Campaign, today: date) -> tuple[object, ...]:
         """Return a key for the campaign's counts. Counts with the same key lead to the same decisions.
 
-        The key contains the time at which a pause was last lifted and, for each limit, the first day on which calls are
+        The key contains the pause, the time at which a pause was last lifted and, for each limit, the first day on which calls are
         allowed. The called person's local date can differ from `today` by a day. The first day is therefore computed
         for the day before `today`, for `today` and for the day after.
         """
@@ -176,7 +203,7 @@ class CountedCampaigns:
             for section in self._sections
             for day in days
         )
-        return (campaign.lifted_at, *clear)
+        return (campaign.paused_at, campaign.lifted_at, *clear)
 
 
 def _limits(config: Config) -> dict[str, object]:

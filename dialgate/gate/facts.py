@@ -222,7 +222,10 @@ class Gatherer:
             files=self._look_up(line, country, e164) if is_known else _NO_FACTS,
             subjects=self._subjects(line, e164) if is_known else (),
             key=key,
-            shadow_until=self.config.shadow.until(client, own.campaign.id if own else ""),
+            # A pause is the supervisor's own stop, so shadow mode does not let its calls through.
+            shadow_until=0
+            if line.campaign.paused_at
+            else self.config.shadow.until(client, own.campaign.id if own else ""),
         )
 
     def choose_caller_id(self, question: Question, at: Instant) -> Question:

@@ -36,9 +36,7 @@ class HealthMetrics:
         metrics.caller_ids.set_function(self._proof_ends)
         metrics.shadow_ends.set_function(self._shadow_ends)
         metrics.campaign_limit.set_function(self._used_limits)
-        metrics.campaign_paused.set_function(
-            lambda: {labels: float(used > 1) for labels, used in self._used_limits().items()}
-        )
+        metrics.campaign_paused.set_function(self._paused)
 
     def observe(self) -> tuple[int, int]:
         """Update the metrics. Return the size of the disk and its free space, in bytes."""
@@ -77,7 +75,7 @@ class HealthMetrics:
         gatherer, now = self._read()
         days = _days(gatherer, now)
         return {
-            (name,): float(_is_open(line.campaign, days[line.home]))
+            (name,): float(_is_open(gatherer.counted.campaigns.get(name, line.campaign), days[line.home]))
             for name, line in gatherer.config.lines.items()
         }
 
@@ -101,6 +99,13 @@ class HealthMetrics:
             self._used[name] = known
         return {(name,): used for name, (*_, used) in self._used.items() if used is not None}
 
+    def _paused(self) -> _Rows:
+        """Return which campaigns a supervisor or their abandoned calls paused, of those with counts or a pause."""
+        campaigns, used = [*self._read()[0].counted.campaigns.items()], self._used_limits()
+        return {
+            (name,): float(campaign.paused_at > 0 or used.get((name,), 0) > 1) for name, campaign in campaigns
+        }
+
     def _proof_ends(self) -> _Rows:
         """Return the expiry of each caller ID's call-back proof, or 0 without a proof. Skip caller IDs that need none."""
         gatherer, now = self._read()
@@ -118,7 +123,8 @@ def _days(gatherer: Gatherer, now: Instant) -> dict[str, date]:
 
 def _is_open(campaign: Campaign, today: date) -> bool:
     has_begun = campaign.starts is None or campaign.starts <= today
-    return has_begun and not campaign.paused and (campaign.ends is None or today <= campaign.ends)
+    is_paused = campaign.paused or campaign.paused_at
+    return has_begun and not is_paused and (campaign.ends is None or today <= campaign.ends)
 
 
 def _end(proof: CallerIdProof | None, term: Instant) -> float:

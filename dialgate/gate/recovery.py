@@ -2,7 +2,7 @@
 
 A batch reserves its attempts before it is recorded, so a crash can leave attempts without a record. Recovery removes
 them. A store that was restored from a backup, or a Redis that lost its last writes in a failover, can lack attempts,
-results and entries of the ledger that the log proves. Recovery adds them.
+results, entries of the ledger and pauses of campaigns that the log proves. Recovery adds them.
 
 Recovery reads only the log entries after the position that the store holds. No earlier log entry proves a missing
 ledger entry. The store saves the position together with the ledger, and an outcome is logged only after its ledger
@@ -13,7 +13,7 @@ generation, the store refuses reads.
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 
@@ -28,7 +28,7 @@ from dialgate.crypto.keys import KeyRetired, Keys, MonthKeys
 from dialgate.decision_log.records import Reader, Record
 from dialgate.gate import stop_recovery
 from dialgate.gate.stop_recovery import Stop, cited_stops, reported_stop
-from dialgate.store import Generation, Remembered, Shared, Store
+from dialgate.store import CampaignPause, Generation, Remembered, Shared, Store
 
 _AT_ONCE = 256  # records
 _log = structlog.get_logger(__name__)
@@ -108,6 +108,9 @@ class Recovery:
         answers: list[Remembered] = []
         results: list[OutcomeRecord] = []
         stops: dict[tuple[str, str], list[Stop]] = {}  # by controller and number, as of the latest decision
+        paused_at: dict[
+            tuple[str, str], Instant
+        ] = {}  # by controller and campaign, as of the latest decision
         reader = Reader(end.folder)
         for count, (_, record) in enumerate(reader.entries(first=position + 1)):
             if count % _AT_ONCE == 0:
@@ -115,6 +118,7 @@ class Recovery:
             if isinstance(record, OutcomeRecord):
                 results.append(record)
                 continue
+            paused_at[record.facts.controller.id, record.facts.campaign.id] = record.facts.campaign.paused_at
             try:
                 month = keys.month(record.at)
             except KeyRetired:  # older than every limit's window
@@ -131,6 +135,7 @@ class Recovery:
                 answer = mark(answer, most) if record.shadow else answer
                 question = month.mask(record.question, record.id)
                 answers.append(Remembered(question, record.at, encode_answer(answer), record.id))
+        await self._restore_pauses(paused_at)
         # Enter stops before the new position is stored. If this fails, the next start finds the same stops again.
         entered = await stop_recovery.enter(self._store, keys, chain.from_iterable(stops.values()), now)
         reported = [result for result in results if result.result in {"opt_out", "wrong_number"}]
@@ -187,6 +192,16 @@ class Recovery:
             else:
                 await stop_recovery.enter(self._store, keys, [stop], now)
         return unentered
+
+    async def _restore_pauses(self, paused_at: Mapping[tuple[str, str], Instant]) -> None:
+        """Store the pauses that the store lacks. The log holds no reason for a pause."""
+        for (controller, campaign), at in paused_at.items():
+            if at:
+                reason = "restored from the decision log; the store had lost this pause and its reason"
+                pause = CampaignPause(
+                    controller=controller, campaign=campaign, at=at, reason=reason, actor="recovery"
+                )
+                await self._store.put_pause(pause)
 
     async def _apply(self, results: Sequence[OutcomeRecord]) -> list[OutcomeRecord]:
         """Add results that the store lacks. Return those for which the store has no attempt."""

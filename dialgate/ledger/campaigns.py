@@ -1,17 +1,18 @@
-"""Campaigns and their limits on abandoned calls: which campaigns are paused, and how an officer lifts a pause."""
+"""Campaigns: which are paused, how a supervisor pauses one, and how an officer lifts a pause for abandoned calls."""
 
 import asyncio
 from collections.abc import Iterator
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, Final, Literal, TypeAlias
 
 import structlog
-from msgspec import Meta, Struct
+from msgspec import Meta, Struct, structs
 
 from dialgate.config.clients import Client
 from dialgate.config.controllers import Line
 from dialgate.core import local_time
 from dialgate.core.campaign_standing import Standing, standings
 from dialgate.core.law import Law
+from dialgate.core.ledger_events import CampaignPaused, CampaignResumed, Draft
 from dialgate.core.model import HOUR, Instant, Severity
 from dialgate.core.refusal import Refused
 from dialgate.core.text_formats import OptionalTimestamp
@@ -19,9 +20,21 @@ from dialgate.gate.counted_campaigns import CountedCampaigns
 from dialgate.ledger.access import LedgerAccess
 from dialgate.ledger.activation import Activation
 from dialgate.ledger.schemas import Request
-from dialgate.store import PauseLift
+from dialgate.store import CampaignPause, PauseLift
 
-PauseCause: TypeAlias = Literal["configuration", "abandoned_calls"]
+PauseCause: TypeAlias = Literal["configuration", "abandoned_calls", "supervisor"]
+# How each cause is named in an error, and how such a pause ends.
+_CAUSES: Final[dict[PauseCause, tuple[str, str]]] = {
+    "configuration": (
+        "in the configuration",
+        "Remove `paused: true` from its controller's file and reload the gate.",
+    ),
+    "abandoned_calls": (
+        "for abandoned calls",
+        "An officer can lift this pause: `dialgate campaign lift`.",
+    ),
+    "supervisor": ("by a supervisor", "Resume it: `dialgate campaign resume`."),
+}
 _log = structlog.get_logger(__name__)
 
 
@@ -34,6 +47,16 @@ class PauseLiftRequest(Request, frozen=True, kw_only=True):
             description="Reason why the campaign may call again, for example what was corrected.",
         ),
     ]
+
+
+class CampaignPauseRequest(Request, frozen=True, kw_only=True):
+    reason: Annotated[
+        str, Meta(min_length=1, max_length=1024, description="Reason why the campaign must not call now.")
+    ]
+
+
+class CampaignResumeRequest(Request, frozen=True, kw_only=True):
+    reason: Annotated[str, Meta(max_length=1024, description="Reason why the campaign may call again.")] = ""
 
 
 class CampaignLimit(Struct, frozen=True, kw_only=True):
@@ -62,7 +85,8 @@ class CampaignInfo(Struct, frozen=True, kw_only=True):
     """A campaign, whether it is paused and why, and its limits on abandoned calls.
 
     `paused_by` says why the campaign is paused: `configuration` if its controller's file has `paused: true`,
-    `abandoned_calls` if it exceeds a limit.
+    `abandoned_calls` if it exceeds a limit, `supervisor` if a supervisor paused it: `pause_at`, `pause_actor` and
+    `pause_reason` describe that pause.
 
     `limits` contains the limits that the law of the controller's country sets. It also contains other
     countries' limits that the campaign exceeds. `lifted_at`, `lifted_by`, `ground` and `proof` describe the
@@ -78,6 +102,9 @@ class CampaignInfo(Struct, frozen=True, kw_only=True):
     lifted_by: str = ""
     ground: str = ""
     proof: str = ""
+    pause_at: OptionalTimestamp = ""
+    pause_actor: str = ""
+    pause_reason: str = ""
 
 
 class CampaignList(Struct, frozen=True):
@@ -85,7 +112,7 @@ class CampaignList(Struct, frozen=True):
 
 
 class PauseReceipt(Struct, frozen=True, kw_only=True):
-    """The acknowledgement of a lifted pause. `in_force` says when each node lets the campaign call again."""
+    """The acknowledgement of a pause or of its end. `in_force` says when each node applies the change."""
 
     campaign: CampaignInfo
     in_force: str
@@ -102,6 +129,11 @@ class Campaigns:
         return await asyncio.to_thread(
             lambda: [self._info(config.lines[name], counted, now) for name in config.campaigns_of(client)]
         )
+
+    async def info(self, client: Client, campaign: str) -> CampaignInfo:
+        """Return one of the client's campaigns. Raises `Refused` and `StoreUnavailable`."""
+        line = self._access.line(client, campaign)
+        return self._info(line, await self._read_counts(), self._access.clock())
 
     def paused(self, client: Client, counted: CountedCampaigns) -> list[CampaignInfo]:
         """Return the client's paused campaigns. `counted` holds the call counts that a gate has already read."""
@@ -121,14 +153,8 @@ class Campaigns:
         """
         line, now = self._access.line(client, campaign), self._access.clock()
         counted = await self._read_counts()
-        if "abandoned_calls" not in (reasons := self._info(line, counted, now).paused_by):
-            text = (
-                "This campaign is paused in the configuration, not for abandoned calls. Remove `paused: true` from its"
-                " controller's file and reload the gate."
-                if reasons
-                else "This campaign is not paused for abandoned calls. Check the campaign's id in the path."
-            )
-            raise Refused("campaign.not_paused", text, "campaign", 409)
+        if "abandoned_calls" not in (causes := self._info(line, counted, now).paused_by):
+            raise _not_paused("abandoned_calls", causes)
         answered, abandoned = counted.stored.hours(campaign, now).get(now // HOUR, (0, 0))
         lift = PauseLift(
             campaign=campaign,
@@ -141,8 +167,74 @@ class Campaigns:
         )
         await self._access.store.lift_pause(lift)
         _log.warning("a campaign's pause was lifted", campaign=campaign, actor=lift.actor)
+        return await self._receipt(client, line)
+
+    async def pause(self, client: Client, campaign: str, ask: CampaignPauseRequest) -> PauseReceipt:
+        """Deny all calls of a campaign. If a supervisor has paused it already, that pause stays as it is.
+
+        The pause is stored before its ledger entry: after a crash between the two, it is in force, and the repeated
+        request enters it. Raises `Refused` and `Unavailable`.
+        """
+        line, actor = self._access.line(client, campaign), ask.actor or client.name
+        while (pause := await self._stored_pause(line)) is None or pause.resumed_at:
+            # Later than the end of the last pause, also if this node's clock is behind.
+            at = max(self._access.clock(), pause.resumed_at + 1 if pause else 0)
+            new = CampaignPause(
+                controller=line.controller.id,
+                campaign=campaign,
+                at=at,
+                reason=ask.reason,
+                actor=actor,
+                proof=ask.proof,
+            )
+            await self._access.store.put_pause(new)
+        event = CampaignPaused(campaign=campaign, at=pause.at, reason=pause.reason)
+        history = await self._access.store.history(self._subject(line))
+        if all(entry.event != event for entry in history):
+            await self._enter(line, event, pause.actor, ask.channel, pause.proof)
+            _log.warning("a supervisor paused a campaign", campaign=campaign, actor=pause.actor)
+        return await self._receipt(client, line)
+
+    async def resume(self, client: Client, campaign: str, ask: CampaignResumeRequest) -> PauseReceipt:
+        """End a supervisor's pause of a campaign.
+
+        The ledger entry is written first: after a crash between the two, the pause is still in force. Raises `Refused`
+        and `Unavailable`.
+        """
+        line, now = self._access.line(client, campaign), self._access.clock()
+        pause, actor = await self._stored_pause(line), ask.actor or client.name
+        if pause is None or pause.resumed_at:
+            raise _not_paused("supervisor", self._info(line, await self._read_counts(), now).paused_by)
+        at = max(now, pause.at + 1)
+        event = CampaignResumed(campaign=campaign, at=at, reason=ask.reason)
+        await self._enter(line, event, actor, ask.channel, ask.proof)
+        await self._access.store.put_pause(structs.replace(pause, resumed_at=at, resumed_by=actor))
+        _log.warning("a supervisor resumed a campaign", campaign=campaign, actor=actor)
+        return await self._receipt(client, line)
+
+    async def _stored_pause(self, line: Line) -> CampaignPause | None:
+        return (await self._access.store.campaign_pauses()).get((line.controller.id, line.campaign.id))
+
+    def _subject(self, line: Line) -> bytes:
+        return self._access.keys.subject(line.controller.id, f"campaign {line.campaign.id}")
+
+    async def _enter(
+        self, line: Line, event: CampaignPaused | CampaignResumed, actor: str, channel: str, proof: str
+    ) -> None:
+        draft = Draft(
+            at=self._access.clock(),
+            controller=line.controller.id,
+            subject=self._subject(line),
+            event=event,
+            actor=actor,
+            channel=channel,
+            proof=proof,
+        )
+        await self._access.write(draft)
+
+    async def _receipt(self, client: Client, line: Line) -> PauseReceipt:
         in_force = await self._activation.put_in_force()
-        return PauseReceipt(campaign=self._info(line, await self._read_counts(), now), in_force=in_force)
+        return PauseReceipt(campaign=await self.info(client, line.campaign.id), in_force=in_force)
 
     async def _read_counts(self) -> CountedCampaigns:
         counted = CountedCampaigns(self._access.config)
@@ -156,6 +248,7 @@ class Campaigns:
         causes: dict[PauseCause, bool] = {
             "configuration": campaign.paused,
             "abandoned_calls": any(limit.not_before for limit in limits),
+            "supervisor": (pause := counted.stored.pause(line)) is not None,
         }
         paused_by = tuple(cause for cause, is_paused in causes.items() if is_paused)
         lift = counted.stored.lifts.get(campaign.id)
@@ -169,6 +262,9 @@ class Campaigns:
             lifted_by=lift.actor if lift else "",
             ground=lift.ground if lift else "",
             proof=lift.proof if lift else "",
+            pause_at=local_time.rfc3339(pause.at) if pause else "",
+            pause_actor=pause.actor if pause else "",
+            pause_reason=pause.reason if pause else "",
         )
 
     def _limits(self, line: Line, counted: CountedCampaigns, now: Instant) -> Iterator[CampaignLimit]:
@@ -181,6 +277,15 @@ class Campaigns:
                 if law.country == line.home or found.is_above:
                     since = counted.paused_since(line, found, now) if found.is_above else 0
                     yield _limit(law, found, since)
+
+
+def _not_paused(wanted: PauseCause, causes: tuple[PauseCause, ...]) -> Refused:
+    code, (named, _) = "campaign.not_paused", _CAUSES[wanted]
+    if not causes:
+        text = f"This campaign is not paused {named}. Check the campaign's id in the path."
+        return Refused(code, text, "campaign", 409)
+    other, remedy = _CAUSES[causes[0]]
+    return Refused(code, f"This campaign is paused {other}, not {named}. {remedy}", "campaign", 409)
 
 
 def _limit(law: Law, found: Standing, since: Instant) -> CampaignLimit:

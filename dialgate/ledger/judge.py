@@ -33,7 +33,7 @@ from dialgate.lists import void_consultations
 from dialgate.lists.manifest import SnapshotMissing
 from dialgate.lists.number_set import DamagedFile, Numbers, NumberSet
 from dialgate.lists.snapshot import Snapshot
-from dialgate.store import CallList, CampaignCounts, Documents, KnownSubjects, SubjectStates
+from dialgate.store import CallList, CampaignCounts, CampaignPauses, KnownSubjects, SubjectStates
 
 # Numbers in one part. A larger part takes more memory; in a smaller one, fewer numbers share what is read from the files.
 _AT_ONCE = 1 << 20
@@ -50,7 +50,7 @@ class AnswersUnusable(Unavailable):
     component = "snapshot"
 
 
-class JudgeStore(SubjectStates, KnownSubjects, Documents, CampaignCounts, Protocol):
+class JudgeStore(SubjectStates, KnownSubjects, CampaignPauses, CampaignCounts, Protocol):
     """The parts of the store that a judge reads."""
 
 

@@ -30,6 +30,7 @@ from dialgate.store import (
     AttemptPosition,
     CallerIdProof,
     CallList,
+    CampaignPause,
     CountedAttempt,
     Delivery,
     HourCount,
@@ -41,7 +42,7 @@ from dialgate.store import (
 from dialgate.store.watermark import LedgerWatermark
 
 Kind: TypeAlias = Literal[
-    "position", "attempt", "answer", "list", "proof", "delivery", "lift", "count", "entry"
+    "position", "attempt", "answer", "list", "proof", "delivery", "lift", "pause", "count", "entry"
 ]
 TYPES: Final[dict[Kind, type[Struct]]] = {
     "position": AttemptPosition,
@@ -51,6 +52,7 @@ TYPES: Final[dict[Kind, type[Struct]]] = {
     "proof": CallerIdProof,
     "delivery": Delivery,
     "lift": PauseLift,
+    "pause": CampaignPause,
     "count": HourCount,
     "entry": Entry,
 }
@@ -147,6 +149,7 @@ async def _contents(store: Store, newest: int) -> AsyncGenerator[tuple[Kind, Seq
     yield "proof", await store.proofs()
     yield "delivery", await store.deliveries()
     yield "lift", await store.pause_lifts()
+    yield "pause", list((await store.campaign_pauses()).values())
     yield "count", (await store.counts())[0]
     seq = 0
     while entries := [entry for entry in await store.since(seq, _BATCH_ROWS) if entry.seq <= newest]:
@@ -306,6 +309,7 @@ _WRITERS: Final[Mapping[str, Callable[[Store, Any, Mapping[str, AttemptPosition]
     "proof": _each(lambda store, row: store.put_proof(row)),
     "delivery": _each(lambda store, row: store.put_delivery(row)),
     "lift": _each(lambda store, row: store.lift_pause(row)),
+    "pause": _each(lambda store, row: store.put_pause(row)),
     "count": _write_counts,
 }
 

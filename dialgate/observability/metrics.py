@@ -339,7 +339,7 @@ class Metrics:
         )
         used = "Used part of the strictest limit on abandoned calls, for campaigns with reported outcomes. Above 1 the campaign is paused."
         self.campaign_limit = series("dialgate_campaign_abandoned_limit_used", used, ("campaign",))
-        paused = "1 while the campaign is paused because it abandoned too many calls."
+        paused = "1 while a supervisor has paused the campaign, or it is paused because it abandoned too many calls."
         self.campaign_paused = series("dialgate_campaign_paused", paused, ("campaign",))
         self.disk_free = gauge("dialgate_data_free_bytes", "Free space on the data folder's disk.")
         self.disk_size = gauge("dialgate_data_size_bytes", "Size of the data folder's disk.")

@@ -16,8 +16,9 @@ from typing import Protocol
 from dialgate.store.attempts import AttemptPosition, Attempts, CountedAttempt, Reservation
 from dialgate.store.call_lists import CallerIdProof, CallList
 from dialgate.store.campaign_counts import CampaignCounts, HourCount, PauseLift
+from dialgate.store.campaign_pauses import CampaignPause
 from dialgate.store.deliveries import Delivery, Rejection
-from dialgate.store.documents import Documents
+from dialgate.store.documents import CampaignPauses, Documents
 from dialgate.store.faults import StoreUnavailable, ledger_too_short, refuse_if_short
 from dialgate.store.ledger import Ledger
 from dialgate.store.membership import Generation, Members, Presence, Shared
@@ -29,6 +30,8 @@ __all__ = [
     "CallList",
     "CallerIdProof",
     "CampaignCounts",
+    "CampaignPause",
+    "CampaignPauses",
     "CountedAttempt",
     "Delivery",
     "Documents",
@@ -52,7 +55,7 @@ __all__ = [
 ]
 
 
-class Store(Attempts, Ledger, Documents, CampaignCounts, KnownSubjects, Protocol):
+class Store(Attempts, Ledger, CampaignPauses, CampaignCounts, KnownSubjects, Protocol):
     """The complete interface of a storage engine."""
 
     async def close(self) -> None: ...

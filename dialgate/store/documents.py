@@ -1,4 +1,4 @@
-"""Call lists, caller-ID proofs, webhook deliveries, lifted pauses, nodes' month keys and legal holds: JSON documents that every engine stores alike.
+"""Call lists, caller-ID proofs, webhook deliveries, pauses of campaigns, nodes' month keys and legal holds: JSON documents that every engine stores alike.
 
 A document is replaced as a whole. Its kind and its key are the table and the row, or the hash and its field. The stored
 names of kinds and keys, and the fields of the structs, are the format: new fields go last, with a default.
@@ -14,10 +14,11 @@ from msgspec import Struct, structs
 from dialgate.core.model import Instant
 from dialgate.store.call_lists import CallerIdProof, CallList
 from dialgate.store.campaign_counts import PauseLift
+from dialgate.store.campaign_pauses import CampaignPause
 from dialgate.store.deliveries import Delivery
 from dialgate.store.faults import StoreUnavailable
 
-DocumentKind: TypeAlias = Literal["lists", "proofs", "deliveries", "lifts", "months", "holds"]
+DocumentKind: TypeAlias = Literal["lists", "proofs", "deliveries", "lifts", "months", "holds", "pauses"]
 T = TypeVar("T")
 _encode: Final = msgspec.json.Encoder().encode
 
@@ -43,7 +44,7 @@ class StoredHold(Struct, frozen=True, kw_only=True):
 
 
 class Documents(Protocol):
-    """The documents of one store. An engine inherits this class and implements the first three methods."""
+    """The documents of one store. An engine implements the first three methods."""
 
     @abstractmethod
     async def _documents(self, kind: DocumentKind) -> Mapping[str, bytes]:
@@ -159,6 +160,24 @@ class Documents(Protocol):
             return None if before and _decode(before, StoredHold).changed_at > hold.changed_at else hold
 
         await self._change("holds", key, changed)
+
+
+class CampaignPauses(Documents, Protocol):
+    """The documents, and supervisors' pauses of campaigns among them. An engine inherits this class."""
+
+    async def campaign_pauses(self) -> dict[tuple[str, str], CampaignPause]:
+        """Return the newest pause of each campaign, by controller and campaign."""
+        pauses = [_decode(body, CampaignPause) for body in (await self._documents("pauses")).values()]
+        return {(pause.controller, pause.campaign): pause for pause in pauses}
+
+    async def put_pause(self, pause: CampaignPause) -> bool:
+        """Store a pause, or its end, unless the stored one is as new. Return whether it was stored."""
+
+        def changed(before: bytes | None) -> CampaignPause | None:
+            is_kept = before and _decode(before, CampaignPause).changed_at >= pause.changed_at
+            return None if is_kept else pause
+
+        return await self._change("pauses", f"{pause.controller}\0{pause.campaign}", changed) is not None
 
 
 def _decode(body: bytes, kind: type[T]) -> T:

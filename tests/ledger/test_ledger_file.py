@@ -21,6 +21,7 @@ from dialgate.store import (
     AttemptPosition,
     CallerIdProof,
     CallList,
+    CampaignPause,
     Delivery,
     PauseLift,
     Presence,
@@ -42,7 +43,7 @@ NOW = 1_795_510_800_000
 NUMBER = "+390612345678"
 BRUNO = b"bruno---" * 2
 ROWS: dict[Kind, int] = {
-    "position": 1, "attempt": 40, "answer": 2, "list": 1, "proof": 1, "delivery": 1, "lift": 1, "count": 1, "entry": 3,
+    "position": 1, "attempt": 40, "answer": 2, "list": 1, "proof": 1, "delivery": 1, "lift": 1, "pause": 1, "count": 1, "entry": 3,
 }  # fmt: skip
 ENGINES = ("sqlite", "redis")
 Open = Callable[[str, str], Store]
@@ -99,6 +100,8 @@ async def fill(store: Store, keys: Keys) -> None:
     await store.result("log-7", "busy", 99)
     await store.result("log-8", "answered", 99)
     await store.lift_pause(PauseLift(campaign="spring", at=5, ground="new dialer", actor="dpo"))
+    pause = CampaignPause(controller="acme", campaign="spring", at=5, reason="wrong price", actor="anna")
+    await store.put_pause(pause)
     await store.add_list(
         CallList(
             id="rome", controller="acme", campaigns=("spring",), bases=(), file="f", sha256="0", numbers=1,

@@ -24,6 +24,7 @@ from dialgate.store import (
     AttemptPosition,
     CallerIdProof,
     CallList,
+    CampaignPause,
     CountedAttempt,
     Delivery,
     HourCount,
@@ -599,6 +600,16 @@ async def test_lifted_pauses_are_kept_in_order(store: Store, other: Store) -> No
     for lift in (later, earlier, later):
         await store.lift_pause(lift)
     assert await other.pause_lifts() == [earlier, later]
+
+
+async def test_of_two_versions_of_a_pause_the_newer_is_kept(store: Store, other: Store) -> None:
+    first = CampaignPause(controller="acme", campaign="spring", at=10, reason="script", actor="anna")
+    another = structs.replace(first, controller="other", reason="holiday")
+    ended = structs.replace(first, resumed_at=20, resumed_by="ben")
+    later = structs.replace(first, at=30, reason="price")
+    stored = [await store.put_pause(pause) for pause in (first, another, ended, first, ended, later, ended)]
+    assert stored == [True, True, True, False, False, True, False]
+    assert await other.campaign_pauses() == {("acme", "spring"): later, ("other", "spring"): another}
 
 
 def call_list(name: str) -> CallList:

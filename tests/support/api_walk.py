@@ -335,6 +335,10 @@ async def _campaigns(ask: Walk, running: world.World) -> None:
     await running.app._store._write(lambda db: campaign_counts.put_counts(db, [silent]))  # type: ignore[attr-defined]
     await ask("listCampaigns", 200)
     await ask("liftPause", 201, {"ground": "new dialer"}, place=place)
+    await ask("resumeCampaign", 409, {}, place=place)
+    await ask("pauseCampaign", 201, {"reason": "wrong price in the script", "actor": "anna"}, place=place)
+    await ask("pauseCampaign", 404, {"reason": "wrong price in the script"}, place={"id": "another"})
+    await ask("resumeCampaign", 201, {"reason": "script corrected", "actor": "anna"}, place=place)
 
 
 async def _lists(ask: Walk) -> None:

@@ -40,7 +40,7 @@ from dialgate.interfaces import http_application
 from dialgate.ledger.schemas import ListRequest
 from dialgate.lists.snapshot import Consultation, Contents, State
 from dialgate.lists.tabular import from_lines
-from dialgate.store import CallerIdProof, HourCount
+from dialgate.store import CallerIdProof, CampaignPause, HourCount
 from dialgate.store.sqlite import SqliteStore, campaign_counts
 from dialgate.tools.policy.case_file import PolicyCase
 from registry_sync import answer_merge, publication
@@ -203,7 +203,7 @@ def write_config(folder: Path, group: list[PreparedCase]) -> Config:
 def _controller(case: PreparedCase) -> dict[str, Any]:
     facts, shown = case.facts, case.facts.caller_id
     campaign = {name: value for name, value in structs.asdict(facts.campaign).items() if value is not None}
-    for gathered in ("known", "counts", "lifted_at"):
+    for gathered in ("known", "counts", "lifted_at", "paused_at"):
         del campaign[gathered]
     own = [case.shown] if shown.assigned else []
     campaign |= {
@@ -327,6 +327,11 @@ async def fill_store(config: Config, group: list[PreparedCase]) -> None:
             if proved_at:
                 await store.put_proof(
                     CallerIdProof(controller=controller, caller_id=case.shown, at=proved_at, kind="probe")
+                )
+            if at := case.facts.campaign.paused_at:
+                name = case.facts.campaign.id
+                await store.put_pause(
+                    CampaignPause(controller=controller, campaign=name, at=at, reason="a test", actor="anna")
                 )
             await remember(store, keys, case)
     finally:

@@ -21,6 +21,8 @@ def campaign_known(facts: Facts, law: Binding) -> Outcome:
         return Deny("campaign.unknown", "no such campaign for this client", severity="gate")
     if campaign.paused:
         return Deny("campaign.inactive", "the campaign is paused", severity="gate")
+    if campaign.paused_at:
+        return Deny("campaign.inactive", "a supervisor paused the campaign", severity="gate")
     if campaign.starts is not None and facts.today < campaign.starts:
         return Deny("campaign.inactive", f"the campaign begins on {campaign.starts}", severity="gate")
     if campaign.ends is not None and facts.today > campaign.ends:

@@ -1,4 +1,4 @@
-"""`dialgate campaign`: limits on abandoned calls, and campaigns paused for exceeding them."""
+"""`dialgate campaign`: campaigns that are paused, by a supervisor or for abandoned calls, and limits on those."""
 
 from typing import Annotated
 
@@ -7,7 +7,14 @@ import typer
 from dialgate.interfaces.cli.command import command
 from dialgate.interfaces.cli.gate_client import GateClient, path_of
 from dialgate.interfaces.cli.request_options import options_of
-from dialgate.ledger.campaigns import CampaignInfo, CampaignList, PauseLiftRequest, PauseReceipt
+from dialgate.ledger.campaigns import (
+    CampaignInfo,
+    CampaignList,
+    CampaignPauseRequest,
+    CampaignResumeRequest,
+    PauseLiftRequest,
+    PauseReceipt,
+)
 from dialgate.runtime.terminal import show_table
 
 app = typer.Typer()
@@ -33,6 +40,24 @@ def _show(campaigns: list[CampaignInfo]) -> None:
         ("campaign", "law, period", "abandoned to answered", "limit", "", "last lifted"),
         rows,
     )
+    for campaign in campaigns:
+        if campaign.pause_at:
+            typer.echo(
+                f"{campaign.id} is paused since {campaign.pause_at} by {campaign.pause_actor}: {campaign.pause_reason}"
+            )
+        if "configuration" in campaign.paused_by:
+            typer.echo(f"{campaign.id} is paused in the configuration.")
+
+
+def _show_paused(receipt: PauseReceipt) -> None:
+    _show([receipt.campaign])
+    typer.echo(f"The gate denies all calls of this campaign. Change in force: {receipt.in_force}")
+
+
+def _show_resumed(receipt: PauseReceipt) -> None:
+    _show([receipt.campaign])
+    others = " It is still paused for another reason." if receipt.campaign.paused else ""
+    typer.echo(f"The supervisor's pause has ended.{others} Change in force: {receipt.in_force}")
 
 
 def _show_lifted(receipt: PauseReceipt) -> None:
@@ -48,6 +73,40 @@ def campaign_list(*, gate: GateClient) -> list[CampaignInfo]:
     dialgate campaign list
     """
     return gate.send("GET", "/v1/campaigns", CampaignList).campaigns
+
+
+@campaign_app.command("pause")
+@command(_show_paused)
+@options_of(CampaignPauseRequest, fixed={"controller": "", "channel": "cli"})
+def campaign_pause(
+    pause: CampaignPauseRequest,
+    *,
+    id_: Annotated[str, typer.Argument(metavar="ID", help="Campaign ID.", show_default=False)],
+    gate: GateClient,
+) -> PauseReceipt:
+    """Deny every call of a campaign until it is resumed. The reason and the actor are recorded.
+
+    A gate on this node applies the change before the command ends. Other nodes follow within a second.
+
+    dialgate campaign pause acme-fibre --reason "wrong price in the script"
+    """
+    return gate.send("POST", path_of("/v1/campaigns", id_, "pause"), PauseReceipt, pause)
+
+
+@campaign_app.command("resume")
+@command(_show_resumed)
+@options_of(CampaignResumeRequest, fixed={"controller": "", "channel": "cli"})
+def campaign_resume(
+    resumption: CampaignResumeRequest,
+    *,
+    id_: Annotated[str, typer.Argument(metavar="ID", help="Campaign ID.", show_default=False)],
+    gate: GateClient,
+) -> PauseReceipt:
+    """End a supervisor's pause of a campaign.
+
+    dialgate campaign resume acme-fibre --reason "script corrected"
+    """
+    return gate.send("POST", path_of("/v1/campaigns", id_, "resume"), PauseReceipt, resumption)
 
 
 @campaign_app.command("lift")

@@ -122,6 +122,8 @@ async def _page(
     error: str = "",
 ) -> web.Response:
     infos: list[ListInfo] = await visit.app.registrar.call_lists.lists(visit.client)
+    counted = visit.app.gate.counted
+    paused = await asyncio.to_thread(visit.app.registrar.campaigns.paused, visit.client, counted)
     return visit.show(
         "lists",
         "lists",
@@ -129,6 +131,7 @@ async def _page(
         fields=fields,
         lists=sorted(infos, key=lambda info: info.loaded_at, reverse=True),
         campaigns=visit.campaigns(),
+        paused={campaign.id for campaign in paused},
         bases=get_args(Basis),
         origins=get_args(OriginKind),
         report=report,

@@ -54,7 +54,8 @@ from dialgate.texts import LANGUAGES
 
 _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 _YEAR: Final = 365 * 86_400
-_DECISION: Final = re.compile(rf"{ROOT}/decisions/(?:{PATTERN})")
+# The pages whose path names a decision or a campaign.
+_NAMED: Final = re.compile(rf"{ROOT}/(?:decisions/(?:{PATTERN})|campaigns/[A-Za-z0-9._-]+)")
 _log = structlog.get_logger(__name__)
 
 
@@ -71,6 +72,9 @@ _ROUTES: Final = (
     _Route("GET", f"{ROOT}/board", ("watch",), board.board),
     _Route("GET", f"{ROOT}/events", ("watch",), board.events),
     _Route("GET", f"{ROOT}/campaigns", ("watch",), campaigns.show_campaigns),
+    _Route("GET", f"{ROOT}/campaigns/{{id}}", ("watch",), campaigns.show_campaign),
+    _Route("POST", f"{ROOT}/campaigns/{{id}}/pause", ("lists",), campaigns.pause),
+    _Route("POST", f"{ROOT}/campaigns/{{id}}/resume", ("lists",), campaigns.resume),
     _Route("POST", f"{ROOT}/campaigns/{{id}}/lift", ("subjects",), campaigns.lift),
     _Route("GET", f"{ROOT}/caller-ids", ("watch",), board.caller_ids),
     _Route("GET", f"{ROOT}/law", ("watch",), law.show),
@@ -185,7 +189,7 @@ def _to_login(request: web.Request) -> web.Response:
 def _local(path: str) -> str:
     """Return `path` if it is a console page, otherwise the start page."""
     pages = {route.path for route in _ROUTES if route.method == "GET"}
-    return path if path in pages or _DECISION.fullmatch(path) else ROOT
+    return path if path in pages or _NAMED.fullmatch(path) else ROOT
 
 
 # ---- sign-in and sign-out --------------------------------------------------------------------------------------------

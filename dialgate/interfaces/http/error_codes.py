@@ -171,7 +171,7 @@ _CODES: Final[dict[str, tuple[int, str, str]]] = {
     ),
     "campaign.not_paused": (
         409,
-        "The campaign is not paused for abandoned calls.",
+        "The campaign is not paused, or for another reason.",
         "Check the id. `GET /v1/campaigns` shows which campaigns are paused.",
     ),
     "ledger.full": (

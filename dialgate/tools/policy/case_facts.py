@@ -19,7 +19,7 @@ from dialgate.core.model import DAY, Facts, Instant, Place
 # The facts that are instants: written in RFC 3339, as a local time, or as days before the call.
 INSTANTS: Final = frozenset({
     "at", "consulted_at", "listed_at", "collected_at", "expires_at", "withdrawn_at", "voided_at", "confirmed_at", "requested_at",
-    "entered_at", "proved_at", "begins", "renewed_at", "since", "asked_since",
+    "entered_at", "proved_at", "begins", "renewed_at", "since", "asked_since", "paused_at",
 })  # fmt: skip
 _DAYS_BEFORE: Final = re.compile(r"-(\d+)d")
 

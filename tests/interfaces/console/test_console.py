@@ -682,6 +682,26 @@ async def test_a_campaign_paused_in_the_configuration_is_shown_and_cannot_be_lif
         ]
 
 
+async def test_a_campaign_is_paused_and_resumed_by_those_who_may(gate: World) -> None:
+    page = "/console/campaigns/acme-mobile"
+    async with browser(gate, OFFICER) as session:
+        assert "request.invalid" in await send(session, f"{page}/pause", 400, reason="")
+        assert await send(session, f"{page}/pause", 303, reason=MARKUP, actor="anna") == ""
+        assert "&lt;img" in await get(session, page)
+        assert "anna" in await get(session, "/console/campaigns")
+        assert "acme-mobile: Paused" in await get(session, "/console/lists")
+    denied = await check(gate, NUMBERS[9], "acme-mobile")
+    assert [reason["code"] for reason in denied["reasons"]] == ["campaign.inactive"]
+    async with browser(gate, STRANGER) as session:
+        assert "anna" not in await get(session, "/console/campaigns")
+        assert "anna" not in await get(session, page, 404)
+        assert "anna" not in await send(session, f"{page}/resume", 404)
+    async with browser(gate, OFFICER) as session:
+        await send(session, f"{page}/resume", 303, reason="corrected")
+        assert "campaign.not_paused" in await send(session, f"{page}/resume", 409)
+    assert (await check(gate, NUMBERS[9], "acme-mobile"))["decision"] == "allow"
+
+
 async def test_a_board_shows_the_paused_campaigns_of_its_controllers_only(gate: World) -> None:
     await pause(gate, "acme-mobile", NUMBERS)
     for key, wanted in ((SUPERVISOR, ["acme-mobile"]), (STRANGER, [])):

@@ -44,6 +44,7 @@ PLACES = (
     "/revoke",
     "/lists",
     "/campaigns",
+    "/campaigns/acme-fibre",
     "/caller-ids",
     "/law?since=2026-01-01",
     "/reports",
@@ -148,19 +149,19 @@ async def test_a_supervisor_signs_in_and_sees_live_decisions(screen: Screen) -> 
         await expect(page.locator("tr.deny")).to_contain_text("D.P.R. 26/2022 art. 8")
 
 
-async def test_the_board_does_not_change_while_it_is_paused(screen: Screen) -> None:
+async def test_the_board_does_not_change_while_it_is_frozen(screen: Screen) -> None:
     async with open_page(screen, SUPERVISOR) as page:
         await expect(page.locator("#state")).to_contain_text("Live")
-        await page.get_by_role("button", name="Pause").click()
-        await expect(page.locator("#state")).to_contain_text("Paused")
+        await page.get_by_role("button", name="Freeze").click()
+        await expect(page.locator("#state")).to_contain_text("Frozen")
         shown = await page.locator("#denied").inner_text()
         await check(screen.gate, LISTED)
         async with open_page(
             screen, SUPERVISOR
-        ) as other:  # its page shows the call, so the paused page has received it too
+        ) as other:  # its page shows the call, so the frozen page has received it too
             await expect(other.locator("#denied")).not_to_have_text(shown)
         await expect(page.locator("#denied")).to_have_text(shown)
-        await page.get_by_role("button", name="Resume").click()
+        await page.get_by_role("button", name="Unfreeze").click()
         await expect(page.locator("#denied")).not_to_have_text(shown)
 
 
@@ -294,6 +295,41 @@ async def test_an_officer_sees_a_paused_campaign_on_the_board_and_lifts_its_paus
         assert (await check(screen.gate, NUMBERS[30], campaign))["decision"] == "allow"
         await page.goto(screen.url)
         await expect(page.locator("#paused")).to_be_hidden()
+
+
+@pytest.mark.parametrize(
+    ("language", "campaign", "pause_it", "resume_it", "who"),
+    [
+        ("en-GB", "acme-mobile", "Pause the campaign", "Resume the campaign", "paused by anna"),
+        ("it-IT", "acme-fibre", "Sospendi la campagna", "Riprendi la campagna", "sospesa da anna"),
+    ],
+)
+async def test_a_supervisor_pauses_a_campaign_and_the_next_check_is_denied(
+    screen: Screen, language: str, campaign: str, pause_it: str, resume_it: str, who: str
+) -> None:
+    async with (
+        open_page(screen, SUPERVISOR, language=language) as page,
+        open_page(screen, OFFICER, language=language) as board,
+    ):
+        await page.goto(f"{screen.url}/campaigns")
+        await page.get_by_role("link", name=campaign).first.click()
+        await page.locator("[name=reason]").fill("wrong price")
+        await page.locator("[name=actor]").fill("anna")
+        await page.keyboard.press("Enter")
+        await expect(page.get_by_role("button", name=resume_it)).to_be_visible()
+        answer = await check(screen.gate, NUMBERS[38], campaign)
+        assert [reason["code"] for reason in answer["reasons"]] == ["campaign.inactive"]
+        await expect(page.locator(".facts")).to_contain_text("wrong price")
+        await check_page(page)
+        await expect(board.locator("#paused li")).to_contain_text(who, timeout=15_000)
+        await page.goto(f"{screen.url}/campaigns")
+        await expect(page.locator("article.case")).to_contain_text("wrong price")
+        await check_page(page)
+        await page.locator("article.case").get_by_role("link").click()
+        await page.get_by_role("button", name=resume_it).click()
+        await expect(page.get_by_role("button", name=pause_it)).to_be_visible()
+        assert (await check(screen.gate, NUMBERS[38], campaign))["decision"] == "allow"
+        await expect(board.locator("#paused")).to_be_hidden(timeout=15_000)
 
 
 async def test_language_and_theme_can_be_switched_and_are_kept(screen: Screen) -> None:

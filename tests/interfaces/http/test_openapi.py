@@ -31,7 +31,7 @@ OPERATIONS: Final = {
 VERBS: Final = {
     "add", "check", "confirm", "end", "erase", "export", "find", "forget", "get", "import", "lift", "list", "load", "preview", "rectify",
     "redirect", "replay",
-    "plan", "remove", "renew", "report", "retire", "scrub", "send", "simulate", "stream", "update", "void", "withdraw",
+    "pause", "plan", "remove", "renew", "report", "resume", "retire", "scrub", "send", "simulate", "stream", "update", "void", "withdraw",
 }  # fmt: skip
 # Only gates can write to a peer. The store of the walk is embedded.
 NOT_WALKED: Final = {"sendToPeer", "listNodes", "forgetNode"}

@@ -85,6 +85,8 @@ function readiness(message) {
 function pauses(message) {
   const lines = message.standing.paused.flatMap((campaign) => [
     ...campaign.paused_by.includes("configuration") ? [say("live.campaign_paused_configured", { campaign: campaign.id })] : [],
+    ...campaign.paused_by.includes("supervisor") ? [say("live.campaign_paused_supervisor", {
+      campaign: campaign.id, actor: campaign.pause_actor, reason: campaign.pause_reason, since: day.format(new Date(campaign.pause_at)) })] : [],
     ...campaign.limits.filter((limit) => limit.not_before).map((limit) => overLimit(campaign.id, limit)),
   ]);
   $("paused").hidden = lines.length === 0;
