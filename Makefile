@@ -69,7 +69,7 @@ mutants: .venv/developing
 # for every alert, the stack with a rolling restart and a failover, the service under systemd, the pods of Kubernetes, more shipped logs on an object store, 300 kills
 # under load, 1,000 damaged logs and 300 damaged indexes, 500 histories of faults, 1,500 histories of two controllers on each store (an hour), every byte of an
 # evidence bundle, every country case over HTTP, the SDKs of five voice platforms (needs the indexes of Python and npm packages), 5,000 random calls at the turning points of plans, 10,000 instants of plans compared with `simulate`, every case at four times of its day, 1,000 writes by two commands at once, five minutes of `make soak`.
-torture: mutants
+torture: mutants docs
 	DIALGATE_SHIPPING_KILLS=20 $(BIN)/python -m pytest $(HOURS) -m torture
 	DIALGATE_KILLS=300 DIALGATE_SHIPPING_KILLS=20 DIALGATE_SIP_MESSAGES=20000 DIALGATE_DAMAGES=1000 DIALGATE_ARCHIVE_DAMAGES=300 DIALGATE_FLIPS=0 DIALGATE_HISTORIES=500 DIALGATE_PLANS=5000 DIALGATE_PLAN_PAIRS=10000 DIALGATE_CASE_TIMES=3 DIALGATE_WRITES=1000 DIALGATE_HTTP_CASES=all \
 	  $(BIN)/python -m pytest $(HOURS) \

@@ -51,35 +51,42 @@ async def shell(line: str, folder: Path) -> tuple[int, str]:
     return await process.wait(), out.decode()
 
 
-async def test_make_run_allows_and_refuses_as_the_readme_says_untouched(clone: tuple[Path, int]) -> None:
-    """The commands of the README's moving picture still show the same words."""
+async def test_make_run_and_the_commands_of_the_readme_and_of_the_guides(clone: tuple[Path, int]) -> None:
+    """One gate runs the commands of the README first, and then those of the guides."""
     folder, port = clone
-    make_run, allowed, refused, verify = readme_commands(port)
+    prepare_guides(folder)
+    make_run, *commands = readme_commands(port)
     # pip has already built the environment; the rest of the target runs.
     words = [*make_run.split(), "--old-file=.venv/installed"]
     async with on_a_terminal(words, folder) as terminal:
         await terminal.until(rf"ready .*127\.0\.0\.1:{port}|\"event\":\"ready\"")
-        picture = moving_picture.draw(await moving_picture.record(folder))
-        committed = moving_picture.PICTURE.read_text("utf-8")
-        assert moving_picture.words(picture) == moving_picture.words(committed), "run `make pictures`"
-        answers = []
-        for line, shown in zip((allowed, refused), readme_answers(), strict=True):
-            status, text = await shell(line, folder)
-            assert status == 0, text
-            answers.append(answer := json.loads(text))
-            assert answer.keys() == shown.keys()
-            assert [answer[key] for key in ("decision", "to", "from")] == [
-                shown[key] for key in ("decision", "to", "from")
-            ]
-        assert [answer["decision"] for answer in answers] == ["allow", "deny"]
-        (reason,) = answers[1]["reasons"]
-        assert reason["code"] == "registry.listed"
-        status, text = await shell(verify, folder)
-        assert status == 0, text
+        await check_readme(folder, *commands)
+        await run_guides(folder, port)
         terminal.type("\x03")
         await terminal.wait_for_end()
         assert "stopped" in terminal.shown
         assert "Traceback" not in terminal.shown
+
+
+async def check_readme(folder: Path, allowed: str, refused: str, verify: str) -> None:
+    """The commands of the README's moving picture still show the same words."""
+    picture = moving_picture.draw(await moving_picture.record(folder))
+    committed = moving_picture.PICTURE.read_text("utf-8")
+    assert moving_picture.words(picture) == moving_picture.words(committed), "run `make pictures`"
+    answers = []
+    for line, shown in zip((allowed, refused), readme_answers(), strict=True):
+        status, text = await shell(line, folder)
+        assert status == 0, text
+        answers.append(answer := json.loads(text))
+        assert answer.keys() == shown.keys()
+        assert [answer[key] for key in ("decision", "to", "from")] == [
+            shown[key] for key in ("decision", "to", "from")
+        ]
+    assert [answer["decision"] for answer in answers] == ["allow", "deny"]
+    (reason,) = answers[1]["reasons"]
+    assert reason["code"] == "registry.listed"
+    status, text = await shell(verify, folder)
+    assert status == 0, text
 
 
 def test_the_moving_picture_is_small_and_on_the_front_page() -> None:
@@ -124,20 +131,21 @@ async def run_line(line: str, folder: Path) -> tuple[int, str]:
     return done.code, done.out + done.err
 
 
-async def test_commands_of_the_guides_run_on_the_sample(clone: tuple[Path, int]) -> None:
-    folder, port = clone
+def prepare_guides(folder: Path) -> None:
+    """Write the files that the guides name, and the setting without which their evidence has no checkpoint yet."""
     with (folder / "config/dialgate.yaml").open("a") as settings:
-        settings.write("checkpoint_seconds: 1  # evidence needs one that covers the decisions\n")
+        settings.write("checkpoint_seconds: 1\n")
     copy(folder / "config/countries/it.yaml", folder / "draft.yaml")
     sample, more = (folder / "config/sample/list.csv").read_text(), range(50)  # a preview needs a long list
     (folder / "list.csv").write_text(sample + "".join(f"+390612344{at:03}\n" for at in more))
     (folder / "asked.txt").write_text("+390612345678\n")
     (folder / "stops.csv").write_text("number\n+390612345680\n")
-    async with on_a_terminal(["make", "run", "--old-file=.venv/installed"], folder) as terminal:
-        await terminal.until(rf"ready .*127\.0\.0\.1:{port}|\"event\":\"ready\"")
-        lines = [(page, line) for page in RUNNABLE for line in page_commands(page, port)]
-        assert len(lines) > 30
-        answers = [(page, line, *await run_line(line, folder)) for page, line in lines]
+
+
+async def run_guides(folder: Path, port: int) -> None:
+    lines = [(page, line) for page in RUNNABLE for line in page_commands(page, port)]
+    assert len(lines) > 30
+    answers = [(page, line, *await run_line(line, folder)) for page, line in lines]
     failed = [line for _, line, status, _ in answers if status != 0]
     simulated = [line for line in failed if " simulate " in line]
     assert len(simulated) == 3  # of a mobile number without consent, of an enrolled one, and of a stopped one
