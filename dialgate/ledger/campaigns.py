@@ -35,6 +35,7 @@ _CAUSES: Final[dict[PauseCause, tuple[str, str]]] = {
     ),
     "supervisor": ("by a supervisor", "Resume it: `dialgate campaign resume`."),
 }
+NEAR: Final = 0.8  # share of a limit from which a supervisor should act
 _log = structlog.get_logger(__name__)
 
 
@@ -135,8 +136,11 @@ class Campaigns:
         line = self._access.line(client, campaign)
         return self._info(line, await self._read_counts(), self._access.clock())
 
-    def paused(self, client: Client, counted: CountedCampaigns) -> list[CampaignInfo]:
-        """Return the client's paused campaigns. `counted` holds the call counts that a gate has already read."""
+    def noteworthy(self, client: Client, counted: CountedCampaigns) -> list[CampaignInfo]:
+        """Return the client's campaigns that are paused, or close to a limit (`NEAR`).
+
+        `counted` holds the call counts that a gate has already read.
+        """
         now, lines = self._access.clock(), self._access.config.lines
         names = (
             name
@@ -144,7 +148,14 @@ class Campaigns:
             if name in counted.campaigns or lines[name].campaign.paused
         )
         campaigns = (self._info(lines[name], counted, now) for name in names)
-        return [campaign for campaign in campaigns if campaign.paused]
+        return [
+            campaign
+            for campaign in campaigns
+            if campaign.paused or any(limit.used >= NEAR for limit in campaign.limits)
+        ]
+
+    def paused(self, client: Client, counted: CountedCampaigns) -> list[CampaignInfo]:
+        return [campaign for campaign in self.noteworthy(client, counted) if campaign.paused]
 
     async def lift_pause(self, client: Client, campaign: str, ask: PauseLiftRequest) -> PauseReceipt:
         """Let a paused campaign call again. Calls made so far no longer count towards the limits.

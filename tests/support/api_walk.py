@@ -334,6 +334,7 @@ async def _campaigns(ask: Walk, running: world.World) -> None:
     silent = HourCount(running.hand.at // HOUR, "acme-fibre", 0, 4)
     await running.app._store._write(lambda db: campaign_counts.put_counts(db, [silent]))  # type: ignore[attr-defined]
     await ask("listCampaigns", 200)
+    await ask("listTasks", 200)
     await ask("liftPause", 201, {"ground": "new dialer"}, place=place)
     await ask("resumeCampaign", 409, {}, place=place)
     await ask("pauseCampaign", 201, {"reason": "wrong price in the script", "actor": "anna"}, place=place)

@@ -26,6 +26,7 @@ COMMANDS = {
     "list": ("lists", "Manage call lists and the origin of their numbers."),
     "caller-id": ("ledger", "Record proofs that caller IDs can be called back."),
     "campaign": ("campaigns", "Show the limits on abandoned calls, and lift pauses."),
+    "tasks": ("tasks", "Show what must be done soon."),
     "subject": ("subjects", "Handle data-subject requests (GDPR art. 12 to 20)."),
     "retention": ("retention", "Remove data whose retention period is over (GDPR art. 5)."),
     "breach": ("retention", "Show the data that a breach exposed (GDPR art. 33)."),

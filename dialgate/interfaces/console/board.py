@@ -6,9 +6,9 @@ from typing import Final
 from aiohttp import web
 
 from dialgate.interfaces.console.live import SECONDS, Live
-from dialgate.interfaces.console.status import read_status
 from dialgate.interfaces.console.visit import BOARDS, LIVE, SESSIONS, Visit
 from dialgate.interfaces.http.errors import Fault
+from dialgate.interfaces.status import read_status
 
 _HEADERS: Final = {
     "Content-Type": "text/event-stream",

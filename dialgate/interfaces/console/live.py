@@ -24,7 +24,7 @@ from dialgate.core.responses import Answer
 from dialgate.crypto.masking import mask_number
 from dialgate.gate.admission_queue import QueuedCall
 from dialgate.gate.batch import REPEATED
-from dialgate.interfaces.console.status import ControllerStatus, read_status
+from dialgate.interfaces.status import ControllerStatus, read_status
 from dialgate.observability.metrics import Calls
 
 SECONDS: Final = 300

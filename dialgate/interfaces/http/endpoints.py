@@ -12,8 +12,9 @@ from dialgate.interfaces.http.incoming_webhooks import INCOMING
 from dialgate.interfaces.http.ledger_endpoints import LEDGER
 from dialgate.interfaces.http.reports import REPORTS
 from dialgate.interfaces.http.subjects import SUBJECTS
+from dialgate.interfaces.http.tasks import TASKS
 
 _GROUPS: Final = (
-    CHECKS, DECISIONS, LEDGER, CALL_LISTS, CAMPAIGNS, SUBJECTS, REPORTS, ADMINISTRATION, DIALERS, INCOMING,
+    CHECKS, DECISIONS, LEDGER, CALL_LISTS, CAMPAIGNS, TASKS, SUBJECTS, REPORTS, ADMINISTRATION, DIALERS, INCOMING,
 )  # fmt: skip
 ENDPOINTS: Final = tuple(endpoint for group in _GROUPS for endpoint in group.endpoints)

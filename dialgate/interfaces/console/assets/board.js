@@ -202,6 +202,33 @@ function requests(message) {
   $("requests-empty").hidden = message.standing.requests.length > 0;
 }
 
+// ---- what must be done soon
+
+const MOST_TASKS = 6;
+
+function tasks(message) {
+  const found = message.standing.tasks;
+  $("tasks-panel").hidden = found.length === 0;
+  $("tasks-more").hidden = found.length <= MOST_TASKS;
+  setText("tasks-more", say("live.more_tasks", { n: figures.format(found.length - MOST_TASKS) }));
+  if ($("tasks").contains(document.activeElement)) return;
+  $("tasks").replaceChildren(...found.slice(0, MOST_TASKS).map((task) => make("li", {},
+    make("div", {}, make("a", { href: task.page }, taskText(task)), " ", make("span", { class: "quiet" }, task.controller ?? "")),
+    make("span", { class: `days ${urgency(task.days_left ?? 0, 7)}` }, taskEnd(task)))));
+}
+
+function taskText(task) {
+  const name = task.kind === "registry_ends" ? task.name.toUpperCase() : task.name;
+  return say(`live.task_${task.kind}`, { name, campaign: task.campaign ?? "" });
+}
+
+function taskEnd(task) {
+  if (task.share) return percent.format(task.share);
+  if (task.days_left === undefined || task.days_left === null) return say("live.now");
+  if (task.kind !== "request_due" && task.kind !== "shadow_ends") return daysLeft(task.days_left);
+  return task.days_left < 0 ? say("live.over") : task.days_left === 0 ? say("live.today") : daysLeft(task.days_left);
+}
+
 // ---- status for screen readers, not every second
 
 function speak(message) {
@@ -229,6 +256,7 @@ function show(message) {
   registries(message);
   callers(message);
   requests(message);
+  tasks(message);
   speak(message);
   state("live", say("live.live", { at: clock.format(new Date(message.at)), zone: board.dataset.zone }));
   board.dataset.messages = String(Number(board.dataset.messages ?? 0) + 1);

@@ -1,4 +1,4 @@
-"""The status of controllers: their registry consultations, caller IDs, open requests and paused campaigns.
+"""The status of controllers: their registry consultations, caller IDs, open requests and paused campaigns, and what they must do.
 
 The status contains no called numbers.
 """
@@ -6,8 +6,9 @@ The status contains no called numbers.
 import asyncio
 from collections.abc import Iterable, Iterator
 from datetime import date
+from typing import Annotated, Any, Final, Literal, TypeAlias
 
-from msgspec import Struct, structs
+from msgspec import Meta, Struct, structs
 
 from dialgate.app import App
 from dialgate.config.clients import Client
@@ -18,7 +19,7 @@ from dialgate.core.law import Law
 from dialgate.core.law_sections import CallerIds
 from dialgate.core.local_time import day_in, rfc3339
 from dialgate.core.model import DAY, Campaign, Instant
-from dialgate.ledger.campaigns import CampaignInfo
+from dialgate.ledger.campaigns import NEAR, CampaignInfo
 from dialgate.store import CallerIdProof
 
 
@@ -68,6 +69,27 @@ class ShadowStatus(Struct, frozen=True, kw_only=True):
     last_day: date
 
 
+TaskKind: TypeAlias = Literal[
+    "registry_ends", "silent_limit", "campaign_ends", "proof_ends", "caller_id_ends", "request_due", "shadow_ends"
+]  # fmt: skip
+
+
+class Task(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Something that a supervisor or officer must do soon.
+
+    `name` is the registry, campaign, caller ID, request or scope of shadow mode that the task is about. `share` is the part of a limit
+    that a campaign has used. `days_left` is negative if the day has passed, and missing if the task has no day.
+    """
+
+    kind: TaskKind
+    name: str
+    controller: str = ""
+    campaign: str = ""
+    share: Annotated[float, Meta(description="0.8 or more: part of the limit that is used.")] = 0.0
+    days_left: float | None = None
+    page: Annotated[str, Meta(description="Page of the console where it is done.")] = ""
+
+
 class ControllerStatus(Struct, frozen=True, kw_only=True):
     registries: tuple[RegistryStatus, ...] = ()
     caller_ids: tuple[CallerIdStatus, ...] = ()
@@ -75,9 +97,21 @@ class ControllerStatus(Struct, frozen=True, kw_only=True):
     paused: tuple[CampaignInfo, ...] = ()
     shadow: tuple[ShadowStatus, ...] = ()
     let_through: int = 0  # calls of today that only shadow mode permitted, at this gate since its start
+    tasks: tuple[Task, ...] = ()  # the most urgent first
 
 
-SOON = 7  # days
+SOON: Final = 7  # days
+_REGISTRY_SOON: Final = 3  # days: time to consult a registry again, which takes one or two
+_CALLER_ID_SOON: Final = 60  # days: time to get and prove another number
+_PAGES: Final[dict[TaskKind, str]] = {
+    "registry_ends": "/console/lists",
+    "silent_limit": "/console/campaigns",
+    "campaign_ends": "/console/campaigns",
+    "proof_ends": "/console/caller-ids",
+    "caller_id_ends": "/console/caller-ids",
+    "request_due": "/console/requests",
+    "shadow_ends": "/console/shadow",
+}
 
 
 async def read_status(app: App, controllers: tuple[str, ...]) -> ControllerStatus:
@@ -87,7 +121,8 @@ async def read_status(app: App, controllers: tuple[str, ...]) -> ControllerStatu
     """
     now, config = app.gate.now(), app.config
     viewer = Client(name="console", controllers=controllers, scopes=())
-    return ControllerStatus(
+    noteworthy = await asyncio.to_thread(app.registrar.campaigns.noteworthy, viewer, app.gate.counted)
+    status = ControllerStatus(
         registries=tuple(_registries(app, controllers, now)),
         caller_ids=tuple(await asyncio.to_thread(caller_ids, config, controllers, await app.proofs(), now)),
         requests=tuple(
@@ -100,10 +135,61 @@ async def read_status(app: App, controllers: tuple[str, ...]) -> ControllerStatu
             )
             for case in await app.subjects.deadlines.open_cases(viewer)
         ),
-        paused=tuple(await asyncio.to_thread(app.registrar.campaigns.paused, viewer, app.gate.counted)),
+        paused=tuple(campaign for campaign in noteworthy if campaign.paused),
         shadow=tuple(_shadow(config, controllers, now)),
         let_through=await asyncio.to_thread(_let_through, app, controllers, now),
     )
+    found = [*_tasks(status), *_close_to_limits(noteworthy)]
+    found += [
+        _task("shadow_ends", scope.name or scope.kind, days_left=left)
+        for scope in status.shadow
+        if (left := _days_until(scope.last_day, now)) <= SOON
+    ]
+    found += await asyncio.to_thread(lambda: [*_ends(config, controllers, now)])
+    found.sort(key=lambda task: (task.days_left is not None, task.days_left, task.kind, task.name))
+    return structs.replace(status, tasks=tuple(found))
+
+
+def _task(kind: TaskKind, name: str, **more: Any) -> Task:
+    return Task(kind=kind, name=name, page=_PAGES[kind], **more)
+
+
+def _tasks(status: ControllerStatus) -> Iterator[Task]:
+    for registry in status.registries:
+        if registry.days_left <= _REGISTRY_SOON:
+            left = registry.days_left if registry.ends_at else None
+            yield _task("registry_ends", registry.registry, controller=registry.controller, days_left=left)
+    for shown in status.caller_ids:
+        if shown.state in {"missing", "expired", "ends"}:
+            left, owner = shown.days_left if shown.ends_at else None, shown.controller
+            yield _task("proof_ends", shown.number, controller=owner, campaign=shown.campaign, days_left=left)
+    for request in status.requests:
+        if (left := request.days_left) <= SOON:
+            yield _task("request_due", request.id, controller=request.controller, days_left=left)
+
+
+def _close_to_limits(campaigns: Iterable[CampaignInfo]) -> Iterator[Task]:
+    for campaign in campaigns:
+        used = max((limit.used for limit in campaign.limits), default=0.0)
+        if not campaign.paused and used >= NEAR:
+            yield _task("silent_limit", campaign.id, controller=campaign.controller, share=used)
+
+
+def _ends(config: Config, controllers: tuple[str, ...], now: Instant) -> Iterator[Task]:
+    """Yield the campaigns, and the numbers that they show, whose last day in the configuration is near."""
+    for name, line in config.lines.items():
+        if line.controller.id not in controllers:
+            continue
+        owner, ends = line.controller.id, line.campaign.ends
+        if ends and 0 <= (left := _days_until(ends, now)) <= SOON:
+            yield _task("campaign_ends", name, controller=owner, days_left=left)
+        for shown in line.caller_ids.values():
+            if shown.ends and (left := _days_until(shown.ends, now)) <= _CALLER_ID_SOON:
+                yield _task("caller_id_ends", shown.number, controller=owner, campaign=name, days_left=left)
+
+
+def _days_until(day: date, now: Instant) -> int:
+    return (day - day_in("UTC", now)).days
 
 
 def _shadow(config: Config, controllers: tuple[str, ...], now: Instant) -> Iterator[ShadowStatus]:

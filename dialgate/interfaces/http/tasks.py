@@ -1,0 +1,27 @@
+"""The endpoint for what supervisors and officers must do soon."""
+
+from typing import Final
+
+from aiohttp import web
+from msgspec import Struct
+
+from dialgate.app import App
+from dialgate.config.clients import Client
+from dialgate.interfaces.http.endpoint import EndpointGroup
+from dialgate.interfaces.status import Task, read_status
+
+TASKS: Final = EndpointGroup("Tasks", "See what must be done soon.")
+
+
+class TaskList(Struct, frozen=True):
+    tasks: tuple[Task, ...]
+
+
+@TASKS.endpoint("GET", "/v1/tasks", scope="watch", errors=("store.unavailable",))
+async def list_tasks(_: web.Request, app: App, client: Client) -> TaskList:
+    """Return what must be done soon for the client's controllers, the most urgent first.
+
+    Registry answers, proofs of caller IDs, campaigns and shadow mode that end, requests of data subjects that are due, and
+    campaigns that have used 80 % of a limit on abandoned calls.
+    """
+    return TaskList((await read_status(app, client.controllers)).tasks)
