@@ -43,6 +43,7 @@ from dialgate.runtime.background_work import BackgroundWork
 from dialgate.runtime.clock import TOLERANCE, Clock, ClockWrong, wall_clock
 from dialgate.runtime.instants import KeptInstants
 from dialgate.store import CallerIdProof, Shared, Store, factory
+from dialgate.subjects.casework import Casework
 from dialgate.subjects.rights import Subjects
 
 # Seconds between upkeep rounds: a new list or proof must be in use within a second, including the round itself.
@@ -92,6 +93,7 @@ class App:
         self.registrar = Registrar(config, keys, store, clock.at_least, metrics, host)
         self.refresh = upkeep.refresh
         self.subjects = Subjects(self.registrar, peers)
+        self.casework = Casework(self.subjects, self.registrar)
         self.shipped_logs = ShippedLogs(keys, store, config.data)
         self.roster = Roster(store, metrics, clock)
         self.gate = Gate(store, self._recorder, upkeep, clock, traces)

@@ -11,12 +11,30 @@ from msgspec import Struct, structs
 
 from dialgate.core.model import Instant
 from dialgate.core.periods import add_months
+from dialgate.core.text_formats import OptionalTimestamp
 
-Kind: TypeAlias = Literal["access", "portability", "rectification", "erasure"]
+Kind: TypeAlias = Literal["access", "portability", "rectification", "erasure", "restriction", "objection"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 # GDPR 12(3): one month, extended by two if necessary and if the person was informed within the first month. A deadline computed
 # by `add_months` is never later than under Regulation 1182/71 art. 3, which does not count the day of the request.
 MONTHS, EXTENDED = 1, 3
+Done: TypeAlias = Literal["erased", "restricted", "kept"]
+
+
+class Erased(Struct, frozen=True, kw_only=True):
+    """An item of data, and what the erasure did with the item.
+
+    A restricted item is not used for calls, and is kept until the time in `until`. If a restricted or kept item has
+    no `until`, the normal retention rules for its kind apply. Under a legal hold (see `why`), it is kept at least
+    until the hold is lifted.
+    """
+
+    what: str
+    name: str
+    done: Done
+    why: str
+    law: str
+    until: OptionalTimestamp = ""
 
 
 class RequestReceived(Struct, frozen=True, kw_only=True, tag="asked"):
@@ -26,6 +44,7 @@ class RequestReceived(Struct, frozen=True, kw_only=True, tag="asked"):
     actor: str
     channel: str
     proof: str = ""
+    addressee: str = ""  # name and address for letters, sealed
 
 
 class Extended(Struct, frozen=True, kw_only=True, tag="extended"):
@@ -42,6 +61,7 @@ class Answered(Struct, frozen=True, kw_only=True, tag="answered"):
     actor: str
     entries: tuple[int, ...] = ()  # the ledger entries written
     lists: tuple[str, ...] = ()  # the call lists that keep the number until a legal hold is lifted
+    items: tuple[Erased, ...] = ()  # the result of an erasure
 
 
 class RequestRefused(Struct, frozen=True, kw_only=True, tag="refused"):
@@ -72,6 +92,10 @@ class Case(Struct, frozen=True, kw_only=True):
     outcome: str = ""
     refused: bool = False
     closed_by: str = ""
+    addressee: str = ""
+    extension_reason: str = ""
+    entries: tuple[int, ...] = ()
+    items: tuple[Erased, ...] = ()
 
 
 def fold(name: str, controller: str, steps: Iterable[tuple[Instant, Step]]) -> Case | None:
@@ -97,8 +121,10 @@ def _open_case(name: str, controller: str, asked: RequestReceived) -> Case:
 def _apply(case: Case, at: Instant, step: Extended | Answered | RequestRefused) -> Case:
     match step:
         case Extended():
-            return structs.replace(case, extended_at=at, due_at=add_months(case.received_at, EXTENDED))
+            due_at = add_months(case.received_at, EXTENDED)
+            return structs.replace(case, extended_at=at, due_at=due_at, extension_reason=step.reason)
         case Answered(what=what, actor=actor):
-            return structs.replace(case, closed_at=at, outcome=what, closed_by=actor)
+            done = {"entries": step.entries, "items": step.items}
+            return structs.replace(case, closed_at=at, outcome=what, closed_by=actor, **done)
         case RequestRefused(reason=reason, actor=actor):
             return structs.replace(case, closed_at=at, outcome=reason, refused=True, closed_by=actor)

@@ -194,6 +194,10 @@ class Masker:
     def text(self, text: str, number: str) -> str:
         return taken_out(text, number, self._seal)
 
+    def seal(self, text: str) -> str:
+        """Return a whole text in its sealed form, or "" if it is empty."""
+        return self._seal(text) if text else ""
+
     def _field(self, name: str, value: Any, number: str) -> Any:
         if isinstance(value, str):
             return taken_out(value, number, self._hide if name in _COMPARED else self._seal)

@@ -11,6 +11,7 @@ from dialgate.core.refusal import Refused
 # The modules to find, by extra. pyproject.toml has the packages; a test compares both.
 MODULES: Final = {
     "archive": ("pyarrow",),
+    "letters": ("weasyprint",),
     "mcp": ("mcp",),
     "otel": ("opentelemetry.sdk", "opentelemetry.exporter.otlp.proto.http"),
     "reports": ("fpdf",),

@@ -20,7 +20,7 @@ from dialgate.config.clients import Client
 from dialgate.core.ledger_events import Draft, Entry, Lifted, Revoked
 from dialgate.core.local_time import rfc3339
 from dialgate.core.model import Instant
-from dialgate.core.request_deadlines import Answered
+from dialgate.core.request_deadlines import Answered, Erased
 from dialgate.crypto.keys import Keys
 from dialgate.crypto.masking import Masker
 from dialgate.crypto.nonces import nonces
@@ -31,7 +31,7 @@ from dialgate.store.subjects import Restricted, SubjectStore
 from dialgate.subjects import erasure, inventory
 from dialgate.subjects.deadlines import Deadlines
 from dialgate.subjects.list_removal import remove_from_lists
-from dialgate.subjects.schemas import Erased, Erasure, ErasureRequest
+from dialgate.subjects.schemas import Erasure, ErasureRequest
 
 
 class ErasureStore(Ledger, Documents, Protocol):
@@ -96,7 +96,13 @@ class ClusterErasure(Struct, kw_only=True, eq=False):
         if not missing:
             items += erasure.describe_letters(share.letters, is_held=is_held)
             actor, kept = ask.actor or client.name, tuple(lists) if is_held else ()
-            answered = Answered(what=_summary(items), actor=actor, entries=(receipt.seq,), lists=kept)
+            answered = Answered(
+                what=_summary(items),
+                actor=actor,
+                entries=(receipt.seq,),
+                lists=kept,
+                items=self._stored(items, controller, number),
+            )
             await self.deadlines.add_step(case, answered)
         return Erasure(request=ask.request, suppression=shown, items=items, missing=missing)
 
@@ -168,6 +174,19 @@ class ClusterErasure(Struct, kw_only=True, eq=False):
         names = set(await self.remove_from_lists(question))
         peers = await self.peers.ask(question)
         return sorted(names.union(*peers.answers.values())), peers.missing
+
+    def _stored(self, items: list[Erased], controller: str, number: str) -> tuple[Erased, ...]:
+        """Return the items to keep with the request: without the names of erased data, and with the number masked."""
+        masker = Masker(self.keys, controller)
+        return tuple(
+            structs.replace(
+                item,
+                name=""
+                if item.done == "erased" and item.what != "call list"
+                else masker.text(item.name, number),
+            )
+            for item in items
+        )
 
     def _name_of(self, entry: Entry) -> str:
         name: str = Masker(self.keys, entry.controller).unseal(getattr(entry.event, "id", ""))

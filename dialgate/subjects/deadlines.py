@@ -34,7 +34,9 @@ class Deadlines:
         self, client: Client, controller: str, number: str, ask: CaseRequest
     ) -> CaseInfo:
         """Open a request about a number (E.164). The deadline runs from `received_at`."""
-        ask = Masker(self._keys, controller).mask(ask, number)
+        masker = Masker(self._keys, controller)
+        addressee = masker.seal(ask.addressee)
+        ask = masker.mask(ask, number)
         now = self._clock()
         received = now if ask.received_at is None else instant(ask.received_at)
         if not 0 <= received <= now:
@@ -48,6 +50,7 @@ class Deadlines:
             actor=ask.actor or client.name,
             channel=ask.channel,
             proof=ask.proof,
+            addressee=addressee,
         )
         event = CaseEvent(
             id=secrets.token_hex(8),
@@ -66,17 +69,29 @@ class Deadlines:
 
         Raises `Refused` if the request is unknown or closed, or if an extension is no longer possible.
         """
-        events = await self._file.case(name)
-        case = next(iter(_cases(events)), None)
-        if case is None or case.controller not in client.controllers:
-            text = "Request not found for this client. Check `id`, or list the open requests."
-            raise Refused("subject.unknown", text, "id", 404)
+        case, events = await self._find(client, name)
         if case.closed_at:
             raise _build_refusal("id")
         number = self._keys.ledger.unseal(events[0].sealed)
         reason = Masker(self._keys, case.controller).text(step.reason, number)
         event = await self.add_step(events[0], self._step(case, step, reason, step.actor or client.name))
         return self._info(_cases([*events, event])[0])
+
+    async def find(self, client: Client, name: str) -> tuple[Case, str]:
+        """Return a request of this client and its number in E.164. Raises `Refused`.
+
+        The caller must record the look-up before it shows the number, or texts of the request.
+        """
+        case, events = await self._find(client, name)
+        return Masker(self._keys, case.controller).unseal(case), self._keys.ledger.unseal(events[0].sealed)
+
+    async def _find(self, client: Client, name: str) -> tuple[Case, list[CaseEvent]]:
+        events = await self._file.case(name)
+        case = next(iter(_cases(events)), None)
+        if case is None or case.controller not in client.controllers:
+            text = "Request not found for this client. Check `id`, or list the open requests."
+            raise Refused("subject.unknown", text, "id", 404)
+        return case, events
 
     def _step(self, case: Case, step: CaseStep, reason: str, actor: str) -> Step:
         match step.outcome:
@@ -163,7 +178,12 @@ class Deadlines:
         fields = structs.asdict(covered(case))
         for name in ("received_at", "due_at", "extended_at", "closed_at"):
             fields[name] = rfc3339(fields[name]) if fields[name] else ""
-        return CaseInfo(**fields, days_left=left)
+        shown = {name: fields[name] for name in CaseInfo.__struct_fields__ if name in fields}
+        return CaseInfo(**shown, days_left=left)
+
+    def describe(self, case: Case) -> CaseInfo:
+        """Return a request without its sealed texts."""
+        return self._info(case)
 
 
 def _build_refusal(field: str) -> Refused:

@@ -26,12 +26,12 @@ from dialgate.core.ledger_events import (
 )
 from dialgate.core.local_time import rfc3339
 from dialgate.core.model import DAY, Attempt, Instant
+from dialgate.core.request_deadlines import Done, Erased
 from dialgate.decision_log.records import Record
 from dialgate.lists import call_list, number_set
 from dialgate.lists.number_set import DamagedFile, NumberSet
 from dialgate.runtime.atomic_write import publish_file
 from dialgate.store import CallList
-from dialgate.subjects.schemas import Done, Erased
 
 # Why something is erased, restricted or kept, and by which law.
 _ERASED = ("no call that may have to be proved was based on it", "GDPR art. 17(1)(b)-(c)")

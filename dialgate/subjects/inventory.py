@@ -12,7 +12,7 @@ from typing import NamedTuple
 from msgspec import structs
 
 from dialgate.audit.legal_holds import HoldRefused
-from dialgate.audit.number_history import Inquiry
+from dialgate.audit.number_history import FoundDecision, Inquiry
 from dialgate.cluster.personal_data import DecisionLine, FromRegistry, OnList, Share, WaitingLetter, Why
 from dialgate.config.configuration import Config
 from dialgate.core.local_time import rfc3339
@@ -72,6 +72,11 @@ def from_time(share: Share, start: str) -> Share:
 
 
 def records(person: Person) -> list[Record]:
+    """Return the records of `found`."""
+    return [decision.record for decision in found(person)]
+
+
+def found(person: Person) -> list[FoundDecision]:
     """Return the decisions about calls to the number for the controller, newest first.
 
     The result includes decisions from retired months that are under a legal hold. A decision about an unknown campaign
@@ -87,7 +92,7 @@ def records(person: Person) -> list[Record]:
         return owner == person.controller or (not owner and controllers_of.get(record.client) == own)
 
     try:
-        return [found.record for found in person.inquiry.find(person.number, concerns)]
+        return person.inquiry.find(person.number, concerns)
     except HoldRefused as refused:
         raise StoreUnavailable(f"legal holds: {refused}") from refused
 

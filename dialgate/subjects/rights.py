@@ -168,6 +168,8 @@ class Subjects:
             lookups=share.lookups,
             requests=share.requests,
             letters=share.letters,
+            processors=file.processors,
+            country=file.country,
             days_of_storage=_days(self.config.storage(self._clock())),
             missing=peers.missing,
             holder_changed_at=start,

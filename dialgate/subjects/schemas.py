@@ -11,16 +11,29 @@ from msgspec import Meta, Struct
 from dialgate.audit.lookups import Seen
 from dialgate.cluster.personal_data import CaseInfo, DecisionLine, FromRegistry, OnList, WaitingLetter
 from dialgate.core.model import Phrase
-from dialgate.core.request_deadlines import Kind
+from dialgate.core.request_deadlines import Erased, Kind
 from dialgate.core.text_formats import OptionalTimestamp, Timestamp
 from dialgate.ledger.schemas import Id, Receipt, Request, When, described
 from dialgate.ledger.view_schemas import HistoryEntry
+from dialgate.texts import Language
 
+LetterKind: TypeAlias = Literal[
+    "access",
+    "portability",
+    "rectification",
+    "erasure",
+    "restriction",
+    "objection",
+    "refusal",
+    "extension",
+    "why",
+]
+MISSING_HEADER = "Dialgate-Missing"  # of a page: the gates that did not respond, separated by commas
 Some = Annotated[str, Meta(min_length=3, max_length=1024)]
 
 
 class CaseRequest(Request, frozen=True, kw_only=True):
-    """A data subject's request to exercise a right (GDPR 15 to 20)."""
+    """A data subject's request to exercise a right (GDPR 15 to 21)."""
 
     kind: Annotated[Kind, described("The right that the data subject exercises.")]
     identified: Annotated[
@@ -30,6 +43,13 @@ class CaseRequest(Request, frozen=True, kw_only=True):
     received_at: Annotated[
         When | None, described("When the request arrived; the deadline is one month later. Default: now.")
     ] = None
+    addressee: Annotated[
+        str,
+        Meta(
+            max_length=512,
+            description="Name and address of the person, in lines, for letters. It is stored encrypted.",
+        ),
+    ] = ""
 
 
 class CaseStep(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -42,6 +62,28 @@ class CaseStep(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     outcome: Literal["answered", "refused", "extended"]
     reason: Some
     actor: Phrase = ""
+
+
+class LetterRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A letter about a data subject's request. Nothing is sent."""
+
+    kind: Annotated[
+        LetterKind | None, described("What the letter is about. Default: the kind of the request.")
+    ] = None
+    language: Annotated[Language, described("Language of the letter.")] = "it"
+    form: Annotated[Literal["html", "pdf"], described("`pdf` needs the extra `letters`.")] = "html"
+    place: Annotated[Phrase, described("Where the letter is written, before the date.")] = ""
+    protocol: Annotated[Phrase, described("Protocol number. Default: the id of the request.")] = ""
+    addressee: Annotated[
+        str, Meta(max_length=512, description="Name and address of the person. Default: as in the request.")
+    ] = ""
+    reasons: Annotated[
+        str,
+        Meta(max_length=4096, description="Reasons of a refusal or an extension. Default: those recorded."),
+    ] = ""
+    purpose: Annotated[
+        str, Meta(max_length=256, description="Reason for the look-up. Default: the id of the request.")
+    ] = ""
 
 
 class RectificationRequest(Request, frozen=True, kw_only=True):
@@ -82,6 +124,8 @@ class Report(Struct, frozen=True, kw_only=True):
       a list with it.
     - `letters` are messages of platforms and CRMs with the number that wait because they could not be applied.
     - `zone` is the time zone of the controller's country. The page shows times in this zone.
+    - `processors` are the processors in the controller's file, which are recipients of the data (GDPR art. 4(9)).
+    - `country` is the controller's country.
     """
 
     number: str
@@ -104,6 +148,8 @@ class Report(Struct, frozen=True, kw_only=True):
     holder_changed_at: OptionalTimestamp = ""
     profiling_campaigns: list[str] = []
     letters: list[WaitingLetter] = []
+    processors: tuple[str, ...] = ()
+    country: str = ""
 
 
 class Portable(Struct, frozen=True, kw_only=True):
@@ -120,25 +166,6 @@ class Portable(Struct, frozen=True, kw_only=True):
     consents: list[dict[str, Any]]
     contracts: list[dict[str, Any]]
     call_requests: list[dict[str, Any]]
-
-
-Done: TypeAlias = Literal["erased", "restricted", "kept"]
-
-
-class Erased(Struct, frozen=True, kw_only=True):
-    """An item of data, and what the erasure did with the item.
-
-    A restricted item is not used for calls, and is kept until the time in `until`. If a restricted or kept item has
-    no `until`, the normal retention rules for its kind apply. Under a legal hold (see `why`), it is kept at least
-    until the hold is lifted.
-    """
-
-    what: str
-    name: str
-    done: Done
-    why: str
-    law: str
-    until: OptionalTimestamp = ""
 
 
 class Erasure(Struct, frozen=True, kw_only=True):

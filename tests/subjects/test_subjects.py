@@ -122,15 +122,15 @@ async def test_report_holds_results_older_than_the_attempts(gate: World) -> None
 @pytest.mark.parametrize(
     ("language", "headers", "words"),
     [
-        ("it", {}, ["I Suoi dati presso Acme Telecomunicazioni", "Decisioni sulle chiamate", "consentita"]),
-        ("en", {}, ["Your data held by Acme Telecomunicazioni", "Who looked at this data", "allowed"]),
+        ("it", {}, ["riscontro alla Sua richiesta di accesso", "Decisioni sulle chiamate", "consentita"]),
+        ("en", {}, ["answer to your request for access", "Who looked at this data", "allowed"]),
         (
             "",
             {"Accept": "text/html", "Accept-Language": "de-DE,en;q=0.8,it;q=0.5"},
-            ["Your data held by"],
+            ["answer to your request for access"],
         ),
-        ("", {"Accept": "text/html", "Accept-Language": "it;q=0, en"}, ["Your data held by"]),
-        ("", {"Accept": "text/html"}, ["I Suoi dati presso"]),
+        ("", {"Accept": "text/html", "Accept-Language": "it;q=0, en"}, ["answer to your request for access"]),
+        ("", {"Accept": "text/html"}, ["riscontro alla Sua richiesta"]),
     ],
 )
 async def test_report_page_has_language_and_no_script(
@@ -158,9 +158,10 @@ async def test_report_page_has_language_and_no_script(
         (
             "it",
             [
-                "Titolare del trattamento</strong>: Acme Telecomunicazioni S.p.A.<br>Via Esempio 1, 00100 Roma",
-                "Responsabile della protezione dei dati (DPO)</strong>: Dott.ssa Maria Esempio, dpo@acme.example",
-                "Preparata il 24/11/2026 10:00 CET. Fuso orario: Europe/Rome.",
+                "<strong>Acme Telecomunicazioni S.p.A.</strong><br>Via Esempio 1, 00100 Roma",
+                "Responsabile della protezione dei dati (DPO): Dott.ssa Maria Esempio, dpo@acme.example",
+                "24 novembre 2026</p>",
+                "orari di Europe/Rome",
                 "finalità: vendita; pubblicità<br>tipi di chiamata: ",
                 "raccolto il: 20/10/2026 09:00 CEST",
                 "provenienza: raccolto da Lead Srl, raccolto il 01/10/2026, cessioni da Lead Srl, a acme, il 02/10/2026, persone informate sì",
@@ -169,8 +170,9 @@ async def test_report_page_has_language_and_no_script(
         (
             "en",
             [
-                "Controller</strong>: Acme Telecomunicazioni S.p.A.<br>Via Esempio 1",
-                "Prepared on 24/11/2026 10:00 CET. Time zone: Europe/Rome.",
+                "<strong>Acme Telecomunicazioni S.p.A.</strong><br>Via Esempio 1",
+                "24 November 2026</p>",
+                "times in Europe/Rome",
                 "purposes: sale; advertising<br>",
                 "disclosure to third parties: yes",
             ],
@@ -196,9 +198,7 @@ async def test_page_names_controller_and_officer_and_translates_values(
         assert line in page
     for code in ("UTC", "(&#x27;", "&#x27;,", "collected_at", "T07:00"):
         assert code not in page
-    # Only a word that is wider than a column may be broken.
-    assert "a" * 64 in page
-    assert re.findall(r'<span class="long">(.*?)</span>', page) == ["a" * 64]
+    assert "a" * 64 not in page  # a hash says nothing to a person
 
 
 async def test_a_report_states_profiling_only_as_configured_or_recorded(tmp_path: Path) -> None:

@@ -400,6 +400,8 @@ async def _subjects(ask: Walk) -> None:
     )
     await ask("eraseSubjectData", 200, {"request": case_id}, place=place)
     await ask("eraseSubjectData", 404, {"request": "none"}, place=place)
+    await ask("exportSubjectLetter", 200, {"language": "en", "place": "Roma"}, place={"id": case_id})
+    await ask("exportSubjectLetter", 404, {}, place={"id": "none"})
 
 
 async def _reports(ask: Walk, running: world.World) -> None:

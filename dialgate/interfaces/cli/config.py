@@ -28,6 +28,7 @@ from dialgate.runtime.clock import wall_clock
 from dialgate.runtime.extras import require
 from dialgate.runtime.terminal import NO, show_json, show_table
 from dialgate.store import factory
+from dialgate.subjects import letter
 
 app = typer.Typer()
 config_app = typer.Typer(no_args_is_help=True)
@@ -81,6 +82,8 @@ def check(path: Path, registries: Path, now: Instant, *, with_tls: bool = True) 
     with suppress(OSError):  # the data folder may be readable only for the gate
         if missing := missing_controllers(content_store.controllers(config.data / "kept"), config):
             raise ConfigError(missing)
+    if faults := letter.template_faults(config.folder / letter.FOLDER):
+        raise ConfigError(faults)
     problems = [
         *warnings.warnings(config),
         *advice.warnings(config, registries, now),
@@ -162,6 +165,27 @@ def _show_summary(config: Config, open_always: list[str]) -> None:
         names = ", ".join(open_always)
         typer.echo(f"Campaigns that may call day and night: {names}. Check that this is intended.")
     typer.echo(f"The configuration is valid. Its hash: {config.hash}")
+
+
+@config_app.command("letters")
+def config_letters(
+    *, out: Annotated[Path, typer.Argument(help="Folder `letters` beside dialgate.yaml.")]
+) -> None:
+    """Copy the templates of the letters to data subjects into a folder, to change them there. Existing files are kept.
+
+    dialgate config letters /etc/dialgate/letters
+    """
+    with reporting(as_json=False):
+        try:
+            out.mkdir(parents=True, exist_ok=True)
+            for name in letter.template_names():
+                if not (file := out / name).exists():
+                    file.write_text(letter.template_text(name), "utf-8")
+        except OSError as error:
+            raise Failure("file.unwritable", f"{error.filename}: {error.strerror}") from None
+    typer.echo(
+        f"Change the templates in {out}, delete those that you leave as they are, then run `dialgate config check`."
+    )
 
 
 @app.command()

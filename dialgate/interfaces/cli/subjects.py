@@ -1,6 +1,7 @@
 """`dialgate subject`: data-subject requests."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias
 
 import msgspec
@@ -16,13 +17,15 @@ from dialgate.interfaces.cli.options import Number, reporting
 from dialgate.interfaces.cli.request_options import options_of
 from dialgate.interfaces.http.administration_schemas import LookupKind, LookupsRequest
 from dialgate.runtime.terminal import NO
-from dialgate.subjects import page
 from dialgate.subjects.schemas import (
+    MISSING_HEADER,
     CaseRequest,
     Cases,
     CaseStep,
     Erasure,
     ErasureRequest,
+    LetterKind,
+    LetterRequest,
     Portable,
     RectificationRequest,
     Rectified,
@@ -114,14 +117,20 @@ def subject_show(
 
     dialgate subject show +390612345678 --purpose "request 5f0c2a9b" --language it --out report.html
     """
-    query = {"purpose": purpose, "controller": controller}
-    report = gate.send("GET", path_of(_SUBJECTS, number), Report, query=query)
-    show_missing(report.missing)
-    if out is None and language is None:
-        return report
-    text = page.page(report, language) if language else f"{msgspec.json.encode(report).decode()}\n"
-    write_out(out, text) if out else typer.echo(text)
-    if report.missing:
+    path, query = path_of(_SUBJECTS, number), {"purpose": purpose, "controller": controller}
+    if language is None:
+        report = gate.send("GET", path, Report, query=query)
+        show_missing(report.missing)
+        if out is None:
+            return report
+        text, missing = msgspec.json.encode(report) + b"\n", ", ".join(report.missing)
+    else:  # the gate has the operator's templates
+        with gate.open("GET", path, query=query | {"language": language}) as response:
+            text, missing = response.read(), response.headers.get(MISSING_HEADER, "")
+        if missing:
+            typer.echo(f"These gates could not be queried: {missing}.", err=True)
+    write_out(out, text) if out else typer.echo(text.decode())
+    if missing:
         raise typer.Exit(NO)
     return None
 
@@ -227,6 +236,38 @@ def subject_close(
     """
     step = CaseStep(outcome=outcome, reason=reason, actor=actor)
     return gate.send("POST", path_of(_REQUESTS, name), CaseInfo, step)
+
+
+@subject_app.command("letter")
+@asks_gate
+def subject_letter(
+    *,
+    name: Annotated[str, typer.Argument(metavar="ID", help="Request ID.")],
+    kind: Annotated[
+        LetterKind | None, typer.Option(help="What the letter is about. Default: the kind of the request.")
+    ] = None,
+    language: Annotated[Language, typer.Option(help="Language of the letter.")] = "it",
+    reasons: Annotated[str, typer.Option(help="Reasons of a refusal or an extension.")] = "",
+    place: Annotated[str, typer.Option(help="Where the letter is written, before the date.")] = "",
+    protocol: Annotated[str, typer.Option(help="Protocol number. Default: the request ID.")] = "",
+    out: Annotated[Path, typer.Option(help="File to write, readable only for you: *.html or *.pdf.")],
+    gate: GateClient,
+) -> None:
+    """Write a letter about a data-subject request, to sign and send. PDF needs the extra `letters`.
+
+    dialgate subject letter 5f0c2a9be41d7703 --place Roma --out answer.pdf
+    """
+    with reporting(as_json=False):
+        form: Literal["html", "pdf"] = "pdf" if out.suffix == ".pdf" else "html"
+        ask = LetterRequest(
+            kind=kind, language=language, form=form, reasons=reasons, place=place, protocol=protocol
+        )
+        with gate.open("POST", path_of(_REQUESTS, name, "letter"), ask) as response:
+            missing, body = response.headers.get(MISSING_HEADER, ""), response.read()
+        write_out(out, body)
+        if missing:
+            typer.echo(f"These gates could not be queried: {missing}.", err=True)
+            raise typer.Exit(NO)
 
 
 def _show_rectified(rectified: Rectified) -> None:

@@ -204,6 +204,11 @@ _CODES: Final[dict[str, tuple[int, str, str]]] = {
         "The data-subject request is closed, or cannot be extended again.",
         "Record a new request with `POST /v1/subjects/{number}/requests` if the person asked again.",
     ),
+    "subject.premature": (
+        409,
+        "The letter would say that something was done, and it has not been done for this request.",
+        "Send the request that does it, such as `POST /v1/subjects/{number}/erasure`. Then write the letter.",
+    ),
     "request.too_large": (
         413,
         "The body, a line of it, or the file is larger than this gate accepts.",
@@ -248,6 +253,11 @@ _CODES: Final[dict[str, tuple[int, str, str]]] = {
         500,
         "An unexpected error occurred in the gate. No call was allowed.",
         "Report the error with the traceback from the gate's service log.",
+    ),
+    "subject.template": (
+        500,
+        "A template in the gate's folder `letters` has a fault.",
+        "Correct the template, or remove it from the folder. `dialgate config check` names the fault.",
     ),
     "extra.missing": (
         501,

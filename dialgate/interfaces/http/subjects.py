@@ -1,5 +1,8 @@
 """The endpoints for data-subject requests: access, portability, rectification and erasure, and their deadlines."""
 
+from collections.abc import Collection
+from functools import partial
+from pathlib import Path
 from typing import Annotated, Final, TypeAlias
 
 import msgspec
@@ -13,14 +16,18 @@ from dialgate.cluster.personal_data import CaseInfo
 from dialgate.config.clients import Client
 from dialgate.interfaces.http import body as http_body
 from dialgate.interfaces.http.endpoint import EndpointGroup, Media
+from dialgate.interfaces.http.own_processes import run_for
 from dialgate.ledger.schemas import described
-from dialgate.subjects import page
+from dialgate.subjects import letter
+from dialgate.subjects.casework import report_letter
 from dialgate.subjects.schemas import (
+    MISSING_HEADER,
     CaseRequest,
     Cases,
     CaseStep,
     Erasure,
     ErasureRequest,
+    LetterRequest,
     Portable,
     RectificationRequest,
     Rectified,
@@ -33,6 +40,8 @@ _PAGE: Final = {
     "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'",
     "X-Content-Type-Options": "nosniff",
 }
+
+PDF: Final = "application/pdf"
 
 _LOOKING: Final = (
     "number.invalid",
@@ -90,7 +99,21 @@ async def get_subject_data(
     if query.language is None and "text/html" not in request.headers.get("Accept", ""):
         return http_body.reply_json(report)
     language = query.language or texts.preferred(request.headers.get("Accept-Language", ""), "it")
-    return web.Response(text=page.page(report, language), headers=_PAGE)
+    return _page(
+        letter.render(report_letter(report, language, app.gate.now()), letters_of(app)), report.missing
+    )
+
+
+def letters_of(app: App) -> Path:
+    """Return the operator's folder of letter templates, which need not exist."""
+    return app.config.folder / letter.FOLDER
+
+
+def _page(text: str, missing: Collection[str] = ()) -> web.Response:
+    """Return a letter as a page. A header names the gates whose data it lacks."""
+    return web.Response(
+        text=text, headers=_PAGE | ({MISSING_HEADER: ", ".join(sorted(missing))} if missing else {})
+    )
 
 
 @SUBJECTS.endpoint("GET", "/v1/subjects/{number}/portability", in_path=_NUMBER, errors=_LOOKING)
@@ -159,3 +182,37 @@ async def update_subject_request(
     The `reason` records the response to the person.
     """
     return await app.subjects.deadlines.move(client, request.match_info["id"], ask)
+
+
+@SUBJECTS.endpoint(
+    "POST",
+    "/v1/subject-requests/{id}/letter",
+    in_path={"id": "Request ID."},
+    also_answers=(Media(name=_PAGE["Content-Type"], kind=None), Media(name=PDF, kind=bytes)),
+    errors=(
+        "subject.unknown", "subject.premature", "subject.template", "extra.missing", "lookup.throttled", "store.unavailable",
+        "gate.unavailable",
+    ),
+)  # fmt: skip
+async def export_subject_letter(
+    request: web.Request, app: App, client: Client, *, ask: LetterRequest
+) -> web.StreamResponse:
+    """Return a letter about a data-subject request, to sign and send: as a page, or as PDF.
+
+    The request fixes the controller and the number. The look-up is recorded.
+    """
+    return await make_letter(request, app, client, request.match_info["id"], ask)
+
+
+async def make_letter(
+    request: web.Request, app: App, client: Client, name: str, ask: LetterRequest
+) -> web.Response:
+    """Write a letter and return it in the form that `ask` names. Raises `Refused`."""
+    draft = await app.casework.write_letter(client, name, ask)
+    text = letter.render(draft, letters_of(app))
+    missing = draft.report.missing if draft.report else {}
+    if ask.form == "html":
+        return _page(text, missing)
+    body = await run_for(request, client, partial(letter.pdf, text))
+    file = f'inline; filename="{draft.kind}-{name}.pdf"'
+    return web.Response(body=body, headers={**_PAGE, "Content-Type": PDF, "Content-Disposition": file})

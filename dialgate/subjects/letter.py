@@ -1,0 +1,166 @@
+"""Letters to data subjects (GDPR 12(1)): one HTML template for each kind and language, also as PDF.
+
+The templates are in the folder `letters` here. A file of the same name in the folder `letters` beside dialgate.yaml
+replaces one. Letters have no scripts and no external links.
+"""
+
+import re
+from importlib.resources import files
+from pathlib import Path
+from typing import Final, get_args
+
+from msgspec import Struct, structs
+
+from dialgate.audit import explanation
+from dialgate.core.model import Instant
+from dialgate.core.periods import add_months
+from dialgate.core.refusal import Refused
+from dialgate.core.request_deadlines import EXTENDED, Erased
+from dialgate.ledger.view_schemas import HistoryEntry
+from dialgate.runtime import templates
+from dialgate.runtime.extras import CODE, require
+from dialgate.subjects.letter_words import LetterWords
+from dialgate.subjects.schemas import LetterKind, Report
+from dialgate.texts import LANGUAGES, Language
+
+LETTER_KINDS: Final[tuple[LetterKind, ...]] = get_args(LetterKind)
+FOLDER: Final = "letters"
+_FRAMES: Final = ("letter.html", "annex.html")
+_SAMPLE_DAY: Final[Instant] = 1_795_510_800_000  # 2026-11-24T09:00:00Z
+
+
+class Letter(Struct, frozen=True, kw_only=True):
+    """The values that a template can use.
+
+    - `addressee` is the person's name and address, in lines. If it is empty, the letter is addressed to the holder of `number`.
+    - `received_at` is when the request arrived, or 0 for an access report without a request.
+    - `reasons` are those of a refusal or an extension.
+    - `report` has the data about the number (kinds `access` and `why`).
+    - `items` are the results of an erasure, and `entries` the ledger entries that carried out the request.
+    - `accounts` has the sentences that explain each decision (kind `why`).
+    - `bars_all` is false if the controller lets calls about a contract or a debt continue after an objection.
+    """
+
+    kind: LetterKind
+    language: Language
+    controller_name: str
+    number: str
+    made_at: Instant
+    controller_contact: str = ""
+    officer: str = ""
+    country: str = ""
+    zone: str = "UTC"
+    addressee: str = ""
+    place: str = ""
+    protocol: str = ""
+    request_kind: str = ""
+    received_at: Instant = 0
+    reasons: str = ""
+    report: Report | None = None
+    items: tuple[Erased, ...] = ()
+    entries: tuple[HistoryEntry, ...] = ()
+    accounts: tuple[tuple[str, ...], ...] = ()
+    bars_all: bool = True
+
+    @property
+    def extended_to(self) -> Instant:
+        """The last day for the answer after an extension (GDPR 12(3))."""
+        return add_months(self.received_at, EXTENDED)
+
+
+def render(letter: Letter, own: Path | None = None) -> str:
+    """Return the letter as HTML. `own` is the operator's folder of templates. Raises `Refused` if one has a fault."""
+    try:
+        return _render(letter, own)
+    except templates.TemplateError as error:
+        text = f"The template of this letter has a fault: {_fault(error)}. Correct it, or remove it from `letters`."
+        raise Refused("subject.template", text, "kind", 500) from error
+
+
+def _render(letter: Letter, own: Path | None) -> str:
+    words = LetterWords(letter.language, letter.zone)
+    environment = templates.environment(__package__, FOLDER, own if own and own.is_dir() else None)
+    environment.filters |= words.filters()
+    retired = letter.report.retired_months if letter.report else []
+    return environment.get_template(f"{letter.kind}.{letter.language}.html").render(
+        letter=letter,
+        report=letter.report,
+        language=letter.language,
+        say=words.say,
+        notices=explanation.notices(letter.language, retired, {}, {}, nothing=False),
+    )
+
+
+def pdf(html: str) -> bytes:
+    """Return a letter as PDF. Nothing outside of the letter is read. Raises `MissingExtra`, and `Refused` without Pango."""
+    require("letters", "A letter as PDF")
+    try:
+        from weasyprint import HTML, URLFetcher  # noqa: PLC0415 - an extra
+    except OSError as error:
+        text = "A letter as PDF needs Pango. Install it (Debian: libpango-1.0-0, libpangoft2-1.0-0), or choose `html`."
+        raise Refused(CODE, text, status=501) from error
+    document: bytes = HTML(string=html, url_fetcher=URLFetcher(allowed_protocols=())).write_pdf()
+    return document
+
+
+# ---- the operator's templates --------------------------------------------------------------------------------------
+
+
+def template_names() -> list[str]:
+    """Return the names of all templates, which the operator's folder can replace."""
+    return sorted([*_FRAMES, *(f"{kind}.{language}.html" for kind in LETTER_KINDS for language in LANGUAGES)])
+
+
+def template_text(name: str) -> str:
+    return files(__package__).joinpath(FOLDER, name).read_text("utf-8")
+
+
+def template_faults(own: Path) -> list[str]:
+    """Return a message for each fault of the operator's templates. Every letter is rendered with sample data."""
+    found = sorted(path.name for path in own.glob("*")) if own.is_dir() else []
+    names = template_names()
+    faults = [
+        f"{FOLDER}/{name}: no letter has this template; use one of {', '.join(names)}"
+        for name in found
+        if name not in names
+    ]
+    for sample in _samples() if found else ():
+        try:
+            _render(sample, own)
+        except templates.TemplateError as error:
+            faults.append(f"{FOLDER}/{sample.kind}.{sample.language}.html: {_fault(error)}")
+    return faults
+
+
+def _fault(error: templates.TemplateError) -> str:
+    name, line = getattr(error, "name", None), getattr(error, "lineno", None)
+    place = f" ({name}, line {line})" if name and line else ""
+    return re.sub(r"\s+", " ", str(error)) + place
+
+
+def _samples() -> list[Letter]:
+    """Return a letter of each kind and language, with and without the data that it may lack."""
+    report = Report(
+        number="+390612345678", controller="acme", controller_name="Acme", made_at="2026-11-24T09:00:00.000Z",
+        ledger=[], restricted=[], lists=[], registries=[], decisions=[], retired_months=[], lookups=[], requests=[],
+        days_of_storage={"consents": 1826},
+    )  # fmt: skip
+    entry = HistoryEntry(
+        seq=1, at=report.made_at, kind="consent", controller="acme", actor="", channel="pec", proof="",
+        details={"id": "c1", "rectify": ["goods"], "goods": ["broadband"]},
+    )  # fmt: skip
+    item = Erased(what="consent", name="c1", done="kept", why="", law="GDPR art. 17")
+    full = Letter(
+        kind="access", language="it", controller_name="Acme", number=report.number, made_at=_SAMPLE_DAY, addressee="Anna Esempio",
+        place="Roma", protocol="1", request_kind="access", received_at=_SAMPLE_DAY, reasons="reason", report=report,
+        items=(item,), entries=(entry,), accounts=(("sentence",),),
+    )  # fmt: skip
+    bare = structs.replace(
+        full, addressee="", place="", protocol="", received_at=0, items=(), entries=(), accounts=()
+    )
+    return [
+        structs.replace(letter, kind=kind, language=language)
+        for kind in LETTER_KINDS
+        for language in LANGUAGES
+        for letter in (full, bare)
+    ]
