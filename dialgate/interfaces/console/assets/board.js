@@ -6,6 +6,7 @@ const words = JSON.parse(board.dataset.words);
 const language = board.dataset.language;
 const most = Number(board.dataset.seconds);
 const SPOKEN_EVERY = 15_000;
+const SILENT_AFTER = 5_000; // milliseconds: a gate sends a message each second
 const locale = language === "en" ? "en-GB" : language;
 const figures = new Intl.NumberFormat(locale);
 const short = new Intl.NumberFormat(locale, { maximumFractionDigits: 1 });
@@ -15,9 +16,11 @@ const day = new Intl.DateTimeFormat(locale, { timeZone: board.dataset.zone, date
 const date = new Intl.DateTimeFormat(locale, { timeZone: "UTC", dateStyle: "medium" });
 
 const rateChart = new Lines($("rate-chart"), ["allow", "deny"], most);
-const latencyChart = new Lines($("latency-chart"), ["p50", "p99"], most);
+const SLOW = 250; // milliseconds, after which dialers time out
+const latencyChart = new Lines($("latency-chart"), ["p50", "p99"], most, SLOW);
 let seconds = [];
 let source = null;
+let heardAt = performance.now();
 let paused = false;
 let spokenAt = 0;
 let spokenReady = null;
@@ -49,6 +52,11 @@ function figure(value) {
   return value < 0 ? "–" : value >= 100 ? figures.format(Math.round(value)) : short.format(value);
 }
 
+function scale({ top, peak }, unit) {
+  const text = say("live.top", { n: `${short.format(top)}${unit}` });
+  return peak > top ? `${text}, ${say("live.peak", { n: `${figure(peak)}${unit}` })}` : text;
+}
+
 function tiles(message) {
   const [, allow, deny, p50, p99] = seconds.at(-1) ?? [0, 0, 0, -1, -1];
   setText("rate", figures.format(allow + deny));
@@ -56,9 +64,9 @@ function tiles(message) {
   setText("p50", figure(p50));
   setText("p99", figure(p99));
   const rate = rateChart.show(seconds.map((second) => second[1] + second[2]), seconds.map((second) => second[2]));
-  setText("rate-most", say("live.top", { n: figures.format(rate) }));
-  const top = latencyChart.show(...[3, 4].map((column) => seconds.map((second) => second[column] < 0 ? null : second[column])));
-  setText("latency-most", say("live.top", { n: `${short.format(top)} ms` }));
+  setText("rate-most", scale(rate, ""));
+  const slowness = latencyChart.show(...[3, 4].map((column) => seconds.map((second) => second[column] < 0 ? null : second[column])));
+  setText("latency-most", scale(slowness, " ms"));
   const allowed = message.campaigns.reduce((sum, campaign) => sum + campaign[1], 0);
   const denied = message.campaigns.reduce((sum, campaign) => sum + campaign[2], 0);
   const all = allowed + denied;
@@ -243,6 +251,7 @@ function speak(message) {
 // ---- the stream
 
 function show(message) {
+  heardAt = performance.now();
   const newest = seconds.at(-1)?.[0] ?? 0;
   seconds = [...seconds, ...message.seconds.filter((second) => second[0] > newest)].slice(-most);
   if (paused) return;
@@ -270,6 +279,7 @@ function state(name, text) {
 
 function open() {
   if (source) return;
+  heardAt = performance.now();
   source = new EventSource("/console/events");
   source.onmessage = (event) => show(JSON.parse(event.data));
   source.addEventListener("ended", reconnect);
@@ -290,6 +300,11 @@ function close() {
   source?.close();
   source = null;
 }
+
+// A process that hangs keeps its connections open.
+setInterval(() => {
+  if (source && performance.now() - heardAt > SILENT_AFTER) state("lost", say("live.silent"));
+}, 1000);
 
 // A hidden tab needs no stream: a browser opens at most six connections to a host.
 document.addEventListener("visibilitychange", () => document.hidden ? close() : open());

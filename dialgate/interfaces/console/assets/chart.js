@@ -11,10 +11,16 @@ export function draw(name, attributes, ...children) {
 const WIDTH = 300;
 const HEIGHT = 56;
 
-/** Line chart of series over the same seconds, the first one filled. A value of null is a gap in its line. */
+/**
+ * Line chart of series over the same seconds, the first one filled. A value of null is a gap in its line.
+ * The scale fits 49 of 50 values, so that one spike does not flatten all others: higher values are cut off at the top.
+ * A limit is a dashed line, if the scale reaches it.
+ */
 export class Lines {
-  constructor(parent, names, seconds) {
+  constructor(parent, names, seconds, limit = Infinity) {
     this.seconds = seconds;
+    this.limit = limit;
+    this.mark = draw("line", { class: "limit", x1: 0, x2: WIDTH, "vector-effect": "non-scaling-stroke" });
     this.series = names.map((name) => ({
       area: draw("path", { class: `area ${name}` }),
       line: draw("path", { class: `line ${name}`, "vector-effect": "non-scaling-stroke" }),
@@ -24,24 +30,27 @@ export class Lines {
     const marks = this.series.flatMap(({ area, line }) => [area, line]);
     this.svg = draw("svg", {
       viewBox: `0 0 ${WIDTH} ${HEIGHT}`, preserveAspectRatio: "none", role: "img", "aria-hidden": "true",
-    }, ...grid, ...marks);
+    }, ...grid, ...marks, this.mark);
     parent.replaceChildren(this.svg);
   }
 
-  /** Draws the series and returns the top of the scale. */
+  /** Draws the series and returns the top of the scale, and the highest value. */
   show(...series) {
-    const top = nice(Math.max(0, ...series.flat().filter((value) => value !== null)));
+    const values = series.flat().filter((value) => value > 0).sort((a, b) => a - b);
+    const top = nice(values[Math.ceil(values.length * 0.98) - 1] ?? 0);
+    this.mark.setAttribute("visibility", this.limit <= top ? "visible" : "hidden");
+    for (const end of ["y1", "y2"]) this.mark.setAttribute(end, HEIGHT - 1 - (HEIGHT - 3) * Math.min(1, this.limit / top));
     series.forEach((values, at) => {
       const points = values.map((value, index) => [
         WIDTH * (this.seconds - values.length + index) / (this.seconds - 1),
-        value === null ? null : HEIGHT - 1 - (HEIGHT - 3) * value / top,
+        value === null ? null : HEIGHT - 1 - (HEIGHT - 3) * Math.min(1, value / top),
       ]);
       const runs = split(points);
       this.series[at].line.setAttribute("d", runs.map((run) => `M${run.map(pair).join("L")}`).join(""));
       this.series[at].area.setAttribute("d", at ? "" : runs.map((run) =>
         `M${pair([run[0][0], HEIGHT])}L${run.map(pair).join("L")}L${pair([run.at(-1)[0], HEIGHT])}Z`).join(""));
     });
-    return top;
+    return { top, peak: values.at(-1) ?? 0 };
   }
 }
 
