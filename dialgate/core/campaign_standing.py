@@ -30,7 +30,18 @@ def standings(
     campaign: Campaign, controller: Controller, law: Law, at: Instant, today: date
 ) -> Iterator[Standing]:
     """Yield the campaign's standing under each section of `law` that limits its abandoned calls."""
-    facts = Facts(
+    facts = campaign_facts(campaign, controller, law, at, today)
+    for section in exemptions.lift(facts, law.binding(facts)).ratios:
+        abandoned, compared = pacing.totals(section, campaign.counts, today)
+        used = pacing.used(section, abandoned, compared)
+        since = pacing.first_day_above(section, campaign.counts, today) if used > 1 else today
+        clear = pacing.first_day_within(section, campaign.counts, today)
+        yield Standing(section, abandoned, compared, used, since, clear)
+
+
+def campaign_facts(campaign: Campaign, controller: Controller, law: Law, at: Instant, today: date) -> Facts:
+    """Return the facts of a call of the campaign about whose number nothing is known but the country."""
+    return Facts(
         at=at,
         today=today,
         number=Number(kind="unknown", region=law.country),
@@ -39,9 +50,3 @@ def standings(
         call_type=campaign.call_type,
         caller_id=CallerId(number="", form="invalid"),
     )
-    for section in exemptions.lift(facts, law.binding(facts)).ratios:
-        abandoned, compared = pacing.totals(section, campaign.counts, today)
-        used = pacing.used(section, abandoned, compared)
-        since = pacing.first_day_above(section, campaign.counts, today) if used > 1 else today
-        clear = pacing.first_day_within(section, campaign.counts, today)
-        yield Standing(section, abandoned, compared, used, since, clear)

@@ -4,7 +4,7 @@
 in a country file without words in `dialgate/texts/law.*.yaml` is shown by name, so new keys need no change to this module.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import date, timedelta
 from typing import Any, Final, Literal
 
@@ -86,6 +86,12 @@ def law_page(law: Law, day: date | None, language: Language = "en") -> LawPage:
         subjects=subjects,
         day_sets=tuple(_day_set(name, days, words) for name, days in law.day_sets.items()),
     )
+
+
+def describe(name: str, sections: Iterable[Dated], language: Language = "en") -> Iterator[LawLine]:
+    """Return sections of one kind, such as `hours`, in words."""
+    words = words_in(language)
+    return (_line(name, section, words) for section in sections)
 
 
 def name_of(law: Law, language: Language = "en") -> str:

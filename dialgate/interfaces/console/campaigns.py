@@ -6,8 +6,9 @@ from urllib.parse import quote
 
 from aiohttp import web
 
+from dialgate.interfaces.console.campaign_day import read_day
 from dialgate.interfaces.console.navigation import ROOT
-from dialgate.interfaces.console.visit import Fields, Visit, redirect, serves_form
+from dialgate.interfaces.console.visit import LIVE, Fields, Visit, redirect, serves_form
 from dialgate.interfaces.http.errors import convert
 from dialgate.ledger.campaigns import CampaignPauseRequest, CampaignResumeRequest, PauseLiftRequest
 
@@ -33,8 +34,13 @@ async def lift(visit: Visit, fields: Fields) -> web.StreamResponse:
 async def _campaign_page(
     visit: Visit, fields: Fields, status: int = HTTPStatus.OK, error: str = ""
 ) -> web.Response:
-    campaign = await visit.app.registrar.campaigns.info(visit.client, _name(visit))
-    return visit.show("campaign", "campaigns", status, campaign=campaign, fields=fields, error=error)
+    app, client, name = visit.app, visit.client, _name(visit)
+    campaign = await app.registrar.campaigns.info(client, name)
+    line, decisions = app.registrar.access.line(client, name), visit.request.app[LIVE].hourly
+    day = await read_day(app, client, line, decisions, visit.words.language)
+    return visit.show(
+        "campaign", "campaigns", status, campaign=campaign, line=line, day=day, fields=fields, error=error
+    )
 
 
 async def show_campaign(visit: Visit) -> web.StreamResponse:

@@ -24,6 +24,7 @@ from dialgate.core.responses import Answer
 from dialgate.crypto.masking import mask_number
 from dialgate.gate.admission_queue import QueuedCall
 from dialgate.gate.batch import REPEATED
+from dialgate.interfaces.console.campaign_day import HourlyDecisions
 from dialgate.interfaces.status import ControllerStatus, read_status
 from dialgate.observability.metrics import Calls
 
@@ -107,6 +108,7 @@ class Live:
         self.closing = False
         self._app = app
         self._decisions, self._response_times = app.metrics.calls.tally()
+        self.hourly = HourlyDecisions(app.gate.now())
         self._seconds: deque[Second] = deque(maxlen=SECONDS)
         self._rows: dict[View, deque[BoardRow]] = {}
         self._others: dict[Instant, dict[str, BoardShare]] = {}  # by second and node
@@ -192,6 +194,7 @@ class Live:
             counts[verdict, code, campaign] += count
         grown = [after - before for after, before in zip(response_times, self._response_times, strict=True)]
         second = Second(now, counts, grown)
+        self.hourly.add(now, counts)
         self._seconds.append(second)
         self._decisions, self._response_times = decisions, response_times
         return BoardShare(second, self._take_rows(), self._app.gate.readiness())

@@ -180,6 +180,9 @@ async def test_a_forwarded_address_from_an_untrusted_client_is_ignored(gate: Wor
 ONWARD = {
     "/console/lists": "/console/lists",
     "/console/decisions/0123abcd-1": "/console/decisions/0123abcd-1",
+    "/console/campaigns/acme-fibre": "/console/campaigns/acme-fibre",
+    "/console/campaigns/acme-fibre/lift": "/console",
+    "/console/campaigns/\r\nX: y": "/console",
     "//evil.example/": "/console",
     "https://evil.example/": "/console",
     "/console/../v1": "/console",
@@ -700,6 +703,27 @@ async def test_a_campaign_is_paused_and_resumed_by_those_who_may(gate: World) ->
         await send(session, f"{page}/resume", 303, reason="corrected")
         assert "campaign.not_paused" in await send(session, f"{page}/resume", 409)
     assert (await check(gate, NUMBERS[9], "acme-mobile"))["decision"] == "allow"
+
+
+async def test_the_page_of_a_campaign_shows_its_day(gate: World) -> None:
+    for number in (*NUMBERS[:3], LISTED):
+        await check(gate, number)
+    await pause(gate, "acme-fibre", NUMBERS[4:8])
+    async with browser(gate, SUPERVISOR) as session:
+        await messages(session, 3)  # the live board counts once a second
+        shown = await get(session, "/console/campaigns/acme-fibre")
+        (row,) = re.findall(r'<th scope="row">10:00</th>(.*?)</tr>', shown, re.DOTALL)
+        assert re.findall(r"data-head=\"(\w+)\">(\d+)</td>", row) == [
+            ("Allowed", "7"), ("Denied", "1"), ("Answered", "0"), ("Silent", "4"),
+        ]  # fmt: skip
+        assert "133 % of the limit used" in shown
+        assert "4 per 0" in shown
+        assert f'<span class="number">{CALLER}</span>' in shown
+        assert "rome" in shown
+        assert "Monday to Sunday 00:00-24:00" in shown
+        assert "No calls today" in await get(session, "/console/campaigns/acme-survey")
+    async with browser(gate, AGENT) as session:
+        await get(session, "/console/campaigns/acme-fibre", 403)
 
 
 async def test_a_board_shows_the_paused_campaigns_of_its_controllers_only(gate: World) -> None:

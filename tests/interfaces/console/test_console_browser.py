@@ -340,7 +340,7 @@ async def test_a_supervisor_pauses_a_campaign_and_the_next_check_is_denied(
         await expect(page.get_by_role("button", name=resume_it)).to_be_visible()
         answer = await check(screen.gate, NUMBERS[38], campaign)
         assert [reason["code"] for reason in answer["reasons"]] == ["campaign.inactive"]
-        await expect(page.locator(".facts")).to_contain_text("wrong price")
+        await expect(page.locator(".case .facts")).to_contain_text("wrong price")
         await check_page(page)
         await expect(board.locator("#paused li")).to_contain_text(who, timeout=15_000)
         await page.goto(f"{screen.url}/campaigns")
