@@ -123,10 +123,12 @@ def test_a_person_sees_another_number_only_if_theirs_leaves_the_pool(seed: int) 
     ]
     law, until = law_of("IT"), facts.at + DAY
     subjects = [randomly.randbytes(16) for _ in range(300)]
-    before = [judge_pool(pool, facts, law, until).choose(subject).number for subject in subjects]
+    choice = judge_pool(pool, facts, law, until)
+    before = [choice.choose(subject).number for subject in subjects]
     gone = randomly.choice(pool)
     rest = randomly.sample([shown for shown in pool if shown is not gone], 5)  # in any order
-    after = [judge_pool(rest, facts, law, until).choose(subject).number for subject in subjects]
+    choice = judge_pool(rest, facts, law, until)
+    after = [choice.choose(subject).number for subject in subjects]
     assert {*before} == {shown.number for shown in pool}
     assert all(was in {now, gone.number} for was, now in zip(before, after, strict=True))
     assert gone.number not in after

@@ -21,6 +21,7 @@ from dialgate.shipping.segments import SegmentShipping
 from dialgate.shipping.target import TargetFolder
 from tests.interfaces.cli.test_cli import command, wait_for_end
 from tests.support import world
+from tests.support.commands import run_command
 from tests.support.sample_log import SampleDecision, write
 from tests.support.shipping_world import write_log
 
@@ -165,7 +166,7 @@ async def test_a_torn_time_stamp_is_cut_off(tmp_path: Path, authority: Path) -> 
 
 
 def run_verify(copy: Path, *words: object) -> tuple[int, int, list[str]]:
-    done = wait_for_end(command("log", "verify", "--data", copy, "--json", *words))
+    done = run_command("dialgate", "log", "verify", "--data", copy, "--json", *words)
     return done.code, done.json["stamped"], [fault["kind"] for fault in done.json["faults"]]
 
 

@@ -28,7 +28,7 @@ from tests.support import world
 from tests.support.running_gate import HUNG_UP, RunningGate, kill, serving, spawn
 from tests.support.world import CALLER
 
-KILLS = int(os.environ.get("DIALGATE_KILLS", "5"))
+KILLS = int(os.environ.get("DIALGATE_KILLS", "3"))
 LEAST_PACKED = 8  # kills after which the log must have been packed
 LONGEST = 0.4  # seconds of load before a kill
 START = 0.7  # seconds within which a start is killed

@@ -4,7 +4,6 @@ A change to a call list or a caller ID proof is in force before the gate acknowl
 """
 
 import asyncio
-import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,7 +24,8 @@ from dialgate.runtime.thread_pool import ThreadPool
 from dialgate.store import CallerIdProof, StoreUnavailable
 from dialgate.subjects.list_removal import remove_from_lists
 from tests.support import yaml_files
-from tests.support.running_gate import program, serving
+from tests.support.commands import run_command
+from tests.support.running_gate import serving
 from tests.support.world import (
     CALL,
     CALLER,
@@ -219,14 +219,9 @@ async def test_a_retire_command_waits_until_the_running_gate_stops_using_the_lis
         for name in ("one", "two", "three"):
             await gate.post("/v1/lists", LIST | {"id": name})
         for name in ("rome", "one", "two", "three"):
-            code, out = await command("list", "retire", name, "--config", str(file), "--json")
-            assert (code, json.loads(out)["in_force"]) == (0, "now")
+            words = ("list", "retire", name, "--config", file, "--json")
+            done = await asyncio.to_thread(run_command, "dialgate", *words)
+            assert (done.code, done.json["in_force"]) == (0, "now")
             response = await gate.post("/v1/simulate", CALL)
             listed = "list.unknown" not in {reason["code"] for reason in response.get("reasons", ())}
             assert listed == (name != "three")
-
-
-async def command(*words: str) -> tuple[int | None, bytes]:
-    running = await asyncio.create_subprocess_exec(*program(*words), stdout=asyncio.subprocess.PIPE)
-    out, _ = await running.communicate()
-    return running.returncode, out

@@ -7,6 +7,7 @@ from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any
 
+import pytest
 from python_calamine import load_workbook
 
 from dialgate.ledger.file_jobs import JobLimits, JobRunner
@@ -32,6 +33,7 @@ async def send(gate: World, path: str, body: bytes = ROWS, **query: str) -> tupl
             return answer.status, await answer.text()
 
 
+@pytest.mark.parametrize("store_settings", ["redis"], indirect=True)  # other tests have SQLite
 async def test_every_job_ends_and_its_entries_are_in_the_store(
     tmp_path: Path, store_settings: dict[str, Any]
 ) -> None:

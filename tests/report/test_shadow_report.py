@@ -133,6 +133,7 @@ def shown_by(report: Any) -> dict[str, Any]:
     return rows | {"reasons": {row["code"]: (row["refused"], row["alone"]) for row in report["reasons"]}}
 
 
+@pytest.mark.parametrize("store_settings", ["redis"], indirect=True)  # other tests have SQLite
 async def test_a_day_of_the_demonstration(tmp_path: Path, store_settings: dict[str, Any]) -> None:
     answers = {}
     modes: dict[str, dict[str, Any]] = {"shadow": {"shadow_until": LAST_DAY}, "enforcing": {}}

@@ -5,6 +5,7 @@ fork server of the standard library therefore imports the modules once. Each com
 server, with its own environment and folder.
 """
 
+import gc
 import json
 import multiprocessing
 import os
@@ -26,7 +27,8 @@ _COMMANDS = [
     if path.stem != "mcp_server"  # its dependencies take a second
 ]
 _SERVER = multiprocessing.get_context("forkserver")
-_SERVER.set_forkserver_preload([*_MODULES.values(), *_COMMANDS, __name__])
+# Reading any configuration imports the holidays of all countries: half of the cost of a short command.
+_SERVER.set_forkserver_preload([*_MODULES.values(), *_COMMANDS, "holidays.countries", __name__])
 
 
 class Done(NamedTuple):
@@ -65,6 +67,7 @@ def _main(words: list[str], folder: Path, environment: dict[str, str], out: Any,
     for descriptor, stream in ((out.detach(), 1), (err.detach(), 2)):
         os.dup2(descriptor, stream)
         os.close(descriptor)
+    gc.freeze()
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(environment)

@@ -31,7 +31,7 @@ from tests.support.world import CLEAR, KEY, LISTED, NOW, World
 USER = pwd.getpwuid(os.getuid()).pw_name
 REVOKED = "revocation.revoked"
 CONSENT = {"id": "k", "collected_at": "2026-11-01T10:00:00Z", "purposes": ["sale"], "call_types": ["agent"]}
-WRITES = int(os.environ.get("DIALGATE_WRITES", "30"))
+WRITES = int(os.environ.get("DIALGATE_WRITES", "16"))
 
 
 async def entries(running: World) -> list[tuple[str, str]]:
