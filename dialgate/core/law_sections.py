@@ -34,13 +34,11 @@ Finding: TypeAlias = Literal[
     "origin", "disconnection",
 ]  # fmt: skip
 
-
 # The exemptions that a section may name in `unless`. `exemptions.py` evaluates them.
 Exemption: TypeAlias = Literal[
     "consent", "consent_after_listing", "contract", "running_contract", "own_customer_consent", "request", "own_request",
     "relation", "appointment", "guaranteed_agent", "sistan", "ingress_proof",
 ]  # fmt: skip
-
 
 # The legal bases that a law may accept. `relation`: one of the law's `relations` with the person. `interest`: a legitimate interest,
 # for which the campaign names its balancing test. `not_opposed`: no basis beyond the absence of an objection.
