@@ -21,7 +21,8 @@ class CaseInfo(Struct, frozen=True, kw_only=True):
     """A data-subject request.
 
     `days_left` is negative if the request is overdue, and 0 if it is closed. `closed_by` is the person who answered or
-    refused it.
+    refused it. `person` is the number, masked. `assignee` works on it. `withdrawn` says that the person withdrew it,
+    and `executed` that what was requested was done.
     """
 
     id: str
@@ -39,6 +40,10 @@ class CaseInfo(Struct, frozen=True, kw_only=True):
     refused: bool = False
     outcome: str = ""
     closed_by: str = ""
+    person: str = ""
+    assignee: str = ""
+    withdrawn: bool = False
+    executed: bool = False
 
 
 class OnList(Struct, frozen=True, kw_only=True):

@@ -18,6 +18,8 @@ KINDS: tuple[Kind, ...] = get_args(Kind)
 # GDPR 12(3): one month, extended by two if necessary and if the person was informed within the first month. A deadline computed
 # by `add_months` is never later than under Regulation 1182/71 art. 3, which does not count the day of the request.
 MONTHS, EXTENDED = 1, 3
+# Requests that something must be done for before the answer can say that it was done.
+EXECUTED: frozenset[Kind] = frozenset({"rectification", "erasure", "restriction", "objection"})
 Done: TypeAlias = Literal["erased", "restricted", "kept"]
 
 
@@ -71,8 +73,35 @@ class RequestRefused(Struct, frozen=True, kw_only=True, tag="refused"):
     actor: str
 
 
-Step: TypeAlias = RequestReceived | Extended | Answered | RequestRefused
-CLOSING = (Answered, RequestRefused)
+class Executed(Struct, frozen=True, kw_only=True, tag="executed"):
+    """What was requested was done. The request stays open until the answer to the data subject is recorded."""
+
+    what: str
+    actor: str
+    entries: tuple[int, ...] = ()
+    lists: tuple[str, ...] = ()  # as in `Answered`
+    items: tuple[Erased, ...] = ()
+
+
+class Remarked(Struct, frozen=True, kw_only=True, tag="remarked"):
+    """A note (`noted`), the person who works on the request (`assigned`), or a letter that was sent (`sent`)."""
+
+    kind: Literal["noted", "assigned", "sent"]
+    text: str
+    actor: str
+
+
+class RequestWithdrawn(Struct, frozen=True, kw_only=True, tag="withdrawn"):
+    """The data subject withdrew the request."""
+
+    reason: str
+    actor: str
+
+
+Step: TypeAlias = (
+    RequestReceived | Extended | Answered | RequestRefused | Executed | Remarked | RequestWithdrawn
+)
+CLOSING = (Answered, RequestRefused, RequestWithdrawn)
 
 
 class Case(Struct, frozen=True, kw_only=True):
@@ -96,6 +125,10 @@ class Case(Struct, frozen=True, kw_only=True):
     extension_reason: str = ""
     entries: tuple[int, ...] = ()
     items: tuple[Erased, ...] = ()
+    lists: tuple[str, ...] = ()
+    assignee: str = ""
+    withdrawn: bool = False
+    sealed: bytes = b""  # the number
 
 
 def fold(name: str, controller: str, steps: Iterable[tuple[Instant, Step]]) -> Case | None:
@@ -118,13 +151,25 @@ def _open_case(name: str, controller: str, asked: RequestReceived) -> Case:
     )
 
 
-def _apply(case: Case, at: Instant, step: Extended | Answered | RequestRefused) -> Case:
+def _apply(case: Case, at: Instant, step: Step) -> Case:
     match step:
         case Extended():
             due_at = add_months(case.received_at, EXTENDED)
             return structs.replace(case, extended_at=at, due_at=due_at, extension_reason=step.reason)
+        case Executed():
+            return _with_result(case, step)
         case Answered(what=what, actor=actor):
-            done = {"entries": step.entries, "items": step.items}
-            return structs.replace(case, closed_at=at, outcome=what, closed_by=actor, **done)
+            return structs.replace(_with_result(case, step), closed_at=at, outcome=what, closed_by=actor)
         case RequestRefused(reason=reason, actor=actor):
             return structs.replace(case, closed_at=at, outcome=reason, refused=True, closed_by=actor)
+        case RequestWithdrawn(reason=reason, actor=actor):
+            return structs.replace(case, closed_at=at, outcome=reason, withdrawn=True, closed_by=actor)
+        case Remarked(kind="assigned", text=text):
+            return structs.replace(case, assignee=text)
+        case _:
+            return case
+
+
+def _with_result(case: Case, step: Executed | Answered) -> Case:
+    entries, items = step.entries or case.entries, step.items or case.items
+    return structs.replace(case, entries=entries, items=items, lists=step.lists)

@@ -198,8 +198,8 @@ class SubjectStore:
         return await self._read(lambda db: [CaseEvent(*row) for row in db.execute(_EVENT + where, values)])
 
     async def postponed_erasures(self) -> list[CaseEvent]:
-        """Return the last event of each request whose answer names call lists that still contain the number."""
-        last = "SELECT max(seq) FROM request GROUP BY id"
+        """Return the last result of each request, if it names call lists that still contain the number."""
+        last = "SELECT max(seq) FROM request WHERE json_type(body, '$.lists') IS NOT NULL GROUP BY id"
         return await self._events(
             f"WHERE seq IN ({last}) AND json_array_length(body, '$.lists') ORDER BY seq"
         )

@@ -1,24 +1,40 @@
 """The work on one data subject's request, which fixes the controller and the number: nothing else has to be named."""
 
 import asyncio
+from datetime import UTC, datetime
 from typing import Final
 
+from msgspec import structs
+
 from dialgate.audit import explanation
+from dialgate.cluster.personal_data import CaseInfo
 from dialgate.config.clients import Client
-from dialgate.core.model import Instant
+from dialgate.core.local_time import rfc3339
+from dialgate.core.model import HOUR, SECOND, Instant
 from dialgate.core.refusal import Refused
-from dialgate.core.request_deadlines import Case, Kind
+from dialgate.core.request_deadlines import EXECUTED, Case, Executed
+from dialgate.ledger.bulk_import import KINDS
 from dialgate.ledger.registrar import Registrar
+from dialgate.ledger.schemas import RevocationRequest
 from dialgate.ledger.view_schemas import HistoryEntry
+from dialgate.runtime import csv_text
 from dialgate.subjects import inventory
 from dialgate.subjects.inventory import Person
 from dialgate.subjects.letter import Letter
 from dialgate.subjects.rights import Subjects
-from dialgate.subjects.schemas import LetterKind, LetterRequest, Report
+from dialgate.subjects.schemas import (
+    CaseFile,
+    ErasurePreview,
+    ErasureRequest,
+    ExecutionRequest,
+    LetterKind,
+    LetterRequest,
+    Portable,
+    RectificationRequest,
+    Report,
+)
 from dialgate.texts import Language
 
-# Requests that something must be done for before a letter can say that it was done.
-_EXECUTED: Final[frozenset[Kind]] = frozenset({"rectification", "erasure", "restriction", "objection"})
 _PURPOSES: Final[dict[Language, str]] = {"it": "lettera per la richiesta {}", "en": "letter for request {}"}
 
 
@@ -57,6 +73,95 @@ class Casework:
             accounts=await self._accounts(case, number, report, ask) if report and kind == "why" else (),
             bars_all="marketing" not in campaigns,
         )
+
+    async def show(self, client: Client, name: str, purpose: str = "") -> CaseFile:
+        """Return a request with its steps. With a purpose, also the number and the address, after the look-up is recorded."""
+        file = await self._subjects.deadlines.show(client, name)
+        if not purpose:
+            return file
+        case, number = await self._look_up(client, name, purpose)
+        return structs.replace(file, number=number, addressee=case.addressee, items=list(case.items))
+
+    async def is_shown(self, client: Client, name: str) -> bool:
+        """Return whether this client looked up the number of the request within the last hour."""
+        case, number = await self._subjects.deadlines.find(client, name)
+        since = rfc3339(self._registrar.access.clock() - HOUR)
+        lookups = await self._subjects.lookups.find(case.controller, number)
+        return any(
+            seen.client == client.name and seen.what == "request" and seen.at >= since for seen in lookups
+        )
+
+    async def preview_erasure(self, client: Client, name: str, purpose: str) -> ErasurePreview:
+        """Return what the erasure of this request would do now. This is recorded as a look-up."""
+        case, number = await self._look_up(client, name, purpose)
+        return await self._subjects.erasing.preview(case.controller, number)
+
+    async def entries(self, client: Client, name: str, purpose: str) -> list[HistoryEntry]:
+        """Return the ledger entries that a rectification can correct. This is recorded as a look-up."""
+        case, number = await self._look_up(client, name, purpose)
+        return await self._registrar.views.history(client, case.controller, number, tuple(KINDS))
+
+    async def portable(self, client: Client, name: str, purpose: str) -> Portable:
+        case, number = await self._subjects.deadlines.find(client, name)
+        return await self._subjects.export_portable(client, case.controller, number, purpose)
+
+    async def _look_up(self, client: Client, name: str, purpose: str) -> tuple[Case, str]:
+        case, number = await self._subjects.deadlines.find(client, name)
+        await self._subjects.look_up(client, case.controller, number, "request", purpose)
+        return case, number
+
+    async def execute(self, client: Client, name: str, ask: ExecutionRequest) -> CaseFile:
+        """Do what a request asks for. The request stays open, for the answer to the person.
+
+        It can be repeated if it was interrupted. Raises `Refused` if the request is closed, or needs nothing done.
+        """
+        case, number = await self._subjects.deadlines.find(client, name)
+        common = {"controller": case.controller, "actor": ask.actor, "proof": f"request:{name}"}
+        missing: dict[str, str] = {}
+        match case.kind:
+            case "erasure":
+                erase = ErasureRequest(request=name, **common)
+                erasure = await self._subjects.erasing.erase(client, number, erase, close=False)
+                missing = erasure.missing
+            case "rectification":
+                rectify = RectificationRequest(request=name, of=ask.of, fields=ask.fields, **common)
+                await self._subjects.rectify(client, number, rectify, close=False)
+            case "objection" | "restriction":
+                await self._stop_calls(client, case, number, ask.actor)
+            case _:
+                text = f"A request of the kind {case.kind} needs a letter, nothing else."
+                raise Refused("request.invalid", text, "id")
+        return structs.replace(await self.show(client, name), missing=missing)
+
+    async def _stop_calls(self, client: Client, case: Case, number: str, actor: str) -> None:
+        """Record the revocation that carries out an objection (GDPR 21(3)) or a restriction (GDPR 18(2)), once."""
+        if case.closed_at:
+            raise Refused("subject.closed", "This request is closed. Open a new one.", "id", 409)
+        stop = RevocationRequest(
+            number=number,
+            controller=case.controller,
+            actor=actor,
+            channel=case.kind,
+            proof=f"request:{case.id}",
+            at=datetime.fromtimestamp(case.received_at / SECOND, UTC),
+        )
+        receipt = await self._registrar.revocations.revoke(client, stop, once=True)
+        seq = self._registrar.ids.entry_seq(receipt.seq)
+        executed = Executed(
+            what=f"calls stopped, entry {receipt.seq}", actor=actor or client.name, entries=(seq,)
+        )
+        await self._subjects.deadlines.execute(client, case.id, executed)
+
+    async def register(self, client: Client) -> str:
+        """Return the register of this client's requests as CSV, oldest first. It contains no number (GDPR 5(2))."""
+        deadlines = self._subjects.deadlines
+        cases = [*await deadlines.open_cases(client), *await deadlines.closed_cases(client, 0)]
+        rows = [csv_text.line(_REGISTER, ",")]
+        rows += (
+            csv_text.line(_register_row(case), ",")
+            for case in sorted(cases, key=lambda case: case.received_at)
+        )
+        return "\r\n".join((*rows, ""))
 
     async def _report(
         self, client: Client, case: Case, number: str, kind: LetterKind, purpose: str
@@ -106,12 +211,35 @@ def report_letter(report: Report, language: Language, made_at: Instant) -> Lette
     )
 
 
+_REGISTER: Final = (
+    "id", "controller", "kind", "received_at", "due_at", "extended_at", "closed_at", "state", "late", "channel", "identified",
+    "recorded_by", "assignee", "closed_by", "response",
+)  # fmt: skip
+
+
+def _register_row(case: CaseInfo) -> tuple[str, ...]:
+    state = (
+        "withdrawn"
+        if case.withdrawn
+        else "refused"
+        if case.refused
+        else "answered"
+        if case.closed_at
+        else "open"
+    )
+    late = case.days_left < 0 or (bool(case.closed_at) and case.closed_at > case.due_at)
+    return (
+        case.id, case.controller, case.kind, case.received_at, case.due_at, case.extended_at, case.closed_at, state,
+        "yes" if late else "no", case.channel, case.identified, case.actor, case.assignee, case.closed_by, case.outcome,
+    )  # fmt: skip
+
+
 def _default_kind(case: Case) -> LetterKind:
     return "refusal" if case.refused else case.kind
 
 
 def _require_content(case: Case, kind: LetterKind, reasons: str) -> None:
-    if kind in _EXECUTED and not case.entries:
+    if kind in EXECUTED and not case.entries:
         text = f"The {kind} has not been carried out for this request. Carry it out, then write the letter."
         raise Refused("subject.premature", text, "kind", 409)
     known = case.extension_reason if kind == "extension" else case.outcome if case.refused else ""

@@ -20,7 +20,7 @@ from dialgate.config.clients import Client
 from dialgate.core.ledger_events import Draft, Entry, Lifted, Revoked
 from dialgate.core.local_time import rfc3339
 from dialgate.core.model import Instant
-from dialgate.core.request_deadlines import Answered, Erased
+from dialgate.core.request_deadlines import Answered, Erased, Executed
 from dialgate.crypto.keys import Keys
 from dialgate.crypto.masking import Masker
 from dialgate.crypto.nonces import nonces
@@ -31,7 +31,7 @@ from dialgate.store.subjects import Restricted, SubjectStore
 from dialgate.subjects import erasure, inventory
 from dialgate.subjects.deadlines import Deadlines
 from dialgate.subjects.list_removal import remove_from_lists
-from dialgate.subjects.schemas import Erasure, ErasureRequest
+from dialgate.subjects.schemas import Erasure, ErasurePreview, ErasureRequest
 
 
 class ErasureStore(Ledger, Documents, Protocol):
@@ -56,21 +56,23 @@ class ClusterErasure(Struct, kw_only=True, eq=False):
     nonces: Iterator[bytes] = field(default_factory=nonces)
     locks: WeakValueDictionary[bytes, asyncio.Lock] = field(default_factory=WeakValueDictionary)
 
-    async def erase(self, client: Client, number: str, ask: ErasureRequest) -> Erasure:
+    async def erase(self, client: Client, number: str, ask: ErasureRequest, *, close: bool = True) -> Erasure:
         """Erase the data about a number (GDPR 17), except data that must be kept as proof.
 
         A suppression entry takes effect first. Then the ledger entries that permit calls are erased. Entries that a
         gate needs as proof, or that are under a legal hold, are kept. Finally the number is removed from call lists.
 
         Repeat the erasure if it was interrupted or a gate did not respond. Until every gate has responded, nothing
-        that may be evidence is destroyed, and the request stays open.
+        that may be evidence is destroyed, and the request stays open. With `close`, the request is then closed as answered.
         """
         owner, e164 = self.registrar.access.person(client, ask.controller, number)
         subject = self.keys.subject(owner.id, e164)
         async with self.locks.setdefault(subject, asyncio.Lock()):
-            return await self._erase(client, owner.id, e164, ask)
+            return await self._erase(client, owner.id, e164, ask, close=close)
 
-    async def _erase(self, client: Client, controller: str, number: str, ask: ErasureRequest) -> Erasure:
+    async def _erase(
+        self, client: Client, controller: str, number: str, ask: ErasureRequest, *, close: bool
+    ) -> Erasure:
         subject = self.keys.subject(controller, number)
         case = await self.deadlines.find_open(ask.request, "erasure", subject)
         receipt = await self._suppress(self._suppression(client, controller, number, ask), case.at)
@@ -96,15 +98,30 @@ class ClusterErasure(Struct, kw_only=True, eq=False):
         if not missing:
             items += erasure.describe_letters(share.letters, is_held=is_held)
             actor, kept = ask.actor or client.name, tuple(lists) if is_held else ()
-            answered = Answered(
+            result = (Answered if close else Executed)(
                 what=_summary(items),
                 actor=actor,
                 entries=(receipt.seq,),
                 lists=kept,
                 items=self._stored(items, controller, number),
             )
-            await self.deadlines.add_step(case, answered)
+            await self.deadlines.add_step(case, result)
         return Erasure(request=ask.request, suppression=shown, items=items, missing=missing)
+
+    async def preview(self, controller: str, number: str) -> ErasurePreview:
+        """Return what an erasure would do now. The caller must record the look-up first."""
+        subject, now = self.keys.subject(controller, number), self.clock()
+        holds = await self.holds.sync()
+        peers = await self.peers.ask(FindPersonalData(controller, number))
+        share = merge_shares([await self.share(controller, number), *peers.answers.values()])
+        is_held, entries = number in holds.numbers, await self.store.history(subject)
+        days = self.registrar.config.storage(now).restricted_days
+        _, restricted = erasure.split_entries(entries, share.used, now, days, is_held=is_held)
+        items = erasure.describe_entries(entries, restricted, self._name_of, is_held=is_held)
+        lists = [entry.list for entry in share.lists]
+        items += erasure.describe_files(lists, share.registries, len(share.decisions), is_held=is_held)
+        items += erasure.describe_letters(share.letters, is_held=is_held)
+        return ErasurePreview(items=items, missing=peers.missing)
 
     async def finish_postponed(self, holds: UnderHold) -> None:
         """Remove numbers from the call lists that a legal hold kept during an erasure, if the hold was lifted.
@@ -120,7 +137,8 @@ class ClusterErasure(Struct, kw_only=True, eq=False):
             if missing:
                 raise StoreUnavailable(f"a postponed erasure needs these gates: {', '.join(sorted(missing))}")
             what = f"removed from {len(names)} call lists after the legal hold was lifted"
-            await self.deadlines.add_step(event, Answered(what=what, actor="retention"))
+            step = (Answered if event.closes else Executed)(what=what, actor="retention")
+            await self.deadlines.add_step(event, step)
 
     async def _suppress(self, draft: Draft, since: Instant) -> Receipt:
         """Append a suppression, unless one for the same request is already in force.

@@ -16,11 +16,11 @@ from dialgate.core.periods import add_months
 from dialgate.core.refusal import Refused
 from dialgate.core.request_deadlines import Answered, Case, Extended, RequestReceived, Step
 from dialgate.crypto.keys import Keys
-from dialgate.crypto.masking import Masker, covered
+from dialgate.crypto.masking import Masker, covered, mask_number
 from dialgate.crypto.nonces import nonces
 from dialgate.observability.metrics import Metrics
 from dialgate.store.subjects import CaseEvent, SubjectStore
-from dialgate.subjects.schemas import CaseRequest, CaseStep
+from dialgate.subjects.schemas import CaseEntry, CaseFile, CaseRequest, CaseStep
 
 _steps: msgspec.json.Decoder[Step] = msgspec.json.Decoder(Step)
 
@@ -52,11 +52,14 @@ class Deadlines:
             proof=ask.proof,
             addressee=addressee,
         )
+        subject = self._keys.subject(controller, number)
+        if repeated := await self._find_repeated(subject, opening):
+            return self._info(repeated)
         event = CaseEvent(
             id=secrets.token_hex(8),
             at=now,
             controller=controller,
-            subject=self._keys.subject(controller, number),
+            subject=subject,
             sealed=self._keys.ledger.seal(number, next(self._nonces)),
             closes=False,
             body=msgspec.json.encode(opening).decode(),
@@ -64,13 +67,24 @@ class Deadlines:
         await self._file.add_event(event)
         return self._info(_cases([event])[0])
 
+    async def _find_repeated(self, subject: bytes, opening: RequestReceived) -> Case | None:
+        """Return the open request with the same document, if this one was sent again."""
+        same = (
+            case
+            for case in _cases(await self._file.cases(subject))
+            if not case.closed_at
+            and opening.proof
+            and (case.kind, case.channel, case.proof) == (opening.kind, opening.channel, opening.proof)
+        )
+        return next(same, None)
+
     async def move(self, client: Client, name: str, step: CaseStep) -> CaseInfo:
-        """Answer, refuse or extend a request.
+        """Record a step of a request: answer, refuse, extend or withdraw it, or add a remark.
 
         Raises `Refused` if the request is unknown or closed, or if an extension is no longer possible.
         """
         case, events = await self._find(client, name)
-        if case.closed_at:
+        if case.closed_at and step.outcome != "noted":
             raise _build_refusal("id")
         number = self._keys.ledger.unseal(events[0].sealed)
         reason = Masker(self._keys, case.controller).text(step.reason, number)
@@ -82,8 +96,24 @@ class Deadlines:
 
         The caller must record the look-up before it shows the number, or texts of the request.
         """
+        case, _ = await self._find(client, name)
+        return Masker(self._keys, case.controller).unseal(case), self._keys.ledger.unseal(case.sealed)
+
+    async def show(self, client: Client, name: str) -> CaseFile:
+        """Return a request of this client with its steps, without its sealed texts. Raises `Refused`."""
         case, events = await self._find(client, name)
-        return Masker(self._keys, case.controller).unseal(case), self._keys.ledger.unseal(events[0].sealed)
+        return CaseFile(
+            request=self._info(case),
+            steps=[_entry(event.at, _steps.decode(event.body)) for event in events],
+            items=list(covered(case.items)),
+        )
+
+    async def execute(self, client: Client, name: str, executed: request_deadlines.Executed) -> None:
+        """Record that what a request asks for was done. Raises `Refused` if it is closed."""
+        case, events = await self._find(client, name)
+        if case.closed_at:
+            raise _build_refusal("id")
+        await self.add_step(events[0], executed)
 
     async def _find(self, client: Client, name: str) -> tuple[Case, list[CaseEvent]]:
         events = await self._file.case(name)
@@ -98,7 +128,11 @@ class Deadlines:
             case "refused":
                 return request_deadlines.RequestRefused(reason=reason, actor=actor)
             case "answered":
-                return request_deadlines.Answered(what=reason, actor=actor)
+                return request_deadlines.Answered(what=reason, actor=actor, lists=case.lists)
+            case "withdrawn":
+                return request_deadlines.RequestWithdrawn(reason=reason, actor=actor)
+            case "noted" | "assigned" | "sent":
+                return request_deadlines.Remarked(kind=step.outcome, text=reason, actor=actor)
             case "extended":
                 if case.extended_at:
                     text = "This request was already extended by two months. Answer or refuse it."
@@ -178,12 +212,10 @@ class Deadlines:
         fields = structs.asdict(covered(case))
         for name in ("received_at", "due_at", "extended_at", "closed_at"):
             fields[name] = rfc3339(fields[name]) if fields[name] else ""
+        fields["person"] = mask_number(self._keys.ledger.unseal(case.sealed))
+        fields["executed"] = bool(case.entries)
         shown = {name: fields[name] for name in CaseInfo.__struct_fields__ if name in fields}
         return CaseInfo(**shown, days_left=left)
-
-    def describe(self, case: Case) -> CaseInfo:
-        """Return a request without its sealed texts."""
-        return self._info(case)
 
 
 def _build_refusal(field: str) -> Refused:
@@ -192,13 +224,28 @@ def _build_refusal(field: str) -> Refused:
 
 def _cases(events: Iterable[CaseEvent]) -> list[Case]:
     steps: dict[tuple[str, str], list[tuple[Instant, Step]]] = {}
+    sealed: dict[str, bytes] = {}
     for event in events:
+        sealed[event.id] = event.sealed
         steps.setdefault((event.id, event.controller), []).append((event.at, _steps.decode(event.body)))
     folded = (
         request_deadlines.fold(name, controller, case_steps)
         for (name, controller), case_steps in steps.items()
     )
-    return [case for case in folded if case is not None]
+    return [structs.replace(case, sealed=sealed[case.id]) for case in folded if case is not None]
+
+
+def _entry(at: Instant, step: Step) -> CaseEntry:
+    match step:
+        case RequestReceived():
+            name, text = "received", step.identified
+        case request_deadlines.Remarked():
+            name, text = step.kind, step.text
+        case request_deadlines.Executed() | Answered():
+            name, text = str(type(step).__struct_config__.tag), step.what
+        case _:
+            name, text = str(type(step).__struct_config__.tag), step.reason
+    return CaseEntry(at=rfc3339(at), step=name, text=covered(text), actor=step.actor)
 
 
 def _visible_to(client: Client, events: Iterable[CaseEvent]) -> list[Case]:

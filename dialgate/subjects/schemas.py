@@ -55,13 +55,53 @@ class CaseRequest(Request, frozen=True, kw_only=True):
 class CaseStep(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One step in a data subject's request.
 
-    `answered` and `refused` close the request, and `extended` adds two months to its deadline. `reason` is the
-    text sent to the data subject.
+    `answered`, `refused` and `withdrawn` close the request, and `extended` adds two months to its deadline. `reason` is the
+    text sent to the data subject. For `noted`, `assigned` and `sent`, it is the note, the person who works on the
+    request, or the letter that was sent and how.
     """
 
-    outcome: Literal["answered", "refused", "extended"]
+    outcome: Literal["answered", "refused", "extended", "withdrawn", "noted", "assigned", "sent"]
     reason: Some
     actor: Phrase = ""
+
+
+class CaseEntry(Struct, frozen=True, kw_only=True):
+    """A step that was recorded. `step` is `received`, `executed` or an outcome of `CaseStep`."""
+
+    at: Timestamp
+    step: str
+    text: str
+    actor: str
+
+
+class CaseFile(Struct, frozen=True, kw_only=True):
+    """A data subject's request with its steps, oldest first.
+
+    `items` is the result of an erasure. `number` and `addressee` are empty unless the look-up has a purpose. `missing`
+    contains each gate that an execution needs and that did not respond, with the reason: repeat the execution.
+    """
+
+    request: CaseInfo
+    steps: list[CaseEntry]
+    items: list[Erased] = []
+    number: str = ""
+    addressee: str = ""
+    missing: dict[str, str] = {}
+
+
+class ExecutionRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """An order to do what a request asks for. `of` and `fields` are for a rectification, as in its own endpoint."""
+
+    of: int = 0
+    fields: dict[str, Any] = {}
+    actor: Phrase = ""
+
+
+class ErasurePreview(Struct, frozen=True, kw_only=True):
+    """What an erasure would do now. `missing` contains each gate that did not respond, with the reason."""
+
+    items: list[Erased]
+    missing: dict[str, str] = {}
 
 
 class LetterRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

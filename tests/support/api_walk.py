@@ -385,6 +385,7 @@ async def _subjects(ask: Walk) -> None:
         "channel": "pec",
         "proof": "pec/2026-0417",
     }
+    await ask("exportSubjectRegister", 200)  # without a request, because its text would have random ids
     case_id = (await ask("addSubjectRequest", 201, case, place=place))["id"]
     await ask("getSubjectData", 200, params={"purpose": "request", "controller": "acme"}, place=place)
     await ask("getSubjectData", 200, params={"purpose": "request", "language": "it"}, place=place)
@@ -398,7 +399,13 @@ async def _subjects(ask: Walk) -> None:
     await ask(
         "updateSubjectRequest", 200, {"outcome": "extended", "reason": "many requests"}, place={"id": case_id}
     )
+    await ask("previewSubjectErasure", 200, params={"purpose": "request"}, place={"id": case_id})
     await ask("eraseSubjectData", 200, {"request": case_id}, place=place)
+    objection = {"kind": "objection", "identified": "code read back", "channel": "mail"}
+    objection_id = (await ask("addSubjectRequest", 201, objection, place=place))["id"]
+    await ask("executeSubjectRequest", 200, {}, place={"id": objection_id})
+    await ask("executeSubjectRequest", 404, {}, place={"id": "none"})
+    await ask("getSubjectRequest", 200, params={"purpose": "request"}, place={"id": objection_id})
     await ask("eraseSubjectData", 404, {"request": "none"}, place=place)
     await ask("exportSubjectLetter", 200, {"language": "en", "place": "Roma"}, place={"id": case_id})
     await ask("exportSubjectLetter", 404, {}, place={"id": "none"})

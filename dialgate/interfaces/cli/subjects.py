@@ -16,14 +16,16 @@ from dialgate.interfaces.cli.ledger_access import Actor, ControllerId, Proof, re
 from dialgate.interfaces.cli.options import Number, reporting
 from dialgate.interfaces.cli.request_options import options_of
 from dialgate.interfaces.http.administration_schemas import LookupKind, LookupsRequest
-from dialgate.runtime.terminal import NO
+from dialgate.runtime.terminal import NO, show_fields
 from dialgate.subjects.schemas import (
     MISSING_HEADER,
+    CaseFile,
     CaseRequest,
     Cases,
     CaseStep,
     Erasure,
     ErasureRequest,
+    ExecutionRequest,
     LetterKind,
     LetterRequest,
     Portable,
@@ -221,21 +223,86 @@ def subject_close(
     *,
     name: Annotated[str, typer.Argument(metavar="ID", help="Request ID.")],
     outcome: Annotated[
-        Literal["answered", "refused", "extended"],
-        typer.Option(help="`extended` extends the deadline by two months."),
+        Literal["answered", "refused", "extended", "withdrawn", "noted", "assigned", "sent"],
+        typer.Option(
+            help="`extended` extends the deadline by two months. `noted`, `assigned` and `sent` leave the request open."
+        ),
     ],
     reason: Annotated[
-        str, typer.Option(help="The response to the data subject, and the channel by which it was sent.")
+        str,
+        typer.Option(
+            help="The response to the data subject, and the channel by which it was sent. Or the note, the person who works on it, or the letter that was sent."
+        ),
     ],
     actor: Actor = "",
     gate: GateClient,
 ) -> CaseInfo:
-    """Close a data-subject request as answered or refused, or extend its deadline by two months.
+    """Close a data-subject request, extend its deadline by two months, or add a remark.
 
     dialgate subject close 5f0c2a9be41d7703 --outcome answered --reason "report sent by pec"
     """
     step = CaseStep(outcome=outcome, reason=reason, actor=actor)
     return gate.send("POST", path_of(_REQUESTS, name), CaseInfo, step)
+
+
+def _show_file(file: CaseFile) -> None:
+    _show_case(file.request)
+    show_fields(
+        "Request",
+        {
+            "kind": file.request.kind,
+            "person": file.number or file.request.person,
+            "assignee": file.request.assignee,
+        },
+    )
+    show_rows("Steps", file.steps, {"at": "at", "step": "step", "text": "text", "by": "actor"})
+    show_missing(file.missing)
+
+
+@subject_app.command("case")
+@command(_show_file)
+def subject_case(
+    *,
+    name: Annotated[str, typer.Argument(metavar="ID", help="Request ID.")],
+    purpose: Annotated[
+        str, typer.Option(help="Reason for showing the number, which is recorded. Default: it is masked.")
+    ] = "",
+    gate: GateClient,
+) -> CaseFile:
+    """Show a data-subject request with its steps.
+
+    dialgate subject case 5f0c2a9be41d7703
+    """
+    return gate.send("GET", path_of(_REQUESTS, name), CaseFile, query={"purpose": purpose})
+
+
+@subject_app.command("execute")
+@command(_show_file, ok=lambda file: not file.missing)
+def subject_execute(
+    *,
+    name: Annotated[str, typer.Argument(metavar="ID", help="Request ID.")],
+    actor: Actor = "",
+    gate: GateClient,
+) -> CaseFile:
+    """Do what an erasure, restriction or objection asks for, and leave the request open for the answer. An erasure cannot be undone.
+
+    Exit 1: a gate could not be queried; repeat it.
+
+    dialgate subject execute 5f0c2a9be41d7703
+    """
+    return gate.send("POST", path_of(_REQUESTS, name, "execution"), CaseFile, ExecutionRequest(actor=actor))
+
+
+@subject_app.command("register")
+@asks_gate
+def subject_register(*, out: Out = None, gate: GateClient) -> None:
+    """Write the register of data-subject requests as CSV. It contains no number.
+
+    dialgate subject register --out requests.csv
+    """
+    with reporting(as_json=False), gate.open("GET", "/v1/subject-register") as response:
+        text = response.read()
+        write_out(out, text) if out else typer.echo(text.decode(), nl=False)
 
 
 @subject_app.command("letter")

@@ -22,11 +22,14 @@ from dialgate.subjects import letter
 from dialgate.subjects.casework import report_letter
 from dialgate.subjects.schemas import (
     MISSING_HEADER,
+    CaseFile,
     CaseRequest,
     Cases,
     CaseStep,
     Erasure,
+    ErasurePreview,
     ErasureRequest,
+    ExecutionRequest,
     LetterRequest,
     Portable,
     RectificationRequest,
@@ -42,6 +45,7 @@ _PAGE: Final = {
 }
 
 PDF: Final = "application/pdf"
+CSV: Final = "text/csv; charset=utf-8"
 
 _LOOKING: Final = (
     "number.invalid",
@@ -54,6 +58,8 @@ _ACTING: Final = (
     "number.invalid", "controller.unknown", "subject.unknown", "subject.closed", "store.unavailable", "gate.unavailable",
 )  # fmt: skip
 _NUMBER: Final = {"number": "The data subject's number, in E.164."}
+_REQUEST: Final = {"id": "Request ID."}
+_CASE: Final = ("subject.unknown", "lookup.throttled", "store.unavailable", "gate.unavailable")
 _rectification: Final = msgspec.json.Decoder(RectificationRequest)
 
 SUBJECTS: Final = EndpointGroup(
@@ -169,17 +175,73 @@ async def list_subject_requests(_: web.Request, app: App, client: Client) -> Cas
 
 
 @SUBJECTS.endpoint(
+    "GET",
+    "/v1/subject-register",
+    also_answers=(Media(name=CSV, kind=bytes),),
+    errors=("store.unavailable", "gate.unavailable"),
+)
+async def export_subject_register(_: web.Request, app: App, client: Client) -> web.StreamResponse:
+    """Return the register of data-subject requests as CSV: what was requested, when, what was answered and by whom. It has no number."""
+    return web.Response(text=await app.casework.register(client), headers=_PAGE | {"Content-Type": CSV})
+
+
+class _CaseQuery(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    purpose: Annotated[
+        LookupReason | None,
+        described(
+            "Reason for showing the number and the address. It is recorded. Without it, they are left out."
+        ),
+    ] = None
+
+
+class _PurposeQuery(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    purpose: LookupPurpose
+
+
+@SUBJECTS.endpoint("GET", "/v1/subject-requests/{id}", in_path=_REQUEST, errors=_CASE)
+async def get_subject_request(
+    request: web.Request, app: App, client: Client, *, query: _CaseQuery
+) -> CaseFile:
+    """Return a data-subject request with its steps. With a purpose, also the number and the person's address."""
+    return await app.casework.show(client, request.match_info["id"], query.purpose or "")
+
+
+@SUBJECTS.endpoint("GET", "/v1/subject-requests/{id}/erasure", in_path=_REQUEST, errors=_CASE)
+async def preview_subject_erasure(
+    request: web.Request, app: App, client: Client, *, query: _PurposeQuery
+) -> ErasurePreview:
+    """Return what an erasure would erase, restrict and keep now, and why. Nothing is changed; the look-up is recorded."""
+    return await app.casework.preview_erasure(client, request.match_info["id"], query.purpose)
+
+
+@SUBJECTS.endpoint(
+    "POST",
+    "/v1/subject-requests/{id}/execution",
+    in_path=_REQUEST,
+    errors=("subject.unknown", "subject.closed", "ledger.unknown", "store.unavailable", "gate.unavailable"),
+)
+async def execute_subject_request(
+    request: web.Request, app: App, client: Client, *, ask: ExecutionRequest
+) -> CaseFile:
+    """Do what a rectification, erasure, restriction or objection asks for. The request stays open for the answer to the person.
+
+    An objection or a restriction stops the controller's calls to the number. It can be repeated if it was interrupted.
+    """
+    return await app.casework.execute(client, request.match_info["id"], ask)
+
+
+@SUBJECTS.endpoint(
     "POST",
     "/v1/subject-requests/{id}",
-    in_path={"id": "Request ID."},
+    in_path=_REQUEST,
     errors=("subject.unknown", "subject.closed", "store.unavailable", "gate.unavailable"),
 )
 async def update_subject_request(
     request: web.Request, app: App, client: Client, *, ask: CaseStep
 ) -> CaseInfo:
-    """Close a data-subject request as answered or refused, or extend its deadline by two months.
+    """Close a data-subject request as answered, refused or withdrawn, extend its deadline by two months, or add a remark.
 
-    The `reason` records the response to the person.
+    The `reason` records the response to the person, or the remark.
     """
     return await app.subjects.deadlines.move(client, request.match_info["id"], ask)
 
@@ -187,7 +249,7 @@ async def update_subject_request(
 @SUBJECTS.endpoint(
     "POST",
     "/v1/subject-requests/{id}/letter",
-    in_path={"id": "Request ID."},
+    in_path=_REQUEST,
     also_answers=(Media(name=_PAGE["Content-Type"], kind=None), Media(name=PDF, kind=bytes)),
     errors=(
         "subject.unknown", "subject.premature", "subject.template", "extra.missing", "lookup.throttled", "store.unavailable",
