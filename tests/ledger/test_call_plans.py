@@ -120,7 +120,7 @@ def spans_of(plan: dict[str, Any]) -> list[tuple[int, str]]:
 
 @pytest.mark.parametrize(
     ("name", "store_settings"),
-    [*zip(PERIODS, ("sqlite", "sqlite", "redis"), strict=True), (next(iter(PERIODS)), "redis")],
+    [*zip(PERIODS, ("redis", "sqlite", "redis"), strict=True)],
     indirect=["store_settings"],
 )
 async def test_a_plan_is_what_simulate_answers(
