@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import IO, TypeAlias
 
+import numpy as np
 from msgspec import structs
 
 from dialgate.config.clients import Client
@@ -61,8 +62,13 @@ class CallListWriter:
         own = [known for known in await self._access.store.lists() if known.controller == controller.id]
         if any(known.id == ask.id for known in own):
             raise _exists()
-        most = self._access.config.settings.limits.lists
-        if sum(not known.retired_at for known in own) >= most:
+        most, in_force = (
+            self._access.config.settings.limits.lists,
+            {known.id for known in own if not known.retired_at},
+        )
+        if ask.replaces and ask.replaces not in in_force:
+            raise _unknown_list("replaces")
+        if len(in_force - {ask.replaces}) >= most:
             raise _too_many(most)
         folder = self._access.config.data / "lists"
         folder.mkdir(mode=0o700, exist_ok=True)
@@ -74,6 +80,8 @@ class CallListWriter:
             record = await self._publish(client, ask, controller, temporary, built)
         finally:
             temporary.unlink(missing_ok=True)
+        if ask.replaces:  # after the new list: no number that is on both is on none in between
+            await self._access.store.retire_list(controller.id, ask.replaces, self._access.clock())
         tally = built.tally
         return ListReport(
             info=_info(record),
@@ -88,6 +96,7 @@ class CallListWriter:
             doubtful=tally.doubtful,
             reasons=dict(Counter(tally.reasons).most_common()),
             note=lost_zeros.summary(tally.doubtful),
+            replaced=ask.replaces,
         )
 
     def _check_list(self, ask: ListRequest, controller: ControllerFile) -> None:
@@ -195,6 +204,19 @@ class CallListWriter:
                 return numbers_of(record, self._access.config.data / "lists")
         raise _unknown_list()
 
+    async def overlaps(
+        self, client: Client, name: str, campaign: str, numbers: Numbers
+    ) -> list[tuple[str, int]]:
+        """Return the controller's other lists in force that share numbers with a list, and how many, the most first."""
+        owner, folder = self._access.line(client, campaign).controller.id, self._access.config.data / "lists"
+        others = [
+            record
+            for record in await self._access.store.lists()
+            if record.controller == owner and record.id != name and not record.retired_at
+        ]
+        shared = [(record.id, _count_common(numbers, numbers_of(record, folder))) for record in others]
+        return sorted((pair for pair in shared if pair[1]), key=lambda pair: (-pair[1], pair[0]))
+
     async def campaigns_of(self, client: Client, name: str) -> list[str]:
         """Return the list's campaigns that still exist. Raises `Refused` if there are none."""
         lists = [info for info in await self.lists(client) if info.id == name]
@@ -213,6 +235,14 @@ class CallListWriter:
                 404,
             )
         return campaigns
+
+
+def _count_common(some: Numbers, others: Numbers) -> int:
+    """Count the numbers that are in both, which are sorted and have no duplicates."""
+    if not len(others):
+        return 0
+    places = np.minimum(np.searchsorted(others, some), len(others) - 1)
+    return int(np.count_nonzero(others[places] == some))
 
 
 def _check_origin(ask: ListRequest, controller: ControllerFile, law: Law) -> None:
@@ -271,8 +301,8 @@ def _too_many(most: int) -> Refused:
     return Refused("list.too_many", text, "id", 409)
 
 
-def _unknown_list() -> Refused:
-    return Refused("list.unknown", "List not found for your controllers. Check `id`.", "id", 404)
+def _unknown_list(field: str = "id") -> Refused:
+    return Refused("list.unknown", f"List not found for your controllers. Check `{field}`.", field, 404)
 
 
 def _info(record: CallList) -> ListInfo:

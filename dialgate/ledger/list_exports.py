@@ -71,6 +71,13 @@ class Later(Struct, frozen=True):
     numbers: int
 
 
+class ListOverlap(Struct, frozen=True):
+    """Another list in force of the same controller, and how many numbers both have."""
+
+    list: str
+    numbers: int
+
+
 class Preview(Struct, frozen=True, kw_only=True):
     list: str
     campaign: str
@@ -79,6 +86,7 @@ class Preview(Struct, frozen=True, kw_only=True):
     callable: int
     groups: tuple[ExportGroup, ...]
     later: tuple[Later, ...]
+    overlaps: tuple[ListOverlap, ...] = ()
 
 
 class Previews(Struct, frozen=True):
@@ -175,6 +183,10 @@ class ListExports:
             callable=can_call,
             groups=tuple(ExportGroup(code, REASONS[code], count) for code, count in _codes(counts)),
             later=tuple(Later(when(at), count) for at, count in sorted(later.items())),
+            overlaps=tuple(
+                ListOverlap(*pair)
+                for pair in await self._call_lists.overlaps(client, name, campaign, numbers)
+            ),
         )
 
     async def plan(

@@ -308,6 +308,9 @@ class ListRequest(Request, frozen=True, kw_only=True):
             "How the controller got the list. `own`: collected by the controller or one of its `processors`. `public_directory`: taken from a public directory. `acquired`: from another company; it needs its `transfers`. Required if `collected_by` is another company and `transfers` is empty."
         ),
     ] = ""
+    replaces: Annotated[
+        Name, described("A list of the same controller, which is retired once this one is loaded.")
+    ] = ""
 
 
 class Receipt(Struct, frozen=True, omit_defaults=True):
@@ -363,7 +366,7 @@ class ListReport(Struct, frozen=True, kw_only=True):
     For some kinds of number, such as mobile numbers, the row itself must have the basis `directory`. `unstated`
     counts the accepted numbers whose rows lack this basis. The list does not permit calls to these numbers.
     `doubtful` counts the rows skipped because Excel may have dropped a zero or a plus; `note` says what to do.
-    `reasons` counts the skipped rows by their problem, doubtful ones too.
+    `reasons` counts the skipped rows by their problem, doubtful ones too. `replaced` is the list that was retired.
     """
 
     info: ListInfo = field(name="list")
@@ -378,6 +381,7 @@ class ListReport(Struct, frozen=True, kw_only=True):
     doubtful: int = 0
     note: str = ""
     reasons: dict[str, int] = field(default_factory=dict)
+    replaced: str = ""
 
 
 LedgerRequest: TypeAlias = (

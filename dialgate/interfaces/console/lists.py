@@ -1,25 +1,40 @@
-"""The pages for call lists: viewing loaded lists, uploading a list, and previewing its callable numbers."""
+"""The pages for call lists: viewing loaded lists, loading, replacing and retiring a list, and previewing its callable numbers."""
 
 import asyncio
+import base64
+import csv
+import io
+from collections import OrderedDict
 from functools import partial
 from http import HTTPStatus
-from typing import Any, Final, get_args
+from itertools import islice
+from pathlib import Path
+from typing import Any, Final, TypeAlias, get_args
+from urllib.parse import quote, urlencode
 
 import msgspec
 from aiohttp import BodyPartReader, MultipartReader, web
 
 from dialgate.core.model import Basis, OriginKind
-from dialgate.interfaces.console.visit import TOKEN, Visit
+from dialgate.interfaces.console.navigation import ROOT
+from dialgate.interfaces.console.visit import TOKEN, Fields, Visit, redirect, serves_form
 from dialgate.interfaces.http import body as http_body
 from dialgate.interfaces.http.errors import FAILURES, Fault, convert, fault_of
 from dialgate.interfaces.http.uploads import UPLOADS, gone
 from dialgate.ledger.job_kinds import PreviewList
 from dialgate.ledger.list_exports import Preview
 from dialgate.ledger.schemas import ListInfo, ListReport, ListRequest
+from dialgate.lists.call_list import RowProblem
 from dialgate.lists.tabular import Hints
 
 _FIELD_BYTES: Final = 4 << 10
 _MOST_FIELDS: Final = 32
+_TRANSFERS: Final = 3  # cessions that the form has fields for; a longer chain is sent over HTTP or by command
+_MOST_REJECTED: Final = 20_000  # rows that the page offers as CSV: less than 2 MB
+_MOST_PREVIEWS: Final = 200
+KeptPreviews: TypeAlias = OrderedDict[tuple[str, str, str], Preview]
+PREVIEWS: Final = web.AppKey("previews", KeptPreviews)  # by controller, list and campaign; the newest is last
+_row: Final = msgspec.json.Decoder(RowProblem)
 
 
 async def show_lists(visit: Visit) -> web.StreamResponse:
@@ -32,19 +47,37 @@ async def load(visit: Visit) -> web.StreamResponse:
     The form sends its fields before the file, so the token is checked before any part of the file is read.
     """
     fields: dict[str, str] = {}
-    received = visit.request.app[UPLOADS].received
+    spool, call_lists = visit.request.app[UPLOADS], visit.app.registrar.call_lists
     try:
         part = await _file_part(visit, fields)
         read = partial(part.read_chunk, http_body.READ_BYTES)
-        async with received(visit.client.name, read, gone(visit.request)) as upload:
-            build = upload.build(visit.app, visit.client)
-            report = await visit.app.registrar.call_lists.load_from(
-                visit.client, _request(fields), build, Hints(column=fields.get("column", ""))
-            )
+        with spool.temporary() as skipped:
+            async with spool.received(visit.client.name, read, gone(visit.request)) as upload:
+                build, hints = (
+                    upload.build(visit.app, visit.client, skipped),
+                    Hints(column=fields.get("column", "")),
+                )
+                report = await call_lists.load_from(visit.client, _request(fields), build, hints)
+            rejected = await asyncio.to_thread(_rejected_rows, skipped, visit)
     except FAILURES as error:
         fault = fault_of(error)
         return await _page(visit, fields, fault.status, error=fault.problem.code)
-    return await _page(visit, {}, HTTPStatus.CREATED, report=report)
+    return await _page(visit, {}, HTTPStatus.CREATED, report=report, rejected=rejected)
+
+
+def _rejected_rows(path: str, visit: Visit) -> str:
+    """Return the rows that were left out as the URL of a CSV file, or "" if there are none. They contain no number."""
+    try:
+        with Path(path).open("rb") as file:
+            rows = [_row.decode(line) for line in islice(file, _MOST_REJECTED)]
+    except FileNotFoundError:
+        return ""
+    text = io.StringIO()
+    writer = csv.writer(text)
+    writer.writerow([visit.words("lists.row"), visit.words("lists.problem")])
+    writer.writerows((row.line, visit.words.finding(row.problem)) for row in rows)
+    encoded = base64.b64encode(text.getvalue().encode("utf-8-sig")).decode()
+    return f"data:text/csv;charset=utf-8;base64,{encoded}" if rows else ""
 
 
 async def _file_part(visit: Visit, fields: dict[str, str]) -> BodyPartReader:
@@ -78,39 +111,79 @@ async def _text(part: BodyPartReader) -> str:
 
 
 def _request(fields: dict[str, str]) -> ListRequest:
-    names = ("id", "basis", "collected_by", "collected_on", "source", "origin", "controller")
+    names = ("id", "basis", "collected_by", "collected_on", "source", "origin", "controller", "replaces")
     values: dict[str, Any] = {name: fields.get(name, "") for name in names}
     campaigns = [fields["campaign"]] if fields.get("campaign") else []
-    return convert({**values, "campaigns": campaigns, "channel": "console"}, ListRequest)
+    transfers = [
+        {**step, "subjects_told": fields.get(f"transfer_told_{at}") == "yes"}
+        for at in range(1, _TRANSFERS + 1)
+        if any(
+            (step := {name: fields.get(f"transfer_{name}_{at}", "") for name in ("by", "to", "on")}).values()
+        )
+    ]
+    return convert(
+        {**values, "campaigns": campaigns, "transfers": transfers, "channel": "console"}, ListRequest
+    )
 
 
-async def show_preview(visit: Visit) -> web.StreamResponse:
-    """Show how many numbers of a list are callable, and why the others are not.
+async def preview(visit: Visit) -> web.StreamResponse:
+    """Count how many numbers of a list are callable, and why the others are not. The page of the result has an address.
 
     A client must not learn the verdict on a number of its choice without a recorded look-up (D.P.R. 26/2022 art. 8
     c. 1 and 3). So a preview needs the scope of simulations and a list that is not short, and is recorded.
     """
-    if not visit.may("simulate"):
-        raise Fault(403, "auth.scope", "A preview needs the scope `simulate` as well as `lists`.")
-    fields = await visit.form()
-    name, campaign = visit.request.match_info["id"], fields.get("campaign", "")
-    infos = await visit.app.registrar.call_lists.lists(visit.client)
-    info = next((info for info in infos if info.id == name), None)
-    if info is None or campaign not in visit.campaigns():
-        raise Fault(
-            404,
-            "list.unknown",
-            "This client has no call list with this id. Check `id` and `campaign`.",
-            field="id",
-        )
+    info, campaign = await _previewed(visit, (await visit.form()).get("campaign", ""))
     try:
-        job = PreviewList(name, (campaign,))
+        job = PreviewList(info.id, (campaign,))
         report = await visit.request.app[UPLOADS].run(visit.app, visit.client, job, gone=gone(visit.request))
     except FAILURES as error:
         fault = fault_of(error)
         return await _page(visit, {}, fault.status, error=fault.problem.code)
-    (preview,) = msgspec.json.decode(report, type=list[Preview])
-    return visit.show("preview", "lists", preview=preview, info=info)
+    (counted,) = msgspec.json.decode(report, type=list[Preview])
+    kept = visit.request.app[PREVIEWS]
+    kept.pop((info.controller, info.id, campaign), None)
+    kept[info.controller, info.id, campaign] = counted
+    if len(kept) > _MOST_PREVIEWS:
+        kept.popitem(last=False)
+    return redirect(f"{ROOT}/lists/{quote(info.id)}/preview?{urlencode({'campaign': campaign})}")
+
+
+async def show_preview(visit: Visit) -> web.StreamResponse:
+    """Show the newest preview of a list for a campaign, as counted by this gate since its start."""
+    info, campaign = await _previewed(visit, visit.request.query.get("campaign", ""))
+    counted = visit.request.app[PREVIEWS].get((info.controller, info.id, campaign))
+    if counted is None:
+        raise Fault(
+            404,
+            "list.unknown",
+            "This gate has not counted this list for the campaign. Preview it on the page of call lists.",
+        )
+    return visit.show("preview", "lists", preview=counted, info=info)
+
+
+async def _previewed(visit: Visit, campaign: str) -> tuple[ListInfo, str]:
+    """Return the list in the path, if the visitor may preview it for the campaign. Raises `Fault`."""
+    if not visit.may("simulate"):
+        raise Fault(403, "auth.scope", "A preview needs the scope `simulate` as well as `lists`.")
+    name = visit.request.match_info["id"]
+    owner = visit.app.config.lines[campaign].controller.id if campaign in visit.campaigns() else ""
+    for info in await visit.app.registrar.call_lists.lists(visit.client):
+        if (info.id, info.controller) == (name, owner):
+            return info, campaign
+    text = "This client has no call list with this id. Check `id` and `campaign`."
+    raise Fault(404, "list.unknown", text, field="id")
+
+
+async def _retire_page(visit: Visit, _: Fields, status: int, **context: Any) -> web.Response:
+    return await _page(visit, {}, status, **context)
+
+
+@serves_form(_retire_page)
+async def retire(visit: Visit, fields: Fields) -> web.StreamResponse:
+    """Retire a list: no call is made from it any more."""
+    name = visit.request.match_info["id"]
+    await visit.app.registrar.call_lists.retire_list(visit.client, name, fields.get("controller", ""))
+    return redirect(f"{ROOT}/lists")
 
 
 async def _page(
@@ -119,6 +192,7 @@ async def _page(
     status: int = 200,
     *,
     report: ListReport | None = None,
+    rejected: str = "",
     error: str = "",
 ) -> web.Response:
     infos: list[ListInfo] = await visit.app.registrar.call_lists.lists(visit.client)
@@ -134,6 +208,8 @@ async def _page(
         paused={campaign.id for campaign in paused},
         bases=get_args(Basis),
         origins=get_args(OriginKind),
+        transfers=range(1, _TRANSFERS + 1),
         report=report,
+        rejected=rejected,
         error=error,
     )

@@ -90,7 +90,9 @@ _ROUTES: Final = (
     _Route("POST", f"{ROOT}/revoke", ("revoke",), calls.record_opt_out),
     _Route("GET", f"{ROOT}/lists", ("lists",), lists.show_lists),
     _Route("POST", f"{ROOT}/lists", ("lists",), lists.load),
-    _Route("POST", f"{ROOT}/lists/{{id}}/preview", ("lists",), lists.show_preview),
+    _Route("GET", f"{ROOT}/lists/{{id}}/preview", ("lists",), lists.show_preview),
+    _Route("POST", f"{ROOT}/lists/{{id}}/preview", ("lists",), lists.preview),
+    _Route("POST", f"{ROOT}/lists/{{id}}/retire", ("lists",), lists.retire),
     _Route("GET", f"{ROOT}/lookup", ("read",), numbers.show_form),
     _Route("POST", f"{ROOT}/lookup", ("read",), numbers.look_up),
     _Route("GET", f"{ROOT}/decisions/{{id}}", ("watch", "read"), numbers.show_decision),
@@ -103,7 +105,7 @@ _ROUTES: Final = (
 
 def add(site: web.Application, app: App) -> None:
     site[CONSOLE_APP], site[SESSIONS], site[LIVE] = app, Sessions(app.config.data, app.gate.now), Live(app)
-    site[BOARDS] = Caps()
+    site[BOARDS], site[lists.PREVIEWS] = Caps(), lists.KeptPreviews()
     site.cleanup_ctx.append(_run_sampling)
     site.on_shutdown.append(_close_boards)
     router = site.router
