@@ -39,6 +39,7 @@ from dialgate.ledger.pending_stops import PendingFolder
 from dialgate.ledger.registrar import Registrar
 from dialgate.observability.metrics import Metrics
 from dialgate.observability.traces import Traces
+from dialgate.people.account_directory import AccountDirectory
 from dialgate.runtime.background_work import BackgroundWork
 from dialgate.runtime.clock import TOLERANCE, Clock, ClockWrong, wall_clock
 from dialgate.runtime.instants import KeptInstants
@@ -92,6 +93,7 @@ class App:
         host = _Host(self._recorder, peers, upkeep, clock.steady)
         self.registrar = Registrar(config, keys, store, clock.at_least, metrics, host)
         self.refresh = upkeep.refresh
+        self.people = AccountDirectory(store, keys, clock.at_least, lambda: self.config)
         self.subjects = Subjects(self.registrar, peers)
         self.casework = Casework(self.subjects, self.registrar)
         self.shipped_logs = ShippedLogs(keys, store, config.data)
@@ -257,6 +259,7 @@ class App:
         """Close every part. Call this after the last response."""
         await self.gate.close()
         self.registrar.close()
+        self.people.close()
         await self.subjects.peers.close()
         await self._list_replication.close()
         await self._recovering.close()

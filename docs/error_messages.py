@@ -41,7 +41,7 @@ def collect() -> list[ErrorMessage]:
             text = path.read_text("utf-8")
             if any(name in text for name in _CLASSES):  # most modules have none, and parsing is slow
                 found.update(_messages(ast.parse(text)))
-    return sorted(found)
+    return sorted(message for message in found if not message.code.startswith("console."))
 
 
 def _messages(module: ast.Module) -> Iterator[ErrorMessage]:

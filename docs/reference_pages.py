@@ -19,6 +19,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.metrics import MetricWrapperBase
 from typer.main import get_command
 
+from dialgate.config.accounts import AccountSettings
 from dialgate.config.clients import Client, Scope
 from dialgate.config.controllers import CampaignFile, ControllerFile
 from dialgate.config.decision_retention import Retention
@@ -41,6 +42,7 @@ from dialgate.interfaces.http.endpoint import FORM, Endpoint
 from dialgate.interfaces.http.error_codes import CODES
 from dialgate.interfaces.http.examples import examples_of
 from dialgate.observability.metrics import Calls, Metrics, OutcomeCounter, ScrapedGauge
+from dialgate.people.roles import ROLES
 from dialgate.report import law_page
 from dialgate.tools.policy.case_file import CaseBase, Wanted, WrittenCase
 from docs import error_messages
@@ -64,6 +66,7 @@ SETTINGS: tuple[tuple[str, type[Struct]], ...] = (
     ("`listen`", Listen),
     ("`operations`", Operations),
     ("`limits`", Limits),
+    ("`accounts`", AccountSettings),
     ("`uploads`", Uploads),
     ("`storage`", Storage),
     ("`store`", SharedStore),
@@ -121,6 +124,8 @@ _CONSOLE = {
     "revoke": "record an opt-out",
     "lists": "call lists",
     "subjects": "data subject requests, evidence of a decision",
+    "admin": "what would change, accounts",
+    "audit": "every page that shows data, without its forms",
 }
 
 
@@ -219,7 +224,7 @@ def scopes() -> str:
             ", ".join(
                 code(f"{endpoint.method} {openapi.plain(endpoint.path)}")
                 for endpoint in http_application.EVERY
-                if endpoint.scope == scope
+                if endpoint.scope == scope or (scope == "audit" and scope in endpoint.scopes)
             ),
             _CONSOLE.get(scope, ""),
         )
@@ -242,6 +247,10 @@ A revocation that binds every controller needs `admin` in addition to `revoke`.
 | the CRM | `ledger`, `revoke` |
 | Prometheus, where it cannot reach the operations listener | `metrics` |
 | commands on another machine (`--url`) that concern the whole gate | all scopes, and every controller |
+
+[People](../how-to/accounts.md) have a role, which gives them scopes:
+
+{table(("role", "scopes"), ((code(role), ", ".join(map(code, granted))) for role, granted in ROLES.items()))}
 """
 
 

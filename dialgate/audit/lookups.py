@@ -15,7 +15,7 @@ from typing import Annotated, TypeAlias
 import structlog
 from msgspec import Meta, Struct
 
-from dialgate.config.clients import Client
+from dialgate.config.clients import PERSON, Client
 from dialgate.config.settings import Settings
 from dialgate.core import local_time
 from dialgate.core.model import HOUR, SECOND, Instant
@@ -110,7 +110,7 @@ class Lookups:
         )
 
     def _throttled(self, client: Client, limit: int, left: Instant, now: Instant) -> TooManyLookups:
-        self._metrics.throttled.labels(client.name).inc()
+        self._metrics.throttled.labels("people" if client.name.startswith(PERSON) else client.name).inc()
         if now - self._alarmed.get(client.name, -SPAN) >= SPAN:
             self._alarmed[client.name] = now
             _log.warning("a client has reached its look-up limit", client=client.name, limit=limit)

@@ -13,9 +13,10 @@ from msgspec import Meta
 from dialgate.config.fields import Name, Network, Strict
 
 Scope: TypeAlias = Literal[
-    "check", "simulate", "outcome", "revoke", "ledger", "lists", "read", "stream", "subjects", "watch", "metrics", "admin",
+    "check", "simulate", "outcome", "revoke", "ledger", "lists", "read", "stream", "subjects", "watch", "metrics", "admin", "audit",
 ]  # fmt: skip
 
+PERSON: Final = "person:"  # begins the client of a person who signed in
 _SHA256: Final = re.compile("[0-9a-f]{64}")
 
 
@@ -42,6 +43,10 @@ class Client(Strict, frozen=True, kw_only=True):
     """Last day of shadow mode for the client's calls, at most 92 days ahead: they are decided and recorded, but refused only if the person told the caller to stop (docs/how-to/shadow-mode.md)."""
     test_numbers: bool = False
     """Whether test numbers get their fixed answers (docs/reference/test-numbers.md). They are numbers that no network routes; all others are decided as always. Remove it after your tests. Not for a trunk."""
+
+    def actor(self, named: str = "") -> str:
+        """Return whom the record names: the person who signed in; for a program, whom it names, or itself."""
+        return self.name if self.name.startswith(PERSON) else named or self.name
 
 
 class ClientIndex:

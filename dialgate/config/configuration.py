@@ -94,7 +94,10 @@ class Config(Struct, frozen=True, kw_only=True):
 
     def is_administrator(self, client: Client) -> bool:
         """Return whether a client may act on the gate as a whole: its log, its keys and the data of every controller."""
-        return "admin" in client.scopes and set(self.controllers) <= set(client.controllers)
+        return "admin" in client.scopes and self.has_every_controller(client)
+
+    def has_every_controller(self, client: Client) -> bool:
+        return set(self.controllers) <= set(client.controllers)
 
     def line_of(self, campaign: str, client: Client) -> Line | None:
         """Return the campaign if it exists and belongs to a controller of this client."""

@@ -6,6 +6,7 @@ from typing import Annotated, ClassVar
 
 from msgspec import Meta
 
+from dialgate.config.accounts import AccountSettings
 from dialgate.config.clients import Client
 from dialgate.config.decision_retention import Retention
 from dialgate.config.fields import HostName, Name, NodeName, Seconds, Strict, Url
@@ -122,6 +123,8 @@ class Settings(Strict, frozen=True, kw_only=True):
     """OpenTelemetry traces. Default: none."""
     shadow_until: date | None = None
     """Last day of shadow mode for the whole gate, in the time zone of the controller where it ends first: see `shadow_until` of a client. It does not apply to a client with `trunk: true`."""
+    accounts: AccountSettings = AccountSettings()
+    """How people sign in at the console."""
 
 
 def faults(settings: Settings) -> Iterator[str]:

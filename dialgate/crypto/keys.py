@@ -180,7 +180,7 @@ class Keys:
 
     def __init__(self, path: Path, file: _KeyFile, log: int) -> None:
         self.first_log, self.log = file.log, log_name(file.log, log)
-        self._path, self._number = path, log
+        self._path, self._number, self._controllers = path, log, dict[str, KeyedHash]()
         self._secret, self.public = file.subject, file.public
         # The ledger's numbers are needed as long as their revocations, so no month's key encrypts them.
         self.ledger = Sealer(blake2b(b"ledger cipher", key=file.subject, digest_size=_KEY_BYTES).digest())
@@ -188,10 +188,10 @@ class Keys:
         self.holds = Sealer(blake2b(b"hold cipher", key=file.subject, digest_size=_KEY_BYTES).digest())
         self.peers = Envelope(blake2b(b"peer cipher", key=file.subject, digest_size=_KEY_BYTES).digest())
         self.letters = Envelope(blake2b(b"dead letters", key=file.subject, digest_size=_KEY_BYTES).digest())
+        self.accounts = Envelope(blake2b(b"accounts", key=file.subject, digest_size=_KEY_BYTES).digest())
         self.ids = DecisionIds(blake2b(b"decision ids", key=file.subject, digest_size=_KEY_BYTES).digest())
         self.entries = EntryIds(blake2b(b"entry ids", key=file.subject, digest_size=_KEY_BYTES).digest())
         self.mark = blake2b(b"whose store", key=file.subject, digest_size=_PSEUDONYM_BYTES).hexdigest()
-        self._controllers: dict[str, KeyedHash] = {}
         # One tuple, so that other threads never see the span of one month with the keys of another. The first span is empty.
         self._newest = (0, 0, MonthKeys(_new_month()))
 

@@ -162,11 +162,11 @@ def _guarded(app: App, endpoint: Endpoint) -> _Answer:
 
     async def respond(request: web.Request) -> web.StreamResponse:
         try:
-            client = admit(request, app.config, endpoint.scope)
+            client = admit(request, app.config, *endpoint.scopes)
             connection_of(request).admit(client.name)
             if request.headers.get("Content-Encoding", "identity").lower() != "identity":
                 return refuse(_COMPRESSED)
-            if endpoint.whole_gate and not app.config.is_administrator(client):
+            if endpoint.whole_gate and not app.config.has_every_controller(client):
                 return refuse(_NOT_ALL)
             given = {}
             if query is not None and "query" in needed:

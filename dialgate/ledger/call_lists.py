@@ -149,7 +149,7 @@ class CallListWriter:
             sha256=digest,
             numbers=tally.accepted,
             loaded_at=self._access.clock(),
-            actor=ask.actor or client.name,
+            actor=client.actor(ask.actor),
         )
         if not await self._access.store.add_list(record):  # a concurrent load has taken the id
             raise _exists()

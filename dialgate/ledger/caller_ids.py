@@ -35,7 +35,7 @@ class CallerIdWriter:
             kind=ask.kind,
             answered=ask.answered,
             evidence=ask.evidence or ask.proof,
-            actor=ask.actor or client.name,
+            actor=client.actor(ask.actor),
         )
         await self._access.store.put_proof(proof)
         return ProofReceipt(await self._activation.put_in_force(), self._note_on(proof))

@@ -171,7 +171,7 @@ class Campaigns:
             campaign=campaign,
             at=now,
             ground=ask.ground,
-            actor=ask.actor or client.name,
+            actor=client.actor(ask.actor),
             proof=ask.proof,
             answered=answered,
             abandoned=abandoned,
@@ -186,7 +186,7 @@ class Campaigns:
         The pause is stored before its ledger entry: after a crash between the two, it is in force, and the repeated
         request enters it. Raises `Refused` and `Unavailable`.
         """
-        line, actor = self._access.line(client, campaign), ask.actor or client.name
+        line, actor = self._access.line(client, campaign), client.actor(ask.actor)
         while (pause := await self._stored_pause(line)) is None or pause.resumed_at:
             # Later than the end of the last pause, also if this node's clock is behind.
             at = max(self._access.clock(), pause.resumed_at + 1 if pause else 0)
@@ -213,7 +213,7 @@ class Campaigns:
         and `Unavailable`.
         """
         line, now = self._access.line(client, campaign), self._access.clock()
-        pause, actor = await self._stored_pause(line), ask.actor or client.name
+        pause, actor = await self._stored_pause(line), client.actor(ask.actor)
         if pause is None or pause.resumed_at:
             raise _not_paused("supervisor", self._info(line, await self._read_counts(), now).paused_by)
         at = max(now, pause.at + 1)

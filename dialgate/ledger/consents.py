@@ -145,7 +145,7 @@ class ConsentWriter:
             home=controller.dial_regions(),
             channel=ask.channel,
             proof=ask.proof,
-            actor=ask.actor or client.name,
+            actor=client.actor(ask.actor),
             now=self._access.clock(),
             skip_bad=ask.skip_bad,
             hints=hints,

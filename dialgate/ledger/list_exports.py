@@ -269,7 +269,7 @@ class ListExports:
     ) -> int:
         """Record an export in the ledger, and return the id of its entry. Raises `StoreUnavailable`."""
         owner = self._access.line(client, event.campaign).controller.id
-        return (await self._access.write(self._draft(owner, event, actor or client.name, proof, channel))).seq
+        return (await self._access.write(self._draft(owner, event, client.actor(actor), proof, channel))).seq
 
     def _draft(self, owner: str, event: Exported, actor: str, proof: str, channel: str) -> Draft:
         return Draft(

@@ -123,7 +123,7 @@ class Revocations:
             home=controller.dial_regions(),
             channel=ask.channel,
             proof=ask.proof,
-            actor=ask.actor or client.name,
+            actor=client.actor(ask.actor),
             now=self._access.clock(),
             skip_bad=True,
             hints=hints,

@@ -13,6 +13,7 @@ MODULES: Final = {
     "archive": ("pyarrow",),
     "letters": ("weasyprint",),
     "mcp": ("mcp",),
+    "oidc": ("authlib", "httpx"),
     "otel": ("opentelemetry.sdk", "opentelemetry.exporter.otlp.proto.http"),
     "reports": ("fpdf",),
     "s3": ("obstore",),

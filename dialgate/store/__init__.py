@@ -18,7 +18,7 @@ from dialgate.store.call_lists import CallerIdProof, CallList
 from dialgate.store.campaign_counts import CampaignCounts, HourCount, PauseLift
 from dialgate.store.campaign_pauses import CampaignPause
 from dialgate.store.deliveries import Delivery, Rejection
-from dialgate.store.documents import CampaignPauses, Documents
+from dialgate.store.documents import CampaignPauses, Documents, PersonAccounts
 from dialgate.store.faults import StoreUnavailable, ledger_too_short, refuse_if_short
 from dialgate.store.ledger import Ledger
 from dialgate.store.membership import Generation, Members, Presence, Shared
@@ -41,6 +41,7 @@ __all__ = [
     "Ledger",
     "Members",
     "PauseLift",
+    "PersonAccounts",
     "Presence",
     "Reading",
     "Rejection",
@@ -55,7 +56,7 @@ __all__ = [
 ]
 
 
-class Store(Attempts, Ledger, CampaignPauses, CampaignCounts, KnownSubjects, Protocol):
+class Store(Attempts, Ledger, CampaignPauses, PersonAccounts, CampaignCounts, KnownSubjects, Protocol):
     """The complete interface of a storage engine."""
 
     async def close(self) -> None: ...

@@ -1,4 +1,4 @@
-"""Call lists, caller-ID proofs, webhook deliveries, pauses of campaigns, nodes' month keys and legal holds: JSON documents that every engine stores alike.
+"""Call lists, caller-ID proofs, webhook deliveries, pauses of campaigns, nodes' month keys, legal holds and accounts: JSON documents that every engine stores alike.
 
 A document is replaced as a whole. Its kind and its key are the table and the row, or the hash and its field. The stored
 names of kinds and keys, and the fields of the structs, are the format: new fields go last, with a default.
@@ -12,13 +12,16 @@ import msgspec
 from msgspec import Struct, structs
 
 from dialgate.core.model import Instant
+from dialgate.store.accounts import PersonAccount
 from dialgate.store.call_lists import CallerIdProof, CallList
 from dialgate.store.campaign_counts import PauseLift
 from dialgate.store.campaign_pauses import CampaignPause
 from dialgate.store.deliveries import Delivery
 from dialgate.store.faults import StoreUnavailable
 
-DocumentKind: TypeAlias = Literal["lists", "proofs", "deliveries", "lifts", "months", "holds", "pauses"]
+DocumentKind: TypeAlias = Literal[
+    "lists", "proofs", "deliveries", "lifts", "months", "holds", "pauses", "accounts",
+]  # fmt: skip
 T = TypeVar("T")
 _encode: Final = msgspec.json.Encoder().encode
 
@@ -43,12 +46,16 @@ class StoredHold(Struct, frozen=True, kw_only=True):
         return max(self.at, self.lifted_at)
 
 
-class Documents(Protocol):
-    """The documents of one store. An engine implements the first three methods."""
+class StoredDocuments(Protocol):
+    """Documents as an engine stores them. An engine implements the first four methods."""
 
     @abstractmethod
     async def _documents(self, kind: DocumentKind) -> Mapping[str, bytes]:
         """Return all documents of a kind, by key."""
+
+    @abstractmethod
+    async def _document(self, kind: DocumentKind, key: str) -> bytes | None:
+        """Return one document, or None if there is none."""
 
     @abstractmethod
     async def _swap_document(self, kind: DocumentKind, key: str, before: bytes | None, after: bytes) -> bool:
@@ -63,10 +70,14 @@ class Documents(Protocol):
     ) -> T | None:
         """Store what `changed` makes of the present document, and return it. None changes nothing."""
         while True:
-            before = (await self._documents(kind)).get(key)
+            before = await self._document(kind, key)
             after = changed(before)
             if after is None or await self._swap_document(kind, key, before, _encode(after)):
                 return after
+
+
+class Documents(StoredDocuments, Protocol):
+    """The documents of one store, but accounts."""
 
     # ---- call lists --------------------------------------------------------------------------------------------------
 
@@ -178,6 +189,30 @@ class CampaignPauses(Documents, Protocol):
             return None if is_kept else pause
 
         return await self._change("pauses", f"{pause.controller}\0{pause.campaign}", changed) is not None
+
+
+class PersonAccounts(StoredDocuments, Protocol):
+    """The accounts of the people who use the gates on one store. An engine inherits both classes."""
+
+    async def accounts(self) -> list[PersonAccount]:
+        """Return all accounts, also disabled ones, by name. No account is ever deleted."""
+        documents = await self._documents("accounts")
+        return [_decode(documents[key], PersonAccount) for key in sorted(documents)]
+
+    async def account(self, name: str) -> PersonAccount | None:
+        body = await self._document("accounts", name)
+        return _decode(body, PersonAccount) if body else None
+
+    async def change_account(
+        self, name: str, changed: Callable[[PersonAccount | None], PersonAccount | None]
+    ) -> PersonAccount | None:
+        """Store what `changed` makes of the present account, and return it. None changes nothing.
+
+        No other change gets between: what `changed` compares, such as the last one-time code, still holds at the write.
+        """
+        return await self._change(
+            "accounts", name, lambda before: changed(_decode(before, PersonAccount) if before else None)
+        )
 
 
 def _decode(body: bytes, kind: type[T]) -> T:

@@ -148,7 +148,7 @@ class Casework:
         receipt = await self._registrar.revocations.revoke(client, stop, once=True)
         seq = self._registrar.ids.entry_seq(receipt.seq)
         executed = Executed(
-            what=f"calls stopped, entry {receipt.seq}", actor=actor or client.name, entries=(seq,)
+            what=f"calls stopped, entry {receipt.seq}", actor=client.actor(actor), entries=(seq,)
         )
         await self._subjects.deadlines.execute(client, case.id, executed)
 

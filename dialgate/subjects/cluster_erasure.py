@@ -97,7 +97,7 @@ class ClusterErasure(Struct, kw_only=True, eq=False):
         items += erasure.describe_files(lists, share.registries, len(share.decisions), is_held=is_held)
         if not missing:
             items += erasure.describe_letters(share.letters, is_held=is_held)
-            actor, kept = ask.actor or client.name, tuple(lists) if is_held else ()
+            actor, kept = client.actor(ask.actor), tuple(lists) if is_held else ()
             result = (Answered if close else Executed)(
                 what=_summary(items),
                 actor=actor,
@@ -218,7 +218,7 @@ class ClusterErasure(Struct, kw_only=True, eq=False):
             controller=controller,
             subject=self.keys.subject(controller, number),
             event=Revoked(at=now),
-            actor=ask.actor or client.name,
+            actor=client.actor(ask.actor),
             channel="erasure",
             proof=ask.proof or f"request:{ask.request}",
             sealed=self.keys.ledger.seal(number, next(self.nonces)),

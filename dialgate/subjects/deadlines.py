@@ -47,7 +47,7 @@ class Deadlines:
             kind=ask.kind,
             received_at=received,
             identified=ask.identified,
-            actor=ask.actor or client.name,
+            actor=client.actor(ask.actor),
             channel=ask.channel,
             proof=ask.proof,
             addressee=addressee,
@@ -88,7 +88,7 @@ class Deadlines:
             raise _build_refusal("id")
         number = self._keys.ledger.unseal(events[0].sealed)
         reason = Masker(self._keys, case.controller).text(step.reason, number)
-        event = await self.add_step(events[0], self._step(case, step, reason, step.actor or client.name))
+        event = await self.add_step(events[0], self._step(case, step, reason, client.actor(step.actor)))
         return self._info(_cases([*events, event])[0])
 
     async def find(self, client: Client, name: str) -> tuple[Case, str]:

@@ -268,7 +268,7 @@ class Subjects:
         )
         what = f"entry {self._registrar.ids.entry_id(of)} was rectified by entry {receipt.seq}"
         written = (self._registrar.ids.entry_seq(receipt.seq),)
-        result = (Answered if close else Executed)(what=what, actor=ask.actor or client.name, entries=written)
+        result = (Answered if close else Executed)(what=what, actor=client.actor(ask.actor), entries=written)
         await self.deadlines.add_step(case, result)
         return Rectified(request=ask.request, of=ask.of, receipt=receipt)
 

@@ -162,6 +162,7 @@ async def walk(folder: Path) -> list[Exchange]:
         await _campaigns(ask, running)
         await _reports(ask, running)
         await _administration(ask)
+        await _accounts(ask)
         await running.app._store.close()
         await _without_store(ask)
     return ask.exchanges
@@ -426,6 +427,20 @@ async def _reports(ask: Walk, running: world.World) -> None:
     running.hand.at += MINUTE
     await running.app.tick(patience=None)  # signs a checkpoint
     await ask("exportEvidence", 200, {"decision": decision, "purpose": "Garante, case 4711"})
+
+
+async def _accounts(ask: Walk) -> None:
+    person, place = {"name": "anna.rossi", "role": "officer", "controllers": ["acme"]}, {"name": "anna.rossi"}
+    await ask("addAccount", 201, person)
+    await ask("addAccount", 409, person)
+    await ask("inviteAccount", 201, place=place)
+    for exchange in ask.exchanges:  # the code differs in each walk
+        if exchange.endpoint.name in {"addAccount", "inviteAccount"} and exchange.status == 201:
+            exchange.response["link"] = "https://gate.example/console/invitation/anna.rossi/CODE"
+    await ask("updateAccount", 200, {"role": "auditor"}, place=place)
+    await ask("updateAccount", 404, {"role": "auditor"}, place={"name": "nobody"})
+    await ask("endSessions", 200, {}, place=place)
+    await ask("listAccounts", 200)
 
 
 async def _administration(ask: Walk) -> None:

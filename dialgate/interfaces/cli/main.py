@@ -30,6 +30,7 @@ COMMANDS = {
     "subject": ("subjects", "Handle data-subject requests (GDPR art. 12 to 20)."),
     "retention": ("retention", "Remove data whose retention period is over (GDPR art. 5)."),
     "breach": ("retention", "Show the data that a breach exposed (GDPR art. 33)."),
+    "account": ("accounts", "Add, invite and disable the people who use the console."),
     "nodes": ("nodes", "Show the gates that share the store."),
     "mcp": ("mcp", "Serve tools for agents (Model Context Protocol)."),
     "webhook": ("webhooks", "Replay messages of platforms and CRMs, and test what they record."),

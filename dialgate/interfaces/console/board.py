@@ -6,7 +6,7 @@ from typing import Final
 from aiohttp import web
 
 from dialgate.interfaces.console.live import SECONDS, Live
-from dialgate.interfaces.console.visit import BOARDS, LIVE, SESSIONS, Visit
+from dialgate.interfaces.console.visit import BOARDS, LIVE, Visit, find_session
 from dialgate.interfaces.http.errors import Fault
 from dialgate.interfaces.status import read_status
 
@@ -55,21 +55,21 @@ async def _stream(visit: Visit, live: Live) -> web.StreamResponse:
 async def _send_messages(visit: Visit, live: Live, response: web.StreamResponse) -> None:
     async with live.watching(visit.client.controllers) as view:
         message = live.first(view)
-        while not live.closing and _is_authorized(visit):
+        while not live.closing and await _is_authorized(visit):
             async with asyncio.timeout(_SEND_SECONDS):
                 await response.write(b"data: %b\n\n" % message)
             await live.next()
             message = live.message(view)
 
 
-def _is_authorized(visit: Visit) -> bool:
+async def _is_authorized(visit: Visit) -> bool:
     """Return whether the visitor can still watch the board.
 
     The session must be valid and the connection open. The client must have the scope `watch`, and the same
     controllers as when the stream began.
     """
-    session_and_client = visit.request.app[SESSIONS].find(visit.name, visit.app.config)
-    if session_and_client is None or visit.request.transport is None:
+    found = await find_session(visit.request, visit.name)
+    if found is None or visit.request.transport is None:
         return False
-    _, client = session_and_client
+    client, _ = found
     return "watch" in client.scopes and client.controllers == visit.client.controllers

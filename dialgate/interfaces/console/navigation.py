@@ -27,4 +27,5 @@ NAVIGATION: Final = (
     NavigationPage("reports", f"{ROOT}/reports", "watch"),
     NavigationPage("lookup", f"{ROOT}/lookup", "read"),
     NavigationPage("requests", f"{ROOT}/requests", "subjects"),
+    NavigationPage("accounts", f"{ROOT}/accounts", "admin"),
 )

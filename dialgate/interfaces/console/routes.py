@@ -14,6 +14,7 @@ from dialgate.app import App
 from dialgate.config.clients import Scope
 from dialgate.core.decision_ids import PATTERN
 from dialgate.interfaces.console import (
+    accounts,
     board,
     calls,
     campaigns,
@@ -25,10 +26,11 @@ from dialgate.interfaces.console import (
     reports,
     requests,
     shadow,
+    sign_in,
 )
 from dialgate.interfaces.console.live import Live
 from dialgate.interfaces.console.navigation import ROOT
-from dialgate.interfaces.console.sessions import LONGEST, Sessions, Throttled
+from dialgate.interfaces.console.sessions import Sessions
 from dialgate.interfaces.console.visit import (
     BOARDS,
     CONSOLE_APP,
@@ -40,32 +42,35 @@ from dialgate.interfaces.console.visit import (
     THEMES,
     Serve,
     Visit,
-    is_secure,
-    page_response,
+    find_session,
     posted_fields,
     redirect,
+    set_cookie,
 )
 from dialgate.interfaces.http.concurrency_limits import Caps
 from dialgate.interfaces.http.connection import connection_of
 from dialgate.interfaces.http.errors import FAILURES, Fault, fault_of, response
 from dialgate.interfaces.http.web_pages import is_foreign
-from dialgate.interfaces.source_access import behind_proxies
 from dialgate.texts import LANGUAGES
 
 _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-_YEAR: Final = 365 * 86_400
 # The pages whose path names a decision or a campaign.
 _NAMED: Final = re.compile(rf"{ROOT}/(?:decisions/(?:{PATTERN})|campaigns/[A-Za-z0-9._-]+)")
 _log = structlog.get_logger(__name__)
 
 
 class _Route(NamedTuple):
-    """A route. A client needs at least one of the scopes in `needs`."""
+    """A route. A client needs at least one of the scopes in `needs`. If it `reads`, `audit` can be enough."""
 
     method: str
     path: str
     needs: tuple[Scope, ...]
     serve: Serve
+    is_form_read: bool = False
+
+    @property
+    def reads(self) -> bool:
+        return self.method == "GET" or self.is_form_read
 
 
 _ROUTES: Final = (
@@ -79,7 +84,7 @@ _ROUTES: Final = (
     _Route("GET", f"{ROOT}/caller-ids", ("watch",), board.caller_ids),
     _Route("GET", f"{ROOT}/law", ("watch",), law.show),
     _Route("GET", f"{ROOT}/changes", ("admin",), changes.show_form),
-    _Route("POST", f"{ROOT}/changes", ("admin",), changes.compare),
+    _Route("POST", f"{ROOT}/changes", ("admin",), changes.compare, is_form_read=True),
     _Route("GET", f"{ROOT}/reports", ("watch",), reports.show_form),
     _Route("POST", f"{ROOT}/reports", ("watch",), reports.download),
     _Route("GET", f"{ROOT}/shadow", ("watch",), shadow.show_form),
@@ -100,6 +105,11 @@ _ROUTES: Final = (
     _Route("GET", f"{ROOT}/requests", ("subjects",), requests.show_requests),
     _Route("POST", f"{ROOT}/requests", ("subjects",), requests.record),
     _Route("POST", f"{ROOT}/requests/{{id}}", ("subjects",), requests.resolve),
+    _Route("GET", f"{ROOT}/accounts", ("admin",), accounts.show_accounts),
+    _Route("POST", f"{ROOT}/accounts", ("admin",), accounts.add),
+    _Route("POST", f"{ROOT}/accounts/{{id}}", ("admin",), accounts.change),
+    _Route("GET", f"{ROOT}/account", (), accounts.show_own),
+    _Route("POST", f"{ROOT}/account", (), accounts.change_own),
 )
 
 
@@ -115,9 +125,11 @@ def add(site: web.Application, app: App) -> None:
     router.add_post(f"{ROOT}/login", _same_site(_log_in))
     router.add_post(f"{ROOT}/logout", _same_site(_guarded((), _log_out)))
     router.add_post(f"{ROOT}/preferences", _same_site(_preferences))
+    router.add_get(f"{ROOT}/invitation/{{name}}/{{code}}", sign_in.show_invitation)
+    router.add_post(f"{ROOT}/invitation/{{name}}/{{code}}", _same_site(sign_in.accept_invitation))
     router.add_get(f"{ROOT}/assets/{{name}}", _asset)
     for route in _ROUTES:
-        serve = _guarded(route.needs, route.serve)
+        serve = _guarded(route.needs, route.serve, reads=route.reads)
         router.add_route(route.method, route.path, _same_site(serve) if route.method == "POST" else serve)
     router.add_get(f"{ROOT}/{{rest:.*}}", _guarded((), _not_found))  # last: it matches everything
 
@@ -144,22 +156,27 @@ async def _close_boards(site: web.Application) -> None:
 # ---- access ----------------------------------------------------------------------------------------------------------
 
 
-def find_visit(request: web.Request) -> Visit | None:
-    """Return the request with its session and client, or None if it has no valid session."""
-    name, app = request.cookies.get(COOKIE, ""), request.app[CONSOLE_APP]
-    session_and_client = request.app[SESSIONS].find(name, app.config) if name else None
-    if session_and_client is None:
+async def find_visit(request: web.Request) -> Visit | None:
+    """Return the request with its session and client, or None if it has no valid session. Raises `StoreUnavailable`."""
+    name = request.cookies.get(COOKIE, "")
+    found = await find_session(request, name) if name else None
+    if found is None:
         return None
-    connection_of(request).admit(session_and_client[1].name)
-    return Visit(request, app, *session_and_client, name)
+    client, token = found
+    connection_of(request).admit(client.name)
+    return Visit(request, request.app[CONSOLE_APP], client, name, token)
 
 
-def _guarded(needs: tuple[Scope, ...], serve: Serve) -> _Handler:
+def _guarded(needs: tuple[Scope, ...], serve: Serve, *, reads: bool = False) -> _Handler:
     async def handle(request: web.Request) -> web.StreamResponse:
-        visit = find_visit(request)
+        try:
+            visit = await find_visit(request)
+        except FAILURES as error:
+            fault = fault_of(error)
+            return await sign_in.login_page(request, fault.status, fault.problem.code)
         if visit is None:
             return _to_login(request)
-        if not visit.may(*needs):
+        if not (visit.may_read(*needs) if reads else visit.may(*needs)):
             return visit.fault(403, "auth.scope")
         try:
             return await serve(visit)
@@ -172,15 +189,11 @@ def _guarded(needs: tuple[Scope, ...], serve: Serve) -> _Handler:
 
 def _same_site(serve: _Handler) -> _Handler:
     async def handle(request: web.Request) -> web.StreamResponse:
-        return _login_page(request, 403, "console.forged") if is_foreign(request) else await serve(request)
+        if is_foreign(request):
+            return await sign_in.login_page(request, 403, "console.forged")
+        return await serve(request)
 
     return handle
-
-
-def _login_page(request: web.Request, status: int, code: str, next_path: str = "") -> web.Response:
-    return page_response(
-        request, "login", {"next": next_path, "error": code, "places": [], "visit": None}, status
-    )
 
 
 def _to_login(request: web.Request) -> web.Response:
@@ -202,7 +215,7 @@ async def _slash(_: web.Request) -> web.StreamResponse:
 
 
 async def _start(request: web.Request) -> web.StreamResponse:
-    visit = find_visit(request)
+    visit = await find_visit(request)
     if visit is None:
         return redirect(f"{ROOT}/login")
     pages = visit.pages()
@@ -212,39 +225,22 @@ async def _start(request: web.Request) -> web.StreamResponse:
 
 
 async def _login(request: web.Request) -> web.StreamResponse:
-    if find_visit(request) is not None:
+    if await find_visit(request) is not None:
         return redirect(ROOT)
-    return _login_page(request, 200, "", request.query.get("next", ""))
+    return await sign_in.login_page(request, 200, "", request.query.get("next", ""))
 
 
 async def _log_in(request: web.Request) -> web.StreamResponse:
-    sessions, app = request.app[SESSIONS], request.app[CONSOLE_APP]
-    forwarded = ",".join(request.headers.getall("X-Forwarded-For", ()))
-    address = behind_proxies(request.remote or "", forwarded, app.config)
     try:
-        fields = await posted_fields(request, app.config.settings.limits)
+        fields = await posted_fields(request, request.app[CONSOLE_APP].config.settings.limits)
     except Fault as fault:
-        return _login_page(request, fault.status, fault.problem.code)
-    try:
-        name = await asyncio.to_thread(sessions.begin, fields.get("key", ""), app.config, address)
-    except Throttled as throttled:
-        refused = _login_page(request, 429, "console.throttled")
-        refused.headers["Retry-After"] = str(throttled.seconds)
-        return refused
-    except OSError as error:
-        _log.error("console: cannot store the session; check the disk of the data folder", problem=str(error))
-        return _login_page(request, 503, "console.not_kept")
-    if name is None:
-        _log.warning("console: the API key belongs to no client", address=address)
-        return _login_page(request, 401, "auth.unknown")
-    redirection = redirect(_local(fields.get("next", "")))
-    _set_cookie(request, redirection, COOKIE, name, LONGEST // 1000)
-    return redirection
+        return await sign_in.login_page(request, fault.status, fault.problem.code)
+    return await sign_in.log_in(request, fields, _local(fields.get("next", "")))
 
 
 async def _log_out(visit: Visit) -> web.StreamResponse:
     await visit.form()
-    await asyncio.to_thread(visit.request.app[SESSIONS].end, visit.name)
+    await sign_in.end_session(visit.request, visit.name)
     redirection = redirect(f"{ROOT}/login")
     redirection.headers["Clear-Site-Data"] = '"cache"'
     redirection.del_cookie(COOKIE, path=ROOT)
@@ -256,19 +252,14 @@ async def _preferences(request: web.Request) -> web.StreamResponse:
     try:
         fields = await posted_fields(request, request.app[CONSOLE_APP].config.settings.limits)
     except Fault as fault:
-        return _login_page(request, fault.status, fault.problem.code)
-    redirection = redirect(f"{ROOT}/login" if find_visit(request) is None else _local(fields.get("next", "")))
+        return await sign_in.login_page(request, fault.status, fault.problem.code)
+    redirection = redirect(
+        f"{ROOT}/login" if await find_visit(request) is None else _local(fields.get("next", ""))
+    )
     for name, field, allowed in ((LANGUAGE, "language", LANGUAGES), (THEME, "theme", THEMES)):
         if fields.get(field) in allowed:
-            _set_cookie(request, redirection, name, fields[field], _YEAR)
+            set_cookie(request, redirection, name, fields[field], sign_in.YEAR)
     return redirection
-
-
-def _set_cookie(request: web.Request, redirection: web.Response, name: str, value: str, seconds: int) -> None:
-    secure = is_secure(request)
-    redirection.set_cookie(
-        name, value, max_age=seconds, path=ROOT, httponly=True, secure=secure, samesite="Strict"
-    )
 
 
 async def _not_found(visit: Visit) -> web.StreamResponse:

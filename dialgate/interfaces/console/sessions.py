@@ -1,4 +1,4 @@
-"""Console sessions, stored as small files in `DATA/run/sessions/`, with one folder per client, so that they survive a restart.
+"""Console sessions of API keys, until the first person has signed in. They are stored as small files in `DATA/run/sessions/`, with one folder per client, so that they survive a restart.
 
 The file name is the digest of the session name; only the browser has the session name itself. The modification time of the file
 is the time at which the session was last used. The API key is not stored, because each request looks up the client by the digest
@@ -6,7 +6,6 @@ of the key. Failed sign-ins are counted in memory.
 """
 
 import hashlib
-import hmac
 import os
 import secrets
 from collections import deque
@@ -39,9 +38,6 @@ class Session(Struct, frozen=True):
     key: str
     token: str
     begun: Instant
-
-    def is_good(self, token: str) -> bool:
-        return hmac.compare_digest(self.token.encode(), token.encode("utf-8", "surrogateescape"))
 
 
 _encode: Final = msgspec.json.Encoder().encode

@@ -1,5 +1,6 @@
 """A request to the console: its session, its client and the client's permissions, and the page to return."""
 
+import hmac
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 from typing import Any, Final, TypeAlias
@@ -13,12 +14,14 @@ from dialgate.config.clients import Client, Scope
 from dialgate.config.listeners import Limits
 from dialgate.interfaces.console import rendering, words
 from dialgate.interfaces.console.live import Live
-from dialgate.interfaces.console.navigation import NAVIGATION, NavigationPage
-from dialgate.interfaces.console.sessions import Session, Sessions
+from dialgate.interfaces.console.navigation import NAVIGATION, ROOT, NavigationPage
+from dialgate.interfaces.console.sessions import Sessions
 from dialgate.interfaces.console.words import Words
 from dialgate.interfaces.http import body as http_body
 from dialgate.interfaces.http.concurrency_limits import Caps
 from dialgate.interfaces.http.errors import FAILURES, Fault, fault_of
+from dialgate.people import account_sessions
+from dialgate.people.roles import ROLES
 from dialgate.texts import LANGUAGES
 
 COOKIE: Final = "dialgate-console"
@@ -30,6 +33,7 @@ SESSIONS: Final = web.AppKey("sessions", Sessions)
 LIVE: Final = web.AppKey("live", Live)
 BOARDS: Final = web.AppKey("boards", Caps)  # counted by the controllers shown
 CONSOLE_APP: Final = web.AppKey("console_gate", App)
+_AUDITED: Final[frozenset[Scope]] = frozenset({"lists", "read", "subjects", "watch", "admin"})
 _HEADERS: Final = {
     "Content-Security-Policy": rendering.POLICY,
     "Cache-Control": "no-store",
@@ -41,13 +45,13 @@ _HEADERS: Final = {
 
 
 class Visit(Struct, frozen=True):
-    """A request with a valid session. `name` is the session name."""
+    """A request with a valid session. `name` is the session name. Every form must send `token`."""
 
     request: web.Request
     app: App
-    session: Session
     client: Client
     name: str
+    token: str
 
     @property
     def words(self) -> Words:
@@ -55,18 +59,37 @@ class Visit(Struct, frozen=True):
 
     def may(self, *needs: Scope) -> bool:
         """Return whether the client has one of these scopes. `admin` concerns the whole gate: it needs every controller, too."""
-        is_administrator = self.app.config.is_administrator(self.client)
-        scopes = [scope for scope in self.client.scopes if scope != "admin" or is_administrator]
-        return not needs or any(scope in scopes for scope in needs)
+        return not needs or any(scope in self._scopes for scope in needs)
+
+    def may_read(self, *needs: Scope) -> bool:
+        """Return whether the client may see a page that needs one of these scopes, without changing anything."""
+        return self.may(*needs) or (self.may("audit") and bool(_AUDITED.intersection(needs) - self._lacking))
+
+    @property
+    def _lacking(self) -> frozenset[Scope]:
+        return frozenset() if self.app.config.has_every_controller(self.client) else frozenset({"admin"})
+
+    @property
+    def _scopes(self) -> frozenset[Scope]:
+        return frozenset(self.client.scopes) - self._lacking
 
     @property
     def role(self) -> str:
+        """Return the role whose scopes the client has, or the nearest one."""
+        roles = {frozenset(scopes): role for role, scopes in ROLES.items()}
+        if role := roles.get(frozenset(self.client.scopes)):
+            return role
         if self.may("subjects"):
             return "officer"
         return "supervisor" if self.may("watch") else "agent"
 
+    @property
+    def person(self) -> str:
+        """Return the name of the account that signed in, or "" for a key."""
+        return account_sessions.account_of(self.name)
+
     def pages(self) -> list[NavigationPage]:
-        return [entry for entry in NAVIGATION if self.may(entry.need)]
+        return [entry for entry in NAVIGATION if self.may_read(entry.need)]
 
     def campaigns(self) -> list[str]:
         lines = self.app.config.lines
@@ -88,7 +111,7 @@ class Visit(Struct, frozen=True):
 
     def check(self, token: str) -> None:
         """Raise `Fault` if the token does not belong to the session."""
-        if not self.session.is_good(token):
+        if not hmac.compare_digest(self.token.encode(), token.encode("utf-8", "surrogateescape")):
             raise Fault(403, "console.forged", "The form belongs to another session. Open the page again.")
 
     def show(self, name: str, here: str, /, status: int = 200, **context: Any) -> web.Response:
@@ -100,7 +123,7 @@ class Visit(Struct, frozen=True):
                 "visit": self,
                 "here": here,
                 "places": self.pages(),
-                "token": self.session.token,
+                "token": self.token,
                 "zone": self.zone(),
                 "node": self.app.config.settings.node,
                 "version": __version__,
@@ -112,6 +135,22 @@ class Visit(Struct, frozen=True):
 
     def fault(self, status: int, code: str) -> web.Response:
         return self.show("fault", "", status, code=code, number=status)
+
+
+async def find_session(request: web.Request, name: str) -> tuple[Client, str] | None:
+    """Return the client of a session and the token of its forms, or None if it has ended. Raises `StoreUnavailable`.
+
+    Keys open no session once a person has signed in.
+    """
+    app = request.app[CONSOLE_APP]
+    if account_sessions.account_of(name):
+        client = await app.people.find(name)
+        return (client, account_sessions.form_token(name)) if client else None
+    session_and_client = request.app[SESSIONS].find(name, app.config)
+    if session_and_client is None or await app.people.has_person():
+        return None
+    session, client = session_and_client
+    return client, session.token
 
 
 async def posted_fields(request: web.Request, limits: Limits) -> dict[str, str]:
@@ -158,6 +197,13 @@ def page_response(
     }
     body = rendering.render(name, words_for(request), context)
     return web.Response(text=body, status=status, content_type="text/html", headers=_HEADERS)
+
+
+def set_cookie(request: web.Request, answer: web.Response, name: str, value: str, seconds: int) -> None:
+    secure = is_secure(request)
+    answer.set_cookie(
+        name, value, max_age=seconds, path=ROOT, httponly=True, secure=secure, samesite="Strict"
+    )
 
 
 def redirect(path: str) -> web.Response:

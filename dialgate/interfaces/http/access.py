@@ -31,10 +31,10 @@ _SECOND_KEY: Final = Fault(
 _FORWARDED: Final = ("Forwarded", "X-Forwarded-For", "X-Real-IP")
 
 
-def admit(request: web.Request, config: Config, scope: Scope | None) -> Client:
-    """Authenticate the sender of a request and return the client. If `scope` is None, any scope is sufficient.
+def admit(request: web.Request, config: Config, *scopes: Scope) -> Client:
+    """Authenticate the sender of a request and return the client. One of the scopes is enough; without any, each client is.
 
-    Raises `Fault`: 400 for a key in the URL, 401 for an unknown client, 403 for a client without the scope, or without a key
+    Raises `Fault`: 400 for a key in the URL, 401 for an unknown client, 403 for a client without a scope, or without a key
     if a web page may have sent the request.
     """
     if "?" in request.raw_path:
@@ -44,7 +44,7 @@ def admit(request: web.Request, config: Config, scope: Scope | None) -> Client:
         client = _by_key(authorization, config)
     else:
         client = local_client(request.transport, config) or _by_address(request, config)
-    return _require_scope(client, scope)
+    return _require_scope(client, *scopes)
 
 
 @web.middleware
@@ -60,12 +60,12 @@ def admit_key(authorization: str, config: Config, scope: Scope) -> Client:
     return _require_scope(_by_key(authorization, config), scope)
 
 
-def _require_scope(client: Client, scope: Scope | None) -> Client:
-    if scope is not None and scope not in client.scopes:
+def _require_scope(client: Client, *scopes: Scope) -> Client:
+    if scopes and not any(scope in client.scopes for scope in scopes):
         raise Fault(
             403,
             "auth.scope",
-            f"The client {client.name} lacks the scope `{scope}`. Add it to its `scopes` in dialgate.yaml.",
+            f"The client {client.name} lacks the scope `{scopes[0]}`. Add it to its `scopes` in dialgate.yaml.",
         )
     return client
 

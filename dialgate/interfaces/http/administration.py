@@ -104,7 +104,7 @@ async def list_holds(_: web.Request, app: App, client: Client, *, query: _HoldQu
 async def add_hold(_: web.Request, app: App, client: Client, *, ask: HoldRequest) -> HoldChange:
     """Place a legal hold on a number, on all gates that share the store. Decisions about it stay linked to it."""
     number = parse_number(ask.number, app.config, client.controllers)
-    holds, by = app.subjects.holds, ask.by or client.name
+    holds, by = app.subjects.holds, client.actor(ask.by)
     return _changed(await holds.place(number, at=app.gate.now(), by=by, reason=ask.reason))
 
 
@@ -112,7 +112,7 @@ async def add_hold(_: web.Request, app: App, client: Client, *, ask: HoldRequest
 async def lift_hold(_: web.Request, app: App, client: Client, *, ask: HoldRequest) -> HoldChange:
     """Lift the legal hold on a number, on all gates that share the store."""
     number = parse_number(ask.number, app.config, client.controllers)
-    holds, by = app.subjects.holds, ask.by or client.name
+    holds, by = app.subjects.holds, client.actor(ask.by)
     return _changed(await holds.lift(number, at=app.gate.now(), by=by, reason=ask.reason))
 
 

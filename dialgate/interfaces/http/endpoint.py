@@ -15,7 +15,7 @@ NDJSON: Final = "application/x-ndjson"
 # The error codes for requests with a body.
 BODY_ERRORS: Final = ("request.broken", "request.compressed", "request.too_large", "request.timeout")
 JSON_ERRORS: Final = ("request.not_json", *BODY_ERRORS)
-
+_AUDITED: Final = frozenset({"lists", "read", "subjects", "watch", "admin"})
 
 Serve: TypeAlias = Callable[..., Awaitable[Any]]
 _S = TypeVar("_S", bound=Serve)
@@ -62,6 +62,7 @@ class Endpoint(Struct, frozen=True, kw_only=True):
     - `serve`: the handler, which takes the request and, if a key is needed, the app and the client. Its parameters `query` and
       `ask` receive the decoded query and body. It returns the answer, or a response
     - `any_key`: a key with any scope is enough
+    - `copies`: the answer is a copy of a whole store, which `audit` does not permit
     - `whole_gate`: the client needs every controller, and errors name what is unavailable
     - `query`: the struct that decodes the query and gives the parameter types
     - `ask`, `answer`: the types of the JSON bodies; without `answer`, the response is text
@@ -81,6 +82,7 @@ class Endpoint(Struct, frozen=True, kw_only=True):
     refuse: Callable[[Fault], web.Response] = response
     scope: Scope | None = None
     any_key: bool = False
+    copies: bool = False
     whole_gate: bool = False
     query: type[Struct] | None = None
     ask: Any = None
@@ -93,6 +95,13 @@ class Endpoint(Struct, frozen=True, kw_only=True):
     other_statuses: tuple[tuple[int, str, Any], ...] = ()
     headers: Mapping[str, str] = {}
     errors: tuple[str, ...] = ()
+
+    @property
+    def scopes(self) -> tuple[Scope, ...]:
+        """The scopes of which one is enough. `audit` reads what other scopes read and change."""
+        if self.scope in _AUDITED and self.method == "GET" and not self.copies:
+            return (self.scope, "audit")
+        return (self.scope,) if self.scope else ()
 
     @property
     def keyed(self) -> bool:

@@ -2,6 +2,7 @@
 
 from typing import Final
 
+from dialgate.interfaces.http.accounts import ACCOUNTS
 from dialgate.interfaces.http.administration import ADMINISTRATION
 from dialgate.interfaces.http.call_list_endpoints import CALL_LISTS
 from dialgate.interfaces.http.campaigns import CAMPAIGNS
@@ -15,6 +16,7 @@ from dialgate.interfaces.http.subjects import SUBJECTS
 from dialgate.interfaces.http.tasks import TASKS
 
 _GROUPS: Final = (
-    CHECKS, DECISIONS, LEDGER, CALL_LISTS, CAMPAIGNS, TASKS, SUBJECTS, REPORTS, ADMINISTRATION, DIALERS, INCOMING,
+    CHECKS, DECISIONS, LEDGER, CALL_LISTS, CAMPAIGNS, TASKS, SUBJECTS, REPORTS, ADMINISTRATION, ACCOUNTS, DIALERS,
+    INCOMING,
 )  # fmt: skip
 ENDPOINTS: Final = tuple(endpoint for group in _GROUPS for endpoint in group.endpoints)

@@ -75,6 +75,17 @@ _CODES: Final[dict[str, tuple[int, str, str]]] = {
         "The request has no key, and a web page of another site may have sent it: `Origin` or `Sec-Fetch-Site` names one, or `Host` no name of this gate.",
         "Send a key, or use the gate's IP address. Names of the gate are in the setting `hosts`.",
     ),
+    "account.unknown": (404, "No account has this name.", "Look up the name in `GET /v1/accounts`."),
+    "account.exists": (
+        409,
+        "An account with this name exists, perhaps disabled.",
+        "Use another `name`, or change the account that exists.",
+    ),
+    "account.own": (
+        403,
+        "People cannot change the role, the controllers or the state of their own account.",
+        "Use `dialgate account` on the gate's machine, or leave the change to another operator.",
+    ),
     "peer.refused": (
         403,
         "The request does not come from a gate with the same keys, `peers` and time.",

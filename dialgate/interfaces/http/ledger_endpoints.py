@@ -182,6 +182,7 @@ LEDGER.endpoint(
     "GET",
     "/v1/ledger/export",
     scope="admin",
+    copies=True,
     also_answers=(
         Media(name=NDJSON, kind=bytes, lines=(ledger_file.ExportHeader, ledger_file.ExportLine, Failed)),
     ),

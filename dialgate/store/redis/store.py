@@ -5,7 +5,7 @@ from typing import Final
 from dialgate.core.model import DAY, Instant
 from dialgate.store import Generation, StoreUnavailable
 from dialgate.store.campaign_counts import oldest_hour
-from dialgate.store.documents import CampaignPauses, DocumentKind
+from dialgate.store.documents import CampaignPauses, DocumentKind, PersonAccounts
 from dialgate.store.redis.attempts import RedisAttempts
 from dialgate.store.redis.campaign_counts import RedisCampaignCounts
 from dialgate.store.redis.commands import RedisCommands, pairs, texts
@@ -21,7 +21,7 @@ _READABLE: Final = (b"2", LAYOUT)  # in layout 2 all attempts are lines (`subjec
 _COUNTS_DROPPED_EVERY: Final = 24  # hours, because it reads all counts
 
 
-class RedisStore(CampaignPauses):
+class RedisStore(CampaignPauses, PersonAccounts):
     """A store in Redis that several gates share, combined from one part for each topic.
 
     `patience` limits one round trip, in seconds. A ledger entry is acknowledged once it is on the disks of
@@ -83,6 +83,10 @@ class RedisStore(CampaignPauses):
     async def _documents(self, kind: DocumentKind) -> dict[str, bytes]:
         documents = pairs(await self.commands.run("HGETALL", self.commands.key(kind)))
         return {key.decode(): body for key, body in documents.items()}
+
+    async def _document(self, kind: DocumentKind, key: str) -> bytes | None:
+        body: bytes | None = await self.commands.run("HGET", self.commands.key(kind), key)
+        return body
 
     async def _swap_document(self, kind: DocumentKind, key: str, before: bytes | None, after: bytes) -> bool:
         return bool(

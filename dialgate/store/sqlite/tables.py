@@ -119,6 +119,7 @@ _OLD = f"""
 """  # noqa: S608 - constants
 _DROP = f"DELETE FROM attempt AS old WHERE id IN (SELECT value FROM json_each(?)) AND {_REMOVABLE}"  # noqa: S608 - constants
 DOCUMENTS = "SELECT key, body FROM document WHERE kind = ?"
+DOCUMENT = "SELECT body FROM document WHERE kind = ? AND key = ?"
 PUT_DOCUMENT = "INSERT OR REPLACE INTO document VALUES (?, ?, ?)"
 _ADD_DOCUMENT = "INSERT INTO document VALUES (?, ?, ?) ON CONFLICT DO NOTHING"
 _CHANGE_DOCUMENT = "UPDATE document SET body = ? WHERE kind = ? AND key = ? AND body = ?"

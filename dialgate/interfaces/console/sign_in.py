@@ -1,0 +1,157 @@
+"""Sign-in of people, and of keys until the first person has signed in; invitations."""
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any, Final
+
+import segno
+import structlog
+from aiohttp import web
+from markupsafe import Markup
+
+from dialgate.core.refusal import Refused
+from dialgate.interfaces.console.sessions import LONGEST, Throttled
+from dialgate.interfaces.console.visit import (
+    CONSOLE_APP,
+    COOKIE,
+    SESSIONS,
+    page_response,
+    posted_fields,
+    redirect,
+    set_cookie,
+)
+from dialgate.interfaces.http.errors import FAILURES, Fault, fault_of
+from dialgate.interfaces.source_access import behind_proxies
+from dialgate.people import account_sessions, credentials
+from dialgate.people.account_directory import SignedIn
+from dialgate.people.account_sessions import BrowserInfo
+from dialgate.people.sign_in_limits import TooManySignIns
+
+_DEVICE: Final = "dialgate-device"
+YEAR: Final = 365 * 86_400
+_HOUR: Final = 3_600
+_OUTSIDE: Final[Mapping[str, Any]] = {"places": [], "visit": None}
+_log = structlog.get_logger(__name__)
+
+
+async def login_page(request: web.Request, status: int, code: str, next_path: str = "") -> web.Response:
+    try:
+        by_key = not await request.app[CONSOLE_APP].people.has_person()
+    except FAILURES as error:
+        by_key, code = False, code or fault_of(error).problem.code
+    context = {"next": next_path, "error": code, "by_key": by_key, **_OUTSIDE}
+    return page_response(request, "login", context, status)
+
+
+async def log_in(request: web.Request, fields: Mapping[str, str], next_path: str) -> web.StreamResponse:
+    """Begin a session for a person or, as long as no person has signed in, for a key."""
+    try:
+        if "key" in fields:
+            name = await _begin_for_key(request, fields["key"])
+            return _set_session(request, redirect(next_path), name, LONGEST // 1000)
+        signed_in = await request.app[CONSOLE_APP].people.sign_in(
+            fields.get("name", "").strip().lower(),
+            fields.get("password", "").strip(),
+            fields.get("code", ""),
+            _browser(request),
+        )
+    except FAILURES as error:
+        fault = fault_of(error)
+        refused = await login_page(request, fault.status, fault.problem.code, next_path)
+        refused.headers.update({"Retry-After": str(error.after)} if isinstance(error, TooManySignIns) else {})
+        return refused
+    return _set_cookies(request, redirect(next_path), signed_in)
+
+
+async def _begin_for_key(request: web.Request, key: str) -> str:
+    """Begin a session for a key and return its name. Raises `Fault` and `StoreUnavailable`."""
+    sessions, app = request.app[SESSIONS], request.app[CONSOLE_APP]
+    if await app.people.has_person():
+        raise Fault(403, "console.people_only", "Keys are for programs. Sign in with your account.")
+    address = _address(request)
+    try:
+        name = await asyncio.to_thread(sessions.begin, key, app.config, address)
+    except Throttled as throttled:
+        raise TooManySignIns(throttled.seconds) from None
+    except OSError as error:
+        _log.error("console: cannot store the session; check the disk of the data folder", problem=str(error))
+        raise Fault(503, "console.not_kept", "The session cannot be stored.") from None
+    if name is None:
+        _log.warning("console: the API key belongs to no client", address=address)
+        raise Fault(401, "auth.unknown", "No client has this key.")
+    return name
+
+
+async def end_session(request: web.Request, name: str) -> None:
+    if account_sessions.account_of(name):
+        await request.app[CONSOLE_APP].people.sign_out(name)
+    else:
+        await asyncio.to_thread(request.app[SESSIONS].end, name)
+
+
+def _address(request: web.Request) -> str:
+    forwarded = ",".join(request.headers.getall("X-Forwarded-For", ()))
+    return behind_proxies(request.remote or "", forwarded, request.app[CONSOLE_APP].config)
+
+
+def _browser(request: web.Request) -> BrowserInfo:
+    return BrowserInfo(
+        address=_address(request),
+        agent=request.headers.get("User-Agent", ""),
+        device=request.cookies.get(_DEVICE, ""),
+    )
+
+
+def _set_cookies(request: web.Request, answer: web.Response, signed_in: SignedIn) -> web.Response:
+    set_cookie(request, answer, _DEVICE, signed_in.device, YEAR)
+    hours = request.app[CONSOLE_APP].config.settings.accounts.session_hours
+    return _set_session(request, answer, signed_in.session, hours * _HOUR)
+
+
+def _set_session(request: web.Request, answer: web.Response, name: str, seconds: int) -> web.Response:
+    set_cookie(request, answer, COOKIE, name, seconds)
+    return answer
+
+
+# ---- invitations -----------------------------------------------------------------------------------------------------
+
+
+async def show_invitation(request: web.Request) -> web.Response:
+    app, name = request.app[CONSOLE_APP], request.match_info["name"]
+    try:
+        if not await app.people.is_invited(name, request.match_info["code"]):
+            return await login_page(request, 410, "console.not_invited")
+    except FAILURES as error:
+        fault = fault_of(error)
+        return await login_page(request, fault.status, fault.problem.code)
+    return _invitation_page(request, credentials.make_totp_secret())
+
+
+def _invitation_page(request: web.Request, secret: str, status: int = 200, error: str = "") -> web.Response:
+    name = request.match_info["name"]
+    uri = credentials.totp_uri(secret, name, request.app[CONSOLE_APP].config.settings.node)
+    # Ours, because an SVG within the page needs no permission in the content security policy.
+    picture = Markup(segno.make(uri, micro=False).svg_inline(scale=4, light="white"))  # noqa: S704
+    context = {"name": name, "secret": secret, "picture": picture, "error": error, **_OUTSIDE}
+    return page_response(request, "invitation", {**context, "shortest": credentials.SHORTEST}, status)
+
+
+async def accept_invitation(request: web.Request) -> web.Response:
+    """Set the password and the authenticator, sign the person in, and show the recovery codes once."""
+    app, name = request.app[CONSOLE_APP], request.match_info["name"]
+    secret = ""
+    try:
+        fields = await posted_fields(request, app.config.settings.limits)
+        secret, password = fields.get("secret", ""), fields.get("password", "").strip()
+        if password != fields.get("again", "").strip():
+            raise Refused("console.passwords_differ", "The two passwords differ.", "again")
+        signed_in = await app.people.accept(
+            name, request.match_info["code"], password, (secret, fields.get("code", "")), _browser(request)
+        )
+    except FAILURES as error:
+        fault = fault_of(error)
+        if fault.problem.field:
+            return _invitation_page(request, secret, fault.status, fault.problem.code)
+        return await login_page(request, fault.status, fault.problem.code)
+    page = page_response(request, "recovery", {"codes": signed_in.recovery, **_OUTSIDE})
+    return _set_cookies(request, page, signed_in)

@@ -1,0 +1,18 @@
+"""What people may do, by role."""
+
+from collections.abc import Mapping
+from typing import Final, Literal, TypeAlias
+
+from dialgate.config.clients import Scope
+
+Role: TypeAlias = Literal["agent", "supervisor", "officer", "operator", "auditor"]
+
+# An operator runs the gate and its accounts; what is known of data subjects is the officer's. An auditor changes nothing.
+ROLES: Final[Mapping[Role, tuple[Scope, ...]]] = {
+    "agent": ("simulate", "revoke"),
+    "supervisor": ("simulate", "revoke", "watch", "lists"),
+    "officer": ("simulate", "revoke", "watch", "lists", "read", "subjects"),
+    "operator": ("simulate", "watch", "lists", "metrics", "admin"),
+    "auditor": ("watch", "read", "audit"),
+}
+ALL: Final = "*"  # in an account: every controller, also later ones

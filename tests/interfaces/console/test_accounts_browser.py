@@ -1,0 +1,57 @@
+"""A person in a real Chromium: invitation, authenticator, sign-in with keyboard only, and their name in the records."""
+
+import re
+from pathlib import Path
+
+import pytest
+from playwright.async_api import async_playwright, expect
+
+from dialgate.core.model import MINUTE
+from tests.interfaces.console.test_console_browser import CHROMIUM, Screen, check_page, open_page
+from tests.support.console_world import NUMBERS, running_console
+from tests.support.people import PASSWORD, code_of
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="needs a Chromium")
+async def test_a_person_accepts_an_invitation_signs_in_and_is_named_in_the_record(tmp_path: Path) -> None:
+    async with running_console(tmp_path) as gate, async_playwright() as play:
+        browser = await play.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        screen = Screen(gate, browser)
+        added = await gate.output("account", "add", "anna.rossi", "--role", "operator", "--controller", "*")
+        link = re.search(r"/console(/invitation/\S+)", added)
+        assert link
+        async with open_page(screen, size="narrow") as page:
+            await page.goto(screen.url + link[1])
+            await expect(page.get_by_role("img", name=re.compile("QR code"))).to_be_visible()
+            await check_page(page)
+            secret = await page.locator("p code").inner_text()
+            for text in (PASSWORD, PASSWORD, code_of(secret, gate.hand())):
+                await page.keyboard.type(text)
+                await page.keyboard.press("Tab")
+            await page.keyboard.press("Enter")
+            await expect(page.locator(".codes li")).to_have_count(10)
+            await check_page(page)
+            await page.get_by_role("link", name=re.compile("kept the codes")).click()
+            await expect(page.get_by_role("heading", level=1)).to_have_text("Live board")
+            for path in ("/account", "/accounts"):
+                await page.goto(screen.url + path)
+                await check_page(page)
+            await page.get_by_role("button", name="Sign out").click()
+            await expect(page.get_by_role("heading", level=1)).to_have_text("Sign in")
+            assert await page.locator("[name=key]").count() == 0
+            await check_page(page)
+            await gate.output("account", "change", "anna.rossi", "--role", "agent")
+            gate.hand.at += MINUTE
+            for text in ("anna.rossi", PASSWORD, code_of(secret, gate.hand())):
+                await page.keyboard.type(text)
+                await page.keyboard.press("Tab")
+            await page.keyboard.press("Enter")
+            await expect(page.get_by_role("heading", level=1)).to_have_text("Simulate a call")
+            await page.get_by_role("link", name="Record an opt-out").click()
+            await page.fill("[name=number]", NUMBERS[0])
+            assert await page.locator("[name=actor]").count() == 0
+            await page.click("main button.main")
+            await expect(page.get_by_role("status")).to_contain_text("Opt-out recorded.")
+        await browser.close()
+        found = await gate.get(f"/v1/revocations?number={NUMBERS[0].replace('+', '%2B')}&purpose=audit")
+        assert [entry["actor"] for entry in found["entries"]] == ["person:anna.rossi"]

@@ -1,0 +1,50 @@
+"""People for tests: an authenticator app, and accounts of which the invitation was accepted."""
+
+from urllib.parse import urlsplit
+
+import pyotp
+from msgspec import Struct
+
+from dialgate.config.clients import Client
+from dialgate.core.model import Instant
+from dialgate.people.account_directory import AccountDirectory, SignedIn
+from dialgate.people.account_sessions import BrowserInfo
+from dialgate.people.credentials import make_totp_secret
+from dialgate.people.roles import Role
+from dialgate.people.schemas import AccountRequest
+
+PASSWORD = "correct horse battery"
+OPERATOR = Client(name="cli:root", controllers=("acme", "beta"), scopes=("admin",))
+HOME = BrowserInfo(address="192.0.2.1", agent="Firefox")
+
+
+class Person(Struct):
+    """A person with an authenticator app."""
+
+    name: str
+    secret: str
+    signed_in: SignedIn
+
+    def code(self, now: Instant) -> str:
+        return code_of(self.secret, now)
+
+
+def code_of(secret: str, now: Instant) -> str:
+    return pyotp.TOTP(secret).at(now // 1000)
+
+
+def code_in(link: str) -> tuple[str, str]:
+    """Return the account and the code of an invitation's link."""
+    *_, name, code = urlsplit(link).path.split("/")
+    return name, code
+
+
+async def join(
+    people: AccountDirectory, now: Instant, name: str, role: Role = "officer", *controllers: str
+) -> Person:
+    """Add a person, and accept the invitation."""
+    request = AccountRequest(name=name, role=role, controllers=controllers or ("acme",))
+    invitation = await people.add(OPERATOR, request)
+    secret = make_totp_secret()
+    signed_in = await people.accept(*code_in(invitation.link), PASSWORD, (secret, code_of(secret, now)), HOME)
+    return Person(name, secret, signed_in)
