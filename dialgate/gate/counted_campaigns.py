@@ -39,6 +39,7 @@ class StoredCounts:
     """
 
     def __init__(self) -> None:
+        self.is_read = False  # whether the store was ever read: until then, no pause is known
         self.pauses: dict[tuple[str, str], CampaignPause] = {}
         self.lifts: dict[str, PauseLift] = {}
         self.changed: set[str] = set()
@@ -59,6 +60,7 @@ class StoredCounts:
         self.changed.update(fresh)
         self.changed.update(name for name, lift in lifts.items() if self.lifts.get(name) != lift)
         self.lifts, self._version = lifts, version
+        self.is_read = True
 
     async def _read_pauses(self, store: CampaignPauses) -> None:
         """Read the pauses. If the store lacks a known change of one, because it is an older copy, store it again."""

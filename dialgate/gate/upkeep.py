@@ -138,7 +138,8 @@ class Upkeep:
 
     @property
     def _late(self) -> bool:
-        return self.pulse.age > self.gatherer.config.settings.upkeep_stale_seconds
+        is_read = self.gatherer.counted.stored.is_read
+        return not is_read or self.pulse.age > self.gatherer.config.settings.upkeep_stale_seconds
 
     def refuse_if_late(self) -> None:
         """Raise `UpkeepLate` if the last complete round is too old."""

@@ -272,6 +272,24 @@ async def test_a_restarted_gate_enters_the_pause_of_its_log_that_an_older_store_
     await app.close()
 
 
+async def test_an_emptied_redis_gets_the_pause_from_the_log_of_a_gate(tmp_path: Path) -> None:
+    """The other gate's memory is gone, too: both are restarted."""
+    async with AsyncExitStack() as opened:
+        first, second = await two_gates(tmp_path, opened)
+        await first.post(f"{PATH}/pause", PAUSE)
+        await second.app.tick()
+        assert await check(second) == ["campaign.inactive"]
+        config = second.folder / "dialgate.yaml"
+    async with redis.asyncio.from_url(redis_servers.alone()) as client:
+        async for key in client.scan_iter(f"*{tmp_path.name}*"):
+            await client.delete(key)
+    (config.parent / "data/ledger.durable").unlink(missing_ok=True)
+    async with world.serving(config, Hand()) as app:
+        assert codes(await ask(app))[0] == "campaign.inactive"
+        ((pause),) = (await app.registrar.access.store.campaign_pauses()).values()
+        assert (pause.at, pause.actor) == (NOW, "recovery")
+
+
 # ---- random histories --------------------------------------------------------------------------------------------------
 
 

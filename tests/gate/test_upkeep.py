@@ -12,6 +12,7 @@ import pytest
 
 from dialgate.config import loader
 from dialgate.core.faults import Unavailable
+from dialgate.gate.facts import Gatherer
 from dialgate.gate.upkeep import Pulse
 from dialgate.runtime.background_work import BackgroundWork
 from dialgate.runtime.thread_pool import ThreadPool
@@ -54,6 +55,17 @@ async def check_call(made: World) -> tuple[str, str]:
     async with made.client.post("/v1/check", json=CALL) as answer:
         response = await answer.json()
     return response["decision"], response["reasons"][0]["code"] if response.get("reasons") else ""
+
+
+async def test_a_gate_that_has_not_read_the_store_denies_until_it_has(tmp_path: Path) -> None:
+    """The store can fail between the recovery at a start and the first round: no pause of a campaign is known then."""
+    async with late_gate(tmp_path) as (made, _):
+        upkeep = made.app._upkeep
+        upkeep.gatherer = Gatherer(made.app.config, upkeep.gatherer.keys)
+        assert await check_call(made) == ("deny", "gate.unavailable")
+        assert "upkeep" in made.app.gate.readiness()
+        await made.app.tick()
+        assert await check_call(made) == ("allow", "")
 
 
 async def test_a_gate_whose_last_round_is_too_old_denies_until_a_round_is_completed(tmp_path: Path) -> None:
