@@ -1,14 +1,13 @@
 """What a campaign's page shows of its day: calls by hour, hours in force, lists and caller IDs."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import date
 from typing import Final, Literal
 
 from msgspec import Struct
 
 from dialgate.app import App
-from dialgate.config.clients import Client
 from dialgate.config.controllers import Line
 from dialgate.core import local_time
 from dialgate.core.campaign_standing import campaign_facts
@@ -79,15 +78,14 @@ class CampaignDay(Struct, frozen=True, kw_only=True):
 
 
 async def read_day(
-    app: App, client: Client, line: Line, decisions: HourlyDecisions, language: Language
+    app: App, line: Line, decisions: HourlyDecisions, language: Language, lists: Iterable[ListInfo]
 ) -> CampaignDay:
-    """Return a campaign's day. The lists are left out if the client may not see them. Raises `StoreUnavailable`."""
+    """Return a campaign's day. `lists` are the call lists that the client may see. Raises `StoreUnavailable`."""
     now, config, law, name = app.gate.now(), app.config, app.config.laws[line.home], line.campaign.id
     today = local_time.day_in(law.zone, now)
     begin = local_time.midnight(law.zone, today)
     hours = _hours(app, name, decisions, begin, now)
     binding = law.binding(campaign_facts(line.campaign, line.controller, law, now, today))
-    lists = await app.registrar.call_lists.lists(client) if "lists" in client.scopes else []
     shown = caller_ids(config, (line.controller.id,), await app.proofs(), now)
     return CampaignDay(
         state=_state(line.campaign, today),

@@ -37,10 +37,9 @@ async def _campaign_page(
     app, client, name = visit.app, visit.client, _name(visit)
     campaign = await app.registrar.campaigns.info(client, name)
     line, decisions = app.registrar.access.line(client, name), visit.request.app[LIVE].hourly
-    day = await read_day(app, client, line, decisions, visit.words.language)
-    return visit.show(
-        "campaign", "campaigns", status, campaign=campaign, line=line, day=day, fields=fields, error=error
-    )
+    lists = await app.registrar.call_lists.lists(client) if visit.may_read("lists") else []
+    day = await read_day(app, line, decisions, visit.words.language, lists)
+    return visit.show("campaign", "campaigns", status, campaign=campaign, day=day, fields=fields, error=error)
 
 
 async def show_campaign(visit: Visit) -> web.StreamResponse:
