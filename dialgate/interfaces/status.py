@@ -19,7 +19,7 @@ from dialgate.core.law import Law
 from dialgate.core.law_sections import CallerIds
 from dialgate.core.local_time import day_in, rfc3339
 from dialgate.core.model import DAY, Campaign, Instant
-from dialgate.ledger.campaigns import NEAR, CampaignInfo
+from dialgate.ledger.campaigns import CampaignInfo
 from dialgate.store import CallerIdProof
 
 
@@ -85,7 +85,9 @@ class Task(Struct, frozen=True, kw_only=True, omit_defaults=True):
     name: str
     controller: str = ""
     campaign: str = ""
-    share: Annotated[float, Meta(description="0.8 or more: part of the limit that is used.")] = 0.0
+    share: Annotated[float, Meta(description="Part of the limit that is used, if the task is about one.")] = (
+        0.0
+    )
     days_left: float | None = None
     page: Annotated[str, Meta(description="Page of the console where it is done.")] = ""
 
@@ -170,9 +172,9 @@ def _tasks(status: ControllerStatus) -> Iterator[Task]:
 
 def _close_to_limits(campaigns: Iterable[CampaignInfo]) -> Iterator[Task]:
     for campaign in campaigns:
-        used = max((limit.used for limit in campaign.limits), default=0.0)
-        if not campaign.paused and used >= NEAR:
-            yield _task("silent_limit", campaign.id, controller=campaign.controller, share=used)
+        used = [limit.used for limit in campaign.limits if limit.is_near]
+        if used and not campaign.paused:
+            yield _task("silent_limit", campaign.id, controller=campaign.controller, share=max(used))
 
 
 def _ends(config: Config, controllers: tuple[str, ...], now: Instant) -> Iterator[Task]:

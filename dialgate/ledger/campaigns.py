@@ -35,7 +35,7 @@ _CAUSES: Final[dict[PauseCause, tuple[str, str]]] = {
     ),
     "supervisor": ("by a supervisor", "Resume it: `dialgate campaign resume`."),
 }
-NEAR: Final = 0.8  # share of a limit from which a supervisor should act
+_NEAR: Final = 0.67  # share of a limit above which a supervisor should act, as the alert says
 _log = structlog.get_logger(__name__)
 
 
@@ -80,6 +80,10 @@ class CampaignLimit(Struct, frozen=True, kw_only=True):
     used: float
     not_before: OptionalTimestamp = ""
     since: OptionalTimestamp = ""
+
+    @property
+    def is_near(self) -> bool:
+        return self.used > _NEAR
 
 
 class CampaignInfo(Struct, frozen=True, kw_only=True):
@@ -137,7 +141,7 @@ class Campaigns:
         return self._info(line, await self._read_counts(), self._access.clock())
 
     def noteworthy(self, client: Client, counted: CountedCampaigns) -> list[CampaignInfo]:
-        """Return the client's campaigns that are paused, or close to a limit (`NEAR`).
+        """Return the client's campaigns that are paused, or close to a limit.
 
         `counted` holds the call counts that a gate has already read.
         """
@@ -151,7 +155,7 @@ class Campaigns:
         return [
             campaign
             for campaign in campaigns
-            if campaign.paused or any(limit.used >= NEAR for limit in campaign.limits)
+            if campaign.paused or any(limit.is_near for limit in campaign.limits)
         ]
 
     def paused(self, client: Client, counted: CountedCampaigns) -> list[CampaignInfo]:

@@ -138,7 +138,8 @@ function reasons(message) {
 function campaigns(message) {
   const top = Math.max(1, ...message.campaigns.map(([, allow, deny]) => allow + deny));
   bars("campaigns", message.campaigns, ([name, allow, deny]) => make("li", {},
-    make("span", { class: "label" }, name === "other" ? say("live.other") : name),
+    make("span", { class: "label" }, name === "other" ? say("live.other")
+      : make("a", { href: `/console/campaigns/${encodeURIComponent(name)}` }, name)),
     make("span", { class: "value" }, figures.format(allow + deny), " ",
       make("small", { class: "quiet" }, say("live.denied", { n: percent.format(deny / (allow + deny)) }))),
     stacked([["allow", allow / top], ["deny", deny / top]])));
