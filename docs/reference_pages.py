@@ -19,7 +19,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.metrics import MetricWrapperBase
 from typer.main import get_command
 
-from dialgate.config.accounts import AccountSettings
+from dialgate.config.accounts import AccountSettings, OpenIdProvider
 from dialgate.config.clients import Client, Scope
 from dialgate.config.controllers import CampaignFile, ControllerFile
 from dialgate.config.decision_retention import Retention
@@ -67,6 +67,7 @@ SETTINGS: tuple[tuple[str, type[Struct]], ...] = (
     ("`operations`", Operations),
     ("`limits`", Limits),
     ("`accounts`", AccountSettings),
+    ("`openid` of `accounts`", OpenIdProvider),
     ("`uploads`", Uploads),
     ("`storage`", Storage),
     ("`store`", SharedStore),

@@ -6,6 +6,7 @@ from typing import Annotated, ClassVar
 
 from msgspec import Meta
 
+from dialgate.config import accounts
 from dialgate.config.accounts import AccountSettings
 from dialgate.config.clients import Client
 from dialgate.config.decision_retention import Retention
@@ -129,6 +130,7 @@ class Settings(Strict, frozen=True, kw_only=True):
 
 def faults(settings: Settings) -> Iterator[str]:
     """Yield a message for each contradiction between settings."""
+    yield from accounts.faults(settings.accounts)
     if settings.listen.tls_key and not settings.listen.tls_certificate:
         yield "listen: tls_key is set without tls_certificate, so the gate would use plain HTTP; set both"
     if settings.peers and settings.store is None:

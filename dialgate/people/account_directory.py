@@ -19,6 +19,7 @@ from dialgate.crypto.nonces import nonces
 from dialgate.people import account_sessions, credentials
 from dialgate.people.account_sessions import BrowserInfo
 from dialgate.people.credentials import PasswordHashing, digest_of
+from dialgate.people.openid_claims import OpenIdPerson
 from dialgate.people.roles import ALL, ROLES
 from dialgate.people.schemas import AccountInfo, AccountRequest, AccountUpdate, Invitation, info_of
 from dialgate.people.sign_in_limits import SignInLimits
@@ -204,6 +205,32 @@ class AccountDirectory:
         self._limits.succeed(name, browser.address, device)
         _log.info("signed in", account=name, address=browser.address)
         return SignedIn(session, device or self._new_device(name))
+
+    async def sign_in_elsewhere(self, person: OpenIdPerson, browser: BrowserInfo) -> SignedIn:
+        """Begin a session for a person whom an OpenID provider named. Their first sign-in adds the account.
+
+        Role and controllers become those of the claims. A name that belongs to another person is refused, as is a disabled
+        account. Raises `Refused` and `StoreUnavailable`.
+        """
+        session, now = account_sessions.make_name(person.name), self._clock()
+
+        def changed(account: PersonAccount | None) -> PersonAccount:
+            account = account or PersonAccount(
+                name=person.name, role="", controllers=(), made_at=now, made_by=person.identity[0],
+                identity=person.identity,
+            )  # fmt: skip
+            if account.identity != person.identity:
+                raise Refused("console.name_taken", "This name belongs to another account.", status=403)
+            if account.disabled_at:
+                raise Refused("console.disabled", "This account is disabled.", status=403)
+            account = structs.replace(account, role=person.role, controllers=person.controllers)
+            return account_sessions.with_session(account, session, browser, now)
+
+        await self._store.change_account(person.name, changed)
+        _log.info(
+            "signed in", account=person.name, role=person.role, address=browser.address, at=person.identity[0]
+        )
+        return SignedIn(session, self._new_device(person.name))
 
     def _secret_of(self, account: PersonAccount) -> str:
         return self._keys.accounts.open(account.totp, account.name.encode()).decode()

@@ -1,11 +1,10 @@
 """What people may do, by role."""
 
 from collections.abc import Mapping
-from typing import Final, Literal, TypeAlias
+from typing import Final
 
+from dialgate.config.accounts import Role
 from dialgate.config.clients import Scope
-
-Role: TypeAlias = Literal["agent", "supervisor", "officer", "operator", "auditor"]
 
 # An operator runs the gate and its accounts; what is known of data subjects is the officer's. An auditor changes nothing.
 ROLES: Final[Mapping[Role, tuple[Scope, ...]]] = {

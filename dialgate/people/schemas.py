@@ -4,9 +4,9 @@ from typing import Annotated, Literal, TypeAlias
 
 from msgspec import Meta, Struct
 
+from dialgate.config.accounts import Role
 from dialgate.core.responses import when
 from dialgate.core.text_formats import OptionalTimestamp, Timestamp
-from dialgate.people.roles import Role
 from dialgate.store.accounts import PersonAccount
 
 AccountName: TypeAlias = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9_.-]{0,63}$")]

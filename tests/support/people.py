@@ -5,12 +5,12 @@ from urllib.parse import urlsplit
 import pyotp
 from msgspec import Struct
 
+from dialgate.config.accounts import Role
 from dialgate.config.clients import Client
 from dialgate.core.model import Instant
 from dialgate.people.account_directory import AccountDirectory, SignedIn
 from dialgate.people.account_sessions import BrowserInfo
 from dialgate.people.credentials import make_totp_secret
-from dialgate.people.roles import Role
 from dialgate.people.schemas import AccountRequest
 
 PASSWORD = "correct horse battery"

@@ -4,9 +4,9 @@ from typing import Annotated, TypeAlias
 
 import typer
 
+from dialgate.config.accounts import Role
 from dialgate.interfaces.cli.command import command, show_rows
 from dialgate.interfaces.cli.gate_client import GateClient, path_of
-from dialgate.people.roles import Role
 from dialgate.people.schemas import (
     AccountInfo,
     AccountList,

@@ -96,6 +96,8 @@ def check(path: Path, registries: Path, now: Instant, *, with_tls: bool = True) 
 
 
 def _require_extras(config: Config) -> None:
+    if config.settings.accounts.openid:
+        require("oidc", "The setting `accounts.openid`")
     if config.settings.traces:
         require("otel", "The setting `traces`")
     if config.settings.shipping and config.settings.shipping.to.startswith(S3):

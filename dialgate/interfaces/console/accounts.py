@@ -5,11 +5,12 @@ from typing import Any, get_args
 
 from aiohttp import web
 
+from dialgate.config.accounts import Role
 from dialgate.core.refusal import Refused
 from dialgate.interfaces.console.navigation import ROOT
 from dialgate.interfaces.console.visit import Fields, Visit, redirect, serves_form
 from dialgate.interfaces.http.errors import Fault, convert
-from dialgate.people.roles import ALL, Role
+from dialgate.people.roles import ALL
 from dialgate.people.schemas import AccountRequest, AccountUpdate
 
 

@@ -125,6 +125,8 @@ def add(site: web.Application, app: App) -> None:
     router.add_post(f"{ROOT}/login", _same_site(_log_in))
     router.add_post(f"{ROOT}/logout", _same_site(_guarded((), _log_out)))
     router.add_post(f"{ROOT}/preferences", _same_site(_preferences))
+    router.add_get(f"{ROOT}/openid", sign_in.begin_openid)
+    router.add_get(f"{ROOT}/openid/callback", partial(sign_in.end_openid, local=_local))
     router.add_get(f"{ROOT}/invitation/{{name}}/{{code}}", sign_in.show_invitation)
     router.add_post(f"{ROOT}/invitation/{{name}}/{{code}}", _same_site(sign_in.accept_invitation))
     router.add_get(f"{ROOT}/assets/{{name}}", _asset)

@@ -1,8 +1,8 @@
 """Sign-in of people, and of keys until the first person has signed in; invitations."""
 
 import asyncio
-from collections.abc import Mapping
-from typing import Any, Final
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Final
 
 import segno
 import structlog
@@ -10,11 +10,13 @@ from aiohttp import web
 from markupsafe import Markup
 
 from dialgate.core.refusal import Refused
+from dialgate.interfaces.console.navigation import ROOT
 from dialgate.interfaces.console.sessions import LONGEST, Throttled
 from dialgate.interfaces.console.visit import (
     CONSOLE_APP,
     COOKIE,
     SESSIONS,
+    is_secure,
     page_response,
     posted_fields,
     redirect,
@@ -26,7 +28,14 @@ from dialgate.people import account_sessions, credentials
 from dialgate.people.account_directory import SignedIn
 from dialgate.people.account_sessions import BrowserInfo
 from dialgate.people.sign_in_limits import TooManySignIns
+from dialgate.runtime.extras import require
 
+if TYPE_CHECKING:
+    from dialgate.people.openid_sign_in import OpenIdSignIn
+
+_OPENID: Final = f"{ROOT}/openid"
+_FLOW: Final = "dialgate-openid"
+_FLOW_SECONDS: Final = 600
 _DEVICE: Final = "dialgate-device"
 YEAR: Final = 365 * 86_400
 _HOUR: Final = 3_600
@@ -39,7 +48,8 @@ async def login_page(request: web.Request, status: int, code: str, next_path: st
         by_key = not await request.app[CONSOLE_APP].people.has_person()
     except FAILURES as error:
         by_key, code = False, code or fault_of(error).problem.code
-    context = {"next": next_path, "error": code, "by_key": by_key, **_OUTSIDE}
+    openid = request.app[CONSOLE_APP].config.settings.accounts.openid
+    context = {"next": next_path, "error": code, "by_key": by_key, "openid": openid, **_OUTSIDE}
     return page_response(request, "login", context, status)
 
 
@@ -111,6 +121,53 @@ def _set_cookies(request: web.Request, answer: web.Response, signed_in: SignedIn
 def _set_session(request: web.Request, answer: web.Response, name: str, seconds: int) -> web.Response:
     set_cookie(request, answer, COOKIE, name, seconds)
     return answer
+
+
+# ---- sign-in at an OpenID provider ---------------------------------------------------------------------------------
+
+
+def _openid(request: web.Request) -> "OpenIdSignIn":
+    """Return the sign-in at the configured provider. Raises `Fault` without one, and `MissingExtra`."""
+    app = request.app[CONSOLE_APP]
+    settings = app.config.settings.accounts
+    if settings.openid is None or settings.url is None:
+        raise Fault(404, "console.unknown", "No OpenID provider is configured.")
+    require("oidc", "Sign-in at an OpenID provider")
+    from dialgate.people.openid_sign_in import OpenIdSignIn  # noqa: PLC0415 - in an extra
+
+    callback = f"{settings.url.rstrip('/')}{_OPENID}/callback"
+    return OpenIdSignIn(settings.openid, app.config.folder, callback, app.registrar.access.keys, app.gate.now)
+
+
+async def begin_openid(request: web.Request) -> web.StreamResponse:
+    """Send the browser to the provider. It comes back from another site, so the cookie of the flow is Lax."""
+    try:
+        url, flow = await _openid(request).begin(request.query.get("next", ""))
+    except FAILURES as error:
+        fault = fault_of(error)
+        return await login_page(request, fault.status, fault.problem.code)
+    answer = redirect(url)
+    answer.set_cookie(
+        _FLOW, flow, max_age=_FLOW_SECONDS, path=_OPENID, httponly=True, secure=is_secure(request), samesite="Lax"
+    )  # fmt: skip
+    return answer
+
+
+async def end_openid(request: web.Request, local: Callable[[str], str]) -> web.StreamResponse:
+    """Begin a session for the person with whom the browser comes back from the provider.
+
+    The answer is a page that goes on by itself. After a redirection, the browser would hold the next request for one of the other
+    site, and would not send the session's cookie, which is Strict. `local` returns the page of the console to show.
+    """
+    try:
+        person, after = await _openid(request).end(request.query, request.cookies.get(_FLOW, ""))
+        signed_in = await request.app[CONSOLE_APP].people.sign_in_elsewhere(person, _browser(request))
+    except FAILURES as error:
+        fault = fault_of(error)
+        return await login_page(request, fault.status, fault.problem.code)
+    page = page_response(request, "welcome", {"name": person.name, "after": local(after), **_OUTSIDE})
+    page.del_cookie(_FLOW, path=_OPENID)
+    return _set_cookies(request, page, signed_in)
 
 
 # ---- invitations -----------------------------------------------------------------------------------------------------

@@ -7,10 +7,11 @@ from typing import Any, Final
 import pytest
 import pytest_asyncio
 
+from dialgate.config.accounts import Role
 from dialgate.interfaces import http_application
 from dialgate.interfaces.http import openapi
 from dialgate.interfaces.http.endpoint import Endpoint
-from dialgate.people.roles import ROLES, Role
+from dialgate.people.roles import ROLES
 from tests.support import console_world, world
 from tests.support.world import CLEAR, World
 
