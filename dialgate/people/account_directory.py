@@ -21,7 +21,14 @@ from dialgate.people.account_sessions import BrowserInfo
 from dialgate.people.credentials import PasswordHashing, digest_of
 from dialgate.people.openid_claims import OpenIdPerson
 from dialgate.people.roles import ALL, ROLES
-from dialgate.people.schemas import AccountInfo, AccountRequest, AccountUpdate, Invitation, info_of
+from dialgate.people.schemas import (
+    LONGEST_NAME,
+    AccountInfo,
+    AccountRequest,
+    AccountUpdate,
+    Invitation,
+    info_of,
+)
 from dialgate.people.sign_in_limits import SignInLimits
 from dialgate.store import PersonAccounts
 from dialgate.store.accounts import PersonAccount
@@ -183,6 +190,7 @@ class AccountDirectory:
 
     async def sign_in(self, name: str, password: str, code: str, browser: BrowserInfo) -> SignedIn:
         """Begin a session. `code` is a one-time or a recovery code. Raises `Refused` and `StoreUnavailable`."""
+        name = name if len(name) <= LONGEST_NAME else ""  # the limits keep names in memory
         device = browser.device if self._is_known(name, browser.device) else ""
         self._limits.begin(name, browser.address, device)
         account = await self._store.account(name)
@@ -200,7 +208,7 @@ class AccountDirectory:
 
             signed_in = await self._store.change_account(name, changed)
         if signed_in is None:
-            _log.warning("sign-in refused", account=name[:64], address=browser.address)
+            _log.warning("sign-in refused", account=name, address=browser.address)
             raise _wrong()
         self._limits.succeed(name, browser.address, device)
         _log.info("signed in", account=name, address=browser.address)

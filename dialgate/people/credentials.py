@@ -96,7 +96,7 @@ def used_step(secret: str, code: str, now: Instant) -> int:
             step = now // _STEP + offset
             if hmac.compare_digest(totp.generate_otp(step), code):
                 return step
-    except (ValueError, TypeError):  # a secret that is not base32, a code that is not ASCII
+    except (ValueError, TypeError):  # a secret that is short or not base32, a code that is not ASCII
         return 0
     return 0
 

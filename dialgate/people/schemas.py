@@ -1,6 +1,6 @@
 """Requests and responses about accounts."""
 
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, Final, Literal, TypeAlias
 
 from msgspec import Meta, Struct
 
@@ -9,6 +9,7 @@ from dialgate.core.responses import when
 from dialgate.core.text_formats import OptionalTimestamp, Timestamp
 from dialgate.store.accounts import PersonAccount
 
+LONGEST_NAME: Final = 64
 AccountName: TypeAlias = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9_.-]{0,63}$")]
 Controllers: TypeAlias = Annotated[tuple[str, ...], Meta(min_length=1, max_length=1000)]
 AccountState: TypeAlias = Literal["invited", "active", "disabled"]

@@ -64,7 +64,8 @@ async def test_an_invitation_is_valid_once_and_for_72_hours(gate: Gate) -> None:
     gate.hand.at += INVITED - 1
     right = (secret, code_of(secret, gate.hand.at))
     await refused("console.weak_password", gate.people.accept(name, code, "annaannaanna", right, HOME))
-    await refused("console.wrong_code", gate.people.accept(name, code, PASSWORD, (secret, "000000"), HOME))
+    for wrong in ((secret, "000000"), ("", "000000"), ("AAAA", "000000")):
+        await refused("console.wrong_code", gate.people.accept(name, code, PASSWORD, wrong, HOME))
     await refused("console.not_invited", gate.people.accept(name, "guessed", PASSWORD, right, HOME))
     first, second = await asyncio.gather(
         *(gate.people.accept(name, code, PASSWORD, right, HOME) for _ in range(2)), return_exceptions=True
@@ -177,6 +178,8 @@ async def test_guessing_at_one_address_locks_out_neither_other_addresses_nor_a_k
     assert await gate.sign_in(anna, address=attacker.address, device=anna.signed_in.device)
     gate.hand.at += MINUTE
     assert await gate.sign_in(anna)
+    await refused("console.wrong_sign_in", gate.people.sign_in("a" * 1_000_000, "guess", "000000", HOME))
+    assert max(len(part) for key in limits._failures for part in key) < 100
     other = await gate.join("berta")
     gate.hand.at += MINUTE
     await refused("console.throttled", gate.sign_in(anna, address=attacker.address, device=other.signed_in.device))  # fmt: skip

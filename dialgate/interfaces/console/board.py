@@ -5,6 +5,7 @@ from typing import Final
 
 from aiohttp import web
 
+from dialgate.core.faults import Unavailable
 from dialgate.interfaces.console.live import SECONDS, Live
 from dialgate.interfaces.console.visit import BOARDS, LIVE, Visit, find_session
 from dialgate.interfaces.http.errors import Fault
@@ -68,7 +69,12 @@ async def _is_authorized(visit: Visit) -> bool:
     The session must be valid and the connection open. The client must have the scope `watch`, and the same
     controllers as when the stream began.
     """
-    found = await find_session(visit.request, visit.name)
+    try:
+        found = await find_session(visit.request, visit.name)
+    except (
+        Unavailable
+    ):  # the board is needed most while the store is not there, and was permitted a second ago
+        return visit.request.transport is not None
     if found is None or visit.request.transport is None:
         return False
     client, _ = found

@@ -11,7 +11,7 @@ from dialgate.core.model import MINUTE
 from dialgate.interfaces.console import routes
 from dialgate.people.roles import ROLES
 from tests.support.console_world import AGENT, NUMBERS, running_console
-from tests.support.people import HOME, PASSWORD, code_in, code_of, join
+from tests.support.people import HOME, OPERATOR, PASSWORD, code_in, code_of, join
 from tests.support.world import CLEAR, World
 
 BROWSER = {"Sec-Fetch-Site": "same-origin", "User-Agent": "Firefox on a desk"}
@@ -170,3 +170,20 @@ async def test_an_auditor_sees_the_pages_of_others_without_their_forms(
         if route.method == "POST" and route.needs and not {*route.needs} & {*ROLES["auditor"]}:
             status = 400 if route.is_form_read else 403
             await send(session, route.path.replace("{id}", "x"), status, token=token, number=CLEAR, days="no")
+
+
+async def test_a_board_goes_on_without_the_store_and_ends_with_the_session(
+    gate: World, session: ClientSession
+) -> None:
+    for is_stored in (True, False):
+        person = await join(gate.app.people, gate.hand(), f"anna-{is_stored}".lower(), "supervisor")
+        cookie = {"dialgate-console": person.signed_in.session}
+        async with session.get("/console/events", cookies=cookie) as stream:
+            assert (await stream.content.readline()).startswith(b"data: ")
+            if is_stored:
+                await gate.app.people.end_sessions(OPERATOR, person.name)
+                assert b"event: ended" in await stream.content.read()
+            else:
+                await gate.app._store.close()
+                lines = [await stream.content.readline() for _ in range(4)]
+                assert [line[:6] for line in lines] == [b"\n", b"data: ", b"\n", b"data: "]
