@@ -38,6 +38,7 @@ PATTERNS: Final = {
     r"^[A-Za-z0-9_-]{1,64}$": "1 to 64 letters, digits, `_` and `-`",
     r"^[1-9][0-9]{0,6}$": "1 to 7 digits, the first not 0",
     "^[0-9]{0,4}$": "at most 4 digits",
+    r"^https?://[^?#@]+$": "a URL without user, query or fragment, for example https://login.example/realms/sales",
     r"^\+[0-9]{5,15}$": "a number in E.164, for example +390612345678",
     r"^([1-9]\d{0,3}d|P[1-9]\d{0,2}[MY])$": "days, months or years, for example 30d, P18M or P1Y",
     r"^([1-9]|[1-5]\d|60)d$": "1 to 60 days, for example 30d",
