@@ -70,25 +70,28 @@ def unused_udp_port() -> int:
     return free_port(kind=socket.SOCK_DGRAM)
 
 
-# The files that take long, longest first. They run first, so that no worker runs a long file alone at the end.
+# The files that take more than a second of processor time, longest first. They run first, so that no worker runs a long file alone at the end.
 # `make test-fast` leaves them out.
 LONG = (
-    "test_shipped_logs", "test_shadow_report", "test_first_minute", "test_console_browser", "test_demo", "test_openapi", "test_shipping",
-    "test_stack", "test_service", "test_shared_store", "test_kubernetes", "test_last_word", "test_site", "test_call_plans", "test_breach",
-    "test_init", "test_several_gates", "test_uploads", "test_file_jobs", "test_packed_figures", "test_cases_over_http", "test_pipeline",
-    "test_one_way", "test_scrub", "test_alerts", "test_alerts_fired", "test_crash", "test_bulk_import", "test_evidence", "test_failover",
-    "test_mutants", "test_generated_clients", "test_policy", "test_notify_socket", "test_own_process", "test_cli", "test_lasting_decisions",
-    "test_store", "test_number_privacy", "test_grid", "test_archive_index", "test_race", "test_configuration_diff", "test_registry_kill",
-    "test_timestamps", "test_tabular", "test_start", "test_peers", "test_registry_versions", "test_streaming", "test_console", "test_lists_in_use",
-    "test_replay", "test_gate", "test_registry_import", "test_fastagi", "test_cli_answers", "test_suite", "test_kamailio_gate", "test_connections",
-    "test_dashboards", "test_entry_ids", "test_conformance", "test_dialers", "test_kamailio", "test_kamailio_fuzz", "test_sip_redirect",
-    "test_tenants", "test_reconciliation", "test_network_faults", "test_store_histories", "test_restore", "test_registry_layouts",
-    "test_http_hand_over", "test_registry_cycle", "test_span", "test_operations", "test_backup", "test_pacing", "test_stop_notices",
-    "test_registry_lists", "test_archive", "test_decision_log", "test_retention", "test_recall", "test_check_fast_path", "test_process_pool",
-    "test_fuzz", "test_search", "test_bulk_revocation", "test_erasure", "test_deploy", "test_decision_log_stored", "test_checkpoints",
-    "test_registry_pull", "test_lost_zeros", "test_same_meaning", "test_changes_of_law", "test_large_heads", "test_error_table", "test_web_pages",
-    "test_repetitions", "test_subjects", "test_number_set", "test_texts", "test_older_copy", "test_probe", "test_report", "test_entry_limit",
-    "test_clock", "test_stop_requests", "test_shadow",
+    "test_openapi", "test_shipped_logs", "test_first_minute", "test_shared_store", "test_demo", "test_console_browser", "test_shipping",
+    "test_request_lines", "test_last_word", "test_shadow_report", "test_cases_over_http", "test_pipeline", "test_init", "test_console",
+    "test_incoming", "test_one_way", "test_call_plans", "test_site", "test_store", "test_pull", "test_fastagi", "test_scrub", "test_ledger_file",
+    "test_gate", "test_peers", "test_uploads", "test_failover", "test_network_faults", "test_breach", "test_configuration_diff",
+    "test_notify_socket", "test_alerts", "test_streaming", "test_registry_cycle", "test_bulk_import", "test_evidence", "test_several_gates",
+    "test_framing", "test_start", "test_stop_notices", "test_registrar", "test_entry_ids", "test_registry_sources", "test_kubernetes",
+    "test_conformance", "test_race", "test_http", "test_crash", "test_cli", "test_kamailio", "test_web_pages", "test_turning_points",
+    "test_connections", "test_registry_import", "test_repeated_names", "test_probe", "test_file_jobs", "test_tabular", "test_retention",
+    "test_large_heads", "test_decision_log", "test_lasting_decisions", "test_pacing", "test_replay", "test_dialers", "test_decision",
+    "test_archive_index", "test_registry_kill", "test_registry_versions", "test_sip_redirect", "test_kamailio_gate", "test_list_origin",
+    "test_settings", "test_number_set", "test_platform_trunk", "test_dashboards", "test_shadow", "test_archive", "test_restore", "test_subjects",
+    "test_layers", "test_mutants", "test_fairness", "test_recall", "test_suite", "test_http_hand_over", "test_operations", "test_store_histories",
+    "test_grid", "test_dead_letters", "test_scrub_columns", "test_clock", "test_expiry", "test_registry_layouts", "test_registry_lists",
+    "test_consent_states", "test_check_fast_path", "test_older_copy", "test_packed_figures", "test_number_privacy", "test_reasons", "test_mcp",
+    "test_registry_merging", "test_own_process", "test_bulk_revocation", "test_cases", "test_repetitions", "test_backup", "test_texts",
+    "test_search", "test_phone", "test_erasure", "test_report", "test_lists_in_use", "test_timestamps", "test_deploy", "test_docs", "test_span",
+    "test_country_cases", "test_checkpoints", "test_stop_requests", "test_reconciliation", "test_response_slots", "test_registry_pull",
+    "test_decision_log_stored", "test_tenants", "test_counted_campaigns", "test_policy", "test_process_pool", "test_changes_of_law",
+    "test_error_table",
 )  # fmt: skip
 
 
