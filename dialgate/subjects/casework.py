@@ -1,8 +1,9 @@
 """The work on one data subject's request, which fixes the controller and the number: nothing else has to be named."""
 
 import asyncio
+from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Final
+from typing import Final, NamedTuple
 
 from msgspec import structs
 
@@ -36,6 +37,14 @@ from dialgate.subjects.schemas import (
 from dialgate.texts import Language
 
 _PURPOSES: Final[dict[Language, str]] = {"it": "lettera per la richiesta {}", "en": "letter for request {}"}
+
+
+class CaseView(NamedTuple):
+    """A request for a page: an erasure with what it would do, a rectification with the entries that it can correct."""
+
+    file: CaseFile
+    preview: ErasurePreview | None = None
+    entries: Sequence[HistoryEntry] = ()
 
 
 class Casework:
@@ -82,24 +91,29 @@ class Casework:
         case, number = await self._look_up(client, name, purpose)
         return structs.replace(file, number=number, addressee=case.addressee, items=list(case.items))
 
-    async def is_shown(self, client: Client, name: str) -> bool:
-        """Return whether this client looked up the number of the request within the last hour."""
+    async def view(self, client: Client, name: str) -> CaseView:
+        """Return what a page about a request may show. Personal data needs a look-up by this client within the last hour."""
+        file = await self._subjects.deadlines.show(client, name)
         case, number = await self._subjects.deadlines.find(client, name)
         since = rfc3339(self._registrar.access.clock() - HOUR)
-        lookups = await self._subjects.lookups.find(case.controller, number)
-        return any(
-            seen.client == client.name and seen.what == "request" and seen.at >= since for seen in lookups
-        )
+        seen = await self._subjects.lookups.find(case.controller, number)
+        if not any(
+            look.client == client.name and look.what == "request" and look.at >= since for look in seen
+        ):
+            return CaseView(file)
+        is_undone = not case.closed_at and not case.entries
+        preview, entries = None, list[HistoryEntry]()
+        if case.kind == "erasure" and is_undone:
+            preview = await self._subjects.erasing.preview(case.controller, number)
+        if case.kind == "rectification" and is_undone:
+            entries = await self._registrar.views.history(client, case.controller, number, tuple(KINDS))
+        shown = structs.replace(file, number=number, addressee=case.addressee, items=list(case.items))
+        return CaseView(shown, preview, entries)
 
     async def preview_erasure(self, client: Client, name: str, purpose: str) -> ErasurePreview:
         """Return what the erasure of this request would do now. This is recorded as a look-up."""
         case, number = await self._look_up(client, name, purpose)
         return await self._subjects.erasing.preview(case.controller, number)
-
-    async def entries(self, client: Client, name: str, purpose: str) -> list[HistoryEntry]:
-        """Return the ledger entries that a rectification can correct. This is recorded as a look-up."""
-        case, number = await self._look_up(client, name, purpose)
-        return await self._registrar.views.history(client, case.controller, number, tuple(KINDS))
 
     async def portable(self, client: Client, name: str, purpose: str) -> Portable:
         case, number = await self._subjects.deadlines.find(client, name)

@@ -18,6 +18,7 @@ from dialgate.interfaces.console import (
     board,
     calls,
     campaigns,
+    cases,
     changes,
     law,
     lists,
@@ -54,8 +55,10 @@ from dialgate.interfaces.http.web_pages import is_foreign
 from dialgate.texts import LANGUAGES
 
 _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-# The pages whose path names a decision or a campaign.
-_NAMED: Final = re.compile(rf"{ROOT}/(?:decisions/(?:{PATTERN})|campaigns/[A-Za-z0-9._-]+)")
+# The pages whose path names a decision, a campaign or a request.
+_NAMED: Final = re.compile(
+    rf"{ROOT}/(?:decisions/(?:{PATTERN})|campaigns/[A-Za-z0-9._-]+|requests/[0-9a-f]+)"
+)
 _log = structlog.get_logger(__name__)
 
 
@@ -104,7 +107,13 @@ _ROUTES: Final = (
     _Route("POST", f"{ROOT}/decisions/{{id}}/evidence", ("subjects",), numbers.download_evidence),
     _Route("GET", f"{ROOT}/requests", ("subjects",), requests.show_requests),
     _Route("POST", f"{ROOT}/requests", ("subjects",), requests.record),
-    _Route("POST", f"{ROOT}/requests/{{id}}", ("subjects",), requests.resolve),
+    _Route("GET", f"{ROOT}/requests.csv", ("subjects",), cases.export_register),
+    _Route("GET", f"{ROOT}/requests/{{id}}", ("subjects",), cases.show_case),
+    _Route("POST", f"{ROOT}/requests/{{id}}", ("subjects",), cases.record_step),
+    _Route("POST", f"{ROOT}/requests/{{id}}/look-up", ("subjects",), cases.look_up),
+    _Route("POST", f"{ROOT}/requests/{{id}}/execution", ("subjects",), cases.execute),
+    _Route("POST", f"{ROOT}/requests/{{id}}/letter", ("subjects",), cases.write_letter),
+    _Route("POST", f"{ROOT}/requests/{{id}}/portability", ("subjects",), cases.export_portable),
     _Route("GET", f"{ROOT}/accounts", ("admin",), accounts.show_accounts),
     _Route("POST", f"{ROOT}/accounts", ("admin",), accounts.add),
     _Route("POST", f"{ROOT}/accounts/{{id}}", ("admin",), accounts.change),

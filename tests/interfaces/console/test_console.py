@@ -10,6 +10,7 @@ from itertools import product
 from pathlib import Path
 from string import Formatter
 from typing import Any, get_args
+from urllib.parse import quote
 
 import msgspec
 import pytest
@@ -53,7 +54,9 @@ from tests.support.world import CALLER, CLEAR, LISTED, World
 ROUTES = [(route.method, route.path, route.needs) for route in routes._ROUTES]
 OWN = "/console/account"  # of a person: a key has none
 PAGES = [
-    path for method, path, _ in ROUTES if method == "GET" and not re.search("{|events", path) and path != OWN
+    path
+    for method, path, _ in ROUTES
+    if method == "GET" and not re.search(r"{|events|\.csv", path) and path != OWN
 ]
 HOME = {"Sec-Fetch-Site": "same-origin"}
 
@@ -185,6 +188,7 @@ ONWARD = {
     "/console/decisions/0123abcd-1": "/console/decisions/0123abcd-1",
     "/console/campaigns/acme-fibre": "/console/campaigns/acme-fibre",
     "/console/campaigns/acme-fibre/lift": "/console",
+    "/console/requests/5f0c2a9be41d7703": "/console/requests/5f0c2a9be41d7703",
     "/console/campaigns/\r\nX: y": "/console",
     "//evil.example/": "/console",
     "https://evil.example/": "/console",
@@ -542,10 +546,8 @@ async def test_a_closed_request_shows_who_when_and_the_response(gate: World) -> 
         assert "87% of the time to respond has elapsed" in page_text
         await send(session, path, 400, outcome="answered", reason="x")
         assert "Open: 2" in await get(session, "/console/requests")
-        page_text = await send(
-            session, path, 200, outcome="answered", reason="a copy by PEC", actor="A. Bianchi"
-        )
-        assert "Closed." in page_text
+        await send(session, path, 303, outcome="answered", reason="a copy by PEC", actor="A. Bianchi")
+        assert "a copy by PEC" in await get(session, f"{path}?done=answered")
         page_text = await get(session, "/console/requests")
         assert "Open: 1" in page_text
         row = page_text.partition('id="h-closed"')[2]
@@ -555,12 +557,80 @@ async def test_a_closed_request_shows_who_when_and_the_response(gate: World) -> 
         )
         assert "subject.closed" in await send(session, path, 409, outcome="refused", reason="twice")
         path = f"/console/requests/{erasure['id']}"
-        assert "Extended by two months." in await send(
-            session, path, 200, outcome="extended", reason="many files"
-        )
-        await send(session, path, 200, outcome="refused", reason="not identified")
+        await send(session, path, 303, outcome="extended", reason="many files")
+        assert "Extended by two months." in await get(session, f"{path}?done=extended")
+        await send(session, path, 303, outcome="refused", reason="not identified")
         assert "dpo" in (await get(session, "/console/requests")).partition('id="h-closed"')[2]
     assert await open_requests(gate) == {}
+
+
+async def test_a_number_is_on_the_page_of_a_request_for_an_hour_after_a_look_up(gate: World) -> None:
+    case = (await open_requests(gate))["erasure"]
+    path = f"/console/requests/{case['id']}"
+    async with browser(gate, OFFICER) as session:
+        page_text = await get(session, path)
+        assert CLEAR not in page_text
+        assert "+39 ••••••••78" in page_text
+        await send(session, f"{path}/look-up", 400, purpose="x")
+        await send(session, f"{path}/look-up", 303, purpose="to answer the request")
+        page_text = await get(session, path)
+        assert CLEAR in page_text
+        assert "call list" in page_text  # what the erasure would do
+    async with browser(gate, ADMINISTRATOR) as session:
+        assert CLEAR not in await get(session, path)
+    gate.hand.at += HOUR
+    async with browser(gate, OFFICER) as session:
+        assert CLEAR not in await get(session, path)
+
+
+async def test_an_erasure_needs_the_last_digits_of_the_number(gate: World) -> None:
+    case = (await open_requests(gate))["erasure"]
+    path = f"/console/requests/{case['id']}"
+    async with browser(gate, OFFICER) as session:
+        for digits in ("5678", ""):  # the number was not shown yet
+            assert "console.confirm" in await send(session, f"{path}/execution", 400, confirm=digits)
+        await send(session, f"{path}/look-up", 303, purpose="to answer the request")
+        for digits in ("5679", "", "12345678"):
+            assert "console.confirm" in await send(session, f"{path}/execution", 400, confirm=digits)
+        await send(session, f"{path}/execution", 303, confirm="5678")
+        await send(session, f"{path}/execution", 303, confirm="5678")  # repeated
+        assert "Done. Now write the letter." in await get(session, f"{path}?done=executed")
+    assert (await open_requests(gate))["erasure"]["executed"] is True
+
+
+async def test_an_officer_rectifies_an_entry_on_the_page_of_the_request(gate: World) -> None:
+    contract = {
+        "number": CLEAR,
+        "id": "C-1",
+        "starts": "2026-01-01",
+        "sector": "telecommunications",
+        "controller": "acme",
+    }
+    seq = (await gate.post("/v1/contracts", contract))["seq"]
+    ask = {"kind": "rectification", "identified": "code read back"}
+    case = await gate.post(f"/v1/subjects/{quote(CLEAR)}/requests", ask)
+    path = f"/console/requests/{case['id']}"
+    async with browser(gate, OFFICER) as session:
+        await send(session, f"{path}/look-up", 303, purpose="to answer the request")
+        assert "C-1" in await get(session, path)
+        wrong = {"of": str(seq), "field": "colour", "value": "red"}
+        assert "request.invalid" in await send(session, f"{path}/execution", 400, **wrong)
+        right = {"of": str(seq), "field": "starts", "value": "2026-02-01"}
+        await send(session, f"{path}/execution", 303, **right)
+        letter = await send(session, f"{path}/letter", 200, kind="rectification", language="en", form="html")
+    assert "01/02/2026" in letter
+
+
+async def test_the_register_and_portable_data_are_files(gate: World) -> None:
+    case = await gate.post(
+        f"/v1/subjects/{quote(CLEAR)}/requests", {"kind": "portability", "identified": "id card"}
+    )
+    async with browser(gate, OFFICER) as session:
+        register = await get(session, "/console/requests.csv")
+        assert case["id"] in register
+        assert CLEAR not in register
+        portable = json.loads(await send(session, f"/console/requests/{case['id']}/portability", 200))
+    assert portable["number"] == CLEAR
 
 
 async def test_a_request_of_another_controller_cannot_be_seen_or_closed(gate: World) -> None:
@@ -576,8 +646,8 @@ async def test_the_time_limit_of_a_request_begins_on_the_day_it_was_received(gat
     fields = {"number": CLEAR, "controller": "acme", "kind": "portability", "channel": "letter"}
     fields |= {"identified": "a copy of a document", "received_at": "2026-11-20T09:30"}
     async with browser(gate, OFFICER) as session:
-        page_text = await send(session, "/console/requests", 201, **fields)
-        assert "Request recorded. The one-month time limit applies." in page_text
+        await send(session, "/console/requests", 303, **fields)
+        page_text = await get(session, "/console/requests")
         assert "20/12/2026 09:30" in page_text
         assert CLEAR not in page_text
         for wrong in ({"number": "12"}, {"received_at": "2026-12-20T09:30"}, {"identified": ""}):

@@ -247,21 +247,6 @@ async def test_every_rule_is_on_the_page_of_a_decision(screen: Screen) -> None:
         assert await rows.filter(has=page.locator(".result.skip")).count() > 0
 
 
-async def test_an_officer_closes_a_request(screen: Screen) -> None:
-    ask = {"kind": "rectification", "identified": "code read back", "channel": "letter"}
-    await screen.gate.post(f"/v1/subjects/{LISTED}/requests", ask)
-    async with open_page(screen, OFFICER) as page:
-        await page.get_by_role("link", name="Data-subject requests").click()
-        case = page.get_by_role("article", name="Rectification")
-        await expect(case).to_contain_text("Due by 24/12/2026")
-        await case.get_by_text("Answer, refuse or extend").click()
-        await case.locator("[name=reason]").fill("the entry was set right")
-        await case.get_by_role("button", name="Record the outcome").click()
-        await expect(page.get_by_role("status")).to_contain_text("Closed. Rectification, acme")
-        await expect(page.get_by_role("article", name="Rectification")).to_have_count(0)
-        await expect(page.locator("tbody tr").first).to_contain_text("the entry was set right")
-
-
 async def test_a_supervisor_loads_a_list_and_sees_the_callable_numbers(
     screen: Screen, tmp_path: Path
 ) -> None:

@@ -1,0 +1,134 @@
+"""The page of one data subject's request: look up, carry out, write the letter, send it, close."""
+
+from typing import Any, Final
+
+import msgspec
+from aiohttp import web
+from msgspec import Struct
+
+from dialgate.audit.lookups import LookupReason
+from dialgate.core.request_deadlines import EXECUTED
+from dialgate.interfaces.console.reports import as_file
+from dialgate.interfaces.console.requests import CHANNELS, elapsed_share, to_case
+from dialgate.interfaces.console.visit import Fields, Visit, serves_form
+from dialgate.interfaces.http.errors import Fault, convert
+from dialgate.interfaces.http.subjects import make_letter
+from dialgate.subjects.letter import LETTER_KINDS
+from dialgate.subjects.letter_words import LetterWords
+from dialgate.subjects.schemas import CaseStep, ExecutionRequest, LetterRequest
+
+_DONE: Final = (
+    "recorded", "shown", "executed", "answered", "refused", "extended", "withdrawn", "noted", "assigned", "sent",
+)  # fmt: skip
+_DIGITS: Final = 4  # that confirm an erasure
+
+
+class _LookUp(Struct, frozen=True):
+    purpose: LookupReason
+
+
+async def _page(visit: Visit, fields: Fields, status: int = 200, error: str = "") -> web.Response:
+    view = await visit.app.casework.view(visit.client, _name(visit))
+    case, done = view.file.request, visit.request.query.get("done", "")
+    return visit.show(
+        "case",
+        "requests",
+        status,
+        view=view,
+        file=view.file,
+        case=case,
+        elapsed=elapsed_share(case, visit.app.gate.now()),
+        to_execute=case.kind in EXECUTED,
+        kinds=_letter_kinds(case.kind),
+        channels=CHANNELS,
+        say_why=LetterWords(visit.words.language, visit.zone()).say,
+        done=done if done in _DONE else "",
+        fields=fields,
+        error=error,
+    )
+
+
+def _letter_kinds(kind: str) -> list[str]:
+    """Return the kinds of letter that a request can have, the usual one first."""
+    others = ("why", "extension", "refusal") if kind == "access" else ("extension", "refusal")
+    return [name for name in (kind, *others) if name in LETTER_KINDS]
+
+
+async def show_case(visit: Visit) -> web.StreamResponse:
+    return await _page(visit, {})
+
+
+@serves_form(_page)
+async def look_up(visit: Visit, fields: Fields) -> web.StreamResponse:
+    """Show the number and the address on the page for an hour. The purpose is recorded."""
+    query = convert({"purpose": fields.get("purpose", "")}, _LookUp)
+    await visit.app.casework.show(visit.client, _name(visit), query.purpose)
+    return _to_case(visit, "shown")
+
+
+@serves_form(_page)
+async def record_step(visit: Visit, fields: Fields) -> web.StreamResponse:
+    """Close or extend the request, or add a remark."""
+    step = convert({field: fields.get(field, "") for field in ("outcome", "reason", "actor")}, CaseStep)
+    await visit.app.subjects.deadlines.move(visit.client, _name(visit), step)
+    return _to_case(visit, step.outcome)
+
+
+@serves_form(_page)
+async def execute(visit: Visit, fields: Fields) -> web.StreamResponse:
+    """Do what the request asks for. An erasure needs the last digits of the number, because it cannot be undone."""
+    view = await visit.app.casework.view(visit.client, _name(visit))
+    if view.file.request.kind == "erasure" and not _is_confirmed(view.file.number, fields.get("confirm", "")):
+        raise Fault(400, "console.confirm", "Enter the last digits of the number.", field="confirm")
+    file = await visit.app.casework.execute(visit.client, _name(visit), _order(fields))
+    if file.missing:
+        raise Fault(503, "console.incomplete", "A gate did not respond. Repeat it.")
+    return _to_case(visit, "executed")
+
+
+def _is_confirmed(number: str, digits: str) -> bool:
+    return len(digits) == _DIGITS and number.endswith(digits)
+
+
+def _order(fields: Fields) -> ExecutionRequest:
+    of, name, value = (fields.get(field, "") for field in ("of", "field", "value"))
+    if not of:
+        return ExecutionRequest()
+    try:
+        decoded: Any = msgspec.json.decode(value)
+    except msgspec.DecodeError:
+        decoded = value
+    return convert({"of": int(of) if of.isdecimal() else 0, "fields": {name: decoded}}, ExecutionRequest)
+
+
+@serves_form(_page)
+async def write_letter(visit: Visit, fields: Fields) -> web.StreamResponse:
+    """Return the letter, as a page to print or as PDF."""
+    values = {
+        name: value for name, value in fields.items() if name in LetterRequest.__struct_fields__ and value
+    }
+    return await make_letter(
+        visit.request, visit.app, visit.client, _name(visit), convert(values, LetterRequest)
+    )
+
+
+@serves_form(_page)
+async def export_portable(visit: Visit, _: Fields) -> web.StreamResponse:
+    """Return the data that the person provided, as a file for the person or another controller."""
+    name = _name(visit)
+    data = await visit.app.casework.portable(visit.client, name, f"request {name}")
+    body = msgspec.json.format(msgspec.json.encode(data)) + b"\n"
+    return as_file(body, f"portability-{name}.json", "application/json")
+
+
+async def export_register(visit: Visit) -> web.StreamResponse:
+    body = await visit.app.casework.register(visit.client)
+    return as_file(body.encode(), "requests.csv", "text/csv; charset=utf-8")
+
+
+def _name(visit: Visit) -> str:
+    return visit.request.match_info["id"]
+
+
+def _to_case(visit: Visit, done: str) -> web.Response:
+    return to_case(_name(visit), done)
