@@ -88,7 +88,7 @@ def searchable(
 ) -> dict[str, str]:
     """Return the columns of a decision that come from its grounds.
 
-    `reasons` holds all reason codes, separated by spaces. `is_sealed` is true if the facts lack digits of the caller ID.
+    `reasons` holds all reason codes, and `lists` the call lists with the number, separated by spaces. `is_sealed` is true if the facts lack digits of the caller ID.
     """
     codes = [reason.code for reason in decision.reasons]
     return {
@@ -100,6 +100,7 @@ def searchable(
         "reasons": " ".join(codes),
         "basis": decision.basis,
         "caller_id": facts.caller_id.number + (SEALED if is_sealed else ""),
+        "lists": " ".join(dict.fromkeys(listing.list for listing in facts.listings)),
     }
 
 

@@ -4,7 +4,7 @@ They depend only on the records, and on what `dialgate reconcile` found in the t
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Collection, Hashable, Iterable
+from collections.abc import Collection, Iterable
 from typing import Annotated
 
 import numpy as np
@@ -18,12 +18,11 @@ from dialgate.core.text_formats import OptionalTimestamp
 from dialgate.crypto.keys import Keys
 from dialgate.decision_log import span
 from dialgate.decision_log.chains import Chains, homes, shipped_until
-from dialgate.decision_log.entry_columns import Column, EntryColumns, count_equal
-from dialgate.decision_log.records import Reader, Record
+from dialgate.decision_log.entry_columns import EntryColumns, count_equal
 from dialgate.decision_log.span import LogSpan
 from dialgate.report.figures import Period
 
-_COLUMNS = ("controller", "client", "campaign", "allow", "reasons", "shadow", "grounds")
+_COLUMNS = ("controller", "client", "campaign", "allow", "reasons", "shadow", "lists")
 _QUARTER = 15 * MINUTE  # in every time zone an hour begins with one
 _HOURS = [f"{hour:02}" for hour in range(24)]
 _SAMPLES = 3
@@ -116,21 +115,19 @@ class _ShadowTally:
         self.hours: Counter[tuple[str, bool]] = Counter()
         self._order, self._clients = order, clients
 
-    def add(self, decisions: EntryColumns, reader: Reader) -> None:
-        """Count decisions, all of the log of `reader`."""
+    def add(self, decisions: EntryColumns) -> None:
+        """Count decisions, all of one log."""
         decisions = self._of_order(decisions)
         in_shadow = decisions.column("shadow").where(bool)
         self.enforced += int((~in_shadow).sum())
         calls = decisions.select(in_shadow)
         hours = calls.unit(_QUARTER).map(lambda at: local_time.hour_in(self._order.period.zone, at)[1])
-        names = [calls.column(name) for name in ("allow", "reasons", "campaign")]
-        for (allow, reasons, campaign, hour, lists), number in count_equal(
-            [*names, hours, _lists(calls, reader)]
-        ):
+        names = [calls.column(name) for name in ("allow", "reasons", "campaign", "lists")]
+        for (allow, reasons, campaign, lists, hour), number in count_equal([*names, hours]):
             self.calls[allow] += number
             self.campaigns[campaign, allow] += number
             self.hours[f"{hour:02}", allow] += number
-            for name in lists:
+            for name in lists.split() or [""]:
                 self.lists[name, allow] += number
             codes = set(reasons.split())
             for code in codes:
@@ -157,17 +154,6 @@ class _ShadowTally:
             ]
             for name in set(reasons.values[code].split()):
                 self.samples[name] = (self.samples[name] + pairs)[:_SAMPLES]
-
-
-def _lists(calls: EntryColumns, reader: Reader) -> Column:
-    """Return the names of the call lists on which each call's number is. Calls with the same grounds have the same lists."""
-    grounds, names = calls.column("grounds"), dict[Hashable, tuple[str, ...]]()
-    used, rows = np.unique(grounds.codes, return_index=True)
-    for code, seq in zip(used.tolist(), calls.seqs[rows].tolist(), strict=True):
-        record = reader.find(seq)
-        listings = record.facts.listings if isinstance(record, Record) else ()
-        names[grounds.values[code]] = tuple(dict.fromkeys(listing.list for listing in listings)) or ("",)
-    return grounds.map(lambda seq: names.get(seq, ()))
 
 
 def gather_shadow(config: Config, order: ShadowReportOrder) -> ShadowReport:
@@ -206,7 +192,7 @@ def _read_log(chains: Chains, order: ShadowReportOrder, clients: Collection[str]
         for entries in span.columns_within(reader, within, _COLUMNS):
             decisions = entries.select(entries.is_decision)
             if len(decisions.seqs):
-                tally.add(decisions, reader)
+                tally.add(decisions)
     return tally
 
 

@@ -31,9 +31,20 @@ from dialgate.runtime.atomic_write import open_private, sync_file, sync_folder
 from dialgate.store.sqlite.backup import copy_database, newest_entry
 
 _LAST = ("signing.json", "keys.json")
-# Unfinished files, files that a program recreates when it opens the database or log, and positions of pulls, which could be
-# ahead of the copied store.
-_LEFT_OUT = ("-wal", "-shm", "-journal", ".new", ".lock", ".archiving", ".durable", ".sieve", ".cursor")
+# Unfinished files, files that a program recreates when it opens the database or log, and positions of pulls and counts of days,
+# which could be ahead of the copied store or log.
+_LEFT_OUT = (
+    "-wal",
+    "-shm",
+    "-journal",
+    ".new",
+    ".lock",
+    ".archiving",
+    ".durable",
+    ".sieve",
+    ".cursor",
+    ".history",
+)
 _TRIES = 5  # files may be archived or replaced after they were listed
 
 Progress = Callable[[int, int], None]

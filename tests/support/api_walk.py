@@ -417,6 +417,15 @@ async def _reports(ask: Walk, running: world.World) -> None:
         query = {"controller": "acme", "day": "2026-11-24", "format": form, "language": "en"}
         await ask("getReport", 200, params=query)
     await ask("getReport", 400, params={"day": "yesterday"})
+    period = {
+        "controller": "acme",
+        "first": "2026-11-18",
+        "last": "2026-11-24",
+        "from_hour": 9,
+        "to_hour": 20,
+    }
+    await ask("getHistory", 200, params=period)
+    await ask("getHistory", 400, params={**period, "first": "2026-01-01"})
     coverage = {"calls": 1_200, "allowed": 1_043, "shadow": 137, "counts": {"undecided": 20}}
     shadow = {"day": "2026-11-24", "format": "json", "language": "en", "coverage": coverage}
     for form in ("html", "json"):

@@ -18,7 +18,9 @@ from dialgate.core.model import (
     Facts,
     Grounds,
     Instant,
+    Listing,
     Number,
+    Origin,
     OutcomeRecord,
     Pass,
 )
@@ -28,6 +30,8 @@ from dialgate.decision_log import DecisionLog
 
 NOW: Instant = 1_795_510_800_000  # 2026-11-24T09:00:00Z
 
+ORIGIN = Origin(collected_by="Acme", collected_on=date(2026, 10, 1))
+
 
 class SampleDecision(Struct, frozen=True):
     number: str
@@ -35,6 +39,10 @@ class SampleDecision(Struct, frozen=True):
     country: str = "IT"
     allow: bool = True
     call_id: str = ""
+    controller: str = "acme"
+    campaign: str = "acme-fibre"
+    lists: tuple[str, ...] = ()
+    shadow: bool = False
 
 
 def write(
@@ -42,18 +50,20 @@ def write(
 ) -> None:
     """Write decisions, and an outcome after each allowed call.
 
-    In a segment, decisions with the same country and verdict share one `Grounds` record.
+    In a segment, decisions with the same country, verdict, controller, campaign and lists share one `Grounds` record.
     """
     nonce = nonces()
     with closing(
         DecisionLog.open(folder, log=keys.log, now=NOW, gate={"dialgate": "0.1"}, segment_bytes=segment_bytes)
     ) as log:
-        segment, written = 0, dict[tuple[str, bool], int]()
+        segment, written = 0, dict[tuple[object, ...], int]()
         for decision in decisions:
             first = log.turn_over(decision.at)
             if first != segment:
                 segment, written = first, {}
-            key = decision.country, decision.allow
+            key = (
+                decision.country, decision.allow, decision.controller, decision.campaign, decision.lists,
+            )  # fmt: skip
             if key not in written:
                 written[key] = log.next_seq
                 log.write([msgspec.json.encode(grounds(log.next_seq, decision))])
@@ -72,6 +82,7 @@ def write(
                             client="dialer",
                             interface="http",
                             call_id=decision.call_id,
+                            shadow=decision.shadow,
                             question=keys.named("?", decision.call_id.encode()) if decision.call_id else b"",
                         )
                     )
@@ -86,10 +97,11 @@ def grounds(seq: int, sample: SampleDecision) -> Grounds:
         at=0,
         today=date(2026, 11, 24),
         number=Number(kind="fixed", region=sample.country),
-        controller=Controller(id="acme"),
-        campaign=Campaign(id="acme-fibre"),
+        controller=Controller(id=sample.controller),
+        campaign=Campaign(id=sample.campaign),
         call_type="agent",
         caller_id=CallerId(number="+390844123456", form="number"),
+        listings=tuple(Listing(list=name, basis="directory", origin=ORIGIN) for name in sample.lists),
     )
     denied = Deny("registry.listed", "enrolled", "D.P.R. 26/2022 art. 8 c. 2")
     decision = Decision(allow=sample.allow, outcomes={"registry": Pass() if sample.allow else denied})

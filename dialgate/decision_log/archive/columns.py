@@ -47,13 +47,14 @@ SCHEMA = pa.schema(
         ("decision", _WORD),
         ("result", _WORD),
         ("shadow", pa.bool_()),
+        ("lists", _WORD),
     ]
 )
 ABSENT: dict[str, bool] = {
     "shadow": False
 }  # columns that older files lack, with the value of their decisions
 FEW_VALUES = frozenset(
-    {"type", "client", "interface", "controller", "campaign", "country", "reason", "reasons", "basis", "caller_id", "law", "result"}
+    {"type", "client", "interface", "controller", "campaign", "country", "reason", "reasons", "basis", "caller_id", "law", "result", "lists"}
 )  # fmt: skip
 _HASHES = {"number", "sealed", "question"}  # incompressible
 WRITER_OPTIONS: dict[str, Any] = {

@@ -20,6 +20,7 @@ from dialgate.interfaces.console import (
     campaigns,
     cases,
     changes,
+    history,
     law,
     lists,
     numbers,
@@ -59,6 +60,7 @@ _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 _NAMED: Final = re.compile(
     rf"{ROOT}/(?:decisions/(?:{PATTERN})|campaigns/[A-Za-z0-9._-]+|requests/[0-9a-f]+)"
 )
+_QUERY: Final = re.compile(r"[!-~]{0,2048}")  # of a page's address: nothing that could end a header
 _log = structlog.get_logger(__name__)
 
 
@@ -79,6 +81,7 @@ class _Route(NamedTuple):
 _ROUTES: Final = (
     _Route("GET", f"{ROOT}/board", ("watch",), board.board),
     _Route("GET", f"{ROOT}/events", ("watch",), board.events),
+    _Route("GET", f"{ROOT}/history", ("watch",), history.show_history),
     _Route("GET", f"{ROOT}/campaigns", ("watch",), campaigns.show_campaigns),
     _Route("GET", f"{ROOT}/campaigns/{{id}}", ("watch",), campaigns.show_campaign),
     _Route("POST", f"{ROOT}/campaigns/{{id}}/pause", ("lists",), campaigns.pause),
@@ -208,14 +211,16 @@ def _same_site(serve: _Handler) -> _Handler:
 
 
 def _to_login(request: web.Request) -> web.Response:
-    here = request.path if request.method == "GET" and request.path != f"{ROOT}/events" else ""
+    here = request.path_qs if request.method == "GET" and request.path != f"{ROOT}/events" else ""
     return redirect(f"{ROOT}/login?{urlencode({'next': here})}" if here else f"{ROOT}/login")
 
 
-def _local(path: str) -> str:
-    """Return `path` if it is a console page, otherwise the start page."""
+def _local(address: str) -> str:
+    """Return `address`, a path with or without a query, if it is a console page, otherwise the start page."""
+    path, _, query = address.partition("?")
     pages = {route.path for route in _ROUTES if route.method == "GET"}
-    return path if path in pages or _NAMED.fullmatch(path) else ROOT
+    is_page = path in pages or _NAMED.fullmatch(path)
+    return address if is_page and _QUERY.fullmatch(query) else ROOT
 
 
 # ---- sign-in and sign-out --------------------------------------------------------------------------------------------

@@ -192,7 +192,7 @@ def page_response(
         "theme": theme(request),
         "languages": LANGUAGES,
         "themes": THEMES,
-        "path": request.path,
+        "path": request.path_qs if request.method == "GET" else request.path,
         **context,
     }
     body = rendering.render(name, words_for(request), context)

@@ -9,6 +9,7 @@ from dialgate.interfaces.http.campaigns import CAMPAIGNS
 from dialgate.interfaces.http.check import CHECKS
 from dialgate.interfaces.http.decisions import DECISIONS
 from dialgate.interfaces.http.dialer_endpoints import DIALERS
+from dialgate.interfaces.http.history import HISTORY
 from dialgate.interfaces.http.incoming_webhooks import INCOMING
 from dialgate.interfaces.http.ledger_endpoints import LEDGER
 from dialgate.interfaces.http.reports import REPORTS
@@ -16,7 +17,7 @@ from dialgate.interfaces.http.subjects import SUBJECTS
 from dialgate.interfaces.http.tasks import TASKS
 
 _GROUPS: Final = (
-    CHECKS, DECISIONS, LEDGER, CALL_LISTS, CAMPAIGNS, TASKS, SUBJECTS, REPORTS, ADMINISTRATION, ACCOUNTS, DIALERS,
-    INCOMING,
+    CHECKS, DECISIONS, LEDGER, CALL_LISTS, CAMPAIGNS, TASKS, SUBJECTS, REPORTS, HISTORY, ADMINISTRATION, ACCOUNTS,
+    DIALERS, INCOMING,
 )  # fmt: skip
 ENDPOINTS: Final = tuple(endpoint for group in _GROUPS for endpoint in group.endpoints)
