@@ -36,6 +36,7 @@ ALIASES: dict[str, Any] = {
         "CallType",
         "Callee",
         "ConsentForm",
+        "OtherProof",
         "DialMode",
         "Kind",
         "OriginKind",

@@ -76,6 +76,11 @@ class Consented(Struct, frozen=True, kw_only=True):
     artefact: str
     artefact_sha256: str
     recorded_at: Instant  # when the entry was written, by the gate's clock
+    certificate_url: str = ""
+    certificate_claim: str = ""
+    crm_reference: str = ""
+    attested_by: str = ""
+    attested_at: Instant = 0
 
 
 class ProvedCall(Struct, frozen=True, kw_only=True):
@@ -328,6 +333,11 @@ async def _consents(sources: Sources, subjects: SubjectStore, record: Record, nu
             artefact=event.artefact,
             artefact_sha256=event.artefact_sha256,
             recorded_at=entry.at,
+            certificate_url=event.certificate_url,
+            certificate_claim=event.certificate_claim,
+            crm_reference=event.crm_reference,
+            attested_by=event.attested_by,
+            attested_at=event.attested_at,
         )
         for seq, entry in sorted(entries.items())
         if seq <= known.seq and isinstance(event := entry.event, ConsentGiven) and event.id in ids

@@ -37,7 +37,7 @@ Place: TypeAlias = Annotated[
 FIELDS: Final[Mapping[str, str]] = {
     "stop": "number* at scope campaign",
     "withdrawal": "number* id* at",
-    "consent": "number* id* collected_at* purposes* call_types* goods expires_at text_version artefact artefact_sha256 collection_channel profiling third_party double_opt_in form states renewed_at place proof",
+    "consent": "number* id* collected_at* purposes* call_types* goods expires_at text_version artefact artefact_sha256 collection_channel profiling third_party double_opt_in form states renewed_at place certificate_url certificate_claim crm_reference attested_by attested_at proof",
     "confirmation": "number* id* at proof",
     "request": "number* id* requested_at* expires_at* goods own_interface begins appointment place proof",
     "contract": "number* id* starts* ends sector goods marketing last_purchase place proof",

@@ -52,6 +52,7 @@ PATTERNS: Final = {
     r"^((base64:)?(body|event|query|header)(\.[A-Za-z0-9_-]+)+|=.*)$": "body.NAME, event.NAME, query.NAME, header.NAME or =TEXT",
     r"^(body(\.[A-Za-z0-9_-]+)*)?$": "body, or body.NAME",
     r"^(https://[^?#]+)?$": "an address that begins with https://, without a query",
+    r"^(https://\S+)?$": "an address that begins with https://, without blanks",
     r"^https?://": "an address that begins with https:// or http://",
     r"^https?://[^/?#@]+/?$": "an address without a path, for example https://gate-2.example:8080",
     r"^https://.*/$": "an address that begins with https:// and ends with /",

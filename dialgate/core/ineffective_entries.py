@@ -8,7 +8,9 @@ from typing import Final, Literal, Protocol, TypeAlias
 
 from dialgate.core.law import Law
 from dialgate.core.ledger_events import CallRequested, ConsentGiven, ContractMade, Event
-from dialgate.core.legal_basis import ABOUT_THE_CONTRACT, is_cancelled
+from dialgate.core.ledger_state import stated_consent
+from dialgate.core.legal_basis import ABOUT_THE_CONTRACT, is_cancelled, is_proved
+from dialgate.core.local_time import day_in
 from dialgate.core.model import Instant
 from dialgate.core.name_suggestions import choose
 
@@ -48,11 +50,11 @@ class Offer(Protocol):
     def goods(self) -> str: ...
 
 
-def find_reason(event: Event, offers: Sequence[Offer], now: Instant) -> IneffectiveReason:
+def find_reason(event: Event, offers: Sequence[Offer], now: Instant, law: Law) -> IneffectiveReason:
     """Return why no call can rely on an entry, or "" if one can. `offers` are all campaigns of the entry's controller."""
     match event:
         case ConsentGiven():
-            return _reason_for_consent(event, offers, now)
+            return _reason_for_consent(event, offers, now, law)
         case ContractMade():
             return _reason_for_contract(event, offers)
         case CallRequested():
@@ -60,8 +62,10 @@ def find_reason(event: Event, offers: Sequence[Offer], now: Instant) -> Ineffect
     return ""
 
 
-def _reason_for_consent(consent: ConsentGiven, offers: Sequence[Offer], now: Instant) -> IneffectiveReason:
-    if not (consent.artefact and consent.artefact_sha256):
+def _reason_for_consent(
+    consent: ConsentGiven, offers: Sequence[Offer], now: Instant, law: Law
+) -> IneffectiveReason:
+    if not _may_be_proved(consent, now, law):
         return "unproved"
     if 0 < consent.expires_at <= now:
         return "expired"
@@ -69,6 +73,15 @@ def _reason_for_consent(consent: ConsentGiven, offers: Sequence[Offer], now: Ins
     if not matches:
         return "purpose"
     return _check_goods(consent.goods, matches) or ("unconfirmed" if consent.double_opt_in else "")
+
+
+def _may_be_proved(consent: ConsentGiven, now: Instant, law: Law) -> bool:
+    """Return whether a section in force accepts the proof of a consent. Others may bind a call and accept less."""
+    stated = stated_consent(consent)
+    if stated.proved or not stated.other_proofs:
+        return stated.proved
+    today = day_in(law.zone, now)
+    return any(is_proved(stated, [section]) for section in law.consents if section.is_in_force(today))
 
 
 def _reason_for_contract(contract: ContractMade, offers: Sequence[Offer]) -> IneffectiveReason:

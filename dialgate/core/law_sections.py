@@ -22,6 +22,7 @@ from dialgate.core.model import (
     DialMode,
     Instant,
     Kind,
+    OtherProof,
     Purpose,
     Severity,
 )
@@ -30,8 +31,7 @@ from dialgate.core.windows import Windows, parse_days
 
 # Findings of the rules that no key of a section defines.
 Finding: TypeAlias = Literal[
-    "incomplete", "proof", "cession", "third_party", "enrolment", "withdrawal", "age", "end", "scope", "profiling", "wrong_number",
-    "origin", "disconnection",
+    "incomplete", "proof", "cession", "third_party", "enrolment", "withdrawal", "age", "end", "scope", "profiling", "wrong_number", "origin", "disconnection",
 ]  # fmt: skip
 
 # The exemptions that a section may name in `unless`. `exemptions.py` evaluates them.
@@ -201,6 +201,8 @@ class Consents(Section, frozen=True, kw_only=True):
     """Uses that a consent covers only if it names them: calls selected by profiling, cession to a third party."""
     withdrawal_objects: bool = False
     """Whether the withdrawal of a consent counts as an objection to calls for the same purpose and goods. If so, the bases `directory`, `relation`, `interest` and `not_opposed` no longer permit them, nor does what the person gave before: another consent, the consent within a contract, a request."""
+    other_proofs: tuple[OtherProof, ...] | None = None
+    """What proves a consent besides an artefact with its SHA-256. `certificate`: a claimed certificate, which its issuer keeps. `crm_reference`: a record of the CRM, and who attests it. Of several sections with this key, only what all of them name counts, and nothing unless one has `severity: statute`. Without this key in any section: nothing."""
 
 
 class Contracts(Section, frozen=True, kw_only=True):

@@ -9,7 +9,7 @@ from typing import Literal, TypeAlias
 
 from msgspec import Struct
 
-from dialgate.core.model import CallType, ConsentForm, Instant, Origin, Purpose, Stated
+from dialgate.core.model import CallType, ConsentForm, Instant, Origin, OtherProof, Purpose, Stated
 
 
 class Revoked(Struct, frozen=True, kw_only=True, omit_defaults=True, tag="revoked"):
@@ -32,8 +32,8 @@ class Lifted(Struct, frozen=True, kw_only=True, omit_defaults=True, tag="lifted"
 class ConsentGiven(Struct, frozen=True, kw_only=True, omit_defaults=True, tag="consent"):
     """A consent, which the controller must be able to demonstrate (GDPR 7(1)).
 
-    A consent has no effect unless both `artefact` and `artefact_sha256` are recorded. With double opt-in, the person
-    must also have confirmed the consent.
+    A consent has no effect unless both `artefact` and `artefact_sha256` are recorded, or the law accepts another proof
+    (`other_proofs`). With double opt-in, the person must also have confirmed the consent.
     """
 
     id: str
@@ -55,6 +55,22 @@ class ConsentGiven(Struct, frozen=True, kw_only=True, omit_defaults=True, tag="c
     renewed_at: Instant = 0
     place: str = ""
     rectify: tuple[str, ...] = ()  # fields that this entry corrects
+    certificate_url: str = ""  # a certificate of the form's submission, kept by its issuer
+    certificate_claim: str = ""  # by which the issuer keeps the certificate
+    crm_reference: str = ""  # where the CRM keeps the proof
+    attested_by: str = ""  # who attests that it does
+    attested_at: Instant = 0
+
+    @property
+    def other_proofs(self) -> tuple[OtherProof, ...]:
+        """Return the proofs besides a hash that the entry states completely.
+
+        An unclaimed certificate expires at its issuer within days. Nobody can attest a consent before it is given.
+        """
+        is_certified = self.certificate_url.startswith("https://") and self.certificate_claim
+        is_attested = self.crm_reference and self.attested_by and self.attested_at >= self.collected_at
+        certificate: tuple[OtherProof, ...] = ("certificate",) if is_certified else ()
+        return (*certificate, "crm_reference") if is_attested else certificate
 
 
 class ConsentConfirmed(Struct, frozen=True, kw_only=True, omit_defaults=True, tag="consent_confirmed"):

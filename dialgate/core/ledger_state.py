@@ -216,12 +216,16 @@ def item_of(entry: Entry | Draft, event: Beginning) -> Consent | Contract | Call
     """Return the consent, contract or request that an entry states, without any other entry."""
     match event:
         case ConsentGiven():
-            proved = bool(event.artefact and event.artefact_sha256)
-            return Consent(**_fields(event), proved=proved)
+            return stated_consent(event)
         case ContractMade():
             return Contract(**_fields(event), proved=bool(entry.proof), entered_at=entry.at)
         case CallRequested():
             return CallRequest(**_fields(event), proved=bool(entry.proof))
+
+
+def stated_consent(event: ConsentGiven) -> Consent:
+    proved = bool(event.artefact and event.artefact_sha256)
+    return Consent(**_fields(event), proved=proved, other_proofs=event.other_proofs)
 
 
 def _fields(event: Beginning) -> dict[str, Any]:

@@ -230,7 +230,7 @@ def find_defect(given: Consent, facts: Facts, law: Binding) -> Finding | None:
 
 
 def _find_defect(given: Consent, stopped: Instant, facts: Facts, law: Binding) -> Finding | None:
-    if not given.proved or not _was_given(given, facts):
+    if not is_proved(given, law.consents) or not _was_given(given, facts):
         return "proof"
     if missing := _lacks_cession(given, facts, law):
         return missing
@@ -261,6 +261,18 @@ def _find_defect(given: Consent, stopped: Instant, facts: Facts, law: Binding) -
     if facts.campaign.profiling and not given.profiling and _separate(law, "profiling"):
         return "profiling"
     return None
+
+
+def is_proved(given: Consent, sections: Sequence[Consents]) -> bool:
+    """Return whether a consent has a proof that the law's sections accept (GDPR art. 7(1)).
+
+    A hash always counts. An operator's own section can only accept less than the statutes.
+    """
+    if given.proved or not given.other_proofs:
+        return given.proved
+    limits = [section for section in sections if section.other_proofs is not None]
+    accepted = set(given.other_proofs).intersection(*(section.other_proofs or () for section in limits))
+    return bool(accepted) and any(section.severity == "statute" for section in limits)
 
 
 def _was_given(given: Consent, facts: Facts) -> bool:

@@ -301,6 +301,8 @@ class Revocation(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 ConsentForm: TypeAlias = Literal["oral", "written"]
 Stated: TypeAlias = Literal["caller", "third_party", "timestamp"]
+# Proofs of a consent without a hash. `certificate`: kept by its issuer. `crm_reference`: somebody attests that a CRM holds it.
+OtherProof: TypeAlias = Literal["certificate", "crm_reference"]
 
 
 class Consent(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -326,6 +328,7 @@ class Consent(Struct, frozen=True, kw_only=True, omit_defaults=True):
     place: str = ""  # subdivision of the declared address, such as `US-FL`
     contradicted: tuple[str, ...] = ()  # fields in which its entries contradict each other
     supplied: tuple[str, ...] = ()  # fields that its first entry left empty and a later one filled
+    other_proofs: tuple[OtherProof, ...] = ()  # what proves it besides a hash, in alphabetical order
 
 
 class Objection(Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -51,7 +51,7 @@ _CODES: Final[dict[str, tuple[ReasonClass, str]]] = {
         "The consent does not cover this purpose, kind of goods or call type, or does "
         "not cover profiling.")),
     "consent.void": ("number", (
-        "The consent is void: no artefact proves it, its double opt-in was not confirmed, a later enrolment "
+        "The consent is void: nothing proves it that the law accepts, its double opt-in was not confirmed, a later enrolment "
         "with the registry voided it, or it was ceded without a complete chain of origin or without consent to the cession.")),
     "consent.wrong_number": ("number", (
         "The number was reported to belong to another person. Earlier consents, contracts and requests do not "

@@ -25,7 +25,19 @@ _DATE: Final[Mapping[type[Struct], str]] = {
     Contract: "starts",
     CallRequest: "requested_at",
 }
-_PROOF: Final = frozenset({"artefact", "artefact_sha256"})  # fields of an entry that become `proved`
+_PROVED: Final = frozenset({"proved", "other_proofs"})
+# Fields of an entry that become `_PROVED`. A rectification of one states the whole proof.
+PROOF: Final = frozenset(
+    {
+        "artefact",
+        "artefact_sha256",
+        "certificate_url",
+        "certificate_claim",
+        "crm_reference",
+        "attested_by",
+        "attested_at",
+    }
+)
 _FORMS: Final = ("", "oral", "written")  # the later, the more a law can demand
 _SCOPES: Final = frozenset({"purposes", "call_types", "goods"})
 # Fields of a consent that permit more if they are empty, unless the law requires them.
@@ -33,7 +45,7 @@ _SUPPLIED: Final = ("goods", "expires_at")
 _DERIVED: Final = frozenset({"contradicted", "supplied"})
 _UNSTATED: Final = _DERIVED | {"entered_at", "withdrawn_at", "voided_at", "confirmed_at"}
 # Fields that a later entry may change.
-_CHANGEABLE: Final = frozenset({"proved", "place", "renewed_at", "last_purchase"})
+_CHANGEABLE: Final = _PROVED | {"place", "renewed_at", "last_purchase"}
 
 
 class Recorded(Struct, Generic[T], frozen=True):
@@ -72,7 +84,7 @@ def outranked_fields(known: T, entered: T) -> tuple[str, ...]:
 
 
 def _item_fields(item: Struct, rectify: Collection[str]) -> frozenset[str]:
-    names = {"proved" if name in _PROOF else name for name in rectify}
+    names = {*rectify} if PROOF.isdisjoint(rectify) else {*rectify, *_PROVED}
     return frozenset(names.intersection(item.__struct_fields__))
 
 
@@ -121,6 +133,10 @@ def _common(was: tuple[str, ...], now: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(name for name in was if name in now)
 
 
+def _all(was: tuple[str, ...], now: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(sorted({*was, *now}))
+
+
 def _scope(was: tuple[str, ...], now: tuple[str, ...]) -> tuple[str, ...]:
     return _common(was, now) or was
 
@@ -166,6 +182,7 @@ _NARROWER: Final[dict[str, Callable[[Any, Any], Any]]] = {
     "origin": _either,
     # What happened since the first entry.
     "proved": _either,
+    "other_proofs": _all,
     "renewed_at": _latest,
     "last_purchase": _latest,
     "place": _newest,

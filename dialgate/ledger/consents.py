@@ -118,12 +118,11 @@ class ConsentWriter:
     def _note(self, draft: Draft, history: list[Entry]) -> str:
         """Return what a client should know about the newest entry of `history`, which a draft became."""
         event, controller = draft.event, self._access.config.controllers[draft.controller]
-        idle = ineffective_entries.find_reason(event, controller.campaigns, draft.at)
+        law = self._access.config.laws[controller.country]
+        idle = ineffective_entries.find_reason(event, controller.campaigns, draft.at, law)
         return stop_requests.join(
             ineffective_entries.sentence(idle, controller.campaigns),
-            ineffective_entries.unproved_marketing(
-                event, draft.proof, self._access.config.laws[controller.country], controller.contract_proofs
-            ),
+            ineffective_entries.unproved_marketing(event, draft.proof, law, controller.contract_proofs),
             _about_outranked(find_outranked(history, event)),
         )
 

@@ -92,7 +92,7 @@ def statement(
             )
         case "collected_at" | "requested_at" | "at":
             return lambda at: past(at, now, name)
-        case "renewed_at":
+        case "renewed_at" | "attested_at":
             return lambda at: past(at, now, name) if at else 0
         case "expires_at" | "begins":
             return lambda at: instant(at, name) if at else 0

@@ -133,7 +133,11 @@ class NumberConfirmation(Request, frozen=True, kw_only=True):
 
 
 class ConsentRequest(Request, frozen=True, kw_only=True):
-    """A consent. If `artefact` or its SHA-256 is missing, the consent is recorded as unproved and has no effect."""
+    """A consent, with its proof.
+
+    An artefact with its SHA-256 proves it. A certificate with its claim, or a CRM reference with who attests it and when,
+    proves it only where the country's law accepts that. Without any proof, the consent is recorded but has no effect.
+    """
 
     number: _Person
     id: _EntryId
@@ -153,7 +157,7 @@ class ConsentRequest(Request, frozen=True, kw_only=True):
     artefact_sha256: Annotated[
         Sha256,
         described(
-            "SHA-256 of the artefact, in hexadecimal. Without an artefact and its SHA-256, the consent has no effect."
+            "SHA-256 of the artefact, in hexadecimal. Without it, the consent needs another proof that the law accepts."
         ),
     ] = ""
     origin: Annotated[
@@ -187,6 +191,21 @@ class ConsentRequest(Request, frozen=True, kw_only=True):
     )
     place: PlaceCode = ""
     rectify: _Rectify = ()
+    certificate_url: Annotated[
+        str,
+        Meta(
+            max_length=1024,
+            pattern=r"^(https://\S+)?$",
+            description="The certificate of the form's submission at its issuer, such as TrustedForm or Jornaya.",
+        ),
+    ] = ""
+    certificate_claim: Annotated[
+        Phrase,
+        described("The claim by which the issuer keeps the certificate. Without it, it proves nothing."),
+    ] = ""
+    crm_reference: Annotated[Phrase, described("Where the CRM keeps the proof: the id of its record.")] = ""
+    attested_by: Annotated[Phrase, described("Who attests that it does: a name or a role.")] = ""
+    attested_at: Annotated[When | None, described("When they attested it: not before `collected_at`.")] = None
 
 
 class ConfirmationRequest(Request, frozen=True, kw_only=True):

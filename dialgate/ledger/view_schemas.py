@@ -4,7 +4,7 @@ from typing import Any, Literal
 
 from msgspec import Struct
 
-from dialgate.core.model import CallType, ConsentForm, Purpose, Stated
+from dialgate.core.model import CallType, ConsentForm, OtherProof, Purpose, Stated
 from dialgate.core.text_formats import OptionalReasonCode, OptionalTimestamp, Timestamp
 
 
@@ -31,7 +31,8 @@ class Exports(Struct, frozen=True):
 class ConsentStanding(Struct, frozen=True, kw_only=True):
     """The current state of a consent.
 
-    `proved` is true if an artefact and its hash are recorded. Times that are not recorded are empty.
+    `proved` is true if an artefact and its hash are recorded. `other_proofs` lists the other complete proofs, which count
+    only where the law accepts them. Times that are not recorded are empty.
     `last_used_at` is the time of the last permitted call based on the consent. If a call based on the consent would
     be denied now, `reason` is the reason code. `refused_for` lists the campaigns that the consent covers but that
     cannot use it, for example after a revocation for one campaign. `place` is the subdivision of the declared address.
@@ -57,3 +58,4 @@ class ConsentStanding(Struct, frozen=True, kw_only=True):
     reason: OptionalReasonCode = ""
     refused_for: tuple[str, ...] = ()
     place: str = ""
+    other_proofs: tuple[OtherProof, ...] = ()

@@ -15,7 +15,9 @@ from dialgate.core.model import Consent, Controller, Instant, RegistryAnswer
 from dialgate.ledger.access import LedgerAccess
 from dialgate.ledger.view_schemas import ConsentStanding, HistoryEntry
 
-_INSTANTS = frozenset({"at", "collected_at", "expires_at", "renewed_at", "requested_at", "begins", "before"})
+_INSTANTS = frozenset(
+    {"at", "attested_at", "collected_at", "expires_at", "renewed_at", "requested_at", "begins", "before"}
+)
 
 
 class LedgerViews:
@@ -38,9 +40,9 @@ class LedgerViews:
             entries += await self._access.store.history(self._access.keys.subject(name, e164))
         entries.sort(key=lambda entry: entry.seq)
         confirmed = {entry.event.id for entry in entries if isinstance(entry.event, ConsentConfirmed)}
-        shown = []
+        shown, law = [], self._access.config.laws[owner.country]
         for entry in entries:
-            why = ineffective_entries.find_reason(entry.event, owner.campaigns, self._access.clock())
+            why = ineffective_entries.find_reason(entry.event, owner.campaigns, self._access.clock(), law)
             if why == "unconfirmed" and isinstance(entry.event, ConsentGiven) and entry.event.id in confirmed:
                 why = ""
             shown.append(
@@ -119,5 +121,6 @@ def _standing(consent: Consent, used: Instant, state: ConsentState) -> ConsentSt
         reason=state.reason,
         refused_for=state.refused_for,
         place=consent.place,
+        other_proofs=consent.other_proofs,
         **instants,
     )

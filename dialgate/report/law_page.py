@@ -225,7 +225,7 @@ def _text(value: Any, words: LawWords) -> str:
         case Struct():
             return f"({', '.join(_texts(value, structs.fields(value), {}, words))})"
         case tuple() | frozenset():
-            return ", ".join(_text(item, words) for item in value)
+            return ", ".join(_text(item, words) for item in value) or words.phrases["none"]
         case str() if periods.is_period(value):
             return periods.in_words(value, words.units)
         case str():

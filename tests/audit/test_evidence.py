@@ -117,7 +117,8 @@ async def test_a_call_in_shadow_mode_is_proved_as_refused_and_let_through(tmp_pa
 CONSENT = {
     "number": CLEAR, "controller": "acme", "id": "c-1", "collected_at": "2026-11-23T10:00:00Z",
     "purposes": ["sale"], "goods": ["broadband"], "call_types": ["agent"], "artefact": "forms/c-1.pdf", "artefact_sha256": "ab" * 32,
-    "proof": "forms/c-1.pdf",
+    "proof": "forms/c-1.pdf", "certificate_url": "https://cert.trustedform.com/0f3a", "certificate_claim": "claim-77",
+    "crm_reference": "contact 4711", "attested_by": "Anna Bo, sales", "attested_at": "2026-11-23T10:00:01Z",
 }  # fmt: skip
 
 
@@ -133,9 +134,22 @@ async def test_allow_is_proved_with_its_consent(running: World) -> None:
     bundle = await evidence_of(running, response["decision_id"])
     (line, _) = verify(bundle)
     assert "allow" in line
-    assert f"forms/c-1.pdf {'ab' * 32}, recorded 2026-11-24 09:00:00.000+00:00" in line
+    others = (
+        ", certificate https://cert.trustedform.com/0f3a claim claim-77, CRM record contact 4711 attested by Anna Bo, sales"
+        " 2026-11-23 10:00:01.000+00:00"
+    )
+    assert f"forms/c-1.pdf {'ab' * 32}{others}, recorded 2026-11-24 09:00:00.000+00:00" in line
     body = body_of(bundle)
-    del body["decisions"][0]["consents"][0]["recorded_at"]
+    consent = body["decisions"][0]["consents"][0]
+    for name in (
+        "recorded_at",
+        "certificate_url",
+        "certificate_claim",
+        "crm_reference",
+        "attested_by",
+        "attested_at",
+    ):
+        del consent[name]
     (older, _) = verify(sign_as_forger(body))
     assert older.endswith(f"forms/c-1.pdf {'ab' * 32}")
 

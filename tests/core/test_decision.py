@@ -318,6 +318,7 @@ CONSENTS = st.builds(
     call_types=mostly(("agent", "automated"), ("agent",)),
     goods=mostly((), ("broadband",), ("power",)),
     proved=st.sampled_from([True] * 9 + [False]),
+    other_proofs=st.sampled_from([(), ("certificate", "crm_reference")]),
     expires_at=mostly(0, AT + 1, AT + HOUR, AT),
     withdrawn_at=mostly(0, AT - DAY),
     voided_at=mostly(0, AT - DAY),

@@ -44,6 +44,8 @@ def repeat(*items: Any) -> Any:
         ({"expires_at": 0}, {"expires_at": 9}, {"expires_at": 9, "supplied": ("expires_at",)}),
         ({"goods": ("gas",)}, {"goods": ()}, {"goods": ("gas",)}),
         # What happened later is added.
+        ({"other_proofs": ("crm_reference",)}, {"other_proofs": ("certificate",)}, {"other_proofs": ("certificate", "crm_reference")}),
+        ({"other_proofs": ("certificate",)}, {"proved": True}, {"other_proofs": ("certificate",), "proved": True}),
         ({"renewed_at": 0}, {"renewed_at": 9}, {"renewed_at": 9}),
         ({"place": "US-FL"}, {"place": "US-NY"}, {"place": "US-NY"}),
         ({"place": "US-FL"}, {"place": ""}, {"place": "US-FL"}),
@@ -85,6 +87,9 @@ consents = st.builds(
     call_types=subsets("agent", "automated"),
     goods=subsets("gas", "water"),
     proved=st.booleans(),
+    other_proofs=st.sampled_from(
+        [(), ("certificate",), ("crm_reference",), ("certificate", "crm_reference")]
+    ),
     expires_at=st.sampled_from([0, 5, 9]),
     double_opt_in=st.booleans(),
     origin=st.sampled_from([None, OWN, CEDED]),

@@ -213,6 +213,7 @@ _WRITTEN = {
     "in_directory",
     "exclusive",
     "serves",
+    "other_proofs",
 }  # keys that are changed only where a section has them
 _ADDED_HARMLESSLY = {"cited_for", "separate"}  # only the citation changes, or a consent covers less
 

@@ -50,6 +50,12 @@ def consent_row(consent: histories.Consent, now: Instant) -> Row:
         "double_opt_in": consent.opt_in,
         "artefact": "" if consent.covers == "unproved" else "1.wav",
         "artefact_sha256": "a" * 64,
+        # In Italy, neither proves a consent.
+        "certificate_url": "https://cert.example/1",
+        "certificate_claim": "claim 1",
+        "crm_reference": "contact 1",
+        "attested_by": "sales",
+        "attested_at": when(now - consent.ago * UNIT),
     }
 
 

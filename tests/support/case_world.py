@@ -418,6 +418,10 @@ async def remember(store: SqliteStore, keys: Keys, case: PreparedCase) -> None:
 
 def events_of(consent: Consent) -> Iterator[Event]:
     fields: dict[str, Any] = {"artefact": "form", "artefact_sha256": "0" * 64} if consent.proved else {}
+    if "certificate" in consent.other_proofs:
+        fields |= {"certificate_url": "https://cert.example/1", "certificate_claim": "1"}
+    if "crm_reference" in consent.other_proofs:
+        fields |= {"crm_reference": "1", "attested_by": "sales", "attested_at": consent.collected_at}
     given = ledger_events.ConsentGiven.__struct_fields__
     fields |= {name: value for name, value in structs.asdict(consent).items() if name in given}
     yield ledger_events.ConsentGiven(**fields)

@@ -24,7 +24,9 @@ from dialgate.runtime.clock import wall_clock
 PAGE = 2
 KEY = "a-key-of-the-crm"
 FORM = "grant_type=client_credentials&client_id=id&client_secret=secret"
-NAMES = ("phone", "do_not_call", "call_consent", "call_consent_at", "consent_file", "consent_sha256")
+NAMES = (
+    "phone", "do_not_call", "call_consent", "call_consent_at", "consent_file", "consent_sha256",
+    "consent_attested_by", "consent_attested_at")  # fmt: skip
 UNSET = dict.fromkeys(NAMES)
 
 
@@ -104,6 +106,7 @@ class Salesforce(Crm):
     columns: Mapping[str, str] = {
         "phone": "Phone", "do_not_call": "DoNotCall", "call_consent": "Call_Consent__c",
         "call_consent_at": "Call_Consent_At__c", "consent_file": "Consent_File__c", "consent_sha256": "Consent_SHA256__c",
+        "consent_attested_by": "Consent_Attested_By__c", "consent_attested_at": "Consent_Attested_At__c",
     }  # fmt: skip
 
     async def page(self, request: web.Request) -> web.Response:
@@ -184,7 +187,8 @@ class Zoho(Crm):
     name = "zoho"
     columns: Mapping[str, str] = {
         "phone": "Phone", "do_not_call": "Do_Not_Call", "call_consent": "Call_Consent", "call_consent_at": "Call_Consent_At",
-        "consent_file": "Consent_File", "consent_sha256": "Consent_SHA256",
+        "consent_file": "Consent_File", "consent_sha256": "Consent_SHA256", "consent_attested_by": "Consent_Attested_By",
+        "consent_attested_at": "Consent_Attested_At",
     }  # fmt: skip
 
     async def page(self, request: web.Request) -> web.Response:

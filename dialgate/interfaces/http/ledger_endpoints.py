@@ -196,7 +196,7 @@ _history("listWrongNumbers", "/v1/wrong-numbers", "Return the wrong-number repor
 _lifted("liftWrongNumber", "/v1/wrong-numbers", "Lift a wrong-number report. Consents and contracts for the number take effect again.",
         lambda registrar: registrar.wrong_numbers.confirm_number, NumberConfirmation, scope="subjects",
         errors=_LIFT)  # fmt: skip
-_record_each("consent", "addConsent", "/v1/consents", "Record a consent. It has no effect without an `artefact` and its SHA-256.",
+_record_each("consent", "addConsent", "/v1/consents", "Record a consent. It has no effect without a proof that the law accepts, such as an `artefact` and its SHA-256.",
         ConsentRequest, "ledger.full")  # fmt: skip
 
 

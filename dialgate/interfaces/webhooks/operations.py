@@ -19,6 +19,7 @@ from dialgate.config.validation_messages import plain
 from dialgate.core import local_time
 from dialgate.core.model import SECOND, Instant
 from dialgate.core.refusal import Refused
+from dialgate.core.repetitions import PROOF
 from dialgate.interfaces.webhooks.message import WebhookMessage, dig, unreadable
 from dialgate.ledger import schemas
 from dialgate.ledger.registrar import Registrar
@@ -108,6 +109,7 @@ class Translation:
             name: _field(_FIELDS[write][name], value, self._webhook.zone, latest=is_end)
             for name, places in self._webhook.write[write].items()  # type: ignore[index]
             if (value := self._message.value(places, content, event)) is not None
+            and not (value is False and name in PROOF)  # Odoo's empty field, which is no proof
         }
         if write == "outcome":
             return Operation(write, values | {"outcome": meaning})

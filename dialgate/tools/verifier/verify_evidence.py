@@ -247,6 +247,16 @@ def recorded(consent: dict[str, Any]) -> str:
     return f", recorded {instant(consent['recorded_at'])}" if "recorded_at" in consent else ""
 
 
+def other_proofs(consent: dict[str, Any]) -> str:
+    """Return the consent's certificate and CRM reference, which older bundles lack."""
+    text = ""
+    if consent.get("certificate_url"):
+        text += f", certificate {consent['certificate_url']} claim {consent['certificate_claim']}"
+    if consent.get("crm_reference"):
+        text += f", CRM record {consent['crm_reference']} attested by {consent['attested_by']}"
+    return text + (f" {instant(consent['attested_at'])}" if consent.get("attested_at") else "")
+
+
 def describe(
     finding: dict[str, Any],
     decision: dict[str, Any],
@@ -264,7 +274,7 @@ def describe(
     caller = "an unassigned caller ID" if sealed else grounds["facts"]["caller_id"]["number"]
     receipts = [f"registry receipt {consultation['receipt']}" for consultation in finding["consultations"]]
     consents = [
-        f"consent {consent['id']}: {consent['artefact']} {consent['artefact_sha256']}{recorded(consent)}"
+        f"consent {consent['id']}: {consent['artefact']} {consent['artefact_sha256']}{other_proofs(consent)}{recorded(consent)}"
         for consent in finding["consents"]
     ]
     return "; ".join(

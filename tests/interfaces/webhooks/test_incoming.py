@@ -23,7 +23,7 @@ from msgspec import structs
 from dialgate.config import loader
 from dialgate.config.configuration import ConfigError
 from dialgate.config.incoming_webhooks import FIELDS
-from dialgate.core.ledger_events import Entry
+from dialgate.core.ledger_events import ConsentGiven, Entry
 from dialgate.core.ledger_state import fold
 from dialgate.core.model import DAY, HOUR, MINUTE, SECOND, Known
 from dialgate.interfaces.webhooks.operations import REQUESTS
@@ -138,6 +138,7 @@ def zoho(fields: dict[str, Any]) -> Post:
     names = {
         "phone": "Phone", "do_not_call": "Do_Not_Call", "call_consent": "Call_Consent", "call_consent_at": "Call_Consent_At",
         "contact_id": "Contact_Id", "changed_at": "Modified_Time", "consent_file": "Consent_File", "consent_sha256": "Consent_SHA256",
+        "consent_attested_by": "Consent_Attested_By", "consent_attested_at": "Consent_Attested_At",
     }  # fmt: skip
     form = {
         names[name]: str(value).lower() if isinstance(value, bool) else value
@@ -150,6 +151,7 @@ def salesforce(fields: dict[str, Any]) -> Post:
     names = {
         "phone": "Phone", "do_not_call": "DoNotCall", "call_consent": "Call_Consent__c", "call_consent_at": "Call_Consent_At__c",
         "contact_id": "Id", "changed_at": "SystemModstamp", "consent_file": "Consent_File__c", "consent_sha256": "Consent_SHA256__c",
+        "consent_attested_by": "Consent_Attested_By__c", "consent_attested_at": "Consent_Attested_At__c",
     }  # fmt: skip
     members = "".join(f"<sf:{names[name]}>{str(value).lower() if isinstance(value, bool) else value}</sf:{names[name]}>" for name, value in fields.items())  # fmt: skip
     event = sha256(members.encode()).hexdigest()[:18]
@@ -166,6 +168,7 @@ def odoo(fields: dict[str, Any]) -> Post:
     names = {
         "do_not_call": "x_do_not_call", "call_consent": "x_call_consent", "call_consent_at": "x_call_consent_at",
         "contact_id": "_id", "changed_at": "write_date", "consent_file": "x_consent_file", "consent_sha256": "x_consent_sha256",
+        "consent_attested_by": "x_consent_attested_by", "consent_attested_at": "x_consent_attested_at",
     }  # fmt: skip
     # Odoo's times are in UTC, without an offset.
     values = {names.get(name, name): value for name, value in fields.items()}
@@ -198,7 +201,17 @@ async def test_a_consent_in_the_crm_opens_a_call_and_its_withdrawal_closes_it(
         "consent_file": "a.pdf",
         "consent_sha256": "0" * 64,
     }
+    empty = False if name == "odoo" else ""
+    attested = {"consent_attested_by": "Anna Bo", "consent_attested_at": rfc3339(NOW - MINUTE)}
     async with gate(tmp_path, name) as made:
+        await post(
+            made,
+            name,
+            CRMS[name](fields | given | attested | dict.fromkeys(["consent_sha256", "consent_file"], empty)),
+        )
+        (entry,) = await history(made)
+        assert isinstance(entry.event, ConsentGiven)
+        assert (entry.event.other_proofs, entry.event.crm_reference) == (("crm_reference",), "4711")
         assert await verdict(made) == "deny"
         await post(made, name, CRMS[name](fields | given))
         assert await verdict(made) == "allow"
@@ -207,6 +220,7 @@ async def test_a_consent_in_the_crm_opens_a_call_and_its_withdrawal_closes_it(
         )
         assert await verdict(made) == "deny"
         assert [type(entry.event).__name__ for entry in await history(made)] == [
+            "ConsentGiven",
             "ConsentGiven",
             "ConsentWithdrawn",
         ]

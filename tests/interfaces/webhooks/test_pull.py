@@ -44,7 +44,8 @@ JSON_RPC = {
     "body": '{"jsonrpc": "2.0", "method": "call", "params": {"service": "object", "method": "execute_kw", "args":'
     ' ["DATABASE", 2, "{secret}", "res.partner", "search_read", [[["write_date", ">=", "{since}"], ["id", ">", {next}],'
     ' ["phone", "!=", false], ["active", "in", [true, false]]]], {"fields": ["phone", "x_do_not_call", "x_call_consent",'
-    ' "x_call_consent_at", "write_date", "x_consent_file", "x_consent_sha256"], "order": "id", "limit": 1000}]}}',
+    ' "x_call_consent_at", "write_date", "x_consent_file", "x_consent_sha256", "x_consent_attested_by",'
+    ' "x_consent_attested_at"], "order": "id", "limit": 1000}]}}',
     "headers": {"Content-Type": "application/json"},
     "records": "result",
 }
