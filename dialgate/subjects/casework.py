@@ -24,7 +24,6 @@ from dialgate.subjects.inventory import Person
 from dialgate.subjects.letter import Letter
 from dialgate.subjects.rights import Subjects
 from dialgate.subjects.schemas import (
-    CaseFile,
     ErasurePreview,
     ErasureRequest,
     ExecutionRequest,
@@ -33,6 +32,7 @@ from dialgate.subjects.schemas import (
     Portable,
     RectificationRequest,
     Report,
+    SubjectCase,
 )
 from dialgate.texts import Language
 
@@ -42,7 +42,7 @@ _PURPOSES: Final[dict[Language, str]] = {"it": "lettera per la richiesta {}", "e
 class CaseView(NamedTuple):
     """A request for a page: an erasure with what it would do, a rectification with the entries that it can correct."""
 
-    file: CaseFile
+    file: SubjectCase
     preview: ErasurePreview | None = None
     entries: Sequence[HistoryEntry] = ()
 
@@ -83,7 +83,7 @@ class Casework:
             bars_all="marketing" not in campaigns,
         )
 
-    async def show(self, client: Client, name: str, purpose: str = "") -> CaseFile:
+    async def show(self, client: Client, name: str, purpose: str = "") -> SubjectCase:
         """Return a request with its steps. With a purpose, also the number and the address, after the look-up is recorded."""
         file = await self._subjects.deadlines.show(client, name)
         if not purpose:
@@ -124,7 +124,7 @@ class Casework:
         await self._subjects.look_up(client, case.controller, number, "request", purpose)
         return case, number
 
-    async def execute(self, client: Client, name: str, ask: ExecutionRequest) -> CaseFile:
+    async def execute(self, client: Client, name: str, ask: ExecutionRequest) -> SubjectCase:
         """Do what a request asks for. The request stays open, for the answer to the person.
 
         It can be repeated if it was interrupted. Raises `Refused` if the request is closed, or needs nothing done.

@@ -20,7 +20,7 @@ from dialgate.crypto.masking import Masker, covered, mask_number
 from dialgate.crypto.nonces import nonces
 from dialgate.observability.metrics import Metrics
 from dialgate.store.subjects import CaseEvent, SubjectStore
-from dialgate.subjects.schemas import CaseEntry, CaseFile, CaseRequest, CaseStep
+from dialgate.subjects.schemas import CaseEntry, CaseRequest, CaseStep, SubjectCase
 
 _steps: msgspec.json.Decoder[Step] = msgspec.json.Decoder(Step)
 
@@ -99,10 +99,10 @@ class Deadlines:
         case, _ = await self._find(client, name)
         return Masker(self._keys, case.controller).unseal(case), self._keys.ledger.unseal(case.sealed)
 
-    async def show(self, client: Client, name: str) -> CaseFile:
+    async def show(self, client: Client, name: str) -> SubjectCase:
         """Return a request of this client with its steps, without its sealed texts. Raises `Refused`."""
         case, events = await self._find(client, name)
-        return CaseFile(
+        return SubjectCase(
             request=self._info(case),
             steps=[_entry(event.at, _steps.decode(event.body)) for event in events],
             items=list(covered(case.items)),

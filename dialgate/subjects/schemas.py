@@ -74,7 +74,7 @@ class CaseEntry(Struct, frozen=True, kw_only=True):
     actor: str
 
 
-class CaseFile(Struct, frozen=True, kw_only=True):
+class SubjectCase(Struct, frozen=True, kw_only=True):
     """A data subject's request with its steps, oldest first.
 
     `items` is the result of an erasure. `number` and `addressee` are empty unless the look-up has a purpose. `missing`

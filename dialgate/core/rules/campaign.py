@@ -46,7 +46,7 @@ def ai_disclosed(facts: Facts, law: Binding) -> Outcome:
     if law.ai_disclosures and not facts.campaign.ai_disclosure:
         text = "no proof is recorded that the AI voice says at the beginning of the call that it is an AI"
         return law.ai_disclosures[0].deny("campaign.ai_undisclosed", text)
-    return Pass(facts.campaign.ai_disclosure)
+    return Pass("the AI voice says that it is an AI")
 
 
 def _banned(ban: SectorBan, facts: Facts, law: Binding) -> Deny:

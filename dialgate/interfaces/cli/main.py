@@ -55,6 +55,7 @@ ADDED = {
     "contract": ("imports",),
     "request": ("imports",),
     "caller-id": ("probe",),
+    "subject": ("subject_letters",),
     "config": ("config_diff",),
     "log": ("verification", "proof", "decisions", "replay", "archive"),
 }

@@ -1,7 +1,6 @@
 """`dialgate subject`: data-subject requests."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias
 
 import msgspec
@@ -19,19 +18,17 @@ from dialgate.interfaces.http.administration_schemas import LookupKind, LookupsR
 from dialgate.runtime.terminal import NO, show_fields
 from dialgate.subjects.schemas import (
     MISSING_HEADER,
-    CaseFile,
     CaseRequest,
     Cases,
     CaseStep,
     Erasure,
     ErasureRequest,
     ExecutionRequest,
-    LetterKind,
-    LetterRequest,
     Portable,
     RectificationRequest,
     Rectified,
     Report,
+    SubjectCase,
 )
 from dialgate.texts import Language
 
@@ -245,7 +242,7 @@ def subject_close(
     return gate.send("POST", path_of(_REQUESTS, name), CaseInfo, step)
 
 
-def _show_file(file: CaseFile) -> None:
+def _show_file(file: SubjectCase) -> None:
     _show_case(file.request)
     show_fields(
         "Request",
@@ -268,12 +265,12 @@ def subject_case(
         str, typer.Option(help="Reason for showing the number, which is recorded. Default: it is masked.")
     ] = "",
     gate: GateClient,
-) -> CaseFile:
+) -> SubjectCase:
     """Show a data-subject request with its steps.
 
     dialgate subject case 5f0c2a9be41d7703
     """
-    return gate.send("GET", path_of(_REQUESTS, name), CaseFile, query={"purpose": purpose})
+    return gate.send("GET", path_of(_REQUESTS, name), SubjectCase, query={"purpose": purpose})
 
 
 @subject_app.command("execute")
@@ -283,58 +280,16 @@ def subject_execute(
     name: Annotated[str, typer.Argument(metavar="ID", help="Request ID.")],
     actor: Actor = "",
     gate: GateClient,
-) -> CaseFile:
+) -> SubjectCase:
     """Do what an erasure, restriction or objection asks for, and leave the request open for the answer. An erasure cannot be undone.
 
     Exit 1: a gate could not be queried; repeat it.
 
     dialgate subject execute 5f0c2a9be41d7703
     """
-    return gate.send("POST", path_of(_REQUESTS, name, "execution"), CaseFile, ExecutionRequest(actor=actor))
-
-
-@subject_app.command("register")
-@asks_gate
-def subject_register(*, out: Out = None, gate: GateClient) -> None:
-    """Write the register of data-subject requests as CSV. It contains no number.
-
-    dialgate subject register --out requests.csv
-    """
-    with reporting(as_json=False), gate.open("GET", "/v1/subject-register") as response:
-        text = response.read()
-        write_out(out, text) if out else typer.echo(text.decode(), nl=False)
-
-
-@subject_app.command("letter")
-@asks_gate
-def subject_letter(
-    *,
-    name: Annotated[str, typer.Argument(metavar="ID", help="Request ID.")],
-    kind: Annotated[
-        LetterKind | None, typer.Option(help="What the letter is about. Default: the kind of the request.")
-    ] = None,
-    language: Annotated[Language, typer.Option(help="Language of the letter.")] = "it",
-    reasons: Annotated[str, typer.Option(help="Reasons of a refusal or an extension.")] = "",
-    place: Annotated[str, typer.Option(help="Where the letter is written, before the date.")] = "",
-    protocol: Annotated[str, typer.Option(help="Protocol number. Default: the request ID.")] = "",
-    out: Annotated[Path, typer.Option(help="File to write, readable only for you: *.html or *.pdf.")],
-    gate: GateClient,
-) -> None:
-    """Write a letter about a data-subject request, to sign and send. PDF needs the extra `letters`.
-
-    dialgate subject letter 5f0c2a9be41d7703 --place Roma --out answer.pdf
-    """
-    with reporting(as_json=False):
-        form: Literal["html", "pdf"] = "pdf" if out.suffix == ".pdf" else "html"
-        ask = LetterRequest(
-            kind=kind, language=language, form=form, reasons=reasons, place=place, protocol=protocol
-        )
-        with gate.open("POST", path_of(_REQUESTS, name, "letter"), ask) as response:
-            missing, body = response.headers.get(MISSING_HEADER, ""), response.read()
-        write_out(out, body)
-        if missing:
-            typer.echo(f"These gates could not be queried: {missing}.", err=True)
-            raise typer.Exit(NO)
+    return gate.send(
+        "POST", path_of(_REQUESTS, name, "execution"), SubjectCase, ExecutionRequest(actor=actor)
+    )
 
 
 def _show_rectified(rectified: Rectified) -> None:

@@ -22,7 +22,6 @@ from dialgate.subjects import letter
 from dialgate.subjects.casework import report_letter
 from dialgate.subjects.schemas import (
     MISSING_HEADER,
-    CaseFile,
     CaseRequest,
     Cases,
     CaseStep,
@@ -35,6 +34,7 @@ from dialgate.subjects.schemas import (
     RectificationRequest,
     Rectified,
     Report,
+    SubjectCase,
 )
 
 _PAGE: Final = {
@@ -201,7 +201,7 @@ class _PurposeQuery(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 @SUBJECTS.endpoint("GET", "/v1/subject-requests/{id}", in_path=_REQUEST, errors=_CASE)
 async def get_subject_request(
     request: web.Request, app: App, client: Client, *, query: _CaseQuery
-) -> CaseFile:
+) -> SubjectCase:
     """Return a data-subject request with its steps. With a purpose, also the number and the person's address."""
     return await app.casework.show(client, request.match_info["id"], query.purpose or "")
 
@@ -222,7 +222,7 @@ async def preview_subject_erasure(
 )
 async def execute_subject_request(
     request: web.Request, app: App, client: Client, *, ask: ExecutionRequest
-) -> CaseFile:
+) -> SubjectCase:
     """Do what a rectification, erasure, restriction or objection asks for. The request stays open for the answer to the person.
 
     An objection or a restriction stops the controller's calls to the number. It can be repeated if it was interrupted.

@@ -21,13 +21,13 @@ from dialgate.core.model import DAY, Instant, Result
 from dialgate.core.reasons import REASONS
 from dialgate.tools.demo.world import ACME, BETA, RECALLED, STATISTICS, Demo
 
-# Reason codes that the demonstration does not show: gate faults, reasons that Italian law does not give, and the pause of
-# a whole campaign.
+# Reason codes that the demonstration does not show: gate faults, reasons that Italian law does not give, the pause of
+# a whole campaign, and AI voices.
 NOT_SHOWN: Final = frozenset(
     {
         "gate.unavailable", "gate.rule_error", "rate.exceeded",
         "law.draft", "caller_id.wrong_country", "caller_id.not_callers", "consent.incomplete",
-        "consent.reassigned",
+        "consent.reassigned", "campaign.ai_undisclosed",
         "pacing.abandoned",
     }
 )  # fmt: skip
