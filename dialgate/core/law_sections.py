@@ -1,8 +1,7 @@
 """The sections of a country's law, which are dated rules with a source, a severity and a scope.
 
-Except for `Relation`, a section applies to every call that might be in its scope. For example, if only a number's
-region is known, the sections for all places in the region apply. An empty scope means all calls. Unknown keys are
-rejected, because a misspelt limit would have no effect.
+Except for `Relation`, a section applies to every call that might be in its scope: if only a number's region is known, the sections
+for all its places apply. An empty scope means all calls. Unknown keys are rejected, because a misspelt limit would have no effect.
 """
 
 from collections.abc import Iterable
@@ -40,8 +39,7 @@ Exemption: TypeAlias = Literal[
     "relation", "appointment", "guaranteed_agent", "sistan", "ingress_proof",
 ]  # fmt: skip
 
-# The legal bases that a law may accept. `relation`: one of the law's `relations` with the person. `interest`: a legitimate interest,
-# for which the campaign names its balancing test. `not_opposed`: no basis beyond the absence of an objection.
+# The legal bases that a law may accept. `relation`: one of the law's `relations` with the person. `interest`: a legitimate interest, for which the campaign names its balancing test. `not_opposed`: no basis beyond the absence of an objection.
 AcceptedBasis: TypeAlias = Literal["directory", "consent", "contract", "request", "relation", "interest", "not_opposed"]  # fmt: skip
 
 

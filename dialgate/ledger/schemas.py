@@ -191,18 +191,8 @@ class ConsentRequest(Request, frozen=True, kw_only=True):
     )
     place: PlaceCode = ""
     rectify: _Rectify = ()
-    certificate_url: Annotated[
-        str,
-        Meta(
-            max_length=1024,
-            pattern=r"^(https://\S+)?$",
-            description="The certificate of the form's submission at its issuer, such as TrustedForm or Jornaya.",
-        ),
-    ] = ""
-    certificate_claim: Annotated[
-        Phrase,
-        described("The claim by which the issuer keeps the certificate. Without it, it proves nothing."),
-    ] = ""
+    certificate_url: Annotated[str, Meta(max_length=1024, pattern=r"^(https://\S+)?$", description="The certificate of the form's submission at its issuer, such as TrustedForm or Jornaya.")] = ""  # fmt: skip
+    certificate_claim: Annotated[Phrase, described("The claim by which the issuer keeps the certificate. Without it, it proves nothing.")] = ""  # fmt: skip
     crm_reference: Annotated[Phrase, described("Where the CRM keeps the proof: the id of its record.")] = ""
     attested_by: Annotated[Phrase, described("Who attests that it does: a name or a role.")] = ""
     attested_at: Annotated[When | None, described("When they attested it: not before `collected_at`.")] = None

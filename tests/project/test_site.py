@@ -41,7 +41,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def _build(folder: Path, builder: str, *files: str) -> str:
     """Return the warnings."""
-    words = ["-q", "-W", "--keep-going", "-b", builder, "-c", "docs", ".", str(folder), *files]
+    words = ["-q", "--no-color", "-W", "--keep-going", "-b", builder, "-c", "docs", ".", str(folder), *files]
     build = subprocess.run(
         [sys.executable, "-m", "sphinx", *words],
         cwd=ROOT, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,

@@ -11,7 +11,7 @@ from dialgate.interfaces.console.bar_chart import bar_chart
 from dialgate.interfaces.console.reports import as_file
 from dialgate.interfaces.console.visit import Fields, Visit
 from dialgate.interfaces.http.errors import FAILURES, Fault, convert, fault_of
-from dialgate.interfaces.http.history import HistoryQuery, count_history
+from dialgate.interfaces.http.history import PastDecisionsQuery, count_history
 from dialgate.interfaces.http.reports import controller_of
 from dialgate.report.history import SECTIONS, history_csv
 from dialgate.report.rendering import MEDIA
@@ -28,7 +28,8 @@ async def show_history(visit: Visit) -> web.StreamResponse:
     try:
         fields |= _days(visit, fields)
         query = convert(
-            {name: fields[name] for name in (*_FIELDS, "first", "last") if fields.get(name)}, HistoryQuery
+            {name: fields[name] for name in (*_FIELDS, "first", "last") if fields.get(name)},
+            PastDecisionsQuery,
         )
         history = await count_history(visit.request, visit.app, visit.client, query)
     except FAILURES as error:

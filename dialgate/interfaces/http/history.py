@@ -20,7 +20,7 @@ HISTORY: Final = EndpointGroup("History", "Past decisions, counted.", scope="wat
 MOST_DAYS: Final = 92
 
 
-class HistoryQuery(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class PastDecisionsQuery(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     first: Annotated[date, described("First day, in the time zone of the controller's country.")]
     last: Annotated[date, described("Last day, inclusive. At most 92 days can be counted at once.")]
     controller: Annotated[str, described("Required only if the client has several controllers.")] = ""
@@ -35,7 +35,7 @@ class HistoryQuery(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     "GET", "/v1/history", errors=("controller.unknown", "store.unavailable", "gate.unavailable")
 )
 async def get_history(
-    request: web.Request, app: App, client: Client, *, query: HistoryQuery
+    request: web.Request, app: App, client: Client, *, query: PastDecisionsQuery
 ) -> DecisionHistory:
     """Count a controller's decisions of up to 92 days by hour or day, campaign, call list, caller ID and reason, beside those of the weeks before.
 
@@ -45,7 +45,7 @@ async def get_history(
 
 
 async def count_history(
-    request: web.Request, app: App, client: Client, query: HistoryQuery
+    request: web.Request, app: App, client: Client, query: PastDecisionsQuery
 ) -> DecisionHistory:
     """Count the decisions in a process of its own. Raises `Fault`."""
     owner = controller_of(query.controller, client)

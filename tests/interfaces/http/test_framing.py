@@ -45,6 +45,7 @@ def paths(made: World) -> Iterator[str]:
             "number": CLEAR,
             "name": "console.css",
             "path": "no",
+            "code": "no",
         }
         for name, value in (*names.items(), ("rest", "no")):
             path = path.replace(f"{{{name}}}", value)
