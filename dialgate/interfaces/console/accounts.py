@@ -1,4 +1,4 @@
-"""The page with all accounts, for an operator, and the page with one's own password and sessions."""
+"""The page with all accounts, for an operator, and the page with the visitor's password and sessions."""
 
 from http import HTTPStatus
 from typing import Any, get_args
@@ -55,7 +55,7 @@ async def change(visit: Visit, fields: Fields) -> web.StreamResponse:
     return redirect(f"{ROOT}/accounts")
 
 
-# ---- one's own account -----------------------------------------------------------------------------------------------
+# ---- the visitor's account -----------------------------------------------------------------------------------------------
 
 
 async def _own_page(visit: Visit, _: Fields, status: int = HTTPStatus.OK, **context: Any) -> web.Response:
@@ -71,7 +71,7 @@ async def show_own(visit: Visit) -> web.StreamResponse:
 
 @serves_form(_own_page)
 async def change_own(visit: Visit, fields: Fields) -> web.StreamResponse:
-    """Change one's own password, or end one of one's own sessions."""
+    """Change the visitor's password, or end one of their sessions."""
     if not visit.person:
         raise Fault(403, "auth.scope", "A key has no account.")
     if session := fields.get("session"):

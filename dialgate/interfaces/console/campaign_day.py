@@ -1,4 +1,4 @@
-"""What a campaign's page shows of its day: calls by hour, hours in force, lists and caller IDs."""
+"""The day of a campaign on its page: calls by hour, hours in force, lists and caller IDs."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
