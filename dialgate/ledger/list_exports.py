@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from datetime import datetime
 from pathlib import Path
-from typing import IO, Final
+from typing import IO, Final, TypeVar
 
 import numpy as np
 from msgspec import Struct
@@ -26,13 +26,14 @@ from dialgate.ledger.call_plans import CallPlan, CallPlans, PlanWriter, plan_of
 from dialgate.ledger.event_drafts import instant
 from dialgate.ledger.export_requests import PlanRequest, ScrubRequest
 from dialgate.ledger.judge import Indexes, Judge, Summary, V
-from dialgate.ledger.scrub import ScrubVerdict, verdict_now
+from dialgate.ledger.scrub import CountedVerdict, ScrubVerdict, counted_verdict, verdict_now
 from dialgate.ledger.scrub_files import ScrubbedTable
 from dialgate.ledger.view_schemas import HistoryEntry
 from dialgate.ledger.views import history_entry
 from dialgate.lists import lost_zeros, tabular
 from dialgate.lists.number_column import NumberColumn, read_column
 
+AnyVerdict = TypeVar("AnyVerdict", ScrubVerdict, CountedVerdict)
 _FEWEST: Final = 50  # numbers. The counts of a shorter list would reveal the verdicts on single numbers
 _PLANNED_AT_ONCE: Final = 1 << 16  # numbers: each known one may have a plan of its own, in 1 KB
 _EXPORTS: Final = "exports"  # replaces the number in the subject of an entry
@@ -78,6 +79,13 @@ class ListOverlap(Struct, frozen=True):
     numbers: int
 
 
+class AnswersEnd(Struct, frozen=True):
+    """How many numbers the registries' answers permit to call until `at`. Consult the registries again before then."""
+
+    at: Timestamp
+    numbers: int
+
+
 class Preview(Struct, frozen=True, kw_only=True):
     list: str
     campaign: str
@@ -87,6 +95,7 @@ class Preview(Struct, frozen=True, kw_only=True):
     groups: tuple[ExportGroup, ...]
     later: tuple[Later, ...]
     overlaps: tuple[ListOverlap, ...] = ()
+    answers_end: tuple[AnswersEnd, ...] = ()
 
 
 class Previews(Struct, frozen=True):
@@ -160,7 +169,7 @@ class ListExports:
 
     async def preview(self, client: Client, name: str, campaign: str, at: Instant) -> Preview:
         """Count the verdicts on a loaded list for one campaign, and record that. Raises `Refused` and `Unavailable`."""
-        judge, _ = await self.judge(client, campaign, verdict_now, at)
+        judge, _ = await self.judge(client, campaign, counted_verdict, at)
         try:
             numbers = await self._call_lists.numbers_of(client, name, campaign)
             if len(numbers) < _FEWEST:
@@ -171,10 +180,12 @@ class ListExports:
         can_call = _words(counts)["allow"]
         event = Exported(campaign=campaign, rows=len(numbers), allowed=can_call, sha256="")
         await self._record(client, "preview", event, name)
-        later = Counter[Instant]()
+        later, ends = Counter[Instant](), Counter[Instant]()
         for verdict, count in counts.items():
             if verdict.word == "later":
                 later[verdict.not_before] += count
+            if verdict.answers_end:
+                ends[verdict.answers_end] += count
         return Preview(
             list=name,
             campaign=campaign,
@@ -187,6 +198,7 @@ class ListExports:
                 ListOverlap(*pair)
                 for pair in await self._call_lists.overlaps(client, name, campaign, numbers)
             ),
+            answers_end=tuple(AnswersEnd(when(at), count) for at, count in sorted(ends.items())),
         )
 
     async def plan(
@@ -303,14 +315,14 @@ def requested_time(at: datetime | None) -> Instant:
     return instant(at, "at") if at else 0
 
 
-def _words(counts: Counter[ScrubVerdict]) -> Counter[str]:
+def _words(counts: Counter[AnyVerdict]) -> Counter[str]:
     words = Counter[str]()
     for verdict, rows in counts.items():
         words[verdict.word] += rows
     return words
 
 
-def _codes(counts: Counter[ScrubVerdict]) -> Iterator[tuple[str, int]]:
+def _codes(counts: Counter[AnyVerdict]) -> Iterator[tuple[str, int]]:
     """Yield each reason code with its number of rows, the most frequent first."""
     codes = Counter[str]()
     for verdict, rows in counts.items():

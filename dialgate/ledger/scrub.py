@@ -5,7 +5,7 @@ from typing import Literal, TypeAlias
 
 from msgspec import Struct
 
-from dialgate.core.model import Facts, Instant
+from dialgate.core.model import Facts, Instant, Pass
 from dialgate.core.responses import when
 from dialgate.ledger.timelines import Moment
 
@@ -35,3 +35,21 @@ def verdict_now(_: Facts, moments: Sequence[Moment]) -> ScrubVerdict:
         return ScrubVerdict("allow", "", decision.valid_until, decision.not_before)
     word: Word = "later" if decision.not_before > 0 else "deny"
     return ScrubVerdict(word, decision.reasons[0].code, decision.valid_until, decision.not_before)
+
+
+class CountedVerdict(Struct, frozen=True):
+    """A verdict without its end, and when the registries' answers about the number end: 0 if they do not permit a call.
+
+    Numbers with equal ones are counted together.
+    """
+
+    word: Word
+    code: str
+    not_before: Instant
+    answers_end: Instant
+
+
+def counted_verdict(facts: Facts, moments: Sequence[Moment]) -> CountedVerdict:
+    verdict, answers = verdict_now(facts, moments), moments[0].decision.outcomes.get("registry_clear")
+    ends = answers.until if isinstance(answers, Pass) else 0
+    return CountedVerdict(verdict.word, verdict.code, verdict.not_before, ends)

@@ -116,6 +116,10 @@ def _show_previews(previews: Preview | list[Preview]) -> None:
         show_table(title, ("", "", "numbers"), rows)
         if preview.later:
             show_rows("Callable later", preview.later, {"from": "at", "numbers": "numbers"})
+        if preview.answers_end:
+            show_rows(
+                "Registry answers that permit calls", preview.answers_end, {"end": "at", "numbers": "numbers"}
+            )
 
 
 def _show_planned(done: tuple[Path, PlanReport]) -> None:

@@ -4,23 +4,24 @@ import asyncio
 import base64
 import csv
 import io
-from collections import OrderedDict
+from collections.abc import Sequence
 from functools import partial
 from http import HTTPStatus
 from itertools import islice
 from pathlib import Path
-from typing import Any, Final, TypeAlias, get_args
+from typing import Any, Final, get_args
 from urllib.parse import quote, urlencode
 
 import msgspec
 from aiohttp import BodyPartReader, MultipartReader, web
 
 from dialgate.core.model import Basis, OriginKind
+from dialgate.interfaces.console.list_counts import LIST_COUNTS, CountKey
 from dialgate.interfaces.console.navigation import ROOT
 from dialgate.interfaces.console.visit import TOKEN, Fields, Visit, redirect, serves_form
 from dialgate.interfaces.http import body as http_body
 from dialgate.interfaces.http.errors import FAILURES, Fault, convert, fault_of
-from dialgate.interfaces.http.uploads import UPLOADS, gone
+from dialgate.interfaces.http.uploads import UPLOADS, Gone, gone
 from dialgate.ledger.job_kinds import PreviewList
 from dialgate.ledger.list_exports import Preview
 from dialgate.ledger.schemas import ListInfo, ListReport, ListRequest
@@ -31,9 +32,6 @@ _FIELD_BYTES: Final = 4 << 10
 _MOST_FIELDS: Final = 32
 _TRANSFERS: Final = 3  # cessions that the form has fields for; a longer chain is sent over HTTP or by command
 _MOST_REJECTED: Final = 20_000  # rows that the page offers as CSV: less than 2 MB
-_MOST_PREVIEWS: Final = 200
-KeptPreviews: TypeAlias = OrderedDict[tuple[str, str, str], Preview]
-PREVIEWS: Final = web.AppKey("previews", KeptPreviews)  # by controller, list and campaign; the newest is last
 _row: Final = msgspec.json.Decoder(RowProblem)
 
 
@@ -133,25 +131,27 @@ async def preview(visit: Visit) -> web.StreamResponse:
     c. 1 and 3). So a preview needs the scope of simulations and a list that is not short, and is recorded.
     """
     info, campaign = await _previewed(visit, (await visit.form()).get("campaign", ""))
+    key = CountKey(info.controller, info.id, campaign)
     try:
-        job = PreviewList(info.id, (campaign,))
-        report = await visit.request.app[UPLOADS].run(visit.app, visit.client, job, gone=gone(visit.request))
+        counted = await _count(visit, key, gone(visit.request))
     except FAILURES as error:
         fault = fault_of(error)
         return await _page(visit, {}, fault.status, error=fault.problem.code)
-    (counted,) = msgspec.json.decode(report, type=list[Preview])
-    kept = visit.request.app[PREVIEWS]
-    kept.pop((info.controller, info.id, campaign), None)
-    kept[info.controller, info.id, campaign] = counted
-    if len(kept) > _MOST_PREVIEWS:
-        kept.popitem(last=False)
+    visit.request.app[LIST_COUNTS].keep(key, counted)
     return redirect(f"{ROOT}/lists/{quote(info.id)}/preview?{urlencode({'campaign': campaign})}")
+
+
+async def _count(visit: Visit, key: CountKey, is_gone: Gone = lambda: False) -> Preview:
+    job = PreviewList(key.list, (key.campaign,))
+    report = await visit.request.app[UPLOADS].run(visit.app, visit.client, job, gone=is_gone)
+    (counted,) = msgspec.json.decode(report, type=list[Preview])
+    return counted
 
 
 async def show_preview(visit: Visit) -> web.StreamResponse:
     """Show the newest preview of a list for a campaign, as counted by this gate since its start."""
     info, campaign = await _previewed(visit, visit.request.query.get("campaign", ""))
-    counted = visit.request.app[PREVIEWS].get((info.controller, info.id, campaign))
+    counted = visit.request.app[LIST_COUNTS].find(CountKey(info.controller, info.id, campaign))
     if counted is None:
         raise Fault(
             404,
@@ -198,6 +198,7 @@ async def _page(
     infos: list[ListInfo] = await visit.app.registrar.call_lists.lists(visit.client)
     counted = visit.app.gate.counted
     paused = await asyncio.to_thread(visit.app.registrar.campaigns.paused, visit.client, counted)
+    counts = _renewed_counts(visit, infos) if visit.may("simulate") else {}
     return visit.show(
         "lists",
         "lists",
@@ -206,6 +207,7 @@ async def _page(
         lists=sorted(infos, key=lambda info: info.loaded_at, reverse=True),
         campaigns=visit.campaigns(),
         paused={campaign.id for campaign in paused},
+        counts=counts,
         bases=get_args(Basis),
         origins=get_args(OriginKind),
         transfers=range(1, _TRANSFERS + 1),
@@ -213,3 +215,21 @@ async def _page(
         rejected=rejected,
         error=error,
     )
+
+
+def _renewed_counts(visit: Visit, infos: Sequence[ListInfo]) -> dict[str, list[Preview]]:
+    """Return the counts of the lists in force by list, and have the old ones counted again for the next page."""
+    kept, campaigns = visit.request.app[LIST_COUNTS], set(visit.campaigns())
+    keys = [
+        CountKey(info.controller, info.id, campaign)
+        for info in infos
+        if not info.retired_at
+        for campaign in info.campaigns
+        if campaign in campaigns
+    ]
+    kept.renew(keys, partial(_count, visit))
+    counts: dict[str, list[Preview]] = {}
+    for key in keys:
+        if (counted := kept.find(key)) is not None:
+            counts.setdefault(f"{key.controller} {key.list}", []).append(counted)
+    return counts

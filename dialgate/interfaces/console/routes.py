@@ -30,6 +30,7 @@ from dialgate.interfaces.console import (
     shadow,
     sign_in,
 )
+from dialgate.interfaces.console.list_counts import LIST_COUNTS, ListCounts, run_counts
 from dialgate.interfaces.console.live import Live
 from dialgate.interfaces.console.navigation import ROOT
 from dialgate.interfaces.console.sessions import Sessions
@@ -127,8 +128,8 @@ _ROUTES: Final = (
 
 def add(site: web.Application, app: App) -> None:
     site[CONSOLE_APP], site[SESSIONS], site[LIVE] = app, Sessions(app.config.data, app.gate.now), Live(app)
-    site[BOARDS], site[lists.PREVIEWS] = Caps(), lists.KeptPreviews()
-    site.cleanup_ctx.append(_run_sampling)
+    site[BOARDS], site[LIST_COUNTS] = Caps(), ListCounts(app.gate.now)
+    site.cleanup_ctx.extend((_run_sampling, run_counts))
     site.on_shutdown.append(_close_boards)
     router = site.router
     router.add_get(ROOT, _start)

@@ -1,5 +1,6 @@
 """Tests of the console's pages for call lists: load, replace, retire and preview a list."""
 
+import asyncio
 import base64
 import re
 from collections.abc import AsyncIterator
@@ -8,6 +9,7 @@ import pytest
 import pytest_asyncio
 from aiohttp import ClientSession, FormData
 
+from dialgate.core.model import MINUTE
 from tests.interfaces.console.test_console import browser, get, send, token
 from tests.support.console_world import NUMBERS, STRANGER, SUPERVISOR, check, running_console
 from tests.support.world import CLEAR, LIST, LISTED, World
@@ -103,6 +105,31 @@ async def test_a_preview_has_an_address_and_names_lists_with_the_same_numbers(ga
         assert re.search(r"<span>rome</span><strong>41</strong>", shown)  # `NUMBERS` and LISTED
         assert re.search(r"<span>neighbour</span><strong>12</strong>", shown)
         assert "<span>counted</span>" not in shown
+        # answered three days before the clock's start, and valid for fifteen
+        assert re.search(r"2026-12-06T[^<]*</time></span><strong>40</strong>", shown)
         assert shown == await get(session, page)
     async with browser(gate, STRANGER) as session:
         await get(session, page, 404)
+
+
+async def test_a_count_is_renewed_while_somebody_looks_at_the_list(gate: World) -> None:
+    await gate.post("/v1/lists", {**LIST, "id": "renewed", "numbers": [*NUMBERS, *FRESH[:12]]})
+    async with browser(gate, SUPERVISOR) as session, browser(gate, STRANGER) as stranger:
+        await send(session, "/console/lists/renewed/preview", 303, campaign="acme-fibre")
+        await gate.post("/v1/revocations", {"number": NUMBERS[0], "controller": "acme"})
+        before = _count(await get(session, "/console/lists"), "renewed")
+        gate.hand.at += 15 * MINUTE
+        assert _count(await get(session, "/console/lists"), "renewed") == before  # counted again from now on
+        async with asyncio.timeout(60):
+            while (now := _count(await get(session, "/console/lists"), "renewed")) == before:
+                pass
+        assert now == before - 1
+        assert "renewed" not in await get(stranger, "/console/lists")
+        await send(session, "/console/lists/renewed/retire", 303, controller="acme")
+        assert _count(await get(session, "/console/lists"), "renewed") < 0
+
+
+def _count(page: str, name: str) -> int:
+    """Return how many numbers of a list are shown as callable, or -1."""
+    found = re.search(rf"lists/{name}/preview\?campaign=acme-fibre\">(\d+) callable", page)
+    return int(found[1]) if found else -1
