@@ -124,6 +124,8 @@ class Settings(Strict, frozen=True, kw_only=True):
     """OpenTelemetry traces. Default: none."""
     shadow_until: date | None = None
     """Last day of shadow mode for the whole gate, in the time zone of the controller where it ends first: see `shadow_until` of a client. It does not apply to a client with `trunk: true`."""
+    backup_days: Annotated[int, Meta(ge=0, le=366)] = 1
+    """Days after which the board asks for the next `dialgate backup`. 0: something else copies the data folder."""
     accounts: AccountSettings = AccountSettings()
     """How people sign in at the console."""
 

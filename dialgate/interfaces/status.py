@@ -21,6 +21,7 @@ from dialgate.core.local_time import day_in, rfc3339
 from dialgate.core.model import DAY, Campaign, Instant
 from dialgate.ledger.campaigns import CampaignInfo
 from dialgate.store import CallerIdProof
+from dialgate.tools.backup import last_backup
 
 
 class RegistryStatus(Struct, frozen=True, kw_only=True):
@@ -70,7 +71,8 @@ class ShadowStatus(Struct, frozen=True, kw_only=True):
 
 
 TaskKind: TypeAlias = Literal[
-    "registry_ends", "silent_limit", "campaign_ends", "proof_ends", "caller_id_ends", "request_due", "shadow_ends"
+    "registry_ends", "silent_limit", "campaign_ends", "proof_ends", "caller_id_ends", "request_due", "shadow_ends",
+    "backup_due",
 ]  # fmt: skip
 
 
@@ -113,6 +115,7 @@ _PAGES: Final[dict[TaskKind, str]] = {
     "caller_id_ends": "/console/caller-ids",
     "request_due": "/console/requests",
     "shadow_ends": "/console/shadow",
+    "backup_due": "",
 }
 
 
@@ -147,7 +150,9 @@ async def read_status(app: App, controllers: tuple[str, ...]) -> ControllerStatu
         for scope in status.shadow
         if (left := _days_until(scope.last_day, now)) <= SOON
     ]
-    found += await asyncio.to_thread(lambda: [*_ends(config, controllers, now)])
+    found += await asyncio.to_thread(
+        lambda: [*_ends(config, controllers, now), *_backup(config, controllers, now)]
+    )
     found.sort(key=lambda task: (task.days_left is not None, task.days_left, task.kind, task.name))
     return structs.replace(status, tasks=tuple(found))
 
@@ -188,6 +193,14 @@ def _ends(config: Config, controllers: tuple[str, ...], now: Instant) -> Iterato
         for shown in line.caller_ids.values():
             if shown.ends and (left := _days_until(shown.ends, now)) <= _CALLER_ID_SOON:
                 yield _task("caller_id_ends", shown.number, controller=owner, campaign=name, days_left=left)
+
+
+def _backup(config: Config, controllers: tuple[str, ...], now: Instant) -> Iterator[Task]:
+    """Yield the backup that is due, for who may see the whole gate."""
+    days, last = config.settings.backup_days, last_backup(config.data)
+    left = days - (now - last) / DAY
+    if days and last and left < 0 and config.controllers.keys() <= set(controllers):
+        yield _task("backup_due", config.settings.node, days_left=round(left, 1))
 
 
 def _days_until(day: date, now: Instant) -> int:

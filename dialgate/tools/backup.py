@@ -24,10 +24,12 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
+from dialgate.core.local_time import instant_of, rfc3339
+from dialgate.core.model import SECOND, Instant
 from dialgate.core.refusal import Refused
 from dialgate.decision_log import chains
 from dialgate.lists.manifest import MANIFEST
-from dialgate.runtime.atomic_write import open_private, sync_file, sync_folder
+from dialgate.runtime.atomic_write import open_private, sync_file, sync_folder, write_file
 from dialgate.store.sqlite.backup import copy_database, newest_entry
 
 _LAST = ("signing.json", "keys.json")
@@ -46,8 +48,27 @@ _LEFT_OUT = (
     ".history",
 )
 _TRIES = 5  # files may be archived or replaced after they were listed
+_RECORD = "last-backup"  # holds the time of the last complete backup
 
 Progress = Callable[[int, int], None]
+
+
+def record_backup(data: Path, at: Instant) -> None:
+    """Record in the data folder that a backup begun at `at` is complete and intact. Raises `OSError`."""
+    write_file(data / _RECORD, rfc3339(at).encode())
+
+
+def last_backup(data: Path) -> Instant:
+    """Return when the last recorded backup began, or, if there is none, when the data folder got its newest signing key.
+
+    Return 0 if neither is known.
+    """
+    try:
+        return instant_of((data / _RECORD).read_text("ascii"))
+    except FileNotFoundError:
+        with suppress(FileNotFoundError):
+            return int((data / "signing.json").stat().st_mtime * SECOND)
+        return 0
 
 
 def back_up(data: Path, out: Path, progress: Progress) -> int:

@@ -12,6 +12,7 @@ from dialgate.core.model import DAY
 from dialgate.interfaces.console.words import words_in
 from dialgate.interfaces.status import TaskKind
 from dialgate.texts import LANGUAGES
+from dialgate.tools.backup import record_backup
 from tests.support import console_world, world, yaml_files
 from tests.support.console_world import BARE, LANDLINE, NUMBERS, OFFICER, STRANGER, check
 from tests.support.world import CALLER, NOW, World
@@ -73,6 +74,23 @@ async def test_a_campaign_close_to_its_limit_is_a_task_until_it_is_paused(gate: 
     assert await abandon(NUMBERS[0]) == await abandon(NUMBERS[1]) == []
     assert await abandon(NUMBERS[2]) == [("silent_limit", "acme-fibre", None, 1.0)]
     assert await abandon(NUMBERS[3]) == []  # paused, which the board shows above its tasks
+
+
+async def test_a_backup_is_a_task_a_day_after_the_last_one_for_who_may_see_the_whole_gate(
+    gate: World, tmp_path: Path
+) -> None:
+    async def due(key: str = OFFICER) -> list[Any]:
+        return [task[2] for task in await tasks(gate, key) if task[0] == "backup_due"]
+
+    data = gate.app.config.data
+    assert await due() == []  # the data folder is newer than the gate's time here
+    record_backup(data, NOW - DAY)
+    assert await due() == []
+    record_backup(data, NOW - 3 * DAY)
+    assert await due() == [-2.0]
+    assert await due(STRANGER) == []
+    await gate.output("backup", tmp_path / "copy")
+    assert await due() == []
 
 
 async def test_the_command_shows_the_tasks_of_the_gate(gate: World) -> None:

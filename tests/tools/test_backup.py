@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from dialgate.core.decision_ids import log_of
-from dialgate.core.model import DAY
+from dialgate.core.model import DAY, SECOND
 from dialgate.core.refusal import Refused
 from dialgate.crypto.log_signing import public_keys
 from dialgate.decision_log import chains, verify
@@ -19,7 +20,7 @@ from dialgate.interfaces.cli import main
 from dialgate.runtime.clock import wall_clock
 from dialgate.store.sqlite import SqliteStore
 from dialgate.subjects.list_removal import remove_from_lists
-from dialgate.tools.backup import back_up
+from dialgate.tools.backup import back_up, last_backup, record_backup
 from registry_sync import publication
 from registry_sync.publication import PublishTarget
 from tests.support import world, yaml_files
@@ -130,3 +131,12 @@ def test_list_that_loses_a_number_during_the_backup_is_in_the_copy(tmp_path: Pat
     assert not (data / "lists" / record.file).exists()
     copied = asyncio.run(SqliteStore.open(out / "store.db").lists())
     assert all((out / "lists" / each.file).exists() for each in copied)
+
+
+def test_a_gate_that_was_never_backed_up_counts_from_its_signing_key(tmp_path: Path) -> None:
+    assert last_backup(tmp_path) == 0
+    (tmp_path / "signing.json").write_text("{}")
+    os.utime(tmp_path / "signing.json", (0, (world.NOW - DAY) / SECOND))
+    assert last_backup(tmp_path) == world.NOW - DAY
+    record_backup(tmp_path, world.NOW)
+    assert last_backup(tmp_path) == world.NOW

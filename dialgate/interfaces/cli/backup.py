@@ -11,8 +11,9 @@ from dialgate.crypto.log_signing import public_keys
 from dialgate.decision_log import chains, verify
 from dialgate.interfaces.cli.command import command
 from dialgate.interfaces.cli.options import DEFAULT_CONFIG, AsJson, ConfigPath, Failure, load_config
+from dialgate.runtime.clock import wall_clock
 from dialgate.runtime.terminal import NO, OF_BYTES, progress
-from dialgate.tools.backup import back_up, ledger_end
+from dialgate.tools.backup import back_up, ledger_end, record_backup
 
 app = typer.Typer()
 
@@ -48,7 +49,7 @@ def backup(
 
     dialgate backup /mnt/elsewhere/2026-11-24
     """
-    loaded = load_config(config)
+    loaded, begun = load_config(config), wall_clock()
     try:
         with progress(*OF_BYTES, shown=not as_json) as bar:
             task = bar.add_task("copying", total=None)
@@ -61,6 +62,8 @@ def backup(
     newest = _ledger_end(out)
     proofs = [verify(folder, keys=keys) for folder in chains.folders(out).values()]
     ok, records = all(proof.ok for proof in proofs), sum(proof.last for proof in proofs)
+    if ok:
+        record_backup(loaded.data, begun)
     return {"ok": ok, "out": str(out), "files": files, "records": records, "ledger": newest}
 
 

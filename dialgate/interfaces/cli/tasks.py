@@ -19,6 +19,7 @@ _NAMES: Final[dict[TaskKind, str]] = {
     "caller_id_ends": "replace the caller ID, which is given up",
     "request_due": "answer the data subject's request",
     "shadow_ends": "shadow mode ends",
+    "backup_due": "back up the data folder (dialgate backup)",
 }
 
 

@@ -222,7 +222,7 @@ function tasks(message) {
   setText("tasks-more", say("live.more_tasks", { n: figures.format(found.length - MOST_TASKS) }));
   if ($("tasks").contains(document.activeElement)) return;
   $("tasks").replaceChildren(...found.slice(0, MOST_TASKS).map((task) => make("li", {},
-    make("div", {}, make("a", { href: task.page }, taskText(task)), " ", make("span", { class: "quiet" }, task.controller ?? "")),
+    make("div", {}, task.page ? make("a", { href: task.page }, taskText(task)) : taskText(task), " ", make("span", { class: "quiet" }, task.controller ?? "")),
     make("span", { class: `days ${urgency(task.days_left ?? 0, 7)}` }, taskEnd(task)))));
 }
 
