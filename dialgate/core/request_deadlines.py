@@ -13,7 +13,10 @@ from dialgate.core.model import Instant
 from dialgate.core.periods import add_months
 from dialgate.core.text_formats import OptionalTimestamp
 
-Kind: TypeAlias = Literal["access", "portability", "rectification", "erasure", "restriction", "objection"]
+# `why` asks for the reasons of a call (GDPR 15(1)); the GDPR sets no deadline for the answer to a `complaint`, so it gets that of a request.
+Kind: TypeAlias = Literal[
+    "access", "portability", "rectification", "erasure", "restriction", "objection", "why", "complaint"
+]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 # GDPR 12(3): one month, extended by two if necessary and if the person was informed within the first month. A deadline computed
 # by `add_months` is never later than under Regulation 1182/71 art. 3, which does not count the day of the request.

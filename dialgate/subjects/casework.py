@@ -260,3 +260,6 @@ def _require_content(case: Case, kind: LetterKind, reasons: str) -> None:
     if kind in {"refusal", "extension"} and not (reasons or known):
         text = f"A letter of {kind} gives reasons (GDPR art. 12). Send `reasons`."
         raise Refused("request.invalid", text, "reasons")
+    if kind == "complaint" and not (reasons or case.outcome):
+        text = "The answer to a complaint says what you found and what you do about it. Send it as `reasons`."
+        raise Refused("request.invalid", text, "reasons")

@@ -27,6 +27,7 @@ LetterKind: TypeAlias = Literal[
     "refusal",
     "extension",
     "why",
+    "complaint",
 ]
 MISSING_HEADER = "Dialgate-Missing"  # of a page: the gates that did not respond, separated by commas
 Some = Annotated[str, Meta(min_length=3, max_length=1024)]

@@ -131,6 +131,28 @@ async def test_a_request_that_is_sent_again_is_the_same_request(gate: World) -> 
     assert await open_request(gate, "access", proof="pec/2026-0417") != first
 
 
+async def test_a_complaint_is_answered_with_what_was_found(gate: World) -> None:
+    await decide(gate)
+    name = await open_request(gate, "complaint", received_at="2026-11-24T08:00:00+01:00")
+    await execute(gate, name, 400)
+    assert "`reasons`" in await write(gate, name, 400)
+    found = "Il numero era in una lista non aggiornata: l'abbiamo ritirata."
+    letter = await write(gate, name, reasons=found)
+    assert "il Suo reclamo del 24 novembre 2026" in plain(letter)
+    assert found in plain(letter)
+    assert "art. 77 GDPR" in plain(letter)
+    assert "Ecco che cosa risulta" in plain(await write(gate, name, kind="why"))
+    await step(gate, name, "answered", found)
+    assert found in plain(await write(gate, name))  # from the closed request
+    assert (await show(gate, name))["request"]["kind"] == "complaint"
+
+
+async def test_a_request_for_the_reasons_of_a_call_gets_them(gate: World) -> None:
+    await decide(gate)
+    name = await open_request(gate, "why")
+    assert "Lei ci ha chiesto perché" in plain(await write(gate, name))
+
+
 async def test_a_withdrawn_request_is_closed_and_nothing_more_is_done(gate: World) -> None:
     name = await open_request(gate, "objection")
     await step(gate, name, "withdrawn", "the person wrote again")

@@ -50,7 +50,7 @@ async def _page(visit: Visit, fields: Fields, status: int = 200, error: str = ""
 
 def _letter_kinds(kind: str) -> list[str]:
     """Return the kinds of letter that a request can have, the usual one first."""
-    others = ("why", "extension", "refusal") if kind == "access" else ("extension", "refusal")
+    others = ("why", "extension", "refusal") if kind in {"access", "complaint"} else ("extension", "refusal")
     return [name for name in (kind, *others) if name in LETTER_KINDS]
 
 
