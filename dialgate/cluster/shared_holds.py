@@ -30,13 +30,16 @@ class SharedHolds:
     def __init__(self, holds: Holds, keys: Keys, store: Documents) -> None:
         self._holds, self._keys, self._store = holds, keys, store
         self._synced: Instant = 0
+        # A sync between the two writes of a change would undo the change that the store does not have yet.
+        self._turn = asyncio.Lock()
 
     async def sync(self) -> UnderHold:
         """Make the holds here and in the store equal, and return the numbers on hold."""
-        stored = await self._store.holds()
-        for key, hold in await _run_in_thread(lambda: self._merge(stored)):
-            await self._store.put_hold(key, hold)
-        return await _run_in_thread(self._holds.under)
+        async with self._turn:
+            stored = await self._store.holds()
+            for key, hold in await _run_in_thread(lambda: self._merge(stored)):
+                await self._store.put_hold(key, hold)
+            return await _run_in_thread(self._holds.under)
 
     async def tick(self, now: Instant) -> None:
         """Call `sync` every few seconds, so that each gate shows the holds that another one placed."""
@@ -67,15 +70,17 @@ class SharedHolds:
         Raises `HoldRefused` if the number is on hold, or if the texts contain it. If the store is unavailable, the hold is
         in force on this gate, and is published later.
         """
-        hold = await asyncio.to_thread(self._holds.add, number, at=at, by=by, reason=reason)
-        await self._store.put_hold(self._key(number), _stored(hold))
+        async with self._turn:
+            hold = await asyncio.to_thread(self._holds.add, number, at=at, by=by, reason=reason)
+            await self._store.put_hold(self._key(number), _stored(hold))
         return hold
 
     async def lift(self, number: str, *, at: Instant, by: str, reason: str) -> LegalHold:
         """Lift a hold. Raises `HoldRefused` if the number is not on hold, or if the texts contain it."""
         await self.sync()
-        hold = await asyncio.to_thread(self._holds.lift, number, at=at, by=by, reason=reason)
-        await self._store.put_hold(self._key(number), _stored(hold))
+        async with self._turn:
+            hold = await asyncio.to_thread(self._holds.lift, number, at=at, by=by, reason=reason)
+            await self._store.put_hold(self._key(number), _stored(hold))
         return hold
 
     async def list_holds(self, number: str = "") -> list[LegalHold]:
