@@ -124,7 +124,7 @@ _CONSOLE = {
     "simulate": "simulate a call",
     "revoke": "record an opt-out",
     "lists": "call lists",
-    "subjects": "data subject requests, evidence of a decision",
+    "subjects": "data subject requests, evidence of a decision, legal holds",
     "admin": "what would change, accounts",
     "audit": "every page that shows data, without its forms",
 }
@@ -225,7 +225,7 @@ def scopes() -> str:
             ", ".join(
                 code(f"{endpoint.method} {openapi.plain(endpoint.path)}")
                 for endpoint in http_application.EVERY
-                if endpoint.scope == scope or (scope == "audit" and scope in endpoint.scopes)
+                if scope in endpoint.scopes
             ),
             _CONSOLE.get(scope, ""),
         )
@@ -595,7 +595,9 @@ def http_api() -> str:
         (
             (
                 code(f"{endpoint.method} {openapi.plain(endpoint.path)}"),
-                code(endpoint.scope or "any" * endpoint.any_key),
+                " or ".join(map(code, (endpoint.scope, *endpoint.also)))
+                if endpoint.scope
+                else code("any" * endpoint.any_key),
                 endpoint.about,
             )
             for endpoint in http_application.EVERY
@@ -620,7 +622,8 @@ can go wrong. The examples are requests to a running gate and its answers, recor
 
 
 def _endpoint(endpoint: Endpoint, path: str, operation: Mapping[str, Any], schemas: Mapping[str, Any]) -> str:
-    scope = f" Scope: {code(endpoint.scope or 'any')}." if endpoint.keyed else ""
+    names = " or ".join(map(code, (endpoint.scope or "any", *endpoint.also)))
+    scope = f" Scope: {names}." if endpoint.keyed else ""
     parts = [f"### `{endpoint.method} {path}`", endpoint.about, f"Operation: {code(endpoint.name)}.{scope}"]
     if endpoint.parameters:
         rows = (

@@ -33,8 +33,8 @@ _DIGITS_GIVEN_AWAY = 6
 class HoldRefused(Refused):
     """Raised if a hold cannot be placed, lifted or read. The message says what to do."""
 
-    def __init__(self, message: str) -> None:
-        super().__init__("hold.refused", message, status=409)
+    def __init__(self, message: str, field: str = "") -> None:
+        super().__init__("hold.refused", message, field, status=409)
 
 
 class LegalHold(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
@@ -152,5 +152,6 @@ def _refuse_number_in(number: str, *texts: str) -> None:
     for text in texts:
         if number[-_DIGITS_GIVEN_AWAY:] in "".join(character for character in text if character.isdigit()):
             raise HoldRefused(
-                "`--reason` or `--by` contains the last six digits of the number. Use a case ID instead of the number."
+                "`--reason` or `--by` contains the last six digits of the number. Use a case ID instead of the number.",
+                "reason",
             )

@@ -13,6 +13,7 @@ import structlog
 from dialgate.audit.legal_holds import HoldRefused, Holds, LegalHold, UnderHold
 from dialgate.core.model import SECOND, Instant
 from dialgate.crypto.keys import Keys
+from dialgate.crypto.masking import mask_number
 from dialgate.store import Documents, StoreUnavailable
 from dialgate.store.documents import StoredHold
 
@@ -88,6 +89,10 @@ class SharedHolds:
         await self.sync()
         holds = await _run_in_thread(lambda: (self._holds.find(number),) if number else self._holds.all())
         return [hold for hold in holds if hold is not None]
+
+    def masked_number(self, hold: LegalHold) -> str:
+        """Return the number of a hold in force with most digits hidden, or "" for a lifted one."""
+        return mask_number(self._keys.holds.unseal(hold.number)) if hold.number else ""
 
     def _key(self, number: str) -> str:
         return self._keys.named("?holds", number.encode()).hex()  # "?": not the name of a controller

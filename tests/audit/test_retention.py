@@ -21,6 +21,7 @@ from dialgate.core.law import parse_law
 from dialgate.core.model import DAY, Instant
 from dialgate.crypto.keys import KeyRetired, Keys, KeysUnusable
 from dialgate.crypto.log_signing import Signer
+from dialgate.crypto.masking import mask_number
 from dialgate.decision_log import LogDamaged, make_checkpoint, verify
 from dialgate.decision_log.archive import closed_segments
 from dialgate.decision_log.archive.packing import pack
@@ -349,7 +350,7 @@ async def test_commands_hold_retire_and_lift(tmp_path: Path) -> None:
         assert "2020-01" not in keys.hashes(HELD)
         (hold,) = await result("hold", "list", HELD)
         assert len(hold["records"]) == 2
-        assert "number" not in hold
+        assert hold["number"] == mask_number(HELD)
         assert await result("hold", "list", OTHER) == []
         lifted = await result("hold", "lift", HELD, "--reason", "closed", "--by", "dpo")
         assert lifted["lifted_because"] == "closed"

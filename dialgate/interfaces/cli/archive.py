@@ -209,6 +209,7 @@ def _show_holds(holds: list[HoldInfo]) -> None:
         holds,
         {
             "hold": lambda hold: str(hold.id),
+            "number": "number",
             "since": "at",
             "by": "by",
             "reason": "reason",
@@ -230,7 +231,7 @@ def hold_list(
     *,
     gate: GateClient,
 ) -> list[HoldInfo]:
-    """Show all legal holds, including lifted ones, without their numbers. With NUMBER, show only the hold on that number.
+    """Show all legal holds, including lifted ones, with masked numbers. With NUMBER, show only the hold on that number.
 
     dialgate log hold list --json
     """

@@ -8,11 +8,12 @@ ROOT: Final = "/console"
 
 
 class NavigationPage(NamedTuple):
-    """A page in the navigation, and the scope that a client needs for it."""
+    """A page in the navigation, and the scope that a client needs for it. `whole_gate`: it needs every controller, too."""
 
     name: str
     path: str
     need: Scope
+    whole_gate: bool = False
 
 
 NAVIGATION: Final = (
@@ -28,5 +29,6 @@ NAVIGATION: Final = (
     NavigationPage("reports", f"{ROOT}/reports", "watch"),
     NavigationPage("lookup", f"{ROOT}/lookup", "read"),
     NavigationPage("requests", f"{ROOT}/requests", "subjects"),
+    NavigationPage("holds", f"{ROOT}/holds", "subjects", whole_gate=True),
     NavigationPage("accounts", f"{ROOT}/accounts", "admin"),
 )

@@ -123,7 +123,7 @@ async def _decision_page(visit: Visit, status: int = 200, error: str = "") -> we
         outcomes=visit.app.registrar.ids.worded(outcomes),
         facts=_facts(record, shared=visit.app.config.shared),
         node=record.node,
-        provable=visit.may("subjects") and _sees_whole_gate(visit),
+        provable=visit.may("subjects") and visit.has_every_controller,
         error=error,
     )
 
@@ -152,18 +152,10 @@ def _facts(record: Record, *, shared: bool) -> dict[str, Any]:
 # ---- evidence --------------------------------------------------------------------------------------------------------
 
 
-def _sees_whole_gate(visit: Visit) -> bool:
-    """Return whether the client has access to all controllers.
-
-    Other clients may not see evidence, because evidence contains the whole configuration.
-    """
-    return set(visit.app.config.controllers) <= set(visit.client.controllers)
-
-
 async def download_evidence(visit: Visit) -> web.StreamResponse:
     """Return the evidence for a decision. Evidence contains the number, so the download is recorded as a look-up."""
     fields = await visit.form()
-    if not _sees_whole_gate(visit):
+    if not visit.has_every_controller:  # evidence contains the whole configuration
         raise Fault(
             403,
             "console.evidence",

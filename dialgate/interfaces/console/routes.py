@@ -21,6 +21,7 @@ from dialgate.interfaces.console import (
     cases,
     changes,
     history,
+    holds,
     law,
     lists,
     numbers,
@@ -66,13 +67,17 @@ _log = structlog.get_logger(__name__)
 
 
 class _Route(NamedTuple):
-    """A route. A client needs at least one of the scopes in `needs`. If it `reads`, `audit` can be enough."""
+    """A route. A client needs at least one of the scopes in `needs`. If it `reads`, `audit` can be enough.
+
+    With `whole_gate`, it concerns all controllers, and the client needs every one.
+    """
 
     method: str
     path: str
     needs: tuple[Scope, ...]
     serve: Serve
     is_form_read: bool = False
+    whole_gate: bool = False
 
     @property
     def reads(self) -> bool:
@@ -118,6 +123,9 @@ _ROUTES: Final = (
     _Route("POST", f"{ROOT}/requests/{{id}}/execution", ("subjects",), cases.execute),
     _Route("POST", f"{ROOT}/requests/{{id}}/letter", ("subjects",), cases.write_letter),
     _Route("POST", f"{ROOT}/requests/{{id}}/portability", ("subjects",), cases.export_portable),
+    _Route("GET", f"{ROOT}/holds", ("subjects",), holds.show_holds, whole_gate=True),
+    _Route("POST", f"{ROOT}/holds", ("subjects",), holds.place, whole_gate=True),
+    _Route("POST", f"{ROOT}/holds/{{id}}/lift", ("subjects",), holds.lift, whole_gate=True),
     _Route("GET", f"{ROOT}/accounts", ("admin",), accounts.show_accounts),
     _Route("POST", f"{ROOT}/accounts", ("admin",), accounts.add),
     _Route("POST", f"{ROOT}/accounts/{{id}}", ("admin",), accounts.change),
@@ -144,7 +152,7 @@ def add(site: web.Application, app: App) -> None:
     router.add_post(f"{ROOT}/invitation/{{name}}/{{code}}", _same_site(sign_in.accept_invitation))
     router.add_get(f"{ROOT}/assets/{{name}}", _asset)
     for route in _ROUTES:
-        serve = _guarded(route.needs, route.serve, reads=route.reads)
+        serve = _guarded(route.needs, route.serve, reads=route.reads, whole_gate=route.whole_gate)
         router.add_route(route.method, route.path, _same_site(serve) if route.method == "POST" else serve)
     router.add_get(f"{ROOT}/{{rest:.*}}", _guarded((), _not_found))  # last: it matches everything
 
@@ -182,7 +190,9 @@ async def find_visit(request: web.Request) -> Visit | None:
     return Visit(request, request.app[CONSOLE_APP], client, name, token)
 
 
-def _guarded(needs: tuple[Scope, ...], serve: Serve, *, reads: bool = False) -> _Handler:
+def _guarded(
+    needs: tuple[Scope, ...], serve: Serve, *, reads: bool = False, whole_gate: bool = False
+) -> _Handler:
     async def handle(request: web.Request) -> web.StreamResponse:
         try:
             visit = await find_visit(request)
@@ -191,7 +201,8 @@ def _guarded(needs: tuple[Scope, ...], serve: Serve, *, reads: bool = False) -> 
             return await sign_in.login_page(request, fault.status, fault.problem.code)
         if visit is None:
             return _to_login(request)
-        if not (visit.may_read(*needs) if reads else visit.may(*needs)):
+        may = visit.may_read(*needs) if reads else visit.may(*needs)
+        if not may or (whole_gate and not visit.has_every_controller):
             return visit.fault(403, "auth.scope")
         try:
             return await serve(visit)

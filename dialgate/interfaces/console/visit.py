@@ -66,8 +66,12 @@ class Visit(Struct, frozen=True):
         return self.may(*needs) or (self.may("audit") and bool(_AUDITED.intersection(needs) - self._lacking))
 
     @property
+    def has_every_controller(self) -> bool:
+        return self.app.config.has_every_controller(self.client)
+
+    @property
     def _lacking(self) -> frozenset[Scope]:
-        return frozenset() if self.app.config.has_every_controller(self.client) else frozenset({"admin"})
+        return frozenset() if self.has_every_controller else frozenset({"admin"})
 
     @property
     def _scopes(self) -> frozenset[Scope]:
@@ -89,7 +93,10 @@ class Visit(Struct, frozen=True):
         return account_sessions.account_of(self.name)
 
     def pages(self) -> list[NavigationPage]:
-        return [entry for entry in NAVIGATION if self.may_read(entry.need)]
+        every = self.has_every_controller
+        return [
+            entry for entry in NAVIGATION if self.may_read(entry.need) and (every or not entry.whole_gate)
+        ]
 
     def campaigns(self) -> list[str]:
         lines = self.app.config.lines

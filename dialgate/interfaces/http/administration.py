@@ -1,6 +1,6 @@
 """The endpoints for a gate's administrator: retention, breaches, legal holds, key months, nodes and signing key.
 
-They concern the gate as a whole. So the client needs the scope `admin` and every controller.
+They concern the gate as a whole. So the client needs every controller, and the scope `admin`, or for the officer's work `subjects`.
 """
 
 import asyncio
@@ -17,7 +17,7 @@ from dialgate.audit.key_retirement import months, retire
 from dialgate.audit.legal_holds import LegalHold
 from dialgate.audit.lookups import instant
 from dialgate.cluster import membership
-from dialgate.config.clients import Client
+from dialgate.config.clients import Client, Scope
 from dialgate.core.responses import when
 from dialgate.crypto.keys import Keys
 from dialgate.crypto.log_signing import renew
@@ -45,6 +45,7 @@ from dialgate.subjects.breach import BreachPeriod, Exposure
 
 _When: TypeAlias = Annotated[datetime, Meta(tz=True)]
 
+OFFICER: Final[tuple[Scope, ...]] = ("subjects",)  # the data-protection officer's, whose key lacks `admin`
 ADMINISTRATION: Final = EndpointGroup(
     "Administration",
     "Retention, legal holds, breach reports, keys and nodes of a whole gate. The client needs every controller.",
@@ -89,35 +90,41 @@ async def find_exposed_data(_: web.Request, app: App, __: Client, *, query: _Bre
 # ---- legal holds -----------------------------------------------------------------------------------------------------
 
 
-class _HoldQuery(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class HoldQuery(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     number: Annotated[str, described("Only the hold on this number.")] = ""
 
 
-@ADMINISTRATION.endpoint("GET", "/v1/holds", errors=("number.invalid",))
-async def list_holds(_: web.Request, app: App, client: Client, *, query: _HoldQuery) -> HoldList:
+@ADMINISTRATION.endpoint("GET", "/v1/holds", also=OFFICER, errors=("number.invalid",))
+async def list_holds(_: web.Request, app: App, client: Client, *, query: HoldQuery) -> HoldList:
     """Return the legal holds, including lifted ones, or only the hold in force on a number."""
     number = parse_number(query.number, app.config, client.controllers) if query.number else ""
-    return HoldList([HoldInfo.from_hold(hold) for hold in await app.subjects.holds.list_holds(number)])
+    return HoldList([_info(app, hold) for hold in await app.subjects.holds.list_holds(number)])
 
 
-@ADMINISTRATION.endpoint("POST", "/v1/holds", status=201, errors=("number.invalid", "hold.refused"))
+@ADMINISTRATION.endpoint(
+    "POST", "/v1/holds", also=OFFICER, status=201, errors=("number.invalid", "hold.refused")
+)
 async def add_hold(_: web.Request, app: App, client: Client, *, ask: HoldRequest) -> HoldChange:
     """Place a legal hold on a number, on all gates that share the store. Decisions about it stay linked to it."""
     number = parse_number(ask.number, app.config, client.controllers)
     holds, by = app.subjects.holds, client.actor(ask.by)
-    return _changed(await holds.place(number, at=app.gate.now(), by=by, reason=ask.reason))
+    hold = await holds.place(number, at=app.gate.now(), by=by, reason=ask.reason)
+    return HoldChange(_info(app, hold), {})
 
 
-@ADMINISTRATION.endpoint("POST", "/v1/holds/lift", status=201, errors=("number.invalid", "hold.refused"))
+@ADMINISTRATION.endpoint(
+    "POST", "/v1/holds/lift", also=OFFICER, status=201, errors=("number.invalid", "hold.refused")
+)
 async def lift_hold(_: web.Request, app: App, client: Client, *, ask: HoldRequest) -> HoldChange:
     """Lift the legal hold on a number, on all gates that share the store."""
     number = parse_number(ask.number, app.config, client.controllers)
     holds, by = app.subjects.holds, client.actor(ask.by)
-    return _changed(await holds.lift(number, at=app.gate.now(), by=by, reason=ask.reason))
+    hold = await holds.lift(number, at=app.gate.now(), by=by, reason=ask.reason)
+    return HoldChange(_info(app, hold), {})
 
 
-def _changed(hold: LegalHold) -> HoldChange:
-    return HoldChange(HoldInfo.from_hold(hold), {})
+def _info(app: App, hold: LegalHold) -> HoldInfo:
+    return HoldInfo.from_hold(hold, app.subjects.holds.masked_number(hold))
 
 
 # ---- keys ------------------------------------------------------------------------------------------------------------

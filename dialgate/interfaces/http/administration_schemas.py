@@ -32,7 +32,7 @@ class HoldRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
 
 
 class HoldInfo(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A legal hold, without its number. `records` are the number's decisions in months that were retired meanwhile."""
+    """A legal hold. `records` are the number's decisions in months that were retired meanwhile, `number` is masked."""
 
     id: int
     at: Timestamp
@@ -42,11 +42,12 @@ class HoldInfo(Struct, frozen=True, kw_only=True, omit_defaults=True):
     lifted_at: OptionalTimestamp = ""
     lifted_by: str = ""
     lifted_because: str = ""
+    number: str = ""
 
     @classmethod
-    def from_hold(cls, hold: LegalHold) -> "HoldInfo":
+    def from_hold(cls, hold: LegalHold, masked: str) -> "HoldInfo":
         fields = {name: getattr(hold, name) for name in cls.__struct_fields__}
-        return cls(**fields | {"at": when(hold.at), "lifted_at": when(hold.lifted_at)})
+        return cls(**fields | {"at": when(hold.at), "lifted_at": when(hold.lifted_at), "number": masked})
 
 
 class HoldList(Struct, frozen=True):

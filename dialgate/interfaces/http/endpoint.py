@@ -61,6 +61,7 @@ class Endpoint(Struct, frozen=True, kw_only=True):
     - `about`: the summary, up to the first full stop, and the rest of the description
     - `serve`: the handler, which takes the request and, if a key is needed, the app and the client. Its parameters `query` and
       `ask` receive the decoded query and body. It returns the answer, or a response
+    - `also`: scopes that are enough instead of `scope`
     - `any_key`: a key with any scope is enough
     - `copies`: the answer is a copy of a whole store, which `audit` does not permit
     - `whole_gate`: the client needs every controller, and errors name what is unavailable
@@ -81,6 +82,7 @@ class Endpoint(Struct, frozen=True, kw_only=True):
     serve: Serve
     refuse: Callable[[Fault], web.Response] = response
     scope: Scope | None = None
+    also: tuple[Scope, ...] = ()
     any_key: bool = False
     copies: bool = False
     whole_gate: bool = False
@@ -99,9 +101,8 @@ class Endpoint(Struct, frozen=True, kw_only=True):
     @property
     def scopes(self) -> tuple[Scope, ...]:
         """The scopes of which one is enough. `audit` reads what other scopes read and change."""
-        if self.scope in _AUDITED and self.method == "GET" and not self.copies:
-            return (self.scope, "audit")
-        return (self.scope,) if self.scope else ()
+        audited = self.scope in _AUDITED and self.method == "GET" and not self.copies
+        return (self.scope, *self.also, *(("audit",) if audited else ())) if self.scope else ()
 
     @property
     def keyed(self) -> bool:

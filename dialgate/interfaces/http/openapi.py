@@ -11,6 +11,7 @@ from aiohttp import web
 from msgspec import Struct
 
 from dialgate import __version__
+from dialgate.config.clients import Scope
 from dialgate.config.listeners import Limits, Listen, Uploads
 from dialgate.core.reasons import REASONS
 from dialgate.core.responses import Answer
@@ -142,18 +143,24 @@ def plain(path: str) -> str:
     return re.sub(r"\{(\w+):[^}]+\}+", r"{\1}", path)
 
 
+def _security(endpoint: Endpoint) -> list[dict[str, list[Scope]]]:
+    if endpoint.scope:
+        return [{"key": [scope]} for scope in (endpoint.scope, *endpoint.also)]
+    return [{"key": []}] if endpoint.keyed else []
+
+
 def _operation(endpoint: Endpoint) -> dict[str, Any]:
     title, _, rest = endpoint.about.partition(". ")
     scope = "Needs a key with any scope." if endpoint.any_key else ""
     if endpoint.scope:
-        scope = f"Needs the scope `{endpoint.scope}`."
+        scope = f"Needs the scope {' or '.join(f'`{scope}`' for scope in (endpoint.scope, *endpoint.also))}."
     limits = [text for code, text in _LIMITS.items() if code in endpoint.errors]
     operation: dict[str, Any] = {
         "operationId": endpoint.name,
         "tags": [endpoint.group.name],
         "summary": title.removesuffix("."),
         "description": " ".join(filter(None, [rest, *limits, scope])),
-        "security": [{"key": [endpoint.scope] if endpoint.scope else []}] if endpoint.keyed else [],
+        "security": _security(endpoint),
         "responses": _responses(endpoint),
     }
     if endpoint.parameters:

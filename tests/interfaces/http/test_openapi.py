@@ -153,8 +153,8 @@ def test_allow_and_deny_have_the_fields_of_an_answer() -> None:
 def test_each_keyed_operation_names_its_scope() -> None:
     for endpoint in http_application.EVERY:
         operation = OPERATIONS[endpoint.name][2]
-        scopes = [endpoint.scope] if endpoint.scope else []
-        assert operation["security"] == ([{"key": scopes}] if endpoint.keyed else [])
+        ways = [[scope] for scope in (endpoint.scope, *endpoint.also)] if endpoint.scope else [[]]
+        assert operation["security"] == ([{"key": way} for way in ways] if endpoint.keyed else [])
 
 
 def test_limits_are_the_defaults_of_the_settings() -> None:
