@@ -11,7 +11,9 @@ from itertools import islice, takewhile
 from pathlib import Path
 from typing import Final
 
+import numpy as np
 from msgspec import Struct
+from numpy.typing import NDArray
 
 from dialgate.audit.legal_holds import Holds
 from dialgate.core.decision_ids import log_of
@@ -19,6 +21,7 @@ from dialgate.core.model import Instant, OutcomeRecord
 from dialgate.crypto.keys import Keys
 from dialgate.decision_log import LogLine, last_checkpoint, span
 from dialgate.decision_log.chains import Chains, Home
+from dialgate.decision_log.entry_columns import EntryColumns
 from dialgate.decision_log.records import Position, Record, position
 from dialgate.lists.manifest import SnapshotMissing, read_manifest
 from dialgate.lists.number_set import DamagedFile, NumberSet
@@ -59,6 +62,17 @@ class Visibility(Struct, frozen=True, kw_only=True):
         if self.controllers is None:
             return True
         return owner in self.controllers if owner else bool(self.client) and record.client == self.client
+
+    def mask(self, decisions: EntryColumns) -> NDArray[np.bool_]:
+        """Return for each decision whether the filter admits it, whatever its time."""
+        controllers, owner = self.controllers, decisions.column("controller")
+        if controllers is None:
+            return np.ones(len(owner.codes), np.bool_)
+        is_theirs = owner.where(lambda controller: bool(controller) and controller in controllers)
+        if not self.client:
+            return is_theirs
+        is_own = owner.where("".__eq__) & decisions.column("client").where(self.client.__eq__)
+        return is_theirs | is_own
 
 
 class FoundDecision(Struct, frozen=True):

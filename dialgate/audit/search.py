@@ -8,6 +8,7 @@ import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
+from dialgate.audit.number_history import Visibility
 from dialgate.core.model import RESULT_RANK, Instant, Result
 from dialgate.decision_log import span
 from dialgate.decision_log.chains import Chains
@@ -17,7 +18,6 @@ from dialgate.decision_log.span import LogSpan
 
 _RESULTS: tuple[Result, ...] = tuple(RESULT_RANK)
 _RANKS = np.array(list(RESULT_RANK.values()), np.uint8)
-_SEARCHED = ("allow", "controller", "campaign", "client", "reasons", "shadow")
 
 
 class DecisionQuery(Struct, frozen=True, kw_only=True):
@@ -30,19 +30,41 @@ class DecisionQuery(Struct, frozen=True, kw_only=True):
     client: str = ""
     shadow: bool = False  # only calls that were answered in shadow mode
     hashes: Collection[bytes] | None = None  # keyed hashes of one number
+    list: str = ""
+    caller_id: str = ""
+    sees: Visibility = Visibility()  # apart from its times
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns that `matching` reads."""
+        return ("controller", *(["client"] if self.sees.client else []), *self._tests())
+
+    @property
+    def having(self) -> dict[str, Any]:
+        """The values of columns that each match has."""
+        values = {"campaign": self.campaign, "controller": self.controller}
+        return {name: value for name, value in values.items() if value} | (
+            {"allow": self.verdict == "allow"} if self.verdict else {}
+        )
 
     def matching(self, decisions: EntryColumns) -> EntryColumns:
         """Return the decisions that match, apart from `hashes`."""
-        tests: dict[str, Callable[[Any], bool]] = {
-            "allow": lambda allow: not self.verdict or allow == (self.verdict == "allow"),
-            "controller": lambda controller: self.controller in {"", controller},
-            "campaign": lambda campaign: self.campaign in {"", campaign},
-            "client": lambda client: self.client in {"", client},
-            "shadow": lambda shadow: shadow or not self.shadow,
-            "reasons": lambda codes: not self.code or any(_is(code, self.code) for code in codes.split()),
+        masks = [decisions.column(name).where(test) for name, test in self._tests().items()]
+        return decisions.select(np.logical_and.reduce([self.sees.mask(decisions), *masks]))
+
+    def _tests(self) -> dict[str, Callable[[Any], bool]]:
+        """Return the test of each column that has a criterion."""
+        tests: dict[str, tuple[object, Callable[[Any], bool]]] = {
+            "allow": (self.verdict, (self.verdict == "allow").__eq__),
+            "controller": (self.controller, self.controller.__eq__),
+            "campaign": (self.campaign, self.campaign.__eq__),
+            "client": (self.client, self.client.__eq__),
+            "shadow": (self.shadow, bool),
+            "reasons": (self.code, lambda codes: any(_is(code, self.code) for code in codes.split())),
+            "lists": (self.list, lambda lists: self.list in lists.split()),
+            "caller_id": (self.caller_id, lambda number: number.removesuffix(SEALED) == self.caller_id),
         }
-        masks = [decisions.column(name).where(test) for name, test in tests.items()]
-        return decisions.select(np.logical_and.reduce(masks))
+        return {name: test for name, (criterion, test) in tests.items() if criterion}
 
 
 class Hit(Struct, frozen=True):
@@ -76,7 +98,7 @@ def search(chains: Chains, query: DecisionQuery, within: LogSpan) -> Iterator[Hi
 
 
 def _search_log(chains: Chains, reader: Reader, query: DecisionQuery, within: LogSpan) -> Iterator[Hit]:
-    for decisions, results in with_results(chains, reader, within, _SEARCHED):
+    for decisions, results in with_results(chains, reader, within, query.columns):
         matching = query.matching(decisions)
         if len(matching.seqs):
             yield from _hits(matching, results.of(matching))

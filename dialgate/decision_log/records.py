@@ -1,11 +1,11 @@
 """Decisions from a log, each joined with its grounds."""
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import msgspec
 import numpy as np
@@ -14,6 +14,7 @@ from msgspec import Struct, structs
 from dialgate.core.decision_ids import log_of, seq_of
 from dialgate.core.model import HOUR, SECOND, Decided, Decision, Facts, Grounds, Instant, OutcomeRecord
 from dialgate.core.own_grounds import whole_grounds
+from dialgate.crypto.nonces import NONCE_BYTES
 from dialgate.decision_log import LogDamaged, LogLine
 from dialgate.decision_log.archive import Segments
 from dialgate.decision_log.entry_columns import Column, EntryColumns, ReportedResults, count_equal, searchable
@@ -78,13 +79,16 @@ class Reader:
         """Yield decisions and outcomes from `first` on. Raises `LogDamaged`."""
         yield from self._joined(self.segments.lines(first))
 
-    def _joined(self, lines: Iterator[LogLine]) -> Iterator[tuple[LogLine, Record | OutcomeRecord]]:
+    def _joined(
+        self, lines: Iterable[LogLine], segment: Sequence[LogLine] = ()
+    ) -> Iterator[tuple[LogLine, Record | OutcomeRecord]]:
+        """Join each decision with its grounds. They are looked for in `segment` first, consecutive lines."""
         for line in lines:
             entry = _decoded(line)
             if isinstance(entry, Grounds):
                 self._cache_grounds(entry)
             else:
-                yield line, self._whole(line, entry)
+                yield line, self._whole(line, entry, segment)
 
     def columns(self, names: Collection[str], *, first: int = 1) -> Iterator[EntryColumns]:
         """Yield decisions and outcomes from `first` on, with the columns `names` of decisions. Raises `LogDamaged`.
@@ -98,6 +102,22 @@ class Reader:
                 entries = self._joined(part)
                 while batch := [entry for _, entry in islice(entries, _BATCH)]:
                     yield columns_of(batch)
+
+    def columns_backwards(
+        self, names: Collection[str], *, first: int, last: int, having: Mapping[str, Any]
+    ) -> Iterator[EntryColumns]:
+        """Yield parts like `columns`, the newest first, from the segment of entry `last` back to that of entry `first`.
+
+        Decisions that lack one of the values `having` can be left out. Raises `LogDamaged`.
+        """
+        for part in self.segments.columns_or_lines_backwards(names, first, last, having):
+            if isinstance(part, EntryColumns):
+                yield part
+                continue
+            lines = [*part]
+            for end in range(len(lines), 0, -_BATCH):
+                batch = lines[max(end - _BATCH, 0) : end]
+                yield columns_of([entry for _, entry in self._joined(batch, lines)])
 
     def results(self, log: str, *, first: int = 1) -> Iterator[ReportedResults]:
         """Yield the results reported for decisions in `log`, oldest first, from the segment of entry `first` on.
@@ -156,18 +176,20 @@ class Reader:
                 counts[month, country, allow or shadow] += count
         return counts
 
-    def _whole(self, line: LogLine, entry: Decided | OutcomeRecord) -> Record | OutcomeRecord:
+    def _whole(
+        self, line: LogLine, entry: Decided | OutcomeRecord, segment: Sequence[LogLine] = ()
+    ) -> Record | OutcomeRecord:
         if isinstance(entry, OutcomeRecord):
             return entry
-        return self._join_grounds(line, entry)
+        return self._join_grounds(line, entry, segment)
 
-    def _join_grounds(self, line: LogLine, decision: Decided) -> Record:
-        return build_record(
-            decision, self._grounds.get(decision.grounds) or self._look_up(line, decision.grounds)
-        )
+    def _join_grounds(self, line: LogLine, decision: Decided, segment: Sequence[LogLine] = ()) -> Record:
+        grounds = self._grounds.get(decision.grounds) or self._look_up(line, decision.grounds, segment)
+        return build_record(decision, grounds)
 
-    def _look_up(self, line: LogLine, seq: int) -> Grounds:
-        grounds_line = self.segments.find(seq)
+    def _look_up(self, line: LogLine, seq: int, segment: Sequence[LogLine]) -> Grounds:
+        place = seq - segment[0].seq if segment else -1
+        grounds_line = segment[place] if 0 <= place < len(segment) else self.segments.find(seq)
         entry = _decoded(grounds_line) if grounds_line else None
         if not isinstance(entry, Grounds):
             raise LogDamaged(
@@ -234,6 +256,7 @@ def columns_of(entries: Sequence[Record | OutcomeRecord]) -> EntryColumns:
 
 def _cells(record: Record) -> dict[str, object]:
     own = {name: getattr(record, name) for name in ("client", "interface", "call_id", "shadow", "grounds")}
+    own |= {"nonce": record.sealed[:NONCE_BYTES], "sealed": record.sealed[NONCE_BYTES:]}
     is_sealed = bool(record.caller_sealed)
     shared = searchable(record.facts, record.decision, record.country, record.law, is_sealed=is_sealed)
     return {**own, **shared, "allow": record.decision.allow}

@@ -1,8 +1,9 @@
 """Parts of a log, selected by sequence number and by time."""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from datetime import UTC, datetime
 from itertools import count
+from typing import Any
 
 import numpy as np
 from msgspec import Struct
@@ -47,6 +48,16 @@ def columns_within(reader: Reader, span: LogSpan, names: Collection[str]) -> Ite
         yield until.select(until.times >= span.since)
         if len(beyond):
             return
+
+
+def columns_backwards(
+    reader: Reader, span: LogSpan, names: Collection[str], having: Mapping[str, Any]
+) -> Iterator[EntryColumns]:
+    """Yield parts like `columns_within`, the newest first. Decisions that lack one of the values `having` can be left out."""
+    last = min(span.last, reader.segments.begun_before(span.until)[0])  # begins the newest segment to read
+    for entries in reader.columns_backwards(names, first=begin(reader, span), last=last, having=having):
+        is_within = (entries.seqs >= span.first) & (entries.seqs <= span.last)
+        yield entries.select(is_within & (entries.times >= span.since) & (entries.times < span.until))
 
 
 def sequence(text: str) -> int | None:

@@ -426,6 +426,10 @@ async def _reports(ask: Walk, running: world.World) -> None:
     }
     await ask("getHistory", 200, params=period)
     await ask("getHistory", 400, params={**period, "first": "2026-01-01"})
+    await ask(
+        "searchDecisions", 200, params={"campaign": "acme-fibre", "outcome": "wrong_number", "limit": 2}
+    )
+    await ask("searchDecisions", 404, params={"controller": "none"})
     coverage = {"calls": 1_200, "allowed": 1_043, "shadow": 137, "counts": {"undecided": 20}}
     shadow = {"day": "2026-11-24", "format": "json", "language": "en", "coverage": coverage}
     for form in ("html", "json"):

@@ -1,10 +1,10 @@
 """Packed segments as Parquet files, written in one pass and readable from any row."""
 
 from binascii import hexlify
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from hashlib import sha256
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import msgspec
 import numpy as np
@@ -207,13 +207,19 @@ class PackedSegment:
         for body in table.filter(pc.equal(table.column("type"), "outcome")).column("body"):
             yield LogLine(0, "", body.as_py(), self._path, 0)
 
-    def columns(self, names: Collection[str], first: int) -> EntryColumns | None:
-        """Return the entries from `first` on, or None if the file lacks one of the columns `names` for a decision."""
+    def columns(
+        self, names: Collection[str], first: int, having: Mapping[str, Any] = {}
+    ) -> EntryColumns | None:
+        """Return the entries from `first` on, or None if the file lacks one of the columns `names` for a decision.
+
+        Row groups whose statistics exclude a decision with the values `having` are left out.
+        """
         absent = ABSENT.keys() - self._names
         stored = [name for name in ("type", *names) if name not in absent]
         if not self._names.issuperset(stored):
             return None
-        table = self._columns(["at", *stored])
+        groups = [group for group in range(self._file.num_row_groups) if self._may_hold(group, having)]
+        table = self._columns(["at", *stored], groups)
         columns = {name: encoded(table.column(name)) for name in stored}
         columns |= {name: Column([ABSENT[name]], np.zeros(table.num_rows, np.int8)) for name in absent}
         is_decision = columns["type"].where("decision".__eq__)
@@ -223,13 +229,26 @@ class PackedSegment:
 
         def read(name: str, rows: NDArray[np.int64]) -> Column:
             if name in columns:
-                return Column(columns[name].values, columns[name].codes[rows])
-            return encoded(self._columns([name]).column(name).take(pa.array(rows)))
+                return Column(columns[name].values, columns[name].codes[_places(groups, rows)])
+            few = np.unique(rows // _GROUP_ROWS).tolist()
+            return encoded(self._columns([name], few).column(name).take(pa.array(_places(few, rows))))
 
-        rows = np.flatnonzero(is_decision | columns["type"].where("outcome".__eq__))
-        rows = rows[rows >= first - self.first]
-        times = table.column("at").cast(pa.int64()).fill_null(0).to_numpy()
-        return EntryColumns(self._log, rows + self.first, times[rows], is_decision[rows], rows, read)
+        all_rows = np.concatenate([np.zeros(0, np.int64), *map(_rows_of, groups)])[: table.num_rows]
+        is_shown = is_decision | columns["type"].where("outcome".__eq__)
+        is_shown &= all_rows >= first - self.first
+        rows, times = all_rows[is_shown], table.column("at").cast(pa.int64()).fill_null(0).to_numpy()
+        return EntryColumns(self._log, rows + self.first, times[is_shown], is_decision[is_shown], rows, read)
+
+    def _may_hold(self, group: int, having: Mapping[str, Any]) -> bool:
+        """Return whether a row group can have a decision with these values, by its statistics."""
+        for name, value in having.items():
+            place = self._file.schema_arrow.get_field_index(name)
+            limits = self._file.metadata.row_group(group).column(place).statistics if place >= 0 else None
+            if limits is not None and (
+                not limits.num_values or (limits.has_min_max and not limits.min <= value <= limits.max)
+            ):
+                return False
+        return True
 
     def results(self, log: str) -> ReportedResults | None:
         """Return the results reported for decisions in `log`, or None if the file lacks the columns for an outcome."""
@@ -280,9 +299,10 @@ class PackedSegment:
         except _DAMAGED as error:
             raise self._damaged(error) from error
 
-    def _columns(self, names: list[str]) -> pa.Table:
+    def _columns(self, names: list[str], groups: list[int] | None = None) -> pa.Table:
+        groups = [*range(self._file.num_row_groups)] if groups is None else groups
         try:
-            return self._file.read(names, use_threads=False)
+            return self._file.read_row_groups(groups, names, use_threads=False)
         except _DAMAGED as error:
             raise self._damaged(error) from error
 
@@ -290,6 +310,15 @@ class PackedSegment:
         return PackedDamaged(
             self._path, 0, f"the packed segment was modified: {' '.join(str(error).split())}"
         )
+
+
+def _rows_of(group: int) -> NDArray[np.int64]:
+    return np.arange(group * _GROUP_ROWS, (group + 1) * _GROUP_ROWS)
+
+
+def _places(groups: list[int], rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the places of these rows of the segment in a table that has only the row groups `groups`."""
+    return np.searchsorted(groups, rows // _GROUP_ROWS) * _GROUP_ROWS + rows % _GROUP_ROWS
 
 
 def _line(own: bytes, body: bytes) -> bytes:

@@ -8,13 +8,14 @@ import mmap
 import os
 import re
 from binascii import b2a_base64
-from bisect import bisect_left
-from collections.abc import Collection, Iterable, Iterator
+from bisect import bisect_left, bisect_right
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from functools import lru_cache
 from itertools import pairwise
+from operator import itemgetter
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from dialgate.core.model import Instant
 from dialgate.decision_log.archive import index
@@ -249,6 +250,23 @@ class Segments:
             if plain is None:
                 packed = self._open_packed(path)
                 yield packed.columns(names, first) or packed.entries(first)
+            else:
+                yield _entries(plain, path, start, first, newest=path == paths[-1][1])
+
+    def columns_or_lines_backwards(
+        self, names: Collection[str], first: int, last: int, having: Mapping[str, Any]
+    ) -> Iterator[EntryColumns | Iterator[LogLine]]:
+        """Yield the entries like `columns_or_lines`, but the newest segment first, from that of entry `last` back to that of `first`.
+
+        Parts of packed segments without a decision that has the values `having` can be left out.
+        """
+        paths = segments(self._folder)
+        until = max(bisect_right(paths, last, key=itemgetter(0)), 1)
+        for start, path in reversed(segments_from(paths[:until], first)):
+            plain = _open_plain(path)
+            if plain is None:
+                packed = self._open_packed(path)
+                yield packed.columns(names, first, having) or packed.entries(first)
             else:
                 yield _entries(plain, path, start, first, newest=path == paths[-1][1])
 

@@ -1,23 +1,21 @@
 """The page on past decisions. Its filters are in its address, so that it can be reloaded and passed on."""
 
-from datetime import timedelta
 from typing import Final
 from urllib.parse import urlencode
 
 from aiohttp import web
 
-from dialgate.core.local_time import day_in
 from dialgate.interfaces.console.bar_chart import bar_chart
+from dialgate.interfaces.console.periods import PERIODS, days_of
 from dialgate.interfaces.console.reports import as_file
 from dialgate.interfaces.console.visit import Fields, Visit
-from dialgate.interfaces.http.errors import FAILURES, Fault, convert, fault_of
+from dialgate.interfaces.http.decision_search import zone_of
+from dialgate.interfaces.http.errors import FAILURES, convert, fault_of
 from dialgate.interfaces.http.history import PastDecisionsQuery, count_history
 from dialgate.interfaces.http.reports import controller_of
 from dialgate.report.history import SECTIONS, history_csv
 from dialgate.report.rendering import MEDIA
 
-# The first and the last day of each period, counted back from today. Another period is given by its days.
-PERIODS: Final = {"today": (0, 0), "yesterday": (1, 1), "7d": (6, 0), "30d": (29, 0)}
 _FIELDS: Final = ("controller", "campaign", "from_hour", "to_hour")
 
 
@@ -26,7 +24,9 @@ async def show_history(visit: Visit) -> web.StreamResponse:
     given = {name: value.strip() for name, value in visit.request.query.items()}
     fields = {"period": "today", "from_hour": "0", "to_hour": "24", **given}
     try:
-        fields |= _days(visit, fields)
+        owner = controller_of(fields.get("controller") or visit.client.controllers[0], visit.client)
+        zone = zone_of(owner, visit.client, visit.app.config)
+        fields |= {"controller": owner, **days_of(fields, zone, visit.app.gate.now())}
         query = convert(
             {name: fields[name] for name in (*_FIELDS, "first", "last") if fields.get(name)},
             PastDecisionsQuery,
@@ -59,18 +59,3 @@ def _page(visit: Visit, fields: Fields, status: int = 200, **context: object) ->
             **context,
         },
     )
-
-
-def _days(visit: Visit, fields: Fields) -> Fields:
-    """Return the controller, and the first and the last day of the period."""
-    owner = controller_of(fields.get("controller") or visit.client.controllers[0], visit.client)
-    if fields["period"] == "range":
-        days = {name: fields.get(name, "") for name in ("first", "last")}
-    elif fields["period"] in PERIODS:
-        zone = visit.app.config.laws[visit.app.config.controllers[owner].country].zone
-        today = day_in(zone, visit.app.gate.now())
-        back = dict(zip(("first", "last"), PERIODS[fields["period"]], strict=True))
-        days = {name: (today - timedelta(days=number)).isoformat() for name, number in back.items()}
-    else:
-        raise Fault(400, "request.invalid", "Choose one of the periods.", field="period")
-    return {"controller": owner, **days}

@@ -19,6 +19,7 @@ class NavigationPage(NamedTuple):
 NAVIGATION: Final = (
     NavigationPage("board", ROOT, "watch"),
     NavigationPage("history", f"{ROOT}/history", "watch"),
+    NavigationPage("decisions", f"{ROOT}/decisions", "watch"),
     NavigationPage("try", f"{ROOT}/try", "simulate"),
     NavigationPage("revoke", f"{ROOT}/revoke", "revoke"),
     NavigationPage("lists", f"{ROOT}/lists", "lists"),

@@ -44,6 +44,7 @@ def assets() -> dict[str, Asset]:
 def _environment() -> templates.Environment:
     environment = templates.environment(__package__, "templates")
     environment.filters["day"] = day
+    environment.filters["second"] = second
     environment.filters["count"] = count
     environment.filters["json"] = partial(json.dumps, ensure_ascii=False)
     return environment
@@ -60,6 +61,11 @@ def render(name: str, words: Words, context: Mapping[str, Any]) -> str:
 def day(at: str, zone: str = "UTC") -> str:
     """Format an RFC 3339 instant in a time zone, for example 24/11/2026 10:00."""
     return f"{local_time.clock_in(zone, datetime.fromisoformat(at)):%d/%m/%Y %H:%M}" if at else ""
+
+
+def second(at: str, zone: str) -> str:
+    """Format an RFC 3339 instant to the second, for example 24/11/2026 10:00:00."""
+    return f"{local_time.clock_in(zone, datetime.fromisoformat(at)):%d/%m/%Y %H:%M:%S}"
 
 
 def count(value: int, language: str = "en") -> str:

@@ -7,6 +7,7 @@ from dialgate.interfaces.http.administration import ADMINISTRATION
 from dialgate.interfaces.http.call_list_endpoints import CALL_LISTS
 from dialgate.interfaces.http.campaigns import CAMPAIGNS
 from dialgate.interfaces.http.check import CHECKS
+from dialgate.interfaces.http.decision_search import DECISION_SEARCH
 from dialgate.interfaces.http.decisions import DECISIONS
 from dialgate.interfaces.http.dialer_endpoints import DIALERS
 from dialgate.interfaces.http.history import HISTORY
@@ -17,7 +18,7 @@ from dialgate.interfaces.http.subjects import SUBJECTS
 from dialgate.interfaces.http.tasks import TASKS
 
 _GROUPS: Final = (
-    CHECKS, DECISIONS, LEDGER, CALL_LISTS, CAMPAIGNS, TASKS, SUBJECTS, REPORTS, HISTORY, ADMINISTRATION, ACCOUNTS,
-    DIALERS, INCOMING,
+    CHECKS, DECISIONS, DECISION_SEARCH, LEDGER, CALL_LISTS, CAMPAIGNS, TASKS, SUBJECTS, REPORTS, HISTORY, ADMINISTRATION,
+    ACCOUNTS, DIALERS, INCOMING,
 )  # fmt: skip
 ENDPOINTS: Final = tuple(endpoint for group in _GROUPS for endpoint in group.endpoints)
