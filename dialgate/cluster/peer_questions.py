@@ -55,7 +55,11 @@ class RemoveFromLists(PeerQuestion[list[str]], frozen=True, tag="erase", omit_de
     lists: tuple[str, ...] = ()
 
 
-AnyQuestion: TypeAlias = FindCall | FindPersonalData | RemoveFromLists | ReadListFile
+class FindProofsInUse(PeerQuestion[list[str]], frozen=True, tag="proofs"):
+    """A request for the names of the files that restricted entries on the receiving gate refer to."""
+
+
+AnyQuestion: TypeAlias = FindCall | FindPersonalData | RemoveFromLists | ReadListFile | FindProofsInUse
 
 
 def answer_type(question: PeerQuestion[T]) -> type[T]:

@@ -189,6 +189,7 @@ class Keys:
         self.peers = Envelope(blake2b(b"peer cipher", key=file.subject, digest_size=_KEY_BYTES).digest())
         self.letters = Envelope(blake2b(b"dead letters", key=file.subject, digest_size=_KEY_BYTES).digest())
         self.accounts = Envelope(blake2b(b"accounts", key=file.subject, digest_size=_KEY_BYTES).digest())
+        self.proofs = Envelope(blake2b(b"consent proofs", key=file.subject, digest_size=_KEY_BYTES).digest())
         self.ids = DecisionIds(blake2b(b"decision ids", key=file.subject, digest_size=_KEY_BYTES).digest())
         self.entries = EntryIds(blake2b(b"entry ids", key=file.subject, digest_size=_KEY_BYTES).digest())
         self.mark = blake2b(b"whose store", key=file.subject, digest_size=_PSEUDONYM_BYTES).hexdigest()
@@ -393,8 +394,6 @@ def read_file(path: Path, kind: type[_T]) -> _T:
             raise KeysUnusable(f"{path} is not private to its owner: run chmod 600 {path}")
         try:
             return msgspec.json.decode(file.read(), type=kind)
-        except (
-            msgspec.DecodeError,
-            UnicodeDecodeError,
-        ) as error:  # msgspec does not convert UnicodeDecodeError
+        # msgspec does not convert UnicodeDecodeError
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise KeysUnusable(f"{path}: {error}; restore the file from its backup") from error

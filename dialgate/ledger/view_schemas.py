@@ -1,6 +1,6 @@
-"""Response bodies that show the ledger entries and consents of a number."""
+"""Response bodies that show the ledger entries and consents of a number, and the files that prove consents."""
 
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from msgspec import Struct
 
@@ -59,3 +59,15 @@ class ConsentStanding(Struct, frozen=True, kw_only=True):
     refused_for: tuple[str, ...] = ()
     place: str = ""
     other_proofs: tuple[OtherProof, ...] = ()
+
+
+# An hour of a recorded call in telephone quality has 14 MB. Evidence encloses the whole file.
+MOST_PROOF_MB: Final = 16
+
+
+class ProofFile(Struct, frozen=True, kw_only=True):
+    """A file that is kept. Record the consent with its `sha256` as `artefact_sha256` by `record_by`, or the file may be removed."""
+
+    sha256: str
+    bytes: int
+    record_by: Timestamp

@@ -217,6 +217,13 @@ class SubjectStore:
         query = "SELECT seq, controller, subject, until, body FROM restricted WHERE subject = ? ORDER BY seq"
         return await self._read(lambda db: [Restricted(*row) for row in db.execute(query, (subject,))])
 
+    async def restricted_after(self, seq: int, limit: int) -> list[Restricted]:
+        """Return at most `limit` restricted entries after `seq`, of all subjects."""
+        query = (
+            "SELECT seq, controller, subject, until, body FROM restricted WHERE seq > ? ORDER BY seq LIMIT ?"
+        )
+        return await self._read(lambda db: [Restricted(*row) for row in db.execute(query, (seq, limit))])
+
     # ---- retention -------------------------------------------------------------------------------------------
 
     async def count_expired(

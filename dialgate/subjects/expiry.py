@@ -33,6 +33,7 @@ from dialgate.ledger.dead_letters import DeadLetters
 from dialgate.store import Store
 from dialgate.store.subjects import SubjectStore
 from dialgate.subjects import erasure, inventory
+from dialgate.subjects.consent_proofs import ConsentProofs
 
 _BATCH = 512  # entries per read, so that a gate on the same event loop waits usually a few ms
 _KINDS = {"consent": "consents", "contract": "contracts", "request": "call_requests"}
@@ -51,10 +52,16 @@ class Removal(Struct, frozen=True, kw_only=True):
 
 class RetentionRun:
     def __init__(
-        self, config: Config, store: Store, file: SubjectStore, holds: UnderHold, letters: DeadLetters
+        self,
+        config: Config,
+        store: Store,
+        file: SubjectStore,
+        holds: UnderHold,
+        letters: DeadLetters,
+        proofs: ConsentProofs,
     ) -> None:
         self._config, self._store, self._file, self._holds = config, store, file, holds
-        self._letters = letters
+        self._letters, self._proofs = letters, proofs
 
     async def run(self, now: Instant, *, drop: bool) -> list[Removal]:
         """Count the items of each kind whose retention period is over. With `drop`, remove them."""
@@ -69,8 +76,10 @@ class RetentionRun:
             "dead_letters": now - days.dead_letters_days * DAY,
             "subject_requests": now - days.subject_requests_days * DAY,
             "restricted": now,
+            "proof_files": now - DAY,
         }
-        counts, requested_at = await self._ledger(bounds, now, drop=drop)
+        proofs = await asyncio.to_thread(self._proofs.files.uploaded_before, bounds["proof_files"])
+        counts, requested_at = await self._ledger(bounds, now, proofs, drop=drop)
         # An attempt shows that a call request is used up, so it is kept until the request expires.
         bounds["attempts"] = min(bounds["attempts"], requested_at)
         counts["lists"] = await self._lists(bounds["lists"], drop=drop)
@@ -83,17 +92,18 @@ class RetentionRun:
             drop=drop,
             stays=self._holds.concerns,
         )
+        counts["proof_files"] = await self._proofs.count_unused(proofs, bounds["proof_files"], drop=drop)
         return [
             Removal(kind=kind, count=counts[kind], before=rfc3339(before)) for kind, before in bounds.items()
         ]
 
     async def _ledger(
-        self, bounds: dict[str, Instant], now: Instant, *, drop: bool
+        self, bounds: dict[str, Instant], now: Instant, proofs: set[str], *, drop: bool
     ) -> tuple[dict[str, int], Instant]:
         """Count the ledger entries of each kind that ended before the time in `bounds` for that kind.
 
         With `drop`, remove the counted entries. Also return the time of the oldest call request that has not expired, or
-        `now`.
+        `now`. Remove the files that another entry names from `proofs`.
         """
         counts, seq, requested_at = dict.fromkeys(_KINDS.values(), 0), 0, now
         while entries := await self._store.since(seq, _BATCH):
@@ -104,6 +114,9 @@ class RetentionRun:
                     requested_at = min(requested_at, entry.event.requested_at)
                 if self._may_reveal_end(entry, bounds):
                     ended += await self._find_ended(entry, bounds)
+            if proofs:
+                removed = {entry.seq for entry in ended}
+                proofs -= self._proofs.files.named_in(entry for entry in entries if entry.seq not in removed)
             for entry in ended:
                 counts[_kind_of(erasure.basis_of(entry))] += 1
             if drop and ended:

@@ -37,9 +37,11 @@ from dialgate.ledger.registrar import Registrar
 from dialgate.ledger.schemas import LedgerRequest
 from dialgate.runtime.instants import KeptInstants
 from dialgate.runtime.own_process import run_apart
+from dialgate.store.proof_files import ProofFiles
 from dialgate.store.subjects import SubjectStore
 from dialgate.subjects import breach, erasure, inventory
 from dialgate.subjects.cluster_erasure import ClusterErasure
+from dialgate.subjects.consent_proofs import ConsentProofs
 from dialgate.subjects.deadlines import Deadlines
 from dialgate.subjects.expiry import Removal, RetentionRun
 from dialgate.subjects.inventory import Person
@@ -61,6 +63,8 @@ class Subjects:
         self.holds = SharedHolds(Holds(registrar.config.data, self._keys), self._keys, self._store)
         self.lookups = Lookups(self._file, self._keys, self._clock, self._metrics)
         self.deadlines = Deadlines(self._file, self._keys, self._clock)
+        files = ProofFiles(registrar.config.data, self._keys)
+        self.proofs = ConsentProofs(files, self._keys, self._store, self._file, peers)
         self.erasing = ClusterErasure(
             registrar=registrar,
             keys=self._keys,
@@ -335,7 +339,9 @@ class Subjects:
         holds = await self.holds.sync()
         if drop:
             await self.erasing.finish_postponed(holds)
-        run = RetentionRun(self.config, self._store, self._file, holds, self._registrar.dead_letters)
+        run = RetentionRun(
+            self.config, self._store, self._file, holds, self._registrar.dead_letters, self.proofs
+        )
         removals = await run.run(now, drop=drop)
         for removal in removals if drop else ():
             self._metrics.retired.labels(removal.kind).inc(removal.count)

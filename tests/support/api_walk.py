@@ -289,7 +289,16 @@ async def _ledger(ask: Walk) -> None:
     await ask("liftWrongNumber", 201, ground, place={"seq": reports["entries"][0]["seq"]})
     await _export(ask)
     await _files(ask)
+    await _proof_file(ask)
     await ask("addCallerIdProof", 204, {"caller_id": CALLER, "kind": "probe", "evidence": "called back"})
+
+
+async def _proof_file(ask: Walk) -> None:
+    octets = {"Content-Type": "application/octet-stream"}
+    kept = await ask("addProofFile", 201, data="%PDF-1.7 a signed form", headers=octets)
+    consent = CONSENT | {"number": CLEAR, "id": "c-3", "artefact_sha256": kept["sha256"]}
+    await ask("addConsent", 201, consent)
+    await ask("getProofFile", 200, params=PERSON, place={"sha256": kept["sha256"]})
 
 
 async def _export(ask: Walk) -> None:

@@ -1,14 +1,19 @@
 """`dialgate consent`, `contract`, `request` and `caller-id`: new ledger entries."""
 
 from functools import partial
-from typing import Any
+from pathlib import Path
+from typing import Annotated, Any, Final
 
 import typer
+from msgspec import structs
 
 from dialgate.interfaces.cli.command import command
-from dialgate.interfaces.cli.gate_client import GateClient
-from dialgate.interfaces.cli.ledger_access import show_note, show_receipt
+from dialgate.interfaces.cli.files import write_out
+from dialgate.interfaces.cli.gate_client import GateClient, path_of
+from dialgate.interfaces.cli.ledger_access import ControllerId, show_note, show_receipt
+from dialgate.interfaces.cli.options import Failure, Number
 from dialgate.interfaces.cli.request_options import options_of
+from dialgate.interfaces.cli.subjects import Purpose
 from dialgate.interfaces.http.headers import IN_FORCE, NOTE
 from dialgate.ledger.schemas import (
     CallerIdProofRequest,
@@ -21,6 +26,10 @@ from dialgate.ledger.schemas import (
     Request,
     WithdrawalRequest,
 )
+from dialgate.ledger.view_schemas import MOST_PROOF_MB, ProofFile
+from dialgate.runtime.terminal import MISUSE, sending
+
+_BYTES: Final = "application/octet-stream"
 
 app = typer.Typer()
 consent_app = typer.Typer(no_args_is_help=True)
@@ -41,13 +50,102 @@ def _add_entry(group: typer.Typer, name: str, path: str, kind: type[Request], do
         return gate.send("POST", path, Receipt, entry)
 
 
-for _entry in (
-    (consent_app, "add", "/v1/consents", ConsentRequest, "recorded",
-     """Record a consent, with its evidence (GDPR art. 7).
+@consent_app.command("add")
+@command(partial(show_receipt, "recorded"))
+@options_of(ConsentRequest)
+def consent_add(
+    entry: ConsentRequest,
+    *,
+    file: Annotated[
+        Path | None,
+        typer.Option(
+            exists=True,
+            dir_okay=False,
+            help="The signed form or the recording, which the gate keeps (see `dialgate consent prove`). Sets --artefact-sha256, and --artefact to its name.",
+        ),
+    ] = None,
+    gate: GateClient,
+) -> Receipt:
+    """Record a consent, with its evidence (GDPR art. 7). The gate keeps the file, or only its SHA-256.
 
     dialgate consent add +393281234567 --id form-17 --collected-at 2026-11-02T10:00:00+01:00 --purpose sale
-    --call-type agent --artefact forms/17.pdf --artefact-sha256 "$(sha256sum < forms/17.pdf | head -c 64)"
-    """),
+    --call-type agent --file forms/17.pdf
+
+    dialgate consent add +393281234568 --id form-18 --collected-at 2026-11-02T10:00:00+01:00 --purpose sale
+    --call-type agent --artefact forms/18.pdf --artefact-sha256 "$(sha256sum < forms/18.pdf | head -c 64)"
+    """
+    if file:
+        digest = _send_proof(gate, file, entry.controller).sha256
+        if entry.artefact_sha256.lower() not in {"", digest}:
+            text = f"{file} has the SHA-256 {digest}. Check the file, or leave the option out"
+            raise Failure("request.invalid", text, field="artefact_sha256", status=MISUSE)
+        entry = structs.replace(entry, artefact=entry.artefact or file.name, artefact_sha256=digest)
+    return gate.send("POST", "/v1/consents", Receipt, entry)
+
+
+def _send_proof(gate: GateClient, file: Path, controller: str) -> ProofFile:
+    if not 0 < file.stat().st_size <= MOST_PROOF_MB << 20:
+        text = f"{file} is empty, or has more than {MOST_PROOF_MB} MiB. Compress it, or keep it elsewhere and record its SHA-256"
+        raise Failure("request.too_large", text, field="file", status=MISUSE)
+    query = {"controller": controller}
+    with sending(file) as body:
+        return gate.send("POST", "/v1/proofs", ProofFile, body, query=query, media=_BYTES)
+
+
+def _show_kept(proof: ProofFile) -> None:
+    typer.echo(f"Kept, {proof.bytes:,} bytes. SHA-256: {proof.sha256}")
+    typer.echo(
+        f"Record the consent before {proof.record_by}, with `--artefact-sha256 {proof.sha256}`. Otherwise the file is removed."
+    )
+
+
+@consent_app.command("prove")
+@command(_show_kept)
+def consent_prove(
+    *,
+    file: Annotated[
+        Path, typer.Argument(exists=True, dir_okay=False, help="The signed form or the recording.")
+    ],
+    controller: ControllerId = "",
+    gate: GateClient,
+) -> ProofFile:
+    """Let the gate keep a file that proves a consent, encrypted. Evidence of calls then encloses it.
+
+    The gate keeps it as long as a consent of the controller has its SHA-256.
+
+    dialgate consent prove forms/17.pdf --controller acme
+    """
+    return _send_proof(gate, file, controller)
+
+
+def _show_written(written: dict[str, Any]) -> None:
+    typer.echo(f"{written['file']}: {written['bytes']:,} bytes")
+
+
+@consent_app.command("download")
+@command(_show_written)
+def consent_download(
+    *,
+    number: Number,
+    sha256: Annotated[str, typer.Option(help="SHA-256 of the file, which the consent has.")],
+    purpose: Purpose,
+    out: Annotated[Path, typer.Option(dir_okay=False, help="File to write, readable by its owner only.")],
+    controller: ControllerId = "",
+    gate: GateClient,
+) -> dict[str, Any]:
+    """Write the file that proves a consent of a number, from the gate that received it. The look-up is recorded.
+
+    dialgate consent download +393281234567 --sha256 9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08
+    --purpose "access request 7" --out form.pdf
+    """
+    query = {"number": number, "purpose": purpose, "controller": controller}
+    with gate.open("GET", path_of("/v1/proofs", sha256), query=query) as response:
+        content = response.read()
+    write_out(out, content)
+    return {"file": str(out), "bytes": len(content)}
+
+
+for _entry in (
     (consent_app, "confirm", "/v1/consents/confirm", ConfirmationRequest, "confirmed",
      """Record the confirmation of a consent by double opt-in.
 

@@ -113,6 +113,11 @@ _CODES: Final[dict[str, tuple[int, str, str]]] = {
         "Look up the number's entries, for example with `GET /v1/consents?number=…`, and send one of their ids.",
     ),
     "list.unknown": (404, "The client has no such call list.", "Use an `id` from `GET /v1/lists`."),
+    "proof.unknown": (
+        404,
+        "This gate has no file with this SHA-256 that a consent of the number names.",
+        "Send the request to the gate that received it. A file that no consent names is removed after a day: use `POST /v1/proofs` again.",
+    ),
     "revocation.unknown": (
         404,
         "The client has no revocation with this `seq`.",
@@ -269,6 +274,11 @@ _CODES: Final[dict[str, tuple[int, str, str]]] = {
         500,
         "A template in the gate's folder `letters` has a fault.",
         "Correct the template, or remove it from the folder. `dialgate config check` names the fault.",
+    ),
+    "proof.damaged": (
+        500,
+        "The file that proves a consent is damaged on the gate's disk.",
+        "Send it again with `POST /v1/proofs`, or restore `proofs/` from a backup.",
     ),
     "extra.missing": (
         501,

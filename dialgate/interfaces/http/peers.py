@@ -55,6 +55,8 @@ async def _answer(app: App, question: questions.AnyQuestion) -> Any:
             return await app.subjects.share(controller, number)
         case questions.RemoveFromLists():
             return await app.subjects.erasing.remove_from_lists(question)
+        case questions.FindProofsInUse():
+            return sorted(await app.subjects.proofs.restricted_names())
         case questions.ReadListFile():
             return await list_replication.read_part(app.config.data, question)
 

@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory, TemporaryFile
-from typing import IO, Final, TypeAlias
+from typing import IO, Final, TypeAlias, TypeVar
 
 import msgspec
 from aiohttp import web
@@ -43,6 +43,7 @@ _MB: Final = 1 << 20
 _JOB_SECONDS: Final = 86_400  # of processor time: ten million rows take minutes on each processor
 Read: TypeAlias = Callable[[], Awaitable[bytes]]
 Gone: TypeAlias = Callable[[], bool]
+T = TypeVar("T")
 
 
 class UploadSlots:
@@ -58,6 +59,7 @@ class UploadSlots:
         self._turns = Turns(max(1, len(os.sched_getaffinity(0)) // 2))
         self._open = Counter[str]()
         self._threads = ThreadPool("uploads", 2)
+        self.in_thread = self._threads.run
         self._folder = data / (settings.folder or "spool")
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         # File systems without unnamed files leave some behind after a crash.
@@ -158,20 +160,14 @@ class UploadSlots:
                 "request.too_large",
                 f"The file exceeds {limits.file_mb} MiB. Split it, or raise the setting `uploads.file_mb`.",
             )
-        disk = shutil.disk_usage(self._folder)
-        if disk.free - chunk < min(_FREE, disk.total // 10):
-            raise Fault(
-                507,
-                "upload.no_space",
-                "The gate's disk is too full for uploads. Ask the operator to free space, or to move `uploads.folder`.",
-            )
+        refuse_full(self._folder, chunk)
 
 
 class Upload:
     """A received file."""
 
     def __init__(self, uploads: UploadSlots, file: IO[bytes], size: int, gone: Gone) -> None:
-        self._uploads, self._file, self._gone = uploads, file, gone
+        self._uploads, self._file, self.size, self._gone = uploads, file, size, gone
         file.seek(0)
         self._is_small = size <= _SMALL and file.read(len(_ZIP)) != _ZIP
 
@@ -186,12 +182,32 @@ class Upload:
 
         return build
 
+    async def pass_to(self, work: Callable[[bytes], T]) -> T:
+        """Return what `work` returns for the content, in a thread."""
+
+        def run() -> T:
+            self._file.seek(0)
+            return work(self._file.read())
+
+        return await self._uploads.in_thread(run)
+
     async def run(
         self, app: App, client: Client, job: Job, skipped: str = "", answer: AnswerLines = no_answers
     ) -> bytes:
         """Run a job on the file and return its report as JSON. Raises the errors of `JobRunner.run`."""
         return await self._uploads.run(
             app, client, job, self._file, gone=self._gone, skipped=skipped, answer=answer
+        )
+
+
+def refuse_full(folder: Path, size: int) -> None:
+    """Raise `Fault` if too little of the folder's disk stays free after another `size` bytes."""
+    disk = shutil.disk_usage(folder)
+    if disk.free - size < min(_FREE, disk.total // 10):
+        raise Fault(
+            507,
+            "upload.no_space",
+            "The gate's disk is too full for uploads. Ask the operator to free space, or to move `uploads.folder`.",
         )
 
 

@@ -17,7 +17,15 @@ from tests.support.world import CLEAR, World
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 ENDPOINTS: Final = [endpoint for endpoint in http_application.EVERY if endpoint.scope]
-PLACE: Final = {"number": CLEAR, "id": "x", "name": "x", "node": "x", "seq": "1", "profile": "generic"}
+PLACE: Final = {
+    "number": CLEAR,
+    "id": "x",
+    "name": "x",
+    "node": "x",
+    "seq": "1",
+    "profile": "generic",
+    "sha256": "a" * 64,
+}
 QUERY: Final = {"number": CLEAR, "purpose": "an audit", "controller": ""}
 # Requests that an auditor may send though they are not a GET: they change nothing but the record of look-ups.
 READING: Final = {"getShadowReport", "addLookups"}
