@@ -27,6 +27,7 @@ the body as stored, so no byte can be changed or added. The body is a JSON objec
     elsewhere           outcomes reported to other logs, also those that other nodes shipped, with each log's name, entries
                         and checkpoints, as above
     since, until        for a request about numbers: the requested period of the decisions (since <= time < until)
+    proofs, left_out    the files of the consents that this gate keeps (base64), by SHA-256; why others of them are not enclosed
     stamps              RFC 3161 time stamps (DER, base64), each with the index of its checkpoint. A stamp covers the
                         checkpoint's line, including the line break
 
@@ -48,9 +49,10 @@ from typing import Literal
 import msgspec
 from msgspec import Struct, field, structs
 
+from dialgate.audit.enclosed_files import enclose
 from dialgate.audit.evidence_sources import Sources
 from dialgate.audit.legal_holds import Holds
-from dialgate.audit.number_history import read_consultations
+from dialgate.audit.number_history import find_consultations
 from dialgate.config import content_store
 from dialgate.core.decision_ids import log_of
 from dialgate.core.ledger_events import ConsentGiven
@@ -125,6 +127,8 @@ class Bundle(Struct, frozen=True, kw_only=True):
     elsewhere: list[Elsewhere] = []
     since: Instant | None = None
     until: Instant | None = None
+    proofs: dict[str, bytes] = {}
+    left_out: dict[str, str] = {}
 
 
 class _Sealed(Struct):
@@ -210,9 +214,18 @@ async def _bundle(sources: Sources, decisions: Sequence[KnownDecision], request:
         reports for folder in sources.others if (reports := _elsewhere(Chain(folder), records)) is not None
     ]
     used = [*proofs.used, *(checkpoint for _, other in elsewhere for checkpoint in other.used)]
+    findings = await _findings(sources, decisions, outcomes)
+    named = [
+        (record.facts.controller.id, consent.artefact_sha256)
+        for record, finding in zip(records, findings, strict=True)
+        for consent in finding.consents
+    ]
+    files, left_out = enclose(sources, named)
     bundle = structs.replace(
         request,
-        decisions=await _findings(sources, decisions, outcomes),
+        decisions=findings,
+        proofs=files,
+        left_out=left_out,
         entries=proofs.entries,
         checkpoints=proofs.checkpoints(),
         keys=_public_keys(sources.public, used),
@@ -303,7 +316,7 @@ async def _finding(
         consultations=[
             consultation
             for registry in {answer.registry for answer in record.facts.registries}
-            for consultation in _consultations(
+            for consultation in find_consultations(
                 sources.data / "snapshots", registry, record.facts.controller.id
             )
             if consultation.id in ids
@@ -342,17 +355,6 @@ async def _consents(sources: Sources, subjects: SubjectStore, record: Record, nu
         for seq, entry in sorted(entries.items())
         if seq <= known.seq and isinstance(event := entry.event, ConsentGiven) and event.id in ids
     ]
-
-
-def _consultations(folder: Path, registry: str, controller: str) -> Iterator[Consultation]:
-    """Yield the consultations in the published snapshot that apply to this controller."""
-    try:
-        manifest = read_manifest(folder)
-        for entry in manifest.files:
-            if entry.registry == registry and entry.controller in {controller, ""}:
-                yield from read_consultations(folder / entry.file)
-    except (SnapshotMissing, DamagedFile, OSError):
-        return  # the receipt is optional: the facts name the consultation anyway
 
 
 def _manifest(folder: Path, records: Sequence[Record]) -> Manifest | None:

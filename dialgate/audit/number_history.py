@@ -178,6 +178,17 @@ def read_consultations(path: Path) -> tuple[Consultation, ...]:
         return read_contents(numbers, path).consultations
 
 
+def find_consultations(folder: Path, registry: str, controller: str) -> Iterator[Consultation]:
+    """Yield the consultations in the published snapshot that apply to a controller."""
+    try:
+        manifest = read_manifest(folder)
+        for entry in manifest.files:
+            if entry.registry == registry and entry.controller in {controller, ""}:
+                yield from read_consultations(folder / entry.file)
+    except (SnapshotMissing, DamagedFile, OSError):
+        return  # the receipt is optional: the facts name the consultation anyway
+
+
 _Consultations = dict[tuple[str, str, str], Consultation]
 
 

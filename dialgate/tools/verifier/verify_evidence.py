@@ -1,6 +1,6 @@
 """A verifier for evidence bundles. Needs Python 3.9 or newer and `cryptography`, nothing else.
 
-    python verify_evidence.py BUNDLE [--key NAME ...] [--root FILE]
+    python verify_evidence.py BUNDLE [--key NAME ...] [--root FILE] [--files FOLDER]
 
 The exit code is 0 if the bundle is valid, 1 if it is not valid and must not be relied on, and 2 for a usage error.
 
@@ -10,6 +10,9 @@ bundle is complete and unchanged, not who made it.
 
 A time stamp (RFC 3161) is checked up to the root certificate of the authority that issued it. Get this
 certificate from the authority and pass it with --root, as a PEM file. Certificate revocation is not checked.
+
+A bundle can enclose the files that prove consents, such as signed forms. --files writes them to a folder, named after
+their SHA-256. They come from outside the gate: open them with care.
 """
 
 from __future__ import annotations
@@ -238,6 +241,29 @@ def within(evidence: dict[str, Any]) -> str:
     return (f" from {instant(since)}" if since else "") + (f" before {instant(until)}" if until else "")
 
 
+def files(evidence: dict[str, Any]) -> dict[str, bytes]:
+    """Return the files that prove consents, by SHA-256. Older bundles have none."""
+    decoded = {
+        name: base64.b64decode(content, validate=True) for name, content in evidence.get("proofs", {}).items()
+    }
+    named = {
+        consent["artefact_sha256"].lower()
+        for finding in evidence["decisions"]
+        for consent in finding["consents"]
+    }
+    for name, content in decoded.items():
+        require(name in named, "a file is enclosed that no consent names")
+        require(sha256(content).hexdigest() == name, "a file that proves a consent was changed")
+    return decoded
+
+
+def describe_files(evidence: dict[str, Any]) -> Iterator[str]:
+    for name, content in files(evidence).items():
+        yield f"file {name}: enclosed, {len(content):,} bytes; its SHA-256 is the one recorded with the consent"
+    for name, why in evidence.get("left_out", {}).items():
+        yield f"file {name}: NOT ENCLOSED: {why}"
+
+
 def instant(at: int) -> str:
     return datetime.fromtimestamp(at / 1000, timezone.utc).isoformat(sep=" ", timespec="milliseconds")
 
@@ -453,6 +479,7 @@ def verify(
         for asked in evidence["asked"]:
             require(ids >= set(asked["decisions"]), "a decision about a number is missing")
             lines.append(f"{asked['number']}: {len(asked['decisions'])} decisions{within(evidence)}")
+        lines += describe_files(evidence)
         stamps = list(time_stamps(evidence, signed, roots or []))
         hidden = configuration(evidence)
         without = len(signed) - len({stamp["checkpoint"] for stamp in evidence.get("stamps", ())})
@@ -474,10 +501,20 @@ def main() -> None:
     parser.add_argument(
         "--root", type=Path, help="PEM file with the root certificates of time stamping authorities"
     )
+    parser.add_argument(
+        "--files",
+        type=Path,
+        help="folder to write the files that prove consents to, named after their SHA-256",
+    )
     arguments = parser.parse_args()
     try:
         roots = x509.load_pem_x509_certificates(arguments.root.read_bytes()) if arguments.root else []
-        lines = verify(arguments.bundle.read_bytes(), frozenset(arguments.key), roots)
+        data, trusted = arguments.bundle.read_bytes(), frozenset(arguments.key)
+        lines = verify(data, trusted, roots)
+        if arguments.files:
+            arguments.files.mkdir(exist_ok=True)
+            for name, content in files(read_body(data, trusted)[0]).items():
+                (arguments.files / name).write_bytes(content)
     except (EvidenceRefused, OSError, ValueError) as refused:
         sys.exit(f"REFUSED: {refused}")
     print(*lines, "The bundle is valid.", sep="\n")
