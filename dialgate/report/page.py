@@ -1,5 +1,8 @@
 """A report as one HTML file (`page.html`) without scripts or external resources, to read, print or mail."""
 
+import re
+from base64 import b64encode
+from hashlib import sha256
 from typing import Final
 
 from dialgate.report.tables import TableLayout
@@ -12,6 +15,12 @@ def page(layout: TableLayout) -> str:
     top = axis_end(max((slot.allowed + slot.denied for slot in layout.chart), default=0))
     template = templates.environment(__package__).get_template("page.html")
     return template.render(layout=layout, top=top)
+
+
+def style_source(body: bytes) -> str:
+    """Return the source that a Content-Security-Policy needs for the page's styles, which are in one element."""
+    styles = re.search(b"<style>(.*?)</style>", body, re.DOTALL)
+    return f"'sha256-{b64encode(sha256(styles[1]).digest()).decode()}'" if styles else "'none'"
 
 
 def axis_end(most: int) -> int:

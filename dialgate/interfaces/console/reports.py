@@ -1,4 +1,4 @@
-"""The page for downloading a report on a controller's calls for a day or a month."""
+"""Reports on a controller's calls for a day or a month: a form, and each report at an address of its own."""
 
 from datetime import date, timedelta
 from typing import Any, Final
@@ -6,29 +6,41 @@ from typing import Any, Final
 from aiohttp import web
 
 from dialgate.core.local_time import day_in
-from dialgate.interfaces.console.visit import Fields, Visit, serves_form
-from dialgate.interfaces.http.errors import Fault
+from dialgate.interfaces.console.visit import HEADERS, Fields, Visit
+from dialgate.interfaces.http.errors import FAILURES, Fault, fault_of
 from dialgate.interfaces.http.reports import controller_of, period_of, render
+from dialgate.report.page import style_source
 from dialgate.report.rendering import MEDIA, Form, ReportOrder
 
-FORMATS: Final[tuple[Form, ...]] = ("pdf", "html", "csv")
+FORMATS: Final[tuple[Form, ...]] = ("html", "pdf", "csv")
 
 
-async def _page(visit: Visit, fields: Fields, status: int = 200, **context: Any) -> web.Response:
+def _fields(visit: Visit) -> Fields:
     yesterday = day_in(visit.zone(), visit.app.gate.now()) - timedelta(days=1)
-    values = {"day": yesterday.isoformat(), "span": "day", "form": "pdf", **fields}
-    return visit.show("reports", "reports", status, fields=values, formats=list(FORMATS), **context)
+    return {"day": yesterday.isoformat(), "span": "day", "form": "html", **visit.request.query}
+
+
+def _page(visit: Visit, fields: Fields, status: int = 200, **context: Any) -> web.Response:
+    return visit.show("reports", "reports", status, fields=fields, formats=list(FORMATS), **context)
 
 
 async def show_form(visit: Visit) -> web.StreamResponse:
-    return await _page(visit, {})
+    return _page(visit, _fields(visit))
 
 
-@serves_form(_page)
-async def download(visit: Visit, fields: Fields) -> web.StreamResponse:
-    """Return a report as a file. It is made in a process of its own, because reading a month of the log takes a while."""
-    order = _order(visit, fields)
-    body = await render(visit.request, visit.app, visit.client, order)
+async def show_report(visit: Visit) -> web.StreamResponse:
+    """Show a report as HTML, or return it as a file. It is made in a process of its own: reading a month of the log takes a while."""
+    fields = _fields(visit)
+    try:
+        order = _order(visit, fields)
+        body = await render(visit.request, visit.app, visit.client, order)
+    except FAILURES as error:
+        fault = fault_of(error)
+        return _page(visit, fields, fault.status, error=fault.problem.code)
+    if order.form == "html":
+        policy = f"default-src 'none'; style-src {style_source(body)}; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+        headers = {**HEADERS, "Content-Security-Policy": policy, "Content-Type": MEDIA["html"]}
+        return web.Response(body=body, headers=headers)
     return as_file(body, f"dialgate-{order.controller}-{order.period.name}.{order.form}", MEDIA[order.form])
 
 
@@ -44,7 +56,8 @@ def as_file(body: bytes, name: str, media: str) -> web.Response:
 
 
 def _order(visit: Visit, fields: Fields) -> ReportOrder:
-    owner, now = controller_of(fields.get("controller", ""), visit.client), visit.app.gate.now()
+    name, now = fields.get("controller") or visit.client.controllers[0], visit.app.gate.now()
+    owner = controller_of(name, visit.client)
     form = _format(fields)
     return ReportOrder(
         controller=owner,

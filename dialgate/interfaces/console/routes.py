@@ -100,7 +100,7 @@ _ROUTES: Final = (
     _Route("GET", f"{ROOT}/changes", ("admin",), changes.show_form),
     _Route("POST", f"{ROOT}/changes", ("admin",), changes.compare, is_form_read=True),
     _Route("GET", f"{ROOT}/reports", ("watch",), reports.show_form),
-    _Route("POST", f"{ROOT}/reports", ("watch",), reports.download),
+    _Route("GET", f"{ROOT}/reports/view", ("watch",), reports.show_report),
     _Route("GET", f"{ROOT}/shadow", ("watch",), shadow.show_form),
     _Route("POST", f"{ROOT}/shadow", ("watch",), shadow.show_report),
     _Route("GET", f"{ROOT}/try", ("simulate",), calls.show_simulation_form),

@@ -34,7 +34,7 @@ LIVE: Final = web.AppKey("live", Live)
 BOARDS: Final = web.AppKey("boards", Caps)  # counted by the controllers shown
 CONSOLE_APP: Final = web.AppKey("console_gate", App)
 _AUDITED: Final[frozenset[Scope]] = frozenset({"lists", "read", "subjects", "watch", "admin"})
-_HEADERS: Final = {
+HEADERS: Final = {
     "Content-Security-Policy": rendering.POLICY,
     "Cache-Control": "no-store",
     "Cross-Origin-Opener-Policy": "same-origin",
@@ -203,7 +203,7 @@ def page_response(
         **context,
     }
     body = rendering.render(name, words_for(request), context)
-    return web.Response(text=body, status=status, content_type="text/html", headers=_HEADERS)
+    return web.Response(text=body, status=status, content_type="text/html", headers=HEADERS)
 
 
 def set_cookie(request: web.Request, answer: web.Response, name: str, value: str, seconds: int) -> None:
@@ -214,7 +214,7 @@ def set_cookie(request: web.Request, answer: web.Response, name: str, value: str
 
 
 def redirect(path: str) -> web.Response:
-    return web.Response(status=HTTPStatus.SEE_OTHER, headers={**_HEADERS, "Location": path})
+    return web.Response(status=HTTPStatus.SEE_OTHER, headers={**HEADERS, "Location": path})
 
 
 def words_for(request: web.Request) -> Words:

@@ -330,7 +330,8 @@ async def test_a_form_from_another_site_is_rejected_even_with_the_token(gate: Wo
 async def test_every_page_loads_only_own_files_and_contains_no_script(gate: World) -> None:
     async with browser(gate, ADMINISTRATOR) as session:
         decision_id = (await check(gate, LISTED))["decision_id"]
-        for path in ("/console/login", *PAGES, f"/console/decisions/{decision_id}"):
+        pages = [path for path in PAGES if path != "/console/reports/view"]  # a document with its own styles
+        for path in ("/console/login", *pages, f"/console/decisions/{decision_id}"):
             async with session.get(path) as answer:
                 text = await answer.text()
                 assert answer.status == 200, path
@@ -659,20 +660,26 @@ async def test_the_time_limit_of_a_request_begins_on_the_day_it_was_received(gat
 # ---- reports ---------------------------------------------------------------------------------------------------------
 
 
-async def test_reports_can_be_downloaded_for_own_controllers_only(gate: World) -> None:
+async def test_a_report_has_an_address_and_is_of_own_controllers_only(gate: World) -> None:
     await check(gate, LISTED)
-    fields = {"span": "day", "day": "2026-11-24", "form": "csv", "controller": "acme"}
+    view = "/console/reports/view?day=2026-11-24"
     async with browser(gate, SUPERVISOR) as session:
         assert 'value="2026-11-23"' in await get(session, "/console/reports")
-        report = await send(session, "/console/reports", 200, **fields)
+        report = await get(session, f"{view}&form=csv")
         assert "registry.listed" in report
         assert LISTED[3:] not in report
-        assert "<title>" in await send(
-            session, "/console/reports", 200, **{**fields, "span": "month", "form": "html"}
-        )
-        await send(session, "/console/reports", 404, **{**fields, "controller": "beta"})
-        for wrong in ({"day": "yesterday"}, {"form": "exe"}):
-            assert "request.invalid" in await send(session, "/console/reports", 400, **{**fields, **wrong})
+        async with session.get(view) as answer:
+            policy = answer.headers["Content-Security-Policy"]
+            page = await answer.text()
+        assert "registry.listed" in page
+        assert not re.search(r"<script|\son\w+=|\sstyle=|(?:src|href|action)=", page)
+        assert policy.startswith("default-src 'none'; style-src 'sha256-")
+        assert "unsafe" not in policy
+        assert "2026-11-23" in await get(session, "/console/reports/view")
+        assert "2026-11" in await get(session, f"{view}&span=month")
+        assert 'role="alert"' in await get(session, f"{view}&controller=beta", 404)
+        for wrong in ("day=yesterday", f"{view.partition('?')[2]}&form=exe"):
+            assert "request.invalid" in await get(session, f"/console/reports/view?{wrong}", 400)
 
 
 # ---- the stream ------------------------------------------------------------------------------------------------------

@@ -49,6 +49,7 @@ PLACES = (
     "/caller-ids",
     "/law?since=2026-01-01",
     "/reports",
+    "/reports/view?day=2026-11-24",
     "/lookup",
     "/requests",
 )
