@@ -8,6 +8,7 @@ The record also limits each client's look-ups. By looking up every number, a cli
 which the law forbids (D.P.R. 26/2022 art. 8 c. 1 and 3).
 """
 
+import asyncio
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from typing import Annotated, TypeAlias
@@ -22,7 +23,7 @@ from dialgate.core.model import HOUR, SECOND, Instant
 from dialgate.core.refusal import Refused
 from dialgate.core.text_formats import Timestamp
 from dialgate.crypto.keys import Keys
-from dialgate.crypto.masking import Masker
+from dialgate.crypto.masking import Masker, covered, mask_number
 from dialgate.crypto.nonces import nonces
 from dialgate.observability.metrics import Metrics
 from dialgate.store.subjects import DISCLOSURE, Lookup, SubjectStore
@@ -57,6 +58,40 @@ class Seen(Struct, frozen=True, kw_only=True):
     client: str
     what: str
     purpose: str
+
+
+class LookupLine(Struct, frozen=True, kw_only=True):
+    """One look-up, as shown to an officer. `number` is masked. `id` is unique among all gates."""
+
+    at: Timestamp
+    client: str
+    controller: str
+    what: str
+    purpose: str
+    number: str
+    node: str
+    id: str
+
+
+class LookupFilter(Struct, frozen=True, kw_only=True):
+    """Look-ups with `since` <= time < `until`, before the look-up with the id `before`, newest first, at most `most`.
+
+    An empty `client` or `what` means any. A person may be named without the prefix `person:`.
+    """
+
+    since: Instant
+    until: Instant
+    controllers: tuple[str, ...]
+    client: str = ""
+    what: str = ""
+    before: str = ""
+    most: int = 100
+
+
+def lookup_order(name: str) -> tuple[Instant, int, str]:
+    """Return the sort key of a look-up's id. It orders the look-ups of all gates by time."""
+    at, seq, node = name.split(".", 2)
+    return int(at), int(seq), node
 
 
 class Lookups:
@@ -128,6 +163,32 @@ class Lookups:
             )
             for lookup in await self._store.lookups(self._keys.subject(controller, number))
         ]
+
+    async def search(self, wanted: LookupFilter) -> list[LookupLine]:
+        """Return the look-ups on this gate that match, newest first."""
+        found = await self._store.find_lookups(
+            (wanted.since, wanted.until),
+            lookup_order(wanted.before) if wanted.before else (wanted.until, 0, ""),
+            {
+                "controller": wanted.controllers,
+                "client": [wanted.client, f"{PERSON}{wanted.client}"] if wanted.client else [],
+                "what": [wanted.what] if wanted.what else [],
+            },
+            wanted.most,
+        )
+        return await asyncio.to_thread(lambda: [self._line(lookup) for lookup in found])
+
+    def _line(self, lookup: Lookup) -> LookupLine:
+        return LookupLine(
+            at=local_time.rfc3339(lookup.at),
+            client=lookup.client,
+            controller=lookup.controller,
+            what=lookup.what,
+            purpose=covered(lookup.purpose),
+            number=mask_number(self._keys.ledger.unseal(lookup.sealed)),
+            node=lookup.node,
+            id=f"{lookup.at}.{lookup.seq}.{lookup.node}",
+        )
 
 
 def instant(at: datetime) -> Instant:

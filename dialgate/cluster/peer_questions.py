@@ -8,6 +8,7 @@ from typing import Annotated, Any, Generic, TypeAlias, TypeVar, get_args
 
 from msgspec import Meta, Struct
 
+from dialgate.audit.lookups import LookupFilter, LookupLine
 from dialgate.cluster.personal_data import Share
 
 T = TypeVar("T")
@@ -31,6 +32,12 @@ class FindPersonalData(PeerQuestion[Share], frozen=True, tag="person"):
 
     controller: str
     number: str
+
+
+class FindLookups(PeerQuestion[list[LookupLine]], frozen=True, tag="lookups"):
+    """A request for the look-ups that the receiving gate recorded."""
+
+    wanted: LookupFilter
 
 
 class ReadListFile(PeerQuestion[bytes], frozen=True, tag="list"):
@@ -59,7 +66,9 @@ class FindProofsInUse(PeerQuestion[list[str]], frozen=True, tag="proofs"):
     """A request for the names of the files that restricted entries on the receiving gate refer to."""
 
 
-AnyQuestion: TypeAlias = FindCall | FindPersonalData | RemoveFromLists | ReadListFile | FindProofsInUse
+AnyQuestion: TypeAlias = (
+    FindCall | FindLookups | FindPersonalData | RemoveFromLists | ReadListFile | FindProofsInUse
+)
 
 
 def answer_type(question: PeerQuestion[T]) -> type[T]:

@@ -12,7 +12,8 @@ Several processes can open the file. Acknowledged writes are on disk.
 """
 
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Self, TypeVar
 
@@ -167,7 +168,24 @@ class SubjectStore:
     async def lookups_between(self, start: Instant, end: Instant) -> list[Lookup]:
         return await self._lookups("WHERE at >= ? AND at < ? ORDER BY seq", start, end)
 
-    async def _lookups(self, where: str, *values: bytes | int) -> list[Lookup]:
+    async def find_lookups(
+        self,
+        span: tuple[Instant, Instant],
+        before: tuple[Instant, int, str],
+        filters: Mapping[str, Sequence[str]],
+        most: int,
+    ) -> list[Lookup]:
+        """Return at most `most` look-ups, newest first, whose (at, seq, node) is less than `before`.
+
+        For each column in `filters` the row must have one of the values.
+        """
+        wanted = {column: values for column, values in filters.items() if values}
+        tests = [f"{column} IN ({', '.join('?' * len(values))})" for column, values in wanted.items()]
+        where = " AND ".join(["at >= ? AND at < ? AND (at, seq, node) < (?, ?, ?)", *tests])
+        values: list[int | str] = [*span, *before, *chain.from_iterable(wanted.values()), most]
+        return await self._lookups(f"WHERE {where} ORDER BY at DESC, seq DESC, node DESC LIMIT ?", *values)
+
+    async def _lookups(self, where: str, *values: bytes | int | str) -> list[Lookup]:
         return await self._read(lambda db: [Lookup(*row) for row in db.execute(_LOOKUP + where, values)])
 
     # ---- data-subject requests ----------------------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ import asyncio
 from collections.abc import Iterable
 from contextlib import suppress
 from functools import partial
+from itertools import chain
 from typing import Any
 
 import msgspec
@@ -15,9 +16,9 @@ import structlog
 from msgspec import structs
 
 from dialgate.audit.legal_holds import Holds
-from dialgate.audit.lookups import Lookups
+from dialgate.audit.lookups import LookupFilter, LookupLine, Lookups, lookup_order
 from dialgate.audit.response_slots import whole_slots
-from dialgate.cluster.peer_questions import FindPersonalData
+from dialgate.cluster.peer_questions import FindLookups, FindPersonalData
 from dialgate.cluster.peers import Peers
 from dialgate.cluster.personal_data import CaseInfo, DecisionLine, Share, merge_shares
 from dialgate.cluster.shared_holds import SharedHolds
@@ -120,6 +121,13 @@ class Subjects:
         asked = list(numbers)
         for owner in client.controllers:
             await self.lookups.record_disclosure(client, self.config.settings.node, owner, asked, purpose)
+
+    async def find_lookups(self, wanted: LookupFilter) -> tuple[list[LookupLine], dict[str, str]]:
+        """Return the look-ups on all gates that match, newest first, and why gates did not answer."""
+        peers, own = await asyncio.gather(self.peers.ask(FindLookups(wanted)), self.lookups.search(wanted))
+        lines = chain(own, *peers.answers.values())
+        found = sorted(lines, key=lambda line: lookup_order(line.id), reverse=True)
+        return found[: wanted.most], peers.missing
 
     async def record_simulation(self, client: Client, campaign: str, number: str) -> None:
         """Record a simulation as a look-up.

@@ -117,6 +117,21 @@ async def test_access_report_covers_every_gate(gates: list[World]) -> None:
         assert "non hanno risposto: rome." in await answer.text()
 
 
+async def test_look_ups_of_every_gate_are_one_list(gates: list[World]) -> None:
+    rome, milan = gates
+    for place, gate in enumerate((rome, milan, rome)):
+        for running in gates:
+            running.hand.at += MINUTE
+        await gate.get(f"/v1/subjects/{CLEAR}?purpose=letter+{place}")
+    page = await milan.get("/v1/lookups?limit=2")
+    found = [(lookup["node"], lookup["purpose"]) for lookup in page["lookups"]]
+    assert (found, page["more"], page["missing"]) == ([("rome", "letter 2"), ("milan", "letter 1")], True, {})
+    rest = await rome.get(f"/v1/lookups?before={page['lookups'][-1]['id']}")
+    assert [lookup["purpose"] for lookup in rest["lookups"]] == ["letter 0"]
+    remove_peer(milan, "rome")
+    assert list((await milan.get("/v1/lookups"))["missing"]) == ["rome"]
+
+
 async def erase(gate: World) -> Any:
     request = await ask(gate, "erasure")
     return await gate.post(f"/v1/subjects/{PERSON}/erasure", {"request": request["id"]}, 200)

@@ -361,7 +361,6 @@ async def _lists(ask: Walk) -> None:
         await ask("loadCallList", 201, params=query, data=f"{CLEAR}\n12\n", headers=headers)
         await ask("scrubList", 200, params={"campaign": "acme-fibre"}, data=f"{CLEAR}\n12\n", headers=headers)
     plan = {"campaign": "acme-fibre", "days": 1}
-    await ask("planCalls", 200, params={**plan, "format": "csv"}, data=f"{CLEAR}\n12\n", headers=headers)
     await ask("planCalls", 200, params={**plan, "format": "ndjson"}, data=f"{CLEAR}\n", headers=headers)
     await ask("planCalls", 200, {**plan, "list": "by-json"})
     await ask("planCalls", 404, {**plan, "list": "none"})
@@ -481,6 +480,7 @@ async def _administration(ask: Walk) -> None:
     await ask("listNodes", 409)
     await ask("forgetNode", 409, place={"node": "milan"})
     await ask("addLookups", 204, {"numbers": [CLEAR], "purpose": "a bypass of 24 November"})
+    await ask("listLookups", 200, params={"what": "reconciliation", "limit": 1})
 
 
 async def _operations(ask: Walk) -> None:

@@ -30,6 +30,7 @@ NAVIGATION: Final = (
     NavigationPage("reports", f"{ROOT}/reports", "watch"),
     NavigationPage("lookup", f"{ROOT}/lookup", "read"),
     NavigationPage("requests", f"{ROOT}/requests", "subjects"),
+    NavigationPage("lookups", f"{ROOT}/look-ups", "subjects"),
     NavigationPage("holds", f"{ROOT}/holds", "subjects", whole_gate=True),
     NavigationPage("accounts", f"{ROOT}/accounts", "admin"),
 )

@@ -53,6 +53,8 @@ async def _answer(app: App, question: questions.AnyQuestion) -> Any:
             return [called] if called is not None else []
         case questions.FindPersonalData(controller=controller, number=number):
             return await app.subjects.share(controller, number)
+        case questions.FindLookups(wanted=wanted):
+            return await app.subjects.lookups.search(wanted)
         case questions.RemoveFromLists():
             return await app.subjects.erasing.remove_from_lists(question)
         case questions.FindProofsInUse():

@@ -1,6 +1,9 @@
 """The officer's pages over HTTP: what a form refuses, who may open them, and the same through the endpoints."""
 
+import csv
+import io
 from collections.abc import AsyncIterator
+from functools import partial
 from typing import Any
 from urllib.parse import quote
 
@@ -8,6 +11,9 @@ import pytest
 import pytest_asyncio
 from aiohttp import ClientSession
 
+from dialgate.audit.lookups import Lookups
+from dialgate.core.local_time import rfc3339
+from dialgate.core.model import DAY
 from tests.interfaces.console.test_console import browser, get, send
 from tests.support import world
 from tests.support.console_world import (
@@ -82,3 +88,55 @@ async def test_holds_are_for_officers_of_the_whole_gate_and_an_auditor_reads_the
         assert 'action="/console/holds' not in page
     lifted = await api(gate, "POST", "/v1/holds/lift", OFFICER, 201, **body)
     assert lifted["hold"]["lifted_by"] == "dpo"
+
+
+# ---- look-ups --------------------------------------------------------------------------------------------------------
+
+
+async def look_up(gate: World, key: str, purpose: str, *numbers: str, controller: str = "acme") -> None:
+    for number in numbers:
+        await gate.app.subjects.record_lookup(
+            gate.app.config.keys[world.client("", key)["key_sha256"]], controller, number, "account", purpose
+        )
+
+
+async def test_pages_of_look_ups_show_each_once_also_within_one_millisecond(gate: World) -> None:
+    stopped = gate.hand.at + DAY
+    keys = gate.app.subjects.lookups
+    client = gate.app.config.keys[world.client("", OFFICER)["key_sha256"]]
+    for place in range(7):
+        at = stopped + place // 3  # three look-ups in each millisecond
+        frozen = Lookups(keys._store, keys._keys, partial(int, at), keys._metrics)
+        await frozen.record_disclosure(client, "gate", "acme", [NUMBERS[place]], f"case {place}")
+    span = f"since={rfc3339(stopped)}&until={rfc3339(stopped + 10)}"
+    seen, before = [], ""
+    for more in (True, True, True, False):
+        page = await api(gate, "GET", f"/v1/lookups?{span}&limit=2{before}", AUDITOR, 200)
+        assert page["more"] is more
+        seen += [lookup["purpose"] for lookup in page["lookups"]]
+        before = f"&before={quote(page['lookups'][-1]['id'])}"
+    assert seen == [f"case {place}" for place in reversed(range(7))]
+
+
+async def test_look_ups_are_found_by_person_controller_and_kind_without_a_number(gate: World) -> None:
+    number = NUMBERS[9]
+    await look_up(gate, OFFICER, f"complaint about {number}", number)
+    await look_up(gate, STRANGER, "their own matter", number, controller="beta")
+    async with browser(gate, OFFICER) as session:
+        await send(session, "/console/lookup", 200, number=number, purpose="a letter", controller="acme")
+        page = await get(session, "/console/look-ups?what=account&client=dpo&controller=acme")
+        assert "a letter" in page
+        assert "complaint about +•••" in page
+        assert "their own matter" not in page
+        assert number.removeprefix("+39") not in page
+        assert "their own matter" in await get(session, "/console/look-ups")
+        assert "request.invalid" in await get(session, "/console/look-ups?first=once", 400)
+        assert "request.invalid" in await get(session, "/console/look-ups?before=x", 400)
+        rows = list(csv.DictReader(io.StringIO(await get(session, "/console/look-ups?client=beta&csv=1"))))
+    assert [(row["client"], row["number"], row["purpose"]) for row in rows] == [
+        ("beta", "'+39 ••••••••09", "their own matter")
+    ]
+    own = await api(gate, "GET", "/v1/lookups", STRANGER, 200)
+    assert {lookup["controller"] for lookup in own["lookups"]} == {"beta"}
+    await api(gate, "GET", "/v1/lookups?controller=acme", STRANGER, 404)
+    await api(gate, "GET", "/v1/lookups", SUPERVISOR, 403)
