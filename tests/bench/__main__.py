@@ -18,6 +18,7 @@ NAMES: Final = (
     "batch",
     "capacity",
     "configuration",
+    "console",
     "decide",
     "http",
     "ledger",
