@@ -30,7 +30,7 @@ class ProofFiles:
     def keep(self, controller: str, content: bytes, now: Instant) -> str:
         """Write a file durably, and return its SHA-256. Raises `OSError`."""
         digest = sha256(content).hexdigest()
-        name = self._name(controller, digest)
+        name = self.name(controller, digest)
         path = self._folder / name
         with self._lock:
             self._folder.mkdir(mode=0o700, exist_ok=True)
@@ -41,7 +41,7 @@ class ProofFiles:
 
     def read(self, controller: str, digest: str) -> bytes | None:
         """Return the content with this SHA-256, or None. Raises `KeysUnusable` if it is damaged, and `OSError`."""
-        name = self._name(controller, digest)
+        name = self.name(controller, digest)
         try:
             box = (self._folder / name).read_bytes()
         except FileNotFoundError:
@@ -50,7 +50,7 @@ class ProofFiles:
 
     def kept(self, controller: str, digests: Iterable[str]) -> set[str]:
         """Return those of the SHA-256 whose files are here."""
-        return {digest for digest in digests if (self._folder / self._name(controller, digest)).exists()}
+        return {digest for digest in digests if (self._folder / self.name(controller, digest)).exists()}
 
     def uploaded_before(self, before: Instant) -> set[str]:
         """Return the names of the files whose last upload was before an instant, also of those left behind by a crash."""
@@ -66,7 +66,7 @@ class ProofFiles:
     def named_in(self, entries: Iterable[Entry]) -> set[str]:
         """Return the names of the files that the consents among the entries refer to."""
         return {
-            self._name(entry.controller, entry.event.artefact_sha256)
+            self.name(entry.controller, entry.event.artefact_sha256)
             for entry in entries
             if isinstance(entry.event, ConsentGiven) and entry.event.artefact_sha256
         }
@@ -78,5 +78,5 @@ class ProofFiles:
         except FileNotFoundError:  # nothing was uploaded yet
             return set()
 
-    def _name(self, controller: str, digest: str) -> str:
+    def name(self, controller: str, digest: str) -> str:
         return f"{self._keys.named(controller, _PURPOSE + digest.lower().encode()).hex()}.proof"

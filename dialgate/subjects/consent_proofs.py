@@ -7,7 +7,6 @@ import structlog
 
 from dialgate.cluster.peer_questions import FindProofsInUse
 from dialgate.cluster.peers import Peers
-from dialgate.core.ledger_events import ConsentGiven
 from dialgate.core.model import Instant
 from dialgate.core.refusal import Refused
 from dialgate.crypto.keys import Keys, KeysUnusable
@@ -39,8 +38,7 @@ class ConsentProofs:
             *await self._store.history(subject),
             *(row.unseal(self._keys.ledger) for row in restricted),
         ]
-        consents = [entry.event for entry in entries if isinstance(entry.event, ConsentGiven)]
-        if digest.lower() in {consent.artefact_sha256.lower() for consent in consents}:
+        if self.files.name(controller, digest) in self.files.named_in(entries):
             try:
                 content = await asyncio.to_thread(self.files.read, controller, digest)
             except (KeysUnusable, OSError) as error:

@@ -18,6 +18,8 @@ from dialgate.decision_log.records import Record
 from dialgate.interfaces.console.visit import Visit
 from dialgate.interfaces.http.decisions import client_account, find_decision, inquire
 from dialgate.interfaces.http.errors import FAILURES, Fault, convert, fault_of
+from dialgate.interfaces.http.ledger import HistoryQuery
+from dialgate.interfaces.http.proof_files import send_proof
 from dialgate.interfaces.http.reports import make_bundles
 from dialgate.ledger.view_schemas import ConsentStanding, HistoryEntry
 
@@ -44,6 +46,7 @@ class NumberHistory(Struct, frozen=True, kw_only=True):
     notices: list[str]
     ledger: list[HistoryEntry]
     consents: list[ConsentStanding]
+    files: set[str]  # the SHA-256 of the files that prove the consents and are on this gate
 
     @property
     def is_wrong_number(self) -> bool:
@@ -91,6 +94,8 @@ async def _history(visit: Visit, request: _LookupRequest) -> NumberHistory:
         client.name,
         lambda inquiry: (inquiry.find(number, sees, most=_MOST + 1), inquiry.retired()),
     )
+    ledger = await app.registrar.views.history(client, owner, number, _KINDS)
+    digests = [entry.details.get("artefact_sha256", "") for entry in ledger]
     coverage, language = await app.shipped_logs.coverage(app.config), visit.words.language
     return NumberHistory(
         number=number,
@@ -98,9 +103,17 @@ async def _history(visit: Visit, request: _LookupRequest) -> NumberHistory:
         decisions=[client_account(app, decision, language) for decision in found[:_MOST]],
         more=len(found) > _MOST,
         notices=explanation.notices(language, retired, coverage.shipped, coverage.missing, nothing=False),
-        ledger=await app.registrar.views.history(client, owner, number, _KINDS),
+        ledger=ledger,
         consents=await app.registrar.views.consents(client, owner, number),
+        files=await asyncio.to_thread(app.subjects.proofs.files.kept, owner, digests),
     )
+
+
+async def download_proof(visit: Visit) -> web.StreamResponse:
+    """Return a file that proves a consent. The download is recorded as a look-up."""
+    fields = await visit.form()
+    digest = fields.pop("sha256", "")
+    return await send_proof(visit.app, visit.client, convert(fields, HistoryQuery), digest)
 
 
 # ---- one decision ----------------------------------------------------------------------------------------------------

@@ -115,6 +115,7 @@ _ROUTES: Final = (
     _Route("POST", f"{ROOT}/lists/{{id}}/retire", ("lists",), lists.retire),
     _Route("GET", f"{ROOT}/lookup", ("read",), numbers.show_form),
     _Route("POST", f"{ROOT}/lookup", ("read",), numbers.look_up),
+    _Route("POST", f"{ROOT}/lookup/proof", ("subjects",), numbers.download_proof, is_form_read=True),
     _Route("GET", f"{ROOT}/decisions/{{id}}", ("watch", "read"), numbers.show_decision),
     _Route("POST", f"{ROOT}/decisions/{{id}}/evidence", ("subjects",), numbers.download_evidence),
     _Route("GET", f"{ROOT}/requests", ("subjects",), requests.show_requests),

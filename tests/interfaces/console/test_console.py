@@ -35,6 +35,7 @@ from dialgate.interfaces.console.sessions import FAILURES, IDLE, LONGEST, OF_ONE
 from dialgate.interfaces.http.error_codes import CODES
 from dialgate.observability.metrics import Calls
 from dialgate.texts import Language
+from tests.subjects.test_consent_proofs import FORM, SHA256, record, stored, upload
 from tests.support import world, yaml_files
 from tests.support.console_world import (
     ADMINISTRATOR,
@@ -49,6 +50,7 @@ from tests.support.console_world import (
     running_console,
 )
 from tests.support.console_world import clients as console_clients
+from tests.support.damage import flip
 from tests.support.world import CALLER, CLEAR, LISTED, World
 
 ROUTES = [(route.method, route.path, route.needs) for route in routes._ROUTES]
@@ -499,6 +501,36 @@ async def test_a_look_up_needs_a_reason_and_the_access_report_shows_it(gate: Wor
         lookups = (await answer.json())["lookups"]
     assert [(lookup["client"], lookup["what"], lookup["purpose"]) for lookup in lookups][:1] == [
         ("dpo", "account", "letter of 24 November")
+    ]
+
+
+async def test_a_look_up_offers_the_file_that_proves_a_consent(tmp_path: Path) -> None:
+    reader = world.client("reader", "key-reader", "watch", "read", "simulate")
+    async with running_console(tmp_path, clients=[*console_clients(), reader]) as gate:
+        await record(gate)
+        fields = {"number": CLEAR, "controller": "acme", "purpose": "letter of 24 November"}
+        wanted = {**fields, "sha256": SHA256}
+        async with browser(gate, OFFICER) as session:
+            page_text = await send(session, "/console/lookup", 200, **fields)
+            assert 'aria-label="Download the file: forms/1.pdf"' in page_text
+            assert await send(session, "/console/lookup/proof", 200, **wanted) == FORM.decode()
+            unknown = await send(session, "/console/lookup/proof", 404, **{**wanted, "number": LISTED})
+            assert "This gate no longer keeps the file." in unknown
+            await send(session, "/console/lookup/proof", 400, **{**wanted, "purpose": ""})
+            flip(stored(gate)[0])
+            damaged = await send(session, "/console/lookup/proof", 500, **wanted)
+            assert "The file is damaged on this gate." in damaged
+            stored(gate)[0].unlink()
+            assert "Download the file" not in await send(session, "/console/lookup", 200, **fields)
+        await upload(gate)
+        async with browser(gate, "key-reader") as session:  # may see the consent, and not its file
+            assert "Download the file" not in await send(session, "/console/lookup", 200, **fields)
+            await send(session, "/console/lookup/proof", 403, **wanted)
+        async with browser(gate, STRANGER) as session:
+            await send(session, "/console/lookup/proof", 404, **wanted)
+        found = (await gate.get(f"/v1/subjects/{CLEAR}?purpose=access"))["lookups"]
+    assert ("dpo", "consent", fields["purpose"]) in [
+        (lookup["client"], lookup["what"], lookup["purpose"]) for lookup in found
     ]
 
 

@@ -5,6 +5,7 @@ another host. The content security policy forbids evaluated scripts. Only `check
 through the DevTools protocol.
 """
 
+import asyncio
 import json
 import re
 import shutil
@@ -21,6 +22,7 @@ from playwright.async_api import Browser, Page, async_playwright, expect
 
 from dialgate.core.model import HOUR
 from dialgate.core.rules import RULES
+from tests.subjects.test_consent_proofs import CONSENT, FORM, upload
 from tests.support.console_world import (
     AGENT,
     MARKUP,
@@ -234,6 +236,23 @@ async def test_an_officer_looks_up_a_number_and_downloads_the_evidence(screen: S
         async with page.expect_download() as download:
             await page.get_by_role("button", name="Download").click()
         assert (await download.value).suggested_filename.startswith("evidence-")
+
+
+async def test_an_officer_downloads_the_file_that_proves_a_consent(screen: Screen) -> None:
+    await upload(screen.gate)
+    await screen.gate.post("/v1/consents", {**CONSENT, "number": NUMBERS[30]})
+    async with open_page(screen, OFFICER) as page:
+        await page.goto(f"{screen.url}/lookup")
+        await page.fill("[name=number]", NUMBERS[30])
+        await page.fill("[name=purpose]", "letter of 24 November")
+        await page.keyboard.press("Enter")
+        button = page.get_by_role("button", name="Download the file: forms/1.pdf")
+        await expect(button).to_be_visible()
+        await check_page(page)
+        async with page.expect_download() as download:
+            await button.click()
+        file = await (await download.value).path()
+        assert await asyncio.to_thread(file.read_bytes) == FORM
 
 
 async def test_every_rule_is_on_the_page_of_a_decision(screen: Screen) -> None:
