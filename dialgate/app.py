@@ -40,6 +40,7 @@ from dialgate.ledger.registrar import Registrar
 from dialgate.observability.metrics import Metrics
 from dialgate.observability.traces import Traces
 from dialgate.people.account_directory import AccountDirectory
+from dialgate.people.client_keys import KeyDirectory
 from dialgate.runtime.background_work import BackgroundWork
 from dialgate.runtime.clock import TOLERANCE, Clock, ClockWrong, wall_clock
 from dialgate.runtime.instants import KeptInstants
@@ -94,6 +95,8 @@ class App:
         self.registrar = Registrar(config, keys, store, clock.at_least, metrics, host)
         self.refresh = upkeep.refresh
         self.people = AccountDirectory(store, keys, clock.at_least, lambda: self.config)
+        self.client_keys = KeyDirectory(store, config.data, clock.at_least, lambda: self.config)
+        self._reading_keys = BackgroundWork(self.client_keys.read, (Unavailable, OSError))
         self.subjects = Subjects(self.registrar, peers)
         self.casework = Casework(self.subjects, self.registrar)
         self.shipped_logs = ShippedLogs(keys, store, config.data)
@@ -161,6 +164,7 @@ class App:
             gate_clock = Clock(clock, instants.latest(), steady, tolerance)
             app = cls(store, log, upkeep, recovery, gate_clock, traces)
             app.reload(config)
+            await app.client_keys.read()  # before the first request, because a key may be disabled
             undo.pop_all()
         await app.tick(patience=None)
         return app
@@ -197,10 +201,12 @@ class App:
         self.gate.reload(config)
         self._store.keep_attempts(config.attempts_kept)
         self.registrar.reload(config)
+        self.client_keys.reindex()
 
     async def tick(self, patience: float | None = PATIENCE) -> None:
         """Do one upkeep round. Wait up to `patience` seconds for each background task."""
         await self.enter_stops(patience)  # first: a stop binds whatever the clock shows
+        await self._reading_keys.run(patience)
         presence = structs.replace(self._presence, at=self._clock.at_least(), laws=self.config.law_hash)
         # Before the clock is read, because it compares the clock.
         await self.roster.tick(presence, self.config)
@@ -212,8 +218,8 @@ class App:
         await self._exchanging.run(patience, now)
         await self._upkeep.round(now, patience)
         await self._recovering.run(patience, now)
-        if self._recovering.problem:
-            self._upkeep.report("store", self._recovering.problem)
+        if problem := self._recovering.problem or self._reading_keys.problem:
+            self._upkeep.report("store", problem)
         await self._observing.run(patience, now)
         if self._upkeep.lacking is not None:
             self._list_replication.tick(self._upkeep.lacking, now)
@@ -263,6 +269,7 @@ class App:
         await self.subjects.peers.close()
         await self._list_replication.close()
         await self._recovering.close()
+        await self._reading_keys.close()
         await self._observing.close()
         await self._exchanging.close()
         self.shipped_logs.close()

@@ -30,7 +30,7 @@ class Client(Strict, frozen=True, kw_only=True):
     scopes: tuple[Scope, ...]
     """Scopes: what the client may do."""
     key_sha256: str = ""
-    """SHA-256 of the client's key. `dialgate key NAME` creates a key and its SHA-256."""
+    """SHA-256 of the client's key. `dialgate key new NAME` creates a key and its SHA-256. Without it, make keys while the gate runs: `dialgate key make NAME` (docs/how-to/rotate-keys.md)."""
     key_sha256_file: str = ""
     """File with the SHA-256 of the key. Use it instead of `key_sha256`."""
     sources: tuple[str, ...] = ()
@@ -77,8 +77,6 @@ class ClientIndex:
         self.faults.append(f"client {client.name}: {fault}")
 
     def _check(self, client: Client, controllers: Collection[str]) -> None:
-        if not (client.key_sha256 or client.key_sha256_file or client.sources):
-            self._report(client, "has neither a key nor a source address; set `key_sha256` or `sources`")
         if client.test_numbers and client.trunk:
             self._report(
                 client, "has both `trunk` and `test_numbers`; a trunk must not act on answers for tests"

@@ -13,7 +13,6 @@ from prometheus_client import CollectorRegistry
 
 from dialgate.app import App
 from dialgate.config.clients import Client
-from dialgate.config.configuration import Config
 from dialgate.core.faults import Unavailable
 from dialgate.interfaces.console import routes
 from dialgate.interfaces.http import (
@@ -38,6 +37,7 @@ from dialgate.interfaces.http.operations import APP, DESCRIPTION, OPERATIONS, RE
 from dialgate.interfaces.http.own_processes import HEAVY
 from dialgate.interfaces.http.peers import PEERS
 from dialgate.interfaces.http.uploads import UPLOADS, UploadSlots
+from dialgate.people.client_keys import KeyIndex
 
 _Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -116,16 +116,16 @@ def _lane(
     hand_over: Callable[[bytes], None],
     watch: Callable[[bool], None],
 ) -> Lane:
-    """Return the fast path for a connection. The last admitted key is cached until the configuration changes."""
-    admitted: tuple[bytes, Config, Client] | None = None
+    """Return the fast path for a connection. The last admitted key is cached until the keys or the configuration change."""
+    admitted: tuple[bytes, KeyIndex, Client] | None = None
 
     def submit(key: bytes, body: bytes, lane: Lane) -> str:
         nonlocal admitted
-        config = app.config
-        if admitted is None or admitted[0] != key or admitted[1] is not config:
-            client = admit_key(key.decode("utf-8", "surrogateescape"), config, "check")
-            admitted = (key, config, client)
-        if len(body) > config.settings.limits.body_bytes:
+        index = app.client_keys.index
+        if admitted is None or admitted[0] != key or admitted[1] is not index:
+            client = admit_key(key.decode("utf-8", "surrogateescape"), index, "check")
+            admitted = (key, index, client)
+        if len(body) > app.config.settings.limits.body_bytes:
             raise too_large()
         check.submit(body, app, admitted[2], lane)
         return admitted[2].name
@@ -162,7 +162,7 @@ def _guarded(app: App, endpoint: Endpoint) -> _Answer:
 
     async def respond(request: web.Request) -> web.StreamResponse:
         try:
-            client = admit(request, app.config, *endpoint.scopes)
+            client = admit(request, app, *endpoint.scopes)
             connection_of(request).admit(client.name)
             if request.headers.get("Content-Encoding", "identity").lower() != "identity":
                 return refuse(_COMPRESSED)

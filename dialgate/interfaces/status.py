@@ -20,6 +20,7 @@ from dialgate.core.law_sections import CallerIds
 from dialgate.core.local_time import day_in, rfc3339
 from dialgate.core.model import DAY, Campaign, Instant
 from dialgate.ledger.campaigns import CampaignInfo
+from dialgate.people.client_keys import ClientInfo
 from dialgate.store import CallerIdProof
 from dialgate.tools.backup import last_backup
 
@@ -72,14 +73,14 @@ class ShadowStatus(Struct, frozen=True, kw_only=True):
 
 TaskKind: TypeAlias = Literal[
     "registry_ends", "silent_limit", "campaign_ends", "proof_ends", "caller_id_ends", "request_due", "shadow_ends",
-    "backup_due",
+    "backup_due", "key_ends",
 ]  # fmt: skip
 
 
 class Task(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Something that a supervisor or officer must do soon.
 
-    `name` is the registry, campaign, caller ID, request or scope of shadow mode that the task is about. `share` is the part of a limit
+    `name` is the registry, campaign, caller ID, request, scope of shadow mode or client that the task is about. `share` is the part of a limit
     that a campaign has used. `days_left` is negative if the day has passed, and missing if the task has no day.
     """
 
@@ -106,6 +107,7 @@ class ControllerStatus(Struct, frozen=True, kw_only=True):
 
 SOON: Final = 7  # days
 _REGISTRY_SOON: Final = 3  # days: time to consult a registry again, which takes one or two
+_KEY_SOON: Final = 14  # days: time to give another key to a program
 _CALLER_ID_SOON: Final = 60  # days: time to get and prove another number
 _PAGES: Final[dict[TaskKind, str]] = {
     "registry_ends": "/console/lists",
@@ -116,6 +118,7 @@ _PAGES: Final[dict[TaskKind, str]] = {
     "request_due": "/console/requests",
     "shadow_ends": "/console/shadow",
     "backup_due": "",
+    "key_ends": "/console/keys",
 }
 
 
@@ -153,6 +156,7 @@ async def read_status(app: App, controllers: tuple[str, ...]) -> ControllerStatu
     found += await asyncio.to_thread(
         lambda: [*_ends(config, controllers, now), *_backup(config, controllers, now)]
     )
+    found += _key_ends(app.client_keys.infos(), controllers, now)
     found.sort(key=lambda task: (task.days_left is not None, task.days_left, task.kind, task.name))
     return structs.replace(status, tasks=tuple(found))
 
@@ -201,6 +205,15 @@ def _backup(config: Config, controllers: tuple[str, ...], now: Instant) -> Itera
     left = days - (now - last) / DAY
     if days and last and left < 0 and config.controllers.keys() <= set(controllers):
         yield _task("backup_due", config.settings.node, days_left=round(left, 1))
+
+
+def _key_ends(clients: Iterable[ClientInfo], controllers: tuple[str, ...], now: Instant) -> Iterator[Task]:
+    """Yield the keys that soon expire, of clients whose controllers are all among these."""
+    for client in clients:
+        for key in client.keys:
+            left = _days_until(key.last_day, now) if key.last_day and key.state == "valid" else _KEY_SOON + 1
+            if left <= _KEY_SOON and set(client.controllers) <= set(controllers):
+                yield _task("key_ends", client.name, days_left=left)
 
 
 def _days_until(day: date, now: Instant) -> int:

@@ -31,6 +31,7 @@ from dialgate.store import (
     CallerIdProof,
     CallList,
     CampaignPause,
+    ClientKeys,
     CountedAttempt,
     Delivery,
     HourCount,
@@ -42,7 +43,7 @@ from dialgate.store import (
 from dialgate.store.watermark import LedgerWatermark
 
 Kind: TypeAlias = Literal[
-    "position", "attempt", "answer", "list", "proof", "delivery", "lift", "pause", "count", "entry"
+    "position", "attempt", "answer", "list", "proof", "delivery", "lift", "pause", "key", "count", "entry"
 ]
 TYPES: Final[dict[Kind, type[Struct]]] = {
     "position": AttemptPosition,
@@ -53,6 +54,7 @@ TYPES: Final[dict[Kind, type[Struct]]] = {
     "delivery": Delivery,
     "lift": PauseLift,
     "pause": CampaignPause,
+    "key": ClientKeys,
     "count": HourCount,
     "entry": Entry,
 }
@@ -150,6 +152,7 @@ async def _contents(store: Store, newest: int) -> AsyncGenerator[tuple[Kind, Seq
     yield "delivery", await store.deliveries()
     yield "lift", await store.pause_lifts()
     yield "pause", list((await store.campaign_pauses()).values())
+    yield "key", list((await store.client_keys()).values())
     yield "count", (await store.counts())[0]
     seq = 0
     while entries := [entry for entry in await store.since(seq, _BATCH_ROWS) if entry.seq <= newest]:
@@ -310,6 +313,7 @@ _WRITERS: Final[Mapping[str, Callable[[Store, Any, Mapping[str, AttemptPosition]
     "delivery": _each(lambda store, row: store.put_delivery(row)),
     "lift": _each(lambda store, row: store.lift_pause(row)),
     "pause": _each(lambda store, row: store.put_pause(row)),
+    "key": _each(lambda store, row: store.change_client_keys(row.client, row.merged)),
     "count": _write_counts,
 }
 

@@ -17,8 +17,9 @@ from dialgate.store.attempts import AttemptPosition, Attempts, CountedAttempt, R
 from dialgate.store.call_lists import CallerIdProof, CallList
 from dialgate.store.campaign_counts import CampaignCounts, HourCount, PauseLift
 from dialgate.store.campaign_pauses import CampaignPause
+from dialgate.store.client_keys import ClientKey, ClientKeys
 from dialgate.store.deliveries import Delivery, Rejection
-from dialgate.store.documents import CampaignPauses, Documents, PersonAccounts
+from dialgate.store.documents import CampaignPauses, Documents, KeysOfClients, PersonAccounts
 from dialgate.store.faults import StoreUnavailable, ledger_too_short, refuse_if_short
 from dialgate.store.ledger import Ledger
 from dialgate.store.membership import Generation, Members, Presence, Shared
@@ -32,11 +33,14 @@ __all__ = [
     "CampaignCounts",
     "CampaignPause",
     "CampaignPauses",
+    "ClientKey",
+    "ClientKeys",
     "CountedAttempt",
     "Delivery",
     "Documents",
     "Generation",
     "HourCount",
+    "KeysOfClients",
     "KnownSubjects",
     "Ledger",
     "Members",
@@ -56,7 +60,9 @@ __all__ = [
 ]
 
 
-class Store(Attempts, Ledger, CampaignPauses, PersonAccounts, CampaignCounts, KnownSubjects, Protocol):
+class Store(
+    Attempts, Ledger, CampaignPauses, PersonAccounts, KeysOfClients, CampaignCounts, KnownSubjects, Protocol
+):
     """The complete interface of a storage engine."""
 
     async def close(self) -> None: ...

@@ -1,4 +1,4 @@
-"""Call lists, caller-ID proofs, webhook deliveries, pauses of campaigns, nodes' month keys, legal holds and accounts: JSON documents that every engine stores alike.
+"""Call lists, caller-ID proofs, webhook deliveries, pauses of campaigns, nodes' month keys, legal holds, accounts and keys of clients: JSON documents that every engine stores alike.
 
 A document is replaced as a whole. Its kind and its key are the table and the row, or the hash and its field. The stored
 names of kinds and keys, and the fields of the structs, are the format: new fields go last, with a default.
@@ -16,11 +16,12 @@ from dialgate.store.accounts import PersonAccount
 from dialgate.store.call_lists import CallerIdProof, CallList
 from dialgate.store.campaign_counts import PauseLift
 from dialgate.store.campaign_pauses import CampaignPause
+from dialgate.store.client_keys import ClientKeys
 from dialgate.store.deliveries import Delivery
 from dialgate.store.faults import StoreUnavailable
 
 DocumentKind: TypeAlias = Literal[
-    "lists", "proofs", "deliveries", "lifts", "months", "holds", "pauses", "accounts",
+    "lists", "proofs", "deliveries", "lifts", "months", "holds", "pauses", "accounts", "clients",
 ]  # fmt: skip
 T = TypeVar("T")
 _encode: Final = msgspec.json.Encoder().encode
@@ -77,7 +78,7 @@ class StoredDocuments(Protocol):
 
 
 class Documents(StoredDocuments, Protocol):
-    """The documents of one store, but accounts."""
+    """The documents of one store, but accounts and keys of clients."""
 
     # ---- call lists --------------------------------------------------------------------------------------------------
 
@@ -192,7 +193,7 @@ class CampaignPauses(Documents, Protocol):
 
 
 class PersonAccounts(StoredDocuments, Protocol):
-    """The accounts of the people who use the gates on one store. An engine inherits both classes."""
+    """The accounts of the people who use the gates on one store. An engine inherits this class."""
 
     async def accounts(self) -> list[PersonAccount]:
         """Return all accounts, also disabled ones, by name. No account is ever deleted."""
@@ -213,6 +214,27 @@ class PersonAccounts(StoredDocuments, Protocol):
         return await self._change(
             "accounts", name, lambda before: changed(_decode(before, PersonAccount) if before else None)
         )
+
+
+class KeysOfClients(StoredDocuments, Protocol):
+    """The keys of programs that use the gates on one store. An engine inherits this class."""
+
+    async def client_keys(self) -> dict[str, ClientKeys]:
+        """Return the keys of all clients, also disabled ones, by client."""
+        documents = await self._documents("clients")
+        return {name: _decode(body, ClientKeys) for name, body in documents.items()}
+
+    async def change_client_keys(
+        self, client: str, changed: Callable[[ClientKeys], ClientKeys]
+    ) -> ClientKeys:
+        """Store what `changed` makes of a client's present keys, and return it. No other change gets between."""
+
+        def decoded(before: bytes | None) -> ClientKeys:
+            return changed(_decode(before, ClientKeys) if before else ClientKeys(client=client))
+
+        keys = await self._change("clients", client, decoded)
+        assert keys is not None
+        return keys
 
 
 def _decode(body: bytes, kind: type[T]) -> T:

@@ -126,7 +126,7 @@ TOGETHER: list[tuple[Change, tuple[str, ...]]] = [
       "client switch: source 10.0.0.0/8 overlaps 10.1.2.3/32 of client two; an address can identify only one client",
       "client switch: source 10.1.0.0/16 overlaps 10.1.2.3/32 of client two; an address can identify only one client")),
     (gate("clients", 3, to={"name": "bare", "controllers": ["acme"], "scopes": ["check"]}),
-     ("client bare: has neither a key nor a source address; set `key_sha256` or `sources`",)),
+     ()),
     (gate("clients", 4, to=client("bare", KEY, "check")),
      ("client bare: is defined twice; give each client a unique name", "client bare: has the same key as tests; create a different key with `dialgate key`")),
     (gate("clients", 5, to=client("short", KEY, "check") | {"key_sha256": "12ab"}),

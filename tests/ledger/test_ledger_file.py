@@ -22,6 +22,8 @@ from dialgate.store import (
     CallerIdProof,
     CallList,
     CampaignPause,
+    ClientKey,
+    ClientKeys,
     Delivery,
     PauseLift,
     Presence,
@@ -43,7 +45,7 @@ NOW = 1_795_510_800_000
 NUMBER = "+390612345678"
 BRUNO = b"bruno---" * 2
 ROWS: dict[Kind, int] = {
-    "position": 1, "attempt": 40, "answer": 2, "list": 1, "proof": 1, "delivery": 1, "lift": 1, "pause": 1, "count": 1, "entry": 3,
+    "position": 1, "attempt": 40, "answer": 2, "list": 1, "proof": 1, "delivery": 1, "lift": 1, "pause": 1, "key": 1, "count": 1, "entry": 3,
 }  # fmt: skip
 ENGINES = ("sqlite", "redis")
 Open = Callable[[str, str], Store]
@@ -102,6 +104,8 @@ async def fill(store: Store, keys: Keys) -> None:
     await store.lift_pause(PauseLift(campaign="spring", at=5, ground="new dialer", actor="dpo"))
     pause = CampaignPause(controller="acme", campaign="spring", at=5, reason="wrong price", actor="anna")
     await store.put_pause(pause)
+    key = ClientKey(sha256="0" * 64, disabled_at=5, disabled_by="anna")
+    await store.change_client_keys("dialer", ClientKeys(client="dialer", keys=(key,)).merged)
     await store.add_list(
         CallList(
             id="rome", controller="acme", campaigns=("spring",), bases=(), file="f", sha256="0", numbers=1,

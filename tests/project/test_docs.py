@@ -157,7 +157,7 @@ def test_make_targets_on_a_page_exist() -> None:
 def test_endpoints_on_a_page_exist() -> None:
     served = {(endpoint.method, openapi.plain(endpoint.path)) for endpoint in http_application.EVERY}
     for page, text in PAGES.items():
-        named = re.findall(r"`(GET|POST) (/[a-z][^`\s?]*)", text)
+        named = re.findall(r"`(GET|POST|DELETE) (/[a-z][^`\s?]*)", text)
         assert set(named) <= served, page
 
 

@@ -103,7 +103,7 @@ RUNNABLE = (
 )  # fmt: skip
 # Commands that need something the sample lacks: another machine, a packed file or the name of a key; or that never end.
 ELSEWHERE = (
-    "make run", "curl -sN", "dialgate caller-id probe", "duckdb", "(cd .data/log && sha256sum", "python verify_evidence", "rm ", "sudo systemctl",
+    "make run", "curl -sN", "dialgate caller-id probe", "dialgate key disable", "duckdb", "(cd .data/log && sha256sum", "python verify_evidence", "rm ", "sudo systemctl",
 )  # fmt: skip
 
 

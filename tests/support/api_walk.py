@@ -163,6 +163,7 @@ async def walk(folder: Path) -> list[Exchange]:
         await _reports(ask, running)
         await _administration(ask)
         await _accounts(ask)
+        await _keys(ask)
         await running.app._store.close()
         await _without_store(ask)
     return ask.exchanges
@@ -462,6 +463,18 @@ async def _accounts(ask: Walk) -> None:
     await ask("updateAccount", 404, {"role": "auditor"}, place={"name": "nobody"})
     await ask("endSessions", 200, {}, place=place)
     await ask("listAccounts", 200)
+
+
+async def _keys(ask: Walk) -> None:
+    place = {"name": "tests"}
+    made = await ask("addKey", 201, {"last_day": "2027-12-01"}, place=place)
+    await ask("addKey", 409, {}, place=place)
+    await ask("listClients", 200)
+    await ask("disableKey", 200, place={**place, "id": made["id"]})
+    await ask("disableKey", 404, place={**place, "id": "3f2a9c01d7be"})
+    for exchange in ask.exchanges:  # the key and its id differ in each walk
+        if exchange.endpoint.name == "addKey" and exchange.status == 201:
+            exchange.response["key"] = "KEY"
 
 
 async def _administration(ask: Walk) -> None:

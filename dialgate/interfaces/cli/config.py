@@ -1,9 +1,6 @@
-"""`dialgate config check` and `dialgate key`: validation of the configuration, and new client keys."""
+"""`dialgate config`: validation of the configuration, and the templates of letters."""
 
-import os
-import secrets
 from contextlib import suppress
-from hashlib import sha256
 from pathlib import Path
 from typing import Annotated
 
@@ -159,6 +156,14 @@ def _show_summary(config: Config, open_always: list[str]) -> None:
             for client in config.settings.clients
         ],
     )
+    keyed = {client.name for client in config.keys.values()}
+    missing = (
+        client.name for client in config.settings.clients if not client.sources and client.name not in keyed
+    )
+    if keyless := ", ".join(missing):
+        typer.echo(
+            f"No key in dialgate.yaml: {keyless}. Make one while the gate runs: `dialgate key make NAME`."
+        )
     for scope in config.shadow.scopes:
         typer.echo(
             f"Shadow mode until {scope.last_day}: {scope}. Calls that should be refused go on, apart from stops."
@@ -188,45 +193,3 @@ def config_letters(
     typer.echo(
         f"Change the templates in {out}, delete those that you leave as they are, then run `dialgate config check`."
     )
-
-
-@app.command()
-def key(
-    *,
-    name: Annotated[str, typer.Argument(help="Name of the client that will use the key.")],
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            help="Write the key to this file, and its hash to a file with .sha256 added to the name."
-        ),
-    ] = None,
-) -> None:
-    """Create an API key for a client. The configuration contains only the hash of the key.
-
-    dialgate key dialer-7 --out /etc/dialgate/dialer-7.key
-    """
-    api_key = secrets.token_urlsafe(32)
-    digest = sha256(api_key.encode()).hexdigest()
-    if out is None:
-        typer.echo(f"key (shown once): {api_key}")
-        typer.echo(f"Add this line to the client {name} in dialgate.yaml:  key_sha256: {digest}")
-        return
-    hashed = out.with_name(f"{out.name}.sha256")
-    with reporting(as_json=False):
-        try:
-            _write_new(out, api_key)
-            hashed.write_text(f"{digest}\n", "ascii")
-        except FileExistsError:
-            raise Failure("key.exists", f"{out} exists. Remove it, or choose another --out") from None
-        except OSError as error:
-            raise Failure("key.unwritable", f"{error.filename}: {error.strerror}") from None
-    typer.echo(
-        f"{out} contains the key. Only the owner of this file can read it. Pass the key to the client {name}."
-    )
-    typer.echo(f"Add this line to the client {name} in dialgate.yaml:  key_sha256_file: {hashed.resolve()}")
-
-
-def _write_new(path: Path, text: str) -> None:
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-        file.write(f"{text}\n")

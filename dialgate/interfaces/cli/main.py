@@ -37,7 +37,7 @@ COMMANDS = {
     "ledger": ("ledger_files", "Export the ledger, or import it into another store."),
     "backup": ("backup", "Copy the data folder, and verify the copied log."),
     "ship": ("ship", "Ship the decision log to other storage."),
-    "key": ("config", "Create an API key for a client."),
+    "key": ("keys", "Make, list and disable the API keys of programs."),
     "country": ("country", "Show a country's law on a day, or its changes between two days."),
     "config": ("config", "Check the configuration, and show what a draft would change."),
     "policy": ("policy", "Test your own cases against configuration and law."),

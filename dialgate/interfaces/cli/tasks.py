@@ -20,6 +20,7 @@ _NAMES: Final[dict[TaskKind, str]] = {
     "request_due": "answer the data subject's request",
     "shadow_ends": "shadow mode ends",
     "backup_due": "back up the data folder (dialgate backup)",
+    "key_ends": "give the program another key",
 }
 
 

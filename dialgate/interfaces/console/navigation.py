@@ -33,4 +33,5 @@ NAVIGATION: Final = (
     NavigationPage("lookups", f"{ROOT}/look-ups", "subjects"),
     NavigationPage("holds", f"{ROOT}/holds", "subjects", whole_gate=True),
     NavigationPage("accounts", f"{ROOT}/accounts", "admin"),
+    NavigationPage("keys", f"{ROOT}/keys", "admin"),
 )

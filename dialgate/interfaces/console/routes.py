@@ -23,6 +23,7 @@ from dialgate.interfaces.console import (
     decisions,
     history,
     holds,
+    keys,
     law,
     lists,
     lookups,
@@ -134,6 +135,8 @@ _ROUTES: Final = (
     _Route("GET", f"{ROOT}/accounts", ("admin",), accounts.show_accounts),
     _Route("POST", f"{ROOT}/accounts", ("admin",), accounts.add),
     _Route("POST", f"{ROOT}/accounts/{{id}}", ("admin",), accounts.change),
+    _Route("GET", f"{ROOT}/keys", ("admin",), keys.show_keys),
+    _Route("POST", f"{ROOT}/keys", ("admin",), keys.change),
     _Route("GET", f"{ROOT}/account", (), accounts.show_own),
     _Route("POST", f"{ROOT}/account", (), accounts.change_own),
 )

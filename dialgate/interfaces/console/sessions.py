@@ -9,7 +9,7 @@ import hashlib
 import os
 import secrets
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from threading import Lock
@@ -19,7 +19,6 @@ import msgspec
 from msgspec import Struct
 
 from dialgate.config.clients import Client
-from dialgate.config.configuration import Config
 from dialgate.core.model import HOUR, MINUTE, Instant
 
 LONGEST: Final = 12 * HOUR  # a shift
@@ -61,15 +60,15 @@ class Sessions:
         self._failures: dict[str, deque[Instant]] = {}  # by address, the latest last
         self._lock = Lock()  # of the failures, because each sign-in has a thread
 
-    def begin(self, key: str, config: Config, address: str) -> str | None:
-        """Begin a session and return its name, or None if the key is unknown.
+    def begin(self, key: str, clients: Mapping[str, Client], address: str) -> str | None:
+        """Begin a session and return its name, or None if the key is unknown. `clients` are by the SHA-256 of their valid keys.
 
         After too many wrong keys from the address, further wrong keys raise `Throttled`. A valid key is still accepted,
         because many users may share the address of a proxy. Keys are looked up by digest, so timing reveals nothing
         about a key. Raises `OSError`.
         """
         digest, now = _digest(key.strip()), self._clock()
-        client = config.keys.get(digest)
+        client = clients.get(digest)
         if client is None:
             self._record_failure(address, now)
             return None
@@ -83,7 +82,7 @@ class Sessions:
             self._failures.pop(address, None)
         return name
 
-    def find(self, name: str, config: Config) -> tuple[Session, Client] | None:
+    def find(self, name: str, clients: Mapping[str, Client]) -> tuple[Session, Client] | None:
         """Return a session and its client, or None if the session has ended or its key was withdrawn.
 
         Record that the session was used now.
@@ -94,7 +93,7 @@ class Sessions:
                 session, used_at = _decoder.decode(file.read()), _modified_at(os.fstat(file.fileno()))
         except (OSError, msgspec.DecodeError):
             return None
-        client = config.keys.get(session.key)
+        client = clients.get(session.key)
         if client is None or now - session.begun >= LONGEST or now - used_at >= IDLE:
             self.end(name)
             return None

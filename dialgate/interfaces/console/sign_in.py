@@ -80,7 +80,7 @@ async def _begin_for_key(request: web.Request, key: str) -> str:
         raise Fault(403, "console.people_only", "Keys are for programs. Sign in with your account.")
     address = _address(request)
     try:
-        name = await asyncio.to_thread(sessions.begin, key, app.config, address)
+        name = await asyncio.to_thread(sessions.begin, key, app.client_keys.index.clients, address)
     except Throttled as throttled:
         raise TooManySignIns(throttled.seconds) from None
     except OSError as error:

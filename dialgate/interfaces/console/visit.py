@@ -153,7 +153,7 @@ async def find_session(request: web.Request, name: str) -> tuple[Client, str] | 
     if account_sessions.account_of(name):
         client = await app.people.find(name)
         return (client, account_sessions.form_token(name)) if client else None
-    session_and_client = request.app[SESSIONS].find(name, app.config)
+    session_and_client = request.app[SESSIONS].find(name, app.client_keys.index.clients)
     if session_and_client is None or await app.people.has_person():
         return None
     session, client = session_and_client

@@ -20,6 +20,7 @@ from dialgate.core.responses import Answer, Simulation
 from dialgate.gate.admission_queue import AnswerFuture
 from dialgate.gate.client_limits import THROTTLED
 from dialgate.interfaces.http import body as http_body
+from dialgate.interfaces.http.access import admit
 from dialgate.interfaces.http.answer_types import Deny
 from dialgate.interfaces.http.bulk import BULK, CHECK_STREAMS, answer_each, too_many_streams
 from dialgate.interfaces.http.connection import connection_of
@@ -82,8 +83,6 @@ _PART_BYTES: Final = 64 << 10
 _check: Final = msgspec.json.Decoder(Call)
 _checks: Final = msgspec.json.Decoder(_RawChecks)
 _encode: Final = msgspec.json.Encoder().encode
-
-
 CHECKS: Final = EndpointGroup(
     "The check",
     "Check calls, one at a time or in batches. Simulate calls. Report the outcomes of allowed calls.",
@@ -363,6 +362,7 @@ async def _answer_lines(request: web.Request, response: web.StreamResponse, app:
     """Answer the calls line by line, in order. If the client stops reading the answers, stop reading its calls."""
     turns, submit_line = request.app[BULK], partial(_submit, app, client)
     async for lines in http_body.lines(request, app.config.settings.limits):
+        admit(request, app, "check")  # the key may have been disabled meanwhile
         calls = (line for line in lines if line.strip())
         async for answers in answer_each(turns, client.name, calls, submit_line, _encode):
             await response.write(b"".join([answer + b"\n" for answer in answers]))

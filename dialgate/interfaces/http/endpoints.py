@@ -7,6 +7,7 @@ from dialgate.interfaces.http.administration import ADMINISTRATION
 from dialgate.interfaces.http.call_list_endpoints import CALL_LISTS
 from dialgate.interfaces.http.campaigns import CAMPAIGNS
 from dialgate.interfaces.http.check import CHECKS
+from dialgate.interfaces.http.client_keys import CLIENT_KEYS
 from dialgate.interfaces.http.decision_search import DECISION_SEARCH
 from dialgate.interfaces.http.decisions import DECISIONS
 from dialgate.interfaces.http.dialer_endpoints import DIALERS
@@ -21,6 +22,6 @@ from dialgate.interfaces.http.tasks import TASKS
 
 _GROUPS: Final = (
     CHECKS, DECISIONS, DECISION_SEARCH, LEDGER, PROOFS, CALL_LISTS, CAMPAIGNS, TASKS, SUBJECTS, LOOKUPS, REPORTS, HISTORY,
-    ADMINISTRATION, ACCOUNTS, DIALERS, INCOMING,
+    ADMINISTRATION, ACCOUNTS, CLIENT_KEYS, DIALERS, INCOMING,
 )  # fmt: skip
 ENDPOINTS: Final = tuple(endpoint for group in _GROUPS for endpoint in group.endpoints)

@@ -65,6 +65,16 @@ _CODES: Final[dict[str, tuple[int, str, str]]] = {
         "No client has this key.",
         "Check the key, and its SHA-256 in `clients` of dialgate.yaml; `dialgate key` creates a new one.",
     ),
+    "auth.key_expired": (
+        401,
+        "The last day of this key has passed.",
+        "Use a new key: `dialgate key make NAME`, and give it to the program.",
+    ),
+    "auth.key_disabled": (
+        401,
+        "This key was disabled, and stays so. `dialgate key list` shows by whom.",
+        "Use a new key: `dialgate key make NAME`, and give it to the program.",
+    ),
     "auth.scope": (
         403,
         "The client lacks the scope that the endpoint needs.",
@@ -74,6 +84,21 @@ _CODES: Final[dict[str, tuple[int, str, str]]] = {
         403,
         "The request has no key, and a web page of another site may have sent it: `Origin` or `Sec-Fetch-Site` names one, or `Host` no name of this gate.",
         "Send a key, or use the gate's IP address. Names of the gate are in the setting `hosts`.",
+    ),
+    "api_key.client_unknown": (
+        404,
+        "No client in dialgate.yaml has this name.",
+        "Use a name from `GET /v1/clients`, or add the client to `clients` and reload the gate.",
+    ),
+    "api_key.unknown": (
+        404,
+        "The client has no key with this id.",
+        "Use the `id` of a key from `GET /v1/clients`.",
+    ),
+    "api_key.two_valid": (
+        409,
+        "The client has two valid keys, which is the most: the one in use, and the one that replaces it.",
+        "Look up which key is no longer used in `GET /v1/clients`, disable it, then make another.",
     ),
     "account.unknown": (404, "No account has this name.", "Look up the name in `GET /v1/accounts`."),
     "account.exists": (

@@ -28,7 +28,8 @@ _ALWAYS: Final = (
     "path.unknown", "method.not_allowed", "request.not_http", "request.headers_too_large", "request.expectation",
 )  # fmt: skip
 _KEYED: Final = (
-    "request.invalid", "auth.in_url", "auth.missing", "auth.unknown", "auth.scope", "auth.web_page", "gate.error",
+    "request.invalid", "auth.in_url", "auth.missing", "auth.unknown", "auth.key_expired", "auth.key_disabled", "auth.scope", "auth.web_page",
+    "gate.error",
 )  # fmt: skip
 _ABOUT: Final = f"""\
 Check each call before you place it: `POST /v1/check` responds with `allow`, or with `deny` and the reasons. The decision is recorded

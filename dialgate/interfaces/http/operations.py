@@ -59,7 +59,7 @@ async def check_readiness(request: web.Request) -> web.StreamResponse:
     """
     app = request.app[APP]
     try:
-        admit(request, app.config, "metrics")
+        admit(request, app, "metrics")
     except Fault:  # no error, because a misconfigured probe must not stop traffic
         return _readiness(app, {"ready": app.status().ready})
     return _readiness(app, app.status())

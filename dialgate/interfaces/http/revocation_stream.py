@@ -57,7 +57,7 @@ async def stream_revocations(
 async def _streamed(
     request: web.Request, app: App, client: Client, query: _StreamQuery
 ) -> web.StreamResponse:
-    """Send revocations until the gate stops, the client's key is removed, or the client disconnects."""
+    """Send revocations until the gate stops, the client's key is removed or disabled, or the client disconnects."""
     notices = app.registrar.notices
     seq = (
         await notices.head() if query.after is None else await app.registrar.ids.position(client, query.after)
@@ -83,7 +83,7 @@ async def _follow(
     clock = asyncio.get_running_loop().time
     sent_at = -inf  # so that the first line, which reports where the stream begins, is sent at once
     while not notices.closing and request.transport is not None:
-        client = admit(request, app.config, "stream")
+        client = admit(request, app, "stream")
         written = notices.written
         batch, reached = await notices.after(seq, client.controllers)
         if batch:

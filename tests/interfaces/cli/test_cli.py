@@ -243,7 +243,7 @@ def test_config_check_shows_laws_and_campaigns(tmp_path: Path) -> None:
 
 def test_a_key_file_is_readable_by_its_owner_only_and_never_overwritten(tmp_path: Path) -> None:
     out = tmp_path / "new/dialer.key"
-    assert run_command("dialgate", "key", "dialer", "--out", out).code == 0
+    assert run_command("dialgate", "key", "new", "dialer", "--out", out).code == 0
     key = out.read_text().strip()
     assert out.stat().st_mode & 0o777 == 0o600
     assert (tmp_path / "new/dialer.key.sha256").read_text().strip() == hashlib.sha256(

@@ -163,7 +163,16 @@ async def test_an_auditor_sees_the_pages_of_others_without_their_forms(
     gate: World, session: ClientSession
 ) -> None:
     token = await enter(gate, session, "audit", "auditor", "*")
-    for path in ("lists", "requests", "accounts", "campaigns", "campaigns/acme-fibre", "changes", "lookup"):
+    for path in (
+        "lists",
+        "requests",
+        "accounts",
+        "keys",
+        "campaigns",
+        "campaigns/acme-fibre",
+        "changes",
+        "lookup",
+    ):
         page = await get(session, f"/console/{path}")
         assert ('method="post" action="/console/' + path in page) is (path in {"changes", "lookup"})
     for route in routes._ROUTES:

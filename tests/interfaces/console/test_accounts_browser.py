@@ -4,12 +4,32 @@ import re
 from pathlib import Path
 
 import pytest
-from playwright.async_api import async_playwright, expect
+from playwright.async_api import Page, async_playwright, expect
 
 from dialgate.core.model import MINUTE
 from tests.interfaces.console.test_console_browser import CHROMIUM, Screen, check_page, open_page
-from tests.support.console_world import NUMBERS, running_console
+from tests.support.console_world import AGENT, NUMBERS, running_console
 from tests.support.people import PASSWORD, code_of
+from tests.support.world import CALLER, CLEAR, World
+
+
+async def make_and_disable_a_key(page: Page, gate: World) -> None:
+    """Rotate a key on the page "API keys": the new one is shown once, and the old one is refused at once."""
+    old, agent = {"Authorization": f"Bearer {AGENT}"}, page.locator("tr", has_text="agent-7")
+    await page.select_option("form.panel [name=client]", "agent-7")
+    await page.fill("form.panel [name=last_day]", "2027-12-01")
+    await page.click("form.panel button.main")
+    new = await page.get_by_role("status").locator("code").inner_text()
+    await check_page(page)
+    call = {"to": CLEAR, "from": CALLER, "campaign": "acme-fibre"}
+    await gate.post("/v1/simulate", call, 200, Authorization=f"Bearer {new}")
+    await page.get_by_role("link", name="API keys").click()
+    assert new not in await page.content()
+    await expect(agent.filter(has_text="person:anna.rossi")).to_contain_text("01/12/2027")
+    await agent.filter(has_text="dialgate.yaml").locator("summary").click()
+    await agent.filter(has_text="dialgate.yaml").get_by_role("button", name="Disable").click()
+    await expect(agent.filter(has_text="dialgate.yaml")).to_contain_text("Disabled")
+    assert (await gate.post("/v1/simulate", call, 401, **old))["error"]["code"] == "auth.key_disabled"
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="needs a Chromium")
@@ -33,9 +53,10 @@ async def test_a_person_accepts_an_invitation_signs_in_and_is_named_in_the_recor
             await check_page(page)
             await page.get_by_role("link", name=re.compile("kept the codes")).click()
             await expect(page.get_by_role("heading", level=1)).to_have_text("Live board")
-            for path in ("/account", "/accounts"):
+            for path in ("/account", "/accounts", "/keys"):
                 await page.goto(screen.url + path)
                 await check_page(page)
+            await make_and_disable_a_key(page, gate)
             await page.get_by_role("button", name="Sign out").click()
             await expect(page.get_by_role("heading", level=1)).to_have_text("Sign in")
             assert await page.locator("[name=key]").count() == 0

@@ -445,7 +445,11 @@ async def test_a_key_sees_only_its_own_controllers(gate: World) -> None:
         page_text = await send(session, "/console/lookup", 200, number=CLEAR, purpose="a letter")
         assert decision_id not in page_text
         for path in PAGES:  # what would change concerns the whole gate
-            status = 403 if path in {"/console/changes", "/console/accounts", *WHOLE_GATE} else 200
+            status = (
+                403
+                if path in {"/console/changes", "/console/accounts", "/console/keys", *WHOLE_GATE}
+                else 200
+            )
             assert "acme" not in await get(session, path, status), path
         assert "/console/changes" not in await get(session, "/console/campaigns")
         await send(session, "/console/lists/rome/preview", 404, campaign="acme-fibre")

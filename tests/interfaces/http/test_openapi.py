@@ -29,7 +29,7 @@ OPERATIONS: Final = {
     for method, operation in operations.items()
 }
 VERBS: Final = {
-    "add", "check", "confirm", "end", "erase", "execute", "export", "find", "forget", "get", "import", "invite", "lift", "list", "load", "preview", "rectify",
+    "add", "check", "confirm", "disable", "end", "erase", "execute", "export", "find", "forget", "get", "import", "invite", "lift", "list", "load", "preview", "rectify",
     "redirect", "replay",
     "pause", "plan", "remove", "renew", "report", "resume", "retire", "scrub", "search", "send", "simulate", "stream", "update", "void", "withdraw",
 }  # fmt: skip
