@@ -1,5 +1,6 @@
 """Evidence encloses the files that prove consents. Its verifier writes them out, and finds each changed byte."""
 
+import asyncio
 import json
 import sys
 from collections.abc import AsyncIterator
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 
 from dialgate.audit.enclosed_files import enclose
+from dialgate.audit.evidence_files import EvidenceOrder, make_evidence
 from dialgate.tools.verifier.verify_evidence import EvidenceRefused, verify
 from tests.audit.test_evidence import (
     VERIFIER,
@@ -22,6 +24,9 @@ from tests.audit.test_evidence import (
     sign_as_forger,
     sources,
 )
+from tests.cluster.test_peers import call, two_gates
+from tests.cluster.test_shipped_logs import ship
+from tests.shipping.test_shipping import a_folder
 from tests.subjects.test_consent_proofs import (
     CONSENT,
     FORM,
@@ -79,6 +84,20 @@ async def test_evidence_without_the_file_names_only_its_hash(gate: World) -> Non
     bundle = await bundle_of_call(gate)
     assert SHA256 in verify(bundle)[0]
     assert (body_of(bundle)["proofs"], body_of(bundle)["left_out"]) == ({}, {})
+
+
+async def test_the_gate_that_has_the_file_encloses_it_for_a_call_that_another_allowed(tmp_path: Path) -> None:
+    async with two_gates(tmp_path, shipping=a_folder(tmp_path).to) as (rome, milan):
+        await record(milan)
+        name = await call(rome)
+        await ship(rome, milan)
+        bundles = []
+        for gate in (rome, milan):
+            order = gate.app.config, EvidenceOrder(decision=name), gate.hand.at
+            (bundle,), _ = await asyncio.to_thread(make_evidence, *order)
+            bundles.append(body_of(bundle))
+    assert [bundle["decisions"][0]["consents"][0]["artefact_sha256"] for bundle in bundles] == [SHA256] * 2
+    assert [list(bundle["proofs"]) for bundle in bundles] == [[], [SHA256]]
 
 
 async def test_evidence_with_a_damaged_file_says_so(gate: World) -> None:

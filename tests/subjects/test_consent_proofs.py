@@ -149,6 +149,13 @@ async def test_a_file_is_refused_while_the_disk_is_nearly_full(small_disk: Path,
         assert len(stored(gate)) == 1
 
 
+async def test_a_file_that_cannot_be_written_is_not_acknowledged(gate: World) -> None:
+    (gate.app.config.data / "proofs").write_bytes(b"in the way")
+    refused = await upload(gate, status=503)
+    assert refused["error"]["code"] == "gate.unavailable"
+    assert "cannot write to its data folder: File exists" in refused["error"]["message"]
+
+
 async def test_concurrent_uploads_of_the_same_file_leave_one(gate: World) -> None:
     await asyncio.gather(*(upload(gate) for _ in range(6)))
     await gate.post("/v1/consents", CONSENT)
