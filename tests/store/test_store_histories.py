@@ -52,7 +52,10 @@ class Write(Struct, frozen=True):
 
 
 class Release(Struct, frozen=True):
-    """Undo the newest commit with `Store.release`, as if the log could not record the commit."""
+    """Undo the newest commit with `Store.release`, as if the log could not record the commit.
+
+    The gate records a commit before the next one, so it never undoes two in a row.
+    """
 
     handle: int
 
@@ -135,6 +138,7 @@ class Model:
         self.writes: list[set[str]] = [set(), set()]  # the logs that each handle writes
         # Keys whose answer was released. The answer that it replaced may be lost too, so an older one or none is found.
         self.released: set[bytes] = set()
+        self.newest: Logged | None = None  # the last commit, unless it was released
         self.results: dict[str, str] = {}
         self.entries: list[int] = []  # subjects
         self.clock = count(10)
@@ -208,9 +212,9 @@ class Model:
 
     async def release(self, handle: int) -> None:
         log = self.logs[LOGS[handle]]
-        if not log or log[-1].first <= self.durable[LOGS[handle]]:
+        if not log or log[-1] is not self.newest or log[-1].first <= self.durable[LOGS[handle]]:
             return
-        logged = log.pop()
+        logged, self.newest = log.pop(), None
         self.released.update(answer.key for answer in logged.answers)
         for _, attempt in logged.attempts:
             self.results.pop(attempt.decision, None)
@@ -248,7 +252,7 @@ class Model:
     async def commit(self, step: Commit) -> None:
         handle = self.handle(step.handle)
         name = LOGS[handle]
-        keys = [bytes([handle + 1, place]) * 8 for place in step.answered]
+        keys = [bytes([7, handle, 9, place]) * 4 for place in step.answered]
         store = self.stores[handle]
         subjects = [SUBJECTS[place] for place in {*step.reserved, 2}]
         reading = store.assume(subjects, keys) if step.assumed else None
@@ -278,6 +282,7 @@ class Model:
             self.durable[name] = max(self.durable[name], position.durable)
             self.released.difference_update(keys)
             log.append(logged)
+            self.newest = logged
 
     def _logged(self, name: str, first: int, step: Commit, keys: list[bytes]) -> Logged:
         seqs, at = count(first), next(self.clock)
@@ -293,7 +298,7 @@ class Model:
     async def compare(self) -> None:
         for handle, store in enumerate(self.stores):
             counts = self.engine.shared or handle == 0
-            keys = [bytes([log + 1, place]) * 8 for log in range(2) for place in range(3)]
+            keys = [bytes([7, log, 9, place]) * 4 for log in range(2) for place in range(3)]
             reading = await store.read(SUBJECTS, keys)
             for subject, known in zip(SUBJECTS, reading.known, strict=True):
                 attempts, entered = self.state(subject)
