@@ -46,6 +46,7 @@ from dialgate.subjects.consent_proofs import ConsentProofs
 from dialgate.subjects.deadlines import Deadlines
 from dialgate.subjects.expiry import Removal, RetentionRun
 from dialgate.subjects.inventory import Person
+from dialgate.subjects.removal_records import RemovalRecord, RemovalRecords
 from dialgate.subjects.schemas import CaseRequest, Portable, RectificationRequest, Rectified, Report
 
 _REMOVED = "retention done"
@@ -64,6 +65,7 @@ class Subjects:
         self.holds = SharedHolds(Holds(registrar.config.data, self._keys), self._keys, self._store)
         self.lookups = Lookups(self._file, self._keys, self._clock, self._metrics)
         self.deadlines = Deadlines(self._file, self._keys, self._clock)
+        self.removals = RemovalRecords(registrar.config.data)
         files = ProofFiles(registrar.config.data, self._keys)
         self.proofs = ConsentProofs(files, self._keys, self._store, self._file, peers)
         self.erasing = ClusterErasure(
@@ -336,8 +338,8 @@ class Subjects:
         finally:
             self._removing = None
 
-    async def retire(self, now: Instant, *, drop: bool) -> list[Removal]:
-        """Count the data whose retention period is over. With `drop`, remove it before returning.
+    async def retire(self, now: Instant, *, drop: bool, actor: str = "") -> list[Removal]:
+        """Count the data whose retention period is over. With `drop`, remove it before returning, and record what went.
 
         With `drop`, also finish erasures that a legal hold postponed.
         Raises `ClockJumped`, `OSError`, and the same errors as `SharedHolds.sync`.
@@ -351,8 +353,13 @@ class Subjects:
             self.config, self._store, self._file, holds, self._registrar.dead_letters, self.proofs
         )
         removals = await run.run(now, drop=drop)
-        for removal in removals if drop else ():
-            self._metrics.retired.labels(removal.kind).inc(removal.count)
+        if drop:
+            for removal in removals:
+                self._metrics.retired.labels(removal.kind).inc(removal.count)
+            gone = [removal for removal in removals if removal.count]
+            await asyncio.to_thread(
+                self.removals.add, RemovalRecord(at=rfc3339(now), actor=actor, kinds=gone)
+            )
         return removals
 
 

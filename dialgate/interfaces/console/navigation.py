@@ -32,6 +32,7 @@ NAVIGATION: Final = (
     NavigationPage("requests", f"{ROOT}/requests", "subjects"),
     NavigationPage("lookups", f"{ROOT}/look-ups", "subjects"),
     NavigationPage("holds", f"{ROOT}/holds", "subjects", whole_gate=True),
+    NavigationPage("retention", f"{ROOT}/retention", "subjects", whole_gate=True),
     NavigationPage("accounts", f"{ROOT}/accounts", "admin"),
     NavigationPage("keys", f"{ROOT}/keys", "admin"),
 )

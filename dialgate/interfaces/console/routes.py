@@ -31,6 +31,7 @@ from dialgate.interfaces.console import (
     rendering,
     reports,
     requests,
+    retention,
     shadow,
     sign_in,
 )
@@ -132,6 +133,8 @@ _ROUTES: Final = (
     _Route("GET", f"{ROOT}/holds", ("subjects",), holds.show_holds, whole_gate=True),
     _Route("POST", f"{ROOT}/holds", ("subjects",), holds.place, whole_gate=True),
     _Route("POST", f"{ROOT}/holds/{{id}}/lift", ("subjects",), holds.lift, whole_gate=True),
+    _Route("GET", f"{ROOT}/retention", ("subjects",), retention.show_retention, whole_gate=True),
+    _Route("POST", f"{ROOT}/retention/months", ("subjects",), retention.destroy_keys, whole_gate=True),
     _Route("GET", f"{ROOT}/accounts", ("admin",), accounts.show_accounts),
     _Route("POST", f"{ROOT}/accounts", ("admin",), accounts.add),
     _Route("POST", f"{ROOT}/accounts/{{id}}", ("admin",), accounts.change),

@@ -29,6 +29,7 @@ from dialgate.interfaces.http.administration_schemas import (
     LookupsRequest,
     NodeInfo,
     NodeList,
+    RemovalList,
     RetentionRequest,
     RetentionResult,
     Retirement,
@@ -42,10 +43,12 @@ from dialgate.interfaces.http.own_processes import run_for
 from dialgate.ledger.schemas import described
 from dialgate.runtime.instants import KeptInstants
 from dialgate.subjects.breach import BreachPeriod, Exposure
+from dialgate.subjects.removal_records import RemovalRecord
 
 _When: TypeAlias = Annotated[datetime, Meta(tz=True)]
 
 OFFICER: Final[tuple[Scope, ...]] = ("subjects",)  # the data-protection officer's, whose key lacks `admin`
+_REMOVALS: Final = 100  # runs in an answer
 ADMINISTRATION: Final = EndpointGroup(
     "Administration",
     "Retention, legal holds, breach reports, keys and nodes of a whole gate. The client needs every controller.",
@@ -58,13 +61,20 @@ ADMINISTRATION: Final = EndpointGroup(
 # ---- retention and breaches ------------------------------------------------------------------------------------------
 
 
-@ADMINISTRATION.endpoint("POST", "/v1/retention")
+@ADMINISTRATION.endpoint("POST", "/v1/retention", also=OFFICER)
 async def remove_expired_data(
-    _: web.Request, app: App, __: Client, *, ask: RetentionRequest
+    _: web.Request, app: App, client: Client, *, ask: RetentionRequest
 ) -> RetentionResult:
     """Remove the data whose retention period is over, as the gate does once a day (GDPR Article 5)."""
-    kinds = await app.subjects.retire(app.gate.now(), drop=not ask.dry_run)
+    kinds = await app.subjects.retire(app.gate.now(), drop=not ask.dry_run, actor=client.actor())
     return RetentionResult(not ask.dry_run, kinds)
+
+
+@ADMINISTRATION.endpoint("GET", "/v1/retention", also=OFFICER)
+async def list_removals(_: web.Request, app: App, __: Client) -> RemovalList:
+    """Return what this gate removed after its retention period, and the months whose keys were destroyed. It contains no number."""
+    runs = await asyncio.to_thread(app.subjects.removals.read)
+    return RemovalList(runs[: -_REMOVALS - 1 : -1])
 
 
 class _BreachQuery(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -130,7 +140,7 @@ def _info(app: App, hold: LegalHold) -> HoldInfo:
 # ---- keys ------------------------------------------------------------------------------------------------------------
 
 
-@ADMINISTRATION.endpoint("POST", "/v1/log/retire", errors=("hold.refused",))
+@ADMINISTRATION.endpoint("POST", "/v1/log/retire", also=OFFICER, errors=("hold.refused",))
 async def retire_months(
     request: web.Request, app: App, client: Client, *, ask: RetirementRequest
 ) -> Retirement:
@@ -140,15 +150,17 @@ async def retire_months(
     """
     config, now = app.config, app.gate.now()
     found = await run_for(request, client, partial(months, config, now))
-    due = [month for month in found if month.over]
+    due = [month for month in found if month.over and (not ask.months or month.month in ask.months)]
     if not ask.dry_run:
         await asyncio.to_thread(KeptInstants(config.data).refuse_jump, now)
         await app.subjects.holds.sync()
         keys = Keys.open(config.data / "keys.json")
         for month in due:
             await asyncio.to_thread(retire, config, keys, month.month)
+            record = RemovalRecord(at=when(now), actor=client.actor(), months=[month.month])
+            await asyncio.to_thread(app.subjects.removals.add, record)
         await app.shipped_logs.retire([month.month for month in due])
-    return Retirement(not ask.dry_run, due, [month for month in found if not month.over])
+    return Retirement(not ask.dry_run, due, [month for month in found if month not in due])
 
 
 @ADMINISTRATION.endpoint("POST", "/v1/log/signing-key", status=201)

@@ -12,6 +12,7 @@ from dialgate.core.responses import when
 from dialgate.core.text_formats import OptionalTimestamp, Timestamp
 from dialgate.ledger.schemas import Id, Telephone, When, Words, described
 from dialgate.subjects.expiry import Removal
+from dialgate.subjects.removal_records import RemovalRecord
 
 LookupKind: TypeAlias = Literal["decisions", "reconciliation"]
 
@@ -23,6 +24,12 @@ class RetentionRequest(Struct, frozen=True, forbid_unknown_fields=True):
 class RetentionResult(Struct, frozen=True):
     removed: bool
     kinds: list[Removal]
+
+
+class RemovalList(Struct, frozen=True):
+    """The newest runs of this gate first, at most 100."""
+
+    runs: list[RemovalRecord]
 
 
 class HoldRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -63,6 +70,9 @@ class HoldChange(Struct, frozen=True):
 
 class RetirementRequest(Struct, frozen=True, forbid_unknown_fields=True):
     dry_run: Annotated[bool, described("Show which months are over, and destroy nothing.")] = False
+    months: Annotated[
+        tuple[str, ...], described("Only these of the months that are over, such as 2024-11. Default: all.")
+    ] = ()
 
 
 class Retirement(Struct, frozen=True):
