@@ -290,6 +290,18 @@ async def test_files_stay_until_every_gate_answers(tmp_path: Path) -> None:
         assert len(stored(gate)) == 1
 
 
+def test_a_file_sent_again_while_retention_runs_stays(tmp_path: Path) -> None:
+    files = ProofFiles(tmp_path, Keys.open(tmp_path / "keys.json"))
+    files.keep("acme", FORM, NOW)
+    unused = files.uploaded_before(NOW + DAY)
+    files.keep("acme", FORM, NOW + DAY)
+    files.remove(unused, NOW + DAY)
+    assert files.read("acme", SHA256) == FORM
+    files.remove(unused, NOW + DAY + 1)
+    assert files.read("acme", SHA256) is None
+    files.remove(unused, NOW + DAY + 1)
+
+
 async def test_what_a_crash_left_of_an_upload_is_removed(gate: World) -> None:
     await record(gate)
     (path,) = stored(gate)

@@ -371,7 +371,7 @@ async def test_every_path_under_v1_needs_a_key_and_its_scope(running: World) -> 
     async with ClientSession(f"http://127.0.0.1:{running.port}") as stranger:
         for endpoint in filter(attrgetter("keyed"), ENDPOINTS):
             path = openapi.plain(endpoint.path).format(
-                seq=1, id="x", name="x", node="x", profile="x", number="1"
+                seq=1, id="x", name="x", node="x", profile="x", number="1", sha256="a"
             )
             async with stranger.request(endpoint.method, path) as answer:
                 assert answer.status == endpoint.refuse(Fault(401, "", "")).status, path
