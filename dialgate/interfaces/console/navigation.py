@@ -1,5 +1,6 @@
-"""The console's menu: its pages in order, each with the scope that a client needs for it."""
+"""The console's menu: its pages in groups, each with the scope that a client needs for it."""
 
+from collections.abc import Mapping
 from typing import Final, NamedTuple
 
 from dialgate.config.clients import Scope
@@ -16,23 +17,31 @@ class NavigationPage(NamedTuple):
     whole_gate: bool = False
 
 
-NAVIGATION: Final = (
-    NavigationPage("board", ROOT, "watch"),
-    NavigationPage("history", f"{ROOT}/history", "watch"),
-    NavigationPage("decisions", f"{ROOT}/decisions", "watch"),
-    NavigationPage("try", f"{ROOT}/try", "simulate"),
-    NavigationPage("revoke", f"{ROOT}/revoke", "revoke"),
-    NavigationPage("lists", f"{ROOT}/lists", "lists"),
-    NavigationPage("campaigns", f"{ROOT}/campaigns", "watch"),
-    NavigationPage("callers", f"{ROOT}/caller-ids", "watch"),
-    NavigationPage("law", f"{ROOT}/law", "watch"),
-    NavigationPage("changes", f"{ROOT}/changes", "admin"),
-    NavigationPage("reports", f"{ROOT}/reports", "watch"),
-    NavigationPage("lookup", f"{ROOT}/lookup", "read"),
-    NavigationPage("requests", f"{ROOT}/requests", "subjects"),
-    NavigationPage("lookups", f"{ROOT}/look-ups", "subjects"),
-    NavigationPage("holds", f"{ROOT}/holds", "subjects", whole_gate=True),
-    NavigationPage("retention", f"{ROOT}/retention", "subjects", whole_gate=True),
-    NavigationPage("accounts", f"{ROOT}/accounts", "admin"),
-    NavigationPage("keys", f"{ROOT}/keys", "admin"),
-)
+NAVIGATION: Final[Mapping[str, tuple[NavigationPage, ...]]] = {
+    "calls": (
+        NavigationPage("board", ROOT, "watch"),
+        NavigationPage("history", f"{ROOT}/history", "watch"),
+        NavigationPage("decisions", f"{ROOT}/decisions", "watch"),
+        NavigationPage("reports", f"{ROOT}/reports", "watch"),
+        NavigationPage("try", f"{ROOT}/try", "simulate"),
+        NavigationPage("revoke", f"{ROOT}/revoke", "revoke"),
+    ),
+    "campaigns": (
+        NavigationPage("lists", f"{ROOT}/lists", "lists"),
+        NavigationPage("campaigns", f"{ROOT}/campaigns", "watch"),
+        NavigationPage("callers", f"{ROOT}/caller-ids", "watch"),
+        NavigationPage("law", f"{ROOT}/law", "watch"),
+    ),
+    "people": (
+        NavigationPage("lookup", f"{ROOT}/lookup", "read"),
+        NavigationPage("requests", f"{ROOT}/requests", "subjects"),
+        NavigationPage("lookups", f"{ROOT}/look-ups", "subjects"),
+        NavigationPage("holds", f"{ROOT}/holds", "subjects", whole_gate=True),
+        NavigationPage("retention", f"{ROOT}/retention", "subjects", whole_gate=True),
+    ),
+    "gate": (
+        NavigationPage("changes", f"{ROOT}/changes", "admin"),
+        NavigationPage("accounts", f"{ROOT}/accounts", "admin"),
+        NavigationPage("keys", f"{ROOT}/keys", "admin"),
+    ),
+}  # by group

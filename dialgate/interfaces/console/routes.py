@@ -4,6 +4,7 @@ import asyncio
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
+from itertools import chain
 from typing import Final, NamedTuple
 from urllib.parse import urlencode
 
@@ -257,10 +258,10 @@ async def _start(request: web.Request) -> web.StreamResponse:
     visit = await find_visit(request)
     if visit is None:
         return redirect(f"{ROOT}/login")
-    pages = visit.pages()
-    if not pages:
+    first = next(chain.from_iterable(visit.pages().values()), None)
+    if first is None:
         return visit.fault(403, "auth.scope")
-    return await board.board(visit) if pages[0].path == ROOT else redirect(pages[0].path)
+    return await board.board(visit) if first.path == ROOT else redirect(first.path)
 
 
 async def _login(request: web.Request) -> web.StreamResponse:

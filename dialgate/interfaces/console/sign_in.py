@@ -39,7 +39,7 @@ _FLOW_SECONDS: Final = 600
 _DEVICE: Final = "dialgate-device"
 YEAR: Final = 365 * 86_400
 _HOUR: Final = 3_600
-_OUTSIDE: Final[Mapping[str, Any]] = {"places": [], "visit": None}
+_OUTSIDE: Final[Mapping[str, Any]] = {"places": {}, "visit": None}
 _log = structlog.get_logger(__name__)
 
 

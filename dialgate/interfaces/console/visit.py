@@ -92,11 +92,14 @@ class Visit(Struct, frozen=True):
         """Return the name of the account that signed in, or "" for a key."""
         return account_sessions.account_of(self.name)
 
-    def pages(self) -> list[NavigationPage]:
+    def pages(self) -> dict[str, list[NavigationPage]]:
+        """Return the pages of the menu that the visitor may read, by group."""
         every = self.has_every_controller
-        return [
-            entry for entry in NAVIGATION if self.may_read(entry.need) and (every or not entry.whole_gate)
-        ]
+        groups = {
+            group: [page for page in pages if self.may_read(page.need) and (every or not page.whole_gate)]
+            for group, pages in NAVIGATION.items()
+        }
+        return {group: pages for group, pages in groups.items() if pages}
 
     def campaigns(self) -> list[str]:
         lines = self.app.config.lines
