@@ -13,7 +13,6 @@ from aiohttp import web
 
 from dialgate.app import App
 from dialgate.config.clients import Scope
-from dialgate.core.decision_ids import PATTERN
 from dialgate.interfaces.console import (
     accounts,
     board,
@@ -63,10 +62,6 @@ from dialgate.interfaces.http.web_pages import is_foreign
 from dialgate.texts import LANGUAGES
 
 _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-# The pages whose path names a decision, a campaign or a request.
-_NAMED: Final = re.compile(
-    rf"{ROOT}/(?:decisions/(?:{PATTERN})|campaigns/[A-Za-z0-9._-]+|requests/[0-9a-f]+)"
-)
 _QUERY: Final = re.compile(r"[!-~]{0,2048}")  # of a page's address: nothing that could end a header
 _log = structlog.get_logger(__name__)
 
@@ -143,6 +138,12 @@ _ROUTES: Final = (
     _Route("POST", f"{ROOT}/keys", ("admin",), keys.change),
     _Route("GET", f"{ROOT}/account", (), accounts.show_own),
     _Route("POST", f"{ROOT}/account", (), accounts.change_own),
+)
+
+_PAGES: Final = re.compile(
+    "|".join(
+        re.sub(r"\{\w+\}", "[A-Za-z0-9._%-]{1,128}", route.path) for route in _ROUTES if route.method == "GET"
+    )
 )
 
 
@@ -242,9 +243,7 @@ def _to_login(request: web.Request) -> web.Response:
 def _local(address: str) -> str:
     """Return `address`, a path with or without a query, if it is a console page, otherwise the start page."""
     path, _, query = address.partition("?")
-    pages = {route.path for route in _ROUTES if route.method == "GET"}
-    is_page = path in pages or _NAMED.fullmatch(path)
-    return address if is_page and _QUERY.fullmatch(query) else ROOT
+    return address if _PAGES.fullmatch(path) and _QUERY.fullmatch(query) else ROOT
 
 
 # ---- sign-in and sign-out --------------------------------------------------------------------------------------------
@@ -293,9 +292,10 @@ async def _preferences(request: web.Request) -> web.StreamResponse:
         fields = await posted_fields(request, request.app[CONSOLE_APP].config.settings.limits)
     except Fault as fault:
         return await sign_in.login_page(request, fault.status, fault.problem.code)
-    redirection = redirect(
-        f"{ROOT}/login" if await find_visit(request) is None else _local(fields.get("next", ""))
-    )
+    here = fields.get("next", "")
+    path, _, query = here.partition("?")
+    is_sign_in = path == f"{ROOT}/login" and _QUERY.fullmatch(query)
+    redirection = redirect(here if is_sign_in else _local(here))
     for name, field, allowed in ((LANGUAGE, "language", LANGUAGES), (THEME, "theme", THEMES)):
         if fields.get(field) in allowed:
             set_cookie(request, redirection, name, fields[field], sign_in.YEAR)

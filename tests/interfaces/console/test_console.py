@@ -895,6 +895,23 @@ async def test_a_form_of_a_stranger_is_refused_before_a_large_body_arrives(gate:
     writer.close()
 
 
+@pytest.mark.parametrize(("here", "then"), [
+    ("/console/login?next=%2Fconsole%2Frequests", "/console/login?next=%2Fconsole%2Frequests"),
+    ("/console/lists/autumn%20days/preview?campaign=acme-fibre", "/console/lists/autumn%20days/preview?campaign=acme-fibre"),
+    ("/console/requests/5f0c2a9be41d7703", "/console/requests/5f0c2a9be41d7703"),
+    ("//example.org/console", "/console"),
+    ("/console/login\r\nSet-Cookie: a=b", "/console"),
+    ("/console/unknown", "/console"),
+])  # fmt: skip
+async def test_another_language_keeps_the_page_also_before_signing_in(
+    gate: World, here: str, then: str
+) -> None:
+    async with browser(gate) as session:
+        fields = {"next": here, "language": "it"}
+        async with session.post("/console/preferences", data=fields, allow_redirects=False) as answer:
+            assert (answer.status, answer.headers["Location"]) == (303, then)
+
+
 async def test_boards_of_the_same_controllers_share_one_message(gate: World) -> None:
     live = Live(gate.app)
     async with live.watching(("acme", "beta")) as view, live.watching(("beta", "acme")) as same:
