@@ -16,6 +16,7 @@ from msgspec import Struct, structs
 from prometheus_client import CollectorRegistry
 
 from dialgate import __version__
+from dialgate.audit.log_proof import NightlyProof
 from dialgate.cluster import membership
 from dialgate.cluster.list_replication import ListReplication
 from dialgate.cluster.membership import Roster
@@ -109,6 +110,7 @@ class App:
         self._exchanging = BackgroundWork(self.shipped_logs.tick, ())
         self._presence = membership.presence(config, keys.log)
         self._stamper = stamper_of(config, upkeep.chain)
+        self._proving = NightlyProof(lambda: self.config, clock.at_least())
 
     @classmethod
     async def open(
@@ -225,6 +227,7 @@ class App:
             self._list_replication.tick(self._upkeep.lacking, now)
         if self._stamper:
             await self._upkeep.stamp(self._stamper, now)
+        self._proving.tick(now)
 
     async def enter_stops(self, patience: float | None = None) -> None:
         """Enter the stops that commands kept while no gate ran. Until that is done, every call is denied."""
@@ -264,6 +267,7 @@ class App:
     async def close(self) -> None:
         """Close every part. Call this after the last response."""
         await self.gate.close()
+        await self._proving.close()
         self.registrar.close()
         self.people.close()
         await self.subjects.peers.close()

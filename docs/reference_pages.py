@@ -124,7 +124,7 @@ _CONSOLE = {
     "simulate": "simulate a call",
     "revoke": "record an opt-out",
     "lists": "call lists",
-    "subjects": "data subject requests, evidence of a decision, who looked at what, legal holds, retention",
+    "subjects": "data subject requests, evidence of a decision, who looked at what, legal holds, evidence, retention",
     "admin": "what would change, accounts",
     "audit": "every page that shows data, without its forms",
 }

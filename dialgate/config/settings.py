@@ -126,6 +126,8 @@ class Settings(Strict, frozen=True, kw_only=True):
     """Last day of shadow mode for the whole gate, in the time zone of the controller where it ends first: see `shadow_until` of a client. It does not apply to a client with `trunk: true`."""
     backup_days: Annotated[int, Meta(ge=0, le=366)] = 1
     """Days after which the board asks for the next `dialgate backup`. 0: something else copies the data folder."""
+    verify_log_nightly: bool = True
+    """Whether the gate verifies its decision logs each night, on one core. If not, run `dialgate log verify`: after two days, the board asks for it."""
     accounts: AccountSettings = AccountSettings()
     """How people sign in at the console."""
 

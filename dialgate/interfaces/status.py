@@ -11,18 +11,19 @@ from typing import Annotated, Any, Final, Literal, TypeAlias
 from msgspec import Meta, Struct, structs
 
 from dialgate.app import App
+from dialgate.audit.log_proof import STALE, LogProof, last_proof
 from dialgate.config.clients import Client
 from dialgate.config.configuration import Config
 from dialgate.config.controllers import Line
 from dialgate.core import periods
 from dialgate.core.law import Law
 from dialgate.core.law_sections import CallerIds
-from dialgate.core.local_time import day_in, rfc3339
+from dialgate.core.local_time import day_in, instant_of, rfc3339
 from dialgate.core.model import DAY, Campaign, Instant
 from dialgate.ledger.campaigns import CampaignInfo
 from dialgate.people.client_keys import ClientInfo
 from dialgate.store import CallerIdProof
-from dialgate.tools.backup import last_backup
+from dialgate.tools.backup import last_backup, signing_key_at
 
 
 class RegistryStatus(Struct, frozen=True, kw_only=True):
@@ -73,7 +74,7 @@ class ShadowStatus(Struct, frozen=True, kw_only=True):
 
 TaskKind: TypeAlias = Literal[
     "registry_ends", "silent_limit", "campaign_ends", "proof_ends", "caller_id_ends", "request_due", "shadow_ends",
-    "backup_due", "key_ends",
+    "backup_due", "key_ends", "log_damaged", "log_unproved",
 ]  # fmt: skip
 
 
@@ -103,6 +104,7 @@ class ControllerStatus(Struct, frozen=True, kw_only=True):
     shadow: tuple[ShadowStatus, ...] = ()
     let_through: int = 0  # calls of today that only shadow mode permitted, at this gate since its start
     tasks: tuple[Task, ...] = ()  # the most urgent first
+    proof: LogProof | None = None  # the last verification of the logs, for who may see the whole gate
 
 
 SOON: Final = 7  # days
@@ -119,6 +121,8 @@ _PAGES: Final[dict[TaskKind, str]] = {
     "shadow_ends": "/console/shadow",
     "backup_due": "",
     "key_ends": "/console/keys",
+    "log_damaged": "/console/evidence",
+    "log_unproved": "/console/evidence",
 }
 
 
@@ -157,6 +161,10 @@ async def read_status(app: App, controllers: tuple[str, ...]) -> ControllerStatu
         lambda: [*_ends(config, controllers, now), *_backup(config, controllers, now)]
     )
     found += _key_ends(app.client_keys.infos(), controllers, now)
+    if config.controllers.keys() <= set(controllers):
+        proof = await asyncio.to_thread(last_proof, config.data)
+        status = structs.replace(status, proof=proof)
+        found += _unproved(config, proof, now)
     found.sort(key=lambda task: (task.days_left is not None, task.days_left, task.kind, task.name))
     return structs.replace(status, tasks=tuple(found))
 
@@ -214,6 +222,19 @@ def _key_ends(clients: Iterable[ClientInfo], controllers: tuple[str, ...], now: 
             left = _days_until(key.last_day, now) if key.last_day and key.state == "valid" else _KEY_SOON + 1
             if left <= _KEY_SOON and set(client.controllers) <= set(controllers):
                 yield _task("key_ends", client.name, days_left=left)
+
+
+def _unproved(config: Config, proof: LogProof | None, now: Instant) -> Iterator[Task]:
+    """Yield a task if the last verification of the logs found a fault, or is more than two days ago.
+
+    A gate that was never verified counts from its signing key.
+    """
+    begun = instant_of(proof.at) if proof else signing_key_at(config.data)
+    if proof and not proof.ok:
+        yield _task("log_damaged", config.settings.node)
+    elif begun and now - begun > STALE:
+        left = round((STALE - (now - begun)) / DAY, 1)
+        yield _task("log_unproved", config.settings.node, days_left=left)
 
 
 def _days_until(day: date, now: Instant) -> int:

@@ -66,9 +66,14 @@ def last_backup(data: Path) -> Instant:
     try:
         return instant_of((data / _RECORD).read_text("ascii"))
     except FileNotFoundError:
-        with suppress(FileNotFoundError):
-            return int((data / "signing.json").stat().st_mtime * SECOND)
-        return 0
+        return signing_key_at(data)
+
+
+def signing_key_at(data: Path) -> Instant:
+    """Return when the data folder got its newest signing key, or 0."""
+    with suppress(FileNotFoundError):
+        return int((data / "signing.json").stat().st_mtime * SECOND)
+    return 0
 
 
 def back_up(data: Path, out: Path, progress: Progress) -> int:

@@ -480,6 +480,8 @@ async def _keys(ask: Walk) -> None:
 async def _administration(ask: Walk) -> None:
     await ask("removeExpiredData", 200, {"dry_run": True})
     await ask("listRemovals", 200)
+    await ask("verifyLog", 200)
+    await ask("getLogVerification", 200)
     span = {"since": "2026-11-24T00:00:00+01:00", "until": "2026-11-25T00:00:00+01:00"}
     await ask("findExposedData", 200, params={**span, "client": "tests"})
     await ask("findExposedData", 400, params=span)

@@ -19,6 +19,8 @@ _NAMES: Final[dict[TaskKind, str]] = {
     "caller_id_ends": "replace the caller ID, which is given up",
     "request_due": "answer the data subject's request",
     "shadow_ends": "shadow mode ends",
+    "log_damaged": "a decision log is damaged (dialgate log verify)",
+    "log_unproved": "verify the decision logs (dialgate log verify)",
     "backup_due": "back up the data folder (dialgate backup)",
     "key_ends": "give the program another key",
 }

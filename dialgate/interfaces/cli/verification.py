@@ -1,7 +1,7 @@
 """`dialgate log verify`: verification of the decision logs, their checkpoints and time stamps."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Annotated, TypeAlias
 
@@ -9,8 +9,10 @@ import msgspec
 import typer
 
 from dialgate import decision_log
+from dialgate.audit.log_proof import keep_proof
 from dialgate.config.configuration import Config
 from dialgate.core.faults import Unavailable
+from dialgate.core.model import Instant
 from dialgate.crypto.log_signing import public_halves, public_keys
 from dialgate.decision_log import chains, timestamps
 from dialgate.interfaces.cli.command import command
@@ -22,6 +24,7 @@ from dialgate.interfaces.cli.options import (
     Failure,
     load_config,
 )
+from dialgate.runtime.clock import wall_clock
 from dialgate.runtime.terminal import MISUSE, OF_BYTES, progress, show_fields, show_table
 
 LogNumber: TypeAlias = Annotated[
@@ -151,7 +154,7 @@ def log_verify(
     loaded = load_config(config) if data is None else None
     root_folder = loaded.data if loaded else data or Path()
     logs = select_logs(root_folder, log_number, alone=first > 1 or last is not None or against is not None)
-    reports = {}
+    reports, begun = {}, wall_clock()
     for number, folder in logs.items():
         try:
             with _progress("verifying", shown=not as_json) as progress:
@@ -172,7 +175,15 @@ def log_verify(
             ) from None
         except Unavailable as error:
             raise Failure("keys.unusable", str(error)) from None
+    _keep(loaded, reports, begun, whole=(first, last, log_number, key) == (1, None, None, []))
     return reports
+
+
+def _keep(config: Config | None, reports: Reports, begun: Instant, *, whole: bool) -> None:
+    """Keep the result of a verification of all logs of a gate, as the gate does at night."""
+    if config and whole:
+        with suppress(OSError):  # the report matters more than its record
+            keep_proof(config.data, reports.values(), begun)
 
 
 def _trusted_keys(data: Path, names: list[str]) -> dict[str, bytes]:

@@ -37,6 +37,7 @@ NAVIGATION: Final[Mapping[str, tuple[NavigationPage, ...]]] = {
         NavigationPage("requests", f"{ROOT}/requests", "subjects"),
         NavigationPage("lookups", f"{ROOT}/look-ups", "subjects"),
         NavigationPage("holds", f"{ROOT}/holds", "subjects", whole_gate=True),
+        NavigationPage("evidence", f"{ROOT}/evidence", "subjects", whole_gate=True),
         NavigationPage("retention", f"{ROOT}/retention", "subjects", whole_gate=True),
     ),
     "gate": (

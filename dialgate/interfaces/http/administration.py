@@ -15,6 +15,7 @@ from dialgate.app import App
 from dialgate.audit.configuration_diff import ConfigurationDiff, compare_file
 from dialgate.audit.key_retirement import months, retire
 from dialgate.audit.legal_holds import LegalHold
+from dialgate.audit.log_proof import last_proof, prove_logs
 from dialgate.audit.lookups import instant
 from dialgate.cluster import membership
 from dialgate.config.clients import Client, Scope
@@ -26,6 +27,7 @@ from dialgate.interfaces.http.administration_schemas import (
     HoldInfo,
     HoldList,
     HoldRequest,
+    LogVerification,
     LookupsRequest,
     NodeInfo,
     NodeList,
@@ -161,6 +163,19 @@ async def retire_months(
             await asyncio.to_thread(app.subjects.removals.add, record)
         await app.shipped_logs.retire([month.month for month in due])
     return Retirement(not ask.dry_run, due, [month for month in found if month not in due])
+
+
+@ADMINISTRATION.endpoint("GET", "/v1/log/verification", also=OFFICER)
+async def get_log_verification(_: web.Request, app: App, __: Client) -> LogVerification:
+    """Return the result of the last verification of this gate's logs: of the night, by a request, or by `dialgate log verify`."""
+    return LogVerification(await asyncio.to_thread(last_proof, app.config.data))
+
+
+@ADMINISTRATION.endpoint("POST", "/v1/log/verification", also=OFFICER)
+async def verify_log(request: web.Request, app: App, client: Client) -> LogVerification:
+    """Verify this gate's logs now: every byte, the chain and the checkpoints. It takes about a minute for each million decisions."""
+    work = partial(prove_logs, app.config.data, app.gate.now())
+    return LogVerification(await run_for(request, client, work))
 
 
 @ADMINISTRATION.endpoint("POST", "/v1/log/signing-key", status=201)

@@ -6,6 +6,7 @@ from msgspec import Meta, Struct
 
 from dialgate.audit.key_retirement import Month
 from dialgate.audit.legal_holds import LegalHold
+from dialgate.audit.log_proof import LogProof
 from dialgate.audit.lookups import LookupReason
 from dialgate.core.model import Phrase
 from dialgate.core.responses import when
@@ -81,6 +82,12 @@ class Retirement(Struct, frozen=True):
     retired: bool
     months: list[Month]
     kept: list[Month]
+
+
+class LogVerification(Struct, frozen=True):
+    """The last verification of all logs of this gate, if there was one."""
+
+    last: LogProof | None
 
 
 class SigningKey(Struct, frozen=True):

@@ -1,4 +1,4 @@
-"""An officer, signed in with an authenticator, works on holds in a real Chromium, in English and Italian."""
+"""An officer, signed in with an authenticator, works in a real Chromium, in English and Italian."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -102,3 +102,21 @@ async def test_an_officer_sees_who_looked_at_what_and_passes_the_address_on(desk
         await page.get_by_role("button", name="IT, italiano").click()
         await expect(page.get_by_role("heading", level=1)).to_have_text("Chi ha consultato cosa")
         await expect(row).to_be_visible()
+
+
+async def test_an_officer_proves_the_log_and_sees_it_on_the_board(desk: Desk) -> None:
+    async with open_desk(desk, "/board") as page:
+        await expect(page.locator("#state")).to_contain_text("Live")
+        await expect(page.locator("#proof-row")).to_be_hidden()
+        await page.get_by_role("link", name="Evidence").click()
+        await expect(page.get_by_text("Not verified yet.")).to_be_visible()
+        await check_page(page)
+        await page.get_by_role("button", name="Verify now").click()
+        await expect(page.get_by_text("Proved: no byte was changed")).to_be_visible()
+        await check_page(page)
+        await page.reload()
+        await expect(page.get_by_text("Proved: no byte was changed")).to_be_visible()
+        await page.goto(f"{desk.url}/board")
+        await expect(page.locator("#proof")).to_contain_text("proved", timeout=15_000)
+        await page.get_by_role("button", name="IT, italiano").click()
+        await expect(page.locator("#proof")).to_contain_text("registrazioni", timeout=15_000)

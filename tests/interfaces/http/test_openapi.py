@@ -31,7 +31,7 @@ OPERATIONS: Final = {
 VERBS: Final = {
     "add", "check", "confirm", "disable", "end", "erase", "execute", "export", "find", "forget", "get", "import", "invite", "lift", "list", "load", "preview", "rectify",
     "redirect", "replay",
-    "pause", "plan", "remove", "renew", "report", "resume", "retire", "scrub", "search", "send", "simulate", "stream", "update", "void", "withdraw",
+    "pause", "plan", "remove", "renew", "report", "resume", "retire", "scrub", "search", "send", "simulate", "stream", "update", "verify", "void", "withdraw",
 }  # fmt: skip
 # Only gates can write to a peer. The store of the walk is embedded.
 NOT_WALKED: Final = {"sendToPeer", "listNodes", "forgetNode"}

@@ -88,6 +88,8 @@ function readiness(message) {
   setText("weak-callers", figures.format(status.caller_ids.filter((callerId) => !["class", "proved"].includes(callerId.state)).length));
   const left = status.registries.filter((registry) => registry.ends_at).map((registry) => registry.days_left);
   setText("next-expiry", left.length ? daysLeft(Math.min(...left)) : say("live.none"));
+  $("proof-row").hidden = !status.proof;
+  if (status.proof) setText("proof", say(status.proof.ok ? "live.proof" : "live.proof_failed", { at: day.format(new Date(status.proof.at)), n: figures.format(status.proof.records) }));
 }
 
 function pauses(message) {
