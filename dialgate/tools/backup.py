@@ -61,17 +61,16 @@ def record_backup(data: Path, at: Instant) -> None:
 def last_backup(data: Path) -> Instant:
     """Return when the last recorded backup began, or, if there is none, when the data folder got its newest signing key.
 
-    Return 0 if neither is known.
+    Return 0 if neither is known. An unreadable record counts as none: the board must be shown all the same.
     """
-    try:
+    with suppress(OSError, ValueError):
         return instant_of((data / _RECORD).read_text("ascii"))
-    except FileNotFoundError:
-        return signing_key_at(data)
+    return signing_key_at(data)
 
 
 def signing_key_at(data: Path) -> Instant:
     """Return when the data folder got its newest signing key, or 0."""
-    with suppress(FileNotFoundError):
+    with suppress(OSError):
         return int((data / "signing.json").stat().st_mtime * SECOND)
     return 0
 

@@ -140,3 +140,5 @@ def test_a_gate_that_was_never_backed_up_counts_from_its_signing_key(tmp_path: P
     assert last_backup(tmp_path) == world.NOW - DAY
     record_backup(tmp_path, world.NOW)
     assert last_backup(tmp_path) == world.NOW
+    (tmp_path / "last-backup").write_bytes(b"\xff\xff")
+    assert last_backup(tmp_path) == world.NOW - DAY
