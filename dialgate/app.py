@@ -46,6 +46,7 @@ from dialgate.runtime.background_work import BackgroundWork
 from dialgate.runtime.clock import TOLERANCE, Clock, ClockWrong, wall_clock
 from dialgate.runtime.instants import KeptInstants
 from dialgate.store import CallerIdProof, Shared, Store, factory
+from dialgate.subjects.breach_register import BreachRegister
 from dialgate.subjects.casework import Casework
 from dialgate.subjects.rights import Subjects
 
@@ -100,6 +101,7 @@ class App:
         self._reading_keys = BackgroundWork(self.client_keys.read, (Unavailable, OSError))
         self.subjects = Subjects(self.registrar, peers)
         self.casework = Casework(self.subjects, self.registrar)
+        self.breaches = BreachRegister(store, self.subjects, self.registrar)
         self.shipped_logs = ShippedLogs(keys, store, config.data)
         self.roster = Roster(store, metrics, clock)
         self.gate = Gate(store, self._recorder, upkeep, clock, traces)

@@ -23,6 +23,7 @@ from dialgate.core.model import DAY, Campaign, Instant
 from dialgate.ledger.campaigns import CampaignInfo
 from dialgate.people.client_keys import ClientInfo
 from dialgate.store import CallerIdProof
+from dialgate.subjects.breach_schemas import BreachFile
 from dialgate.tools.backup import last_backup, signing_key_at
 
 
@@ -75,13 +76,14 @@ class ShadowStatus(Struct, frozen=True, kw_only=True):
 TaskKind: TypeAlias = Literal[
     "registry_ends", "silent_limit", "campaign_ends", "proof_ends", "caller_id_ends", "request_due", "shadow_ends",
     "backup_due", "key_ends", "log_damaged", "log_unproved",
+    "breach_due", "breach_people",
 ]  # fmt: skip
 
 
 class Task(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Something that a supervisor or officer must do soon.
 
-    `name` is the registry, campaign, caller ID, request, scope of shadow mode or client that the task is about. `share` is the part of a limit
+    `name` is the registry, campaign, caller ID, request, breach, scope of shadow mode or client that the task is about. `share` is the part of a limit
     that a campaign has used. `days_left` is negative if the day has passed, and missing if the task has no day.
     """
 
@@ -123,6 +125,8 @@ _PAGES: Final[dict[TaskKind, str]] = {
     "key_ends": "/console/keys",
     "log_damaged": "/console/evidence",
     "log_unproved": "/console/evidence",
+    "breach_due": "/console/breaches",
+    "breach_people": "/console/breaches",
 }
 
 
@@ -165,6 +169,7 @@ async def read_status(app: App, controllers: tuple[str, ...]) -> ControllerStatu
         proof = await asyncio.to_thread(last_proof, config.data)
         status = structs.replace(status, proof=proof)
         found += _unproved(config, proof, now)
+    found += [task for file in await app.breaches.list_breaches(controllers) for task in _about_breach(file)]
     found.sort(key=lambda task: (task.days_left is not None, task.days_left, task.kind, task.name))
     return structs.replace(status, tasks=tuple(found))
 
@@ -185,6 +190,16 @@ def _tasks(status: ControllerStatus) -> Iterator[Task]:
     for request in status.requests:
         if (left := request.days_left) <= SOON:
             yield _task("request_due", request.id, controller=request.controller, days_left=left)
+
+
+def _about_breach(file: BreachFile) -> Iterator[Task]:
+    """Yield what is not decided about a breach: the notification to the authority, then that to the people (GDPR 33 and 34)."""
+    if not file.authority:
+        yield _task(
+            "breach_due", file.id, controller=file.controller, days_left=round(file.hours_left / 24, 2)
+        )
+    elif not file.people:
+        yield _task("breach_people", file.id, controller=file.controller)
 
 
 def _close_to_limits(campaigns: Iterable[CampaignInfo]) -> Iterator[Task]:

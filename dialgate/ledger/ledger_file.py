@@ -40,11 +40,13 @@ from dialgate.store import (
     Shared,
     Store,
 )
+from dialgate.store.breaches import StoredBreach
 from dialgate.store.watermark import LedgerWatermark
 
 Kind: TypeAlias = Literal[
-    "position", "attempt", "answer", "list", "proof", "delivery", "lift", "pause", "key", "count", "entry"
-]
+    "position", "attempt", "answer", "list", "proof", "delivery", "lift", "pause", "key", "breach", "count",
+    "entry",
+]  # fmt: skip
 TYPES: Final[dict[Kind, type[Struct]]] = {
     "position": AttemptPosition,
     "attempt": CountedAttempt,
@@ -55,6 +57,7 @@ TYPES: Final[dict[Kind, type[Struct]]] = {
     "lift": PauseLift,
     "pause": CampaignPause,
     "key": ClientKeys,
+    "breach": StoredBreach,
     "count": HourCount,
     "entry": Entry,
 }
@@ -153,6 +156,7 @@ async def _contents(store: Store, newest: int) -> AsyncGenerator[tuple[Kind, Seq
     yield "lift", await store.pause_lifts()
     yield "pause", list((await store.campaign_pauses()).values())
     yield "key", list((await store.client_keys()).values())
+    yield "breach", await store.breaches()
     yield "count", (await store.counts())[0]
     seq = 0
     while entries := [entry for entry in await store.since(seq, _BATCH_ROWS) if entry.seq <= newest]:
@@ -314,6 +318,7 @@ _WRITERS: Final[Mapping[str, Callable[[Store, Any, Mapping[str, AttemptPosition]
     "lift": _each(lambda store, row: store.lift_pause(row)),
     "pause": _each(lambda store, row: store.put_pause(row)),
     "key": _each(lambda store, row: store.change_client_keys(row.client, row.merged)),
+    "breach": _each(lambda store, row: store.change_breach(row.id, lambda _: row)),
     "count": _write_counts,
 }
 

@@ -19,7 +19,13 @@ from dialgate.store.campaign_counts import CampaignCounts, HourCount, PauseLift
 from dialgate.store.campaign_pauses import CampaignPause
 from dialgate.store.client_keys import ClientKey, ClientKeys
 from dialgate.store.deliveries import Delivery, Rejection
-from dialgate.store.documents import CampaignPauses, Documents, KeysOfClients, PersonAccounts
+from dialgate.store.documents import (
+    CampaignPauses,
+    Documents,
+    KeysOfClients,
+    OfficerDocuments,
+    PersonAccounts,
+)
 from dialgate.store.faults import StoreUnavailable, ledger_too_short, refuse_if_short
 from dialgate.store.ledger import Ledger
 from dialgate.store.membership import Generation, Members, Presence, Shared
@@ -44,6 +50,7 @@ __all__ = [
     "KnownSubjects",
     "Ledger",
     "Members",
+    "OfficerDocuments",
     "PauseLift",
     "PersonAccounts",
     "Presence",
@@ -61,7 +68,15 @@ __all__ = [
 
 
 class Store(
-    Attempts, Ledger, CampaignPauses, PersonAccounts, KeysOfClients, CampaignCounts, KnownSubjects, Protocol
+    Attempts,
+    Ledger,
+    CampaignPauses,
+    PersonAccounts,
+    KeysOfClients,
+    OfficerDocuments,
+    CampaignCounts,
+    KnownSubjects,
+    Protocol,
 ):
     """The complete interface of a storage engine."""
 

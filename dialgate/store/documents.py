@@ -1,4 +1,4 @@
-"""Call lists, caller-ID proofs, webhook deliveries, pauses of campaigns, nodes' month keys, legal holds, accounts and keys of clients: JSON documents that every engine stores alike.
+"""Call lists, caller-ID proofs, webhook deliveries, pauses of campaigns, nodes' month keys, legal holds, accounts, keys of clients and breaches: JSON documents that every engine stores alike.
 
 A document is replaced as a whole. Its kind and its key are the table and the row, or the hash and its field. The stored
 names of kinds and keys, and the fields of the structs, are the format: new fields go last, with a default.
@@ -13,6 +13,7 @@ from msgspec import Struct, structs
 
 from dialgate.core.model import Instant
 from dialgate.store.accounts import PersonAccount
+from dialgate.store.breaches import StoredBreach
 from dialgate.store.call_lists import CallerIdProof, CallList
 from dialgate.store.campaign_counts import PauseLift
 from dialgate.store.campaign_pauses import CampaignPause
@@ -21,7 +22,7 @@ from dialgate.store.deliveries import Delivery
 from dialgate.store.faults import StoreUnavailable
 
 DocumentKind: TypeAlias = Literal[
-    "lists", "proofs", "deliveries", "lifts", "months", "holds", "pauses", "accounts", "clients",
+    "lists", "proofs", "deliveries", "lifts", "months", "holds", "pauses", "accounts", "clients", "breaches",
 ]  # fmt: skip
 T = TypeVar("T")
 _encode: Final = msgspec.json.Encoder().encode
@@ -235,6 +236,26 @@ class KeysOfClients(StoredDocuments, Protocol):
         keys = await self._change("clients", client, decoded)
         assert keys is not None
         return keys
+
+
+class OfficerDocuments(StoredDocuments, Protocol):
+    """What data-protection officers record. An engine inherits this class, too."""
+
+    async def breaches(self) -> list[StoredBreach]:
+        """Return all breaches. None is ever deleted."""
+        return [_decode(body, StoredBreach) for body in (await self._documents("breaches")).values()]
+
+    async def breach(self, name: str) -> StoredBreach | None:
+        body = await self._document("breaches", name)
+        return _decode(body, StoredBreach) if body else None
+
+    async def change_breach(
+        self, name: str, changed: Callable[[StoredBreach | None], StoredBreach | None]
+    ) -> StoredBreach | None:
+        """Store what `changed` makes of the present breach, and return it. None changes nothing. No other change gets between."""
+        return await self._change(
+            "breaches", name, lambda before: changed(_decode(before, StoredBreach) if before else None)
+        )
 
 
 def _decode(body: bytes, kind: type[T]) -> T:

@@ -5,7 +5,8 @@ one period, and contains only data that the gate returned in responses. If an in
 node, the whole `data` folder is exposed.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from typing import TypeAlias
 
 from msgspec import Struct
 
@@ -26,13 +27,17 @@ _READING: frozenset[Scope] = frozenset({"read", "simulate", "subjects"})
 class BreachPeriod(Struct, frozen=True, kw_only=True):
     """A period, and the client or the node to report on.
 
-    The period includes `start` but not `end`. Either `client` or `node` is empty.
+    The period includes `start` but not `end`. Either `client` or `node` is empty. With `controller`, only its data.
     """
 
     start: Instant
     end: Instant
     client: str = ""
     node: str = ""
+    controller: str = ""
+
+    def owns(self, controller: str) -> bool:
+        return self.controller in {"", controller}
 
 
 class LookedUp(Struct, frozen=True, kw_only=True):
@@ -69,6 +74,9 @@ class Exposure(Struct, frozen=True, kw_only=True):
     could_stream: int
 
 
+Runner: TypeAlias = Callable[[Callable[[], Exposure]], Awaitable[Exposure]]
+
+
 def exposure(config: Config, span: BreachPeriod, lookups: Iterable[Lookup], could_stream: int) -> Exposure:
     """Return the data exposed in a period. This reads the whole decision log.
 
@@ -82,7 +90,11 @@ def exposure(config: Config, span: BreachPeriod, lookups: Iterable[Lookup], coul
         allows += record.decision.allow
         if record.facts.number.kind != "invalid":
             sealed_numbers.setdefault(record.number, (record.at, record.sealed))
-    own_lookups = [lookup for lookup in lookups if _concerns(span, lookup.client, lookup.node)]
+    own_lookups = [
+        lookup
+        for lookup in lookups
+        if _concerns(span, lookup.client, lookup.node) and span.owns(lookup.controller)
+    ]
     numbers = {keys.ledger.unseal(lookup.sealed) for lookup in own_lookups}
     unreadable = 0
     for at, sealed in sealed_numbers.values():
@@ -91,7 +103,9 @@ def exposure(config: Config, span: BreachPeriod, lookups: Iterable[Lookup], coul
         except KeyRetired:
             unreadable += 1
     client = client_of(config, span)
-    reads = client is not None and not _READING.isdisjoint(client.scopes)
+    owners = client.controllers if client else tuple(config.controllers)
+    concerned = tuple(owner for owner in owners if span.owns(owner))
+    reads = client is not None and bool(concerned) and not _READING.isdisjoint(client.scopes)
     hours = -(-(span.end - span.start) // HOUR)
     return Exposure(
         client=span.client,
@@ -100,7 +114,7 @@ def exposure(config: Config, span: BreachPeriod, lookups: Iterable[Lookup], coul
         end=rfc3339(span.end),
         known=client is not None if span.client else span.node == config.settings.node,
         scopes=client.scopes if client else (),
-        controllers=client.controllers if client else tuple(config.controllers),
+        controllers=concerned,
         decisions=decisions,
         allows=allows,
         lookups=[_looked_up(lookup) for lookup in own_lookups],
@@ -122,6 +136,7 @@ def _records(config: Config, span: BreachPeriod) -> Iterator[Record]:
             isinstance(entry, Record)
             and span.start <= entry.at < span.end
             and _concerns(span, entry.client, entry.node)
+            and span.owns(entry.facts.controller.id)
         ):
             yield entry
 

@@ -1,4 +1,4 @@
-"""Letters to data subjects (GDPR 12(1)): one HTML template for each kind and language, also as PDF.
+"""Letters to data subjects (GDPR 12(1)) and to the authority (GDPR 33): one HTML template for each kind and language, also as PDF.
 
 The templates are in the folder `letters` here. A file of the same name in the folder `letters` beside dialgate.yaml
 replaces one. Letters have no scripts and no external links.
@@ -7,7 +7,7 @@ replaces one. Letters have no scripts and no external links.
 import re
 from importlib.resources import files
 from pathlib import Path
-from typing import Final, get_args
+from typing import Final, Literal, TypeAlias, get_args
 
 from msgspec import Struct, structs
 
@@ -19,11 +19,14 @@ from dialgate.core.request_deadlines import EXTENDED, Erased
 from dialgate.ledger.view_schemas import HistoryEntry
 from dialgate.runtime import templates
 from dialgate.runtime.extras import CODE, require
+from dialgate.subjects.breach_schemas import BreachFile, BreachTexts
 from dialgate.subjects.letter_words import LetterWords
 from dialgate.subjects.schemas import LetterKind, Report
 from dialgate.texts import LANGUAGES, Language
 
 LETTER_KINDS: Final[tuple[LetterKind, ...]] = get_args(LetterKind)
+TemplateKind: TypeAlias = LetterKind | Literal["breach"]
+_KINDS: Final[tuple[TemplateKind, ...]] = (*LETTER_KINDS, "breach")
 FOLDER: Final = "letters"
 _FRAMES: Final = ("letter.html", "annex.html")
 _SAMPLE_DAY: Final[Instant] = 1_795_510_800_000  # 2026-11-24T09:00:00Z
@@ -38,10 +41,11 @@ class Letter(Struct, frozen=True, kw_only=True):
     - `report` has the data about the number (kinds `access` and `why`).
     - `items` are the results of an erasure, and `entries` the ledger entries that carried out the request.
     - `accounts` has the sentences that explain each decision (kind `why`).
+    - `breach` is the breach of which the authority is notified (kind `breach`).
     - `bars_all` is false if the controller lets calls about a contract or a debt continue after an objection.
     """
 
-    kind: LetterKind
+    kind: TemplateKind
     language: Language
     controller_name: str
     number: str
@@ -61,6 +65,7 @@ class Letter(Struct, frozen=True, kw_only=True):
     entries: tuple[HistoryEntry, ...] = ()
     accounts: tuple[tuple[str, ...], ...] = ()
     bars_all: bool = True
+    breach: BreachFile | None = None
 
     @property
     def extended_to(self) -> Instant:
@@ -108,7 +113,7 @@ def pdf(html: str) -> bytes:
 
 def template_names() -> list[str]:
     """Return the names of all templates, which the operator's folder can replace."""
-    return sorted([*_FRAMES, *(f"{kind}.{language}.html" for kind in LETTER_KINDS for language in LANGUAGES)])
+    return sorted([*_FRAMES, *(f"{kind}.{language}.html" for kind in _KINDS for language in LANGUAGES)])
 
 
 def template_text(name: str) -> str:
@@ -150,17 +155,21 @@ def _samples() -> list[Letter]:
         details={"id": "c1", "rectify": ["goods"], "goods": ["broadband"]},
     )  # fmt: skip
     item = Erased(what="consent", name="c1", done="kept", why="", law="GDPR art. 17")
+    breach = BreachFile(
+        id="1", controller="acme", aware_at=report.made_at, due_at=report.made_at, hours_left=0, since=report.made_at,
+        until=report.made_at, client="", node="", opened_at=report.made_at, texts=BreachTexts(),
+    )  # fmt: skip
     full = Letter(
         kind="access", language="it", controller_name="Acme", number=report.number, made_at=_SAMPLE_DAY, addressee="Anna Esempio",
         place="Roma", protocol="1", request_kind="access", received_at=_SAMPLE_DAY, reasons="reason", report=report,
-        items=(item,), entries=(entry,), accounts=(("sentence",),),
+        items=(item,), entries=(entry,), accounts=(("sentence",),), breach=breach,
     )  # fmt: skip
     bare = structs.replace(
         full, addressee="", place="", protocol="", received_at=0, items=(), entries=(), accounts=()
     )
     return [
         structs.replace(letter, kind=kind, language=language)
-        for kind in LETTER_KINDS
+        for kind in _KINDS
         for language in LANGUAGES
         for letter in (full, bare)
     ]

@@ -286,16 +286,17 @@ class Subjects:
         await self.deadlines.add_step(case, result)
         return Rectified(request=ask.request, of=ask.of, receipt=receipt)
 
-    async def exposure(self, span: breach.BreachPeriod) -> breach.Exposure:
+    async def exposure(self, span: breach.BreachPeriod, run: breach.Runner = run_apart) -> breach.Exposure:
         """Return the data that a stolen key or a compromised node exposed (GDPR 33).
 
-        Another process reads the whole decision log for that.
+        `run` reads the whole decision log for that in another process.
         """
         lookups = list(await self._file.lookups_between(span.start, span.end))
         client, streamed = breach.client_of(self.config, span), set[str]()
         if client is not None and "stream" in client.scopes:
-            streamed = await self._registrar.notices.numbers(client.controllers)
-        return await run_apart(partial(breach.exposure, self.config, span, lookups, len(streamed)))
+            owners = [owner for owner in client.controllers if span.owns(owner)]
+            streamed = await self._registrar.notices.numbers(tuple(owners))
+        return await run(partial(breach.exposure, self.config, span, lookups, len(streamed)))
 
     # ---- upkeep ------------------------------------------------------------------------------------------------------
 

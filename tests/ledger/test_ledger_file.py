@@ -33,6 +33,7 @@ from dialgate.store import (
     Store,
     StoreUnavailable,
 )
+from dialgate.store.breaches import BreachStep, StoredBreach
 from dialgate.store.redis import RedisStore
 from dialgate.store.sqlite import SqliteStore
 from dialgate.store.watermark import LedgerWatermark
@@ -45,7 +46,7 @@ NOW = 1_795_510_800_000
 NUMBER = "+390612345678"
 BRUNO = b"bruno---" * 2
 ROWS: dict[Kind, int] = {
-    "position": 1, "attempt": 40, "answer": 2, "list": 1, "proof": 1, "delivery": 1, "lift": 1, "pause": 1, "key": 1, "count": 1, "entry": 3,
+    "position": 1, "attempt": 40, "answer": 2, "list": 1, "proof": 1, "delivery": 1, "lift": 1, "pause": 1, "key": 1, "breach": 1, "count": 1, "entry": 3,
 }  # fmt: skip
 ENGINES = ("sqlite", "redis")
 Open = Callable[[str, str], Store]
@@ -106,6 +107,11 @@ async def fill(store: Store, keys: Keys) -> None:
     await store.put_pause(pause)
     key = ClientKey(sha256="0" * 64, disabled_at=5, disabled_by="anna")
     await store.change_client_keys("dialer", ClientKeys(client="dialer", keys=(key,)).merged)
+    opened = BreachStep(at=5, by="dpo", kind="opened", done_at=4, texts={"nature": "a key was lost"})
+    breach = StoredBreach(
+        id="b1", controller="acme", aware_at=4, start=1, end=4, client="dialer", node="", steps=(opened,)
+    )
+    await store.change_breach("b1", lambda _: breach)
     await store.add_list(
         CallList(
             id="rome", controller="acme", campaigns=("spring",), bases=(), file="f", sha256="0", numbers=1,

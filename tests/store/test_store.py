@@ -36,6 +36,7 @@ from dialgate.store import (
     Store,
     StoreUnavailable,
 )
+from dialgate.store.breaches import BreachStep, StoredBreach
 from dialgate.store.campaign_counts import COUNTS_KEPT
 from dialgate.store.redis import RedisStore
 from dialgate.store.sqlite import SqliteStore, tables
@@ -610,6 +611,26 @@ async def test_of_two_versions_of_a_pause_the_newer_is_kept(store: Store, other:
     stored = [await store.put_pause(pause) for pause in (first, another, ended, first, ended, later, ended)]
     assert stored == [True, True, True, False, False, True, False]
     assert await other.campaign_pauses() == {("acme", "spring"): later, ("other", "spring"): another}
+
+
+async def test_of_two_steps_of_a_breach_at_once_none_is_lost(store: Store, other: Store) -> None:
+    opened = BreachStep(at=5, by="dpo", kind="opened", done_at=4)
+    breach = StoredBreach(
+        id="b1", controller="acme", aware_at=4, start=1, end=4, client="", node="", steps=(opened,)
+    )
+    assert await store.breach("b1") is None
+    await store.change_breach("b1", lambda _: breach)
+
+    def adding(at: int) -> Callable[[StoredBreach | None], StoredBreach | None]:
+        step = structs.replace(opened, at=at, kind="noted")
+        return lambda found: found and structs.replace(found, steps=(*found.steps, step))
+
+    gates = (store, other)
+    await asyncio.gather(*(gates[at % 2].change_breach("b1", adding(at)) for at in range(10, 20)))
+    stored = await other.breach("b1")
+    assert stored is not None
+    assert sorted(step.at for step in stored.steps) == [5, *range(10, 20)]
+    assert await store.breaches() == [stored]
 
 
 def call_list(name: str) -> CallList:

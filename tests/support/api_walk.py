@@ -158,6 +158,7 @@ async def walk(folder: Path) -> list[Exchange]:
         await _stream(ask)
         await _lists(ask)
         await _subjects(ask)
+        await _breaches(ask)
         await _operations(ask)
         await _campaigns(ask, running)
         await _reports(ask, running)
@@ -419,6 +420,27 @@ async def _subjects(ask: Walk) -> None:
     await ask("eraseSubjectData", 404, {"request": "none"}, place=place)
     await ask("exportSubjectLetter", 200, {"language": "en", "place": "Roma"}, place={"id": case_id})
     await ask("exportSubjectLetter", 404, {}, place={"id": "none"})
+
+
+async def _breaches(ask: Walk) -> None:
+    await ask("exportBreachRegister", 200)
+    opened = {
+        "aware_at": "2026-11-24T09:00:00Z",
+        "since": "2026-11-23T20:00:00Z",
+        "until": "2026-11-24T08:30:00Z",
+        "client": "dialer-7",
+        "nature": "The key of the dialer was in a public repository.",
+        "controller": "acme",
+    }
+    place = {"id": (await ask("addBreach", 201, opened))["id"]}
+    await ask("findBreachExposure", 200, place=place)
+    await ask("updateBreach", 200, {"outcome": "notified", "reason": "protocol 2026/4711"}, place=place)
+    late = {"outcome": "not_notified", "reason": "no risk"}
+    await ask("updateBreach", 409, late, place=place)
+    await ask("getBreach", 200, place=place)
+    await ask("getBreach", 404, place={"id": "none"})
+    await ask("listBreaches", 200)
+    await ask("exportBreachNotification", 200, params={"language": "en"}, place=place)
 
 
 async def _reports(ask: Walk, running: world.World) -> None:

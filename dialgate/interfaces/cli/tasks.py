@@ -23,6 +23,8 @@ _NAMES: Final[dict[TaskKind, str]] = {
     "log_unproved": "verify the decision logs (dialgate log verify)",
     "backup_due": "back up the data folder (dialgate backup)",
     "key_ends": "give the program another key",
+    "breach_due": "notify the authority of the breach, or record why not",
+    "breach_people": "decide whether the people are told of the breach",
 }
 
 

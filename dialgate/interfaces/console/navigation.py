@@ -38,6 +38,7 @@ NAVIGATION: Final[Mapping[str, tuple[NavigationPage, ...]]] = {
         NavigationPage("lookups", f"{ROOT}/look-ups", "subjects"),
         NavigationPage("holds", f"{ROOT}/holds", "subjects", whole_gate=True),
         NavigationPage("evidence", f"{ROOT}/evidence", "subjects", whole_gate=True),
+        NavigationPage("breaches", f"{ROOT}/breaches", "subjects"),
         NavigationPage("retention", f"{ROOT}/retention", "subjects", whole_gate=True),
     ),
     "gate": (

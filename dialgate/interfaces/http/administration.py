@@ -87,7 +87,9 @@ class _BreachQuery(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
 
 @ADMINISTRATION.endpoint("GET", "/v1/exposure")
-async def find_exposed_data(_: web.Request, app: App, __: Client, *, query: _BreachQuery) -> Exposure:
+async def find_exposed_data(
+    request: web.Request, app: App, client: Client, *, query: _BreachQuery
+) -> Exposure:
     """Return the data that a stolen key (`client`) or a compromised `node` exposed (GDPR Article 33). This reads the whole log."""
     period = BreachPeriod(
         client=query.client, node=query.node, start=instant(query.since), end=instant(query.until)
@@ -96,7 +98,7 @@ async def find_exposed_data(_: web.Request, app: App, __: Client, *, query: _Bre
         raise Fault(400, "request.invalid", "Name either a client or a node.", field="client")
     if period.end <= period.start:
         raise Fault(400, "request.invalid", "The end must be later than the start.", field="until")
-    return await app.subjects.exposure(period)
+    return await app.subjects.exposure(period, partial(run_for, request, client))
 
 
 # ---- legal holds -----------------------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ from typing import Final
 
 from dialgate.interfaces.http.accounts import ACCOUNTS
 from dialgate.interfaces.http.administration import ADMINISTRATION
+from dialgate.interfaces.http.breaches import BREACHES
 from dialgate.interfaces.http.call_list_endpoints import CALL_LISTS
 from dialgate.interfaces.http.campaigns import CAMPAIGNS
 from dialgate.interfaces.http.check import CHECKS
@@ -21,7 +22,7 @@ from dialgate.interfaces.http.subjects import SUBJECTS
 from dialgate.interfaces.http.tasks import TASKS
 
 _GROUPS: Final = (
-    CHECKS, DECISIONS, DECISION_SEARCH, LEDGER, PROOFS, CALL_LISTS, CAMPAIGNS, TASKS, SUBJECTS, LOOKUPS, REPORTS, HISTORY,
-    ADMINISTRATION, ACCOUNTS, CLIENT_KEYS, DIALERS, INCOMING,
+    CHECKS, DECISIONS, DECISION_SEARCH, LEDGER, PROOFS, CALL_LISTS, CAMPAIGNS, TASKS, SUBJECTS, LOOKUPS, BREACHES,
+    REPORTS, HISTORY, ADMINISTRATION, ACCOUNTS, CLIENT_KEYS, DIALERS, INCOMING,
 )  # fmt: skip
 ENDPOINTS: Final = tuple(endpoint for group in _GROUPS for endpoint in group.endpoints)

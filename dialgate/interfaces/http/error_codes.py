@@ -153,6 +153,7 @@ _CODES: Final[dict[str, tuple[int, str, str]]] = {
         "No open data-subject request has this id, or the request is of another kind or for another number.",
         "Use an `id` from `GET /v1/subject-requests`.",
     ),
+    "breach.unknown": (404, "The client has no breach with this id.", "Use an `id` from `GET /v1/breaches`."),
     "node.unknown": (404, "The store has no node with this name.", "Use a name from `GET /v1/nodes`."),
     "webhook.unknown": (
         404,
@@ -244,6 +245,11 @@ _CODES: Final[dict[str, tuple[int, str, str]]] = {
         409,
         "The data-subject request is closed, or cannot be extended again.",
         "Record a new request with `POST /v1/subjects/{number}/requests` if the person asked again.",
+    ),
+    "breach.refused": (
+        409,
+        "The step contradicts an earlier one, or the notification is late and `delay` gives no reasons (GDPR art. 33(1)).",
+        "Check the steps with `GET /v1/breaches/{id}`. Send `delay`, or record the step as `noted`.",
     ),
     "subject.premature": (
         409,

@@ -37,7 +37,7 @@ from dialgate.subjects.schemas import (
     SubjectCase,
 )
 
-_PAGE: Final = {
+PAGE: Final = {
     "Content-Type": "text/html; charset=utf-8",
     "Cache-Control": "no-store",
     "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'",
@@ -91,7 +91,7 @@ class _ReportQuery(_Query, frozen=True, kw_only=True):
     "/v1/subjects/{number}",
     in_path=_NUMBER,
     answer=Report,
-    also_answers=(Media(name=_PAGE["Content-Type"], kind=None),),
+    also_answers=(Media(name=PAGE["Content-Type"], kind=None),),
     errors=_LOOKING,
 )
 async def get_subject_data(
@@ -118,7 +118,7 @@ def letters_of(app: App) -> Path:
 def _page(text: str, missing: Collection[str] = ()) -> web.Response:
     """Return a letter as a page. A header names the gates whose data it lacks."""
     return web.Response(
-        text=text, headers=_PAGE | ({MISSING_HEADER: ", ".join(sorted(missing))} if missing else {})
+        text=text, headers=PAGE | ({MISSING_HEADER: ", ".join(sorted(missing))} if missing else {})
     )
 
 
@@ -182,7 +182,7 @@ async def list_subject_requests(_: web.Request, app: App, client: Client) -> Cas
 )
 async def export_subject_register(_: web.Request, app: App, client: Client) -> web.StreamResponse:
     """Return the register of data-subject requests as CSV: what was requested, when, what was answered and by whom. It has no number."""
-    return web.Response(text=await app.casework.register(client), headers=_PAGE | {"Content-Type": CSV})
+    return web.Response(text=await app.casework.register(client), headers=PAGE | {"Content-Type": CSV})
 
 
 class _CaseQuery(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -250,7 +250,7 @@ async def update_subject_request(
     "POST",
     "/v1/subject-requests/{id}/letter",
     in_path=_REQUEST,
-    also_answers=(Media(name=_PAGE["Content-Type"], kind=None), Media(name=PDF, kind=bytes)),
+    also_answers=(Media(name=PAGE["Content-Type"], kind=None), Media(name=PDF, kind=bytes)),
     errors=(
         "subject.unknown", "subject.premature", "subject.template", "extra.missing", "lookup.throttled", "store.unavailable",
         "gate.unavailable",
@@ -271,10 +271,16 @@ async def make_letter(
 ) -> web.Response:
     """Write a letter and return it in the form that `ask` names. Raises `Refused`."""
     draft = await app.casework.write_letter(client, name, ask)
+    return await render_letter(request, app, client, draft, name, ask.form)
+
+
+async def render_letter(
+    request: web.Request, app: App, client: Client, draft: letter.Letter, name: str, form: str
+) -> web.Response:
+    """Return a letter as a page, or as PDF with a file name for `name`. Raises `Refused`."""
     text = letter.render(draft, letters_of(app))
-    missing = draft.report.missing if draft.report else {}
-    if ask.form == "html":
-        return _page(text, missing)
+    if form == "html":
+        return _page(text, draft.report.missing if draft.report else ())
     body = await run_for(request, client, partial(letter.pdf, text))
     file = f'inline; filename="{draft.kind}-{name}.pdf"'
-    return web.Response(body=body, headers={**_PAGE, "Content-Type": PDF, "Content-Disposition": file})
+    return web.Response(body=body, headers={**PAGE, "Content-Type": PDF, "Content-Disposition": file})

@@ -5,7 +5,13 @@ from typing import Final
 from dialgate.core.model import DAY, Instant
 from dialgate.store import Generation, StoreUnavailable
 from dialgate.store.campaign_counts import oldest_hour
-from dialgate.store.documents import CampaignPauses, DocumentKind, KeysOfClients, PersonAccounts
+from dialgate.store.documents import (
+    CampaignPauses,
+    DocumentKind,
+    KeysOfClients,
+    OfficerDocuments,
+    PersonAccounts,
+)
 from dialgate.store.redis.attempts import RedisAttempts
 from dialgate.store.redis.campaign_counts import RedisCampaignCounts
 from dialgate.store.redis.commands import RedisCommands, pairs, texts
@@ -21,7 +27,7 @@ _READABLE: Final = (b"2", LAYOUT)  # in layout 2 all attempts are lines (`subjec
 _COUNTS_DROPPED_EVERY: Final = 24  # hours, because it reads all counts
 
 
-class RedisStore(CampaignPauses, PersonAccounts, KeysOfClients):
+class RedisStore(CampaignPauses, PersonAccounts, KeysOfClients, OfficerDocuments):
     """A store in Redis that several gates share, combined from one part for each topic.
 
     `patience` limits one round trip, in seconds. A ledger entry is acknowledged once it is on the disks of

@@ -35,7 +35,13 @@ from dialgate.store import (
     refuse_if_short,
 )
 from dialgate.store.campaign_counts import oldest_hour
-from dialgate.store.documents import CampaignPauses, DocumentKind, KeysOfClients, PersonAccounts
+from dialgate.store.documents import (
+    CampaignPauses,
+    DocumentKind,
+    KeysOfClients,
+    OfficerDocuments,
+    PersonAccounts,
+)
 from dialgate.store.encoded_entries import AnyDraft, EncodedEntry
 from dialgate.store.sqlite import campaign_counts, migrations, tables
 from dialgate.store.sqlite.connection import (
@@ -66,7 +72,7 @@ class VersionedReading(Reading, frozen=True, gc=False, kw_only=True):
     seq: int
 
 
-class SqliteStore(CampaignPauses, PersonAccounts, KeysOfClients):
+class SqliteStore(CampaignPauses, PersonAccounts, KeysOfClients, OfficerDocuments):
     def __init__(self, path: Path, buffer_rows: int = BUFFER_ROWS, *, read_only: bool = False) -> None:
         self._path, self._buffer_rows = path, buffer_rows
         self._reader = SqliteConnection(path, wait=5.0 if read_only else 0.1, read_only=read_only)

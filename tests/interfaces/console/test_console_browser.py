@@ -54,6 +54,7 @@ PLACES = (
     "/reports/view?day=2026-11-24",
     "/lookup",
     "/requests",
+    "/breaches",
 )
 
 pytestmark = [

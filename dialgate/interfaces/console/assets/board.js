@@ -236,6 +236,7 @@ function taskText(task) {
 function taskEnd(task) {
   if (task.share) return percent.format(task.share);
   if (task.days_left === undefined || task.days_left === null) return say("live.now");
+  if (task.kind === "breach_due" && task.days_left <= 0) return say("live.over");
   if (!["request_due", "shadow_ends", "key_ends"].includes(task.kind)) return daysLeft(task.days_left);
   return task.days_left < 0 ? say("live.over") : task.days_left === 0 ? say("live.today") : daysLeft(task.days_left);
 }
