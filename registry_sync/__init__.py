@@ -22,7 +22,6 @@ Both:
     gate_requests      requests to the gate, which voids consents
     publication        atomic writes of number sets and manifests
     rollback           differences between publications, and the return to an earlier one
-    release_holds      large changes held until two people release them
     snapshot_mirror    a node's copy of publications
     run_report         a run's summaries, alarms and metrics
     config             registries.yaml

@@ -6,8 +6,9 @@ from typing import Annotated
 
 import typer
 
+from dialgate.lists import release_holds
 from dialgate.runtime.terminal import NO, bars, show_json, show_table, utc
-from registry_sync import nightly_job, release_holds
+from registry_sync import nightly_job
 from registry_sync.cli_options import DEFAULT_REGISTRIES, AsJson, RegistriesPath, load, refuse, reporting
 from registry_sync.config import Plan
 from registry_sync.query_packages import Package, PackageStore

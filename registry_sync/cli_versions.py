@@ -5,10 +5,11 @@ from typing import Annotated
 import typer
 from msgspec.structs import astuple
 
+from dialgate.lists import release_holds
 from dialgate.lists.manifest import Manifest
 from dialgate.runtime.clock import wall_clock
 from dialgate.runtime.terminal import show_fields, show_json, show_table, utc
-from registry_sync import publication, release_holds, rollback
+from registry_sync import publication, rollback
 from registry_sync.cli_options import DEFAULT_REGISTRIES, AsJson, RegistriesPath, Snapshots, reporting, target
 from registry_sync.rollback import PublicationDifference
 

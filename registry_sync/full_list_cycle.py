@@ -17,11 +17,12 @@ from pathlib import Path
 import numpy as np
 
 from dialgate.core.model import DAY, Instant
+from dialgate.lists import release_holds
 from dialgate.lists.manifest import ManifestEntry
 from dialgate.lists.number_set import NumberSet
 from dialgate.lists.snapshot import Contents, read_contents
 from dialgate.runtime.atomic_write import publish_file, remove_on_exit, write_file
-from registry_sync import full_list_areas, import_checks, publication, release_holds
+from registry_sync import full_list_areas, import_checks, publication
 from registry_sync.config import FullListRegistry
 from registry_sync.formats import dnc
 from registry_sync.formats.number_files import FullFile

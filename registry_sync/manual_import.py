@@ -7,8 +7,9 @@ from typing import Any, Literal, TypeAlias
 from msgspec import Struct
 
 from dialgate.core.model import Instant
+from dialgate.lists import release_holds
 from dialgate.lists.snapshot import Consultation
-from registry_sync import answer_merge, import_checks, publication, release_holds
+from registry_sync import answer_merge, import_checks, publication
 from registry_sync.answer_merge import AnsweredConsultation, ChangeCounts, PublishedAnswers
 from registry_sync.consultations import RegistryQuery, read_consultation
 from registry_sync.formats.table import TableFormat

@@ -13,9 +13,11 @@ import structlog
 from dialgate.config.configuration import ConfigError
 from dialgate.core.faults import Unavailable
 from dialgate.core.model import Instant
+from dialgate.core.refusal import Refused
 from dialgate.crypto.keys import Keys
 from dialgate.crypto.publisher_signature import SnapshotSigner
 from dialgate.lists.number_set import DamagedFile
+from dialgate.lists.release_holds import ReleaseRequired
 from dialgate.runtime.atomic_write import write_file
 from dialgate.runtime.clock import wall_clock
 from dialgate.runtime.file_lock import hold_lock
@@ -39,7 +41,17 @@ from registry_sync.query_packages import PackageStore
 from registry_sync.run_report import Alarm, Kind, Run, Summary
 from registry_sync.sources import Source, SourceFailed, open_source
 
-FAULTS = (ImportRefused, ConfigError, FaultyFile, DamagedFile, SourceFailed, Unavailable, OSError)
+FAULTS = (
+    ImportRefused,
+    ReleaseRequired,
+    Refused,
+    ConfigError,
+    FaultyFile,
+    DamagedFile,
+    SourceFailed,
+    Unavailable,
+    OSError,
+)
 LAST_RUN = "last-run.json"
 _log = structlog.get_logger(__name__)
 

@@ -17,7 +17,9 @@ import msgspec
 import numpy as np
 
 from dialgate.core.model import DAY, HOUR, Instant
+from dialgate.core.refusal import Refused
 from dialgate.crypto.keys import Keys
+from dialgate.lists import release_holds
 from dialgate.lists.number_set import distinct
 from dialgate.lists.snapshot import Consultation
 from dialgate.store import Ledger
@@ -30,7 +32,6 @@ from registry_sync import (
     publication,
     query_budget,
     query_schedule,
-    release_holds,
 )
 from registry_sync.answer_merge import ChangeCounts, PublishedAnswers
 from registry_sync.config import Plan, QueriedRegistry
@@ -326,7 +327,7 @@ class QueryCycle:
         except release_holds.ReleaseRequired as held:
             self._alarm("held", str(held))
             self._packages.record(package, package.state, "held")
-        except ImportRefused as refused:
+        except (ImportRefused, Refused) as refused:
             # Without `receipt` the next run reads the receipt file again, which may have been corrected.
             self._packages.record(package, package.state, str(refused), receipt="")
         else:

@@ -8,10 +8,11 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from dialgate.core.model import Instant
+from dialgate.lists import release_holds
 from dialgate.lists.manifest import Manifest, ManifestEntry
 from dialgate.lists.manifest_history import earlier_manifests
 from dialgate.lists.number_set import NumberSet
-from registry_sync import publication, release_holds
+from registry_sync import publication
 from registry_sync.answer_merge import PublishedAnswers
 from registry_sync.formats.text import Mask, Numbers
 from registry_sync.import_checks import ImportRefused

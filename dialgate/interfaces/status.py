@@ -5,6 +5,7 @@ The status contains no called numbers.
 
 import asyncio
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from datetime import date
 from typing import Annotated, Any, Final, Literal, TypeAlias
 
@@ -20,6 +21,8 @@ from dialgate.core.law import Law
 from dialgate.core.law_sections import CallerIds
 from dialgate.core.local_time import day_in, instant_of, rfc3339
 from dialgate.core.model import DAY, Campaign, Instant
+from dialgate.core.refusal import Refused
+from dialgate.interfaces.held_imports import HeldImport, held_imports
 from dialgate.ledger.campaigns import CampaignInfo
 from dialgate.people.client_keys import ClientInfo
 from dialgate.store import CallerIdProof
@@ -76,14 +79,14 @@ class ShadowStatus(Struct, frozen=True, kw_only=True):
 TaskKind: TypeAlias = Literal[
     "registry_ends", "silent_limit", "campaign_ends", "proof_ends", "caller_id_ends", "request_due", "shadow_ends",
     "backup_due", "key_ends", "log_damaged", "log_unproved",
-    "breach_due", "breach_people",
+    "breach_due", "breach_people", "import_held",
 ]  # fmt: skip
 
 
 class Task(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Something that a supervisor or officer must do soon.
 
-    `name` is the registry, campaign, caller ID, request, breach, scope of shadow mode or client that the task is about. `share` is the part of a limit
+    `name` is the registry, campaign, caller ID, request, breach, scope of shadow mode, client or held import's registry that the task is about. `share` is the part of a limit
     that a campaign has used. `days_left` is negative if the day has passed, and missing if the task has no day.
     """
 
@@ -127,6 +130,7 @@ _PAGES: Final[dict[TaskKind, str]] = {
     "log_unproved": "/console/evidence",
     "breach_due": "/console/breaches",
     "breach_people": "/console/breaches",
+    "import_held": "/console/registries",
 }
 
 
@@ -164,6 +168,8 @@ async def read_status(app: App, controllers: tuple[str, ...]) -> ControllerStatu
     found += await asyncio.to_thread(
         lambda: [*_ends(config, controllers, now), *_backup(config, controllers, now)]
     )
+    with suppress(Refused):  # the nightly job reports holds, too
+        found += _held(await held_imports(app, controllers))
     found += _key_ends(app.client_keys.infos(), controllers, now)
     if config.controllers.keys() <= set(controllers):
         proof = await asyncio.to_thread(last_proof, config.data)
@@ -228,6 +234,12 @@ def _backup(config: Config, controllers: tuple[str, ...], now: Instant) -> Itera
     left = days - (now - last) / DAY
     if days and last and left < 0 and config.controllers.keys() <= set(controllers):
         yield _task("backup_due", config.settings.node, days_left=round(left, 1))
+
+
+def _held(holds: Iterable[HeldImport]) -> Iterator[Task]:
+    for hold in holds:
+        if not hold.released:
+            yield _task("import_held", hold.registry, controller=hold.controller)
 
 
 def _key_ends(clients: Iterable[ClientInfo], controllers: tuple[str, ...], now: Instant) -> Iterator[Task]:

@@ -1,1 +1,1 @@
-"""Number sets in mapped files (registry snapshots and call lists), and readers of their source files."""
+"""Number sets in mapped files (registry snapshots and call lists), readers of their source files, and holds on imports."""

@@ -22,9 +22,10 @@ from dialgate.core.local_time import midnight
 from dialgate.core.model import DAY, HOUR
 from dialgate.ledger.registrar import Registrar
 from dialgate.ledger.schemas import ConsentRequest
+from dialgate.lists import release_holds
 from dialgate.lists.number_set import DamagedFile
 from dialgate.runtime.instants import KeptInstants
-from registry_sync import gate_requests, nightly_job, release_holds
+from registry_sync import gate_requests, nightly_job
 from registry_sync.import_checks import ImportRefused
 from registry_sync.simulator import FAULTS, is_enrolled
 from tests.support import yaml_files

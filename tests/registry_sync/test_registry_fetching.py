@@ -6,7 +6,7 @@ The clock is set by hand; the files are real.
 import os
 from pathlib import Path
 
-from registry_sync import release_holds
+from dialgate.lists import release_holds
 from tests.registry_sync.test_registry_lists import ListJob, publish_first_lists, us_lines
 from tests.support.registry_world import alarm_kinds
 

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from dialgate.core.model import DAY, HOUR
-from registry_sync import full_list_areas, release_holds
+from dialgate.lists import release_holds
+from registry_sync import full_list_areas
 from registry_sync.full_list_areas import Area, FullSet
 from tests.support.registry_world import JobWorld, alarm_kinds
 

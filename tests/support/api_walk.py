@@ -10,6 +10,7 @@ import re
 import shutil
 import tempfile
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,6 +23,7 @@ from dialgate.interfaces import http_application
 from dialgate.interfaces.http import examples, openapi
 from dialgate.interfaces.http.endpoint import FORM, NDJSON, Endpoint
 from dialgate.interfaces.http.examples import Examples
+from dialgate.lists.release_holds import ReleaseRequired, require_release
 from dialgate.store import HourCount
 from dialgate.store.sqlite import campaign_counts
 from tests.support import world
@@ -165,6 +167,7 @@ async def walk(folder: Path) -> list[Exchange]:
         await _administration(ask)
         await _accounts(ask)
         await _keys(ask)
+        await _registries(ask, running)
         await running.app._store.close()
         await _without_store(ask)
     return ask.exchanges
@@ -497,6 +500,17 @@ async def _keys(ask: Walk) -> None:
     for exchange in ask.exchanges:  # the key and its id differ in each walk
         if exchange.endpoint.name == "addKey" and exchange.status == 201:
             exchange.response["key"] = "KEY"
+
+
+async def _registries(ask: Walk, running: World) -> None:
+    why = "30 per cent of the known answers changed"
+    with suppress(ReleaseRequired):
+        require_release(
+            running.app.config.data / "snapshots", ("rpo", "acme", "TICKET-2"), why, running.hand()
+        )
+    (held,) = (await ask("listHeldImports", 200))["holds"]
+    await ask("releaseHeldImport", 200, place={"id": held["id"]})
+    await ask("releaseHeldImport", 409, place={"id": held["id"]})
 
 
 async def _administration(ask: Walk) -> None:

@@ -25,6 +25,7 @@ _NAMES: Final[dict[TaskKind, str]] = {
     "key_ends": "give the program another key",
     "breach_due": "notify the authority of the breach, or record why not",
     "breach_people": "decide whether the people are told of the breach",
+    "import_held": "release the held import, if it is correct",
 }
 
 

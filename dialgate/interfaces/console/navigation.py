@@ -30,6 +30,7 @@ NAVIGATION: Final[Mapping[str, tuple[NavigationPage, ...]]] = {
         NavigationPage("lists", f"{ROOT}/lists", "lists"),
         NavigationPage("campaigns", f"{ROOT}/campaigns", "watch"),
         NavigationPage("callers", f"{ROOT}/caller-ids", "watch"),
+        NavigationPage("registries", f"{ROOT}/registries", "watch"),
         NavigationPage("law", f"{ROOT}/law", "watch"),
     ),
     "people": (

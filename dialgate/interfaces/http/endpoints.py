@@ -17,12 +17,13 @@ from dialgate.interfaces.http.incoming_webhooks import INCOMING
 from dialgate.interfaces.http.ledger_endpoints import LEDGER
 from dialgate.interfaces.http.lookups import LOOKUPS
 from dialgate.interfaces.http.proof_files import PROOFS
+from dialgate.interfaces.http.registries import REGISTRIES
 from dialgate.interfaces.http.reports import REPORTS
 from dialgate.interfaces.http.subjects import SUBJECTS
 from dialgate.interfaces.http.tasks import TASKS
 
 _GROUPS: Final = (
     CHECKS, DECISIONS, DECISION_SEARCH, LEDGER, PROOFS, CALL_LISTS, CAMPAIGNS, TASKS, SUBJECTS, LOOKUPS, BREACHES,
-    REPORTS, HISTORY, ADMINISTRATION, ACCOUNTS, CLIENT_KEYS, DIALERS, INCOMING,
+    REPORTS, HISTORY, ADMINISTRATION, ACCOUNTS, CLIENT_KEYS, REGISTRIES, DIALERS, INCOMING,
 )  # fmt: skip
 ENDPOINTS: Final = tuple(endpoint for group in _GROUPS for endpoint in group.endpoints)

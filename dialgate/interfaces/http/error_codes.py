@@ -100,6 +100,26 @@ _CODES: Final[dict[str, tuple[int, str, str]]] = {
         "The client has two valid keys, which is the most: the one in use, and the one that replaces it.",
         "Look up which key is no longer used in `GET /v1/clients`, disable it, then make another.",
     ),
+    "release.unknown": (
+        404,
+        "No import with this id waits for its release.",
+        "Use an `id` from `GET /v1/registries/holds`.",
+    ),
+    "release.repeated": (
+        409,
+        "This client has released the import already. Two different people must.",
+        "Leave it to another person: `GET /v1/registries/holds` shows who has released it.",
+    ),
+    "release.people_only": (
+        403,
+        "People have accounts here, and a key can be shared, so it does not count as a person.",
+        "Use the page Registries of the console, or `registry-sync release`.",
+    ),
+    "release.unreadable": (
+        500,
+        "The held imports in the snapshot folder cannot be read or written. The message names the file.",
+        "Correct the owner of the folder `snapshots` in the data folder, or remove the damaged file.",
+    ),
     "account.unknown": (404, "No account has this name.", "Look up the name in `GET /v1/accounts`."),
     "account.exists": (
         409,

@@ -30,7 +30,7 @@ OPERATIONS: Final = {
 }
 VERBS: Final = {
     "add", "check", "confirm", "disable", "end", "erase", "execute", "export", "find", "forget", "get", "import", "invite", "lift", "list", "load", "preview", "rectify",
-    "redirect", "replay",
+    "redirect", "release", "replay",
     "pause", "plan", "remove", "renew", "report", "resume", "retire", "scrub", "search", "send", "simulate", "stream", "update", "verify", "void", "withdraw",
 }  # fmt: skip
 # Only gates can write to a peer. The store of the walk is embedded.

@@ -229,7 +229,7 @@ function tasks(message) {
 }
 
 function taskText(task) {
-  const name = task.kind === "registry_ends" ? task.name.toUpperCase() : task.name;
+  const name = ["registry_ends", "import_held"].includes(task.kind) ? task.name.toUpperCase() : task.name;
   return say(`live.task_${task.kind}`, { name, campaign: task.campaign ?? "" });
 }
 

@@ -13,8 +13,9 @@ import msgspec
 from msgspec import Struct
 
 from dialgate.core.model import Instant
+from dialgate.core.refusal import Refused
 from dialgate.runtime.atomic_write import write_file
-from registry_sync.import_checks import ImportRefused
+from dialgate.runtime.file_lock import hold_lock
 
 REQUIRED_APPROVALS: Final = 2
 
@@ -34,15 +35,15 @@ class ReleaseHold(Struct, frozen=True, kw_only=True):
     area: str = ""  # of a full list that is published by area
 
 
-class ReleaseRequired(ImportRefused):
+class ReleaseRequired(Exception):
     """Raised for a publication that two people must release first."""
 
     def __init__(self, hold: ReleaseHold) -> None:
         missing = REQUIRED_APPROVALS - len(hold.approvals)
         who = "two people" if missing == REQUIRED_APPROVALS else "one more person"
         super().__init__(
-            f"{hold.why}. Held as {hold.id}. If it is correct, {who} must release it"
-            f" (registry-sync release {hold.id} --actor NAME); then run this command again"
+            f"{hold.why}. Held as {hold.id}. If it is correct, {who} must release it, on the page Registries of the console or with"
+            f" `registry-sync release {hold.id} --actor NAME`; then run this command again"
         )
 
 
@@ -66,13 +67,18 @@ def approve(folder: Path, name: str, actor: str, now: Instant) -> ReleaseHold:
 
     Raises Refused if the hold does not exist, or if `actor` has already approved its release.
     """
-    hold = _read(folder, name)
-    if hold is None:
-        raise ImportRefused(f"hold {name} does not exist. `registry-sync status` lists the holds")
-    if actor in {approval.actor for approval in hold.approvals}:
-        raise ImportRefused(f"{actor} has already released {name}; a second person must release it")
-    hold = msgspec.structs.replace(hold, approvals=(*hold.approvals, Approval(actor, now)))
-    _write(folder, hold)
+    if _read(folder, name) is None:
+        text = f"No hold has the id {name}. `registry-sync status` lists the holds."
+        raise Refused("release.unknown", text, "id", 404)
+    with hold_lock(folder / ".held.lock"):  # two people at once
+        hold = _read(folder, name)
+        if hold is None:
+            raise Refused("release.unknown", "The import was published meanwhile.", "id", 404)
+        if actor in {approval.actor for approval in hold.approvals}:
+            text = f"{actor} has already released {name}. A second person must release it, too."
+            raise Refused("release.repeated", text, "id", 409)
+        hold = msgspec.structs.replace(hold, approvals=(*hold.approvals, Approval(actor, now)))
+        _write(folder, hold)
     return hold
 
 
@@ -108,9 +114,8 @@ def _read(folder: Path, name: str) -> ReleaseHold | None:
     except FileNotFoundError:
         return None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise ImportRefused(
-            f"{_path(folder, name)} is unreadable ({error}). Delete this file, and release the hold again"
-        ) from error
+        text = f"{_path(folder, name)} is unreadable ({error}). Delete this file, and release the hold again."
+        raise Refused("release.unreadable", text, status=500) from error
 
 
 def _write(folder: Path, hold: ReleaseHold) -> None:
