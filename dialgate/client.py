@@ -103,15 +103,22 @@ class Dialgate:
             self._session = None
 
     async def check(
-        self, *, to: str, from_: str, campaign: str, call_id: str = "", call_type: CallType | None = None
+        self,
+        *,
+        to: str,
+        from_: str,
+        campaign: str,
+        call_id: str = "",
+        call_type: CallType | None = None,
+        agent: str = "",
     ) -> Verdict:
-        """Check a call. Repeated requests with the same `call_id` count as one attempt."""
+        """Check a call. Repeated requests with the same `call_id` count as one attempt. `agent` is an ID, never a name."""
         request = {"to": to, "from": from_, "campaign": campaign, "call_id": call_id or uuid4().hex}
+        optional = {"call_type": call_type, "agent": agent}
         try:
             async with asyncio.timeout(self._timeout):
-                status, body = await self._post(
-                    "/v1/check", request | ({"call_type": call_type} if call_type else {})
-                )
+                given = {name: value for name, value in optional.items() if value}
+                status, body = await self._post("/v1/check", request | given)
         except (ClientError, OSError, ValueError) as error:  # TimeoutError is an OSError
             is_timeout = isinstance(error, TimeoutError)
             return _failed("client.timeout" if is_timeout else "client.unreachable")

@@ -15,7 +15,7 @@ from dialgate.core import local_time
 from dialgate.core.model import MINUTE, Instant, Result
 from dialgate.core.refusal import Refused
 from dialgate.core.text_formats import Timestamp
-from dialgate.crypto.keys import KeyRetired, Keys
+from dialgate.crypto.keys import KeyRetired, Keys, MonthKeys
 from dialgate.crypto.masking import mask_number
 from dialgate.decision_log import span
 from dialgate.decision_log.chains import Chains, shipped_until
@@ -50,6 +50,7 @@ class DecisionPageOrder(Struct, frozen=True, kw_only=True):
     zone: str = "UTC"
     hours: tuple[int, int] = (0, 24)
     outcome: Result | None = None
+    agent: str = ""
 
 
 class DecisionRow(Struct, frozen=True, kw_only=True):
@@ -67,6 +68,7 @@ class DecisionRow(Struct, frozen=True, kw_only=True):
     client: str
     interface: str
     call_id: str
+    agent: str = ""
 
 
 class DecisionPage(Struct, frozen=True, kw_only=True):
@@ -84,6 +86,8 @@ class DecisionPage(Struct, frozen=True, kw_only=True):
 def find_page(config: Config, order: DecisionPageOrder) -> DecisionPage:
     """Read a page from the logs, in a process of its own. Raises `LogDamaged`, `Refused`."""
     chains = Chains(config.data, config.shipped)
+    if order.agent:
+        order = replace(order, query=replace(order.query, agents=chains.agents(order.agent)))
     cursor = _position(chains, order)
     found = merge(
         *(_newest_first(chains, reader, log, cursor, order) for log, reader in chains.readers.items()),
@@ -138,9 +142,12 @@ def _until(within: LogSpan, log: str, cursor: Position | None) -> LogSpan:
 def _rows(decisions: EntryColumns, keys: Keys) -> Iterator[tuple[Position, DecisionRow]]:
     seqs, times = decisions.seqs.tolist(), decisions.times.tolist()
     shown = zip(*(decisions.column(name) for name in _SHOWN), strict=True)
-    sealed = zip(*(_stored(decisions.column(name)) for name in ("nonce", "sealed")), strict=True)
+    sealed = zip(*(_stored(decisions.column(name)) for name in ("nonce", "sealed", "agent")), strict=True)
     at_texts = np.datetime_as_string(decisions.times.astype("M8[ms]"), timezone="UTC").tolist()  # RFC 3339
-    for seq, at, at_text, (nonce, box), values in zip(seqs, times, at_texts, sealed, shown, strict=True):
+    for seq, at, at_text, (nonce, box, agent), values in zip(
+        seqs, times, at_texts, sealed, shown, strict=True
+    ):
+        month = _month(keys, at)
         allow, shadow, controller, campaign, caller_id, reasons, client, interface, call_id = values
         yield (
             (at, decisions.log, seq),
@@ -149,7 +156,7 @@ def _rows(decisions: EntryColumns, keys: Keys) -> Iterator[tuple[Position, Decis
                 at=at_text,
                 decision="allow" if allow else "deny",
                 shadow=shadow,
-                number=_masked(nonce + box, at, keys) if nonce and box else mask_number(""),
+                number=mask_number(month.called_number(nonce + box) if month and nonce and box else ""),
                 controller=controller,
                 campaign=campaign,
                 caller_id="" if caller_id.endswith(SEALED) else caller_id,
@@ -157,6 +164,7 @@ def _rows(decisions: EntryColumns, keys: Keys) -> Iterator[tuple[Position, Decis
                 client=client,
                 interface=interface,
                 call_id=call_id,
+                agent=month.unseal(agent) if month and agent else "",
             ),
         )
 
@@ -166,8 +174,9 @@ def _stored(column: Column) -> Iterator[Any]:
     return (column.values[code] if code >= 0 else None for code in column.codes.tolist())
 
 
-def _masked(sealed: bytes, at: Instant, keys: Keys) -> str:
+def _month(keys: Keys, at: Instant) -> MonthKeys | None:
+    """Return the keys of the month, or None if they were destroyed."""
     try:
-        return mask_number(keys.month(at).called_number(sealed))
+        return keys.month(at)
     except KeyRetired:
-        return mask_number("")
+        return None

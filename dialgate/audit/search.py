@@ -30,6 +30,7 @@ class DecisionQuery(Struct, frozen=True, kw_only=True):
     client: str = ""
     shadow: bool = False  # only calls that were answered in shadow mode
     hashes: Collection[bytes] | None = None  # keyed hashes of one number
+    agents: frozenset[bytes] | None = None  # the encrypted IDs of one agent
     list: str = ""
     caller_id: str = ""
     sees: Visibility = Visibility()  # apart from its times
@@ -61,6 +62,7 @@ class DecisionQuery(Struct, frozen=True, kw_only=True):
             "client": (self.client, self.client.__eq__),
             "shadow": (self.shadow, bool),
             "reasons": (self.code, lambda codes: any(_is(code, self.code) for code in codes.split())),
+            "agent": (self.agents is not None, (self.agents or frozenset()).__contains__),
             "lists": (self.list, lambda lists: self.list in lists.split()),
             "caller_id": (self.caller_id, lambda number: number.removesuffix(SEALED) == self.caller_id),
         }

@@ -107,6 +107,9 @@ class ControllerFile(Strict, frozen=True, kw_only=True):
     stops: StopScope = "all"
     """Which calls a revocation bars. `all`: every call. `marketing`: what the law bars, such as offers, research and appeals (GDPR art. 21(2) and (3)), but not calls about a contract or a debt under it. These then need a contract, or a consent or request given after the revocation."""
 
+    record_agents: bool = False
+    """Whether decisions record the `agent` of a check, so that they can be searched by agent. This can be monitoring of staff: in Italy it needs an agreement with the unions or an authorisation (L. 300/1970 art. 4), and everywhere the agents must know of it (GDPR art. 13). If it is off, the gate ignores the field."""
+
     def as_fact(self) -> Controller:
         """Return what the rules may know of the controller."""
         fields = (name for name in Controller.__struct_fields__ if hasattr(self, name))
@@ -136,6 +139,7 @@ class Line(Struct, frozen=True, kw_only=True):
     dial_region: str
     caller_ids: dict[str, CallerId]
     names: CurrentNames = CurrentNames()  # of all the controller's campaigns
+    records_agents: bool = False
 
 
 class _Built(Protocol):
@@ -220,6 +224,7 @@ def _line(
         dial_region=campaign.dial_region,
         caller_ids={caller_id.number: caller_id for caller_id in _caller_ids(campaign, parsed)},
         names=names,
+        records_agents=controller.record_agents,
     )
 
 

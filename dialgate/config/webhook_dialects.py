@@ -54,6 +54,7 @@ class Profile(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, ren
     campaign: tuple[str, ...]
     call_id: tuple[str, ...] = ()
     call_type: tuple[str, ...] = ()
+    agent: tuple[str, ...] = ()
     allow: ReplyTemplate
     deny: ReplyTemplate
     retry: ReplyTemplate  # the reply if the gate cannot decide now

@@ -75,6 +75,13 @@ class Call(Struct, frozen=True, kw_only=True, gc=False, forbid_unknown_fields=Tr
     call_type: Annotated[
         CallType | None, Meta(description="Call type, only if stricter than the campaign's.")
     ] = None
+    agent: Annotated[
+        str,
+        Meta(
+            max_length=64,
+            description="ID of the agent who will talk, never a name. Ignored unless the controller has `record_agents`.",
+        ),
+    ] = ""
 
 
 AUTO: Final = "auto"  # as caller ID: the gate chooses one of the campaign's
@@ -557,6 +564,7 @@ class Decided(Struct, frozen=True, kw_only=True, omit_defaults=True, tag="decisi
     caller_sealed: bytes = b""  # like `sealed`, for the same caller ID
     own: OwnGrounds | None = None  # what is stored about the number, and the outcomes that follow from it
     shadow: bool = False  # the answer permitted the call, whatever the decision (`dialgate.core.shadow`)
+    agent: bytes = b""  # the ID of the agent, encrypted: equal IDs are equal within a month
 
 
 class OutcomeRecord(Struct, frozen=True, kw_only=True, omit_defaults=True, tag="outcome", tag_field="type"):

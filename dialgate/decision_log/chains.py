@@ -27,6 +27,7 @@ from msgspec.structs import replace
 from dialgate.core.decision_ids import log_of
 from dialgate.core.local_time import rfc3339
 from dialgate.core.model import Instant, OutcomeRecord
+from dialgate.crypto.agent_ids import seal_agent
 from dialgate.crypto.keys import Keys, MonthKeys, PeerKeys, first_log, log_name
 from dialgate.decision_log import LogLine, last_checkpoint, span
 from dialgate.decision_log.records import Reader, Record, position
@@ -169,6 +170,12 @@ class Chains:
             for home in self.homes
             for name, hashed in home.keys().hashes(number).items()
             if month in {"", name}
+        )
+
+    def agents(self, agent: str) -> frozenset[bytes]:
+        """Return an agent's ID as decisions hold it in each month that is not retired. Raises `KeysUnusable`."""
+        return frozenset(
+            seal_agent(month, agent) for home in self.homes for month in home.keys().live().values()
         )
 
     def months(self) -> set[str]:

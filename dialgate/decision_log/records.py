@@ -57,6 +57,7 @@ class Record(Struct, frozen=True, kw_only=True):
     caller: bytes = b""
     caller_sealed: bytes = b""
     shadow: bool = False
+    agent: bytes = b""
 
     @property
     def caller_id(self) -> str:
@@ -237,6 +238,7 @@ def build_record(decided: Decided, grounds: Grounds) -> Record:
         caller=decided.caller,
         caller_sealed=decided.caller_sealed,
         shadow=decided.shadow,
+        agent=decided.agent,
     )
 
 
@@ -255,7 +257,10 @@ def columns_of(entries: Sequence[Record | OutcomeRecord]) -> EntryColumns:
 
 
 def _cells(record: Record) -> dict[str, object]:
-    own = {name: getattr(record, name) for name in ("client", "interface", "call_id", "shadow", "grounds")}
+    own = {
+        name: getattr(record, name)
+        for name in ("client", "interface", "call_id", "shadow", "agent", "grounds")
+    }
     own |= {"nonce": record.sealed[:NONCE_BYTES], "sealed": record.sealed[NONCE_BYTES:]}
     is_sealed = bool(record.caller_sealed)
     shared = searchable(record.facts, record.decision, record.country, record.law, is_sealed=is_sealed)

@@ -26,6 +26,7 @@ from dialgate.core.model import (
 from dialgate.core.own_grounds import own_grounds
 from dialgate.core.responses import Answer, decode_answer, encode_answer, end_of, make_answer
 from dialgate.core.shadow import let_through, lets_through, mark, unmark
+from dialgate.crypto.agent_ids import seal_agent
 from dialgate.gate.question import BatchQuery, Question
 from dialgate.store import AttemptPosition, Reading, Remembered, Reservation
 
@@ -369,6 +370,7 @@ class Batch:
             caller_sealed=month.seal(presentation.number, next(self._nonces)) if presentation.sealed else b"",
             own=verdict.own,
             shadow=shadow,
+            agent=seal_agent(month, agent) if (agent := question.agent) else b"",
         )
 
 

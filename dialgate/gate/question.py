@@ -63,11 +63,17 @@ class Question(Struct, frozen=True, gc=False):
     @property
     def call_id(self) -> str:
         """The dialer's call id without the called number and any unassigned caller ID, which are personal data."""
+        return self._without_numbers(self.call.call_id)
+
+    @property
+    def agent(self) -> str:
+        """The agent's id, likewise, if the controller records it."""
+        agent = self.call.agent
+        return self._without_numbers(agent) if agent and self.line.records_agents else ""
+
+    def _without_numbers(self, text: str) -> str:
         call, shown = self.call, self.presentation
-        if self.e164:
-            text = masking.without(call.call_id, self.e164)
-        else:
-            text = masking.without_raw(call.call_id, call.to)
+        text = masking.without(text, self.e164) if self.e164 else masking.without_raw(text, call.to)
         if shown.fact.assigned or shown.fact.form == "short":
             return text
         return masking.without(text, shown.number) if shown.number else masking.without_raw(text, call.from_)

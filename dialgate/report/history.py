@@ -50,6 +50,7 @@ class HistoryOrder(Struct, frozen=True, kw_only=True):
     now: Instant
     hours: tuple[int, int] = (0, 24)
     campaign: str = ""
+    agent: str = ""  # its days are not cached
 
 
 class HistoryRow(Struct, kw_only=True):
@@ -200,6 +201,8 @@ class _Days:
     def __init__(self, config: Config, order: HistoryOrder) -> None:
         self.chains = Chains(config.data, config.shipped)
         self._order, self._folder = order, config.data / "history" / order.controller
+        self._agents = self.chains.agents(order.agent) if order.agent else None
+        self._columns = (*_COLUMNS, "agent") if order.agent else _COLUMNS
         self._ends = {  # until when each log has all of its decisions
             log: home.shipped_until() if home.node else order.now - _QUARTER
             for home in self.chains.homes
@@ -211,13 +214,13 @@ class _Days:
         since, until = (local_time.midnight(zone, midnight) for midnight in (day, day + timedelta(days=1)))
         if since > self._order.now:
             return Counter()
-        cached = _read(path, zone)
+        cached = _CachedDay(zone, {}, []) if self._agents is not None else _read(path, zone)
         counts, logs = Counter(dict(cached.rows)), dict(cached.logs)
         for log, reader in self.chains.readers.items():
             if begin := logs.get(log, 1):
                 end = self._count(reader, LogSpan(first=begin, since=since, until=until), counts)
                 logs[log] = 0 if self._ends[log] >= until else end
-        if logs != cached.logs:
+        if logs != cached.logs and self._agents is None:
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             new = _CachedDay(zone=zone, logs=logs, rows=list(counts.items()))
             write_file(path, _encode(new), path.with_name(f"{path.name}.{os.getpid()}.new"))
@@ -228,11 +231,13 @@ class _Days:
         end = within.first
         # The segment of an entry that was read before needs no search by time.
         unread = structs.replace(within, since=0) if within.first > 1 else within
-        for entries in span.columns_within(reader, unread, _COLUMNS):
+        for entries in span.columns_within(reader, unread, self._columns):
             if len(entries.seqs):
                 end = int(entries.seqs[-1]) + 1
             decisions = entries.select(entries.is_decision & (entries.times >= within.since))
             decisions = decisions.select(decisions.column("controller").where(self._order.controller.__eq__))
+            if self._agents is not None:
+                decisions = decisions.select(decisions.column("agent").where(self._agents.__contains__))
             if len(decisions.seqs):
                 _count(decisions, self._order.zone, counts)
         return end

@@ -5,6 +5,7 @@
  * @property {string} campaign
  * @property {string} [call_id] repeated requests with the same one count as one attempt
  * @property {string} [call_type] only if stricter than the campaign's
+ * @property {string} [agent] ID of the agent who will talk, never a name
  */
 /**
  * @typedef {object} Reason
@@ -82,7 +83,7 @@ export class Dialgate {
      * @param {Call} call
      * @returns {Promise<Allow>}
      */
-    check({ to, from, campaign, call_id, call_type }: Call): Promise<Allow>;
+    check({ to, from, campaign, call_id, call_type, agent }: Call): Promise<Allow>;
     /**
      * Report the outcome of an allowed call. `opt_out` also records a revocation. Throws `NotRecorded`.
      *
@@ -121,6 +122,10 @@ export type Call = {
      * only if stricter than the campaign's
      */
     call_type?: string | undefined;
+    /**
+     * ID of the agent who will talk, never a name
+     */
+    agent?: string | undefined;
 };
 export type Reason = {
     code: string;

@@ -20,6 +20,7 @@ const CLOSED = new Set(["ECONNRESET", "EPIPE", "UND_ERR_SOCKET"]);
  * @property {string} campaign
  * @property {string} [call_id] repeated requests with the same one count as one attempt
  * @property {string} [call_type] only if stricter than the campaign's
+ * @property {string} [agent] ID of the agent who will talk, never a name
  */
 
 /**
@@ -115,10 +116,10 @@ export class Dialgate {
    * @param {Call} call
    * @returns {Promise<Allow>}
    */
-  async check({ to, from, campaign, call_id, call_type }) {
+  async check({ to, from, campaign, call_id, call_type, agent }) {
     let response;
     try {
-      response = await this.#post("/v1/check", { to, from, campaign, call_id: call_id || randomUUID(), call_type });
+      response = await this.#post("/v1/check", { to, from, campaign, call_id: call_id || randomUUID(), call_type, agent });
     } catch (error) {
       const isTimeout = error instanceof Error && error.name === "TimeoutError";
       throw new Unavailable(isTimeout ? "client.timeout" : "client.unreachable", String(error), error);

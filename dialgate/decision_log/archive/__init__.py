@@ -17,8 +17,9 @@ DuckDB, polars and pyarrow read all columns:
     reasons, basis, caller_id, law              from the grounds of the decision (see `dialgate.decision_log.records.searchable`)
     decision, result                            the id of the decision, or of that whose outcome this is; the reported result
     shadow                                      as in `dialgate.core.model.Decided`
+    lists, agent                                the call lists, from the grounds; as in `dialgate.core.model.Decided`
 
-The last seven were appended to format 2, `shadow` last. Files without them are read entry by entry where one of them is needed, and `nonce` has an
+Those from `reasons` on were appended to format 2, `agent` last. Files without them are read entry by entry where one of them is needed, and `nonce` has an
 encoding in them that DuckDB and polars refuse.
 
 The metadata contains `dialgate.format` (2), `dialgate.header` (the body of the segment header) and `dialgate.hashes`:

@@ -48,13 +48,15 @@ SCHEMA = pa.schema(
         ("result", _WORD),
         ("shadow", pa.bool_()),
         ("lists", _WORD),
+        ("agent", pa.binary()),
     ]
 )
-ABSENT: dict[str, bool] = {
-    "shadow": False
+ABSENT: dict[str, bool | bytes] = {
+    "shadow": False,
+    "agent": b"",
 }  # columns that older files lack, with the value of their decisions
 FEW_VALUES = frozenset(
-    {"type", "client", "interface", "controller", "campaign", "country", "reason", "reasons", "basis", "caller_id", "law", "result", "lists"}
+    {"type", "client", "interface", "controller", "campaign", "country", "reason", "reasons", "basis", "caller_id", "law", "result", "lists", "agent"}
 )  # fmt: skip
 _HASHES = {"number", "sealed", "question"}  # incompressible
 WRITER_OPTIONS: dict[str, Any] = {
@@ -72,8 +74,8 @@ WRITER_OPTIONS: dict[str, Any] = {
     "write_statistics": ["seq", "at", "allow", "controller", "campaign", "country", "reason"],
     "write_page_checksum": True,
 }
-_SAME = ["number", "grounds", "allow", "client", "interface", "call_id", "shadow"]
-COLUMNS_OF_BODY = ["body", "at", "number", "nonce", "sealed", "grounds", "allow", "client", "interface", "call_id", "question", "rest", "shadow"]  # fmt: skip
+_SAME = ["number", "grounds", "allow", "client", "interface", "call_id", "shadow", "agent"]
+COLUMNS_OF_BODY = ["body", "at", "number", "nonce", "sealed", "grounds", "allow", "client", "interface", "call_id", "question", "rest", "shadow", "agent"]  # fmt: skip
 _OWN_COLUMNS = {"seq", "id", "at", "sealed", "question", *_SAME}
 
 
@@ -215,12 +217,12 @@ def _values(column: pa.ChunkedArray) -> list[Any]:
 
 def _rebuilt(  # noqa: PLR0913, PLR0917 - the columns of a decision
     log: str, seq: int, at: int, number: bytes, nonce: bytes, sealed: bytes, grounds: int, allow: bool,  # noqa: FBT001 - as it is stored
-    client: str, interface: str, call_id: str, question: bytes | None, rest: bytes | None, shadow: bool | None,  # noqa: FBT001
+    client: str, interface: str, call_id: str, question: bytes | None, rest: bytes | None, shadow: bool | None, agent: bytes | None,  # noqa: FBT001
 ) -> bytes:  # fmt: skip
     others = structs.asdict(_decode_rest(rest)) if rest else {}
     return _encode(
         Decided(
             seq=seq, id=f"{log}-{seq}", at=at, number=number, sealed=nonce + sealed, grounds=grounds, allow=allow,
-            client=client, interface=interface, call_id=call_id, question=question or b"", shadow=bool(shadow), **others,
+            client=client, interface=interface, call_id=call_id, question=question or b"", shadow=bool(shadow), agent=agent or b"", **others,
         )
     )  # fmt: skip

@@ -47,6 +47,7 @@ class CallQuestion(Struct, omit_defaults=True):
     campaign: str
     call_id: str = ""
     call_type: CallType | None = None
+    agent: str = ""
     at: str = ""
 
 
@@ -110,6 +111,10 @@ def check(
         ),
     ] = "",
     call_type: CallTypeName = None,
+    agent: Annotated[
+        str,
+        typer.Option(help="ID of the agent who will talk, never a name. Recorded if `record_agents` is set."),
+    ] = "",
     gate: GateClient,
 ) -> msgspec.Raw:
     """Check whether a call may be placed now. The decision is recorded, and a permitted call counts as an attempt.
@@ -118,7 +123,9 @@ def check(
 
     dialgate check --to +390612345678 --from +390844123456 --campaign acme-fibre --key-file .data/sample.key
     """
-    question = CallQuestion(to=to, from_=from_, campaign=campaign, call_id=call_id, call_type=call_type)
+    question = CallQuestion(
+        to=to, from_=from_, campaign=campaign, call_id=call_id, call_type=call_type, agent=agent
+    )
     return _decide(gate, "/v1/check", question, _UNDECIDED)
 
 

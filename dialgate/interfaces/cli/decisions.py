@@ -133,6 +133,7 @@ def log_search(
     verdict: Annotated[Literal["allow", "deny"] | None, typer.Option(help="Only this verdict.")] = None,
     code: _ReasonCode = "",
     client: Annotated[str, typer.Option(help="Only checks by this client.")] = "",
+    agent: Annotated[str, typer.Option(help="Only calls of the agent with this ID.")] = "",
     shadow: Annotated[
         bool, typer.Option("--shadow", help="Only calls in shadow mode, which were let through.")
     ] = False,
@@ -176,6 +177,7 @@ def log_search(
             client=client,
             shadow=shadow,
             hashes=hashes,
+            agents=chains.agents(agent) if agent else None,
         )
         hits = searching.search(chains, query, read_span(since, until))
         count = _print_json(hits) if as_json else _show_hits(hits, limit)

@@ -22,7 +22,7 @@ from dialgate.runtime import csv_text
 _ROWS: Final = 100
 _CSV_ROWS: Final = 10_000
 _CRITERIA: Final = (
-    "controller", "campaign", "list", "caller_id", "reason", "decision", "outcome", "client", "from_hour", "to_hour",
+    "controller", "campaign", "list", "caller_id", "reason", "decision", "outcome", "client", "agent", "from_hour", "to_hour",
 )  # fmt: skip
 
 

@@ -16,7 +16,7 @@ from dialgate.interfaces.http.reports import controller_of
 from dialgate.report.history import SECTIONS, history_csv
 from dialgate.report.rendering import MEDIA
 
-_FIELDS: Final = ("controller", "campaign", "from_hour", "to_hour")
+_FIELDS: Final = ("controller", "campaign", "from_hour", "to_hour", "agent")
 
 
 async def show_history(visit: Visit) -> web.StreamResponse:

@@ -92,6 +92,12 @@ class Visit(Struct, frozen=True):
         """Return the name of the account that signed in, or "" for a key."""
         return account_sessions.account_of(self.name)
 
+    @property
+    def records_agents(self) -> bool:
+        """Whether decisions of any of the client's controllers record who talked."""
+        owners = self.app.config.controllers
+        return any(owners[name].record_agents for name in self.client.controllers if name in owners)
+
     def pages(self) -> dict[str, list[NavigationPage]]:
         """Return the pages of the menu that the visitor may read, by group."""
         every = self.has_every_controller

@@ -58,7 +58,7 @@ _DENY: Final = set_variable("DG_DECISION", "deny")
 _NEVER, _AGAIN = ("DNC", "34"), ("CONGESTION", "42")
 # V… for automatic calls, M… for manual, DC… for three-way: a time in digits, then the lead in the last ten digits.
 _CALL_CODE: Final = re.compile(r"[A-Z]{1,2}\d{13,30}")
-_NAMES: Final = {"check": ("to", "from", "campaign", "call_type", "call_id"),
+_NAMES: Final = {"check": ("to", "from", "campaign", "call_type", "call_id", "agent"),
                  "vicidial": ("to", "from", "call_id", "campaign")}  # fmt: skip
 
 

@@ -58,6 +58,7 @@ class DecisionSearch(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         described("Only calls with this reported outcome. `abandoned` selects silent calls."),
     ] = None
     client: Annotated[str, described("Only checks by this client.")] = ""
+    agent: Annotated[str, described("Only calls of the agent with this ID.")] = ""
     limit: Annotated[
         int, Meta(ge=1, le=1000, description="Maximum number of decisions, 1 to 1000. Default: 100.")
     ] = 100
@@ -97,6 +98,7 @@ async def search_page(
         zone=zone_of(query.controller, client, app.config),
         hours=(query.from_hour, query.to_hour),
         outcome=query.outcome,
+        agent=query.agent,
     )
     page = await run_for(request, client, partial(find_page, app.config, order))
     return replace(page, decisions=[_outside(row, app) for row in page.decisions])

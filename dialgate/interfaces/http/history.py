@@ -29,6 +29,7 @@ class PastDecisionsQuery(Struct, frozen=True, kw_only=True, forbid_unknown_field
     ] = 0
     to_hour: Annotated[int, Meta(ge=1, le=24, description="Only before this hour of each day, 1 to 24.")] = 24
     campaign: Annotated[str, described("Only this campaign.")] = ""
+    agent: Annotated[str, described("Only calls of the agent with this ID.")] = ""
 
 
 @HISTORY.endpoint(
@@ -62,5 +63,6 @@ async def count_history(
         now=app.gate.now(),
         hours=(query.from_hour, query.to_hour),
         campaign=query.campaign,
+        agent=query.agent,
     )
     return await run_for(request, client, partial(gather_history, app.config, order))
