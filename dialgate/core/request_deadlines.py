@@ -87,9 +87,9 @@ class Executed(Struct, frozen=True, kw_only=True, tag="executed"):
 
 
 class Remarked(Struct, frozen=True, kw_only=True, tag="remarked"):
-    """A note (`noted`), the person who works on the request (`assigned`), or a letter that was sent (`sent`)."""
+    """A remark: a note (`noted`), the person who works on the request (`assigned`), a letter that was sent (`sent`), or an attached file."""
 
-    kind: Literal["noted", "assigned", "sent"]
+    kind: Literal["noted", "assigned", "sent", "attached"]
     text: str
     actor: str
 

@@ -6,7 +6,7 @@ script at the end. A file with a higher version is refused.
 
 Numbers are stored as ciphertext (`sealed`) and as the keyed hash that the ledger uses (`subject`). `body` is JSON of
 `dialgate.core.request_deadlines`, or the ciphertext of a restricted entry. Rows are deleted when their
-retention period is over. Triggers prevent updates of these records.
+retention period is over, and attachments with their request. Triggers prevent updates of these records.
 
 Several processes can open the file. Acknowledged writes are on disk.
 """
@@ -58,10 +58,21 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "CREATE INDEX restricted_subject ON restricted (subject)",
         *map(_STAYS.format, ("lookup", "request", "restricted")),
     ),
+    (
+        """
+        CREATE TABLE attachment (
+            seq INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL, at INTEGER NOT NULL, sha256 TEXT NOT NULL,
+            name TEXT NOT NULL, bytes INTEGER NOT NULL, actor TEXT NOT NULL, content BLOB NOT NULL
+        ) STRICT
+        """,
+        "CREATE UNIQUE INDEX attachment_id ON attachment (id, sha256)",
+        _STAYS.format("attachment"),
+    ),
 )
 
 _LOOKUP = "SELECT at, client, node, controller, subject, sealed, what, purpose, seq FROM lookup "
 _EVENT = "SELECT id, at, controller, subject, sealed, closes, body, seq FROM request "
+_ATTACHED = "SELECT id, at, sha256, name, bytes, actor FROM attachment WHERE id = ? ORDER BY seq"
 _OPEN = "id NOT IN (SELECT id FROM request WHERE closes)"
 DISCLOSURE = "disclosure"  # the `what` of a look-up that does not count towards the limit
 # The number of other subjects that a client has looked up. Only the last look-up of each subject counts.
@@ -71,6 +82,7 @@ _OTHERS = """
 """
 _OLD_LOOKUPS = "FROM lookup WHERE at < ?"
 _OLD_REQUESTS = "SELECT DISTINCT id, controller, subject FROM request WHERE id IN (SELECT id FROM request WHERE closes AND at < ?)"
+_DELETED_REQUEST = ("DELETE FROM attachment WHERE id = ?", "DELETE FROM request WHERE id = ?")
 _OLD_RESTRICTED = "SELECT seq, controller, subject FROM restricted WHERE until < ?"
 
 
@@ -103,6 +115,18 @@ class CaseEvent(Struct, frozen=True):
     closes: bool
     body: str
     seq: int = 0
+
+
+class AttachedFile(Struct, frozen=True):
+    """A file attached to the data-subject request `id`. `size` is that of the clear content, in bytes, and `content` is encrypted."""
+
+    id: str
+    at: Instant
+    sha256: str
+    name: str
+    size: int
+    actor: str
+    content: bytes = b""
 
 
 class Restricted(Struct, frozen=True):
@@ -191,13 +215,40 @@ class SubjectStore:
     # ---- data-subject requests ----------------------------------------------------------------------------------------------------
 
     async def add_event(self, event: CaseEvent) -> None:
-        await self._write(
-            lambda db: db.execute(
-                "INSERT INTO request (id, at, controller, subject, sealed, closes, body)"
-                " VALUES (?, ?, ?, ?, ?, ?, ?)",
-                structs.astuple(event)[:-1],
-            )
-        )
+        await self._write(lambda db: _insert_event(db, event))
+
+    async def attach(self, file: AttachedFile, event: CaseEvent, most: int) -> list[AttachedFile]:
+        """Store a file and its step, and return all attachments of the request, without their contents.
+
+        Nothing is stored if the request has this file or `most` others, or was removed.
+        """
+
+        def step(db: sqlite3.Connection) -> list[AttachedFile]:
+            has_request = db.execute("SELECT 1 FROM request WHERE id = ?", (file.id,)).fetchone()
+            attached = _attachments(db, file.id)
+            if (
+                has_request
+                and len(attached) < most
+                and file.sha256 not in {other.sha256 for other in attached}
+            ):
+                db.execute(
+                    "INSERT INTO attachment (id, at, sha256, name, bytes, actor, content) VALUES (?, ?, ?, ?, ?, ?, ?)",
+                    structs.astuple(file),
+                )
+                _insert_event(db, event)
+            return _attachments(db, file.id)
+
+        return await self._write(step)
+
+    async def attachments(self, name: str) -> list[AttachedFile]:
+        """Return the attachments of a request, oldest first, without their contents."""
+        return await self._read(lambda db: _attachments(db, name))
+
+    async def attached_content(self, name: str, digest: str) -> bytes | None:
+        """Return the encrypted content of an attachment, or None."""
+        query = "SELECT content FROM attachment WHERE id = ? AND sha256 = ?"
+        row = await self._read(lambda db: db.execute(query, (name, digest)).fetchone())
+        return row[0] if row else None
 
     async def case(self, name: str) -> list[CaseEvent]:
         return await self._events("WHERE id = ? ORDER BY seq", name)
@@ -259,8 +310,8 @@ class SubjectStore:
         the requests and the restricted entries of a controller and subject must be kept.
         """
         kinds = {
-            "subject_requests": (_OLD_REQUESTS, requests, "DELETE FROM request WHERE id = ?"),
-            "restricted": (_OLD_RESTRICTED, restricted, "DELETE FROM restricted WHERE seq = ?"),
+            "subject_requests": (_OLD_REQUESTS, requests, _DELETED_REQUEST),
+            "restricted": (_OLD_RESTRICTED, restricted, ("DELETE FROM restricted WHERE seq = ?",)),
         }
 
         def step(db: sqlite3.Connection) -> dict[str, int]:
@@ -270,13 +321,14 @@ class SubjectStore:
             if drop and counts["lookups"]:
                 with transaction(db):
                     db.execute(f"DELETE {_OLD_LOOKUPS}", (lookups,))
-            for kind, (query, bound, delete) in kinds.items():
+            for kind, (query, bound, deletes) in kinds.items():
                 old = db.execute(query, (bound,)).fetchall()
                 expired = [(name,) for name, *owner in old if not stays(*owner)]
                 counts[kind] = len(expired)
                 if drop and expired:
                     with transaction(db):
-                        db.executemany(delete, expired)
+                        for delete in deletes:
+                            db.executemany(delete, expired)
             return counts
 
         return await self._read(step)
@@ -295,6 +347,17 @@ class SubjectStore:
     async def maintain(self) -> None:
         """Keep the write-ahead log short. Call this regularly."""
         await self._read(lambda db: db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone())
+
+
+def _insert_event(db: sqlite3.Connection, event: CaseEvent) -> None:
+    db.execute(
+        "INSERT INTO request (id, at, controller, subject, sealed, closes, body) VALUES (?, ?, ?, ?, ?, ?, ?)",
+        structs.astuple(event)[:-1],
+    )
+
+
+def _attachments(db: sqlite3.Connection, name: str) -> list[AttachedFile]:
+    return [AttachedFile(*row) for row in db.execute(_ATTACHED, (name,))]
 
 
 def _migrate(db: sqlite3.Connection) -> None:

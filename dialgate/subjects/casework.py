@@ -24,6 +24,7 @@ from dialgate.subjects.inventory import Person
 from dialgate.subjects.letter import Letter
 from dialgate.subjects.rights import Subjects
 from dialgate.subjects.schemas import (
+    Attachment,
     ErasurePreview,
     ErasureRequest,
     ExecutionRequest,
@@ -88,18 +89,26 @@ class Casework:
         file = await self._subjects.deadlines.show(client, name)
         if not purpose:
             return file
-        case, number = await self._look_up(client, name, purpose)
-        return structs.replace(file, number=number, addressee=case.addressee, items=list(case.items))
+        return await self._with_personal_data(file, *await self._look_up(client, name, purpose))
+
+    async def _with_personal_data(self, file: SubjectCase, case: Case, number: str) -> SubjectCase:
+        attachments = await self._subjects.attachments.find(case)
+        return structs.replace(
+            file, number=number, addressee=case.addressee, items=list(case.items), attachments=attachments
+        )
+
+    async def read_attachment(
+        self, client: Client, name: str, digest: str, purpose: str
+    ) -> tuple[Attachment, bytes]:
+        """Return an attachment and its content. This is recorded as a look-up. Raises `Refused`."""
+        case, _ = await self._look_up(client, name, purpose)
+        return await self._subjects.attachments.read(case, digest)
 
     async def view(self, client: Client, name: str) -> CaseView:
         """Return what a page about a request may show. Personal data needs a look-up by this client within the last hour."""
         file = await self._subjects.deadlines.show(client, name)
         case, number = await self._subjects.deadlines.find(client, name)
-        since = rfc3339(self._registrar.access.clock() - HOUR)
-        seen = await self._subjects.lookups.find(case.controller, number)
-        if not any(
-            look.client == client.name and look.what == "request" and look.at >= since for look in seen
-        ):
+        if not await self.has_looked_up(client, case, number):
             return CaseView(file)
         is_undone = not case.closed_at and not case.entries
         preview, entries = None, list[HistoryEntry]()
@@ -107,8 +116,15 @@ class Casework:
             preview = await self._subjects.erasing.preview(case.controller, number)
         if case.kind == "rectification" and is_undone:
             entries = await self._registrar.views.history(client, case.controller, number, tuple(KINDS))
-        shown = structs.replace(file, number=number, addressee=case.addressee, items=list(case.items))
-        return CaseView(shown, preview, entries)
+        return CaseView(await self._with_personal_data(file, case, number), preview, entries)
+
+    async def has_looked_up(self, client: Client, case: Case, number: str) -> bool:
+        """Return whether this client looked up a request about the number within the last hour."""
+        since = rfc3339(self._registrar.access.clock() - HOUR)
+        seen = await self._subjects.lookups.find(case.controller, number)
+        return any(
+            look.client == client.name and look.what == "request" and look.at >= since for look in seen
+        )
 
     async def preview_erasure(self, client: Client, name: str, purpose: str) -> ErasurePreview:
         """Return what the erasure of this request would do now. This is recorded as a look-up."""

@@ -19,8 +19,8 @@ from dialgate.crypto.keys import Keys
 from dialgate.crypto.masking import Masker, covered, mask_number
 from dialgate.crypto.nonces import nonces
 from dialgate.observability.metrics import Metrics
-from dialgate.store.subjects import CaseEvent, SubjectStore
-from dialgate.subjects.schemas import CaseEntry, CaseRequest, CaseStep, SubjectCase
+from dialgate.store.subjects import AttachedFile, CaseEvent, SubjectStore
+from dialgate.subjects.schemas import Attachment, CaseEntry, CaseRequest, CaseStep, SubjectCase
 
 _steps: msgspec.json.Decoder[Step] = msgspec.json.Decoder(Step)
 
@@ -106,6 +106,7 @@ class Deadlines:
             request=self._info(case),
             steps=[_entry(event.at, _steps.decode(event.body)) for event in events],
             items=list(covered(case.items)),
+            attachments=[covered(attachment_of(file)) for file in await self._file.attachments(name)],
         )
 
     async def execute(self, client: Client, name: str, executed: request_deadlines.Executed) -> None:
@@ -119,7 +120,7 @@ class Deadlines:
         events = await self._file.case(name)
         case = next(iter(_cases(events)), None)
         if case is None or case.controller not in client.controllers:
-            text = "Request not found for this client. Check `id`, or list the open requests."
+            text = "Request not found on this gate for this client. Check `id`, or ask the gate that received the request."
             raise Refused("subject.unknown", text, "id", 404)
         return case, events
 
@@ -146,14 +147,21 @@ class Deadlines:
                 return Extended(reason=reason, actor=actor)
 
     async def add_step(self, opening: CaseEvent, step: Step) -> CaseEvent:
-        event = structs.replace(
+        event = self._next(opening, step)
+        await self._file.add_event(event)
+        return event
+
+    async def next_step(self, name: str, step: Step) -> CaseEvent:
+        """Return the event for a further step of an existing request, which the caller stores."""
+        return self._next((await self._file.case(name))[0], step)
+
+    def _next(self, opening: CaseEvent, step: Step) -> CaseEvent:
+        return structs.replace(
             opening,
             at=self._clock(),
             closes=isinstance(step, request_deadlines.CLOSING),
             body=msgspec.json.encode(step).decode(),
         )
-        await self._file.add_event(event)
-        return event
 
     async def find_open(self, name: str, kind: str, subject: bytes) -> CaseEvent:
         """Return the open request of this kind for this number. Raises `Refused` if there is none.
@@ -246,6 +254,13 @@ def _entry(at: Instant, step: Step) -> CaseEntry:
         case _:
             name, text = str(type(step).__struct_config__.tag), step.reason
     return CaseEntry(at=rfc3339(at), step=name, text=covered(text), actor=step.actor)
+
+
+def attachment_of(file: AttachedFile) -> Attachment:
+    """Return an attachment without its content. Its name is still sealed."""
+    return Attachment(
+        sha256=file.sha256, name=file.name, bytes=file.size, at=rfc3339(file.at), actor=file.actor
+    )
 
 
 def _visible_to(client: Client, events: Iterable[CaseEvent]) -> list[Case]:

@@ -41,6 +41,7 @@ from dialgate.runtime.own_process import run_apart
 from dialgate.store.proof_files import ProofFiles
 from dialgate.store.subjects import SubjectStore
 from dialgate.subjects import breach, erasure, inventory
+from dialgate.subjects.attachments import Attachments
 from dialgate.subjects.cluster_erasure import ClusterErasure
 from dialgate.subjects.consent_proofs import ConsentProofs
 from dialgate.subjects.deadlines import Deadlines
@@ -66,6 +67,7 @@ class Subjects:
         self.lookups = Lookups(self._file, self._keys, self._clock, self._metrics)
         self.deadlines = Deadlines(self._file, self._keys, self._clock)
         self.removals = RemovalRecords(registrar.config.data)
+        self.attachments = Attachments(self._file, self._keys, self.deadlines)
         files = ProofFiles(registrar.config.data, self._keys)
         self.proofs = ConsentProofs(files, self._keys, self._store, self._file, peers)
         self.erasing = ClusterErasure(

@@ -30,6 +30,7 @@ LetterKind: TypeAlias = Literal[
     "complaint",
 ]
 MISSING_HEADER = "Dialgate-Missing"  # of a page: the gates that did not respond, separated by commas
+MOST_ATTACHED_MB = 8  # more than a letter or a copy of an identity document needs, scanned in colour
 Some = Annotated[str, Meta(min_length=3, max_length=1024)]
 
 
@@ -67,11 +68,21 @@ class CaseStep(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class CaseEntry(Struct, frozen=True, kw_only=True):
-    """A step that was recorded. `step` is `received`, `executed` or an outcome of `CaseStep`."""
+    """A step that was recorded. `step` is `received`, `executed`, `attached` or an outcome of `CaseStep`."""
 
     at: Timestamp
     step: str
     text: str
+    actor: str
+
+
+class Attachment(Struct, frozen=True, kw_only=True):
+    """A file that is attached to a data subject's request. `name` hides the number unless the look-up has a purpose."""
+
+    sha256: str
+    name: str
+    bytes: int
+    at: Timestamp
     actor: str
 
 
@@ -88,6 +99,7 @@ class SubjectCase(Struct, frozen=True, kw_only=True):
     number: str = ""
     addressee: str = ""
     missing: dict[str, str] = {}
+    attachments: list[Attachment] = []
 
 
 class ExecutionRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

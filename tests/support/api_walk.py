@@ -419,7 +419,12 @@ async def _subjects(ask: Walk) -> None:
     objection_id = (await ask("addSubjectRequest", 201, objection, place=place))["id"]
     await ask("executeSubjectRequest", 200, {}, place={"id": objection_id})
     await ask("executeSubjectRequest", 404, {}, place={"id": "none"})
+    octets = {"Content-Type": "application/octet-stream"}
+    own, name, letter = {"id": objection_id}, {"name": "letter.pdf"}, "%PDF-1.7 a letter"
+    attached = await ask("addAttachment", 201, place=own, params=name, data=letter, headers=octets)
     await ask("getSubjectRequest", 200, params={"purpose": "request"}, place={"id": objection_id})
+    own["sha256"] = attached["sha256"]
+    await ask("getAttachment", 200, params={"purpose": "request"}, place=own)
     await ask("eraseSubjectData", 404, {"request": "none"}, place=place)
     await ask("exportSubjectLetter", 200, {"language": "en", "place": "Roma"}, place={"id": case_id})
     await ask("exportSubjectLetter", 404, {}, place={"id": "none"})

@@ -156,6 +156,29 @@ def send_file(
         raise Failure(failure.code, text, field=failure.field) from None
 
 
+def send_whole(
+    gate: GateClient, path: str, kind: type[T], file: Path, query: dict[str, str], *, most: int, advice: str
+) -> T:
+    """Send a file of at most `most` MiB that the gate keeps, and return the answer. Raises `Failure`."""
+    if not 0 < file.stat().st_size <= most << 20:
+        text = f"{file} is empty, or has more than {most} MiB. {advice}"
+        raise Failure("request.too_large", text, field="file", status=MISUSE)
+    with sending(file) as body:
+        return gate.send("POST", path, kind, body, query=query, media="application/octet-stream")
+
+
+def download(gate: GateClient, path: str, query: dict[str, str], out: Path) -> dict[str, Any]:
+    """Write the answer of the gate to a file that only its owner can read. Raises `Failure`."""
+    with gate.open("GET", path, query=query) as response:
+        content = response.read()
+    write_out(out, content)
+    return {"file": str(out), "bytes": len(content)}
+
+
+def show_download(written: dict[str, Any]) -> None:
+    typer.echo(f"{written['file']}: {written['bytes']:,} bytes")
+
+
 def hints_of(options: dict[str, Any]) -> tabular.Hints:
     return tabular.Hints(**{name: options[name] for name in tabular.Hints.__struct_fields__})
 

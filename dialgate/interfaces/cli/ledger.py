@@ -2,13 +2,13 @@
 
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Any
 
 import typer
 from msgspec import structs
 
 from dialgate.interfaces.cli.command import command
-from dialgate.interfaces.cli.files import write_out
+from dialgate.interfaces.cli.files import download, send_whole, show_download
 from dialgate.interfaces.cli.gate_client import GateClient, path_of
 from dialgate.interfaces.cli.ledger_access import ControllerId, show_note, show_receipt
 from dialgate.interfaces.cli.options import Failure, Number
@@ -27,9 +27,7 @@ from dialgate.ledger.schemas import (
     WithdrawalRequest,
 )
 from dialgate.ledger.view_schemas import MOST_PROOF_MB, ProofFile
-from dialgate.runtime.terminal import MISUSE, sending
-
-_BYTES: Final = "application/octet-stream"
+from dialgate.runtime.terminal import MISUSE
 
 app = typer.Typer()
 consent_app = typer.Typer(no_args_is_help=True)
@@ -84,12 +82,9 @@ def consent_add(
 
 
 def _send_proof(gate: GateClient, file: Path, controller: str) -> ProofFile:
-    if not 0 < file.stat().st_size <= MOST_PROOF_MB << 20:
-        text = f"{file} is empty, or has more than {MOST_PROOF_MB} MiB. Compress it, or keep it elsewhere and record its SHA-256"
-        raise Failure("request.too_large", text, field="file", status=MISUSE)
+    advice = "Compress it, or keep it elsewhere and record its SHA-256"
     query = {"controller": controller}
-    with sending(file) as body:
-        return gate.send("POST", "/v1/proofs", ProofFile, body, query=query, media=_BYTES)
+    return send_whole(gate, "/v1/proofs", ProofFile, file, query, most=MOST_PROOF_MB, advice=advice)
 
 
 def _show_kept(proof: ProofFile) -> None:
@@ -118,12 +113,8 @@ def consent_prove(
     return _send_proof(gate, file, controller)
 
 
-def _show_written(written: dict[str, Any]) -> None:
-    typer.echo(f"{written['file']}: {written['bytes']:,} bytes")
-
-
 @consent_app.command("download")
-@command(_show_written)
+@command(show_download)
 def consent_download(
     *,
     number: Number,
@@ -139,10 +130,7 @@ def consent_download(
     --purpose "access request 7" --out form.pdf
     """
     query = {"number": number, "purpose": purpose, "controller": controller}
-    with gate.open("GET", path_of("/v1/proofs", sha256), query=query) as response:
-        content = response.read()
-    write_out(out, content)
-    return {"file": str(out), "bytes": len(content)}
+    return download(gate, path_of("/v1/proofs", sha256), query, out)
 
 
 for _entry in (

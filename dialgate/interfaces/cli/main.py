@@ -55,7 +55,7 @@ ADDED = {
     "contract": ("imports",),
     "request": ("imports",),
     "caller-id": ("probe",),
-    "subject": ("subject_letters",),
+    "subject": ("subject_letters", "subject_attachments"),
     "config": ("config_diff",),
     "log": ("verification", "proof", "decisions", "replay", "archive"),
 }

@@ -253,6 +253,13 @@ def _show_file(file: SubjectCase) -> None:
         },
     )
     show_rows("Steps", file.steps, {"at": "at", "step": "step", "text": "text", "by": "actor"})
+    if file.attachments:
+        show_rows(
+            "Attachments",
+            file.attachments,
+            {"at": "at", "name": "name", "bytes": "bytes", "by": "actor", "SHA-256": "sha256"},
+            whole=5,
+        )
     show_missing(file.missing)
 
 

@@ -9,8 +9,8 @@ from aiohttp import web
 from dialgate.core.local_time import rfc3339
 from dialgate.interfaces.console.calls import instant_of
 from dialgate.interfaces.console.navigation import ROOT
-from dialgate.interfaces.console.reports import as_file
 from dialgate.interfaces.console.visit import Fields, Visit, redirect, serves_form
+from dialgate.interfaces.http.body import as_file
 from dialgate.interfaces.http.breaches import make_notice
 from dialgate.interfaces.http.errors import convert
 from dialgate.interfaces.http.own_processes import run_for

@@ -1,5 +1,6 @@
 """The page of one data subject's request: look up, carry out, write the letter, send it, close."""
 
+from functools import partial
 from typing import Any, Final
 
 import msgspec
@@ -8,10 +9,13 @@ from msgspec import Struct
 
 from dialgate.audit.lookups import LookupReason
 from dialgate.core.request_deadlines import EXECUTED
-from dialgate.interfaces.console.reports import as_file
+from dialgate.interfaces.console.file_form import file_part
 from dialgate.interfaces.console.requests import CHANNELS, elapsed_share, to_case
 from dialgate.interfaces.console.visit import Fields, Visit, serves_form
-from dialgate.interfaces.http.errors import Fault, convert
+from dialgate.interfaces.http import body as http_body
+from dialgate.interfaces.http.attachments import AttachmentQuery, as_attachment, receive_attachment
+from dialgate.interfaces.http.body import as_file
+from dialgate.interfaces.http.errors import FAILURES, Fault, convert, fault_of
 from dialgate.interfaces.http.subjects import make_letter
 from dialgate.subjects.letter import LETTER_KINDS
 from dialgate.subjects.letter_words import LetterWords
@@ -19,6 +23,7 @@ from dialgate.subjects.schemas import CaseStep, ExecutionRequest, LetterRequest
 
 _DONE: Final = (
     "recorded", "shown", "executed", "answered", "refused", "extended", "withdrawn", "noted", "assigned", "sent",
+    "attached",
 )  # fmt: skip
 _DIGITS: Final = 4  # that confirm an erasure
 
@@ -119,6 +124,28 @@ async def export_portable(visit: Visit, _: Fields) -> web.StreamResponse:
     data = await visit.app.casework.portable(visit.client, name, f"request {name}")
     body = msgspec.json.format(msgspec.json.encode(data)) + b"\n"
     return as_file(body, f"portability-{name}.json", "application/json")
+
+
+async def attach(visit: Visit) -> web.StreamResponse:
+    """Attach the file in the form to the request."""
+    part = await file_part(visit, {})
+    try:
+        query = convert({"name": part.filename}, AttachmentQuery)
+        read = partial(part.read_chunk, http_body.READ_BYTES)
+        await receive_attachment(visit.request, visit.app, visit.client, query, read)
+    except FAILURES as error:
+        fault = fault_of(error)
+        return await _page(visit, {}, fault.status, fault.problem.code)
+    return _to_case(visit, "attached")
+
+
+async def download_attachment(visit: Visit) -> web.StreamResponse:
+    """Return an attachment, which needs the same look-up as the number on the page."""
+    case, number = await visit.app.subjects.deadlines.find(visit.client, _name(visit))
+    if not await visit.app.casework.has_looked_up(visit.client, case, number):
+        return await _page(visit, {}, 403, "console.look_first")
+    digest = visit.request.match_info["sha256"]
+    return as_attachment(*await visit.app.subjects.attachments.read(case, digest))
 
 
 async def export_register(visit: Visit) -> web.StreamResponse:

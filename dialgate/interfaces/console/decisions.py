@@ -12,8 +12,8 @@ from dialgate.core import local_time
 from dialgate.core.model import RESULT_RANK
 from dialgate.core.reasons import REASONS
 from dialgate.interfaces.console.periods import PERIODS, days_of
-from dialgate.interfaces.console.reports import as_file
 from dialgate.interfaces.console.visit import Fields, Visit
+from dialgate.interfaces.http.body import as_file
 from dialgate.interfaces.http.decision_search import DecisionAnswer, DecisionSearch, search_page, zone_of
 from dialgate.interfaces.http.errors import FAILURES, Fault, convert, fault_of
 from dialgate.report.rendering import MEDIA

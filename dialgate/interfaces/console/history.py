@@ -7,8 +7,8 @@ from aiohttp import web
 
 from dialgate.interfaces.console.bar_chart import bar_chart
 from dialgate.interfaces.console.periods import PERIODS, days_of
-from dialgate.interfaces.console.reports import as_file
 from dialgate.interfaces.console.visit import Fields, Visit
+from dialgate.interfaces.http.body import as_file
 from dialgate.interfaces.http.decision_search import zone_of
 from dialgate.interfaces.http.errors import FAILURES, convert, fault_of
 from dialgate.interfaces.http.history import PastDecisionsQuery, count_history

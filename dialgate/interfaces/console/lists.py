@@ -13,12 +13,13 @@ from typing import Any, Final, get_args
 from urllib.parse import quote, urlencode
 
 import msgspec
-from aiohttp import BodyPartReader, MultipartReader, web
+from aiohttp import web
 
 from dialgate.core.model import Basis, OriginKind
+from dialgate.interfaces.console.file_form import file_part
 from dialgate.interfaces.console.list_counts import LIST_COUNTS, CountKey
 from dialgate.interfaces.console.navigation import ROOT
-from dialgate.interfaces.console.visit import TOKEN, Fields, Visit, redirect, serves_form
+from dialgate.interfaces.console.visit import Fields, Visit, redirect, serves_form
 from dialgate.interfaces.http import body as http_body
 from dialgate.interfaces.http.errors import FAILURES, Fault, convert, fault_of
 from dialgate.interfaces.http.uploads import UPLOADS, Gone, gone
@@ -28,8 +29,6 @@ from dialgate.ledger.schemas import ListInfo, ListReport, ListRequest
 from dialgate.lists.call_list import RowProblem
 from dialgate.lists.tabular import Hints
 
-_FIELD_BYTES: Final = 4 << 10
-_MOST_FIELDS: Final = 32
 _TRANSFERS: Final = 3  # cessions that the form has fields for; a longer chain is sent over HTTP or by command
 _MOST_REJECTED: Final = 20_000  # rows that the page offers as CSV: less than 2 MB
 _row: Final = msgspec.json.Decoder(RowProblem)
@@ -47,7 +46,7 @@ async def load(visit: Visit) -> web.StreamResponse:
     fields: dict[str, str] = {}
     spool, call_lists = visit.request.app[UPLOADS], visit.app.registrar.call_lists
     try:
-        part = await _file_part(visit, fields)
+        part = await file_part(visit, fields)
         read = partial(part.read_chunk, http_body.READ_BYTES)
         with spool.temporary() as skipped:
             async with spool.received(visit.client.name, read, gone(visit.request)) as upload:
@@ -76,36 +75,6 @@ def _rejected_rows(path: str, visit: Visit) -> str:
     writer.writerows((row.line, visit.words.finding(row.problem)) for row in rows)
     encoded = base64.b64encode(text.getvalue().encode("utf-8-sig")).decode()
     return f"data:text/csv;charset=utf-8;base64,{encoded}" if rows else ""
-
-
-async def _file_part(visit: Visit, fields: dict[str, str]) -> BodyPartReader:
-    """Read the fields of the form into `fields` and return the part that contains the file. Raises `Fault`."""
-    if not visit.request.content_type.startswith("multipart/"):
-        raise Fault(400, "request.invalid", "Send the form as multipart/form-data.")
-    reader = await visit.request.multipart()
-    try:
-        async with asyncio.timeout(visit.app.config.settings.limits.read_seconds):
-            for _ in range(_MOST_FIELDS):
-                part = await reader.next()
-                if part is None or isinstance(part, MultipartReader):
-                    break
-                if part.name == "file":
-                    visit.check(fields.pop(TOKEN, ""))
-                    return part
-                fields[part.name or ""] = (await _text(part)).strip()
-    except TimeoutError:
-        raise http_body.late() from None
-    visit.check(fields.pop(TOKEN, ""))
-    raise Fault(400, "list.unreadable", "Choose a file.", field="file")
-
-
-async def _text(part: BodyPartReader) -> str:
-    body = await part.read_chunk(_FIELD_BYTES)
-    if await part.read_chunk(1):
-        raise Fault(
-            413, "request.too_large", f"A form field is longer than {_FIELD_BYTES} bytes. Shorten it."
-        )
-    return body.decode("utf-8", "replace")
 
 
 def _request(fields: dict[str, str]) -> ListRequest:

@@ -7,8 +7,8 @@ from urllib.parse import urlencode
 from aiohttp import web
 
 from dialgate.core.local_time import day_in, rfc3339
-from dialgate.interfaces.console.reports import as_file
 from dialgate.interfaces.console.visit import Fields, Visit
+from dialgate.interfaces.http.body import as_file
 from dialgate.interfaces.http.errors import FAILURES, Fault, convert, fault_of
 from dialgate.interfaces.http.lookups import MOST, LookupQuery, find_lookups, lookups_csv
 from dialgate.interfaces.http.subjects import CSV

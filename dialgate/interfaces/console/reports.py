@@ -7,6 +7,7 @@ from aiohttp import web
 
 from dialgate.core.local_time import day_in
 from dialgate.interfaces.console.visit import HEADERS, Fields, Visit
+from dialgate.interfaces.http.body import as_file
 from dialgate.interfaces.http.errors import FAILURES, Fault, fault_of
 from dialgate.interfaces.http.reports import controller_of, period_of, render
 from dialgate.report.page import style_source
@@ -42,17 +43,6 @@ async def show_report(visit: Visit) -> web.StreamResponse:
         headers = {**HEADERS, "Content-Security-Policy": policy, "Content-Type": MEDIA["html"]}
         return web.Response(body=body, headers=headers)
     return as_file(body, f"dialgate-{order.controller}-{order.period.name}.{order.form}", MEDIA[order.form])
-
-
-def as_file(body: bytes, name: str, media: str) -> web.Response:
-    """Return a response that a browser saves as a file and does not keep."""
-    headers = {
-        "Content-Disposition": f'attachment; filename="{name}"',
-        "Content-Type": media,
-        "Cache-Control": "no-store",
-        "X-Content-Type-Options": "nosniff",
-    }
-    return web.Response(body=body, headers=headers)
 
 
 def _order(visit: Visit, fields: Fields) -> ReportOrder:

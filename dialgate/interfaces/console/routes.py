@@ -130,6 +130,8 @@ _ROUTES: Final = (
     _Route("POST", f"{ROOT}/requests/{{id}}/execution", ("subjects",), cases.execute),
     _Route("POST", f"{ROOT}/requests/{{id}}/letter", ("subjects",), cases.write_letter),
     _Route("POST", f"{ROOT}/requests/{{id}}/portability", ("subjects",), cases.export_portable),
+    _Route("POST", f"{ROOT}/requests/{{id}}/attachments", ("subjects",), cases.attach),
+    _Route("GET", f"{ROOT}/requests/{{id}}/attachments/{{sha256}}", ("subjects",), cases.download_attachment),
     _Route("GET", f"{ROOT}/look-ups", ("subjects",), lookups.show_lookups),
     _Route("GET", f"{ROOT}/evidence", ("subjects",), evidence.show_evidence, whole_gate=True),
     _Route("POST", f"{ROOT}/evidence/verification", ("subjects",), evidence.verify, whole_gate=True),

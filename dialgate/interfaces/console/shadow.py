@@ -6,8 +6,9 @@ import msgspec
 from aiohttp import web
 
 from dialgate.core.local_time import day_in
-from dialgate.interfaces.console.reports import as_file, period_in
+from dialgate.interfaces.console.reports import period_in
 from dialgate.interfaces.console.visit import Fields, Visit, serves_form
+from dialgate.interfaces.http.body import as_file
 from dialgate.interfaces.http.reports import ShadowReportRequest, shadow_report
 from dialgate.report.rendering import MEDIA, ShadowForm, render_shadow
 from dialgate.report.shadow_tables import lay_out_shadow

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from itertools import takewhile
 from typing import Any, Final, TypeVar
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, quote
 
 import msgspec
 from aiohttp import web
@@ -148,3 +148,14 @@ def reply(body: bytes, status: int = 200, headers: Mapping[str, str] | None = No
 
 def reply_json(value: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:
     return reply(msgspec.json.encode(value), status, headers)
+
+
+def as_file(body: bytes, name: str, media: str) -> web.Response:
+    """Return a response that a browser saves as a file, does not show and does not keep. `name` can contain any characters."""
+    headers = {
+        "Content-Disposition": f"attachment; filename*=UTF-8''{quote(name, safe='')}",
+        "Content-Type": media,
+        "Cache-Control": "no-store",
+        "X-Content-Type-Options": "nosniff",
+    }
+    return web.Response(body=body, headers=headers)

@@ -4,6 +4,7 @@ from typing import Final
 
 from dialgate.interfaces.http.accounts import ACCOUNTS
 from dialgate.interfaces.http.administration import ADMINISTRATION
+from dialgate.interfaces.http.attachments import ATTACHMENTS
 from dialgate.interfaces.http.breaches import BREACHES
 from dialgate.interfaces.http.call_list_endpoints import CALL_LISTS
 from dialgate.interfaces.http.campaigns import CAMPAIGNS
@@ -23,7 +24,7 @@ from dialgate.interfaces.http.subjects import SUBJECTS
 from dialgate.interfaces.http.tasks import TASKS
 
 _GROUPS: Final = (
-    CHECKS, DECISIONS, DECISION_SEARCH, LEDGER, PROOFS, CALL_LISTS, CAMPAIGNS, TASKS, SUBJECTS, LOOKUPS, BREACHES,
+    CHECKS, DECISIONS, DECISION_SEARCH, LEDGER, PROOFS, CALL_LISTS, CAMPAIGNS, TASKS, SUBJECTS, ATTACHMENTS, LOOKUPS, BREACHES,
     REPORTS, HISTORY, ADMINISTRATION, ACCOUNTS, CLIENT_KEYS, REGISTRIES, DIALERS, INCOMING,
 )  # fmt: skip
 ENDPOINTS: Final = tuple(endpoint for group in _GROUPS for endpoint in group.endpoints)

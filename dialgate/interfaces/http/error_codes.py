@@ -163,6 +163,11 @@ _CODES: Final[dict[str, tuple[int, str, str]]] = {
         "This gate has no file with this SHA-256 that a consent of the number names.",
         "Send the request to the gate that received it. A file that no consent names is removed after a day: use `POST /v1/proofs` again.",
     ),
+    "attachment.unknown": (
+        404,
+        "The data-subject request has no attachment with this SHA-256.",
+        "Use a SHA-256 from `attachments` of `GET /v1/subject-requests/{id}`.",
+    ),
     "revocation.unknown": (
         404,
         "The client has no revocation with this `seq`.",
@@ -276,6 +281,16 @@ _CODES: Final[dict[str, tuple[int, str, str]]] = {
         "The letter would say that something was done, and it has not been done for this request.",
         "Send the request that does it, such as `POST /v1/subjects/{number}/erasure`. Then write the letter.",
     ),
+    "attachment.too_many": (
+        409,
+        "The data-subject request has 20 attachments, which is the maximum.",
+        "Send several pages as one file. `attachments` of the request lists those that it has.",
+    ),
+    "attachment.too_large": (
+        413,
+        "The attachment has more than 8 MiB.",
+        "Send a scan with a lower resolution, or several files, each with its own `name`.",
+    ),
     "request.too_large": (
         413,
         "The body, a line of it, or the file is larger than this gate accepts.",
@@ -330,6 +345,11 @@ _CODES: Final[dict[str, tuple[int, str, str]]] = {
         500,
         "The file that proves a consent is damaged on the gate's disk.",
         "Send it again with `POST /v1/proofs`, or restore `proofs/` from a backup.",
+    ),
+    "attachment.damaged": (
+        500,
+        "The attachment of a data-subject request is damaged on the gate's disk.",
+        "Replace the database of requests by the copy of `dialgate backup`.",
     ),
     "extra.missing": (
         501,

@@ -11,13 +11,13 @@ from dialgate.config.clients import Client
 from dialgate.core.local_time import rfc3339
 from dialgate.core.model import DAY
 from dialgate.core.refusal import Refused
-from dialgate.interfaces.http import body, uploads
+from dialgate.interfaces.http import body
 from dialgate.interfaces.http.endpoint import BODY_ERRORS, EndpointGroup, Media
 from dialgate.interfaces.http.errors import Fault
 from dialgate.interfaces.http.file_requests import UPLOAD_FAULTS
 from dialgate.interfaces.http.ledger import HistoryQuery
 from dialgate.interfaces.http.subjects import OnlyController
-from dialgate.interfaces.http.uploads import UPLOADS
+from dialgate.interfaces.http.uploads import received_file
 from dialgate.ledger.view_schemas import MOST_PROOF_MB, ProofFile
 
 PROOFS: Final = EndpointGroup(
@@ -44,32 +44,16 @@ async def add_proof_file(
     """
     owner, now = app.registrar.access.controller(client, query.controller), app.registrar.access.clock()
     keep = partial(app.subjects.proofs.files.keep, owner.id, now=now)
-    spool = request.app[UPLOADS]
-    async with spool.received(client.name, _limited(request), uploads.gone(request)) as received:
-        if not received.size:
-            raise Refused("request.broken", "The body is empty. Send the content of the file.")
-        uploads.refuse_full(app.config.data, received.size)
+    text = f"The file has more than {MOST_PROOF_MB} MiB. Compress it, or keep it in the CRM and send its SHA-256 only."
+    size = MOST_PROOF_MB, Fault(413, "request.too_large", text)
+    read = partial(request.content.read, body.READ_BYTES)
+    async with received_file(request, app, client, read, size) as received:
         try:
             digest = await received.pass_to(keep)
         except OSError as error:
             text = f"The gate cannot write to its data folder: {error.strerror}. Ask its operator, then send the file again."
             raise Refused("gate.unavailable", text, status=503) from None
     return ProofFile(sha256=digest, bytes=received.size, record_by=rfc3339(now + DAY))
-
-
-def _limited(request: web.Request) -> uploads.Read:
-    size = 0
-
-    async def read() -> bytes:
-        nonlocal size
-        chunk = await request.content.read(body.READ_BYTES)
-        size += len(chunk)
-        if size > MOST_PROOF_MB << 20:
-            text = f"The file has more than {MOST_PROOF_MB} MiB. Compress it, or keep it in the CRM and send its SHA-256 only."
-            raise Fault(413, "request.too_large", text)
-        return chunk
-
-    return read
 
 
 @PROOFS.endpoint(
@@ -90,10 +74,4 @@ async def send_proof(app: App, client: Client, query: HistoryQuery, digest: str)
     """Record the look-up and return the file. Raises `Refused`."""
     owner, e164 = await app.subjects.look_up(client, query.controller, query.number, "consent", query.purpose)
     content = await app.subjects.proofs.find(owner, e164, digest)
-    # It comes from outside, so a browser must save it and not show it.
-    headers = {
-        "Content-Disposition": f'attachment; filename="{digest.lower()}"',
-        "X-Content-Type-Options": "nosniff",
-        "Cache-Control": "no-store",
-    }
-    return web.Response(body=content, content_type=_FILE.name, headers=headers)
+    return body.as_file(content, digest.lower(), _FILE.name)

@@ -194,7 +194,7 @@ class _CaseQuery(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     ] = None
 
 
-class _PurposeQuery(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class PurposeQuery(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     purpose: LookupPurpose
 
 
@@ -208,7 +208,7 @@ async def get_subject_request(
 
 @SUBJECTS.endpoint("GET", "/v1/subject-requests/{id}/erasure", in_path=_REQUEST, errors=_CASE)
 async def preview_subject_erasure(
-    request: web.Request, app: App, client: Client, *, query: _PurposeQuery
+    request: web.Request, app: App, client: Client, *, query: PurposeQuery
 ) -> ErasurePreview:
     """Return what an erasure would erase, restrict and keep now, and why. Nothing is changed; the look-up is recorded."""
     return await app.casework.preview_erasure(client, request.match_info["id"], query.purpose)

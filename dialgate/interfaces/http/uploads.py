@@ -211,6 +211,37 @@ def refuse_full(folder: Path, size: int) -> None:
         )
 
 
+@asynccontextmanager
+async def received_file(
+    request: web.Request, app: App, client: Client, read: Read, size: tuple[int, Fault]
+) -> AsyncIterator[Upload]:
+    """Receive a file that the gate keeps in its data folder. `size` is the most MiB, and the fault of a larger file.
+
+    Raises `Fault`, also if the file is empty or the disk has no room for it.
+    """
+    spool = request.app[UPLOADS]
+    async with spool.received(client.name, _limited(read, *size), gone(request)) as received:
+        if not received.size:
+            raise Fault(400, "request.broken", "The file is empty. Send its content.")
+        refuse_full(app.config.data, received.size)
+        yield received
+
+
+def _limited(read: Read, most: int, fault: Fault) -> Read:
+    """Return a `Read` function that raises `fault` once more than `most` MiB have arrived."""
+    size = 0
+
+    async def read_limited() -> bytes:
+        nonlocal size
+        chunk = await read()
+        size += len(chunk)
+        if size > most * _MB:
+            raise fault
+        return chunk
+
+    return read_limited
+
+
 def _full() -> Fault:
     return Fault(
         503,

@@ -1,6 +1,7 @@
 """An officer closes data subjects' requests in a real Chromium, from the arrival to the letter, without a command."""
 
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 import pytest_asyncio
@@ -83,6 +84,39 @@ async def test_an_access_request_from_its_arrival_to_the_letter(screen: Screen) 
         await page.reload()  # the result is a page of its own: nothing is sent again
         await expect(page.locator("#h-history ~ ul li")).to_have_count(3)
         await check_page(page)
+
+
+async def test_an_access_request_arrives_with_a_letter_which_the_officer_downloads(
+    screen: Screen, tmp_path: Path
+) -> None:
+    number, letter = NUMBERS[5], tmp_path / f"lettera di {NUMBERS[5]}, «perché».pdf"
+    letter.write_bytes(b"%PDF-1.7 a letter")
+    async with open_page(screen, OFFICER) as page:
+        await record(page, screen, "access", number)
+        attachments = page.get_by_role("region", name="Attachments")
+        await expect(attachments).to_contain_text("No file is attached.")
+        await attachments.get_by_label("File").set_input_files(letter)
+        await attachments.get_by_role("button", name="Attach the file").click()
+        await expect(page.get_by_role("status")).to_contain_text("File attached.")
+        await expect(attachments.get_by_text("lettera di +•••, «perché».pdf")).to_be_visible()
+        await expect(attachments.get_by_role("link")).to_have_count(0)  # the officer has not seen the number
+        await check_page(page)
+        await look_up(page, number)
+        await check_page(page)
+        async with page.expect_download() as downloading:
+            await attachments.get_by_role("link", name=letter.name).click()
+        download = await downloading.value
+        assert download.suggested_filename == letter.name
+        await download.save_as(tmp_path / "copy")
+        assert (tmp_path / "copy").read_bytes() == letter.read_bytes()
+        await close(page, "answered", "letter sent by PEC")
+        answer = tmp_path / "answer.txt"
+        answer.write_bytes(b"the answer")
+        await attachments.get_by_label("File").set_input_files(answer)
+        await attachments.get_by_role("button", name="Attach the file").click()
+        await expect(attachments.get_by_role("listitem")).to_have_count(2)
+        await page.reload()
+        await expect(page.locator("#h-history ~ ul")).to_contain_text("File attached: answer.txt")
 
 
 async def test_an_erasure_shows_what_it_does_before_it_is_confirmed(screen: Screen) -> None:
