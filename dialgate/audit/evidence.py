@@ -203,6 +203,10 @@ def numbers_in(bundle: bytes) -> set[str]:
     return {finding.number for finding in findings if finding.number}
 
 
+def decisions_in(bundle: bytes) -> set[str]:
+    return {finding.id for finding in msgspec.json.decode(bundle, type=_Sealed).evidence.decisions}
+
+
 async def _bundle(sources: Sources, decisions: Sequence[KnownDecision], request: Bundle) -> bytes:
     """Add the decisions and their proofs to `request`, and return the signed bundle."""
     records = [known.record for known in decisions]

@@ -12,6 +12,7 @@ from typing import Final, Literal, TypeAlias, get_args
 from msgspec import Struct, structs
 
 from dialgate.audit import explanation
+from dialgate.audit.explanation import Account
 from dialgate.core.model import Instant
 from dialgate.core.periods import add_months
 from dialgate.core.refusal import Refused
@@ -25,11 +26,18 @@ from dialgate.subjects.schemas import LetterKind, Report
 from dialgate.texts import LANGUAGES, Language
 
 LETTER_KINDS: Final[tuple[LetterKind, ...]] = get_args(LetterKind)
-TemplateKind: TypeAlias = LetterKind | Literal["breach"]
-_KINDS: Final[tuple[TemplateKind, ...]] = (*LETTER_KINDS, "breach")
+TemplateKind: TypeAlias = LetterKind | Literal["breach", "authority"]
+_KINDS: Final[tuple[TemplateKind, ...]] = (*LETTER_KINDS, "breach", "authority")
 FOLDER: Final = "letters"
-_FRAMES: Final = ("letter.html", "annex.html")
+_FRAMES: Final = ("letter.html", "annex.html", "report.html")
 _SAMPLE_DAY: Final[Instant] = 1_795_510_800_000  # 2026-11-24T09:00:00Z
+
+
+class AskedNumber(Struct, frozen=True, kw_only=True):
+    """A number of an authority's list, with its decisions, oldest first."""
+
+    number: str
+    accounts: tuple[Account, ...]
 
 
 class Letter(Struct, frozen=True, kw_only=True):
@@ -42,6 +50,8 @@ class Letter(Struct, frozen=True, kw_only=True):
     - `items` are the results of an erasure, and `entries` the ledger entries that carried out the request.
     - `accounts` has the sentences that explain each decision (kind `why`).
     - `breach` is the breach of which the authority is notified (kind `breach`).
+    - `asked` has the numbers of an authority's list, `files` the enclosed files with their SHA-256, and `key` the name of the key
+      that signed the evidence (kind `authority`). `reasons` is then the purpose.
     - `bars_all` is false if the controller lets calls about a contract or a debt continue after an objection.
     """
 
@@ -66,6 +76,9 @@ class Letter(Struct, frozen=True, kw_only=True):
     accounts: tuple[tuple[str, ...], ...] = ()
     bars_all: bool = True
     breach: BreachFile | None = None
+    asked: tuple[AskedNumber, ...] = ()
+    files: tuple[tuple[str, str], ...] = ()
+    key: str = ""
 
     @property
     def extended_to(self) -> Instant:
@@ -73,21 +86,24 @@ class Letter(Struct, frozen=True, kw_only=True):
         return add_months(self.received_at, EXTENDED)
 
 
-def render(letter: Letter, own: Path | None = None) -> str:
-    """Return the letter as HTML. `own` is the operator's folder of templates. Raises `Refused` if one has a fault."""
+def render(letter: Letter, own: Path | None = None, template: str = "") -> str:
+    """Return the letter as HTML, or what another `template` makes of its values.
+
+    `own` is the operator's folder of templates. Raises `Refused` if one has a fault.
+    """
     try:
-        return _render(letter, own)
+        return _render(letter, own, template)
     except templates.TemplateError as error:
         text = f"The template of this letter has a fault: {_fault(error)}. Correct it, or remove it from `letters`."
         raise Refused("subject.template", text, "kind", 500) from error
 
 
-def _render(letter: Letter, own: Path | None) -> str:
+def _render(letter: Letter, own: Path | None, template: str = "") -> str:
     words = LetterWords(letter.language, letter.zone)
     environment = templates.environment(__package__, FOLDER, own if own and own.is_dir() else None)
     environment.filters |= words.filters()
     retired = letter.report.retired_months if letter.report else []
-    return environment.get_template(f"{letter.kind}.{letter.language}.html").render(
+    return environment.get_template(template or f"{letter.kind}.{letter.language}.html").render(
         letter=letter,
         report=letter.report,
         language=letter.language,
@@ -132,6 +148,7 @@ def template_faults(own: Path) -> list[str]:
     for sample in _samples() if found else ():
         try:
             _render(sample, own)
+            _render(sample, own, "report.html")
         except templates.TemplateError as error:
             faults.append(f"{FOLDER}/{sample.kind}.{sample.language}.html: {_fault(error)}")
     return faults

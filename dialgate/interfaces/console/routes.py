@@ -134,6 +134,7 @@ _ROUTES: Final = (
     _Route("GET", f"{ROOT}/requests/{{id}}/attachments/{{sha256}}", ("subjects",), cases.download_attachment),
     _Route("GET", f"{ROOT}/look-ups", ("subjects",), lookups.show_lookups),
     _Route("GET", f"{ROOT}/evidence", ("subjects",), evidence.show_evidence, whole_gate=True),
+    _Route("POST", f"{ROOT}/evidence", ("subjects",), evidence.download, whole_gate=True),
     _Route("POST", f"{ROOT}/evidence/verification", ("subjects",), evidence.verify, whole_gate=True),
     _Route("GET", f"{ROOT}/holds", ("subjects",), holds.show_holds, whole_gate=True),
     _Route("POST", f"{ROOT}/holds", ("subjects",), holds.place, whole_gate=True),

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal, TypeAlias
 
-from msgspec import Meta, Struct
+from msgspec import Meta, Struct, field
 
 from dialgate.audit.key_retirement import Month
 from dialgate.audit.legal_holds import LegalHold
@@ -11,10 +11,12 @@ from dialgate.audit.lookups import LookupReason
 from dialgate.core.model import Phrase
 from dialgate.core.responses import when
 from dialgate.core.text_formats import OptionalTimestamp, Timestamp
-from dialgate.ledger.schemas import Id, Telephone, When, Words, described
+from dialgate.ledger.schemas import Id, Name, Telephone, When, Words, described
 from dialgate.subjects.expiry import Removal
 from dialgate.subjects.removal_records import RemovalRecord
+from dialgate.texts import Language
 
+EvidenceForm: TypeAlias = Literal["ndjson", "zip"]
 LookupKind: TypeAlias = Literal["decisions", "reconciliation"]
 
 
@@ -127,3 +129,18 @@ class EvidenceRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     numbers: tuple[Telephone, ...] = ()
     since: When | None = None
     until: When | None = None
+    form: Annotated[
+        EvidenceForm,
+        described(
+            "`zip` packs the bundles, the verifier, a report and a cover letter. It needs `numbers` and `addressee`."
+        ),
+    ] = field(default="ndjson", name="format")
+    language: Annotated[Language, described("Language of report and letter.")] = "it"
+    controller: Annotated[
+        str, described("Who signs the letter. Required only if the client has several controllers.")
+    ] = ""
+    addressee: Annotated[
+        str, Meta(max_length=512, description="Name and address of the authority, in lines.")
+    ] = ""
+    place: Annotated[Name, described("Place, for the letter.")] = ""
+    protocol: Annotated[Name, described("Protocol number, for the letter.")] = ""

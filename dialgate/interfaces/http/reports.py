@@ -1,8 +1,9 @@
 """The endpoints that return files made from the log: reports on a controller's calls, and evidence for decisions."""
 
+from collections.abc import Callable
 from datetime import timedelta
 from functools import partial
-from typing import Annotated, Final, get_args
+from typing import Annotated, Final, TypeVar, get_args
 
 import msgspec
 from aiohttp import web
@@ -23,12 +24,18 @@ from dialgate.interfaces.http.decisions import parse_number
 from dialgate.interfaces.http.endpoint import NDJSON, EndpointGroup, Media
 from dialgate.interfaces.http.errors import Fault, convert
 from dialgate.interfaces.http.own_processes import run_for
+from dialgate.interfaces.http.subjects import letters_of
 from dialgate.ledger.schemas import described
 from dialgate.report import Period, day, month
 from dialgate.report.rendering import MEDIA, Form, ReportOrder, ShadowForm, make_report, render_shadow
 from dialgate.report.shadow import ShadowReport, ShadowReportOrder, TrunkCoverage, gather_shadow
 from dialgate.runtime.extras import require
+from dialgate.subjects.evidence_package import EvidencePackageOrder, make_package
+from dialgate.subjects.letter import Letter
 from dialgate.texts import Language
+
+T = TypeVar("T")
+ZIP: Final = "application/zip"
 
 REPORTS: Final = EndpointGroup(
     "Reports", "Reports on a controller's calls, and evidence for recorded decisions."
@@ -177,18 +184,33 @@ def controller_of(name: str, client: Client) -> str:
     "POST",
     "/v1/evidence",
     scope="admin",
+    also=("subjects",),
     whole_gate=True,
-    also_answers=(Media(name=NDJSON, kind=bytes),),
-    errors=("number.invalid", "evidence.missing", "store.unavailable", "gate.unavailable"),
+    also_answers=(Media(name=NDJSON, kind=bytes), Media(name=ZIP, kind=bytes)),
+    errors=(
+        "number.invalid",
+        "controller.unknown",
+        "evidence.missing",
+        "subject.template",
+        "store.unavailable",
+        "gate.unavailable",
+    ),
 )
 async def export_evidence(
     request: web.Request, app: App, client: Client, *, ask: EvidenceRequest
 ) -> web.StreamResponse:
     """Return signed evidence for a decision, or for all decisions about numbers, one bundle per line.
 
-    It contains the called numbers, so the disclosure is recorded. `verify_evidence.py` verifies it without a gate. Needs a
-    client with every controller.
+    It contains the called numbers, so the disclosure is recorded. `verify_evidence.py` verifies it without a gate. With `format: zip`,
+    one file for an authority: the bundles, the verifier, a readable report, and a cover letter to sign. Needs a client with every controller.
     """
+    body = await evidence_file(request, app, client, ask)
+    headers = {"Content-Type": ZIP if ask.form == "zip" else NDJSON, "Cache-Control": "no-store"}
+    return web.Response(body=body, headers=headers)
+
+
+async def evidence_file(request: web.Request, app: App, client: Client, ask: EvidenceRequest) -> bytes:
+    """Return the evidence in the form that `ask` names, and record the disclosure before. Raises `Fault`."""
     if bool(ask.decision) == bool(ask.numbers):
         raise Fault(400, "request.invalid", "Send either `decision` or `numbers`.", field="decision")
     if ask.decision and (ask.since or ask.until):
@@ -201,16 +223,50 @@ async def export_evidence(
         since=instant(ask.since) if ask.since else None,
         until=instant(ask.until) if ask.until else None,
     )
-    bundles, numbers = await make_bundles(request, app, client, order)
+    if ask.form == "zip":
+        body, numbers = await _packed(request, app, client, ask, order)
+    else:
+        bundles, numbers = await make_bundles(request, app, client, order)
+        body = b"".join(bundles)
     await app.subjects.record_disclosure(client, {*order.numbers, *numbers}, ask.purpose)
-    return web.Response(body=b"".join(bundles), headers={"Content-Type": NDJSON, "Cache-Control": "no-store"})
+    return body
+
+
+async def _packed(
+    request: web.Request, app: App, client: Client, ask: EvidenceRequest, order: EvidenceOrder
+) -> tuple[bytes, set[str]]:
+    if not order.numbers:
+        raise Fault(400, "request.invalid", "A zip file needs `numbers`.", field="numbers")
+    if not ask.addressee.strip():
+        raise Fault(400, "request.invalid", "The letter needs an addressee.", field="addressee")
+    owner = app.config.controllers[controller_of(ask.controller, client)]
+    cover = Letter(
+        kind="authority",
+        language=ask.language,
+        controller_name=owner.name,
+        controller_contact=owner.contact,
+        officer=owner.officer,
+        country=owner.country,
+        zone=app.config.laws[owner.country].zone,
+        number="",
+        made_at=app.gate.now(),
+        addressee=ask.addressee,
+        place=ask.place,
+        protocol=ask.protocol,
+        reasons=ask.purpose,
+    )
+    packing = EvidencePackageOrder(evidence=order, letter=cover, own=letters_of(app))
+    return await _run_evidence(request, client, partial(make_package, app.config, packing, app.gate.now()))
 
 
 async def make_bundles(
     request: web.Request, app: App, client: Client, order: EvidenceOrder
 ) -> tuple[list[bytes], set[str]]:
     """Return evidence bundles, and the called numbers in them. Raises `Fault` if there is no evidence."""
-    work = partial(make_evidence, app.config, order, app.gate.now())
+    return await _run_evidence(request, client, partial(make_evidence, app.config, order, app.gate.now()))
+
+
+async def _run_evidence(request: web.Request, client: Client, work: Callable[[], T]) -> T:
     try:
         return await run_for(request, client, work)
     except HoldRefused as error:

@@ -35,7 +35,7 @@ VERBS: Final = {
 }  # fmt: skip
 # Only gates can write to a peer. The store of the walk is embedded.
 NOT_WALKED: Final = {"sendToPeer", "listNodes", "forgetNode"}
-NOT_SHOWN: Final = ("spreadsheet", "octet-stream", "csv", "pdf", "rfc822")
+NOT_SHOWN: Final = ("spreadsheet", "octet-stream", "csv", "pdf", "rfc822", "zip")
 FORM: Final = "application/x-www-form-urlencoded"
 
 

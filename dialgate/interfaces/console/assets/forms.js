@@ -13,6 +13,12 @@ addEventListener("pageshow", () => {
     button.disabled = false;
   }
 });
+// A file fills a text field of the page, and is not sent itself.
+for (const chooser of document.querySelectorAll("input[data-into]")) {
+  chooser.addEventListener("change", async () => {
+    if (chooser.files.length) document.getElementById(chooser.dataset.into).value = await chooser.files[0].text();
+  });
+}
 const answer = document.querySelector("[data-focus]") ?? document.querySelector("[role=alert]");
 if (answer) {
   if (!answer.hasAttribute("tabindex")) answer.setAttribute("tabindex", "-1");
