@@ -42,6 +42,7 @@ from dialgate.observability.metrics import Metrics
 from dialgate.observability.traces import Traces
 from dialgate.people.account_directory import AccountDirectory
 from dialgate.people.client_keys import KeyDirectory
+from dialgate.report.law_review import LawReading
 from dialgate.runtime.background_work import BackgroundWork
 from dialgate.runtime.clock import TOLERANCE, Clock, ClockWrong, wall_clock
 from dialgate.runtime.instants import KeptInstants
@@ -101,6 +102,7 @@ class App:
         self._reading_keys = BackgroundWork(self.client_keys.read, (Unavailable, OSError))
         self.subjects = Subjects(self.registrar, peers)
         self.casework = Casework(self.subjects, self.registrar)
+        self.law_reading = LawReading(store, lambda: self.config, clock.at_least)
         self.breaches = BreachRegister(store, self.subjects, self.registrar)
         self.shipped_logs = ShippedLogs(keys, store, config.data)
         self.roster = Roster(store, metrics, clock)

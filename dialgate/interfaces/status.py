@@ -79,14 +79,14 @@ class ShadowStatus(Struct, frozen=True, kw_only=True):
 TaskKind: TypeAlias = Literal[
     "registry_ends", "silent_limit", "campaign_ends", "proof_ends", "caller_id_ends", "request_due", "shadow_ends",
     "backup_due", "key_ends", "log_damaged", "log_unproved",
-    "breach_due", "breach_people", "import_held",
+    "breach_due", "breach_people", "import_held", "law_changed",
 ]  # fmt: skip
 
 
 class Task(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Something that a supervisor or officer must do soon.
 
-    `name` is the registry, campaign, caller ID, request, breach, scope of shadow mode, client or held import's registry that the task is about. `share` is the part of a limit
+    `name` is the registry, campaign, caller ID, request, breach, country, scope of shadow mode, client or held import's registry that the task is about. `share` is the part of a limit
     that a campaign has used. `days_left` is negative if the day has passed, and missing if the task has no day.
     """
 
@@ -131,6 +131,7 @@ _PAGES: Final[dict[TaskKind, str]] = {
     "breach_due": "/console/breaches",
     "breach_people": "/console/breaches",
     "import_held": "/console/registries",
+    "law_changed": "/console/law",
 }
 
 
@@ -176,6 +177,10 @@ async def read_status(app: App, controllers: tuple[str, ...]) -> ControllerStatu
         status = structs.replace(status, proof=proof)
         found += _unproved(config, proof, now)
     found += [task for file in await app.breaches.list_breaches(controllers) for task in _about_breach(file)]
+    found += [
+        _task("law_changed", country, controller=owner)
+        for country, owner in await app.law_reading.pending(controllers)
+    ]
     found.sort(key=lambda task: (task.days_left is not None, task.days_left, task.kind, task.name))
     return structs.replace(status, tasks=tuple(found))
 

@@ -41,10 +41,11 @@ from dialgate.store import (
     Store,
 )
 from dialgate.store.breaches import StoredBreach
+from dialgate.store.law_acknowledgements import LawAcknowledgement
 from dialgate.store.watermark import LedgerWatermark
 
 Kind: TypeAlias = Literal[
-    "position", "attempt", "answer", "list", "proof", "delivery", "lift", "pause", "key", "breach", "count",
+    "position", "attempt", "answer", "list", "proof", "delivery", "lift", "pause", "key", "breach", "law", "count",
     "entry",
 ]  # fmt: skip
 TYPES: Final[dict[Kind, type[Struct]]] = {
@@ -58,6 +59,7 @@ TYPES: Final[dict[Kind, type[Struct]]] = {
     "pause": CampaignPause,
     "key": ClientKeys,
     "breach": StoredBreach,
+    "law": LawAcknowledgement,
     "count": HourCount,
     "entry": Entry,
 }
@@ -157,6 +159,7 @@ async def _contents(store: Store, newest: int) -> AsyncGenerator[tuple[Kind, Seq
     yield "pause", list((await store.campaign_pauses()).values())
     yield "key", list((await store.client_keys()).values())
     yield "breach", await store.breaches()
+    yield "law", await store.law_acknowledgements()
     yield "count", (await store.counts())[0]
     seq = 0
     while entries := [entry for entry in await store.since(seq, _BATCH_ROWS) if entry.seq <= newest]:
@@ -319,6 +322,7 @@ _WRITERS: Final[Mapping[str, Callable[[Store, Any, Mapping[str, AttemptPosition]
     "pause": _each(lambda store, row: store.put_pause(row)),
     "key": _each(lambda store, row: store.change_client_keys(row.client, row.merged)),
     "breach": _each(lambda store, row: store.change_breach(row.id, lambda _: row)),
+    "law": _each(lambda store, row: store.add_law_acknowledgement(row)),
     "count": _write_counts,
 }
 

@@ -1,4 +1,4 @@
-"""Call lists, caller-ID proofs, webhook deliveries, pauses of campaigns, nodes' month keys, legal holds, accounts, keys of clients and breaches: JSON documents that every engine stores alike.
+"""Call lists, caller-ID proofs, webhook deliveries, pauses of campaigns, nodes' month keys, legal holds, accounts, keys of clients, breaches and acknowledged changes of law: JSON documents that every engine stores alike.
 
 A document is replaced as a whole. Its kind and its key are the table and the row, or the hash and its field. The stored
 names of kinds and keys, and the fields of the structs, are the format: new fields go last, with a default.
@@ -20,9 +20,11 @@ from dialgate.store.campaign_pauses import CampaignPause
 from dialgate.store.client_keys import ClientKeys
 from dialgate.store.deliveries import Delivery
 from dialgate.store.faults import StoreUnavailable
+from dialgate.store.law_acknowledgements import LawAcknowledgement
 
 DocumentKind: TypeAlias = Literal[
     "lists", "proofs", "deliveries", "lifts", "months", "holds", "pauses", "accounts", "clients", "breaches",
+    "law_read",
 ]  # fmt: skip
 T = TypeVar("T")
 _encode: Final = msgspec.json.Encoder().encode
@@ -240,6 +242,14 @@ class KeysOfClients(StoredDocuments, Protocol):
 
 class OfficerDocuments(StoredDocuments, Protocol):
     """What data-protection officers record. An engine inherits this class, too."""
+
+    async def law_acknowledgements(self) -> list[LawAcknowledgement]:
+        documents = await self._documents("law_read")
+        return [_decode(body, LawAcknowledgement) for body in documents.values()]
+
+    async def add_law_acknowledgement(self, read: LawAcknowledgement) -> None:
+        """Store an acknowledgement, unless there is one of the same changes."""
+        await self._change("law_read", read.key, lambda before: None if before else read)
 
     async def breaches(self) -> list[StoredBreach]:
         """Return all breaches. None is ever deleted."""

@@ -34,6 +34,7 @@ from dialgate.store import (
     StoreUnavailable,
 )
 from dialgate.store.breaches import BreachStep, StoredBreach
+from dialgate.store.law_acknowledgements import LawAcknowledgement
 from dialgate.store.redis import RedisStore
 from dialgate.store.sqlite import SqliteStore
 from dialgate.store.watermark import LedgerWatermark
@@ -46,7 +47,7 @@ NOW = 1_795_510_800_000
 NUMBER = "+390612345678"
 BRUNO = b"bruno---" * 2
 ROWS: dict[Kind, int] = {
-    "position": 1, "attempt": 40, "answer": 2, "list": 1, "proof": 1, "delivery": 1, "lift": 1, "pause": 1, "key": 1, "breach": 1, "count": 1, "entry": 3,
+    "position": 1, "attempt": 40, "answer": 2, "list": 1, "proof": 1, "delivery": 1, "lift": 1, "pause": 1, "key": 1, "breach": 1, "law": 1, "count": 1, "entry": 3,
 }  # fmt: skip
 ENGINES = ("sqlite", "redis")
 Open = Callable[[str, str], Store]
@@ -112,6 +113,11 @@ async def fill(store: Store, keys: Keys) -> None:
         id="b1", controller="acme", aware_at=4, start=1, end=4, client="dialer", node="", steps=(opened,)
     )
     await store.change_breach("b1", lambda _: breach)
+    await store.add_law_acknowledgement(
+        LawAcknowledgement(
+            controller="acme", country="IT", law="0" * 64, until=date(2027, 1, 1), at=5, by="dpo"
+        )
+    )
     await store.add_list(
         CallList(
             id="rome", controller="acme", campaigns=("spring",), bases=(), file="f", sha256="0", numbers=1,

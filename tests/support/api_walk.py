@@ -448,6 +448,10 @@ async def _breaches(ask: Walk) -> None:
     await ask("getBreach", 200, place=place)
     await ask("getBreach", 404, place={"id": "none"})
     await ask("listBreaches", 200)
+    law = (await ask("listLawChanges", 200))["laws"][0]["law"]
+    await ask("exportLawAcknowledgements", 200)
+    await ask("confirmLawChanges", 201, {"country": "IT", "law": law, "note": "no campaign is concerned"})
+    await ask("confirmLawChanges", 400, {"country": "IT", "law": "old"})
     await ask("exportBreachNotification", 200, params={"language": "en"}, place=place)
 
 

@@ -24,6 +24,7 @@ _NAMES: Final[dict[TaskKind, str]] = {
     "backup_due": "back up the data folder (dialgate backup)",
     "key_ends": "give the program another key",
     "breach_due": "notify the authority of the breach, or record why not",
+    "law_changed": "read what changes in the law, and acknowledge it",
     "breach_people": "decide whether the people are told of the breach",
     "import_held": "release the held import, if it is correct",
 }

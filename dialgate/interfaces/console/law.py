@@ -1,15 +1,23 @@
-"""The law page, which shows a country's law on a given day and its changes between two days."""
+"""The law page, which shows a country's law on a given day and its changes between two days, and the changes that an officer acknowledges."""
 
 from datetime import date
+from urllib.parse import urlencode
 
 from aiohttp import web
 
 from dialgate.core.local_time import day_in
-from dialgate.interfaces.console.visit import Visit
+from dialgate.interfaces.console.navigation import ROOT
+from dialgate.interfaces.console.visit import Fields, Visit, redirect, serves_form
+from dialgate.interfaces.http.errors import convert
 from dialgate.report.law_page import changes, law_page, name_of
+from dialgate.report.law_review import LawReadRequest
 
 
 async def show(visit: Visit) -> web.StreamResponse:
+    return await _page(visit, {})
+
+
+async def _page(visit: Visit, fields: Fields, status: int = 200, error: str = "") -> web.Response:
     config, query, language = visit.app.config, visit.request.query, visit.words.language
     laws = {**config.laws, **config.drafts}
     owners = (
@@ -20,18 +28,31 @@ async def show(visit: Visit) -> web.StreamResponse:
     today = day_in((law or laws[home]).zone, visit.app.gate.now())
     day, since = _day(query.get("day", ""), today), _day(query.get("since", ""), None)
     is_valid = law is not None and day is not None and (since is not None or not query.get("since"))
+    country = law.country if law else home
+    reviews = await visit.app.law_reading.review(visit.client.controllers, language, country)
     return visit.show(
         "law",
         "law",
-        status=200 if is_valid else 400,
-        error="" if is_valid else "request.invalid",
+        status=status if is_valid else 400,
+        error=error if is_valid else "request.invalid",
+        fields=fields,
+        reviews=reviews.laws,
+        done=query.get("done") == "read",
         countries=sorted((name_of(law, language), code) for code, law in laws.items()),
-        country=law.country if law else home,
+        country=country,
         day=day or today,
         since=since,
         page=law_page(law, day, language) if law and is_valid else None,
         changes=changes(law, since, day, language) if law and day and since else None,
     )
+
+
+@serves_form(_page)
+async def acknowledge(visit: Visit, fields: Fields) -> web.StreamResponse:
+    """Record that the officer has read what changes in a country's law."""
+    ask = convert({name: value for name, value in fields.items() if value}, LawReadRequest)
+    await visit.app.law_reading.acknowledge(visit.client, ask)
+    return redirect(f"{ROOT}/law?{urlencode({'country': ask.country, 'done': 'read'})}")
 
 
 def _day(text: str, default: date | None) -> date | None:

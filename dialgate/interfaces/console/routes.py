@@ -101,6 +101,7 @@ _ROUTES: Final = (
     _Route("GET", f"{ROOT}/registries", ("watch",), registries.show_registries),
     _Route("POST", f"{ROOT}/registries/{{id}}/release", ("admin", "subjects"), registries.release),
     _Route("GET", f"{ROOT}/law", ("watch",), law.show),
+    _Route("POST", f"{ROOT}/law", ("subjects",), law.acknowledge),
     _Route("GET", f"{ROOT}/changes", ("admin",), changes.show_form),
     _Route("POST", f"{ROOT}/changes", ("admin",), changes.compare, is_form_read=True),
     _Route("GET", f"{ROOT}/reports", ("watch",), reports.show_form),

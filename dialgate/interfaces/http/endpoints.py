@@ -15,6 +15,7 @@ from dialgate.interfaces.http.decisions import DECISIONS
 from dialgate.interfaces.http.dialer_endpoints import DIALERS
 from dialgate.interfaces.http.history import HISTORY
 from dialgate.interfaces.http.incoming_webhooks import INCOMING
+from dialgate.interfaces.http.law_changes import LAW_CHANGES
 from dialgate.interfaces.http.ledger_endpoints import LEDGER
 from dialgate.interfaces.http.lookups import LOOKUPS
 from dialgate.interfaces.http.proof_files import PROOFS
@@ -25,6 +26,6 @@ from dialgate.interfaces.http.tasks import TASKS
 
 _GROUPS: Final = (
     CHECKS, DECISIONS, DECISION_SEARCH, LEDGER, PROOFS, CALL_LISTS, CAMPAIGNS, TASKS, SUBJECTS, ATTACHMENTS, LOOKUPS, BREACHES,
-    REPORTS, HISTORY, ADMINISTRATION, ACCOUNTS, CLIENT_KEYS, REGISTRIES, DIALERS, INCOMING,
+    LAW_CHANGES, REPORTS, HISTORY, ADMINISTRATION, ACCOUNTS, CLIENT_KEYS, REGISTRIES, DIALERS, INCOMING,
 )  # fmt: skip
 ENDPOINTS: Final = tuple(endpoint for group in _GROUPS for endpoint in group.endpoints)

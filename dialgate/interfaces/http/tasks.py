@@ -22,6 +22,6 @@ async def list_tasks(_: web.Request, app: App, client: Client) -> TaskList:
     """Return what must be done soon for the client's controllers, the most urgent first.
 
     Registry answers, held imports, proofs of caller IDs, campaigns and shadow mode that end, requests of data subjects that are due, breaches to be
-    notified within 72 hours, and campaigns that have used two thirds of a limit on abandoned calls. Also, for a client with every controller, a backup that is due, and logs that are damaged or were not verified for two days.
+    notified within 72 hours, changes of law that nobody has acknowledged, and campaigns that have used two thirds of a limit on abandoned calls. Also, for a client with every controller, a backup that is due, and logs that are damaged or were not verified for two days.
     """
     return TaskList((await read_status(app, client.controllers)).tasks)
