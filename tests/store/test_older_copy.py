@@ -35,7 +35,7 @@ async def gate(server: Path, node: str, seconds: Hand, first: str = "", clock: H
     """Open a new gate. `first`: an existing gate with the keys and lists to share."""
     folder = server / node
     folder.mkdir()
-    world.write_folder(folder, store={"url": at(server)}, node=node)
+    world.write_folder(folder, store={"url": at(server), "patience": 5}, node=node)
     world.publish_answers(folder / "data", {CLEAR: False, OTHER: False}, NOW - DAY)
     if first:
         share(server / first, folder)
@@ -124,7 +124,7 @@ async def test_a_gate_waits_for_every_other_one_to_add_its_attempts(server: Path
         await one.close()
         one = await open_app(server, "one", seconds)
     else:
-        store = RedisStore(at(server))
+        store = RedisStore(at(server), patience=5)
         assert (await store.members()).unsettled == {log}
         await store.forget("one")
         await store.close()
@@ -178,7 +178,7 @@ async def test_a_gate_that_starts_on_an_older_copy_waits_for_the_others(server: 
 
 async def test_a_reading_from_an_older_copy_is_not_committed_after_recovery(server: Path) -> None:
     """The older copy may lack attempts that another gate has not added again yet."""
-    store = RedisStore(at(server))
+    store = RedisStore(at(server), patience=5)
     await store.settle("log", 0, [], [])
     await back_up(server)
     lost = attempt("log-1")
@@ -222,7 +222,7 @@ async def test_an_older_copy_appears_again_while_the_gates_wait(server: Path) ->
 
 async def test_a_second_generation_still_waits_for_the_logs_of_the_first(server: Path) -> None:
     """The gate of such a log may have died with the machine, and the counters were raised by the first generation."""
-    store = RedisStore(at(server))
+    store = RedisStore(at(server), patience=5)
     await store.settle("log", 0, [], [])
     assert await store.commit(
         await store.read([ANNA]),
@@ -243,7 +243,7 @@ async def test_an_older_copy_appears_during_recovery(server: Path) -> None:
 
     If that copy contained the new position, a later recovery would skip the lost attempts.
     """
-    store = RedisStore(at(server))
+    store = RedisStore(at(server), patience=5)
     await store.settle("log", 0, [], [])
     await back_up(server, 1, 2)
     restore(server)
