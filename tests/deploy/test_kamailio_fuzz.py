@@ -99,7 +99,7 @@ async def send_damaged(sip: Sip, draw: random.Random, count: int) -> None:
         text = sip.dialer.invite().text()
         sip.dialer.send(damage(text, draw))
         if at % 50 == 49:  # Kamailio still runs, and has processed the messages
-            await sip.dialer.invite(method="OPTIONS").send().final()
+            await sip.dialer.invite(method="OPTIONS").send_until_final()
 
 
 async def test_damaged_messages_call_no_other_number(tmp_path: Path) -> None:

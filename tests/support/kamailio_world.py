@@ -10,7 +10,7 @@ import re
 import signal
 from asyncio.subprocess import DEVNULL
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from itertools import count
 from pathlib import Path
 from socket import SOCK_DGRAM
@@ -220,6 +220,13 @@ class Request(Struct):
         return await self.dialer.until(
             lambda message: self.is_answered_by(message) and message.status >= 200, seconds
         )
+
+    async def send_until_final(self) -> Message:
+        """Send the request until a final response arrives, as clients do over UDP (RFC 3261, 17.1.2.2): a burst can overflow a buffer."""
+        for _ in range(4):
+            with suppress(TimeoutError):
+                return await self.send().final(2)
+        return await self.send().final()
 
     async def send_and_ack(self) -> Message:
         self.send()
