@@ -52,7 +52,7 @@ test: lint branches system
 
 # For use before each commit: without coverage and without the slowest files.
 test-fast: lint
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder --fast
+	$(BIN)/python -m pytest -n $(shell echo $$(($$(nproc) + 2))) --dist loadfile --no-loadscope-reorder --fast
 
 branches: .venv/developing
 	$(BIN)/coverage run -m pytest -qq $(DECIDES:%=tests/%.py)

@@ -91,7 +91,11 @@ LONG = (
     "test_search", "test_phone", "test_erasure", "test_report", "test_lists_in_use", "test_timestamps", "test_deploy", "test_docs", "test_span",
     "test_country_cases", "test_checkpoints", "test_stop_requests", "test_reconciliation", "test_response_slots", "test_registry_pull",
     "test_decision_log_stored", "test_tenants", "test_counted_campaigns", "test_policy", "test_process_pool", "test_changes_of_law",
-    "test_error_table",
+    "test_error_table", "test_retention_page", "test_client_key_histories", "test_decisions_page", "test_recorded_agents", "test_roles",
+    "test_breaches_browser", "test_release_browser", "test_accounts_browser", "test_history", "test_past_report", "test_evidence_page",
+    "test_history_page", "test_officer_browser", "test_cases_browser", "test_console_lists", "test_campaign_pause", "test_log_proof",
+    "test_breach_register", "test_decision_pages", "test_change_events", "test_enclosed_files", "test_error_shape", "test_consent_proofs",
+    "test_attachments", "test_accounts", "test_client_keys",
 )  # fmt: skip
 
 
