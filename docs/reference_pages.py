@@ -124,7 +124,8 @@ _CONSOLE = {
     "simulate": "simulate a call",
     "revoke": "record an opt-out",
     "lists": "call lists",
-    "subjects": "data subject requests, evidence of a decision, who looked at what, legal holds, evidence, retention",
+    "subjects": "data subject requests, who looked at what, data breaches",
+    "officer": "legal holds, evidence, evidence of a decision, retention",
     "admin": "what would change, accounts",
     "audit": "every page that shows data, without its forms",
 }
@@ -244,8 +245,9 @@ A revocation that binds every controller needs `admin` in addition to `revoke`.
 | a dialer that also reports stops | also `revoke`, `stream` |
 | an agent at the console | `simulate`, `revoke` |
 | a supervisor | also `watch`, `lists` |
-| the data-protection officer | also `read`, `subjects` |
+| the data-protection officer | as a supervisor, and `read`, `subjects`, `officer` |
 | the CRM | `ledger`, `revoke` |
+| a CRM that also answers people's requests | also `subjects` |
 | Prometheus, where it cannot reach the operations listener | `metrics` |
 | commands on another machine (`--url`) that concern the whole gate | all scopes, and every controller |
 

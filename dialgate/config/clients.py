@@ -13,7 +13,7 @@ from msgspec import Meta
 from dialgate.config.fields import Name, Network, Strict
 
 Scope: TypeAlias = Literal[
-    "check", "simulate", "outcome", "revoke", "ledger", "lists", "read", "stream", "subjects", "watch", "metrics", "admin", "audit",
+    "check", "simulate", "outcome", "revoke", "ledger", "lists", "read", "stream", "subjects", "officer", "watch", "metrics", "admin", "audit",
 ]  # fmt: skip
 
 PERSON: Final = "person:"  # begins the client of a person who signed in

@@ -10,7 +10,7 @@ from dialgate.config.clients import Scope
 ROLES: Final[Mapping[Role, tuple[Scope, ...]]] = {
     "agent": ("simulate", "revoke"),
     "supervisor": ("simulate", "revoke", "watch", "lists"),
-    "officer": ("simulate", "revoke", "watch", "lists", "read", "subjects"),
+    "officer": ("simulate", "revoke", "watch", "lists", "read", "subjects", "officer"),
     "operator": ("simulate", "watch", "lists", "metrics", "admin"),
     "auditor": ("watch", "read", "audit"),
 }

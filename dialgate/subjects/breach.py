@@ -21,7 +21,7 @@ from dialgate.decision_log.records import Record
 from dialgate.store.subjects import Lookup
 
 # Scopes that allow a client to read data about any of a controller's numbers.
-_READING: frozenset[Scope] = frozenset({"read", "simulate", "subjects"})
+_READING: frozenset[Scope] = frozenset({"read", "simulate", "subjects", "officer"})
 
 
 class BreachPeriod(Struct, frozen=True, kw_only=True):

@@ -157,7 +157,7 @@ ALONE: list[tuple[Change, list[str]]] = [
      ["controllers/acme.yaml: the country file of IT is a draft; add IT to `accept_drafts` in dialgate.yaml to use it"]),
     (gate("clients", 0, "scopes", to=["chekc"]),
      [("dialgate.yaml: clients[0].scopes[0]: 'chekc' is not allowed; write one of check, simulate, outcome, revoke,"
-      " ledger, lists, read, stream, subjects, watch, metrics, admin, audit")]),
+      " ledger, lists, read, stream, subjects, officer, watch, metrics, admin, audit")]),
     (acme(*FIRST, "purpose", to=GONE), ["controllers/acme.yaml: campaigns[0]: missing key `purpose`"]),
     (acme(*FIRST, "caller_ids", to=[390844123456]),
      [("controllers/acme.yaml: campaigns[0].caller_ids[0]: must be text, not a whole number; put telephone numbers in quotes, for example"

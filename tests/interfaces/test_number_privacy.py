@@ -33,7 +33,7 @@ NUMBERS = (CLEAR, LISTED, *STRANGE)
 ROLES = {
     "agent": ("simulate", "revoke"),
     "supervisor": ("simulate", "revoke", "watch", "lists"),
-    "officer": ("simulate", "revoke", "watch", "lists", "read", "subjects"),
+    "officer": ("simulate", "revoke", "watch", "lists", "read", "subjects", "officer"),
 }
 DOORS = {"name": "sbc", "controllers": ["acme"], "scopes": ["check", "revoke"], "sources": ["127.0.0.1/32"]}
 

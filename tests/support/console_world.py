@@ -55,7 +55,7 @@ class RunningClock(Hand):
 def clients() -> list[dict[str, Any]]:
     agent = ("simulate", "revoke")
     supervisor = (*agent, "watch", "lists")
-    officer = (*supervisor, "read", "subjects")
+    officer = (*supervisor, "read", "subjects", "officer")
     return [
         world.client("tests", world.KEY, *world.SCOPES, "subjects"),
         world.client("agent-7", AGENT, *agent),

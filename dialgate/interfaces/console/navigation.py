@@ -37,10 +37,10 @@ NAVIGATION: Final[Mapping[str, tuple[NavigationPage, ...]]] = {
         NavigationPage("lookup", f"{ROOT}/lookup", "read"),
         NavigationPage("requests", f"{ROOT}/requests", "subjects"),
         NavigationPage("lookups", f"{ROOT}/look-ups", "subjects"),
-        NavigationPage("holds", f"{ROOT}/holds", "subjects", whole_gate=True),
-        NavigationPage("evidence", f"{ROOT}/evidence", "subjects", whole_gate=True),
+        NavigationPage("holds", f"{ROOT}/holds", "officer", whole_gate=True),
+        NavigationPage("evidence", f"{ROOT}/evidence", "officer", whole_gate=True),
         NavigationPage("breaches", f"{ROOT}/breaches", "subjects"),
-        NavigationPage("retention", f"{ROOT}/retention", "subjects", whole_gate=True),
+        NavigationPage("retention", f"{ROOT}/retention", "officer", whole_gate=True),
     ),
     "gate": (
         NavigationPage("changes", f"{ROOT}/changes", "admin"),

@@ -136,7 +136,7 @@ async def _decision_page(visit: Visit, status: int = 200, error: str = "") -> we
         outcomes=visit.app.registrar.ids.worded(outcomes),
         facts=_facts(record, shared=visit.app.config.shared),
         node=record.node,
-        provable=visit.may("subjects") and visit.has_every_controller,
+        provable=visit.may("officer") and visit.has_every_controller,
         error=error,
     )
 

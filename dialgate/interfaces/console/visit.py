@@ -33,7 +33,7 @@ SESSIONS: Final = web.AppKey("sessions", Sessions)
 LIVE: Final = web.AppKey("live", Live)
 BOARDS: Final = web.AppKey("boards", Caps)  # counted by the controllers shown
 CONSOLE_APP: Final = web.AppKey("console_gate", App)
-_AUDITED: Final[frozenset[Scope]] = frozenset({"lists", "read", "subjects", "watch", "admin"})
+_AUDITED: Final[frozenset[Scope]] = frozenset({"lists", "read", "subjects", "officer", "watch", "admin"})
 HEADERS: Final = {
     "Content-Security-Policy": rendering.POLICY,
     "Cache-Control": "no-store",

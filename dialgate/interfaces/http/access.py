@@ -64,10 +64,11 @@ def admit_key(authorization: str, index: KeyIndex, scope: Scope) -> Client:
 
 def _require_scope(client: Client, *scopes: Scope) -> Client:
     if scopes and not any(scope in client.scopes for scope in scopes):
+        needed = " or ".join(f"`{scope}`" for scope in scopes if scope != "audit")
         raise Fault(
             403,
             "auth.scope",
-            f"The client {client.name} lacks the scope `{scopes[0]}`. Add it to its `scopes` in dialgate.yaml.",
+            f"The client {client.name} lacks the scope {needed}. Add it to its `scopes` in dialgate.yaml.",
         )
     return client
 

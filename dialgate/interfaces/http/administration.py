@@ -1,6 +1,6 @@
 """The endpoints for a gate's administrator: retention, breaches, legal holds, key months, nodes and signing key.
 
-They concern the gate as a whole. So the client needs every controller, and the scope `admin`, or for the officer's work `subjects`.
+They concern the gate as a whole. So the client needs every controller, and the scope `admin`, or for the officer's work `officer`.
 """
 
 import asyncio
@@ -49,7 +49,8 @@ from dialgate.subjects.removal_records import RemovalRecord
 
 _When: TypeAlias = Annotated[datetime, Meta(tz=True)]
 
-OFFICER: Final[tuple[Scope, ...]] = ("subjects",)  # the data-protection officer's, whose key lacks `admin`
+# Not `subjects`: a CRM has that scope to answer people, and on a gate with one controller it has every controller.
+OFFICER: Final[tuple[Scope, ...]] = ("officer",)
 _REMOVALS: Final = 100  # runs in an answer
 ADMINISTRATION: Final = EndpointGroup(
     "Administration",

@@ -15,7 +15,7 @@ NDJSON: Final = "application/x-ndjson"
 # The error codes for requests with a body.
 BODY_ERRORS: Final = ("request.broken", "request.compressed", "request.too_large", "request.timeout")
 JSON_ERRORS: Final = ("request.not_json", *BODY_ERRORS)
-_AUDITED: Final = frozenset({"lists", "read", "subjects", "watch", "admin"})
+_AUDITED: Final = frozenset({"lists", "read", "subjects", "officer", "watch", "admin"})
 
 Serve: TypeAlias = Callable[..., Awaitable[Any]]
 _S = TypeVar("_S", bound=Serve)

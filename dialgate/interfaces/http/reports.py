@@ -19,6 +19,7 @@ from dialgate.core.local_time import day_in
 from dialgate.core.model import Instant
 from dialgate.core.name_suggestions import choose
 from dialgate.interfaces.http import body as http_body
+from dialgate.interfaces.http.administration import OFFICER
 from dialgate.interfaces.http.administration_schemas import EvidenceRequest
 from dialgate.interfaces.http.decisions import parse_number
 from dialgate.interfaces.http.endpoint import NDJSON, EndpointGroup, Media
@@ -184,7 +185,7 @@ def controller_of(name: str, client: Client) -> str:
     "POST",
     "/v1/evidence",
     scope="admin",
-    also=("subjects",),
+    also=OFFICER,
     whole_gate=True,
     also_answers=(Media(name=NDJSON, kind=bytes), Media(name=ZIP, kind=bytes)),
     errors=(

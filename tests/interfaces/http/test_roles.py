@@ -2,12 +2,13 @@
 
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 import pytest
 import pytest_asyncio
 
 from dialgate.config.accounts import Role
+from dialgate.config.clients import Scope
 from dialgate.interfaces import http_application
 from dialgate.interfaces.http import openapi
 from dialgate.interfaces.http.endpoint import Endpoint
@@ -29,6 +30,10 @@ PLACE: Final = {
 QUERY: Final = {"number": CLEAR, "purpose": "an audit", "controller": ""}
 # Requests that an auditor may send though they are not a GET: they change nothing but the record of look-ups.
 READING: Final = {"getShadowReport", "addLookups"}
+OFFICERS: Final = {
+    "exportEvidence", "removeExpiredData", "listRemovals", "listHolds", "addHold", "liftHold", "retireMonths", "getLogVerification",
+    "verifyLog",
+}  # fmt: skip
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -39,8 +44,10 @@ async def gate(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World]
         for name, names in (("all", ("acme", "beta")), ("beta", ("beta",)))
     ]
     everything = world.client("tests", world.KEY, *world.SCOPES, "subjects")
+    rest = [scope for scope in get_args(Scope) if scope not in {"officer", "admin", "audit"}]
+    crm = world.client("crm", "crm", *rest) | {"controllers": ["acme", "beta"]}
     folder: Path = tmp_path_factory.mktemp("roles")
-    async with console_world.running_console(folder, clients=[everything, *clients]) as made:
+    async with console_world.running_console(folder, clients=[everything, crm, *clients]) as made:
         await made.post("/v1/revocations", {"number": CLEAR, "campaign": "acme-fibre", "scope": "campaign"})
         yield made
 
@@ -65,6 +72,17 @@ async def test_a_role_opens_exactly_the_endpoints_of_its_scopes(gate: World, rol
             status, _ = await send(gate, endpoint, f"{role}-beta", {})
             assert status == 403, (role, endpoint.name)
     assert opened
+
+
+async def test_a_program_of_every_controller_opens_nothing_of_the_officers(gate: World) -> None:
+    assert {endpoint.name for endpoint in ENDPOINTS if "officer" in endpoint.scopes} == OFFICERS
+    for endpoint in ENDPOINTS:
+        if endpoint.name in OFFICERS:
+            status, text = await send(gate, endpoint, "crm", {})
+            assert (status, "lacks the scope `admin` or `officer`" in text) == (403, True), (
+                endpoint.name,
+                text,
+            )
 
 
 async def test_an_auditor_reads_what_others_read_and_changes_nothing() -> None:
