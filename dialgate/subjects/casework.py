@@ -151,11 +151,11 @@ class Casework:
         match case.kind:
             case "erasure":
                 erase = ErasureRequest(request=name, **common)
-                erasure = await self._subjects.erasing.erase(client, number, erase, close=False)
+                erasure = await self._subjects.erasing.erase(client, number, erase)
                 missing = erasure.missing
             case "rectification":
                 rectify = RectificationRequest(request=name, of=ask.of, fields=ask.fields, **common)
-                await self._subjects.rectify(client, number, rectify, close=False)
+                await self._subjects.rectify(client, number, rectify)
             case "objection" | "restriction":
                 await self._stop_calls(client, case, number, ask.actor)
             case _:

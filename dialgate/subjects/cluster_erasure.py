@@ -56,23 +56,21 @@ class ClusterErasure(Struct, kw_only=True, eq=False):
     nonces: Iterator[bytes] = field(default_factory=nonces)
     locks: WeakValueDictionary[bytes, asyncio.Lock] = field(default_factory=WeakValueDictionary)
 
-    async def erase(self, client: Client, number: str, ask: ErasureRequest, *, close: bool = True) -> Erasure:
+    async def erase(self, client: Client, number: str, ask: ErasureRequest) -> Erasure:
         """Erase the data about a number (GDPR 17), except data that must be kept as proof.
 
         A suppression entry takes effect first. Then the ledger entries that permit calls are erased. Entries that a
         gate needs as proof, or that are under a legal hold, are kept. Finally the number is removed from call lists.
 
         Repeat the erasure if it was interrupted or a gate did not respond. Until every gate has responded, nothing
-        that may be evidence is destroyed, and the request stays open. With `close`, the request is then closed as answered.
+        that may be evidence is destroyed, and the request counts as not carried out. It stays open, for the answer to the person.
         """
         owner, e164 = self.registrar.access.person(client, ask.controller, number)
         subject = self.keys.subject(owner.id, e164)
         async with self.locks.setdefault(subject, asyncio.Lock()):
-            return await self._erase(client, owner.id, e164, ask, close=close)
+            return await self._erase(client, owner.id, e164, ask)
 
-    async def _erase(
-        self, client: Client, controller: str, number: str, ask: ErasureRequest, *, close: bool
-    ) -> Erasure:
+    async def _erase(self, client: Client, controller: str, number: str, ask: ErasureRequest) -> Erasure:
         subject = self.keys.subject(controller, number)
         case = await self.deadlines.find_open(ask.request, "erasure", subject)
         receipt = await self._suppress(self._suppression(client, controller, number, ask), case.at)
@@ -98,7 +96,7 @@ class ClusterErasure(Struct, kw_only=True, eq=False):
         if not missing:
             items += erasure.describe_letters(share.letters, is_held=is_held)
             actor, kept = client.actor(ask.actor), tuple(lists) if is_held else ()
-            result = (Answered if close else Executed)(
+            result = Executed(
                 what=_summary(items),
                 actor=actor,
                 entries=(receipt.seq,),

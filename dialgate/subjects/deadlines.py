@@ -14,7 +14,7 @@ from dialgate.core.local_time import rfc3339
 from dialgate.core.model import DAY, SECOND, Instant
 from dialgate.core.periods import add_months
 from dialgate.core.refusal import Refused
-from dialgate.core.request_deadlines import Answered, Case, Extended, RequestReceived, Step
+from dialgate.core.request_deadlines import Answered, Case, Executed, Extended, RequestReceived, Step
 from dialgate.crypto.keys import Keys
 from dialgate.crypto.masking import Masker, covered, mask_number
 from dialgate.crypto.nonces import nonces
@@ -109,7 +109,7 @@ class Deadlines:
             attachments=[covered(attachment_of(file)) for file in await self._file.attachments(name)],
         )
 
-    async def execute(self, client: Client, name: str, executed: request_deadlines.Executed) -> None:
+    async def execute(self, client: Client, name: str, executed: Executed) -> None:
         """Record that what a request asks for was done. Raises `Refused` if it is closed."""
         case, events = await self._find(client, name)
         if case.closed_at:
@@ -129,7 +129,7 @@ class Deadlines:
             case "refused":
                 return request_deadlines.RequestRefused(reason=reason, actor=actor)
             case "answered":
-                return request_deadlines.Answered(what=reason, actor=actor, lists=case.lists)
+                return Answered(what=reason, actor=actor, lists=case.lists)
             case "withdrawn":
                 return request_deadlines.RequestWithdrawn(reason=reason, actor=actor)
             case "noted" | "assigned" | "sent":
@@ -181,7 +181,7 @@ class Deadlines:
         """Return the last event of each erasure that a legal hold postponed, and the call lists with the number."""
         events = await self._file.postponed_erasures()
         steps = ((event, _steps.decode(event.body)) for event in events)
-        return [(event, step.lists) for event, step in steps if isinstance(step, Answered)]
+        return [(event, step.lists) for event, step in steps if isinstance(step, (Executed, Answered))]
 
     async def open_cases(self, client: Client) -> list[CaseInfo]:
         """Return the open requests that this client may see, ordered by deadline."""
@@ -249,7 +249,7 @@ def _entry(at: Instant, step: Step) -> CaseEntry:
             name, text = "received", step.identified
         case request_deadlines.Remarked():
             name, text = step.kind, step.text
-        case request_deadlines.Executed() | Answered():
+        case Executed() | Answered():
             name, text = str(type(step).__struct_config__.tag), step.what
         case _:
             name, text = str(type(step).__struct_config__.tag), step.reason

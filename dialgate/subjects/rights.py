@@ -31,7 +31,7 @@ from dialgate.core.ledger_events import Entry
 from dialgate.core.local_time import rfc3339
 from dialgate.core.model import DAY, HOUR, SECOND, Instant
 from dialgate.core.refusal import Refused
-from dialgate.core.request_deadlines import Answered, Executed
+from dialgate.core.request_deadlines import Executed
 from dialgate.decision_log.chains import Chains
 from dialgate.ledger import bulk_import
 from dialgate.ledger.registrar import Registrar
@@ -259,13 +259,11 @@ class Subjects:
 
     # ---- rectification -----------------------------------------------------------------------------------------------
 
-    async def rectify(
-        self, client: Client, number: str, ask: RectificationRequest, *, close: bool = True
-    ) -> Rectified:
+    async def rectify(self, client: Client, number: str, ask: RectificationRequest) -> Rectified:
         """Record a corrected ledger entry under the id of the wrong entry (GDPR 16).
 
         The corrected entry must pass the same checks as any new entry. The wrong entry stays in the history.
-        With `close`, the request is then closed as answered.
+        The request stays open, for the answer to the person.
         """
         owner, e164 = self._registrar.access.person(client, ask.controller, number)
         subject = self._keys.subject(owner.id, e164)
@@ -284,7 +282,7 @@ class Subjects:
         )
         what = f"entry {self._registrar.ids.entry_id(of)} was rectified by entry {receipt.seq}"
         written = (self._registrar.ids.entry_seq(receipt.seq),)
-        result = (Answered if close else Executed)(what=what, actor=client.actor(ask.actor), entries=written)
+        result = Executed(what=what, actor=client.actor(ask.actor), entries=written)
         await self.deadlines.add_step(case, result)
         return Rectified(request=ask.request, of=ask.of, receipt=receipt)
 

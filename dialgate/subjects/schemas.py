@@ -226,7 +226,7 @@ class Erasure(Struct, frozen=True, kw_only=True):
 
     `suppression` is the ledger entry that blocks this controller's calls to the number. `missing` contains each gate
     that did not respond, with the reason. If `missing` is not empty, the erasure is incomplete: no possible evidence
-    was destroyed, and the request stays open. In that case, repeat the erasure.
+    was destroyed. In that case, repeat the erasure. The request stays open, for the answer to the person.
     """
 
     request: str

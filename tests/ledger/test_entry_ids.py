@@ -129,9 +129,9 @@ async def test_rectification_and_erasure_show_ids(shared: World) -> None:
     request = (await post_ok(shared, "beta", f"{person}/requests", {"kind": "rectification", **asked}))["id"]
     body = {"request": request, "of": wrong["seq"], "fields": {"goods": ["broadband"]}}
     rectified = await post_ok(shared, "beta", f"{person}/rectification", body)
-    everything = (await send(shared, "beta", f"{person}?purpose=abc"))[1]
+    case = (await send(shared, "beta", f"/v1/subject-requests/{request}"))[1]
     expected = [wrong["seq"], rectified["receipt"]["seq"]]
-    assert seqs_in(everything["requests"]) == seqs_in(rectified) == expected
+    assert seqs_in(case["steps"]) == seqs_in(rectified) == expected
     request = (await post_ok(shared, "beta", f"{person}/requests", {"kind": "erasure", **asked}))["id"]
     erased = await post_ok(shared, "beta", f"{person}/erasure", {"request": request})
     assert f"entry {stop['seq']}" in [item["name"] for item in erased["items"]]

@@ -91,7 +91,9 @@ async def test_unused_permission_is_erased_used_one_restricted_revocation_kept(
     assert [entry["kind"] for entry in contents["ledger"]] == ["revoked", "lifted", "revoked"]
     assert [item["details"]["id"] for item in contents["restricted"]] == ["form-1"]
     assert contents["restricted"][0]["details"]["artefact"] == CONSENT["artefact"]
-    assert contents["requests"][0]["outcome"] == "2 erased, 2 restricted, 4 kept"
+    case = await gate.get(f"/v1/subject-requests/{response['request']}")
+    assert case["steps"][-1]["text"] == "2 erased, 2 restricted, 4 kept"
+    assert contents["requests"][0].get("closed_at", "") == ""  # it is still to be answered
 
 
 async def test_erased_number_is_denied_even_if_its_consent_is_sent_again(gate: World) -> None:
@@ -214,6 +216,8 @@ async def test_erasure_needs_its_own_request(gate: World) -> None:
     for name in (access["id"], others["id"], "none"):
         assert (await gate.post(path, {"request": name}, 404))["error"]["code"] == "subject.unknown"
     done = await erase(gate)
+    closing = {"outcome": "answered", "reason": "letter sent"}
+    await gate.post(f"/v1/subject-requests/{done['request']}", closing, 200)
     assert (await gate.post(path, {"request": done["request"]}, 409))["error"]["code"] == "subject.closed"
 
 
@@ -285,11 +289,39 @@ async def test_daily_run_finishes_an_erasure_after_the_legal_hold_is_lifted(gate
     assert await gate.app.subjects.deadlines.postponed_erasures() == []
 
 
+@pytest.mark.parametrize("outcome", ["", "answered", "refused", "withdrawn"])
+async def test_every_postponed_erasure_is_finished_whatever_became_of_its_request(
+    gate: World, outcome: str
+) -> None:
+    """All steps have the same instant, also those of two erasures from the same list."""
+    deadlines, holds = gate.app.subjects.deadlines, gate.app.subjects.holds
+    await gate.post("/v1/lists", {**LIST, "id": "both", "numbers": [MOBILE, CLEAR]})
+    for number in (MOBILE, CLEAR):
+        await holds.place(number, at=NOW, by="dpo", reason="case")
+        person = f"/v1/subjects/{quote(number)}"
+        case = await gate.post(f"{person}/requests", {"kind": "erasure", "identified": "id card"})
+        await gate.post(f"{person}/erasure", {"request": case["id"]}, 200)
+        if outcome:
+            closing = {"outcome": outcome, "reason": "letter sent"}
+            await gate.post(f"/v1/subject-requests/{case['id']}", closing, 200)
+        await holds.lift(number, at=NOW, by="dpo", reason="closed")
+    assert len(await deadlines.postponed_erasures()) == 2
+    for _ in range(2):  # the second run finds nothing to do
+        await gate.app.subjects.retire(gate.hand.at, drop=True)
+        assert await deadlines.postponed_erasures() == []
+    for number in (MOBILE, CLEAR):
+        seen = await gate.get(f"/v1/subjects/{quote(number)}?purpose=case")
+        assert "both" not in [entry["list"] for entry in seen["lists"]]
+        (request,) = seen["requests"]
+        assert bool(request.get("closed_at")) is bool(outcome)
+
+
 async def test_request_is_kept_until_the_legal_hold_is_lifted(gate: World) -> None:
     holds = gate.app.subjects.holds
     await holds.place(MOBILE, at=NOW, by="dpo", reason="case 4711")
     await gate.post("/v1/lists", {**LIST, "id": "alone", "numbers": [MOBILE]})
-    await erase(gate)
+    closing = {"outcome": "answered", "reason": "letter sent"}
+    await gate.post(f"/v1/subject-requests/{(await erase(gate))['request']}", closing, 200)
     gate.hand.at += 9000 * DAY
     world.store_time(gate.app.config.data, gate.hand.at)
     for is_held in (True, False):

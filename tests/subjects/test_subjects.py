@@ -470,7 +470,15 @@ async def test_rectification_is_a_later_entry_that_counts(gate: World) -> None:
     subject = gate.app.registrar.access.keys.subject("acme", CLEAR)
     known = (await gate.app._store.read([subject])).known[0]
     assert [(consent.id, consent.goods) for consent in known.consents] == [("paper-7", ("broadband",))]
-    assert (await report(gate))["requests"][0]["outcome"].startswith(f"entry {wrong['seq']} was rectified")
+    (request,) = (await report(gate))["requests"]
+    assert (request["executed"], request.get("closed_at", "")) == (
+        True,
+        "",
+    )  # the person is still to be answered
+    path = f"/v1/subject-requests/{case['id']}"
+    assert (await gate.get(path))["steps"][-1]["text"].startswith(f"entry {wrong['seq']} was rectified")
+    await gate.post(path, {"outcome": "answered", "reason": "letter sent"}, 200)
+    assert (await report(gate))["requests"][0]["outcome"] == "letter sent"
 
 
 WRONG_RECTIFICATIONS: list[tuple[dict[str, Any], int, str]] = [

@@ -301,6 +301,13 @@ def subject_execute(
 
 def _show_rectified(rectified: Rectified) -> None:
     typer.echo(f"entry {rectified.of} was corrected by entry {rectified.receipt.seq}")
+    _show_next(rectified.request)
+
+
+def _show_next(name: str) -> None:
+    typer.echo(
+        f"The request stays open. Answer the person, then: dialgate subject close {name} --outcome answered --reason TEXT"
+    )
 
 
 @subject_app.command("rectify")
@@ -319,7 +326,7 @@ def subject_rectify(
     actor: Actor = "",
     gate: GateClient,
 ) -> Rectified:
-    """Correct a consent, contract or call request by adding a new entry (GDPR art. 16).
+    """Correct a consent, contract or call request by adding a new entry (GDPR art. 16). The request stays open.
 
     dialgate subject rectify +390612345678 --request 5f0c2a9b --of 812 --set goods=["broadband"]
     """
@@ -352,6 +359,8 @@ def _show_erasure(erasure: Erasure) -> None:
     )
     suppression = erasure.suppression
     typer.echo(f"The number is suppressed as of {suppression.at} (ledger entry {suppression.seq}).")
+    if not erasure.missing:
+        _show_next(erasure.request)
 
 
 @subject_app.command("erase")
@@ -366,7 +375,7 @@ def subject_erase(
     """Erase the data about a number, and suppress the number (GDPR art. 17). This cannot be undone.
 
     Data that must be kept is restricted instead. If gates share a store, all of them erase their data. Exit 1: a gate
-    could not be queried.
+    could not be queried. The request stays open: write the letter, then close it.
 
     dialgate subject erase +390612345678 --request 5f0c2a9be41d7703
     """

@@ -152,7 +152,10 @@ async def add_subject_request(
     errors=(*_ACTING, "ledger.unknown"),
 )
 async def rectify_subject_data(request: web.Request, app: App, client: Client) -> Rectified:
-    """Correct a consent, contract or call request by adding a new entry (GDPR Article 16). The wrong entry stays in the history."""
+    """Correct a consent, contract or call request by adding a new entry (GDPR Article 16). The wrong entry stays in the history.
+
+    The request stays open for the answer to the person.
+    """
     rectification = await http_body.read_open(request, app, client, _rectification)
     return await app.subjects.rectify(client, request.match_info["number"], rectification)
 
@@ -163,7 +166,8 @@ async def erase_subject_data(
 ) -> Erasure:
     """Erase the data about a number, and suppress the number (GDPR Article 17).
 
-    Data that must be kept is restricted instead. The response gives the reason for each item.
+    Data that must be kept is restricted instead. The response gives the reason for each item. The request stays open for the answer
+    to the person.
     """
     return await app.subjects.erasing.erase(client, request.match_info["number"], ask)
 
