@@ -217,6 +217,17 @@ class SubjectStore:
     async def add_event(self, event: CaseEvent) -> None:
         await self._write(lambda db: _insert_event(db, event))
 
+    async def add_step(self, event: CaseEvent) -> bool:
+        """Store a further step of a request. Return False, and store nothing, if the request was removed meanwhile."""
+
+        def step(db: sqlite3.Connection) -> bool:
+            exists = db.execute("SELECT 1 FROM request WHERE id = ?", (event.id,)).fetchone() is not None
+            if exists:
+                _insert_event(db, event)
+            return exists
+
+        return await self._write(step)
+
     async def attach(self, file: AttachedFile, event: CaseEvent, most: int) -> list[AttachedFile]:
         """Store a file and its step, and return all attachments of the request, without their contents.
 

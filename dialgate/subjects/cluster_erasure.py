@@ -6,6 +6,7 @@
 import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Iterator
+from contextlib import suppress
 from typing import Protocol
 from weakref import WeakValueDictionary
 
@@ -20,6 +21,7 @@ from dialgate.config.clients import Client
 from dialgate.core.ledger_events import Draft, Entry, Lifted, Revoked
 from dialgate.core.local_time import rfc3339
 from dialgate.core.model import Instant
+from dialgate.core.refusal import Refused
 from dialgate.core.request_deadlines import Answered, Erased, Executed
 from dialgate.crypto.keys import Keys
 from dialgate.crypto.masking import Masker
@@ -136,7 +138,8 @@ class ClusterErasure(Struct, kw_only=True, eq=False):
                 raise StoreUnavailable(f"a postponed erasure needs these gates: {', '.join(sorted(missing))}")
             what = f"removed from {len(names)} call lists after the legal hold was lifted"
             step = (Answered if event.closes else Executed)(what=what, actor="retention")
-            await self.deadlines.add_step(event, step)
+            with suppress(Refused):  # another run has removed the request
+                await self.deadlines.add_step(event, step)
 
     async def _suppress(self, draft: Draft, since: Instant) -> Receipt:
         """Append a suppression, unless one for the same request is already in force.

@@ -120,8 +120,7 @@ class Deadlines:
         events = await self._file.case(name)
         case = next(iter(_cases(events)), None)
         if case is None or case.controller not in client.controllers:
-            text = "Request not found on this gate for this client. Check `id`, or ask the gate that received the request."
-            raise Refused("subject.unknown", text, "id", 404)
+            raise _unknown()
         return case, events
 
     def _step(self, case: Case, step: CaseStep, reason: str, actor: str) -> Step:
@@ -147,13 +146,18 @@ class Deadlines:
                 return Extended(reason=reason, actor=actor)
 
     async def add_step(self, opening: CaseEvent, step: Step) -> CaseEvent:
+        """Store a further step of a request. Raises `Refused` if the request was removed meanwhile."""
         event = self._next(opening, step)
-        await self._file.add_event(event)
+        if not await self._file.add_step(event):
+            raise _unknown()
         return event
 
     async def next_step(self, name: str, step: Step) -> CaseEvent:
-        """Return the event for a further step of an existing request, which the caller stores."""
-        return self._next((await self._file.case(name))[0], step)
+        """Return the event for a further step of a request, which the caller stores. Raises `Refused` if the request was removed."""
+        events = await self._file.case(name)
+        if not events:
+            raise _unknown()
+        return self._next(events[0], step)
 
     def _next(self, opening: CaseEvent, step: Step) -> CaseEvent:
         return structs.replace(
@@ -224,6 +228,11 @@ class Deadlines:
         fields["executed"] = bool(case.entries)
         shown = {name: fields[name] for name in CaseInfo.__struct_fields__ if name in fields}
         return CaseInfo(**shown, days_left=left)
+
+
+def _unknown() -> Refused:
+    text = "Request not found on this gate for this client. Check `id`, or ask the gate that received the request."
+    return Refused("subject.unknown", text, "id", 404)
 
 
 def _build_refusal(field: str) -> Refused:

@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 
 from dialgate.core.model import DAY, HOUR
+from dialgate.core.refusal import Refused
+from dialgate.core.request_deadlines import Remarked
 from tests.subjects.test_letters import open_request, plain, write
 from tests.subjects.test_subjects import CLIENTS, PERSON, fill
 from tests.support import world
@@ -129,6 +131,23 @@ async def test_a_request_that_is_sent_again_is_the_same_request(gate: World) -> 
     assert await open_request(gate, "access") != first  # nothing shows that it is the same
     await step(gate, first, "answered", "letter sent")
     assert await open_request(gate, "access", proof="pec/2026-0417") != first
+
+
+async def test_a_step_that_races_with_the_removal_of_its_request_leaves_nothing(gate: World) -> None:
+    subjects = gate.app.subjects
+    name = await open_request(gate, "erasure")
+    subject = gate.app.registrar.access.keys.subject("acme", CLEAR)
+    opening = await subjects.deadlines.find_open(name, "erasure", subject)
+    await step(gate, name, "withdrawn", "by telephone")
+    gate.hand.at += 9000 * DAY
+    world.store_time(gate.app.config.data, gate.hand.at)
+    await subjects.retire(gate.hand.at, drop=True)
+    note = Remarked(kind="noted", text="sent again", actor="dpo")
+    with pytest.raises(Refused, match="not found"):
+        await subjects.deadlines.add_step(opening, note)
+    with pytest.raises(Refused, match="not found"):
+        await subjects.deadlines.next_step(name, note)
+    assert await subjects._file.case(name) == []
 
 
 async def test_a_complaint_is_answered_with_what_was_found(gate: World) -> None:

@@ -361,8 +361,11 @@ async def test_commands_send_a_file_record_its_consent_and_bring_it_back(gate: W
         "consent", "add", CLEAR, "--id", "form-1", "--collected-at", "2026-11-20T10:00:00+01:00", "--purpose", "sale",
         "--goods", "broadband", "--call-type", "agent", "--file", form,
     ]  # fmt: skip
-    refused = await gate.command(*entry, "--artefact-sha256", "b" * 64)
-    assert (refused.code, f"has the SHA-256 {SHA256}" in refused.err) == (2, True)
+    (other := tmp_path / "other.pdf").write_bytes(b"another form")
+    kept = sorted((gate.app.config.data / "proofs").rglob("*"))
+    refused = await gate.command(*entry[:-1], other, "--artefact-sha256", SHA256)
+    assert (refused.code, f"{other} has the SHA-256" in refused.err) == (2, True)
+    assert sorted((gate.app.config.data / "proofs").rglob("*")) == kept, "nothing was sent"
     await gate.output(*entry)
     (consent,) = (await gate.get(f"/v1/consents?number={quote(CLEAR)}&purpose=check"))["entries"]
     assert [consent["details"][name] for name in ("artefact", "artefact_sha256")] == ["form.pdf", SHA256]

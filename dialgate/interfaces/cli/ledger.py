@@ -27,6 +27,7 @@ from dialgate.ledger.schemas import (
     WithdrawalRequest,
 )
 from dialgate.ledger.view_schemas import MOST_PROOF_MB, ProofFile
+from dialgate.lists.call_list import sha256_of
 from dialgate.runtime.terminal import MISUSE
 
 app = typer.Typer()
@@ -73,10 +74,11 @@ def consent_add(
     --call-type agent --artefact forms/18.pdf --artefact-sha256 "$(sha256sum < forms/18.pdf | head -c 64)"
     """
     if file:
-        digest = _send_proof(gate, file, entry.controller).sha256
+        digest = sha256_of(file)
         if entry.artefact_sha256.lower() not in {"", digest}:
             text = f"{file} has the SHA-256 {digest}. Check the file, or leave the option out"
             raise Failure("request.invalid", text, field="artefact_sha256", status=MISUSE)
+        _send_proof(gate, file, entry.controller)
         entry = structs.replace(entry, artefact=entry.artefact or file.name, artefact_sha256=digest)
     return gate.send("POST", "/v1/consents", Receipt, entry)
 
