@@ -100,6 +100,15 @@ class WaitingLetter(Struct, frozen=True, kw_only=True):
     body: str
 
 
+class RequestFile(Struct, frozen=True, kw_only=True):
+    """A file that is attached to the data-subject request `request`. `bytes` is its size."""
+
+    request: str
+    name: str
+    at: Timestamp
+    bytes: int
+
+
 class Share(Struct, frozen=True, kw_only=True):
     """The data that only one gate holds about a number, for one controller.
 
@@ -116,6 +125,7 @@ class Share(Struct, frozen=True, kw_only=True):
     used: dict[str, Instant]
     retired_months: list[str] = []
     letters: list[WaitingLetter] = []
+    attachments: list[RequestFile] = []
 
 
 def merge_shares(shares: Sequence[Share]) -> Share:
@@ -138,6 +148,7 @@ def merge_shares(shares: Sequence[Share]) -> Share:
         used=used,
         retired_months=sorted({*_collect(shares, "retired_months")}),
         letters=sorted(_collect(shares, "letters"), key=lambda letter: letter.received_at),
+        attachments=sorted(_collect(shares, "attachments"), key=lambda file: file.at),
     )
 
 

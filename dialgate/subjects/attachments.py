@@ -6,7 +6,9 @@ from typing import Final
 
 import structlog
 
+from dialgate.cluster.personal_data import RequestFile
 from dialgate.config.clients import Client
+from dialgate.core.local_time import rfc3339
 from dialgate.core.refusal import Refused
 from dialgate.core.request_deadlines import Case, Remarked
 from dialgate.crypto.keys import Keys, KeysUnusable
@@ -50,6 +52,16 @@ class Attachments:
         """Return the attachments of a request. The caller must record the look-up first, because names may have the number."""
         masker = Masker(self._keys, case.controller)
         return [masker.unseal(attachment_of(file)) for file in await self._file.attachments(case.id)]
+
+    async def find_of_subject(self, controller: str, subject: bytes) -> list[RequestFile]:
+        """Return the attachments of all requests about a number. The caller must record the look-up first."""
+        masker = Masker(self._keys, controller)
+        names = dict.fromkeys(event.id for event in await self._file.cases(subject))
+        files = [file for name in names for file in await self._file.attachments(name)]
+        return [
+            RequestFile(request=file.id, name=masker.unseal(file.name), at=rfc3339(file.at), bytes=file.size)
+            for file in files
+        ]
 
     async def read(self, case: Case, digest: str) -> tuple[Attachment, bytes]:
         """Return an attachment and its content. The caller must record the look-up first. Raises `Refused`."""

@@ -62,12 +62,15 @@ def new_holder(history: Sequence[HistoryEntry]) -> NewHolder:
 
 def from_time(share: Share, start: str) -> Share:
     """Return the part of `share` after `start`, with all decisions, call lists and registry answers."""
+    requests = [case for case in share.requests if case.received_at > start]
+    current = {case.id for case in requests}
     return structs.replace(
         share,
         restricted=[entry for entry in share.restricted if entry.at > start],
         letters=[letter for letter in share.letters if letter.received_at > start],
         lookups=[lookup for lookup in share.lookups if lookup.at > start],
-        requests=[case for case in share.requests if case.received_at > start],
+        requests=requests,
+        attachments=[file for file in share.attachments if file.request in current],
     )
 
 

@@ -9,7 +9,14 @@ from typing import Annotated, Any, Literal, TypeAlias
 from msgspec import Meta, Struct
 
 from dialgate.audit.lookups import Seen
-from dialgate.cluster.personal_data import CaseInfo, DecisionLine, FromRegistry, OnList, WaitingLetter
+from dialgate.cluster.personal_data import (
+    CaseInfo,
+    DecisionLine,
+    FromRegistry,
+    OnList,
+    RequestFile,
+    WaitingLetter,
+)
 from dialgate.core.model import Phrase
 from dialgate.core.request_deadlines import Erased, Kind
 from dialgate.core.text_formats import OptionalTimestamp, Timestamp
@@ -175,6 +182,7 @@ class Report(Struct, frozen=True, kw_only=True):
     - `controller_contact` and `officer` come from the controller's file.
     - `profiling_campaigns` are the campaigns that select people by profiling, among those that decided about the number or have
       a list with it.
+    - `attachments` are the files of the requests. Their contents are on the gate that received the request.
     - `letters` are messages of platforms and CRMs with the number that wait because they could not be applied.
     - `zone` is the time zone of the controller's country. The page shows times in this zone.
     - `processors` are the processors in the controller's file, which are recipients of the data (GDPR art. 4(9)).
@@ -203,6 +211,7 @@ class Report(Struct, frozen=True, kw_only=True):
     letters: list[WaitingLetter] = []
     processors: tuple[str, ...] = ()
     country: str = ""
+    attachments: list[RequestFile] = []
 
 
 class Portable(Struct, frozen=True, kw_only=True):

@@ -16,7 +16,7 @@ from dialgate.core.model import DAY, HOUR, Instant
 from dialgate.store.subjects import SubjectStore
 from dialgate.tools.backup import back_up
 from tests.cluster.test_peers import two_gates
-from tests.subjects.test_letters import open_request
+from tests.subjects.test_letters import open_request, plain
 from tests.subjects.test_subjects import PERSON
 from tests.support import console_world, world
 from tests.support.world import CLEAR, NOW, World
@@ -133,6 +133,23 @@ async def test_a_number_in_the_name_of_a_file_is_shown_only_after_a_look_up(gate
         header = response.headers["Content-Disposition"]
     assert unquote(header.partition("UTF-8''")[2]) == name
     assert header.isascii()
+
+
+async def test_the_access_report_and_its_letter_list_the_attachments(gate: World) -> None:
+    first, second = await open_request(gate, "access"), await open_request(gate, "erasure")
+    await attach(gate, first, name=f"letter of {CLEAR}.pdf")
+    gate.hand.at += HOUR
+    await attach(gate, second, b"sent", name="answer.pdf")
+    listed = (await gate.get(f"/v1/subjects/{PERSON}?purpose=access"))["attachments"]
+    assert [(file["request"], file["name"], file["at"], file["bytes"]) for file in listed] == [
+        (first, f"letter of {CLEAR}.pdf", "2026-11-24T09:00:00.000Z", len(LETTER)),
+        (second, "answer.pdf", "2026-11-24T10:00:00.000Z", 4),
+    ]
+    for language, heading in (("en", "Files kept with your requests"), ("it", "File conservati con le Sue")):
+        async with gate.client.get(f"/v1/subjects/{PERSON}?purpose=access&language={language}") as answer:
+            words = plain(await answer.text())
+        assert heading in words
+        assert "answer.pdf 4 byte" in words
 
 
 async def test_the_same_file_attached_again_changes_nothing(gate: World) -> None:
