@@ -15,7 +15,7 @@ from msgspec import structs
 
 from dialgate.audit.replay import Doubt, LawOf, Retrial
 from dialgate.config import content_store
-from dialgate.config.clients import Client
+from dialgate.config.clients import LOCAL, Client
 from dialgate.config.configuration import Config
 from dialgate.config.controllers import Line
 from dialgate.core import local_time, periods, phone
@@ -38,7 +38,6 @@ from dialgate.gate.binding_law import BindingLaws
 from dialgate.gate.facts import stricter, unknown_campaign
 
 _ATTEMPTS_KEPT: Final = 60 * DAY  # by every gate: the least `attempts_days`
-_OPERATOR: Final = "cli:"  # begins the client of a request over the gate's socket
 
 
 class _EarlierCampaign(NamedTuple):
@@ -105,7 +104,7 @@ class DraftConfiguration:
 
     def _client(self, name: str) -> Client:
         """Return the client as the draft has it, with no controllers if it may not check calls."""
-        if name.startswith(_OPERATOR):
+        if name.startswith(LOCAL):
             return self._config.operator(name)
         client = self._clients.get(name)
         return client if client and "check" in client.scopes else Client(name=name, controllers=(), scopes=())

@@ -17,6 +17,7 @@ Scope: TypeAlias = Literal[
 ]  # fmt: skip
 
 PERSON: Final = "person:"  # begins the client of a person who signed in
+LOCAL: Final = "cli:"  # begins the client of a request over the gate's socket
 _SHA256: Final = re.compile("[0-9a-f]{64}")
 
 

@@ -6,20 +6,19 @@ The gate shows the holds of a nightly job that publishes into its data folder. T
 import asyncio
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import TypeVar
 
 import structlog
 from msgspec import Struct
 
 from dialgate.app import App
-from dialgate.config.clients import PERSON, Client
+from dialgate.config.clients import Client
 from dialgate.core.refusal import Refused
 from dialgate.core.responses import when
 from dialgate.core.text_formats import Timestamp
 from dialgate.lists import release_holds
 from dialgate.lists.release_holds import REQUIRED_APPROVALS, ReleaseHold
 
-_LOCAL: Final = "cli:"  # begins the client of a request over the gate's socket
 T = TypeVar("T")
 _log = structlog.get_logger(__name__)
 
@@ -56,10 +55,10 @@ async def held_imports(app: App, controllers: tuple[str, ...]) -> list[HeldImpor
 async def release_import(app: App, client: Client, name: str) -> HeldImport:
     """Record a client's approval of a held import. Raises `Refused` and `StoreUnavailable`.
 
-    A key can be shared. So once people have accounts, only they count, and commands on the gate's machine.
+    A key can be shared, so only people with a confirmed account count, and commands on the gate's machine.
     """
-    if not client.name.startswith((PERSON, _LOCAL)) and await app.people.has_person():
-        text = "A key can be shared, so it does not count as a person. Release the import in the console, with your account."
+    if not await app.people.is_person(client):
+        text = "This needs a person with a confirmed account, which another operator or `dialgate account confirm` confirms. Keys do not count."
         raise Refused("release.people_only", text, status=403)
     if name not in {held.id for held in await held_imports(app, client.controllers)}:
         text = "No import with this id is held for your controllers. `GET /v1/registries/holds` lists them."

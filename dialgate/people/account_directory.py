@@ -8,7 +8,7 @@ from typing import Final
 import structlog
 from msgspec import Struct, structs
 
-from dialgate.config.clients import PERSON, Client
+from dialgate.config.clients import LOCAL, PERSON, Client
 from dialgate.config.configuration import Config
 from dialgate.core.model import HOUR, Instant
 from dialgate.core.name_suggestions import choose
@@ -18,7 +18,8 @@ from dialgate.crypto.keys import Keys
 from dialgate.crypto.nonces import nonces
 from dialgate.people import account_sessions, credentials
 from dialgate.people.account_sessions import BrowserInfo
-from dialgate.people.credentials import PasswordHashing, digest_of
+from dialgate.people.confirmation import confirmed
+from dialgate.people.credentials import PasswordHashing, digest_of, without_credentials
 from dialgate.people.openid_claims import OpenIdPerson
 from dialgate.people.roles import ALL, ROLES
 from dialgate.people.schemas import (
@@ -79,7 +80,7 @@ class AccountDirectory:
     async def add(self, by: Client, request: AccountRequest) -> Invitation:
         """Add an account and return its invitation. Raises `Refused` and `StoreUnavailable`."""
         self._check_controllers(request.controllers)
-        code, now = secrets.token_urlsafe(32), self._clock()
+        code, now, vouching = secrets.token_urlsafe(32), self._clock(), await self._vouching(by)
 
         def changed(account: PersonAccount | None) -> PersonAccount:
             if account is not None:
@@ -97,6 +98,7 @@ class AccountDirectory:
                 made_by=by.name,
                 invitation=digest_of(code),
                 invited_until=now + INVITED,
+                confirmed_by=vouching,
             )
 
         await self._store.change_account(request.name, changed)
@@ -114,12 +116,11 @@ class AccountDirectory:
 
         Raises `Refused` and `StoreUnavailable`.
         """
-        code, now = secrets.token_urlsafe(32), self._clock()
+        code, now, vouching = secrets.token_urlsafe(32), self._clock(), await self._vouching(by)
 
         def changed(account: PersonAccount) -> PersonAccount:
-            return structs.replace(
-                _bare(account), invitation=digest_of(code), invited_until=now + INVITED, disabled_at=0
-            )
+            invited = {"invitation": digest_of(code), "invited_until": now + INVITED, "disabled_at": 0}
+            return structs.replace(without_credentials(account), **invited, confirmed_by=vouching)
 
         await self._change(by, name, changed)
         _log.info("account invited again", account=name, by=by.name)
@@ -137,7 +138,9 @@ class AccountDirectory:
 
         def changed(account: PersonAccount) -> PersonAccount:
             if update.disabled:
-                account = structs.replace(_bare(account), disabled_at=account.disabled_at or self._clock())
+                account = structs.replace(
+                    without_credentials(account), disabled_at=account.disabled_at or self._clock()
+                )
             role, controllers = update.role or account.role, update.controllers or account.controllers
             return structs.replace(account, role=role, controllers=controllers)
 
@@ -150,6 +153,29 @@ class AccountDirectory:
             by=by.name,
         )
         return info_of(self._with_live_sessions(account))
+
+    async def confirm(self, by: Client, name: str) -> AccountInfo:
+        """Record that an operator knows whose account this is. Whoever invited somebody could have accepted the link themselves.
+
+        Raises `Refused` and `StoreUnavailable`.
+        """
+        vouching = await self._vouching(by)
+        account = await self._replace(name, lambda account: confirmed(account, vouching))
+        _log.info("account confirmed", account=name, by=by.name)
+        return info_of(self._with_live_sessions(account))
+
+    async def is_person(self, client: Client) -> bool:
+        """Return whether a client counts where two people must act: a confirmed account, or somebody on the gate's machine.
+
+        A key can be shared. Raises `StoreUnavailable`.
+        """
+        if not client.name.startswith(PERSON):
+            return client.name.startswith(LOCAL)
+        account = await self._store.account(client.name.removeprefix(PERSON))
+        return account is not None and account.is_confirmed
+
+    async def _vouching(self, by: Client) -> tuple[str, ...]:
+        return (by.name,) if await self.is_person(by) else ()
 
     async def _change(
         self, by: Client, name: str, changed: Callable[[PersonAccount], PersonAccount]
@@ -294,7 +320,7 @@ class AccountDirectory:
                 return None
             own = {field: getattr(accepted, field) for field in ("password", "totp", "totp_step", "recovery")}
             return account_sessions.with_session(
-                structs.replace(_bare(account), **own), session, browser, self._clock()
+                structs.replace(without_credentials(account), **own), session, browser, self._clock()
             )
 
         if await self._store.change_account(name, changed) is None:
@@ -353,11 +379,6 @@ class AccountDirectory:
         )
         scopes = {str(role): scopes for role, scopes in ROLES.items()}.get(account.role, ())
         return Client(name=PERSON + account.name, controllers=tuple(names), scopes=scopes)
-
-
-def _bare(account: PersonAccount) -> PersonAccount:
-    """Return an account with which nobody can sign in."""
-    return structs.replace(account, password="", totp=b"", recovery=(), invitation="", sessions=())
 
 
 def _unknown() -> Refused:

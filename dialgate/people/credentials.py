@@ -113,6 +113,11 @@ def without_code(account: PersonAccount, secret: str, code: str, now: Instant) -
     return structs.replace(account, recovery=tuple(kept for kept in account.recovery if kept != digest))
 
 
+def without_credentials(account: PersonAccount) -> PersonAccount:
+    """Return an account with which nobody can sign in."""
+    return structs.replace(account, password="", totp=b"", recovery=(), invitation="", sessions=())
+
+
 def make_recovery_codes() -> list[str]:
     """Return recovery codes of 80 bits, in groups of four characters."""
     codes = (base64.b32encode(secrets.token_bytes(10)).decode().lower() for _ in range(RECOVERY_CODES))

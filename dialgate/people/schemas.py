@@ -56,7 +56,10 @@ class SessionInfo(Struct, frozen=True, kw_only=True):
 
 
 class AccountInfo(Struct, frozen=True, kw_only=True):
-    """An account with its sessions. `issuer` is the OpenID provider at which the person signs in, or empty."""
+    """An account with its sessions. `issuer` is the OpenID provider at which the person signs in, or empty.
+
+    `confirmed`: whether the person counts where two people must act. `confirmed_by`: who answers for the latest invitation.
+    """
 
     name: str
     role: str
@@ -68,6 +71,8 @@ class AccountInfo(Struct, frozen=True, kw_only=True):
     issuer: str
     recovery_codes: int
     sessions: list[SessionInfo]
+    confirmed: bool
+    confirmed_by: tuple[str, ...]
 
 
 class AccountList(Struct, frozen=True):
@@ -96,4 +101,6 @@ def info_of(account: PersonAccount) -> AccountInfo:
             )
             for session in account.sessions
         ],
+        confirmed=account.is_confirmed,
+        confirmed_by=account.confirmed_by or (),
     )

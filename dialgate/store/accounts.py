@@ -2,6 +2,7 @@
 
 from msgspec import Struct
 
+from dialgate.config.clients import LOCAL
 from dialgate.core.model import Instant
 
 
@@ -24,6 +25,8 @@ class PersonAccount(Struct, frozen=True, kw_only=True, omit_defaults=True):
     - `recovery`: SHA-256 of the recovery codes that are left
     - `invitation`: SHA-256 of the invitation's code, empty once it is accepted
     - `identity`: issuer and subject of the person at an OpenID provider
+    - `confirmed_by`: the clients who answer for the latest invitation: who sent it, and who confirmed it. None if none is recorded:
+      for people who sign in elsewhere, and for invitations of older versions
     """
 
     name: str
@@ -41,3 +44,10 @@ class PersonAccount(Struct, frozen=True, kw_only=True, omit_defaults=True):
     signed_in_at: Instant = 0
     sessions: tuple[AccountSession, ...] = ()
     identity: tuple[str, ...] = ()
+    confirmed_by: tuple[str, ...] | None = None
+
+    @property
+    def is_confirmed(self) -> bool:
+        """Return whether two people, or somebody on the gate's machine, answer for the invitation."""
+        names = self.confirmed_by
+        return names is None or len(names) > 1 or any(name.startswith(LOCAL) for name in names)

@@ -40,11 +40,20 @@ def code_in(link: str) -> tuple[str, str]:
 
 
 async def join(
-    people: AccountDirectory, now: Instant, name: str, role: Role = "officer", *controllers: str
+    people: AccountDirectory,
+    now: Instant,
+    name: str,
+    role: Role = "officer",
+    *controllers: str,
+    by: Client = OPERATOR,
 ) -> Person:
     """Add a person, and accept the invitation."""
     request = AccountRequest(name=name, role=role, controllers=controllers or ("acme",))
-    invitation = await people.add(OPERATOR, request)
-    secret = make_totp_secret()
-    signed_in = await people.accept(*code_in(invitation.link), PASSWORD, (secret, code_of(secret, now)), HOME)
+    return await accept(people, now, (await people.add(by, request)).link)
+
+
+async def accept(people: AccountDirectory, now: Instant, link: str) -> Person:
+    """Accept an invitation, as whoever has its link can."""
+    name, secret = code_in(link)[0], make_totp_secret()
+    signed_in = await people.accept(*code_in(link), PASSWORD, (secret, code_of(secret, now)), HOME)
     return Person(name, secret, signed_in)

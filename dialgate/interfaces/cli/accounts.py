@@ -44,6 +44,7 @@ def _show(accounts: list[AccountInfo]) -> None:
             "role": "role",
             "controllers": lambda account: " ".join(account.controllers),
             "state": "state",
+            "confirmed": lambda account: "yes" if account.confirmed else "no",
             "last sign-in": "signed_in_at",
             "sessions": lambda account: " ".join(session.id for session in account.sessions),
         },
@@ -92,6 +93,16 @@ def account_invite(*, name: Name, gate: GateClient) -> Invitation:
     dialgate account invite anna.rossi
     """
     return gate.send("POST", path_of("/v1/accounts", name, "invitation"), Invitation)
+
+
+@account_app.command("confirm")
+@command(_show_one, misuses=("account.unknown",))
+def account_confirm(*, name: Name, gate: GateClient) -> AccountInfo:
+    """Confirm that an account belongs to its person, once they have accepted the invitation. It then counts where two people must act.
+
+    dialgate account confirm anna.rossi
+    """
+    return gate.send("POST", path_of("/v1/accounts", name, "confirmation"), AccountInfo)
 
 
 @account_app.command("change")

@@ -40,13 +40,15 @@ async def add(visit: Visit, fields: Fields) -> web.StreamResponse:
 
 @serves_form(_page)
 async def change(visit: Visit, fields: Fields) -> web.StreamResponse:
-    """Invite again, disable, change the role or controllers, or end the sessions of the account in the path."""
+    """Invite again, confirm, disable, change the role or controllers, or end the sessions of the account in the path."""
     people, name = visit.app.people, visit.request.match_info["id"]
     match fields.get("do"):
         case "invite":
             return await _page(visit, {}, 201, invitation=await people.invite(visit.client, name))
         case "disable":
             await people.update(visit.client, name, AccountUpdate(disabled=True))
+        case "confirm":
+            await people.confirm(visit.client, name)
         case "end":
             await people.end_sessions(visit.client, name)
         case _:

@@ -63,6 +63,20 @@ async def invite_account(request: web.Request, app: App, client: Client) -> Invi
     return await app.people.invite(client, request.match_info["name"])
 
 
+@ACCOUNTS.endpoint(
+    "POST",
+    "/v1/accounts/{name}/confirmation",
+    in_path=_NAME,
+    errors=("account.unknown", "account.not_active", "account.second_person"),
+)
+async def confirm_account(request: web.Request, app: App, client: Client) -> AccountInfo:
+    """Confirm that the account belongs to the person whose name it has, so that it counts where two people must act.
+
+    Somebody other than who sent the invitation must. A key does not count.
+    """
+    return await app.people.confirm(client, request.match_info["name"])
+
+
 @ACCOUNTS.endpoint("POST", "/v1/accounts/{name}/sessions/end", in_path=_NAME, errors=("account.unknown",))
 async def end_sessions(request: web.Request, app: App, client: Client, *, ask: SessionEnd) -> AccountInfo:
     """End one or all sessions of a person."""

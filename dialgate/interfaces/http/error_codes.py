@@ -112,8 +112,8 @@ _CODES: Final[dict[str, tuple[int, str, str]]] = {
     ),
     "release.people_only": (
         403,
-        "People have accounts here, and a key can be shared, so it does not count as a person.",
-        "Use the page Registries of the console, or `registry-sync release`.",
+        "A key can be shared, so it does not count as a person, nor does an account that one operator made alone.",
+        "Use the page Registries of the console with a confirmed account, or `registry-sync release`.",
     ),
     "release.unreadable": (
         500,
@@ -130,6 +130,16 @@ _CODES: Final[dict[str, tuple[int, str, str]]] = {
         403,
         "People cannot change the role, the controllers or the state of their own account.",
         "Use `dialgate account` on the gate's machine, or leave the change to another operator.",
+    ),
+    "account.not_active": (
+        409,
+        "The person has not accepted the invitation yet, or the account is disabled.",
+        "Wait until `GET /v1/accounts` shows the account as `active`, then confirm it.",
+    ),
+    "account.second_person": (
+        403,
+        "Two people answer for an account: the operator who sent the invitation, and another one. A key does not count.",
+        "Leave it to another operator with a confirmed account, or use `dialgate account confirm` on the gate's machine.",
     ),
     "peer.refused": (
         403,

@@ -10,7 +10,7 @@ import struct
 from pathlib import Path
 from typing import Final
 
-from dialgate.config.clients import Client
+from dialgate.config.clients import LOCAL, Client
 from dialgate.config.configuration import Config
 from dialgate.runtime.gate_address import short_path
 
@@ -45,7 +45,7 @@ def local_client(transport: asyncio.BaseTransport | None, config: Config) -> Cli
     _, user, _ = _CREDENTIALS.unpack(
         sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
     )
-    return config.operator(f"cli:{_name_of(user)}")
+    return config.operator(f"{LOCAL}{_name_of(user)}")
 
 
 def _name_of(user: int) -> str:

@@ -36,5 +36,8 @@ async def list_held_imports(_: web.Request, app: App, client: Client) -> HeldImp
     errors=("release.unknown", "release.repeated", "release.people_only", "store.unavailable"),
 )
 async def release_held_import(request: web.Request, app: App, client: Client) -> HeldImport:
-    """Approve a held import under the client's own name. Two different people must, then the job's next run publishes it."""
+    """Approve a held import under the client's own name. Two different people must, then the job's next run publishes it.
+
+    A key does not count as a person: send it over the gate's socket, or use the console.
+    """
     return await release_import(app, client, request.match_info["id"])

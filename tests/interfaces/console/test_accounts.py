@@ -11,7 +11,7 @@ from dialgate.core.model import MINUTE
 from dialgate.interfaces.console import routes
 from dialgate.people.roles import ROLES
 from tests.support.console_world import AGENT, NUMBERS, running_console
-from tests.support.people import HOME, OPERATOR, PASSWORD, code_in, code_of, join
+from tests.support.people import HOME, OPERATOR, PASSWORD, accept, code_in, code_of, join
 from tests.support.world import CLEAR, World
 
 BROWSER = {"Sec-Fetch-Site": "same-origin", "User-Agent": "Firefox on a desk"}
@@ -147,6 +147,28 @@ async def test_an_operator_adds_changes_and_disables_people(gate: World, session
     listed = await gate.output("account", "list")
     assert re.search(r"anna .*auditor .*disabled", listed)
     assert "account.own" in await send(session, "/console/accounts/root", 403, token=token, do="disable")
+
+
+async def test_another_operator_confirms_whom_one_has_invited(gate: World, session: ClientSession) -> None:
+    token = await enter(gate, session, "root", "operator", "*")
+    fields = {"token": token, "name": "anna", "role": "officer", "controllers": "*"}
+    page = await send(session, "/console/accounts", 201, **fields)
+    link = re.search(r"/console/invitation/[\w~./-]+", page)
+    assert link
+    assert 'value="confirm"' not in page
+    await accept(gate.app.people, gate.hand(), link[0])
+    page = await get(session, "/console/accounts")
+    assert ("Not confirmed" in page, 'value="confirm"' in page) == (True, False)
+    assert "account.second_person" in await send(
+        session, "/console/accounts/anna", 403, token=token, do="confirm"
+    )
+
+    session.cookie_jar.clear()
+    token = await enter(gate, session, "quinn", "operator", "*")
+    assert 'value="confirm"' in await get(session, "/console/accounts")
+    await send(session, "/console/accounts/anna", 303, token=token, do="confirm")
+    assert 'value="confirm"' not in await get(session, "/console/accounts")
+    assert (await gate.app.people.info("anna")).confirmed_by == ("person:root", "person:quinn")
 
 
 async def test_commands_change_end_and_invite(gate: World) -> None:
