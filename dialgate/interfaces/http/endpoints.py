@@ -25,7 +25,26 @@ from dialgate.interfaces.http.subjects import SUBJECTS
 from dialgate.interfaces.http.tasks import TASKS
 
 _GROUPS: Final = (
-    CHECKS, DECISIONS, DECISION_SEARCH, LEDGER, PROOFS, CALL_LISTS, CAMPAIGNS, TASKS, SUBJECTS, ATTACHMENTS, LOOKUPS, BREACHES,
-    LAW_CHANGES, REPORTS, HISTORY, ADMINISTRATION, ACCOUNTS, CLIENT_KEYS, REGISTRIES, DIALERS, INCOMING,
-)  # fmt: skip
+    CHECKS,
+    DECISIONS,
+    DECISION_SEARCH,
+    LEDGER,
+    PROOFS,
+    CALL_LISTS,
+    CAMPAIGNS,
+    TASKS,
+    SUBJECTS,
+    ATTACHMENTS,
+    LOOKUPS,
+    BREACHES,
+    LAW_CHANGES,
+    REPORTS,
+    HISTORY,
+    ADMINISTRATION,
+    ACCOUNTS,
+    CLIENT_KEYS,
+    REGISTRIES,
+    DIALERS,
+    INCOMING,
+)
 ENDPOINTS: Final = tuple(endpoint for group in _GROUPS for endpoint in group.endpoints)
