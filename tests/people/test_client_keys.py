@@ -132,6 +132,21 @@ async def test_what_cannot_be_made_or_disabled(gate: World) -> None:
     assert (await delete(gate, f"{KEYS}/abc", 404))["error"]["code"] == "api_key.unknown"
 
 
+async def test_a_key_of_the_file_is_valid_beside_two_that_were_made(tmp_path: Path) -> None:
+    async with world.running(tmp_path, clients=[ROOT, BARE]) as gate:
+        made = [(await gate.post(KEYS, {}))["key"] for _ in range(2)]
+        path = gate.folder / "dialgate.yaml"
+        yaml_files.write(path, yaml_files.read(path) | {"clients": [ROOT, dialer(FILE_KEYS[0])]})
+        gate.app.reload(loader.load(path))
+        assert [fault_of_key(gate.app, key) for key in (*made, FILE_KEYS[0])] == ["", "", ""]
+        for key in (made[0], ""):
+            assert (await gate.post(KEYS, {}, 409))["error"]["code"] == "api_key.two_valid"
+            if key:
+                await delete(gate, f"{KEYS}/{id_of(key)}")
+        await delete(gate, f"{KEYS}/{id_of(made[1])}")
+        await gate.post(KEYS, {})
+
+
 async def test_a_client_needs_no_key_in_the_file(tmp_path: Path) -> None:
     async with world.running(tmp_path, clients=[ROOT, BARE]) as gate:
         assert (await listed(gate))["keys"] == []

@@ -36,6 +36,7 @@ async def add_key(request: web.Request, app: App, client: Client, *, ask: KeyReq
     """Make a key for a client, in force now on this gate and within two seconds on others. It is returned once.
 
     A client has at most two valid keys, among them that of dialgate.yaml: the one in use, and the one that replaces it.
+    A key that is added to dialgate.yaml later is valid, too; then no key can be made until less than two are valid.
     """
     return await app.client_keys.make(client, request.match_info["name"], ask)
 

@@ -97,7 +97,7 @@ _CODES: Final[dict[str, tuple[int, str, str]]] = {
     ),
     "api_key.two_valid": (
         409,
-        "The client has two valid keys, which is the most: the one in use, and the one that replaces it.",
+        "The client has two valid keys or more, so none can be made. Two are one in use, and one that replaces it.",
         "Look up which key is no longer used in `GET /v1/clients`, disable it, then make another.",
     ),
     "release.unknown": (
