@@ -7,7 +7,7 @@ from msgspec import Struct
 from dialgate.core.model import Instant
 
 BreachStepKind: TypeAlias = Literal[
-    "opened", "computed", "amended", "notified", "not_notified", "communicated", "not_communicated", "noted"
+    "opened", "computed", "amended", "notified", "not_notified", "communicated", "not_communicated", "noted", "corrected"
 ]  # fmt: skip
 
 
@@ -25,7 +25,10 @@ class BreachFigures(Struct, frozen=True, kw_only=True):
 
 
 class BreachStep(Struct, frozen=True, kw_only=True):
-    """A step that was recorded at `at`, of what was done at `done_at`. `texts` has the texts that it changed."""
+    """A step that was recorded at `at`, of what was done at `done_at`. `texts` has the texts that it changed.
+
+    The `done_at` of `opened`, or of the last `corrected`, is when the controller became aware.
+    """
 
     at: Instant
     by: str

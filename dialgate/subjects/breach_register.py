@@ -37,7 +37,7 @@ from dialgate.subjects.rights import Subjects
 # GDPR 33(1). Weekends and holidays count: Regulation 1182/71 art. 3(4) excepts periods in hours.
 NOTIFY_HOURS: Final = 72
 _NUMBER: Final = re.compile(r"\+\d(?:[ ./()-]*\d){7}")
-_NEEDS_REASON: Final = {"notified", "not_notified", "communicated", "not_communicated", "noted"}
+_NEEDS_REASON: Final = {"notified", "not_notified", "communicated", "not_communicated", "noted", "corrected"}
 _TEXTS: Final = BreachTexts.__struct_fields__
 
 
@@ -69,7 +69,10 @@ class BreachRegister:
         """Add a step. A repeated one changes nothing. Raises `Refused`."""
         breach, now, texts = await self._find(client, name), self._access.clock(), _texts_of(ask)
         done = _instant(ask.at, None) if ask.at else now
-        if not breach.aware_at <= done <= now:
+        present = self._file(breach)
+        if ask.outcome == "corrected":
+            _refuse_correction(present, ask, now)
+        elif not _aware_at(breach) <= done <= now:
             _refuse("at", "`at` must not be in the future, or before the controller was aware of the breach.")
         if ask.outcome in _NEEDS_REASON and not ask.reason.strip():
             _refuse(
@@ -77,7 +80,6 @@ class BreachRegister:
             )
         if ask.outcome == "amended" and not texts:
             _refuse("nature", "Send at least one text to add or replace.")
-        present = self._file(breach)
         texts = {name: text for name, text in texts.items() if text != getattr(present.texts, name)}
         if ask.outcome == "amended" and not texts:
             return present
@@ -144,13 +146,19 @@ class BreachRegister:
             present = stored or breach
             if _is_repeated(present.steps[-1], step):
                 return None
-            _refuse_decided(self._file(present), step, present.aware_at + NOTIFY_HOURS * HOUR)
+            _refuse_decided(self._file(present), step, _aware_at(present) + NOTIFY_HOURS * HOUR)
             return structs.replace(present, steps=(*present.steps, step))
 
         return await self._store.change_breach(breach.id, changed) or breach
 
     def _file(self, breach: StoredBreach) -> BreachFile:
         return fold(breach, self._access.clock())
+
+
+def _aware_at(breach: StoredBreach) -> Instant:
+    """Return when the controller became aware of the breach, as last corrected."""
+    corrected = (step.done_at for step in reversed(breach.steps) if step.kind == "corrected")
+    return next(corrected, breach.aware_at)
 
 
 def fold(breach: StoredBreach, now: Instant) -> BreachFile:
@@ -163,13 +171,14 @@ def fold(breach: StoredBreach, now: Instant) -> BreachFile:
         last[step.kind.removeprefix("not_")] = step
         if step.figures:
             figures[step.figures.node] = step.figures
-    due, found = breach.aware_at + NOTIFY_HOURS * HOUR, tuple(figures.values())
+    aware, found = _aware_at(breach), tuple(figures.values())
+    due = aware + NOTIFY_HOURS * HOUR
     authority, people = last.get("notified"), last.get("communicated")
     first = next((step for step in breach.steps if step.kind == "notified"), None)
     return BreachFile(
         id=breach.id,
         controller=breach.controller,
-        aware_at=rfc3339(breach.aware_at),
+        aware_at=rfc3339(aware),
         due_at=rfc3339(due),
         hours_left=0 if authority else round((due - now) / HOUR, 2),
         since=rfc3339(breach.start),
@@ -194,6 +203,14 @@ def fold(breach: StoredBreach, now: Instant) -> BreachFile:
 def _is_repeated(last: BreachStep, step: BreachStep) -> bool:
     done_at = step.done_at if step.done_at == step.at else last.done_at
     return structs.replace(last, at=step.at, done_at=done_at) == step
+
+
+def _refuse_correction(file: BreachFile, ask: BreachStepRequest, now: Instant) -> None:
+    """Raise `Refused` unless a correction gives a possible time at which the controller became aware."""
+    if ask.at is None:
+        _refuse("at", "Send when the controller became aware of the breach.")
+    if instant(ask.at) > now or (file.notified_at and rfc3339(instant(ask.at)) > file.notified_at):
+        _refuse("at", "`at` must not be in the future, or after the authority was notified.")
 
 
 def _refuse_decided(file: BreachFile, step: BreachStep, due: Instant) -> None:

@@ -54,14 +54,20 @@ class BreachStepRequest(BreachTexts, frozen=True, kw_only=True):
     """A step of a breach, with texts that it adds or replaces.
 
     `notified` (each phase, art. 33(4)) or `not_notified` to the authority; `communicated` or `not_communicated` to the people
-    (art. 34); `amended` texts; or a remark, `noted`. `reason` says how it was done, or why it was not.
+    (art. 34); `amended` texts; a remark, `noted`; or `corrected`, if the controller became aware at another time, `at`. The first
+    time stays in the steps. `reason` says how it was done, or why it was not.
     """
 
-    outcome: Literal["amended", "notified", "not_notified", "communicated", "not_communicated", "noted"]
+    outcome: Literal[
+        "amended", "notified", "not_notified", "communicated", "not_communicated", "noted", "corrected"
+    ]
     reason: Annotated[
         _Text, described("How it was done, such as the authority's protocol number, or why it was not.")
     ] = ""
-    at: Annotated[When | None, described("When it was done. Default: now.")] = None
+    at: Annotated[
+        When | None,
+        described("When it was done. Default: now. For `corrected`: when the controller became aware."),
+    ] = None
     actor: Annotated[Phrase, described("Who records it, if the key belongs to a program.")] = ""
 
 

@@ -178,6 +178,37 @@ async def test_a_step_that_is_not_possible_is_refused(gate: World) -> None:
     assert (await step(gate, name, "notified", 400, **early))["error"]["field"] == "at"
 
 
+async def test_the_time_of_becoming_aware_is_corrected_and_the_former_one_stays(gate: World) -> None:
+    name = await open_breach(gate, **STOLEN)
+    assert (await step(gate, name, "corrected", 400, reason="typed wrong"))["error"]["field"] == "at"
+    early: Any = {"at": "2026-11-21T08:00:00Z"}
+    assert (await step(gate, name, "corrected", 400, **early))["error"]["field"] == "reason"
+    refused = await step(gate, name, "corrected", 400, reason="typed wrong", at="2026-11-25T08:00:00Z")
+    assert refused["error"]["field"] == "at"
+    for _ in range(2):  # the second is a repetition
+        file = await step(gate, name, "corrected", reason="the mail came on Saturday", **early)
+        gate.hand.at += 1
+    assert (file["aware_at"], file["due_at"]) == ("2026-11-21T08:00:00.000Z", "2026-11-24T08:00:00.000Z")
+    assert (file["late"], file["since"]) == (True, "2026-11-24T08:00:00.000Z")
+    seen = [(entry["step"], entry["done_at"], entry["text"]) for entry in file["steps"]]
+    assert seen == [
+        ("opened", "2026-11-24T09:00:00.000Z", ""),
+        ("corrected", "2026-11-21T08:00:00.000Z", "the mail came on Saturday"),
+    ]
+    assert (await step(gate, name, "notified", 409, reason="protocol 2"))["error"]["field"] == "delay"
+    back = await step(gate, name, "corrected", reason="it was spam", at="2026-11-24T08:30:00Z")
+    assert (back["late"], len(back["steps"])) == (False, 3)
+    in_time: Any = {"reason": "protocol 2", "at": "2026-11-24T08:45:00Z"}
+    assert (await step(gate, name, "notified", **in_time))["late"] is False
+    refused = await step(gate, name, "corrected", 400, reason="later", at="2026-11-24T08:50:00Z")
+    assert refused["error"]["field"] == "at"
+    assert (await step(gate, name, "corrected", reason="read on Saturday", **early))["late"] is True
+    async with gate.client.get("/v1/breach-register") as answer:
+        (row,) = csv.DictReader(io.StringIO(await answer.text()))
+    assert (row["aware_at"], row["late"]) == ("2026-11-21T08:00:00.000Z", "yes")
+    assert await open_breach(gate, **STOLEN) == name  # sent again
+
+
 async def test_a_controller_sees_only_its_own_breaches_and_its_own_exposure(gate: World) -> None:
     await fill(gate)
     name = await open_breach(gate, **STOLEN)

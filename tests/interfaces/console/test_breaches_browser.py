@@ -42,6 +42,19 @@ async def open_breach(page: Page, screen: Screen) -> None:
     await expect(page.get_by_role("status")).to_contain_text("Now compute what was exposed")
 
 
+async def correct_time(page: Page) -> None:
+    clock = page.locator("section:has(#h-clock)")
+    await clock.locator("summary").click()
+    await clock.locator("[name=at]").fill("2026-11-24T09:15")
+    await clock.locator("[name=reason]").fill("The mail came earlier.")
+    await check_page(page)
+    await clock.get_by_role("button", name="Correct the time").click()
+    await expect(page.get_by_role("status")).to_contain_text("The clock is corrected")
+    history = page.locator("#h-history ~ ul > li")
+    for place, at in ((0, "09:30"), (1, "09:15")):
+        await expect(history.nth(place)).to_contain_text(re.compile(f"Aware since .*{at}"))
+
+
 async def decide(page: Page, item: str, outcome: str, reason: str) -> None:
     form = page.get_by_role("listitem", name=item)
     await form.locator("[name=outcome]").select_option(outcome)
@@ -61,6 +74,7 @@ async def test_a_breach_from_its_opening_to_the_draft_and_the_decisions(tmp_path
             await join_as_officer(page, screen)
             await open_breach(page, screen)
             await expect(page.locator(".days").first).to_have_text(re.compile(r"7[01] hours left"))
+            await correct_time(page)
             await page.get_by_role("button", name="Compute what was exposed").click()
             await expect(page.get_by_role("status")).to_have_text("Computed.")
             await expect(page.get_by_role("listitem", name="What was exposed")).to_contain_text(
@@ -85,7 +99,7 @@ async def test_a_breach_from_its_opening_to_the_draft_and_the_decisions(tmp_path
             await decide(page, "Communication to the people", "not_communicated", "The numbers are public.")
             await page.reload()
             await expect(page.locator("#h-history ~ ul")).to_contain_text("person:anna.rossi")
-            await expect(page.locator("#h-history ~ ul > li")).to_have_count(5)
+            await expect(page.locator("#h-history ~ ul > li")).to_have_count(6)
             await page.locator("form[action='/console/preferences'] [name=language][value=it]").first.click()
             await expect(page.get_by_role("heading", level=1)).to_contain_text("Violazione")
             await check_page(page)
