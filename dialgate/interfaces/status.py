@@ -4,7 +4,7 @@ The status contains no called numbers.
 """
 
 import asyncio
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import suppress
 from datetime import date
 from typing import Annotated, Any, Final, Literal, TypeAlias
@@ -13,7 +13,7 @@ from msgspec import Meta, Struct, structs
 
 from dialgate.app import App
 from dialgate.audit.log_proof import STALE, LogProof, last_proof
-from dialgate.config.clients import Client
+from dialgate.config.clients import Client, Scope
 from dialgate.config.configuration import Config
 from dialgate.config.controllers import Line
 from dialgate.core import periods
@@ -116,23 +116,26 @@ SOON: Final = 7  # days
 _REGISTRY_SOON: Final = 3  # days: time to consult a registry again, which takes one or two
 _KEY_SOON: Final = 14  # days: time to give another key to a program
 _CALLER_ID_SOON: Final = 60  # days: time to get and prove another number
-_PAGES: Final[dict[TaskKind, str]] = {
-    "registry_ends": "/console/lists",
-    "silent_limit": "/console/campaigns",
-    "campaign_ends": "/console/campaigns",
-    "proof_ends": "/console/caller-ids",
-    "caller_id_ends": "/console/caller-ids",
-    "request_due": "/console/requests",
-    "shadow_ends": "/console/shadow",
-    "backup_due": "",
-    "key_ends": "/console/keys",
-    "log_damaged": "/console/evidence",
-    "log_unproved": "/console/evidence",
-    "breach_due": "/console/breaches",
-    "breach_people": "/console/breaches",
-    "import_held": "/console/registries",
-    "law_changed": "/console/law",
-}
+_PAGES: Final[dict[TaskKind, tuple[str, Scope]]] = {
+    "registry_ends": ("/console/lists", "lists"),
+    "silent_limit": ("/console/campaigns", "watch"),
+    "campaign_ends": ("/console/campaigns", "watch"),
+    "proof_ends": ("/console/caller-ids", "watch"),
+    "caller_id_ends": ("/console/caller-ids", "watch"),
+    "request_due": ("/console/requests", "subjects"),
+    "shadow_ends": ("/console/shadow", "watch"),
+    "backup_due": ("", "watch"),
+    "key_ends": ("/console/keys", "admin"),
+    "log_damaged": ("/console/evidence", "officer"),
+    "log_unproved": ("/console/evidence", "officer"),
+    "breach_due": ("/console/breaches", "subjects"),
+    "breach_people": ("/console/breaches", "subjects"),
+    "import_held": ("/console/registries", "watch"),
+    "law_changed": ("/console/law", "watch"),
+}  # with the scope that a client needs for the page
+_BY_COMMAND: Final = frozenset(
+    {"log_damaged", "log_unproved"}
+)  # operators verify logs with `dialgate log verify`
 
 
 async def read_status(app: App, controllers: tuple[str, ...]) -> ControllerStatus:
@@ -171,8 +174,8 @@ async def read_status(app: App, controllers: tuple[str, ...]) -> ControllerStatu
     )
     with suppress(Refused):  # the nightly job reports holds, too
         found += _held(await held_imports(app, controllers))
-    found += _key_ends(app.client_keys.infos(), controllers, now)
     if config.controllers.keys() <= set(controllers):
+        found += _key_ends(app.client_keys.infos(), now)
         proof = await asyncio.to_thread(last_proof, config.data)
         status = structs.replace(status, proof=proof)
         found += _unproved(config, proof, now)
@@ -185,8 +188,17 @@ async def read_status(app: App, controllers: tuple[str, ...]) -> ControllerStatu
     return structs.replace(status, tasks=tuple(found))
 
 
+def tasks_for(tasks: Iterable[Task], scopes: Collection[Scope]) -> Iterator[Task]:
+    """Yield the tasks whose page a client with these scopes may open, and what an operator does by command, without its page."""
+    for task in tasks:
+        if _PAGES[task.kind][1] in scopes or "audit" in scopes:
+            yield task
+        elif task.kind in _BY_COMMAND and "admin" in scopes:
+            yield structs.replace(task, page="")
+
+
 def _task(kind: TaskKind, name: str, **more: Any) -> Task:
-    return Task(kind=kind, name=name, page=_PAGES[kind], **more)
+    return Task(kind=kind, name=name, page=_PAGES[kind][0], **more)
 
 
 def _tasks(status: ControllerStatus) -> Iterator[Task]:
@@ -247,12 +259,12 @@ def _held(holds: Iterable[HeldImport]) -> Iterator[Task]:
             yield _task("import_held", hold.registry, controller=hold.controller)
 
 
-def _key_ends(clients: Iterable[ClientInfo], controllers: tuple[str, ...], now: Instant) -> Iterator[Task]:
-    """Yield the keys that soon expire, of clients whose controllers are all among these."""
+def _key_ends(clients: Iterable[ClientInfo], now: Instant) -> Iterator[Task]:
+    """Yield the keys that soon expire, for who may see the whole gate."""
     for client in clients:
         for key in client.keys:
             left = _days_until(key.last_day, now) if key.last_day and key.state == "valid" else _KEY_SOON + 1
-            if left <= _KEY_SOON and set(client.controllers) <= set(controllers):
+            if left <= _KEY_SOON:
                 yield _task("key_ends", client.name, days_left=left)
 
 

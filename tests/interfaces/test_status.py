@@ -10,11 +10,13 @@ import pytest_asyncio
 
 from dialgate.core.model import DAY
 from dialgate.interfaces.console.words import words_in
-from dialgate.interfaces.status import TaskKind
+from dialgate.interfaces.status import _PAGES, Task, TaskKind, tasks_for
+from dialgate.people.roles import ROLES
 from dialgate.texts import LANGUAGES
 from dialgate.tools.backup import record_backup
 from tests.support import console_world, world, yaml_files
 from tests.support.console_world import BARE, LANDLINE, NUMBERS, OFFICER, STRANGER, check
+from tests.support.people import join
 from tests.support.world import CALLER, NOW, World
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -98,6 +100,26 @@ async def test_the_command_shows_the_tasks_of_the_gate(gate: World) -> None:
     assert BARE in shown
     assert "prove that calls back are answered" in shown
     assert "in 4 days" in shown
+
+
+async def test_a_role_may_open_the_page_of_each_task_that_it_is_shown(tmp_path: Path) -> None:
+    every = [Task(kind=kind, name="x", page=page) for kind, (page, _) in _PAGES.items()]
+    assert {task.kind for task in every} == {*get_args(TaskKind)}
+    async with console_world.running_console(tmp_path) as gate:
+        for role, scopes in ROLES.items():
+            person = await join(gate.app.people, gate.hand(), f"{role}.x", role, "*")
+            shown = [*tasks_for(every, scopes)]
+            for task in every:
+                cookies = {"dialgate-console": person.signed_in.session}
+                path = task.page or "/console/account"
+                async with gate.client.get(path, cookies=cookies, allow_redirects=False) as answer:
+                    opens = answer.status == 200 and (bool(task.page) or "watch" in scopes)
+                assert (task in shown) is opens, (role, task.kind, answer.status)
+            others = {task.kind for task in shown if task not in every}
+            assert others == ({"log_damaged", "log_unproved"} if role == "operator" else set())
+        supervisor = [task.kind for task in tasks_for(every, ROLES["supervisor"])]
+        assert "import_held" in supervisor
+        assert not {"key_ends", "request_due", "breach_due"} & {*supervisor}
 
 
 async def test_each_kind_of_task_has_a_sentence_on_the_board() -> None:

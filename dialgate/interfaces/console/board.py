@@ -55,19 +55,19 @@ async def _stream(visit: Visit, live: Live) -> web.StreamResponse:
 
 async def _send_messages(visit: Visit, live: Live, response: web.StreamResponse) -> None:
     async with live.watching(visit.client.controllers) as view:
-        message = live.first(view)
+        message = live.first(view, visit.client.scopes)
         while not live.closing and await _is_authorized(visit):
             async with asyncio.timeout(_SEND_SECONDS):
                 await response.write(b"data: %b\n\n" % message)
             await live.next()
-            message = live.message(view)
+            message = live.message(view, visit.client.scopes)
 
 
 async def _is_authorized(visit: Visit) -> bool:
     """Return whether the visitor can still watch the board.
 
     The session must be valid and the connection open. The client must have the scope `watch`, and the same
-    controllers as when the stream began.
+    controllers and scopes as when the stream began.
     """
     try:
         found = await find_session(visit.request, visit.name)
@@ -78,4 +78,5 @@ async def _is_authorized(visit: Visit) -> bool:
     if found is None or visit.request.transport is None:
         return False
     client, _ = found
-    return "watch" in client.scopes and client.controllers == visit.client.controllers
+    began = visit.client.controllers, visit.client.scopes
+    return "watch" in client.scopes and (client.controllers, client.scopes) == began

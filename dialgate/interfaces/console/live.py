@@ -14,9 +14,10 @@ from itertools import chain
 from typing import Final, TypeAlias
 
 import msgspec
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from dialgate.app import App
+from dialgate.config.clients import Scope
 from dialgate.core.decision_ids import owner_of
 from dialgate.core.faults import Unavailable
 from dialgate.core.model import SECOND, Instant
@@ -25,7 +26,7 @@ from dialgate.crypto.masking import mask_number
 from dialgate.gate.admission_queue import QueuedCall
 from dialgate.gate.batch import REPEATED
 from dialgate.interfaces.console.campaign_day import HourlyDecisions
-from dialgate.interfaces.status import ControllerStatus, read_status
+from dialgate.interfaces.status import ControllerStatus, read_status, tasks_for
 from dialgate.observability.metrics import Calls
 
 SECONDS: Final = 300
@@ -116,7 +117,7 @@ class Live:
         self._ticked = asyncio.Event()
         self._watched: Counter[View] = Counter()
         self._standing: dict[View, ControllerStatus] = {}
-        self._messages: dict[View, bytes] = {}
+        self._messages: dict[tuple[View, tuple[Scope, ...]], bytes] = {}
         self._ticks = 0
 
     async def run(self) -> None:
@@ -169,15 +170,16 @@ class Live:
         """Wait for the next message, or until `close` is called."""
         await self._ticked.wait()
 
-    def first(self, view: View) -> bytes:
+    def first(self, view: View, scopes: tuple[Scope, ...]) -> bytes:
         """Return a board's first message, with data for the last `SECONDS` seconds."""
-        return _encode(self._message(view, self._total))
+        return _encode(self._message(view, scopes, self._total))
 
-    def message(self, view: View) -> bytes:
-        """Return the current message, encoded once per second for all boards that show a view."""
-        if view not in self._messages:
-            self._messages[view] = _encode(self._message(view, self._total[-_REPEATED:]))
-        return self._messages[view]
+    def message(self, view: View, scopes: tuple[Scope, ...]) -> bytes:
+        """Return the current message, encoded once per second for all boards that show a view to clients with these scopes."""
+        if (view, scopes) not in self._messages:
+            message = self._message(view, scopes, self._total[-_REPEATED:])
+            self._messages[view, scopes] = _encode(message)
+        return self._messages[view, scopes]
 
     async def _look_up(self, view: View) -> None:
         try:
@@ -274,7 +276,7 @@ class Live:
 
     # ---- messages ----------------------------------------------------------------------------------------------------
 
-    def _message(self, view: View, seconds: Sequence[Second]) -> Message:
+    def _message(self, view: View, scopes: tuple[Scope, ...], seconds: Sequence[Second]) -> Message:
         config, problems = self._app.config, self._problems()
         own = {name for name, line in config.lines.items() if line.controller.id in view}
         if config.controllers.keys() <= set(view):
@@ -284,6 +286,7 @@ class Live:
         counts: Counts = Counter()
         for second in self._total:
             counts.update({key: count for key, count in second.counts.items() if key[2] in own})
+        standing = self._standing.get(view) or ControllerStatus()
         return Message(
             at=seconds[-1].at if seconds else self._app.gate.now(),
             ready=not problems,
@@ -292,7 +295,7 @@ class Live:
             reasons=_count_reasons(counts),
             campaigns=_count_campaigns(counts),
             rows=self._select_rows(view),
-            standing=self._standing.get(view) or ControllerStatus(),
+            standing=structs.replace(standing, tasks=tuple(tasks_for(standing.tasks, scopes))),
         )
 
     def _select_rows(self, view: View) -> list[BoardRow]:

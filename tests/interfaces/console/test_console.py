@@ -881,7 +881,7 @@ async def test_a_board_shows_neither_problems_nor_response_times_of_other_contro
     async with live.watching(("beta",)) as stranger, live.watching(("acme", "beta")) as owner:
         await check(gate, CLEAR)
         await live.tick()
-        seen, whole = json.loads(live.first(stranger)), json.loads(live.first(owner))
+        seen, whole = json.loads(live.first(stranger, ("watch",))), json.loads(live.first(owner, ("watch",)))
         assert seen["problems"] == {"snapshot": ""}
         assert "checksum" in whole["problems"]["snapshot"]
         assert seen["seconds"][-1][1:] == [0, 0, -1, -1]
@@ -920,10 +920,10 @@ async def test_boards_of_the_same_controllers_share_one_message(gate: World) -> 
         await live.tick()
         assert view == same
         assert live.watchers == 2
-        assert live.message(view) is live.message(same)
-        assert json.loads(live.message(view))["rows"][0]["code"] == "registry.listed"
+        assert live.message(view, ("watch",)) is live.message(same, ("watch",))
+        assert json.loads(live.message(view, ("watch",)))["rows"][0]["code"] == "registry.listed"
         await live.tick()
-        assert len(json.loads(live.first(view))["seconds"]) == 2
+        assert len(json.loads(live.first(view, ("watch",)))["seconds"]) == 2
     assert live.watchers == 0
 
 

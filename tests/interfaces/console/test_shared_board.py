@@ -26,7 +26,7 @@ class Gate(Struct):
 
     async def board(self, view: View = BOTH) -> dict[str, Any]:
         async with self.live.watching(view) as key:
-            message: dict[str, Any] = json.loads(self.live.first(key))
+            message: dict[str, Any] = json.loads(self.live.first(key, ("watch",)))
             return message
 
 
@@ -65,7 +65,7 @@ async def test_the_board_of_one_gate_shows_what_both_decided(gates: list[Gate]) 
     ids = {(await world.ask(gate.app, to=CLEAR)).decision_id for gate in gates}
     async with milan.live.watching(BOTH) as view:
         await tick(gates, times=3)  # each tick reads the last seconds again
-        for message in (milan.live.first(view), milan.live.message(view)):
+        for message in (milan.live.first(view, ("watch",)), milan.live.message(view, ("watch",))):
             assert denied(json.loads(message)) == 2
     later = await rome.board()
     assert denied(later) == 2
