@@ -74,6 +74,7 @@ def _types_of(kind: type[Struct]) -> dict[str, Any]:
     return get_type_hints(kind, include_extras=True)
 
 
+@cache
 def _required(kind: type[Struct]) -> Collection[str]:
     return [field.name for field in structs.fields(kind) if field.required]
 

@@ -6,10 +6,10 @@ from contextlib import contextmanager
 
 
 def spare_collector() -> None:
-    """Exempt all current objects from garbage collection, and collect less often.
+    """Exempt all current objects from garbage collection, garbage included, and collect less often.
 
-    Call this once a gate or a long command has started, or has loaded another configuration. Otherwise each full collection visits all loaded
-    objects and delays calls by 40 ms. Calls create no reference cycles, so there is little to collect.
+    Call this once a gate or a long command has started. Otherwise each full collection visits all loaded objects and delays
+    calls by 40 ms. Calls create no reference cycles, so there is little to collect.
     """
     gc.freeze()
     gc.set_threshold(50_000, 20, 20)
@@ -28,3 +28,17 @@ def without_collector() -> Iterator[None]:
     finally:
         if was_enabled:
             gc.enable()
+
+
+@contextmanager
+def loading_for_long() -> Iterator[None]:
+    """Exempt what the block loads from garbage collection. If the block raises, exempt nothing.
+
+    First collects the garbage so far, because what is exempt is never freed: connections to the store, stops and removals
+    leave reference cycles, which made a gate grow by 10 MB an hour with a reload every 20 seconds. Objects that are exempt already are
+    not visited, so this takes a few milliseconds.
+    """
+    gc.collect()
+    with without_collector():
+        yield
+        spare_collector()

@@ -18,7 +18,7 @@ from dialgate.config import content_store, loader
 from dialgate.core.model import HOUR
 from dialgate.gate.counted_campaigns import StoredCounts
 from dialgate.runtime.clock import wall_clock
-from dialgate.runtime.garbage_collection import spare_collector, without_collector
+from dialgate.runtime.garbage_collection import loading_for_long
 from dialgate.store import HourCount
 from dialgate.store.sqlite import SqliteStore
 from tests.bench import COUNTRIES, Figure
@@ -89,9 +89,8 @@ def _numbers(campaign: int) -> Iterator[str]:
 async def _measure(folder: Path, files: list[Path], campaigns: int) -> list[Figure]:
     path, registry = folder / "dialgate.yaml", CollectorRegistry()
     before = _memory()
-    with without_collector():
+    with loading_for_long():
         config, load = _timed(time.process_time, lambda: loader.load(path))
-        spare_collector()
     loaded = _memory()
     begin = time.process_time()
     app = await App.open(config, registry=registry)
@@ -118,11 +117,10 @@ async def _measure(folder: Path, files: list[Path], campaigns: int) -> list[Figu
 
 def _reload(app: App, path: Path) -> tuple[float, float]:
     """Reload as `dialgate serve` does. Return the processor time of all and of the event loop's part, in seconds."""
-    with without_collector():
+    with loading_for_long():
         config, load = _timed(time.process_time, lambda: loader.load(path, app.config))
         _, keep = _timed(time.process_time, lambda: content_store.keep(config.data / "kept", config))
         _, swap = _timed(time.thread_time, lambda: app.reload(config))
-        spare_collector()
     return load + keep + swap, swap
 
 

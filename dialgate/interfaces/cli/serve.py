@@ -29,7 +29,7 @@ from dialgate.observability import service_log, traces
 from dialgate.runtime import held_signals
 from dialgate.runtime.clock import wall_clock
 from dialgate.runtime.file_lock import own_folder
-from dialgate.runtime.garbage_collection import spare_collector, without_collector
+from dialgate.runtime.garbage_collection import loading_for_long, spare_collector
 from dialgate.runtime.notify_socket import NotifySocket
 from dialgate.runtime.terminal import MISUSE
 from dialgate.runtime.thread_pool import ThreadPool
@@ -72,9 +72,8 @@ def serve(
     with reporting(as_json=False):
         try:
             service_log.configure()
-            with without_collector():
+            with loading_for_long():
                 loaded = load_config(config)
-                spare_collector()
             service_log.configure(loaded.settings.service_log)
         except service_log.LogMisset as error:
             raise Failure("config.invalid", str(error), status=MISUSE) from None
@@ -224,13 +223,12 @@ async def _reload(service: App, runner: http_server.Runner, load: _Load, hangup:
         await hangup.wait()
         hangup.clear()
         try:
-            with without_collector():
+            with loading_for_long():
                 config = await loading.run(load, service.config)
                 certificate = await loading.run(certificates.load, config)
                 service.gate.refuse_config(config)  # before the archive contains it
                 await loading.run(content_store.keep, config.data / "kept", config)
                 service.reload(config)
-                spare_collector()
         except ConfigError as error:
             service.gate.reject_config(error)
         except OSError as error:
