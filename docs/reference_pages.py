@@ -26,6 +26,7 @@ from dialgate.config.decision_retention import Retention
 from dialgate.config.incoming_webhooks import EventReading, IncomingWebhook, Signature
 from dialgate.config.listeners import FastAgi, Limits, Listen, Operations, Uploads
 from dialgate.config.log_settings import ServiceLog, TracesTo
+from dialgate.config.processing_texts import ProcessingTexts, Provider
 from dialgate.config.record_pulls import RecordPull
 from dialgate.config.settings import Settings, SharedStore
 from dialgate.config.shipping import Shipping, StreamTo
@@ -68,6 +69,7 @@ SETTINGS: tuple[tuple[str, type[Struct]], ...] = (
     ("`limits`", Limits),
     ("`accounts`", AccountSettings),
     ("`openid` of `accounts`", OpenIdProvider),
+    ("`processor`", Provider),
     ("`uploads`", Uploads),
     ("`storage`", Storage),
     ("`store`", SharedStore),
@@ -85,6 +87,7 @@ SETTINGS: tuple[tuple[str, type[Struct]], ...] = (
     ("`traces`", TracesTo),
     ("`controllers/*.yaml`", ControllerFile),
     ("`campaigns` of a controller", CampaignFile),
+    ("`processing` of a controller", ProcessingTexts),
     ("`registries.yaml`", Registries),
     ("`asked`", QueriedRegistry),
     ("`listed`", FullListRegistry),
@@ -124,9 +127,9 @@ _CONSOLE = {
     "simulate": "simulate a call",
     "revoke": "record an opt-out",
     "lists": "call lists",
-    "subjects": "data subject requests, who looked at what, data breaches",
+    "subjects": "data subject requests, who looked at what, data breaches, records of processing",
     "officer": "legal holds, evidence, evidence of a decision, retention",
-    "admin": "what would change, accounts",
+    "admin": "what would change, accounts, records of processing",
     "audit": "every page that shows data, without its forms",
 }
 

@@ -8,6 +8,7 @@ from msgspec import Struct, field, structs
 
 from dialgate.config.countries import explain_country
 from dialgate.config.fields import Name, Strict
+from dialgate.config.processing_texts import ProcessingTexts
 from dialgate.core import phone
 from dialgate.core.former_names import CurrentNames
 from dialgate.core.law import Law
@@ -109,6 +110,8 @@ class ControllerFile(Strict, frozen=True, kw_only=True):
 
     record_agents: bool = False
     """Whether decisions record the `agent` of a check, so that they can be searched by agent. This can be monitoring of staff: in Italy it needs an agreement with the unions or an authorisation (L. 300/1970 art. 4), and everywhere the agents must know of it (GDPR art. 13). If it is off, the gate ignores the field."""
+    processing: ProcessingTexts = ProcessingTexts()
+    """Texts for the record of processing activities and the impact assessment."""
 
     def as_fact(self) -> Controller:
         """Return what the rules may know of the controller."""

@@ -13,6 +13,7 @@ from dialgate.config.decision_retention import Retention
 from dialgate.config.fields import HostName, Name, NodeName, Seconds, Strict, Url
 from dialgate.config.listeners import FastAgi, Limits, Listen, Operations, Uploads
 from dialgate.config.log_settings import ServiceLog, TracesTo
+from dialgate.config.processing_texts import Provider
 from dialgate.config.shipping import Shipping
 from dialgate.config.storage import Storage
 from dialgate.config.webhook_targets import Subscriber
@@ -130,6 +131,8 @@ class Settings(Strict, frozen=True, kw_only=True):
     """Whether the gate verifies its decision logs each night, on one core. If not, run `dialgate log verify`: after two days, the board asks for it."""
     accounts: AccountSettings = AccountSettings()
     """How people sign in at the console."""
+    processor: Provider | None = None
+    """The company that runs the gate for the controllers (GDPR art. 28). Without it, they run it themselves."""
 
 
 def faults(settings: Settings) -> Iterator[str]:

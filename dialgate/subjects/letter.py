@@ -22,14 +22,15 @@ from dialgate.runtime import templates
 from dialgate.runtime.extras import CODE, require
 from dialgate.subjects.breach_schemas import BreachFile, BreachTexts
 from dialgate.subjects.letter_words import LetterWords
+from dialgate.subjects.processing import ProcessingDocument, ProcessingSection, ProcessingStatement
 from dialgate.subjects.schemas import LetterKind, Report
 from dialgate.texts import LANGUAGES, Language
 
 LETTER_KINDS: Final[tuple[LetterKind, ...]] = get_args(LetterKind)
-TemplateKind: TypeAlias = LetterKind | Literal["breach", "authority"]
+TemplateKind: TypeAlias = LetterKind | Literal["breach", "authority", "processing"]
 _KINDS: Final[tuple[TemplateKind, ...]] = (*LETTER_KINDS, "breach", "authority")
 FOLDER: Final = "letters"
-_FRAMES: Final = ("letter.html", "annex.html", "report.html")
+_FRAMES: Final = ("letter.html", "annex.html", "report.html", "processing.html")
 _SAMPLE_DAY: Final[Instant] = 1_795_510_800_000  # 2026-11-24T09:00:00Z
 
 
@@ -52,6 +53,7 @@ class Letter(Struct, frozen=True, kw_only=True):
     - `breach` is the breach of which the authority is notified (kind `breach`).
     - `asked` has the numbers of an authority's list, `files` the enclosed files with their SHA-256, and `key` the name of the key
       that signed the evidence (kind `authority`). `reasons` is then the purpose.
+    - `processing` is the record of processing activities or the assessment (kind `processing`).
     - `bars_all` is false if the controller lets calls about a contract or a debt continue after an objection.
     """
 
@@ -79,6 +81,11 @@ class Letter(Struct, frozen=True, kw_only=True):
     asked: tuple[AskedNumber, ...] = ()
     files: tuple[tuple[str, str], ...] = ()
     key: str = ""
+    processing: ProcessingDocument | None = None
+
+    @property
+    def template(self) -> str:
+        return "processing.html" if self.processing else f"{self.kind}.{self.language}.html"
 
     @property
     def extended_to(self) -> Instant:
@@ -103,7 +110,7 @@ def _render(letter: Letter, own: Path | None, template: str = "") -> str:
     environment = templates.environment(__package__, FOLDER, own if own and own.is_dir() else None)
     environment.filters |= words.filters()
     retired = letter.report.retired_months if letter.report else []
-    return environment.get_template(template or f"{letter.kind}.{letter.language}.html").render(
+    return environment.get_template(template or letter.template).render(
         letter=letter,
         report=letter.report,
         language=letter.language,
@@ -150,7 +157,7 @@ def template_faults(own: Path) -> list[str]:
             _render(sample, own)
             _render(sample, own, "report.html")
         except templates.TemplateError as error:
-            faults.append(f"{FOLDER}/{sample.kind}.{sample.language}.html: {_fault(error)}")
+            faults.append(f"{FOLDER}/{sample.template}: {_fault(error)}")
     return faults
 
 
@@ -184,9 +191,14 @@ def _samples() -> list[Letter]:
     bare = structs.replace(
         full, addressee="", place="", protocol="", received_at=0, items=(), entries=(), accounts=()
     )
+    statement = ProcessingStatement(name="officer", label="DPO", setting="officer", proof="/console/keys")
+    section = ProcessingSection(title="Controller", statements=(statement,))
+    record = ProcessingDocument(
+        kind="record", controller="acme", name="Acme", title="Record", open=1, sections=(section,)
+    )
     return [
         structs.replace(letter, kind=kind, language=language)
         for kind in _KINDS
         for language in LANGUAGES
         for letter in (full, bare)
-    ]
+    ] + [structs.replace(bare, kind="processing", processing=record)]

@@ -9,12 +9,13 @@ ROOT: Final = "/console"
 
 
 class NavigationPage(NamedTuple):
-    """A page in the navigation, and the scope that a client needs for it. `whole_gate`: it needs every controller, too."""
+    """A page in the navigation, and the scope that a client needs for it. `also`: another that is enough. `whole_gate`: it needs every controller, too."""
 
     name: str
     path: str
     need: Scope
     whole_gate: bool = False
+    also: tuple[Scope, ...] = ()
 
 
 NAVIGATION: Final[Mapping[str, tuple[NavigationPage, ...]]] = {
@@ -41,6 +42,7 @@ NAVIGATION: Final[Mapping[str, tuple[NavigationPage, ...]]] = {
         NavigationPage("evidence", f"{ROOT}/evidence", "officer", whole_gate=True),
         NavigationPage("breaches", f"{ROOT}/breaches", "subjects"),
         NavigationPage("retention", f"{ROOT}/retention", "officer", whole_gate=True),
+        NavigationPage("processing", f"{ROOT}/records-of-processing", "subjects", also=("admin",)),
     ),
     "gate": (
         NavigationPage("changes", f"{ROOT}/changes", "admin"),

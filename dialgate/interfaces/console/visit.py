@@ -102,7 +102,11 @@ class Visit(Struct, frozen=True):
         """Return the pages of the menu that the visitor may read, by group."""
         every = self.has_every_controller
         groups = {
-            group: [page for page in pages if self.may_read(page.need) and (every or not page.whole_gate)]
+            group: [
+                page
+                for page in pages
+                if self.may_read(page.need, *page.also) and (every or not page.whole_gate)
+            ]
             for group, pages in NAVIGATION.items()
         }
         return {group: pages for group, pages in groups.items() if pages}

@@ -18,6 +18,7 @@ from dialgate.interfaces.http.incoming_webhooks import INCOMING
 from dialgate.interfaces.http.law_changes import LAW_CHANGES
 from dialgate.interfaces.http.ledger_endpoints import LEDGER
 from dialgate.interfaces.http.lookups import LOOKUPS
+from dialgate.interfaces.http.processing import PROCESSING
 from dialgate.interfaces.http.proof_files import PROOFS
 from dialgate.interfaces.http.registries import REGISTRIES
 from dialgate.interfaces.http.reports import REPORTS
@@ -37,6 +38,7 @@ _GROUPS: Final = (
     ATTACHMENTS,
     LOOKUPS,
     BREACHES,
+    PROCESSING,
     LAW_CHANGES,
     REPORTS,
     HISTORY,

@@ -55,6 +55,7 @@ PLACES = (
     "/lookup",
     "/requests",
     "/breaches",
+    "/records-of-processing?document=assessment",
 )
 
 pytestmark = [
