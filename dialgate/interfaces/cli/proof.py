@@ -15,6 +15,7 @@ from dialgate.crypto.log_signing import key_name
 from dialgate.interfaces.cli.files import write_out
 from dialgate.interfaces.cli.gate_client import GateClient, asks_gate
 from dialgate.interfaces.cli.instants import Since, Until, instant
+from dialgate.interfaces.cli.ledger_access import ControllerId
 from dialgate.interfaces.cli.log_group import log_app
 from dialgate.interfaces.cli.options import (
     DEFAULT_CONFIG,
@@ -28,6 +29,7 @@ from dialgate.interfaces.cli.subjects import Purpose
 from dialgate.interfaces.cli.verification import LogNumber, select_logs
 from dialgate.interfaces.http.administration_schemas import EvidenceRequest, SigningKey
 from dialgate.runtime.terminal import MISUSE, show_fields, show_json, utc
+from dialgate.texts import Language
 
 _VERIFIER = "verify_evidence.py"
 
@@ -38,6 +40,13 @@ _NumbersFile: TypeAlias = Annotated[
         dir_okay=False,
         help="File with one number per line, for example +390612345678. The evidence covers all decisions about these numbers.",
     ),
+]
+_WithVerifier: TypeAlias = Annotated[
+    bool, typer.Option("--with-verifier", help=f"Also write {_VERIFIER}, which verifies the bundle.")
+]
+_Addressee: TypeAlias = Annotated[
+    str,
+    typer.Option(help="With --out FILE.zip: the authority. The zip adds a report and a letter to sign."),
 ]
 
 
@@ -99,10 +108,11 @@ def log_evidence(
     purpose: Purpose,
     since: Since = "",
     until: Until = "",
-    with_verifier: Annotated[
-        bool,
-        typer.Option("--with-verifier", help=f"Also write {_VERIFIER}, which verifies the bundle."),
-    ] = False,
+    with_verifier: _WithVerifier = False,
+    addressee: _Addressee = "",
+    protocol: Annotated[str, typer.Option(help="Protocol number, for the letter.")] = "",
+    language: Annotated[Language, typer.Option(help="Language of report and letter.")] = "it",
+    controller: ControllerId = "",
     gate: GateClient,
     as_json: AsJson = False,
 ) -> None:
@@ -116,33 +126,65 @@ def log_evidence(
     dialgate log evidence 1f0c9a3e-1 --out evidence.json --with-verifier --purpose "Garante, 24 November"
 
     dialgate log evidence --numbers asked.txt --since 2026-11-01T00:00:00+01:00 --out evidence.json --purpose "Garante"
+
+    dialgate log evidence --numbers asked.txt --out for-them.zip --purpose "Garante" --addressee "Garante, Roma"
     """
+    is_zip = out.suffix == ".zip"
     with reporting(as_json=as_json):
-        if bool(decision) == bool(numbers):
-            raise Failure("evidence.misuse", "give either a DECISION or --numbers FILE", status=MISUSE)
-        if decision and (since or until):
-            raise Failure("evidence.misuse", "--since and --until need --numbers", status=MISUSE)
         requested = EvidenceRequest(
             purpose=purpose,
             decision=decision or None,
             numbers=_numbers(numbers) if numbers else (),
             since=_time(since, "since"),
             until=_time(until, "until"),
+            form="zip" if is_zip else "ndjson",
+            addressee=addressee,
+            protocol=protocol,
+            language=language,
+            controller=controller,
         )
+        _refuse_misuse(requested)
         with gate.open("POST", "/v1/evidence", requested) as response:
-            paths = [_write_bundle(out, number, bundle) for number, bundle in enumerate(response, 1)]
+            bundles = [response.read()] if is_zip else response
+            paths = [_write_bundle(out, number, bundle) for number, bundle in enumerate(bundles, 1)]
         if with_verifier:
             source = files("dialgate.tools.verifier").joinpath(_VERIFIER).read_bytes()
             out.with_name(_VERIFIER).write_bytes(source)
-        key = key_name(bytes.fromhex(msgspec.json.decode(out.read_bytes(), type=_Signed).key))
+        if is_zip:
+            _show_zip(out, as_json=as_json)
+        else:
+            _show_bundles(paths, as_json=as_json)
+
+
+def _refuse_misuse(requested: EvidenceRequest) -> None:
+    problem, is_zip = "", requested.form == "zip"
+    if (requested.decision is None) == (not requested.numbers):
+        problem = "give either a DECISION, or --numbers FILE with at least one number"
+    elif requested.decision and (requested.since or requested.until):
+        problem = "--since and --until need --numbers"
+    elif (is_zip or requested.addressee) and not (is_zip and requested.numbers and requested.addressee):
+        problem = "a zip file needs --numbers, --addressee and --out FILE.zip"
+    if problem:
+        raise Failure("evidence.misuse", problem, status=MISUSE)
+
+
+def _show_zip(out: Path, *, as_json: bool) -> None:
+    size = out.stat().st_size
     if as_json:
-        more = {"files": [str(path) for path in paths]} if len(paths) > 1 else {}
-        size = sum(path.stat().st_size for path in paths)
-        show_json({"file": str(out), "bytes": size, "key": key, **more})
+        show_json({"file": str(out), "bytes": size})
     else:
-        for path in paths:
-            size = path.stat().st_size
-            typer.echo(f"{path}: {size:,} bytes, signed by key {key}. Send the name of the key separately.")
+        typer.echo(f"{out}: {size:,} bytes. Sign its letter, and send it separately.")
+
+
+def _show_bundles(paths: list[Path], *, as_json: bool) -> None:
+    key = key_name(bytes.fromhex(msgspec.json.decode(paths[0].read_bytes(), type=_Signed).key))
+    sizes = {str(path): path.stat().st_size for path in paths}
+    if as_json:
+        more = {"files": [*sizes]} if len(paths) > 1 else {}
+        show_json({"file": str(paths[0]), "bytes": sum(sizes.values()), "key": key, **more})
+        return
+    for path, size in sizes.items():
+        typer.echo(f"{path}: {size:,} bytes, signed by key {key}. Send the name of the key separately.")
 
 
 class _Signed(Struct):

@@ -71,6 +71,31 @@ async def disclosed(gate: World, purpose: str) -> set[str]:
     return {lookup["number"][-2:] for lookup in found if lookup["purpose"] == purpose}
 
 
+async def test_the_command_writes_the_same_zip_file(gate: World, tmp_path: Path) -> None:
+    asked, out = tmp_path / "asked.txt", tmp_path / "evidence.zip"
+    asked.write_text(f"{CLEAR}\n{LISTED}\n")
+    words = (
+        "log",
+        "evidence",
+        "--numbers",
+        asked,
+        "--purpose",
+        "Garante, by command",
+        "--controller",
+        "acme",
+    )
+    for wrong in (("--out", out), ("--out", tmp_path / "e.json", "--addressee", "Garante")):
+        refused = await gate.command(*words, *wrong)
+        assert (refused.code, "a zip file needs" in refused.err) == (2, True)
+    shown = await gate.output(*words, "--out", out, "--addressee", "Garante\nRoma", "--protocol", "7/2026")
+    assert "Sign its letter" in shown
+    packed = unpacked(out)
+    assert packed.keys() == NAMES
+    assert "7/2026" in packed["letter.html"].decode()
+    assert out.stat().st_mode & 0o777 == 0o600
+    assert await disclosed(gate, "Garante, by command") == {CLEAR[-2:], LISTED[-2:]}
+
+
 async def test_an_authority_verifies_the_zip_file_with_nothing_else(gate: World, tmp_path: Path) -> None:
     packed = await request_zip(gate, numbers=[CLEAR, LISTED, NUMBERS[30]], language="en")
     assert packed.keys() == NAMES
