@@ -22,7 +22,7 @@ from dialgate.interfaces.cli import main
 from tests.support import world, yaml_files
 from tests.support.world import CALL, CLEAR, World
 
-SCOPES = (*world.SCOPES, "subjects")
+SCOPES = (*world.SCOPES, "subjects", "officer")
 AT = "2026-11-20T10:00:00+01:00"
 PERSON = quote(CLEAR)
 RECORDING = "recordings/06 1234-5678.wav"
