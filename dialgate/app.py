@@ -43,6 +43,7 @@ from dialgate.observability.traces import Traces
 from dialgate.people.account_directory import AccountDirectory
 from dialgate.people.client_keys import KeyDirectory
 from dialgate.report.law_review import LawReading
+from dialgate.report.mailing import ReportMailing
 from dialgate.runtime.background_work import BackgroundWork
 from dialgate.runtime.clock import TOLERANCE, Clock, ClockWrong, wall_clock
 from dialgate.runtime.instants import KeptInstants
@@ -103,6 +104,7 @@ class App:
         self.subjects = Subjects(self.registrar, peers)
         self.casework = Casework(self.subjects, self.registrar)
         self.law_reading = LawReading(store, lambda: self.config, clock.at_least)
+        self.report_mailing = ReportMailing(store, lambda: self.config, clock.at_least, metrics)
         self.breaches = BreachRegister(store, self.subjects, self.registrar)
         self.shipped_logs = ShippedLogs(keys, store, config.data)
         self.roster = Roster(store, metrics, clock)
@@ -232,6 +234,7 @@ class App:
         if self._stamper:
             await self._upkeep.stamp(self._stamper, now)
         self._proving.tick(now)
+        self.report_mailing.tick(now)
 
     async def enter_stops(self, patience: float | None = None) -> None:
         """Enter the stops that commands kept while no gate ran. Until that is done, every call is denied."""
@@ -272,6 +275,7 @@ class App:
         """Close every part. Call this after the last response."""
         await self.gate.close()
         await self._proving.close()
+        await self.report_mailing.close()
         self.registrar.close()
         self.people.close()
         await self.subjects.peers.close()

@@ -28,6 +28,7 @@ from dialgate.config.listeners import FastAgi, Limits, Listen, Operations, Uploa
 from dialgate.config.log_settings import ServiceLog, TracesTo
 from dialgate.config.processing_texts import ProcessingTexts, Provider
 from dialgate.config.record_pulls import RecordPull
+from dialgate.config.report_mail import ReportMail, ReportSchedule
 from dialgate.config.settings import Settings, SharedStore
 from dialgate.config.shipping import Shipping, StreamTo
 from dialgate.config.storage import Storage
@@ -70,6 +71,8 @@ SETTINGS: tuple[tuple[str, type[Struct]], ...] = (
     ("`accounts`", AccountSettings),
     ("`openid` of `accounts`", OpenIdProvider),
     ("`processor`", Provider),
+    ("`mail`", ReportMail),
+    ("A report of `mail`", ReportSchedule),
     ("`uploads`", Uploads),
     ("`storage`", Storage),
     ("`store`", SharedStore),

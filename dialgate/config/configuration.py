@@ -63,6 +63,7 @@ class Config(Struct, frozen=True, kw_only=True):
     proxies: tuple[Network, ...] = ()
     shadow: ShadowMode = ShadowMode()
     drafts: dict[str, Law] = {}  # laws that decide no call, because `accept_drafts` does not name them
+    mail_password: bytes = b""  # at the mail server, from `mail.password_file`
 
     def storage(self, now: Instant) -> Storage:
         """Return the configured storage periods, extended where a law requires a longer period."""

@@ -17,6 +17,7 @@ from dialgate.config import (
     clients,
     decision_retention,
     incoming_webhooks,
+    report_mail,
     url_secrets,
     webhook_targets,
     yaml_file,
@@ -86,6 +87,7 @@ class _Reader:
         self.problems.extend(shadow.faults(wall_clock()))
         subscribers = tuple(self._subscribers(settings, controllers))
         incoming = dict(self._incoming(webhook_files, controllers))
+        mail_password = self._mail_password(settings, controllers)
         self._stop_at_problems()
         entries = {_digest(entry): entry for entry in self.entries}
         digest = _digest(listing := "\n".join(sorted(entries)).encode())
@@ -109,6 +111,7 @@ class _Reader:
             subscribers=subscribers,
             shadow=shadow,
             drafts=drafts,
+            mail_password=mail_password,
         )
 
     def _stop_at_problems(self) -> None:
@@ -294,6 +297,18 @@ class _Reader:
             if secret is not None:
                 yield name, SignedWebhook(webhook, secret)
             self.problems.extend(f"webhook {name}: {fault}" for fault in faults)
+
+    def _mail_password(self, settings: Settings, controllers: dict[str, ControllerFile]) -> bytes:
+        mail, password = settings.mail, None
+        if mail is None:
+            return b""
+        faults = [*report_mail.faults(mail, controllers)]
+        if mail.password_file:
+            password = self._secret(mail.password_file, report_mail.password_of, "check", faults)
+        if mail.roots and not (self.folder / mail.roots).is_file():
+            faults.append(f"roots: there is no file {mail.roots}")
+        self.problems.extend(f"mail: {fault}" for fault in faults)
+        return password or b""
 
     def _secret(
         self, name: str, read: Callable[[str], bytes], advice: str, faults: list[str]

@@ -14,6 +14,7 @@ from dialgate.config.fields import HostName, Name, NodeName, Seconds, Strict, Ur
 from dialgate.config.listeners import FastAgi, Limits, Listen, Operations, Uploads
 from dialgate.config.log_settings import ServiceLog, TracesTo
 from dialgate.config.processing_texts import Provider
+from dialgate.config.report_mail import ReportMail
 from dialgate.config.shipping import Shipping
 from dialgate.config.storage import Storage
 from dialgate.config.webhook_targets import Subscriber
@@ -133,6 +134,8 @@ class Settings(Strict, frozen=True, kw_only=True):
     """How people sign in at the console."""
     processor: Provider | None = None
     """The company that runs the gate for the controllers (GDPR art. 28). Without it, they run it themselves."""
+    mail: ReportMail | None = None
+    """Reports by mail. Default: none."""
 
 
 def faults(settings: Settings) -> Iterator[str]:

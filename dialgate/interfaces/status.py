@@ -79,14 +79,14 @@ class ShadowStatus(Struct, frozen=True, kw_only=True):
 TaskKind: TypeAlias = Literal[
     "registry_ends", "silent_limit", "campaign_ends", "proof_ends", "caller_id_ends", "request_due", "shadow_ends",
     "backup_due", "key_ends", "log_damaged", "log_unproved",
-    "breach_due", "breach_people", "import_held", "law_changed",
+    "breach_due", "breach_people", "import_held", "law_changed", "report_unsent",
 ]  # fmt: skip
 
 
 class Task(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Something that a supervisor or officer must do soon.
 
-    `name` is the registry, campaign, caller ID, request, breach, country, scope of shadow mode, client or held import's registry that the task is about. `share` is the part of a limit
+    `name` is the registry, campaign, caller ID, request, breach, country, scope of shadow mode, client, report by mail or held import's registry that the task is about. `share` is the part of a limit
     that a campaign has used. `days_left` is negative if the day has passed, and missing if the task has no day.
     """
 
@@ -132,6 +132,7 @@ _PAGES: Final[dict[TaskKind, tuple[str, Scope]]] = {
     "breach_people": ("/console/breaches", "subjects"),
     "import_held": ("/console/registries", "watch"),
     "law_changed": ("/console/law", "watch"),
+    "report_unsent": ("/console/reports", "watch"),
 }  # with the scope that a client needs for the page
 _BY_COMMAND: Final = frozenset(
     {"log_damaged", "log_unproved"}
@@ -183,6 +184,11 @@ async def read_status(app: App, controllers: tuple[str, ...]) -> ControllerStatu
     found += [
         _task("law_changed", country, controller=owner)
         for country, owner in await app.law_reading.pending(controllers)
+    ]
+    found += [
+        _task("report_unsent", report.name, controller=report.controller)
+        for report in await app.report_mailing.scheduled(controllers)
+        if report.problem
     ]
     found.sort(key=lambda task: (task.days_left is not None, task.days_left, task.kind, task.name))
     return structs.replace(status, tasks=tuple(found))

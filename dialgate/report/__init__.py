@@ -1,8 +1,8 @@
-"""Daily and monthly reports on a controller's calls, made from the decision log, the ledger and registry receipts.
+"""Daily, weekly and monthly reports on a controller's calls, made from the decision log, the ledger and registry receipts.
 
 A report contains no called number. It names only the controller's own campaigns, caller IDs and clients.
 """
 
-from dialgate.report.figures import CallReport, Period, day, gather, month
+from dialgate.report.figures import CallReport, Period, day, gather, month, week
 
-__all__ = ["CallReport", "Period", "day", "gather", "month"]
+__all__ = ["CallReport", "Period", "day", "gather", "month", "week"]

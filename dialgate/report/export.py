@@ -1,20 +1,16 @@
-"""A report as CSV for spreadsheets, as PDF, and as e-mail.
+"""A report as CSV for spreadsheets, and as PDF.
 
 The CSV has one figure per row: `controller,period,section,name,measure,value`. Section and measure names are English
 and do not change; more may be added.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
-from datetime import UTC, datetime
-from email.message import EmailMessage
-from email.utils import format_datetime
 from typing import TypeAlias
 
 from msgspec import Struct, structs
 
 from dialgate.core.model import SECOND, Instant
 from dialgate.report.figures import CallReport
-from dialgate.report.page import page
 from dialgate.report.tables import TableLayout
 from dialgate.runtime import csv_text
 from dialgate.runtime.extras import require
@@ -63,23 +59,3 @@ def pdf(layout: TableLayout, made_at: Instant) -> bytes:
     from dialgate.report.pdf import pdf as render  # noqa: PLC0415 - in an extra
 
     return render(layout, made_at)
-
-
-def mail(
-    report: CallReport, layout: TableLayout, made_at: Instant, sender: str, recipients: list[str]
-) -> bytes:
-    """Return an RFC 5322 message with the figures as text and HTML, and with PDF and CSV attachments."""
-    message = EmailMessage()
-    message["Subject"] = f"{layout.title}: {layout.subtitle}"
-    message["Date"] = format_datetime(datetime.fromtimestamp(made_at // SECOND, UTC))
-    message["From"], message["To"] = sender, ", ".join(recipients)
-    message["Auto-Submitted"] = "auto-generated"
-    figures = "\n".join(f"{figure.name}: {figure.value}" for figure in layout.figures)
-    message.set_content(f"{layout.subtitle}\n{layout.made}\n\n{figures}\n\n{layout.note}\n")
-    message.add_alternative(page(layout), subtype="html")
-    name = f"dialgate-{report.controller}-{report.period.name}"
-    message.add_attachment(
-        pdf(layout, made_at), maintype="application", subtype="pdf", filename=f"{name}.pdf"
-    )
-    message.add_attachment(spreadsheet(report), subtype="csv", filename=f"{name}.csv")
-    return message.as_bytes()

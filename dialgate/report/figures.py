@@ -1,5 +1,6 @@
 """The figures in a report. They depend only on the records, not on when the report is made."""
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import date, timedelta
@@ -35,7 +36,7 @@ _COUNTED = ("allow", "shadow", "campaign", "reason", "caller_id", "country", "la
 
 
 class Period(Struct, frozen=True, kw_only=True):
-    """A period of whole local days, from `first` to `last` inclusive. `name` is the requested day or month."""
+    """A period of whole local days, from `first` to `last` inclusive. `name` is the requested day, week or month."""
 
     name: str
     first: date
@@ -50,10 +51,11 @@ class Period(Struct, frozen=True, kw_only=True):
 
     @property
     def slots(self) -> list[str]:
-        """Return the labels for the chart's time axis: the hours of a day, or the days of a month."""
+        """Return the labels for the chart's time axis: the hours of a day, or the days of the month."""
         if self.is_day:
             return [f"{hour:02}" for hour in range(_HOURS)]
-        return [str(day) for day in range(1, (self.last - self.first).days + 2)]
+        days = (self.last - self.first).days + 1
+        return [str((self.first + timedelta(days=number)).day) for number in range(days)]
 
     def slot(self, at: Instant) -> int:
         day, hour = local_time.hour_in(self.zone, at)
@@ -150,6 +152,14 @@ def day(text: str, zone: str) -> Period:
     """Return the period for the day `text` (`YYYY-MM-DD`) in a time zone. Raises `ValueError`."""
     first = date.fromisoformat(text)
     return _period(text, first, first, zone)
+
+
+def week(text: str, zone: str) -> Period:
+    """Return the period for the week `text` (`YYYY-Www`, from Monday, ISO 8601) in a time zone. Raises `ValueError`."""
+    if not re.fullmatch(r"\d{4}-W\d\d", text):
+        raise ValueError(text)
+    first = date.fromisoformat(f"{text}-1")
+    return _period(text, first, first + timedelta(days=6), zone)
 
 
 def month(text: str, zone: str) -> Period:

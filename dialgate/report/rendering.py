@@ -9,7 +9,7 @@ from msgspec import Struct
 from dialgate.config.configuration import Config
 from dialgate.core.model import Instant
 from dialgate.report import figures
-from dialgate.report.export import mail, pdf, spreadsheet
+from dialgate.report.export import pdf, spreadsheet
 from dialgate.report.figures import Period
 from dialgate.report.page import page
 from dialgate.report.shadow import ShadowReport
@@ -18,32 +18,29 @@ from dialgate.report.tables import lay_out
 from dialgate.store import factory
 from dialgate.texts import Language
 
-Form: TypeAlias = Literal["html", "pdf", "csv", "eml", "json"]
+Form: TypeAlias = Literal["html", "pdf", "csv", "json"]
 ShadowForm: TypeAlias = Literal["html", "csv", "json"]
 MEDIA: Final[dict[Form, str]] = {
     "html": "text/html; charset=utf-8",
     "pdf": "application/pdf",
     "csv": "text/csv; charset=utf-8",
-    "eml": "message/rfc822",
     "json": "application/json",
 }
 
 
 class ReportOrder(Struct, frozen=True, kw_only=True):
-    """What a report is about, and its format. `sender` and `recipients` are for an e-mail."""
+    """What a report is about, and its format."""
 
     controller: str
     period: Period
     form: Form
     language: Language
     made_at: Instant
-    sender: str = ""
-    recipients: tuple[str, ...] = ()
 
 
 def make_report(config: Config, order: ReportOrder) -> bytes:
     """Return a report as a file. Raises `LogDamaged`, `StoreUnavailable`, `MissingExtra`."""
-    content = asyncio.run(_gather(config, order))
+    content = asyncio.run(gather_calls(config, order.controller, order.period, order.made_at))
     layout = lay_out(content, order.language)
     match order.form:
         case "html":
@@ -52,8 +49,6 @@ def make_report(config: Config, order: ReportOrder) -> bytes:
             return pdf(layout, order.made_at)
         case "csv":
             return spreadsheet(content).encode()
-        case "eml":
-            return mail(content, layout, order.made_at, order.sender, list(order.recipients))
         case "json":
             return figures.as_json(content)
 
@@ -68,9 +63,12 @@ def render_shadow(report: ShadowReport, form: ShadowForm, language: Language) ->
             return msgspec.json.encode(report) + b"\n"
 
 
-async def _gather(config: Config, order: ReportOrder) -> figures.CallReport:
+async def gather_calls(
+    config: Config, controller: str, period: Period, made_at: Instant
+) -> figures.CallReport:
+    """Collect the figures of a report, as a reader of the store. Raises `LogDamaged`, `StoreUnavailable`."""
     store = await factory.open_reader(config)
     try:
-        return await figures.gather(config, store, order.controller, order.period, order.made_at)
+        return await figures.gather(config, store, controller, period, made_at)
     finally:
         await store.close()

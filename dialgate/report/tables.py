@@ -103,7 +103,7 @@ class ReportWords:
         return tuple(tuple(map(self.cell, row)) for row in rows)
 
     def layout(self, period: Period, made_at: str, owner: str, **parts: Any) -> TableLayout:
-        of = self("of_day" if period.is_day else "of_month")
+        of = self("of_day" if period.is_day else "of_week" if "W" in period.name else "of_month")
         return TableLayout(
             language=self.language,
             subtitle=f"{owner} · {of} {period.name}",

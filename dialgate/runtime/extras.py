@@ -15,7 +15,7 @@ MODULES: Final = {
     "mcp": ("mcp",),
     "oidc": ("authlib", "httpx"),
     "otel": ("opentelemetry.sdk", "opentelemetry.exporter.otlp.proto.http"),
-    "reports": ("fpdf",),
+    "reports": ("aiosmtplib", "fpdf"),
     "s3": ("obstore",),
     "sftp": ("asyncssh",),
     "xlsx": ("python_calamine", "xlsxwriter"),

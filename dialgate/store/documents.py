@@ -1,4 +1,4 @@
-"""Call lists, caller-ID proofs, webhook deliveries, pauses of campaigns, nodes' month keys, legal holds, accounts, keys of clients, breaches and acknowledged changes of law: JSON documents that every engine stores alike.
+"""Call lists, caller-ID proofs, webhook deliveries, pauses of campaigns, nodes' month keys, legal holds, accounts, keys of clients, breaches, acknowledged changes of law and reports by mail: JSON documents that every engine stores alike.
 
 A document is replaced as a whole. Its kind and its key are the table and the row, or the hash and its field. The stored
 names of kinds and keys, and the fields of the structs, are the format: new fields go last, with a default.
@@ -21,10 +21,11 @@ from dialgate.store.client_keys import ClientKeys
 from dialgate.store.deliveries import Delivery
 from dialgate.store.faults import StoreUnavailable
 from dialgate.store.law_acknowledgements import LawAcknowledgement
+from dialgate.store.report_mails import ReportDelivery
 
 DocumentKind: TypeAlias = Literal[
     "lists", "proofs", "deliveries", "lifts", "months", "holds", "pauses", "accounts", "clients", "breaches",
-    "law_read",
+    "law_read", "report_mails",
 ]  # fmt: skip
 T = TypeVar("T")
 _encode: Final = msgspec.json.Encoder().encode
@@ -241,7 +242,7 @@ class KeysOfClients(StoredDocuments, Protocol):
 
 
 class OfficerDocuments(StoredDocuments, Protocol):
-    """What data-protection officers record. An engine inherits this class, too."""
+    """What data-protection officers record, and the reports that they get. An engine inherits this class, too."""
 
     async def law_acknowledgements(self) -> list[LawAcknowledgement]:
         documents = await self._documents("law_read")
@@ -250,6 +251,20 @@ class OfficerDocuments(StoredDocuments, Protocol):
     async def add_law_acknowledgement(self, read: LawAcknowledgement) -> None:
         """Store an acknowledgement, unless there is one of the same changes."""
         await self._change("law_read", read.key, lambda before: None if before else read)
+
+    async def report_deliveries(self) -> dict[str, ReportDelivery]:
+        """Return what was sent of each schedule, by its name."""
+        documents = await self._documents("report_mails")
+        return {name: _decode(body, ReportDelivery) for name, body in documents.items()}
+
+    async def change_report_delivery(self, before: ReportDelivery, after: ReportDelivery) -> bool:
+        """Store what was sent of a schedule, unless it is no longer `before`. Return whether it was stored."""
+
+        def changed(found: bytes | None) -> ReportDelivery | None:
+            present = _decode(found, ReportDelivery) if found else ReportDelivery(schedule=before.schedule)
+            return after if present == before else None
+
+        return await self._change("report_mails", before.schedule, changed) is not None
 
     async def breaches(self) -> list[StoredBreach]:
         """Return all breaches. None is ever deleted."""

@@ -40,7 +40,7 @@ FIXED: Final[dict[str, Any]] = {
 APPLIED: Final = {
     *("countries", "accept_drafts", "controllers", "former_controllers", "webhooks", "clients", "subscribers", "peers"),
     *("hosts", "batch_calls", "answer_seconds", "upkeep_stale_seconds", "storage", "retention", "shipping", "shadow_until", "accounts"),
-    *("snapshot_key", "snapshot_behind_minutes", "log_archive_hours", "service_log", "backup_days", "verify_log_nightly", "processor"),
+    *("snapshot_key", "snapshot_behind_minutes", "log_archive_hours", "service_log", "backup_days", "verify_log_nightly", "processor", "mail"),
     *("limits.body_bytes", "limits.batch_calls", "limits.streams", "limits.lists", "limits.lookups_an_hour"),
 }  # fmt: skip
 

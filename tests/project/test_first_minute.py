@@ -111,7 +111,7 @@ def page_commands(page: str, port: int) -> list[str]:
     """Return the commands of a page, adapted to the clone and its port."""
     text = "".join(blocks(PAGES[f"docs/{page}.md"], "sh"))
     lines = re.sub(r"\\\n\s*|#.*\n", "", text).splitlines()
-    lines = [line.removesuffix(" | sendmail -t") for line in lines if line and not line.startswith(ELSEWHERE)]
+    lines = [line for line in lines if line and not line.startswith(ELSEWHERE)]
     clone = {
         "localhost:8080": f"localhost:{port}",
         "curl -s ": "curl -s --fail-with-body ",

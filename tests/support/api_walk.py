@@ -11,6 +11,7 @@ import shutil
 import tempfile
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager, suppress
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,6 +19,8 @@ import msgspec
 from aiohttp import ClientResponse, ClientSession, UnixConnector
 from msgspec import Struct, structs
 
+from dialgate.config.report_mail import ReportMail, ReportSchedule
+from dialgate.core.local_time import instant_in
 from dialgate.core.model import HOUR, MINUTE
 from dialgate.interfaces import http_application
 from dialgate.interfaces.http import examples, openapi
@@ -26,6 +29,7 @@ from dialgate.interfaces.http.examples import Examples
 from dialgate.lists.release_holds import ReleaseRequired, require_release
 from dialgate.runtime.gate_address import short_path
 from dialgate.store import HourCount
+from dialgate.store.report_mails import ReportDelivery
 from dialgate.store.sqlite import campaign_counts
 from tests.support import people, world
 from tests.support.world import CALL, CALLER, CLEAR, CONFIG, KEY, LIST, LISTED, World
@@ -475,6 +479,7 @@ async def _breaches(ask: Walk) -> None:
 
 
 async def _reports(ask: Walk, running: world.World) -> None:
+    await _mailed_reports(ask, running)
     for form in ("html", "json"):
         query = {"controller": "acme", "day": "2026-11-24", "format": form, "language": "en"}
         await ask("getReport", 200, params=query)
@@ -502,6 +507,16 @@ async def _reports(ask: Walk, running: world.World) -> None:
     running.hand.at += MINUTE
     await running.app.tick(patience=None)  # signs a checkpoint
     await ask("exportEvidence", 200, {"decision": decision, "purpose": "Garante, case 4711"})
+
+
+async def _mailed_reports(ask: Walk, running: world.World) -> None:
+    daily = ReportSchedule(name="acme-daily", controller="acme", recipients=("officer@example.com",))
+    mail = ReportMail(host="mail.example.com", sender="dialgate@example.com", reports=(daily,))
+    app, today = running.app, instant_in("Europe/Rome", datetime(2026, 11, 24))  # noqa: DTZ001 - a local time
+    app.reload(structs.replace(app.config, settings=structs.replace(app.config.settings, mail=mail)))
+    sent = ReportDelivery(schedule=daily.name, period="2026-11-23", until=today, sent_at=today + 6 * HOUR)
+    await app._store.change_report_delivery(ReportDelivery(schedule=daily.name), sent)
+    await ask("listScheduledReports", 200)
 
 
 async def _accounts(ask: Walk) -> None:

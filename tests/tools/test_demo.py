@@ -112,7 +112,7 @@ async def test_demo_shows_every_reason_and_fires_no_alert(tmp_path: Path) -> Non
         {"DialgateDown"} if QUICK else set()
     )  # after the gate has ended
     config, now = loader.load(folder / "dialgate.yaml"), wall_clock()
-    period = period_of(config, "acme", "", month(folder), now)
+    period = period_of(config, "acme", now, month=month(folder))
     order = ReportOrder(controller="acme", period=period, form="json", language="en", made_at=now)
     assert json.loads(await asyncio.to_thread(make_report, config, order))["asked"] > 0
 

@@ -99,6 +99,8 @@ def _require_extras(config: Config) -> None:
         require("otel", "The setting `traces`")
     if config.settings.shipping and config.settings.shipping.to.startswith(S3):
         require("s3", "The setting `shipping.to`")
+    if config.settings.mail:
+        require("reports", "The setting `mail`")
 
 
 def _summary(config: Config) -> dict[str, object]:

@@ -1,33 +1,29 @@
-"""`dialgate report`: a report on a controller's calls for a day or a month, as a file, an email or, of shadow mode, as tables."""
+"""`dialgate report`: a report on a controller's calls for a day, a week or a month, as a file or, of shadow mode, as tables."""
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, TypeAlias, get_args
 
 import msgspec
 import typer
 
+from dialgate.interfaces.cli.command import show_rows
 from dialgate.interfaces.cli.files import write_out
 from dialgate.interfaces.cli.gate_client import GateClient, asks_gate, misuse_of
 from dialgate.interfaces.cli.options import Failure, reporting
+from dialgate.interfaces.http.reports import ScheduledReports
+from dialgate.report.mailing import ScheduledReport
 from dialgate.report.rendering import Form, ShadowForm
 from dialgate.report.shadow import ShadowReport, TrunkCoverage
 from dialgate.report.shadow_tables import lay_out_shadow
-from dialgate.runtime.terminal import MISUSE, console, show_table
+from dialgate.runtime.terminal import MISUSE, console, show_json, show_table
 from dialgate.texts import Language
 
 app = typer.Typer()
 _ReportForm: TypeAlias = Annotated[
     Form | None,
-    typer.Option(
-        "--format",
-        help="eml is an email with html, pdf and csv. Default: the extension of --out, or html.",
-    ),
-]
-_Sender: TypeAlias = Annotated[str, typer.Option("--from", help="Email sender, with --format eml.")]
-_Recipients: TypeAlias = Annotated[
-    list[str] | None, typer.Option("--to", help="Email recipient, with --format eml. May be repeated.")
+    typer.Option("--format", help="Default: the extension of --out, or html."),
 ]
 _Shadow: TypeAlias = Annotated[
     bool,
@@ -38,6 +34,13 @@ _Shadow: TypeAlias = Annotated[
 ]
 _Campaigns: TypeAlias = Annotated[
     list[str] | None, typer.Option("--campaign", help="With --shadow: only this campaign. May be repeated.")
+]
+_Scheduled: TypeAlias = Annotated[
+    bool,
+    typer.Option(
+        "--scheduled",
+        help="Show the reports that the gate sends by mail, and the last that it sent. With --format json, as JSON.",
+    ),
 ]
 _CoverageFile: TypeAlias = Annotated[
     Path | None,
@@ -61,24 +64,26 @@ def report(
     day: Annotated[
         str, typer.Option(metavar="YYYY-MM-DD", help="Day to report on. Default: yesterday.")
     ] = "",
+    week: Annotated[
+        str, typer.Option(metavar="YYYY-Www", help="Week to report on, from Monday, instead of a day.")
+    ] = "",
     month: Annotated[str, typer.Option(metavar="YYYY-MM", help="Month to report on, instead of a day.")] = "",
     form: _ReportForm = None,
     out: Annotated[
         Path | None, typer.Option(dir_okay=False, help="Output file. Default: standard output.")
     ] = None,
     language: Annotated[Language, typer.Option(help="Report language.")] = "it",
-    sender: _Sender = "dialgate@localhost",
-    to: _Recipients = None,
     shadow: _Shadow = False,
     campaign: _Campaigns = None,
     coverage: _CoverageFile = None,
+    scheduled: _Scheduled = False,
     gate: GateClient,
 ) -> None:
-    """Report on a controller's calls for a day or a month.
+    """Report on a controller's calls for a day, a week or a month.
 
     The report counts checks, permitted calls, and denials by reason. It also shows registry consultations, abandoned
     calls by campaign, and how long revocations took to take effect. Days are in the time zone of the controller's
-    country. An email is written but not sent: pipe it to `sendmail -t`.
+    country. Reports that the setting `mail` names are sent by the gate; --scheduled shows them.
 
     With --shadow, it reports what the gate would have refused in shadow mode, what to do about each reason, and how many of
     the trunk's calls the gate saw.
@@ -87,31 +92,41 @@ def report(
 
     dialgate reconcile trunk.csv --format csv --json | dialgate report --shadow --day 2026-11-24 --coverage -
     """
+    if scheduled:
+        _show_scheduled(gate, as_json=form == "json")
+        return
+    query = {"controller": controller, "day": day, "week": week, "month": month, "language": language}
     if shadow:
-        ask = {
-            "controller": controller,
-            "campaigns": campaign or [],
-            "day": day,
-            "month": month,
-            "language": language,
-        }
+        ask = {**query, "campaigns": campaign or []}
         with reporting(as_json=form == "json"), misuse_of("controller.unknown", "campaign.unknown"):
             _report_shadow(gate, ask, form or (_form_of(out) if out else None), coverage, out)
         return
     if campaign or coverage:
         raise typer.BadParameter("requires --shadow", param_hint="--campaign" if campaign else "--coverage")
     form = form or _form_of(out)
-    query = {"controller": controller, "day": day, "month": month, "format": form, "language": language}
-    if form == "eml":
-        query["from"] = sender
-    pairs = (*query.items(), *(("to", recipient) for recipient in to or ()))
     with reporting(as_json=form == "json"), misuse_of("controller.unknown", "extra.missing"):
         with (
             console(stderr=True).status("reading the decision log"),
-            gate.open("GET", "/v1/report", query=pairs) as response,
+            gate.open("GET", "/v1/report", query={**query, "format": form}) as response,
         ):
             content = response.read()
         _write(out, content)
+
+
+def _show_scheduled(gate: GateClient, *, as_json: bool) -> None:
+    with reporting(as_json=as_json):
+        found = gate.send("GET", "/v1/report/scheduled", ScheduledReports)
+    if as_json:
+        show_json(found)
+        return
+    columns: dict[str, str | Callable[[ScheduledReport], object]] = {
+        "name": "name", "controller": "controller", "report": "report", "each": "period", "last": "last", "sent": "sent_at",
+        "to": lambda report: " ".join(report.recipients),
+    }  # fmt: skip
+    show_rows("By mail", found.reports, columns, whole=6)
+    for report in found.reports:
+        if report.problem:
+            typer.echo(f"{report.name}: {report.problem}")
 
 
 def _report_shadow(

@@ -26,6 +26,7 @@ _NAMES: Final[dict[TaskKind, str]] = {
     "breach_due": "notify the authority of the breach, or record why not",
     "law_changed": "read what changes in the law, and acknowledge it",
     "breach_people": "decide whether the people are told of the breach",
+    "report_unsent": "a report was not sent by mail (dialgate report --scheduled)",
     "import_held": "release the held import, if it is correct",
 }
 

@@ -1,4 +1,4 @@
-"""Reports on a controller's calls for a day or a month: a form, and each report at an address of its own."""
+"""Reports on a controller's calls for a day, a week or a month: a form, and each report at an address of its own."""
 
 from datetime import date, timedelta
 from typing import Any, Final
@@ -21,12 +21,14 @@ def _fields(visit: Visit) -> Fields:
     return {"day": yesterday.isoformat(), "span": "day", "form": "html", **visit.request.query}
 
 
-def _page(visit: Visit, fields: Fields, status: int = 200, **context: Any) -> web.Response:
-    return visit.show("reports", "reports", status, fields=fields, formats=list(FORMATS), **context)
+async def _page(visit: Visit, fields: Fields, status: int = 200, **context: Any) -> web.Response:
+    mailed = await visit.app.report_mailing.scheduled(visit.client.controllers)
+    context |= {"fields": fields, "formats": list(FORMATS), "mailed": mailed}
+    return visit.show("reports", "reports", status, **context)
 
 
 async def show_form(visit: Visit) -> web.StreamResponse:
-    return _page(visit, _fields(visit))
+    return await _page(visit, _fields(visit))
 
 
 async def show_report(visit: Visit) -> web.StreamResponse:
@@ -37,7 +39,7 @@ async def show_report(visit: Visit) -> web.StreamResponse:
         body = await render(visit.request, visit.app, visit.client, order)
     except FAILURES as error:
         fault = fault_of(error)
-        return _page(visit, fields, fault.status, error=fault.problem.code)
+        return await _page(visit, fields, fault.status, error=fault.problem.code)
     if order.form == "html":
         policy = f"default-src 'none'; style-src {style_source(body)}; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
         headers = {**HEADERS, "Content-Security-Policy": policy, "Content-Type": MEDIA["html"]}
@@ -51,7 +53,7 @@ def _order(visit: Visit, fields: Fields) -> ReportOrder:
     form = _format(fields)
     return ReportOrder(
         controller=owner,
-        period=period_of(visit.app.config, owner, *period_in(fields), now),
+        period=period_of(visit.app.config, owner, now, **period_in(fields)),
         form=form,
         language=visit.words.language,
         made_at=now,
@@ -65,10 +67,11 @@ def _format(fields: Fields) -> Form:
     raise Fault(400, "request.invalid", f"Choose one of {', '.join(FORMATS)}.", field="form")
 
 
-def period_in(fields: Fields) -> tuple[str, str]:
-    """Return the day (2026-11-24) and the month (2026-11) of the report. One of them is empty."""
+def period_in(fields: Fields) -> dict[str, str]:
+    """Return the `day` (2026-11-24), or its `week` (2026-W48) or `month` (2026-11)."""
     try:
-        day = date.fromisoformat(fields.get("day", "")).isoformat()
+        day = date.fromisoformat(fields.get("day", ""))
     except ValueError:
         raise Fault(400, "request.invalid", "Enter a day, such as 2026-11-24.", field="day") from None
-    return ("", day[:7]) if fields.get("span") == "month" else (day, "")
+    form = {"week": "%G-W%V", "month": "%Y-%m"}.get(span := fields.get("span", ""))
+    return {span: day.strftime(form)} if form else {"day": day.isoformat()}

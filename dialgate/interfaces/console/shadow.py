@@ -32,13 +32,14 @@ async def show_form(visit: Visit) -> web.StreamResponse:
 @serves_form(_page)
 async def show_report(visit: Visit, fields: Fields) -> web.StreamResponse:
     """Return the page with the report, or the report as a file if `form` names a format."""
-    day, month = period_in(fields)
+    period = period_in(fields)
     campaign, language = fields.get("campaign", ""), visit.words.language
     ask = ShadowReportRequest(
         controller=fields.get("controller", ""),
         campaigns=(campaign,) if campaign else (),
-        day=day,
-        month=month,
+        day=period.get("day", ""),
+        week=period.get("week", ""),
+        month=period.get("month", ""),
         language=language,
     )
     report = await shadow_report(visit.request, visit.app, visit.client, ask)
@@ -47,4 +48,4 @@ async def show_report(visit: Visit, fields: Fields) -> web.StreamResponse:
         return await _page(visit, fields, layout=lay_out_shadow(report, language))
     form_: ShadowForm = msgspec.convert(form, ShadowForm)
     body = render_shadow(report, form_, language)
-    return as_file(body, f"dialgate-shadow-{month or day}.{form}", MEDIA[form_])
+    return as_file(body, f"dialgate-shadow-{report.period.name}.{form}", MEDIA[form_])

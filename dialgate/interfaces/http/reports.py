@@ -18,16 +18,16 @@ from dialgate.config.configuration import Config
 from dialgate.core.local_time import day_in
 from dialgate.core.model import Instant
 from dialgate.core.name_suggestions import choose
-from dialgate.interfaces.http import body as http_body
 from dialgate.interfaces.http.administration import OFFICER
 from dialgate.interfaces.http.administration_schemas import EvidenceRequest
 from dialgate.interfaces.http.decisions import parse_number
 from dialgate.interfaces.http.endpoint import NDJSON, EndpointGroup, Media
-from dialgate.interfaces.http.errors import Fault, convert
+from dialgate.interfaces.http.errors import Fault
 from dialgate.interfaces.http.own_processes import run_for
 from dialgate.interfaces.http.subjects import letters_of
 from dialgate.ledger.schemas import described
-from dialgate.report import Period, day, month
+from dialgate.report import Period, day, month, week
+from dialgate.report.mailing import ScheduledReport
 from dialgate.report.rendering import MEDIA, Form, ReportOrder, ShadowForm, make_report, render_shadow
 from dialgate.report.shadow import ShadowReport, ShadowReportOrder, TrunkCoverage, gather_shadow
 from dialgate.runtime.extras import require
@@ -37,6 +37,7 @@ from dialgate.texts import Language
 
 T = TypeVar("T")
 ZIP: Final = "application/zip"
+_PERIODS: Final = {"day": (day, "2026-10-31"), "week": (week, "2026-W44"), "month": (month, "2026-10")}
 
 REPORTS: Final = EndpointGroup(
     "Reports", "Reports on a controller's calls, and evidence for recorded decisions."
@@ -46,55 +47,54 @@ REPORTS: Final = EndpointGroup(
 class _ReportQuery(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     controller: Annotated[str, described("Required only if the client has several controllers.")] = ""
     day: Annotated[str, described("Day to report on. Default: yesterday.")] = ""
+    week: Annotated[str, described("Week to report on, from Monday, instead of a day.")] = ""
     month: Annotated[str, described("Month to report on, instead of a day.")] = ""
-    form: Annotated[Form, described("Format. `eml` is an e-mail with html, pdf and csv.")] = msgspec.field(
-        default="html", name="format"
-    )
+    form: Annotated[Form, described("Format.")] = msgspec.field(default="html", name="format")
     language: Annotated[Language, described("Report language.")] = "it"
-    sender: Annotated[str, described("Sender of the e-mail.")] = msgspec.field(
-        default="dialgate@localhost", name="from"
-    )
-    to: Annotated[tuple[str, ...], described("Recipient of the e-mail. May be repeated.")] = ()
 
 
 @REPORTS.endpoint(
     "GET",
     "/v1/report",
     scope="watch",
-    query=_ReportQuery,
     also_answers=tuple(
         Media(name=name, kind=dict if form == "json" else bytes if form == "pdf" else None)
         for form, name in MEDIA.items()
     ),
     errors=("controller.unknown", "extra.missing", "store.unavailable", "gate.unavailable"),
 )
-async def get_report(request: web.Request, app: App, client: Client) -> web.StreamResponse:
-    """Return a report on a controller's calls for a day or a month: checks, permitted calls, denials by reason, registry consultations, abandoned calls and revocations.
+async def get_report(
+    request: web.Request, app: App, client: Client, *, query: _ReportQuery
+) -> web.StreamResponse:
+    """Return a report on a controller's calls for a day, a week or a month: checks, permitted calls, denials by reason, registry consultations, abandoned calls and revocations.
 
     It contains no called number.
     """
-    pairs = http_body.query(request)
-    recipients = tuple(value for name, value in pairs if name == "to")
-    query = convert({**dict(pairs), "to": recipients}, _ReportQuery)
     owner = controller_of(query.controller, client)
-    if query.form == "eml" and not recipients:
-        raise Fault(400, "request.invalid", "An e-mail needs a recipient. Send `to`.", field="to")
     now = app.gate.now()
     order = ReportOrder(
         controller=owner,
-        period=period_of(app.config, owner, query.day, query.month, now),
+        period=period_of(app.config, owner, now, day=query.day, week=query.week, month=query.month),
         form=query.form,
         language=query.language,
         made_at=now,
-        sender=query.sender,
-        recipients=recipients,
     )
     headers = {"Content-Type": MEDIA[query.form], "Cache-Control": "no-store"}
     return web.Response(body=await render(request, app, client, order), headers=headers)
 
 
+class ScheduledReports(Struct, frozen=True):
+    reports: list[ScheduledReport]
+
+
+@REPORTS.endpoint("GET", "/v1/report/scheduled", scope="watch", errors=("store.unavailable",))
+async def list_scheduled_reports(_: web.Request, app: App, client: Client) -> ScheduledReports:
+    """Return which reports on the client's controllers are sent by mail, to whom, when the last was sent, and why the next was not."""
+    return ScheduledReports(await app.report_mailing.scheduled(client.controllers))
+
+
 async def render(request: web.Request, app: App, client: Client, order: ReportOrder) -> bytes:
-    if order.form in {"pdf", "eml"}:
+    if order.form == "pdf":
         require("reports", "A report as PDF")  # before a process is started
     return await run_for(request, client, partial(make_report, app.config, order))
 
@@ -103,6 +103,7 @@ class ShadowReportRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     controller: Annotated[str, described("Only this controller. Default: all of the client's.")] = ""
     campaigns: Annotated[tuple[str, ...], described("Only these campaigns. Default: all.")] = ()
     day: Annotated[str, described("Day to report on. Default: yesterday.")] = ""
+    week: Annotated[str, described("Week to report on, from Monday, instead of a day.")] = ""
     month: Annotated[str, described("Month to report on, instead of a day.")] = ""
     form: Annotated[ShadowForm, described("Format.")] = msgspec.field(default="html", name="format")
     language: Annotated[Language, described("Report language.")] = "it"
@@ -143,7 +144,7 @@ async def shadow_report(
     now = app.gate.now()
     order = ShadowReportOrder(
         controllers=owners,
-        period=period_of(app.config, owners[0], ask.day, ask.month, now),
+        period=period_of(app.config, owners[0], now, day=ask.day, week=ask.week, month=ask.month),
         made_at=now,
         campaigns=ask.campaigns,
         coverage=ask.coverage,
@@ -151,20 +152,19 @@ async def shadow_report(
     return await run_for(request, client, partial(gather_shadow, app.config, order))
 
 
-def period_of(config: Config, controller: str, day_: str, month_: str, now: Instant) -> Period:
-    """Return a day or a month in the controller's country, or yesterday if both are empty. Raises `Fault`."""
+def period_of(config: Config, controller: str, now: Instant, **named: str) -> Period:
+    """Return the `day`, `week` or `month` in the controller's country, or yesterday if all are empty. Raises `Fault`."""
     zone = config.laws[config.controllers[controller].country].zone
-    if day_ and month_:
-        raise Fault(400, "request.invalid", "Send either `day` or `month`.", field="month")
+    field, *more = [name for name, text in named.items() if text] or ["day"]
+    if more:
+        text = "Send only one of `day`, `week` and `month`."
+        raise Fault(400, "request.invalid", text, field=more[0])
+    read, example = _PERIODS[field]
     try:
-        if month_:
-            return month(month_, zone)
-        return day(day_ or (day_in(zone, now) - timedelta(days=1)).isoformat(), zone)
+        return read(named.get(field) or (day_in(zone, now) - timedelta(days=1)).isoformat(), zone)
     except ValueError:
-        field, example = ("month", "2026-10") if month_ else ("day", "2026-10-31")
-        raise Fault(
-            400, "request.invalid", f"This is not a valid {field}. Example: {example}", field=field
-        ) from None
+        text = f"This is not a valid {field}. Example: {example}"
+        raise Fault(400, "request.invalid", text, field=field) from None
 
 
 def controller_of(name: str, client: Client) -> str:

@@ -22,7 +22,7 @@ async def list_tasks(_: web.Request, app: App, client: Client) -> TaskList:
     """Return what the client may do of what must be done soon for its controllers, the most urgent first.
 
     Registry answers, held imports, proofs of caller IDs, campaigns and shadow mode that end, requests of data subjects that are due, breaches to be
-    notified within 72 hours, changes of law that nobody has acknowledged, and campaigns that have used two thirds of a limit on abandoned calls. Also, for a client with every controller, a backup that is due, and logs that are damaged or were not verified for two days.
+    notified within 72 hours, changes of law that nobody has acknowledged, reports that were not sent by mail, and campaigns that have used two thirds of a limit on abandoned calls. Also, for a client with every controller, a backup that is due, and logs that are damaged or were not verified for two days.
     """
     found = (await read_status(app, client.controllers)).tasks
     return TaskList(tuple(tasks_for(found, client.scopes)))

@@ -34,6 +34,7 @@ All keys begin with `{NAME}:`. A Redis cluster therefore stores them in one slot
     {dialgate}:clients             a hash from the name of a client to its keys, as SHA-256, with their end and the day of last use
     {dialgate}:breaches            a hash from id to a personal data breach with its steps
     {dialgate}:law_read            a hash from controller, country, file and day to who acknowledged the changes of law
+    {dialgate}:report_mails        a hash from the name of a schedule to the newest report that was sent by mail
     {dialgate}:holds               a hash from a keyed hash of a number to the newest legal hold on it, which names the number encrypted
     {dialgate}:layout              the version of this layout
     {dialgate}:copying             present while a copy into the store is incomplete
