@@ -10,6 +10,7 @@ from contextlib import suppress
 from typing import Protocol
 from weakref import WeakValueDictionary
 
+import structlog
 from msgspec import Struct, field, structs
 
 from dialgate.audit.legal_holds import UnderHold
@@ -28,12 +29,14 @@ from dialgate.crypto.masking import Masker
 from dialgate.crypto.nonces import nonces
 from dialgate.ledger.registrar import Registrar
 from dialgate.ledger.schemas import Receipt
-from dialgate.store import Documents, Ledger, StoreUnavailable
+from dialgate.store import Documents, Ledger
 from dialgate.store.subjects import Restricted, SubjectStore
 from dialgate.subjects import erasure, inventory
 from dialgate.subjects.deadlines import Deadlines
-from dialgate.subjects.list_removal import remove_from_lists
+from dialgate.subjects.list_removal import ListDamaged, remove_from_lists
 from dialgate.subjects.schemas import Erasure, ErasurePreview, ErasureRequest
+
+_log = structlog.get_logger(__name__)
 
 
 class ErasureStore(Ledger, Documents, Protocol):
@@ -126,7 +129,7 @@ class ClusterErasure(Struct, kw_only=True, eq=False):
     async def finish_postponed(self, holds: UnderHold) -> None:
         """Remove numbers from the call lists that a legal hold kept during an erasure, if the hold was lifted.
 
-        Raises `StoreUnavailable` if a gate does not respond. The next call repeats the removal.
+        A removal that needs a gate which does not respond, or a list that is damaged, is left to the next call. Raises `StoreUnavailable`.
         """
         for event, lists in await self.deadlines.postponed_erasures():
             if holds.concerns(event.controller, event.subject):
@@ -135,7 +138,8 @@ class ClusterErasure(Struct, kw_only=True, eq=False):
             question = RemoveFromLists(event.controller, number, lists)
             names, missing = await self._remove_from_all_lists(question)
             if missing:
-                raise StoreUnavailable(f"a postponed erasure needs these gates: {', '.join(sorted(missing))}")
+                _log.error("a postponed erasure waits", request=event.id, missing=missing)
+                continue
             what = f"removed from {len(names)} call lists after the legal hold was lifted"
             step = (Answered if event.closes else Executed)(what=what, actor="retention")
             with suppress(Refused):  # another run has removed the request
@@ -187,12 +191,16 @@ class ClusterErasure(Struct, kw_only=True, eq=False):
     async def _remove_from_all_lists(self, question: RemoveFromLists) -> tuple[list[str], dict[str, str]]:
         """Remove the number from the lists of all gates.
 
-        Return the names of the lists that contained the number. Also return each gate that did not respond, with the
-        reason.
+        Return the names of the lists that contained the number. Also return each gate that did not respond, or whose list is
+        damaged, with the reason. The other gates are asked first: where their list is intact, it replaces a damaged one here.
         """
-        names = set(await self.remove_from_lists(question))
         peers = await self.peers.ask(question)
-        return sorted(names.union(*peers.answers.values())), peers.missing
+        names, missing = set[str]().union(*peers.answers.values()), dict(peers.missing)
+        try:
+            names.update(await self.remove_from_lists(question))
+        except ListDamaged as error:
+            missing[self.registrar.config.settings.node] = str(error)
+        return sorted(names), missing
 
     def _stored(self, items: list[Erased], controller: str, number: str) -> tuple[Erased, ...]:
         """Return the items to keep with the request: without the names of erased data, and with the number masked."""
@@ -228,7 +236,7 @@ class ClusterErasure(Struct, kw_only=True, eq=False):
     async def remove_from_lists(self, question: RemoveFromLists) -> list[str]:
         """Remove the number from this gate's call lists and dead letters, unless it is under a legal hold on this gate.
 
-        Return the names of the lists that contained the number.
+        Return the names of the lists that contained the number. Raises `ListDamaged`.
         """
         if question.number in (await self.holds.sync()).numbers:
             return []

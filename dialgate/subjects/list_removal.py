@@ -7,13 +7,16 @@ import asyncio
 from collections.abc import Collection
 from pathlib import Path
 
-import structlog
-
+from dialgate.core.faults import Unavailable
 from dialgate.lists.number_set import DamagedFile
 from dialgate.store import CallList, Documents
 from dialgate.subjects import erasure
 
-_log = structlog.get_logger(__name__)
+
+class ListDamaged(Unavailable):
+    """Raised for a list from which a number cannot be removed. Otherwise an erasure would count as complete."""
+
+    component = "lists"
 
 
 async def remove_from_lists(
@@ -21,7 +24,7 @@ async def remove_from_lists(
 ) -> list[str]:
     """Remove a number (E.164) from the controller's lists and return the names of the lists that had it.
 
-    `only` names the lists; empty means all. Raises `StoreUnavailable` and `OSError`.
+    `only` names the lists; empty means all. Raises `ListDamaged`, `StoreUnavailable` and `OSError`.
     """
     lists = [
         record
@@ -32,7 +35,7 @@ async def remove_from_lists(
 
 
 async def _remove(store: Documents, folder: Path, record: CallList, number: str) -> bool:
-    """Remove the number from one list, and return whether it was removed.
+    """Remove the number from one list, and return whether it was removed. A file that is not here has nothing to remove.
 
     If another process replaces the list's file in the meantime, try again with the new file. The copy from the failed
     try is not deleted. If the other process removed the same number, the list uses a file with the same contents and
@@ -40,7 +43,7 @@ async def _remove(store: Documents, folder: Path, record: CallList, number: str)
     """
     key = record.controller, record.id
     while True:
-        problem = "the list is being replaced"
+        fault: Exception | None = None
         try:
             fresh = await asyncio.to_thread(erasure.copy_without, record, folder, number)
             if fresh is None:
@@ -49,9 +52,10 @@ async def _remove(store: Documents, folder: Path, record: CallList, number: str)
                 await asyncio.to_thread((folder / record.file).unlink, missing_ok=True)
                 return True
         except (FileNotFoundError, DamagedFile) as error:
-            problem = str(error)  # unless another process has just replaced the file
+            fault = error  # unless another process has just replaced the file
         newest = next(record for record in await store.lists() if (record.controller, record.id) == key)
         if newest.sha256 == record.sha256:
-            _log.error("a number could not be removed from a list", list=record.id, problem=problem)
+            if isinstance(fault, DamagedFile):
+                raise ListDamaged(f"the call list {record.id} is damaged here: load or retire it ({fault})")
             return False
         record = newest

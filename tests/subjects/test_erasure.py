@@ -150,6 +150,8 @@ async def test_damaged_list_is_not_rewritten_as_valid(gate: World) -> None:
     for record in before:
         flip(folder / record.file, -1)
     response = await erase(gate)
+    (damaged,) = response["missing"].values()
+    assert damaged.startswith("the call list mixed is damaged here: load or retire it (")
     assert "call list" not in [item["what"] for item in response["items"]]
     assert await store.lists() == before
 
@@ -287,6 +289,22 @@ async def test_daily_run_finishes_an_erasure_after_the_legal_hold_is_lifted(gate
     await holds.lift(MOBILE, at=gate.hand.at, by="dpo", reason="closed")
     assert await kept_data() == (["later"], ["form-1"])
     assert await gate.app.subjects.deadlines.postponed_erasures() == []
+
+
+async def test_postponed_erasure_waits_for_a_damaged_list(gate: World) -> None:
+    deadlines, holds = gate.app.subjects.deadlines, gate.app.subjects.holds
+    await gate.post("/v1/lists", {**LIST, "id": "alone", "numbers": [MOBILE]})
+    await holds.place(MOBILE, at=NOW, by="dpo", reason="case 4711")
+    await erase(gate)
+    await holds.lift(MOBILE, at=NOW, by="dpo", reason="closed")
+    (record,) = [record for record in await gate.app._store.lists() if record.id == "alone"]
+    waiting = []
+    for _ in range(2):
+        flip(gate.app.config.data / "lists" / record.file, -1)  # the second time, the file is intact again
+        await gate.app.subjects.retire(gate.hand.at, drop=True)
+        waiting.append(len(await deadlines.postponed_erasures()))
+    assert waiting == [1, 0]
+    assert "alone" not in [entry["list"] for entry in (await report(gate))["lists"]]
 
 
 @pytest.mark.parametrize("outcome", ["", "answered", "refused", "withdrawn"])
