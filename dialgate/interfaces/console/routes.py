@@ -100,7 +100,7 @@ _ROUTES: Final = (
     _Route("POST", f"{ROOT}/campaigns/{{id}}/lift", ("subjects",), campaigns.lift),
     _Route("GET", f"{ROOT}/caller-ids", ("watch",), board.caller_ids),
     _Route("GET", f"{ROOT}/registries", ("watch",), registries.show_registries),
-    _Route("POST", f"{ROOT}/registries/{{id}}/release", ("admin", "subjects"), registries.release),
+    _Route("POST", f"{ROOT}/registries/{{id}}/release", ("admin", "officer"), registries.release),
     _Route("GET", f"{ROOT}/law", ("watch",), law.show),
     _Route("POST", f"{ROOT}/law", ("subjects",), law.acknowledge),
     _Route("GET", f"{ROOT}/changes", ("admin",), changes.show_form),

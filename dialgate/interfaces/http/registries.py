@@ -12,9 +12,8 @@ from dialgate.interfaces.http.endpoint import EndpointGroup
 
 REGISTRIES: Final = EndpointGroup(
     "Registries",
-    "Imports of registry answers that change too much, until two people release them. The client needs every controller.",
+    "Imports of registry answers that change too much, until two people release them. An import that concerns all controllers needs a client with every controller.",
     scope="admin",
-    whole_gate=True,
     errors=("release.unreadable",),
 )
 
@@ -23,15 +22,16 @@ class HeldImports(Struct, frozen=True):
     holds: list[HeldImport]
 
 
-@REGISTRIES.endpoint("GET", "/v1/registries/holds")
+@REGISTRIES.endpoint("GET", "/v1/registries/holds", also=("officer",))
 async def list_held_imports(_: web.Request, app: App, client: Client) -> HeldImports:
-    """Return the imports that the nightly job holds, oldest first."""
+    """Return the imports that the nightly job holds for the client's controllers, oldest first."""
     return HeldImports(await held_imports(app, client.controllers))
 
 
 @REGISTRIES.endpoint(
     "POST",
     "/v1/registries/holds/{id}/release",
+    also=("officer",),
     in_path={"id": "`id` of the held import."},
     errors=("release.unknown", "release.repeated", "release.people_only", "store.unavailable"),
 )

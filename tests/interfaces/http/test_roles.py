@@ -32,7 +32,7 @@ QUERY: Final = {"number": CLEAR, "purpose": "an audit", "controller": ""}
 READING: Final = {"getShadowReport", "addLookups"}
 OFFICERS: Final = {
     "exportEvidence", "removeExpiredData", "listRemovals", "listHolds", "addHold", "liftHold", "retireMonths", "getLogVerification",
-    "verifyLog",
+    "verifyLog", "listHeldImports", "releaseHeldImport",
 }  # fmt: skip
 
 
