@@ -8,7 +8,7 @@ from msgspec import Meta
 from dialgate.config.fields import HostName, Name, Strict
 
 # Printable ASCII without what separates addresses, so an address adds no header and no other recipient.
-Address: TypeAlias = Annotated[str, Meta(pattern=r"^[^\x00-\x20\x7f-\U0010ffff@,;:<>()\"\\]+@[A-Za-z0-9][A-Za-z0-9.-]*$")]  # fmt: skip
+Address: TypeAlias = Annotated[str, Meta(pattern=r"^[^\x00-\x20\x7f-\U0010ffff@,;:<>()\x22\x5c]+@[A-Za-z0-9][A-Za-z0-9.-]*$")]  # fmt: skip
 _LOCAL = frozenset({"localhost", "127.0.0.1"})
 _PORTS = {"starttls": 587, "implicit": 465, "none": 25}
 

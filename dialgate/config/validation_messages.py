@@ -35,6 +35,7 @@ PATTERNS: Final = {
     r"^[a-z0-9][a-z0-9_.-]{0,63}$": _NAME,
     r"^([a-z0-9][a-z0-9_.-]{0,63}|\$\{[A-Z_][A-Z0-9_]*\})$": f"{_NAME}, or an environment variable such as ${{POD_NAME}}",
     r"^[a-z0-9][a-z0-9.-]{0,252}$": "a host name such as gate-1.example",
+    r"^[^\x00-\x20\x7f-\U0010ffff@,;:<>()\x22\x5c]+@[A-Za-z0-9][A-Za-z0-9.-]*$": "an e-mail address such as officer@example.com",
     r"^[A-Za-z0-9_-]{1,64}$": "1 to 64 letters, digits, `_` and `-`",
     r"^[1-9][0-9]{0,6}$": "1 to 7 digits, the first not 0",
     "^[0-9]{0,4}$": "at most 4 digits",
