@@ -22,6 +22,7 @@ from dialgate.runtime import csv_text
 from dialgate.subjects import inventory
 from dialgate.subjects.inventory import Person
 from dialgate.subjects.letter import Letter
+from dialgate.subjects.letter_words import without_hashes
 from dialgate.subjects.rights import Subjects
 from dialgate.subjects.schemas import (
     Attachment,
@@ -219,7 +220,7 @@ class Casework:
         shown = {decision.id for decision in report.decisions}
         names = {owner.id: owner.name for owner in config.controllers.values()}
         return tuple(
-            tuple(explanation.account(decision, ask.language, names).words)
+            tuple(map(without_hashes, explanation.account(decision, ask.language, names).words))
             for decision in found
             if self._registrar.ids.outside(decision.record.id, case.controller) in shown
         )

@@ -39,6 +39,11 @@ class ErasedGroup(NamedTuple):
     until: str
 
 
+def without_hashes(text: str) -> str:
+    """Return the text with a mark for each hash of a number, which says nothing to a person."""
+    return _HIDDEN.sub("•••", text)
+
+
 @cache
 def _texts(language: Language) -> dict[str, str]:
     return texts.load(f"access.{language}.yaml", dict[str, str])
@@ -99,7 +104,7 @@ class LetterWords:
 
     def basis(self, basis: str) -> str:
         kind, _, name = basis.partition(":")
-        return self._visible(f"{self.say(kind)} {name}".strip())
+        return without_hashes(f"{self.say(kind)} {name}".strip())
 
     def origin(self, origin: Origin) -> str:
         """Return who collected a list, and each transfer of it."""
@@ -124,14 +129,9 @@ class LetterWords:
             return f"{self.say('decisions_kept')} ({names[0]})"
         if what == "registry answer":
             names = [name.upper() for name in names]
-        shown = ", ".join(dict.fromkeys(self._visible(name) for name in names if name))
+        shown = ", ".join(dict.fromkeys(without_hashes(name) for name in names if name))
         count = f" ({len(names)})" if len(names) > 1 else ""
         return f"{self.say(what)}{count} {shown}".strip()
-
-    @staticmethod
-    def _visible(text: str) -> str:
-        """Return the text with a mark for each hash of a number, which says nothing to a person."""
-        return _HIDDEN.sub("•••", text)
 
     def corrected(self, entry: HistoryEntry) -> str:
         """Return the fields of a ledger entry that a rectification corrected, one per line."""
@@ -162,7 +162,7 @@ class LetterWords:
             return "; ".join(self._value(name, item) for item in value)
         if isinstance(value, bool):
             return self.say(f"value.{value}")
-        text = self._visible(str(value))
+        text = without_hashes(str(value))
         if _INSTANT.fullmatch(text):
             return self.instant(text)
         if _DAY.fullmatch(text):

@@ -58,3 +58,12 @@ def test_an_italian_page_says_the_same(italian: Path) -> None:
     ]
     assert others[0] == others[1]
     assert english in links(italian)
+
+
+def test_no_text_is_defined_twice() -> None:
+    """In YAML the second one would silently replace the first."""
+    files = [*ROOT.glob("dialgate/**/texts/*.yaml")]
+    assert len(files) > 8
+    for file in files:
+        keys = re.findall(r"^(\S+):", file.read_text("utf-8"), re.MULTILINE)
+        assert sorted(keys) == sorted(set(keys)), file

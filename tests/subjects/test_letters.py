@@ -98,6 +98,8 @@ async def test_an_access_letter_has_what_article_15_asks_for(gate: World, langua
         "look.",
         "channel.",
         "[hidden",
+        "motivi di una chiamata",
+        "reasons of a call",
         "None",
         "{{",
     ]
@@ -177,12 +179,13 @@ async def test_a_refusal_and_an_extension_give_reasons_and_remedies(gate: World)
 
 
 async def test_a_letter_explains_each_call_in_sentences(gate: World) -> None:
-    await gate.post("/v1/check", CALL, 200)
+    await history_of(gate)
     name = await open_request(gate, "access")
     words = plain(await write(gate, name, kind="why"))
     assert "Ecco che cosa risulta" in words
     assert "Acme Telecomunicazioni S.p.A." in words
     assert "acme-fibre" in words
+    assert "La base giuridica era il consenso form-+•••," in words
 
 
 async def test_a_letter_is_for_the_controllers_clients_only(gate: World) -> None:
