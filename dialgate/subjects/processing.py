@@ -186,9 +186,10 @@ class _Writer:
     def _campaigns(self) -> Iterator[ProcessingStatement]:
         for campaign in self._owner.campaigns:
             purpose = self._texts.purposes[campaign.purpose]
+            what = _joined(purpose, self._value(campaign.sector), campaign.goods)
             yield self._say(
                 "campaign", name=campaign.id, speaker=self._value(campaign.call_type), callee=self._value(campaign.callee),
-                purpose=_joined(purpose, self._value(campaign.sector), campaign.goods),
+                purpose=what[:1].upper() + what[1:],
             )  # fmt: skip
             if campaign.profiling:
                 yield self._say("profiling", name=campaign.id)
