@@ -32,6 +32,7 @@ from dialgate.lists.snapshot import Snapshot, SnapshotPart, has_changed, pulled_
 from dialgate.observability.metrics import Metrics
 from dialgate.runtime.background_work import BackgroundWork
 from dialgate.runtime.clock import TOLERANCE
+from dialgate.runtime.garbage_collection import return_free_memory
 from dialgate.runtime.instants import KeptInstants
 from dialgate.runtime.shared_run import SharedRun
 from dialgate.runtime.thread_pool import ThreadPool
@@ -332,6 +333,7 @@ class Upkeep:
             raise
         self.gatherer.use_snapshot(snapshot)  # the current gatherer: a reload may have replaced it meanwhile
         _log.info("snapshot in use", version=snapshot.version)
+        await self._threads.run(return_free_memory)
 
     def _freshness(self, gatherer: Gatherer, snapshot: Snapshot, now: Instant) -> str:
         rules = {rule.id: rule for law in gatherer.config.laws.values() for rule in law.registries}

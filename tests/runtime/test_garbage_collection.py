@@ -1,12 +1,13 @@
-"""Objects that are exempt from garbage collection, and garbage that must not become so."""
+"""Objects that are exempt from garbage collection, garbage that must not become so, and memory that is free between objects."""
 
 import gc
 import weakref
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
-from dialgate.runtime.garbage_collection import loading_for_long
+from dialgate.runtime.garbage_collection import loading_for_long, return_free_memory
 
 
 class _Node:
@@ -42,3 +43,22 @@ def test_what_a_block_loads_is_exempt_unless_it_raises() -> None:
         assert not gc.isenabled()
     assert gc.isenabled()
     assert gc.get_freeze_count() >= before + len(loaded)
+
+
+def memory() -> int:
+    """Return the memory of this process without mapped files, in bytes."""
+    status = Path("/proc/self/status").read_text()
+    return int(status.partition("RssAnon:")[2].split()[0]) * 1024
+
+
+def test_memory_that_is_free_between_objects_returns_to_the_system() -> None:
+    size = 20_000_000
+    return_free_memory()  # of the tests before
+    before = memory()
+    loaded = [bytes(1000) for _ in range(size // 1000)]
+    assert memory() - before > 0.9 * size
+    kept = loaded[::100]
+    del loaded
+    return_free_memory()
+    assert memory() - before < 0.4 * size
+    assert len(kept) == 200

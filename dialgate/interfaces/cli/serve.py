@@ -29,7 +29,7 @@ from dialgate.observability import service_log, traces
 from dialgate.runtime import held_signals
 from dialgate.runtime.clock import wall_clock
 from dialgate.runtime.file_lock import own_folder
-from dialgate.runtime.garbage_collection import loading_for_long, spare_collector
+from dialgate.runtime.garbage_collection import loading_for_long, return_free_memory, spare_collector
 from dialgate.runtime.notify_socket import NotifySocket
 from dialgate.runtime.terminal import MISUSE
 from dialgate.runtime.thread_pool import ThreadPool
@@ -239,6 +239,7 @@ async def _reload(service: App, runner: http_server.Runner, load: _Load, hangup:
             service_log.configure(config.settings.service_log)
             _warn(config)
             _log.info("configuration in force", config=config.hash)
+        await loading.run(return_free_memory)
 
 
 def _warn(config: Config) -> None:
