@@ -48,7 +48,7 @@ class Sender:
         """Remember a text without what must differ between two numbers. Equal ids stay equal."""
         digits = self.number.removeprefix("+")
         seen: dict[str, str] = {}
-        text = re.sub(rf"\+?(?:%2B)?{digits}", "NUMBER", text)
+        text = re.sub(rf"\+?(?:%2B)?{digits}|\+\d\d •+{digits[-2:]}", "NUMBER", text)
         self.heard.append(_IDS.sub(lambda found: seen.setdefault(found[0], f"ID{len(seen)}"), text))
 
     async def write(self, path: str, body: dict[str, Any]) -> bool:
