@@ -119,16 +119,18 @@ class ListReplication:
     def _delete_leftovers(self, lists: Iterable[CallList]) -> None:
         """Delete leftover files that are older than the grace period, by the clock that dates files.
 
-        A list file is a leftover if its list has a newer file here, or if its list is not recorded because the store
-        failed during the load. If the store has no lists at all, it may be the wrong store, so unrecorded files are kept.
+        A list file is a leftover if its list has a newer file here or is retired, which is then not copied from another gate, or if
+        its list is not recorded because the store failed during the load. If the store has no lists at all, it may be the wrong store, so unrecorded files are kept.
         """
         newest: dict[str, set[str]] = {}  # two lists loaded by an earlier version may share a stem
+        in_use: set[str] = set()
         for record in lists:
             newest.setdefault(call_list.stem_of(record.file), set()).add(record.file)
+            in_use |= set() if record.retired_at else {record.file}
         present = {path.name: path for path in self._folder.glob("*")}
         for name, path in present.items():
             files = newest.get(call_list.stem_of(name), set())
-            is_unused = files <= present.keys() if files else bool(newest)
+            is_unused = files & in_use <= present.keys() if files else bool(newest)
             is_leftover = name.endswith(".new") or (
                 name.endswith(".numbers") and name not in files and is_unused
             )

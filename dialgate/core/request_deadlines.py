@@ -174,5 +174,7 @@ def _apply(case: Case, at: Instant, step: Step) -> Case:
 
 
 def _with_result(case: Case, step: Executed | Answered) -> Case:
-    entries, items = step.entries or case.entries, step.items or case.items
+    """Return the case with the result of a step. What an earlier run of an erasure erased stays in the result of a later one."""
+    erased = tuple(item for item in case.items if item.done == "erased") if step.items else case.items
+    entries, items = step.entries or case.entries, (*erased, *step.items)
     return structs.replace(case, entries=entries, items=items, lists=step.lists)

@@ -81,7 +81,15 @@ _OTHERS = """
         (SELECT max(at) AS at FROM lookup WHERE client = ? AND at > ? AND subject <> ? AND what <> ? GROUP BY subject)
 """
 _OLD_LOOKUPS = "FROM lookup WHERE at < ?"
-_OLD_REQUESTS = "SELECT DISTINCT id, controller, subject FROM request WHERE id IN (SELECT id FROM request WHERE closes AND at < ?)"
+# The last result of each request, if it names call lists that still contain the number.
+_WAITING = """
+    seq IN (SELECT max(seq) FROM request WHERE json_type(body, '$.lists') IS NOT NULL GROUP BY id)
+    AND json_array_length(body, '$.lists')
+"""
+_OLD_REQUESTS = f"""
+    SELECT DISTINCT id, controller, subject FROM request WHERE id IN (SELECT id FROM request WHERE closes AND at < ?)
+    AND id NOT IN (SELECT id FROM request WHERE {_WAITING})
+"""  # noqa: S608 - constants
 _DELETED_REQUEST = ("DELETE FROM attachment WHERE id = ?", "DELETE FROM request WHERE id = ?")
 _OLD_RESTRICTED = "SELECT seq, controller, subject FROM restricted WHERE until < ?"
 
@@ -279,10 +287,7 @@ class SubjectStore:
 
     async def postponed_erasures(self) -> list[CaseEvent]:
         """Return the last result of each request, if it names call lists that still contain the number."""
-        last = "SELECT max(seq) FROM request WHERE json_type(body, '$.lists') IS NOT NULL GROUP BY id"
-        return await self._events(
-            f"WHERE seq IN ({last}) AND json_array_length(body, '$.lists') ORDER BY seq"
-        )
+        return await self._events(f"WHERE {_WAITING} ORDER BY seq")
 
     # ---- restricted entries ------------------------------------------------------------------------------------------
 

@@ -33,7 +33,7 @@ from dialgate.store import Documents, Ledger
 from dialgate.store.subjects import Restricted, SubjectStore
 from dialgate.subjects import erasure, inventory
 from dialgate.subjects.deadlines import Deadlines
-from dialgate.subjects.list_removal import ListDamaged, remove_from_lists
+from dialgate.subjects.list_removal import ListDamaged, remove_from_lists, unreadable_lists
 from dialgate.subjects.schemas import Erasure, ErasurePreview, ErasureRequest
 
 _log = structlog.get_logger(__name__)
@@ -100,16 +100,21 @@ class ClusterErasure(Struct, kw_only=True, eq=False):
         items += erasure.describe_files(lists, share.registries, len(share.decisions), is_held=is_held)
         if not missing:
             items += erasure.describe_letters(share.letters, is_held=is_held)
-            actor, kept = client.actor(ask.actor), tuple(lists) if is_held else ()
+            kept = await self._lists_under_hold(controller, lists) if is_held else ()
             result = Executed(
                 what=_summary(items),
-                actor=actor,
+                actor=client.actor(ask.actor),
                 entries=(receipt.seq,),
                 lists=kept,
                 items=self._stored(items, controller, number),
             )
             await self.deadlines.add_step(case, result)
         return Erasure(request=ask.request, suppression=shown, items=items, missing=missing)
+
+    async def _lists_under_hold(self, controller: str, lists: list[str]) -> tuple[str, ...]:
+        """Return the lists from which the number is removed once the hold is lifted: those with the number, and those that cannot be read now."""
+        unreadable = await unreadable_lists(self.store, self.registrar.config.data / "lists", controller)
+        return tuple(dict.fromkeys([*lists, *unreadable]))
 
     async def preview(self, controller: str, number: str) -> ErasurePreview:
         """Return what an erasure would do now. The caller must record the look-up first."""
@@ -198,7 +203,7 @@ class ClusterErasure(Struct, kw_only=True, eq=False):
         names, missing = set[str]().union(*peers.answers.values()), dict(peers.missing)
         try:
             names.update(await self.remove_from_lists(question))
-        except ListDamaged as error:
+        except (ListDamaged, OSError) as error:
             missing[self.registrar.config.settings.node] = str(error)
         return sorted(names), missing
 
@@ -248,7 +253,8 @@ class ClusterErasure(Struct, kw_only=True, eq=False):
             self.registrar.config.data / "lists",
             question.controller,
             question.number,
-            question.lists,
+            only=question.lists,
+            alone=not self.peers.urls,
         )
         if names:
             self.registrar.changed.set()

@@ -217,6 +217,20 @@ async def test_erasure_removes_the_number_from_every_gates_lists(gates: list[Wor
     assert (await report(milan))["lists"] == []
 
 
+async def test_erasure_leaves_no_file_of_a_retired_list_with_the_number(gates: list[World]) -> None:
+    """A gate gets the new file of an active list from the other, but a retired one is not copied."""
+    rome, milan = gates
+    await replicate(milan)
+    await rome.post("/v1/lists/rome/retire", {}, 200)
+    before = {path for gate in gates for path in (gate.folder / "data" / "lists").iterdir()}
+    assert len(before) == 2
+    assert (await erase(rome))["missing"] == {}
+    for gate in gates:
+        gate.app._list_replication.grace = float("-inf")
+        await replicate(gate)
+    assert [path for path in before if path.exists()] == []
+
+
 @pytest.mark.parametrize(
     "name",
     [

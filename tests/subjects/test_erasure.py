@@ -151,7 +151,7 @@ async def test_damaged_list_is_not_rewritten_as_valid(gate: World) -> None:
         flip(folder / record.file, -1)
     response = await erase(gate)
     (damaged,) = response["missing"].values()
-    assert damaged.startswith("the call list mixed is damaged here: load or retire it (")
+    assert damaged.startswith("restore the files of these call lists, or retire the lists: mixed (")
     assert "call list" not in [item["what"] for item in response["items"]]
     assert await store.lists() == before
 
@@ -291,20 +291,98 @@ async def test_daily_run_finishes_an_erasure_after_the_legal_hold_is_lifted(gate
     assert await gate.app.subjects.deadlines.postponed_erasures() == []
 
 
+async def file_of(gate: World, name: str) -> Path:
+    (record,) = [record for record in await gate.app._store.lists() if record.id == name]
+    return gate.app.config.data / "lists" / record.file
+
+
+async def lists_with_the_number(gate: World) -> list[str]:
+    return [entry["list"] for entry in (await report(gate))["lists"]]
+
+
+@pytest.mark.parametrize("fault", ["damaged", "missing"])
+async def test_erasure_is_complete_once_an_unreadable_list_is_restored_or_retired(
+    gate: World, fault: str
+) -> None:
+    """Until then, the number is removed from the other lists only."""
+    for name in ("aaa", "bbb", "zzz"):
+        await gate.post("/v1/lists", {**LIST, "id": name, "numbers": [MOBILE]})
+    paths = [await file_of(gate, name) for name in ("aaa", "bbb")]
+    intact = [path.read_bytes() for path in paths]
+    for path in paths:
+        flip(path, -1) if fault == "damaged" else path.unlink()
+    response = await erase(gate)
+    (problem,) = response["missing"].values()
+    assert ("aaa (" in problem, "bbb (" in problem, "zzz (" in problem) == (True, True, False)
+    assert "zzz" not in await lists_with_the_number(gate)
+    paths[0].write_bytes(intact[0])
+    await gate.post("/v1/lists/bbb/retire", {}, 200)
+    again = await gate.post(f"/v1/subjects/{PERSON}/erasure", {"request": response["request"]}, 200)
+    assert again["missing"] == {}
+    assert ("call list", "aaa", "erased") in outcomes(again)
+    paths[0].write_bytes(intact[0])  # the former file; the list has another one now
+    assert not paths[1].exists()
+    assert await lists_with_the_number(gate) == []
+
+
+async def test_erasure_sent_again_keeps_its_result(gate: World) -> None:
+    await gate.post("/v1/consents", CONSENT)
+    await gate.post("/v1/lists", {**LIST, "id": "alone", "numbers": [MOBILE]})
+    name = (await erase(gate))["request"]
+    results = []
+    for _ in range(2):
+        case = await gate.get(f"/v1/subject-requests/{name}?purpose=case")
+        results.append([(item["what"], item["name"]) for item in case["items"] if item["done"] == "erased"])
+        await gate.post(f"/v1/subjects/{PERSON}/erasure", {"request": name}, 200)
+    assert results[0] == results[1]
+    assert ("call list", "alone") in results[0]
+
+
+async def test_a_list_that_was_damaged_under_a_hold_is_cleared_once_both_are_over(gate: World) -> None:
+    holds = gate.app.subjects.holds
+    await gate.post("/v1/lists", {**LIST, "id": "alone", "numbers": [MOBILE]})
+    await holds.place(MOBILE, at=NOW, by="dpo", reason="case 4711")
+    path = await file_of(gate, "alone")
+    flip(path, 2)
+    await erase(gate)
+    flip(path, 2)
+    await holds.lift(MOBILE, at=NOW, by="dpo", reason="closed")
+    assert await lists_with_the_number(gate) == ["alone"]
+    await gate.app.subjects.retire(gate.hand.at, drop=True)
+    assert await lists_with_the_number(gate) == []
+
+
+async def test_a_request_is_kept_until_its_postponed_erasure_is_done(gate: World) -> None:
+    deadlines, holds = gate.app.subjects.deadlines, gate.app.subjects.holds
+    await gate.post("/v1/lists", {**LIST, "id": "alone", "numbers": [MOBILE]})
+    await holds.place(MOBILE, at=NOW, by="dpo", reason="case 4711")
+    name = (await erase(gate))["request"]
+    await gate.post(f"/v1/subject-requests/{name}", {"outcome": "answered", "reason": "letter sent"}, 200)
+    gate.hand.at += 9000 * DAY
+    world.store_time(gate.app.config.data, gate.hand.at)
+    await holds.lift(MOBILE, at=gate.hand.at, by="dpo", reason="closed")
+    waiting = []
+    for _ in range(2):
+        flip(await file_of(gate, "alone"), -1)  # the second time, the file is intact again
+        await gate.app.subjects.retire(gate.hand.at, drop=True)
+        waiting.append(len(await deadlines.postponed_erasures()))
+    assert waiting == [1, 0]
+    assert await lists_with_the_number(gate) == []
+
+
 async def test_postponed_erasure_waits_for_a_damaged_list(gate: World) -> None:
     deadlines, holds = gate.app.subjects.deadlines, gate.app.subjects.holds
     await gate.post("/v1/lists", {**LIST, "id": "alone", "numbers": [MOBILE]})
     await holds.place(MOBILE, at=NOW, by="dpo", reason="case 4711")
     await erase(gate)
     await holds.lift(MOBILE, at=NOW, by="dpo", reason="closed")
-    (record,) = [record for record in await gate.app._store.lists() if record.id == "alone"]
     waiting = []
     for _ in range(2):
-        flip(gate.app.config.data / "lists" / record.file, -1)  # the second time, the file is intact again
+        flip(await file_of(gate, "alone"), -1)  # the second time, the file is intact again
         await gate.app.subjects.retire(gate.hand.at, drop=True)
         waiting.append(len(await deadlines.postponed_erasures()))
     assert waiting == [1, 0]
-    assert "alone" not in [entry["list"] for entry in (await report(gate))["lists"]]
+    assert "alone" not in await lists_with_the_number(gate)
 
 
 @pytest.mark.parametrize("outcome", ["", "answered", "refused", "withdrawn"])
