@@ -70,10 +70,10 @@ class BreachRegister:
         breach, now, texts = await self._find(client, name), self._access.clock(), _texts_of(ask)
         done = _instant(ask.at, None) if ask.at else now
         present = self._file(breach)
-        if ask.outcome == "corrected":
-            _refuse_correction(present, ask, now)
-        elif not _aware_at(breach) <= done <= now:
-            _refuse("at", "`at` must not be in the future, or before the controller was aware of the breach.")
+        if ask.outcome == "corrected" and ask.at is None:
+            _refuse("at", "Send when the controller became aware of the breach.")
+        if done > now:
+            _refuse("at", "`at` must not be in the future.")
         if ask.outcome in _NEEDS_REASON and not ask.reason.strip():
             _refuse(
                 "reason", "Say how it was done, or why it was not. The register shows it (GDPR art. 33(5))."
@@ -146,7 +146,7 @@ class BreachRegister:
             present = stored or breach
             if _is_repeated(present.steps[-1], step):
                 return None
-            _refuse_decided(self._file(present), step, _aware_at(present) + NOTIFY_HOURS * HOUR)
+            _refuse_decided(present, self._file(present), step)
             return structs.replace(present, steps=(*present.steps, step))
 
         return await self._store.change_breach(breach.id, changed) or breach
@@ -205,20 +205,18 @@ def _is_repeated(last: BreachStep, step: BreachStep) -> bool:
     return structs.replace(last, at=step.at, done_at=done_at) == step
 
 
-def _refuse_correction(file: BreachFile, ask: BreachStepRequest, now: Instant) -> None:
-    """Raise `Refused` unless a correction gives a possible time at which the controller became aware."""
-    if ask.at is None:
-        _refuse("at", "Send when the controller became aware of the breach.")
-    if instant(ask.at) > now or (file.notified_at and rfc3339(instant(ask.at)) > file.notified_at):
-        _refuse("at", "`at` must not be in the future, or after the authority was notified.")
-
-
-def _refuse_decided(file: BreachFile, step: BreachStep, due: Instant) -> None:
+def _refuse_decided(breach: StoredBreach, file: BreachFile, step: BreachStep) -> None:
     """Raise `Refused` if a step contradicts the earlier ones, or the law demands more for it."""
+    aware = step.done_at if step.kind == "corrected" else _aware_at(breach)
+    told = [earlier for earlier in breach.steps if earlier.kind in {"notified", "communicated"}]
+    if step.kind == "corrected" and any(earlier.done_at < aware for earlier in told):
+        _refuse("at", "`at` must not be after the authority or the people were told.")
+    if step.done_at < aware:
+        _refuse("at", "`at` must not be before the controller was aware of the breach.")
     if step.kind == "not_notified" and file.notified_at:
         text = "The authority was already notified. Record what has changed as a remark, or as a further notification."
         raise Refused("breach.refused", text, "outcome", 409)
-    is_late = step.kind == "notified" and step.done_at > due
+    is_late = step.kind == "notified" and step.done_at > aware + NOTIFY_HOURS * HOUR
     if is_late and not (file.texts.delay or step.texts.get("delay")):
         text = f"This is later than {NOTIFY_HOURS} hours: give the reasons for the delay (GDPR art. 33(1))."
         raise Refused("breach.refused", text, "delay", 409)

@@ -203,10 +203,30 @@ async def test_the_time_of_becoming_aware_is_corrected_and_the_former_one_stays(
     refused = await step(gate, name, "corrected", 400, reason="later", at="2026-11-24T08:50:00Z")
     assert refused["error"]["field"] == "at"
     assert (await step(gate, name, "corrected", reason="read on Saturday", **early))["late"] is True
+    await step(gate, name, "communicated", reason="letters", at="2026-11-24T08:20:00Z")
+    refused = await step(gate, name, "corrected", 400, reason="later", at="2026-11-24T08:40:00Z")
+    assert refused["error"]["field"] == "at"
     async with gate.client.get("/v1/breach-register") as answer:
         (row,) = csv.DictReader(io.StringIO(await answer.text()))
     assert (row["aware_at"], row["late"]) == ("2026-11-21T08:00:00.000Z", "yes")
     assert await open_breach(gate, **STOLEN) == name  # sent again
+
+
+async def test_a_correction_and_a_notification_at_once_do_not_contradict_each_other(gate: World) -> None:
+    name = await open_breach(gate, **STOLEN)
+    gate.hand.at += 2 * HOUR
+    steps: list[dict[str, Any]] = [
+        {"outcome": "notified", "reason": "protocol 1", "at": "2026-11-24T09:10:00Z"},
+        {"outcome": "corrected", "reason": "later", "at": "2026-11-24T09:30:00Z"},
+    ]
+
+    async def send(ask: dict[str, Any]) -> int:
+        async with gate.client.post(f"/v1/breaches/{name}", json=ask) as answer:
+            return answer.status
+
+    assert sorted(await asyncio.gather(*map(send, steps))) == [200, 400]
+    file = await gate.get(f"/v1/breaches/{name}")
+    assert file["aware_at"] <= (file["notified_at"] or file["aware_at"])
 
 
 async def test_a_controller_sees_only_its_own_breaches_and_its_own_exposure(gate: World) -> None:
