@@ -33,7 +33,7 @@ from dialgate.store import Documents, Ledger
 from dialgate.store.subjects import Restricted, SubjectStore
 from dialgate.subjects import erasure, inventory
 from dialgate.subjects.deadlines import Deadlines
-from dialgate.subjects.list_removal import ListDamaged, remove_from_lists, unreadable_lists
+from dialgate.subjects.list_removal import NotRemoved, remove_from_lists, unreadable_lists
 from dialgate.subjects.schemas import Erasure, ErasurePreview, ErasureRequest
 
 _log = structlog.get_logger(__name__)
@@ -203,7 +203,7 @@ class ClusterErasure(Struct, kw_only=True, eq=False):
         names, missing = set[str]().union(*peers.answers.values()), dict(peers.missing)
         try:
             names.update(await self.remove_from_lists(question))
-        except (ListDamaged, OSError) as error:
+        except (NotRemoved, OSError) as error:
             missing[self.registrar.config.settings.node] = str(error)
         return sorted(names), missing
 
@@ -241,10 +241,10 @@ class ClusterErasure(Struct, kw_only=True, eq=False):
     async def remove_from_lists(self, question: RemoveFromLists) -> list[str]:
         """Remove the number from this gate's call lists and dead letters, unless it is under a legal hold on this gate.
 
-        Return the names of the lists that contained the number. Raises `ListDamaged`.
+        Return the names of the lists that contained the number. Raises `NotRemoved`.
         """
         if question.number in (await self.holds.sync()).numbers:
-            return []
+            raise NotRemoved("the number was put under a legal hold meanwhile: send the erasure again")
         person = inventory.Person(self.registrar.config, question.controller, question.number, self.keys)
         erase = self.registrar.dead_letters.erase
         await asyncio.to_thread(erase, person.controller, person.number, person.regions)

@@ -18,8 +18,8 @@ from dialgate.subjects import erasure
 _log = structlog.get_logger(__name__)
 
 
-class ListDamaged(Unavailable):
-    """Raised for lists from which a number cannot be removed. Otherwise an erasure would count as complete."""
+class NotRemoved(Unavailable):
+    """Raised if a number cannot be removed from call lists here. Otherwise an erasure would count as complete. The message says what to do."""
 
     component = "lists"
 
@@ -36,7 +36,7 @@ async def remove_from_lists(
     """Remove a number (E.164) from the controller's lists and return the names of the lists that had it.
 
     `only` names the lists; empty means all. `alone` is true if no other gate can have a file that is missing here. Raises
-    `ListDamaged`, after the number was removed from the other lists, `StoreUnavailable` and `OSError`.
+    `NotRemoved`, after the number was removed from the other lists, `StoreUnavailable` and `OSError`.
     """
     names, faults = list[str](), list[str]()
     for record in await store.lists():
@@ -50,7 +50,7 @@ async def remove_from_lists(
             if alone and not record.retired_at:
                 faults.append(f"{record.id} ({record.file}: the file is missing)")
     if faults:
-        raise ListDamaged(f"restore the files of these call lists, or retire the lists: {'; '.join(faults)}")
+        raise NotRemoved(f"restore the files of these call lists, or retire the lists: {'; '.join(faults)}")
     return names
 
 

@@ -12,11 +12,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from dialgate.cluster.peer_questions import RemoveFromLists
 from dialgate.core.ledger_events import ContractMade, Draft
 from dialgate.core.model import DAY, HOUR, Attempt
 from dialgate.store.sqlite import SqliteStore
 from dialgate.subjects.erasure import last_used
-from dialgate.subjects.list_removal import remove_from_lists
+from dialgate.subjects.list_removal import NotRemoved, remove_from_lists
 from tests.support import world
 from tests.support.damage import flip
 from tests.support.world import CALLER, CLEAR, LIST, LISTED, NOW, World
@@ -350,6 +351,16 @@ async def test_a_list_that_was_damaged_under_a_hold_is_cleared_once_both_are_ove
     assert await lists_with_the_number(gate) == ["alone"]
     await gate.app.subjects.retire(gate.hand.at, drop=True)
     assert await lists_with_the_number(gate) == []
+
+
+async def test_a_hold_placed_during_an_erasure_leaves_it_open(gate: World) -> None:
+    """The lists keep the number, so the erasure must not count as complete."""
+    subjects = gate.app.subjects
+    await gate.post("/v1/lists", {**LIST, "id": "alone", "numbers": [MOBILE]})
+    await subjects.holds.place(MOBILE, at=NOW, by="dpo", reason="case 4711")
+    with pytest.raises(NotRemoved, match="under a legal hold meanwhile: send the erasure again"):
+        await subjects.erasing.remove_from_lists(RemoveFromLists("acme", MOBILE, ()))
+    assert await lists_with_the_number(gate) == ["alone"]
 
 
 async def test_a_request_is_kept_until_its_postponed_erasure_is_done(gate: World) -> None:
