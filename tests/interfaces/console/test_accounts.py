@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from aiohttp import ClientSession, CookieJar
+from msgspec import structs
 
 from dialgate.core.model import MINUTE
 from dialgate.interfaces.console import routes
@@ -218,3 +219,20 @@ async def test_a_board_goes_on_without_the_store_and_ends_with_the_session(
                 await gate.app._store.close()
                 lines = [await stream.content.readline() for _ in range(4)]
                 assert [line[:6] for line in lines] == [b"\n", b"data: ", b"\n", b"data: "]
+
+
+async def test_a_person_whose_controllers_left_the_configuration_sees_no_data(
+    gate: World, session: ClientSession
+) -> None:
+    anna = await join(gate.app.people, gate.hand(), "anna", "officer", "beta")
+    config = gate.app.config
+    former = structs.replace(config.settings, former_controllers=("beta",))
+    gate.app.reload(
+        structs.replace(config, settings=former, controllers={"acme": config.controllers["acme"]})
+    )
+    statuses = []
+    for path in ("account", "records-of-processing", "reports/view", "history"):
+        cookies = {"dialgate-console": anna.signed_in.session}
+        async with session.get(f"/console/{path}", cookies=cookies, allow_redirects=False) as answer:
+            statuses.append(answer.status)
+    assert statuses == [200, 403, 403, 403]
