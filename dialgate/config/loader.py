@@ -316,7 +316,9 @@ class _Reader:
         """Return the secret in the file `name`, or None after adding to `faults`."""
         try:
             return read((self.folder / name).read_text("ascii"))
-        except (OSError, UnicodeDecodeError):
+        except UnicodeDecodeError:
+            faults.append(f"{name} contains a character that is not ASCII; only ASCII characters are allowed")
+        except OSError:
             faults.append(f"cannot read {name}; {advice} the file's owner")
         except ValueError as error:
             faults.append(str(error))

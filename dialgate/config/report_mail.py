@@ -17,7 +17,7 @@ class ReportSchedule(Strict, frozen=True, kw_only=True):
     """A report that is sent after each day, week or month."""
 
     name: Name
-    """Stable name. The gate stores under it what was sent; under another name, the last report is sent again."""
+    """Stable name. The gate stores under it what was sent. With another name or controller, the last report is sent again."""
     controller: str
     """Controller to report on. Its country's time zone decides when a period ends."""
     report: Literal["calls", "shadow"] = "calls"

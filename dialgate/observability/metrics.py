@@ -262,7 +262,7 @@ class Metrics:
         self._create_upkeep_metrics(counter, gauge)
         self._create_shared_store_metrics(counter, gauge)
         self._create_shadow_metrics(counter)
-        mails = "Reports sent by mail, by result: `sent`, or `failed`, which is tried again."
+        mails = "Reports sent by mail, by result: `sent`, or `failed` for each attempt that failed."
         self.report_mails = counter("dialgate_report_mails", mails, ("report", "result"))
         info = "Version, and the hash of the configuration."
         self.info = Info("dialgate", info, registry=registry)

@@ -1,6 +1,7 @@
 """A report as an e-mail: short text, with PDF and CSV attached. For a process of its own, like every report."""
 
 import asyncio
+from collections.abc import Collection
 from datetime import UTC, datetime
 from email.message import EmailMessage
 from email.utils import format_datetime
@@ -20,7 +21,10 @@ from dialgate.report.shadow_tables import lay_out_shadow, shadow_spreadsheet
 from dialgate.report.tables import TableLayout, lay_out
 from dialgate.runtime.extras import require
 
-_SECONDS = 60  # for each step of the conversation with the mail server
+_SECONDS = 60  # to connect, and for each answer until the password was accepted
+_SECONDS_TO_SEND = (
+    600  # for each later answer, because a server may check the mail first (RFC 5321, 4.5.3.2.6)
+)
 _LONGEST = 200  # characters of what the server said
 
 
@@ -37,8 +41,8 @@ class MailOrder(Struct, frozen=True, kw_only=True):
     message: str
 
 
-def send_report(config: Config, order: MailOrder) -> str:
-    """Make and send a report. Return why some recipients did not get it, or "".
+def send_report(config: Config, order: MailOrder) -> list[str]:
+    """Make and send a report. Return an entry for each recipient who did not get it, with the server's answer.
 
     Raises `MailFailed` if none got it, `MissingExtra`, `LogDamaged` and `StoreUnavailable`.
     """
@@ -47,6 +51,11 @@ def send_report(config: Config, order: MailOrder) -> str:
     assert mail is not None
     message = _message(mail.sender, order, *_content(config, order))
     return asyncio.run(_send(mail, config, order.schedule.recipients, message.as_bytes()))
+
+
+def summary(refused: Collection[str]) -> str:
+    """Return how many recipients did not get a report, and why, or "" if all got it."""
+    return f"refused for {len(refused)}: {'; '.join(refused)}"[:_LONGEST] if refused else ""
 
 
 def _content(config: Config, order: MailOrder) -> tuple[TableLayout, str]:
@@ -61,7 +70,9 @@ def _content(config: Config, order: MailOrder) -> tuple[TableLayout, str]:
 
 def _message(sender: str, order: MailOrder, layout: TableLayout, table: str) -> EmailMessage:
     message = EmailMessage()
-    message["Subject"] = f"{layout.title}: {layout.subtitle}"
+    message["Subject"] = " ".join(
+        f"{layout.title}: {layout.subtitle}".split()
+    )  # a name can contain line breaks
     message["Date"] = format_datetime(datetime.fromtimestamp(order.made_at // SECOND, UTC))
     message["From"], message["To"] = sender, ", ".join(order.schedule.recipients)
     message["Message-ID"] = order.message
@@ -76,30 +87,31 @@ def _message(sender: str, order: MailOrder, layout: TableLayout, table: str) -> 
     return message
 
 
-async def _send(mail: ReportMail, config: Config, recipients: tuple[str, ...], message: bytes) -> str:
+async def _send(mail: ReportMail, config: Config, recipients: tuple[str, ...], message: bytes) -> list[str]:
     import aiosmtplib  # noqa: PLC0415 - in an extra
 
     roots: Path | None = config.folder / mail.roots if mail.roots else None
+    server = aiosmtplib.SMTP(
+        hostname=mail.host,
+        port=mail.server_port,
+        use_tls=mail.tls == "implicit",
+        start_tls=mail.tls == "starttls",
+        cert_bundle=str(roots) if roots else None,
+        username=mail.user or None,
+        password=config.mail_password or None,
+        timeout=_SECONDS,
+    )
     try:
-        refused, _ = await aiosmtplib.send(
-            message,
-            sender=mail.sender,
-            recipients=recipients,
-            hostname=mail.host,
-            port=mail.server_port,
-            use_tls=mail.tls == "implicit",
-            start_tls=mail.tls == "starttls",
-            cert_bundle=str(roots) if roots else None,
-            username=mail.user or None,
-            password=config.mail_password or None,
-            timeout=_SECONDS,
-        )
+        async with server:
+            refused, _ = await server.sendmail(mail.sender, recipients, message, timeout=_SECONDS_TO_SEND)
     except aiosmtplib.SMTPAuthenticationError as error:
         text = f"it refused the password of {mail.user} ({error.code} {error.message}); check `mail.user` and `mail.password_file`"
+    except aiosmtplib.SMTPRecipientsRefused as error:
+        text = summary([f"{each.recipient}: {each.code} {each.message}" for each in error.recipients])
     except (aiosmtplib.SMTPException, OSError) as error:
         text = str(error) or type(error).__name__
     else:
-        return "; ".join(f"{name}: {answer.code} {answer.message}" for name, answer in refused.items())
+        return [f"{name}: {answer.code} {answer.message}" for name, answer in refused.items()]
     raise MailFailed(
         f"the mail server {mail.host}:{mail.server_port} did not take the report: {text}"[:_LONGEST]
     )

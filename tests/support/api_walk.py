@@ -514,8 +514,9 @@ async def _mailed_reports(ask: Walk, running: world.World) -> None:
     mail = ReportMail(host="mail.example.com", sender="dialgate@example.com", reports=(daily,))
     app, today = running.app, instant_in("Europe/Rome", datetime(2026, 11, 24))  # noqa: DTZ001 - a local time
     app.reload(structs.replace(app.config, settings=structs.replace(app.config.settings, mail=mail)))
-    sent = ReportDelivery(schedule=daily.name, period="2026-11-23", until=today, sent_at=today + 6 * HOUR)
-    await app._store.change_report_delivery(ReportDelivery(schedule=daily.name), sent)
+    before = ReportDelivery(schedule=f"acme/{daily.name}")
+    sent = structs.replace(before, period="2026-11-23", until=today, sent_at=today + 6 * HOUR)
+    await app._store.change_report_delivery(before, sent)
     await ask("listScheduledReports", 200)
 
 
