@@ -119,8 +119,9 @@ class ListReplication:
     def _delete_leftovers(self, lists: Iterable[CallList]) -> None:
         """Delete leftover files that are older than the grace period, by the clock that dates files.
 
-        A list file is a leftover if its list has a newer file here or is retired, which is then not copied from another gate, or if
-        its list is not recorded because the store failed during the load. If the store has no lists at all, it may be the wrong store, so unrecorded files are kept.
+        A list file is a leftover if its list has a newer file here, or is retired and has another one: a retired list is not
+        copied. So is the file of a list that is not recorded, because the store failed during the load. If the store has no lists
+        at all, it may be the wrong store, so unrecorded files are kept.
         """
         newest: dict[str, set[str]] = {}  # two lists loaded by an earlier version may share a stem
         in_use: set[str] = set()

@@ -301,6 +301,13 @@ async def lists_with_the_number(gate: World) -> list[str]:
     return [entry["list"] for entry in (await report(gate))["lists"]]
 
 
+async def erase_under_hold(gate: World) -> str:
+    """Erase a number that is on the list `alone` and under a legal hold, and return the request."""
+    await gate.post("/v1/lists", {**LIST, "id": "alone", "numbers": [MOBILE]})
+    await gate.app.subjects.holds.place(MOBILE, at=NOW, by="dpo", reason="case 4711")
+    return str((await erase(gate))["request"])
+
+
 @pytest.mark.parametrize("fault", ["damaged", "missing"])
 async def test_erasure_is_complete_once_an_unreadable_list_is_restored_or_retired(
     gate: World, fault: str
@@ -365,9 +372,7 @@ async def test_a_hold_placed_during_an_erasure_leaves_it_open(gate: World) -> No
 
 async def test_a_request_is_kept_until_its_postponed_erasure_is_done(gate: World) -> None:
     deadlines, holds = gate.app.subjects.deadlines, gate.app.subjects.holds
-    await gate.post("/v1/lists", {**LIST, "id": "alone", "numbers": [MOBILE]})
-    await holds.place(MOBILE, at=NOW, by="dpo", reason="case 4711")
-    name = (await erase(gate))["request"]
+    name = await erase_under_hold(gate)
     await gate.post(f"/v1/subject-requests/{name}", {"outcome": "answered", "reason": "letter sent"}, 200)
     gate.hand.at += 9000 * DAY
     world.store_time(gate.app.config.data, gate.hand.at)
@@ -383,9 +388,7 @@ async def test_a_request_is_kept_until_its_postponed_erasure_is_done(gate: World
 
 async def test_postponed_erasure_waits_for_a_damaged_list(gate: World) -> None:
     deadlines, holds = gate.app.subjects.deadlines, gate.app.subjects.holds
-    await gate.post("/v1/lists", {**LIST, "id": "alone", "numbers": [MOBILE]})
-    await holds.place(MOBILE, at=NOW, by="dpo", reason="case 4711")
-    await erase(gate)
+    await erase_under_hold(gate)
     await holds.lift(MOBILE, at=NOW, by="dpo", reason="closed")
     waiting = []
     for _ in range(2):

@@ -8,6 +8,7 @@ from msgspec import Struct
 from dialgate.app import App
 from dialgate.config.clients import Client
 from dialgate.interfaces.held_imports import HeldImport, held_imports, release_import
+from dialgate.interfaces.http.administration import OFFICER
 from dialgate.interfaces.http.endpoint import EndpointGroup
 
 REGISTRIES: Final = EndpointGroup(
@@ -22,7 +23,7 @@ class HeldImports(Struct, frozen=True):
     holds: list[HeldImport]
 
 
-@REGISTRIES.endpoint("GET", "/v1/registries/holds", also=("officer",))
+@REGISTRIES.endpoint("GET", "/v1/registries/holds", also=OFFICER)
 async def list_held_imports(_: web.Request, app: App, client: Client) -> HeldImports:
     """Return the imports that the nightly job holds for the client's controllers, oldest first."""
     return HeldImports(await held_imports(app, client.controllers))
@@ -31,7 +32,7 @@ async def list_held_imports(_: web.Request, app: App, client: Client) -> HeldImp
 @REGISTRIES.endpoint(
     "POST",
     "/v1/registries/holds/{id}/release",
-    also=("officer",),
+    also=OFFICER,
     in_path={"id": "`id` of the held import."},
     errors=("release.unknown", "release.repeated", "release.people_only", "store.unavailable"),
 )
