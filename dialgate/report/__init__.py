@@ -3,6 +3,6 @@
 A report contains no called number. It names only the controller's own campaigns, caller IDs and clients.
 """
 
-from dialgate.report.figures import CallReport, Period, day, gather, month, week
+from dialgate.report.figures import PERIODS, CallReport, Period, day, gather, month, week
 
-__all__ = ["CallReport", "Period", "day", "gather", "month", "week"]
+__all__ = ["PERIODS", "CallReport", "Period", "day", "gather", "month", "week"]

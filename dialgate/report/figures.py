@@ -169,6 +169,10 @@ def month(text: str, zone: str) -> Period:
     return _period(text, first, last, zone)
 
 
+# How to read a period's name, and how a date in it gives the name.
+PERIODS = {"day": (day, "%Y-%m-%d"), "week": (week, "%G-W%V"), "month": (month, "%Y-%m")}
+
+
 def _period(name: str, first: date, last: date, zone: str) -> Period:
     since, until = local_time.midnight(zone, first), local_time.midnight(zone, last + timedelta(days=1))
     return Period(name=name, first=first, last=last, zone=zone, since=since, until=until)

@@ -26,7 +26,7 @@ from dialgate.core.refusal import Refused
 from dialgate.core.text_formats import OptionalTimestamp
 from dialgate.ledger.schemas import described
 from dialgate.observability.metrics import Metrics
-from dialgate.report import Period, day, month, week
+from dialgate.report import PERIODS, Period
 from dialgate.report.mail import MailOrder, send_report, summary
 from dialgate.runtime.own_process import run_apart
 from dialgate.store import OfficerDocuments
@@ -35,7 +35,6 @@ from dialgate.store.report_mails import ReportDelivery
 _RETRY: Final = 15 * MINUTE
 _LONGEST: Final = 50 * MINUTE  # for one report, shorter than the hour for which no other gate sends it
 _MOST_PERIODS: Final = 7  # that are sent later, after the mail server or the gate was away
-_FORMS: Final = {"day": (day, "%Y-%m-%d"), "week": (week, "%G-W%V"), "month": (month, "%Y-%m")}
 _log = structlog.get_logger(__name__)
 
 
@@ -71,7 +70,7 @@ def _ended(schedule: ReportSchedule, zone: str, now: Instant) -> Iterator[Period
     date, hour = hour_in(zone, now)
     if hour < schedule.hour:
         date -= timedelta(days=1)
-    read, form = _FORMS[schedule.period]
+    read, form = PERIODS[schedule.period]
     for _ in range(_MOST_PERIODS):
         first = date.replace(day=1) if schedule.period == "month" else date
         date = first - timedelta(days=7 if schedule.period == "week" else 1)

@@ -10,6 +10,7 @@ from dialgate.interfaces.console.visit import HEADERS, Fields, Visit
 from dialgate.interfaces.http.body import as_file
 from dialgate.interfaces.http.errors import FAILURES, Fault, fault_of
 from dialgate.interfaces.http.reports import controller_of, period_of, render
+from dialgate.report import PERIODS
 from dialgate.report.page import style_source
 from dialgate.report.rendering import MEDIA, Form, ReportOrder
 
@@ -73,5 +74,6 @@ def period_in(fields: Fields) -> dict[str, str]:
         day = date.fromisoformat(fields.get("day", ""))
     except ValueError:
         raise Fault(400, "request.invalid", "Enter a day, such as 2026-11-24.", field="day") from None
-    form = {"week": "%G-W%V", "month": "%Y-%m"}.get(span := fields.get("span", ""))
-    return {span: day.strftime(form)} if form else {"day": day.isoformat()}
+    span = fields.get("span", "")
+    span = span if span in PERIODS else "day"
+    return {span: day.strftime(PERIODS[span][1])}

@@ -1,7 +1,7 @@
 """The endpoints that return files made from the log: reports on a controller's calls, and evidence for decisions."""
 
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import date, timedelta
 from functools import partial
 from typing import Annotated, Final, TypeVar, get_args
 
@@ -26,7 +26,7 @@ from dialgate.interfaces.http.errors import Fault
 from dialgate.interfaces.http.own_processes import run_for
 from dialgate.interfaces.http.subjects import letters_of
 from dialgate.ledger.schemas import described
-from dialgate.report import Period, day, month, week
+from dialgate.report import PERIODS, Period
 from dialgate.report.mailing import ScheduledReport
 from dialgate.report.rendering import MEDIA, Form, ReportOrder, ShadowForm, make_report, render_shadow
 from dialgate.report.shadow import ShadowReport, ShadowReportOrder, TrunkCoverage, gather_shadow
@@ -37,7 +37,7 @@ from dialgate.texts import Language
 
 T = TypeVar("T")
 ZIP: Final = "application/zip"
-_PERIODS: Final = {"day": (day, "2026-10-31"), "week": (week, "2026-W44"), "month": (month, "2026-10")}
+_EXAMPLE: Final = date(2026, 10, 31)
 
 REPORTS: Final = EndpointGroup(
     "Reports", "Reports on a controller's calls, and evidence for recorded decisions."
@@ -159,11 +159,11 @@ def period_of(config: Config, controller: str, now: Instant, **named: str) -> Pe
     if more:
         text = "Send only one of `day`, `week` and `month`."
         raise Fault(400, "request.invalid", text, field=more[0])
-    read, example = _PERIODS[field]
+    read, form = PERIODS[field]
     try:
         return read(named.get(field) or (day_in(zone, now) - timedelta(days=1)).isoformat(), zone)
     except ValueError:
-        text = f"This is not a valid {field}. Example: {example}"
+        text = f"This is not a valid {field}. Example: {_EXAMPLE:{form}}"
         raise Fault(400, "request.invalid", text, field=field) from None
 
 
