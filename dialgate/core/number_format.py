@@ -41,6 +41,7 @@ FOREIGN_MATTER: Final[tuple[tuple[re.Pattern[str], str], ...]] = tuple(
         (r"\+.*\+", "has two plus signs"),
         (r".\+", "has a plus sign that is not at the start"),
         (r"[^-0-9+ .()/]", "holds a character that no telephone number has"),
+        (r"^\+?\d+\.0+$", "ends in a decimal zero: a program stored it as a decimal number"),
         (r"\(\s*0\s*\)", "has a trunk zero in brackets, which is dialled or not as one reads it"),
     )
 )

@@ -32,6 +32,9 @@ _UNKNOWN: Final = "The request has fields that this endpoint does not know. They
 _ZERO_IN_BRACKETS: Final = re.compile(r"\(\s*0\s*\)")
 # A run of digits with the separators in it. The upper limit is that of a telephone number with separators.
 _RUN: Final = re.compile(r"\+?\d(?:[ ().\-/]{0,3}\d){4,24}")
+# A number that a program stored as a decimal number, and one that a spreadsheet shows with only its first digits.
+_DECIMAL: Final = re.compile(r"\+?(\d+)[.,]0+", re.ASCII)
+_SCIENTIFIC: Final = re.compile(r"\+?(\d)[.,](\d+)e\+?(\d+)", re.ASCII | re.IGNORECASE)
 _ODD: Final = {"Cf": "", "Pd": "-", "Zs": " "}  # by Unicode category: invisible marks, dashes, blanks
 _LONGEST: Final = 256  # characters of a text in which numbers are searched
 _DAY_LENGTH: Final = len("2026-11-24")
@@ -93,6 +96,8 @@ def no_later_than(ask: _S, now: Instant) -> tuple[_S, str]:
 
 def numbers(raw: str, home: str) -> frozenset[str]:
     """Return every E.164 number that the text can mean. Raises `NotANumber` if there is none."""
+    if digits := _digits_stored_as_decimal(raw.strip()):
+        raw = DoubtfulCell(digits)
     if isinstance(raw, DoubtfulCell) and (found := lost_digits.readings(raw, home)):
         return found
     try:
@@ -101,6 +106,18 @@ def numbers(raw: str, home: str) -> frozenset[str]:
         if found := _find_numbers(raw[:_LONGEST], home):
             return found
         raise
+
+
+def _digits_stored_as_decimal(text: str) -> str:
+    """Return the digits of a decimal number, or "" for another text. Raises `NotANumber` if some of them are missing."""
+    if decimal := _DECIMAL.fullmatch(text):
+        return decimal[1]
+    if (scientific := _SCIENTIFIC.fullmatch(text)) is None:
+        return ""
+    first, others, exponent = scientific.groups()
+    if len(others) != int(exponent):
+        raise phone.NotANumber("lacks digits, because a spreadsheet wrote it in scientific notation")
+    return first + others
 
 
 def _find_numbers(raw: str, home: str) -> frozenset[str]:

@@ -110,6 +110,11 @@ async def test_faulty_detail_is_ignored_and_noted(
         ("+3903331234567", "IT", {"+393331234567"}),  # a zero too many
         ("612345678", "ES IT", {"+34612345678"}),
         ("612345678", "ES FR", {"+34612345678", "+33612345678"}),
+        ("390612345678.0", "IT", {"+390612345678"}),
+        ("0612345678,00", "IT", {"+390612345678"}),
+        ("612345678.0", "IT", {"+390612345678"}),  # its zero is missing, too
+        ("3,90612345678E+11", "IT", {"+390612345678"}),
+        ("3,90612E+11", "IT", set()),  # Excel showed only the first digits
         ("Rossi", "IT", set()),
         ("12", "IT", set()),
         ("", "IT", set()),
@@ -127,6 +132,14 @@ async def test_json_number_may_have_lost_its_zero(registrar: Registrar) -> None:
     receipt = await registrar.revocations.stop(DPO, {"number": 331234567})
     assert "in force for each of them" in receipt.note
     assert set(await revocations(registrar)) == {"+39331234567", "+390331234567"}
+
+
+async def test_file_of_decimal_numbers_stops_the_numbers_that_they_were(registrar: Registrar) -> None:
+    file = "number;name\n390612345678.0;Rossi\n393281234567.0;Bianchi\n3,90612E+11;Verdi\n"
+    report = await registrar.revocations.revoke_all(DPO, RevocationsRequest(), BytesIO(file.encode()))
+    assert set(await revocations(registrar)) == {"+390612345678", "+393281234567"}
+    assert (report.revoked, report.refused) == (2, 1)
+    assert "Line 4: lacks digits" in report.note
 
 
 JUNK: list[Any] = [
