@@ -154,7 +154,8 @@ def _field(field: Field, value: Any, zone: str, *, latest: bool) -> Any:
 def _instant(value: Any, zone: str, *, latest: bool = False) -> str:
     """Return a time in RFC 3339: from seconds or milliseconds since 1970, or ISO 8601.
 
-    With `latest`, a day means its end: what ends on a day ends what began on it.
+    With `latest`, a day means its end: what ends on a day ends what began on it. So a local time that occurs twice, when the
+    clocks go back, means the second for an end, and the first otherwise.
     """
     text = _text(value)
     if number := _SINCE_1970.fullmatch(text):
@@ -167,7 +168,8 @@ def _instant(value: Any, zone: str, *, latest: bool = False) -> str:
         if latest and len(text) <= _DAY_LENGTH:
             at += timedelta(days=1)
     if at.tzinfo is None and zone:
-        return local_time.rfc3339(local_time.instant_in(zone, at))
+        instants = [local_time.instant_in(zone, at.replace(fold=fold)) for fold in (0, 1)]
+        return local_time.rfc3339(max(instants) if latest else min(instants))
     return at.isoformat()
 
 
