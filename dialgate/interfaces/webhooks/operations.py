@@ -21,7 +21,7 @@ from dialgate.core.model import SECOND, Instant
 from dialgate.core.refusal import Refused
 from dialgate.core.repetitions import PROOF
 from dialgate.interfaces.webhooks.message import WebhookMessage, dig, unreadable
-from dialgate.ledger import schemas
+from dialgate.ledger import schemas, stop_requests
 from dialgate.ledger.registrar import Registrar
 from dialgate.ledger.request_fields import Field, fields_of
 
@@ -116,13 +116,16 @@ class Translation:
         values |= {"controller": self._webhook.controller, "channel": "webhook"}
         if write == "withdrawal":
             values["dated"] = "at" in values
+        received = self._message.received_at
         if is_end:
-            # What the platform does not date is in force from its arrival, also if it is replayed later.
-            received = self._message.received_at
             event_id = self._message.value(self._webhook.event_id, content, event)
-            name = event_id or values.get("at") or received
+            # The time names an event only once it is past: until then, another event can have the same, such as a day.
+            at = values.get("at", "")
+            is_past = 0 < stop_requests.latest_instant(at, received) < received
+            values["proof"] = f"webhook:{self._webhook.id}:{event_id or (at if is_past else received)}"[:1024]
+        if is_end or write == "confirmation":
+            # What the platform does not date happened when it arrived, also if it is replayed later.
             values.setdefault("at", local_time.rfc3339(received))
-            values["proof"] = f"webhook:{self._webhook.id}:{name}"[:1024]
         return Operation(write, values)
 
 
