@@ -11,8 +11,9 @@ from dialgate.app import App
 from dialgate.config import loader
 from dialgate.config.configuration import Config
 from dialgate.interfaces.fastagi.server import FastAgiServer
-from dialgate.tools.conformance.asterisk import Channel, Quirks, agi
+from dialgate.tools.conformance.asterisk import Channel, agi
 from tests.support import world, yaml_files
+from tests.support.asterisk import Quirks, StrictChannel
 from tests.support.world import CALLER, CLEAR, KEY, SCOPES, World
 
 PBX = {
@@ -29,19 +30,19 @@ class Pbx(Struct, frozen=True):
     server: FastAgiServer
     port: int
 
-    def channel(self, to: str = CLEAR, **changes: Any) -> Channel:
-        return Channel(extension=to, caller=CALLER, **changes)
+    def channel(self, to: str = CLEAR, **changes: Any) -> StrictChannel:
+        return StrictChannel(extension=to, caller=CALLER, **changes)
 
     async def run_check(
         self, to: str = CLEAR, *more: str, script: str = "check", quirks: Quirks | None = None, **changes: Any
-    ) -> Channel:
+    ) -> StrictChannel:
         """Run `AGI(agi://…/check,to,from,campaign)` and return the channel, including the variables that the script set."""
         channel = self.channel(to, quirks=quirks or Quirks(), **changes)
         given = (to, CALLER, CAMPAIGN, *more) if script == "check" else (to, CALLER, *more)
         await self.agi(channel, script, *given)
         return channel
 
-    async def agi(self, channel: Channel, script: str, *arguments: str) -> str:
+    async def agi(self, channel: StrictChannel, script: str, *arguments: str) -> str:
         return await agi(channel, f"agi://127.0.0.1:{self.port}/{script}", *arguments)
 
 

@@ -9,7 +9,8 @@ from typing import Any
 from panoramisk import fast_agi
 from pystrix.agi import core, fastagi
 
-from dialgate.tools.conformance.asterisk import Channel, Quirks, agi
+from dialgate.tools.conformance.asterisk import agi
+from tests.support.asterisk import Quirks, StrictChannel
 
 TO = "+390612345678"
 
@@ -31,8 +32,8 @@ def pystrix(script: Callable[[Any, tuple[str, ...]], None]) -> Iterator[int]:
         serving.join()
 
 
-async def place_call(port: int, **changes: Any) -> Channel:
-    channel = Channel(extension=TO, caller="+390844123456", **changes)
+async def place_call(port: int, **changes: Any) -> StrictChannel:
+    channel = StrictChannel(extension=TO, caller="+390844123456", **changes)
     await agi(channel, f"agi://127.0.0.1:{port}/check", TO, "a: b")
     return channel
 

@@ -26,8 +26,9 @@ from dialgate.interfaces.fastagi.protocol import (
 )
 from dialgate.interfaces.fastagi.server import FastAgiServer as Door
 from dialgate.interfaces.refusal_log import RefusalLog
-from dialgate.tools.conformance.asterisk import Channel, Quirks, agi
+from dialgate.tools.conformance.asterisk import agi
 from tests.support import pbx
+from tests.support.asterisk import Quirks, StrictChannel
 from tests.support.pbx import Pbx, decision_and_reason
 from tests.support.running_gate import serving
 from tests.support.world import CALLER, CLEAR, KEY, LISTED, SCOPES, client, write_folder
@@ -434,7 +435,7 @@ async def test_ten_thousand_idle_connections_do_not_keep_a_call_waiting(tmp_path
     async with serving(path) as app:
         port = app.port("fastagi")
         idle = [socket.create_connection(("127.0.0.1", port), 5) for _ in range(wanted)]
-        channel = Channel(extension=LISTED, caller=CALLER)
+        channel = StrictChannel(extension=LISTED, caller=CALLER)
         begun = asyncio.get_running_loop().time()
         await agi(channel, f"agi://127.0.0.1:{port}/check", LISTED, CALLER, "acme-fibre")
         assert decision_and_reason(channel)[0] == "deny"

@@ -13,8 +13,8 @@ import pytest
 
 from dialgate.interfaces.fastagi.recall import LANGUAGES
 from dialgate.tools.conformance import dialplan
-from dialgate.tools.conformance.asterisk import Quirks
 from tests.support import pbx
+from tests.support.asterisk import Quirks
 from tests.support.pbx import Pbx, decision_and_reason
 from tests.support.world import CALLER, CLEAR, CONFIG
 
