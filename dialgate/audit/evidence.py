@@ -57,6 +57,7 @@ from dialgate.config import content_store
 from dialgate.core.decision_ids import log_of
 from dialgate.core.ledger_events import ConsentGiven
 from dialgate.core.model import Instant
+from dialgate.core.struct_copies import copy_fields
 from dialgate.crypto.keys import KeyRetired
 from dialgate.crypto.log_signing import Signer
 from dialgate.decision_log import StoredCheckpoint, span
@@ -344,18 +345,7 @@ async def _consents(sources: Sources, subjects: SubjectStore, record: Record, nu
     restricted = [row.unseal(sources.keys.ledger) for row in await subjects.restricted(subject)]
     entries = {entry.seq: entry for entry in (*restricted, *history)}  # an interrupted erasure leaves both
     return [
-        Consented(
-            id=event.id,
-            text_version=event.text_version,
-            artefact=event.artefact,
-            artefact_sha256=event.artefact_sha256,
-            recorded_at=entry.at,
-            certificate_url=event.certificate_url,
-            certificate_claim=event.certificate_claim,
-            crm_reference=event.crm_reference,
-            attested_by=event.attested_by,
-            attested_at=event.attested_at,
-        )
+        copy_fields(event, Consented, recorded_at=entry.at)
         for seq, entry in sorted(entries.items())
         if seq <= known.seq and isinstance(event := entry.event, ConsentGiven) and event.id in ids
     ]

@@ -23,6 +23,7 @@ from dialgate.core.model import (
     RegistryAnswer,
 )
 from dialgate.core.responses import Reason, reasons
+from dialgate.core.struct_copies import copy_fields
 from dialgate.core.text_formats import DayOrTimestamp, OptionalTimestamp, Timestamp
 from dialgate.decision_log.records import Record
 from dialgate.texts import Language, Texts
@@ -133,7 +134,9 @@ def account(found: FoundDecision, language: Language, names: Mapping[str, str]) 
     """Explain a decision. `names` maps controller ids to names."""
     record, text = found.record, texts.texts_in(language)
     facts, decision = record.facts, record.decision
-    return Account(
+    return copy_fields(
+        record,
+        Account,
         decision_id=record.id,
         at=local_time.rfc3339(record.at),
         decision="allow" if decision.allow else "deny",
@@ -141,7 +144,6 @@ def account(found: FoundDecision, language: Language, names: Mapping[str, str]) 
         campaign=facts.campaign.id,
         caller_id=record.caller_id,
         call_type=facts.call_type,
-        shadow=record.shadow,
         caller_id_chosen=facts.caller_id.chosen,
         reasons=reasons(decision),
         basis=_basis(record),
@@ -154,13 +156,7 @@ def account(found: FoundDecision, language: Language, names: Mapping[str, str]) 
             Check(rule, text.rules.get(rule, rule), _result(outcome))
             for rule, outcome in decision.outcomes.items()
         ],
-        client=record.client,
-        interface=record.interface,
-        seq=record.seq,
         hash=found.hash,
-        law=record.law,
-        config=record.config,
-        snapshot=record.snapshot,
         # A company name may end with a full stop. Without this, the sentence would end with two.
         words=[
             sentence[:-1] if sentence.endswith("..") else sentence
@@ -357,13 +353,11 @@ def _basis(record: Record) -> Rests | None:
 
 def _consulted(found: FoundDecision, answer: RegistryAnswer) -> Consulted:
     consultation = found.consultations.get(answer.registry)
-    return Consulted(
-        registry=answer.registry,
-        answer=answer.answer,
+    return copy_fields(
+        answer,
+        Consulted,
         consulted_at=local_time.rfc3339(answer.consulted_at) if answer.consulted_at else "",
-        consultation=answer.consultation,
         receipt=consultation.receipt if consultation else "",
-        blocks=answer.blocks,
         listed_since=local_time.rfc3339(answer.since) if answer.since else "",
     )
 

@@ -21,6 +21,7 @@ from dialgate.config.settings import Settings
 from dialgate.core import local_time
 from dialgate.core.model import HOUR, SECOND, Instant
 from dialgate.core.refusal import Refused
+from dialgate.core.struct_copies import copy_fields
 from dialgate.core.text_formats import Timestamp
 from dialgate.crypto.keys import Keys
 from dialgate.crypto.masking import Masker, covered, mask_number
@@ -179,14 +180,12 @@ class Lookups:
         return await asyncio.to_thread(lambda: [self._line(lookup) for lookup in found])
 
     def _line(self, lookup: Lookup) -> LookupLine:
-        return LookupLine(
+        return copy_fields(
+            lookup,
+            LookupLine,
             at=local_time.rfc3339(lookup.at),
-            client=lookup.client,
-            controller=lookup.controller,
-            what=lookup.what,
             purpose=covered(lookup.purpose),
             number=mask_number(self._keys.ledger.unseal(lookup.sealed)),
-            node=lookup.node,
             id=f"{lookup.at}.{lookup.seq}.{lookup.node}",
         )
 

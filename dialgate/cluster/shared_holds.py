@@ -12,6 +12,7 @@ import structlog
 
 from dialgate.audit.legal_holds import HoldRefused, Holds, LegalHold, UnderHold
 from dialgate.core.model import SECOND, Instant
+from dialgate.core.struct_copies import copy_fields
 from dialgate.crypto.keys import Keys
 from dialgate.crypto.masking import mask_number
 from dialgate.store import Documents, StoreUnavailable
@@ -60,7 +61,7 @@ class SharedHolds:
             elif here is not None and here.at <= end:
                 self._holds.lift(unseal(here.number), at=end, by=hold.lifted_by, reason=hold.lifted_because)
         return [
-            (key, _stored(hold))
+            (key, copy_fields(hold, StoredHold))
             for key, hold in own.items()
             if key not in stored or 0 < stored[key].lifted_at < hold.at
         ]
@@ -73,7 +74,7 @@ class SharedHolds:
         """
         async with self._turn:
             hold = await asyncio.to_thread(self._holds.add, number, at=at, by=by, reason=reason)
-            await self._store.put_hold(self._key(number), _stored(hold))
+            await self._store.put_hold(self._key(number), copy_fields(hold, StoredHold))
         return hold
 
     async def lift(self, number: str, *, at: Instant, by: str, reason: str) -> LegalHold:
@@ -81,7 +82,7 @@ class SharedHolds:
         await self.sync()
         async with self._turn:
             hold = await asyncio.to_thread(self._holds.lift, number, at=at, by=by, reason=reason)
-            await self._store.put_hold(self._key(number), _stored(hold))
+            await self._store.put_hold(self._key(number), copy_fields(hold, StoredHold))
         return hold
 
     async def list_holds(self, number: str = "") -> list[LegalHold]:
@@ -96,18 +97,6 @@ class SharedHolds:
 
     def _key(self, number: str) -> str:
         return self._keys.named("?holds", number.encode()).hex()  # "?": not the name of a controller
-
-
-def _stored(hold: LegalHold) -> StoredHold:
-    return StoredHold(
-        number=hold.number,
-        at=hold.at,
-        by=hold.by,
-        reason=hold.reason,
-        lifted_at=hold.lifted_at,
-        lifted_by=hold.lifted_by,
-        lifted_because=hold.lifted_because,
-    )
 
 
 async def _run_in_thread(work: Callable[[], _T]) -> _T:

@@ -17,6 +17,7 @@ from dialgate.core.law import Law
 from dialgate.core.model import Origin
 from dialgate.core.name_suggestions import choose
 from dialgate.core.refusal import Refused
+from dialgate.core.struct_copies import copy_fields
 from dialgate.ledger.access import LedgerAccess
 from dialgate.ledger.activation import Activation
 from dialgate.ledger.judge import numbers_of
@@ -83,17 +84,12 @@ class CallListWriter:
         if ask.replaces:  # after the new list: no number that is on both is on none in between
             await self._access.store.retire_list(controller.id, ask.replaces, self._access.clock())
         tally = built.tally
-        return ListReport(
+        return copy_fields(
+            tally,
+            ListReport,
             info=_info(record),
             in_force=await self._activation.put_in_force(),
-            rows=tally.rows,
-            accepted=tally.accepted,
-            duplicates=tally.duplicates,
-            refused=tally.refused,
-            problems=tally.problems,
             layout=built.layout,
-            unstated=tally.unstated,
-            doubtful=tally.doubtful,
             reasons=dict(Counter(tally.reasons).most_common()),
             note=lost_zeros.summary(tally.doubtful),
             replaced=ask.replaces,
@@ -144,7 +140,7 @@ class CallListWriter:
             bases=tally.bases,
             stated=tally.stated,
             places=tally.places,
-            origin=_origin(ask),
+            origin=copy_fields(ask, Origin, kind=ask.origin),
             file=file.name,
             sha256=digest,
             numbers=tally.accepted,
@@ -247,7 +243,7 @@ def _count_common(some: Numbers, others: Numbers) -> int:
 
 def _check_origin(ask: ListRequest, controller: ControllerFile, law: Law) -> None:
     """Raise `Refused` if the stated origin contradicts itself, or if the law permits no call without one."""
-    origin = _origin(ask)
+    origin = copy_fields(ask, Origin, kind=ask.origin)
     is_own = origins.is_own(origin, controller.as_fact())
     if ask.origin == "own" and not is_own:
         text = "The origin `own` needs a `collected_by` that is the controller, or one of the `processors` in its file. Correct it, or send the origin `acquired` with every transfer."
@@ -258,16 +254,6 @@ def _check_origin(ask: ListRequest, controller: ControllerFile, law: Law) -> Non
     else:
         return
     raise Refused("request.invalid", text, "transfers" if ask.origin == "acquired" else "origin")
-
-
-def _origin(ask: ListRequest) -> Origin:
-    return Origin(
-        collected_by=ask.collected_by,
-        collected_on=ask.collected_on,
-        source=ask.source,
-        transfers=ask.transfers,
-        kind=ask.origin,
-    )
 
 
 def _refuse_numbers(ask: ListRequest, path: Path, home: str) -> None:
@@ -306,13 +292,9 @@ def _unknown_list(field: str = "id") -> Refused:
 
 
 def _info(record: CallList) -> ListInfo:
-    return ListInfo(
-        id=record.id,
-        controller=record.controller,
-        campaigns=record.campaigns,
-        numbers=record.numbers,
-        origin=record.origin,
+    return copy_fields(
+        record,
+        ListInfo,
         loaded_at=local_time.rfc3339(record.loaded_at),
-        actor=record.actor,
         retired_at=local_time.rfc3339(record.retired_at) if record.retired_at else "",
     )

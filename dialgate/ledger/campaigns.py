@@ -15,6 +15,7 @@ from dialgate.core.law import Law
 from dialgate.core.ledger_events import CampaignPaused, CampaignResumed, Draft
 from dialgate.core.model import HOUR, Instant, Severity
 from dialgate.core.refusal import Refused
+from dialgate.core.struct_copies import copy_fields
 from dialgate.core.text_formats import OptionalTimestamp
 from dialgate.gate.counted_campaigns import CountedCampaigns
 from dialgate.ledger.access import LedgerAccess
@@ -305,13 +306,11 @@ def _not_paused(wanted: PauseCause, causes: tuple[PauseCause, ...]) -> Refused:
 
 def _limit(law: Law, found: Standing, since: Instant) -> CampaignLimit:
     section = found.section
-    return CampaignLimit(
+    return copy_fields(
+        section,
+        CampaignLimit,
         country=law.country,
-        source=section.source,
-        severity=section.severity,
         days=section.per,
-        above=section.above,
-        out_of=section.out_of,
         abandoned=found.abandoned,
         compared=found.compared,
         used=round(found.used, 3),

@@ -12,6 +12,7 @@ from dialgate.core.former_names import CurrentNames
 from dialgate.core.ledger_events import ConsentConfirmed, ConsentGiven, Entry
 from dialgate.core.ledger_state import merge
 from dialgate.core.model import Consent, Controller, Instant, RegistryAnswer
+from dialgate.core.struct_copies import copy_fields
 from dialgate.ledger.access import LedgerAccess
 from dialgate.ledger.view_schemas import ConsentStanding, HistoryEntry
 
@@ -88,16 +89,7 @@ def history_entry(entry: Entry) -> HistoryEntry:
     details = {
         name: local_time.rfc3339(value) if name in _INSTANTS else value for name, value in details.items()
     }
-    return HistoryEntry(
-        seq=entry.seq,
-        at=local_time.rfc3339(entry.at),
-        kind=kind,
-        controller=entry.controller,
-        actor=entry.actor,
-        channel=entry.channel,
-        proof=entry.proof,
-        details=details,
-    )
+    return copy_fields(entry, HistoryEntry, at=local_time.rfc3339(entry.at), kind=kind, details=details)
 
 
 def _standing(consent: Consent, used: Instant, state: ConsentState) -> ConsentStanding:
@@ -106,21 +98,11 @@ def _standing(consent: Consent, used: Instant, state: ConsentState) -> ConsentSt
         for name, at in structs.asdict(consent).items()
         if name.endswith("_at")
     }
-    return ConsentStanding(
-        id=consent.id,
-        proved=consent.proved,
-        purposes=consent.purposes,
-        call_types=consent.call_types,
-        goods=consent.goods,
-        profiling=consent.profiling,
-        third_party=consent.third_party,
-        double_opt_in=consent.double_opt_in,
-        form=consent.form,
-        states=consent.states,
+    return copy_fields(
+        consent,
+        ConsentStanding,
         last_used_at=local_time.rfc3339(used) if used else "",
         reason=state.reason,
         refused_for=state.refused_for,
-        place=consent.place,
-        other_proofs=consent.other_proofs,
         **instants,
     )

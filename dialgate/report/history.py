@@ -17,6 +17,7 @@ from msgspec import Struct, structs
 from dialgate.config.configuration import Config
 from dialgate.core import local_time
 from dialgate.core.model import MINUTE, Instant
+from dialgate.core.struct_copies import copy_fields
 from dialgate.core.text_formats import OptionalTimestamp, Timestamp
 from dialgate.decision_log import span
 from dialgate.decision_log.chains import Chains, shipped_until
@@ -128,11 +129,9 @@ def gather_history(config: Config, order: HistoryOrder) -> DecisionHistory:
     for day in (order.first + timedelta(days=number) for number in range(days)):
         sums.add(day, days_read.counts(day), is_before=False)
         sums.add(day, days_read.counts(day - shift), is_before=True)
-    return DecisionHistory(
-        controller=order.controller,
-        zone=order.zone,
-        first=order.first,
-        last=order.last,
+    return copy_fields(
+        order,
+        DecisionHistory,
         before_first=order.first - shift,
         before_last=order.last - shift,
         compared_until=sums.compared_until,

@@ -11,6 +11,7 @@ from dialgate.config.configuration import Config
 from dialgate.core.local_time import day_in, rfc3339
 from dialgate.core.model import Instant, Phrase
 from dialgate.core.refusal import Refused
+from dialgate.core.struct_copies import copy_fields
 from dialgate.core.text_formats import Timestamp
 from dialgate.ledger.schemas import Words, described
 from dialgate.report.law_page import LawChange, change_days, changes
@@ -153,13 +154,7 @@ def _read_by(found: Iterable[LawAcknowledgement], controllers: Collection[str]) 
     own = sorted(
         (read for read in found if read.controller in controllers), key=lambda read: (read.at, read.key)
     )
-    return [
-        LawReadBy(
-            controller=read.controller, country=read.country, law=read.law, until=read.until, at=rfc3339(read.at), by=read.by,
-            note=read.note,
-        )
-        for read in own
-    ]  # fmt: skip
+    return [copy_fields(read, LawReadBy, at=rfc3339(read.at)) for read in own]
 
 
 def _countries(config: Config, controllers: Collection[str]) -> set[str]:

@@ -23,6 +23,7 @@ from dialgate.core.faults import Unavailable
 from dialgate.core.local_time import hour_in, rfc3339
 from dialgate.core.model import HOUR, MINUTE, SECOND, Instant
 from dialgate.core.refusal import Refused
+from dialgate.core.struct_copies import copy_fields
 from dialgate.core.text_formats import OptionalTimestamp
 from dialgate.ledger.schemas import described
 from dialgate.observability.metrics import Metrics
@@ -197,13 +198,9 @@ def _delivery(sent: Mapping[str, ReportDelivery], schedule: ReportSchedule) -> R
 
 
 def _describe(schedule: ReportSchedule, sent: ReportDelivery) -> ScheduledReport:
-    return ScheduledReport(
-        name=schedule.name,
-        controller=schedule.controller,
-        report=schedule.report,
-        period=schedule.period,
-        language=schedule.language,
-        recipients=schedule.recipients,
+    return copy_fields(
+        schedule,
+        ScheduledReport,
         last=sent.period,
         sent_at=rfc3339(sent.sent_at) if sent.sent_at else "",
         problem=sent.problem,

@@ -14,6 +14,7 @@ from dialgate.config.clients import Client, Scope
 from dialgate.config.configuration import Config
 from dialgate.core.local_time import rfc3339
 from dialgate.core.model import HOUR, Instant
+from dialgate.core.struct_copies import copy_fields
 from dialgate.core.text_formats import Timestamp
 from dialgate.crypto.keys import KeyRetired, Keys
 from dialgate.decision_log.chains import Chains
@@ -146,11 +147,4 @@ def _concerns(span: BreachPeriod, client: str, node: str) -> bool:
 
 
 def _looked_up(lookup: Lookup) -> LookedUp:
-    return LookedUp(
-        at=rfc3339(lookup.at),
-        client=lookup.client,
-        node=lookup.node,
-        controller=lookup.controller,
-        what=lookup.what,
-        purpose=lookup.purpose,
-    )
+    return copy_fields(lookup, LookedUp, at=rfc3339(lookup.at))

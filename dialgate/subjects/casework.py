@@ -14,6 +14,7 @@ from dialgate.core.local_time import rfc3339
 from dialgate.core.model import HOUR, SECOND, Instant
 from dialgate.core.refusal import Refused
 from dialgate.core.request_deadlines import EXECUTED, Case, Executed
+from dialgate.core.struct_copies import copy_fields
 from dialgate.ledger.bulk_import import KINDS
 from dialgate.ledger.registrar import Registrar
 from dialgate.ledger.schemas import RevocationRequest
@@ -228,18 +229,7 @@ class Casework:
 
 def report_letter(report: Report, language: Language, made_at: Instant) -> Letter:
     """Return the access letter for a report that belongs to no request."""
-    return Letter(
-        kind="access",
-        language=language,
-        controller_name=report.controller_name,
-        controller_contact=report.controller_contact,
-        officer=report.officer,
-        country=report.country,
-        zone=report.zone,
-        number=report.number,
-        made_at=made_at,
-        report=report,
-    )
+    return copy_fields(report, Letter, kind="access", language=language, made_at=made_at, report=report)
 
 
 _REGISTER: Final = (

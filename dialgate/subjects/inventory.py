@@ -17,6 +17,7 @@ from dialgate.cluster.personal_data import DecisionLine, FromRegistry, OnList, S
 from dialgate.config.configuration import Config
 from dialgate.core.local_time import rfc3339
 from dialgate.core.model import RESULT_RANK, Attempt, OutcomeRecord, Result
+from dialgate.core.struct_copies import copy_fields
 from dialgate.crypto.keys import Keys
 from dialgate.decision_log.records import Record
 from dialgate.ledger.dead_letters import DeadLetters
@@ -202,12 +203,10 @@ def from_registries(person: Person) -> list[FromRegistry]:
             for name in sorted(names)
         ]
     return [
-        FromRegistry(
-            registry=answer.registry,
-            answer=answer.answer,
+        copy_fields(
+            answer,
+            FromRegistry,
             consulted_at=rfc3339(answer.consulted_at),
-            consultation=answer.consultation,
-            blocks=answer.blocks,
             listed_since=rfc3339(answer.since) if answer.since else "",
         )
         for answer in answers

@@ -32,6 +32,7 @@ from dialgate.core.local_time import rfc3339
 from dialgate.core.model import DAY, HOUR, SECOND, Instant
 from dialgate.core.refusal import Refused
 from dialgate.core.request_deadlines import Executed
+from dialgate.core.struct_copies import copy_fields
 from dialgate.decision_log.chains import Chains
 from dialgate.ledger import bulk_import
 from dialgate.ledger.registrar import Registrar
@@ -170,21 +171,16 @@ class Subjects:
         ]
         current = [decision for decision in shown if decision.at > start or decision.id in calls]
         file = self.config.controllers[owner]
-        return Report(
+        return copy_fields(
+            share,
+            Report,
             number=e164,
             controller=owner,
             controller_name=file.name,
             made_at=rfc3339(self._clock()),
             ledger=[entry for entry in history if entry.at >= start],
             restricted=[self._registrar.ids.with_entry_ids(entry) for entry in share.restricted],
-            lists=share.lists,
-            registries=share.registries,
             decisions=current,
-            retired_months=share.retired_months,
-            lookups=share.lookups,
-            requests=share.requests,
-            letters=share.letters,
-            attachments=share.attachments,
             processors=file.processors,
             country=file.country,
             days_of_storage=_days(self.config.storage(self._clock())),
