@@ -1,7 +1,9 @@
 """Options and error output that the `registry-sync` commands share."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import asyncio
+import signal
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Annotated, TypeAlias
 
@@ -55,6 +57,18 @@ def reporting(*, as_json: bool) -> Iterator[None]:
     except MissingExtra as missing:
         refuse(str(missing), as_json=as_json)
         raise typer.Exit(MISUSE) from None
+
+
+async def repeat(step: Callable[[], Awaitable[None]], seconds: float) -> None:
+    """Await `step` repeatedly, and wait some seconds between two runs, until SIGTERM or SIGINT. A signal lets a run end."""
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    while not stop.is_set():
+        await step()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await stop.wait()
 
 
 def refuse(message: str, *, as_json: bool) -> None:

@@ -1,7 +1,6 @@
 """The `registry-sync pull` command, which copies publications to a node."""
 
 import asyncio
-import signal
 from pathlib import Path
 from typing import Annotated
 
@@ -11,7 +10,7 @@ from dialgate.lists.snapshot import PUBLIC_KEY
 from dialgate.runtime.clock import wall_clock
 from dialgate.runtime.terminal import show_fields, show_json, utc
 from registry_sync import nightly_job, snapshot_mirror, source_settings
-from registry_sync.cli_options import AsJson, refuse, reporting
+from registry_sync.cli_options import AsJson, refuse, repeat, reporting
 from registry_sync.publication import PublishTarget
 from registry_sync.snapshot_mirror import Pull
 
@@ -95,24 +94,20 @@ def _absolute(path: Path | None) -> str:
 async def _forever(
     source: source_settings.Source, target: PublishTarget, key: str, every: float, *, as_json: bool
 ) -> None:
-    stop = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
     version = ""
-    while not stop.is_set():
+
+    async def pull_once() -> None:
+        nonlocal version
         try:
             result = await snapshot_mirror.pull(source, target, key, wall_clock())
         except nightly_job.FAULTS as fault:
             refuse(str(fault), as_json=as_json)
-        else:
-            if result.version != version:
-                _show_result(result, as_json=as_json)
-            version = result.version
-        try:
-            async with asyncio.timeout(every):
-                await stop.wait()
-        except TimeoutError:
-            continue
+            return
+        if result.version != version:
+            _show_result(result, as_json=as_json)
+        version = result.version
+
+    await repeat(pull_once, every)
 
 
 def _show_result(result: Pull, *, as_json: bool) -> None:

@@ -1,7 +1,6 @@
 """The `registry-sync run` and `registry-sync status` commands, which run the nightly job and show its state."""
 
 import asyncio
-import signal
 from typing import Annotated
 
 import typer
@@ -9,7 +8,15 @@ import typer
 from dialgate.lists import release_holds
 from dialgate.runtime.terminal import NO, bars, show_json, show_table, utc
 from registry_sync import nightly_job
-from registry_sync.cli_options import DEFAULT_REGISTRIES, AsJson, RegistriesPath, load, refuse, reporting
+from registry_sync.cli_options import (
+    DEFAULT_REGISTRIES,
+    AsJson,
+    RegistriesPath,
+    load,
+    refuse,
+    repeat,
+    reporting,
+)
 from registry_sync.config import Plan
 from registry_sync.query_packages import Package, PackageStore
 from registry_sync.run_report import Run
@@ -50,11 +57,12 @@ def run(
 
 
 async def _forever(plan: Plan, *, as_json: bool) -> None:
-    stop = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
     with bars() as progress:
-        await nightly_job.run_forever(plan, progress, lambda result: _show_run(result, as_json=as_json), stop)
+
+        async def run_once() -> None:
+            _show_run(await nightly_job.run(plan, progress), as_json=as_json)
+
+        await repeat(run_once, plan.registries.every_minutes * 60)
 
 
 @app.command("status")

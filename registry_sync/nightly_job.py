@@ -38,7 +38,7 @@ from registry_sync.publication import PublishTarget
 from registry_sync.query_candidates import select_candidates
 from registry_sync.query_cycle import QueryContext
 from registry_sync.query_packages import PackageStore
-from registry_sync.run_report import Alarm, Kind, Run, Summary
+from registry_sync.run_report import Run, Summary
 from registry_sync.sources import Source, SourceFailed, open_source
 
 FAULTS = (
@@ -144,7 +144,7 @@ async def _run_queries(context: RunContext, settings: QueriedRegistry, ledger: O
             progress=context.progress,
         )
         result = await query_cycle.QueryCycle(query).run(source, dry=context.dry)
-        damaged = (_alarm(summary, "file_faulty", text) for text in candidates.damaged)
+        damaged = (summary.alarm("file_faulty", text) for text in candidates.damaged)
         return msgspec.structs.replace(result, foreign=candidates.foreign, alarms=(*result.alarms, *damaged))
 
     return await _run_part(context, settings.source, summary, run)
@@ -161,9 +161,9 @@ async def _run_part(
         async with open_source(source, context.plan.folder, context.clock()) as opened:
             return await run(opened)
     except SourceFailed as failed:
-        alarm = _alarm(summary, "source_failed", str(failed))
+        alarm = summary.alarm("source_failed", str(failed))
     except FAULTS as fault:
-        alarm = _alarm(summary, "refused", str(fault))
+        alarm = summary.alarm("refused", str(fault))
     return msgspec.structs.replace(summary, alarms=(alarm,))
 
 
@@ -173,26 +173,6 @@ def _make_folders(source: source_settings.Source, plan: Plan) -> None:
     for path in ((plan.folder / name).resolve() for name in names if name):
         if path.is_relative_to(plan.gate.data):
             path.mkdir(parents=True, exist_ok=True)
-
-
-def _alarm(summary: Summary, kind: Kind, text: str) -> Alarm:
-    return Alarm(registry=summary.registry, controller=summary.controller, kind=kind, text=text)
-
-
-async def run_forever(
-    plan: Plan, progress: Progress, report: Callable[[Run], None], stop: asyncio.Event
-) -> None:
-    """Run the job repeatedly until `stop` is set, and wait `every_minutes` between two runs.
-
-    This is for systems without a scheduler. Call `report` after each run. Raises the same errors as `run`.
-    """
-    while not stop.is_set():
-        report(await run(plan, progress))
-        try:
-            async with asyncio.timeout(plan.registries.every_minutes * 60):
-                await stop.wait()
-        except TimeoutError:
-            continue
 
 
 def read_last_run(plan: Plan) -> Run | None:

@@ -119,9 +119,7 @@ class QueryCycle:
             self._alarm("source_failed", str(failed))
 
     def _alarm(self, kind: Kind, text: str) -> None:
-        alarm = Alarm(
-            registry=self._settings.registry, controller=self._settings.controller, kind=kind, text=text
-        )
+        alarm = self._summary.alarm(kind, text)
         if alarm not in self._alarms:
             self._alarms.append(alarm)
 

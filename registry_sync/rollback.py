@@ -69,31 +69,23 @@ def _difference(
     known = {consultation.id for consultation in was.contents.consultations}
     added_consultations = (new for new in now.contents.consultations if new.id not in known)
     receipts = tuple(consultation.receipt for consultation in added_consultations)
-    added, removed, newly_listed, newly_clear = _compare_answers(was, now)
-    return replace(
-        sizes,
-        added=added,
-        removed=removed,
-        newly_listed=newly_listed,
-        newly_clear=newly_clear,
-        freed=newly_clear,
-        consultations=receipts,
-    )
+    changes = _compare_answers(was, now)
+    return replace(sizes, **changes, freed=changes["newly_clear"], consultations=receipts)
 
 
 def _read_answers(folder: Path, name: tuple[str, str], entry: ManifestEntry | None) -> PublishedAnswers:
     return publication.read_answers(folder, entry) if entry else publication.empty_answers(*name)
 
 
-def _compare_answers(old: PublishedAnswers, new: PublishedAnswers) -> tuple[int, int, int, int]:
+def _compare_answers(old: PublishedAnswers, new: PublishedAnswers) -> dict[str, int]:
     both, was_at, now_at = np.intersect1d(old.numbers, new.numbers, assume_unique=True, return_indices=True)
     was, now = _listed_mask(old)[was_at], _listed_mask(new)[now_at]
-    return (
-        len(new.numbers) - len(both),
-        len(old.numbers) - len(both),
-        int((now & ~was).sum()),
-        int((was & ~now).sum()),
-    )
+    return {
+        "added": len(new.numbers) - len(both),
+        "removed": len(old.numbers) - len(both),
+        "newly_listed": int((now & ~was).sum()),
+        "newly_clear": int((was & ~now).sum()),
+    }
 
 
 def _listed_mask(current: PublishedAnswers) -> Mask:

@@ -53,6 +53,9 @@ class Summary(Struct, frozen=True, kw_only=True):
     published: str = ""
     alarms: tuple[Alarm, ...] = ()
 
+    def alarm(self, kind: Kind, text: str) -> Alarm:
+        return Alarm(registry=self.registry, controller=self.controller, kind=kind, text=text)
+
 
 class Run(Struct, frozen=True, kw_only=True):
     at: Instant
