@@ -70,13 +70,21 @@ class StoredDocuments(Protocol):
     async def _put_document(self, kind: DocumentKind, key: str, body: bytes) -> None:
         """Store a document. A failover may lose it."""
 
+    async def _all(self, kind: DocumentKind, type_: type[T]) -> dict[str, T]:
+        documents = await self._documents(kind)
+        return {key: _decode(body, type_) for key, body in documents.items()}
+
+    async def _one(self, kind: DocumentKind, key: str, type_: type[T]) -> T | None:
+        body = await self._document(kind, key)
+        return _decode(body, type_) if body else None
+
     async def _change(
-        self, kind: DocumentKind, key: str, changed: Callable[[bytes | None], T | None]
+        self, kind: DocumentKind, key: str, type_: type[T], changed: Callable[[T | None], T | None]
     ) -> T | None:
-        """Store what `changed` makes of the present document, and return it. None changes nothing."""
+        """Store what `changed` makes of the present document, and return it. None changes nothing. No other change gets between."""
         while True:
             before = await self._document(kind, key)
-            after = changed(before)
+            after = changed(_decode(before, type_) if before else None)
             if after is None or await self._swap_document(kind, key, before, _encode(after)):
                 return after
 
@@ -87,8 +95,7 @@ class Documents(StoredDocuments, Protocol):
     # ---- call lists --------------------------------------------------------------------------------------------------
 
     async def lists(self) -> list[CallList]:
-        documents = await self._documents("lists")
-        return [_decode(documents[key], CallList) for key in sorted(documents)]
+        return [found for _, found in sorted((await self._all("lists", CallList)).items())]
 
     async def add_list(self, call_list: CallList) -> bool:
         """Add a list. Return False and write nothing if the controller already has a list with this id.
@@ -96,7 +103,8 @@ class Documents(StoredDocuments, Protocol):
         The ids of retired lists cannot be reused.
         """
         key = f"{call_list.controller}\0{call_list.id}"
-        return await self._change("lists", key, lambda before: None if before else call_list) is not None
+        added = await self._change("lists", key, CallList, lambda before: None if before else call_list)
+        return added is not None
 
     async def replace_list(self, call_list: CallList, sha256: str) -> bool:
         """Replace the file of a list, but only if its current checksum is `sha256`.
@@ -104,8 +112,7 @@ class Documents(StoredDocuments, Protocol):
         Other fields are unchanged.
         """
 
-        def changed(before: bytes | None) -> CallList | None:
-            current = _decode(before, CallList) if before else None
+        def changed(current: CallList | None) -> CallList | None:
             if current is None or current.sha256 != sha256:
                 return None
             return structs.replace(
@@ -113,7 +120,7 @@ class Documents(StoredDocuments, Protocol):
             )
 
         key = f"{call_list.controller}\0{call_list.id}"
-        return await self._change("lists", key, changed) is not None
+        return await self._change("lists", key, CallList, changed) is not None
 
     async def retire_list(self, controller: str, name: str, at: Instant) -> CallList | None:
         """Retire a list and return it, or return None if it does not exist.
@@ -121,61 +128,60 @@ class Documents(StoredDocuments, Protocol):
         A list that is already retired keeps its original retirement time.
         """
 
-        def changed(before: bytes | None) -> CallList | None:
-            current = _decode(before, CallList) if before else None
+        def changed(current: CallList | None) -> CallList | None:
             return current and structs.replace(current, retired_at=current.retired_at or at)
 
-        return await self._change("lists", f"{controller}\0{name}", changed)
+        return await self._change("lists", f"{controller}\0{name}", CallList, changed)
 
     # ---- proofs, deliveries and lifted pauses ------------------------------------------------------------------------
 
     async def proofs(self) -> list[CallerIdProof]:
         """Return the newest proof for each pair of controller and caller ID."""
-        return [_decode(body, CallerIdProof) for body in (await self._documents("proofs")).values()]
+        return list((await self._all("proofs", CallerIdProof)).values())
 
     async def put_proof(self, proof: CallerIdProof) -> None:
-        def changed(before: bytes | None) -> CallerIdProof | None:
-            return None if before and _decode(before, CallerIdProof).at > proof.at else proof
+        def changed(before: CallerIdProof | None) -> CallerIdProof | None:
+            return None if before and before.at > proof.at else proof
 
-        await self._change("proofs", f"{proof.controller}\0{proof.caller_id}", changed)
+        await self._change("proofs", f"{proof.controller}\0{proof.caller_id}", CallerIdProof, changed)
 
     async def deliveries(self) -> list[Delivery]:
-        return [_decode(body, Delivery) for body in (await self._documents("deliveries")).values()]
+        return list((await self._all("deliveries", Delivery)).values())
 
     async def put_delivery(self, delivery: Delivery) -> None:
         await self._put_document("deliveries", delivery.webhook, _encode(delivery))
 
     async def pause_lifts(self) -> list[PauseLift]:
         """Return all lifted pauses, oldest first."""
-        lifts = [_decode(body, PauseLift) for body in (await self._documents("lifts")).values()]
-        return sorted(lifts, key=lambda lift: (lift.at, lift.campaign))
+        lifts = await self._all("lifts", PauseLift)
+        return sorted(lifts.values(), key=lambda lift: (lift.at, lift.campaign))
 
     async def lift_pause(self, lift: PauseLift) -> None:
-        await self._change("lifts", f"{lift.campaign}\0{lift.at}", lambda _: lift)
+        await self._change("lifts", f"{lift.campaign}\0{lift.at}", PauseLift, lambda _: lift)
 
     # ---- month keys of the nodes on a shared store -------------------------------------------------------------------
 
     async def sealed_months(self) -> dict[str, bytes]:
         """Return the keys that each node published, encrypted by `Keys.publish`, by the name of the node's log."""
-        documents = await self._documents("months")
-        return {log: _decode(body, SealedMonths).sealed for log, body in documents.items()}
+        months = await self._all("months", SealedMonths)
+        return {log: published.sealed for log, published in months.items()}
 
     async def put_sealed_months(self, log: str, sealed: bytes) -> None:
-        await self._change("months", log, lambda _: SealedMonths(sealed))
+        await self._change("months", log, SealedMonths, lambda _: SealedMonths(sealed))
 
     # ---- legal holds of the gates on a shared store ------------------------------------------------------------------
 
     async def holds(self) -> dict[str, StoredHold]:
         """Return the newest hold on each number, also if it was lifted, by a hash of the number."""
-        return {key: _decode(body, StoredHold) for key, body in (await self._documents("holds")).items()}
+        return await self._all("holds", StoredHold)
 
     async def put_hold(self, key: str, hold: StoredHold) -> None:
         """Store a hold, unless the stored one changed later."""
 
-        def changed(before: bytes | None) -> StoredHold | None:
-            return None if before and _decode(before, StoredHold).changed_at > hold.changed_at else hold
+        def changed(before: StoredHold | None) -> StoredHold | None:
+            return None if before and before.changed_at > hold.changed_at else hold
 
-        await self._change("holds", key, changed)
+        await self._change("holds", key, StoredHold, changed)
 
 
 class CampaignPauses(Documents, Protocol):
@@ -183,17 +189,17 @@ class CampaignPauses(Documents, Protocol):
 
     async def campaign_pauses(self) -> dict[tuple[str, str], CampaignPause]:
         """Return the newest pause of each campaign, by controller and campaign."""
-        pauses = [_decode(body, CampaignPause) for body in (await self._documents("pauses")).values()]
-        return {(pause.controller, pause.campaign): pause for pause in pauses}
+        pauses = await self._all("pauses", CampaignPause)
+        return {(pause.controller, pause.campaign): pause for pause in pauses.values()}
 
     async def put_pause(self, pause: CampaignPause) -> bool:
         """Store a pause, or its end, unless the stored one is as new. Return whether it was stored."""
 
-        def changed(before: bytes | None) -> CampaignPause | None:
-            is_kept = before and _decode(before, CampaignPause).changed_at >= pause.changed_at
-            return None if is_kept else pause
+        def changed(before: CampaignPause | None) -> CampaignPause | None:
+            return None if before and before.changed_at >= pause.changed_at else pause
 
-        return await self._change("pauses", f"{pause.controller}\0{pause.campaign}", changed) is not None
+        key = f"{pause.controller}\0{pause.campaign}"
+        return await self._change("pauses", key, CampaignPause, changed) is not None
 
 
 class PersonAccounts(StoredDocuments, Protocol):
@@ -201,12 +207,10 @@ class PersonAccounts(StoredDocuments, Protocol):
 
     async def accounts(self) -> list[PersonAccount]:
         """Return all accounts, also disabled ones, by name. No account is ever deleted."""
-        documents = await self._documents("accounts")
-        return [_decode(documents[key], PersonAccount) for key in sorted(documents)]
+        return [found for _, found in sorted((await self._all("accounts", PersonAccount)).items())]
 
     async def account(self, name: str) -> PersonAccount | None:
-        body = await self._document("accounts", name)
-        return _decode(body, PersonAccount) if body else None
+        return await self._one("accounts", name, PersonAccount)
 
     async def change_account(
         self, name: str, changed: Callable[[PersonAccount | None], PersonAccount | None]
@@ -215,9 +219,7 @@ class PersonAccounts(StoredDocuments, Protocol):
 
         No other change gets between: what `changed` compares, such as the last one-time code, still holds at the write.
         """
-        return await self._change(
-            "accounts", name, lambda before: changed(_decode(before, PersonAccount) if before else None)
-        )
+        return await self._change("accounts", name, PersonAccount, changed)
 
 
 class KeysOfClients(StoredDocuments, Protocol):
@@ -225,18 +227,15 @@ class KeysOfClients(StoredDocuments, Protocol):
 
     async def client_keys(self) -> dict[str, ClientKeys]:
         """Return the keys of all clients, also disabled ones, by client."""
-        documents = await self._documents("clients")
-        return {name: _decode(body, ClientKeys) for name, body in documents.items()}
+        return await self._all("clients", ClientKeys)
 
     async def change_client_keys(
         self, client: str, changed: Callable[[ClientKeys], ClientKeys]
     ) -> ClientKeys:
         """Store what `changed` makes of a client's present keys, and return it. No other change gets between."""
-
-        def decoded(before: bytes | None) -> ClientKeys:
-            return changed(_decode(before, ClientKeys) if before else ClientKeys(client=client))
-
-        keys = await self._change("clients", client, decoded)
+        keys = await self._change(
+            "clients", client, ClientKeys, lambda before: changed(before or ClientKeys(client=client))
+        )
         assert keys is not None
         return keys
 
@@ -245,42 +244,37 @@ class OfficerDocuments(StoredDocuments, Protocol):
     """What data-protection officers record, and the reports that they get. An engine inherits this class, too."""
 
     async def law_acknowledgements(self) -> list[LawAcknowledgement]:
-        documents = await self._documents("law_read")
-        return [_decode(body, LawAcknowledgement) for body in documents.values()]
+        return list((await self._all("law_read", LawAcknowledgement)).values())
 
     async def add_law_acknowledgement(self, read: LawAcknowledgement) -> None:
         """Store an acknowledgement, unless there is one of the same changes."""
-        await self._change("law_read", read.key, lambda before: None if before else read)
+        await self._change("law_read", read.key, LawAcknowledgement, lambda before: None if before else read)
 
     async def report_deliveries(self) -> dict[str, ReportDelivery]:
         """Return what was sent of each schedule, by its name."""
-        documents = await self._documents("report_mails")
-        return {name: _decode(body, ReportDelivery) for name, body in documents.items()}
+        return await self._all("report_mails", ReportDelivery)
 
     async def change_report_delivery(self, before: ReportDelivery, after: ReportDelivery) -> bool:
         """Store what was sent of a schedule, unless it is no longer `before`. Return whether it was stored."""
 
-        def changed(found: bytes | None) -> ReportDelivery | None:
-            present = _decode(found, ReportDelivery) if found else ReportDelivery(schedule=before.schedule)
+        def changed(found: ReportDelivery | None) -> ReportDelivery | None:
+            present = found or ReportDelivery(schedule=before.schedule)
             return after if present == before else None
 
-        return await self._change("report_mails", before.schedule, changed) is not None
+        return await self._change("report_mails", before.schedule, ReportDelivery, changed) is not None
 
     async def breaches(self) -> list[StoredBreach]:
         """Return all breaches. None is ever deleted."""
-        return [_decode(body, StoredBreach) for body in (await self._documents("breaches")).values()]
+        return list((await self._all("breaches", StoredBreach)).values())
 
     async def breach(self, name: str) -> StoredBreach | None:
-        body = await self._document("breaches", name)
-        return _decode(body, StoredBreach) if body else None
+        return await self._one("breaches", name, StoredBreach)
 
     async def change_breach(
         self, name: str, changed: Callable[[StoredBreach | None], StoredBreach | None]
     ) -> StoredBreach | None:
-        """Store what `changed` makes of the present breach, and return it. None changes nothing. No other change gets between."""
-        return await self._change(
-            "breaches", name, lambda before: changed(_decode(before, StoredBreach) if before else None)
-        )
+        """Store what `changed` makes of the present breach, and return it. None changes nothing."""
+        return await self._change("breaches", name, StoredBreach, changed)
 
 
 def _decode(body: bytes, kind: type[T]) -> T:

@@ -6,9 +6,10 @@ Each is encrypted. Its name is a keyed hash of its controller and of the SHA-256
 
 import os
 from collections.abc import Iterable
+from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
-from threading import Lock
+from threading import RLock
 from typing import Final
 
 from dialgate.core.ledger_events import ConsentGiven, Entry
@@ -25,7 +26,7 @@ class ProofFiles:
 
     def __init__(self, data: Path, keys: Keys) -> None:
         self._folder, self._keys, self._nonces = data / "proofs", keys, nonces()
-        self._lock = Lock()  # an upload must not be removed as the older file that it replaces
+        self._lock = RLock()  # an upload must not be removed as the older file that it replaces
 
     def keep(self, controller: str, content: bytes, now: Instant) -> str:
         """Write a file durably, and return its SHA-256. Raises `OSError`."""
@@ -54,13 +55,14 @@ class ProofFiles:
 
     def uploaded_before(self, before: Instant) -> set[str]:
         """Return the names of the files whose last upload was before an instant, also of those left behind by a crash."""
-        with self._lock:
-            return self._uploaded_before(before)
+        with self._lock, suppress(FileNotFoundError), os.scandir(self._folder) as files:
+            return {file.name for file in files if file.stat().st_mtime * SECOND < before}
+        return set()  # nothing was uploaded yet
 
     def remove(self, names: set[str], before: Instant) -> None:
         """Remove those of the files whose last upload was before an instant."""
         with self._lock:
-            for name in names & self._uploaded_before(before):
+            for name in names & self.uploaded_before(before):
                 (self._folder / name).unlink()
 
     def named_in(self, entries: Iterable[Entry]) -> set[str]:
@@ -70,13 +72,6 @@ class ProofFiles:
             for entry in entries
             if isinstance(entry.event, ConsentGiven) and entry.event.artefact_sha256
         }
-
-    def _uploaded_before(self, before: Instant) -> set[str]:
-        try:
-            with os.scandir(self._folder) as files:
-                return {file.name for file in files if file.stat().st_mtime * SECOND < before}
-        except FileNotFoundError:  # nothing was uploaded yet
-            return set()
 
     def name(self, controller: str, digest: str) -> str:
         return f"{self._keys.named(controller, _PURPOSE + digest.lower().encode()).hex()}.proof"

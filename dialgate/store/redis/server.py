@@ -10,10 +10,11 @@ is never repeated: the caller gets an error.
 """
 
 import asyncio
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
-from typing import Any, Final, Protocol, TypeAlias
+from typing import Any, Final, TypeAlias
 from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
 
 import hiredis
@@ -42,31 +43,28 @@ _NOT_MASTER: Final = (MovedError, ReadOnlyError, ClusterDownError, BusyLoadingEr
 _Node: TypeAlias = dict[str, Any]  # keyword arguments of a connection: host and port, or path
 
 
-class MasterLookup(Protocol):
+class MasterLookup(ABC):
     """A lookup of the master and its replicas. Raises `RedisError`."""
 
+    @abstractmethod
     async def master(self) -> _Node: ...
 
-    async def replicas(self) -> int: ...
+    async def replicas(self) -> int:
+        return 0
 
-    async def close(self) -> None: ...
+    async def close(self) -> None:  # noqa: B027 - only Sentinel's lookup keeps connections
+        pass
 
 
-class _Standalone:
+class _Standalone(MasterLookup):
     def __init__(self, node: _Node) -> None:
         self._node = node
 
     async def master(self) -> _Node:
         return self._node
 
-    async def replicas(self) -> int:
-        return 0
 
-    async def close(self) -> None:
-        pass
-
-
-class _BehindSentinel:
+class _BehindSentinel(MasterLookup):
     def __init__(self, split: SplitResult, options: dict[str, Any]) -> None:
         self._service = unquote(split.path.strip("/")) or "mymaster"
         query = parse_qs(split.query)
@@ -98,7 +96,7 @@ class _BehindSentinel:
         await self._sentinel.aclose()
 
 
-class _InCluster:
+class _InCluster(MasterLookup):
     """A lookup of the cluster nodes that serve the slot of `tag`."""
 
     def __init__(self, split: SplitResult, options: dict[str, Any], tag: bytes) -> None:
@@ -112,9 +110,6 @@ class _InCluster:
 
     async def replicas(self) -> int:
         return len(await self._nodes()) - 1
-
-    async def close(self) -> None:
-        pass
 
     async def _nodes(self) -> list[tuple[str, int]]:
         """Return the master and its replicas, as reported by the first node that answers.
