@@ -9,6 +9,7 @@ import os
 import re
 import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from hashlib import file_digest, sha256
 from io import BufferedReader, BytesIO
@@ -81,28 +82,22 @@ class TargetFolder:
 
     def put(self, name: str, content: Content) -> bool:
         path = self._root / name
-        with _open(content) as source:
-            try:
-                return self._put(path, source)
-            except OSError as error:
-                raise TargetFailed(str(unavailable(path, error))) from error
-
-    def _put(self, path: Path, source: _Source) -> bool:
-        if not self._root.is_dir():
-            raise TargetFailed(f"{self._root} does not exist: mount it or create it")
-        if path.exists():
-            size = path.stat().st_size
-            with path.open("rb") as existing:
-                _refuse_unless_same(str(path), file_digest(existing, "sha256").digest(), source, size)
-            if source.seek(0, os.SEEK_END) == size:
-                return False
-            source.seek(0)
-        self._make_folder(path)
-        with replace_file(path) as file:
-            shutil.copyfileobj(source, file, _CHUNK)
+        with _open(content) as source, _as_failure(path):
+            if path.exists():
+                size = path.stat().st_size
+                with path.open("rb") as existing:
+                    _refuse_unless_same(str(path), file_digest(existing, "sha256").digest(), source, size)
+                if source.seek(0, os.SEEK_END) == size:
+                    return False
+                source.seek(0)
+            self._make_folder(path)
+            with replace_file(path) as file:
+                shutil.copyfileobj(source, file, _CHUNK)
         return True
 
     def _make_folder(self, path: Path) -> None:
+        if not self._root.is_dir():
+            raise TargetFailed(f"{self._root} does not exist: mount it or create it")
         path.parent.mkdir(parents=True, exist_ok=True)
         for folder in _up_to(path.parent, self._root):
             sync_folder(folder)
@@ -113,9 +108,7 @@ class TargetFolder:
 
     def extend(self, name: str, offset: int, content: bytes) -> None:
         path = self._root / name
-        try:
-            if not self._root.is_dir():
-                raise TargetFailed(f"{self._root} does not exist: mount it or create it")
+        with _as_failure(path):
             self._make_folder(path)
             fd = os.open(path, os.O_WRONLY | os.O_CREAT, 0o600)
             with os.fdopen(fd, "wb") as file:
@@ -125,14 +118,19 @@ class TargetFolder:
                 os.fsync(fd)
             if not offset:
                 sync_folder(path.parent)
-        except OSError as error:
-            raise TargetFailed(str(unavailable(path, error))) from error
 
     def remove(self, name: str) -> None:
-        try:
+        with _as_failure(self._root / name):
             (self._root / name).unlink(missing_ok=True)
-        except OSError as error:
-            raise TargetFailed(str(unavailable(self._root / name, error))) from error
+
+
+@contextmanager
+def _as_failure(path: Path) -> Iterator[None]:
+    """Raise `TargetFailed` for an error of the file system."""
+    try:
+        yield
+    except OSError as error:
+        raise TargetFailed(str(unavailable(path, error))) from error
 
 
 def _up_to(folder: Path, root: Path) -> Iterator[Path]:
@@ -177,18 +175,15 @@ class Objects:
             raise StorageRefused(f"{shipping.to}: {_summary(error)}") from error
 
     def put(self, name: str, content: Content) -> bool:
-        with _open(content) as source:
-            try:
-                created = self._create(name, source)
-                if created and not self._proved and self._create(name, source):
-                    raise StorageRefused(
-                        f"{name}: the server replaced the object despite If-None-Match. Use another server"
-                    )
-                self._proved = True
-                if not created:
-                    _refuse_unless_same(name, self._digest(name), source)
-            except (self._obstore.exceptions.BaseError, OSError) as error:
-                raise TargetFailed(f"{name}: {_summary(error)}") from error
+        with _open(content) as source, self._as_failure(name):
+            created = self._create(name, source)
+            if created and not self._proved and self._create(name, source):
+                raise StorageRefused(
+                    f"{name}: the server replaced the object despite If-None-Match. Use another server"
+                )
+            self._proved = True
+            if not created:
+                _refuse_unless_same(name, self._digest(name), source)
         if name.endswith(_GROWING):
             self.remove(name)
         return created
@@ -203,16 +198,20 @@ class Objects:
 
     def sizes(self, folder: str = "") -> dict[str, int]:
         """Return the size of each object, by name, in alphabetical order. Raises `TargetFailed`."""
-        try:
+        with self._as_failure(folder):
             pages = list(self._obstore.list(self._store, prefix=folder or None))
-        except (self._obstore.exceptions.BaseError, OSError) as error:
-            raise TargetFailed(f"{folder}: {_summary(error)}") from error
         return dict(sorted((item["path"], item["size"]) for page in pages for item in page))
 
     def read(self, name: str) -> Iterator[bytes]:
         """Yield the content of an object. Raises `TargetFailed`."""
-        try:
+        with self._as_failure(name):
             yield from map(bytes, self._obstore.get(self._store, name).stream(_CHUNK))
+
+    @contextmanager
+    def _as_failure(self, name: str) -> Iterator[None]:
+        """Raise `TargetFailed` for an error of the storage or the network."""
+        try:
+            yield
         except (self._obstore.exceptions.BaseError, OSError) as error:
             raise TargetFailed(f"{name}: {_summary(error)}") from error
 
@@ -228,13 +227,9 @@ class Objects:
 
     def remove(self, name: str) -> None:
         """Remove the objects of a growing file. If the credentials forbid it, they stay, and readers ignore them."""
-        try:
+        with self._as_failure(name), suppress(self._obstore.exceptions.PermissionDeniedError):
             if parts := list(self._parts(name)):
                 self._obstore.delete(self._store, parts)
-        except self._obstore.exceptions.PermissionDeniedError:
-            return
-        except (self._obstore.exceptions.BaseError, OSError) as error:
-            raise TargetFailed(f"{name}: {_summary(error)}") from error
 
     def _digest(self, name: str) -> bytes:
         digest = sha256()
