@@ -52,7 +52,7 @@ from msgspec import Struct, field, structs
 from dialgate.audit.enclosed_files import enclose
 from dialgate.audit.evidence_sources import Sources
 from dialgate.audit.legal_holds import Holds
-from dialgate.audit.number_history import find_consultations
+from dialgate.audit.number_history import Published, consultations_of, published_consultations
 from dialgate.config import content_store
 from dialgate.core.decision_ids import log_of
 from dialgate.core.ledger_events import ConsentGiven
@@ -298,34 +298,28 @@ async def _findings(
     sources: Sources, decisions: Iterable[KnownDecision], outcomes: Mapping[str, list[int]]
 ) -> list[ProvedCall]:
     subjects = SubjectStore.open(sources.data / "subjects.db")
+    published = published_consultations(sources.data / "snapshots")
     try:
         return [
-            await _finding(sources, subjects, known, outcomes.get(known.record.id, [])) for known in decisions
+            await _finding(sources, subjects, published, known, outcomes.get(known.record.id, []))
+            for known in decisions
         ]
     finally:
         await subjects.close()
 
 
 async def _finding(
-    sources: Sources, subjects: SubjectStore, known: KnownDecision, outcomes: list[int]
+    sources: Sources, subjects: SubjectStore, published: Published, known: KnownDecision, outcomes: list[int]
 ) -> ProvedCall:
     record, number = known.record, known.number
     with suppress(KeyRetired):
         number = number or sources.keys.month(record.at).called_number(record.sealed)
-    ids = {answer.consultation for answer in record.facts.registries}
     return ProvedCall(
         id=record.id,
         seq=record.seq,
         grounds=record.grounds,
         number=number,
-        consultations=[
-            consultation
-            for registry in {answer.registry for answer in record.facts.registries}
-            for consultation in find_consultations(
-                sources.data / "snapshots", registry, record.facts.controller.id
-            )
-            if consultation.id in ids
-        ],
+        consultations=list(consultations_of(record, published).values()),
         consents=[] if number is None else await _consents(sources, subjects, record, number),
         outcomes=outcomes,
     )

@@ -9,7 +9,7 @@ from contextlib import closing
 from heapq import merge
 from itertools import islice, takewhile
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeAlias
 
 import numpy as np
 from msgspec import Struct
@@ -165,51 +165,43 @@ class Inquiry:
         if not entries:
             return []
         outcomes = self.chains.outcomes([record for _, record in entries])
-        published = _consultations(self._snapshots)
+        published = published_consultations(self._snapshots)
         return [
-            FoundDecision(line.hash, record, tuple(outcomes[record.id]), _consultations_of(record, published))
+            FoundDecision(line.hash, record, tuple(outcomes[record.id]), consultations_of(record, published))
             for line, record in entries
         ]
 
 
 def read_consultations(path: Path) -> tuple[Consultation, ...]:
-    """Return the consultations of a snapshot file. Raises `DamagedFile`, `OSError`."""
-    with closing(NumberSet.open(path)) as numbers:
-        return read_contents(numbers, path).consultations
-
-
-def find_consultations(folder: Path, registry: str, controller: str) -> Iterator[Consultation]:
-    """Yield the consultations in the published snapshot that apply to a controller."""
+    """Return the consultations of a snapshot file, or none if it cannot be read: records name their consultations anyway."""
     try:
-        manifest = read_manifest(folder)
-        for entry in manifest.files:
-            if entry.registry == registry and entry.controller in {controller, ""}:
-                yield from read_consultations(folder / entry.file)
-    except (SnapshotMissing, DamagedFile, OSError):
-        return  # the receipt is optional: the facts name the consultation anyway
+        with closing(NumberSet.open(path)) as numbers:
+            return read_contents(numbers, path).consultations
+    except (DamagedFile, OSError):
+        return ()
 
 
-_Consultations = dict[tuple[str, str, str], Consultation]
+Published: TypeAlias = dict[tuple[str, str, str], Consultation]
 
 
-def _consultations(folder: Path) -> _Consultations:
+def published_consultations(folder: Path) -> Published:
     """Return the published consultations, keyed by registry, controller and id.
 
     Consultations from earlier publications are included.
     """
-    published: _Consultations = {}
     try:
-        for entry in read_manifest(folder).files:
-            published |= {
-                (entry.registry, entry.controller, consultation.id): consultation
-                for consultation in read_consultations(folder / entry.file)
-            }
-    except (SnapshotMissing, DamagedFile, FileNotFoundError):
-        return published  # a receipt is optional: the record names the consultation anyway
-    return published
+        files = read_manifest(folder).files
+    except (SnapshotMissing, DamagedFile, OSError):
+        return {}
+    return {
+        (entry.registry, entry.controller, consultation.id): consultation
+        for entry in files
+        for consultation in read_consultations(folder / entry.file)
+    }
 
 
-def _consultations_of(record: Record, published: _Consultations) -> dict[str, Consultation]:
+def consultations_of(record: Record, published: Published) -> dict[str, Consultation]:
+    """Return the published consultations that gave the answers in a record, by registry."""
     owner = record.facts.controller.id
     pairs = (
         (answer.registry, published.get((answer.registry, name, answer.consultation)))

@@ -16,6 +16,7 @@ from dialgate.core.ledger_events import Draft, Entry, Event
 from dialgate.core.model import Instant
 from dialgate.core.name_suggestions import choose
 from dialgate.core.refusal import Refused
+from dialgate.core.struct_copies import copy_fields
 from dialgate.crypto.keys import Keys
 from dialgate.crypto.masking import Masker
 from dialgate.crypto.nonces import nonces
@@ -136,17 +137,10 @@ class LedgerAccess:
 
     async def lift(self, client: Client, entry: Entry, event: Event, ask: Request) -> Receipt:
         """Write the event that lifts an entry. Raises `StoreUnavailable`."""
-        draft = Draft(
-            at=self.clock(),
-            controller=entry.controller,
-            subject=entry.subject,
-            event=event,
-            actor=client.actor(ask.actor),
-            channel=ask.channel,
-            proof=ask.proof,
-            sealed=entry.sealed,
+        actor, now = client.actor(ask.actor), self.clock()
+        return await self.write(
+            copy_fields(entry, Draft, at=now, event=event, actor=actor, channel=ask.channel, proof=ask.proof)
         )
-        return await self.write(draft)
 
     async def append(
         self, client: Client, ask: Request, owner: str, number: str, event: Event, now: Instant

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from functools import lru_cache
 from itertools import repeat
 from types import GenericAlias
-from typing import Any, Final, TypeAlias, get_type_hints
+from typing import Any, ClassVar, Final, TypeAlias, get_type_hints
 
 import msgspec
 from msgspec import Struct, structs
@@ -86,9 +86,7 @@ class EntryFile(Struct, frozen=True):
     kind: type[Ask]
     sectors: tuple[str, ...]
 
-    @property
-    def is_lenient(self) -> bool:
-        return False
+    is_lenient: ClassVar[bool] = False
 
     def columns(self, table: Table) -> Columns:
         return [(table.layout.number - 1, "number"), *_columns(table, self.kind)]

@@ -7,7 +7,7 @@ skipped and reported.
 from collections import Counter
 from collections.abc import Collection
 from contextlib import suppress
-from typing import Final, Literal
+from typing import ClassVar, Final, Literal
 
 import msgspec
 from msgspec import Struct, structs
@@ -35,9 +35,7 @@ class RevocationFile(Struct, frozen=True):
     campaign: str
     channel: str
 
-    @property
-    def is_lenient(self) -> bool:
-        return True
+    is_lenient: ClassVar[bool] = True
 
     @staticmethod
     def columns(table: Table) -> Columns:

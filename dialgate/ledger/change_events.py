@@ -29,6 +29,7 @@ from dialgate.core.ledger_events import (
 )
 from dialgate.core.ledger_state import fold
 from dialgate.core.model import Consent, Instant
+from dialgate.core.struct_copies import copy_fields
 from dialgate.core.text_formats import Timestamp
 from dialgate.crypto.keys import Keys
 from dialgate.ledger import judge
@@ -82,40 +83,10 @@ class ChangeFeed:
             change
             for entry in entries
             if entry.controller in {*controllers, "*"} and entry.sealed
-            for change in self._changes(entry)
+            for change in changes_of(entry, self._keys)
             if change.type in types
         ]
         return await self._with_ids(found, controllers), entries[-1].seq if entries else seq
-
-    def _changes(self, entry: Entry) -> Iterator[ChangeEvent]:
-        match entry.event:
-            case Revoked(scope=scope, campaign=campaign):
-                # An older entry can name a campaign although its scope is wider.
-                campaign = campaign if scope == "campaign" else ""
-                yield self._change(entry, "stop", scope=scope, campaign=campaign)
-                if entry.channel == "erasure":
-                    yield self._change(entry, "erased")
-            case Lifted(of=of):
-                yield self._change(entry, "lift", of=of)
-            case ConsentWithdrawn(id=name):
-                yield self._change(entry, "consent_withdrawn", consent=name)
-            case ConsentsVoided(registry=registry):
-                yield self._change(entry, "listed", registry=registry)
-            case NumberWrong():
-                yield self._change(entry, "wrong_number")
-            case NumberConfirmed(of=of):
-                yield self._change(entry, "number_confirmed", of=of)
-
-    def _change(self, entry: Entry, kind: EventType, **more: str | int) -> ChangeEvent:
-        change = ChangeEvent(
-            type=kind,
-            at=local_time.rfc3339(entry.at),
-            controller=entry.controller,
-            number=self._keys.ledger.unseal(entry.sealed),
-            seq=entry.seq,
-            channel=entry.channel,
-        )
-        return structs.replace(change, **more)
 
     async def _with_ids(
         self, changes: Sequence[ChangeEvent], controllers: Collection[str]
@@ -171,8 +142,8 @@ class ChangeFeed:
                 yield await self._with_ids(found, controllers)
 
     def _expiry(self, entry: Entry, consent: Consent) -> ChangeEvent:
-        change = self._change(entry, "consent_expired", consent=consent.id, seq=0, channel="")
-        return structs.replace(change, at=local_time.rfc3339(consent.expires_at))
+        at = local_time.rfc3339(consent.expires_at)
+        return _change(entry, self._keys, "consent_expired", consent=consent.id, seq=0, channel="", at=at)
 
     async def listed(
         self, controllers: Collection[str], snapshot: Snapshot, since: Instant, folder: Path
@@ -199,6 +170,33 @@ class ChangeFeed:
                     for number, at in page
                 ]
                 yield await self._with_ids(found, controllers)
+
+
+def changes_of(entry: Entry, keys: Keys) -> Iterator[ChangeEvent]:
+    """Yield the changes that a ledger entry with a sealed number shows, without `ids`. Raises `KeysUnusable`."""
+    match entry.event:
+        case Revoked(scope=scope, campaign=campaign):
+            # An older entry can name a campaign although its scope is wider. A dialer would block too little.
+            campaign = campaign if scope == "campaign" else ""
+            yield _change(entry, keys, "stop", scope=scope, campaign=campaign)
+            if entry.channel == "erasure":
+                yield _change(entry, keys, "erased")
+        case Lifted(of=of):
+            yield _change(entry, keys, "lift", of=of)
+        case ConsentWithdrawn(id=name):
+            yield _change(entry, keys, "consent_withdrawn", consent=name)
+        case ConsentsVoided(registry=registry):
+            yield _change(entry, keys, "listed", registry=registry)
+        case NumberWrong():
+            yield _change(entry, keys, "wrong_number")
+        case NumberConfirmed(of=of):
+            yield _change(entry, keys, "number_confirmed", of=of)
+
+
+def _change(entry: Entry, keys: Keys, kind: EventType, **more: str | int) -> ChangeEvent:
+    number = keys.ledger.unseal(entry.sealed)
+    change = copy_fields(entry, ChangeEvent, type=kind, number=number, at=local_time.rfc3339(entry.at))
+    return structs.replace(change, **more)
 
 
 def _find_listed(

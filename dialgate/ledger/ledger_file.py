@@ -232,7 +232,7 @@ async def _write(store: Store, lines: Iterator[bytes], newest: int) -> dict[Kind
             if kind == "entry":
                 seq = await _enter(store, values, seq)
             else:
-                await _WRITERS[kind](store, values, logs)
+                await _write_rows(store, kind, values, logs)
     if not is_complete:
         raise LedgerImportRefused(
             "the file is incomplete: empty the store, export again and import that file"
@@ -276,13 +276,6 @@ async def _settle(
         await store.acknowledge(position.log, store.generation.number)
 
 
-async def _write_positions(
-    store: Store, positions: Sequence[AttemptPosition], _: Mapping[str, AttemptPosition]
-) -> None:
-    for position in positions:
-        await _settle(store, position)
-
-
 async def _write_attempts(
     store: Store, rows: Sequence[CountedAttempt], logs: Mapping[str, AttemptPosition]
 ) -> None:
@@ -292,39 +285,34 @@ async def _write_attempts(
     await asyncio.gather(*(store.result(*result) for result in results))
 
 
-async def _write_answers(
-    store: Store, rows: Sequence[Remembered], logs: Mapping[str, AttemptPosition]
-) -> None:
-    for log, some in _by_log(rows, lambda row: row.decision).items():
-        await _settle(store, logs[log], answers=some)
-
-
-async def _write_counts(store: Store, counts: Sequence[HourCount], _: Mapping[str, AttemptPosition]) -> None:
-    await store.put_counts(counts)  # in place of those that the results of attempts gave
-
-
-def _each(write: Callable[[Store, Any], Awaitable[object]]) -> Callable[..., Awaitable[None]]:
-    async def write_each(store: Store, rows: Sequence[Any], _: Mapping[str, AttemptPosition]) -> None:
-        for row in rows:
-            await write(store, row)
-
-    return write_each
-
-
-_WRITERS: Final[Mapping[str, Callable[[Store, Any, Mapping[str, AttemptPosition]], Awaitable[None]]]] = {
-    "position": _write_positions,
-    "attempt": _write_attempts,
-    "answer": _write_answers,
-    "list": _each(lambda store, row: store.add_list(row)),
-    "proof": _each(lambda store, row: store.put_proof(row)),
-    "delivery": _each(lambda store, row: store.put_delivery(row)),
-    "lift": _each(lambda store, row: store.lift_pause(row)),
-    "pause": _each(lambda store, row: store.put_pause(row)),
-    "key": _each(lambda store, row: store.change_client_keys(row.client, row.merged)),
-    "breach": _each(lambda store, row: store.change_breach(row.id, lambda _: row)),
-    "law": _each(lambda store, row: store.add_law_acknowledgement(row)),
-    "count": _write_counts,
+# How to write a row of each kind that needs no other rows.
+_WRITERS: Final[Mapping[str, Callable[[Store, Any], Awaitable[object]]]] = {
+    "position": _settle,
+    "list": lambda store, row: store.add_list(row),
+    "proof": lambda store, row: store.put_proof(row),
+    "delivery": lambda store, row: store.put_delivery(row),
+    "lift": lambda store, row: store.lift_pause(row),
+    "pause": lambda store, row: store.put_pause(row),
+    "key": lambda store, row: store.change_client_keys(row.client, row.merged),
+    "breach": lambda store, row: store.change_breach(row.id, lambda _: row),
+    "law": lambda store, row: store.add_law_acknowledgement(row),
 }
+
+
+async def _write_rows(
+    store: Store, kind: Kind, rows: Sequence[Any], logs: Mapping[str, AttemptPosition]
+) -> None:
+    match kind:
+        case "attempt":
+            await _write_attempts(store, rows, logs)
+        case "answer":
+            for log, some in _by_log(rows, lambda row: row.decision).items():
+                await _settle(store, logs[log], answers=some)
+        case "count":
+            await store.put_counts(rows)  # in place of those that the results of attempts gave
+        case _:
+            for row in rows:
+                await _WRITERS[kind](store, row)
 
 
 def _by_log(rows: Sequence[_Row], decision: Callable[[_Row], str]) -> dict[str, list[_Row]]:

@@ -10,18 +10,20 @@ controller is sent only to that controller's clients. A notice about all control
 import asyncio
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from typing import Literal, Protocol
+from typing import Final, Literal, Protocol
 
-from msgspec import Struct, structs
+from msgspec import Struct
 
-from dialgate.core import local_time
 from dialgate.core.ledger_events import Entry, Lifted, Revoked
 from dialgate.core.model import Instant
+from dialgate.core.struct_copies import copy_fields
 from dialgate.core.text_formats import Timestamp
 from dialgate.crypto.keys import Keys
+from dialgate.ledger.change_events import changes_of
 from dialgate.store import Delivery, Documents, Ledger
 
 AT_ONCE = 1_000  # ledger entries
+_KINDS: Final = {"stop": "revoked", "lift": "lifted"}  # by the type of the change
 
 
 class Notice(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -69,27 +71,10 @@ class Notices:
 
     def _notices(self, entries: Sequence[Entry], controllers: set[str]) -> Iterator[Notice]:
         for entry in entries:
-            if entry.controller not in controllers or not entry.sealed:
-                continue
-            match entry.event:
-                case Revoked(scope=scope, campaign=campaign):
-                    # An older entry can name a campaign although its scope is wider. A dialer would block too little.
-                    campaign = campaign if scope == "campaign" else ""
-                    yield structs.replace(self._notice(entry, "revoked"), scope=scope, campaign=campaign)
-                case Lifted(of=of):
-                    yield structs.replace(self._notice(entry, "lifted"), of=of)
-                case _:
-                    pass
-
-    def _notice(self, entry: Entry, kind: Literal["revoked", "lifted"]) -> Notice:
-        return Notice(
-            seq=entry.seq,
-            kind=kind,
-            at=local_time.rfc3339(entry.at),
-            controller=entry.controller,
-            number=self._keys.ledger.unseal(entry.sealed),
-            channel=entry.channel,
-        )
+            if entry.controller in controllers and entry.sealed and isinstance(entry.event, Revoked | Lifted):
+                for change in changes_of(entry, self._keys):
+                    if kind := _KINDS.get(change.type):
+                        yield copy_fields(change, Notice, kind=kind)
 
     async def numbers(self, controllers: Sequence[str]) -> set[str]:
         """Return the numbers in all notices that a client with access to `controllers` can read."""

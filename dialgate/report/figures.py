@@ -26,7 +26,6 @@ from dialgate.decision_log.span import LogSpan
 from dialgate.lists.manifest import SnapshotMissing, read_manifest
 from dialgate.lists.manifest_history import manifest_before
 from dialgate.lists.number_set import DamagedFile
-from dialgate.lists.snapshot import Consultation
 from dialgate.store import Ledger
 
 _HOURS = 24
@@ -249,8 +248,8 @@ async def gather(
         registries=tuple(_registries(config.data / "snapshots", controller, period)),
         stops=_stops(entries),
         ledger=dict(Counter(_kind(entry) for entry in entries).most_common()),
-        records=_outside_ids(
-            config, controller, tuple(dict.fromkeys(f"{log}-{seq}" for _, log, seq in tally.ends))
+        records=outside_ids(
+            config, dict.fromkeys((f"{log}-{seq}", controller) for _, log, seq in tally.ends)
         ),
         laws=tuple(sorted(tally.laws)),
         shipped=shipped_until(homes(config.data, config.shipped)),
@@ -258,12 +257,11 @@ async def gather(
     )
 
 
-def _outside_ids(config: Config, controller: str, records: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the ids that clients see for the controller's decisions in `records`. Raises `KeysUnusable`."""
-    if not config.shared or not records:
-        return records
-    ids = Keys.open(config.data / "keys.json").ids
-    return tuple(ids.outside((name, controller) for name in records))
+def outside_ids(config: Config, decisions: Iterable[tuple[str, str]]) -> tuple[str, ...]:
+    """Return the ids that clients see for decisions, given with their owners. Raises `KeysUnusable`."""
+    if not config.shared:
+        return tuple(name for name, _ in decisions)
+    return tuple(Keys.open(config.data / "keys.json").ids.outside(decisions))
 
 
 def _read_log(chains: Chains, controller: str, period: Period) -> _Tally:
@@ -333,7 +331,7 @@ def _registries(folder: Path, controller: str, period: Period) -> Iterator[Regis
             # The newest file also holds the consultations of earlier publications.
             consultations = [
                 consultation
-                for consultation in _consultations(folder / file.file)
+                for consultation in read_consultations(folder / file.file)
                 if consultation.imported_at < period.until
             ]
             within = [
@@ -349,13 +347,6 @@ def _registries(folder: Path, controller: str, period: Period) -> Iterator[Regis
                 newest=local_time.rfc3339(newest) if newest else "",
                 receipts=tuple(consultation.receipt for consultation in within),
             )
-
-
-def _consultations(path: Path) -> tuple[Consultation, ...]:
-    try:
-        return read_consultations(path)
-    except (DamagedFile, OSError):
-        return ()
 
 
 def as_json(report: CallReport) -> bytes:

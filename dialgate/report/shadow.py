@@ -15,12 +15,11 @@ from dialgate.core import local_time
 from dialgate.core.decision_ids import owner_of
 from dialgate.core.model import MINUTE, Instant
 from dialgate.core.text_formats import OptionalTimestamp
-from dialgate.crypto.keys import Keys
 from dialgate.decision_log import span
 from dialgate.decision_log.chains import Chains, homes, shipped_until
 from dialgate.decision_log.entry_columns import EntryColumns, count_equal
 from dialgate.decision_log.span import LogSpan
-from dialgate.report.figures import Period
+from dialgate.report.figures import Period, outside_ids
 
 _COLUMNS = ("controller", "client", "campaign", "allow", "reasons", "shadow", "lists")
 _QUARTER = 15 * MINUTE  # in every time zone an hour begins with one
@@ -174,7 +173,7 @@ def gather_shadow(config: Config, order: ShadowReportOrder) -> ShadowReport:
         refused=tally.calls[False],
         enforced=tally.enforced,
         reasons=tuple(
-            ShadowReason(code, refused, tally.alone[code], _outside_ids(config, tally.samples[code]))
+            ShadowReason(code, refused, tally.alone[code], outside_ids(config, tally.samples[code]))
             for code, refused in sorted(tally.reasons.items(), key=lambda item: (-item[1], item[0]))
         ),
         campaigns=tuple(sorted(_counts(tally.campaigns), key=_most_refused)),
@@ -203,10 +202,3 @@ def _counts(counter: Counter[tuple[str, bool]], names: Collection[str] = ()) -> 
 
 def _most_refused(row: ShadowCount) -> tuple[int, str]:
     return -row.refused, row.name
-
-
-def _outside_ids(config: Config, decisions: Iterable[tuple[str, str]]) -> tuple[str, ...]:
-    """Return the ids that clients see for decisions. Raises `KeysUnusable`."""
-    if not config.shared:
-        return tuple(name for name, _ in decisions)
-    return tuple(Keys.open(config.data / "keys.json").ids.outside(decisions))

@@ -15,6 +15,7 @@ from dialgate.core.model import DAY, SECOND, Instant
 from dialgate.core.periods import add_months
 from dialgate.core.refusal import Refused
 from dialgate.core.request_deadlines import Answered, Case, Executed, Extended, RequestReceived, Step
+from dialgate.core.struct_copies import copy_fields
 from dialgate.crypto.keys import Keys
 from dialgate.crypto.masking import Masker, covered, mask_number
 from dialgate.crypto.nonces import nonces
@@ -221,13 +222,12 @@ class Deadlines:
 
     def _info(self, case: Case) -> CaseInfo:
         left = 0 if case.closed_at else (case.due_at - self._clock()) // DAY
-        fields = structs.asdict(covered(case))
-        for name in ("received_at", "due_at", "extended_at", "closed_at"):
-            fields[name] = rfc3339(fields[name]) if fields[name] else ""
-        fields["person"] = mask_number(self._keys.ledger.unseal(case.sealed))
-        fields["executed"] = bool(case.entries)
-        shown = {name: fields[name] for name in CaseInfo.__struct_fields__ if name in fields}
-        return CaseInfo(**shown, days_left=left)
+        times = {name: getattr(case, name) for name in ("received_at", "due_at", "extended_at", "closed_at")}
+        person = mask_number(self._keys.ledger.unseal(case.sealed))
+        texts = {name: rfc3339(at) if at else "" for name, at in times.items()}
+        return copy_fields(
+            covered(case), CaseInfo, person=person, executed=bool(case.entries), days_left=left, **texts
+        )
 
 
 def _unknown() -> Refused:
