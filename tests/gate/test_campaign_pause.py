@@ -27,6 +27,7 @@ CLIENTS = [world.client("tests", world.KEY, *SCOPES, "watch", "admin")]
 PAUSE = {"reason": "wrong price in the script", "actor": "anna"}
 PATH = "/v1/campaigns/acme-fibre"
 STEPS = 60
+SEEDS = [0, *(pytest.param(seed, marks=pytest.mark.torture) for seed in (1, 2))]  # of histories
 
 
 @pytest.fixture
@@ -357,7 +358,7 @@ class Nodes:
             await app.tick()
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", SEEDS)
 async def test_the_supervisors_last_word_binds_whatever_happens(
     tmp_path: Path, store_settings: dict[str, Any], seed: int
 ) -> None:

@@ -53,13 +53,18 @@ class Collector:
         return "\n".join(str(ExportTraceServiceRequest.FromString(part)) for part in parts)
 
 
-def has_number(text: str, number: str) -> bool:
-    """Return whether the text contains the number, with any separators and in any script."""
-    digits = re.sub(r"\D", "", number)[-9:]
-    plain = "".join(
-        str(unicodedata.digit(character)) if character.isdigit() else character for character in text
-    )
-    return digits in re.sub(r"(?<=\d)[\W_]+(?=\d)", "", plain)
+def digits_of(text: str) -> str:
+    """Return the text without the separators between its digits, and with the digits of every script in ASCII."""
+    if not text.isascii():
+        text = "".join(
+            str(unicodedata.digit(character)) if character.isdigit() else character for character in text
+        )
+    return re.sub(r"(?<=\d)[\W_]+(?=\d)", "", text)
+
+
+def has_number(digits: str, number: str) -> bool:
+    """Return whether a text contains the number, with any separators and in any script. `digits` is its `digits_of`."""
+    return re.sub(r"\D", "", number)[-9:] in digits
 
 
 def list_spellings(number: str) -> list[str]:
@@ -273,7 +278,7 @@ async def test_called_numbers_are_not_shown_without_permission(tmp_path: Path) -
         for role in ROLES:
             said |= {f"{role}: {path}": text for path, text in (await by_console(url, role)).items()}
         said["metrics"] = await of_operations(url)
-        assert has_number(await looked_up(url), CLEAR), "to an officer, who said why"
+        assert has_number(digits_of(await looked_up(url)), CLEAR), "to an officer, who said why"
     await runner.cleanup()
     said |= {"log": b"".join(running.lines).decode(), "traces": collector.exported_spans()}
     for interface in ("http", "fastagi"):
@@ -282,12 +287,16 @@ async def test_called_numbers_are_not_shown_without_permission(tmp_path: Path) -
     assert said["traces"].count('name: "check"') > 30
     said |= stored(tmp_path / "data")
     found = [
-        (where, number) for where, text in said.items() for number in NUMBERS if has_number(text, number)
+        (where, number)
+        for where, text in said.items()
+        for digits in [digits_of(text)]
+        for number in NUMBERS
+        if has_number(digits, number)
     ]
     assert found == []
 
 
 def test_a_number_is_found_in_any_notation() -> None:
-    assert has_number(f"said {CLEAR[:6]} {CLEAR[6:]} and more", CLEAR)
-    assert all(has_number(f"a {text} b", CLEAR) for text in list_spellings(CLEAR))
-    assert not has_number("4711 and 4712", CLEAR)
+    texts = [f"said {CLEAR[:6]} {CLEAR[6:]} and more", *(f"a {text} b" for text in list_spellings(CLEAR))]
+    assert all(has_number(digits_of(text), CLEAR) for text in texts)
+    assert not has_number(digits_of("4711 and 4712"), CLEAR)

@@ -1,11 +1,14 @@
 """Tests that changes to a country file make a case or a table fail, or are explained in `survivors.yaml`."""
 
+import pytest
+
 from tests.mutants import countries, survivors
 from tests.support.casebook import law_data
 
 SAMPLE = 32  # one mutant in 32 takes 5 s of processor time
 
 
+@pytest.mark.torture
 def test_a_sample_of_mutants_of_a_country_file_is_killed_or_has_a_judgement() -> None:
     """To save time, this test skips draft country files and mutants with a judgement.
 

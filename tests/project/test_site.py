@@ -117,7 +117,10 @@ async def test_search_shows_excerpts(address: str, phone: Page) -> None:
 
 
 @in_module_loop
-@pytest.mark.parametrize("name", WIDE)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=pytest.mark.torture if name == "reference/http-api" else ()) for name in WIDE],
+)
 async def test_a_phone_shows_every_column_of_a_table(address: str, phone: Page, name: str) -> None:
     await phone.goto(f"{address}/docs/{name}.html")
     assert await phone.evaluate("document.documentElement.scrollWidth") == 390

@@ -209,6 +209,7 @@ async def test_an_address_that_is_refused_is_named_and_the_others_get_one_mail(t
         assert await shown(gate) == [("2026-11-24", f"refused for 1: {BOSS}: 550 No such user")]
 
 
+@pytest.mark.torture  # nine reports
 async def test_missed_reports_are_sent_later_the_oldest_first_but_not_more_than_seven(tmp_path: Path) -> None:
     async with (
         mail_server(tmp_path / "server") as server,

@@ -179,7 +179,12 @@ async def test_what_a_number_cannot_have_more_of_is_refused_line_by_line(tmp_pat
 @pytest.mark.parametrize(
     ("path", "line", "store_settings"),
     [
-        ("/v1/consents", lambda at: CONSENT | {"number": number_at(at // 2), "id": f"form-{at}"}, "sqlite"),
+        pytest.param(
+            "/v1/consents",
+            lambda at: CONSENT | {"number": number_at(at // 2), "id": f"form-{at}"},
+            "sqlite",
+            marks=pytest.mark.torture,
+        ),
         ("/v1/revocations", lambda at: {"number": number_at(at), "channel": "crm"}, "redis"),
     ],
     indirect=["store_settings"],
