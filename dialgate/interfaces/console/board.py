@@ -23,12 +23,12 @@ _MOST_PER_VIEW: Final = 20  # of the same controllers, so that a company with ma
 
 async def board(visit: Visit) -> web.StreamResponse:
     words = visit.words.by_prefix("live.", "code.", "kind.", "problem.", "state.")
-    return visit.show("board", "board", words=words, seconds=SECONDS)
+    return visit.show("board", words=words, seconds=SECONDS)
 
 
 async def caller_ids(visit: Visit) -> web.StreamResponse:
     status = await read_status(visit.app, visit.client.controllers)
-    return visit.show("callers", "callers", caller_ids=status.caller_ids)
+    return visit.show("callers", caller_ids=status.caller_ids)
 
 
 async def events(visit: Visit) -> web.StreamResponse:

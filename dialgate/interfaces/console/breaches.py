@@ -9,7 +9,7 @@ from aiohttp import web
 from dialgate.core.local_time import rfc3339
 from dialgate.interfaces.console.calls import instant_of
 from dialgate.interfaces.console.navigation import ROOT
-from dialgate.interfaces.console.visit import Fields, Visit, redirect, serves_form
+from dialgate.interfaces.console.visit import EMPTY, Fields, Visit, redirect, serves_form
 from dialgate.interfaces.http.body import as_file
 from dialgate.interfaces.http.breaches import make_notice
 from dialgate.interfaces.http.errors import convert
@@ -27,58 +27,50 @@ _TEXTS: Final = BreachTexts.__struct_fields__
 _INSTANTS: Final = ("aware_at", "since", "until", "at")
 
 
-async def _list_page(visit: Visit, fields: Fields, status: int = 200, error: str = "") -> web.Response:
+async def show_breaches(visit: Visit, fields: Fields = EMPTY, **context: Any) -> web.Response:
     files = await visit.app.breaches.list_breaches(visit.client.controllers)
-    return visit.show(
-        "breaches", "breaches", status, files=files, share=_elapsed_share, fields=fields, error=error
-    )
+    return visit.show("breaches", files=files, share=_elapsed_share, fields=fields, **context)
 
 
-async def show_breaches(visit: Visit) -> web.StreamResponse:
-    return await _list_page(visit, {})
-
-
-@serves_form(_list_page)
+@serves_form(show_breaches)
 async def open_breach(visit: Visit, fields: Fields) -> web.StreamResponse:
     """Record a breach. Its page then offers to compute the exposure."""
     breach = await visit.app.breaches.open(visit.client, convert(_values(visit, fields), BreachRequest))
     return _to_breach(breach.id, "opened")
 
 
-async def _page(visit: Visit, fields: Fields, status: int = 200, error: str = "") -> web.Response:
-    breach, done = (
-        await visit.app.breaches.show(visit.client, _name(visit)),
-        visit.request.query.get("done", ""),
-    )
-    shown: dict[str, Any] = {"names": _TEXTS, "elapsed": _elapsed_share(breach)}
-    steps = {step.step for step in breach.steps}
+async def show_breach(visit: Visit, fields: Fields = EMPTY, **context: Any) -> web.Response:
+    breach = await visit.app.breaches.show(visit.client, visit.item)
     return visit.show(
-        "breach", "breaches", status, breach=breach, done=done if done in steps else "", fields=fields, error=error, **shown
-    )  # fmt: skip
+        "breach",
+        here="breaches",
+        breach=breach,
+        names=_TEXTS,
+        elapsed=_elapsed_share(breach),
+        done=visit.done({step.step for step in breach.steps}),
+        fields=fields,
+        **context,
+    )
 
 
-async def show_breach(visit: Visit) -> web.StreamResponse:
-    return await _page(visit, {})
-
-
-@serves_form(_page)
+@serves_form(show_breach)
 async def record_step(visit: Visit, fields: Fields) -> web.StreamResponse:
     step = convert(_values(visit, fields), BreachStepRequest)
-    await visit.app.breaches.add_step(visit.client, _name(visit), step)
-    return _to_breach(_name(visit), step.outcome)
+    await visit.app.breaches.add_step(visit.client, visit.item, step)
+    return _to_breach(visit.item, step.outcome)
 
 
-@serves_form(_page)
+@serves_form(show_breach)
 async def compute(visit: Visit, _: Fields) -> web.StreamResponse:
     """Compute the exposure in a process of its own, because this reads the whole log."""
     run = partial(run_for, visit.request, visit.client)
-    await visit.app.breaches.compute(visit.client, _name(visit), run)
-    return _to_breach(_name(visit), "computed")
+    await visit.app.breaches.compute(visit.client, visit.item, run)
+    return _to_breach(visit.item, "computed")
 
 
 async def show_notification(visit: Visit) -> web.StreamResponse:
     ask = convert(dict(visit.request.query), NoticeRequest)
-    return await make_notice(visit.request, visit.app, visit.client, _name(visit), ask)
+    return await make_notice(visit.request, visit.app, visit.client, visit.item, ask)
 
 
 async def export_register(visit: Visit) -> web.StreamResponse:
@@ -101,10 +93,6 @@ def _elapsed_share(breach: BreachFile) -> float:
         datetime.fromisoformat(at) for at in (breach.aware_at, breach.notified_at or breach.aware_at)
     )
     return min((end - begun).total_seconds() / 3600 / NOTIFY_HOURS, 1)
-
-
-def _name(visit: Visit) -> str:
-    return visit.request.match_info["id"]
 
 
 def _to_breach(name: str, done: str) -> web.Response:

@@ -8,7 +8,7 @@ from aiohttp import web
 
 from dialgate.core import local_time
 from dialgate.core.model import STRICTNESS, Call, Instant
-from dialgate.interfaces.console.visit import Fields, Visit, serves_form
+from dialgate.interfaces.console.visit import EMPTY, Fields, Visit, serves_form
 from dialgate.interfaces.http.errors import Fault, convert
 
 CHANNELS: Final = ("call", "recall_line", "web_form", "mail", "letter", "shop")
@@ -18,14 +18,12 @@ _FIRST_YEAR, _LAST_YEAR = 2000, 2100
 # ---- simulate a call -------------------------------------------------------------------------------------------------
 
 
-async def _simulation_page(visit: Visit, fields: Fields, status: int = 200, **context: Any) -> web.Response:
+async def show_simulation_form(visit: Visit, fields: Fields = EMPTY, **context: Any) -> web.Response:
     lines = visit.app.config.lines
     campaigns = visit.campaigns()
     caller_ids = sorted({number for name in campaigns for number in lines[name].caller_ids})
     return visit.show(
         "try",
-        "try",
-        status,
         fields=fields,
         campaigns=campaigns,
         caller_ids=caller_ids,
@@ -34,11 +32,7 @@ async def _simulation_page(visit: Visit, fields: Fields, status: int = 200, **co
     )
 
 
-async def show_simulation_form(visit: Visit) -> web.StreamResponse:
-    return await _simulation_page(visit, {})
-
-
-@serves_form(_simulation_page)
+@serves_form(show_simulation_form)
 async def simulate(visit: Visit, fields: Fields) -> web.StreamResponse:
     """Simulate the call that the form describes, and record a look-up, as `POST /v1/simulate` does."""
     values = {name: fields.get(name, "") for name in ("to", "from", "campaign")}
@@ -47,9 +41,8 @@ async def simulate(visit: Visit, fields: Fields) -> web.StreamResponse:
     call = convert(values, Call)
     at = instant_of(fields.get("at", ""), visit.zone())
     await visit.app.subjects.record_simulation(visit.client, call.campaign, call.to)
-    return await _simulation_page(
-        visit, fields, simulation=await visit.app.gate.simulate(call, visit.client, at)
-    )
+    simulation = await visit.app.gate.simulate(call, visit.client, at)
+    return await show_simulation_form(visit, fields, simulation=simulation)
 
 
 def instant_of(text: str, zone: str) -> Instant | None:
@@ -72,11 +65,9 @@ def instant_of(text: str, zone: str) -> Instant | None:
 # ---- record an opt-out -----------------------------------------------------------------------------------------------
 
 
-async def _opt_out_page(visit: Visit, fields: Fields, status: int = 200, **context: Any) -> web.Response:
+async def show_opt_out_form(visit: Visit, fields: Fields = EMPTY, **context: Any) -> web.Response:
     return visit.show(
         "revoke",
-        "revoke",
-        status,
         fields=fields,
         campaigns=visit.campaigns(),
         channels=CHANNELS,
@@ -84,11 +75,7 @@ async def _opt_out_page(visit: Visit, fields: Fields, status: int = 200, **conte
     )
 
 
-async def show_opt_out_form(visit: Visit) -> web.StreamResponse:
-    return await _opt_out_page(visit, {})
-
-
-@serves_form(_opt_out_page)
+@serves_form(show_opt_out_form)
 async def record_opt_out(visit: Visit, fields: Fields) -> web.StreamResponse:
     names = ("number", "controller", "campaign", "proof", "actor")
     stop = {
@@ -97,4 +84,4 @@ async def record_opt_out(visit: Visit, fields: Fields) -> web.StreamResponse:
         "channel": fields.get("channel", "call"),
     }
     receipt = await visit.app.registrar.revocations.stop(visit.client, stop)
-    return await _opt_out_page(visit, {}, HTTPStatus.CREATED, receipt=receipt)
+    return await show_opt_out_form(visit, status=HTTPStatus.CREATED, receipt=receipt)

@@ -5,18 +5,16 @@ from typing import Any, Final
 
 import msgspec
 from aiohttp import web
-from msgspec import Struct
 
-from dialgate.audit.lookups import LookupReason
 from dialgate.core.request_deadlines import EXECUTED
 from dialgate.interfaces.console.file_form import file_part
 from dialgate.interfaces.console.requests import CHANNELS, elapsed_share, to_case
-from dialgate.interfaces.console.visit import Fields, Visit, serves_form
+from dialgate.interfaces.console.visit import EMPTY, Fields, Visit, serves_form, shown
 from dialgate.interfaces.http import body as http_body
 from dialgate.interfaces.http.attachments import AttachmentQuery, as_attachment, receive_attachment
 from dialgate.interfaces.http.body import as_file
-from dialgate.interfaces.http.errors import FAILURES, Fault, convert, fault_of
-from dialgate.interfaces.http.subjects import make_letter
+from dialgate.interfaces.http.errors import FAILURES, Fault, convert
+from dialgate.interfaces.http.subjects import PurposeQuery, make_letter
 from dialgate.subjects.letter import LETTER_KINDS
 from dialgate.subjects.letter_words import LetterWords
 from dialgate.subjects.schemas import CaseStep, ExecutionRequest, LetterRequest
@@ -28,17 +26,12 @@ _DONE: Final = (
 _DIGITS: Final = 4  # that confirm an erasure
 
 
-class _LookUp(Struct, frozen=True):
-    purpose: LookupReason
-
-
-async def _page(visit: Visit, fields: Fields, status: int = 200, error: str = "") -> web.Response:
-    view = await visit.app.casework.view(visit.client, _name(visit))
-    case, done = view.file.request, visit.request.query.get("done", "")
+async def show_case(visit: Visit, fields: Fields = EMPTY, **context: Any) -> web.Response:
+    view = await visit.app.casework.view(visit.client, visit.item)
+    case = view.file.request
     return visit.show(
         "case",
-        "requests",
-        status,
+        here="requests",
         view=view,
         file=view.file,
         case=case,
@@ -47,9 +40,9 @@ async def _page(visit: Visit, fields: Fields, status: int = 200, error: str = ""
         kinds=_letter_kinds(case.kind),
         channels=CHANNELS,
         say_why=LetterWords(visit.words.language, visit.zone()).say,
-        done=done if done in _DONE else "",
+        done=visit.done(_DONE),
         fields=fields,
-        error=error,
+        **context,
     )
 
 
@@ -59,36 +52,32 @@ def _letter_kinds(kind: str) -> list[str]:
     return [name for name in (kind, *others) if name in LETTER_KINDS]
 
 
-async def show_case(visit: Visit) -> web.StreamResponse:
-    return await _page(visit, {})
-
-
-@serves_form(_page)
+@serves_form(show_case)
 async def look_up(visit: Visit, fields: Fields) -> web.StreamResponse:
     """Show the number and the address on the page for an hour. The purpose is recorded."""
-    query = convert({"purpose": fields.get("purpose", "")}, _LookUp)
-    await visit.app.casework.show(visit.client, _name(visit), query.purpose)
-    return _to_case(visit, "shown")
+    query = convert({"purpose": fields.get("purpose", "")}, PurposeQuery)
+    await visit.app.casework.show(visit.client, visit.item, query.purpose)
+    return to_case(visit.item, "shown")
 
 
-@serves_form(_page)
+@serves_form(show_case)
 async def record_step(visit: Visit, fields: Fields) -> web.StreamResponse:
     """Close or extend the request, or add a remark."""
     step = convert({field: fields.get(field, "") for field in ("outcome", "reason", "actor")}, CaseStep)
-    await visit.app.subjects.deadlines.move(visit.client, _name(visit), step)
-    return _to_case(visit, step.outcome)
+    await visit.app.subjects.deadlines.move(visit.client, visit.item, step)
+    return to_case(visit.item, step.outcome)
 
 
-@serves_form(_page)
+@serves_form(show_case)
 async def execute(visit: Visit, fields: Fields) -> web.StreamResponse:
     """Do what the request asks for. An erasure needs the last digits of the number, because it cannot be undone."""
-    view = await visit.app.casework.view(visit.client, _name(visit))
+    view = await visit.app.casework.view(visit.client, visit.item)
     if view.file.request.kind == "erasure" and not _is_confirmed(view.file.number, fields.get("confirm", "")):
         raise Fault(400, "console.confirm", "Enter the last digits of the number.", field="confirm")
-    file = await visit.app.casework.execute(visit.client, _name(visit), _order(fields))
+    file = await visit.app.casework.execute(visit.client, visit.item, _order(fields))
     if file.missing:
         raise Fault(503, "console.incomplete", "A gate did not respond. Repeat it.")
-    return _to_case(visit, "executed")
+    return to_case(visit.item, "executed")
 
 
 def _is_confirmed(number: str, digits: str) -> bool:
@@ -106,21 +95,18 @@ def _order(fields: Fields) -> ExecutionRequest:
     return convert({"of": int(of) if of.isdecimal() else 0, "fields": {name: decoded}}, ExecutionRequest)
 
 
-@serves_form(_page)
+@serves_form(show_case)
 async def write_letter(visit: Visit, fields: Fields) -> web.StreamResponse:
     """Return the letter, as a page to print or as PDF."""
-    values = {
-        name: value for name, value in fields.items() if name in LetterRequest.__struct_fields__ and value
-    }
-    return await make_letter(
-        visit.request, visit.app, visit.client, _name(visit), convert(values, LetterRequest)
-    )
+    names = LetterRequest.__struct_fields__
+    ask = convert({name: value for name, value in fields.items() if name in names and value}, LetterRequest)
+    return await make_letter(visit.request, visit.app, visit.client, visit.item, ask)
 
 
-@serves_form(_page)
+@serves_form(show_case)
 async def export_portable(visit: Visit, _: Fields) -> web.StreamResponse:
     """Return the data that the person provided, as a file for the person or another controller."""
-    name = _name(visit)
+    name = visit.item
     data = await visit.app.casework.portable(visit.client, name, f"request {name}")
     body = msgspec.json.format(msgspec.json.encode(data)) + b"\n"
     return as_file(body, f"portability-{name}.json", "application/json")
@@ -134,16 +120,15 @@ async def attach(visit: Visit) -> web.StreamResponse:
         read = partial(part.read_chunk, http_body.READ_BYTES)
         await receive_attachment(visit.request, visit.app, visit.client, query, read)
     except FAILURES as error:
-        fault = fault_of(error)
-        return await _page(visit, {}, fault.status, fault.problem.code)
-    return _to_case(visit, "attached")
+        return await show_case(visit, **shown(error))
+    return to_case(visit.item, "attached")
 
 
 async def download_attachment(visit: Visit) -> web.StreamResponse:
     """Return an attachment, which needs the same look-up as the number on the page."""
-    case, number = await visit.app.subjects.deadlines.find(visit.client, _name(visit))
+    case, number = await visit.app.subjects.deadlines.find(visit.client, visit.item)
     if not await visit.app.casework.has_looked_up(visit.client, case, number):
-        return await _page(visit, {}, 403, "console.look_first")
+        return await show_case(visit, status=403, error="console.look_first")
     digest = visit.request.match_info["sha256"]
     return as_attachment(*await visit.app.subjects.attachments.read(case, digest))
 
@@ -151,11 +136,3 @@ async def download_attachment(visit: Visit) -> web.StreamResponse:
 async def export_register(visit: Visit) -> web.StreamResponse:
     body = await visit.app.casework.register(visit.client)
     return as_file(body.encode(), "requests.csv", "text/csv; charset=utf-8")
-
-
-def _name(visit: Visit) -> str:
-    return visit.request.match_info["id"]
-
-
-def _to_case(visit: Visit, done: str) -> web.Response:
-    return to_case(_name(visit), done)

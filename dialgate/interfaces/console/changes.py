@@ -5,23 +5,19 @@ from typing import Any
 from aiohttp import web
 
 from dialgate.interfaces.console.change_sentences import sentence, summary
-from dialgate.interfaces.console.visit import Fields, Visit, serves_form
+from dialgate.interfaces.console.visit import EMPTY, Fields, Visit, serves_form
 from dialgate.interfaces.http.administration import diff_of
 from dialgate.interfaces.http.errors import Fault
 
 _MOST_DAYS = 366
 
 
-async def _page(visit: Visit, fields: Fields, status: int = 200, **context: Any) -> web.Response:
-    shown = {"fields": {"days": "7", **fields}, "summary": "", "sentences": [], **context}
-    return visit.show("changes", "changes", status, **shown)
+async def show_form(visit: Visit, fields: Fields = EMPTY, **context: Any) -> web.Response:
+    defaults = {"fields": {"days": "7", **fields}, "summary": "", "sentences": []}
+    return visit.show("changes", **defaults | context)
 
 
-async def show_form(visit: Visit) -> web.StreamResponse:
-    return await _page(visit, {})
-
-
-@serves_form(_page)
+@serves_form(show_form)
 async def compare(visit: Visit, fields: Fields) -> web.StreamResponse:
     days = fields.get("days", "")
     if not (days.isascii() and days.isdecimal() and 1 <= int(days[:4]) <= _MOST_DAYS):
@@ -29,4 +25,4 @@ async def compare(visit: Visit, fields: Fields) -> web.StreamResponse:
     diff = await diff_of(visit.request, visit.app, visit.client, int(days))
     sentences = [(sentence(change, visit.words), change) for change in diff.changes]
     text = summary(diff, visit.words, visit.zone())
-    return await _page(visit, fields, summary=text, sentences=sentences)
+    return await show_form(visit, fields, summary=text, sentences=sentences)

@@ -1,7 +1,7 @@
 """The page that finds past decisions. Its filters and its place are in its address, so that it can be reloaded and passed on."""
 
 from datetime import date, timedelta
-from typing import Final, get_args
+from typing import Any, Final, get_args
 from urllib.parse import urlencode
 
 from aiohttp import web
@@ -12,10 +12,10 @@ from dialgate.core import local_time
 from dialgate.core.model import RESULT_RANK
 from dialgate.core.reasons import REASONS
 from dialgate.interfaces.console.periods import PERIODS, days_of
-from dialgate.interfaces.console.visit import Fields, Visit
+from dialgate.interfaces.console.visit import Fields, Visit, shown
 from dialgate.interfaces.http.body import as_file
 from dialgate.interfaces.http.decision_search import DecisionAnswer, DecisionSearch, search_page, zone_of
-from dialgate.interfaces.http.errors import FAILURES, Fault, convert, fault_of
+from dialgate.interfaces.http.errors import FAILURES, Fault, convert
 from dialgate.report.rendering import MEDIA
 from dialgate.runtime import csv_text
 
@@ -37,14 +37,13 @@ async def show_decisions(visit: Visit) -> web.StreamResponse:
         limit = _CSV_ROWS if as_csv else _ROWS
         page = await search_page(visit.request, visit.app, visit.client, query, limit)
     except FAILURES as error:
-        fault = fault_of(error)
-        return _page(visit, fields, visit.zone(), fault.status, error=fault.problem.code)
+        return _page(visit, fields, visit.zone(), **shown(error))
     if as_csv:
         return as_file(_csv(page).encode(), "dialgate-decisions.csv", MEDIA["csv"])
     return _page(visit, fields, zone, page=page)
 
 
-def _query(visit: Visit, fields: Fields, zone: str) -> Fields:
+def _query(visit: Visit, fields: dict[str, str], zone: str) -> Fields:
     days = days_of(fields, zone, visit.app.gate.now())
     fields |= days
     since, until = _day(days, "first"), _day(days, "last") + timedelta(days=1)
@@ -62,7 +61,7 @@ def _day(days: Fields, field: str) -> date:
         raise Fault(400, "request.invalid", "Enter a day, such as 2026-11-24.", field=field) from None
 
 
-def _page(visit: Visit, fields: Fields, zone: str, status: int = 200, **context: object) -> web.Response:
+def _page(visit: Visit, fields: Fields, zone: str, **context: Any) -> web.Response:
     kept = {name: fields[name] for name in ("period", *_CRITERIA) if fields.get(name)}
     if fields["period"] == "range":
         kept |= {name: fields.get(name, "") for name in ("first", "last")}
@@ -70,8 +69,6 @@ def _page(visit: Visit, fields: Fields, zone: str, status: int = 200, **context:
     own = {number for name in visit.campaigns() for number in config.lines[name].caller_ids}
     return visit.show(
         "decisions",
-        "decisions",
-        status,
         **{
             "fields": {"first": "", "last": "", "before": "", **fields},
             "periods": (*PERIODS, "range"),

@@ -6,7 +6,7 @@ from aiohttp import web
 
 from dialgate.core.local_time import rfc3339
 from dialgate.interfaces.console.navigation import ROOT
-from dialgate.interfaces.console.visit import Fields, Visit, redirect, serves_form
+from dialgate.interfaces.console.visit import EMPTY, Fields, Visit, redirect, serves_form
 from dialgate.interfaces.http.administration import get_log_verification, verify_log
 from dialgate.interfaces.http.administration_schemas import EvidenceRequest
 from dialgate.interfaces.http.body import as_file
@@ -18,12 +18,10 @@ from dialgate.report import day
 _COPIED: Final = ("purpose", "addressee", "controller", "place", "protocol", "language")
 
 
-async def _page(visit: Visit, fields: Fields, status: int = 200, **context: Any) -> web.Response:
+async def show_evidence(visit: Visit, fields: Fields = EMPTY, **context: Any) -> web.Response:
     verification = await get_log_verification(visit.request, visit.app, visit.client)
     return visit.show(
         "evidence",
-        "evidence",
-        status,
         proof=verification.last,
         nightly=visit.app.config.settings.verify_log_nightly,
         fields=fields,
@@ -31,24 +29,20 @@ async def _page(visit: Visit, fields: Fields, status: int = 200, **context: Any)
     )
 
 
-async def show_evidence(visit: Visit) -> web.StreamResponse:
-    return await _page(visit, {})
-
-
-@serves_form(_page)
+@serves_form(show_evidence)
 async def verify(visit: Visit, _: Fields) -> web.StreamResponse:
     """Verify the log now. The page then shows the result."""
     await verify_log(visit.request, visit.app, visit.client)
     return redirect(f"{ROOT}/evidence")
 
 
-@serves_form(_page)
+@serves_form(show_evidence)
 async def download(visit: Visit, fields: Fields) -> web.StreamResponse:
     """Return evidence about a list of numbers as a zip file. The disclosure is recorded for each number."""
     written = [(place, line.strip()) for place, line in enumerate(fields.get("numbers", "").split("\n"), 1)]
     wrong = [place for place, line in written if line and not _is_number(visit, line)]
     if wrong:
-        return await _page(visit, fields, 400, error="console.lines", lines=wrong)
+        return await show_evidence(visit, fields, status=400, error="console.lines", lines=wrong)
     values: dict[str, Any] = {name: fields[name] for name in _COPIED if fields.get(name)}
     ask = convert(
         values | _span(visit, fields) | {"numbers": [line for _, line in written if line], "format": "zip"},

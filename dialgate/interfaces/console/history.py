@@ -1,16 +1,16 @@
 """The page on past decisions. Its filters are in its address, so that it can be reloaded and passed on."""
 
-from typing import Final
+from typing import Any, Final
 from urllib.parse import urlencode
 
 from aiohttp import web
 
 from dialgate.interfaces.console.bar_chart import bar_chart
 from dialgate.interfaces.console.periods import PERIODS, days_of
-from dialgate.interfaces.console.visit import Fields, Visit
+from dialgate.interfaces.console.visit import Fields, Visit, shown
 from dialgate.interfaces.http.body import as_file
 from dialgate.interfaces.http.decision_search import zone_of
-from dialgate.interfaces.http.errors import FAILURES, convert, fault_of
+from dialgate.interfaces.http.errors import FAILURES, convert
 from dialgate.interfaces.http.history import PastDecisionsQuery, count_history
 from dialgate.interfaces.http.reports import controller_of
 from dialgate.report.history import SECTIONS, history_csv
@@ -33,8 +33,7 @@ async def show_history(visit: Visit) -> web.StreamResponse:
         )
         history = await count_history(visit.request, visit.app, visit.client, query)
     except FAILURES as error:
-        fault = fault_of(error)
-        return _page(visit, fields, fault.status, error=fault.problem.code)
+        return _page(visit, fields, **shown(error))
     for section in SECTIONS:
         if section == given.get("csv"):
             name = f"dialgate-{history.controller}-{section}-{history.first}-{history.last}.csv"
@@ -42,14 +41,12 @@ async def show_history(visit: Visit) -> web.StreamResponse:
     return _page(visit, fields, history=history, chart=bar_chart(history.slots))
 
 
-def _page(visit: Visit, fields: Fields, status: int = 200, **context: object) -> web.Response:
+def _page(visit: Visit, fields: Fields, **context: Any) -> web.Response:
     kept = {name: fields[name] for name in ("period", *_FIELDS) if fields.get(name)}
     if fields["period"] == "range":
         kept |= {name: fields.get(name, "") for name in ("first", "last")}
     return visit.show(
         "history",
-        "history",
-        status,
         **{
             "fields": {"first": "", "last": "", **fields},
             "periods": (*PERIODS, "range"),

@@ -7,17 +7,13 @@ from aiohttp import web
 
 from dialgate.core.local_time import day_in
 from dialgate.interfaces.console.navigation import ROOT
-from dialgate.interfaces.console.visit import Fields, Visit, redirect, serves_form
+from dialgate.interfaces.console.visit import EMPTY, Fields, Visit, redirect, serves_form
 from dialgate.interfaces.http.errors import convert
 from dialgate.report.law_page import changes, law_page, name_of
 from dialgate.report.law_review import LawReadRequest
 
 
-async def show(visit: Visit) -> web.StreamResponse:
-    return await _page(visit, {})
-
-
-async def _page(visit: Visit, fields: Fields, status: int = 200, error: str = "") -> web.Response:
+async def show(visit: Visit, fields: Fields = EMPTY, status: int = 200, error: str = "") -> web.Response:
     config, query, language = visit.app.config, visit.request.query, visit.words.language
     laws = {**config.laws, **config.drafts}
     owners = (
@@ -31,7 +27,6 @@ async def _page(visit: Visit, fields: Fields, status: int = 200, error: str = ""
     country = law.country if law else home
     reviews = await visit.app.law_reading.review(visit.client.controllers, language, country)
     return visit.show(
-        "law",
         "law",
         status=status if is_valid else 400,
         error=error if is_valid else "request.invalid",
@@ -47,7 +42,7 @@ async def _page(visit: Visit, fields: Fields, status: int = 200, error: str = ""
     )
 
 
-@serves_form(_page)
+@serves_form(show)
 async def acknowledge(visit: Visit, fields: Fields) -> web.StreamResponse:
     """Record that the officer has read what changes in a country's law."""
     ask = convert({name: value for name, value in fields.items() if value}, LawReadRequest)

@@ -19,23 +19,19 @@ from dialgate.core.model import Basis, OriginKind
 from dialgate.interfaces.console.file_form import file_part
 from dialgate.interfaces.console.list_counts import LIST_COUNTS, CountKey
 from dialgate.interfaces.console.navigation import ROOT
-from dialgate.interfaces.console.visit import Fields, Visit, redirect, serves_form
+from dialgate.interfaces.console.visit import EMPTY, Fields, Visit, redirect, serves_form, shown
 from dialgate.interfaces.http import body as http_body
-from dialgate.interfaces.http.errors import FAILURES, Fault, convert, fault_of
+from dialgate.interfaces.http.errors import FAILURES, Fault, convert
 from dialgate.interfaces.http.uploads import UPLOADS, Gone, gone
 from dialgate.ledger.job_kinds import PreviewList
 from dialgate.ledger.list_exports import Preview
-from dialgate.ledger.schemas import ListInfo, ListReport, ListRequest
+from dialgate.ledger.schemas import ListInfo, ListRequest
 from dialgate.lists.call_list import RowProblem
 from dialgate.lists.tabular import Hints
 
 _TRANSFERS: Final = 3  # cessions that the form has fields for; a longer chain is sent over HTTP or by command
 _MOST_REJECTED: Final = 20_000  # rows that the page offers as CSV: less than 2 MB
 _row: Final = msgspec.json.Decoder(RowProblem)
-
-
-async def show_lists(visit: Visit) -> web.StreamResponse:
-    return await _page(visit, {})
 
 
 async def load(visit: Visit) -> web.StreamResponse:
@@ -50,16 +46,13 @@ async def load(visit: Visit) -> web.StreamResponse:
         read = partial(part.read_chunk, http_body.READ_BYTES)
         with spool.temporary() as skipped:
             async with spool.received(visit.client.name, read, gone(visit.request)) as upload:
-                build, hints = (
-                    upload.build(visit.app, visit.client, skipped),
-                    Hints(column=fields.get("column", "")),
-                )
+                build = upload.build(visit.app, visit.client, skipped)
+                hints = Hints(column=fields.get("column", ""))
                 report = await call_lists.load_from(visit.client, _request(fields), build, hints)
             rejected = await asyncio.to_thread(_rejected_rows, skipped, visit)
     except FAILURES as error:
-        fault = fault_of(error)
-        return await _page(visit, fields, fault.status, error=fault.problem.code)
-    return await _page(visit, {}, HTTPStatus.CREATED, report=report, rejected=rejected)
+        return await show_lists(visit, fields, **shown(error))
+    return await show_lists(visit, status=HTTPStatus.CREATED, report=report, rejected=rejected)
 
 
 def _rejected_rows(path: str, visit: Visit) -> str:
@@ -104,8 +97,7 @@ async def preview(visit: Visit) -> web.StreamResponse:
     try:
         counted = await _count(visit, key, gone(visit.request))
     except FAILURES as error:
-        fault = fault_of(error)
-        return await _page(visit, {}, fault.status, error=fault.problem.code)
+        return await show_lists(visit, **shown(error))
     visit.request.app[LIST_COUNTS].keep(key, counted)
     return redirect(f"{ROOT}/lists/{quote(info.id)}/preview?{urlencode({'campaign': campaign})}")
 
@@ -127,51 +119,35 @@ async def show_preview(visit: Visit) -> web.StreamResponse:
             "list.unknown",
             "This gate has not counted this list for the campaign. Preview it on the page of call lists.",
         )
-    return visit.show("preview", "lists", preview=counted, info=info)
+    return visit.show("preview", here="lists", preview=counted, info=info)
 
 
 async def _previewed(visit: Visit, campaign: str) -> tuple[ListInfo, str]:
     """Return the list in the path, if the visitor may preview it for the campaign. Raises `Fault`."""
     if not visit.may("simulate"):
         raise Fault(403, "auth.scope", "A preview needs the scope `simulate` as well as `lists`.")
-    name = visit.request.match_info["id"]
     owner = visit.app.config.lines[campaign].controller.id if campaign in visit.campaigns() else ""
     for info in await visit.app.registrar.call_lists.lists(visit.client):
-        if (info.id, info.controller) == (name, owner):
+        if (info.id, info.controller) == (visit.item, owner):
             return info, campaign
     text = "This client has no call list with this id. Check `id` and `campaign`."
     raise Fault(404, "list.unknown", text, field="id")
 
 
-async def _retire_page(visit: Visit, _: Fields, status: int, **context: Any) -> web.Response:
-    return await _page(visit, {}, status, **context)
-
-
-@serves_form(_retire_page)
+@serves_form(lambda visit, _, **context: show_lists(visit, **context))  # the page has no form with its fields
 async def retire(visit: Visit, fields: Fields) -> web.StreamResponse:
     """Retire a list: no call is made from it any more."""
-    name = visit.request.match_info["id"]
-    await visit.app.registrar.call_lists.retire_list(visit.client, name, fields.get("controller", ""))
+    await visit.app.registrar.call_lists.retire_list(visit.client, visit.item, fields.get("controller", ""))
     return redirect(f"{ROOT}/lists")
 
 
-async def _page(
-    visit: Visit,
-    fields: dict[str, str],
-    status: int = 200,
-    *,
-    report: ListReport | None = None,
-    rejected: str = "",
-    error: str = "",
-) -> web.Response:
+async def show_lists(visit: Visit, fields: Fields = EMPTY, **context: Any) -> web.Response:
     infos: list[ListInfo] = await visit.app.registrar.call_lists.lists(visit.client)
     counted = visit.app.gate.counted
     paused = await asyncio.to_thread(visit.app.registrar.campaigns.paused, visit.client, counted)
     counts = _renewed_counts(visit, infos) if visit.may("simulate") else {}
     return visit.show(
         "lists",
-        "lists",
-        status,
         fields=fields,
         lists=sorted(infos, key=lambda info: info.loaded_at, reverse=True),
         campaigns=visit.campaigns(),
@@ -180,9 +156,7 @@ async def _page(
         bases=get_args(Basis),
         origins=get_args(OriginKind),
         transfers=range(1, _TRANSFERS + 1),
-        report=report,
-        rejected=rejected,
-        error=error,
+        **{"report": None, "rejected": "", **context},
     )
 
 

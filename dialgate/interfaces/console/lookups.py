@@ -7,9 +7,9 @@ from urllib.parse import urlencode
 from aiohttp import web
 
 from dialgate.core.local_time import day_in, rfc3339
-from dialgate.interfaces.console.visit import Fields, Visit
+from dialgate.interfaces.console.visit import Fields, Visit, shown
 from dialgate.interfaces.http.body import as_file
-from dialgate.interfaces.http.errors import FAILURES, Fault, convert, fault_of
+from dialgate.interfaces.http.errors import FAILURES, Fault, convert
 from dialgate.interfaces.http.lookups import MOST, LookupQuery, find_lookups, lookups_csv
 from dialgate.interfaces.http.subjects import CSV
 from dialgate.report import day
@@ -35,8 +35,7 @@ async def show_lookups(visit: Visit) -> web.StreamResponse:
     try:
         page = await find_lookups(visit.app, visit.client, _query(visit, fields))
     except FAILURES as error:
-        fault = fault_of(error)
-        return _page(visit, fields, fault.status, error=fault.problem.code)
+        return _page(visit, fields, **shown(error))
     if "csv" in fields:
         return as_file(lookups_csv(page.lookups), f"look-ups-{fields['first']}-{fields['last']}.csv", CSV)
     return _page(visit, fields, page=page)
@@ -52,12 +51,10 @@ def _query(visit: Visit, fields: Fields) -> LookupQuery:
     return convert({**values, **span, **({"limit": str(MOST)} if "csv" in fields else {})}, LookupQuery)
 
 
-def _page(visit: Visit, fields: Fields, status: int = 200, **context: Any) -> web.Response:
+def _page(visit: Visit, fields: Fields, **context: Any) -> web.Response:
     kept = urlencode({name: fields[name] for name in _KEPT if fields.get(name)})
     return visit.show(
         "lookups",
-        "lookups",
-        status,
         **{
             "fields": fields,
             "kinds": KINDS,

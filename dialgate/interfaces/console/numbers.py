@@ -9,18 +9,18 @@ from msgspec import Struct
 from dialgate.audit import explanation
 from dialgate.audit.evidence_files import EvidenceOrder
 from dialgate.audit.explanation import Account
-from dialgate.audit.lookups import LookupReason
 from dialgate.audit.number_history import Visibility
 from dialgate.config.configuration import Config
 from dialgate.core.responses import rule_outcome
 from dialgate.decision_log.chains import Chains
 from dialgate.decision_log.records import Record
-from dialgate.interfaces.console.visit import Visit
+from dialgate.interfaces.console.visit import EMPTY, Fields, Visit, shown
 from dialgate.interfaces.http.decisions import client_account, find_decision, inquire
 from dialgate.interfaces.http.errors import FAILURES, Fault, convert, fault_of
 from dialgate.interfaces.http.ledger import HistoryQuery
 from dialgate.interfaces.http.proof_files import send_proof
 from dialgate.interfaces.http.reports import make_bundles
+from dialgate.interfaces.http.subjects import PurposeQuery
 from dialgate.ledger.view_schemas import ConsentStanding, HistoryEntry
 
 _MOST: Final = 25
@@ -28,12 +28,6 @@ _KINDS: Final = (
     "revoked", "lifted", "consent", "consent_confirmed", "consent_withdrawn", "consents_voided", "contract",
     "contract_ended", "call_request", "wrong_number", "number_confirmed",
 )  # fmt: skip
-
-
-class _LookupRequest(Struct, frozen=True, kw_only=True):
-    number: str
-    purpose: LookupReason
-    controller: str = ""
 
 
 class NumberHistory(Struct, frozen=True, kw_only=True):
@@ -64,25 +58,28 @@ class NumberHistory(Struct, frozen=True, kw_only=True):
 # ---- look-up ---------------------------------------------------------------------------------------------------------
 
 
-async def show_form(visit: Visit) -> web.StreamResponse:
-    return visit.show("lookup", "lookup", fields={}, history=None)
+async def show_form(visit: Visit, fields: Fields = EMPTY, **context: Any) -> web.Response:
+    return visit.show("lookup", fields=fields, **{"history": None, **context})
 
 
 async def look_up(visit: Visit) -> web.StreamResponse:
     fields = await visit.form()
     try:
-        history = await _history(visit, convert(fields, _LookupRequest))
+        history = await _history(visit, convert(fields, HistoryQuery))
     except FAILURES as error:
-        fault = fault_of(error)
-        return visit.show("lookup", "lookup", fault.status, fields=fields, history=None, error=_code(fault))
-    return visit.show("lookup", "lookup", fields=fields, history=history)
+        return await show_form(visit, fields, **_shown(error))
+    return await show_form(visit, fields, history=history)
 
 
-def _code(fault: Fault) -> str:
-    return "console.purpose" if fault.problem.field == "purpose" else fault.problem.code
+def _shown(error: Exception) -> dict[str, Any]:
+    """Return what `shown` does, with codes that the pages on a number explain better."""
+    problem = fault_of(error).problem
+    codes = {"evidence.missing": "console.uncovered"}
+    code = "console.purpose" if problem.field == "purpose" else codes.get(problem.code, problem.code)
+    return {**shown(error), "error": code}
 
 
-async def _history(visit: Visit, request: _LookupRequest) -> NumberHistory:
+async def _history(visit: Visit, request: HistoryQuery) -> NumberHistory:
     app, client = visit.app, visit.client
     owner, number = await app.subjects.look_up(
         client, request.controller, request.number, "account", request.purpose
@@ -119,25 +116,20 @@ async def download_proof(visit: Visit) -> web.StreamResponse:
 # ---- one decision ----------------------------------------------------------------------------------------------------
 
 
-async def show_decision(visit: Visit) -> web.StreamResponse:
-    return await _decision_page(visit)
-
-
-async def _decision_page(visit: Visit, status: int = 200, error: str = "") -> web.Response:
+async def show_decision(visit: Visit, **context: Any) -> web.Response:
     found, _ = await find_decision(visit.request, visit.app, visit.client)
     account = client_account(visit.app, found, visit.words.language)
     record = found.record
     outcomes = [rule_outcome(rule, outcome) for rule, outcome in record.decision.outcomes.items()]
     return visit.show(
         "decision",
-        "",
-        status,
+        here="",
         account=account,
         outcomes=visit.app.registrar.ids.worded(outcomes),
         facts=_facts(record, shared=visit.app.config.shared),
         node=record.node,
         provable=visit.may("officer") and visit.has_every_controller,
-        error=error,
+        **context,
     )
 
 
@@ -178,10 +170,8 @@ async def download_evidence(visit: Visit) -> web.StreamResponse:
     try:
         body = await _bundle(visit, found.record, fields.get("purpose", ""))
     except FAILURES as error:
-        fault = fault_of(error)
-        code = "console.uncovered" if fault.problem.code == "evidence.missing" else _code(fault)
-        return await _decision_page(visit, fault.status, code)
-    name = f'attachment; filename="evidence-{visit.request.match_info["id"]}.json"'
+        return await show_decision(visit, **_shown(error))
+    name = f'attachment; filename="evidence-{visit.item}.json"'
     headers = {"Content-Disposition": name, "Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
     return web.Response(body=body, content_type="application/json", headers=headers)
 
@@ -190,7 +180,7 @@ async def _bundle(visit: Visit, record: Record, purpose: str) -> bytes:
     app = visit.app
     number = await asyncio.to_thread(_number, app.config, record)
     owner = record.facts.controller.id or visit.client.controllers[0]
-    convert({"number": number, "purpose": purpose}, _LookupRequest)
+    convert({"purpose": purpose}, PurposeQuery)
     await app.subjects.record_lookup(visit.client, owner, number, "evidence", purpose)
     (bundle,), _ = await make_bundles(visit.request, app, visit.client, EvidenceOrder(decision=record.id))
     return bundle

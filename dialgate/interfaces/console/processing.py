@@ -22,9 +22,9 @@ async def show_records(visit: Visit) -> web.StreamResponse:
     kinds = ("record", "assessment", *(("processor_record",) if provider else ()))
     links = {page.path: page.name for group in visit.pages().values() for page in group}
     fields = {"controller": ask.controller, "document": kind}
-    return visit.show("processing", "processing", document=document, fields=fields, kinds=kinds, links=links)
+    return visit.show("processing", document=document, fields=fields, kinds=kinds, links=links)
 
 
 async def print_record(visit: Visit) -> web.StreamResponse:
     _, ask = _asked(visit)
-    return await print_document(visit.request, visit.app, visit.client, visit.request.match_info["id"], ask)
+    return await print_document(visit.request, visit.app, visit.client, visit.item, ask)

@@ -6,9 +6,9 @@ from typing import Any, Final
 from aiohttp import web
 
 from dialgate.core.local_time import day_in
-from dialgate.interfaces.console.visit import HEADERS, Fields, Visit
+from dialgate.interfaces.console.visit import HEADERS, Fields, Visit, shown
 from dialgate.interfaces.http.body import as_file
-from dialgate.interfaces.http.errors import FAILURES, Fault, fault_of
+from dialgate.interfaces.http.errors import FAILURES, Fault
 from dialgate.interfaces.http.reports import controller_of, period_of, render
 from dialgate.report import PERIODS
 from dialgate.report.page import style_source
@@ -22,10 +22,10 @@ def _fields(visit: Visit) -> Fields:
     return {"day": yesterday.isoformat(), "span": "day", "form": "html", **visit.request.query}
 
 
-async def _page(visit: Visit, fields: Fields, status: int = 200, **context: Any) -> web.Response:
+async def _page(visit: Visit, fields: Fields, **context: Any) -> web.Response:
     mailed = await visit.app.report_mailing.scheduled(visit.client.controllers)
     context |= {"fields": fields, "formats": list(FORMATS), "mailed": mailed}
-    return visit.show("reports", "reports", status, **context)
+    return visit.show("reports", **context)
 
 
 async def show_form(visit: Visit) -> web.StreamResponse:
@@ -39,8 +39,7 @@ async def show_report(visit: Visit) -> web.StreamResponse:
         order = _order(visit, fields)
         body = await render(visit.request, visit.app, visit.client, order)
     except FAILURES as error:
-        fault = fault_of(error)
-        return await _page(visit, fields, fault.status, error=fault.problem.code)
+        return await _page(visit, fields, **shown(error))
     if order.form == "html":
         policy = f"default-src 'none'; style-src {style_source(body)}; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
         headers = {**HEADERS, "Content-Security-Policy": policy, "Content-Type": MEDIA["html"]}

@@ -13,7 +13,7 @@ from dialgate.core.model import DAY, Instant
 from dialgate.core.request_deadlines import KINDS
 from dialgate.interfaces.console.calls import instant_of
 from dialgate.interfaces.console.navigation import ROOT
-from dialgate.interfaces.console.visit import Fields, Visit, redirect, serves_form
+from dialgate.interfaces.console.visit import EMPTY, Fields, Visit, redirect, serves_form
 from dialgate.interfaces.http.errors import convert
 from dialgate.subjects.schemas import CaseRequest
 
@@ -21,33 +21,25 @@ CHANNELS: Final = ("mail", "pec", "letter", "call", "web_form", "shop")
 _CLOSED_DAYS: Final = 90
 
 
-async def _page(visit: Visit, fields: Fields, status: int = 200, **context: Any) -> web.Response:
+async def show_requests(visit: Visit, fields: Fields = EMPTY, **context: Any) -> web.Response:
     deadlines, now = visit.app.subjects.deadlines, visit.app.gate.now()
     return visit.show(
         "requests",
-        "requests",
-        status,
         open_cases=[(case, elapsed_share(case, now)) for case in await deadlines.open_cases(visit.client)],
         closed_cases=await deadlines.closed_cases(visit.client, now - _CLOSED_DAYS * DAY),
         days=_CLOSED_DAYS,
         kinds=KINDS,
         channels=CHANNELS,
-        **{"fields": fields, **context},
+        fields=fields,
+        **context,
     )
 
 
-async def show_requests(visit: Visit) -> web.StreamResponse:
-    return await _page(visit, {})
-
-
-@serves_form(_page)
+@serves_form(show_requests)
 async def record(visit: Visit, fields: Fields) -> web.StreamResponse:
     """Record a data-subject request. It is due one month after the day on which it was received."""
-    values = {
-        name: fields[name]
-        for name in ("kind", "identified", "channel", "proof", "addressee")
-        if fields.get(name)
-    }
+    names = ("kind", "identified", "channel", "proof", "addressee")
+    values = {name: fields[name] for name in names if fields.get(name)}
     at = instant_of(fields.get("received_at", ""), visit.zone())
     values |= {"received_at": local_time.rfc3339(at)} if at is not None else {}
     request = convert({**values, "controller": fields.get("controller", "")}, CaseRequest)

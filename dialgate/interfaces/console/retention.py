@@ -6,7 +6,7 @@ from urllib.parse import quote
 from aiohttp import web
 
 from dialgate.interfaces.console.navigation import ROOT
-from dialgate.interfaces.console.visit import Fields, Visit, redirect, serves_form
+from dialgate.interfaces.console.visit import EMPTY, Fields, Visit, redirect, serves_form
 from dialgate.interfaces.http.administration import list_removals, retire_months
 from dialgate.interfaces.http.administration_schemas import RetirementRequest
 from dialgate.interfaces.http.errors import Fault
@@ -17,12 +17,10 @@ _COUNT: Final = "count"
 
 async def show_retention(visit: Visit) -> web.StreamResponse:
     """Show the last runs. With `count` in the address, also count, which reads the ledger and the log."""
-    return await _page(visit, {}, counts=_COUNT in visit.request.query)
+    return await _page(visit, counts=_COUNT in visit.request.query)
 
 
-async def _page(
-    visit: Visit, _: Fields, status: int = 200, error: str = "", *, counts: bool = True
-) -> web.Response:
+async def _page(visit: Visit, _: Fields = EMPTY, *, counts: bool = True, **context: Any) -> web.Response:
     counted: dict[str, Any] = {"due": None, "months": None}
     if counts:
         ask = RetirementRequest(dry_run=True)
@@ -33,14 +31,12 @@ async def _page(
     destroyed = visit.request.query.get("destroyed", "")
     return visit.show(
         "retention",
-        "retention",
-        status,
         runs=runs,
         daily=visit.app.config.settings.storage.daily,
         destroyed=destroyed if any(destroyed in run.months for run in runs) else "",
         say_kind=LetterWords(visit.words.language, visit.zone()).say,
-        error=error,
         **counted,
+        **context,
     )
 
 

@@ -58,10 +58,11 @@ from dialgate.interfaces.console.visit import (
     posted_fields,
     redirect,
     set_cookie,
+    shown,
 )
 from dialgate.interfaces.http.concurrency_limits import Caps
 from dialgate.interfaces.http.connection import connection_of
-from dialgate.interfaces.http.errors import FAILURES, Fault, fault_of, response
+from dialgate.interfaces.http.errors import FAILURES, Fault, response
 from dialgate.interfaces.http.web_pages import is_foreign
 from dialgate.texts import LANGUAGES
 
@@ -231,8 +232,7 @@ def _guarded(
         try:
             visit = await find_visit(request)
         except FAILURES as error:
-            fault = fault_of(error)
-            return await sign_in.login_page(request, fault.status, fault.problem.code)
+            return await sign_in.login_page(request, **shown(error))
         if visit is None:
             return _to_login(request)
         may = visit.may_read(*needs) if reads else visit.may(*needs)
@@ -244,8 +244,7 @@ def _guarded(
         try:
             return await serve(visit)
         except FAILURES as error:
-            fault = fault_of(error)
-            return visit.fault(fault.status, fault.problem.code)
+            return visit.fault(**shown(error))
 
     return handle
 
@@ -253,7 +252,7 @@ def _guarded(
 def _same_site(serve: _Handler) -> _Handler:
     async def handle(request: web.Request) -> web.StreamResponse:
         if is_foreign(request):
-            return await sign_in.login_page(request, 403, "console.forged")
+            return await sign_in.login_page(request, status=403, error="console.forged")
         return await serve(request)
 
     return handle
@@ -290,14 +289,14 @@ async def _start(request: web.Request) -> web.StreamResponse:
 async def _login(request: web.Request) -> web.StreamResponse:
     if await find_visit(request) is not None:
         return redirect(ROOT)
-    return await sign_in.login_page(request, 200, "", request.query.get("next", ""))
+    return await sign_in.login_page(request, next_path=request.query.get("next", ""))
 
 
 async def _log_in(request: web.Request) -> web.StreamResponse:
     try:
         fields = await posted_fields(request, request.app[CONSOLE_APP].config.settings.limits)
     except Fault as fault:
-        return await sign_in.login_page(request, fault.status, fault.problem.code)
+        return await sign_in.login_page(request, **shown(fault))
     return await sign_in.log_in(request, fields, _local(fields.get("next", "")))
 
 
@@ -315,7 +314,7 @@ async def _preferences(request: web.Request) -> web.StreamResponse:
     try:
         fields = await posted_fields(request, request.app[CONSOLE_APP].config.settings.limits)
     except Fault as fault:
-        return await sign_in.login_page(request, fault.status, fault.problem.code)
+        return await sign_in.login_page(request, **shown(fault))
     here = fields.get("next", "")
     path, _, query = here.partition("?")
     is_sign_in = path == f"{ROOT}/login" and _QUERY.fullmatch(query)

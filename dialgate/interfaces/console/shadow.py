@@ -7,29 +7,22 @@ from aiohttp import web
 
 from dialgate.core.local_time import day_in
 from dialgate.interfaces.console.reports import period_in
-from dialgate.interfaces.console.visit import Fields, Visit, serves_form
+from dialgate.interfaces.console.visit import EMPTY, Fields, Visit, serves_form
 from dialgate.interfaces.http.body import as_file
 from dialgate.interfaces.http.reports import ShadowReportRequest, shadow_report
 from dialgate.report.rendering import MEDIA, ShadowForm, render_shadow
 from dialgate.report.shadow_tables import lay_out_shadow
-from dialgate.report.tables import TableLayout
 
 _FILES: Final = get_args(ShadowForm)
 
 
-async def _page(
-    visit: Visit, fields: Fields, status: int = 200, layout: TableLayout | None = None, **context: Any
-) -> web.Response:
+async def show_form(visit: Visit, fields: Fields = EMPTY, **context: Any) -> web.Response:
     today = day_in(visit.zone(), visit.app.gate.now())
     values = {"day": today.isoformat(), "span": "day", **fields}
-    return visit.show("shadow", "reports", status, fields=values, files=_FILES, layout=layout, **context)
+    return visit.show("shadow", here="reports", fields=values, files=_FILES, **{"layout": None, **context})
 
 
-async def show_form(visit: Visit) -> web.StreamResponse:
-    return await _page(visit, {})
-
-
-@serves_form(_page)
+@serves_form(show_form)
 async def show_report(visit: Visit, fields: Fields) -> web.StreamResponse:
     """Return the page with the report, or the report as a file if `form` names a format."""
     period = period_in(fields)
@@ -45,7 +38,7 @@ async def show_report(visit: Visit, fields: Fields) -> web.StreamResponse:
     report = await shadow_report(visit.request, visit.app, visit.client, ask)
     form = fields.get("form", "")
     if form not in _FILES:
-        return await _page(visit, fields, layout=lay_out_shadow(report, language))
+        return await show_form(visit, fields, layout=lay_out_shadow(report, language))
     form_: ShadowForm = msgspec.convert(form, ShadowForm)
     body = render_shadow(report, form_, language)
     return as_file(body, f"dialgate-shadow-{report.period.name}.{form}", MEDIA[form_])

@@ -21,6 +21,7 @@ from dialgate.interfaces.console.visit import (
     posted_fields,
     redirect,
     set_cookie,
+    shown,
 )
 from dialgate.interfaces.http.errors import FAILURES, Fault, fault_of
 from dialgate.interfaces.source_access import behind_proxies
@@ -43,13 +44,15 @@ _OUTSIDE: Final[Mapping[str, Any]] = {"places": {}, "visit": None}
 _log = structlog.get_logger(__name__)
 
 
-async def login_page(request: web.Request, status: int, code: str, next_path: str = "") -> web.Response:
+async def login_page(
+    request: web.Request, *, status: int = 200, error: str = "", next_path: str = ""
+) -> web.Response:
     try:
         by_key = not await request.app[CONSOLE_APP].people.has_person()
-    except FAILURES as error:
-        by_key, code = False, code or fault_of(error).problem.code
+    except FAILURES as failure:
+        by_key, error = False, error or fault_of(failure).problem.code
     openid = request.app[CONSOLE_APP].config.settings.accounts.openid
-    context = {"next": next_path, "error": code, "by_key": by_key, "openid": openid, **_OUTSIDE}
+    context = {"next": next_path, "error": error, "by_key": by_key, "openid": openid, **_OUTSIDE}
     return page_response(request, "login", context, status)
 
 
@@ -66,8 +69,7 @@ async def log_in(request: web.Request, fields: Mapping[str, str], next_path: str
             _browser(request),
         )
     except FAILURES as error:
-        fault = fault_of(error)
-        refused = await login_page(request, fault.status, fault.problem.code, next_path)
+        refused = await login_page(request, **shown(error), next_path=next_path)
         refused.headers.update({"Retry-After": str(error.after)} if isinstance(error, TooManySignIns) else {})
         return refused
     return _set_cookies(request, redirect(next_path), signed_in)
@@ -144,8 +146,7 @@ async def begin_openid(request: web.Request) -> web.StreamResponse:
     try:
         url, flow = await _openid(request).begin(request.query.get("next", ""))
     except FAILURES as error:
-        fault = fault_of(error)
-        return await login_page(request, fault.status, fault.problem.code)
+        return await login_page(request, **shown(error))
     answer = redirect(url)
     answer.set_cookie(
         _FLOW, flow, max_age=_FLOW_SECONDS, path=_OPENID, httponly=True, secure=is_secure(request), samesite="Lax"
@@ -163,8 +164,7 @@ async def end_openid(request: web.Request, local: Callable[[str], str]) -> web.S
         person, after = await _openid(request).end(request.query, request.cookies.get(_FLOW, ""))
         signed_in = await request.app[CONSOLE_APP].people.sign_in_elsewhere(person, _browser(request))
     except FAILURES as error:
-        fault = fault_of(error)
-        return await login_page(request, fault.status, fault.problem.code)
+        return await login_page(request, **shown(error))
     page = page_response(request, "welcome", {"name": person.name, "after": local(after), **_OUTSIDE})
     page.del_cookie(_FLOW, path=_OPENID)
     return _set_cookies(request, page, signed_in)
@@ -177,10 +177,9 @@ async def show_invitation(request: web.Request) -> web.Response:
     app, name = request.app[CONSOLE_APP], request.match_info["name"]
     try:
         if not await app.people.is_invited(name, request.match_info["code"]):
-            return await login_page(request, 410, "console.not_invited")
+            return await login_page(request, status=410, error="console.not_invited")
     except FAILURES as error:
-        fault = fault_of(error)
-        return await login_page(request, fault.status, fault.problem.code)
+        return await login_page(request, **shown(error))
     return _invitation_page(request, credentials.make_totp_secret())
 
 
@@ -206,9 +205,8 @@ async def accept_invitation(request: web.Request) -> web.Response:
             name, request.match_info["code"], password, (secret, fields.get("code", "")), _browser(request)
         )
     except FAILURES as error:
-        fault = fault_of(error)
-        if fault.problem.field:
-            return _invitation_page(request, secret, fault.status, fault.problem.code)
-        return await login_page(request, fault.status, fault.problem.code)
+        if fault_of(error).problem.field:
+            return _invitation_page(request, secret, **shown(error))
+        return await login_page(request, **shown(error))
     page = page_response(request, "recovery", {"codes": signed_in.recovery, **_OUTSIDE})
     return _set_cookies(request, page, signed_in)

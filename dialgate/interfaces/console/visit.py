@@ -1,8 +1,9 @@
 """A request to the console: its session, its client and the client's permissions, and the page to return."""
 
 import hmac
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Container, Mapping
 from http import HTTPStatus
+from types import MappingProxyType
 from typing import Any, Final, TypeAlias
 
 from aiohttp import web
@@ -134,14 +135,26 @@ class Visit(Struct, frozen=True):
         if not hmac.compare_digest(self.token.encode(), token.encode("utf-8", "surrogateescape")):
             raise Fault(403, "console.forged", "The form belongs to another session. Open the page again.")
 
-    def show(self, name: str, here: str, /, status: int = 200, **context: Any) -> web.Response:
-        """Return the page `name`. `here` is the page's entry in the navigation."""
+    @property
+    def item(self) -> str:
+        """The id in the path, of what the page is about."""
+        return self.request.match_info["id"]
+
+    def done(self, steps: Container[str]) -> str:
+        """Return which of the steps was just done, as the address says, or ""."""
+        step = self.request.query.get("done", "")
+        return step if step in steps else ""
+
+    def show(
+        self, name: str, /, *, here: str | None = None, status: int = 200, **context: Any
+    ) -> web.Response:
+        """Return the page `name`. `here` is the page's entry in the navigation, if it has another name."""
         return page_response(
             self.request,
             name,
             {
                 "visit": self,
-                "here": here,
+                "here": name if here is None else here,
                 "places": self.pages(),
                 "token": self.token,
                 "zone": self.zone(),
@@ -153,8 +166,8 @@ class Visit(Struct, frozen=True):
             status,
         )
 
-    def fault(self, status: int, code: str) -> web.Response:
-        return self.show("fault", "", status, code=code, number=status)
+    def fault(self, status: int, error: str) -> web.Response:
+        return self.show("fault", here="", status=status, code=error, number=status)
 
 
 async def find_session(request: web.Request, name: str) -> tuple[Client, str] | None:
@@ -180,7 +193,8 @@ async def posted_fields(request: web.Request, limits: Limits) -> dict[str, str]:
 
 
 Serve: TypeAlias = Callable[[Visit], Awaitable[web.StreamResponse]]
-Fields: TypeAlias = dict[str, str]
+Fields: TypeAlias = Mapping[str, str]
+EMPTY: Final[Fields] = MappingProxyType({})
 
 
 def serves_form(
@@ -188,7 +202,7 @@ def serves_form(
 ) -> Callable[[Callable[[Visit, Fields], Awaitable[web.StreamResponse]]], Serve]:
     """Return a decorator for the handler of a form, which receives the form's fields.
 
-    If the handler raises one of `FAILURES`, `page` shows its code: it takes the visit, the fields, the status and `error`.
+    If the handler raises one of `FAILURES`, `page` shows its code: it takes the visit, the fields, `status` and `error`.
     """
 
     def decorate(act: Callable[[Visit, Fields], Awaitable[web.StreamResponse]]) -> Serve:
@@ -197,12 +211,17 @@ def serves_form(
             try:
                 return await act(visit, fields)
             except FAILURES as error:
-                fault = fault_of(error)
-                return await page(visit, fields, fault.status, error=fault.problem.code)
+                return await page(visit, fields, **shown(error))
 
         return serve
 
     return decorate
+
+
+def shown(error: Exception) -> dict[str, Any]:
+    """Return the status and the code of one of `FAILURES`, as pages take them."""
+    fault = fault_of(error)
+    return {"status": fault.status, "error": fault.problem.code}
 
 
 def page_response(
