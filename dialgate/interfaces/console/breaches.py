@@ -11,7 +11,7 @@ from dialgate.interfaces.console.calls import instant_of
 from dialgate.interfaces.console.navigation import ROOT
 from dialgate.interfaces.console.visit import EMPTY, Fields, Visit, redirect, serves_form
 from dialgate.interfaces.http.body import as_file
-from dialgate.interfaces.http.breaches import make_notice
+from dialgate.interfaces.http.breaches import export_breach_notification
 from dialgate.interfaces.http.errors import convert
 from dialgate.interfaces.http.own_processes import run_for
 from dialgate.subjects.breach_register import NOTIFY_HOURS
@@ -69,8 +69,8 @@ async def compute(visit: Visit, _: Fields) -> web.StreamResponse:
 
 
 async def show_notification(visit: Visit) -> web.StreamResponse:
-    ask = convert(dict(visit.request.query), NoticeRequest)
-    return await make_notice(visit.request, visit.app, visit.client, visit.item, ask)
+    query = convert(dict(visit.request.query), NoticeRequest)
+    return await export_breach_notification(visit.request, visit.app, visit.client, query=query)
 
 
 async def export_register(visit: Visit) -> web.StreamResponse:

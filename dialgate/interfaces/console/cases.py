@@ -14,7 +14,7 @@ from dialgate.interfaces.http import body as http_body
 from dialgate.interfaces.http.attachments import AttachmentQuery, as_attachment, receive_attachment
 from dialgate.interfaces.http.body import as_file
 from dialgate.interfaces.http.errors import FAILURES, Fault, convert
-from dialgate.interfaces.http.subjects import PurposeQuery, make_letter
+from dialgate.interfaces.http.subjects import PurposeQuery, export_subject_letter
 from dialgate.subjects.letter import LETTER_KINDS
 from dialgate.subjects.letter_words import LetterWords
 from dialgate.subjects.schemas import CaseStep, ExecutionRequest, LetterRequest
@@ -100,7 +100,7 @@ async def write_letter(visit: Visit, fields: Fields) -> web.StreamResponse:
     """Return the letter, as a page to print or as PDF."""
     names = LetterRequest.__struct_fields__
     ask = convert({name: value for name, value in fields.items() if name in names and value}, LetterRequest)
-    return await make_letter(visit.request, visit.app, visit.client, visit.item, ask)
+    return await export_subject_letter(visit.request, visit.app, visit.client, ask=ask)
 
 
 @serves_form(show_case)

@@ -14,7 +14,7 @@ from dialgate.core.reasons import REASONS
 from dialgate.interfaces.console.periods import PERIODS, days_of
 from dialgate.interfaces.console.visit import Fields, Visit, shown
 from dialgate.interfaces.http.body import as_file
-from dialgate.interfaces.http.decision_search import DecisionAnswer, DecisionSearch, search_page, zone_of
+from dialgate.interfaces.http.decision_search import DecisionAnswer, DecisionSearch, search_decisions, zone_of
 from dialgate.interfaces.http.errors import FAILURES, Fault, convert
 from dialgate.report.rendering import MEDIA
 from dialgate.runtime import csv_text
@@ -34,8 +34,8 @@ async def show_decisions(visit: Visit) -> web.StreamResponse:
     try:
         zone = zone_of(fields.get("controller", ""), visit.client, visit.app.config)
         query = convert(_query(visit, fields, zone), DecisionSearch)
-        limit = _CSV_ROWS if as_csv else _ROWS
-        page = await search_page(visit.request, visit.app, visit.client, query, limit)
+        query = structs.replace(query, limit=_CSV_ROWS if as_csv else _ROWS)
+        page = await search_decisions(visit.request, visit.app, visit.client, query=query)
     except FAILURES as error:
         return _page(visit, fields, visit.zone(), **shown(error))
     if as_csv:

@@ -11,7 +11,7 @@ from dialgate.interfaces.console.visit import Fields, Visit, shown
 from dialgate.interfaces.http.body import as_file
 from dialgate.interfaces.http.decision_search import zone_of
 from dialgate.interfaces.http.errors import FAILURES, convert
-from dialgate.interfaces.http.history import PastDecisionsQuery, count_history
+from dialgate.interfaces.http.history import PastDecisionsQuery, get_history
 from dialgate.interfaces.http.reports import controller_of
 from dialgate.report.history import SECTIONS, history_csv
 from dialgate.report.rendering import MEDIA
@@ -31,7 +31,7 @@ async def show_history(visit: Visit) -> web.StreamResponse:
             {name: fields[name] for name in (*_FIELDS, "first", "last") if fields.get(name)},
             PastDecisionsQuery,
         )
-        history = await count_history(visit.request, visit.app, visit.client, query)
+        history = await get_history(visit.request, visit.app, visit.client, query=query)
     except FAILURES as error:
         return _page(visit, fields, **shown(error))
     for section in SECTIONS:

@@ -4,7 +4,7 @@ from aiohttp import web
 
 from dialgate.interfaces.console.visit import Visit
 from dialgate.interfaces.http.errors import convert
-from dialgate.interfaces.http.processing import DocumentRequest, find_document, print_document
+from dialgate.interfaces.http.processing import DocumentRequest, export_record_of_processing, find_document
 
 
 def _asked(visit: Visit) -> tuple[str, DocumentRequest]:
@@ -26,5 +26,5 @@ async def show_records(visit: Visit) -> web.StreamResponse:
 
 
 async def print_record(visit: Visit) -> web.StreamResponse:
-    _, ask = _asked(visit)
-    return await print_document(visit.request, visit.app, visit.client, visit.item, ask)
+    _, query = _asked(visit)
+    return await export_record_of_processing(visit.request, visit.app, visit.client, query=query)

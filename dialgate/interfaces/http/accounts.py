@@ -21,9 +21,9 @@ ACCOUNTS: Final = EndpointGroup(
     "People who sign in at the console: their roles, invitations and sessions. The client needs every controller.",
     scope="admin",
     whole_gate=True,
+    in_path={"name": "Name of the account."},
     errors=("store.unavailable",),
 )
-_NAME: Final = {"name": "Name of the account."}
 
 
 @ACCOUNTS.endpoint("GET", "/v1/accounts")
@@ -39,10 +39,7 @@ async def add_account(_: web.Request, app: App, client: Client, *, ask: AccountR
 
 
 @ACCOUNTS.endpoint(
-    "POST",
-    "/v1/accounts/{name}",
-    in_path=_NAME,
-    errors=("account.unknown", "account.own", "controller.unknown"),
+    "POST", "/v1/accounts/{name}", errors=("account.unknown", "account.own", "controller.unknown")
 )
 async def update_account(
     request: web.Request, app: App, client: Client, *, ask: AccountUpdate
@@ -52,11 +49,7 @@ async def update_account(
 
 
 @ACCOUNTS.endpoint(
-    "POST",
-    "/v1/accounts/{name}/invitation",
-    in_path=_NAME,
-    status=201,
-    errors=("account.unknown", "account.own"),
+    "POST", "/v1/accounts/{name}/invitation", status=201, errors=("account.unknown", "account.own")
 )
 async def invite_account(request: web.Request, app: App, client: Client) -> Invitation:
     """Invite a person again. Their password, codes and sessions are void at once."""
@@ -66,7 +59,6 @@ async def invite_account(request: web.Request, app: App, client: Client) -> Invi
 @ACCOUNTS.endpoint(
     "POST",
     "/v1/accounts/{name}/confirmation",
-    in_path=_NAME,
     errors=("account.unknown", "account.not_active", "account.second_person"),
 )
 async def confirm_account(request: web.Request, app: App, client: Client) -> AccountInfo:
@@ -77,7 +69,7 @@ async def confirm_account(request: web.Request, app: App, client: Client) -> Acc
     return await app.people.confirm(client, request.match_info["name"])
 
 
-@ACCOUNTS.endpoint("POST", "/v1/accounts/{name}/sessions/end", in_path=_NAME, errors=("account.unknown",))
+@ACCOUNTS.endpoint("POST", "/v1/accounts/{name}/sessions/end", errors=("account.unknown",))
 async def end_sessions(request: web.Request, app: App, client: Client, *, ask: SessionEnd) -> AccountInfo:
     """End one or all sessions of a person."""
     return await app.people.end_sessions(client, request.match_info["name"], ask.session)

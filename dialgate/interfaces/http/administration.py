@@ -57,6 +57,7 @@ ADMINISTRATION: Final = EndpointGroup(
     "Retention, legal holds, breach reports, keys and nodes of a whole gate. The client needs every controller.",
     scope="admin",
     whole_gate=True,
+    in_path={"node": "Name of the node."},
     errors=("store.unavailable", "gate.unavailable"),
 )
 
@@ -191,7 +192,7 @@ async def renew_signing_key(_: web.Request, app: App, __: Client) -> SigningKey:
 # ---- a changed configuration -----------------------------------------------------------------------------------------
 
 
-class _DiffQuery(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class ConfigurationDiffQuery(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     days: Annotated[
         int, Meta(ge=1, le=366), described("Days to compare, up to the newest decision in the log.")
     ] = 7
@@ -200,21 +201,14 @@ class _DiffQuery(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 @ADMINISTRATION.endpoint("GET", "/v1/config/diff", errors=("config.invalid",))
 async def get_configuration_diff(
-    request: web.Request, app: App, client: Client, *, query: _DiffQuery
+    request: web.Request, app: App, client: Client, *, query: ConfigurationDiffQuery
 ) -> ConfigurationDiff:
     """Return what would change in recent decisions if the gate loaded the configuration that is now on its disk. Nothing is loaded.
 
     Each recorded call is decided again, alone, with what was looked up for it at the time. A call that the record does not settle counts as denied; `doubt` says why.
     """
-    return await diff_of(request, app, client, query.days, query.campaign)
-
-
-async def diff_of(
-    request: web.Request, app: App, client: Client, days: int, campaign: str = ""
-) -> ConfigurationDiff:
-    """Compare in a process of its own, because this reads days of the log. Raises `Refused`."""
     config = app.config
-    work = partial(compare_file, config.path, (config.data, config.shipped), days, campaign)
+    work = partial(compare_file, config.path, (config.data, config.shipped), query.days, query.campaign)
     return await run_for(request, client, work)
 
 
@@ -241,10 +235,7 @@ async def list_nodes(_: web.Request, app: App, __: Client) -> NodeList:
 
 
 @ADMINISTRATION.endpoint(
-    "POST",
-    "/v1/nodes/{node}/forget",
-    in_path={"node": "Name of the node."},
-    errors=("store.embedded", "node.unknown", "node.at_work"),
+    "POST", "/v1/nodes/{node}/forget", errors=("store.embedded", "node.unknown", "node.at_work")
 )
 async def forget_node(request: web.Request, app: App, client: Client) -> NodeList:
     """Remove a decommissioned node permanently, and return the others."""

@@ -22,9 +22,9 @@ ATTACHMENTS: Final = EndpointGroup(
     "Attachments of data-subject requests",
     "The person's letter, a copy of an identity document, what was sent. The gate that received the request keeps them.",
     scope="subjects",
+    in_path={"id": "Request ID.", "sha256": "The SHA-256 of the file, in hexadecimal."},
 )
 _FILE: Final = Media(name="application/octet-stream", kind=bytes)
-_REQUEST: Final = {"id": "Request ID."}
 
 
 class AttachmentQuery(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -37,7 +37,7 @@ class AttachmentQuery(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
 
 @ATTACHMENTS.endpoint(
-    "POST", "/v1/subject-requests/{id}/attachments", status=201, in_path=_REQUEST, also_asks=(_FILE,),
+    "POST", "/v1/subject-requests/{id}/attachments", status=201, also_asks=(_FILE,),
     errors=(
         *BODY_ERRORS, "subject.unknown", "attachment.too_many", "attachment.too_large", "store.unavailable", "gate.unavailable",
         *UPLOAD_FAULTS,
@@ -69,7 +69,6 @@ async def receive_attachment(
 
 @ATTACHMENTS.endpoint(
     "GET", "/v1/subject-requests/{id}/attachments/{sha256}", also_answers=(_FILE,),
-    in_path={**_REQUEST, "sha256": "The SHA-256 of the file, in hexadecimal."},
     errors=(
         "subject.unknown", "attachment.unknown", "lookup.throttled", "store.unavailable", "gate.unavailable",
         "attachment.damaged",

@@ -18,12 +18,11 @@ from dialgate.subjects.breach_schemas import (
     NoticeRequest,
 )
 
-_ID: Final = {"id": "Breach ID."}
-
 BREACHES: Final = EndpointGroup(
     "Personal data breaches",
     "The register of personal data breaches (GDPR Article 33(5)), and drafts of the notification to the authority.",
     scope="subjects",
+    in_path={"id": "Breach ID."},
     errors=("store.unavailable", "gate.unavailable"),
 )
 
@@ -40,13 +39,13 @@ async def add_breach(_: web.Request, app: App, client: Client, *, ask: BreachReq
     return await app.breaches.open(client, ask)
 
 
-@BREACHES.endpoint("GET", "/v1/breaches/{id}", in_path=_ID, errors=("breach.unknown",))
+@BREACHES.endpoint("GET", "/v1/breaches/{id}", errors=("breach.unknown",))
 async def get_breach(request: web.Request, app: App, client: Client) -> BreachFile:
     """Return a breach with its steps: who recorded what, and when."""
     return await app.breaches.show(client, request.match_info["id"])
 
 
-@BREACHES.endpoint("POST", "/v1/breaches/{id}", in_path=_ID, errors=("breach.unknown", "breach.refused"))
+@BREACHES.endpoint("POST", "/v1/breaches/{id}", errors=("breach.unknown", "breach.refused"))
 async def update_breach(
     request: web.Request, app: App, client: Client, *, ask: BreachStepRequest
 ) -> BreachFile:
@@ -54,7 +53,7 @@ async def update_breach(
     return await app.breaches.add_step(client, request.match_info["id"], ask)
 
 
-@BREACHES.endpoint("POST", "/v1/breaches/{id}/exposure", in_path=_ID, errors=("breach.unknown",))
+@BREACHES.endpoint("POST", "/v1/breaches/{id}/exposure", errors=("breach.unknown",))
 async def find_breach_exposure(request: web.Request, app: App, client: Client) -> BreachFile:
     """Compute what the log of this gate shows as exposed, and add it as a step. This reads the whole log.
 
@@ -66,7 +65,6 @@ async def find_breach_exposure(request: web.Request, app: App, client: Client) -
 @BREACHES.endpoint(
     "GET",
     "/v1/breaches/{id}/notification",
-    in_path=_ID,
     also_answers=(Media(name=PAGE["Content-Type"], kind=None), Media(name=PDF, kind=bytes)),
     errors=("breach.unknown", "subject.template", "extra.missing"),
 )
@@ -74,15 +72,9 @@ async def export_breach_notification(
     request: web.Request, app: App, client: Client, *, query: NoticeRequest
 ) -> web.StreamResponse:
     """Return a draft of the notification to the authority, as a page or as PDF, with a mark for each missing text (GDPR Article 33(3))."""
-    return await make_notice(request, app, client, request.match_info["id"], query)
-
-
-async def make_notice(
-    request: web.Request, app: App, client: Client, name: str, ask: NoticeRequest
-) -> web.Response:
-    """Write the draft and return it in the form that `ask` names. Raises `Refused`."""
-    draft = await app.breaches.write_notice(client, name, ask)
-    return await render_letter(request, app, client, draft, name, ask.form)
+    name = request.match_info["id"]
+    draft = await app.breaches.write_notice(client, name, query)
+    return await render_letter(request, app, client, draft, name, query.form)
 
 
 @BREACHES.endpoint("GET", "/v1/breach-register", also_answers=(Media(name=CSV, kind=bytes),))

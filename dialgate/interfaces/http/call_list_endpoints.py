@@ -42,9 +42,11 @@ from dialgate.lists import tabular
 from dialgate.lists.call_list import RowProblem
 
 CALL_LISTS: Final = EndpointGroup(
-    "Call lists", "Load and retire call lists, with the origin of their numbers.", scope="lists"
+    "Call lists",
+    "Load and retire call lists, with the origin of their numbers.",
+    scope="lists",
+    in_path={"id": "List ID."},
 )
-_ID: Final = {"id": "List ID."}
 _TRANSFERS: Final = {"type": "string", "contentMediaType": "application/json"}
 _UPLOADED: Final = (
     *(
@@ -181,7 +183,6 @@ async def list_exports(_: web.Request, app: App, client: Client) -> Exports:
 @CALL_LISTS.endpoint(
     "POST",
     "/v1/lists/{id}/preview",
-    in_path=_ID,
     scope="admin",
     errors=(
         "list.unknown",
@@ -233,7 +234,15 @@ async def load_call_list(request: web.Request, app: App, client: Client) -> web.
     each campaign, and send `transfers` as a JSON array. `in_force` in the response says when each node uses the list.
     """
     if request.content_type in FILE_TYPES:
-        return await _load_file(request, app, client)
+        # The whole file is received, then loaded: either completely or not at all.
+        query = read_query(request, ListRequest)
+
+        async def load(upload: uploads.Upload, skipped: str) -> bytes:
+            build = upload.build(app, client, skipped)
+            lists = app.registrar.call_lists
+            return msgspec.json.encode(await lists.load_from(client, query.request, build, query.hints))
+
+        return await file_requests.answer(request, client, load, 201, with_skipped=query.skipped)
     upload = await body.read_json(request, app, ListUpload)
     spool, read = request.app[UPLOADS], uploads.from_memory(_rows_of(upload))
     async with spool.received(client.name, read, uploads.gone(request)) as received:
@@ -248,26 +257,13 @@ def _rows_of(upload: ListUpload | PlanUpload) -> IO[bytes]:
         raise Fault(400, "list.unreadable", str(error), field="numbers") from None
 
 
-async def _load_file(request: web.Request, app: App, client: Client) -> web.StreamResponse:
-    """Receive the whole file, then load it. A list is loaded either completely or not at all."""
-    query = file_requests.read_query(request, ListRequest)
-
-    async def load(upload: uploads.Upload, skipped: str) -> bytes:
-        lists = app.registrar.call_lists
-        return msgspec.json.encode(
-            await lists.load_from(client, query.request, upload.build(app, client, skipped), query.hints)
-        )
-
-    return await file_requests.answer(request, client, load, 201, with_skipped=query.skipped)
-
-
 class _WhoseList(Struct, frozen=True, kw_only=True):
     controller: Annotated[
         str, described("Required only if several of the client's controllers have a list with this ID.")
     ] = ""
 
 
-@CALL_LISTS.endpoint("GET", "/v1/lists/{id}", in_path=_ID, errors=("list.unknown", "store.unavailable"))
+@CALL_LISTS.endpoint("GET", "/v1/lists/{id}", errors=("list.unknown", "store.unavailable"))
 async def get_call_list(request: web.Request, app: App, client: Client) -> ListInfo:
     """Return a call list."""
     name = request.match_info["id"]
@@ -280,10 +276,7 @@ async def get_call_list(request: web.Request, app: App, client: Client) -> ListI
 
 
 @CALL_LISTS.endpoint(
-    "POST",
-    "/v1/lists/{id}/retire",
-    in_path=_ID,
-    errors=("controller.unknown", "list.unknown", "store.unavailable"),
+    "POST", "/v1/lists/{id}/retire", errors=("controller.unknown", "list.unknown", "store.unavailable")
 )
 async def retire_call_list(
     request: web.Request, app: App, client: Client, *, query: _WhoseList

@@ -1,6 +1,6 @@
 """The endpoints for campaigns: viewing their limits on abandoned calls, pausing and resuming, and lifting a pause."""
 
-from typing import Any, Final
+from typing import Final
 
 from aiohttp import web
 
@@ -16,13 +16,11 @@ from dialgate.ledger.campaigns import (
 )
 
 CAMPAIGNS: Final = EndpointGroup(
-    "Campaigns", "Pause and resume campaigns, watch the share of abandoned calls, and lift a pause for them."
+    "Campaigns",
+    "Pause and resume campaigns, watch the share of abandoned calls, and lift a pause for them.",
+    in_path={"id": "Campaign ID."},
 )
-_CHANGE: Final[dict[str, Any]] = {
-    "in_path": {"id": "Campaign ID."},
-    "status": 201,
-    "errors": ("campaign.unknown", "campaign.not_paused", "store.unavailable", "gate.unavailable"),
-}
+_NOT_PAUSED: Final = ("campaign.unknown", "campaign.not_paused", "store.unavailable", "gate.unavailable")
 
 
 @CAMPAIGNS.endpoint("GET", "/v1/campaigns", scope="watch", errors=("store.unavailable",))
@@ -38,7 +36,8 @@ async def list_campaigns(_: web.Request, app: App, client: Client) -> CampaignLi
     "POST",
     "/v1/campaigns/{id}/pause",
     scope="lists",
-    **_CHANGE | {"errors": ("campaign.unknown", "store.unavailable", "gate.unavailable")},
+    status=201,
+    errors=("campaign.unknown", "store.unavailable", "gate.unavailable"),
 )
 async def pause_campaign(
     request: web.Request, app: App, client: Client, *, ask: CampaignPauseRequest
@@ -52,7 +51,7 @@ async def pause_campaign(
     return await app.registrar.campaigns.pause(client, request.match_info["id"], ask)
 
 
-@CAMPAIGNS.endpoint("POST", "/v1/campaigns/{id}/resume", scope="lists", **_CHANGE)
+@CAMPAIGNS.endpoint("POST", "/v1/campaigns/{id}/resume", scope="lists", status=201, errors=_NOT_PAUSED)
 async def resume_campaign(
     request: web.Request, app: App, client: Client, *, ask: CampaignResumeRequest
 ) -> PauseReceipt:
@@ -63,7 +62,7 @@ async def resume_campaign(
     return await app.registrar.campaigns.resume(client, request.match_info["id"], ask)
 
 
-@CAMPAIGNS.endpoint("POST", "/v1/campaigns/{id}/lift", scope="subjects", **_CHANGE)
+@CAMPAIGNS.endpoint("POST", "/v1/campaigns/{id}/lift", scope="subjects", status=201, errors=_NOT_PAUSED)
 async def lift_pause(
     request: web.Request, app: App, client: Client, *, ask: PauseLiftRequest
 ) -> PauseReceipt:

@@ -280,14 +280,13 @@ async def check_calls(request: web.Request, app: App, client: Client) -> web.Str
     The answers are in the order of the calls; a malformed call gets `{"error": …}`. Calls sent as application/x-ndjson, one per
     line, are answered line by line, without a limit on their number.
     """
-    if request.content_type == NDJSON:
-        return await _stream(request, app, client)
     most = app.config.settings.limits.streams
+    check = _streamed if request.content_type == NDJSON else _batch
     try:
         with request.app[CHECK_STREAMS].one(client.name, most, too_many_streams(most)):
-            return await _batch(request, app, client)
+            return await check(request, app, client)
     except Fault:
-        connection_of(request).stop_reading()  # of the body, if too many batches wait already
+        connection_of(request).stop_reading()  # the body may be endless, and reading it delays other clients
         raise
 
 
@@ -334,16 +333,6 @@ async def _send_batch(request: web.Request, chunks: AsyncIterator[list[bytes]]) 
         return http_body.reply(unsent + b"]}")
     await response.write_eof(unsent + b"]}")
     return response
-
-
-async def _stream(request: web.Request, app: App, client: Client) -> web.StreamResponse:
-    most = app.config.settings.limits.streams
-    try:
-        with request.app[CHECK_STREAMS].one(client.name, most, too_many_streams(most)):
-            return await _streamed(request, app, client)
-    except Fault:
-        connection_of(request).stop_reading()  # the body may be endless, and reading it delays other clients
-        raise
 
 
 async def _streamed(request: web.Request, app: App, client: Client) -> web.StreamResponse:

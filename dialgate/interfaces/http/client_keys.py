@@ -14,9 +14,9 @@ CLIENT_KEYS: Final = EndpointGroup(
     "The keys of programs: make, expire and disable them. What each program may do is in dialgate.yaml. The client needs every controller.",
     scope="admin",
     whole_gate=True,
+    in_path={"name": "Name of the client in dialgate.yaml.", "id": "`id` of the key."},
     errors=("store.unavailable",),
 )
-_NAME: Final = {"name": "Name of the client in dialgate.yaml."}
 
 
 @CLIENT_KEYS.endpoint("GET", "/v1/clients")
@@ -26,11 +26,7 @@ async def list_clients(_: web.Request, app: App, __: Client) -> ClientList:
 
 
 @CLIENT_KEYS.endpoint(
-    "POST",
-    "/v1/clients/{name}/keys",
-    in_path=_NAME,
-    status=201,
-    errors=("api_key.client_unknown", "api_key.two_valid"),
+    "POST", "/v1/clients/{name}/keys", status=201, errors=("api_key.client_unknown", "api_key.two_valid")
 )
 async def add_key(request: web.Request, app: App, client: Client, *, ask: KeyRequest) -> NewKey:
     """Make a key for a client, in force now on this gate and within two seconds on others. It is returned once.
@@ -42,10 +38,7 @@ async def add_key(request: web.Request, app: App, client: Client, *, ask: KeyReq
 
 
 @CLIENT_KEYS.endpoint(
-    "DELETE",
-    "/v1/clients/{name}/keys/{id}",
-    in_path={**_NAME, "id": "`id` of the key."},
-    errors=("api_key.client_unknown", "api_key.unknown"),
+    "DELETE", "/v1/clients/{name}/keys/{id}", errors=("api_key.client_unknown", "api_key.unknown")
 )
 async def disable_key(request: web.Request, app: App, client: Client) -> ClientInfo:
     """Disable a key for good, also one of dialgate.yaml: now on this gate, and within two seconds on others."""

@@ -77,13 +77,6 @@ async def search_decisions(
 
     The called numbers are masked. For the decisions about one number, use `GET /v1/decisions`.
     """
-    return await search_page(request, app, client, query, query.limit)
-
-
-async def search_page(
-    request: web.Request, app: App, client: Client, query: DecisionSearch, limit: int
-) -> DecisionPage:
-    """Find decisions in a process of its own. Raises `Fault`, `Refused`."""
     if query.to_hour <= query.from_hour:
         raise Fault(400, "request.invalid", "Send an hour after `from_hour`.", field="to_hour")
     before = app.registrar.ids.inside(client, query.before)
@@ -93,7 +86,7 @@ async def search_page(
     order = DecisionPageOrder(
         query=_criteria(query, client, app.config),
         within=LogSpan(**{name: instant(at) for name, at in limits.items() if at is not None}),
-        limit=limit,
+        limit=query.limit,
         before=before,
         zone=zone_of(query.controller, client, app.config),
         hours=(query.from_hour, query.to_hour),

@@ -51,6 +51,7 @@ DECISIONS: Final = EndpointGroup(
     "Decisions",
     "Look up recorded decisions, with their reasons worded for the data subject.",
     scope="read",
+    in_path={"id": "`decision_id` of the check's response."},
     errors=("gate.unavailable",),
 )
 
@@ -119,12 +120,7 @@ async def find_decisions(request: web.Request, app: App, client: Client, *, quer
     )
 
 
-@DECISIONS.endpoint(
-    "GET",
-    "/v1/decisions/{id}",
-    in_path={"id": "`decision_id` of the check's response."},
-    errors=("decision.unknown", "peer.unheard"),
-)
+@DECISIONS.endpoint("GET", "/v1/decisions/{id}", errors=("decision.unknown", "peer.unheard"))
 async def get_decision(request: web.Request, app: App, client: Client, *, query: _OneDecision) -> Account:
     """Return a decision, with the outcome of its call."""
     decision, coverage = await find_decision(request, app, client)

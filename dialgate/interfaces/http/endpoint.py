@@ -112,21 +112,20 @@ class Endpoint(Struct, frozen=True, kw_only=True):
 class EndpointGroup:
     """Endpoints about one subject, in the order of the API description.
 
-    `common` holds fields of `Endpoint` that all have. The errors in it follow those of each endpoint.
+    `in_path` describes the parameters that their paths have. `common` holds fields of `Endpoint` that all have. The errors in it
+    follow those of each endpoint.
     """
 
-    def __init__(self, name: str, about: str, **common: Any) -> None:
-        self.name, self.about = name, about
+    def __init__(self, name: str, about: str, *, in_path: Mapping[str, str] = {}, **common: Any) -> None:
+        self.name, self.about, self._in_path = name, about, in_path
         self.endpoints: list[Endpoint] = []
         self._common = common
 
-    def endpoint(
-        self, method: str, path: str, *, in_path: Mapping[str, str] = {}, **fields: Any
-    ) -> Callable[[_S], _S]:
+    def endpoint(self, method: str, path: str, **fields: Any) -> Callable[[_S], _S]:
         """Return a decorator that makes a handler an endpoint.
 
         The handler's name in camel case is the operationId, and its docstring the description. The annotations of `ask`, `query`
-        and the return value are the types of the bodies and of the query. `in_path` describes the parameters in the path.
+        and the return value are the types of the bodies and of the query.
         """
 
         def declare(serve: _S) -> _S:
@@ -136,7 +135,8 @@ class EndpointGroup:
             merged = {**self._common, **derived, **fields}
             given = tuple(
                 Parameter(name=name, about=about, required=True, place="path")
-                for name, about in in_path.items()
+                for name, about in self._in_path.items()
+                if f"{{{name}}}" in path
             )
             merged.setdefault(
                 "parameters", (*given, *(parameters_of(merged["query"]) if merged["query"] else ()))

@@ -42,13 +42,6 @@ async def get_history(
 
     It contains no called number.
     """
-    return await count_history(request, app, client, query)
-
-
-async def count_history(
-    request: web.Request, app: App, client: Client, query: PastDecisionsQuery
-) -> DecisionHistory:
-    """Count the decisions in a process of its own. Raises `Fault`."""
     owner = controller_of(query.controller, client)
     if not 0 <= (query.last - query.first).days < MOST_DAYS:
         text = f"Send a day from `first` on, at most {MOST_DAYS} days in all."

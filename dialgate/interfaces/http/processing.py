@@ -20,6 +20,7 @@ PROCESSING: Final = EndpointGroup(
     "The record of processing activities (GDPR Article 30) and the facts for an impact assessment (Article 35), from the configuration.",
     scope="subjects",
     also=("admin",),
+    in_path={"id": "`record`, `assessment` or `processor_record`."},
     errors=("store.unavailable",),
 )
 
@@ -50,7 +51,6 @@ async def list_records_of_processing(
 @PROCESSING.endpoint(
     "GET",
     "/v1/records-of-processing/{id}",
-    in_path={"id": "`record`, `assessment` or `processor_record`."},
     also_answers=(Media(name=PAGE["Content-Type"], kind=None), Media(name=PDF, kind=bytes)),
     errors=("controller.unknown", "subject.template", "extra.missing", "gate.unavailable"),
 )
@@ -58,22 +58,15 @@ async def export_record_of_processing(
     request: web.Request, app: App, client: Client, *, query: DocumentRequest
 ) -> web.StreamResponse:
     """Return one document, as a page to print or as PDF, with a mark for each text that is missing."""
-    return await print_document(request, app, client, request.match_info["id"], query)
-
-
-async def print_document(
-    request: web.Request, app: App, client: Client, kind: str, ask: DocumentRequest
-) -> web.Response:
-    """Write a document in the form that `ask` names. Raises `Refused`."""
-    found = await find_document(app, client, kind, ask)
+    found = await find_document(app, client, request.match_info["id"], query)
     owner = app.config.controllers.get(found.controller)
     party = owner or app.config.settings.processor
     draft = Letter(
-        kind="processing", language=ask.language, controller_name=found.name, number="", made_at=app.gate.now(),
+        kind="processing", language=query.language, controller_name=found.name, number="", made_at=app.gate.now(),
         controller_contact=party.contact if party else "", officer=party.officer if party else "", processing=found,
         zone=app.config.laws[owner.country].zone if owner else "UTC",
     )  # fmt: skip
-    return await render_letter(request, app, client, draft, f"{found.kind}-{found.controller}", ask.form)
+    return await render_letter(request, app, client, draft, f"{found.kind}-{found.controller}", query.form)
 
 
 async def find_document(app: App, client: Client, kind: str, ask: DocumentRequest) -> ProcessingDocument:

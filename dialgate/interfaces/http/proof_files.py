@@ -23,6 +23,7 @@ from dialgate.ledger.view_schemas import MOST_PROOF_MB, ProofFile
 PROOFS: Final = EndpointGroup(
     "Files that prove consents",
     "Signed forms and recordings, each kept by the gate that received it and enclosed in evidence.",
+    in_path={"sha256": "The SHA-256 of the file, in hexadecimal."},
 )
 _FILE: Final = Media(name="application/octet-stream", kind=bytes)
 
@@ -58,7 +59,6 @@ async def add_proof_file(
 
 @PROOFS.endpoint(
     "GET", "/v1/proofs/{sha256}", scope="subjects", also_answers=(_FILE,),
-    in_path={"sha256": "The SHA-256 of the file, in hexadecimal."},
     errors=(
         "number.invalid", "controller.unknown", "proof.unknown", "lookup.throttled", "store.unavailable", "proof.damaged",
     ),

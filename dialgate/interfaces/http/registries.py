@@ -15,6 +15,7 @@ REGISTRIES: Final = EndpointGroup(
     "Registries",
     "Imports of registry answers that change too much, until two people release them. An import that concerns all controllers needs a client with every controller.",
     scope="admin",
+    in_path={"id": "`id` of the held import."},
     errors=("release.unreadable",),
 )
 
@@ -33,7 +34,6 @@ async def list_held_imports(_: web.Request, app: App, client: Client) -> HeldImp
     "POST",
     "/v1/registries/holds/{id}/release",
     also=OFFICER,
-    in_path={"id": "`id` of the held import."},
     errors=("release.unknown", "release.repeated", "release.people_only", "store.unavailable"),
 )
 async def release_held_import(request: web.Request, app: App, client: Client) -> HeldImport:

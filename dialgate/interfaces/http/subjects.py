@@ -47,25 +47,17 @@ PAGE: Final = {
 PDF: Final = "application/pdf"
 CSV: Final = "text/csv; charset=utf-8"
 
-_LOOKING: Final = (
-    "number.invalid",
-    "controller.unknown",
-    "lookup.throttled",
-    "store.unavailable",
-    "gate.unavailable",
-)
-_ACTING: Final = (
-    "number.invalid", "controller.unknown", "subject.unknown", "subject.closed", "store.unavailable", "gate.unavailable",
-)  # fmt: skip
-_NUMBER: Final = {"number": "The data subject's number, in E.164."}
-_REQUEST: Final = {"id": "Request ID."}
-_CASE: Final = ("subject.unknown", "lookup.throttled", "store.unavailable", "gate.unavailable")
+_LOOKING: Final = ("number.invalid", "controller.unknown", "lookup.throttled")
+_ACTING: Final = ("number.invalid", "controller.unknown", "subject.unknown", "subject.closed")
+_CASE: Final = ("subject.unknown", "lookup.throttled")
 _rectification: Final = msgspec.json.Decoder(RectificationRequest)
 
 SUBJECTS: Final = EndpointGroup(
     "Data-subject requests",
     "Access, portability, rectification and erasure of the data about a number, and the deadlines of requests.",
     scope="subjects",
+    in_path={"number": "The data subject's number, in E.164.", "id": "Request ID."},
+    errors=("store.unavailable", "gate.unavailable"),
 )
 
 
@@ -89,7 +81,6 @@ class _ReportQuery(_Query, frozen=True, kw_only=True):
 @SUBJECTS.endpoint(
     "GET",
     "/v1/subjects/{number}",
-    in_path=_NUMBER,
     answer=Report,
     also_answers=(Media(name=PAGE["Content-Type"], kind=None),),
     errors=_LOOKING,
@@ -122,7 +113,7 @@ def _page(text: str, missing: Collection[str] = ()) -> web.Response:
     )
 
 
-@SUBJECTS.endpoint("GET", "/v1/subjects/{number}/portability", in_path=_NUMBER, errors=_LOOKING)
+@SUBJECTS.endpoint("GET", "/v1/subjects/{number}/portability", errors=_LOOKING)
 async def export_subject_data(request: web.Request, app: App, client: Client, *, query: _Query) -> Portable:
     """Return the data that the data subject provided, for another controller (GDPR Article 20)."""
     number = request.match_info["number"]
@@ -130,11 +121,7 @@ async def export_subject_data(request: web.Request, app: App, client: Client, *,
 
 
 @SUBJECTS.endpoint(
-    "POST",
-    "/v1/subjects/{number}/requests",
-    in_path=_NUMBER,
-    status=201,
-    errors=("number.invalid", "controller.unknown", "store.unavailable", "gate.unavailable"),
+    "POST", "/v1/subjects/{number}/requests", status=201, errors=("number.invalid", "controller.unknown")
 )
 async def add_subject_request(
     request: web.Request, app: App, client: Client, *, ask: CaseRequest
@@ -146,7 +133,6 @@ async def add_subject_request(
 @SUBJECTS.endpoint(
     "POST",
     "/v1/subjects/{number}/rectification",
-    in_path=_NUMBER,
     ask=RectificationRequest,
     status=201,
     errors=(*_ACTING, "ledger.unknown"),
@@ -160,7 +146,7 @@ async def rectify_subject_data(request: web.Request, app: App, client: Client) -
     return await app.subjects.rectify(client, request.match_info["number"], rectification)
 
 
-@SUBJECTS.endpoint("POST", "/v1/subjects/{number}/erasure", in_path=_NUMBER, errors=_ACTING)
+@SUBJECTS.endpoint("POST", "/v1/subjects/{number}/erasure", errors=_ACTING)
 async def erase_subject_data(
     request: web.Request, app: App, client: Client, *, ask: ErasureRequest
 ) -> Erasure:
@@ -172,18 +158,13 @@ async def erase_subject_data(
     return await app.subjects.erasing.erase(client, request.match_info["number"], ask)
 
 
-@SUBJECTS.endpoint("GET", "/v1/subject-requests", errors=("store.unavailable", "gate.unavailable"))
+@SUBJECTS.endpoint("GET", "/v1/subject-requests")
 async def list_subject_requests(_: web.Request, app: App, client: Client) -> Cases:
     """Return the open data-subject requests, the most urgent first."""
     return Cases(await app.subjects.deadlines.open_cases(client))
 
 
-@SUBJECTS.endpoint(
-    "GET",
-    "/v1/subject-register",
-    also_answers=(Media(name=CSV, kind=bytes),),
-    errors=("store.unavailable", "gate.unavailable"),
-)
+@SUBJECTS.endpoint("GET", "/v1/subject-register", also_answers=(Media(name=CSV, kind=bytes),))
 async def export_subject_register(_: web.Request, app: App, client: Client) -> web.StreamResponse:
     """Return the register of data-subject requests as CSV: what was requested, when, what was answered and by whom. It has no number."""
     return web.Response(text=await app.casework.register(client), headers=PAGE | {"Content-Type": CSV})
@@ -202,7 +183,7 @@ class PurposeQuery(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     purpose: LookupPurpose
 
 
-@SUBJECTS.endpoint("GET", "/v1/subject-requests/{id}", in_path=_REQUEST, errors=_CASE)
+@SUBJECTS.endpoint("GET", "/v1/subject-requests/{id}", errors=_CASE)
 async def get_subject_request(
     request: web.Request, app: App, client: Client, *, query: _CaseQuery
 ) -> SubjectCase:
@@ -210,7 +191,7 @@ async def get_subject_request(
     return await app.casework.show(client, request.match_info["id"], query.purpose or "")
 
 
-@SUBJECTS.endpoint("GET", "/v1/subject-requests/{id}/erasure", in_path=_REQUEST, errors=_CASE)
+@SUBJECTS.endpoint("GET", "/v1/subject-requests/{id}/erasure", errors=_CASE)
 async def preview_subject_erasure(
     request: web.Request, app: App, client: Client, *, query: PurposeQuery
 ) -> ErasurePreview:
@@ -221,8 +202,7 @@ async def preview_subject_erasure(
 @SUBJECTS.endpoint(
     "POST",
     "/v1/subject-requests/{id}/execution",
-    in_path=_REQUEST,
-    errors=("subject.unknown", "subject.closed", "ledger.unknown", "store.unavailable", "gate.unavailable"),
+    errors=("subject.unknown", "subject.closed", "ledger.unknown"),
 )
 async def execute_subject_request(
     request: web.Request, app: App, client: Client, *, ask: ExecutionRequest
@@ -234,12 +214,7 @@ async def execute_subject_request(
     return await app.casework.execute(client, request.match_info["id"], ask)
 
 
-@SUBJECTS.endpoint(
-    "POST",
-    "/v1/subject-requests/{id}",
-    in_path=_REQUEST,
-    errors=("subject.unknown", "subject.closed", "store.unavailable", "gate.unavailable"),
-)
+@SUBJECTS.endpoint("POST", "/v1/subject-requests/{id}", errors=("subject.unknown", "subject.closed"))
 async def update_subject_request(
     request: web.Request, app: App, client: Client, *, ask: CaseStep
 ) -> CaseInfo:
@@ -253,13 +228,9 @@ async def update_subject_request(
 @SUBJECTS.endpoint(
     "POST",
     "/v1/subject-requests/{id}/letter",
-    in_path=_REQUEST,
     also_answers=(Media(name=PAGE["Content-Type"], kind=None), Media(name=PDF, kind=bytes)),
-    errors=(
-        "subject.unknown", "subject.premature", "subject.template", "extra.missing", "lookup.throttled", "store.unavailable",
-        "gate.unavailable",
-    ),
-)  # fmt: skip
+    errors=("subject.unknown", "subject.premature", "subject.template", "extra.missing", "lookup.throttled"),
+)
 async def export_subject_letter(
     request: web.Request, app: App, client: Client, *, ask: LetterRequest
 ) -> web.StreamResponse:
@@ -267,13 +238,7 @@ async def export_subject_letter(
 
     The request fixes the controller and the number. The look-up is recorded.
     """
-    return await make_letter(request, app, client, request.match_info["id"], ask)
-
-
-async def make_letter(
-    request: web.Request, app: App, client: Client, name: str, ask: LetterRequest
-) -> web.Response:
-    """Write a letter and return it in the form that `ask` names. Raises `Refused`."""
+    name = request.match_info["id"]
     draft = await app.casework.write_letter(client, name, ask)
     return await render_letter(request, app, client, draft, name, ask.form)
 
