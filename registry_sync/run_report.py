@@ -4,9 +4,10 @@ from pathlib import Path
 from typing import Final, Literal, TypeAlias, get_args
 
 from msgspec import Struct
-from prometheus_client import CollectorRegistry, Gauge, pushadd_to_gateway, write_to_textfile
+from prometheus_client import CollectorRegistry, Gauge, pushadd_to_gateway
 
 from dialgate.core.model import SECOND, Instant
+from dialgate.runtime.metrics_textfile import write_textfile
 
 Kind: TypeAlias = Literal[
     "answer_overdue", "answer_faulty", "receipt_missing", "package_refused", "package_expired", "spending_limit", "band_short",
@@ -110,8 +111,6 @@ def export_metrics(run: Run, textfile: Path | None, pushgateway: str) -> None:
     """
     registry = build_metrics(run)
     if textfile is not None:
-        textfile.parent.mkdir(parents=True, exist_ok=True)
-        write_to_textfile(str(textfile), registry)
-        textfile.chmod(0o644)  # the exporter runs as another user; the file contains no telephone numbers
+        write_textfile(registry, textfile)
     if pushgateway:
         pushadd_to_gateway(pushgateway, job=JOB, registry=registry, timeout=10)

@@ -6,9 +6,10 @@ from typing import Literal, TypeAlias
 
 import structlog
 from msgspec import Struct
-from prometheus_client import CollectorRegistry, Gauge, write_to_textfile
+from prometheus_client import CollectorRegistry, Gauge
 
 from dialgate.core.model import SECOND, Instant
+from dialgate.runtime.metrics_textfile import write_textfile
 
 To: TypeAlias = Literal["segments", "stream"]
 _log = structlog.get_logger(__name__)
@@ -78,6 +79,4 @@ def metrics_of(standings: Standings, now: Instant) -> CollectorRegistry:
 
 def write_metrics(standings: Standings, now: Instant, textfile: Path) -> None:
     """Write the metrics file. Raises `OSError`."""
-    textfile.parent.mkdir(parents=True, exist_ok=True)
-    write_to_textfile(str(textfile), metrics_of(standings, now))
-    textfile.chmod(0o644)  # readable by the exporter's user; contains no number
+    write_textfile(metrics_of(standings, now), textfile)

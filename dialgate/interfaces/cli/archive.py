@@ -1,7 +1,6 @@
 """`dialgate log archive`, `retire` and `hold`: compression, retention and legal holds for the decision log."""
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
@@ -55,17 +54,6 @@ Reason = Annotated[
 ]
 
 
-@contextmanager
-def _failures() -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise Failure(
-            "log.unreadable",
-            f"{error.filename}: {error.strerror}. Check --config, or start the gate once",
-        ) from None
-
-
 def _show_archived(sizes: dict[str, int]) -> None:
     typer.echo(
         f"{sizes['segments']} segments archived: {sizes['entries']:,} entries, {sizes['bytes_before']:,} bytes reduced to"
@@ -83,9 +71,12 @@ def log_archive(*, config: ConfigPath = DEFAULT_CONFIG) -> dict[str, int]:
 
     dialgate log archive --json
     """
-    with _failures():
-        data = load_config(config).data
+    data = load_config(config).data
+    try:
         packed = _archive(chains.folders(data).values() or [data / "log"])
+    except OSError as error:
+        text = f"{error.filename}: {error.strerror}. Check --config, or start the gate once"
+        raise Failure("log.unreadable", text) from None
     sizes = {"entries": "entries", "bytes_before": "before", "bytes_after": "after"}
     sums = {name: sum(getattr(segment, of) for segment in packed) for name, of in sizes.items()}
     return {"segments": len(packed), **sums}

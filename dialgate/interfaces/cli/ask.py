@@ -41,16 +41,6 @@ CallTypeName: TypeAlias = Annotated[
 ]
 
 
-class CallQuestion(Struct, omit_defaults=True):
-    to: str
-    from_: str = msgspec.field(name="from")
-    campaign: str
-    call_id: str = ""
-    call_type: CallType | None = None
-    agent: str = ""
-    at: str = ""
-
-
 class _Verdict(Struct):
     decision: str
 
@@ -123,10 +113,9 @@ def check(
 
     dialgate check --to +390612345678 --from +390844123456 --campaign acme-fibre --key-file .data/sample.key
     """
-    question = CallQuestion(
-        to=to, from_=from_, campaign=campaign, call_id=call_id, call_type=call_type, agent=agent
-    )
-    return _decide(gate, "/v1/check", question, _UNDECIDED)
+    call = {"to": to, "from": from_, "campaign": campaign}
+    more = {"call_id": call_id, "call_type": call_type, "agent": agent}
+    return _decide(gate, "/v1/check", call, more, _UNDECIDED)
 
 
 @app.command()
@@ -151,14 +140,17 @@ def simulate(
 
     dialgate simulate --to +390612345678 --from +390844123456 --campaign acme-fibre --at 2026-12-25T10:00:00+01:00
     """
-    question = CallQuestion(to=to, from_=from_, campaign=campaign, call_type=call_type, at=at)
-    return _decide(gate, "/v1/simulate", question)
+    call = {"to": to, "from": from_, "campaign": campaign}
+    return _decide(gate, "/v1/simulate", call, {"call_type": call_type, "at": at})
 
 
-def _decide(gate: GateClient, path: str, question: CallQuestion, *accepted: int) -> msgspec.Raw:
+def _decide(
+    gate: GateClient, path: str, call: dict[str, str], more: dict[str, str | None], *accepted: int
+) -> msgspec.Raw:
     """Return the response body: a decision, or an error that explains why there is none. Raises `Failure`."""
+    given = {name: value for name, value in more.items() if value}
     try:
-        with gate.open("POST", path, question, accepted=accepted) as response:
+        with gate.open("POST", path, call | given, accepted=accepted) as response:
             return msgspec.Raw(response.read())
     except GateUnreachable as unreachable:
         raise Failure(unreachable.code, f"{unreachable} The call is not allowed.") from None

@@ -1,11 +1,14 @@
 """`dialgate campaign`: campaigns that are paused, by a supervisor or for abandoned calls, and limits on those."""
 
+from collections.abc import Callable
+from functools import partial
 from typing import Annotated
 
 import typer
 
 from dialgate.interfaces.cli.command import command
 from dialgate.interfaces.cli.gate_client import GateClient, path_of
+from dialgate.interfaces.cli.ledger_access import R
 from dialgate.interfaces.cli.request_options import options_of
 from dialgate.ledger.campaigns import (
     CampaignInfo,
@@ -49,20 +52,14 @@ def _show(campaigns: list[CampaignInfo]) -> None:
             typer.echo(f"{campaign.id} is paused in the configuration.")
 
 
-def _show_paused(receipt: PauseReceipt) -> None:
+def _show_change(effect: str, receipt: PauseReceipt) -> None:
     _show([receipt.campaign])
-    typer.echo(f"The gate denies all calls of this campaign. Change in force: {receipt.in_force}")
+    typer.echo(f"{effect} Change in force: {receipt.in_force}")
 
 
 def _show_resumed(receipt: PauseReceipt) -> None:
-    _show([receipt.campaign])
     others = " It is still paused for another reason." if receipt.campaign.paused else ""
-    typer.echo(f"The supervisor's pause has ended.{others} Change in force: {receipt.in_force}")
-
-
-def _show_lifted(receipt: PauseReceipt) -> None:
-    _show([receipt.campaign])
-    typer.echo(f"The pause was lifted. Change in force: {receipt.in_force}")
+    _show_change(f"The supervisor's pause has ended.{others}", receipt)
 
 
 @campaign_app.command("list")
@@ -75,53 +72,47 @@ def campaign_list(*, gate: GateClient) -> list[CampaignInfo]:
     return gate.send("GET", "/v1/campaigns", CampaignList).campaigns
 
 
-@campaign_app.command("pause")
-@command(_show_paused)
-@options_of(CampaignPauseRequest, fixed={"controller": "", "channel": "cli"})
-def campaign_pause(
-    pause: CampaignPauseRequest,
-    *,
-    id_: Annotated[str, typer.Argument(metavar="ID", help="Campaign ID.", show_default=False)],
-    gate: GateClient,
-) -> PauseReceipt:
+def _add_change(name: str, kind: type[R], show: Callable[[PauseReceipt], None], about: str) -> None:
+    @campaign_app.command(name, help=about)
+    @command(show)
+    @options_of(kind, fixed={"controller": "", "channel": "cli"})
+    def change(
+        change_request: R,
+        *,
+        id_: Annotated[str, typer.Argument(metavar="ID", help="Campaign ID.", show_default=False)],
+        gate: GateClient,
+    ) -> PauseReceipt:
+        return gate.send("POST", path_of("/v1/campaigns", id_, name), PauseReceipt, change_request)
+
+
+_add_change(
+    "pause",
+    CampaignPauseRequest,
+    partial(_show_change, "The gate denies all calls of this campaign."),
     """Deny every call of a campaign until it is resumed. The reason and the actor are recorded.
 
     A gate on this node applies the change before the command ends. Other nodes follow within a second.
 
     dialgate campaign pause acme-fibre --reason "wrong price in the script"
-    """
-    return gate.send("POST", path_of("/v1/campaigns", id_, "pause"), PauseReceipt, pause)
-
-
-@campaign_app.command("resume")
-@command(_show_resumed)
-@options_of(CampaignResumeRequest, fixed={"controller": "", "channel": "cli"})
-def campaign_resume(
-    resumption: CampaignResumeRequest,
-    *,
-    id_: Annotated[str, typer.Argument(metavar="ID", help="Campaign ID.", show_default=False)],
-    gate: GateClient,
-) -> PauseReceipt:
+    """,
+)
+_add_change(
+    "resume",
+    CampaignResumeRequest,
+    _show_resumed,
     """End a supervisor's pause of a campaign.
 
     dialgate campaign resume acme-fibre --reason "script corrected"
-    """
-    return gate.send("POST", path_of("/v1/campaigns", id_, "resume"), PauseReceipt, resumption)
-
-
-@campaign_app.command("lift")
-@command(_show_lifted)
-@options_of(PauseLiftRequest, fixed={"controller": "", "channel": "cli"})
-def campaign_lift(
-    pause_lift: PauseLiftRequest,
-    *,
-    id_: Annotated[str, typer.Argument(metavar="ID", help="Campaign ID.", show_default=False)],
-    gate: GateClient,
-) -> PauseReceipt:
+    """,
+)
+_add_change(
+    "lift",
+    PauseLiftRequest,
+    partial(_show_change, "The pause was lifted."),
     """Lift the pause of a campaign. Calls made so far no longer count. The ground and the actor are recorded.
 
     A gate on this node applies the change before the command ends. Other nodes follow within a second.
 
     dialgate campaign lift acme-fibre --ground "dialer set to one line for each agent" --actor dpo
-    """
-    return gate.send("POST", path_of("/v1/campaigns", id_, "lift"), PauseReceipt, pause_lift)
+    """,
+)

@@ -11,7 +11,7 @@ from typing import Annotated, NamedTuple, TypeAlias
 
 import typer
 from msgspec import Struct
-from prometheus_client import CollectorRegistry, Gauge, write_to_textfile
+from prometheus_client import CollectorRegistry, Gauge
 
 from dialgate.audit.reconciliation import cdr, matching
 from dialgate.audit.reconciliation.cdr import CallRecords, CdrUnreadable, Columns, Format
@@ -33,6 +33,7 @@ from dialgate.interfaces.cli.options import (
 )
 from dialgate.interfaces.cli.subjects import Purpose, record_lookups
 from dialgate.runtime.clock import wall_clock
+from dialgate.runtime.metrics_textfile import write_textfile
 from dialgate.runtime.terminal import MISUSE, console, show_table, utc
 
 _MOST_NAMES = 12
@@ -124,9 +125,7 @@ def _write_metrics(report: ReconciliationReport, textfile: Path) -> None:
     )
     for kind, count in report.counts.items():
         findings.labels(kind).set(count)
-    textfile.parent.mkdir(parents=True, exist_ok=True)
-    write_to_textfile(str(textfile), registry)
-    textfile.chmod(0o644)  # the exporter runs as another user; the file contains no numbers
+    write_textfile(registry, textfile)
 
 
 def _look_up_numbers(

@@ -121,8 +121,9 @@ async def _serve(config: Config, load: _Load) -> None:
                 tasks.create_task(deliveries.run(service, wall_clock)),
                 tasks.create_task(_report_health(service, notify_socket)),
             ]
+            listen = service.config.settings.listen
             fields: dict[str, Any] = {
-                "url": _url(service.config, runner.addresses[0]),
+                "url": _url("https" if listen.tls_certificate else "http", runner.addresses[0]),
                 "config": service.config.hash,
                 **urls,
             }
@@ -194,8 +195,7 @@ async def _operations(service: App, registry: CollectorRegistry, closing: AsyncE
         _log.warning(operations_refused(error), problem=str(error))
         return {}
     closing.push_async_callback(runner.cleanup)
-    host, port = runner.addresses[0][:2]
-    return {"operations": f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"}
+    return {"operations": _url("http", runner.addresses[0])}
 
 
 async def _fastagi(service: App, closing: AsyncExitStack) -> dict[str, str]:
@@ -247,6 +247,6 @@ def _warn(config: Config) -> None:
         _log.warning("configuration", problem=warning)
 
 
-def _url(config: Config, address: tuple[str, int]) -> str:
+def _url(scheme: str, address: tuple[str, int]) -> str:
     host = f"[{address[0]}]" if ":" in address[0] else address[0]
-    return f"{'https' if config.settings.listen.tls_certificate else 'http'}://{host}:{address[1]}"
+    return f"{scheme}://{host}:{address[1]}"

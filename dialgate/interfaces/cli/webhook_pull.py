@@ -14,7 +14,7 @@ from typing import Annotated, Any, Final
 import msgspec
 import typer
 from msgspec import Struct
-from prometheus_client import CollectorRegistry, Gauge, write_to_textfile
+from prometheus_client import CollectorRegistry, Gauge
 
 from dialgate.config.configuration import Config
 from dialgate.config.incoming_webhooks import IncomingWebhook
@@ -31,6 +31,7 @@ from dialgate.interfaces.webhooks.operations import Translation, problem_of
 from dialgate.interfaces.webhooks.record_pages import PullFailed, RecordPages, open_session
 from dialgate.runtime.atomic_write import write_file
 from dialgate.runtime.clock import wall_clock
+from dialgate.runtime.metrics_textfile import write_textfile
 from dialgate.runtime.terminal import MISUSE, console, utc
 
 _FOLDER: Final = "webhook-pulls"
@@ -208,6 +209,4 @@ def _write_metrics(reports: list[PullReport], textfile: Path) -> None:
         begun.labels(report.webhook).set(report.began / SECOND)
         for result, count in (("read", report.records), ("recorded", report.recorded), ("kept", report.kept)):
             records.labels(report.webhook, result).set(count)
-    textfile.parent.mkdir(parents=True, exist_ok=True)
-    write_to_textfile(str(textfile), registry)
-    textfile.chmod(0o644)  # the exporter runs as another user; the file contains no numbers
+    write_textfile(registry, textfile)
