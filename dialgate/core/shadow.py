@@ -9,7 +9,10 @@ from typing import Final
 from msgspec import structs
 
 from dialgate.core.caller_id_choice import fits
-from dialgate.core.model import AUTO, Call, Decision, Instant
+from dialgate.core.decision import NOT_JUDGED, decide
+from dialgate.core.law import Law
+from dialgate.core.model import AUTO, Call, Decision, Deny, Facts, Instant
+from dialgate.core.objections import has_objected
 from dialgate.core.responses import Answer, when
 
 # The denials that shadow mode never lifts: the person's own word about calls by this caller, and a failed rule, which may be that
@@ -34,6 +37,25 @@ def lets_through(decision: Decision, call: Call, to: str, from_: str) -> bool:
         and _DIALLABLE.fullmatch(to or call.to) is not None
         and _SHOWN.fullmatch(from_ or call.from_) is not None
         and (call.from_ != AUTO or fits(decision.outcomes))
+    )
+
+
+def is_objection(decision: Decision, facts: Facts, law: Law) -> bool:
+    """Return whether the person's own word is against the call, also if the reasons of the decision do not say so.
+
+    The rules about it are not judged in a campaign that is paused, over or not yet begun. A person who objected may lack a
+    later basis for another reason, such as a consent that has expired since.
+    """
+    if not facts.known.has_entries:
+        return False
+    if decision.outcomes["lawful_basis"] == NOT_JUDGED:
+        active = structs.replace(facts.campaign, paused=False, paused_at=0, starts=None, ends=None)
+        decision = decide(structs.replace(facts, campaign=active), law)
+    basis = decision.outcomes["lawful_basis"]
+    return (
+        not BINDING.isdisjoint([deny.code for deny in decision.reasons])
+        or basis == NOT_JUDGED
+        or (type(basis) is Deny and has_objected(facts, law.binding(facts)))
     )
 
 

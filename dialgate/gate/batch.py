@@ -25,7 +25,7 @@ from dialgate.core.model import (
 )
 from dialgate.core.own_grounds import own_grounds
 from dialgate.core.responses import Answer, decode_answer, encode_answer, end_of, make_answer
-from dialgate.core.shadow import let_through, lets_through, mark, unmark
+from dialgate.core.shadow import is_objection, let_through, lets_through, mark, unmark
 from dialgate.crypto.agent_ids import seal_agent
 from dialgate.gate.question import BatchQuery, Question
 from dialgate.store import AttemptPosition, Reading, Remembered, Reservation
@@ -198,17 +198,20 @@ class Batch:
         verdict = self._judge(question, self._merge_known(question, known, earlier))
         if earlier is not None and (
             verdict.decision.allow
-            or (earlier.would == "deny" and self._lets_through(question, verdict.decision))
+            or (earlier.would == "deny" and self._lets_through(question, verdict))
         ):
             ends = min(ends, self._end(question, verdict.decision))
             return self._repeat(structs.replace(earlier, valid_until=rfc3339(ends)), ends)
         return self._conclude(question, verdict)
 
-    def _lets_through(self, question: Question, decision: Decision) -> bool:
+    def _lets_through(self, question: Question, verdict: _AmendedVerdict) -> bool:
         """Return whether the call is answered in shadow mode."""
-        return question.shadow_until > self.now and lets_through(
+        if question.shadow_until <= self.now:
+            return False
+        decision, law = verdict.decision, self._terms.config.laws[question.country]
+        return lets_through(
             decision, question.call, question.e164, question.presentation.number
-        )
+        ) and not is_objection(decision, verdict.facts, law)
 
     def _end(self, question: Question, decision: Decision) -> Instant:
         """Return the end of the permission for a call, also if only shadow mode permits it."""
@@ -318,7 +321,7 @@ class Batch:
         else:
             ends = end_of(decision, self._most)
             common = make_answer(decision, verdict.facts, ends)
-        is_shadow = self._lets_through(question, decision)
+        is_shadow = self._lets_through(question, verdict)
         if is_shadow:
             ends = self._end(question, decision)
             common = mark(common, ends)
