@@ -197,8 +197,7 @@ class Batch:
             return self._repeat(earlier, 0)
         verdict = self._judge(question, self._merge_known(question, known, earlier))
         if earlier is not None and (
-            verdict.decision.allow
-            or (earlier.would == "deny" and self._lets_through(question, verdict))
+            verdict.decision.allow or (earlier.would == "deny" and self._lets_through(question, verdict))
         ):
             ends = min(ends, self._end(question, verdict.decision))
             return self._repeat(structs.replace(earlier, valid_until=rfc3339(ends)), ends)
