@@ -245,12 +245,7 @@ class _Narrator:
         basis = _basis(self._found.record)
         if basis is None:
             return
-        phrase = {
-            "consent": self._phrases.consent,
-            "contract": self._phrases.contract,
-            "request": self._phrases.request,
-            "directory": self._phrases.directory,
-        }[basis.kind]
+        phrase: str = getattr(self._phrases, basis.kind)
         owner = self._facts.controller.id
         collector = basis.origin.collected_by if basis.origin else owner
         yield phrase.format(
@@ -260,13 +255,6 @@ class _Narrator:
             yield from self._transfers(self._phrases.consent_ceded, basis.origin)
 
     def _registries(self) -> Iterator[str]:
-        phrases = {
-            "clear": self._phrases.registry_clear,
-            "listed": self._phrases.registry_listed,
-            "listed in part": self._phrases.registry_listed_in_part,
-            "unknown": self._phrases.registry_unknown,
-            "uncovered": self._phrases.registry_uncovered,
-        }
         for answer in self._facts.registries:
             consulted = _consulted(self._found, answer)
             receipt = (
@@ -277,8 +265,10 @@ class _Narrator:
                 else ""
             )
             day = self._day(answer.consulted_at) if answer.consulted_at else ""
-            found = "listed in part" if answer.blocks else answer.answer
-            yield phrases[found].format(registry=answer.registry.upper(), day=day, receipt=receipt)
+            phrase: str = getattr(
+                self._phrases, f"registry_{'listed_in_part' if answer.blocks else answer.answer}"
+            )
+            yield phrase.format(registry=answer.registry.upper(), day=day, receipt=receipt)
 
     def _lists(self) -> Iterator[str]:
         for listing in self._facts.listings:

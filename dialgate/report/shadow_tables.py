@@ -70,21 +70,19 @@ def _coverage(report: ShadowReport, say: ReportWords) -> Iterator[ReportTable]:
         return
     rows = {"shadow.seen_allowed": coverage.allowed, "shadow.seen_shadow": coverage.shadow}
     rows |= {f"bypass.{kind}": number for kind, number in coverage.counts.items() if number}
-    yield ReportTable(
-        title=say("shadow.covered"),
-        columns=(say("shadow.finding"), say("calls"), say("share")),
-        rows=say.rows(
-            (say.named(name), number, number / max(coverage.calls, 1)) for name, number in rows.items()
-        ),
+    yield say.table(
+        "shadow.covered",
+        ("shadow.finding", "calls", "share"),
+        ((say.named(name), number, number / max(coverage.calls, 1)) for name, number in rows.items()),
         weights=tuple(rows.values()),
     )
 
 
 def _reasons(report: ShadowReport, say: ReportWords) -> ReportTable:
-    return ReportTable(
-        title=say("shadow.reasons"),
-        columns=tuple(map(say, ("reason", "shadow.do", "calls", "share", "shadow.alone"))),
-        rows=say.rows(
+    return say.table(
+        "shadow.reasons",
+        ("reason", "shadow.do", "calls", "share", "shadow.alone"),
+        (
             (row.code, say(f"do.{row.code}"), row.refused, row.refused / report.refused, row.alone)
             for row in report.reasons
         ),

@@ -102,6 +102,14 @@ class ReportWords:
     def rows(self, rows: Iterable[Iterable[object]]) -> tuple[tuple[str, ...], ...]:
         return tuple(tuple(map(self.cell, row)) for row in rows)
 
+    def table(
+        self, title: str, columns: Iterable[str], rows: Iterable[Iterable[object]], **parts: Any
+    ) -> ReportTable:
+        """Return a table whose title and columns are the texts with these names."""
+        return ReportTable(
+            title=self(title), columns=tuple(map(self, columns)), rows=self.rows(rows), **parts
+        )
+
     def layout(self, period: Period, made_at: str, owner: str, **parts: Any) -> TableLayout:
         of = self("of_day" if period.is_day else "of_week" if "W" in period.name else "of_month")
         return TableLayout(
@@ -161,12 +169,10 @@ def tone(abandoned_share: float) -> Tone:
 
 def _reasons(report: CallReport, say: ReportWords) -> ReportTable:
     meaning = texts.texts_in(say.language).reasons
-    return ReportTable(
-        title=say("reasons"),
-        columns=(say("reason"), say("meaning"), say("calls"), say("share")),
-        rows=say.rows(
-            (code, meaning[code], calls, calls / report.denied) for code, calls in report.reasons.items()
-        ),
+    return say.table(
+        "reasons",
+        ("reason", "meaning", "calls", "share"),
+        ((code, meaning[code], calls, calls / report.denied) for code, calls in report.reasons.items()),
         weights=tuple(report.reasons.values()),
         names=True,
         bad=True,
@@ -181,10 +187,10 @@ def _campaigns(report: CallReport, say: ReportWords) -> ReportTable:
         f"{say.number(100 * row.abandoned_share, 1)} ({verdicts[tone]})"
         for row, tone in zip(report.campaigns, tones, strict=True)
     ]
-    return ReportTable(
-        title=say("campaigns"),
-        columns=tuple(map(say, ("campaign", *numbers, "abandoned_share"))),
-        rows=say.rows(
+    return say.table(
+        "campaigns",
+        ("campaign", *numbers, "abandoned_share"),
+        (
             (row.campaign, *(getattr(row, name) for name in numbers), share)
             for row, share in zip(report.campaigns, shares, strict=True)
         ),
@@ -197,10 +203,10 @@ def _campaigns(report: CallReport, say: ReportWords) -> ReportTable:
 def _counts(title: str, name: str, counts: Mapping[str, int], say: ReportWords) -> ReportTable:
     total = sum(counts.values())
     labels = {key: say.named(f"{name}.{key}", key) for key in counts}
-    return ReportTable(
-        title=say(title),
-        columns=(say(name), say("calls" if title != "ledger" else "ledger"), say("share")),
-        rows=say.rows(
+    return say.table(
+        title,
+        (name, "calls" if title != "ledger" else "ledger", "share"),
+        (
             (labels[key][:1].upper() + labels[key][1:], number, number / total)
             for key, number in counts.items()
         ),
@@ -210,19 +216,11 @@ def _counts(title: str, name: str, counts: Mapping[str, int], say: ReportWords) 
 
 def _registries(report: CallReport, say: ReportWords) -> ReportTable:
     numbers = ("numbers", "consultations", "asked_about", "listed")
-    return ReportTable(
-        title=say("registries"),
-        columns=tuple(map(say, ("registry", *numbers, "newest", "receipts"))),
-        rows=say.rows(
-            (
-                use.registry,
-                *(getattr(use, name) for name in numbers),
-                use.newest[:10],
-                _first_of(use.receipts),
-            )
-            for use in report.registries
-        ),
+    rows = (
+        (use.registry, *(getattr(use, name) for name in numbers), use.newest[:10], _first_of(use.receipts))
+        for use in report.registries
     )
+    return say.table("registries", ("registry", *numbers, "newest", "receipts"), rows)
 
 
 def _first_of(names: tuple[str, ...]) -> str:
@@ -236,11 +234,8 @@ def _stops(report: CallReport, say: ReportWords) -> ReportTable:
         (say(name), f"{say.number(round(wait / 100) / 10, 1)} {say('seconds')}")
         for name, wait in (("median_wait", stops.median_wait), ("longest_wait", stops.longest_wait))
     ]
-    return ReportTable(
-        title=say("revocations"),
-        columns=(say("channel"), say("stops")),
-        rows=say.rows([*stops.by_channel.items(), *waits] if stops.by_channel else ()),
-    )
+    rows = [*stops.by_channel.items(), *waits] if stops.by_channel else []
+    return say.table("revocations", ("channel", "stops"), rows)
 
 
 def _proof(report: CallReport, say: ReportWords) -> ReportTable:
