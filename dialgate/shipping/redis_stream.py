@@ -11,14 +11,12 @@ import structlog
 from msgspec import Struct
 
 from dialgate.config.shipping import StreamTo
-from dialgate.core.faults import Unavailable
 from dialgate.core.model import Instant
 from dialgate.decision_log import LogLine, chains, durable
 from dialgate.decision_log.archive import Segments, first_header
 from dialgate.shipping.cursor import Cursor, Cursors
 from dialgate.shipping.status import LogProgress
-from dialgate.shipping.target import StorageRefused, TargetFailed
-from dialgate.store import StoreUnavailable
+from dialgate.shipping.target import StorageRefused
 from dialgate.store.redis.server import Server
 
 _BATCH_RECORDS: Final = 512  # per round trip
@@ -76,13 +74,8 @@ class StreamShipping:
         more = False
         for number, folder in chains.folders(self._data).items():
             standing = self.standings.setdefault(number, LogProgress())
-            try:
+            with standing.attempt("stream", number):
                 more |= await self._send(number, folder, standing)
-                standing.succeeded()
-            except (StoreUnavailable, TargetFailed, OSError) as error:
-                standing.failed("stream", number, str(error))
-            except (StorageRefused, Unavailable) as refused:
-                standing.failed("stream", number, str(refused), refused=True)
         return more
 
     async def close(self) -> None:

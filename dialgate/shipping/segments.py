@@ -16,7 +16,6 @@ import structlog
 from msgspec.structs import replace
 
 from dialgate.config import content_store
-from dialgate.core.faults import Unavailable
 from dialgate.core.model import SECOND, Instant
 from dialgate.crypto.keys import Keys, PeerKeys
 from dialgate.crypto.log_signing import pem, public_keys
@@ -66,13 +65,8 @@ class SegmentShipping:
         """
         for number, folder in chains.folders(self._data).items():
             standing = self.standings.setdefault(number, LogProgress())
-            try:
+            with standing.attempt("segments", number):
                 self._ship(number, folder, standing)
-                standing.succeeded()
-            except (TargetFailed, OSError) as error:
-                standing.failed("segments", number, str(error))
-            except (StorageRefused, Unavailable) as refused:
-                standing.failed("segments", number, str(refused), refused=True)
         return not any(standing.problem for standing in self.standings.values())
 
     def _ship(self, number: int, folder: Path, standing: LogProgress) -> None:

@@ -21,7 +21,6 @@ from dialgate.shipping.cursor import Cursors
 from dialgate.shipping.fetching import fetch
 from dialgate.shipping.redis_stream import StreamShipping
 from dialgate.shipping.segments import SegmentShipping
-from dialgate.shipping.status import LogProgress
 from dialgate.shipping.target import StorageRefused, TargetFailed
 
 _STREAM_INTERVAL: Final = 0.25  # seconds; a gate publishes about once a second how far its log is on disk
@@ -102,12 +101,14 @@ class Shipper:
             await self.close()
 
     def standings(self) -> status.Standings:
-        standings: dict[tuple[status.To, int], LogProgress] = {}
-        if self._segments is not None:
-            standings |= {("segments", number): item for number, item in self._segments.standings.items()}
-        if self._stream is not None:
-            standings |= {("stream", number): item for number, item in self._stream.standings.items()}
-        return standings
+        targets: dict[status.To, SegmentShipping | StreamShipping | None]
+        targets = {"segments": self._segments, "stream": self._stream}
+        return {
+            (to, number): progress
+            for to, target in targets.items()
+            if target is not None
+            for number, progress in target.standings.items()
+        }
 
     async def close(self) -> None:
         if self._stream is not None:

@@ -1,6 +1,7 @@
 """Shipping progress of each log, as a metrics file for the node exporter."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal, TypeAlias
 
@@ -8,8 +9,11 @@ import structlog
 from msgspec import Struct
 from prometheus_client import CollectorRegistry, Gauge
 
+from dialgate.core.faults import Unavailable
 from dialgate.core.model import SECOND, Instant
 from dialgate.runtime.metrics_textfile import write_textfile
+from dialgate.shipping.target import StorageRefused, TargetFailed
+from dialgate.store import StoreUnavailable
 
 To: TypeAlias = Literal["segments", "stream"]
 _log = structlog.get_logger(__name__)
@@ -31,12 +35,17 @@ class LogProgress(Struct):
     problem: str = ""
     refused: bool = False
 
-    def succeeded(self) -> None:
-        self.problem, self.refused = "", False
-
-    def failed(self, to: To, number: int, problem: str, *, refused: bool = False) -> None:
-        """Record a failure. A repeated problem is logged only once."""
-        if problem != self.problem:
+    @contextmanager
+    def attempt(self, to: To, number: int) -> Iterator[None]:
+        """Record whether the block failed, and whether an operator has to act. A repeated problem is logged only once."""
+        problem, refused = "", False
+        try:
+            yield
+        except (StoreUnavailable, TargetFailed, OSError) as error:
+            problem = str(error)
+        except (StorageRefused, Unavailable) as error:
+            problem, refused = str(error), True
+        if problem not in {"", self.problem}:
             (_log.error if refused else _log.warning)(
                 "not shipped", to=to, log_number=number, problem=problem
             )
