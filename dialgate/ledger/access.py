@@ -142,18 +142,10 @@ class LedgerAccess:
             copy_fields(entry, Draft, at=now, event=event, actor=actor, channel=ask.channel, proof=ask.proof)
         )
 
-    async def append(
-        self, client: Client, ask: Request, owner: str, number: str, event: Event, now: Instant
-    ) -> Receipt:
-        """Write an event about a number. Raises `StoreUnavailable`.
-
-        `owner` is a controller, or `*` for all controllers.
-        """
-        return await self.write(self.draft(client, ask, owner, number, event, now))
-
     def draft(
         self, client: Client, ask: Request, owner: str, number: str, event: Event, now: Instant
     ) -> Draft:
+        """Return an entry about a number. `owner` is a controller, or `*` for all controllers."""
         return Draft(
             at=now,
             controller=owner,

@@ -8,7 +8,6 @@ import asyncio
 from collections.abc import AsyncIterator, Collection, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 from msgspec import Struct, structs
@@ -34,7 +33,7 @@ from dialgate.core.text_formats import Timestamp
 from dialgate.crypto.keys import Keys
 from dialgate.ledger import judge
 from dialgate.lists.snapshot import Snapshot, SnapshotPart
-from dialgate.store import CallList, Documents, Ledger
+from dialgate.store import CallList, LedgerAndDocuments
 
 _AT_ONCE = 512  # entries or numbers, so that the event loop is not blocked
 _MOST_IDS = 10
@@ -61,14 +60,10 @@ class ChangeEvent(Struct, frozen=True, kw_only=True, omit_defaults=True):
     ids: tuple[str, ...] = ()
 
 
-class ChangeStore(Ledger, Documents, Protocol):
-    """The parts of the store that the changes use."""
-
-
 class ChangeFeed:
     """The changes about the numbers of some controllers."""
 
-    def __init__(self, store: ChangeStore, keys: Keys) -> None:
+    def __init__(self, store: LedgerAndDocuments, keys: Keys) -> None:
         self._store, self._keys = store, keys
 
     async def after(

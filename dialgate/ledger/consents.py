@@ -18,6 +18,7 @@ from dialgate.core.ledger_events import (
 )
 from dialgate.core.ledger_state import Ending, as_entry, find_ending, find_outranked, find_repeated
 from dialgate.core.refusal import Refused
+from dialgate.core.struct_copies import copy_fields
 from dialgate.ledger import bulk_import, entry_limit, event_drafts, stop_requests
 from dialgate.ledger.access import LedgerAccess
 from dialgate.ledger.consent_voiding import EnrolmentRequest, VoidedConsents
@@ -139,16 +140,8 @@ class ConsentWriter:
         Call `note` with each row that is skipped. Raises `Refused` and `StoreUnavailable`.
         """
         controller = self._access.controller(client, ask.controller)
-        order = FileOrder(
-            owner=controller.id,
-            home=controller.dial_regions(),
-            channel=ask.channel,
-            proof=ask.proof,
-            actor=client.actor(ask.actor),
-            now=self._access.clock(),
-            skip_bad=ask.skip_bad,
-            hints=hints,
-        )
+        home, actor, now = controller.dial_regions(), client.actor(ask.actor), self._access.clock()
+        order = copy_fields(ask, FileOrder, owner=controller.id, home=home, actor=actor, now=now, hints=hints)
         kind = bulk_import.EntryFile(bulk_import.KINDS[ask.kind], self._access.sectors[controller.country])
         imported = await import_file(self._access, file, kind, order, note)
         counts = imported.counts

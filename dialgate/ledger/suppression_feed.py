@@ -10,7 +10,7 @@ controller is sent only to that controller's clients. A notice about all control
 import asyncio
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from typing import Final, Literal, Protocol
+from typing import Final, Literal
 
 from msgspec import Struct
 
@@ -20,7 +20,7 @@ from dialgate.core.struct_copies import copy_fields
 from dialgate.core.text_formats import Timestamp
 from dialgate.crypto.keys import Keys
 from dialgate.ledger.change_events import changes_of
-from dialgate.store import Delivery, Documents, Ledger
+from dialgate.store import Delivery, LedgerAndDocuments
 
 AT_ONCE = 1_000  # ledger entries
 _KINDS: Final = {"stop": "revoked", "lift": "lifted"}  # by the type of the change
@@ -45,14 +45,10 @@ class Notice(Struct, frozen=True, kw_only=True, omit_defaults=True):
     of: int = 0
 
 
-class FeedStore(Ledger, Documents, Protocol):
-    """The parts of the store that the feed uses."""
-
-
 class Notices:
     """The feed of notices from the ledger. A write in this process wakes waiting readers in this process."""
 
-    def __init__(self, store: FeedStore, keys: Keys) -> None:
+    def __init__(self, store: LedgerAndDocuments, keys: Keys) -> None:
         self.closing = False
         self.written = 0  # number of writes in this process
         self._store, self._keys = store, keys

@@ -49,6 +49,7 @@ __all__ = [
     "KeysOfClients",
     "KnownSubjects",
     "Ledger",
+    "LedgerAndDocuments",
     "Members",
     "OfficerDocuments",
     "PauseLift",
@@ -65,6 +66,10 @@ __all__ = [
     "ledger_too_short",
     "refuse_if_short",
 ]
+
+
+class LedgerAndDocuments(Ledger, Documents, Protocol):
+    """What feeds and erasures need."""
 
 
 class Store(

@@ -239,15 +239,8 @@ _REGISTER: Final = (
 
 
 def _register_row(case: CaseInfo) -> tuple[str, ...]:
-    state = (
-        "withdrawn"
-        if case.withdrawn
-        else "refused"
-        if case.refused
-        else "answered"
-        if case.closed_at
-        else "open"
-    )
+    ends = {"withdrawn": case.withdrawn, "refused": case.refused, "answered": case.closed_at}
+    state = next((name for name, is_so in ends.items() if is_so), "open")
     late = case.days_left < 0 or (bool(case.closed_at) and case.closed_at > case.due_at)
     return (
         case.id, case.controller, case.kind, case.received_at, case.due_at, case.extended_at, case.closed_at, state,

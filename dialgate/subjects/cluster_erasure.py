@@ -7,7 +7,6 @@ import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import suppress
-from typing import Protocol
 from weakref import WeakValueDictionary
 
 import structlog
@@ -29,7 +28,7 @@ from dialgate.crypto.masking import Masker
 from dialgate.crypto.nonces import nonces
 from dialgate.ledger.registrar import Registrar
 from dialgate.ledger.schemas import Receipt
-from dialgate.store import Documents, Ledger
+from dialgate.store import LedgerAndDocuments
 from dialgate.store.subjects import Restricted, SubjectStore
 from dialgate.subjects import erasure, inventory
 from dialgate.subjects.deadlines import Deadlines
@@ -37,10 +36,6 @@ from dialgate.subjects.list_removal import NotRemoved, remove_from_lists, unread
 from dialgate.subjects.schemas import Erasure, ErasurePreview, ErasureRequest
 
 _log = structlog.get_logger(__name__)
-
-
-class ErasureStore(Ledger, Documents, Protocol):
-    """The parts of the store that an erasure changes."""
 
 
 class ClusterErasure(Struct, kw_only=True, eq=False):
@@ -51,7 +46,7 @@ class ClusterErasure(Struct, kw_only=True, eq=False):
 
     registrar: Registrar
     keys: Keys
-    store: ErasureStore
+    store: LedgerAndDocuments
     clock: Callable[[], Instant]
     file: SubjectStore
     deadlines: Deadlines

@@ -11,6 +11,7 @@ import re
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from typing import Final, TypeAlias
 from urllib.parse import parse_qsl
 
@@ -110,12 +111,8 @@ async def _decide(
         await reader.readline()
 
 
-async def allow(request: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    await _decide(request, reader, writer, allow=True)
-
-
-async def deny(request: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    await _decide(request, reader, writer, allow=False)
+allow: Final[Play] = partial(_decide, allow=True)
+deny: Final[Play] = partial(_decide, allow=False)
 
 
 async def silent(_: bytes, reader: asyncio.StreamReader, __: asyncio.StreamWriter) -> None:
