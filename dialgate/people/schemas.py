@@ -6,6 +6,7 @@ from msgspec import Meta, Struct
 
 from dialgate.config.accounts import Role
 from dialgate.core.responses import when
+from dialgate.core.struct_copies import copy_fields
 from dialgate.core.text_formats import OptionalTimestamp, Timestamp
 from dialgate.store.accounts import PersonAccount
 
@@ -81,23 +82,21 @@ class AccountList(Struct, frozen=True):
 
 def info_of(account: PersonAccount) -> AccountInfo:
     is_active = account.password or account.identity
-    return AccountInfo(
-        name=account.name,
-        role=account.role,
-        controllers=account.controllers,
+    return copy_fields(
+        account,
+        AccountInfo,
         state="disabled" if account.disabled_at else "active" if is_active else "invited",
         made_at=when(account.made_at),
-        made_by=account.made_by,
         signed_in_at=when(account.signed_in_at),
         issuer=account.identity[0] if account.identity else "",
         recovery_codes=len(account.recovery),
         sessions=[
-            SessionInfo(
+            copy_fields(
+                session,
+                SessionInfo,
                 id=session.id[:16],
                 begun=when(session.begun),
                 used_at=when(session.used_at),
-                address=session.address,
-                browser=session.browser,
             )
             for session in account.sessions
         ],

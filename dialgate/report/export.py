@@ -24,8 +24,7 @@ def spreadsheet(report: CallReport) -> str:
 
 
 def as_csv(controller: str, period: str, rows: Iterable[Row]) -> str:
-    lines = ((controller, period, *row) for row in rows)
-    return "".join(f"{csv_text.line(line, ',')}\r\n" for line in (_HEADER, *lines))
+    return csv_text.table([_HEADER, *((controller, period, *row) for row in rows)])
 
 
 def _rows(report: CallReport) -> Iterator[Row]:

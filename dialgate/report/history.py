@@ -279,4 +279,4 @@ def history_csv(history: DecisionHistory, section: Section) -> str:
         days = (history.before_first.isoformat(), history.before_last.isoformat())
         first, last = history.first.isoformat(), history.last.isoformat()
         lines.append((history.controller, first, last, section, row.name, *values, *days))
-    return "".join(f"{csv_text.line(line, ',')}\r\n" for line in lines)
+    return csv_text.table(lines)

@@ -116,7 +116,7 @@ class LawReading:
         """Return all acknowledgements as CSV, oldest first."""
         names, found = LawReadBy.__struct_fields__, await self._store.law_acknowledgements()
         rows = ([str(getattr(read, name)) for name in names] for read in _read_by(found, controllers))
-        return "\r\n".join((*(csv_text.line(row, ",") for row in (names, *rows)), ""))
+        return csv_text.table([names, *rows])
 
     def _review(
         self,

@@ -11,6 +11,11 @@ _NUMBER: Final = re.compile(r"[+\-][\d ()./-]*")
 _QUOTED: Final = re.compile(r'[,;\t|"\r\n]')
 
 
+def table(rows: Iterable[Iterable[object]]) -> str:
+    """Return rows with commas and the line breaks of RFC 4180, each cell as in `line`."""
+    return "".join(f"{line(row, ',')}\r\n" for row in rows)
+
+
 def line(cells: Iterable[object], separator: str, *, keep_numbers: bool = False) -> str:
     """Return a row without its line break.
 

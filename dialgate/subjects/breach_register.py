@@ -119,8 +119,7 @@ class BreachRegister:
     async def export(self, client: Client) -> str:
         """Return the register as CSV, oldest first."""
         files = sorted(await self.list_breaches(client.controllers), key=lambda file: file.aware_at)
-        rows = (csv_text.line(_row(file), ",") for file in files)
-        return "\r\n".join((csv_text.line(_COLUMNS, ","), *rows, ""))
+        return csv_text.table([_COLUMNS, *map(_row, files)])
 
     async def write_notice(self, client: Client, name: str, ask: NoticeRequest) -> Letter:
         """Return the draft of the notification to the authority, with a mark for each text that is missing (art. 33(3))."""

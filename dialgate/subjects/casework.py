@@ -188,12 +188,8 @@ class Casework:
         """Return the register of this client's requests as CSV, oldest first. It contains no number (GDPR 5(2))."""
         deadlines = self._subjects.deadlines
         cases = [*await deadlines.open_cases(client), *await deadlines.closed_cases(client, 0)]
-        rows = [csv_text.line(_REGISTER, ",")]
-        rows += (
-            csv_text.line(_register_row(case), ",")
-            for case in sorted(cases, key=lambda case: case.received_at)
-        )
-        return "\r\n".join((*rows, ""))
+        cases.sort(key=lambda case: case.received_at)
+        return csv_text.table([_REGISTER, *map(_register_row, cases)])
 
     async def _report(
         self, client: Client, case: Case, number: str, kind: LetterKind, purpose: str

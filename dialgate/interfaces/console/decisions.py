@@ -90,7 +90,7 @@ def _csv(page: DecisionPage) -> str:
     """Return the rows as CSV. Its column names are English and do not change; more may be added."""
     names = DecisionRow.__struct_fields__
     lines = [names, *([_cell(value) for value in structs.astuple(row)] for row in page.decisions)]
-    return "".join(f"{csv_text.line(line, ',')}\r\n" for line in lines)
+    return csv_text.table(lines)
 
 
 def _cell(value: object) -> object:

@@ -83,4 +83,4 @@ async def find_lookups(app: App, client: Client, query: LookupQuery) -> LookupLi
 def lookups_csv(lookups: list[LookupLine]) -> bytes:
     names = LookupLine.__struct_fields__
     rows = [names, *([getattr(lookup, name) for name in names] for lookup in lookups)]
-    return "".join(f"{csv_text.line(row, ',')}\r\n" for row in rows).encode()
+    return csv_text.table(rows).encode()
