@@ -108,8 +108,7 @@ def _require_day(since: date | None, *, is_asked: bool) -> None:
 Registry = Annotated[
     str,
     typer.Option(
-        metavar="ID",
-        help="Registry that answered: rpo, or another entry under `asked` in registries.yaml.",
+        metavar="ID", help="Registry that answered: rpo, or another entry under `asked` in registries.yaml."
     ),
 ]
 Controller = Annotated[

@@ -119,16 +119,7 @@ def _show_run(result: Run, *, as_json: bool) -> None:
         ]
         for part in result.parts
     ]
-    columns = (
-        "registry",
-        "consulted",
-        "numbers",
-        "due",
-        "sent",
-        "waiting",
-        "answered",
-        "listed",
-    )
+    columns = ("registry", "consulted", "numbers", "due", "sent", "waiting", "answered", "listed")
     title = (
         f"{'dry run' if result.dry else 'run'} of {utc(result.at)}: publication {result.version or 'none'}"
     )

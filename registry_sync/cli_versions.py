@@ -112,15 +112,8 @@ def _show(old: Manifest, new: Manifest, differences: list[PublicationDifference]
         show_json({"from": old.version, "to": new.version, "differences": differences})
         return
     columns = (
-        "registry",
-        "controller",
-        "before",
-        "after",
-        "added",
-        "removed",
-        "clear to listed",
-        "listed to clear",
-    )
+        "registry", "controller", "before", "after", "added", "removed", "clear to listed", "listed to clear",
+    )  # fmt: skip
     rows = [
         [registry, controller or "everyone", *counts[:6]]
         for registry, controller, *counts in map(astuple, differences)

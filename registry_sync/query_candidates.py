@@ -43,10 +43,7 @@ class Candidates(NamedTuple):
 
 
 def select_candidates(
-    config: Config,
-    settings: QueriedRegistry,
-    lists: Iterable[CallList],
-    now: Instant,
+    config: Config, settings: QueriedRegistry, lists: Iterable[CallList], now: Instant
 ) -> Candidates:
     """Select the numbers for all campaigns that run within the next `look_ahead_hours`.
 

@@ -47,11 +47,7 @@ class CallListWriter:
         self._access, self._activation, self._threads = access, activation, threads
 
     async def load_from(
-        self,
-        client: Client,
-        ask: ListRequest,
-        build: Build,
-        hints: tabular.Hints = tabular.NO_HINTS,
+        self, client: Client, ask: ListRequest, build: Build, hints: tabular.Hints = tabular.NO_HINTS
     ) -> ListReport:
         """Load a call list completely or not at all. On return, this node's gates use the list.
 

@@ -23,9 +23,7 @@ class CallerIdWriter:
         shown = phone.parse_caller_id(ask.caller_id, controller.country)
         if shown.form != "number":
             raise Refused(
-                "caller_id.invalid",
-                "Send the number with a plus sign and the country code.",
-                "caller_id",
+                "caller_id.invalid", "Send the number with a plus sign and the country code.", "caller_id"
             )
         now = self._access.clock()
         proof = CallerIdProof(

@@ -30,10 +30,7 @@ _CAUSES: Final[dict[PauseCause, tuple[str, str]]] = {
         "in the configuration",
         "Remove `paused: true` from its controller's file and reload the gate.",
     ),
-    "abandoned_calls": (
-        "for abandoned calls",
-        "An officer can lift this pause: `dialgate campaign lift`.",
-    ),
+    "abandoned_calls": ("for abandoned calls", "An officer can lift this pause: `dialgate campaign lift`."),
     "supervisor": ("by a supervisor", "Resume it: `dialgate campaign resume`."),
 }
 _NEAR: Final = 0.67  # share of a limit above which a supervisor should act, as the alert says

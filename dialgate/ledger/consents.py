@@ -25,12 +25,7 @@ from dialgate.ledger.consent_voiding import EnrolmentRequest, VoidedConsents
 from dialgate.ledger.event_drafts import event_of
 from dialgate.ledger.file_import import FileOrder, NoteRow, import_file
 from dialgate.ledger.import_reports import EntriesReport
-from dialgate.ledger.schemas import (
-    EntriesRequest,
-    LedgerRequest,
-    Receipt,
-    WithdrawalRequest,
-)
+from dialgate.ledger.schemas import EntriesRequest, LedgerRequest, Receipt, WithdrawalRequest
 from dialgate.lists import lost_zeros, tabular
 
 

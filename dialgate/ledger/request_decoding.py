@@ -54,8 +54,7 @@ def invalid(error: msgspec.ValidationError, kind: Any) -> Refused:
     if named := _FIELD.search(wording):
         if not _NAME.fullmatch(named[1]):
             return Refused(
-                "request.invalid",
-                "The request has a field that this endpoint does not accept. Leave it out.",
+                "request.invalid", "The request has a field that this endpoint does not accept. Leave it out."
             )
         field = f"{field}.{named[1]}".removeprefix(".")
     advice = ""

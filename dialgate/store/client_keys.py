@@ -50,8 +50,5 @@ def _merged(one: ClientKey, other: ClientKey) -> ClientKey:
     ends = [(key.disabled_at, key.disabled_by) for key in (one, other) if key.disabled_at]
     disabled_at, disabled_by = min(ends, default=(0, ""))
     return structs.replace(
-        made,
-        disabled_at=disabled_at,
-        disabled_by=disabled_by,
-        used_day=max(one.used_day, other.used_day),
+        made, disabled_at=disabled_at, disabled_by=disabled_by, used_day=max(one.used_day, other.used_day)
     )

@@ -215,8 +215,7 @@ class Deadlines:
         for kind in request_deadlines.KINDS:
             metrics.open_cases.labels(kind).set(sum(case.kind == kind for case in cases))
         left = min(
-            (case.due_at - now for case in cases),
-            default=add_months(now, request_deadlines.MONTHS) - now,
+            (case.due_at - now for case in cases), default=add_months(now, request_deadlines.MONTHS) - now
         )
         metrics.case_left.set(left / SECOND)
 

@@ -17,13 +17,7 @@ from typing import TypeAlias
 from msgspec import structs
 
 from dialgate.cluster.personal_data import FromRegistry, WaitingLetter
-from dialgate.core.ledger_events import (
-    CallRequested,
-    ConsentConfirmed,
-    ConsentGiven,
-    ContractMade,
-    Entry,
-)
+from dialgate.core.ledger_events import CallRequested, ConsentConfirmed, ConsentGiven, ContractMade, Entry
 from dialgate.core.local_time import rfc3339
 from dialgate.core.model import DAY, Attempt, Instant
 from dialgate.core.request_deadlines import Done, Erased

@@ -57,19 +57,11 @@ class LetterWords:
 
     def filters(self) -> dict[str, Any]:
         """Return the functions that templates use as filters."""
-        names = (
-            "instant",
-            "day",
-            "period",
-            "details",
-            "corrected",
-            "reason",
-            "basis",
-            "origin",
-            "grouped",
-            "purpose",
-        )
-        return {"breakable": breakable} | {name: getattr(self, name) for name in names}
+        own = (
+            self.instant, self.day, self.period, self.details, self.corrected, self.reason, self.basis, self.origin,
+            self.grouped, self.purpose,
+        )  # fmt: skip
+        return {function.__name__: function for function in (breakable, *own)}
 
     def say(self, key: str) -> str:
         """Return the translation for `key`, or `key` itself if it has no translation (an id or a name)."""

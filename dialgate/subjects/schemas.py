@@ -25,17 +25,9 @@ from dialgate.ledger.view_schemas import HistoryEntry
 from dialgate.texts import Language
 
 LetterKind: TypeAlias = Literal[
-    "access",
-    "portability",
-    "rectification",
-    "erasure",
-    "restriction",
-    "objection",
-    "refusal",
-    "extension",
-    "why",
-    "complaint",
-]
+    "access", "portability", "rectification", "erasure", "restriction", "objection",
+    "refusal", "extension", "why", "complaint",
+]  # fmt: skip
 MISSING_HEADER = "Dialgate-Missing"  # of a page: the gates that did not respond, separated by commas
 MOST_ATTACHED_MB = 8  # more than a letter or a copy of an identity document needs, scanned in colour
 Some = Annotated[str, Meta(min_length=3, max_length=1024)]

@@ -36,17 +36,8 @@ _LAST = ("signing.json", "keys.json")
 # Unfinished files, files that a program recreates when it opens the database or log, and positions of pulls and counts of days,
 # which could be ahead of the copied store or log.
 _LEFT_OUT = (
-    "-wal",
-    "-shm",
-    "-journal",
-    ".new",
-    ".lock",
-    ".archiving",
-    ".durable",
-    ".sieve",
-    ".cursor",
-    ".history",
-)
+    "-wal", "-shm", "-journal", ".new", ".lock", ".archiving", ".durable", ".sieve", ".cursor", ".history",
+)  # fmt: skip
 _TRIES = 5  # files may be archived or replaced after they were listed
 _RECORD = "last-backup"  # holds the time of the last complete backup
 

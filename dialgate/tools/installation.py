@@ -91,18 +91,9 @@ class Installation(Struct, frozen=True):
     def _configure(self, init_options: Iterable[str]) -> None:
         """Run `dialgate init`, which prompts or lists the missing options, and let the user read the result."""
         folder = CONFIG.parent
-        words = [
-            f"{self.programs}/dialgate",
-            "init",
-            str(folder),
-            "--container",
-            "no",
-            "--data",
-            str(DATA),
-            *init_options,
-        ]
+        fixed = [f"{self.programs}/dialgate", "init", str(folder), "--container", "no", "--data", str(DATA)]
         # `init` asks the administrator on this terminal.
-        subprocess.run(words, check=True, stdin=sys.stdin)  # noqa: S603 - a fixed command
+        subprocess.run([*fixed, *init_options], check=True, stdin=sys.stdin)  # noqa: S603 - a fixed command
         _, group = _ids() or (0, 0)
         for path in (folder, *folder.rglob("*")):
             os.chown(path, 0, group)

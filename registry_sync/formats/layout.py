@@ -65,9 +65,7 @@ LAYOUTS: Final = {
     "tps": FileLayout(country="GB", separator="none", line=r"(?=.{12}\r)0\d{9,10} +\r\n"),
     # The same with spaces: the dialling code, left-justified in 5 characters, and the rest, right-justified in 7.
     "tps_spaced": FileLayout(
-        country="GB",
-        separator="none",
-        line=r"(?=.{12}\r)(?=0(?: *\d){9,10}\r)(?=\d+ *.{7}\r).{5} *\d+\r\n",
+        country="GB", separator="none", line=r"(?=.{12}\r)(?=0(?: *\d){9,10}\r)(?=\d+ *.{7}\r).{5} *\d+\r\n"
     ),
     # Registro Pubblico delle Opposizioni (Italy): `number,status`, where only an explicit 0 means that the number is not enrolled
     # (DPR 26/2022 art. 8). Landline numbers keep their leading 0. The registry covers subscriber numbers; San Marino's landlines,

@@ -16,12 +16,7 @@ from dialgate.core.numbering_plan import NumberingPlan, is_valid, numbering_plan
 from registry_sync.formats import text
 from registry_sync.formats.layout import Column, FileLayout
 from registry_sync.formats.line_reader import SEPARATOR_OF, InvalidLine, LineReader, Rows
-from registry_sync.formats.number_files import (
-    LISTED,
-    FullFile,
-    NumberFile,
-    without_repetitions,
-)
+from registry_sync.formats.number_files import LISTED, FullFile, NumberFile, without_repetitions
 from registry_sync.formats.text import FaultyFile, Mask, Numbers
 
 # A file for another country, or a wrong column, contains few valid numbers. A registry may list some numbers that are not in use.

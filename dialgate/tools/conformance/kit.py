@@ -10,12 +10,7 @@ from typing import Final
 from msgspec import Struct
 
 from dialgate.tools.conformance import gates
-from dialgate.tools.conformance.dialers import (
-    CallHanging,
-    ConfiguredDialer,
-    Dialer,
-    DialerFault,
-)
+from dialgate.tools.conformance.dialers import CallHanging, ConfiguredDialer, Dialer, DialerFault
 from dialgate.tools.conformance.gates import Play, TestCall
 from dialgate.tools.conformance.model import CALLER, TO
 from dialgate.tools.conformance.real_dialers import RealDialer

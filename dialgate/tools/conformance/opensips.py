@@ -15,15 +15,7 @@ from urllib.parse import quote
 
 from msgspec import Struct, field
 
-from dialgate.tools.conformance.model import (
-    CALLER,
-    ELSEWHERE,
-    IDENTITIES,
-    TO,
-    EmulatedCall,
-    Unknown,
-    fetch,
-)
+from dialgate.tools.conformance.model import CALLER, ELSEWHERE, IDENTITIES, TO, EmulatedCall, Unknown, fetch
 
 _SCRIPT_VARIABLE: Final = r"\$\((?:[^(){}]|\([^)]*\)|\{[^}]*\})*\)|\$\w+(?:\(\w+\))?"
 _TOKEN: Final = re.compile(

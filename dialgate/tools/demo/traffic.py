@@ -228,14 +228,8 @@ class _Traffic:
         """
         if kind.campaign == "acme-mobile" and not next(self._with_consent):
             return "wrong_number"  # with a later call it shows `consent.wrong_number`, which random results may never show
-        outcomes: tuple[Result, ...] = (
-            "answered",
-            "no_answer",
-            "busy",
-            "not_dialled",
-            "opt_out",
-            "wrong_number",
-            "refused",
-        )
-        (result,) = self._random.choices(outcomes, (40, 36, 8, 3, 2, 2, 9))
+        shares: dict[Result, int] = {
+            "answered": 40, "no_answer": 36, "busy": 8, "not_dialled": 3, "opt_out": 2, "wrong_number": 2, "refused": 9,
+        }  # fmt: skip
+        (result,) = self._random.choices([*shares], [*shares.values()])
         return "abandoned" if result == "answered" and next(self._answered) % 80 == 20 else result  # noqa: PLR2004

@@ -216,19 +216,9 @@ def _import_answers(folder: Path, config: Path, numbers: list[str], at: Instant,
     request, answer = folder / f"asked-{at}.txt", folder / f"answer-{at}.txt"
     request.write_text("".join(f"{number}\n" for number in national), "ascii")
     answer.write_text("".join(f"{number},0\n" for number in national), "ascii")
-    words = (
-        "import",
-        "--registry",
-        "rpo",
-        "--controller",
-        "acme",
-        "--receipt",
-        f"DEMO-{at}",
-        "--config",
-        str(config),
-    )
+    words = f"import --registry rpo --controller acme --receipt DEMO-{at}".split()
     files = ("--request", str(request), "--answer", str(answer), "--consulted-at", local_time.rfc3339(at))
-    _run("registry_sync.cli", *words, *files, *more)
+    _run("registry_sync.cli", *words, "--config", str(config), *files, *more)
 
 
 def _run(program: str, *words: str, also: int = 0) -> None:

@@ -175,8 +175,7 @@ def require_named(finding: dict[str, Any], facts: dict[str, Any], own: dict[str,
         "a receipt is not named in the record",
     )
     require(
-        {consent["id"] for consent in finding["consents"]} <= consents,
-        "a consent is not named in the record",
+        {consent["id"] for consent in finding["consents"]} <= consents, "a consent is not named in the record"
     )
 
 
