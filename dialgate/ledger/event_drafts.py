@@ -15,7 +15,7 @@ from dialgate.core.ledger_events import (
     Event,
 )
 from dialgate.core.location import problem_of
-from dialgate.core.model import Instant
+from dialgate.core.model import DAY, Instant
 from dialgate.core.refusal import Refused
 from dialgate.ledger.schemas import (
     CallRequestRequest,
@@ -29,6 +29,8 @@ from dialgate.ledger.schemas import (
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND: Final = timedelta(milliseconds=1)
+# Programs write an empty time as 1970-01-01, and a cell of Excel with its days as a number is read as seconds since then.
+_EARLIEST: Final[Instant] = 365 * DAY
 EVENT_OF: Final[dict[type[LedgerRequest], type[Event]]] = {
     ConsentRequest: ConsentGiven,
     ConfirmationRequest: ConsentConfirmed,
@@ -119,6 +121,6 @@ def past(at: datetime | None, now: Instant, field: str) -> Instant:
 
 def instant(at: datetime, field: str) -> Instant:
     milliseconds = (at - _EPOCH) // _MILLISECOND
-    if milliseconds < 0:
-        raise Misstated("This time is before 1970. Send the time of the event.", field)
+    if milliseconds < _EARLIEST:
+        raise Misstated("This time is before 1971. Send the time of the event.", field)
     return milliseconds
