@@ -136,16 +136,6 @@ def _show_run(result: Run, *, as_json: bool) -> None:
 
 
 def _show_packages(packages: list[Package]) -> None:
-    rows = [
-        [
-            package.id,
-            package.state,
-            package.numbers,
-            utc(package.submitted_at),
-            package.receipt,
-            package.fault,
-        ]
-        for package in packages
-    ]
+    rows = [[it.id, it.state, it.numbers, utc(it.submitted_at), it.receipt, it.fault] for it in packages]
     if rows:
         show_table("packages", ("package", "state", "numbers", "submitted", "receipt", "fault"), rows)

@@ -7,9 +7,8 @@ from dialgate.audit.evidence_sources import Sources
 from dialgate.crypto.keys import KeysUnusable
 from dialgate.store.proof_files import ProofFiles
 
-_MOST_BYTES: Final = (
-    64 << 20
-)  # of all files together: the bundle is one line of JSON, which is made and read in memory
+# Of all files together: the bundle is one line of JSON, which is made and read in memory.
+_MOST_BYTES: Final = 64 << 20
 
 
 def enclose(

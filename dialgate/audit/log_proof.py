@@ -68,9 +68,8 @@ def prove_logs(data: Path, at: Instant) -> LogProof:
 
     For a process of its own, which then runs on one core.
     """
-    os.sched_setaffinity(
-        0, {min(os.sched_getaffinity(0))}
-    )  # calls need the others, and no pool outlives a kill
+    # Calls need the others, and no pool outlives a kill.
+    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     keys = public_keys(data / "signing.json")
     return keep_proof(data, [verify(folder, keys=keys) for folder in folders(data).values()], at)
 

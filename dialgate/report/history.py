@@ -27,9 +27,8 @@ from dialgate.decision_log.span import LogSpan
 from dialgate.runtime import csv_text
 from dialgate.runtime.atomic_write import write_file
 
-_QUARTER: Final = (
-    15 * MINUTE
-)  # in every time zone an hour begins with one; by then, a gate has written its decisions
+# In every time zone an hour begins with one; by then, a gate has written its decisions.
+_QUARTER: Final = 15 * MINUTE
 _WEEK: Final = 7
 _COLUMNS: Final = ("controller", "allow", "shadow", "campaign", "reason", "caller_id", "lists")
 _FORMAT: Final = 1

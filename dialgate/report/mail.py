@@ -70,9 +70,8 @@ def _content(config: Config, order: MailOrder) -> tuple[TableLayout, str]:
 
 def _message(sender: str, order: MailOrder, layout: TableLayout, table: str) -> EmailMessage:
     message = EmailMessage()
-    message["Subject"] = " ".join(
-        f"{layout.title}: {layout.subtitle}".split()
-    )  # a name can contain line breaks
+    # A name can contain line breaks.
+    message["Subject"] = " ".join(f"{layout.title}: {layout.subtitle}".split())
     message["Date"] = format_datetime(datetime.fromtimestamp(order.made_at // SECOND, UTC))
     message["From"], message["To"] = sender, ", ".join(order.schedule.recipients)
     message["Message-ID"] = order.message

@@ -29,9 +29,8 @@ class LedgerWatermark:
     def read(self) -> int:
         """Return the watermark, or 0 if none is stored. Raises `StoreUnavailable` and `OSError`."""
         try:
-            return int(
-                self._path.read_bytes() or 0
-            )  # empty: an earlier version created it before a power failure
+            # Empty: an earlier version created it before a power failure.
+            return int(self._path.read_bytes() or 0)
         except FileNotFoundError:
             return 0
         except ValueError:

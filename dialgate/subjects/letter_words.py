@@ -24,9 +24,8 @@ _LONG: Final = re.compile(r"\S{21,}")
 _INSTANT: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)")
 _DAY: Final = re.compile(r"\d{4}-\d\d-\d\d")
 _EMPTY: Final[tuple[object, ...]] = (None, "", (), [])
-_TECHNICAL: Final = frozenset(
-    {"artefact_sha256"}
-)  # a hash says nothing to a person; `artefact` names the proof
+# A hash says nothing to a person; `artefact` names the proof.
+_TECHNICAL: Final = frozenset({"artefact_sha256"})
 _YEAR, _MONTH = 365.25, 30.4375  # days
 
 

@@ -127,9 +127,8 @@ class TableFormat:
         """Read a query or an answer. Without statuses, every status in the result is 0."""
         sha256_, rows = self._read(path, progress, layout)
         keys, lines = rows.numbers, len(rows.numbers)
-        if (
-            has_statuses
-        ):  # number and status in one integer: a single sort in place, which needs no further memory
+        if has_statuses:
+            # Number and status in one integer: a single sort in place, which needs no further memory.
             keys <<= _STATUS_BITS
             keys |= rows.statuses
         keys.sort()

@@ -264,9 +264,8 @@ def _match(departure: Departure, candidates: Sequence[_Candidate], skew: Instant
         if decision.allow
         and not decision.is_used
         and decision.until + skew >= departure.call.at
-        and (
-            departure.caller or decision.is_lifted
-        )  # shadow mode also lets calls without a caller ID through
+        # Shadow mode also lets calls without a caller ID through.
+        and (departure.caller or decision.is_lifted)
         and decision.caller == departure.caller
     ]
     if fits:

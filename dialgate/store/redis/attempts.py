@@ -86,9 +86,8 @@ class RedisAttempts:
         recovering: bool = True,
     ) -> Reading:
         """Read as `read` does. With `recovering`, also read from an older copy."""
-        durable = (
-            self._commands.durable
-        )  # taken before the read, which may lack entries acknowledged during it
+        # Taken before the read, which may lack entries acknowledged during it.
+        durable = self._commands.durable
         distinct = list(dict.fromkeys(subjects))
         request = (
             "MGET",
@@ -117,10 +116,8 @@ class RedisAttempts:
     async def subjects(self) -> AsyncGenerator[tuple[bool, list[bytes]]]:
         start = len(self._commands.of_subject)
         async for keys in self._commands.scan("s:", _PAGE_KEYS):
-            yield (
-                True,
-                [key[start:] for key in keys],
-            )  # only the values would tell, and they are many more bytes
+            # Only the values would tell whom their entries bind, and they are many more bytes.
+            yield True, [key[start:] for key in keys]
 
     def assume(self, subjects: Sequence[bytes], keys: Sequence[bytes] = ()) -> AttemptsSeen | None:
         if (

@@ -116,9 +116,8 @@ class RedisResults:
             self._generations.adopt(await self._commands.run("GET", self._commands.of_generation))
             await self._undo.raise_fence(log)
             self._attempts.own.add(log)
-            await self._attempts.note_durable(
-                log, head
-            )  # a restored log may end before the recorded sequence
+            # A restored log may end before the recorded sequence.
+            await self._attempts.note_durable(log, head)
             await self._undo.drop(log, head + 1)
             self._undo.unknown.pop(log, None)
             await self._add_missing(log, attempts, answers)

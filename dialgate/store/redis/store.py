@@ -148,9 +148,8 @@ class RedisStore(CampaignPauses, PersonAccounts, KeysOfClients, OfficerDocuments
         ]:
             await commands.run("SET", of_layout, LAYOUT, "NX")
         if await commands.run("GET", of_layout) in _READABLE:
-            await commands.run(
-                "SET", of_layout, LAYOUT
-            )  # from now on, earlier versions refuse to start on this store
+            # From now on, earlier versions refuse to start on this store.
+            await commands.run("SET", of_layout, LAYOUT)
         else:
             raise StoreUnavailable(
                 "Redis: another version of dialgate wrote this store. With that version, export it (`dialgate ledger export`; version"

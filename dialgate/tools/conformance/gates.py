@@ -185,9 +185,8 @@ empty: Final = _respond(b"", _http("200 OK", "text/plain", b""))
 quote: Final = _word(b'"', b'"')  # breaks an expression in a dialplan
 long: Final = _word(_LONG, _LONG)
 newline: Final = _word(b"allow ", b"allow\n")  # which `$` in a regular expression accepts
-null: Final = _word(
-    b"deny\0allow", b"allow\0deny"
-)  # only the allow for a dialer written in C; in AGI a null ends the command
+# Only the allow for a dialer written in C; in AGI a null ends the command.
+null: Final = _word(b"deny\0allow", b"allow\0deny")
 upper: Final = _word(b"ALLOW", b"ALLOW")
 
 
