@@ -1,4 +1,4 @@
-"""The rows of the first sheet of an XLSX file.
+"""The rows of the only sheet with content of an XLSX file.
 
 A small XLSX can unpack to any size, so the size of each part is checked before it is unpacked. `calamine` expands no entities of
 a DOCTYPE. It holds the sheet in memory as a rectangle, which two distant cells make large. A gate reads files in a process with
@@ -45,14 +45,27 @@ class NumericCell(str):
 
 
 def open_sheet(file: IO[bytes]) -> Any:
-    """Read the first sheet, for `rows`. Its title is `name`. Raises `MissingExtra` and `Unreadable`."""
+    """Read the only sheet with content, hidden or not, for `rows`. Its title is `name`.
+
+    Raises `MissingExtra`, and `Unreadable` also if several sheets have content: stops on a second one would be lost.
+    """
     require("xlsx", "Reading a spreadsheet")
-    from python_calamine import load_workbook  # noqa: PLC0415 - in an extra
+    from python_calamine import SheetTypeEnum, load_workbook  # noqa: PLC0415 - in an extra
 
     with _damage_refused():
         _check_parts(file)
         file.seek(0)
-        return load_workbook(file).get_sheet_by_index(0)
+        book = load_workbook(file)
+        tables = [about.name for about in book.sheets_metadata if about.typ == SheetTypeEnum.WorkSheet]
+        sheets = [book.get_sheet_by_name(name) for name in tables]
+    if not sheets:
+        raise Unreadable(_DAMAGED)
+    used = [sheet for sheet in sheets if sheet.height]
+    if len(used) > 1:
+        raise Unreadable(
+            f"{len(used)} sheets of the spreadsheet have content; save each as a file of its own."
+        )
+    return (used or sheets)[0]
 
 
 def rows(sheet: Any) -> Generator[tuple[int, list[str]], None, None]:

@@ -85,15 +85,30 @@ def test_a_column_is_detected_by_its_content_unless_a_hint_names_it(
     assert (table.layout.number, next(table.rows)[0]) == (number, first)
 
 
-def workbook(rows: list[list[Any]]) -> bytes:
+def workbook(*sheets: list[list[Any]], hidden: int = -1) -> bytes:
     book, file = Workbook(), BytesIO()
-    sheet = book.active
-    assert sheet is not None
-    sheet.title = "Contatti"
-    for row in rows:
-        sheet.append(row)
+    assert book.active is not None
+    book.active.title = "Contatti"
+    for at, rows in enumerate(sheets):
+        sheet = book.worksheets[at] if at < len(book.worksheets) else book.create_sheet()
+        sheet.sheet_state = "hidden" if at == hidden else "visible"
+        for row in rows:
+            sheet.append(row)
     book.save(file)
     return file.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("sheets", "hidden"), [(([], ROWS), -1), ((ROWS, []), -1), (([], ROWS), 0), ((ROWS, [], []), 1)]
+)
+def test_the_only_sheet_with_content_is_read(sheets: tuple[list[list[Any]], ...], hidden: int) -> None:
+    assert read_whole(workbook(*sheets, hidden=hidden)) == len(ROWS) - 1
+
+
+@pytest.mark.parametrize("hidden", [-1, 0, 1])
+def test_a_second_sheet_with_content_is_refused_and_not_left_out(hidden: int) -> None:
+    with pytest.raises(Unreadable, match=r"2 sheets of the spreadsheet have content; save each as a file"):
+        read_whole(workbook(ROWS, [["0612345679"]], hidden=hidden))
 
 
 @pytest.mark.parametrize(
