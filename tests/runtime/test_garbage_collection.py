@@ -56,7 +56,7 @@ def test_memory_that_is_free_between_objects_returns_to_the_system() -> None:
     return_free_memory()  # of the tests before
     before = memory()
     loaded = [bytes(1000) for _ in range(size // 1000)]
-    assert memory() - before > 0.9 * size
+    assert memory() - before > 0.6 * size  # what is free between the objects of other tests is used first
     kept = loaded[::100]
     del loaded
     return_free_memory()
