@@ -24,8 +24,8 @@ _DIALLABLE: Final = re.compile(r"\+?[0-9]{1,32}", re.ASCII)
 _SHOWN: Final = re.compile(r"\+?[0-9]{1,32}|[a-z]{0,32}", re.ASCII | re.IGNORECASE)  # such as `anonymous`
 
 
-def lets_through(decision: Decision, call: Call, to: str, from_: str) -> bool:
-    """Return whether shadow mode permits the call: none of the reasons against it is in `BINDING`.
+def lets_through(decision: Decision, facts: Facts, law: Law, call: Call, to: str, from_: str) -> bool:
+    """Return whether shadow mode permits the call: none of the reasons against it is in `BINDING`, and the person did not object.
 
     `to` and `from_` are the numbers as the gate read or chose them, or empty. Of numbers that it could not read, only digits go on: anything
     else could change the dial string of a switch. The gate gives no caller ID that does not fit the call, also in shadow mode.
@@ -37,11 +37,12 @@ def lets_through(decision: Decision, call: Call, to: str, from_: str) -> bool:
         and _DIALLABLE.fullmatch(to or call.to) is not None
         and _SHOWN.fullmatch(from_ or call.from_) is not None
         and (call.from_ != AUTO or fits(decision.outcomes))
+        and not _has_objection(decision, facts, law)
     )
 
 
-def is_objection(decision: Decision, facts: Facts, law: Law) -> bool:
-    """Return whether the person's own word is against the call, also if the reasons of the decision do not say so.
+def _has_objection(decision: Decision, facts: Facts, law: Law) -> bool:
+    """Return whether the person's own word is against a refused call, also if the reasons of the decision do not say so.
 
     The rules about it are not judged in a campaign that is paused, over or not yet begun. A person who objected may lack a
     later basis for another reason, such as a consent that has expired since.

@@ -25,7 +25,7 @@ from dialgate.core.model import (
 )
 from dialgate.core.own_grounds import own_grounds
 from dialgate.core.responses import Answer, decode_answer, encode_answer, end_of, make_answer
-from dialgate.core.shadow import is_objection, let_through, lets_through, mark, unmark
+from dialgate.core.shadow import let_through, lets_through, mark, unmark
 from dialgate.crypto.agent_ids import seal_agent
 from dialgate.gate.question import BatchQuery, Question
 from dialgate.store import AttemptPosition, Reading, Remembered, Reservation
@@ -207,10 +207,8 @@ class Batch:
         """Return whether the call is answered in shadow mode."""
         if question.shadow_until <= self.now:
             return False
-        decision, law = verdict.decision, self._terms.config.laws[question.country]
-        return lets_through(
-            decision, question.call, question.e164, question.presentation.number
-        ) and not is_objection(decision, verdict.facts, law)
+        law, caller_id = self._terms.config.laws[question.country], question.presentation.number
+        return lets_through(verdict.decision, verdict.facts, law, question.call, question.e164, caller_id)
 
     def _end(self, question: Question, decision: Decision) -> Instant:
         """Return the end of the permission for a call, also if only shadow mode permits it."""
