@@ -136,7 +136,7 @@ class CallListWriter:
             bases=tally.bases,
             stated=tally.stated,
             places=tally.places,
-            origin=copy_fields(ask, Origin, kind=ask.origin),
+            origin=_origin(ask),
             file=file.name,
             sha256=digest,
             numbers=tally.accepted,
@@ -239,7 +239,7 @@ def _count_common(some: Numbers, others: Numbers) -> int:
 
 def _check_origin(ask: ListRequest, controller: ControllerFile, law: Law) -> None:
     """Raise `Refused` if the stated origin contradicts itself, or if the law permits no call without one."""
-    origin = copy_fields(ask, Origin, kind=ask.origin)
+    origin = _origin(ask)
     is_own = origins.is_own(origin, controller.as_fact())
     if ask.origin == "own" and not is_own:
         text = "The origin `own` needs a `collected_by` that is the controller, or one of the `processors` in its file. Correct it, or send the origin `acquired` with every transfer."
@@ -250,6 +250,10 @@ def _check_origin(ask: ListRequest, controller: ControllerFile, law: Law) -> Non
     else:
         return
     raise Refused("request.invalid", text, "transfers" if ask.origin == "acquired" else "origin")
+
+
+def _origin(ask: ListRequest) -> Origin:
+    return copy_fields(ask, Origin, kind=ask.origin)
 
 
 def _refuse_numbers(ask: ListRequest, path: Path, home: str) -> None:

@@ -69,7 +69,7 @@ __all__ = [
 
 
 class LedgerAndDocuments(Ledger, Documents, Protocol):
-    """What feeds and erasures need."""
+    """The parts of the store that feeds and erasures use."""
 
 
 class Store(

@@ -72,7 +72,7 @@ async def look_up(visit: Visit) -> web.StreamResponse:
 
 
 def _shown(error: Exception) -> dict[str, Any]:
-    """Return what `shown` does, with codes that the pages on a number explain better."""
+    """Return status and code like `shown`, with the codes that pages on a number explain in their own words."""
     problem = fault_of(error).problem
     codes = {"evidence.missing": "console.uncovered"}
     code = "console.purpose" if problem.field == "purpose" else codes.get(problem.code, problem.code)
