@@ -9,7 +9,7 @@
 PYTHON ?= python3
 DATA := .data
 BIN := .venv/bin
-SYSTEM := redis-server valkey-server kamailio kamailio-extra-modules kamailio-utils-modules kamailio-tls-modules sip-tester lua5.4 curl chromium libpango-1.0-0 libpangoft2-1.0-0 \
+SYSTEM := redis-server valkey-server kamailio kamailio-extra-modules kamailio-utils-modules kamailio-tls-modules sip-tester lua5.4 curl chromium-headless-shell libpango-1.0-0 libpangoft2-1.0-0 \
   prometheus prometheus-alertmanager prometheus-node-exporter haproxy docker-compose kustomize poppler-utils systemd systemd-container openssl e2fsprogs nodejs npm
 # Tests of the code that decides. They must cover all of its branches; other code has no coverage target.
 DECIDES := core/test_caller_id_choice core/test_cases core/test_day_sets core/test_decision core/test_law core/test_periods core/test_turning_points core/test_vocabulary \

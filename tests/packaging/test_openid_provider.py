@@ -7,15 +7,15 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
-from playwright.async_api import async_playwright, expect
+from playwright.async_api import expect
 
 from dialgate.runtime.clock import wall_clock
-from tests.interfaces.console.test_console_browser import CHROMIUM
+from tests.support.chromium import needs_chromium, running_chromium
 from tests.support.console_world import running_console
 from tests.support.paths import ROOT
 from tests.support.ports import free_port
 
-pytestmark = [pytest.mark.package, pytest.mark.skipif(CHROMIUM is None, reason="needs a Chromium")]
+pytestmark = [pytest.mark.package, needs_chromium]
 PACKAGE = "oidc-provider@9.13.3"
 
 
@@ -56,9 +56,8 @@ async def test_a_person_signs_in_at_a_certified_provider(tmp_path: Path) -> None
             "roles": {"dialgate-officers": "officer"},
         }
         settings = {"listen": {"host": "127.0.0.1", "port": port}, "accounts": {"url": url, "openid": openid}}
-        async with running_console(folder, **settings) as gate, async_playwright() as play:
+        async with running_console(folder, **settings) as gate, running_chromium() as browser:
             gate.hand.at = wall_clock() - (gate.hand() - gate.hand.at)
-            browser = await play.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
             page = await browser.new_page()
             await page.goto(f"{url}/console/lookup")
             await page.get_by_role("link", name="company's account").click()
@@ -69,4 +68,3 @@ async def test_a_person_signs_in_at_a_certified_provider(tmp_path: Path) -> None
             await expect(page.get_by_role("heading", level=1)).to_have_text("Look up a number")
             await expect(page.locator(".who .name")).to_have_text("anna.rossi")
             await expect(page.locator(".who .role")).to_have_text("DPO")
-            await browser.close()

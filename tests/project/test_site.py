@@ -3,7 +3,6 @@
 import functools
 import http.server
 import re
-import shutil
 import subprocess
 import sys
 import threading
@@ -13,9 +12,10 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
-from playwright.async_api import Page, async_playwright, expect
+from playwright.async_api import Page, expect
 
 from dialgate import __version__
+from tests.support.chromium import running_chromium
 from tests.support.paths import ROOT
 
 in_module_loop = pytest.mark.asyncio(loop_scope="module")
@@ -67,10 +67,8 @@ def address(site: Path) -> Iterator[str]:
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def phone() -> AsyncIterator[Page]:
     """Open a page that is as narrow as a phone."""
-    async with async_playwright() as play:
-        browser = await play.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
+    async with running_chromium() as browser:
         yield await browser.new_page(viewport={"width": 390, "height": 844})
-        await browser.close()
 
 
 def test_a_page_names_the_version_and_the_date(site: Path) -> None:

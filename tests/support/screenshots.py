@@ -1,13 +1,11 @@
 """The pictures of the documentation's front page, taken in Chromium from `dialgate demo`. `make pictures` runs it."""
 
 import asyncio
-import shutil
 import tempfile
 from pathlib import Path
 from typing import Final
 
-from playwright.async_api import async_playwright
-
+from tests.support.chromium import running_chromium
 from tests.support.paths import ROOT
 from tests.support.ports import free_port
 from tests.support.running_gate import program
@@ -25,12 +23,9 @@ async def take() -> None:
         words = program(
             "demo", "--folder", str(Path(folder) / "demo"), "--port", str(port), "--numbers", "20000"
         )
-        async with on_a_terminal(words, ROOT) as terminal, async_playwright() as play:
+        async with on_a_terminal(words, ROOT) as terminal, running_chromium() as browser:
             key = (await terminal.until(r"key: (\S+)"))[1]
             await terminal.until(r"calls · [1-9]\d*% allowed")
-            browser = await play.chromium.launch(
-                executable_path=shutil.which("chromium"), args=["--no-sandbox"]
-            )
             console = f"http://127.0.0.1:{port}/console"
             page = await browser.new_page(viewport={"width": WIDTH, "height": HEIGHT}, locale="en-GB")
             await page.goto(f"{console}/login")

@@ -3,11 +3,11 @@
 import re
 from pathlib import Path
 
-import pytest
-from playwright.async_api import Page, async_playwright, expect
+from playwright.async_api import Page, expect
 
 from dialgate.core.model import MINUTE
-from tests.interfaces.console.test_console_browser import CHROMIUM, Screen, check_page, open_page
+from tests.interfaces.console.test_console_browser import Screen, check_page, open_page
+from tests.support.chromium import needs_chromium, running_chromium
 from tests.support.console_world import AGENT, NUMBERS, running_console
 from tests.support.people import PASSWORD, code_of
 from tests.support.world import CALLER, CLEAR, World
@@ -32,10 +32,9 @@ async def make_and_disable_a_key(page: Page, gate: World) -> None:
     assert (await gate.post("/v1/simulate", call, 401, **old))["error"]["code"] == "auth.key_disabled"
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="needs a Chromium")
+@needs_chromium
 async def test_a_person_accepts_an_invitation_signs_in_and_is_named_in_the_record(tmp_path: Path) -> None:
-    async with running_console(tmp_path) as gate, async_playwright() as play:
-        browser = await play.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+    async with running_console(tmp_path) as gate, running_chromium() as browser:
         screen = Screen(gate, browser)
         added = await gate.output("account", "add", "anna.rossi", "--role", "operator", "--controller", "*")
         link = re.search(r"/console(/invitation/\S+)", added)
@@ -73,6 +72,5 @@ async def test_a_person_accepts_an_invitation_signs_in_and_is_named_in_the_recor
             assert await page.locator("[name=actor]").count() == 0
             await page.click("main button.main")
             await expect(page.get_by_role("status")).to_contain_text("Opt-out recorded.")
-        await browser.close()
         found = await gate.get(f"/v1/revocations?number={NUMBERS[0].replace('+', '%2B')}&purpose=audit")
         assert [entry["actor"] for entry in found["entries"]] == ["person:anna.rossi"]

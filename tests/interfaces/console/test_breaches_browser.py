@@ -3,10 +3,10 @@
 import re
 from pathlib import Path
 
-import pytest
-from playwright.async_api import Page, async_playwright, expect
+from playwright.async_api import Page, expect
 
-from tests.interfaces.console.test_console_browser import CHROMIUM, Screen, check_page, open_page
+from tests.interfaces.console.test_console_browser import Screen, check_page, open_page
+from tests.support.chromium import needs_chromium, running_chromium
 from tests.support.console_world import NUMBERS, check, running_console
 from tests.support.people import PASSWORD, code_of
 from tests.support.world import LISTED
@@ -63,10 +63,9 @@ async def decide(page: Page, item: str, outcome: str, reason: str) -> None:
     await expect(page.get_by_role("status")).to_contain_text("ecorded")
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="needs a Chromium")
+@needs_chromium
 async def test_a_breach_from_its_opening_to_the_draft_and_the_decisions(tmp_path: Path) -> None:
-    async with running_console(tmp_path) as gate, async_playwright() as play:
-        browser = await play.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+    async with running_console(tmp_path) as gate, running_chromium() as browser:
         screen = Screen(gate, browser)
         for number in (*NUMBERS[:3], LISTED):
             await check(gate, number)
@@ -103,4 +102,3 @@ async def test_a_breach_from_its_opening_to_the_draft_and_the_decisions(tmp_path
             await page.locator("form[action='/console/preferences'] [name=language][value=it]").first.click()
             await expect(page.get_by_role("heading", level=1)).to_contain_text("Violazione")
             await check_page(page)
-        await browser.close()

@@ -5,23 +5,19 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
-from playwright.async_api import Page, async_playwright, expect
+from playwright.async_api import Page, expect
 
-from tests.interfaces.console.test_console_browser import CHROMIUM, Screen, check_page, open_page
+from tests.interfaces.console.test_console_browser import Screen, check_page, open_page
+from tests.support.chromium import needs_chromium, running_chromium
 from tests.support.console_world import NUMBERS, OFFICER, check, running_console
 
-pytestmark = [
-    pytest.mark.asyncio(loop_scope="module"),
-    pytest.mark.skipif(CHROMIUM is None, reason="needs a Chromium"),
-]
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), needs_chromium]
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def screen(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Screen]:
-    async with running_console(tmp_path_factory.mktemp("cases")) as gate, async_playwright() as play:
-        browser = await play.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+    async with running_console(tmp_path_factory.mktemp("cases")) as gate, running_chromium() as browser:
         yield Screen(gate, browser)
-        await browser.close()
 
 
 async def record(page: Page, screen: Screen, kind: str, number: str) -> None:

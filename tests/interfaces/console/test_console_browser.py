@@ -8,7 +8,6 @@ through the DevTools protocol.
 import asyncio
 import json
 import re
-import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -18,11 +17,12 @@ import axe_playwright_python.base
 import pytest
 import pytest_asyncio
 from msgspec import Struct
-from playwright.async_api import Browser, Page, async_playwright, expect
+from playwright.async_api import Browser, Page, expect
 
 from dialgate.core.model import HOUR
 from dialgate.core.rules import RULES
 from tests.subjects.test_consent_proofs import CONSENT, FORM, upload
+from tests.support.chromium import needs_chromium, running_chromium
 from tests.support.console_world import (
     AGENT,
     MARKUP,
@@ -36,7 +36,6 @@ from tests.support.console_world import (
 from tests.support.ports import free_port
 from tests.support.world import CALLER, CLEAR, LIST, LISTED, World
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 AXE = Path(axe_playwright_python.base.__file__).with_name("axe.min.js").read_text("utf-8")
 SEVERE = {"serious", "critical"}
 _REFUSED = re.compile(r"status of 4\d\d")  # a page that explains what a form lacks is not a fault
@@ -58,10 +57,7 @@ PLACES = (
     "/records-of-processing?document=assessment",
 )
 
-pytestmark = [
-    pytest.mark.asyncio(loop_scope="module"),
-    pytest.mark.skipif(CHROMIUM is None, reason="needs a Chromium"),
-]
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), needs_chromium]
 
 
 class Screen(Struct, frozen=True):
@@ -75,18 +71,15 @@ class Screen(Struct, frozen=True):
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def screen(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Screen]:
-    assert CHROMIUM is not None, "apt-get install chromium"
     async with (
         running_console(tmp_path_factory.mktemp("console"), checkpoint_seconds=0.001) as gate,
-        async_playwright() as play,
+        running_chromium() as browser,
     ):
         await gate.post(
             "/v1/lists",
             {**LIST, "id": "marked", "origin": "public_directory", "collected_by": MARKUP, "source": MARKUP},
         )
-        browser = await play.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         yield Screen(gate, browser)
-        await browser.close()
 
 
 @asynccontextmanager

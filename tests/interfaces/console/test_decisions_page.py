@@ -10,13 +10,14 @@ from typing import Any
 import pytest
 import pytest_asyncio
 from aiohttp import ClientSession
-from playwright.async_api import async_playwright, expect
+from playwright.async_api import expect
 
 from dialgate.core.model import DAY, MINUTE
 from dialgate.crypto.masking import mask_number
 from tests.interfaces.console.test_console import browser, get
-from tests.interfaces.console.test_console_browser import CHROMIUM, Screen, check_page, open_page
+from tests.interfaces.console.test_console_browser import Screen, check_page, open_page
 from tests.support import world
+from tests.support.chromium import needs_chromium, running_chromium
 from tests.support.console_world import (
     NUMBERS,
     OFFICER,
@@ -139,30 +140,30 @@ async def test_a_page_shows_the_filters_of_its_address_and_gives_them_as_csv(gat
 
 
 @pytest.mark.asyncio(loop_scope="module")
-@pytest.mark.skipif(CHROMIUM is None, reason="needs a Chromium")
+@needs_chromium
 async def test_a_supervisor_goes_from_a_reason_to_its_decisions_and_to_one_of_them(gate: World) -> None:
-    async with async_playwright() as play:
-        chromium = await play.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        async with open_page(Screen(gate, chromium), SUPERVISOR, language="it-IT") as page:
-            await page.get_by_role("link", name="Storico").click()
-            await page.select_option("[name=period]", "7d")
-            await page.keyboard.press("Enter")
-            await page.get_by_role("button", name="Mostra").click()
-            await page.get_by_role("link", name="registry.listed").click()
-            await expect(page.get_by_role("heading", level=1)).to_have_text("Decisioni")
-            await expect(page).to_have_url(re.compile(r"period=7d.*reason=registry\.listed"))
-            await expect(page.locator("tbody tr")).to_have_count(100)
-            await page.get_by_role("link", name="Decisioni più vecchie").click()
-            await expect(page.locator("tbody tr")).to_have_count(1)
-            await page.get_by_role("button", name="EN, English").click()
-            await expect(page.get_by_role("heading", name="Decisions: 1")).to_be_visible()
-            async with page.expect_download() as download:
-                await page.get_by_role("link", name="CSV").click()
-            file = await (await download.value).path()
-            assert (await asyncio.to_thread(file.read_text, "utf-8")).count("registry.listed") == 1
-            await page.get_by_role("link", name="Newest").click()
-            await expect(page.locator("[name=reason]")).to_have_value("registry.listed")
-            await check_page(page)
-            await page.locator("tbody th a").first.click()
-            await expect(page.get_by_role("heading", level=1)).to_contain_text("Decision")
-        await chromium.close()
+    async with (
+        running_chromium() as chromium,
+        open_page(Screen(gate, chromium), SUPERVISOR, language="it-IT") as page,
+    ):
+        await page.get_by_role("link", name="Storico").click()
+        await page.select_option("[name=period]", "7d")
+        await page.keyboard.press("Enter")
+        await page.get_by_role("button", name="Mostra").click()
+        await page.get_by_role("link", name="registry.listed").click()
+        await expect(page.get_by_role("heading", level=1)).to_have_text("Decisioni")
+        await expect(page).to_have_url(re.compile(r"period=7d.*reason=registry\.listed"))
+        await expect(page.locator("tbody tr")).to_have_count(100)
+        await page.get_by_role("link", name="Decisioni più vecchie").click()
+        await expect(page.locator("tbody tr")).to_have_count(1)
+        await page.get_by_role("button", name="EN, English").click()
+        await expect(page.get_by_role("heading", name="Decisions: 1")).to_be_visible()
+        async with page.expect_download() as download:
+            await page.get_by_role("link", name="CSV").click()
+        file = await (await download.value).path()
+        assert (await asyncio.to_thread(file.read_text, "utf-8")).count("registry.listed") == 1
+        await page.get_by_role("link", name="Newest").click()
+        await expect(page.locator("[name=reason]")).to_have_value("registry.listed")
+        await check_page(page)
+        await page.locator("tbody th a").first.click()
+        await expect(page.get_by_role("heading", level=1)).to_contain_text("Decision")

@@ -11,17 +11,18 @@ from typing import Final, TypeAlias
 
 import pytest
 import pytest_asyncio
-from playwright.async_api import Page, async_playwright, expect
+from playwright.async_api import Page, expect
 
 from tests.interfaces.console.test_cases_browser import close, look_up, read_letter, record
-from tests.interfaces.console.test_console_browser import CHROMIUM, Screen, open_page
+from tests.interfaces.console.test_console_browser import Screen, open_page
 from tests.project.test_docs import PAGES
+from tests.support.chromium import needs_chromium, running_chromium
 from tests.support.console_world import ADMINISTRATOR, NUMBERS, check, running_console
 from tests.support.world import LIST
 
 pytestmark = [
     pytest.mark.torture,  # others walk the pages; this one counts
-    pytest.mark.skipif(CHROMIUM is None, reason="needs a Chromium"),
+    needs_chromium,
 ]
 Work: TypeAlias = Callable[[Screen, Page], Awaitable[None]]
 CLICKS: Final = dict(
@@ -39,11 +40,9 @@ addEventListener("click", (event) => {
 async def screen(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Screen]:
     async with (
         running_console(tmp_path_factory.mktemp("jobs"), checkpoint_seconds=0.001) as gate,
-        async_playwright() as play,
+        running_chromium() as browser,
     ):
-        browser = await play.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         yield Screen(gate, browser)
-        await browser.close()
 
 
 @asynccontextmanager

@@ -13,11 +13,12 @@ from typing import Any
 import pytest
 import pytest_asyncio
 from aiohttp import ClientSession
-from playwright.async_api import async_playwright, expect
+from playwright.async_api import expect
 
-from tests.interfaces.console.test_console_browser import CHROMIUM, check_page
+from tests.interfaces.console.test_console_browser import check_page
 from tests.interfaces.console.test_officer_browser import Desk, open_desk
 from tests.interfaces.console.test_officer_pages import api
+from tests.support.chromium import needs_chromium, running_chromium
 from tests.support.console_world import NUMBERS, OFFICER, STRANGER, SUPERVISOR, check, running_console
 from tests.support.people import join
 from tests.support.world import CLEAR, LISTED, World
@@ -139,32 +140,30 @@ async def test_what_is_refused_discloses_nothing(
     assert await disclosed(gate, f"refused {status}") == set()
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="needs a Chromium")
+@needs_chromium
 async def test_an_officer_answers_an_authoritys_list_without_a_shell(gate: World, tmp_path: Path) -> None:
     officer = await join(gate.app.people, gate.hand(), "anna.rossi", "officer", "*")
     file = tmp_path / "asked.txt"
     file.write_text(f"{CLEAR}\n\n{LISTED}\n")
-    async with async_playwright() as play:
-        chromium = await play.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        async with open_desk(Desk(gate, chromium, officer), "/evidence", language="it-IT") as page:
-            await page.fill("[name=numbers]", f"{CLEAR}\nuno\n{LISTED}\ndue")
-            await page.fill("[name=purpose]", "Garante, fascicolo 4711")
-            await page.fill("[name=addressee]", "Garante per la protezione dei dati\nRoma")
-            await page.select_option("[name=controller]", "acme")
+    async with (
+        running_chromium() as chromium,
+        open_desk(Desk(gate, chromium, officer), "/evidence", language="it-IT") as page,
+    ):
+        await page.fill("[name=numbers]", f"{CLEAR}\nuno\n{LISTED}\ndue")
+        await page.fill("[name=purpose]", "Garante, fascicolo 4711")
+        await page.fill("[name=addressee]", "Garante per la protezione dei dati\nRoma")
+        await page.select_option("[name=controller]", "acme")
+        await page.get_by_role("button", name="Scarica le prove").click()
+        await expect(page.get_by_text("alla riga: 2, 4")).to_be_visible()
+        await check_page(page)
+        await page.set_input_files("input[type=file]", file)
+        await expect(page.locator("[name=numbers]")).to_have_value(file.read_text())
+        async with page.expect_download() as downloading:
             await page.get_by_role("button", name="Scarica le prove").click()
-            await expect(page.get_by_text("alla riga: 2, 4")).to_be_visible()
-            await check_page(page)
-            await page.set_input_files("input[type=file]", file)
-            await expect(page.locator("[name=numbers]")).to_have_value(file.read_text())
-            async with page.expect_download() as downloading:
-                await page.get_by_role("button", name="Scarica le prove").click()
-            packed = unpacked(await (await downloading.value).path())
-            await page.goto(
-                f"{page.url.partition('/evidence')[0]}/look-ups?what=disclosure&client=anna.rossi"
-            )
-            await expect(page.locator("tbody tr")).to_have_count(4)  # two numbers of two controllers
-            await page.goto(f"{page.url.partition('/look-ups')[0]}/evidence")
-            await check_page(page)
-        await chromium.close()
+        packed = unpacked(await (await downloading.value).path())
+        await page.goto(f"{page.url.partition('/evidence')[0]}/look-ups?what=disclosure&client=anna.rossi")
+        await expect(page.locator("tbody tr")).to_have_count(4)  # two numbers of two controllers
+        await page.goto(f"{page.url.partition('/look-ups')[0]}/evidence")
+        await check_page(page)
     assert packed.keys() == NAMES
     assert "prove su 2 numeri telefonici" in packed["letter.html"].decode()

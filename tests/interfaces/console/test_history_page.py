@@ -10,14 +10,15 @@ from typing import Any
 import pytest
 import pytest_asyncio
 from aiohttp import ClientSession
-from playwright.async_api import async_playwright, expect
+from playwright.async_api import expect
 
 from dialgate.core.model import DAY, HOUR
 from dialgate.interfaces.console.bar_chart import HEIGHT, bar_chart
 from dialgate.report.history import HistoryRow
 from tests.interfaces.console.test_console import browser, get
-from tests.interfaces.console.test_console_browser import CHROMIUM, Screen, check_page, open_page
+from tests.interfaces.console.test_console_browser import Screen, check_page, open_page
 from tests.support import world
+from tests.support.chromium import needs_chromium, running_chromium
 from tests.support.console_world import (
     NUMBERS,
     OFFICER,
@@ -141,31 +142,29 @@ async def test_an_address_with_filters_survives_the_sign_in_and_a_switch_of_lang
 
 
 @pytest.mark.asyncio(loop_scope="module")
-@pytest.mark.skipif(CHROMIUM is None, reason="needs a Chromium")
+@needs_chromium
 async def test_a_supervisor_picks_a_period_reads_the_chart_and_downloads_a_table(gate: World) -> None:
-    async with async_playwright() as play:
-        chromium = await play.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        async with open_page(Screen(gate, chromium), SUPERVISOR, language="it-IT") as page:
-            await page.get_by_role("link", name="Storico").click()
-            await expect(page.get_by_role("heading", level=1)).to_have_text("Storico")
-            await page.select_option("[name=period]", "7d")
-            await page.locator("[name=from_hour]").fill("8")
-            await page.keyboard.press("Enter")
-            await expect(page).to_have_url(re.compile(r"period=7d&.*from_hour=8"))
-            await expect(page.locator(".tile .figure").first).to_have_text("5")
-            await expect(page.locator("svg.graph rect.deny[height='0.0']")).to_have_count(6)
-            await page.get_by_role("button", name="EN, English").click()
-            await expect(page).to_have_url(re.compile(r"period=7d&.*from_hour=8"))
-            await expect(page.get_by_role("row").filter(has_text="registry.listed")).to_contain_text(
-                "100.0 %"
-            )
-            async with page.expect_download() as download:
-                await page.get_by_role("link", name="Reasons for denial as CSV").click()
-            file = await download.value
-            assert file.suggested_filename == "dialgate-acme-reasons-2026-11-25-2026-12-01.csv"
-            assert "registry.listed,2,0,2" in await asyncio.to_thread((await file.path()).read_text, "utf-8")
-            await check_page(page)
-        await chromium.close()
+    async with (
+        running_chromium() as chromium,
+        open_page(Screen(gate, chromium), SUPERVISOR, language="it-IT") as page,
+    ):
+        await page.get_by_role("link", name="Storico").click()
+        await expect(page.get_by_role("heading", level=1)).to_have_text("Storico")
+        await page.select_option("[name=period]", "7d")
+        await page.locator("[name=from_hour]").fill("8")
+        await page.keyboard.press("Enter")
+        await expect(page).to_have_url(re.compile(r"period=7d&.*from_hour=8"))
+        await expect(page.locator(".tile .figure").first).to_have_text("5")
+        await expect(page.locator("svg.graph rect.deny[height='0.0']")).to_have_count(6)
+        await page.get_by_role("button", name="EN, English").click()
+        await expect(page).to_have_url(re.compile(r"period=7d&.*from_hour=8"))
+        await expect(page.get_by_role("row").filter(has_text="registry.listed")).to_contain_text("100.0 %")
+        async with page.expect_download() as download:
+            await page.get_by_role("link", name="Reasons for denial as CSV").click()
+        file = await download.value
+        assert file.suggested_filename == "dialgate-acme-reasons-2026-11-25-2026-12-01.csv"
+        assert "registry.listed,2,0,2" in await asyncio.to_thread((await file.path()).read_text, "utf-8")
+        await check_page(page)
 
 
 def test_one_high_bar_does_not_flatten_the_others() -> None:

@@ -5,17 +5,15 @@ from contextlib import asynccontextmanager
 
 import pytest
 import pytest_asyncio
-from playwright.async_api import Page, async_playwright, expect
+from playwright.async_api import Page, expect
 
 from dialgate.core.model import MINUTE
-from tests.interfaces.console.test_console_browser import CHROMIUM, Screen, check_page, open_page
+from tests.interfaces.console.test_console_browser import Screen, check_page, open_page
+from tests.support.chromium import needs_chromium, running_chromium
 from tests.support.console_world import NUMBERS, running_console
 from tests.support.people import PASSWORD, Person, join
 
-pytestmark = [
-    pytest.mark.asyncio(loop_scope="module"),
-    pytest.mark.skipif(CHROMIUM is None, reason="needs a Chromium"),
-]
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), needs_chromium]
 
 
 class Desk(Screen, frozen=True):
@@ -25,11 +23,9 @@ class Desk(Screen, frozen=True):
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def desk(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Desk]:
     folder = tmp_path_factory.mktemp("desk")
-    async with running_console(folder, checkpoint_seconds=0.001) as gate, async_playwright() as play:
+    async with running_console(folder, checkpoint_seconds=0.001) as gate, running_chromium() as browser:
         officer = await join(gate.app.people, gate.hand(), "anna.rossi", "officer", "*")
-        browser = await play.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         yield Desk(gate, browser, officer)
-        await browser.close()
 
 
 @asynccontextmanager

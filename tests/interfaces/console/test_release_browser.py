@@ -3,12 +3,13 @@
 from pathlib import Path
 
 import pytest
-from playwright.async_api import Page, async_playwright, expect
+from playwright.async_api import Page, expect
 
 from dialgate.core.model import MINUTE
 from dialgate.lists import release_holds
 from dialgate.lists.release_holds import ReleaseRequired
-from tests.interfaces.console.test_console_browser import CHROMIUM, Screen, check_page, open_page
+from tests.interfaces.console.test_console_browser import Screen, check_page, open_page
+from tests.support.chromium import needs_chromium, running_chromium
 from tests.support.console_world import running_console
 from tests.support.people import PASSWORD, Person, join
 from tests.support.world import World
@@ -24,13 +25,12 @@ async def sign_in(page: Page, gate: World, person: Person) -> None:
     await expect(page.locator(".title h1")).to_be_visible()
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="needs a Chromium")
+@needs_chromium
 async def test_two_people_release_a_held_import(tmp_path: Path) -> None:
-    async with running_console(tmp_path) as gate, async_playwright() as play:
+    async with running_console(tmp_path) as gate, running_chromium() as browser:
         snapshots = gate.app.config.data / "snapshots"
         with pytest.raises(ReleaseRequired):
             release_holds.require_release(snapshots, SUBJECT, WHY, gate.hand())
-        browser = await play.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         screen, people = Screen(gate, browser), gate.app.people
         anna = await join(people, gate.hand(), "anna.rossi", "officer")
         ben = await join(people, gate.hand(), "ben.bianchi", "operator", "*")
@@ -60,7 +60,6 @@ async def test_two_people_release_a_held_import(tmp_path: Path) -> None:
             await page.get_by_role("button", name="Rilascia", exact=True).click()
             await expect(page.locator("main")).to_contain_text("Rilasciata da due persone")
             await check_page(page)
-        await browser.close()
         release_holds.require_release(snapshots, SUBJECT, WHY, gate.hand())
         (hold,) = release_holds.list_holds(snapshots)
         assert [approval.actor for approval in hold.approvals] == ["person:anna.rossi", "person:ben.bianchi"]

@@ -4,19 +4,19 @@ import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-import pytest
 import pytest_asyncio
-from playwright.async_api import async_playwright, expect
+from playwright.async_api import expect
 
 from dialgate.core.model import HOUR
 from dialgate.crypto.keys import Keys
 from dialgate.subjects.removal_records import RemovalRecords
 from tests.audit.test_retention import HELD, TERM, fill
 from tests.interfaces.console.test_console import browser, get, send
-from tests.interfaces.console.test_console_browser import CHROMIUM, check_page
+from tests.interfaces.console.test_console_browser import check_page
 from tests.interfaces.console.test_officer_browser import Desk, open_desk
 from tests.interfaces.console.test_officer_pages import AUDITOR, api
 from tests.support import world
+from tests.support.chromium import needs_chromium, running_chromium
 from tests.support.console_world import OFFICER, STRANGER, SUPERVISOR, check, clients, running_console
 from tests.support.people import join
 from tests.support.world import World
@@ -88,31 +88,26 @@ async def test_each_run_is_recorded_and_counting_is_not(gate: World) -> None:
     assert [run.actor for run in kept] == [run["actor"] for run in reversed(runs)]
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="needs a Chromium")
+@needs_chromium
 async def test_an_officer_destroys_the_keys_of_a_month(gate: World) -> None:
     officer = await join(gate.app.people, gate.hand(), "anna.rossi", "officer", "*")
-    async with async_playwright() as play:
-        chromium = await play.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        async with open_desk(Desk(gate, chromium, officer), "/holds") as page:
-            await page.get_by_role("link", name="Retention").click()
-            await check_page(page)
-            await page.get_by_role("button", name="Count what would go now").click()
-            row = page.get_by_role("row", name="2020-01")
-            await expect(row).to_contain_text("Term over")
-            await expect(page.get_by_role("row", name="consents").first).to_be_visible()
-            await row.get_by_text("Destroy the keys of 2020-01").click()
-            await row.locator("[name=confirm]").fill("2020-02")
-            await row.get_by_role("button").click()
-            await expect(page.get_by_role("alert")).to_contain_text("Nothing was destroyed")
-            await check_page(page)
-            await row.get_by_text("Destroy the keys of 2020-01").click()
-            await row.locator("[name=confirm]").fill("2020-01")
-            await row.get_by_role("button").click()
-            await expect(page.get_by_role("status")).to_contain_text("The keys of 2020-01 are destroyed")
-            await expect(page.locator("#h-runs ~ div")).to_contain_text("person:anna.rossi")
-            await page.get_by_role("button", name="IT, italiano").click()
-            await expect(page.get_by_role("row", name="person:anna.rossi")).to_contain_text(
-                "chiavi di 2020-01"
-            )
-            await check_page(page)
-        await chromium.close()
+    async with running_chromium() as chromium, open_desk(Desk(gate, chromium, officer), "/holds") as page:
+        await page.get_by_role("link", name="Retention").click()
+        await check_page(page)
+        await page.get_by_role("button", name="Count what would go now").click()
+        row = page.get_by_role("row", name="2020-01")
+        await expect(row).to_contain_text("Term over")
+        await expect(page.get_by_role("row", name="consents").first).to_be_visible()
+        await row.get_by_text("Destroy the keys of 2020-01").click()
+        await row.locator("[name=confirm]").fill("2020-02")
+        await row.get_by_role("button").click()
+        await expect(page.get_by_role("alert")).to_contain_text("Nothing was destroyed")
+        await check_page(page)
+        await row.get_by_text("Destroy the keys of 2020-01").click()
+        await row.locator("[name=confirm]").fill("2020-01")
+        await row.get_by_role("button").click()
+        await expect(page.get_by_role("status")).to_contain_text("The keys of 2020-01 are destroyed")
+        await expect(page.locator("#h-runs ~ div")).to_contain_text("person:anna.rossi")
+        await page.get_by_role("button", name="IT, italiano").click()
+        await expect(page.get_by_role("row", name="person:anna.rossi")).to_contain_text("chiavi di 2020-01")
+        await check_page(page)

@@ -1,20 +1,18 @@
 """A web page in a browser on a machine that needs no key changes nothing and reads nothing."""
 
 import asyncio
-import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from aiohttp import ClientSession, web
-from playwright.async_api import async_playwright
 
 from dialgate.interfaces import http_application
 from tests.support import world
+from tests.support.chromium import needs_chromium, running_chromium
 from tests.support.world import CALL, KEY, LISTED, SCOPES, World
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 EVIL = "evil.example"
 STOP = {"number": LISTED, "channel": "mail", "proof": "mail/1"}
 
@@ -131,7 +129,7 @@ Promise.allSettled(calls).then(ended => fetch("/done", {method: "POST", body: JS
 </script>"""
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="needs a Chromium")
+@needs_chromium
 @pytest.mark.parametrize("rebound", [False, True])
 async def test_a_page_in_a_real_browser_lifts_no_stop(open_gate: World, rebound: bool) -> None:
     """The page either calls the gate's address, or is on a host name that leads to the gate."""
@@ -160,11 +158,9 @@ async def test_a_page_in_a_real_browser_lifts_no_stop(open_gate: World, rebound:
     port = runner.addresses[0][1]
     rules = f"--host-resolver-rules=MAP {EVIL} 127.0.0.1"
     try:
-        async with async_playwright() as playwright:
-            browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", rules])
+        async with running_chromium(rules) as browser:
             await (await browser.new_page()).goto(f"http://{EVIL}:{port}/")
             assert "dialgate_" not in await asyncio.wait_for(ended, 20)
-            await browser.close()
     finally:
         await runner.cleanup()
         await operations.cleanup()
