@@ -76,7 +76,7 @@ async def with_stub(folder: Path, **more: str) -> AsyncIterator[tuple[Sip, GateS
             folder,
             f"http://127.0.0.1:{port}",
             folder / "data",
-            **{"GATE_PATIENCE": "1000", "TRUNK_PATIENCE": "1500", **more},
+            **more,
         ) as sip:
             yield sip, stub
 
@@ -117,7 +117,7 @@ CLOSED: dict[str, Play] = {
 
 async def test_no_call_is_placed_with_any_fault_of_the_gate(tmp_path: Path) -> None:
     """The dialer gets 500 with Retry-After; a 503 would make it try the next server, past the gate."""
-    async with with_stub(tmp_path) as (sip, stub):
+    async with with_stub(tmp_path, GATE_PATIENCE="1000") as (sip, stub):
         stub.play = respond(ALLOW)
         assert (await sip.dialer.call()).status == 200  # so every process has seen an allow
         for name, play in CLOSED.items():

@@ -108,8 +108,7 @@ async def line(folder: Path, gate: str, **more: str) -> AsyncIterator[Line]:
 async def stubbed_line(folder: Path, **more: str) -> AsyncIterator[tuple[Line, GateStub]]:
     stub = GateStub()
     async with gates.playing(stub) as stub.port:
-        values = {"GATE_PATIENCE": "1000", "TRUNK_PATIENCE": "1500", **more}
-        async with line(folder, f"http://127.0.0.1:{stub.port}", **values) as made:
+        async with line(folder, f"http://127.0.0.1:{stub.port}", **more) as made:
             yield made, stub
 
 
@@ -203,7 +202,7 @@ async def test_no_fault_of_the_gate_lets_a_call_of_a_platform_through(tmp_path: 
         await answered.wait()
         await respond(ALLOW)(asked, reader, writer)
 
-    async with stubbed_line(tmp_path) as (made, stub):
+    async with stubbed_line(tmp_path, GATE_PATIENCE="1000") as (made, stub):
         for play in FAULTS.values():
             stub.play = play
             await made.dial(CLEAR, call(500))

@@ -42,7 +42,7 @@ async def with_stub(folder: Path, **more: str) -> AsyncIterator[tuple[Sip, GateS
     async with gates.playing(stub) as port:
         stub.port = port
         url = f"http://127.0.0.1:{port}"
-        async with redirecting(folder, url, **{"GATE_PATIENCE": "1000", **more}) as sip:
+        async with redirecting(folder, url, **more) as sip:
             yield sip, stub
 
 
@@ -81,7 +81,7 @@ async def test_denied_call_gets_the_configured_refusal(tmp_path: Path, refusal: 
 
 async def test_no_call_is_redirected_with_any_fault_of_the_gate(tmp_path: Path) -> None:
     """The status is never 503, after which a client tries the next server (RFC 3261 section 21.5.4)."""
-    async with with_stub(tmp_path) as (sip, stub):
+    async with with_stub(tmp_path, GATE_PATIENCE="1000") as (sip, stub):
         stub.play = respond(ALLOW)
         assert (await sip.dialer.call()).status == 302  # so a later process may hold an allow
         for name, play in CLOSED.items():
@@ -209,7 +209,7 @@ async def test_call_cancelled_during_the_check_is_not_redirected(tmp_path: Path)
         await answered.wait()
         await respond(ALLOW)(asked, reader, writer)
 
-    async with with_stub(tmp_path, GATE_PATIENCE="3000") as (sip, stub):
+    async with with_stub(tmp_path) as (sip, stub):
         stub.play = late
         request = sip.dialer.invite().send()
         await sip.dialer.until(lambda message: is_trying(request, message))
