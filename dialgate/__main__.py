@@ -11,6 +11,9 @@ def main() -> None:
     if sys.argv[1:2] == ["serve"]:
         held_signals.hold()
     try:
+        from dialgate.runtime.garbage_collection import collect_less  # noqa: PLC0415 - an import may be interrupted
+
+        collect_less()
         from dialgate.interfaces.cli.main import main as run  # noqa: PLC0415 - the import takes most of a second
 
         run()

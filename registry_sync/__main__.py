@@ -10,6 +10,9 @@ INTERRUPTED = 130  # as a shell reports SIGINT
 
 def main() -> None:
     try:
+        from dialgate.runtime.garbage_collection import collect_less  # noqa: PLC0415 - an import may be interrupted
+
+        collect_less()
         from registry_sync.cli import main as run  # noqa: PLC0415 - the import takes most of a second
 
         run()

@@ -12,6 +12,7 @@ from typing import Any, Final, TypeVar
 
 from dialgate.core.faults import Unavailable
 from dialgate.core.refusal import Refused
+from dialgate.runtime.garbage_collection import collect_less
 from dialgate.runtime.process_pool import WorkerLost
 
 T = TypeVar("T")
@@ -46,6 +47,7 @@ def _main() -> None:
     os.dup2(2, 1)  # what the work prints must not mix with its result
     os.nice(_NICE)
     os.umask(0o077)
+    collect_less()  # to unpickle the work imports its modules
     work = pickle.load(sys.stdin.buffer)  # noqa: S301 - written by this program
     try:
         result = work()
