@@ -1,4 +1,4 @@
-"""Tests of accounts on both stores: invitations, sign-in, codes that are valid once, and sessions."""
+"""Tests of accounts: invitations, sign-in, codes that are valid once on both stores, and sessions."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -39,10 +39,16 @@ class Gate(Struct):
         return (await self.people.sign_in(person.name, password, code, browser)).session
 
 
-@pytest.fixture(params=["sqlite", "redis"])
+# What two requests may do at once depends on the store; other tests use the embedded one.
+BOTH_STORES = pytest.mark.parametrize("gate", ["sqlite", "redis"], indirect=True)
+
+
+@pytest.fixture
 async def gate(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[Gate]:
-    store = {"store": {"url": redis_servers.alone(), "name": tmp_path.name, "patience": 5}}
-    path = world.write_folder(tmp_path, **(store if request.param == "redis" else {}))
+    store: dict[str, Any] = {}
+    if getattr(request, "param", "") == "redis":
+        store = {"store": {"url": redis_servers.alone(), "name": tmp_path.name, "patience": 5}}
+    path = world.write_folder(tmp_path, **store)
     hand = world.Hand()
     app = await App.open(loader.load(path), registry=CollectorRegistry(), clock=hand)
     yield Gate(app, hand)
@@ -55,6 +61,7 @@ async def refused(code: str, attempt: Any) -> None:
     assert error.value.code == code
 
 
+@BOTH_STORES
 async def test_an_invitation_is_valid_once_and_for_72_hours(gate: Gate) -> None:
     invitation = await gate.people.add(
         OPERATOR, AccountRequest(name="anna", role="agent", controllers=("acme",))
@@ -77,6 +84,7 @@ async def test_an_invitation_is_valid_once_and_for_72_hours(gate: Gate) -> None:
     assert not await gate.people.is_invited(*code_in(late.link))
 
 
+@BOTH_STORES
 async def test_each_code_opens_one_session(gate: Gate) -> None:
     anna = await gate.join()
     await refused("console.wrong_sign_in", gate.sign_in(anna))  # the code that accepted the invitation
