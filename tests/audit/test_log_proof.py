@@ -29,7 +29,7 @@ NIGHT = instant_of("2026-11-25T02:40:00+01:00")
 
 @pytest.fixture
 async def gate(tmp_path: Path) -> AsyncIterator[World]:
-    async with running_console(tmp_path, checkpoint_seconds=0.001) as built:
+    async with running_console(tmp_path, checkpoint_seconds=0.001, verify_log_nightly=True) as built:
         await check(built, CLEAR)
         await built.app.tick()
         yield built

@@ -75,11 +75,11 @@ async def test_the_values_of_the_configuration_appear_and_change_with_it(gate: W
     before = await statements(gate, "record")
     assert before["decisions"]["text"].startswith("Linked to the number for 120 whole months")
     assert before["bases"]["text"].startswith("consent (D.Lgs. 196/2003 art. 130 c. 1 and 2")
-    assert {"agents_off", "tls_off", "verification", "removal", "copies_off", "stops_all"} <= before.keys()
+    assert {"agents_off", "tls_off", "verification_off", "removal", "copies_off", "stops_all"} <= before.keys()
     reload(
         gate,
         {"record_agents": True, "stops": "marketing"},
-        verify_log_nightly=False,
+        verify_log_nightly=True,
         storage={"daily": False, "lookups_days": 30},
         retention=[{"country": "IT", "allowed_months": 125, "refused_months": 121}],
         shadow_until="2026-12-31",
@@ -87,7 +87,7 @@ async def test_the_values_of_the_configuration_appear_and_change_with_it(gate: W
     )
     after = await statements(gate, "record")
     assert "125 whole months (allowed calls) or 121" in after["decisions"]["text"]
-    assert {"agents", "verification_off", "removal_off", "stops_marketing"} <= after.keys()
+    assert {"agents", "verification", "removal_off", "stops_marketing"} <= after.keys()
     assert "agents_off" not in after
     assert after["shadow"]["setting"] == "shadow_until"
     assert after["shipping"]["text"] == "s3://copies/gate"
