@@ -291,7 +291,7 @@ async def test_a_supervisor_loads_a_list_and_sees_the_callable_numbers(
 @pytest.mark.parametrize(
     ("language", "campaign", "numbers", "shown", "ground", "done"),
     [
-        ("en-GB", "acme-mobile", NUMBERS[20:24], "4 abandoned calls for 0 answered", "one line each", "Pause lifted."),
+        pytest.param("en-GB", "acme-mobile", NUMBERS[20:24], "4 abandoned calls for 0 answered", "one line each", "Pause lifted.", marks=pytest.mark.torture),
         ("it-IT", "acme-fibre", NUMBERS[24:28], "4 chiamate mute su 0", "una linea per operatore", "Sospensione revocata."),
     ],
 )  # fmt: skip
@@ -322,10 +322,10 @@ async def test_an_officer_sees_a_paused_campaign_on_the_board_and_lifts_its_paus
 @pytest.mark.parametrize(
     ("language", "campaign", "pause_it", "resume_it", "who"),
     [
-        ("en-GB", "acme-mobile", "Pause the campaign", "Resume the campaign", "paused by anna"),
+        pytest.param("en-GB", "acme-mobile", "Pause the campaign", "Resume the campaign", "paused by anna", marks=pytest.mark.torture),
         ("it-IT", "acme-fibre", "Sospendi la campagna", "Riprendi la campagna", "sospesa da anna"),
     ],
-)
+)  # fmt: skip
 async def test_a_supervisor_pauses_a_campaign_and_the_next_check_is_denied(
     screen: Screen, language: str, campaign: str, pause_it: str, resume_it: str, who: str
 ) -> None:
