@@ -54,11 +54,11 @@ class AccountDirectory:
         self, store: PersonAccounts, keys: Keys, clock: Callable[[], Instant], config: Callable[[], Config]
     ) -> None:
         self._store, self._keys, self._clock, self._config = store, keys, clock, config
-        self._hashing, self._limits, self._nonces = PasswordHashing(), SignInLimits(clock), nonces()
+        self.hashing, self._limits, self._nonces = PasswordHashing(), SignInLimits(clock), nonces()
         self._has_person = False
 
     def close(self) -> None:
-        self._hashing.close()
+        self.hashing.close()
 
     # ---- administration ----------------------------------------------------------------------------------------------
 
@@ -220,7 +220,7 @@ class AccountDirectory:
         device = browser.device if self._is_known(name, browser.device) else ""
         self._limits.begin(name, browser.address, device)
         account = await self._store.account(name)
-        is_right = await self._hashing.is_right(account, password, is_known=bool(device))
+        is_right = await self.hashing.is_right(account, password, is_known=bool(device))
         session, signed_in = account_sessions.make_name(name), None
         if account is not None and is_right:
             hashed = account.password
@@ -309,7 +309,7 @@ class AccountDirectory:
         session = account_sessions.make_name(name)
         accepted = structs.replace(
             PersonAccount(name=name, role="", controllers=(), made_at=0, made_by=""),
-            password=await self._hashing.hash(password),
+            password=await self.hashing.hash(password),
             totp=self._keys.accounts.close(secret.encode(), next(self._nonces), name.encode()),
             totp_step=step,
             recovery=tuple(digest_of(code.replace("-", "")) for code in recovery),
@@ -332,10 +332,10 @@ class AccountDirectory:
         """Change the password of the person with this session, and end their other sessions. Raises `Refused`."""
         name = account_sessions.account_of(session)
         account = await self._store.account(name)
-        if account is None or not await self._hashing.is_right(account, current, is_known=True):
+        if account is None or not await self.hashing.is_right(account, current, is_known=True):
             raise _wrong()
         credentials.check_password(password, name)
-        hashed, kept = await self._hashing.hash(password), digest_of(session)
+        hashed, kept = await self.hashing.hash(password), digest_of(session)
 
         def changed(present: PersonAccount) -> PersonAccount:
             own = tuple(session for session in present.sessions if session.id == kept)

@@ -31,15 +31,17 @@ _hasher: Final = PasswordHasher()  # Argon2id with 64 MiB (RFC 9106, section 4)
 class PasswordHashing:
     """Computes password hashes, one at a time, in a thread. Each takes up to a second and 64 MiB.
 
-    Browsers that signed in before have a thread of their own, so that strangers cannot delay them.
+    Browsers that signed in before have a thread of their own, so that strangers cannot delay them. `hasher` computes new
+    hashes only: a stored hash is verified with the parameters that it states.
     """
 
     def __init__(self) -> None:
+        self.hasher = _hasher
         self._strangers, self._known = ThreadPool("passwords", 1), ThreadPool("known-passwords", 1)
         self._waiting = 0
 
     async def hash(self, password: str) -> str:
-        return await self._known.run(_hasher.hash, password)
+        return await self._known.run(self.hasher.hash, password)
 
     async def is_right(self, account: PersonAccount | None, password: str, *, is_known: bool) -> bool:
         """Return whether the account has this password. Raises `Refused` if too many requests wait."""

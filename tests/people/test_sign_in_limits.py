@@ -1,7 +1,8 @@
-"""Tests of the limits on failed sign-ins."""
+"""Tests of the limits on failed sign-ins, and of the cost of a guess."""
 
 import pytest
 
+from dialgate.people.credentials import PasswordHashing
 from dialgate.people.sign_in_limits import OF_ACCOUNT, OF_ADDRESS, SPAN, SignInLimits, TooManySignIns
 from tests.support.world import Hand
 
@@ -45,3 +46,10 @@ def test_success_forgets_the_failures_of_the_account_and_not_those_of_the_addres
         limits.begin("anna", "192.0.2.1", "known")
     with pytest.raises(TooManySignIns):
         limits.begin("anna", "192.0.2.1", "known")
+
+
+async def test_a_stored_password_costs_what_rfc_9106_recommends_to_guess() -> None:
+    hashing = PasswordHashing()
+    stored = await hashing.hash("correct horse battery")
+    hashing.close()
+    assert stored.startswith("$argon2id$v=19$m=65536,t=3,p=4$")
