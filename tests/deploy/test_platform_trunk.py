@@ -107,9 +107,11 @@ async def line(folder: Path, gate: str, **more: str) -> AsyncIterator[Line]:
 @asynccontextmanager
 async def stubbed_line(folder: Path, **more: str) -> AsyncIterator[tuple[Line, GateStub]]:
     stub = GateStub()
-    async with gates.playing(stub) as stub.port:
-        async with line(folder, f"http://127.0.0.1:{stub.port}", **more) as made:
-            yield made, stub
+    async with (
+        gates.playing(stub) as stub.port,
+        line(folder, f"http://127.0.0.1:{stub.port}", **more) as made,
+    ):
+        yield made, stub
 
 
 # ---- steps of a platform ---------------------------------------------------------------------------------------------
