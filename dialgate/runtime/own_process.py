@@ -1,22 +1,29 @@
 """One task in a process of its own, so that heavy work does not delay the event loop.
 
-The process has a low priority, because calls must not wait for a report. It ends with its task.
+The process has a low priority, because calls must not wait for a report. It ends with its task. It is forked by a server that
+starts with the first task and has imported what most tasks need, which takes a third of a second.
 """
 
 import asyncio
+import multiprocessing
 import os
-import pickle
-import sys
 from collections.abc import Callable
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
 from typing import Any, Final, TypeVar
 
 from dialgate.core.faults import Unavailable
 from dialgate.core.refusal import Refused
-from dialgate.runtime.garbage_collection import collect_less
+from dialgate.runtime.garbage_collection import spare_collector
 from dialgate.runtime.process_pool import WorkerLost
 
 T = TypeVar("T")
 _NICE: Final = 10
+_context: Final = multiprocessing.get_context("forkserver")
+# By name, because packages above this one are imported in the server only.
+_context.set_forkserver_preload(
+    ["dialgate.audit.decision_pages", "dialgate.report.history", "dialgate.report.rendering"]
+)
 
 
 async def run_apart(work: Callable[[], T]) -> T:
@@ -24,38 +31,61 @@ async def run_apart(work: Callable[[], T]) -> T:
 
     `work`, its result and its exceptions are pickled. The process is killed if this coroutine is cancelled.
     """
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", __name__, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
-    )
-    reading = asyncio.create_task(process.communicate(pickle.dumps(work)))
+    receiving, sending = _context.Pipe(duplex=False)
+    process = _context.Process(target=_run, args=(work, sending))
+    start = asyncio.create_task(asyncio.to_thread(process.start))
     try:
-        output, _ = await asyncio.shield(reading)
+        await _until_started(start)
+        sending.close()  # so that the end of the process closes the pipe
+        result = await _receive(receiving, process)
     finally:
-        if process.returncode is None:
+        await asyncio.wait([start])
+        sending.close()
+        if process.pid is not None:
             process.kill()
-        await asyncio.wait([reading])
-    if process.returncode:
-        raise WorkerLost(f"the process for this task ended unexpectedly ({process.returncode})")
-    result: Any = pickle.loads(output)  # noqa: S301 - written by this program
+            await asyncio.to_thread(process.join)
+        receiving.close()
     if isinstance(result, Exception):
         raise result
     return result  # type: ignore[no-any-return]
 
 
-def _main() -> None:
-    output = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # what the work prints must not mix with its result
+async def _until_started(start: asyncio.Task[None]) -> None:
+    try:
+        await asyncio.shield(start)
+    except (
+        EOFError,
+        OSError,
+    ) as error:  # also if the server was killed just now; the next task starts another
+        raise WorkerLost(f"no process could start for this task: {error!r}") from None
+
+
+async def _receive(receiving: Connection, process: BaseProcess) -> Any:
+    await _until_readable(receiving)
+    try:
+        return await asyncio.to_thread(receiving.recv)
+    except (EOFError, OSError):
+        await asyncio.to_thread(process.join)
+        raise WorkerLost(f"the process for this task ended unexpectedly ({process.exitcode})") from None
+
+
+async def _until_readable(connection: Connection) -> None:
+    loop, readable = asyncio.get_running_loop(), asyncio.Event()
+    loop.add_reader(connection, readable.set)
+    try:
+        await readable.wait()
+    finally:
+        loop.remove_reader(connection)
+
+
+def _run(work: Callable[[], object], sending: Connection) -> None:
+    os.dup2(2, 1)  # what the work prints must not mix with the gate's output
     os.nice(_NICE)
     os.umask(0o077)
-    collect_less()  # to unpickle the work imports its modules
-    work = pickle.load(sys.stdin.buffer)  # noqa: S301 - written by this program
+    spare_collector()  # the modules of the server stay shared
     try:
         result = work()
     except (Refused, Unavailable) as error:
         result = error
-    with output:
-        pickle.dump(result, output)
-
-
-if __name__ == "__main__":
-    _main()
+    with sending:
+        sending.send(result)

@@ -50,6 +50,17 @@ async def test_any_other_error_is_a_lost_process() -> None:
         await run_apart(partial(fail, ZeroDivisionError()))
 
 
+async def test_killed_server_is_started_again() -> None:
+    server = await run_apart(os.getppid)
+    os.kill(server, signal.SIGKILL)
+    async with asyncio.timeout(10):
+        other = server
+        while other == server:
+            with suppress(WorkerLost):  # until the system has ended it
+                other = await run_apart(os.getppid)
+    assert other != os.getpid()
+
+
 async def test_process_ends_with_its_caller(tmp_path: Path) -> None:
     fifo = tmp_path / "fifo"
     os.mkfifo(fifo)
