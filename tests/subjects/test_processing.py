@@ -75,7 +75,14 @@ async def test_the_values_of_the_configuration_appear_and_change_with_it(gate: W
     before = await statements(gate, "record")
     assert before["decisions"]["text"].startswith("Linked to the number for 120 whole months")
     assert before["bases"]["text"].startswith("consent (D.Lgs. 196/2003 art. 130 c. 1 and 2")
-    assert {"agents_off", "tls_off", "verification_off", "removal", "copies_off", "stops_all"} <= before.keys()
+    assert {
+        "agents_off",
+        "tls_off",
+        "verification_off",
+        "removal",
+        "copies_off",
+        "stops_all",
+    } <= before.keys()
     reload(
         gate,
         {"record_agents": True, "stops": "marketing"},
