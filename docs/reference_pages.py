@@ -583,7 +583,7 @@ folder uses the new data; `in_force` in their output says so.
 
 def _help(name: str, text: str) -> str:
     """Return a command's help as Markdown, with each example in a code block."""
-    parts = [" ".join(part.split()) for part in text.replace("\b", "").split("\n\n")]
+    parts = [" ".join(part.split()) for part in text.replace("\b", "").replace("\\\n", " ").split("\n\n")]
     shown = []
     for part in parts:
         before, found, example = part.partition(f"Example: {name}")

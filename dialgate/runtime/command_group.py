@@ -1,5 +1,6 @@
 """A command group that imports only the module of the requested command."""
 
+import re
 from collections.abc import Mapping
 from importlib import import_module
 from typing import Any, ClassVar
@@ -8,6 +9,8 @@ from typer.core import TyperCommand, TyperGroup
 from typer.main import get_group
 
 _LISTING = "dialgate.listing"
+_WIDTH = 76  # of an example, so that a terminal of 80 columns does not break its lines
+_PROGRAMS = ("dialgate ", "registry-sync ")
 
 
 class OnDemandGroup(TyperGroup):
@@ -40,6 +43,7 @@ class OnDemandGroup(TyperGroup):
         command = get_group(modules[0].app).commands[cmd_name]
         command.help = command.help or summary  # only a group that says more has its own help
         _hide_types_of_flags(command, ctx)
+        _wrap_help(command)
         return command
 
 
@@ -50,3 +54,24 @@ def _hide_types_of_flags(command: Any, ctx: Any) -> None:
             param.metavar = ""
     for inner in getattr(command, "commands", {}).values():
         _hide_types_of_flags(inner, ctx)
+
+
+def _wrap_help(command: Any) -> None:
+    """Let sentences use the width of the terminal, and break examples with a backslash, so that they can be copied."""
+    paragraphs = [" ".join(part.split()) for part in (command.help or "").split("\n\n")]
+    parts = [part.removeprefix("Example: ") for part in paragraphs]
+    command.help = "\n\n".join(_break_example(part) if part.startswith(_PROGRAMS) else part for part in parts)
+    for inner in getattr(command, "commands", {}).values():
+        _wrap_help(inner)
+
+
+def _break_example(example: str) -> str:
+    """Return the example with its options on as few lines as possible."""
+    first, *options = re.split(r" (?=--)", example)
+    lines = [first]
+    for option in options:
+        if len(lines[-1]) + len(option) < _WIDTH:
+            lines[-1] += f" {option}"
+        else:
+            lines.append(option)
+    return " \\\n".join(lines)

@@ -177,6 +177,8 @@ def test_every_command_has_help_with_an_example_that_its_options_allow(name: str
     assert examples
     for example in examples:
         assert set(re.findall(r"(?<!\S)--[a-z0-9-]+", example)) <= options(name), example
+        for line in example.splitlines():  # unbroken at 80 columns, so it can be copied
+            assert line in shown.stdout, line
 
 
 def test_the_record_format_shows_how_arrays_begin() -> None:
