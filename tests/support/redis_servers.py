@@ -22,6 +22,7 @@ from tests.support.ports import free_port
 
 GUIDES = ROOT / "docs/how-to"
 USER, SHIPPER, PASSWORD = "dialgate", "shipper", "secret-of-the-tests"
+_MOMENT = 0.2  # seconds
 _TLS = ("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost")
 
 
@@ -120,6 +121,12 @@ class Node(Struct):
     def say(self, *words: str) -> str:
         return say(self.port, *words)
 
+    def wait(self) -> None:
+        """Wait for a moment before the next look at the node. Looks without a pause keep a processor busy for seconds."""
+        assert self.process is not None
+        with suppress(subprocess.TimeoutExpired):
+            self.process.wait(timeout=_MOMENT)
+
 
 def say(port: int, *words: str) -> str:
     """Send a command and return the reply.
@@ -150,9 +157,10 @@ class Cluster(Struct):
 
     def agree(self) -> bool:
         """Return whether all nodes report the same healthy cluster."""
+        if not all("cluster_state:ok" in node.say("CLUSTER", "INFO") for node in self.nodes):
+            return False
         reports = [node.say("CLUSTER", "NODES") for node in self.nodes]
-        is_ok = all("cluster_state:ok" in node.say("CLUSTER", "INFO") for node in self.nodes)
-        return is_ok and "fail" not in "".join(reports) and len(set(map(_comparable, reports))) == 1
+        return "fail" not in "".join(reports) and len(set(map(_comparable, reports))) == 1
 
     def restart(self, node: Node, master: Node | None) -> None:  # noqa: ARG002 - the cluster assigns its master
         node.restart()
@@ -193,6 +201,7 @@ def cluster(replicas: int, **options: str) -> Cluster:
     made = Cluster(nodes)
     while not made.agree():
         assert time.monotonic() < end, "the cluster's nodes do not agree"
+        nodes[0].wait()
     for member in nodes:
         linked(member)
     return made
@@ -203,6 +212,7 @@ def linked(node: Node) -> None:
     end = time.monotonic() + 30
     while (role := node.say("ROLE").split())[0] == "slave" and role[3] != "connected":
         assert time.monotonic() < end, "a replica does not follow"
+        node.wait()
 
 
 def master_of(nodes: Sequence[Node]) -> Node | None:
