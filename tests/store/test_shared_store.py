@@ -4,7 +4,6 @@ import asyncio
 import os
 import shutil
 import subprocess
-import sys
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
@@ -36,6 +35,7 @@ from dialgate.store import AttemptPosition, Reservation, StoreUnavailable
 from dialgate.store.redis import RedisStore
 from tests.store.test_store import ANNA, NOTHING, attempt, read_unknown, revoked
 from tests.support import redis_servers, world
+from tests.support.commands import run_command
 from tests.support.ledger import ledger_of
 from tests.support.ports import free_port
 from tests.support.world import CALLER, CLEAR, NOW, Hand, ask, load_numbers
@@ -545,13 +545,11 @@ async def test_the_command_shows_the_gates_and_which_are_silent(gates: list[App]
     for _ in range(8):
         await beat(gates[0])
     file = gates[0].config.folder / "dialgate.yaml"
-    command = [sys.executable, "-m", "dialgate", "nodes", "--config", str(file), "--json"]
     async with world.listening(gates[0]):
-        process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
-        output, _ = await process.communicate()
-    rows = {row["node"]: row["problem"] for row in msgspec.json.decode(output)["nodes"]}
+        done = await asyncio.to_thread(run_command, "dialgate", "nodes", "--config", file, "--json")
+    rows = {row["node"]: row["problem"] for row in done.json["nodes"]}
     assert rows == {"one": "", "two": "silent"}
-    assert process.returncode == 1
+    assert done.code == 1
 
 
 def ask_server(folder: Path, *words: str) -> str:

@@ -44,14 +44,20 @@ class Done(NamedTuple):
 
 
 def run_command(
-    program: str, *words: object, folder: Path = ROOT, environment: Mapping[str, str] = os.environ
+    program: str,
+    *words: object,
+    folder: Path = ROOT,
+    environment: Mapping[str, str] = os.environ,
+    message: bytes = b"",
 ) -> Done:
-    """Run `dialgate` or `registry-sync` with `words` as its command-line arguments and without standard input."""
-    with TemporaryFile() as out, TemporaryFile() as err:
+    """Run `dialgate` or `registry-sync` with `words` as its command-line arguments and `message` as its standard input."""
+    with TemporaryFile() as read, TemporaryFile() as out, TemporaryFile() as err:
+        read.write(message)
+        read.seek(0)
         process = _SERVER.Process(
             target=_main,
             args=(
-                [program, *map(str, words)], folder, dict(environment), DupFd(out.fileno()), DupFd(err.fileno()),
+                [program, *map(str, words)], folder, dict(environment), [DupFd(file.fileno()) for file in (read, out, err)],
             ),
         )  # fmt: skip
         process.start()
@@ -63,10 +69,11 @@ def run_command(
     return Done(process.exitcode, *texts)
 
 
-def _main(words: list[str], folder: Path, environment: dict[str, str], out: Any, err: Any) -> None:
-    for descriptor, stream in ((out.detach(), 1), (err.detach(), 2)):
-        os.dup2(descriptor, stream)
-        os.close(descriptor)
+def _main(words: list[str], folder: Path, environment: dict[str, str], streams: list[Any]) -> None:
+    for stream, descriptor in enumerate(streams):
+        os.dup2(own := descriptor.detach(), stream)
+        os.close(own)
+    sys.stdin = os.fdopen(0, closefd=False)  # multiprocessing has replaced it
     gc.freeze()
     os.chdir(folder)
     os.environ.clear()

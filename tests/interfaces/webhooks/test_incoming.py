@@ -29,6 +29,7 @@ from dialgate.core.model import DAY, HOUR, MINUTE, SECOND, Known
 from dialgate.interfaces.webhooks.operations import REQUESTS
 from dialgate.ledger.request_fields import fields_of
 from tests.support import running_gate, world
+from tests.support.commands import run_command
 from tests.support.paths import ROOT
 from tests.support.world import ANSWERS, CALL, CLEAR, KEY, NOW, World
 
@@ -639,14 +640,9 @@ async def test_commands_test_list_and_replay(crm: World) -> None:
     assert "Applied or dropped: 1" in await crm.output("webhook", "replay", "--drop", listed[0]["id"])
 
 
-async def tried(made: World, name: str, message: bytes) -> tuple[int | None, str]:
+async def tried(made: World, name: str, message: bytes) -> tuple[int, str]:
     """Return the exit code and the output of `dialgate webhook test`."""
-    process = await asyncio.create_subprocess_exec(
-        *running_gate.program("webhook", "test", name, "--config", str(made.folder / "dialgate.yaml")),
-        cwd=ROOT,
-        env=os.environ | {"COLUMNS": "200"},
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-    )
-    out, _ = await process.communicate(message)
-    return process.returncode, out.decode()
+    words = ("webhook", "test", name, "--config", made.folder / "dialgate.yaml")
+    wide = os.environ | {"COLUMNS": "200"}
+    done = await asyncio.to_thread(run_command, "dialgate", *words, environment=wide, message=message)
+    return done.code, done.out
