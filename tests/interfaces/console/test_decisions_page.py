@@ -76,13 +76,13 @@ async def search(gate: World, query: str, key: str = READER, status: int = 200) 
 
 @pytest.mark.asyncio(loop_scope="module")
 async def test_a_client_finds_its_decisions_page_by_page(gate: World) -> None:
-    found, query = [], "limit=45"
+    found, query = [], "limit=60"
     while True:
         page = await search(gate, query)
         found += page["decisions"]
         if not page["more"]:
             break
-        query = f"limit=45&before={page['decisions'][-1]['decision_id']}"
+        query = f"limit=60&before={page['decisions'][-1]['decision_id']}"
     assert len({row["decision_id"] for row in found}) == len(found) == 106
     assert [row["at"] for row in found] == sorted((row["at"] for row in found), reverse=True)
     assert {row["campaign"] for row in found} == {"acme-fibre"}
@@ -162,8 +162,8 @@ async def test_a_supervisor_goes_from_a_reason_to_its_decisions_and_to_one_of_th
             await page.get_by_role("link", name="CSV").click()
         file = await (await download.value).path()
         assert (await asyncio.to_thread(file.read_text, "utf-8")).count("registry.listed") == 1
+        await check_page(page)  # with one row: the check of a hundred takes two seconds
         await page.get_by_role("link", name="Newest").click()
         await expect(page.locator("[name=reason]")).to_have_value("registry.listed")
-        await check_page(page)
         await page.locator("tbody th a").first.click()
         await expect(page.get_by_role("heading", level=1)).to_contain_text("Decision")
