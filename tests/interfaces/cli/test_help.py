@@ -13,9 +13,10 @@ from registry_sync import cli
 NEEDED = {"annotated_doc", "dialgate", "shellingham", "typer"}
 MODULES = {
     "dialgate", "dialgate.__main__", "dialgate.core", "dialgate.core.refusal", "dialgate.interfaces", "dialgate.interfaces.cli",
-    "dialgate.interfaces.cli.main", "dialgate.runtime", "dialgate.runtime.command_group", "dialgate.runtime.extras", "dialgate.runtime.held_signals",
+    "dialgate.interfaces.cli.main", "dialgate.runtime", "dialgate.runtime.command_group", "dialgate.runtime.extras", "dialgate.runtime.garbage_collection",
+    "dialgate.runtime.held_signals",
 }  # fmt: skip
-SYNC_MODULES = {"dialgate", "dialgate.runtime", "dialgate.runtime.command_group"}
+SYNC_MODULES = {"dialgate", "dialgate.runtime", "dialgate.runtime.command_group", "dialgate.runtime.garbage_collection"}
 
 
 def imported(package: str) -> set[str]:
