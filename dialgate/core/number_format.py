@@ -14,6 +14,9 @@ TWO_READINGS: Final = "can be read in more than one way; write it with a plus si
 OTHER_COUNTRY_CODE: Final = (
     "is in a range that has another country code; write it with a plus sign and that country code"
 )
+SCIENTIFIC: Final = (
+    "is in scientific notation, in which a spreadsheet loses digits; format the column as text"
+)
 # Ranges that a country dials as its own although they have another country code. `phonenumbers` accepts them under both.
 FOREIGN_RANGE: Final = re.compile(
     # France: Réunion and Mayotte +262, Guadeloupe +590, Guyane +594, Martinique +596, Saint-Pierre-et-Miquelon +508.
@@ -35,6 +38,7 @@ FOREIGN_MATTER: Final[tuple[tuple[re.Pattern[str], str], ...]] = tuple(
         (r"[\x00-\x1f\x7f]", "holds a control character"),
         (r"^[a-z]+:|@", "is a URI, not a telephone number"),
         (r"%", "is percent-encoded"),
+        (r"^\d[.,]?\d*e\+\d+$", SCIENTIFIC),  # 3,90612E+11
         (r"[,;]", "carries a pause or a parameter"),
         (r"[*#]", "carries a service code or tones"),
         (r"[a-z]", "holds letters: an extension, a pause or a vanity number"),

@@ -78,7 +78,9 @@ class LedgerAccess:
         try:
             return phone.parse(raw, self._homes[controller.id]).e164
         except phone.NotANumber as problem:
-            raise Refused("number.invalid", f"The number {problem}; send it in E.164.", "number") from problem
+            raise Refused(
+                "number.invalid", f"The number {problem}. Write it like +390612345600.", "number"
+            ) from problem
 
     @staticmethod
     def stopped_numbers(raw: str, controller: ControllerFile) -> list[str]:
@@ -86,7 +88,9 @@ class LedgerAccess:
         try:
             return sorted(stop_requests.numbers(raw, controller.dial_regions()))
         except phone.NotANumber as problem:
-            raise Refused("number.invalid", f"The number {problem}; send it in E.164.", "number") from problem
+            raise Refused(
+                "number.invalid", f"The number {problem}. Write it like +390612345600.", "number"
+            ) from problem
 
     def person(self, client: Client, controller: str, number: str) -> tuple[ControllerFile, str]:
         """Return the controller and the E.164 number that a request names. Raises `Refused`."""

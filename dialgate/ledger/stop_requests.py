@@ -15,7 +15,7 @@ from typing import Any, Final, TypeVar, get_type_hints
 import msgspec
 from msgspec import Struct, structs
 
-from dialgate.core import lost_digits, phone
+from dialgate.core import lost_digits, number_format, phone
 from dialgate.core.model import DAY, Instant
 from dialgate.core.refusal import Refused
 from dialgate.ledger import event_drafts
@@ -116,7 +116,7 @@ def _digits_stored_as_decimal(text: str) -> str:
         return ""
     first, others, exponent = scientific.groups()
     if len(others) != int(exponent):
-        raise phone.NotANumber("lacks digits, because a spreadsheet wrote it in scientific notation")
+        raise phone.NotANumber(number_format.SCIENTIFIC)
     return first + others
 
 

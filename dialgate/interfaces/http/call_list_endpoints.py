@@ -24,6 +24,7 @@ from dialgate.interfaces.http.file_requests import (
     LIST_FILES,
     SKIPPED,
     UPLOAD_ERRORS,
+    read_fields,
     read_query,
     send_file,
 )
@@ -164,7 +165,7 @@ async def plan_calls(request: web.Request, app: App, client: Client) -> web.Stre
         query = read_query(request, PlanRequest)
         asked, hints, read = query.request, query.hints, partial(request.content.read, body.READ_BYTES)
     else:
-        upload = await body.read_json(request, app, PlanUpload)
+        upload = await read_fields(request, app, PlanUpload)
         if bool(upload.list) == bool(upload.numbers):
             raise Fault(400, "request.invalid", "Send either `list` or `numbers`.", field="list")
         asked, name = convert(upload, PlanRequest, from_attributes=True), upload.list
@@ -243,7 +244,7 @@ async def load_call_list(request: web.Request, app: App, client: Client) -> web.
             return msgspec.json.encode(await lists.load_from(client, query.request, build, query.hints))
 
         return await file_requests.answer(request, client, load, 201, with_skipped=query.skipped)
-    upload = await body.read_json(request, app, ListUpload)
+    upload = await read_fields(request, app, ListUpload)
     spool, read = request.app[UPLOADS], uploads.from_memory(_rows_of(upload))
     async with spool.received(client.name, read, uploads.gone(request)) as received:
         report = await app.registrar.call_lists.load_from(client, upload, received.build(app, client))

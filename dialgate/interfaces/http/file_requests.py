@@ -16,7 +16,7 @@ from dialgate.config.clients import Client
 from dialgate.core.model import Transfer
 from dialgate.interfaces.http import body, uploads
 from dialgate.interfaces.http.endpoint import BODY_ERRORS, NDJSON, Media, Parameter, Serve
-from dialgate.interfaces.http.errors import FAILURES, Failed, convert, decode, encoded, fault_of
+from dialgate.interfaces.http.errors import FAILURES, Failed, Fault, convert, decode, encoded, fault_of
 from dialgate.interfaces.http.uploads import UPLOADS, Upload
 from dialgate.ledger.job_kinds import Job, RecordLines
 from dialgate.ledger.request_lines import LineKind
@@ -31,6 +31,7 @@ FILE_TYPES: Final = (
     "text/plain",
     "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
 )
+_HOW_TO_SEND_A_FILE: Final = f"To send a file, name its type in the header `Content-Type` ({', '.join(FILE_TYPES)}), and put the other fields into the query."
 LIST_FILES: Final = tuple(Media(name=name, kind=bytes) for name in FILE_TYPES)
 SKIPPED: Final = Parameter(
     name="skipped",
@@ -169,3 +170,14 @@ async def _record_lines(request: web.Request, app: App, client: Client, kind: Li
     await answer(b"")
     await response.write_eof()
     return response
+
+
+async def read_fields(request: web.Request, app: App, kind: type[_T]) -> _T:
+    """Read the JSON body of an endpoint that takes files, too. Raises `Fault`."""
+    try:
+        return await body.read_json(request, app, kind)
+    except Fault as fault:
+        code, message, _ = msgspec.structs.astuple(fault.problem)
+        if code != "request.not_json":
+            raise
+        raise Fault(fault.status, code, f"{message} {_HOW_TO_SEND_A_FILE}") from None

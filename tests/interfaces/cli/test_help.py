@@ -16,7 +16,12 @@ MODULES = {
     "dialgate.interfaces.cli.main", "dialgate.runtime", "dialgate.runtime.command_group", "dialgate.runtime.extras", "dialgate.runtime.garbage_collection",
     "dialgate.runtime.held_signals",
 }  # fmt: skip
-SYNC_MODULES = {"dialgate", "dialgate.runtime", "dialgate.runtime.command_group", "dialgate.runtime.garbage_collection"}
+SYNC_MODULES = {
+    "dialgate",
+    "dialgate.runtime",
+    "dialgate.runtime.command_group",
+    "dialgate.runtime.garbage_collection",
+}
 
 
 def imported(package: str) -> set[str]:

@@ -169,6 +169,12 @@ async def test_a_message_says_what_to_send(running: World, wrong: dict[str, Any]
     assert "`str`" not in problem.message
 
 
+async def test_a_file_without_its_type_gets_the_way_to_send_it(running: World) -> None:
+    async with running.client.post("/v1/lists?id=winter", data=b"number;name\n") as answer:
+        problem = shaped(answer.status, await answer.read(), "request.not_json")
+    assert "`Content-Type` (text/csv, " in problem.message
+
+
 _TRICKS = st.sampled_from(
     [
         "",
