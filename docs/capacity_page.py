@@ -45,7 +45,7 @@ Until then, [groups of controllers with their own gates and store](../how-to/sca
 | calls of a campaign: counters, what its calls share | 2 kB a campaign | when every campaign has called |
 | reported outcomes | {counts:,.0f} B a campaign with calls in 500 hours | after 62 days |
 | a copy of the metrics while Prometheus reads them | 40 MB with 50,000 campaigns | at the first scrape |
-| the server that forks processes for reports and pages of the log | 80 MB, not in the gate | at the first report or page |
+| the server that forks processes for reports, pages of the log and uploaded files | 85 MB, not in the gate | at the first report, page or file |
 | call lists and registry answers | {number:g} B a number, mapped: shared by all processes, given back when others need it | with the files |
 | numbers, their attempts and entries, the log | none: they are in the store and on the disk | |
 

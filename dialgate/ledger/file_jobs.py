@@ -4,19 +4,20 @@ Reading a file of a million rows, or judging its numbers, occupies a core for a 
 a low priority. It reads the store itself. Its entries go to the gate, which is the store's only writer, in parts that are small
 enough for calls in between.
 
-`python -m dialgate.ledger.file_jobs` runs a job. It reads frames from standard input: its task, which names people and proofs and
-so must not be on a command line, and then the sequence numbers that the gate gave to its entries. It writes frames to standard output.
+The process reads frames from one socket: its task, and then the sequence numbers that the gate gave to its entries. It writes
+frames to another.
 """
 
 import asyncio
 import os
 import signal
+import socket
 import struct
-import sys
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import IO, Any, Final, TypeAlias
 
@@ -47,7 +48,7 @@ from dialgate.ledger.registrar import Registrar
 from dialgate.ledger.request_lines import LineWriter
 from dialgate.lists.call_list import RowProblem
 from dialgate.observability.metrics import Metrics
-from dialgate.runtime.garbage_collection import spare_collector
+from dialgate.runtime.own_process import run_process
 from dialgate.runtime.resource_limits import confine
 from dialgate.store import factory
 from dialgate.store.encoded_entries import AnyDraft, EncodedEntry, encoded
@@ -71,7 +72,7 @@ class JobLimits(Struct, frozen=True):
 
 
 class _Task(Struct, frozen=True):
-    """A job with its circumstances. `file` is an open file descriptor, or -1.
+    """A job with its circumstances.
 
     `now` is the gate's time at `begun` of the monotonic clock, which all processes share. A receipt must not state a time before
     its entry was durable, so the time that this process takes to start counts.
@@ -90,7 +91,6 @@ class _Task(Struct, frozen=True):
     begun: float
     limits: JobLimits
     job: Job
-    file: int = -1
     skipped: str = ""
 
 
@@ -119,6 +119,7 @@ class _Problem(Struct, frozen=True, tag=True):
     status: int
 
 
+_Send: TypeAlias = Callable[[_Entries | _Answers | _Report | _Problem], None]
 _encode: Final = msgspec.msgpack.Encoder().encode
 _decode_frame: Final = msgspec.msgpack.Decoder(_Entries | _Answers | _Report | _Problem).decode
 _decode_task: Final = msgspec.msgpack.Decoder(_Task).decode
@@ -165,40 +166,44 @@ class JobRunner:
             begun=time.monotonic(),
             limits=self._limits,
             job=job,
-            file=file.fileno() if file is not None else -1,
             skipped=skipped,
         )
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            *("-m", __name__),
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            pass_fds=() if file is None else (file.fileno(),),
-        )
-        serving = asyncio.create_task(self._serve(process, task, answer))
+        incoming, _, sending = await _connect([] if file is None else [file.fileno()])
+        outgoing, frames, receiving = await _connect([])
+        sending.write(_framed(task))
         try:
-            while not serving.done():
-                await asyncio.wait([serving], timeout=_POLL)
-                if is_cancelled():
-                    raise _ended("The client has disconnected.")
-            return serving.result()
+            with incoming, outgoing:
+                async with run_process(_main, incoming, outgoing) as process:
+                    incoming.close()
+                    outgoing.close()  # so that the end of the process ends the frames
+                    serving = asyncio.create_task(self._serve(process, frames, sending, answer))
+                    try:
+                        while not serving.done():
+                            await asyncio.wait([serving], timeout=_POLL)
+                            if is_cancelled():
+                                raise _ended("The client has disconnected.")
+                        return serving.result()
+                    finally:
+                        process.kill()
+                        serving.cancel()
+                        await asyncio.wait([serving])
         finally:
-            if process.returncode is None:
-                process.kill()
-            serving.cancel()
-            await asyncio.wait([serving])
-            await process.wait()
+            sending.close()
+            receiving.close()
 
-    async def _serve(self, process: asyncio.subprocess.Process, task: _Task, answer: AnswerLines) -> bytes:
+    async def _serve(
+        self,
+        process: BaseProcess,
+        frames: asyncio.StreamReader,
+        sending: asyncio.StreamWriter,
+        answer: AnswerLines,
+    ) -> bytes:
         """Write the entries of a job's process until it ends, and return its report.
 
         The process may wait for its first part before it sends another frame, so neither is awaited alone.
         """
-        assert process.stdin is not None
-        assert process.stdout is not None
-        process.stdin.write(_framed(task))
         writing: deque[asyncio.Future[Sequence[int]]] = deque()
-        reading = asyncio.ensure_future(_read_frame(process.stdout))
+        reading = asyncio.ensure_future(_read_frame(frames))
         try:
             while True:
                 awaited: list[asyncio.Future[Any]] = [writing[0]] if writing else []
@@ -206,7 +211,7 @@ class JobRunner:
                     awaited.append(reading)
                 await asyncio.wait(awaited, return_when=asyncio.FIRST_COMPLETED)
                 if writing and writing[0].done():
-                    process.stdin.write(_framed(list(writing.popleft().result())))
+                    sending.write(_framed(list(writing.popleft().result())))
                     continue
                 frame = _decode_frame(reading.result())
                 if isinstance(frame, _Report):
@@ -217,14 +222,24 @@ class JobRunner:
                     await answer(frame.lines)
                 else:
                     writing.append(asyncio.ensure_future(self._append(frame.drafts)))
-                reading = asyncio.ensure_future(_read_frame(process.stdout))
+                reading = asyncio.ensure_future(_read_frame(frames))
         except (asyncio.IncompleteReadError, ConnectionError):
-            if await process.wait() == -signal.SIGABRT:  # a library could not allocate memory
+            await asyncio.to_thread(process.join)
+            if process.exitcode == -signal.SIGABRT:  # a library could not allocate memory
                 raise _too_large() from None
-            raise _ended(f"It ended unexpectedly ({await process.wait()}).") from None
+            raise _ended(f"It ended unexpectedly ({process.exitcode}).") from None
         finally:
             reading.cancel()
             await asyncio.gather(reading, *writing, return_exceptions=True)
+
+
+async def _connect(
+    descriptors: list[int],
+) -> tuple[socket.socket, asyncio.StreamReader, asyncio.StreamWriter]:
+    """Return a socket for the process, and the streams to it. It receives a byte with the `descriptors`."""
+    ours, theirs = socket.socketpair()
+    socket.send_fds(ours, [b"\0"], descriptors)
+    return theirs, *await asyncio.open_unix_connection(sock=ours)
 
 
 def _framed(content: _Task | list[int] | _Entries | _Answers | _Report | _Problem) -> bytes:
@@ -253,14 +268,15 @@ def _too_large() -> Refused:
 class _GateAppends:
     """Appends entries through the gate, in order."""
 
-    def __init__(self, answers: asyncio.StreamReader) -> None:
+    def __init__(self, answers: asyncio.StreamReader, send: _Send) -> None:
+        self._send = send
         self._waiting: deque[asyncio.Future[Sequence[int]]] = deque()
         self._reading = asyncio.create_task(self._read(answers))
 
     async def append(self, drafts: Sequence[AnyDraft]) -> Sequence[int]:
         waiting: asyncio.Future[Sequence[int]] = asyncio.get_running_loop().create_future()
         self._waiting.append(waiting)
-        _send(_Entries([encoded(draft) for draft in drafts]))
+        self._send(_Entries([encoded(draft) for draft in drafts]))
         return await waiting
 
     async def close(self) -> None:
@@ -272,11 +288,6 @@ class _GateAppends:
             while True:
                 seqs = _decode_seqs(await _read_frame(answers))
                 self._waiting.popleft().set_result(seqs)
-
-
-def _send(frame: _Entries | _Answers | _Report | _Problem) -> None:
-    sys.stdout.buffer.write(_framed(frame))
-    sys.stdout.buffer.flush()
 
 
 @contextmanager
@@ -293,40 +304,46 @@ def _written_to(path: str) -> Iterator[Callable[[RowProblem], None]]:
         yield write
 
 
-async def _run(task: _Task, config: Config) -> bytes:
-    loop, answers = asyncio.get_running_loop(), asyncio.StreamReader()
-    await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(answers), sys.stdin.buffer)
-    gate = _GateAppends(answers)
+async def _run(
+    task: _Task, config: Config, file: IO[bytes] | None, gate: socket.socket, send: _Send
+) -> bytes:
+    answers, stream = await asyncio.open_unix_connection(sock=gate)
+    appends = _GateAppends(answers, send)
 
     def clock() -> Instant:
         return task.now + int((time.monotonic() - task.begun) * 1_000)
 
     store, keys = await factory.open_reader(config), Keys.open(config.data / "keys.json")
-    registrar = Registrar(config, keys, store, clock, Metrics(CollectorRegistry()), NoGate(gate.append))
+    registrar = Registrar(config, keys, store, clock, Metrics(CollectorRegistry()), NoGate(appends.append))
     client = Client(name=task.client, controllers=task.controllers, scopes=task.scopes)
     try:
-        return msgspec.json.encode(await _do(task, registrar, client))
+        return msgspec.json.encode(await _do(task, registrar, client, file, send))
     except MemoryError:
         pass  # after this block the memory of the work is free
     finally:
         registrar.close()
         await store.close()
-        await gate.close()
+        await appends.close()
+        stream.close()
     raise _too_large()
 
 
-async def _do(task: _Task, registrar: Registrar, client: Client) -> object:
+async def _do(
+    task: _Task, registrar: Registrar, client: Client, file: IO[bytes] | None, send: _Send
+) -> object:
     job, exports = task.job, registrar.list_exports
     if isinstance(job, PreviewList):
         at = requested_time(job.at) or task.now
         return [await exports.preview(client, job.list, campaign, at) for campaign in job.campaigns]
+    if isinstance(job, PlanCalls) and job.list:
+        return await exports.plan(client, job.request, job.list, Path(job.out), job.hints)
+    assert file is not None
     if isinstance(job, PlanCalls):
-        with nullcontext(job.list) if job.list else os.fdopen(task.file, "rb") as rows:
-            return await exports.plan(client, job.request, rows, Path(job.out), job.hints)
-    with os.fdopen(task.file, "rb") as file, _written_to(task.skipped) as note:
-        file.seek(0)
+        return await exports.plan(client, job.request, file, Path(job.out), job.hints)
+    file.seek(0)
+    with _written_to(task.skipped) as note:
         if isinstance(job, RecordLines):
-            lines = LineWriter(registrar, client, job.kind, lambda answers: _send(_Answers(answers)))
+            lines = LineWriter(registrar, client, job.kind, lambda answers: send(_Answers(answers)))
             return await lines.write(file)
         if isinstance(job, BuildCallList):
             return build_list(file, job.order, note)
@@ -337,10 +354,12 @@ async def _do(task: _Task, registrar: Registrar, client: Client) -> object:
         return await registrar.consents.record_all(client, job.request, file, job.hints, note)
 
 
-def _receive_task() -> _Task:
-    """Read the task. The gate sends nothing after it until it has entries of this process, so no frame is lost in a buffer."""
-    (length,) = _LENGTH.unpack(sys.stdin.buffer.read(_LENGTH.size))
-    return _decode_task(sys.stdin.buffer.read(length))
+def _receive_task(gate: socket.socket) -> tuple[_Task, IO[bytes] | None]:
+    """Read the task and its file. The gate sends nothing after the task until it has entries of this process."""
+    _, descriptors, _, _ = socket.recv_fds(gate, 1, 1)
+    (length,) = _LENGTH.unpack(gate.recv(_LENGTH.size, socket.MSG_WAITALL))
+    task = _decode_task(gate.recv(length, socket.MSG_WAITALL))
+    return task, os.fdopen(descriptors[0], "rb") if descriptors else None
 
 
 def _load(task: _Task) -> Config:
@@ -354,19 +373,20 @@ def _load(task: _Task) -> Config:
     return config
 
 
-def _main() -> None:
-    spare_collector()
-    task = _receive_task()
+def _main(incoming: socket.socket, outgoing: socket.socket) -> None:
+    task, file = _receive_task(incoming)
+
+    def send(frame: _Entries | _Answers | _Report | _Problem) -> None:
+        outgoing.sendall(_framed(frame))
+
     try:
         config = _load(task)
         mapped = (path for name in ("snapshots", "lists") for path in (config.data / name).rglob("*"))
         confine(task.limits.memory + sum(path.stat().st_size for path in mapped), task.limits.seconds)
-        _send(_Report(asyncio.run(_run(task, config))))
+        with file or nullcontext():
+            report = asyncio.run(_run(task, config, file, incoming, send))
+        send(_Report(report))
     except Refused as refused:
-        _send(_Problem(refused.code, refused.message, refused.field, refused.status))
+        send(_Problem(refused.code, refused.message, refused.field, refused.status))
     except (ConfigError, Unavailable) as error:
-        _send(_Problem("gate.unavailable", f"The file was not read: {error}", "", 503))
-
-
-if __name__ == "__main__":
-    _main()
+        send(_Problem("gate.unavailable", f"The file was not read: {error}", "", 503))

@@ -7,7 +7,10 @@ starts with the first task and has imported what most tasks need, which takes a 
 import asyncio
 import multiprocessing
 import os
-from collections.abc import Callable
+import signal
+import threading
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from typing import Any, Final, TypeVar
@@ -22,7 +25,12 @@ _NICE: Final = 10
 _context: Final = multiprocessing.get_context("forkserver")
 # By name, because packages above this one are imported in the server only.
 _context.set_forkserver_preload(
-    ["dialgate.audit.decision_pages", "dialgate.report.history", "dialgate.report.rendering"]
+    [
+        "dialgate.audit.decision_pages",
+        "dialgate.ledger.file_jobs",
+        "dialgate.report.history",
+        "dialgate.report.rendering",
+    ]
 )
 
 
@@ -32,22 +40,31 @@ async def run_apart(work: Callable[[], T]) -> T:
     `work`, its result and its exceptions are pickled. The process is killed if this coroutine is cancelled.
     """
     receiving, sending = _context.Pipe(duplex=False)
-    process = _context.Process(target=_run, args=(work, sending))
-    start = asyncio.create_task(asyncio.to_thread(process.start))
-    try:
-        await _until_started(start)
-        sending.close()  # so that the end of the process closes the pipe
-        result = await _receive(receiving, process)
-    finally:
-        await asyncio.wait([start])
-        sending.close()
-        if process.pid is not None:
-            process.kill()
-            await asyncio.to_thread(process.join)
-        receiving.close()
+    with receiving, sending:
+        async with run_process(_run, work, sending) as process:
+            sending.close()  # so that the end of the process closes the pipe
+            result = await _receive(receiving, process)
     if isinstance(result, Exception):
         raise result
     return result  # type: ignore[no-any-return]
+
+
+@asynccontextmanager
+async def run_process(target: Callable[..., object], *args: object) -> AsyncIterator[BaseProcess]:
+    """Run `target(*args)` in a new process, which is killed at the end of the block. Raises `WorkerLost` if it cannot start.
+
+    The process gets copies of the sockets and connections among `args`.
+    """
+    process = _context.Process(target=_enter, args=(target, *args))
+    start = asyncio.create_task(asyncio.to_thread(process.start))
+    try:
+        await _until_started(start)
+        yield process
+    finally:
+        await asyncio.wait([start])
+        if process.pid is not None:
+            process.kill()
+            await asyncio.to_thread(process.join)
 
 
 async def _until_started(start: asyncio.Task[None]) -> None:
@@ -78,11 +95,24 @@ async def _until_readable(connection: Connection) -> None:
         loop.remove_reader(connection)
 
 
-def _run(work: Callable[[], object], sending: Connection) -> None:
+def _enter(target: Callable[..., object], *args: object) -> None:
     os.dup2(2, 1)  # what the work prints must not mix with the gate's output
-    os.nice(_NICE)
     os.umask(0o077)
     spare_collector()  # the modules of the server stay shared
+    threading.Thread(target=_end_with_gate, daemon=True).start()
+    target(*args)
+
+
+def _end_with_gate() -> None:
+    """Kill this process when the gate is killed. The kernel cannot: its parent is the server, which ends after it."""
+    gate = multiprocessing.parent_process()
+    assert gate is not None
+    gate.join()
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _run(work: Callable[[], object], sending: Connection) -> None:
+    os.nice(_NICE)
     try:
         result = work()
     except (Refused, Unavailable) as error:

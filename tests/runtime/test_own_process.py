@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import sys
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -13,6 +14,7 @@ from dialgate.core.refusal import Refused
 from dialgate.decision_log import LogDamaged
 from dialgate.runtime.own_process import run_apart
 from dialgate.runtime.process_pool import WorkerLost
+from tests.support.paths import ROOT
 
 
 def describe() -> tuple[int, int]:
@@ -72,3 +74,25 @@ async def test_process_ends_with_its_caller(tmp_path: Path) -> None:
             await waiting
         async with asyncio.timeout(10):  # its end closes the pipe
             assert await asyncio.to_thread(opened.read, 1) == b""
+
+
+CALLER = """
+import asyncio, pathlib
+from functools import partial
+from dialgate.runtime.own_process import run_apart
+from tests.runtime.test_own_process import block
+asyncio.run(run_apart(partial(block, pathlib.Path({fifo!r}))))
+"""
+
+
+async def test_process_ends_when_its_caller_is_killed(tmp_path: Path) -> None:
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    program = CALLER.format(fifo=str(fifo))
+    caller = await asyncio.create_subprocess_exec(sys.executable, "-c", program, cwd=ROOT)
+    with await asyncio.to_thread(fifo.open, "rb", buffering=0) as opened:
+        assert await asyncio.to_thread(opened.read, 5) == b"begun"
+        caller.kill()
+        async with asyncio.timeout(10):
+            assert await asyncio.to_thread(opened.read, 1) == b""
+    await caller.wait()

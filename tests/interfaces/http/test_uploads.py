@@ -4,7 +4,7 @@ import asyncio
 import os
 import signal
 from collections.abc import Callable
-from contextlib import AsyncExitStack, suppress
+from contextlib import AsyncExitStack
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from dialgate.config.listeners import Uploads as Settings
 from dialgate.interfaces.http.errors import Fault
 from dialgate.interfaces.http.uploads import UploadSlots, from_memory
 from tests.lists.test_tabular import distant_cells, styles
+from tests.support.child_processes import descendants, start_server
 from tests.support.world import (
     CALL,
     CLEAR,
@@ -54,19 +55,16 @@ _OTHERS: set[int] = set()
 
 
 @pytest.fixture(autouse=True)
-def _others() -> None:
-    """Record the processes that earlier tests left running, such as a Redis."""
+async def _others() -> None:
+    """Record the processes that run before the test, such as a Redis and the server that forks the others."""
+    await start_server()
     _OTHERS.clear()
-    _OTHERS.update(children())
+    _OTHERS.update(descendants())
 
 
 def children() -> set[int]:
     """Return the running processes that this test has started."""
-    found: set[int] = set()
-    for task in Path("/proc/self/task").iterdir():
-        with suppress(FileNotFoundError, ProcessLookupError):  # the thread has ended
-            found |= {int(pid) for pid in (task / "children").read_text().split()}
-    return found - _OTHERS
+    return descendants() - _OTHERS
 
 
 async def until(what: Callable[[], bool]) -> None:
@@ -121,7 +119,7 @@ async def test_a_process_builds_the_list_that_the_gate_builds_of_a_short_file(tm
 
 
 async def test_a_file_that_needs_too_much_memory_is_refused_with_the_reason(tmp_path: Path) -> None:
-    rows = "".join(f"+3902{number}\n" for number in range(10_000_000, 10_700_000)).encode()
+    rows = "".join(f"+3902{number}\n" for number in range(10_000_000, 10_600_000)).encode()
     async with running(tmp_path, uploads={"memory_mb": 64}) as made:
         status, response = await upload(made, "large", rows)
         assert (status, code(response)) == (400, "list.unreadable")
