@@ -440,7 +440,7 @@ def test_a_mounted_folder_is_filled_and_not_renamed(tmp_path: Path) -> None:
     ]
 
 
-@pytest.mark.parametrize("reply", ["no\n", "\x03"])
+@pytest.mark.parametrize("reply", [pytest.param("no\n", marks=pytest.mark.torture), "\x03"])
 async def test_a_conversation_that_ends_early_leaves_nothing(tmp_path: Path, reply: str) -> None:
     options = [f"--{name}={text}" for name, text in ANSWERS.items()]
     async with on_a_terminal(program("init", str(tmp_path / "config"), *options), tmp_path) as terminal:
@@ -485,6 +485,7 @@ def test_nothing_changes_if_a_file_cannot_be_written(tmp_path: Path) -> None:
     assert within.json["error"]["code"] == "init.exists"
 
 
+@pytest.mark.torture  # CI asks the same of a gate whose configuration was written with options
 async def test_tutorial_leads_from_an_empty_folder_to_a_first_call(tmp_path: Path) -> None:
     page = PAGES["docs/tutorials/own-campaign.md"]
     typed = dict(
