@@ -73,7 +73,7 @@ torture: mutants docs
 	DIALGATE_SHIPPING_KILLS=20 $(BIN)/python -m pytest $(HOURS) -m torture
 	DIALGATE_KILLS=300 DIALGATE_SHIPPING_KILLS=20 DIALGATE_SIP_MESSAGES=20000 DIALGATE_DAMAGES=1000 DIALGATE_ARCHIVE_DAMAGES=300 DIALGATE_FLIPS=0 DIALGATE_HISTORIES=500 DIALGATE_PLANS=5000 DIALGATE_PLAN_PAIRS=10000 DIALGATE_CASE_TIMES=3 DIALGATE_WRITES=1000 DIALGATE_HTTP_CASES=all \
 	  $(BIN)/python -m pytest $(HOURS) \
-	  tests/gate/test_pipeline.py tests/core/test_turning_points.py tests/core/test_lasting_decisions.py tests/store/test_store_histories.py tests/gate/test_crash.py tests/decision_log/test_checkpoints.py tests/audit/test_evidence.py tests/deploy/test_kamailio_fuzz.py tests/deploy/test_sip_redirect.py tests/decision_log/test_archive_index.py tests/shipping/test_shipping.py tests/shipping/test_streaming.py tests/gate/test_cases_over_http.py tests/interfaces/cli/test_one_way.py tests/ledger/test_call_plans.py
+	  tests/gate/test_pipeline.py tests/core/test_turning_points.py tests/core/test_lasting_decisions.py tests/store/test_store_histories.py tests/gate/test_crash.py tests/decision_log/test_checkpoints.py tests/audit/test_evidence.py tests/deploy/test_kamailio_fuzz.py tests/deploy/test_sip_redirect.py tests/decision_log/test_archive_index.py tests/shipping/test_shipping.py tests/shipping/test_streaming.py tests/gate/test_cases_over_http.py tests/interfaces/cli/test_one_way.py tests/ledger/test_call_plans.py tests/interfaces/http/test_request_lines.py
 	DIALGATE_HISTORIES=1500 $(BIN)/python -m pytest $(HOURS) -n 2 tests/properties/test_last_word.py
 
 # An hour of the demonstration with a real Prometheus and the shipped rules; no alert may fire.

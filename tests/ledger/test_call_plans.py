@@ -132,7 +132,7 @@ async def test_a_plan_is_what_simulate_answers(
     async with world.running(
         tmp_path, world.Hand(now), period.add_countries, accept_drafts=drafts, clients=ADMIN, **store_settings
     ) as gate:
-        numbers = numbers_of(draw, 100)
+        numbers = numbers_of(draw, 70)
         texts = [f"+{number}" for number in numbers]
         await world.load_list(gate)
         await gate.post("/v1/lists", {**world.LIST, "id": "half", "numbers": [*texts[::2], CLEAR]})
@@ -201,7 +201,6 @@ async def test_plans_of_a_list_are_recorded_with_their_hash(tmp_path: Path) -> N
         async with gate.client.post("/v1/plan", json={**ask, "format": "csv"}) as response:
             body, planned = await response.read(), json.loads(response.headers["Dialgate-Planned"])
         (export,) = await gate.app.registrar.list_exports.exports(OPERATOR)
-        both = await gate.post("/v1/plan", {**ask, "format": "json"}, 200)
         callable_now = await gate.post("/v1/plan", {**ask, "now": True}, 200)
         both_at_once = await gate.post("/v1/plan", {**ask, "numbers": [CLEAR]}, 400)
         too_early = await gate.post("/v1/plan", {**ask, "at": "1960-01-01T00:00:00Z"}, 400)
@@ -217,7 +216,7 @@ async def test_plans_of_a_list_are_recorded_with_their_hash(tmp_path: Path) -> N
         "Europe/Rome",
     )
     (plan,) = callable_now["plans"]
-    assert (plan["number"], plan["now"], len(both["plans"])) == (CLEAR, True, 2)
+    assert (plan["number"], plan["now"]) == (CLEAR, True)
     assert (both_at_once["error"]["field"], too_early["error"]["field"]) == ("list", "at")
     # The registry's answer expires an hour after the beginning, to the second; times are those of the called person.
     ends = datetime.fromisoformat(plan["windows"][0]["until"])

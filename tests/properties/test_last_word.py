@@ -29,7 +29,7 @@ from tests.properties.house import Engine, House
 from tests.properties.player import Play
 
 HISTORIES: Final = int(os.environ.get("DIALGATE_HISTORIES", "0"))
-FEW: Final = 10  # histories in CI, on each store
+FEW: Final = 6  # histories in CI, on each store
 
 
 class Street:

@@ -156,7 +156,7 @@ def wait_until_listening(port: int, tries: int = 300) -> None:
     raise AssertionError("nothing listens on the port")
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.torture)])
 def test_signal_during_loading_stops_all_processes_without_an_error(
     tmp_path: Path, number: signal.Signals
 ) -> None:
