@@ -56,17 +56,8 @@ class CallListWriter:
         """
         controller = self._access.controller(client, ask.controller)
         self._check_list(ask, controller)
-        own = [known for known in await self._access.store.lists() if known.controller == controller.id]
-        if any(known.id == ask.id for known in own):
-            raise _exists()
-        most, in_force = (
-            self._access.config.settings.limits.lists,
-            {known.id for known in own if not known.retired_at},
-        )
-        if ask.replaces and ask.replaces not in in_force:
-            raise _unknown_list("replaces")
-        if len(in_force - {ask.replaces}) >= most:
-            raise _too_many(most)
+        if refusal := await self._refusal(ask, controller):
+            raise refusal
         folder = self._access.config.data / "lists"
         folder.mkdir(mode=0o700, exist_ok=True)
         temporary = folder / f"{secrets.token_hex(8)}.new"
@@ -77,8 +68,6 @@ class CallListWriter:
             record = await self._publish(client, ask, controller, temporary, built)
         finally:
             temporary.unlink(missing_ok=True)
-        if ask.replaces:  # after the new list: no number that is on both is on none in between
-            await self._access.store.retire_list(controller.id, ask.replaces, self._access.clock())
         tally = built.tally
         return copy_fields(
             tally,
@@ -113,6 +102,21 @@ class CallListWriter:
             raise Refused("request.invalid", "Say who collected the numbers.", "collected_by")
         _check_origin(ask, controller, self._access.config.laws[controller.country])
 
+    async def _refusal(self, ask: ListRequest, controller: ControllerFile) -> Refused | None:
+        """Return why the controller cannot have the list, or None."""
+        own = [known for known in await self._access.store.lists() if known.controller == controller.id]
+        if any(known.id == ask.id for known in own):
+            text = "A list with this id was loaded before. Ids of retired lists cannot be used again; choose another."
+            return Refused("list.exists", text, "id", 409)
+        in_force = {known.id for known in own if not known.retired_at}
+        if ask.replaces and ask.replaces not in in_force:
+            return _unknown_list("replaces")
+        most = self._access.config.settings.limits.lists
+        if len(in_force - {ask.replaces}) >= most:
+            text = f"The controller has {most} call lists in force, which is the maximum. Retire one, or raise the setting `limits.lists`."
+            return Refused("list.too_many", text, "id", 409)
+        return None
+
     async def _publish(
         self,
         client: Client,
@@ -121,7 +125,7 @@ class CallListWriter:
         temporary: Path,
         built: BuildResult,
     ) -> CallList:
-        """Move the new file to its final name and add the list to the store.
+        """Move the new file to its final name, and add the list to the store instead of the one that it replaces.
 
         Raises `Refused` and `StoreUnavailable`.
         """
@@ -143,8 +147,10 @@ class CallListWriter:
             loaded_at=self._access.clock(),
             actor=client.actor(ask.actor),
         )
-        if not await self._access.store.add_list(record):  # a concurrent load has taken the id
-            raise _exists()
+        # One step: a list that replaces another is never in force beside it, whatever fails.
+        while not await self._access.store.add_list(record, ask.replaces):
+            if refusal := await self._refusal(ask, controller):  # because of a concurrent load or retirement
+                raise refusal
         return record
 
     async def lists(self, client: Client) -> list[ListInfo]:
@@ -275,16 +281,6 @@ def _refuse_numbers(ask: ListRequest, path: Path, home: str) -> None:
                 "This text contains a telephone number from the list. Remove the number.",
                 name,
             )
-
-
-def _exists() -> Refused:
-    text = "A list with this id was loaded before. Ids of retired lists cannot be used again; choose another."
-    return Refused("list.exists", text, "id", 409)
-
-
-def _too_many(most: int) -> Refused:
-    text = f"The controller has {most} call lists in force, which is the maximum. Retire one, or raise the setting `limits.lists`."
-    return Refused("list.too_many", text, "id", 409)
 
 
 def _unknown_list(field: str = "id") -> Refused:

@@ -5,8 +5,8 @@ names of kinds and keys, and the fields of the structs, are the format: new fiel
 """
 
 from abc import abstractmethod
-from collections.abc import Callable, Mapping
-from typing import Final, Literal, Protocol, TypeAlias, TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final, Literal, NamedTuple, Protocol, TypeAlias, TypeVar
 
 import msgspec
 from msgspec import Struct, structs
@@ -51,6 +51,14 @@ class StoredHold(Struct, frozen=True, kw_only=True):
         return max(self.at, self.lifted_at)
 
 
+class DocumentSwap(NamedTuple):
+    """A change of the document with this key, from `before` (None: there is none) to `after`."""
+
+    key: str
+    before: bytes | None
+    after: bytes
+
+
 class StoredDocuments(Protocol):
     """Documents as an engine stores them. An engine implements the first four methods."""
 
@@ -63,8 +71,8 @@ class StoredDocuments(Protocol):
         """Return one document, or None if there is none."""
 
     @abstractmethod
-    async def _swap_document(self, kind: DocumentKind, key: str, before: bytes | None, after: bytes) -> bool:
-        """Store a document durably if the stored one is still `before` (None: there is none). Return whether it was."""
+    async def _swap_documents(self, kind: DocumentKind, swaps: Sequence[DocumentSwap]) -> bool:
+        """Store all documents durably, or none if one is no longer as it was before. Return whether they were stored."""
 
     @abstractmethod
     async def _put_document(self, kind: DocumentKind, key: str, body: bytes) -> None:
@@ -85,7 +93,7 @@ class StoredDocuments(Protocol):
         while True:
             before = await self._document(kind, key)
             after = changed(_decode(before, type_) if before else None)
-            if after is None or await self._swap_document(kind, key, before, _encode(after)):
+            if after is None or await self._swap_documents(kind, [DocumentSwap(key, before, _encode(after))]):
                 return after
 
 
@@ -97,14 +105,24 @@ class Documents(StoredDocuments, Protocol):
     async def lists(self) -> list[CallList]:
         return [found for _, found in sorted((await self._all("lists", CallList)).items())]
 
-    async def add_list(self, call_list: CallList) -> bool:
-        """Add a list. Return False and write nothing if the controller already has a list with this id.
+    async def add_list(self, call_list: CallList, replaces: str = "") -> bool:
+        """Add a list and retire the one that it replaces, in one step.
 
-        The ids of retired lists cannot be reused.
+        Return False and write nothing if the controller already has a list with this id, or if it has no list
+        `replaces` in force. The ids of retired lists cannot be reused.
         """
-        key = f"{call_list.controller}\0{call_list.id}"
-        added = await self._change("lists", key, CallList, lambda before: None if before else call_list)
-        return added is not None
+        key, replaced = (f"{call_list.controller}\0{name}" for name in (call_list.id, replaces))
+        while await self._document("lists", key) is None:
+            swaps = [DocumentSwap(key, None, _encode(call_list))]
+            if replaces:
+                body = await self._document("lists", replaced)
+                if body is None or (old := _decode(body, CallList)).retired_at:
+                    return False
+                after = _encode(structs.replace(old, retired_at=call_list.loaded_at))
+                swaps.append(DocumentSwap(replaced, body, after))
+            if await self._swap_documents("lists", swaps):
+                return True
+        return False
 
     async def replace_list(self, call_list: CallList, sha256: str) -> bool:
         """Replace the file of a list, but only if its current checksum is `sha256`.

@@ -1,5 +1,6 @@
 """Writes to the ledger have limits. An error message says what to do, but does not contain the telephone number."""
 
+import asyncio
 import re
 import threading
 from datetime import date
@@ -379,6 +380,24 @@ async def test_revocation_is_lifted_only_for_a_proved_new_consent(
         await registrar.revocations.lift(client, receipt.seq, lift)
     (held,) = fold(await registrar.access.store.since(0, 9)).revocations
     assert held.lifted == ("" if code else "new_consent")
+
+
+async def test_two_loads_do_not_replace_the_same_list(registrar: Registrar) -> None:
+    """The second is refused, as if it had come after the first, and not left in force beside it."""
+    lists, client = registrar.call_lists, DIALER
+    await lists.load_from(client, msgspec.convert(UPLOAD, ListRequest), built_from(from_lines([CLEAR])))
+    loads = [
+        lists.load_from(
+            client,
+            msgspec.convert({**UPLOAD, "id": name, "replaces": "rome"}, ListRequest),
+            built_from(from_lines([CLEAR])),
+        )
+        for name in ("one", "two")
+    ]
+    done = await asyncio.gather(*loads, return_exceptions=True)
+    (refused,) = [result for result in done if isinstance(result, Refused)]
+    assert (refused.code, refused.field) == ("list.unknown", "replaces")
+    assert sum(not info.retired_at for info in await lists.lists(client)) == 1
 
 
 async def test_repeated_withdrawal_confirmation_or_lift_writes_one_entry(registrar: Registrar) -> None:

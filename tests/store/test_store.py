@@ -670,6 +670,22 @@ async def test_a_call_list_is_replaced_by_id(store: Store) -> None:
     ]
 
 
+async def test_a_list_is_added_and_another_retired_in_one_step(store: Store) -> None:
+    """Nothing is written if the list to replace is not in force, for example because another load has replaced it."""
+    spring = call_list("spring")
+    autumn, winter = (structs.replace(spring, id=name, loaded_at=20) for name in ("autumn", "winter"))
+    assert not await store.add_list(autumn, "spring"), "there is no such list"
+    assert not await store.add_list(autumn, "autumn"), "a list cannot replace itself"
+    assert await store.add_list(spring)
+    assert sorted(await asyncio.gather(*(store.add_list(new, "spring") for new in (autumn, winter)))) == [
+        False,
+        True,
+    ]
+    (new,) = [found for found in await store.lists() if not found.retired_at]
+    assert await store.lists() == [new, structs.replace(spring, retired_at=20)]
+    assert not await store.add_list(new, "spring"), "it was loaded before"
+
+
 async def test_attempts_older_than_the_bound_are_dropped(store: Store) -> None:
     """Attempts of subjects with ledger entries are dropped too. No decision id leads to a dropped attempt."""
     await store.append([revoked(ANNA)])

@@ -1,5 +1,6 @@
 """The shared store in Redis, and the checks before a gate uses it."""
 
+from collections.abc import Sequence
 from typing import Final
 
 from dialgate.core.model import DAY, Instant
@@ -8,6 +9,7 @@ from dialgate.store.campaign_counts import oldest_hour
 from dialgate.store.documents import (
     CampaignPauses,
     DocumentKind,
+    DocumentSwap,
     KeysOfClients,
     OfficerDocuments,
     PersonAccounts,
@@ -94,10 +96,9 @@ class RedisStore(CampaignPauses, PersonAccounts, KeysOfClients, OfficerDocuments
         body: bytes | None = await self.commands.run("HGET", self.commands.key(kind), key)
         return body
 
-    async def _swap_document(self, kind: DocumentKind, key: str, before: bytes | None, after: bytes) -> bool:
-        return bool(
-            await self.commands.script("document", [self.commands.key(kind)], [key, before or b"", after])
-        )
+    async def _swap_documents(self, kind: DocumentKind, swaps: Sequence[DocumentSwap]) -> bool:
+        values = [value for key, before, after in swaps for value in (key, before or b"", after)]
+        return bool(await self.commands.script("documents", [self.commands.key(kind)], values))
 
     async def _put_document(self, kind: DocumentKind, key: str, body: bytes) -> None:
         await self.commands.run("HSET", self.commands.key(kind), key, body)

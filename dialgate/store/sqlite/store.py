@@ -38,6 +38,7 @@ from dialgate.store.campaign_counts import oldest_hour
 from dialgate.store.documents import (
     CampaignPauses,
     DocumentKind,
+    DocumentSwap,
     KeysOfClients,
     OfficerDocuments,
     PersonAccounts,
@@ -279,8 +280,8 @@ class SqliteStore(CampaignPauses, PersonAccounts, KeysOfClients, OfficerDocument
         row = await self._lookups.run(lambda db: db.execute(tables.DOCUMENT, (kind, key)).fetchone())
         return row and bytes(row[0])
 
-    async def _swap_document(self, kind: DocumentKind, key: str, before: bytes | None, after: bytes) -> bool:
-        return await self._write(lambda db: tables.swap_document(db, kind, key, before, after))
+    async def _swap_documents(self, kind: DocumentKind, swaps: Sequence[DocumentSwap]) -> bool:
+        return await self._write(lambda db: tables.swap_documents(db, kind, swaps))
 
     async def _put_document(self, kind: DocumentKind, key: str, body: bytes) -> None:
         await self._write(lambda db: db.execute(tables.PUT_DOCUMENT, (kind, key, body)))

@@ -21,6 +21,7 @@ from dialgate.core.ledger_state import fold
 from dialgate.core.model import Attempt, Instant, Known, Result
 from dialgate.store import CountedAttempt, Remembered, StoreUnavailable
 from dialgate.store.attempts import RESULTS, span_to_result, split_basis
+from dialgate.store.documents import DocumentSwap
 from dialgate.store.encoded_entries import AnyDraft, EncodedEntry, encoded
 from dialgate.store.sqlite.write_buffer import WriteBuffer
 
@@ -121,8 +122,6 @@ _DROP = f"DELETE FROM attempt AS old WHERE id IN (SELECT value FROM json_each(?)
 DOCUMENTS = "SELECT key, body FROM document WHERE kind = ?"
 DOCUMENT = "SELECT body FROM document WHERE kind = ? AND key = ?"
 PUT_DOCUMENT = "INSERT OR REPLACE INTO document VALUES (?, ?, ?)"
-_ADD_DOCUMENT = "INSERT INTO document VALUES (?, ?, ?) ON CONFLICT DO NOTHING"
-_CHANGE_DOCUMENT = "UPDATE document SET body = ? WHERE kind = ? AND key = ? AND body = ?"
 _ONE_ROW = re.compile(r"VALUES (\([?, ]+\))")
 _event = Decoder(Event)
 
@@ -301,10 +300,13 @@ def remove(db: sqlite3.Connection, seqs: Sequence[int], drafts: Sequence[Draft])
     return append(db, drafts)
 
 
-def swap_document(db: sqlite3.Connection, kind: str, key: str, before: bytes | None, after: bytes) -> bool:
-    if before is None:
-        return db.execute(_ADD_DOCUMENT, (kind, key, after)).rowcount == 1
-    return db.execute(_CHANGE_DOCUMENT, (after, kind, key, before)).rowcount == 1
+def swap_documents(db: sqlite3.Connection, kind: str, swaps: Sequence[DocumentSwap]) -> bool:
+    for key, before, _ in swaps:
+        row = db.execute(DOCUMENT, (kind, key)).fetchone()
+        if (row[0] if row else None) != before:
+            return False
+    db.executemany(PUT_DOCUMENT, [(kind, key, after) for key, _, after in swaps])
+    return True
 
 
 def old_attempts(db: sqlite3.Connection, before: Instant, after: int) -> tuple[list[int], int]:
