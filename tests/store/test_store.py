@@ -84,10 +84,12 @@ ENGINES: dict[str, Callable[[Path], Engine]] = {
     "sentinel": on_redis(redis_servers.shared_sentinels),
     "valkey": on_redis(valkey),
 }
-SHARED = [name for name in ENGINES if name != "sqlite"]
+CONNECTIONS = ("tls", "sentinel")  # to the server of `redis`: every test would prove the same
+EACH = [pytest.param(name, marks=[pytest.mark.torture] * (name in CONNECTIONS)) for name in ENGINES]
+SHARED = [engine for engine in EACH if engine.values != ("sqlite",)]
 
 
-@pytest.fixture(params=ENGINES)
+@pytest.fixture(params=EACH)
 def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Engine:
     return ENGINES[request.param](tmp_path)
 
@@ -154,6 +156,14 @@ async def run_other_tasks() -> None:
 async def shell(*command: str | Path) -> None:
     process = await asyncio.create_subprocess_exec(*command)
     assert await process.wait() == 0
+
+
+@pytest.mark.parametrize("engine", CONNECTIONS, indirect=True)
+async def test_another_connection_reads_what_was_written(store: Store, other: Store) -> None:
+    await reserve(store, ANNA, "log-1", "log-2")
+    (seq,) = await store.append([revoked(ANNA)])
+    assert await decisions(other) == ["log-1", "log-2"]
+    assert [entry.seq for entry in await other.history(ANNA)] == [seq]
 
 
 # ---- reading ---------------------------------------------------------------------------------------------------------
