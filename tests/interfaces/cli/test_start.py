@@ -147,21 +147,17 @@ async def test_the_event_ready_follows_readyz(tmp_path: Path) -> None:
         await kill(process)
 
 
-async def test_a_gate_that_can_decide_at_once_logs_both_events(tmp_path: Path) -> None:
-    async with starting(tmp_path) as gate:
-        listening = await gate.hears("listening")
-        assert listening["problems"] == {}
-        assert (await gate.hears("ready"))["url"] == listening["url"]
-        async with ClientSession(listening["url"]) as client, client.get("/readyz") as answer:
-            assert answer.status == 200
-
-
-async def test_a_gate_that_drains_is_not_ready_and_still_decides(tmp_path: Path) -> None:
+async def test_a_gate_can_decide_at_once_and_while_it_drains_but_then_is_not_ready(tmp_path: Path) -> None:
     listen = {"host": "127.0.0.1", "port": 0, "drain_seconds": 2}
     async with starting(tmp_path, listen=listen) as gate:
+        listening = await gate.hears("listening")
+        assert listening["problems"] == {}
         url = (await gate.hears("ready"))["url"]
+        assert url == listening["url"]
         headers = {"Authorization": f"Bearer {world.KEY}"}
         async with ClientSession(url, headers=headers) as client:
+            async with client.get("/readyz") as response:
+                assert response.status == 200
             gate.process.send_signal(signal.SIGTERM)
             await gate.hears("draining")
             async with client.get("/readyz") as response:
