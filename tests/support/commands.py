@@ -27,8 +27,10 @@ _COMMANDS = [
     if path.stem != "mcp_server"  # its dependencies take a second
 ]
 _SERVER = multiprocessing.get_context("forkserver")
-# Reading any configuration imports the holidays of all countries: half of the cost of a short command.
-_SERVER.set_forkserver_preload([*_MODULES.values(), *_COMMANDS, "holidays.countries", __name__])
+# Reading any configuration imports the holidays of all countries: half of the cost of a short command. The server also forks the
+# heavy work of the gates that run in the process of a test.
+_HEAVY = ("dialgate.ledger.file_jobs", "dialgate.report.rendering")
+_SERVER.set_forkserver_preload([*_MODULES.values(), *_COMMANDS, *_HEAVY, "holidays.countries", __name__])
 
 
 class Done(NamedTuple):
