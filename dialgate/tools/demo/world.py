@@ -6,12 +6,15 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import date, timedelta
 from hashlib import sha256
+from http import HTTPStatus
+from http.client import HTTPException
 from pathlib import Path
 from string import Template
 from typing import Final, NamedTuple
+from urllib.parse import urlencode
 
 import yaml
 from msgspec import Struct
@@ -19,6 +22,7 @@ from msgspec import Struct
 from dialgate.core import local_time
 from dialgate.core.model import DAY, HOUR, Instant
 from dialgate.core.refusal import Refused
+from dialgate.runtime.gate_address import GateAddress
 
 MARK: Final = "made-by-dialgate-demo"
 ACME, BETA, STATISTICS = "+390844100100", "+390844200200", "+390843100100"
@@ -74,7 +78,7 @@ def build(wanted: DemoOptions, now: Instant, tell: Callable[[str], None]) -> Dem
     tell(f"loading {wanted.numbers:,} numbers as call lists …")
     with _gate(config):
         for call_list in _LISTS:
-            _load(folder, config, call_list, numbers)
+            _load(GateAddress(folder / "data"), call_list, numbers)
     tell("asking the simulated registry …")
     _consult_registry(folder, config, numbers, now)
     return Demo(config=config, textfile=folder / "registry_sync.prom", port=port, key=key, numbers=numbers)
@@ -140,18 +144,22 @@ class _List(NamedTuple):
     campaigns: tuple[str, ...]
     groups: tuple[str, ...]
     basis: str = "directory"
-    more: tuple[str, ...] = ()
+    transfers: str = "[]"
 
 
 _FIBRE: Final = ("acme-fibre", "acme-voice", "acme-power", "acme-abroad", "acme-survey")
-_ORIGIN: Final = (
-    "--origin", "public_directory", "--collected-by", "a made-up directory", "--collected-on", "2026-01-01",
-)  # fmt: skip
-_BROKER: Final = ("--transfer", "A broker>acme@2026-03-01")  # the data subjects were not informed
+_ORIGIN: Final = {
+    "origin": "public_directory",
+    "collected_by": "a made-up directory",
+    "collected_on": "2026-01-01",
+}
+# The data subjects were not informed.
+_BROKER: Final = '[{"by": "A broker", "to": "acme", "on": "2026-03-01"}]'
+_LOADING: Final = 300.0  # seconds, on a slow machine
 _LISTS: Final = (
     _List("acme", "directory", _FIBRE, ("fibre", "few")),
     _List("acme", "mobiles", ("acme-mobile",), ("mobile",), "consent"),
-    _List("acme", "bought", ("acme-fibre",), ("ceded",), more=_BROKER),
+    _List("acme", "bought", ("acme-fibre",), ("ceded",), transfers=_BROKER),
     _List("beta", "policies", ("beta-cover", "beta-water"), ("cover",)),
     _List("beta", "abroad", ("beta-london", "beta-evening"), ("london", "manchester")),
 )
@@ -176,16 +184,30 @@ def _gate(config: Path) -> Iterator[None]:
             process.terminate()
 
 
-def _load(folder: Path, config: Path, call_list: _List, numbers: dict[str, list[str]]) -> None:
-    path = folder / f"{call_list.name}.csv"
+def _load(gate: GateAddress, call_list: _List, numbers: dict[str, list[str]]) -> None:
+    """Send a list to the gate. Raises `Refused`."""
     rows = [number for group in call_list.groups for number in numbers[group]]
-    path.write_text("\n".join(["number", *rows, ""]), "ascii")
-    campaigns = [word for campaign in call_list.campaigns for word in ("--campaign", campaign)]
-    more = (
-        f"--id {call_list.name} --controller {call_list.controller} --basis {call_list.basis} --yes".split()
+    query = urlencode(
+        {
+            "id": call_list.name,
+            "controller": call_list.controller,
+            "basis": call_list.basis,
+            "campaigns": call_list.campaigns,
+            "transfers": call_list.transfers,
+            **_ORIGIN,
+        },
+        doseq=True,
     )
-    words = ["list", "load", str(path), *more, *campaigns, *_ORIGIN, *call_list.more, "--config", str(config)]
-    _run("dialgate", *words)
+    body, headers = "\n".join(["number", *rows, ""]), {"Content-Type": "text/csv"}
+    try:
+        with closing(gate.connection(_LOADING)) as connection:
+            connection.request("POST", f"/v1/lists?{query}", body, headers)
+            response = connection.getresponse()
+            content = response.read().decode()
+    except (OSError, HTTPException) as error:
+        raise Refused("demo.failed", f"the gate that loads the call lists ended: {error!r}") from error
+    if response.status != HTTPStatus.CREATED:
+        raise Refused("demo.failed", f"the call list {call_list.name} was not loaded: {content}")
 
 
 def _consult_registry(folder: Path, config: Path, numbers: dict[str, list[str]], now: Instant) -> None:
@@ -202,13 +224,13 @@ def _consult_registry(folder: Path, config: Path, numbers: dict[str, list[str]],
             (folder / f"rpo-{name}" / box).mkdir(parents=True)
     night(folder)
     for name in ("acme", "beta"):
-        _run("registry_sync.cli", "simulate", str(folder / f"rpo-{name}"))
+        _run("simulate", str(folder / f"rpo-{name}"))
     night(folder)
 
 
 def night(folder: Path) -> None:
     """Run the nightly job. Exit code 1 means that an operator should look at an alarm, so it is accepted."""
-    _run("registry_sync.cli", "run", "--once", "--registries", str(folder / "registries.yaml"), also=1)
+    _run("run", "--once", "--registries", str(folder / "registries.yaml"), also=1)
 
 
 def _import_answers(folder: Path, config: Path, numbers: list[str], at: Instant, *more: str) -> None:
@@ -218,12 +240,13 @@ def _import_answers(folder: Path, config: Path, numbers: list[str], at: Instant,
     answer.write_text("".join(f"{number},0\n" for number in national), "ascii")
     words = f"import --registry rpo --controller acme --receipt DEMO-{at}".split()
     files = ("--request", str(request), "--answer", str(answer), "--consulted-at", local_time.rfc3339(at))
-    _run("registry_sync.cli", *words, "--config", str(config), *files, *more)
+    _run(*words, "--config", str(config), *files, *more)
 
 
-def _run(program: str, *words: str, also: int = 0) -> None:
+def _run(*words: str, also: int = 0) -> None:
+    """Run a command of registry-sync. Raises `Refused`."""
     process = subprocess.run(  # noqa: S603 - our own programs
-        [sys.executable, "-m", program, *words],
+        [sys.executable, "-m", "registry_sync", *words],
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
@@ -231,5 +254,5 @@ def _run(program: str, *words: str, also: int = 0) -> None:
     )
     if process.returncode not in {0, also}:
         raise Refused(
-            "demo.failed", f"`{program} {words[0]}` failed: {(process.stderr or process.stdout).strip()}"
+            "demo.failed", f"`registry-sync {words[0]}` failed: {(process.stderr or process.stdout).strip()}"
         )
