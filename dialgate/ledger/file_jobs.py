@@ -4,8 +4,8 @@ Reading a file of a million rows, or judging its numbers, occupies a core for a 
 a low priority. It reads the store itself. Its entries go to the gate, which is the store's only writer, in parts that are small
 enough for calls in between.
 
-The process reads frames from one socket: its task, and then the sequence numbers that the gate gave to its entries. It writes
-frames to another.
+The process gets its file and then the sequence numbers that the gate gave to its entries from one socket. It writes frames to
+another.
 """
 
 import asyncio
@@ -122,7 +122,6 @@ class _Problem(Struct, frozen=True, tag=True):
 _Send: TypeAlias = Callable[[_Entries | _Answers | _Report | _Problem], None]
 _encode: Final = msgspec.msgpack.Encoder().encode
 _decode_frame: Final = msgspec.msgpack.Decoder(_Entries | _Answers | _Report | _Problem).decode
-_decode_task: Final = msgspec.msgpack.Decoder(_Task).decode
 _decode_seqs: Final = msgspec.msgpack.Decoder(list[int]).decode
 
 
@@ -170,10 +169,9 @@ class JobRunner:
         )
         incoming, _, sending = await _connect([] if file is None else [file.fileno()])
         outgoing, frames, receiving = await _connect([])
-        sending.write(_framed(task))
         try:
             with incoming, outgoing:
-                async with run_process(_main, incoming, outgoing) as process:
+                async with run_process(_main, task, incoming, outgoing) as process:
                     incoming.close()
                     outgoing.close()  # so that the end of the process ends the frames
                     serving = asyncio.create_task(self._serve(process, frames, sending, answer))
@@ -242,7 +240,7 @@ async def _connect(
     return theirs, *await asyncio.open_unix_connection(sock=ours)
 
 
-def _framed(content: _Task | list[int] | _Entries | _Answers | _Report | _Problem) -> bytes:
+def _framed(content: list[int] | _Entries | _Answers | _Report | _Problem) -> bytes:
     body = _encode(content)
     return _LENGTH.pack(len(body)) + body
 
@@ -354,12 +352,9 @@ async def _do(
         return await registrar.consents.record_all(client, job.request, file, job.hints, note)
 
 
-def _receive_task(gate: socket.socket) -> tuple[_Task, IO[bytes] | None]:
-    """Read the task and its file. The gate sends nothing after the task until it has entries of this process."""
+def _receive_file(gate: socket.socket) -> IO[bytes] | None:
     _, descriptors, _, _ = socket.recv_fds(gate, 1, 1)
-    (length,) = _LENGTH.unpack(gate.recv(_LENGTH.size, socket.MSG_WAITALL))
-    task = _decode_task(gate.recv(length, socket.MSG_WAITALL))
-    return task, os.fdopen(descriptors[0], "rb") if descriptors else None
+    return os.fdopen(descriptors[0], "rb") if descriptors else None
 
 
 def _load(task: _Task) -> Config:
@@ -373,8 +368,8 @@ def _load(task: _Task) -> Config:
     return config
 
 
-def _main(incoming: socket.socket, outgoing: socket.socket) -> None:
-    task, file = _receive_task(incoming)
+def _main(task: _Task, incoming: socket.socket, outgoing: socket.socket) -> None:
+    file = _receive_file(incoming)
 
     def send(frame: _Entries | _Answers | _Report | _Problem) -> None:
         outgoing.sendall(_framed(frame))
