@@ -221,7 +221,8 @@ class _Narrator:
         owner = self._facts.controller.id
         name = self._names.get(owner, owner) or self._phrases.unknown_controller
         at = self._found.record.at
-        return phrase.format(day=self._day(at), time=self._time(at), zone=self._place.zone, controller=name)
+        zone = self._text.zones.get(self._place.zone, self._place.zone)
+        return phrase.format(day=self._day(at), time=self._time(at), zone=zone, controller=name)
 
     def _campaign(self) -> Iterator[str]:
         campaign = self._facts.campaign

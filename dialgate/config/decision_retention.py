@@ -72,6 +72,13 @@ def months(terms: Iterable[Retention], country: str, *, allowed: bool) -> int:
     return term.allowed_months if allowed else term.refused_months
 
 
+def days(configured: Iterable[Retention], laws: Mapping[str, Law], country: str, now: Instant) -> int:
+    """Return for about how many days a decision under a country's law stays linked to the called number."""
+    known = terms(configured, laws, now)
+    longest = max(months(known, country, allowed=allowed) for allowed in (True, False))
+    return round(longest * 365.25 / 12)
+
+
 def over_from(month: str, count: int) -> str:
     """Return the first month after retention ends, as `YYYY-MM`.
 

@@ -58,7 +58,7 @@ class LetterWords:
         """Return the functions that templates use as filters."""
         own = (
             self.instant, self.day, self.period, self.details, self.corrected, self.reason, self.basis, self.origin,
-            self.grouped, self.purpose,
+            self.grouped, self.purpose, self.zone,
         )  # fmt: skip
         return {function.__name__: function for function in (breakable, *own)}
 
@@ -88,6 +88,9 @@ class LetterWords:
             if count and abs(days - count * length) <= 1:
                 return self.say(f"period.{unit}{'s' * (count != 1)}").format(n=count)
         return self.say(f"period.day{'s' * (days != 1)}").format(n=days)
+
+    def zone(self, name: str) -> str:
+        return self._texts.zones.get(name, name)
 
     def purpose(self, name: str) -> str:
         purposes: Mapping[str, str] = dict(self._texts.purposes.items())

@@ -22,9 +22,9 @@ from dialgate.cluster.peer_questions import FindLookups, FindPersonalData
 from dialgate.cluster.peers import Peers
 from dialgate.cluster.personal_data import CaseInfo, DecisionLine, Share, merge_shares
 from dialgate.cluster.shared_holds import SharedHolds
+from dialgate.config import decision_retention
 from dialgate.config.clients import Client
 from dialgate.config.configuration import Config
-from dialgate.config.storage import Storage
 from dialgate.core import phone
 from dialgate.core.faults import Unavailable
 from dialgate.core.ledger_events import Entry
@@ -183,7 +183,7 @@ class Subjects:
             decisions=current,
             processors=file.processors,
             country=file.country,
-            days_of_storage=_days(self.config.storage(self._clock())),
+            days_of_storage=_days(self.config, file.country, self._clock()),
             missing=peers.missing,
             holder_changed_at=start,
             profiling_campaigns=inventory.profiling_campaigns(
@@ -390,6 +390,7 @@ def _corrected(
 _NOT_RECTIFIED = frozenset({"id", "number", "controller", "actor", "channel", "proof", "rectify"})
 
 
-def _days(storage: Storage) -> dict[str, int]:
-    fields = structs.asdict(storage)
+def _days(config: Config, country: str, now: Instant) -> dict[str, int]:
+    decisions = decision_retention.days(config.settings.retention, config.laws, country, now)
+    fields = structs.asdict(config.storage(now)) | {"decisions_days": decisions}
     return {name.removesuffix("_days"): days for name, days in fields.items() if name.endswith("_days")}

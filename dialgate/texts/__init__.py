@@ -66,7 +66,7 @@ class Texts(Struct, frozen=True, forbid_unknown_fields=True):
     `laws` translates the legal sources cited in decisions, and `findings` the texts of rules. In the text of a rule, a
     placeholder `{name}` matches any text. If `terms` contains `name`, the placeholder matches only the words listed
     under this name. `{calls}` matches a number and `{period}` a period such as `72 hours`. `units` maps the units of
-    periods to their singular and plural.
+    periods to their singular and plural, and `zones` time zones to plain words.
     """
 
     months: tuple[str, ...]
@@ -80,6 +80,7 @@ class Texts(Struct, frozen=True, forbid_unknown_fields=True):
     laws: dict[str, str] = {}
     findings: dict[str, str] = {}
     units: dict[str, tuple[str, str]] = {}
+    zones: dict[str, str] = {}
     terms: dict[str, dict[str, str]] = {}
 
     def law(self, stored: str) -> str:

@@ -156,7 +156,7 @@ async def test_directory_call_is_explained_in_english(
     assert response["basis"]["kind"] == "directory"
     assert response["registries"][0]["receipt"] == "TICKET-1"
     assert response["words"] == [
-        "On 24 November 2026 at 10:00 (Europe/Rome) a call to this number on behalf of Acme Telecomunicazioni S.p.A. was allowed.",
+        "On 24 November 2026 at 10:00 (Italian time) a call to this number on behalf of Acme Telecomunicazioni S.p.A. was allowed.",
         "The call was for the campaign acme-fibre (sale, by a live agent).",
         "The subject was broadband.",
         f"The caller ID was {CALLER}.",
@@ -174,7 +174,7 @@ async def test_denial_is_explained_in_italian(running: World) -> None:
     decision = response["decisions"][0]
     assert decision["decision"] == "deny"
     words = decision["words"]
-    assert words[0].startswith("In data 24 novembre 2026 alle 10:00 (Europe/Rome) una chiamata")
+    assert words[0].startswith("In data 24 novembre 2026 alle 10:00 (ora italiana) una chiamata")
     assert words[0].endswith("per conto di Acme Telecomunicazioni S.p.A. è stata negata.")
     assert "Motivo: Il numero è iscritto al registro delle opposizioni." in words
     assert (

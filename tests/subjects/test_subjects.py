@@ -107,6 +107,7 @@ async def test_report_holds_all_data_and_look_ups(gate: World) -> None:
         ("tests", "everything", "case 7")
     ]
     assert response["days_of_storage"]["consents"] == 1826
+    assert response["days_of_storage"]["decisions"] == 3652  # 120 months
 
 
 async def test_report_holds_results_older_than_the_attempts(gate: World) -> None:
@@ -161,7 +162,7 @@ async def test_report_page_has_language_and_no_script(
                 "<strong>Acme Telecomunicazioni S.p.A.</strong><br>Via Esempio 1, 00100 Roma",
                 "Responsabile della protezione dei dati (DPO): Dott.ssa Maria Esempio, dpo@acme.example",
                 "24 novembre 2026</p>",
-                "orari di Europe/Rome",
+                "orari: ora italiana",
                 "finalità: vendita; pubblicità<br>tipi di chiamata: ",
                 "raccolto il: 20/10/2026 09:00 CEST",
                 "provenienza: raccolto da Lead Srl, raccolto il 01/10/2026, cessioni da Lead Srl, a acme, il 02/10/2026, persone informate sì",
@@ -172,7 +173,7 @@ async def test_report_page_has_language_and_no_script(
             [
                 "<strong>Acme Telecomunicazioni S.p.A.</strong><br>Via Esempio 1",
                 "24 November 2026</p>",
-                "times in Europe/Rome",
+                "times: Italian time",
                 "purposes: sale; advertising<br>",
                 "disclosure to third parties: yes",
             ],
