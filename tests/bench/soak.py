@@ -20,11 +20,11 @@ import sys
 import tempfile
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from statistics import median
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import msgspec
 import uvloop
@@ -45,8 +45,9 @@ from tests.support.world import share_keys, with_url_file
 _CONNECTIONS: Final = 32  # to each gate
 _STOPPED_AGAIN: Final = 0.05  # share of the checks that are of stopped numbers
 _OUTCOMES: Final = 0.1  # share of the allowed calls with an outcome
-_STOP, _RELOAD, _SWAP, _REMOVAL, _SAMPLE = 1, 20, 30, 60, 1  # seconds between two of them
+_STOP, _REMOVAL, _SAMPLE = 1, 60, 1  # seconds between two of them
 _FAULTS_SHOWN: Final = 10
+_Action: TypeAlias = tuple[Callable[[], Awaitable[None]], float]
 
 
 class _Connection(asyncio.Protocol):
@@ -197,18 +198,27 @@ class _Soak:
 
 
 def run(
-    minutes: float = 5.0, rate: int = 2000, failover_minutes: float = 10.0, countries: Path = COUNTRIES
+    minutes: float = 5.0,
+    rate: int = 2000,
+    failover_minutes: float = 10.0,
+    reload_seconds: float = 20.0,
+    swap_seconds: float = 30.0,
+    countries: Path = COUNTRIES,
 ) -> Iterator[Figure]:
     """Run the soak for `minutes` with `rate` checks a second, and a failover every `failover_minutes`.
 
-    The folder is deleted unless there are faults.
+    A configuration is reloaded every `reload_seconds`, and registry answers are replaced every `swap_seconds`. The folder is deleted unless there are faults.
     """
     size = int(minutes * 60 * rate * 0.55) + 1000
     folder = Path(tempfile.mkdtemp(prefix="soak-"))
     servers = redis_servers.sentinels(1, info_period=100)
     made = world.build(folder, countries, size, **_settings(folder, servers.url()))
     soak = _Soak(folder, made, _start(folder))
-    reached = uvloop.run(_run(soak, servers, minutes * 60, rate, failover_minutes * 60))
+    actions = (
+        (_fail(soak, servers), failover_minutes * 60), (soak.stop, _STOP), (soak.report, 0.1), (soak.reload, reload_seconds),
+        (soak.swap, swap_seconds), (soak.remove, _REMOVAL), (soak.sample, _SAMPLE),
+    )  # fmt: skip
+    reached = uvloop.run(_run(soak, actions, minutes * 60, rate))
     for gate in soak.gates:
         gate.process.terminate()
         gate.process.wait()
@@ -270,28 +280,27 @@ def _start(folder: Path) -> list[Gate]:
     return gates
 
 
-async def _run(
-    soak: _Soak, servers: redis_servers.Sentinels, seconds: float, rate: int, failover_seconds: float
-) -> float:
-    async def fail() -> None:
-        soak.kills.append(time.monotonic())
-        await kill_master(servers, servers.nodes)
-        soak.restored.append(time.monotonic() - soak.kills[-1])
-
+async def _run(soak: _Soak, actions: Iterable[_Action], seconds: float, rate: int) -> float:
     async with AsyncExitStack() as opened:
         await soak.open(opened)
-        async with _repeated(
-            (soak.stop, _STOP), (soak.report, 0.1), (soak.reload, _RELOAD), (soak.swap, _SWAP),
-            (soak.remove, _REMOVAL), (soak.sample, _SAMPLE), (fail, failover_seconds),
-        ):  # fmt: skip
+        async with _repeated(*actions):
             reached = await soak.load(seconds, rate)
         await asyncio.sleep(1)  # until the last checks are answered
         await soak.final_checks()
     return reached
 
 
+def _fail(soak: _Soak, servers: redis_servers.Sentinels) -> Callable[[], Awaitable[None]]:
+    async def fail() -> None:
+        soak.kills.append(time.monotonic())
+        await kill_master(servers, servers.nodes)
+        soak.restored.append(time.monotonic() - soak.kills[-1])
+
+    return fail
+
+
 @asynccontextmanager
-async def _repeated(*actions: tuple[Callable[[], Awaitable[None]], float]) -> Any:
+async def _repeated(*actions: _Action) -> Any:
     """Repeat each action with its interval in seconds during the block. An action that fails ends the block."""
 
     async def repeat(action: Callable[[], Awaitable[None]], seconds: float) -> None:
