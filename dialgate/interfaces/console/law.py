@@ -13,7 +13,9 @@ from dialgate.report.law_page import changes, law_page, name_of
 from dialgate.report.law_review import LawReadRequest
 
 
-async def show(visit: Visit, fields: Fields = EMPTY, status: int = 200, error: str = "") -> web.Response:
+async def show(
+    visit: Visit, fields: Fields = EMPTY, status: int = 200, error: str = "", field: str = ""
+) -> web.Response:
     config, query, language = visit.app.config, visit.request.query, visit.words.language
     laws = {**config.laws, **config.drafts}
     owners = (
@@ -30,6 +32,7 @@ async def show(visit: Visit, fields: Fields = EMPTY, status: int = 200, error: s
         "law",
         status=status if is_valid else 400,
         error=error if is_valid else "request.invalid",
+        field=field,
         fields=fields,
         reviews=reviews.laws,
         done=query.get("done") == "read",

@@ -21,7 +21,7 @@ from dialgate.interfaces.console.list_counts import LIST_COUNTS, CountKey
 from dialgate.interfaces.console.navigation import ROOT
 from dialgate.interfaces.console.visit import EMPTY, Fields, Visit, redirect, serves_form, shown
 from dialgate.interfaces.http import body as http_body
-from dialgate.interfaces.http.errors import FAILURES, Fault, convert
+from dialgate.interfaces.http.errors import FAILURES, Fault, convert, fault_of
 from dialgate.interfaces.http.uploads import UPLOADS, Gone, gone
 from dialgate.ledger.job_kinds import PreviewList
 from dialgate.ledger.list_exports import Preview
@@ -51,7 +51,7 @@ async def load(visit: Visit) -> web.StreamResponse:
                 report = await call_lists.load_from(visit.client, _request(fields), build, hints)
             rejected = await asyncio.to_thread(_rejected_rows, skipped, visit)
     except FAILURES as error:
-        return await show_lists(visit, fields, **shown(error))
+        return await show_lists(visit, fields, **shown(error), field=fault_of(error).problem.field)
     return await show_lists(visit, status=HTTPStatus.CREATED, report=report, rejected=rejected)
 
 

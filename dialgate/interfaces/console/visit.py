@@ -202,7 +202,8 @@ def serves_form(
 ) -> Callable[[Callable[[Visit, Fields], Awaitable[web.StreamResponse]]], Serve]:
     """Return a decorator for the handler of a form, which receives the form's fields.
 
-    If the handler raises one of `FAILURES`, `page` shows its code: it takes the visit, the fields, `status` and `error`.
+    If the handler raises one of `FAILURES`, `page` shows its code and marks the field: it takes the visit, the fields, `status`,
+    `error` and `field`.
     """
 
     def decorate(act: Callable[[Visit, Fields], Awaitable[web.StreamResponse]]) -> Serve:
@@ -211,7 +212,7 @@ def serves_form(
             try:
                 return await act(visit, fields)
             except FAILURES as error:
-                return await page(visit, fields, **shown(error))
+                return await page(visit, fields, **shown(error), field=fault_of(error).problem.field)
 
         return serve
 
@@ -231,6 +232,7 @@ def page_response(
         "theme": theme(request),
         "languages": LANGUAGES,
         "themes": THEMES,
+        "field": "",
         "path": request.path_qs if request.method == "GET" else request.path,
         **context,
     }

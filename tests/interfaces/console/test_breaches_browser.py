@@ -33,11 +33,16 @@ async def open_breach(page: Page, screen: Screen) -> None:
     for name, at in (
         ("aware_at", "2026-11-24T09:30"),
         ("since", "2026-11-24T00:00"),
-        ("until", "2026-11-24T23:00"),
+        ("until", "2026-11-23T23:00"),
     ):
         await page.fill(f"[name={name}]", at)
     await page.fill("[name=client]", "tests")
     await page.fill("[name=nature]", "The key of the dialer was in a public repository.")
+    await page.get_by_role("button", name="Open the breach").click()
+    await expect(page.get_by_role("alert")).to_contain_text(re.compile(r"invalid.* Breach to"))
+    await expect(page.locator("[aria-invalid=true]")).to_have_attribute("name", "until")
+    await check_page(page)
+    await page.fill("[name=until]", "2026-11-24T23:00")
     await page.get_by_role("button", name="Open the breach").click()
     await expect(page.get_by_role("status")).to_contain_text("Now compute what was exposed")
 

@@ -19,6 +19,14 @@ for (const chooser of document.querySelectorAll("input[data-into]")) {
     if (chooser.files.length) document.getElementById(chooser.dataset.into).value = await chooser.files[0].text();
   });
 }
+// The field that an error is about is marked, and its label follows the error's text. Of several with the name, none is.
+const problem = document.querySelector("[role=alert][data-field]");
+const named = problem ? document.getElementsByName(problem.dataset.field) : [];
+const label = named.length === 1 && named[0].closest("label")?.querySelector("span");
+if (label) {
+  named[0].setAttribute("aria-invalid", "true");
+  problem.querySelector("strong").after(` ${label.textContent}. `);
+}
 const answer = document.querySelector("[data-focus]") ?? document.querySelector("[role=alert]");
 if (answer) {
   if (!answer.hasAttribute("tabindex")) answer.setAttribute("tabindex", "-1");
