@@ -96,7 +96,6 @@ async def test_an_access_request_arrives_with_a_letter_which_the_officer_downloa
         await expect(page.get_by_role("status")).to_contain_text("File attached.")
         await expect(attachments.get_by_text("lettera di +•••, «perché».pdf")).to_be_visible()
         await expect(attachments.get_by_role("link")).to_have_count(0)  # the officer has not seen the number
-        await check_page(page)
         await look_up(page, number)
         await check_page(page)
         async with page.expect_download() as downloading:
