@@ -34,6 +34,7 @@ from tests.support.paths import ROOT
 from tests.support.world import ANSWERS, CALL, CLEAR, KEY, NOW, World
 
 EXAMPLES = ROOT / "config/webhooks/examples"
+ORDERS = int(os.environ.get("DIALGATE_ORDERS", "12"))  # in which the same events arrive
 MOBILE = "+393281234567"  # clear in the registry, on no list: only a consent opens a call
 SECRET = "a-secret-of-the-platform"
 URL = "https://gate.example/v1/webhooks/in/"
@@ -275,7 +276,7 @@ async def test_deliveries_out_of_order_and_repeated_give_the_same_state(
         numbers = iter(f"+3932812{at:05}" for at in range(1_000))
         states, verdicts = set(), set()
         orders = list(permutations(EVENTS))
-        for order in random.Random(7).sample(orders, 40):
+        for order in random.Random(7).sample(orders, min(ORDERS, len(orders))):
             number = next(numbers)
             repeated = [event for event in order for _ in range(random.Random(number).randint(1, 2))]
             for event in (*order, *repeated):
