@@ -73,8 +73,10 @@ def revocations(history: list[Entry]) -> tuple[Revocation, ...]:
                 made[entry.seq] = Revocation(
                     seq=entry.seq, at=at, scope=scope, campaign=campaign, channel=entry.channel
                 )
-            case Lifted(of=of, ground=ground) if of in made:
-                made[of] = structs.replace(made[of], lifted=ground)
+            case Lifted(of=of, ground=ground, consent=consent) if of in made:
+                is_for_one = made[of].scope == "everyone" and ground == "new_consent"
+                consents = (*made[of].consents, consent) if is_for_one else ()
+                made[of] = structs.replace(made[of], lifted=ground, consents=consents)
     return tuple(made.values())
 
 

@@ -304,6 +304,8 @@ class Revocation(Struct, frozen=True, kw_only=True, omit_defaults=True):
     channel: str = ""
     # `error`: it never had an effect; `new_consent`: earlier consents stay withdrawn
     lifted: Literal["", "error", "new_consent"] = ""
+    # of scope `everyone`: the ids of the consents that lifted it, each for the controller that has the consent
+    consents: tuple[str, ...] = ()
 
 
 ConsentForm: TypeAlias = Literal["oral", "written"]

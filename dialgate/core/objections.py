@@ -2,6 +2,8 @@
 
 from collections.abc import Iterator
 
+from msgspec import structs
+
 from dialgate.core.law import Binding
 from dialgate.core.model import Consent, Facts, Instant, Objection, Revocation
 
@@ -10,6 +12,8 @@ def revocations(facts: Facts) -> Iterator[Revocation]:
     """Yield the revocations that concern this campaign, including lifted ones.
 
     A revocation for a former campaign concerns every campaign, because the campaign may have a new id (GDPR art. 21(3)).
+    One for every controller that a new consent lifted is in force for controllers without this consent, because a consent
+    is given to named controllers (GDPR art. 4(11); L. 5/2018 art. 1 c. 6).
     """
     for revocation in facts.known.revocations:
         if (
@@ -17,7 +21,16 @@ def revocations(facts: Facts) -> Iterator[Revocation]:
             or revocation.campaign == facts.campaign.id
             or revocation.campaign in facts.former_campaigns
         ):
-            yield revocation
+            is_lifted = not revocation.consents or _is_consented(revocation, facts)
+            yield revocation if is_lifted else structs.replace(revocation, lifted="")
+
+
+def _is_consented(revocation: Revocation, facts: Facts) -> bool:
+    """Return whether this controller has one of the consents that lifted a revocation."""
+    return any(
+        given.id in revocation.consents and given.proved and given.collected_at > revocation.at
+        for given in facts.known.consents
+    )
 
 
 def stops_bar(facts: Facts, law: Binding) -> bool:

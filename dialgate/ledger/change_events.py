@@ -176,7 +176,8 @@ def changes_of(entry: Entry, keys: Keys) -> Iterator[ChangeEvent]:
             yield _change(entry, keys, "stop", scope=scope, campaign=campaign)
             if entry.channel == "erasure":
                 yield _change(entry, keys, "erased")
-        case Lifted(of=of):
+        # A new consent lifts a revocation for every controller only for one: the others' dialers must not drop it.
+        case Lifted(of=of, ground=ground) if entry.controller != "*" or ground == "error":
             yield _change(entry, keys, "lift", of=of)
         case ConsentWithdrawn(id=name):
             yield _change(entry, keys, "consent_withdrawn", consent=name)

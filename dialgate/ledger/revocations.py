@@ -166,7 +166,8 @@ class Revocations:
     async def lift(self, client: Client, entry_id: int, ask: LiftRequest) -> Receipt:
         """Lift the revocation with this entry id or sequence number.
 
-        A repeated request returns the first receipt. Raises `Refused` and `StoreUnavailable`.
+        A repeated request returns the first receipt. A new consent lifts a revocation for every controller only for the
+        controller to which it was given. Raises `Refused` and `StoreUnavailable`.
         """
         unknown = Refused(
             "revocation.unknown", "Revocation not found for this client. Check `seq`.", "seq", 404
@@ -176,7 +177,11 @@ class Revocations:
             raise Refused("request.invalid", "Give a reason for lifting the revocation.", "reason")
         ask = self._access.masked_for(entry, ask)
         for earlier in await self._access.store.history(entry.subject):
-            if isinstance(earlier.event, Lifted) and earlier.event.of == entry.seq:
+            if (
+                isinstance(earlier.event, Lifted)
+                and earlier.event.of == entry.seq
+                and not _is_for_another(entry, earlier.event, ask)
+            ):
                 await self._access.store.append([])
                 return self._lifted_before(earlier, earlier.event, ask)
         if ask.ground == "new_consent":
@@ -217,6 +222,11 @@ class Revocations:
                 )
             return
         raise Refused("ledger.unknown", "Consent not found. Record the new consent first.", "consent", 404)
+
+
+def _is_for_another(entry: Entry, earlier: Lifted, ask: LiftRequest) -> bool:
+    """Return whether a revocation for every controller was lifted earlier, for another consent than the requested lift."""
+    return entry.controller == "*" and earlier.ground == "new_consent" and earlier.consent != ask.consent
 
 
 def _notes(stops: ImportedFile) -> Iterator[str]:

@@ -110,7 +110,7 @@ class EntriesRequest(Request, frozen=True, kw_only=True):
 
 
 class LiftRequest(Request, frozen=True, kw_only=True):
-    """A request to lift a revocation. If its scope is `everyone`, set `controller` to the one that has a new consent."""
+    """A request to lift a revocation. For the scope `everyone`, name the `controller` with the new consent: others stay barred."""
 
     ground: Annotated[
         Literal["error", "new_consent"],

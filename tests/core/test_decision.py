@@ -203,6 +203,28 @@ def test_not_before_is_given_only_if_time_ends_every_denial(facts: dict[str, Any
     assert decide(base(**facts), IT).not_before == (instant(not_before) if not_before else 0)
 
 
+@pytest.mark.parametrize(
+    ("consent", "is_lifted"),
+    [
+        ({}, True),
+        ({"id": "c2"}, False),
+        ({"proved": False}, False),
+        ({"collected_at": "2026-11-20T10:00:00+01:00"}, False),  # the time of the stop
+    ],
+)
+def test_a_stop_for_every_controller_is_lifted_where_the_new_consent_is(
+    consent: dict[str, Any], is_lifted: bool
+) -> None:
+    stop = {
+        "seq": 1, "at": "2026-11-20T10:00:00+01:00", "scope": "everyone", "lifted": "new_consent", "consents": ["c1"],
+    }  # fmt: skip
+    given = {**CONSENT["consents"][0], "collected_at": "2026-11-21T10:00:00+01:00", **consent}
+    codes = [
+        reason.code for reason in decide(base(known={"revocations": [stop], "consents": [given]}), IT).reasons
+    ]
+    assert ("revocation.revoked" not in codes) == is_lifted
+
+
 def test_a_law_without_a_kind_of_section_that_came_later_has_no_outcome_for_it() -> None:
     """A record older than the `ratios` sections must replay without the outcome `ratio_kept`."""
     assert "ratio_kept" in decide(base(), IT).outcomes

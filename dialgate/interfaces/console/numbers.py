@@ -51,7 +51,14 @@ class NumberHistory(Struct, frozen=True, kw_only=True):
         return self._is_in_force("revoked", lifted_by="lifted")
 
     def _is_in_force(self, kind: str, *, lifted_by: str) -> bool:
-        lifted = {entry.details.get("of") for entry in self.ledger if entry.kind == lifted_by}
+        own = {consent.id for consent in self.consents}
+        lifted = {
+            entry.details.get("of")
+            for entry in self.ledger
+            # Another controller's consent lifts no stop for this one.
+            if entry.kind == lifted_by
+            and (entry.controller != "*" or entry.details.get("consent", "") in {"", *own})
+        }
         return any(entry.kind == kind and entry.seq not in lifted for entry in self.ledger)
 
 
