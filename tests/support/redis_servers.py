@@ -121,7 +121,7 @@ class Node(Struct):
     def say(self, *words: str) -> str:
         return say(self.port, *words)
 
-    def wait(self) -> None:
+    def pause(self) -> None:
         """Wait for a moment before the next look at the node. Looks without a pause keep a processor busy for seconds."""
         assert self.process is not None
         with suppress(subprocess.TimeoutExpired):
@@ -201,7 +201,7 @@ def cluster(replicas: int, **options: str) -> Cluster:
     made = Cluster(nodes)
     while not made.agree():
         assert time.monotonic() < end, "the cluster's nodes do not agree"
-        nodes[0].wait()
+        nodes[0].pause()
     for member in nodes:
         linked(member)
     return made
@@ -212,7 +212,7 @@ def linked(node: Node) -> None:
     end = time.monotonic() + 30
     while (role := node.say("ROLE").split())[0] == "slave" and role[3] != "connected":
         assert time.monotonic() < end, "a replica does not follow"
-        node.wait()
+        node.pause()
 
 
 def master_of(nodes: Sequence[Node]) -> Node | None:
