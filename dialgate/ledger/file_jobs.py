@@ -91,7 +91,8 @@ class _Task(Struct, frozen=True):
     begun: float
     limits: JobLimits
     job: Job
-    skipped: str = ""
+    has_file: bool
+    skipped: str
 
 
 class _Entries(Struct, frozen=True, tag=True):
@@ -165,10 +166,11 @@ class JobRunner:
             begun=time.monotonic(),
             limits=self._limits,
             job=job,
+            has_file=file is not None,
             skipped=skipped,
         )
-        incoming, _, sending = await _connect([] if file is None else [file.fileno()])
-        outgoing, frames, receiving = await _connect([])
+        incoming, _, sending = await _connect(file)
+        outgoing, frames, receiving = await _connect()
         try:
             with incoming, outgoing:
                 async with run_process(_main, task, incoming, outgoing) as process:
@@ -232,11 +234,12 @@ class JobRunner:
 
 
 async def _connect(
-    descriptors: list[int],
+    file: IO[bytes] | None = None,
 ) -> tuple[socket.socket, asyncio.StreamReader, asyncio.StreamWriter]:
-    """Return a socket for the process, and the streams to it. It receives a byte with the `descriptors`."""
+    """Return a socket for the process, and the streams to it. It first receives the file, if there is one."""
     ours, theirs = socket.socketpair()
-    socket.send_fds(ours, [b"\0"], descriptors)
+    if file is not None:
+        socket.send_fds(ours, [b"\0"], [file.fileno()])
     return theirs, *await asyncio.open_unix_connection(sock=ours)
 
 
@@ -352,11 +355,6 @@ async def _do(
         return await registrar.consents.record_all(client, job.request, file, job.hints, note)
 
 
-def _receive_file(gate: socket.socket) -> IO[bytes] | None:
-    _, descriptors, _, _ = socket.recv_fds(gate, 1, 1)
-    return os.fdopen(descriptors[0], "rb") if descriptors else None
-
-
 def _load(task: _Task) -> Config:
     """Load the gate's configuration. Raises `ConfigError` if the files have changed since the gate read them.
 
@@ -369,7 +367,7 @@ def _load(task: _Task) -> Config:
 
 
 def _main(task: _Task, incoming: socket.socket, outgoing: socket.socket) -> None:
-    file = _receive_file(incoming)
+    file = os.fdopen(socket.recv_fds(incoming, 1, 1)[1][0], "rb") if task.has_file else None
 
     def send(frame: _Entries | _Answers | _Report | _Problem) -> None:
         outgoing.sendall(_framed(frame))

@@ -70,10 +70,7 @@ async def run_process(target: Callable[..., object], *args: object) -> AsyncIter
 async def _until_started(start: asyncio.Task[None]) -> None:
     try:
         await asyncio.shield(start)
-    except (
-        EOFError,
-        OSError,
-    ) as error:  # also if the server was killed just now; the next task starts another
+    except (EOFError, OSError) as error:  # also if the server was killed: the next task starts another
         raise WorkerLost(f"no process could start for this task: {error!r}") from None
 
 
