@@ -67,6 +67,7 @@ from dialgate.interfaces.http.web_pages import is_foreign
 from dialgate.texts import LANGUAGES
 
 _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+_LOG_OUT: Final = f"{ROOT}/logout"
 _QUERY: Final = re.compile(r"[!-~]{0,2048}")  # of a page's address: nothing that could end a header
 _log = structlog.get_logger(__name__)
 
@@ -179,7 +180,7 @@ def add(site: web.Application, app: App) -> None:
     router.add_get(f"{ROOT}/", _slash)
     router.add_get(f"{ROOT}/login", _login)
     router.add_post(f"{ROOT}/login", _same_site(_log_in))
-    router.add_post(f"{ROOT}/logout", _same_site(_guarded((), _log_out)))
+    router.add_post(_LOG_OUT, _same_site(_guarded((), _log_out)))
     router.add_post(f"{ROOT}/preferences", _same_site(_preferences))
     router.add_get(f"{ROOT}/openid", sign_in.begin_openid)
     router.add_get(f"{ROOT}/openid/callback", partial(sign_in.end_openid, local=_local))
@@ -234,7 +235,7 @@ def _guarded(
         except FAILURES as error:
             return await sign_in.login_page(request, **shown(error))
         if visit is None:
-            return _to_login(request)
+            return await _sign_in_first(request)
         may = visit.may_read(*needs) if reads else visit.may(*needs)
         # A person's controllers may all have left the configuration.
         if needs and not visit.client.controllers:
@@ -258,7 +259,10 @@ def _same_site(serve: _Handler) -> _Handler:
     return handle
 
 
-def _to_login(request: web.Request) -> web.Response:
+async def _sign_in_first(request: web.Request) -> web.Response:
+    """Return the way to the sign-in. If a form was sent, such as a stop, say that nothing was recorded."""
+    if request.method == "POST" and request.path != _LOG_OUT:
+        return await sign_in.login_page(request, status=403, error="console.ended", next_path=request.path)
     here = request.path_qs if request.method == "GET" and request.path != f"{ROOT}/events" else ""
     return redirect(f"{ROOT}/login?{urlencode({'next': here})}" if here else f"{ROOT}/login")
 

@@ -209,13 +209,28 @@ async def test_a_sign_in_redirects_only_to_pages_of_the_console(gate: World) -> 
                 assert answer.headers["Location"] == taken, onward
 
 
-async def test_without_a_session_every_page_redirects_to_the_sign_in(gate: World) -> None:
+async def test_without_a_session_every_page_leads_to_the_sign_in(gate: World) -> None:
+    """A form, such as an opt-out, is not lost without a word: the answer says that nothing was recorded."""
     async with browser(gate) as session:
         for method, path, _ in ROUTES:
             where = path.replace("{id}", "x").replace("{sha256}", "x")
             async with session.request(method, where, allow_redirects=False) as answer:
-                assert answer.status == 303, path
-                assert answer.headers["Location"].startswith("/console/login")
+                if method == "POST" and path != "/console/logout":
+                    assert answer.status == 403, path
+                    assert "nothing was recorded" in await answer.text()
+                else:
+                    assert answer.status == 303, path
+                    assert answer.headers["Location"].startswith("/console/login")
+
+
+async def test_an_opt_out_after_the_session_ended_can_be_entered_again(gate: World) -> None:
+    async with browser(gate, AGENT) as session:
+        await send(session, "/console/logout", 303)
+        shown = await send(session, "/console/revoke", 403, token="old", number=CLEAR)
+        assert 'name="next" value="/console/revoke"' in shown
+        fields = {"key": AGENT, "next": "/console/revoke"}
+        async with session.post("/console/login", data=fields, allow_redirects=False) as answer:
+            assert (answer.status, answer.headers["Location"]) == (303, "/console/revoke")
 
 
 async def test_an_unknown_page_gets_404_in_the_console(gate: World) -> None:
