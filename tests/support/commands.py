@@ -81,4 +81,4 @@ def _main(words: list[str], folder: Path, environment: dict[str, str], streams: 
     os.environ.clear()
     os.environ.update(environment)
     sys.argv = words
-    import_module(_MODULES[words[0]]).main()
+    import_module(_MODULES[Path(words[0]).name]).main()  # sys.argv has a path, where a shell runs one

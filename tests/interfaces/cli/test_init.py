@@ -165,10 +165,9 @@ def test_next_commands_name_a_path_only_if_the_program_is_not_on_path(
 ) -> None:
     folder = Path(sys.executable).parent
     options = [f"--{name}={text}" for name, text in ANSWERS.items()]
-    words = [str(folder / "dialgate"), "init", "--json", *options]
     environment = {**os.environ, "PATH": str(folder if is_on_path else tmp_path)}
-    done = subprocess.run(words, cwd=tmp_path, env=environment, capture_output=True, check=True)
-    serve, _, sync, _ = json.loads(done.stdout)["next"]
+    words = (str(folder / "dialgate"), "init", "--json", *options)
+    serve, _, sync, _ = run_command(*words, folder=tmp_path, environment=environment).json["next"]
     prefix = "" if is_on_path else f"{folder}/"
     assert serve == f"{prefix}dialgate serve"
     assert sync == f"{prefix}registry-sync run --once"
