@@ -11,9 +11,9 @@ import shutil
 import signal
 import subprocess
 import sys
-from asyncio.subprocess import DEVNULL
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -48,14 +48,15 @@ from dialgate.shipping.target import (
     credentials,
 )
 from tests.support import shipping_world as of
+from tests.support.commands import run_command
 from tests.support.damage import flip
-from tests.support.paths import ROOT
 from tests.support.sample_log import NOW
 from tests.support.shipping_world import (
     ACCESS,
     NUMBERS,
     both,
     bucket,
+    die_at,
     fetched,
     files,
     list_closed_segments,
@@ -609,22 +610,6 @@ def differing_files(copy: Path, data: Path) -> Iterator[str]:
             yield name
 
 
-# Ends the process within two milliseconds of the given listing of the log or the given rename.
-DIES = """
-import os, random, runpy, signal, sys
-log, left = sys.argv[1], int(sys.argv[2])
-del sys.argv[1:3]
-def count_event(event, args):
-    global left
-    if event == "os.rename" or (event == "open" and str(args[0]).startswith(log)):
-        left -= 1
-        if left == 0:
-            signal.setitimer(signal.ITIMER_REAL, random.uniform(1e-6, 2e-3))
-sys.addaudithook(count_event)
-runpy.run_module("dialgate", run_name="__main__", alter_sys=True)
-"""
-
-
 @pytest.mark.parametrize(
     "place",
     [pytest.param(a_folder, id="folder"), pytest.param(a_bucket, id="objects", marks=pytest.mark.torture)],
@@ -639,9 +624,10 @@ async def test_no_kill_leaves_a_partial_file_or_loses_a_segment(place: Place, tm
         moment = (
             1 + (23 * turn + random.randrange(23)) % 115
         )  # of about 560, so that five runs do not reach the end
-        words = ["-c", DIES, str(data / "log"), str(moment), "ship", "--once", "--config", str(config)]
-        process = await asyncio.create_subprocess_exec(sys.executable, *words, cwd=ROOT, stderr=DEVNULL)
-        assert await process.wait() in {-signal.SIGALRM, 0}
+        dying = partial(die_at, str(data / "log"), moment)
+        words = ("ship", "--once", "--config", config)
+        done = await asyncio.to_thread(run_command, "dialgate", *words, prepare=dying)
+        assert done.code in {-signal.SIGALRM, 0}
         reached.add(len(files(place.fetch())) if place.fetch().exists() else 0)
         copy = home(place.fetch(), data)
         if copy.exists():

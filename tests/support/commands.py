@@ -10,7 +10,7 @@ import json
 import multiprocessing
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib import import_module
 from multiprocessing.reduction import DupFd
 from pathlib import Path
@@ -51,15 +51,19 @@ def run_command(
     folder: Path = ROOT,
     environment: Mapping[str, str] = os.environ,
     message: bytes = b"",
+    prepare: Callable[[], object] = bool,
 ) -> Done:
-    """Run `dialgate` or `registry-sync` with `words` as its command-line arguments and `message` as its standard input."""
+    """Run `dialgate` or `registry-sync` with `words` as its command-line arguments and `message` as its standard input.
+
+    `prepare` runs first in the process of the command.
+    """
     with TemporaryFile() as read, TemporaryFile() as out, TemporaryFile() as err:
         read.write(message)
         read.seek(0)
         process = _SERVER.Process(
             target=_main,
             args=(
-                [program, *map(str, words)], folder, dict(environment), [DupFd(file.fileno()) for file in (read, out, err)],
+                [program, *map(str, words)], folder, dict(environment), [DupFd(file.fileno()) for file in (read, out, err)], prepare,
             ),
         )  # fmt: skip
         process.start()
@@ -71,7 +75,13 @@ def run_command(
     return Done(process.exitcode, *texts)
 
 
-def _main(words: list[str], folder: Path, environment: dict[str, str], streams: list[Any]) -> None:
+def _main(
+    words: list[str],
+    folder: Path,
+    environment: dict[str, str],
+    streams: list[Any],
+    prepare: Callable[[], object],
+) -> None:
     for stream, descriptor in enumerate(streams):
         os.dup2(own := descriptor.detach(), stream)
         os.close(own)
@@ -81,4 +91,5 @@ def _main(words: list[str], folder: Path, environment: dict[str, str], streams: 
     os.environ.clear()
     os.environ.update(environment)
     sys.argv = words
+    prepare()
     import_module(_MODULES[Path(words[0]).name]).main()  # sys.argv has a path, where a shell runs one

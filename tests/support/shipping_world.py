@@ -1,13 +1,16 @@
 """An S3 server and the signed logs of two workers, for tests of shipping."""
 
 import atexit
+import random
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
 from functools import cache
 from itertools import count
 from pathlib import Path
+from typing import Any
 from urllib.error import URLError
 from urllib.request import Request, urlopen
 
@@ -99,3 +102,17 @@ def fetched(name: str, to: Path) -> Path:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(bytes(obstore.get(own, item["path"]).bytes()))
     return to
+
+
+def die_at(log: str, moment: int) -> None:
+    """End this process within two milliseconds of the listing of the log or the rename with this number from now on."""
+    left, chance = moment, random.Random()  # forked processes share the state of `random`
+
+    def count_event(event: str, arguments: tuple[Any, ...]) -> None:
+        nonlocal left
+        if event == "os.rename" or (event == "open" and str(arguments[0]).startswith(log)):
+            left -= 1
+            if left == 0:
+                signal.setitimer(signal.ITIMER_REAL, chance.uniform(1e-6, 2e-3))
+
+    sys.addaudithook(count_event)
