@@ -11,6 +11,7 @@ from typing import Annotated, Final, Literal, TypeAlias
 from msgspec import Meta
 
 from dialgate.config.fields import Name, Network, Strict
+from dialgate.config.validation_messages import MOST_CHOICES
 
 Scope: TypeAlias = Literal[
     "check", "simulate", "outcome", "revoke", "ledger", "lists", "read", "stream", "subjects", "officer", "watch", "metrics", "admin", "audit",
@@ -108,7 +109,12 @@ class ClientIndex:
 
 def missing_controllers(names: Iterable[str], controllers: Collection[str]) -> Iterator[str]:
     """Yield a message for each name that is not in `controllers`."""
-    return (f"no such controller: {name}" for name in names if name not in controllers)
+    known = ", ".join(sorted(controllers)[:MOST_CHOICES])
+    return (
+        f"no such controller: {name}; write the `id` of a file in `controllers`: {known}"
+        for name in names
+        if name not in controllers
+    )
 
 
 def parse_networks(blocks: Iterable[str]) -> tuple[list[Network], list[str]]:

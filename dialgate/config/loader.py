@@ -252,7 +252,7 @@ class _Reader:
                 faults = law_faults(owner.country, laws, self._displayed_path(folder))
                 self.problems.extend(f"{name}: country {fault}" for fault in faults)
             self.problems.extend(
-                f"{name}: {says} {trait!r}, which is not among the `traits` of any country"
+                f"{name}: {says} {trait!r}, which is not among the `traits` of any country; write one of {', '.join(sorted(traits)) or 'none'}"
                 for says, named in (("adheres to", owner.adheres_to), ("has the trait", owner.traits))
                 for trait in named
                 if trait not in traits

@@ -199,7 +199,7 @@ def _advice(data: Any, kind: Any) -> str:
     if kind is not str or data is None or isinstance(data, str | dict | list):
         return ""
     if isinstance(data, int) and abs(data) >= _LIKE_A_NUMBER:
-        return f'put telephone numbers in quotes, for example "+{data}"'
+        return 'put telephone numbers in quotes, for example "+390844123456"'
     return "put it in quotes"  # YAML reads NO as false and 12 as a number
 
 

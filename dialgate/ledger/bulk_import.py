@@ -213,8 +213,12 @@ def _columns(table: Table, kind: type[Ask]) -> list[tuple[int, str]]:
         if name not in known and place != table.layout.number
     ]
     if odd or len(set(names)) < len(names):
-        which = f"Column {', '.join(odd)}" if odd else "One of two columns with the same name"
-        raise Unreadable(f"{which} is not allowed. Remove it, or rename it to one of: {', '.join(known)}.")
+        which = (
+            f"Columns with a name that is not known: {', '.join(odd)}"
+            if odd
+            else "Two columns have the same name"
+        )
+        raise Unreadable(f"{which}. Remove each, or rename it to one of: {', '.join(known)}.")
     return [(at, name) for at, name in enumerate(names) if at != table.layout.number - 1]
 
 

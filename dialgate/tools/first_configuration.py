@@ -229,7 +229,7 @@ QUESTIONS: Final = (
     SetupQuestion(name="officer", text="Data protection officer and how to reach them; empty if there is none", default=""),
     SetupQuestion(name="country", text="Country whose law applies to the controller", default=_country_of_locale, choices=lambda draft: list(draft.laws), only_choices=True, stated=True),
     SetupQuestion(name="accept-draft", text="The country file is a draft; use it to decide calls anyway", example="yes", choices=lambda _: _YES_NO, only_choices=True, applies=lambda draft: draft.law.draft),
-    SetupQuestion(name="code", text="Codes of conduct to which the controller adheres", default="", form="list", choices=_codes, applies=lambda draft: bool(_codes(draft))),
+    SetupQuestion(name="code", text="Codes of conduct to which the controller adheres; empty if there is none", default="", form="list", choices=_codes, applies=lambda draft: bool(_codes(draft))),
     SetupQuestion(name="campaign", text="Campaign ID; separate several with commas", default="campaign-1", stated=True),
     SetupQuestion(name="purpose", text="Purpose", default="sale", choices=lambda _: get_args(Purpose), of_campaign=True, stated=True),
     SetupQuestion(name="sector", text="Sector", default=_no_sector, choices=lambda draft: draft.law.sectors, applies=lambda draft: bool(draft.law.sectors), of_campaign=True),

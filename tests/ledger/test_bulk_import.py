@@ -284,9 +284,9 @@ async def test_invalid_rows_reject_the_file_and_are_reported_without_their_cells
 @pytest.mark.parametrize(
     ("file", "said"),
     [
-        (f"number,id,expires\n{CLEAR},a,2026-12-01T00:00:00Z\n", "Column 3 is not allowed"),
-        (f"number,id,controller\n{CLEAR},a,other\n", "Column 3 is not allowed"),
-        (f"number,id,id\n{CLEAR},a,b\n", "One of two columns with the same name"),
+        (f"number,id,expires\n{CLEAR},a,2026-12-01T00:00:00Z\n", "Columns with a name that is not known: 3"),
+        (f"number,id,controller\n{CLEAR},a,other\n", "Columns with a name that is not known: 3"),
+        (f"number,id,id\n{CLEAR},a,b\n", "Two columns have the same name"),
         (f"{CLEAR},a\n", "The file has no header"),
         ("number,id,collected_at,purposes,call_types\n", "The file has no valid row"),
         (f"number,id\n{CLEAR},a\n", r"The file has no valid row\. Line 2: `collected_at` is missing"),

@@ -150,9 +150,11 @@ def send_file(
                 last = line
             return gate.decode(response.status, last, kind)
     except Failure as failure:
-        if failure.code != "list.unreadable" or options["reasons"]:
+        # Only an error that names a line is about rows.
+        if failure.code != "list.unreadable" or " Line " not in str(failure) or options["reasons"]:
             raise
-        text = f"{failure} --reasons FILE lists the invalid rows; --skip-bad skips them."
+        skip = "; --skip-bad skips them" if hasattr(request, "skip_bad") else ""
+        text = f"{failure} --reasons FILE lists the invalid rows{skip}."
         raise Failure(failure.code, text, field=failure.field) from None
 
 

@@ -131,6 +131,14 @@ async def test_a_file_with_an_invalid_row_is_refused_with_all_its_reasons(
     assert (refused.code, refused.err.partition(":")[0]) == (1, "list.unreadable")
     assert [row.partition(",")[0] for row in reasons.read_text().splitlines()] == ["line", "7", "8"]
     assert await entries(running) == []
+    plain = await running.command("contract", "import", file)
+    assert "Line 7: " in plain.err
+    assert "--skip-bad skips them." in plain.err
+    other = tmp_path / "other.csv"
+    other.write_text(f"number,id,starts,name\n{CLEAR},b,2026-01-01,Rossi\n")
+    unknown = await running.command("contract", "import", other)
+    assert "name that is not known: 4" in unknown.err
+    assert "--skip-bad" not in unknown.err
     skipping = await running.command("contract", "import", file, "--skip-bad", "--json")
     assert (skipping.code, skipping.json["recorded"]) == (0, 5)
 
