@@ -62,7 +62,7 @@ class Outcomes:
         return structs.replace(receipt, revocation=structs.replace(receipt.revocation, note=note))
 
     async def result(self, client: Client, ask: OutcomeRequest, *, once: bool = False) -> OutcomeReceipt:
-        """Record the result of a permitted call. Raises `Refused` and `Unavailable`.
+        """Record the result of a permitted call, or an opt-out from any call. Raises `Refused` and `Unavailable`.
 
         `opt_out` also writes a revocation for the controller. `wrong_number` also writes a wrong-number report. From
         then on, calls can no longer rely on earlier consents, contracts and call requests. Both entries take effect at
@@ -73,7 +73,9 @@ class Outcomes:
         is_id = span.sequence(ask.decision_id) is not None
         row = await self._access.store.attempt(ask.decision_id) if is_id else None
         if row is None:
-            raise _unknown_decision()
+            if not (is_id and ask.outcome == "opt_out"):
+                raise _unknown_decision()
+            return OutcomeReceipt(public_id, ask.outcome, await self._stop_uncounted(client, ask, once=once))
         if self._gate.log is None:
             raise Refused(
                 "request.invalid",
@@ -100,6 +102,21 @@ class Outcomes:
         await self._gate.log.result(ask.decision_id, ask.outcome, client.name)
         self._access.metrics.results.reported(line.campaign.id if line else "other", ask.outcome)
         return OutcomeReceipt(public_id, ask.outcome, stop, wrong)
+
+    async def _stop_uncounted(self, client: Client, ask: OutcomeRequest, *, once: bool) -> Receipt:
+        """Record an opt-out from a call that was denied and still made, or whose attempt is no longer stored.
+
+        The person objects to calls whether or not this one was permitted (GDPR art. 21(3)).
+        """
+        decision = ask.decision_id
+        call = await self.called_here(decision) or await self._gate.find_call_elsewhere(decision)
+        if call is None or call[0] not in client.controllers:
+            raise _unknown_decision()
+        owner, number = call
+        stop = RevocationRequest(
+            controller=owner, number=number, channel="call", proof=f"decision:{decision}"
+        )
+        return await self._revocations.revoke(client, stop, once=once)
 
     async def _find_person(
         self, client: Client, ask: OutcomeRequest, subject: bytes, line: Line | None, *, is_proven: bool
@@ -193,5 +210,5 @@ class Outcomes:
 
 
 def _unknown_decision() -> Refused:
-    text = "Decision not found for this client. Send the `decision_id` of an allow."
+    text = "Decision not found for this client. Send the `decision_id` of an allow, or of any decision to report an `opt_out`."
     return Refused("decision.unknown", text, "decision_id", 404)

@@ -283,7 +283,7 @@ class CallerIdProofRequest(Request, frozen=True, kw_only=True):
 class OutcomeRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The result of an allowed call. A refused offer (`refused`) is not a revocation."""
 
-    decision_id: Annotated[Id, described("The `decision_id` of the allow.")]
+    decision_id: Annotated[Id, described("The `decision_id` of the allow; for `opt_out`, of any decision.")]
     outcome: Annotated[
         Literal[
             "not_dialled", "no_answer", "busy", "answered", "refused", "abandoned", "opt_out", "wrong_number"

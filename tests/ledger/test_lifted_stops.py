@@ -1,4 +1,4 @@
-"""A stop for every controller, and the lift of it for one of them."""
+"""Stops that a shared gate could lose: one for every controller that one of them lifts, and one in a call that was denied."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -11,7 +11,10 @@ from tests.interfaces.console.test_console import browser, send
 from tests.support import world, yaml_files
 from tests.support.world import CLEAR, NOW, World
 
-ADMIN = [{**world.client("tests", world.KEY, *world.SCOPES, "admin"), "controllers": ["acme", "partner"]}]
+ADMIN = [
+    {**world.client("tests", world.KEY, *world.SCOPES, "admin"), "controllers": ["acme", "partner"]},
+    {**world.client("partner", "key-of-partner", *world.SCOPES), "controllers": ["partner"]},
+]
 STOP = {"number": CLEAR, "scope": "everyone", "controller": "acme", "at": "2026-11-23T10:00:00+01:00"}
 CONSENT = {
     "number": CLEAR,
@@ -50,6 +53,20 @@ async def gate(tmp_path: Path) -> AsyncIterator[World]:
             )
         await made.app.tick(patience=None)
         yield made
+
+
+async def test_an_opt_out_from_a_call_that_was_denied_is_a_stop(gate: World) -> None:
+    """The dialer called in spite of the answer, and the person said stop. Other results of such a call are refused."""
+    call = {"to": CLEAR, "from": world.CALLER, "campaign": "acme-fibre", "call_type": "automated"}
+    denied = await gate.post("/v1/check", call, 200)
+    assert denied["decision"] == "deny"
+    assert "revocation.revoked" not in await codes(gate, "acme-fibre")
+    report = {"decision_id": denied["decision_id"], "outcome": "opt_out"}
+    await gate.post("/v1/outcomes", {**report, "outcome": "answered"}, 404)
+    assert (await gate.post("/v1/outcomes", report, 200))["revocation"]["seq"]
+    assert "revocation.revoked" in await codes(gate, "acme-fibre")
+    assert "revocation.revoked" not in await codes(gate, "partner-survey")
+    await gate.post("/v1/outcomes", report, 404, Authorization="Bearer key-of-partner")
 
 
 async def codes(gate: World, campaign: str) -> set[str]:

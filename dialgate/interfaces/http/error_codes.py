@@ -159,7 +159,7 @@ _CODES: Final[dict[str, tuple[int, str, str]]] = {
     ),
     "decision.unknown": (
         404,
-        "This client has no decision with this ID, or the decision did not allow a call.",
+        "This client has no decision with this ID, or the decision did not allow a call. Of a denied call, only an `opt_out` is recorded.",
         "Send the `decision_id` of the check's response.",
     ),
     "ledger.unknown": (
