@@ -76,6 +76,7 @@ async def _until_started(start: asyncio.Task[None]) -> None:
 
 async def _receive(receiving: Connection, process: BaseProcess) -> Any:
     await _until_readable(receiving)
+    os.set_blocking(receiving.fileno(), True)  # uvloop's `add_reader` clears it, and a pipe holds 64 KiB of a result
     try:
         return await asyncio.to_thread(receiving.recv)
     except (EOFError, OSError):
