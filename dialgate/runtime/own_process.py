@@ -76,7 +76,8 @@ async def _until_started(start: asyncio.Task[None]) -> None:
 
 async def _receive(receiving: Connection, process: BaseProcess) -> Any:
     await _until_readable(receiving)
-    os.set_blocking(receiving.fileno(), True)  # uvloop's `add_reader` clears it, and a pipe holds 64 KiB of a result
+    # uvloop's `add_reader` clears it, and a pipe holds only 64 KiB of a result.
+    os.set_blocking(receiving.fileno(), True)
     try:
         return await asyncio.to_thread(receiving.recv)
     except (EOFError, OSError):

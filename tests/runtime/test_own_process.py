@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+import uvloop
 
 from dialgate.core.refusal import Refused
 from dialgate.decision_log import LogDamaged
@@ -96,3 +97,8 @@ async def test_process_ends_when_its_caller_is_killed(tmp_path: Path) -> None:
         async with asyncio.timeout(10):
             assert await asyncio.to_thread(opened.read, 1) == b""
     await caller.wait()
+
+
+def test_large_result_arrives_whole_in_the_loop_of_a_gate() -> None:
+    """A pipe holds less, and uvloop does not block on it."""
+    assert len(uvloop.run(run_apart(partial(os.urandom, 10_000_000)))) == 10_000_000
