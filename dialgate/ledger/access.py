@@ -6,7 +6,7 @@ other clients' controllers. Responses do not reveal that such entries exist.
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from dialgate.config.clients import Client
 from dialgate.config.configuration import Config
@@ -31,6 +31,8 @@ from dialgate.store.encoded_entries import AnyDraft, kind_of
 
 E = TypeVar("E", bound=Event)
 R = TypeVar("R", bound=Request)
+
+EXAMPLE_NUMBER: Final = "+390612345600"
 
 
 class LedgerAccess:
@@ -78,9 +80,7 @@ class LedgerAccess:
         try:
             return phone.parse(raw, self._homes[controller.id]).e164
         except phone.NotANumber as problem:
-            raise Refused(
-                "number.invalid", f"The number {problem}. Write it like +390612345600.", "number"
-            ) from problem
+            raise _invalid(problem) from problem
 
     @staticmethod
     def stopped_numbers(raw: str, controller: ControllerFile) -> list[str]:
@@ -88,9 +88,7 @@ class LedgerAccess:
         try:
             return sorted(stop_requests.numbers(raw, controller.dial_regions()))
         except phone.NotANumber as problem:
-            raise Refused(
-                "number.invalid", f"The number {problem}. Write it like +390612345600.", "number"
-            ) from problem
+            raise _invalid(problem) from problem
 
     def person(self, client: Client, controller: str, number: str) -> tuple[ControllerFile, str]:
         """Return the controller and the E.164 number that a request names. Raises `Refused`."""
@@ -192,3 +190,7 @@ class LedgerAccess:
 
     def seal(self, number: str) -> bytes:
         return self.keys.ledger.seal(number, next(self._nonces))
+
+
+def _invalid(problem: phone.NotANumber) -> Refused:
+    return Refused("number.invalid", f"The number {problem}. Write it like {EXAMPLE_NUMBER}.", "number")
