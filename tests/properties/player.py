@@ -3,12 +3,14 @@
 from itertools import count
 from typing import Final
 
+from msgspec import structs
+
 from dialgate.core.model import DAY, Instant
 from tests.properties import histories
 from tests.properties.histories import UNIT, History, Owner, Turn
 from tests.properties.house import AGENCY, House
 from tests.properties.party import Party
-from tests.properties.person import BASE
+from tests.properties.person import BASE, Stop
 from tests.properties.rows import cell, table
 
 ANSWER_AGES: Final = 10 * DAY  # the registry is asked again before its answer expires
@@ -26,6 +28,7 @@ class Play:
         self.twin = Party(house, "bolt", twin, in_directory=is_listed)
         self.acts = sorted({"acme", *(turn.by for turn in history.turns)})
         self.asked_at: dict[Owner, Instant] = {}
+        self.for_all: list[tuple[Stop, Stop]] = []  # stops for everyone, as each controller knows them
         self.lists = (f"{history.kind}-{int(number[-6:])}-{place}" for place in count())
         self.has_copy = False
 
@@ -86,10 +89,16 @@ class Play:
                 known = len(self.bolt.person.stops)
                 for party in (self.bolt, self.twin):
                     await party.play(turn)
-                self.acme.person.stops += self.bolt.person.stops[known:]
+                # Copies, because a new consent of one controller lifts the stop for that controller only.
+                both = [(stop, structs.replace(stop)) for stop in self.bolt.person.stops[known:]]
+                self.acme.person.stops += (copy for _, copy in both)
+                self.for_all += both
             case _:
                 for party in self.parties(turn.by):
                     await party.play(turn)
+                for stop, copy in self.for_all:
+                    if stop.lifted == "error":
+                        copy.lifted = "error"
 
     # ---- calls and the registry ----------------------------------------------------------------------------------------
 
