@@ -6,7 +6,7 @@ other clients' controllers. Responses do not reveal that such entries exist.
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import Final, TypeVar
+from typing import TypeVar
 
 from dialgate.config.clients import Client
 from dialgate.config.configuration import Config
@@ -31,8 +31,6 @@ from dialgate.store.encoded_entries import AnyDraft, kind_of
 
 E = TypeVar("E", bound=Event)
 R = TypeVar("R", bound=Request)
-
-EXAMPLE_NUMBER: Final = "+390612345600"
 
 
 class LedgerAccess:
@@ -193,4 +191,4 @@ class LedgerAccess:
 
 
 def _invalid(problem: phone.NotANumber) -> Refused:
-    return Refused("number.invalid", f"The number {problem}. Write it like {EXAMPLE_NUMBER}.", "number")
+    return Refused("number.invalid", f"The number {problem}. Write it like +390612345600.", "number")

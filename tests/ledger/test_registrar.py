@@ -21,7 +21,6 @@ from dialgate.core.location import Addresses
 from dialgate.core.model import Origin, Transfer
 from dialgate.core.refusal import Refused
 from dialgate.gate.facts import _open_list
-from dialgate.ledger.access import EXAMPLE_NUMBER
 from dialgate.ledger.registrar import Registrar
 from dialgate.ledger.request_fields import fields_of
 from dialgate.ledger.schemas import (
@@ -192,7 +191,7 @@ async def test_refusal_names_the_field_and_contains_no_number(
         await act(registrar, msgspec.convert(sample, kind))
     assert (refused.value.code, refused.value.field) == (code, field)
     assert re.fullmatch(r"[A-Z`].*\.", refused.value.message)
-    assert not re.search(r"\d{5}", refused.value.message.replace(EXAMPLE_NUMBER, ""))
+    assert not re.search(r"\d{5}", refused.value.message.replace("like +390612345600", ""))
 
 
 async def test_refusal_of_an_unknown_name_lists_only_names_of_this_client(tmp_path: Path) -> None:
