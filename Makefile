@@ -14,8 +14,8 @@ SYSTEM := redis-server valkey-server kamailio kamailio-extra-modules kamailio-ut
 # Tests of the code that decides. They must cover all of its branches; other code has no coverage target.
 DECIDES := core/test_caller_id_choice core/test_cases core/test_day_sets core/test_decision core/test_law core/test_periods core/test_turning_points core/test_vocabulary \
   core/test_same_meaning lists/test_number_set lists/test_snapshot registry_sync/test_registry_merging
-# Four test processes more than processors, because tests often wait.
-WORKERS := $(shell echo $$(($$(nproc) + 4)))
+# Three test processes more than processors, because tests often wait.
+WORKERS := $(shell echo $$(($$(nproc) + 3)))
 # A test run starts a hundred processes. Without compiled files, each would compile all modules again.
 unexport PYTHONDONTWRITEBYTECODE
 
